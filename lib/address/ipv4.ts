@@ -1,0 +1,117 @@
+// IPv4 addresses as plain numbers (0 … 2^32-1, first octet highest), subnets and half-open ranges of them.
+// Above the wire formats of Weave Net 2.x nothing depends on the number form: see parseCidr and formatCidr.
+import { Address4 } from "ip-address";
+
+/** An IPv4 address as an unsigned 32-bit number. */
+export type IPv4 = number;
+
+/** An address and its prefix length in bits: "10.32.0.1/12". Also a subnet, when the host bits are zero. */
+export interface Cidr {
+  readonly address: IPv4;
+  readonly prefix: number;
+}
+
+/** The addresses start … end-1. `end` may be 2^32. */
+export interface AddressRange {
+  readonly start: IPv4;
+  readonly end: number;
+}
+
+/** Text that is not the address, subnet or list it should be; the message quotes it. */
+export class AddressError extends Error {
+  override readonly name = "AddressError";
+}
+
+/** Parses dotted decimal; throws AddressError. */
+export function parseIPv4(text: string): IPv4 {
+  if (!/^\d{1,3}(\.\d{1,3}){3}$/.test(text) || !Address4.isValid(text)) {
+    throw new AddressError(`"${text}" is not an IPv4 address`);
+  }
+  return Number(new Address4(text).bigInt());
+}
+
+export function formatIPv4(address: IPv4): string {
+  return `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}`;
+}
+
+/** The four octets in network byte order. */
+export function ipv4Octets(address: IPv4): Uint8Array {
+  return Uint8Array.of(address >>> 24, address >>> 16, address >>> 8, address);
+}
+
+/** Reads four octets in network byte order. */
+export function ipv4FromOctets(octets: Uint8Array): IPv4 {
+  if (octets.length !== 4) throw new AddressError(`an IPv4 address has 4 octets, not ${octets.length}`);
+  return new DataView(octets.buffer, octets.byteOffset, 4).getUint32(0, false);
+}
+
+/** Parses "address/prefix"; throws AddressError. */
+export function parseCidr(text: string): Cidr {
+  const match = /^([^/]+)\/(\d{1,2})$/.exec(text);
+  const prefix = Number(match?.[2]);
+  if (!match?.[1] || prefix > 32) {
+    throw new AddressError(`"${text}" is not an IPv4 address with a prefix length, such as 10.32.0.0/12`);
+  }
+  return { address: parseIPv4(match[1]), prefix };
+}
+
+/** Parses a subnet: like parseCidr, and all bits behind the prefix have to be zero. */
+export function parseSubnet(text: string): Cidr {
+  const cidr = parseCidr(text);
+  if (subnetOf(cidr).address !== cidr.address) {
+    throw new AddressError(`invalid subnet - bits after network prefix are not all zero: ${text}`);
+  }
+  return cidr;
+}
+
+export function formatCidr(cidr: Cidr): string {
+  return `${formatIPv4(cidr.address)}/${cidr.prefix}`;
+}
+
+/** The number of addresses in the subnet of a CIDR. */
+export function cidrSize(cidr: Cidr): number {
+  return 2 ** (32 - cidr.prefix);
+}
+
+/** The subnet an address lies in: host bits cleared. */
+export function subnetOf(cidr: Cidr): Cidr {
+  const size = cidrSize(cidr);
+  return { address: Math.floor(cidr.address / size) * size, prefix: cidr.prefix };
+}
+
+/** All addresses of a subnet. */
+export function cidrRange(cidr: Cidr): AddressRange {
+  const { address } = subnetOf(cidr);
+  return { start: address, end: address + cidrSize(cidr) };
+}
+
+/** The addresses of a subnet that hosts may have: without the first and the last (RFC 1122). */
+export function hostRange(cidr: Cidr): AddressRange {
+  const { start, end } = cidrRange(cidr);
+  return { start: start + 1, end: end - 1 };
+}
+
+export function rangeSize(range: AddressRange): number {
+  return range.end - range.start;
+}
+
+export function rangeContains(range: AddressRange, address: IPv4): boolean {
+  return address >= range.start && address < range.end;
+}
+
+export function cidrContains(cidr: Cidr, address: IPv4): boolean {
+  return rangeContains(cidrRange(cidr), address);
+}
+
+export function rangesOverlap(a: AddressRange, b: AddressRange): boolean {
+  return a.start < b.end && b.start < a.end;
+}
+
+/** "10.32.0.0/12" where the range is one subnet's, else "10.32.0.0-10.32.0.6". */
+export function formatRange(range: AddressRange): string {
+  const prefix = 32 - Math.log2(rangeSize(range));
+  if (Number.isInteger(prefix) && range.start % rangeSize(range) === 0) {
+    return formatCidr({ address: range.start, prefix });
+  }
+  return `${formatIPv4(range.start)}-${formatIPv4(range.end - 1)}`;
+}

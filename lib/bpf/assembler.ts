@@ -1,0 +1,160 @@
+// An assembler for eBPF, as RFC 9669 (BPF Instruction Set Architecture) defines it: instructions of 8 bytes,
+// little-endian, jumps to labels. What it emits is handed to the kernel's verifier as it is.
+
+/** Registers: r0 result, r1–r5 arguments (lost in a call), r6–r9 kept, r10 the read-only frame pointer. */
+export const R0 = 0;
+export const R1 = 1;
+export const R2 = 2;
+export const R3 = 3;
+export const R4 = 4;
+export const R5 = 5;
+export const R6 = 6;
+export const R7 = 7;
+export const R8 = 8;
+export const R9 = 9;
+export const FP = 10;
+
+export type Register = number;
+
+// Instruction classes, sources and modes (RFC 9669, section 3).
+const LD = 0x00;
+const LDX = 0x01;
+const ST = 0x02;
+const STX = 0x03;
+const JMP = 0x05;
+const JMP32 = 0x06;
+const ALU64 = 0x07;
+const SOURCE_REGISTER = 0x08;
+const MODE_IMM = 0x00;
+const MODE_MEM = 0x60;
+const PSEUDO_MAP_FD = 1;
+
+const SIZE = { u8: 0x10, u16: 0x08, u32: 0x00, u64: 0x18 } as const;
+export type Size = keyof typeof SIZE;
+
+const ALU = { add: 0x00, sub: 0x10, or: 0x40, and: 0x50, lsh: 0x60, rsh: 0x70, mov: 0xb0 } as const;
+export type AluOperation = keyof typeof ALU;
+
+const JUMP = { eq: 0x10, gt: 0x20, ge: 0x30, ne: 0x50, lt: 0xa0, le: 0xb0 } as const;
+/** Comparisons are unsigned. */
+export type Comparison = keyof typeof JUMP;
+
+const CALL = 0x80;
+const EXIT = 0x90;
+
+/** An operand: a register, or a signed 32-bit number as { imm }. */
+export type Operand = Register | { readonly imm: number };
+
+interface Instruction {
+  readonly opcode: number;
+  readonly dst: number;
+  readonly src: number;
+  readonly offset: number | string;
+  readonly imm: number;
+}
+
+/** Emits one program. Methods return the assembler, so that a program reads from top to bottom. */
+export class Assembler {
+  readonly #instructions: Instruction[] = [];
+  readonly #labels = new Map<string, number>();
+  #unique = 0;
+
+  #emit(opcode: number, dst: number, src: number, offset: number | string, imm: number): this {
+    this.#instructions.push({ opcode, dst, src, offset, imm });
+    return this;
+  }
+
+  /** A label name that no other call returns: for code that is emitted more than once. */
+  unique(name: string): string {
+    return `${name}#${this.#unique++}`;
+  }
+
+  label(name: string): this {
+    if (this.#labels.has(name)) throw new Error(`label ${name} is set twice`);
+    this.#labels.set(name, this.#instructions.length);
+    return this;
+  }
+
+  /** dst = dst op value, in 64 bits. */
+  alu(operation: AluOperation, dst: Register, value: Operand): this {
+    const opcode = ALU64 | ALU[operation];
+    return typeof value === "number"
+      ? this.#emit(opcode | SOURCE_REGISTER, dst, value, 0, 0)
+      : this.#emit(opcode, dst, 0, 0, value.imm);
+  }
+
+  mov(dst: Register, value: Operand): this {
+    return this.alu("mov", dst, value);
+  }
+
+  add(dst: Register, value: Operand): this {
+    return this.alu("add", dst, value);
+  }
+
+  /** dst = *(size *)(base + offset) */
+  load(size: Size, dst: Register, base: Register, offset: number): this {
+    return this.#emit(LDX | MODE_MEM | SIZE[size], dst, base, offset, 0);
+  }
+
+  /** *(size *)(base + offset) = value */
+  store(size: Size, base: Register, offset: number, value: Operand): this {
+    return typeof value === "number"
+      ? this.#emit(STX | MODE_MEM | SIZE[size], base, value, offset, 0)
+      : this.#emit(ST | MODE_MEM | SIZE[size], base, 0, offset, value.imm);
+  }
+
+  /** dst = the map behind an open fd. Two instruction slots long. */
+  loadMap(dst: Register, fd: number): this {
+    this.#emit(LD | MODE_IMM | SIZE.u64, dst, PSEUDO_MAP_FD, 0, fd);
+    return this.#emit(0, 0, 0, 0, 0);
+  }
+
+  jump(label: string): this {
+    return this.#emit(JMP, 0, 0, label, 0);
+  }
+
+  /** Jumps when `register comparison value` holds, comparing all 64 bits. */
+  jumpIf(register: Register, comparison: Comparison, value: Operand, label: string): this {
+    return this.#compare(JMP, register, comparison, value, label);
+  }
+
+  /** Like jumpIf, comparing the lower 32 bits. */
+  jumpIf32(register: Register, comparison: Comparison, value: Operand, label: string): this {
+    return this.#compare(JMP32, register, comparison, value, label);
+  }
+
+  #compare(kind: number, register: Register, comparison: Comparison, value: Operand, label: string): this {
+    const opcode = kind | JUMP[comparison];
+    return typeof value === "number"
+      ? this.#emit(opcode | SOURCE_REGISTER, register, value, label, 0)
+      : this.#emit(opcode, register, 0, label, value.imm);
+  }
+
+  call(helper: number): this {
+    return this.#emit(JMP | CALL, 0, 0, 0, helper);
+  }
+
+  exit(): this {
+    return this.#emit(JMP | EXIT, 0, 0, 0, 0);
+  }
+
+  /** The program's bytes; throws for a label that was never set. */
+  assemble(): Uint8Array {
+    const bytes = new Uint8Array(8 * this.#instructions.length);
+    const view = new DataView(bytes.buffer);
+    this.#instructions.forEach((instruction, i) => {
+      view.setUint8(8 * i, instruction.opcode);
+      view.setUint8(8 * i + 1, (instruction.src << 4) | instruction.dst);
+      view.setInt16(8 * i + 2, this.#resolve(instruction.offset, i), true);
+      view.setInt32(8 * i + 4, instruction.imm, true);
+    });
+    return bytes;
+  }
+
+  #resolve(offset: number | string, from: number): number {
+    if (typeof offset === "number") return offset;
+    const to = this.#labels.get(offset);
+    if (to === undefined) throw new Error(`label ${offset} is not set`);
+    return to - from - 1;
+  }
+}

@@ -1,0 +1,45 @@
+// bpf(2) itself: commands of linux/bpf.h with their union bpf_attr packed by hand.
+import { type SyscallArgument, SysError, syscall, trySyscall } from "../sys/syscall.ts";
+
+export const BPF_MAP_CREATE = 0;
+export const BPF_MAP_LOOKUP_ELEM = 1;
+export const BPF_MAP_UPDATE_ELEM = 2;
+export const BPF_MAP_DELETE_ELEM = 3;
+export const BPF_MAP_GET_NEXT_KEY = 4;
+export const BPF_PROG_LOAD = 5;
+export const BPF_PROG_TEST_RUN = 10;
+export const BPF_PROG_GET_FD_BY_ID = 13;
+export const BPF_MAP_GET_FD_BY_ID = 14;
+export const BPF_OBJ_GET_INFO_BY_FD = 15;
+
+const RLIMIT_MEMLOCK = 8;
+
+/** A zeroed union bpf_attr. */
+export function bpfAttr(length = 128): { bytes: Uint8Array; view: DataView } {
+  const bytes = new Uint8Array(length);
+  return { bytes, view: new DataView(bytes.buffer) };
+}
+
+/** Runs a bpf command; minus errno where it fails. */
+export function tryBpf(command: number, attr: Uint8Array): number {
+  return trySyscall("bpf", command, attr, attr.length);
+}
+
+/** Runs a bpf command; throws SysError. */
+export function bpf(operation: string, command: number, attr: Uint8Array): number {
+  const result = tryBpf(command, attr);
+  if (result < 0) throw new SysError(operation, -result);
+  return result;
+}
+
+/** Writes a name of at most 15 characters at `offset`. */
+export function putName(bytes: Uint8Array, offset: number, name: string): void {
+  bytes.set(new TextEncoder().encode(name.slice(0, 15)), offset);
+}
+
+/** Lifts the limit on locked memory, which kernels before 5.11 count maps against. */
+export function liftMemoryLimit(): void {
+  const limit = new Uint8Array(16).fill(0xff);
+  const args: SyscallArgument[] = [0, RLIMIT_MEMLOCK, limit, 0];
+  syscall("lifting the limit on locked memory", "prlimit64", ...args);
+}

@@ -1,0 +1,155 @@
+// eBPF maps: typed by two codecs, so that callers never see bytes. Layouts are in host byte order.
+import { ptr } from "bun:ffi";
+import { closeSync } from "node:fs";
+import { ENOENT } from "../sys/errno.ts";
+import { SysError } from "../sys/syscall.ts";
+import {
+  BPF_MAP_CREATE,
+  BPF_MAP_DELETE_ELEM,
+  BPF_MAP_GET_FD_BY_ID,
+  BPF_MAP_GET_NEXT_KEY,
+  BPF_MAP_LOOKUP_ELEM,
+  BPF_MAP_UPDATE_ELEM,
+  bpf,
+  bpfAttr,
+  putName,
+  tryBpf,
+} from "./bpf.ts";
+
+const TYPES = { hash: 1, array: 2, lruHash: 9 } as const;
+const BPF_F_NO_PREALLOC = 1;
+
+/** How a key or a value is laid out: its length in bytes, and both ways. */
+export interface Layout<T> {
+  readonly size: number;
+  encode(value: T, view: DataView): void;
+  decode(view: DataView): T;
+}
+
+/** A u32, as the keys of array maps are. */
+export const U32: Layout<number> = {
+  size: 4,
+  encode: (value, view) => view.setUint32(0, value, true),
+  decode: (view) => view.getUint32(0, true),
+};
+
+/** A u64. */
+export const U64: Layout<bigint> = {
+  size: 8,
+  encode: (value, view) => view.setBigUint64(0, value, true),
+  decode: (view) => view.getBigUint64(0, true),
+};
+
+export interface MapDefinition<K, V> {
+  /** At most 15 characters, as bpftool shows it. */
+  readonly name: string;
+  readonly type: keyof typeof TYPES;
+  readonly key: Layout<K>;
+  readonly value: Layout<V>;
+  readonly maxEntries: number;
+}
+
+/** An open map. Operations throw SysError. */
+export class BpfMap<K, V> {
+  readonly #key: Uint8Array;
+  readonly #next: Uint8Array;
+  readonly #value: Uint8Array;
+  readonly #attr = bpfAttr(32);
+
+  private constructor(
+    readonly definition: MapDefinition<K, V>,
+    readonly fd: number,
+  ) {
+    this.#key = new Uint8Array(definition.key.size);
+    this.#next = new Uint8Array(definition.key.size);
+    this.#value = new Uint8Array(definition.value.size);
+  }
+
+  /** Makes a new map in the kernel. */
+  static create<K, V>(definition: MapDefinition<K, V>): BpfMap<K, V> {
+    const { bytes, view } = bpfAttr();
+    view.setUint32(0, TYPES[definition.type], true);
+    view.setUint32(4, definition.key.size, true);
+    view.setUint32(8, definition.value.size, true);
+    view.setUint32(12, definition.maxEntries, true);
+    view.setUint32(16, definition.type === "hash" ? BPF_F_NO_PREALLOC : 0, true);
+    putName(bytes, 28, definition.name);
+    return new BpfMap(definition, bpf(`eBPF map create ${definition.name}`, BPF_MAP_CREATE, bytes));
+  }
+
+  /** Opens a map that is in the kernel already, by its id. */
+  static open<K, V>(definition: MapDefinition<K, V>, id: number): BpfMap<K, V> {
+    const { bytes, view } = bpfAttr();
+    view.setUint32(0, id, true);
+    return new BpfMap(definition, bpf(`eBPF map open ${definition.name}`, BPF_MAP_GET_FD_BY_ID, bytes));
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+
+  get(key: K): V | undefined {
+    this.#put(this.definition.key, key, this.#key);
+    return this.#run(BPF_MAP_LOOKUP_ELEM, "lookup") ? this.#take(this.definition.value, this.#value) : undefined;
+  }
+
+  set(key: K, value: V): void {
+    this.#put(this.definition.key, key, this.#key);
+    this.#put(this.definition.value, value, this.#value);
+    this.#run(BPF_MAP_UPDATE_ELEM, "update");
+  }
+
+  /** Removes an entry of a hash; false if there was none. */
+  delete(key: K): boolean {
+    this.#put(this.definition.key, key, this.#key);
+    return this.#run(BPF_MAP_DELETE_ELEM, "delete");
+  }
+
+  /** All entries, as far as they hold still while being read. Read whole before anything is deleted. */
+  entries(): [K, V][] {
+    const found: [K, V][] = [];
+    const seen = new Set<string>();
+    for (let more = this.#advance(false); more; more = this.#advance(true)) {
+      this.#key.set(this.#next);
+      // A hash that changes under the walk can send it back to the start.
+      const id = this.#key.join();
+      if (seen.has(id)) break;
+      seen.add(id);
+      if (!this.#run(BPF_MAP_LOOKUP_ELEM, "lookup")) continue;
+      found.push([this.#take(this.definition.key, this.#key), this.#take(this.definition.value, this.#value)]);
+    }
+    return found;
+  }
+
+  #advance(fromKey: boolean): boolean {
+    const { bytes, view } = this.#attr;
+    view.setUint32(0, this.fd, true);
+    view.setBigUint64(8, fromKey ? BigInt(ptr(this.#key)) : 0n, true);
+    view.setBigUint64(16, BigInt(ptr(this.#next)), true);
+    return this.#result(tryBpf(BPF_MAP_GET_NEXT_KEY, bytes), "walk");
+  }
+
+  #run(command: number, what: string): boolean {
+    const { bytes, view } = this.#attr;
+    view.setUint32(0, this.fd, true);
+    view.setBigUint64(8, BigInt(ptr(this.#key)), true);
+    // The kernel refuses an attribute that a command does not use, unless it is zero.
+    view.setBigUint64(16, command === BPF_MAP_DELETE_ELEM ? 0n : BigInt(ptr(this.#value)), true);
+    return this.#result(tryBpf(command, bytes), what);
+  }
+
+  #result(result: number, what: string): boolean {
+    if (result === -ENOENT) return false;
+    if (result < 0) throw new SysError(`eBPF map ${what} ${this.definition.name}`, -result);
+    return true;
+  }
+
+  #put<T>(layout: Layout<T>, value: T, bytes: Uint8Array): void {
+    bytes.fill(0);
+    layout.encode(value, new DataView(bytes.buffer));
+  }
+
+  #take<T>(layout: Layout<T>, bytes: Uint8Array): T {
+    return layout.decode(new DataView(bytes.slice().buffer));
+  }
+}

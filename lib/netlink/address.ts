@@ -1,0 +1,82 @@
+// IPv4 addresses of links by rtnetlink(7): RTM_NEWADDR and its kin (linux/if_addr.h).
+import { type Cidr, cidrRange, formatCidr, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
+import { EADDRNOTAVAIL, EEXIST, isErrno } from "../sys/errno.ts";
+import { AF_INET } from "../sys/socket.ts";
+import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
+import type { NetlinkSocket } from "./socket.ts";
+
+const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
+const RTM_GETADDR = 22;
+
+const IFADDRMSG = 8;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const IFA_BROADCAST = 4;
+
+/** An address and the link that has it. */
+export interface LinkAddress {
+  readonly index: number;
+  readonly cidr: Cidr;
+}
+
+function header(index: number, prefix: number): Uint8Array {
+  const bytes = new Uint8Array(IFADDRMSG);
+  const view = new DataView(bytes.buffer);
+  view.setUint8(0, index === 0 && prefix === 0 ? 0 : AF_INET);
+  view.setUint8(1, prefix);
+  view.setUint32(4, index, true);
+  return bytes;
+}
+
+/** The body of an RTM_NEWADDR (with the subnet's broadcast address, as `ip addr add … brd +`) or RTM_DELADDR. */
+export function encodeAddress(index: number, cidr: Cidr, broadcast: boolean): Uint8Array {
+  const octets = ipv4Octets(cidr.address);
+  const encoder = new AttributeEncoder().raw(header(index, cidr.prefix));
+  encoder.bytes(IFA_LOCAL, octets).bytes(IFA_ADDRESS, octets);
+  if (broadcast && cidr.prefix < 31) encoder.bytes(IFA_BROADCAST, ipv4Octets(cidrRange(cidr).end - 1));
+  return encoder.done();
+}
+
+/** Gives a link an address; false if it had it already. `what` names the link in errors. */
+export function addressAdd(nl: NetlinkSocket, what: string, index: number, cidr: Cidr): boolean {
+  const operation = `address add ${formatCidr(cidr)} to ${what}`;
+  const body = encodeAddress(index, cidr, true);
+  return !refused(EEXIST, () =>
+    nl.request({ operation, type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_EXCL, body }),
+  );
+}
+
+/** Takes an address from a link; false if it did not have it. */
+export function addressDelete(nl: NetlinkSocket, what: string, index: number, cidr: Cidr): boolean {
+  const operation = `address delete ${formatCidr(cidr)} from ${what}`;
+  const body = encodeAddress(index, cidr, false);
+  return !refused(EADDRNOTAVAIL, () => nl.request({ operation, type: RTM_DELADDR, body }));
+}
+
+function refused(errno: number, fn: () => void): boolean {
+  try {
+    fn();
+    return false;
+  } catch (error) {
+    if (isErrno(error, errno)) return true;
+    throw error;
+  }
+}
+
+/** The IPv4 addresses of one link, or of all links of the namespace. */
+export function addressList(nl: NetlinkSocket, index?: number): LinkAddress[] {
+  const body = header(0, 0);
+  body[0] = AF_INET;
+  const addresses = nl.dump({ operation: "address list", type: RTM_GETADDR, body }).map(({ body: found }) => {
+    const view = new DataView(found.buffer, found.byteOffset, found.length);
+    const attributes = decodeAttributes(found.subarray(IFADDRMSG));
+    const octets = (attributes.get(IFA_LOCAL) ?? attributes.need(IFA_ADDRESS)).payload;
+    return {
+      index: view.getUint32(4, true),
+      cidr: { address: ipv4FromOctets(octets), prefix: view.getUint8(1) },
+    };
+  });
+  return index === undefined ? addresses : addresses.filter((address) => address.index === index);
+}

@@ -1,0 +1,191 @@
+// Netlink attributes (struct nlattr, linux/netlink.h): a growing encoder and a checked decoder. The cursor and the
+// arithmetic live here and nowhere else. Integers are in host byte order (little-endian on every target of ours)
+// unless a name says big-endian.
+
+const HEADER = 4;
+const NESTED = 0x8000;
+const TYPE_MASK = 0x3fff;
+
+const align = (length: number) => (length + 3) & ~3;
+const text = new TextEncoder();
+
+/** Builds a message body: a fixed header, then attributes, each padded to four bytes. */
+export class AttributeEncoder {
+  #bytes = new Uint8Array(512);
+  #view = new DataView(this.#bytes.buffer);
+  #length = 0;
+
+  #reserve(length: number): number {
+    const at = this.#length;
+    const end = at + align(length);
+    if (end > this.#bytes.length) {
+      const grown = new Uint8Array(Math.max(end, 2 * this.#bytes.length));
+      grown.set(this.#bytes.subarray(0, at));
+      this.#bytes = grown;
+      this.#view = new DataView(grown.buffer);
+    }
+    this.#length = end;
+    return at;
+  }
+
+  #open(type: number, length: number): number {
+    const at = this.#reserve(HEADER + length);
+    this.#view.setUint16(at, HEADER + length, true);
+    this.#view.setUint16(at + 2, type, true);
+    return at + HEADER;
+  }
+
+  /** Appends bytes that are no attribute: the family header in front, or a whole message of a batch. */
+  raw(bytes: Uint8Array): this {
+    const at = this.#reserve(bytes.length);
+    this.#bytes.set(bytes, at);
+    return this;
+  }
+
+  bytes(type: number, value: Uint8Array): this {
+    const at = this.#open(type, value.length);
+    this.#bytes.set(value, at);
+    return this;
+  }
+
+  /** A string with its terminating zero. */
+  string(type: number, value: string): this {
+    return this.bytes(type, text.encode(`${value}\0`));
+  }
+
+  flag(type: number): this {
+    this.#open(type, 0);
+    return this;
+  }
+
+  u8(type: number, value: number): this {
+    const at = this.#open(type, 1);
+    this.#view.setUint8(at, value);
+    return this;
+  }
+
+  u16(type: number, value: number): this {
+    const at = this.#open(type, 2);
+    this.#view.setUint16(at, value, true);
+    return this;
+  }
+
+  u16be(type: number, value: number): this {
+    const at = this.#open(type, 2);
+    this.#view.setUint16(at, value, false);
+    return this;
+  }
+
+  u32(type: number, value: number): this {
+    const at = this.#open(type, 4);
+    this.#view.setUint32(at, value, true);
+    return this;
+  }
+
+  u32be(type: number, value: number): this {
+    const at = this.#open(type, 4);
+    this.#view.setUint32(at, value, false);
+    return this;
+  }
+
+  u64(type: number, value: bigint): this {
+    const at = this.#open(type, 8);
+    this.#view.setBigUint64(at, value, true);
+    return this;
+  }
+
+  /** An attribute that holds attributes. `flagged` sets NLA_F_NESTED, which newer families insist on. */
+  nested(type: number, fill: (inner: this) => void, flagged = true): this {
+    const start = this.#open(flagged ? type | NESTED : type, 0) - HEADER;
+    fill(this);
+    this.#view.setUint16(start, this.#length - start, true);
+    return this;
+  }
+
+  done(): Uint8Array {
+    return this.#bytes.slice(0, this.#length);
+  }
+}
+
+/** A malformed attribute in a message from the kernel: a wrong length or a missing attribute. */
+export class AttributeError extends Error {
+  override readonly name = "AttributeError";
+}
+
+/** One decoded attribute; the getters check that its length fits what is asked for. */
+export class Attribute {
+  constructor(
+    readonly type: number,
+    readonly payload: Uint8Array,
+  ) {}
+
+  #view(length: number): DataView {
+    if (this.payload.length < length) {
+      throw new AttributeError(`attribute ${this.type} has ${this.payload.length} bytes, not ${length}`);
+    }
+    return new DataView(this.payload.buffer, this.payload.byteOffset, this.payload.length);
+  }
+
+  get u8(): number {
+    return this.#view(1).getUint8(0);
+  }
+  get u16(): number {
+    return this.#view(2).getUint16(0, true);
+  }
+  get u16be(): number {
+    return this.#view(2).getUint16(0, false);
+  }
+  get u32(): number {
+    return this.#view(4).getUint32(0, true);
+  }
+  get u32be(): number {
+    return this.#view(4).getUint32(0, false);
+  }
+  get u64(): bigint {
+    return this.#view(8).getBigUint64(0, true);
+  }
+  get u64be(): bigint {
+    return this.#view(8).getBigUint64(0, false);
+  }
+
+  /** Text up to the first zero byte. */
+  get string(): string {
+    const end = this.payload.indexOf(0);
+    return new TextDecoder().decode(end < 0 ? this.payload : this.payload.subarray(0, end));
+  }
+
+  get nested(): Attributes {
+    return decodeAttributes(this.payload);
+  }
+}
+
+/** Attributes in order, with look-up by type. */
+export class Attributes {
+  constructor(readonly list: readonly Attribute[]) {}
+
+  get(type: number): Attribute | undefined {
+    return this.list.find((attribute) => attribute.type === type);
+  }
+
+  need(type: number): Attribute {
+    const found = this.get(type);
+    if (!found) throw new AttributeError(`attribute ${type} is missing`);
+    return found;
+  }
+}
+
+/** Decodes a run of attributes; a length that does not fit the bytes left throws AttributeError. */
+export function decodeAttributes(bytes: Uint8Array): Attributes {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const list: Attribute[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    if (bytes.length - at < HEADER) throw new AttributeError(`${bytes.length - at} stray bytes after attributes`);
+    const length = view.getUint16(at, true);
+    if (length < HEADER || length > bytes.length - at) {
+      throw new AttributeError(`attribute of ${length} bytes where ${bytes.length - at} are left`);
+    }
+    list.push(new Attribute(view.getUint16(at + 2, true) & TYPE_MASK, bytes.subarray(at + HEADER, at + length)));
+    at += align(length);
+  }
+  return new Attributes(list);
+}

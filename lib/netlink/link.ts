@@ -1,0 +1,243 @@
+// Network links by rtnetlink(7): RTM_NEWLINK and its kin (linux/if_link.h). Bytes follow what ip(8) and bridge(8) send.
+import { formatMac, parseMac } from "../address/mac.ts";
+import { ENODEV, isErrno } from "../sys/errno.ts";
+import { AttributeEncoder, type Attributes, decodeAttributes } from "./attributes.ts";
+import { type Message, NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
+import type { NetlinkSocket } from "./socket.ts";
+
+export const RTM_NEWLINK = 16;
+export const RTM_DELLINK = 17;
+const RTM_GETLINK = 18;
+const RTM_SETLINK = 19;
+
+const AF_UNSPEC = 0;
+const AF_BRIDGE = 7;
+
+const IFINFOMSG = 16;
+const IFF_UP = 1;
+
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_LINK = 5;
+const IFLA_MASTER = 10;
+const IFLA_PROTINFO = 12;
+const IFLA_LINKINFO = 18;
+const IFLA_NET_NS_FD = 28;
+
+const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_INFO_SLAVE_DATA = 5;
+
+const VETH_INFO_PEER = 1;
+const IFLA_VXLAN_LEARNING = 7;
+const IFLA_VXLAN_PORT = 15;
+const IFLA_VXLAN_COLLECT_METADATA = 25;
+
+const IFLA_BRPORT_MODE = 4;
+const IFLA_BRPORT_LEARNING = 8;
+const IFLA_BRPORT_ISOLATED = 33;
+
+/** The longest name of a link: IFNAMSIZ without its terminating zero. */
+export const LINK_NAME_MAX = 15;
+
+/** What a link can be given when it is made, and later. */
+export interface LinkSettings {
+  readonly name?: string;
+  /** Bytes. */
+  readonly mtu?: number;
+  /** Ethernet address, "aa:bb:cc:dd:ee:ff". */
+  readonly address?: string;
+  /** ifindex of the bridge it is a port of; 0 takes it out of its bridge. */
+  readonly master?: number;
+  readonly up?: boolean;
+  /** An open fd of the network namespace it belongs in. */
+  readonly netnsFd?: number;
+}
+
+/** A link to be made. */
+export type NewLink = LinkSettings & { readonly name: string } & (
+    | { readonly kind: "bridge" }
+    | { readonly kind: "veth"; readonly peer: LinkSettings & { readonly name: string } }
+    /** A VXLAN device whose peer and network id come with each packet (`external`); UDP `port`. */
+    | { readonly kind: "vxlan"; readonly port: number }
+  );
+
+/** Settings of a port of a bridge. */
+export interface BridgePort {
+  readonly hairpin?: boolean;
+  readonly learning?: boolean;
+  readonly isolated?: boolean;
+}
+
+/** A link as the kernel describes it. */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly kind: string | undefined;
+  readonly mtu: number;
+  readonly address: string | undefined;
+  readonly master: number | undefined;
+  /** For a veth, the ifindex of the other end (in that end's namespace). */
+  readonly peerIndex: number | undefined;
+  readonly up: boolean;
+  readonly vxlan: { readonly port: number; readonly external: boolean } | undefined;
+  readonly bridgePort: Required<BridgePort> | undefined;
+}
+
+function header(family: number, index: number, up: boolean | undefined): Uint8Array {
+  const bytes = new Uint8Array(IFINFOMSG);
+  const view = new DataView(bytes.buffer);
+  view.setUint8(0, family);
+  view.setInt32(4, index, true);
+  view.setUint32(8, up ? IFF_UP : 0, true);
+  view.setUint32(12, up === undefined ? 0 : IFF_UP, true);
+  return bytes;
+}
+
+function encodeSettings(encoder: AttributeEncoder, settings: LinkSettings): void {
+  if (settings.name !== undefined) encoder.string(IFLA_IFNAME, settings.name);
+  if (settings.address !== undefined) encoder.bytes(IFLA_ADDRESS, parseMac(settings.address));
+  if (settings.mtu !== undefined) encoder.u32(IFLA_MTU, settings.mtu);
+  if (settings.master !== undefined) encoder.u32(IFLA_MASTER, settings.master);
+  if (settings.netnsFd !== undefined) encoder.u32(IFLA_NET_NS_FD, settings.netnsFd);
+}
+
+/** The body of the RTM_NEWLINK that makes a link. */
+export function encodeNewLink(link: NewLink): Uint8Array {
+  const encoder = new AttributeEncoder().raw(header(AF_UNSPEC, 0, link.up));
+  encodeSettings(encoder, link);
+  encoder.nested(
+    IFLA_LINKINFO,
+    (info) => {
+      // ip(8) leaves the terminating zero of the kind away; the kernel takes both.
+      info.bytes(IFLA_INFO_KIND, new TextEncoder().encode(link.kind));
+      if (link.kind === "veth") info.nested(IFLA_INFO_DATA, (data) => encodePeer(data, link.peer), false);
+      if (link.kind === "vxlan") info.nested(IFLA_INFO_DATA, (data) => encodeVxlan(data, link.port), false);
+    },
+    false,
+  );
+  return encoder.done();
+}
+
+function encodePeer(encoder: AttributeEncoder, peer: LinkSettings): void {
+  encoder.nested(
+    VETH_INFO_PEER,
+    (inner) => encodeSettings(inner.raw(header(AF_UNSPEC, 0, peer.up)), peer),
+    false,
+  );
+}
+
+function encodeVxlan(encoder: AttributeEncoder, port: number): void {
+  encoder.u8(IFLA_VXLAN_LEARNING, 0).u16be(IFLA_VXLAN_PORT, port).u8(IFLA_VXLAN_COLLECT_METADATA, 1);
+}
+
+/** Makes a link; NetlinkError with EEXIST when the name is taken. */
+export function linkAdd(nl: NetlinkSocket, link: NewLink): void {
+  nl.request({
+    operation: `link add ${link.name}`,
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: encodeNewLink(link),
+  });
+}
+
+/** Changes a link. `what` names it in errors. */
+export function linkSet(nl: NetlinkSocket, what: string, index: number, settings: LinkSettings): void {
+  const encoder = new AttributeEncoder().raw(header(AF_UNSPEC, index, settings.up));
+  encodeSettings(encoder, settings);
+  nl.request({ operation: `link set ${what}`, type: RTM_NEWLINK, body: encoder.done() });
+}
+
+/** The body of the RTM_SETLINK that changes a port of a bridge. */
+export function encodeBridgePort(index: number, port: BridgePort): Uint8Array {
+  const encoder = new AttributeEncoder().raw(header(AF_BRIDGE, index, undefined));
+  encoder.nested(IFLA_PROTINFO, (info) => {
+    if (port.hairpin !== undefined) info.u8(IFLA_BRPORT_MODE, Number(port.hairpin));
+    if (port.learning !== undefined) info.u8(IFLA_BRPORT_LEARNING, Number(port.learning));
+    if (port.isolated !== undefined) info.u8(IFLA_BRPORT_ISOLATED, Number(port.isolated));
+  });
+  return encoder.done();
+}
+
+/** Changes how a bridge treats one of its ports. */
+export function bridgePortSet(nl: NetlinkSocket, what: string, index: number, port: BridgePort): void {
+  nl.request({ operation: `bridge port set ${what}`, type: RTM_SETLINK, body: encodeBridgePort(index, port) });
+}
+
+/** Removes a link; true if it was there. */
+export function linkDelete(nl: NetlinkSocket, name: string): boolean {
+  const body = new AttributeEncoder().raw(header(AF_UNSPEC, 0, undefined)).string(IFLA_IFNAME, name).done();
+  return unlessGone(() => nl.request({ operation: `link delete ${name}`, type: RTM_DELLINK, body })) !== undefined;
+}
+
+/** The link of this name, if there is one. */
+export function linkByName(nl: NetlinkSocket, name: string): Link | undefined {
+  const body = new AttributeEncoder().raw(header(AF_UNSPEC, 0, undefined)).string(IFLA_IFNAME, name).done();
+  return first(unlessGone(() => nl.request({ operation: `link get ${name}`, type: RTM_GETLINK, body })));
+}
+
+/** The link of this ifindex, if there is one. */
+export function linkByIndex(nl: NetlinkSocket, index: number): Link | undefined {
+  const body = header(AF_UNSPEC, index, undefined);
+  return first(unlessGone(() => nl.request({ operation: `link get ${index}`, type: RTM_GETLINK, body })));
+}
+
+/** All links of the namespace. */
+export function linkList(nl: NetlinkSocket): Link[] {
+  const body = header(AF_UNSPEC, 0, undefined);
+  return nl.dump({ operation: "link list", type: RTM_GETLINK, body }).map(decodeLink);
+}
+
+function first(messages: Message[] | undefined): Link | undefined {
+  const message = messages?.[0];
+  return message && decodeLink(message);
+}
+
+function unlessGone<T>(fn: () => T): T | undefined {
+  try {
+    return fn();
+  } catch (error) {
+    if (isErrno(error, ENODEV)) return undefined;
+    throw error;
+  }
+}
+
+/** Reads an RTM_NEWLINK or RTM_DELLINK. */
+export function decodeLink(message: Message): Link {
+  const { body } = message;
+  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  const attributes = decodeAttributes(body.subarray(IFINFOMSG));
+  const info = attributes.get(IFLA_LINKINFO)?.nested;
+  const kind = info?.get(IFLA_INFO_KIND)?.string;
+  const address = attributes.get(IFLA_ADDRESS)?.payload;
+  return {
+    index: view.getInt32(4, true),
+    name: attributes.get(IFLA_IFNAME)?.string ?? "",
+    kind,
+    mtu: attributes.get(IFLA_MTU)?.u32 ?? 0,
+    address: address && formatMac(address),
+    master: attributes.get(IFLA_MASTER)?.u32,
+    peerIndex: attributes.get(IFLA_LINK)?.u32,
+    up: (view.getUint32(8, true) & IFF_UP) !== 0,
+    vxlan: kind === "vxlan" ? decodeVxlan(info?.get(IFLA_INFO_DATA)?.nested) : undefined,
+    bridgePort: attributes.get(IFLA_MASTER) && decodeBridgePort(info?.get(IFLA_INFO_SLAVE_DATA)?.nested),
+  };
+}
+
+function decodeVxlan(data: Attributes | undefined): Link["vxlan"] {
+  return {
+    port: data?.get(IFLA_VXLAN_PORT)?.u16be ?? 0,
+    external: (data?.get(IFLA_VXLAN_COLLECT_METADATA)?.u8 ?? 0) !== 0,
+  };
+}
+
+function decodeBridgePort(data: Attributes | undefined): Required<BridgePort> | undefined {
+  if (!data) return undefined;
+  const flag = (type: number) => (data.get(type)?.u8 ?? 0) !== 0;
+  return {
+    hairpin: flag(IFLA_BRPORT_MODE),
+    learning: flag(IFLA_BRPORT_LEARNING),
+    isolated: flag(IFLA_BRPORT_ISOLATED),
+  };
+}

@@ -1,0 +1,152 @@
+// IPv4 routes and rules by rtnetlink(7): RTM_NEWROUTE, RTM_NEWRULE and their kin (linux/rtnetlink.h, fib_rules.h).
+import { type Cidr, formatCidr, formatIPv4, type IPv4, ipv4FromOctets, ipv4Octets, subnetOf } from "../address/ipv4.ts";
+import { EEXIST, ENOENT, ESRCH, isErrno } from "../sys/errno.ts";
+import { AF_INET } from "../sys/socket.ts";
+import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
+import type { NetlinkSocket } from "./socket.ts";
+
+const RTM_NEWROUTE = 24;
+const RTM_DELROUTE = 25;
+const RTM_GETROUTE = 26;
+const RTM_NEWRULE = 32;
+const RTM_DELRULE = 33;
+const RTM_GETRULE = 34;
+
+const RTMSG = 12;
+const RT_TABLE_MAIN = 254;
+const RTPROT_BOOT = 3;
+const RTN_UNICAST = 1;
+const RT_SCOPE_UNIVERSE = 0;
+const RT_SCOPE_LINK = 253;
+
+const RTA_DST = 1;
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTA_TABLE = 15;
+
+const FRA_PRIORITY = 6;
+const FRA_FWMARK = 10;
+const FRA_TABLE = 15;
+const FR_ACT_TO_TBL = 1;
+
+/** A unicast route; without a gateway its destination is on the link itself. */
+export interface Route {
+  readonly destination: Cidr;
+  readonly gateway?: IPv4 | undefined;
+  readonly link?: number | undefined;
+  /** Routing table; the main one unless given. */
+  readonly table?: number;
+}
+
+/** A policy routing rule: packets that carry `mark` look into `table`. */
+export interface Rule {
+  readonly priority: number;
+  readonly mark?: number | undefined;
+  readonly table: number;
+}
+
+/** Tables above 255 do not fit the header and go into an attribute. */
+function headerTable(table: number): number {
+  return table > 255 ? 0 : table;
+}
+
+/** The body of an RTM_NEWROUTE or RTM_DELROUTE. */
+export function encodeRoute(route: Route): Uint8Array {
+  const table = route.table ?? RT_TABLE_MAIN;
+  const scope = route.gateway === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+  const { prefix } = route.destination;
+  const header = Uint8Array.of(AF_INET, prefix, 0, 0, headerTable(table), RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0);
+  const encoder = new AttributeEncoder().raw(header);
+  if (prefix > 0) encoder.bytes(RTA_DST, ipv4Octets(subnetOf(route.destination).address));
+  if (route.gateway !== undefined) encoder.bytes(RTA_GATEWAY, ipv4Octets(route.gateway));
+  if (route.link !== undefined) encoder.u32(RTA_OIF, route.link);
+  if (table > 255) encoder.u32(RTA_TABLE, table);
+  return encoder.done();
+}
+
+function describe(route: Route): string {
+  const via = route.gateway === undefined ? "" : ` via ${formatIPv4(route.gateway)}`;
+  return `${formatCidr(route.destination)}${via}`;
+}
+
+/** Adds a route; false if there was one to that destination already. */
+export function routeAdd(nl: NetlinkSocket, route: Route): boolean {
+  const operation = `route add ${describe(route)}`;
+  const flags = NLM_F_CREATE | NLM_F_EXCL;
+  return attempt([EEXIST], () => nl.request({ operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) }));
+}
+
+/** Removes a route; false if there was none. */
+export function routeDelete(nl: NetlinkSocket, route: Route): boolean {
+  const operation = `route delete ${describe(route)}`;
+  return attempt([ESRCH], () => nl.request({ operation, type: RTM_DELROUTE, body: encodeRoute(route) }));
+}
+
+/** The unicast IPv4 routes of the namespace's main table (or another). */
+export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN): Route[] {
+  const body = new Uint8Array(RTMSG);
+  body[0] = AF_INET;
+  return nl
+    .dump({ operation: "route list", type: RTM_GETROUTE, body })
+    .filter(({ body: found }) => found[7] === RTN_UNICAST)
+    .map(({ body: found }) => {
+      const attributes = decodeAttributes(found.subarray(RTMSG));
+      const address = attributes.get(RTA_DST)?.payload;
+      const gateway = attributes.get(RTA_GATEWAY)?.payload;
+      return {
+        destination: { address: address ? ipv4FromOctets(address) : 0, prefix: found[1] ?? 0 },
+        gateway: gateway && ipv4FromOctets(gateway),
+        link: attributes.get(RTA_OIF)?.u32,
+        table: attributes.get(RTA_TABLE)?.u32 ?? found[4] ?? 0,
+      };
+    })
+    .filter((route) => route.table === table);
+}
+
+/** The body of an RTM_NEWRULE or RTM_DELRULE. */
+export function encodeRule(rule: Rule): Uint8Array {
+  const header = Uint8Array.of(AF_INET, 0, 0, 0, headerTable(rule.table), 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0);
+  const encoder = new AttributeEncoder().raw(header).u32(FRA_PRIORITY, rule.priority);
+  if (rule.mark !== undefined) encoder.u32(FRA_FWMARK, rule.mark);
+  if (rule.table > 255) encoder.u32(FRA_TABLE, rule.table);
+  return encoder.done();
+}
+
+/** Adds a policy routing rule; false if it was there already. */
+export function ruleAdd(nl: NetlinkSocket, rule: Rule): boolean {
+  const operation = `rule add ${rule.priority}`;
+  const flags = NLM_F_CREATE | NLM_F_EXCL;
+  return attempt([EEXIST], () => nl.request({ operation, type: RTM_NEWRULE, flags, body: encodeRule(rule) }));
+}
+
+/** Removes a policy routing rule; false if there was none. */
+export function ruleDelete(nl: NetlinkSocket, rule: Rule): boolean {
+  const operation = `rule delete ${rule.priority}`;
+  return attempt([ENOENT], () => nl.request({ operation, type: RTM_DELRULE, body: encodeRule(rule) }));
+}
+
+/** The IPv4 policy routing rules of the namespace. */
+export function ruleList(nl: NetlinkSocket): Rule[] {
+  const body = new Uint8Array(RTMSG);
+  body[0] = AF_INET;
+  return nl.dump({ operation: "rule list", type: RTM_GETRULE, body }).map(({ body: found }) => {
+    const attributes = decodeAttributes(found.subarray(RTMSG));
+    return {
+      priority: attributes.get(FRA_PRIORITY)?.u32 ?? 0,
+      mark: attributes.get(FRA_FWMARK)?.u32,
+      table: attributes.get(FRA_TABLE)?.u32 ?? found[4] ?? 0,
+    };
+  });
+}
+
+/** Runs a request; false where it was refused with one of these errnos. */
+function attempt(errnos: readonly number[], fn: () => void): boolean {
+  try {
+    fn();
+    return true;
+  } catch (error) {
+    if (isErrno(error, ...errnos)) return false;
+    throw error;
+  }
+}

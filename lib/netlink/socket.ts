@@ -1,0 +1,188 @@
+// A netlink socket for requests: one question, its answer, in order. Requests are synchronous: the kernel has
+// answered before send returns, so there is nothing to wait for, and whole exchanges can run inside inNetns.
+// The socket stays in the network namespace it was opened in, whatever the thread does later.
+import { closeSync } from "node:fs";
+import { EBUSY } from "../sys/errno.ts";
+import {
+  AF_NETLINK,
+  bindSocket,
+  openSocket,
+  receiveDatagram,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  sendDatagram,
+  setOption,
+} from "../sys/socket.ts";
+import {
+  decodeError,
+  decodeMessages,
+  encodeMessage,
+  type Message,
+  NetlinkError,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_NOOP,
+  NLMSG_OVERRUN,
+} from "./message.ts";
+
+const SOL_NETLINK = 270;
+const NETLINK_ADD_MEMBERSHIP = 1;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
+const SOL_SOCKET = 1;
+const SO_RCVBUF = 8;
+
+export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
+
+const SOCKADDR_KERNEL = new Uint8Array(12);
+SOCKADDR_KERNEL[0] = AF_NETLINK;
+
+// An interrupted dump (NLM_F_DUMP_INTR) missed a change and has to be taken again; it cannot go on for ever.
+const DUMP_ATTEMPTS = 10;
+
+/** Opens and binds a netlink socket, as a member of these multicast groups; non-blocking when it has any. */
+export function openNetlink(what: string, family: number, groups: readonly number[] = []): number {
+  const nonblock = groups.length > 0 ? SOCK_NONBLOCK : 0;
+  const fd = openSocket(`${what} socket`, AF_NETLINK, SOCK_RAW | nonblock, family);
+  try {
+    setOption(`${what}: NETLINK_EXT_ACK`, fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
+    setOption(`${what}: NETLINK_CAP_ACK`, fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
+    setOption(`${what}: SO_RCVBUF`, fd, SOL_SOCKET, SO_RCVBUF, 1 << 20);
+    if (family === NETLINK_ROUTE) {
+      setOption(`${what}: NETLINK_GET_STRICT_CHK`, fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
+    }
+    bindSocket(`${what}: bind`, fd, SOCKADDR_KERNEL);
+    for (const group of groups) {
+      setOption(`${what}: joining group ${group}`, fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
+    }
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** What is asked of the kernel; `operation` names it in errors, e.g. "link add weave". */
+export interface Request {
+  readonly operation: string;
+  readonly type: number;
+  readonly flags?: number;
+  readonly body: Uint8Array;
+}
+
+/** A socket for requests of one netlink family. */
+export class NetlinkSocket implements Disposable {
+  readonly #fd: number;
+  readonly #buffer = new Uint8Array(1 << 16);
+  #sequence = 0;
+
+  constructor(family: number) {
+    this.#fd = openNetlink("netlink", family);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Sends one request and waits for its acknowledgement. Returns the messages that came before it. */
+  request({ operation, type, flags = 0, body }: Request): Message[] {
+    const sequence = this.#send(operation, type, flags | NLM_F_ACK, body);
+    return this.#answers(operation, sequence).messages;
+  }
+
+  /** Asks for all objects of a kind; a dump that something changed under is taken again. */
+  dump({ operation, type, flags = 0, body }: Request): Message[] {
+    for (let attempt = 0; attempt < DUMP_ATTEMPTS; attempt++) {
+      const sequence = this.#send(operation, type, flags | NLM_F_DUMP, body);
+      const { messages, interrupted } = this.#answers(operation, sequence);
+      if (!interrupted) return messages;
+    }
+    throw new NetlinkError(operation, EBUSY, "the dump kept being interrupted by changes");
+  }
+
+  /**
+   * Sends messages as one datagram (a batch: the kernel takes all of them or none) and waits for the
+   * acknowledgement of each that asks for one. Throws the first refusal, named by its request.
+   */
+  batch(requests: readonly Request[]): void {
+    const first = this.#sequence + 1;
+    const parts = requests.map((request) => this.#frame(request.type, request.flags ?? 0, request.body));
+    const datagram = Buffer.concat(parts);
+    sendDatagram("netlink batch", this.#fd, datagram, SOCKADDR_KERNEL);
+    const waiting = new Set<number>();
+    requests.forEach((request, i) => {
+      if ((request.flags ?? 0) & NLM_F_ACK) waiting.add(first + i);
+    });
+    let refused: NetlinkError | undefined;
+    while (waiting.size > 0) {
+      for (const message of this.#receive("netlink batch")) {
+        const request = requests[message.sequence - first];
+        if (message.type !== NLMSG_ERROR || !request) continue;
+        waiting.delete(message.sequence);
+        const error = decodeError(message, request.operation);
+        if (!error) continue;
+        refused ??= error;
+        // A batch that could not even be parsed is answered once, for its first message, and not at all after.
+        if (message.sequence === first) waiting.clear();
+      }
+    }
+    if (refused) {
+      this.#drain();
+      throw refused;
+    }
+  }
+
+  #frame(type: number, flags: number, body: Uint8Array): Uint8Array {
+    this.#sequence++;
+    return encodeMessage({ type, flags: flags | NLM_F_REQUEST, sequence: this.#sequence, body });
+  }
+
+  #send(operation: string, type: number, flags: number, body: Uint8Array): number {
+    sendDatagram(operation, this.#fd, this.#frame(type, flags, body), SOCKADDR_KERNEL);
+    return this.#sequence;
+  }
+
+  #receive(operation: string): Message[] {
+    const datagram = receiveDatagram(operation, this.#fd, this.#buffer);
+    return datagram ? decodeMessages(datagram.slice()) : [];
+  }
+
+  #drain(): void {
+    while (receiveDatagram("netlink", this.#fd, this.#buffer, false));
+  }
+
+  #answers(operation: string, sequence: number): { messages: Message[]; interrupted: boolean } {
+    const messages: Message[] = [];
+    let interrupted = false;
+    for (;;) {
+      for (const message of this.#receive(operation)) {
+        // Left over from a request that was given up on (an error before the end of its dump).
+        if (message.sequence !== sequence) continue;
+        if (message.flags & NLM_F_DUMP_INTR) interrupted = true;
+        switch (message.type) {
+          case NLMSG_NOOP:
+          case NLMSG_OVERRUN:
+            break;
+          case NLMSG_ERROR:
+          case NLMSG_DONE: {
+            const error = decodeError(message, operation);
+            if (error) throw error;
+            return { messages, interrupted };
+          }
+          default:
+            messages.push(message);
+        }
+      }
+    }
+  }
+}

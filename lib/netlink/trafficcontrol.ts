@@ -1,0 +1,127 @@
+// Traffic control by rtnetlink(7): a clsact qdisc and eBPF programs on it (linux/pkt_sched.h, pkt_cls.h, tc-bpf(8)).
+import { EEXIST, EINVAL, ENOENT, isErrno } from "../sys/errno.ts";
+import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
+import type { NetlinkSocket } from "./socket.ts";
+
+const RTM_NEWQDISC = 36;
+const RTM_DELQDISC = 37;
+const RTM_NEWTFILTER = 44;
+const RTM_DELTFILTER = 45;
+const RTM_GETTFILTER = 46;
+
+const TCMSG = 20;
+const TC_H_CLSACT = 0xfffffff1;
+const CLSACT_HANDLE = 0xffff0000;
+const ETH_P_ALL = 3;
+// One program a direction, always at this place, so that replacing it is atomic.
+const PRIORITY = 1;
+const FILTER_HANDLE = 1;
+
+const TCA_KIND = 1;
+const TCA_OPTIONS = 2;
+const TCA_BPF_FD = 6;
+const TCA_BPF_NAME = 7;
+const TCA_BPF_FLAGS = 8;
+const TCA_BPF_ID = 11;
+const TCA_BPF_FLAG_ACT_DIRECT = 1;
+
+/** ingress: what comes in by the link; egress: what goes out. */
+export type Direction = "ingress" | "egress";
+
+const PARENT: Record<Direction, number> = { ingress: 0xfffffff2, egress: 0xfffffff3 };
+
+function header(link: number, handle: number, parent: number, info: number): Uint8Array {
+  const bytes = new Uint8Array(TCMSG);
+  const view = new DataView(bytes.buffer);
+  view.setInt32(4, link, true);
+  view.setUint32(8, handle, true);
+  view.setUint32(12, parent, true);
+  view.setUint32(16, info, true);
+  return bytes;
+}
+
+// tcm_info holds the priority in its upper half and the protocol, in network byte order, in its lower.
+const INFO = (PRIORITY << 16) | (ETH_P_ALL << 8);
+
+/** The body of the RTM_NEWQDISC that adds a clsact qdisc. */
+export function encodeClsact(link: number): Uint8Array {
+  return new AttributeEncoder().raw(header(link, CLSACT_HANDLE, TC_H_CLSACT, 0)).string(TCA_KIND, "clsact").done();
+}
+
+/** The body of the RTM_NEWTFILTER that attaches an eBPF program, direct-action. */
+export function encodeBpfFilter(link: number, direction: Direction, program: { fd: number; name: string }): Uint8Array {
+  return new AttributeEncoder()
+    .raw(header(link, FILTER_HANDLE, PARENT[direction], INFO))
+    .string(TCA_KIND, "bpf")
+    .nested(
+      TCA_OPTIONS,
+      (options) =>
+        options
+          .u32(TCA_BPF_FD, program.fd)
+          .string(TCA_BPF_NAME, program.name)
+          .u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT),
+      false,
+    )
+    .done();
+}
+
+/** Gives a link its clsact qdisc, unless it has it. `what` names the link in errors. */
+export function clsactEnsure(nl: NetlinkSocket, what: string, link: number): void {
+  try {
+    nl.request({
+      operation: `qdisc add clsact to ${what}`,
+      type: RTM_NEWQDISC,
+      flags: NLM_F_CREATE | NLM_F_EXCL,
+      body: encodeClsact(link),
+    });
+  } catch (error) {
+    if (!isErrno(error, EEXIST)) throw error;
+  }
+}
+
+/** Takes the clsact qdisc away, with all programs on it. */
+export function clsactDelete(nl: NetlinkSocket, what: string, link: number): void {
+  try {
+    nl.request({ operation: `qdisc delete clsact from ${what}`, type: RTM_DELQDISC, body: encodeClsact(link) });
+  } catch (error) {
+    if (!isErrno(error, ENOENT, EINVAL)) throw error;
+  }
+}
+
+/** Attaches a program to a link with a clsact qdisc, atomically in place of the one that was there. */
+export function bpfFilterReplace(
+  nl: NetlinkSocket,
+  what: string,
+  link: number,
+  direction: Direction,
+  program: { fd: number; name: string },
+): void {
+  nl.request({
+    operation: `filter replace ${program.name} at ${direction} of ${what}`,
+    type: RTM_NEWTFILTER,
+    flags: NLM_F_CREATE | NLM_F_REPLACE,
+    body: encodeBpfFilter(link, direction, program),
+  });
+}
+
+/** Removes the program of one direction. */
+export function bpfFilterDelete(nl: NetlinkSocket, what: string, link: number, direction: Direction): void {
+  const body = header(link, FILTER_HANDLE, PARENT[direction], INFO);
+  const encoder = new AttributeEncoder().raw(body).string(TCA_KIND, "bpf");
+  nl.request({ operation: `filter delete at ${direction} of ${what}`, type: RTM_DELTFILTER, body: encoder.done() });
+}
+
+/** The eBPF programs on one direction of a link: kernel-wide program id and name. */
+export function bpfFilterList(nl: NetlinkSocket, link: number, direction: Direction): { id: number; name: string }[] {
+  const body = header(link, 0, PARENT[direction], 0);
+  return nl
+    .dump({ operation: `filter list at ${direction}`, type: RTM_GETTFILTER, body })
+    .map(({ body: found }) => decodeAttributes(found.subarray(TCMSG)))
+    .filter((attributes) => attributes.get(TCA_KIND)?.string === "bpf")
+    .flatMap((attributes) => {
+      const options = attributes.get(TCA_OPTIONS)?.nested;
+      const id = options?.get(TCA_BPF_ID)?.u32;
+      return id === undefined ? [] : [{ id, name: options?.get(TCA_BPF_NAME)?.string ?? "" }];
+    });
+}

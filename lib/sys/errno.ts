@@ -1,0 +1,20 @@
+// The errno values that code decides on (include/uapi/asm-generic/errno*.h; the same on x86-64 and arm64).
+export const EPERM = 1;
+export const ENOENT = 2;
+export const ESRCH = 3;
+export const EINTR = 4;
+export const EAGAIN = 11;
+export const EBUSY = 16;
+export const EEXIST = 17;
+export const ENODEV = 19;
+export const EINVAL = 22;
+export const EOPNOTSUPP = 95;
+export const EADDRINUSE = 98;
+export const EADDRNOTAVAIL = 99;
+export const ENOBUFS = 105;
+
+/** True when `error` carries one of these errno values (SysError, NetlinkError and Node's own errors do). */
+export function isErrno(error: unknown, ...errnos: number[]): boolean {
+  if (typeof error !== "object" || error === null || !("errno" in error)) return false;
+  return typeof error.errno === "number" && errnos.includes(Math.abs(error.errno));
+}

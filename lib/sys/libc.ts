@@ -1,0 +1,43 @@
+// The one place that binds to libc: glibc or musl, whichever the host has.
+import { dlopen, FFIType, type Pointer, read } from "bun:ffi";
+
+const MUSL_ARCH: Record<string, string> = { x64: "x86_64", arm64: "aarch64" };
+const CANDIDATES = ["libc.so.6", `libc.musl-${MUSL_ARCH[process.arch] ?? process.arch}.so.1`, "libc.so"];
+
+const LONG = FFIType.i64;
+
+const SYMBOLS = {
+  syscall: { args: [LONG, LONG, LONG, LONG, LONG, LONG, LONG], returns: FFIType.i64_fast },
+  __errno_location: { args: [], returns: FFIType.ptr },
+  strerror: { args: [FFIType.i32], returns: FFIType.cstring },
+} as const;
+
+function open() {
+  const reasons: string[] = [];
+  for (const name of CANDIDATES) {
+    try {
+      return dlopen(name, SYMBOLS).symbols;
+    } catch (error) {
+      reasons.push(`${name}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  throw new Error(`no usable C library found (${reasons.join("; ")})`);
+}
+
+const libc = open();
+
+/** libc's syscall(2): the result, or -1 with errno set. */
+export const rawSyscall = libc.syscall;
+
+// One address for the life of this thread; each Worker loads this module for itself.
+const errnoAddress = libc.__errno_location() as Pointer;
+
+/** errno of this thread as the last failed libc call left it. */
+export function lastErrno(): number {
+  return read.i32(errnoAddress);
+}
+
+/** The C library's text for an errno, e.g. "File exists" for 17. */
+export function strerror(errno: number): string {
+  return libc.strerror(errno)?.toString() ?? `errno ${errno}`;
+}

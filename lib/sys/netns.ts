@@ -1,0 +1,84 @@
+// Network namespaces: run something inside one and always come back. See setns(2), network_namespaces(7).
+import { closeSync, openSync, statSync } from "node:fs";
+import { syscall } from "./syscall.ts";
+
+const CLONE_NEWNET = 0x40000000;
+// setns moves the calling thread only, so "self" here has to be the thread, not the process.
+const OWN = "/proc/thread-self/ns/net";
+
+/** A network namespace: a path such as /run/netns/blue or /proc/4711/ns/net, or the pid of a process in it. */
+export type Netns = string | number;
+
+export function netnsPath(netns: Netns): string {
+  return typeof netns === "number" ? `/proc/${netns}/ns/net` : netns;
+}
+
+/** Opens a namespace file; the error names the path and says what is wrong with it. */
+function openNetns(netns: Netns): number {
+  const path = netnsPath(netns);
+  try {
+    return openSync(path, "r");
+  } catch (error) {
+    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    throw new NetnsError(path, missing ? "no such network namespace" : String(error), missing);
+  }
+}
+
+/** A namespace that cannot be entered; `gone` when it does not exist (any more). */
+export class NetnsError extends Error {
+  override readonly name = "NetnsError";
+  constructor(
+    readonly path: string,
+    reason: string,
+    readonly gone: boolean,
+  ) {
+    super(`network namespace ${path}: ${reason}`);
+  }
+}
+
+/**
+ * Runs `fn` with this thread in the given network namespace and returns its result. The thread is back in its
+ * own namespace afterwards, also when `fn` throws. `fn` has to be synchronous: an asynchronous one would go on
+ * in the wrong namespace after its first await, so its promise is refused with a TypeError.
+ */
+export function inNetns<T>(netns: Netns, fn: () => T): T {
+  const target = openNetns(netns);
+  try {
+    const home = openSync(OWN, "r");
+    try {
+      syscall(`entering network namespace ${netnsPath(netns)}`, "setns", target, CLONE_NEWNET);
+      try {
+        const result = fn();
+        if (isThenable(result)) {
+          result.then(ignore, ignore);
+          throw new TypeError("inNetns takes a synchronous function");
+        }
+        return result;
+      } finally {
+        syscall("returning from a network namespace", "setns", home, CLONE_NEWNET);
+      }
+    } finally {
+      closeSync(home);
+    }
+  } finally {
+    closeSync(target);
+  }
+}
+
+function ignore(): void {}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
+}
+
+/** True when the path names the network namespace this thread is in. Throws NetnsError when it cannot be read. */
+export function isOwnNetns(netns: Netns): boolean {
+  const path = netnsPath(netns);
+  const own = statSync(OWN, { bigint: true });
+  try {
+    const other = statSync(path, { bigint: true });
+    return own.dev === other.dev && own.ino === other.ino;
+  } catch (error) {
+    throw new NetnsError(path, String(error), true);
+  }
+}

@@ -1,0 +1,77 @@
+// Raw kernel sockets: the families that Bun's own networking does not speak, and options it does not set.
+import { EAGAIN, EINTR, ENOBUFS } from "./errno.ts";
+import { SysError, syscall, trySyscall } from "./syscall.ts";
+
+export const AF_INET = 2;
+export const AF_NETLINK = 16;
+export const AF_PACKET = 17;
+
+export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
+export const SOCK_CLOEXEC = 0x80000;
+export const SOCK_NONBLOCK = 0x800;
+
+const MSG_DONTWAIT = 0x40;
+const MSG_TRUNC = 0x20;
+
+/** Opens a socket, close-on-exec. `what` names it in errors. */
+export function openSocket(what: string, family: number, type: number, protocol: number): number {
+  return syscall(`opening ${what}`, "socket", family, type | SOCK_CLOEXEC, protocol);
+}
+
+/** Sets an integer socket option. */
+export function setOption(what: string, fd: number, level: number, option: number, value: number): void {
+  const buffer = new Uint8Array(new Int32Array([value]).buffer);
+  syscall(what, "setsockopt", fd, level, option, buffer, buffer.length);
+}
+
+/** Binds to a packed struct sockaddr. */
+export function bindSocket(what: string, fd: number, sockaddr: Uint8Array): void {
+  syscall(what, "bind", fd, sockaddr, sockaddr.length);
+}
+
+/** Sends one datagram to a packed struct sockaddr; throws SysError. */
+export function sendDatagram(what: string, fd: number, data: Uint8Array, sockaddr: Uint8Array): void {
+  for (;;) {
+    const sent = trySyscall("sendto", fd, data, data.length, 0, sockaddr, sockaddr.length);
+    if (sent >= 0) return;
+    if (sent !== -EINTR) throw new SysError(what, -sent);
+  }
+}
+
+/**
+ * Receives one datagram into `buffer` and returns the part that was filled. Waits for one unless `wait` is
+ * false; then undefined says that there is none. A datagram longer than the buffer is an error, not a short one.
+ */
+export function receiveDatagram(what: string, fd: number, buffer: Uint8Array, wait = true): Uint8Array | undefined {
+  for (;;) {
+    const length = trySyscall("recvfrom", fd, buffer, buffer.length, MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT), 0, 0);
+    if (length === -EAGAIN && !wait) return undefined;
+    if (length === -EINTR) continue;
+    if (length < 0) throw new SysError(what, -length);
+    if (length > buffer.length) throw new SysError(what, ENOBUFS);
+    return buffer.subarray(0, length);
+  }
+}
+
+/** struct sockaddr_in (netinet/in.h): address and port in network byte order. `address` is four octets. */
+export function sockaddrIn(address: Uint8Array, port: number): Uint8Array {
+  const sockaddr = new Uint8Array(16);
+  const view = new DataView(sockaddr.buffer);
+  view.setUint16(0, AF_INET, true);
+  view.setUint16(2, port, false);
+  sockaddr.set(address, 4);
+  return sockaddr;
+}
+
+/** struct sockaddr_ll (linux/if_packet.h) for sending one frame out of a link. `ethertype` in host order. */
+export function sockaddrLinkLayer(ifindex: number, ethertype: number): Uint8Array {
+  const sockaddr = new Uint8Array(20);
+  const view = new DataView(sockaddr.buffer);
+  view.setUint16(0, AF_PACKET, true);
+  view.setUint16(2, ethertype, false);
+  view.setInt32(4, ifindex, true);
+  view.setUint8(11, 6);
+  sockaddr.fill(0xff, 12, 18);
+  return sockaddr;
+}

@@ -1,0 +1,72 @@
+// System calls by number through libc's syscall(2): one foreign function for everything the kernel offers.
+// Numbers: linux/arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h (arm64).
+import { ptr } from "bun:ffi";
+import { lastErrno, rawSyscall, strerror } from "./libc.ts";
+
+const NUMBERS = {
+  x64: {
+    ioctl: 16, socket: 41, connect: 42, sendto: 44, recvfrom: 45, bind: 49, getsockname: 51,
+    setsockopt: 54, getsockopt: 55, umount2: 166, mount: 165, setns: 308, unshare: 272, bpf: 321,
+    prlimit64: 302, flock: 73,
+  },
+  arm64: {
+    ioctl: 29, socket: 198, connect: 203, sendto: 206, recvfrom: 207, bind: 200, getsockname: 204,
+    setsockopt: 208, getsockopt: 209, umount2: 39, mount: 40, setns: 268, unshare: 97, bpf: 280,
+    prlimit64: 261, flock: 32,
+  },
+} as const;
+
+export type SyscallName = keyof (typeof NUMBERS)["x64"];
+
+const arch = process.arch;
+if (arch !== "x64" && arch !== "arm64") {
+  throw new Error(`processor architecture ${arch} is not supported: use x86-64 or arm64`);
+}
+const numbers: Record<SyscallName, number> = NUMBERS[arch];
+
+/** An argument of a system call: an integer, or a buffer passed by its address. */
+export type SyscallArgument = number | bigint | Uint8Array;
+
+/** A failed system call: the operation as a person would name it, and the kernel's reason. */
+export class SysError extends Error {
+  override readonly name = "SysError";
+  constructor(
+    readonly operation: string,
+    /** Positive errno, e.g. 17 for EEXIST. */
+    readonly errno: number,
+  ) {
+    super(`${operation}: ${strerror(errno)}`);
+  }
+}
+
+const NONE = 0;
+
+function argument(value: SyscallArgument | undefined): number | bigint {
+  if (value === undefined) return NONE;
+  return typeof value === "object" ? ptr(value) : value;
+}
+
+/**
+ * Calls the kernel and returns its result, or minus errno (like the kernel itself does), never throwing.
+ * Buffers are passed by address and must be at least as long as the length handed over beside them.
+ */
+export function trySyscall(name: SyscallName, ...args: SyscallArgument[]): number {
+  const result = rawSyscall(
+    numbers[name],
+    argument(args[0]),
+    argument(args[1]),
+    argument(args[2]),
+    argument(args[3]),
+    argument(args[4]),
+    argument(args[5]),
+  );
+  // Nothing may run between the call and this read: errno belongs to the thread, not to the call.
+  return result < 0 ? -lastErrno() : Number(result);
+}
+
+/** Like trySyscall, but throws SysError with `operation` in its text. */
+export function syscall(operation: string, name: SyscallName, ...args: SyscallArgument[]): number {
+  const result = trySyscall(name, ...args);
+  if (result < 0) throw new SysError(operation, -result);
+  return result;
+}
