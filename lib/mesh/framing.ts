@@ -1,0 +1,93 @@
+// How messages lie on a control connection: with a length in front (protocol 2) or as gob byte slices (protocol 1),
+// sealed or plain (mesh: protocol_crypto.go).
+import type { Nacl } from "../crypto/nacl.ts";
+import { NONCE_LENGTH } from "../crypto/nacl.ts";
+import { GobDecoder } from "../gob/decoder.ts";
+import { GobEncoder } from "../gob/encoder.ts";
+import { bytes as gobBytes } from "../gob/type.ts";
+
+/** The longest message, in bytes. */
+export const MAX_MESSAGE = 10 * 1024 * 1024;
+
+/** A breach of the protocol by the peer; the connection cannot go on. */
+export class ProtocolError extends Error {
+  override readonly name = "ProtocolError";
+}
+
+/** Puts messages on the wire and takes them off; one for each connection, both directions. */
+export interface Framing {
+  frame(message: Uint8Array): Uint8Array;
+  /** The message at the start of `bytes` and how long it was on the wire; undefined while it is not all there. */
+  unframe(bytes: Uint8Array): { message: Uint8Array; length: number } | undefined;
+}
+
+/** Protocol 2: four bytes of length, big-endian. */
+export function lengthPrefixed(): Framing {
+  return {
+    frame(message) {
+      if (message.length > MAX_MESSAGE) {
+        throw new ProtocolError(`outgoing message exceeds maximum size: ${message.length} > ${MAX_MESSAGE}`);
+      }
+      const framed = new Uint8Array(4 + message.length);
+      new DataView(framed.buffer).setUint32(0, message.length, false);
+      framed.set(message, 4);
+      return framed;
+    },
+    unframe(bytes) {
+      if (bytes.length < 4) return undefined;
+      const length = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, false);
+      if (length > MAX_MESSAGE) {
+        throw new ProtocolError(`incoming message exceeds maximum size: ${length} > ${MAX_MESSAGE}`);
+      }
+      if (bytes.length < 4 + length) return undefined;
+      return { message: bytes.slice(4, 4 + length), length: 4 + length };
+    },
+  };
+}
+
+/** Protocol 1: a gob stream of byte slices, going on from the one that carried the features. */
+export function gobFramed(encoder: GobEncoder, decoder: GobDecoder): Framing {
+  return {
+    frame: (message) => encoder.encode(gobBytes, message),
+    unframe(bytes) {
+      const next = decoder.next(gobBytes, bytes, 0);
+      return next && { message: next.value, length: next.at };
+    },
+  };
+}
+
+/** Counts the messages of one direction: the nonce of each is made of that and of who opened the connection. */
+class NonceSequence {
+  readonly nonce = new Uint8Array(NONCE_LENGTH);
+  #count = 0n;
+
+  constructor(byConnector: boolean) {
+    this.nonce[0] = (byConnector ? 0x80 : 0) | 0x40;
+  }
+
+  advance(): void {
+    this.#count++;
+    new DataView(this.nonce.buffer).setBigUint64(16, this.#count, false);
+  }
+}
+
+/** Seals each message with the session key. `outbound`: we opened the connection. */
+export function sealed(inner: Framing, nacl: Nacl, sessionKey: Uint8Array, outbound: boolean): Framing {
+  const sending = new NonceSequence(outbound);
+  const receiving = new NonceSequence(!outbound);
+  return {
+    frame(message) {
+      const box = nacl.seal(message, sending.nonce, sessionKey);
+      sending.advance();
+      return inner.frame(box);
+    },
+    unframe(bytes) {
+      const next = inner.unframe(bytes);
+      if (!next) return undefined;
+      const message = nacl.open(next.message, receiving.nonce, sessionKey);
+      if (!message) throw new ProtocolError("Unable to decrypt TCP msg");
+      receiving.advance();
+      return { message, length: next.length };
+    },
+  };
+}

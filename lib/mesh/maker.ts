@@ -1,0 +1,262 @@
+// Which connections to try, and when: the peers we were told of, and those that gossip tells of (mesh:
+// connection_maker.go). A failed target is tried again after a while that grows from 2 seconds to 6 minutes.
+import type { Clock, Timer } from "../clock/clock.ts";
+import type { Random } from "../clock/random.ts";
+import type { Log } from "../log/log.ts";
+import { LocalConnection, type ConnectionHost } from "./connection.ts";
+import { CollisionError, SelfConnectionError } from "./errors.ts";
+import type { PeerName } from "./name.ts";
+import type { Peer } from "./peer.ts";
+import { joinHostPort, splitHostPort, type StreamHandler, type Transport } from "./transport.ts";
+
+const INITIAL_INTERVAL_MS = 2_000;
+const MAX_INTERVAL_MS = 6 * 60_000;
+/** A connection that lasted this long starts again at the initial interval. */
+const RESET_AFTER_MS = 60_000;
+/** Gossip brings changes in bursts; looking for new targets once a burst is enough. */
+const CHECK_DELAY_MS = 10;
+
+/** Where an attempt to connect to an address stands. */
+export interface Target {
+  state: "waiting" | "attempting" | "connected";
+  lastError: Error | undefined;
+  /** When to try next, in ms of the clock; undefined for never. */
+  tryAfter: number | undefined;
+  intervalMs: number;
+}
+
+/** A peer that the user named: the address found for it, and its port where one was given. */
+interface DirectPeer {
+  readonly ip: string;
+  readonly port: number | undefined;
+}
+
+export interface MakerParams {
+  readonly host: ConnectionHost;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly transport: Transport;
+  /** The port peers listen on unless a target says otherwise. */
+  readonly port: number;
+  readonly discovery: boolean;
+  /** More connections than this are not sought. */
+  readonly limit: number;
+  readonly peers: () => Iterable<Peer>;
+  readonly ourself: Peer;
+}
+
+export class ConnectionMaker {
+  readonly targets = new Map<string, Target>();
+  readonly connections = new Set<LocalConnection>();
+  terminations = 0;
+  readonly #direct = new Map<string, DirectPeer>();
+  #check: Timer | undefined;
+  #retry: Timer | undefined;
+  #stopped = false;
+
+  constructor(private readonly params: MakerParams) {}
+
+  /**
+   * Adds peers ("host" or "host:port") to those we keep connected to, or puts them in place of all there were.
+   * Returns what is wrong with any of them; the others are taken all the same.
+   */
+  async connect(peers: readonly string[], replace: boolean): Promise<string[]> {
+    const errors: string[] = [];
+    const found = await Promise.all(
+      peers.map(async (peer) => {
+        const address = splitHostPort(peer);
+        if (!address) {
+          errors.push(`invalid peer name "${peer}", should be host[:port]`);
+          return undefined;
+        }
+        try {
+          return [peer, { ip: await this.params.transport.resolve(address.host), port: address.port }] as const;
+        } catch (error) {
+          errors.push(`cannot resolve peer "${peer}": ${error instanceof Error ? error.message : error}`);
+          return undefined;
+        }
+      }),
+    );
+    if (replace) this.#direct.clear();
+    for (const entry of found) {
+      if (!entry) continue;
+      this.#direct.set(...entry);
+      const target = this.targets.get(this.#addressOf(entry[1]));
+      if (target?.state === "waiting") this.#tryNow(target);
+    }
+    this.refresh();
+    return errors;
+  }
+
+  forget(peers: readonly string[]): void {
+    for (const peer of peers) this.#direct.delete(peer);
+    this.refresh();
+  }
+
+  /** The peers we were told of; with `active`, without those that will never be tried again. */
+  directPeers(active = false): string[] {
+    return [...this.#direct]
+      .filter(([, peer]) => {
+        const target = this.targets.get(this.#addressOf(peer));
+        return !active || !target || target.state !== "waiting" || target.tryAfter !== undefined;
+      })
+      .map(([name]) => name);
+  }
+
+  /** Looks for what to connect to, soon: something has changed. */
+  refresh(): void {
+    if (this.#stopped || this.#check) return;
+    this.#check = this.params.clock.after(CHECK_DELAY_MS, () => {
+      this.#check = undefined;
+      this.#attemptDue();
+    });
+  }
+
+  created(connection: LocalConnection): void {
+    this.connections.add(connection);
+    const target = connection.outbound ? this.targets.get(connection.address) : undefined;
+    if (target) target.state = "connected";
+  }
+
+  ended(connection: LocalConnection, error: Error): void {
+    if (!(error instanceof SelfConnectionError)) this.terminations++;
+    this.connections.delete(connection);
+    const target = connection.outbound ? this.targets.get(connection.address) : undefined;
+    if (target) this.#failed(target, error);
+    this.refresh();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#check?.cancel();
+    this.#retry?.cancel();
+  }
+
+  #addressOf(peer: DirectPeer): string {
+    return joinHostPort(peer.ip, peer.port ?? this.params.port);
+  }
+
+  #failed(target: Target, error: Error): void {
+    const now = this.params.clock.now();
+    const lasted = target.tryAfter !== undefined && now > target.tryAfter + RESET_AFTER_MS;
+    target.state = "waiting";
+    target.lastError = error;
+    if (error instanceof CollisionError || error instanceof SelfConnectionError) {
+      target.tryAfter = undefined;
+      target.intervalMs = MAX_INTERVAL_MS;
+    } else if (lasted) {
+      this.#tryNow(target);
+    } else {
+      target.tryAfter = now + target.intervalMs * (0.5 + this.params.random.float());
+      target.intervalMs = Math.min(target.intervalMs * 1.5, MAX_INTERVAL_MS);
+    }
+  }
+
+  #tryNow(target: Target): void {
+    target.tryAfter = this.params.clock.now();
+    target.intervalMs = INITIAL_INTERVAL_MS;
+  }
+
+  /** Addresses worth connecting to now: with true for those that the user named. */
+  #wanted(): Map<string, boolean> {
+    const connectedAddresses = new Set<string>();
+    const connectedPeers = new Set<PeerName>();
+    const inboundIps = new Set<string>();
+    for (const connection of this.connections) {
+      connectedAddresses.add(connection.address);
+      connectedPeers.add(connection.remote.name);
+      if (!connection.outbound) inboundIps.add(splitHostPort(connection.address)?.host ?? "");
+    }
+    const wanted = new Map<string, boolean>();
+    const want = (address: string, direct: boolean) => {
+      if (!connectedAddresses.has(address) && !wanted.has(address)) wanted.set(address, direct);
+    };
+    for (const peer of this.#direct.values()) {
+      // A host that has connected to us need not be connected to, unless it was named with a port of its own.
+      if (peer.port === undefined && inboundIps.has(peer.ip)) continue;
+      want(this.#addressOf(peer), true);
+    }
+    if (this.params.discovery && this.connections.size < this.params.limit) {
+      for (const address of this.#discovered(connectedPeers)) want(address, false);
+    }
+    return wanted;
+  }
+
+  *#discovered(connectedPeers: ReadonlySet<PeerName>): Generator<string> {
+    const { ourself, peers, port } = this.params;
+    for (const peer of peers()) {
+      if (peer === ourself) continue;
+      for (const [name, connection] of peer.connections) {
+        if (name === ourself.name || connectedPeers.has(name)) continue;
+        if (connection.outbound) {
+          yield connection.address;
+        } else {
+          const ip = splitHostPort(connection.address)?.host;
+          if (ip) yield joinHostPort(ip, port);
+        }
+      }
+    }
+  }
+
+  #attemptDue(): void {
+    const wanted = this.#wanted();
+    for (const [address, target] of this.targets) {
+      if (target.state === "waiting" && !wanted.has(address)) this.targets.delete(address);
+    }
+    const now = this.params.clock.now();
+    let room = this.params.limit - this.connections.size - this.#attempting();
+    let next = Number.POSITIVE_INFINITY;
+    for (const [address, direct] of this.#shuffled(wanted)) {
+      const target = this.targets.get(address) ?? this.#newTarget(address, now);
+      if (target.state !== "waiting" || target.tryAfter === undefined) continue;
+      if (target.tryAfter > now) {
+        next = Math.min(next, target.tryAfter - now);
+      } else if (direct || room-- > 0) {
+        this.#attempt(address, target, direct);
+      }
+    }
+    this.#retry?.cancel();
+    this.#retry = Number.isFinite(next) ? this.params.clock.after(next, () => this.#attemptDue()) : undefined;
+  }
+
+  /** In random order: with a limit, everybody's choice of neighbours has to differ for the mesh to hang together. */
+  #shuffled(wanted: ReadonlyMap<string, boolean>): [string, boolean][] {
+    return [...wanted]
+      .map((entry) => ({ entry, order: this.params.random.float() }))
+      .sort((a, b) => a.order - b.order)
+      .map(({ entry }) => entry);
+  }
+
+  #attempting(): number {
+    let count = 0;
+    for (const target of this.targets.values()) if (target.state === "attempting") count++;
+    return count;
+  }
+
+  #newTarget(address: string, now: number): Target {
+    const target: Target = {
+      state: "waiting",
+      lastError: undefined,
+      tryAfter: now,
+      intervalMs: INITIAL_INTERVAL_MS,
+    };
+    this.targets.set(address, target);
+    return target;
+  }
+
+  #attempt(address: string, target: Target, direct: boolean): void {
+    const { log, transport, host } = this.params;
+    target.state = "attempting";
+    log.info(`->[${address}] attempting connection`);
+    transport.connect(
+      address,
+      (stream): StreamHandler => new LocalConnection(host, stream, true, direct, address),
+      (error) => {
+        log.info(`->[${address}] error during connection attempt: ${error.message}`);
+        this.#failed(target, error);
+        this.refresh();
+      },
+    );
+  }
+}

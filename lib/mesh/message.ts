@@ -1,0 +1,58 @@
+// The messages on a control connection: a tag, then for gossip a gob stream of channel name, source, (destination,)
+// payload (mesh: protocol.go, gossip_channel.go).
+import { GobReader } from "../gob/decoder.ts";
+import { concat, gobEncode } from "../gob/encoder.ts";
+import { bytes, string, uint64 } from "../gob/type.ts";
+import { nameFromNumber, nameToNumber, type PeerName } from "./name.ts";
+
+export const TAG = {
+  heartbeat: 0,
+  /** Control messages of an overlay for peers that do not negotiate overlays. */
+  reserved1: 1,
+  reserved2: 2,
+  reserved3: 3,
+  gossip: 4,
+  gossipUnicast: 5,
+  gossipBroadcast: 6,
+  overlayControl: 7,
+} as const;
+
+/** A message of a gossip channel. */
+export type GossipMessage = {
+  readonly channel: string;
+  readonly source: PeerName;
+  readonly payload: Uint8Array;
+} & (
+  | { readonly kind: "gossip" | "broadcast"; readonly destination?: undefined }
+  | { readonly kind: "unicast"; readonly destination: PeerName }
+);
+
+const KIND_TAG = { gossip: TAG.gossip, unicast: TAG.gossipUnicast, broadcast: TAG.gossipBroadcast } as const;
+
+/** A tag and its message. */
+export function encodeTagged(tag: number, payload: Uint8Array = new Uint8Array()): Uint8Array {
+  return concat([Uint8Array.of(tag), payload]);
+}
+
+export function encodeGossip(message: GossipMessage): Uint8Array {
+  const destination = message.destination === undefined ? [] : [[uint64, nameToNumber(message.destination)] as const];
+  const body = gobEncode(
+    [string, message.channel],
+    [uint64, nameToNumber(message.source)],
+    ...destination,
+    [bytes, message.payload],
+  );
+  return encodeTagged(KIND_TAG[message.kind], body);
+}
+
+/** Reads the body of a gossip message; throws GobError or PeerNameError. */
+export function decodeGossip(tag: number, body: Uint8Array): GossipMessage {
+  const reader = new GobReader(body);
+  const channel = reader.read(string);
+  const source = nameFromNumber(reader.read(uint64));
+  if (tag === TAG.gossipUnicast) {
+    const destination = nameFromNumber(reader.read(uint64));
+    return { kind: "unicast", channel, source, destination, payload: reader.read(bytes) };
+  }
+  return { kind: tag === TAG.gossip ? "gossip" : "broadcast", channel, source, payload: reader.read(bytes) };
+}

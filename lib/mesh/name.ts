@@ -1,0 +1,65 @@
+// Peer names: six octets, written like an Ethernet address. As text of fixed length they sort as numbers do,
+// which the protocol relies on (spanning trees, short id disputes, the seeds of a ring).
+
+declare const brand: unique symbol;
+
+/** A peer's name, "5e:3a:00:00:00:01", lower case. */
+export type PeerName = string & { readonly [brand]: "PeerName" };
+
+export const NAME_LENGTH = 6;
+
+/** The name that no peer has. */
+export const UNKNOWN_PEER = "00:00:00:00:00:00" as PeerName;
+
+/** Text that is no peer name. */
+export class PeerNameError extends Error {
+  override readonly name = "PeerNameError";
+  constructor(text: string) {
+    super(`invalid peer name format: "${text}" (six octets, such as 5e:3a:00:00:00:01)`);
+  }
+}
+
+/**
+ * Parses a peer name. Like the original it also takes one or two digits an octet and "::" for a run of zero
+ * octets in one place ("::1" is 00:00:00:00:00:01). Throws PeerNameError.
+ */
+export function parsePeerName(text: string): PeerName {
+  const halves = text.split("::");
+  const octets = (part: string | undefined) => (part ? part.split(":") : []);
+  const left = octets(halves[0]);
+  const right = octets(halves[1]);
+  const missing = NAME_LENGTH - left.length - right.length;
+  const shaped = halves.length === 1 ? missing === 0 : halves.length === 2 && missing > 0;
+  const all = [...left, ...Array<string>(Math.max(0, missing)).fill("0"), ...right];
+  if (!shaped || all.length === 0 || text === "::" || !all.every((octet) => /^[0-9a-f]{1,2}$/i.test(octet))) {
+    throw new PeerNameError(text);
+  }
+  return all.map((octet) => octet.toLowerCase().padStart(2, "0")).join(":") as PeerName;
+}
+
+/** The name as a number, first octet highest: how gob carries it. */
+export function nameToNumber(name: PeerName): bigint {
+  return BigInt(`0x${name.replaceAll(":", "")}`);
+}
+
+/** Throws PeerNameError for numbers of more than 48 bits. */
+export function nameFromNumber(value: bigint): PeerName {
+  const hex = value.toString(16).padStart(2 * NAME_LENGTH, "0");
+  if (hex.length > 2 * NAME_LENGTH) throw new PeerNameError(hex);
+  return (hex.match(/../g) ?? []).join(":") as PeerName;
+}
+
+/** The six octets. */
+export function nameToBytes(name: PeerName): Uint8Array {
+  return Uint8Array.from(name.split(":"), (octet) => Number.parseInt(octet, 16));
+}
+
+/** Reads six octets (fewer count as the lower ones, as in the original); throws PeerNameError for more. */
+export function nameFromBytes(bytes: Uint8Array): PeerName {
+  if (bytes.length > NAME_LENGTH) throw new PeerNameError(Buffer.from(bytes).toString("hex"));
+  let text = "00:".repeat(NAME_LENGTH - bytes.length);
+  for (let i = 0; i < bytes.length; i++) text += `${HEX[bytes[i] ?? 0]}${i < bytes.length - 1 ? ":" : ""}`;
+  return text as PeerName;
+}
+
+const HEX = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, "0"));

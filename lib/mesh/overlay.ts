@@ -1,0 +1,53 @@
+// What the mesh asks of an overlay: for each connection, a forwarder that carries frames beside it.
+import type { Features } from "./handshake.ts";
+import type { Peer } from "./peer.ts";
+
+/** What an overlay is told of a new connection. */
+export interface OverlayParams {
+  readonly remotePeer: Peer;
+  /** Addresses of the control connection's ends, without ports. */
+  readonly localIp: string;
+  readonly remoteIp: string;
+  /** The TCP port of the far end; only that of an outbound connection is the peer's own. */
+  readonly remotePort: number;
+  readonly outbound: boolean;
+  /** The same number at both ends. */
+  readonly connectionUid: bigint;
+  /** Present where frames have to be encrypted. */
+  readonly sessionKey: Uint8Array | undefined;
+  readonly features: Features;
+  /** Sends a control message to the same overlay at the far end. */
+  sendControl(tag: number, message: Uint8Array): void;
+  /** Frames get through: the connection counts for routes from now on. */
+  established(): void;
+  /** This overlay cannot carry frames (any more). */
+  failed(error: Error): void;
+}
+
+/** An overlay's part in one connection. */
+export interface OverlayConnection {
+  /** The connection is accepted at both ends; forwarding may begin. */
+  confirm(): void;
+  control(tag: number, message: Uint8Array): void;
+  stop(): void;
+  /** For status: name, mtu, … */
+  attributes(): Record<string, string | number | boolean>;
+}
+
+export interface Overlay {
+  /** Features to announce in the handshake. */
+  features(): Record<string, string>;
+  /** Throws when the peer and we have no overlay in common. */
+  prepare(params: OverlayParams): OverlayConnection;
+}
+
+/** Carries nothing and is established at once: for control planes and simulations. */
+export const nullOverlay: Overlay = {
+  features: () => ({}),
+  prepare: (params) => ({
+    confirm: () => params.established(),
+    control() {},
+    stop() {},
+    attributes: () => ({ name: "none" }),
+  }),
+};

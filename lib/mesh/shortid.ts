@@ -1,0 +1,59 @@
+// Who has which short id. Two peers may draw the same one; then the lower name keeps it, and the other draws again
+// as soon as it hears (mesh: peers.go).
+import { below, type Random } from "../clock/random.ts";
+import { type Peer, SHORT_IDS } from "./peer.ts";
+
+/** What a change of short ids asks for. */
+export interface ShortIdChanges {
+  /** The peer behind some id has changed, so everything derived from ids has to be derived anew. */
+  invalidated: boolean;
+  /** Our own peer has lost its id to another and needs a new one. */
+  lost: boolean;
+}
+
+/** Short ids and the peers that claim them, lowest name first. */
+export class ShortIds {
+  readonly #claims = new Map<number, Peer[]>();
+  readonly #used = new Set<number>();
+
+  constructor(readonly ourself: Peer) {}
+
+  /** The peer that an id stands for. */
+  owner(id: number): Peer | undefined {
+    return this.#claims.get(id)?.[0];
+  }
+
+  add(peer: Peer, changes: ShortIdChanges): void {
+    if (!peer.hasShortId) return;
+    const claims = this.#claims.get(peer.shortId) ?? [];
+    const before = claims[0];
+    claims.push(peer);
+    claims.sort((a, b) => (a.name < b.name ? -1 : 1));
+    this.#claims.set(peer.shortId, claims);
+    const reused = before === undefined && this.#used.has(peer.shortId);
+    if (reused || (before !== undefined && claims[0] !== before)) changes.invalidated = true;
+    if (before === this.ourself && claims[0] !== before) changes.lost = true;
+    this.#used.add(peer.shortId);
+  }
+
+  remove(peer: Peer, changes: ShortIdChanges): void {
+    if (!peer.hasShortId) return;
+    const claims = this.#claims.get(peer.shortId) ?? [];
+    const at = claims.indexOf(peer);
+    if (at < 0) return;
+    claims.splice(at, 1);
+    if (claims.length === 0) this.#claims.delete(peer.shortId);
+    else if (at === 0) changes.invalidated = true;
+  }
+
+  /** An id that nobody claims, at random; undefined when there is none. */
+  chooseFree(random: Random): number | undefined {
+    const free = SHORT_IDS - this.#claims.size;
+    if (free <= 0) return undefined;
+    let skip = below(random, free);
+    for (let id = 0; id < SHORT_IDS; id++) {
+      if (!this.#claims.has(id) && skip-- === 0) return id;
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,41 @@
+// What the mesh asks of a network: streams of bytes to addresses. TCP is one (tcp.ts), the simulation another.
+
+/** An established stream. */
+export interface Stream {
+  /** "ip:port" of the far end. */
+  readonly remoteAddress: string;
+  /** "ip:port" of this end. */
+  readonly localAddress: string;
+  /** False when the network cannot keep up: nothing more should be written before `drained`. */
+  write(bytes: Uint8Array): boolean;
+  /** Ends the stream; `closed` is not called for it. */
+  close(): void;
+}
+
+/** What a stream tells its owner. */
+export interface StreamHandler {
+  data(bytes: Uint8Array): void;
+  drained(): void;
+  closed(reason: Error): void;
+}
+
+export interface Transport {
+  /** Opens a stream to "ip:port". Exactly one of `opened` and `failed` is called, later. */
+  connect(address: string, opened: (stream: Stream) => StreamHandler, failed: (error: Error) => void): void;
+  /** Finds the address of a host name (or takes an address as it is); rejects when there is none. */
+  resolve(host: string): Promise<string>;
+}
+
+/** Splits "host:port" or "host" (brackets around an IPv6 address); undefined port where none is given. */
+export function splitHostPort(text: string): { host: string; port: number | undefined } | undefined {
+  const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  if (!host) return undefined;
+  const port = match?.[3] === undefined ? undefined : Number(match[3]);
+  if (port !== undefined && (port < 1 || port > 65535)) return undefined;
+  return { host, port };
+}
+
+export function joinHostPort(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}

@@ -1,0 +1,107 @@
+// A network in memory: streams with delay, that can be cut, on a simulated clock. Same seed, same run.
+import type { Clock } from "../../lib/clock/clock.ts";
+import type { Stream, StreamHandler, Transport } from "../../lib/mesh/transport.ts";
+
+interface End {
+  readonly ip: string;
+  handler: StreamHandler | undefined;
+  peer: End | undefined;
+  closed: boolean;
+  stream: Stream;
+}
+
+/** Hosts by their addresses; each may listen and connect. */
+export class SimulatedNetwork {
+  readonly #listeners = new Map<string, (stream: Stream) => StreamHandler>();
+  readonly #cut = new Set<string>();
+  readonly #ends = new Set<End>();
+  #nextPort = 40_000;
+  /** Bytes that have been written to streams so far. */
+  bytes = 0;
+
+  constructor(
+    readonly clock: Clock,
+    private readonly delayMs: () => number,
+  ) {}
+
+  listen(address: string, accept: (stream: Stream) => StreamHandler): void {
+    this.#listeners.set(address, accept);
+  }
+
+  unlisten(address: string): void {
+    this.#listeners.delete(address);
+  }
+
+  /** Cuts (or mends) the path between two hosts: streams across it end, and new ones fail. */
+  cut(a: string, b: string, cut = true): void {
+    for (const key of [`${a} ${b}`, `${b} ${a}`]) {
+      if (cut) this.#cut.add(key);
+      else this.#cut.delete(key);
+    }
+    if (!cut) return;
+    for (const end of [...this.#ends]) {
+      if (end.peer && this.#isCut(end.ip, end.peer.ip)) this.#end(end, new Error("cut"));
+    }
+  }
+
+  #isCut(a: string, b: string): boolean {
+    return this.#cut.has(`${a} ${b}`);
+  }
+
+  transport(ip: string): Transport {
+    return {
+      resolve: async (host) => host,
+      connect: (address, opened, failed) => {
+        this.clock.after(this.delayMs(), () => {
+          const accept = this.#listeners.get(address);
+          const remoteIp = address.split(":")[0] ?? "";
+          if (!accept || this.#isCut(ip, remoteIp)) return failed(new Error("connection refused"));
+          const local = this.#makeEnd(ip, `${ip}:${this.#nextPort++}`, address);
+          const remote = this.#makeEnd(remoteIp, address, local.stream.localAddress);
+          local.peer = remote;
+          remote.peer = local;
+          remote.handler = accept(remote.stream);
+          local.handler = opened(local.stream);
+        });
+      },
+    };
+  }
+
+  #makeEnd(ip: string, localAddress: string, remoteAddress: string): End {
+    let due = 0;
+    const end: End = {
+      ip,
+      handler: undefined,
+      peer: undefined,
+      closed: false,
+      stream: {
+        localAddress,
+        remoteAddress,
+        write: (bytes) => {
+          this.bytes += bytes.length;
+          const copy = bytes.slice();
+          // Delays differ, but a stream keeps its order.
+          due = Math.max(due, this.clock.now() + this.delayMs());
+          this.clock.after(due - this.clock.now(), () => {
+            if (!end.closed && end.peer && !end.peer.closed) end.peer.handler?.data(copy);
+          });
+          return true;
+        },
+        close: () => {
+          this.clock.after(Math.max(0, due - this.clock.now()) + 1, () => this.#end(end, new Error("EOF"), false));
+        },
+      },
+    };
+    this.#ends.add(end);
+    return end;
+  }
+
+  #end(end: End, reason: Error, tellSelf = true): void {
+    for (const side of [end, end.peer]) {
+      if (!side || side.closed) continue;
+      side.closed = true;
+      this.#ends.delete(side);
+      if (side !== end || tellSelf) side.handler?.closed(reason);
+    }
+  }
+}

@@ -1,0 +1,85 @@
+// Many mesh routers in one process, on one simulated clock and network.
+import { below, type Random, seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { nullOverlay } from "../../lib/mesh/overlay.ts";
+import { type MeshConfig, MeshRouter } from "../../lib/mesh/router.ts";
+import { SimulatedNetwork } from "./network.ts";
+
+export interface SimulatedPeer {
+  readonly ip: string;
+  readonly router: MeshRouter;
+}
+
+export class Simulation {
+  readonly clock = new SimulatedClock(1_700_000_000_000);
+  readonly random: Random;
+  readonly network: SimulatedNetwork;
+  readonly peers: SimulatedPeer[] = [];
+
+  constructor(seed: bigint) {
+    this.random = seededRandom(seed);
+    this.network = new SimulatedNetwork(this.clock, () => 1 + below(this.random, 5));
+  }
+
+  /** Adds a peer with number `i` (from 1): its name, address and nickname follow from that. */
+  add(i: number, config: Partial<MeshConfig> = {}): SimulatedPeer {
+    const ip = `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
+    const router = new MeshRouter(
+      { name: nameFromNumber(BigInt(i)), nickName: `h${i}`, ...config },
+      {
+        clock: this.clock,
+        random: seededRandom(this.random.u64()),
+        transport: this.network.transport(ip),
+        overlay: nullOverlay,
+        log: silentLog,
+      },
+    );
+    this.network.listen(`${ip}:6783`, (stream) => router.accept(stream));
+    router.start();
+    const peer = { ip, router };
+    this.peers.push(peer);
+    return peer;
+  }
+
+  /** Tells a peer to connect to others; name resolution takes a turn of the real event loop. */
+  async connect(peer: SimulatedPeer, ...others: SimulatedPeer[]): Promise<void> {
+    await peer.router.maker.connect(
+      others.map((other) => other.ip),
+      false,
+    );
+  }
+
+  /** Stops a peer without a word to the others. */
+  kill(peer: SimulatedPeer): void {
+    this.network.unlisten(`${peer.ip}:6783`);
+    peer.router.stop();
+    this.peers.splice(this.peers.indexOf(peer), 1);
+  }
+
+  /** Moves time on until `done` holds; returns the milliseconds that took, or throws after `limitMs`. */
+  until(done: () => boolean, limitMs: number, stepMs = 20): number {
+    const start = this.clock.now();
+    while (!done()) {
+      if (this.clock.now() - start > limitMs) throw new Error(`not within ${limitMs} ms of simulated time`);
+      this.clock.advance(stepMs);
+    }
+    return this.clock.now() - start;
+  }
+
+  /** True when every peer knows every other and has a route to it. */
+  converged(): boolean {
+    return this.peers.every(
+      ({ router }) => router.peers.size === this.peers.length && router.routes.unicast.size === this.peers.length,
+    );
+  }
+
+  /** True when every peer is connected to every other. */
+  meshed(): boolean {
+    return this.peers.every(({ router }) => {
+      const { connections } = router;
+      return connections.size === this.peers.length - 1 && [...connections.values()].every((c) => c.established);
+    });
+  }
+}
