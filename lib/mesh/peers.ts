@@ -16,9 +16,8 @@ export interface PeersListener {
   ourselfChanged(): void;
 }
 
-/** What a topology update brought: the peers it was about, and those that it told anything new of. */
+/** What a topology update brought: the peers that it told anything new of. */
 export interface AppliedUpdate {
-  readonly named: Set<PeerName>;
   readonly fresh: Set<PeerName>;
 }
 
@@ -112,7 +111,7 @@ export class Peers {
       this.#collection = undefined;
       this.collectGarbage();
     });
-    return { named: new Set(updates.map((update) => update.summary.name)), fresh };
+    return { fresh };
   }
 
   /** Forgets peers that no path of connections leads to. */

@@ -134,9 +134,10 @@ export class MeshRouter implements ConnectionHost {
       peers: () => this.peers.all(),
       ourself: this.ourself,
     });
-    this.#topology = new TopologyGossip(this.peers, () => {
+    this.#topology = new TopologyGossip(this.peers, (tell) => {
       this.maker.refresh();
       this.#topologyChanged();
+      if (tell) this.#tell([]);
     });
     this.#channels.set(TOPOLOGY, this.#topology);
   }
@@ -338,16 +339,20 @@ export class MeshRouter implements ConnectionHost {
     });
   }
 
-  /** Tells neighbours of our own connections, and of these peers beside. */
+  /**
+   * Tells everybody of our own connections, and of these peers beside. It goes along the spanning tree, so that it
+   * reaches each peer once; gossip to random neighbours would, over and over. Where peers do not agree on the tree
+   * yet, the periodic gossip makes up for it.
+   */
   #tell(names: readonly PeerName[]): void {
-    for (const name of names) this.#topology.toTell.add(name);
+    this.#topology.addToTell(names);
     if (this.#stopped || this.#tellTimer) return;
     const interval = Math.max(TELL_INTERVAL_MS, TELL_INTERVAL_PER_PEER_MS * this.peers.size);
     const delay = Math.max(TELL_SOON_MS, this.#toldAt + interval - this.clock.now());
     this.#tellTimer = this.clock.after(delay, () => {
       this.#tellTimer = undefined;
       this.#toldAt = this.clock.now();
-      this.#neighbours(TOPOLOGY, this.ourself.name, this.#topology.takeToTell());
+      this.#broadcast(TOPOLOGY, this.ourself.name, this.#topology.takeToTell());
     });
   }
 }

@@ -22,18 +22,27 @@ class TopologyData implements GossipData {
   }
 }
 
+/**
+ * News travels along spanning trees, each piece to each peer once. What arrives otherwise (from a new neighbour, by
+ * periodic gossip, from a peer of the original) is told on along our own tree, a little later and together, unless
+ * somebody else's broadcast brings it to everybody before that.
+ */
 export class TopologyGossip implements Gossiper {
   /** Peers to be told of beside ourself, next time. */
-  toTell = new Set<PeerName>();
+  #toTell = new Set<PeerName>();
 
   constructor(
     private readonly peers: Peers,
-    private readonly changed: () => void,
+    private readonly changed: (tell: boolean) => void,
   ) {}
 
+  addToTell(names: Iterable<PeerName>): void {
+    for (const name of names) this.#toTell.add(name);
+  }
+
   takeToTell(): GossipData {
-    const names = this.toTell.add(this.peers.ourself.name);
-    this.toTell = new Set();
+    const names = this.#toTell.add(this.peers.ourself.name);
+    this.#toTell = new Set();
     return new TopologyData(this.peers, names);
   }
 
@@ -42,24 +51,21 @@ export class TopologyGossip implements Gossiper {
   }
 
   onBroadcast(_source: PeerName, update: Uint8Array): GossipData | undefined {
-    return this.#data(this.#apply(update).named);
+    const { fresh } = this.peers.apply(update);
+    for (const name of fresh) this.#toTell.delete(name);
+    if (fresh.size === 0) return undefined;
+    this.changed(false);
+    return new TopologyData(this.peers, fresh);
   }
 
-  onGossip(update: Uint8Array): GossipData | undefined {
-    return this.#data(this.#apply(update).fresh);
+  onGossip(update: Uint8Array): undefined {
+    const { fresh } = this.peers.apply(update);
+    if (fresh.size === 0) return;
+    this.addToTell(fresh);
+    this.changed(true);
   }
 
   gossip(): GossipData {
     return new TopologyData(this.peers, this.peers.names());
-  }
-
-  #apply(update: Uint8Array) {
-    const applied = this.peers.apply(update);
-    if (applied.fresh.size > 0) this.changed();
-    return applied;
-  }
-
-  #data(names: ReadonlySet<PeerName>): GossipData | undefined {
-    return names.size > 0 ? new TopologyData(this.peers, names) : undefined;
   }
 }
