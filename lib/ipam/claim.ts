@@ -1,0 +1,88 @@
+// Taking a certain address into use (weave: ipam/claim.go).
+import { type Cidr, formatCidr, formatIPv4 } from "../address/ipv4.ts";
+import { UNKNOWN_PEER } from "../mesh/name.ts";
+import type { Allocator } from "./allocator.ts";
+import { IpamError } from "./errors.ts";
+import type { Settle, Settled } from "./pending.ts";
+
+/** The id that stands for nobody in particular; the address itself is then the holder's id. */
+export const NO_CONTAINER = "_";
+
+/** Attempts before a claim of an address whose owner cannot be reached fails. */
+const MAX_ATTEMPTS = 5;
+
+export class Claim {
+  #attempts = 0;
+  #settled = false;
+
+  constructor(
+    private readonly allocator: Allocator,
+    private readonly id: string,
+    private readonly cidr: Cidr,
+    private readonly isContainer: boolean,
+    /** Succeeds at once where the owner is not known yet, and goes on trying. */
+    private readonly noErrorOnUnknown: boolean,
+  ) {}
+
+  attempt(settle: Settle<void>): Settled | undefined {
+    this.#attempts++;
+    const { ring, config, owned } = this.allocator;
+    const { address } = this.cidr;
+    if (!ring.contains(address)) {
+      const holder = owned.holderOf(address);
+      if (holder === undefined) this.#add();
+      else if (holder !== this.id && this.id !== NO_CONTAINER) {
+        throw new IpamError(`address ${formatCidr(this.cidr)} already in use by ${holder}`);
+      }
+      return settle();
+    }
+    this.allocator.establishRing();
+    const owner = ring.owner(address);
+    if (owner === config.ourName) return this.#takeOurs(settle);
+    if (owner === UNKNOWN_PEER) {
+      // Nobody owns anything yet.
+      return this.noErrorOnUnknown ? this.#answerAndWait(settle) : undefined;
+    }
+    if (this.allocator.requestAddress(owner, address)) return undefined;
+    if (this.noErrorOnUnknown) return this.#answerAndWait(settle);
+    if (this.#attempts > MAX_ATTEMPTS) {
+      throw this.allocator.ownedElsewhere(this.cidr, owner, " - which cannot be reached");
+    }
+    return undefined;
+  }
+
+  /** Says yes for now; the claim itself goes on with a request of its own that nobody waits for. */
+  #answerAndWait(settle: Settle<void>): Settled | undefined {
+    if (!this.#settled) {
+      this.#settled = true;
+      const { allocator, id, cidr, isContainer } = this;
+      queueMicrotask(() => {
+        allocator.claim(id, cidr, isContainer).catch((error) => {
+          if (error instanceof IpamError) return;
+          throw error;
+        });
+      });
+    }
+    return settle();
+  }
+
+  #takeOurs(settle: Settle<void>): Settled {
+    const { owned, space } = this.allocator;
+    const { address } = this.cidr;
+    const holder = owned.holderOf(address);
+    const own = formatIPv4(address);
+    if (holder === undefined) {
+      if (!space.claim(address)) throw new IpamError(`Address ${own} is not free to claim`);
+      this.#add();
+      return settle();
+    }
+    if (holder === this.id || this.id === NO_CONTAINER) return settle();
+    if (holder === own) throw new IpamError(`address ${formatCidr(this.cidr)} already in use`);
+    throw new IpamError(`address ${formatCidr(this.cidr)} is already owned by ${holder}`);
+  }
+
+  #add(): void {
+    const id = this.id === NO_CONTAINER ? formatIPv4(this.cidr.address) : this.id;
+    this.allocator.owned.add(id, this.cidr, this.isContainer);
+  }
+}

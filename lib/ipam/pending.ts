@@ -1,0 +1,115 @@
+// Requests that wait for other peers: tried at once, and again whenever something has changed.
+import { type AddressRange, type Cidr, rangeContains } from "../address/ipv4.ts";
+import { CancelledError } from "./errors.ts";
+
+export type OperationKind = "prime" | "claim" | "allocate";
+
+/** Fulfils a request; what an attempt returns once it has. */
+export type Settle<T> = (value: T) => Settled;
+declare const settled: unique symbol;
+export type Settled = { readonly [settled]?: true };
+
+/** Tries a request: settles it, throws to refuse it, or returns undefined to wait. */
+export type Attempt<T> = (settle: Settle<T>) => Settled | undefined;
+
+interface Operation {
+  readonly kind: OperationKind;
+  readonly id: string;
+  readonly text: string;
+  readonly cidr: Cidr | undefined;
+  attempt(): boolean;
+  reject(error: Error): void;
+}
+
+const ORDER: readonly OperationKind[] = ["prime", "claim", "allocate"];
+
+export class Pending {
+  readonly #operations: Operation[] = [];
+
+  get size(): number {
+    return this.#operations.length;
+  }
+
+  /** Waiting requests of a kind, as the status shows them. */
+  list(kind: OperationKind): { readonly id: string; readonly text: string }[] {
+    return this.#operations.filter((operation) => operation.kind === kind);
+  }
+
+  /** Runs a request to its end; rejects with CancelledError when `signal` fires before that. */
+  run<T>(
+    kind: OperationKind,
+    id: string,
+    text: string,
+    signal: AbortSignal | undefined,
+    attempt: Attempt<T>,
+    cidr?: Cidr,
+  ): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const operation: Operation = {
+        kind,
+        id,
+        text,
+        cidr,
+        reject,
+        attempt() {
+          let done = false;
+          const settle: Settle<T> = (value) => {
+            done = true;
+            resolve(value);
+            return {};
+          };
+          try {
+            attempt(settle);
+          } catch (error) {
+            done = true;
+            reject(error);
+          }
+          return done;
+        },
+      };
+      const cancelled = () => new CancelledError(`${kind} request for ${id} cancelled`);
+      if (signal?.aborted) return reject(cancelled());
+      if (operation.attempt()) return;
+      this.#operations.push(operation);
+      signal?.addEventListener("abort", () => this.#reject((waiting) => waiting === operation), { once: true });
+    });
+  }
+
+  /** Tries everything again: those who want to know the ring, then those who want a certain address, then the rest. */
+  retry(): void {
+    for (const kind of ORDER) {
+      for (const operation of this.#operations.filter((waiting) => waiting.kind === kind)) {
+        if (!operation.attempt()) continue;
+        const at = this.#operations.indexOf(operation);
+        if (at >= 0) this.#operations.splice(at, 1);
+      }
+    }
+  }
+
+  /** Another peer refuses to give up addresses of a range: claims in it fail. */
+  denied(range: AddressRange, error: (cidr: Cidr) => Error): void {
+    this.#reject(
+      ({ kind, cidr }) => kind === "claim" && cidr !== undefined && rangeContains(range, cidr.address),
+      (operation) => (operation.cidr ? error(operation.cidr) : undefined),
+    );
+  }
+
+  /** Calls off all requests of one holder; true if there were any. */
+  cancel(id: string): boolean {
+    return this.#reject((operation) => operation.id === id && operation.kind !== "prime");
+  }
+
+  cancelAll(): void {
+    this.#reject(() => true);
+  }
+
+  #reject(which: (operation: Operation) => boolean, error?: (operation: Operation) => Error | undefined): boolean {
+    const rejected = this.#operations.filter(which);
+    for (const operation of rejected) {
+      this.#operations.splice(this.#operations.indexOf(operation), 1);
+      const { kind, id } = operation;
+      operation.reject(error?.(operation) ?? new CancelledError(`${kind} request for ${id} cancelled`));
+    }
+    return rejected.length > 0;
+  }
+}

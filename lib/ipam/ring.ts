@@ -1,0 +1,339 @@
+// Who owns which part of the address range: a ring of tokens, each the start of a range that reaches to the next
+// token, with a version that only the owner raises. Two rings merge into the same one in any order (weave:
+// ipam/ring). Pure; what breaks the rules throws RingError and changes nothing.
+import { type AddressRange, formatIPv4, type IPv4 } from "../address/ipv4.ts";
+import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
+
+/** The start of a range, who owns it, and how many addresses in it are free, as the owner last said. */
+export interface Entry {
+  readonly token: IPv4;
+  readonly peer: PeerName;
+  readonly version: number;
+  readonly free: number;
+}
+
+/** A ring as it travels and rests: bounds, entries in order of tokens, and the peers it was first made for. */
+export interface RingState {
+  readonly start: IPv4;
+  readonly end: number;
+  readonly entries: readonly Entry[];
+  readonly seeds: readonly PeerName[];
+}
+
+/** Given away for good: whatever the old owner says later, this is newer. */
+const TRANSFER_VERSIONS = 100;
+
+export type RingErrorCode = "different-seeds" | "different-range" | "invalid" | "conflict";
+
+/** A ring that cannot be merged into ours; `code` says which way. */
+export class RingError extends Error {
+  override readonly name = "RingError";
+  constructor(
+    readonly code: RingErrorCode,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Tells whether any address in these ranges (of ours) is in use. */
+type HasAllocations = (ranges: AddressRange[]) => boolean;
+
+export class Ring {
+  #entries: Entry[] = [];
+  #seeds: PeerName[] = [];
+
+  constructor(
+    readonly start: IPv4,
+    readonly end: number,
+    readonly peer: PeerName,
+  ) {}
+
+  get entries(): readonly Entry[] {
+    return this.#entries;
+  }
+
+  get seeds(): readonly PeerName[] {
+    return this.#seeds;
+  }
+
+  get empty(): boolean {
+    return this.#entries.length === 0;
+  }
+
+  state(): RingState {
+    return { start: this.start, end: this.end, entries: this.#entries, seeds: this.#seeds };
+  }
+
+  /** Takes up a ring that was saved; throws RingError when it is none. */
+  restore(state: RingState): void {
+    this.#check(state.entries);
+    this.#entries = [...state.entries];
+    this.#seeds = [...state.seeds];
+  }
+
+  contains(address: IPv4): boolean {
+    return address >= this.start && address < this.end;
+  }
+
+  /** The peer that owns an address; UNKNOWN_PEER while the ring is empty. */
+  owner(address: IPv4): PeerName {
+    if (this.empty) return UNKNOWN_PEER;
+    return this.#at(this.#after(address) - 1).peer;
+  }
+
+  peerNames(): Set<PeerName> {
+    return new Set(this.#entries.map((entry) => entry.peer));
+  }
+
+  /** The ranges a peer owns (we, unless told otherwise), in order; none reaches over the end of the ring. */
+  ownedRanges(peer: PeerName = this.peer): AddressRange[] {
+    const ranges = this.#entries.flatMap((entry, i) => (entry.peer === peer ? this.#reach(i) : []));
+    return ranges.sort((a, b) => a.start - b.start);
+  }
+
+  /** All ranges and their owners, as the status shows them. */
+  ranges(): { readonly entry: Entry; readonly range: AddressRange }[] {
+    return this.#entries.flatMap((entry, i) => this.#reach(i).map((range) => ({ entry, range })));
+  }
+
+  /** Divides an empty ring among peers, in aligned halves of halves. `peers` in order of names, none twice. */
+  claimForPeers(peers: readonly PeerName[]): void {
+    const entries: Entry[] = [];
+    const divide = (from: number, to: number, among: readonly PeerName[]) => {
+      const share = to - from;
+      const [only] = among;
+      if (share === 0 || only === undefined) return;
+      if (share === 1 || among.length === 1) {
+        entries.push({ token: from, peer: only, version: 0, free: share });
+        return;
+      }
+      const middle = from + Math.floor(share / 2);
+      const half = Math.floor(among.length / 2);
+      divide(from, middle, among.slice(0, half));
+      divide(middle + (share % 2), to, among.slice(half));
+    };
+    divide(this.start, this.end, peers);
+    this.#entries = entries;
+    this.#seeds = [...peers];
+  }
+
+  /** Gives the range [start, end), which has to be ours, to a peer. */
+  grant(start: IPv4, end: number, peer: PeerName): void {
+    const entries = [...this.#entries];
+    let at = this.#after(start) - 1;
+    const before = entries[at];
+    if (!before) throw new RingError("invalid", `no range of ours holds ${formatIPv4(start)}`);
+    const next = this.#at(at + 1).token;
+    const free = Math.min(this.#distance(start, next), end - start);
+    if (before.token === start) {
+      entries[at] = { token: start, peer, version: before.version + 1, free };
+    } else {
+      entries[at] = { ...before, version: before.version + 1, free: this.#distance(before.token, start) };
+      entries.splice(++at, 0, { token: start, peer, version: 0, free });
+    }
+    for (at++; ; at++) {
+      const entry = entries[at];
+      if (!entry || entry.token >= end) break;
+      const left = Math.min(entry.free, end - entry.token);
+      entries[at] = { token: entry.token, peer, version: entry.version + 1, free: left };
+    }
+    // The end of the ring is its start; no token ever lies on it.
+    const token = end === this.end ? this.start : end;
+    if (!entries.some((entry) => entry.token === token)) {
+      const following = (entries[at] ?? entries[0])?.token ?? token;
+      const rest = { token, peer: this.peer, version: 0, free: this.#distance(token, following) };
+      entries.splice(token === this.start ? 0 : at, 0, rest);
+    }
+    this.#check(entries);
+    this.#entries = entries;
+  }
+
+  /**
+   * Merges a ring that a peer sent. True when that changed ours. Where it contradicts us on a range of ours in which
+   * addresses are in use, it is refused as a whole.
+   */
+  merge(other: RingState, hasAllocations: HasAllocations): boolean {
+    this.#check(other.entries, other);
+    const seeded = other.seeds.length > 0 && this.#seeds.length > 0;
+    if (seeded && other.seeds.join() !== this.#seeds.join()) {
+      throw new RingError("different-seeds", "Received ring was seeded differently from ours");
+    }
+    if (other.start !== this.start || other.end !== this.end) {
+      throw new RingError("different-range", "Received range differs from ours");
+    }
+    const { entries, updated } = this.#merged(other.entries, hasAllocations);
+    // A range of ours that was split has less room for free addresses than it reported.
+    const fitted = entries.map((entry, i) => {
+      const room = this.#distance(entry.token, (entries[i + 1] ?? entries[0] ?? entry).token);
+      return entry.peer === this.peer && entry.free > room ? { ...entry, free: room } : entry;
+    });
+    this.#check(fitted);
+    this.#entries = fitted;
+    if (this.#seeds.length === 0) this.#seeds = [...other.seeds];
+    return updated;
+  }
+
+  #merged(theirs: readonly Entry[], hasAllocations: HasAllocations): { entries: Entry[]; updated: boolean } {
+    const ours = this.#entries;
+    const entries: Entry[] = [];
+    let updated = false;
+    let previousOwner: PeerName | undefined;
+    const keep = (entry: Entry) => {
+      entries.push(entry);
+      previousOwner = entry.peer;
+    };
+    const accept = (entry: Entry) => {
+      entries.push(entry);
+      updated = true;
+      previousOwner = undefined;
+    };
+    let i = 0;
+    let j = 0;
+    for (;;) {
+      const mine = ours[i];
+      const their = theirs[j];
+      if (mine && (!their || mine.token < their.token)) {
+        keep(mine);
+        i++;
+      } else if (their && (!mine || mine.token > their.token)) {
+        if (previousOwner === this.peer && their.peer !== this.peer) {
+          if (!mine || hasAllocations(this.#between(their.token, mine.token))) throw inMyRange(their);
+        }
+        accept(their);
+        j++;
+      } else if (mine && their) {
+        const reach = () => this.#between(mine.token, this.#at(i + 1).token);
+        const chosen = this.#choose(mine, their, () => hasAllocations(reach()));
+        if (chosen === their) accept(their);
+        else keep(chosen);
+        i++;
+        j++;
+      } else {
+        return { entries, updated };
+      }
+    }
+  }
+
+  /** Which of two entries for the same token to go on with: `their`, or ours (perhaps with its version raised). */
+  #choose(mine: Entry, their: Entry, inUse: () => boolean): Entry {
+    if (mine.version > their.version) return mine;
+    if (mine.version === their.version) {
+      if (mine.peer === their.peer) return mine;
+      if (mine.peer === this.peer && inUse()) {
+        throw new RingError(
+          "conflict",
+          `Inconsistent entries for ${formatIPv4(mine.token)}: owned by ${mine.peer} but incoming message says ${their.peer}`,
+        );
+      }
+      return mine.free >= their.free ? mine : their;
+    }
+    if (mine.peer !== this.peer) return their;
+    // Only we raise the versions of what is ours, unless it was taken from us.
+    if (their.peer === this.peer) return { ...mine, version: their.version + 1 };
+    if (!inUse()) return their;
+    throw new RingError(
+      "conflict",
+      `Received update for IP range I own at ${formatIPv4(mine.token)} v${mine.version}: ` +
+        `incoming message says owner ${their.peer} v${their.version}`,
+    );
+  }
+
+  /** Makes everything of one peer another's; returns the ranges that changed hands. */
+  transfer(from: PeerName, to: PeerName): AddressRange[] {
+    const ranges = this.ownedRanges(from);
+    this.#entries = this.#entries.map((entry) =>
+      entry.peer === from ? { ...entry, peer: to, version: entry.version + TRANSFER_VERSIONS } : entry,
+    );
+    return ranges;
+  }
+
+  /** The peer to hand our space to: the first in the ring that `valid` accepts. */
+  heir(valid: (peer: PeerName) => boolean): PeerName | undefined {
+    return this.#entries.find((entry) => entry.peer !== this.peer && valid(entry.peer))?.peer;
+  }
+
+  /** Notes how many addresses are free in each range of ours; true when anything changed. */
+  reportFree(count: (range: AddressRange) => number): boolean {
+    let updated = false;
+    this.#entries = this.#entries.map((entry, i) => {
+      if (entry.peer !== this.peer) return entry;
+      const free = this.#reach(i).reduce((sum, range) => sum + count(range), 0);
+      if (free === entry.free) return entry;
+      updated = true;
+      return { ...entry, free, version: entry.version + 1 };
+    });
+    return updated;
+  }
+
+  /** Peers with free space in [start, end), the likelier in front the more they have. */
+  donors(start: IPv4, end: number, random: () => number): PeerName[] {
+    const space = new Map<PeerName, number>();
+    this.#entries.forEach((entry, i) => {
+      const overlaps = this.#reach(i).some((range) => range.start < end && range.end > start);
+      if (!overlaps || entry.free === 0 || entry.peer === this.peer) return;
+      space.set(entry.peer, (space.get(entry.peer) ?? 0) + entry.free);
+    });
+    return Array.from(space, ([peer, free]) => ({ peer, weight: free * random() }))
+      .sort((a, b) => b.weight - a.weight)
+      .map(({ peer }) => peer);
+  }
+
+  /** Index of the first entry whose token is greater than `address`. */
+  #after(address: IPv4): number {
+    let low = 0;
+    let high = this.#entries.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#entries[middle]?.token ?? 0) > address) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /** The entry at an index that may lie one round off. */
+  #at(index: number): Entry {
+    const { length } = this.#entries;
+    const entry = this.#entries[(index + length) % length];
+    if (!entry) throw new RingError("invalid", "the ring is empty");
+    return entry;
+  }
+
+  #reach(index: number): AddressRange[] {
+    return this.#between(this.#at(index).token, this.#at(index + 1).token);
+  }
+
+  /** [from, to) around the ring, cut in two where it passes the end. */
+  #between(from: IPv4, to: IPv4): AddressRange[] {
+    if (to > from) return [{ start: from, end: to }];
+    const upper = { start: from, end: this.end };
+    return to === this.start ? [upper] : [{ start: this.start, end: to }, upper];
+  }
+
+  #distance(from: number, to: number): number {
+    return to > from ? to - from : this.end - from + (to - this.start);
+  }
+
+  #check(entries: readonly Entry[], bounds: { start: IPv4; end: number } = this): void {
+    const size = bounds.end - bounds.start;
+    entries.forEach((entry, i) => {
+      const next = entries[i + 1];
+      if (next && next.token === entry.token) throw new RingError("invalid", "Token appears twice in ring");
+      if (next && next.token < entry.token) throw new RingError("invalid", "Ring not sorted");
+      if (entry.token < bounds.start || entry.token >= bounds.end) {
+        throw new RingError("invalid", "Token is out of range");
+      }
+      const to = (next ?? entries[0] ?? entry).token;
+      const distance = to > entry.token ? to - entry.token : to - entry.token + size;
+      if (entry.free > distance) {
+        const at = `Entry ${formatIPv4(entry.token)}-${formatIPv4(to)}`;
+        throw new RingError("invalid", `${at} reporting too much free space: ${entry.free} > ${distance}`);
+      }
+    });
+  }
+}
+
+function inMyRange(their: Entry): RingError {
+  const token = formatIPv4(their.token);
+  return new RingError("conflict", `Peer ${their.peer} says it owns the IP range from ${token}, which I think I own`);
+}

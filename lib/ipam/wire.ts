@@ -1,0 +1,157 @@
+// The wire format of IPAM: the state that is gossiped on channel "IPallocation", and the small messages by which peers
+// ask each other for space (weave: ipam/allocator.go). Gob names are Go's.
+import type { AddressRange } from "../address/ipv4.ts";
+import { GobReader } from "../gob/decoder.ts";
+import { concat, GobEncoder } from "../gob/encoder.ts";
+import { type GobValue, int64, map, pointer, slice, string, struct, uint, uint64 } from "../gob/type.ts";
+import { nameFromNumber, nameToNumber, type PeerName } from "../mesh/name.ts";
+import { type Claims, type ConsensusState, type NodeId, nodeKey, type ProposalId } from "./consensus.ts";
+import type { RingState } from "./ring.ts";
+
+export const CHANNEL = "IPallocation";
+
+/** First byte of a unicast message. */
+export const MESSAGE = { spaceRequest: 0, ringUpdate: 1, spaceRequestDenied: 2 } as const;
+
+const address = uint(32);
+const name = uint64;
+
+const EntryType = struct("entry", { Token: address, Peer: name, Version: uint(32), Free: uint(32) });
+export const RingType = struct("Ring", {
+  Start: address,
+  End: address,
+  Peer: name,
+  Entries: slice(EntryType, "entries"),
+  Seeds: slice(name, "[]mesh.PeerName"),
+});
+const NodeIdType = struct("NodeID", { Name: name, UID: uint64 });
+const ProposalIdType = struct("ProposalID", { Round: uint(53), Proposer: NodeIdType });
+const AcceptedValueType = struct("AcceptedValue", { Value: slice(name, "Value"), Origin: ProposalIdType });
+const NodeClaimsType = struct("NodeClaims", {
+  Promise: ProposalIdType,
+  Accepted: ProposalIdType,
+  AcceptedVal: AcceptedValueType,
+});
+const StateType = struct("gossipState", {
+  Now: int64,
+  Nicknames: map(name, string, "map[mesh.PeerName]string"),
+  Paxos: pointer(map(NodeIdType, NodeClaimsType, "GossipState")),
+  Ring: pointer(RingType),
+});
+const RangeType = struct("Range", { Start: address, End: address });
+
+/** What peers tell each other of addresses. */
+export interface IpamState {
+  /** Seconds since the epoch at the sender. */
+  readonly now: bigint;
+  readonly nicknames: ReadonlyMap<PeerName, string>;
+  /** Undefined from observers, and once there is a ring. */
+  readonly consensus: ConsensusState | undefined;
+  /** Undefined before there is one. `peer` is the sender. */
+  readonly ring: (RingState & { readonly peer: PeerName }) | undefined;
+}
+
+// A range that ends with the last address of all has its end at 0 in 32 bits.
+const wrapEnd = (end: number) => end % 2 ** 32;
+const unwrapEnd = (end: number) => end || 2 ** 32;
+
+export function encodeState(state: IpamState, encoder = new GobEncoder()): Uint8Array {
+  const { ring, consensus } = state;
+  return encoder.encode(StateType, {
+    Now: state.now,
+    Nicknames: new Map(Array.from(state.nicknames, ([peer, nickname]) => [nameToNumber(peer), nickname])),
+    Paxos: consensus && new Map(Array.from(consensus.values(), ({ id, claims }) => [idToWire(id), claimsToWire(claims)])),
+    Ring: ring && {
+      Start: ring.start,
+      End: wrapEnd(ring.end),
+      Peer: nameToNumber(ring.peer),
+      Entries: ring.entries.map(({ token, peer, version, free }) => ({
+        Token: token,
+        Peer: nameToNumber(peer),
+        Version: version,
+        Free: free,
+      })),
+      Seeds: ring.seeds.map(nameToNumber),
+    },
+  });
+}
+
+/** Throws GobError or PeerNameError. */
+export function decodeState(bytes: Uint8Array): IpamState {
+  const wire = new GobReader(bytes).read(StateType);
+  const { Paxos, Ring } = wire;
+  return {
+    now: wire.Now,
+    nicknames: new Map(Array.from(wire.Nicknames, ([peer, nickname]) => [nameFromNumber(peer), nickname])),
+    consensus:
+      Paxos &&
+      new Map(
+        Array.from(Paxos, ([wireId, claims]) => {
+          const id = idFromWire(wireId);
+          return [nodeKey(id), { id, claims: claimsFromWire(claims) }];
+        }),
+      ),
+    ring: Ring && {
+      start: Ring.Start,
+      end: unwrapEnd(Ring.End),
+      peer: nameFromNumber(Ring.Peer),
+      entries: Ring.Entries.map(({ Token, Peer, Version, Free }) => ({
+        token: Token,
+        peer: nameFromNumber(Peer),
+        version: Version,
+        free: Free,
+      })),
+      seeds: Ring.Seeds.map(nameFromNumber),
+    },
+  };
+}
+
+/** A request for space in a range, or the refusal of one. */
+export function encodeRangeMessage(kind: number, range: AddressRange): Uint8Array {
+  const body = new GobEncoder().encode(RangeType, { Start: range.start, End: wrapEnd(range.end) });
+  return concat([Uint8Array.of(kind), body]);
+}
+
+/** Reads the body of a request or refusal; throws GobError. */
+export function decodeRange(bytes: Uint8Array): AddressRange {
+  const { Start, End } = new GobReader(bytes).read(RangeType);
+  return { start: Start, end: unwrapEnd(End) };
+}
+
+function idToWire({ name: peer, uid }: NodeId): GobValue<typeof NodeIdType> {
+  return { Name: nameToNumber(peer), UID: uid };
+}
+
+function idFromWire({ Name, UID }: GobValue<typeof NodeIdType>): NodeId {
+  return { name: nameFromNumber(Name), uid: UID };
+}
+
+function proposalToWire({ round, proposer }: ProposalId): GobValue<typeof ProposalIdType> {
+  return { Round: round, Proposer: idToWire(proposer) };
+}
+
+function proposalFromWire({ Round, Proposer }: GobValue<typeof ProposalIdType>): ProposalId {
+  return { round: Round, proposer: idFromWire(Proposer) };
+}
+
+function claimsToWire({ promise, accepted, acceptedValue }: Claims): GobValue<typeof NodeClaimsType> {
+  return {
+    Promise: proposalToWire(promise),
+    Accepted: proposalToWire(accepted),
+    AcceptedVal: {
+      Value: acceptedValue.value.map(nameToNumber),
+      Origin: proposalToWire(acceptedValue.origin),
+    },
+  };
+}
+
+function claimsFromWire({ Promise: promise, Accepted, AcceptedVal }: GobValue<typeof NodeClaimsType>): Claims {
+  return {
+    promise: proposalFromWire(promise),
+    accepted: proposalFromWire(Accepted),
+    acceptedValue: {
+      value: AcceptedVal.Value.map(nameFromNumber),
+      origin: proposalFromWire(AcceptedVal.Origin),
+    },
+  };
+}
