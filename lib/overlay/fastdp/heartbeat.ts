@@ -1,0 +1,62 @@
+// Heartbeats on their way out: a frame between zero addresses, as long as the overlay's frames may be, in VXLAN
+// (RFC 7348) in UDP, not to be fragmented, without a checksum: just like the frames they stand for.
+import { closeSync } from "node:fs";
+import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
+import { EAGAIN, isErrno } from "../../sys/errno.ts";
+import { AF_INET, openSocket, SOCK_DGRAM, SOCK_NONBLOCK, sendDatagram, setOption, sockaddrIn } from "../../sys/socket.ts";
+
+const VXLAN_HEADER = 8;
+const VXLAN_FLAG_VNI = 0x08;
+export const ETHERNET_OVERHEAD = 14;
+
+const IPPROTO_IP = 0;
+const IP_MTU_DISCOVER = 10;
+const IP_PMTUDISC_DO = 2;
+const SOL_SOCKET = 1;
+const SO_NO_CHECK = 11;
+const EMSGSIZE = 90;
+const ENETUNREACH = 101;
+const EHOSTUNREACH = 113;
+const ECONNREFUSED = 111;
+
+/** The network identifier of a frame between two peers, by their short ids. */
+export function networkIdentifier(source: number, destination: number): number {
+  return source | (destination << 12);
+}
+
+/** The payload of the UDP datagram that carries a heartbeat. */
+export function encodeHeartbeat(vni: number, connectionUid: bigint, mtu: number): Uint8Array {
+  const size = ETHERNET_OVERHEAD + mtu;
+  const bytes = new Uint8Array(VXLAN_HEADER + size);
+  const view = new DataView(bytes.buffer);
+  view.setUint8(0, VXLAN_FLAG_VNI);
+  view.setUint32(4, vni * 256, false);
+  view.setBigUint64(VXLAN_HEADER + ETHERNET_OVERHEAD, connectionUid, false);
+  view.setUint16(VXLAN_HEADER + ETHERNET_OVERHEAD + 8, size, false);
+  return bytes;
+}
+
+/** A socket that heartbeats leave by. */
+export class HeartbeatSender {
+  readonly #fd = openSocket("heartbeat socket", AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+
+  constructor() {
+    setOption("heartbeats: DF", this.#fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+    setOption("heartbeats: no checksum", this.#fd, SOL_SOCKET, SO_NO_CHECK, 1);
+  }
+
+  /** Sends one; undefined, or why the network would not take it. */
+  send(payload: Uint8Array, to: IPv4, port: number): string | undefined {
+    try {
+      sendDatagram("sending a heartbeat", this.#fd, payload, sockaddrIn(ipv4Octets(to), port));
+      return undefined;
+    } catch (error) {
+      if (!isErrno(error, EMSGSIZE, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED, EAGAIN)) throw error;
+      return String(error);
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}

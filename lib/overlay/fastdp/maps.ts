@@ -1,0 +1,125 @@
+// The eBPF maps that the fast datapath's programs and the router share. The programs learn and look up; the router
+// writes routes when the topology changes, and reads what was learned.
+import { BpfMap, type Layout, U32, U64 } from "../../bpf/map.ts";
+import { formatMac, parseMac } from "../../address/mac.ts";
+import type { IPv4 } from "../../address/ipv4.ts";
+import { SHORT_IDS } from "../../mesh/peer.ts";
+
+/** Most neighbours that one frame is passed on to; the verifier wants a bound. */
+export const MAX_HOPS = 256;
+/** MAC addresses remembered; beyond that the least used are forgotten. */
+const MAX_MACS = 16_384;
+
+/** An Ethernet address as a key: its octets, then two zeros. */
+const MacKey: Layout<string> = {
+  size: 8,
+  encode: (mac, view) => new Uint8Array(view.buffer).set(parseMac(mac)),
+  decode: (view) => formatMac(new Uint8Array(view.buffer, 0, 6)),
+};
+
+/** Where a MAC address was last seen. */
+export interface MacEntry {
+  /** Short id of the peer that has it. */
+  readonly peer: number;
+  /** CLOCK_MONOTONIC, in ns. */
+  readonly seen: bigint;
+}
+
+/** Byte offsets in the value of `macs`. */
+export const MAC_VALUE = { peer: 0, seen: 8, size: 16 } as const;
+
+const MacValue: Layout<MacEntry> = {
+  size: MAC_VALUE.size,
+  encode(entry, view) {
+    view.setUint32(MAC_VALUE.peer, entry.peer, true);
+    view.setBigUint64(MAC_VALUE.seen, entry.seen, true);
+  },
+  decode: (view) => ({
+    peer: view.getUint32(MAC_VALUE.peer, true),
+    seen: view.getBigUint64(MAC_VALUE.seen, true),
+  }),
+};
+
+/** A neighbour to pass a broadcast on to. */
+export interface Hop {
+  readonly shortId: number;
+  readonly address: IPv4;
+}
+
+/** Byte offsets in the value of `hops`: a count, then for each hop its short id and its address. */
+export const HOPS_VALUE = { count: 0, first: 8, stride: 8, size: 8 + 8 * MAX_HOPS } as const;
+
+const HopsValue: Layout<readonly Hop[]> = {
+  size: HOPS_VALUE.size,
+  encode(hops, view) {
+    view.setUint32(HOPS_VALUE.count, Math.min(hops.length, MAX_HOPS), true);
+    hops.slice(0, MAX_HOPS).forEach((hop, i) => {
+      view.setUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride, hop.shortId, true);
+      view.setUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride + 4, hop.address, true);
+    });
+  },
+  decode: (view) =>
+    Array.from({ length: view.getUint32(HOPS_VALUE.count, true) }, (_, i) => ({
+      shortId: view.getUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride, true),
+      address: view.getUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride + 4, true),
+    })),
+};
+
+/** A heartbeat as it came in: what a peer put into it, and what became of it on the way. */
+export interface ReceivedHeartbeat {
+  readonly connectionUid: bigint;
+  /** The frame's length as its sender wrote it, and as it arrived, in bytes. */
+  readonly size: number;
+  readonly length: number;
+  readonly sender: IPv4;
+  /** CLOCK_MONOTONIC, in ns. */
+  readonly at: bigint;
+}
+
+/** Byte offsets in the value of `heartbeats`. The uid and the size are as on the wire: big-endian. */
+export const HEARTBEAT_VALUE = { uid: 0, size: 8, length: 12, sender: 16, at: 24, total: 32 } as const;
+
+const HeartbeatValue: Layout<ReceivedHeartbeat> = {
+  size: HEARTBEAT_VALUE.total,
+  encode() {
+    throw new Error("heartbeats are written by the eBPF program");
+  },
+  decode: (view) => ({
+    connectionUid: view.getBigUint64(HEARTBEAT_VALUE.uid, false),
+    size: view.getUint16(HEARTBEAT_VALUE.size, false),
+    length: view.getUint32(HEARTBEAT_VALUE.length, true),
+    sender: view.getUint32(HEARTBEAT_VALUE.sender, true),
+    at: view.getBigUint64(HEARTBEAT_VALUE.at, true),
+  }),
+};
+
+const DEFINITIONS = {
+  /** MAC address -> the peer it is at. */
+  macs: { name: "weave_macs", type: "lruHash", key: MacKey, value: MacValue, maxEntries: MAX_MACS },
+  /** Short id of a peer -> address of the next hop to it; 0 for none. */
+  routes: { name: "weave_routes", type: "array", key: U32, value: U32, maxEntries: SHORT_IDS },
+  /** Short id of the source of a broadcast -> where to pass it on to. */
+  hops: { name: "weave_hops", type: "hash", key: U32, value: HopsValue, maxEntries: SHORT_IDS },
+  /** Address of a neighbour -> when the last frame came from it (CLOCK_MONOTONIC, ns); others' frames are dropped. */
+  neighbours: { name: "weave_neighb", type: "hash", key: U32, value: U64, maxEntries: SHORT_IDS },
+  /** Short id of a peer -> the last heartbeat that it sent. */
+  heartbeats: { name: "weave_heartb", type: "lruHash", key: U32, value: HeartbeatValue, maxEntries: SHORT_IDS },
+} as const;
+
+export interface FastdpMaps {
+  readonly macs: BpfMap<string, MacEntry>;
+  readonly routes: BpfMap<number, number>;
+  readonly hops: BpfMap<number, readonly Hop[]>;
+  readonly neighbours: BpfMap<number, bigint>;
+  readonly heartbeats: BpfMap<number, ReceivedHeartbeat>;
+}
+
+export function createMaps(): FastdpMaps {
+  return {
+    macs: BpfMap.create<string, MacEntry>(DEFINITIONS.macs),
+    routes: BpfMap.create<number, number>(DEFINITIONS.routes),
+    hops: BpfMap.create<number, readonly Hop[]>(DEFINITIONS.hops),
+    neighbours: BpfMap.create<number, bigint>(DEFINITIONS.neighbours),
+    heartbeats: BpfMap.create<number, ReceivedHeartbeat>(DEFINITIONS.heartbeats),
+  };
+}

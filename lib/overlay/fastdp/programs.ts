@@ -1,0 +1,282 @@
+// The two eBPF programs of the fast datapath, on the VXLAN link: `egress` takes what the bridge sends to other hosts,
+// `ingress` what other hosts send. On the wire they speak what the original's fast datapath speaks: the VXLAN network
+// identifier holds the short ids of the peer that sent the frame (bits 0–11) and of the one it is for (bits 12–23).
+//
+//   egress   learn the source as local; known destination: to its peer; else: to each hop of our own broadcast tree
+//   ingress  heartbeat: note it; for another peer: pass it on; for us: learn the source's peer and hand the frame to
+//            the bridge; not known to be local: also to each hop of its sender's broadcast tree
+import { Assembler, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, type Register } from "../../bpf/assembler.ts";
+import { type FastdpMaps, HEARTBEAT_VALUE, HOPS_VALUE, MAC_VALUE, MAX_HOPS } from "./maps.ts";
+
+// Helpers of the kernel (linux/bpf.h, enum bpf_func_id).
+const MAP_LOOKUP_ELEM = 1;
+const MAP_UPDATE_ELEM = 2;
+const KTIME_GET_NS = 5;
+const CLONE_REDIRECT = 13;
+const SKB_GET_TUNNEL_KEY = 20;
+const SKB_SET_TUNNEL_KEY = 21;
+const REDIRECT = 23;
+const SKB_LOAD_BYTES = 26;
+
+// struct __sk_buff (linux/bpf.h).
+const SKB = { len: 0, mark: 8, data: 76, dataEnd: 80 } as const;
+
+// struct bpf_tunnel_key, without the fields that newer kernels have added behind.
+const TUNNEL_KEY = { id: 0, remote: 4, tos: 20, ttl: 21, size: 28 } as const;
+const BPF_F_ZERO_CSUM_TX = 2;
+const BPF_F_DONT_FRAGMENT = 4;
+
+const TC_ACT_OK = { imm: 0 };
+const TC_ACT_SHOT = { imm: 2 };
+
+const ETHERNET_HEADER = 14;
+const HEARTBEAT_PAYLOAD = 10;
+const TTL = 64;
+const SHORT_ID_BITS = 12;
+const SHORT_ID_MASK = { imm: 0xfff };
+
+/** Tells frames that the programs send out themselves from those of the bridge. */
+const MARK = { imm: 0x57e4e };
+
+/** Where things lie on the stack, as offsets from the frame pointer. */
+const STACK = { key: -8, mac: -16, value: -32, tunnel: -64, heartbeat: -96 } as const;
+
+export interface ProgramConfig {
+  /** Our own short id. */
+  readonly self: number;
+  /** The VXLAN link. */
+  readonly ifindex: number;
+}
+
+/** `register` = address of a place on the stack. */
+function stackAddress(asm: Assembler, register: Register, offset: number): void {
+  asm.mov(register, FP).add(register, { imm: offset });
+}
+
+/** r0 = the map's value for the key at STACK.key (or another place), or null. */
+function lookup(asm: Assembler, mapFd: number, key: number = STACK.key): void {
+  asm.loadMap(R1, mapFd);
+  stackAddress(asm, R2, key);
+  asm.call(MAP_LOOKUP_ELEM);
+}
+
+/** Sets the entry for the key at `key` to the value at `value`. */
+function update(asm: Assembler, mapFd: number, key: number, value: number): void {
+  asm.loadMap(R1, mapFd);
+  stackAddress(asm, R2, key);
+  stackAddress(asm, R3, value);
+  asm.mov(R4, { imm: 0 }).call(MAP_UPDATE_ELEM);
+}
+
+/** r2 = start of the frame; jumps to `short` where it has no whole Ethernet header. */
+function loadFrame(asm: Assembler, short: string): void {
+  asm
+    .load("u32", R2, R6, SKB.data)
+    .load("u32", R3, R6, SKB.dataEnd)
+    .mov(R4, R2)
+    .add(R4, { imm: ETHERNET_HEADER })
+    .jumpIf(R4, "gt", R3, short);
+}
+
+/** Copies the MAC address at r2 + offset to the stack, as a key of `macs`. */
+function copyMac(asm: Assembler, offset: number, to: number): void {
+  asm
+    .load("u16", R3, R2, offset)
+    .load("u16", R4, R2, offset + 2)
+    .load("u16", R5, R2, offset + 4)
+    .store("u16", FP, to, R3)
+    .store("u16", FP, to + 2, R4)
+    .store("u16", FP, to + 4, R5)
+    .store("u16", FP, to + 6, { imm: 0 });
+}
+
+/** Remembers that the MAC address at STACK.mac is at the peer in `peer`. */
+function learn(asm: Assembler, maps: FastdpMaps, peer: Register): void {
+  const changed = asm.unique("changed");
+  const done = asm.unique("learned");
+  asm.call(KTIME_GET_NS).mov(R9, R0);
+  lookup(asm, maps.macs.fd, STACK.mac);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, changed)
+    .load("u32", R1, R0, MAC_VALUE.peer)
+    .jumpIf(R1, "ne", peer, changed)
+    .store("u64", R0, MAC_VALUE.seen, R9)
+    .jump(done)
+    .label(changed)
+    .store("u64", FP, STACK.value + MAC_VALUE.peer, peer)
+    .store("u64", FP, STACK.value + MAC_VALUE.seen, R9);
+  update(asm, maps.macs.fd, STACK.mac, STACK.value);
+  asm.label(done);
+}
+
+/** Addresses the frame to the host in `remote`; the network identifier is in r1. */
+function setTunnel(asm: Assembler, remote: Register): void {
+  asm
+    .store("u32", FP, STACK.tunnel + TUNNEL_KEY.id, R1)
+    .store("u32", FP, STACK.tunnel + TUNNEL_KEY.remote, remote)
+    .store("u32", FP, STACK.tunnel + 8, { imm: 0 })
+    .store("u64", FP, STACK.tunnel + 16, { imm: 0 })
+    .store("u32", FP, STACK.tunnel + 12, { imm: 0 })
+    .store("u32", FP, STACK.tunnel + 24, { imm: 0 })
+    .store("u8", FP, STACK.tunnel + TUNNEL_KEY.ttl, { imm: TTL })
+    .mov(R1, R6);
+  stackAddress(asm, R2, STACK.tunnel);
+  asm
+    .mov(R3, { imm: TUNNEL_KEY.size })
+    .mov(R4, { imm: BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT })
+    .call(SKB_SET_TUNNEL_KEY);
+}
+
+/** Sends a copy of the frame to each hop of the broadcast tree of the peer in r7. Uses r8 and r9. */
+function sendToHops(asm: Assembler, maps: FastdpMaps, config: ProgramConfig): void {
+  const loop = asm.unique("hop");
+  const done = asm.unique("hops-done");
+  asm.store("u32", FP, STACK.key, R7);
+  lookup(asm, maps.hops.fd);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, done)
+    .mov(R8, R0)
+    .mov(R9, { imm: 0 })
+    .store("u32", R6, SKB.mark, MARK)
+    .label(loop)
+    .jumpIf(R9, "ge", { imm: MAX_HOPS }, done)
+    .load("u32", R1, R8, HOPS_VALUE.count)
+    .jumpIf(R9, "ge", R1, done)
+    .mov(R2, R9)
+    .alu("lsh", R2, { imm: Math.log2(HOPS_VALUE.stride) })
+    .add(R2, R8)
+    .load("u32", R1, R2, HOPS_VALUE.first)
+    .load("u32", R3, R2, HOPS_VALUE.first + 4)
+    .alu("lsh", R1, { imm: SHORT_ID_BITS })
+    .alu("or", R1, R7);
+  setTunnel(asm, R3);
+  asm
+    .mov(R1, R6)
+    .mov(R2, { imm: config.ifindex })
+    .mov(R3, { imm: 0 })
+    .call(CLONE_REDIRECT)
+    .add(R9, { imm: 1 })
+    .jump(loop)
+    .label(done)
+    .store("u32", R6, SKB.mark, { imm: 0 });
+}
+
+/** The program for frames that leave the host. */
+export function egressProgram(maps: FastdpMaps, config: ProgramConfig): Uint8Array {
+  const asm = new Assembler();
+  asm
+    .mov(R6, R1)
+    .load("u32", R1, R6, SKB.mark)
+    .jumpIf(R1, "eq", MARK, "ours")
+    .mov(R7, { imm: config.self });
+  loadFrame(asm, "drop");
+  copyMac(asm, 6, STACK.mac);
+  copyMac(asm, 0, STACK.key);
+  learn(asm, maps, R7);
+  lookup(asm, maps.macs.fd);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, "broadcast")
+    .load("u32", R8, R0, MAC_VALUE.peer)
+    // The bridge does not know it, but we do: it is local, and has had the frame from the bridge.
+    .jumpIf(R8, "eq", R7, "drop")
+    .store("u32", FP, STACK.key, R8);
+  lookup(asm, maps.routes.fd);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, "drop")
+    .load("u32", R3, R0, 0)
+    .jumpIf(R3, "eq", { imm: 0 }, "drop")
+    .mov(R1, R8)
+    .alu("lsh", R1, { imm: SHORT_ID_BITS })
+    .alu("or", R1, R7);
+  setTunnel(asm, R3);
+  asm.mov(R0, TC_ACT_OK).exit();
+
+  asm.label("broadcast");
+  sendToHops(asm, maps, config);
+  asm.label("drop").mov(R0, TC_ACT_SHOT).exit();
+
+  asm.label("ours").store("u32", R6, SKB.mark, { imm: 0 }).mov(R0, TC_ACT_OK).exit();
+  return asm.assemble();
+}
+
+/** The program for frames that arrive at the host. */
+export function ingressProgram(maps: FastdpMaps, config: ProgramConfig): Uint8Array {
+  const asm = new Assembler();
+  asm.mov(R6, R1);
+  stackAddress(asm, R2, STACK.tunnel);
+  asm
+    .mov(R3, { imm: TUNNEL_KEY.size })
+    .mov(R4, { imm: 0 })
+    .call(SKB_GET_TUNNEL_KEY)
+    .jumpIf(R0, "ne", { imm: 0 }, "drop")
+    .load("u32", R7, FP, STACK.tunnel + TUNNEL_KEY.id)
+    .mov(R8, R7)
+    .alu("rsh", R8, { imm: SHORT_ID_BITS })
+    .alu("and", R8, SHORT_ID_MASK)
+    .alu("and", R7, SHORT_ID_MASK)
+    // A frame of ours that has come back.
+    .jumpIf(R7, "eq", { imm: config.self }, "drop");
+  loadFrame(asm, "drop");
+  asm
+    .load("u32", R3, R2, 0)
+    .load("u32", R4, R2, 4)
+    .load("u32", R5, R2, 8)
+    .alu("or", R3, R4)
+    .alu("or", R3, R5)
+    .jumpIf(R3, "eq", { imm: 0 }, "heartbeat");
+  copyMac(asm, 6, STACK.mac);
+  copyMac(asm, 0, STACK.heartbeat);
+
+  // Frames are taken from neighbours only; that one has come is a sign of life.
+  asm.load("u32", R9, FP, STACK.tunnel + TUNNEL_KEY.remote).store("u32", FP, STACK.key, R9);
+  lookup(asm, maps.neighbours.fd);
+  asm.jumpIf(R0, "eq", { imm: 0 }, "drop").mov(R9, R0).call(KTIME_GET_NS).store("u64", R9, 0, R0);
+  asm.jumpIf(R8, "ne", { imm: config.self }, "relay");
+
+  learn(asm, maps, R7);
+  lookup(asm, maps.macs.fd, STACK.heartbeat);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, "broadcast")
+    .load("u32", R1, R0, MAC_VALUE.peer)
+    .jumpIf(R1, "eq", { imm: config.self }, "accept")
+    .label("broadcast");
+  sendToHops(asm, maps, config);
+  asm.label("accept").mov(R0, TC_ACT_OK).exit();
+
+  asm.label("relay").store("u32", FP, STACK.key, R8);
+  lookup(asm, maps.routes.fd);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, "drop")
+    .load("u32", R3, R0, 0)
+    .jumpIf(R3, "eq", { imm: 0 }, "drop")
+    // Back to where it came from is never the way.
+    .load("u32", R2, FP, STACK.tunnel + TUNNEL_KEY.remote)
+    .jumpIf(R2, "eq", R3, "drop")
+    .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.id);
+  setTunnel(asm, R3);
+  asm
+    .store("u32", R6, SKB.mark, MARK)
+    .mov(R1, { imm: config.ifindex })
+    .mov(R2, { imm: 0 })
+    .call(REDIRECT)
+    .exit();
+
+  asm.label("heartbeat").mov(R1, R6).mov(R2, { imm: ETHERNET_HEADER });
+  asm.store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.size, { imm: 0 });
+  stackAddress(asm, R3, STACK.heartbeat);
+  asm
+    .mov(R4, { imm: HEARTBEAT_PAYLOAD })
+    .call(SKB_LOAD_BYTES)
+    .jumpIf(R0, "ne", { imm: 0 }, "drop")
+    .load("u32", R1, R6, SKB.len)
+    .store("u32", FP, STACK.heartbeat + HEARTBEAT_VALUE.length, R1)
+    .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.remote)
+    .store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.sender, R1)
+    .call(KTIME_GET_NS)
+    .store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.at, R0)
+    .store("u32", FP, STACK.key, R7);
+  update(asm, maps.heartbeats.fd, STACK.key, STACK.heartbeat);
+
+  asm.label("drop").mov(R0, TC_ACT_SHOT).exit();
+  return asm.assemble();
+}
