@@ -1,5 +1,5 @@
 // bpf(2) itself: commands of linux/bpf.h with their union bpf_attr packed by hand.
-import { type SyscallArgument, SysError, syscall, trySyscall } from "../sys/syscall.ts";
+import { SysError, trySyscall } from "../sys/syscall.ts";
 
 export const BPF_MAP_CREATE = 0;
 export const BPF_MAP_LOOKUP_ELEM = 1;
@@ -37,9 +37,7 @@ export function putName(bytes: Uint8Array, offset: number, name: string): void {
   bytes.set(new TextEncoder().encode(name.slice(0, 15)), offset);
 }
 
-/** Lifts the limit on locked memory, which kernels before 5.11 count maps against. */
+/** Lifts the limit on locked memory, which kernels before 5.11 count maps against; later ones do not mind if it fails. */
 export function liftMemoryLimit(): void {
-  const limit = new Uint8Array(16).fill(0xff);
-  const args: SyscallArgument[] = [0, RLIMIT_MEMLOCK, limit, 0];
-  syscall("lifting the limit on locked memory", "prlimit64", ...args);
+  trySyscall("prlimit64", 0, RLIMIT_MEMLOCK, new Uint8Array(16).fill(0xff), 0);
 }

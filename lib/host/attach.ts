@@ -1,0 +1,172 @@
+// Attaching a container: a veth from the bridge into its network namespace, addresses and routes on the inner end.
+// All or nothing: whatever fails on the way, what was made before is removed again.
+import { closeSync, openSync } from "node:fs";
+import { type Cidr, cidrContains, formatIPv4, type IPv4, parseCidr } from "../address/ipv4.ts";
+import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
+import { bridgePortSet, type Link, linkAdd, linkByName, linkDelete, linkSet } from "../netlink/link.ts";
+import { routeAdd } from "../netlink/route.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { EEXIST, isErrno } from "../sys/errno.ts";
+import { inNetns, isOwnNetns, type Netns, NetnsError, netnsPath } from "../sys/netns.ts";
+import { announce } from "./arp.ts";
+import { requireBridge } from "./bridge.ts";
+import { alternativeVethName, BRIDGE, vethName } from "./names.ts";
+import { sysctlsForLink } from "./sysctl.ts";
+
+/** A route in a container; via the gateway of the attachment where it names none of its own. */
+export interface ContainerRoute {
+  readonly destination: Cidr;
+  readonly gateway?: IPv4 | undefined;
+}
+
+export interface Attachment {
+  readonly netns: Netns;
+  readonly containerId: string;
+  /** Name of the link inside. */
+  readonly ifName: string;
+  readonly bridge?: string;
+  /** Bytes; the bridge's unless given. */
+  readonly mtu?: number | undefined;
+  readonly addresses: readonly Cidr[];
+  readonly gateway?: IPv4 | undefined;
+  readonly routes: readonly ContainerRoute[];
+  /** Sends multicast out by this link. */
+  readonly multicastRoute?: boolean;
+  /** Lets the bridge send frames back to where they came from: a container reaches itself by a service address. */
+  readonly hairpin?: boolean;
+  /** Adds addresses to the link where it exists, instead of refusing. */
+  readonly extend?: boolean;
+}
+
+/** The link that the container has now. */
+export interface Attached {
+  readonly hostName: string;
+  readonly hostMac: string;
+  readonly mac: string;
+  readonly mtu: number;
+}
+
+/** A link of that name is in the container already. */
+export class AlreadyAttachedError extends Error {
+  override readonly name = "AlreadyAttachedError";
+}
+
+const MULTICAST = parseCidr("224.0.0.0/4");
+
+/** Attaches; throws NetnsError, AlreadyAttachedError or NetlinkError, and leaves nothing behind then. */
+export function attach(attachment: Attachment): Attached {
+  const { netns, ifName } = attachment;
+  if (isOwnNetns(netns)) {
+    throw new NetnsError(netnsPath(netns), "is the host's own; a container's is needed", false);
+  }
+  using host = new NetlinkSocket(NETLINK_ROUTE);
+  return inNetns(netns, () => {
+    using inside = new NetlinkSocket(NETLINK_ROUTE);
+    const existing = linkByName(inside, ifName);
+    if (existing && !attachment.extend) {
+      throw new AlreadyAttachedError(`${netnsPath(netns)} has an interface ${ifName} already`);
+    }
+    const outer = existing ? undefined : makeVeth(host, attachment);
+    try {
+      const inner = linkByName(inside, ifName);
+      if (!inner) throw new Error(`interface ${ifName} has vanished from ${netnsPath(netns)}`);
+      configure(inside, inner, attachment);
+      return {
+        hostName: outer?.name ?? "",
+        hostMac: outer?.address ?? "",
+        mac: inner.address ?? "",
+        mtu: inner.mtu,
+      };
+    } catch (error) {
+      if (outer) linkDelete(host, outer.name);
+      throw error;
+    }
+  });
+}
+
+function makeVeth(host: NetlinkSocket, attachment: Attachment): Link {
+  const { netns, containerId, ifName, hairpin } = attachment;
+  const bridge = requireBridge(host, attachment.bridge ?? BRIDGE);
+  const mtu = attachment.mtu || bridge.mtu;
+  const netnsFd = openSync(netnsPath(netns), "r");
+  const add = (name: string) =>
+    linkAdd(host, { kind: "veth", name, mtu, master: bridge.index, up: true, peer: { name: ifName, mtu, netnsFd } });
+  let name = vethName(containerId);
+  try {
+    try {
+      add(name);
+    } catch (error) {
+      if (!isErrno(error, EEXIST)) throw error;
+      name = alternativeVethName(containerId, ifName);
+      add(name);
+    }
+  } finally {
+    closeSync(netnsFd);
+  }
+  try {
+    const link = linkByName(host, name);
+    if (!link) throw new Error(`link ${name} has vanished`);
+    bridgePortSet(host, name, link.index, { hairpin: hairpin ?? false });
+    return link;
+  } catch (error) {
+    linkDelete(host, name);
+    throw error;
+  }
+}
+
+/** The inner end, with this thread in the container's namespace. */
+function configure(inside: NetlinkSocket, link: Link, attachment: Attachment): void {
+  const { ifName, addresses, gateway, routes, multicastRoute } = attachment;
+  sysctlsForLink(ifName);
+  const fresh = addresses.filter((cidr) => addressAdd(inside, ifName, link.index, cidr));
+  linkSet(inside, ifName, link.index, { up: true });
+  if (multicastRoute) routeAdd(inside, { destination: MULTICAST, link: link.index });
+  const onLink = (ip: IPv4) => addresses.some((cidr) => cidrContains(cidr, ip));
+  for (const route of routes) {
+    const via = route.gateway ?? gateway;
+    if (via !== undefined && !onLink(via)) {
+      routeAdd(inside, { destination: { address: via, prefix: 32 }, link: link.index });
+    }
+    routeAdd(inside, { destination: route.destination, gateway: via, link: link.index });
+  }
+  for (const { address } of fresh) announce({ index: link.index, address: link.address ?? "" }, address);
+}
+
+/** Takes the link out of a container; false when it (or the namespace) was gone already. */
+export function detach(netns: Netns, ifName: string): boolean {
+  try {
+    return inNetns(netns, () => {
+      using inside = new NetlinkSocket(NETLINK_ROUTE);
+      return linkDelete(inside, ifName);
+    });
+  } catch (error) {
+    if (error instanceof NetnsError && error.gone) return false;
+    throw error;
+  }
+}
+
+/** Takes addresses from the link, and the link itself with the last of them; returns those it had. */
+export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Cidr[]): Cidr[] {
+  return inNetns(netns, () => {
+    using inside = new NetlinkSocket(NETLINK_ROUTE);
+    const link = linkByName(inside, ifName);
+    if (!link) return [];
+    const removed = cidrs.filter((cidr) => addressDelete(inside, ifName, link.index, cidr));
+    if (addressList(inside, link.index).length === 0) linkDelete(inside, ifName);
+    return removed;
+  });
+}
+
+/** The state of a link in a container, for checks. */
+export function inspect(netns: Netns, ifName: string): { link: Link; addresses: Cidr[] } | undefined {
+  return inNetns(netns, () => {
+    using inside = new NetlinkSocket(NETLINK_ROUTE);
+    const link = linkByName(inside, ifName);
+    return link && { link, addresses: addressList(inside, link.index).map(({ cidr }) => cidr) };
+  });
+}
+
+/** "10.32.0.1" of each. */
+export function formatAddresses(cidrs: readonly Cidr[]): string {
+  return cidrs.map(({ address }) => formatIPv4(address)).join(" ");
+}

@@ -1,0 +1,52 @@
+// The bridge that containers are attached to.
+import type { Cidr } from "../address/ipv4.ts";
+import { addressList } from "../netlink/address.ts";
+import { isErrno, EEXIST } from "../sys/errno.ts";
+import { type Link, linkAdd, linkByName, linkDelete, linkList, linkSet } from "../netlink/link.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { BRIDGE, isContainerVeth } from "./names.ts";
+import { sysctlsForLink } from "./sysctl.ts";
+
+/**
+ * Bytes. The smallest MTU that hosts are likely to have between them is 1460; less the outer IP (20), UDP (8), VXLAN
+ * (8) and inner Ethernet (14) headers, and 34 for ESP, which encryption of the fast datapath needs.
+ */
+export const DEFAULT_MTU = 1376;
+
+export interface BridgeSettings {
+  /** Ethernet address; the peer's name. */
+  readonly address: string;
+  readonly mtu: number;
+}
+
+/** The bridge, or an error that says what to do. */
+export function requireBridge(nl: NetlinkSocket, name = BRIDGE): Link {
+  const bridge = linkByName(nl, name);
+  if (!bridge) throw new Error(`bridge "${name}" not present; did you launch weave?`);
+  if (bridge.kind !== "bridge") throw new Error(`link "${name}" is in the way: it is no bridge`);
+  return bridge;
+}
+
+/** Makes the bridge, or brings the one there is in line. */
+export function ensureBridge(nl: NetlinkSocket, settings: BridgeSettings): Link {
+  try {
+    linkAdd(nl, { kind: "bridge", name: BRIDGE, ...settings });
+  } catch (error) {
+    if (!isErrno(error, EEXIST)) throw error;
+  }
+  const bridge = requireBridge(nl);
+  linkSet(nl, BRIDGE, bridge.index, { ...settings, up: true });
+  sysctlsForLink(BRIDGE);
+  return requireBridge(nl);
+}
+
+/** The addresses of the bridge: those it was exposed with. */
+export function bridgeAddresses(nl: NetlinkSocket, name = BRIDGE): Cidr[] {
+  return addressList(nl, requireBridge(nl, name).index).map(({ cidr }) => cidr);
+}
+
+/** Removes the bridge, the containers' veths and the given other links; what is not there is no error. */
+export function removeLinks(nl: NetlinkSocket, others: readonly string[]): void {
+  for (const { name } of linkList(nl)) if (isContainerVeth(name)) linkDelete(nl, name);
+  for (const name of [...others, BRIDGE]) linkDelete(nl, name);
+}

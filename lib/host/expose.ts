@@ -1,0 +1,72 @@
+// Giving the host itself an address on the network: on the bridge, with the routes and the address translation that
+// let containers and the world talk through it.
+import { type Cidr, formatCidr } from "../address/ipv4.ts";
+import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { announce } from "./arp.ts";
+import { requireBridge } from "./bridge.ts";
+import { acceptInIptables, applyFirewall, type Exposed } from "./firewall.ts";
+import { BRIDGE } from "./names.ts";
+import { sysctlSet } from "./sysctl.ts";
+
+/** The exposed addresses of one host, kept in step with the bridge and the packet filter. */
+export class Exposure {
+  readonly #exposed = new Map<string, Exposed>();
+  /** iptables variants that would have dropped our packets and were told not to. */
+  iptables: string[] = [];
+
+  constructor(
+    private readonly route: NetlinkSocket,
+    private readonly filter: NetlinkSocket,
+    /** TCP port of the control API, to be shut to other hosts. */
+    private readonly controlPort: number | undefined,
+  ) {}
+
+  /** Takes up the addresses that the bridge has, and sets up the packet filter. */
+  start(): void {
+    const { index } = requireBridge(this.route);
+    for (const { cidr } of addressList(this.route, index)) {
+      this.#exposed.set(formatCidr(cidr), { cidr, masquerade: true });
+    }
+    this.#apply();
+  }
+
+  get addresses(): Cidr[] {
+    return Array.from(this.#exposed.values(), ({ cidr }) => cidr);
+  }
+
+  /** Exposes the host by an address; nothing is changed where that fails. */
+  expose(cidr: Cidr, masquerade: boolean): void {
+    const bridge = requireBridge(this.route);
+    const key = formatCidr(cidr);
+    const before = this.#exposed.get(key);
+    const added = addressAdd(this.route, BRIDGE, bridge.index, cidr);
+    this.#exposed.set(key, { cidr, masquerade });
+    try {
+      this.#apply();
+    } catch (error) {
+      if (before) this.#exposed.set(key, before);
+      else this.#exposed.delete(key);
+      if (added) addressDelete(this.route, BRIDGE, bridge.index, cidr);
+      throw error;
+    }
+    if (bridge.address) announce({ index: bridge.index, address: bridge.address }, cidr.address);
+  }
+
+  /** Takes an address back; false where it was not exposed. */
+  hide(cidr: Cidr): boolean {
+    const bridge = requireBridge(this.route);
+    const known = this.#exposed.delete(formatCidr(cidr));
+    const removed = addressDelete(this.route, BRIDGE, bridge.index, cidr);
+    this.#apply();
+    return known || removed;
+  }
+
+  /** Puts the packet filter right again, e.g. after somebody flushed it. */
+  #apply(): void {
+    const exposed = [...this.#exposed.values()];
+    if (exposed.length > 0) sysctlSet("net/ipv4/ip_forward", "1");
+    applyFirewall(this.filter, exposed, this.controlPort);
+    this.iptables = acceptInIptables(exposed);
+  }
+}

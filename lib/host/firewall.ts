@@ -1,0 +1,122 @@
+// What we ask of the host's packet filter. One nftables table of our own; and where iptables would drop forwarded
+// packets by policy (Docker sets that), an accept in its own chain, for there is no overruling a drop from elsewhere.
+import { type Cidr, formatCidr, parseCidr } from "../address/ipv4.ts";
+import { connectionKnown, type Expression, ipAddress, linkName, masquerade, tcpDestinationPort, verdict } from "../netlink/nftables/expression.ts";
+import { type Table, tableDelete, tableReplace } from "../netlink/nftables/table.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { BRIDGE, TABLE } from "./names.ts";
+
+const MULTICAST = parseCidr("224.0.0.0/4");
+const LOOPBACK = parseCidr("127.0.0.0/8");
+const SOURCE_NAT = 100;
+const FILTER = 0;
+
+/** An address of the bridge; `masquerade` where what enters or leaves the network by it takes the host's address. */
+export interface Exposed {
+  readonly cidr: Cidr;
+  readonly masquerade: boolean;
+}
+
+function masqueradeRules({ cidr }: Exposed): Expression[][] {
+  return [
+    [...ipAddress("saddr", cidr), ...ipAddress("daddr", MULTICAST), verdict("return")],
+    [...ipAddress("daddr", cidr), ...ipAddress("saddr", cidr, false), masquerade()],
+    [...ipAddress("saddr", cidr), ...ipAddress("daddr", cidr, false), masquerade()],
+  ];
+}
+
+/** The table for these exposed addresses; `controlPort` is shut to everybody but the host itself. */
+export function firewallTable(exposed: readonly Exposed[], controlPort: number | undefined): Table {
+  const fromUs = linkName("iifname", BRIDGE);
+  const toUs = linkName("oifname", BRIDGE);
+  return {
+    family: "ip",
+    name: TABLE,
+    chains: [
+      {
+        name: "postrouting",
+        type: "nat",
+        hook: "postrouting",
+        priority: SOURCE_NAT,
+        policy: "accept",
+        rules: exposed.filter((address) => address.masquerade).flatMap(masqueradeRules),
+      },
+      {
+        name: "forward",
+        type: "filter",
+        hook: "forward",
+        priority: FILTER,
+        policy: "accept",
+        rules: [
+          [...fromUs, verdict("accept")],
+          ...exposed.map(({ cidr }) => [...toUs, ...ipAddress("daddr", cidr), verdict("accept")]),
+          [...toUs, ...connectionKnown(), verdict("accept")],
+        ],
+      },
+      {
+        name: "input",
+        type: "filter",
+        hook: "input",
+        priority: FILTER,
+        policy: "accept",
+        rules:
+          controlPort === undefined
+            ? []
+            : [
+                [
+                  ...linkName("iifname", "lo", false),
+                  ...ipAddress("daddr", LOOPBACK),
+                  ...tcpDestinationPort(controlPort),
+                  verdict("drop"),
+                ],
+              ],
+      },
+    ],
+  };
+}
+
+const CHAIN = "WEAVE-FORWARD";
+const VARIANTS = ["iptables-nft", "iptables-legacy"];
+
+function iptables(program: string, ...args: string[]): string | undefined {
+  const { exitCode, stdout } = Bun.spawnSync([program, "-w", ...args], { stdout: "pipe", stderr: "ignore" });
+  return exitCode === 0 ? stdout.toString() : undefined;
+}
+
+function installedVariants(): string[] {
+  const found = VARIANTS.filter((program) => Bun.which(program));
+  return found.length > 0 ? found : ["iptables"].filter((program) => Bun.which(program));
+}
+
+/** Lets our packets through where iptables drops forwarded packets by policy; returns the programs it told. */
+export function acceptInIptables(exposed: readonly Exposed[]): string[] {
+  return installedVariants().filter((program) => {
+    const forward = iptables(program, "-S", "FORWARD") ?? "";
+    if (!/^-P FORWARD DROP$/m.test(forward)) return false;
+    iptables(program, "-N", CHAIN);
+    iptables(program, "-F", CHAIN);
+    iptables(program, "-A", CHAIN, "-i", BRIDGE, "-j", "ACCEPT");
+    for (const { cidr } of exposed) {
+      iptables(program, "-A", CHAIN, "-o", BRIDGE, "-d", formatCidr(cidr), "-j", "ACCEPT");
+    }
+    iptables(program, "-A", CHAIN, "-o", BRIDGE, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT");
+    if (!forward.includes(`-j ${CHAIN}`)) iptables(program, "-I", "FORWARD", "1", "-j", CHAIN);
+    return true;
+  });
+}
+
+/** Takes back everything that was put into the packet filter. */
+export function removeFirewall(nf: NetlinkSocket): void {
+  tableDelete(nf, { family: "ip", name: TABLE });
+  for (const program of installedVariants()) {
+    if (!iptables(program, "-S", CHAIN)) continue;
+    iptables(program, "-D", "FORWARD", "-j", CHAIN);
+    iptables(program, "-F", CHAIN);
+    iptables(program, "-X", CHAIN);
+  }
+}
+
+/** Puts the table in place, atomically instead of the one before it. */
+export function applyFirewall(nf: NetlinkSocket, exposed: readonly Exposed[], controlPort: number | undefined): void {
+  tableReplace(nf, firewallTable(exposed, controlPort));
+}

@@ -1,0 +1,23 @@
+// Names of what we make on a host. They are the original's, so that people and tools find what they know.
+import { createHash } from "node:crypto";
+import { LINK_NAME_MAX } from "../netlink/link.ts";
+
+export const BRIDGE = "weave";
+/** Our table of nftables. */
+export const TABLE = "weave";
+
+const VETH_PREFIX = "vethwepl";
+
+/** The host's end of a container's veth: the prefix, then as much of the container's id as fits. */
+export function vethName(containerId: string): string {
+  return `${VETH_PREFIX}${containerId.slice(0, LINK_NAME_MAX - VETH_PREFIX.length)}`;
+}
+
+/** For when that name is taken, by a second interface or by a container whose id begins alike. */
+export function alternativeVethName(containerId: string, ifName: string): string {
+  return vethName(createHash("sha256").update(`${containerId}/${ifName}`).digest("hex"));
+}
+
+export function isContainerVeth(name: string): boolean {
+  return name.startsWith(VETH_PREFIX);
+}
