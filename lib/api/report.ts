@@ -1,0 +1,223 @@
+// The report: the whole state of a router as data, with the field names of the original (weave: prog/weaver/http.go,
+// mesh: status.go, weave: ipam/status.go). The status texts are made from it.
+import { cidrSize, formatCidr, formatIPv4, rangeSize } from "../address/ipv4.ts";
+import type { Allocator } from "../ipam/allocator.ts";
+import type { Cidr } from "../address/ipv4.ts";
+import type { LocalConnection } from "../mesh/connection.ts";
+import { PROTOCOL_MAX_VERSION } from "../mesh/handshake.ts";
+import type { Target } from "../mesh/maker.ts";
+import { UNKNOWN_PEER } from "../mesh/name.ts";
+import type { Peer } from "../mesh/peer.ts";
+import type { MeshRouter } from "../mesh/router.ts";
+
+export interface ConnectionReport {
+  Address: string;
+  Outbound: boolean;
+  State: "established" | "pending" | "retrying" | "failed" | "connecting" | "waiting";
+  Info: string;
+  Attrs: Record<string, string | number | boolean> | null;
+}
+
+export interface PeerReport {
+  Name: string;
+  NickName: string;
+  UID: bigint;
+  ShortID: number;
+  Version: number;
+  Connections: { Name: string; NickName: string; Address: string; Outbound: boolean; Established: boolean }[];
+}
+
+export interface RouterReport {
+  Protocol: "weave";
+  ProtocolMinVersion: number;
+  ProtocolMaxVersion: number;
+  Encryption: boolean;
+  PeerDiscovery: boolean;
+  Name: string;
+  NickName: string;
+  Port: number;
+  Peers: PeerReport[];
+  UnicastRoutes: { Dest: string; Via: string }[];
+  BroadcastRoutes: { Source: string; Via: string[] | null }[];
+  Connections: ConnectionReport[];
+  TerminationCount: number;
+  Targets: string[];
+  OverlayDiagnostics: Record<string, unknown>;
+  TrustedSubnets: string[];
+  Interface: string;
+  CaptureStats: Record<string, number>;
+  MACs: { Mac: string; Name: string; NickName: string; LastSeen: string }[];
+}
+
+export interface IpamReport {
+  Paxos: { Elector: boolean; KnownNodes: number; Quorum: number } | null;
+  Range: string;
+  RangeNumIPs: number;
+  ActiveIPs: number;
+  DefaultSubnet: string;
+  Entries:
+    | { Token: string; Size: number; Peer: string; Nickname: string; IsKnownPeer: boolean; Version: number }[]
+    | null;
+  PendingClaims: { Ident: string; CIDR: string }[] | null;
+  PendingAllocates: string[] | null;
+}
+
+export interface Report {
+  Ready: boolean;
+  Version: string;
+  VersionCheck: { Enabled: boolean; Success: boolean; NewVersion: string; NextCheckAt: string };
+  Router: RouterReport;
+  IPAM: IpamReport;
+  /** What the host's packet filter had to be told beside our own table, in words. */
+  Notes: string[];
+}
+
+/** What a report is made from. */
+export interface ReportSources {
+  readonly version: string;
+  readonly ready: boolean;
+  readonly mesh: MeshRouter;
+  readonly allocator: Allocator;
+  readonly defaultSubnet: Cidr;
+  readonly interfaceName: string;
+  readonly trustedSubnets: readonly string[];
+  readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
+  readonly notes: readonly string[];
+}
+
+/** The report of this moment. */
+export function makeReport(sources: ReportSources): Report {
+  return {
+    Ready: sources.ready,
+    Version: sources.version,
+    // There is no phoning home, and so no check.
+    VersionCheck: { Enabled: false, Success: false, NewVersion: "", NextCheckAt: "0001-01-01T00:00:00Z" },
+    Router: routerReport(sources),
+    IPAM: ipamReport(sources),
+    Notes: [...sources.notes],
+  };
+}
+
+const byName = <T extends { Name: string }>(a: T, b: T) => (a.Name < b.Name ? -1 : 1);
+
+function routerReport({ mesh, macs, interfaceName, trustedSubnets }: ReportSources): RouterReport {
+  const { ourself } = mesh;
+  const now = mesh.clock.now();
+  return {
+    Protocol: "weave",
+    ProtocolMinVersion: mesh.minVersion,
+    ProtocolMaxVersion: PROTOCOL_MAX_VERSION,
+    Encryption: mesh.encryption !== undefined,
+    PeerDiscovery: mesh.config.discovery ?? true,
+    Name: ourself.name,
+    NickName: ourself.nickName,
+    Port: mesh.port,
+    Peers: Array.from(mesh.peers.all(), peerReport).sort(byName),
+    UnicastRoutes: Array.from(mesh.routes.unicast, ([Dest, Via]) => ({ Dest, Via })),
+    BroadcastRoutes: Array.from(mesh.peers.all(), ({ name }) => {
+      const via = [...mesh.routes.broadcast(name)];
+      return { Source: name, Via: via.length > 0 ? via : null };
+    }),
+    Connections: [
+      ...Array.from(mesh.maker.connections, (connection) => connectionReport(mesh, connection)),
+      ...Array.from(mesh.maker.targets, ([address, target]) => targetReport(address, target)).flat(),
+    ],
+    TerminationCount: mesh.maker.terminations,
+    Targets: mesh.maker.directPeers(),
+    OverlayDiagnostics: { fastdp: null },
+    TrustedSubnets: [...trustedSubnets],
+    Interface: interfaceName,
+    CaptureStats: {},
+    MACs: macs.map(({ mac, peer, seenAgoMs }) => ({
+      Mac: mac,
+      Name: peer.name,
+      NickName: peer.nickName,
+      LastSeen: new Date(now - seenAgoMs).toISOString(),
+    })),
+  };
+}
+
+function peerReport(peer: Peer): PeerReport {
+  return {
+    Name: peer.name,
+    NickName: peer.nickName,
+    UID: peer.uid,
+    ShortID: peer.shortId,
+    Version: peer.version,
+    Connections: Array.from(peer.connections.values(), ({ remote, address, outbound, established }) => ({
+      Name: remote.name as string,
+      NickName: remote.nickName,
+      Address: address,
+      Outbound: outbound,
+      Established: established,
+    })).sort(byName),
+  };
+}
+
+function connectionReport(mesh: MeshRouter, connection: LocalConnection): ConnectionReport {
+  const attributes = connection.attributes() ?? {};
+  const secrecy = mesh.encryption ? `${(connection.trusted ? "unencrypted" : "encrypted").padEnd(11)} ` : "";
+  return {
+    Address: connection.address,
+    Outbound: connection.outbound,
+    State: connection.established ? "established" : "pending",
+    Info: `${secrecy}${String(attributes["name"] ?? "none").padEnd(6)} ${connection.remote}`,
+    Attrs: mesh.encryption && !connection.trusted ? { ...attributes, encrypted: true } : attributes,
+  };
+}
+
+function targetReport(Address: string, target: Target): ConnectionReport[] {
+  const error = target.lastError?.message;
+  const report = (State: ConnectionReport["State"], Info: string): ConnectionReport[] => [
+    { Address, Outbound: true, State, Info, Attrs: null },
+  ];
+  switch (target.state) {
+    case "attempting":
+      return error === undefined ? report("connecting", "") : report("retrying", error);
+    case "waiting": {
+      const when = target.tryAfter === undefined ? "never" : timeText(target.tryAfter);
+      return error === undefined ? report("waiting", `until: ${when}`) : report("failed", `${error}, retry: ${when}`);
+    }
+    case "connected":
+      return [];
+  }
+}
+
+/** As Go prints a time: "2026-11-21 05:59:44.284 +0000 UTC". */
+function timeText(ms: number): string {
+  return `${new Date(ms).toISOString().replace("T", " ").replace("Z", "")} +0000 UTC`;
+}
+
+function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
+  const { config, ring, space, pending, consensus } = allocator;
+  const orNull = <T>(list: T[]) => (list.length > 0 ? list : null);
+  const paxos = () => {
+    if (!consensus) return { Elector: false, KnownNodes: 0, Quorum: 0 };
+    return { Elector: true, KnownNodes: consensus.state.size, Quorum: consensus.quorum };
+  };
+  return {
+    Paxos: allocator.awaitingConsensus ? paxos() : null,
+    Range: formatCidr(config.universe),
+    RangeNumIPs: cidrSize(config.universe),
+    ActiveIPs: space.usedCount,
+    DefaultSubnet: formatCidr(defaultSubnet),
+    Entries: orNull(
+      ring.ranges().map(({ entry, range }) => ({
+        Token: formatIPv4(range.start),
+        Size: rangeSize(range),
+        Peer: entry.peer,
+        Nickname: allocator.nicknames.get(entry.peer) ?? "",
+        IsKnownPeer: entry.peer !== UNKNOWN_PEER && config.isKnownPeer(entry.peer),
+        Version: entry.version,
+      })),
+    ),
+    PendingClaims: orNull(pending.list("claim").map(({ id, text }) => ({ Ident: id, CIDR: text }))),
+    PendingAllocates: orNull(pending.list("allocate").map(({ text }) => text)),
+  };
+}
+
+/** The report as JSON. Uids are 64-bit numbers, which JSON.stringify cannot write by itself. */
+export function reportJson(report: Report): string {
+  const quoted = JSON.stringify(report, (_, value) => (typeof value === "bigint" ? `\u0000${value}` : value), 4);
+  return quoted.replace(/"\\u0000(\d+)"/g, "$1");
+}

@@ -1,0 +1,252 @@
+// The control API: the paths of the original over HTTP, on a Unix socket that can do everything, and on TCP for
+// reading. What a handler throws becomes an answer of one line.
+import { type AddressRange, AddressError, type Cidr, formatCidr, hostRange, parseCidr, parseIPv4, parseSubnet } from "../address/ipv4.ts";
+import { type Allocator, checkSubnetSize } from "../ipam/allocator.ts";
+import { CancelledError, IpamError } from "../ipam/errors.ts";
+import type { Log } from "../log/log.ts";
+import { type Report, reportJson } from "./report.ts";
+import { connectionsText, ipamText, peersText, statusText, targetsText } from "./status.ts";
+import { fillTemplate, TemplateError } from "./template.ts";
+
+/** What the API acts on. */
+export interface ApiTarget {
+  readonly log: Log;
+  readonly allocator: Allocator;
+  readonly defaultSubnet: Cidr;
+  report(): Report;
+  /** Returns what is wrong with any of the peers. */
+  connect(peers: readonly string[], replace: boolean): Promise<string[]>;
+  forget(peers: readonly string[]): void;
+  expose(cidr: Cidr, masquerade: boolean): void;
+  hide(cidr: Cidr): boolean;
+}
+
+type Parameters = Record<string, string>;
+type Handler = (request: Request, parameters: Parameters, target: ApiTarget) => Response | Promise<Response>;
+
+/** A request that is wrong in itself. */
+class BadRequest extends Error {}
+
+const text = (body: string, status = 200) => new Response(body, { status });
+const done = () => new Response(null, { status: 204 });
+
+// A form with a few peers, or nothing.
+const MAX_BODY = 64 * 1024;
+
+function statusRoute(format: (report: Report) => string): Handler {
+  return (_request, _parameters, target) => {
+    const report = target.report();
+    return text(format(report), report.Ready ? 200 : 503);
+  };
+}
+
+async function form(request: Request): Promise<URLSearchParams> {
+  const body = await request.text();
+  const values = new URLSearchParams(body);
+  for (const [key, value] of new URL(request.url).searchParams) values.append(key, value);
+  return values;
+}
+
+const query = (request: Request, key: string) => new URL(request.url).searchParams.get(key);
+
+function identifier(parameters: Parameters): string {
+  const id = parameters["id"] ?? "";
+  if (id === "" || id.length > 256) throw new BadRequest("a container id has 1 to 256 characters");
+  return id;
+}
+
+function cidrOf(parameters: Parameters): Cidr {
+  return parseCidr(`${parameters["ip"]}/${parameters["prefix"]}`);
+}
+
+function subnetOf(parameters: Parameters): Cidr {
+  return checkSubnetSize(parseSubnet(`${parameters["ip"]}/${parameters["prefix"]}`));
+}
+
+async function allocate(request: Request, parameters: Parameters, target: ApiTarget, subnet: Cidr): Promise<Response> {
+  const isContainer = query(request, "check-alive") === "true";
+  const address = await target.allocator.allocate(identifier(parameters), subnet, isContainer, request.signal);
+  return text(formatCidr({ address, prefix: subnet.prefix }));
+}
+
+function lookup(parameters: Parameters, target: ApiTarget, range: AddressRange): Response {
+  return text(target.allocator.lookup(identifier(parameters), range).map(formatCidr).join(" "));
+}
+
+/** "METHOD /path/with/:parameters" and what answers it. */
+const ROUTES: Record<string, Handler> = {
+  "GET /status": statusRoute(statusText),
+  "GET /status/targets": statusRoute(targetsText),
+  "GET /status/connections": statusRoute(connectionsText),
+  "GET /status/peers": statusRoute(peersText),
+  "GET /status/ipam": statusRoute(ipamText),
+  "GET /report": (request, _parameters, target) => {
+    const report = target.report();
+    const format = query(request, "format");
+    if (format !== null) return text(fillTemplate(format, report, (value) => reportJson(value as Report)));
+    if (!request.headers.get("accept")?.includes("application/json")) {
+      throw new BadRequest("error: must supply one format parameter");
+    }
+    return new Response(reportJson(report), { headers: { "content-type": "application/json" } });
+  },
+  "POST /connect": async (request, _parameters, target) => {
+    const values = await form(request);
+    const errors = await target.connect(values.getAll("peer"), values.get("replace") === "true");
+    if (errors.length > 0) throw new BadRequest(errors.join("; "));
+    return text("");
+  },
+  "POST /forget": async (request, _parameters, target) => {
+    target.forget((await form(request)).getAll("peer"));
+    return text("");
+  },
+  "POST /expose/:ip/:prefix": (request, parameters, target) => {
+    const skip = query(request, "skipNAT") ?? "false";
+    if (skip !== "true" && skip !== "false") throw new BadRequest(`unable to parse skipNAT option: "${skip}"`);
+    target.expose(cidrOf(parameters), skip === "false");
+    return done();
+  },
+  "DELETE /expose/:ip/:prefix": (_request, parameters, target) => {
+    const cidr = cidrOf(parameters);
+    if (!target.hide(cidr)) throw new BadRequest(`${formatCidr(cidr)} is not exposed`);
+    return done();
+  },
+  "GET /ring": async (_request, _parameters, target) => {
+    await target.allocator.prime();
+    return text("");
+  },
+  "GET /ipinfo/defaultsubnet": (_request, _parameters, target) => text(formatCidr(target.defaultSubnet)),
+  "GET /ipinfo/tracker": () => text("\n"),
+  "GET /ip": (_request, _parameters, { allocator }) => {
+    const owned = Array.from(allocator.owned.entries(), ([containerid, { cidrs }]) => ({
+      containerid,
+      addrs: cidrs.map(formatCidr),
+    }));
+    return new Response(`${JSON.stringify({ owned })}\n`, { headers: { "content-type": "application/json" } });
+  },
+  "GET /ip/:id": (_request, parameters, target) => lookup(parameters, target, hostRange(target.defaultSubnet)),
+  "GET /ip/:id/:ip/:prefix": (_request, parameters, target) =>
+    lookup(parameters, target, hostRange(subnetOf(parameters))),
+  "POST /ip/:id": (request, parameters, target) => allocate(request, parameters, target, target.defaultSubnet),
+  "POST /ip/:id/:ip/:prefix": (request, parameters, target) =>
+    allocate(request, parameters, target, subnetOf(parameters)),
+  "PUT /ip/:id/:ip/:prefix": async (request, parameters, { allocator }) => {
+    const flag = (key: string) => query(request, key) === "true";
+    const id = identifier(parameters);
+    const cidr = cidrOf(parameters);
+    try {
+      await allocator.claim(id, cidr, flag("check-alive"), flag("noErrorOnUnknown"), request.signal);
+    } catch (error) {
+      if (error instanceof IpamError && !(error instanceof CancelledError)) {
+        throw new BadRequest(`Unable to claim: ${error.message}`);
+      }
+      throw error;
+    }
+    return done();
+  },
+  "DELETE /ip/:id": (_request, parameters, { allocator }) => {
+    allocator.delete(identifier(parameters));
+    return done();
+  },
+  "DELETE /ip/:id/:ip": (_request, parameters, { allocator }) => {
+    try {
+      allocator.free(identifier(parameters), parseIPv4(parameters["ip"] ?? ""));
+    } catch (error) {
+      if (error instanceof IpamError) throw new BadRequest(`Unable to free: ${error.message}`);
+      throw error;
+    }
+    return done();
+  },
+  "DELETE /peer": (_request, _parameters, { allocator }) => {
+    allocator.shutdown();
+    return done();
+  },
+  "DELETE /peer/:id": (_request, parameters, { allocator }) => {
+    const id = identifier(parameters);
+    return text(`${allocator.takeOver(id)} IPs taken over from ${id}\n`);
+  },
+};
+
+const COMPILED = Object.entries(ROUTES).map(([route, handler]) => {
+  const [method, path] = route.split(" ");
+  const pattern = new RegExp(`^${path?.replace(/:(\w+)/g, "(?<$1>[^/]+)")}$`);
+  return { method, pattern, handler };
+});
+
+function find(method: string, path: string): { handler: Handler; parameters: Parameters } | "not found" | "wrong method" {
+  let known = false;
+  for (const route of COMPILED) {
+    const match = route.pattern.exec(path);
+    if (!match) continue;
+    known = true;
+    if (route.method !== method) continue;
+    const groups = Object.entries(match.groups ?? {}).map(([key, value]) => [key, decodeURIComponent(value)]);
+    return { handler: route.handler, parameters: Object.fromEntries(groups) };
+  }
+  return known ? "wrong method" : "not found";
+}
+
+function failure(error: unknown, log: Log, what: string): Response {
+  if (error instanceof CancelledError) return text("cancelled");
+  const expected =
+    error instanceof BadRequest ||
+    error instanceof IpamError ||
+    error instanceof AddressError ||
+    error instanceof TemplateError ||
+    error instanceof URIError;
+  const message = error instanceof Error ? error.message : String(error);
+  if (expected) log.warning(`[api] ${what}: ${message}`);
+  else log.error(`[api] ${what}: ${message}`);
+  return text(`${message}\n`, expected ? 400 : 500);
+}
+
+async function answer(request: Request, target: ApiTarget): Promise<Response> {
+  const { pathname } = new URL(request.url);
+  const what = `${request.method} ${pathname}`;
+  try {
+    const route = find(request.method, pathname);
+    if (route === "not found") return text("404 page not found\n", 404);
+    if (route === "wrong method") return text(`${request.method} is not possible on ${pathname}\n`, 405);
+    return await route.handler(request, route.parameters, target);
+  } catch (error) {
+    return failure(error, target.log, what);
+  }
+}
+
+/** Serves everything on a Unix socket that only root can open. */
+export function serveUnix(path: string, target: ApiTarget): Bun.Server<undefined> {
+  return Bun.serve({ unix: path, maxRequestBodySize: MAX_BODY, fetch: (request) => answer(request, target) });
+}
+
+export interface TcpAccess {
+  readonly hostname: string;
+  readonly port: number;
+  /** Lets requests change things; else they can only look. */
+  readonly writes: boolean;
+}
+
+const LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"];
+
+/**
+ * Serves on TCP. Requests that a page in somebody's browser could have made are refused: those for another host's
+ * name (DNS rebinding) and those with a foreign origin.
+ */
+export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undefined> {
+  const names = [...LOCAL_NAMES, access.hostname];
+  const foreign = (host: string | null) => host !== null && !names.includes(host.replace(/:\d+$/, ""));
+  return Bun.serve({
+    hostname: access.hostname,
+    port: access.port,
+    maxRequestBodySize: MAX_BODY,
+    idleTimeout: 0,
+    fetch(request) {
+      const origin = request.headers.get("origin");
+      if (foreign(request.headers.get("host")) || (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))) {
+        return text("refused: the request was made for, or by, another site\n", 403);
+      }
+      if (request.method !== "GET" && !access.writes) {
+        return text("read only here: use the Unix socket, or launch with --http-writes\n", 403);
+      }
+      return answer(request, target);
+    },
+  });
+}

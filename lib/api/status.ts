@@ -1,0 +1,119 @@
+// The status texts, laid out as the original's (weave: prog/weaver/http.go), for people and for scripts that read them.
+import type { ConnectionReport, Report } from "./report.ts";
+
+const STATES = ["established", "pending", "retrying", "failed", "connecting"] as const;
+
+function counts(values: readonly string[], keys: readonly string[]): string {
+  return keys
+    .map((key) => [values.filter((value) => value === key).length, key] as const)
+    .filter(([count]) => count > 0)
+    .map(([count, key]) => `${count} ${key}`)
+    .join(", ");
+}
+
+const inBrackets = (text: string) => (text === "" ? "" : ` (${text})`);
+
+/** "weave status". */
+export function statusText(report: Report): string {
+  return ["", ...overview(report), "", ...ipamOverview(report), ...notes(report)].join("\n").slice(1).concat("\n");
+}
+
+function overview({ Router: router, ...report }: Report): string[] {
+  const { ProtocolMinVersion: min, ProtocolMaxVersion: max } = router;
+  const onOff = (on: boolean) => (on ? "enabled" : "disabled");
+  const peerConnections = router.Peers.flatMap((peer) => peer.Connections);
+  const established = peerConnections.map((connection) => (connection.Established ? "established" : "pending"));
+  const withConnections = counts(established, ["established", "pending"]);
+  return [
+    `        Version: ${report.Version} (version check update disabled)`,
+    "",
+    "        Service: router",
+    `       Protocol: ${router.Protocol} ${min === max ? max : `${min}..${max}`}`,
+    `           Name: ${router.Name}(${router.NickName})`,
+    `     Encryption: ${onOff(router.Encryption)}`,
+    `  PeerDiscovery: ${onOff(router.PeerDiscovery)}`,
+    `        Targets: ${router.Targets.length}`,
+    `    Connections: ${router.Connections.length}${inBrackets(
+      counts(
+        router.Connections.map(({ State }) => State),
+        STATES,
+      ),
+    )}`,
+    `          Peers: ${router.Peers.length}${inBrackets(withConnections && `with ${withConnections} connections`)}`,
+    ` TrustedSubnets: ${router.TrustedSubnets.join(", ") || "none"}`,
+  ];
+}
+
+function ipamOverview({ IPAM: ipam }: Report): string[] {
+  return [
+    "        Service: ipam",
+    `         Status: ${ipamStatus(ipam)}`,
+    `          Range: ${ipam.Range}`,
+    `  DefaultSubnet: ${ipam.DefaultSubnet}`,
+  ];
+}
+
+function ipamStatus({ Entries, PendingAllocates, Paxos }: Report["IPAM"]): string {
+  if (Entries) {
+    if (!Entries.some((entry) => entry.Size > 0 && entry.IsKnownPeer)) {
+      return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead";
+    }
+    return PendingAllocates ? "waiting for IP(s) to become available" : "ready";
+  }
+  if (!Paxos) return "idle";
+  if (!Paxos.Elector) return "priming";
+  return `awaiting consensus (quorum: ${Paxos.Quorum}, known: ${Paxos.KnownNodes})`;
+}
+
+function notes({ Notes }: Report): string[] {
+  return Notes.length === 0 ? [] : ["", ...Notes.map((note) => `           Note: ${note}`)];
+}
+
+/** "weave status targets": the peers we were told to connect to. */
+export function targetsText({ Router }: Report): string {
+  return Router.Targets.map((target) => `${target}\n`).join("");
+}
+
+function attributes({ Attrs }: ConnectionReport): string {
+  return Object.entries(Attrs ?? {})
+    .filter(([key]) => key !== "name")
+    .sort()
+    .map(([key, value]) => `${key}=${value}`)
+    .join(" ");
+}
+
+/** "weave status connections". */
+export function connectionsText({ Router }: Report): string {
+  return Router.Connections.map((connection) => {
+    const { Address, Outbound, State, Info } = connection;
+    return `${Outbound ? "->" : "<-"} ${Address.padEnd(21)} ${State.padEnd(11)} ${Info} ${attributes(connection)}\n`;
+  }).join("");
+}
+
+/** "weave status peers": all peers and their connections. */
+export function peersText({ Router }: Report): string {
+  return Router.Peers.map((peer) => {
+    const connections = peer.Connections.map(({ Name, NickName, Address, Outbound, Established }) => {
+      const who = `${Name}(${NickName})`.padEnd(37);
+      return `   ${Outbound ? "->" : "<-"} ${Address.padEnd(21)} ${who} ${Established ? "established" : "pending"}\n`;
+    });
+    return `${peer.Name}(${peer.NickName})\n${connections.join("")}`;
+  }).join("");
+}
+
+/** "weave status ipam": who owns how much of the range. */
+export function ipamText({ Router, IPAM }: Report): string {
+  const owners = new Map<string, { nickname: string; addresses: number; reachable: boolean }>();
+  for (const { Peer, Nickname, Size, IsKnownPeer } of IPAM.Entries ?? []) {
+    const owner = owners.get(Peer) ?? { nickname: Nickname, addresses: 0, reachable: IsKnownPeer };
+    owners.set(Peer, { ...owner, addresses: owner.addresses + Size });
+  }
+  const order = [...owners].sort(([a], [b]) => Number(b === Router.Name) - Number(a === Router.Name));
+  return order
+    .map(([name, { nickname, addresses, reachable }]) => {
+      const share = ((100 * addresses) / IPAM.RangeNumIPs).toFixed(1).padStart(4, "0");
+      const note = name === Router.Name ? `(${IPAM.ActiveIPs} active)` : reachable ? "" : "- unreachable!";
+      return `${`${name}(${nickname})`.padEnd(37)} ${String(addresses).padStart(8)} IPs (${share}% of total) ${note}\n`;
+    })
+    .join("");
+}

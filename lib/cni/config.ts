@@ -1,0 +1,101 @@
+// The network configuration on standard input, checked: https://www.cni.dev/docs/spec/#section-1-network-configuration-format
+import * as v from "valibot";
+import { AddressError, parseCidr, parseIPv4, parseSubnet } from "../address/ipv4.ts";
+import { checkSubnetSize } from "../ipam/allocator.ts";
+import { IpamError } from "../ipam/errors.ts";
+import { LINK_NAME_MAX } from "../netlink/link.ts";
+import { CniError, CODE } from "./error.ts";
+
+export const SUPPORTED_VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
+/** Of a configuration that does not say. */
+const UNSAID_VERSION = "0.1.0";
+
+function parsed<T>(parse: (text: string) => T) {
+  return v.pipe(
+    v.string(),
+    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parse(dataset.value);
+      } catch (error) {
+        if (!(error instanceof AddressError || error instanceof IpamError)) throw error;
+        addIssue({ message: error.message });
+        return NEVER;
+      }
+    }),
+  );
+}
+
+const Route = v.object({ dst: parsed(parseCidr), gw: v.optional(parsed(parseIPv4)) });
+
+const Dns = v.object({
+  nameservers: v.optional(v.array(v.string())),
+  domain: v.optional(v.string()),
+  search: v.optional(v.array(v.string())),
+  options: v.optional(v.array(v.string())),
+});
+
+const Ipam = v.object({
+  /** Another IPAM plugin to ask; ours unless given. */
+  type: v.optional(v.pipe(v.string(), v.regex(/^[^/]*$/, "a plugin's name has no '/'")), ""),
+  subnet: v.optional(parsed((text) => checkSubnetSize(parseSubnet(text)))),
+  gateway: v.optional(parsed(parseIPv4)),
+  /** Absent: a default route. An empty list: none at all. */
+  routes: v.optional(v.nullable(v.array(Route))),
+});
+
+const Config = v.object({
+  cniVersion: v.optional(v.string(), UNSAID_VERSION),
+  name: v.optional(v.pipe(v.string(), v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, "no valid network name"))),
+  type: v.optional(v.string()),
+  bridge: v.optional(
+    v.pipe(v.string(), v.minLength(1, "is empty"), v.maxLength(LINK_NAME_MAX, "too long for a link's name")),
+    "weave",
+  ),
+  mtu: v.optional(
+    v.pipe(v.number(), v.integer("not a whole number"), v.minValue(0, "negative"), v.maxValue(65_535, "more than 65535")),
+    0,
+  ),
+  hairpinMode: v.optional(v.boolean(), true),
+  isGateway: v.optional(v.boolean(), false),
+  ipMasq: v.optional(v.boolean(), false),
+  ipam: v.optional(Ipam, {}),
+  dns: v.optional(Dns),
+  prevResult: v.optional(v.record(v.string(), v.unknown())),
+  "cni.dev/valid-attachments": v.optional(v.array(v.object({ containerID: v.string(), ifname: v.string() }))),
+});
+
+export type CniConfig = v.InferOutput<typeof Config>;
+
+// Far more than any configuration needs.
+const MAX_LENGTH = 1024 * 1024;
+
+/** Reads a configuration; throws CniError. */
+export function parseConfig(text: string): CniConfig {
+  if (text.length > MAX_LENGTH) throw new CniError(CODE.decode, "network configuration longer than 1 MiB");
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CniError(CODE.decode, `failed to load netconf: ${reason}`);
+  }
+  const result = v.safeParse(Config, json);
+  if (!result.success) {
+    const [issue] = result.issues;
+    const path = issue.path?.map((part) => String(part.key)).join(".");
+    throw new CniError(CODE.invalidConfig, `network configuration: ${path ? `${path}: ` : ""}${issue.message}`);
+  }
+  const config = result.output;
+  if (config.isGateway) throw new CniError(CODE.unsupportedField, "isGateway: Gateway functionality not supported");
+  if (config.ipMasq) throw new CniError(CODE.unsupportedField, "ipMasq: IP Masquerading functionality not supported");
+  return config;
+}
+
+/** The cniVersion to answer in; throws CniError for one we do not speak. */
+export function checkVersion(version: string): string {
+  if ((SUPPORTED_VERSIONS as readonly string[]).includes(version)) return version;
+  throw new CniError(
+    CODE.incompatibleVersion,
+    `incompatible CNI versions: config is "${version}", plugin supports ${SUPPORTED_VERSIONS.join(", ")}`,
+  );
+}

@@ -1,0 +1,47 @@
+// What a runtime passes in the environment: https://www.cni.dev/docs/spec/#parameters
+import { LINK_NAME_MAX } from "../netlink/link.ts";
+import { CniError, CODE } from "./error.ts";
+
+export const COMMANDS = ["ADD", "DEL", "CHECK", "VERSION", "STATUS", "GC"] as const;
+export type Command = (typeof COMMANDS)[number];
+
+export interface Environment {
+  readonly command: Command;
+  readonly containerId: string;
+  /** Path of the network namespace; "" where a DEL comes without. */
+  readonly netns: string;
+  readonly ifName: string;
+  /** Folders with plugins. */
+  readonly path: readonly string[];
+}
+
+type Variables = Record<string, string | undefined>;
+
+function invalid(variable: string, problem: string): CniError {
+  return new CniError(CODE.invalidEnvironment, `${variable}: ${problem}`);
+}
+
+/** Reads and checks the environment; throws CniError. */
+export function readEnvironment(variables: Variables): Environment {
+  const command = COMMANDS.find((known) => known === variables["CNI_COMMAND"]);
+  if (!command) {
+    const given = variables["CNI_COMMAND"];
+    throw invalid("CNI_COMMAND", given ? `"${given}" is none of ${COMMANDS.join(", ")}` : "required, but not set");
+  }
+  const forContainer = command === "ADD" || command === "DEL" || command === "CHECK";
+  const required = (variable: string, needed: boolean) => {
+    const value = variables[variable] ?? "";
+    if (needed && value === "") throw invalid(variable, "required, but not set");
+    return value;
+  };
+  const containerId = required("CNI_CONTAINERID", forContainer);
+  if (containerId !== "" && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/.test(containerId)) {
+    throw invalid("CNI_CONTAINERID", `"${containerId}" is no container id (letters, digits, '_', '.' and '-')`);
+  }
+  const ifName = required("CNI_IFNAME", forContainer);
+  if (ifName !== "" && (ifName.length > LINK_NAME_MAX || /[/:\s]/.test(ifName) || ifName === "." || ifName === "..")) {
+    throw invalid("CNI_IFNAME", `"${ifName}" is no interface name (at most ${LINK_NAME_MAX} characters, no '/', ':' or space)`);
+  }
+  const netns = required("CNI_NETNS", command === "ADD" || command === "CHECK");
+  return { command, containerId, netns, ifName, path: (variables["CNI_PATH"] ?? "").split(":").filter(Boolean) };
+}

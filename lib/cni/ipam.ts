@@ -1,0 +1,105 @@
+// Where addresses come from: the router, or another IPAM plugin that the configuration names.
+import { accessSync, constants } from "node:fs";
+import { join } from "node:path";
+import { formatCidr, parseCidr } from "../address/ipv4.ts";
+import { ApiError, type ApiClient, RouterDownError } from "../api/client.ts";
+import { releaseDirectory } from "../api/paths.ts";
+import { forgetRelease, rememberRelease } from "../ipam/releases.ts";
+import type { CniConfig } from "./config.ts";
+import type { Environment } from "./environment.ts";
+import { CniError, CODE } from "./error.ts";
+import { type Addressing, parseAddressing } from "./result.ts";
+
+/** An address may have to be asked for at another host; a runtime would rather try again than wait for ever. */
+const ALLOCATE_TIMEOUT_MS = 30_000;
+const RELEASE_TIMEOUT_MS = 5_000;
+const OWN_TYPES = ["", "weave-ipam"];
+
+export interface IpamSource {
+  /** Addresses for a container, or for the host's own end under another id. */
+  add(containerId: string): Promise<Addressing>;
+  /** Gives back what an `add` that turned out useless has newly allocated. */
+  undo(): Promise<void>;
+  /** Gives back all of a container's addresses; those that are gone already are no error. */
+  release(): Promise<void>;
+}
+
+/** The source of addresses that the configuration asks for. */
+export function ipamSource(config: CniConfig, input: string, environment: Environment, api: ApiClient): IpamSource {
+  const { type } = config.ipam;
+  return OWN_TYPES.includes(type)
+    ? routerSource(config, environment, api)
+    : pluginSource(type, input, environment);
+}
+
+function routerSource(config: CniConfig, environment: Environment, api: ApiClient): IpamSource {
+  const { subnet, gateway, routes } = config.ipam;
+  const path = (id: string) => `/ip/${encodeURIComponent(id)}${subnet ? `/${formatCidr(subnet)}` : ""}`;
+  let fresh = false;
+  return {
+    async add(id) {
+      if (id === environment.containerId) {
+        forgetRelease(releaseDirectory(), id);
+        fresh = (await api("GET", path(id), { timeoutMs: RELEASE_TIMEOUT_MS })).trim() === "";
+      }
+      const answer = await api("POST", path(id), { timeoutMs: ALLOCATE_TIMEOUT_MS });
+      return {
+        addresses: [{ cidr: parseCidr(answer.trim()), gateway }],
+        routes: routes?.map(({ dst, gw }) => ({ destination: dst, gateway: gw })),
+        dns: undefined,
+      };
+    },
+    async undo() {
+      if (fresh) await api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, { timeoutMs: RELEASE_TIMEOUT_MS });
+    },
+    async release() {
+      try {
+        await api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, { timeoutMs: RELEASE_TIMEOUT_MS });
+      } catch (error) {
+        if (error instanceof ApiError && error.status === 400) return;
+        if (!(error instanceof RouterDownError)) throw error;
+        // The container is gone all the same; a DEL that fails would only be repeated for ever.
+        rememberRelease(releaseDirectory(), environment.containerId);
+      }
+    },
+  };
+}
+
+function pluginSource(type: string, input: string, environment: Environment): IpamSource {
+  const run = async (command: string, containerId: string) => {
+    const child = Bun.spawn([find(type, environment.path)], {
+      env: { ...process.env, CNI_COMMAND: command, CNI_CONTAINERID: containerId },
+      stdin: new TextEncoder().encode(input),
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    const output = await new Response(child.stdout).text();
+    if ((await child.exited) === 0) return output;
+    throw pluginFailure(type, output);
+  };
+  return {
+    add: async (id) => parseAddressing(await run("ADD", id), type),
+    undo: async () => void (await run("DEL", environment.containerId)),
+    release: async () => void (await run("DEL", environment.containerId)),
+  };
+}
+
+function pluginFailure(type: string, output: string): CniError {
+  try {
+    const { code, msg } = JSON.parse(output);
+    return new CniError(Number(code) || CODE.failed, `IPAM plugin ${type}: ${msg}`);
+  } catch {
+    return new CniError(CODE.failed, `IPAM plugin ${type} failed: ${output.trim() || "it said nothing"}`);
+  }
+}
+
+function find(type: string, path: readonly string[]): string {
+  for (const folder of path) {
+    const file = join(folder, type);
+    try {
+      accessSync(file, constants.X_OK);
+      return file;
+    } catch {}
+  }
+  throw new CniError(CODE.invalidConfig, `ipam.type: no plugin "${type}" in CNI_PATH (${path.join(":")})`);
+}

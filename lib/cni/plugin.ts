@@ -1,0 +1,158 @@
+// The verbs of the CNI plugin: https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations
+import { type Cidr, cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
+import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
+import { AlreadyAttachedError, attach, type ContainerRoute, detach, inspect } from "../host/attach.ts";
+import { bridgeAddresses } from "../host/bridge.ts";
+import { vethName } from "../host/names.ts";
+import { linkByName } from "../netlink/link.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { NetnsError } from "../sys/netns.ts";
+import type { CniConfig } from "./config.ts";
+import type { Environment } from "./environment.ts";
+import { CniError, CODE } from "./error.ts";
+import { ipamSource } from "./ipam.ts";
+import { type Addressing, formatResult } from "./result.ts";
+
+const EXPOSE_ID = "weave:expose";
+const DEFAULT_ROUTE = parseCidr("0.0.0.0/0");
+const ASK_TIMEOUT_MS = 1_500;
+
+export interface Call {
+  readonly environment: Environment;
+  readonly config: CniConfig;
+  /** The configuration as it came, for plugins we ask in turn. */
+  readonly input: string;
+  readonly api: ApiClient;
+}
+
+/** Attaches a container; returns the result in the shape of the configuration's version. */
+export async function add(call: Call): Promise<object> {
+  const { environment, config } = call;
+  const { netns, ifName, containerId } = environment;
+  requireAbsent(netns, ifName);
+  const ipam = ipamSource(config, call.input, environment, call.api);
+  const given = await ipam.add(containerId);
+  try {
+    const gateway = await gatewayFor(call, given);
+    const routes = given.routes ?? [{ destination: DEFAULT_ROUTE }];
+    const addresses = given.addresses.map(({ cidr }) => cidr);
+    const attached = attach({
+      netns,
+      containerId: containerId.length < 5 ? crypto.randomUUID() : containerId,
+      ifName,
+      bridge: config.bridge,
+      mtu: config.mtu,
+      addresses,
+      gateway,
+      routes,
+      hairpin: config.hairpinMode,
+    });
+    return formatResult(
+      config.cniVersion,
+      {
+        interfaces: [
+          { name: attached.hostName, mac: attached.hostMac, mtu: attached.mtu },
+          { name: ifName, mac: attached.mac, mtu: attached.mtu, sandbox: netns },
+        ],
+        inner: 1,
+        addresses: given.addresses.map((address) => ({ cidr: address.cidr, gateway: address.gateway ?? gateway })),
+        routes: routes.map((route: ContainerRoute) => ({ ...route, gateway: route.gateway ?? gateway })),
+        dns: config.dns ?? given.dns,
+      },
+      config.prevResult,
+    );
+  } catch (error) {
+    await ipam.undo();
+    throw error;
+  }
+}
+
+/** A second ADD must not touch what the first has made. */
+function requireAbsent(netns: string, ifName: string): void {
+  if (inspect(netns, ifName)) {
+    throw new AlreadyAttachedError(`${netns} has an interface ${ifName} already`);
+  }
+}
+
+/** The gateway that was given, else the host's own address on the bridge, which is made where there is none. */
+async function gatewayFor(call: Call, given: Addressing): Promise<IPv4 | undefined> {
+  const [first] = given.addresses;
+  if (!first) return undefined;
+  if (first.gateway !== undefined) return first.gateway;
+  if (given.routes && given.routes.length > 0) return undefined;
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  const exposed = bridgeAddresses(nl, call.config.bridge);
+  const [any] = exposed;
+  if (any) return (exposed.find((cidr) => cidrContains(first.cidr, cidr.address)) ?? any).address;
+  const ipam = ipamSource(call.config, call.input, call.environment, call.api);
+  const [own] = (await ipam.add(EXPOSE_ID)).addresses;
+  if (!own) throw new CniError(CODE.failed, "unable to allocate IP address for bridge");
+  await call.api("POST", `/expose/${formatCidr(own.cidr)}`, { timeoutMs: ASK_TIMEOUT_MS });
+  return own.cidr.address;
+}
+
+/** Detaches a container; what is gone already is no error. */
+export async function del(call: Call): Promise<undefined> {
+  const { netns, ifName } = call.environment;
+  if (netns !== "") detach(netns, ifName);
+  await ipamSource(call.config, call.input, call.environment, call.api).release();
+}
+
+/** Throws CniError when the container is not as the result of its ADD says. */
+export async function check(call: Call): Promise<undefined> {
+  const { environment, config } = call;
+  const { netns, ifName } = environment;
+  const found = inspect(netns, ifName);
+  if (!found) throw new CniError(CODE.checkFailed, `interface ${ifName} is missing from ${netns}`);
+  if (!found.link.up) throw new CniError(CODE.checkFailed, `interface ${ifName} in ${netns} is down`);
+  for (const expected of expectedAddresses(config)) {
+    if (!found.addresses.some((cidr) => formatCidr(cidr) === formatCidr(expected))) {
+      throw new CniError(CODE.checkFailed, `interface ${ifName} in ${netns} lacks address ${formatCidr(expected)}`);
+    }
+  }
+}
+
+function expectedAddresses({ prevResult }: CniConfig): Cidr[] {
+  const ips = prevResult?.["ips"];
+  if (!Array.isArray(ips)) return [];
+  return ips.flatMap((ip: unknown) => {
+    const address = typeof ip === "object" && ip !== null && "address" in ip ? ip.address : undefined;
+    return typeof address === "string" && !address.includes(":") ? [parseCidr(address)] : [];
+  });
+}
+
+/** Throws CniError when an ADD could not be served now. */
+export async function status({ api }: Call): Promise<undefined> {
+  try {
+    await api("GET", "/status", { timeoutMs: ASK_TIMEOUT_MS });
+  } catch (error) {
+    if (!(error instanceof RouterDownError || error instanceof ApiError)) throw error;
+    throw new CniError(CODE.notAvailable, `the weave router is not ready: ${error.message}`);
+  }
+}
+
+/** Gives back addresses of containers that the runtime does not know and that have no link any more. */
+export async function gc({ config, api }: Call): Promise<undefined> {
+  const valid = new Set(config["cni.dev/valid-attachments"]?.map(({ containerID }) => containerID));
+  const { owned } = JSON.parse(await api("GET", "/ip", { timeoutMs: ASK_TIMEOUT_MS }));
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  for (const { containerid: id } of owned as { containerid: string }[]) {
+    // Others than containers hold addresses too: the host, and claims under the address itself.
+    if (valid.has(id) || id.includes(":") || /^[\d.]+$/.test(id)) continue;
+    if (!linkByName(nl, vethName(id))) await api("DELETE", `/ip/${encodeURIComponent(id)}`, { timeoutMs: ASK_TIMEOUT_MS });
+  }
+}
+
+/** The CNI error for whatever was thrown. */
+export function toCniError(error: unknown): CniError {
+  if (error instanceof CniError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof RouterDownError) return new CniError(CODE.tryAgainLater, message);
+  if (error instanceof ApiError && error.status === 504) return new CniError(CODE.tryAgainLater, message);
+  if (error instanceof ApiError) return new CniError(CODE.failed, `the weave router says: ${message}`);
+  if (error instanceof AlreadyAttachedError) return new CniError(CODE.invalidEnvironment, `CNI_IFNAME: ${message}`);
+  if (error instanceof NetnsError) {
+    return new CniError(error.gone ? CODE.unknownContainer : CODE.invalidEnvironment, `CNI_NETNS: ${message}`);
+  }
+  return new CniError(CODE.failed, message);
+}

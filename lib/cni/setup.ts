@@ -1,0 +1,87 @@
+// Installing the plugin on a host: the executable among the plugins, and a network configuration.
+import { copyFileSync, existsSync, linkSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const PLUGIN = "weave-net";
+const CONFIG = "10-weave.conflist";
+/** Of versions before 2.5; a runtime would take it first. */
+const OLD_CONFIG = "10-weave.conf";
+
+/** The configuration as the original writes it. */
+export function conflist(hairpin: boolean): string {
+  return `{
+    "cniVersion": "0.3.0",
+    "name": "weave",
+    "plugins": [
+        {
+            "name": "weave",
+            "type": "weave-net",
+            "hairpinMode": ${hairpin}
+        },
+        {
+            "type": "portmap",
+            "capabilities": {"portMappings": true},
+            "snat": true
+        }
+    ]
+}
+`;
+}
+
+export interface SetupOptions {
+  readonly binDir: string;
+  readonly confDir: string;
+  /** The executable to install: weave-net itself, or weave, which answers by that name too. */
+  readonly executable: string;
+  readonly hairpin: boolean;
+}
+
+/** Installs what is not there yet; returns what was done, a line each. */
+export function setup(options: SetupOptions): string[] {
+  return [installPlugin(options), ...installConfig(options)];
+}
+
+function installPlugin({ binDir, executable }: SetupOptions): string {
+  if (!existsSync(binDir)) return `${binDir} does not exist: CNI plugin not installed`;
+  const target = join(binDir, PLUGIN);
+  if (existsSync(target) && sameFile(target, executable)) return `${target} is up to date`;
+  const temporary = `${target}.tmp${process.pid}`;
+  let how = "linked";
+  try {
+    try {
+      linkSync(executable, temporary);
+    } catch {
+      copyFileSync(executable, temporary);
+      how = "copied";
+    }
+    renameSync(temporary, target);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+  return `${how} ${executable} to ${target}`;
+}
+
+function sameFile(a: string, b: string): boolean {
+  const [one, other] = [statSync(a), statSync(b)];
+  return one.dev === other.dev && one.ino === other.ino;
+}
+
+function installConfig({ confDir, hairpin }: SetupOptions): string[] {
+  if (!existsSync(confDir)) return [`${confDir} does not exist: CNI configuration not written`];
+  const done: string[] = [];
+  const old = join(confDir, OLD_CONFIG);
+  if (existsSync(old)) {
+    rmSync(old);
+    done.push(`removed ${old}`);
+  }
+  const target = join(confDir, CONFIG);
+  const text = conflist(hairpin);
+  if (existsSync(target)) {
+    const kept = readFileSync(target, "utf8") === text ? "is up to date" : "was changed by hand: kept";
+    return [...done, `${target} ${kept}`];
+  }
+  const temporary = `${target}.tmp${process.pid}`;
+  writeFileSync(temporary, text);
+  renameSync(temporary, target);
+  return [...done, `wrote ${target}`];
+}

@@ -1,0 +1,129 @@
+// The options of a router, checked: whatever passes here can be acted on.
+import * as v from "valibot";
+import { AddressError, type Cidr, cidrRange, formatCidr, parseCidr, parseSubnet, rangesOverlap } from "../address/ipv4.ts";
+import { LOG_LEVELS } from "../log/log.ts";
+import { checkSubnetSize } from "../ipam/allocator.ts";
+import { IpamError } from "../ipam/errors.ts";
+import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
+import { splitHostPort } from "../mesh/transport.ts";
+
+export const DEFAULT_RANGE = "10.32.0.0/12";
+
+/** An option with a value that cannot be; the message names both. */
+export class OptionError extends Error {
+  override readonly name = "OptionError";
+}
+
+/** Turns text into a value; what the parser throws becomes the option's complaint. */
+function parsed<T>(parse: (text: string) => T) {
+  return v.pipe(
+    v.string(),
+    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parse(dataset.value);
+      } catch (error) {
+        if (!(error instanceof AddressError || error instanceof PeerNameError || error instanceof IpamError)) throw error;
+        addIssue({ message: error.message });
+        return NEVER;
+      }
+    }),
+  );
+}
+
+const port = v.pipe(
+  v.string(),
+  v.regex(/^\d{1,5}$/, "a port is a number"),
+  v.transform(Number),
+  v.minValue(1, "a port is 1 … 65535"),
+  v.maxValue(65534, "a port is 1 … 65534 (the fast datapath takes the next one)"),
+);
+
+const integer = (min: number, max: number) =>
+  v.pipe(
+    v.string(),
+    v.regex(/^\d{1,9}$/, "not a whole number"),
+    v.transform(Number),
+    v.minValue(min, `less than ${min}`),
+    v.maxValue(max, `more than ${max}`),
+  );
+
+const list = <T>(parse: (text: string) => T) =>
+  parsed((text) =>
+    text
+      .split(",")
+      .filter((part) => part !== "")
+      .map(parse),
+  );
+
+const address = v.pipe(
+  v.string(),
+  v.transform((text) => (text === "" ? undefined : splitHostPort(text))),
+  v.check((value) => value === undefined || value.port !== undefined, "should be address:port"),
+);
+
+/** How the range is first divided. */
+export type InitMode =
+  | { readonly kind: "consensus"; readonly count: number | undefined }
+  | { readonly kind: "seed"; readonly peers: readonly PeerName[] }
+  | { readonly kind: "observer" };
+
+function parseInit(text: string): InitMode {
+  const [mode, parameter] = text.split(/=(.*)/s);
+  if (mode === "observer" && parameter === undefined) return { kind: "observer" };
+  if (mode === "consensus" && (parameter === undefined || /^[1-9]\d{0,3}$/.test(parameter))) {
+    return { kind: "consensus", count: parameter === undefined ? undefined : Number(parameter) };
+  }
+  if (mode === "seed" && parameter) return { kind: "seed", peers: parameter.split(",").map(parsePeerName) };
+  throw new IpamError("should be consensus, consensus=COUNT, seed=NAME,NAME,… or observer");
+}
+
+const subnet = parsed((text) => checkSubnetSize(parseSubnet(text)));
+
+const Schema = v.object({
+  name: v.optional(parsed(parsePeerName)),
+  nickname: v.optional(v.pipe(v.string(), v.minLength(1, "is empty"), v.maxLength(255, "longer than 255 characters"))),
+  host: v.optional(v.pipe(v.string(), v.ipv4("not an IPv4 address"))),
+  port: v.optional(port, "6783"),
+  password: v.optional(v.string()),
+  "trusted-subnets": v.optional(list(parseCidr), ""),
+  "conn-limit": v.optional(integer(0, 4096), "200"),
+  discovery: v.optional(v.boolean(), true),
+  "min-protocol-version": v.optional(integer(1, 2), "1"),
+  "ipalloc-range": v.optional(subnet),
+  "ipalloc-default-subnet": v.optional(subnet),
+  "ipalloc-init": v.optional(parsed(parseInit), "consensus"),
+  mtu: v.optional(integer(576, 65_000), "1376"),
+  "http-addr": v.optional(address, "127.0.0.1:6784"),
+  "http-writes": v.optional(v.boolean(), false),
+  "status-addr": v.optional(address, ""),
+  "log-level": v.optional(v.picklist(LOG_LEVELS, `should be one of ${LOG_LEVELS.join(", ")}`), "info"),
+  resume: v.optional(v.boolean(), false),
+});
+
+export type RouterOptions = v.InferOutput<typeof Schema> & {
+  readonly range: Cidr;
+  readonly defaultSubnet: Cidr;
+  readonly peers: readonly string[];
+};
+
+/** Checks options as they came from the command line and the environment; throws OptionError. */
+export function parseOptions(raw: Record<string, unknown>, peers: readonly string[]): RouterOptions {
+  const result = v.safeParse(Schema, raw);
+  if (!result.success) {
+    const [issue] = result.issues;
+    const key = String(issue.path?.[0]?.key ?? "");
+    throw new OptionError(`--${key}: ${JSON.stringify(raw[key])}: ${issue.message}`);
+  }
+  const options = result.output;
+  for (const peer of peers) {
+    if (!splitHostPort(peer)) throw new OptionError(`invalid peer "${peer}", should be host or host:port`);
+  }
+  const range = options["ipalloc-range"] ?? parseSubnet(DEFAULT_RANGE);
+  const defaultSubnet = options["ipalloc-default-subnet"] ?? range;
+  if (!rangesOverlap(cidrRange(range), cidrRange(defaultSubnet))) {
+    throw new OptionError(
+      `--ipalloc-default-subnet: ${formatCidr(defaultSubnet)} does not overlap with --ipalloc-range ${formatCidr(range)}`,
+    );
+  }
+  return { ...options, range, defaultSubnet, peers };
+}

@@ -1,0 +1,267 @@
+// One daemon out of many rooms: host, mesh, addresses, overlay and control API, started in order and, where one of
+// them fails, taken down again in reverse.
+import { chmodSync, mkdirSync, rmSync } from "node:fs";
+import { hostname } from "node:os";
+import { dirname } from "node:path";
+import * as v from "valibot";
+import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
+import { controlSocket, releaseDirectory, stateFile } from "../api/paths.ts";
+import { makeReport } from "../api/report.ts";
+import { type ApiTarget, serveTcp, serveUnix } from "../api/server.ts";
+import { systemClock } from "../clock/clock.ts";
+import { systemRandom } from "../clock/random.ts";
+import { loadNacl } from "../crypto/nacl.ts";
+import { ensureBridge } from "../host/bridge.ts";
+import { Exposure } from "../host/expose.ts";
+import { removeFirewall } from "../host/firewall.ts";
+import { BRIDGE } from "../host/names.ts";
+import { Allocator } from "../ipam/allocator.ts";
+import { settleReleases } from "../ipam/releases.ts";
+import { allocatorStore } from "../ipam/saved.ts";
+import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
+import type { Log } from "../log/log.ts";
+import { MeshRouter } from "../mesh/router.ts";
+import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
+import { linkByName, linkDelete } from "../netlink/link.ts";
+import { watchLinks } from "../netlink/monitor.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { Datapath, vxlanName } from "../overlay/fastdp/datapath.ts";
+import { FastdpOverlay } from "../overlay/fastdp/overlay.ts";
+import { overlaySwitch } from "../overlay/switch.ts";
+import { Store } from "../store/store.ts";
+import { VERSION } from "../version.ts";
+import type { RouterOptions } from "./options.ts";
+import { OptionError } from "./options.ts";
+import { overlappingRoute } from "./overlap.ts";
+import { findName } from "./peername.ts";
+
+const PEERS_KEY = "peers";
+
+/** A running router. */
+export interface RunningRouter {
+  /** Ends it, and leaves the kernel's part as it is: containers go on talking. */
+  stop(): void;
+}
+
+/** Starts a router; rejects with one clear error, with everything taken back, where it cannot. */
+export async function startRouter(options: RouterOptions, log: Log): Promise<RunningRouter> {
+  const undo: (() => void)[] = [];
+  try {
+    return await start(options, log, undo);
+  } catch (error) {
+    for (const step of undo.reverse()) step();
+    throw error;
+  }
+}
+
+async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Promise<RunningRouter> {
+  const { port, mtu } = options;
+  const route = new NetlinkSocket(NETLINK_ROUTE);
+  const filter = new NetlinkSocket(NETLINK_NETFILTER);
+  const store = new Store(stateFile());
+  const closing: (() => void)[] = [() => store.close(), () => filter.close(), () => route.close()];
+  undo.push(() => closing.reverse().forEach((close) => close()));
+
+  checkOverlap(route, options, log);
+  const name = findName(options.name, store, route);
+  const existed = linkByName(route, BRIDGE) !== undefined;
+  const bridge = ensureBridge(route, { address: name, mtu });
+  if (!existed) undo.push(() => linkDelete(route, BRIDGE));
+
+  const controlPort = options["http-addr"]?.port;
+  const exposure = new Exposure(route, filter, controlPort);
+  if (!existed) undo.push(() => removeFirewall(filter));
+  exposure.start();
+
+  const encryption = options.password
+    ? { password: new TextEncoder().encode(options.password), nacl: await loadNacl() }
+    : undefined;
+  log.info(
+    encryption
+      ? "Communication between peers via untrusted networks is encrypted."
+      : "Communication between peers is unencrypted.",
+  );
+  // The mesh needs its overlay, the overlay our short id: it is told once the mesh has drawn one.
+  const overlays: FastdpOverlay[] = [];
+  const overlay = overlaySwitch(
+    [
+      {
+        name: "fastdp",
+        prepare: (params) => {
+          const [fastdp] = overlays;
+          if (!fastdp) throw new Error("not ready yet");
+          return fastdp.prepare(params);
+        },
+      },
+    ],
+    log,
+  );
+  const mesh = new MeshRouter(
+    {
+      name,
+      nickName: options.nickname ?? hostname(),
+      port,
+      encryption,
+      trusts: (ip) => options["trusted-subnets"].some((subnet) => trusted(subnet, ip)),
+      connectionLimit: options["conn-limit"],
+      discovery: options.discovery,
+      minVersion: options["min-protocol-version"],
+    },
+    { clock: systemClock, random: systemRandom, transport: tcpTransport(options.host), overlay, log },
+  );
+  log.info(`Our name is ${mesh.ourself}`);
+
+  const vxlan = vxlanName(port + 1);
+  const hadVxlan = linkByName(route, vxlan) !== undefined;
+  const datapath = new Datapath(route, { bridge: bridge.index, port: port + 1, mtu, self: mesh.ourself.shortId });
+  if (!hadVxlan) undo.push(() => linkDelete(route, vxlan));
+  const fastdp = new FastdpOverlay(datapath, { mtu, port: port + 1 }, systemClock, log);
+  overlays.push(fastdp);
+  fastdp.start(mesh);
+
+  const init = options["ipalloc-init"];
+  const allocator = new Allocator(
+    {
+      ourName: name,
+      ourUid: mesh.ourself.uid,
+      ourNickName: mesh.ourself.nickName,
+      universe: options.range,
+      seed: init.kind === "seed" ? init.peers : [],
+      observer: init.kind === "observer",
+      quorum: () => {
+        const count = init.kind === "consensus" ? init.count : undefined;
+        return Math.floor((count ?? mesh.maker.directPeers(true).length + 1) / 2) + 1;
+      },
+      isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
+    },
+    { clock: systemClock, random: systemRandom, log, store: allocatorStore(store) },
+  );
+  mesh.listen({ peerGone: (peer) => allocator.peerGone(peer.name) });
+  allocator.start(mesh.channel(IPAM_CHANNEL, allocator));
+  settleReleases(releaseDirectory(), (id) => {
+    log.info(`releasing the addresses of ${id}, which went while weave was not running`);
+    allocator.delete(id);
+  });
+
+  const listener = await listenTcp(options.host ?? "0.0.0.0", port, (stream) => mesh.accept(stream)).catch((error) => {
+    throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${reason(error)}`);
+  });
+  undo.push(() => listener.close());
+  mesh.start();
+
+  let ready = false;
+  const target: ApiTarget = {
+    log,
+    allocator,
+    defaultSubnet: options.defaultSubnet,
+    report: () =>
+      makeReport({
+        version: VERSION,
+        ready,
+        mesh,
+        allocator,
+        defaultSubnet: options.defaultSubnet,
+        interfaceName: `${vxlan} (fast datapath: VXLAN and eBPF)`,
+        trustedSubnets: options["trusted-subnets"].map(formatCidr),
+        macs: fastdp.macs(),
+        notes: exposure.iptables.map(
+          (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
+        ),
+      }),
+    async connect(peers, replace) {
+      const errors = await mesh.maker.connect(peers, replace);
+      store.set(PEERS_KEY, mesh.maker.directPeers());
+      return errors;
+    },
+    forget(peers) {
+      mesh.maker.forget(peers);
+      store.set(PEERS_KEY, mesh.maker.directPeers());
+    },
+    expose: (cidr, masquerade) => exposure.expose(cidr, masquerade),
+    hide: (cidr) => exposure.hide(cidr),
+  };
+  const servers = serve(target, options, undo);
+  const links = watchLinks({
+    changed: (link) => {
+      if (link.name === BRIDGE && !link.up) log.error(`Interface "${BRIDGE}" is down; containers cannot talk`);
+    },
+    removed: (link) => {
+      if (link.name === BRIDGE) log.error(`Interface "${BRIDGE}" was removed; launch weave again`);
+    },
+    resync: () => {},
+    failed: (error) => log.error(`link monitor: ${error.message}`),
+  });
+  undo.push(() => links.stop());
+
+  const peers = options.resume ? (store.get(PEERS_KEY, v.array(v.string())) ?? []) : options.peers;
+  const errors = await target.connect(peers, false);
+  if (errors.length > 0) throw new OptionError(errors.join("; "));
+  ready = true;
+  log.info("weave is ready");
+  return {
+    stop() {
+      for (const server of servers) server.stop(true);
+      rmSync(controlSocket(), { force: true });
+      links.stop();
+      listener.close();
+      mesh.stop();
+      allocator.stop();
+      fastdp.stop();
+      closing.reverse().forEach((close) => close());
+    },
+  };
+}
+
+function trusted(subnet: Parameters<typeof cidrContains>[0], ip: string): boolean {
+  try {
+    return cidrContains(subnet, parseIPv4(ip));
+  } catch {
+    return false;
+  }
+}
+
+function checkOverlap(route: NetlinkSocket, options: RouterOptions, log: Log): void {
+  const range = formatCidr(options.range);
+  const overlap = overlappingRoute(route, options.range);
+  if (!overlap) return;
+  if (options["ipalloc-range"] === undefined) {
+    throw new OptionError(
+      `Default --ipalloc-range ${range} overlaps with existing route ${overlap} on host. ` +
+        "You must pick another range and set it on all hosts.",
+    );
+  }
+  log.warning(
+    `Specified --ipalloc-range ${range} overlaps with existing route ${overlap} on host. ` +
+      "Unless this is deliberate, you must pick another range and set it on all hosts.",
+  );
+}
+
+function serve(target: ApiTarget, options: RouterOptions, undo: (() => void)[]): Bun.Server<undefined>[] {
+  const socket = controlSocket();
+  mkdirSync(dirname(socket), { recursive: true, mode: 0o755 });
+  rmSync(socket, { force: true });
+  const servers = [serveUnix(socket, target)];
+  undo.push(() => {
+    for (const server of servers) server.stop(true);
+    rmSync(socket, { force: true });
+  });
+  chmodSync(socket, 0o600);
+  for (const [address, writes] of [
+    [options["http-addr"], options["http-writes"]],
+    [options["status-addr"], false],
+  ] as const) {
+    if (address?.port === undefined) continue;
+    try {
+      servers.push(serveTcp({ hostname: address.host, port: address.port, writes }, target));
+    } catch (error) {
+      throw new Error(`cannot serve the control API on ${address.host}:${address.port}: ${reason(error)}`);
+    }
+  }
+  return servers;
+}
+
+function reason(error: unknown): string {
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  if (code === "EADDRINUSE") return "the port is in use; is weave running already?";
+  return error instanceof Error ? error.message : String(error);
+}
