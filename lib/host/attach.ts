@@ -60,17 +60,20 @@ export function attach(attachment: Attachment): Attached {
     throw new NetnsError(netnsPath(netns), "is the host's own; a container's is needed", false);
   }
   using host = new NetlinkSocket(NETLINK_ROUTE);
+  const bridge = requireBridge(host, attachment.bridge ?? BRIDGE);
   return inNetns(netns, () => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const existing = linkByName(inside, ifName);
     if (existing && !attachment.extend) {
       throw new AlreadyAttachedError(`${netnsPath(netns)} has an interface ${ifName} already`);
     }
-    const outer = existing ? undefined : makeVeth(host, attachment);
+    const outer = existing ? undefined : makeVeth(host, attachment, attachment.mtu || bridge.mtu);
     try {
-      const inner = linkByName(inside, ifName);
+      const inner = existing ?? linkByName(inside, ifName);
       if (!inner) throw new Error(`interface ${ifName} has vanished from ${netnsPath(netns)}`);
-      configure(inside, inner, attachment);
+      const fresh = configure(inside, inner, attachment);
+      if (outer) join(host, outer, bridge, attachment.hairpin ?? false);
+      for (const { address } of fresh) announce({ index: inner.index, address: inner.address ?? "" }, address);
       return {
         hostName: outer?.name ?? "",
         hostMac: outer?.address ?? "",
@@ -84,13 +87,11 @@ export function attach(attachment: Attachment): Attached {
   });
 }
 
-function makeVeth(host: NetlinkSocket, attachment: Attachment): Link {
-  const { netns, containerId, ifName, hairpin } = attachment;
-  const bridge = requireBridge(host, attachment.bridge ?? BRIDGE);
-  const mtu = attachment.mtu || bridge.mtu;
+function makeVeth(host: NetlinkSocket, attachment: Attachment, mtu: number): Link {
+  const { netns, containerId, ifName } = attachment;
   const netnsFd = openSync(netnsPath(netns), "r");
   const add = (name: string) =>
-    linkAdd(host, { kind: "veth", name, mtu, master: bridge.index, up: true, peer: { name: ifName, mtu, netnsFd } });
+    linkAdd(host, { kind: "veth", name, mtu, up: true, peer: { name: ifName, mtu, netnsFd } });
   let name = vethName(containerId);
   try {
     try {
@@ -103,19 +104,22 @@ function makeVeth(host: NetlinkSocket, attachment: Attachment): Link {
   } finally {
     closeSync(netnsFd);
   }
-  try {
-    const link = linkByName(host, name);
-    if (!link) throw new Error(`link ${name} has vanished`);
-    bridgePortSet(host, name, link.index, { hairpin: hairpin ?? false });
-    return link;
-  } catch (error) {
-    linkDelete(host, name);
-    throw error;
-  }
+  const link = linkByName(host, name);
+  if (!link) throw new Error(`link ${name} has vanished`);
+  return link;
 }
 
-/** The inner end, with this thread in the container's namespace. */
-function configure(inside: NetlinkSocket, link: Link, attachment: Attachment): void {
+/**
+ * Puts the outer end on the bridge. Last, when both ends are up: then the port forwards at once. A port whose carrier
+ * comes later waits for the kernel's link watch, up to a second, and the container's first packets would be lost.
+ */
+function join(host: NetlinkSocket, outer: Link, bridge: Link, hairpin: boolean): void {
+  linkSet(host, outer.name, outer.index, { master: bridge.index });
+  if (hairpin) bridgePortSet(host, outer.name, outer.index, { hairpin });
+}
+
+/** The inner end, with this thread in the container's namespace; returns the addresses that are new to it. */
+function configure(inside: NetlinkSocket, link: Link, attachment: Attachment): Cidr[] {
   const { ifName, addresses, gateway, routes, multicastRoute } = attachment;
   sysctlsForLink(ifName);
   const fresh = addresses.filter((cidr) => addressAdd(inside, ifName, link.index, cidr));
@@ -129,7 +133,7 @@ function configure(inside: NetlinkSocket, link: Link, attachment: Attachment): v
     }
     routeAdd(inside, { destination: route.destination, gateway: via, link: link.index });
   }
-  for (const { address } of fresh) announce({ index: link.index, address: link.address ?? "" }, address);
+  return fresh;
 }
 
 /** Takes the link out of a container; false when it (or the namespace) was gone already. */

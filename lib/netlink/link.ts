@@ -24,6 +24,7 @@ const IFLA_MASTER = 10;
 const IFLA_PROTINFO = 12;
 const IFLA_LINKINFO = 18;
 const IFLA_NET_NS_FD = 28;
+const IFLA_LINK_NETNSID = 37;
 
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
@@ -80,6 +81,8 @@ export interface Link {
   readonly master: number | undefined;
   /** For a veth, the ifindex of the other end (in that end's namespace). */
   readonly peerIndex: number | undefined;
+  /** The other end's namespace, by its id in this one (netns.ts); undefined where it is this one. */
+  readonly peerNetns: number | undefined;
   readonly up: boolean;
   readonly vxlan: { readonly port: number; readonly external: boolean } | undefined;
   readonly bridgePort: Required<BridgePort> | undefined;
@@ -219,6 +222,7 @@ export function decodeLink(message: Message): Link {
     address: address && formatMac(address),
     master: attributes.get(IFLA_MASTER)?.u32,
     peerIndex: attributes.get(IFLA_LINK)?.u32,
+    peerNetns: attributes.get(IFLA_LINK_NETNSID)?.u32,
     up: (view.getUint32(8, true) & IFF_UP) !== 0,
     vxlan: kind === "vxlan" ? decodeVxlan(info?.get(IFLA_INFO_DATA)?.nested) : undefined,
     bridgePort: attributes.get(IFLA_MASTER) && decodeBridgePort(info?.get(IFLA_INFO_SLAVE_DATA)?.nested),

@@ -1,0 +1,61 @@
+// Address arguments as the original has them: "10.32.0.5/12" or "ip:10.32.0.5/12" for one's own, "net:10.32.0.0/16" or
+// "net:default" for a free one of a subnet; none at all means net:default.
+import { type Cidr, formatCidr, parseCidr, parseSubnet } from "../../lib/address/ipv4.ts";
+import type { ApiClient } from "../../lib/api/client.ts";
+
+export type AddressArgument = { readonly kind: "own"; readonly cidr: Cidr } | { readonly kind: "net"; readonly path: string };
+
+/** Splits address arguments from what follows them; throws AddressError for one that is malformed. */
+export function takeAddresses(args: readonly string[]): { addresses: AddressArgument[]; rest: readonly string[] } {
+  const count = args.findIndex((arg) => !/^(ip:|net:)|^[\d.]+\//.test(arg));
+  const end = count < 0 ? args.length : count;
+  const addresses = args.slice(0, end).map(parseArgument);
+  const defaulted: AddressArgument[] = addresses.length > 0 ? addresses : [{ kind: "net", path: "" }];
+  return { addresses: defaulted, rest: args.slice(end) };
+}
+
+function parseArgument(arg: string): AddressArgument {
+  if (arg === "net:default") return { kind: "net", path: "" };
+  if (arg.startsWith("net:")) return { kind: "net", path: `/${formatCidr(parseSubnet(arg.slice(4)))}` };
+  return { kind: "own", cidr: parseCidr(arg.replace(/^ip:/, "")) };
+}
+
+/** Claims or allocates each address for `id`. Gives back what it got where a later one fails. */
+export async function acquire(api: ApiClient, id: string, addresses: readonly AddressArgument[]): Promise<Cidr[]> {
+  const path = `/ip/${encodeURIComponent(id)}`;
+  const got: Cidr[] = [];
+  try {
+    for (const address of addresses) {
+      if (address.kind === "own") {
+        await api("PUT", `${path}/${formatCidr(address.cidr)}`);
+        got.push(address.cidr);
+      } else {
+        got.push(parseCidr((await api("POST", `${path}${address.path}`)).trim()));
+      }
+    }
+    return got;
+  } catch (error) {
+    await release(api, id, got);
+    throw error;
+  }
+}
+
+/** The addresses of `id` that the arguments mean. */
+export async function lookup(api: ApiClient, id: string, addresses: readonly AddressArgument[]): Promise<Cidr[]> {
+  const found = await Promise.all(
+    addresses.map(async (address) => {
+      if (address.kind === "own") return [address.cidr];
+      const text = await api("GET", `/ip/${encodeURIComponent(id)}${address.path}`);
+      return text.split(" ").filter(Boolean).map(parseCidr);
+    }),
+  );
+  return found.flat();
+}
+
+/** Gives addresses back; those that the router does not know of are no error. */
+export async function release(api: ApiClient, id: string, cidrs: readonly Cidr[]): Promise<void> {
+  for (const cidr of cidrs) {
+    const ip = formatCidr(cidr).split("/")[0];
+    await api("DELETE", `/ip/${encodeURIComponent(id)}/${ip}`).catch(() => {});
+  }
+}

@@ -1,0 +1,43 @@
+// weave expose, hide: the host's own addresses on the network.
+import { formatCidr } from "../../lib/address/ipv4.ts";
+import { apiClient } from "../../lib/api/client.ts";
+import { controlSocket } from "../../lib/api/paths.ts";
+import { formatAddresses } from "../../lib/host/attach.ts";
+import { type Command, UsageError } from "../main.ts";
+import { acquire, lookup, release, takeAddresses } from "./addresses.ts";
+
+const EXPOSE_ID = "weave:expose";
+
+export const expose: Command = {
+  name: "expose",
+  description: "give this host an address on the network",
+  positionals: "[ADDRESSES…]",
+  options: {
+    masquerade: { type: "boolean", default: true, negativeDescription: "keep source addresses as they are" },
+    "without-masquerade": { type: "boolean", default: false, description: "the same, as the original has it" },
+  },
+  async run({ options, positionals }) {
+    const { addresses, rest } = takeAddresses(positionals);
+    if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
+    const api = apiClient(controlSocket());
+    const cidrs = await acquire(api, EXPOSE_ID, addresses);
+    const skip = options["without-masquerade"] || options["masquerade"] === false ? "?skipNAT=true" : "";
+    for (const cidr of cidrs) await api("POST", `/expose/${formatCidr(cidr)}${skip}`);
+    console.log(formatAddresses(cidrs));
+  },
+};
+
+export const hide: Command = {
+  name: "hide",
+  description: "take an address of this host off the network",
+  positionals: "[ADDRESSES…]",
+  async run({ positionals }) {
+    const { addresses, rest } = takeAddresses(positionals);
+    if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
+    const api = apiClient(controlSocket());
+    const cidrs = await lookup(api, EXPOSE_ID, addresses);
+    for (const cidr of cidrs) await api("DELETE", `/expose/${formatCidr(cidr)}`);
+    await release(api, EXPOSE_ID, cidrs);
+    console.log(formatAddresses(cidrs));
+  },
+};

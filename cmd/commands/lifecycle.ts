@@ -1,0 +1,89 @@
+// weave launch, stop, reset.
+import { rmSync } from "node:fs";
+import { apiClient, RouterDownError } from "../../lib/api/client.ts";
+import { controlSocket, logFile, releaseDirectory, stateFile } from "../../lib/api/paths.ts";
+import { removeLinks } from "../../lib/host/bridge.ts";
+import { removeFirewall } from "../../lib/host/firewall.ts";
+import { linkList } from "../../lib/netlink/link.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts";
+import { parseOptions } from "../../lib/router/options.ts";
+import { type Command, requireRoot, UsageError } from "../main.ts";
+import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { runRouter } from "../weave-router.ts";
+
+// What the environment of a root process must not bring along: it makes the executable another program.
+const STRIPPED = ["BUN_OPTIONS", "BUN_BE_BUN", "LD_PRELOAD", "LD_LIBRARY_PATH"];
+
+export const launch: Command = {
+  name: "launch",
+  description: "start weave on this host and connect to peers (HOST or HOST:PORT)",
+  positionals: "PEERS…",
+  options: {
+    ...ROUTER_OPTIONS,
+    foreground: { type: "boolean", default: false, description: "stay in the foreground, log to standard error" },
+    restart: { type: "boolean", default: true, negativeDescription: "accepted for scripts of the original" },
+    dns: { type: "boolean", default: true, negativeDescription: "accepted for scripts of the original" },
+  },
+  async run(args) {
+    const given = givenOptions(args.options);
+    parseOptions(given, args.positionals);
+    requireRoot();
+    if (args.options["foreground"]) return runRouter(args);
+    const environment = Object.entries(process.env).filter(([key]) => !STRIPPED.includes(key));
+    // The password goes by the environment: the command line is there for everybody to read.
+    const { password, ...options } = given;
+    const env = Object.fromEntries(environment as [string, string][]);
+    if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
+    const flags = Object.entries(options).map(([key, value]) => (value === false ? `--no-${key}` : `--${key}=${value}`));
+    const cleaned = flags.map((flag) => flag.replace(/^(--[\w-]+)=true$/, "$1")).filter((flag) => !DEFAULTS.includes(flag));
+    const pid = await launchDaemon([...cleaned, ...args.positionals], env);
+    console.log(`weave is running (pid ${pid}, log ${logFile()})`);
+  },
+};
+
+// Booleans that are as they are anyway.
+const DEFAULTS = ["--discovery", "--no-resume", "--no-http-writes"];
+
+export const stop: Command = {
+  name: "stop",
+  description: "stop the router; containers that are attached can go on talking",
+  async run({ positionals }) {
+    if (positionals.length > 0) throw new UsageError(`stop takes no arguments, such as ${positionals[0]}`);
+    requireRoot();
+    if (!(await stopDaemon())) console.error("Weave is not running.");
+  },
+};
+
+export const reset: Command = {
+  name: "reset",
+  description: "leave the network: hand addresses over, stop, and remove everything from this host",
+  options: { force: { type: "boolean", default: false, description: "also when the router cannot hand over" } },
+  async run({ options }) {
+    requireRoot();
+    if (runningPid() !== undefined) await handOver(Boolean(options["force"]));
+    await stopDaemon();
+    using route = new NetlinkSocket(NETLINK_ROUTE);
+    using filter = new NetlinkSocket(NETLINK_NETFILTER);
+    const vxlans = linkList(route).filter(({ name, vxlan }) => vxlan?.external && name === `vxlan-${vxlan.port}`);
+    removeLinks(
+      route,
+      vxlans.map(({ name }) => name),
+    );
+    removeFirewall(filter);
+    for (const suffix of ["", "-wal", "-shm"]) rmSync(`${stateFile()}${suffix}`, { force: true });
+    rmSync(releaseDirectory(), { recursive: true, force: true });
+  },
+};
+
+async function handOver(force: boolean): Promise<void> {
+  try {
+    await apiClient(controlSocket())("DELETE", "/peer", { timeoutMs: 5_000 });
+    // The news still has to reach the others.
+    await Bun.sleep(500);
+  } catch (error) {
+    if (force && error instanceof Error) return;
+    if (error instanceof RouterDownError) throw new Error(`${error.message}; or use --force to reset without a hand-over`);
+    throw error;
+  }
+}

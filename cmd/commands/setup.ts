@@ -1,0 +1,25 @@
+// weave setup: the CNI plugin and its configuration.
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { setup as install } from "../../lib/cni/setup.ts";
+import { type Command, requireRoot } from "../main.ts";
+
+export const setup: Command = {
+  name: "setup",
+  description: "install the CNI plugin and its configuration where the folders for them are",
+  options: {
+    "cni-bin-dir": { type: "string", default: "/opt/cni/bin", description: "folder of CNI plugins", valueHint: "DIR" },
+    "cni-conf-dir": { type: "string", default: "/etc/cni/net.d", description: "folder of CNI configurations", valueHint: "DIR" },
+  },
+  run({ options }) {
+    requireRoot();
+    const beside = join(dirname(process.execPath), "weave-net");
+    const done = install({
+      binDir: String(options["cni-bin-dir"]),
+      confDir: String(options["cni-conf-dir"]),
+      executable: existsSync(beside) ? beside : process.execPath,
+      hairpin: process.env["HAIRPIN_MODE"] !== "false",
+    });
+    for (const line of done) console.log(line);
+  },
+};

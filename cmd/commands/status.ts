@@ -1,0 +1,75 @@
+// weave status, report, ps, version.
+import { formatCidr } from "../../lib/address/ipv4.ts";
+import { ApiError, apiClient } from "../../lib/api/client.ts";
+import { controlSocket } from "../../lib/api/paths.ts";
+import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
+import { attachedContainers } from "../../lib/host/containers.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { VERSION } from "../../lib/version.ts";
+import { type Command, requireRoot, UsageError } from "../main.ts";
+
+const api = () => apiClient(controlSocket());
+const PARTS = ["targets", "connections", "peers", "ipam"];
+
+export const status: Command = {
+  name: "status",
+  description: `how things are; of ${PARTS.join(", ")} in detail`,
+  positionals: `[${PARTS.join("|")}]`,
+  async run({ positionals: [part, ...rest] }) {
+    if (rest.length > 0 || (part !== undefined && !PARTS.includes(part))) {
+      throw new UsageError(`invalid 'weave status' sub-command: ${[part, ...rest].join(" ")}`);
+    }
+    const text = await api()("GET", part === undefined ? "/status" : `/status/${part}`);
+    process.stdout.write(part === undefined ? `\n${text}\n` : text);
+  },
+};
+
+export const report: Command = {
+  name: "report",
+  description: "everything the status is made of, as JSON or in a format such as '{{.Router.Name}}'",
+  options: { format: { type: "string", alias: "f", description: "paths in {{ }} between text", valueHint: "FORMAT" } },
+  async run({ options }) {
+    const format = options["format"];
+    const text =
+      typeof format === "string"
+        ? await api()("GET", `/report?format=${encodeURIComponent(format)}`)
+        : await api()("GET", "/report", { accept: "application/json" });
+    console.log(text);
+  },
+};
+
+export const ps: Command = {
+  name: "ps",
+  description: "what is attached: id, Ethernet address, addresses",
+  positionals: "[IDS…]",
+  async run({ positionals }) {
+    requireRoot();
+    const { owned } = JSON.parse(await api()("GET", "/ip")) as { owned: { containerid: string; addrs: string[] }[] };
+    using nl = new NetlinkSocket(NETLINK_ROUTE);
+    const holders = new Map(owned.flatMap(({ containerid, addrs }) => addrs.map((address) => [address, containerid])));
+    const rows = [
+      { id: "weave:expose", mac: requireBridge(nl).address ?? "", addresses: bridgeAddresses(nl) },
+      ...attachedContainers(nl).map(({ netns, mac, addresses }) => {
+        const id = addresses.map((cidr) => holders.get(formatCidr(cidr))).find(Boolean);
+        return { id: id ?? netns, mac, addresses };
+      }),
+    ];
+    for (const { id, mac, addresses } of rows) {
+      if (positionals.length > 0 && !positionals.some((wanted) => id.startsWith(wanted))) continue;
+      console.log([id.slice(0, 12), mac, ...addresses.map(formatCidr)].join(" "));
+    }
+  },
+};
+
+export const version: Command = {
+  name: "version",
+  description: "versions of this command and of the running router",
+  async run() {
+    console.log(`weave ${VERSION}`);
+    try {
+      console.log(`weave-router ${await api()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`)}`);
+    } catch (error) {
+      if (error instanceof ApiError) throw error;
+    }
+  },
+};

@@ -1,0 +1,64 @@
+// weave: the command a person types; and, called by one of their names, each of the other three executables.
+import { basename } from "node:path";
+import { VERSION } from "../lib/version.ts";
+import { attach, detach } from "./commands/attach.ts";
+import { expose, hide } from "./commands/expose.ts";
+import { launch, reset, stop } from "./commands/lifecycle.ts";
+import { connect, forget, prime, rmpeer } from "./commands/peers.ts";
+import { setup } from "./commands/setup.ts";
+import { ps, report, status, version } from "./commands/status.ts";
+import { type Command, fail, run, UsageError } from "./main.ts";
+
+const COMMANDS: readonly Command[] = [
+  setup,
+  launch,
+  connect,
+  forget,
+  status,
+  report,
+  ps,
+  expose,
+  hide,
+  attach,
+  detach,
+  prime,
+  rmpeer,
+  stop,
+  reset,
+  version,
+];
+
+function overview(): string {
+  const width = Math.max(...COMMANDS.map(({ name }) => name.length));
+  const lines = COMMANDS.map(({ name, description }) => `  weave ${name.padEnd(width)}  ${description}`);
+  return [`weave ${VERSION}: a container network`, "", ...lines, "", "'weave COMMAND --help' tells more."].join("\n");
+}
+
+async function weave(argv: readonly string[]): Promise<void> {
+  // Scripts for the original say where it is to run; we always run here.
+  const [name, ...rest] = argv[0] === "--local" ? argv.slice(1) : argv;
+  if (name === "help" || name === "--help") return console.log(overview());
+  if (name === "--version") return version.run({ options: {}, positionals: [] });
+  if (name === undefined) {
+    console.error(overview());
+    process.exitCode = 1;
+    return;
+  }
+  const command = COMMANDS.find((known) => known.name === name);
+  if (!command) return fail("weave", new UsageError(`unknown command '${name}'`));
+  await run(`weave ${name}`, command, rest);
+}
+
+const EXECUTABLES: Record<string, () => Promise<{ main(argv: readonly string[]): Promise<void> }>> = {
+  "weave-net": () => import("./weave-net.ts"),
+  "weave-router": () => import("./weave-router.ts"),
+  "weave-npc": () => import("./weave-npc.ts"),
+};
+
+async function main(): Promise<void> {
+  const argv = process.argv.slice(2);
+  const other = EXECUTABLES[basename(process.argv0)];
+  await (other ? (await other()).main(argv) : weave(argv));
+}
+
+main();

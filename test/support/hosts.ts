@@ -1,0 +1,221 @@
+// "Hosts" on one machine: network namespaces with an address each, on a bridge in a namespace of its own. Everything
+// made here is taken away again by `dispose`, whatever happened in between; also when the process is interrupted.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export const DIST = join(import.meta.dir, "../../dist");
+
+export interface Output {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a program to its end. */
+export async function exec(command: readonly string[], options: { env?: Record<string, string>; stdin?: string; timeoutMs?: number } = {}): Promise<Output> {
+  const child = Bun.spawn([...command], {
+    env: { ...process.env, ...options.env } as Record<string, string>,
+    stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: options.timeoutMs ?? 60_000,
+  });
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { code, stdout, stderr };
+}
+
+/** Runs a program that has to succeed; returns its standard output. */
+export async function must(command: readonly string[], options: Parameters<typeof exec>[1] = {}): Promise<string> {
+  const { code, stdout, stderr } = await exec(command, options);
+  if (code !== 0) throw new Error(`${command.join(" ")}: exit code ${code}\n${stdout}${stderr}`);
+  return stdout;
+}
+
+/** One host: a namespace, an address, folders of its own for weave's files. */
+export class Host {
+  constructor(
+    readonly name: string,
+    readonly ip: string,
+    readonly netns: string,
+    readonly folder: string,
+  ) {}
+
+  get env(): Record<string, string> {
+    return {
+      WEAVE_RUN_DIR: join(this.folder, "run"),
+      WEAVE_STATE_DIR: join(this.folder, "lib"),
+      WEAVE_PASSWORD: "",
+    };
+  }
+
+  get binDir(): string {
+    return join(this.folder, "cni/bin");
+  }
+
+  get confDir(): string {
+    return join(this.folder, "cni/net.d");
+  }
+
+  /** A command line that runs in the host's namespace. */
+  command(...command: string[]): string[] {
+    return ["ip", "netns", "exec", this.netns, ...command];
+  }
+
+  exec(command: readonly string[], options: Parameters<typeof exec>[1] = {}): Promise<Output> {
+    return exec(this.command(...command), { ...options, env: { ...this.env, ...options.env } });
+  }
+
+  must(command: readonly string[], options: Parameters<typeof exec>[1] = {}): Promise<string> {
+    return must(this.command(...command), { ...options, env: { ...this.env, ...options.env } });
+  }
+
+  /** Runs the compiled `weave`, which has to succeed. */
+  weave(...args: string[]): Promise<string> {
+    return this.must([join(DIST, "weave"), ...args]);
+  }
+
+  /** Runs the CNI plugin as a runtime does. */
+  cni(command: string, config: object | string, call: { id?: string; netns?: string; ifName?: string; env?: Record<string, string> } = {}): Promise<Output> {
+    return this.exec([join(DIST, "weave-net")], {
+      stdin: typeof config === "string" ? config : JSON.stringify(config),
+      env: {
+        CNI_COMMAND: command,
+        CNI_CONTAINERID: call.id ?? "",
+        CNI_NETNS: call.netns ?? "",
+        CNI_IFNAME: call.ifName ?? "eth0",
+        CNI_PATH: "/usr/lib/cni",
+        ...call.env,
+      },
+    });
+  }
+
+  get log(): string {
+    const file = join(this.folder, "run/weave.log");
+    return existsSync(file) ? readFileSync(file, "utf8") : "";
+  }
+}
+
+/** Hosts on one switch, and the namespaces of their pods. */
+export class Hosts {
+  readonly hosts: Host[] = [];
+  readonly folder = mkdtempSync(join(tmpdir(), "weave-"));
+  readonly #prefix: string;
+  readonly #namespaces: string[] = [];
+  readonly #onSignal = () => {
+    this.disposeSync();
+    process.exit(130);
+  };
+
+  private constructor(name: string) {
+    this.#prefix = `${name}${process.pid}`;
+  }
+
+  /** Makes `count` hosts with addresses 10.99.0.1 and on; `mtu` is that of the network between them. */
+  static async create(name: string, count: number, mtu = 1500): Promise<Hosts> {
+    const hosts = new Hosts(name);
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, hosts.#onSignal);
+    try {
+      await hosts.#build(count, mtu);
+      return hosts;
+    } catch (error) {
+      hosts.disposeSync();
+      throw error;
+    }
+  }
+
+  async #build(count: number, mtu: number): Promise<void> {
+    const hub = await this.#namespace("switch");
+    await must(["ip", "-n", hub, "link", "add", "br0", "type", "bridge"]);
+    await must(["ip", "-n", hub, "link", "set", "br0", "up", "mtu", String(mtu)]);
+    for (let i = 1; i <= count; i++) {
+      const netns = await this.#namespace(`host${i}`);
+      const ip = `10.99.0.${i}`;
+      await must(["ip", "-n", hub, "link", "add", `h${i}`, "mtu", String(mtu), "type", "veth", "peer", "name", "eth0", "mtu", String(mtu), "netns", netns]);
+      await must(["ip", "-n", hub, "link", "set", `h${i}`, "up", "master", "br0"]);
+      await must(["ip", "-n", netns, "addr", "add", `${ip}/24`, "dev", "eth0"]);
+      await must(["ip", "-n", netns, "link", "set", "eth0", "up"]);
+      await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
+      const host = new Host(`host${i}`, ip, netns, join(this.folder, `host${i}`));
+      mkdirSync(host.binDir, { recursive: true });
+      mkdirSync(host.confDir, { recursive: true });
+      this.hosts.push(host);
+    }
+  }
+
+  async #namespace(name: string): Promise<string> {
+    const netns = `${this.#prefix}-${name}`;
+    await must(["ip", "netns", "add", netns]);
+    this.#namespaces.push(netns);
+    return netns;
+  }
+
+  /** The host of this number, from 1. */
+  host(i: number): Host {
+    const host = this.hosts[i - 1];
+    if (!host) throw new Error(`there is no host ${i}`);
+    return host;
+  }
+
+  /** An empty network namespace for a pod; returns its path. */
+  async pod(name: string): Promise<string> {
+    const netns = await this.#namespace(name);
+    await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
+    return `/run/netns/${netns}`;
+  }
+
+  /** Cuts hosts off from each other, both ways (or lets them talk again). */
+  async cut(a: Host, b: Host, cut = true): Promise<void> {
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      const route = ["ip", "-n", from.netns, "route", cut ? "add" : "del", "blackhole", to.ip];
+      await must(route);
+    }
+  }
+
+  disposeSync(): void {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.removeListener(signal, this.#onSignal);
+    for (const host of this.hosts) endRouter(host);
+    for (const netns of this.#namespaces) {
+      const { stdout } = Bun.spawnSync(["ip", "netns", "pids", netns]);
+      for (const pid of stdout.toString().split("\n").filter(Boolean)) kill(Number(pid));
+      Bun.spawnSync(["ip", "netns", "del", netns]);
+    }
+    this.#namespaces.length = 0;
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.disposeSync();
+  }
+}
+
+function endRouter(host: Host): void {
+  const file = join(host.folder, "run/weave.pid");
+  if (existsSync(file)) kill(Number(readFileSync(file, "utf8")));
+}
+
+function kill(pid: number): void {
+  try {
+    if (pid > 1) process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended already.
+  }
+}
+
+/** Tries until it holds; throws after `timeoutMs` with what was last seen. */
+export async function eventually<T>(what: string, probe: () => Promise<T> | T, holds: (seen: T) => boolean, timeoutMs = 30_000): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const seen = await probe();
+    if (holds(seen)) return seen;
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${timeoutMs / 1000} s; last seen: ${String(seen)}`);
+    await Bun.sleep(25);
+  }
+}

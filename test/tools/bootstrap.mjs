@@ -1,0 +1,96 @@
+// The first thing that runs after a clone, on Node alone: brings in npm packages (Bun is one) and, where a task needs
+// them, Debian packages; then hands over to Bun.
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const bun = join(root, "node_modules/.bin/bun");
+
+/** Debian packages by the command that shows they are there. */
+const PACKAGES = {
+  ip: "iproute2",
+  ping: "iputils-ping",
+  nft: "nftables",
+  iptables: "iptables",
+  iperf3: "iperf3",
+  podman: "podman",
+  runc: "runc",
+  busybox: "busybox-static",
+  "/usr/lib/cni/portmap": "containernetworking-plugins",
+};
+
+const TASKS = {
+  build: { needs: [], script: ["test/tools/build.ts"] },
+  demo: { needs: ["ip", "ping"], script: ["test/demo/demo.ts"] },
+  test: {
+    needs: ["ip", "ping", "nft", "iptables", "podman", "runc", "busybox", "/usr/lib/cni/portmap"],
+    script: ["test/tools/test.ts"],
+  },
+  bench: { needs: ["ip", "iperf3", "/usr/lib/cni/portmap"], script: ["test/bench/bench.ts"] },
+  lint: { needs: [], script: ["test/tools/lint.ts"] },
+  typecheck: { needs: [], script: ["test/tools/typecheck.ts"] },
+};
+
+const say = (text) => console.error(`# ${text}`);
+
+function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
+  if (result.error) throw result.error;
+  return result.status ?? 1;
+}
+
+function fail(text) {
+  console.error(`error: ${text}`);
+  process.exit(1);
+}
+
+function installNpmPackages() {
+  const lock = join(root, "package-lock.json");
+  const stamp = join(root, "node_modules/.weave-installed");
+  if (existsSync(bun) && existsSync(stamp) && statSync(stamp).mtimeMs >= statSync(lock).mtimeMs) return;
+  say("installing npm packages");
+  if (run("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] }) !== 0) fail("npm install failed");
+  // npm may leave install scripts unrun; Bun's puts the executable in its place.
+  if (spawnSync(bun, ["--version"]).status !== 0 && run("node", ["node_modules/bun/install.js"]) !== 0) {
+    fail("Bun's npm package could not set itself up: node node_modules/bun/install.js");
+  }
+  writeFileSync(stamp, "");
+  const now = new Date();
+  utimesSync(stamp, now, now);
+}
+
+function found(command) {
+  if (command.startsWith("/")) return existsSync(command);
+  const path = `${process.env.PATH ?? ""}:/usr/local/sbin:/usr/sbin:/sbin`;
+  return path.split(":").some((folder) => folder && existsSync(join(folder, command)));
+}
+
+function isDebian() {
+  try {
+    return /^ID(_LIKE)?=.*\bdebian\b/m.test(readFileSync("/etc/os-release", "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+function installDebianPackages(needs) {
+  const missing = [...new Set(needs.filter((command) => !found(command)).map((command) => PACKAGES[command]))];
+  if (missing.length === 0) return;
+  if (process.getuid() !== 0 || !isDebian()) {
+    fail(`missing: ${missing.join(" ")}; install them, or run this as root on Debian, where it installs them itself`);
+  }
+  say(`installing Debian packages: ${missing.join(" ")}`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const apt = (...args) => run("apt-get", ["-qq", ...args], { env, stdio: ["ignore", 2, 2] });
+  const install = () => apt("install", "-y", "--no-install-recommends", ...missing);
+  if (apt("update") !== 0 || install() !== 0) fail(`apt-get could not install: ${missing.join(" ")}`);
+}
+
+const [task = "", ...args] = process.argv.slice(2);
+const { needs, script } = TASKS[task] ?? fail(`no such task: ${task}`);
+installNpmPackages();
+installDebianPackages(needs);
+const path = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
+process.exit(run(bun, [...script, ...args], { env: { ...process.env, PATH: path } }));

@@ -1,0 +1,83 @@
+// npm run build [-- --target linux-arm64]: the four executables, into dist/.
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import manifest from "../../package.json" with { type: "json" };
+
+const root = join(import.meta.dir, "../..");
+export const EXECUTABLES = ["weave", "weave-net", "weave-router", "weave-npc"] as const;
+
+/** Targets: the npm package that holds their runtime, and Bun's own name for them. */
+const TARGETS: Record<string, { runtime: string; bun: string }> = {
+  "linux-x64": { runtime: "@oven/bun-linux-x64", bun: "bun-linux-x64" },
+  "linux-x64-baseline": { runtime: "@oven/bun-linux-x64-baseline", bun: "bun-linux-x64-baseline" },
+  "linux-x64-musl": { runtime: "@oven/bun-linux-x64-musl", bun: "bun-linux-x64-musl" },
+  "linux-arm64": { runtime: "@oven/bun-linux-aarch64", bun: "bun-linux-arm64" },
+  "linux-arm64-musl": { runtime: "@oven/bun-linux-aarch64-musl", bun: "bun-linux-arm64-musl" },
+};
+
+function fail(text: string): never {
+  console.error(`error: ${text}`);
+  process.exit(1);
+}
+
+function run(command: string[], cwd = root): string {
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { cwd, stdout: "pipe", stderr: "pipe" });
+  if (exitCode !== 0) fail(`${command.join(" ")}\n${stdout}${stderr}`);
+  return stdout.toString();
+}
+
+/** The runtime of another target: fetched from npm once, kept beside the other packages. */
+function runtimeOf(target: string): string | undefined {
+  const { runtime } = TARGETS[target] ?? fail(`unknown target ${target}: ${Object.keys(TARGETS).join(", ")}`);
+  const here = `linux-${process.arch}`;
+  if (target === here && !isMusl()) return undefined;
+  const folder = join(root, "node_modules/.cache", runtime.replace("/", "+"));
+  const executable = join(folder, "package/bin/bun");
+  if (!Bun.file(executable).size) {
+    mkdirSync(folder, { recursive: true });
+    const file = run(["npm", "pack", "--silent", `${runtime}@${manifest.devDependencies.bun}`], folder).trim();
+    run(["tar", "xzf", file], folder);
+    rmSync(join(folder, file));
+  }
+  return executable;
+}
+
+function isMusl(): boolean {
+  return !process.report?.getReport || !("glibcVersionRuntime" in (process.report.getReport() as { header: object }).header);
+}
+
+/** Builds one executable. */
+function build(name: string, target: string, outdir: string): void {
+  const runtime = runtimeOf(target);
+  run([
+    process.execPath,
+    "build",
+    join(root, `cmd/${name}.ts`),
+    "--compile",
+    "--minify",
+    "--bytecode",
+    "--format=cjs",
+    "--sourcemap=inline",
+    // Without these an executable run by root would take code from whatever directory it is run in.
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+    "--no-compile-autoload-tsconfig",
+    "--no-compile-autoload-package-json",
+    ...(runtime ? [`--target=${TARGETS[target]?.bun}`, `--compile-executable-path=${runtime}`] : []),
+    `--outfile=${join(outdir, name)}`,
+  ]);
+}
+
+if (import.meta.main) {
+  const args = process.argv.slice(2);
+  const at = args.findIndex((arg) => arg === "--target" || arg.startsWith("--target="));
+  const given = at < 0 ? undefined : (args[at]?.split("=")[1] ?? args[at + 1]);
+  if (at >= 0 && !given) fail("--target needs a value");
+  if (at < 0 && args.length > 0) fail(`unknown argument ${args[0]}`);
+  const target = given ?? `linux-${process.arch}`;
+  const outdir = given ? join(root, "dist", target) : join(root, "dist");
+  mkdirSync(outdir, { recursive: true });
+  const started = performance.now();
+  for (const name of EXECUTABLES) build(name, target, outdir);
+  console.log(`built ${EXECUTABLES.join(", ")} in ${outdir.slice(root.length + 1)}/ (${((performance.now() - started) / 1000).toFixed(1)} s)`);
+}
