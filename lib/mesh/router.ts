@@ -25,9 +25,10 @@ export const DEFAULT_CONNECTION_LIMIT = 200;
 const GOSSIP_INTERVAL_MS = 30_000;
 /** Changes of the topology are told to the overlay together. */
 const ROUTES_DELAY_MS = 10;
-/** Our own changes are told within this, so many times in a row … */
+/** Our own changes are told within this, so many times in a row (fewer where there are many peers) … */
 const TELL_SOON_MS = 20;
-const TELL_BURST = 8;
+const TELL_BURST = 4;
+const TELL_BURST_PEERS = 16;
 /**
  * … and on average not more often than this, and than this for each peer there is: what we say of ourself grows with
  * the number of peers, and so does the number of those who hear it; in a large network every connection would be a
@@ -353,7 +354,8 @@ export class MeshRouter implements ConnectionHost {
     if (this.#stopped || this.#tellTimer) return;
     const now = this.clock.now();
     const interval = Math.max(TELL_INTERVAL_MS, TELL_INTERVAL_PER_PEER_MS * this.peers.size);
-    this.#tellAllowance = Math.min(TELL_BURST, this.#tellAllowance + (now - this.#tellCountedAt) / interval) - 1;
+    const burst = Math.max(1, Math.min(TELL_BURST, TELL_BURST_PEERS / this.peers.size));
+    this.#tellAllowance = Math.min(burst, this.#tellAllowance + (now - this.#tellCountedAt) / interval) - 1;
     this.#tellCountedAt = now;
     const delay = Math.max(TELL_SOON_MS, -this.#tellAllowance * interval);
     this.#tellTimer = this.clock.after(delay, () => {
