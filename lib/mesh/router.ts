@@ -25,16 +25,12 @@ export const DEFAULT_CONNECTION_LIMIT = 200;
 const GOSSIP_INTERVAL_MS = 30_000;
 /** Changes of the topology are told to the overlay together. */
 const ROUTES_DELAY_MS = 10;
-/** Our own changes are told within this, so many times in a row (fewer where there are many peers) … */
+/** Our own changes are told within this … */
 const TELL_SOON_MS = 20;
-const TELL_BURST = 4;
-const TELL_BURST_PEERS = 16;
 /**
- * … and on average not more often than this, and than this for each peer there is: what we say of ourself grows with
- * the number of peers, and so does the number of those who hear it; in a large network every connection would be a
- * storm.
+ * … but not more often than this for each peer there is: what we say of ourself grows with the number of peers, and so
+ * does the number of those who hear it; in a large network every connection would be a storm.
  */
-const TELL_INTERVAL_MS = 1_000;
 const TELL_INTERVAL_PER_PEER_MS = 30;
 /** Of what everybody should know already, a repetition to few is enough. */
 const PERIODIC_SHARE = 0.3;
@@ -89,9 +85,7 @@ export class MeshRouter implements ConnectionHost {
   #periodic: Timer | undefined;
   #routesTimer: Timer | undefined;
   #tellTimer: Timer | undefined;
-  /** How often we may speak at once, and since when that has been counted. */
-  #tellAllowance = TELL_BURST;
-  #tellCountedAt = 0;
+  #toldAt = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
   constructor(
@@ -352,14 +346,11 @@ export class MeshRouter implements ConnectionHost {
   #tell(names: readonly PeerName[]): void {
     this.#topology.addToTell(names);
     if (this.#stopped || this.#tellTimer) return;
-    const now = this.clock.now();
-    const interval = Math.max(TELL_INTERVAL_MS, TELL_INTERVAL_PER_PEER_MS * this.peers.size);
-    const burst = Math.max(1, Math.min(TELL_BURST, TELL_BURST_PEERS / this.peers.size));
-    this.#tellAllowance = Math.min(burst, this.#tellAllowance + (now - this.#tellCountedAt) / interval) - 1;
-    this.#tellCountedAt = now;
-    const delay = Math.max(TELL_SOON_MS, -this.#tellAllowance * interval);
+    const interval = TELL_INTERVAL_PER_PEER_MS * this.peers.size;
+    const delay = Math.max(TELL_SOON_MS, this.#toldAt + interval - this.clock.now());
     this.#tellTimer = this.clock.after(delay, () => {
       this.#tellTimer = undefined;
+      this.#toldAt = this.clock.now();
       this.#broadcast(TOPOLOGY, this.ourself.name, this.#topology.takeToTell());
     });
   }
