@@ -45,10 +45,13 @@ export function readArguments(command: Command, argv: readonly string[]): Argume
       }
     } else if (value === undefined) {
       i++;
-      if (argv[i] === undefined || argv[i]?.startsWith("--")) throw new UsageError(`option --${name} needs a value`);
+      if (argv[i] === undefined || argv[i]?.startsWith("--"))
+        throw new UsageError(`option --${name} needs a value`);
     }
   }
-  const normal = argv.map((arg) => arg.replace(/^--([\w-]+)=true$/, "--$1").replace(/^--([\w-]+)=false$/, "--no-$1"));
+  const normal = argv.map((arg) =>
+    arg.replace(/^--([\w-]+)=true$/, "--$1").replace(/^--([\w-]+)=false$/, "--no-$1"),
+  );
   const parsed = parseArgs(normal, defs);
   const options = Object.fromEntries(
     Object.keys(defs).map((name) => [name, parsed[name] as string | boolean | undefined]),

@@ -1,6 +1,7 @@
 // The options of the router, as `weave launch` and `weave-router` both take them. Names and meanings are the original's.
-import type { ArgsDef } from "citty";
+
 import { readFileSync } from "node:fs";
+import type { ArgsDef } from "citty";
 import { UsageError } from "./main.ts";
 
 export const ROUTER_OPTIONS = {
@@ -8,19 +9,55 @@ export const ROUTER_OPTIONS = {
   "password-file": { type: "string", description: "file that holds the network password", valueHint: "FILE" },
   "trusted-subnets": { type: "string", description: "networks that need no encryption", valueHint: "CIDR,…" },
   host: { type: "string", description: "address to listen on, and to connect from", valueHint: "IP" },
-  port: { type: "string", description: "TCP port of the mesh (6783); the fast datapath takes the UDP port above", valueHint: "PORT" },
+  port: {
+    type: "string",
+    description: "TCP port of the mesh (6783); the fast datapath takes the UDP port above",
+    valueHint: "PORT",
+  },
   name: { type: "string", description: "name of this peer: six octets", valueHint: "MAC" },
   nickname: { type: "string", description: "nickname of this peer (the host name)", valueHint: "TEXT" },
-  discovery: { type: "boolean", default: true, negativeDescription: "connect to no peers but those that were named" },
+  discovery: {
+    type: "boolean",
+    default: true,
+    negativeDescription: "connect to no peers but those that were named",
+  },
   resume: { type: "boolean", default: false, description: "connect to the peers of the last time" },
-  "conn-limit": { type: "string", description: "soft limit on the number of connections (200; 0 for none)", valueHint: "N" },
-  "min-protocol-version": { type: "string", description: "lowest protocol version to accept (1)", valueHint: "N" },
-  "ipalloc-range": { type: "string", description: "addresses that all peers share (10.32.0.0/12)", valueHint: "CIDR" },
-  "ipalloc-default-subnet": { type: "string", description: "subnet to allocate in unless told otherwise", valueHint: "CIDR" },
-  "ipalloc-init": { type: "string", description: "consensus[=COUNT], seed=NAME,… or observer", valueHint: "MODE" },
+  "conn-limit": {
+    type: "string",
+    description: "soft limit on the number of connections (200; 0 for none)",
+    valueHint: "N",
+  },
+  "min-protocol-version": {
+    type: "string",
+    description: "lowest protocol version to accept (1)",
+    valueHint: "N",
+  },
+  "ipalloc-range": {
+    type: "string",
+    description: "addresses that all peers share (10.32.0.0/12)",
+    valueHint: "CIDR",
+  },
+  "ipalloc-default-subnet": {
+    type: "string",
+    description: "subnet to allocate in unless told otherwise",
+    valueHint: "CIDR",
+  },
+  "ipalloc-init": {
+    type: "string",
+    description: "consensus[=COUNT], seed=NAME,… or observer",
+    valueHint: "MODE",
+  },
   mtu: { type: "string", description: "MTU of the network (1376, or WEAVE_MTU)", valueHint: "BYTES" },
-  "http-addr": { type: "string", description: "where to serve the control API for reading (127.0.0.1:6784)", valueHint: "IP:PORT" },
-  "http-writes": { type: "boolean", default: false, description: "let the control API on TCP change things, too" },
+  "http-addr": {
+    type: "string",
+    description: "where to serve the control API for reading (127.0.0.1:6784)",
+    valueHint: "IP:PORT",
+  },
+  "http-writes": {
+    type: "boolean",
+    default: false,
+    description: "let the control API on TCP change things, too",
+  },
   "status-addr": { type: "string", description: "where to serve the status (nowhere)", valueHint: "IP:PORT" },
   "log-level": { type: "string", description: "debug, info, warning or error (info)", valueHint: "LEVEL" },
 } satisfies ArgsDef;

@@ -4,7 +4,8 @@ import { type Command, run, UsageError } from "./main.ts";
 
 const command: Command = {
   name: "weave-npc",
-  description: "The Kubernetes NetworkPolicy controller of weave. This version knows --help and --version only.",
+  description:
+    "The Kubernetes NetworkPolicy controller of weave. This version knows --help and --version only.",
   options: { version: { type: "boolean", description: "print the version" } },
   run({ options }) {
     if (!options["version"]) throw new UsageError("network policies are not enforced by this version");

@@ -26,7 +26,8 @@ export async function runRouter({ options, positionals }: Arguments): Promise<vo
 
 const command: Command = {
   name: "weave-router",
-  description: "The daemon of a weave network: mesh, addresses, overlay and control API. 'weave launch' starts it.",
+  description:
+    "The daemon of a weave network: mesh, addresses, overlay and control API. 'weave launch' starts it.",
   positionals: "PEERS…",
   options: { ...ROUTER_OPTIONS, version: { type: "boolean", description: "print the version" } },
   async run(args) {

@@ -31,7 +31,13 @@ const COMMANDS: readonly Command[] = [
 function overview(): string {
   const width = Math.max(...COMMANDS.map(({ name }) => name.length));
   const lines = COMMANDS.map(({ name, description }) => `  weave ${name.padEnd(width)}  ${description}`);
-  return [`weave ${VERSION}: a container network`, "", ...lines, "", "'weave COMMAND --help' tells more."].join("\n");
+  return [
+    `weave ${VERSION}: a container network`,
+    "",
+    ...lines,
+    "",
+    "'weave COMMAND --help' tells more.",
+  ].join("\n");
 }
 
 async function weave(argv: readonly string[]): Promise<void> {

@@ -3,10 +3,15 @@
 import { type Cidr, formatCidr, parseCidr, parseSubnet } from "../../lib/address/ipv4.ts";
 import type { ApiClient } from "../../lib/api/client.ts";
 
-export type AddressArgument = { readonly kind: "own"; readonly cidr: Cidr } | { readonly kind: "net"; readonly path: string };
+export type AddressArgument =
+  | { readonly kind: "own"; readonly cidr: Cidr }
+  | { readonly kind: "net"; readonly path: string };
 
 /** Splits address arguments from what follows them; throws AddressError for one that is malformed. */
-export function takeAddresses(args: readonly string[]): { addresses: AddressArgument[]; rest: readonly string[] } {
+export function takeAddresses(args: readonly string[]): {
+  addresses: AddressArgument[];
+  rest: readonly string[];
+} {
   const count = args.findIndex((arg) => !/^(ip:|net:)|^[\d.]+\//.test(arg));
   const end = count < 0 ? args.length : count;
   const addresses = args.slice(0, end).map(parseArgument);
@@ -21,7 +26,11 @@ function parseArgument(arg: string): AddressArgument {
 }
 
 /** Claims or allocates each address for `id`. Gives back what it got where a later one fails. */
-export async function acquire(api: ApiClient, id: string, addresses: readonly AddressArgument[]): Promise<Cidr[]> {
+export async function acquire(
+  api: ApiClient,
+  id: string,
+  addresses: readonly AddressArgument[],
+): Promise<Cidr[]> {
   const path = `/ip/${encodeURIComponent(id)}`;
   const got: Cidr[] = [];
   try {
@@ -41,7 +50,11 @@ export async function acquire(api: ApiClient, id: string, addresses: readonly Ad
 }
 
 /** The addresses of `id` that the arguments mean. */
-export async function lookup(api: ApiClient, id: string, addresses: readonly AddressArgument[]): Promise<Cidr[]> {
+export async function lookup(
+  api: ApiClient,
+  id: string,
+  addresses: readonly AddressArgument[],
+): Promise<Cidr[]> {
   const found = await Promise.all(
     addresses.map(async (address) => {
       if (address.kind === "own") return [address.cidr];

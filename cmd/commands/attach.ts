@@ -21,7 +21,8 @@ function target({ options, positionals }: Arguments) {
   if (extra !== undefined) throw new UsageError(`"${extra}" is no address, and one id is enough`);
   const { netns, pid } = options;
   if ((netns === undefined) === (pid === undefined)) throw new UsageError("say --netns PATH or --pid PID");
-  if (typeof pid === "string" && !/^[1-9]\d{0,9}$/.test(pid)) throw new UsageError(`--pid "${pid}" is no process id`);
+  if (typeof pid === "string" && !/^[1-9]\d{0,9}$/.test(pid))
+    throw new UsageError(`--pid "${pid}" is no process id`);
   const where: Netns = typeof pid === "string" ? Number(pid) : String(netns);
   return { addresses, where, id: id ?? (typeof where === "number" ? `pid-${where}` : basename(where)) };
 }
@@ -32,7 +33,11 @@ export const attach: Command = {
   positionals: "[ADDRESSES…] [ID]",
   options: {
     ...WHERE,
-    "multicast-route": { type: "boolean", default: true, negativeDescription: "leave multicast to the routes there are" },
+    "multicast-route": {
+      type: "boolean",
+      default: true,
+      negativeDescription: "leave multicast to the routes there are",
+    },
   },
   async run(args) {
     requireRoot();

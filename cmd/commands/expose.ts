@@ -14,7 +14,11 @@ export const expose: Command = {
   positionals: "[ADDRESSES…]",
   options: {
     masquerade: { type: "boolean", default: true, negativeDescription: "keep source addresses as they are" },
-    "without-masquerade": { type: "boolean", default: false, description: "the same, as the original has it" },
+    "without-masquerade": {
+      type: "boolean",
+      default: false,
+      description: "the same, as the original has it",
+    },
   },
   async run({ options, positionals }) {
     const { addresses, rest } = takeAddresses(positionals);

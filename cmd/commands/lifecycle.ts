@@ -21,7 +21,11 @@ export const launch: Command = {
   positionals: "PEERS…",
   options: {
     ...ROUTER_OPTIONS,
-    foreground: { type: "boolean", default: false, description: "stay in the foreground, log to standard error" },
+    foreground: {
+      type: "boolean",
+      default: false,
+      description: "stay in the foreground, log to standard error",
+    },
     restart: { type: "boolean", default: true, negativeDescription: "accepted for scripts of the original" },
     dns: { type: "boolean", default: true, negativeDescription: "accepted for scripts of the original" },
   },
@@ -35,8 +39,12 @@ export const launch: Command = {
     const { password, ...options } = given;
     const env = Object.fromEntries(environment as [string, string][]);
     if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
-    const flags = Object.entries(options).map(([key, value]) => (value === false ? `--no-${key}` : `--${key}=${value}`));
-    const cleaned = flags.map((flag) => flag.replace(/^(--[\w-]+)=true$/, "$1")).filter((flag) => !DEFAULTS.includes(flag));
+    const flags = Object.entries(options).map(([key, value]) =>
+      value === false ? `--no-${key}` : `--${key}=${value}`,
+    );
+    const cleaned = flags
+      .map((flag) => flag.replace(/^(--[\w-]+)=true$/, "$1"))
+      .filter((flag) => !DEFAULTS.includes(flag));
     const pid = await launchDaemon([...cleaned, ...args.positionals], env);
     console.log(`weave is running (pid ${pid}, log ${logFile()})`);
   },
@@ -58,14 +66,18 @@ export const stop: Command = {
 export const reset: Command = {
   name: "reset",
   description: "leave the network: hand addresses over, stop, and remove everything from this host",
-  options: { force: { type: "boolean", default: false, description: "also when the router cannot hand over" } },
+  options: {
+    force: { type: "boolean", default: false, description: "also when the router cannot hand over" },
+  },
   async run({ options }) {
     requireRoot();
     if (runningPid() !== undefined) await handOver(Boolean(options["force"]));
     await stopDaemon();
     using route = new NetlinkSocket(NETLINK_ROUTE);
     using filter = new NetlinkSocket(NETLINK_NETFILTER);
-    const vxlans = linkList(route).filter(({ name, vxlan }) => vxlan?.external && name === `vxlan-${vxlan.port}`);
+    const vxlans = linkList(route).filter(
+      ({ name, vxlan }) => vxlan?.external && name === `vxlan-${vxlan.port}`,
+    );
     removeLinks(
       route,
       vxlans.map(({ name }) => name),
@@ -83,7 +95,8 @@ async function handOver(force: boolean): Promise<void> {
     await Bun.sleep(500);
   } catch (error) {
     if (force && error instanceof Error) return;
-    if (error instanceof RouterDownError) throw new Error(`${error.message}; or use --force to reset without a hand-over`);
+    if (error instanceof RouterDownError)
+      throw new Error(`${error.message}; or use --force to reset without a hand-over`);
     throw error;
   }
 }

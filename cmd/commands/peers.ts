@@ -15,7 +15,9 @@ export const connect: Command = {
   name: "connect",
   description: "connect to more peers",
   positionals: "PEERS…",
-  options: { replace: { type: "boolean", default: false, description: "forget the peers there were before" } },
+  options: {
+    replace: { type: "boolean", default: false, description: "forget the peers there were before" },
+  },
   async run({ options, positionals }) {
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
     const form = peersForm(positionals);

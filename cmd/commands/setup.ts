@@ -8,8 +8,18 @@ export const setup: Command = {
   name: "setup",
   description: "install the CNI plugin and its configuration where the folders for them are",
   options: {
-    "cni-bin-dir": { type: "string", default: "/opt/cni/bin", description: "folder of CNI plugins", valueHint: "DIR" },
-    "cni-conf-dir": { type: "string", default: "/etc/cni/net.d", description: "folder of CNI configurations", valueHint: "DIR" },
+    "cni-bin-dir": {
+      type: "string",
+      default: "/opt/cni/bin",
+      description: "folder of CNI plugins",
+      valueHint: "DIR",
+    },
+    "cni-conf-dir": {
+      type: "string",
+      default: "/etc/cni/net.d",
+      description: "folder of CNI configurations",
+      valueHint: "DIR",
+    },
   },
   run({ options }) {
     requireRoot();

@@ -27,7 +27,9 @@ export const status: Command = {
 export const report: Command = {
   name: "report",
   description: "everything the status is made of, as JSON or in a format such as '{{.Router.Name}}'",
-  options: { format: { type: "string", alias: "f", description: "paths in {{ }} between text", valueHint: "FORMAT" } },
+  options: {
+    format: { type: "string", alias: "f", description: "paths in {{ }} between text", valueHint: "FORMAT" },
+  },
   async run({ options }) {
     const format = options["format"];
     const text =
@@ -44,9 +46,13 @@ export const ps: Command = {
   positionals: "[IDS…]",
   async run({ positionals }) {
     requireRoot();
-    const { owned } = JSON.parse(await api()("GET", "/ip")) as { owned: { containerid: string; addrs: string[] }[] };
+    const { owned } = JSON.parse(await api()("GET", "/ip")) as {
+      owned: { containerid: string; addrs: string[] }[];
+    };
     using nl = new NetlinkSocket(NETLINK_ROUTE);
-    const holders = new Map(owned.flatMap(({ containerid, addrs }) => addrs.map((address) => [address, containerid])));
+    const holders = new Map(
+      owned.flatMap(({ containerid, addrs }) => addrs.map((address) => [address, containerid])),
+    );
     const rows = [
       { id: "weave:expose", mac: requireBridge(nl).address ?? "", addresses: bridgeAddresses(nl) },
       ...attachedContainers(nl).map(({ netns, mac, addresses }) => {
@@ -67,7 +73,9 @@ export const version: Command = {
   async run() {
     console.log(`weave ${VERSION}`);
     try {
-      console.log(`weave-router ${await api()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`)}`);
+      console.log(
+        `weave-router ${await api()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`)}`,
+      );
     } catch (error) {
       if (error instanceof ApiError) throw error;
     }

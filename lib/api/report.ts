@@ -1,8 +1,9 @@
 // The report: the whole state of a router as data, with the field names of the original (weave: prog/weaver/http.go,
 // mesh: status.go, weave: ipam/status.go). The status texts are made from it.
+
+import type { Cidr } from "../address/ipv4.ts";
 import { cidrSize, formatCidr, formatIPv4, rangeSize } from "../address/ipv4.ts";
 import type { Allocator } from "../ipam/allocator.ts";
-import type { Cidr } from "../address/ipv4.ts";
 import type { LocalConnection } from "../mesh/connection.ts";
 import { PROTOCOL_MAX_VERSION } from "../mesh/handshake.ts";
 import type { Target } from "../mesh/maker.ts";
@@ -176,7 +177,9 @@ function targetReport(Address: string, target: Target): ConnectionReport[] {
       return error === undefined ? report("connecting", "") : report("retrying", error);
     case "waiting": {
       const when = target.tryAfter === undefined ? "never" : timeText(target.tryAfter);
-      return error === undefined ? report("waiting", `until: ${when}`) : report("failed", `${error}, retry: ${when}`);
+      return error === undefined
+        ? report("waiting", `until: ${when}`)
+        : report("failed", `${error}, retry: ${when}`);
     }
     case "connected":
       return [];
@@ -218,6 +221,10 @@ function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
 
 /** The report as JSON. Uids are 64-bit numbers, which JSON.stringify cannot write by itself. */
 export function reportJson(report: Report): string {
-  const quoted = JSON.stringify(report, (_, value) => (typeof value === "bigint" ? `\u0000${value}` : value), 4);
+  const quoted = JSON.stringify(
+    report,
+    (_, value) => (typeof value === "bigint" ? `\u0000${value}` : value),
+    4,
+  );
   return quoted.replace(/"\\u0000(\d+)"/g, "$1");
 }

@@ -1,6 +1,15 @@
 // The control API: the paths of the original over HTTP, on a Unix socket that can do everything, and on TCP for
 // reading. What a handler throws becomes an answer of one line.
-import { type AddressRange, AddressError, type Cidr, formatCidr, hostRange, parseCidr, parseIPv4, parseSubnet } from "../address/ipv4.ts";
+import {
+  AddressError,
+  type AddressRange,
+  type Cidr,
+  formatCidr,
+  hostRange,
+  parseCidr,
+  parseIPv4,
+  parseSubnet,
+} from "../address/ipv4.ts";
 import { type Allocator, checkSubnetSize } from "../ipam/allocator.ts";
 import { CancelledError, IpamError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
@@ -63,9 +72,19 @@ function subnetOf(parameters: Parameters): Cidr {
   return checkSubnetSize(parseSubnet(`${parameters["ip"]}/${parameters["prefix"]}`));
 }
 
-async function allocate(request: Request, parameters: Parameters, target: ApiTarget, subnet: Cidr): Promise<Response> {
+async function allocate(
+  request: Request,
+  parameters: Parameters,
+  target: ApiTarget,
+  subnet: Cidr,
+): Promise<Response> {
   const isContainer = query(request, "check-alive") === "true";
-  const address = await target.allocator.allocate(identifier(parameters), subnet, isContainer, request.signal);
+  const address = await target.allocator.allocate(
+    identifier(parameters),
+    subnet,
+    isContainer,
+    request.signal,
+  );
   return text(formatCidr({ address, prefix: subnet.prefix }));
 }
 
@@ -101,7 +120,8 @@ const ROUTES: Record<string, Handler> = {
   },
   "POST /expose/:ip/:prefix": (request, parameters, target) => {
     const skip = query(request, "skipNAT") ?? "false";
-    if (skip !== "true" && skip !== "false") throw new BadRequest(`unable to parse skipNAT option: "${skip}"`);
+    if (skip !== "true" && skip !== "false")
+      throw new BadRequest(`unable to parse skipNAT option: "${skip}"`);
     target.expose(cidrOf(parameters), skip === "false");
     return done();
   },
@@ -121,12 +141,16 @@ const ROUTES: Record<string, Handler> = {
       containerid,
       addrs: cidrs.map(formatCidr),
     }));
-    return new Response(`${JSON.stringify({ owned })}\n`, { headers: { "content-type": "application/json" } });
+    return new Response(`${JSON.stringify({ owned })}\n`, {
+      headers: { "content-type": "application/json" },
+    });
   },
-  "GET /ip/:id": (_request, parameters, target) => lookup(parameters, target, hostRange(target.defaultSubnet)),
+  "GET /ip/:id": (_request, parameters, target) =>
+    lookup(parameters, target, hostRange(target.defaultSubnet)),
   "GET /ip/:id/:ip/:prefix": (_request, parameters, target) =>
     lookup(parameters, target, hostRange(subnetOf(parameters))),
-  "POST /ip/:id": (request, parameters, target) => allocate(request, parameters, target, target.defaultSubnet),
+  "POST /ip/:id": (request, parameters, target) =>
+    allocate(request, parameters, target, target.defaultSubnet),
   "POST /ip/:id/:ip/:prefix": (request, parameters, target) =>
     allocate(request, parameters, target, subnetOf(parameters)),
   "PUT /ip/:id/:ip/:prefix": async (request, parameters, { allocator }) => {
@@ -172,7 +196,10 @@ const COMPILED = Object.entries(ROUTES).map(([route, handler]) => {
   return { method, pattern, handler };
 });
 
-function find(method: string, path: string): { handler: Handler; parameters: Parameters } | "not found" | "wrong method" {
+function find(
+  method: string,
+  path: string,
+): { handler: Handler; parameters: Parameters } | "not found" | "wrong method" {
   let known = false;
   for (const route of COMPILED) {
     const match = route.pattern.exec(path);
@@ -240,7 +267,10 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
     idleTimeout: 0,
     fetch(request) {
       const origin = request.headers.get("origin");
-      if (foreign(request.headers.get("host")) || (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))) {
+      if (
+        foreign(request.headers.get("host")) ||
+        (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))
+      ) {
         return text("refused: the request was made for, or by, another site\n", 403);
       }
       if (request.method !== "GET" && !access.writes) {

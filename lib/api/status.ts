@@ -15,14 +15,19 @@ const inBrackets = (text: string) => (text === "" ? "" : ` (${text})`);
 
 /** "weave status". */
 export function statusText(report: Report): string {
-  return ["", ...overview(report), "", ...ipamOverview(report), ...notes(report)].join("\n").slice(1).concat("\n");
+  return ["", ...overview(report), "", ...ipamOverview(report), ...notes(report)]
+    .join("\n")
+    .slice(1)
+    .concat("\n");
 }
 
 function overview({ Router: router, ...report }: Report): string[] {
   const { ProtocolMinVersion: min, ProtocolMaxVersion: max } = router;
   const onOff = (on: boolean) => (on ? "enabled" : "disabled");
   const peerConnections = router.Peers.flatMap((peer) => peer.Connections);
-  const established = peerConnections.map((connection) => (connection.Established ? "established" : "pending"));
+  const established = peerConnections.map((connection) =>
+    connection.Established ? "established" : "pending",
+  );
   const withConnections = counts(established, ["established", "pending"]);
   return [
     `        Version: ${report.Version} (version check update disabled)`,

@@ -10,7 +10,8 @@ export class TemplateError extends Error {
 export function fillTemplate(format: string, data: unknown, toJson: (value: unknown) => string): string {
   return format.replace(/\{\{(.*?)\}\}/gs, (_, action: string) => {
     const match = /^\s*(json\s+)?((?:\.[A-Za-z0-9_]+)+|\.)\s*$/.exec(action);
-    if (!match?.[2]) throw new TemplateError(`cannot follow "{{${action}}}": use {{.Path}} or {{json .Path}}`);
+    if (!match?.[2])
+      throw new TemplateError(`cannot follow "{{${action}}}": use {{.Path}} or {{json .Path}}`);
     const value = resolve(match[2], data);
     return match[1] || typeof value === "object" ? toJson(value) : String(value);
   });

@@ -90,7 +90,9 @@ export class BpfMap<K, V> {
 
   get(key: K): V | undefined {
     this.#put(this.definition.key, key, this.#key);
-    return this.#run(BPF_MAP_LOOKUP_ELEM, "lookup") ? this.#take(this.definition.value, this.#value) : undefined;
+    return this.#run(BPF_MAP_LOOKUP_ELEM, "lookup")
+      ? this.#take(this.definition.value, this.#value)
+      : undefined;
   }
 
   set(key: K, value: V): void {
@@ -116,7 +118,10 @@ export class BpfMap<K, V> {
       if (seen.has(id)) break;
       seen.add(id);
       if (!this.#run(BPF_MAP_LOOKUP_ELEM, "lookup")) continue;
-      found.push([this.#take(this.definition.key, this.#key), this.#take(this.definition.value, this.#value)]);
+      found.push([
+        this.#take(this.definition.key, this.#key),
+        this.#take(this.definition.value, this.#value),
+      ]);
     }
     return found;
   }

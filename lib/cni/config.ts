@@ -52,7 +52,12 @@ const Config = v.object({
     "weave",
   ),
   mtu: v.optional(
-    v.pipe(v.number(), v.integer("not a whole number"), v.minValue(0, "negative"), v.maxValue(65_535, "more than 65535")),
+    v.pipe(
+      v.number(),
+      v.integer("not a whole number"),
+      v.minValue(0, "negative"),
+      v.maxValue(65_535, "more than 65535"),
+    ),
     0,
   ),
   hairpinMode: v.optional(v.boolean(), true),
@@ -83,11 +88,16 @@ export function parseConfig(text: string): CniConfig {
   if (!result.success) {
     const [issue] = result.issues;
     const path = issue.path?.map((part) => String(part.key)).join(".");
-    throw new CniError(CODE.invalidConfig, `network configuration: ${path ? `${path}: ` : ""}${issue.message}`);
+    throw new CniError(
+      CODE.invalidConfig,
+      `network configuration: ${path ? `${path}: ` : ""}${issue.message}`,
+    );
   }
   const config = result.output;
-  if (config.isGateway) throw new CniError(CODE.unsupportedField, "isGateway: Gateway functionality not supported");
-  if (config.ipMasq) throw new CniError(CODE.unsupportedField, "ipMasq: IP Masquerading functionality not supported");
+  if (config.isGateway)
+    throw new CniError(CODE.unsupportedField, "isGateway: Gateway functionality not supported");
+  if (config.ipMasq)
+    throw new CniError(CODE.unsupportedField, "ipMasq: IP Masquerading functionality not supported");
   return config;
 }
 

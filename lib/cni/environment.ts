@@ -26,7 +26,10 @@ export function readEnvironment(variables: Variables): Environment {
   const command = COMMANDS.find((known) => known === variables["CNI_COMMAND"]);
   if (!command) {
     const given = variables["CNI_COMMAND"];
-    throw invalid("CNI_COMMAND", given ? `"${given}" is none of ${COMMANDS.join(", ")}` : "required, but not set");
+    throw invalid(
+      "CNI_COMMAND",
+      given ? `"${given}" is none of ${COMMANDS.join(", ")}` : "required, but not set",
+    );
   }
   const forContainer = command === "ADD" || command === "DEL" || command === "CHECK";
   const required = (variable: string, needed: boolean) => {
@@ -36,12 +39,27 @@ export function readEnvironment(variables: Variables): Environment {
   };
   const containerId = required("CNI_CONTAINERID", forContainer);
   if (containerId !== "" && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/.test(containerId)) {
-    throw invalid("CNI_CONTAINERID", `"${containerId}" is no container id (letters, digits, '_', '.' and '-')`);
+    throw invalid(
+      "CNI_CONTAINERID",
+      `"${containerId}" is no container id (letters, digits, '_', '.' and '-')`,
+    );
   }
   const ifName = required("CNI_IFNAME", forContainer);
-  if (ifName !== "" && (ifName.length > LINK_NAME_MAX || /[/:\s]/.test(ifName) || ifName === "." || ifName === "..")) {
-    throw invalid("CNI_IFNAME", `"${ifName}" is no interface name (at most ${LINK_NAME_MAX} characters, no '/', ':' or space)`);
+  if (
+    ifName !== "" &&
+    (ifName.length > LINK_NAME_MAX || /[/:\s]/.test(ifName) || ifName === "." || ifName === "..")
+  ) {
+    throw invalid(
+      "CNI_IFNAME",
+      `"${ifName}" is no interface name (at most ${LINK_NAME_MAX} characters, no '/', ':' or space)`,
+    );
   }
   const netns = required("CNI_NETNS", command === "ADD" || command === "CHECK");
-  return { command, containerId, netns, ifName, path: (variables["CNI_PATH"] ?? "").split(":").filter(Boolean) };
+  return {
+    command,
+    containerId,
+    netns,
+    ifName,
+    path: (variables["CNI_PATH"] ?? "").split(":").filter(Boolean),
+  };
 }

@@ -2,7 +2,7 @@
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { formatCidr, parseCidr } from "../address/ipv4.ts";
-import { ApiError, type ApiClient, RouterDownError } from "../api/client.ts";
+import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
 import { releaseDirectory } from "../api/paths.ts";
 import { forgetRelease, rememberRelease } from "../ipam/releases.ts";
 import type { CniConfig } from "./config.ts";
@@ -25,7 +25,12 @@ export interface IpamSource {
 }
 
 /** The source of addresses that the configuration asks for. */
-export function ipamSource(config: CniConfig, input: string, environment: Environment, api: ApiClient): IpamSource {
+export function ipamSource(
+  config: CniConfig,
+  input: string,
+  environment: Environment,
+  api: ApiClient,
+): IpamSource {
   const { type } = config.ipam;
   return OWN_TYPES.includes(type)
     ? routerSource(config, environment, api)
@@ -50,11 +55,16 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
       };
     },
     async undo() {
-      if (fresh) await api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, { timeoutMs: RELEASE_TIMEOUT_MS });
+      if (fresh)
+        await api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, {
+          timeoutMs: RELEASE_TIMEOUT_MS,
+        });
     },
     async release() {
       try {
-        await api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, { timeoutMs: RELEASE_TIMEOUT_MS });
+        await api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, {
+          timeoutMs: RELEASE_TIMEOUT_MS,
+        });
       } catch (error) {
         if (error instanceof ApiError && error.status === 400) return;
         if (!(error instanceof RouterDownError)) throw error;

@@ -18,7 +18,9 @@ function readInput(): string {
 }
 
 /** Runs the plugin and returns what to print and the exit code. */
-export async function runPlugin(variables: Record<string, string | undefined>): Promise<{ output: string; code: number }> {
+export async function runPlugin(
+  variables: Record<string, string | undefined>,
+): Promise<{ output: string; code: number }> {
   let cniVersion: string = SUPPORTED_VERSIONS[SUPPORTED_VERSIONS.length - 1] ?? "";
   try {
     const environment = readEnvironment(variables);
@@ -33,6 +35,9 @@ export async function runPlugin(variables: Record<string, string | undefined>): 
     return { output: result ? JSON.stringify(result) : "", code: 0 };
   } catch (error) {
     const { code, message, details } = toCniError(error);
-    return { output: JSON.stringify({ cniVersion, code, msg: message, ...(details && { details }) }), code: 1 };
+    return {
+      output: JSON.stringify({ cniVersion, code, msg: message, ...(details && { details }) }),
+      code: 1,
+    };
   }
 }

@@ -55,7 +55,10 @@ export async function add(call: Call): Promise<object> {
           { name: ifName, mac: attached.mac, mtu: attached.mtu, sandbox: netns },
         ],
         inner: 1,
-        addresses: given.addresses.map((address) => ({ cidr: address.cidr, gateway: address.gateway ?? gateway })),
+        addresses: given.addresses.map((address) => ({
+          cidr: address.cidr,
+          gateway: address.gateway ?? gateway,
+        })),
         routes: routes.map((route: ContainerRoute) => ({ ...route, gateway: route.gateway ?? gateway })),
         dns: config.dns ?? given.dns,
       },
@@ -107,7 +110,10 @@ export async function check(call: Call): Promise<undefined> {
   if (!found.link.up) throw new CniError(CODE.checkFailed, `interface ${ifName} in ${netns} is down`);
   for (const expected of expectedAddresses(config)) {
     if (!found.addresses.some((cidr) => formatCidr(cidr) === formatCidr(expected))) {
-      throw new CniError(CODE.checkFailed, `interface ${ifName} in ${netns} lacks address ${formatCidr(expected)}`);
+      throw new CniError(
+        CODE.checkFailed,
+        `interface ${ifName} in ${netns} lacks address ${formatCidr(expected)}`,
+      );
     }
   }
 }
@@ -139,7 +145,8 @@ export async function gc({ config, api }: Call): Promise<undefined> {
   for (const { containerid: id } of owned as { containerid: string }[]) {
     // Others than containers hold addresses too: the host, and claims under the address itself.
     if (valid.has(id) || id.includes(":") || /^[\d.]+$/.test(id)) continue;
-    if (!linkByName(nl, vethName(id))) await api("DELETE", `/ip/${encodeURIComponent(id)}`, { timeoutMs: ASK_TIMEOUT_MS });
+    if (!linkByName(nl, vethName(id)))
+      await api("DELETE", `/ip/${encodeURIComponent(id)}`, { timeoutMs: ASK_TIMEOUT_MS });
   }
 }
 
@@ -150,9 +157,13 @@ export function toCniError(error: unknown): CniError {
   if (error instanceof RouterDownError) return new CniError(CODE.tryAgainLater, message);
   if (error instanceof ApiError && error.status === 504) return new CniError(CODE.tryAgainLater, message);
   if (error instanceof ApiError) return new CniError(CODE.failed, `the weave router says: ${message}`);
-  if (error instanceof AlreadyAttachedError) return new CniError(CODE.invalidEnvironment, `CNI_IFNAME: ${message}`);
+  if (error instanceof AlreadyAttachedError)
+    return new CniError(CODE.invalidEnvironment, `CNI_IFNAME: ${message}`);
   if (error instanceof NetnsError) {
-    return new CniError(error.gone ? CODE.unknownContainer : CODE.invalidEnvironment, `CNI_NETNS: ${message}`);
+    return new CniError(
+      error.gone ? CODE.unknownContainer : CODE.invalidEnvironment,
+      `CNI_NETNS: ${message}`,
+    );
   }
   return new CniError(CODE.failed, message);
 }

@@ -92,7 +92,11 @@ export function parseAddressing(text: string, plugin: string): Addressing {
     const json: unknown = JSON.parse(text);
     const legacy = v.safeParse(Legacy, json);
     const { ips, routes, dns } = legacy.success
-      ? { ips: [{ address: legacy.output.ip4.ip, gateway: legacy.output.ip4.gateway }], routes: legacy.output.ip4.routes, dns: legacy.output.dns }
+      ? {
+          ips: [{ address: legacy.output.ip4.ip, gateway: legacy.output.ip4.gateway }],
+          routes: legacy.output.ip4.routes,
+          dns: legacy.output.dns,
+        }
       : v.parse(Modern, json);
     if (ips.length === 0) throw new Error("it has no addresses");
     return {
@@ -100,7 +104,10 @@ export function parseAddressing(text: string, plugin: string): Addressing {
         cidr: parseCidr(address),
         gateway: gateway === undefined ? undefined : parseIPv4(gateway),
       })),
-      routes: routes?.map(({ dst, gw }) => ({ destination: parseCidr(dst), gateway: gw ? parseIPv4(gw) : undefined })),
+      routes: routes?.map(({ dst, gw }) => ({
+        destination: parseCidr(dst),
+        gateway: gw ? parseIPv4(gw) : undefined,
+      })),
       dns,
     };
   } catch (error) {

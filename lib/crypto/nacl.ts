@@ -42,7 +42,12 @@ export async function loadNacl(): Promise<Nacl> {
 }
 
 /** The session key of a connection: SHA-256 over the shared key and the network's password. */
-export function formSessionKey(nacl: Nacl, remotePublicKey: Uint8Array, keys: KeyPair, password: Uint8Array): Uint8Array {
+export function formSessionKey(
+  nacl: Nacl,
+  remotePublicKey: Uint8Array,
+  keys: KeyPair,
+  password: Uint8Array,
+): Uint8Array {
   const shared = nacl.sharedKey(remotePublicKey, keys.privateKey);
   return new Uint8Array(createHash("sha256").update(shared).update(password).digest());
 }

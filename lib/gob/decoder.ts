@@ -22,7 +22,9 @@ type WireType =
   | { readonly kind: "map"; readonly key: number; readonly element: number }
   | { readonly kind: "struct"; readonly fields: readonly { readonly name: string; readonly id: number }[] };
 
-const BASIC_KIND = new Map<number, BasicKind>(Object.entries(BASIC_ID).map(([kind, id]) => [id, kind as BasicKind]));
+const BASIC_KIND = new Map<number, BasicKind>(
+  Object.entries(BASIC_ID).map(([kind, id]) => [id, kind as BasicKind]),
+);
 
 const text = new TextDecoder();
 
@@ -103,7 +105,8 @@ export class GobDecoder {
       const id = message.typeId();
       start = message.end;
       if (id >= 0) {
-        if (!this.#isStruct(id) && message.uint() !== 0n) throw new GobError("gob value without its zero byte");
+        if (!this.#isStruct(id) && message.uint() !== 0n)
+          throw new GobError("gob value without its zero byte");
         const value = this.#value(message, id, type, 0) as T;
         if (message.left > 0) throw new GobError(`${message.left} stray bytes after a gob value`);
         return { value, at: message.end };
@@ -160,7 +163,8 @@ export class GobDecoder {
     if (basic) return this.#basic(cursor, basic, wanted);
     const wire = this.#types.get(id);
     if (!wire) throw new GobError(`gob value of undescribed type ${id}`);
-    if (wanted && wanted.kind !== wire.kind) throw new GobError(`gob has a ${wire.kind} for a ${wanted.kind}`);
+    if (wanted && wanted.kind !== wire.kind)
+      throw new GobError(`gob has a ${wire.kind} for a ${wanted.kind}`);
     switch (wire.kind) {
       case "slice": {
         const inner = wanted?.kind === "slice" ? wanted.element : undefined;

@@ -73,7 +73,8 @@ export function attach(attachment: Attachment): Attached {
       if (!inner) throw new Error(`interface ${ifName} has vanished from ${netnsPath(netns)}`);
       const fresh = configure(inside, inner, attachment);
       if (outer) join(host, outer, bridge, attachment.hairpin ?? false);
-      for (const { address } of fresh) announce({ index: inner.index, address: inner.address ?? "" }, address);
+      for (const { address } of fresh)
+        announce({ index: inner.index, address: inner.address ?? "" }, address);
       return {
         hostName: outer?.name ?? "",
         hostMac: outer?.address ?? "",

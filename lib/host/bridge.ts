@@ -1,9 +1,9 @@
 // The bridge that containers are attached to.
 import type { Cidr } from "../address/ipv4.ts";
 import { addressList } from "../netlink/address.ts";
-import { isErrno, EEXIST } from "../sys/errno.ts";
 import { type Link, linkAdd, linkByName, linkDelete, linkList, linkSet } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import { EEXIST, isErrno } from "../sys/errno.ts";
 import { BRIDGE, isContainerVeth } from "./names.ts";
 import { sysctlsForLink } from "./sysctl.ts";
 

@@ -1,7 +1,15 @@
 // What we ask of the host's packet filter. One nftables table of our own; and where iptables would drop forwarded
 // packets by policy (Docker sets that), an accept in its own chain, for there is no overruling a drop from elsewhere.
 import { type Cidr, formatCidr, parseCidr } from "../address/ipv4.ts";
-import { connectionKnown, type Expression, ipAddress, linkName, masquerade, tcpDestinationPort, verdict } from "../netlink/nftables/expression.ts";
+import {
+  connectionKnown,
+  type Expression,
+  ipAddress,
+  linkName,
+  masquerade,
+  tcpDestinationPort,
+  verdict,
+} from "../netlink/nftables/expression.ts";
 import { type Table, tableDelete, tableReplace } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { BRIDGE, TABLE } from "./names.ts";
@@ -99,7 +107,19 @@ export function acceptInIptables(exposed: readonly Exposed[]): string[] {
     for (const { cidr } of exposed) {
       iptables(program, "-A", CHAIN, "-o", BRIDGE, "-d", formatCidr(cidr), "-j", "ACCEPT");
     }
-    iptables(program, "-A", CHAIN, "-o", BRIDGE, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT");
+    iptables(
+      program,
+      "-A",
+      CHAIN,
+      "-o",
+      BRIDGE,
+      "-m",
+      "conntrack",
+      "--ctstate",
+      "RELATED,ESTABLISHED",
+      "-j",
+      "ACCEPT",
+    );
     if (!forward.includes(`-j ${CHAIN}`)) iptables(program, "-I", "FORWARD", "1", "-j", CHAIN);
     return true;
   });
@@ -117,6 +137,10 @@ export function removeFirewall(nf: NetlinkSocket): void {
 }
 
 /** Puts the table in place, atomically instead of the one before it. */
-export function applyFirewall(nf: NetlinkSocket, exposed: readonly Exposed[], controlPort: number | undefined): void {
+export function applyFirewall(
+  nf: NetlinkSocket,
+  exposed: readonly Exposed[],
+  controlPort: number | undefined,
+): void {
   tableReplace(nf, firewallTable(exposed, controlPort));
 }

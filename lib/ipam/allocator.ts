@@ -139,7 +139,13 @@ export class Allocator implements Gossiper {
   }
 
   /** Takes a certain address into use for `id`; waits where another peer has to give it up first. */
-  claim(id: string, cidr: Cidr, isContainer = false, noErrorOnUnknown = false, signal?: AbortSignal): Promise<void> {
+  claim(
+    id: string,
+    cidr: Cidr,
+    isContainer = false,
+    noErrorOnUnknown = false,
+    signal?: AbortSignal,
+  ): Promise<void> {
     this.#refuseWhenShuttingDown();
     const claim = new Claim(this, id, cidr, isContainer, noErrorOnUnknown);
     return this.pending.run("claim", id, formatCidr(cidr), signal, (settle) => claim.attempt(settle), cidr);
@@ -184,7 +190,9 @@ export class Allocator implements Gossiper {
   takeOver(nameOrNickName: string): number {
     const name = this.#peerCalled(nameOrNickName);
     if (!name || name === this.config.ourName) {
-      this.#log.warning(`[allocator] attempt to take over range from ${name ? "ourself" : `unknown peer '${nameOrNickName}'`}`);
+      this.#log.warning(
+        `[allocator] attempt to take over range from ${name ? "ourself" : `unknown peer '${nameOrNickName}'`}`,
+      );
       return 0;
     }
     const ranges = this.ring.transfer(name, this.config.ourName);
@@ -265,7 +273,8 @@ export class Allocator implements Gossiper {
   }
 
   #refuseWhenShuttingDown(): void {
-    if (this.#shuttingDown) throw new IpamError("this peer is leaving the network and allocates no addresses");
+    if (this.#shuttingDown)
+      throw new IpamError("this peer is leaving the network and allocates no addresses");
   }
 
   #load(): boolean {
@@ -278,7 +287,10 @@ export class Allocator implements Gossiper {
       return false;
     }
     if (saved.peer !== peer || saved.start !== start || saved.end !== end) {
-      const other = saved.peer === peer ? `IPAM range ${text}; our range is ${formatCidr(this.config.universe)}` : `peername ${saved.peer}`;
+      const other =
+        saved.peer === peer
+          ? `IPAM range ${text}; our range is ${formatCidr(this.config.universe)}`
+          : `peername ${saved.peer}`;
       this.#info(`Deleting persisted data for ${other}`);
       this.owned.forgetAll();
       return false;
@@ -286,7 +298,8 @@ export class Allocator implements Gossiper {
     this.ring.restore(saved);
     this.owned.load();
     this.space.update(this.ring.ownedRanges());
-    for (const [, { cidrs }] of this.owned.entries()) for (const { address } of cidrs) this.space.claim(address);
+    for (const [, { cidrs }] of this.owned.entries())
+      for (const { address } of cidrs) this.space.claim(address);
     return true;
   }
 
@@ -360,7 +373,8 @@ export class Allocator implements Gossiper {
   }
 
   #merge(other: NonNullable<ReturnType<typeof decodeState>["ring"]>): void {
-    const inUse = (ranges: AddressRange[]) => ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
+    const inUse = (ranges: AddressRange[]) =>
+      ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
     try {
       if (!this.ring.merge(other, inUse)) return;
     } catch (error) {
@@ -375,7 +389,9 @@ export class Allocator implements Gossiper {
   #explain(error: RingError, other: { start: number; end: number; seeds: readonly PeerName[] }): Error {
     const remedy = "run 'weave reset' on the peer that is to give in, and launch it again";
     if (error.code === "different-seeds") {
-      const [received, ours] = [other.seeds, this.ring.seeds].map((names) => names.map((name) => this.#annotate(name)).join(" "));
+      const [received, ours] = [other.seeds, this.ring.seeds].map((names) =>
+        names.map((name) => this.#annotate(name)).join(" "),
+      );
       return new IpamError(
         `IP allocation was seeded by different peers (received: [${received}], ours: [${ours}]); ${remedy}`,
       );
@@ -409,9 +425,7 @@ export class Allocator implements Gossiper {
   #heir(): PeerName | undefined {
     const { isKnownPeer, ourName } = this.config;
     const others = [...this.nicknames.keys()].filter((name) => name !== ourName);
-    return (
-      this.ring.heir(isKnownPeer) ?? others.find(isKnownPeer) ?? this.ring.heir(() => true) ?? others[0]
-    );
+    return this.ring.heir(isKnownPeer) ?? others.find(isKnownPeer) ?? this.ring.heir(() => true) ?? others[0];
   }
 
   #reportFree(): void {
@@ -451,7 +465,9 @@ export const MIN_SUBNET_SIZE = 4;
 /** Throws IpamError for subnets that are too small to allocate in. */
 export function checkSubnetSize(subnet: Cidr): Cidr {
   if (cidrSize(subnet) < MIN_SUBNET_SIZE) {
-    throw new IpamError(`invalid subnet - smaller than minimum size ${MIN_SUBNET_SIZE}: ${formatCidr(subnet)}`);
+    throw new IpamError(
+      `invalid subnet - smaller than minimum size ${MIN_SUBNET_SIZE}: ${formatCidr(subnet)}`,
+    );
   }
   return subnet;
 }

@@ -71,7 +71,9 @@ export class Pending {
       if (signal?.aborted) return reject(cancelled());
       if (operation.attempt()) return;
       this.#operations.push(operation);
-      signal?.addEventListener("abort", () => this.#reject((waiting) => waiting === operation), { once: true });
+      signal?.addEventListener("abort", () => this.#reject((waiting) => waiting === operation), {
+        once: true,
+      });
     });
   }
 
@@ -103,7 +105,10 @@ export class Pending {
     this.#reject(() => true);
   }
 
-  #reject(which: (operation: Operation) => boolean, error?: (operation: Operation) => Error | undefined): boolean {
+  #reject(
+    which: (operation: Operation) => boolean,
+    error?: (operation: Operation) => Error | undefined,
+  ): boolean {
     const rejected = this.#operations.filter(which);
     for (const operation of rejected) {
       this.#operations.splice(this.#operations.indexOf(operation), 1);

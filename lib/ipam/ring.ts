@@ -335,5 +335,8 @@ export class Ring {
 
 function inMyRange(their: Entry): RingError {
   const token = formatIPv4(their.token);
-  return new RingError("conflict", `Peer ${their.peer} says it owns the IP range from ${token}, which I think I own`);
+  return new RingError(
+    "conflict",
+    `Peer ${their.peer} says it owns the IP range from ${token}, which I think I own`,
+  );
 }

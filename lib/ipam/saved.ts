@@ -43,7 +43,8 @@ export interface AllocatorStore {
 export function allocatorStore(store: Store): AllocatorStore {
   return {
     loadRing: () => store.get("ring", RingSchema),
-    saveRing: ({ peer, start, end, entries, seeds }) => store.set("ring", { peer, start, end, entries, seeds }),
+    saveRing: ({ peer, start, end, entries, seeds }) =>
+      store.set("ring", { peer, start, end, entries, seeds }),
     loadOwned: () => new Map(Object.entries(store.get("owned", OwnedSchema) ?? {})),
     saveOwned: (owned) => store.set("owned", Object.fromEntries(owned)),
   };

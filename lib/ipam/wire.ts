@@ -60,7 +60,9 @@ export function encodeState(state: IpamState, encoder = new GobEncoder()): Uint8
   return encoder.encode(StateType, {
     Now: state.now,
     Nicknames: new Map(Array.from(state.nicknames, ([peer, nickname]) => [nameToNumber(peer), nickname])),
-    Paxos: consensus && new Map(Array.from(consensus.values(), ({ id, claims }) => [idToWire(id), claimsToWire(claims)])),
+    Paxos:
+      consensus &&
+      new Map(Array.from(consensus.values(), ({ id, claims }) => [idToWire(id), claimsToWire(claims)])),
     Ring: ring && {
       Start: ring.start,
       End: wrapEnd(ring.end),
@@ -145,7 +147,11 @@ function claimsToWire({ promise, accepted, acceptedValue }: Claims): GobValue<ty
   };
 }
 
-function claimsFromWire({ Promise: promise, Accepted, AcceptedVal }: GobValue<typeof NodeClaimsType>): Claims {
+function claimsFromWire({
+  Promise: promise,
+  Accepted,
+  AcceptedVal,
+}: GobValue<typeof NodeClaimsType>): Claims {
   return {
     promise: proposalFromWire(promise),
     accepted: proposalFromWire(Accepted),

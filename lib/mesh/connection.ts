@@ -12,7 +12,7 @@ import { encodeGossip, encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
-import { splitHostPort, type Stream, type StreamHandler } from "./transport.ts";
+import { type Stream, type StreamHandler, splitHostPort } from "./transport.ts";
 
 const HEARTBEAT_MS = 30_000;
 const SILENCE_MS = 2 * HEARTBEAT_MS;
@@ -75,7 +75,9 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#timer = host.clock.after(HANDSHAKE_MS, () => this.shutdown(new Error("timeout during handshake")));
     const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.overlay.features());
     const { encryption, minVersion } = host;
-    this.#handshake = new Handshake({ outbound, features, encryption, minVersion }, (bytes) => stream.write(bytes));
+    this.#handshake = new Handshake({ outbound, features, encryption, minVersion }, (bytes) =>
+      stream.write(bytes),
+    );
   }
 
   get remote(): Peer {
@@ -193,7 +195,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       connectionUid: this.#uid,
       sessionKey: this.trusted ? undefined : sessionKey,
       features,
-      sendControl: (tag, message) => this.send(encodeTagged(TAG.overlayControl, concat([Uint8Array.of(tag), message]))),
+      sendControl: (tag, message) =>
+        this.send(encodeTagged(TAG.overlayControl, concat([Uint8Array.of(tag), message]))),
       established: () => this.#establish(),
       failed: (error) => this.shutdown(error),
     });

@@ -69,6 +69,7 @@ export function parseFeatures(features: Features): RemoteFeatures {
 }
 
 function number(key: string, text: string, bound: bigint): bigint {
-  if (!/^\d{1,20}$/.test(text) || BigInt(text) >= bound) throw new ProtocolError(`field ${key} is not a number`);
+  if (!/^\d{1,20}$/.test(text) || BigInt(text) >= bound)
+    throw new ProtocolError(`field ${key} is not a number`);
   return BigInt(text);
 }

@@ -2,8 +2,8 @@
 // sealed or plain (mesh: protocol_crypto.go).
 import type { Nacl } from "../crypto/nacl.ts";
 import { NONCE_LENGTH } from "../crypto/nacl.ts";
-import { GobDecoder } from "../gob/decoder.ts";
-import { GobEncoder } from "../gob/encoder.ts";
+import type { GobDecoder } from "../gob/decoder.ts";
+import type { GobEncoder } from "../gob/encoder.ts";
 import { bytes as gobBytes } from "../gob/type.ts";
 
 /** The longest message, in bytes. */

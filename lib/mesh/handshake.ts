@@ -91,7 +91,9 @@ export class Handshake {
     if (this.#received.length < HEADER) return false;
     const header = this.#take(HEADER);
     if (!MAGIC.every((byte, i) => header[i] === byte)) {
-      throw new ProtocolError(`remote protocol header not recognised: [${header.subarray(0, MAGIC.length).join(" ")}]`);
+      throw new ProtocolError(
+        `remote protocol header not recognised: [${header.subarray(0, MAGIC.length).join(" ")}]`,
+      );
     }
     const [theirMin = 0, theirMax = 0] = header.subarray(MAGIC.length);
     const { minVersion = PROTOCOL_MIN_VERSION, maxVersion = PROTOCOL_MAX_VERSION } = this.params;
@@ -121,7 +123,11 @@ export class Handshake {
       this.#requireSameSecrecy(key !== undefined);
       if (key !== undefined && !/^[0-9a-f]{64}$/i.test(key)) throw new ProtocolError("malformed public key");
       const framing = gobFramed(encoder, decoder);
-      return this.#agree(framing, onlyV1(next.value), key === undefined ? undefined : Buffer.from(key, "hex"));
+      return this.#agree(
+        framing,
+        onlyV1(next.value),
+        key === undefined ? undefined : Buffer.from(key, "hex"),
+      );
     };
   }
 

@@ -3,11 +3,11 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
-import { LocalConnection, type ConnectionHost } from "./connection.ts";
+import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, SelfConnectionError } from "./errors.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer } from "./peer.ts";
-import { joinHostPort, splitHostPort, type StreamHandler, type Transport } from "./transport.ts";
+import { joinHostPort, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
 const INITIAL_INTERVAL_MS = 2_000;
 const MAX_INTERVAL_MS = 6 * 60_000;
@@ -71,7 +71,10 @@ export class ConnectionMaker {
           return undefined;
         }
         try {
-          return [peer, { ip: await this.params.transport.resolve(address.host), port: address.port }] as const;
+          return [
+            peer,
+            { ip: await this.params.transport.resolve(address.host), port: address.port },
+          ] as const;
         } catch (error) {
           errors.push(`cannot resolve peer "${peer}": ${error instanceof Error ? error.message : error}`);
           return undefined;

@@ -35,13 +35,12 @@ export function encodeTagged(tag: number, payload: Uint8Array = new Uint8Array()
 }
 
 export function encodeGossip(message: GossipMessage): Uint8Array {
-  const destination = message.destination === undefined ? [] : [[uint64, nameToNumber(message.destination)] as const];
-  const body = gobEncode(
-    [string, message.channel],
-    [uint64, nameToNumber(message.source)],
-    ...destination,
-    [bytes, message.payload],
-  );
+  const destination =
+    message.destination === undefined ? [] : [[uint64, nameToNumber(message.destination)] as const];
+  const body = gobEncode([string, message.channel], [uint64, nameToNumber(message.source)], ...destination, [
+    bytes,
+    message.payload,
+  ]);
   return encodeTagged(KIND_TAG[message.kind], body);
 }
 

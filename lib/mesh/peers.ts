@@ -3,7 +3,14 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { PeerName } from "./name.ts";
-import { type ConnectionSummary, decodeTopology, Peer, type PeerConnection, type PeerSummary, type PeerUpdate } from "./peer.ts";
+import {
+  type ConnectionSummary,
+  decodeTopology,
+  Peer,
+  type PeerConnection,
+  type PeerSummary,
+  type PeerUpdate,
+} from "./peer.ts";
 import { type ShortIdChanges, ShortIds } from "./shortid.ts";
 
 const GARBAGE_COLLECTION_MS = 1000;

@@ -296,7 +296,8 @@ export class MeshRouter implements ConnectionHost {
   #channel(channel: string): GossipChannel {
     const source = this.ourself.name;
     return {
-      unicast: (destination, payload) => this.#unicast({ kind: "unicast", channel, source, destination, payload }),
+      unicast: (destination, payload) =>
+        this.#unicast({ kind: "unicast", channel, source, destination, payload }),
       broadcast: (data) => this.#broadcast(channel, source, data),
       neighbours: (data) => this.#neighbours(channel, source, data),
     };
@@ -314,7 +315,8 @@ export class MeshRouter implements ConnectionHost {
   }
 
   #broadcast(channel: string, source: PeerName, data: GossipData): void {
-    for (const hop of this.routes.broadcastAll(source)) this.connections.get(hop)?.sendBroadcast(channel, source, data);
+    for (const hop of this.routes.broadcastAll(source))
+      this.connections.get(hop)?.sendBroadcast(channel, source, data);
   }
 
   #neighbours(channel: string, source: PeerName, data: GossipData, share?: number): void {

@@ -12,7 +12,11 @@ export type UnicastRoutes = ReadonlyMap<PeerName, PeerName>;
  * Walks from `start`, until `stopAt` is to be visited. With `established`, only over connections that both ends
  * have established, i.e. those that carry frames.
  */
-function walk(start: Peer, established: boolean, stopAt?: Peer): { found: boolean; routes: Map<PeerName, PeerName> } {
+function walk(
+  start: Peer,
+  established: boolean,
+  stopAt?: Peer,
+): { found: boolean; routes: Map<PeerName, PeerName> } {
   const routes = new Map<PeerName, PeerName>([[start.name, UNKNOWN_PEER]]);
   let level = [start];
   while (level.length > 0) {

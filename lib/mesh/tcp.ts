@@ -1,7 +1,7 @@
 // The mesh over TCP: Bun's sockets behind the mesh's idea of a stream.
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
-import { joinHostPort, splitHostPort, type Stream, type StreamHandler, type Transport } from "./transport.ts";
+import { joinHostPort, type Stream, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 // A peer that reads slower than we write is disconnected before its backlog becomes our memory.
@@ -41,7 +41,11 @@ export function tcpTransport(localIp: string | undefined): Transport {
 }
 
 /** Listens; rejects when the address is in use. */
-export function listenTcp(ip: string, port: number, accept: (stream: Stream) => StreamHandler): Promise<Server> {
+export function listenTcp(
+  ip: string,
+  port: number,
+  accept: (stream: Stream) => StreamHandler,
+): Promise<Server> {
   let tokens = ACCEPT_BURST;
   let refilled = Date.now();
   let queue = Promise.resolve();

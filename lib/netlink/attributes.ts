@@ -179,12 +179,15 @@ export function decodeAttributes(bytes: Uint8Array): Attributes {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const list: Attribute[] = [];
   for (let at = 0; at < bytes.length; ) {
-    if (bytes.length - at < HEADER) throw new AttributeError(`${bytes.length - at} stray bytes after attributes`);
+    if (bytes.length - at < HEADER)
+      throw new AttributeError(`${bytes.length - at} stray bytes after attributes`);
     const length = view.getUint16(at, true);
     if (length < HEADER || length > bytes.length - at) {
       throw new AttributeError(`attribute of ${length} bytes where ${bytes.length - at} are left`);
     }
-    list.push(new Attribute(view.getUint16(at + 2, true) & TYPE_MASK, bytes.subarray(at + HEADER, at + length)));
+    list.push(
+      new Attribute(view.getUint16(at + 2, true) & TYPE_MASK, bytes.subarray(at + HEADER, at + length)),
+    );
     at += align(length);
   }
   return new Attributes(list);

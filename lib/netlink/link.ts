@@ -165,18 +165,30 @@ export function encodeBridgePort(index: number, port: BridgePort): Uint8Array {
 
 /** Changes how a bridge treats one of its ports. */
 export function bridgePortSet(nl: NetlinkSocket, what: string, index: number, port: BridgePort): void {
-  nl.request({ operation: `bridge port set ${what}`, type: RTM_SETLINK, body: encodeBridgePort(index, port) });
+  nl.request({
+    operation: `bridge port set ${what}`,
+    type: RTM_SETLINK,
+    body: encodeBridgePort(index, port),
+  });
 }
 
 /** Removes a link; true if it was there. */
 export function linkDelete(nl: NetlinkSocket, name: string): boolean {
-  const body = new AttributeEncoder().raw(header(AF_UNSPEC, 0, undefined)).string(IFLA_IFNAME, name).done();
-  return unlessGone(() => nl.request({ operation: `link delete ${name}`, type: RTM_DELLINK, body })) !== undefined;
+  const body = new AttributeEncoder()
+    .raw(header(AF_UNSPEC, 0, undefined))
+    .string(IFLA_IFNAME, name)
+    .done();
+  return (
+    unlessGone(() => nl.request({ operation: `link delete ${name}`, type: RTM_DELLINK, body })) !== undefined
+  );
 }
 
 /** The link of this name, if there is one. */
 export function linkByName(nl: NetlinkSocket, name: string): Link | undefined {
-  const body = new AttributeEncoder().raw(header(AF_UNSPEC, 0, undefined)).string(IFLA_IFNAME, name).done();
+  const body = new AttributeEncoder()
+    .raw(header(AF_UNSPEC, 0, undefined))
+    .string(IFLA_IFNAME, name)
+    .done();
   return first(unlessGone(() => nl.request({ operation: `link get ${name}`, type: RTM_GETLINK, body })));
 }
 

@@ -1,5 +1,5 @@
 // Neighbour entries by rtnetlink(7): ARP entries and bridge forwarding entries (linux/neighbour.h).
-import { type IPv4, formatIPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
+import { formatIPv4, type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
 import { formatMac, parseMac } from "../address/mac.ts";
 import { AF_INET } from "../sys/socket.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";

@@ -1,5 +1,13 @@
 // IPv4 routes and rules by rtnetlink(7): RTM_NEWROUTE, RTM_NEWRULE and their kin (linux/rtnetlink.h, fib_rules.h).
-import { type Cidr, formatCidr, formatIPv4, type IPv4, ipv4FromOctets, ipv4Octets, subnetOf } from "../address/ipv4.ts";
+import {
+  type Cidr,
+  formatCidr,
+  formatIPv4,
+  type IPv4,
+  ipv4FromOctets,
+  ipv4Octets,
+  subnetOf,
+} from "../address/ipv4.ts";
 import { EEXIST, ENOENT, ESRCH, isErrno } from "../sys/errno.ts";
 import { AF_INET } from "../sys/socket.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
@@ -56,7 +64,20 @@ export function encodeRoute(route: Route): Uint8Array {
   const table = route.table ?? RT_TABLE_MAIN;
   const scope = route.gateway === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
   const { prefix } = route.destination;
-  const header = Uint8Array.of(AF_INET, prefix, 0, 0, headerTable(table), RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0);
+  const header = Uint8Array.of(
+    AF_INET,
+    prefix,
+    0,
+    0,
+    headerTable(table),
+    RTPROT_BOOT,
+    scope,
+    RTN_UNICAST,
+    0,
+    0,
+    0,
+    0,
+  );
   const encoder = new AttributeEncoder().raw(header);
   if (prefix > 0) encoder.bytes(RTA_DST, ipv4Octets(subnetOf(route.destination).address));
   if (route.gateway !== undefined) encoder.bytes(RTA_GATEWAY, ipv4Octets(route.gateway));
@@ -74,7 +95,9 @@ function describe(route: Route): string {
 export function routeAdd(nl: NetlinkSocket, route: Route): boolean {
   const operation = `route add ${describe(route)}`;
   const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return attempt([EEXIST], () => nl.request({ operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) }));
+  return attempt([EEXIST], () =>
+    nl.request({ operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) }),
+  );
 }
 
 /** Removes a route; false if there was none. */

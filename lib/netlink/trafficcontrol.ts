@@ -46,11 +46,18 @@ const INFO = (PRIORITY << 16) | (ETH_P_ALL << 8);
 
 /** The body of the RTM_NEWQDISC that adds a clsact qdisc. */
 export function encodeClsact(link: number): Uint8Array {
-  return new AttributeEncoder().raw(header(link, CLSACT_HANDLE, TC_H_CLSACT, 0)).string(TCA_KIND, "clsact").done();
+  return new AttributeEncoder()
+    .raw(header(link, CLSACT_HANDLE, TC_H_CLSACT, 0))
+    .string(TCA_KIND, "clsact")
+    .done();
 }
 
 /** The body of the RTM_NEWTFILTER that attaches an eBPF program, direct-action. */
-export function encodeBpfFilter(link: number, direction: Direction, program: { fd: number; name: string }): Uint8Array {
+export function encodeBpfFilter(
+  link: number,
+  direction: Direction,
+  program: { fd: number; name: string },
+): Uint8Array {
   return new AttributeEncoder()
     .raw(header(link, FILTER_HANDLE, PARENT[direction], INFO))
     .string(TCA_KIND, "bpf")
@@ -83,7 +90,11 @@ export function clsactEnsure(nl: NetlinkSocket, what: string, link: number): voi
 /** Takes the clsact qdisc away, with all programs on it. */
 export function clsactDelete(nl: NetlinkSocket, what: string, link: number): void {
   try {
-    nl.request({ operation: `qdisc delete clsact from ${what}`, type: RTM_DELQDISC, body: encodeClsact(link) });
+    nl.request({
+      operation: `qdisc delete clsact from ${what}`,
+      type: RTM_DELQDISC,
+      body: encodeClsact(link),
+    });
   } catch (error) {
     if (!isErrno(error, ENOENT, EINVAL)) throw error;
   }
@@ -109,11 +120,19 @@ export function bpfFilterReplace(
 export function bpfFilterDelete(nl: NetlinkSocket, what: string, link: number, direction: Direction): void {
   const body = header(link, FILTER_HANDLE, PARENT[direction], INFO);
   const encoder = new AttributeEncoder().raw(body).string(TCA_KIND, "bpf");
-  nl.request({ operation: `filter delete at ${direction} of ${what}`, type: RTM_DELTFILTER, body: encoder.done() });
+  nl.request({
+    operation: `filter delete at ${direction} of ${what}`,
+    type: RTM_DELTFILTER,
+    body: encoder.done(),
+  });
 }
 
 /** The eBPF programs on one direction of a link: kernel-wide program id and name. */
-export function bpfFilterList(nl: NetlinkSocket, link: number, direction: Direction): { id: number; name: string }[] {
+export function bpfFilterList(
+  nl: NetlinkSocket,
+  link: number,
+  direction: Direction,
+): { id: number; name: string }[] {
   const body = header(link, 0, PARENT[direction], 0);
   return nl
     .dump({ operation: `filter list at ${direction}`, type: RTM_GETTFILTER, body })

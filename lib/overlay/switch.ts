@@ -28,7 +28,9 @@ export function overlaySwitch(overlays: readonly NamedOverlay[], log: Log): Over
       const common = overlays.filter((overlay) => theirs.includes(overlay.name));
       if (common.length === 0) {
         const ours = overlays.map((overlay) => overlay.name).join(", ");
-        throw new Error(`no overlays in common with peer (ours: ${ours}; theirs: ${theirs.join(", ") || "none"})`);
+        throw new Error(
+          `no overlays in common with peer (ours: ${ours}; theirs: ${theirs.join(", ") || "none"})`,
+        );
       }
       return new SwitchedConnection(common, params, log);
     },
@@ -46,7 +48,11 @@ class SwitchedConnection implements OverlayConnection {
     private readonly params: OverlayParams,
     private readonly log: Log,
   ) {
-    this.#candidates = overlays.map((overlay) => ({ name: overlay.name, connection: undefined, established: false }));
+    this.#candidates = overlays.map((overlay) => ({
+      name: overlay.name,
+      connection: undefined,
+      established: false,
+    }));
     let reason = "";
     overlays.forEach((overlay, i) => {
       const candidate = this.#candidates[i];
@@ -101,7 +107,9 @@ class SwitchedConnection implements OverlayConnection {
     this.log.info(`overlay_switch ->[${this.params.remotePeer}] ${candidate.name} ${error.message}`);
     candidate.connection = undefined;
     if (this.#candidates.every(({ connection }) => !connection)) {
-      return this.params.failed(new Error(`no working forwarders to ${this.params.remotePeer}: ${error.message}`));
+      return this.params.failed(
+        new Error(`no working forwarders to ${this.params.remotePeer}: ${error.message}`),
+      );
     }
     this.#choose();
   }

@@ -1,6 +1,15 @@
 // The router as a daemon: started in the background by `weave launch`, found and ended by its pid file.
 import { spawn } from "node:child_process";
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { apiClient } from "../api/client.ts";
 import { controlSocket, logFile, pidFile } from "../api/paths.ts";

@@ -1,9 +1,17 @@
 // The options of a router, checked: whatever passes here can be acted on.
 import * as v from "valibot";
-import { AddressError, type Cidr, cidrRange, formatCidr, parseCidr, parseSubnet, rangesOverlap } from "../address/ipv4.ts";
-import { LOG_LEVELS } from "../log/log.ts";
+import {
+  AddressError,
+  type Cidr,
+  cidrRange,
+  formatCidr,
+  parseCidr,
+  parseSubnet,
+  rangesOverlap,
+} from "../address/ipv4.ts";
 import { checkSubnetSize } from "../ipam/allocator.ts";
 import { IpamError } from "../ipam/errors.ts";
+import { LOG_LEVELS } from "../log/log.ts";
 import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
 import { splitHostPort } from "../mesh/transport.ts";
 
@@ -22,7 +30,8 @@ function parsed<T>(parse: (text: string) => T) {
       try {
         return parse(dataset.value);
       } catch (error) {
-        if (!(error instanceof AddressError || error instanceof PeerNameError || error instanceof IpamError)) throw error;
+        if (!(error instanceof AddressError || error instanceof PeerNameError || error instanceof IpamError))
+          throw error;
         addIssue({ message: error.message });
         return NEVER;
       }
@@ -81,7 +90,9 @@ const subnet = parsed((text) => checkSubnetSize(parseSubnet(text)));
 
 const Schema = v.object({
   name: v.optional(parsed(parsePeerName)),
-  nickname: v.optional(v.pipe(v.string(), v.minLength(1, "is empty"), v.maxLength(255, "longer than 255 characters"))),
+  nickname: v.optional(
+    v.pipe(v.string(), v.minLength(1, "is empty"), v.maxLength(255, "longer than 255 characters")),
+  ),
   host: v.optional(v.pipe(v.string(), v.ipv4("not an IPv4 address"))),
   port: v.optional(port, "6783"),
   password: v.optional(v.string()),

@@ -11,7 +11,12 @@ import { linkByName, linkList } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Store } from "../store/store.ts";
 
-const ID_FILES = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/sys/class/dmi/id/product_uuid", "/sys/hypervisor/uuid"];
+const ID_FILES = [
+  "/etc/machine-id",
+  "/var/lib/dbus/machine-id",
+  "/sys/class/dmi/id/product_uuid",
+  "/sys/hypervisor/uuid",
+];
 /** The original's salt, so that a name tells nothing about the ids it was made of. */
 const SALT = "9oBJ0Jmip-";
 const KEY = "peername";

@@ -59,8 +59,11 @@ async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Pr
   const route = new NetlinkSocket(NETLINK_ROUTE);
   const filter = new NetlinkSocket(NETLINK_NETFILTER);
   const store = new Store(stateFile());
-  const closing: (() => void)[] = [() => store.close(), () => filter.close(), () => route.close()];
-  undo.push(() => closing.reverse().forEach((close) => close()));
+  const closing = [() => store.close(), () => filter.close(), () => route.close()];
+  const closeAll = () => {
+    for (const close of closing) close();
+  };
+  undo.push(closeAll);
 
   checkOverlap(route, options, log);
   const name = findName(options.name, store, route);
@@ -113,7 +116,12 @@ async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Pr
 
   const vxlan = vxlanName(port + 1);
   const hadVxlan = linkByName(route, vxlan) !== undefined;
-  const datapath = new Datapath(route, { bridge: bridge.index, port: port + 1, mtu, self: mesh.ourself.shortId });
+  const datapath = new Datapath(route, {
+    bridge: bridge.index,
+    port: port + 1,
+    mtu,
+    self: mesh.ourself.shortId,
+  });
   if (!hadVxlan) undo.push(() => linkDelete(route, vxlan));
   const fastdp = new FastdpOverlay(datapath, { mtu, port: port + 1 }, systemClock, log);
   overlays.push(fastdp);
@@ -143,9 +151,11 @@ async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Pr
     allocator.delete(id);
   });
 
-  const listener = await listenTcp(options.host ?? "0.0.0.0", port, (stream) => mesh.accept(stream)).catch((error) => {
-    throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${reason(error)}`);
-  });
+  const listener = await listenTcp(options.host ?? "0.0.0.0", port, (stream) => mesh.accept(stream)).catch(
+    (error) => {
+      throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${reason(error)}`);
+    },
+  );
   undo.push(() => listener.close());
   mesh.start();
 
@@ -183,7 +193,8 @@ async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Pr
   const servers = serve(target, options, undo);
   const links = watchLinks({
     changed: (link) => {
-      if (link.name === BRIDGE && !link.up) log.error(`Interface "${BRIDGE}" is down; containers cannot talk`);
+      if (link.name === BRIDGE && !link.up)
+        log.error(`Interface "${BRIDGE}" is down; containers cannot talk`);
     },
     removed: (link) => {
       if (link.name === BRIDGE) log.error(`Interface "${BRIDGE}" was removed; launch weave again`);
@@ -207,7 +218,7 @@ async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Pr
       mesh.stop();
       allocator.stop();
       fastdp.stop();
-      closing.reverse().forEach((close) => close());
+      closeAll();
     },
   };
 }

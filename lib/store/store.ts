@@ -22,9 +22,13 @@ export class Store {
       this.#database = new Database(path, { create: true });
       this.#database.run("PRAGMA journal_mode = WAL");
       this.#database.run("PRAGMA busy_timeout = 1000");
-      const version = this.#database.query<{ user_version: number }, []>("PRAGMA user_version").get()?.user_version;
+      const version = this.#database
+        .query<{ user_version: number }, []>("PRAGMA user_version")
+        .get()?.user_version;
       if (version !== 0 && version !== FORMAT) throw new Error(`it has format ${version}, not ${FORMAT}`);
-      this.#database.run("CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT");
+      this.#database.run(
+        "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+      );
       this.#database.run(`PRAGMA user_version = ${FORMAT}`);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -34,11 +38,15 @@ export class Store {
 
   /** The value of that name, if there is one; throws StoreError when it is not of the expected shape. */
   get<S extends v.GenericSchema>(name: string, schema: S): v.InferOutput<S> | undefined {
-    const row = this.#database.query<{ value: string }, [string]>("SELECT value FROM state WHERE name = ?").get(name);
+    const row = this.#database
+      .query<{ value: string }, [string]>("SELECT value FROM state WHERE name = ?")
+      .get(name);
     if (!row) return undefined;
     const parsed = v.safeParse(schema, JSON.parse(row.value));
     if (parsed.success) return parsed.output;
-    throw new StoreError(`"${name}" in ${this.path} is damaged: ${v.summarize(parsed.issues).replaceAll("\n", " ")}`);
+    throw new StoreError(
+      `"${name}" in ${this.path} is damaged: ${v.summarize(parsed.issues).replaceAll("\n", " ")}`,
+    );
   }
 
   set(name: string, value: unknown): void {

@@ -10,7 +10,11 @@ export interface Watch {
  * chunk, so the format has to carry its own lengths (netlink does). The watch owns the fd and closes it.
  * `onError` gets what ends the watch, ENOBUFS (the kernel dropped something) among it.
  */
-export function watchReadable(fd: number, onData: (chunk: Uint8Array) => void, onError: (error: Error) => void): Watch {
+export function watchReadable(
+  fd: number,
+  onData: (chunk: Uint8Array) => void,
+  onError: (error: Error) => void,
+): Watch {
   const reader = Bun.file(fd).stream().getReader();
   let stopped = false;
   const run = async () => {

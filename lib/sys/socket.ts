@@ -43,9 +43,22 @@ export function sendDatagram(what: string, fd: number, data: Uint8Array, sockadd
  * Receives one datagram into `buffer` and returns the part that was filled. Waits for one unless `wait` is
  * false; then undefined says that there is none. A datagram longer than the buffer is an error, not a short one.
  */
-export function receiveDatagram(what: string, fd: number, buffer: Uint8Array, wait = true): Uint8Array | undefined {
+export function receiveDatagram(
+  what: string,
+  fd: number,
+  buffer: Uint8Array,
+  wait = true,
+): Uint8Array | undefined {
   for (;;) {
-    const length = trySyscall("recvfrom", fd, buffer, buffer.length, MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT), 0, 0);
+    const length = trySyscall(
+      "recvfrom",
+      fd,
+      buffer,
+      buffer.length,
+      MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT),
+      0,
+      0,
+    );
     if (length === -EAGAIN && !wait) return undefined;
     if (length === -EINTR) continue;
     if (length < 0) throw new SysError(what, -length);

@@ -1,6 +1,6 @@
 // npm run demo: three hosts, two commands each, six pods that talk. Everything is the real thing: compiled
 // executables, the kernel's own networking, the protocol of Weave Net 2.x between the hosts.
-import { must, exec, Hosts, eventually } from "../support/hosts.ts";
+import { eventually, exec, Hosts, must } from "../support/hosts.ts";
 
 const HOSTS = 3;
 const PODS_PER_HOST = 2;
@@ -53,7 +53,11 @@ async function demo(): Promise<number> {
   }
   const connected = (text: string) => (text.match(/ established /g) ?? []).length === HOSTS - 1;
   for (const host of hosts.hosts) {
-    await eventually(`${host.name} connected to all others`, () => host.weave("status", "connections"), connected);
+    await eventually(
+      `${host.name} connected to all others`,
+      () => host.weave("status", "connections"),
+      connected,
+    );
   }
   print(`\n${first.name} $ weave status\n${await first.weave("status")}`);
 
@@ -67,7 +71,13 @@ async function demo(): Promise<number> {
       const name = `${host.name}-pod${i}`;
       const netns = await hosts.pod(name);
       const plugin = `${host.binDir}/weave-net`;
-      const env = { CNI_COMMAND: "ADD", CNI_CONTAINERID: crypto.randomUUID(), CNI_NETNS: netns, CNI_IFNAME: "eth0", CNI_PATH: host.binDir };
+      const env = {
+        CNI_COMMAND: "ADD",
+        CNI_CONTAINERID: crypto.randomUUID(),
+        CNI_NETNS: netns,
+        CNI_IFNAME: "eth0",
+        CNI_PATH: host.binDir,
+      };
       const result = await timed(cniAddMs, () => host.must([plugin], { env, stdin: JSON.stringify(config) }));
       const address = String(JSON.parse(result).ips[0].address.split("/")[0]);
       pods.push({ name, netns, address });
@@ -77,7 +87,9 @@ async function demo(): Promise<number> {
   print(shown);
 
   let lost = 0;
-  print(`\nping, from each pod (row) to each (column)\n${" ".repeat(12)}${pods.map((pod) => pod.address.padStart(13)).join("")}`);
+  print(
+    `\nping, from each pod (row) to each (column)\n${" ".repeat(12)}${pods.map((pod) => pod.address.padStart(13)).join("")}`,
+  );
   for (const from of pods) {
     let row = from.name.padEnd(12);
     for (const to of pods) {

@@ -13,7 +13,10 @@ export interface Output {
 }
 
 /** Runs a program to its end. */
-export async function exec(command: readonly string[], options: { env?: Record<string, string>; stdin?: string; timeoutMs?: number } = {}): Promise<Output> {
+export async function exec(
+  command: readonly string[],
+  options: { env?: Record<string, string>; stdin?: string; timeoutMs?: number } = {},
+): Promise<Output> {
   const child = Bun.spawn([...command], {
     env: { ...process.env, ...options.env } as Record<string, string>,
     stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
@@ -30,7 +33,10 @@ export async function exec(command: readonly string[], options: { env?: Record<s
 }
 
 /** Runs a program that has to succeed; returns its standard output. */
-export async function must(command: readonly string[], options: Parameters<typeof exec>[1] = {}): Promise<string> {
+export async function must(
+  command: readonly string[],
+  options: Parameters<typeof exec>[1] = {},
+): Promise<string> {
   const { code, stdout, stderr } = await exec(command, options);
   if (code !== 0) throw new Error(`${command.join(" ")}: exit code ${code}\n${stdout}${stderr}`);
   return stdout;
@@ -80,7 +86,11 @@ export class Host {
   }
 
   /** Runs the CNI plugin as a runtime does. */
-  cni(command: string, config: object | string, call: { id?: string; netns?: string; ifName?: string; env?: Record<string, string> } = {}): Promise<Output> {
+  cni(
+    command: string,
+    config: object | string,
+    call: { id?: string; netns?: string; ifName?: string; env?: Record<string, string> } = {},
+  ): Promise<Output> {
     return this.exec([join(DIST, "weave-net")], {
       stdin: typeof config === "string" ? config : JSON.stringify(config),
       env: {
@@ -135,7 +145,25 @@ export class Hosts {
     for (let i = 1; i <= count; i++) {
       const netns = await this.#namespace(`host${i}`);
       const ip = `10.99.0.${i}`;
-      await must(["ip", "-n", hub, "link", "add", `h${i}`, "mtu", String(mtu), "type", "veth", "peer", "name", "eth0", "mtu", String(mtu), "netns", netns]);
+      await must([
+        "ip",
+        "-n",
+        hub,
+        "link",
+        "add",
+        `h${i}`,
+        "mtu",
+        String(mtu),
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth0",
+        "mtu",
+        String(mtu),
+        "netns",
+        netns,
+      ]);
       await must(["ip", "-n", hub, "link", "set", `h${i}`, "up", "master", "br0"]);
       await must(["ip", "-n", netns, "addr", "add", `${ip}/24`, "dev", "eth0"]);
       await must(["ip", "-n", netns, "link", "set", "eth0", "up"]);
@@ -210,12 +238,18 @@ function kill(pid: number): void {
 }
 
 /** Tries until it holds; throws after `timeoutMs` with what was last seen. */
-export async function eventually<T>(what: string, probe: () => Promise<T> | T, holds: (seen: T) => boolean, timeoutMs = 30_000): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  probe: () => Promise<T> | T,
+  holds: (seen: T) => boolean,
+  timeoutMs = 30_000,
+): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     const seen = await probe();
     if (holds(seen)) return seen;
-    if (Date.now() > deadline) throw new Error(`${what}: not within ${timeoutMs / 1000} s; last seen: ${String(seen)}`);
+    if (Date.now() > deadline)
+      throw new Error(`${what}: not within ${timeoutMs / 1000} s; last seen: ${String(seen)}`);
     await Bun.sleep(25);
   }
 }

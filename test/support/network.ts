@@ -88,7 +88,9 @@ export class SimulatedNetwork {
           return true;
         },
         close: () => {
-          this.clock.after(Math.max(0, due - this.clock.now()) + 1, () => this.#end(end, new Error("EOF"), false));
+          this.clock.after(Math.max(0, due - this.clock.now()) + 1, () =>
+            this.#end(end, new Error("EOF"), false),
+          );
         },
       },
     };

@@ -71,7 +71,8 @@ export class Simulation {
   /** True when every peer knows every other and has a route to it. */
   converged(): boolean {
     return this.peers.every(
-      ({ router }) => router.peers.size === this.peers.length && router.routes.unicast.size === this.peers.length,
+      ({ router }) =>
+        router.peers.size === this.peers.length && router.routes.unicast.size === this.peers.length,
     );
   }
 
@@ -79,7 +80,9 @@ export class Simulation {
   meshed(): boolean {
     return this.peers.every(({ router }) => {
       const { connections } = router;
-      return connections.size === this.peers.length - 1 && [...connections.values()].every((c) => c.established);
+      return (
+        connections.size === this.peers.length - 1 && [...connections.values()].every((c) => c.established)
+      );
     });
   }
 }

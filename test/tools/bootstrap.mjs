@@ -51,7 +51,10 @@ function installNpmPackages() {
   const stamp = join(root, "node_modules/.weave-installed");
   if (existsSync(bun) && existsSync(stamp) && statSync(stamp).mtimeMs >= statSync(lock).mtimeMs) return;
   say("installing npm packages");
-  if (run("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] }) !== 0) fail("npm install failed");
+  if (
+    run("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] }) !== 0
+  )
+    fail("npm install failed");
   // npm may leave install scripts unrun; Bun's puts the executable in its place.
   if (spawnSync(bun, ["--version"]).status !== 0 && run("node", ["node_modules/bun/install.js"]) !== 0) {
     fail("Bun's npm package could not set itself up: node node_modules/bun/install.js");
@@ -76,10 +79,14 @@ function isDebian() {
 }
 
 function installDebianPackages(needs) {
-  const missing = [...new Set(needs.filter((command) => !found(command)).map((command) => PACKAGES[command]))];
+  const missing = [
+    ...new Set(needs.filter((command) => !found(command)).map((command) => PACKAGES[command])),
+  ];
   if (missing.length === 0) return;
   if (process.getuid() !== 0 || !isDebian()) {
-    fail(`missing: ${missing.join(" ")}; install them, or run this as root on Debian, where it installs them itself`);
+    fail(
+      `missing: ${missing.join(" ")}; install them, or run this as root on Debian, where it installs them itself`,
+    );
   }
   say(`installing Debian packages: ${missing.join(" ")}`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };

@@ -35,7 +35,10 @@ function runtimeOf(target: string): string | undefined {
   const executable = join(folder, "package/bin/bun");
   if (!Bun.file(executable).size) {
     mkdirSync(folder, { recursive: true });
-    const file = run(["npm", "pack", "--silent", `${runtime}@${manifest.devDependencies.bun}`], folder).trim();
+    const file = run(
+      ["npm", "pack", "--silent", `${runtime}@${manifest.devDependencies.bun}`],
+      folder,
+    ).trim();
     run(["tar", "xzf", file], folder);
     rmSync(join(folder, file));
   }
@@ -43,7 +46,10 @@ function runtimeOf(target: string): string | undefined {
 }
 
 function isMusl(): boolean {
-  return !process.report?.getReport || !("glibcVersionRuntime" in (process.report.getReport() as { header: object }).header);
+  return (
+    !process.report?.getReport ||
+    !("glibcVersionRuntime" in (process.report.getReport() as { header: object }).header)
+  );
 }
 
 /** Builds one executable. */
@@ -79,5 +85,7 @@ if (import.meta.main) {
   mkdirSync(outdir, { recursive: true });
   const started = performance.now();
   for (const name of EXECUTABLES) build(name, target, outdir);
-  console.log(`built ${EXECUTABLES.join(", ")} in ${outdir.slice(root.length + 1)}/ (${((performance.now() - started) / 1000).toFixed(1)} s)`);
+  console.log(
+    `built ${EXECUTABLES.join(", ")} in ${outdir.slice(root.length + 1)}/ (${((performance.now() - started) / 1000).toFixed(1)} s)`,
+  );
 }

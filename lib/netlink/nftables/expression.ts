@@ -1,7 +1,7 @@
 // Expressions of nftables rules (linux/netfilter/nf_tables.h): small steps that load, compare and decide.
 // Integers inside are big-endian, unlike the rest of netlink. Bytes follow what nft(8) sends.
 import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
-import { AttributeEncoder } from "../attributes.ts";
+import type { AttributeEncoder } from "../attributes.ts";
 
 const NFTA_EXPR_NAME = 1;
 const NFTA_EXPR_DATA = 2;
@@ -34,9 +34,7 @@ const VERDICT: Record<Verdict, number> = { drop: 0, accept: 1, return: -5 };
 export function encodeExpressions(list: AttributeEncoder, expressions: readonly Expression[]): void {
   for (const expression of expressions) {
     list.nested(1, (element) =>
-      element
-        .string(NFTA_EXPR_NAME, expression.name)
-        .nested(NFTA_EXPR_DATA, (data) => expression.fill(data)),
+      element.string(NFTA_EXPR_NAME, expression.name).nested(NFTA_EXPR_DATA, (data) => expression.fill(data)),
     );
   }
 }
@@ -122,7 +120,9 @@ export function verdict(name: Verdict): Expression {
   return expression("immediate", (data) =>
     data
       .u32be(1, REGISTER_VERDICT)
-      .nested(2, (value) => value.nested(NFTA_DATA_VERDICT, (inner) => inner.u32be(NFTA_VERDICT_CODE, VERDICT[name]))),
+      .nested(2, (value) =>
+        value.nested(NFTA_DATA_VERDICT, (inner) => inner.u32be(NFTA_VERDICT_CODE, VERDICT[name])),
+      ),
   );
 }
 

@@ -3,7 +3,7 @@ import { ENOENT, isErrno } from "../../sys/errno.ts";
 import { AttributeEncoder, decodeAttributes } from "../attributes.ts";
 import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from "../message.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
-import { encodeExpressions, type Expression } from "./expression.ts";
+import { type Expression, encodeExpressions } from "./expression.ts";
 
 const SUBSYSTEM = 10;
 const NFT_MSG_NEWTABLE = 0;
@@ -35,7 +35,12 @@ export interface Table {
   readonly chains: readonly Chain[];
 }
 
-function message(family: Family, type: number, operation: string, fill: (body: AttributeEncoder) => void): Request {
+function message(
+  family: Family,
+  type: number,
+  operation: string,
+  fill: (body: AttributeEncoder) => void,
+): Request {
   const body = new AttributeEncoder().raw(Uint8Array.of(FAMILY[family], 0, 0, 0));
   fill(body);
   const flags = NLM_F_CREATE | NLM_F_ACK | (type === NFT_MSG_NEWRULE ? NLM_F_APPEND : 0);

@@ -71,7 +71,9 @@ export class Datapath {
     try {
       const link = linkByName(nl, name);
       if (!link?.vxlan?.external || link.vxlan.port !== config.port) {
-        throw new DatapathError(`link ${name} is in the way: it is no external VXLAN link on UDP port ${config.port}`);
+        throw new DatapathError(
+          `link ${name} is in the way: it is no external VXLAN link on UDP port ${config.port}`,
+        );
       }
       this.#ifindex = link.index;
       this.attachPrograms(config.self);

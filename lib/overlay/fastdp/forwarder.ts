@@ -1,8 +1,9 @@
 // One connection's part of the fast datapath, as a pure state machine: heartbeats to the peer until it acknowledges
 // them, and ever slower after that; heartbeats of the peer, and silence (weave: router/fastdp.go).
+
+import type { IPv4 } from "../../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
 import type { OverlayConnection } from "../../mesh/overlay.ts";
-import type { IPv4 } from "../../address/ipv4.ts";
 import type { ReceivedHeartbeat } from "./maps.ts";
 
 export const FAST_HEARTBEAT_MS = 500;
@@ -70,7 +71,12 @@ export class Forwarder implements OverlayConnection {
 
   /** A heartbeat that claims to be of this connection's peer has come in. */
   heartbeat(received: ReceivedHeartbeat): void {
-    if (this.#stopped || received.connectionUid !== this.params.connectionUid || received.size !== received.length) return;
+    if (
+      this.#stopped ||
+      received.connectionUid !== this.params.connectionUid ||
+      received.size !== received.length
+    )
+      return;
     this.heard();
     if (received.sender !== this.remoteAddress) {
       this.remoteAddress = received.sender;

@@ -3,7 +3,15 @@
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
 import { EAGAIN, isErrno } from "../../sys/errno.ts";
-import { AF_INET, openSocket, SOCK_DGRAM, SOCK_NONBLOCK, sendDatagram, setOption, sockaddrIn } from "../../sys/socket.ts";
+import {
+  AF_INET,
+  openSocket,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  sendDatagram,
+  setOption,
+  sockaddrIn,
+} from "../../sys/socket.ts";
 
 const VXLAN_HEADER = 8;
 const VXLAN_FLAG_VNI = 0x08;

@@ -1,8 +1,9 @@
 // The eBPF maps that the fast datapath's programs and the router share. The programs learn and look up; the router
 // writes routes when the topology changes, and reads what was learned.
-import { BpfMap, type Layout, U32, U64 } from "../../bpf/map.ts";
-import { formatMac, parseMac } from "../../address/mac.ts";
+
 import type { IPv4 } from "../../address/ipv4.ts";
+import { formatMac, parseMac } from "../../address/mac.ts";
+import { BpfMap, type Layout, U32, U64 } from "../../bpf/map.ts";
 import { SHORT_IDS } from "../../mesh/peer.ts";
 
 /** Most neighbours that one frame is passed on to; the verifier wants a bound. */
@@ -103,7 +104,13 @@ const DEFINITIONS = {
   /** Address of a neighbour -> when the last frame came from it (CLOCK_MONOTONIC, ns); others' frames are dropped. */
   neighbours: { name: "weave_neighb", type: "hash", key: U32, value: U64, maxEntries: SHORT_IDS },
   /** Short id of a peer -> the last heartbeat that it sent. */
-  heartbeats: { name: "weave_heartb", type: "lruHash", key: U32, value: HeartbeatValue, maxEntries: SHORT_IDS },
+  heartbeats: {
+    name: "weave_heartb",
+    type: "lruHash",
+    key: U32,
+    value: HeartbeatValue,
+    maxEntries: SHORT_IDS,
+  },
 } as const;
 
 export interface FastdpMaps {

@@ -57,7 +57,9 @@ export class FastdpOverlay {
       },
       peerGone: (peer) => this.datapath.forgetMacs(0n, (id) => id === peer.shortId),
     });
-    this.#sweep = every(this.clock, MAC_SWEEP_MS, () => this.datapath.forgetMacs(monotonicNow() - MAC_MAX_AGE_NS));
+    this.#sweep = every(this.clock, MAC_SWEEP_MS, () =>
+      this.datapath.forgetMacs(monotonicNow() - MAC_MAX_AGE_NS),
+    );
     this.#apply();
   }
 
@@ -104,7 +106,11 @@ export class FastdpOverlay {
     const router = this.#router;
     if (!router || !peer.hasShortId) return;
     const vni = networkIdentifier(router.ourself.shortId, peer.shortId);
-    const refused = this.#sender.send(encodeHeartbeat(vni, connectionUid, this.config.mtu), to, this.config.port);
+    const refused = this.#sender.send(
+      encodeHeartbeat(vni, connectionUid, this.config.mtu),
+      to,
+      this.config.port,
+    );
     if (refused) this.log.debug(`fastdp ->[${peer}]: ${refused}`);
   }
 

@@ -164,11 +164,7 @@ function sendToHops(asm: Assembler, maps: FastdpMaps, config: ProgramConfig): vo
 /** The program for frames that leave the host. */
 export function egressProgram(maps: FastdpMaps, config: ProgramConfig): Uint8Array {
   const asm = new Assembler();
-  asm
-    .mov(R6, R1)
-    .load("u32", R1, R6, SKB.mark)
-    .jumpIf(R1, "eq", MARK, "ours")
-    .mov(R7, { imm: config.self });
+  asm.mov(R6, R1).load("u32", R1, R6, SKB.mark).jumpIf(R1, "eq", MARK, "ours").mov(R7, { imm: config.self });
   loadFrame(asm, "drop");
   copyMac(asm, 6, STACK.mac);
   copyMac(asm, 0, STACK.key);
