@@ -16,7 +16,8 @@ export const MESSAGE = { spaceRequest: 0, ringUpdate: 1, spaceRequestDenied: 2 }
 const address = uint(32);
 const name = uint64;
 
-const EntryType = struct("entry", { Token: address, Peer: name, Version: uint(32), Free: uint(32) });
+// Go leaves the names of types away that it comes upon inside a slice or map of a name of its own.
+const EntryType = struct("", { Token: address, Peer: name, Version: uint(32), Free: uint(32) });
 export const RingType = struct("Ring", {
   Start: address,
   End: address,
@@ -24,10 +25,10 @@ export const RingType = struct("Ring", {
   Entries: slice(EntryType, "entries"),
   Seeds: slice(name, "[]mesh.PeerName"),
 });
-const NodeIdType = struct("NodeID", { Name: name, UID: uint64 });
+const NodeIdType = struct("", { Name: name, UID: uint64 });
 const ProposalIdType = struct("ProposalID", { Round: uint(53), Proposer: NodeIdType });
 const AcceptedValueType = struct("AcceptedValue", { Value: slice(name, "Value"), Origin: ProposalIdType });
-const NodeClaimsType = struct("NodeClaims", {
+const NodeClaimsType = struct("", {
   Promise: ProposalIdType,
   Accepted: ProposalIdType,
   AcceptedVal: AcceptedValueType,

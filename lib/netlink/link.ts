@@ -99,9 +99,9 @@ function header(family: number, index: number, up: boolean | undefined): Uint8Ar
 }
 
 function encodeSettings(encoder: AttributeEncoder, settings: LinkSettings): void {
-  if (settings.name !== undefined) encoder.string(IFLA_IFNAME, settings.name);
   if (settings.address !== undefined) encoder.bytes(IFLA_ADDRESS, parseMac(settings.address));
   if (settings.mtu !== undefined) encoder.u32(IFLA_MTU, settings.mtu);
+  if (settings.name !== undefined) encoder.string(IFLA_IFNAME, settings.name);
   if (settings.master !== undefined) encoder.u32(IFLA_MASTER, settings.master);
   if (settings.netnsFd !== undefined) encoder.u32(IFLA_NET_NS_FD, settings.netnsFd);
 }

@@ -68,7 +68,6 @@ function mask(value: Uint8Array): Expression {
       .u32be(1, REGISTER)
       .u32be(2, REGISTER)
       .u32be(3, value.length)
-      .u32be(6, 0)
       .nested(4, (operand) => operand.bytes(NFTA_DATA_VALUE, value))
       .nested(5, (operand) => operand.bytes(NFTA_DATA_VALUE, new Uint8Array(value.length))),
   );

@@ -1,0 +1,83 @@
+// The recorded bytes under test/vectors, in the shapes that tests use.
+import { join } from "node:path";
+
+const FOLDER = join(import.meta.dir, "../vectors");
+
+export const unhex = (hex: string): Uint8Array => Uint8Array.fromHex(hex);
+export const hex = (bytes: Uint8Array): string => bytes.toHex();
+
+/** One control connection: what each side sent, whole. */
+export interface RecordedConnection {
+  readonly client: Uint8Array;
+  readonly server: Uint8Array;
+}
+
+export interface RecordedKeys {
+  readonly private: string;
+  readonly remotePublic: string;
+  readonly session: string;
+}
+
+export interface RecordedDatagram {
+  readonly src: string;
+  readonly dst: string;
+  readonly bytes: Uint8Array;
+}
+
+export interface Capture {
+  readonly password: string | null;
+  readonly keys: readonly RecordedKeys[];
+  readonly connections: readonly RecordedConnection[];
+  readonly datagrams: readonly RecordedDatagram[];
+}
+
+/** A capture of the original: plain, password or plain-fastdp. */
+export async function capture(name: string): Promise<Capture> {
+  const json = await Bun.file(join(FOLDER, `original/${name}.json`)).json();
+  const side = (chunks: { dir: string; hex: string }[], dir: string) =>
+    unhex(chunks.flatMap((chunk) => (chunk.dir === dir ? [chunk.hex] : [])).join(""));
+  return {
+    password: json.password,
+    keys: json.keys,
+    connections: json.tcp.map(({ chunks }: { chunks: { dir: string; hex: string }[] }) => ({
+      client: side(chunks, "client"),
+      server: side(chunks, "server"),
+    })),
+    datagrams: (json.udp ?? []).map((datagram: { src: string; dst: string; hex: string }) => ({
+      src: datagram.src,
+      dst: datagram.dst,
+      bytes: unhex(datagram.hex),
+    })),
+  };
+}
+
+/** The messages of one side of a plain connection of protocol 2, behind header and encryption flag. */
+export function plainMessages(side: Uint8Array): Uint8Array[] {
+  const view = new DataView(side.buffer, side.byteOffset, side.length);
+  const messages: Uint8Array[] = [];
+  for (let at = 8; at + 4 <= side.length; ) {
+    const length = view.getUint32(at, false);
+    messages.push(side.subarray(at + 4, at + 4 + length));
+    at += 4 + length;
+  }
+  return messages;
+}
+
+const RTM_GETLINK = 18;
+
+/** What ip, bridge, tc and nft sent: the last datagram of each command. */
+export async function kernelTools(): Promise<Map<string, Uint8Array>> {
+  const { records } = await Bun.file(join(FOLDER, "kernel-tools.json")).json();
+  return new Map(
+    records.map(({ command, sent }: { command: string; sent: string[] }) => {
+      // Before a change the tools look the link up (RTM_GETLINK); the change itself is what comes last beside that.
+      const change = sent.map(unhex).findLast((bytes) => bytes[4] !== RTM_GETLINK);
+      return [command, change ?? new Uint8Array()];
+    }),
+  );
+}
+
+/** The answers of the original's control API, by file name. */
+export async function apiAnswers(): Promise<Record<string, string>> {
+  return (await Bun.file(join(FOLDER, "original/plain-api.json")).json()).answers;
+}
