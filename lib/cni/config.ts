@@ -84,6 +84,8 @@ export function parseConfig(text: string): CniConfig {
     const reason = error instanceof Error ? error.message : String(error);
     throw new CniError(CODE.decode, `failed to load netconf: ${reason}`);
   }
+  if (Array.isArray(json))
+    throw new CniError(CODE.invalidConfig, "network configuration: a list, not an object");
   const result = v.safeParse(Config, json);
   if (!result.success) {
     const [issue] = result.issues;

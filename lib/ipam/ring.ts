@@ -205,7 +205,7 @@ export class Ring {
       } else if (mine && their) {
         const reach = () => this.#between(mine.token, this.#at(i + 1).token);
         const chosen = this.#choose(mine, their, () => hasAllocations(reach()));
-        if (chosen === their) accept(their);
+        if (chosen === their && their !== mine) accept(their);
         else keep(chosen);
         i++;
         j++;

@@ -14,6 +14,7 @@ interface End {
 export class SimulatedNetwork {
   readonly #listeners = new Map<string, (stream: Stream) => StreamHandler>();
   readonly #cut = new Set<string>();
+  readonly #muted = new Set<string>();
   readonly #ends = new Set<End>();
   #nextPort = 40_000;
   /** Bytes that have been written to streams so far. */
@@ -42,6 +43,11 @@ export class SimulatedNetwork {
     for (const end of [...this.#ends]) {
       if (end.peer && this.#isCut(end.ip, end.peer.ip)) this.#end(end, new Error("cut"));
     }
+  }
+
+  /** What a host sends from now on is lost, without any stream ending. */
+  mute(ip: string): void {
+    this.#muted.add(ip);
   }
 
   #isCut(a: string, b: string): boolean {
@@ -83,7 +89,8 @@ export class SimulatedNetwork {
           // Delays differ, but a stream keeps its order.
           due = Math.max(due, this.clock.now() + this.delayMs());
           this.clock.after(due - this.clock.now(), () => {
-            if (!end.closed && end.peer && !end.peer.closed) end.peer.handler?.data(copy);
+            if (!end.closed && !this.#muted.has(ip) && end.peer && !end.peer.closed)
+              end.peer.handler?.data(copy);
           });
           return true;
         },

@@ -24,13 +24,13 @@ export class Simulation {
   }
 
   /** Adds a peer with number `i` (from 1): its name, address and nickname follow from that. */
-  add(i: number, config: Partial<MeshConfig> = {}): SimulatedPeer {
+  add(i: number, config: Partial<MeshConfig> = {}, seed = this.random.u64()): SimulatedPeer {
     const ip = `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
     const router = new MeshRouter(
       { name: nameFromNumber(BigInt(i)), nickName: `h${i}`, ...config },
       {
         clock: this.clock,
-        random: seededRandom(this.random.u64()),
+        random: seededRandom(seed),
         transport: this.network.transport(ip),
         overlay: nullOverlay,
         log: silentLog,

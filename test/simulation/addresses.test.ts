@@ -1,0 +1,210 @@
+// Address allocation among many peers: the real allocators over the real mesh, on a simulated clock.
+import { expect, test } from "bun:test";
+import { cidrRange, formatIPv4, parseCidr, rangeSize } from "../../lib/address/ipv4.ts";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { Allocator, type AllocatorConfig } from "../../lib/ipam/allocator.ts";
+import type { AllocatorStore, Owned, SavedRing } from "../../lib/ipam/saved.ts";
+import { CHANNEL } from "../../lib/ipam/wire.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
+
+const UNIVERSE = parseCidr("10.32.0.0/24");
+const MINUTE = 60_000;
+
+/** A disk in memory, that survives its router. */
+function memoryStore(): AllocatorStore {
+  let ring: SavedRing | undefined;
+  let owned = new Map<string, Owned>();
+  return {
+    loadRing: () => ring,
+    saveRing: (saved) => {
+      ring = structuredClone(saved);
+    },
+    loadOwned: () => structuredClone(owned),
+    saveOwned: (saved) => {
+      owned = structuredClone(new Map(saved));
+    },
+  };
+}
+
+function withAddresses(
+  simulation: Simulation,
+  peer: SimulatedPeer,
+  config: Partial<AllocatorConfig> = {},
+  store = memoryStore(),
+): Allocator {
+  const { router } = peer;
+  const allocator = new Allocator(
+    {
+      ourName: router.ourself.name,
+      ourUid: router.ourself.uid,
+      ourNickName: router.ourself.nickName,
+      universe: UNIVERSE,
+      seed: [],
+      observer: false,
+      quorum: () => 2,
+      isKnownPeer: (name) => router.peers.get(name) !== undefined,
+      ...config,
+    },
+    { clock: simulation.clock, random: seededRandom(router.ourself.uid), log: silentLog, store },
+  );
+  allocator.start(router.channel(CHANNEL, allocator));
+  return allocator;
+}
+
+/** Lets promises and simulated time go on together until a promise is settled. */
+async function settled<T>(simulation: Simulation, promise: Promise<T>, limitMs = 5 * MINUTE): Promise<T> {
+  let done = false;
+  promise.then(
+    () => (done = true),
+    () => (done = true),
+  );
+  for (let waited = 0; !done; waited += 10) {
+    if (waited > limitMs) throw new Error("still waiting");
+    simulation.clock.advance(10);
+    await Promise.resolve();
+    await Promise.resolve();
+  }
+  return promise;
+}
+
+async function network(seed: bigint, count: number, config: Partial<AllocatorConfig> = {}) {
+  const simulation = new Simulation(seed);
+  const allocators: Allocator[] = [];
+  for (let i = 1; i <= count; i++) {
+    const peer = simulation.add(i);
+    allocators.push(withAddresses(simulation, peer, { quorum: () => Math.floor(count / 2) + 1, ...config }));
+    const [first] = simulation.peers;
+    if (first && i > 1) await simulation.connect(peer, first);
+    simulation.clock.advance(50);
+  }
+  simulation.until(() => simulation.converged(), MINUTE);
+  return { simulation, allocators };
+}
+
+test("20 peers agree on one ring and hand out every address of the range once", async () => {
+  const { simulation, allocators } = await network(1n, 20);
+  const hosts = 254;
+  const addresses = new Set<number>();
+  for (let i = 0; i < hosts; i++) {
+    const allocator = allocators[i % 7] ?? allocators[0];
+    if (!allocator) throw new Error("no allocators");
+    addresses.add(await settled(simulation, allocator.allocate(`container${i}`, UNIVERSE)));
+  }
+  expect(addresses.size).toBe(hosts);
+  simulation.clock.advance(2 * MINUTE);
+  const [first] = allocators;
+  const owners = (allocator: Allocator) =>
+    allocator.ring.ranges().map(({ entry, range }) => `${formatIPv4(range.start)} ${entry.peer}`);
+  for (const allocator of allocators) expect(owners(allocator)).toEqual(owners(first as Allocator));
+  const owned = allocators.reduce(
+    (sum, { ring }) => sum + ring.ownedRanges().reduce((own, range) => own + rangeSize(range), 0),
+    0,
+  );
+  expect(owned).toBe(256);
+});
+
+test("one more than there is waits, until one is given back", async () => {
+  const { simulation, allocators } = await network(2n, 3);
+  const [a, b] = allocators;
+  if (!a || !b) throw new Error("no allocators");
+  for (let i = 0; i < 254; i++) await settled(simulation, a.allocate(`a${i}`, UNIVERSE));
+  const waiting = b.allocate("late", UNIVERSE);
+  simulation.clock.advance(MINUTE);
+  expect(b.pending.list("allocate").length).toBe(1);
+  a.delete("a7");
+  expect(await settled(simulation, waiting)).toBeGreaterThan(0);
+});
+
+test("claims: free, taken, another peer's", async () => {
+  const seed = [1n, 2n, 3n].map(nameFromNumber);
+  const { simulation, allocators } = await network(3n, 3, { seed });
+  const [a, b] = allocators;
+  if (!a || !b) throw new Error("no allocators");
+  await settled(simulation, a.allocate("first", UNIVERSE));
+  simulation.clock.advance(5_000);
+  const theirs = b.ring.ownedRanges()[0]?.start ?? 0;
+  const cidr = { address: theirs + 3, prefix: 24 };
+  await settled(simulation, a.claim("mine", cidr));
+  expect(a.owned.holderOf(cidr.address)).toBe("mine");
+  expect(a.claim("other", cidr)).rejects.toThrow("is already owned by mine");
+  const used = await settled(simulation, b.allocate("used", UNIVERSE));
+  expect(settled(simulation, a.claim("greedy", { address: used, prefix: 24 }))).rejects.toThrow(
+    "is owned by other peer",
+  );
+});
+
+test("a router that comes back knows what it had handed out", async () => {
+  const simulation = new Simulation(4n);
+  const store = memoryStore();
+  const peer = simulation.add(1);
+  const before = withAddresses(simulation, peer, { quorum: () => 1 }, store);
+  const address = await settled(simulation, before.allocate("c1", UNIVERSE));
+  simulation.kill(peer);
+  const again = withAddresses(simulation, simulation.add(1), { quorum: () => 1 }, store);
+  expect(await settled(simulation, again.allocate("c1", UNIVERSE))).toBe(address);
+  expect(await settled(simulation, again.allocate("c2", UNIVERSE))).not.toBe(address);
+});
+
+test("a peer that leaves hands over its share; one that is gone is taken over", async () => {
+  const { simulation, allocators } = await network(5n, 3);
+  const [a, b, c] = allocators;
+  if (!a || !b || !c) throw new Error("no allocators");
+  await settled(simulation, a.prime());
+  c.shutdown();
+  expect(() => c.allocate("late", UNIVERSE)).toThrow("leaving the network");
+  simulation.clock.advance(10_000);
+  expect(a.ring.peerNames().has(c.config.ourName)).toBe(false);
+  const share = b.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0);
+  expect(a.takeOver("h2")).toBe(share);
+  expect(a.takeOver("h2")).toBe(0);
+  expect(a.takeOver("nobody")).toBe(0);
+  expect(a.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0)).toBe(256);
+});
+
+test("an observer takes no part, and gets its addresses from the others", async () => {
+  const simulation = new Simulation(6n);
+  const [a, b] = [simulation.add(1), simulation.add(2)];
+  const elector = withAddresses(simulation, a, { quorum: () => 1 });
+  const observer = withAddresses(simulation, b, { observer: true });
+  await simulation.connect(b, a);
+  simulation.until(() => simulation.converged(), MINUTE);
+  const address = await settled(simulation, observer.allocate("c1", UNIVERSE));
+  expect(elector.ring.seeds).toEqual([a.router.ourself.name]);
+  expect(observer.ring.owner(address)).toBe(b.router.ourself.name);
+});
+
+test("different seeds and different ranges keep peers apart, and say why", async () => {
+  const simulation = new Simulation(7n);
+  const [a, b, c] = [simulation.add(1), simulation.add(2), simulation.add(3)];
+  withAddresses(simulation, a, { seed: [a.router.ourself.name] });
+  withAddresses(simulation, b, { seed: [b.router.ourself.name] });
+  withAddresses(simulation, c, { seed: [a.router.ourself.name], universe: parseCidr("10.48.0.0/24") });
+  await simulation.connect(b, a);
+  await simulation.connect(c, a);
+  simulation.clock.advance(3_000);
+  const errors = (peer: SimulatedPeer) =>
+    [...peer.router.maker.targets.values()].map((target) => target.lastError?.message ?? "");
+  const texts = [...errors(a), ...errors(b), ...errors(c)].join("\n");
+  expect(texts).toMatch(/seeded by different peers|EOF/);
+});
+
+test("out of bounds and too small", async () => {
+  const { allocators } = await network(8n, 1, { quorum: () => 1 });
+  const [a] = allocators;
+  expect(a?.allocate("c", parseCidr("192.168.0.0/24"))).rejects.toThrow("out of bounds");
+  expect(cidrRange(UNIVERSE).start).toBeGreaterThan(0);
+});
+
+test("a request that is called off waits no more", async () => {
+  const { simulation, allocators } = await network(9n, 3, { quorum: () => 4 });
+  const [a] = allocators;
+  if (!a) throw new Error("no allocators");
+  const abort = new AbortController();
+  const waiting = a.allocate("c1", UNIVERSE, false, abort.signal);
+  simulation.clock.advance(1_000);
+  abort.abort();
+  expect(waiting).rejects.toThrow("cancelled");
+  expect(a.pending.size).toBe(0);
+});

@@ -1,0 +1,162 @@
+// Whole networks of mesh routers, in one process, on a simulated clock.
+import { describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { Simulation } from "../support/simulation.ts";
+
+const MINUTE = 60_000;
+
+/** Adds peers one by one, each told of the first. */
+async function grow(simulation: Simulation, count: number, everyMs: number, config = {}): Promise<void> {
+  for (let i = simulation.peers.length + 1; i <= count; i++) {
+    const peer = simulation.add(i, config);
+    const [first] = simulation.peers;
+    if (first && first !== peer) await simulation.connect(peer, first);
+    simulation.clock.advance(everyMs);
+  }
+}
+
+/** What every peer knows of every other, as one digest. */
+function trace(simulation: Simulation): string {
+  const hash = createHash("sha256");
+  for (const { router } of simulation.peers) {
+    for (const peer of router.peers.all()) {
+      hash.update(`${router.ourself.name} ${peer} ${peer.uid} ${peer.version} ${peer.shortId} `);
+      for (const connection of peer.connections.values())
+        hash.update(`${connection.address} ${connection.established} `);
+    }
+  }
+  return hash.update(String(simulation.network.bytes)).digest("hex");
+}
+
+test("100 peers join one by one; all come to know each other and to be connected", async () => {
+  const simulation = new Simulation(7n);
+  await grow(simulation, 100, 100);
+  expect(simulation.until(() => simulation.converged(), MINUTE)).toBeLessThan(MINUTE);
+  simulation.until(() => simulation.meshed(), MINUTE);
+  const ids = new Set(simulation.peers.map(({ router }) => router.ourself.shortId));
+  expect(ids.size).toBe(100);
+});
+
+test("the same seed gives the same run, another seed another", async () => {
+  const run = async (seed: bigint) => {
+    const simulation = new Simulation(seed);
+    await grow(simulation, 12, 50);
+    simulation.clock.advance(MINUTE);
+    return trace(simulation);
+  };
+  expect(await run(1n)).toBe(await run(1n));
+  expect(await run(2n)).not.toBe(await run(1n));
+});
+
+test("a peer that dies is forgotten by all, and one that comes back is known by its new life", async () => {
+  const simulation = new Simulation(3n);
+  await grow(simulation, 8, 100);
+  simulation.until(() => simulation.meshed(), MINUTE);
+  const victim = simulation.peers[4];
+  const [first] = simulation.peers;
+  if (!victim || !first) throw new Error("no peers");
+  simulation.kill(victim);
+  simulation.until(
+    () => simulation.peers.every(({ router }) => !router.peers.get(victim.router.ourself.name)),
+    3 * MINUTE,
+  );
+  const again = simulation.add(5);
+  await simulation.connect(again, first);
+  simulation.until(() => simulation.converged(), MINUTE);
+  expect(first.router.peers.get(again.router.ourself.name)?.uid).toBe(again.router.ourself.uid);
+});
+
+test("a partition heals: both halves go on, and join again", async () => {
+  const simulation = new Simulation(4n);
+  await grow(simulation, 10, 100);
+  simulation.until(() => simulation.meshed(), MINUTE);
+  const halves = [simulation.peers.slice(0, 5), simulation.peers.slice(5)] as const;
+  const cut = (on: boolean) => {
+    for (const a of halves[0]) for (const b of halves[1]) simulation.network.cut(a.ip, b.ip, on);
+  };
+  cut(true);
+  simulation.until(() => simulation.peers.every(({ router }) => router.peers.size === 5), 3 * MINUTE);
+  cut(false);
+  simulation.until(() => simulation.converged(), 10 * MINUTE, 500);
+});
+
+test("where two cannot reach each other, the third passes on for them", async () => {
+  const simulation = new Simulation(5n);
+  const [a, b, c] = [simulation.add(1), simulation.add(2), simulation.add(3)];
+  simulation.network.cut(a.ip, c.ip);
+  await simulation.connect(b, a);
+  await simulation.connect(c, b);
+  simulation.until(() => simulation.converged(), MINUTE);
+  expect(a.router.routes.unicast.get(c.router.ourself.name)).toBe(b.router.ourself.name);
+  expect(b.router.routes.broadcast(a.router.ourself.name)).toEqual([c.router.ourself.name]);
+  expect(a.router.routes.broadcast(a.router.ourself.name)).toEqual([b.router.ourself.name]);
+});
+
+describe("a connection limit", () => {
+  test("bounds connections and never takes a peer off the network", async () => {
+    const simulation = new Simulation(6n);
+    await grow(simulation, 30, 100, { connectionLimit: 5 });
+    simulation.until(() => simulation.converged(), 5 * MINUTE, 100);
+    simulation.clock.advance(2 * MINUTE);
+    expect(simulation.converged()).toBe(true);
+    for (const { router } of simulation.peers) expect(router.connections.size).toBeLessThanOrEqual(6);
+  });
+});
+
+test("one name on two hosts: refused, and both are told", async () => {
+  const simulation = new Simulation(8n);
+  const a = simulation.add(1);
+  const b = simulation.add(2, { name: a.router.ourself.name });
+  await simulation.connect(b, a);
+  simulation.clock.advance(5_000);
+  const [target] = b.router.maker.targets.values();
+  expect(target?.lastError?.message).toContain("peer names collision");
+  expect(target?.lastError?.message).toContain("--name");
+  expect(target?.tryAfter).toBeUndefined();
+});
+
+test("a peer that is told to connect to itself notices", async () => {
+  const simulation = new Simulation(9n);
+  const a = simulation.add(1);
+  await simulation.connect(a, a);
+  simulation.clock.advance(5_000);
+  const [target] = a.router.maker.targets.values();
+  expect(target?.lastError?.message).toBe("cannot connect to ourself");
+});
+
+test("both connect to each other at once: one connection stays, the same at both ends", async () => {
+  for (let seed = 0n; seed < 20n; seed++) {
+    const simulation = new Simulation(seed);
+    const [a, b] = [simulation.add(1), simulation.add(2)];
+    await Promise.all([simulation.connect(a, b), simulation.connect(b, a)]);
+    simulation.clock.advance(MINUTE);
+    const [atA] = a.router.connections.values();
+    const [atB] = b.router.connections.values();
+    expect([a.router.connections.size, b.router.connections.size]).toEqual([1, 1]);
+    expect(atA?.outbound).toBe(!atB?.outbound);
+  }
+});
+
+test("short ids that collide are drawn again", async () => {
+  const simulation = new Simulation(10n);
+  const [a, b] = [simulation.add(1, {}, 99n), simulation.add(2, {}, 99n)];
+  expect(b.router.ourself.shortId).toBe(a.router.ourself.shortId);
+  await simulation.connect(b, a);
+  simulation.until(() => a.router.ourself.shortId !== b.router.ourself.shortId, MINUTE);
+  simulation.until(
+    () => a.router.peers.get(b.router.ourself.name)?.shortId === b.router.ourself.shortId,
+    MINUTE,
+  );
+});
+
+test("a silent peer is given up", async () => {
+  const simulation = new Simulation(11n);
+  const [a, b] = [simulation.add(1), simulation.add(2)];
+  await simulation.connect(b, a);
+  simulation.clock.advance(1_000);
+  expect(a.router.connections.size).toBe(1);
+  // Its timers stop, but its stream stays open.
+  simulation.network.mute(b.ip);
+  simulation.clock.advance(3 * MINUTE);
+  expect(a.router.connections.size).toBe(0);
+});

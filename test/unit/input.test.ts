@@ -1,0 +1,193 @@
+// Bad input at the edges, case by case: each has one clear line to say, and changes nothing.
+import { describe, expect, test } from "bun:test";
+import { fillTemplate, TemplateError } from "../../lib/api/template.ts";
+import { checkVersion, parseConfig } from "../../lib/cni/config.ts";
+import { readEnvironment } from "../../lib/cni/environment.ts";
+import { CniError, CODE } from "../../lib/cni/error.ts";
+import { parseFeatures } from "../../lib/mesh/features.ts";
+import { ProtocolError } from "../../lib/mesh/framing.ts";
+import { Handshake } from "../../lib/mesh/handshake.ts";
+import { splitHostPort } from "../../lib/mesh/transport.ts";
+import { OptionError, parseOptions } from "../../lib/router/options.ts";
+
+const valid = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "abc", CNI_NETNS: "/run/netns/x", CNI_IFNAME: "eth0" };
+
+describe("CNI environment", () => {
+  test.each<[string, Record<string, string | undefined>, string]>([
+    ["no command", { CNI_COMMAND: undefined }, "CNI_COMMAND: required"],
+    ["an unknown command", { CNI_COMMAND: "FOO" }, 'CNI_COMMAND: "FOO" is none of ADD'],
+    ["no container id", { CNI_CONTAINERID: "" }, "CNI_CONTAINERID: required"],
+    ["a container id with a slash", { CNI_CONTAINERID: "a/b" }, "CNI_CONTAINERID"],
+    ["no namespace", { CNI_NETNS: undefined }, "CNI_NETNS: required"],
+    ["no interface name", { CNI_IFNAME: "" }, "CNI_IFNAME: required"],
+    ["an interface name too long", { CNI_IFNAME: "a-very-long-name" }, "at most 15"],
+    ["an interface name with a slash", { CNI_IFNAME: "a/b" }, "CNI_IFNAME"],
+    ["an interface name of dots", { CNI_IFNAME: ".." }, "CNI_IFNAME"],
+  ])("%s", (_what, change, text) => {
+    const read = () => readEnvironment({ ...valid, ...change });
+    expect(read).toThrow(text);
+    expect(read).toThrow(expect.objectContaining({ code: CODE.invalidEnvironment }) as unknown as Error);
+  });
+
+  test("a DEL needs no namespace", () => {
+    expect(readEnvironment({ ...valid, CNI_COMMAND: "DEL", CNI_NETNS: undefined }).netns).toBe("");
+  });
+});
+
+describe("CNI configuration", () => {
+  test.each<[string, string, number, string]>([
+    ["nothing", "", CODE.decode, "failed to load netconf"],
+    ["no JSON", "{", CODE.decode, "failed to load netconf"],
+    ["a list", "[]", CODE.invalidConfig, "network configuration"],
+    ["a bridge name too long", '{"bridge":"a-very-long-name"}', CODE.invalidConfig, "bridge: too long"],
+    ["a negative MTU", '{"mtu":-1}', CODE.invalidConfig, "mtu: negative"],
+    ["an MTU in words", '{"mtu":"big"}', CODE.invalidConfig, "mtu"],
+    ["a huge MTU", '{"mtu":70000}', CODE.invalidConfig, "mtu: more than 65535"],
+    ["hairpin in words", '{"hairpinMode":"yes"}', CODE.invalidConfig, "hairpinMode"],
+    [
+      "a subnet with host bits",
+      '{"ipam":{"subnet":"10.32.0.1/24"}}',
+      CODE.invalidConfig,
+      "ipam.subnet: invalid subnet",
+    ],
+    [
+      "a subnet too small",
+      '{"ipam":{"subnet":"10.32.0.0/31"}}',
+      CODE.invalidConfig,
+      "smaller than minimum size",
+    ],
+    ["a gateway that is no address", '{"ipam":{"gateway":"10.32.0"}}', CODE.invalidConfig, "ipam.gateway"],
+    ["routes that are no list", '{"ipam":{"routes":{}}}', CODE.invalidConfig, "ipam.routes"],
+    [
+      "a route without prefix",
+      '{"ipam":{"routes":[{"dst":"10.0.0.0"}]}}',
+      CODE.invalidConfig,
+      "ipam.routes.0.dst",
+    ],
+    ["an IPAM plugin elsewhere", '{"ipam":{"type":"../evil"}}', CODE.invalidConfig, "ipam.type"],
+    ["a network name with a slash", '{"name":"a/b"}', CODE.invalidConfig, "name: no valid network name"],
+    ["a gateway to be", '{"isGateway":true}', CODE.unsupportedField, "Gateway functionality not supported"],
+    ["masquerading", '{"ipMasq":true}', CODE.unsupportedField, "Masquerading functionality not supported"],
+  ])("%s", (_what, config, code, text) => {
+    let error: unknown;
+    try {
+      parseConfig(config);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(CniError);
+    expect((error as CniError).code).toBe(code);
+    expect((error as CniError).message).toContain(text);
+    expect((error as CniError).message).not.toContain("\n");
+  });
+
+  test("a version to come", () => {
+    expect(() => checkVersion("9.9.9")).toThrow("incompatible CNI versions");
+  });
+});
+
+describe("router options", () => {
+  test.each<[Record<string, unknown>, string[], string]>([
+    [{ port: "0" }, [], "--port"],
+    [{ port: "65535" }, [], "--port"],
+    [{ port: "six" }, [], "--port"],
+    [{ name: "host1" }, [], "--name"],
+    [{ nickname: "" }, [], "--nickname"],
+    [{ host: "nowhere" }, [], "--host"],
+    [{ mtu: "100" }, [], "--mtu"],
+    [{ "conn-limit": "-1" }, [], "--conn-limit"],
+    [{ "ipalloc-range": "10.32.0.0" }, [], "--ipalloc-range"],
+    [{ "ipalloc-range": "10.32.0.1/12" }, [], "bits after network prefix"],
+    [{ "ipalloc-range": "10.32.0.0/31" }, [], "smaller than minimum size"],
+    [{ "ipalloc-default-subnet": "192.168.0.0/16" }, [], "does not overlap"],
+    [{ "ipalloc-init": "sometimes" }, [], "--ipalloc-init"],
+    [{ "ipalloc-init": "consensus=many" }, [], "--ipalloc-init"],
+    [{ "ipalloc-init": "seed=host1" }, [], "--ipalloc-init"],
+    [{ "ipalloc-init": "observer=1" }, [], "--ipalloc-init"],
+    [{ "trusted-subnets": "10.0.0.0/8,home" }, [], "--trusted-subnets"],
+    [{ "min-protocol-version": "3" }, [], "--min-protocol-version"],
+    [{ "http-addr": "127.0.0.1" }, [], "--http-addr"],
+    [{ "log-level": "loud" }, [], "--log-level"],
+    [{}, ["host:port"], 'invalid peer "host:port"'],
+    [{}, ["1.2.3.4:99999"], "invalid peer"],
+  ])("%p %p", (raw, peers, text) => {
+    const parse = () => parseOptions(raw, peers);
+    expect(parse).toThrow(OptionError);
+    expect(parse).toThrow(text);
+  });
+
+  test("defaults", () => {
+    const options = parseOptions({}, ["10.0.0.1", "host:7000"]);
+    expect(options).toMatchObject({ port: 6783, mtu: 1376, "conn-limit": 200, discovery: true });
+    expect(options.password).toBeUndefined();
+    expect(options["http-addr"]).toEqual({ host: "127.0.0.1", port: 6784 });
+  });
+});
+
+describe("bytes of a peer", () => {
+  const text = (value: string) => new TextEncoder().encode(value);
+  const weave = (...rest: number[]) => new Uint8Array([...text("weave"), ...rest]);
+
+  test.each<[string, Uint8Array, string]>([
+    ["another protocol", text("GET / HTTP/1.1\r\n"), "remote protocol header not recognised"],
+    ["versions we do not speak", weave(3, 9), "incompatible with ours"],
+    ["an encryption flag that there is not", weave(1, 2, 7), "Bad encryption flag 7"],
+    ["encryption where we have no password", weave(1, 2, 1), "no password specified"],
+    ["a message of 4 GB", weave(1, 2, 0, 0xff, 0xff, 0xff, 0xff), "incoming message exceeds maximum size"],
+    ["features that are no gob", weave(1, 2, 0, 0, 0, 0, 3, 9, 9, 9), "gob ends early"],
+    ["a public key that is no key", weave(1, 1, 0xff, 0xff), ""],
+  ])("%s", (_what, bytes, message) => {
+    const handshake = new Handshake({ outbound: false, features: new Map() }, () => {});
+    if (message === "") expect(handshake.receive(bytes)).toBeUndefined();
+    else expect(() => handshake.receive(bytes)).toThrow(message);
+  });
+
+  test("endless features", () => {
+    const handshake = new Handshake({ outbound: false, features: new Map() }, () => {});
+    handshake.receive(weave(1, 2, 0, 0, 0x90, 0, 0));
+    expect(() => handshake.receive(new Uint8Array(70_000))).toThrow("handshake too long");
+  });
+
+  const features = {
+    PeerNameFlavour: "mac",
+    Name: "00:00:00:00:00:01",
+    NickName: "n",
+    UID: "1",
+    ConnID: "2",
+  };
+  test.each<[string, Record<string, string | undefined>, string]>([
+    ["no name", { Name: undefined }, "field Name is missing"],
+    ["another kind of names", { PeerNameFlavour: "hash" }, "Peer name flavour mismatch"],
+    ["a name that is none", { Name: "host1" }, "invalid peer name format"],
+    ["a uid that is no number", { UID: "-1" }, "field UID is not a number"],
+    ["a uid of 65 bits", { UID: "18446744073709551616" }, "field UID is not a number"],
+    ["a short id of 13 bits", { ShortID: "4096" }, "field ShortID is not a number"],
+    ["a nickname without end", { NickName: "n".repeat(2000) }, "nickname too long"],
+  ])("features with %s", (_what, change, message) => {
+    const all = Object.entries({ ...features, ...change }).filter(
+      (entry): entry is [string, string] => entry[1] !== undefined,
+    );
+    expect(() => parseFeatures(new Map(all))).toThrow(message);
+  });
+
+  test("protocol errors are told from ours", () => {
+    expect(() => parseFeatures(new Map())).toThrow(ProtocolError);
+  });
+});
+
+test.each(["", ":6783", "host:", "host:0", "host:65536", "a:b:c", "[::1"])(
+  "%p is no address of a peer",
+  (text) => {
+    expect(splitHostPort(text)).toBeUndefined();
+  },
+);
+
+describe("report formats", () => {
+  const data = { Router: { Name: "n", Peers: [1, 2] } };
+  test("paths and JSON", () => {
+    expect(fillTemplate("<{{.Router.Name}}> {{json .Router.Peers}}", data, JSON.stringify)).toBe("<n> [1,2]");
+  });
+  test.each(["{{.Router.Nick}}", "{{range .Router}}", "{{.}}.{{.X}}", "{{printf 1}}"])("%p", (format) => {
+    expect(() => fillTemplate(format, data, JSON.stringify)).toThrow(TemplateError);
+  });
+});

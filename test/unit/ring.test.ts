@@ -1,0 +1,221 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { rangeSize } from "../../lib/address/ipv4.ts";
+import { Ring, RingError, type RingState } from "../../lib/ipam/ring.ts";
+import { biggestAligned, Space } from "../../lib/ipam/space.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+
+const START = 0x0a200000;
+const SIZE = 256;
+const END = START + SIZE;
+const name = (i: number): PeerName => nameFromNumber(BigInt(i));
+const nothingInUse = () => false;
+
+function ringOf(peer: PeerName, state?: RingState): Ring {
+  const ring = new Ring(START, END, peer);
+  if (state) ring.restore(state);
+  return ring;
+}
+
+/** One peer with its ring and its space, as the allocator keeps them. */
+class Participant {
+  readonly ring: Ring;
+  readonly space = new Space();
+  readonly used = new Set<number>();
+
+  constructor(
+    readonly peer: PeerName,
+    peers: readonly PeerName[],
+  ) {
+    this.ring = ringOf(peer);
+    this.ring.claimForPeers(peers);
+    this.space.update(this.ring.ownedRanges());
+  }
+
+  receive(state: RingState): void {
+    const inUse = (ranges: { start: number; end: number }[]) =>
+      ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
+    if (this.ring.merge(state, inUse)) this.space.update(this.ring.ownedRanges());
+  }
+
+  donate(to: PeerName, from: number, size: number): void {
+    const chunk = this.space.donate({ start: from, end: Math.min(END, from + size) });
+    if (chunk) this.ring.grant(chunk.start, chunk.end, to);
+  }
+
+  allocate(): void {
+    const address = this.space.allocate({ start: START, end: END });
+    if (address !== undefined) this.used.add(address);
+    this.ring.reportFree((range) => this.space.freeCount(range));
+  }
+}
+
+type Step = {
+  readonly kind: "donate" | "allocate" | "gossip";
+  readonly who: number;
+  readonly to: number;
+  readonly at: number;
+};
+
+const steps = fc.array(
+  fc.record({
+    kind: fc.constantFrom<Step["kind"][]>("donate", "allocate", "gossip"),
+    who: fc.nat(3),
+    to: fc.nat(3),
+    at: fc.nat(SIZE - 1),
+  }),
+  { maxLength: 60 },
+);
+
+function play(history: readonly Step[]): Participant[] {
+  const peers = [1, 2, 3, 4].map(name);
+  const participants = peers.map((peer) => new Participant(peer, peers));
+  for (const { kind, who, to, at } of history) {
+    const actor = participants[who];
+    const other = participants[to];
+    if (!actor || !other) continue;
+    if (kind === "allocate") actor.allocate();
+    if (kind === "donate" && who !== to) actor.donate(other.peer, START + at, SIZE / 4);
+    if (kind === "gossip") other.receive(actor.ring.state());
+  }
+  return participants;
+}
+
+describe("merging", () => {
+  test("after any history, all rings merge to the same one, whatever the order, and no address has two owners", () => {
+    fc.assert(
+      fc.property(steps, fc.infiniteStream(fc.nat(3)), (history, order) => {
+        const participants = play(history);
+        const random = order[Symbol.iterator]();
+        for (let i = 0; i < 40; i++) {
+          const from = participants[random.next().value ?? 0];
+          const to = participants[random.next().value ?? 0];
+          if (from && to) to.receive(from.ring.state());
+        }
+        for (const from of participants) for (const to of participants) to.receive(from.ring.state());
+        for (const from of participants) for (const to of participants) to.receive(from.ring.state());
+        const [first] = participants;
+        for (const participant of participants)
+          expect(participant.ring.entries).toEqual(first?.ring.entries ?? []);
+        const used = participants.flatMap((participant) => [...participant.used]);
+        expect(new Set(used).size).toBe(used.length);
+        const owned = participants.flatMap((participant) => participant.ring.ownedRanges(participant.peer));
+        expect(owned.reduce((sum, range) => sum + rangeSize(range), 0)).toBe(SIZE);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test("is idempotent", () => {
+    fc.assert(
+      fc.property(steps, (history) => {
+        const [a, b] = play(history);
+        if (!a || !b) return;
+        a.receive(b.ring.state());
+        const once = a.ring.state();
+        expect(a.ring.merge(b.ring.state(), nothingInUse)).toBe(false);
+        expect(a.ring.state()).toEqual(once);
+      }),
+    );
+  });
+
+  test.each<[string, Partial<RingState>, string]>([
+    ["other seeds", { seeds: [name(7)] }, "different-seeds"],
+    ["another range", { end: END + SIZE }, "different-range"],
+    ["a token twice", { entries: [entry(0), entry(0)] }, "invalid"],
+    ["tokens out of order", { entries: [entry(8), entry(4)] }, "invalid"],
+    ["a token out of range", { entries: [entry(-1)] }, "invalid"],
+    ["more free than there is", { entries: [{ ...entry(0), free: SIZE + 1 }] }, "invalid"],
+  ])("%s is refused and changes nothing", (_what, change, code) => {
+    const ring = ringOf(name(1));
+    ring.claimForPeers([name(1), name(2)]);
+    const before = ring.state();
+    const other = ringOf(name(2), before).state();
+    expect(() => ring.merge({ ...other, ...change }, nothingInUse)).toThrow(RingError);
+    try {
+      ring.merge({ ...other, ...change }, nothingInUse);
+    } catch (error) {
+      expect((error as RingError).code).toBe(code as never);
+    }
+    expect(ring.state()).toEqual(before);
+  });
+
+  test("a range of ours with addresses in use is not given up, one without is", () => {
+    const ring = ringOf(name(1));
+    ring.claimForPeers([name(1), name(2)]);
+    const stolen = ring.entries.map((found) => ({ ...found, peer: name(2), version: found.version + 5 }));
+    expect(() => ring.merge({ ...ring.state(), entries: stolen }, () => true)).toThrow("IP range I own");
+    expect(ring.merge({ ...ring.state(), entries: stolen }, () => false)).toBe(true);
+    expect(ring.ownedRanges()).toEqual([]);
+  });
+});
+
+function entry(offset: number) {
+  return { token: START + offset, peer: name(2), version: 1, free: 0 };
+}
+
+test("a range that passes the end of the ring", () => {
+  const ring = ringOf(name(1));
+  ring.restore({
+    start: START,
+    end: END,
+    seeds: [],
+    entries: [{ ...entry(100), peer: name(1) }, entry(200)],
+  });
+  expect(ring.owner(START)).toBe(name(2));
+  expect(ring.ownedRanges(name(2))).toEqual([
+    { start: START, end: START + 100 },
+    { start: START + 200, end: END },
+  ]);
+});
+
+test("transfer takes everything, and wins over what the old owner says later", () => {
+  const ring = ringOf(name(1));
+  ring.claimForPeers([name(1), name(2)]);
+  const theirs = ringOf(name(2), ring.state());
+  ring.transfer(name(2), name(1));
+  expect(ring.ownedRanges()).toEqual([
+    { start: START, end: START + SIZE / 2 },
+    { start: START + SIZE / 2, end: END },
+  ]);
+  theirs.reportFree(() => 3);
+  expect(ring.merge(theirs.state(), nothingInUse)).toBe(false);
+});
+
+describe("space", () => {
+  test("hands out each address once, given-back ones last, the longest rested first", () => {
+    const space = new Space();
+    space.update([{ start: 10, end: 14 }]);
+    const all = { start: 0, end: 100 };
+    expect([space.allocate(all), space.allocate(all)]).toEqual([10, 11]);
+    expect(space.release(11)).toBe(true);
+    expect(space.release(10)).toBe(true);
+    expect(space.release(10)).toBe(false);
+    expect([1, 2, 3, 4].map(() => space.allocate(all))).toEqual([12, 13, 11, 10]);
+    expect(space.allocate(all)).toBeUndefined();
+  });
+
+  test("donates at most half, aligned, and never what is in use", () => {
+    const space = new Space();
+    space.update([{ start: 0, end: 64 }]);
+    space.claim(5);
+    const given = space.donate({ start: 0, end: 64 });
+    expect(given).toEqual({ start: 48, end: 64 });
+    space.update([{ start: 0, end: 48 }]);
+    expect(space.freeCount()).toBe(47);
+    expect(() => space.update([{ start: 16, end: 48 }])).toThrow("no longer ours");
+  });
+
+  test("the biggest aligned run of a range", () => {
+    fc.assert(
+      fc.property(fc.nat(2 ** 31), fc.integer({ min: 1, max: 2 ** 20 }), (start, size) => {
+        const run = biggestAligned({ start, end: start + size });
+        const length = rangeSize(run);
+        expect(Number.isInteger(Math.log2(length))).toBe(true);
+        expect(run.start % length).toBe(0);
+        expect(run.start >= start && run.end <= start + size).toBe(true);
+        expect(length).toBeGreaterThan(size / 4);
+      }),
+    );
+  });
+});
