@@ -74,8 +74,9 @@ const ENVIRONMENT: Record<string, string> = {
 export function givenOptions(options: Record<string, string | boolean | undefined>): Record<string, unknown> {
   const given: Record<string, unknown> = {};
   for (const key of Object.keys(ROUTER_OPTIONS)) {
-    const value = options[key] ?? process.env[ENVIRONMENT[key] ?? ""];
-    if (value !== undefined && value !== "") given[key] = value;
+    // An option given empty switches off what it would be by default; an empty variable means nothing.
+    const value = options[key] ?? (process.env[ENVIRONMENT[key] ?? ""] || undefined);
+    if (value !== undefined) given[key] = value;
   }
   const file = given["password-file"];
   if (typeof file === "string") {

@@ -17,7 +17,7 @@ export async function runRouter({ options, positionals }: Arguments): Promise<vo
   const router = await startRouter(parsed, log);
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => {
-      log.info(`${signal} received, exiting; containers can go on talking`);
+      log.info(`${signal} received, exiting; containers stay attached`);
       router.stop();
       process.exit(0);
     });

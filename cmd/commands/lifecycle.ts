@@ -55,7 +55,7 @@ const DEFAULTS = ["--discovery", "--no-resume", "--no-http-writes"];
 
 export const stop: Command = {
   name: "stop",
-  description: "stop the router; containers that are attached can go on talking",
+  description: "stop the router; containers stay attached, and those of this host can go on talking",
   async run({ positionals }) {
     if (positionals.length > 0) throw new UsageError(`stop takes no arguments, such as ${positionals[0]}`);
     requireRoot();

@@ -80,17 +80,19 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
     child.once("error", (error) => resolve(error.message));
     child.once("exit", (code) => resolve(lastError(logStart) ?? `it ended with exit code ${code}`));
   });
-  const ready = untilReady();
-  const failure = await Promise.race([ended, ready]);
+  const giveUp = new AbortController();
+  const failure = await Promise.race([ended, untilReady(giveUp.signal)]);
+  giveUp.abort();
   if (failure !== undefined) throw new Error(failure);
   child.unref();
   return child.pid ?? 0;
 }
 
-async function untilReady(): Promise<string | undefined> {
+/** Resolves with undefined once the router answers, with a complaint when it does not in time. */
+async function untilReady(giveUp: AbortSignal): Promise<string | undefined> {
   const api = apiClient(controlSocket());
   const deadline = Date.now() + START_TIMEOUT_MS;
-  while (Date.now() < deadline) {
+  while (Date.now() < deadline && !giveUp.aborted) {
     try {
       await api("GET", "/status", { timeoutMs: 1000 });
       return undefined;

@@ -215,9 +215,9 @@ async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Pr
       rmSync(controlSocket(), { force: true });
       links.stop();
       listener.close();
+      fastdp.stop();
       mesh.stop();
       allocator.stop();
-      fastdp.stop();
       closeAll();
     },
   };

@@ -19,9 +19,13 @@ function openNetns(netns: Netns): number {
   try {
     return openSync(path, "r");
   } catch (error) {
-    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    throw new NetnsError(path, missing ? "no such network namespace" : String(error), missing);
+    throw unreachable(path, error);
   }
+}
+
+function unreachable(path: string, error: unknown): NetnsError {
+  const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
+  return new NetnsError(path, missing ? "no such network namespace" : String(error), missing);
 }
 
 /** A namespace that cannot be entered; `gone` when it does not exist (any more). */
@@ -79,6 +83,6 @@ export function isOwnNetns(netns: Netns): boolean {
     const other = statSync(path, { bigint: true });
     return own.dev === other.dev && own.ino === other.ino;
   } catch (error) {
-    throw new NetnsError(path, String(error), true);
+    throw unreachable(path, error);
   }
 }

@@ -63,7 +63,9 @@ export class FastdpOverlay {
     this.#apply();
   }
 
+  /** Stops following the topology. The kernel goes on forwarding by what it was told last. */
   stop(): void {
+    this.#router = undefined;
     this.#poll?.cancel();
     this.#sweep?.cancel();
     this.#sender.close();

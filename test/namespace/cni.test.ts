@@ -1,0 +1,207 @@
+// The compiled CNI plugin, called as container runtimes call it.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { conflist } from "../../lib/cni/setup.ts";
+import { eventually, exec, type Host, Hosts } from "../support/hosts.ts";
+
+let hosts: Hosts;
+let host: Host;
+const CONFIG = { cniVersion: "1.0.0", name: "weave", type: "weave-net" };
+
+beforeAll(async () => {
+  hosts = await Hosts.create("cni", 2);
+  host = hosts.host(1);
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+});
+
+afterAll(() => hosts.disposeSync());
+
+const inPod = (netns: string, ...command: string[]) => exec(["ip", "netns", "exec", netns.split("/").at(-1) ?? "", ...command]);
+const owned = async () => Object.fromEntries(JSON.parse(await fetch("http://localhost/ip", { unix: join(host.folder, "run/weave.sock") }).then((response) => response.text())).owned.map((entry: { containerid: string; addrs: string[] }) => [entry.containerid, entry.addrs]));
+const links = () => host.must(["ip", "-br", "link"]);
+
+async function add(id: string, netns: string, config: object = CONFIG, ifName = "eth0") {
+  const { code, stdout } = await host.cni("ADD", config, { id, netns, ifName });
+  return { code, result: JSON.parse(stdout) };
+}
+
+test("VERSION", async () => {
+  const { stdout } = await host.cni("VERSION", {});
+  expect(JSON.parse(stdout).supportedVersions).toEqual(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]);
+});
+
+describe("ADD and DEL", () => {
+  test.each(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])("cniVersion %s", async (cniVersion) => {
+    const id = `v${cniVersion}`;
+    const netns = await hosts.pod(`v${cniVersion.replaceAll(".", "")}`);
+    const config = { ...CONFIG, cniVersion };
+    const { code, result } = await add(id, netns, config);
+    expect(code).toBe(0);
+    expect(result.cniVersion).toBe(cniVersion);
+    const address = result.ip4?.ip ?? result.ips[0].address;
+    expect((await inPod(netns, "ip", "-4", "addr", "show", "eth0")).stdout).toContain(`inet ${address} `);
+    expect((await inPod(netns, "ip", "route")).stdout).toMatch(/^default via 10\.\d+\.\d+\.\d+ dev eth0/m);
+    if (result.ips) {
+      expect(result.interfaces[result.ips[0].interface]).toMatchObject({ name: "eth0", sandbox: netns });
+      expect(result.ips[0].version).toBe(cniVersion.startsWith("0.") ? "4" : undefined);
+      expect(result.interfaces[0].mtu).toBe(cniVersion === "1.1.0" ? 1376 : undefined);
+    }
+    expect((await host.cni("CHECK", { ...config, prevResult: result }, { id, netns })).code).toBe(0);
+    expect((await host.cni("DEL", config, { id, netns })).code).toBe(0);
+    expect((await inPod(netns, "ip", "link", "show", "eth0")).code).not.toBe(0);
+    expect(await owned()).not.toHaveProperty(id);
+  });
+
+  test("a second ADD is refused and leaves the first as it is", async () => {
+    const netns = await hosts.pod("twice");
+    const first = await add("twice", netns);
+    const again = await add("twice", netns);
+    expect(again).toMatchObject({ code: 1, result: { code: 4, cniVersion: "1.0.0" } });
+    expect(again.result.msg).toContain("has an interface eth0 already");
+    expect((await owned())["twice"]).toEqual([first.result.ips[0].address]);
+    expect((await inPod(netns, "ip", "-4", "addr", "show", "eth0")).stdout).toContain(first.result.ips[0].address);
+    await host.cni("DEL", CONFIG, { id: "twice", netns });
+  });
+
+  test("many at once", async () => {
+    const ids = Array.from({ length: 12 }, (_, i) => `many${i}`);
+    const all = await Promise.all(ids.map(async (id) => add(id, await hosts.pod(id))));
+    expect(all.map(({ code }) => code)).toEqual(ids.map(() => 0));
+    expect(new Set(all.map(({ result }) => result.ips[0].address)).size).toBe(ids.length);
+  });
+
+  test.each([
+    ["unknown", "/run/netns/there-is-none"],
+    ["unknown-without-namespace", ""],
+  ])("DEL of what is not there succeeds: %s", async (id, netns) => {
+    expect(await host.cni("DEL", CONFIG, { id, netns })).toMatchObject({ code: 0, stdout: "" });
+  });
+
+  test("DEL of something half made succeeds", async () => {
+    const netns = await hosts.pod("half");
+    await add("half", netns);
+    await inPod(netns, "ip", "link", "del", "eth0");
+    expect((await host.cni("DEL", CONFIG, { id: "half", netns })).code).toBe(0);
+    expect(await owned()).not.toHaveProperty("half");
+  });
+});
+
+describe("configuration", () => {
+  test("a subnet, a gateway, an MTU, hairpin off", async () => {
+    const netns = await hosts.pod("conf");
+    const ipam = { subnet: "10.40.3.0/24", gateway: "10.40.3.254" };
+    const { result } = await add("conf", netns, { ...CONFIG, mtu: 1300, hairpinMode: false, ipam });
+    expect(result.ips[0]).toMatchObject({ gateway: "10.40.3.254" });
+    expect(result.ips[0].address).toMatch(/^10\.40\.3\.\d+\/24$/);
+    expect((await inPod(netns, "ip", "route")).stdout).toContain("default via 10.40.3.254 dev eth0");
+    expect((await inPod(netns, "ip", "link", "show", "eth0")).stdout).toContain("mtu 1300");
+    const port = (await host.must(["bridge", "-d", "link", "show"])).split("\n").join(" ");
+    expect(port).toContain("hairpin off");
+  });
+
+  test("no routes at all where the list is empty; those that are listed", async () => {
+    const none = await hosts.pod("noroutes");
+    await add("noroutes", none, { ...CONFIG, ipam: { routes: [] } });
+    expect((await inPod(none, "ip", "route")).stdout).not.toContain("default");
+    const some = await hosts.pod("someroutes");
+    const { result } = await add("someroutes", some, { ...CONFIG, ipam: { gateway: "10.32.0.1", routes: [{ dst: "10.0.0.0/8" }] } });
+    expect(result.routes).toEqual([{ dst: "10.0.0.0/8", gw: "10.32.0.1" }]);
+    expect((await inPod(some, "ip", "route")).stdout).toContain("10.0.0.0/8 via 10.32.0.1 dev eth0");
+  });
+
+  test("addresses of another IPAM plugin", async () => {
+    const netns = await hosts.pod("hostlocal");
+    const ipam = { type: "host-local", dataDir: join(host.folder, "host-local"), subnet: "10.99.99.0/24", gateway: "10.99.99.1" };
+    const { code, result } = await add("hostlocal", netns, { ...CONFIG, ipam });
+    expect([code, result.ips[0].address]).toEqual([0, "10.99.99.2/24"]);
+    const files = () => readdirSync(join(host.folder, "host-local/weave")).filter((name) => name.startsWith("10."));
+    expect(files()).toEqual(["10.99.99.2"]);
+    expect((await host.cni("DEL", { ...CONFIG, ipam }, { id: "hostlocal", netns })).code).toBe(0);
+    expect(files()).toEqual([]);
+  });
+
+  test("results of plugins before us in the chain are kept", async () => {
+    const netns = await hosts.pod("chained");
+    const prevResult = { cniVersion: "1.0.0", interfaces: [{ name: "other0" }], ips: [{ address: "192.0.2.1/24" }], dns: {} };
+    const { result } = await add("chained", netns, { ...CONFIG, prevResult });
+    expect(result.interfaces.map((found: { name: string }) => found.name)).toEqual(["other0", expect.stringMatching(/^vethwepl/), "eth0"]);
+    expect(result.ips[1].interface).toBe(2);
+  });
+
+  test.each<[string, object | string, string | undefined, number]>([
+    ["no JSON", "{", undefined, 6],
+    ["a version to come", { ...CONFIG, cniVersion: "9.0.0" }, undefined, 1],
+    ["an IPAM plugin that is not there", { ...CONFIG, ipam: { type: "no-such-plugin" } }, undefined, 7],
+    ["a namespace that is not there", CONFIG, "/run/netns/there-is-none", 3],
+    ["a namespace that is none", CONFIG, "/etc/hostname", 100],
+    ["a bridge that is not there", { ...CONFIG, bridge: "nobridge" }, undefined, 100],
+    ["a subnet out of range", { ...CONFIG, ipam: { subnet: "192.168.0.0/24" } }, undefined, 100],
+  ])("refused, with nothing left behind: %s", async (what, config, netns, code) => {
+    const before = [await links(), await owned()];
+    const id = `bad-${what.replaceAll(" ", "")}`;
+    const { code: exit, stdout } = await host.cni("ADD", config, { id, netns: netns ?? (await hosts.pod(id.slice(0, 20))) });
+    expect(exit).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ code });
+    expect([await links(), await owned()]).toEqual(before);
+  });
+});
+
+test("CHECK sees what is missing", async () => {
+  const netns = await hosts.pod("check");
+  const { result } = await add("check", netns);
+  await inPod(netns, "ip", "addr", "flush", "dev", "eth0");
+  const missing = await host.cni("CHECK", { ...CONFIG, prevResult: result }, { id: "check", netns });
+  expect(JSON.parse(missing.stdout)).toMatchObject({ code: 101, msg: expect.stringContaining("lacks address") });
+});
+
+test("GC gives back what no container has any more", async () => {
+  const netns = await hosts.pod("gone");
+  const kept = await hosts.pod("kept");
+  await add("gone", netns);
+  await add("kept", kept);
+  await inPod(netns, "ip", "link", "del", "eth0");
+  const config = { ...CONFIG, cniVersion: "1.1.0", "cni.dev/valid-attachments": [{ containerID: "kept", ifname: "eth0" }] };
+  expect((await host.cni("GC", config)).code).toBe(0);
+  expect(await owned()).toHaveProperty("kept");
+  expect(await owned()).not.toHaveProperty("gone");
+});
+
+test("while the router is down: ADD says try again later, DEL succeeds and is made up for", async () => {
+  const netns = await hosts.pod("down");
+  const late = await hosts.pod("late");
+  expect((await host.cni("STATUS", CONFIG)).code).toBe(0);
+  await add("down", netns);
+  await host.weave("stop");
+  expect(JSON.parse((await host.cni("STATUS", CONFIG)).stdout)).toMatchObject({ code: 50 });
+  const before = await links();
+  expect(await add("late", late)).toMatchObject({ code: 1, result: { code: 11 } });
+  expect(await links()).toBe(before);
+  expect((await host.cni("DEL", CONFIG, { id: "down", netns })).code).toBe(0);
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+  await eventually("the address is free again", owned, (holders) => !("down" in holders));
+  expect((await add("late", late)).code).toBe(0);
+});
+
+describe("weave setup", () => {
+  test("installs plugin and configuration, and leaves alone what is there", async () => {
+    const setup = () => host.weave("setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir);
+    expect(await setup()).toMatch(/weave-net\n.*wrote .*10-weave\.conflist\n$/s);
+    const file = join(host.confDir, "10-weave.conflist");
+    expect(readFileSync(file, "utf8")).toBe(conflist(true));
+    expect((await host.exec([join(host.binDir, "weave-net"), "--version"])).stdout).toStartWith("weave ");
+    expect(await setup()).toMatch(/is up to date\n.*is up to date\n$/s);
+    writeFileSync(file, "{}");
+    expect(await setup()).toContain("was changed by hand: kept");
+    expect(readFileSync(file, "utf8")).toBe("{}");
+  });
+
+  test("says where the folders are missing", async () => {
+    const missing = join(host.folder, "missing");
+    const text = await host.weave("setup", "--cni-bin-dir", missing, "--cni-conf-dir", missing);
+    expect(text).toContain("does not exist: CNI plugin not installed");
+    expect(existsSync(missing)).toBe(false);
+    mkdirSync(missing);
+    chmodSync(missing, 0o755);
+  });
+});

@@ -1,0 +1,228 @@
+// The lower floors against the real kernel.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { parseCidr } from "../../lib/address/ipv4.ts";
+import { Assembler, R0, R5 } from "../../lib/bpf/assembler.ts";
+import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
+import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bpf/program.ts";
+import { AlreadyAttachedError, attach, detach, inspect } from "../../lib/host/attach.ts";
+import { ensureBridge } from "../../lib/host/bridge.ts";
+import { acceptInIptables, removeFirewall } from "../../lib/host/firewall.ts";
+import { addressAdd, addressList } from "../../lib/netlink/address.ts";
+import { linkAdd, linkByName, linkDelete, linkList, linkSet } from "../../lib/netlink/link.ts";
+import { watchLinks } from "../../lib/netlink/monitor.ts";
+import { neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
+import { tableDelete, tableList, tableReplace } from "../../lib/netlink/nftables/table.ts";
+import { routeAdd, routeDelete, routeList, ruleAdd, ruleDelete, ruleList } from "../../lib/netlink/route.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { bpfFilterDelete, bpfFilterList, bpfFilterReplace, clsactDelete, clsactEnsure } from "../../lib/netlink/trafficcontrol.ts";
+import { inNetns, isOwnNetns, NetnsError } from "../../lib/sys/netns.ts";
+import { eventually, Hosts, must } from "../support/hosts.ts";
+
+let hosts: Hosts;
+let host: string;
+let pod: string;
+let nl: NetlinkSocket;
+
+beforeAll(async () => {
+  hosts = await Hosts.create("kern", 1);
+  host = `/run/netns/${hosts.host(1).netns}`;
+  pod = await hosts.pod("pod");
+  nl = inNetns(host, () => new NetlinkSocket(NETLINK_ROUTE));
+});
+
+afterAll(() => {
+  nl.close();
+  hosts.disposeSync();
+});
+
+describe("inNetns", () => {
+  test("runs inside and comes back", () => {
+    const names = () => linkList(new NetlinkSocket(NETLINK_ROUTE)).map(({ name }) => name);
+    const before = names();
+    expect(inNetns(pod, names)).toEqual(["lo"]);
+    expect(names()).toEqual(before);
+  });
+
+  test("comes back when the function throws, and refuses asynchronous ones", () => {
+    expect(() =>
+      inNetns(pod, () => {
+        throw new Error("inside");
+      }),
+    ).toThrow("inside");
+    expect(isOwnNetns("/proc/self/ns/net")).toBe(true);
+    expect(() => inNetns(pod, async () => {})).toThrow(TypeError);
+    expect(isOwnNetns("/proc/self/ns/net")).toBe(true);
+  });
+
+  test.each(["/run/netns/there-is-none", "/etc/hostname"])("%s is none", (path) => {
+    expect(() => inNetns(path, () => {})).toThrow();
+    expect(isOwnNetns("/proc/self/ns/net")).toBe(true);
+    if (path.startsWith("/run")) expect(() => inNetns(path, () => {})).toThrow(NetnsError);
+  });
+});
+
+describe("rtnetlink", () => {
+  test("errors name what was attempted, on what, and the kernel's own explanation", () => {
+    linkAdd(nl, { kind: "vxlan", name: "vx1", port: 6790, up: true });
+    expect(() => linkAdd(nl, { kind: "vxlan", name: "vx1", port: 6791 })).toThrow("link add vx1: File exists");
+    expect(() => linkAdd(nl, { kind: "vxlan", name: "vx2", port: 6790, up: true })).toThrow(
+      "A VXLAN device with the specified VNI already exists",
+    );
+    expect(linkDelete(nl, "vx1")).toBe(true);
+    expect(linkDelete(nl, "vx1")).toBe(false);
+    expect(linkByName(nl, "vx1")).toBeUndefined();
+  });
+
+  test("addresses, routes, rules, neighbours", () => {
+    linkAdd(nl, { kind: "bridge", name: "br1", up: true });
+    const index = linkByName(nl, "br1")?.index ?? 0;
+    expect(addressAdd(nl, "br1", index, parseCidr("10.77.0.1/24"))).toBe(true);
+    expect(addressAdd(nl, "br1", index, parseCidr("10.77.0.1/24"))).toBe(false);
+    expect(addressList(nl, index)).toEqual([{ index, cidr: parseCidr("10.77.0.1/24") }]);
+    const route = { destination: parseCidr("10.78.0.0/16"), gateway: parseCidr("10.77.0.2/32").address, link: index };
+    expect([routeAdd(nl, route), routeAdd(nl, route)]).toEqual([true, false]);
+    expect(routeList(nl)).toContainEqual({ ...route, table: 254 });
+    expect([routeDelete(nl, route), routeDelete(nl, route)]).toEqual([true, false]);
+    const rule = { priority: 100, mark: 7, table: 4000 };
+    expect([ruleAdd(nl, rule), ruleAdd(nl, rule)]).toEqual([true, false]);
+    expect(ruleList(nl)).toContainEqual(rule);
+    expect([ruleDelete(nl, rule), ruleDelete(nl, rule)]).toEqual([true, false]);
+    neighbourSet(nl, index, parseCidr("10.77.0.9/32").address, "5e:00:00:00:00:09");
+    expect(neighbourList(nl)).toContainEqual({ link: index, address: parseCidr("10.77.0.9/32").address, mac: "5e:00:00:00:00:09" });
+    linkDelete(nl, "br1");
+  });
+
+  test("a link monitor tells of changes without anybody waiting", async () => {
+    const seen: string[] = [];
+    const watch = inNetns(host, () =>
+      watchLinks({
+        changed: (link) => seen.push(`+${link.name}`),
+        removed: (link) => seen.push(`-${link.name}`),
+        resync: () => seen.push("resync"),
+        failed: (error) => seen.push(String(error)),
+      }),
+    );
+    linkAdd(nl, { kind: "bridge", name: "seen0" });
+    linkDelete(nl, "seen0");
+    await eventually("both events", () => seen, () => seen.includes("+seen0") && seen.includes("-seen0"));
+    watch.stop();
+  });
+});
+
+describe("nftables", () => {
+  const table = { family: "ip", name: "weave-test", chains: [{ name: "c", type: "filter", hook: "input", priority: 0, policy: "accept", rules: [] }] } as const;
+
+  test("a table is replaced as a whole, or not at all", () => {
+    using nf = inNetns(host, () => new NetlinkSocket(NETLINK_NETFILTER));
+    tableReplace(nf, table);
+    const impossible = { ...table, chains: [...table.chains, { ...table.chains[0], name: "d", type: "nat", hook: "forward" }] } as const;
+    expect(() => tableReplace(nf, impossible)).toThrow("nft add chain weave-test d: Operation not supported");
+    expect(tableList(nf, "ip")).toContain("weave-test");
+    expect([tableDelete(nf, table), tableDelete(nf, table)]).toEqual([true, false]);
+  });
+
+  test("where iptables drops what is forwarded, it is told to let ours through, and told back", async () => {
+    const inHost = (...command: string[]) => must(["ip", "netns", "exec", hosts.host(1).netns, ...command]);
+    await inHost("iptables-nft", "-P", "FORWARD", "DROP");
+    const exposed = [{ cidr: parseCidr("10.32.0.1/12"), masquerade: true }];
+    expect(inNetns(host, () => acceptInIptables(exposed))).toEqual(["iptables-nft"]);
+    inNetns(host, () => acceptInIptables(exposed));
+    expect((await inHost("iptables-nft", "-S", "FORWARD")).match(/WEAVE-FORWARD/g)?.length).toBe(1);
+    expect(await inHost("iptables-nft", "-S", "WEAVE-FORWARD")).toContain("-A WEAVE-FORWARD -d 10.32.0.0/12 -o weave -j ACCEPT");
+    using nf = inNetns(host, () => new NetlinkSocket(NETLINK_NETFILTER));
+    inNetns(host, () => removeFirewall(nf));
+    expect(await inHost("iptables-nft", "-S")).not.toContain("WEAVE");
+    await inHost("iptables-nft", "-P", "FORWARD", "ACCEPT");
+  });
+});
+
+describe("eBPF", () => {
+  test("maps", () => {
+    const map = BpfMap.create({ name: "test", type: "hash", key: U32, value: U64, maxEntries: 2 });
+    map.set(1, 10n);
+    map.set(2, 20n);
+    expect(() => map.set(3, 30n)).toThrow("eBPF map update test");
+    expect(map.get(1)).toBe(10n);
+    expect(map.get(9)).toBeUndefined();
+    expect(map.entries().sort()).toEqual([
+      [1, 10n],
+      [2, 20n],
+    ]);
+    expect([map.delete(1), map.delete(1)]).toEqual([true, false]);
+    map.close();
+  });
+
+  test("programs run, and refused ones come with the verifier's reason", () => {
+    const drop = loadProgram("drop", new Assembler().mov(R0, { imm: 2 }).exit().assemble());
+    expect(testRun(drop, new Uint8Array(64)).verdict).toBe(2);
+    drop.close();
+    const load = () => loadProgram("bad", new Assembler().mov(R0, R5).exit().assemble());
+    expect(load).toThrow(VerifierError);
+    expect(load).toThrow("R5 !read_ok");
+  });
+
+  test("programs on a link", () => {
+    linkAdd(nl, { kind: "bridge", name: "tc0" });
+    const index = linkByName(nl, "tc0")?.index ?? 0;
+    const map = BpfMap.create({ name: "used", type: "array", key: U32, value: U32, maxEntries: 1 });
+    const program = loadProgram("pass", new Assembler().loadMap(1, map.fd).mov(R0, { imm: 0 }).exit().assemble());
+    clsactEnsure(nl, "tc0", index);
+    clsactEnsure(nl, "tc0", index);
+    for (let i = 0; i < 2; i++) bpfFilterReplace(nl, "tc0", index, "egress", program);
+    const found = bpfFilterList(nl, index, "egress");
+    expect(found.map(({ name }) => name)).toEqual(["pass"]);
+    expect(programMapIds(found[0]?.id ?? 0).length).toBe(1);
+    bpfFilterDelete(nl, "tc0", index, "egress");
+    expect(bpfFilterList(nl, index, "egress")).toEqual([]);
+    clsactDelete(nl, "tc0", index);
+    clsactDelete(nl, "tc0", index);
+    program.close();
+    map.close();
+    linkDelete(nl, "tc0");
+  });
+});
+
+describe("attach", () => {
+  const attachment = () => ({
+    netns: pod,
+    containerId: "abcdef0123456789",
+    ifName: "eth0",
+    addresses: [parseCidr("10.32.0.9/12")],
+    gateway: parseCidr("10.32.0.1/12").address,
+    routes: [{ destination: parseCidr("0.0.0.0/0") }],
+  });
+  const attachHere = (change = {}) => inNetns(host, () => attach({ ...attachment(), ...change }));
+  const ports = () => linkList(nl).filter(({ name }) => name.startsWith("vethwepl"));
+
+  test("needs the bridge, and says so", () => {
+    expect(() => attachHere()).toThrow('bridge "weave" not present; did you launch weave?');
+    expect(inspect(pod, "eth0")).toBeUndefined();
+  });
+
+  test("makes a link, once", () => {
+    inNetns(host, () => ensureBridge(nl, { address: "5e:00:00:00:00:01", mtu: 1376 }));
+    expect(attachHere()).toMatchObject({ hostName: "vethweplabcdef0", mtu: 1376 });
+    expect(inspect(pod, "eth0")?.addresses).toEqual([parseCidr("10.32.0.9/12")]);
+    expect(() => attachHere()).toThrow(AlreadyAttachedError);
+    // A second link of the same container gets another name outside.
+    expect(attachHere({ ifName: "net1", addresses: [parseCidr("10.32.0.10/12")], routes: [] }).hostName).not.toBe("vethweplabcdef0");
+    expect([detach(pod, "eth0"), detach(pod, "net1"), detach(pod, "eth0")]).toEqual([true, true, false]);
+    expect(ports()).toEqual([]);
+  });
+
+  test.each([
+    ["an address that cannot be", { addresses: [{ address: 0x0a200009, prefix: 40 }] }],
+    ["an MTU that cannot be", { mtu: 70_000 }],
+    ["a name that cannot be", { ifName: "a/b" }],
+  ])("rolls back: %s", (_what, change) => {
+    expect(() => attachHere(change)).toThrow();
+    expect(ports()).toEqual([]);
+    expect(inspect(pod, "eth0")).toBeUndefined();
+  });
+
+  test("refuses the host's own namespace", () => {
+    expect(() => attachHere({ netns: host })).toThrow("is the host's own");
+    linkSet(nl, "weave", linkByName(nl, "weave")?.index ?? 0, { up: false });
+    linkDelete(nl, "weave");
+  });
+});

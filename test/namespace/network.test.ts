@@ -1,0 +1,256 @@
+// Compiled routers on hosts of their own: forming a network, losing parts of it, and the ways to look at it.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { DIST, eventually, exec, Host, Hosts } from "../support/hosts.ts";
+
+const CONFIG = { cniVersion: "1.0.0", name: "weave", type: "weave-net" };
+
+let hosts: Hosts;
+let a: Host;
+let b: Host;
+let c: Host;
+interface Pod {
+  readonly netns: string;
+  readonly address: string;
+  readonly mac: string;
+}
+let pods: Pod[];
+
+beforeAll(async () => {
+  hosts = await Hosts.create("net", 3);
+  [a, b, c] = [hosts.host(1), hosts.host(2), hosts.host(3)];
+  // a and c cannot reach each other: whatever they say goes through b.
+  await hosts.cut(a, c);
+  await a.weave("launch", "--nickname=a", "--ipalloc-init=consensus=3");
+  await b.weave("launch", "--nickname=b", "--ipalloc-init=consensus=3", a.ip);
+  await c.weave("launch", "--nickname=c", "--ipalloc-init=consensus=3", b.ip);
+  await eventually("routes to all", () => a.weave("report", "-f", "{{json .Router.UnicastRoutes}}"), (text) => JSON.parse(text).length === 3);
+  await eventually("routes to all", () => c.weave("report", "-f", "{{json .Router.UnicastRoutes}}"), (text) => JSON.parse(text).length === 3);
+  pods = [];
+  for (const host of [a, b, c]) pods.push(await addPod(host, `${host.name}-pod`));
+});
+
+afterAll(() => hosts.disposeSync());
+
+async function addPod(host: Host, name: string, netns?: string): Promise<Pod> {
+  const path = netns ?? (await hosts.pod(name));
+  const { code, stdout } = await host.cni("ADD", CONFIG, { id: crypto.randomUUID(), netns: path });
+  const result = JSON.parse(stdout);
+  if (code !== 0) throw new Error(stdout);
+  return { netns: path.split("/").at(-1) ?? "", address: result.ips[0].address.split("/")[0], mac: result.interfaces[1].mac };
+}
+
+const inPod = (pod: Pod, ...command: string[]) => exec(["ip", "netns", "exec", pod.netns, ...command]);
+const ping = (from: Pod, to: string) => inPod(from, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", to);
+
+function pod(i: number): Pod {
+  const found = pods[i];
+  if (!found) throw new Error(`no pod ${i}`);
+  return found;
+}
+
+test("every pod reaches every other, also through the host between them", async () => {
+  for (const from of pods) {
+    for (const to of pods) if (from !== to) expect((await ping(from, to.address)).stdout).toContain(" 0% packet loss");
+  }
+});
+
+test("a broadcast reaches all, once", async () => {
+  const captures = pods.slice(1).map(({ netns }) =>
+    Bun.spawn(["ip", "netns", "exec", netns, "timeout", "5", "tcpdump", "-n", "-i", "eth0", "-c", "2", "arp and arp[24:4] = 0x0a2ffffe"], {
+      stdout: "pipe",
+      stderr: "pipe",
+    }),
+  );
+  if (!Bun.which("tcpdump")) return captures.forEach((capture) => capture.kill());
+  await Bun.sleep(500);
+  await inPod(pod(0), "ping", "-n", "-c", "1", "-W", "1", "10.47.255.254");
+  for (const capture of captures) {
+    const text = await new Response(capture.stdout).text();
+    expect(text.match(/who-has 10\.47\.255\.254/g)?.length).toBeGreaterThanOrEqual(1);
+  }
+});
+
+test("frames as large as the MTU get through, larger ones are fragmented", async () => {
+  const send = (size: number, df: string) => inPod(pod(0), "ping", "-n", "-c", "1", "-W", "2", "-M", df, "-s", String(size), pod(1).address);
+  expect((await send(1376 - 28, "do")).code).toBe(0);
+  expect((await send(1376 - 27, "do")).code).not.toBe(0);
+  expect((await send(5000, "dont")).code).toBe(0);
+});
+
+test("a pod that moves to another host with its address and MAC is found there at once", async () => {
+  const mac = pod(0).mac;
+  await ping(pod(2), pod(0).address);
+  await exec(["ip", "netns", "exec", pod(0).netns, "ip", "link", "del", "eth0"]);
+  const moved = await hosts.pod("moved");
+  const netns = moved.split("/").at(-1) ?? "";
+  const result = await b.cni("ADD", CONFIG, { id: crypto.randomUUID(), netns: moved });
+  expect(result.code).toBe(0);
+  const inMoved = (...command: string[]) => exec(["ip", "netns", "exec", netns, ...command]);
+  await inMoved("ip", "link", "set", "eth0", "address", mac);
+  await inMoved("ip", "addr", "flush", "dev", "eth0", "scope", "global");
+  await inMoved("ip", "addr", "add", `${pod(0).address}/12`, "dev", "eth0");
+  // Its first frame tells where it is now.
+  expect((await inMoved("ping", "-n", "-c", "1", "-W", "2", pod(2).address)).code).toBe(0);
+  expect((await ping(pod(2), pod(0).address)).stdout).toContain(" 0% packet loss");
+  pods[0] = await addPod(a, "host1-pod-again");
+});
+
+describe("status", () => {
+  test("is laid out as the original's", async () => {
+    const text = await a.weave("status");
+    expect(text).toMatch(/^ {7}Protocol: weave 1\.\.2$/m);
+    expect(text).toMatch(/^ {4}Connections: \d+ \(1 established.*\)$/m);
+    expect(text).toMatch(/^ {9}Status: ready$/m);
+    expect(await a.weave("status", "connections")).toMatch(/^<- 10\.99\.0\.2:\d+ +established fastdp [0-9a-f:]{17}\(b\) mtu=1376$/m);
+    expect(await b.weave("status", "targets")).toBe("10.99.0.1\n");
+    expect(await a.weave("status", "ipam")).toMatch(/\(a\) +\d+ IPs \(\d\d\.\d% of total\) \(\d active\)/);
+    expect(await a.weave("ps")).toMatch(/^weave:expose [0-9a-f:]{17} 10\.\d+\.\d+\.\d+\/12$/m);
+  });
+
+  test("a report answers in JSON and in formats", async () => {
+    const report = JSON.parse(await a.weave("report"));
+    expect(report.Router.Peers.length).toBe(3);
+    expect(report.Router.MACs.length).toBeGreaterThan(1);
+    expect(await a.weave("report", "-f", "{{.Router.NickName}}")).toBe("a\n");
+  });
+});
+
+describe("the control API on TCP", () => {
+  const curl = (...args: string[]) => a.must([process.execPath, "-e", `
+    const [url, method, headers] = ${JSON.stringify(args)};
+    const response = await fetch(url, { method, headers: JSON.parse(headers ?? "{}") });
+    console.log(response.status, await response.text());
+  `]);
+
+  test("can be read", async () => {
+    expect(await curl("http://127.0.0.1:6784/status", "GET")).toStartWith("200 ");
+    expect(await curl("http://localhost:6784/ipinfo/defaultsubnet", "GET")).toBe("200 10.32.0.0/12\n");
+  });
+
+  test.each<[string, string[], string]>([
+    ["a write", ["http://127.0.0.1:6784/ip/c1", "POST"], "403 read only"],
+    ["a foreign host", ["http://127.0.0.1:6784/status", "GET", '{"Host":"evil.example"}'], "403 refused"],
+    ["a foreign origin", ["http://127.0.0.1:6784/status", "GET", '{"Origin":"http://evil.example"}'], "403 refused"],
+    ["an unknown path", ["http://127.0.0.1:6784/nothing", "GET"], "404 "],
+  ])("refuses %s", async (_what, args, text) => {
+    expect(await curl(...args)).toStartWith(text);
+  });
+});
+
+describe("bad requests on the socket", () => {
+  const socket = () => join(a.folder, "run/weave.sock");
+  const call = async (method: string, path: string) => {
+    const response = await fetch(`http://localhost${path}`, { unix: socket(), method });
+    return `${response.status} ${await response.text()}`;
+  };
+  test.each<[string, string, string]>([
+    ["POST", "/ip/c1/10.32.0.0/40", "400 "],
+    ["POST", "/ip/c1/10.32.0.1/24", "400 invalid subnet"],
+    ["POST", "/ip/c1/192.168.0.0/24", "400 range 192.168.0.0/24 out of bounds"],
+    ["POST", "/ip/c1/10.32.0.0/31", "400 invalid subnet - smaller"],
+    [`POST`, `/ip/${"x".repeat(300)}`, "400 a container id"],
+    ["PUT", "/ip/c1/nonsense/12", "400 "],
+    ["DELETE", "/ip/nobody", "400 Delete: no addresses for nobody"],
+    ["DELETE", "/ip/nobody/10.32.0.77", "400 Unable to free"],
+    ["DELETE", "/ip/nobody/nonsense", "400 "],
+    ["GET", "/ip/%zz", "400 "],
+    ["POST", "/expose/10.32.0.1/99", "400 "],
+    ["POST", "/expose/10.32.0.1/12?skipNAT=maybe", "400 unable to parse skipNAT"],
+    ["DELETE", "/expose/10.32.9.9/12", "400 10.32.9.9/12 is not exposed"],
+    ["GET", "/report", "400 error: must supply one format parameter"],
+    ["GET", "/report?format={{.Nothing}}", "400 there is no .Nothing"],
+    ["POST", "/connect?peer=a:b:c", '400 invalid peer name "a:b:c"'],
+    ["PATCH", "/status", "405 "],
+  ])("%s %s", async (method, path, answer) => {
+    expect(await call(method, path)).toStartWith(answer);
+    expect(await call("GET", "/status")).toStartWith("200");
+  });
+});
+
+describe("bad command lines", () => {
+  const weave = (...args: string[]) => a.exec([join(DIST, "weave"), ...args]);
+  test.each<[string[], number, string]>([
+    [["frobnicate"], 2, "unknown command 'frobnicate'"],
+    [["launch", "--frobnicate"], 2, "unknown option --frobnicate"],
+    [["launch", "--port"], 2, "option --port needs a value"],
+    [["launch", "--discovery=perhaps"], 2, "is true or false"],
+    [["launch", "--ipalloc-range=10.32.0.1/12"], 2, "bits after network prefix"],
+    [["launch", "--password-file=/there/is/none"], 2, "--password-file"],
+    [["launch"], 1, "weave is already running (pid "],
+    [["connect"], 2, "name at least one peer"],
+    [["connect", "a:b:c"], 1, "invalid peer name"],
+    [["forget"], 2, "name at least one peer"],
+    [["status", "weather"], 2, "invalid 'weave status' sub-command: weather"],
+    [["attach", "10.32.0.9/12"], 2, "say --netns PATH or --pid PID"],
+    [["attach", "--pid", "one"], 2, "is no process id"],
+    [["attach", "10.32.0.300/12", "--pid", "1"], 1, "is not an IPv4 address"],
+    [["attach", "--netns", "/run/netns/there-is-none"], 1, "no such network namespace"],
+    [["expose", "somewhere"], 2, "is no address"],
+    [["stop", "now"], 2, "stop takes no arguments"],
+    [["rmpeer"], 2, "name at least one peer"],
+  ])("weave %p", async (args, code, text) => {
+    const result = await weave(...args);
+    expect(result.stderr).toContain(text);
+    expect(result.stderr.trim().split("\n").length).toBe(1);
+    expect(result.code).toBe(code);
+  });
+});
+
+test("attach and detach by namespace", async () => {
+  const netns = await hosts.pod("byhand");
+  const address = (await a.weave("attach", "--netns", netns, "mine")).trim();
+  expect((await ping(pod(1), address)).code).toBe(0);
+  expect(await a.weave("ps", "mine")).toContain(`${address}/12`);
+  expect((await a.weave("attach", "10.46.1.2/12", "--netns", netns, "mine")).trim()).toBe("10.46.1.2");
+  expect((await a.weave("detach", "10.46.1.2/12", "--netns", netns, "mine")).trim()).toBe("10.46.1.2");
+  expect((await a.weave("detach", "--netns", netns, "mine")).trim()).toBe(address);
+  expect(await a.weave("ps", "mine")).toBe("");
+});
+
+test("expose and hide", async () => {
+  const address = (await c.weave("expose", "10.46.7.7/12")).trim();
+  expect(address).toBe("10.46.7.7");
+  expect(await c.must(["nft", "list", "table", "ip", "weave"])).toContain("masquerade fully-random");
+  expect((await exec(b.command("ping", "-n", "-c", "1", "-W", "2", address))).code).toBe(0);
+  await c.weave("hide", "10.46.7.7/12");
+  expect(await c.must(["ip", "-4", "addr", "show", "weave"])).not.toContain("10.46.7.7");
+});
+
+test("stop leaves pods attached and those of the host talking; launch again finds the same name and addresses", async () => {
+  const name = await b.weave("report", "-f", "{{.Router.Name}}");
+  const owned = await b.weave("status", "ipam");
+  const neighbour = await addPod(b, "host2-second-pod");
+  await b.weave("stop");
+  expect((await ping(pod(1), neighbour.address)).stdout).toContain(" 0% packet loss");
+  expect((await b.exec([join(DIST, "weave"), "status"])).stderr).toContain("weave is not running");
+  await b.weave("launch", "--nickname=b", "--resume");
+  expect(await b.weave("report", "-f", "{{.Router.Name}}")).toBe(name);
+  await eventually("both connected again", () => b.weave("status", "connections"), (text) => (text.match(/ established /g) ?? []).length === 2);
+  expect((await b.weave("status", "ipam")).split("\n").length).toBe(owned.split("\n").length);
+  await eventually("pods talk again", async () => (await ping(pod(0), pod(2).address)).stdout, (text) => text.includes(" 0% packet loss"));
+});
+
+test("a start that fails says why and leaves nothing behind", async () => {
+  const other = new Host("host3b", c.ip, c.netns, `${c.folder}b`);
+  const launch = (...args: string[]) => other.exec([join(DIST, "weave"), "launch", ...args], { env: other.env });
+  const used = await launch("--http-addr=");
+  expect(used.stderr).toContain("cannot listen for peers");
+  expect(used.stderr).toContain("the port is in use");
+  expect(used.code).toBe(1);
+  expect(existsSync(join(other.folder, "run/weave.sock"))).toBe(false);
+  await c.must(["ip", "route", "add", "10.33.0.0/16", "via", b.ip]);
+  const overlap = await launch("--port=7783", "--http-addr=");
+  expect(overlap.stderr).toContain("Default --ipalloc-range 10.32.0.0/12 overlaps with existing route 10.33.0.0/16");
+  await c.must(["ip", "route", "del", "10.33.0.0/16"]);
+});
+
+test("reset hands addresses over and removes everything", async () => {
+  await c.weave("reset");
+  const links = await c.must(["ip", "-br", "link"]);
+  expect(links).not.toMatch(/weave|vxlan|vethwepl/);
+  expect(await c.must(["nft", "list", "tables"])).toBe("");
+  expect(existsSync(join(c.folder, "lib/weave.db"))).toBe(false);
+  await eventually("all space with those who stay", () => b.weave("status", "ipam"), (text) => !text.includes("(c)"));
+});
