@@ -17,8 +17,16 @@ beforeAll(async () => {
 
 afterAll(() => hosts.disposeSync());
 
-const inPod = (netns: string, ...command: string[]) => exec(["ip", "netns", "exec", netns.split("/").at(-1) ?? "", ...command]);
-const owned = async () => Object.fromEntries(JSON.parse(await fetch("http://localhost/ip", { unix: join(host.folder, "run/weave.sock") }).then((response) => response.text())).owned.map((entry: { containerid: string; addrs: string[] }) => [entry.containerid, entry.addrs]));
+const inPod = (netns: string, ...command: string[]) =>
+  exec(["ip", "netns", "exec", netns.split("/").at(-1) ?? "", ...command]);
+const owned = async () =>
+  Object.fromEntries(
+    JSON.parse(
+      await fetch("http://localhost/ip", { unix: join(host.folder, "run/weave.sock") }).then((response) =>
+        response.text(),
+      ),
+    ).owned.map((entry: { containerid: string; addrs: string[] }) => [entry.containerid, entry.addrs]),
+  );
 const links = () => host.must(["ip", "-br", "link"]);
 
 async function add(id: string, netns: string, config: object = CONFIG, ifName = "eth0") {
@@ -28,30 +36,41 @@ async function add(id: string, netns: string, config: object = CONFIG, ifName = 
 
 test("VERSION", async () => {
   const { stdout } = await host.cni("VERSION", {});
-  expect(JSON.parse(stdout).supportedVersions).toEqual(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]);
+  expect(JSON.parse(stdout).supportedVersions).toEqual([
+    "0.1.0",
+    "0.2.0",
+    "0.3.0",
+    "0.3.1",
+    "0.4.0",
+    "1.0.0",
+    "1.1.0",
+  ]);
 });
 
 describe("ADD and DEL", () => {
-  test.each(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])("cniVersion %s", async (cniVersion) => {
-    const id = `v${cniVersion}`;
-    const netns = await hosts.pod(`v${cniVersion.replaceAll(".", "")}`);
-    const config = { ...CONFIG, cniVersion };
-    const { code, result } = await add(id, netns, config);
-    expect(code).toBe(0);
-    expect(result.cniVersion).toBe(cniVersion);
-    const address = result.ip4?.ip ?? result.ips[0].address;
-    expect((await inPod(netns, "ip", "-4", "addr", "show", "eth0")).stdout).toContain(`inet ${address} `);
-    expect((await inPod(netns, "ip", "route")).stdout).toMatch(/^default via 10\.\d+\.\d+\.\d+ dev eth0/m);
-    if (result.ips) {
-      expect(result.interfaces[result.ips[0].interface]).toMatchObject({ name: "eth0", sandbox: netns });
-      expect(result.ips[0].version).toBe(cniVersion.startsWith("0.") ? "4" : undefined);
-      expect(result.interfaces[0].mtu).toBe(cniVersion === "1.1.0" ? 1376 : undefined);
-    }
-    expect((await host.cni("CHECK", { ...config, prevResult: result }, { id, netns })).code).toBe(0);
-    expect((await host.cni("DEL", config, { id, netns })).code).toBe(0);
-    expect((await inPod(netns, "ip", "link", "show", "eth0")).code).not.toBe(0);
-    expect(await owned()).not.toHaveProperty(id);
-  });
+  test.each(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])(
+    "cniVersion %s",
+    async (cniVersion) => {
+      const id = `v${cniVersion}`;
+      const netns = await hosts.pod(`v${cniVersion.replaceAll(".", "")}`);
+      const config = { ...CONFIG, cniVersion };
+      const { code, result } = await add(id, netns, config);
+      expect(code).toBe(0);
+      expect(result.cniVersion).toBe(cniVersion);
+      const address = result.ip4?.ip ?? result.ips[0].address;
+      expect((await inPod(netns, "ip", "-4", "addr", "show", "eth0")).stdout).toContain(`inet ${address} `);
+      expect((await inPod(netns, "ip", "route")).stdout).toMatch(/^default via 10\.\d+\.\d+\.\d+ dev eth0/m);
+      if (result.ips) {
+        expect(result.interfaces[result.ips[0].interface]).toMatchObject({ name: "eth0", sandbox: netns });
+        expect(result.ips[0].version).toBe(cniVersion.startsWith("0.") ? "4" : undefined);
+        expect(result.interfaces[0].mtu).toBe(cniVersion === "1.1.0" ? 1376 : undefined);
+      }
+      expect((await host.cni("CHECK", { ...config, prevResult: result }, { id, netns })).code).toBe(0);
+      expect((await host.cni("DEL", config, { id, netns })).code).toBe(0);
+      expect((await inPod(netns, "ip", "link", "show", "eth0")).code).not.toBe(0);
+      expect(await owned()).not.toHaveProperty(id);
+    },
+  );
 
   test("a second ADD is refused and leaves the first as it is", async () => {
     const netns = await hosts.pod("twice");
@@ -60,7 +79,9 @@ describe("ADD and DEL", () => {
     expect(again).toMatchObject({ code: 1, result: { code: 4, cniVersion: "1.0.0" } });
     expect(again.result.msg).toContain("has an interface eth0 already");
     expect((await owned())["twice"]).toEqual([first.result.ips[0].address]);
-    expect((await inPod(netns, "ip", "-4", "addr", "show", "eth0")).stdout).toContain(first.result.ips[0].address);
+    expect((await inPod(netns, "ip", "-4", "addr", "show", "eth0")).stdout).toContain(
+      first.result.ips[0].address,
+    );
     await host.cni("DEL", CONFIG, { id: "twice", netns });
   });
 
@@ -105,17 +126,26 @@ describe("configuration", () => {
     await add("noroutes", none, { ...CONFIG, ipam: { routes: [] } });
     expect((await inPod(none, "ip", "route")).stdout).not.toContain("default");
     const some = await hosts.pod("someroutes");
-    const { result } = await add("someroutes", some, { ...CONFIG, ipam: { gateway: "10.32.0.1", routes: [{ dst: "10.0.0.0/8" }] } });
+    const { result } = await add("someroutes", some, {
+      ...CONFIG,
+      ipam: { gateway: "10.32.0.1", routes: [{ dst: "10.0.0.0/8" }] },
+    });
     expect(result.routes).toEqual([{ dst: "10.0.0.0/8", gw: "10.32.0.1" }]);
     expect((await inPod(some, "ip", "route")).stdout).toContain("10.0.0.0/8 via 10.32.0.1 dev eth0");
   });
 
   test("addresses of another IPAM plugin", async () => {
     const netns = await hosts.pod("hostlocal");
-    const ipam = { type: "host-local", dataDir: join(host.folder, "host-local"), subnet: "10.99.99.0/24", gateway: "10.99.99.1" };
+    const ipam = {
+      type: "host-local",
+      dataDir: join(host.folder, "host-local"),
+      subnet: "10.99.99.0/24",
+      gateway: "10.99.99.1",
+    };
     const { code, result } = await add("hostlocal", netns, { ...CONFIG, ipam });
     expect([code, result.ips[0].address]).toEqual([0, "10.99.99.2/24"]);
-    const files = () => readdirSync(join(host.folder, "host-local/weave")).filter((name) => name.startsWith("10."));
+    const files = () =>
+      readdirSync(join(host.folder, "host-local/weave")).filter((name) => name.startsWith("10."));
     expect(files()).toEqual(["10.99.99.2"]);
     expect((await host.cni("DEL", { ...CONFIG, ipam }, { id: "hostlocal", netns })).code).toBe(0);
     expect(files()).toEqual([]);
@@ -123,9 +153,18 @@ describe("configuration", () => {
 
   test("results of plugins before us in the chain are kept", async () => {
     const netns = await hosts.pod("chained");
-    const prevResult = { cniVersion: "1.0.0", interfaces: [{ name: "other0" }], ips: [{ address: "192.0.2.1/24" }], dns: {} };
+    const prevResult = {
+      cniVersion: "1.0.0",
+      interfaces: [{ name: "other0" }],
+      ips: [{ address: "192.0.2.1/24" }],
+      dns: {},
+    };
     const { result } = await add("chained", netns, { ...CONFIG, prevResult });
-    expect(result.interfaces.map((found: { name: string }) => found.name)).toEqual(["other0", expect.stringMatching(/^vethwepl/), "eth0"]);
+    expect(result.interfaces.map((found: { name: string }) => found.name)).toEqual([
+      "other0",
+      expect.stringMatching(/^vethwepl/),
+      "eth0",
+    ]);
     expect(result.ips[1].interface).toBe(2);
   });
 
@@ -140,7 +179,10 @@ describe("configuration", () => {
   ])("refused, with nothing left behind: %s", async (what, config, netns, code) => {
     const before = [await links(), await owned()];
     const id = `bad-${what.replaceAll(" ", "")}`;
-    const { code: exit, stdout } = await host.cni("ADD", config, { id, netns: netns ?? (await hosts.pod(id.slice(0, 20))) });
+    const { code: exit, stdout } = await host.cni("ADD", config, {
+      id,
+      netns: netns ?? (await hosts.pod(id.slice(0, 20))),
+    });
     expect(exit).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({ code });
     expect([await links(), await owned()]).toEqual(before);
@@ -152,7 +194,10 @@ test("CHECK sees what is missing", async () => {
   const { result } = await add("check", netns);
   await inPod(netns, "ip", "addr", "flush", "dev", "eth0");
   const missing = await host.cni("CHECK", { ...CONFIG, prevResult: result }, { id: "check", netns });
-  expect(JSON.parse(missing.stdout)).toMatchObject({ code: 101, msg: expect.stringContaining("lacks address") });
+  expect(JSON.parse(missing.stdout)).toMatchObject({
+    code: 101,
+    msg: expect.stringContaining("lacks address"),
+  });
 });
 
 test("GC gives back what no container has any more", async () => {
@@ -161,7 +206,11 @@ test("GC gives back what no container has any more", async () => {
   await add("gone", netns);
   await add("kept", kept);
   await inPod(netns, "ip", "link", "del", "eth0");
-  const config = { ...CONFIG, cniVersion: "1.1.0", "cni.dev/valid-attachments": [{ containerID: "kept", ifname: "eth0" }] };
+  const config = {
+    ...CONFIG,
+    cniVersion: "1.1.0",
+    "cni.dev/valid-attachments": [{ containerID: "kept", ifname: "eth0" }],
+  };
   expect((await host.cni("GC", config)).code).toBe(0);
   expect(await owned()).toHaveProperty("kept");
   expect(await owned()).not.toHaveProperty("gone");

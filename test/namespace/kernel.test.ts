@@ -14,7 +14,13 @@ import { neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
 import { tableDelete, tableList, tableReplace } from "../../lib/netlink/nftables/table.ts";
 import { routeAdd, routeDelete, routeList, ruleAdd, ruleDelete, ruleList } from "../../lib/netlink/route.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { bpfFilterDelete, bpfFilterList, bpfFilterReplace, clsactDelete, clsactEnsure } from "../../lib/netlink/trafficcontrol.ts";
+import {
+  bpfFilterDelete,
+  bpfFilterList,
+  bpfFilterReplace,
+  clsactDelete,
+  clsactEnsure,
+} from "../../lib/netlink/trafficcontrol.ts";
 import { inNetns, isOwnNetns, NetnsError } from "../../lib/sys/netns.ts";
 import { eventually, Hosts, must } from "../support/hosts.ts";
 
@@ -64,7 +70,9 @@ describe("inNetns", () => {
 describe("rtnetlink", () => {
   test("errors name what was attempted, on what, and the kernel's own explanation", () => {
     linkAdd(nl, { kind: "vxlan", name: "vx1", port: 6790, up: true });
-    expect(() => linkAdd(nl, { kind: "vxlan", name: "vx1", port: 6791 })).toThrow("link add vx1: File exists");
+    expect(() => linkAdd(nl, { kind: "vxlan", name: "vx1", port: 6791 })).toThrow(
+      "link add vx1: File exists",
+    );
     expect(() => linkAdd(nl, { kind: "vxlan", name: "vx2", port: 6790, up: true })).toThrow(
       "A VXLAN device with the specified VNI already exists",
     );
@@ -79,7 +87,11 @@ describe("rtnetlink", () => {
     expect(addressAdd(nl, "br1", index, parseCidr("10.77.0.1/24"))).toBe(true);
     expect(addressAdd(nl, "br1", index, parseCidr("10.77.0.1/24"))).toBe(false);
     expect(addressList(nl, index)).toEqual([{ index, cidr: parseCidr("10.77.0.1/24") }]);
-    const route = { destination: parseCidr("10.78.0.0/16"), gateway: parseCidr("10.77.0.2/32").address, link: index };
+    const route = {
+      destination: parseCidr("10.78.0.0/16"),
+      gateway: parseCidr("10.77.0.2/32").address,
+      link: index,
+    };
     expect([routeAdd(nl, route), routeAdd(nl, route)]).toEqual([true, false]);
     expect(routeList(nl)).toContainEqual({ ...route, table: 254 });
     expect([routeDelete(nl, route), routeDelete(nl, route)]).toEqual([true, false]);
@@ -88,7 +100,11 @@ describe("rtnetlink", () => {
     expect(ruleList(nl)).toContainEqual(rule);
     expect([ruleDelete(nl, rule), ruleDelete(nl, rule)]).toEqual([true, false]);
     neighbourSet(nl, index, parseCidr("10.77.0.9/32").address, "5e:00:00:00:00:09");
-    expect(neighbourList(nl)).toContainEqual({ link: index, address: parseCidr("10.77.0.9/32").address, mac: "5e:00:00:00:00:09" });
+    expect(neighbourList(nl)).toContainEqual({
+      link: index,
+      address: parseCidr("10.77.0.9/32").address,
+      mac: "5e:00:00:00:00:09",
+    });
     linkDelete(nl, "br1");
   });
 
@@ -104,18 +120,29 @@ describe("rtnetlink", () => {
     );
     linkAdd(nl, { kind: "bridge", name: "seen0" });
     linkDelete(nl, "seen0");
-    await eventually("both events", () => seen, () => seen.includes("+seen0") && seen.includes("-seen0"));
+    await eventually(
+      "both events",
+      () => seen,
+      () => seen.includes("+seen0") && seen.includes("-seen0"),
+    );
     watch.stop();
   });
 });
 
 describe("nftables", () => {
-  const table = { family: "ip", name: "weave-test", chains: [{ name: "c", type: "filter", hook: "input", priority: 0, policy: "accept", rules: [] }] } as const;
+  const table = {
+    family: "ip",
+    name: "weave-test",
+    chains: [{ name: "c", type: "filter", hook: "input", priority: 0, policy: "accept", rules: [] }],
+  } as const;
 
   test("a table is replaced as a whole, or not at all", () => {
     using nf = inNetns(host, () => new NetlinkSocket(NETLINK_NETFILTER));
     tableReplace(nf, table);
-    const impossible = { ...table, chains: [...table.chains, { ...table.chains[0], name: "d", type: "nat", hook: "forward" }] } as const;
+    const impossible = {
+      ...table,
+      chains: [...table.chains, { ...table.chains[0], name: "d", type: "nat", hook: "forward" }],
+    } as const;
     expect(() => tableReplace(nf, impossible)).toThrow("nft add chain weave-test d: Operation not supported");
     expect(tableList(nf, "ip")).toContain("weave-test");
     expect([tableDelete(nf, table), tableDelete(nf, table)]).toEqual([true, false]);
@@ -128,7 +155,9 @@ describe("nftables", () => {
     expect(inNetns(host, () => acceptInIptables(exposed))).toEqual(["iptables-nft"]);
     inNetns(host, () => acceptInIptables(exposed));
     expect((await inHost("iptables-nft", "-S", "FORWARD")).match(/WEAVE-FORWARD/g)?.length).toBe(1);
-    expect(await inHost("iptables-nft", "-S", "WEAVE-FORWARD")).toContain("-A WEAVE-FORWARD -d 10.32.0.0/12 -o weave -j ACCEPT");
+    expect(await inHost("iptables-nft", "-S", "WEAVE-FORWARD")).toContain(
+      "-A WEAVE-FORWARD -d 10.32.0.0/12 -o weave -j ACCEPT",
+    );
     using nf = inNetns(host, () => new NetlinkSocket(NETLINK_NETFILTER));
     inNetns(host, () => removeFirewall(nf));
     expect(await inHost("iptables-nft", "-S")).not.toContain("WEAVE");
@@ -165,7 +194,10 @@ describe("eBPF", () => {
     linkAdd(nl, { kind: "bridge", name: "tc0" });
     const index = linkByName(nl, "tc0")?.index ?? 0;
     const map = BpfMap.create({ name: "used", type: "array", key: U32, value: U32, maxEntries: 1 });
-    const program = loadProgram("pass", new Assembler().loadMap(1, map.fd).mov(R0, { imm: 0 }).exit().assemble());
+    const program = loadProgram(
+      "pass",
+      new Assembler().loadMap(1, map.fd).mov(R0, { imm: 0 }).exit().assemble(),
+    );
     clsactEnsure(nl, "tc0", index);
     clsactEnsure(nl, "tc0", index);
     for (let i = 0; i < 2; i++) bpfFilterReplace(nl, "tc0", index, "egress", program);
@@ -205,7 +237,9 @@ describe("attach", () => {
     expect(inspect(pod, "eth0")?.addresses).toEqual([parseCidr("10.32.0.9/12")]);
     expect(() => attachHere()).toThrow(AlreadyAttachedError);
     // A second link of the same container gets another name outside.
-    expect(attachHere({ ifName: "net1", addresses: [parseCidr("10.32.0.10/12")], routes: [] }).hostName).not.toBe("vethweplabcdef0");
+    expect(
+      attachHere({ ifName: "net1", addresses: [parseCidr("10.32.0.10/12")], routes: [] }).hostName,
+    ).not.toBe("vethweplabcdef0");
     expect([detach(pod, "eth0"), detach(pod, "net1"), detach(pod, "eth0")]).toEqual([true, true, false]);
     expect(ports()).toEqual([]);
   });

@@ -34,26 +34,39 @@ network_config_dir = ${JSON.stringify(host.confDir)}
   mkdirSync(join(root, "bin"), { recursive: true });
   for (const folder of ["etc", "proc", "sys", "dev", "tmp"]) mkdirSync(join(root, folder));
   copyFileSync("/bin/busybox", join(root, "bin/busybox"));
-  for (const name of ["sh", "ping", "nc", "sleep", "ip", "httpd"]) symlinkSync("busybox", join(root, "bin", name));
+  for (const name of ["sh", "ping", "nc", "sleep", "ip", "httpd"])
+    symlinkSync("busybox", join(root, "bin", name));
   await must(["tar", "-C", root, "-cf", join(host.folder, "image.tar"), "."]);
   await podman("import", join(host.folder, "image.tar"), "busybox:test");
 }, 120_000);
 
 afterAll(async () => {
-  await exec(host.command(...command("rm", "-af", "-t", "0")), { env: environment() });
+  await exec(entered("rm", "-af", "-t", "0"), { env: environment() });
   await exec(["umount", "-R", join(host.folder, "storage/overlay")]);
   hosts.disposeSync();
 });
 
 function command(...args: string[]): string[] {
-  return ["podman", "--root", join(host.folder, "storage"), "--runroot", join(host.folder, "runroot"), "--storage-driver", "vfs", ...args];
+  return [
+    "podman",
+    "--root",
+    join(host.folder, "storage"),
+    "--runroot",
+    join(host.folder, "runroot"),
+    "--storage-driver",
+    "vfs",
+    ...args,
+  ];
 }
 
 const environment = () => ({ ...host.env, CONTAINERS_CONF: conf });
-const podman = async (...args: string[]) => (await host.must(command(...args), { env: environment(), timeoutMs: 60_000 })).trim();
+// `ip netns exec` mounts a /sys of its own, without the control groups that runc wants to see.
+const entered = (...args: string[]) => ["nsenter", `--net=/run/netns/${host.netns}`, ...command(...args)];
+const podman = async (...args: string[]) => (await must(entered(...args), { env: environment() })).trim();
 
 test("two containers ping each other, and a published port leads to one", async () => {
-  const run = (name: string, ...args: string[]) => podman("run", "-d", "--name", name, "--network", "weave", ...args);
+  const run = (name: string, ...args: string[]) =>
+    podman("run", "-d", "--name", name, "--network", "weave", ...args);
   await run("one", "-p", "8080:80", "busybox:test", "/bin/httpd", "-f", "-p", "80");
   await run("two", "busybox:test", "/bin/sleep", "600");
   const address = await podman("exec", "one", "/bin/ip", "-4", "addr", "show", "eth0");

@@ -15,6 +15,7 @@ const PACKAGES = {
   nft: "nftables",
   iptables: "iptables",
   iperf3: "iperf3",
+  tcpdump: "tcpdump",
   podman: "podman",
   runc: "runc",
   busybox: "busybox-static",
@@ -25,7 +26,7 @@ const TASKS = {
   build: { needs: [], script: ["test/tools/build.ts"] },
   demo: { needs: ["ip", "ping"], script: ["test/demo/demo.ts"] },
   test: {
-    needs: ["ip", "ping", "nft", "iptables", "podman", "runc", "busybox", "/usr/lib/cni/portmap"],
+    needs: ["ip", "ping", "nft", "iptables", "tcpdump", "podman", "runc", "busybox", "/usr/lib/cni/portmap"],
     script: ["test/tools/test.ts"],
   },
   bench: { needs: ["ip", "iperf3", "/usr/lib/cni/portmap"], script: ["test/bench/bench.ts"] },
