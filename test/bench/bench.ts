@@ -1,0 +1,35 @@
+// npm run bench -- NAME [--json]: measures ours against a reference, in one run, turn by turn; medians and ratios.
+import { cniBench } from "./cni.ts";
+import { overlayBench } from "./overlay.ts";
+import type { Row } from "./row.ts";
+
+const BENCHES: Record<string, { about: string; run(): Promise<Row[]> }> = {
+  cni: { about: "CNI ADD and DEL against bridge + host-local of containernetworking-plugins", run: cniBench },
+  overlay: {
+    about: "pod to pod over the fast datapath against plain kernel VXLAN + bridge",
+    run: overlayBench,
+  },
+};
+
+const args = process.argv.slice(2);
+const json = args.includes("--json");
+const [name, ...rest] = args.filter((arg) => arg !== "--json");
+const bench = BENCHES[name ?? ""];
+if (!name || !bench || rest.length > 0) {
+  console.error("usage: npm run bench -- NAME [--json]");
+  for (const [known, { about }] of Object.entries(BENCHES)) console.error(`  ${known.padEnd(8)} ${about}`);
+  process.exit(2);
+}
+if (process.getuid?.() !== 0) {
+  console.error("error: benchmarks make network namespaces: run them as root");
+  process.exit(1);
+}
+
+const rows = await bench.run();
+const number = (value: number) => value.toFixed(value < 100 ? 2 : 0);
+for (const { name: row, unit, ours, reference, ratio, runs } of rows) {
+  const line = `${row.padEnd(16)} ours ${number(ours)} ${unit}, reference ${number(reference)} ${unit}, ratio ${ratio.toFixed(2)} (${runs} runs)`;
+  if (json) console.error(line);
+  else console.log(line);
+}
+if (json) console.log(JSON.stringify({ bench: name, rows }));
