@@ -8,9 +8,9 @@ import {
   hostRange,
   parseCidr,
   parseIPv4,
-  parseSubnet,
 } from "../address/ipv4.ts";
-import { type Allocator, checkSubnetSize } from "../ipam/allocator.ts";
+import { parseAllocationSubnet } from "../address/subnet.ts";
+import type { Allocator } from "../ipam/allocator.ts";
 import { CancelledError, IpamError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
 import { type Report, reportJson } from "./report.ts";
@@ -69,7 +69,7 @@ function cidrOf(parameters: Parameters): Cidr {
 }
 
 function subnetOf(parameters: Parameters): Cidr {
-  return checkSubnetSize(parseSubnet(`${parameters["ip"]}/${parameters["prefix"]}`));
+  return parseAllocationSubnet(`${parameters["ip"]}/${parameters["prefix"]}`);
 }
 
 async function allocate(

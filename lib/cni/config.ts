@@ -1,8 +1,7 @@
 // The network configuration on standard input, checked: https://www.cni.dev/docs/spec/#section-1-network-configuration-format
 import * as v from "valibot";
-import { AddressError, parseCidr, parseIPv4, parseSubnet } from "../address/ipv4.ts";
-import { checkSubnetSize } from "../ipam/allocator.ts";
-import { IpamError } from "../ipam/errors.ts";
+import { AddressError, parseCidr, parseIPv4 } from "../address/ipv4.ts";
+import { parseAllocationSubnet } from "../address/subnet.ts";
 import { LINK_NAME_MAX } from "../netlink/link.ts";
 import { CniError, CODE } from "./error.ts";
 
@@ -17,7 +16,7 @@ function parsed<T>(parse: (text: string) => T) {
       try {
         return parse(dataset.value);
       } catch (error) {
-        if (!(error instanceof AddressError || error instanceof IpamError)) throw error;
+        if (!(error instanceof AddressError)) throw error;
         addIssue({ message: error.message });
         return NEVER;
       }
@@ -37,7 +36,7 @@ const Dns = v.object({
 const Ipam = v.object({
   /** Another IPAM plugin to ask; ours unless given. */
   type: v.optional(v.pipe(v.string(), v.regex(/^[^/]*$/, "a plugin's name has no '/'")), ""),
-  subnet: v.optional(parsed((text) => checkSubnetSize(parseSubnet(text)))),
+  subnet: v.optional(parsed(parseAllocationSubnet)),
   gateway: v.optional(parsed(parseIPv4)),
   /** Absent: a default route. An empty list: none at all. */
   routes: v.optional(v.nullable(v.array(Route))),

@@ -73,8 +73,7 @@ export function attach(attachment: Attachment): Attached {
       if (!inner) throw new Error(`interface ${ifName} has vanished from ${netnsPath(netns)}`);
       const fresh = configure(inside, inner, attachment);
       if (outer) join(host, outer, bridge, attachment.hairpin ?? false);
-      for (const { address } of fresh)
-        announce({ index: inner.index, address: inner.address ?? "" }, address);
+      if (fresh.length > 0) announce(inside, { ...inner, name: ifName });
       return {
         hostName: outer?.name ?? "",
         hostMac: outer?.address ?? "",

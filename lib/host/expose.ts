@@ -50,7 +50,7 @@ export class Exposure {
       if (added) addressDelete(this.route, BRIDGE, bridge.index, cidr);
       throw error;
     }
-    if (bridge.address) announce({ index: bridge.index, address: bridge.address }, cidr.address);
+    announce(this.route, bridge);
   }
 
   /** Takes an address back; false where it was not exposed. */

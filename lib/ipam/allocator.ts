@@ -5,7 +5,6 @@ import {
   type AddressRange,
   type Cidr,
   cidrRange,
-  cidrSize,
   formatCidr,
   formatIPv4,
   formatRange,
@@ -457,17 +456,4 @@ export class Allocator implements Gossiper {
   #debug(text: string): void {
     this.#log.debug(`[allocator ${this.config.ourName}] ${text}`);
   }
-}
-
-/** Smallest subnet that addresses can be handed out in: the first and the last are left out. */
-export const MIN_SUBNET_SIZE = 4;
-
-/** Throws IpamError for subnets that are too small to allocate in. */
-export function checkSubnetSize(subnet: Cidr): Cidr {
-  if (cidrSize(subnet) < MIN_SUBNET_SIZE) {
-    throw new IpamError(
-      `invalid subnet - smaller than minimum size ${MIN_SUBNET_SIZE}: ${formatCidr(subnet)}`,
-    );
-  }
-  return subnet;
 }

@@ -9,7 +9,7 @@ import {
   parseSubnet,
   rangesOverlap,
 } from "../address/ipv4.ts";
-import { checkSubnetSize } from "../ipam/allocator.ts";
+import { parseAllocationSubnet } from "../address/subnet.ts";
 import { IpamError } from "../ipam/errors.ts";
 import { LOG_LEVELS } from "../log/log.ts";
 import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
@@ -86,7 +86,7 @@ function parseInit(text: string): InitMode {
   throw new IpamError("should be consensus, consensus=COUNT, seed=NAME,NAME,… or observer");
 }
 
-const subnet = parsed((text) => checkSubnetSize(parseSubnet(text)));
+const subnet = parsed(parseAllocationSubnet);
 
 const Schema = v.object({
   name: v.optional(parsed(parsePeerName)),
