@@ -12,8 +12,8 @@ import { type Command, requireRoot, UsageError } from "../main.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { runRouter } from "../weave-router.ts";
 
-// What the environment of a root process must not bring along: it makes the executable another program.
-const STRIPPED = ["BUN_OPTIONS", "BUN_BE_BUN", "LD_PRELOAD", "LD_LIBRARY_PATH"];
+// What a daemon must not inherit: it would make it another program.
+const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
 
 export const launch: Command = {
   name: "launch",

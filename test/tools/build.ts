@@ -1,5 +1,5 @@
 // npm run build [-- --target linux-arm64]: the four executables, into dist/.
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 
@@ -72,6 +72,26 @@ function build(name: string, target: string, outdir: string): void {
     ...(runtime ? [`--target=${TARGETS[target]?.bun}`, `--compile-executable-path=${runtime}`] : []),
     `--outfile=${join(outdir, name)}`,
   ]);
+  // The map is inside.
+  rmSync(join(outdir, `${name}.map`), { force: true });
+  harden(join(outdir, name));
+}
+
+/** Variables of the environment by which the runtime would run other code than ours, before ours. */
+const SWITCHES = ["BUN_OPTIONS", "BUN_BE_BUN", "BUN_INSPECT", "BUN_INSPECT_PRELOAD"];
+
+/** Takes those switches out of an executable: their names become empty, and nothing in the environment has that name. */
+function harden(file: string): void {
+  const bytes = readFileSync(file);
+  for (const name of SWITCHES) {
+    const found: number[] = [];
+    const wanted = Buffer.from(`\0${name}\0`);
+    for (let at = bytes.indexOf(wanted); at >= 0; at = bytes.indexOf(wanted, at + 1)) found.push(at + 1);
+    const [at] = found;
+    if (at === undefined || found.length > 1) fail(`${file}: ${name} is there ${found.length} times, not once: look anew`);
+    bytes[at] = 0;
+  }
+  writeFileSync(file, bytes);
 }
 
 if (import.meta.main) {
