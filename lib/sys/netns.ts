@@ -4,7 +4,7 @@ import { syscall } from "./syscall.ts";
 
 const CLONE_NEWNET = 0x40000000;
 // setns moves the calling thread only, so "self" here has to be the thread, not the process.
-const OWN = "/proc/thread-self/ns/net";
+export const OWN_NETNS = "/proc/thread-self/ns/net";
 
 /** A network namespace: a path such as /run/netns/blue or /proc/4711/ns/net, or the pid of a process in it. */
 export type Netns = string | number;
@@ -48,7 +48,7 @@ export class NetnsError extends Error {
 export function inNetns<T>(netns: Netns, fn: () => T): T {
   const target = openNetns(netns);
   try {
-    const home = openSync(OWN, "r");
+    const home = openSync(OWN_NETNS, "r");
     try {
       syscall(`entering network namespace ${netnsPath(netns)}`, "setns", target, CLONE_NEWNET);
       try {
@@ -78,7 +78,7 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
 /** True when the path names the network namespace this thread is in. Throws NetnsError when it cannot be read. */
 export function isOwnNetns(netns: Netns): boolean {
   const path = netnsPath(netns);
-  const own = statSync(OWN, { bigint: true });
+  const own = statSync(OWN_NETNS, { bigint: true });
   try {
     const other = statSync(path, { bigint: true });
     return own.dev === other.dev && own.ino === other.ino;

@@ -44,8 +44,15 @@ test.each(EXECUTABLES)("%s takes no code from the environment", (name) => {
   const hit = join(folder, "preloaded");
   const evil = join(folder, "evil.ts");
   writeFileSync(evil, `require("node:fs").writeFileSync(${JSON.stringify(hit)}, "");`);
-  for (const env of [{ BUN_OPTIONS: `--preload ${evil}` }, { BUN_BE_BUN: "1" }, { BUN_INSPECT_PRELOAD: evil }]) {
-    const { stdout } = Bun.spawnSync([join(DIST, name), "--version"], { cwd: folder, env: { ...process.env, ...env } });
+  for (const env of [
+    { BUN_OPTIONS: `--preload ${evil}` },
+    { BUN_BE_BUN: "1" },
+    { BUN_INSPECT_PRELOAD: evil },
+  ]) {
+    const { stdout } = Bun.spawnSync([join(DIST, name), "--version"], {
+      cwd: folder,
+      env: { ...process.env, ...env },
+    });
     expect(stdout.toString()).toStartWith("weave ");
     expect(existsSync(hit)).toBe(false);
   }

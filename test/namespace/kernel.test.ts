@@ -129,6 +129,35 @@ describe("rtnetlink", () => {
   });
 });
 
+test("a link monitor that was too slow is told to look anew, and goes on", async () => {
+  const seen: string[] = [];
+  const watch = inNetns(host, () =>
+    watchLinks({
+      changed: (link) => seen.push(`+${link.name} ${link.mtu}`),
+      removed: () => {},
+      resync: () => seen.push("resync"),
+      failed: (error) => seen.push(String(error)),
+    }),
+  );
+  linkAdd(nl, { kind: "bridge", name: "busy0" });
+  const index = linkByName(nl, "busy0")?.index ?? 0;
+  // Nobody reads while this goes on, and the kernel keeps only so much.
+  for (let i = 0; i < 4000; i++) linkSet(nl, "busy0", index, { mtu: 1000 + (i % 2) });
+  await eventually(
+    "the resync",
+    () => seen,
+    () => seen.includes("resync"),
+  );
+  linkSet(nl, "busy0", index, { mtu: 1234 });
+  await eventually(
+    "what comes after it",
+    () => seen,
+    () => seen.includes("+busy0 1234"),
+  );
+  watch.stop();
+  linkDelete(nl, "busy0");
+});
+
 describe("nftables", () => {
   const table = {
     family: "ip",

@@ -88,7 +88,8 @@ function harden(file: string): void {
     const wanted = Buffer.from(`\0${name}\0`);
     for (let at = bytes.indexOf(wanted); at >= 0; at = bytes.indexOf(wanted, at + 1)) found.push(at + 1);
     const [at] = found;
-    if (at === undefined || found.length > 1) fail(`${file}: ${name} is there ${found.length} times, not once: look anew`);
+    if (at === undefined || found.length > 1)
+      fail(`${file}: ${name} is there ${found.length} times, not once: look anew`);
     bytes[at] = 0;
   }
   writeFileSync(file, bytes);
