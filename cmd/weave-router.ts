@@ -1,4 +1,5 @@
 // weave-router: the daemon.
+import { runInRouter } from "../lib/cni/main.ts";
 import { createLog } from "../lib/log/log.ts";
 import { becomeTheRouter } from "../lib/router/daemon.ts";
 import { parseOptions } from "../lib/router/options.ts";
@@ -14,7 +15,7 @@ export async function runRouter({ options, positionals }: Arguments): Promise<vo
   becomeTheRouter();
   const log = createLog(parsed["log-level"]);
   log.info(`weave ${VERSION}`);
-  const router = await startRouter(parsed, log);
+  const router = await startRouter(parsed, { cni: runInRouter }, log);
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => {
       log.info(`${signal} received, exiting; containers stay attached`);

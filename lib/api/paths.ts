@@ -1,5 +1,4 @@
 // Where the executables meet on a host. Both folders can be moved, for several networks (or tests) on one machine.
-import { join } from "node:path";
 
 /** Sockets, pid and log: gone after a reboot. WEAVE_RUN_DIR moves it. */
 export function runDirectory(): string {
@@ -11,9 +10,9 @@ export function stateDirectory(): string {
   return process.env["WEAVE_STATE_DIR"] || "/var/lib/weave";
 }
 
-export const controlSocket = () => join(runDirectory(), "weave.sock");
-export const pidFile = () => join(runDirectory(), "weave.pid");
-export const logFile = () => join(runDirectory(), "weave.log");
-export const stateFile = () => join(stateDirectory(), "weave.db");
+export const controlSocket = () => `${runDirectory()}/weave.sock`;
+export const pidFile = () => `${runDirectory()}/weave.pid`;
+export const logFile = () => `${runDirectory()}/weave.log`;
+export const stateFile = () => `${stateDirectory()}/weave.db`;
 /** Containers that went while no router ran; see ipam/releases.ts. */
-export const releaseDirectory = () => join(stateDirectory(), "releases");
+export const releaseDirectory = () => `${stateDirectory()}/releases`;

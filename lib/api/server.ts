@@ -1,5 +1,7 @@
 // The control API: the paths of the original over HTTP, on a Unix socket that can do everything, and on TCP for
 // reading. What a handler throws becomes an answer of one line.
+
+import * as v from "valibot";
 import {
   AddressError,
   type AddressRange,
@@ -13,6 +15,7 @@ import { parseAllocationSubnet } from "../address/subnet.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import { CancelledError, IpamError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
+import { type ApiClient, ApiError } from "./client.ts";
 import { type Report, reportJson } from "./report.ts";
 import { connectionsText, ipamText, peersText, statusText, targetsText } from "./status.ts";
 import { fillTemplate, TemplateError } from "./template.ts";
@@ -28,6 +31,11 @@ export interface ApiTarget {
   forget(peers: readonly string[]): void;
   expose(cidr: Cidr, masquerade: boolean): void;
   hide(cidr: Cidr): boolean;
+  /** Runs a call of the CNI plugin; undefined where the plugin has to run it itself. */
+  cni(
+    variables: Record<string, string>,
+    input: string,
+  ): Promise<{ output: string; code: number } | undefined>;
 }
 
 type Parameters = Record<string, string>;
@@ -39,8 +47,13 @@ class BadRequest extends Error {}
 const text = (body: string, status = 200) => new Response(body, { status });
 const done = () => new Response(null, { status: 204 });
 
-// A form with a few peers, or nothing.
-const MAX_BODY = 64 * 1024;
+// A form with a few peers, a network configuration, or nothing.
+const MAX_BODY = 1024 * 1024;
+
+const CniCall = v.object({
+  variables: v.record(v.pipe(v.string(), v.startsWith("CNI_")), v.string()),
+  input: v.string(),
+});
 
 function statusRoute(format: (report: Report) => string): Handler {
   return (_request, _parameters, target) => {
@@ -129,6 +142,12 @@ const ROUTES: Record<string, Handler> = {
     const cidr = cidrOf(parameters);
     if (!target.hide(cidr)) throw new BadRequest(`${formatCidr(cidr)} is not exposed`);
     return done();
+  },
+  "POST /cni": async (request, _parameters, target) => {
+    const call = v.safeParse(CniCall, await request.json().catch(() => undefined));
+    if (!call.success) throw new BadRequest("a CNI call has variables and input");
+    const outcome = await target.cni(call.output.variables, call.output.input);
+    return outcome ? Response.json(outcome) : text("run it yourself\n", 409);
   },
   "GET /ring": async (_request, _parameters, target) => {
     await target.allocator.prime();
@@ -237,6 +256,22 @@ async function answer(request: Request, target: ApiTarget): Promise<Response> {
   } catch (error) {
     return failure(error, target.log, what);
   }
+}
+
+/** The API without a socket: for what runs in the router itself. */
+export function localClient(target: ApiTarget): ApiClient {
+  return async (method, path, { form, accept } = {}) => {
+    const headers = accept === undefined ? {} : { accept };
+    const request = new Request(`http://localhost${path}`, {
+      method,
+      headers,
+      ...(form ? { body: form } : {}),
+    });
+    const response = await answer(request, target);
+    const body = await response.text();
+    if (!response.ok) throw new ApiError(response.status, body.trim());
+    return body;
+  };
 }
 
 /** Serves everything on a Unix socket that only root can open. */

@@ -15,7 +15,8 @@ export interface Environment {
   readonly path: readonly string[];
 }
 
-type Variables = Record<string, string | undefined>;
+/** The environment, or the CNI part of it. */
+export type Variables = Record<string, string | undefined>;
 
 function invalid(variable: string, problem: string): CniError {
   return new CniError(CODE.invalidEnvironment, `${variable}: ${problem}`);

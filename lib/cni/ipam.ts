@@ -24,6 +24,11 @@ export interface IpamSource {
   release(): Promise<void>;
 }
 
+/** True where the addresses are to come from the router. */
+export function isOurs({ ipam }: CniConfig): boolean {
+  return OWN_TYPES.includes(ipam.type);
+}
+
 /** The source of addresses that the configuration asks for. */
 export function ipamSource(
   config: CniConfig,

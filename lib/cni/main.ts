@@ -1,36 +1,31 @@
-// One run of the plugin: environment and standard input in, one JSON document on standard output, an exit code.
-import { readFileSync } from "node:fs";
-import { apiClient } from "../api/client.ts";
-import { controlSocket } from "../api/paths.ts";
+// One call of the plugin: environment and configuration in, one JSON document and an exit code out.
+import { existsSync } from "node:fs";
+import type { ApiClient } from "../api/client.ts";
 import { checkVersion, parseConfig, SUPPORTED_VERSIONS } from "./config.ts";
+import type { Variables } from "./environment.ts";
 import { readEnvironment } from "./environment.ts";
-import { CniError, CODE } from "./error.ts";
+import { isOurs } from "./ipam.ts";
 import { add, type Call, check, del, gc, status, toCniError } from "./plugin.ts";
 
 const VERBS = { ADD: add, DEL: del, CHECK: check, STATUS: status, GC: gc };
 
-function readInput(): string {
-  try {
-    return readFileSync(0, "utf8");
-  } catch (error) {
-    throw new CniError(CODE.io, `cannot read the network configuration from standard input: ${error}`);
-  }
+/** What to print, and the exit code. */
+export interface Outcome {
+  readonly output: string;
+  readonly code: number;
 }
 
-/** Runs the plugin and returns what to print and the exit code. */
-export async function runPlugin(
-  variables: Record<string, string | undefined>,
-): Promise<{ output: string; code: number }> {
+/** Runs one call: the CNI variables and the configuration in, the outcome out; never rejects. */
+export async function runPlugin(variables: Variables, input: string, api: ApiClient): Promise<Outcome> {
   let cniVersion: string = SUPPORTED_VERSIONS[SUPPORTED_VERSIONS.length - 1] ?? "";
   try {
     const environment = readEnvironment(variables);
-    const input = readInput();
     if (environment.command === "VERSION") {
       return { output: JSON.stringify({ cniVersion, supportedVersions: SUPPORTED_VERSIONS }), code: 0 };
     }
     const config = parseConfig(input);
     cniVersion = checkVersion(config.cniVersion);
-    const call: Call = { environment, config, input, api: apiClient(controlSocket()) };
+    const call: Call = { environment, config, input, api };
     const result = await VERBS[environment.command](call);
     return { output: result ? JSON.stringify(result) : "", code: 0 };
   } catch (error) {
@@ -40,4 +35,24 @@ export async function runPlugin(
       code: 1,
     };
   }
+}
+
+/**
+ * Runs a call in the router, on behalf of a plugin that has handed it over: everything is loaded and warm there.
+ * Undefined where the plugin has to run it itself: the namespace or another IPAM plugin is out of the router's sight,
+ * which may be in a container.
+ */
+export async function runInRouter(
+  variables: Variables,
+  input: string,
+  api: ApiClient,
+): Promise<Outcome | undefined> {
+  const netns = variables["CNI_NETNS"] ?? "";
+  if (netns !== "" && !existsSync(netns)) return undefined;
+  try {
+    if (!isOurs(parseConfig(input))) return undefined;
+  } catch {
+    // It is wrong in itself; running it says how.
+  }
+  return runPlugin(variables, input, api);
 }

@@ -5,9 +5,10 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
+import type { ApiClient } from "../api/client.ts";
 import { controlSocket, releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
-import { type ApiTarget, serveTcp, serveUnix } from "../api/server.ts";
+import { type ApiTarget, localClient, serveTcp, serveUnix } from "../api/server.ts";
 import { systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { loadNacl } from "../crypto/nacl.ts";
@@ -43,18 +44,36 @@ export interface RunningRouter {
   stop(): void;
 }
 
+/** What the daemon does for others beside being a router; wired in by cmd/. */
+export interface RouterServices {
+  cni(
+    variables: Record<string, string>,
+    input: string,
+    api: ApiClient,
+  ): Promise<{ output: string; code: number } | undefined>;
+}
+
 /** Starts a router; rejects with one clear error, with everything taken back, where it cannot. */
-export async function startRouter(options: RouterOptions, log: Log): Promise<RunningRouter> {
+export async function startRouter(
+  options: RouterOptions,
+  services: RouterServices,
+  log: Log,
+): Promise<RunningRouter> {
   const undo: (() => void)[] = [];
   try {
-    return await start(options, log, undo);
+    return await start(options, services, log, undo);
   } catch (error) {
     for (const step of undo.reverse()) step();
     throw error;
   }
 }
 
-async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Promise<RunningRouter> {
+async function start(
+  options: RouterOptions,
+  services: RouterServices,
+  log: Log,
+  undo: (() => void)[],
+): Promise<RunningRouter> {
   const { port, mtu } = options;
   const route = new NetlinkSocket(NETLINK_ROUTE);
   const filter = new NetlinkSocket(NETLINK_NETFILTER);
@@ -189,6 +208,7 @@ async function start(options: RouterOptions, log: Log, undo: (() => void)[]): Pr
     },
     expose: (cidr, masquerade) => exposure.expose(cidr, masquerade),
     hide: (cidr) => exposure.hide(cidr),
+    cni: (variables, input) => services.cni(variables, input, localClient(target)),
   };
   const servers = serve(target, options, undo);
   const links = watchLinks({

@@ -21,6 +21,9 @@ export class Store {
       if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
       this.#database = new Database(path, { create: true });
       this.#database.run("PRAGMA journal_mode = WAL");
+      // What was committed survives the end of the process, however sudden. It need not survive a power cut to the last
+      // moment: the containers do not, either.
+      this.#database.run("PRAGMA synchronous = NORMAL");
       this.#database.run("PRAGMA busy_timeout = 1000");
       const version = this.#database
         .query<{ user_version: number }, []>("PRAGMA user_version")

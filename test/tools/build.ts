@@ -62,7 +62,9 @@ function build(name: string, target: string, outdir: string): void {
     "--compile",
     "--minify",
     "--bytecode",
-    "--format=cjs",
+    // What is imported when it is needed is loaded when it is needed.
+    "--format=esm",
+    "--splitting",
     "--sourcemap=inline",
     // Without these an executable run by root would take code from whatever directory it is run in.
     "--no-compile-autoload-dotenv",
