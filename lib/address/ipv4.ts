@@ -18,9 +18,9 @@ export interface AddressRange {
   readonly end: number;
 }
 
-/** Text that is not the address, subnet or list it should be; the message quotes it. */
+/** Text that is not the address, name or list it should be; the message quotes it. */
 export class AddressError extends Error {
-  override readonly name = "AddressError";
+  override readonly name: string = "AddressError";
 }
 
 /** Parses dotted decimal; throws AddressError. */

@@ -1,6 +1,7 @@
 // The network configuration on standard input, checked: https://www.cni.dev/docs/spec/#section-1-network-configuration-format
 import * as v from "valibot";
-import { AddressError, parseCidr, parseIPv4 } from "../address/ipv4.ts";
+import { parseCidr, parseIPv4 } from "../address/ipv4.ts";
+import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
 import { LINK_NAME_MAX } from "../netlink/link.ts";
 import { CniError, CODE } from "./error.ts";
@@ -8,21 +9,6 @@ import { CniError, CODE } from "./error.ts";
 export const SUPPORTED_VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
 /** Of a configuration that does not say. */
 const UNSAID_VERSION = "0.1.0";
-
-function parsed<T>(parse: (text: string) => T) {
-  return v.pipe(
-    v.string(),
-    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
-      try {
-        return parse(dataset.value);
-      } catch (error) {
-        if (!(error instanceof AddressError)) throw error;
-        addIssue({ message: error.message });
-        return NEVER;
-      }
-    }),
-  );
-}
 
 const Route = v.object({ dst: parsed(parseCidr), gw: v.optional(parsed(parseIPv4)) });
 

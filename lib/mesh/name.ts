@@ -1,6 +1,8 @@
 // Peer names: six octets, written like an Ethernet address. As text of fixed length they sort as numbers do,
 // which the protocol relies on (spanning trees, short id disputes, the seeds of a ring).
 
+import { AddressError } from "../address/ipv4.ts";
+
 declare const brand: unique symbol;
 
 /** A peer's name, "5e:3a:00:00:00:01", lower case. */
@@ -12,8 +14,8 @@ export const NAME_LENGTH = 6;
 export const UNKNOWN_PEER = "00:00:00:00:00:00" as PeerName;
 
 /** Text that is no peer name. */
-export class PeerNameError extends Error {
-  override readonly name = "PeerNameError";
+export class PeerNameError extends AddressError {
+  override readonly name: string = "PeerNameError";
   constructor(text: string) {
     super(`invalid peer name format: "${text}" (six octets, such as 5e:3a:00:00:00:01)`);
   }

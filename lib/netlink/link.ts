@@ -192,12 +192,6 @@ export function linkByName(nl: NetlinkSocket, name: string): Link | undefined {
   return first(unlessGone(() => nl.request({ operation: `link get ${name}`, type: RTM_GETLINK, body })));
 }
 
-/** The link of this ifindex, if there is one. */
-export function linkByIndex(nl: NetlinkSocket, index: number): Link | undefined {
-  const body = header(AF_UNSPEC, index, undefined);
-  return first(unlessGone(() => nl.request({ operation: `link get ${index}`, type: RTM_GETLINK, body })));
-}
-
 /** All links of the namespace. */
 export function linkList(nl: NetlinkSocket): Link[] {
   const body = header(AF_UNSPEC, 0, undefined);

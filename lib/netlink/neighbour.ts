@@ -7,7 +7,6 @@ import { NLM_F_CREATE, NLM_F_REPLACE } from "./message.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
 const RTM_NEWNEIGH = 28;
-const RTM_DELNEIGH = 29;
 const RTM_GETNEIGH = 30;
 
 const NDMSG = 12;
@@ -49,12 +48,6 @@ export function neighbourSet(nl: NetlinkSocket, link: number, address: IPv4, mac
     flags: NLM_F_CREATE | NLM_F_REPLACE,
     body: encodeNeighbour(link, address, mac),
   });
-}
-
-/** Removes an ARP entry. */
-export function neighbourDelete(nl: NetlinkSocket, link: number, address: IPv4): void {
-  const body = new AttributeEncoder().raw(header(link)).bytes(NDA_DST, ipv4Octets(address)).done();
-  nl.request({ operation: `neighbour delete ${formatIPv4(address)}`, type: RTM_DELNEIGH, body });
 }
 
 /** The ARP entries of the namespace. */

@@ -9,10 +9,12 @@ import {
   parseSubnet,
   rangesOverlap,
 } from "../address/ipv4.ts";
+import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
-import { IpamError } from "../ipam/errors.ts";
+import { DEFAULT_MTU } from "../host/bridge.ts";
 import { LOG_LEVELS } from "../log/log.ts";
-import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
+import { type PeerName, parsePeerName } from "../mesh/name.ts";
+import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/router.ts";
 import { splitHostPort } from "../mesh/transport.ts";
 
 export const DEFAULT_RANGE = "10.32.0.0/12";
@@ -20,23 +22,6 @@ export const DEFAULT_RANGE = "10.32.0.0/12";
 /** An option with a value that cannot be; the message names both. */
 export class OptionError extends Error {
   override readonly name = "OptionError";
-}
-
-/** Turns text into a value; what the parser throws becomes the option's complaint. */
-function parsed<T>(parse: (text: string) => T) {
-  return v.pipe(
-    v.string(),
-    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
-      try {
-        return parse(dataset.value);
-      } catch (error) {
-        if (!(error instanceof AddressError || error instanceof PeerNameError || error instanceof IpamError))
-          throw error;
-        addIssue({ message: error.message });
-        return NEVER;
-      }
-    }),
-  );
 }
 
 const port = v.pipe(
@@ -83,7 +68,7 @@ function parseInit(text: string): InitMode {
     return { kind: "consensus", count: parameter === undefined ? undefined : Number(parameter) };
   }
   if (mode === "seed" && parameter) return { kind: "seed", peers: parameter.split(",").map(parsePeerName) };
-  throw new IpamError("should be consensus, consensus=COUNT, seed=NAME,NAME,… or observer");
+  throw new AddressError("should be consensus, consensus=COUNT, seed=NAME,NAME,… or observer");
 }
 
 const subnet = parsed(parseAllocationSubnet);
@@ -94,16 +79,16 @@ const Schema = v.object({
     v.pipe(v.string(), v.minLength(1, "is empty"), v.maxLength(255, "longer than 255 characters")),
   ),
   host: v.optional(v.pipe(v.string(), v.ipv4("not an IPv4 address"))),
-  port: v.optional(port, "6783"),
+  port: v.optional(port, String(DEFAULT_PORT)),
   password: v.optional(v.string()),
   "trusted-subnets": v.optional(list(parseCidr), ""),
-  "conn-limit": v.optional(integer(0, 4096), "200"),
+  "conn-limit": v.optional(integer(0, 4096), String(DEFAULT_CONNECTION_LIMIT)),
   discovery: v.optional(v.boolean(), true),
   "min-protocol-version": v.optional(integer(1, 2), "1"),
   "ipalloc-range": v.optional(subnet),
   "ipalloc-default-subnet": v.optional(subnet),
   "ipalloc-init": v.optional(parsed(parseInit), "consensus"),
-  mtu: v.optional(integer(576, 65_000), "1376"),
+  mtu: v.optional(integer(576, 65_000), String(DEFAULT_MTU)),
   "http-addr": v.optional(address, "127.0.0.1:6784"),
   "http-writes": v.optional(v.boolean(), false),
   "status-addr": v.optional(address, ""),

@@ -1,5 +1,6 @@
 // The lower floors against the real kernel.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { closeSync, openSync } from "node:fs";
 import { parseCidr } from "../../lib/address/ipv4.ts";
 import { Assembler, R0, R5 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
@@ -14,6 +15,7 @@ import { neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
 import { tableDelete, tableList, tableReplace } from "../../lib/netlink/nftables/table.ts";
 import { routeAdd, routeDelete, routeList, ruleAdd, ruleDelete, ruleList } from "../../lib/netlink/route.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { openTap } from "../../lib/netlink/tap.ts";
 import {
   bpfFilterDelete,
   bpfFilterList,
@@ -79,6 +81,24 @@ describe("rtnetlink", () => {
     expect(linkDelete(nl, "vx1")).toBe(true);
     expect(linkDelete(nl, "vx1")).toBe(false);
     expect(linkByName(nl, "vx1")).toBeUndefined();
+  });
+
+  test("a TAP link lasts as long as its file", () => {
+    const fd = inNetns(host, () => openTap("tap7"));
+    expect(linkByName(nl, "tap7")?.kind).toBe("tun");
+    expect(() => inNetns(host, () => openTap("tap7"))).toThrow("tap add tap7");
+    closeSync(fd);
+    expect(linkByName(nl, "tap7")).toBeUndefined();
+  });
+
+  test("a link moves into another namespace", () => {
+    linkAdd(nl, { kind: "veth", name: "stay0", peer: { name: "move0" } });
+    const fd = openSync(pod, "r");
+    linkSet(nl, "move0", linkByName(nl, "move0")?.index ?? 0, { netnsFd: fd });
+    closeSync(fd);
+    expect(linkByName(nl, "move0")).toBeUndefined();
+    expect(inspect(pod, "move0")?.link.kind).toBe("veth");
+    linkDelete(nl, "stay0");
   });
 
   test("addresses, routes, rules, neighbours", () => {

@@ -128,7 +128,7 @@ export class Hosts {
   /** Makes `count` hosts with addresses 10.99.0.1 and on; `mtu` is that of the network between them. */
   static async create(name: string, count: number, mtu = 1500): Promise<Hosts> {
     const hosts = new Hosts(name);
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, hosts.#onSignal);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, hosts.#onSignal);
     try {
       await hosts.#build(count, mtu);
       return hosts;
@@ -208,7 +208,8 @@ export class Hosts {
   }
 
   disposeSync(): void {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.removeListener(signal, this.#onSignal);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+      process.removeListener(signal, this.#onSignal);
     for (const host of this.hosts) endRouter(host);
     for (const netns of this.#namespaces) {
       const { stdout } = Bun.spawnSync(["ip", "netns", "pids", netns]);

@@ -1,6 +1,6 @@
 // The first thing that runs after a clone, on Node alone: brings in npm packages (Bun is one) and, where a task needs
 // them, Debian packages; then hands over to Bun.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -101,4 +101,11 @@ const { needs, script } = TASKS[task] ?? fail(`no such task: ${task}`);
 installNpmPackages();
 installDebianPackages(needs);
 const path = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
-process.exit(run(bun, [...script, ...args], { env: { ...process.env, PATH: path } }));
+const child = spawn(bun, [...script, ...args], {
+  cwd: root,
+  stdio: "inherit",
+  env: { ...process.env, PATH: path },
+});
+// Whoever is interrupted first, the one below cleans up, and its end is ours.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+child.on("exit", (code, signal) => process.exit(code ?? (signal ? 128 : 1)));
