@@ -39,7 +39,14 @@ export interface ApiTarget {
 }
 
 type Parameters = Record<string, string>;
-type Handler = (request: Request, parameters: Parameters, target: ApiTarget) => Response | Promise<Response>;
+/** `signal` fires when nobody waits for the answer any more. */
+/** `signal` fires when nobody waits for the answer any more. */
+type Handler = (
+  request: Request,
+  parameters: Parameters,
+  target: ApiTarget,
+  signal: AbortSignal,
+) => Response | Promise<Response>;
 
 /** A request that is wrong in itself. */
 class BadRequest extends Error {}
@@ -90,14 +97,10 @@ async function allocate(
   parameters: Parameters,
   target: ApiTarget,
   subnet: Cidr,
+  signal: AbortSignal,
 ): Promise<Response> {
   const isContainer = query(request, "check-alive") === "true";
-  const address = await target.allocator.allocate(
-    identifier(parameters),
-    subnet,
-    isContainer,
-    request.signal,
-  );
+  const address = await target.allocator.allocate(identifier(parameters), subnet, isContainer, signal);
   return text(formatCidr({ address, prefix: subnet.prefix }));
 }
 
@@ -168,16 +171,16 @@ const ROUTES: Record<string, Handler> = {
     lookup(parameters, target, hostRange(target.defaultSubnet)),
   "GET /ip/:id/:ip/:prefix": (_request, parameters, target) =>
     lookup(parameters, target, hostRange(subnetOf(parameters))),
-  "POST /ip/:id": (request, parameters, target) =>
-    allocate(request, parameters, target, target.defaultSubnet),
-  "POST /ip/:id/:ip/:prefix": (request, parameters, target) =>
-    allocate(request, parameters, target, subnetOf(parameters)),
-  "PUT /ip/:id/:ip/:prefix": async (request, parameters, { allocator }) => {
+  "POST /ip/:id": (request, parameters, target, signal) =>
+    allocate(request, parameters, target, target.defaultSubnet, signal),
+  "POST /ip/:id/:ip/:prefix": (request, parameters, target, signal) =>
+    allocate(request, parameters, target, subnetOf(parameters), signal),
+  "PUT /ip/:id/:ip/:prefix": async (request, parameters, { allocator }, signal) => {
     const flag = (key: string) => query(request, key) === "true";
     const id = identifier(parameters);
     const cidr = cidrOf(parameters);
     try {
-      await allocator.claim(id, cidr, flag("check-alive"), flag("noErrorOnUnknown"), request.signal);
+      await allocator.claim(id, cidr, flag("check-alive"), flag("noErrorOnUnknown"), signal);
     } catch (error) {
       if (error instanceof IpamError && !(error instanceof CancelledError)) {
         throw new BadRequest(`Unable to claim: ${error.message}`);
@@ -245,14 +248,14 @@ function failure(error: unknown, log: Log, what: string): Response {
   return text(`${message}\n`, expected ? 400 : 500);
 }
 
-async function answer(request: Request, target: ApiTarget): Promise<Response> {
+async function answer(request: Request, target: ApiTarget, signal = request.signal): Promise<Response> {
   const { pathname } = new URL(request.url);
   const what = `${request.method} ${pathname}`;
   try {
     const route = find(request.method, pathname);
     if (route === "not found") return text("404 page not found\n", 404);
     if (route === "wrong method") return text(`${request.method} is not possible on ${pathname}\n`, 405);
-    return await route.handler(request, route.parameters, target);
+    return await route.handler(request, route.parameters, target, signal);
   } catch (error) {
     return failure(error, target.log, what);
   }
@@ -260,14 +263,14 @@ async function answer(request: Request, target: ApiTarget): Promise<Response> {
 
 /** The API without a socket: for what runs in the router itself. */
 export function localClient(target: ApiTarget): ApiClient {
-  return async (method, path, { form, accept } = {}) => {
+  return async (method, path, { form, accept, timeoutMs } = {}) => {
     const headers = accept === undefined ? {} : { accept };
-    const request = new Request(`http://localhost${path}`, {
-      method,
-      headers,
-      ...(form ? { body: form } : {}),
-    });
-    const response = await answer(request, target);
+    const request = new Request(`http://localhost${path}`, { method, headers, body: form ?? null });
+    const giveUp = new AbortController();
+    const timer = timeoutMs === undefined ? undefined : setTimeout(() => giveUp.abort(), timeoutMs);
+    const response = await answer(request, target, giveUp.signal);
+    clearTimeout(timer);
+    if (giveUp.signal.aborted) throw new ApiError(504, `no answer within ${timeoutMs} ms: ${method} ${path}`);
     const body = await response.text();
     if (!response.ok) throw new ApiError(response.status, body.trim());
     return body;
@@ -276,7 +279,15 @@ export function localClient(target: ApiTarget): ApiClient {
 
 /** Serves everything on a Unix socket that only root can open. */
 export function serveUnix(path: string, target: ApiTarget): Bun.Server<undefined> {
-  return Bun.serve({ unix: path, maxRequestBodySize: MAX_BODY, fetch: (request) => answer(request, target) });
+  return Bun.serve({
+    unix: path,
+    maxRequestBodySize: MAX_BODY,
+    fetch(request, server) {
+      // An address may take a while to come from another host.
+      server.timeout(request, 0);
+      return answer(request, target);
+    },
+  });
 }
 
 export interface TcpAccess {

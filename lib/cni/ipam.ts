@@ -11,7 +11,7 @@ import { CniError, CODE } from "./error.ts";
 import { type Addressing, parseAddressing } from "./result.ts";
 
 /** An address may have to be asked for at another host; a runtime would rather try again than wait for ever. */
-const ALLOCATE_TIMEOUT_MS = 30_000;
+const ALLOCATE_TIMEOUT_MS = 10_000;
 const RELEASE_TIMEOUT_MS = 5_000;
 const OWN_TYPES = ["", "weave-ipam"];
 

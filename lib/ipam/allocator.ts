@@ -17,10 +17,11 @@ import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
-import { type PeerName, PeerNameError, parsePeerName, UNKNOWN_PEER } from "../mesh/name.ts";
+import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import { Claim } from "./claim.ts";
 import { Consensus } from "./consensus.ts";
 import { IpamError } from "./errors.ts";
+import { Nicknames } from "./nicknames.ts";
 import { OwnedAddresses } from "./owned.ts";
 import { Pending } from "./pending.ts";
 import { Ring, RingError } from "./ring.ts";
@@ -56,7 +57,7 @@ export class Allocator implements Gossiper {
   readonly ring: Ring;
   readonly space = new Space();
   readonly owned: OwnedAddresses;
-  readonly nicknames = new Map<PeerName, string>();
+  readonly nicknames = new Nicknames();
   readonly pending = new Pending();
   consensus: Consensus | undefined;
   awaitingConsensus = false;
@@ -72,7 +73,7 @@ export class Allocator implements Gossiper {
     const { start, end } = cidrRange(config.universe);
     this.ring = new Ring(start, end, config.ourName);
     this.owned = new OwnedAddresses(dependencies.store);
-    this.nicknames.set(config.ourName, config.ourNickName);
+    this.nicknames.learn([[config.ourName, config.ourNickName]]);
     this.#log = dependencies.log;
     if (!config.observer) this.consensus = new Consensus({ name: config.ourName, uid: config.ourUid });
   }
@@ -187,7 +188,7 @@ export class Allocator implements Gossiper {
 
   /** Takes over the space of a peer that is gone for good; returns how many addresses that were. */
   takeOver(nameOrNickName: string): number {
-    const name = this.#peerCalled(nameOrNickName);
+    const name = this.nicknames.find(nameOrNickName);
     if (!name || name === this.config.ourName) {
       this.#log.warning(
         `[allocator] attempt to take over range from ${name ? "ourself" : `unknown peer '${nameOrNickName}'`}`,
@@ -203,7 +204,7 @@ export class Allocator implements Gossiper {
   }
 
   peerGone(name: PeerName): void {
-    if (!this.ring.peerNames().has(name)) this.nicknames.delete(name);
+    if (!this.ring.peerNames().has(name)) this.nicknames.prune((known) => known !== name);
   }
 
   onUnicast(source: PeerName, message: Uint8Array): void {
@@ -355,7 +356,7 @@ export class Allocator implements Gossiper {
 
   #update(sender: PeerName, message: Uint8Array): void {
     const state = decodeState(message);
-    for (const [name, nickname] of state.nicknames) this.nicknames.set(name, nickname);
+    this.nicknames.learn(state.nicknames);
     if (state.ring) {
       this.#merge(state.ring);
     } else if (!this.ring.empty) {
@@ -379,9 +380,8 @@ export class Allocator implements Gossiper {
     } catch (error) {
       throw error instanceof RingError ? this.#explain(error, other) : error;
     }
-    for (const name of this.nicknames.keys()) {
-      if (!this.ring.peerNames().has(name) && !this.config.isKnownPeer(name)) this.nicknames.delete(name);
-    }
+    const owners = this.ring.peerNames();
+    this.nicknames.prune((name) => owners.has(name) || this.config.isKnownPeer(name));
     this.ringUpdated();
   }
 
@@ -389,7 +389,7 @@ export class Allocator implements Gossiper {
     const remedy = "run 'weave reset' on the peer that is to give in, and launch it again";
     if (error.code === "different-seeds") {
       const [received, ours] = [other.seeds, this.ring.seeds].map((names) =>
-        names.map((name) => this.#annotate(name)).join(" "),
+        names.map((name) => this.nicknames.annotate(name)).join(" "),
       );
       return new IpamError(
         `IP allocation was seeded by different peers (received: [${received}], ours: [${ours}]); ${remedy}`,
@@ -405,25 +405,10 @@ export class Allocator implements Gossiper {
     return error;
   }
 
-  #annotate(name: PeerName): string {
-    const nickname = this.nicknames.get(name);
-    return nickname === undefined ? name : `${name}(${nickname})`;
-  }
-
-  #peerCalled(nameOrNickName: string): PeerName | undefined {
-    for (const [name, nickname] of this.nicknames) if (nickname === nameOrNickName) return name;
-    try {
-      return parsePeerName(nameOrNickName);
-    } catch (error) {
-      if (error instanceof PeerNameError) return undefined;
-      throw error;
-    }
-  }
-
   /** Who gets our space when we leave: a reachable peer with space of its own before one without, then any. */
   #heir(): PeerName | undefined {
     const { isKnownPeer, ourName } = this.config;
-    const others = [...this.nicknames.keys()].filter((name) => name !== ourName);
+    const others = [...this.nicknames.all.keys()].filter((name) => name !== ourName);
     return this.ring.heir(isKnownPeer) ?? others.find(isKnownPeer) ?? this.ring.heir(() => true) ?? others[0];
   }
 
@@ -439,7 +424,7 @@ export class Allocator implements Gossiper {
   #encode(): Uint8Array {
     return encodeState({
       now: BigInt(Math.floor(this.dependencies.clock.now() / 1000)),
-      nicknames: this.nicknames,
+      nicknames: this.nicknames.all,
       consensus: this.ring.empty ? this.consensus?.state : undefined,
       ring: this.ring.empty ? undefined : { ...this.ring.state(), peer: this.config.ourName },
     });

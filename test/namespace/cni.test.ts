@@ -232,6 +232,15 @@ test("while the router is down: ADD says try again later, DEL succeeds and is ma
   expect((await add("late", late)).code).toBe(0);
 });
 
+test("while the peers have not agreed yet: ADD says try again later, and leaves nothing waiting", async () => {
+  const lonely = hosts.host(2);
+  await lonely.weave("launch", "--ipalloc-init=consensus=3");
+  const { code, stdout } = await lonely.cni("ADD", CONFIG, { id: "early", netns: await hosts.pod("early") });
+  expect([code, JSON.parse(stdout).code]).toEqual([1, 11]);
+  expect(await lonely.weave("report", "-f", "{{json .IPAM.PendingAllocates}}")).toBe("null\n");
+  expect(await lonely.weave("status")).toMatch(/Status: awaiting consensus \(quorum: 2, known: 1\)/);
+});
+
 describe("weave setup", () => {
   test("installs plugin and configuration, and leaves alone what is there", async () => {
     const setup = () => host.weave("setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir);

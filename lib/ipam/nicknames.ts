@@ -1,0 +1,40 @@
+// What people call peers, as far as gossip has told; a peer that is gone may still own space, and be asked about.
+import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
+
+export class Nicknames {
+  readonly #byName = new Map<PeerName, string>();
+
+  get all(): ReadonlyMap<PeerName, string> {
+    return this.#byName;
+  }
+
+  learn(names: Iterable<readonly [PeerName, string]>): void {
+    for (const [name, nickname] of names) this.#byName.set(name, nickname);
+  }
+
+  get(name: PeerName): string | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** Forgets peers that `wanted` does not want. */
+  prune(wanted: (name: PeerName) => boolean): void {
+    for (const name of this.#byName.keys()) if (!wanted(name)) this.#byName.delete(name);
+  }
+
+  /** "name(nickname)", or the name alone. */
+  annotate(name: PeerName): string {
+    const nickname = this.#byName.get(name);
+    return nickname === undefined ? name : `${name}(${nickname})`;
+  }
+
+  /** The peer that is meant by a nickname or a name; undefined where it is neither. */
+  find(text: string): PeerName | undefined {
+    for (const [name, nickname] of this.#byName) if (nickname === text) return name;
+    try {
+      return parsePeerName(text);
+    } catch (error) {
+      if (error instanceof PeerNameError) return undefined;
+      throw error;
+    }
+  }
+}
