@@ -150,6 +150,17 @@ describe("merging", () => {
   });
 });
 
+test("an older life of ours, remembered by others with higher versions, is overruled", () => {
+  const ring = ringOf(name(1));
+  ring.claimForPeers([name(1), name(2)]);
+  const remembered = ring.entries.map((found) => ({ ...found, version: found.version + 7, free: 0 }));
+  ring.merge({ ...ring.state(), entries: remembered }, nothingInUse);
+  expect(ring.entries.map(({ version, free }) => [version, free])).toEqual([
+    [8, SIZE / 2],
+    [7, 0],
+  ]);
+});
+
 function entry(offset: number) {
   return { token: START + offset, peer: name(2), version: 1, free: 0 };
 }

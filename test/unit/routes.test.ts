@@ -1,0 +1,115 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
+import { Peer } from "../../lib/mesh/peer.ts";
+import { Routes, randomNeighbours } from "../../lib/mesh/routes.ts";
+
+const name = (i: number) => nameFromNumber(BigInt(i + 1));
+
+interface Graph {
+  readonly size: number;
+  readonly edges: readonly (readonly [number, number])[];
+}
+
+/** Connected graphs: a tree, and some more edges. */
+const graphs = fc.integer({ min: 2, max: 12 }).chain((size) =>
+  fc.record({
+    size: fc.constant(size),
+    edges: fc
+      .tuple(
+        fc.tuple(
+          ...Array.from({ length: size - 1 }, (_, i) => fc.nat(i).map((parent) => [i + 1, parent] as const)),
+        ),
+        fc.array(fc.tuple(fc.nat(size - 1), fc.nat(size - 1)), { maxLength: 15 }),
+      )
+      .map(([tree, more]) => [...tree, ...more.filter(([a, b]) => a !== b)]),
+  }),
+);
+
+/** One router's own copy of the topology: what it knows came in an order of its own. */
+function routesOf(self: number, { size, edges }: Graph): Routes {
+  const random = seededRandom(BigInt(self));
+  const peers = new Map(Array.from({ length: size }, (_, i) => [name(i), Peer.placeholder(name(i))]));
+  const get = (i: number) => peers.get(name(i)) as Peer;
+  const shuffled = edges.map((edge) => ({ edge, order: random.float() })).sort((a, b) => a.order - b.order);
+  for (const { edge } of shuffled) {
+    for (const [from, to] of [edge, [edge[1], edge[0]] as const]) {
+      get(from).connections.set(name(to), {
+        remote: get(to),
+        address: "",
+        outbound: true,
+        established: true,
+      });
+    }
+  }
+  return new Routes(get(self), (wanted) => peers.get(wanted));
+}
+
+const allRoutes = (graph: Graph) =>
+  new Map(Array.from({ length: graph.size }, (_, i) => [name(i), routesOf(i, graph)]));
+
+describe("routes over any connected topology", () => {
+  test("a broadcast reaches every peer exactly once", () => {
+    fc.assert(
+      fc.property(graphs, (graph) => {
+        const routes = allRoutes(graph);
+        for (const source of routes.keys()) {
+          const reached = [source];
+          for (const at of reached) reached.push(...(routes.get(at)?.broadcast(source) ?? []));
+          expect(reached.toSorted()).toEqual([...routes.keys()].toSorted());
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("following next hops leads to every peer", () => {
+    fc.assert(
+      fc.property(graphs, (graph) => {
+        const routes = allRoutes(graph);
+        for (const from of routes.keys()) {
+          for (const to of routes.keys()) {
+            let at: PeerName = from;
+            for (let hops = 0; at !== to; hops++) {
+              expect(hops).toBeLessThan(graph.size);
+              at = routes.get(at)?.unicast.get(to) ?? UNKNOWN_PEER;
+            }
+          }
+        }
+      }),
+    );
+  });
+});
+
+test("frames take only what both ends have established; control messages take all", () => {
+  const [a, b] = [Peer.placeholder(name(0)), Peer.placeholder(name(1))];
+  const connection = (remote: Peer, established: boolean) => ({
+    remote,
+    address: "",
+    outbound: true,
+    established,
+  });
+  a.connections.set(b.name, connection(b, true));
+  b.connections.set(a.name, connection(a, false));
+  const routes = new Routes(a, (wanted) => (wanted === a.name ? a : b));
+  expect([routes.unicast.has(b.name), routes.unicastAll.has(b.name)]).toEqual([false, true]);
+  expect([routes.broadcast(a.name), routes.broadcastAll(a.name)]).toEqual([[], [b.name]]);
+  b.connections.set(a.name, connection(a, true));
+  routes.invalidate();
+  expect(routes.unicast.has(b.name)).toBe(true);
+});
+
+test("random neighbours are few, different, and never the one it came from", () => {
+  const random = seededRandom(1n);
+  const routes = new Map([
+    [name(0), UNKNOWN_PEER],
+    ...Array.from({ length: 63 }, (_, i) => [name(i + 1), name(i + 1)] as const),
+  ]);
+  const chosen = randomNeighbours(routes, name(5), () => random.float());
+  expect(chosen.length).toBe(12);
+  expect(new Set(chosen).size).toBe(12);
+  expect(chosen).not.toContain(name(5));
+  expect(randomNeighbours(routes, name(5), () => random.float(), 0.3).length).toBe(2);
+  expect(randomNeighbours(new Map([[name(0), UNKNOWN_PEER]]), name(0), () => 0)).toEqual([]);
+});
