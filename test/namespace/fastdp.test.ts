@@ -12,6 +12,7 @@ import { linkByName } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Datapath } from "../../lib/overlay/fastdp/datapath.ts";
 import { encodeHeartbeat, networkIdentifier } from "../../lib/overlay/fastdp/heartbeat.ts";
+import { monotonicNow } from "../../lib/sys/monotonic.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import {
   AF_INET,
@@ -211,8 +212,23 @@ describe("frames", () => {
       send(1, datagram);
       expect(await received(podSocket, same(frame(datagram)))).toBeDefined();
       const source = formatMac(frame(datagram).subarray(6, 12));
-      expect(datapath.macs().find(([mac]) => mac === source)?.[1].peer).toBe(id(1));
+      const learned = datapath.macs().find(([mac]) => mac === source)?.[1];
+      expect(learned?.peer).toBe(id(1));
+      // The programs' clock is ours: what was seen just now is not old, and is forgotten when it is.
+      const ageMs = Number(monotonicNow() - (learned?.seen ?? 0n)) / 1e6;
+      expect(ageMs).toBeGreaterThanOrEqual(0);
+      expect(ageMs).toBeLessThan(60_000);
     }
+  });
+
+  test("of addresses not seen for long are forgotten, and those of peers that are gone", async () => {
+    const before = datapath.macs().length;
+    datapath.forgetMacs(0n);
+    expect(datapath.macs().length).toBe(before);
+    datapath.forgetMacs(0n, (peer) => peer === id(1));
+    expect(datapath.macs().some(([, { peer }]) => peer === id(1))).toBe(false);
+    datapath.forgetMacs(monotonicNow());
+    expect(datapath.macs()).toEqual([]);
   });
 
   test("for the peer behind us are passed on just as the original passed them on", async () => {

@@ -7,6 +7,7 @@ import type { PeerName } from "../../mesh/name.ts";
 import type { OverlayConnection, OverlayParams } from "../../mesh/overlay.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
+import { monotonicNow } from "../../sys/monotonic.ts";
 import type { Datapath, ForwardingTable } from "./datapath.ts";
 import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, HeartbeatSender, networkIdentifier } from "./heartbeat.ts";
@@ -181,9 +182,4 @@ function requireIPv4(ip: string): IPv4 {
     if (error instanceof AddressError) throw new Error(`the fast datapath needs an IPv4 address, not ${ip}`);
     throw error;
   }
-}
-
-/** CLOCK_MONOTONIC in ns, the clock of the eBPF programs. */
-function monotonicNow(): bigint {
-  return process.hrtime.bigint();
 }
