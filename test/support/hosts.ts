@@ -104,6 +104,11 @@ export class Host {
     });
   }
 
+  /** Process id of the router. */
+  get pid(): number {
+    return Number(readFileSync(join(this.folder, "run/weave.pid"), "utf8"));
+  }
+
   get log(): string {
     const file = join(this.folder, "run/weave.log");
     return existsSync(file) ? readFileSync(file, "utf8") : "";
