@@ -24,14 +24,12 @@ test("with the same password, on networks that both trust, pods talk", async () 
     () => connections(a),
     (seen) => seen.includes(" established "),
   );
-  expect(text).toMatch(
-    /^<- 10\.99\.0\.2:\d+ +established unencrypted fastdp [0-9a-f:]{17}\(.*\) mtu=1376$/m,
-  );
+  expect(text).toMatch(/^<- 10\.99\.0\.2:\d+ +established unencrypted fastdp [0-9a-f:]{17}\(.*\) mtu=1376$/m);
   expect(await a.weave("status")).toMatch(/Encryption: enabled[\s\S]*TrustedSubnets: 10\.99\.0\.0\/24/);
   const config = { cniVersion: "1.0.0", name: "weave", type: "weave-net" };
   const pods = [];
   for (const host of [a, b]) {
-    const netns = await hosts.pod(host.name);
+    const netns = await hosts.pod(`${host.name}-pod`);
     const { stdout } = await host.cni("ADD", config, { id: host.name, netns });
     pods.push({
       netns: netns.split("/").at(-1) ?? "",
