@@ -40,7 +40,6 @@ export interface ApiTarget {
 
 type Parameters = Record<string, string>;
 /** `signal` fires when nobody waits for the answer any more. */
-/** `signal` fires when nobody waits for the answer any more. */
 type Handler = (
   request: Request,
   parameters: Parameters,
@@ -152,8 +151,8 @@ const ROUTES: Record<string, Handler> = {
     const outcome = await target.cni(call.output.variables, call.output.input);
     return outcome ? Response.json(outcome) : text("run it yourself\n", 409);
   },
-  "GET /ring": async (_request, _parameters, target) => {
-    await target.allocator.prime();
+  "GET /ring": async (_request, _parameters, target, signal) => {
+    await target.allocator.prime(signal);
     return text("");
   },
   "GET /ipinfo/defaultsubnet": (_request, _parameters, target) => text(formatCidr(target.defaultSubnet)),
@@ -282,11 +281,10 @@ export function serveUnix(path: string, target: ApiTarget): Bun.Server<undefined
   return Bun.serve({
     unix: path,
     maxRequestBodySize: MAX_BODY,
-    fetch(request, server) {
-      // An address may take a while to come from another host.
-      server.timeout(request, 0);
-      return answer(request, target);
-    },
+    // An address or a quorum may take a while to come from other hosts; Bun cuts what waits longer than 10 s. Its
+    // types know this option for TCP only, but it holds here too (and server.timeout() does not).
+    idleTimeout: 0 as never,
+    fetch: (request) => answer(request, target),
   });
 }
 

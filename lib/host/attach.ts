@@ -109,10 +109,7 @@ function makeVeth(host: NetlinkSocket, attachment: Attachment, mtu: number): Lin
   return link;
 }
 
-/**
- * Puts the outer end on the bridge. Last, when both ends are up: then the port forwards at once. A port whose carrier
- * comes later waits for the kernel's link watch, up to a second, and the container's first packets would be lost.
- */
+/** Puts the outer end on the bridge: last, so that no half-configured container is on the network. */
 function join(host: NetlinkSocket, outer: Link, bridge: Link, hairpin: boolean): void {
   linkSet(host, outer.name, outer.index, { master: bridge.index });
   if (hairpin) bridgePortSet(host, outer.name, outer.index, { hairpin });

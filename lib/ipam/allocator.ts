@@ -103,8 +103,8 @@ export class Allocator implements Gossiper {
   }
 
   /** Resolves once the range has been divided, which this asks for where it has not. */
-  prime(): Promise<void> {
-    return this.pending.run("prime", "", "Prime request", undefined, (settle) => {
+  prime(signal?: AbortSignal): Promise<void> {
+    return this.pending.run("prime", "", "Prime request", signal, (settle) => {
       if (!this.ring.empty) return settle();
       this.establishRing();
       return undefined;

@@ -241,6 +241,16 @@ test("while the peers have not agreed yet: ADD says try again later, and leaves 
   expect(await lonely.weave("status")).toMatch(/Status: awaiting consensus \(quorum: 2, known: 1\)/);
 });
 
+test("who waits for the peers to agree is not cut off, however long it takes", async () => {
+  const lonely = hosts.host(2);
+  const primed = lonely.weave("prime");
+  // Longer than an HTTP server lets a silent request wait.
+  await Bun.sleep(13_000);
+  await lonely.weave("connect", host.ip);
+  await primed;
+  expect(await lonely.weave("status")).toMatch(/Status: ready/);
+});
+
 describe("weave setup", () => {
   test("installs plugin and configuration, and leaves alone what is there", async () => {
     const setup = () => host.weave("setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir);

@@ -77,9 +77,7 @@ export class Datapath {
       }
       this.#ifindex = link.index;
       this.attachPrograms(config.self);
-      // Up before it joins the bridge: then the port forwards at once, and not when the link watch comes round to it.
-      linkSet(nl, name, link.index, { mtu: config.mtu, up: true });
-      linkSet(nl, name, link.index, { master: config.bridge });
+      linkSet(nl, name, link.index, { mtu: config.mtu, up: true, master: config.bridge });
       // The programs know better than the bridge which hosts are behind this port, but the bridge learns which are not.
       bridgePortSet(nl, name, link.index, { hairpin: false });
     } catch (error) {
