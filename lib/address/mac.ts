@@ -10,5 +10,9 @@ export function parseMac(text: string): Uint8Array {
 }
 
 export function formatMac(octets: Uint8Array): string {
-  return Array.from(octets, (octet) => octet.toString(16).padStart(2, "0")).join(":");
+  let text = "";
+  for (const octet of octets) text += text === "" ? HEX[octet] : `:${HEX[octet]}`;
+  return text;
 }
+
+const HEX = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, "0"));

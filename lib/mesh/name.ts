@@ -2,6 +2,7 @@
 // which the protocol relies on (spanning trees, short id disputes, the seeds of a ring).
 
 import { AddressError } from "../address/ipv4.ts";
+import { formatMac, parseMac } from "../address/mac.ts";
 
 declare const brand: unique symbol;
 
@@ -53,15 +54,13 @@ export function nameFromNumber(value: bigint): PeerName {
 
 /** The six octets. */
 export function nameToBytes(name: PeerName): Uint8Array {
-  return Uint8Array.from(name.split(":"), (octet) => Number.parseInt(octet, 16));
+  return parseMac(name);
 }
 
 /** Reads six octets (fewer count as the lower ones, as in the original); throws PeerNameError for more. */
 export function nameFromBytes(bytes: Uint8Array): PeerName {
   if (bytes.length > NAME_LENGTH) throw new PeerNameError(Buffer.from(bytes).toString("hex"));
-  let text = "00:".repeat(NAME_LENGTH - bytes.length);
-  for (let i = 0; i < bytes.length; i++) text += `${HEX[bytes[i] ?? 0]}${i < bytes.length - 1 ? ":" : ""}`;
-  return text as PeerName;
+  const octets = new Uint8Array(NAME_LENGTH);
+  octets.set(bytes, NAME_LENGTH - bytes.length);
+  return formatMac(octets) as PeerName;
 }
-
-const HEX = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, "0"));

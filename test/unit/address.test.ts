@@ -102,5 +102,7 @@ describe("peer names", () => {
     );
     expect(() => nameFromNumber(2n ** 48n)).toThrow(PeerNameError);
     expect(() => nameFromBytes(new Uint8Array(7))).toThrow(PeerNameError);
+    expect(nameFromBytes(Uint8Array.of(1, 2))).toBe(parsePeerName("::1:2"));
+    expect(nameFromBytes(new Uint8Array())).toBe(parsePeerName("0:0:0:0:0:0"));
   });
 });
