@@ -2,15 +2,11 @@
 // can: calls are handed to the router, which has everything loaded. Only where that is not there, or cannot see the
 // container, the plugin loads what it takes and runs the call itself.
 import { controlSocket } from "../lib/api/paths.ts";
+import type { CniOutcome } from "../lib/api/server.ts";
 
 const USAGE = `CNI plugin of weave. Container runtimes run it, with CNI_COMMAND and the rest of
 the protocol's parameters in the environment and a network configuration on standard input (https://www.cni.dev).
 'weave setup' installs it.`;
-
-interface Outcome {
-  readonly output: string;
-  readonly code: number;
-}
 
 /** The CNI part of the environment. */
 function cniVariables(): Record<string, string> {
@@ -21,14 +17,14 @@ function cniVariables(): Record<string, string> {
 }
 
 /** Lets the router run the call; undefined where it does not, or is not there. */
-async function handOver(variables: Record<string, string>, input: string): Promise<Outcome | undefined> {
+async function handOver(variables: Record<string, string>, input: string): Promise<CniOutcome | undefined> {
   try {
     const response = await fetch("http://localhost/cni", {
       unix: controlSocket(),
       method: "POST",
       body: JSON.stringify({ variables, input }),
     });
-    return response.ok ? ((await response.json()) as Outcome) : undefined;
+    return response.ok ? ((await response.json()) as CniOutcome) : undefined;
   } catch {
     return undefined;
   }
@@ -50,7 +46,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (!outcome) {
     const { runPlugin } = await import("../lib/cni/main.ts");
     const { apiClient } = await import("../lib/api/client.ts");
-    outcome = await runPlugin(variables, input, apiClient(controlSocket()));
+    outcome = await runPlugin(variables, input, apiClient());
   }
   if (outcome.output) await Bun.write(Bun.stdout, `${outcome.output}\n`);
   process.exit(outcome.code);

@@ -33,12 +33,7 @@ const command: Command = {
   options: { ...ROUTER_OPTIONS, version: { type: "boolean", description: "print the version" } },
   async run(args) {
     if (args.options["version"]) return console.log(`weave ${VERSION}`);
-    try {
-      await runRouter(args);
-    } catch (error) {
-      process.exitCode = 1;
-      throw error;
-    }
+    await runRouter(args);
   },
 };
 

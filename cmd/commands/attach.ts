@@ -1,7 +1,6 @@
 // weave attach, detach: a container, by its network namespace or a process in it.
 import { basename } from "node:path";
 import { apiClient } from "../../lib/api/client.ts";
-import { controlSocket } from "../../lib/api/paths.ts";
 import { attach as attachContainer, detachAddresses, formatAddresses } from "../../lib/host/attach.ts";
 import type { Netns } from "../../lib/sys/netns.ts";
 import { type Arguments, type Command, requireRoot, UsageError } from "../main.ts";
@@ -42,7 +41,7 @@ export const attach: Command = {
   async run(args) {
     requireRoot();
     const { addresses, where, id } = target(args);
-    const api = apiClient(controlSocket());
+    const api = apiClient();
     const cidrs = await acquire(api, id, addresses);
     try {
       attachContainer({
@@ -70,7 +69,7 @@ export const detach: Command = {
   async run(args) {
     requireRoot();
     const { addresses, where, id } = target(args);
-    const api = apiClient(controlSocket());
+    const api = apiClient();
     const cidrs = await lookup(api, id, addresses);
     detachAddresses(where, LINK, cidrs);
     await release(api, id, cidrs);

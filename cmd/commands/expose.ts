@@ -1,12 +1,10 @@
 // weave expose, hide: the host's own addresses on the network.
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { apiClient } from "../../lib/api/client.ts";
-import { controlSocket } from "../../lib/api/paths.ts";
 import { formatAddresses } from "../../lib/host/attach.ts";
+import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { type Command, UsageError } from "../main.ts";
 import { acquire, lookup, release, takeAddresses } from "./addresses.ts";
-
-const EXPOSE_ID = "weave:expose";
 
 export const expose: Command = {
   name: "expose",
@@ -23,7 +21,7 @@ export const expose: Command = {
   async run({ options, positionals }) {
     const { addresses, rest } = takeAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
-    const api = apiClient(controlSocket());
+    const api = apiClient();
     const cidrs = await acquire(api, EXPOSE_ID, addresses);
     const skip = options["without-masquerade"] || options["masquerade"] === false ? "?skipNAT=true" : "";
     for (const cidr of cidrs) await api("POST", `/expose/${formatCidr(cidr)}${skip}`);
@@ -38,7 +36,7 @@ export const hide: Command = {
   async run({ positionals }) {
     const { addresses, rest } = takeAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
-    const api = apiClient(controlSocket());
+    const api = apiClient();
     const cidrs = await lookup(api, EXPOSE_ID, addresses);
     for (const cidr of cidrs) await api("DELETE", `/expose/${formatCidr(cidr)}`);
     await release(api, EXPOSE_ID, cidrs);

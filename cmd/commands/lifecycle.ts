@@ -1,11 +1,12 @@
 // weave launch, stop, reset.
 import { rmSync } from "node:fs";
 import { apiClient, RouterDownError } from "../../lib/api/client.ts";
-import { controlSocket, logFile, releaseDirectory, stateFile } from "../../lib/api/paths.ts";
+import { logFile, releaseDirectory, stateFile } from "../../lib/api/paths.ts";
 import { removeLinks } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { linkList } from "../../lib/netlink/link.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { vxlanName } from "../../lib/overlay/fastdp/datapath.ts";
 import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { type Command, requireRoot, UsageError } from "../main.ts";
@@ -39,19 +40,11 @@ export const launch: Command = {
     const { password, ...options } = given;
     const env = Object.fromEntries(environment as [string, string][]);
     if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
-    const flags = Object.entries(options).map(([key, value]) =>
-      value === false ? `--no-${key}` : `--${key}=${value}`,
-    );
-    const cleaned = flags
-      .map((flag) => flag.replace(/^(--[\w-]+)=true$/, "$1"))
-      .filter((flag) => !DEFAULTS.includes(flag));
-    const pid = await launchDaemon([...cleaned, ...args.positionals], env);
+    const flags = Object.entries(options).map(([key, value]) => `--${key}=${value}`);
+    const pid = await launchDaemon([...flags, ...args.positionals], env);
     console.log(`weave is running (pid ${pid}, log ${logFile()})`);
   },
 };
-
-// Booleans that are as they are anyway.
-const DEFAULTS = ["--discovery", "--no-resume", "--no-http-writes"];
 
 export const stop: Command = {
   name: "stop",
@@ -76,7 +69,7 @@ export const reset: Command = {
     using route = new NetlinkSocket(NETLINK_ROUTE);
     using filter = new NetlinkSocket(NETLINK_NETFILTER);
     const vxlans = linkList(route).filter(
-      ({ name, vxlan }) => vxlan?.external && name === `vxlan-${vxlan.port}`,
+      ({ name, vxlan }) => vxlan?.external && name === vxlanName(vxlan.port),
     );
     removeLinks(
       route,
@@ -90,7 +83,7 @@ export const reset: Command = {
 
 async function handOver(force: boolean): Promise<void> {
   try {
-    await apiClient(controlSocket())("DELETE", "/peer", { timeoutMs: 5_000 });
+    await apiClient()("DELETE", "/peer", { timeoutMs: 5_000 });
     // The news still has to reach the others.
     await Bun.sleep(500);
   } catch (error) {

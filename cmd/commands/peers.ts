@@ -1,9 +1,6 @@
 // weave connect, forget, prime, rmpeer.
 import { apiClient } from "../../lib/api/client.ts";
-import { controlSocket } from "../../lib/api/paths.ts";
 import { type Command, UsageError } from "../main.ts";
-
-const api = () => apiClient(controlSocket());
 
 function peersForm(peers: readonly string[]): URLSearchParams {
   const form = new URLSearchParams();
@@ -22,7 +19,7 @@ export const connect: Command = {
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
     const form = peersForm(positionals);
     if (options["replace"]) form.set("replace", "true");
-    await api()("POST", "/connect", { form });
+    await apiClient()("POST", "/connect", { form });
   },
 };
 
@@ -32,7 +29,7 @@ export const forget: Command = {
   positionals: "PEERS…",
   async run({ positionals }) {
     if (positionals.length === 0) throw new UsageError("name at least one peer");
-    await api()("POST", "/forget", { form: peersForm(positionals) });
+    await apiClient()("POST", "/forget", { form: peersForm(positionals) });
   },
 };
 
@@ -40,7 +37,7 @@ export const prime: Command = {
   name: "prime",
   description: "wait until the range has been divided among the peers",
   async run() {
-    await api()("GET", "/ring");
+    await apiClient()("GET", "/ring");
   },
 };
 
@@ -51,7 +48,7 @@ export const rmpeer: Command = {
   async run({ positionals }) {
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     for (const peer of positionals) {
-      process.stdout.write(await api()("DELETE", `/peer/${encodeURIComponent(peer)}`));
+      process.stdout.write(await apiClient()("DELETE", `/peer/${encodeURIComponent(peer)}`));
     }
   },
 };

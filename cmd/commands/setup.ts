@@ -1,7 +1,6 @@
 // weave setup: the CNI plugin and its configuration.
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { setup as install } from "../../lib/cni/setup.ts";
+import { executable } from "../../lib/sys/executable.ts";
 import { type Command, requireRoot } from "../main.ts";
 
 export const setup: Command = {
@@ -23,11 +22,10 @@ export const setup: Command = {
   },
   run({ options }) {
     requireRoot();
-    const beside = join(dirname(process.execPath), "weave-net");
     const done = install({
       binDir: String(options["cni-bin-dir"]),
       confDir: String(options["cni-conf-dir"]),
-      executable: existsSync(beside) ? beside : process.execPath,
+      executable: executable("weave-net"),
       hairpin: process.env["HAIRPIN_MODE"] !== "false",
     });
     for (const line of done) console.log(line);

@@ -1,14 +1,13 @@
 // weave status, report, ps, version.
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { ApiError, apiClient } from "../../lib/api/client.ts";
-import { controlSocket } from "../../lib/api/paths.ts";
 import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
+import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Command, requireRoot, UsageError } from "../main.ts";
 
-const api = () => apiClient(controlSocket());
 const PARTS = ["targets", "connections", "peers", "ipam"];
 
 export const status: Command = {
@@ -19,7 +18,7 @@ export const status: Command = {
     if (rest.length > 0 || (part !== undefined && !PARTS.includes(part))) {
       throw new UsageError(`invalid 'weave status' sub-command: ${[part, ...rest].join(" ")}`);
     }
-    const text = await api()("GET", part === undefined ? "/status" : `/status/${part}`);
+    const text = await apiClient()("GET", part === undefined ? "/status" : `/status/${part}`);
     process.stdout.write(part === undefined ? `\n${text}\n` : text);
   },
 };
@@ -34,8 +33,8 @@ export const report: Command = {
     const format = options["format"];
     const text =
       typeof format === "string"
-        ? await api()("GET", `/report?format=${encodeURIComponent(format)}`)
-        : await api()("GET", "/report", { accept: "application/json" });
+        ? await apiClient()("GET", `/report?format=${encodeURIComponent(format)}`)
+        : await apiClient()("GET", "/report", { accept: "application/json" });
     console.log(text);
   },
 };
@@ -46,7 +45,7 @@ export const ps: Command = {
   positionals: "[IDS…]",
   async run({ positionals }) {
     requireRoot();
-    const { owned } = JSON.parse(await api()("GET", "/ip")) as {
+    const { owned } = JSON.parse(await apiClient()("GET", "/ip")) as {
       owned: { containerid: string; addrs: string[] }[];
     };
     using nl = new NetlinkSocket(NETLINK_ROUTE);
@@ -54,7 +53,7 @@ export const ps: Command = {
       owned.flatMap(({ containerid, addrs }) => addrs.map((address) => [address, containerid])),
     );
     const rows = [
-      { id: "weave:expose", mac: requireBridge(nl).address ?? "", addresses: bridgeAddresses(nl) },
+      { id: EXPOSE_ID, mac: requireBridge(nl).address ?? "", addresses: bridgeAddresses(nl) },
       ...attachedContainers(nl).map(({ netns, mac, addresses }) => {
         const id = addresses.map((cidr) => holders.get(formatCidr(cidr))).find(Boolean);
         return { id: id ?? netns, mac, addresses };
@@ -74,7 +73,7 @@ export const version: Command = {
     console.log(`weave ${VERSION}`);
     try {
       console.log(
-        `weave-router ${await api()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`)}`,
+        `weave-router ${await apiClient()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`)}`,
       );
     } catch (error) {
       if (error instanceof ApiError) throw error;

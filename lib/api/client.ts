@@ -1,5 +1,6 @@
 // The client of the control API, over the router's Unix socket.
 import { existsSync } from "node:fs";
+import { controlSocket } from "./paths.ts";
 
 /** The router cannot be asked: it does not run, or not here. */
 export class RouterDownError extends Error {
@@ -31,8 +32,8 @@ export interface CallOptions {
 
 export type ApiClient = (method: Method, path: string, options?: CallOptions) => Promise<string>;
 
-/** Calls paths of the API behind a socket; throws RouterDownError or ApiError. */
-export function apiClient(socket: string): ApiClient {
+/** Calls paths of the API behind a socket, this host's router's unless told otherwise; throws RouterDownError or ApiError. */
+export function apiClient(socket = controlSocket()): ApiClient {
   return async (method, path, { form, accept, timeoutMs } = {}) => {
     let response: Response;
     try {

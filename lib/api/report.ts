@@ -219,8 +219,8 @@ function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
   };
 }
 
-/** The report as JSON. Uids are 64-bit numbers, which JSON.stringify cannot write by itself. */
-export function reportJson(report: Report): string {
+/** The report, or a part of it, as JSON. Uids are 64-bit numbers, which JSON.stringify cannot write by itself. */
+export function reportJson(report: unknown): string {
   const quoted = JSON.stringify(
     report,
     (_, value) => (typeof value === "bigint" ? `\u0000${value}` : value),

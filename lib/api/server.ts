@@ -20,6 +20,12 @@ import { type Report, reportJson } from "./report.ts";
 import { connectionsText, ipamText, peersText, statusText, targetsText } from "./status.ts";
 import { fillTemplate, TemplateError } from "./template.ts";
 
+/** Of a call of the CNI plugin: what it is to print, and its exit code. */
+export interface CniOutcome {
+  readonly output: string;
+  readonly code: number;
+}
+
 /** What the API acts on. */
 export interface ApiTarget {
   readonly log: Log;
@@ -32,10 +38,7 @@ export interface ApiTarget {
   expose(cidr: Cidr, masquerade: boolean): void;
   hide(cidr: Cidr): boolean;
   /** Runs a call of the CNI plugin; undefined where the plugin has to run it itself. */
-  cni(
-    variables: Record<string, string>,
-    input: string,
-  ): Promise<{ output: string; code: number } | undefined>;
+  cni(variables: Record<string, string>, input: string): Promise<CniOutcome | undefined>;
 }
 
 type Parameters = Record<string, string>;
@@ -117,7 +120,7 @@ const ROUTES: Record<string, Handler> = {
   "GET /report": (request, _parameters, target) => {
     const report = target.report();
     const format = query(request, "format");
-    if (format !== null) return text(fillTemplate(format, report, (value) => reportJson(value as Report)));
+    if (format !== null) return text(fillTemplate(format, report, reportJson));
     if (!request.headers.get("accept")?.includes("application/json")) {
       throw new BadRequest("error: must supply one format parameter");
     }

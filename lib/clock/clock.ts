@@ -12,7 +12,7 @@ export interface Clock {
   after(ms: number, fn: () => void): Timer;
 }
 
-/** The machine's clock. Timers do not keep the process alive by themselves. */
+/** The machine's clock. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   after(ms, fn) {

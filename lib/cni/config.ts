@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
+import { BRIDGE } from "../host/names.ts";
 import { LINK_NAME_MAX } from "../netlink/link.ts";
 import { CniError, CODE } from "./error.ts";
 
@@ -34,7 +35,7 @@ const Config = v.object({
   type: v.optional(v.string()),
   bridge: v.optional(
     v.pipe(v.string(), v.minLength(1, "is empty"), v.maxLength(LINK_NAME_MAX, "too long for a link's name")),
-    "weave",
+    BRIDGE,
   ),
   mtu: v.optional(
     v.pipe(

@@ -36,15 +36,16 @@ export function ipamSource(
   environment: Environment,
   api: ApiClient,
 ): IpamSource {
-  const { type } = config.ipam;
-  return OWN_TYPES.includes(type)
+  return isOurs(config)
     ? routerSource(config, environment, api)
-    : pluginSource(type, input, environment);
+    : pluginSource(config.ipam.type, input, environment);
 }
 
 function routerSource(config: CniConfig, environment: Environment, api: ApiClient): IpamSource {
   const { subnet, gateway, routes } = config.ipam;
   const path = (id: string) => `/ip/${encodeURIComponent(id)}${subnet ? `/${formatCidr(subnet)}` : ""}`;
+  const giveBack = () =>
+    api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, { timeoutMs: RELEASE_TIMEOUT_MS });
   let fresh = false;
   return {
     async add(id) {
@@ -60,16 +61,11 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
       };
     },
     async undo() {
-      if (fresh)
-        await api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, {
-          timeoutMs: RELEASE_TIMEOUT_MS,
-        });
+      if (fresh) await giveBack();
     },
     async release() {
       try {
-        await api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, {
-          timeoutMs: RELEASE_TIMEOUT_MS,
-        });
+        await giveBack();
       } catch (error) {
         if (error instanceof ApiError && error.status === 400) return;
         if (!(error instanceof RouterDownError)) throw error;

@@ -1,6 +1,7 @@
 // One call of the plugin: environment and configuration in, one JSON document and an exit code out.
 import { existsSync } from "node:fs";
 import type { ApiClient } from "../api/client.ts";
+import type { CniOutcome } from "../api/server.ts";
 import { checkVersion, parseConfig, SUPPORTED_VERSIONS } from "./config.ts";
 import type { Variables } from "./environment.ts";
 import { readEnvironment } from "./environment.ts";
@@ -9,14 +10,8 @@ import { add, type Call, check, del, gc, status, toCniError } from "./plugin.ts"
 
 const VERBS = { ADD: add, DEL: del, CHECK: check, STATUS: status, GC: gc };
 
-/** What to print, and the exit code. */
-export interface Outcome {
-  readonly output: string;
-  readonly code: number;
-}
-
 /** Runs one call: the CNI variables and the configuration in, the outcome out; never rejects. */
-export async function runPlugin(variables: Variables, input: string, api: ApiClient): Promise<Outcome> {
+export async function runPlugin(variables: Variables, input: string, api: ApiClient): Promise<CniOutcome> {
   let cniVersion: string = SUPPORTED_VERSIONS[SUPPORTED_VERSIONS.length - 1] ?? "";
   try {
     const environment = readEnvironment(variables);
@@ -46,7 +41,7 @@ export async function runInRouter(
   variables: Variables,
   input: string,
   api: ApiClient,
-): Promise<Outcome | undefined> {
+): Promise<CniOutcome | undefined> {
   const netns = variables["CNI_NETNS"] ?? "";
   if (netns !== "" && !existsSync(netns)) return undefined;
   try {

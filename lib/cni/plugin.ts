@@ -3,17 +3,16 @@ import { type Cidr, cidrContains, formatCidr, type IPv4, parseCidr } from "../ad
 import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
 import { AlreadyAttachedError, attach, type ContainerRoute, detach, inspect } from "../host/attach.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
-import { vethName } from "../host/names.ts";
+import { EXPOSE_ID, vethName } from "../host/names.ts";
 import { linkByName } from "../netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NetnsError } from "../sys/netns.ts";
 import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
-import { ipamSource } from "./ipam.ts";
+import { type IpamSource, ipamSource } from "./ipam.ts";
 import { type Addressing, formatResult } from "./result.ts";
 
-const EXPOSE_ID = "weave:expose";
 const DEFAULT_ROUTE = parseCidr("0.0.0.0/0");
 const ASK_TIMEOUT_MS = 1_500;
 
@@ -33,7 +32,7 @@ export async function add(call: Call): Promise<object> {
   const ipam = ipamSource(config, call.input, environment, call.api);
   const given = await ipam.add(containerId);
   try {
-    const gateway = await gatewayFor(call, given);
+    const gateway = await gatewayFor(call, ipam, given);
     const routes = given.routes ?? [{ destination: DEFAULT_ROUTE }];
     const addresses = given.addresses.map(({ cidr }) => cidr);
     const attached = attach({
@@ -78,7 +77,7 @@ function requireAbsent(netns: string, ifName: string): void {
 }
 
 /** The gateway that was given, else the host's own address on the bridge, which is made where there is none. */
-async function gatewayFor(call: Call, given: Addressing): Promise<IPv4 | undefined> {
+async function gatewayFor(call: Call, ipam: IpamSource, given: Addressing): Promise<IPv4 | undefined> {
   const [first] = given.addresses;
   if (!first) return undefined;
   if (first.gateway !== undefined) return first.gateway;
@@ -87,7 +86,6 @@ async function gatewayFor(call: Call, given: Addressing): Promise<IPv4 | undefin
   const exposed = bridgeAddresses(nl, call.config.bridge);
   const [any] = exposed;
   if (any) return (exposed.find((cidr) => cidrContains(first.cidr, cidr.address)) ?? any).address;
-  const ipam = ipamSource(call.config, call.input, call.environment, call.api);
   const [own] = (await ipam.add(EXPOSE_ID)).addresses;
   if (!own) throw new CniError(CODE.failed, "unable to allocate IP address for bridge");
   await call.api("POST", `/expose/${formatCidr(own.cidr)}`, { timeoutMs: ASK_TIMEOUT_MS });

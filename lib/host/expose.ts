@@ -31,10 +31,6 @@ export class Exposure {
     this.#apply();
   }
 
-  get addresses(): Cidr[] {
-    return Array.from(this.#exposed.values(), ({ cidr }) => cidr);
-  }
-
   /** Exposes the host by an address; nothing is changed where that fails. */
   expose(cidr: Cidr, masquerade: boolean): void {
     const bridge = requireBridge(this.route);
@@ -62,7 +58,6 @@ export class Exposure {
     return known || removed;
   }
 
-  /** Puts the packet filter right again, e.g. after somebody flushed it. */
   #apply(): void {
     const exposed = [...this.#exposed.values()];
     if (exposed.length > 0) sysctlSet("net/ipv4/ip_forward", "1");

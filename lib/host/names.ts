@@ -3,6 +3,8 @@ import { createHash } from "node:crypto";
 import { LINK_NAME_MAX } from "../netlink/link.ts";
 
 export const BRIDGE = "weave";
+/** The id under which the host itself holds addresses. */
+export const EXPOSE_ID = "weave:expose";
 /** Our table of nftables. */
 export const TABLE = "weave";
 

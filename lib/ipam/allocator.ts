@@ -17,6 +17,7 @@ import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
+import { encodeTagged } from "../mesh/message.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import { Claim } from "./claim.ts";
 import { Consensus } from "./consensus.ts";
@@ -350,8 +351,7 @@ export class Allocator implements Gossiper {
   }
 
   #sendRing(to: PeerName): void {
-    const message = new Uint8Array([MESSAGE.ringUpdate, ...this.#encode()]);
-    this.#channel?.unicast(to, message);
+    this.#channel?.unicast(to, encodeTagged(MESSAGE.ringUpdate, this.#encode()));
   }
 
   #update(sender: PeerName, message: Uint8Array): void {

@@ -13,7 +13,6 @@ const MAX_ATTEMPTS = 5;
 
 export class Claim {
   #attempts = 0;
-  #settled = false;
 
   constructor(
     private readonly allocator: Allocator,
@@ -53,16 +52,13 @@ export class Claim {
 
   /** Says yes for now; the claim itself goes on with a request of its own that nobody waits for. */
   #answerAndWait(settle: Settle<void>): Settled | undefined {
-    if (!this.#settled) {
-      this.#settled = true;
-      const { allocator, id, cidr, isContainer } = this;
-      queueMicrotask(() => {
-        allocator.claim(id, cidr, isContainer).catch((error) => {
-          if (error instanceof IpamError) return;
-          throw error;
-        });
+    const { allocator, id, cidr, isContainer } = this;
+    queueMicrotask(() => {
+      allocator.claim(id, cidr, isContainer).catch((error) => {
+        if (error instanceof IpamError) return;
+        throw error;
       });
-    }
+    });
     return settle();
   }
 

@@ -67,8 +67,7 @@ export class Pending {
           return done;
         },
       };
-      const cancelled = () => new CancelledError(`${kind} request for ${id} cancelled`);
-      if (signal?.aborted) return reject(cancelled());
+      if (signal?.aborted) return reject(cancelled(operation));
       if (operation.attempt()) return;
       this.#operations.push(operation);
       signal?.addEventListener("abort", () => this.#reject((waiting) => waiting === operation), {
@@ -112,9 +111,12 @@ export class Pending {
     const rejected = this.#operations.filter(which);
     for (const operation of rejected) {
       this.#operations.splice(this.#operations.indexOf(operation), 1);
-      const { kind, id } = operation;
-      operation.reject(error?.(operation) ?? new CancelledError(`${kind} request for ${id} cancelled`));
+      operation.reject(error?.(operation) ?? cancelled(operation));
     }
     return rejected.length > 0;
   }
+}
+
+function cancelled({ kind, id }: Operation): CancelledError {
+  return new CancelledError(`${kind} request for ${id} cancelled`);
 }

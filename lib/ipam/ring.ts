@@ -1,7 +1,7 @@
 // Who owns which part of the address range: a ring of tokens, each the start of a range that reaches to the next
 // token, with a version that only the owner raises. Two rings merge into the same one in any order (weave:
 // ipam/ring). Pure; what breaks the rules throws RingError and changes nothing.
-import { type AddressRange, formatIPv4, type IPv4 } from "../address/ipv4.ts";
+import { type AddressRange, formatIPv4, type IPv4, rangeContains, rangesOverlap } from "../address/ipv4.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 
 /** The start of a range, who owns it, and how many addresses in it are free, as the owner last said. */
@@ -73,7 +73,7 @@ export class Ring {
   }
 
   contains(address: IPv4): boolean {
-    return address >= this.start && address < this.end;
+    return rangeContains(this, address);
   }
 
   /** The peer that owns an address; UNKNOWN_PEER while the ring is empty. */
@@ -270,7 +270,7 @@ export class Ring {
   donors(start: IPv4, end: number, random: () => number): PeerName[] {
     const space = new Map<PeerName, number>();
     this.#entries.forEach((entry, i) => {
-      const overlaps = this.#reach(i).some((range) => range.start < end && range.end > start);
+      const overlaps = this.#reach(i).some((range) => rangesOverlap(range, { start, end }));
       if (!overlaps || entry.free === 0 || entry.peer === this.peer) return;
       space.set(entry.peer, (space.get(entry.peer) ?? 0) + entry.free);
     });

@@ -2,8 +2,9 @@
 // ask each other for space (weave: ipam/allocator.go). Gob names are Go's.
 import type { AddressRange } from "../address/ipv4.ts";
 import { GobReader } from "../gob/decoder.ts";
-import { concat, GobEncoder } from "../gob/encoder.ts";
+import { GobEncoder } from "../gob/encoder.ts";
 import { type GobValue, int64, map, pointer, slice, string, struct, uint, uint64 } from "../gob/type.ts";
+import { encodeTagged } from "../mesh/message.ts";
 import { nameFromNumber, nameToNumber, type PeerName } from "../mesh/name.ts";
 import { type Claims, type ConsensusState, type NodeId, nodeKey, type ProposalId } from "./consensus.ts";
 import type { RingState } from "./ring.ts";
@@ -112,7 +113,7 @@ export function decodeState(bytes: Uint8Array): IpamState {
 /** A request for space in a range, or the refusal of one. */
 export function encodeRangeMessage(kind: number, range: AddressRange): Uint8Array {
   const body = new GobEncoder().encode(RangeType, { Start: range.start, End: wrapEnd(range.end) });
-  return concat([Uint8Array.of(kind), body]);
+  return encodeTagged(kind, body);
 }
 
 /** Reads the body of a request or refusal; throws GobError. */

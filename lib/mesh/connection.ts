@@ -195,8 +195,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       connectionUid: this.#uid,
       sessionKey: this.trusted ? undefined : sessionKey,
       features,
-      sendControl: (tag, message) =>
-        this.send(encodeTagged(TAG.overlayControl, concat([Uint8Array.of(tag), message]))),
+      sendControl: (tag, message) => this.send(encodeTagged(TAG.overlayControl, encodeTagged(tag, message))),
       established: () => this.#establish(),
       failed: (error) => this.shutdown(error),
     });

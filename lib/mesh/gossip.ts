@@ -47,10 +47,6 @@ export class PendingGossip {
   #gossip: GossipData | undefined;
   readonly #broadcasts = new Map<PeerName, GossipData>();
 
-  get empty(): boolean {
-    return this.#gossip === undefined && this.#broadcasts.size === 0;
-  }
-
   addGossip(data: GossipData): void {
     this.#gossip = this.#gossip ? this.#gossip.merge(data) : data;
   }

@@ -23,11 +23,6 @@ export interface PeersListener {
   ourselfChanged(): void;
 }
 
-/** What a topology update brought: the peers that it told anything new of. */
-export interface AppliedUpdate {
-  readonly fresh: Set<PeerName>;
-}
-
 export class Peers {
   readonly #byName = new Map<PeerName, Peer>();
   readonly #shortIds: ShortIds;
@@ -42,7 +37,7 @@ export class Peers {
     this.#shortIds = new ShortIds(ourself);
     this.#byName.set(ourself.name, ourself);
     ourself.references++;
-    this.#shortIds.add(ourself, { invalidated: false, lost: false });
+    this.#shortIds.add(ourself, noChanges());
   }
 
   get(name: PeerName): Peer | undefined {
@@ -83,8 +78,11 @@ export class Peers {
     peer.references--;
   }
 
-  /** Takes in a topology update; throws GobError or PeerNameError and changes nothing where it is malformed. */
-  apply(bytes: Uint8Array): AppliedUpdate {
+  /**
+   * Takes in a topology update; returns the peers that it told anything new of. Throws GobError or PeerNameError and
+   * changes nothing where it is malformed.
+   */
+  apply(bytes: Uint8Array): Set<PeerName> {
     const updates = decodeTopology(bytes, (summary) => {
       const known = this.#byName.get(summary.name);
       return !known || (known !== this.ourself && supersedes(summary, known));
@@ -118,7 +116,7 @@ export class Peers {
       this.#collection = undefined;
       this.collectGarbage();
     });
-    return { fresh };
+    return fresh;
   }
 
   /** Forgets peers that no path of connections leads to. */

@@ -7,7 +7,7 @@ import type { Log } from "../log/log.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, ConnectionLimitError, SelfConnectionError } from "./errors.ts";
 import type { GossipChannel, GossipData, Gossiper } from "./gossip.ts";
-import type { Encryption } from "./handshake.ts";
+import { type Encryption, PROTOCOL_MIN_VERSION } from "./handshake.ts";
 import { prunable } from "./limit.ts";
 import { ConnectionMaker } from "./maker.ts";
 import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
@@ -98,7 +98,7 @@ export class MeshRouter implements ConnectionHost {
     this.log = log;
     this.overlay = overlay;
     this.encryption = config.encryption;
-    this.minVersion = config.minVersion ?? 1;
+    this.minVersion = config.minVersion ?? PROTOCOL_MIN_VERSION;
     this.port = config.port ?? DEFAULT_PORT;
     this.#limit = config.connectionLimit || Number.POSITIVE_INFINITY;
     this.ourself = new Peer({

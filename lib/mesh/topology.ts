@@ -51,7 +51,7 @@ export class TopologyGossip implements Gossiper {
   }
 
   onBroadcast(_source: PeerName, update: Uint8Array): GossipData | undefined {
-    const { fresh } = this.peers.apply(update);
+    const fresh = this.peers.apply(update);
     for (const name of fresh) this.#toTell.delete(name);
     if (fresh.size === 0) return undefined;
     this.changed(false);
@@ -59,7 +59,7 @@ export class TopologyGossip implements Gossiper {
   }
 
   onGossip(update: Uint8Array): undefined {
-    const { fresh } = this.peers.apply(update);
+    const fresh = this.peers.apply(update);
     if (fresh.size === 0) return;
     this.addToTell(fresh);
     this.changed(true);

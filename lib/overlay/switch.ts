@@ -1,8 +1,8 @@
 // Several overlays under one connection: those that both ends have, the best that works carries the frames (weave:
 // router/overlay_switch.go). Control messages bear the number of the overlay in the order that the connecting end
 // announced; both ends list theirs alike, so the number means the same at both.
-import { concat } from "../gob/encoder.ts";
 import type { Log } from "../log/log.ts";
+import { encodeTagged } from "../mesh/message.ts";
 import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
 
 const FEATURE = "Overlays";
@@ -60,7 +60,7 @@ class SwitchedConnection implements OverlayConnection {
       try {
         candidate.connection = overlay.prepare({
           ...params,
-          sendControl: (tag, message) => params.sendControl(i, concat([Uint8Array.of(tag), message])),
+          sendControl: (tag, message) => params.sendControl(i, encodeTagged(tag, message)),
           established: () => this.#establish(candidate),
           failed: (error) => this.#fail(candidate, error),
         });

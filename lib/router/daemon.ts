@@ -10,10 +10,11 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { apiClient } from "../api/client.ts";
-import { controlSocket, logFile, pidFile } from "../api/paths.ts";
+import { logFile, pidFile } from "../api/paths.ts";
 import { EAGAIN } from "../sys/errno.ts";
+import { executable } from "../sys/executable.ts";
 import { trySyscall } from "../sys/syscall.ts";
 
 const LOCK_EX_NB = 2 | 4;
@@ -56,12 +57,6 @@ export function runningPid(): number | undefined {
   }
 }
 
-/** The weave-router beside this executable, else this executable, which answers by that name too. */
-function routerExecutable(): string {
-  const beside = join(dirname(process.execPath), "weave-router");
-  return existsSync(beside) ? beside : process.execPath;
-}
-
 /** Starts the router in the background and waits until it is ready; rejects with what it said where it is not. */
 export async function launchDaemon(args: readonly string[], env: Record<string, string>): Promise<number> {
   const running = runningPid();
@@ -69,7 +64,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   mkdirSync(dirname(logFile()), { recursive: true, mode: 0o755 });
   const log = openSync(logFile(), "a", 0o640);
   const logStart = statSync(logFile()).size;
-  const child = spawn(routerExecutable(), [...args], {
+  const child = spawn(executable("weave-router"), [...args], {
     argv0: "weave-router",
     detached: true,
     stdio: ["ignore", log, log],
@@ -90,7 +85,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
 
 /** Resolves with undefined once the router answers, with a complaint when it does not in time. */
 async function untilReady(giveUp: AbortSignal): Promise<string | undefined> {
-  const api = apiClient(controlSocket());
+  const api = apiClient();
   const deadline = Date.now() + START_TIMEOUT_MS;
   while (Date.now() < deadline && !giveUp.aborted) {
     try {

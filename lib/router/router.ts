@@ -8,7 +8,7 @@ import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { controlSocket, releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
-import { type ApiTarget, localClient, serveTcp, serveUnix } from "../api/server.ts";
+import { type ApiTarget, type CniOutcome, localClient, serveTcp, serveUnix } from "../api/server.ts";
 import { systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { loadNacl } from "../crypto/nacl.ts";
@@ -46,11 +46,7 @@ export interface RunningRouter {
 
 /** What the daemon does for others beside being a router; wired in by cmd/. */
 export interface RouterServices {
-  cni(
-    variables: Record<string, string>,
-    input: string,
-    api: ApiClient,
-  ): Promise<{ output: string; code: number } | undefined>;
+  cni(variables: Record<string, string>, input: string, api: ApiClient): Promise<CniOutcome | undefined>;
 }
 
 /** Starts a router; rejects with one clear error, with everything taken back, where it cannot. */
@@ -134,14 +130,13 @@ async function start(
   log.info(`Our name is ${mesh.ourself}`);
 
   const vxlan = vxlanName(port + 1);
-  const hadVxlan = linkByName(route, vxlan) !== undefined;
   const datapath = new Datapath(route, {
     bridge: bridge.index,
     port: port + 1,
     mtu,
     self: mesh.ourself.shortId,
   });
-  if (!hadVxlan) undo.push(() => linkDelete(route, vxlan));
+  if (datapath.created) undo.push(() => linkDelete(route, vxlan));
   const fastdp = new FastdpOverlay(datapath, { mtu, port: port + 1 }, systemClock, log);
   overlays.push(fastdp);
   fastdp.start(mesh);

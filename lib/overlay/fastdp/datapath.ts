@@ -48,6 +48,8 @@ export interface ForwardingTable {
 export class Datapath {
   readonly #maps: FastdpMaps;
   readonly #ifindex: number;
+  /** The link was not there before. */
+  readonly created: boolean;
   #routes = new Map<number, IPv4>();
   #hops = new Map<number, string>();
   #neighbours = new Set<IPv4>();
@@ -63,7 +65,8 @@ export class Datapath {
       return createMaps();
     });
     const existing = linkByName(nl, name);
-    if (!existing) {
+    this.created = !existing;
+    if (this.created) {
       need(`a VXLAN link on UDP port ${config.port} (CONFIG_VXLAN, and the port free)`, () =>
         linkAdd(nl, { kind: "vxlan", name, port: config.port, mtu: config.mtu }),
       );
@@ -81,7 +84,7 @@ export class Datapath {
       // The programs know better than the bridge which hosts are behind this port, but the bridge learns which are not.
       bridgePortSet(nl, name, link.index, { hairpin: false });
     } catch (error) {
-      if (!existing) linkDelete(nl, name);
+      if (this.created) linkDelete(nl, name);
       throw error;
     }
   }

@@ -46,10 +46,6 @@ export class Forwarder implements OverlayConnection {
     this.#lastHeard = params.clock.now();
   }
 
-  get connectionUid(): bigint {
-    return this.params.connectionUid;
-  }
-
   /** May be used for frames: confirmed and not given up. */
   get usable(): boolean {
     return this.#confirmed && !this.#stopped;

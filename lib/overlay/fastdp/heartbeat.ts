@@ -2,6 +2,7 @@
 // (RFC 7348) in UDP, not to be fragmented, without a checksum: just like the frames they stand for.
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
+import { SHORT_ID_BITS } from "../../mesh/peer.ts";
 import { EAGAIN, isErrno } from "../../sys/errno.ts";
 import {
   AF_INET,
@@ -29,7 +30,7 @@ const ECONNREFUSED = 111;
 
 /** The network identifier of a frame between two peers, by their short ids. */
 export function networkIdentifier(source: number, destination: number): number {
-  return source | (destination << 12);
+  return source | (destination << SHORT_ID_BITS);
 }
 
 /** The payload of the UDP datagram that carries a heartbeat. */

@@ -6,6 +6,7 @@
 //   ingress  heartbeat: note it; for another peer: pass it on; for us: learn the source's peer and hand the frame to
 //            the bridge; not known to be local: also to each hop of its sender's broadcast tree
 import { Assembler, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, type Register } from "../../bpf/assembler.ts";
+import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/peer.ts";
 import { type FastdpMaps, HEARTBEAT_VALUE, HOPS_VALUE, MAC_VALUE, MAX_HOPS } from "./maps.ts";
 
 // Helpers of the kernel (linux/bpf.h, enum bpf_func_id).
@@ -32,8 +33,7 @@ const TC_ACT_SHOT = { imm: 2 };
 const ETHERNET_HEADER = 14;
 const HEARTBEAT_PAYLOAD = 10;
 const TTL = 64;
-const SHORT_ID_BITS = 12;
-const SHORT_ID_MASK = { imm: 0xfff };
+const SHORT_ID_MASK = { imm: SHORT_IDS - 1 };
 
 /** Tells frames that the programs send out themselves from those of the bridge. */
 const MARK = { imm: 0x57e4e };
@@ -109,6 +109,13 @@ function learn(asm: Assembler, maps: FastdpMaps, peer: Register): void {
   asm.label(done);
 }
 
+/** r3 = the next hop to the peer in r8; jumps to "drop" where there is none. */
+function loadNextHop(asm: Assembler, maps: FastdpMaps): void {
+  asm.store("u32", FP, STACK.key, R8);
+  lookup(asm, maps.routes.fd);
+  asm.jumpIf(R0, "eq", { imm: 0 }, "drop").load("u32", R3, R0, 0).jumpIf(R3, "eq", { imm: 0 }, "drop");
+}
+
 /** Addresses the frame to the host in `remote`; the network identifier is in r1. */
 function setTunnel(asm: Assembler, remote: Register): void {
   asm
@@ -174,16 +181,9 @@ export function egressProgram(maps: FastdpMaps, config: ProgramConfig): Uint8Arr
     .jumpIf(R0, "eq", { imm: 0 }, "broadcast")
     .load("u32", R8, R0, MAC_VALUE.peer)
     // The bridge does not know it, but we do: it is local, and has had the frame from the bridge.
-    .jumpIf(R8, "eq", R7, "drop")
-    .store("u32", FP, STACK.key, R8);
-  lookup(asm, maps.routes.fd);
-  asm
-    .jumpIf(R0, "eq", { imm: 0 }, "drop")
-    .load("u32", R3, R0, 0)
-    .jumpIf(R3, "eq", { imm: 0 }, "drop")
-    .mov(R1, R8)
-    .alu("lsh", R1, { imm: SHORT_ID_BITS })
-    .alu("or", R1, R7);
+    .jumpIf(R8, "eq", R7, "drop");
+  loadNextHop(asm, maps);
+  asm.mov(R1, R8).alu("lsh", R1, { imm: SHORT_ID_BITS }).alu("or", R1, R7);
   setTunnel(asm, R3);
   asm.mov(R0, TC_ACT_OK).exit();
 
@@ -239,12 +239,9 @@ export function ingressProgram(maps: FastdpMaps, config: ProgramConfig): Uint8Ar
   sendToHops(asm, maps, config);
   asm.label("accept").mov(R0, TC_ACT_OK).exit();
 
-  asm.label("relay").store("u32", FP, STACK.key, R8);
-  lookup(asm, maps.routes.fd);
+  asm.label("relay");
+  loadNextHop(asm, maps);
   asm
-    .jumpIf(R0, "eq", { imm: 0 }, "drop")
-    .load("u32", R3, R0, 0)
-    .jumpIf(R3, "eq", { imm: 0 }, "drop")
     // Back to where it came from is never the way.
     .load("u32", R2, FP, STACK.tunnel + TUNNEL_KEY.remote)
     .jumpIf(R2, "eq", R3, "drop")
