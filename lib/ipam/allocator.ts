@@ -24,7 +24,7 @@ import { Consensus } from "./consensus.ts";
 import { IpamError } from "./errors.ts";
 import { Nicknames } from "./nicknames.ts";
 import { OwnedAddresses } from "./owned.ts";
-import { Pending } from "./pending.ts";
+import { DONE, Pending } from "./pending.ts";
 import { Ring, RingError } from "./ring.ts";
 import type { AllocatorStore } from "./saved.ts";
 import { Space } from "./space.ts";
@@ -105,8 +105,8 @@ export class Allocator implements Gossiper {
 
   /** Resolves once the range has been divided, which this asks for where it has not. */
   prime(signal?: AbortSignal): Promise<void> {
-    return this.pending.run("prime", "", "Prime request", signal, (settle) => {
-      if (!this.ring.empty) return settle();
+    return this.pending.run("prime", "", "Prime request", signal, () => {
+      if (!this.ring.empty) return DONE;
       this.establishRing();
       return undefined;
     });
@@ -119,9 +119,9 @@ export class Allocator implements Gossiper {
   allocate(id: string, subnet: Cidr, isContainer = false, signal?: AbortSignal): Promise<IPv4> {
     this.#refuseWhenShuttingDown();
     const text = `${id} ${formatCidr(subnet)}`;
-    return this.pending.run("allocate", id, text, signal, (settle) => {
+    return this.pending.run("allocate", id, text, signal, () => {
       const [held] = this.owned.within(id, cidrRange(subnet));
-      if (held) return settle(held.address);
+      if (held) return { value: held.address };
       if (!rangesOverlap(cidrRange(this.config.universe), cidrRange(subnet))) {
         throw new IpamError(`range ${formatCidr(subnet)} out of bounds: ${formatCidr(this.config.universe)}`);
       }
@@ -132,7 +132,7 @@ export class Allocator implements Gossiper {
         this.owned.add(id, { address, prefix: subnet.prefix }, isContainer);
         this.#debug(`Allocated ${formatIPv4(address)} for ${id} in ${formatCidr(subnet)}`);
         this.#reportFree();
-        return settle(address);
+        return { value: address };
       }
       this.#askForSpace(hosts);
       return undefined;
@@ -149,7 +149,7 @@ export class Allocator implements Gossiper {
   ): Promise<void> {
     this.#refuseWhenShuttingDown();
     const claim = new Claim(this, id, cidr, isContainer, noErrorOnUnknown);
-    return this.pending.run("claim", id, formatCidr(cidr), signal, (settle) => claim.attempt(settle), cidr);
+    return this.pending.run("claim", id, formatCidr(cidr), signal, () => claim.attempt(), cidr);
   }
 
   lookup(id: string, range: AddressRange): Cidr[] {

@@ -3,7 +3,7 @@ import { type Cidr, formatCidr, formatIPv4 } from "../address/ipv4.ts";
 import { UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Allocator } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
-import type { Settle, Settled } from "./pending.ts";
+import { DONE } from "./pending.ts";
 
 /** The id that stands for nobody in particular; the address itself is then the holder's id. */
 export const NO_CONTAINER = "_";
@@ -23,7 +23,8 @@ export class Claim {
     private readonly noErrorOnUnknown: boolean,
   ) {}
 
-  attempt(settle: Settle<void>): Settled | undefined {
+  /** See Attempt in pending.ts. */
+  attempt(): typeof DONE | undefined {
     this.#attempts++;
     const { ring, config, owned } = this.allocator;
     const { address } = this.cidr;
@@ -33,17 +34,17 @@ export class Claim {
       else if (holder !== this.id && this.id !== NO_CONTAINER) {
         throw new IpamError(`address ${formatCidr(this.cidr)} already in use by ${holder}`);
       }
-      return settle();
+      return DONE;
     }
     this.allocator.establishRing();
     const owner = ring.owner(address);
-    if (owner === config.ourName) return this.#takeOurs(settle);
+    if (owner === config.ourName) return this.#takeOurs();
     if (owner === UNKNOWN_PEER) {
       // Nobody owns anything yet.
-      return this.noErrorOnUnknown ? this.#answerAndWait(settle) : undefined;
+      return this.noErrorOnUnknown ? this.#answerAndWait() : undefined;
     }
     if (this.allocator.requestAddress(owner, address)) return undefined;
-    if (this.noErrorOnUnknown) return this.#answerAndWait(settle);
+    if (this.noErrorOnUnknown) return this.#answerAndWait();
     if (this.#attempts > MAX_ATTEMPTS) {
       throw this.allocator.ownedElsewhere(this.cidr, owner, " - which cannot be reached");
     }
@@ -51,7 +52,7 @@ export class Claim {
   }
 
   /** Says yes for now; the claim itself goes on with a request of its own that nobody waits for. */
-  #answerAndWait(settle: Settle<void>): Settled | undefined {
+  #answerAndWait(): typeof DONE {
     const { allocator, id, cidr, isContainer } = this;
     queueMicrotask(() => {
       allocator.claim(id, cidr, isContainer).catch((error) => {
@@ -59,10 +60,10 @@ export class Claim {
         throw error;
       });
     });
-    return settle();
+    return DONE;
   }
 
-  #takeOurs(settle: Settle<void>): Settled {
+  #takeOurs(): typeof DONE {
     const { owned, space } = this.allocator;
     const { address } = this.cidr;
     const holder = owned.holderOf(address);
@@ -70,9 +71,9 @@ export class Claim {
     if (holder === undefined) {
       if (!space.claim(address)) throw new IpamError(`Address ${own} is not free to claim`);
       this.#add();
-      return settle();
+      return DONE;
     }
-    if (holder === this.id || this.id === NO_CONTAINER) return settle();
+    if (holder === this.id || this.id === NO_CONTAINER) return DONE;
     if (holder === own) throw new IpamError(`address ${formatCidr(this.cidr)} already in use`);
     throw new IpamError(`address ${formatCidr(this.cidr)} is already owned by ${holder}`);
   }

@@ -4,13 +4,11 @@ import { CancelledError } from "./errors.ts";
 
 export type OperationKind = "prime" | "claim" | "allocate";
 
-/** Fulfils a request; what an attempt returns once it has. */
-export type Settle<T> = (value: T) => Settled;
-declare const settled: unique symbol;
-export type Settled = { readonly [settled]?: true };
+/** Tries a request: returns its outcome, throws to refuse it, or returns undefined to wait. */
+export type Attempt<T> = () => { readonly value: T } | undefined;
 
-/** Tries a request: settles it, throws to refuse it, or returns undefined to wait. */
-export type Attempt<T> = (settle: Settle<T>) => Settled | undefined;
+/** The outcome of a request that is only to be done. */
+export const DONE = { value: undefined } as const;
 
 interface Operation {
   readonly kind: OperationKind;
@@ -52,19 +50,14 @@ export class Pending {
         cidr,
         reject,
         attempt() {
-          let done = false;
-          const settle: Settle<T> = (value) => {
-            done = true;
-            resolve(value);
-            return {};
-          };
           try {
-            attempt(settle);
+            const outcome = attempt();
+            if (outcome) resolve(outcome.value);
+            return outcome !== undefined;
           } catch (error) {
-            done = true;
             reject(error);
+            return true;
           }
-          return done;
         },
       };
       if (signal?.aborted) return reject(cancelled(operation));
