@@ -1,6 +1,6 @@
 // One TCP flow from pod to pod on two hosts: over our fast datapath, and over a plain kernel VXLAN link on a bridge,
 // with the same MTU everywhere; alternately, in the same run.
-import { exec, Hosts, must } from "../support/hosts.ts";
+import { addVeth, exec, Hosts, must } from "../support/hosts.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 5;
@@ -79,22 +79,7 @@ async function referencePath(hosts: Hosts, mtu: number): Promise<Path> {
     await ip("link", "set", "ref0", "up");
     const netns = await hosts.pod(`${host.name}-ref`);
     const name = netns.split("/").at(-1) ?? "";
-    await ip(
-      "link",
-      "add",
-      "p0",
-      "mtu",
-      String(mtu),
-      "type",
-      "veth",
-      "peer",
-      "name",
-      "eth0",
-      "mtu",
-      String(mtu),
-      "netns",
-      name,
-    );
+    await addVeth(host.command("ip"), "p0", name, mtu);
     await must(["ip", "-n", name, "link", "set", "eth0", "up"]);
     await must(["ip", "-n", name, "addr", "add", `10.200.0.${i}/24`, "dev", "eth0"]);
     await ip("link", "set", "p0", "up");

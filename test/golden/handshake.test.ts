@@ -54,14 +54,17 @@ function replay(options: {
   return { sent: Buffer.concat(sent), agreement };
 }
 
+/** A recorded connection as each of its ends saw it. */
+const bothEnds = ({ client, server }: { client: Uint8Array; server: Uint8Array }) => [
+  { outbound: true, ours: client, theirs: server },
+  { outbound: false, ours: server, theirs: client },
+];
+
 describe("plain", () => {
   test.each(plain.connections.map((connection, i) => [i, connection] as const))(
     "connection %d",
     (_i, connection) => {
-      for (const outbound of [true, false]) {
-        const [ours, theirs] = outbound
-          ? [connection.client, connection.server]
-          : [connection.server, connection.client];
+      for (const { outbound, ours, theirs } of bothEnds(connection)) {
         const features = new GobReader(plainMessages(ours)[0] ?? new Uint8Array()).read(FEATURES);
         const { sent, agreement } = replay({ outbound, theirs, features });
         expect(agreement?.version).toBe(2);
@@ -91,10 +94,7 @@ describe("with a password", () => {
   test.each(password.connections.map((connection, i) => [i, connection] as const))(
     "connection %d",
     (_i, connection) => {
-      for (const outbound of [true, false]) {
-        const [ours, theirs] = outbound
-          ? [connection.client, connection.server]
-          : [connection.server, connection.client];
+      for (const { outbound, ours, theirs } of bothEnds(connection)) {
         const key = password.keys.find(({ remotePublic }) => remotePublic === publicKeyOf(theirs));
         if (!key) throw new Error("no key recorded for this connection");
         const keys = { privateKey: unhex(key.private), publicKey: unhex(publicKeyOf(ours)) };

@@ -42,6 +42,18 @@ export async function must(
   return stdout;
 }
 
+/** Makes a veth where the `ip` command line says, its other end as eth0 in a namespace (by name); MTU in bytes. */
+export async function addVeth(
+  ip: readonly string[],
+  name: string,
+  netns: string,
+  mtu: number,
+): Promise<void> {
+  const size = ["mtu", String(mtu)];
+  const peer = ["peer", "name", "eth0", ...size, "netns", netns];
+  await must([...ip, "link", "add", name, ...size, "type", "veth", ...peer]);
+}
+
 /** One host: a namespace, an address, folders of its own for weave's files. */
 export class Host {
   constructor(
@@ -150,25 +162,7 @@ export class Hosts {
     for (let i = 1; i <= count; i++) {
       const netns = await this.#namespace(`host${i}`);
       const ip = `10.99.0.${i}`;
-      await must([
-        "ip",
-        "-n",
-        hub,
-        "link",
-        "add",
-        `h${i}`,
-        "mtu",
-        String(mtu),
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "eth0",
-        "mtu",
-        String(mtu),
-        "netns",
-        netns,
-      ]);
+      await addVeth(["ip", "-n", hub], `h${i}`, netns, mtu);
       await must(["ip", "-n", hub, "link", "set", `h${i}`, "up", "master", "br0"]);
       await must(["ip", "-n", netns, "addr", "add", `${ip}/24`, "dev", "eth0"]);
       await must(["ip", "-n", netns, "link", "set", "eth0", "up"]);
