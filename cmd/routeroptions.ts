@@ -21,6 +21,11 @@ export const ROUTER_OPTIONS = {
     default: true,
     negativeDescription: "connect to no peers but those that were named",
   },
+  fastdp: {
+    type: "boolean",
+    default: true,
+    negativeDescription: "do without the fast datapath: sleeve alone",
+  },
   resume: { type: "boolean", default: false, description: "connect to the peers of the last time" },
   "conn-limit": {
     type: "string",

@@ -19,8 +19,7 @@ export async function runRouter({ options, positionals }: Arguments): Promise<vo
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => {
       log.info(`${signal} received, exiting; containers stay attached`);
-      router.stop();
-      process.exit(0);
+      router.stop().finally(() => process.exit(0));
     });
   }
 }

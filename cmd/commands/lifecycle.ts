@@ -6,7 +6,7 @@ import { removeLinks } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { linkList } from "../../lib/netlink/link.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { vxlanName } from "../../lib/overlay/fastdp/datapath.ts";
+import { vxlanName } from "../../lib/overlay/datapath/datapath.ts";
 import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { type Command, requireRoot, UsageError } from "../main.ts";

@@ -84,6 +84,8 @@ export interface ReportSources {
   readonly trustedSubnets: readonly string[];
   readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
   readonly notes: readonly string[];
+  /** Of the overlays, by their names. */
+  readonly diagnostics: Record<string, unknown>;
 }
 
 /** The report of this moment. */
@@ -101,7 +103,13 @@ export function makeReport(sources: ReportSources): Report {
 
 const byName = <T extends { Name: string }>(a: T, b: T) => (a.Name < b.Name ? -1 : 1);
 
-function routerReport({ mesh, macs, interfaceName, trustedSubnets }: ReportSources): RouterReport {
+function routerReport({
+  mesh,
+  macs,
+  interfaceName,
+  trustedSubnets,
+  diagnostics,
+}: ReportSources): RouterReport {
   const { ourself } = mesh;
   const now = mesh.clock.now();
   return {
@@ -125,7 +133,7 @@ function routerReport({ mesh, macs, interfaceName, trustedSubnets }: ReportSourc
     ],
     TerminationCount: mesh.maker.terminations,
     Targets: mesh.maker.directPeers(),
-    OverlayDiagnostics: { fastdp: null },
+    OverlayDiagnostics: diagnostics,
     TrustedSubnets: [...trustedSubnets],
     Interface: interfaceName,
     CaptureStats: {},

@@ -79,12 +79,13 @@ export function targetsText({ Router }: Report): string {
   return Router.Targets.map((target) => `${target}\n`).join("");
 }
 
+/** Attributes in order of their names, and last, in brackets, why a better overlay is not in use. */
 function attributes({ Attrs }: ConnectionReport): string {
-  return Object.entries(Attrs ?? {})
-    .filter(([key]) => key !== "name")
+  const { name, reason, ...shown } = Attrs ?? {};
+  const words = Object.entries(shown)
     .sort()
-    .map(([key, value]) => `${key}=${value}`)
-    .join(" ");
+    .map(([key, value]) => `${key}=${value}`);
+  return [...words, ...(reason === undefined ? [] : [`(${reason})`])].join(" ");
 }
 
 /** "weave status connections". */

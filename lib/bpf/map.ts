@@ -84,6 +84,11 @@ export class BpfMap<K, V> {
     return new BpfMap(definition, bpf(`eBPF map open ${definition.name}`, BPF_MAP_GET_FD_BY_ID, bytes));
   }
 
+  /** A map of this process that is open already. */
+  static behind<K, V>(definition: MapDefinition<K, V>, fd: number): BpfMap<K, V> {
+    return new BpfMap(definition, fd);
+  }
+
   close(): void {
     closeSync(this.fd);
   }

@@ -195,7 +195,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       connectionUid: this.#uid,
       sessionKey: this.trusted ? undefined : sessionKey,
       features,
-      sendControl: (tag, message) => this.send(encodeTagged(TAG.overlayControl, encodeTagged(tag, message))),
+      sendControl: (tag, message) => this.send(encodeTagged(tag, message)),
       established: () => this.#establish(),
       failed: (error) => this.shutdown(error),
     });
@@ -236,12 +236,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       case TAG.reserved1:
       case TAG.reserved2:
       case TAG.reserved3:
+      case TAG.overlayControl:
         return this.#overlay?.control(tag, body);
-      case TAG.overlayControl: {
-        const inner = body[0];
-        if (inner !== undefined) this.#overlay?.control(inner, body.subarray(1));
-        return;
-      }
       case TAG.gossip:
       case TAG.gossipUnicast:
       case TAG.gossipBroadcast:

@@ -16,7 +16,7 @@ export interface OverlayParams {
   /** Present where frames have to be encrypted. */
   readonly sessionKey: Uint8Array | undefined;
   readonly features: Features;
-  /** Sends a control message to the same overlay at the far end. */
+  /** Sends a message to the overlay at the far end, under one of the tags for overlays (message.ts). */
   sendControl(tag: number, message: Uint8Array): void;
   /** Frames get through: the connection counts for routes from now on. */
   established(): void;
@@ -28,6 +28,7 @@ export interface OverlayParams {
 export interface OverlayConnection {
   /** The connection is accepted at both ends; forwarding may begin. */
   confirm(): void;
+  /** A message of the overlay at the far end, and its tag. */
   control(tag: number, message: Uint8Array): void;
   stop(): void;
   /** For status: name, mtu, … */

@@ -47,6 +47,13 @@ export interface MeshConfig {
   readonly connectionLimit?: number;
   readonly discovery?: boolean;
   readonly minVersion?: number;
+  /** Our short id to begin with, where others have to know it before; else one is drawn. */
+  readonly shortId?: number;
+}
+
+/** Draws a short id; where it turns out to be another peer's, the mesh draws again. */
+export function drawShortId(random: Random): number {
+  return Number(random.u64() & BigInt(SHORT_IDS - 1));
 }
 
 /** What the mesh runs on. */
@@ -107,7 +114,7 @@ export class MeshRouter implements ConnectionHost {
       // 0 is for peers of which only the name is known.
       uid: random.u64() || 1n,
       version: 0,
-      shortId: Number(random.u64() & BigInt(SHORT_IDS - 1)),
+      shortId: config.shortId ?? drawShortId(random),
       hasShortId: true,
     });
     this.peers = new Peers(this.ourself, clock, random, {

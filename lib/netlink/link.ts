@@ -22,6 +22,7 @@ const IFLA_MTU = 4;
 const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_PROTINFO = 12;
+const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
 const IFLA_NET_NS_FD = 28;
 const IFLA_LINK_NETNSID = 37;
@@ -52,6 +53,8 @@ export interface LinkSettings {
   /** ifindex of the bridge it is a port of; 0 takes it out of its bridge. */
   readonly master?: number;
   readonly up?: boolean;
+  /** Packets that may wait to be sent. */
+  readonly queue?: number;
   /** An open fd of the network namespace it belongs in. */
   readonly netnsFd?: number;
 }
@@ -102,6 +105,7 @@ function encodeSettings(encoder: AttributeEncoder, settings: LinkSettings): void
   if (settings.address !== undefined) encoder.bytes(IFLA_ADDRESS, parseMac(settings.address));
   if (settings.mtu !== undefined) encoder.u32(IFLA_MTU, settings.mtu);
   if (settings.name !== undefined) encoder.string(IFLA_IFNAME, settings.name);
+  if (settings.queue !== undefined) encoder.u32(IFLA_TXQLEN, settings.queue);
   if (settings.master !== undefined) encoder.u32(IFLA_MASTER, settings.master);
   if (settings.netnsFd !== undefined) encoder.u32(IFLA_NET_NS_FD, settings.netnsFd);
 }

@@ -1,88 +1,119 @@
-// Several overlays under one connection: those that both ends have, the best that works carries the frames (weave:
-// router/overlay_switch.go). Control messages bear the number of the overlay in the order that the connecting end
-// announced; both ends list theirs alike, so the number means the same at both.
+// Several overlays under one connection: those that both ends have are tried at once, and the best that works carries
+// the frames (weave: router/overlay_switch.go). Control messages bear the number of the overlay in the list of common
+// ones, which both ends order alike. Peers that do not negotiate overlays have one, and its messages bear no number.
+import type { IPv4 } from "../address/ipv4.ts";
 import type { Log } from "../log/log.ts";
-import { encodeTagged } from "../mesh/message.ts";
-import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
+import { encodeTagged, TAG } from "../mesh/message.ts";
+import type { OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
 
 const FEATURE = "Overlays";
+
+/** Where a neighbour's frames go: to its address by VXLAN, or by a link of the sleeve engine. */
+export type Route =
+  | { readonly kind: "fastdp"; readonly address: IPv4 }
+  | { readonly kind: "sleeve"; readonly link: number };
+
+/** What an overlay is told of a connection. */
+export interface CandidateParams extends OverlayParams {
+  /** Frames do not get through any more, and why; undefined when they do again. */
+  health(trouble: string | undefined): void;
+}
+
+/** An overlay's part in one connection. */
+export interface CandidateConnection extends OverlayConnection {
+  /** Present while frames may go there. */
+  readonly route: Route | undefined;
+}
 
 /** An overlay with the name that peers know it by. */
 export interface NamedOverlay {
   readonly name: string;
-  prepare(params: OverlayParams): OverlayConnection;
+  prepare(params: CandidateParams): CandidateConnection;
 }
 
 interface Candidate {
   readonly name: string;
-  connection: OverlayConnection | undefined;
+  connection: CandidateConnection | undefined;
   established: boolean;
+  /** Why it is not to be used; undefined where nothing is known against it. */
+  trouble: string | undefined;
 }
 
-/** Overlays in order of preference. */
-export function overlaySwitch(overlays: readonly NamedOverlay[], log: Log): Overlay {
-  return {
-    features: () => ({ [FEATURE]: overlays.map((overlay) => overlay.name).join(" ") }),
-    prepare(params) {
-      const theirs = (params.features.get(FEATURE) ?? "").split(" ");
-      const common = overlays.filter((overlay) => theirs.includes(overlay.name));
-      if (common.length === 0) {
-        const ours = overlays.map((overlay) => overlay.name).join(", ");
-        throw new Error(
-          `no overlays in common with peer (ours: ${ours}; theirs: ${theirs.join(", ") || "none"})`,
-        );
-      }
-      return new SwitchedConnection(common, params, log);
-    },
-  };
+/** The feature that tells peers of our overlays, in order of preference. */
+export function overlayFeature(overlays: readonly NamedOverlay[]): Record<string, string> {
+  return { [FEATURE]: overlays.map((overlay) => overlay.name).join(" ") };
 }
 
-class SwitchedConnection implements OverlayConnection {
+export interface SwitchOptions {
+  /** In order of preference. */
+  readonly overlays: readonly NamedOverlay[];
+  /** That of peers which do not negotiate. */
+  readonly compatible: NamedOverlay;
+  readonly log: Log;
+  /** Another overlay is to be used, or the one in use has another route. */
+  changed(): void;
+}
+
+/** The overlays of one connection. Throws when there is none that both ends have. */
+export function switchedConnection(params: OverlayParams, options: SwitchOptions): SwitchedConnection {
+  const offered = params.features.get(FEATURE);
+  if (offered === undefined) return new SwitchedConnection([options.compatible], false, params, options);
+  const theirs = offered.split(" ");
+  const common = options.overlays.filter((overlay) => theirs.includes(overlay.name));
+  if (common.length === 0) {
+    const ours = options.overlays.map((overlay) => overlay.name).join(", ");
+    throw new Error(`no overlays in common with peer (ours: ${ours}; theirs: ${offered || "none"})`);
+  }
+  return new SwitchedConnection(common, true, params, options);
+}
+
+export class SwitchedConnection implements OverlayConnection {
   readonly #candidates: Candidate[];
   #best: Candidate | undefined;
   #established = false;
   #stopped = false;
+  #switches = -1;
 
   constructor(
     overlays: readonly NamedOverlay[],
+    private readonly numbered: boolean,
     private readonly params: OverlayParams,
-    private readonly log: Log,
+    private readonly options: SwitchOptions,
   ) {
-    this.#candidates = overlays.map((overlay) => ({
-      name: overlay.name,
+    this.#candidates = overlays.map(({ name }) => ({
+      name,
       connection: undefined,
       established: false,
+      trouble: undefined,
     }));
-    let reason = "";
     overlays.forEach((overlay, i) => {
       const candidate = this.#candidates[i];
-      if (!candidate) return;
-      try {
-        candidate.connection = overlay.prepare({
-          ...params,
-          sendControl: (tag, message) => params.sendControl(i, encodeTagged(tag, message)),
-          established: () => this.#establish(candidate),
-          failed: (error) => this.#fail(candidate, error),
-        });
-      } catch (error) {
-        reason = error instanceof Error ? error.message : String(error);
-        log.info(`Unable to use ${overlay.name} for connection to ${params.remotePeer}: ${reason}`);
-      }
+      if (candidate) this.#prepare(overlay, candidate, i);
     });
     if (!this.#candidates.some((candidate) => candidate.connection)) {
-      throw new Error(`no usable overlay to ${params.remotePeer}: ${reason}`);
+      throw new Error(`no usable overlay to ${params.remotePeer}: ${this.#troubles().join("; ")}`);
     }
     this.#choose();
+  }
+
+  /** Where the best overlay's frames go, and where those of sleeve would; both undefined where they cannot. */
+  get route(): Route | undefined {
+    return this.#best?.connection?.route;
+  }
+
+  routeBy(kind: Route["kind"]): Route | undefined {
+    return this.#candidates.map(({ connection }) => connection?.route).find((route) => route?.kind === kind);
   }
 
   confirm(): void {
     for (const { connection } of this.#candidates) connection?.confirm();
   }
 
-  /** `index` is the overlay's number; its own tag is the first byte of the message. */
-  control(index: number, message: Uint8Array): void {
-    const tag = message[0];
-    if (tag !== undefined) this.#candidates[index]?.connection?.control(tag, message.subarray(1));
+  control(tag: number, message: Uint8Array): void {
+    if (!this.numbered) return this.#candidates[0]?.connection?.control(tag, message);
+    const [index, inner] = message;
+    if (tag !== TAG.overlayControl || index === undefined || inner === undefined) return;
+    this.#candidates[index]?.connection?.control(inner, message.subarray(2));
   }
 
   stop(): void {
@@ -90,35 +121,84 @@ class SwitchedConnection implements OverlayConnection {
     for (const { connection } of this.#candidates) connection?.stop();
   }
 
+  /** Those of the overlay in use; `switches` counts its changes, `reason` says why no better one is in use. */
   attributes(): Record<string, string | number | boolean> {
-    return this.#best?.connection?.attributes() ?? {};
+    const best = this.#best;
+    if (!best?.connection) return {};
+    const better = this.#candidates.slice(0, this.#candidates.indexOf(best));
+    const reasons = better.map(({ name, trouble }) => `${name}: ${trouble ?? "not established yet"}`);
+    return {
+      ...best.connection.attributes(),
+      ...(this.#switches > 0 && { switches: this.#switches }),
+      ...(reasons.length > 0 && { reason: reasons.join("; ") }),
+    };
+  }
+
+  #prepare(overlay: NamedOverlay, candidate: Candidate, index: number): void {
+    const { params } = this;
+    try {
+      candidate.connection = overlay.prepare({
+        ...params,
+        sendControl: (tag, message) =>
+          this.numbered
+            ? params.sendControl(TAG.overlayControl, encodeTagged(index, encodeTagged(tag, message)))
+            : params.sendControl(tag, message),
+        established: () => this.#establish(candidate),
+        failed: (error) => this.#fail(candidate, error),
+        health: (trouble) => this.#health(candidate, trouble),
+      });
+    } catch (error) {
+      candidate.trouble = error instanceof Error ? error.message : String(error);
+      this.options.log.info(
+        `Unable to use ${overlay.name} for connection to ${params.remotePeer}: ${candidate.trouble}`,
+      );
+    }
   }
 
   #establish(candidate: Candidate): void {
     candidate.established = true;
+    candidate.trouble = undefined;
     this.#choose();
     if (this.#established) return;
     this.#established = true;
     this.params.established();
   }
 
+  #health(candidate: Candidate, trouble: string | undefined): void {
+    candidate.trouble = trouble;
+    this.#log(`${candidate.name} ${trouble ?? "works again"}`);
+    this.#choose();
+  }
+
   #fail(candidate: Candidate, error: Error): void {
     if (this.#stopped) return;
-    this.log.info(`overlay_switch ->[${this.params.remotePeer}] ${candidate.name} ${error.message}`);
+    this.#log(`${candidate.name} ${error.message}`);
     candidate.connection = undefined;
-    if (this.#candidates.every(({ connection }) => !connection)) {
-      return this.params.failed(
-        new Error(`no working forwarders to ${this.params.remotePeer}: ${error.message}`),
-      );
-    }
+    candidate.trouble = error.message;
     this.#choose();
   }
 
   #choose(): void {
-    const working = this.#candidates.filter((candidate) => candidate.connection);
-    const best = working.find((candidate) => candidate.established) ?? working[0];
-    if (!best || best === this.#best) return;
+    if (this.#stopped) return;
+    const working = this.#candidates.filter(({ connection, trouble }) => connection && trouble === undefined);
+    const best = working.find(({ established }) => established) ?? working[0];
+    if (!best) {
+      const { remotePeer, failed } = this.params;
+      return failed(new Error(`no working forwarders to ${remotePeer}: ${this.#troubles().join("; ")}`));
+    }
+    if (best === this.#best) return;
     this.#best = best;
-    this.log.info(`overlay_switch ->[${this.params.remotePeer}] using ${best.name}`);
+    this.#switches++;
+    const trouble = this.#troubles();
+    this.#log(`using ${best.name}${trouble.length > 0 ? ` (${trouble.join("; ")})` : ""}`);
+    this.options.changed();
+  }
+
+  #troubles(): string[] {
+    return this.#candidates.flatMap(({ name, trouble }) => (trouble ? `${name}: ${trouble}` : []));
+  }
+
+  #log(text: string): void {
+    this.options.log.info(`overlay_switch ->[${this.params.remotePeer}] ${text}`);
   }
 }

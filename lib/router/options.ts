@@ -84,6 +84,7 @@ const Schema = v.object({
   "trusted-subnets": v.optional(list(parseCidr), ""),
   "conn-limit": v.optional(integer(0, 4096), String(DEFAULT_CONNECTION_LIMIT)),
   discovery: v.optional(v.boolean(), true),
+  fastdp: v.optional(v.boolean(), true),
   "min-protocol-version": v.optional(integer(1, 2), "1"),
   "ipalloc-range": v.optional(subnet),
   "ipalloc-default-subnet": v.optional(subnet),

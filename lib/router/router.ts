@@ -21,14 +21,13 @@ import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
 import type { Log } from "../log/log.ts";
-import { MeshRouter } from "../mesh/router.ts";
+import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
 import { linkByName, linkDelete } from "../netlink/link.ts";
 import { watchLinks } from "../netlink/monitor.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
-import { Datapath, vxlanName } from "../overlay/fastdp/datapath.ts";
-import { FastdpOverlay } from "../overlay/fastdp/overlay.ts";
-import { overlaySwitch } from "../overlay/switch.ts";
+import { Datapath } from "../overlay/datapath/datapath.ts";
+import { NetworkOverlay } from "../overlay/network.ts";
 import { Store } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import type { RouterOptions } from "./options.ts";
@@ -38,10 +37,13 @@ import { findName } from "./peername.ts";
 
 const PEERS_KEY = "peers";
 
+/** Takes a step of the start back. */
+type Undo = () => unknown;
+
 /** A running router. */
 export interface RunningRouter {
   /** Ends it, and leaves the kernel's part as it is: containers go on talking. */
-  stop(): void;
+  stop(): Promise<void>;
 }
 
 /** What the daemon does for others beside being a router; wired in by cmd/. */
@@ -55,11 +57,11 @@ export async function startRouter(
   services: RouterServices,
   log: Log,
 ): Promise<RunningRouter> {
-  const undo: (() => void)[] = [];
+  const undo: Undo[] = [];
   try {
     return await start(options, services, log, undo);
   } catch (error) {
-    for (const step of undo.reverse()) step();
+    for (const step of undo.reverse()) await step();
     throw error;
   }
 }
@@ -68,7 +70,7 @@ async function start(
   options: RouterOptions,
   services: RouterServices,
   log: Log,
-  undo: (() => void)[],
+  undo: Undo[],
 ): Promise<RunningRouter> {
   const { port, mtu } = options;
   const route = new NetlinkSocket(NETLINK_ROUTE);
@@ -99,21 +101,17 @@ async function start(
       ? "Communication between peers via untrusted networks is encrypted."
       : "Communication between peers is unencrypted.",
   );
-  // The mesh needs its overlay, the overlay our short id: it is told once the mesh has drawn one.
-  const overlays: FastdpOverlay[] = [];
-  const overlay = overlaySwitch(
-    [
-      {
-        name: "fastdp",
-        prepare: (params) => {
-          const [fastdp] = overlays;
-          if (!fastdp) throw new Error("not ready yet");
-          return fastdp.prepare(params);
-        },
-      },
-    ],
-    log,
-  );
+  const shortId = drawShortId(systemRandom);
+  const datapath = new Datapath(route, {
+    bridge: bridge.index,
+    port,
+    mtu,
+    self: shortId,
+    fastdp: options.fastdp,
+  });
+  undo.push(() => datapath.remove());
+  const overlay = new NetworkOverlay(datapath, { name, host: options.host, port, mtu }, systemClock, log);
+  undo.push(() => overlay.stop());
   const mesh = new MeshRouter(
     {
       name,
@@ -124,22 +122,13 @@ async function start(
       connectionLimit: options["conn-limit"],
       discovery: options.discovery,
       minVersion: options["min-protocol-version"],
+      shortId,
     },
     { clock: systemClock, random: systemRandom, transport: tcpTransport(options.host), overlay, log },
   );
   log.info(`Our name is ${mesh.ourself}`);
 
-  const vxlan = vxlanName(port + 1);
-  const datapath = new Datapath(route, {
-    bridge: bridge.index,
-    port: port + 1,
-    mtu,
-    self: mesh.ourself.shortId,
-  });
-  if (datapath.created) undo.push(() => linkDelete(route, vxlan));
-  const fastdp = new FastdpOverlay(datapath, { mtu, port: port + 1 }, systemClock, log);
-  overlays.push(fastdp);
-  fastdp.start(mesh);
+  overlay.start(mesh);
 
   const init = options["ipalloc-init"];
   const allocator = new Allocator(
@@ -185,12 +174,16 @@ async function start(
         mesh,
         allocator,
         defaultSubnet: options.defaultSubnet,
-        interfaceName: `${vxlan} (fast datapath: VXLAN and eBPF)`,
+        interfaceName: `${datapath.portName} (${datapath.withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
+        diagnostics: overlay.diagnostics(),
         trustedSubnets: options["trusted-subnets"].map(formatCidr),
-        macs: fastdp.macs(),
-        notes: exposure.iptables.map(
-          (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
-        ),
+        macs: overlay.macs(),
+        notes: [
+          ...exposure.iptables.map(
+            (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
+          ),
+          ...(datapath.withoutFastdp ? [`no fast datapath, only sleeve: ${datapath.withoutFastdp}`] : []),
+        ],
       }),
     async connect(peers, replace) {
       const errors = await mesh.maker.connect(peers, replace);
@@ -225,13 +218,13 @@ async function start(
   ready = true;
   log.info("weave is ready");
   return {
-    stop() {
+    async stop() {
       for (const server of servers) server.stop(true);
       rmSync(controlSocket(), { force: true });
       links.stop();
       listener.close();
-      fastdp.stop();
       mesh.stop();
+      await overlay.stop();
       allocator.stop();
       closeAll();
     },
@@ -262,7 +255,7 @@ function checkOverlap(route: NetlinkSocket, options: RouterOptions, log: Log): v
   );
 }
 
-function serve(target: ApiTarget, options: RouterOptions, undo: (() => void)[]): Bun.Server<undefined>[] {
+function serve(target: ApiTarget, options: RouterOptions, undo: Undo[]): Bun.Server<undefined>[] {
   const socket = controlSocket();
   mkdirSync(dirname(socket), { recursive: true, mode: 0o755 });
   rmSync(socket, { force: true });

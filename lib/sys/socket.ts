@@ -25,6 +25,14 @@ export function setOption(what: string, fd: number, level: number, option: numbe
   syscall(what, "setsockopt", fd, level, option, buffer, buffer.length);
 }
 
+/** Reads an integer socket option. */
+export function getOption(what: string, fd: number, level: number, option: number): number {
+  const value = new Int32Array(1);
+  const length = new Uint8Array(Uint32Array.of(value.byteLength).buffer);
+  syscall(what, "getsockopt", fd, level, option, new Uint8Array(value.buffer), length);
+  return value[0] ?? 0;
+}
+
 /** Binds to a packed struct sockaddr. */
 export function bindSocket(what: string, fd: number, sockaddr: Uint8Array): void {
   syscall(what, "bind", fd, sockaddr, sockaddr.length);

@@ -5,29 +5,49 @@ import { lastErrno, rawSyscall, strerror } from "./libc.ts";
 
 const NUMBERS = {
   x64: {
+    read: 0,
+    write: 1,
     ioctl: 16,
+    writev: 20,
     socket: 41,
+    connect: 42,
     sendto: 44,
     recvfrom: 45,
     bind: 49,
     setsockopt: 54,
+    getsockopt: 55,
     flock: 73,
     clock_gettime: 228,
+    ppoll: 271,
+    eventfd2: 290,
+    recvmmsg: 299,
     prlimit64: 302,
+    sendmmsg: 307,
     setns: 308,
+    memfd_create: 319,
     bpf: 321,
   },
   arm64: {
+    read: 63,
+    write: 64,
     ioctl: 29,
+    writev: 66,
     socket: 198,
+    connect: 203,
     sendto: 206,
     recvfrom: 207,
     bind: 200,
     setsockopt: 208,
+    getsockopt: 209,
     flock: 32,
     clock_gettime: 113,
+    ppoll: 73,
+    eventfd2: 19,
+    recvmmsg: 243,
     prlimit64: 261,
+    sendmmsg: 269,
     setns: 268,
+    memfd_create: 279,
     bpf: 280,
   },
 } as const;
@@ -78,6 +98,11 @@ export function trySyscall(name: SyscallName, ...args: SyscallArgument[]): numbe
   );
   // Nothing may run between the call and this read: errno belongs to the thread, not to the call.
   return result < 0 ? -lastErrno() : Number(result);
+}
+
+/** The number of a system call on this machine, for loops that call libc's syscall(2) themselves (rawSyscall). */
+export function syscallNumber(name: SyscallName): number {
+  return numbers[name];
 }
 
 /** Like trySyscall, but throws SysError with `operation` in its text. */

@@ -10,7 +10,7 @@ import { ensureBridge } from "../../lib/host/bridge.ts";
 import { parseFeatures } from "../../lib/mesh/features.ts";
 import { linkByName } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { Datapath } from "../../lib/overlay/fastdp/datapath.ts";
+import { Datapath } from "../../lib/overlay/datapath/datapath.ts";
 import { encodeHeartbeat, networkIdentifier } from "../../lib/overlay/fastdp/heartbeat.ts";
 import { monotonicNow } from "../../lib/sys/monotonic.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
@@ -92,15 +92,15 @@ beforeAll(async () => {
   await must(["ip", "-n", hosts.host(2).netns, "link", "set", "p0", "master", "weave"]);
   datapath = inNetns(
     middle,
-    () => new Datapath(nl, { bridge: bridge.index, port: PORT, mtu: 1376, self: id(2) }),
+    () => new Datapath(nl, { bridge: bridge.index, port: PORT - 1, mtu: 1376, self: id(2), fastdp: true }),
   );
   const at = (host: number) => parseIPv4(`10.99.0.${host}`);
   datapath.apply({
     routes: new Map([1, 3].map((host) => [id(host), at(host)])),
     hops: new Map([
-      [id(2), [1, 3].map((host) => ({ shortId: id(host), address: at(host) }))],
-      [id(1), [{ shortId: id(3), address: at(3) }]],
-      [id(3), [{ shortId: id(1), address: at(1) }]],
+      [id(2), { vxlan: [1, 3].map((host) => ({ shortId: id(host), address: at(host) })), sleeve: false }],
+      [id(1), { vxlan: [{ shortId: id(3), address: at(3) }], sleeve: false }],
+      [id(3), { vxlan: [{ shortId: id(1), address: at(1) }], sleeve: false }],
     ]),
     neighbours: new Set([at(1), at(3)]),
   });

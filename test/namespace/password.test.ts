@@ -50,12 +50,6 @@ test("the password is on no command line", async () => {
 test.each<[string, string[], string[], RegExp]>([
   ["another password", ["--password=s3cr3t"], ["--password=other"], /Unable to decrypt TCP msg/],
   ["no password", ["--password=s3cr3t"], [], /encrypted connection/],
-  [
-    "the same, where frames would need encryption",
-    ["--password=s3cr3t"],
-    ["--password=s3cr3t"],
-    /encryption of the fast datapath is not available/,
-  ],
 ])("refused, with the reason in the status and the log: %s", async (_what, ours, theirs, reason) => {
   await launch(a, ...ours);
   await launch(b, ...theirs, a.ip);

@@ -1,10 +1,14 @@
 // npm run build [-- --target linux-arm64]: the four executables, into dist/.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Glob } from "bun";
 import manifest from "../../package.json" with { type: "json" };
 
 const root = join(import.meta.dir, "../..");
 export const EXECUTABLES = ["weave", "weave-net", "weave-router", "weave-npc"] as const;
+
+/** Those that can be the router. */
+const ROUTERS: readonly string[] = ["weave", "weave-router"];
 
 /** Targets: the npm package that holds their runtime, and Bun's own name for them. */
 const TARGETS: Record<string, { runtime: string; bun: string }> = {
@@ -59,6 +63,8 @@ function build(name: string, target: string, outdir: string): void {
     process.execPath,
     "build",
     join(root, `cmd/${name}.ts`),
+    // Threads are programs of their own.
+    ...(ROUTERS.includes(name) ? [join(root, "lib/overlay/sleeve/worker.ts")] : []),
     "--compile",
     "--minify",
     "--bytecode",
@@ -74,8 +80,8 @@ function build(name: string, target: string, outdir: string): void {
     ...(runtime ? [`--target=${TARGETS[target]?.bun}`, `--compile-executable-path=${runtime}`] : []),
     `--outfile=${join(outdir, name)}`,
   ]);
-  // The map is inside.
-  rmSync(join(outdir, `${name}.map`), { force: true });
+  // The maps are inside.
+  for (const map of new Glob("*.map").scanSync(outdir)) rmSync(join(outdir, map));
   harden(join(outdir, name));
 }
 

@@ -2,35 +2,44 @@ import { describe, expect, test } from "bun:test";
 import { Assembler, R0, R1 } from "../../lib/bpf/assembler.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import type { OverlayParams } from "../../lib/mesh/overlay.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import {
   CONTROL,
   FAST_HEARTBEAT_MS,
   Forwarder,
-  HEARTBEAT_TIMEOUT_MS,
   SLOW_HEARTBEAT_MS,
 } from "../../lib/overlay/fastdp/forwarder.ts";
-import { type NamedOverlay, overlaySwitch } from "../../lib/overlay/switch.ts";
+import { type CandidateParams, type NamedOverlay, switchedConnection } from "../../lib/overlay/switch.ts";
 
 const REMOTE = 0x0a630002;
 
-function forwarder() {
+function forwarder(acknowledgesAll = false) {
   const clock = new SimulatedClock();
-  const seen = { heartbeats: 0, acknowledged: 0, established: 0, failed: [] as string[] };
-  const subject = new Forwarder({
+  const seen = {
+    heartbeats: 0,
+    acknowledged: 0,
+    established: 0,
+    health: [] as (string | undefined)[],
+    answering: false,
+  };
+  const subject: Forwarder = new Forwarder({
     clock,
     connectionUid: 7n,
     remoteAddress: REMOTE,
+    acknowledgesAll,
     mtu: 1376,
     port: 6784,
-    sendHeartbeat: () => seen.heartbeats++,
+    sendHeartbeat: () => {
+      seen.heartbeats++;
+      if (seen.answering) clock.after(5, () => subject.control(CONTROL.heartbeatAck));
+    },
     sendControl: (tag) => {
       if (tag === CONTROL.heartbeatAck) seen.acknowledged++;
     },
     established: () => seen.established++,
-    failed: (error) => seen.failed.push(error.message),
+    health: (trouble) => seen.health.push(trouble),
     changed: () => {},
   });
   const heartbeat = { connectionUid: 7n, size: 1390, length: 1390, sender: REMOTE, at: 1n };
@@ -76,25 +85,82 @@ describe("a forwarder of the fast datapath", () => {
     expect(subject.remoteAddress).toBe(REMOTE + 1);
   });
 
-  test("gives up after a minute of silence, and not before; any frame is a sign of life", () => {
-    const { subject, seen, clock } = forwarder();
+  function established(acknowledgesAll: boolean) {
+    const all = forwarder(acknowledgesAll);
+    all.subject.confirm();
+    all.subject.control(CONTROL.heartbeatAck);
+    all.subject.heartbeat(all.heartbeat);
+    return all;
+  }
+
+  test("says so when the first heartbeats do not get through, and takes it back when they do", () => {
+    const { subject, seen, clock, heartbeat } = forwarder();
     subject.confirm();
-    clock.advance(HEARTBEAT_TIMEOUT_MS - 1000);
+    clock.advance(10_000);
+    expect(seen.health.length).toBe(1);
+    expect(seen.health[0]).toContain("UDP 6784");
+    subject.control(CONTROL.heartbeatAck);
+    subject.heartbeat(heartbeat);
+    expect(seen.established).toBe(1);
+  });
+
+  test("of a peer that acknowledges all: notices within seconds that heartbeats do not arrive any more", () => {
+    const { subject, seen, clock, heartbeat } = established(true);
+    // Frames of the peer come in all the time, so the path is in use; but it answers no more.
+    for (let ms = 0; ms < 10_000 && seen.health.length === 0; ms += 500) {
+      subject.heard();
+      subject.heartbeat(heartbeat);
+      clock.advance(500);
+      expect(ms).toBeLessThan(5_000);
+    }
+    expect(seen.health).toEqual([expect.stringContaining("not answered")]);
+    subject.control(CONTROL.heartbeatAck);
+    subject.control(CONTROL.heartbeatAck);
+    expect(seen.health.length).toBe(1);
+    subject.control(CONTROL.heartbeatAck);
+    expect(seen.health).toEqual([expect.anything(), undefined]);
+  });
+
+  test("of a peer that acknowledges all: acknowledges all, and goes on trying while there is trouble", () => {
+    const { subject, seen, clock, heartbeat } = established(true);
+    subject.heartbeat(heartbeat);
+    subject.heartbeat(heartbeat);
+    expect(seen.acknowledged).toBe(3);
+    clock.advance(60_000);
+    const before = seen.heartbeats;
+    clock.advance(60_000);
+    expect(seen.heartbeats - before).toBe(60);
+    expect(subject.usable).toBe(true);
+  });
+
+  test("while every heartbeat is answered, all is well for ever, and little is sent when nothing moves", () => {
+    const { seen, clock } = established(true);
+    seen.answering = true;
+    clock.advance(10_000);
+    const before = seen.heartbeats;
+    clock.advance(1_000_000);
+    expect(seen.health).toEqual([]);
+    expect(seen.heartbeats - before).toBeLessThanOrEqual(101);
+  });
+
+  test("of an original: after three slow heartbeats that did not come; any frame is a sign of life", () => {
+    const { subject, seen, clock, heartbeat } = established(false);
+    clock.advance(3 * SLOW_HEARTBEAT_MS);
     subject.heard();
-    clock.advance(HEARTBEAT_TIMEOUT_MS - 1000);
-    expect(seen.failed).toEqual([]);
-    clock.advance(2000);
-    expect(seen.failed.length).toBe(1);
-    expect(seen.failed[0]).toContain("UDP 6784");
-    expect(subject.usable).toBe(false);
+    clock.advance(3 * SLOW_HEARTBEAT_MS);
+    expect(seen.health).toEqual([]);
+    clock.advance(SLOW_HEARTBEAT_MS);
+    expect(seen.health).toEqual([expect.stringContaining("UDP 6784")]);
+    subject.heartbeat(heartbeat);
+    expect(seen.health).toEqual([expect.anything(), undefined]);
   });
 });
 
 describe("the switch between overlays", () => {
   const peer = Peer.placeholder(nameFromNumber(2n));
 
-  function prepare(theirs: string, overlays: readonly string[]) {
-    const params = new Map<string, OverlayParams>();
+  function prepare(theirs: string | undefined, overlays: readonly string[]) {
+    const params = new Map<string, CandidateParams>();
     const sent: string[] = [];
     const events: string[] = [];
     const named: NamedOverlay[] = overlays.map((name) => ({
@@ -106,51 +172,89 @@ describe("the switch between overlays", () => {
           control: (tag, message) => events.push(`${name} got ${tag} ${Array.from(message)}`),
           stop: () => events.push(`${name} stopped`),
           attributes: () => ({ name }),
+          route: { kind: "sleeve", link: overlays.indexOf(name) },
         };
       },
     }));
-    const connection = overlaySwitch(named, silentLog).prepare({
-      remotePeer: peer,
-      localIp: "10.99.0.1",
-      remoteIp: "10.99.0.2",
-      remotePort: 6783,
-      outbound: true,
-      connectionUid: 1n,
-      sessionKey: undefined,
-      features: new Map([["Overlays", theirs]]),
-      sendControl: (tag, message) => sent.push(`${tag} ${Array.from(message)}`),
-      established: () => events.push("established"),
-      failed: (error) => events.push(error.message),
-    });
+    const log = { ...silentLog, info: (text: string) => events.push(text) };
+    const connection = switchedConnection(
+      {
+        remotePeer: peer,
+        localIp: "10.99.0.1",
+        remoteIp: "10.99.0.2",
+        remotePort: 6783,
+        outbound: true,
+        connectionUid: 1n,
+        sessionKey: undefined,
+        features: new Map(theirs === undefined ? [] : [["Overlays", theirs]]),
+        sendControl: (tag, message) => sent.push(`${tag} ${Array.from(message)}`),
+        established: () => events.push("established"),
+        failed: (error) => events.push(error.message),
+      },
+      {
+        overlays: named,
+        compatible: named.at(-1) ?? { name: "none", prepare: () => expect.unreachable() },
+        log,
+        changed: () => events.push("changed"),
+      },
+    );
     return { connection, params, sent, events };
   }
 
-  test("uses what both have, the first that is established", () => {
+  test("uses what both have, the first that is established, and says why it is not the better one", () => {
     const { connection, params, events } = prepare("sleeve fastdp other", ["fastdp", "sleeve"]);
     expect(connection.attributes()).toEqual({ name: "fastdp" });
     params.get("sleeve")?.established();
-    expect(connection.attributes()).toEqual({ name: "sleeve" });
+    expect(connection.attributes()).toEqual({
+      name: "sleeve",
+      switches: 1,
+      reason: "fastdp: not established yet",
+    });
     params.get("fastdp")?.established();
-    expect(connection.attributes()).toEqual({ name: "fastdp" });
+    expect(connection.attributes()).toEqual({ name: "fastdp", switches: 2 });
     expect(events.filter((event) => event === "established").length).toBe(1);
+    expect(events.filter((event) => event === "changed").length).toBe(3);
+  });
+
+  test("leaves an overlay in trouble and comes back to it; each switch is logged with its reason", () => {
+    const { connection, params, events } = prepare("fastdp sleeve", ["fastdp", "sleeve"]);
+    params.get("sleeve")?.established();
+    params.get("fastdp")?.established();
+    params.get("fastdp")?.health("blocked");
+    expect(connection.attributes()).toMatchObject({ name: "sleeve", reason: "fastdp: blocked" });
+    expect(connection.route).toEqual({ kind: "sleeve", link: 1 });
+    expect(events).toContain(`overlay_switch ->[${peer}] using sleeve (fastdp: blocked)`);
+    params.get("fastdp")?.health(undefined);
+    expect(connection.attributes()).toEqual({ name: "fastdp", switches: 4 });
   });
 
   test("numbers control messages by overlay", () => {
     const { connection, params, sent, events } = prepare("fastdp sleeve", ["fastdp", "sleeve"]);
     params.get("sleeve")?.sendControl(3, Uint8Array.of(5, 6));
-    expect(sent).toEqual(["1 3,5,6"]);
-    connection.control(1, Uint8Array.of(3, 5, 6));
-    connection.control(9, Uint8Array.of(0));
-    connection.control(0, new Uint8Array());
-    expect(events).toEqual(["sleeve got 3 5,6"]);
+    expect(sent).toEqual([`${TAG.overlayControl} 1,3,5,6`]);
+    connection.control(TAG.overlayControl, Uint8Array.of(1, 3, 5, 6));
+    connection.control(TAG.overlayControl, Uint8Array.of(9, 0));
+    connection.control(TAG.overlayControl, Uint8Array.of(1));
+    connection.control(TAG.overlayControl, new Uint8Array());
+    connection.control(TAG.reserved1, Uint8Array.of(1, 3));
+    expect(events.filter((event) => event.includes("got"))).toEqual(["sleeve got 3 5,6"]);
+  });
+
+  test("a peer that does not negotiate gets sleeve, and its messages no number", () => {
+    const { connection, params, sent, events } = prepare(undefined, ["fastdp", "sleeve"]);
+    expect(connection.attributes()).toEqual({ name: "sleeve" });
+    params.get("sleeve")?.sendControl(3, Uint8Array.of(5, 6));
+    expect(sent).toEqual(["3 5,6"]);
+    connection.control(TAG.reserved2, Uint8Array.of(7));
+    expect(events).toContain("sleeve got 2 7");
   });
 
   test("goes on with the other when one fails, and fails with the last", () => {
     const { connection, params, events } = prepare("fastdp sleeve", ["fastdp", "sleeve"]);
     params.get("fastdp")?.failed(new Error("blocked"));
-    expect(connection.attributes()).toEqual({ name: "sleeve" });
+    expect(connection.attributes()).toMatchObject({ name: "sleeve" });
     params.get("sleeve")?.failed(new Error("gone"));
-    expect(events.at(-1)).toContain("no working forwarders");
+    expect(events.at(-1)).toBe(`no working forwarders to ${peer}: fastdp: blocked; sleeve: gone`);
   });
 
   test("has nothing to offer to a peer without common overlays", () => {

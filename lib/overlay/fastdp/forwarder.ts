@@ -1,23 +1,43 @@
-// One connection's part of the fast datapath, as a pure state machine: heartbeats to the peer until it acknowledges
-// them, and ever slower after that; heartbeats of the peer, and silence (weave: router/fastdp.go).
-
+// One connection's part of the fast datapath, as a pure state machine (weave: router/fastdp.go): heartbeats to the peer
+// until it acknowledges them, and ever slower after that; heartbeats of the peer; and whether frames still get through.
+//
+// The original acknowledges only the first heartbeat, so all that can be known of its path is that it has fallen silent.
+// Peers that say so (ACKNOWLEDGES_ALL) acknowledge every one: then whoever sends learns within seconds when its own
+// frames do not arrive any more.
 import type { IPv4 } from "../../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
-import type { OverlayConnection } from "../../mesh/overlay.ts";
-import type { ReceivedHeartbeat } from "./maps.ts";
+import type { ReceivedHeartbeat } from "../datapath/maps.ts";
+import type { CandidateConnection, Route } from "../switch.ts";
 
+/** Fast until the first is acknowledged, and while one is missing. */
 export const FAST_HEARTBEAT_MS = 500;
+/** While frames come from the peer. */
+const ACTIVE_HEARTBEAT_MS = 1_000;
 export const SLOW_HEARTBEAT_MS = 10_000;
-/** Six slow heartbeats: nothing at all for so long means that frames do not get through. */
-export const HEARTBEAT_TIMEOUT_MS = 60_000;
+/** Frames came so recently that the path is in use. */
+const ACTIVE_MS = 5_000;
+/** So many heartbeats without an answer, for so long, mean that frames do not arrive. */
+const UNANSWERED = 3;
+const UNANSWERED_MS = 2_500;
+/** So many answers in a row mean that they do again. */
+const ANSWERS = 3;
+/** Of a peer that does not answer each heartbeat: three slow ones have not come. */
+const SILENCE_MS = 3.5 * SLOW_HEARTBEAT_MS;
+/** A new connection gets so long until it is said that the path does not work. */
+const FIRST_MS = 5_000;
 
 /** Control messages between the two ends. */
 export const CONTROL = { heartbeatAck: 0, cryptoInitSaRemote: 1 } as const;
+
+/** The feature of peers that acknowledge all heartbeats. */
+export const ACKNOWLEDGES_ALL = "HeartbeatAcks";
 
 export interface ForwarderParams {
   readonly clock: Clock;
   readonly connectionUid: bigint;
   readonly remoteAddress: IPv4;
+  /** The peer acknowledges all heartbeats. */
+  readonly acknowledgesAll: boolean;
   /** Bytes of payload that a frame of the overlay may have; heartbeats are that long. */
   readonly mtu: number;
   /** UDP port of the fast datapath, for error texts. */
@@ -25,20 +45,26 @@ export interface ForwarderParams {
   sendHeartbeat(to: IPv4): void;
   sendControl(tag: number, message: Uint8Array): void;
   established(): void;
-  failed(error: Error): void;
+  /** Frames do not get through any more, and why; undefined when they do again. */
+  health(trouble: string | undefined): void;
   /** The peer's address or the forwarder's usability has changed. */
   changed(): void;
 }
 
-export class Forwarder implements OverlayConnection {
+export class Forwarder implements CandidateConnection {
   established = false;
   remoteAddress: IPv4;
   #confirmed = false;
   #stopped = false;
   #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
+  #trouble: string | undefined;
   #lastHeard: number;
   #lastSent = Number.NEGATIVE_INFINITY;
+  /** Heartbeats without an answer, and when the first of them was sent. */
+  #unanswered = 0;
+  #unansweredSince = 0;
+  #answers = 0;
   #timer: Timer | undefined;
 
   constructor(private readonly params: ForwarderParams) {
@@ -46,14 +72,24 @@ export class Forwarder implements OverlayConnection {
     this.#lastHeard = params.clock.now();
   }
 
-  /** May be used for frames: confirmed and not given up. */
+  /** Frames may be taken from the peer: confirmed and not given up. */
   get usable(): boolean {
     return this.#confirmed && !this.#stopped;
+  }
+
+  get route(): Route | undefined {
+    return this.usable ? { kind: "fastdp", address: this.remoteAddress } : undefined;
+  }
+
+  /** Heartbeats and their answers are to be looked for often. */
+  get watched(): boolean {
+    return !this.established || this.#unanswered > 0 || this.#trouble !== undefined || this.#active;
   }
 
   confirm(): void {
     this.#confirmed = true;
     this.#lastHeard = this.params.clock.now();
+    this.#unansweredSince = this.#lastHeard;
     this.params.changed();
     this.#beat();
     this.#timer = every(this.params.clock, FAST_HEARTBEAT_MS, () => this.#beat());
@@ -62,7 +98,10 @@ export class Forwarder implements OverlayConnection {
   control(tag: number): void {
     if (tag !== CONTROL.heartbeatAck) return;
     this.#acknowledgedOurs = true;
+    this.#unanswered = 0;
+    this.#answers++;
     this.#maybeEstablish();
+    if (this.params.acknowledgesAll && this.#answers >= ANSWERS) this.#setTrouble(undefined);
   }
 
   /** A heartbeat that claims to be of this connection's peer has come in. */
@@ -78,10 +117,13 @@ export class Forwarder implements OverlayConnection {
       this.remoteAddress = received.sender;
       this.params.changed();
     }
-    if (this.#acknowledgedTheirs) return;
+    const first = !this.#acknowledgedTheirs;
     this.#acknowledgedTheirs = true;
-    this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
+    if (first || this.params.acknowledgesAll) {
+      this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
+    }
     this.#maybeEstablish();
+    if (!this.params.acknowledgesAll) this.#setTrouble(undefined);
   }
 
   /** Any frame of the peer is a sign of life. */
@@ -100,27 +142,56 @@ export class Forwarder implements OverlayConnection {
     return { name: "fastdp", mtu: this.params.mtu };
   }
 
+  get #active(): boolean {
+    return this.params.clock.now() - this.#lastHeard < ACTIVE_MS;
+  }
+
   /** Frames have been seen to get through both ways. */
   #maybeEstablish(): void {
     if (this.established || !this.#acknowledgedOurs || !this.#acknowledgedTheirs) return;
     this.established = true;
+    this.#trouble = undefined;
     this.params.established();
+  }
+
+  #setTrouble(trouble: string | undefined): void {
+    if (this.#stopped || (trouble === undefined) === (this.#trouble === undefined)) return;
+    this.#trouble = trouble;
+    this.#answers = 0;
+    this.params.health(trouble);
   }
 
   #beat(): void {
     const now = this.params.clock.now();
-    if (now - this.#lastHeard > HEARTBEAT_TIMEOUT_MS) {
-      this.stop();
-      const seconds = HEARTBEAT_TIMEOUT_MS / 1000;
-      return this.params.failed(
-        new Error(
-          `no heartbeat within ${seconds} s over the fast datapath: is UDP ${this.params.port} blocked, or the MTU too large?`,
-        ),
-      );
-    }
-    const interval = this.#acknowledgedOurs ? SLOW_HEARTBEAT_MS : FAST_HEARTBEAT_MS;
-    if (now - this.#lastSent < interval) return;
+    this.#watch(now);
+    if (now - this.#lastSent < this.#interval) return;
     this.#lastSent = now;
+    if (this.#unanswered++ === 0) this.#unansweredSince = now;
     this.params.sendHeartbeat(this.remoteAddress);
+  }
+
+  get #interval(): number {
+    if (!this.#acknowledgedOurs) return FAST_HEARTBEAT_MS;
+    if (!this.params.acknowledgesAll) return SLOW_HEARTBEAT_MS;
+    if (this.#trouble !== undefined) return ACTIVE_HEARTBEAT_MS;
+    // One is missing: the next come soon.
+    if (this.#unanswered > 0) return FAST_HEARTBEAT_MS;
+    return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
+  }
+
+  #watch(now: number): void {
+    const { port, acknowledgesAll } = this.params;
+    const remedy = `is UDP ${port} blocked, or the MTU too large?`;
+    if (!this.established) {
+      if (now - this.#unansweredSince > FIRST_MS)
+        this.#setTrouble(`heartbeats do not get through: ${remedy}`);
+    } else if (acknowledgesAll) {
+      if (this.#unanswered >= UNANSWERED && now - this.#unansweredSince > UNANSWERED_MS) {
+        this.#answers = 0;
+        this.#setTrouble(`heartbeats are not answered any more: ${remedy}`);
+      }
+    } else if (now - this.#lastHeard > SILENCE_MS) {
+      this.#setTrouble(`nothing heard for ${SILENCE_MS / 1000} s: ${remedy}`);
+    }
   }
 }

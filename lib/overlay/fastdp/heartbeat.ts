@@ -3,7 +3,7 @@
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
 import { SHORT_ID_BITS } from "../../mesh/peer.ts";
-import { EAGAIN, isErrno } from "../../sys/errno.ts";
+import { EAGAIN, EMSGSIZE, isErrno } from "../../sys/errno.ts";
 import {
   AF_INET,
   openSocket,
@@ -23,7 +23,6 @@ const IP_MTU_DISCOVER = 10;
 const IP_PMTUDISC_DO = 2;
 const SOL_SOCKET = 1;
 const SO_NO_CHECK = 11;
-const EMSGSIZE = 90;
 const ENETUNREACH = 101;
 const EHOSTUNREACH = 113;
 const ECONNREFUSED = 111;

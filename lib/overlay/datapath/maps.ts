@@ -1,10 +1,11 @@
-// The eBPF maps that the fast datapath's programs and the router share. The programs learn and look up; the router
+// The eBPF maps that the datapath's programs and the router share. The programs learn and look up; the router
 // writes routes when the topology changes, and reads what was learned.
 
 import type { IPv4 } from "../../address/ipv4.ts";
 import { formatMac, parseMac } from "../../address/mac.ts";
 import { BpfMap, type Layout, U32, U64 } from "../../bpf/map.ts";
 import { SHORT_IDS } from "../../mesh/peer.ts";
+import { PEER_IDS } from "../peerid.ts";
 
 /** Most neighbours that one frame is passed on to; the verifier wants a bound. */
 export const MAX_HOPS = 256;
@@ -20,7 +21,7 @@ const MacKey: Layout<string> = {
 
 /** Where a MAC address was last seen. */
 export interface MacEntry {
-  /** Short id of the peer that has it. */
+  /** Number of the peer that has it. */
   readonly peer: number;
   /** CLOCK_MONOTONIC, in ns. */
   readonly seen: bigint;
@@ -47,24 +48,38 @@ export interface Hop {
   readonly address: IPv4;
 }
 
-/** Byte offsets in the value of `hops`: a count, then for each hop its short id and its address. */
-export const HOPS_VALUE = { count: 0, first: 8, stride: 8, size: 8 + 8 * MAX_HOPS } as const;
+/** Where a broadcast is passed on to. */
+export interface Hops {
+  /** Neighbours that get it by VXLAN. */
+  readonly vxlan: readonly Hop[];
+  /** Others get it by sleeve. */
+  readonly sleeve: boolean;
+}
 
-const HopsValue: Layout<readonly Hop[]> = {
+/** Byte offsets in the value of `hops`: a count, whether sleeve gets it, then for each hop its short id and address. */
+export const HOPS_VALUE = { count: 0, sleeve: 4, first: 8, stride: 8, size: 8 + 8 * MAX_HOPS } as const;
+
+const HopsValue: Layout<Hops> = {
   size: HOPS_VALUE.size,
-  encode(hops, view) {
-    view.setUint32(HOPS_VALUE.count, Math.min(hops.length, MAX_HOPS), true);
-    hops.slice(0, MAX_HOPS).forEach((hop, i) => {
+  encode({ vxlan, sleeve }, view) {
+    view.setUint32(HOPS_VALUE.count, Math.min(vxlan.length, MAX_HOPS), true);
+    view.setUint32(HOPS_VALUE.sleeve, Number(sleeve), true);
+    vxlan.slice(0, MAX_HOPS).forEach((hop, i) => {
       view.setUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride, hop.shortId, true);
       view.setUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride + 4, hop.address, true);
     });
   },
-  decode: (view) =>
-    Array.from({ length: view.getUint32(HOPS_VALUE.count, true) }, (_, i) => ({
+  decode: (view) => ({
+    sleeve: view.getUint32(HOPS_VALUE.sleeve, true) !== 0,
+    vxlan: Array.from({ length: view.getUint32(HOPS_VALUE.count, true) }, (_, i) => ({
       shortId: view.getUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride, true),
       address: view.getUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride + 4, true),
     })),
+  }),
 };
+
+/** In place of the address of a next hop: the frame goes by sleeve. Nobody has that address (RFC 919). */
+export const SLEEVE = 0xffff_ffff;
 
 /** A heartbeat as it came in: what a peer put into it, and what became of it on the way. */
 export interface ReceivedHeartbeat {
@@ -97,10 +112,10 @@ const HeartbeatValue: Layout<ReceivedHeartbeat> = {
 const DEFINITIONS = {
   /** MAC address -> the peer it is at. */
   macs: { name: "weave_macs", type: "lruHash", key: MacKey, value: MacValue, maxEntries: MAX_MACS },
-  /** Short id of a peer -> address of the next hop to it; 0 for none. */
-  routes: { name: "weave_routes", type: "array", key: U32, value: U32, maxEntries: SHORT_IDS },
-  /** Short id of the source of a broadcast -> where to pass it on to. */
-  hops: { name: "weave_hops", type: "hash", key: U32, value: HopsValue, maxEntries: SHORT_IDS },
+  /** Number of a peer -> address of the next hop to it; 0 for none. */
+  routes: { name: "weave_routes", type: "array", key: U32, value: U32, maxEntries: PEER_IDS },
+  /** Number of the source of a broadcast -> where to pass it on to. */
+  hops: { name: "weave_hops", type: "hash", key: U32, value: HopsValue, maxEntries: PEER_IDS },
   /** Address of a neighbour -> when the last frame came from it (CLOCK_MONOTONIC, ns); others' frames are dropped. */
   neighbours: { name: "weave_neighb", type: "hash", key: U32, value: U64, maxEntries: SHORT_IDS },
   /** Short id of a peer -> the last heartbeat that it sent. */
@@ -113,19 +128,24 @@ const DEFINITIONS = {
   },
 } as const;
 
-export interface FastdpMaps {
+export interface DatapathMaps {
   readonly macs: BpfMap<string, MacEntry>;
   readonly routes: BpfMap<number, number>;
-  readonly hops: BpfMap<number, readonly Hop[]>;
+  readonly hops: BpfMap<number, Hops>;
   readonly neighbours: BpfMap<number, bigint>;
   readonly heartbeats: BpfMap<number, ReceivedHeartbeat>;
 }
 
-export function createMaps(): FastdpMaps {
+/** The map of MAC addresses behind an open fd: for another thread than the one that made it. */
+export function macsBehind(fd: number): BpfMap<string, MacEntry> {
+  return BpfMap.behind<string, MacEntry>(DEFINITIONS.macs, fd);
+}
+
+export function createMaps(): DatapathMaps {
   return {
     macs: BpfMap.create<string, MacEntry>(DEFINITIONS.macs),
     routes: BpfMap.create<number, number>(DEFINITIONS.routes),
-    hops: BpfMap.create<number, readonly Hop[]>(DEFINITIONS.hops),
+    hops: BpfMap.create<number, Hops>(DEFINITIONS.hops),
     neighbours: BpfMap.create<number, bigint>(DEFINITIONS.neighbours),
     heartbeats: BpfMap.create<number, ReceivedHeartbeat>(DEFINITIONS.heartbeats),
   };

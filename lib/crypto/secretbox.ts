@@ -1,0 +1,172 @@
+// NaCl's secretbox (XSalsa20-Poly1305) in place, in an arena, without allocating for each message: libsodium's native
+// build where one for this machine is embedded, else the one in WebAssembly.
+import { closeSync, readFileSync, writeSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Arena } from "../sys/arena.ts";
+import { syscall } from "../sys/syscall.ts";
+
+/** Bytes of authenticator in front of each sealed message. */
+export const MAC_LENGTH = 16;
+const MFD_CLOEXEC = 1;
+/** Views are kept by place and length; those that are used come back at once. */
+const MAX_VIEWS = 16_384;
+/** Lengths and places are told apart in one number. */
+const LENGTHS = 2 ** 17;
+
+export interface Secretbox {
+  /** "native" or "wasm". */
+  readonly kind: string;
+  /** Seals the `length` bytes at `at + MAC_LENGTH`; the authenticator goes to `at`. */
+  seal(at: number, length: number, nonce: Uint8Array, key: Uint8Array): void;
+  /** Opens what seal made: `length` counts the message alone. False when it is not authentic; then it is unchanged. */
+  open(at: number, length: number, nonce: Uint8Array, key: Uint8Array): boolean;
+}
+
+interface NativeSodium {
+  crypto_secretbox_easy(sealed: Uint8Array, message: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
+  crypto_secretbox_open_easy(
+    message: Uint8Array,
+    sealed: Uint8Array,
+    nonce: Uint8Array,
+    key: Uint8Array,
+  ): boolean;
+}
+
+/** A secretbox for messages in the arena. */
+export async function loadSecretbox(arena: Arena): Promise<Secretbox> {
+  const native = await loadNative();
+  return native ? nativeSecretbox(native, arena) : wasmSecretbox(arena);
+}
+
+/** Views of sealed and plain message by place and length. */
+function viewsOf(arena: Arena) {
+  const known = new Map<number, { sealed: Uint8Array; plain: Uint8Array }>();
+  return (at: number, length: number) => {
+    const key = at * LENGTHS + length;
+    let views = known.get(key);
+    if (!views) {
+      if (known.size >= MAX_VIEWS) known.clear();
+      const end = at + MAC_LENGTH + length;
+      views = { sealed: arena.bytes.subarray(at, end), plain: arena.bytes.subarray(at + MAC_LENGTH, end) };
+      known.set(key, views);
+    }
+    return views;
+  };
+}
+
+function nativeSecretbox(sodium: NativeSodium, arena: Arena): Secretbox {
+  const views = viewsOf(arena);
+  return {
+    kind: "native",
+    seal(at, length, nonce, key) {
+      const { sealed, plain } = views(at, length);
+      sodium.crypto_secretbox_easy(sealed, plain, nonce, key);
+    },
+    open(at, length, nonce, key) {
+      const { sealed, plain } = views(at, length);
+      return sodium.crypto_secretbox_open_easy(plain, sealed, nonce, key);
+    },
+  };
+}
+
+/** The native build, if there is one for this machine and it loads here (musl, say, cannot). */
+async function loadNative(): Promise<NativeSodium | undefined> {
+  try {
+    const loaded = { exports: {} };
+    const fd = memoryFile("sodium", readFileSync(await nativeFile()));
+    try {
+      process.dlopen(loaded, `/proc/self/fd/${fd}`);
+    } finally {
+      closeSync(fd);
+    }
+    return loaded.exports as NativeSodium;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Where the file is: in the executable once compiled, in node_modules before. */
+async function nativeFile(): Promise<string> {
+  try {
+    const { default: file } =
+      process.arch === "arm64"
+        ? await import("sodium-native/prebuilds/linux-arm64/sodium-native.node", { with: { type: "file" } })
+        : await import("sodium-native/prebuilds/linux-x64/sodium-native.node", { with: { type: "file" } });
+    return file;
+  } catch {
+    // The runtime itself takes no such file for data.
+    const main = fileURLToPath(import.meta.resolve("sodium-native"));
+    return `${main.slice(0, main.lastIndexOf("/"))}/prebuilds/linux-${process.arch}/sodium-native.node`;
+  }
+}
+
+/** A file that is nowhere on disk, so that nobody can put another in its place. Returns its fd. */
+function memoryFile(name: string, contents: Uint8Array): number {
+  const path = new TextEncoder().encode(`${name}\0`);
+  const fd = syscall(`making file ${name} in memory`, "memfd_create", path, MFD_CLOEXEC);
+  for (let written = 0; written < contents.length; ) written += writeSync(fd, contents, written);
+  return fd;
+}
+
+/** What libsodium-wrappers is made of: C functions on the memory of the WebAssembly module. */
+interface WasmSodium {
+  readonly HEAPU8: Uint8Array;
+  _malloc(size: number): number;
+  _crypto_secretbox_easy(
+    sealed: number,
+    message: number,
+    length: number,
+    lengthHigh: number,
+    nonce: number,
+    key: number,
+  ): number;
+  _crypto_secretbox_open_easy(
+    message: number,
+    sealed: number,
+    length: number,
+    lengthHigh: number,
+    nonce: number,
+    key: number,
+  ): number;
+}
+
+/** Messages are copied into the module's memory and back. Exported for tests. */
+export async function wasmSecretbox(arena: Arena): Promise<Secretbox> {
+  const { default: sodium } = await import("libsodium-wrappers");
+  await sodium.ready;
+  const { libsodium } = sodium as unknown as { libsodium: WasmSodium };
+  const work = libsodium._malloc(LENGTHS);
+  const nonceAt = libsodium._malloc(24);
+  const keyAt = libsodium._malloc(32);
+  const views = viewsOf(arena);
+  return {
+    kind: "wasm",
+    seal(at, length, nonce, key) {
+      const { sealed, plain } = views(at, length);
+      const heap = libsodium.HEAPU8;
+      heap.set(nonce, nonceAt);
+      heap.set(key, keyAt);
+      heap.set(plain, work + MAC_LENGTH);
+      libsodium._crypto_secretbox_easy(work, work + MAC_LENGTH, length, 0, nonceAt, keyAt);
+      sealed.set(libsodium.HEAPU8.subarray(work, work + sealed.length));
+    },
+    open(at, length, nonce, key) {
+      const { sealed, plain } = views(at, length);
+      const heap = libsodium.HEAPU8;
+      heap.set(nonce, nonceAt);
+      heap.set(key, keyAt);
+      heap.set(sealed, work);
+      const failed = libsodium._crypto_secretbox_open_easy(
+        work + MAC_LENGTH,
+        work,
+        sealed.length,
+        0,
+        nonceAt,
+        keyAt,
+      );
+      if (failed !== 0) return false;
+      plain.set(libsodium.HEAPU8.subarray(work + MAC_LENGTH, work + MAC_LENGTH + length));
+      return true;
+    },
+  };
+}

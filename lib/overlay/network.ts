@@ -1,0 +1,222 @@
+// The overlay of one router: fast datapath and sleeve behind a switch for each connection, and the tables of kernel and
+// sleeve engine kept in step with the topology and with what works.
+import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
+import { type Clock, every, type Timer } from "../clock/clock.ts";
+import type { Log } from "../log/log.ts";
+import { nameToBytes, type PeerName } from "../mesh/name.ts";
+import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
+import type { Peer } from "../mesh/peer.ts";
+import type { MeshRouter } from "../mesh/router.ts";
+import { monotonicNow } from "../sys/monotonic.ts";
+import type { Datapath } from "./datapath/datapath.ts";
+import { ACKNOWLEDGES_ALL } from "./fastdp/forwarder.ts";
+import { FastdpOverlay } from "./fastdp/overlay.ts";
+import { PeerIds } from "./peerid.ts";
+import { SleeveOverlay } from "./sleeve/overlay.ts";
+import { overlayFeature, type SwitchedConnection, switchedConnection } from "./switch.ts";
+import { makeTables, type Neighbour } from "./tables.ts";
+
+/** As the original: a MAC address not seen for so long is forgotten. */
+const MAC_MAX_AGE_NS = 10n * 60n * 1_000_000_000n;
+const MAC_SWEEP_MS = 60_000;
+/** Several changes make one new table. */
+const APPLY_DELAY_MS = 1;
+
+export interface NetworkConfig {
+  readonly name: PeerName;
+  /** Address to listen on; undefined for all. */
+  readonly host: string | undefined;
+  /** Port of the mesh. */
+  readonly port: number;
+  readonly mtu: number;
+}
+
+export class NetworkOverlay implements Overlay {
+  readonly #fastdp: FastdpOverlay;
+  readonly #sleeve: SleeveOverlay;
+  readonly #connections = new Map<Peer, SwitchedConnection>();
+  /** The engine's links for relaying to neighbours by VXLAN. */
+  readonly #vxlanLinks = new Map<Peer, { link: number; address: IPv4; id: number }>();
+  #mesh: MeshRouter | undefined;
+  #ids: PeerIds | undefined;
+  #sweep: Timer | undefined;
+  #apply: Timer | undefined;
+
+  constructor(
+    private readonly datapath: Datapath,
+    private readonly config: NetworkConfig,
+    private readonly clock: Clock,
+    private readonly log: Log,
+  ) {
+    const { name, host, port, mtu } = config;
+    const changed = () => this.#changed();
+    this.#fastdp = new FastdpOverlay(
+      datapath,
+      { mtu, port: port + 1 },
+      () => this.#mesh,
+      clock,
+      log,
+      changed,
+    );
+    const { tapFd, maps } = datapath;
+    this.#sleeve = new SleeveOverlay({ name, host, port, tapFd, macsFd: maps.macs.fd }, clock, log, changed);
+    if (datapath.withoutFastdp) log.warning(`no fast datapath: ${datapath.withoutFastdp}`);
+  }
+
+  get #overlays() {
+    return this.datapath.withoutFastdp === undefined ? [this.#fastdp, this.#sleeve] : [this.#sleeve];
+  }
+
+  /** Begins to follow the topology of a router. */
+  start(mesh: MeshRouter): void {
+    this.#mesh = mesh;
+    const ids = new PeerIds(mesh.peers);
+    this.#ids = ids;
+    this.#sleeve.start((peer) => ids.of(peer));
+    mesh.listen({
+      routesChanged: () => this.#changed(),
+      shortIdsChanged: () => {
+        // Frames on their way may bear ids that now mean another peer; so may what was learned from them.
+        this.datapath.attachPrograms(mesh.ourself.shortId);
+        this.datapath.forgetMacs(monotonicNow());
+        this.#changed();
+      },
+      peerGone: (peer) => this.datapath.forgetMacs(0n, (id) => id === ids.of(peer)),
+    });
+    this.#sweep = every(this.clock, MAC_SWEEP_MS, () =>
+      this.datapath.forgetMacs(monotonicNow() - MAC_MAX_AGE_NS),
+    );
+    this.#changed();
+  }
+
+  /** Stops following the topology. The kernel goes on forwarding by what it was told last; sleeve ends. */
+  async stop(): Promise<void> {
+    this.#mesh = undefined;
+    this.#sweep?.cancel();
+    this.#apply?.cancel();
+    this.#fastdp.stop();
+    await this.#sleeve.stop();
+    this.datapath.close();
+  }
+
+  features(): Record<string, string> {
+    return { ...overlayFeature(this.#overlays), [ACKNOWLEDGES_ALL]: "all" };
+  }
+
+  prepare(params: OverlayParams): OverlayConnection {
+    const connection = switchedConnection(params, {
+      overlays: this.#overlays,
+      compatible: this.#sleeve,
+      log: this.log,
+      changed: () => this.#changed(),
+    });
+    const peer = params.remotePeer;
+    return {
+      confirm: () => {
+        this.#connections.set(peer, connection);
+        connection.confirm();
+      },
+      control: (tag, message) => connection.control(tag, message),
+      attributes: () => connection.attributes(),
+      stop: () => {
+        connection.stop();
+        if (this.#connections.get(peer) === connection) this.#connections.delete(peer);
+        this.#changed();
+      },
+    };
+  }
+
+  /** MAC addresses and the peers they are at. */
+  macs(): { mac: string; peer: Peer; seenAgoMs: number }[] {
+    const now = monotonicNow();
+    const peers = new Map<number, Peer>();
+    for (const peer of this.#mesh?.peers.all() ?? []) {
+      const id = this.#ids?.of(peer);
+      if (id !== undefined) peers.set(id, peer);
+    }
+    return this.datapath.macs().flatMap(([mac, { peer: id, seen }]) => {
+      const peer = peers.get(id);
+      return peer ? [{ mac, peer, seenAgoMs: Number((now - seen) / 1_000_000n) }] : [];
+    });
+  }
+
+  /** What status shows of the overlays. */
+  diagnostics(): Record<string, unknown> {
+    const { withoutFastdp, portName } = this.datapath;
+    return {
+      fastdp: withoutFastdp === undefined ? { interface: portName } : { unavailable: withoutFastdp },
+      sleeve: { crypto: this.#sleeve.crypto ?? "", ...this.#sleeve.counters.all() },
+    };
+  }
+
+  #changed(): void {
+    if (!this.#mesh) return;
+    this.#apply ??= this.clock.after(APPLY_DELAY_MS, () => {
+      this.#apply = undefined;
+      if (this.#mesh && this.#ids) this.#applyTables(this.#mesh, this.#ids);
+    });
+  }
+
+  #applyTables(mesh: MeshRouter, ids: PeerIds): void {
+    const { routes, peers, ourself } = mesh;
+    const names = new Map<number, Uint8Array>();
+    const numbers = new Map<PeerName, number>();
+    for (const peer of peers.all()) {
+      const id = ids.of(peer);
+      if (id === undefined) continue;
+      names.set(id, nameToBytes(peer.name));
+      numbers.set(peer.name, id);
+    }
+    const self = numbers.get(ourself.name);
+    if (self === undefined) return;
+    const unicast = new Map<number, number>();
+    const broadcast = new Map<number, readonly number[]>();
+    for (const [name, id] of numbers) {
+      const hop = numbers.get(routes.unicast.get(name) ?? name);
+      if (hop !== undefined && routes.unicast.has(name) && id !== self) unicast.set(id, hop);
+      const hops = routes.broadcast(name).flatMap((next) => numbers.get(next) ?? []);
+      if (hops.length > 0) broadcast.set(id, hops);
+    }
+    const neighbours = this.#neighbours(numbers);
+    const vxlanSources = this.#fastdp.sources();
+    const { kernel, engine } = makeTables({ self, names, neighbours, vxlanSources, unicast, broadcast });
+    this.datapath.apply(kernel);
+    this.#sleeve.configure(engine);
+  }
+
+  #neighbours(numbers: ReadonlyMap<PeerName, number>): Neighbour[] {
+    for (const peer of this.#vxlanLinks.keys()) {
+      if (!this.#connections.has(peer)) this.#dropVxlanLink(peer);
+    }
+    return Array.from(this.#connections).flatMap(([peer, connection]) => {
+      const id = numbers.get(peer.name);
+      if (id === undefined) return [];
+      const best = connection.route;
+      const fastdp =
+        best?.kind === "fastdp"
+          ? { address: best.address, link: this.#vxlanLink(peer, id, best.address) }
+          : undefined;
+      const bySleeve = connection.routeBy("sleeve");
+      return [{ id, fastdp, sleeve: bySleeve?.kind === "sleeve" ? bySleeve.link : undefined }];
+    });
+  }
+
+  #vxlanLink(peer: Peer, id: number, address: IPv4): number {
+    const known = this.#vxlanLinks.get(peer);
+    if (known && known.address === address && known.id === id) return known.link;
+    this.#dropVxlanLink(peer);
+    const link = this.#sleeve.addLink("vxlan", id, peer.name);
+    const { mtu, port } = this.config;
+    this.#sleeve.setLink(link, { remote: { address, port: port + 1 }, local: 0, mtu, fragments: false });
+    this.#vxlanLinks.set(peer, { link, address, id });
+    this.log.debug(`frames from sleeve to ${peer} go by VXLAN to ${formatIPv4(address)}`);
+    return link;
+  }
+
+  #dropVxlanLink(peer: Peer): void {
+    const known = this.#vxlanLinks.get(peer);
+    if (!known) return;
+    this.#sleeve.removeLink(known.link);
+    this.#vxlanLinks.delete(peer);
+  }
+}

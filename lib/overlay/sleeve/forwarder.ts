@@ -1,0 +1,240 @@
+// One connection's part of sleeve, as a pure state machine (weave: router/sleeve.go): heartbeats until the peer says that
+// they arrive and ever slower after that, the peer's address as heartbeats show it, whether fragments get through, and
+// the path's MTU. The frames themselves are the engine's.
+import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import type { OverlayConnection } from "../../mesh/overlay.ts";
+import {
+  CONTROL,
+  DISCOVERY_SIZE,
+  decodeMtuVerified,
+  ETHERNET_HEADER,
+  encodeMtuVerified,
+  FRAGMENT_TEST_SIZE,
+  HEARTBEAT_SIZE,
+  MAX_DATAGRAM,
+  mtuTestSize,
+  overhead,
+} from "./format.ts";
+import type { LinkSettings } from "./link.ts";
+import { PathMtu } from "./pathmtu.ts";
+
+const FAST_HEARTBEAT_MS = 500;
+const SLOW_HEARTBEAT_MS = 10_000;
+/** Six slow heartbeats: nothing at all for so long means that datagrams do not get through. */
+const SILENCE_MS = 60_000;
+/** How often it is tried whether fragments, or larger packets than before, get through. */
+const RETEST_MS = 5 * 60_000;
+const FRAGMENT_TEST_MS = 5_000;
+/** Until the kernel or a test says less. */
+const UNKNOWN_MTU = 65_535;
+
+/** The far end of a link: an address as a number, and a UDP port. */
+export interface Remote {
+  readonly address: number;
+  readonly port: number;
+}
+
+/** A frame of the peer's router for ours. */
+export interface SpecialFrame {
+  readonly length: number;
+  readonly from: Remote;
+  /** The number that it begins with. */
+  readonly uid: bigint;
+  readonly zeros: boolean;
+}
+
+export interface SleeveForwarderParams {
+  readonly clock: Clock;
+  readonly connectionUid: bigint;
+  readonly encrypted: boolean;
+  /** Where the peer listens, as far as that is known: the end that accepted a connection waits for a heartbeat. */
+  readonly remote: Remote | undefined;
+  /** Our address of the control connection. */
+  readonly local: number;
+  /** UDP port of sleeve, for texts. */
+  readonly port: number;
+  /** Sends a frame to the peer's router: a heartbeat with `uid`, else zeros. */
+  sendSpecial(df: boolean, size: number, uid?: bigint): void;
+  sendControl(tag: number, message: Uint8Array): void;
+  established(): void;
+  /** Frames do not get through any more, and why; undefined when they do again. */
+  health(trouble: string | undefined): void;
+  /** The engine is to know. */
+  changed(settings: LinkSettings): void;
+  log(text: string): void;
+  /** When the engine last heard of the peer, in ms of the clock. */
+  lastHeard(): number;
+}
+
+export class SleeveForwarder implements OverlayConnection {
+  #remote: Remote | undefined;
+  #mtu = UNKNOWN_MTU;
+  #fragments = false;
+  #confirmed = false;
+  #stopped = false;
+  #acknowledgedOurs = false;
+  #acknowledgedTheirs = false;
+  #trouble: string | undefined;
+  #since: number;
+  #lastSent = Number.NEGATIVE_INFINITY;
+  #retestAt = Number.POSITIVE_INFINITY;
+  #timer: Timer | undefined;
+  #fragmentTest: Timer | undefined;
+  readonly #path: PathMtu;
+
+  constructor(private readonly params: SleeveForwarderParams) {
+    this.#remote = params.remote;
+    this.#since = params.clock.now();
+    this.#path = new PathMtu({
+      clock: params.clock,
+      test: (mtu) => params.sendSpecial(true, mtuTestSize(mtu)),
+      found: (mtu) => this.#setMtu(mtu),
+    });
+    this.#changed();
+  }
+
+  /** May be used for frames: confirmed, and it is known where to. */
+  get usable(): boolean {
+    return this.#confirmed && !this.#stopped && this.#remote !== undefined;
+  }
+
+  confirm(): void {
+    if (this.#confirmed) return;
+    this.#confirmed = true;
+    this.#since = this.params.clock.now();
+    this.#changed();
+    this.#beat();
+    this.#timer = every(this.params.clock, FAST_HEARTBEAT_MS, () => this.#beat());
+  }
+
+  control(tag: number, message: Uint8Array): void {
+    switch (tag) {
+      case CONTROL.established:
+        return this.#acknowledged();
+      case CONTROL.fragmentsReceived:
+        this.#fragmentTest?.cancel();
+        return this.#setFragments(true);
+      case CONTROL.mtuVerified: {
+        const mtu = decodeMtuVerified(message);
+        if (mtu !== undefined) this.#path.verified(mtu);
+        return;
+      }
+      default:
+        this.params.log(`ignoring unknown control message ${tag}`);
+    }
+  }
+
+  /** A frame of the peer's router has come in. */
+  special(frame: SpecialFrame): void {
+    if (this.#stopped) return;
+    if (frame.length === HEARTBEAT_SIZE) return this.#heartbeat(frame);
+    if (!frame.zeros) return;
+    if (frame.length === FRAGMENT_TEST_SIZE) {
+      return this.params.sendControl(CONTROL.fragmentsReceived, new Uint8Array());
+    }
+    this.params.sendControl(CONTROL.mtuVerified, encodeMtuVerified(frame.length - ETHERNET_HEADER));
+  }
+
+  /** The kernel refused a datagram: the path takes packets of `mtu` bytes, with all headers. */
+  tooBig(mtu: number): void {
+    const limit = mtu - overhead(this.params.encrypted);
+    if (this.#stopped || (this.#path.searching && limit >= this.#path.limit)) return;
+    // Until more is known: what the kernel would not send needs no trying.
+    if (limit < this.#mtu) this.#mtu = limit;
+    this.#changed();
+    this.#path.search(limit);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#path.stop();
+    this.#timer?.cancel();
+    this.#fragmentTest?.cancel();
+  }
+
+  attributes(): Record<string, string | number> {
+    return { name: "sleeve", mtu: this.#mtu };
+  }
+
+  #heartbeat({ uid, from }: SpecialFrame): void {
+    if (uid !== this.params.connectionUid) return;
+    const known = this.#remote;
+    if (known?.address !== from.address || known.port !== from.port) {
+      if (known) this.params.log(`Peer UDP address changed to ${addressText(from)}`);
+      this.#remote = from;
+      this.#changed();
+      if (this.#confirmed) this.#sendHeartbeat();
+    }
+    if (!this.#acknowledgedTheirs) {
+      this.#acknowledgedTheirs = true;
+      this.params.sendControl(CONTROL.established, new Uint8Array());
+    }
+  }
+
+  #acknowledged(): void {
+    if (this.#acknowledgedOurs) return;
+    this.#acknowledgedOurs = true;
+    this.params.established();
+    this.#retest();
+  }
+
+  #retest(): void {
+    this.#retestAt = this.params.clock.now() + RETEST_MS;
+    this.params.sendSpecial(false, FRAGMENT_TEST_SIZE);
+    this.#fragmentTest?.cancel();
+    this.#fragmentTest = this.params.clock.after(FRAGMENT_TEST_MS, () => this.#setFragments(false));
+    // The kernel refuses it, and says what it knows of the path.
+    this.params.sendSpecial(true, Math.min(DISCOVERY_SIZE, MAX_DATAGRAM - overhead(this.params.encrypted)));
+  }
+
+  #setFragments(arrive: boolean): void {
+    if (this.#stopped || this.#fragments === arrive) return;
+    this.#fragments = arrive;
+    this.#changed();
+  }
+
+  #setMtu(mtu: number): void {
+    if (mtu !== this.#mtu || !this.#verifiedOnce) this.params.log(`Effective MTU verified at ${mtu}`);
+    this.#verifiedOnce = true;
+    this.#mtu = mtu;
+    this.#changed();
+  }
+
+  #verifiedOnce = false;
+
+  #changed(): void {
+    const remote = this.#confirmed && !this.#stopped ? this.#remote : undefined;
+    this.params.changed({ remote, local: this.params.local, mtu: this.#mtu, fragments: this.#fragments });
+  }
+
+  #beat(): void {
+    const now = this.params.clock.now();
+    this.#watch(now);
+    if (now >= this.#retestAt) this.#retest();
+    const interval = this.#acknowledgedOurs ? SLOW_HEARTBEAT_MS : FAST_HEARTBEAT_MS;
+    if (now - this.#lastSent < interval) return;
+    // A path that takes less than before says so only where it is tried.
+    if (this.#verifiedOnce && !this.#path.searching) this.#path.search(this.#mtu);
+    this.#sendHeartbeat();
+  }
+
+  #sendHeartbeat(): void {
+    if (!this.#remote) return;
+    this.#lastSent = this.params.clock.now();
+    this.params.sendSpecial(true, HEARTBEAT_SIZE, this.params.connectionUid);
+  }
+
+  #watch(now: number): void {
+    const silent = now - Math.max(this.#since, this.params.lastHeard()) > SILENCE_MS;
+    const trouble = silent
+      ? `nothing heard for ${SILENCE_MS / 1000} s: is UDP ${this.params.port} blocked?`
+      : undefined;
+    if (trouble === this.#trouble) return;
+    this.#trouble = trouble;
+    this.params.health(trouble);
+  }
+}
+
+export function addressText({ address, port }: Remote): string {
+  return `${[24, 16, 8, 0].map((shift) => (address >>> shift) & 0xff).join(".")}:${port}`;
+}

@@ -1,0 +1,202 @@
+// Frames for this host, on their way to the TAP link. Consecutive segments of one TCP flow become one super-frame (what
+// the kernel's GRO does for frames off a wire), which spares the host most of its work per frame.
+import type { Arena } from "../../sys/arena.ts";
+import { complement, fold, sum, swap16 } from "./checksum.ts";
+import { IP, IP_DF, IP_HEADER, PROTOCOL_TCP, TCP, TCP_ACK, TCP_PSH, tcpPayload } from "./ethernet.ts";
+import { ETHERNET_HEADER } from "./format.ts";
+import { GSO_NONE, GSO_TCP4, NEEDS_CHECKSUM, VIRTIO, VIRTIO_HEADER } from "./virtio.ts";
+
+export const IOVEC = 16;
+const MAX_PIECES = 256;
+/** The longest IPv4 packet. */
+const MAX_PACKET = 65_535;
+
+/** Writes a frame of `pieces` parts, described by a table of struct iovec at `iovecs`. */
+export type WriteFrame = (iovecs: number, pieces: number) => void;
+
+export class Inbox {
+  readonly #iovecs: number;
+  readonly #header: number;
+  /** The frame that may still grow: its first part, the whole payload so far, its parts; at -1 where there is none. */
+  #at = -1;
+  #headers = 0;
+  #payload = 0;
+  #pieces = 0;
+  /** Bytes of payload of each of its segments. */
+  #size = 0;
+  #nextSequence = 0;
+  #nextId = 0;
+
+  constructor(
+    private readonly arena: Arena,
+    private readonly write: WriteFrame,
+  ) {
+    this.#iovecs = arena.reserve((MAX_PIECES + 1) * IOVEC);
+    this.#header = arena.reserve(VIRTIO_HEADER);
+    this.#setPiece(0, this.#header, VIRTIO_HEADER);
+  }
+
+  /** Takes a frame, which has to stay where it is until `flush`. */
+  deliver(at: number, length: number): void {
+    const headers = tcpPayload(this.arena, at, length);
+    const payload = length - headers;
+    if (headers === 0 || payload === 0 || !this.#mergeable(at, length, headers)) {
+      this.flush();
+      this.#setHeader(0, GSO_NONE, 0, 0, 0, 0);
+      this.#setPiece(1, at, length);
+      this.write(this.#iovecs, 2);
+      return;
+    }
+    if (!this.#append(at, headers, payload)) {
+      this.flush();
+      this.#begin(at, headers, payload);
+    }
+    // A short segment, or one that wants to be seen at once, is the last of its burst.
+    const flags = this.arena.bytes[at + this.#tcp(at) + TCP.flags] as number;
+    if (payload < this.#size || flags & TCP_PSH) this.flush();
+  }
+
+  /** Writes what has been held back. */
+  flush(): void {
+    if (this.#at < 0) return;
+    const at = this.#at;
+    this.#at = -1;
+    if (this.#pieces === 1) this.#setHeader(0, GSO_NONE, 0, 0, 0, 0);
+    else this.#finish(at);
+    this.write(this.#iovecs, this.#pieces + 1);
+  }
+
+  /** Offset of the TCP header in a frame. */
+  #tcp(at: number): number {
+    return ETHERNET_HEADER + ((this.arena.bytes[at + ETHERNET_HEADER] as number) & 0xf) * 4;
+  }
+
+  /** A segment that is like others of its flow: plain data, with a right checksum, nothing padded. */
+  #mergeable(at: number, length: number, headers: number): boolean {
+    const { arena } = this;
+    const { bytes, view } = arena;
+    const ip = at + ETHERNET_HEADER;
+    const ipHeader = ((bytes[ip] as number) & 0xf) * 4;
+    if (ipHeader !== IP_HEADER || view.getUint16(ip + IP.length, false) !== length - ETHERNET_HEADER)
+      return false;
+    const tcp = ip + ipHeader;
+    if (((bytes[tcp + TCP.flags] as number) & ~TCP_PSH) !== TCP_ACK) return false;
+    const segment = length - ETHERNET_HEADER - ipHeader;
+    if (headers > length) return false;
+    const pseudo = sum(arena, ip + IP.source, IP_HEADER - IP.source) + swap16(PROTOCOL_TCP) + swap16(segment);
+    if (sum(arena, ip, ipHeader) !== 0xffff) return false;
+    return fold(pseudo + sum(arena, tcp, segment)) === 0xffff;
+  }
+
+  #begin(at: number, headers: number, payload: number): void {
+    const { view } = this.arena;
+    this.#at = at;
+    this.#headers = headers;
+    this.#payload = payload;
+    this.#size = payload;
+    this.#setPiece(1, at, headers + payload);
+    this.#pieces = 1;
+    this.#nextSequence = (view.getUint32(at + this.#tcp(at) + TCP.sequence, false) + payload) >>> 0;
+    this.#nextId = (view.getUint16(at + ETHERNET_HEADER + IP.id, false) + 1) & 0xffff;
+  }
+
+  /** Adds a segment to the frame that is held back; false where it does not follow on it. */
+  #append(at: number, headers: number, payload: number): boolean {
+    if (this.#at < 0 || headers !== this.#headers || payload > this.#size || this.#pieces >= MAX_PIECES)
+      return false;
+    if (headers - ETHERNET_HEADER + this.#payload + payload > MAX_PACKET) return false;
+    const { view, bytes } = this.arena;
+    const tcp = at + this.#tcp(at);
+    if (view.getUint32(tcp + TCP.sequence, false) !== this.#nextSequence) return false;
+    const ip = at + ETHERNET_HEADER;
+    const fragment = view.getUint16(ip + IP.fragment, false);
+    const id = view.getUint16(ip + IP.id, false);
+    // Where packets must not be fragmented, ids mean nothing.
+    if (!(fragment & IP_DF) && id !== this.#nextId) return false;
+    if (!this.#sameFlow(at, headers)) return false;
+    if ((bytes[tcp + TCP.flags] as number) & TCP_PSH) {
+      const first = this.#at + this.#tcp(this.#at) + TCP.flags;
+      bytes[first] = (bytes[first] as number) | TCP_PSH;
+    }
+    this.#pieces++;
+    this.#setPiece(this.#pieces, at + headers, payload);
+    this.#payload += payload;
+    this.#nextSequence = (this.#nextSequence + payload) >>> 0;
+    this.#nextId = (id + 1) & 0xffff;
+    return true;
+  }
+
+  /** All headers are alike but for what differs from segment to segment. */
+  #sameFlow(at: number, headers: number): boolean {
+    const { view } = this.arena;
+    const ours = this.#at;
+    // Ethernet addresses and type; version, header length and type of service.
+    for (let i = 0; i < ETHERNET_HEADER + IP.length; i += 2) {
+      if (view.getUint16(at + i) !== view.getUint16(ours + i)) return false;
+    }
+    // Flags and offset, time to live and protocol; addresses.
+    const ip = ETHERNET_HEADER;
+    if (view.getUint32(at + ip + IP.fragment) !== view.getUint32(ours + ip + IP.fragment)) return false;
+    if (view.getUint32(at + ip + IP.source) !== view.getUint32(ours + ip + IP.source)) return false;
+    if (view.getUint32(at + ip + IP.destination) !== view.getUint32(ours + ip + IP.destination)) return false;
+    // Ports; acknowledgement, header length, window; options.
+    const tcp = ip + IP_HEADER;
+    if (view.getUint32(at + tcp) !== view.getUint32(ours + tcp)) return false;
+    if (view.getUint32(at + tcp + TCP.acknowledgement) !== view.getUint32(ours + tcp + TCP.acknowledgement))
+      return false;
+    if (view.getUint8(at + tcp + TCP.offset) !== view.getUint8(ours + tcp + TCP.offset)) return false;
+    if (view.getUint16(at + tcp + TCP.window) !== view.getUint16(ours + tcp + TCP.window)) return false;
+    for (let i = tcp + 20; i < headers; i += 4) {
+      if (view.getUint32(at + i) !== view.getUint32(ours + i)) return false;
+    }
+    return true;
+  }
+
+  /** Makes the headers those of the super-frame; the kernel computes the TCP checksum where it is needed. */
+  #finish(at: number): void {
+    const { arena } = this;
+    const { view } = arena;
+    const ip = at + ETHERNET_HEADER;
+    const tcp = ip + IP_HEADER;
+    const total = this.#headers - ETHERNET_HEADER + this.#payload;
+    view.setUint16(ip + IP.length, total, false);
+    view.setUint16(ip + IP.checksum, 0);
+    view.setUint16(ip + IP.checksum, complement(sum(arena, ip, IP_HEADER)), true);
+    const pseudo =
+      sum(arena, ip + IP.source, IP_HEADER - IP.source) + swap16(PROTOCOL_TCP) + swap16(total - IP_HEADER);
+    view.setUint16(tcp + TCP.checksum, fold(pseudo), true);
+    this.#setHeader(
+      NEEDS_CHECKSUM,
+      GSO_TCP4,
+      this.#headers,
+      this.#size,
+      ETHERNET_HEADER + IP_HEADER,
+      TCP.checksum,
+    );
+  }
+
+  #setHeader(
+    flags: number,
+    type: number,
+    headers: number,
+    size: number,
+    start: number,
+    offset: number,
+  ): void {
+    const { view, bytes } = this.arena;
+    const at = this.#header;
+    bytes[at + VIRTIO.flags] = flags;
+    bytes[at + VIRTIO.gsoType] = type;
+    view.setUint16(at + VIRTIO.headerLength, headers, true);
+    view.setUint16(at + VIRTIO.gsoSize, size, true);
+    view.setUint16(at + VIRTIO.checksumStart, start, true);
+    view.setUint16(at + VIRTIO.checksumOffset, offset, true);
+  }
+
+  #setPiece(index: number, at: number, length: number): void {
+    const entry = this.#iovecs + index * IOVEC;
+    this.arena.setPointer(entry, at);
+    this.arena.view.setUint32(entry + 8, length, true);
+    this.arena.view.setUint32(entry + 12, 0, true);
+  }
+}

@@ -1,0 +1,46 @@
+// What the router and the sleeve engine, each in a thread of its own, tell each other.
+import type { ForwardingTables } from "./engine.ts";
+import type { LinkParams, LinkSettings } from "./link.ts";
+
+/** What the engine is started with. Open files are the process's, and so good in either thread. */
+export interface EngineSetup {
+  readonly port: MessagePort;
+  /** Written to when there are messages. */
+  readonly wakeFd: number;
+  readonly tapFd: number;
+  readonly udpFd: number;
+  /** The kernel's map of MAC addresses. */
+  readonly macsFd: number;
+  /** Our name, six bytes. */
+  readonly name: Uint8Array;
+  readonly counters: SharedArrayBuffer;
+}
+
+export type ToEngine =
+  | { readonly type: "tables"; readonly tables: ForwardingTables }
+  | { readonly type: "add"; readonly params: LinkParams }
+  | { readonly type: "set"; readonly index: number; readonly settings: LinkSettings }
+  | { readonly type: "remove"; readonly index: number }
+  | {
+      readonly type: "special";
+      readonly index: number;
+      readonly df: boolean;
+      readonly size: number;
+      readonly uid: bigint | undefined;
+    }
+  | { readonly type: "stop" };
+
+export type FromEngine =
+  | { readonly type: "ready"; readonly crypto: string }
+  | {
+      readonly type: "special";
+      readonly index: number;
+      readonly length: number;
+      readonly address: number;
+      readonly port: number;
+      readonly uid: bigint;
+      readonly zeros: boolean;
+    }
+  | { readonly type: "tooBig"; readonly index: number; readonly mtu: number }
+  /** It cannot go on. */
+  | { readonly type: "failed"; readonly reason: string };

@@ -1,0 +1,177 @@
+// Sleeve as an overlay of the mesh: forwarders for its connections, and the engine's thread.
+import { closeSync } from "node:fs";
+import { MessageChannel, Worker } from "node:worker_threads";
+import { parseIPv4 } from "../../address/ipv4.ts";
+import type { Clock } from "../../clock/clock.ts";
+import type { Log } from "../../log/log.ts";
+import { nameToBytes, type PeerName } from "../../mesh/name.ts";
+import type { Peer } from "../../mesh/peer.ts";
+import { eventFd, signalEvent } from "../../sys/eventfd.ts";
+import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
+import { Counters, MAX_LINKS } from "./counters.ts";
+import type { ForwardingTables } from "./engine.ts";
+import { addressText, SleeveForwarder } from "./forwarder.ts";
+import type { LinkKind, LinkSettings } from "./link.ts";
+import type { EngineSetup, FromEngine, ToEngine } from "./messages.ts";
+import { openSleeveSocket } from "./udp.ts";
+
+/** The engine's program: in an executable all modules but entry points lie in one folder. */
+const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/worker.ts" : "./worker.ts";
+
+export interface SleeveConfig {
+  readonly name: PeerName;
+  /** Address to listen on; undefined for all. */
+  readonly host: string | undefined;
+  /** UDP port. */
+  readonly port: number;
+  readonly tapFd: number;
+  readonly macsFd: number;
+}
+
+export class SleeveOverlay implements NamedOverlay {
+  readonly name = "sleeve";
+  readonly counters = new Counters();
+  readonly #forwarders = new Map<number, SleeveForwarder>();
+  readonly #used = new Set<number>();
+  readonly #channel = new MessageChannel();
+  readonly #wakeFd: number;
+  readonly #udpFd: number;
+  readonly #worker: Worker;
+  #nextLink = 0;
+  /** Number of a peer, for the engine; the topology knows it. */
+  #peerId: (peer: Peer) => number | undefined = () => undefined;
+  /** How its messages are sealed: "native" or "wasm"; undefined until it runs. */
+  crypto: string | undefined;
+
+  constructor(
+    private readonly config: SleeveConfig,
+    private readonly clock: Clock,
+    private readonly log: Log,
+    /** A forwarder has become usable, or is so no longer. */
+    private readonly changed: () => void,
+  ) {
+    const host = config.host === undefined ? 0 : parseIPv4(config.host);
+    this.#udpFd = openSleeveSocket(host, config.port);
+    this.#wakeFd = eventFd();
+    const { port1, port2 } = this.#channel;
+    port1.on("message", (message: FromEngine) => this.#received(message));
+    const setup: EngineSetup = {
+      port: port2 as unknown as MessagePort,
+      wakeFd: this.#wakeFd,
+      tapFd: config.tapFd,
+      udpFd: this.#udpFd,
+      macsFd: config.macsFd,
+      name: nameToBytes(config.name),
+      counters: this.counters.memory,
+    };
+    this.#worker = new Worker(new URL(WORKER, import.meta.url), {
+      workerData: setup,
+      transferList: [port2],
+    });
+    this.#worker.on("error", (error: Error) => this.log.error(`sleeve: ${error.message}`));
+  }
+
+  start(peerId: (peer: Peer) => number | undefined): void {
+    this.#peerId = peerId;
+  }
+
+  /** Ends the engine; resolves when it has let go of its files. */
+  async stop(): Promise<void> {
+    const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
+    this.#tell({ type: "stop" });
+    await ended;
+    this.#channel.port1.close();
+    closeSync(this.#udpFd);
+    closeSync(this.#wakeFd);
+  }
+
+  prepare(params: CandidateParams): CandidateConnection {
+    const peer = this.#peerId(params.remotePeer);
+    if (peer === undefined) throw new Error("there are more peers than numbers for them");
+    const index = this.addLink("sleeve", peer, params.remotePeer.name, params.sessionKey, params.outbound);
+    const local = this.config.host ?? params.localIp;
+    const forwarder: SleeveForwarder = new SleeveForwarder({
+      clock: this.clock,
+      connectionUid: params.connectionUid,
+      encrypted: params.sessionKey !== undefined,
+      remote: params.outbound ? { address: parseIPv4(params.remoteIp), port: params.remotePort } : undefined,
+      local: parseIPv4(local),
+      port: this.config.port,
+      sendSpecial: (df, size, uid) => this.#tell({ type: "special", index, df, size, uid }),
+      sendControl: params.sendControl,
+      established: params.established,
+      health: params.health,
+      changed: (settings) => {
+        this.setLink(index, settings);
+        this.changed();
+      },
+      log: (text) => this.log.info(`sleeve ->[${params.remoteIp}|${params.remotePeer}]: ${text}`),
+      lastHeard: () => this.counters.lastHeard(index),
+    });
+    this.#forwarders.set(index, forwarder);
+    return {
+      confirm: () => forwarder.confirm(),
+      control: (tag, message) => forwarder.control(tag, message),
+      attributes: () => forwarder.attributes(),
+      stop: () => {
+        forwarder.stop();
+        this.#forwarders.delete(index);
+        this.removeLink(index);
+        this.changed();
+      },
+      get route() {
+        return forwarder.usable ? { kind: "sleeve" as const, link: index } : undefined;
+      },
+    };
+  }
+
+  /** Tells the engine of a link; returns its number. Throws when there are too many. */
+  addLink(kind: LinkKind, peer: number, name: PeerName, key?: Uint8Array, outbound = false): number {
+    if (this.#used.size >= MAX_LINKS) throw new Error(`there are ${MAX_LINKS} links already`);
+    while (this.#used.has(this.#nextLink)) this.#nextLink = (this.#nextLink + 1) % MAX_LINKS;
+    const index = this.#nextLink;
+    // Not that of the link before it: something of that one may still be on its way from the engine.
+    this.#nextLink = (index + 1) % MAX_LINKS;
+    this.#used.add(index);
+    this.counters.heard(index, 0);
+    this.#tell({ type: "add", params: { kind, index, peer, name: nameToBytes(name), key, outbound } });
+    return index;
+  }
+
+  setLink(index: number, settings: LinkSettings): void {
+    this.#tell({ type: "set", index, settings });
+  }
+
+  removeLink(index: number): void {
+    this.#used.delete(index);
+    this.#tell({ type: "remove", index });
+  }
+
+  configure(tables: ForwardingTables): void {
+    this.#tell({ type: "tables", tables });
+  }
+
+  #tell(message: ToEngine): void {
+    this.#channel.port1.postMessage(message);
+    signalEvent(this.#wakeFd);
+  }
+
+  #received(message: FromEngine): void {
+    switch (message.type) {
+      case "ready":
+        this.crypto = message.crypto;
+        return;
+      case "special": {
+        const { length, address, port, uid, zeros } = message;
+        this.log.debug(`sleeve: special frame of ${length} bytes from ${addressText({ address, port })}`);
+        this.#forwarders.get(message.index)?.special({ length, from: { address, port }, uid, zeros });
+        return;
+      }
+      case "tooBig":
+        this.#forwarders.get(message.index)?.tooBig(message.mtu);
+        return;
+      case "failed":
+        this.log.error(`sleeve engine: ${message.reason}`);
+    }
+  }
+}

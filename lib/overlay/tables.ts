@@ -1,0 +1,72 @@
+// Where frames go, in terms of the kernel and of the sleeve engine: computed from the routes of the mesh and from how
+// each neighbour can be reached. Pure.
+import type { IPv4 } from "../address/ipv4.ts";
+import type { ForwardingTable } from "./datapath/datapath.ts";
+import { type Hop, type Hops, SLEEVE } from "./datapath/maps.ts";
+import { isShortId } from "./peerid.ts";
+import type { ForwardingTables } from "./sleeve/engine.ts";
+
+/** How a neighbour can be reached now. */
+export interface Neighbour {
+  readonly id: number;
+  /** By VXLAN, if that is what its frames are to go by: its address, and the engine's link for it. */
+  readonly fastdp: { readonly address: IPv4; readonly link: number } | undefined;
+  /** By sleeve, if that works at all: the engine's link. */
+  readonly sleeve: number | undefined;
+}
+
+export interface Topology {
+  /** Our own number. */
+  readonly self: number;
+  /** Names of all peers, six bytes each, by their numbers. */
+  readonly names: ReadonlyMap<number, Uint8Array>;
+  readonly neighbours: readonly Neighbour[];
+  /** Addresses that VXLAN frames may come from: also while ours go another way. */
+  readonly vxlanSources: ReadonlySet<IPv4>;
+  /** The neighbour on the way to each peer, by numbers. */
+  readonly unicast: ReadonlyMap<number, number>;
+  /** The neighbours that each peer's broadcasts are passed on to, by numbers. */
+  readonly broadcast: ReadonlyMap<number, readonly number[]>;
+}
+
+/** The tables of both. VXLAN carries only frames between peers with short ids; the others' go by sleeve. */
+export function makeTables(topology: Topology): { kernel: ForwardingTable; engine: ForwardingTables } {
+  const { self, names, vxlanSources } = topology;
+  const neighbours = new Map(topology.neighbours.map((neighbour) => [neighbour.id, neighbour]));
+  const routes = new Map<number, IPv4>();
+  const next = new Map<number, number>();
+  const nextBySleeve = new Map<number, number>();
+  for (const [destination, via] of topology.unicast) {
+    const neighbour = neighbours.get(via);
+    if (!neighbour) continue;
+    const { fastdp, sleeve } = neighbour;
+    if (sleeve !== undefined) nextBySleeve.set(destination, sleeve);
+    if (fastdp && isShortId(destination)) {
+      routes.set(destination, fastdp.address);
+      next.set(destination, fastdp.link);
+    } else if (sleeve !== undefined) {
+      routes.set(destination, SLEEVE);
+      next.set(destination, sleeve);
+    }
+  }
+  const hops = new Map<number, Hops>();
+  const broadcast = new Map<number, readonly number[]>();
+  for (const [source, ids] of topology.broadcast) {
+    const vxlan: Hop[] = [];
+    const links: number[] = [];
+    for (const id of ids) {
+      const neighbour = neighbours.get(id);
+      if (neighbour?.fastdp && isShortId(source) && isShortId(id)) {
+        vxlan.push({ shortId: id, address: neighbour.fastdp.address });
+      } else if (neighbour?.sleeve !== undefined) {
+        links.push(neighbour.sleeve);
+      }
+    }
+    if (vxlan.length + links.length > 0) hops.set(source, { vxlan, sleeve: links.length > 0 });
+    if (links.length > 0) broadcast.set(source, links);
+  }
+  return {
+    kernel: { routes, hops, neighbours: vxlanSources },
+    engine: { self, names, next, nextBySleeve, broadcast },
+  };
+}

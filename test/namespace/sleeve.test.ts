@@ -1,0 +1,188 @@
+// Sleeve between compiled routers, alone and beside the fast datapath, plain and encrypted.
+import { afterEach, describe, expect, test } from "bun:test";
+import { eventually, type Host, Hosts } from "../support/hosts.ts";
+import { addPod, inPod, type Pod, ping, podCommand, transfer } from "../support/pods.ts";
+
+const PASSWORD = "--password=s3cr3t";
+const MEGABYTE = 1 << 20;
+
+let hosts: Hosts;
+afterEach(() => hosts.disposeSync());
+
+const connections = (host: Host) => host.weave("status", "connections");
+
+/** Waits until all connections of a host are established by that overlay. */
+function established(host: Host, overlay: string, count = 1): Promise<string> {
+  return eventually(
+    `${count} connections by ${overlay}`,
+    () => connections(host),
+    (text) =>
+      text.split("\n").filter((line) => new RegExp(` established .*\\b${overlay} `).test(line)).length >=
+      count,
+  );
+}
+
+/** What the sleeve engine of a host has counted. */
+async function counters(host: Host): Promise<Record<string, number>> {
+  return JSON.parse(await host.weave("report", "-f", "{{json .Router.OverlayDiagnostics}}")).sleeve;
+}
+
+const reaches = async (from: Pod, to: Pod, ...options: string[]) => {
+  const { stdout } = await ping(from, to.address, ...options);
+  expect(stdout).toContain(" 0% packet loss");
+};
+
+async function twoHosts(name: string, ...options: string[]): Promise<[Host, Host, Pod, Pod]> {
+  hosts = await Hosts.create(name, 2);
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  await a.weave("launch", "--ipalloc-init=consensus=2", ...options);
+  await b.weave("launch", "--ipalloc-init=consensus=2", ...options, a.ip);
+  const pods = [];
+  for (const host of [a, b]) pods.push(await addPod(hosts, host, `${host.name}-pod`));
+  const [one, two] = pods as [Pod, Pod];
+  return [a, b, one, two];
+}
+
+describe.each([
+  ["plain", [], /sleeve [0-9a-f:]{17}\(.*\) mtu=1438/],
+  ["encrypted", [PASSWORD], /encrypted +sleeve [0-9a-f:]{17}\(.*\) encrypted=true mtu=1414/],
+] as const)("sleeve alone, %s", (kind, options, status) => {
+  test("carries what pods say, large and small, and shows how", async () => {
+    const [a, b, one, two] = await twoHosts(`slv${kind[0]}`, "--no-fastdp", ...options);
+    for (const host of [a, b]) await established(host, "sleeve");
+    await eventually(
+      "the path's MTU",
+      () => connections(a),
+      (text) => status.test(text),
+    );
+    await reaches(one, two);
+    await reaches(two, one);
+    // One packet of the largest size, and one that has to be fragmented by its sender.
+    await reaches(one, two, "-M", "do", "-s", String(1376 - 28));
+    await reaches(one, two, "-M", "dont", "-s", "20000");
+    for (const [from, to] of [
+      [one, two],
+      [two, one],
+    ] as const) {
+      const { sent, received } = await transfer(from, to, 20 * MEGABYTE);
+      expect(received).toBe(sent);
+    }
+    const counted = await counters(a);
+    expect(counted).toMatchObject({ malformed: 0, undecryptable: 0, replayed: 0, tooBig: 0 });
+    expect(counted["received"]).toBeGreaterThan((20 * MEGABYTE) / 1414);
+  });
+});
+
+test("with a password nothing is in clear on the wire", async () => {
+  const [a, b, one, two] = await twoHosts("slvw", "--no-fastdp", PASSWORD);
+  await established(b, "sleeve");
+  const capture = Bun.spawn(a.command("tcpdump", "--immediate-mode", "-i", "eth0", "-w", "-", "-U", "not", "arp"), {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  await capture.stderr.getReader().read();
+  const marker = "7468652d73656372657421"; // "the-secret!"
+  await reaches(one, two, "-p", marker);
+  expect((await inPod(one, "ping", "-c", "1", "-p", marker, "-W", "1", two.address)).code).toBe(0);
+  await Bun.sleep(300);
+  capture.kill("SIGINT");
+  const bytes = Buffer.from(await new Response(capture.stdout).arrayBuffer());
+  expect(bytes.length).toBeGreaterThan(1000);
+  expect(bytes.includes("the-secret!")).toBe(false);
+});
+
+test("falls back to sleeve when UDP 6784 is blocked under traffic, and comes back when it opens", async () => {
+  const [a, b, one, two] = await twoHosts("slvf");
+  for (const host of [a, b]) await established(host, "fastdp");
+  const flow = Bun.spawn(podCommand(one, "ping", "-n", "-i", "0.1", "-w", "60", two.address), {
+    stdout: "pipe",
+  });
+  try {
+    await a.must(["nft", "-f", "-"], {
+      stdin:
+        "table inet blocked { chain input { type filter hook input priority -300; udp dport 6784 drop; }; }\n",
+    });
+    // What b sends does not arrive: b has to go another way. What a sends does.
+    const text = await established(b, "sleeve");
+    expect(text).toMatch(
+      /mtu=\d+ switches=\d+ \(fastdp: heartbeats are not answered any more: is UDP 6784 blocked/,
+    );
+    await reaches(one, two);
+    await a.must(["nft", "delete", "table", "inet", "blocked"]);
+    await established(b, "fastdp");
+    await reaches(one, two);
+    expect(b.log).toMatch(/using sleeve \(fastdp: heartbeats are not answered/);
+    expect(b.log.match(/overlay_switch .* fastdp works again/)).not.toBeNull();
+  } finally {
+    flow.kill("SIGINT");
+    await flow.exited;
+  }
+}, 90_000);
+
+describe.each([
+  ["plain", [], []],
+  // Between a and b frames need no encryption, to c they do.
+  ["encrypted", [PASSWORD, "--trusted-subnets=10.99.0.1/32,10.99.0.2/32"], [PASSWORD]],
+] as const)("a mixed mesh, %s: a – b by fast datapath, b – c by sleeve", (kind, ab, c) => {
+  test("unicast, broadcast and multicast reach all, and only what has to goes by sleeve", async () => {
+    hosts = await Hosts.create(`mix${kind[0]}`, 3);
+    const [first, second, third] = [hosts.host(1), hosts.host(2), hosts.host(3)];
+    await hosts.cut(first, third);
+    const common = ["--ipalloc-init=consensus=3", "--no-discovery"];
+    await first.weave("launch", ...common, ...ab);
+    await second.weave("launch", ...common, ...ab, first.ip);
+    await third.weave("launch", ...common, ...c, "--no-fastdp", second.ip);
+    await established(first, "fastdp");
+    await established(third, "sleeve");
+    await established(second, "sleeve");
+    const pods: Pod[] = [];
+    for (const host of [first, second, third]) pods.push(await addPod(hosts, host, `${host.name}-pod`));
+    const [one, two, three] = pods as [Pod, Pod, Pod];
+    const everybody = [
+      [one, two],
+      [two, one],
+      [one, three],
+      [three, one],
+      [two, three],
+      [three, two],
+    ] as const;
+    for (const [from, to] of everybody) {
+      const text = () => ping(from, to.address);
+      await eventually(`${from.address} reaches ${to.address}`, text, ({ code }) => code === 0);
+    }
+    const before = (await counters(second))["captured"] ?? 0;
+    await reaches(one, two, "-c", "20", "-i", "0.01");
+    // Now and then somebody asks by ARP for somebody, which concerns all.
+    expect(((await counters(second))["captured"] ?? 0) - before).toBeLessThan(10);
+    for (const [from, to] of [
+      [one, three],
+      [three, one],
+    ] as const) {
+      const { sent, received } = await transfer(from, to, 5 * MEGABYTE);
+      expect(received).toBe(sent);
+    }
+    for (const from of pods) {
+      for (const [what, target, option] of [
+        ["broadcast", "255.255.255.255", "-b"],
+        ["multicast", "224.0.0.251", "-q"],
+      ] as const) {
+        const captures = pods.filter((pod) => pod !== from).map((pod) => hears(pod, from, target));
+        await Promise.all(captures.map(({ ready }) => ready));
+        await inPod(from, "ping", option, "-c", "3", "-i", "0.2", "-I", "eth0", "-W", "1", target);
+        for (const { heard } of captures) expect(`${what}: ${await heard}`).toBe(`${what}: 3`);
+      }
+    }
+  }, 90_000);
+});
+
+/** Counts how often a pod hears a ping of another to a target; settles after three, or two seconds. */
+function hears(pod: Pod, from: Pod, target: string) {
+  const filter = `icmp[icmptype] == icmp-echo and src ${from.address} and dst ${target}`;
+  const child = Bun.spawn(podCommand(pod, "timeout", "2.5", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", filter), {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const ready = child.stderr.getReader().read();
+  const heard = new Response(child.stdout).text().then((text) => text.split("\n").filter(Boolean).length);
+  return { ready, heard };
+}
