@@ -22,6 +22,8 @@ export interface RecordedDatagram {
   readonly src: string;
   readonly dst: string;
   readonly bytes: Uint8Array;
+  /** IP cut it up, and only its beginning was captured. */
+  readonly firstFragmentOnly: boolean;
 }
 
 export interface Capture {
@@ -43,11 +45,14 @@ export async function capture(name: string): Promise<Capture> {
       client: side(chunks, "client"),
       server: side(chunks, "server"),
     })),
-    datagrams: (json.udp ?? []).map((datagram: { src: string; dst: string; hex: string }) => ({
-      src: datagram.src,
-      dst: datagram.dst,
-      bytes: unhex(datagram.hex),
-    })),
+    datagrams: (json.udp ?? []).map(
+      (datagram: { src: string; dst: string; hex: string; firstFragmentOnly: boolean }) => ({
+        src: datagram.src,
+        dst: datagram.dst,
+        bytes: unhex(datagram.hex),
+        firstFragmentOnly: datagram.firstFragmentOnly,
+      }),
+    ),
   };
 }
 

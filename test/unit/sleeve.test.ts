@@ -1,0 +1,663 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { type Secretbox, wasmSecretbox } from "../../lib/crypto/secretbox.ts";
+import { nameFromNumber, nameToBytes } from "../../lib/mesh/name.ts";
+import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
+import { EVERYBODY } from "../../lib/overlay/peerid.ts";
+import { sum, swap16 } from "../../lib/overlay/sleeve/checksum.ts";
+import {
+  CONTROL,
+  FRAGMENT_TEST_SIZE,
+  HEARTBEAT_SIZE,
+  mtuTestSize,
+  overhead,
+} from "../../lib/overlay/sleeve/format.ts";
+import { SleeveForwarder } from "../../lib/overlay/sleeve/forwarder.ts";
+import type { LinkSettings } from "../../lib/overlay/sleeve/link.ts";
+import { MINIMUM_MTU, PathMtu } from "../../lib/overlay/sleeve/pathmtu.ts";
+import { ReplayWindow, WINDOW } from "../../lib/overlay/sleeve/replay.ts";
+import { GSO_TCP4, NEEDS_CHECKSUM, VIRTIO, VIRTIO_HEADER } from "../../lib/overlay/sleeve/virtio.ts";
+import { makeTables } from "../../lib/overlay/tables.ts";
+import { Arena } from "../../lib/sys/arena.ts";
+import { EngineHarness } from "../support/engine.ts";
+import { checksum, ipv4Frame, isSound, MAC_A, MAC_B, tcpFrame } from "../support/frames.ts";
+
+const name = (peer: number) => nameFromNumber(BigInt(peer));
+const bytesOf = (peer: number) => nameToBytes(name(peer));
+const KEY = new Uint8Array(32).fill(9);
+
+/** Peers 1 and 2, linked to each other; 3 behind either. */
+async function pair(encrypted: boolean, settings: Partial<LinkSettings> = {}) {
+  const names = new Map([1, 2, 3, 4].map((peer) => [peer, bytesOf(peer)]));
+  const make = async (self: number, other: number) => {
+    const harness = await EngineHarness.create(name(self));
+    const next = new Map([
+      [other, 0],
+      [3, 0],
+    ]);
+    harness.configure({ self, names, next, nextBySleeve: next, broadcast: new Map([[self, [0]]]) });
+    const key = encrypted ? KEY : undefined;
+    harness.link(
+      { index: 0, peer: other, name: bytesOf(other), key, outbound: self === 1 },
+      { mtu: encrypted ? 1414 : 1438, ...settings },
+    );
+    return harness;
+  };
+  return [await make(1, 2), await make(2, 1)] as const;
+}
+
+const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
+
+/** The virtio header of a super-frame or of one whose checksum is still to be computed, as the kernel writes it. */
+function virtio(fields: Partial<Record<keyof typeof VIRTIO, number>>): Uint8Array {
+  const header = new Uint8Array(VIRTIO_HEADER);
+  const view = new DataView(header.buffer);
+  for (const [field, value] of Object.entries(fields)) {
+    const at = VIRTIO[field as keyof typeof VIRTIO];
+    if (at < 2) view.setUint8(at, value);
+    else view.setUint16(at, value, true);
+  }
+  return header;
+}
+
+describe("checksums", () => {
+  test("are those of RFC 1071, wherever the bytes lie", () => {
+    const arena = new Arena(1 << 17);
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat(40), (bytes, at) => {
+        arena.bytes.set(bytes, at);
+        expect(swap16(sum(arena, at, bytes.length)) % 0xffff).toBe(checksum(bytes) % 0xffff);
+      }),
+    );
+    arena.bytes.fill(0xff);
+    expect(sum(arena, 0, 65_536)).toBe(0xffff);
+  });
+});
+
+describe("the replay window", () => {
+  test("takes each number once, in any order within its size", () => {
+    const numbers = fc.uniqueArray(fc.nat(WINDOW / 2), { maxLength: 200 });
+    fc.assert(
+      fc.property(numbers, (list) => {
+        const window = new ReplayWindow();
+        for (const number of list) expect(window.accept(number)).toBe(true);
+        for (const number of list) expect(window.accept(number)).toBe(false);
+      }),
+    );
+  });
+
+  test("takes none that is too old to tell, and copes with gaps of any size", () => {
+    const window = new ReplayWindow();
+    expect(window.accept(5)).toBe(true);
+    for (const leap of [WINDOW - 40, 3 * WINDOW, 2 ** 40]) {
+      expect(window.accept(leap)).toBe(true);
+      expect(window.accept(leap)).toBe(false);
+      expect(window.accept(leap + 1)).toBe(true);
+      expect(window.accept(leap - 1)).toBe(true);
+      expect(window.accept(leap - 1)).toBe(false);
+      expect(window.accept(leap - 2 * WINDOW)).toBe(false);
+    }
+  });
+});
+
+describe.each([
+  ["plain", false],
+  ["encrypted", true],
+] as const)("the engine, %s", (_kind, encrypted) => {
+  test("carries frames from kernel to kernel, small ones together", async () => {
+    const [a, b] = await pair(encrypted);
+    const frame = ipv4Frame(random(100));
+    a.capture(1, 2, frame);
+    expect(a.sent.length).toBe(1);
+    b.receive(...a.sent.map(({ bytes }) => bytes));
+    expect(b.frames.map((bytes) => bytes.toHex())).toEqual([frame.toHex()]);
+    expect(b.learned).toEqual([{ mac: MAC_A, peer: 1 }]);
+    expect(b.counters.all()).toMatchObject({ received: 1, malformed: 0 });
+  });
+
+  test("a super-frame arrives as one, and is sound as the segments it travels as", async () => {
+    const [a, b] = await pair(encrypted);
+    const payload = random(10_000);
+    const size = 1300;
+    const frame = tcpFrame(payload, { flags: 0x18 });
+    a.capture(
+      1,
+      2,
+      frame,
+      virtio({
+        flags: NEEDS_CHECKSUM,
+        gsoType: GSO_TCP4,
+        headerLength: 66 + 4,
+        gsoSize: size,
+        checksumStart: 38,
+        checksumOffset: 16,
+      }),
+    );
+    expect(a.sent.length).toBe(Math.ceil(payload.length / size));
+    for (const { bytes, df } of a.sent) {
+      expect(df).toBe(true);
+      b.receive(bytes);
+    }
+    const segments = b.frames;
+    expect(segments.length).toBe(a.sent.length);
+    for (const [i, segment] of segments.entries()) {
+      expect(isSound(segment)).toBe(true);
+      const last = i === segments.length - 1;
+      expect((segment[47] ?? 0) & 0x08).toBe(last ? 0x08 : 0);
+    }
+    expect(Buffer.concat(segments.map((segment) => segment.subarray(66))).toString("hex")).toBe(
+      payload.toHex(),
+    );
+    // The same once more, received together.
+    const [c, d] = await pair(encrypted);
+    c.capture(1, 2, frame, virtio({ flags: NEEDS_CHECKSUM, gsoType: GSO_TCP4, gsoSize: size }));
+    d.receive(...c.sent.map(({ bytes }) => bytes));
+    expect(d.written.length).toBe(1);
+    const [whole] = d.written;
+    const header = new DataView((whole ?? new Uint8Array()).buffer);
+    expect(header.getUint8(VIRTIO.flags)).toBe(NEEDS_CHECKSUM);
+    expect(header.getUint8(VIRTIO.gsoType)).toBe(GSO_TCP4);
+    expect(header.getUint16(VIRTIO.gsoSize, true)).toBe(size);
+    expect(header.getUint16(VIRTIO.checksumStart, true)).toBe(34);
+    const merged = d.frames[0] ?? new Uint8Array();
+    expect(merged.subarray(66).toHex()).toBe(payload.toHex());
+    expect(merged.subarray(0, 16).toHex()).toBe(frame.subarray(0, 16).toHex());
+    expect(checksum(merged.subarray(14, 34))).toBe(0xffff);
+    expect((merged[47] ?? 0) & 0x08).toBe(0x08);
+  });
+
+  test("segments become one only where nothing is lost by it", async () => {
+    const payloads = [random(500), random(500)] as const;
+    const first = tcpFrame(payloads[0]);
+    const follow = { sequence: 1500, id: 8 };
+    const cases: [string, Uint8Array, number][] = [
+      ["as they follow", tcpFrame(payloads[1], follow), 1],
+      ["another acknowledgement", tcpFrame(payloads[1], { ...follow, acknowledgement: 78 }), 2],
+      ["another window", tcpFrame(payloads[1], { ...follow, window: 501 }), 2],
+      ["a gap", tcpFrame(payloads[1], { ...follow, sequence: 1501 }), 2],
+      ["larger than the first", tcpFrame(random(501), follow), 2],
+      ["an end", tcpFrame(payloads[1], { ...follow, flags: 0x11 }), 2],
+      ["another sender", tcpFrame(payloads[1], { ...follow, source: "02000000000c" }), 2],
+      ["may be fragmented, other id", tcpFrame(payloads[1], { ...follow, df: false }), 2],
+    ];
+    const wrong = tcpFrame(payloads[1], follow);
+    wrong[60] = (wrong[60] ?? 0) ^ 1;
+    cases.push(["a wrong checksum", wrong, 2]);
+    for (const [what, second, count] of cases) {
+      const [a, b] = await pair(encrypted);
+      for (const frame of [first, second]) a.capture(1, 2, frame);
+      b.receive(...a.sent.map(({ bytes }) => bytes));
+      expect(`${what}: ${b.written.length}`).toBe(`${what}: ${count}`);
+      if (count === 2) expect(b.frames[1]?.toHex()).toBe(second.toHex());
+    }
+  });
+
+  test("completes a checksum that the kernel left to us", async () => {
+    const [a, b] = await pair(encrypted);
+    const frame = tcpFrame(random(100));
+    const partial = frame.slice();
+    new DataView(partial.buffer).setUint16(50, checksum(frame.subarray(26, 34), Uint8Array.of(0, 6, 0, 132)));
+    a.capture(1, 2, partial, virtio({ flags: NEEDS_CHECKSUM, checksumStart: 38, checksumOffset: 16 }));
+    b.receive(...a.sent.map(({ bytes }) => bytes));
+    expect(b.frames.map((bytes) => bytes.toHex())).toEqual([frame.toHex()]);
+  });
+
+  test("tells the sender of a packet that is too big and must not be fragmented what fits", async () => {
+    const [a] = await pair(encrypted, { mtu: 1000 });
+    const frame = ipv4Frame(random(1200));
+    a.capture(1, 2, frame);
+    expect(a.sent.length).toBe(0);
+    const [answer] = a.frames;
+    if (!answer) throw new Error("no answer");
+    expect(isSound(answer)).toBe(true);
+    expect(answer.subarray(0, 12).toHex()).toBe(MAC_A + MAC_B);
+    expect(answer.subarray(26, 34).toHex()).toBe("0a2800010a200001");
+    expect(answer.subarray(34, 36).toHex()).toBe("0304");
+    expect(new DataView(answer.buffer, answer.byteOffset).getUint16(40)).toBe(1000);
+    expect(checksum(answer.subarray(34))).toBe(0xffff);
+    expect(answer.subarray(42).toHex()).toBe(frame.subarray(14, 42).toHex());
+    // Not for what goes to everybody.
+    a.capture(1, EVERYBODY, frame);
+    expect(a.frames.length).toBe(1);
+    expect(a.counters.all()["tooBig"]).toBe(1);
+  });
+
+  test("cuts packets that may be fragmented, where fragments of datagrams do not get through", async () => {
+    const [a, b] = await pair(encrypted, { mtu: 1000, fragments: false });
+    const payload = random(2500);
+    a.capture(1, 2, ipv4Frame(payload, { df: false }));
+    expect(a.sent.every(({ df }) => df)).toBe(true);
+    b.receive(...a.sent.map(({ bytes }) => bytes));
+    expect(b.frames.length).toBe(3);
+    const parts = b.frames.map((fragment, i) => {
+      expect(isSound(fragment)).toBe(true);
+      const flags = new DataView(fragment.buffer, fragment.byteOffset).getUint16(20);
+      expect(flags).toBe((i < 2 ? 0x2000 : 0) | ((i * 976) >> 3));
+      return fragment.subarray(34);
+    });
+    expect(Buffer.concat(parts).toString("hex")).toBe(payload.toHex());
+    // Where they do, the kernel cuts the datagram.
+    const [c, d] = await pair(encrypted, { mtu: 1000, fragments: true });
+    c.capture(1, 2, ipv4Frame(payload, { df: false }));
+    expect(c.sent.map(({ df }) => df)).toEqual([false]);
+    d.receive(...c.sent.map(({ bytes }) => bytes));
+    expect(d.frames.length).toBe(1);
+  });
+
+  test("passes on what is for another peer, by sleeve and by VXLAN", async () => {
+    const [a, b] = await pair(encrypted);
+    const names = new Map([1, 2, 3, 5000].map((peer) => [peer, bytesOf(peer)]));
+    b.configure({
+      self: 2,
+      names,
+      next: new Map([
+        [1, 0],
+        [3, 7],
+      ]),
+      nextBySleeve: new Map([
+        [1, 0],
+        [3, 8],
+      ]),
+    });
+    b.link({ index: 7, kind: "vxlan", peer: 3, name: bytesOf(3) });
+    const frame = ipv4Frame(random(200));
+    a.capture(1, 3, frame);
+    b.receive(...a.sent.map(({ bytes }) => bytes));
+    expect(b.sent.map(({ link, bytes }) => [link, bytes.toHex()])).toEqual([
+      [7, `08000000${((1 | (3 << 12)) * 256).toString(16).padStart(8, "0")}${frame.toHex()}`],
+    ]);
+    // A peer without a short id cannot be named in VXLAN.
+    b.link({ index: 8, peer: 3, name: bytesOf(3) });
+    b.sent.length = 0;
+    b.capture(5000, 3, frame);
+    expect(b.sent.map(({ link }) => link)).toEqual([8]);
+  });
+
+  test("heartbeats are for the router, not for pods", async () => {
+    const [a, b] = await pair(encrypted);
+    const link = a.engine.link(0);
+    if (!link) throw new Error("no link");
+    a.engine.sendSpecial(link, true, HEARTBEAT_SIZE, 0x1234_5678_9abc_def0n);
+    a.engine.sendSpecial(link, false, FRAGMENT_TEST_SIZE, undefined);
+    b.receive(...a.sent.map(({ bytes }) => bytes));
+    expect(b.frames).toEqual([]);
+    expect(b.specials).toEqual([
+      { link: 0, length: HEARTBEAT_SIZE, uid: 0x1234_5678_9abc_def0n, zeros: false },
+      { link: 0, length: FRAGMENT_TEST_SIZE, uid: 0n, zeros: true },
+    ]);
+  });
+
+  test("10,000 damaged datagrams and as many of nonsense are counted and dropped", async () => {
+    const [a, b] = await pair(encrypted);
+    const make = () => {
+      a.sent.length = 0;
+      const count = 1 + Math.floor(Math.random() * 3);
+      for (let i = 0; i < count; i++)
+        a.engine.captured(...stage(a, ipv4Frame(random(Math.floor(Math.random() * 400)))));
+      a.engine.flush();
+      return a.sent[0]?.bytes ?? new Uint8Array();
+    };
+    let tried = 0;
+    for (let i = 0; i < 10_000; i++) {
+      const datagram = make();
+      const place = Math.floor(Math.random() * datagram.length);
+      if (i % 2 === 0) datagram[place] = (datagram[place] ?? 0) ^ (1 << (i % 8));
+      b.receive(i % 2 === 0 ? datagram : datagram.subarray(0, place));
+      const noise = random(Math.floor(Math.random() * 1500));
+      // Half of it claims to be of the peer.
+      if (i % 2 === 0) noise.set(bytesOf(1).subarray(0, noise.length));
+      b.receive(noise);
+      tried += 2;
+    }
+    const { received = 0, malformed = 0, foreign = 0, undecryptable = 0, unroutable = 0 } = b.counters.all();
+    expect(received + foreign + undecryptable + malformed).toBeGreaterThanOrEqual(tried);
+    if (encrypted) expect(received).toBe(0);
+    else expect(malformed + unroutable).toBeGreaterThan(5000);
+    // And it still works.
+    b.written.length = 0;
+    b.receive(make());
+    expect(b.written.length).toBeGreaterThan(0);
+  });
+
+  test("10,000 damaged frames from the kernel do no harm", async () => {
+    const [a] = await pair(encrypted);
+    const whole = tcpFrame(random(3000));
+    for (let i = 0; i < 10_000; i++) {
+      const frame = whole.slice(0, Math.floor(Math.random() * whole.length));
+      for (let k = 0; k < 3; k++) frame[Math.floor(Math.random() * 66)] = Math.floor(Math.random() * 256);
+      const header =
+        i % 2
+          ? virtio({ gsoType: GSO_TCP4, gsoSize: Math.floor(Math.random() * 2000) })
+          : random(VIRTIO_HEADER);
+      a.capture(Math.floor(Math.random() * 6), Math.floor(Math.random() * 6), frame, header);
+      a.sent.length = 0;
+      a.written.length = 0;
+    }
+    a.capture(1, 2, ipv4Frame(random(10)));
+    expect(a.sent.length).toBe(1);
+  });
+});
+
+function stage({ arena }: EngineHarness, frame: Uint8Array): [number, number] {
+  const at = STAGED;
+  arena.bytes.fill(0, at, at + VIRTIO_HEADER);
+  arena.view.setUint16(at + VIRTIO_HEADER, 1, true);
+  arena.view.setUint16(at + VIRTIO_HEADER + 2, 2, true);
+  arena.bytes.set(frame, at + VIRTIO_HEADER + 4);
+  return [at, VIRTIO_HEADER + 4 + frame.length];
+}
+/** Near the end of the arena nothing else lies. */
+const STAGED = (2 << 20) - 4096;
+
+test("replayed datagrams are counted and dropped, late ones are not", async () => {
+  const [a, b] = await pair(true);
+  for (let i = 0; i < 50; i++) a.capture(1, 2, ipv4Frame(random(50), { id: i }));
+  const datagrams = a.sent.map(({ bytes }) => bytes).reverse();
+  for (const datagram of datagrams) b.receive(datagram.slice());
+  expect(b.frames.length).toBe(50);
+  for (const datagram of datagrams) b.receive(datagram.slice());
+  expect(b.frames.length).toBe(50);
+  expect(b.counters.all()["replayed"]).toBe(50);
+});
+
+test("what another end of the same connection sealed is not taken for the peer's: each direction has its own nonces", async () => {
+  const [a] = await pair(true);
+  a.capture(1, 2, ipv4Frame(random(50)));
+  const own = a.sent[0]?.bytes.slice() ?? new Uint8Array();
+  own.set(bytesOf(2), 0);
+  a.receive(own);
+  expect(a.counters.all()).toMatchObject({ undecryptable: 1, received: 0 });
+});
+
+test("both builds of libsodium seal alike", async () => {
+  const names = new Map([1, 2].map((peer) => [peer, bytesOf(peer)]));
+  const frame = ipv4Frame(random(700));
+  const sealed = [];
+  for (const box of [undefined, wasmSecretbox]) {
+    const harness = await EngineHarness.create(name(1), box);
+    harness.configure({ self: 1, names, next: new Map([[2, 0]]) });
+    harness.link({ index: 0, peer: 2, name: bytesOf(2), key: KEY });
+    harness.capture(1, 2, frame);
+    sealed.push(harness.sent[0]?.bytes.toHex());
+  }
+  expect(sealed[0]).toBe(sealed[1] ?? "");
+  expect(sealed[0]?.length).toBeGreaterThan(1400);
+});
+
+test("ten gigabytes through one connection use no nonce twice", async () => {
+  const last = new Map<string, number>();
+  let repeated = 0;
+  const recording = async (arena: Arena): Promise<Secretbox> => ({
+    kind: "none",
+    seal(_at, _length, nonce) {
+      const stream = (nonce[16] ?? 0) & 0x80 ? "df" : "fragmentable";
+      const view = new DataView(nonce.buffer, nonce.byteOffset);
+      const sequence = (view.getUint32(16) & 0x7fff_ffff) * 2 ** 32 + view.getUint32(20);
+      if (sequence <= (last.get(stream) ?? -1)) repeated++;
+      last.set(stream, sequence);
+    },
+    open: () => arena.size > 0,
+  });
+  const harness = await EngineHarness.create(name(1), recording);
+  harness.configure({
+    self: 1,
+    names: new Map([1, 2].map((peer) => [peer, bytesOf(peer)])),
+    next: new Map([[2, 0]]),
+  });
+  const link = harness.link({ index: 0, peer: 2, name: bytesOf(2), key: KEY });
+  // A number that does not fit into 32 bits comes along, too.
+  link.df.sequence = 2 ** 32 - 1000;
+  const { outbox } = harness.engine;
+  const names = harness.arena.reserve(64);
+  let bytes = 0;
+  for (let i = 0; bytes < 10 * 2 ** 30; i++) {
+    outbox.frame(i % 8 === 0 ? link.fragmentable : link.df, names, names, 1400);
+    bytes += 1400;
+    if (i % 400 === 0) {
+      outbox.flush();
+      harness.sent.length = 0;
+    }
+  }
+  outbox.flush();
+  expect(repeated).toBe(0);
+  expect((last.get("df") ?? 0) + (last.get("fragmentable") ?? 0)).toBeGreaterThan(7_000_000);
+}, 60_000);
+
+describe("the search for the path's MTU", () => {
+  function search(real: number, limit: number, loses: () => boolean = () => false) {
+    const clock = new SimulatedClock();
+    const found: number[] = [];
+    let tests = 0;
+    const path: PathMtu = new PathMtu({
+      clock,
+      test(mtu) {
+        tests++;
+        if (mtu <= real && !loses()) clock.after(5, () => path.verified(mtu));
+      },
+      found: (mtu) => found.push(mtu),
+    });
+    path.search(limit);
+    const started = clock.now();
+    while (found.length === 0 && clock.now() - started < 60_000) clock.advance(10);
+    return { found, tests, took: clock.now() - started, path };
+  }
+
+  test("finds any MTU, and quickly where the first guess is right", () => {
+    expect(search(1438, 1438)).toMatchObject({ found: [1438], tests: 1 });
+    fc.assert(
+      fc.property(
+        fc.integer({ min: MINIMUM_MTU, max: 9000 }),
+        fc.integer({ min: MINIMUM_MTU, max: 9000 }),
+        (real, limit) => {
+          const { found, took } = search(real, limit);
+          expect(found).toEqual([Math.min(real, limit)]);
+          expect(took).toBeLessThan(5_000);
+        },
+      ),
+    );
+  });
+
+  test("never finds too much where tests are lost, and rarely too little", () => {
+    let exact = 0;
+    for (let i = 0; i < 200; i++) {
+      const { found } = search(1218, 1438, () => Math.random() < 0.3);
+      expect(found[0]).toBeLessThanOrEqual(1218);
+      if (found[0] === 1218) exact++;
+    }
+    expect(exact).toBeGreaterThan(150);
+  });
+});
+
+describe("a forwarder of sleeve", () => {
+  const REMOTE = { address: 0x0a630002, port: 6783 };
+
+  function forwarder(outbound = true) {
+    const clock = new SimulatedClock(1000);
+    const seen = {
+      specials: [] as [boolean, number, bigint | undefined][],
+      control: [] as [number, string][],
+      settings: [] as LinkSettings[],
+      health: [] as (string | undefined)[],
+      established: 0,
+      heard: 0,
+    };
+    const subject = new SleeveForwarder({
+      clock,
+      connectionUid: 7n,
+      encrypted: false,
+      remote: outbound ? REMOTE : undefined,
+      local: 0x0a630001,
+      port: 6783,
+      sendSpecial: (df, size, uid) => seen.specials.push([df, size, uid]),
+      sendControl: (tag, message) => seen.control.push([tag, message.toHex()]),
+      established: () => seen.established++,
+      health: (trouble) => seen.health.push(trouble),
+      changed: (settings) => seen.settings.push(settings),
+      log: () => {},
+      lastHeard: () => seen.heard,
+    });
+    const heartbeat = { length: HEARTBEAT_SIZE, from: REMOTE, uid: 7n, zeros: false };
+    const sizes = () => seen.specials.splice(0).map(([, size]) => size);
+    return { clock, seen, subject, heartbeat, sizes };
+  }
+
+  test("the end that connected speaks first; the other waits until it knows where to", () => {
+    const connecting = forwarder();
+    connecting.subject.confirm();
+    expect(connecting.seen.specials).toEqual([[true, HEARTBEAT_SIZE, 7n]]);
+    const accepting = forwarder(false);
+    accepting.subject.confirm();
+    accepting.clock.advance(3000);
+    expect(accepting.seen.specials).toEqual([]);
+    expect(accepting.subject.usable).toBe(false);
+    accepting.subject.special(accepting.heartbeat);
+    expect(accepting.seen.specials).toEqual([[true, HEARTBEAT_SIZE, 7n]]);
+    expect(accepting.seen.control).toEqual([[CONTROL.established, ""]]);
+    expect(accepting.subject.usable).toBe(true);
+    expect(accepting.seen.settings.at(-1)?.remote).toEqual(REMOTE);
+  });
+
+  test("once heartbeats arrive: established, and fragments and the MTU are tried", () => {
+    const { subject, seen, clock, sizes } = forwarder();
+    subject.confirm();
+    clock.advance(2000);
+    expect(sizes()).toEqual(Array(5).fill(HEARTBEAT_SIZE));
+    subject.control(CONTROL.established, new Uint8Array());
+    subject.control(CONTROL.established, new Uint8Array());
+    expect(seen.established).toBe(1);
+    expect(sizes()).toEqual([FRAGMENT_TEST_SIZE, 60_000]);
+    subject.control(CONTROL.fragmentsReceived, new Uint8Array());
+    expect(seen.settings.at(-1)?.fragments).toBe(true);
+    subject.tooBig(1500);
+    expect(subject.attributes()).toMatchObject({ mtu: 1500 - overhead(false) });
+    expect(sizes()).toEqual([mtuTestSize(1438)]);
+    subject.control(CONTROL.mtuVerified, Uint8Array.of(1438 >> 8, 1438 & 0xff));
+    subject.control(CONTROL.mtuVerified, Uint8Array.of(5));
+    expect(subject.attributes()).toEqual({ name: "sleeve", mtu: 1438 });
+  });
+
+  test("answers the tests of the peer", () => {
+    const { subject, seen, heartbeat } = forwarder();
+    subject.confirm();
+    subject.special({ ...heartbeat, length: FRAGMENT_TEST_SIZE, zeros: true });
+    subject.special({ ...heartbeat, length: mtuTestSize(1438), zeros: true });
+    subject.special({ ...heartbeat, length: FRAGMENT_TEST_SIZE, zeros: false });
+    subject.special({ ...heartbeat, uid: 8n });
+    expect(seen.control).toEqual([
+      [CONTROL.fragmentsReceived, ""],
+      [CONTROL.mtuVerified, "059e"],
+    ]);
+  });
+
+  test("follows a peer whose address changes, behind NAT or on the move", () => {
+    const { subject, seen, heartbeat } = forwarder();
+    subject.confirm();
+    const moved = { address: 0x0a630009, port: 40_000 };
+    subject.special({ ...heartbeat, from: moved });
+    expect(seen.settings.at(-1)?.remote).toEqual(moved);
+  });
+
+  test("a path that takes less than before, in silence, is noticed", () => {
+    const { subject, seen, clock } = forwarder();
+    let real = 1438;
+    const answer = () => {
+      for (const [, size] of seen.specials.splice(0)) {
+        if (size === HEARTBEAT_SIZE || size - 14 > real) continue;
+        subject.control(CONTROL.mtuVerified, Uint8Array.of((size - 14) >> 8, (size - 14) & 0xff));
+      }
+    };
+    const pass = (ms: number) => {
+      for (let i = 0; i < ms; i += 10) {
+        clock.advance(10);
+        seen.heard = clock.now();
+        answer();
+      }
+    };
+    subject.confirm();
+    subject.control(CONTROL.established, new Uint8Array());
+    seen.specials.length = 0;
+    subject.tooBig(1500);
+    pass(1000);
+    expect(subject.attributes()).toMatchObject({ mtu: 1438 });
+    real = 1218;
+    pass(15_000);
+    expect(subject.attributes()).toMatchObject({ mtu: 1218 });
+    pass(60_000);
+    expect(subject.attributes()).toMatchObject({ mtu: 1218 });
+    expect(seen.health).toEqual([]);
+  });
+
+  test("a minute of silence is trouble, and over with the first sign of life", () => {
+    const { subject, seen, clock } = forwarder();
+    subject.confirm();
+    clock.advance(60_000);
+    expect(seen.health).toEqual([]);
+    clock.advance(1_000);
+    expect(seen.health).toEqual([expect.stringContaining("UDP 6783")]);
+    seen.heard = clock.now();
+    clock.advance(1_000);
+    expect(seen.health).toEqual([expect.anything(), undefined]);
+  });
+});
+
+describe("the tables", () => {
+  const names = new Map([1, 2, 3, 4, 5000].map((id) => [id, bytesOf(id)]));
+  const tables = makeTables({
+    self: 1,
+    names,
+    neighbours: [
+      { id: 2, fastdp: { address: 0x0a630002, link: 12 }, sleeve: 2 },
+      { id: 3, fastdp: undefined, sleeve: 3 },
+      { id: 5000, fastdp: undefined, sleeve: 5 },
+    ],
+    vxlanSources: new Set([0x0a630002]),
+    unicast: new Map([
+      [2, 2],
+      [3, 3],
+      [4, 2],
+      [5000, 5000],
+      [6, 9],
+    ]),
+    broadcast: new Map([
+      [1, [2, 3]],
+      [2, [3]],
+      [3, [2]],
+      [5000, [2]],
+      [4, [9]],
+    ]),
+  });
+
+  test("send frames by the fast datapath where it works, else by sleeve", () => {
+    expect([...tables.kernel.routes]).toEqual([
+      [2, 0x0a630002],
+      [3, SLEEVE],
+      [4, 0x0a630002],
+      [5000, SLEEVE],
+    ]);
+    expect([...tables.engine.next]).toEqual([
+      [2, 12],
+      [3, 3],
+      [4, 12],
+      [5000, 5],
+    ]);
+    expect([...tables.engine.nextBySleeve]).toEqual([
+      [2, 2],
+      [3, 3],
+      [4, 2],
+      [5000, 5],
+    ]);
+  });
+
+  test("broadcast along the trees, by both", () => {
+    const hop = { shortId: 2, address: 0x0a630002 };
+    expect(Object.fromEntries(tables.kernel.hops)).toEqual({
+      1: { vxlan: [hop], sleeve: true },
+      2: { vxlan: [], sleeve: true },
+      3: { vxlan: [hop], sleeve: false },
+      // VXLAN has no name for the source.
+      5000: { vxlan: [], sleeve: true },
+    });
+    expect(Object.fromEntries(tables.engine.broadcast)).toEqual({ 1: [3], 2: [3], 5000: [2] });
+  });
+});
