@@ -9,6 +9,7 @@ import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { monotonicNow } from "../sys/monotonic.ts";
 import type { Datapath } from "./datapath/datapath.ts";
+import type { Esp } from "./fastdp/esp.ts";
 import { ACKNOWLEDGES_ALL } from "./fastdp/forwarder.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
 import { PeerIds } from "./peerid.ts";
@@ -44,6 +45,7 @@ export class NetworkOverlay implements Overlay {
 
   constructor(
     private readonly datapath: Datapath,
+    esp: Esp,
     private readonly config: NetworkConfig,
     private readonly clock: Clock,
     private readonly log: Log,
@@ -52,6 +54,7 @@ export class NetworkOverlay implements Overlay {
     const changed = () => this.#changed();
     this.#fastdp = new FastdpOverlay(
       datapath,
+      esp,
       { mtu, port: port + 1 },
       () => this.#mesh,
       clock,
@@ -89,11 +92,17 @@ export class NetworkOverlay implements Overlay {
     this.#changed();
   }
 
-  /** Stops following the topology. The kernel goes on forwarding by what it was told last; sleeve ends. */
-  async stop(): Promise<void> {
+  /** Stops following the topology: the kernel goes on forwarding by what it was told last, whatever ends. */
+  freeze(): void {
     this.#mesh = undefined;
     this.#sweep?.cancel();
     this.#apply?.cancel();
+    this.#fastdp.freeze();
+  }
+
+  /** Ends; only the kernel's part of the fast datapath stays. */
+  async stop(): Promise<void> {
+    this.freeze();
     this.#fastdp.stop();
     await this.#sleeve.stop();
     this.datapath.close();

@@ -27,6 +27,7 @@ import { linkByName, linkDelete } from "../netlink/link.ts";
 import { watchLinks } from "../netlink/monitor.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { Datapath } from "../overlay/datapath/datapath.ts";
+import { Esp } from "../overlay/fastdp/esp.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
 import { Store } from "../store/store.ts";
 import { VERSION } from "../version.ts";
@@ -110,7 +111,15 @@ async function start(
     fastdp: options.fastdp,
   });
   undo.push(() => datapath.remove());
-  const overlay = new NetworkOverlay(datapath, { name, host: options.host, port, mtu }, systemClock, log);
+  const esp = new Esp(systemRandom, port + 1);
+  closing.unshift(() => esp.close());
+  const overlay = new NetworkOverlay(
+    datapath,
+    esp,
+    { name, host: options.host, port, mtu },
+    systemClock,
+    log,
+  );
   undo.push(() => overlay.stop());
   const mesh = new MeshRouter(
     {
@@ -223,6 +232,7 @@ async function start(
       rmSync(controlSocket(), { force: true });
       links.stop();
       listener.close();
+      overlay.freeze();
       mesh.stop();
       await overlay.stop();
       allocator.stop();

@@ -6,25 +6,14 @@ import { GobReader } from "../../lib/gob/decoder.ts";
 import { GobEncoder } from "../../lib/gob/encoder.ts";
 import { map, string } from "../../lib/gob/type.ts";
 import { parseFeatures } from "../../lib/mesh/features.ts";
-import { type Framing, lengthPrefixed, sealed } from "../../lib/mesh/framing.ts";
+import { lengthPrefixed, sealed } from "../../lib/mesh/framing.ts";
 import { type Agreement, Handshake } from "../../lib/mesh/handshake.ts";
-import { capture, hex, plainMessages, unhex } from "../support/vectors.ts";
+import { capture, hex, plainMessages, unframeAll, unhex } from "../support/vectors.ts";
 
 const nacl = await loadNacl();
 const plain = await capture("plain");
 const password = await capture("password");
 const FEATURES = map(string, string);
-
-/** Takes all messages off one side of a connection. */
-function unframeAll(framing: Framing, bytes: Uint8Array): Uint8Array[] {
-  const messages: Uint8Array[] = [];
-  for (let rest = bytes; ; ) {
-    const next = framing.unframe(rest);
-    if (!next) return messages;
-    messages.push(next.message);
-    rest = rest.subarray(next.length);
-  }
-}
 
 function replay(options: {
   outbound: boolean;

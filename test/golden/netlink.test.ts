@@ -16,12 +16,24 @@ import {
 import { type Chain, ruleMessage, type Table } from "../../lib/netlink/nftables/table.ts";
 import { encodeRoute, encodeRule } from "../../lib/netlink/route.ts";
 import { encodeClsact } from "../../lib/netlink/trafficcontrol.ts";
-import { hex, kernelTools } from "../support/vectors.ts";
+import { encodePolicy, encodePolicyId, encodeState, encodeStateId } from "../../lib/netlink/xfrm.ts";
+import { hex, kernelTools, unhex } from "../support/vectors.ts";
 
 const tools = await kernelTools();
 
 /** Lengths of the family headers in front of the attributes. */
-const HEADER = { link: 16, address: 8, route: 12, neighbour: 12, traffic: 20, nft: 4 } as const;
+const HEADER = {
+  link: 16,
+  address: 8,
+  route: 12,
+  neighbour: 12,
+  traffic: 20,
+  nft: 4,
+  state: 224,
+  stateId: 24,
+  policy: 168,
+  policyId: 64,
+} as const;
 
 function recorded(command: string): Uint8Array {
   const bytes = tools.get(command);
@@ -39,6 +51,17 @@ function canonical(body: Uint8Array, header: number): string[] {
   return [hex(body.subarray(0, header)), ...attributes.sort()];
 }
 
+const ASSOCIATION = {
+  source: parseIPv4("10.99.0.1"),
+  destination: parseIPv4("10.99.0.2"),
+  spi: 0xee0a283a,
+  reqid: 6784,
+  key: unhex("f9beaa5312e9525f24f880b78d5c85d4612acf3a99c0135bd41c1bddb36d70606744439a"),
+};
+const FLOW = { ...ASSOCIATION, direction: "out", port: 6784, priority: 6784 } as const;
+const ESP = "src 10.99.0.1 dst 10.99.0.2 proto esp spi 0xee0a283a";
+const UDP = "src 10.99.0.1/32 dst 10.99.0.2/32 proto udp dport 6784";
+
 const CASES: readonly [string, number, Uint8Array][] = [
   [
     "ip link add weave address 5e:00:00:00:00:01 mtu 1376 type bridge",
@@ -50,6 +73,23 @@ const CASES: readonly [string, number, Uint8Array][] = [
     HEADER.link,
     encodeNewLink({ kind: "veth", name: "vethwepl1234567", mtu: 1376, peer: { name: "eth0", mtu: 1376 } }),
   ],
+  [
+    `ip xfrm state add ${ESP} reqid 6784 mode transport replay-window 256 flag esn aead rfc4106(gcm(aes)) 0x${hex(ASSOCIATION.key)} 128`,
+    HEADER.state,
+    encodeState(ASSOCIATION),
+  ],
+  [`ip xfrm state delete ${ESP}`, HEADER.stateId, encodeStateId(ASSOCIATION)],
+  [
+    `ip xfrm policy update ${UDP} dir out priority 6784 tmpl ${ESP} reqid 6784 mode transport`,
+    HEADER.policy,
+    encodePolicy({ ...FLOW, action: { spi: ASSOCIATION.spi, reqid: 6784 } }),
+  ],
+  [
+    `ip xfrm policy update ${UDP} dir out action block priority 6784`,
+    HEADER.policy,
+    encodePolicy({ ...FLOW, action: "block" }),
+  ],
+  [`ip xfrm policy delete ${UDP} dir out`, HEADER.policyId, encodePolicyId(FLOW)],
   ["bridge link set dev vethwepl1234567 hairpin on", HEADER.link, encodeBridgePort(5, { hairpin: true })],
   ["bridge link set dev vethwepl1234567 isolated on", HEADER.link, encodeBridgePort(5, { isolated: true })],
   [

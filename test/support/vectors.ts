@@ -1,5 +1,6 @@
 // The recorded bytes under test/vectors, in the shapes that tests use.
 import { join } from "node:path";
+import type { Framing } from "../../lib/mesh/framing.ts";
 
 const FOLDER = join(import.meta.dir, "../vectors");
 
@@ -31,6 +32,10 @@ export interface Capture {
   readonly keys: readonly RecordedKeys[];
   readonly connections: readonly RecordedConnection[];
   readonly datagrams: readonly RecordedDatagram[];
+  /** ESP packets, from the index on. */
+  readonly esp: readonly Omit<RecordedDatagram, "firstFragmentOnly">[];
+  /** What `ip xfrm state` showed, by host. */
+  readonly xfrmState: Readonly<Record<string, string>>;
 }
 
 /** A capture of the original: plain, password or plain-fastdp. */
@@ -53,6 +58,12 @@ export async function capture(name: string): Promise<Capture> {
         firstFragmentOnly: datagram.firstFragmentOnly,
       }),
     ),
+    esp: (json.esp ?? []).map((packet: { src: string; dst: string; hex: string }) => ({
+      src: packet.src,
+      dst: packet.dst,
+      bytes: unhex(packet.hex),
+    })),
+    xfrmState: json.xfrmState ?? {},
   };
 }
 
@@ -66,6 +77,17 @@ export function plainMessages(side: Uint8Array): Uint8Array[] {
     at += 4 + length;
   }
   return messages;
+}
+
+/** Takes all messages off one side of a connection. */
+export function unframeAll(framing: Framing, bytes: Uint8Array): Uint8Array[] {
+  const messages: Uint8Array[] = [];
+  for (let rest = bytes; ; ) {
+    const next = framing.unframe(rest);
+    if (!next) return messages;
+    messages.push(next.message);
+    rest = rest.subarray(next.length);
+  }
 }
 
 const RTM_GETLINK = 18;

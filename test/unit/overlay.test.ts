@@ -15,7 +15,7 @@ import { type CandidateParams, type NamedOverlay, switchedConnection } from "../
 
 const REMOTE = 0x0a630002;
 
-function forwarder(acknowledgesAll = false) {
+function forwarder(acknowledgesAll = false, encrypted = false) {
   const clock = new SimulatedClock();
   const seen = {
     heartbeats: 0,
@@ -23,11 +23,19 @@ function forwarder(acknowledgesAll = false) {
     established: 0,
     health: [] as (string | undefined)[],
     answering: false,
+    security: [] as string[],
+    failed: [] as string[],
   };
   const subject: Forwarder = new Forwarder({
     clock,
     connectionUid: 7n,
     remoteAddress: REMOTE,
+    security: {
+      encrypted,
+      start: () => seen.security.push("start"),
+      offered: (message) => seen.security.push(`offered ${message.toHex()}`),
+      end: () => seen.security.push("end"),
+    },
     acknowledgesAll,
     mtu: 1376,
     port: 6784,
@@ -39,6 +47,7 @@ function forwarder(acknowledgesAll = false) {
       if (tag === CONTROL.heartbeatAck) seen.acknowledged++;
     },
     established: () => seen.established++,
+    failed: (error) => seen.failed.push(error.message),
     health: (trouble) => seen.health.push(trouble),
     changed: () => {},
   });
@@ -141,6 +150,29 @@ describe("a forwarder of the fast datapath", () => {
     clock.advance(1_000_000);
     expect(seen.health).toEqual([]);
     expect(seen.heartbeats - before).toBeLessThanOrEqual(101);
+  });
+
+  test("encrypted: sends nothing until the peer has said how, be it before or after we are ready", () => {
+    for (const early of [true, false]) {
+      const { subject, seen, clock } = forwarder(true, true);
+      if (early) subject.control(CONTROL.cryptoInitSaRemote, Uint8Array.of(1, 2));
+      subject.confirm();
+      clock.advance(1_000);
+      expect(seen.heartbeats > 0).toBe(early);
+      if (!early) subject.control(CONTROL.cryptoInitSaRemote, Uint8Array.of(1, 2));
+      clock.advance(1_000);
+      expect(seen.heartbeats).toBeGreaterThan(0);
+      subject.stop();
+      expect(seen.security).toEqual(["start", "offered 0102", "end"]);
+    }
+  });
+
+  test("encrypted: heartbeats from another address are another's", () => {
+    const { subject, seen, heartbeat } = forwarder(true, true);
+    subject.confirm();
+    subject.heartbeat({ ...heartbeat, sender: REMOTE + 1 });
+    expect(subject.remoteAddress).toBe(REMOTE);
+    expect(seen.acknowledged).toBe(0);
   });
 
   test("of an original: after three slow heartbeats that did not come; any frame is a sign of life", () => {

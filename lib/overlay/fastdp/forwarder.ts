@@ -32,10 +32,21 @@ export const CONTROL = { heartbeatAck: 0, cryptoInitSaRemote: 1 } as const;
 /** The feature of peers that acknowledge all heartbeats. */
 export const ACKNOWLEDGES_ALL = "HeartbeatAcks";
 
+/** How frames are kept from others' eyes, if they have to be. */
+export interface Security {
+  readonly encrypted: boolean;
+  /** Prepares for frames of the peer. Throws where the kernel refuses. */
+  start(): void;
+  /** The peer has prepared for ours, and says how. Throws likewise. */
+  offered(message: Uint8Array): void;
+  end(): void;
+}
+
 export interface ForwarderParams {
   readonly clock: Clock;
   readonly connectionUid: bigint;
   readonly remoteAddress: IPv4;
+  readonly security: Security;
   /** The peer acknowledges all heartbeats. */
   readonly acknowledgesAll: boolean;
   /** Bytes of payload that a frame of the overlay may have; heartbeats are that long. */
@@ -45,6 +56,7 @@ export interface ForwarderParams {
   sendHeartbeat(to: IPv4): void;
   sendControl(tag: number, message: Uint8Array): void;
   established(): void;
+  failed(error: Error): void;
   /** Frames do not get through any more, and why; undefined when they do again. */
   health(trouble: string | undefined): void;
   /** The peer's address or the forwarder's usability has changed. */
@@ -65,10 +77,15 @@ export class Forwarder implements CandidateConnection {
   #unanswered = 0;
   #unansweredSince = 0;
   #answers = 0;
+  /** What the peer said before we were ready for it. */
+  #offer: Uint8Array | undefined;
+  /** Frames of ours are encrypted, or need not be. */
+  #secured: boolean;
   #timer: Timer | undefined;
 
   constructor(private readonly params: ForwarderParams) {
     this.remoteAddress = params.remoteAddress;
+    this.#secured = !params.security.encrypted;
     this.#lastHeard = params.clock.now();
   }
 
@@ -90,12 +107,20 @@ export class Forwarder implements CandidateConnection {
     this.#confirmed = true;
     this.#lastHeard = this.params.clock.now();
     this.#unansweredSince = this.#lastHeard;
+    if (!this.#try(() => this.params.security.start())) return;
+    if (this.#offer) this.#secure(this.#offer);
+    if (this.#stopped) return;
     this.params.changed();
     this.#beat();
     this.#timer = every(this.params.clock, FAST_HEARTBEAT_MS, () => this.#beat());
   }
 
-  control(tag: number): void {
+  control(tag: number, message: Uint8Array = new Uint8Array()): void {
+    if (this.#stopped) return;
+    if (tag === CONTROL.cryptoInitSaRemote && this.params.security.encrypted) {
+      if (this.#confirmed) this.#secure(message);
+      else this.#offer = message.slice();
+    }
     if (tag !== CONTROL.heartbeatAck) return;
     this.#acknowledgedOurs = true;
     this.#unanswered = 0;
@@ -113,6 +138,8 @@ export class Forwarder implements CandidateConnection {
     )
       return;
     this.heard();
+    // ESP is between two addresses; another one would be another's.
+    if (received.sender !== this.remoteAddress && this.params.security.encrypted) return;
     if (received.sender !== this.remoteAddress) {
       this.remoteAddress = received.sender;
       this.params.changed();
@@ -135,11 +162,29 @@ export class Forwarder implements CandidateConnection {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#timer?.cancel();
+    if (this.#confirmed) this.#try(() => this.params.security.end());
     this.params.changed();
   }
 
   attributes(): Record<string, string | number> {
     return { name: "fastdp", mtu: this.params.mtu };
+  }
+
+  /** Does what the kernel may refuse; where it does, that is the end of this forwarder. */
+  #try(fn: () => void): boolean {
+    try {
+      fn();
+      return true;
+    } catch (error) {
+      this.stop();
+      this.params.failed(error instanceof Error ? error : new Error(String(error)));
+      return false;
+    }
+  }
+
+  #secure(offer: Uint8Array): void {
+    this.#secured = this.#try(() => this.params.security.offered(offer));
+    if (this.#secured) this.#beat();
   }
 
   get #active(): boolean {
@@ -164,7 +209,7 @@ export class Forwarder implements CandidateConnection {
   #beat(): void {
     const now = this.params.clock.now();
     this.#watch(now);
-    if (now - this.#lastSent < this.#interval) return;
+    if (!this.#secured || now - this.#lastSent < this.#interval) return;
     this.#lastSent = now;
     if (this.#unanswered++ === 0) this.#unansweredSince = now;
     this.params.sendHeartbeat(this.remoteAddress);

@@ -7,7 +7,8 @@ import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
-import { ACKNOWLEDGES_ALL, Forwarder } from "./forwarder.ts";
+import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
+import { ACKNOWLEDGES_ALL, CONTROL, Forwarder, type Security } from "./forwarder.ts";
 import { encodeHeartbeat, HeartbeatSender, networkIdentifier } from "./heartbeat.ts";
 
 /** Heartbeats are looked for this often while one is waited for … */
@@ -30,9 +31,11 @@ export class FastdpOverlay implements NamedOverlay {
   readonly #sender = new HeartbeatSender();
   #poll: Timer | undefined;
   #pollFastUntil = 0;
+  #frozen = false;
 
   constructor(
     private readonly datapath: Datapath,
+    private readonly esp: Esp,
     private readonly config: FastdpConfig,
     private readonly mesh: () => MeshRouter | undefined,
     private readonly clock: Clock,
@@ -40,6 +43,11 @@ export class FastdpOverlay implements NamedOverlay {
     /** A forwarder has become usable, is so no longer, or has another address. */
     private readonly changed: () => void,
   ) {}
+
+  /** Leaves the kernel's part as it is from now on, whatever ends. */
+  freeze(): void {
+    this.#frozen = true;
+  }
 
   stop(): void {
     this.#poll?.cancel();
@@ -55,27 +63,49 @@ export class FastdpOverlay implements NamedOverlay {
   prepare(params: CandidateParams): CandidateConnection {
     const { withoutFastdp } = this.datapath;
     if (withoutFastdp !== undefined) throw new Error(withoutFastdp);
-    if (params.sessionKey) {
-      throw new Error("encryption of the fast datapath is not available");
+    if (params.sessionKey && this.esp.unavailable !== undefined) {
+      throw new Error(`no encryption of the fast datapath: ${this.esp.unavailable}`);
     }
     const theirPort = params.remotePort + 1;
     if (params.outbound && theirPort !== this.config.port) {
       throw new Error(`the peer's fast datapath is on UDP port ${theirPort}, ours on ${this.config.port}`);
     }
+    const remoteAddress = requireIPv4(params.remoteIp);
     const forwarder = new Forwarder({
       clock: this.clock,
       connectionUid: params.connectionUid,
-      remoteAddress: requireIPv4(params.remoteIp),
+      remoteAddress,
+      security: this.#security(params, requireIPv4(params.localIp), remoteAddress),
       acknowledgesAll: params.features.get(ACKNOWLEDGES_ALL) === "all",
       mtu: this.config.mtu,
       port: this.config.port,
       sendHeartbeat: (to) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to),
       sendControl: params.sendControl,
       established: params.established,
+      failed: params.failed,
       health: params.health,
       changed: () => this.#changed(params.remotePeer, forwarder),
     });
     return forwarder;
+  }
+
+  /** Frames are encrypted, or allowed to go in clear. */
+  #security(params: CandidateParams, local: IPv4, remote: IPv4): Security {
+    const { sessionKey, remotePeer } = params;
+    const ourName = this.mesh()?.ourself.name;
+    if (!sessionKey || ourName === undefined) {
+      return { encrypted: false, start: () => this.esp.allowClear(local, remote), offered() {}, end() {} };
+    }
+    const path = { local, remote, ourName, theirName: remotePeer.name, sessionKey };
+    return {
+      encrypted: true,
+      start: () => params.sendControl(CONTROL.cryptoInitSaRemote, encodeOffer(this.esp.receive(path))),
+      offered: (message) => this.esp.send(path, decodeOffer(message)),
+      // A router that goes leaves the kernel forwarding as it is, and that is encrypted.
+      end: () => {
+        if (!this.#frozen) this.esp.end(path);
+      },
+    };
   }
 
   #sendHeartbeat(peer: Peer, connectionUid: bigint, to: IPv4): void {

@@ -1,0 +1,197 @@
+// Encryption of the fast datapath: ESP over the VXLAN flow between two hosts (weave: net/ipsec/ipsec.go). Each end makes
+// the association for what it receives, and tells the other by a control message what to send with. Until both are there,
+// and ever after they are gone, the kernel lets nothing through in clear: that is what the policies are for.
+import { hkdfSync } from "node:crypto";
+import type { IPv4 } from "../../address/ipv4.ts";
+import type { Random } from "../../clock/random.ts";
+import { nameToNumber, type PeerName } from "../../mesh/name.ts";
+import { NetlinkSocket } from "../../netlink/socket.ts";
+import {
+  NETLINK_XFRM,
+  policyDelete,
+  policyList,
+  policySet,
+  stateAdd,
+  stateDelete,
+  stateList,
+} from "../../netlink/xfrm.ts";
+
+/** AES-256 key, and salt. */
+const KEY = 36;
+const NONCE = 32;
+/** The original leaves 32 bytes for an index of four. */
+const MESSAGE = NONCE + 32;
+/** Lower ones are reserved (RFC 4303). */
+const FIRST_SPI = 256;
+const ATTEMPTS = 10;
+const LOOPBACK = 0x7f000001;
+
+/** What the receiver of frames tells their sender. */
+export interface SecurityOffer {
+  readonly nonce: Uint8Array;
+  readonly spi: number;
+}
+
+export function encodeOffer({ nonce, spi }: SecurityOffer): Uint8Array {
+  const bytes = new Uint8Array(MESSAGE);
+  bytes.set(nonce);
+  new DataView(bytes.buffer).setUint32(NONCE, spi, false);
+  return bytes;
+}
+
+/** Throws for a message that is no offer. */
+export function decodeOffer(bytes: Uint8Array): SecurityOffer {
+  if (bytes.length !== MESSAGE) throw new Error(`an offer of ESP has ${MESSAGE} bytes, not ${bytes.length}`);
+  const spi = new DataView(bytes.buffer, bytes.byteOffset).getUint32(NONCE, false);
+  if (spi < FIRST_SPI) throw new Error(`${spi} is no index of an ESP association`);
+  return { nonce: bytes.slice(0, NONCE), spi };
+}
+
+/** The key of one direction: HKDF-SHA256 of the connection's session key, for the peer that receives. */
+export function deriveKey(sessionKey: Uint8Array, nonce: Uint8Array, receiver: PeerName): Uint8Array {
+  const info = new Uint8Array(8);
+  new DataView(info.buffer).setBigUint64(0, nameToNumber(receiver), false);
+  return new Uint8Array(hkdfSync("sha256", sessionKey, nonce, info, KEY));
+}
+
+/** The two hosts of a connection, and its key. */
+export interface SecuredPath {
+  readonly local: IPv4;
+  readonly remote: IPv4;
+  readonly ourName: PeerName;
+  readonly theirName: PeerName;
+  readonly sessionKey: Uint8Array;
+}
+
+/** All associations of one router with its neighbours. */
+export class Esp {
+  /** The path in charge of a neighbour's policies: a newer connection takes over from an older one. */
+  readonly #paths = new Map<IPv4, SecuredPath>();
+  readonly #states = new Map<SecuredPath, { source: IPv4; destination: IPv4; spi: number }[]>();
+
+  readonly #nl: NetlinkSocket | undefined;
+  /** Why this kernel cannot do it; undefined when it can. */
+  readonly unavailable: string | undefined;
+
+  /** Removes what an earlier life of ours has left. */
+  constructor(
+    private readonly random: Random,
+    /** UDP port of the fast datapath; also marks associations and policies as ours. */
+    private readonly port: number,
+  ) {
+    let nl: NetlinkSocket | undefined;
+    try {
+      nl = new NetlinkSocket(NETLINK_XFRM);
+      flushEsp(nl, port);
+      probe(nl, this.#drawSpi(), port);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.unavailable = `the kernel has no ESP with AES-GCM (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM): ${reason}`;
+    }
+    this.#nl = nl;
+  }
+
+  close(): void {
+    this.#nl?.close();
+  }
+
+  /** Prepares to receive from the neighbour; the offer is for it. Nothing goes to it in clear from now on. */
+  receive(path: SecuredPath): SecurityOffer {
+    const { local, remote, sessionKey, ourName } = path;
+    this.#paths.set(remote, path);
+    this.#block(path);
+    const nonce = this.#bytes(NONCE);
+    const key = deriveKey(sessionKey, nonce, ourName);
+    const spi = this.#add(path, remote, local, key);
+    policySet(this.#kernel, {
+      direction: "in",
+      source: remote,
+      destination: local,
+      port: this.port,
+      priority: this.port,
+      action: { spi: undefined, reqid: this.port },
+    });
+    return { nonce, spi };
+  }
+
+  /** Begins to send to the neighbour by its offer. */
+  send(path: SecuredPath, { nonce, spi }: SecurityOffer): void {
+    const { local, remote, sessionKey, theirName } = path;
+    this.#add(path, local, remote, deriveKey(sessionKey, nonce, theirName), spi);
+    if (this.#paths.get(remote) !== path) return;
+    const action = { spi, reqid: this.port };
+    policySet(this.#kernel, this.#outward(path, action));
+  }
+
+  /** Ends a connection. What is still on its way to the neighbour is dropped, not sent in clear. */
+  end(path: SecuredPath): void {
+    if (this.#paths.get(path.remote) === path) this.#block(path);
+    for (const state of this.#states.get(path) ?? []) stateDelete(this.#kernel, state);
+    this.#states.delete(path);
+  }
+
+  /** Lets frames to and from a neighbour through in clear: a connection that needs no encryption begins. */
+  allowClear(local: IPv4, remote: IPv4): void {
+    this.#paths.delete(remote);
+    const { port } = this;
+    // Without XFRM there is nothing in the way.
+    if (!this.#nl) return;
+    policyDelete(this.#nl, { direction: "out", source: local, destination: remote, port });
+    policyDelete(this.#nl, { direction: "in", source: remote, destination: local, port });
+  }
+
+  get #kernel(): NetlinkSocket {
+    if (!this.#nl) throw new Error(this.unavailable);
+    return this.#nl;
+  }
+
+  #block(path: SecuredPath): void {
+    policySet(this.#kernel, this.#outward(path, "block"));
+  }
+
+  #outward({ local, remote }: SecuredPath, action: "block" | { spi: number; reqid: number }) {
+    const { port } = this;
+    return { direction: "out" as const, source: local, destination: remote, port, priority: port, action };
+  }
+
+  /** Makes an association; with no index given, under one that is free. Returns the index. */
+  #add(path: SecuredPath, source: IPv4, destination: IPv4, key: Uint8Array, given?: number): number {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const spi = given ?? this.#drawSpi();
+      if (stateAdd(this.#kernel, { source, destination, spi, reqid: this.port, key })) {
+        const states = this.#states.get(path) ?? [];
+        states.push({ source, destination, spi });
+        this.#states.set(path, states);
+        return spi;
+      }
+      if (given !== undefined) break;
+    }
+    throw new Error("no index is free for the ESP association");
+  }
+
+  #drawSpi(): number {
+    return Math.max(FIRST_SPI, Number(this.random.u64() & 0xffff_ffffn));
+  }
+
+  #bytes(count: number): Uint8Array {
+    const bytes = new Uint8Array(count);
+    const view = new DataView(bytes.buffer);
+    for (let i = 0; i < count; i += 8) view.setBigUint64(i, this.random.u64());
+    return bytes;
+  }
+}
+
+/** Makes an association of no use and removes it again; throws NetlinkError where the kernel cannot. */
+function probe(nl: NetlinkSocket, spi: number, reqid: number): void {
+  const state = { source: LOOPBACK, destination: LOOPBACK, spi, reqid };
+  stateAdd(nl, { ...state, key: new Uint8Array(KEY) });
+  stateDelete(nl, state);
+}
+
+/** Removes all associations and policies of a fast datapath on that UDP port. */
+export function flushEsp(nl: NetlinkSocket, port: number): void {
+  for (const policy of policyList(nl)) {
+    if (policy.priority === port && policy.port === port) policyDelete(nl, policy);
+  }
+  for (const state of stateList(nl)) if (state.reqid === port) stateDelete(nl, state);
+}
