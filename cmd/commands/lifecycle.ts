@@ -7,6 +7,7 @@ import { removeFirewall } from "../../lib/host/firewall.ts";
 import { linkList } from "../../lib/netlink/link.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { vxlanName } from "../../lib/overlay/datapath/datapath.ts";
+import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
 import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { type Command, requireRoot, UsageError } from "../main.ts";
@@ -75,6 +76,7 @@ export const reset: Command = {
       route,
       vxlans.map(({ name }) => name),
     );
+    for (const { vxlan } of vxlans) if (vxlan) removeEsp(vxlan.port);
     removeFirewall(filter);
     for (const suffix of ["", "-wal", "-shm"]) rmSync(`${stateFile()}${suffix}`, { force: true });
     rmSync(releaseDirectory(), { recursive: true, force: true });

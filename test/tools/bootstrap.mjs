@@ -19,16 +19,23 @@ const PACKAGES = {
   podman: "podman",
   runc: "runc",
   busybox: "busybox-static",
+  "qemu-system-x86_64": "qemu-system-x86",
   "/usr/lib/cni/portmap": "containernetworking-plugins",
 };
+
+const MACHINE = [
+  ...["ip", "ping", "nft", "tcpdump", "busybox"],
+  ...(process.arch === "x64" ? ["qemu-system-x86_64"] : []),
+];
 
 const TASKS = {
   build: { needs: [], script: ["test/tools/build.ts"] },
   demo: { needs: ["ip", "ping"], script: ["test/demo/demo.ts"] },
   test: {
-    needs: ["ip", "ping", "nft", "iptables", "tcpdump", "podman", "runc", "busybox", "/usr/lib/cni/portmap"],
+    needs: [...MACHINE, "iptables", "podman", "runc", "/usr/lib/cni/portmap"],
     script: ["test/tools/test.ts"],
   },
+  "test:vm": { needs: MACHINE, script: ["test/tools/test.ts", "vm", "vm-long"] },
   bench: { needs: ["ip", "iperf3", "/usr/lib/cni/portmap"], script: ["test/bench/bench.ts"] },
   lint: { needs: [], script: ["test/tools/lint.ts"] },
   typecheck: { needs: [], script: ["test/tools/typecheck.ts"] },

@@ -60,6 +60,8 @@ const HEARTBEAT_PAYLOAD = 10;
 const TTL = 64;
 const SHORT_ID_MASK = { imm: SHORT_IDS - 1 };
 
+// A mark is set from a register: kernels before 6.4 take no constant there.
+
 /** Tells frames that the programs send out themselves from those of the bridge. */
 const MARK = { imm: 0x57e4e };
 /** Tells frames that the programs hand to the bridge from those that come in. */
@@ -194,12 +196,14 @@ function sendToHops(asm: Assembler, maps: DatapathMaps, config: ProgramConfig, s
     .alu("or", R1, R7);
   setTunnel(asm, R3);
   asm
-    .store("u32", R6, SKB.mark, MARK)
+    .mov(R1, MARK)
+    .store("u32", R6, SKB.mark, R1)
     .mov(R1, R6)
     .mov(R2, { imm: config.port })
     .mov(R3, { imm: 0 })
     .call(CLONE_REDIRECT)
-    .store("u32", R6, SKB.mark, { imm: 0 })
+    .mov(R1, { imm: 0 })
+    .store("u32", R6, SKB.mark, R1)
     .add(R9, { imm: 1 })
     .jump(loop)
     .label(end)
@@ -225,7 +229,8 @@ function redirectToSleeve(asm: Assembler, config: ProgramConfig, destination: Op
     .mov(R4, { imm: TAG_LENGTH })
     .mov(R5, { imm: 0 })
     .call(SKB_STORE_BYTES)
-    .store("u32", R6, SKB.mark, MARK)
+    .mov(R1, MARK)
+    .store("u32", R6, SKB.mark, R1)
     .mov(R1, { imm: config.tap })
     .mov(R2, { imm: 0 })
     .call(REDIRECT)
@@ -235,7 +240,8 @@ function redirectToSleeve(asm: Assembler, config: ProgramConfig, destination: Op
 /** Hands a copy of the frame to the bridge, as if it came in by its port. */
 function acceptCopy(asm: Assembler, config: ProgramConfig): void {
   asm
-    .store("u32", R6, SKB.mark, ACCEPT)
+    .mov(R1, ACCEPT)
+    .store("u32", R6, SKB.mark, R1)
     .mov(R1, R6)
     .mov(R2, { imm: config.port })
     .mov(R3, BPF_F_INGRESS)
@@ -247,7 +253,8 @@ function passAccepted(asm: Assembler): void {
   asm
     .load("u32", R1, R6, SKB.mark)
     .jumpIf(R1, "ne", ACCEPT, "arrived")
-    .store("u32", R6, SKB.mark, { imm: 0 })
+    .mov(R1, { imm: 0 })
+    .store("u32", R6, SKB.mark, R1)
     .mov(R0, TC_ACT_OK)
     .exit()
     .label("arrived");
@@ -283,7 +290,7 @@ export function egressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8A
   asm.label("broadcast-sleeve");
   redirectToSleeve(asm, config, { imm: EVERYBODY });
 
-  asm.label("ours").store("u32", R6, SKB.mark, { imm: 0 }).mov(R0, TC_ACT_OK).exit();
+  asm.label("ours").mov(R1, { imm: 0 }).store("u32", R6, SKB.mark, R1).mov(R0, TC_ACT_OK).exit();
   return asm.assemble();
 }
 
@@ -347,7 +354,8 @@ export function ingressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8
     .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.id);
   setTunnel(asm, R3);
   asm
-    .store("u32", R6, SKB.mark, MARK)
+    .mov(R1, MARK)
+    .store("u32", R6, SKB.mark, R1)
     .mov(R1, { imm: config.port })
     .mov(R2, { imm: 0 })
     .call(REDIRECT)
@@ -401,7 +409,8 @@ export function tapProgram(maps: DatapathMaps, config: ProgramConfig): Uint8Arra
     asm.mov(R0, TC_ACT_OK).exit();
   } else {
     asm
-      .store("u32", R6, SKB.mark, ACCEPT)
+      .mov(R1, ACCEPT)
+      .store("u32", R6, SKB.mark, R1)
       .mov(R1, { imm: config.port })
       .mov(R2, BPF_F_INGRESS)
       .call(REDIRECT)

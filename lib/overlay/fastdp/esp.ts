@@ -15,6 +15,7 @@ import {
   stateDelete,
   stateList,
 } from "../../netlink/xfrm.ts";
+import { EPROTONOSUPPORT, isErrno } from "../../sys/errno.ts";
 
 /** AES-256 key, and salt. */
 const KEY = 36;
@@ -188,8 +189,17 @@ function probe(nl: NetlinkSocket, spi: number, reqid: number): void {
   stateDelete(nl, state);
 }
 
-/** Removes all associations and policies of a fast datapath on that UDP port. */
-export function flushEsp(nl: NetlinkSocket, port: number): void {
+/** Removes the associations and policies of a fast datapath on that UDP port; where there is no XFRM, there are none. */
+export function removeEsp(port: number): void {
+  try {
+    using nl = new NetlinkSocket(NETLINK_XFRM);
+    flushEsp(nl, port);
+  } catch (error) {
+    if (!isErrno(error, EPROTONOSUPPORT)) throw error;
+  }
+}
+
+function flushEsp(nl: NetlinkSocket, port: number): void {
   for (const policy of policyList(nl)) {
     if (policy.priority === port && policy.port === port) policyDelete(nl, policy);
   }

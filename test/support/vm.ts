@@ -1,0 +1,189 @@
+// A virtual machine with Debian's own cloud kernel, for what the kernel of the machine at hand may lack: it is booted
+// under software emulation with files of our choice in memory, runs one shell script, and is gone.
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { gzipSync } from "bun";
+import { exec, must } from "./hosts.ts";
+
+const CACHE = join(import.meta.dir, "../../node_modules/.cache/linux");
+const PACKAGE = "linux-image-cloud-amd64";
+
+/** An unpacked kernel package. */
+export interface Kernel {
+  readonly image: string;
+  /** Kernel modules by name. */
+  readonly modules: ReadonlyMap<string, string>;
+}
+
+/** Fetches and unpacks Debian's cloud kernel, once. */
+export async function fetchKernel(): Promise<Kernel> {
+  if (!existsSync(CACHE)) {
+    const find = async () =>
+      (await exec(["apt-cache", "depends", PACKAGE])).stdout.match(/Depends: (linux-image-\S+)/)?.[1];
+    let name = await find();
+    if (!name) {
+      await must(["apt-get", "-qq", "update"]);
+      name = await find();
+    }
+    if (!name) throw new Error(`${PACKAGE} is not among Debian's packages here`);
+    const folder = `${CACHE}.${process.pid}`;
+    mkdirSync(folder, { recursive: true });
+    try {
+      await must(["sh", "-c", `cd ${folder} && apt-get download -qq ${name} 2>/dev/null`]);
+      const [file] = readdirSync(folder);
+      if (!file) throw new Error(`${name} could not be fetched`);
+      await must(["dpkg", "-x", join(folder, file), folder]);
+      rmSync(join(folder, file));
+      renameSync(folder, CACHE);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+  const image = readdirSync(join(CACHE, "boot")).find((file) => file.startsWith("vmlinuz-"));
+  if (!image) throw new Error(`no kernel in ${CACHE}`);
+  const modules = new Map<string, string>();
+  for (const file of new Bun.Glob("lib/modules/**/*.ko").scanSync(CACHE)) {
+    modules.set(moduleName(basename(file, ".ko")), join(CACHE, file));
+  }
+  return { image: join(CACHE, "boot", image), modules };
+}
+
+const moduleName = (name: string) => name.replaceAll("-", "_");
+
+/** Modules with all that they depend on, in the order in which they can be loaded. What is built in is left out. */
+function loadOrder(kernel: Kernel, wanted: readonly string[]): string[] {
+  const ordered: string[] = [];
+  const visit = (name: string) => {
+    const path = kernel.modules.get(moduleName(name));
+    if (!path || ordered.includes(path)) return;
+    const depends =
+      readFileSync(path)
+        .toString("latin1")
+        .match(/\0depends=([^\0]*)\0/)?.[1] ?? "";
+    for (const other of depends.split(",").filter(Boolean)) visit(other);
+    ordered.push(path);
+  };
+  for (const name of wanted) visit(name);
+  return ordered;
+}
+
+/** A program with the libraries that it needs. */
+async function withLibraries(path: string): Promise<string[]> {
+  const { stdout } = await exec(["ldd", path]);
+  return [path, ...Array.from(stdout.matchAll(/(\/\S+) \(0x/g), ([, library]) => library ?? "")];
+}
+
+type Entry = { readonly mode: number; readonly data: Uint8Array };
+
+/** An archive as the kernel unpacks it at its start (cpio, "newc"). */
+function archive(entries: ReadonlyMap<string, Entry>): Uint8Array<ArrayBuffer> {
+  const parts: Uint8Array[] = [];
+  const text = new TextEncoder();
+  const pad = (length: number) => new Uint8Array((4 - (length % 4)) % 4);
+  let inode = 1;
+  const add = (name: string, { mode, data }: Entry) => {
+    const path = text.encode(`${name}\0`);
+    const fields = [inode++, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, path.length, 0];
+    const header = text.encode(
+      `070701${fields.map((field) => field.toString(16).padStart(8, "0")).join("")}`,
+    );
+    parts.push(header, path, pad(header.length + path.length), data, pad(data.length));
+  };
+  for (const [name, entry] of entries) add(name, entry);
+  add("TRAILER!!!", { mode: 0, data: new Uint8Array() });
+  return new Uint8Array(Buffer.concat(parts));
+}
+
+const DIRECTORY = 0o040755;
+const FILE = 0o100755;
+const LINK = 0o120777;
+
+export interface VirtualMachine {
+  readonly modules: readonly string[];
+  /** Programs of this machine that are to be there, too, under their own paths. */
+  readonly programs: readonly string[];
+  /** Other files: contents, or the path of one here. */
+  readonly files?: Readonly<Record<string, Uint8Array | string>>;
+  /** Symbolic links and where they lead. */
+  readonly links?: Readonly<Record<string, string>>;
+  /** What to do, for busybox' shell; everything it writes is returned. */
+  readonly script: string;
+  readonly memoryMb?: number;
+  readonly timeoutMs?: number;
+}
+
+const INIT = `#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp /run /var/lib /sbin /usr/sbin
+/bin/busybox --install -s /sbin
+export PATH=/bin:/usr/bin:/sbin:/usr/sbin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
+mount -t bpf bpf /sys/fs/bpf 2>/dev/null
+mkdir -p /dev/net; [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
+for m in $(cat /modules); do insmod $m || echo "insmod $m failed"; done
+mknod /dev/net/tun c 10 200 2>/dev/null
+ip link set lo up
+echo "=== begin"
+sh /script 2>&1
+echo "=== end"
+poweroff -f
+`;
+
+/** Boots it, and returns what the script has written once it has ended. */
+export async function bootVm(machine: VirtualMachine): Promise<string> {
+  const kernel = await fetchKernel();
+  const entries = new Map<string, Entry>();
+  const put = (path: string, mode: number, data: Uint8Array) => {
+    const names = path.replace(/^\//, "").split("/");
+    for (let i = 1; i < names.length; i++) {
+      const folder = names.slice(0, i).join("/");
+      if (!entries.has(folder)) entries.set(folder, { mode: DIRECTORY, data: new Uint8Array() });
+    }
+    entries.set(names.join("/"), { mode, data });
+  };
+  const text = (content: string) => new TextEncoder().encode(content);
+  for (const program of ["/bin/busybox", ...machine.programs]) {
+    for (const path of await withLibraries(program)) put(path, FILE, readFileSync(path));
+  }
+  for (const [path, content] of Object.entries(machine.files ?? {})) {
+    put(path, FILE, typeof content === "string" ? readFileSync(content) : content);
+    if (typeof content !== "string") continue;
+    for (const library of (await withLibraries(content)).slice(1)) put(library, FILE, readFileSync(library));
+  }
+  for (const [path, target] of Object.entries(machine.links ?? {})) put(path, LINK, text(target));
+  const modules = loadOrder(kernel, machine.modules);
+  for (const path of modules) put(`/modules.d/${basename(path)}`, FILE, readFileSync(path));
+  put("/modules", FILE, text(modules.map((path) => `/modules.d/${basename(path)}`).join("\n")));
+  put("/init", FILE, text(INIT));
+  put("/script", FILE, text(machine.script));
+  const folder = await must(["mktemp", "-d", "/tmp/weave-vm-XXXXXX"]).then((path) => path.trim());
+  try {
+    const initrd = join(folder, "initrd");
+    writeFileSync(initrd, gzipSync(archive(entries), { level: 1 }));
+    const { stdout, stderr } = await exec(
+      [
+        ...[
+          "qemu-system-x86_64",
+          "-accel",
+          "tcg",
+          "-cpu",
+          "max",
+          "-smp",
+          "2",
+          "-m",
+          String(machine.memoryMb ?? 1536),
+        ],
+        ...["-nographic", "-no-reboot", "-nic", "none", "-kernel", kernel.image, "-initrd", initrd],
+        ...["-append", "console=ttyS0 quiet panic=-1"],
+      ],
+      { timeoutMs: machine.timeoutMs ?? 120_000 },
+    );
+    const output = stdout.replaceAll("\r", "");
+    const [, after] = output.split("=== begin\n");
+    const [result, rest] = (after ?? "").split("=== end");
+    if (result === undefined || rest === undefined)
+      throw new Error(`the virtual machine did not get to its end:\n${output.slice(-4000)}${stderr}`);
+    return result;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

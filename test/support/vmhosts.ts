@@ -1,0 +1,81 @@
+// Weave hosts inside the virtual machine: namespaces on a veth, in shell, with the compiled executable.
+import { DIST } from "./hosts.ts";
+import type { VirtualMachine } from "./vm.ts";
+
+/** What the overlay, the CNI plugin and ESP need of the kernel. */
+const MODULES = [
+  ...["tun", "veth", "bridge", "br_netfilter", "vxlan", "cls_bpf", "sch_ingress"],
+  ...["nf_tables", "nft_masq", "nft_ct", "nft_chain_nat"],
+  ...["esp4", "xfrm_user", "gcm", "ghash_generic", "ctr", "seqiv", "aesni_intel"],
+  // seqiv wants random numbers from the kernel's own generator.
+  ...["drbg", "hmac", "sha512_generic", "jitterentropy_rng", "ecb"],
+];
+
+const FUNCTIONS = `
+IP=/usr/sbin/ip
+# host N: a namespace with 10.99.0.N
+host() {
+  $IP netns add h$1
+  $IP -n h$1 link set lo up
+}
+# wire A B: a network between two hosts
+wire() {
+  $IP link add eth0 netns h$1 mtu 1500 type veth peer name eth0 netns h$2
+  for n in $1 $2; do
+    $IP -n h$n addr add 10.99.0.$n/24 dev eth0
+    $IP -n h$n link set eth0 up
+  done
+}
+on() {
+  n=$1; shift
+  WEAVE_RUN_DIR=/run/h$n WEAVE_STATE_DIR=/var/lib/h$n $IP netns exec h$n "$@"
+}
+# pod N: attaches a namespace to the network of host N; its address is in /tmp/podN
+pod() {
+  $IP netns add p$1
+  echo '{"cniVersion":"1.0.0","name":"weave","type":"weave-net"}' |
+    CNI_COMMAND=ADD CNI_CONTAINERID=p$1 CNI_NETNS=/run/netns/p$1 CNI_IFNAME=eth0 CNI_PATH=/usr/bin on $1 weave-net > /tmp/cni$1
+  sed -n 's/.*"address": *"\\([0-9.]*\\)\\/.*/\\1/p' /tmp/cni$1 | tr -d '\\n' > /tmp/pod$1
+}
+inpod() {
+  n=$1; shift
+  $IP netns exec p$n "$@"
+}
+# until SECONDS COMMAND…: tries until it succeeds
+until_() {
+  left=$(($1 * 5)); shift
+  while [ $left -gt 0 ]; do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; left=$((left - 1)); done
+  return 1
+}
+section() { echo "### $1"; }
+`;
+
+/** A machine that runs `script` with those functions at hand. */
+export function weaveMachine(script: string, options: Partial<VirtualMachine> = {}): VirtualMachine {
+  return {
+    ...options,
+    modules: [...MODULES, ...(options.modules ?? [])],
+    programs: ["/usr/sbin/ip", "/usr/bin/ping", "/usr/bin/tcpdump", ...(options.programs ?? [])],
+    files: {
+      "/etc/passwd": new TextEncoder().encode("root:x:0:0::/:/bin/sh\ntcpdump:x:0:0::/:/bin/sh\n"),
+      "/etc/group": new TextEncoder().encode("root:x:0:\n"),
+      "/usr/bin/weave": `${DIST}/weave`,
+      ...options.files,
+    },
+    links: { "/usr/bin/weave-net": "/usr/bin/weave", ...options.links },
+    script: FUNCTIONS + script,
+  };
+}
+
+/** What the script has written, by section. */
+export function sections(output: string): ReadonlyMap<string, string> {
+  return new Map(
+    output
+      .split(/^### /m)
+      .slice(1)
+      .map((part) => {
+        const [title = "", ...lines] = part.split("\n");
+        return [title, lines.join("\n")] as const;
+      }),
+  );
+}

@@ -1,0 +1,79 @@
+// The encrypted fast datapath on a kernel that has ESP, the long form: bulk, faults, restarts.
+import { expect, test } from "bun:test";
+import { bootVm } from "../support/vm.ts";
+import { sections, weaveMachine } from "../support/vmhosts.ts";
+
+const LAUNCH = `
+host 1; host 2; wire 1 2
+on 1 tcpdump -i eth0 --immediate-mode -w /tmp/capture -U -s 200 udp port 6784 2> /tmp/tcpdump &
+until_ 10 grep -q listening /tmp/tcpdump
+on 1 weave launch --password=s3cr3t --ipalloc-init=consensus=2
+on 2 weave launch --password=s3cr3t --ipalloc-init=consensus=2 10.99.0.1
+pod 1; pod 2
+by() { on 1 weave status connections | grep -q "established encrypted   $1 " && on 2 weave status connections | grep -q "established encrypted   $1 "; }
+until_ 30 by fastdp
+dd if=/dev/urandom of=/tmp/bulk bs=1M count=20 2> /dev/null
+# bulk FROM TO: 20 MB by TCP
+bulk() {
+  rm -f /tmp/got
+  inpod $2 nc -l -p 5000 > /tmp/got &
+  sleep 0.5
+  inpod $1 nc $(cat /tmp/pod$2) 5000 < /tmp/bulk
+  wait $!
+  cmp /tmp/bulk /tmp/got && echo same
+}
+`;
+const WIRE = `
+killall -INT tcpdump; until_ 10 sh -c '! pidof tcpdump'
+section clear
+tcpdump -nn -r /tmp/capture 2> /dev/null | wc -l
+`;
+
+test("bulk both ways, a restart, and ESP blocked and opened again: all arrives, nothing in clear", async () => {
+  const output = await bootVm(
+    weaveMachine(
+      `${LAUNCH}
+section bulk
+bulk 1 2; bulk 2 1
+section restart
+on 2 weave stop
+on 2 weave launch --password=s3cr3t --ipalloc-init=consensus=2 10.99.0.1
+until_ 60 by fastdp
+inpod 1 ping -n -c 5 -i 0.2 -W 5 $(cat /tmp/pod2)
+bulk 1 2
+$IP -n h1 xfrm state | grep -c "^src"
+section blocked
+on 1 nft -f - << END
+table inet blocked { chain input { type filter hook input priority -300; ip protocol esp drop; }; }
+END
+until_ 60 by sleeve && echo "by sleeve"
+on 2 weave status connections
+inpod 1 ping -n -c 5 -i 0.2 -W 5 $(cat /tmp/pod2)
+bulk 2 1
+section opened
+on 1 nft delete table inet blocked
+until_ 60 by fastdp && echo "by fastdp"
+inpod 1 ping -n -c 5 -i 0.2 -W 5 $(cat /tmp/pod2)
+section left
+on 1 weave stop; on 1 weave launch --ipalloc-init=consensus=2; sleep 3
+on 1 weave status connections
+inpod 1 ping -n -c 2 -i 0.2 -W 1 $(cat /tmp/pod2)
+section reset
+on 1 weave reset --force; on 2 weave reset --force
+$IP -n h1 xfrm state | wc -l; $IP -n h1 xfrm policy | wc -l
+${WIRE}`,
+      { programs: ["/usr/sbin/nft"], timeoutMs: 400_000 },
+    ),
+  );
+  if (process.env["DEBUG_VM"]) console.log(output);
+  const found = sections(output);
+  expect(found.get("bulk")?.match(/same/g)?.length).toBe(2);
+  expect(found.get("restart")).toMatch(/ 0% packet loss[\s\S]*same\n2\n/);
+  expect(found.get("blocked")).toMatch(
+    /by sleeve[\s\S]*fastdp: heartbeats are not answered any more[\s\S]* 0% packet loss[\s\S]*same/,
+  );
+  expect(found.get("opened")).toMatch(/by fastdp[\s\S]* 0% packet loss/);
+  expect(found.get("left")).toContain("100% packet loss");
+  expect(found.get("reset")?.trim().split("\n").slice(-2)).toEqual(["0", "0"]);
+  expect(found.get("clear")?.trim()).toBe("0");
+}, 600_000);

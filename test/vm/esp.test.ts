@@ -1,0 +1,56 @@
+// The encrypted fast datapath on a kernel that has ESP: Debian's, in a virtual machine.
+import { expect, test } from "bun:test";
+import { bootVm } from "../support/vm.ts";
+import { sections, weaveMachine } from "../support/vmhosts.ts";
+
+const MARKER = "the-secret!";
+
+test("two hosts with a password talk by ESP, and never in clear", async () => {
+  const output = await bootVm(
+    weaveMachine(`
+host 1; host 2; wire 1 2
+# From before the first packet to after the last one.
+on 1 tcpdump -i eth0 --immediate-mode -w /tmp/capture -U ip 2> /tmp/tcpdump &
+until_ 10 grep -q listening /tmp/tcpdump
+on 1 weave launch --password=s3cr3t --ipalloc-init=consensus=2
+on 2 weave launch --password=s3cr3t --ipalloc-init=consensus=2 10.99.0.1
+pod 1; pod 2
+encrypted() { on 1 weave status connections | grep -q "established encrypted   fastdp" && on 2 weave status connections | grep -q "established encrypted   fastdp"; }
+until_ 30 encrypted
+section status
+on 1 weave status connections
+on 2 weave status connections
+section ping
+inpod 1 ping -n -c 5 -i 0.2 -W 5 -p ${Buffer.from(MARKER).toString("hex")} $(cat /tmp/pod2)
+section full
+inpod 2 ping -n -c 2 -i 0.2 -W 5 -M do -s 1348 $(cat /tmp/pod1)
+section kernel
+$IP -n h1 xfrm policy
+$IP -n h1 xfrm state | grep -E "^src|proto|aead" | sed 's/0x[0-9a-f]\\{72\\}/KEY/'
+section unprotected
+# What comes without ESP is not taken for a neighbour's.
+before=$(cat /proc/uptime)
+on 1 weave stop; on 2 weave stop
+inpod 1 ping -n -c 3 -i 0.2 -W 5 $(cat /tmp/pod2)
+killall -INT tcpdump; until_ 10 sh -c '! pidof tcpdump'
+section wire
+tcpdump -nn -r /tmp/capture 2> /dev/null | sed -n 's/.* \\(ESP\\|UDP\\|Flags\\|ip-proto-17\\).*/\\1/p' | sort | uniq -c
+section clear
+tcpdump -nn -r /tmp/capture udp port 6784 2> /dev/null | wc -l
+grep -c "${MARKER}" /tmp/capture
+`),
+  );
+  const found = sections(output);
+  const status = found.get("status") ?? output;
+  expect(status.match(/established encrypted {3}fastdp \S+ encrypted=true mtu=1376/g)?.length).toBe(2);
+  expect(found.get("ping")).toContain(" 0% packet loss");
+  expect(found.get("full")).toContain(" 0% packet loss");
+  // Routers that are stopped leave the network as it is, and that is encrypted.
+  expect(found.get("unprotected")).toContain(" 0% packet loss");
+  const kernel = found.get("kernel") ?? "";
+  expect(kernel).toMatch(/src 10\.99\.0\.1\/32 dst 10\.99\.0\.2\/32 proto 17 dport 6784\s+dir out/);
+  expect(kernel).toMatch(/src 10\.99\.0\.2\/32 dst 10\.99\.0\.1\/32 proto 17 dport 6784\s+dir in/);
+  expect(kernel.match(/aead rfc4106\(gcm\(aes\)\) KEY 128/g)?.length).toBe(2);
+  expect(Number(found.get("wire")?.match(/(\d+) ESP/)?.[1])).toBeGreaterThan(20);
+  expect(found.get("clear")?.trim().split("\n")).toEqual(["0", "0"]);
+});
