@@ -2,12 +2,17 @@
 import { cniBench } from "./cni.ts";
 import { overlayBench } from "./overlay.ts";
 import type { Row } from "./row.ts";
+import { sleeveBench } from "./sleeve.ts";
 
 const BENCHES: Record<string, { about: string; run(): Promise<Row[]> }> = {
   cni: { about: "CNI ADD and DEL against bridge + host-local of containernetworking-plugins", run: cniBench },
   overlay: {
     about: "pod to pod over the fast datapath against plain kernel VXLAN + bridge",
     run: overlayBench,
+  },
+  sleeve: {
+    about: "pod to pod over sleeve against host to host without overlay, and plain kernel VXLAN",
+    run: sleeveBench,
   },
 };
 
@@ -28,7 +33,7 @@ if (process.getuid?.() !== 0) {
 const rows = await bench.run();
 const number = (value: number) => value.toFixed(value < 100 ? 2 : 0);
 for (const { name: row, unit, ours, reference, ratio, runs } of rows) {
-  const line = `${row.padEnd(16)} ours ${number(ours)} ${unit}, reference ${number(reference)} ${unit}, ratio ${ratio.toFixed(2)} (${runs} runs)`;
+  const line = `${row.padEnd(28)} ours ${number(ours)} ${unit}, reference ${number(reference)} ${unit}, ratio ${ratio.toFixed(2)} (${runs} runs)`;
   if (json) console.error(line);
   else console.log(line);
 }

@@ -1,18 +1,13 @@
 // One TCP flow from pod to pod on two hosts: over our fast datapath, and over a plain kernel VXLAN link on a bridge,
 // with the same MTU everywhere; alternately, in the same run.
-import { addVeth, exec, Hosts, must } from "../support/hosts.ts";
+import { exec, Hosts, must } from "../support/hosts.ts";
+import { type Path, referencePath } from "./paths.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 5;
 const SECONDS = 3;
 const UNDERLAY_MTU = 9100;
 const MTUS = [1376, 8916];
-
-interface Path {
-  readonly client: string;
-  readonly server: string;
-  readonly address: string;
-}
 
 const inside = (netns: string, ...command: string[]) => [
   "ip",
@@ -48,46 +43,6 @@ async function ourPath(hosts: Hosts, mtu: number): Promise<Path> {
   for (let i = 0; (await ready()).code !== 0; i++)
     if (i > 20) throw new Error("our pods do not reach each other");
   return { client: one.netns, server: two.netns, address: two.address };
-}
-
-async function referencePath(hosts: Hosts, mtu: number): Promise<Path> {
-  const pods: string[] = [];
-  for (const i of [1, 2]) {
-    const host = hosts.host(i);
-    const ip = (...args: string[]) => must(["ip", "-n", host.netns, ...args]);
-    const remote = hosts.host(3 - i).ip;
-    await ip("link", "add", "ref0", "mtu", String(mtu), "type", "bridge");
-    await ip(
-      "link",
-      "add",
-      "vx0",
-      "mtu",
-      String(mtu),
-      "type",
-      "vxlan",
-      "id",
-      "42",
-      "dstport",
-      "4789",
-      "remote",
-      remote,
-      "local",
-      host.ip,
-      "noudpcsum",
-    );
-    await ip("link", "set", "vx0", "up", "master", "ref0");
-    await ip("link", "set", "ref0", "up");
-    const netns = await hosts.pod(`${host.name}-ref`);
-    const name = netns.split("/").at(-1) ?? "";
-    await addVeth(host.command("ip"), "p0", name, mtu);
-    await must(["ip", "-n", name, "link", "set", "eth0", "up"]);
-    await must(["ip", "-n", name, "addr", "add", `10.200.0.${i}/24`, "dev", "eth0"]);
-    await ip("link", "set", "p0", "up");
-    await ip("link", "set", "p0", "master", "ref0");
-    pods.push(netns);
-  }
-  const [client = "", server = ""] = pods;
-  return { client, server, address: "10.200.0.2" };
 }
 
 async function atMtu(mtu: number): Promise<Row> {

@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Treatment } from "./relay.ts";
 
 export const DIST = join(import.meta.dir, "../../dist");
 
@@ -204,6 +205,32 @@ export class Hosts {
       const route = ["ip", "-n", from.netns, "route", cut ? "add" : "del", "blackhole", to.ip];
       await must(route);
     }
+  }
+
+  /** Puts a bad network between a host and all others; what it does is set, and set anew, by the function returned. */
+  async impair(host: Host): Promise<(treatment: Treatment) => void> {
+    const hub = `${this.#prefix}-switch`;
+    const name = host.name.replace("host", "");
+    const [near, far] = [`near${name}`, `far${name}`];
+    const relay = Bun.spawn(
+      ["ip", "netns", "exec", hub, process.execPath, join(import.meta.dir, "relay.ts"), near, far],
+      { stdin: "pipe", stdout: "pipe", stderr: "inherit" },
+    );
+    await relay.stdout.getReader().read();
+    const ip = (...args: string[]) => must(["ip", "-n", hub, ...args]);
+    await ip("link", "add", `bad${name}`, "type", "bridge");
+    await ip("link", "set", `bad${name}`, "up");
+    for (const [link, bridge] of [
+      [near, `bad${name}`],
+      [far, "br0"],
+      [`h${name}`, `bad${name}`],
+    ] as const) {
+      await ip("link", "set", link, "up", "master", bridge);
+    }
+    return (treatment) => {
+      relay.stdin.write(`${JSON.stringify(treatment)}\n`);
+      relay.stdin.flush();
+    };
   }
 
   disposeSync(): void {

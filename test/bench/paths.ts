@@ -1,0 +1,51 @@
+// Ways from one host to another that ours are measured against.
+import { addVeth, type Hosts, must } from "../support/hosts.ts";
+
+/** Two namespaces, by name or path, and the address of the second. */
+export interface Path {
+  readonly client: string;
+  readonly server: string;
+  readonly address: string;
+}
+
+/** Pods on a bridge with a plain kernel VXLAN link. */
+export async function referencePath(hosts: Hosts, mtu: number): Promise<Path> {
+  const pods: string[] = [];
+  for (const i of [1, 2]) {
+    const host = hosts.host(i);
+    const ip = (...args: string[]) => must(["ip", "-n", host.netns, ...args]);
+    const remote = hosts.host(3 - i).ip;
+    await ip("link", "add", "ref0", "mtu", String(mtu), "type", "bridge");
+    await ip(
+      "link",
+      "add",
+      "vx0",
+      "mtu",
+      String(mtu),
+      "type",
+      "vxlan",
+      "id",
+      "42",
+      "dstport",
+      "4789",
+      "remote",
+      remote,
+      "local",
+      host.ip,
+      "noudpcsum",
+    );
+    await ip("link", "set", "vx0", "up", "master", "ref0");
+    await ip("link", "set", "ref0", "up");
+    const netns = await hosts.pod(`${host.name}-ref`);
+    const name = netns.split("/").at(-1) ?? "";
+    await addVeth(host.command("ip"), "p0", name, mtu);
+    await must(["ip", "-n", name, "link", "set", "eth0", "up"]);
+    await must(["ip", "-n", name, "addr", "add", `10.200.0.${i}/24`, "dev", "eth0"]);
+    await ip("link", "set", "p0", "up");
+    await ip("link", "set", "p0", "master", "ref0");
+    pods.push(netns);
+  }
+  const [client = "", server = ""] = pods;
+  const name = (path: string) => path.split("/").at(-1) ?? "";
+  return { client: name(client), server: name(server), address: "10.200.0.2" };
+}

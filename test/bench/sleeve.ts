@@ -1,0 +1,128 @@
+// Pod to pod over sleeve, plain and encrypted, against host to host without any overlay and against a plain kernel VXLAN
+// link on a bridge; turn by turn, in the same run: bulk by TCP, small packets, round trips, and what it costs.
+import { readFileSync } from "node:fs";
+import { exec, type Host, Hosts, must } from "../support/hosts.ts";
+import { addPod, ping } from "../support/pods.ts";
+import { type Path, referencePath } from "./paths.ts";
+import { median, type Row, row } from "./row.ts";
+
+const RUNS = 5;
+const SECONDS = 3;
+const MTU = 1376;
+
+const inside = (netns: string, ...command: string[]) => ["ip", "netns", "exec", netns, ...command];
+
+/** CPU time that all of the machine has used so far, in seconds: user, nice, system, interrupts. */
+function cpuSeconds(): number {
+  const [, user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = (
+    readFileSync("/proc/stat", "utf8").split("\n")[0] ?? ""
+  )
+    .split(/ +/)
+    .map(Number);
+  return (user + nice + system + irq + softirq) / 100;
+}
+
+interface Measured {
+  /** Gbit/s. */
+  readonly rate: number;
+  /** CPU seconds of the whole machine for each Gbit. */
+  readonly cost: number;
+}
+
+async function iperf(
+  { client, server, address }: Path,
+  ...options: string[]
+): Promise<{ end: IperfEnd; cpu: number }> {
+  const listener = Bun.spawn(inside(server, "iperf3", "-s", "-1"), { stdout: "ignore", stderr: "ignore" });
+  await Bun.sleep(200);
+  const before = cpuSeconds();
+  const text = await must(inside(client, "iperf3", "-c", address, "-t", String(SECONDS), "-J", ...options));
+  const cpu = cpuSeconds() - before;
+  await listener.exited;
+  return { end: JSON.parse(text).end, cpu };
+}
+
+interface IperfEnd {
+  readonly sum_received: { bits_per_second: number; bytes: number };
+  readonly sum: { packets: number; lost_packets: number; seconds: number };
+}
+
+async function bulk(path: Path): Promise<Measured> {
+  const { end, cpu } = await iperf(path);
+  return { rate: end.sum_received.bits_per_second / 1e9, cost: cpu / ((end.sum_received.bytes * 8) / 1e9) };
+}
+
+/** Packets of 64 bytes that arrive each second, in thousands. */
+async function small(path: Path): Promise<number> {
+  const { end } = await iperf(path, "-u", "-l", "64", "-b", "0");
+  return (end.sum.packets - end.sum.lost_packets) / end.sum.seconds / 1000;
+}
+
+/** The median round trip of 200 pings, in ms. */
+async function roundTrip({ client, address }: Path): Promise<number> {
+  const text = await must(inside(client, "ping", "-n", "-c", "200", "-i", "0.005", address));
+  return median(Array.from(text.matchAll(/time=([\d.]+) ms/g), ([, ms]) => Number(ms)));
+}
+
+async function sleevePath(hosts: Hosts, ...options: string[]): Promise<Path> {
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  const common = ["--ipalloc-init=consensus=2", "--no-fastdp", "--log-level=error", ...options];
+  await a.weave("launch", ...common);
+  await b.weave("launch", ...common, a.ip);
+  const pods = [];
+  for (const host of [a, b]) pods.push(await addPod(hosts, host, `${host.name}-pod`));
+  const [one, two] = pods;
+  if (!one || !two) throw new Error("no pods");
+  for (let i = 0; (await ping(one, two.address)).code !== 0; i++)
+    if (i > 20) throw new Error("pods do not reach each other");
+  // The search for the path's MTU is over soon after.
+  await Bun.sleep(1500);
+  return { client: one.netns, server: two.netns, address: two.address };
+}
+
+/** Resident memory of the router, in MB, for what the figures cost beside time. */
+async function memory(host: Host): Promise<number> {
+  const { stdout } = await exec(["grep", "VmRSS", `/proc/${host.pid}/status`]);
+  return Number(stdout.match(/\d+/)?.[0]) / 1024;
+}
+
+export async function sleeveBench(): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const [kind, options] of [
+    ["plain", []],
+    ["encrypted", ["--password=s3cr3t"]],
+  ] as const) {
+    await using hosts = await Hosts.create("bsl", 2);
+    const [a, b] = [hosts.host(1), hosts.host(2)];
+    const sleeve = await sleevePath(hosts, ...options);
+    const direct: Path = { client: a.netns, server: b.netns, address: b.ip };
+    const vxlan = await referencePath(hosts, MTU);
+    const paths = { sleeve, direct, vxlan };
+    const names = ["sleeve", "direct", "vxlan"] as const;
+    const all = <T>() => ({ sleeve: [] as T[], direct: [] as T[], vxlan: [] as T[] });
+    const [bulks, smalls, trips] = [all<Measured>(), all<number>(), all<number>()];
+    for (const name of names) await bulk(paths[name]);
+    for (let i = 0; i < RUNS; i++) {
+      for (const name of names) {
+        bulks[name].push(await bulk(paths[name]));
+        trips[name].push(await roundTrip(paths[name]));
+        smalls[name].push(await small(paths[name]));
+      }
+    }
+    const rates = (name: (typeof names)[number]) => bulks[name].map(({ rate }) => rate);
+    const costs = (name: (typeof names)[number]) => bulks[name].map(({ cost }) => cost);
+    rows.push(
+      row(`sleeve ${kind} tcp`, "Gbit/s", rates("sleeve"), rates("direct")),
+      row(`sleeve ${kind} tcp / vxlan`, "Gbit/s", rates("sleeve"), rates("vxlan")),
+      row(`sleeve ${kind} cpu`, "CPU s/Gbit", costs("sleeve"), costs("direct")),
+      row(`sleeve ${kind} cpu / vxlan`, "CPU s/Gbit", costs("sleeve"), costs("vxlan")),
+      row(`sleeve ${kind} small`, "kpackets/s", smalls.sleeve, smalls.direct),
+      row(`sleeve ${kind} rtt`, "ms", trips.sleeve, trips.direct),
+      row(`sleeve ${kind} rtt / vxlan`, "ms", trips.sleeve, trips.vxlan),
+    );
+    console.error(
+      `# router's resident memory: ${(await memory(a)).toFixed(0)} and ${(await memory(b)).toFixed(0)} MB`,
+    );
+  }
+  return rows;
+}
