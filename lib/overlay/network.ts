@@ -38,6 +38,8 @@ export class NetworkOverlay implements Overlay {
   readonly #connections = new Map<Peer, SwitchedConnection>();
   /** The engine's links for relaying to neighbours by VXLAN. */
   readonly #vxlanLinks = new Map<Peer, { link: number; address: IPv4; id: number }>();
+  /** The numbers of all peers, as the tables have them. */
+  #numbers: ReadonlyMap<PeerName, number> = new Map();
   #mesh: MeshRouter | undefined;
   #ids: PeerIds | undefined;
   #sweep: Timer | undefined;
@@ -84,7 +86,6 @@ export class NetworkOverlay implements Overlay {
         this.datapath.forgetMacs(monotonicNow());
         this.#changed();
       },
-      peerGone: (peer) => this.datapath.forgetMacs(0n, (id) => id === ids.of(peer)),
     });
     this.#sweep = every(this.clock, MAC_SWEEP_MS, () =>
       this.datapath.forgetMacs(monotonicNow() - MAC_MAX_AGE_NS),
@@ -178,6 +179,7 @@ export class NetworkOverlay implements Overlay {
     }
     const self = numbers.get(ourself.name);
     if (self === undefined) return;
+    this.#renumber(numbers);
     const unicast = new Map<number, number>();
     const broadcast = new Map<number, readonly number[]>();
     for (const [name, id] of numbers) {
@@ -191,6 +193,14 @@ export class NetworkOverlay implements Overlay {
     const { kernel, engine } = makeTables({ self, names, neighbours, vxlanSources, unicast, broadcast });
     this.datapath.apply(kernel);
     this.#sleeve.configure(engine);
+  }
+
+  /** A peer that starts anew draws another short id; what was learned of its pods stays true. */
+  #renumber(numbers: ReadonlyMap<PeerName, number>): void {
+    const changes = new Map<number, number | undefined>();
+    for (const [name, id] of this.#numbers) if (numbers.get(name) !== id) changes.set(id, numbers.get(name));
+    if (changes.size > 0) this.datapath.renumberMacs(changes);
+    this.#numbers = numbers;
   }
 
   #neighbours(numbers: ReadonlyMap<PeerName, number>): Neighbour[] {

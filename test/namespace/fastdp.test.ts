@@ -221,12 +221,17 @@ describe("frames", () => {
     }
   });
 
-  test("of addresses not seen for long are forgotten, and those of peers that are gone", async () => {
+  test("of addresses not seen for long are forgotten, and those of peers that are gone; those of peers renumbered stay", async () => {
     const before = datapath.macs().length;
     datapath.forgetMacs(0n);
     expect(datapath.macs().length).toBe(before);
-    datapath.forgetMacs(0n, (peer) => peer === id(1));
-    expect(datapath.macs().some(([, { peer }]) => peer === id(1))).toBe(false);
+    const macsAt = (wanted: number) => datapath.macs().filter(([, { peer }]) => peer === wanted).length;
+    const count = macsAt(id(1));
+    expect(count).toBeGreaterThan(0);
+    datapath.renumberMacs(new Map([[id(1), 4000]]));
+    expect([macsAt(id(1)), macsAt(4000)]).toEqual([0, count]);
+    datapath.renumberMacs(new Map([[4000, undefined]]));
+    expect(macsAt(4000)).toBe(0);
     datapath.forgetMacs(monotonicNow());
     expect(datapath.macs()).toEqual([]);
   });

@@ -35,7 +35,7 @@ const TASKS = {
     needs: [...MACHINE, "iptables", "podman", "runc", "/usr/lib/cni/portmap"],
     script: ["test/tools/test.ts"],
   },
-  "test:vm": { needs: MACHINE, script: ["test/tools/test.ts", "vm", "vm-long"] },
+  "test:vm": { needs: [...MACHINE, "iperf3"], script: ["test/tools/test.ts", "vm", "vm-long"] },
   bench: { needs: ["ip", "iperf3", "/usr/lib/cni/portmap"], script: ["test/bench/bench.ts"] },
   lint: { needs: [], script: ["test/tools/lint.ts"] },
   typecheck: { needs: [], script: ["test/tools/typecheck.ts"] },

@@ -184,10 +184,18 @@ export class Datapath {
     return this.maps.macs.entries();
   }
 
-  /** Forgets MAC addresses that were not seen since `before` (CLOCK_MONOTONIC, ns), or that `gone` says so of. */
-  forgetMacs(before: bigint, gone: (peer: number) => boolean = () => false): void {
-    for (const [mac, entry] of this.macs()) {
-      if (entry.seen < before || gone(entry.peer)) this.maps.macs.delete(mac);
+  /** Forgets MAC addresses that were not seen since `before` (CLOCK_MONOTONIC, ns). */
+  forgetMacs(before: bigint): void {
+    for (const [mac, { seen }] of this.macs()) if (seen < before) this.maps.macs.delete(mac);
+  }
+
+  /** Peers have other numbers now, or (undefined) are gone: their MAC addresses go along. */
+  renumberMacs(changes: ReadonlyMap<number, number | undefined>): void {
+    for (const [mac, { peer, seen }] of this.macs()) {
+      if (!changes.has(peer)) continue;
+      const now = changes.get(peer);
+      if (now === undefined) this.maps.macs.delete(mac);
+      else this.maps.macs.set(mac, { peer: now, seen });
     }
   }
 
