@@ -1,7 +1,7 @@
 // The lower floors against the real kernel.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync, openSync } from "node:fs";
-import { parseCidr } from "../../lib/address/ipv4.ts";
+import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Assembler, R0, R5 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
 import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bpf/program.ts";
@@ -23,7 +23,17 @@ import {
   clsactDelete,
   clsactEnsure,
 } from "../../lib/netlink/trafficcontrol.ts";
+import {
+  NETLINK_XFRM,
+  policyDelete,
+  policyList,
+  policySet,
+  stateAdd,
+  stateDelete,
+  stateList,
+} from "../../lib/netlink/xfrm.ts";
 import { inNetns, isOwnNetns, NetnsError } from "../../lib/sys/netns.ts";
+import { AF_INET, openSocket, SOCK_DGRAM, sendDatagram, sockaddrIn } from "../../lib/sys/socket.ts";
 import { eventually, Hosts, must } from "../support/hosts.ts";
 
 let hosts: Hosts;
@@ -66,6 +76,65 @@ describe("inNetns", () => {
     expect(() => inNetns(path, () => {})).toThrow();
     expect(isOwnNetns("/proc/self/ns/net")).toBe(true);
     if (path.startsWith("/run")) expect(() => inNetns(path, () => {})).toThrow(NetnsError);
+  });
+});
+
+describe("xfrm", () => {
+  const flow = {
+    direction: "out" as const,
+    source: parseIPv4("10.99.0.1"),
+    destination: parseIPv4("10.99.0.2"),
+    port: 6784,
+  };
+  let xfrm: NetlinkSocket;
+  beforeAll(() => {
+    xfrm = inNetns(host, () => new NetlinkSocket(NETLINK_XFRM));
+  });
+  afterAll(() => xfrm.close());
+
+  /** Sends a datagram to that port of another host; what the kernel says. */
+  const send = (port: number) =>
+    inNetns(host, () => {
+      const fd = openSocket("test", AF_INET, SOCK_DGRAM, 0);
+      try {
+        sendDatagram("sending", fd, Uint8Array.of(1), sockaddrIn(Uint8Array.of(10, 99, 0, 2), port));
+        return "sent";
+      } catch (error) {
+        return String(error);
+      } finally {
+        closeSync(fd);
+      }
+    });
+
+  test("a policy that blocks lets nothing through to that port, and is replaced, listed and removed", () => {
+    expect(send(6784)).toBe("sent");
+    policySet(xfrm, { ...flow, priority: 6784, action: "block" });
+    expect(send(6784)).toContain("not permitted");
+    expect(send(6785)).toBe("sent");
+    expect(policyList(xfrm)).toEqual([{ ...flow, priority: 6784, blocks: true }]);
+    policySet(xfrm, { ...flow, priority: 6784, action: { spi: 0x1234, reqid: 6784 } });
+    expect(policyList(xfrm)).toEqual([{ ...flow, priority: 6784, blocks: false }]);
+    policyDelete(xfrm, flow);
+    policyDelete(xfrm, flow);
+    expect(send(6784)).toBe("sent");
+    expect(policyList(xfrm)).toEqual([]);
+  });
+
+  test("associations are made once, listed, removed; or refused with the kernel's reason", () => {
+    const state = { source: flow.source, destination: flow.destination, spi: 0x1234, reqid: 6784 };
+    const add = () => stateAdd(xfrm, { ...state, key: new Uint8Array(36) });
+    try {
+      expect(add()).toBe(true);
+      expect(add()).toBe(false);
+      expect(stateList(xfrm)).toEqual([state]);
+    } catch (error) {
+      // A kernel without ESP.
+      expect(String(error)).toMatch(
+        /ESP association 10\.99\.0\.1 to 10\.99\.0\.2: .*(AEAD|algorithm|support)/i,
+      );
+    }
+    stateDelete(xfrm, state);
+    expect(stateList(xfrm)).toEqual([]);
   });
 });
 

@@ -1,6 +1,7 @@
 // Networks with a password: who is let in, and what is told to those who are not.
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { eventually, exec, type Host, Hosts } from "../support/hosts.ts";
+import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
+import { addPod, type Pod, ping } from "../support/pods.ts";
 
 let hosts: Hosts;
 let a: Host;
@@ -16,30 +17,83 @@ afterEach(() => hosts.disposeSync());
 const launch = (host: Host, ...args: string[]) => host.weave("launch", "--ipalloc-init=consensus=2", ...args);
 const connections = (host: Host) => host.weave("status", "connections");
 
+/** Two pods, one on each host. */
+async function pods(): Promise<[Pod, Pod]> {
+  return [await addPod(hosts, a, "one"), await addPod(hosts, b, "two")];
+}
+
+const talk = ([one, two]: readonly [Pod, Pod]) =>
+  eventually(
+    "pods talk",
+    () => ping(one, two.address),
+    ({ code }) => code === 0,
+  );
+
+/** Counts the UDP datagrams to ports of the overlays between the hosts while `during` goes on. */
+async function datagrams(during: () => Promise<unknown>): Promise<string[]> {
+  const capture = Bun.spawn(
+    a.command("tcpdump", "--immediate-mode", "-l", "-nn", "-i", "eth0", "udp portrange 6783-6784"),
+    { stdout: "pipe", stderr: "pipe" },
+  );
+  await capture.stderr.getReader().read();
+  await during();
+  capture.kill("SIGINT");
+  return (await new Response(capture.stdout).text()).split("\n").filter(Boolean);
+}
+
 test("with the same password, on networks that both trust, pods talk", async () => {
   await launch(a, "--password=s3cr3t", "--trusted-subnets=10.99.0.0/24");
   await launch(b, "--password=s3cr3t", "--trusted-subnets=10.99.0.0/24", a.ip);
   const text = await eventually(
     "a connection",
     () => connections(a),
-    (seen) => seen.includes(" established "),
+    (seen) => / established .*fastdp /.test(seen),
   );
-  expect(text).toMatch(/^<- 10\.99\.0\.2:\d+ +established unencrypted fastdp [0-9a-f:]{17}\(.*\) mtu=1376$/m);
+  expect(text).toMatch(
+    /^<- 10\.99\.0\.2:\d+ +established unencrypted fastdp [0-9a-f:]{17}\(.*\) mtu=1376( switches=\d+)?$/m,
+  );
   expect(await a.weave("status")).toMatch(/Encryption: enabled[\s\S]*TrustedSubnets: 10\.99\.0\.0\/24/);
-  const config = { cniVersion: "1.0.0", name: "weave", type: "weave-net" };
-  const pods = [];
+  await talk(await pods());
+});
+
+test("one end that trusts the other is not enough: frames are encrypted", async () => {
+  await launch(a, "--password=s3cr3t", "--trusted-subnets=10.99.0.0/24");
+  await launch(b, "--password=s3cr3t", a.ip);
+  await eventually(
+    "a connection",
+    () => connections(a),
+    (text) => / established encrypted /.test(text),
+  );
+  await talk(await pods());
+});
+
+test("the password may come from a file or the environment; without ESP in the kernel frames go by sleeve", async () => {
+  const file = `${a.folder}/password`;
+  await Bun.write(file, "s3cr3t\n");
+  await launch(a, `--password-file=${file}`);
+  await b.must([`${DIST}/weave`, "launch", "--ipalloc-init=consensus=2", a.ip], {
+    env: { WEAVE_PASSWORD: "s3cr3t" },
+  });
+  const esp = await a.exec([
+    ..."ip xfrm state add src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x1000 mode transport aead".split(" "),
+    ...["rfc4106(gcm(aes))", `0x${"11".repeat(36)}`, "128"],
+  ]);
+  const [how, why] =
+    esp.code === 0
+      ? [/fastdp .*encrypted=true mtu=1376/, /./]
+      : [
+          /sleeve .*encrypted=true mtu=1414/,
+          /\(fastdp: no encryption of the fast datapath: the kernel has no ESP/,
+        ];
   for (const host of [a, b]) {
-    const netns = await hosts.pod(`${host.name}-pod`);
-    const { stdout } = await host.cni("ADD", config, { id: host.name, netns });
-    pods.push({
-      netns: netns.split("/").at(-1) ?? "",
-      address: JSON.parse(stdout).ips[0].address.split("/")[0],
-    });
+    const text = await eventually(
+      "a connection",
+      () => connections(host),
+      (seen) => / established encrypted +\w+ .*mtu=1[34]/.test(seen) && how.test(seen),
+    );
+    expect(text).toMatch(why);
   }
-  const [one, two] = pods;
-  const ping = () =>
-    exec(["ip", "netns", "exec", one?.netns ?? "", "ping", "-c", "1", "-W", "1", two?.address]);
-  expect((await eventually("pods talk", ping, ({ code }) => code === 0)).code).toBe(0);
+  await talk(await pods());
 });
 
 test("the password is on no command line", async () => {
@@ -50,15 +104,32 @@ test("the password is on no command line", async () => {
 test.each<[string, string[], string[], RegExp]>([
   ["another password", ["--password=s3cr3t"], ["--password=other"], /Unable to decrypt TCP msg/],
   ["no password", ["--password=s3cr3t"], [], /encrypted connection/],
-])("refused, with the reason in the status and the log: %s", async (_what, ours, theirs, reason) => {
-  await launch(a, ...ours);
-  await launch(b, ...theirs, a.ip);
-  await eventually(
-    "the reason",
-    () => connections(b),
-    (text) => / failed /.test(text),
-  );
-  expect(`${await connections(b)}${b.log}`).toMatch(reason);
-  expect(a.log).toMatch(/connection shutting down due to error/);
-  expect(await connections(a)).not.toContain(" established ");
-});
+])(
+  "refused, with the reason in the status and the log, tried again later: %s",
+  async (_what, ours, theirs, reason) => {
+    const seen = await datagrams(async () => {
+      const alone = "--ipalloc-init=consensus=1";
+      await a.weave("launch", alone, ...ours);
+      await b.weave("launch", alone, ...theirs, a.ip);
+      const one = await addPod(hosts, a, "one");
+      const failed = await eventually(
+        "the reason",
+        () => connections(b),
+        (text) => / failed /.test(text),
+      );
+      expect(failed).toMatch(/retry: \d{4}-/);
+      // Nobody has that address: everybody would be asked for it.
+      await ping(one, "10.40.0.9");
+      await eventually(
+        "another attempt",
+        () => b.log.match(/attempting connection/g)?.length ?? 0,
+        (count) => count > 1,
+      );
+    });
+    expect(`${await connections(b)}${b.log}`).toMatch(reason);
+    for (const host of [a, b]) expect(host.log).toMatch(/connection shutting down due to error/);
+    expect(await connections(a)).not.toContain(" established ");
+    // Of frames nothing goes out, clear or not.
+    expect(seen).toEqual([]);
+  },
+);

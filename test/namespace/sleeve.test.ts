@@ -194,3 +194,33 @@ function hears(pod: Pod, from: Pod, target: string) {
   const heard = new Response(child.stdout).text().then((text) => text.split("\n").filter(Boolean).length);
   return { ready, heard };
 }
+
+test("another port, and an address of several: sleeve and fast datapath follow", async () => {
+  hosts = await Hosts.create("slvp", 2);
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  // The way back would begin at the first address if nobody said otherwise.
+  for (const host of [a, b]) {
+    await host.must(["ip", "addr", "add", `10.98.0.${host === a ? 1 : 2}/24`, "dev", "eth0"]);
+  }
+  const options = ["--ipalloc-init=consensus=2", "--port=7000", "--http-addr=127.0.0.1:7784"];
+  await a.weave("launch", ...options);
+  await b.weave("launch", ...options, "10.98.0.1");
+  for (const host of [a, b]) await established(host, "fastdp");
+  const pods = [await addPod(hosts, a, "one"), await addPod(hosts, b, "two")] as const;
+  await reaches(...pods);
+  await b.weave("stop");
+  await a.weave("stop");
+  for (const [host, peers] of [
+    [a, []],
+    [b, ["10.98.0.1:7000"]],
+  ] as const) {
+    await host.weave("launch", ...options, "--no-fastdp", ...peers);
+  }
+  for (const host of [a, b]) await established(host, "sleeve");
+  await eventually(
+    "pods talk",
+    () => ping(pods[0], pods[1].address),
+    ({ code }) => code === 0,
+  );
+  expect(await connections(b)).toContain("-> 10.98.0.1:7000 ");
+});
