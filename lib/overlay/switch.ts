@@ -72,7 +72,7 @@ export class SwitchedConnection implements OverlayConnection {
   #best: Candidate | undefined;
   #established = false;
   #stopped = false;
-  #switches = -1;
+  #fallbacks = 0;
 
   constructor(
     overlays: readonly NamedOverlay[],
@@ -121,7 +121,7 @@ export class SwitchedConnection implements OverlayConnection {
     for (const { connection } of this.#candidates) connection?.stop();
   }
 
-  /** Those of the overlay in use; `switches` counts its changes, `reason` says why no better one is in use. */
+  /** Those of the overlay in use; `fallbacks` counts how often a better one was left, `reason` says why it is not in use. */
   attributes(): Record<string, string | number | boolean> {
     const best = this.#best;
     if (!best?.connection) return {};
@@ -129,7 +129,7 @@ export class SwitchedConnection implements OverlayConnection {
     const reasons = better.map(({ name, trouble }) => `${name}: ${trouble ?? "not established yet"}`);
     return {
       ...best.connection.attributes(),
-      ...(this.#switches > 0 && { switches: this.#switches }),
+      ...(this.#fallbacks > 0 && { fallbacks: this.#fallbacks }),
       ...(reasons.length > 0 && { reason: reasons.join("; ") }),
     };
   }
@@ -187,8 +187,9 @@ export class SwitchedConnection implements OverlayConnection {
       return failed(new Error(`no working forwarders to ${remotePeer}: ${this.#troubles().join("; ")}`));
     }
     if (best === this.#best) return;
+    const worse = this.#best && this.#candidates.indexOf(best) > this.#candidates.indexOf(this.#best);
+    if (worse && this.#best?.established) this.#fallbacks++;
     this.#best = best;
-    this.#switches++;
     const trouble = this.#troubles();
     this.#log(`using ${best.name}${trouble.length > 0 ? ` (${trouble.join("; ")})` : ""}`);
     this.options.changed();

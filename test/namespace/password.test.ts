@@ -49,9 +49,7 @@ test("with the same password, on networks that both trust, pods talk", async () 
     () => connections(a),
     (seen) => / established .*fastdp /.test(seen),
   );
-  expect(text).toMatch(
-    /^<- 10\.99\.0\.2:\d+ +established unencrypted fastdp [0-9a-f:]{17}\(.*\) mtu=1376( switches=\d+)?$/m,
-  );
+  expect(text).toMatch(/^<- 10\.99\.0\.2:\d+ +established unencrypted fastdp [0-9a-f:]{17}\(.*\) mtu=1376$/m);
   expect(await a.weave("status")).toMatch(/Encryption: enabled[\s\S]*TrustedSubnets: 10\.99\.0\.0\/24/);
   await talk(await pods());
 });

@@ -108,7 +108,7 @@ test("falls back to sleeve when UDP 6784 is blocked under traffic, and comes bac
     // What b sends does not arrive: b has to go another way. What a sends does.
     const text = await established(b, "sleeve");
     expect(text).toMatch(
-      /mtu=\d+ switches=\d+ \(fastdp: heartbeats are not answered any more: is UDP 6784 blocked/,
+      /fallbacks=1 mtu=\d+ \(fastdp: heartbeats are not answered any more: is UDP 6784 blocked/,
     );
     await reaches(one, two);
     await a.must(["nft", "delete", "table", "inet", "blocked"]);

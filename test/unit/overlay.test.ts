@@ -239,11 +239,10 @@ describe("the switch between overlays", () => {
     params.get("sleeve")?.established();
     expect(connection.attributes()).toEqual({
       name: "sleeve",
-      switches: 1,
       reason: "fastdp: not established yet",
     });
     params.get("fastdp")?.established();
-    expect(connection.attributes()).toEqual({ name: "fastdp", switches: 2 });
+    expect(connection.attributes()).toEqual({ name: "fastdp" });
     expect(events.filter((event) => event === "established").length).toBe(1);
     expect(events.filter((event) => event === "changed").length).toBe(3);
   });
@@ -257,7 +256,7 @@ describe("the switch between overlays", () => {
     expect(connection.route).toEqual({ kind: "sleeve", link: 1 });
     expect(events).toContain(`overlay_switch ->[${peer}] using sleeve (fastdp: blocked)`);
     params.get("fastdp")?.health(undefined);
-    expect(connection.attributes()).toEqual({ name: "fastdp", switches: 4 });
+    expect(connection.attributes()).toEqual({ name: "fastdp", fallbacks: 1 });
   });
 
   test("numbers control messages by overlay", () => {

@@ -288,6 +288,23 @@ describe.each([
     ]);
   });
 
+  test("heartbeats need no tables; a peer may get another number later", async () => {
+    const a = await EngineHarness.create(name(1));
+    const b = await EngineHarness.create(name(2));
+    const key = encrypted ? KEY : undefined;
+    const link = a.link({ index: 0, peer: 5000, name: bytesOf(2), key, outbound: true });
+    b.link({ index: 0, peer: 5000, name: bytesOf(1), key, outbound: false });
+    a.engine.sendSpecial(link, true, HEARTBEAT_SIZE, 7n);
+    b.receive(...a.sent.splice(0).map(({ bytes }) => bytes));
+    expect(b.specials.map(({ uid }) => uid)).toEqual([7n]);
+    const names = new Map([1, 2].map((peer) => [peer, bytesOf(peer)]));
+    a.configure({ self: 1, names, broadcast: new Map([[1, [0]]]) });
+    b.configure({ self: 2, names });
+    a.capture(1, EVERYBODY, ipv4Frame(random(50)));
+    b.receive(...a.sent.map(({ bytes }) => bytes));
+    expect(b.frames.length).toBe(1);
+  });
+
   test("10,000 damaged datagrams and as many of nonsense are counted and dropped", async () => {
     const [a, b] = await pair(encrypted);
     const make = () => {
@@ -522,7 +539,7 @@ describe("a forwarder of sleeve", () => {
     const { subject, seen, clock, sizes } = forwarder();
     subject.confirm();
     clock.advance(2000);
-    expect(sizes()).toEqual(Array(5).fill(HEARTBEAT_SIZE));
+    expect(sizes()).toEqual(Array(6).fill(HEARTBEAT_SIZE));
     subject.control(CONTROL.established, new Uint8Array());
     subject.control(CONTROL.established, new Uint8Array());
     expect(seen.established).toBe(1);

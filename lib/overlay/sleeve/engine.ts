@@ -117,6 +117,7 @@ export class Engine {
     for (const [id, link] of next) this.#next[id] = link;
     for (const [id, link] of nextBySleeve) this.#nextBySleeve[id] = link;
     this.#broadcast = broadcast;
+    for (const [name, link] of this.#byName) link.peer = this.#ids.get(name) ?? link.peer;
     this.#forget();
   }
 
@@ -165,7 +166,7 @@ export class Engine {
     if (destination === EVERYBODY) {
       for (const index of this.#broadcast.get(source) ?? []) {
         const link = this.#links[index];
-        if (link) this.#forward(link, source, link.params.peer, frame, size, segment, true);
+        if (link) this.#forward(link, source, link.peer, frame, size, segment, true);
       }
       return;
     }
@@ -209,10 +210,11 @@ export class Engine {
   sendSpecial(link: Link, df: boolean, size: number, uid: bigint | undefined): void {
     if (!this.outbox.fits(link, size) || !link.settings.remote) return;
     const stream = df ? link.df : link.fragmentable;
-    const names = this.#names;
     // In a datagram of its own: its length is what is tested.
     this.outbox.flush();
-    const at = this.outbox.frame(stream, names + this.#self * NAME, names + link.params.peer * NAME, size);
+    const theirName = this.#scratch;
+    this.arena.bytes.set(link.params.name, theirName);
+    const at = this.outbox.frame(stream, this.#ownName, theirName, size);
     this.arena.bytes.fill(0, at, at + size);
     if (uid !== undefined) this.arena.view.setBigUint64(at + ETHERNET_HEADER, uid, false);
     this.outbox.flush();

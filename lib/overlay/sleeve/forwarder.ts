@@ -19,6 +19,8 @@ import type { LinkSettings } from "./link.ts";
 import { PathMtu } from "./pathmtu.ts";
 
 const FAST_HEARTBEAT_MS = 500;
+/** The first may come before the peer is ready for it; these follow soon. */
+const EARLY_HEARTBEATS_MS = [30, 100];
 const SLOW_HEARTBEAT_MS = 10_000;
 /** Six slow heartbeats: nothing at all for so long means that datagrams do not get through. */
 const SILENCE_MS = 60_000;
@@ -105,6 +107,11 @@ export class SleeveForwarder implements OverlayConnection {
     this.#changed();
     this.#beat();
     this.#timer = every(this.params.clock, FAST_HEARTBEAT_MS, () => this.#beat());
+    for (const ms of EARLY_HEARTBEATS_MS) {
+      this.params.clock.after(ms, () => {
+        if (!this.#stopped && !this.#acknowledgedOurs) this.#sendHeartbeat();
+      });
+    }
   }
 
   control(tag: number, message: Uint8Array): void {

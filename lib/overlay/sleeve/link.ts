@@ -10,7 +10,7 @@ export interface LinkParams {
   readonly kind: LinkKind;
   /** Number of the link; small, and free for another once the link is gone. */
   readonly index: number;
-  /** The peer at the other end: its number, and its name, six bytes. */
+  /** The peer at the other end: its number (which may change), and its name, six bytes. */
   readonly peer: number;
   readonly name: Uint8Array;
   /** Present where frames are to be encrypted. */
@@ -61,7 +61,11 @@ export class Link {
   readonly receiveNonce = new Uint8Array(NONCE);
   settings: LinkSettings = { remote: undefined, local: 0, mtu: 65_535, fragments: false };
 
+  /** The peer's number as the tables have it now. */
+  peer: number;
+
   constructor(readonly params: LinkParams) {
+    this.peer = params.peer;
     if (params.outbound) this.sendNonce[0] = DIRECTION_BIT;
     else this.receiveNonce[0] = DIRECTION_BIT;
   }

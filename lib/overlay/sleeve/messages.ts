@@ -4,9 +4,9 @@ import type { LinkParams, LinkSettings } from "./link.ts";
 
 /** What the engine is started with. Open files are the process's, and so good in either thread. */
 export interface EngineSetup {
-  readonly port: MessagePort;
-  /** Written to when there are messages. */
-  readonly wakeFd: number;
+  /** Where messages come from, and go to. */
+  readonly readFd: number;
+  readonly writeFd: number;
   readonly tapFd: number;
   readonly udpFd: number;
   /** The kernel's map of MAC addresses. */

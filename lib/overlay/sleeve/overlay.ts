@@ -1,12 +1,13 @@
 // Sleeve as an overlay of the mesh: forwarders for its connections, and the engine's thread.
 import { closeSync } from "node:fs";
-import { MessageChannel, Worker } from "node:worker_threads";
+import { Worker } from "node:worker_threads";
 import { parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock } from "../../clock/clock.ts";
 import type { Log } from "../../log/log.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
-import { eventFd, signalEvent } from "../../sys/eventfd.ts";
+import { closePipe, MessageReader, openPipe, writeMessage } from "../../sys/pipe.ts";
+import { type Watch, watchReadable } from "../../sys/readable.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
 import { Counters, MAX_LINKS } from "./counters.ts";
 import type { ForwardingTables } from "./engine.ts";
@@ -17,6 +18,9 @@ import { openSleeveSocket } from "./udp.ts";
 
 /** The engine's program: in an executable all modules but entry points lie in one folder. */
 const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/worker.ts" : "./worker.ts";
+
+/** An engine that does not end in time is left to the end of the process. */
+const STOP_MS = 1_000;
 
 export interface SleeveConfig {
   readonly name: PeerName;
@@ -33,11 +37,18 @@ export class SleeveOverlay implements NamedOverlay {
   readonly counters = new Counters();
   readonly #forwarders = new Map<number, SleeveForwarder>();
   readonly #used = new Set<number>();
-  readonly #channel = new MessageChannel();
-  readonly #wakeFd: number;
+  /** To the engine, and from it: it does not wait for us. */
+  readonly #down = openPipe(false);
+  readonly #up = openPipe(true);
+  readonly #watch: Watch;
   readonly #udpFd: number;
-  readonly #worker: Worker;
+  readonly #ended: Promise<void>;
+  /** How connections are told that the engine is no more. */
+  readonly #failures = new Map<number, (error: Error) => void>();
   #nextLink = 0;
+  /** Why the engine is no more. */
+  #dead: string | undefined;
+  #waiting: ToEngine[] | undefined = [];
   /** Number of a peer, for the engine; the topology knows it. */
   #peerId: (peer: Peer) => number | undefined = () => undefined;
   /** How its messages are sealed: "native" or "wasm"; undefined until it runs. */
@@ -52,23 +63,26 @@ export class SleeveOverlay implements NamedOverlay {
   ) {
     const host = config.host === undefined ? 0 : parseIPv4(config.host);
     this.#udpFd = openSleeveSocket(host, config.port);
-    this.#wakeFd = eventFd();
-    const { port1, port2 } = this.#channel;
-    port1.on("message", (message: FromEngine) => this.#received(message));
+    const reader = new MessageReader();
+    this.#watch = watchReadable(
+      this.#up.readFd,
+      (piece) => {
+        for (const message of reader.take(piece) as FromEngine[]) this.#received(message);
+      },
+      (error) => this.#failed(error.message),
+    );
     const setup: EngineSetup = {
-      port: port2 as unknown as MessagePort,
-      wakeFd: this.#wakeFd,
+      readFd: this.#down.readFd,
+      writeFd: this.#up.writeFd,
       tapFd: config.tapFd,
       udpFd: this.#udpFd,
       macsFd: config.macsFd,
       name: nameToBytes(config.name),
       counters: this.counters.memory,
     };
-    this.#worker = new Worker(new URL(WORKER, import.meta.url), {
-      workerData: setup,
-      transferList: [port2],
-    });
-    this.#worker.on("error", (error: Error) => this.log.error(`sleeve: ${error.message}`));
+    const worker = new Worker(new URL(WORKER, import.meta.url), { workerData: setup });
+    worker.on("error", (error: Error) => this.#failed(error.message));
+    this.#ended = new Promise((resolve) => worker.once("exit", () => resolve()));
   }
 
   start(peerId: (peer: Peer) => number | undefined): void {
@@ -77,16 +91,17 @@ export class SleeveOverlay implements NamedOverlay {
 
   /** Ends the engine; resolves when it has let go of its files. */
   async stop(): Promise<void> {
-    const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
     this.#tell({ type: "stop" });
-    await ended;
-    this.#channel.port1.close();
+    await Promise.race([this.#ended, Bun.sleep(STOP_MS)]);
+    this.#watch.stop();
+    closeSync(this.#up.writeFd);
+    closePipe(this.#down);
     closeSync(this.#udpFd);
-    closeSync(this.#wakeFd);
   }
 
   prepare(params: CandidateParams): CandidateConnection {
     const peer = this.#peerId(params.remotePeer);
+    if (this.#dead !== undefined) throw new Error(this.#dead);
     if (peer === undefined) throw new Error("there are more peers than numbers for them");
     const index = this.addLink("sleeve", peer, params.remotePeer.name, params.sessionKey, params.outbound);
     const local = this.config.host ?? params.localIp;
@@ -109,6 +124,7 @@ export class SleeveOverlay implements NamedOverlay {
       lastHeard: () => this.counters.lastHeard(index),
     });
     this.#forwarders.set(index, forwarder);
+    this.#failures.set(index, params.failed);
     return {
       confirm: () => forwarder.confirm(),
       control: (tag, message) => forwarder.control(tag, message),
@@ -116,6 +132,7 @@ export class SleeveOverlay implements NamedOverlay {
       stop: () => {
         forwarder.stop();
         this.#forwarders.delete(index);
+        this.#failures.delete(index);
         this.removeLink(index);
         this.changed();
       },
@@ -151,16 +168,31 @@ export class SleeveOverlay implements NamedOverlay {
     this.#tell({ type: "tables", tables });
   }
 
+  /** Messages wait until the engine reads them: there is not room for many. */
   #tell(message: ToEngine): void {
-    this.#channel.port1.postMessage(message);
-    signalEvent(this.#wakeFd);
+    if (this.#dead !== undefined) return;
+    if (this.#waiting) this.#waiting.push(message);
+    else writeMessage(this.#down.writeFd, message);
+  }
+
+  #failed(reason: string): void {
+    if (this.#dead !== undefined) return;
+    this.#dead = `the sleeve engine has ended: ${reason}`;
+    this.log.error(this.#dead);
+    for (const fail of [...this.#failures.values()]) fail(new Error(this.#dead));
+  }
+
+  #begin(): void {
+    const messages = this.#waiting ?? [];
+    this.#waiting = undefined;
+    for (const message of messages) this.#tell(message);
   }
 
   #received(message: FromEngine): void {
     switch (message.type) {
       case "ready":
         this.crypto = message.crypto;
-        return;
+        return this.#begin();
       case "special": {
         const { length, address, port, uid, zeros } = message;
         this.log.debug(`sleeve: special frame of ${length} bytes from ${addressText({ address, port })}`);
@@ -171,7 +203,7 @@ export class SleeveOverlay implements NamedOverlay {
         this.#forwarders.get(message.index)?.tooBig(message.mtu);
         return;
       case "failed":
-        this.log.error(`sleeve engine: ${message.reason}`);
+        this.#failed(message.reason);
     }
   }
 }

@@ -1,11 +1,11 @@
 // The engine at work between its three files: the TAP link, the UDP socket, and the router's messages.
-import { receiveMessageOnPort } from "node:worker_threads";
 import { formatMac } from "../../address/mac.ts";
 import { loadSecretbox } from "../../crypto/secretbox.ts";
 import { Arena } from "../../sys/arena.ts";
 import { EAGAIN, EINTR } from "../../sys/errno.ts";
 import { lastErrno, rawSyscall } from "../../sys/libc.ts";
 import { monotonicNow } from "../../sys/monotonic.ts";
+import { MessageReader, offerMessage, readMessages } from "../../sys/pipe.ts";
 import { SysError, syscallNumber } from "../../sys/syscall.ts";
 import { macsBehind } from "../datapath/maps.ts";
 import { Counters } from "./counters.ts";
@@ -25,8 +25,8 @@ const POLLFD = 8;
 
 /** Runs until it is told to stop. */
 export async function runEngine(setup: EngineSetup): Promise<void> {
-  const { port, wakeFd, tapFd, udpFd, macsFd, name } = setup;
-  const tell = (message: FromEngine) => port.postMessage(message);
+  const { readFd, writeFd, tapFd, udpFd, macsFd, name } = setup;
+  const tell = (message: FromEngine) => offerMessage(writeFd, message);
   try {
     const arena = new Arena(ARENA);
     const counters = new Counters(setup.counters);
@@ -59,11 +59,12 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
     // The frame's IP header lies on a multiple of 4 behind virtio header, tag and Ethernet header.
     const buffer = arena.reserve(TAP_BUFFER) + ((4 - ((VIRTIO_HEADER + TAG_LENGTH + 14) % 4)) % 4);
     const polled = arena.reserve(3 * POLLFD);
-    [wakeFd, tapFd, udpFd].forEach((fd, i) => {
+    [readFd, tapFd, udpFd].forEach((fd, i) => {
       arena.view.setInt32(polled + i * POLLFD, fd, true);
       arena.view.setInt16(polled + i * POLLFD + 4, POLLIN, true);
     });
-    const wake = arena.reserve(8);
+    const reader = new MessageReader();
+    const piece = new Uint8Array(65_536);
     const received = (at: number, length: number, address: number, from: number) =>
       engine.received(at, length, address, from);
     tell({ type: "ready", crypto: secretbox.kind });
@@ -73,8 +74,8 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       poll(arena, ppoll, polled, busy ? arena.address + noTime : 0);
       now = Date.now();
       if (arena.view.getInt16(polled + 6, true) & POLLIN) {
-        rawSyscall(read, wakeFd, arena.address + wake, 8, 0, 0, 0);
-        if (!handleMessages(port, engine)) break;
+        const messages = readMessages(readFd, reader, piece) as ToEngine[];
+        if (!messages.every((message) => handle(message, engine))) break;
       }
       busy = false;
       for (let i = 0; i < FRAMES_AT_ONCE; i++) {
@@ -92,7 +93,6 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
   } catch (error) {
     tell({ type: "failed", reason: error instanceof Error ? error.message : String(error) });
   }
-  port.close();
 }
 
 /** Waits until one of the files can be read, or no longer than the struct timespec at `timeout` says (0: for ever). */
@@ -105,33 +105,28 @@ function poll(arena: Arena, ppoll: number, at: number, timeout: number): void {
 }
 
 /** Does what the router asks for; false when that is to stop. */
-function handleMessages(port: MessagePort, engine: Engine): boolean {
-  for (;;) {
-    const next = receiveMessageOnPort(port as never) as { message: ToEngine } | undefined;
-    if (!next) return true;
-    const { message } = next;
-    switch (message.type) {
-      case "tables":
-        engine.configure(message.tables);
-        break;
-      case "add":
-        engine.add(new Link(message.params));
-        break;
-      case "set": {
-        const link = engine.link(message.index);
-        if (link) link.settings = message.settings;
-        break;
-      }
-      case "remove":
-        engine.remove(message.index);
-        break;
-      case "special": {
-        const link = engine.link(message.index);
-        if (link) engine.sendSpecial(link, message.df, message.size, message.uid);
-        break;
-      }
-      case "stop":
-        return false;
+function handle(message: ToEngine, engine: Engine): boolean {
+  switch (message.type) {
+    case "tables":
+      engine.configure(message.tables);
+      return true;
+    case "add":
+      engine.add(new Link(message.params));
+      return true;
+    case "set": {
+      const link = engine.link(message.index);
+      if (link) link.settings = message.settings;
+      return true;
     }
+    case "remove":
+      engine.remove(message.index);
+      return true;
+    case "special": {
+      const link = engine.link(message.index);
+      if (link) engine.sendSpecial(link, message.df, message.size, message.uid);
+      return true;
+    }
+    case "stop":
+      return false;
   }
 }
