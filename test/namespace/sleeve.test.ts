@@ -108,13 +108,13 @@ test("falls back to sleeve when UDP 6784 is blocked under traffic, and comes bac
     // What b sends does not arrive: b has to go another way. What a sends does.
     const text = await established(b, "sleeve");
     expect(text).toMatch(
-      /fallbacks=1 mtu=\d+ \(fastdp: heartbeats are not answered any more: is UDP 6784 blocked/,
+      /fallbacks=1 mtu=\d+ \(fastdp: heartbeats do not arrive any more: is UDP 6784 blocked/,
     );
     await reaches(one, two);
     await a.must(["nft", "delete", "table", "inet", "blocked"]);
     await established(b, "fastdp");
     await reaches(one, two);
-    expect(b.log).toMatch(/using sleeve \(fastdp: heartbeats are not answered/);
+    expect(b.log).toMatch(/using sleeve \(fastdp: heartbeats do not arrive any more/);
     expect(b.log.match(/overlay_switch .* fastdp works again/)).not.toBeNull();
   } finally {
     flow.kill("SIGINT");

@@ -23,6 +23,9 @@ function forwarder(acknowledgesAll = false, encrypted = false) {
     established: 0,
     health: [] as (string | undefined)[],
     answering: false,
+    attentive: true,
+    looked: 0,
+    answered: 0,
     security: [] as string[],
     failed: [] as string[],
   };
@@ -43,8 +46,13 @@ function forwarder(acknowledgesAll = false, encrypted = false) {
       seen.heartbeats++;
       if (seen.answering) clock.after(5, () => subject.control(CONTROL.heartbeatAck));
     },
+    look: () => seen.looked++,
     sendControl: (tag) => {
       if (tag === CONTROL.heartbeatAck) seen.acknowledged++;
+      if (tag === CONTROL.noMoreHeartbeats) seen.answered++;
+      // The peer answers questions, as long as it is not too busy.
+      if (tag === CONTROL.anyHeartbeats && seen.attentive)
+        clock.after(5, () => subject.control(CONTROL.noMoreHeartbeats));
     },
     established: () => seen.established++,
     failed: (error) => seen.failed.push(error.message),
@@ -122,12 +130,25 @@ describe("a forwarder of the fast datapath", () => {
       clock.advance(500);
       expect(ms).toBeLessThan(5_000);
     }
-    expect(seen.health).toEqual([expect.stringContaining("not answered")]);
+    expect(seen.health).toEqual([expect.stringContaining("do not arrive any more")]);
     subject.control(CONTROL.heartbeatAck);
     subject.control(CONTROL.heartbeatAck);
     expect(seen.health.length).toBe(1);
     subject.control(CONTROL.heartbeatAck);
     expect(seen.health).toEqual([expect.anything(), undefined]);
+  });
+
+  test("of a peer that acknowledges all: one that is too busy to answer anything is not taken for blocked", () => {
+    const { seen, clock } = established(true);
+    seen.attentive = false;
+    clock.advance(60_000);
+    expect(seen.health).toEqual([]);
+  });
+
+  test("of a peer that acknowledges all: asked for heartbeats, it looks for them before it answers", () => {
+    const { subject, seen } = established(true);
+    subject.control(CONTROL.anyHeartbeats);
+    expect([seen.looked, seen.answered]).toEqual([1, 1]);
   });
 
   test("of a peer that acknowledges all: acknowledges all, and goes on trying while there is trouble", () => {

@@ -67,7 +67,7 @@ ${WIRE}`,
   expect(found.get("bulk")?.match(/arrived/g)?.length).toBe(2);
   expect(found.get("restart")).toMatch(/ 0% packet loss[\s\S]*arrived\n2\n/);
   expect(found.get("blocked")).toMatch(
-    /by sleeve[\s\S]*fastdp: heartbeats are not answered any more[\s\S]* 0% packet loss[\s\S]*arrived/,
+    /by sleeve[\s\S]*fastdp: heartbeats do not arrive any more[\s\S]* 0% packet loss[\s\S]*arrived/,
   );
   expect(found.get("opened")).toMatch(/by fastdp[\s\S]* 0% packet loss/);
   expect(found.get("left")).toContain("100% packet loss");

@@ -3,7 +3,8 @@
 //
 // The original acknowledges only the first heartbeat, so all that can be known of its path is that it has fallen silent.
 // Peers that say so (ACKNOWLEDGES_ALL) acknowledge every one: then whoever sends learns within seconds when its own
-// frames do not arrive any more.
+// frames do not arrive any more. A busy peer answers late, and is not to be mistaken for a blocked path: where answers
+// are missing, it is asked over the control connection, where it answers only once it has looked for heartbeats.
 import type { IPv4 } from "../../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
 import type { ReceivedHeartbeat } from "../datapath/maps.ts";
@@ -16,9 +17,8 @@ const ACTIVE_HEARTBEAT_MS = 1_000;
 export const SLOW_HEARTBEAT_MS = 10_000;
 /** Frames came so recently that the path is in use. */
 const ACTIVE_MS = 5_000;
-/** So many heartbeats without an answer, for so long, mean that frames do not arrive. */
+/** After so many heartbeats without an answer the peer is asked for them. */
 const UNANSWERED = 3;
-const UNANSWERED_MS = 2_500;
 /** So many answers in a row mean that they do again. */
 const ANSWERS = 3;
 /** Of a peer that does not answer each heartbeat: three slow ones have not come. */
@@ -27,7 +27,13 @@ const SILENCE_MS = 3.5 * SLOW_HEARTBEAT_MS;
 const FIRST_MS = 5_000;
 
 /** Control messages between the two ends. */
-export const CONTROL = { heartbeatAck: 0, cryptoInitSaRemote: 1 } as const;
+export const CONTROL = {
+  heartbeatAck: 0,
+  cryptoInitSaRemote: 1,
+  /** Only between peers that acknowledge all heartbeats: are there any? What is found is acknowledged first. */
+  anyHeartbeats: 2,
+  noMoreHeartbeats: 3,
+} as const;
 
 /** The feature of peers that acknowledge all heartbeats. */
 export const ACKNOWLEDGES_ALL = "HeartbeatAcks";
@@ -54,6 +60,8 @@ export interface ForwarderParams {
   /** UDP port of the fast datapath, for error texts. */
   readonly port: number;
   sendHeartbeat(to: IPv4): void;
+  /** Looks for heartbeats of the peer now. */
+  look(): void;
   sendControl(tag: number, message: Uint8Array): void;
   established(): void;
   failed(error: Error): void;
@@ -73,10 +81,11 @@ export class Forwarder implements CandidateConnection {
   #trouble: string | undefined;
   #lastHeard: number;
   #lastSent = Number.NEGATIVE_INFINITY;
-  /** Heartbeats without an answer, and when the first of them was sent. */
+  /** Heartbeats without an answer; and the peer has been asked for them. */
   #unanswered = 0;
-  #unansweredSince = 0;
+  #asked = false;
   #answers = 0;
+  #confirmedAt = 0;
   /** What the peer said before we were ready for it. */
   #offer: Uint8Array | undefined;
   /** Frames of ours are encrypted, or need not be. */
@@ -106,7 +115,7 @@ export class Forwarder implements CandidateConnection {
   confirm(): void {
     this.#confirmed = true;
     this.#lastHeard = this.params.clock.now();
-    this.#unansweredSince = this.#lastHeard;
+    this.#confirmedAt = this.#lastHeard;
     if (!this.#try(() => this.params.security.start())) return;
     if (this.#offer) this.#secure(this.#offer);
     if (this.#stopped) return;
@@ -121,12 +130,19 @@ export class Forwarder implements CandidateConnection {
       if (this.#confirmed) this.#secure(message);
       else this.#offer = message.slice();
     }
-    if (tag !== CONTROL.heartbeatAck) return;
-    this.#acknowledgedOurs = true;
-    this.#unanswered = 0;
-    this.#answers++;
-    this.#maybeEstablish();
-    if (this.params.acknowledgesAll && this.#answers >= ANSWERS) this.#setTrouble(undefined);
+    if (tag === CONTROL.heartbeatAck) this.#acknowledged();
+    if (!this.params.acknowledgesAll) return;
+    if (tag === CONTROL.anyHeartbeats) {
+      this.params.look();
+      this.params.sendControl(CONTROL.noMoreHeartbeats, new Uint8Array());
+    }
+    if (tag === CONTROL.noMoreHeartbeats) {
+      this.#asked = false;
+      if (this.#unanswered >= UNANSWERED) {
+        this.#answers = 0;
+        this.#setTrouble(`heartbeats do not arrive any more: ${this.#remedy}`);
+      }
+    }
   }
 
   /** A heartbeat that claims to be of this connection's peer has come in. */
@@ -187,6 +203,14 @@ export class Forwarder implements CandidateConnection {
     if (this.#secured) this.#beat();
   }
 
+  #acknowledged(): void {
+    this.#acknowledgedOurs = true;
+    this.#unanswered = 0;
+    this.#answers++;
+    this.#maybeEstablish();
+    if (this.params.acknowledgesAll && this.#answers >= ANSWERS) this.#setTrouble(undefined);
+  }
+
   get #active(): boolean {
     return this.params.clock.now() - this.#lastHeard < ACTIVE_MS;
   }
@@ -211,8 +235,12 @@ export class Forwarder implements CandidateConnection {
     this.#watch(now);
     if (!this.#secured || now - this.#lastSent < this.#interval) return;
     this.#lastSent = now;
-    if (this.#unanswered++ === 0) this.#unansweredSince = now;
     this.params.sendHeartbeat(this.remoteAddress);
+    this.#unanswered++;
+    if (this.established && this.params.acknowledgesAll && this.#unanswered >= UNANSWERED && !this.#asked) {
+      this.#asked = true;
+      this.params.sendControl(CONTROL.anyHeartbeats, new Uint8Array());
+    }
   }
 
   get #interval(): number {
@@ -224,19 +252,16 @@ export class Forwarder implements CandidateConnection {
     return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
   }
 
+  get #remedy(): string {
+    return `is UDP ${this.params.port} blocked, or the MTU too large?`;
+  }
+
   #watch(now: number): void {
-    const { port, acknowledgesAll } = this.params;
-    const remedy = `is UDP ${port} blocked, or the MTU too large?`;
     if (!this.established) {
-      if (now - this.#unansweredSince > FIRST_MS)
-        this.#setTrouble(`heartbeats do not get through: ${remedy}`);
-    } else if (acknowledgesAll) {
-      if (this.#unanswered >= UNANSWERED && now - this.#unansweredSince > UNANSWERED_MS) {
-        this.#answers = 0;
-        this.#setTrouble(`heartbeats are not answered any more: ${remedy}`);
-      }
-    } else if (now - this.#lastHeard > SILENCE_MS) {
-      this.#setTrouble(`nothing heard for ${SILENCE_MS / 1000} s: ${remedy}`);
+      if (now - this.#confirmedAt > FIRST_MS)
+        this.#setTrouble(`heartbeats do not get through: ${this.#remedy}`);
+    } else if (!this.params.acknowledgesAll && now - this.#lastHeard > SILENCE_MS) {
+      this.#setTrouble(`nothing heard for ${SILENCE_MS / 1000} s: ${this.#remedy}`);
     }
   }
 }

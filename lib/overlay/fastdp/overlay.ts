@@ -71,7 +71,7 @@ export class FastdpOverlay implements NamedOverlay {
       throw new Error(`the peer's fast datapath is on UDP port ${theirPort}, ours on ${this.config.port}`);
     }
     const remoteAddress = requireIPv4(params.remoteIp);
-    const forwarder = new Forwarder({
+    const forwarder: Forwarder = new Forwarder({
       clock: this.clock,
       connectionUid: params.connectionUid,
       remoteAddress,
@@ -80,6 +80,7 @@ export class FastdpOverlay implements NamedOverlay {
       mtu: this.config.mtu,
       port: this.config.port,
       sendHeartbeat: (to) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to),
+      look: () => this.#pollOne(params.remotePeer, forwarder),
       sendControl: params.sendControl,
       established: params.established,
       failed: params.failed,
