@@ -182,7 +182,7 @@ describe.each([
       ["may be fragmented, other id", tcpFrame(payloads[1], { ...follow, df: false }), 2],
     ];
     const wrong = tcpFrame(payloads[1], follow);
-    wrong[60] = (wrong[60] ?? 0) ^ 1;
+    wrong[100] = (wrong[100] ?? 0) ^ 1;
     cases.push(["a wrong checksum", wrong, 2]);
     for (const [what, second, count] of cases) {
       const [a, b] = await pair(encrypted);
@@ -286,6 +286,30 @@ describe.each([
       { link: 0, length: HEARTBEAT_SIZE, uid: 0x1234_5678_9abc_def0n, zeros: false },
       { link: 0, length: FRAGMENT_TEST_SIZE, uid: 0n, zeros: true },
     ]);
+  });
+
+  test("bytes behind the last frame are counted; the frames before them count", async () => {
+    const [a, b] = await pair(false);
+    a.capture(1, 2, ipv4Frame(random(100)));
+    const [sent] = a.sent;
+    b.receive(new Uint8Array(Buffer.concat([sent?.bytes ?? new Uint8Array(), random(5)])));
+    expect(b.frames.length).toBe(1);
+    expect(b.counters.all()["malformed"]).toBe(1);
+  });
+
+  test("frames that cannot be are counted and dropped: as if from us, of peers nobody knows, too short", async () => {
+    const [a, b] = await pair(encrypted);
+    a.capture(2, 2, ipv4Frame(random(50)));
+    b.receive(...a.sent.splice(0).map(({ bytes }) => bytes));
+    expect(b.counters.all()).toMatchObject({ received: 1, unroutable: 1 });
+    const [, c] = await pair(false);
+    const datagram = (...parts: (Uint8Array | number[])[]) =>
+      new Uint8Array(Buffer.concat(parts.map((part) => Uint8Array.from(part))));
+    c.receive(datagram(bytesOf(1), bytesOf(1), bytesOf(2), [0, 5], random(5)));
+    expect(c.counters.all()).toMatchObject({ received: 1, malformed: 1 });
+    c.receive(datagram(bytesOf(1), bytesOf(77), bytesOf(2), [0, 20], random(20)));
+    expect(c.counters.all()).toMatchObject({ received: 2, unroutable: 1 });
+    expect([b.written.length, c.written.length]).toEqual([0, 0]);
   });
 
   test("heartbeats need no tables; a peer may get another number later", async () => {
@@ -634,6 +658,7 @@ describe("the tables", () => {
       [3, 3],
       [4, 2],
       [5000, 5000],
+      [5001, 2],
       [6, 9],
     ]),
     broadcast: new Map([
@@ -651,18 +676,22 @@ describe("the tables", () => {
       [3, SLEEVE],
       [4, 0x0a630002],
       [5000, SLEEVE],
+      // Behind the fast datapath, but VXLAN has no name for it.
+      [5001, SLEEVE],
     ]);
     expect([...tables.engine.next]).toEqual([
       [2, 12],
       [3, 3],
       [4, 12],
       [5000, 5],
+      [5001, 2],
     ]);
     expect([...tables.engine.nextBySleeve]).toEqual([
       [2, 2],
       [3, 3],
       [4, 2],
       [5000, 5],
+      [5001, 2],
     ]);
   });
 

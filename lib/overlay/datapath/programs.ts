@@ -248,6 +248,35 @@ function acceptCopy(asm: Assembler, config: ProgramConfig): void {
     .call(CLONE_REDIRECT);
 }
 
+/**
+ * Ends the program with the frame at the bridge: one for this host, from the peer in r7, on the link of that ifindex. Where
+ * its destination (at STACK.heartbeat) is not known to be local, others get it, too.
+ */
+function deliver(asm: Assembler, maps: DatapathMaps, config: ProgramConfig, link: number): void {
+  lookup(asm, maps.macs.fd, STACK.heartbeat);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, "broadcast")
+    .load("u32", R1, R0, MAC_VALUE.peer)
+    .jumpIf(R1, "eq", { imm: config.self }, "accept")
+    .label("broadcast");
+  sendToHops(asm, maps, config, "broadcast-sleeve");
+  asm.label("accept");
+  if (link === config.port) {
+    asm.mov(R0, TC_ACT_OK).exit();
+  } else {
+    asm
+      .mov(R1, ACCEPT)
+      .store("u32", R6, SKB.mark, R1)
+      .mov(R1, { imm: config.port })
+      .mov(R2, BPF_F_INGRESS)
+      .call(REDIRECT)
+      .exit();
+  }
+  asm.label("broadcast-sleeve");
+  acceptCopy(asm, config);
+  redirectToSleeve(asm, config, { imm: EVERYBODY });
+}
+
 /** Lets frames pass that a program has handed to the bridge. */
 function passAccepted(asm: Assembler): void {
   asm
@@ -331,18 +360,7 @@ export function ingressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8
   asm.jumpIf(R8, "ne", { imm: config.self }, "relay");
 
   learn(asm, maps, R7);
-  lookup(asm, maps.macs.fd, STACK.heartbeat);
-  asm
-    .jumpIf(R0, "eq", { imm: 0 }, "broadcast")
-    .load("u32", R1, R0, MAC_VALUE.peer)
-    .jumpIf(R1, "eq", { imm: config.self }, "accept")
-    .label("broadcast");
-  sendToHops(asm, maps, config, "broadcast-sleeve");
-  asm.label("accept").mov(R0, TC_ACT_OK).exit();
-
-  asm.label("broadcast-sleeve");
-  acceptCopy(asm, config);
-  redirectToSleeve(asm, config, { imm: EVERYBODY });
+  deliver(asm, maps, config, config.port);
 
   asm.label("relay");
   loadNextHop(asm, maps);
@@ -397,30 +415,7 @@ export function tapProgram(maps: DatapathMaps, config: ProgramConfig): Uint8Arra
     .jumpIf(R0, "eq", { imm: 0 }, "drop")
     .load("u32", R7, R0, MAC_VALUE.peer)
     .jumpIf(R7, "eq", { imm: config.self }, "drop");
-  lookup(asm, maps.macs.fd, STACK.heartbeat);
-  asm
-    .jumpIf(R0, "eq", { imm: 0 }, "broadcast")
-    .load("u32", R1, R0, MAC_VALUE.peer)
-    .jumpIf(R1, "eq", { imm: config.self }, "accept")
-    .label("broadcast");
-  sendToHops(asm, maps, config, "broadcast-sleeve");
-  asm.label("accept");
-  if (config.port === config.tap) {
-    asm.mov(R0, TC_ACT_OK).exit();
-  } else {
-    asm
-      .mov(R1, ACCEPT)
-      .store("u32", R6, SKB.mark, R1)
-      .mov(R1, { imm: config.port })
-      .mov(R2, BPF_F_INGRESS)
-      .call(REDIRECT)
-      .exit();
-  }
-
-  asm.label("broadcast-sleeve");
-  acceptCopy(asm, config);
-  redirectToSleeve(asm, config, { imm: EVERYBODY });
-
+  deliver(asm, maps, config, config.tap);
   asm.label("drop").mov(R0, TC_ACT_SHOT).exit();
   return asm.assemble();
 }
