@@ -312,6 +312,21 @@ describe.each([
     expect([b.written.length, c.written.length]).toEqual([0, 0]);
   });
 
+  test("of two links to one peer, the older goes on when the newer goes", async () => {
+    const [a, b] = await pair(encrypted);
+    for (const count of [1, 2]) {
+      b.link({ index: 1, peer: 1, name: bytesOf(1), key: encrypted ? random(32) : undefined });
+      b.engine.remove(1);
+      a.capture(1, 2, ipv4Frame(random(50)));
+      b.receive(...a.sent.splice(0).map(({ bytes }) => bytes));
+      expect(b.frames.length).toBe(count);
+    }
+    b.engine.remove(0);
+    a.capture(1, 2, ipv4Frame(random(50)));
+    b.receive(...a.sent.map(({ bytes }) => bytes));
+    expect(b.counters.all()["foreign"]).toBe(1);
+  });
+
   test("heartbeats need no tables; a peer may get another number later", async () => {
     const a = await EngineHarness.create(name(1));
     const b = await EngineHarness.create(name(2));

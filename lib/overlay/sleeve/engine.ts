@@ -133,8 +133,16 @@ export class Engine {
     if (!link) return;
     this.outbox.flush();
     this.#links[index] = undefined;
-    for (const [name, other] of this.#byName) if (other === link) this.#byName.delete(name);
     this.#forget();
+    if (link.params.kind !== "sleeve") return;
+    const name = nameNumber(link.params.name);
+    if (this.#byName.get(name) !== link) return;
+    this.#byName.delete(name);
+    // Of two connections to one peer, which both ends may make at once, the newer may be the one that goes.
+    const other = this.#links.find(
+      (left) => left?.params.kind === "sleeve" && nameNumber(left.params.name) === name,
+    );
+    if (other) this.#byName.set(name, other);
   }
 
   link(index: number): Link | undefined {
