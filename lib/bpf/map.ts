@@ -10,6 +10,7 @@ import {
   BPF_MAP_GET_NEXT_KEY,
   BPF_MAP_LOOKUP_ELEM,
   BPF_MAP_UPDATE_ELEM,
+  BPF_OBJ_GET_INFO_BY_FD,
   bpf,
   bpfAttr,
   putName,
@@ -18,6 +19,7 @@ import {
 
 const TYPES = { hash: 1, array: 2, lruHash: 9 } as const;
 const BPF_F_NO_PREALLOC = 1;
+const INFO_LENGTH = 64;
 
 /** How a key or a value is laid out: its length in bytes, and both ways. */
 export interface Layout<T> {
@@ -82,6 +84,32 @@ export class BpfMap<K, V> {
     const { bytes, view } = bpfAttr();
     view.setUint32(0, id, true);
     return new BpfMap(definition, bpf(`eBPF map open ${definition.name}`, BPF_MAP_GET_FD_BY_ID, bytes));
+  }
+
+  /** The map among those with these ids that is of this definition; undefined where none is. */
+  static adopt<K, V>(definition: MapDefinition<K, V>, ids: readonly number[]): BpfMap<K, V> | undefined {
+    for (const id of ids) {
+      const map = BpfMap.open(definition, id);
+      if (map.#isAsDefined()) return map;
+      map.close();
+    }
+    return undefined;
+  }
+
+  /** The kernel's own description agrees with ours. */
+  #isAsDefined(): boolean {
+    // struct bpf_map_info.
+    const info = new Uint8Array(INFO_LENGTH);
+    const { bytes, view } = bpfAttr();
+    view.setUint32(0, this.fd, true);
+    view.setUint32(4, INFO_LENGTH, true);
+    view.setBigUint64(8, BigInt(ptr(info)), true);
+    bpf(`eBPF map info ${this.definition.name}`, BPF_OBJ_GET_INFO_BY_FD, bytes);
+    const found = new DataView(info.buffer);
+    const { name, type, key, value, maxEntries } = this.definition;
+    const numbers = [0, 8, 12, 16].map((at) => found.getUint32(at, true));
+    const text = new TextDecoder().decode(info.subarray(24, 40)).replace(/\0.*$/s, "");
+    return text === name && numbers.join() === [TYPES[type], key.size, value.size, maxEntries].join();
   }
 
   /** A map of this process that is open already. */

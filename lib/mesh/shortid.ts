@@ -1,6 +1,7 @@
 // Who has which short id. Two peers may draw the same one; then the lower name keeps it, and the other draws again
 // as soon as it hears (mesh: peers.go).
 import { below, type Random } from "../clock/random.ts";
+import type { PeerName } from "./name.ts";
 import { type Peer, SHORT_IDS } from "./peer.ts";
 
 /** What a change of short ids asks for. */
@@ -14,7 +15,8 @@ export interface ShortIdChanges {
 /** Short ids and the peers that claim them, lowest name first. */
 export class ShortIds {
   readonly #claims = new Map<number, Peer[]>();
-  readonly #used = new Set<number>();
+  /** Who had an id last. */
+  readonly #used = new Map<number, PeerName>();
 
   constructor(readonly ourself: Peer) {}
 
@@ -30,10 +32,11 @@ export class ShortIds {
     claims.push(peer);
     claims.sort((a, b) => (a.name < b.name ? -1 : 1));
     this.#claims.set(peer.shortId, claims);
-    const reused = before === undefined && this.#used.has(peer.shortId);
+    const last = this.#used.get(peer.shortId);
+    const reused = before === undefined && last !== undefined && last !== peer.name;
     if (reused || (before !== undefined && claims[0] !== before)) changes.invalidated = true;
     if (before === this.ourself && claims[0] !== before) changes.lost = true;
-    this.#used.add(peer.shortId);
+    this.#used.set(peer.shortId, claims[0]?.name ?? peer.name);
   }
 
   remove(peer: Peer, changes: ShortIdChanges): void {

@@ -12,6 +12,7 @@ import type { Datapath } from "./datapath/datapath.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { ACKNOWLEDGES_ALL } from "./fastdp/forwarder.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
+import { Linger } from "./linger.ts";
 import { PeerIds } from "./peerid.ts";
 import { SleeveOverlay } from "./sleeve/overlay.ts";
 import { overlayFeature, type SwitchedConnection, switchedConnection } from "./switch.ts";
@@ -44,6 +45,8 @@ export class NetworkOverlay implements Overlay {
   #ids: PeerIds | undefined;
   #sweep: Timer | undefined;
   #apply: Timer | undefined;
+  #expiry: Timer | undefined;
+  readonly #linger: Linger;
 
   constructor(
     private readonly datapath: Datapath,
@@ -53,6 +56,7 @@ export class NetworkOverlay implements Overlay {
     private readonly log: Log,
   ) {
     const { name, host, port, mtu } = config;
+    this.#linger = new Linger(datapath.table);
     const changed = () => this.#changed();
     this.#fastdp = new FastdpOverlay(
       datapath,
@@ -98,6 +102,7 @@ export class NetworkOverlay implements Overlay {
     this.#mesh = undefined;
     this.#sweep?.cancel();
     this.#apply?.cancel();
+    this.#expiry?.cancel();
     this.#fastdp.freeze();
   }
 
@@ -179,7 +184,6 @@ export class NetworkOverlay implements Overlay {
     }
     const self = numbers.get(ourself.name);
     if (self === undefined) return;
-    this.#renumber(numbers);
     const unicast = new Map<number, number>();
     const broadcast = new Map<number, readonly number[]>();
     for (const [name, id] of numbers) {
@@ -191,16 +195,27 @@ export class NetworkOverlay implements Overlay {
     const neighbours = this.#neighbours(numbers);
     const vxlanSources = this.#fastdp.sources();
     const { kernel, engine } = makeTables({ self, names, neighbours, vxlanSources, unicast, broadcast });
-    this.datapath.apply(kernel);
+    const now = this.clock.now();
+    const table = this.#linger.merge(kernel, now);
+    this.#renumber(numbers, table.routes);
+    this.datapath.apply(table);
     this.#sleeve.configure(engine);
+    this.#expiry?.cancel();
+    const { next } = this.#linger;
+    this.#expiry = next === undefined ? undefined : this.clock.after(next - now, () => this.#changed());
   }
 
-  /** A peer that starts anew draws another short id; what was learned of its pods stays true. */
-  #renumber(numbers: ReadonlyMap<PeerName, number>): void {
+  /** A peer may get another number; what was learned of its pods stays true, as long as it is not forgotten. */
+  #renumber(numbers: ReadonlyMap<PeerName, number>, routes: ReadonlyMap<number, IPv4>): void {
     const changes = new Map<number, number | undefined>();
-    for (const [name, id] of this.#numbers) if (numbers.get(name) !== id) changes.set(id, numbers.get(name));
+    const known = new Map(numbers);
+    for (const [name, id] of this.#numbers) {
+      const now = numbers.get(name);
+      if (now === undefined && routes.has(id)) known.set(name, id);
+      else if (now !== id) changes.set(id, now);
+    }
     if (changes.size > 0) this.datapath.renumberMacs(changes);
-    this.#numbers = numbers;
+    this.#numbers = known;
   }
 
   #neighbours(numbers: ReadonlyMap<PeerName, number>): Neighbour[] {

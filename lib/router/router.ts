@@ -21,6 +21,7 @@ import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
 import type { Log } from "../log/log.ts";
+import { SHORT_IDS } from "../mesh/peer.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
 import { linkByName, linkDelete } from "../netlink/link.ts";
@@ -37,6 +38,8 @@ import { overlappingRoute } from "./overlap.ts";
 import { findName } from "./peername.ts";
 
 const PEERS_KEY = "peers";
+const SHORT_ID_KEY = "shortid";
+const ShortId = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(SHORT_IDS - 1));
 
 /** Takes a step of the start back. */
 type Undo = () => unknown;
@@ -102,7 +105,9 @@ async function start(
       ? "Communication between peers via untrusted networks is encrypted."
       : "Communication between peers is unencrypted.",
   );
-  const shortId = drawShortId(systemRandom);
+  // The one of the last time, if there was one: frames bear it, and others forward by it.
+  const shortId = store.get(SHORT_ID_KEY, ShortId) ?? drawShortId(systemRandom);
+  const keepShortId = () => store.set(SHORT_ID_KEY, mesh.ourself.shortId);
   const datapath = new Datapath(route, {
     bridge: bridge.index,
     port,
@@ -138,6 +143,8 @@ async function start(
   log.info(`Our name is ${mesh.ourself}`);
 
   overlay.start(mesh);
+  keepShortId();
+  mesh.listen({ shortIdsChanged: keepShortId });
 
   const init = options["ipalloc-init"];
   const allocator = new Allocator(

@@ -4,14 +4,26 @@
 import { closeSync } from "node:fs";
 import type { IPv4 } from "../../address/ipv4.ts";
 import { liftMemoryLimit } from "../../bpf/bpf.ts";
-import { loadProgram } from "../../bpf/program.ts";
+import { loadProgram, programMapIds } from "../../bpf/program.ts";
 import { sysctlSet } from "../../host/sysctl.ts";
 import { bridgePortSet, type Link, linkAdd, linkByName, linkDelete, linkSet } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { openTap } from "../../netlink/tap.ts";
-import { bpfFilterReplace, clsactEnsure, type Direction } from "../../netlink/trafficcontrol.ts";
+import {
+  bpfFilterList,
+  bpfFilterReplace,
+  clsactEnsure,
+  type Direction,
+} from "../../netlink/trafficcontrol.ts";
 import { EBUSY, isErrno } from "../../sys/errno.ts";
-import { createMaps, type DatapathMaps, type Hops, type MacEntry, type ReceivedHeartbeat } from "./maps.ts";
+import {
+  adoptMaps,
+  createMaps,
+  type DatapathMaps,
+  type Hops,
+  type MacEntry,
+  type ReceivedHeartbeat,
+} from "./maps.ts";
 import { egressProgram, ingressProgram, tapProgram } from "./programs.ts";
 
 /** Frames that wait for the sleeve engine; more would only wait longer. */
@@ -94,12 +106,12 @@ export class Datapath {
     private readonly nl: NetlinkSocket,
     private readonly config: DatapathConfig,
   ) {
-    this.maps = need("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
-      liftMemoryLimit();
-      return createMaps();
-    });
     const tap = tapName(config.port);
     this.tapFd = need("TAP links (CONFIG_TUN)", () => exclusiveTap(tap));
+    this.maps = need("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
+      liftMemoryLimit();
+      return this.#adopt() ?? createMaps();
+    });
     try {
       this.#tap = this.#linkNamed(tap).index;
       // Nothing speaks here but the engine.
@@ -149,6 +161,12 @@ export class Datapath {
       this.#attach(port.name, port.index, "egress", "weave_egress", egressProgram(this.maps, config));
       this.#attach(tap, this.#tap, "ingress", "weave_tap", tapProgram(this.maps, config));
     });
+  }
+
+  /** What the kernel forwards by: at the start what a router before us has left. */
+  get table(): ForwardingTable {
+    const hops = new Map([...this.#hops].map(([id, text]) => [id, JSON.parse(text) as Hops]));
+    return { routes: this.#routes, hops, neighbours: this.#neighbours };
   }
 
   /** Writes what differs from the table before. */
@@ -226,6 +244,18 @@ export class Datapath {
     } finally {
       loaded.close();
     }
+  }
+
+  /** The maps of a router before us, which the kernel still forwards by; and what is in them. */
+  #adopt(): DatapathMaps | undefined {
+    const link = linkByName(this.nl, vxlanName(this.config.port + 1));
+    const ingress = link && this.config.fastdp && bpfFilterList(this.nl, link.index, "ingress")[0];
+    const maps = ingress && adoptMaps(programMapIds(ingress.id));
+    if (!maps) return undefined;
+    this.#routes = new Map(maps.routes.entries().filter(([, address]) => address !== 0));
+    this.#hops = new Map(maps.hops.entries().map(([id, hops]) => [id, JSON.stringify(hops)]));
+    this.#neighbours = new Set(maps.neighbours.entries().map(([address]) => address));
+    return maps;
   }
 
   /** ifindex of the VXLAN link, or why there is none. */

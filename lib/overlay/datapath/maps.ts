@@ -141,6 +141,19 @@ export function macsBehind(fd: number): BpfMap<string, MacEntry> {
   return BpfMap.behind<string, MacEntry>(DEFINITIONS.macs, fd);
 }
 
+/** The maps with these ids; undefined where one is missing or has another shape. */
+export function adoptMaps(ids: readonly number[]): DatapathMaps | undefined {
+  const macs = BpfMap.adopt<string, MacEntry>(DEFINITIONS.macs, ids);
+  const routes = BpfMap.adopt<number, number>(DEFINITIONS.routes, ids);
+  const hops = BpfMap.adopt<number, Hops>(DEFINITIONS.hops, ids);
+  const neighbours = BpfMap.adopt<number, bigint>(DEFINITIONS.neighbours, ids);
+  const heartbeats = BpfMap.adopt<number, ReceivedHeartbeat>(DEFINITIONS.heartbeats, ids);
+  if (macs && routes && hops && neighbours && heartbeats)
+    return { macs, routes, hops, neighbours, heartbeats };
+  for (const map of [macs, routes, hops, neighbours, heartbeats]) map?.close();
+  return undefined;
+}
+
 export function createMaps(): DatapathMaps {
   return {
     macs: BpfMap.create<string, MacEntry>(DEFINITIONS.macs),

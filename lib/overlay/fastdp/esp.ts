@@ -11,6 +11,7 @@ import {
   policyDelete,
   policyList,
   policySet,
+  type SecurityAssociation,
   stateAdd,
   stateDelete,
   stateList,
@@ -64,17 +65,22 @@ export interface SecuredPath {
   readonly sessionKey: Uint8Array;
 }
 
+type State = Pick<SecurityAssociation, "source" | "destination" | "spi">;
+
 /** All associations of one router with its neighbours. */
 export class Esp {
   /** The path in charge of a neighbour's policies: a newer connection takes over from an older one. */
   readonly #paths = new Map<IPv4, SecuredPath>();
-  readonly #states = new Map<SecuredPath, { source: IPv4; destination: IPv4; spi: number }[]>();
+  readonly #states = new Map<SecuredPath, State[]>();
+  /** What a router before us has left: associations, and neighbours that nothing goes to in clear. */
+  #left: State[] = [];
+  readonly #guarded = new Set<IPv4>();
 
   readonly #nl: NetlinkSocket | undefined;
   /** Why this kernel cannot do it; undefined when it can. */
   readonly unavailable: string | undefined;
 
-  /** Removes what an earlier life of ours has left. */
+  /** Leaves what a router before us has left as it is: the kernel still forwards by it. */
   constructor(
     private readonly random: Random,
     /** UDP port of the fast datapath; also marks associations and policies as ours. */
@@ -83,7 +89,10 @@ export class Esp {
     let nl: NetlinkSocket | undefined;
     try {
       nl = new NetlinkSocket(NETLINK_XFRM);
-      flushEsp(nl, port);
+      this.#left = stateList(nl).filter(({ reqid }) => reqid === port);
+      for (const { direction, destination } of ownPolicies(nl, port)) {
+        if (direction === "out") this.#guarded.add(destination);
+      }
       probe(nl, this.#drawSpi(), port);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -96,11 +105,18 @@ export class Esp {
     this.#nl?.close();
   }
 
+  /** Removes the associations that a router before us has left; by now there are new ones, or the neighbours are gone. */
+  settle(): void {
+    for (const state of this.#left.splice(0)) stateDelete(this.#kernel, state);
+  }
+
   /** Prepares to receive from the neighbour; the offer is for it. Nothing goes to it in clear from now on. */
   receive(path: SecuredPath): SecurityOffer {
     const { local, remote, sessionKey, ourName } = path;
     this.#paths.set(remote, path);
-    this.#block(path);
+    // Where there is a policy already, frames go on as before until the neighbour has told how they are to go now.
+    if (!this.#guarded.has(remote)) this.#block(path);
+    this.#guarded.add(remote);
     const nonce = this.#bytes(NONCE);
     const key = deriveKey(sessionKey, nonce, ourName);
     const spi = this.#add(path, remote, local, key);
@@ -134,6 +150,7 @@ export class Esp {
   /** Lets frames to and from a neighbour through in clear: a connection that needs no encryption begins. */
   allowClear(local: IPv4, remote: IPv4): void {
     this.#paths.delete(remote);
+    this.#guarded.delete(remote);
     const { port } = this;
     // Without XFRM there is nothing in the way.
     if (!this.#nl) return;
@@ -199,9 +216,11 @@ export function removeEsp(port: number): void {
   }
 }
 
+function ownPolicies(nl: NetlinkSocket, port: number) {
+  return policyList(nl).filter((policy) => policy.priority === port && policy.port === port);
+}
+
 function flushEsp(nl: NetlinkSocket, port: number): void {
-  for (const policy of policyList(nl)) {
-    if (policy.priority === port && policy.port === port) policyDelete(nl, policy);
-  }
+  for (const policy of ownPolicies(nl, port)) policyDelete(nl, policy);
   for (const state of stateList(nl)) if (state.reqid === port) stateDelete(nl, state);
 }

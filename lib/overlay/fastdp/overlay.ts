@@ -6,6 +6,7 @@ import type { Log } from "../../log/log.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
 import type { Datapath } from "../datapath/datapath.ts";
+import { GRACE_MS } from "../linger.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
 import { ACKNOWLEDGES_ALL, CONTROL, Forwarder, type Security } from "./forwarder.ts";
@@ -32,6 +33,7 @@ export class FastdpOverlay implements NamedOverlay {
   #poll: Timer | undefined;
   #pollFastUntil = 0;
   #frozen = false;
+  readonly #timers = new Set<Timer>();
 
   constructor(
     private readonly datapath: Datapath,
@@ -42,11 +44,14 @@ export class FastdpOverlay implements NamedOverlay {
     private readonly log: Log,
     /** A forwarder has become usable, is so no longer, or has another address. */
     private readonly changed: () => void,
-  ) {}
+  ) {
+    this.#later(GRACE_MS, () => this.esp.settle());
+  }
 
   /** Leaves the kernel's part as it is from now on, whatever ends. */
   freeze(): void {
     this.#frozen = true;
+    for (const timer of this.#timers) timer.cancel();
   }
 
   stop(): void {
@@ -102,11 +107,19 @@ export class FastdpOverlay implements NamedOverlay {
       encrypted: true,
       start: () => params.sendControl(CONTROL.cryptoInitSaRemote, encodeOffer(this.esp.receive(path))),
       offered: (message) => this.esp.send(path, decodeOffer(message)),
-      // A router that goes leaves the kernel forwarding as it is, and that is encrypted.
-      end: () => {
-        if (!this.#frozen) this.esp.end(path);
-      },
+      // The neighbour may only be starting again, its kernel and ours still forwarding; and so may we.
+      end: () => this.#later(GRACE_MS, () => this.esp.end(path)),
     };
+  }
+
+  /** Does something in a while, unless this router has ended by then. */
+  #later(ms: number, fn: () => void): void {
+    if (this.#frozen) return;
+    const timer = this.clock.after(ms, () => {
+      this.#timers.delete(timer);
+      fn();
+    });
+    this.#timers.add(timer);
   }
 
   #sendHeartbeat(peer: Peer, connectionUid: bigint, to: IPv4): void {
