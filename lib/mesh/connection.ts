@@ -2,7 +2,6 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
-import { concat } from "../gob/encoder.ts";
 import type { Log } from "../log/log.ts";
 import { makeFeatures, parseFeatures } from "./features.ts";
 import type { Framing } from "./framing.ts";
@@ -12,6 +11,7 @@ import { encodeGossip, encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
+import { ReceiveBuffer } from "./receivebuffer.ts";
 import { type Stream, type StreamHandler, splitHostPort } from "./transport.ts";
 
 const HEARTBEAT_MS = 30_000;
@@ -50,7 +50,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #framing: Framing | undefined;
   #handshake: Handshake | undefined;
   #overlay: OverlayConnection | undefined;
-  #received: Uint8Array = new Uint8Array();
+  readonly #received = new ReceiveBuffer();
   #lastHeard: number;
   #timer: Timer;
   #ended = false;
@@ -219,14 +219,27 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   }
 
   #consume(bytes: Uint8Array): void {
-    this.#received = this.#received.length > 0 ? concat([this.#received, bytes]) : bytes;
+    // Mostly whole messages come, and nothing waits for its end.
+    if (this.#received.empty) {
+      const length = this.#unframe(bytes);
+      if (length < bytes.length) this.#received.push(bytes.subarray(length));
+      return;
+    }
+    this.#received.push(bytes);
+    this.#received.take(this.#unframe(this.#received.waiting));
+  }
+
+  /** Handles the whole messages in these bytes; returns how long they are together. */
+  #unframe(bytes: Uint8Array): number {
+    let at = 0;
     while (this.#framing && !this.#ended) {
-      const next = this.#framing.unframe(this.#received);
-      if (!next) return;
-      this.#received = this.#received.subarray(next.length);
+      const next = this.#framing.unframe(at === 0 ? bytes : bytes.subarray(at));
+      if (!next) break;
+      at += next.length;
       const tag = next.message[0];
       if (tag !== undefined) this.#handle(tag, next.message.subarray(1));
     }
+    return at;
   }
 
   #handle(tag: number, body: Uint8Array): void {

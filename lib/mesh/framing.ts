@@ -17,7 +17,9 @@ export class ProtocolError extends Error {
 /** Puts messages on the wire and takes them off; one for each connection, both directions. */
 export interface Framing {
   frame(message: Uint8Array): Uint8Array;
-  /** The message at the start of `bytes` and how long it was on the wire; undefined while it is not all there. */
+  /**
+   * The message at the start of `bytes` (a copy) and how long it was on the wire; undefined while it is not all there.
+   */
   unframe(bytes: Uint8Array): { message: Uint8Array; length: number } | undefined;
 }
 
@@ -51,7 +53,7 @@ export function gobFramed(encoder: GobEncoder, decoder: GobDecoder): Framing {
     frame: (message) => encoder.encode(gobBytes, message),
     unframe(bytes) {
       const next = decoder.next(gobBytes, bytes, 0);
-      return next && { message: next.value, length: next.at };
+      return next && { message: next.value.slice(), length: next.at };
     },
   };
 }

@@ -1,7 +1,9 @@
 // Two of ours shake hands, in both versions of the protocol, and go on talking.
 import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
 import { type Agreement, type Encryption, Handshake } from "../../lib/mesh/handshake.ts";
+import { ReceiveBuffer } from "../../lib/mesh/receivebuffer.ts";
 
 const nacl = await loadNacl();
 const withPassword = (text: string): Encryption => ({ nacl, password: new TextEncoder().encode(text) });
@@ -96,4 +98,38 @@ test("a message that was tampered with is noticed", () => {
   const wire = client.framing.frame(Uint8Array.of(1, 2, 3));
   wire[wire.length - 1] = (wire.at(-1) ?? 0) ^ 1;
   expect(() => server.framing.unframe(wire)).toThrow("Unable to decrypt TCP msg");
+});
+
+describe("the receive buffer", () => {
+  test("gives back what was put in, whatever the pieces", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.uint8Array({ maxLength: 9000 }), fc.nat(9000)), { maxLength: 30 }),
+        (steps) => {
+          const buffer = new ReceiveBuffer();
+          let model = new Uint8Array();
+          for (const [piece, taken] of steps) {
+            buffer.push(piece);
+            model = new Uint8Array(Buffer.concat([model, piece]));
+            const length = Math.min(taken, model.length);
+            expect(Buffer.compare(buffer.waiting, model)).toBe(0);
+            buffer.take(length);
+            model = model.slice(length);
+          }
+          expect(Buffer.compare(buffer.waiting, model)).toBe(0);
+        },
+      ),
+    );
+  });
+
+  test("copies a long message a few times, not once for each of its pieces", () => {
+    const buffer = new ReceiveBuffer();
+    const seen = new Set<ArrayBufferLike>();
+    for (let i = 0; i < 10_000; i++) {
+      buffer.push(new Uint8Array(1000));
+      seen.add(buffer.waiting.buffer);
+    }
+    expect(buffer.waiting.length).toBe(10_000_000);
+    expect(seen.size).toBeLessThan(16);
+  });
 });

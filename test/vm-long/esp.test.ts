@@ -61,7 +61,8 @@ on 1 nft delete table inet blocked
 until_ 60 by fastdp && echo "by fastdp"
 inpod 1 ping -n -c 5 -i 0.2 -W 5 $(cat /tmp/pod2)
 section left
-on 1 weave stop; on 1 weave launch --ipalloc-init=consensus=2; sleep 3
+# Without the password nobody is let in; what went encrypted goes on for a minute, and no longer.
+on 1 weave stop; on 1 weave launch --ipalloc-init=consensus=2; sleep 70
 on 1 weave status connections
 inpod 1 ping -n -c 2 -i 0.2 -W 1 $(cat /tmp/pod2)
 section reset
