@@ -327,6 +327,20 @@ describe.each([
     expect(b.counters.all()["foreign"]).toBe(1);
   });
 
+  test("with new tables, the kernel is told anew where addresses are: it may have been made to forget", async () => {
+    const [a, b] = await pair(encrypted);
+    const deliver = () => {
+      a.capture(1, 2, ipv4Frame(random(50)));
+      b.receive(...a.sent.splice(0).map(({ bytes }) => bytes));
+    };
+    deliver();
+    deliver();
+    expect(b.learned.length).toBe(1);
+    b.configure({ self: 2, names: new Map([1, 2].map((peer) => [peer, bytesOf(peer)])) });
+    deliver();
+    expect(b.learned).toEqual(Array(2).fill({ mac: MAC_A, peer: 1 }));
+  });
+
   test("heartbeats need no tables; a peer may get another number later", async () => {
     const a = await EngineHarness.create(name(1));
     const b = await EngineHarness.create(name(2));

@@ -118,6 +118,8 @@ export class Engine {
     for (const [id, link] of nextBySleeve) this.#nextBySleeve[id] = link;
     this.#broadcast = broadcast;
     for (const [name, link] of this.#byName) link.peer = this.#ids.get(name) ?? link.peer;
+    // The router may have made the kernel forget what was learned of peers that went or were renumbered.
+    this.#macs.clear();
     this.#forget();
   }
 
