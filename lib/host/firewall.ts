@@ -14,7 +14,8 @@ import { type Table, tableDelete, tableReplace } from "../netlink/nftables/table
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { BRIDGE, TABLE } from "./names.ts";
 
-const MULTICAST = parseCidr("224.0.0.0/4");
+/** Addresses of nobody in particular: a pod that speaks to one is heard under its own. */
+const NOT_UNICAST = ["224.0.0.0/4", "255.255.255.255/32"].map(parseCidr);
 const LOOPBACK = parseCidr("127.0.0.0/8");
 const SOURCE_NAT = 100;
 const FILTER = 0;
@@ -27,7 +28,7 @@ export interface Exposed {
 
 function masqueradeRules({ cidr }: Exposed): Expression[][] {
   return [
-    [...ipAddress("saddr", cidr), ...ipAddress("daddr", MULTICAST), verdict("return")],
+    ...NOT_UNICAST.map((all) => [...ipAddress("saddr", cidr), ...ipAddress("daddr", all), verdict("return")]),
     [...ipAddress("daddr", cidr), ...ipAddress("saddr", cidr, false), masquerade()],
     [...ipAddress("saddr", cidr), ...ipAddress("daddr", cidr, false), masquerade()],
   ];

@@ -165,7 +165,7 @@ describe.each([
       expect(received).toBe(sent);
     }
     const targets = [
-      ["10.47.255.255", "-b"],
+      ["255.255.255.255", "-b"],
       ["224.0.0.251", "-q"],
     ] as const;
     const calls = pods.flatMap((from) => targets.map((target) => [from, ...target] as const));
