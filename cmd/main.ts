@@ -1,5 +1,7 @@
 // What all our commands share: strict arguments, help, one-line errors, exit codes. 1: it failed; 2: wrongly called.
+
 import { type ArgsDef, type CommandDef, parseArgs, renderUsage } from "citty";
+import { reasonOf } from "../lib/sys/reason.ts";
 import { VERSION } from "../lib/version.ts";
 
 /** A command line that makes no sense; the message says what is wrong with it. */
@@ -89,7 +91,7 @@ export async function run(program: string, command: Command, argv: readonly stri
 
 /** Prints an error and sets the exit code. */
 export function fail(program: string, error: unknown): void {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = reasonOf(error);
   const wrongUse = error instanceof UsageError || (error instanceof Error && error.name === "OptionError");
   console.error(`${program}: ${message}${error instanceof UsageError ? ` (see '${program} --help')` : ""}`);
   process.exitCode = wrongUse ? 2 : 1;

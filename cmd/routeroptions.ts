@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import type { ArgsDef } from "citty";
+import { reasonOf } from "../lib/sys/reason.ts";
 import { UsageError } from "./main.ts";
 
 export const ROUTER_OPTIONS = {
@@ -97,6 +98,6 @@ function readPassword(file: string): string {
     if (password === "") throw new Error("it is empty");
     return password;
   } catch (error) {
-    throw new UsageError(`--password-file ${file}: ${error instanceof Error ? error.message : error}`);
+    throw new UsageError(`--password-file ${file}: ${reasonOf(error)}`);
   }
 }

@@ -15,6 +15,7 @@ import { parseAllocationSubnet } from "../address/subnet.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import { CancelledError, IpamError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
+import { reasonOf } from "../sys/reason.ts";
 import { type ApiClient, ApiError } from "./client.ts";
 import { type Report, reportJson } from "./report.ts";
 import { connectionsText, ipamText, peersText, statusText, targetsText } from "./status.ts";
@@ -244,7 +245,7 @@ function failure(error: unknown, log: Log, what: string): Response {
     error instanceof AddressError ||
     error instanceof TemplateError ||
     error instanceof URIError;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = reasonOf(error);
   if (expected) log.warning(`[api] ${what}: ${message}`);
   else log.error(`[api] ${what}: ${message}`);
   return text(`${message}\n`, expected ? 400 : 500);

@@ -1,10 +1,12 @@
 // The network configuration on standard input, checked: https://www.cni.dev/docs/spec/#section-1-network-configuration-format
+
 import * as v from "valibot";
 import { parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
 import { BRIDGE } from "../host/names.ts";
 import { LINK_NAME_MAX } from "../netlink/link.ts";
+import { reasonOf } from "../sys/reason.ts";
 import { CniError, CODE } from "./error.ts";
 
 export const SUPPORTED_VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
@@ -67,7 +69,7 @@ export function parseConfig(text: string): CniConfig {
   try {
     json = JSON.parse(text);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     throw new CniError(CODE.decode, `failed to load netconf: ${reason}`);
   }
   if (Array.isArray(json))

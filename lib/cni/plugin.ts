@@ -1,4 +1,5 @@
 // The verbs of the CNI plugin: https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations
+
 import { type Cidr, cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
 import { AlreadyAttachedError, attach, type ContainerRoute, detach, inspect } from "../host/attach.ts";
@@ -7,6 +8,7 @@ import { EXPOSE_ID, vethName } from "../host/names.ts";
 import { linkByName } from "../netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NetnsError } from "../sys/netns.ts";
+import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
@@ -151,7 +153,7 @@ export async function gc({ config, api }: Call): Promise<undefined> {
 /** The CNI error for whatever was thrown. */
 export function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = reasonOf(error);
   if (error instanceof RouterDownError) return new CniError(CODE.tryAgainLater, message);
   if (error instanceof ApiError && error.status === 504) return new CniError(CODE.tryAgainLater, message);
   if (error instanceof ApiError) return new CniError(CODE.failed, `the weave router says: ${message}`);

@@ -1,7 +1,9 @@
 // Results, in the shapes that the versions of the CNI specification give them.
+
 import * as v from "valibot";
 import { type Cidr, formatCidr, formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ContainerRoute } from "../host/attach.ts";
+import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
 import { CniError, CODE } from "./error.ts";
 
@@ -111,7 +113,7 @@ export function parseAddressing(text: string, plugin: string): Addressing {
       dns,
     };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     throw new CniError(CODE.decode, `unusable result from IPAM plugin ${plugin}: ${reason}`);
   }
 }

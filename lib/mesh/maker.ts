@@ -1,8 +1,10 @@
 // Which connections to try, and when: the peers we were told of, and those that gossip tells of (mesh:
 // connection_maker.go). A failed target is tried again after a while that grows from 2 seconds to 6 minutes.
+
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
+import { reasonOf } from "../sys/reason.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, SelfConnectionError } from "./errors.ts";
 import type { PeerName } from "./name.ts";
@@ -76,7 +78,7 @@ export class ConnectionMaker {
             { ip: await this.params.transport.resolve(address.host), port: address.port },
           ] as const;
         } catch (error) {
-          errors.push(`cannot resolve peer "${peer}": ${error instanceof Error ? error.message : error}`);
+          errors.push(`cannot resolve peer "${peer}": ${reasonOf(error)}`);
           return undefined;
         }
       }),

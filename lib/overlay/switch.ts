@@ -1,10 +1,12 @@
 // Several overlays under one connection: those that both ends have are tried at once, and the best that works carries
 // the frames (weave: router/overlay_switch.go). Control messages bear the number of the overlay in the list of common
 // ones, which both ends order alike. Peers that do not negotiate overlays have one, and its messages bear no number.
+
 import type { IPv4 } from "../address/ipv4.ts";
 import type { Log } from "../log/log.ts";
 import { encodeTagged, TAG } from "../mesh/message.ts";
 import type { OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
+import { reasonOf } from "../sys/reason.ts";
 
 const FEATURE = "Overlays";
 
@@ -96,11 +98,12 @@ export class SwitchedConnection implements OverlayConnection {
     this.#choose();
   }
 
-  /** Where the best overlay's frames go, and where those of sleeve would; both undefined where they cannot. */
+  /** Where the best overlay's frames go; undefined where they cannot. */
   get route(): Route | undefined {
     return this.#best?.connection?.route;
   }
 
+  /** Where they would go by an overlay of that kind. */
   routeBy(kind: Route["kind"]): Route | undefined {
     return this.#candidates.map(({ connection }) => connection?.route).find((route) => route?.kind === kind);
   }
@@ -148,7 +151,7 @@ export class SwitchedConnection implements OverlayConnection {
         health: (trouble) => this.#health(candidate, trouble),
       });
     } catch (error) {
-      candidate.trouble = error instanceof Error ? error.message : String(error);
+      candidate.trouble = reasonOf(error);
       this.options.log.info(
         `Unable to use ${overlay.name} for connection to ${params.remotePeer}: ${candidate.trouble}`,
       );

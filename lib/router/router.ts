@@ -1,5 +1,6 @@
 // One daemon out of many rooms: host, mesh, addresses, overlay and control API, started in order and, where one of
 // them fails, taken down again in reverse.
+
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
@@ -31,6 +32,7 @@ import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
 import { Store } from "../store/store.ts";
+import { reasonOf } from "../sys/reason.ts";
 import { VERSION } from "../version.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
@@ -299,5 +301,5 @@ function serve(target: ApiTarget, options: RouterOptions, undo: Undo[]): Bun.Ser
 function reason(error: unknown): string {
   const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
   if (code === "EADDRINUSE") return "the port is in use; is weave running already?";
-  return error instanceof Error ? error.message : String(error);
+  return reasonOf(error);
 }

@@ -1,8 +1,10 @@
 // State on disk: one SQLite file, values as JSON by name. A set is on disk when it returns, whole or not at all.
+
 import { Database } from "bun:sqlite";
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
+import { reasonOf } from "../sys/reason.ts";
 
 /** The format of the file; another one is not touched. */
 const FORMAT = 1;
@@ -34,7 +36,7 @@ export class Store {
       );
       this.#database.run(`PRAGMA user_version = ${FORMAT}`);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = reasonOf(error);
       throw new StoreError(`cannot use the state file ${path}: ${reason}; move it away to start afresh`);
     }
   }

@@ -1,5 +1,7 @@
 // The one place that binds to libc: glibc or musl, whichever the host has.
+
 import { dlopen, FFIType, type Pointer, read } from "bun:ffi";
+import { reasonOf } from "./reason.ts";
 
 const MUSL_ARCH: Record<string, string> = { x64: "x86_64", arm64: "aarch64" };
 const CANDIDATES = ["libc.so.6", `libc.musl-${MUSL_ARCH[process.arch] ?? process.arch}.so.1`, "libc.so"];
@@ -18,7 +20,7 @@ function open() {
     try {
       return dlopen(name, SYMBOLS).symbols;
     } catch (error) {
-      reasons.push(`${name}: ${error instanceof Error ? error.message : error}`);
+      reasons.push(`${name}: ${reasonOf(error)}`);
     }
   }
   throw new Error(`no usable C library found (${reasons.join("; ")})`);

@@ -1,6 +1,7 @@
 // The kernel's part of the overlay: the bridge's port to other hosts, the TAP link of sleeve, and the programs and maps
 // that move frames between them. Where the kernel has VXLAN, the port is a VXLAN link (the fast datapath) and the TAP
 // link stands aside; where not, the TAP link is the port.
+
 import { closeSync } from "node:fs";
 import type { IPv4 } from "../../address/ipv4.ts";
 import { liftMemoryLimit } from "../../bpf/bpf.ts";
@@ -16,6 +17,7 @@ import {
   type Direction,
 } from "../../netlink/trafficcontrol.ts";
 import { EBUSY, isErrno } from "../../sys/errno.ts";
+import { reasonOf } from "../../sys/reason.ts";
 import {
   adoptMaps,
   createMaps,
@@ -52,10 +54,6 @@ export interface DatapathConfig {
   readonly self: number;
   /** Whether to have a VXLAN link. */
   readonly fastdp: boolean;
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** The TAP link; there is one owner of it at a time. */

@@ -1,6 +1,7 @@
 // Encryption of the fast datapath: ESP over the VXLAN flow between two hosts (weave: net/ipsec/ipsec.go). Each end makes
 // the association for what it receives, and tells the other by a control message what to send with. Until both are there,
 // and ever after they are gone, the kernel lets nothing through in clear: that is what the policies are for.
+
 import { hkdfSync } from "node:crypto";
 import type { IPv4 } from "../../address/ipv4.ts";
 import type { Random } from "../../clock/random.ts";
@@ -17,6 +18,7 @@ import {
   stateList,
 } from "../../netlink/xfrm.ts";
 import { EPROTONOSUPPORT, isErrno } from "../../sys/errno.ts";
+import { reasonOf } from "../../sys/reason.ts";
 
 /** AES-256 key, and salt. */
 const KEY = 36;
@@ -95,7 +97,7 @@ export class Esp {
       }
       probe(nl, this.#drawSpi(), port);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = reasonOf(error);
       this.unavailable = `the kernel has no ESP with AES-GCM (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM): ${reason}`;
     }
     this.#nl = nl;

@@ -1,4 +1,5 @@
 // The engine at work between its three files: the TAP link, the UDP socket, and the router's messages.
+
 import { formatMac } from "../../address/mac.ts";
 import { loadSecretbox } from "../../crypto/secretbox.ts";
 import { Arena } from "../../sys/arena.ts";
@@ -6,6 +7,7 @@ import { EAGAIN, EINTR } from "../../sys/errno.ts";
 import { lastErrno, rawSyscall } from "../../sys/libc.ts";
 import { monotonicNow } from "../../sys/monotonic.ts";
 import { MessageReader, offerMessage, readMessages } from "../../sys/pipe.ts";
+import { reasonOf } from "../../sys/reason.ts";
 import { SysError, syscallNumber } from "../../sys/syscall.ts";
 import { macsBehind } from "../datapath/maps.ts";
 import { Counters } from "./counters.ts";
@@ -91,7 +93,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       }
     }
   } catch (error) {
-    tell({ type: "failed", reason: error instanceof Error ? error.message : String(error) });
+    tell({ type: "failed", reason: reasonOf(error) });
   }
 }
 
