@@ -3,18 +3,12 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { DIST, eventually, exec, Host, Hosts } from "../support/hosts.ts";
-
-const CONFIG = { cniVersion: "1.0.0", name: "weave", type: "weave-net" };
+import { addPod, CONFIG, inPod, type Pod, ping } from "../support/pods.ts";
 
 let hosts: Hosts;
 let a: Host;
 let b: Host;
 let c: Host;
-interface Pod {
-  readonly netns: string;
-  readonly address: string;
-  readonly mac: string;
-}
 let pods: Pod[];
 
 beforeAll(async () => {
@@ -36,25 +30,10 @@ beforeAll(async () => {
     (text) => JSON.parse(text).length === 3,
   );
   pods = [];
-  for (const host of [a, b, c]) pods.push(await addPod(host, `${host.name}-pod`));
+  for (const host of [a, b, c]) pods.push(await addPod(hosts, host, `${host.name}-pod`));
 });
 
 afterAll(() => hosts.disposeSync());
-
-async function addPod(host: Host, name: string, netns?: string): Promise<Pod> {
-  const path = netns ?? (await hosts.pod(name));
-  const { code, stdout } = await host.cni("ADD", CONFIG, { id: crypto.randomUUID(), netns: path });
-  const result = JSON.parse(stdout);
-  if (code !== 0) throw new Error(stdout);
-  return {
-    netns: path.split("/").at(-1) ?? "",
-    address: result.ips[0].address.split("/")[0],
-    mac: result.interfaces[1].mac,
-  };
-}
-
-const inPod = (pod: Pod, ...command: string[]) => exec(["ip", "netns", "exec", pod.netns, ...command]);
-const ping = (from: Pod, to: string) => inPod(from, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", to);
 
 function pod(i: number): Pod {
   const found = pods[i];
@@ -124,7 +103,7 @@ test("a pod that moves to another host with its address and MAC is found there a
   // Its first frame tells where it is now.
   expect((await inMoved("ping", "-n", "-c", "1", "-W", "2", pod(2).address)).code).toBe(0);
   expect((await ping(pod(2), pod(0).address)).stdout).toContain(" 0% packet loss");
-  pods[0] = await addPod(a, "host1-pod-again");
+  pods[0] = await addPod(hosts, a, "host1-pod-again");
 });
 
 describe("status", () => {
@@ -262,7 +241,7 @@ test("expose and hide", async () => {
 test("stop leaves pods attached and those of the host talking; launch again finds the same name and addresses", async () => {
   const name = await b.weave("report", "-f", "{{.Router.Name}}");
   const owned = await b.weave("status", "ipam");
-  const neighbour = await addPod(b, "host2-second-pod");
+  const neighbour = await addPod(hosts, b, "host2-second-pod");
   await b.weave("stop");
   expect((await ping(pod(1), neighbour.address)).stdout).toContain(" 0% packet loss");
   expect((await b.exec([join(DIST, "weave"), "status"])).stderr).toContain("weave is not running");
