@@ -11,7 +11,8 @@ import { parseFeatures } from "../../lib/mesh/features.ts";
 import { linkByName } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Datapath } from "../../lib/overlay/datapath/datapath.ts";
-import { encodeHeartbeat, networkIdentifier } from "../../lib/overlay/fastdp/heartbeat.ts";
+import { encodeHeartbeat } from "../../lib/overlay/fastdp/heartbeat.ts";
+import { networkIdentifier } from "../../lib/overlay/vxlan.ts";
 import { monotonicNow } from "../../lib/sys/monotonic.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import {

@@ -2,7 +2,6 @@
 // (RFC 7348) in UDP, not to be fragmented, without a checksum: just like the frames they stand for.
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
-import { SHORT_ID_BITS } from "../../mesh/peer.ts";
 import { EAGAIN, EMSGSIZE, isErrno } from "../../sys/errno.ts";
 import {
   AF_INET,
@@ -13,10 +12,9 @@ import {
   setOption,
   sockaddrIn,
 } from "../../sys/socket.ts";
+import { putVxlanHeader, VXLAN_HEADER } from "../vxlan.ts";
 
-const VXLAN_HEADER = 8;
-const VXLAN_FLAG_VNI = 0x08;
-export const ETHERNET_OVERHEAD = 14;
+const ETHERNET_OVERHEAD = 14;
 
 const IPPROTO_IP = 0;
 const IP_MTU_DISCOVER = 10;
@@ -27,18 +25,12 @@ const ENETUNREACH = 101;
 const EHOSTUNREACH = 113;
 const ECONNREFUSED = 111;
 
-/** The network identifier of a frame between two peers, by their short ids. */
-export function networkIdentifier(source: number, destination: number): number {
-  return source | (destination << SHORT_ID_BITS);
-}
-
 /** The payload of the UDP datagram that carries a heartbeat. */
 export function encodeHeartbeat(vni: number, connectionUid: bigint, mtu: number): Uint8Array {
   const size = ETHERNET_OVERHEAD + mtu;
   const bytes = new Uint8Array(VXLAN_HEADER + size);
   const view = new DataView(bytes.buffer);
-  view.setUint8(0, VXLAN_FLAG_VNI);
-  view.setUint32(4, vni * 256, false);
+  putVxlanHeader(view, 0, vni);
   view.setBigUint64(VXLAN_HEADER + ETHERNET_OVERHEAD, connectionUid, false);
   view.setUint16(VXLAN_HEADER + ETHERNET_OVERHEAD + 8, size, false);
   return bytes;

@@ -8,9 +8,10 @@ import type { MeshRouter } from "../../mesh/router.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import { GRACE_MS } from "../linger.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
+import { networkIdentifier } from "../vxlan.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
 import { ACKNOWLEDGES_ALL, CONTROL, Forwarder, type Security } from "./forwarder.ts";
-import { encodeHeartbeat, HeartbeatSender, networkIdentifier } from "./heartbeat.ts";
+import { encodeHeartbeat, HeartbeatSender } from "./heartbeat.ts";
 
 /** Heartbeats are looked for this often while one is waited for … */
 const POLL_FAST_MS = 5;

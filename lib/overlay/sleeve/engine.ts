@@ -1,9 +1,9 @@
 // The sleeve engine: frames from the TAP link go out in datagrams, frames from datagrams go to the TAP link or on to the
 // next peer. It decides by tables that the router keeps up to date, works in one arena, and touches no kernel itself.
 import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
-import { SHORT_ID_BITS } from "../../mesh/peer.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { EVERYBODY, isShortId, PEER_IDS } from "../peerid.ts";
+import { networkIdentifier } from "../vxlan.ts";
 import { complement, sum } from "./checksum.ts";
 import { COUNTERS, type Counters } from "./counters.ts";
 import { IP, IP_DF, ipv4HeaderLength } from "./ethernet.ts";
@@ -423,7 +423,7 @@ export class Engine {
     const { link } = stream;
     this.counters.add(COUNTERS.sent, 1);
     if (link.params.kind === "vxlan") {
-      return this.outbox.vxlan(link.df, source | (destination << SHORT_ID_BITS), length);
+      return this.outbox.vxlan(link.df, networkIdentifier(source, destination), length);
     } else if (this.outbox.fits(link, length)) {
       const names = this.#names;
       return this.outbox.frame(stream, names + source * NAME, names + destination * NAME, length);

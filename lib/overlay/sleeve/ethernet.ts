@@ -1,5 +1,6 @@
 // Where things lie in an Ethernet frame with IPv4, UDP or TCP in it (RFC 894, 791, 768, 9293), and what is asked of it.
 import type { Arena } from "../../sys/arena.ts";
+import { fold, sum, swap16 } from "./checksum.ts";
 import { ETHERNET_HEADER } from "./format.ts";
 
 export const ETHERTYPE = 12;
@@ -64,4 +65,9 @@ export function tcpPayload(arena: Arena, at: number, length: number): number {
   const tcpHeader = ((bytes[ip + ipHeader + TCP.offset] as number) >> 4) * 4;
   if (tcpHeader < TCP_HEADER || tcpHeader > room) return 0;
   return ETHERNET_HEADER + ipHeader + tcpHeader;
+}
+
+/** The sum of a TCP segment's pseudo-header (RFC 9293), for the IPv4 header at `ip` and a segment of `length` bytes. */
+export function pseudoHeaderSum(arena: Arena, ip: number, length: number): number {
+  return fold(sum(arena, ip + IP.source, IP_HEADER - IP.source) + swap16(PROTOCOL_TCP) + swap16(length));
 }

@@ -71,6 +71,7 @@ export interface SleeveForwarderParams {
 export class SleeveForwarder implements OverlayConnection {
   #remote: Remote | undefined;
   #mtu = UNKNOWN_MTU;
+  #verifiedOnce = false;
   #fragments = false;
   #confirmed = false;
   #stopped = false;
@@ -206,8 +207,6 @@ export class SleeveForwarder implements OverlayConnection {
     this.#mtu = mtu;
     this.#changed();
   }
-
-  #verifiedOnce = false;
 
   #changed(): void {
     const remote = this.#confirmed && !this.#stopped ? this.#remote : undefined;

@@ -1,8 +1,8 @@
 // Frames for this host, on their way to the TAP link. Consecutive segments of one TCP flow become one super-frame (what
 // the kernel's GRO does for frames off a wire), which spares the host most of its work per frame.
 import type { Arena } from "../../sys/arena.ts";
-import { complement, fold, sum, swap16 } from "./checksum.ts";
-import { IP, IP_DF, IP_HEADER, PROTOCOL_TCP, TCP, TCP_ACK, TCP_PSH, tcpPayload } from "./ethernet.ts";
+import { complement, fold, sum } from "./checksum.ts";
+import { IP, IP_DF, IP_HEADER, pseudoHeaderSum, TCP, TCP_ACK, TCP_PSH, tcpPayload } from "./ethernet.ts";
 import { ETHERNET_HEADER } from "./format.ts";
 import { GSO_NONE, GSO_TCP4, NEEDS_CHECKSUM, VIRTIO, VIRTIO_HEADER } from "./virtio.ts";
 
@@ -40,7 +40,7 @@ export class Inbox {
   deliver(at: number, length: number): void {
     const headers = tcpPayload(this.arena, at, length);
     const payload = length - headers;
-    if (headers === 0 || payload === 0 || !this.#mergeable(at, length, headers)) {
+    if (headers === 0 || payload === 0 || !this.#mergeable(at, length)) {
       this.flush();
       this.#setHeader(0, GSO_NONE, 0, 0, 0, 0);
       this.#setPiece(1, at, length);
@@ -72,7 +72,7 @@ export class Inbox {
   }
 
   /** A segment that is like others of its flow: plain data, with a right checksum, nothing padded. */
-  #mergeable(at: number, length: number, headers: number): boolean {
+  #mergeable(at: number, length: number): boolean {
     const { arena } = this;
     const { bytes, view } = arena;
     const ip = at + ETHERNET_HEADER;
@@ -82,10 +82,8 @@ export class Inbox {
     const tcp = ip + ipHeader;
     if (((bytes[tcp + TCP.flags] as number) & ~TCP_PSH) !== TCP_ACK) return false;
     const segment = length - ETHERNET_HEADER - ipHeader;
-    if (headers > length) return false;
-    const pseudo = sum(arena, ip + IP.source, IP_HEADER - IP.source) + swap16(PROTOCOL_TCP) + swap16(segment);
     if (sum(arena, ip, ipHeader) !== 0xffff) return false;
-    return fold(pseudo + sum(arena, tcp, segment)) === 0xffff;
+    return fold(pseudoHeaderSum(arena, ip, segment) + sum(arena, tcp, segment)) === 0xffff;
   }
 
   #begin(at: number, headers: number, payload: number): void {
@@ -162,9 +160,7 @@ export class Inbox {
     view.setUint16(ip + IP.length, total, false);
     view.setUint16(ip + IP.checksum, 0);
     view.setUint16(ip + IP.checksum, complement(sum(arena, ip, IP_HEADER)), true);
-    const pseudo =
-      sum(arena, ip + IP.source, IP_HEADER - IP.source) + swap16(PROTOCOL_TCP) + swap16(total - IP_HEADER);
-    view.setUint16(tcp + TCP.checksum, fold(pseudo), true);
+    view.setUint16(tcp + TCP.checksum, pseudoHeaderSum(arena, ip, total - IP_HEADER), true);
     this.#setHeader(
       NEEDS_CHECKSUM,
       GSO_TCP4,

@@ -2,6 +2,7 @@
 // handed to the kernel together. Nothing is allocated for a frame or a datagram.
 import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
+import { putVxlanHeader, VXLAN_HEADER } from "../vxlan.ts";
 import {
   FRAME_HEADER,
   MAX_DATAGRAM,
@@ -18,8 +19,6 @@ const SPACE = 1 << 20;
 /** Datagrams until they are sent. */
 const MAX_DATAGRAMS = 512;
 const DF_BIT = 0x8000_0000;
-const VXLAN_HEADER = 8;
-const VXLAN_FLAG_VNI = 0x08;
 
 /** Takes the datagrams that are in the outbox; it is empty afterwards. */
 export type Send = (outbox: Outbox) => void;
@@ -69,9 +68,7 @@ export class Outbox {
   /** Room for a frame in VXLAN, in a datagram of its own; `vni` is the network identifier. Returns where it goes. */
   vxlan(stream: Stream, vni: number, length: number): number {
     const at = this.#place(VXLAN_HEADER + length);
-    const { view } = this.arena;
-    view.setUint32(at, VXLAN_FLAG_VNI << 24, false);
-    view.setUint32(at + 4, vni * 256, false);
+    putVxlanHeader(this.arena.view, at, vni);
     this.#add(stream, at, VXLAN_HEADER + length);
     return at + VXLAN_HEADER;
   }

@@ -1,7 +1,7 @@
 // Cutting a TCP super-frame, as the kernel hands them over unsegmented (TSO), into the frames it stands for.
 import type { Arena } from "../../sys/arena.ts";
 import { complement, fold, sum, swap16 } from "./checksum.ts";
-import { IP, IP_HEADER, PROTOCOL_TCP, TCP, TCP_CWR, TCP_FIN, TCP_PSH, tcpPayload } from "./ethernet.ts";
+import { IP, pseudoHeaderSum, TCP, TCP_CWR, TCP_FIN, TCP_PSH, tcpPayload } from "./ethernet.ts";
 import { ETHERNET_HEADER } from "./format.ts";
 
 /** One at a time: `start`, then `next` and `write` for each segment. */
@@ -51,8 +51,7 @@ export class Segmenter {
     );
     this.#tcpSum = fold(
       sum(arena, tcp, tcpHeader) +
-        sum(arena, ip + IP.source, IP_HEADER - IP.source) +
-        swap16(PROTOCOL_TCP) +
+        pseudoHeaderSum(arena, ip, 0) +
         without(tcp + TCP.sequence) +
         without(tcp + TCP.sequence + 2) +
         without(tcp + TCP.checksum) +
