@@ -1,7 +1,8 @@
 // Ways from one host to another that ours are measured against.
 import { addVeth, type Hosts, must } from "../support/hosts.ts";
+import { addPod, ping } from "../support/pods.ts";
 
-/** Two namespaces, by name or path, and the address of the second. */
+/** Two namespaces, by name, and the address of the second. */
 export interface Path {
   readonly client: string;
   readonly server: string;
@@ -48,4 +49,29 @@ export async function referencePath(hosts: Hosts, mtu: number): Promise<Path> {
   const [client = "", server = ""] = pods;
   const name = (path: string) => path.split("/").at(-1) ?? "";
   return { client: name(client), server: name(server), address: "10.200.0.2" };
+}
+
+/** A command line that runs in a namespace. */
+export const inside = (netns: string, ...command: string[]) => ["ip", "netns", "exec", netns, ...command];
+
+/** Runs iperf3 from the first to the second for so many seconds; its report of the end. */
+export async function iperf({ client, server, address }: Path, seconds: number, ...options: string[]) {
+  const listener = Bun.spawn(inside(server, "iperf3", "-s", "-1"), { stdout: "ignore", stderr: "ignore" });
+  await Bun.sleep(200);
+  const text = await must(inside(client, "iperf3", "-c", address, "-t", String(seconds), "-J", ...options));
+  await listener.exited;
+  return JSON.parse(text).end;
+}
+
+/** Pods on weave, launched on both hosts with these options. */
+export async function weavePath(hosts: Hosts, ...options: string[]): Promise<Path> {
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  const common = ["--ipalloc-init=consensus=2", "--log-level=error", ...options];
+  await a.weave("launch", ...common);
+  await b.weave("launch", ...common, a.ip);
+  const one = await addPod(hosts, a, "ours1");
+  const two = await addPod(hosts, b, "ours2");
+  for (let i = 0; (await ping(one, two.address)).code !== 0; i++)
+    if (i > 20) throw new Error("our pods do not reach each other");
+  return { client: one.netns, server: two.netns, address: two.address };
 }

@@ -2,15 +2,12 @@
 // link on a bridge; turn by turn, in the same run: bulk by TCP, small packets, round trips, and what it costs.
 import { readFileSync } from "node:fs";
 import { exec, type Host, Hosts, must } from "../support/hosts.ts";
-import { addPod, ping } from "../support/pods.ts";
-import { type Path, referencePath } from "./paths.ts";
+import { inside, iperf, type Path, referencePath, weavePath } from "./paths.ts";
 import { median, type Row, row } from "./row.ts";
 
 const RUNS = 5;
 const SECONDS = 3;
 const MTU = 1376;
-
-const inside = (netns: string, ...command: string[]) => ["ip", "netns", "exec", netns, ...command];
 
 /** CPU time that all of the machine has used so far, in seconds: user, nice, system, interrupts. */
 function cpuSeconds(): number {
@@ -29,55 +26,23 @@ interface Measured {
   readonly cost: number;
 }
 
-async function iperf(
-  { client, server, address }: Path,
-  ...options: string[]
-): Promise<{ end: IperfEnd; cpu: number }> {
-  const listener = Bun.spawn(inside(server, "iperf3", "-s", "-1"), { stdout: "ignore", stderr: "ignore" });
-  await Bun.sleep(200);
-  const before = cpuSeconds();
-  const text = await must(inside(client, "iperf3", "-c", address, "-t", String(SECONDS), "-J", ...options));
-  const cpu = cpuSeconds() - before;
-  await listener.exited;
-  return { end: JSON.parse(text).end, cpu };
-}
-
-interface IperfEnd {
-  readonly sum_received: { bits_per_second: number; bytes: number };
-  readonly sum: { packets: number; lost_packets: number; seconds: number };
-}
-
 async function bulk(path: Path): Promise<Measured> {
-  const { end, cpu } = await iperf(path);
-  return { rate: end.sum_received.bits_per_second / 1e9, cost: cpu / ((end.sum_received.bytes * 8) / 1e9) };
+  const before = cpuSeconds();
+  const { sum_received: received } = await iperf(path, SECONDS);
+  const cpu = cpuSeconds() - before;
+  return { rate: received.bits_per_second / 1e9, cost: cpu / ((received.bytes * 8) / 1e9) };
 }
 
 /** Packets of 64 bytes that arrive each second, in thousands. */
 async function small(path: Path): Promise<number> {
-  const { end } = await iperf(path, "-u", "-l", "64", "-b", "0");
-  return (end.sum.packets - end.sum.lost_packets) / end.sum.seconds / 1000;
+  const { sum } = await iperf(path, SECONDS, "-u", "-l", "64", "-b", "0");
+  return (sum.packets - sum.lost_packets) / sum.seconds / 1000;
 }
 
 /** The median round trip of 200 pings, in ms. */
 async function roundTrip({ client, address }: Path): Promise<number> {
   const text = await must(inside(client, "ping", "-n", "-c", "200", "-i", "0.005", address));
   return median(Array.from(text.matchAll(/time=([\d.]+) ms/g), ([, ms]) => Number(ms)));
-}
-
-async function sleevePath(hosts: Hosts, ...options: string[]): Promise<Path> {
-  const [a, b] = [hosts.host(1), hosts.host(2)];
-  const common = ["--ipalloc-init=consensus=2", "--no-fastdp", "--log-level=error", ...options];
-  await a.weave("launch", ...common);
-  await b.weave("launch", ...common, a.ip);
-  const pods = [];
-  for (const host of [a, b]) pods.push(await addPod(hosts, host, `${host.name}-pod`));
-  const [one, two] = pods;
-  if (!one || !two) throw new Error("no pods");
-  for (let i = 0; (await ping(one, two.address)).code !== 0; i++)
-    if (i > 20) throw new Error("pods do not reach each other");
-  // The search for the path's MTU is over soon after.
-  await Bun.sleep(1500);
-  return { client: one.netns, server: two.netns, address: two.address };
 }
 
 /** Resident memory of the router, in MB, for what the figures cost beside time. */
@@ -94,7 +59,9 @@ export async function sleeveBench(): Promise<Row[]> {
   ] as const) {
     await using hosts = await Hosts.create("bsl", 2);
     const [a, b] = [hosts.host(1), hosts.host(2)];
-    const sleeve = await sleevePath(hosts, ...options);
+    const sleeve = await weavePath(hosts, "--no-fastdp", ...options);
+    // The search for the path's MTU is over soon after.
+    await Bun.sleep(1500);
     const direct: Path = { client: a.netns, server: b.netns, address: b.ip };
     const vxlan = await referencePath(hosts, MTU);
     const paths = { sleeve, direct, vxlan };
