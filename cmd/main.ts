@@ -1,4 +1,5 @@
-// What all our commands share: strict arguments, help, one-line errors, exit codes. 1: it failed; 2: wrongly called.
+// What all our commands share: strict arguments, help, one-line errors, exit codes. 1: it failed; 2: wrongly called;
+// 3: the state file cannot be used.
 
 import { type ArgsDef, type CommandDef, parseArgs, renderUsage } from "citty";
 import { reasonOf } from "../lib/sys/reason.ts";
@@ -92,9 +93,17 @@ export async function run(program: string, command: Command, argv: readonly stri
 /** Prints an error and sets the exit code. */
 export function fail(program: string, error: unknown): void {
   const message = reasonOf(error);
-  const wrongUse = error instanceof UsageError || (error instanceof Error && error.name === "OptionError");
   console.error(`${program}: ${message}${error instanceof UsageError ? ` (see '${program} --help')` : ""}`);
-  process.exitCode = wrongUse ? 2 : 1;
+  process.exitCode = exitCodeOf(error);
+}
+
+// Told by name: the rooms these come from are only loaded where they are needed.
+const EXIT_CODES: Record<string, number> = { UsageError: 2, OptionError: 2, StoreError: 3 };
+
+function exitCodeOf(error: unknown): number {
+  if (!(error instanceof Error)) return 1;
+  if ("exitCode" in error && typeof error.exitCode === "number") return error.exitCode;
+  return EXIT_CODES[error.name] ?? 1;
 }
 
 /** Throws unless we are root: nearly everything we do to a kernel needs it. */

@@ -200,14 +200,15 @@ function timeText(ms: number): string {
 }
 
 function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
-  const { config, ring, space, pending, consensus } = allocator;
+  const { config, space, pending, sharing } = allocator;
+  const { ring, consensus } = sharing;
   const orNull = <T>(list: T[]) => (list.length > 0 ? list : null);
   const paxos = () => {
     if (!consensus) return { Elector: false, KnownNodes: 0, Quorum: 0 };
     return { Elector: true, KnownNodes: consensus.state.size, Quorum: consensus.quorum };
   };
   return {
-    Paxos: allocator.awaitingConsensus ? paxos() : null,
+    Paxos: sharing.awaitingConsensus ? paxos() : null,
     Range: formatCidr(config.universe),
     RangeNumIPs: cidrSize(config.universe),
     ActiveIPs: space.usedCount,
@@ -217,7 +218,7 @@ function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
         Token: formatIPv4(range.start),
         Size: rangeSize(range),
         Peer: entry.peer,
-        Nickname: allocator.nicknames.get(entry.peer) ?? "",
+        Nickname: sharing.nicknames.get(entry.peer) ?? "",
         IsKnownPeer: entry.peer !== UNKNOWN_PEER && config.isKnownPeer(entry.peer),
         Version: entry.version,
       })),

@@ -209,9 +209,9 @@ const ROUTES: Record<string, Handler> = {
     allocator.shutdown();
     return done();
   },
-  "DELETE /peer/:id": (_request, parameters, { allocator }) => {
+  "DELETE /peer/:id": async (_request, parameters, { allocator }) => {
     const id = identifier(parameters);
-    return text(`${allocator.takeOver(id)} IPs taken over from ${id}\n`);
+    return text(`${await allocator.sharing.takeOver(id)} IPs taken over from ${id}\n`);
   },
 };
 

@@ -2,11 +2,12 @@
 import { closeSync, openSync, readdirSync, statSync } from "node:fs";
 import type { Cidr } from "../address/ipv4.ts";
 import { addressList } from "../netlink/address.ts";
-import { linkList } from "../netlink/link.ts";
+import { type Link, linkList } from "../netlink/link.ts";
 import { netnsId } from "../netlink/netnsid.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns } from "../sys/netns.ts";
 import { requireBridge } from "./bridge.ts";
+import { isContainerVeth } from "./names.ts";
 
 const NAMED = "/run/netns";
 
@@ -45,20 +46,48 @@ function namespaces(): string[] {
   return [...byInode.values()];
 }
 
-/** All containers attached to the bridge. */
-export function attachedContainers(host: NetlinkSocket): AttachedContainer[] {
+/** Ports of our bridge, and links that we have made for containers, whatever bridge they are on. */
+function containerPorts(host: NetlinkSocket): Link[] {
   const bridge = requireBridge(host);
-  const ports = linkList(host).filter((link) => link.kind === "veth" && link.master === bridge.index);
-  return namespaces().flatMap((netns) => {
+  return linkList(host).filter(
+    ({ kind, master, name }) => kind === "veth" && (master === bridge.index || isContainerVeth(name)),
+  );
+}
+
+/** All containers that are attached, as far as their namespaces can be seen from here. */
+export function attachedContainers(host: NetlinkSocket): AttachedContainer[] {
+  return [...lookInside(host, containerPorts(host)).values()].flat();
+}
+
+/** Addresses of all containers that are attached; undefined where not every one can be seen from here. */
+export function attachedAddresses(host: NetlinkSocket): Cidr[] | undefined {
+  const ports = containerPorts(host);
+  const found = lookInside(host, ports);
+  const all = ports.every(({ index }) => found.has(index));
+  return all ? [...found.values()].flat().flatMap(({ addresses }) => [...addresses]) : undefined;
+}
+
+/** What is at the other end of each port, by the index of the port. */
+function lookInside(host: NetlinkSocket, ports: readonly Link[]): Map<number, AttachedContainer[]> {
+  const found = new Map<number, AttachedContainer[]>();
+  if (ports.length === 0) return found;
+  for (const netns of namespaces()) {
     try {
       const id = idOf(host, netns);
-      const inner = new Set(ports.filter((port) => port.peerNetns === id).map((port) => port.peerIndex));
-      return id === undefined || inner.size === 0 ? [] : inside(netns, inner);
+      const here = ports.filter((port) => id !== undefined && port.peerNetns === id);
+      if (here.length === 0) continue;
+      const links = inside(netns);
+      for (const port of here) {
+        found.set(
+          port.index,
+          links.flatMap(({ index, ...container }) => (index === port.peerIndex ? [container] : [])),
+        );
+      }
     } catch {
       // It has gone since, or is no network namespace (a leftover file).
-      return [];
     }
-  });
+  }
+  return found;
 }
 
 function idOf(host: NetlinkSocket, netns: string): number | undefined {
@@ -70,15 +99,14 @@ function idOf(host: NetlinkSocket, netns: string): number | undefined {
   }
 }
 
-function inside(netns: string, indexes: ReadonlySet<number | undefined>): AttachedContainer[] {
+function inside(netns: string): (AttachedContainer & { index: number })[] {
   return inNetns(netns, () => {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
-    return linkList(nl)
-      .filter((link) => indexes.has(link.index))
-      .map((link) => ({
-        netns,
-        mac: link.address ?? "",
-        addresses: addressList(nl, link.index).map(({ cidr }) => cidr),
-      }));
+    return linkList(nl).map(({ index, address }) => ({
+      index,
+      netns,
+      mac: address ?? "",
+      addresses: addressList(nl, index).map(({ cidr }) => cidr),
+    }));
   });
 }

@@ -1,6 +1,6 @@
-// The allocator of one peer: hands out addresses from the part of the range it owns, asks other peers for more, and
-// keeps the ring in step with theirs by gossip (weave: ipam/allocator.go). Pure: clock, chance, gossip and disk are
-// passed in; what has to wait for other peers is a promise.
+// The allocator of one peer: hands out addresses from the part of the range it owns, and waits for other peers where it
+// has none left (weave: ipam/allocator.go). Pure: clock, chance, gossip and disk are passed in; what has to wait for
+// other peers is a promise.
 import {
   type AddressRange,
   type Cidr,
@@ -10,25 +10,22 @@ import {
   formatRange,
   hostRange,
   type IPv4,
-  rangeSize,
   rangesOverlap,
 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
-import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
-import { encodeTagged } from "../mesh/message.ts";
-import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
-import { Claim } from "./claim.ts";
-import { Consensus } from "./consensus.ts";
-import { IpamError } from "./errors.ts";
-import { Nicknames } from "./nicknames.ts";
+import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
+import type { PeerName } from "../mesh/name.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { Claim, NO_CONTAINER } from "./claim.ts";
+import { Departed } from "./departed.ts";
+import { CancelledError, IpamError } from "./errors.ts";
 import { OwnedAddresses } from "./owned.ts";
 import { DONE, Pending } from "./pending.ts";
-import { Ring, RingError } from "./ring.ts";
 import type { AllocatorStore } from "./saved.ts";
+import { Sharing } from "./sharing.ts";
 import { Space } from "./space.ts";
-import { decodeRange, decodeState, encodeRangeMessage, encodeState, MESSAGE } from "./wire.ts";
 
 const TICK_MS = 5_000;
 
@@ -52,18 +49,21 @@ export interface AllocatorDependencies {
   readonly random: Random;
   readonly log: Log;
   readonly store: AllocatorStore;
+  /**
+   * Addresses that containers of this host have, as the kernel tells; undefined where that cannot be seen. Asked
+   * before anything is taken from a container that seems to be gone.
+   */
+  attached?(): readonly Cidr[] | undefined;
 }
 
-export class Allocator implements Gossiper {
-  readonly ring: Ring;
+export class Allocator {
   readonly space = new Space();
   readonly owned: OwnedAddresses;
-  readonly nicknames = new Nicknames();
   readonly pending = new Pending();
-  consensus: Consensus | undefined;
-  awaitingConsensus = false;
+  readonly sharing: Sharing;
+  readonly #departed = new Departed();
   readonly #log: Log;
-  #channel: GossipChannel | undefined;
+  readonly #clock: Clock;
   #ticker: Timer | undefined;
   #shuttingDown = false;
 
@@ -71,71 +71,78 @@ export class Allocator implements Gossiper {
     readonly config: AllocatorConfig,
     private readonly dependencies: AllocatorDependencies,
   ) {
-    const { start, end } = cidrRange(config.universe);
-    this.ring = new Ring(start, end, config.ourName);
     this.owned = new OwnedAddresses(dependencies.store);
-    this.nicknames.learn([[config.ourName, config.ourNickName]]);
     this.#log = dependencies.log;
-    if (!config.observer) this.consensus = new Consensus({ name: config.ourName, uid: config.ourUid });
+    this.#clock = dependencies.clock;
+    this.sharing = new Sharing(config, dependencies, this.space, {
+      changed: () => this.pending.retry(),
+      denied: (range, by) =>
+        this.pending.denied(range, (cidr) => this.sharing.ownedElsewhere(formatCidr(cidr), by)),
+    });
   }
 
-  /** Takes up what was saved, or begins anew, and speaks on `channel` from now on. */
-  start(channel: GossipChannel): void {
-    this.#channel = channel;
-    const { seed } = this.config;
-    if (this.#load()) {
+  /** Takes up what was saved, or begins anew, and speaks on the channel that `open` makes from now on. */
+  start(open: (gossiper: Gossiper) => GossipChannel): void {
+    const { seed, observer } = this.config;
+    const persisted = this.#load();
+    if (persisted) {
       this.#info(`Initialising with persisted data${seed.length > 0 ? ", ignoring supplied IPAM seed" : ""}`);
     } else if (seed.length > 0) {
       this.#info("Initialising with supplied IPAM seed");
-      this.#createRing(seed);
     } else {
       this.#info(
-        this.config.observer
+        observer
           ? "Initialising as observer - awaiting IPAM data from another peer"
           : "Initialising via deferred consensus",
       );
     }
-    this.#ticker = every(this.dependencies.clock, TICK_MS, () => this.#tick());
+    this.sharing.start(open(this.sharing));
+    this.#takeStock();
+    this.#ticker = every(this.#clock, TICK_MS, () => this.#tick());
   }
 
   stop(): void {
     this.#ticker?.cancel();
     this.pending.cancelAll();
+    this.sharing.flush();
   }
 
   /** Resolves once the range has been divided, which this asks for where it has not. */
   prime(signal?: AbortSignal): Promise<void> {
     return this.pending.run("prime", "", "Prime request", signal, () => {
-      if (!this.ring.empty) return DONE;
-      this.establishRing();
-      return undefined;
+      this.sharing.establish();
+      return this.sharing.ring.empty ? undefined : DONE;
     });
   }
 
   /**
    * An address for `id` in a subnet: the one it has, else a free one of ours, else one that another peer can spare;
-   * waits while there is none. Rejects with IpamError where the subnet lies outside the range.
+   * waits while there is none. Rejects with IpamError where the subnet lies outside the range, with StoreError where
+   * it cannot be saved.
    */
   allocate(id: string, subnet: Cidr, isContainer = false, signal?: AbortSignal): Promise<IPv4> {
     this.#refuseWhenShuttingDown();
     const text = `${id} ${formatCidr(subnet)}`;
     return this.pending.run("allocate", id, text, signal, () => {
       const [held] = this.owned.within(id, cidrRange(subnet));
-      if (held) return { value: held.address };
+      if (held) {
+        this.#departed.forget(id);
+        return { value: held.address };
+      }
       if (!rangesOverlap(cidrRange(this.config.universe), cidrRange(subnet))) {
         throw new IpamError(`range ${formatCidr(subnet)} out of bounds: ${formatCidr(this.config.universe)}`);
       }
-      this.establishRing();
+      this.sharing.establish();
       const hosts = hostRange(subnet);
-      const address = this.space.allocate(hosts);
-      if (address !== undefined) {
-        this.owned.add(id, { address, prefix: subnet.prefix }, isContainer);
-        this.#debug(`Allocated ${formatIPv4(address)} for ${id} in ${formatCidr(subnet)}`);
-        this.#reportFree();
-        return { value: address };
+      const address = this.space.allocate(hosts, this.sharing.contested);
+      if (address === undefined) {
+        this.sharing.askForSpace(hosts);
+        return undefined;
       }
-      this.#askForSpace(hosts);
-      return undefined;
+      const holder = id === NO_CONTAINER ? formatIPv4(address) : id;
+      this.#hold(holder, { address, prefix: subnet.prefix }, isContainer);
+      this.#debug(`Allocated ${formatIPv4(address)} for ${holder} in ${formatCidr(subnet)}`);
+      return { value: address };
     });
   }
 
@@ -148,6 +155,7 @@ export class Allocator implements Gossiper {
     signal?: AbortSignal,
   ): Promise<void> {
     this.#refuseWhenShuttingDown();
+    this.#departed.forget(id);
     const claim = new Claim(this, id, cidr, isContainer, noErrorOnUnknown);
     return this.pending.run("claim", id, formatCidr(cidr), signal, () => claim.attempt(), cidr);
   }
@@ -161,115 +169,71 @@ export class Allocator implements Gossiper {
     if (!this.owned.remove(id, address)) {
       throw new IpamError(`Free: address ${formatIPv4(address)} not found for ${id}`);
     }
-    this.space.release(address);
-    this.#reportFree();
+    this.#released([address]);
   }
 
   /** Gives back all addresses of `id`, and stops waiting for any; throws IpamError when there are none. */
   delete(id: string): void {
     const waited = this.pending.cancel(id);
     const cidrs = this.owned.removeAll(id);
+    this.#departed.forget(id);
     if (cidrs.length === 0 && !waited) throw new IpamError(`Delete: no addresses for ${id}`);
-    for (const { address } of cidrs) this.space.release(address);
-    this.#reportFree();
+    this.#released(cidrs.map(({ address }) => address));
+  }
+
+  /** A container has ended; it may be started again, and keeps its addresses for a while. */
+  containerDied(id: string): void {
+    this.pending.cancel(id);
+    if (this.owned.get(id).isContainer) this.#departed.note(id, this.#clock.now());
+  }
+
+  containerStarted(id: string): void {
+    this.#departed.forget(id);
+  }
+
+  /** A container is gone for good. */
+  containerDestroyed(id: string): void {
+    if (this.owned.get(id).isContainer) this.delete(id);
+  }
+
+  /** Looks which containers have ended without a word: those that hold addresses nobody has. */
+  noticeDeparted(): void {
+    const attached = this.dependencies.attached?.();
+    if (!attached) return;
+    const present = new Set(attached.map(({ address }) => address));
+    for (const [id, { isContainer, cidrs }] of this.owned.entries()) {
+      if (isContainer && !cidrs.some(({ address }) => present.has(address))) this.containerDied(id);
+    }
   }
 
   /** Hands all our space to another peer and allocates nothing any more. */
   shutdown(): void {
     this.#shuttingDown = true;
     this.pending.cancelAll();
-    const heir = this.#heir();
-    this.ring.transfer(this.config.ourName, heir ?? UNKNOWN_PEER);
-    this.space.clear();
-    if (heir) {
-      this.#saveRing();
-      this.#broadcast();
+    this.sharing.leave();
+  }
+
+  /** Notes that `id` has an address, which is in use already; throws StoreError, with the address free again. */
+  #hold(id: string, cidr: Cidr, isContainer: boolean): void {
+    try {
+      this.owned.add(id, cidr, isContainer);
+    } catch (error) {
+      this.space.unuse(cidr.address);
+      throw error;
     }
+    this.sharing.reportFree();
   }
 
-  /** Takes over the space of a peer that is gone for good; returns how many addresses that were. */
-  takeOver(nameOrNickName: string): number {
-    const name = this.nicknames.find(nameOrNickName);
-    if (!name || name === this.config.ourName) {
-      this.#log.warning(
-        `[allocator] attempt to take over range from ${name ? "ourself" : `unknown peer '${nameOrNickName}'`}`,
-      );
-      return 0;
-    }
-    const ranges = this.ring.transfer(name, this.config.ourName);
-    if (ranges.length === 0) return 0;
-    const before = this.space.freeCount();
-    this.ringUpdated();
-    this.#broadcast();
-    return this.space.freeCount() - before;
+  /** As `allocate`, for an address that is known; for claims. Returns false where it is not ours or not free. */
+  take(id: string, cidr: Cidr, isContainer: boolean): boolean {
+    if (!this.space.claim(cidr.address)) return false;
+    this.#hold(id, cidr, isContainer);
+    return true;
   }
 
-  peerGone(name: PeerName): void {
-    if (!this.ring.peerNames().has(name)) this.nicknames.prune((known) => known !== name);
-  }
-
-  onUnicast(source: PeerName, message: Uint8Array): void {
-    const body = message.subarray(1);
-    switch (message[0]) {
-      case MESSAGE.spaceRequest: {
-        const range = decodeRange(body);
-        if (!this.ring.empty) this.#donate(range, source);
-        return;
-      }
-      case MESSAGE.spaceRequestDenied: {
-        const range = decodeRange(body);
-        return this.pending.denied(range, (cidr) => this.ownedElsewhere(cidr, source));
-      }
-      case MESSAGE.ringUpdate:
-        return this.#update(source, body);
-      default:
-        throw new IpamError(`unknown IPAM message ${message[0]} from ${source}`);
-    }
-  }
-
-  onBroadcast(source: PeerName, message: Uint8Array): GossipData {
-    this.#update(source, message);
-    return this.gossip();
-  }
-
-  onGossip(message: Uint8Array): undefined {
-    this.#update(UNKNOWN_PEER, message);
-  }
-
-  gossip(): GossipData {
-    const data: GossipData = { merge: () => data, encode: () => [this.#encode()] };
-    return data;
-  }
-
-  /** Begins to agree with others on the first division, unless there is one or that has begun. */
-  establishRing(): void {
-    if (!this.ring.empty || this.awaitingConsensus) return;
-    this.awaitingConsensus = true;
-    if (!this.consensus) return;
-    this.consensus.quorum = this.config.quorum();
-    this.#info(`Assuming quorum size of ${this.consensus.quorum}`);
-    this.#propose();
-    this.#createAgreedRing();
-  }
-
-  /** Asks the owner of an address to give it up; false when there is no way to that peer. */
-  requestAddress(owner: PeerName, address: IPv4): boolean {
-    return this.#request(owner, { start: address, end: address + 1 });
-  }
-
-  /** The error for an address that another peer will not give up. */
-  ownedElsewhere(cidr: Cidr, owner: PeerName, reason = ""): IpamError {
-    const nickname = this.nicknames.get(owner);
-    const who = nickname === undefined ? owner : `${owner} (${nickname})`;
-    return new IpamError(`address ${formatCidr(cidr)} is owned by other peer ${who}${reason}`);
-  }
-
-  /** To be called when the ring has changed: saves it and goes on with what was waiting. */
-  ringUpdated(): void {
-    this.awaitingConsensus = false;
-    if (!this.ring.empty) this.consensus = undefined;
-    this.#saveRing();
-    this.space.update(this.ring.ownedRanges());
+  #released(addresses: readonly IPv4[]): void {
+    for (const address of addresses) this.space.release(address);
+    this.sharing.reportFree();
     this.pending.retry();
   }
 
@@ -281,8 +245,7 @@ export class Allocator implements Gossiper {
   #load(): boolean {
     const { store } = this.dependencies;
     const saved = store.loadRing();
-    const { start, end, peer } = this.ring;
-    const text = saved && formatRange(saved);
+    const { start, end, peer } = this.sharing.ring;
     if (!saved || saved.entries.length === 0) {
       this.owned.forgetAll();
       return false;
@@ -290,148 +253,52 @@ export class Allocator implements Gossiper {
     if (saved.peer !== peer || saved.start !== start || saved.end !== end) {
       const other =
         saved.peer === peer
-          ? `IPAM range ${text}; our range is ${formatCidr(this.config.universe)}`
+          ? `IPAM range ${formatRange(saved)}; our range is ${formatCidr(this.config.universe)}`
           : `peername ${saved.peer}`;
       this.#info(`Deleting persisted data for ${other}`);
       this.owned.forgetAll();
       return false;
     }
-    this.ring.restore(saved);
+    this.sharing.restore(saved);
     this.owned.load();
-    this.space.update(this.ring.ownedRanges());
     for (const [, { cidrs }] of this.owned.entries())
       for (const { address } of cidrs) this.space.claim(address);
     return true;
   }
 
+  /** Claims what is in use without anybody knowing whose it is, and lets go of what nobody has any more. */
+  #takeStock(): void {
+    for (const cidr of this.dependencies.attached?.() ?? []) {
+      if (this.owned.holderOf(cidr.address) !== undefined) continue;
+      this.#info(`Found address ${formatCidr(cidr)} in use`);
+      this.claim(NO_CONTAINER, cidr, true, true).catch((error) => {
+        if (!(error instanceof CancelledError)) this.#log.error(`[allocator] ${reasonOf(error)}`);
+      });
+    }
+    this.noticeDeparted();
+  }
+
   #tick(): void {
-    if (this.awaitingConsensus) this.#propose();
-    else if (this.pending.size > 0) this.pending.retry();
-    this.#reportFree();
+    this.sharing.tick();
+    if (!this.sharing.awaitingConsensus && this.pending.size > 0) this.pending.retry();
+    this.#releaseDeparted();
   }
 
-  #propose(): void {
-    this.consensus?.propose();
-    this.#broadcast();
-  }
-
-  #createAgreedRing(): void {
-    const agreed = this.consensus?.agreed();
-    if (agreed) this.#createRing(agreed);
-  }
-
-  #createRing(peers: readonly PeerName[]): void {
-    this.ring.claimForPeers([...new Set(peers)].sort());
-    this.ringUpdated();
-    this.#broadcast();
-  }
-
-  #askForSpace(range: AddressRange): void {
-    const { random } = this.dependencies;
-    for (const donor of this.ring.donors(range.start, range.end, () => random.float())) {
-      if (this.#request(donor, range)) return;
+  #releaseDeparted(): void {
+    const due = this.#departed.due(this.#clock.now());
+    if (due.length === 0) return;
+    const present = new Set(this.dependencies.attached?.()?.map(({ address }) => address));
+    for (const id of due) {
+      this.#departed.forget(id);
+      if (this.owned.get(id).cidrs.some(({ address }) => present.has(address))) continue;
+      try {
+        this.delete(id);
+        this.#info(`Released the addresses of ${id}, which has ended`);
+      } catch (error) {
+        // Without room to note it down it stays as it is, and is tried again.
+        if (!(error instanceof IpamError)) this.#departed.note(id, this.#clock.now());
+      }
     }
-  }
-
-  #request(peer: PeerName, range: AddressRange): boolean {
-    return this.#channel?.unicast(peer, encodeRangeMessage(MESSAGE.spaceRequest, range)) ?? false;
-  }
-
-  #donate(range: AddressRange, to: PeerName): void {
-    const chunk = this.space.donate(range);
-    if (chunk) {
-      this.#debug(`Giving range ${formatRange(chunk)} (${rangeSize(chunk)}) to ${to}`);
-      this.ring.grant(chunk.start, chunk.end, to);
-      this.#saveRing();
-      this.#broadcast();
-    } else {
-      this.#channel?.unicast(to, encodeRangeMessage(MESSAGE.spaceRequestDenied, range));
-    }
-    this.#sendRing(to);
-  }
-
-  #sendRing(to: PeerName): void {
-    this.#channel?.unicast(to, encodeTagged(MESSAGE.ringUpdate, this.#encode()));
-  }
-
-  #update(sender: PeerName, message: Uint8Array): void {
-    const state = decodeState(message);
-    this.nicknames.learn(state.nicknames);
-    if (state.ring) {
-      this.#merge(state.ring);
-    } else if (!this.ring.empty) {
-      // The sender is behind: tell it.
-      if (sender !== UNKNOWN_PEER) this.#sendRing(sender);
-    } else if (state.consensus) {
-      if (!this.consensus?.update(state.consensus)) return;
-      if (this.consensus.think()) this.#broadcast();
-      this.#createAgreedRing();
-    } else if (this.consensus && sender !== UNKNOWN_PEER) {
-      // An observer waits for somebody to begin.
-      this.establishRing();
-    }
-  }
-
-  #merge(other: NonNullable<ReturnType<typeof decodeState>["ring"]>): void {
-    const inUse = (ranges: AddressRange[]) =>
-      ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
-    try {
-      if (!this.ring.merge(other, inUse)) return;
-    } catch (error) {
-      throw error instanceof RingError ? this.#explain(error, other) : error;
-    }
-    const owners = this.ring.peerNames();
-    this.nicknames.prune((name) => owners.has(name) || this.config.isKnownPeer(name));
-    this.ringUpdated();
-  }
-
-  #explain(error: RingError, other: { start: number; end: number; seeds: readonly PeerName[] }): Error {
-    const remedy = "run 'weave reset' on the peer that is to give in, and launch it again";
-    if (error.code === "different-seeds") {
-      const [received, ours] = [other.seeds, this.ring.seeds].map((names) =>
-        names.map((name) => this.nicknames.annotate(name)).join(" "),
-      );
-      return new IpamError(
-        `IP allocation was seeded by different peers (received: [${received}], ours: [${ours}]); ${remedy}`,
-      );
-    }
-    if (error.code === "different-range") {
-      const received = formatRange(other);
-      return new IpamError(
-        `Incompatible IP allocation ranges (received: ${received}, ours: ${formatRange(this.ring)}); ` +
-          "launch all peers with the same --ipalloc-range",
-      );
-    }
-    return error;
-  }
-
-  /** Who gets our space when we leave: a reachable peer with space of its own before one without, then any. */
-  #heir(): PeerName | undefined {
-    const { isKnownPeer, ourName } = this.config;
-    const others = [...this.nicknames.all.keys()].filter((name) => name !== ourName);
-    return this.ring.heir(isKnownPeer) ?? others.find(isKnownPeer) ?? this.ring.heir(() => true) ?? others[0];
-  }
-
-  #reportFree(): void {
-    if (this.ring.empty) return;
-    if (this.ring.reportFree((range) => this.space.freeCount(range))) this.#saveRing();
-  }
-
-  #saveRing(): void {
-    this.dependencies.store.saveRing({ ...this.ring.state(), peer: this.config.ourName });
-  }
-
-  #encode(): Uint8Array {
-    return encodeState({
-      now: BigInt(Math.floor(this.dependencies.clock.now() / 1000)),
-      nicknames: this.nicknames.all,
-      consensus: this.ring.empty ? this.consensus?.state : undefined,
-      ring: this.ring.empty ? undefined : { ...this.ring.state(), peer: this.config.ourName },
-    });
-  }
-
-  #broadcast(): void {
-    this.#channel?.broadcast(this.gossip());
   }
 
   #info(text: string): void {

@@ -1,5 +1,5 @@
 // Taking a certain address into use (weave: ipam/claim.go).
-import { type Cidr, formatCidr, formatIPv4 } from "../address/ipv4.ts";
+import { type Cidr, formatCidr, formatIPv4, rangeContains } from "../address/ipv4.ts";
 import { UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Allocator } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
@@ -26,27 +26,28 @@ export class Claim {
   /** See Attempt in pending.ts. */
   attempt(): typeof DONE | undefined {
     this.#attempts++;
-    const { ring, config, owned } = this.allocator;
+    const { sharing, config, owned } = this.allocator;
+    const { ring } = sharing;
     const { address } = this.cidr;
     if (!ring.contains(address)) {
       const holder = owned.holderOf(address);
-      if (holder === undefined) this.#add();
+      if (holder === undefined) owned.add(this.#holder, this.cidr, this.isContainer);
       else if (holder !== this.id && this.id !== NO_CONTAINER) {
         throw new IpamError(`address ${formatCidr(this.cidr)} already in use by ${holder}`);
       }
       return DONE;
     }
-    this.allocator.establishRing();
+    sharing.establish();
     const owner = ring.owner(address);
     if (owner === config.ourName) return this.#takeOurs();
     if (owner === UNKNOWN_PEER) {
       // Nobody owns anything yet.
       return this.noErrorOnUnknown ? this.#answerAndWait() : undefined;
     }
-    if (this.allocator.requestAddress(owner, address)) return undefined;
+    if (sharing.askForAddress(owner, address)) return undefined;
     if (this.noErrorOnUnknown) return this.#answerAndWait();
     if (this.#attempts > MAX_ATTEMPTS) {
-      throw this.allocator.ownedElsewhere(this.cidr, owner, " - which cannot be reached");
+      throw sharing.ownedElsewhere(formatCidr(this.cidr), owner, " - which cannot be reached");
     }
     return undefined;
   }
@@ -63,14 +64,16 @@ export class Claim {
     return DONE;
   }
 
-  #takeOurs(): typeof DONE {
-    const { owned, space } = this.allocator;
+  #takeOurs(): typeof DONE | undefined {
+    const { owned, sharing } = this.allocator;
     const { address } = this.cidr;
+    if (sharing.contested.some((range) => rangeContains(range, address))) return undefined;
     const holder = owned.holderOf(address);
     const own = formatIPv4(address);
     if (holder === undefined) {
-      if (!space.claim(address)) throw new IpamError(`Address ${own} is not free to claim`);
-      this.#add();
+      if (!this.allocator.take(this.#holder, this.cidr, this.isContainer)) {
+        throw new IpamError(`Address ${own} is not free to claim`);
+      }
       return DONE;
     }
     if (holder === this.id || this.id === NO_CONTAINER) return DONE;
@@ -78,8 +81,7 @@ export class Claim {
     throw new IpamError(`address ${formatCidr(this.cidr)} is already owned by ${holder}`);
   }
 
-  #add(): void {
-    const id = this.id === NO_CONTAINER ? formatIPv4(this.cidr.address) : this.id;
-    this.allocator.owned.add(id, this.cidr, this.isContainer);
+  get #holder(): string {
+    return this.id === NO_CONTAINER ? formatIPv4(this.cidr.address) : this.id;
   }
 }

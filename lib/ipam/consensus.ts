@@ -1,5 +1,6 @@
 // How peers that start together agree on who gets which part of the range: Paxos by gossip (weave: ipam/paxos).
 // Everybody gossips everything known of everybody's promises and acceptances; whoever sees a quorum knows the outcome.
+// A participant has to stand by its word: whoever restarts it gives it what it had claimed, under the same id.
 import { nameToNumber, type PeerName } from "../mesh/name.ts";
 
 /** A participant: a peer in one of its lives. */
@@ -59,8 +60,17 @@ export class Consensus {
   readonly #key: string;
   quorum = 0;
 
-  constructor(private readonly id: NodeId) {
+  constructor(
+    private readonly id: NodeId,
+    claims: Claims = NO_CLAIMS,
+  ) {
     this.#key = nodeKey(id);
+    if (claims !== NO_CLAIMS) this.#set(claims);
+  }
+
+  /** What we have promised and accepted. */
+  get own(): { readonly id: NodeId; readonly claims: Claims } {
+    return { id: this.id, claims: this.#own() };
   }
 
   get state(): ConsensusState {

@@ -2,60 +2,71 @@
 import { type AddressRange, type Cidr, type IPv4, rangeContains } from "../address/ipv4.ts";
 import type { AllocatorStore, Owned } from "./saved.ts";
 
-/** Holders by their id; every change is saved before the method returns. */
-export class OwnedAddresses {
-  #holders: Map<string, Owned>;
+const NOTHING: Owned = { isContainer: false, cidrs: [] };
 
-  constructor(private readonly store: AllocatorStore) {
-    this.#holders = new Map();
-  }
+/** Holders by their id. Every change is on disk before it takes effect; one that cannot be saved throws StoreError. */
+export class OwnedAddresses {
+  readonly #holders = new Map<string, Owned>();
+  readonly #byAddress = new Map<IPv4, string>();
+
+  constructor(private readonly store: AllocatorStore) {}
 
   load(): void {
-    this.#holders = this.store.loadOwned();
+    for (const [id, owned] of this.store.loadHolders()) this.#put(id, owned);
   }
 
   forgetAll(): void {
-    this.#holders = new Map();
-    this.store.saveOwned(this.#holders);
+    this.store.forgetHolders();
+    this.#holders.clear();
+    this.#byAddress.clear();
   }
 
   entries(): IterableIterator<[string, Owned]> {
     return this.#holders.entries();
   }
 
+  get(id: string): Owned {
+    return this.#holders.get(id) ?? NOTHING;
+  }
+
   /** Addresses of one holder that lie in a range. */
   within(id: string, range: AddressRange): Cidr[] {
-    return (this.#holders.get(id)?.cidrs ?? []).filter((cidr) => rangeContains(range, cidr.address));
+    return this.get(id).cidrs.filter((cidr) => rangeContains(range, cidr.address));
   }
 
   holderOf(address: IPv4): string | undefined {
-    for (const [id, { cidrs }] of this.#holders) {
-      if (cidrs.some((cidr) => cidr.address === address)) return id;
-    }
-    return undefined;
+    return this.#byAddress.get(address);
   }
 
   add(id: string, cidr: Cidr, isContainer: boolean): void {
-    const cidrs = this.#holders.get(id)?.cidrs ?? [];
-    this.#holders.set(id, { isContainer, cidrs: [...cidrs, cidr] });
-    this.store.saveOwned(this.#holders);
+    this.#change(id, { isContainer, cidrs: [...this.get(id).cidrs, cidr] });
   }
 
   /** Takes one address from its holder; false when it did not hold it. */
   remove(id: string, address: IPv4): boolean {
-    const holder = this.#holders.get(id);
-    const left = holder?.cidrs.filter((cidr) => cidr.address !== address);
-    if (!holder || !left || left.length === holder.cidrs.length) return false;
-    if (left.length === 0) this.#holders.delete(id);
-    else this.#holders.set(id, { ...holder, cidrs: left });
-    this.store.saveOwned(this.#holders);
+    if (this.holderOf(address) !== id) return false;
+    const { isContainer, cidrs } = this.get(id);
+    this.#change(id, { isContainer, cidrs: cidrs.filter((cidr) => cidr.address !== address) });
     return true;
   }
 
   /** Takes all addresses from a holder and returns them. */
-  removeAll(id: string): Cidr[] {
-    const cidrs = this.#holders.get(id)?.cidrs ?? [];
-    if (this.#holders.delete(id)) this.store.saveOwned(this.#holders);
+  removeAll(id: string): readonly Cidr[] {
+    const { cidrs } = this.get(id);
+    if (cidrs.length > 0) this.#change(id, NOTHING);
     return cidrs;
+  }
+
+  #change(id: string, owned: Owned): void {
+    const left = owned.cidrs.length > 0;
+    this.store.saveHolder(id, left ? owned : undefined);
+    for (const { address } of this.get(id).cidrs) this.#byAddress.delete(address);
+    if (left) this.#put(id, owned);
+    else this.#holders.delete(id);
+  }
+
+  #put(id: string, owned: Owned): void {
+    this.#holders.set(id, owned);
+    for (const { address } of owned.cidrs) this.#byAddress.set(address, id);
   }
 }

@@ -36,6 +36,9 @@ export class RingError extends Error {
   }
 }
 
+/** Of a ring by a merge: nothing, only versions and numbers of free addresses, or who owns what. */
+export type Change = "nothing" | "counts" | "owners";
+
 /** Tells whether any address in these ranges (of ours) is in use. */
 type HasAllocations = (ranges: AddressRange[]) => boolean;
 
@@ -90,6 +93,14 @@ export class Ring {
   ownedRanges(peer: PeerName = this.peer): AddressRange[] {
     const ranges = this.#entries.flatMap((entry, i) => (entry.peer === peer ? this.#reach(i) : []));
     return ranges.sort((a, b) => a.start - b.start);
+  }
+
+  /** How many addresses of a range are ours. */
+  ownedIn(range: AddressRange): number {
+    const parts = this.ownedRanges().map(
+      ({ start, end }) => Math.min(end, range.end) - Math.max(start, range.start),
+    );
+    return parts.reduce((sum, size) => sum + Math.max(0, size), 0);
   }
 
   /** All ranges and their owners, as the status shows them. */
@@ -150,10 +161,10 @@ export class Ring {
   }
 
   /**
-   * Merges a ring that a peer sent. True when that changed ours. Where it contradicts us on a range of ours in which
+   * Merges a ring that a peer sent; returns what that has changed. Where it contradicts us on a range of ours in which
    * addresses are in use, it is refused as a whole.
    */
-  merge(other: RingState, hasAllocations: HasAllocations): boolean {
+  merge(other: RingState, hasAllocations: HasAllocations): Change {
     this.#check(other.entries, other);
     const seeded = other.seeds.length > 0 && this.#seeds.length > 0;
     if (seeded && other.seeds.join() !== this.#seeds.join()) {
@@ -163,15 +174,27 @@ export class Ring {
       throw new RingError("different-range", "Received range differs from ours");
     }
     const { entries, updated } = this.#merged(other.entries, hasAllocations);
-    // A range of ours that was split has less room for free addresses than it reported.
+    // A range that was split has less room for free addresses than its owner has reported.
     const fitted = entries.map((entry, i) => {
       const room = this.#distance(entry.token, (entries[i + 1] ?? entries[0] ?? entry).token);
-      return entry.peer === this.peer && entry.free > room ? { ...entry, free: room } : entry;
+      return entry.free > room ? { ...entry, free: room } : entry;
     });
     this.#check(fitted);
+    const moved = !sameOwners(this.#entries, fitted);
     this.#entries = fitted;
     if (this.#seeds.length === 0) this.#seeds = [...other.seeds];
-    return updated;
+    return moved ? "owners" : updated ? "counts" : "nothing";
+  }
+
+  /** True where a ring takes a range of ours for another's: whoever sent it has not heard. */
+  contradicts(other: RingState): boolean {
+    let at = 0;
+    let owner = other.entries.at(-1)?.peer;
+    return this.#entries.some(({ token, peer }) => {
+      for (let next = other.entries[at]; next && next.token <= token; next = other.entries[++at])
+        owner = next.peer;
+      return peer === this.peer && owner !== this.peer;
+    });
   }
 
   #merged(theirs: readonly Entry[], hasAllocations: HasAllocations): { entries: Entry[]; updated: boolean } {
@@ -198,7 +221,9 @@ export class Ring {
         i++;
       } else if (their && (!mine || mine.token > their.token)) {
         if (previousOwner === this.peer && their.peer !== this.peer) {
-          if (!mine || hasAllocations(this.#between(their.token, mine.token))) throw inMyRange(their);
+          // Behind our last token the range goes on to the first. (The original refuses that one, used or not.)
+          const next = (mine ?? ours[0] ?? their).token;
+          if (hasAllocations(this.#between(their.token, next))) throw inMyRange(their);
         }
         accept(their);
         j++;
@@ -226,7 +251,10 @@ export class Ring {
           `Inconsistent entries for ${formatIPv4(mine.token)}: owned by ${mine.peer} but incoming message says ${their.peer}`,
         );
       }
-      return mine.free >= their.free ? mine : their;
+      // As long as nobody uses them: the one with more free addresses, as the original has it; and where these are as
+      // many, the one with the greater name, so that all come to the same.
+      if (mine.free !== their.free) return mine.free > their.free ? mine : their;
+      return mine.peer > their.peer ? mine : their;
     }
     if (mine.peer !== this.peer) return their;
     // Only we raise the versions of what is ours, unless it was taken from us.
@@ -331,6 +359,12 @@ export class Ring {
       }
     });
   }
+}
+
+function sameOwners(a: readonly Entry[], b: readonly Entry[]): boolean {
+  return (
+    a.length === b.length && a.every((entry, i) => entry.token === b[i]?.token && entry.peer === b[i]?.peer)
+  );
 }
 
 function inMyRange(their: Entry): RingError {

@@ -1,51 +1,96 @@
-// What the allocator keeps on disk: the ring, and which addresses were handed out to whom.
+// What the allocator keeps on disk: the ring, and who holds which addresses.
 import * as v from "valibot";
 import type { Cidr } from "../address/ipv4.ts";
-import { type PeerName, parsePeerName } from "../mesh/name.ts";
+import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
+import type { Claims, NodeId } from "./consensus.ts";
 import type { RingState } from "./ring.ts";
 
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
+const Count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
 const Name = v.pipe(v.string(), v.transform(parsePeerName));
 
 const RingSchema = v.object({
   peer: Name,
   start: Address,
   end: Address,
-  entries: v.array(v.object({ token: Address, peer: Name, version: v.number(), free: Address })),
+  entries: v.array(v.object({ token: Address, peer: Name, version: Count, free: Count })),
   seeds: v.array(Name),
 });
 
-const OwnedSchema = v.record(
+const Uid = v.pipe(
   v.string(),
-  v.object({
-    isContainer: v.boolean(),
-    cidrs: v.array(v.object({ address: Address, prefix: v.pipe(v.number(), v.minValue(0), v.maxValue(32)) })),
-  }),
+  v.regex(/^\d{1,20}$/),
+  v.transform((text) => BigInt(text)),
 );
+const NodeSchema = v.object({ name: Name, uid: Uid });
+const ProposalSchema = v.object({ round: Count, proposer: NodeSchema });
+const VoteSchema = v.object({
+  id: NodeSchema,
+  claims: v.object({
+    promise: ProposalSchema,
+    accepted: ProposalSchema,
+    acceptedValue: v.object({ value: v.array(Name), origin: ProposalSchema }),
+  }),
+});
+
+const HolderSchema = v.object({
+  isContainer: v.boolean(),
+  cidrs: v.array(v.object({ address: Address, prefix: v.pipe(v.number(), v.minValue(0), v.maxValue(32)) })),
+});
 
 /** Addresses of one holder: a container, or something with a name such as "weave:expose". */
 export interface Owned {
-  isContainer: boolean;
-  cidrs: Cidr[];
+  readonly isContainer: boolean;
+  readonly cidrs: readonly Cidr[];
 }
 
-export type SavedRing = RingState & { readonly peer: PeerName };
+/** What a peer has promised and accepted while the first division is being agreed on. */
+export interface Vote {
+  readonly id: NodeId;
+  readonly claims: Claims;
+}
 
-/** Where the allocator keeps its state. */
+export type SavedRing = RingState & { readonly peer: RingState["seeds"][number] };
+
+/** Where the allocator keeps its state. What saves throws StoreError when it has not saved. */
 export interface AllocatorStore {
+  /** Where that is, for people. */
+  readonly path: string;
   loadRing(): SavedRing | undefined;
   saveRing(ring: SavedRing): void;
-  loadOwned(): Map<string, Owned>;
-  saveOwned(owned: ReadonlyMap<string, Owned>): void;
+  loadVote(): Vote | undefined;
+  saveVote(vote: Vote): void;
+  loadHolders(): Map<string, Owned>;
+  /** Saves what one holder has; undefined when it has nothing any more. */
+  saveHolder(id: string, owned: Owned | undefined): void;
+  forgetHolders(): void;
 }
 
+const RING = "ring";
+const VOTE = "vote";
+
+// JSON has no 64-bit numbers.
+const plain = (value: unknown) =>
+  JSON.parse(JSON.stringify(value, (_, part) => (typeof part === "bigint" ? String(part) : part)));
+
 export function allocatorStore(store: Store): AllocatorStore {
+  const rings = store.rows("ipam", RingSchema);
+  const votes = store.rows("ipam", VoteSchema);
+  const holders = store.rows("holders", HolderSchema);
   return {
-    loadRing: () => store.get("ring", RingSchema),
+    path: store.path,
+    loadRing: () => rings.get(RING),
+    // Others go by what we say of our ranges: a power cut must not take it back.
     saveRing: ({ peer, start, end, entries, seeds }) =>
-      store.set("ring", { peer, start, end, entries, seeds }),
-    loadOwned: () => new Map(Object.entries(store.get("owned", OwnedSchema) ?? {})),
-    saveOwned: (owned) => store.set("owned", Object.fromEntries(owned)),
+      store.durably(() => rings.set(RING, { peer, start, end, entries: [...entries], seeds: [...seeds] })),
+    loadVote: () => votes.get(VOTE),
+    saveVote: (vote) => store.durably(() => votes.set(VOTE, plain(vote))),
+    loadHolders: () => holders.all(),
+    saveHolder(id, owned) {
+      if (owned) holders.set(id, { isContainer: owned.isContainer, cidrs: [...owned.cidrs] });
+      else holders.delete(id);
+    },
+    forgetHolders: () => holders.clear(),
   };
 }

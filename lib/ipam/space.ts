@@ -51,17 +51,29 @@ export class Space {
   /** Addresses that were given back, oldest first: they rest as long as there are others. */
   readonly #resting = new Set<IPv4>();
 
-  /** Takes an address of the range into use: one that never was, else the one that has rested longest. */
-  allocate(range: AddressRange): IPv4 | undefined {
-    for (const free of this.#free.within(range)) {
+  /**
+   * Takes an address of the range into use, none of `except`: one that never was, else the one that has rested
+   * longest.
+   */
+  allocate(range: AddressRange, except: readonly AddressRange[] = []): IPv4 | undefined {
+    const available = this.#available(range, except);
+    for (const free of available) {
       for (let address = free.start; address < free.end; address++) {
         if (!this.#resting.has(address)) return this.#use(address);
       }
     }
     for (const address of this.#resting) {
-      if (rangeContains(range, address)) return this.#use(address);
+      if (available.some((free) => rangeContains(free, address))) return this.#use(address);
     }
     return undefined;
+  }
+
+  #available(range: AddressRange, except: readonly AddressRange[]): AddressRange[] {
+    if (except.length === 0) return this.#free.within(range);
+    const free = new RangeSet();
+    free.ranges = this.#free.within(range);
+    for (const excepted of except) free.remove(excepted);
+    return free.ranges;
   }
 
   /** Takes this very address into use; false when it is not ours or not free. */
@@ -71,12 +83,18 @@ export class Space {
     return true;
   }
 
-  /** Gives an address back; false when it was not in use. */
+  /** Gives an address back, to rest; false when it was not in use. */
   release(address: IPv4): boolean {
+    if (!this.unuse(address)) return false;
+    this.#resting.add(address);
+    return true;
+  }
+
+  /** Takes back that an address was taken into use; false when it was not. */
+  unuse(address: IPv4): boolean {
     if (!this.#used.contains(address)) return false;
     this.#used.remove(single(address));
     this.#free.add(single(address));
-    this.#resting.add(address);
     return true;
   }
 
@@ -96,12 +114,12 @@ export class Space {
   }
 
   /**
-   * Gives away part of what is free in a range, as a run that fits a prefix, at most half of it (rounded up).
-   * Undefined when nothing is free there.
+   * Gives away part of what is free in a range and not of `except`, as a run that fits a prefix, at most half of it
+   * (rounded up). Undefined when nothing is free there.
    */
-  donate(range: AddressRange): AddressRange | undefined {
+  donate(range: AddressRange, except: readonly AddressRange[] = []): AddressRange | undefined {
     let biggest: AddressRange | undefined;
-    for (const free of this.#free.within(range)) {
+    for (const free of this.#available(range, except)) {
       const aligned = biggestAligned(free);
       if (!biggest || rangeSize(aligned) >= rangeSize(biggest)) biggest = aligned;
     }

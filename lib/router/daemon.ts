@@ -29,6 +29,17 @@ export class AlreadyRunningError extends Error {
   }
 }
 
+/** The router did not start; the message is what it said, `exitCode` its own. */
+export class LaunchError extends Error {
+  override readonly name = "LaunchError";
+  constructor(
+    message: string,
+    readonly exitCode: number,
+  ) {
+    super(message);
+  }
+}
+
 /** Makes this process the one router of the host, for as long as it lives; throws AlreadyRunningError. */
 export function becomeTheRouter(): void {
   mkdirSync(dirname(pidFile()), { recursive: true, mode: 0o755 });
@@ -71,20 +82,22 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
     env,
   });
   closeSync(log);
-  const ended = new Promise<string>((resolve) => {
-    child.once("error", (error) => resolve(error.message));
-    child.once("exit", (code) => resolve(lastError(logStart) ?? `it ended with exit code ${code}`));
+  const ended = new Promise<LaunchError>((resolve) => {
+    child.once("error", (error) => resolve(new LaunchError(error.message, 1)));
+    child.once("exit", (code) =>
+      resolve(new LaunchError(lastError(logStart) ?? `it ended with exit code ${code}`, code || 1)),
+    );
   });
   const giveUp = new AbortController();
   const failure = await Promise.race([ended, untilReady(giveUp.signal)]);
   giveUp.abort();
-  if (failure !== undefined) throw new Error(failure);
+  if (failure) throw failure;
   child.unref();
   return child.pid ?? 0;
 }
 
 /** Resolves with undefined once the router answers, with a complaint when it does not in time. */
-async function untilReady(giveUp: AbortSignal): Promise<string | undefined> {
+async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined> {
   const api = apiClient();
   const deadline = Date.now() + START_TIMEOUT_MS;
   while (Date.now() < deadline && !giveUp.aborted) {
@@ -95,7 +108,7 @@ async function untilReady(giveUp: AbortSignal): Promise<string | undefined> {
       await Bun.sleep(10);
     }
   }
-  return `the router is not ready after ${START_TIMEOUT_MS / 1000} s; see ${logFile()}`;
+  return new LaunchError(`the router is not ready after ${START_TIMEOUT_MS / 1000} s; see ${logFile()}`, 1);
 }
 
 function lastError(from: number): string | undefined {

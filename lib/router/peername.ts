@@ -4,12 +4,11 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import * as v from "valibot";
 import { BRIDGE } from "../host/names.ts";
 import { nameFromBytes, type PeerName, parsePeerName } from "../mesh/name.ts";
 import { linkByName, linkList } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import type { Store } from "../store/store.ts";
+import type { Kept } from "./identity.ts";
 
 const ID_FILES = [
   "/etc/machine-id",
@@ -19,7 +18,6 @@ const ID_FILES = [
 ];
 /** The original's salt, so that a name tells nothing about the ids it was made of. */
 const SALT = "9oBJ0Jmip-";
-const KEY = "peername";
 
 function readable(path: string): string {
   try {
@@ -39,14 +37,10 @@ export function deriveName(sources: readonly string[]): PeerName {
 }
 
 /** Our name: as told, else as kept, else the bridge's address, else made anew; kept from then on. */
-export function findName(told: PeerName | undefined, store: Store, nl: NetlinkSocket): PeerName {
-  const name = told ?? keptName(store) ?? bridgeName(nl) ?? deriveName(sources(nl));
-  store.set(KEY, name);
+export function findName(told: PeerName | undefined, kept: Kept<PeerName>, nl: NetlinkSocket): PeerName {
+  const name = told ?? kept.get() ?? bridgeName(nl) ?? deriveName(sources(nl));
+  kept.set(name);
   return name;
-}
-
-function keptName(store: Store): PeerName | undefined {
-  return store.get(KEY, v.pipe(v.string(), v.transform(parsePeerName)));
 }
 
 function bridgeName(nl: NetlinkSocket): PeerName | undefined {

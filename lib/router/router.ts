@@ -4,25 +4,24 @@
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import * as v from "valibot";
 import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { controlSocket, releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
 import { type ApiTarget, type CniOutcome, localClient, serveTcp, serveUnix } from "../api/server.ts";
-import { systemClock } from "../clock/clock.ts";
+import { systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { loadNacl } from "../crypto/nacl.ts";
 import { ensureBridge } from "../host/bridge.ts";
+import { attachedAddresses } from "../host/containers.ts";
 import { Exposure } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
-import { BRIDGE } from "../host/names.ts";
+import { BRIDGE, isContainerVeth } from "../host/names.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
 import type { Log } from "../log/log.ts";
-import { SHORT_IDS } from "../mesh/peer.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
 import { linkByName, linkDelete } from "../netlink/link.ts";
@@ -34,14 +33,14 @@ import { NetworkOverlay } from "../overlay/network.ts";
 import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { VERSION } from "../version.ts";
+import { identity } from "./identity.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { overlappingRoute } from "./overlap.ts";
 import { findName } from "./peername.ts";
 
-const PEERS_KEY = "peers";
-const SHORT_ID_KEY = "shortid";
-const ShortId = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(SHORT_IDS - 1));
+/** How long a link that has gone may be the beginning of a DEL. */
+const LEAVING_MS = 1_000;
 
 /** Takes a step of the start back. */
 type Undo = () => unknown;
@@ -81,7 +80,7 @@ async function start(
   const { port, mtu } = options;
   const route = new NetlinkSocket(NETLINK_ROUTE);
   const filter = new NetlinkSocket(NETLINK_NETFILTER);
-  const store = new Store(stateFile());
+  const store = Store.open(stateFile());
   const closing = [() => store.close(), () => filter.close(), () => route.close()];
   const closeAll = () => {
     for (const close of closing) close();
@@ -89,7 +88,8 @@ async function start(
   undo.push(closeAll);
 
   checkOverlap(route, options, log);
-  const name = findName(options.name, store, route);
+  const kept = identity(store);
+  const name = findName(options.name, kept.name, route);
   const existed = linkByName(route, BRIDGE) !== undefined;
   const bridge = ensureBridge(route, { address: name, mtu });
   if (!existed) undo.push(() => linkDelete(route, BRIDGE));
@@ -108,8 +108,14 @@ async function start(
       : "Communication between peers is unencrypted.",
   );
   // The one of the last time, if there was one: frames bear it, and others forward by it.
-  const shortId = store.get(SHORT_ID_KEY, ShortId) ?? drawShortId(systemRandom);
-  const keepShortId = () => store.set(SHORT_ID_KEY, mesh.ourself.shortId);
+  const shortId = kept.shortId.get() ?? drawShortId(systemRandom);
+  const keepShortId = () => {
+    try {
+      kept.shortId.set(mesh.ourself.shortId);
+    } catch (error) {
+      log.error(reasonOf(error));
+    }
+  };
   const datapath = new Datapath(route, {
     bridge: bridge.index,
     port,
@@ -163,10 +169,16 @@ async function start(
       },
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
     },
-    { clock: systemClock, random: systemRandom, log, store: allocatorStore(store) },
+    {
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      store: allocatorStore(store),
+      attached: () => attachedAddresses(route),
+    },
   );
-  mesh.listen({ peerGone: (peer) => allocator.peerGone(peer.name) });
-  allocator.start(mesh.channel(IPAM_CHANNEL, allocator));
+  mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer.name) });
+  allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper));
   settleReleases(releaseDirectory(), (id) => {
     log.info(`releasing the addresses of ${id}, which went while weave was not running`);
     allocator.delete(id);
@@ -205,18 +217,26 @@ async function start(
       }),
     async connect(peers, replace) {
       const errors = await mesh.maker.connect(peers, replace);
-      store.set(PEERS_KEY, mesh.maker.directPeers());
+      kept.targets.set(mesh.maker.directPeers());
       return errors;
     },
     forget(peers) {
       mesh.maker.forget(peers);
-      store.set(PEERS_KEY, mesh.maker.directPeers());
+      kept.targets.set(mesh.maker.directPeers());
     },
     expose: (cidr, masquerade) => exposure.expose(cidr, masquerade),
     hide: (cidr) => exposure.hide(cidr),
     cni: (variables, input) => services.cni(variables, input, localClient(target)),
   };
   const servers = serve(target, options, undo);
+  // A container that ends takes its link along, and a DEL gives the addresses back right after the link is gone.
+  let leaving: Timer | undefined;
+  const containersLeft = () => {
+    leaving ??= systemClock.after(LEAVING_MS, () => {
+      leaving = undefined;
+      allocator.noticeDeparted();
+    });
+  };
   const links = watchLinks({
     changed: (link) => {
       if (link.name === BRIDGE && !link.up)
@@ -224,13 +244,14 @@ async function start(
     },
     removed: (link) => {
       if (link.name === BRIDGE) log.error(`Interface "${BRIDGE}" was removed; launch weave again`);
+      if (isContainerVeth(link.name)) containersLeft();
     },
-    resync: () => {},
+    resync: () => containersLeft(),
     failed: (error) => log.error(`link monitor: ${error.message}`),
   });
   undo.push(() => links.stop());
 
-  const peers = options.resume ? (store.get(PEERS_KEY, v.array(v.string())) ?? []) : options.peers;
+  const peers = options.resume ? (kept.targets.get() ?? []) : options.peers;
   const errors = await target.connect(peers, false);
   if (errors.length > 0) throw new OptionError(errors.join("; "));
   ready = true;
@@ -240,6 +261,7 @@ async function start(
       for (const server of servers) server.stop(true);
       rmSync(controlSocket(), { force: true });
       links.stop();
+      leaving?.cancel();
       listener.close();
       overlay.freeze();
       mesh.stop();

@@ -1,64 +1,202 @@
-// State on disk: one SQLite file, values as JSON by name. A set is on disk when it returns, whole or not at all.
+// State on disk: one SQLite file of rows, each with a room it belongs to, a key and a value as JSON. What was set is
+// on disk when the call returns, whole or not at all, and survives the end of the process however sudden.
 
-import { Database } from "bun:sqlite";
-import { mkdirSync } from "node:fs";
+import { Database, SQLiteError } from "bun:sqlite";
+import { existsSync, mkdirSync, renameSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
 
-/** The format of the file; another one is not touched. */
-const FORMAT = 1;
+/** Marks the file as ours ("WEAV"), in its header. */
+const APPLICATION_ID = 0x57454156;
+/** The format of the file; a newer one is not touched. */
+const FORMAT = 2;
 
-/** A file that is not ours or cannot be read; the message says which and what to do. */
+/**
+ * Why a file cannot be used: it is damaged (or no file of ours), of a newer version of weave, held by another process,
+ * or the disk refuses it.
+ */
+export type StoreErrorCode = "damaged" | "newer" | "locked" | "disk";
+
+/** A file that cannot be used, or a change that could not be saved; the message says which, and what to do. */
 export class StoreError extends Error {
   override readonly name = "StoreError";
+  constructor(
+    readonly code: StoreErrorCode,
+    message: string,
+  ) {
+    super(message);
+  }
 }
+
+/** The rows of one room. */
+export interface Rows<T> {
+  get(key: string): T | undefined;
+  all(): Map<string, T>;
+  set(key: string, value: T): void;
+  delete(key: string): void;
+  clear(): void;
+}
+
+const codeOf = (error: unknown): string =>
+  error instanceof SQLiteError ? (error.code ?? "") : error instanceof DamagedError ? "SQLITE_CORRUPT" : "";
+
+/** Contents that cannot be ours. */
+class DamagedError extends Error {}
 
 export class Store {
   readonly #database: Database;
 
-  /** Opens the file, making it and its folder where there is none. Throws StoreError. */
-  constructor(readonly path: string) {
+  private constructor(
+    readonly path: string,
+    database: Database,
+  ) {
+    this.#database = database;
+  }
+
+  /**
+   * Opens the file, making it and its folder where there is none. A file that is damaged or not ours is moved aside,
+   * never written to. Throws StoreError.
+   */
+  static open(path: string): Store {
+    let database: Database | undefined;
     try {
-      if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-      this.#database = new Database(path, { create: true });
-      this.#database.run("PRAGMA journal_mode = WAL");
-      // What was committed survives the end of the process, however sudden. It need not survive a power cut to the last
-      // moment: the containers do not, either.
-      this.#database.run("PRAGMA synchronous = NORMAL");
-      this.#database.run("PRAGMA busy_timeout = 1000");
-      const version = this.#database
-        .query<{ user_version: number }, []>("PRAGMA user_version")
-        .get()?.user_version;
-      if (version !== 0 && version !== FORMAT) throw new Error(`it has format ${version}, not ${FORMAT}`);
-      this.#database.run(
-        "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
-      );
-      this.#database.run(`PRAGMA user_version = ${FORMAT}`);
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      database = new Database(path, { create: true });
+      prepare(database);
+      return new Store(path, database);
     } catch (error) {
-      const reason = reasonOf(error);
-      throw new StoreError(`cannot use the state file ${path}: ${reason}; move it away to start afresh`);
+      database?.close();
+      throw openError(path, error);
     }
   }
 
-  /** The value of that name, if there is one; throws StoreError when it is not of the expected shape. */
-  get<S extends v.GenericSchema>(name: string, schema: S): v.InferOutput<S> | undefined {
-    const row = this.#database
-      .query<{ value: string }, [string]>("SELECT value FROM state WHERE name = ?")
-      .get(name);
-    if (!row) return undefined;
-    const parsed = v.safeParse(schema, JSON.parse(row.value));
-    if (parsed.success) return parsed.output;
-    throw new StoreError(
-      `"${name}" in ${this.path} is damaged: ${v.summarize(parsed.issues).replaceAll("\n", " ")}`,
-    );
+  /** The rows of a room; values are checked against `schema` when they are read, which throws StoreError. */
+  rows<S extends v.GenericSchema>(room: string, schema: S): Rows<v.InferOutput<S>> {
+    const read = (key: string, json: string): v.InferOutput<S> => {
+      try {
+        return v.parse(schema, JSON.parse(json));
+      } catch (error) {
+        this.close();
+        throw openError(
+          this.path,
+          new DamagedError(`"${key}" of "${room}" makes no sense: ${reasonOf(error)}`),
+        );
+      }
+    };
+    return {
+      get: (key) => {
+        const row = this.#database
+          .query<{ value: string }, [string, string]>("SELECT value FROM state WHERE room = ? AND key = ?")
+          .get(room, key);
+        return row ? read(key, row.value) : undefined;
+      },
+      all: () => {
+        const rows = this.#database
+          .query<{ key: string; value: string }, [string]>("SELECT key, value FROM state WHERE room = ?")
+          .all(room);
+        return new Map(rows.map(({ key, value }) => [key, read(key, value)]));
+      },
+      set: (key, value) =>
+        this.#run("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", room, key, JSON.stringify(value)),
+      delete: (key) => this.#run("DELETE FROM state WHERE room = ? AND key = ?", room, key),
+      clear: () => this.#run("DELETE FROM state WHERE room = ?", room),
+    };
   }
 
-  set(name: string, value: unknown): void {
-    this.#database.query("INSERT OR REPLACE INTO state VALUES (?, ?)").run(name, JSON.stringify(value));
+  /** Makes all changes that `change` sets one: all of them are on disk when this returns, or none. */
+  together(change: () => void): void {
+    try {
+      this.#database.transaction(change)();
+    } catch (error) {
+      throw this.#saveError(error);
+    }
+  }
+
+  /** Changes made in here are to survive even a power cut, at the price of waiting for the disk. */
+  durably(change: () => void): void {
+    try {
+      this.#database.run("PRAGMA synchronous = FULL");
+      change();
+    } finally {
+      this.#database.run("PRAGMA synchronous = NORMAL");
+    }
   }
 
   close(): void {
     this.#database.close();
   }
+
+  #run(sql: string, ...values: string[]): void {
+    try {
+      this.#database.query<never, string[]>(sql).run(...values);
+    } catch (error) {
+      throw this.#saveError(error);
+    }
+  }
+
+  #saveError(error: unknown): unknown {
+    if (!(error instanceof SQLiteError)) return error;
+    const remedy = error.code === "SQLITE_FULL" ? "make room on that disk" : "look at that disk";
+    return new StoreError("disk", `cannot save to ${this.path}: ${reasonOf(error)}; ${remedy} and try again`);
+  }
+}
+
+function prepare(database: Database): void {
+  const pragma = (name: string) => Object.values(database.query(`PRAGMA ${name}`).get() ?? {})[0];
+  // Nothing is written before we know that the file is ours, or that it has nothing in it.
+  const tables = database.query<{ count: number }, []>("SELECT count(*) AS count FROM sqlite_schema").get();
+  if (tables?.count !== 0 && pragma("application_id") !== APPLICATION_ID) {
+    throw new DamagedError("it is no file of weave");
+  }
+  const format = pragma("user_version");
+  if (typeof format === "number" && format > FORMAT) {
+    throw new StoreError("newer", `it has format ${format}, this version knows ${FORMAT}`);
+  }
+  const check = pragma("quick_check(1)");
+  if (check !== "ok") throw new DamagedError(String(check));
+  // One router owns the file, and nobody else can come between.
+  database.run("PRAGMA locking_mode = EXCLUSIVE");
+  database.transaction(() => {
+    database.run(`PRAGMA application_id = ${APPLICATION_ID}`);
+    database.run(`PRAGMA user_version = ${FORMAT}`);
+    database.run(
+      `CREATE TABLE IF NOT EXISTS state (room TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+       PRIMARY KEY (room, key)) STRICT, WITHOUT ROWID`,
+    );
+  })();
+  database.run("PRAGMA journal_mode = WAL");
+  // What was committed survives the end of the process. It need not survive a power cut to the last moment: the
+  // containers do not, either. For what others rely on there is durably().
+  database.run("PRAGMA synchronous = NORMAL");
+}
+
+function openError(path: string, error: unknown): StoreError {
+  const what = `cannot use the state file ${path}`;
+  const reason = reasonOf(error).replace(/\s+/g, " ");
+  if (error instanceof StoreError) {
+    return new StoreError(error.code, `${what}: ${reason}; run that version of weave, or move the file away`);
+  }
+  switch (codeOf(error)) {
+    case "SQLITE_NOTADB":
+    case "SQLITE_CORRUPT":
+      return new StoreError("damaged", `${what}: ${reason}; ${setAside(path)}`);
+    case "SQLITE_BUSY":
+      return new StoreError("locked", `${what}: another process has it open; is weave running already?`);
+    default:
+      return new StoreError("disk", `${what}: ${reason}`);
+  }
+}
+
+/** Moves a file that cannot be used out of the way, with what belongs to it; says where to, and how to go on. */
+function setAside(path: string): string {
+  const aside = `${path}.damaged-${new Date().toISOString().replace(/[-:]|\.\d+/g, "")}`;
+  try {
+    for (const suffix of ["", "-wal", "-shm"]) {
+      if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+    }
+  } catch (error) {
+    return `it could not be moved to ${aside} (${reasonOf(error)}): move it away yourself`;
+  }
+  return `it is kept as ${aside}. Launch again to start afresh (addresses in use are found again), or put a copy back`;
 }

@@ -71,7 +71,7 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
     "a peer's name cannot be found",
     async () => async () => {},
     ["no-such-host.invalid"],
-    1,
+    2,
     'cannot resolve peer "no-such-host.invalid"',
   ],
   [
@@ -85,8 +85,8 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
       return () => host.must(["rm", "-rf", join(host.folder, "lib")]);
     },
     [],
-    1,
-    "cannot use the state file",
+    3,
+    "it is kept as",
   ],
 ];
 

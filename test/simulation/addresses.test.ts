@@ -1,73 +1,12 @@
 // Address allocation among many peers: the real allocators over the real mesh, on a simulated clock.
 import { expect, test } from "bun:test";
 import { cidrRange, formatIPv4, parseCidr, rangeSize } from "../../lib/address/ipv4.ts";
-import { seededRandom } from "../../lib/clock/random.ts";
-import { Allocator, type AllocatorConfig } from "../../lib/ipam/allocator.ts";
-import type { AllocatorStore, Owned, SavedRing } from "../../lib/ipam/saved.ts";
-import { CHANNEL } from "../../lib/ipam/wire.ts";
-import { silentLog } from "../../lib/log/log.ts";
+import type { Allocator, AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { MemoryDisk, settled, UNIVERSE, withAddresses } from "../support/allocators.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
-const UNIVERSE = parseCidr("10.32.0.0/24");
 const MINUTE = 60_000;
-
-/** A disk in memory, that survives its router. */
-function memoryStore(): AllocatorStore {
-  let ring: SavedRing | undefined;
-  let owned = new Map<string, Owned>();
-  return {
-    loadRing: () => ring,
-    saveRing: (saved) => {
-      ring = structuredClone(saved);
-    },
-    loadOwned: () => structuredClone(owned),
-    saveOwned: (saved) => {
-      owned = structuredClone(new Map(saved));
-    },
-  };
-}
-
-function withAddresses(
-  simulation: Simulation,
-  peer: SimulatedPeer,
-  config: Partial<AllocatorConfig> = {},
-  store = memoryStore(),
-): Allocator {
-  const { router } = peer;
-  const allocator = new Allocator(
-    {
-      ourName: router.ourself.name,
-      ourUid: router.ourself.uid,
-      ourNickName: router.ourself.nickName,
-      universe: UNIVERSE,
-      seed: [],
-      observer: false,
-      quorum: () => 2,
-      isKnownPeer: (name) => router.peers.get(name) !== undefined,
-      ...config,
-    },
-    { clock: simulation.clock, random: seededRandom(router.ourself.uid), log: silentLog, store },
-  );
-  allocator.start(router.channel(CHANNEL, allocator));
-  return allocator;
-}
-
-/** Lets promises and simulated time go on together until a promise is settled. */
-async function settled<T>(simulation: Simulation, promise: Promise<T>, limitMs = 5 * MINUTE): Promise<T> {
-  let done = false;
-  promise.then(
-    () => (done = true),
-    () => (done = true),
-  );
-  for (let waited = 0; !done; waited += 10) {
-    if (waited > limitMs) throw new Error("still waiting");
-    simulation.clock.advance(10);
-    await Promise.resolve();
-    await Promise.resolve();
-  }
-  return promise;
-}
 
 async function network(seed: bigint, count: number, config: Partial<AllocatorConfig> = {}) {
   const simulation = new Simulation(seed);
@@ -96,10 +35,10 @@ test("20 peers agree on one ring and hand out every address of the range once", 
   simulation.clock.advance(2 * MINUTE);
   const [first] = allocators;
   const owners = (allocator: Allocator) =>
-    allocator.ring.ranges().map(({ entry, range }) => `${formatIPv4(range.start)} ${entry.peer}`);
+    allocator.sharing.ring.ranges().map(({ entry, range }) => `${formatIPv4(range.start)} ${entry.peer}`);
   for (const allocator of allocators) expect(owners(allocator)).toEqual(owners(first as Allocator));
   const owned = allocators.reduce(
-    (sum, { ring }) => sum + ring.ownedRanges().reduce((own, range) => own + rangeSize(range), 0),
+    (sum, { sharing }) => sum + sharing.ring.ownedRanges().reduce((own, range) => own + rangeSize(range), 0),
     0,
   );
   expect(owned).toBe(256);
@@ -124,7 +63,7 @@ test("claims: free, taken, another peer's", async () => {
   if (!a || !b) throw new Error("no allocators");
   await settled(simulation, a.allocate("first", UNIVERSE));
   simulation.clock.advance(5_000);
-  const theirs = b.ring.ownedRanges()[0]?.start ?? 0;
+  const theirs = b.sharing.ring.ownedRanges()[0]?.start ?? 0;
   const cidr = { address: theirs + 3, prefix: 24 };
   await settled(simulation, a.claim("mine", cidr));
   expect(a.owned.holderOf(cidr.address)).toBe("mine");
@@ -137,12 +76,12 @@ test("claims: free, taken, another peer's", async () => {
 
 test("a router that comes back knows what it had handed out", async () => {
   const simulation = new Simulation(4n);
-  const store = memoryStore();
+  const disk = new MemoryDisk();
   const peer = simulation.add(1);
-  const before = withAddresses(simulation, peer, { quorum: () => 1 }, store);
+  const before = withAddresses(simulation, peer, { quorum: () => 1 }, disk.mount());
   const address = await settled(simulation, before.allocate("c1", UNIVERSE));
   simulation.kill(peer);
-  const again = withAddresses(simulation, simulation.add(1), { quorum: () => 1 }, store);
+  const again = withAddresses(simulation, simulation.add(1), { quorum: () => 1 }, disk.mount());
   expect(await settled(simulation, again.allocate("c1", UNIVERSE))).toBe(address);
   expect(await settled(simulation, again.allocate("c2", UNIVERSE))).not.toBe(address);
 });
@@ -155,12 +94,12 @@ test("a peer that leaves hands over its share; one that is gone is taken over", 
   c.shutdown();
   expect(() => c.allocate("late", UNIVERSE)).toThrow("leaving the network");
   simulation.clock.advance(10_000);
-  expect(a.ring.peerNames().has(c.config.ourName)).toBe(false);
-  const share = b.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0);
-  expect(a.takeOver("h2")).toBe(share);
-  expect(a.takeOver("h2")).toBe(0);
-  expect(a.takeOver("nobody")).toBe(0);
-  expect(a.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0)).toBe(256);
+  expect(a.sharing.ring.peerNames().has(c.config.ourName)).toBe(false);
+  const share = b.sharing.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0);
+  expect(await settled(simulation, a.sharing.takeOver("h2"))).toBe(share);
+  expect(await a.sharing.takeOver("h2")).toBe(0);
+  expect(await a.sharing.takeOver("nobody")).toBe(0);
+  expect(a.sharing.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0)).toBe(256);
 });
 
 test("an observer takes no part, and gets its addresses from the others", async () => {
@@ -171,8 +110,8 @@ test("an observer takes no part, and gets its addresses from the others", async 
   await simulation.connect(b, a);
   simulation.until(() => simulation.converged(), MINUTE);
   const address = await settled(simulation, observer.allocate("c1", UNIVERSE));
-  expect(elector.ring.seeds).toEqual([a.router.ourself.name]);
-  expect(observer.ring.owner(address)).toBe(b.router.ourself.name);
+  expect(elector.sharing.ring.seeds).toEqual([a.router.ourself.name]);
+  expect(observer.sharing.ring.owner(address)).toBe(b.router.ourself.name);
 });
 
 test("different seeds and different ranges keep peers apart, and say why", async () => {

@@ -35,7 +35,7 @@ class Participant {
   receive(state: RingState): void {
     const inUse = (ranges: { start: number; end: number }[]) =>
       ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
-    if (this.ring.merge(state, inUse)) this.space.update(this.ring.ownedRanges());
+    if (this.ring.merge(state, inUse) !== "nothing") this.space.update(this.ring.ownedRanges());
   }
 
   donate(to: PeerName, from: number, size: number): void {
@@ -113,7 +113,7 @@ describe("merging", () => {
         if (!a || !b) return;
         a.receive(b.ring.state());
         const once = a.ring.state();
-        expect(a.ring.merge(b.ring.state(), nothingInUse)).toBe(false);
+        expect(a.ring.merge(b.ring.state(), nothingInUse)).toBe("nothing");
         expect(a.ring.state()).toEqual(once);
       }),
     );
@@ -145,7 +145,7 @@ describe("merging", () => {
     ring.claimForPeers([name(1), name(2)]);
     const stolen = ring.entries.map((found) => ({ ...found, peer: name(2), version: found.version + 5 }));
     expect(() => ring.merge({ ...ring.state(), entries: stolen }, () => true)).toThrow("IP range I own");
-    expect(ring.merge({ ...ring.state(), entries: stolen }, () => false)).toBe(true);
+    expect(ring.merge({ ...ring.state(), entries: stolen }, () => false)).toBe("owners");
     expect(ring.ownedRanges()).toEqual([]);
   });
 });
@@ -190,7 +190,7 @@ test("transfer takes everything, and wins over what the old owner says later", (
     { start: START + SIZE / 2, end: END },
   ]);
   theirs.reportFree(() => 3);
-  expect(ring.merge(theirs.state(), nothingInUse)).toBe(false);
+  expect(ring.merge(theirs.state(), nothingInUse)).toBe("nothing");
 });
 
 describe("space", () => {

@@ -1,0 +1,87 @@
+// Real allocators over a simulated mesh, with disks in memory.
+import { parseCidr } from "../../lib/address/ipv4.ts";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { Allocator, type AllocatorConfig } from "../../lib/ipam/allocator.ts";
+import type { AllocatorStore, Owned, SavedRing, Vote } from "../../lib/ipam/saved.ts";
+import { CHANNEL } from "../../lib/ipam/wire.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import type { SimulatedPeer, Simulation } from "./simulation.ts";
+
+export const UNIVERSE = parseCidr("10.32.0.0/24");
+
+/** A disk in memory, that survives its router. */
+export class MemoryDisk {
+  #ring: SavedRing | undefined;
+  #vote: Vote | undefined;
+  readonly #holders = new Map<string, Owned>();
+
+  /** The disk as one router sees it, until it is unplugged: what is saved after that is lost. */
+  mount(): AllocatorStore & { unplug(): void } {
+    let plugged = true;
+    return {
+      path: "memory",
+      loadRing: () => this.#ring,
+      saveRing: (ring) => {
+        if (plugged) this.#ring = structuredClone(ring);
+      },
+      loadVote: () => this.#vote,
+      saveVote: (vote) => {
+        if (plugged) this.#vote = structuredClone(vote);
+      },
+      loadHolders: () => structuredClone(this.#holders),
+      saveHolder: (id, owned) => {
+        if (plugged && owned) this.#holders.set(id, owned);
+        else if (plugged) this.#holders.delete(id);
+      },
+      forgetHolders: () => {
+        if (plugged) this.#holders.clear();
+      },
+      unplug: () => {
+        plugged = false;
+      },
+    };
+  }
+}
+
+/** Gives a simulated peer an allocator; a quorum of two unless told otherwise. */
+export function withAddresses(
+  simulation: Simulation,
+  { router }: SimulatedPeer,
+  config: Partial<AllocatorConfig> = {},
+  store: AllocatorStore = new MemoryDisk().mount(),
+): Allocator {
+  const { ourself } = router;
+  const allocator = new Allocator(
+    {
+      ourName: ourself.name,
+      ourUid: ourself.uid,
+      ourNickName: ourself.nickName,
+      universe: UNIVERSE,
+      seed: [],
+      observer: false,
+      quorum: () => 2,
+      isKnownPeer: (name) => router.peers.get(name) !== undefined,
+      ...config,
+    },
+    { clock: simulation.clock, random: seededRandom(ourself.uid), log: silentLog, store },
+  );
+  router.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer.name) });
+  allocator.start((gossiper) => router.channel(CHANNEL, gossiper));
+  return allocator;
+}
+
+/** Lets promises and simulated time go on together until a promise is settled. */
+export async function settled<T>(simulation: Simulation, promise: Promise<T>, limitMs = 300_000): Promise<T> {
+  let done = false;
+  const end = () => {
+    done = true;
+  };
+  promise.then(end, end);
+  for (let waited = 0; !done; waited += 10) {
+    if (waited > limitMs) throw new Error("still waiting");
+    simulation.clock.advance(10);
+    await Promise.resolve();
+    await Promise.resolve();
+  }
+  return promise;
+}
