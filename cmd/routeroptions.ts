@@ -53,7 +53,34 @@ export const ROUTER_OPTIONS = {
     description: "consensus[=COUNT], seed=NAME,… or observer",
     valueHint: "MODE",
   },
+  dns: { type: "boolean", default: true, negativeDescription: "answer no DNS queries" },
+  "dns-domain": {
+    type: "string",
+    description: "domain of containers' names (weave.local.)",
+    valueHint: "DOMAIN",
+  },
+  "dns-listen-address": {
+    type: "string",
+    description: "where to answer DNS queries (port 53 of the bridge's addresses)",
+    valueHint: "IP:PORT",
+  },
+  "dns-ttl": { type: "string", description: "how long answers may be remembered (1)", valueHint: "SECONDS" },
+  "dns-fallback-timeout": {
+    type: "string",
+    description: "how long to wait for other nameservers (5s)",
+    valueHint: "DURATION",
+  },
+  "resolv-conf": {
+    type: "string",
+    description: "file that names the other nameservers (/etc/resolv.conf)",
+    valueHint: "FILE",
+  },
   mtu: { type: "string", description: "MTU of the network (1376, or WEAVE_MTU)", valueHint: "BYTES" },
+  "docker-api": {
+    type: "string",
+    description: "socket of Docker or podman (DOCKER_HOST, or where they are by default)",
+    valueHint: "unix:///PATH",
+  },
   "http-addr": {
     type: "string",
     description: "where to serve the control API for reading (127.0.0.1:6784)",
@@ -72,6 +99,7 @@ const ENVIRONMENT: Record<string, string> = {
   password: "WEAVE_PASSWORD",
   mtu: "WEAVE_MTU",
   port: "WEAVE_PORT",
+  "docker-api": "DOCKER_HOST",
   "http-addr": "WEAVE_HTTP_ADDR",
   "status-addr": "WEAVE_STATUS_ADDR",
 };

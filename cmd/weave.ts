@@ -4,6 +4,7 @@ import { VERSION } from "../lib/version.ts";
 import { attach, detach } from "./commands/attach.ts";
 import { expose, hide } from "./commands/expose.ts";
 import { launch, reset, stop } from "./commands/lifecycle.ts";
+import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "./commands/names.ts";
 import { connect, forget, prime, rmpeer } from "./commands/peers.ts";
 import { setup } from "./commands/setup.ts";
 import { ps, report, status, version } from "./commands/status.ts";
@@ -21,6 +22,10 @@ const COMMANDS: readonly Command[] = [
   hide,
   attach,
   detach,
+  dnsAdd,
+  dnsRemove,
+  dnsLookup,
+  dnsArgs,
   prime,
   rmpeer,
   stop,

@@ -1,11 +1,22 @@
 // Address arguments as the original has them: "10.32.0.5/12" or "ip:10.32.0.5/12" for one's own, "net:10.32.0.0/16" or
 // "net:default" for a free one of a subnet; none at all means net:default.
-import { type Cidr, formatCidr, parseCidr, parseSubnet } from "../../lib/address/ipv4.ts";
+import { type Cidr, formatCidr, formatIPv4, parseCidr, parseSubnet } from "../../lib/address/ipv4.ts";
 import type { ApiClient } from "../../lib/api/client.ts";
+import { overlappingRoute } from "../../lib/host/overlap.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 
 export type AddressArgument =
   | { readonly kind: "own"; readonly cidr: Cidr }
   | { readonly kind: "net"; readonly path: string };
+
+/** Whose addresses they are: the host's or somebody else's, a container's, or one that Docker or podman knows. */
+export type HolderKind = "other" | "container" | "runtime";
+
+const QUERY: Record<HolderKind, string> = {
+  other: "",
+  container: "?container=true",
+  runtime: "?check-alive=true",
+};
 
 /** Splits address arguments from what follows them; throws AddressError for one that is malformed. */
 export function takeAddresses(args: readonly string[]): {
@@ -30,16 +41,20 @@ export async function acquire(
   api: ApiClient,
   id: string,
   addresses: readonly AddressArgument[],
+  kind: HolderKind,
 ): Promise<Cidr[]> {
   const path = `/ip/${encodeURIComponent(id)}`;
   const got: Cidr[] = [];
   try {
     for (const address of addresses) {
       if (address.kind === "own") {
-        await api("PUT", `${path}/${formatCidr(address.cidr)}`);
+        warnOfOverlap(address.cidr);
+        await api("PUT", `${path}/${formatCidr(address.cidr)}${QUERY[kind]}`);
         got.push(address.cidr);
       } else {
-        got.push(parseCidr((await api("POST", `${path}${address.path}`)).trim()));
+        const answer = (await api("POST", `${path}${address.path}${QUERY[kind]}`)).trim();
+        if (answer === "cancelled") throw new Error(`container ${id} has ended`);
+        got.push(parseCidr(answer));
       }
     }
     return got;
@@ -47,6 +62,12 @@ export async function acquire(
     await release(api, id, got);
     throw error;
   }
+}
+
+function warnOfOverlap(cidr: Cidr): void {
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  const route = overlappingRoute(nl, cidr);
+  if (route) console.error(`warning: ${formatCidr(cidr)} overlaps with existing route ${route} on host`);
 }
 
 /** The addresses of `id` that the arguments mean. */
@@ -67,8 +88,7 @@ export async function lookup(
 
 /** Gives addresses back; those that the router does not know of are no error. */
 export async function release(api: ApiClient, id: string, cidrs: readonly Cidr[]): Promise<void> {
-  for (const cidr of cidrs) {
-    const ip = formatCidr(cidr).split("/")[0];
-    await api("DELETE", `/ip/${encodeURIComponent(id)}/${ip}`).catch(() => {});
+  for (const { address } of cidrs) {
+    await api("DELETE", `/ip/${encodeURIComponent(id)}/${formatIPv4(address)}`).catch(() => {});
   }
 }

@@ -1,35 +1,19 @@
-// weave attach, detach: a container, by its network namespace or a process in it.
-import { basename } from "node:path";
-import { apiClient } from "../../lib/api/client.ts";
+// weave attach, detach: a container, by its id or name at Docker or podman, its network namespace or a process in it.
+import { type Cidr, formatIPv4 } from "../../lib/address/ipv4.ts";
+import { type ApiClient, ApiError, apiClient } from "../../lib/api/client.ts";
 import { attach as attachContainer, detachAddresses, formatAddresses } from "../../lib/host/attach.ts";
-import type { Netns } from "../../lib/sys/netns.ts";
-import { type Arguments, type Command, requireRoot, UsageError } from "../main.ts";
-import { acquire, lookup, release, takeAddresses } from "./addresses.ts";
+import { type Command, requireRoot } from "../main.ts";
+import { acquire, lookup, release } from "./addresses.ts";
+import { addName, removeName } from "./names.ts";
+import { type Target, target, WHERE } from "./target.ts";
 
 /** The name of our link in a container. */
 const LINK = "ethwe";
 
-const WHERE = {
-  netns: { type: "string", description: "path of the container's network namespace", valueHint: "PATH" },
-  pid: { type: "string", description: "a process in the container", valueHint: "PID" },
-} as const;
-
-function target({ options, positionals }: Arguments) {
-  const { addresses, rest } = takeAddresses(positionals);
-  const [id, extra] = rest;
-  if (extra !== undefined) throw new UsageError(`"${extra}" is no address, and one id is enough`);
-  const { netns, pid } = options;
-  if ((netns === undefined) === (pid === undefined)) throw new UsageError("say --netns PATH or --pid PID");
-  if (typeof pid === "string" && !/^[1-9]\d{0,9}$/.test(pid))
-    throw new UsageError(`--pid "${pid}" is no process id`);
-  const where: Netns = typeof pid === "string" ? Number(pid) : String(netns);
-  return { addresses, where, id: id ?? (typeof where === "number" ? `pid-${where}` : basename(where)) };
-}
-
 export const attach: Command = {
   name: "attach",
-  description: "attach a container to the network (under an id, for 'ps' and 'detach')",
-  positionals: "[ADDRESSES…] [ID]",
+  description: "attach a container to the network, by its id or name, or any by --netns or --pid",
+  positionals: "[ADDRESSES…] [CONTAINER]",
   options: {
     ...WHERE,
     "multicast-route": {
@@ -37,12 +21,14 @@ export const attach: Command = {
       default: true,
       negativeDescription: "leave multicast to the routes there are",
     },
+    "without-dns": { type: "boolean", default: false, description: "give the container no name" },
   },
   async run(args) {
     requireRoot();
-    const { addresses, where, id } = target(args);
+    const container = await target(args);
+    const { addresses, where, id, kind } = container;
     const api = apiClient();
-    const cidrs = await acquire(api, id, addresses);
+    const cidrs = await acquire(api, id, addresses, kind);
     try {
       attachContainer({
         netns: where,
@@ -57,21 +43,40 @@ export const attach: Command = {
       await release(api, id, cidrs);
       throw error;
     }
+    if (!args.options["without-dns"]) await withName(api, container, cidrs, addName);
     console.log(formatAddresses(cidrs));
   },
 };
 
+/** Does something with the name of a container, where it has one and there is a DNS. */
+async function withName(
+  api: ApiClient,
+  { id, fqdn }: Target,
+  cidrs: readonly Cidr[],
+  act: typeof addName,
+): Promise<void> {
+  if (fqdn === undefined) return;
+  const ips = cidrs.map(({ address }) => formatIPv4(address));
+  try {
+    await act(api, id, fqdn, ips);
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === 404)) throw error;
+  }
+}
+
 export const detach: Command = {
   name: "detach",
   description: "take a container, or some of its addresses, off the network",
-  positionals: "[ADDRESSES…] [ID]",
+  positionals: "[ADDRESSES…] [CONTAINER]",
   options: WHERE,
   async run(args) {
     requireRoot();
-    const { addresses, where, id } = target(args);
+    const container = await target(args);
+    const { addresses, where, id } = container;
     const api = apiClient();
     const cidrs = await lookup(api, id, addresses);
     detachAddresses(where, LINK, cidrs);
+    await withName(api, container, cidrs, removeName);
     await release(api, id, cidrs);
     console.log(formatAddresses(cidrs));
   },

@@ -29,7 +29,6 @@ export const launch: Command = {
       description: "stay in the foreground, log to standard error",
     },
     restart: { type: "boolean", default: true, negativeDescription: "accepted for scripts of the original" },
-    dns: { type: "boolean", default: true, negativeDescription: "accepted for scripts of the original" },
   },
   async run(args) {
     const given = givenOptions(args.options);

@@ -1,14 +1,16 @@
 // weave status, report, ps, version.
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { ApiError, apiClient } from "../../lib/api/client.ts";
+import { findContainer } from "../../lib/container/runtime.ts";
 import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Command, requireRoot, UsageError } from "../main.ts";
+import { runtimeSockets } from "./target.ts";
 
-const PARTS = ["targets", "connections", "peers", "ipam"];
+const PARTS = ["targets", "connections", "peers", "dns", "ipam"];
 
 export const status: Command = {
   name: "status",
@@ -59,12 +61,18 @@ export const ps: Command = {
         return { id: id ?? netns, mac, addresses };
       }),
     ];
+    const wanted = await Promise.all(positionals.map(idOf));
     for (const { id, mac, addresses } of rows) {
-      if (positionals.length > 0 && !positionals.some((wanted) => id.startsWith(wanted))) continue;
+      if (wanted.length > 0 && !wanted.some((start) => id.startsWith(start))) continue;
       console.log([id.slice(0, 12), mac, ...addresses.map(formatCidr)].join(" "));
     }
   },
 };
+
+/** The id of a container that Docker or podman knows by this name, else the word itself. */
+async function idOf(word: string): Promise<string> {
+  return (await findContainer(runtimeSockets(), word))?.id ?? word;
+}
 
 export const version: Command = {
   name: "version",

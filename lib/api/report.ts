@@ -3,11 +3,14 @@
 
 import type { Cidr } from "../address/ipv4.ts";
 import { cidrSize, formatCidr, formatIPv4, rangeSize } from "../address/ipv4.ts";
+import { compareEntries, type Entry } from "../dns/entry.ts";
+import type { Nameserver } from "../dns/nameserver.ts";
+import type { DnsServer } from "../dns/server.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import type { LocalConnection } from "../mesh/connection.ts";
 import { PROTOCOL_MAX_VERSION } from "../mesh/handshake.ts";
 import type { Target } from "../mesh/maker.ts";
-import { UNKNOWN_PEER } from "../mesh/name.ts";
+import { nameToNumber, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 
@@ -63,14 +66,39 @@ export interface IpamReport {
   PendingAllocates: string[] | null;
 }
 
+export interface DnsReport {
+  Domain: string;
+  Upstream: string[] | null;
+  Address: string;
+  TTL: number;
+  Entries:
+    | {
+        Hostname: string;
+        Origin: string;
+        ContainerID: string;
+        Address: string;
+        Version: number;
+        Tombstone: number;
+      }[]
+    | null;
+}
+
 export interface Report {
   Ready: boolean;
   Version: string;
   VersionCheck: { Enabled: boolean; Success: boolean; NewVersion: string; NextCheckAt: string };
   Router: RouterReport;
   IPAM: IpamReport;
+  DNS?: DnsReport;
   /** What the host's packet filter had to be told beside our own table, in words. */
   Notes: string[];
+}
+
+/** What is told of weaveDNS. */
+export interface DnsSources {
+  readonly nameserver: Nameserver;
+  readonly server: DnsServer;
+  upstream(): readonly string[];
 }
 
 /** What a report is made from. */
@@ -80,6 +108,7 @@ export interface ReportSources {
   readonly mesh: MeshRouter;
   readonly allocator: Allocator;
   readonly defaultSubnet: Cidr;
+  readonly dns: DnsSources | undefined;
   readonly interfaceName: string;
   readonly trustedSubnets: readonly string[];
   readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
@@ -97,6 +126,7 @@ export function makeReport(sources: ReportSources): Report {
     VersionCheck: { Enabled: false, Success: false, NewVersion: "", NextCheckAt: "0001-01-01T00:00:00Z" },
     Router: routerReport(sources),
     IPAM: ipamReport(sources),
+    ...(sources.dns && { DNS: dnsReport(sources.dns) }),
     Notes: [...sources.notes],
   };
 }
@@ -225,6 +255,43 @@ function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
     ),
     PendingClaims: orNull(pending.list("claim").map(({ id, text }) => ({ Ident: id, CIDR: text }))),
     PendingAllocates: orNull(pending.list("allocate").map(({ text }) => text)),
+  };
+}
+
+function dnsReport({ nameserver, server, upstream }: DnsSources): DnsReport {
+  const byName = (a: Entry, b: Entry) =>
+    order(a.hostname.toLowerCase(), b.hostname.toLowerCase()) || compareEntries(a, b);
+  const order = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+  const servers = [...upstream()];
+  const entries = [...nameserver.entries.all()].sort(byName);
+  return {
+    Domain: server.config.domain,
+    Upstream: servers.length > 0 ? servers : null,
+    Address: server.addresses.join(", "),
+    TTL: server.config.ttl,
+    Entries:
+      entries.length === 0
+        ? null
+        : entries.map((entry) => ({
+            Hostname: entry.hostname,
+            Origin: entry.origin,
+            ContainerID: entry.containerId,
+            Address: formatIPv4(entry.address),
+            Version: entry.version,
+            Tombstone: entry.tombstone,
+          })),
+  };
+}
+
+/** A name as "GET /name" lists it, with numbers as the original has them. */
+export function nameJson(entry: Entry): object {
+  return {
+    ContainerID: entry.containerId,
+    Origin: nameToNumber(entry.origin),
+    Addr: formatIPv4(entry.address),
+    Hostname: entry.hostname,
+    Version: entry.version,
+    Tombstone: entry.tombstone,
   };
 }
 

@@ -7,18 +7,20 @@ import {
   type AddressRange,
   type Cidr,
   formatCidr,
+  formatIPv4,
   hostRange,
   parseCidr,
   parseIPv4,
 } from "../address/ipv4.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
+import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import { CancelledError, IpamError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type ApiClient, ApiError } from "./client.ts";
-import { type Report, reportJson } from "./report.ts";
-import { connectionsText, ipamText, peersText, statusText, targetsText } from "./status.ts";
+import { type DnsSources, nameJson, type Report, reportJson } from "./report.ts";
+import { connectionsText, ipamText, namesText, peersText, statusText, targetsText } from "./status.ts";
 import { fillTemplate, TemplateError } from "./template.ts";
 
 /** Of a call of the CNI plugin: what it is to print, and its exit code. */
@@ -36,8 +38,12 @@ export interface ApiTarget {
   /** Returns what is wrong with any of the peers. */
   connect(peers: readonly string[], replace: boolean): Promise<string[]>;
   forget(peers: readonly string[]): void;
-  expose(cidr: Cidr, masquerade: boolean): void;
-  hide(cidr: Cidr): boolean;
+  expose(cidr: Cidr, masquerade: boolean): Promise<void>;
+  hide(cidr: Cidr): Promise<boolean>;
+  /** False for a container that Docker or podman, where there is one, does not know or says is not running. */
+  isRunning(id: string): Promise<boolean>;
+  /** Undefined where there is no DNS. */
+  readonly dns: DnsSources | undefined;
   /** Runs a call of the CNI plugin; undefined where the plugin has to run it itself. */
   cni(variables: Record<string, string>, input: string): Promise<CniOutcome | undefined>;
 }
@@ -54,7 +60,12 @@ type Handler = (
 /** A request that is wrong in itself. */
 class BadRequest extends Error {}
 
+/** A request for what is not there. */
+class NotFound extends Error {}
+
 const text = (body: string, status = 200) => new Response(body, { status });
+const json = (value: unknown) =>
+  new Response(`${reportJson(value)}\n`, { headers: { "content-type": "application/json" } });
 const done = () => new Response(null, { status: 204 });
 
 // A form with a few peers, a network configuration, or nothing.
@@ -102,13 +113,62 @@ async function allocate(
   subnet: Cidr,
   signal: AbortSignal,
 ): Promise<Response> {
-  const isContainer = query(request, "check-alive") === "true";
-  const address = await target.allocator.allocate(identifier(parameters), subnet, isContainer, signal);
+  const id = identifier(parameters);
+  const isContainer = await isLiveContainer(request, id, target);
+  const address = await target.allocator.allocate(id, subnet, isContainer, signal);
   return text(formatCidr({ address, prefix: subnet.prefix }));
+}
+
+/**
+ * Whether addresses are for a container, to be released when that is gone: one that only we know of ("container"), or
+ * one of Docker's or podman's ("check-alive"), which may have ended by now.
+ */
+async function isLiveContainer(request: Request, id: string, target: ApiTarget): Promise<boolean> {
+  if (query(request, "container") === "true") return true;
+  if (query(request, "check-alive") !== "true") return false;
+  if (!(await target.isRunning(id))) throw new CancelledError(`container ${id} is not running`);
+  return true;
 }
 
 function lookup(parameters: Parameters, target: ApiTarget, range: AddressRange): Response {
   return text(target.allocator.lookup(identifier(parameters), range).map(formatCidr).join(" "));
+}
+
+/** weaveDNS; its paths do not exist where there is none. */
+function dnsOf({ dns }: ApiTarget): DnsSources {
+  if (!dns) throw new NotFound("there is no DNS here: it was launched with --no-dns");
+  return dns;
+}
+
+function dnsAddress(target: ApiTarget): string {
+  const [address] = dnsOf(target).server.addresses;
+  if (!address)
+    throw new BadRequest("DNS queries are not answered yet: 'weave expose' gives the host an address");
+  return address;
+}
+
+/** Addresses by a name, or a name by its address; a name of one label is one in our domain. */
+function lookupName(name: string, target: ApiTarget): string {
+  const { nameserver, server } = dnsOf(target);
+  const answers = /^[\d.]+$/.test(name)
+    ? [nameserver.reverse(parseIPv4(name)) ?? ""].filter(Boolean)
+    : nameserver
+        .lookup(
+          fullyQualified(/\.[^.]/.test(name) ? name : `${name.replace(/\.$/, "")}.${server.config.domain}`),
+        )
+        .map(formatIPv4);
+  return answers.map((answer) => `${answer}\n`).join("");
+}
+
+async function deleteNames(request: Request, parameters: Parameters, target: ApiTarget): Promise<Response> {
+  const fqdn = (await form(request)).get("fqdn");
+  const { ip, id } = parameters;
+  dnsOf(target).nameserver.delete({
+    hostname: fqdn ? fullyQualified(fqdn) : undefined,
+    containerId: id,
+    address: ip === undefined ? undefined : parseIPv4(ip),
+  });
+  return done();
 }
 
 /** "METHOD /path/with/:parameters" and what answers it. */
@@ -118,6 +178,10 @@ const ROUTES: Record<string, Handler> = {
   "GET /status/connections": statusRoute(connectionsText),
   "GET /status/peers": statusRoute(peersText),
   "GET /status/ipam": statusRoute(ipamText),
+  "GET /status/dns": (request, parameters, target, signal) => {
+    dnsOf(target);
+    return statusRoute(namesText)(request, parameters, target, signal);
+  },
   "GET /report": (request, _parameters, target) => {
     const report = target.report();
     const format = query(request, "format");
@@ -137,16 +201,16 @@ const ROUTES: Record<string, Handler> = {
     target.forget((await form(request)).getAll("peer"));
     return text("");
   },
-  "POST /expose/:ip/:prefix": (request, parameters, target) => {
+  "POST /expose/:ip/:prefix": async (request, parameters, target) => {
     const skip = query(request, "skipNAT") ?? "false";
     if (skip !== "true" && skip !== "false")
       throw new BadRequest(`unable to parse skipNAT option: "${skip}"`);
-    target.expose(cidrOf(parameters), skip === "false");
+    await target.expose(cidrOf(parameters), skip === "false");
     return done();
   },
-  "DELETE /expose/:ip/:prefix": (_request, parameters, target) => {
+  "DELETE /expose/:ip/:prefix": async (_request, parameters, target) => {
     const cidr = cidrOf(parameters);
-    if (!target.hide(cidr)) throw new BadRequest(`${formatCidr(cidr)} is not exposed`);
+    if (!(await target.hide(cidr))) throw new BadRequest(`${formatCidr(cidr)} is not exposed`);
     return done();
   },
   "POST /cni": async (request, _parameters, target) => {
@@ -155,6 +219,25 @@ const ROUTES: Record<string, Handler> = {
     const outcome = await target.cni(call.output.variables, call.output.input);
     return outcome ? Response.json(outcome) : text("run it yourself\n", 409);
   },
+  "GET /domain": (_request, _parameters, target) => text(dnsOf(target).server.config.domain),
+  "GET /dns-address": (_request, _parameters, target) => text(dnsAddress(target).replace(/:\d+$/, "")),
+  "GET /dns-address-port": (_request, _parameters, target) => text(dnsAddress(target)),
+  "GET /dns-lookup/:name": (_request, parameters, target) =>
+    text(lookupName(parameters["name"] ?? "", target)),
+  "GET /name": (_request, _parameters, target) =>
+    json(Array.from(dnsOf(target).nameserver.entries.all(), nameJson)),
+  "PUT /name/:id/:ip": async (request, parameters, target) => {
+    const { nameserver } = dnsOf(target);
+    const values = await form(request);
+    const id = identifier(parameters);
+    const address = parseIPv4(parameters["ip"] ?? "");
+    if (values.get("check-alive") === "true" && !(await target.isRunning(id))) return done();
+    nameserver.add(values.get("fqdn") ?? "", id, address);
+    return done();
+  },
+  "DELETE /name/:id/:ip": deleteNames,
+  "DELETE /name/:id": deleteNames,
+  "DELETE /name": deleteNames,
   "GET /ring": async (_request, _parameters, target, signal) => {
     await target.allocator.prime(signal);
     return text("");
@@ -166,9 +249,7 @@ const ROUTES: Record<string, Handler> = {
       containerid,
       addrs: cidrs.map(formatCidr),
     }));
-    return new Response(`${JSON.stringify({ owned })}\n`, {
-      headers: { "content-type": "application/json" },
-    });
+    return json({ owned });
   },
   "GET /ip/:id": (_request, parameters, target) =>
     lookup(parameters, target, hostRange(target.defaultSubnet)),
@@ -178,12 +259,14 @@ const ROUTES: Record<string, Handler> = {
     allocate(request, parameters, target, target.defaultSubnet, signal),
   "POST /ip/:id/:ip/:prefix": (request, parameters, target, signal) =>
     allocate(request, parameters, target, subnetOf(parameters), signal),
-  "PUT /ip/:id/:ip/:prefix": async (request, parameters, { allocator }, signal) => {
-    const flag = (key: string) => query(request, key) === "true";
+  "PUT /ip/:id/:ip/:prefix": async (request, parameters, target, signal) => {
+    const { allocator } = target;
     const id = identifier(parameters);
     const cidr = cidrOf(parameters);
+    const isContainer = await isLiveContainer(request, id, target);
+    const noErrorOnUnknown = query(request, "noErrorOnUnknown") === "true";
     try {
-      await allocator.claim(id, cidr, flag("check-alive"), flag("noErrorOnUnknown"), signal);
+      await allocator.claim(id, cidr, isContainer, noErrorOnUnknown, signal);
     } catch (error) {
       if (error instanceof IpamError && !(error instanceof CancelledError)) {
         throw new BadRequest(`Unable to claim: ${error.message}`);
@@ -239,11 +322,13 @@ function find(
 
 function failure(error: unknown, log: Log, what: string): Response {
   if (error instanceof CancelledError) return text("cancelled");
+  if (error instanceof NotFound) return text(`${error.message}\n`, 404);
   const expected =
     error instanceof BadRequest ||
     error instanceof IpamError ||
     error instanceof AddressError ||
     error instanceof TemplateError ||
+    error instanceof DomainNameError ||
     error instanceof URIError;
   const message = reasonOf(error);
   if (expected) log.warning(`[api] ${what}: ${message}`);

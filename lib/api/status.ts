@@ -15,7 +15,7 @@ const inBrackets = (text: string) => (text === "" ? "" : ` (${text})`);
 
 /** "weave status". */
 export function statusText(report: Report): string {
-  return ["", ...overview(report), "", ...ipamOverview(report), ...notes(report)]
+  return ["", ...overview(report), "", ...ipamOverview(report), ...dnsOverview(report), ...notes(report)]
     .join("\n")
     .slice(1)
     .concat("\n");
@@ -55,6 +55,18 @@ function ipamOverview({ IPAM: ipam }: Report): string[] {
     `         Status: ${ipamStatus(ipam)}`,
     `          Range: ${ipam.Range}`,
     `  DefaultSubnet: ${ipam.DefaultSubnet}`,
+  ];
+}
+
+function dnsOverview({ DNS: dns }: Report): string[] {
+  if (!dns) return [];
+  return [
+    "",
+    "        Service: dns",
+    `         Domain: ${dns.Domain}`,
+    `       Upstream: ${dns.Upstream?.join(", ") ?? "none"}`,
+    `            TTL: ${dns.TTL}`,
+    `        Entries: ${(dns.Entries ?? []).filter(({ Tombstone }) => Tombstone === 0).length}`,
   ];
 }
 
@@ -105,6 +117,18 @@ export function peersText({ Router }: Report): string {
     });
     return `${peer.Name}(${peer.NickName})\n${connections.join("")}`;
   }).join("");
+}
+
+/** "weave status dns": the names there are. */
+export function namesText({ DNS: dns }: Report): string {
+  const suffix = `.${dns?.Domain}`;
+  return (dns?.Entries ?? [])
+    .filter(({ Tombstone }) => Tombstone === 0)
+    .map(({ Hostname, Address, ContainerID, Origin }) => {
+      const name = Hostname.endsWith(suffix) ? Hostname.slice(0, -suffix.length) : Hostname;
+      return `${name.padEnd(12)} ${Address.padEnd(15)} ${ContainerID.slice(0, 12).padStart(12)} ${Origin}\n`;
+    })
+    .join("");
 }
 
 /** "weave status ipam": who owns how much of the range. */

@@ -53,7 +53,7 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
         forgetRelease(releaseDirectory(), id);
         fresh = (await api("GET", path(id), { timeoutMs: RELEASE_TIMEOUT_MS })).trim() === "";
       }
-      const container = id === environment.containerId ? "?check-alive=true" : "";
+      const container = id === environment.containerId ? "?container=true" : "";
       const answer = await api("POST", `${path(id)}${container}`, { timeoutMs: ALLOCATE_TIMEOUT_MS });
       return {
         addresses: [{ cidr: parseCidr(answer.trim()), gateway }],

@@ -79,6 +79,12 @@ export function uint(bits: number): GobType<number> {
   return { kind: "uint", min: 0n, max: (1n << BigInt(bits)) - 1n, zero: () => 0 };
 }
 
+/** A signed integer of at most 53 bits beside its sign; larger ones on the wire are refused. */
+export function int(bits: number): GobType<number> {
+  const bound = 1n << BigInt(bits);
+  return { kind: "int", min: -bound, max: bound - 1n, zero: () => 0 };
+}
+
 /** A []T. `name` is the Go name of the slice type, where it has one. */
 export function slice<T>(element: GobType<T>, name = ""): GobType<T[]> {
   return { kind: "slice", name, element, zero: () => [] };

@@ -22,6 +22,11 @@ export class Exposure {
     private readonly controlPort: number | undefined,
   ) {}
 
+  /** The exposed addresses. */
+  get addresses(): Cidr[] {
+    return Array.from(this.#exposed.values(), ({ cidr }) => cidr);
+  }
+
   /** Takes up the addresses that the bridge has, and sets up the packet filter. */
   start(): void {
     const { index } = requireBridge(this.route);

@@ -54,6 +54,8 @@ export interface AllocatorDependencies {
    * before anything is taken from a container that seems to be gone.
    */
   attached?(): readonly Cidr[] | undefined;
+  /** A holder has no addresses any more. */
+  released?(id: string): void;
 }
 
 export class Allocator {
@@ -169,7 +171,7 @@ export class Allocator {
     if (!this.owned.remove(id, address)) {
       throw new IpamError(`Free: address ${formatIPv4(address)} not found for ${id}`);
     }
-    this.#released([address]);
+    this.#released(id, [address]);
   }
 
   /** Gives back all addresses of `id`, and stops waiting for any; throws IpamError when there are none. */
@@ -178,7 +180,10 @@ export class Allocator {
     const cidrs = this.owned.removeAll(id);
     this.#departed.forget(id);
     if (cidrs.length === 0 && !waited) throw new IpamError(`Delete: no addresses for ${id}`);
-    this.#released(cidrs.map(({ address }) => address));
+    this.#released(
+      id,
+      cidrs.map(({ address }) => address),
+    );
   }
 
   /** A container has ended; it may be started again, and keeps its addresses for a while. */
@@ -231,10 +236,11 @@ export class Allocator {
     return true;
   }
 
-  #released(addresses: readonly IPv4[]): void {
+  #released(id: string, addresses: readonly IPv4[]): void {
     for (const address of addresses) this.space.release(address);
     this.sharing.reportFree();
     this.pending.retry();
+    if (this.owned.get(id).cidrs.length === 0) this.dependencies.released?.(id);
   }
 
   #refuseWhenShuttingDown(): void {

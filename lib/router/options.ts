@@ -11,6 +11,8 @@ import {
 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
+import { socketsOf } from "../container/runtime.ts";
+import { fullyQualified } from "../dns/name.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
 import { LOG_LEVELS } from "../log/log.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
@@ -40,6 +42,17 @@ const integer = (min: number, max: number) =>
     v.minValue(min, `less than ${min}`),
     v.maxValue(max, `more than ${max}`),
   );
+
+/** As Go writes them: "5s", "1m30s", "500ms"; in milliseconds. */
+function parseDuration(text: string): number {
+  const units: Record<string, number> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|[hms])/g)];
+  const ms = parts.reduce((sum, [, count, unit = ""]) => sum + Number(count) * (units[unit] ?? 0), 0);
+  if (parts.map(([part]) => part).join("") !== text || ms < 1 || ms > 3_600_000) {
+    throw new AddressError("should be a duration of 1ms to 1h, such as 5s or 500ms");
+  }
+  return ms;
+}
 
 const list = <T>(parse: (text: string) => T) =>
   parsed((text) =>
@@ -89,7 +102,14 @@ const Schema = v.object({
   "ipalloc-range": v.optional(subnet),
   "ipalloc-default-subnet": v.optional(subnet),
   "ipalloc-init": v.optional(parsed(parseInit), "consensus"),
+  dns: v.optional(v.boolean(), true),
+  "dns-domain": v.optional(parsed(fullyQualified), "weave.local."),
+  "dns-listen-address": v.optional(address, ""),
+  "dns-ttl": v.optional(integer(0, 604_800), "1"),
+  "dns-fallback-timeout": v.optional(parsed(parseDuration), "5s"),
+  "resolv-conf": v.optional(v.pipe(v.string(), v.minLength(1, "is empty")), "/etc/resolv.conf"),
   mtu: v.optional(integer(576, 65_000), String(DEFAULT_MTU)),
+  "docker-api": v.optional(parsed(socketsOf), ""),
   "http-addr": v.optional(address, "127.0.0.1:6784"),
   "http-writes": v.optional(v.boolean(), false),
   "status-addr": v.optional(address, ""),

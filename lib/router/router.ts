@@ -1,7 +1,7 @@
 // One daemon out of many rooms: host, mesh, addresses, overlay and control API, started in order and, where one of
 // them fails, taken down again in reverse.
 
-import { chmodSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
@@ -11,12 +11,15 @@ import { makeReport } from "../api/report.ts";
 import { type ApiTarget, type CniOutcome, localClient, serveTcp, serveUnix } from "../api/server.ts";
 import { systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
+import { watchContainers } from "../container/events.ts";
+import { findContainer } from "../container/runtime.ts";
 import { loadNacl } from "../crypto/nacl.ts";
 import { ensureBridge } from "../host/bridge.ts";
 import { attachedAddresses } from "../host/containers.ts";
 import { Exposure } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
 import { BRIDGE, isContainerVeth } from "../host/names.ts";
+import { overlappingRoute } from "../host/overlap.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
@@ -33,14 +36,17 @@ import { NetworkOverlay } from "../overlay/network.ts";
 import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { VERSION } from "../version.ts";
+import { startDns } from "./dns.ts";
 import { identity } from "./identity.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
-import { overlappingRoute } from "./overlap.ts";
 import { findName } from "./peername.ts";
 
 /** How long a link that has gone may be the beginning of a DEL. */
 const LEAVING_MS = 1_000;
+
+/** What is assumed of a container whose runtime does not answer. */
+const RUNNING = { pid: 1 };
 
 /** Takes a step of the start back. */
 type Undo = () => unknown;
@@ -175,14 +181,25 @@ async function start(
       log,
       store: allocatorStore(store),
       attached: () => attachedAddresses(route),
+      released: (id) => unname(id),
     },
   );
+  const unname = (id: string) => {
+    try {
+      dns?.nameserver.delete({ containerId: id });
+    } catch (error) {
+      log.error(reasonOf(error));
+    }
+  };
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer.name) });
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper));
+  const dns = options.dns ? await startDns(options, mesh, store, log) : undefined;
+  undo.push(() => dns?.stop());
   settleReleases(releaseDirectory(), (id) => {
     log.info(`releasing the addresses of ${id}, which went while weave was not running`);
     allocator.delete(id);
   });
+  await dns?.bridgeHas(exposure.addresses);
 
   const listener = await listenTcp(options.host ?? "0.0.0.0", port, (stream) => mesh.accept(stream)).catch(
     (error) => {
@@ -204,6 +221,7 @@ async function start(
         mesh,
         allocator,
         defaultSubnet: options.defaultSubnet,
+        dns,
         interfaceName: `${datapath.portName} (${datapath.withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
         diagnostics: overlay.diagnostics(),
         trustedSubnets: options["trusted-subnets"].map(formatCidr),
@@ -224,8 +242,25 @@ async function start(
       mesh.maker.forget(peers);
       kept.targets.set(mesh.maker.directPeers());
     },
-    expose: (cidr, masquerade) => exposure.expose(cidr, masquerade),
-    hide: (cidr) => exposure.hide(cidr),
+    async isRunning(id) {
+      const sockets = options["docker-api"].filter((path) => existsSync(path));
+      if (sockets.length === 0) return true;
+      const container = await findContainer(sockets, id).catch((error) => {
+        log.warning(reasonOf(error));
+        return RUNNING;
+      });
+      return container !== undefined && container.pid !== 0;
+    },
+    dns,
+    async expose(cidr, masquerade) {
+      exposure.expose(cidr, masquerade);
+      await dns?.bridgeHas(exposure.addresses);
+    },
+    async hide(cidr) {
+      const hidden = exposure.hide(cidr);
+      await dns?.bridgeHas(exposure.addresses);
+      return hidden;
+    },
     cni: (variables, input) => services.cni(variables, input, localClient(target)),
   };
   const servers = serve(target, options, undo);
@@ -250,6 +285,19 @@ async function start(
     failed: (error) => log.error(`link monitor: ${error.message}`),
   });
   undo.push(() => links.stop());
+  const containers = watchContainers(
+    options["docker-api"],
+    {
+      started: (id) => allocator.containerStarted(id),
+      died(id) {
+        allocator.containerDied(id);
+        unname(id);
+      },
+      destroyed: (id) => allocator.containerDestroyed(id),
+    },
+    log,
+  );
+  undo.push(() => containers.stop());
 
   const peers = options.resume ? (kept.targets.get() ?? []) : options.peers;
   const errors = await target.connect(peers, false);
@@ -261,11 +309,13 @@ async function start(
       for (const server of servers) server.stop(true);
       rmSync(controlSocket(), { force: true });
       links.stop();
+      containers.stop();
       leaving?.cancel();
       listener.close();
       overlay.freeze();
       mesh.stop();
       await overlay.stop();
+      dns?.stop();
       allocator.stop();
       closeAll();
     },

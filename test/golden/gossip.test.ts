@@ -1,5 +1,6 @@
 // The original's gossip: decoded, understood, and encoded again to the very same bytes.
 import { describe, expect, test } from "bun:test";
+import { decodeNames, encodeNames } from "../../lib/dns/wire.ts";
 import { GobEncoder } from "../../lib/gob/encoder.ts";
 import type { GobType } from "../../lib/gob/type.ts";
 import { decodeState, encodeState, RingType } from "../../lib/ipam/wire.ts";
@@ -104,5 +105,31 @@ describe("addresses", () => {
     const ring = decoded.find(({ ring: found }) => found)?.ring;
     expect(ring?.seeds.length).toBeGreaterThan(1);
     expect(ring?.entries[0]?.token).toBe(10 * 2 ** 24 + 32 * 2 ** 16);
+  });
+});
+
+describe("names", () => {
+  const updates = gossip.filter(({ message }) => message.channel === "nameserver");
+
+  test("decode and encode to the same bytes", () => {
+    expect(updates.length).toBeGreaterThan(3);
+    for (const { message } of updates) {
+      const again = encodeNames(decodeNames(message.payload), new GobEncoder(firstTypeId(message.payload)));
+      expect(hex(again)).toBe(hex(message.payload));
+    }
+  });
+
+  test("say what was registered, and what was removed", () => {
+    const entries = updates.flatMap(({ message }) => decodeNames(message.payload).entries);
+    const said = entries.map(
+      ({ hostname, version, tombstone }) => `${hostname} v${version} ${tombstone > 0}`,
+    );
+    for (const expected of [
+      "web.weave.local. v0 false",
+      "web.weave.local. v1 true",
+      "db.weave.local. v0 false",
+    ]) {
+      expect(said).toContain(expected);
+    }
   });
 });

@@ -54,7 +54,7 @@ const restart = (host: Host, end: () => Promise<void>, ...peers: string[]) =>
 
 test.each([
   ["stopped", async (host: Host) => void (await host.weave("stop"))],
-  ["killed", async (host: Host) => void process.kill(host.pid, "SIGKILL")],
+  ["killed", (host: Host) => host.killRouter()],
 ])(
   "%s and started again, not one packet is lost; first the one end, then the other",
   async (_what, end) => {

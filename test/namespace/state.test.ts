@@ -115,7 +115,7 @@ test("a full disk is an error of the request; the router goes on, and so do its 
     rmSync(join(state, "ballast"));
     await api()("POST", "/ip/later");
     expect(host.pid).toBe(pid);
-    process.kill(pid, "SIGKILL");
+    await host.killRouter();
     await host.must([join(DIST, "weave"), "launch"], { env });
     const found = await held();
     for (const [id, address] of addresses) expect(found.get(id)).toBe(address);
@@ -145,7 +145,7 @@ test("without its state a router finds the addresses in use, and a container tha
   await eventually("its address is released", held, (found) => !found.has("ends"), 45_000);
   expect((await held()).get("stays")).toBe(stays.address);
 
-  process.kill(host.pid, "SIGKILL");
+  await host.killRouter();
   writeFileSync(join(host.folder, "lib/weave.db"), "x".repeat(10_000));
   const { code, stderr } = await host.exec([join(DIST, "weave"), "launch"]);
   expect([code, stderr]).toEqual([3, expect.stringContaining("it is kept as")]);

@@ -122,6 +122,17 @@ export class Host {
     return Number(readFileSync(join(this.folder, "run/weave.pid"), "utf8"));
   }
 
+  /** Ends the router as suddenly as can be; resolves when it is gone. */
+  async killRouter(): Promise<void> {
+    process.kill(this.pid, "SIGKILL");
+    const lock = ["flock", "-n", join(this.folder, "run/weave.pid"), "true"];
+    await eventually(
+      "the router is gone",
+      async () => (await exec(lock)).code,
+      (code) => code === 0,
+    );
+  }
+
   get log(): string {
     const file = join(this.folder, "run/weave.log");
     return existsSync(file) ? readFileSync(file, "utf8") : "";

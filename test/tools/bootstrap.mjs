@@ -18,6 +18,9 @@ const PACKAGES = {
   tcpdump: "tcpdump",
   podman: "podman",
   runc: "runc",
+  dockerd: "docker.io",
+  dig: "bind9-dnsutils",
+  dnsmasq: "dnsmasq-base",
   busybox: "busybox-static",
   "qemu-system-x86_64": "qemu-system-x86",
   "/usr/lib/cni/portmap": "containernetworking-plugins",
@@ -32,7 +35,7 @@ const TASKS = {
   build: { needs: [], script: ["test/tools/build.ts"] },
   demo: { needs: ["ip", "ping"], script: ["test/demo/demo.ts"] },
   test: {
-    needs: [...MACHINE, "iptables", "podman", "runc", "/usr/lib/cni/portmap"],
+    needs: [...MACHINE, "iptables", "podman", "runc", "dockerd", "dig", "dnsmasq", "/usr/lib/cni/portmap"],
     script: ["test/tools/test.ts"],
   },
   "test:vm": { needs: [...MACHINE, "iperf3"], script: ["test/tools/test.ts", "vm", "vm-long"] },

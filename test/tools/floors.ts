@@ -17,7 +17,7 @@ const FLOORS: readonly (readonly string[])[] = [
 ];
 
 /** Uses between rooms on one floor. */
-const ARROWS = ["api -> ipam"];
+const ARROWS = ["api -> ipam", "api -> dns"];
 
 function roomOf(path: string): string {
   const [first = "", second = ""] = path.split("/");

@@ -1,9 +1,9 @@
 // Whether a range is free on this host.
 import { type Cidr, cidrRange, formatCidr, rangesOverlap } from "../address/ipv4.ts";
-import { BRIDGE } from "../host/names.ts";
 import { linkByName } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import { BRIDGE } from "./names.ts";
 
 /** A route of the host (other than our own) that overlaps with the range, as text; undefined where there is none. */
 export function overlappingRoute(nl: NetlinkSocket, range: Cidr): string | undefined {

@@ -1,0 +1,113 @@
+// weave dns-add, dns-remove, dns-lookup, dns-args: names on the network.
+import { type Cidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { type ApiClient, apiClient } from "../../lib/api/client.ts";
+import { findContainer } from "../../lib/container/runtime.ts";
+import { type Arguments, type Command, UsageError } from "../main.ts";
+import { runtimeSockets } from "./target.ts";
+
+/** Whose names are those of hosts outside of the network. */
+const EXTERN = "weave:extern";
+
+export const FQDN = {
+  hostname: { type: "string", alias: "h", description: "the name, with its domain", valueHint: "FQDN" },
+} as const;
+
+const POSITIONALS = "[IPS…] [CONTAINER]";
+
+/** Names addresses of `id`. */
+export async function addName(
+  api: ApiClient,
+  id: string,
+  fqdn: string,
+  ips: readonly string[],
+): Promise<void> {
+  const form = new URLSearchParams({ fqdn });
+  for (const ip of ips) await api("PUT", `/name/${encodeURIComponent(id)}/${ip}`, { form });
+}
+
+/** Deletes names of addresses of `id`: this one, or all they have. */
+export async function removeName(
+  api: ApiClient,
+  id: string,
+  fqdn: string | undefined,
+  ips: readonly string[],
+): Promise<void> {
+  const query = fqdn === undefined ? "" : `?fqdn=${encodeURIComponent(fqdn)}`;
+  for (const ip of ips) await api("DELETE", `/name/${encodeURIComponent(id)}/${ip}${query}`);
+}
+
+/** Reads "[IPS…] [CONTAINER] [-h FQDN]": whose name it is, which, and for which addresses. */
+async function named({ options, positionals }: Arguments, api: ApiClient) {
+  const at = positionals.findIndex((arg) => !/^[\d.]+$/.test(arg));
+  const end = at < 0 ? positionals.length : at;
+  const given = positionals.slice(0, end).map((ip) => formatIPv4(parseIPv4(ip)));
+  const [name, extra] = positionals.slice(end);
+  if (extra !== undefined) throw new UsageError(`"${extra}" is no address, and one container is enough`);
+  const fqdn = typeof options["hostname"] === "string" ? options["hostname"] : undefined;
+  if (name === undefined) {
+    if (given.length === 0) throw new UsageError("name a container, or addresses");
+    return { id: EXTERN, fqdn, ips: given };
+  }
+  // Containers of other runtimes are known to the router alone, by the ids they have there.
+  const container = await findContainer(runtimeSockets(), name);
+  const id = container?.id ?? name;
+  const ips = given.length > 0 ? given : (await heldBy(api, id)).map(({ address }) => formatIPv4(address));
+  if (ips.length === 0)
+    throw new Error(`container "${name}" has no addresses on the network; attach it first`);
+  return { id, fqdn: fqdn ?? container?.fqdn, ips };
+}
+
+/** All addresses of a holder. */
+async function heldBy(api: ApiClient, id: string): Promise<Cidr[]> {
+  const { owned } = JSON.parse(await api("GET", "/ip")) as {
+    owned: { containerid: string; addrs: string[] }[];
+  };
+  return (owned.find(({ containerid }) => containerid === id)?.addrs ?? []).map(parseCidr);
+}
+
+export const dnsAdd: Command = {
+  name: "dns-add",
+  description: "name a container, or addresses outside of the network",
+  positionals: POSITIONALS,
+  options: FQDN,
+  async run(args) {
+    const api = apiClient();
+    const { id, fqdn, ips } = await named(args, api);
+    if (fqdn === undefined)
+      throw new UsageError("the container has no domain name of its own; say one with -h FQDN");
+    await addName(api, id, fqdn, ips);
+  },
+};
+
+export const dnsRemove: Command = {
+  name: "dns-remove",
+  description: "delete a name, or all names, of a container or of addresses",
+  positionals: POSITIONALS,
+  options: FQDN,
+  async run(args) {
+    const api = apiClient();
+    const { id, ips } = await named(args, api);
+    const fqdn = args.options["hostname"];
+    await removeName(api, id, typeof fqdn === "string" ? fqdn : undefined, ips);
+  },
+};
+
+export const dnsLookup: Command = {
+  name: "dns-lookup",
+  description: "the addresses of a name (or the name of an address), as the network knows them",
+  positionals: "NAME",
+  async run({ positionals: [name, ...more] }) {
+    if (name === undefined || more.length > 0) throw new UsageError("one name, please");
+    process.stdout.write(await apiClient()("GET", `/dns-lookup/${encodeURIComponent(name)}`));
+  },
+};
+
+export const dnsArgs: Command = {
+  name: "dns-args",
+  description: "options for 'docker run' that make a container ask our DNS",
+  async run() {
+    const api = apiClient();
+    const [address, domain] = await Promise.all([api("GET", "/dns-address"), api("GET", "/domain")]);
+    process.stdout.write(`--dns=${address} --dns-search=${domain}`);
+  },
+};

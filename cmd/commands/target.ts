@@ -1,0 +1,42 @@
+// Which container a command means: one of Docker's or podman's by its id or name, or any by its network namespace or a
+// process in it.
+import { basename } from "node:path";
+import { runningContainer, socketsOf } from "../../lib/container/runtime.ts";
+import type { Netns } from "../../lib/sys/netns.ts";
+import { type Arguments, UsageError } from "../main.ts";
+import { type AddressArgument, type HolderKind, takeAddresses } from "./addresses.ts";
+
+export const WHERE = {
+  netns: { type: "string", description: "path of the container's network namespace", valueHint: "PATH" },
+  pid: { type: "string", description: "a process in the container", valueHint: "PID" },
+} as const;
+
+export interface Target {
+  readonly id: string;
+  readonly kind: HolderKind;
+  readonly where: Netns;
+  readonly fqdn: string | undefined;
+  readonly addresses: readonly AddressArgument[];
+}
+
+/** Where Docker's or podman's sockets are. */
+export const runtimeSockets = () => socketsOf(process.env["DOCKER_HOST"]);
+
+/** Reads "[ADDRESSES…] CONTAINER", or "[ADDRESSES…] [ID]" with --netns or --pid. */
+export async function target({ options, positionals }: Arguments): Promise<Target> {
+  const { addresses, rest } = takeAddresses(positionals);
+  const [id, extra] = rest;
+  if (extra !== undefined) throw new UsageError(`"${extra}" is no address, and one container is enough`);
+  const { netns, pid } = options;
+  if (netns !== undefined && pid !== undefined) throw new UsageError("--netns or --pid, not both");
+  if (typeof pid === "string") {
+    if (!/^[1-9]\d{0,9}$/.test(pid)) throw new UsageError(`--pid "${pid}" is no process id`);
+    return { id: id ?? `pid-${pid}`, kind: "container", where: Number(pid), fqdn: undefined, addresses };
+  }
+  if (typeof netns === "string") {
+    return { id: id ?? basename(netns), kind: "container", where: netns, fqdn: undefined, addresses };
+  }
+  if (id === undefined) throw new UsageError("name a container, or say --netns PATH or --pid PID");
+  const container = await runningContainer(runtimeSockets(), id);
+  return { id: container.id, kind: "runtime", where: container.pid, fqdn: container.fqdn, addresses };
+}

@@ -1,0 +1,118 @@
+// What happens to containers, as Docker and podman tell it while it happens.
+import { existsSync } from "node:fs";
+import * as v from "valibot";
+import type { Log } from "../log/log.ts";
+import { reasonOf } from "../sys/reason.ts";
+
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 20_000;
+// Far longer than any event.
+const MAX_LINE = 1024 * 1024;
+
+export interface ContainerListener {
+  /** It runs (again). */
+  started(id: string): void;
+  /** It has ended, and may be started again. */
+  died(id: string): void;
+  /** It is gone for good. */
+  destroyed(id: string): void;
+}
+
+const Event = v.object({
+  Type: v.optional(v.string(), "container"),
+  Action: v.optional(v.string()),
+  status: v.optional(v.string()),
+  id: v.optional(v.string()),
+  Actor: v.optional(v.object({ ID: v.string() })),
+});
+
+/** By their names at Docker, and at podman. */
+const ACTIONS: Record<string, keyof ContainerListener> = {
+  start: "started",
+  die: "died",
+  died: "died",
+  destroy: "destroyed",
+  remove: "destroyed",
+};
+
+/** Listens to the runtimes at these sockets, to those that are not there yet as soon as they are. */
+export function watchContainers(
+  sockets: readonly string[],
+  listener: ContainerListener,
+  log: Log,
+): { stop(): void } {
+  const end = new AbortController();
+  for (const socket of sockets) follow(socket, listener, log, end.signal);
+  return { stop: () => end.abort() };
+}
+
+async function follow(
+  socket: string,
+  listener: ContainerListener,
+  log: Log,
+  end: AbortSignal,
+): Promise<void> {
+  let retryMs = FIRST_RETRY_MS;
+  while (!end.aborted) {
+    if (existsSync(socket)) {
+      try {
+        await listen(socket, listener, end, () => {
+          log.info(`[container] listening to the events of ${socket}`);
+          retryMs = FIRST_RETRY_MS;
+        });
+      } catch (error) {
+        if (!end.aborted) log.warning(`[container] events of ${socket}: ${reasonOf(error)}; trying again`);
+      }
+    }
+    await sleep(retryMs, end);
+    retryMs = Math.min(LAST_RETRY_MS, retryMs * 1.5);
+  }
+}
+
+async function listen(
+  socket: string,
+  listener: ContainerListener,
+  signal: AbortSignal,
+  connected: () => void,
+): Promise<void> {
+  const filters = encodeURIComponent(JSON.stringify({ type: ["container"] }));
+  const response = await fetch(`http://localhost/events?stream=true&filters=${filters}`, {
+    unix: socket,
+    signal,
+    // An idle host has no events for days.
+    timeout: false,
+  } as RequestInit);
+  if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
+  connected();
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of response.body) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    if (rest.length > MAX_LINE) throw new Error("an event without end");
+    for (const line of lines) tell(line, listener);
+  }
+}
+
+function tell(line: string, listener: ContainerListener): void {
+  const event = v.safeParse(v.pipe(v.string(), v.parseJson(), Event), line);
+  if (!event.success || event.output.Type !== "container") return;
+  const { Action, status, id, Actor } = event.output;
+  const action = ACTIONS[(Action ?? status ?? "").toLowerCase()];
+  const container = Actor?.ID ?? id;
+  if (action && container) listener[action](container);
+}
+
+function sleep(ms: number, end: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    end.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
+  });
+}

@@ -1,0 +1,97 @@
+// Docker and podman, by the HTTP API that both speak on Unix sockets (https://docs.docker.com/engine/api/): which
+// process and network namespace a container has, and when containers come and go.
+import { existsSync } from "node:fs";
+import * as v from "valibot";
+import { reasonOf } from "../sys/reason.ts";
+
+/** Where Docker and podman listen, unless told otherwise. */
+const SOCKETS = ["/run/docker.sock", "/run/podman/podman.sock"];
+const ANSWER_TIMEOUT_MS = 10_000;
+
+/** A container that is not there, or not running; or a runtime that does not answer. */
+export class ContainerError extends Error {
+  override readonly name = "ContainerError";
+}
+
+export interface Container {
+  /** Whole, 64 hexadecimal digits. */
+  readonly id: string;
+  /** Of its first process; 0 while it does not run. */
+  readonly pid: number;
+  /** Its host name with its domain, where it has one. */
+  readonly fqdn: string | undefined;
+}
+
+const Inspected = v.object({
+  Id: v.pipe(v.string(), v.regex(/^[0-9a-f]{12,64}$/)),
+  State: v.object({ Running: v.boolean(), Pid: v.pipe(v.number(), v.integer(), v.minValue(0)) }),
+  Config: v.object({
+    Hostname: v.optional(v.string(), ""),
+    Domainname: v.optional(v.nullable(v.string()), ""),
+  }),
+});
+
+/** The sockets of an endpoint such as "unix:///run/docker.sock"; throws ContainerError for other kinds. */
+export function socketsOf(endpoint: string | undefined): string[] {
+  if (endpoint === undefined || endpoint === "") return SOCKETS;
+  if (!endpoint.startsWith("unix:///")) {
+    throw new ContainerError(
+      `"${endpoint}" is no endpoint of Docker or podman on this host: unix:///path/to/socket is`,
+    );
+  }
+  return [endpoint.slice("unix://".length)];
+}
+
+/** Asks a runtime; undefined where it does not know what is asked for. Throws ContainerError. */
+async function get(socket: string, path: string): Promise<unknown> {
+  try {
+    const response = await fetch(`http://localhost${path}`, {
+      unix: socket,
+      signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
+    });
+    if (response.status === 404) return undefined;
+    if (!response.ok) throw new Error((await response.text()).trim() || `HTTP ${response.status}`);
+    return await response.json();
+  } catch (error) {
+    throw new ContainerError(`the container runtime at ${socket} does not answer: ${reasonOf(error)}`);
+  }
+}
+
+/** A container by its id, the beginning of it, or its name; undefined where no runtime knows it. Throws ContainerError. */
+export async function findContainer(
+  sockets: readonly string[],
+  idOrName: string,
+): Promise<Container | undefined> {
+  for (const socket of sockets.filter((path) => existsSync(path))) {
+    const answer = await get(socket, `/containers/${encodeURIComponent(idOrName)}/json`);
+    if (answer === undefined) continue;
+    const { Id, State, Config } = v.parse(Inspected, answer);
+    return {
+      id: Id,
+      pid: State.Running ? State.Pid : 0,
+      fqdn: fqdnOf(Config.Hostname, Config.Domainname ?? ""),
+    };
+  }
+  return undefined;
+}
+
+/** The same, where it has to be there and running; throws ContainerError. */
+export async function runningContainer(sockets: readonly string[], idOrName: string): Promise<Container> {
+  const container = await findContainer(sockets, idOrName);
+  if (!container) {
+    const asked = sockets.filter((path) => existsSync(path));
+    const where =
+      asked.length > 0 ? `asked at ${asked.join(", ")}` : `neither ${sockets.join(" nor ")} is there`;
+    throw new ContainerError(
+      `no container "${idOrName}" (${where}); use --pid or --netns for other runtimes`,
+    );
+  }
+  if (container.pid === 0) throw new ContainerError(`container "${idOrName}" is not running`);
+  return container;
+}
+
+/** A host name with dots is one with a domain in it, too. */
+function fqdnOf(hostname: string, domain: string): string | undefined {
+  if (domain !== "") return `${hostname}.${domain}`;
+  return hostname.includes(".") ? hostname : undefined;
+}

@@ -1,0 +1,26 @@
+// Domain names as text: fully qualified ones end with a dot (RFC 1035, 3.1).
+
+/** A name that DNS does not allow; the message quotes it. */
+export class DomainNameError extends Error {
+  override readonly name = "DomainNameError";
+}
+
+/** The name with a dot at its end; throws DomainNameError. */
+export function fullyQualified(text: string): string {
+  const name = text.endsWith(".") ? text : `${text}.`;
+  const labels = name.slice(0, -1).split(".");
+  const fits = (label: string) => label.length >= 1 && label.length <= 63 && /^[\x21-\x7e]+$/.test(label);
+  if (name.length > 254 || !labels.every(fits)) {
+    throw new DomainNameError(
+      `"${text}" is no domain name: labels of 1 to 63 characters with dots between, 253 in all`,
+    );
+  }
+  return name;
+}
+
+/** True for the domain itself and for names in it, whatever their case; both fully qualified. */
+export function isInDomain(name: string, domain: string): boolean {
+  const lower = name.toLowerCase();
+  const suffix = domain.toLowerCase();
+  return lower === suffix || lower.endsWith(`.${suffix}`);
+}

@@ -1,0 +1,211 @@
+// The names of the whole network, at one peer: those of its own containers, which it tells the others, and theirs, which
+// it learns from them (weave: nameserver/nameserver.go). Pure: clock, gossip and disk are passed in.
+import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
+import { type Clock, every, type Timer } from "../clock/clock.ts";
+import type { Log } from "../log/log.ts";
+import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
+import type { PeerName } from "../mesh/name.ts";
+import { Entries } from "./entries.ts";
+import { type Entry, tombstoned } from "./entry.ts";
+import { fullyQualified, isInDomain } from "./name.ts";
+import type { NamesStore } from "./saved.ts";
+import { decodeNames, encodeNames } from "./wire.ts";
+
+/** How long it is remembered that a name was deleted: until nobody can hear of it as living any more. */
+const TOMBSTONE_S = 30 * 60;
+/** Gossip older or younger than this is refused: its tombstones would be forgotten too soon or too late. */
+const MAX_SKEW_S = TOMBSTONE_S / 2;
+
+/** What is to be deleted; what is left out matches everything. */
+export interface Selection {
+  readonly hostname?: string | undefined;
+  readonly containerId?: string | undefined;
+  readonly address?: IPv4 | undefined;
+}
+
+export interface NameserverConfig {
+  readonly ourName: PeerName;
+  /** Fully qualified, with the dot at its end. */
+  readonly domain: string;
+  readonly isKnownPeer: (name: PeerName) => boolean;
+}
+
+export interface NameserverDependencies {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: NamesStore;
+}
+
+export class Nameserver implements Gossiper {
+  readonly entries = new Entries();
+  #channel: GossipChannel | undefined;
+  #sweeper: Timer | undefined;
+
+  constructor(
+    readonly config: NameserverConfig,
+    private readonly dependencies: NameserverDependencies,
+  ) {}
+
+  /** Takes up the names that were kept, and speaks on the channel that `open` makes from now on. */
+  start(open: (gossiper: Gossiper) => GossipChannel): void {
+    const { ourName: origin } = this.config;
+    for (const saved of this.dependencies.store.load()) this.entries.set({ ...saved, origin, tombstone: 0 });
+    this.#channel = open(this);
+    this.#sweeper = every(this.dependencies.clock, TOMBSTONE_S * 1000, () => {
+      const now = this.#now();
+      this.entries.remove(({ tombstone }) => tombstone > 0 && now - tombstone > TOMBSTONE_S);
+    });
+  }
+
+  stop(): void {
+    this.#sweeper?.cancel();
+  }
+
+  /**
+   * Names an address. Names outside of our domain are left alone, as the original does: returns false. Throws
+   * DomainNameError or StoreError.
+   */
+  add(name: string, containerId: string, address: IPv4): boolean {
+    const hostname = fullyQualified(name);
+    if (!isInDomain(hostname, this.config.domain)) {
+      this.#info(
+        `Ignoring registration ${hostname} ${formatIPv4(address)} ${containerId} (not a subdomain of ${this.config.domain})`,
+      );
+      return false;
+    }
+    const id = { hostname, origin: this.config.ourName, containerId, address };
+    const known = this.entries.get(id);
+    if (known?.tombstone === 0) return true;
+    const version = known ? known.version + 1 : 0;
+    this.dependencies.store.save(id, version);
+    const entry = { ...id, version, tombstone: 0 };
+    this.#info(`adding entry for ${containerId}: ${hostname} -> ${formatIPv4(address)}`);
+    this.entries.set(entry);
+    this.#broadcast([entry]);
+    return true;
+  }
+
+  /** Deletes names that we have given; returns how many. Throws StoreError. */
+  delete({ hostname, containerId, address }: Selection): number {
+    const wanted = hostname?.toLowerCase();
+    return this.#bury(
+      (entry) =>
+        (wanted === undefined || entry.hostname.toLowerCase() === wanted) &&
+        (containerId === undefined || entry.containerId === containerId) &&
+        (address === undefined || entry.address === address),
+    );
+  }
+
+  /** Forgets the names of a peer that is gone. */
+  peerGone(name: PeerName): void {
+    this.entries.remove(({ origin }) => origin === name);
+  }
+
+  /** Addresses of a fully qualified name. */
+  lookup(hostname: string): IPv4[] {
+    return this.entries.lookup(hostname);
+  }
+
+  /** The name of an address. */
+  reverse(address: IPv4): string | undefined {
+    return this.entries.reverse(address);
+  }
+
+  onUnicast(): void {}
+
+  onGossip(message: Uint8Array): GossipData | undefined {
+    const { fresh } = this.#receive(message);
+    return fresh.length > 0 ? this.#data(fresh) : undefined;
+  }
+
+  onBroadcast(_source: PeerName, message: Uint8Array): GossipData {
+    return this.#data(this.#receive(message).received);
+  }
+
+  gossip(): GossipData {
+    return this.#data([...this.entries.all()]);
+  }
+
+  #receive(message: Uint8Array): { fresh: Entry[]; received: Entry[] } {
+    const { timestamp, entries } = decodeNames(message);
+    const skew = timestamp - this.#now();
+    if (Math.abs(skew) > MAX_SKEW_S) {
+      throw new Error(
+        `host clock skew of ${skew}s exceeds ${MAX_SKEW_S}s limit: set the clocks of both hosts`,
+      );
+    }
+    const { ourName, isKnownPeer } = this.config;
+    const corrected: Entry[] = [];
+    const received = entries
+      .filter(({ origin }) => isKnownPeer(origin))
+      .map((entry) => {
+        const ours = entry.origin === ourName ? this.#correct(entry) : undefined;
+        if (ours) corrected.push(ours);
+        return ours ?? entry;
+      });
+    const fresh = this.entries.merge(received);
+    if (corrected.length > 0) this.#broadcast(corrected);
+    return { fresh, received };
+  }
+
+  /** What is to be said against news of a name of ours that we did not make; undefined where there is nothing to say. */
+  #correct(entry: Entry): Entry | undefined {
+    const ours = this.entries.get(entry);
+    if (!ours) return entry.tombstone > 0 ? undefined : tombstoned(entry, this.#now());
+    const contradicts =
+      ours.version < entry.version || (ours.version === entry.version && ours.tombstone !== entry.tombstone);
+    return contradicts ? { ...ours, version: entry.version + 1 } : undefined;
+  }
+
+  #bury(which: (entry: Entry) => boolean): number {
+    const now = this.#now();
+    const buried: Entry[] = [];
+    for (const entry of this.entries.all()) {
+      if (entry.origin !== this.config.ourName || entry.tombstone > 0 || !which(entry)) continue;
+      this.dependencies.store.remove(entry);
+      this.#info(
+        `tombstoning entry ${entry.hostname} -> ${formatIPv4(entry.address)} of ${entry.containerId}`,
+      );
+      buried.push(tombstoned(entry, now));
+    }
+    for (const entry of buried) this.entries.set(entry);
+    this.#broadcast(buried);
+    return buried.length;
+  }
+
+  #broadcast(entries: readonly Entry[]): void {
+    if (entries.length > 0) this.#channel?.broadcast(this.#data(entries));
+  }
+
+  #data(entries: readonly Entry[]): NamesData {
+    return new NamesData(entries, () => this.#now());
+  }
+
+  #now(): number {
+    return Math.floor(this.dependencies.clock.now() / 1000);
+  }
+
+  #info(text: string): void {
+    this.dependencies.log.info(`[nameserver ${this.config.ourName}] ${text}`);
+  }
+}
+
+/** Names to tell; those of several messages merge into one. */
+class NamesData implements GossipData {
+  constructor(
+    readonly list: readonly Entry[],
+    private readonly now: () => number,
+  ) {}
+
+  merge(other: GossipData): GossipData {
+    if (!(other instanceof NamesData)) throw new TypeError("gossip of names merges with its like only");
+    const merged = new Entries();
+    merged.merge(this.list);
+    merged.merge(other.list);
+    return new NamesData([...merged.all()], this.now);
+  }
+
+  encode(): Uint8Array[] {
+    return [encodeNames({ timestamp: this.now(), entries: this.list })];
+  }
+}

@@ -1,0 +1,225 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { Entries } from "../../lib/dns/entries.ts";
+import { type Entry, entryKey } from "../../lib/dns/entry.ts";
+import { DomainNameError, fullyQualified, isInDomain } from "../../lib/dns/name.ts";
+import { Nameserver } from "../../lib/dns/nameserver.ts";
+import { parseResolvConf } from "../../lib/dns/resolvconf.ts";
+import { resolve } from "../../lib/dns/resolve.ts";
+import type { NamesStore, SavedEntry } from "../../lib/dns/saved.ts";
+import { decodeNames, encodeNames } from "../../lib/dns/wire.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import type { GossipData } from "../../lib/mesh/gossip.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+
+const peer = (i: number) => nameFromNumber(BigInt(i));
+
+const entry = fc.record({
+  hostname: fc.constantFrom("a.weave.local.", "A.weave.local.", "b.weave.local."),
+  origin: fc.constantFrom(peer(1), peer(2)),
+  containerId: fc.constantFrom("c1", "c2"),
+  address: fc.constantFrom(1, 2, 3),
+  version: fc.nat(3),
+  tombstone: fc.constantFrom(0, 0, 5, 6),
+});
+const state = (entries: Entries) => [...entries.all()].map((e) => JSON.stringify(e)).sort();
+const merged = (...lists: Entry[][]) => {
+  const entries = new Entries();
+  for (const list of lists) entries.merge(list);
+  return state(entries);
+};
+
+describe("entries", () => {
+  test("merge to the same, whatever the order, and how often", () => {
+    fc.assert(
+      fc.property(fc.array(entry), fc.array(entry), fc.array(entry), (a, b, c) => {
+        const all = merged(a, b, c);
+        expect(merged(c, a, b)).toEqual(all);
+        expect(merged(b, b, c, a, c)).toEqual(all);
+        expect(merged([...a, ...b, ...c].reverse())).toEqual(all);
+      }),
+    );
+  });
+
+  test("are found by name, whatever the case, and by address, while they live", () => {
+    fc.assert(
+      fc.property(fc.array(entry), (list) => {
+        const entries = new Entries();
+        entries.merge(list);
+        const living = [...entries.all()].filter(({ tombstone }) => tombstone === 0);
+        const named = living.filter(({ hostname }) => hostname.toLowerCase() === "a.weave.local.");
+        expect(entries.lookup("a.WEAVE.local.").sort()).toEqual(named.map(({ address }) => address).sort());
+        expect(entries.reverse(2) !== undefined).toBe(living.some(({ address }) => address === 2));
+        entries.remove(({ origin }) => origin === peer(1));
+        expect([...entries.all()].every(({ origin }) => origin === peer(2))).toBe(true);
+        const left = living.filter(({ hostname, origin }) => hostname.startsWith("b") && origin === peer(2));
+        expect(entries.lookup("b.weave.local.").length).toBe(left.length);
+      }),
+    );
+  });
+
+  test("cross the wire unchanged, each once, in order", () => {
+    fc.assert(
+      fc.property(fc.uniqueArray(entry, { selector: entryKey }), fc.nat(), (entries, timestamp) => {
+        const again = decodeNames(encodeNames({ timestamp, entries }));
+        expect(again.timestamp).toBe(timestamp);
+        expect(again.entries.map((e) => JSON.stringify(e)).sort()).toEqual(
+          entries.map((e) => JSON.stringify(e)).sort(),
+        );
+      }),
+    );
+  });
+});
+
+function memory(): NamesStore & { rows: Map<string, SavedEntry> } {
+  const rows = new Map<string, SavedEntry>();
+  return {
+    rows,
+    load: () => [...rows.values()],
+    save: ({ hostname, containerId, address }, version) =>
+      void rows.set(`${hostname} ${containerId} ${address}`, { hostname, containerId, address, version }),
+    remove: ({ hostname, containerId, address }) => void rows.delete(`${hostname} ${containerId} ${address}`),
+  };
+}
+
+function nameserver(name: number, clock: SimulatedClock, store = memory(), known = (_: string) => true) {
+  const said: Uint8Array[] = [];
+  const server = new Nameserver(
+    { ourName: peer(name), domain: "weave.local.", isKnownPeer: known },
+    { clock, log: silentLog, store },
+  );
+  const say = (data: GossipData) => void said.push(...data.encode());
+  server.start(() => ({ unicast: () => true, broadcast: say, neighbours: say }));
+  return { server, said, store };
+}
+
+describe("a nameserver", () => {
+  const clock = new SimulatedClock(1_700_000_000_000);
+
+  test("tells of its names, and of their end", () => {
+    const [a, b] = [nameserver(1, clock), nameserver(2, clock)];
+    expect(a.server.add("web.weave.local", "c1", 7)).toBe(true);
+    expect(a.server.add("web.example.com", "c1", 7)).toBe(false);
+    for (const message of a.said.splice(0)) b.server.onBroadcast(peer(1), message);
+    expect(b.server.lookup("WEB.weave.local.")).toEqual([7]);
+    expect(b.server.delete({ containerId: "c1" })).toBe(0);
+    expect(a.server.delete({ containerId: "c1" })).toBe(1);
+    for (const message of a.said.splice(0)) b.server.onBroadcast(peer(1), message);
+    expect(b.server.lookup("web.weave.local.")).toEqual([]);
+    a.server.add("web.weave.local", "c1", 7);
+    for (const message of a.said) b.server.onBroadcast(peer(1), message);
+    expect(b.server.lookup("web.weave.local.")).toEqual([7]);
+    b.server.peerGone(peer(1));
+    expect(b.server.lookup("web.weave.local.")).toEqual([]);
+  });
+
+  test("keeps its names over a restart; without them it takes back what others remember", () => {
+    const a = nameserver(1, clock);
+    a.server.add("web.weave.local", "c1", 7);
+    a.server.add("db.weave.local", "c2", 8);
+    a.server.delete({ hostname: "db.weave.local." });
+    const again = nameserver(1, clock, a.store);
+    expect(again.server.lookup("web.weave.local.")).toEqual([7]);
+    expect(again.server.lookup("db.weave.local.")).toEqual([]);
+    const b = nameserver(2, clock);
+    for (const message of a.said) b.server.onBroadcast(peer(1), message);
+    const forgetful = nameserver(1, clock);
+    for (const message of b.server.gossip().encode()) forgetful.server.onGossip(message);
+    expect(forgetful.said.length).toBe(1);
+    for (const message of forgetful.said) b.server.onBroadcast(peer(1), message);
+    expect(b.server.lookup("web.weave.local.")).toEqual([]);
+    forgetful.server.add("web.weave.local", "c1", 7);
+    for (const message of forgetful.said) b.server.onBroadcast(peer(1), message);
+    expect(b.server.lookup("web.weave.local.")).toEqual([7]);
+  });
+
+  test("believes nobody it does not know, and no clock that is far off", () => {
+    const strict = nameserver(1, clock, memory(), (name) => name !== peer(3));
+    const entries = [2, 3].map((i) => ({
+      hostname: "x.weave.local.",
+      origin: peer(i),
+      containerId: "c",
+      address: i,
+      version: 0,
+      tombstone: 0,
+    }));
+    const timestamp = Math.floor(clock.now() / 1000);
+    strict.server.onGossip(encodeNames({ timestamp, entries }));
+    expect(strict.server.lookup("x.weave.local.")).toEqual([2]);
+    expect(() => strict.server.onGossip(encodeNames({ timestamp: timestamp + 901, entries }))).toThrow(
+      "host clock skew of 901s exceeds 900s limit",
+    );
+    expect(() => strict.server.onGossip(encodeNames({ timestamp: timestamp - 901, entries }))).toThrow(
+      "clock skew",
+    );
+  });
+
+  test("forgets tombstones after half an hour", () => {
+    const moving = new SimulatedClock(1_700_000_000_000);
+    const a = nameserver(1, moving);
+    a.server.add("web.weave.local", "c1", 7);
+    a.server.delete({});
+    moving.advance(30 * 60_000);
+    expect(a.server.entries.size).toBe(1);
+    moving.advance(30 * 60_000);
+    expect(a.server.entries.size).toBe(0);
+  });
+});
+
+describe("resolving", () => {
+  const names = {
+    lookup: (name: string) => (name === "w.weave.local." ? [1, 2, 3] : []),
+    reverse: () => undefined,
+  };
+  const ask = (name: string, type = "A") =>
+    resolve({ name, type: type as "A" }, names, { domain: "weave.local.", ttl: 1 }, seededRandom(1n).float);
+  const rcode = (name: string, type?: string) => {
+    const reply = ask(name, type);
+    return reply === "forward"
+      ? reply
+      : `${reply.rcode} ${reply.answers.length} ${reply.authorities?.length ?? 0}`;
+  };
+
+  test.each([
+    ["w.weave.local", "A", "0 3 0"],
+    ["w", "A", "0 3 0"],
+    ["w.weave.local", "ANY", "0 3 0"],
+    ["w.weave.local", "AAAA", "0 0 1"],
+    ["x.weave.local", "A", "3 0 1"],
+    ["weave.local", "SOA", "0 1 0"],
+    ["weave.local", "A", "0 0 1"],
+    ["notweave.local", "A", "forward"],
+    ["example.com", "A", "forward"],
+    [".", "NS", "forward"],
+    ["1.0.0.10.in-addr.arpa", "PTR", "forward"],
+    ["hello.in-addr.arpa", "PTR", "forward"],
+  ])("%s %s", (name, type, expected) => {
+    expect(rcode(name, type)).toBe(expected);
+  });
+});
+
+test("domain names", () => {
+  expect(fullyQualified("a.b")).toBe("a.b.");
+  expect(fullyQualified("a.b.")).toBe("a.b.");
+  for (const bad of [
+    "",
+    ".",
+    "a..b",
+    "a b.c",
+    `${"x".repeat(64)}.c`,
+    "ä.c",
+    Array(128).fill("ab").join("."),
+  ]) {
+    expect(() => fullyQualified(bad)).toThrow(DomainNameError);
+  }
+  expect(isInDomain("X.Weave.local.", "weave.LOCAL.")).toBe(true);
+  expect(isInDomain("xweave.local.", "weave.local.")).toBe(false);
+});
+
+test("resolv.conf", () => {
+  const text =
+    "# a\n; b\nnameserver 10.0.0.1\n nameserver\tfe80::1%eth0 \nsearch x y\nnameserver nonsense\noptions a\nnameserver 1.1.1.1\nnameserver 8.8.8.8";
+  expect(parseResolvConf(text)).toEqual(["10.0.0.1", "fe80::1%eth0", "1.1.1.1"]);
+});
