@@ -1,0 +1,130 @@
+// Containers of Docker and of podman: attached by name, named, listed, and let go of when they end.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { apiClient } from "../../lib/api/client.ts";
+import { DIST, eventually, type Host, Hosts, type Output } from "../support/hosts.ts";
+import { type Runtime, startDocker, startPodman } from "../support/runtimes.ts";
+
+const RUNTIMES: [string, (host: Host) => Promise<Runtime>][] = [
+  ["podman", (host) => startPodman(host, true)],
+  ["docker", startDocker],
+];
+
+describe.each(RUNTIMES)("%s", (name, start) => {
+  let hosts: Hosts;
+  let host: Host;
+  let runtime: Runtime;
+  let env: Record<string, string>;
+
+  const weave = (...args: string[]) => host.must([join(DIST, "weave"), ...args], { env });
+  const tryWeave = (...args: string[]): Promise<Output> => host.exec([join(DIST, "weave"), ...args], { env });
+  const run = (container: string, ...args: string[]) =>
+    runtime.run(
+      "run",
+      "-d",
+      "--network=none",
+      "--name",
+      container,
+      ...args,
+      "busybox:test",
+      "/bin/sleep",
+      "600",
+    );
+  const holders = async () => {
+    const api = apiClient(join(host.folder, "run/weave.sock"));
+    const { owned } = JSON.parse(await api("GET", "/ip")) as {
+      owned: { containerid: string; addrs: string[] }[];
+    };
+    return owned.map(({ containerid, addrs }) => `${containerid} ${addrs.join()}`).join("\n");
+  };
+
+  beforeAll(async () => {
+    hosts = await Hosts.create(`ct${name.slice(0, 1)}`, 1);
+    host = hosts.host(1);
+    runtime = await start(host);
+    env = { DOCKER_HOST: `unix://${runtime.socket}` };
+    await weave("launch", "--ipalloc-init=consensus=1");
+    await weave("expose");
+  }, 120_000);
+
+  afterAll(async () => {
+    await runtime.end();
+    hosts.disposeSync();
+  }, 60_000);
+
+  test("attached by name and by id, containers talk, have names and are listed", async () => {
+    const one = await run("one", "--hostname=one.weave.local");
+    const two = await run("two");
+    const first = (await weave("attach", "one")).trim();
+    const second = (await weave("attach", two.slice(0, 12))).trim();
+    expect([first, second].every((address) => /^10\.(3[2-9]|4[0-7])\./.test(address))).toBe(true);
+    expect(await runtime.run("exec", "two", "/bin/ping", "-c", "2", first)).toContain(" 0% packet loss");
+    expect((await weave("attach", "one")).trim()).toBe(first);
+    expect(await weave("dns-lookup", "one")).toBe(`${first}\n`);
+    await weave("dns-add", "two", "-h", "zwei.weave.local");
+    expect(await weave("dns-lookup", "zwei")).toBe(`${second}\n`);
+    expect(await weave("ps")).toMatch(new RegExp(`^${one.slice(0, 12)} [0-9a-f:]{17} ${first}/12$`, "m"));
+    expect(await weave("ps", "two")).toMatch(
+      new RegExp(`^${two.slice(0, 12)} [0-9a-f:]{17} ${second}/12\n$`),
+    );
+    await weave("dns-remove", "two");
+    expect(await weave("dns-lookup", "zwei")).toBe("");
+  });
+
+  test("own addresses and subnets, several at once, and off again", async () => {
+    const id = await run("several");
+    const printed = await weave("attach", "net:default", "net:10.34.0.0/16", "ip:192.168.77.7/24", "several");
+    const [any, subnet, own] = printed.trim().split(" ");
+    expect(any).toMatch(/^10\.32\./);
+    expect(subnet).toMatch(/^10\.34\./);
+    expect(own).toBe("192.168.77.7");
+    const all = [`${any}/12`, `${subnet}/16`, `${own}/24`];
+    const listed = await weave("ps", "several");
+    for (const address of all) expect(listed).toContain(address);
+    expect(await holders()).toContain(`${id} ${all.join()}`);
+    expect((await weave("detach", "192.168.77.7/24", "several")).trim()).toBe("192.168.77.7");
+    expect(await weave("ps", "several")).not.toContain(`${own}/24`);
+    await weave("detach", "net:10.34.0.0/16", "several");
+    expect(await holders()).toContain(`${id} ${any}/12`);
+    await weave("detach", "several");
+    expect(await weave("ps", "several")).toBe("");
+    expect(await holders()).not.toContain(id);
+    const taken = await tryWeave("attach", `${(await weave("dns-lookup", "one")).trim()}/12`, "several");
+    expect([taken.code, taken.stderr]).toEqual([1, expect.stringContaining("is already owned by")]);
+  });
+
+  test("one that ends loses its names at once, one that is removed its addresses, too", async () => {
+    const id = await run("short", "--hostname=short.weave.local");
+    const address = (await weave("attach", "short")).trim();
+    expect(await weave("dns-lookup", "short")).toBe(`${address}\n`);
+    await runtime.run("kill", "short");
+    await eventually(
+      "its name is gone",
+      () => weave("dns-lookup", "short"),
+      (text) => text === "",
+    );
+    expect(await holders()).toContain(`${id} ${address}/12`);
+    await runtime.run("start", "short");
+    expect((await weave("attach", "short")).trim()).toBe(address);
+    expect(await weave("dns-lookup", "short")).toBe(`${address}\n`);
+    await runtime.run("kill", "short");
+    await runtime.run("rm", "short");
+    await eventually("its addresses are released", holders, (text) => !text.includes(id));
+    expect(await weave("dns-lookup", "short")).toBe("");
+  });
+
+  test("what is not there, does not run, or is the host's own, is refused", async () => {
+    const stopped = await runtime.run("create", "--network=none", "busybox:test", "/bin/sleep", "600");
+    const shared = await runtime.run("run", "-d", "--network=host", "busybox:test", "/bin/sleep", "600");
+    for (const [container, text] of [
+      ["nobody", `no container "nobody" (asked at ${runtime.socket})`],
+      [stopped, "is not running"],
+      [shared, "is the host's own"],
+    ] as const) {
+      const { code, stderr } = await tryWeave("attach", container);
+      expect([code, stderr]).toEqual([1, expect.stringContaining(text)]);
+      expect(stderr.trim().split("\n").length).toBe(1);
+    }
+    expect(await holders()).not.toContain(shared);
+  });
+});
