@@ -106,7 +106,7 @@ export class Allocator {
   stop(): void {
     this.#ticker?.cancel();
     this.pending.cancelAll();
-    this.sharing.flush();
+    this.sharing.stop();
   }
 
   /** Resolves once the range has been divided, which this asks for where it has not. */

@@ -68,6 +68,19 @@ export class Consensus {
     if (claims !== NO_CLAIMS) this.#set(claims);
   }
 
+  /** Who proposes in the round that we have promised to follow; undefined before any. */
+  get proposer(): PeerName | undefined {
+    const { promise } = this.#own();
+    return promise.round > 0 ? promise.proposer.name : undefined;
+  }
+
+  /** Others who have proposed, with names that go before ours: where there are several, one alone should go on. */
+  get rivals(): PeerName[] {
+    return [...this.#known.values()]
+      .filter(({ id, claims }) => id.name > this.id.name && claims.promise.proposer.name === id.name)
+      .map(({ id }) => id.name);
+  }
+
   /** What we have promised and accepted. */
   get own(): { readonly id: NodeId; readonly claims: Claims } {
     return { id: this.id, claims: this.#own() };

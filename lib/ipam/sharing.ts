@@ -1,6 +1,7 @@
 // How peers share the range: one ring that all of them come to agree on by gossip, space that one grants another, and
 // the first division (weave: ipam/allocator.go). Pure: clock, chance, gossip and disk are passed in.
 import { type AddressRange, cidrRange, formatRange, type IPv4, rangeSize } from "../address/ipv4.ts";
+import type { Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import { encodeTagged } from "../mesh/message.ts";
@@ -16,6 +17,17 @@ import { decodeRange, decodeState, encodeRangeMessage, encodeState, MESSAGE } fr
 
 /** Long enough for news to reach every peer that can be reached. */
 const SETTLE_MS = 2_000;
+
+/** How long (and up to twice as long) a round may take before a new one is begun: by its proposer, by another. */
+const OWN_ROUND_MS = 2_500;
+const OTHERS_ROUND_MS = 10_000;
+
+/** Who has been asked for space answers within this, or not at all. */
+const ANSWER_MS = 1_000;
+/** Who gets space is told at once; the others within this. */
+const TELLING_MS = 1_000;
+/** Votes are counted together that come within a millisecond for each participant, at most within this. */
+const MAX_THINKING_MS = 100;
 
 /** What the allocator is told. */
 export interface SharingListener {
@@ -33,6 +45,11 @@ export class Sharing implements Gossiper {
   readonly #log: Log;
   #channel: GossipChannel | undefined;
   #unsaved = false;
+  /** When space was asked for that has not been answered yet, by range. */
+  readonly #asked = new Map<string, number>();
+  #thinking: Timer | undefined;
+  #telling: Timer | undefined;
+  #round: Timer | undefined;
   #contested: AddressRange[] = [];
 
   constructor(
@@ -76,13 +93,14 @@ export class Sharing implements Gossiper {
 
   /** To be called every few seconds: goes on with what has got stuck. */
   tick(): void {
-    if (this.awaitingConsensus) this.#propose();
+    if (this.awaitingConsensus) this.#remind();
     this.reportFree();
     if (this.#unsaved) this.#saveWhenPossible();
   }
 
-  /** Saves what has not been saved yet; for the end. */
-  flush(): void {
+  /** Ends it, with what has not been saved yet saved. */
+  stop(): void {
+    for (const timer of [this.#round, this.#thinking, this.#telling]) timer?.cancel();
     if (this.#unsaved) this.#saveWhenPossible();
   }
 
@@ -93,15 +111,27 @@ export class Sharing implements Gossiper {
     if (!this.consensus) return this.#broadcast();
     this.consensus.quorum = this.config.quorum();
     this.#info(`Assuming quorum size of ${this.consensus.quorum}`);
-    this.#propose();
+    // Where somebody else has begun, two at it would only be in each other's way.
+    const { proposer } = this.consensus;
+    const begun =
+      proposer !== undefined && proposer !== this.config.ourName && this.config.isKnownPeer(proposer);
+    if (begun) this.#proposeLater();
+    else this.#propose();
     this.#createAgreedRing();
   }
 
-  /** Asks the peers that may have some for space in a range, the first that can be reached. */
+  /**
+   * Asks the peers that may have some for space in a range, the first that can be reached; one at a time, however many
+   * requests wait for it.
+   */
   askForSpace(range: AddressRange): void {
-    const { random } = this.dependencies;
+    const { clock, random } = this.dependencies;
+    const asked = this.#asked.get(formatRange(range));
+    if (asked !== undefined && clock.now() - asked < ANSWER_MS) return;
     for (const donor of this.ring.donors(range.start, range.end, () => random.float())) {
-      if (this.#request(donor, range)) return;
+      if (!this.#request(donor, range)) continue;
+      this.#asked.set(formatRange(range), clock.now());
+      return;
     }
   }
 
@@ -151,8 +181,10 @@ export class Sharing implements Gossiper {
     return ranges.reduce((sum, range) => sum + this.ring.ownedIn(range), 0);
   }
 
-  peerGone(name: PeerName): void {
-    if (!this.ring.peerNames().has(name)) this.nicknames.prune((known) => known !== name);
+  /** A peer can no longer be reached; while it owns space, people may want to name it. */
+  peerGone({ name, nickName }: { readonly name: PeerName; readonly nickName: string }): void {
+    if (this.ring.peerNames().has(name)) this.nicknames.learn([[name, nickName]]);
+    else this.nicknames.prune((known) => known !== name);
   }
 
   /** Tells the ring how much is free in what is ours. */
@@ -170,6 +202,7 @@ export class Sharing implements Gossiper {
 
   onUnicast(source: PeerName, message: Uint8Array): void {
     const body = message.subarray(1);
+    if (message[0] !== MESSAGE.spaceRequest) this.#asked.clear();
     switch (message[0]) {
       case MESSAGE.spaceRequest: {
         const range = decodeRange(body);
@@ -201,19 +234,66 @@ export class Sharing implements Gossiper {
     return data;
   }
 
+  /** While we wait for others: shows the proposer that we do; who has missed the outcome gets it in return. */
+  #remind(): void {
+    const { proposer } = this.consensus ?? {};
+    if (!this.consensus) this.#broadcast();
+    else if (proposer !== undefined && proposer !== this.config.ourName) this.#sendRing(proposer);
+  }
+
+  /**
+   * Begins a new round unless this one leads to something in time; sooner when it is our own, and nobody goes before
+   * us. Not all at the same time: the first to do it makes the others wait.
+   */
+  #proposeLater(): void {
+    const { proposer, rivals = [] } = this.consensus ?? {};
+    const { clock, random } = this.dependencies;
+    const ours = proposer === this.config.ourName && !rivals.some(this.config.isKnownPeer);
+    this.#round?.cancel();
+    this.#round = clock.after((ours ? OWN_ROUND_MS : OTHERS_ROUND_MS) * (1 + random.float()), () => {
+      if (this.awaitingConsensus) this.#propose();
+    });
+  }
+
   #propose(): void {
     this.consensus?.propose();
     this.#tellVote();
   }
 
-  /** Saves what we have promised, which is to bind us after a restart too, and lets the others know. */
+  /**
+   * Saves what we have promised, which is to bind us after a restart too, and lets the proposer know, who counts; or
+   * everybody, where we are the one, or cannot reach him. If all told all, hundreds that start at once would drown in
+   * it.
+   */
   #tellVote(): void {
+    if (!this.consensus) return;
+    const { proposer } = this.consensus;
+    if (this.awaitingConsensus) this.#proposeLater();
     try {
-      if (this.consensus) this.dependencies.store.saveVote(this.consensus.own);
-      this.#broadcast();
+      this.dependencies.store.saveVote(this.consensus.own);
+      if (proposer === undefined || proposer === this.config.ourName || !this.#sendRing(proposer))
+        this.#broadcast();
     } catch (error) {
       this.#log.error(`[allocator] ${reasonOf(error)}`);
     }
+  }
+
+  /** Draws conclusions from what has come in; from what comes at about the same time, together. */
+  #thinkSoon(): void {
+    const participants = this.consensus?.state.size ?? 0;
+    this.#thinking ??= this.dependencies.clock.after(Math.min(participants, MAX_THINKING_MS), () => {
+      this.#thinking = undefined;
+      if (this.consensus?.think()) this.#tellVote();
+      this.#createAgreedRing();
+    });
+  }
+
+  /** Who owns what now; where there are several changes one after the other, once. */
+  #broadcastSoon(): void {
+    this.#telling ??= this.dependencies.clock.after(TELLING_MS * this.dependencies.random.float(), () => {
+      this.#telling = undefined;
+      this.#broadcast();
+    });
   }
 
   #createAgreedRing(): void {
@@ -231,6 +311,7 @@ export class Sharing implements Gossiper {
   /** Goes by a ring that has become another one. */
   #adopt(): void {
     this.awaitingConsensus = false;
+    this.#round?.cancel();
     if (!this.ring.empty) this.consensus = undefined;
     this.space.update(this.ring.ownedRanges());
     this.listener.changed();
@@ -244,7 +325,7 @@ export class Sharing implements Gossiper {
     const chunk = this.space.donate(range, this.#contested);
     if (chunk && this.#grant(chunk, to)) {
       this.#debug(`Giving range ${formatRange(chunk)} (${rangeSize(chunk)}) to ${to}`);
-      this.#broadcast();
+      this.#broadcastSoon();
     } else {
       this.#channel?.unicast(to, encodeRangeMessage(MESSAGE.spaceRequestDenied, range));
     }
@@ -263,8 +344,9 @@ export class Sharing implements Gossiper {
     }
   }
 
-  #sendRing(to: PeerName): void {
-    this.#channel?.unicast(to, encodeTagged(MESSAGE.ringUpdate, this.#encode()));
+  /** Sends all we have to one peer; false when there is no way to it. */
+  #sendRing(to: PeerName): boolean {
+    return this.#channel?.unicast(to, encodeTagged(MESSAGE.ringUpdate, this.#encode())) ?? false;
   }
 
   #update(sender: PeerName, message: Uint8Array): Change {
@@ -280,8 +362,7 @@ export class Sharing implements Gossiper {
       if (sender !== UNKNOWN_PEER) this.#sendRing(sender);
     } else if (state.consensus) {
       if (!this.consensus?.update(state.consensus)) return "nothing";
-      if (this.consensus.think()) this.#tellVote();
-      this.#createAgreedRing();
+      this.#thinkSoon();
     } else if (this.consensus && sender !== UNKNOWN_PEER) {
       // An observer waits for somebody to begin.
       this.establish();

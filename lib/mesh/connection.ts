@@ -34,7 +34,7 @@ export interface ConnectionHost {
   /** Takes the connection in; throws when it is one too many. */
   add(connection: LocalConnection, restarted: boolean): void;
   established(connection: LocalConnection): void;
-  gossip(tag: number, body: Uint8Array): void;
+  gossip(from: PeerName, tag: number, body: Uint8Array): void;
   /** The connection has ended. */
   ended(connection: LocalConnection, error: Error): void;
 }
@@ -254,7 +254,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       case TAG.gossip:
       case TAG.gossipUnicast:
       case TAG.gossipBroadcast:
-        return this.host.gossip(tag, body);
+        return this.host.gossip(this.remote.name, tag, body);
       default:
         this.log(`ignoring unknown protocol tag: ${tag}`);
     }

@@ -14,10 +14,12 @@ export interface Gossiper {
   onUnicast(source: PeerName, message: Uint8Array): void;
   /** Takes in a broadcast; returns what to pass on along the tree. */
   onBroadcast(source: PeerName, message: Uint8Array): GossipData | undefined;
-  /** Takes in gossip; returns what was new in it, to be passed on to random neighbours. */
-  onGossip(message: Uint8Array): GossipData | undefined;
-  /** Everything there is to say: sent to new neighbours, and to some every 30 seconds. */
+  /** Takes in gossip from a neighbour; returns what was new in it, to be passed on to random neighbours. */
+  onGossip(message: Uint8Array, from: PeerName): GossipData | undefined;
+  /** Everything there is to say: for new neighbours. */
   gossip(): GossipData | undefined;
+  /** What to repeat to few neighbours every 30 seconds, for those that have missed it; everything unless given. */
+  repetition?(): GossipData | undefined;
 }
 
 /** How a user of a channel speaks. */

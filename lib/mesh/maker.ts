@@ -8,7 +8,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, SelfConnectionError } from "./errors.ts";
 import type { PeerName } from "./name.ts";
-import type { Peer } from "./peer.ts";
+import type { Peer, PeerConnection } from "./peer.ts";
 import { joinHostPort, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
 const INITIAL_INTERVAL_MS = 2_000;
@@ -17,6 +17,8 @@ const MAX_INTERVAL_MS = 6 * 60_000;
 const RESET_AFTER_MS = 60_000;
 /** Gossip brings changes in bursts; looking for new targets once a burst is enough. */
 const CHECK_DELAY_MS = 10;
+/** Looking takes the longer, the more there is to look at, and is done the less often. */
+const CHECK_DELAY_PER_TARGET_MS = 0.2;
 
 /** Where an attempt to connect to an address stands. */
 export interface Target {
@@ -112,7 +114,8 @@ export class ConnectionMaker {
   /** Looks for what to connect to, soon: something has changed. */
   refresh(): void {
     if (this.#stopped || this.#check) return;
-    this.#check = this.params.clock.after(CHECK_DELAY_MS, () => {
+    const delay = Math.max(CHECK_DELAY_MS, this.targets.size * CHECK_DELAY_PER_TARGET_MS);
+    this.#check = this.params.clock.after(delay, () => {
       this.#check = undefined;
       this.#attemptDue();
     });
@@ -188,17 +191,33 @@ export class ConnectionMaker {
     return wanted;
   }
 
+  /** Where others have found those that we are not connected to. */
   *#discovered(connectedPeers: ReadonlySet<PeerName>): Generator<string> {
-    const { ourself, peers, port } = this.params;
-    for (const peer of peers()) {
-      if (peer === ourself) continue;
-      for (const [name, connection] of peer.connections) {
-        if (name === ourself.name || connectedPeers.has(name)) continue;
-        if (connection.outbound) {
-          yield connection.address;
-        } else {
-          const ip = splitHostPort(connection.address)?.host;
-          if (ip) yield joinHostPort(ip, port);
+    for (const { address, outbound } of this.#leadingTo(connectedPeers)) {
+      if (outbound) {
+        yield address;
+      } else {
+        const ip = splitHostPort(address)?.host;
+        if (ip) yield joinHostPort(ip, this.params.port);
+      }
+    }
+  }
+
+  /** Connections of others to peers that we are not connected to; looked for among all, or by the few peers. */
+  *#leadingTo(connectedPeers: ReadonlySet<PeerName>): Generator<PeerConnection> {
+    const { ourself, peers } = this.params;
+    const others = [...peers()].filter((peer) => peer !== ourself);
+    const missing = others.filter(({ name }) => !connectedPeers.has(name));
+    const connections = others.reduce((sum, peer) => sum + peer.connections.size, 0);
+    for (const peer of others) {
+      if (missing.length * others.length < connections) {
+        for (const { name } of missing) {
+          const connection = peer.connections.get(name);
+          if (connection) yield connection;
+        }
+      } else {
+        for (const [name, connection] of peer.connections) {
+          if (name !== ourself.name && !connectedPeers.has(name)) yield connection;
         }
       }
     }

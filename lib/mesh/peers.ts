@@ -23,6 +23,12 @@ export interface PeersListener {
   ourselfChanged(): void;
 }
 
+/** Of an update: peers that it told anything new of, and those it knew less of than we do. */
+export interface Applied {
+  readonly fresh: Set<PeerName>;
+  readonly stale: Set<PeerName>;
+}
+
 export class Peers {
   readonly #byName = new Map<PeerName, Peer>();
   readonly #shortIds: ShortIds;
@@ -79,10 +85,9 @@ export class Peers {
   }
 
   /**
-   * Takes in a topology update; returns the peers that it told anything new of. Throws GobError or PeerNameError and
-   * changes nothing where it is malformed.
+   * Takes in a topology update. Throws GobError or PeerNameError and changes nothing where it is malformed.
    */
-  apply(bytes: Uint8Array): Set<PeerName> {
+  apply(bytes: Uint8Array): Applied {
     const updates = decodeTopology(bytes, (summary) => {
       const known = this.#byName.get(summary.name);
       return !known || (known !== this.ourself && supersedes(summary, known));
@@ -99,10 +104,12 @@ export class Peers {
     }
     for (const peer of added) this.#shortIds.add(peer, changes);
     const fresh = new Set<PeerName>();
+    const stale = new Set<PeerName>();
     let toldOfUs = false;
     for (const update of updates) {
       const peer = this.#byName.get(update.summary.name);
       if (!peer) continue;
+      if (update.summary.version < peer.version) stale.add(peer.name);
       if (peer === this.ourself) {
         toldOfUs = this.#correct(update) || toldOfUs;
       } else if (added.has(peer) || this.#supersede(peer, update, changes)) {
@@ -116,7 +123,7 @@ export class Peers {
       this.#collection = undefined;
       this.collectGarbage();
     });
-    return fresh;
+    return { fresh, stale };
   }
 
   /** Forgets peers that no path of connections leads to. */

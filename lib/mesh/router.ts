@@ -2,7 +2,7 @@
 // router.go, local_peer.go). Pure: clock, chance, network and overlay are passed in.
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
-import type { Random } from "../clock/random.ts";
+import { below, type Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, ConnectionLimitError, SelfConnectionError } from "./errors.ts";
@@ -28,12 +28,22 @@ const ROUTES_DELAY_MS = 10;
 /** Our own changes are told within this … */
 const TELL_SOON_MS = 20;
 /**
- * … but not more often than this for each peer there is: what we say of ourself grows with the number of peers, and so
- * does the number of those who hear it; in a large network every connection would be a storm.
+ * … but not more often than so that everybody has to hear less than 200 kB/s (about 60 bytes a connection), were all
+ * peers to say as much: what we say of ourself grows with our connections, and so does the number of those who hear
+ * it; in a large network every connection would be a storm.
  */
-const TELL_INTERVAL_PER_PEER_MS = 30;
+const TELL_INTERVAL_PER_CONNECTION_MS = 0.3;
 /** Of what everybody should know already, a repetition to few is enough. */
 const PERIODIC_SHARE = 0.3;
+
+/** How often what we know is looked at for what cannot be, and our connections for those that are too many. */
+const CARE_INTERVAL_MS = 5_000;
+/** Of the connections that are too many, this part is given up at a time: others may rely on the same detours. */
+const SHED_SHARE = 0.1;
+
+/** Time for a new peer to say whom else it has connected to; and how many of them need to tell it everything. */
+const INTRODUCE_DELAY_MS = 100;
+const ENOUGH_INTRODUCTIONS = 2;
 
 const TOPOLOGY = "topology";
 
@@ -89,10 +99,15 @@ export class MeshRouter implements ConnectionHost {
   readonly #channels = new Map<string, Gossiper>();
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
+  /** Peers that nobody knew before they connected to us, until we have told of them. */
+  readonly #newcomers = new Set<Peer>();
   #periodic: Timer | undefined;
   #routesTimer: Timer | undefined;
   #tellTimer: Timer | undefined;
+  #care: Timer | undefined;
   #toldAt = Number.NEGATIVE_INFINITY;
+  /** Our connections, as we have told of them last. */
+  #said = "";
   #stopped = false;
 
   constructor(
@@ -125,9 +140,12 @@ export class MeshRouter implements ConnectionHost {
       shortIdsInvalidated: () => {
         for (const listener of this.#listeners) listener.shortIdsChanged?.();
       },
-      ourselfChanged: () => this.#tell([]),
+      ourselfChanged: () => {
+        this.#said = "";
+        this.#tell();
+      },
     });
-    this.routes = new Routes(this.ourself, (name) => this.peers.get(name));
+    this.routes = new Routes(this.ourself, this.peers);
     this.maker = new ConnectionMaker({
       host: this,
       clock,
@@ -140,10 +158,13 @@ export class MeshRouter implements ConnectionHost {
       peers: () => this.peers.all(),
       ourself: this.ourself,
     });
-    this.#topology = new TopologyGossip(this.peers, (tell) => {
-      this.maker.refresh();
-      this.#topologyChanged();
-      if (tell) this.#tell([]);
+    this.#topology = new TopologyGossip(this.peers, clock, random, {
+      reply: (to, data) => this.connections.get(to)?.sendGossip(TOPOLOGY, data),
+      changed: (tell) => {
+        this.maker.refresh();
+        this.#topologyChanged();
+        if (tell) this.#tell();
+      },
     });
     this.#channels.set(TOPOLOGY, this.#topology);
   }
@@ -156,10 +177,33 @@ export class MeshRouter implements ConnectionHost {
   start(): void {
     this.#periodic = every(this.clock, GOSSIP_INTERVAL_MS, () => {
       for (const [channel, gossiper] of this.#channels) {
-        const data = gossiper.gossip();
+        const data = gossiper.repetition ? gossiper.repetition() : gossiper.gossip();
         if (data) this.#neighbours(channel, this.ourself.name, data, PERIODIC_SHARE);
       }
     });
+    this.#care = every(this.clock, CARE_INTERVAL_MS, () => {
+      this.#ask();
+      this.#shed();
+    });
+  }
+
+  /** Asks a neighbour, by showing what we have, about peers that we seem to know too little of. */
+  #ask(): void {
+    const data = this.#topology.doubts();
+    if (!data) return;
+    const names = [...this.connections.keys()];
+    const name = names[below(this.random, names.length)];
+    if (name !== undefined) this.connections.get(name)?.sendGossip(TOPOLOGY, data);
+  }
+
+  /** Gives up connections beyond the limit, which were let in because there was no other way, once there is one. */
+  #shed(): void {
+    const excess = this.connections.size - this.#limit;
+    for (let i = 0; i < Math.ceil(excess * SHED_SHARE); i++) {
+      const spare = prunable(this.ourself);
+      if (!spare) return;
+      this.connections.get(spare.name)?.shutdown(new ConnectionLimitError(this.#limit));
+    }
   }
 
   /** Closes all connections and stops all timers. */
@@ -167,8 +211,13 @@ export class MeshRouter implements ConnectionHost {
     this.#stopped = true;
     this.maker.stop();
     this.peers.stop();
-    for (const timer of [this.#periodic, this.#routesTimer, this.#tellTimer]) timer?.cancel();
+    for (const timer of [this.#periodic, this.#routesTimer, this.#tellTimer, this.#care]) timer?.cancel();
     for (const connection of [...this.maker.connections]) connection.shutdown(new Error("router stopping"));
+  }
+
+  /** Everything that we know of the topology. */
+  topologyData(): GossipData {
+    return this.#topology.gossip();
   }
 
   /** Opens a gossip channel; what peers say on it goes to `gossiper`. */
@@ -228,8 +277,9 @@ export class MeshRouter implements ConnectionHost {
     this.#topologyChanged();
     const isNew = restarted || !reachable;
     connection.log(`connection added${restarted ? " (restarted peer)" : isNew ? " (new peer)" : ""}`);
-    if (isNew) this.#sendEverything(connection);
-    this.#tell([remote.name]);
+    if (isNew) this.clock.after(INTRODUCE_DELAY_MS, () => this.#introduce(connection));
+    if (isNew) this.#newcomers.add(remote);
+    this.#tell();
   }
 
   established(connection: LocalConnection): void {
@@ -239,10 +289,10 @@ export class MeshRouter implements ConnectionHost {
     this.ourself.version++;
     connection.log("connection fully established");
     this.#topologyChanged();
-    this.#tell([]);
+    this.#tell();
   }
 
-  gossip(tag: number, body: Uint8Array): void {
+  gossip(from: PeerName, tag: number, body: Uint8Array): void {
     const message = decodeGossip(tag, body);
     let gossiper = this.#channels.get(message.channel);
     if (!gossiper) {
@@ -250,7 +300,7 @@ export class MeshRouter implements ConnectionHost {
       this.#channels.set(message.channel, gossiper);
       this.log.info(`[gossip ${message.channel}]: created surrogate channel`);
     }
-    this.#deliver(gossiper, message);
+    this.#deliver(gossiper, message, from);
   }
 
   ended(connection: LocalConnection, error: Error): void {
@@ -262,7 +312,7 @@ export class MeshRouter implements ConnectionHost {
       if (!this.#stopped) {
         this.peers.collectGarbage();
         this.#topologyChanged();
-        this.#tell([]);
+        this.#tell();
       }
     }
     this.maker.ended(connection, error);
@@ -280,7 +330,7 @@ export class MeshRouter implements ConnectionHost {
     if (spare) this.connections.get(spare.name)?.shutdown(error);
   }
 
-  #deliver(gossiper: Gossiper, message: GossipMessage): void {
+  #deliver(gossiper: Gossiper, message: GossipMessage, from: PeerName): void {
     const { channel, source, payload } = message;
     switch (message.kind) {
       case "unicast":
@@ -293,7 +343,7 @@ export class MeshRouter implements ConnectionHost {
         break;
       }
       case "gossip": {
-        const data = gossiper.onGossip(payload);
+        const data = gossiper.onGossip(payload, from);
         if (data) this.#neighbours(channel, source, data);
         break;
       }
@@ -321,9 +371,10 @@ export class MeshRouter implements ConnectionHost {
     return true;
   }
 
-  #broadcast(channel: string, source: PeerName, data: GossipData): void {
-    for (const hop of this.routes.broadcastAll(source))
-      this.connections.get(hop)?.sendBroadcast(channel, source, data);
+  #broadcast(channel: string, source: PeerName, data: GossipData, except?: ReadonlySet<PeerName>): void {
+    for (const hop of this.routes.broadcastAll(source)) {
+      if (!except?.has(hop)) this.connections.get(hop)?.sendBroadcast(channel, source, data);
+    }
   }
 
   #neighbours(channel: string, source: PeerName, data: GossipData, share?: number): void {
@@ -332,11 +383,26 @@ export class MeshRouter implements ConnectionHost {
     }
   }
 
-  #sendEverything(connection: LocalConnection): void {
+  /** Tells a new peer everything, unless others do. */
+  #introduce(connection: LocalConnection): void {
+    if (connection.ended || this.#stopped || this.#knownToOthers(connection.remote)) return;
     for (const [channel, gossiper] of this.#channels) {
       const data = gossiper.gossip();
       if (data) connection.sendGossip(channel, data);
     }
+  }
+
+  /**
+   * True once a new peer is seen to have connected to others, who know what we know: a peer that joins a large network
+   * connects to many at once, and a few of them are enough to introduce it. They are those with the least names.
+   */
+  #knownToOthers(newcomer: Peer): boolean {
+    let others = 0;
+    for (const name of newcomer.connections.keys()) {
+      const hop = this.routes.unicastAll.get(name);
+      if (name < this.ourself.name && hop !== undefined && hop !== newcomer.name) others++;
+    }
+    return others >= ENOUGH_INTRODUCTIONS;
   }
 
   #topologyChanged(): void {
@@ -348,19 +414,29 @@ export class MeshRouter implements ConnectionHost {
   }
 
   /**
-   * Tells everybody of our own connections, and of these peers beside. It goes along the spanning tree, so that it
+   * Tells everybody of our own connections, and of peers that are new by them. It goes along the spanning tree, so that it
    * reaches each peer once; gossip to random neighbours would, over and over. Where peers do not agree on the tree
    * yet, the periodic gossip makes up for it.
    */
-  #tell(names: readonly PeerName[]): void {
-    this.#topology.addToTell(names);
+  #tell(): void {
     if (this.#stopped || this.#tellTimer) return;
-    const interval = TELL_INTERVAL_PER_PEER_MS * this.peers.size;
+    const interval = TELL_INTERVAL_PER_CONNECTION_MS * this.peers.size * this.connections.size;
     const delay = Math.max(TELL_SOON_MS, this.#toldAt + interval - this.clock.now());
     this.#tellTimer = this.clock.after(delay, () => {
       this.#tellTimer = undefined;
-      this.#toldAt = this.clock.now();
-      this.#broadcast(TOPOLOGY, this.ourself.name, this.#topology.takeToTell());
+      const unknown = [...this.#newcomers].filter((newcomer) => !this.#knownToOthers(newcomer));
+      this.#topology.addToTell(unknown.map(({ name }) => name));
+      this.#newcomers.clear();
+      // A connection that was refused at once is nobody's concern.
+      const say = Array.from(this.connections, ([name, { established }]) => `${name} ${established}`).join();
+      if (say !== this.#said) this.#topology.addToTell([this.ourself.name]);
+      this.#said = say;
+      for (const { data, from } of this.#topology.takeToTell()) {
+        this.#toldAt = this.clock.now();
+        const source = from === undefined ? undefined : this.peers.get(from);
+        const informed = source ? this.routes.reachedWithoutUs(source) : undefined;
+        this.#broadcast(TOPOLOGY, this.ourself.name, data, informed);
+      }
     });
   }
 }

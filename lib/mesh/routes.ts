@@ -3,50 +3,50 @@
 // breadth-first walk are taken in order of names (mesh: routes.go, peer.go).
 import type { PeerName } from "./name.ts";
 import { UNKNOWN_PEER } from "./name.ts";
-import type { Peer } from "./peer.ts";
+import type { Peer, PeerConnection } from "./peer.ts";
 
 /** Next hops by destination; the source's own is UNKNOWN_PEER. */
 export type UnicastRoutes = ReadonlyMap<PeerName, PeerName>;
 
+/** Counts walks; what a peer carries of an earlier one means nothing. */
+let walks = 0;
+
 /**
- * Walks from `start`, until `stopAt` is to be visited. With `established`, only over connections that both ends
- * have established, i.e. those that carry frames.
+ * Walks from `start`, until `stopAt` is to be visited, and leaves at each peer that was found the number of the walk
+ * and the first hop to it. With `established`, only over connections that both ends have established, i.e. those that
+ * carry frames. Of `count` peers in all, there is nobody left to be found once so many have been: in a full mesh that
+ * is after the first.
  */
 function walk(
   start: Peer,
+  count: number,
   established: boolean,
   stopAt?: Peer,
-): { found: boolean; routes: Map<PeerName, PeerName> } {
-  const routes = new Map<PeerName, PeerName>([[start.name, UNKNOWN_PEER]]);
-  let level = [start];
-  while (level.length > 0) {
-    level.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-    const next: Peer[] = [];
+): { met: boolean; found: Peer[] } {
+  const number = ++walks;
+  const found = [start];
+  start.walk = number;
+  start.firstHop = UNKNOWN_PEER;
+  for (let from = 0; from < found.length; ) {
+    const level = found.slice(from).sort((a, b) => (a.name < b.name ? -1 : 1));
+    from = found.length;
     for (const peer of level) {
-      if (peer === stopAt) return { found: true, routes };
-      for (const remote of connectedPeers(peer, established, routes)) {
-        next.push(remote);
-        routes.set(remote.name, peer === start ? remote.name : (routes.get(peer.name) ?? UNKNOWN_PEER));
+      if (peer === stopAt) return { met: true, found };
+      if (found.length >= count) continue;
+      for (const connection of peer.connections.values()) {
+        const { remote } = connection;
+        if (remote.walk === number || (established && !carriesFrames(peer, connection))) continue;
+        remote.walk = number;
+        remote.firstHop = peer === start ? remote.name : peer.firstHop;
+        found.push(remote);
       }
     }
-    level = next;
   }
-  return { found: false, routes };
+  return { met: false, found };
 }
 
-function* connectedPeers(
-  peer: Peer,
-  established: boolean,
-  exclude: ReadonlyMap<PeerName, PeerName>,
-): Generator<Peer> {
-  for (const connection of peer.connections.values()) {
-    const { remote } = connection;
-    if (exclude.has(remote.name)) continue;
-    if (established) {
-      if (!connection.established || !remote.connections.get(peer.name)?.established) continue;
-    }
-    yield remote;
-  }
+function carriesFrames(peer: Peer, { remote, established }: PeerConnection): boolean {
+  return established && remote.connections.get(peer.name)?.established === true;
 }
 
 /** All routes of one peer over the topology as it is now; trees are computed when they are first asked for. */
@@ -58,7 +58,7 @@ export class Routes {
 
   constructor(
     private readonly ourself: Peer,
-    private readonly lookup: (name: PeerName) => Peer | undefined,
+    private readonly peers: { readonly size: number; get(name: PeerName): Peer | undefined },
   ) {}
 
   /** Forgets what was computed: the topology has changed. */
@@ -71,13 +71,13 @@ export class Routes {
 
   /** Next hops over connections that carry frames. */
   get unicast(): UnicastRoutes {
-    this.#established ??= walk(this.ourself, true).routes;
+    this.#established ??= this.#unicast(true);
     return this.#established;
   }
 
   /** Next hops over all connections: control messages need no established overlay. */
   get unicastAll(): UnicastRoutes {
-    this.#all ??= walk(this.ourself, false).routes;
+    this.#all ??= this.#unicast(false);
     return this.#all;
   }
 
@@ -91,6 +91,21 @@ export class Routes {
     return this.#tree(source, false, this.#broadcastAll);
   }
 
+  /** Peers that a peer reaches on ways that do not lead through us, itself among them. */
+  reachedWithoutUs(from: Peer): ReadonlySet<PeerName> {
+    const reached = new Set([from.name]);
+    const walked = [from];
+    for (const peer of walked) {
+      if (reached.size >= this.peers.size - 1) break;
+      for (const { remote } of peer.connections.values()) {
+        if (remote === this.ourself || reached.has(remote.name)) continue;
+        reached.add(remote.name);
+        walked.push(remote);
+      }
+    }
+    return reached;
+  }
+
   #tree(source: PeerName, established: boolean, known: Map<PeerName, PeerName[]>): readonly PeerName[] {
     let hops = known.get(source);
     if (!hops) {
@@ -100,12 +115,20 @@ export class Routes {
     return hops;
   }
 
+  #unicast(established: boolean): UnicastRoutes {
+    const { found } = walk(this.ourself, this.peers.size, established);
+    return new Map(found.map(({ name, firstHop }) => [name, firstHop]));
+  }
+
   #hops(source: PeerName, established: boolean): PeerName[] {
-    const peer = this.lookup(source);
+    const peer = this.peers.get(source);
     if (!peer) return [];
-    const { found, routes } = walk(peer, established, this.ourself);
-    if (!found) return [];
-    return Array.from(connectedPeers(this.ourself, established, routes), (remote) => remote.name);
+    const { met, found } = walk(peer, this.peers.size, established, this.ourself);
+    if (!met || found.length >= this.peers.size) return [];
+    return [...this.ourself.connections.values()]
+      .filter(({ remote }) => remote.walk !== peer.walk)
+      .filter((connection) => !established || carriesFrames(this.ourself, connection))
+      .map(({ remote }) => remote.name);
   }
 }
 

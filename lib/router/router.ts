@@ -191,7 +191,7 @@ async function start(
       log.error(reasonOf(error));
     }
   };
-  mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer.name) });
+  mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper));
   const dns = options.dns ? await startDns(options, mesh, store, log) : undefined;
   undo.push(() => dns?.stop());

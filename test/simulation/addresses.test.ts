@@ -4,7 +4,7 @@ import { cidrRange, formatIPv4, parseCidr, rangeSize } from "../../lib/address/i
 import type { Allocator, AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { MemoryDisk, settled, UNIVERSE, withAddresses } from "../support/allocators.ts";
-import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
+import { Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;
 
@@ -122,11 +122,18 @@ test("different seeds and different ranges keep peers apart, and say why", async
   withAddresses(simulation, c, { seed: [a.router.ourself.name], universe: parseCidr("10.48.0.0/24") });
   await simulation.connect(b, a);
   await simulation.connect(c, a);
-  simulation.clock.advance(3_000);
-  const errors = (peer: SimulatedPeer) =>
-    [...peer.router.maker.targets.values()].map((target) => target.lastError?.message ?? "");
-  const texts = [...errors(a), ...errors(b), ...errors(c)].join("\n");
-  expect(texts).toMatch(/seeded by different peers|EOF/);
+  const said = new Set<string>();
+  for (let i = 0; i < 60; i++) {
+    simulation.clock.advance(50);
+    for (const { router } of [a, b, c])
+      for (const { lastError } of router.maker.targets.values()) said.add(lastError?.message ?? "");
+  }
+  const texts = [...said].join("\n");
+  expect(texts).toContain(
+    "IP allocation was seeded by different peers (received: [00:00:00:00:00:01(h1)], ours: [",
+  );
+  expect(texts).toContain("Incompatible IP allocation ranges (received: 10.32.0.0/24, ours: 10.48.0.0/24)");
+  expect(texts).toContain("run 'weave reset' on the peer that is to give in (ours is kept in memory)");
 });
 
 test("out of bounds and too small", async () => {
@@ -147,3 +154,106 @@ test("a request that is called off waits no more", async () => {
   expect(waiting).rejects.toThrow("cancelled");
   expect(a.pending.size).toBe(0);
 });
+
+test("two that take over the same peer at once get its addresses once", async () => {
+  const seed = [1n, 2n, 3n, 4n].map(nameFromNumber);
+  for (let run = 0n; run < 10n; run++) {
+    const { simulation, allocators } = await network(10n + run, 4, { seed });
+    const [a, b, c, d] = allocators;
+    const gone = simulation.peers[3];
+    if (!a || !b || !c || !d || !gone) throw new Error("no allocators");
+    const share = d.sharing.ring.ownedIn(cidrRange(UNIVERSE));
+    simulation.kill(gone);
+    simulation.clock.advance(2_000);
+    const [byA, byB] = [a.sharing.takeOver("h4"), b.sharing.takeOver("h4")];
+    // Requests that come in the meantime are served from elsewhere, or wait.
+    const requests = Array.from({ length: 100 }, (_, i) => (i % 2 ? a : b).allocate(`c${i}`, UNIVERSE));
+    const addresses = await settled(simulation, Promise.all(requests));
+    expect(new Set(addresses).size).toBe(100);
+    expect((await settled(simulation, byA)) + (await settled(simulation, byB))).toBe(share);
+    simulation.clock.advance(60_000);
+    const owned = [a, b, c].reduce((sum, { sharing }) => sum + sharing.ring.ownedIn(cidrRange(UNIVERSE)), 0);
+    expect(owned).toBe(256);
+    expect(a.sharing.ring.peerNames().has(d.config.ourName)).toBe(false);
+  }
+});
+
+test("released addresses rest: those that have been idle longest come first", async () => {
+  const { simulation, allocators } = await network(20n, 1, { quorum: () => 1 });
+  const [a] = allocators;
+  if (!a) throw new Error("no allocator");
+  const subnet = parseCidr("10.32.0.0/28");
+  const get = (id: string) => settled(simulation, a.allocate(id, subnet));
+  const first = await get("a");
+  const second = await get("b");
+  a.delete("b");
+  a.delete("a");
+  const fresh: number[] = [];
+  for (let i = 0; i < 12; i++) fresh.push(await get(`fresh${i}`));
+  expect(fresh).not.toContain(first);
+  expect(fresh).not.toContain(second);
+  expect(await get("late")).toBe(second);
+  expect(await get("later")).toBe(first);
+});
+
+test("a container that has died keeps its addresses for half a minute, unless it is gone for good", async () => {
+  const { simulation, allocators } = await network(21n, 1, { quorum: () => 1 });
+  const [a] = allocators;
+  if (!a) throw new Error("no allocator");
+  const get = (id: string) => settled(simulation, a.allocate(id, UNIVERSE, true));
+  const holds = (id: string) => a.owned.get(id).cidrs.length > 0;
+  for (const id of ["dies", "restarts", "goes"]) await get(id);
+  await settled(simulation, a.allocate("host", UNIVERSE));
+  for (const id of ["dies", "restarts", "goes", "host"]) a.containerDied(id);
+  a.containerDestroyed("goes");
+  expect(holds("goes")).toBe(false);
+  simulation.clock.advance(25_000);
+  a.containerStarted("restarts");
+  expect(holds("dies")).toBe(true);
+  simulation.clock.advance(10_000);
+  expect([holds("dies"), holds("restarts"), holds("host")]).toEqual([false, true, true]);
+});
+
+test("a participant that restarts while they agree is the same one, and stands by its word", async () => {
+  const simulation = new Simulation(22n);
+  const disk = new MemoryDisk();
+  const [a, b, c] = [simulation.add(1), simulation.add(2), simulation.add(3)];
+  await simulation.connect(b, a);
+  simulation.until(() => a.router.peers.size === 2, MINUTE);
+  const asked = withAddresses(simulation, a, { quorum: () => 3 });
+  const participant = withAddresses(simulation, b, { quorum: () => 3 }, disk.mount());
+  const waiting = asked.allocate("c1", UNIVERSE);
+  simulation.clock.advance(1_000);
+  const id = participant.sharing.consensus?.own.id;
+  expect(participant.sharing.consensus?.proposer).toBe(a.router.ourself.name);
+  simulation.kill(b);
+  const again = simulation.add(2);
+  const returned = withAddresses(simulation, again, { quorum: () => 3 }, disk.mount());
+  expect(returned.sharing.consensus?.own.id).toEqual(id as NonNullable<typeof id>);
+  expect(returned.sharing.consensus?.proposer).toBe(a.router.ourself.name);
+  withAddresses(simulation, c, { quorum: () => 3 });
+  await simulation.connect(again, a);
+  await simulation.connect(c, a);
+  await settled(simulation, waiting);
+  simulation.clock.advance(1_000);
+  expect(returned.sharing.ring.seeds.length).toBe(3);
+});
+
+test("200 routers that start at once, all asked for an address, agree within seconds, and say little", async () => {
+  const simulation = new Simulation(200n);
+  const allocators: Allocator[] = [];
+  for (let i = 1; i <= 200; i++) {
+    const peer = simulation.add(i, { connectionLimit: 6 });
+    allocators.push(
+      withAddresses(simulation, peer, { quorum: () => 101, universe: parseCidr("10.32.0.0/12") }),
+    );
+    const [first] = simulation.peers;
+    if (first && i > 1) await simulation.connect(peer, first);
+  }
+  const requests = allocators.map((allocator, i) => allocator.allocate(`c${i}`, parseCidr("10.32.0.0/12")));
+  const started = simulation.clock.now();
+  const addresses = await settled(simulation, Promise.all(requests));
+  expect(simulation.clock.now() - started).toBeLessThan(10_000);
+  expect(new Set(addresses).size).toBe(200);
+  expect(simulation.network.bytes / 200).toBeLessThan(500_000);
+}, 120_000);

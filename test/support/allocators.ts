@@ -65,7 +65,7 @@ export function withAddresses(
     },
     { clock: simulation.clock, random: seededRandom(ourself.uid), log: silentLog, store },
   );
-  router.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer.name) });
+  router.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   allocator.start((gossiper) => router.channel(CHANNEL, gossiper));
   return allocator;
 }

@@ -43,7 +43,7 @@ function routesOf(self: number, { size, edges }: Graph): Routes {
       });
     }
   }
-  return new Routes(get(self), (wanted) => peers.get(wanted));
+  return new Routes(get(self), peers);
 }
 
 const allRoutes = (graph: Graph) =>
@@ -92,7 +92,7 @@ test("frames take only what both ends have established; control messages take al
   });
   a.connections.set(b.name, connection(b, true));
   b.connections.set(a.name, connection(a, false));
-  const routes = new Routes(a, (wanted) => (wanted === a.name ? a : b));
+  const routes = new Routes(a, new Map([a, b].map((peer) => [peer.name, peer])));
   expect([routes.unicast.has(b.name), routes.unicastAll.has(b.name)]).toEqual([false, true]);
   expect([routes.broadcast(a.name), routes.broadcastAll(a.name)]).toEqual([[], [b.name]]);
   b.connections.set(a.name, connection(a, true));
