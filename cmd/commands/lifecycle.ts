@@ -12,7 +12,7 @@ import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts
 import { parseOptions } from "../../lib/router/options.ts";
 import { type Command, requireRoot, UsageError } from "../main.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { runRouter } from "../weave-router.ts";
+import { runRouter } from "./router.ts";
 
 // What a daemon must not inherit: it would make it another program.
 const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];

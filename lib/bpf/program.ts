@@ -1,6 +1,7 @@
 // Loading eBPF programs, running them once on a frame (for tests), and finding what a loaded program uses.
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
+import { EAGAIN } from "../sys/errno.ts";
 import { SysError } from "../sys/syscall.ts";
 import {
   BPF_OBJ_GET_INFO_BY_FD,
@@ -29,6 +30,8 @@ export class VerifierError extends Error {
   }
 }
 
+const MAX_INTERRUPTIONS = 1_000;
+
 /** A loaded program: an fd that keeps it alive until something else does. */
 export interface Program {
   readonly name: string;
@@ -45,19 +48,26 @@ export function loadProgram(name: string, instructions: Uint8Array): Program {
   view.setBigUint64(8, BigInt(ptr(instructions)), true);
   view.setBigUint64(16, BigInt(ptr(license)), true);
   putName(bytes, 48, name);
-  const fd = tryBpf(BPF_PROG_LOAD, bytes);
+  const fd = tryLoad(bytes);
   if (fd >= 0) return { name, fd, close: () => closeSync(fd) };
   // Only a program that fails is worth the verifier's account of it.
   const log = new Uint8Array(LOG_SIZE);
   view.setUint32(24, 1, true);
   view.setUint32(28, LOG_SIZE, true);
   view.setBigUint64(32, BigInt(ptr(log)), true);
-  const again = tryBpf(BPF_PROG_LOAD, bytes);
+  const again = tryLoad(bytes);
   if (again >= 0) closeSync(again);
   const end = log.indexOf(0);
   const text = new TextDecoder().decode(log.subarray(0, end < 0 ? LOG_SIZE : end));
   if (text === "") throw new SysError(`eBPF program load ${name}`, -fd);
   throw new VerifierError(name, -fd, text);
+}
+
+/** The verifier gives up with EAGAIN when a signal comes, such as those by which the runtime stops its threads. */
+function tryLoad(attr: Uint8Array): number {
+  let result = -EAGAIN;
+  for (let i = 0; i < MAX_INTERRUPTIONS && result === -EAGAIN; i++) result = tryBpf(BPF_PROG_LOAD, attr);
+  return result;
 }
 
 /** Runs a program once on a frame, without any link. Returns its verdict and the frame it left. */

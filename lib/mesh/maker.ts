@@ -11,12 +11,21 @@ import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 import { joinHostPort, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
-const INITIAL_INTERVAL_MS = 2_000;
+const INITIAL_INTERVAL_MS = 250;
 const MAX_INTERVAL_MS = 6 * 60_000;
 /** A connection that lasted this long starts again at the initial interval. */
 const RESET_AFTER_MS = 60_000;
 /** Gossip brings changes in bursts; looking for new targets once a burst is enough. */
 const CHECK_DELAY_MS = 10;
+/**
+ * Peers that hear of each other hear it at about the same time, and would both call, with one connection too many. So
+ * the one with the greater name calls, and the other only when this has gone by without a call.
+ */
+const THEIR_TURN_MS = 500;
+
+/** Why a peer is to be connected to: the user named it, or others know it. */
+type Reason = "named" | "ours to call" | "theirs to call";
+
 /** Looking takes the longer, the more there is to look at, and is done the less often. */
 const CHECK_DELAY_PER_TARGET_MS = 0.2;
 
@@ -166,8 +175,8 @@ export class ConnectionMaker {
     target.intervalMs = INITIAL_INTERVAL_MS;
   }
 
-  /** Addresses worth connecting to now: with true for those that the user named. */
-  #wanted(): Map<string, boolean> {
+  /** Addresses worth connecting to now, and why. */
+  #wanted(): Map<string, Reason> {
     const connectedAddresses = new Set<string>();
     const connectedPeers = new Set<PeerName>();
     const inboundIps = new Set<string>();
@@ -176,31 +185,23 @@ export class ConnectionMaker {
       connectedPeers.add(connection.remote.name);
       if (!connection.outbound) inboundIps.add(splitHostPort(connection.address)?.host ?? "");
     }
-    const wanted = new Map<string, boolean>();
-    const want = (address: string, direct: boolean) => {
-      if (!connectedAddresses.has(address) && !wanted.has(address)) wanted.set(address, direct);
+    const wanted = new Map<string, Reason>();
+    const want = (address: string, reason: Reason) => {
+      if (!connectedAddresses.has(address) && !wanted.has(address)) wanted.set(address, reason);
     };
     for (const peer of this.#direct.values()) {
       // A host that has connected to us need not be connected to, unless it was named with a port of its own.
       if (peer.port === undefined && inboundIps.has(peer.ip)) continue;
-      want(this.#addressOf(peer), true);
+      want(this.#addressOf(peer), "named");
     }
     if (this.params.discovery && this.connections.size < this.params.limit) {
-      for (const address of this.#discovered(connectedPeers)) want(address, false);
-    }
-    return wanted;
-  }
-
-  /** Where others have found those that we are not connected to. */
-  *#discovered(connectedPeers: ReadonlySet<PeerName>): Generator<string> {
-    for (const { address, outbound } of this.#leadingTo(connectedPeers)) {
-      if (outbound) {
-        yield address;
-      } else {
-        const ip = splitHostPort(address)?.host;
-        if (ip) yield joinHostPort(ip, this.params.port);
+      for (const { remote, address, outbound } of this.#leadingTo(connectedPeers)) {
+        const reason = this.params.ourself.name > remote.name ? "ours to call" : "theirs to call";
+        if (outbound) want(address, reason);
+        else want(joinHostPort(splitHostPort(address)?.host ?? address, this.params.port), reason);
       }
     }
+    return wanted;
   }
 
   /** Connections of others to peers that we are not connected to; looked for among all, or by the few peers. */
@@ -231,8 +232,9 @@ export class ConnectionMaker {
     const now = this.params.clock.now();
     let room = this.params.limit - this.connections.size - this.#attempting();
     let next = Number.POSITIVE_INFINITY;
-    for (const [address, direct] of this.#shuffled(wanted)) {
-      const target = this.targets.get(address) ?? this.#newTarget(address, now);
+    for (const [address, reason] of this.#shuffled(wanted)) {
+      const direct = reason === "named";
+      const target = this.targets.get(address) ?? this.#newTarget(address, reason);
       if (target.state !== "waiting" || target.tryAfter === undefined) continue;
       if (target.tryAfter > now) {
         next = Math.min(next, target.tryAfter - now);
@@ -245,7 +247,7 @@ export class ConnectionMaker {
   }
 
   /** In random order: with a limit, everybody's choice of neighbours has to differ for the mesh to hang together. */
-  #shuffled(wanted: ReadonlyMap<string, boolean>): [string, boolean][] {
+  #shuffled(wanted: ReadonlyMap<string, Reason>): [string, Reason][] {
     return [...wanted]
       .map((entry) => ({ entry, order: this.params.random.float() }))
       .sort((a, b) => a.order - b.order)
@@ -258,11 +260,11 @@ export class ConnectionMaker {
     return count;
   }
 
-  #newTarget(address: string, now: number): Target {
+  #newTarget(address: string, reason: Reason): Target {
     const target: Target = {
       state: "waiting",
       lastError: undefined,
-      tryAfter: now,
+      tryAfter: this.params.clock.now() + (reason === "theirs to call" ? THEIR_TURN_MS : 0),
       intervalMs: INITIAL_INTERVAL_MS,
     };
     this.targets.set(address, target);

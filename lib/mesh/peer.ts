@@ -41,8 +41,9 @@ export class Peer implements PeerSummary {
   connections = new Map<PeerName, PeerConnection>();
   /** Connections of ours that refer to this peer; while there are any it is not forgotten. */
   references = 0;
-  /** Of the last walk over the topology that came by here: its number, and the first hop on the way (routes.ts). */
+  /** Of the last walk over the topology that came by here: its number, from whom, and the first hop (routes.ts). */
   walk = 0;
+  foundBy: Peer | undefined;
   firstHop: PeerName = UNKNOWN_PEER;
 
   constructor(summary: PeerSummary) {

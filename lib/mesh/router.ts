@@ -23,16 +23,17 @@ import type { Stream, StreamHandler, Transport } from "./transport.ts";
 export const DEFAULT_PORT = 6783;
 export const DEFAULT_CONNECTION_LIMIT = 200;
 const GOSSIP_INTERVAL_MS = 30_000;
-/** Changes of the topology are told to the overlay together. */
+/** Changes of the topology are told to the overlay together: within this, and not more often than so. */
 const ROUTES_DELAY_MS = 10;
+const ROUTES_INTERVAL_MS = 100;
 /** Our own changes are told within this … */
 const TELL_SOON_MS = 20;
 /**
- * … but not more often than so that everybody has to hear less than 200 kB/s (about 60 bytes a connection), were all
+ * … but not more often than so that everybody has to hear less than 60 kB/s (about 60 bytes a connection), were all
  * peers to say as much: what we say of ourself grows with our connections, and so does the number of those who hear
  * it; in a large network every connection would be a storm.
  */
-const TELL_INTERVAL_PER_CONNECTION_MS = 0.3;
+const TELL_INTERVAL_PER_CONNECTION_MS = 1;
 /** Of what everybody should know already, a repetition to few is enough. */
 const PERIODIC_SHARE = 0.3;
 
@@ -103,6 +104,7 @@ export class MeshRouter implements ConnectionHost {
   readonly #newcomers = new Set<Peer>();
   #periodic: Timer | undefined;
   #routesTimer: Timer | undefined;
+  #routesAt = Number.NEGATIVE_INFINITY;
   #tellTimer: Timer | undefined;
   #care: Timer | undefined;
   #toldAt = Number.NEGATIVE_INFINITY;
@@ -243,6 +245,7 @@ export class MeshRouter implements ConnectionHost {
   }
 
   identify(remote: Peer, connection: LocalConnection): Peer {
+    if (this.#stopped) throw new Error("router stopping");
     if (remote.name === this.ourself.name) {
       if (remote.uid === this.ourself.uid) throw new SelfConnectionError();
       const collision = new CollisionError(this.ourself, remote, connection.address);
@@ -407,8 +410,10 @@ export class MeshRouter implements ConnectionHost {
 
   #topologyChanged(): void {
     this.routes.invalidate();
-    this.#routesTimer ??= this.clock.after(ROUTES_DELAY_MS, () => {
+    const delay = Math.max(ROUTES_DELAY_MS, this.#routesAt + ROUTES_INTERVAL_MS - this.clock.now());
+    this.#routesTimer ??= this.clock.after(delay, () => {
       this.#routesTimer = undefined;
+      this.#routesAt = this.clock.now();
       for (const listener of this.#listeners) listener.routesChanged?.();
     });
   }

@@ -37,6 +37,7 @@ function walk(
         const { remote } = connection;
         if (remote.walk === number || (established && !carriesFrames(peer, connection))) continue;
         remote.walk = number;
+        remote.foundBy = peer;
         remote.firstHop = peer === start ? remote.name : peer.firstHop;
         found.push(remote);
       }
@@ -49,12 +50,20 @@ function carriesFrames(peer: Peer, { remote, established }: PeerConnection): boo
   return established && remote.connections.get(peer.name)?.established === true;
 }
 
+/** Our place in the tree of a source: the neighbour that it comes from, and those that it goes on to. */
+interface Branch {
+  readonly from: PeerName | undefined;
+  readonly to: readonly PeerName[];
+}
+
+const NO_BRANCH: Branch = { from: undefined, to: [] };
+
 /** All routes of one peer over the topology as it is now; trees are computed when they are first asked for. */
 export class Routes {
   #established: UnicastRoutes | undefined;
   #all: UnicastRoutes | undefined;
-  readonly #broadcast = new Map<PeerName, PeerName[]>();
-  readonly #broadcastAll = new Map<PeerName, PeerName[]>();
+  readonly #broadcast = new Map<PeerName, Branch>();
+  readonly #broadcastAll = new Map<PeerName, Branch>();
 
   constructor(
     private readonly ourself: Peer,
@@ -83,12 +92,17 @@ export class Routes {
 
   /** The neighbours that a frame broadcast by `source` is to be passed on to. */
   broadcast(source: PeerName): readonly PeerName[] {
-    return this.#tree(source, true, this.#broadcast);
+    return this.#tree(source, true, this.#broadcast).to;
   }
 
   /** The neighbours that a control message broadcast by `source` is to be passed on to. */
   broadcastAll(source: PeerName): readonly PeerName[] {
-    return this.#tree(source, false, this.#broadcastAll);
+    return this.#tree(source, false, this.#broadcastAll).to;
+  }
+
+  /** The neighbour that a frame broadcast by `source` is to come from. */
+  broadcastFrom(source: PeerName): PeerName | undefined {
+    return this.#tree(source, true, this.#broadcast).from;
   }
 
   /** Peers that a peer reaches on ways that do not lead through us, itself among them. */
@@ -106,13 +120,13 @@ export class Routes {
     return reached;
   }
 
-  #tree(source: PeerName, established: boolean, known: Map<PeerName, PeerName[]>): readonly PeerName[] {
-    let hops = known.get(source);
-    if (!hops) {
-      hops = this.#hops(source, established);
-      known.set(source, hops);
+  #tree(source: PeerName, established: boolean, known: Map<PeerName, Branch>): Branch {
+    let branch = known.get(source);
+    if (!branch) {
+      branch = this.#branch(source, established);
+      known.set(source, branch);
     }
-    return hops;
+    return branch;
   }
 
   #unicast(established: boolean): UnicastRoutes {
@@ -120,15 +134,18 @@ export class Routes {
     return new Map(found.map(({ name, firstHop }) => [name, firstHop]));
   }
 
-  #hops(source: PeerName, established: boolean): PeerName[] {
-    const peer = this.peers.get(source);
-    if (!peer) return [];
-    const { met, found } = walk(peer, this.peers.size, established, this.ourself);
-    if (!met || found.length >= this.peers.size) return [];
-    return [...this.ourself.connections.values()]
+  #branch(source: PeerName, established: boolean): Branch {
+    const { ourself, peers } = this;
+    const peer = peers.get(source);
+    if (!peer) return NO_BRANCH;
+    const { met, found } = walk(peer, peers.size, established, ourself);
+    const from = peer !== ourself && ourself.walk === peer.walk ? ourself.foundBy?.name : undefined;
+    if (!met || found.length >= peers.size) return { from, to: [] };
+    const to = [...ourself.connections.values()]
       .filter(({ remote }) => remote.walk !== peer.walk)
-      .filter((connection) => !established || carriesFrames(this.ourself, connection))
+      .filter((connection) => !established || carriesFrames(ourself, connection))
       .map(({ remote }) => remote.name);
+    return { from, to };
   }
 }
 

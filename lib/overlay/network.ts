@@ -185,12 +185,13 @@ export class NetworkOverlay implements Overlay {
     const self = numbers.get(ourself.name);
     if (self === undefined) return;
     const unicast = new Map<number, number>();
-    const broadcast = new Map<number, readonly number[]>();
+    const broadcast = new Map<number, { from: number | undefined; to: number[] }>();
     for (const [name, id] of numbers) {
       const hop = numbers.get(routes.unicast.get(name) ?? name);
       if (hop !== undefined && routes.unicast.has(name) && id !== self) unicast.set(id, hop);
-      const hops = routes.broadcast(name).flatMap((next) => numbers.get(next) ?? []);
-      if (hops.length > 0) broadcast.set(id, hops);
+      const to = routes.broadcast(name).flatMap((next) => numbers.get(next) ?? []);
+      const from = routes.broadcastFrom(name);
+      broadcast.set(id, { from: from && numbers.get(from), to });
     }
     const neighbours = this.#neighbours(numbers);
     const vxlanSources = this.#fastdp.sources();

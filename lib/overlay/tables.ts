@@ -25,8 +25,11 @@ export interface Topology {
   readonly vxlanSources: ReadonlySet<IPv4>;
   /** The neighbour on the way to each peer, by numbers. */
   readonly unicast: ReadonlyMap<number, number>;
-  /** The neighbours that each peer's broadcasts are passed on to, by numbers. */
-  readonly broadcast: ReadonlyMap<number, readonly number[]>;
+  /** The neighbours that each peer's broadcasts are passed on to, and the one they come from, by numbers. */
+  readonly broadcast: ReadonlyMap<
+    number,
+    { readonly from: number | undefined; readonly to: readonly number[] }
+  >;
 }
 
 /** The tables of both. VXLAN carries only frames between peers with short ids; the others' go by sleeve. */
@@ -51,10 +54,11 @@ export function makeTables(topology: Topology): { kernel: ForwardingTable; engin
   }
   const hops = new Map<number, Hops>();
   const broadcast = new Map<number, readonly number[]>();
-  for (const [source, ids] of topology.broadcast) {
+  const origins = new Map<number, number>();
+  for (const [source, { from, to }] of topology.broadcast) {
     const vxlan: Hop[] = [];
     const links: number[] = [];
-    for (const id of ids) {
+    for (const id of to) {
       const neighbour = neighbours.get(id);
       if (neighbour?.fastdp && isShortId(source) && isShortId(id)) {
         vxlan.push({ shortId: id, address: neighbour.fastdp.address });
@@ -62,11 +66,13 @@ export function makeTables(topology: Topology): { kernel: ForwardingTable; engin
         links.push(neighbour.sleeve);
       }
     }
-    if (vxlan.length + links.length > 0) hops.set(source, { vxlan, sleeve: links.length > 0 });
+    const origin = from === undefined ? undefined : (neighbours.get(from)?.fastdp?.address ?? SLEEVE);
+    if (vxlan.length + links.length > 0) hops.set(source, { from: origin, vxlan, sleeve: links.length > 0 });
     if (links.length > 0) broadcast.set(source, links);
+    if (from !== undefined) origins.set(source, from);
   }
   return {
     kernel: { routes, hops, neighbours: vxlanSources },
-    engine: { self, names, next, nextBySleeve, broadcast },
+    engine: { self, names, next, nextBySleeve, broadcast, origins },
   };
 }

@@ -15,6 +15,7 @@ import { apiClient } from "../api/client.ts";
 import { logFile, pidFile } from "../api/paths.ts";
 import { EAGAIN } from "../sys/errno.ts";
 import { executable } from "../sys/executable.ts";
+import { daemonEnvironment } from "../sys/runtime.ts";
 import { trySyscall } from "../sys/syscall.ts";
 
 const LOCK_EX_NB = 2 | 4;
@@ -79,7 +80,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
     argv0: "weave-router",
     detached: true,
     stdio: ["ignore", log, log],
-    env,
+    env: daemonEnvironment(env),
   });
   closeSync(log);
   const ended = new Promise<LaunchError>((resolve) => {

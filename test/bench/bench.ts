@@ -1,11 +1,16 @@
 // npm run bench -- NAME [--json]: measures ours against a reference, in one run, turn by turn; medians and ratios.
 import { cniBench } from "./cni.ts";
+import { meshBench } from "./mesh.ts";
 import { overlayBench } from "./overlay.ts";
 import type { Row } from "./row.ts";
 import { sleeveBench } from "./sleeve.ts";
 
 const BENCHES: Record<string, { about: string; run(): Promise<Row[]> }> = {
   cni: { about: "CNI ADD and DEL against bridge + host-local of containernetworking-plugins", run: cniBench },
+  mesh: {
+    about: "full meshes of 3, 10 and 30 routers from a cold start, and idle, against figures of the original",
+    run: meshBench,
+  },
   overlay: {
     about: "pod to pod over the fast datapath against plain kernel VXLAN + bridge",
     run: overlayBench,

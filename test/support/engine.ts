@@ -74,7 +74,7 @@ export class EngineHarness {
 
   configure(tables: Partial<ForwardingTables> & Pick<ForwardingTables, "self" | "names">): void {
     const none = new Map<number, never>();
-    this.engine.configure({ next: none, nextBySleeve: none, broadcast: none, ...tables });
+    this.engine.configure({ next: none, nextBySleeve: none, broadcast: none, origins: none, ...tables });
   }
 
   link(

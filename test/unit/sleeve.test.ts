@@ -36,7 +36,14 @@ async function pair(encrypted: boolean, settings: Partial<LinkSettings> = {}) {
       [other, 0],
       [3, 0],
     ]);
-    harness.configure({ self, names, next, nextBySleeve: next, broadcast: new Map([[self, [0]]]) });
+    harness.configure({
+      self,
+      names,
+      next,
+      nextBySleeve: next,
+      broadcast: new Map([[self, [0]]]),
+      origins: new Map(),
+    });
     const key = encrypted ? KEY : undefined;
     harness.link(
       { index: 0, peer: other, name: bytesOf(other), key, outbound: self === 1 },
@@ -60,6 +67,27 @@ function virtio(fields: Partial<Record<keyof typeof VIRTIO, number>>): Uint8Arra
   }
   return header;
 }
+
+const datagram = (...parts: (Uint8Array | number[])[]) =>
+  new Uint8Array(Buffer.concat(parts.map((part) => Uint8Array.from(part))));
+
+test("a broadcast that comes round by another way than its tree's is dropped, what is for us alone is not", async () => {
+  const [, b] = await pair(false);
+  const names = new Map([1, 2, 3, 4].map((peer) => [peer, bytesOf(peer)]));
+  const send = (source: number, first: number) => {
+    const frame = random(60);
+    frame[0] = first;
+    b.receive(datagram(bytesOf(1), bytesOf(source), bytesOf(2), [0, 60], frame));
+    return b.counters.all()["astray"];
+  };
+  b.configure({ self: 2, names, origins: new Map([[3, 4]]) });
+  expect(send(3, 0xff)).toBe(1);
+  expect(send(3, 0x02)).toBe(1);
+  expect(send(1, 0xff)).toBe(1);
+  b.configure({ self: 2, names, origins: new Map([[3, 1]]) });
+  expect(send(3, 0xff)).toBe(1);
+  expect(b.frames.length).toBe(3);
+});
 
 describe("checksums", () => {
   test("are those of RFC 1071, wherever the bytes lie", () => {
@@ -303,8 +331,6 @@ describe.each([
     b.receive(...a.sent.splice(0).map(({ bytes }) => bytes));
     expect(b.counters.all()).toMatchObject({ received: 1, unroutable: 1 });
     const [, c] = await pair(false);
-    const datagram = (...parts: (Uint8Array | number[])[]) =>
-      new Uint8Array(Buffer.concat(parts.map((part) => Uint8Array.from(part))));
     c.receive(datagram(bytesOf(1), bytesOf(1), bytesOf(2), [0, 5], random(5)));
     expect(c.counters.all()).toMatchObject({ received: 1, malformed: 1 });
     c.receive(datagram(bytesOf(1), bytesOf(77), bytesOf(2), [0, 20], random(20)));
@@ -691,11 +717,11 @@ describe("the tables", () => {
       [6, 9],
     ]),
     broadcast: new Map([
-      [1, [2, 3]],
-      [2, [3]],
-      [3, [2]],
-      [5000, [2]],
-      [4, [9]],
+      [1, { from: undefined, to: [2, 3] }],
+      [2, { from: 2, to: [3] }],
+      [3, { from: 3, to: [2] }],
+      [5000, { from: 5000, to: [2] }],
+      [4, { from: 2, to: [9] }],
     ]),
   });
 
@@ -728,10 +754,11 @@ describe("the tables", () => {
     const hop = { shortId: 2, address: 0x0a630002 };
     expect(Object.fromEntries(tables.kernel.hops)).toEqual({
       1: { vxlan: [hop], sleeve: true },
-      2: { vxlan: [], sleeve: true },
-      3: { vxlan: [hop], sleeve: false },
+      // It comes from the peer itself, by VXLAN.
+      2: { from: 0x0a630002, vxlan: [], sleeve: true },
+      3: { from: SLEEVE, vxlan: [hop], sleeve: false },
       // VXLAN has no name for the source.
-      5000: { vxlan: [], sleeve: true },
+      5000: { from: SLEEVE, vxlan: [], sleeve: true },
     });
     expect(Object.fromEntries(tables.engine.broadcast)).toEqual({ 1: [3], 2: [3], 5000: [2] });
   });

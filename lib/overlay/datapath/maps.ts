@@ -50,18 +50,34 @@ export interface Hop {
 
 /** Where a broadcast is passed on to. */
 export interface Hops {
+  /**
+   * The neighbour that is to pass it to us (SLEEVE where that one does it by sleeve): what comes by VXLAN from others is
+   * not passed on. While peers do not agree on the trees yet, it would go round and round, and multiply.
+   */
+  readonly from?: IPv4 | undefined;
   /** Neighbours that get it by VXLAN. */
   readonly vxlan: readonly Hop[];
   /** Others get it by sleeve. */
   readonly sleeve: boolean;
 }
 
-/** Byte offsets in the value of `hops`: a count, whether sleeve gets it, then for each hop its short id and address. */
-export const HOPS_VALUE = { count: 0, sleeve: 4, first: 8, stride: 8, size: 8 + 8 * MAX_HOPS } as const;
+/**
+ * Byte offsets in the value of `hops`: a count, whether sleeve gets it, from whom it has to come (0: from anybody), then
+ * for each hop its short id and address.
+ */
+export const HOPS_VALUE = {
+  count: 0,
+  sleeve: 4,
+  from: 8,
+  first: 16,
+  stride: 8,
+  size: 16 + 8 * MAX_HOPS,
+} as const;
 
 const HopsValue: Layout<Hops> = {
   size: HOPS_VALUE.size,
-  encode({ vxlan, sleeve }, view) {
+  encode({ from = 0, vxlan, sleeve }, view) {
+    view.setUint32(HOPS_VALUE.from, from, true);
     view.setUint32(HOPS_VALUE.count, Math.min(vxlan.length, MAX_HOPS), true);
     view.setUint32(HOPS_VALUE.sleeve, Number(sleeve), true);
     vxlan.slice(0, MAX_HOPS).forEach((hop, i) => {
@@ -70,6 +86,7 @@ const HopsValue: Layout<Hops> = {
     });
   },
   decode: (view) => ({
+    from: view.getUint32(HOPS_VALUE.from, true) || undefined,
     sleeve: view.getUint32(HOPS_VALUE.sleeve, true) !== 0,
     vxlan: Array.from({ length: view.getUint32(HOPS_VALUE.count, true) }, (_, i) => ({
       shortId: view.getUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride, true),

@@ -171,17 +171,31 @@ function setTunnel(asm: Assembler, remote: Register): void {
 
 /**
  * Sends a copy of the frame to each VXLAN hop of the broadcast tree of the peer in r7, and jumps to `sleeve` where others
- * get it by sleeve. Uses r8 and r9.
+ * get it by sleeve. With `tunnelled`, only when it has come from the neighbour that it should. Uses r8 and r9.
  */
-function sendToHops(asm: Assembler, maps: DatapathMaps, config: ProgramConfig, sleeve: string): void {
+function sendToHops(
+  asm: Assembler,
+  maps: DatapathMaps,
+  config: ProgramConfig,
+  sleeve: string,
+  tunnelled = false,
+): void {
   const loop = asm.unique("hop");
   const end = asm.unique("hops-end");
   const done = asm.unique("hops-done");
   asm.store("u32", FP, STACK.key, R7);
   lookup(asm, maps.hops.fd);
+  asm.jumpIf(R0, "eq", { imm: 0 }, done).mov(R8, R0);
+  if (tunnelled) {
+    const expected = asm.unique("hops-expected");
+    asm
+      .load("u32", R1, R8, HOPS_VALUE.from)
+      .jumpIf(R1, "eq", { imm: 0 }, expected)
+      .load("u32", R2, FP, STACK.tunnel + TUNNEL_KEY.remote)
+      .jumpIf(R1, "ne", R2, done)
+      .label(expected);
+  }
   asm
-    .jumpIf(R0, "eq", { imm: 0 }, done)
-    .mov(R8, R0)
     .mov(R9, { imm: 0 })
     .label(loop)
     .jumpIf(R9, "ge", { imm: MAX_HOPS }, end)
@@ -259,7 +273,7 @@ function deliver(asm: Assembler, maps: DatapathMaps, config: ProgramConfig, link
     .load("u32", R1, R0, MAC_VALUE.peer)
     .jumpIf(R1, "eq", { imm: config.self }, "accept")
     .label("broadcast");
-  sendToHops(asm, maps, config, "broadcast-sleeve");
+  sendToHops(asm, maps, config, "broadcast-sleeve", link === config.port);
   asm.label("accept");
   if (link === config.port) {
     asm.mov(R0, TC_ACT_OK).exit();

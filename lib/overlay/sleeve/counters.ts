@@ -19,6 +19,8 @@ export const COUNTERS = {
   refused: 9,
   /** Datagrams that the kernel would not send. */
   unsent: 10,
+  /** Dropped: a broadcast that came round by another way than the tree's. */
+  astray: 11,
 } as const;
 
 const NAMES = Object.keys(COUNTERS) as (keyof typeof COUNTERS)[];

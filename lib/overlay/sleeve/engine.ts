@@ -48,6 +48,8 @@ export interface ForwardingTables {
   readonly nextBySleeve: ReadonlyMap<number, number>;
   /** The sleeve links that broadcasts of a peer leave by. */
   readonly broadcast: ReadonlyMap<number, readonly number[]>;
+  /** The neighbour that broadcasts of a peer are to come from, by numbers. */
+  readonly origins: ReadonlyMap<number, number>;
 }
 
 const NONE = -1;
@@ -70,6 +72,7 @@ export class Engine {
   readonly #next = new Int16Array(PEER_IDS).fill(NONE);
   readonly #nextBySleeve = new Int16Array(PEER_IDS).fill(NONE);
   #broadcast: ReadonlyMap<number, readonly number[]> = new Map();
+  #origins: ReadonlyMap<number, number> = new Map();
   readonly #macs = new Map<number, { peer: number; at: number }>();
   readonly #scratch: number;
   #self = NONE;
@@ -102,7 +105,7 @@ export class Engine {
   }
 
   /** Puts new tables in place. */
-  configure({ self, names, next, nextBySleeve, broadcast }: ForwardingTables): void {
+  configure({ self, names, next, nextBySleeve, broadcast, origins }: ForwardingTables): void {
     const { bytes } = this.arena;
     this.#self = self;
     this.#ids.clear();
@@ -117,6 +120,7 @@ export class Engine {
     for (const [id, link] of next) this.#next[id] = link;
     for (const [id, link] of nextBySleeve) this.#nextBySleeve[id] = link;
     this.#broadcast = broadcast;
+    this.#origins = origins;
     for (const [name, link] of this.#byName) link.peer = this.#ids.get(name) ?? link.peer;
     // The router may have made the kernel forget what was learned of peers that went or were renumbered.
     this.#macs.clear();
@@ -294,11 +298,22 @@ export class Engine {
     if (source === NONE || destination === NONE || source === this.#self)
       return this.#drop(COUNTERS.unroutable);
     if (destination === this.#self) {
+      if (this.#astray(link, source, at)) return this.#drop(COUNTERS.astray);
       this.#learn(at, source);
       this.#inbox.deliver(at, length);
       return;
     }
     this.#relay(source, destination, at, length, 0);
+  }
+
+  /**
+   * True for a frame to many that was passed on to us by another neighbour than the one that should: while peers do not
+   * agree on the trees yet, such frames would go round and round, and multiply.
+   */
+  #astray(link: Link, source: number, at: number): boolean {
+    if (source === link.peer || !((this.arena.bytes[at] as number) & 1)) return false;
+    const origin = this.#origins.get(source);
+    return origin !== undefined && origin !== link.peer;
   }
 
   #isSpecial(at: number): boolean {

@@ -1,0 +1,106 @@
+// Full meshes from a cold start: 3, 10 and 30 routers in namespaces, all started at once and pointed at the first, until
+// every one has all its connections established; then what each of them costs while nothing happens. References are
+// figures of the original on a machine like this one (Weave Net 2.8, sleeve only).
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { apiClient } from "../../lib/api/client.ts";
+import { DIST, type Host, Hosts } from "../support/hosts.ts";
+import { type Row, row } from "./row.ts";
+
+const SIZES = [
+  { routers: 3, runs: 3, originalS: 3.0 },
+  { routers: 10, runs: 3, originalS: 1.6 },
+  // Not complete when it was given up.
+  { routers: 30, runs: 3, originalS: 60 },
+] as const;
+const IDLE_ROUTERS = 10;
+const ORIGINAL_IDLE = { bytes: 189, cpu: 0.1, memory: 59 };
+const SETTLE_S = 90;
+const IDLE_S = 120;
+const GIVE_UP_S = 120;
+const TICKS_PER_S = 100;
+
+const api = (host: Host) => apiClient(join(host.folder, "run/weave.sock"));
+
+async function established(host: Host): Promise<number> {
+  const text = await api(host)("GET", "/status/connections").catch(() => "");
+  return text.split("\n").filter((line) => /^\S+ \S+ +established /.test(line)).length;
+}
+
+/** Starts routers on all hosts; returns the seconds until everybody is connected to everybody. */
+async function meshed(hosts: Hosts): Promise<number> {
+  const [first] = hosts.hosts;
+  const started = performance.now();
+  for (const host of hosts.hosts) {
+    const peers = host === first ? [] : [first?.ip ?? ""];
+    Bun.spawn(host.command(join(DIST, "weave-router"), "--log-level=error", ...peers), {
+      env: { ...process.env, ...host.env },
+      stdout: "ignore",
+      stderr: "ignore",
+    });
+  }
+  const waiting = new Set(hosts.hosts);
+  while (waiting.size > 0) {
+    // One at a time, and not too often: who looks takes time from those it looks at.
+    for (const host of waiting) {
+      if ((await established(host)) < hosts.hosts.length - 1) break;
+      waiting.delete(host);
+    }
+    if (performance.now() - started > GIVE_UP_S * 1000)
+      throw new Error(`${waiting.size} routers are not done yet`);
+    await Bun.sleep(20);
+  }
+  return (performance.now() - started) / 1000;
+}
+
+/** Bytes that a host has sent, CPU ticks and resident MB of its router, so far. */
+function usage(host: Host) {
+  const { stdout } = Bun.spawnSync(host.command("cat", "/sys/class/net/eth0/statistics/tx_bytes"));
+  const stat = readFileSync(`/proc/${host.pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const resident = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${host.pid}/status`, "utf8"))?.[1];
+  return {
+    bytes: Number(stdout.toString()),
+    ticks: Number(fields[11]) + Number(fields[12]),
+    memory: Number(resident) / 1024,
+  };
+}
+
+async function idle(hosts: Hosts): Promise<Row[]> {
+  await Bun.sleep(SETTLE_S * 1000);
+  const before = hosts.hosts.map(usage);
+  await Bun.sleep(IDLE_S * 1000);
+  const after = hosts.hosts.map(usage);
+  const perSecond = (key: "bytes" | "ticks") =>
+    after.map((now, i) => (now[key] - (before[i]?.[key] ?? 0)) / IDLE_S);
+  const name = (what: string) => `idle ${hosts.hosts.length}: ${what}`;
+  return [
+    row(name("sent"), "bytes/s", perSecond("bytes"), [ORIGINAL_IDLE.bytes]),
+    row(
+      name("cpu"),
+      "%",
+      perSecond("ticks").map((ticks) => (100 * ticks) / TICKS_PER_S),
+      [ORIGINAL_IDLE.cpu],
+    ),
+    row(
+      name("resident"),
+      "MB",
+      after.map(({ memory }) => memory),
+      [ORIGINAL_IDLE.memory],
+    ),
+  ];
+}
+
+export async function meshBench(): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const { routers, runs, originalS } of SIZES) {
+    const times: number[] = [];
+    for (let i = 0; i < runs; i++) {
+      await using hosts = await Hosts.create("bench", routers);
+      times.push(await meshed(hosts));
+      if (routers === IDLE_ROUTERS && i === 0) rows.push(...(await idle(hosts)));
+    }
+    rows.push(row(`full mesh ${routers}`, "s", times, [originalS]));
+  }
+  return rows;
+}
