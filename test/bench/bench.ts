@@ -1,5 +1,7 @@
 // npm run bench -- NAME [--json]: measures ours against a reference, in one run, turn by turn; medians and ratios.
 import { cniBench } from "./cni.ts";
+import { dnsBench } from "./dns.ts";
+import { ipamBench } from "./ipam.ts";
 import { meshBench } from "./mesh.ts";
 import { overlayBench } from "./overlay.ts";
 import type { Row } from "./row.ts";
@@ -7,6 +9,8 @@ import { sleeveBench } from "./sleeve.ts";
 
 const BENCHES: Record<string, { about: string; run(): Promise<Row[]> }> = {
   cni: { about: "CNI ADD and DEL against bridge + host-local of containernetworking-plugins", run: cniBench },
+  dns: { about: "names over UDP against a program that sends the datagrams back", run: dnsBench },
+  ipam: { about: "addresses through the control API, and the first of a fresh cluster", run: ipamBench },
   mesh: {
     about: "full meshes of 3, 10 and 30 routers from a cold start, and idle, against figures of the original",
     run: meshBench,
