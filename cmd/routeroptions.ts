@@ -27,7 +27,11 @@ export const ROUTER_OPTIONS = {
     default: true,
     negativeDescription: "do without the fast datapath: sleeve alone",
   },
-  resume: { type: "boolean", default: false, description: "connect to the peers of the last time" },
+  resume: {
+    type: "boolean",
+    default: false,
+    description: "connect to the peers of the last time, as without any",
+  },
   "conn-limit": {
     type: "string",
     description: "soft limit on the number of connections (200; 0 for none)",

@@ -60,7 +60,16 @@ export interface IpamReport {
   ActiveIPs: number;
   DefaultSubnet: string;
   Entries:
-    | { Token: string; Size: number; Peer: string; Nickname: string; IsKnownPeer: boolean; Version: number }[]
+    | {
+        Token: string;
+        Size: number;
+        Peer: string;
+        Nickname: string;
+        IsKnownPeer: boolean;
+        /** When it went, where that is known. */
+        UnreachableSince?: string;
+        Version: number;
+      }[]
     | null;
   PendingClaims: { Ident: string; CIDR: string }[] | null;
   PendingAllocates: string[] | null;
@@ -244,14 +253,19 @@ function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
     ActiveIPs: space.usedCount,
     DefaultSubnet: formatCidr(defaultSubnet),
     Entries: orNull(
-      ring.ranges().map(({ entry, range }) => ({
-        Token: formatIPv4(range.start),
-        Size: rangeSize(range),
-        Peer: entry.peer,
-        Nickname: sharing.nicknames.get(entry.peer) ?? "",
-        IsKnownPeer: entry.peer !== UNKNOWN_PEER && config.isKnownPeer(entry.peer),
-        Version: entry.version,
-      })),
+      ring.ranges().map(({ entry, range }) => {
+        const known = entry.peer !== UNKNOWN_PEER && config.isKnownPeer(entry.peer);
+        const since = known ? undefined : sharing.unreachable.get(entry.peer);
+        return {
+          Token: formatIPv4(range.start),
+          Size: rangeSize(range),
+          Peer: entry.peer,
+          Nickname: sharing.nicknames.get(entry.peer) ?? "",
+          IsKnownPeer: known,
+          ...(since !== undefined && { UnreachableSince: new Date(since).toISOString() }),
+          Version: entry.version,
+        };
+      }),
     ),
     PendingClaims: orNull(pending.list("claim").map(({ id, text }) => ({ Ident: id, CIDR: text }))),
     PendingAllocates: orNull(pending.list("allocate").map(({ text }) => text)),

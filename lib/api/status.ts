@@ -133,17 +133,19 @@ export function namesText({ DNS: dns }: Report): string {
 
 /** "weave status ipam": who owns how much of the range. */
 export function ipamText({ Router, IPAM }: Report): string {
-  const owners = new Map<string, { nickname: string; addresses: number; reachable: boolean }>();
-  for (const { Peer, Nickname, Size, IsKnownPeer } of IPAM.Entries ?? []) {
-    const owner = owners.get(Peer) ?? { nickname: Nickname, addresses: 0, reachable: IsKnownPeer };
-    owners.set(Peer, { ...owner, addresses: owner.addresses + Size });
+  const owners = new Map<string, { nickname: string; addresses: number; note: string }>();
+  for (const { Peer, Nickname, Size, IsKnownPeer, UnreachableSince } of IPAM.Entries ?? []) {
+    const since = UnreachableSince === undefined ? "" : ` since ${UnreachableSince.replace(/\.\d+/, "")}`;
+    const note = IsKnownPeer ? "" : `- unreachable!${since}`;
+    const addresses = (owners.get(Peer)?.addresses ?? 0) + Size;
+    owners.set(Peer, { nickname: Nickname, addresses, note });
   }
   const order = [...owners].sort(([a], [b]) => Number(b === Router.Name) - Number(a === Router.Name));
   return order
-    .map(([name, { nickname, addresses, reachable }]) => {
+    .map(([name, { nickname, addresses, note }]) => {
       const share = ((100 * addresses) / IPAM.RangeNumIPs).toFixed(1).padStart(4, "0");
-      const note = name === Router.Name ? `(${IPAM.ActiveIPs} active)` : reachable ? "" : "- unreachable!";
-      return `${`${name}(${nickname})`.padEnd(37)} ${String(addresses).padStart(8)} IPs (${share}% of total) ${note}\n`;
+      const last = name === Router.Name ? `(${IPAM.ActiveIPs} active)` : note;
+      return `${`${name}(${nickname})`.padEnd(37)} ${String(addresses).padStart(8)} IPs (${share}% of total) ${last}\n`;
     })
     .join("");
 }

@@ -40,6 +40,8 @@ export interface SharingListener {
 export class Sharing implements Gossiper {
   readonly ring: Ring;
   readonly nicknames = new Nicknames();
+  /** Since when owners of space cannot be reached, in milliseconds since the epoch; of those that went while we ran. */
+  readonly unreachable = new Map<PeerName, number>();
   consensus: Consensus | undefined;
   awaitingConsensus = false;
   readonly #log: Log;
@@ -183,8 +185,10 @@ export class Sharing implements Gossiper {
 
   /** A peer can no longer be reached; while it owns space, people may want to name it. */
   peerGone({ name, nickName }: { readonly name: PeerName; readonly nickName: string }): void {
-    if (this.ring.peerNames().has(name)) this.nicknames.learn([[name, nickName]]);
-    else this.nicknames.prune((known) => known !== name);
+    if (this.ring.peerNames().has(name)) {
+      this.nicknames.learn([[name, nickName]]);
+      this.unreachable.set(name, this.dependencies.clock.now());
+    } else this.nicknames.prune((known) => known !== name);
   }
 
   /** Tells the ring how much is free in what is ours. */

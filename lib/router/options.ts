@@ -135,6 +135,9 @@ export function parseOptions(raw: Record<string, unknown>, peers: readonly strin
   for (const peer of peers) {
     if (!splitHostPort(peer)) throw new OptionError(`invalid peer "${peer}", should be host or host:port`);
   }
+  if (options.resume && peers.length > 0) {
+    throw new OptionError("--resume: is for the peers of the last time; name no others");
+  }
   const range = options["ipalloc-range"] ?? parseSubnet(DEFAULT_RANGE);
   const defaultSubnet = options["ipalloc-default-subnet"] ?? range;
   if (!rangesOverlap(cidrRange(range), cidrRange(defaultSubnet))) {

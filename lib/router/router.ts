@@ -299,9 +299,11 @@ async function start(
   );
   undo.push(() => containers.stop());
 
-  const peers = options.resume ? (kept.targets.get() ?? []) : options.peers;
-  const errors = await target.connect(peers, false);
-  if (errors.length > 0) throw new OptionError(errors.join("; "));
+  const known = options.peers.length > 0 ? [] : (kept.targets.get() ?? []);
+  if (known.length > 0) log.info(`Connecting to the peers of the last time: ${known.join(", ")}`);
+  const errors = await target.connect([...options.peers, ...known], false);
+  if (errors.length > 0 && known.length === 0) throw new OptionError(errors.join("; "));
+  for (const error of errors) log.warning(error);
   ready = true;
   log.info("weave is ready");
   return {

@@ -58,7 +58,8 @@ test.each([
 ])(
   "%s and started again, not one packet is lost; first the one end, then the other",
   async (_what, end) => {
-    for (const [host, ...peers] of [[b, a.ip] as const, [a, b.ip] as const]) {
+    // The one knows whom it was connected to; the other was never told.
+    for (const [host, ...peers] of [[b] as const, [a, b.ip] as const]) {
       const { sent, answered } = await restart(host, () => end(host), ...peers);
       expect(sent).toBeGreaterThan(100);
       // The last one may still be on its way.

@@ -163,13 +163,18 @@ test("two that take over the same peer at once get its addresses once", async ()
     const gone = simulation.peers[3];
     if (!a || !b || !c || !d || !gone) throw new Error("no allocators");
     const share = d.sharing.ring.ownedIn(cidrRange(UNIVERSE));
+    // Nearly all they have is in use.
+    for (const allocator of [a, b]) {
+      const own = Array.from({ length: 60 }, (_, i) => allocator.allocate(`own${i}`, UNIVERSE));
+      await settled(simulation, Promise.all(own));
+    }
     simulation.kill(gone);
     simulation.clock.advance(2_000);
     const [byA, byB] = [a.sharing.takeOver("h4"), b.sharing.takeOver("h4")];
     // Requests that come in the meantime are served from elsewhere, or wait.
-    const requests = Array.from({ length: 100 }, (_, i) => (i % 2 ? a : b).allocate(`c${i}`, UNIVERSE));
+    const requests = Array.from({ length: 40 }, (_, i) => (i % 2 ? a : b).allocate(`c${i}`, UNIVERSE));
     const addresses = await settled(simulation, Promise.all(requests));
-    expect(new Set(addresses).size).toBe(100);
+    expect(new Set(addresses).size).toBe(40);
     expect((await settled(simulation, byA)) + (await settled(simulation, byB))).toBe(share);
     simulation.clock.advance(60_000);
     const owned = [a, b, c].reduce((sum, { sharing }) => sum + sharing.ring.ownedIn(cidrRange(UNIVERSE)), 0);

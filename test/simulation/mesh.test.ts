@@ -101,6 +101,40 @@ describe("a connection limit", () => {
     expect(simulation.converged()).toBe(true);
     for (const { router } of simulation.peers) expect(router.connections.size).toBeLessThanOrEqual(6);
   });
+
+  test("lets in whom it must, and gives up what it need not keep", async () => {
+    const simulation = new Simulation(10n);
+    for (let i = 1; i <= 40; i++) {
+      const peer = simulation.add(i, { connectionLimit: 5 });
+      const [first] = simulation.peers;
+      if (first && first !== peer) await simulation.connect(peer, first);
+    }
+    const [first] = simulation.peers;
+    simulation.until(() => simulation.converged(), 5 * MINUTE, 100);
+    expect(first?.router.connections.size).toBeGreaterThan(20);
+    simulation.clock.advance(10 * MINUTE);
+    expect(simulation.converged()).toBe(true);
+    for (const { router } of simulation.peers) expect(router.connections.size).toBeLessThanOrEqual(6);
+  });
+});
+
+test("who has missed news finds out by what does not fit together, and asks", async () => {
+  for (let seed = 0n; seed < 10n; seed++) {
+    const simulation = new Simulation(seed);
+    await grow(simulation, 12, 50, { connectionLimit: 4 });
+    simulation.until(() => simulation.converged(), 5 * MINUTE, 100);
+    const [deaf] = simulation.peers;
+    if (!deaf) throw new Error("no peers");
+    // Whatever it is told of the newcomer's own connections gets lost.
+    const newcomer = simulation.add(99, { connectionLimit: 4 });
+    const { apply } = deaf.router.peers;
+    deaf.router.peers.apply = () => ({ fresh: new Set(), stale: new Set() });
+    await simulation.connect(newcomer, ...simulation.peers.slice(5, 7));
+    simulation.clock.advance(3_000);
+    deaf.router.peers.apply = apply;
+    expect(deaf.router.routes.unicast.has(newcomer.router.ourself.name)).toBe(false);
+    simulation.until(() => simulation.converged(), 20_000, 100);
+  }
 });
 
 test("one name on two hosts: refused, and both are told", async () => {
