@@ -35,8 +35,8 @@ export function ensureBridge(nl: NetlinkSocket, settings: BridgeSettings): Link 
     if (!isErrno(error, EEXIST)) throw error;
   }
   const bridge = requireBridge(nl);
-  linkSet(nl, BRIDGE, bridge.index, { ...settings, up: true });
   sysctlsForLink(BRIDGE);
+  linkSet(nl, BRIDGE, bridge.index, { ...settings, up: true });
   return requireBridge(nl);
 }
 

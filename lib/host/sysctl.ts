@@ -15,11 +15,12 @@ export function sysctlSet(name: string, value: string): boolean {
 
 /**
  * Makes a link notice quickly that an address has moved to another host: ARP entries are checked after 5 s instead
- * of 30. Takes no routes from IPv6 router advertisements.
+ * of 30. Takes no routes from IPv6 router advertisements, and asks for none: that would go to every host.
  */
 export function sysctlsForLink(link: string): void {
   sysctlSet(`net/ipv4/neigh/${link}/base_reachable_time`, "5");
   sysctlSet(`net/ipv4/neigh/${link}/delay_first_probe_time`, "2");
   sysctlSet(`net/ipv4/neigh/${link}/ucast_solicit`, "1");
   sysctlSet(`net/ipv6/conf/${link}/accept_ra`, "0");
+  sysctlSet(`net/ipv6/conf/${link}/router_solicitations`, "0");
 }

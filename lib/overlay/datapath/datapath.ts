@@ -120,6 +120,8 @@ export class Datapath {
       this.withoutFastdp = typeof vxlan === "number" ? undefined : vxlan;
       this.attachPrograms(config.self);
       const port = this.#port;
+      // A link that carries others' frames says nothing itself.
+      sysctlSet(`net/ipv6/conf/${port.name}/disable_ipv6`, "1");
       linkSet(nl, port.name, port.index, { mtu: config.mtu, up: true, master: config.bridge });
       // The programs know better than the bridge which hosts are behind this port, but the bridge learns which are not.
       bridgePortSet(nl, port.name, port.index, { hairpin: false });

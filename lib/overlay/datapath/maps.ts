@@ -109,6 +109,9 @@ export interface ReceivedHeartbeat {
   readonly at: bigint;
 }
 
+/** Bytes that a heartbeat has at least, behind its Ethernet header: the connection's uid and its size. */
+export const HEARTBEAT_PAYLOAD = 10;
+
 /** Byte offsets in the value of `heartbeats`. The uid and the size are as on the wire: big-endian. */
 export const HEARTBEAT_VALUE = { uid: 0, size: 8, length: 12, sender: 16, at: 24, total: 32 } as const;
 

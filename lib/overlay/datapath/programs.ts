@@ -27,7 +27,14 @@ import {
 } from "../../bpf/assembler.ts";
 import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/peer.ts";
 import { EVERYBODY } from "../peerid.ts";
-import { type DatapathMaps, HEARTBEAT_VALUE, HOPS_VALUE, MAC_VALUE, MAX_HOPS } from "./maps.ts";
+import {
+  type DatapathMaps,
+  HEARTBEAT_PAYLOAD,
+  HEARTBEAT_VALUE,
+  HOPS_VALUE,
+  MAC_VALUE,
+  MAX_HOPS,
+} from "./maps.ts";
 
 // Helpers of the kernel (linux/bpf.h, enum bpf_func_id).
 const MAP_LOOKUP_ELEM = 1;
@@ -56,7 +63,6 @@ const TC_ACT_OK = { imm: 0 };
 const TC_ACT_SHOT = { imm: 2 };
 
 const ETHERNET_HEADER = 14;
-const HEARTBEAT_PAYLOAD = 10;
 const TTL = 64;
 const SHORT_ID_MASK = { imm: SHORT_IDS - 1 };
 

@@ -17,6 +17,10 @@ const ACTIVE_HEARTBEAT_MS = 1_000;
 export const SLOW_HEARTBEAT_MS = 10_000;
 /** Frames came so recently that the path is in use. */
 const ACTIVE_MS = 5_000;
+/** While nothing goes on, heartbeats are short, but for one now and then. */
+const WHOLE_MS = 5 * 60_000;
+/** A peer that has nothing to do answers within this. */
+const LOOK_MS = 1_500;
 /** After so many heartbeats without an answer the peer is asked for them. */
 const UNANSWERED = 3;
 /** So many answers in a row mean that they do again. */
@@ -55,11 +59,12 @@ export interface ForwarderParams {
   readonly security: Security;
   /** The peer acknowledges all heartbeats. */
   readonly acknowledgesAll: boolean;
-  /** Bytes of payload that a frame of the overlay may have; heartbeats are that long. */
+  /** Bytes of payload that a frame of the overlay may have. */
   readonly mtu: number;
   /** UDP port of the fast datapath, for error texts. */
   readonly port: number;
-  sendHeartbeat(to: IPv4): void;
+  /** Sends one; as long as a frame may be, where that is to be tried. */
+  sendHeartbeat(to: IPv4, whole: boolean): void;
   /** Looks for heartbeats of the peer now. */
   look(): void;
   sendControl(tag: number, message: Uint8Array): void;
@@ -80,7 +85,9 @@ export class Forwarder implements CandidateConnection {
   #acknowledgedTheirs = false;
   #trouble: string | undefined;
   #lastHeard: number;
+  #lastFrame = Number.NEGATIVE_INFINITY;
   #lastSent = Number.NEGATIVE_INFINITY;
+  #lastWhole = Number.NEGATIVE_INFINITY;
   /** Heartbeats without an answer; and the peer has been asked for them. */
   #unanswered = 0;
   #asked = false;
@@ -153,7 +160,7 @@ export class Forwarder implements CandidateConnection {
       received.size !== received.length
     )
       return;
-    this.heard();
+    this.#lastHeard = this.params.clock.now();
     // ESP is between two addresses; another one would be another's.
     if (received.sender !== this.remoteAddress && this.params.security.encrypted) return;
     if (received.sender !== this.remoteAddress) {
@@ -169,9 +176,10 @@ export class Forwarder implements CandidateConnection {
     if (!this.params.acknowledgesAll) this.#setTrouble(undefined);
   }
 
-  /** Any frame of the peer is a sign of life. */
+  /** Frames of the peer's pods have come in: a sign of life, and of use. */
   heard(): void {
     this.#lastHeard = this.params.clock.now();
+    this.#lastFrame = this.#lastHeard;
   }
 
   stop(): void {
@@ -212,7 +220,13 @@ export class Forwarder implements CandidateConnection {
   }
 
   get #active(): boolean {
-    return this.params.clock.now() - this.#lastHeard < ACTIVE_MS;
+    return this.params.clock.now() - this.#lastFrame < ACTIVE_MS;
+  }
+
+  /** Nothing is amiss, and nothing goes on. */
+  get #idle(): boolean {
+    const sound = this.established && this.#trouble === undefined && this.#unanswered === 0;
+    return sound && this.params.acknowledgesAll && !this.#active;
   }
 
   /** Frames have been seen to get through both ways. */
@@ -235,7 +249,9 @@ export class Forwarder implements CandidateConnection {
     this.#watch(now);
     if (!this.#secured || now - this.#lastSent < this.#interval) return;
     this.#lastSent = now;
-    this.params.sendHeartbeat(this.remoteAddress);
+    const whole = !this.#idle || now - this.#lastWhole >= WHOLE_MS;
+    if (whole) this.#lastWhole = now;
+    this.params.sendHeartbeat(this.remoteAddress, whole);
     this.#unanswered++;
     if (this.established && this.params.acknowledgesAll && this.#unanswered >= UNANSWERED && !this.#asked) {
       this.#asked = true;
@@ -247,9 +263,9 @@ export class Forwarder implements CandidateConnection {
     if (!this.#acknowledgedOurs) return FAST_HEARTBEAT_MS;
     if (!this.params.acknowledgesAll) return SLOW_HEARTBEAT_MS;
     if (this.#trouble !== undefined) return ACTIVE_HEARTBEAT_MS;
-    // One is missing: the next come soon.
-    if (this.#unanswered > 0) return FAST_HEARTBEAT_MS;
-    return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
+    if (this.#unanswered === 0) return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
+    // One is missing: the next come soon. But a peer with nothing to do looks for them once a second only.
+    return this.#unanswered === 1 && !this.#active ? LOOK_MS : FAST_HEARTBEAT_MS;
   }
 
   get #remedy(): string {

@@ -6,6 +6,7 @@ import type { Log } from "../../log/log.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
 import type { Datapath } from "../datapath/datapath.ts";
+import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
 import { GRACE_MS } from "../linger.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
 import { networkIdentifier } from "../vxlan.ts";
@@ -85,7 +86,7 @@ export class FastdpOverlay implements NamedOverlay {
       acknowledgesAll: params.features.get(ACKNOWLEDGES_ALL) === "all",
       mtu: this.config.mtu,
       port: this.config.port,
-      sendHeartbeat: (to) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to),
+      sendHeartbeat: (to, whole) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to, whole),
       look: () => this.#pollOne(params.remotePeer, forwarder),
       sendControl: params.sendControl,
       established: params.established,
@@ -123,12 +124,12 @@ export class FastdpOverlay implements NamedOverlay {
     this.#timers.add(timer);
   }
 
-  #sendHeartbeat(peer: Peer, connectionUid: bigint, to: IPv4): void {
+  #sendHeartbeat(peer: Peer, connectionUid: bigint, to: IPv4, whole: boolean): void {
     const mesh = this.mesh();
     if (!mesh || !peer.hasShortId) return;
     const vni = networkIdentifier(mesh.ourself.shortId, peer.shortId);
     const refused = this.#sender.send(
-      encodeHeartbeat(vni, connectionUid, this.config.mtu),
+      encodeHeartbeat(vni, connectionUid, whole ? this.config.mtu : HEARTBEAT_PAYLOAD),
       to,
       this.config.port,
     );
@@ -167,7 +168,7 @@ export class FastdpOverlay implements NamedOverlay {
     const latest = heartbeat && heartbeat.at > frame ? heartbeat.at : frame;
     if (latest <= before) return;
     this.#seen.set(forwarder, latest);
-    if (forwarder.established) forwarder.heard();
+    if (forwarder.established && frame > before) forwarder.heard();
     if (heartbeat && heartbeat.at > before) forwarder.heartbeat(heartbeat);
   }
 }

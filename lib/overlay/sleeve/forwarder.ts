@@ -27,6 +27,8 @@ const SILENCE_MS = 60_000;
 /** How often it is tried whether fragments, or larger packets than before, get through. */
 const RETEST_MS = 5 * 60_000;
 const FRAGMENT_TEST_MS = 5_000;
+/** In so many of the ticks between two heartbeats something is heard of a peer whose frames come this way. */
+const BUSY_TICKS = 4;
 /** Until the kernel or a test says less. */
 const UNKNOWN_MTU = 65_535;
 
@@ -80,6 +82,7 @@ export class SleeveForwarder implements OverlayConnection {
   #trouble: string | undefined;
   #since: number;
   #lastSent = Number.NEGATIVE_INFINITY;
+  #busyTicks = 0;
   #retestAt = Number.POSITIVE_INFINITY;
   #timer: Timer | undefined;
   #fragmentTest: Timer | undefined;
@@ -216,11 +219,14 @@ export class SleeveForwarder implements OverlayConnection {
   #beat(): void {
     const now = this.params.clock.now();
     this.#watch(now);
+    if (now - this.params.lastHeard() < FAST_HEARTBEAT_MS) this.#busyTicks++;
     if (now >= this.#retestAt) this.#retest();
     const interval = this.#acknowledgedOurs ? SLOW_HEARTBEAT_MS : FAST_HEARTBEAT_MS;
     if (now - this.#lastSent < interval) return;
-    // A path that takes less than before says so only where it is tried.
-    if (this.#verifiedOnce && !this.#path.searching) this.#path.search(this.#mtu);
+    // A path that takes less than before says so only where it is tried; where it carries nothing, that can wait.
+    const inUse = this.#busyTicks >= BUSY_TICKS;
+    this.#busyTicks = 0;
+    if (inUse && this.#verifiedOnce && !this.#path.searching) this.#path.search(this.#mtu);
     this.#sendHeartbeat();
   }
 
