@@ -1,11 +1,10 @@
 // weave attach, detach: a container, by its id or name at Docker or podman, its network namespace or a process in it.
-import { type Cidr, formatIPv4 } from "../../lib/address/ipv4.ts";
-import { type ApiClient, ApiError, apiClient } from "../../lib/api/client.ts";
+import { apiClient } from "../../lib/api/client.ts";
 import { attach as attachContainer, detachAddresses, formatAddresses } from "../../lib/host/attach.ts";
 import { type Command, requireRoot } from "../main.ts";
 import { acquire, lookup, release } from "./addresses.ts";
-import { addName, removeName } from "./names.ts";
-import { type Target, target, WHERE } from "./target.ts";
+import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
+import { target, WHERE } from "./target.ts";
 
 /** The name of our link in a container. */
 const LINK = "ethwe";
@@ -25,8 +24,7 @@ export const attach: Command = {
   },
   async run(args) {
     requireRoot();
-    const container = await target(args);
-    const { addresses, where, id, kind } = container;
+    const { addresses, where, id, kind, fqdn } = await target(args);
     const api = apiClient();
     const cidrs = await acquire(api, id, addresses, kind);
     try {
@@ -43,26 +41,12 @@ export const attach: Command = {
       await release(api, id, cidrs);
       throw error;
     }
-    if (!args.options["without-dns"]) await withName(api, container, cidrs, addName);
+    if (fqdn !== undefined && !args.options["without-dns"]) {
+      await whereThereIsDns(() => addName(api, id, fqdn, ipsOf(cidrs)));
+    }
     console.log(formatAddresses(cidrs));
   },
 };
-
-/** Does something with the name of a container, where it has one and there is a DNS. */
-async function withName(
-  api: ApiClient,
-  { id, fqdn }: Target,
-  cidrs: readonly Cidr[],
-  act: typeof addName,
-): Promise<void> {
-  if (fqdn === undefined) return;
-  const ips = cidrs.map(({ address }) => formatIPv4(address));
-  try {
-    await act(api, id, fqdn, ips);
-  } catch (error) {
-    if (!(error instanceof ApiError && error.status === 404)) throw error;
-  }
-}
 
 export const detach: Command = {
   name: "detach",
@@ -71,12 +55,11 @@ export const detach: Command = {
   options: WHERE,
   async run(args) {
     requireRoot();
-    const container = await target(args);
-    const { addresses, where, id } = container;
+    const { addresses, where, id, fqdn } = await target(args);
     const api = apiClient();
     const cidrs = await lookup(api, id, addresses);
     detachAddresses(where, LINK, cidrs);
-    await withName(api, container, cidrs, removeName);
+    if (fqdn !== undefined) await whereThereIsDns(() => removeName(api, id, fqdn, ipsOf(cidrs)));
     await release(api, id, cidrs);
     console.log(formatAddresses(cidrs));
   },

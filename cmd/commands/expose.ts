@@ -1,13 +1,11 @@
 // weave expose, hide: the host's own addresses on the network.
-import { type Cidr, formatCidr, formatIPv4 } from "../../lib/address/ipv4.ts";
-import { ApiError, apiClient } from "../../lib/api/client.ts";
+import { formatCidr } from "../../lib/address/ipv4.ts";
+import { apiClient } from "../../lib/api/client.ts";
 import { formatAddresses } from "../../lib/host/attach.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { type Command, UsageError } from "../main.ts";
 import { acquire, lookup, release, takeAddresses } from "./addresses.ts";
-import { addName, FQDN, removeName } from "./names.ts";
-
-const ipsOf = (cidrs: readonly Cidr[]) => cidrs.map(({ address }) => formatIPv4(address));
+import { addName, FQDN, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 
 export const expose: Command = {
   name: "expose",
@@ -45,9 +43,7 @@ export const hide: Command = {
     const api = apiClient();
     const cidrs = await lookup(api, EXPOSE_ID, addresses);
     for (const cidr of cidrs) await api("DELETE", `/expose/${formatCidr(cidr)}`);
-    await removeName(api, EXPOSE_ID, undefined, ipsOf(cidrs)).catch((error) => {
-      if (!(error instanceof ApiError && error.status === 404)) throw error;
-    });
+    await whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf(cidrs)));
     await release(api, EXPOSE_ID, cidrs);
     console.log(formatAddresses(cidrs));
   },

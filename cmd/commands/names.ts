@@ -1,6 +1,6 @@
 // weave dns-add, dns-remove, dns-lookup, dns-args: names on the network.
 import { type Cidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
-import { type ApiClient, apiClient } from "../../lib/api/client.ts";
+import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
 import { type Arguments, type Command, UsageError } from "../main.ts";
 import { runtimeSockets } from "./target.ts";
@@ -36,6 +36,18 @@ export async function removeName(
   for (const ip of ips) await api("DELETE", `/name/${encodeURIComponent(id)}/${ip}${query}`);
 }
 
+/** Does something with names, where there is a DNS. */
+export async function whereThereIsDns(act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === 404)) throw error;
+  }
+}
+
+/** "10.32.0.1" of each. */
+export const ipsOf = (cidrs: readonly Cidr[]) => cidrs.map(({ address }) => formatIPv4(address));
+
 /** Reads "[IPS…] [CONTAINER] [-h FQDN]": whose name it is, which, and for which addresses. */
 async function named({ options, positionals }: Arguments, api: ApiClient) {
   const at = positionals.findIndex((arg) => !/^[\d.]+$/.test(arg));
@@ -51,18 +63,10 @@ async function named({ options, positionals }: Arguments, api: ApiClient) {
   // Containers of other runtimes are known to the router alone, by the ids they have there.
   const container = await findContainer(runtimeSockets(), name);
   const id = container?.id ?? name;
-  const ips = given.length > 0 ? given : (await heldBy(api, id)).map(({ address }) => formatIPv4(address));
+  const ips = given.length > 0 ? given : ipsOf(((await holders(api)).get(id) ?? []).map(parseCidr));
   if (ips.length === 0)
     throw new Error(`container "${name}" has no addresses on the network; attach it first`);
   return { id, fqdn: fqdn ?? container?.fqdn, ips };
-}
-
-/** All addresses of a holder. */
-async function heldBy(api: ApiClient, id: string): Promise<Cidr[]> {
-  const { owned } = JSON.parse(await api("GET", "/ip")) as {
-    owned: { containerid: string; addrs: string[] }[];
-  };
-  return (owned.find(({ containerid }) => containerid === id)?.addrs ?? []).map(parseCidr);
 }
 
 export const dnsAdd: Command = {

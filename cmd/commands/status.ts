@@ -1,6 +1,6 @@
 // weave status, report, ps, version.
 import { formatCidr } from "../../lib/address/ipv4.ts";
-import { ApiError, apiClient } from "../../lib/api/client.ts";
+import { ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
 import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
@@ -47,17 +47,15 @@ export const ps: Command = {
   positionals: "[IDS…]",
   async run({ positionals }) {
     requireRoot();
-    const { owned } = JSON.parse(await apiClient()("GET", "/ip")) as {
-      owned: { containerid: string; addrs: string[] }[];
-    };
+    const held = await holders(apiClient());
     using nl = new NetlinkSocket(NETLINK_ROUTE);
-    const holders = new Map(
-      owned.flatMap(({ containerid, addrs }) => addrs.map((address) => [address, containerid])),
+    const holderOf = new Map(
+      [...held].flatMap(([id, addresses]) => addresses.map((address) => [address, id])),
     );
     const rows = [
       { id: EXPOSE_ID, mac: requireBridge(nl).address ?? "", addresses: bridgeAddresses(nl) },
       ...attachedContainers(nl).map(({ netns, mac, addresses }) => {
-        const id = addresses.map((cidr) => holders.get(formatCidr(cidr))).find(Boolean);
+        const id = addresses.map((cidr) => holderOf.get(formatCidr(cidr))).find(Boolean);
         return { id: id ?? netns, mac, addresses };
       }),
     ];

@@ -32,6 +32,14 @@ export interface CallOptions {
 
 export type ApiClient = (method: Method, path: string, options?: CallOptions) => Promise<string>;
 
+/** Who holds which addresses ("10.32.0.1/12") on this host, by the holders' ids. Throws as the client does. */
+export async function holders(api: ApiClient, options: CallOptions = {}): Promise<Map<string, string[]>> {
+  const { owned } = JSON.parse(await api("GET", "/ip", options)) as {
+    owned: { containerid: string; addrs: string[] }[];
+  };
+  return new Map(owned.map(({ containerid, addrs }) => [containerid, addrs]));
+}
+
 /** Calls paths of the API behind a socket, this host's router's unless told otherwise; throws RouterDownError or ApiError. */
 export function apiClient(socket = controlSocket()): ApiClient {
   return async (method, path, { form, accept, timeoutMs } = {}) => {

@@ -3,7 +3,7 @@
 
 import type { Cidr } from "../address/ipv4.ts";
 import { cidrSize, formatCidr, formatIPv4, rangeSize } from "../address/ipv4.ts";
-import { compareEntries, type Entry } from "../dns/entry.ts";
+import { compareByName, type Entry } from "../dns/entry.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
 import type { DnsServer } from "../dns/server.ts";
 import type { Allocator } from "../ipam/allocator.ts";
@@ -103,10 +103,11 @@ export interface Report {
   Notes: string[];
 }
 
-/** What is told of weaveDNS. */
+/** weaveDNS, as it is reported on and acted on. */
 export interface DnsSources {
   readonly nameserver: Nameserver;
   readonly server: DnsServer;
+  /** Other nameservers, as they are asked now. */
   upstream(): readonly string[];
 }
 
@@ -273,11 +274,8 @@ function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
 }
 
 function dnsReport({ nameserver, server, upstream }: DnsSources): DnsReport {
-  const byName = (a: Entry, b: Entry) =>
-    order(a.hostname.toLowerCase(), b.hostname.toLowerCase()) || compareEntries(a, b);
-  const order = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
   const servers = [...upstream()];
-  const entries = [...nameserver.entries.all()].sort(byName);
+  const entries = [...nameserver.entries.all()].sort(compareByName);
   return {
     Domain: server.config.domain,
     Upstream: servers.length > 0 ? servers : null,

@@ -1,7 +1,7 @@
 // The verbs of the CNI plugin: https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations
 
 import { type Cidr, cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
-import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
+import { type ApiClient, ApiError, holders, RouterDownError } from "../api/client.ts";
 import { AlreadyAttachedError, attach, type ContainerRoute, detach, inspect } from "../host/attach.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
 import { EXPOSE_ID, vethName } from "../host/names.ts";
@@ -140,9 +140,9 @@ export async function status({ api }: Call): Promise<undefined> {
 /** Gives back addresses of containers that the runtime does not know and that have no link any more. */
 export async function gc({ config, api }: Call): Promise<undefined> {
   const valid = new Set(config["cni.dev/valid-attachments"]?.map(({ containerID }) => containerID));
-  const { owned } = JSON.parse(await api("GET", "/ip", { timeoutMs: ASK_TIMEOUT_MS }));
+  const held = await holders(api, { timeoutMs: ASK_TIMEOUT_MS });
   using nl = new NetlinkSocket(NETLINK_ROUTE);
-  for (const { containerid: id } of owned as { containerid: string }[]) {
+  for (const id of held.keys()) {
     // Others than containers hold addresses too: the host, and claims under the address itself.
     if (valid.has(id) || id.includes(":") || /^[\d.]+$/.test(id)) continue;
     if (!linkByName(nl, vethName(id)))

@@ -45,3 +45,8 @@ export function compareEntries(a: Entry, b: Entry): number {
     a.address - b.address
   );
 }
+
+/** The order in which entries are shown: the same, but without regard to case first. */
+export function compareByName(a: Entry, b: Entry): number {
+  return order(a.hostname.toLowerCase(), b.hostname.toLowerCase()) || compareEntries(a, b);
+}

@@ -202,8 +202,7 @@ export class Allocator {
   }
 
   /** Looks which containers have ended without a word: those that hold addresses nobody has. */
-  noticeDeparted(): void {
-    const attached = this.dependencies.attached?.();
+  noticeDeparted(attached = this.dependencies.attached?.()): void {
     if (!attached) return;
     const present = new Set(attached.map(({ address }) => address));
     for (const [id, { isContainer, cidrs }] of this.owned.entries()) {
@@ -274,14 +273,15 @@ export class Allocator {
 
   /** Claims what is in use without anybody knowing whose it is, and lets go of what nobody has any more. */
   #takeStock(): void {
-    for (const cidr of this.dependencies.attached?.() ?? []) {
+    const attached = this.dependencies.attached?.();
+    for (const cidr of attached ?? []) {
       if (this.owned.holderOf(cidr.address) !== undefined) continue;
       this.#info(`Found address ${formatCidr(cidr)} in use`);
       this.claim(NO_CONTAINER, cidr, true, true).catch((error) => {
         if (!(error instanceof CancelledError)) this.#log.error(`[allocator] ${reasonOf(error)}`);
       });
     }
-    this.noticeDeparted();
+    this.noticeDeparted(attached);
   }
 
   #tick(): void {

@@ -217,11 +217,6 @@ export class MeshRouter implements ConnectionHost {
     for (const connection of [...this.maker.connections]) connection.shutdown(new Error("router stopping"));
   }
 
-  /** Everything that we know of the topology. */
-  topologyData(): GossipData {
-    return this.#topology.gossip();
-  }
-
   /** Opens a gossip channel; what peers say on it goes to `gossiper`. */
   channel(name: string, gossiper: Gossiper): GossipChannel {
     if (this.#channels.has(name)) throw new Error(`[gossip] duplicate channel ${name}`);
@@ -280,8 +275,10 @@ export class MeshRouter implements ConnectionHost {
     this.#topologyChanged();
     const isNew = restarted || !reachable;
     connection.log(`connection added${restarted ? " (restarted peer)" : isNew ? " (new peer)" : ""}`);
-    if (isNew) this.clock.after(INTRODUCE_DELAY_MS, () => this.#introduce(connection));
-    if (isNew) this.#newcomers.add(remote);
+    if (isNew) {
+      this.#newcomers.add(remote);
+      this.clock.after(INTRODUCE_DELAY_MS, () => this.#introduce(connection));
+    }
     this.#tell();
   }
 

@@ -1,6 +1,7 @@
 // weaveDNS in a router: the nameserver on the mesh, and the server that answers this host's containers.
 import { networkInterfaces } from "node:os";
 import { type Cidr, formatIPv4 } from "../address/ipv4.ts";
+import type { DnsSources } from "../api/report.ts";
 import { systemClock } from "../clock/clock.ts";
 import { Forwarder } from "../dns/forwarder.ts";
 import { Nameserver } from "../dns/nameserver.ts";
@@ -17,11 +18,7 @@ import type { RouterOptions } from "./options.ts";
 const PORT = 53;
 const ANY = "0.0.0.0";
 
-export interface RunningDns {
-  readonly nameserver: Nameserver;
-  readonly server: DnsServer;
-  /** Other nameservers, as they are asked now. */
-  upstream(): readonly string[];
+export interface RunningDns extends DnsSources {
   /** Answers on the bridge's addresses, unless told where to. */
   bridgeHas(addresses: readonly Cidr[]): Promise<void>;
   stop(): void;

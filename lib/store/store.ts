@@ -104,15 +104,6 @@ export class Store {
     };
   }
 
-  /** Makes all changes that `change` sets one: all of them are on disk when this returns, or none. */
-  together(change: () => void): void {
-    try {
-      this.#database.transaction(change)();
-    } catch (error) {
-      throw this.#saveError(error);
-    }
-  }
-
   /** Changes made in here are to survive even a power cut, at the price of waiting for the disk. */
   durably(change: () => void): void {
     try {

@@ -6,6 +6,7 @@ import { Nameserver } from "../../lib/dns/nameserver.ts";
 import { CHANNEL as NAMES_CHANNEL } from "../../lib/dns/wire.ts";
 import type { Allocator } from "../../lib/ipam/allocator.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { encodeTopology } from "../../lib/mesh/peer.ts";
 import { settled, withAddresses } from "../support/allocators.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
@@ -109,8 +110,7 @@ export async function grow(count: number): Promise<Growth> {
 
   Bun.gc(true);
   const [first] = nodes;
-  const size = (data: { encode(): Uint8Array[] } | undefined) =>
-    (data?.encode() ?? []).reduce((sum, bytes) => sum + bytes.length, 0);
+  const size = (messages: Uint8Array[]) => messages.reduce((sum, bytes) => sum + bytes.length, 0);
   return {
     routers: count,
     convergedS,
@@ -119,8 +119,8 @@ export async function grow(count: number): Promise<Growth> {
     changingBytes,
     idleBytes,
     nameS,
-    ringBytes: size(first?.allocator.sharing.gossip()),
-    topologyBytes: size(first?.peer.router.topologyData()),
+    ringBytes: size(first?.allocator.sharing.gossip().encode() ?? []),
+    topologyBytes: size([encodeTopology(first?.peer.router.peers.all() ?? [])]),
     memoryMB: (process.memoryUsage().heapUsed - before) / count / 1e6,
   };
 }

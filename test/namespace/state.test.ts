@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { apiClient } from "../../lib/api/client.ts";
+import { apiClient, holders } from "../../lib/api/client.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";
 import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { CONFIG } from "../support/pods.ts";
@@ -35,12 +35,8 @@ async function start(): Promise<ReturnType<typeof Bun.spawn>> {
   return child;
 }
 
-const held = async (): Promise<Map<string, string>> => {
-  const { owned } = JSON.parse(await api()("GET", "/ip")) as {
-    owned: { containerid: string; addrs: string[] }[];
-  };
-  return new Map(owned.map(({ containerid, addrs }) => [containerid, addrs.join()]));
-};
+const held = async (): Promise<Map<string, string>> =>
+  new Map(Array.from(await holders(api()), ([id, addresses]) => [id, addresses.join()]));
 
 test(`killed ${KILLS} times while it hands out addresses: nothing acknowledged is lost, nothing handed out twice`, async () => {
   const random = seededRandom(4n);
