@@ -1,5 +1,6 @@
 // What happens to containers, as Docker and podman tell it while it happens.
 import { existsSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 import * as v from "valibot";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -64,7 +65,8 @@ async function follow(
         if (!end.aborted) log.warning(`[container] events of ${socket}: ${reasonOf(error)}; trying again`);
       }
     }
-    await sleep(retryMs, end);
+    // Ended, it is not waited for any longer.
+    await setTimeout(retryMs, undefined, { signal: end }).catch(() => {});
     retryMs = Math.min(LAST_RETRY_MS, retryMs * 1.5);
   }
 }
@@ -101,18 +103,4 @@ function tell(line: string, listener: ContainerListener): void {
   const action = ACTIONS[(Action ?? status ?? "").toLowerCase()];
   const container = Actor?.ID ?? id;
   if (action && container) listener[action](container);
-}
-
-function sleep(ms: number, end: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    end.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
-  });
 }

@@ -1,6 +1,7 @@
 // Asks other nameservers what we do not know: one after the other until one answers, over the transport that the client
 // has used, so that an answer cut short for UDP is asked for again over TCP by whoever wants all of it.
 import { randomInt } from "node:crypto";
+import { ReceiveBuffer } from "../mesh/receivebuffer.ts";
 import { messageId, withId } from "./message.ts";
 
 const PORT = 53;
@@ -138,20 +139,18 @@ export function frame(message: Uint8Array): Uint8Array {
 
 /** Puts messages together that come over TCP in pieces. */
 export class Frames {
-  #rest = new Uint8Array();
+  readonly #received = new ReceiveBuffer();
 
   constructor(private readonly message: (bytes: Uint8Array) => void) {}
 
   push(chunk: Uint8Array): void {
-    let bytes = new Uint8Array(this.#rest.length + chunk.length);
-    bytes.set(this.#rest);
-    bytes.set(chunk, this.#rest.length);
-    while (bytes.length >= 2) {
-      const length = messageId(bytes);
-      if (bytes.length < length + 2) break;
-      this.message(bytes.slice(2, length + 2));
-      bytes = bytes.slice(length + 2);
+    this.#received.push(chunk);
+    for (;;) {
+      const { waiting } = this.#received;
+      const end = 2 + messageId(waiting);
+      if (waiting.length < 2 || waiting.length < end) return;
+      this.message(waiting.slice(2, end));
+      this.#received.take(end);
     }
-    this.#rest = bytes;
   }
 }

@@ -22,13 +22,17 @@ export function beginAsDaemon(argv: readonly string[]): void {
   const compiled = Bun.main.startsWith("/$bunfs/");
   if (!compiled || Object.keys(OPTIONS).every((name) => name in process.env)) return;
   const variables = Object.entries(daemonEnvironment(process.env)).map(([name, value]) => `${name}=${value}`);
-  const strings = [process.execPath, process.argv0, ...argv, ...variables].map((text) =>
-    Buffer.from(`${text}\0`),
-  );
-  const [path, ...rest] = strings.map((bytes) => BigInt(ptr(bytes)));
-  const list = (pointers: readonly bigint[]) => new Uint8Array(BigUint64Array.from([...pointers, 0n]).buffer);
+  const strings = [process.execPath, process.argv0, ...argv, ...variables].map((text) => `${text}\0`);
+  // All strings in one block, the path first; what the kernel is passed stays where it is while it reads.
+  const block = new TextEncoder().encode(strings.join(""));
+  let at = ptr(block) as number;
+  const [, ...pointers] = strings.map((text) => {
+    const here = BigInt(at);
+    at += Buffer.byteLength(text);
+    return here;
+  });
+  const list = (part: readonly bigint[]) => new Uint8Array(BigUint64Array.from([...part, 0n]).buffer);
   const count = 1 + argv.length;
-  const [args, env] = [list(rest.slice(0, count)), list(rest.slice(count))];
   // Where the kernel refuses, we are who we were, only slower.
-  trySyscall("execve", path ?? 0n, args, env);
+  trySyscall("execve", block, list(pointers.slice(0, count)), list(pointers.slice(count)));
 }
