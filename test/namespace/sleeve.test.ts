@@ -97,6 +97,8 @@ test("with a password nothing is in clear on the wire", async () => {
 test("falls back to sleeve when UDP 6784 is blocked under traffic, and comes back when it opens", async () => {
   const [a, b, one, two] = await twoHosts("slvf");
   for (const host of [a, b]) await established(host, "fastdp");
+  // One knows the way to two before it is blocked: a question by ARP that began then would fail up to a second later.
+  await reaches(one, two);
   const flow = Bun.spawn(podCommand(one, "ping", "-n", "-i", "0.1", "-w", "60", two.address), {
     stdout: "pipe",
   });
