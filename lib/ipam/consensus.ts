@@ -1,7 +1,7 @@
 // How peers that start together agree on who gets which part of the range: Paxos by gossip (weave: ipam/paxos).
 // Everybody gossips everything known of everybody's promises and acceptances; whoever sees a quorum knows the outcome.
 // A participant has to stand by its word: whoever restarts it gives it what it had claimed, under the same id.
-import { nameToNumber, type PeerName } from "../mesh/name.ts";
+import type { PeerName } from "../mesh/name.ts";
 
 /** A participant: a peer in one of its lives. */
 export interface NodeId {
@@ -45,8 +45,7 @@ export function nodeKey(id: NodeId): string {
 
 function compare(a: ProposalId, b: ProposalId): number {
   if (a.round !== b.round) return a.round - b.round;
-  const names = nameToNumber(a.proposer.name) - nameToNumber(b.proposer.name);
-  if (names !== 0n) return names < 0n ? -1 : 1;
+  if (a.proposer.name !== b.proposer.name) return a.proposer.name < b.proposer.name ? -1 : 1;
   const uids = a.proposer.uid - b.proposer.uid;
   return uids < 0n ? -1 : uids > 0n ? 1 : 0;
 }

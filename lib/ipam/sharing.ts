@@ -18,6 +18,12 @@ import { decodeRange, decodeState, encodeRangeMessage, encodeState, MESSAGE } fr
 /** Long enough for news to reach every peer that can be reached. */
 const SETTLE_MS = 2_000;
 
+/**
+ * Who begins a first round does it within so many milliseconds for each peer of a quorum, at random: of hundreds that
+ * start at once a few begin, and the others hear of it before they do too.
+ */
+const FIRST_ROUND_MS = 2;
+
 /** How long (and up to twice as long) a round may take before a new one is begun: by its proposer, by another. */
 const OWN_ROUND_MS = 2_500;
 const OTHERS_ROUND_MS = 10_000;
@@ -118,6 +124,7 @@ export class Sharing implements Gossiper {
     const begun =
       proposer !== undefined && proposer !== this.config.ourName && this.config.isKnownPeer(proposer);
     if (begun) this.#proposeLater();
+    else if (this.consensus.quorum > 1) this.#proposeBetween(0, FIRST_ROUND_MS * this.consensus.quorum);
     else this.#propose();
     this.#createAgreedRing();
   }
@@ -251,10 +258,15 @@ export class Sharing implements Gossiper {
    */
   #proposeLater(): void {
     const { proposer, rivals = [] } = this.consensus ?? {};
-    const { clock, random } = this.dependencies;
     const ours = proposer === this.config.ourName && !rivals.some(this.config.isKnownPeer);
+    const round = ours ? OWN_ROUND_MS : OTHERS_ROUND_MS;
+    this.#proposeBetween(round, 2 * round);
+  }
+
+  #proposeBetween(ms: number, endMs: number): void {
+    const { clock, random } = this.dependencies;
     this.#round?.cancel();
-    this.#round = clock.after((ours ? OWN_ROUND_MS : OTHERS_ROUND_MS) * (1 + random.float()), () => {
+    this.#round = clock.after(ms + (endMs - ms) * random.float(), () => {
       if (this.awaitingConsensus) this.#propose();
     });
   }

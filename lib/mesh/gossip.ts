@@ -26,7 +26,8 @@ export interface Gossiper {
 export interface GossipChannel {
   /** False where there is no way to that peer at the moment. */
   unicast(destination: PeerName, message: Uint8Array): boolean;
-  broadcast(data: GossipData): void;
+  /** Along our spanning tree, but not to neighbours that are known to have it. */
+  broadcast(data: GossipData, except?: ReadonlySet<PeerName>): void;
   /** To random neighbours. */
   neighbours(data: GossipData): void;
 }

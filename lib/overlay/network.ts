@@ -10,7 +10,7 @@ import type { MeshRouter } from "../mesh/router.ts";
 import { monotonicNow } from "../sys/monotonic.ts";
 import type { Datapath } from "./datapath/datapath.ts";
 import type { Esp } from "./fastdp/esp.ts";
-import { ACKNOWLEDGES_ALL } from "./fastdp/forwarder.ts";
+import { ACKNOWLEDGES } from "./fastdp/forwarder.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
 import { Linger } from "./linger.ts";
 import { PeerIds } from "./peerid.ts";
@@ -115,7 +115,7 @@ export class NetworkOverlay implements Overlay {
   }
 
   features(): Record<string, string> {
-    return { ...overlayFeature(this.#overlays), [ACKNOWLEDGES_ALL]: "all" };
+    return { ...overlayFeature(this.#overlays), [ACKNOWLEDGES.feature]: ACKNOWLEDGES.value };
   }
 
   prepare(params: OverlayParams): OverlayConnection {

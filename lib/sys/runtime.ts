@@ -2,6 +2,7 @@
 // Left alone it spends half of a start on compiling for speed what then hardly runs again. It reads its options from
 // the environment when the process begins, so the process begins a second time.
 import { ptr } from "bun:ffi";
+import { readFileSync } from "node:fs";
 import { trySyscall } from "./syscall.ts";
 
 /** Calls of a function before it is compiled: simply, better, best. What frames pass through gets there soon enough. */
@@ -35,4 +36,22 @@ export function beginAsDaemon(argv: readonly string[]): void {
   const count = 1 + argv.length;
   // Where the kernel refuses, we are who we were, only slower.
   trySyscall("execve", block, list(pointers.slice(0, count)), list(pointers.slice(count)));
+}
+
+/** include/uapi/asm-generic/mman-common.h */
+const MADV_DONTNEED = 4;
+
+/**
+ * Lets go of those pages of the executable that only the start has needed: most. Of what is still in use the kernel has
+ * a copy, and maps it again when it is asked for. Only what is never written to: the code, and the constants before it.
+ */
+export function forgetStart(): void {
+  for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
+    const [, from, to, mode, offset, path] =
+      /^([0-9a-f]+)-([0-9a-f]+) (\S+) (\S+) \S+ \d+ +(.+)$/.exec(line) ?? [];
+    const constant = mode === "r-xp" || (mode === "r--p" && Number(offset) === 0);
+    if (path !== process.execPath || !constant) continue;
+    const [start, end] = [BigInt(`0x${from}`), BigInt(`0x${to}`)];
+    trySyscall("madvise", start, end - start, MADV_DONTNEED);
+  }
 }

@@ -9,6 +9,7 @@ const NUMBERS = {
     write: 1,
     ioctl: 16,
     writev: 20,
+    madvise: 28,
     socket: 41,
     connect: 42,
     sendto: 44,
@@ -52,6 +53,7 @@ const NUMBERS = {
     sendmmsg: 269,
     setns: 268,
     memfd_create: 279,
+    madvise: 233,
     bpf: 280,
   },
 } as const;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { Assembler, R0, R1 } from "../../lib/bpf/assembler.ts";
+import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { TAG } from "../../lib/mesh/message.ts";
@@ -15,7 +16,7 @@ import { type CandidateParams, type NamedOverlay, switchedConnection } from "../
 
 const REMOTE = 0x0a630002;
 
-function forwarder(acknowledgesAll = false, encrypted = false) {
+function forwarder(acknowledges = false, encrypted = false) {
   const clock = new SimulatedClock();
   const seen = {
     heartbeats: 0,
@@ -26,6 +27,7 @@ function forwarder(acknowledgesAll = false, encrypted = false) {
     attentive: true,
     looked: 0,
     answered: 0,
+    missed: 0,
     security: [] as string[],
     failed: [] as string[],
   };
@@ -39,7 +41,7 @@ function forwarder(acknowledgesAll = false, encrypted = false) {
       offered: (message) => seen.security.push(`offered ${message.toHex()}`),
       end: () => seen.security.push("end"),
     },
-    acknowledgesAll,
+    acknowledges,
     mtu: 1376,
     port: 6784,
     sendHeartbeat: () => {
@@ -50,6 +52,7 @@ function forwarder(acknowledgesAll = false, encrypted = false) {
     sendControl: (tag) => {
       if (tag === CONTROL.heartbeatAck) seen.acknowledged++;
       if (tag === CONTROL.noMoreHeartbeats) seen.answered++;
+      if (tag === CONTROL.missingHeartbeat) seen.missed++;
       // The peer answers questions, as long as it is not too busy.
       if (tag === CONTROL.anyHeartbeats && seen.attentive)
         clock.after(5, () => subject.control(CONTROL.noMoreHeartbeats));
@@ -59,6 +62,7 @@ function forwarder(acknowledgesAll = false, encrypted = false) {
     health: (trouble) => seen.health.push(trouble),
     changed: () => {},
   });
+  every(clock, 100, () => subject.tick());
   const heartbeat = { connectionUid: 7n, size: 1390, length: 1390, sender: REMOTE, at: 1n };
   return { clock, seen, subject, heartbeat };
 }
@@ -102,8 +106,8 @@ describe("a forwarder of the fast datapath", () => {
     expect(subject.remoteAddress).toBe(REMOTE + 1);
   });
 
-  function established(acknowledgesAll: boolean) {
-    const all = forwarder(acknowledgesAll);
+  function established(acknowledges: boolean) {
+    const all = forwarder(acknowledges);
     all.subject.confirm();
     all.subject.control(CONTROL.heartbeatAck);
     all.subject.heartbeat(all.heartbeat);
@@ -121,7 +125,7 @@ describe("a forwarder of the fast datapath", () => {
     expect(seen.established).toBe(1);
   });
 
-  test("of a peer that acknowledges all: notices within seconds that heartbeats do not arrive any more", () => {
+  test("of a peer that acknowledges: notices within seconds that heartbeats do not arrive any more", () => {
     const { subject, seen, clock, heartbeat } = established(true);
     // Frames of the peer come in all the time, so the path is in use; but it answers no more.
     for (let ms = 0; ms < 10_000 && seen.health.length === 0; ms += 500) {
@@ -138,34 +142,75 @@ describe("a forwarder of the fast datapath", () => {
     expect(seen.health).toEqual([expect.anything(), undefined]);
   });
 
-  test("of a peer that acknowledges all: one that is too busy to answer anything is not taken for blocked", () => {
-    const { seen, clock } = established(true);
+  test("of a peer that acknowledges: one that is too busy to answer anything is not taken for blocked", () => {
+    const { subject, seen, clock } = established(true);
     seen.attentive = false;
+    subject.control(CONTROL.missingHeartbeat);
     clock.advance(60_000);
     expect(seen.health).toEqual([]);
   });
 
-  test("of a peer that acknowledges all: asked for heartbeats, it looks for them before it answers", () => {
+  test("of a peer that acknowledges: asked for heartbeats, it looks for them before it answers", () => {
     const { subject, seen } = established(true);
     subject.control(CONTROL.anyHeartbeats);
     expect([seen.looked, seen.answered]).toEqual([1, 1]);
   });
 
-  test("of a peer that acknowledges all: acknowledges all, and goes on trying while there is trouble", () => {
+  test("of a peer that acknowledges: acknowledges those that follow each other closely", () => {
     const { subject, seen, clock, heartbeat } = established(true);
+    for (const [pause, acknowledged] of [
+      [1_000, 2],
+      [2_000, 3],
+      [SLOW_HEARTBEAT_MS, 3],
+      [SLOW_HEARTBEAT_MS, 3],
+      [500, 4],
+    ] as const) {
+      clock.advance(pause);
+      subject.heartbeat(heartbeat);
+      expect(seen.acknowledged).toBe(acknowledged);
+    }
+    expect(seen.missed).toBe(0);
+  });
+
+  test("of a peer that acknowledges: says that a slow one is missing, once for each, and answers the next", () => {
+    const { subject, seen, clock, heartbeat } = established(true);
+    clock.advance(SLOW_HEARTBEAT_MS + 2_000);
+    expect(seen.missed).toBe(0);
+    clock.advance(1_000);
+    expect(seen.missed).toBe(1);
     subject.heartbeat(heartbeat);
-    subject.heartbeat(heartbeat);
-    expect(seen.acknowledged).toBe(3);
-    clock.advance(60_000);
+    expect(seen.acknowledged).toBe(2);
+    clock.advance(2 * SLOW_HEARTBEAT_MS);
+    expect(seen.missed).toBe(2);
+  });
+
+  test("of a peer that acknowledges: told that one is missing, tries the path, and goes on while there is trouble", () => {
+    const { subject, seen, clock } = established(true);
+    clock.advance(SLOW_HEARTBEAT_MS);
+    expect(seen.health).toEqual([]);
+    subject.control(CONTROL.missingHeartbeat);
+    clock.advance(5_000);
+    expect(seen.health).toEqual([expect.stringContaining("do not arrive any more")]);
     const before = seen.heartbeats;
     clock.advance(60_000);
     expect(seen.heartbeats - before).toBe(60);
     expect(subject.usable).toBe(true);
   });
 
-  test("while every heartbeat is answered, all is well for ever, and little is sent when nothing moves", () => {
-    const { seen, clock } = established(true);
+  test("of a peer that acknowledges: told that one is missing which was only late, all is well", () => {
+    const { subject, seen, clock } = established(true);
     seen.answering = true;
+    clock.advance(SLOW_HEARTBEAT_MS);
+    subject.control(CONTROL.missingHeartbeat);
+    clock.advance(5_000);
+    const before = seen.heartbeats;
+    clock.advance(60_000);
+    expect(seen.health).toEqual([]);
+    expect(seen.heartbeats - before).toBeLessThanOrEqual(7);
+  });
+
+  test("while nothing moves, little is sent, and no answers are expected", () => {
+    const { seen, clock } = established(true);
     clock.advance(10_000);
     const before = seen.heartbeats;
     clock.advance(1_000_000);

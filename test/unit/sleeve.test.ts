@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { type Secretbox, wasmSecretbox } from "../../lib/crypto/secretbox.ts";
 import { nameFromNumber, nameToBytes } from "../../lib/mesh/name.ts";
@@ -593,6 +594,7 @@ describe("a forwarder of sleeve", () => {
       log: () => {},
       lastHeard: () => seen.heard,
     });
+    every(clock, 500, () => subject.tick());
     const heartbeat = { length: HEARTBEAT_SIZE, from: REMOTE, uid: 7n, zeros: false };
     const sizes = () => seen.specials.splice(0).map(([, size]) => size);
     return { clock, seen, subject, heartbeat, sizes };

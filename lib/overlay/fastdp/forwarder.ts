@@ -2,11 +2,13 @@
 // until it acknowledges them, and ever slower after that; heartbeats of the peer; and whether frames still get through.
 //
 // The original acknowledges only the first heartbeat, so all that can be known of its path is that it has fallen silent.
-// Peers that say so (ACKNOWLEDGES_ALL) acknowledge every one: then whoever sends learns within seconds when its own
-// frames do not arrive any more. A busy peer answers late, and is not to be mistaken for a blocked path: where answers
-// are missing, it is asked over the control connection, where it answers only once it has looked for heartbeats.
+// Peers that say so (ACKNOWLEDGES) acknowledge all that follow each other closely, as they do while pods talk: then
+// whoever sends learns within seconds when its own frames do not arrive any more. While nothing goes on, heartbeats are
+// few and nothing is said of them, but for when one has not come: then they follow each other closely for a while. A busy
+// peer answers late, and is not to be mistaken for a blocked path: where answers are missing, it is asked over the
+// control connection, where it answers only once it has looked for heartbeats.
 import type { IPv4 } from "../../address/ipv4.ts";
-import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import type { Clock } from "../../clock/clock.ts";
 import type { ReceivedHeartbeat } from "../datapath/maps.ts";
 import type { CandidateConnection, Route } from "../switch.ts";
 
@@ -17,6 +19,12 @@ const ACTIVE_HEARTBEAT_MS = 1_000;
 export const SLOW_HEARTBEAT_MS = 10_000;
 /** Frames came so recently that the path is in use. */
 const ACTIVE_MS = 5_000;
+/** Heartbeats that are sent within this follow each other closely: an answer is expected … */
+const CLOSE_MS = 3_000;
+/** … and given to those that arrive within this: one of them may be lost. */
+const ANSWERED_MS = 5_000;
+/** A slow heartbeat has not come: it may have been seen late, by a peer or by us. */
+const MISSING_MS = SLOW_HEARTBEAT_MS + 2_500;
 /** While nothing goes on, heartbeats are short, but for one now and then. */
 const WHOLE_MS = 5 * 60_000;
 /** A peer that has nothing to do answers within this. */
@@ -34,13 +42,15 @@ const FIRST_MS = 5_000;
 export const CONTROL = {
   heartbeatAck: 0,
   cryptoInitSaRemote: 1,
-  /** Only between peers that acknowledge all heartbeats: are there any? What is found is acknowledged first. */
+  /** These only between peers that ACKNOWLEDGE. Are there any? What is found is acknowledged first. */
   anyHeartbeats: 2,
   noMoreHeartbeats: 3,
+  /** A slow heartbeat has not come. */
+  missingHeartbeat: 4,
 } as const;
 
-/** The feature of peers that acknowledge all heartbeats. */
-export const ACKNOWLEDGES_ALL = "HeartbeatAcks";
+/** The feature of peers that acknowledge heartbeats that follow each other closely, and miss those that do not come. */
+export const ACKNOWLEDGES = { feature: "HeartbeatAcks", value: "close" } as const;
 
 /** How frames are kept from others' eyes, if they have to be. */
 export interface Security {
@@ -57,8 +67,8 @@ export interface ForwarderParams {
   readonly connectionUid: bigint;
   readonly remoteAddress: IPv4;
   readonly security: Security;
-  /** The peer acknowledges all heartbeats. */
-  readonly acknowledgesAll: boolean;
+  /** The peer ACKNOWLEDGES more than the first heartbeat. */
+  readonly acknowledges: boolean;
   /** Bytes of payload that a frame of the overlay may have. */
   readonly mtu: number;
   /** UDP port of the fast datapath, for error texts. */
@@ -84,7 +94,9 @@ export class Forwarder implements CandidateConnection {
   #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
   #trouble: string | undefined;
+  /** A heartbeat or frame of the peer; a heartbeat of the peer, or that we have said that one is missing; a frame. */
   #lastHeard: number;
+  #lastHeartbeat = Number.NEGATIVE_INFINITY;
   #lastFrame = Number.NEGATIVE_INFINITY;
   #lastSent = Number.NEGATIVE_INFINITY;
   #lastWhole = Number.NEGATIVE_INFINITY;
@@ -97,7 +109,6 @@ export class Forwarder implements CandidateConnection {
   #offer: Uint8Array | undefined;
   /** Frames of ours are encrypted, or need not be. */
   #secured: boolean;
-  #timer: Timer | undefined;
 
   constructor(private readonly params: ForwarderParams) {
     this.remoteAddress = params.remoteAddress;
@@ -128,7 +139,13 @@ export class Forwarder implements CandidateConnection {
     if (this.#stopped) return;
     this.params.changed();
     this.#beat();
-    this.#timer = every(this.params.clock, FAST_HEARTBEAT_MS, () => this.#beat());
+  }
+
+  /** To be called every FAST_HEARTBEAT_MS or more often where `watched`, else once in a second or two. */
+  tick(): void {
+    if (!this.usable) return;
+    this.#watch();
+    this.#beat();
   }
 
   control(tag: number, message: Uint8Array = new Uint8Array()): void {
@@ -138,11 +155,12 @@ export class Forwarder implements CandidateConnection {
       else this.#offer = message.slice();
     }
     if (tag === CONTROL.heartbeatAck) this.#acknowledged();
-    if (!this.params.acknowledgesAll) return;
+    if (!this.params.acknowledges) return;
     if (tag === CONTROL.anyHeartbeats) {
       this.params.look();
       this.params.sendControl(CONTROL.noMoreHeartbeats, new Uint8Array());
     }
+    if (tag === CONTROL.missingHeartbeat) this.#unanswered = Math.max(1, this.#unanswered);
     if (tag === CONTROL.noMoreHeartbeats) {
       this.#asked = false;
       if (this.#unanswered >= UNANSWERED) {
@@ -168,12 +186,14 @@ export class Forwarder implements CandidateConnection {
       this.params.changed();
     }
     const first = !this.#acknowledgedTheirs;
+    const close = this.#lastHeard - this.#lastHeartbeat < ANSWERED_MS;
     this.#acknowledgedTheirs = true;
-    if (first || this.params.acknowledgesAll) {
+    this.#lastHeartbeat = this.#lastHeard;
+    if (first || (this.params.acknowledges && close)) {
       this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
     }
     this.#maybeEstablish();
-    if (!this.params.acknowledgesAll) this.#setTrouble(undefined);
+    if (!this.params.acknowledges) this.#setTrouble(undefined);
   }
 
   /** Frames of the peer's pods have come in: a sign of life, and of use. */
@@ -185,7 +205,6 @@ export class Forwarder implements CandidateConnection {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
-    this.#timer?.cancel();
     if (this.#confirmed) this.#try(() => this.params.security.end());
     this.params.changed();
   }
@@ -216,7 +235,7 @@ export class Forwarder implements CandidateConnection {
     this.#unanswered = 0;
     this.#answers++;
     this.#maybeEstablish();
-    if (this.params.acknowledgesAll && this.#answers >= ANSWERS) this.#setTrouble(undefined);
+    if (this.params.acknowledges && this.#answers >= ANSWERS) this.#setTrouble(undefined);
   }
 
   get #active(): boolean {
@@ -226,7 +245,7 @@ export class Forwarder implements CandidateConnection {
   /** Nothing is amiss, and nothing goes on. */
   get #idle(): boolean {
     const sound = this.established && this.#trouble === undefined && this.#unanswered === 0;
-    return sound && this.params.acknowledgesAll && !this.#active;
+    return sound && this.params.acknowledges && !this.#active;
   }
 
   /** Frames have been seen to get through both ways. */
@@ -246,14 +265,14 @@ export class Forwarder implements CandidateConnection {
 
   #beat(): void {
     const now = this.params.clock.now();
-    this.#watch(now);
     if (!this.#secured || now - this.#lastSent < this.#interval) return;
+    const close = now - this.#lastSent < CLOSE_MS;
     this.#lastSent = now;
     const whole = !this.#idle || now - this.#lastWhole >= WHOLE_MS;
     if (whole) this.#lastWhole = now;
     this.params.sendHeartbeat(this.remoteAddress, whole);
-    this.#unanswered++;
-    if (this.established && this.params.acknowledgesAll && this.#unanswered >= UNANSWERED && !this.#asked) {
+    if (close || !this.established) this.#unanswered++;
+    if (this.established && this.params.acknowledges && this.#unanswered >= UNANSWERED && !this.#asked) {
       this.#asked = true;
       this.params.sendControl(CONTROL.anyHeartbeats, new Uint8Array());
     }
@@ -261,7 +280,7 @@ export class Forwarder implements CandidateConnection {
 
   get #interval(): number {
     if (!this.#acknowledgedOurs) return FAST_HEARTBEAT_MS;
-    if (!this.params.acknowledgesAll) return SLOW_HEARTBEAT_MS;
+    if (!this.params.acknowledges) return SLOW_HEARTBEAT_MS;
     if (this.#trouble !== undefined) return ACTIVE_HEARTBEAT_MS;
     if (this.#unanswered === 0) return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
     // One is missing: the next come soon. But a peer with nothing to do looks for them once a second only.
@@ -272,11 +291,16 @@ export class Forwarder implements CandidateConnection {
     return `is UDP ${this.params.port} blocked, or the MTU too large?`;
   }
 
-  #watch(now: number): void {
+  #watch(): void {
+    const now = this.params.clock.now();
     if (!this.established) {
       if (now - this.#confirmedAt > FIRST_MS)
         this.#setTrouble(`heartbeats do not get through: ${this.#remedy}`);
-    } else if (!this.params.acknowledgesAll && now - this.#lastHeard > SILENCE_MS) {
+    } else if (this.params.acknowledges) {
+      if (now - this.#lastHeartbeat < MISSING_MS) return;
+      this.#lastHeartbeat = now;
+      this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
+    } else if (now - this.#lastHeard > SILENCE_MS) {
       this.#setTrouble(`nothing heard for ${SILENCE_MS / 1000} s: ${this.#remedy}`);
     }
   }

@@ -11,7 +11,7 @@ import { GRACE_MS } from "../linger.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
 import { networkIdentifier } from "../vxlan.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
-import { ACKNOWLEDGES_ALL, CONTROL, Forwarder, type Security } from "./forwarder.ts";
+import { ACKNOWLEDGES, CONTROL, Forwarder, type Security } from "./forwarder.ts";
 import { encodeHeartbeat, HeartbeatSender } from "./heartbeat.ts";
 
 /** Heartbeats are looked for this often while one is waited for … */
@@ -83,7 +83,7 @@ export class FastdpOverlay implements NamedOverlay {
       connectionUid: params.connectionUid,
       remoteAddress,
       security: this.#security(params, requireIPv4(params.localIp), remoteAddress),
-      acknowledgesAll: params.features.get(ACKNOWLEDGES_ALL) === "all",
+      acknowledges: params.features.get(ACKNOWLEDGES.feature) === ACKNOWLEDGES.value,
       mtu: this.config.mtu,
       port: this.config.port,
       sendHeartbeat: (to, whole) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to, whole),
@@ -156,7 +156,10 @@ export class FastdpOverlay implements NamedOverlay {
     const watched = forwarders.some((forwarder) => forwarder.watched);
     const delay = fast ? POLL_FAST_MS : watched ? POLL_WATCHED_MS : POLL_SLOW_MS;
     this.#poll = this.clock.after(delay, () => {
-      for (const [peer, forwarder] of this.#forwarders) this.#pollOne(peer, forwarder);
+      for (const [peer, forwarder] of this.#forwarders) {
+        this.#pollOne(peer, forwarder);
+        forwarder.tick();
+      }
       if (this.#forwarders.size > 0) this.#pollSoon();
     });
   }

@@ -1,7 +1,7 @@
 // One connection's part of sleeve, as a pure state machine (weave: router/sleeve.go): heartbeats until the peer says that
 // they arrive and ever slower after that, the peer's address as heartbeats show it, whether fragments get through, and
 // the path's MTU. The frames themselves are the engine's.
-import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import type { Clock, Timer } from "../../clock/clock.ts";
 import type { OverlayConnection } from "../../mesh/overlay.ts";
 import {
   CONTROL,
@@ -18,7 +18,7 @@ import {
 import type { LinkSettings } from "./link.ts";
 import { PathMtu } from "./pathmtu.ts";
 
-const FAST_HEARTBEAT_MS = 500;
+export const FAST_HEARTBEAT_MS = 500;
 /** The first may come before the peer is ready for it; these follow soon. */
 const EARLY_HEARTBEATS_MS = [30, 100];
 const SLOW_HEARTBEAT_MS = 10_000;
@@ -27,8 +27,8 @@ const SILENCE_MS = 60_000;
 /** How often it is tried whether fragments, or larger packets than before, get through. */
 const RETEST_MS = 5 * 60_000;
 const FRAGMENT_TEST_MS = 5_000;
-/** In so many of the ticks between two heartbeats something is heard of a peer whose frames come this way. */
-const BUSY_TICKS = 4;
+/** A peer whose frames come this way is heard of most of the time between two heartbeats. */
+const BUSY_MS = 7_000;
 /** Until the kernel or a test says less. */
 const UNKNOWN_MTU = 65_535;
 
@@ -82,9 +82,9 @@ export class SleeveForwarder implements OverlayConnection {
   #trouble: string | undefined;
   #since: number;
   #lastSent = Number.NEGATIVE_INFINITY;
-  #busyTicks = 0;
+  #lastTick = 0;
+  #busyMs = 0;
   #retestAt = Number.POSITIVE_INFINITY;
-  #timer: Timer | undefined;
   #fragmentTest: Timer | undefined;
   readonly #path: PathMtu;
 
@@ -104,18 +104,40 @@ export class SleeveForwarder implements OverlayConnection {
     return this.#confirmed && !this.#stopped && this.#remote !== undefined;
   }
 
+  /** The peer has not answered yet: to be ticked often. */
+  get hurried(): boolean {
+    return this.#confirmed && !this.#acknowledgedOurs;
+  }
+
   confirm(): void {
     if (this.#confirmed) return;
     this.#confirmed = true;
     this.#since = this.params.clock.now();
     this.#changed();
-    this.#beat();
-    this.#timer = every(this.params.clock, FAST_HEARTBEAT_MS, () => this.#beat());
+    this.#lastTick = this.#since;
+    this.tick();
     for (const ms of EARLY_HEARTBEATS_MS) {
       this.params.clock.after(ms, () => {
         if (!this.#stopped && !this.#acknowledgedOurs) this.#sendHeartbeat();
       });
     }
+  }
+
+  /** To be called every FAST_HEARTBEAT_MS where `hurried`, else every few seconds. */
+  tick(): void {
+    if (!this.#confirmed || this.#stopped) return;
+    const now = this.params.clock.now();
+    this.#watch(now);
+    if (this.params.lastHeard() > this.#lastTick) this.#busyMs += now - this.#lastTick;
+    this.#lastTick = now;
+    if (now >= this.#retestAt) this.#retest();
+    const interval = this.#acknowledgedOurs ? SLOW_HEARTBEAT_MS : FAST_HEARTBEAT_MS;
+    if (now - this.#lastSent < interval) return;
+    // A path that takes less than before says so only where it is tried; where it carries nothing, that can wait.
+    const inUse = this.#busyMs >= BUSY_MS;
+    this.#busyMs = 0;
+    if (inUse && this.#verifiedOnce && !this.#path.searching) this.#path.search(this.#mtu);
+    this.#sendHeartbeat();
   }
 
   control(tag: number, message: Uint8Array): void {
@@ -159,7 +181,6 @@ export class SleeveForwarder implements OverlayConnection {
   stop(): void {
     this.#stopped = true;
     this.#path.stop();
-    this.#timer?.cancel();
     this.#fragmentTest?.cancel();
   }
 
@@ -214,20 +235,6 @@ export class SleeveForwarder implements OverlayConnection {
   #changed(): void {
     const remote = this.#confirmed && !this.#stopped ? this.#remote : undefined;
     this.params.changed({ remote, local: this.params.local, mtu: this.#mtu, fragments: this.#fragments });
-  }
-
-  #beat(): void {
-    const now = this.params.clock.now();
-    this.#watch(now);
-    if (now - this.params.lastHeard() < FAST_HEARTBEAT_MS) this.#busyTicks++;
-    if (now >= this.#retestAt) this.#retest();
-    const interval = this.#acknowledgedOurs ? SLOW_HEARTBEAT_MS : FAST_HEARTBEAT_MS;
-    if (now - this.#lastSent < interval) return;
-    // A path that takes less than before says so only where it is tried; where it carries nothing, that can wait.
-    const inUse = this.#busyTicks >= BUSY_TICKS;
-    this.#busyTicks = 0;
-    if (inUse && this.#verifiedOnce && !this.#path.searching) this.#path.search(this.#mtu);
-    this.#sendHeartbeat();
   }
 
   #sendHeartbeat(): void {

@@ -2,7 +2,7 @@
 import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { parseIPv4 } from "../../address/ipv4.ts";
-import type { Clock } from "../../clock/clock.ts";
+import type { Clock, Timer } from "../../clock/clock.ts";
 import type { Log } from "../../log/log.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
@@ -11,13 +11,16 @@ import { type Watch, watchReadable } from "../../sys/readable.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
 import { Counters, MAX_LINKS } from "./counters.ts";
 import type { ForwardingTables } from "./engine.ts";
-import { addressText, SleeveForwarder } from "./forwarder.ts";
+import { addressText, FAST_HEARTBEAT_MS, SleeveForwarder } from "./forwarder.ts";
 import type { LinkKind, LinkSettings } from "./link.ts";
 import type { EngineSetup, FromEngine, ToEngine } from "./messages.ts";
 import { openSleeveSocket } from "./udp.ts";
 
 /** The engine's program: in an executable all modules but entry points lie in one folder. */
 const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/worker.ts" : "./worker.ts";
+
+/** Forwarders whose peer has answered are looked after this often. */
+const CALM_TICK_MS = 2_500;
 
 /** An engine that does not end in time is left to the end of the process. */
 const STOP_MS = 1_000;
@@ -46,6 +49,9 @@ export class SleeveOverlay implements NamedOverlay {
   /** How connections are told that the engine is no more. */
   readonly #failures = new Map<number, (error: Error) => void>();
   #nextLink = 0;
+  #ticker: Timer | undefined;
+  /** The next tick comes soon. */
+  #hurried = false;
   /** Why the engine is no more. */
   #dead: string | undefined;
   #waiting: ToEngine[] | undefined = [];
@@ -91,6 +97,7 @@ export class SleeveOverlay implements NamedOverlay {
 
   /** Ends the engine; resolves when it has let go of its files. */
   async stop(): Promise<void> {
+    this.#ticker?.cancel();
     this.#tell({ type: "stop" });
     await Promise.race([this.#ended, Bun.sleep(STOP_MS)]);
     this.#watch.stop();
@@ -126,7 +133,10 @@ export class SleeveOverlay implements NamedOverlay {
     this.#forwarders.set(index, forwarder);
     this.#failures.set(index, params.failed);
     return {
-      confirm: () => forwarder.confirm(),
+      confirm: () => {
+        forwarder.confirm();
+        if (!this.#hurried) this.#tickSoon();
+      },
       control: (tag, message) => forwarder.control(tag, message),
       attributes: () => forwarder.attributes(),
       stop: () => {
@@ -166,6 +176,17 @@ export class SleeveOverlay implements NamedOverlay {
 
   configure(tables: ForwardingTables): void {
     this.#tell({ type: "tables", tables });
+  }
+
+  #tickSoon(): void {
+    this.#ticker?.cancel();
+    const forwarders = [...this.#forwarders.values()];
+    this.#hurried = forwarders.some((forwarder) => forwarder.hurried);
+    if (forwarders.length === 0) return;
+    this.#ticker = this.clock.after(this.#hurried ? FAST_HEARTBEAT_MS : CALM_TICK_MS, () => {
+      for (const forwarder of this.#forwarders.values()) forwarder.tick();
+      this.#tickSoon();
+    });
   }
 
   /** Messages wait until the engine reads them: there is not room for many. */

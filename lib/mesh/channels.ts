@@ -1,0 +1,134 @@
+// The gossip channels of one peer, and what passes through it on those of others (mesh: gossip_channel.go).
+import type { Clock } from "../clock/clock.ts";
+import type { Random } from "../clock/random.ts";
+import type { Log } from "../log/log.ts";
+import type { LocalConnection } from "./connection.ts";
+import type { GossipChannel, GossipData, Gossiper } from "./gossip.ts";
+import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
+import type { PeerName } from "./name.ts";
+import { type Routes, randomNeighbours } from "./routes.ts";
+import { surrogateGossiper } from "./surrogate.ts";
+
+export const GOSSIP_INTERVAL_MS = 30_000;
+/** Of what everybody should know already, a repetition to few is enough; and the rarer, the longer it is. */
+const PERIODIC_SHARE = 0.3;
+const PERIODIC_BYTES_PER_S = 100;
+
+/** What channels need of the peer that they are of. */
+export interface ChannelHost {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly ourself: { readonly name: PeerName };
+  readonly routes: Routes;
+  readonly connections: ReadonlyMap<PeerName, LocalConnection>;
+}
+
+interface Channel {
+  readonly gossiper: Gossiper;
+  /** Not to be repeated before. */
+  quietUntil: number;
+}
+
+export class Channels {
+  readonly #channels = new Map<string, Channel>();
+
+  constructor(private readonly host: ChannelHost) {}
+
+  /** Opens a channel; what peers say on it goes to `gossiper`. */
+  open(channel: string, gossiper: Gossiper): GossipChannel {
+    if (this.#channels.has(channel)) throw new Error(`[gossip] duplicate channel ${channel}`);
+    this.#add(channel, gossiper);
+    const source = this.host.ourself.name;
+    return {
+      unicast: (destination, payload) =>
+        this.#unicast({ kind: "unicast", channel, source, destination, payload }),
+      broadcast: (data, except) => this.#broadcast(channel, source, data, except),
+      neighbours: (data) => this.#neighbours(channel, source, data),
+    };
+  }
+
+  /** Takes a message that a neighbour has sent. What it throws is to end the connection. */
+  receive(from: PeerName, tag: number, body: Uint8Array): void {
+    const message = decodeGossip(tag, body);
+    const { channel, source, payload } = message;
+    const { gossiper } = this.#channels.get(channel) ?? this.#surrogate(channel);
+    switch (message.kind) {
+      case "unicast":
+        if (message.destination === this.host.ourself.name) gossiper.onUnicast(source, payload);
+        else this.#unicast(message);
+        break;
+      case "broadcast": {
+        const data = gossiper.onBroadcast(source, payload);
+        if (data) this.#broadcast(channel, source, data);
+        break;
+      }
+      case "gossip": {
+        const data = gossiper.onGossip(payload, from);
+        if (data) this.#neighbours(channel, source, data);
+        break;
+      }
+    }
+  }
+
+  /** Tells a neighbour everything there is to say on all channels. */
+  tellAll(connection: LocalConnection): void {
+    for (const [channel, { gossiper }] of this.#channels) {
+      const data = gossiper.gossip();
+      if (data) connection.sendGossip(channel, data);
+    }
+  }
+
+  /** To be called every GOSSIP_INTERVAL_MS: repeats to few neighbours what they may have missed. */
+  repeat(): void {
+    const now = this.host.clock.now();
+    for (const [name, channel] of this.#channels) {
+      if (now < channel.quietUntil) continue;
+      const { gossiper } = channel;
+      const data = gossiper.repetition ? gossiper.repetition() : gossiper.gossip();
+      if (!data) continue;
+      const told = this.#neighbours(name, this.host.ourself.name, data, PERIODIC_SHARE);
+      const bytes = told * data.encode().reduce((sum, message) => sum + message.length, 0);
+      channel.quietUntil = now + (bytes / PERIODIC_BYTES_PER_S) * 1000;
+    }
+  }
+
+  #add(name: string, gossiper: Gossiper): Channel {
+    const channel = { gossiper, quietUntil: 0 };
+    this.#channels.set(name, channel);
+    return channel;
+  }
+
+  /** Nobody here is a user of that channel, but others are: what they say is to be passed on. */
+  #surrogate(name: string): Channel {
+    const { clock, log } = this.host;
+    log.info(`[gossip ${name}]: created surrogate channel`);
+    return this.#add(name, surrogateGossiper(clock, GOSSIP_INTERVAL_MS));
+  }
+
+  #unicast(message: GossipMessage & { kind: "unicast" }): boolean {
+    const { routes, connections, log } = this.host;
+    const hop = routes.unicastAll.get(message.destination);
+    const connection = hop && connections.get(hop);
+    if (!connection) {
+      log.info(`[gossip ${message.channel}]: unknown relay destination: ${message.destination}`);
+      return false;
+    }
+    connection.send(encodeGossip(message));
+    return true;
+  }
+
+  #broadcast(channel: string, source: PeerName, data: GossipData, except?: ReadonlySet<PeerName>): void {
+    for (const hop of this.host.routes.broadcastAll(source)) {
+      if (!except?.has(hop)) this.host.connections.get(hop)?.sendBroadcast(channel, source, data);
+    }
+  }
+
+  /** Returns to how many. */
+  #neighbours(channel: string, source: PeerName, data: GossipData, share?: number): number {
+    const { routes, random, connections } = this.host;
+    const hops = randomNeighbours(routes.unicastAll, source, () => random.float(), share);
+    for (const hop of hops) connections.get(hop)?.sendGossip(channel, data);
+    return hops.length;
+  }
+}
