@@ -78,7 +78,7 @@ export const dnsAdd: Command = {
     const api = apiClient();
     const { id, fqdn, ips } = await named(args, api);
     if (fqdn === undefined)
-      throw new UsageError("the container has no domain name of its own; say one with -h FQDN");
+      throw new UsageError("no domain name is known for it; say one with -h FQDN");
     await addName(api, id, fqdn, ips);
   },
 };

@@ -86,19 +86,18 @@ async function exchange(
 ): Promise<Uint8Array | undefined> {
   const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
   const timer = setTimeout(() => resolve(undefined), timeoutMs);
-  try {
-    const socket = await run(server, query, (reply) => {
-      if (reply === undefined || answers(reply, query)) resolve(reply);
-    });
-    const answer = await promise;
-    socket.close();
-    return answer;
-  } catch {
-    // There is no way to that server.
-    return undefined;
-  } finally {
-    clearTimeout(timer);
-  }
+  const opening = run(server, query, (reply) => {
+    if (reply === undefined || answers(reply, query)) resolve(reply);
+  });
+  // To some there is no way; to others the kernel looks for one much longer than we wait.
+  opening.catch(() => resolve(undefined));
+  const answer = await promise;
+  clearTimeout(timer);
+  opening.then(
+    (socket) => socket.close(),
+    () => {},
+  );
+  return answer;
 }
 
 /** A socket of its own for each question: its port is one more thing that a forger has to guess. */

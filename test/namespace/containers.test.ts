@@ -1,7 +1,7 @@
 // Containers of Docker and of podman: attached by name, named, listed, and let go of when they end.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { apiClient } from "../../lib/api/client.ts";
+import { apiClient, holders } from "../../lib/api/client.ts";
 import { DIST, eventually, type Host, Hosts, type Output } from "../support/hosts.ts";
 import { type Runtime, startDocker, startPodman } from "../support/runtimes.ts";
 
@@ -30,12 +30,9 @@ describe.each(RUNTIMES)("%s", (name, start) => {
       "/bin/sleep",
       "600",
     );
-  const holders = async () => {
-    const api = apiClient(join(host.folder, "run/weave.sock"));
-    const { owned } = JSON.parse(await api("GET", "/ip")) as {
-      owned: { containerid: string; addrs: string[] }[];
-    };
-    return owned.map(({ containerid, addrs }) => `${containerid} ${addrs.join()}`).join("\n");
+  const held = async () => {
+    const byId = await holders(apiClient(join(host.folder, "run/weave.sock")));
+    return Array.from(byId, ([id, addresses]) => `${id} ${addresses.join()}`).join("\n");
   };
 
   beforeAll(async () => {
@@ -81,14 +78,14 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     const all = [`${any}/12`, `${subnet}/16`, `${own}/24`];
     const listed = await weave("ps", "several");
     for (const address of all) expect(listed).toContain(address);
-    expect(await holders()).toContain(`${id} ${all.join()}`);
+    expect(await held()).toContain(`${id} ${all.join()}`);
     expect((await weave("detach", "192.168.77.7/24", "several")).trim()).toBe("192.168.77.7");
     expect(await weave("ps", "several")).not.toContain(`${own}/24`);
     await weave("detach", "net:10.34.0.0/16", "several");
-    expect(await holders()).toContain(`${id} ${any}/12`);
+    expect(await held()).toContain(`${id} ${any}/12`);
     await weave("detach", "several");
     expect(await weave("ps", "several")).toBe("");
-    expect(await holders()).not.toContain(id);
+    expect(await held()).not.toContain(id);
     const taken = await tryWeave("attach", `${(await weave("dns-lookup", "one")).trim()}/12`, "several");
     expect([taken.code, taken.stderr]).toEqual([1, expect.stringContaining("is already owned by")]);
   });
@@ -103,13 +100,13 @@ describe.each(RUNTIMES)("%s", (name, start) => {
       () => weave("dns-lookup", "short"),
       (text) => text === "",
     );
-    expect(await holders()).toContain(`${id} ${address}/12`);
+    expect(await held()).toContain(`${id} ${address}/12`);
     await runtime.run("start", "short");
     expect((await weave("attach", "short")).trim()).toBe(address);
     expect(await weave("dns-lookup", "short")).toBe(`${address}\n`);
     await runtime.run("kill", "short");
     await runtime.run("rm", "short");
-    await eventually("its addresses are released", holders, (text) => !text.includes(id));
+    await eventually("its addresses are released", held, (text) => !text.includes(id));
     expect(await weave("dns-lookup", "short")).toBe("");
   });
 
@@ -125,6 +122,6 @@ describe.each(RUNTIMES)("%s", (name, start) => {
       expect([code, stderr]).toEqual([1, expect.stringContaining(text)]);
       expect(stderr.trim().split("\n").length).toBe(1);
     }
-    expect(await holders()).not.toContain(shared);
+    expect(await held()).not.toContain(shared);
   });
 });

@@ -211,6 +211,15 @@ describe("what others know", () => {
     await end();
   }, 30_000);
 
+  test("is not waited for longer than was said, even where a connection cannot be made", async () => {
+    await other.must(["nft", "-f", "-"], {
+      stdin: "table inet hole { chain input { type filter hook input priority 0; tcp dport 53 drop; }; }\n",
+    });
+    // Else dig, which waits longer than the router, says that there is no answer.
+    expect(await dig("www.up.test", "+tcp")).toContain("status: SERVFAIL");
+    await other.must(["nft", "delete", "table", "inet", "hole"]);
+  }, 30_000);
+
   test("is not asked for in circles", async () => {
     // It asks us what we ask it.
     const end = await dnsmasq(other, `--server=${server}`, "--address=/up.test/1.2.3.4");
