@@ -44,18 +44,12 @@ export function firewallTable(exposed: readonly Exposed[], controlPort: number |
     chains: [
       {
         name: "postrouting",
-        type: "nat",
-        hook: "postrouting",
-        priority: SOURCE_NAT,
-        policy: "accept",
+        base: { type: "nat", hook: "postrouting", priority: SOURCE_NAT, policy: "accept" },
         rules: exposed.filter((address) => address.masquerade).flatMap(masqueradeRules),
       },
       {
         name: "forward",
-        type: "filter",
-        hook: "forward",
-        priority: FILTER,
-        policy: "accept",
+        base: { type: "filter", hook: "forward", priority: FILTER, policy: "accept" },
         rules: [
           [...fromUs, verdict("accept")],
           ...exposed.map(({ cidr }) => [...toUs, ...ipAddress("daddr", cidr), verdict("accept")]),
@@ -64,10 +58,7 @@ export function firewallTable(exposed: readonly Exposed[], controlPort: number |
       },
       {
         name: "input",
-        type: "filter",
-        hook: "input",
-        priority: FILTER,
-        policy: "accept",
+        base: { type: "filter", hook: "input", priority: FILTER, policy: "accept" },
         rules:
           controlPort === undefined
             ? []

@@ -13,7 +13,7 @@ import {
   masquerade,
   verdict,
 } from "../../lib/netlink/nftables/expression.ts";
-import { type Chain, ruleMessage, type Table } from "../../lib/netlink/nftables/table.ts";
+import { addRule } from "../../lib/netlink/nftables/table.ts";
 import { encodeRoute, encodeRule } from "../../lib/netlink/route.ts";
 import { encodeClsact } from "../../lib/netlink/trafficcontrol.ts";
 import { encodePolicy, encodePolicyId, encodeState, encodeStateId } from "../../lib/netlink/xfrm.ts";
@@ -139,15 +139,7 @@ describe("rtnetlink bodies", () => {
 });
 
 describe("nftables rules", () => {
-  const table: Table = { family: "ip", name: "weave", chains: [] };
-  const chain = (name: string): Chain => ({
-    name,
-    type: "filter",
-    hook: "forward",
-    priority: 0,
-    policy: "accept",
-    rules: [],
-  });
+  const table = { family: "ip", name: "weave" } as const;
   const net = parseCidr("10.32.0.0/12");
   const rules = decodeMessages(tools.get("nft -f -") ?? new Uint8Array()).filter(
     ({ type }) => (type & 255) === 6,
@@ -177,6 +169,6 @@ describe("nftables rules", () => {
   test.each(ours.map(([name, rule], i) => [i, name, rule] as const))("rule %d in %s", (i, name, rule) => {
     const theirs = rules[i];
     if (!theirs) throw new Error("not recorded");
-    expect(expressions(ruleMessage(table, chain(name), rule).body)).toEqual(expressions(theirs.body));
+    expect(expressions(addRule(table, name, rule).body)).toEqual(expressions(theirs.body));
   });
 });

@@ -251,7 +251,9 @@ describe("nftables", () => {
   const table = {
     family: "ip",
     name: "weave-test",
-    chains: [{ name: "c", type: "filter", hook: "input", priority: 0, policy: "accept", rules: [] }],
+    chains: [
+      { name: "c", base: { type: "filter", hook: "input", priority: 0, policy: "accept" }, rules: [] },
+    ],
   } as const;
 
   test("a table is replaced as a whole, or not at all", () => {
@@ -259,7 +261,10 @@ describe("nftables", () => {
     tableReplace(nf, table);
     const impossible = {
       ...table,
-      chains: [...table.chains, { ...table.chains[0], name: "d", type: "nat", hook: "forward" }],
+      chains: [
+        ...table.chains,
+        { name: "d", base: { ...table.chains[0].base, type: "nat", hook: "forward" }, rules: [] },
+      ],
     } as const;
     expect(() => tableReplace(nf, impossible)).toThrow("nft add chain weave-test d: Operation not supported");
     expect(tableList(nf, "ip")).toContain("weave-test");

@@ -1,5 +1,6 @@
 // Expressions of nftables rules (linux/netfilter/nf_tables.h): small steps that load, compare and decide.
 // Integers inside are big-endian, unlike the rest of netlink. Bytes follow what nft(8) sends.
+import type { Family } from "../../address/ip.ts";
 import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
 import type { AttributeEncoder } from "../attributes.ts";
 
@@ -8,12 +9,15 @@ const NFTA_EXPR_DATA = 2;
 const NFTA_DATA_VALUE = 1;
 const NFTA_DATA_VERDICT = 2;
 const NFTA_VERDICT_CODE = 1;
+const NFTA_VERDICT_CHAIN = 2;
 
-// All of an expression's values go through one register; verdicts through register 0.
+// Single values go through one register of 16 bytes; verdicts through register 0. Concatenated ones lie in registers of
+// four bytes, one after the other, the first of which is where the first of 16 bytes begins.
 const REGISTER = 1;
 const REGISTER_VERDICT = 0;
+const REGISTER_32 = 8;
 
-const META = { iifname: 6, oifname: 7, l4proto: 16 } as const;
+const META = { mark: 3, iifname: 6, oifname: 7, protocol: 1, nfproto: 15, l4proto: 16 } as const;
 const PAYLOAD_NETWORK = 1;
 const PAYLOAD_TRANSPORT = 2;
 const CT_STATE = 0;
@@ -26,9 +30,19 @@ export interface Expression {
   fill(data: AttributeEncoder): void;
 }
 
-/** What a rule decides in the end. */
-export type Verdict = "drop" | "accept" | "return";
-const VERDICT: Record<Verdict, number> = { drop: 0, accept: 1, return: -5 };
+/** What a rule, or an element of a map, decides in the end. */
+export type Verdict = "drop" | "accept" | "return" | { readonly jump: string } | { readonly goto: string };
+const VERDICT = { drop: 0, accept: 1, return: -5, jump: -3, goto: -4 } as const;
+
+/** Puts a verdict into NFTA_DATA_VERDICT. */
+export function encodeVerdict(data: AttributeEncoder, verdict: Verdict): void {
+  data.nested(NFTA_DATA_VERDICT, (inner) => {
+    if (typeof verdict === "string") inner.u32be(NFTA_VERDICT_CODE, VERDICT[verdict]);
+    else if ("jump" in verdict)
+      inner.u32be(NFTA_VERDICT_CODE, VERDICT.jump).string(NFTA_VERDICT_CHAIN, verdict.jump);
+    else inner.u32be(NFTA_VERDICT_CODE, VERDICT.goto).string(NFTA_VERDICT_CHAIN, verdict.goto);
+  });
+}
 
 /** Encodes expressions as the elements of NFTA_RULE_EXPRESSIONS. */
 export function encodeExpressions(list: AttributeEncoder, expressions: readonly Expression[]): void {
@@ -52,25 +66,152 @@ function compare(value: Uint8Array, equal: boolean): Expression {
   );
 }
 
-function meta(key: keyof typeof META): Expression {
-  return expression("meta", (data) => data.u32be(2, META[key]).u32be(1, REGISTER));
+function meta(key: keyof typeof META, register = REGISTER): Expression {
+  return expression("meta", (data) => data.u32be(2, META[key]).u32be(1, register));
 }
 
-function payload(base: number, offset: number, length: number): Expression {
+function payload(base: number, offset: number, length: number, register = REGISTER): Expression {
   return expression("payload", (data) =>
-    data.u32be(1, REGISTER).u32be(2, base).u32be(3, offset).u32be(4, length),
+    data.u32be(1, register).u32be(2, base).u32be(3, offset).u32be(4, length),
   );
 }
 
-function mask(value: Uint8Array): Expression {
+function mask(value: Uint8Array, or: Uint8Array = new Uint8Array(value.length)): Expression {
   return expression("bitwise", (data) =>
     data
       .u32be(1, REGISTER)
       .u32be(2, REGISTER)
       .u32be(3, value.length)
       .nested(4, (operand) => operand.bytes(NFTA_DATA_VALUE, value))
-      .nested(5, (operand) => operand.bytes(NFTA_DATA_VALUE, new Uint8Array(value.length))),
+      .nested(5, (operand) => operand.bytes(NFTA_DATA_VALUE, or)),
   );
+}
+
+const NFPROTO: Record<Family, number> = { 4: 2, 6: 10 };
+
+/** Matches packets of a family, where a chain sees both (table family inet). */
+export function ofFamily(family: Family): Expression[] {
+  return [meta("nfproto"), compare(Uint8Array.of(NFPROTO[family]), true)];
+}
+
+const ETHERTYPE: Record<Family, readonly number[]> = { 4: [0x08, 0x00], 6: [0x86, 0xdd] };
+
+/** Matches frames that carry packets of a family (table family bridge). */
+export function frameOf(family: Family): Expression[] {
+  return [meta("protocol"), compare(Uint8Array.from(ETHERTYPE[family]), true)];
+}
+
+/** A field of a packet that sets and maps are looked up by. */
+export type Field = "saddr" | "daddr" | "l4proto" | "dport";
+
+/** Where fields lie: base, offset, length in bytes. The network header's depend on the family. */
+const ADDRESS = {
+  4: { saddr: [PAYLOAD_NETWORK, 12, 4], daddr: [PAYLOAD_NETWORK, 16, 4] },
+  6: { saddr: [PAYLOAD_NETWORK, 8, 16], daddr: [PAYLOAD_NETWORK, 24, 16] },
+} as const;
+
+/** Loads fields one behind the other, each padded to four bytes. */
+function load(family: Family, fields: readonly Field[]): Expression[] {
+  let register = REGISTER_32;
+  return fields.map((field) => {
+    const at = register;
+    if (field === "l4proto" || field === "dport") {
+      register++;
+      return field === "l4proto" ? meta("l4proto", at) : payload(PAYLOAD_TRANSPORT, 2, 2, at);
+    }
+    const [base, offset, length] = ADDRESS[family][field];
+    register += length / 4;
+    return payload(base, offset, length, at);
+  });
+}
+
+/** Matches packets whose fields, put together, are in a set; or are not. */
+export function inSet(family: Family, fields: readonly Field[], set: string, member = true): Expression[] {
+  return [
+    ...load(family, fields),
+    expression("lookup", (data) => {
+      data.string(1, set).u32be(2, REGISTER_32);
+      if (!member) data.u32be(5, 1);
+    }),
+  ];
+}
+
+/** Goes by the verdict that a map has for these fields; on with the next rule where it has none. */
+export function byMap(family: Family, fields: readonly Field[], map: string): Expression[] {
+  return [
+    ...load(family, fields),
+    expression("lookup", (data) => data.string(1, map).u32be(2, REGISTER_32).u32be(3, REGISTER_VERDICT)),
+  ];
+}
+
+const FIB = { result: { addressType: 3 }, flags: { saddr: 1, daddr: 2 } } as const;
+const RTN_LOCAL = 2;
+
+/** Matches packets whose source or destination address is the host's own. */
+export function hostAddress(field: "saddr" | "daddr"): Expression[] {
+  return [
+    expression("fib", (data) =>
+      data.u32be(1, REGISTER).u32be(2, FIB.result.addressType).u32be(3, FIB.flags[field]),
+    ),
+    compare(hostOrder(RTN_LOCAL), true),
+  ];
+}
+
+/** Tells a group of NFLOG of the packet: the text before it, and so many bytes of it. */
+export function nflog(group: number, prefix: string, bytes: number): Expression {
+  return expression("log", (data) => data.u16be(1, group).string(2, prefix).u32be(3, bytes));
+}
+
+/** Matches packets that have this bit of the mark, or do not. */
+export function marked(bit: number, set = true): Expression[] {
+  return [meta("mark"), mask(hostOrder(bit)), compare(new Uint8Array(4), !set)];
+}
+
+/** Sets a bit of the mark. */
+export function mark(bit: number): Expression[] {
+  return [
+    meta("mark"),
+    mask(hostOrder(~bit >>> 0), hostOrder(bit)),
+    expression("meta", (data) => data.u32be(2, META.mark).u32be(3, REGISTER)),
+  ];
+}
+
+/** Integers that are not of the packet are in host byte order. */
+function hostOrder(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}
+
+const IPPROTO_ICMPV6 = 58;
+const NEIGHBOUR_DISCOVERY = { first: 133, last: 137 } as const;
+
+/** Matches what IPv6 finds its neighbours and routers by (RFC 4861). */
+export function neighbourDiscovery(): Expression[] {
+  return [
+    meta("l4proto"),
+    compare(Uint8Array.of(IPPROTO_ICMPV6), true),
+    payload(PAYLOAD_TRANSPORT, 0, 1),
+    expression("range", (data) =>
+      data
+        .u32be(1, REGISTER)
+        .u32be(2, 0)
+        .nested(3, (from) => from.bytes(NFTA_DATA_VALUE, Uint8Array.of(NEIGHBOUR_DISCOVERY.first)))
+        .nested(4, (to) => to.bytes(NFTA_DATA_VALUE, Uint8Array.of(NEIGHBOUR_DISCOVERY.last))),
+    ),
+  ];
+}
+
+/** Matches links whose names begin with this. */
+export function linkNamePrefix(key: "iifname" | "oifname", prefix: string): Expression[] {
+  return [meta(key), compare(new TextEncoder().encode(prefix), true)];
+}
+
+/** Matches destinations by the first octets of their address. */
+export function destinationBegins(family: Family, octet: number, bits: number): Expression[] {
+  return [
+    payload(PAYLOAD_NETWORK, ADDRESS[family].daddr[1], 1),
+    mask(Uint8Array.of((0xff00 >> bits) & 0xff)),
+    compare(Uint8Array.of(octet), true),
+  ];
 }
 
 /** Matches the name of the link a packet came in by or goes out by. */
@@ -106,7 +247,7 @@ const CT_STATE_RELATED = 4;
 
 /** Matches packets of connections that conntrack knows (established or related). */
 export function connectionKnown(): Expression[] {
-  const states = new Uint8Array(new Uint32Array([CT_STATE_ESTABLISHED | CT_STATE_RELATED]).buffer);
+  const states = hostOrder(CT_STATE_ESTABLISHED | CT_STATE_RELATED);
   return [
     expression("ct", (data) => data.u32be(2, CT_STATE).u32be(1, REGISTER)),
     mask(states),
@@ -117,11 +258,7 @@ export function connectionKnown(): Expression[] {
 /** Ends the rule with a verdict. */
 export function verdict(name: Verdict): Expression {
   return expression("immediate", (data) =>
-    data
-      .u32be(1, REGISTER_VERDICT)
-      .nested(2, (value) =>
-        value.nested(NFTA_DATA_VERDICT, (inner) => inner.u32be(NFTA_VERDICT_CODE, VERDICT[name])),
-      ),
+    data.u32be(1, REGISTER_VERDICT).nested(2, (value) => encodeVerdict(value, name)),
   );
 }
 

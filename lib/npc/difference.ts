@@ -1,0 +1,146 @@
+// From one set of rules to the next: what the kernel has to be told, and no more. Both are compared by identity where
+// they can be (see compiler.ts), so that it costs what has changed.
+import { type Family, familyOf, type Ip } from "../address/ip.ts";
+import { addElements, addSet, deleteElements, deleteSet } from "../netlink/nftables/set.ts";
+import {
+  addChain,
+  addRule,
+  deleteChain,
+  type Chain as NftChain,
+  renewTable,
+} from "../netlink/nftables/table.ts";
+import type { Request } from "../netlink/socket.ts";
+import { DIRECTIONS } from "./objects.ts";
+import { type Chain, NO_RULES, type RuleSet, type Ruleset } from "./ruleset.ts";
+import {
+  baseChain,
+  baseSets,
+  contentSet,
+  FAMILIES,
+  type FilledSet,
+  isolatedElement,
+  isolatedMap,
+  peersChains,
+  podChain,
+  portsMap,
+  type Settings,
+  selfElement,
+  selfSet,
+  TABLE,
+} from "./tables.ts";
+
+/** The messages that put the whole table in place of what is there under its name. */
+export function wholeTable(rules: Ruleset, settings: Settings): Request[] {
+  const empty = baseSets(NO_RULES).map(({ definition }) => addSet(TABLE, definition));
+  const base = baseChain(settings);
+  return [
+    ...renewTable(TABLE),
+    ...empty,
+    addChain(TABLE, base),
+    ...base.rules.map((rule) => addRule(TABLE, base.name, rule)),
+    ...changes(NO_RULES, rules),
+  ];
+}
+
+/** The messages that make `next` out of `before`; none where they are the same. */
+export function changes(before: Ruleset, next: Ruleset): Request[] {
+  const first: Request[] = [];
+  const last: Request[] = [];
+  for (const [key, set] of next.sets) {
+    const old = before.sets.get(key);
+    if (old === set) continue;
+    for (const family of FAMILIES)
+      first.push(...(old ? setChanges(old, set, family) : newSet(contentSet(set, family))));
+  }
+  const hadPeers = peersOf(before.chains, next.chains);
+  const hasPeers = peersOf(next.chains, before.chains);
+  for (const chain of hasPeers.values()) first.push(addChain(TABLE, chain), ...rulesOf(chain));
+  for (const [key, chain] of next.chains) {
+    if (before.chains.has(key)) continue;
+    const ports = portsMap(chain);
+    const pods = podChain(chain);
+    first.push(...(ports ? newSet(ports) : []), addChain(TABLE, pods), ...rulesOf(pods));
+  }
+  for (const [key, chain] of before.chains) {
+    if (next.chains.has(key)) continue;
+    const ports = portsMap(chain);
+    last.push(
+      ...deleteChain(TABLE, podChain(chain).name),
+      ...(ports ? [deleteSet(TABLE, ports.definition.name)] : []),
+    );
+  }
+  for (const { name } of hadPeers.values()) last.push(...deleteChain(TABLE, name));
+  for (const [key, set] of before.sets) {
+    if (next.sets.has(key)) continue;
+    for (const family of FAMILIES) last.push(deleteSet(TABLE, contentSet(set, family).definition.name));
+  }
+  return [...first, ...podChanges(before, next), ...last];
+}
+
+/** The chains for ports that only the first of the two has. */
+function peersOf(
+  chains: ReadonlyMap<string, Chain>,
+  others: ReadonlyMap<string, Chain>,
+): ReadonlyMap<string, NftChain> {
+  const found = new Map<string, NftChain>();
+  const own = [...chains].filter(([key]) => !others.has(key));
+  for (const [, chain] of own) for (const peers of peersChains(chain)) found.set(peers.name, peers);
+  // A range of ports of another chain may lead to the same.
+  if (found.size > 0)
+    for (const chain of others.values()) for (const { name } of peersChains(chain)) found.delete(name);
+  return found;
+}
+
+function rulesOf({ name, rules }: NftChain): Request[] {
+  return rules.map((rule) => addRule(TABLE, name, rule));
+}
+
+function newSet({ definition, elements }: FilledSet): Request[] {
+  return [addSet(TABLE, definition), ...addElements(TABLE, definition, elements)];
+}
+
+/** Sets of one name have the same definition; those of blocks never change. */
+function setChanges(before: RuleSet, next: RuleSet, family: Family): Request[] {
+  const { definition } = contentSet(next, family);
+  return [
+    ...deleteElements(TABLE, definition, contentSet(missing(before, next), family).elements),
+    ...addElements(TABLE, definition, contentSet(missing(next, before), family).elements),
+  ];
+}
+
+/** What of a set is not in the other. */
+function missing(set: RuleSet, other: RuleSet): RuleSet {
+  if (set.kind === "pods" && other.kind === "pods") {
+    return { ...set, addresses: set.addresses.difference(other.addresses) };
+  }
+  if (set.kind === "endpoints" && other.kind === "endpoints") {
+    return { ...set, endpoints: new Map([...set.endpoints].filter(([key]) => !other.endpoints.has(key))) };
+  }
+  return { kind: "blocks", key: set.key, ranges: [] };
+}
+
+/** Pods that come, go, or are isolated by another chain. */
+function podChanges(before: Ruleset, next: Ruleset): Request[] {
+  const requests: Request[] = [];
+  for (const family of FAMILIES) {
+    const only = (from: Ruleset, other: Ruleset) =>
+      [...from.local.keys()].filter((address) => familyOf(address) === family && !other.local.has(address));
+    requests.push(
+      ...deleteElements(TABLE, selfSet(family), only(before, next).map(selfElement)),
+      ...addElements(TABLE, selfSet(family), only(next, before).map(selfElement)),
+    );
+    for (const direction of DIRECTIONS) {
+      const map = isolatedMap(direction, family);
+      const [old, now] = [before.isolated[direction], next.isolated[direction]];
+      const differing = (from: ReadonlyMap<Ip, string>, other: ReadonlyMap<Ip, string>) =>
+        [...from]
+          .filter(([address, chain]) => familyOf(address) === family && other.get(address) !== chain)
+          .map(([address, chain]) => isolatedElement(address, chain));
+      requests.push(
+        ...deleteElements(TABLE, map, differing(old, now)),
+        ...addElements(TABLE, map, differing(now, old)),
+      );
+    }
+  }
+  return requests;
+}

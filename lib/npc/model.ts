@@ -1,0 +1,159 @@
+// The state of the cluster as the API server tells it, object by object. What follows from it is never kept here, nor
+// counted along with the events: it is computed from the objects as they are (see compiler.ts).
+import type { Ip } from "../address/ip.ts";
+import type { Kind, KubeObject, Namespace, Pod, Policy } from "./objects.ts";
+
+/** What a change may have consequences for. */
+export interface Touched {
+  /** Pods, by key. */
+  readonly pods: ReadonlySet<string>;
+  /** Namespaces whose policies have changed. */
+  readonly policies: ReadonlySet<string>;
+}
+
+export interface Change {
+  readonly type: "set" | "delete";
+  readonly object: KubeObject;
+}
+
+/** The key of a pod or policy. */
+export function keyOf({ namespace, name }: { readonly namespace: string; readonly name: string }): string {
+  return `${namespace}/${name}`;
+}
+
+const none = new Map<string, never>();
+
+export class Model {
+  readonly namespaces = new Map<string, Namespace>();
+  readonly pods = new Map<string, Pod>();
+  readonly #podsIn = new Map<string, Map<string, Pod>>();
+  readonly #policiesIn = new Map<string, Map<string, Policy>>();
+  /** Keys of the pods that say they have an address: more than one, where one has gone and we do not know it yet. */
+  readonly #byAddress = new Map<Ip, Set<string>>();
+
+  /** The pods of a namespace, by key. */
+  podsIn(namespace: string): ReadonlyMap<string, Pod> {
+    return this.#podsIn.get(namespace) ?? none;
+  }
+
+  /** The policies of a namespace, by key. */
+  policiesIn(namespace: string): ReadonlyMap<string, Policy> {
+    return this.#policiesIn.get(namespace) ?? none;
+  }
+
+  get policyCount(): number {
+    return this.#policiesIn.values().reduce((sum, policies) => sum + policies.size, 0);
+  }
+
+  /** The pod that an address belongs to: of several that claim it, the one made last. */
+  owner(address: Ip): Pod | undefined {
+    let owner: Pod | undefined;
+    for (const key of this.#byAddress.get(address) ?? []) {
+      const pod = this.pods.get(key);
+      if (
+        pod &&
+        (!owner || pod.created > owner.created || (pod.created === owner.created && pod.uid > owner.uid))
+      )
+        owner = pod;
+    }
+    return owner;
+  }
+
+  /** The addresses that are a pod's, and no later one's. */
+  addressesOf(pod: Pod): readonly Ip[] {
+    return pod.addresses.every((address) => this.#byAddress.get(address)?.size === 1)
+      ? pod.addresses
+      : pod.addresses.filter((address) => this.owner(address) === pod);
+  }
+
+  /** Takes objects in, or out. */
+  apply(changes: Iterable<Change>): Touched {
+    const pods = new Set<string>();
+    const policies = new Set<string>();
+    for (const { type, object } of changes) {
+      const set = type === "set";
+      switch (object.kind) {
+        case "Namespace":
+          this.#setNamespace(object.object, set, pods, policies);
+          break;
+        case "Pod":
+          this.#setPod(object.object, set, pods);
+          break;
+        case "NetworkPolicy":
+          put(
+            this.#policiesIn,
+            object.object.namespace,
+            keyOf(object.object),
+            set ? object.object : undefined,
+          );
+          policies.add(object.object.namespace);
+      }
+    }
+    return { pods, policies };
+  }
+
+  /** Replaces all objects of a kind: what a new list of them says, and no more. */
+  replace(kind: Kind, objects: readonly KubeObject[]): Touched {
+    const kept = new Set(objects.map((object) => identify(object)));
+    const gone = this.#all(kind).filter((object) => !kept.has(identify(object)));
+    return this.apply([
+      ...gone.map((object): Change => ({ type: "delete", object })),
+      ...objects.map((object): Change => ({ type: "set", object })),
+    ]);
+  }
+
+  #all(kind: Kind): KubeObject[] {
+    switch (kind) {
+      case "Namespace":
+        return Array.from(this.namespaces.values(), (object) => ({ kind, object }));
+      case "Pod":
+        return Array.from(this.pods.values(), (object) => ({ kind, object }));
+      case "NetworkPolicy":
+        return [...this.#policiesIn.values()].flatMap((policies) =>
+          Array.from(policies.values(), (object) => ({ kind, object })),
+        );
+    }
+  }
+
+  #setNamespace(namespace: Namespace, set: boolean, pods: Set<string>, policies: Set<string>): void {
+    if (set) this.namespaces.set(namespace.name, namespace);
+    else this.namespaces.delete(namespace.name);
+    for (const key of this.podsIn(namespace.name).keys()) pods.add(key);
+    policies.add(namespace.name);
+  }
+
+  #setPod(pod: Pod, set: boolean, touched: Set<string>): void {
+    const key = keyOf(pod);
+    const before = this.pods.get(key);
+    touched.add(key);
+    for (const address of before?.addresses ?? []) {
+      const claims = this.#byAddress.get(address);
+      claims?.delete(key);
+      if (claims?.size === 0) this.#byAddress.delete(address);
+      for (const other of claims ?? []) touched.add(other);
+    }
+    put(this.#podsIn, pod.namespace, key, set ? pod : undefined);
+    if (!set) {
+      this.pods.delete(key);
+      return;
+    }
+    this.pods.set(key, pod);
+    for (const address of pod.addresses) {
+      const claims = this.#byAddress.get(address) ?? new Set();
+      for (const other of claims) touched.add(other);
+      this.#byAddress.set(address, claims.add(key));
+    }
+  }
+}
+
+function identify({ kind, object }: KubeObject): string {
+  return kind === "Namespace" ? object.name : keyOf(object);
+}
+
+function put<T>(maps: Map<string, Map<string, T>>, name: string, key: string, value: T | undefined): void {
+  const map = maps.get(name) ?? new Map<string, T>();
+  if (value === undefined) map.delete(key);
+  else map.set(key, value);
+  if (map.size === 0) maps.delete(name);
+  else maps.set(name, map);
+}
