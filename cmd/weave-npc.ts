@@ -1,21 +1,28 @@
 // weave-npc: the Kubernetes NetworkPolicy controller.
+
 import { VERSION } from "../lib/version.ts";
+import { apply } from "./commands/npc/apply.ts";
+import { explainCommand } from "./commands/npc/explain.ts";
 import { type Command, run, UsageError } from "./main.ts";
 
-const command: Command = {
+const COMMANDS: readonly Command[] = [apply, explainCommand];
+
+const controller: Command = {
   name: "weave-npc",
-  description:
-    "The Kubernetes NetworkPolicy controller of weave. This version knows --help and --version only.",
+  description: `The Kubernetes NetworkPolicy controller of weave. Also: ${COMMANDS.map(({ name }) => `weave-npc ${name}`).join(", ")}.`,
   options: { version: { type: "boolean", description: "print the version" } },
   run({ options }) {
-    if (!options["version"]) throw new UsageError("network policies are not enforced by this version");
+    if (!options["version"])
+      throw new UsageError("watching an API server is not in this version yet: use weave-npc apply");
     console.log(`weave ${VERSION}`);
   },
 };
 
 /** The executable. */
 export async function main(argv: readonly string[]): Promise<void> {
-  await run("weave-npc", command, argv);
+  const command = COMMANDS.find(({ name }) => name === argv[0]);
+  if (command) await run(`weave-npc ${command.name}`, command, argv.slice(1));
+  else await run("weave-npc", controller, argv);
 }
 
 if (import.meta.main) main(process.argv.slice(2));

@@ -77,8 +77,7 @@ export const dnsAdd: Command = {
   async run(args) {
     const api = apiClient();
     const { id, fqdn, ips } = await named(args, api);
-    if (fqdn === undefined)
-      throw new UsageError("no domain name is known for it; say one with -h FQDN");
+    if (fqdn === undefined) throw new UsageError("no domain name is known for it; say one with -h FQDN");
     await addName(api, id, fqdn, ips);
   },
 };

@@ -40,15 +40,20 @@ const SO_RCVBUF = 8;
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 
-const SOCKADDR_KERNEL = new Uint8Array(12);
+export const SOCKADDR_KERNEL = new Uint8Array(12);
 SOCKADDR_KERNEL[0] = AF_NETLINK;
 
 // An interrupted dump (NLM_F_DUMP_INTR) missed a change and has to be taken again; it cannot go on for ever.
 const DUMP_ATTEMPTS = 10;
 
-/** Opens and binds a netlink socket, as a member of these multicast groups; non-blocking when it has any. */
-export function openNetlink(what: string, family: number, groups: readonly number[] = []): number {
-  const nonblock = groups.length > 0 ? SOCK_NONBLOCK : 0;
+/** Opens and binds a netlink socket, as a member of these multicast groups; where it is listened to, non-blocking. */
+export function openNetlink(
+  what: string,
+  family: number,
+  groups: readonly number[] = [],
+  listening = groups.length > 0,
+): number {
+  const nonblock = listening ? SOCK_NONBLOCK : 0;
   const fd = openSocket(`${what} socket`, AF_NETLINK, SOCK_RAW | nonblock, family);
   try {
     setOption(`${what}: NETLINK_EXT_ACK`, fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);

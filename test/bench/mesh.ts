@@ -14,7 +14,8 @@ const SIZES = [
   { routers: 30, runs: 3, originalS: 60 },
 ] as const;
 const IDLE_ROUTERS = 10;
-const ORIGINAL_IDLE = { bytes: 189, cpu: 0.1, memory: 59 };
+/** Ten of them in namespaces like these, by the same counters. */
+const ORIGINAL_IDLE = { bytes: 1020, cpu: 0.09, memory: 57 };
 const SETTLE_S = 90;
 const IDLE_S = 120;
 const GIVE_UP_S = 120;

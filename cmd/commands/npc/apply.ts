@@ -1,0 +1,40 @@
+// weave-npc apply: policies of a file, put in force once.
+import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
+import { filterBridged } from "../../../lib/npc/bridged.ts";
+import { Compiler } from "../../../lib/npc/compiler.ts";
+import { writeWhole } from "../../../lib/npc/writer.ts";
+import { type Command, requireRoot, UsageError } from "../../main.ts";
+import { LEGACY, MULTICAST } from "./options.ts";
+import { modelOf } from "./snapshot.ts";
+
+export const apply: Command = {
+  name: "apply",
+  description: "put the policies of a snapshot in force for the pods of a node, once",
+  options: {
+    snapshot: {
+      type: "string",
+      description: "Namespaces, Pods and NetworkPolicies, as kubectl get -o json prints them",
+      valueHint: "FILE",
+    },
+    node: { type: "string", description: "the node that this host is", valueHint: "NAME" },
+    ...MULTICAST,
+    ...LEGACY,
+  },
+  run({ options, positionals }) {
+    const { snapshot, node } = options;
+    if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not understood`);
+    if (typeof snapshot !== "string") throw new UsageError("say which policies by --snapshot FILE");
+    if (typeof node !== "string") throw new UsageError("say which node this is by --node NAME");
+    const model = modelOf(snapshot);
+    requireRoot();
+    const rules = new Compiler(model, { node, legacy: options["use-legacy-netpol"] === true }).all();
+    using nf = new NetlinkSocket(NETLINK_NETFILTER);
+    const warning = filterBridged();
+    writeWhole(nf, rules, { allowMulticast: options["allow-mcast"] !== false });
+    if (warning) console.error(`weave-npc apply: ${warning}`);
+    const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);
+    console.log(
+      `${rules.local.size} pod addresses on ${node}, ${isolated.size} of them isolated; ${model.policyCount} policies`,
+    );
+  },
+};

@@ -1,0 +1,47 @@
+// weave-npc explain: who may talk to whom, and why.
+import { endOf, explain, explanationText } from "../../../lib/npc/explain.ts";
+import { MAX_PORT, PROTOCOLS, type Protocol } from "../../../lib/npc/objects.ts";
+import { type Command, UsageError } from "../../main.ts";
+import { LEGACY } from "./options.ts";
+import { modelOf } from "./snapshot.ts";
+
+const DENIED = 3;
+
+const isProtocol = (text: string): text is Protocol => (PROTOCOLS as readonly string[]).includes(text);
+
+export const explainCommand: Command = {
+  name: "explain",
+  description:
+    "say whether policies allow a connection, and which rules decide; exit code 0: allowed, 3: denied",
+  options: {
+    from: { type: "string", description: "who connects: NAMESPACE/POD or an address", valueHint: "END" },
+    to: { type: "string", description: "to whom, likewise", valueHint: "END" },
+    port: { type: "string", description: "to which port", valueHint: "PORT" },
+    protocol: { type: "string", default: "TCP", description: "TCP, UDP or SCTP", valueHint: "NAME" },
+    snapshot: {
+      type: "string",
+      description: "Namespaces, Pods and NetworkPolicies, as kubectl get -o json prints them",
+      valueHint: "FILE",
+    },
+    json: { type: "boolean", description: "print JSON" },
+    ...LEGACY,
+  },
+  run({ options, positionals }) {
+    const { from, to, port, snapshot } = options;
+    if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not understood`);
+    if (typeof from !== "string" || typeof to !== "string")
+      throw new UsageError("say --from END and --to END");
+    const number = Number(port);
+    if (typeof port !== "string" || !/^\d+$/.test(port) || number < 1 || number > MAX_PORT)
+      throw new UsageError(`--port is a number from 1 to ${MAX_PORT}`);
+    const protocol = String(options["protocol"]).toUpperCase();
+    if (!isProtocol(protocol)) throw new UsageError(`--protocol is one of ${PROTOCOLS.join(", ")}`);
+    if (typeof snapshot !== "string") throw new UsageError("say which policies by --snapshot FILE");
+    const model = modelOf(snapshot);
+    const ends = [endOf(model, from), endOf(model, to)] as const;
+    const explanation = explain(model, ...ends, protocol, number, options["use-legacy-netpol"] === true);
+    if (options["json"]) console.log(JSON.stringify(explanation));
+    else process.stdout.write(explanationText(...ends, protocol, number, explanation));
+    if (explanation.verdict === "deny") process.exitCode = DENIED;
+  },
+};

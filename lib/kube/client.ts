@@ -1,0 +1,139 @@
+// The API server by HTTP: lists and watches (https://kubernetes.io/docs/reference/using-api/api-concepts/).
+import * as v from "valibot";
+import { reasonOf } from "../sys/reason.ts";
+import type { KubeConfig } from "./config.ts";
+
+const ANSWER_TIMEOUT_MS = 30_000;
+const PAGE = 500;
+/** One object, as long as it may be: etcd takes 1.5 MB. */
+const MAX_LINE = 8 << 20;
+
+/** A request that failed; `status` is HTTP's, 0 where there was no answer. */
+export class KubeError extends Error {
+  override readonly name = "KubeError";
+  constructor(
+    message: string,
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}
+
+/** What we have is too old: the list has to be taken anew. */
+export const GONE = 410;
+
+const Page = v.object({
+  metadata: v.object({ resourceVersion: v.optional(v.string(), ""), continue: v.optional(v.string(), "") }),
+  items: v.nullish(v.array(v.unknown()), []),
+});
+const Event = v.object({
+  type: v.picklist(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]),
+  object: v.unknown(),
+});
+const Status = v.object({ code: v.optional(v.number(), 0), message: v.optional(v.string(), "") });
+const Versioned = v.object({ metadata: v.object({ resourceVersion: v.string() }) });
+
+export interface List {
+  readonly items: readonly unknown[];
+  readonly resourceVersion: string;
+}
+
+export interface WatchEvent {
+  readonly type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK";
+  readonly object: unknown;
+  readonly resourceVersion: string;
+}
+
+export class KubeClient {
+  constructor(private readonly config: KubeConfig) {}
+
+  /** All objects of a collection ("/api/v1/pods"), page by page. Rejects with KubeError. */
+  async list(path: string, signal?: AbortSignal): Promise<List> {
+    const items: unknown[] = [];
+    let from = "";
+    for (;;) {
+      const query = new URLSearchParams({ limit: String(PAGE), ...(from ? { continue: from } : {}) });
+      const response = await this.#fetch(`${path}?${query}`, [
+        AbortSignal.timeout(ANSWER_TIMEOUT_MS),
+        signal,
+      ]);
+      const page = v.safeParse(Page, await response.json().catch(() => undefined));
+      if (!page.success) throw new KubeError(`${path}: the answer is no list`, 0);
+      items.push(...(page.output.items ?? []));
+      from = page.output.metadata.continue;
+      if (!from) return { items, resourceVersion: page.output.metadata.resourceVersion };
+    }
+  }
+
+  /**
+   * What changes in a collection after `resourceVersion`, until the server has enough (after `seconds`). Rejects with
+   * KubeError, of status GONE where that version is too old.
+   */
+  async *watch(
+    path: string,
+    resourceVersion: string,
+    seconds: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchEvent> {
+    const query = new URLSearchParams({
+      watch: "true",
+      allowWatchBookmarks: "true",
+      resourceVersion,
+      timeoutSeconds: String(seconds),
+    });
+    // A server that has gone without a word does not end it.
+    const limit = AbortSignal.timeout(seconds * 1000 + ANSWER_TIMEOUT_MS);
+    const response = await this.#fetch(`${path}?${query}`, [limit, signal]);
+    for await (const line of lines(response.body ?? new ReadableStream(), path)) yield eventOf(line, path);
+  }
+
+  async #fetch(path: string, signals: readonly (AbortSignal | undefined)[]): Promise<Response> {
+    const { headers, tls } = this.config.credentials();
+    let response: Response;
+    try {
+      response = await fetch(`${this.config.server}${path}`, {
+        headers: { accept: "application/json", ...headers },
+        tls,
+        signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
+      });
+    } catch (error) {
+      throw new KubeError(`${this.config.server}: ${reasonOf(error)}`, 0);
+    }
+    if (response.ok) return response;
+    const status = v.safeParse(Status, await response.json().catch(() => undefined));
+    const message = (status.success && status.output.message) || response.statusText;
+    throw new KubeError(`${this.config.server}${path}: ${response.status} ${message}`, response.status);
+  }
+}
+
+function eventOf(line: string, path: string): WatchEvent {
+  let json: unknown;
+  try {
+    json = JSON.parse(line);
+  } catch {
+    throw new KubeError(`${path}: the server sends no JSON`, 0);
+  }
+  const event = v.safeParse(Event, json);
+  if (!event.success) throw new KubeError(`${path}: the server sends what is no event`, 0);
+  const { type, object } = event.output;
+  if (type === "ERROR") {
+    const status = v.safeParse(Status, object);
+    const { code, message } = status.success ? status.output : { code: 0, message: "" };
+    throw new KubeError(`${path}: ${code} ${message}`, code);
+  }
+  const versioned = v.safeParse(Versioned, object);
+  if (!versioned.success) throw new KubeError(`${path}: an object without a version`, 0);
+  return { type, object, resourceVersion: versioned.output.metadata.resourceVersion };
+}
+
+async function* lines(body: ReadableStream<Uint8Array>, path: string): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of body) {
+    rest += decoder.decode(chunk, { stream: true });
+    const complete = rest.split("\n");
+    rest = complete.pop() ?? "";
+    if (rest.length > MAX_LINE) throw new KubeError(`${path}: a line of more than ${MAX_LINE} characters`, 0);
+    for (const line of complete) if (line.trim() !== "") yield line;
+  }
+}

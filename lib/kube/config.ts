@@ -1,0 +1,125 @@
+// Where the API server is and who we are to it: from inside a pod, or by a kubeconfig file. Tokens and certificates are
+// read anew for each request, as they are replaced while we run.
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import * as v from "valibot";
+import { reasonOf } from "../sys/reason.ts";
+
+const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/** What a request needs to be let in. */
+export interface Credentials {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly tls: {
+    readonly ca?: string | undefined;
+    readonly cert?: string | undefined;
+    readonly key?: string | undefined;
+    readonly rejectUnauthorized?: boolean;
+  };
+}
+
+export interface KubeConfig {
+  /** "https://10.96.0.1:443", without a slash at the end. */
+  readonly server: string;
+  /** Reads what may have changed; throws KubeConfigError. */
+  credentials(): Credentials;
+}
+
+/** There is no way to know the API server, or the file that should tell is not in order. */
+export class KubeConfigError extends Error {
+  override readonly name = "KubeConfigError";
+}
+
+/** The configuration of a pod: its service account. Throws KubeConfigError outside of one. */
+export function inClusterConfig(
+  env: Readonly<Record<string, string | undefined>>,
+  folder = SERVICE_ACCOUNT,
+): KubeConfig {
+  const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = env;
+  if (!host || !port || !existsSync(`${folder}/token`)) {
+    throw new KubeConfigError(
+      "not in a pod of Kubernetes (KUBERNETES_SERVICE_HOST and a service account): say where the API server is by --kubeconfig FILE",
+    );
+  }
+  return {
+    server: `https://${host.includes(":") ? `[${host}]` : host}:${port}`,
+    credentials: () => ({
+      headers: { authorization: `Bearer ${readText(`${folder}/token`).trim()}` },
+      tls: { ca: readText(`${folder}/ca.crt`) },
+    }),
+  };
+}
+
+const Cluster = v.object({
+  server: v.pipe(v.string(), v.url()),
+  "certificate-authority": v.optional(v.string()),
+  "certificate-authority-data": v.optional(v.string()),
+  "insecure-skip-tls-verify": v.optional(v.boolean(), false),
+});
+const User = v.object({
+  token: v.optional(v.string()),
+  tokenFile: v.optional(v.string()),
+  "client-certificate": v.optional(v.string()),
+  "client-certificate-data": v.optional(v.string()),
+  "client-key": v.optional(v.string()),
+  "client-key-data": v.optional(v.string()),
+});
+const Context = v.object({ cluster: v.string(), user: v.optional(v.string(), "") });
+const File = v.object({
+  "current-context": v.string(),
+  clusters: v.optional(v.array(v.object({ name: v.string(), cluster: Cluster })), []),
+  users: v.optional(v.array(v.object({ name: v.string(), user: v.nullish(User, {}) })), []),
+  contexts: v.optional(v.array(v.object({ name: v.string(), context: Context })), []),
+});
+
+/** The configuration of a kubeconfig file, by its current context. Throws KubeConfigError. */
+export function fileConfig(path: string): KubeConfig {
+  const file = readFile(path);
+  const find = <T extends { readonly name: string }>(list: readonly T[], kind: string, name: string): T => {
+    const entry = list.find((each) => each.name === name);
+    if (!entry) throw new KubeConfigError(`${path} has no ${kind} "${name}"`);
+    return entry;
+  };
+  const { context } = find(file.contexts, "context", file["current-context"]);
+  const { cluster } = find(file.clusters, "cluster", context.cluster);
+  const user = context.user ? find(file.users, "user", context.user).user : undefined;
+  const data = (inline: string | undefined, name: string | undefined) =>
+    inline
+      ? Buffer.from(inline, "base64").toString()
+      : name
+        ? readText(resolve(dirname(path), name))
+        : undefined;
+  return {
+    server: cluster.server.replace(/\/$/, ""),
+    credentials: () => {
+      const token = user?.tokenFile ? readText(resolve(dirname(path), user.tokenFile)).trim() : user?.token;
+      return {
+        headers: token ? { authorization: `Bearer ${token}` } : {},
+        tls: {
+          ca: data(cluster["certificate-authority-data"], cluster["certificate-authority"]),
+          cert: data(user?.["client-certificate-data"], user?.["client-certificate"]),
+          key: data(user?.["client-key-data"], user?.["client-key"]),
+          rejectUnauthorized: !cluster["insecure-skip-tls-verify"],
+        },
+      };
+    },
+  };
+}
+
+function readFile(path: string): v.InferOutput<typeof File> {
+  try {
+    return v.parse(File, Bun.YAML.parse(readText(path)));
+  } catch (error) {
+    if (error instanceof KubeConfigError) throw error;
+    const where = error instanceof v.ValiError ? `${v.getDotPath(error.issues[0])}: ` : "";
+    throw new KubeConfigError(`${path} is no kubeconfig: ${where}${reasonOf(error)}`);
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new KubeConfigError(`cannot read ${path}: ${reasonOf(error)}`);
+  }
+}

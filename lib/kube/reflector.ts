@@ -1,0 +1,87 @@
+// A collection of the API server as it is and as it changes: a list, then a watch that goes on where the last one ended;
+// a list anew where the server does not remember that any more. While the server is away, what was known stays known.
+import type { Clock } from "../clock/clock.ts";
+import type { Random } from "../clock/random.ts";
+import type { Log } from "../log/log.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { GONE, type KubeClient, KubeError } from "./client.ts";
+
+/** How long a server is asked to keep a watch, at least, and up to twice as long: not all end at once. */
+const WATCH_S = 300;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 30_000;
+
+export interface ReflectorListener {
+  /** These are all objects that there are. */
+  listed(items: readonly unknown[]): void;
+  changed(type: "set" | "delete", object: unknown): void;
+}
+
+export interface Reflector {
+  stop(): void;
+}
+
+/** Follows a collection ("/api/v1/pods"). */
+export function reflect(
+  client: KubeClient,
+  path: string,
+  { clock, random, log }: { readonly clock: Clock; readonly random: Random; readonly log: Log },
+  listener: ReflectorListener,
+): Reflector {
+  const abort = new AbortController();
+  let version: string | undefined;
+  let pause = FIRST_PAUSE_MS;
+
+  async function follow(): Promise<void> {
+    if (version === undefined) {
+      const list = await client.list(path, abort.signal);
+      if (abort.signal.aborted) return;
+      listener.listed(list.items);
+      version = list.resourceVersion;
+    }
+    const seconds = Math.round(WATCH_S * (1 + random.float()));
+    for await (const { type, object, resourceVersion } of client.watch(
+      path,
+      version,
+      seconds,
+      abort.signal,
+    )) {
+      if (abort.signal.aborted) return;
+      pause = FIRST_PAUSE_MS;
+      if (type !== "BOOKMARK") listener.changed(type === "DELETED" ? "delete" : "set", object);
+      version = resourceVersion;
+    }
+  }
+
+  async function run(): Promise<void> {
+    while (!abort.signal.aborted) {
+      const began = clock.now();
+      try {
+        await follow();
+        // A server that ends watches at once is not to be asked over and over.
+        if (clock.now() - began >= LONGEST_PAUSE_MS) continue;
+      } catch (error) {
+        if (abort.signal.aborted) return;
+        if (error instanceof KubeError && error.status === GONE) {
+          log.info(`[kube] ${reasonOf(error)}; listing ${path} anew`);
+          version = undefined;
+        } else log.warning(`[kube] ${reasonOf(error)}; what was known stays in force`);
+      }
+      await sleep(pause * (0.5 + random.float()));
+      pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+    }
+  }
+
+  function sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = clock.after(ms, resolve);
+      abort.signal.addEventListener("abort", () => {
+        timer.cancel();
+        resolve();
+      });
+    });
+  }
+
+  run();
+  return { stop: () => abort.abort() };
+}

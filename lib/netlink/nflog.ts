@@ -1,0 +1,101 @@
+// Packets that rules of nftables tell of (linux/netfilter/nfnetlink_log.h), read by the process itself: no ulogd.
+import { closeSync, openSync } from "node:fs";
+import { ENOBUFS, isErrno } from "../sys/errno.ts";
+import { inNetns, OWN_NETNS } from "../sys/netns.ts";
+import { type Watch, watchReadable } from "../sys/readable.ts";
+import { sendDatagram } from "../sys/socket.ts";
+import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { decodeMessages, encodeMessage, NLM_F_REQUEST } from "./message.ts";
+import { NETLINK_NETFILTER, openNetlink, SOCKADDR_KERNEL } from "./socket.ts";
+
+const SUBSYSTEM = 4;
+const MESSAGE = { packet: 0, config: 1 } as const;
+const FAMILY_HEADER = 4;
+
+const CONFIG = { command: 1, mode: 2, timeout: 4 } as const;
+const COMMAND_BIND = 1;
+const COPY_PACKET = 2;
+/** The kernel collects packets for so long, in hundredths of a second. */
+const COLLECT = 2;
+/** As much of a packet as the rule says. */
+const WHOLE = 0xffff;
+
+const ATTRIBUTE = { payload: 9, prefix: 10 } as const;
+
+/** A packet that a rule told of. */
+export interface LoggedPacket {
+  /** The text of the rule. */
+  readonly prefix: string;
+  /** From its IP header on; as much as the rule said. */
+  readonly payload: Uint8Array;
+}
+
+export interface PacketListener {
+  packet(packet: LoggedPacket): void;
+  /** More came than could be read: some are lost. */
+  lost(): void;
+  /** The watch has ended for another reason. */
+  failed(error: Error): void;
+}
+
+function configuration(group: number, fill: (body: AttributeEncoder) => void): Uint8Array {
+  const body = new AttributeEncoder().raw(Uint8Array.of(0, 0, group >> 8, group & 255));
+  fill(body);
+  const type = (SUBSYSTEM << 8) | MESSAGE.config;
+  return encodeMessage({ type, flags: NLM_F_REQUEST, sequence: 0, body: body.done() });
+}
+
+/** Opens a socket that gets the packets of a group. There is one of it at a time. */
+function openGroup(group: number): number {
+  const fd = openNetlink("nflog", NETLINK_NETFILTER, [], true);
+  const send = (fill: (body: AttributeEncoder) => void) =>
+    sendDatagram(`nflog group ${group}`, fd, configuration(group, fill), SOCKADDR_KERNEL);
+  try {
+    send((body) => body.u8(CONFIG.command, COMMAND_BIND));
+    send((body) =>
+      body
+        .bytes(CONFIG.mode, Uint8Array.of(0, 0, WHOLE >> 8, WHOLE & 255, COPY_PACKET, 0))
+        .u32be(CONFIG.timeout, COLLECT),
+    );
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** Reads the packets that are told to a group in the namespace that this thread is in now. */
+export function watchPackets(group: number, listener: PacketListener): Watch {
+  const home = openSync(OWN_NETNS, "r");
+  let watch: Watch;
+  const start = () => {
+    watch = watchReadable(
+      inNetns(`/proc/self/fd/${home}`, () => openGroup(group)),
+      (chunk) => {
+        for (const packet of decodePackets(chunk)) listener.packet(packet);
+      },
+      (error) => {
+        if (!isErrno(error, ENOBUFS)) return listener.failed(error);
+        start();
+        listener.lost();
+      },
+    );
+  };
+  start();
+  return {
+    stop() {
+      watch.stop();
+      closeSync(home);
+    },
+  };
+}
+
+/** The packets in messages of the kernel. */
+export function decodePackets(chunk: Uint8Array): LoggedPacket[] {
+  return decodeMessages(chunk).flatMap(({ type, body }) => {
+    if (type !== ((SUBSYSTEM << 8) | MESSAGE.packet)) return [];
+    const attributes = decodeAttributes(body.subarray(FAMILY_HEADER));
+    const payload = attributes.get(ATTRIBUTE.payload)?.payload;
+    return payload ? [{ prefix: attributes.get(ATTRIBUTE.prefix)?.string ?? "", payload }] : [];
+  });
+}

@@ -1,0 +1,111 @@
+// Dropped packets as people are told of them: a line for each attempt at a connection, not for each packet of it, and no
+// more lines than a reader can use.
+import type { Clock } from "../clock/clock.ts";
+import type { LoggedPacket } from "../netlink/nflog.ts";
+import type { Direction, Protocol } from "./objects.ts";
+import { type Connection, readPacket } from "./packet.ts";
+
+/** Packets of one connection within this are one attempt: TCP tries again after 1, 2, 4, … seconds. */
+const ATTEMPT_MS = 60_000;
+/** Attempts that are remembered; when there are more, some are told of twice. */
+const MAX_ATTEMPTS = 10_000;
+/** Lines at once, and on the whole. */
+const BURST = 100;
+const LINES_PER_S = 10;
+
+/** What made a rule drop a packet: a pod's policies, or what is said in tables.ts. */
+export type Why = Direction | "multicast" | "unknown";
+
+/** An attempt at a connection that was blocked. */
+export interface Drop extends Connection {
+  readonly protocol: Protocol;
+  readonly why: Why;
+}
+
+export interface DropListener {
+  /** An attempt was blocked, the first time that we see it. */
+  blocked(drop: Drop): void;
+  /** The same, where it is also to be written down. */
+  write(drop: Drop): void;
+  /** So many were not written down, because there were too many. */
+  leftOut(count: number): void;
+}
+
+export class Drops {
+  readonly #attempts = new Map<string, number>();
+  #tokens = BURST;
+  #tokensAt: number;
+  #leftOut = 0;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly listener: DropListener,
+  ) {
+    this.#tokensAt = clock.now();
+  }
+
+  /** Takes a packet that the filter has dropped. */
+  packet({ payload, prefix }: LoggedPacket): void {
+    const connection = readPacket(payload);
+    if (!connection || typeof connection.protocol === "number" || !isWhy(prefix)) return;
+    // What comes in the middle of a connection is no attempt at one.
+    if (connection.protocol === "TCP" && !connection.opens) return;
+    const drop: Drop = { ...connection, protocol: connection.protocol, why: prefix };
+    if (!this.#isNew(drop)) return;
+    this.listener.blocked(drop);
+    if (this.#mayWrite()) this.listener.write(drop);
+    else this.#leftOut++;
+  }
+
+  /** So many packets were lost on the way to us. */
+  lost(): void {
+    this.#leftOut++;
+  }
+
+  /** To be called every few seconds: tells of what was left out. */
+  tick(): void {
+    const old = this.clock.now() - ATTEMPT_MS;
+    for (const [key, at] of this.#attempts) {
+      if (at > old) break;
+      this.#attempts.delete(key);
+    }
+    if (this.#leftOut === 0) return;
+    this.listener.leftOut(this.#leftOut);
+    this.#leftOut = 0;
+  }
+
+  #isNew({ source, sourcePort, destination, port, protocol }: Drop): boolean {
+    const key = `${protocol} ${source} ${sourcePort} ${destination} ${port}`;
+    const at = this.#attempts.get(key);
+    const now = this.clock.now();
+    if (at !== undefined && now - at < ATTEMPT_MS) return false;
+    this.#attempts.delete(key);
+    if (this.#attempts.size >= MAX_ATTEMPTS) {
+      for (const oldest of this.#attempts.keys()) {
+        this.#attempts.delete(oldest);
+        break;
+      }
+    }
+    this.#attempts.set(key, now);
+    return true;
+  }
+
+  #mayWrite(): boolean {
+    const now = this.clock.now();
+    this.#tokens = Math.min(BURST, this.#tokens + ((now - this.#tokensAt) / 1000) * LINES_PER_S);
+    this.#tokensAt = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
+  }
+}
+
+function isWhy(text: string): text is Why {
+  return text === "ingress" || text === "egress" || text === "multicast" || text === "unknown";
+}
+
+/** The line, word for word as the original writes it. */
+export function dropLine({ protocol, source, sourcePort, destination, port }: Drop): string {
+  const end = (ip: string, number: number) => `${ip}:${number}`;
+  return `${protocol} connection from ${end(source, sourcePort)} to ${end(destination, port)} blocked by Weave NPC.`;
+}

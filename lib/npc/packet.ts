@@ -1,0 +1,60 @@
+// What a packet says of its connection: addresses, protocol, ports (RFC 791, RFC 8200).
+import { type Ip, ipFromOctets } from "../address/ip.ts";
+import type { Protocol } from "./objects.ts";
+
+const IPV4_HEADER = 20;
+const IPV6_HEADER = 40;
+const NUMBERS: Readonly<Record<number, Protocol>> = { 6: "TCP", 17: "UDP", 132: "SCTP" };
+/** IPv6 headers that another header comes behind: hop-by-hop, routing, destination options. */
+const EXTENSIONS = new Set([0, 43, 60]);
+const MAX_EXTENSIONS = 8;
+const TCP_FLAGS = 13;
+const TCP_SYN_ACK_MASK = 0x12;
+const TCP_SYN = 0x02;
+
+export interface Connection {
+  readonly source: Ip;
+  readonly destination: Ip;
+  /** "TCP", or the number of another protocol. */
+  readonly protocol: Protocol | number;
+  /** 0 where the protocol has none. */
+  readonly sourcePort: number;
+  readonly port: number;
+  /** The first packet of a TCP connection: SYN and no ACK. */
+  readonly opens: boolean;
+}
+
+/** Reads a packet from its IP header on; undefined for what is none, or too short. */
+export function readPacket(packet: Uint8Array): Connection | undefined {
+  const version = (packet[0] ?? 0) >> 4;
+  if (version === 4 && packet.length >= IPV4_HEADER) {
+    const end = ((packet[0] ?? 0) & 15) * 4;
+    return connection(packet.subarray(12, 16), packet.subarray(16, 20), packet[9] ?? 0, packet.subarray(end));
+  }
+  if (version !== 6 || packet.length < IPV6_HEADER) return undefined;
+  let next = packet[6] ?? 0;
+  let rest = packet.subarray(IPV6_HEADER);
+  for (let i = 0; i < MAX_EXTENSIONS && EXTENSIONS.has(next) && rest.length >= 8; i++) {
+    next = rest[0] ?? 0;
+    rest = rest.subarray(8 * ((rest[1] ?? 0) + 1));
+  }
+  return connection(packet.subarray(8, 24), packet.subarray(24, 40), next, rest);
+}
+
+function connection(
+  source: Uint8Array,
+  destination: Uint8Array,
+  number: number,
+  transport: Uint8Array,
+): Connection {
+  const protocol = NUMBERS[number];
+  const u16 = (at: number) => ((transport[at] ?? 0) << 8) | (transport[at + 1] ?? 0);
+  return {
+    source: ipFromOctets(source),
+    destination: ipFromOctets(destination),
+    protocol: protocol ?? number,
+    sourcePort: protocol ? u16(0) : 0,
+    port: protocol ? u16(2) : 0,
+    opens: protocol === "TCP" && ((transport[TCP_FLAGS] ?? 0) & TCP_SYN_ACK_MASK) === TCP_SYN,
+  };
+}

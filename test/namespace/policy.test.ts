@@ -1,0 +1,55 @@
+// Network policy in the kernel: every case of test/conformance with real packets between namespaces on a bridge.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { filterBridged } from "../../lib/npc/bridged.ts";
+import { Compiler } from "../../lib/npc/compiler.ts";
+import { NO_RULES, type Ruleset } from "../../lib/npc/ruleset.ts";
+import { writeChanges, writeWhole } from "../../lib/npc/writer.ts";
+import { inNetns } from "../../lib/sys/netns.ts";
+import { type Case, conformanceCases, modelOf, NODE, type Probe } from "../support/conformance.ts";
+import { PolicyNet } from "../support/policynet.ts";
+
+let net: PolicyNet;
+let nf: NetlinkSocket;
+/** What is in force. */
+let rules: Ruleset = NO_RULES;
+
+beforeAll(async () => {
+  net = await PolicyNet.create("pol");
+  nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
+  expect(inNetns(net.host, filterBridged)).toBeUndefined();
+  writeWhole(nf, rules, { allowMulticast: true });
+}, 60_000);
+
+afterAll(() => {
+  nf?.close();
+  net?.dispose();
+});
+
+const text = ({ from, to, port, protocol }: Probe, allowed: boolean) =>
+  `${allowed ? "allow" : "deny"} ${from} -> ${to} ${port}/${protocol}`;
+
+describe.each(conformanceCases().map((each) => [each.file, each.name, each] as const))(
+  "%s: %s",
+  (_file, _name, each: Case) => {
+    test("with packets", async () => {
+      const next = new Compiler(modelOf(each), { node: NODE, legacy: each.legacy }).all();
+      // From the rules of the case before, by what is different.
+      writeChanges(nf, rules, next);
+      rules = next;
+      const outcomes = await net.probe(each.probes);
+      expect(each.probes.map((probe, i) => text(probe, outcomes[i] ?? false))).toEqual(
+        each.probes.map((probe) => text(probe, probe.allowed)),
+      );
+      for (const probe of each.replies) {
+        const port = net.nextPort();
+        net.send(probe, port);
+        expect(await net.outcomes([probe], [port])).toEqual([true]);
+        const { from, to, source, destination, protocol } = probe;
+        const reply = { from: to, to: from, source: destination, destination: source, protocol, port };
+        net.send(reply, probe.port);
+        expect(await net.outcomes([reply], [probe.port])).toEqual([true]);
+      }
+    });
+  },
+);

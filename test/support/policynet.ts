@@ -1,0 +1,277 @@
+// The cluster of the conformance cases as namespaces on a bridge of one host, and real packets between them: each either
+// arrives, or the host's filter says that it has dropped it. Nothing waits for what does not come.
+import { closeSync } from "node:fs";
+import { familyOf, ipOctets } from "../../lib/address/ip.ts";
+import { parseMac } from "../../lib/address/mac.ts";
+import { watchPackets } from "../../lib/netlink/nflog.ts";
+import type { Protocol } from "../../lib/npc/objects.ts";
+import { type Connection, readPacket } from "../../lib/npc/packet.ts";
+import { NFLOG_GROUP } from "../../lib/npc/tables.ts";
+import { inNetns } from "../../lib/sys/netns.ts";
+import type { Watch } from "../../lib/sys/readable.ts";
+import {
+  AF_INET,
+  AF_PACKET,
+  openSocket,
+  receiveDatagram,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  sendDatagram,
+  sockaddrIn,
+  sockaddrLinkLayer,
+} from "../../lib/sys/socket.ts";
+import { ENDS } from "./conformance.ts";
+import { checksum } from "./frames.ts";
+import { must } from "./hosts.ts";
+
+const ETH_P_ALL = 0x0003;
+const ETHERTYPE = { 4: 0x0800, 6: 0x86dd } as const;
+const NUMBER: Record<Protocol, number> = { TCP: 6, UDP: 17, SCTP: 132 };
+const TCP_SYN = 2;
+const AF_INET6 = 10;
+const GIVE_UP_MS = 10_000;
+const FIRST_PORT = 20_000;
+const LAST_PORT = 60_000;
+
+export interface Sending {
+  readonly from: string;
+  readonly to: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+}
+
+interface EndSocket {
+  readonly mac: string;
+  readonly fd: number;
+  readonly index: number;
+}
+
+/** Ports first, then what each protocol needs to be taken for a first packet; checksums are right where they are checked. */
+function segment(
+  protocol: Protocol,
+  source: string,
+  destination: string,
+  ports: readonly [number, number],
+): Uint8Array {
+  const length = { TCP: 20, UDP: 8, SCTP: 32 }[protocol];
+  const bytes = new Uint8Array(length);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, ports[0]);
+  view.setUint16(2, ports[1]);
+  if (protocol === "TCP") {
+    view.setUint32(4, 1000);
+    view.setUint8(12, 0x50);
+    view.setUint8(13, TCP_SYN);
+    view.setUint16(14, 1024);
+  } else if (protocol === "UDP") view.setUint16(4, length);
+  else {
+    // INIT (RFC 9260): a tag, a window, one stream each way.
+    view.setUint8(12, 1);
+    view.setUint16(14, 20);
+    view.setUint32(16, 7);
+    view.setUint32(20, 65_535);
+    view.setUint16(24, 1);
+    view.setUint16(26, 1);
+  }
+  const pseudo = Buffer.concat([
+    ipOctets(source),
+    ipOctets(destination),
+    Uint8Array.of(0, NUMBER[protocol], length >> 8, length & 255),
+  ]);
+  if (protocol !== "SCTP") view.setUint16(protocol === "TCP" ? 16 : 6, ~checksum(pseudo, bytes) & 0xffff);
+  return bytes;
+}
+
+function packet(source: string, destination: string, protocol: Protocol, payload: Uint8Array): Uint8Array {
+  const family = familyOf(source);
+  const header = new Uint8Array(family === 4 ? 20 : 40);
+  const view = new DataView(header.buffer);
+  if (family === 4) {
+    view.setUint8(0, 0x45);
+    view.setUint16(2, 20 + payload.length);
+    view.setUint8(8, 64);
+    view.setUint8(9, NUMBER[protocol]);
+    header.set(ipOctets(source), 12);
+    header.set(ipOctets(destination), 16);
+    view.setUint16(10, ~checksum(header) & 0xffff);
+  } else {
+    view.setUint8(0, 0x60);
+    view.setUint16(4, payload.length);
+    view.setUint8(6, NUMBER[protocol]);
+    view.setUint8(7, 64);
+    header.set(ipOctets(source), 8);
+    header.set(ipOctets(destination), 24);
+  }
+  return new Uint8Array(Buffer.concat([header, payload]));
+}
+
+export class PolicyNet {
+  readonly #namespaces: string[] = [];
+  readonly #ends = new Map<string, EndSocket>();
+  readonly #buffer = new Uint8Array(65_536);
+  /** What the filter has told of, by the port it came from. */
+  readonly #blocked = new Map<number, string>();
+  #watch: Watch | undefined;
+  #port = FIRST_PORT;
+
+  private constructor(readonly prefix: string) {}
+
+  static async create(name: string): Promise<PolicyNet> {
+    const net = new PolicyNet(`${name}${process.pid}`);
+    try {
+      await net.#build();
+      return net;
+    } catch (error) {
+      net.dispose();
+      throw error;
+    }
+  }
+
+  /** Path of the host's namespace. */
+  get host(): string {
+    return `/run/netns/${this.prefix}-host`;
+  }
+
+  async #build(): Promise<void> {
+    const host = `${this.prefix}-host`;
+    const ip = (...args: string[]) => must(["ip", ...args]);
+    await this.#namespace(host);
+    await ip("-n", host, "link", "add", "weave", "type", "bridge");
+    await ip("-n", host, "link", "set", "weave", "up");
+    await ip("-n", host, "addr", "add", `${ENDS.get("node")}/12`, "dev", "weave");
+    await ip("-n", host, "addr", "add", `${ENDS.get("node6")}/64`, "dev", "weave", "nodad");
+    let number = 0;
+    for (const [end, address] of ENDS) {
+      if (end.endsWith("6") || end === "node") continue;
+      const netns = `${this.prefix}-${end.replace("/", "")}`;
+      await this.#namespace(netns);
+      const port = `port${++number}`;
+      await ip("-n", host, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", netns);
+      await ip("-n", host, "link", "set", port, "up", "master", "weave");
+      await ip("-n", netns, "link", "set", "eth0", "up");
+      await ip("-n", netns, "addr", "add", `${address}/12`, "dev", "eth0");
+      await ip("-n", netns, "addr", "add", `${ENDS.get(`${end}6`)}/64`, "dev", "eth0", "nodad");
+      const [link] = JSON.parse(await ip("-n", netns, "-j", "link", "show", "eth0"));
+      const fd = inNetns(`/run/netns/${netns}`, () =>
+        openSocket("packets", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, (ETH_P_ALL & 255) << 8),
+      );
+      this.#ends.set(end, { mac: link.address, fd, index: link.ifindex });
+    }
+    const packets = (connection: Connection | undefined, prefix: string) => {
+      if (connection) this.#blocked.set(connection.sourcePort, prefix);
+    };
+    this.#watch = inNetns(this.host, () =>
+      watchPackets(NFLOG_GROUP, {
+        packet: ({ payload, prefix }) => packets(readPacket(payload), prefix),
+        lost: () => {},
+        failed: (error) => {
+          throw error;
+        },
+      }),
+    );
+  }
+
+  async #namespace(name: string): Promise<void> {
+    await must(["ip", "netns", "add", name]);
+    this.#namespaces.push(name);
+  }
+
+  /** The namespace of an end. */
+  netns(end: string): string {
+    return `${this.prefix}-${end.replace(/6$/, "").replace("/", "")}`;
+  }
+
+  /** A port that nothing was sent from before. */
+  nextPort(): number {
+    this.#port = this.#port === LAST_PORT ? FIRST_PORT : this.#port + 1;
+    return this.#port;
+  }
+
+  /** Sends first packets of connections, all at once; says of each whether it arrived. */
+  async probe(sendings: readonly Sending[]): Promise<boolean[]> {
+    const ports = sendings.map(() => this.nextPort());
+    for (const [i, sending] of sendings.entries()) this.send(sending, ports[i] ?? 0);
+    return await this.outcomes(sendings, ports);
+  }
+
+  /** Sends one packet, from a port. */
+  send({ from, to, source, destination, protocol, port }: Sending, sourcePort: number): void {
+    const payload = segment(protocol, source, destination, [sourcePort, port]);
+    if (from.startsWith("node")) return this.#sendFromHost(destination, protocol, payload);
+    const [sender, receiver] = [this.#end(from), this.#end(to)];
+    const family = familyOf(source);
+    const frame = Buffer.concat([
+      parseMac(receiver.mac),
+      parseMac(sender.mac),
+      Uint8Array.of(ETHERTYPE[family] >> 8, ETHERTYPE[family] & 255),
+      packet(source, destination, protocol, payload),
+    ]);
+    sendDatagram("frame", sender.fd, frame, sockaddrLinkLayer(sender.index, ETHERTYPE[family]));
+  }
+
+  /** Waits until each packet has arrived, or is known to be dropped. */
+  async outcomes(sendings: readonly Sending[], ports: readonly number[]): Promise<boolean[]> {
+    const arrived = new Map<number, string>();
+    const open = () => ports.some((port) => !arrived.has(port) && !this.#blocked.has(port));
+    for (let waited = 0; open(); waited++) {
+      for (const [end, { fd }] of this.#ends) {
+        for (;;) {
+          const frame = receiveDatagram("frame", fd, this.#buffer, false);
+          if (!frame) break;
+          const connection = readPacket(frame.subarray(14));
+          const i = ports.indexOf(connection?.sourcePort ?? 0);
+          const wanted = sendings[i];
+          if (wanted && wanted.to.replace(/6$/, "") === end) arrived.set(ports[i] ?? 0, end);
+        }
+      }
+      if (waited > GIVE_UP_MS) {
+        const lost = sendings.filter(
+          (_, i) => !arrived.has(ports[i] ?? 0) && !this.#blocked.has(ports[i] ?? 0),
+        );
+        throw new Error(`neither arrived nor dropped: ${JSON.stringify(lost.slice(0, 3))}`);
+      }
+      if (open()) await Bun.sleep(1);
+    }
+    return ports.map((port) => arrived.has(port));
+  }
+
+  #end(name: string): EndSocket {
+    const end = this.#ends.get(name.replace(/6$/, ""));
+    if (!end) throw new Error(`no packets from or to ${name}`);
+    return end;
+  }
+
+  /** By the host's own stack, which looks for the way and for who is there. */
+  #sendFromHost(destination: string, protocol: Protocol, payload: Uint8Array): void {
+    inNetns(this.host, () => {
+      const family = familyOf(destination);
+      const fd = openSocket("raw", family === 4 ? AF_INET : AF_INET6, SOCK_RAW, NUMBER[protocol]);
+      try {
+        sendDatagram(
+          "packet",
+          fd,
+          payload,
+          family === 4 ? sockaddrIn(ipOctets(destination), 0) : sockaddrIn6(destination),
+        );
+      } finally {
+        closeSync(fd);
+      }
+    });
+  }
+
+  dispose(): void {
+    this.#watch?.stop();
+    for (const { fd } of this.#ends.values()) closeSync(fd);
+    for (const netns of this.#namespaces) Bun.spawnSync(["ip", "netns", "del", netns]);
+  }
+}
+
+/** struct sockaddr_in6 (netinet/in.h). */
+function sockaddrIn6(address: string): Uint8Array {
+  const bytes = new Uint8Array(28);
+  new DataView(bytes.buffer).setUint16(0, AF_INET6, true);
+  bytes.set(ipOctets(address), 8);
+  return bytes;
+}

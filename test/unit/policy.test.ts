@@ -1,0 +1,169 @@
+// Network policy in memory: every case of test/conformance as the compiled rules decide it; and that rules that were
+// brought up to date, change by change, are those that are compiled from nothing.
+import { describe, expect, test } from "bun:test";
+import { below, seededRandom } from "../../lib/clock/random.ts";
+import { Compiler } from "../../lib/npc/compiler.ts";
+import { endOf, explain } from "../../lib/npc/explain.ts";
+import { type Change, Model } from "../../lib/npc/model.ts";
+import { readObject } from "../../lib/npc/objects.ts";
+import { allows, type Ruleset } from "../../lib/npc/ruleset.ts";
+import { readSnapshot } from "../../lib/npc/snapshot.ts";
+import {
+  baseCluster,
+  type Case,
+  conformanceCases,
+  modelOf,
+  NODE,
+  type Probe,
+} from "../support/conformance.ts";
+
+const cases = conformanceCases();
+
+test("there are cases enough, each with a name of its own", () => {
+  expect(cases.length).toBeGreaterThanOrEqual(150);
+  expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length);
+});
+
+const text = ({ from, to, port, protocol, allowed }: Probe) =>
+  `${allowed ? "allow" : "deny"} ${from} -> ${to} ${port}/${protocol}`;
+
+describe.each(cases.map((each) => [each.file, each.name, each] as const))(
+  "%s: %s",
+  (_file, _name, each: Case) => {
+    test("as compiled", () => {
+      const rules = new Compiler(modelOf(each), { node: NODE, legacy: each.legacy }).all();
+      const probes = [...each.probes, ...each.replies, ...each.asked];
+      expect(probes.length).toBeGreaterThan(0);
+      const decided = probes.map((probe) =>
+        text({ ...probe, allowed: allows(rules, "egress", probe) && allows(rules, "ingress", probe) }),
+      );
+      expect(decided).toEqual(probes.map(text));
+    });
+
+    test("as explained: where it is not about this node alone, and with a rule that allows it", () => {
+      const model = modelOf(each);
+      for (const probe of each.probes) {
+        const [from, to] = [endOf(model, probe.source), endOf(model, probe.destination)];
+        const { egress, ingress } = explain(model, from, to, probe.protocol, probe.port, each.legacy);
+        for (const opinion of [egress, ingress]) {
+          if (opinion.isolatedBy.length === 0 || opinion.reason.includes("node may always")) continue;
+          expect([opinion.verdict, opinion.allowedBy.length > 0]).toEqual([
+            opinion.verdict,
+            opinion.verdict === "allow",
+          ]);
+        }
+      }
+    });
+  },
+);
+
+/** Rules as plain data, in order, to be compared. */
+function plain({ node, local, isolated, chains, sets }: Ruleset) {
+  return {
+    node: [...node].sort(),
+    local: [...local].sort(),
+    ingress: [...isolated.ingress].sort(),
+    egress: [...isolated.egress].sort(),
+    chains: [...chains.values()].sort((a, b) => (a.key < b.key ? -1 : 1)),
+    sets: [...sets.values()]
+      .sort((a, b) => (a.key < b.key ? -1 : 1))
+      .map((set) => {
+        if (set.kind === "blocks") return set;
+        return set.kind === "pods"
+          ? [set.key, [...set.addresses].sort()]
+          : [set.key, [...set.endpoints.keys()].sort()];
+      }),
+  };
+}
+
+test("events in any order, over and over: the rules are always those of the objects as they are", () => {
+  for (let seed = 1n; seed <= 20n; seed++) {
+    const random = seededRandom(seed);
+    const model = new Model();
+    const compiler = new Compiler(model, { node: NODE });
+    const pool = [...baseCluster(), ...cases.flatMap(({ changes }) => changes)];
+    for (let step = 0; step < 60; step++) {
+      const changes: Change[] = [];
+      for (let i = 0; i <= below(random, 3); i++) {
+        const change = pool[below(random, pool.length)];
+        if (change) changes.push({ ...change, type: below(random, 4) === 0 ? "delete" : "set" });
+      }
+      const rules = compiler.update(model.apply(changes));
+      expect(plain(rules)).toEqual(plain(new Compiler(model, { node: NODE }).all()));
+    }
+  }
+});
+
+test("what a change does not touch stays the same object", () => {
+  const model = new Model();
+  const compiler = new Compiler(model, { node: NODE });
+  const policy = (name: string, of: string) =>
+    readObject("NetworkPolicy", {
+      metadata: { namespace: "x", name },
+      spec: { podSelector: {}, ingress: [{ from: [{ namespaceSelector: { matchLabels: { ns: of } } }] }] },
+    });
+  const objects = [policy("p", "y"), policy("q", "z")].map((object): Change => ({ type: "set", object }));
+  const before = compiler.update(model.apply([...baseCluster(), ...objects]));
+  const moved = readObject("Pod", {
+    metadata: { namespace: "y", name: "a" },
+    spec: { nodeName: NODE },
+    status: { podIP: "10.32.7.7" },
+  });
+  const after = compiler.update(model.apply([{ type: "set", object: moved }]));
+  const [chain] = before.chains.keys();
+  expect(after.chains.get(chain ?? "")).toBe(before.chains.get(chain ?? "") as never);
+  expect(before.sets.size).toBe(1);
+  const [set] = before.sets.values();
+  expect(after.sets.get(set?.key ?? "")).not.toBe(set as never);
+});
+
+describe("objects that are not what they should be", () => {
+  test.each([
+    [
+      "NetworkPolicy",
+      { metadata: { name: "p", namespace: "x" }, spec: { ingress: [{ from: [{}] }] } },
+      "NetworkPolicy x/p: spec.ingress.0.from.0: a peer has an ipBlock, or else",
+    ],
+    [
+      "NetworkPolicy",
+      { metadata: { name: "p" }, spec: { ingress: [{ from: [{ ipBlock: { cidr: "10.0.0.0/33" } }] }] } },
+      "NetworkPolicy p: spec.ingress.0.from.0.ipBlock.cidr",
+    ],
+    [
+      "NetworkPolicy",
+      { metadata: { name: "p" }, spec: { ingress: [{ ports: [{ port: 80, endPort: 70 }] }] } },
+      "endPort",
+    ],
+    [
+      "NetworkPolicy",
+      { metadata: { name: "p" }, spec: { ingress: [{ ports: [{ port: "web", endPort: 70 }] }] } },
+      "endPort",
+    ],
+    [
+      "NetworkPolicy",
+      {
+        metadata: { name: "p" },
+        spec: { podSelector: { matchExpressions: [{ key: "a", operator: "Like" }] } },
+      },
+      "operator",
+    ],
+    [
+      "NetworkPolicy",
+      { metadata: { name: "p" }, spec: { ingress: [{ ports: [{ port: 80, protocol: "ICMP" }] }] } },
+      "protocol",
+    ],
+    ["Pod", { metadata: { name: "p" }, status: { podIP: "10.0.0.256" } }, "Pod p: status.podIP"],
+    ["Pod", { metadata: {} }, "Pod without a name"],
+    ["Namespace", "x", "Namespace without a name"],
+  ] as const)("%s %j", (kind, json, message) => {
+    expect(() => readObject(kind, json)).toThrow(message);
+  });
+
+  test("a file", () => {
+    expect(() => readSnapshot("{")).toThrow("no JSON");
+    expect(() => readSnapshot("7")).toThrow("a list of Kubernetes objects");
+    expect(() => readSnapshot('{"kind":"List","items":[{"a":1}]}')).toThrow("each with its kind");
+    expect(readSnapshot('{"kind":"List","items":[{"kind":"Service"}]}')).toEqual([]);
+    expect(readSnapshot('{"kind":"PodList","items":[{"metadata":{"name":"a"}}]}').length).toBe(1);
+  });
+});
