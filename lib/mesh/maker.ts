@@ -21,7 +21,7 @@ const CHECK_DELAY_MS = 10;
  * Peers that hear of each other hear it at about the same time, and would both call, with one connection too many. So
  * the one with the greater name calls, and the other only when this has gone by without a call.
  */
-const THEIR_TURN_MS = 500;
+const THEIR_TURN_MS = 2_000;
 
 /** Why a peer is to be connected to: the user named it, or others know it. */
 type Reason = "named" | "ours to call" | "theirs to call";

@@ -22,6 +22,8 @@ const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/w
 /** Forwarders whose peer has answered are looked after this often. */
 const CALM_TICK_MS = 2_500;
 
+const TELL_DELAY_MS = 2;
+
 /** An engine that does not end in time is left to the end of the process. */
 const STOP_MS = 1_000;
 
@@ -54,7 +56,9 @@ export class SleeveOverlay implements NamedOverlay {
   #hurried = false;
   /** Why the engine is no more. */
   #dead: string | undefined;
-  #waiting: ToEngine[] | undefined = [];
+  readonly #waiting: ToEngine[] = [];
+  #telling: Timer | undefined;
+  #ready = false;
   /** Number of a peer, for the engine; the topology knows it. */
   #peerId: (peer: Peer) => number | undefined = () => undefined;
   /** How its messages are sealed: "native" or "wasm"; undefined until it runs. */
@@ -99,6 +103,7 @@ export class SleeveOverlay implements NamedOverlay {
   async stop(): Promise<void> {
     this.#ticker?.cancel();
     this.#tell({ type: "stop" });
+    this.#tellAll();
     await Promise.race([this.#ended, Bun.sleep(STOP_MS)]);
     this.#watch.stop();
     closeSync(this.#up.writeFd);
@@ -189,11 +194,25 @@ export class SleeveOverlay implements NamedOverlay {
     });
   }
 
-  /** Messages wait until the engine reads them: there is not room for many. */
+  /**
+   * Messages are told together, and of a link's settings only the last: when routers start together there are many. They
+   * wait until the engine reads them: there is not room for all.
+   */
   #tell(message: ToEngine): void {
     if (this.#dead !== undefined) return;
-    if (this.#waiting) this.#waiting.push(message);
-    else writeMessage(this.#down.writeFd, message);
+    if (message.type === "set") {
+      const same = this.#waiting.findLastIndex((each) => "index" in each && each.index === message.index);
+      if (this.#waiting[same]?.type === "set") this.#waiting.splice(same, 1);
+    }
+    this.#waiting.push(message);
+    if (this.#ready) this.#telling ??= this.clock.after(TELL_DELAY_MS, () => this.#tellAll());
+  }
+
+  #tellAll(): void {
+    this.#telling?.cancel();
+    this.#telling = undefined;
+    if (this.#dead === undefined && this.#waiting.length > 0)
+      writeMessage(this.#down.writeFd, this.#waiting.splice(0));
   }
 
   #failed(reason: string): void {
@@ -203,17 +222,12 @@ export class SleeveOverlay implements NamedOverlay {
     for (const fail of [...this.#failures.values()]) fail(new Error(this.#dead));
   }
 
-  #begin(): void {
-    const messages = this.#waiting ?? [];
-    this.#waiting = undefined;
-    for (const message of messages) this.#tell(message);
-  }
-
   #received(message: FromEngine): void {
     switch (message.type) {
       case "ready":
         this.crypto = message.crypto;
-        return this.#begin();
+        this.#ready = true;
+        return this.#tellAll();
       case "special": {
         const { length, address, port, uid, zeros } = message;
         this.log.debug(`sleeve: special frame of ${length} bytes from ${addressText({ address, port })}`);

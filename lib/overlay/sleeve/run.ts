@@ -76,8 +76,8 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       poll(arena, ppoll, polled, busy ? arena.address + noTime : 0);
       now = Date.now();
       if (arena.view.getInt16(polled + 6, true) & POLLIN) {
-        const messages = readMessages(readFd, reader, piece) as ToEngine[];
-        if (!messages.every((message) => handle(message, engine))) break;
+        const messages = readMessages(readFd, reader, piece) as ToEngine[][];
+        if (!messages.flat().every((message) => handle(message, engine))) break;
       }
       busy = false;
       for (let i = 0; i < FRAMES_AT_ONCE; i++) {
