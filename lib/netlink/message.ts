@@ -27,11 +27,13 @@ export interface Message {
   readonly type: number;
   readonly flags: number;
   readonly sequence: number;
+  /** Port of the socket that it answers, or whose request it tells others of. */
+  readonly port: number;
   readonly body: Uint8Array;
 }
 
 /** Frames a message, padded to four bytes. */
-export function encodeMessage(message: Message): Uint8Array {
+export function encodeMessage(message: Omit<Message, "port">): Uint8Array {
   const length = HEADER_LENGTH + message.body.length;
   const bytes = new Uint8Array((length + 3) & ~3);
   const view = new DataView(bytes.buffer);
@@ -56,6 +58,7 @@ export function decodeMessages(bytes: Uint8Array): Message[] {
       type: view.getUint16(at + 4, true),
       flags: view.getUint16(at + 6, true),
       sequence: view.getUint32(at + 8, true),
+      port: view.getUint32(at + 12, true),
       body: bytes.subarray(at + HEADER_LENGTH, at + length),
     });
     at += (length + 3) & ~3;

@@ -36,6 +36,9 @@ const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;
+const SO_SNDBUFFORCE = 32;
+/** What every socket has room for. */
+const SMALL_BATCH = 64 << 10;
 
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
@@ -86,9 +89,15 @@ export class NetlinkSocket implements Disposable {
   readonly #fd: number;
   readonly #buffer = new Uint8Array(1 << 16);
   #sequence = 0;
+  #port = 0;
 
   constructor(family: number) {
     this.#fd = openNetlink("netlink", family);
+  }
+
+  /** The port that the kernel has given it; 0 until it has answered anything. */
+  get port(): number {
+    return this.#port;
   }
 
   close(): void {
@@ -123,6 +132,9 @@ export class NetlinkSocket implements Disposable {
     const first = this.#sequence + 1;
     const parts = requests.map((request) => this.#frame(request.type, request.flags ?? 0, request.body));
     const datagram = Buffer.concat(parts);
+    if (datagram.length > SMALL_BATCH) {
+      setOption("netlink: SO_SNDBUFFORCE", this.#fd, SOL_SOCKET, SO_SNDBUFFORCE, 2 * datagram.length);
+    }
     sendDatagram("netlink batch", this.#fd, datagram, SOCKADDR_KERNEL);
     const waiting = new Set<number>();
     requests.forEach((request, i) => {
@@ -159,7 +171,9 @@ export class NetlinkSocket implements Disposable {
 
   #receive(operation: string): Message[] {
     const datagram = receiveDatagram(operation, this.#fd, this.#buffer);
-    return datagram ? decodeMessages(datagram.slice()) : [];
+    const messages = datagram ? decodeMessages(datagram.slice()) : [];
+    this.#port ||= messages[0]?.port ?? 0;
+    return messages;
   }
 
   #drain(): void {

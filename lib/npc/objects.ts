@@ -78,6 +78,7 @@ export type KubeObject =
   | { readonly kind: "Pod"; readonly object: Pod }
   | { readonly kind: "NetworkPolicy"; readonly object: Policy };
 export type Kind = KubeObject["kind"];
+export const KINDS: readonly Kind[] = ["Namespace", "Pod", "NetworkPolicy"];
 
 const StringMap = v.nullish(v.record(v.string(), v.string()), {});
 const Meta = v.object({

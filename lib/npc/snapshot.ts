@@ -1,9 +1,7 @@
 // A snapshot of a cluster: a list of Namespaces, Pods and NetworkPolicies, as `kubectl get -o json` prints it.
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
-import { type KubeObject, ObjectError, readObject } from "./objects.ts";
-
-const KINDS = { Namespace: true, Pod: true, NetworkPolicy: true } as const;
+import { KINDS, type Kind, type KubeObject, ObjectError, readObject } from "./objects.ts";
 
 const Listed = v.looseObject({ kind: v.string() });
 const List = v.looseObject({ items: v.array(v.unknown()) });
@@ -33,4 +31,4 @@ function objectsOf(json: unknown): KubeObject[] {
   return isKind(json.kind) ? [readObject(json.kind, json)] : [];
 }
 
-const isKind = (kind: string): kind is keyof typeof KINDS => Object.hasOwn(KINDS, kind);
+const isKind = (kind: string): kind is Kind => (KINDS as readonly string[]).includes(kind);

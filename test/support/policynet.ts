@@ -1,12 +1,12 @@
-// The cluster of the conformance cases as namespaces on a bridge of one host, and real packets between them: each either
-// arrives, or the host's filter says that it has dropped it. Nothing waits for what does not come.
+// The cluster of the conformance cases as namespaces on a bridge of one host, and real packets between them. A rule just
+// before ours tells of every packet; one that it has told of, and that has not arrived when a later one is told of, has
+// been dropped. Nothing waits for what does not come.
 import { closeSync } from "node:fs";
 import { familyOf, ipOctets } from "../../lib/address/ip.ts";
 import { parseMac } from "../../lib/address/mac.ts";
 import { watchPackets } from "../../lib/netlink/nflog.ts";
 import type { Protocol } from "../../lib/npc/objects.ts";
-import { type Connection, readPacket } from "../../lib/npc/packet.ts";
-import { NFLOG_GROUP } from "../../lib/npc/tables.ts";
+import { readPacket } from "../../lib/npc/packet.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import type { Watch } from "../../lib/sys/readable.ts";
 import {
@@ -30,6 +30,11 @@ const NUMBER: Record<Protocol, number> = { TCP: 6, UDP: 17, SCTP: 132 };
 const TCP_SYN = 2;
 const AF_INET6 = 10;
 const GIVE_UP_MS = 10_000;
+const GROUP = 87;
+/** Just before the chain of tables.ts. */
+const TELLING = `table inet probe { chain postrouting { type filter hook postrouting priority 94; log group ${GROUP}; }; }\n`;
+/** Port of packets that only have to be told of. */
+const MARKER_PORT = 1;
 const FIRST_PORT = 20_000;
 const LAST_PORT = 60_000;
 
@@ -111,8 +116,11 @@ export class PolicyNet {
   readonly #namespaces: string[] = [];
   readonly #ends = new Map<string, EndSocket>();
   readonly #buffer = new Uint8Array(65_536);
-  /** What the filter has told of, by the port it came from. */
-  readonly #blocked = new Map<number, string>();
+  /** Ports that packets have been told of from. */
+  readonly #told = new Set<number>();
+  /** Numbers of markers that have been told of. */
+  #marked = 0;
+  #marker = 0;
   #watch: Watch | undefined;
   #port = FIRST_PORT;
 
@@ -140,6 +148,7 @@ export class PolicyNet {
     await this.#namespace(host);
     await ip("-n", host, "link", "add", "weave", "type", "bridge");
     await ip("-n", host, "link", "set", "weave", "up");
+    await ip("-n", host, "link", "set", "lo", "up");
     await ip("-n", host, "addr", "add", `${ENDS.get("node")}/12`, "dev", "weave");
     await ip("-n", host, "addr", "add", `${ENDS.get("node6")}/64`, "dev", "weave", "nodad");
     let number = 0;
@@ -147,7 +156,8 @@ export class PolicyNet {
       if (end.endsWith("6") || end === "node") continue;
       const netns = `${this.prefix}-${end.replace("/", "")}`;
       await this.#namespace(netns);
-      const port = `port${++number}`;
+      // As the CNI plugin names the ports of pods.
+      const port = `${end.includes("/") ? "vethwepl" : "uplink"}${++number}`;
       await ip("-n", host, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", netns);
       await ip("-n", host, "link", "set", port, "up", "master", "weave");
       await ip("-n", netns, "link", "set", "eth0", "up");
@@ -159,18 +169,25 @@ export class PolicyNet {
       );
       this.#ends.set(end, { mac: link.address, fd, index: link.ifindex });
     }
-    const packets = (connection: Connection | undefined, prefix: string) => {
-      if (connection) this.#blocked.set(connection.sourcePort, prefix);
-    };
     this.#watch = inNetns(this.host, () =>
-      watchPackets(NFLOG_GROUP, {
-        packet: ({ payload, prefix }) => packets(readPacket(payload), prefix),
+      watchPackets(GROUP, {
+        packet: ({ payload }) => {
+          const connection = readPacket(payload);
+          if (connection?.sourcePort === MARKER_PORT) this.#marked = Math.max(this.#marked, connection.port);
+          else if (connection) this.#told.add(connection.sourcePort);
+        },
         lost: () => {},
         failed: (error) => {
           throw error;
         },
       }),
     );
+    await this.tell();
+  }
+
+  /** Puts the rule in place that tells of packets. */
+  async tell(): Promise<void> {
+    await must(["ip", "netns", "exec", `${this.prefix}-host`, "nft", "-f", "-"], { stdin: TELLING });
   }
 
   async #namespace(name: string): Promise<void> {
@@ -213,28 +230,47 @@ export class PolicyNet {
 
   /** Waits until each packet has arrived, or is known to be dropped. */
   async outcomes(sendings: readonly Sending[], ports: readonly number[]): Promise<boolean[]> {
-    const arrived = new Map<number, string>();
-    const open = () => ports.some((port) => !arrived.has(port) && !this.#blocked.has(port));
-    for (let waited = 0; open(); waited++) {
-      for (const [end, { fd }] of this.#ends) {
-        for (;;) {
-          const frame = receiveDatagram("frame", fd, this.#buffer, false);
-          if (!frame) break;
-          const connection = readPacket(frame.subarray(14));
-          const i = ports.indexOf(connection?.sourcePort ?? 0);
-          const wanted = sendings[i];
-          if (wanted && wanted.to.replace(/6$/, "") === end) arrived.set(ports[i] ?? 0, end);
-        }
-      }
+    const arrived = new Set<number>();
+    const isOpen = (port: number) => !arrived.has(port);
+    let marker: number | undefined;
+    for (let waited = 0; ; waited++) {
+      this.#receive(sendings, ports, arrived);
+      const open = ports.filter(isOpen);
+      if (open.length === 0 || (marker !== undefined && this.#marked >= marker)) break;
+      if (marker === undefined && open.every((port) => this.#told.has(port))) marker = this.#mark();
       if (waited > GIVE_UP_MS) {
-        const lost = sendings.filter(
-          (_, i) => !arrived.has(ports[i] ?? 0) && !this.#blocked.has(ports[i] ?? 0),
-        );
-        throw new Error(`neither arrived nor dropped: ${JSON.stringify(lost.slice(0, 3))}`);
+        const lost = sendings.filter((_, i) => open.includes(ports[i] ?? 0));
+        throw new Error(`neither arrived nor filtered: ${JSON.stringify(lost.slice(0, 3))}`);
       }
-      if (open()) await Bun.sleep(1);
+      await Bun.sleep(1);
     }
+    this.#receive(sendings, ports, arrived);
+    for (const port of ports) this.#told.delete(port);
     return ports.map((port) => arrived.has(port));
+  }
+
+  #receive(sendings: readonly Sending[], ports: readonly number[], arrived: Set<number>): void {
+    for (const [end, { fd }] of this.#ends) {
+      for (;;) {
+        const frame = receiveDatagram("frame", fd, this.#buffer, false);
+        if (!frame) break;
+        const port = readPacket(frame.subarray(14))?.sourcePort ?? 0;
+        const wanted = sendings[ports.indexOf(port)];
+        if (wanted && wanted.to.replace(/6$/, "") === end) arrived.add(port);
+      }
+    }
+  }
+
+  /** Sends a packet that will be told of after all before it. Returns its number. */
+  #mark(): number {
+    this.#marker = (this.#marker % LAST_PORT) + 1;
+    if (this.#marker === 1) this.#marked = 0;
+    const [source = "", destination = ""] = [ENDS.get("outside"), ENDS.get("far")];
+    this.send(
+      { from: "outside", to: "far", source, destination, protocol: "UDP", port: this.#marker },
+      MARKER_PORT,
+    );
+    return this.#marker;
   }
 
   #end(name: string): EndSocket {

@@ -4,18 +4,14 @@ import { filterBridged } from "../../../lib/npc/bridged.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
 import { writeWhole } from "../../../lib/npc/writer.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
-import { LEGACY, MULTICAST } from "./options.ts";
-import { modelOf } from "./snapshot.ts";
+import { LEGACY, MULTICAST, SNAPSHOT } from "./options.ts";
+import { modelOfFile } from "./snapshot.ts";
 
 export const apply: Command = {
   name: "apply",
   description: "put the policies of a snapshot in force for the pods of a node, once",
   options: {
-    snapshot: {
-      type: "string",
-      description: "Namespaces, Pods and NetworkPolicies, as kubectl get -o json prints them",
-      valueHint: "FILE",
-    },
+    ...SNAPSHOT,
     node: { type: "string", description: "the node that this host is", valueHint: "NAME" },
     ...MULTICAST,
     ...LEGACY,
@@ -25,7 +21,7 @@ export const apply: Command = {
     if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not understood`);
     if (typeof snapshot !== "string") throw new UsageError("say which policies by --snapshot FILE");
     if (typeof node !== "string") throw new UsageError("say which node this is by --node NAME");
-    const model = modelOf(snapshot);
+    const model = modelOfFile(snapshot);
     requireRoot();
     const rules = new Compiler(model, { node, legacy: options["use-legacy-netpol"] === true }).all();
     using nf = new NetlinkSocket(NETLINK_NETFILTER);

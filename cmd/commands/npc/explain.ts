@@ -2,7 +2,7 @@
 import { endOf, explain, explanationText } from "../../../lib/npc/explain.ts";
 import { MAX_PORT, PROTOCOLS, type Protocol } from "../../../lib/npc/objects.ts";
 import { type Command, UsageError } from "../../main.ts";
-import { LEGACY } from "./options.ts";
+import { KUBECONFIG, LEGACY, SNAPSHOT } from "./options.ts";
 import { modelOf } from "./snapshot.ts";
 
 const DENIED = 3;
@@ -18,16 +18,13 @@ export const explainCommand: Command = {
     to: { type: "string", description: "to whom, likewise", valueHint: "END" },
     port: { type: "string", description: "to which port", valueHint: "PORT" },
     protocol: { type: "string", default: "TCP", description: "TCP, UDP or SCTP", valueHint: "NAME" },
-    snapshot: {
-      type: "string",
-      description: "Namespaces, Pods and NetworkPolicies, as kubectl get -o json prints them",
-      valueHint: "FILE",
-    },
+    ...SNAPSHOT,
+    ...KUBECONFIG,
     json: { type: "boolean", description: "print JSON" },
     ...LEGACY,
   },
-  run({ options, positionals }) {
-    const { from, to, port, snapshot } = options;
+  async run({ options, positionals }) {
+    const { from, to, port } = options;
     if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not understood`);
     if (typeof from !== "string" || typeof to !== "string")
       throw new UsageError("say --from END and --to END");
@@ -36,8 +33,7 @@ export const explainCommand: Command = {
       throw new UsageError(`--port is a number from 1 to ${MAX_PORT}`);
     const protocol = String(options["protocol"]).toUpperCase();
     if (!isProtocol(protocol)) throw new UsageError(`--protocol is one of ${PROTOCOLS.join(", ")}`);
-    if (typeof snapshot !== "string") throw new UsageError("say which policies by --snapshot FILE");
-    const model = modelOf(snapshot);
+    const model = await modelOf(options);
     const ends = [endOf(model, from), endOf(model, to)] as const;
     const explanation = explain(model, ...ends, protocol, number, options["use-legacy-netpol"] === true);
     if (options["json"]) console.log(JSON.stringify(explanation));

@@ -1,11 +1,16 @@
-// Where policies come from that are not taken from an API server: a file.
+// The model of a cluster at one time: of a file, or of an API server as it is now.
 import { readFileSync } from "node:fs";
+import { KubeClient } from "../../../lib/kube/client.ts";
+import { COLLECTIONS } from "../../../lib/npc/controller.ts";
 import { Model } from "../../../lib/npc/model.ts";
+import { KINDS, readObject } from "../../../lib/npc/objects.ts";
 import { readSnapshot } from "../../../lib/npc/snapshot.ts";
 import { reasonOf } from "../../../lib/sys/reason.ts";
+import type { Arguments } from "../../main.ts";
+import { kubeConfig } from "./options.ts";
 
 /** The model of the cluster that a file tells of ("-" is standard input). Throws with the name of the file. */
-export function modelOf(file: string): Model {
+export function modelOfFile(file: string): Model {
   const model = new Model();
   try {
     const objects = readSnapshot(readFileSync(file === "-" ? 0 : file, "utf8"));
@@ -13,5 +18,23 @@ export function modelOf(file: string): Model {
   } catch (error) {
     throw new Error(`${file}: ${reasonOf(error)}`);
   }
+  return model;
+}
+
+/** That of --snapshot, or of the API server. Rejects with KubeConfigError, KubeError or ObjectError. */
+export async function modelOf(options: Arguments["options"]): Promise<Model> {
+  const { snapshot } = options;
+  if (typeof snapshot === "string") return modelOfFile(snapshot);
+  const client = new KubeClient(kubeConfig(options));
+  const model = new Model();
+  await Promise.all(
+    KINDS.map(async (kind) => {
+      const { items } = await client.list(COLLECTIONS[kind]);
+      model.replace(
+        kind,
+        items.map((item) => readObject(kind, item)),
+      );
+    }),
+  );
   return model;
 }

@@ -1,0 +1,101 @@
+// weave-npc without a command: the controller.
+import { KubeClient } from "../../../lib/kube/client.ts";
+import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
+import { startController } from "../../../lib/npc/controller.ts";
+import { VERSION } from "../../../lib/version.ts";
+import { type Command, requireRoot, UsageError } from "../../main.ts";
+import { KUBECONFIG, kubeConfig, LEGACY, MULTICAST } from "./options.ts";
+
+const isLevel = (text: string): text is LogLevel => (LOG_LEVELS as readonly string[]).includes(text);
+
+/** Reads ":6781" or "127.0.0.1:6781"; throws UsageError. */
+function endpoint(text: string): { hostname: string; port: number } {
+  const [, host, port] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
+  if (port === undefined || Number(port) > 65_535)
+    throw new UsageError(`--metrics-addr "${text}" is no address with a port, such as :6781`);
+  return { hostname: host || "0.0.0.0", port: Number(port) };
+}
+
+export const controller: Command = {
+  name: "weave-npc",
+  description:
+    "The Kubernetes NetworkPolicy controller of weave, for the node it runs on. Also: weave-npc apply, weave-npc explain.",
+  options: {
+    "node-name": {
+      type: "string",
+      description: "the node that this host is ($HOSTNAME unless given)",
+      valueHint: "NAME",
+    },
+    "metrics-addr": {
+      type: "string",
+      default: ":6781",
+      description: "where metrics and health are served; empty for nowhere",
+      valueHint: "ADDRESS:PORT",
+    },
+    "log-level": { type: "string", default: "info", description: LOG_LEVELS.join(", "), valueHint: "LEVEL" },
+    "log-format": {
+      type: "string",
+      default: "text",
+      description: "how blocked connections are logged: text or json",
+      valueHint: "FORMAT",
+    },
+    ...MULTICAST,
+    ...LEGACY,
+    ...KUBECONFIG,
+    "bridge-port-name": { type: "string", description: "of no use any more; taken for the original's sake" },
+    "max-list-size": { type: "string", description: "of no use any more; taken for the original's sake" },
+    version: { type: "boolean", description: "print the version" },
+  },
+  async run({ options, positionals }) {
+    if (options["version"]) return console.log(`weave ${VERSION}`);
+    if (positionals.length > 0) throw new UsageError(`unknown command "${positionals[0]}"`);
+    const node = options["node-name"] ?? process.env["HOSTNAME"];
+    if (typeof node !== "string" || node === "")
+      throw new UsageError("say which node this is by --node-name NAME or $HOSTNAME");
+    const level = String(options["log-level"]);
+    if (!isLevel(level)) throw new UsageError(`--log-level is one of ${LOG_LEVELS.join(", ")}`);
+    const format = options["log-format"];
+    if (format !== "text" && format !== "json") throw new UsageError("--log-format is text or json");
+    const address = options["metrics-addr"] ? endpoint(String(options["metrics-addr"])) : undefined;
+    const config = kubeConfig(options);
+    requireRoot();
+    const log = createLog(level);
+    log.info(`weave-npc ${VERSION}; node name "${node}"`);
+    const npc = startController(
+      {
+        node,
+        legacy: options["use-legacy-netpol"] === true,
+        allowMulticast: options["allow-mcast"] !== false,
+        json: format === "json",
+      },
+      new KubeClient(config),
+      log,
+      (line) => process.stderr.write(line),
+    );
+    const server =
+      address &&
+      Bun.serve({
+        ...address,
+        routes: {
+          "/metrics": async () =>
+            new Response(await npc.metrics.registry.metrics(), {
+              headers: { "content-type": npc.metrics.registry.contentType },
+            }),
+          "/healthz": new Response("ok\n"),
+          "/readyz": () =>
+            npc.inSync
+              ? new Response("ok\n")
+              : new Response("policies are not in force yet\n", { status: 503 }),
+        },
+        fetch: () => new Response("not found\n", { status: 404 }),
+      });
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.once(signal, () => {
+        log.info(`${signal} received, exiting; policies stay in force as they are`);
+        npc.stop();
+        server?.stop(true);
+        process.exit(0);
+      });
+    }
+  },
+};

@@ -1,0 +1,158 @@
+// The policy controller of one node: follows the API server, keeps the kernel's rules, and tells of what they block.
+import { every, systemClock } from "../clock/clock.ts";
+import { systemRandom } from "../clock/random.ts";
+import type { KubeClient } from "../kube/client.ts";
+import { reflect } from "../kube/reflector.ts";
+import type { Log } from "../log/log.ts";
+import { watchPackets } from "../netlink/nflog.ts";
+import { watchTables } from "../netlink/nftables/watch.ts";
+import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { filterBridged } from "./bridged.ts";
+import { isolating } from "./compiler.ts";
+import { type Drop, Drops, dropLine } from "./drops.ts";
+import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
+import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
+import { keyOf, type Model } from "./model.ts";
+import { type Kind, type KubeObject, readObject } from "./objects.ts";
+import { NFLOG_GROUP } from "./tables.ts";
+
+/** Where objects of each kind are. */
+export const COLLECTIONS: Record<Kind, string> = {
+  Namespace: "/api/v1/namespaces",
+  Pod: "/api/v1/pods",
+  NetworkPolicy: "/apis/networking.k8s.io/v1/networkpolicies",
+};
+const TICK_MS = 5_000;
+/** The kernel's switch for bridged packets may be turned off by others. */
+const CARE_MS = 30_000;
+
+export interface ControllerConfig extends EnforcerConfig {
+  /** Blocked connections are written to the log as JSON. */
+  readonly json: boolean;
+}
+
+export interface Controller {
+  readonly metrics: Metrics;
+  readonly inSync: boolean;
+  stop(): void;
+}
+
+/** Starts it; throws where the kernel lacks what it needs. */
+export function startController(
+  config: ControllerConfig,
+  client: KubeClient,
+  log: Log,
+  write: (line: string) => void,
+): Controller {
+  const clock = systemClock;
+  const metrics = createMetrics();
+  const nf = new NetlinkSocket(NETLINK_NETFILTER);
+  const enforcer = new Enforcer(config, nf, clock, metrics, log);
+
+  let warned: string | undefined;
+  const care = () => {
+    const warning = filterBridged();
+    metrics.bridgedFiltered.set(warning === undefined ? 1 : 0);
+    if (warning !== warned && warning !== undefined) log.warning(`[npc] ${warning}`);
+    warned = warning;
+  };
+  care();
+
+  const drops = new Drops(clock, {
+    blocked: ({ protocol, port }) =>
+      metrics.blocked.inc({ protocol: protocol.toLowerCase(), dport: portLabel(port) }),
+    write(drop) {
+      if (config.json) write(`${JSON.stringify(dropJson(drop, enforcer.model, config.legacy))}\n`);
+      else log.warning(dropLine(drop));
+    },
+    leftOut(count) {
+      metrics.leftOut.inc(count);
+      log.warning(`${count} more blocked connections were left out of this log`);
+    },
+  });
+  const failed = (what: string) => (error: Error) => {
+    metrics.errors.inc();
+    log.error(`[npc] ${what}: ${error.message}`);
+  };
+  const packets = watchPackets(NFLOG_GROUP, {
+    packet: (packet) => drops.packet(packet),
+    lost: () => drops.lost(),
+    failed: failed("blocked connections are no longer read"),
+  });
+  const tables = watchTables(
+    () => new Set([nf.port]),
+    (table) => enforcer.touchedByOthers(table),
+    failed("changes of nftables by others are no longer seen"),
+  );
+  const timers = [every(clock, TICK_MS, () => drops.tick()), every(clock, CARE_MS, care)];
+
+  /** One object that is not in order is no reason to forget the others. */
+  const read = (kind: Kind, json: unknown): KubeObject | undefined => {
+    try {
+      return readObject(kind, json);
+    } catch (error) {
+      metrics.errors.inc();
+      log.error(`[npc] ${reasonOf(error)}; it is left as it was`);
+      return undefined;
+    }
+  };
+  const reflectors = (Object.keys(COLLECTIONS) as Kind[]).map((kind) =>
+    reflect(
+      client,
+      COLLECTIONS[kind],
+      { clock, random: systemRandom, log },
+      {
+        listed: (items) =>
+          enforcer.listed(
+            kind,
+            items.flatMap((item) => read(kind, item) ?? []),
+          ),
+        changed(type, json) {
+          const object = read(kind, json);
+          if (object) enforcer.changed({ type, object });
+        },
+      },
+    ),
+  );
+
+  return {
+    metrics,
+    get inSync() {
+      return enforcer.inSync;
+    },
+    stop() {
+      for (const reflector of reflectors) reflector.stop();
+      for (const timer of timers) timer.cancel();
+      packets.stop();
+      tables.stop();
+      enforcer.stop();
+      nf.close();
+    },
+  };
+}
+
+/** A blocked attempt with all that is known of it. */
+function dropJson(
+  { protocol, source, sourcePort, destination, port, why }: Drop,
+  model: Model,
+  legacy: boolean,
+) {
+  const [from, to] = [model.owner(source), model.owner(destination)];
+  const pod = why === "ingress" ? to : why === "egress" ? from : undefined;
+  const policies =
+    pod && (why === "ingress" || why === "egress") ? isolating(model, pod, why, legacy) : undefined;
+  return {
+    time: new Date().toISOString(),
+    event: "blocked",
+    protocol,
+    source,
+    sourcePort,
+    sourcePod: from && keyOf(from),
+    destination,
+    destinationPort: port,
+    destinationPod: to && keyOf(to),
+    direction: why,
+    isolatedBy: policies?.map(keyOf) ?? [],
+  };
+}

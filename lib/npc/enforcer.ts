@@ -1,0 +1,187 @@
+// Keeps the kernel's rules those of the model, whatever happens: events of the API server, others who touch our tables, a
+// kernel that refuses. Nothing is written before all is known: until then what was in force stays in force.
+import { networkInterfaces } from "node:os";
+import type { Clock, Timer } from "../clock/clock.ts";
+import type { Log } from "../log/log.ts";
+import { commit } from "../netlink/nftables/table.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { Compiler } from "./compiler.ts";
+import { cutForbidden } from "./connections.ts";
+import { changes, wholeTable } from "./difference.ts";
+import type { Metrics } from "./metrics.ts";
+import { type Change, Model, type Touched } from "./model.ts";
+import { KINDS, type Kind, type KubeObject } from "./objects.ts";
+import type { Ruleset } from "./ruleset.ts";
+import { type Settings, TABLE } from "./tables.ts";
+import { BRIDGE_TABLE, bridgeChanges, wholeBridgeTable } from "./unknown.ts";
+
+/** Events come in bursts; what comes within this is written together. */
+const GATHER_MS = 2;
+/** Connections are looked through this long after a change, and not more often than so. */
+const CUT_DELAY_MS = 100;
+const CUT_INTERVAL_MS = 1_000;
+/** When the kernel refuses, it is tried again after this, with everything. */
+const RETRY_MS = 1_000;
+/** When others touch our tables over and over, they are put right this often. */
+const REPAIR_INTERVAL_MS = 1_000;
+
+export interface EnforcerConfig extends Settings {
+  readonly node: string;
+  readonly legacy: boolean;
+}
+
+export class Enforcer {
+  readonly #model = new Model();
+  readonly #compiler: Compiler;
+  readonly #listed = new Set<Kind>();
+  #pods = new Set<string>();
+  #policies = new Set<string>();
+  /** What is in force; undefined when that is not known. */
+  #inForce: Ruleset | undefined;
+  #earliestEvent = 0;
+  #flush: Timer | undefined;
+  #cut: Timer | undefined;
+  #cutAt = Number.NEGATIVE_INFINITY;
+  #repair: Timer | undefined;
+  #stopped = false;
+
+  constructor(
+    private readonly config: EnforcerConfig,
+    private readonly nf: NetlinkSocket,
+    private readonly clock: Clock,
+    private readonly metrics: Metrics,
+    private readonly log: Log,
+  ) {
+    this.#compiler = new Compiler(this.#model, config);
+  }
+
+  get model(): Model {
+    return this.#model;
+  }
+
+  /** The rules in force. */
+  get rules(): Ruleset | undefined {
+    return this.#inForce;
+  }
+
+  /** True once all that there is has been heard of, and is in force. */
+  get inSync(): boolean {
+    return this.#inForce !== undefined;
+  }
+
+  /** All objects of a kind, as a new list has them. */
+  listed(kind: Kind, objects: readonly KubeObject[]): void {
+    this.#listed.add(kind);
+    this.#touch(this.#model.replace(kind, objects));
+  }
+
+  changed(change: Change): void {
+    this.#touch(this.#model.apply([change]));
+  }
+
+  /** Others have changed a table (undefined: any). */
+  touchedByOthers(table: string | undefined): void {
+    if (this.#stopped || this.#repair || !this.#inForce) return;
+    if (table !== undefined && table !== TABLE.name && table !== BRIDGE_TABLE.name) return;
+    this.#repair = this.clock.after(0, () => {
+      this.log.warning(
+        `[npc] somebody else has changed our nftables (table ${TABLE.name}); putting them right`,
+      );
+      this.metrics.repairs.inc();
+      this.#inForce = undefined;
+      this.#write();
+      this.#repair = this.clock.after(REPAIR_INTERVAL_MS, () => {
+        this.#repair = undefined;
+      });
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const timer of [this.#flush, this.#cut, this.#repair]) timer?.cancel();
+  }
+
+  #touch({ pods, policies }: Touched): void {
+    for (const pod of pods) this.#pods.add(pod);
+    for (const namespace of policies) this.#policies.add(namespace);
+    this.metrics.lastEvent.set(this.clock.now() / 1000);
+    if (this.#stopped || !KINDS.every((kind) => this.#listed.has(kind))) return;
+    this.#flush ??= this.#soon(GATHER_MS);
+  }
+
+  #soon(ms: number): Timer {
+    if (this.#earliestEvent === 0) this.#earliestEvent = this.clock.now();
+    return this.clock.after(ms, () => {
+      this.#flush = undefined;
+      this.#write();
+    });
+  }
+
+  #write(): void {
+    const began = performance.now();
+    const touched = { pods: this.#pods, policies: this.#policies };
+    this.#pods = new Set();
+    this.#policies = new Set();
+    const rules = this.#compiler.update(touched);
+    try {
+      const requests = this.#inForce
+        ? [...changes(this.#inForce, rules), ...bridgeChanges(this.#inForce, rules)]
+        : [...wholeTable(rules, this.config), ...wholeBridgeTable(rules)];
+      commit(this.nf, requests);
+      if (!this.#inForce) this.log.info(`[npc] policies are in force for ${rules.local.size} pod addresses`);
+      this.#inForce = rules;
+      if (requests.length > 0) this.#cutSoon();
+    } catch (error) {
+      this.log.error(`[npc] the kernel refuses the rules: ${reasonOf(error)}; trying again with all of them`);
+      this.metrics.errors.inc();
+      this.#inForce = undefined;
+      if (!this.#stopped) this.#flush ??= this.#soon(RETRY_MS);
+    }
+    this.#measure(rules, (performance.now() - began) / 1000);
+  }
+
+  #measure(rules: Ruleset, seconds: number): void {
+    const { metrics } = this;
+    metrics.syncSeconds.observe(seconds);
+    if (this.#inForce && this.#earliestEvent > 0) {
+      metrics.lagSeconds.observe((this.clock.now() - this.#earliestEvent) / 1000);
+      this.#earliestEvent = 0;
+    }
+    metrics.inSync.set(this.#inForce ? 1 : 0);
+    metrics.objects.set({ kind: "pod" }, this.#model.pods.size);
+    metrics.objects.set({ kind: "namespace" }, this.#model.namespaces.size);
+    metrics.objects.set({ kind: "networkpolicy" }, this.#model.policyCount);
+    metrics.rules.set({ kind: "isolated_ingress" }, rules.isolated.ingress.size);
+    metrics.rules.set({ kind: "isolated_egress" }, rules.isolated.egress.size);
+    metrics.rules.set({ kind: "chain" }, rules.chains.size);
+    metrics.rules.set({ kind: "set" }, rules.sets.size);
+  }
+
+  /** Established connections that the rules do not allow any more are cut, a little later: looking costs more than writing. */
+  #cutSoon(): void {
+    const delay = Math.max(CUT_DELAY_MS, this.#cutAt + CUT_INTERVAL_MS - this.clock.now());
+    this.#cut ??= this.clock.after(delay, () => {
+      this.#cut = undefined;
+      this.#cutAt = this.clock.now();
+      if (!this.#inForce) return;
+      try {
+        const cut = cutForbidden(this.nf, this.#inForce, hostAddresses());
+        this.metrics.cut.inc(cut.length);
+        for (const { source, destination, protocol, port } of cut)
+          this.log.info(
+            `[npc] cut ${protocol} connection from ${source} to ${destination}:${port}: no longer allowed`,
+          );
+      } catch (error) {
+        this.metrics.errors.inc();
+        this.log.error(`[npc] cannot look through established connections: ${reasonOf(error)}`);
+      }
+    });
+  }
+}
+
+function hostAddresses(): Set<string> {
+  return new Set(
+    Object.values(networkInterfaces()).flatMap((links) => (links ?? []).map(({ address }) => address)),
+  );
+}

@@ -1,0 +1,492 @@
+// weave-npc as it runs on a node: the compiled executable, an API server, real packets between pods.
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ApiServer, TOKEN } from "../support/apiserver.ts";
+import { ENDS, NODE } from "../support/conformance.ts";
+import { DIST, eventually, exec, must } from "../support/hosts.ts";
+import { PolicyNet, type Sending } from "../support/policynet.ts";
+
+let net: PolicyNet;
+let api: ApiServer;
+let folder: string;
+let npc: Bun.Subprocess | undefined;
+let log = "";
+
+const inHost = (...command: string[]) => ["ip", "netns", "exec", `${net.prefix}-host`, ...command];
+
+/** Starts weave-npc. */
+function start(...options: string[]): void {
+  log = "";
+  const child = Bun.spawn(
+    inHost(
+      join(DIST, "weave-npc"),
+      "--node-name",
+      NODE,
+      "--kubeconfig",
+      join(folder, "kubeconfig"),
+      ...options,
+    ),
+    { stdout: "ignore", stderr: "pipe" },
+  );
+  npc = child;
+  (async () => {
+    for await (const chunk of child.stderr) log += new TextDecoder().decode(chunk);
+  })();
+}
+
+async function stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+  npc?.kill(signal);
+  await npc?.exited;
+  npc = undefined;
+}
+
+const inForce = () =>
+  eventually(
+    "policies are in force",
+    async () => (await exec(inHost("curl", "-s", "http://127.0.0.1:6781/readyz"))).stdout,
+    (text) => text === "ok\n",
+  );
+
+const metrics = () => must(inHost("curl", "-s", "http://127.0.0.1:6781/metrics"));
+const counted = async (line: string) =>
+  Number(
+    (await metrics())
+      .split("\n")
+      .find((each) => each.startsWith(line))
+      ?.split(" ")
+      .at(-1) ?? 0,
+  );
+
+const namespace = (name: string) => ({ kind: "Namespace", metadata: { name, labels: { ns: name } } });
+const pod = (
+  name: string,
+  address = name,
+  labels: Record<string, string> = { pod: name.split("/")[1] ?? "" },
+) => {
+  const [namespace = "", own = ""] = name.split("/");
+  return {
+    kind: "Pod",
+    metadata: { namespace, name: own, uid: name, labels },
+    spec: { nodeName: NODE, containers: [] },
+    status: { phase: "Running", podIP: ENDS.get(address), hostIP: ENDS.get("node") },
+  };
+};
+const policy = (namespace: string, name: string, spec: object) => ({
+  kind: "NetworkPolicy",
+  metadata: { namespace, name },
+  spec,
+});
+const DENY = policy("x", "deny", { podSelector: {} });
+const from = (of: string) => [{ from: [{ namespaceSelector: { matchLabels: { ns: of } } }] }];
+
+function sending(text: string): Sending {
+  const [, a = "", b = "", port = "", protocol = "TCP"] =
+    /^(\S+) -> (\S+) (\d+)(?:\/(UDP|SCTP))?$/.exec(text) ?? [];
+  return {
+    from: a,
+    to: b,
+    source: ENDS.get(a) ?? "",
+    destination: ENDS.get(b) ?? "",
+    protocol: protocol as Sending["protocol"],
+    port: Number(port),
+  };
+}
+
+const passes = async (text: string) => (await net.probe([sending(text)]))[0] ?? false;
+const becomes = (text: string, allowed: boolean) =>
+  eventually(
+    `${text} is ${allowed ? "allowed" : "denied"}`,
+    () => passes(text),
+    (now) => now === allowed,
+  );
+
+beforeAll(async () => {
+  net = await PolicyNet.create("npc");
+  folder = mkdtempSync(join(tmpdir(), "weave-npc-"));
+  writeFileSync(join(folder, "token"), `${TOKEN}\n`);
+}, 60_000);
+
+beforeEach(async () => {
+  await stop("SIGKILL");
+  await api?.stop();
+  for (const family of ["inet", "bridge"]) await exec(inHost("nft", "delete", "table", family, "weave-npc"));
+  api = new ApiServer(net.host);
+  writeFileSync(join(folder, "kubeconfig"), api.kubeconfig("token"));
+  writeFileSync(join(folder, "token"), `${TOKEN}\n`);
+  api.apply(...["x", "y", "z"].map(namespace));
+  for (const of of ["x", "y", "z"]) api.apply(...["a", "b", "c"].map((name) => pod(`${of}/${name}`)));
+  api.start();
+});
+
+afterAll(async () => {
+  await stop("SIGKILL");
+  await api?.stop();
+  net?.dispose();
+  if (folder) rmSync(folder, { recursive: true });
+});
+
+describe("the controller", () => {
+  test("puts policies in force as they come and go, and tells of what they block, once for each attempt", async () => {
+    start();
+    await inForce();
+    expect(await passes("y/a -> x/a 80")).toBe(true);
+    api.apply(DENY);
+    await becomes("y/a -> x/a 80", false);
+    const attempt = sending("y/a -> x/b 80");
+    const port = net.nextPort();
+    for (let i = 0; i < 3; i++) net.send(attempt, port);
+    net.send(sending("y/a -> x/b 53/UDP"), port);
+    const line = (protocol: string, to: number) =>
+      `${protocol} connection from ${attempt.source}:${port} to ${attempt.destination}:${to} blocked by Weave NPC.`;
+    await eventually(
+      "it is told of",
+      () => log,
+      (text) => text.includes(line("TCP", 80)) && text.includes(line("UDP", 53)),
+    );
+    expect(log.split(line("TCP", 80)).length).toBe(2);
+    expect(await counted('weavenpc_blocked_connections_total{protocol="udp",dport="53"}')).toBe(1);
+    expect(await counted('weavenpc_objects{kind="pod"}')).toBe(9);
+    api.apply(policy("x", "allow", { podSelector: {}, ingress: from("y") }));
+    await becomes("y/a -> x/a 80", true);
+    expect(await passes("z/a -> x/a 80")).toBe(false);
+    api.delete(DENY, policy("x", "allow", {}));
+    await becomes("z/a -> x/a 80", true);
+  }, 60_000);
+
+  test("as JSON, with pods and the policies that isolate", async () => {
+    api.apply(DENY);
+    start("--log-format=json");
+    await inForce();
+    expect(await passes("y/a -> x/a 80")).toBe(false);
+    const told = await eventually(
+      "it is told of",
+      () => log.split("\n").find((text) => text.startsWith("{")) ?? "",
+      Boolean,
+    );
+    expect(JSON.parse(told)).toMatchObject({
+      event: "blocked",
+      protocol: "TCP",
+      sourcePod: "y/a",
+      destinationPod: "x/a",
+      destinationPort: 80,
+      direction: "ingress",
+      isolatedBy: ["x/deny"],
+    });
+  }, 60_000);
+
+  test("events in an odd order: the policy before its namespace, pods before theirs", async () => {
+    api.delete(namespace("x"), namespace("y"));
+    start();
+    await inForce();
+    api.apply(policy("x", "allow", { podSelector: {}, ingress: from("y") }));
+    await becomes("y/a -> x/a 80", false);
+    api.apply(namespace("y"));
+    await becomes("y/a -> x/a 80", true);
+    api.apply(namespace("x"));
+    expect(await passes("z/a -> x/a 80")).toBe(false);
+  }, 60_000);
+
+  test("an address that passes from one pod to another, in either order of events", async () => {
+    api.apply(policy("x", "allow", { podSelector: { matchLabels: { pod: "a" } }, ingress: from("y") }));
+    start();
+    await inForce();
+    expect(await passes("y/b -> x/a 80")).toBe(true);
+    // The new pod is heard of before the old one's end.
+    const heir = {
+      ...pod("z/heir", "y/b"),
+      metadata: { ...pod("z/heir").metadata, creationTimestamp: "2030-01-01T00:00:00Z" },
+    };
+    api.apply(heir);
+    await becomes("y/b -> x/a 80", false);
+    api.delete(pod("y/b"));
+    await becomes("z/b -> x/a 80", false);
+    expect(await passes("y/b -> x/a 80")).toBe(false);
+    api.delete(heir);
+    api.apply(pod("y/b"));
+    await becomes("y/b -> x/a 80", true);
+  }, 60_000);
+
+  test("a pod that nobody has told of is kept apart, but for its node", async () => {
+    api.delete(pod("z/c"));
+    start();
+    await inForce();
+    const unknown = async (text: string) => {
+      const [outcome] = await Promise.race([
+        net.probe([sending(text)]),
+        Bun.sleep(1_000).then(() => [undefined]),
+      ]);
+      return outcome;
+    };
+    expect(await passes("z/c -> x/a 80")).toBe(false);
+    expect(await passes("node -> z/c 80")).toBe(true);
+    // Frames to it are dropped by the bridge, which says nothing.
+    expect(await unknown("x/a -> z/c 80")).toBeUndefined();
+    api.apply(pod("z/c"));
+    await becomes("z/c -> x/a 80", true);
+    expect(await passes("x/a -> z/c 80")).toBe(true);
+  }, 60_000);
+
+  test("an established connection that would not be allowed now is cut; others are not", async () => {
+    start();
+    await inForce();
+    const flows = ["y/a -> x/a 80/UDP", "z/a -> x/a 80/UDP"].map((text) => ({
+      there: sending(text),
+      port: net.nextPort(),
+    }));
+    for (const { there, port } of flows) {
+      net.send(there, port);
+      expect(await net.outcomes([there], [port])).toEqual([true]);
+      const back = {
+        ...there,
+        from: there.to,
+        to: there.from,
+        source: there.destination,
+        destination: there.source,
+        port,
+      };
+      net.send(back, there.port);
+      expect(await net.outcomes([back], [there.port])).toEqual([true]);
+    }
+    api.apply(policy("x", "allow", { podSelector: {}, ingress: from("z") }));
+    await eventually(
+      "it is cut",
+      () => log,
+      (text) => /cut UDP connection from 10\.32\.0\.21 to 10\.32\.0\.11:80/.test(text),
+    );
+    const [denied, allowed] = flows as [(typeof flows)[0], (typeof flows)[0]];
+    net.send(denied.there, denied.port);
+    net.send(allowed.there, allowed.port);
+    expect(await net.outcomes([denied.there, allowed.there], [denied.port, allowed.port])).toEqual([
+      false,
+      true,
+    ]);
+    expect(await counted("weavenpc_cut_connections_total")).toBe(1);
+  }, 60_000);
+});
+
+describe("whatever happens", () => {
+  /** Probes over and over until told to stop; returns how many went wrong. */
+  function watch(allowed: string, denied: string) {
+    let running = true;
+    const done = (async () => {
+      let probes = 0;
+      let wrong = 0;
+      while (running) {
+        const outcomes = await net.probe([sending(allowed), sending(denied)]);
+        if (outcomes[0] !== true || outcomes[1] !== false) wrong++;
+        probes++;
+      }
+      return { probes, wrong };
+    })();
+    return async () => {
+      running = false;
+      return await done;
+    };
+  }
+
+  test.each(["SIGTERM", "SIGKILL"] as const)(
+    "%s and a new start: nothing passes that should not, all that should",
+    async (signal) => {
+      api.apply(policy("x", "allow", { podSelector: {}, ingress: from("y") }));
+      start();
+      await inForce();
+      const end = watch("y/a -> x/a 80", "z/a -> x/a 80");
+      await stop(signal);
+      start();
+      await inForce();
+      await Bun.sleep(500);
+      const { probes, wrong } = await end();
+      expect(wrong).toBe(0);
+      expect(probes).toBeGreaterThan(5);
+    },
+    60_000,
+  );
+
+  test("the API server goes away: what was known stays in force; it comes back: what was missed is made up for", async () => {
+    api.apply(DENY);
+    start();
+    await inForce();
+    await api.stop();
+    expect(await passes("y/a -> x/a 80")).toBe(false);
+    expect(await passes("x/a -> y/a 80")).toBe(true);
+    api.delete(DENY);
+    api.apply(policy("y", "deny", { podSelector: {} }));
+    api.start();
+    await becomes("y/a -> x/a 80", true);
+    expect(await passes("x/a -> y/a 80")).toBe(false);
+    expect(log).toContain("what was known stays in force");
+  }, 60_000);
+
+  test("the API server ends watches, forgets the past, changes the token", async () => {
+    start();
+    await inForce();
+    const { list } = api.asked;
+    api.endWatches();
+    api.apply(DENY);
+    await becomes("y/a -> x/a 80", false);
+    expect(api.asked.list).toBe(list);
+    api.delete(DENY);
+    api.compact();
+    await becomes("y/a -> x/a 80", true);
+    await eventually(
+      "it has listed anew",
+      () => api.asked.list,
+      (now) => now > list,
+    );
+    api.token = "another";
+    api.endWatches();
+    await eventually(
+      "it is refused",
+      () => api.asked.refused,
+      (now) => now > 0,
+    );
+    writeFileSync(join(folder, "token"), "another\n");
+    api.apply(DENY);
+    await becomes("y/a -> x/a 80", false);
+  }, 60_000);
+
+  test.each([
+    ["flushed", ["flush", "ruleset"]],
+    ["deleted", ["delete", "table", "inet", "weave-npc"]],
+    ["edited", ["insert", "rule", "inet", "weave-npc", "postrouting", "accept"]],
+    ["emptied", ["flush", "map", "inet", "weave-npc", "ingress4"]],
+  ])(
+    "the table is %s by somebody else: it is put right",
+    async (_what, command) => {
+      api.apply(DENY);
+      start();
+      await inForce();
+      expect(await passes("y/a -> x/a 80")).toBe(false);
+      await must(inHost("nft", ...command));
+      if (command[0] === "flush" && command[1] === "ruleset") await net.tell();
+      await eventually(
+        "it is put right",
+        () => log,
+        (text) => text.includes("putting them right"),
+      );
+      await becomes("y/a -> x/a 80", false);
+      expect(await counted("weavenpc_repairs_total")).toBe(1);
+    },
+    60_000,
+  );
+
+  test("a table of that name is there already, with something else in it", async () => {
+    api.apply(DENY);
+    await must(inHost("nft", "-f", "-"), {
+      stdin:
+        "table inet weave-npc { set pods4 { type ipv4_addr; }; chain postrouting { type filter hook forward priority 0; drop; }; }\n",
+    });
+    start();
+    await inForce();
+    expect(await passes("y/a -> x/a 80")).toBe(false);
+    expect(await passes("x/a -> y/a 80")).toBe(true);
+  }, 60_000);
+
+  test("an object that is not in order is told of, and hurts no other", async () => {
+    start();
+    await inForce();
+    api.apply(
+      policy("x", "broken", { podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: "no" } }] }] }),
+      DENY,
+    );
+    await becomes("y/a -> x/a 80", false);
+    expect(log).toContain("NetworkPolicy x/broken: spec.ingress.0.from.0.ipBlock.cidr");
+  }, 60_000);
+});
+
+describe("by hand", () => {
+  const snapshot = () => ({
+    kind: "List",
+    items: [
+      namespace("x"),
+      namespace("y"),
+      ...["x/a", "x/b", "y/a"].map((name) => pod(name)),
+      policy("x", "allow", { podSelector: {}, ingress: [{ ...from("y")[0], ports: [{ port: 80 }] }] }),
+    ],
+  });
+  const run = (...args: string[]) => exec(inHost(join(DIST, "weave-npc"), ...args));
+
+  test("apply puts a snapshot in force, and says what it did", async () => {
+    const file = join(folder, "snapshot.json");
+    writeFileSync(file, JSON.stringify(snapshot()));
+    const { code, stdout } = await run("apply", "--snapshot", file, "--node", NODE);
+    expect([code, stdout]).toEqual([0, "3 pod addresses on n1, 2 of them isolated; 1 policies\n"]);
+    expect(
+      await net.probe(["y/a -> x/a 80", "y/a -> x/a 81", "x/b -> x/a 80", "x/a -> y/a 80"].map(sending)),
+    ).toEqual([true, false, false, true]);
+  });
+
+  test.each([
+    [
+      "allow",
+      0,
+      "y/a",
+      "80",
+      /^allow: y\/a -> x\/a TCP 80\n {2}egress: {2}allow, no policy isolates y\/a for egress\n {2}ingress: allow, ingress rule 1 of x\/allow allows it\n$/,
+    ],
+    [
+      "deny",
+      3,
+      "y/a",
+      "81",
+      /ingress: deny, isolated for ingress by x\/allow, and no rule of theirs allows it/,
+    ],
+    ["deny", 3, "172.20.0.5", "80", /egress: {2}allow, the source is no pod of this cluster/],
+    ["allow", 0, "10.32.0.1", "81", /a pod and its node may always talk to each other/],
+  ] as const)("explain: %s, exit code %i", async (verdict, expected, end, port, text) => {
+    const file = join(folder, "snapshot.json");
+    writeFileSync(file, JSON.stringify(snapshot()));
+    const args = ["explain", "--snapshot", file, "--from", end, "--to", "x/a", "--port", port];
+    const { code, stdout } = await run(...args);
+    expect(code).toBe(expected);
+    expect(stdout).toMatch(text);
+    const json = await run(...args, "--json");
+    expect([json.code, JSON.parse(json.stdout)]).toMatchObject([
+      expected,
+      { verdict, egress: {}, ingress: {} },
+    ]);
+  });
+
+  test("explain asks the API server, where there is no file", async () => {
+    api.apply(DENY);
+    const { code, stdout } = await run(
+      "explain",
+      "--kubeconfig",
+      join(folder, "kubeconfig"),
+      "--from",
+      "y/a",
+      "--to",
+      "x/a",
+      "--port",
+      "80",
+    );
+    expect(code).toBe(3);
+    expect(stdout).toContain("isolated for ingress by x/deny");
+  });
+
+  test.each([
+    [["explain", "--from", "x/a", "--to", "x/nobody", "--port", "80"], 1, "there is no pod x/nobody"],
+    [["explain", "--from", "x/a", "--to", "nobody", "--port", "80"], 1, '"nobody" is neither a pod'],
+    [
+      ["explain", "--from", "x/a", "--to", "2001:db8::1", "--port", "80"],
+      1,
+      "no addresses of the same family",
+    ],
+    [["explain", "--from", "x/a", "--to", "x/b", "--port", "0"], 2, "--port is a number from 1 to 65535"],
+    [["explain", "--from", "x/a", "--to", "x/b", "--port", "80", "--protocol", "ICMP"], 2, "TCP, UDP, SCTP"],
+    [["explain", "--to", "x/b", "--port", "80"], 2, "--from END and --to END"],
+    [["apply", "--node", "n1"], 2, "--snapshot FILE"],
+    [["apply", "--snapshot", "/nowhere", "--node", "n1"], 1, "/nowhere: "],
+    [["--node-name", "n1", "--kubeconfig", "/nowhere"], 1, "cannot read /nowhere"],
+    [["--node-name", "n1", "--log-format", "xml"], 2, "text or json"],
+    [["watch"], 2, 'unknown command "watch"'],
+  ] as const)("refused: %j", async (args, expected, message) => {
+    const file = join(folder, "snapshot.json");
+    writeFileSync(file, JSON.stringify(snapshot()));
+    const { code, stderr } = await run(...args, ...(args[0] === "explain" ? ["--snapshot", file] : []));
+    expect([code, stderr.trim().split("\n").length]).toEqual([expected, 1]);
+    expect(stderr).toContain(message);
+  });
+});
