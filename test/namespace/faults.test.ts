@@ -119,15 +119,24 @@ describe.each([
       (value) => value === full,
     );
     net.treat({ mtu: 1280 });
-    for (const host of [net.a, net.b]) {
-      await eventually(
-        "a smaller MTU",
-        () => mtu(host),
-        (value) => value === full - 220,
-        60_000,
-      );
+    // A path is looked at again while it is in use.
+    const flow = Bun.spawn(podCommand(net.one, "ping", "-n", "-i", "0.5", net.two.address), {
+      stdout: "ignore",
+    });
+    try {
+      for (const host of [net.a, net.b]) {
+        await eventually(
+          "a smaller MTU",
+          () => mtu(host),
+          (value) => value === full - 220,
+          60_000,
+        );
+      }
+      await carries(net, 1 << 20);
+    } finally {
+      flow.kill();
+      await flow.exited;
     }
-    await carries(net, 1 << 20);
   });
 
   test("a peer that starts again is reached again", async () => {

@@ -27,8 +27,8 @@ const SILENCE_MS = 60_000;
 /** How often it is tried whether fragments, or larger packets than before, get through. */
 const RETEST_MS = 5 * 60_000;
 const FRAGMENT_TEST_MS = 5_000;
-/** A peer whose frames come this way is heard of most of the time between two heartbeats. */
-const BUSY_MS = 7_000;
+/** A peer whose frames come this way is heard of for so long between two heartbeats; else by those alone. */
+const BUSY_MS = 4_000;
 /** Until the kernel or a test says less. */
 const UNKNOWN_MTU = 65_535;
 
