@@ -3,6 +3,7 @@ import { cniBench } from "./cni.ts";
 import { dnsBench } from "./dns.ts";
 import { ipamBench } from "./ipam.ts";
 import { meshBench } from "./mesh.ts";
+import { npcBench } from "./npc.ts";
 import { overlayBench } from "./overlay.ts";
 import type { Row } from "./row.ts";
 import { sleeveBench } from "./sleeve.ts";
@@ -14,6 +15,11 @@ const BENCHES: Record<string, { about: string; run(): Promise<Row[]> }> = {
   mesh: {
     about: "full meshes of 3, 10 and 30 routers from a cold start, and idle, against figures of the original",
     run: meshBench,
+  },
+  npc: {
+    about:
+      "network policy: 5,000 policies against 10, none, and iptables with ipset; events to rules, against the goals",
+    run: npcBench,
   },
   overlay: {
     about: "pod to pod over the fast datapath against plain kernel VXLAN + bridge",

@@ -38,6 +38,10 @@ const MARKER_PORT = 1;
 const FIRST_PORT = 20_000;
 const LAST_PORT = 60_000;
 
+/** See addWorld. */
+export const WORLD = "192.0.2.2";
+export const GATEWAY = "192.0.2.1";
+
 export interface Sending {
   readonly from: string;
   readonly to: string;
@@ -45,6 +49,8 @@ export interface Sending {
   readonly destination: string;
   readonly protocol: Protocol;
   readonly port: number;
+  /** The next hop's Ethernet address, where that is not the receiver's. */
+  readonly via?: string;
 }
 
 interface EndSocket {
@@ -190,6 +196,26 @@ export class PolicyNet {
     await must(["ip", "netns", "exec", `${this.prefix}-host`, "nft", "-f", "-"], { stdin: TELLING });
   }
 
+  /** Adds somebody whom the host routes to: "world", at WORLD. The host's address there is GATEWAY. */
+  async addWorld(): Promise<void> {
+    const [host, world] = [`${this.prefix}-host`, `${this.prefix}-world`];
+    const ip = (...args: string[]) => must(["ip", ...args]);
+    await this.#namespace(world);
+    await ip("-n", host, "link", "add", "world0", "type", "veth", "peer", "name", "eth0", "netns", world);
+    await ip("-n", host, "addr", "add", `${GATEWAY}/24`, "dev", "world0");
+    await ip("-n", host, "link", "set", "world0", "up");
+    await ip("-n", world, "addr", "add", `${WORLD}/24`, "dev", "eth0");
+    await ip("-n", world, "link", "set", "eth0", "up");
+    await ip("-n", world, "route", "add", "default", "via", GATEWAY);
+    await must(["ip", "netns", "exec", host, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1"]);
+  }
+
+  /** Ethernet address of the bridge: what is not for the pods' own subnet goes there. */
+  async bridgeMac(): Promise<string> {
+    const [link] = JSON.parse(await must(["ip", "-n", `${this.prefix}-host`, "-j", "link", "show", "weave"]));
+    return link.address;
+  }
+
   async #namespace(name: string): Promise<void> {
     await must(["ip", "netns", "add", name]);
     this.#namespaces.push(name);
@@ -214,13 +240,15 @@ export class PolicyNet {
   }
 
   /** Sends one packet, from a port. */
-  send({ from, to, source, destination, protocol, port }: Sending, sourcePort: number): void {
+  send({ from, to, source, destination, protocol, port, via }: Sending, sourcePort: number): void {
     const payload = segment(protocol, source, destination, [sourcePort, port]);
-    if (from.startsWith("node")) return this.#sendFromHost(destination, protocol, payload);
+    if (from.startsWith("node")) return sendByKernel(this.host, destination, protocol, payload);
+    if (from === "world")
+      return sendByKernel(`/run/netns/${this.netns("world")}`, destination, protocol, payload);
     const [sender, receiver] = [this.#end(from), this.#end(to)];
     const family = familyOf(source);
     const frame = Buffer.concat([
-      parseMac(receiver.mac),
+      parseMac(via ?? receiver.mac),
       parseMac(sender.mac),
       Uint8Array.of(ETHERTYPE[family] >> 8, ETHERTYPE[family] & 255),
       packet(source, destination, protocol, payload),
@@ -279,29 +307,25 @@ export class PolicyNet {
     return end;
   }
 
-  /** By the host's own stack, which looks for the way and for who is there. */
-  #sendFromHost(destination: string, protocol: Protocol, payload: Uint8Array): void {
-    inNetns(this.host, () => {
-      const family = familyOf(destination);
-      const fd = openSocket("raw", family === 4 ? AF_INET : AF_INET6, SOCK_RAW, NUMBER[protocol]);
-      try {
-        sendDatagram(
-          "packet",
-          fd,
-          payload,
-          family === 4 ? sockaddrIn(ipOctets(destination), 0) : sockaddrIn6(destination),
-        );
-      } finally {
-        closeSync(fd);
-      }
-    });
-  }
-
   dispose(): void {
     this.#watch?.stop();
     for (const { fd } of this.#ends.values()) closeSync(fd);
     for (const netns of this.#namespaces) Bun.spawnSync(["ip", "netns", "del", netns]);
   }
+}
+
+/** By the namespace's own stack, which looks for the way and for who is there. */
+function sendByKernel(netns: string, destination: string, protocol: Protocol, payload: Uint8Array): void {
+  inNetns(netns, () => {
+    const family = familyOf(destination);
+    const fd = openSocket("raw", family === 4 ? AF_INET : AF_INET6, SOCK_RAW, NUMBER[protocol]);
+    const to = family === 4 ? sockaddrIn(ipOctets(destination), 0) : sockaddrIn6(destination);
+    try {
+      sendDatagram("packet", fd, payload, to);
+    } finally {
+      closeSync(fd);
+    }
+  });
 }
 
 /** struct sockaddr_in6 (netinet/in.h). */

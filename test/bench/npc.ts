@@ -1,0 +1,353 @@
+// Network policy: what a packet and a connection cost with few and with many policies, against no policy at all and against
+// iptables and ipset in the shape that the original gives them; and how soon an event of the API server is in force.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { watchTables } from "../../lib/netlink/nftables/watch.ts";
+import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { filterBridged } from "../../lib/npc/bridged.ts";
+import { Compiler } from "../../lib/npc/compiler.ts";
+import { Model } from "../../lib/npc/model.ts";
+import { readObject } from "../../lib/npc/objects.ts";
+import { writeWhole } from "../../lib/npc/writer.ts";
+import { inNetns } from "../../lib/sys/netns.ts";
+import { ApiServer, TOKEN } from "../support/apiserver.ts";
+import { baseCluster, ENDS, NODE } from "../support/conformance.ts";
+import { DIST, eventually, must } from "../support/hosts.ts";
+import { PolicyNet } from "../support/policynet.ts";
+import { type Row, row } from "./row.ts";
+
+const RUNS = 5;
+const SECONDS = 2;
+const IPERF_PORT = 5201;
+const CONNECT_PORT = 5300;
+const CONNECTS = 1_500;
+/** Ports of the policies that are in the way begin here. */
+const FIRST_PORT = 10_000;
+
+const [SERVER, CLIENT] = ["x/a", "y/a"] as const;
+
+/** An address that is nobody's. */
+const nobody = (i: number) => `10.40.${i >> 8}.${i & 255}`;
+
+/** Policies that all are about the server, each for another peer and port; the last lets the client in. */
+function policies(count: number): Model {
+  const model = new Model();
+  const objects = [];
+  for (let i = 1; i < count; i++) {
+    const spec = {
+      podSelector: { matchLabels: { pod: "a" } },
+      ingress: [
+        {
+          from: [
+            {
+              namespaceSelector: { matchLabels: { ns: "z" } },
+              podSelector: { matchLabels: { app: `a${i}` } },
+            },
+          ],
+          ports: [{ port: FIRST_PORT + i }],
+        },
+      ],
+    };
+    objects.push(readObject("NetworkPolicy", { metadata: { namespace: "x", name: `p${i}` }, spec }));
+    objects.push(
+      readObject("Pod", {
+        metadata: { namespace: "z", name: `app${i}`, labels: { app: `a${i}` } },
+        spec: { nodeName: "n2" },
+        status: { podIP: nobody(i) },
+      }),
+    );
+  }
+  const spec = {
+    podSelector: { matchLabels: { pod: "a" } },
+    ingress: [
+      {
+        from: [{ namespaceSelector: { matchLabels: { ns: "y" } } }],
+        ports: [IPERF_PORT, CONNECT_PORT].map((port) => ({ port })),
+      },
+    ],
+  };
+  objects.push(readObject("NetworkPolicy", { metadata: { namespace: "x", name: "last" }, spec }));
+  model.apply([...baseCluster(), ...objects.map((object) => ({ type: "set", object }) as const)]);
+  return model;
+}
+
+const inHost = (net: PolicyNet, ...command: string[]) => [
+  "ip",
+  "netns",
+  "exec",
+  `${net.prefix}-host`,
+  ...command,
+];
+const inEnd = (net: PolicyNet, end: string, ...command: string[]) => [
+  "ip",
+  "netns",
+  "exec",
+  net.netns(end),
+  ...command,
+];
+
+/** The same as the original has it: a rule for each policy, with a set of its peers. */
+async function iptables(net: PolicyNet, count: number): Promise<void> {
+  const sets = ["create weave-dst hash:ip", `add weave-dst ${ENDS.get(SERVER)}`];
+  const rules = [];
+  for (let i = 1; i < count; i++) {
+    sets.push(`create weave-src${i} hash:ip`, `add weave-src${i} ${nobody(i)}`);
+    rules.push(
+      `-A WEAVE-NPC-INGRESS -p tcp -m set --match-set weave-src${i} src -m set --match-set weave-dst dst -m tcp --dport ${FIRST_PORT + i} -j ACCEPT`,
+    );
+  }
+  sets.push("create weave-last hash:ip", `add weave-last ${ENDS.get(CLIENT)}`);
+  for (const port of [IPERF_PORT, CONNECT_PORT])
+    rules.push(
+      `-A WEAVE-NPC-INGRESS -p tcp -m set --match-set weave-last src -m set --match-set weave-dst dst -m tcp --dport ${port} -j ACCEPT`,
+    );
+  await must(inHost(net, "ipset", "restore"), { stdin: `${sets.join("\n")}\n` });
+  const table = [
+    "*filter",
+    ":WEAVE-NPC - [0:0]",
+    ":WEAVE-NPC-DEFAULT - [0:0]",
+    ":WEAVE-NPC-INGRESS - [0:0]",
+    "-A FORWARD -o weave -j WEAVE-NPC",
+    "-A FORWARD -o weave -m state --state NEW -j NFLOG --nflog-group 86",
+    "-A FORWARD -o weave -j DROP",
+    "-A WEAVE-NPC -m state --state RELATED,ESTABLISHED -j ACCEPT",
+    "-A WEAVE-NPC -d 224.0.0.0/4 -j ACCEPT",
+    "-A WEAVE-NPC -m state --state NEW -j WEAVE-NPC-DEFAULT",
+    "-A WEAVE-NPC -m state --state NEW -j WEAVE-NPC-INGRESS",
+    `-A WEAVE-NPC-DEFAULT -m set ! --match-set weave-dst dst -j ACCEPT`,
+    ...rules,
+    "COMMIT",
+    "",
+  ];
+  await must(inHost(net, "iptables-legacy-restore"), { stdin: table.join("\n") });
+}
+
+async function withoutIptables(net: PolicyNet): Promise<void> {
+  await must(inHost(net, "iptables-legacy-restore"), { stdin: "*filter\nCOMMIT\n" });
+  await must(inHost(net, "ipset", "destroy"));
+}
+
+/** Gbit/s of one TCP flow. */
+async function throughput(net: PolicyNet): Promise<number> {
+  const command = ["iperf3", "-J", "-t", String(SECONDS), "-c", ENDS.get(SERVER) ?? ""];
+  const result = JSON.parse(await must(inEnd(net, CLIENT, ...command)));
+  return result.end.sum_received.bits_per_second / 1e9;
+}
+
+const CONNECTOR = `
+  const [host, port, count] = process.argv.slice(-3);
+  const started = performance.now();
+  for (let i = 0; i < Number(count); i++) {
+    const { promise, resolve } = Promise.withResolvers();
+    const socket = await Bun.connect({ hostname: host, port: Number(port), socket: { open() {}, data() {}, close: resolve } });
+    await promise;
+  }
+  console.log(Number(count) / (performance.now() - started) * 1000);
+  process.exit(0);`;
+const ACCEPTOR = `
+  Bun.listen({ hostname: "0.0.0.0", port: ${CONNECT_PORT}, socket: { open(socket) { socket.end(); }, data() {} } });
+  console.log("ready");`;
+
+/** TCP connections a second, one after the other. */
+async function connections(net: PolicyNet): Promise<number> {
+  const args = [ENDS.get(SERVER) ?? "", String(CONNECT_PORT), String(CONNECTS)];
+  return Number(await must(inEnd(net, CLIENT, process.execPath, "-e", CONNECTOR, ...args)));
+}
+
+/** Turns of measurements with everything that is compared, one after the other. */
+async function packets(net: PolicyNet): Promise<Row[]> {
+  using nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
+  const warning = inNetns(net.host, filterBridged);
+  if (warning) throw new Error(warning);
+  const servers = [
+    Bun.spawn(inEnd(net, SERVER, "iperf3", "-s"), { stdout: "ignore", stderr: "ignore" }),
+    Bun.spawn(inEnd(net, SERVER, process.execPath, "-e", ACCEPTOR), { stdout: "ignore", stderr: "ignore" }),
+  ];
+  try {
+    await Bun.sleep(500);
+    const counts = [10, 1_000, 5_000];
+    const rules = counts.map((count) => new Compiler(policies(count), { node: NODE }).all());
+    const measured = new Map<string, { flow: number[]; connects: number[] }>();
+    const measure = async (what: string) => {
+      const { flow, connects } = measured.get(what) ?? { flow: [], connects: [] };
+      flow.push(await throughput(net));
+      connects.push(await connections(net));
+      measured.set(what, { flow, connects });
+    };
+    for (let run = 0; run < RUNS; run++) {
+      await Bun.spawn(inHost(net, "nft", "delete", "table", "inet", "weave-npc"), { stderr: "ignore" })
+        .exited;
+      await measure("none");
+      await iptables(net, 5_000);
+      await measure("iptables");
+      await withoutIptables(net);
+      for (const [i, each] of rules.entries()) {
+        writeWhole(nf, each, { allowMulticast: true });
+        await measure(String(counts[i]));
+      }
+    }
+    const compare = (name: string, what: string, other: string): Row[] => {
+      const [ours, theirs] = [measured.get(what), measured.get(other)];
+      return [
+        row(`tcp ${name}`, "Gbit/s", ours?.flow ?? [], theirs?.flow ?? []),
+        row(`connections ${name}`, "1/s", ours?.connects ?? [], theirs?.connects ?? []),
+      ];
+    };
+    return [
+      ...compare("10 policies vs none", "10", "none"),
+      ...compare("1000 policies", "1000", "10"),
+      ...compare("5000 policies", "5000", "10"),
+      ...compare("5000 policies vs iptables", "5000", "iptables"),
+    ];
+  } finally {
+    for (const server of servers) {
+      server.kill();
+      await server.exited;
+    }
+  }
+}
+
+const NAMESPACES = 100;
+const PODS = 5_000;
+const POLICIES = 1_000;
+const NODES = 50;
+const EVENTS = 300;
+
+/** A cluster as there are: each namespace with pods of five applications, policies that let some of them talk. */
+function cluster() {
+  const at = (i: number) => `10.${48 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`;
+  const pod = (i: number, address = at(i)) => ({
+    kind: "Pod",
+    metadata: {
+      namespace: `n${i % NAMESPACES}`,
+      name: `pod${i}`,
+      uid: `uid-${i}`,
+      labels: { app: `app${Math.floor(i / NAMESPACES) % 5}`, "pod-template-hash": `h${i % 977}` },
+    },
+    spec: {
+      nodeName: Math.floor(i / NAMESPACES) % NODES === 0 ? NODE : `node${i % NODES}`,
+      containers: [{ ports: [{ name: "http", containerPort: 8080 }] }],
+    },
+    status: { phase: "Running", podIP: address, podIPs: [{ ip: address }], hostIP: "192.168.0.1" },
+  });
+  const namespaces = Array.from({ length: NAMESPACES }, (_, i) => ({
+    kind: "Namespace",
+    metadata: { name: `n${i}`, labels: { team: `t${i % 10}` } },
+  }));
+  const policies = Array.from({ length: POLICIES }, (_, i) => ({
+    kind: "NetworkPolicy",
+    metadata: { namespace: `n${i % NAMESPACES}`, name: `policy${i}` },
+    spec: {
+      podSelector: { matchLabels: { app: `app${Math.floor(i / NAMESPACES) % 5}` } },
+      policyTypes: ["Ingress", ...(i % 3 === 0 ? ["Egress"] : [])],
+      ingress: [
+        {
+          from: [{ podSelector: { matchLabels: { app: `app${i % 5}` } } }],
+          ports: [{ port: 8080 }, { port: "http" }],
+        },
+        {
+          from: [{ namespaceSelector: { matchLabels: { team: `t${i % 10}` } } }],
+          ports: [{ port: 9000 + (i % 50) }],
+        },
+        {
+          from: [
+            { ipBlock: { cidr: `172.${16 + (i % 16)}.0.0/16`, except: [`172.${16 + (i % 16)}.1.0/24`] } },
+          ],
+        },
+      ],
+      egress: [{ to: [{ namespaceSelector: {} }], ports: [{ port: 53, protocol: "UDP" }] }],
+    },
+  }));
+  return { namespaces, pods: Array.from({ length: PODS }, (_, i) => pod(i)), policies, pod };
+}
+
+/** From events of an API server to rules in the kernel, by the executable. */
+async function events(net: PolicyNet): Promise<Row[]> {
+  const folder = mkdtempSync(join(tmpdir(), "weave-bench-"));
+  const api = new ApiServer(net.host);
+  api.pageSize = 500;
+  const { namespaces, pods, policies: all, pod } = cluster();
+  api.apply(...namespaces, ...pods, ...all);
+  writeFileSync(join(folder, "token"), TOKEN);
+  writeFileSync(join(folder, "kubeconfig"), api.kubeconfig("token"));
+  api.start();
+  let seen = 0;
+  const watch = inNetns(net.host, () =>
+    watchTables(
+      () => new Set(),
+      () => {
+        seen = performance.now();
+      },
+      () => {},
+    ),
+  );
+  const command = inHost(
+    net,
+    join(DIST, "weave-npc"),
+    "--node-name",
+    NODE,
+    "--kubeconfig",
+    join(folder, "kubeconfig"),
+    "--log-level=error",
+  );
+  const next = async () => {
+    while (seen === 0) await new Promise((resolve) => setImmediate(resolve));
+    return seen;
+  };
+  try {
+    const loads: number[] = [];
+    let child: Bun.Subprocess | undefined;
+    for (let run = 0; run < 3; run++) {
+      child?.kill();
+      await child?.exited;
+      seen = 0;
+      const started = performance.now();
+      child = Bun.spawn(command, { stdout: "ignore", stderr: "inherit" });
+      loads.push(((await next()) - started) / 1000);
+    }
+    await eventually(
+      "in force",
+      async () => await must(inHost(net, "curl", "-s", "http://127.0.0.1:6781/readyz")),
+      Boolean,
+    );
+    const lags: number[] = [];
+    for (let i = 0; i < EVENTS; i++) {
+      await Bun.sleep(20);
+      seen = 0;
+      const started = performance.now();
+      // A pod that a policy's peers are, with another address; sometimes one of our own node.
+      api.apply(pod((i * 37) % PODS, `10.60.${i >> 8}.${i & 255}`));
+      const limit = performance.now() + 1_000;
+      while (seen === 0 && performance.now() < limit) await new Promise((resolve) => setImmediate(resolve));
+      // Not every pod matters to this node.
+      if (seen > 0) lags.push(seen - started);
+    }
+    lags.sort((a, b) => a - b);
+    const quantile = (q: number) =>
+      lags[Math.min(lags.length - 1, Math.floor(q * lags.length))] ?? Number.NaN;
+    const resident =
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child?.pid}/status`, "utf8"))?.[1]) / 1024;
+    child?.kill();
+    await child?.exited;
+    return [
+      row("full load", "s", loads, [2]),
+      row(`event to rule, p50 of ${lags.length}`, "ms", [quantile(0.5)], [20]),
+      row("event to rule, p99", "ms", [quantile(0.99)], [20]),
+      row("resident", "MB", [resident], [200]),
+    ];
+  } finally {
+    watch.stop();
+    await api.stop();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+export async function npcBench(): Promise<Row[]> {
+  const net = await PolicyNet.create("bnpc");
+  try {
+    return [...(await packets(net)), ...(await events(net))];
+  } finally {
+    net.dispose();
+  }
+}

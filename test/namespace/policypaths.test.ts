@@ -1,0 +1,136 @@
+// The ways that packets take to a pod: from the world behind the host, by a port of the host, by the address of a service;
+// and what goes to many.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { filterBridged } from "../../lib/npc/bridged.ts";
+import { Compiler } from "../../lib/npc/compiler.ts";
+import { Model } from "../../lib/npc/model.ts";
+import { readObject } from "../../lib/npc/objects.ts";
+import { writeWhole } from "../../lib/npc/writer.ts";
+import { inNetns } from "../../lib/sys/netns.ts";
+import { baseCluster, ENDS, NODE } from "../support/conformance.ts";
+import { must } from "../support/hosts.ts";
+import { GATEWAY, PolicyNet, type Sending, WORLD } from "../support/policynet.ts";
+
+/** The address of a service, whatever kube-proxy does for it. */
+const SERVICE = "10.96.0.10";
+
+let net: PolicyNet;
+let nf: NetlinkSocket;
+let bridge: string;
+
+const inHost = (...command: string[]) => ["ip", "netns", "exec", `${net.prefix}-host`, ...command];
+
+/** Puts policies in force: the ingress rules of x/a, or none. */
+function enforce(ingress: object[] | undefined, allowMulticast = true): void {
+  const model = new Model();
+  model.apply(baseCluster());
+  if (ingress) {
+    const spec = { podSelector: { matchLabels: { pod: "a" } }, ingress };
+    const object = readObject("NetworkPolicy", { metadata: { namespace: "x", name: "p" }, spec });
+    model.apply([{ type: "set", object }]);
+  }
+  writeWhole(nf, new Compiler(model, { node: NODE }).all(), { allowMulticast });
+}
+
+beforeAll(async () => {
+  net = await PolicyNet.create("pth");
+  await net.addWorld();
+  bridge = await net.bridgeMac();
+  nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
+  expect(inNetns(net.host, filterBridged)).toBeUndefined();
+}, 60_000);
+
+afterAll(() => {
+  nf?.close();
+  net?.dispose();
+});
+
+const X_A = ENDS.get("x/a") ?? "";
+const fromWorld = (destination: string, port: number): Sending => ({
+  from: "world",
+  to: "x/a",
+  source: WORLD,
+  destination,
+  protocol: "TCP",
+  port,
+});
+const toService = (from: string): Sending => ({
+  from,
+  to: "x/a",
+  source: ENDS.get(from) ?? "",
+  destination: SERVICE,
+  protocol: "TCP",
+  port: 80,
+  via: bridge,
+});
+const fromBlock = [{ from: [{ ipBlock: { cidr: "192.0.2.0/24" } }], ports: [{ port: 80 }] }];
+const fromY = [{ from: [{ namespaceSelector: { matchLabels: { ns: "y" } } }], ports: [{ port: 80 }] }];
+
+test("routed by the host", async () => {
+  enforce(undefined);
+  expect(await net.probe([fromWorld(X_A, 80)])).toEqual([true]);
+  enforce([]);
+  expect(await net.probe([fromWorld(X_A, 80)])).toEqual([false]);
+  enforce(fromBlock);
+  expect(await net.probe([fromWorld(X_A, 80), fromWorld(X_A, 81)])).toEqual([true, false]);
+});
+
+test("by a port of the host, with a masquerade behind it: the pod's port counts, and who it was", async () => {
+  await must(inHost("nft", "-f", "-"), {
+    stdin: `table ip hostport {
+      chain prerouting { type nat hook prerouting priority -100; ip daddr ${GATEWAY} tcp dport 8080 dnat to ${X_A}:80; }
+      chain postrouting { type nat hook postrouting priority 100; ip daddr ${X_A} masquerade; }
+    }\n`,
+  });
+  enforce(undefined);
+  expect(await net.probe([fromWorld(GATEWAY, 8080)])).toEqual([true]);
+  enforce(fromY);
+  expect(await net.probe([fromWorld(GATEWAY, 8080)])).toEqual([false]);
+  enforce(fromBlock);
+  expect(await net.probe([fromWorld(GATEWAY, 8080)])).toEqual([true]);
+  await must(inHost("nft", "delete", "table", "ip", "hostport"));
+});
+
+test.each([
+  [
+    "nftables",
+    `table ip kube-proxy { chain prerouting { type nat hook prerouting priority -100; ip daddr ${SERVICE} tcp dport 80 dnat to ${X_A}:80; }; }\n`,
+    ["nft", "delete", "table", "ip", "kube-proxy"],
+  ],
+  [
+    "iptables",
+    `*nat\n-A PREROUTING -d ${SERVICE} -p tcp --dport 80 -j DNAT --to-destination ${X_A}:80\nCOMMIT\n`,
+    ["iptables-nft", "-t", "nat", "-F"],
+  ],
+])(
+  "by the address of a service, with kube-proxy's %s: the pod behind it counts",
+  async (mode, rules, undo) => {
+    await must(mode === "nftables" ? inHost("nft", "-f", "-") : inHost("iptables-nft-restore"), {
+      stdin: rules,
+    });
+    enforce(undefined);
+    expect(await net.probe([toService("y/a"), toService("z/a")])).toEqual([true, true]);
+    enforce(fromY);
+    expect(await net.probe([toService("y/a"), toService("z/a")])).toEqual([true, false]);
+    await must(inHost(...undo));
+  },
+);
+
+test("what goes to many goes everywhere, or nowhere", async () => {
+  const multicast: Sending = {
+    from: "y/a",
+    to: "x/a",
+    source: ENDS.get("y/a") ?? "",
+    destination: "239.1.2.3",
+    protocol: "UDP",
+    port: 5000,
+    via: "01:00:5e:01:02:03",
+  };
+  enforce([]);
+  expect(await net.probe([multicast])).toEqual([true]);
+  enforce([], false);
+  expect(await net.probe([multicast])).toEqual([false]);
+  enforce(undefined, false);
+  expect(await net.probe([multicast])).toEqual([false]);
+});
