@@ -1,11 +1,16 @@
 // weave-npc: the Kubernetes NetworkPolicy controller.
-import { apply } from "./commands/npc/apply.ts";
-import { controller } from "./commands/npc/controller.ts";
-import { explainCommand } from "./commands/npc/explain.ts";
-import { run } from "./main.ts";
+import { beginAsDaemon } from "../lib/sys/runtime.ts";
 
 /** The executable. */
 export async function main(argv: readonly string[]): Promise<void> {
+  const once = argv[0] === "apply" || argv[0] === "explain";
+  if (!once) beginAsDaemon(argv);
+  const [{ run }, { apply }, { explainCommand }, { controller }] = await Promise.all([
+    import("./main.ts"),
+    import("./commands/npc/apply.ts"),
+    import("./commands/npc/explain.ts"),
+    import("./commands/npc/controller.ts"),
+  ]);
   const command = [apply, explainCommand].find(({ name }) => name === argv[0]);
   if (command) await run(`weave-npc ${command.name}`, command, argv.slice(1));
   else await run("weave-npc", controller, argv);

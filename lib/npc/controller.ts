@@ -8,13 +8,14 @@ import { watchPackets } from "../netlink/nflog.ts";
 import { watchTables } from "../netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import { filterBridged } from "./bridged.ts";
 import { isolating } from "./compiler.ts";
 import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
 import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
 import { keyOf, type Model } from "./model.ts";
-import { type Kind, type KubeObject, readObject } from "./objects.ts";
+import { type Kind, type KubeObject, nameOf, readObject } from "./objects.ts";
 import { NFLOG_GROUP } from "./tables.ts";
 
 /** Where objects of each kind are. */
@@ -85,16 +86,20 @@ export function startController(
     (table) => enforcer.touchedByOthers(table),
     failed("changes of nftables by others are no longer seen"),
   );
-  const timers = [every(clock, TICK_MS, () => drops.tick()), every(clock, CARE_MS, care)];
+  const timers = [
+    clock.after(STARTED_MS, forgetStart),
+    every(clock, TICK_MS, () => drops.tick()),
+    every(clock, CARE_MS, care),
+  ];
 
-  /** One object that is not in order is no reason to forget the others. */
+  /** One object that is not in order is no reason to forget the others, nor what it was before. */
   const read = (kind: Kind, json: unknown): KubeObject | undefined => {
     try {
       return readObject(kind, json);
     } catch (error) {
       metrics.errors.inc();
-      log.error(`[npc] ${reasonOf(error)}; it is left as it was`);
-      return undefined;
+      log.error(`[npc] ${reasonOf(error)}; it stays what it was`);
+      return enforcer.model.find(kind, nameOf(json));
     }
   };
   const reflectors = (Object.keys(COLLECTIONS) as Kind[]).map((kind) =>

@@ -15,14 +15,16 @@ import { type Chain, NO_RULES, type RuleSet, type Ruleset } from "./ruleset.ts";
 import {
   baseChain,
   baseSets,
-  contentSet,
+  chainName,
+  contentDefinition,
+  contentElements,
   FAMILIES,
   type FilledSet,
   isolatedElement,
   isolatedMap,
   peersChains,
   podChain,
-  portsMap,
+  portsMaps,
   type Settings,
   selfElement,
   selfSet,
@@ -50,29 +52,25 @@ export function changes(before: Ruleset, next: Ruleset): Request[] {
     const old = before.sets.get(key);
     if (old === set) continue;
     for (const family of FAMILIES)
-      first.push(...(old ? setChanges(old, set, family) : newSet(contentSet(set, family))));
+      first.push(...(old ? setChanges(old, set, family) : newContent(set, family)));
   }
   const hadPeers = peersOf(before.chains, next.chains);
   const hasPeers = peersOf(next.chains, before.chains);
   for (const chain of hasPeers.values()) first.push(addChain(TABLE, chain), ...rulesOf(chain));
   for (const [key, chain] of next.chains) {
     if (before.chains.has(key)) continue;
-    const ports = portsMap(chain);
     const pods = podChain(chain);
-    first.push(...(ports ? newSet(ports) : []), addChain(TABLE, pods), ...rulesOf(pods));
+    first.push(...portsMaps(chain).flatMap(newSet), addChain(TABLE, pods), ...rulesOf(pods));
   }
   for (const [key, chain] of before.chains) {
     if (next.chains.has(key)) continue;
-    const ports = portsMap(chain);
-    last.push(
-      ...deleteChain(TABLE, podChain(chain).name),
-      ...(ports ? [deleteSet(TABLE, ports.definition.name)] : []),
-    );
+    const maps = portsMaps(chain).map(({ definition }) => deleteSet(TABLE, definition.name));
+    last.push(...deleteChain(TABLE, chainName(key)), ...maps);
   }
   for (const { name } of hadPeers.values()) last.push(...deleteChain(TABLE, name));
   for (const [key, set] of before.sets) {
     if (next.sets.has(key)) continue;
-    for (const family of FAMILIES) last.push(deleteSet(TABLE, contentSet(set, family).definition.name));
+    for (const family of FAMILIES) last.push(deleteSet(TABLE, contentDefinition(set, family).name));
   }
   return [...first, ...podChanges(before, next), ...last];
 }
@@ -99,12 +97,16 @@ function newSet({ definition, elements }: FilledSet): Request[] {
   return [addSet(TABLE, definition), ...addElements(TABLE, definition, elements)];
 }
 
+function newContent(set: RuleSet, family: Family): Request[] {
+  return newSet({ definition: contentDefinition(set, family), elements: contentElements(set, family) });
+}
+
 /** Sets of one name have the same definition; those of blocks never change. */
 function setChanges(before: RuleSet, next: RuleSet, family: Family): Request[] {
-  const { definition } = contentSet(next, family);
+  const definition = contentDefinition(next, family);
   return [
-    ...deleteElements(TABLE, definition, contentSet(missing(before, next), family).elements),
-    ...addElements(TABLE, definition, contentSet(missing(next, before), family).elements),
+    ...deleteElements(TABLE, definition, contentElements(missing(before, next), family)),
+    ...addElements(TABLE, definition, contentElements(missing(next, before), family)),
   ];
 }
 

@@ -3,18 +3,17 @@
 import { networkInterfaces } from "node:os";
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
-import { commit } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Compiler } from "./compiler.ts";
 import { cutForbidden } from "./connections.ts";
-import { changes, wholeTable } from "./difference.ts";
 import type { Metrics } from "./metrics.ts";
 import { type Change, Model, type Touched } from "./model.ts";
 import { KINDS, type Kind, type KubeObject } from "./objects.ts";
 import type { Ruleset } from "./ruleset.ts";
-import { type Settings, TABLE } from "./tables.ts";
-import { BRIDGE_TABLE, bridgeChanges, wholeBridgeTable } from "./unknown.ts";
+import { TABLE } from "./tables.ts";
+import { BRIDGE_TABLE } from "./unknown.ts";
+import { type WriterSettings, write } from "./writer.ts";
 
 /** Events come in bursts; what comes within this is written together. */
 const GATHER_MS = 2;
@@ -26,7 +25,7 @@ const RETRY_MS = 1_000;
 /** When others touch our tables over and over, they are put right this often. */
 const REPAIR_INTERVAL_MS = 1_000;
 
-export interface EnforcerConfig extends Settings {
+export interface EnforcerConfig extends WriterSettings {
   readonly node: string;
   readonly legacy: boolean;
 }
@@ -125,13 +124,10 @@ export class Enforcer {
     this.#policies = new Set();
     const rules = this.#compiler.update(touched);
     try {
-      const requests = this.#inForce
-        ? [...changes(this.#inForce, rules), ...bridgeChanges(this.#inForce, rules)]
-        : [...wholeTable(rules, this.config), ...wholeBridgeTable(rules)];
-      commit(this.nf, requests);
+      const changes = write(this.nf, this.#inForce, rules, this.config);
       if (!this.#inForce) this.log.info(`[npc] policies are in force for ${rules.local.size} pod addresses`);
       this.#inForce = rules;
-      if (requests.length > 0) this.#cutSoon();
+      if (changes > 0) this.#cutSoon();
     } catch (error) {
       this.log.error(`[npc] the kernel refuses the rules: ${reasonOf(error)}; trying again with all of them`);
       this.metrics.errors.inc();

@@ -66,6 +66,11 @@ export class Model {
       : pod.addresses.filter((address) => this.owner(address) === pod);
   }
 
+  /** An object by its kind and name ("namespace/name"). */
+  find(kind: Kind, name: string): KubeObject | undefined {
+    return this.#all(kind).find((object) => identify(object) === name);
+  }
+
   /** Takes objects in, or out. */
   apply(changes: Iterable<Change>): Touched {
     const pods = new Set<string>();

@@ -335,7 +335,8 @@ export function readObject(kind: Kind, json: unknown): KubeObject {
   throw new ObjectError(`${kind} ${nameOf(json)}: ${path ? `${path}: ` : ""}${issue.message}`);
 }
 
-function nameOf(json: unknown): string {
+/** "namespace/name", or the name of what has no namespace; for objects that could not be read, too. */
+export function nameOf(json: unknown): string {
   const named = v.safeParse(
     v.object({ metadata: v.object({ name: v.string(), namespace: v.nullish(v.string()) }) }),
     json,

@@ -74,35 +74,32 @@ export function selfElement(address: Ip): Element {
 }
 
 const setName = (kind: RuleSet["kind"], key: string, family: Family) => `${kind}${family}-${key}`;
-const portsName = (chain: string) => `ports-${chain}`;
+const portsName = (chain: string, ranges: boolean) => `${ranges ? "ranges" : "ports"}-${chain}`;
 export const chainName = (key: string) => `chain-${key}`;
 const peersName = (direction: Direction, key: string) => `peers-${direction}-${key}`;
 
-/** A set of the rules, as far as it is about a family. */
-export function contentSet(set: RuleSet, family: Family): FilledSet {
-  const name = setName(set.kind, set.key, family);
+/** How a set of the rules is defined, as far as it is about a family. */
+export function contentDefinition({ kind, key }: RuleSet, family: Family): SetDefinition {
+  const name = setName(kind, key, family);
+  if (kind === "endpoints") return { name, key: [KEY[family], "protocol", "port"] };
+  return { name, key: [KEY[family]], interval: kind === "blocks" };
+}
+
+/** What is in it. */
+export function contentElements(set: RuleSet, family: Family): Element[] {
   switch (set.kind) {
     case "pods":
-      return {
-        definition: { name, key: [KEY[family]] },
-        elements: ofThatFamily(set.addresses, family).map((address) => ({ key: ipOctets(address) })),
-      };
+      return ofThatFamily(set.addresses, family).map((address) => ({ key: ipOctets(address) }));
     case "blocks":
-      return {
-        definition: { name, key: [KEY[family]], interval: true },
-        elements: set.ranges
-          .filter((range) => range.family === family)
-          .map(({ first, last }) => ({ key: octets(family, first), last: octets(family, last) })),
-      };
+      return set.ranges
+        .filter((range) => range.family === family)
+        .map(({ first, last }) => ({ key: octets(family, first), last: octets(family, last) }));
     case "endpoints":
-      return {
-        definition: { name, key: [KEY[family], "protocol", "port"] },
-        elements: [...set.endpoints.values()]
-          .filter(({ ip }) => familyOf(ip) === family)
-          .map(({ ip, protocol, port }) => ({
-            key: concatenated(ipOctets(ip), Uint8Array.of(PROTOCOL[protocol]), portOctets(port)),
-          })),
-      };
+      return [...set.endpoints.values()]
+        .filter(({ ip }) => familyOf(ip) === family)
+        .map(({ ip, protocol, port }) => ({
+          key: concatenated(ipOctets(ip), Uint8Array.of(PROTOCOL[protocol]), portOctets(port)),
+        }));
   }
 }
 
@@ -112,22 +109,31 @@ function ofThatFamily(addresses: ReadonlySet<Ip>, family: Family): Ip[] {
 
 const portOctets = (port: number) => Uint8Array.of(port >> 8, port & 255);
 
-/** The map from ports to who may use them; undefined for a chain that says nothing about ports. */
-export function portsMap({ key, direction, ports }: Chain): FilledSet | undefined {
-  if (ports.length === 0) return undefined;
+/**
+ * The maps from ports to who may use them. Ranges have one of their own: looking one up takes the longer, the more there
+ * are, which single ports by a hash do not.
+ */
+export function portsMaps({ key, direction, ports }: Chain): FilledSet[] {
   const who = ({ everybody, key: peers }: Peers): Verdict =>
     everybody ? "return" : { goto: peersName(direction, peers) };
-  return {
-    definition: { name: portsName(key), key: ["protocol", "port"], interval: true, verdicts: true },
-    elements: ports.map(({ protocol, first, last, peers }: PortRange) => {
-      const number = Uint8Array.of(PROTOCOL[protocol]);
-      return {
-        key: concatenated(number, portOctets(first)),
-        last: concatenated(number, portOctets(last)),
-        verdict: who(peers),
-      };
-    }),
+  const map = (interval: boolean): FilledSet[] => {
+    const own = ports.filter(({ first, last }) => first < last === interval);
+    if (own.length === 0) return [];
+    return [
+      {
+        definition: { name: portsName(key, interval), key: ["protocol", "port"], interval, verdicts: true },
+        elements: own.map(({ protocol, first, last, peers }: PortRange) => {
+          const number = Uint8Array.of(PROTOCOL[protocol]);
+          const verdict = who(peers);
+          const from = concatenated(number, portOctets(first));
+          return interval
+            ? { key: from, last: concatenated(number, portOctets(last)), verdict }
+            : { key: from, verdict };
+        }),
+      },
+    ];
   };
+  return [...map(false), ...map(true)];
 }
 
 /** The chains that the ports of a chain lead to. */
@@ -144,9 +150,9 @@ export function peersChains({ direction, ports }: Chain): NftChain[] {
 
 /** The chain that isolated pods have. What it allows returns, for the other end has a say, too. */
 export function podChain(chain: Chain): NftChain {
-  const { key, direction, any, ports, named } = chain;
+  const { key, direction, any, named } = chain;
   const rules: Rule[] = any ? passing(direction, any) : [];
-  if (ports.length > 0) rules.push(byMap(4, ["l4proto", "dport"], portsName(key)));
+  for (const { definition } of portsMaps(chain)) rules.push(byMap(4, ["l4proto", "dport"], definition.name));
   if (named !== undefined) {
     const fields = [peer(direction), "l4proto", "dport"] as const;
     for (const family of FAMILIES) rules.push(returning(family, fields, setName("endpoints", named, family)));

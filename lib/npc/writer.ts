@@ -1,19 +1,31 @@
 // The kernel's side: rules in force are always one whole set of them, never the half of two.
-
 import { commit } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { changes, wholeTable } from "./difference.ts";
 import type { Ruleset } from "./ruleset.ts";
 import type { Settings } from "./tables.ts";
+import { bridgeChanges, wholeBridgeTable } from "./unknown.ts";
 
-/** Puts rules in force in place of those that are; throws NetlinkError and changes nothing where the kernel refuses. */
-export function writeWhole(nf: NetlinkSocket, rules: Ruleset, settings: Settings): void {
-  commit(nf, wholeTable(rules, settings));
+export interface WriterSettings extends Settings {
+  /** Pods that the rules do not know are kept apart; else they are nobody's concern. */
+  readonly denyUnknown: boolean;
 }
 
-/** The same where `before` is in force, by what is different. Returns how many changes there were. */
-export function writeChanges(nf: NetlinkSocket, before: Ruleset, rules: Ruleset): number {
-  const requests = changes(before, rules);
+/**
+ * Puts rules in force: by what is different where it is known what is in force `before`, else in place of whatever is
+ * there. Returns the number of changes. Throws NetlinkError, and changes nothing, where the kernel refuses.
+ */
+export function write(
+  nf: NetlinkSocket,
+  before: Ruleset | undefined,
+  rules: Ruleset,
+  settings: WriterSettings,
+): number {
+  const requests = before ? changes(before, rules) : wholeTable(rules, settings);
+  if (settings.denyUnknown) {
+    for (const request of before ? bridgeChanges(before, rules) : wholeBridgeTable(rules))
+      requests.push(request);
+  }
   commit(nf, requests);
   return requests.length;
 }

@@ -35,7 +35,7 @@ import { Esp } from "../overlay/fastdp/esp.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
 import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { forgetStart } from "../sys/runtime.ts";
+import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import { VERSION } from "../version.ts";
 import { startDns } from "./dns.ts";
 import { identity } from "./identity.ts";
@@ -48,9 +48,6 @@ const LEAVING_MS = 1_000;
 
 /** What is assumed of a container whose runtime does not answer. */
 const RUNNING = { pid: 1 };
-
-/** After this nothing goes on any more that belongs to the start. */
-const SETTLE_MS = 30_000;
 
 /** Takes a step of the start back. */
 type Undo = () => unknown;
@@ -310,7 +307,7 @@ async function start(
   for (const error of errors) log.warning(error);
   ready = true;
   log.info("weave is ready");
-  const settled = systemClock.after(SETTLE_MS, forgetStart);
+  const settled = systemClock.after(STARTED_MS, forgetStart);
   return {
     async stop() {
       settled.cancel();

@@ -41,11 +41,16 @@ export function beginAsDaemon(argv: readonly string[]): void {
 /** include/uapi/asm-generic/mman-common.h */
 const MADV_DONTNEED = 4;
 
+/** After this nothing goes on any more that belongs to a start. */
+export const STARTED_MS = 10_000;
+
 /**
- * Lets go of those pages of the executable that only the start has needed: most. Of what is still in use the kernel has
- * a copy, and maps it again when it is asked for. Only what is never written to: the code, and the constants before it.
+ * Lets go of what only the start has needed: garbage, and most pages of the executable. Of what is still in use the
+ * kernel has a copy, and maps it again when it is asked for. Only what is never written to: the code, and the constants
+ * before it.
  */
 export function forgetStart(): void {
+  Bun.gc(true);
   for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
     const [, from, to, mode, offset, path] =
       /^([0-9a-f]+)-([0-9a-f]+) (\S+) (\S+) \S+ \d+ +(.+)$/.exec(line) ?? [];

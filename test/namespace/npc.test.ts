@@ -393,6 +393,15 @@ describe("whatever happens", () => {
     );
     await becomes("y/a -> x/a 80", false);
     expect(log).toContain("NetworkPolicy x/broken: spec.ingress.0.from.0.ipBlock.cidr");
+    // One that was in order stays as it was, also when all are listed anew.
+    api.apply({ ...DENY, spec: { podSelector: { matchExpressions: [{ key: "a", operator: "Like" }] } } });
+    api.compact();
+    await eventually(
+      "it has listed anew",
+      () => log,
+      (text) => text.includes("NetworkPolicy x/deny"),
+    );
+    expect(await passes("y/a -> x/a 80")).toBe(false);
   }, 60_000);
 });
 

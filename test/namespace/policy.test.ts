@@ -4,10 +4,12 @@ import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { filterBridged } from "../../lib/npc/bridged.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { NO_RULES, type Ruleset } from "../../lib/npc/ruleset.ts";
-import { writeChanges, writeWhole } from "../../lib/npc/writer.ts";
+import { write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { type Case, conformanceCases, modelOf, NODE, type Probe } from "../support/conformance.ts";
 import { PolicyNet } from "../support/policynet.ts";
+
+const SETTINGS = { allowMulticast: true, denyUnknown: false };
 
 let net: PolicyNet;
 let nf: NetlinkSocket;
@@ -18,7 +20,7 @@ beforeAll(async () => {
   net = await PolicyNet.create("pol");
   nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
   expect(inNetns(net.host, filterBridged)).toBeUndefined();
-  writeWhole(nf, rules, { allowMulticast: true });
+  write(nf, undefined, rules, SETTINGS);
 }, 60_000);
 
 afterAll(() => {
@@ -35,7 +37,7 @@ describe.each(conformanceCases().map((each) => [each.file, each.name, each] as c
     test("with packets", async () => {
       const next = new Compiler(modelOf(each), { node: NODE, legacy: each.legacy }).all();
       // From the rules of the case before, by what is different.
-      writeChanges(nf, rules, next);
+      write(nf, rules, next, SETTINGS);
       rules = next;
       const outcomes = await net.probe(each.probes);
       expect(each.probes.map((probe, i) => text(probe, outcomes[i] ?? false))).toEqual(

@@ -6,7 +6,7 @@ import { filterBridged } from "../../lib/npc/bridged.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/objects.ts";
-import { writeWhole } from "../../lib/npc/writer.ts";
+import { write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { baseCluster, ENDS, NODE } from "../support/conformance.ts";
 import { must } from "../support/hosts.ts";
@@ -30,7 +30,7 @@ function enforce(ingress: object[] | undefined, allowMulticast = true): void {
     const object = readObject("NetworkPolicy", { metadata: { namespace: "x", name: "p" }, spec });
     model.apply([{ type: "set", object }]);
   }
-  writeWhole(nf, new Compiler(model, { node: NODE }).all(), { allowMulticast });
+  write(nf, undefined, new Compiler(model, { node: NODE }).all(), { allowMulticast, denyUnknown: false });
 }
 
 beforeAll(async () => {

@@ -56,10 +56,12 @@ export class ApiServer {
     ].join("\n");
   }
 
-  start(): void {
+  /** Over TLS where there is a certificate. */
+  start(tls?: { readonly cert: string; readonly key: string }): void {
     this.#server = inNetns(this.netns, () =>
       Bun.serve({
         hostname: "127.0.0.1",
+        ...(tls ? { tls: { cert: tls.cert, key: tls.key } } : {}),
         port: this.port,
         idleTimeout: 0,
         fetch: (request) => this.#answer(request),

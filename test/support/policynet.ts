@@ -32,7 +32,7 @@ const AF_INET6 = 10;
 const GIVE_UP_MS = 10_000;
 const GROUP = 87;
 /** Just before the chain of tables.ts. */
-const TELLING = `table inet probe { chain postrouting { type filter hook postrouting priority 94; log group ${GROUP}; }; }\n`;
+const TELLING = `table inet probe { chain postrouting { type filter hook postrouting priority 94; log group ${GROUP} snaplen 128; }; }\n`;
 /** Port of packets that only have to be told of. */
 const MARKER_PORT = 1;
 const FIRST_PORT = 20_000;

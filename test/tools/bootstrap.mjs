@@ -16,6 +16,7 @@ const PACKAGES = {
   iptables: "iptables",
   ipset: "ipset",
   curl: "curl",
+  openssl: "openssl",
   iperf3: "iperf3",
   tcpdump: "tcpdump",
   podman: "podman",

@@ -2,7 +2,7 @@
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
 import { filterBridged } from "../../../lib/npc/bridged.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
-import { writeWhole } from "../../../lib/npc/writer.ts";
+import { write } from "../../../lib/npc/writer.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
 import { LEGACY, MULTICAST, SNAPSHOT } from "./options.ts";
 import { modelOfFile } from "./snapshot.ts";
@@ -26,7 +26,8 @@ export const apply: Command = {
     const rules = new Compiler(model, { node, legacy: options["use-legacy-netpol"] === true }).all();
     using nf = new NetlinkSocket(NETLINK_NETFILTER);
     const warning = filterBridged();
-    writeWhole(nf, rules, { allowMulticast: options["allow-mcast"] !== false });
+    // Nobody is going to tell of those that the file does not know.
+    write(nf, undefined, rules, { allowMulticast: options["allow-mcast"] !== false, denyUnknown: false });
     if (warning) console.error(`weave-npc apply: ${warning}`);
     const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);
     console.log(

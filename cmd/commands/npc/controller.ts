@@ -66,6 +66,7 @@ export const controller: Command = {
         node,
         legacy: options["use-legacy-netpol"] === true,
         allowMulticast: options["allow-mcast"] !== false,
+        denyUnknown: true,
         json: format === "json",
       },
       new KubeClient(config),

@@ -1,0 +1,125 @@
+// Blocked packets as they are told of: read from their headers, once for each attempt, not too many.
+import { describe, expect, test } from "bun:test";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { type Drop, Drops, dropLine } from "../../lib/npc/drops.ts";
+import { readPacket } from "../../lib/npc/packet.ts";
+
+/** An IPv4 packet from 10.32.0.7 to 10.32.0.11; `flags` are TCP's. */
+function packet(protocol: number, source: number, port: number, flags = 2): Uint8Array {
+  const bytes = new Uint8Array(40);
+  const view = new DataView(bytes.buffer);
+  bytes[0] = 0x45;
+  bytes[9] = protocol;
+  bytes.set([10, 32, 0, 7, 10, 32, 0, 11], 12);
+  view.setUint16(20, source);
+  view.setUint16(22, port);
+  bytes[33] = flags;
+  return bytes;
+}
+
+function drops() {
+  const clock = new SimulatedClock(1_000_000);
+  const seen = { blocked: [] as Drop[], written: [] as string[], leftOut: 0 };
+  const subject = new Drops(clock, {
+    blocked: (drop) => seen.blocked.push(drop),
+    write: (drop) => seen.written.push(dropLine(drop)),
+    leftOut: (count) => {
+      seen.leftOut += count;
+    },
+  });
+  const take = (payload: Uint8Array, prefix = "ingress") => subject.packet({ payload, prefix });
+  return { clock, seen, subject, take };
+}
+
+const TCP = 6;
+const UDP = 17;
+
+describe("a blocked attempt", () => {
+  test("is told of word for word", () => {
+    const { seen, take } = drops();
+    take(packet(TCP, 56648, 80));
+    take(packet(UDP, 56648, 80));
+    take(packet(132, 1, 2), "egress");
+    expect(seen.written).toEqual([
+      "TCP connection from 10.32.0.7:56648 to 10.32.0.11:80 blocked by Weave NPC.",
+      "UDP connection from 10.32.0.7:56648 to 10.32.0.11:80 blocked by Weave NPC.",
+      "SCTP connection from 10.32.0.7:1 to 10.32.0.11:2 blocked by Weave NPC.",
+    ]);
+    expect(seen.blocked.map(({ why }) => why)).toEqual(["ingress", "ingress", "egress"]);
+  });
+
+  test("is one, however often its packet is sent again; a minute later it is another", () => {
+    const { clock, seen, take } = drops();
+    for (const pause of [0, 1_000, 2_000, 4_000, 8_000]) {
+      clock.advance(pause);
+      take(packet(TCP, 5, 80));
+    }
+    expect(seen.blocked.length).toBe(1);
+    clock.advance(60_000);
+    take(packet(TCP, 5, 80));
+    take(packet(TCP, 6, 80));
+    expect(seen.blocked.length).toBe(3);
+  });
+
+  test("begins with a SYN; other protocols have no ports; other rules are not ours", () => {
+    const { seen, take } = drops();
+    take(packet(TCP, 5, 80, 0x12));
+    take(packet(TCP, 5, 80, 0x10));
+    take(packet(1, 5, 80));
+    take(packet(TCP, 5, 80), "somebody else's");
+    take(new Uint8Array());
+    take(packet(TCP, 5, 80).subarray(0, 10));
+    expect(seen.blocked).toEqual([]);
+  });
+
+  test("is counted, but not written, when there are too many; how many that were is written", () => {
+    const { clock, seen, subject, take } = drops();
+    for (let i = 0; i < 1_000; i++) take(packet(UDP, 1 + i, 80));
+    expect([seen.blocked.length, seen.written.length]).toEqual([1_000, 100]);
+    subject.lost();
+    subject.tick();
+    expect(seen.leftOut).toBe(901);
+    clock.advance(2_000);
+    for (let i = 0; i < 100; i++) take(packet(UDP, 2_000 + i, 80));
+    expect(seen.written.length).toBe(120);
+    // What is remembered has bounds.
+    for (let i = 0; i < 30_000; i++) take(packet(UDP, i, 81));
+    expect(seen.blocked.length).toBe(31_100);
+  });
+});
+
+describe("a packet", () => {
+  test("of IPv6, behind extension headers", () => {
+    const bytes = new Uint8Array(40 + 8 + 16 + 20);
+    const view = new DataView(bytes.buffer);
+    bytes[0] = 0x60;
+    bytes[6] = 0;
+    bytes.set(Uint8Array.fromHex("fd000000000000000000000000000001"), 8);
+    bytes.set(Uint8Array.fromHex("fd000000000000000000000000000002"), 24);
+    bytes[40] = 60;
+    bytes[48] = TCP;
+    bytes[49] = 1;
+    view.setUint16(64, 4711);
+    view.setUint16(66, 443);
+    bytes[64 + 13] = 2;
+    expect(readPacket(bytes)).toEqual({
+      source: "fd00::1",
+      destination: "fd00::2",
+      protocol: "TCP",
+      sourcePort: 4711,
+      port: 443,
+      opens: true,
+    });
+  });
+
+  test("cut off anywhere is no accident", () => {
+    const whole = packet(TCP, 5, 80);
+    for (let length = 0; length < whole.length; length++)
+      expect(() => readPacket(whole.subarray(0, length))).not.toThrow();
+    for (let i = 0; i < 2_000; i++) {
+      const bytes = crypto.getRandomValues(new Uint8Array(i % 120));
+      if (bytes.length > 0) bytes[0] = i % 2 ? 0x45 : 0x60;
+      expect(() => readPacket(bytes)).not.toThrow();
+    }
+  });
+});
