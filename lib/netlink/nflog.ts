@@ -5,7 +5,7 @@ import { inNetns, OWN_NETNS } from "../sys/netns.ts";
 import { type Watch, watchReadable } from "../sys/readable.ts";
 import { sendDatagram } from "../sys/socket.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
-import { decodeMessages, encodeMessage, NLM_F_REQUEST } from "./message.ts";
+import { decodeError, decodeMessages, encodeMessage, NLM_F_REQUEST, NLMSG_ERROR } from "./message.ts";
 import { NETLINK_NETFILTER, openNetlink, SOCKADDR_KERNEL } from "./socket.ts";
 
 const SUBSYSTEM = 4;
@@ -72,6 +72,7 @@ export function watchPackets(group: number, listener: PacketListener): Watch {
     watch = watchReadable(
       inNetns(`/proc/self/fd/${home}`, () => openGroup(group)),
       (chunk) => {
+        refused(group, chunk);
         for (const packet of decodePackets(chunk)) listener.packet(packet);
       },
       (error) => {
@@ -88,6 +89,15 @@ export function watchPackets(group: number, listener: PacketListener): Watch {
       closeSync(home);
     },
   };
+}
+
+/** Throws NetlinkError where the kernel has refused the group: somebody else reads it. */
+function refused(group: number, chunk: Uint8Array): void {
+  for (const message of decodeMessages(chunk)) {
+    if (message.type !== NLMSG_ERROR) continue;
+    const error = decodeError(message, `reading nflog group ${group}`);
+    if (error) throw error;
+  }
 }
 
 /** The packets in messages of the kernel. */

@@ -1,5 +1,5 @@
 // The policy controller of one node: follows the API server, keeps the kernel's rules, and tells of what they block.
-import { every, systemClock } from "../clock/clock.ts";
+import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { reflect } from "../kube/reflector.ts";
@@ -7,6 +7,7 @@ import type { Log } from "../log/log.ts";
 import { watchPackets } from "../netlink/nflog.ts";
 import { watchTables } from "../netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
+import type { Watch } from "../sys/readable.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import { filterBridged } from "./bridged.ts";
@@ -76,11 +77,21 @@ export function startController(
     metrics.errors.inc();
     log.error(`[npc] ${what}: ${error.message}`);
   };
-  const packets = watchPackets(NFLOG_GROUP, {
-    packet: (packet) => drops.packet(packet),
-    lost: () => drops.lost(),
-    failed: failed("blocked connections are no longer read"),
-  });
+  let packets: Watch | undefined;
+  let reading: Timer | undefined;
+  const readPackets = () => {
+    packets = watchPackets(NFLOG_GROUP, {
+      packet: (packet) => drops.packet(packet),
+      lost: () => drops.lost(),
+      failed(error) {
+        // The one before us may still be ending.
+        failed("blocked connections are not read; trying again")(error);
+        packets?.stop();
+        reading = clock.after(TICK_MS, readPackets);
+      },
+    });
+  };
+  readPackets();
   const tables = watchTables(
     () => new Set([nf.port]),
     (table) => enforcer.touchedByOthers(table),
@@ -129,7 +140,8 @@ export function startController(
     stop() {
       for (const reflector of reflectors) reflector.stop();
       for (const timer of timers) timer.cancel();
-      packets.stop();
+      reading?.cancel();
+      packets?.stop();
       tables.stop();
       enforcer.stop();
       nf.close();

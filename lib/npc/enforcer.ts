@@ -43,6 +43,7 @@ export class Enforcer {
   #cut: Timer | undefined;
   #cutAt = Number.NEGATIVE_INFINITY;
   #repair: Timer | undefined;
+  #repairedAt = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
   constructor(
@@ -83,16 +84,16 @@ export class Enforcer {
   touchedByOthers(table: string | undefined): void {
     if (this.#stopped || this.#repair || !this.#inForce) return;
     if (table !== undefined && table !== TABLE.name && table !== BRIDGE_TABLE.name) return;
-    this.#repair = this.clock.after(0, () => {
+    const delay = Math.max(0, this.#repairedAt + REPAIR_INTERVAL_MS - this.clock.now());
+    this.#repair = this.clock.after(delay, () => {
+      this.#repair = undefined;
+      this.#repairedAt = this.clock.now();
       this.log.warning(
         `[npc] somebody else has changed our nftables (table ${TABLE.name}); putting them right`,
       );
       this.metrics.repairs.inc();
       this.#inForce = undefined;
       this.#write();
-      this.#repair = this.clock.after(REPAIR_INTERVAL_MS, () => {
-        this.#repair = undefined;
-      });
     });
   }
 

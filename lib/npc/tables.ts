@@ -6,6 +6,7 @@
 //   chain-KEY     of pods that are isolated by the same rules: who may do anything; ports[protocol, port]; named ports
 //   peers-KEY     of a range of ports: who may use it
 import { type Family, familyOf, type Ip, ipOctets, octets } from "../address/ip.ts";
+import { BRIDGE } from "../host/names.ts";
 import {
   byMap,
   connectionKnown,
@@ -13,6 +14,8 @@ import {
   type Field,
   hostAddress,
   inSet,
+  linkLocal,
+  linkName,
   mark,
   marked,
   neighbourDiscovery,
@@ -205,6 +208,8 @@ export function baseChain({ allowMulticast }: Settings): NftChain {
       [...hostAddress("saddr"), ...mark(FROM_NODE), verdict("accept")],
       ...multicast(4, 0xe0, 4),
       ...multicast(6, 0xff, 8),
+      // By these addresses pods of one network could talk past all policies, which are about others.
+      [...linkName("oifname", BRIDGE), ...ofFamily(6), ...linkLocal("saddr"), ...unknownDropped],
       ...FAMILIES.map(
         (family): Rule => [
           ...ofFamily(family),

@@ -3,7 +3,16 @@
 // come from or go to; so a table of the bridge marks the ones, and drops the others.
 
 import { type Family, familyOf, ipOctets } from "../address/ip.ts";
-import { frameOf, inSet, linkNamePrefix, mark, marked, verdict } from "../netlink/nftables/expression.ts";
+import {
+  frameOf,
+  inSet,
+  linkLocal,
+  linkNamePrefix,
+  mark,
+  marked,
+  unicastFrame,
+  verdict,
+} from "../netlink/nftables/expression.ts";
 import { addElements, addSet, deleteElements, type SetDefinition } from "../netlink/nftables/set.ts";
 import {
   addChain,
@@ -28,23 +37,24 @@ const LATE = 300;
 const KEY = { 4: "ipv4", 6: "ipv6" } as const;
 const knownSet = (family: Family): SetDefinition => ({ name: `pods${family}`, key: [KEY[family]] });
 
+/** Frames from or to a pod's port, for one receiver, of a family. What goes to many is not ours to judge here. */
+function frames(link: "iifname" | "oifname", address: "saddr" | "daddr", family: Family): Rule {
+  return [
+    ...linkNamePrefix(link, PORT_PREFIX),
+    ...unicastFrame(),
+    ...frameOf(family),
+    // Nor is what means something on this link only (see tables.ts).
+    ...(family === 6 ? linkLocal(address, false) : []),
+    ...inSet(family, [address], knownSet(family).name, false),
+  ];
+}
+
 function chains(): Chain[] {
   const marking = FAMILIES.map(
-    (family): Rule => [
-      ...linkNamePrefix("iifname", PORT_PREFIX),
-      ...frameOf(family),
-      ...inSet(family, ["saddr"], knownSet(family).name, false),
-      ...mark(FROM_UNKNOWN),
-    ],
+    (family): Rule => [...frames("iifname", "saddr", family), ...mark(FROM_UNKNOWN)],
   );
   const dropping = FAMILIES.map(
-    (family): Rule => [
-      ...linkNamePrefix("oifname", PORT_PREFIX),
-      ...frameOf(family),
-      ...marked(FROM_NODE, false),
-      ...inSet(family, ["daddr"], knownSet(family).name, false),
-      verdict("drop"),
-    ],
+    (family): Rule => [...frames("oifname", "daddr", family), ...marked(FROM_NODE, false), verdict("drop")],
   );
   return [
     {

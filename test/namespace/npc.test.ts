@@ -223,6 +223,9 @@ describe("the controller", () => {
     expect(await passes("node -> z/c 80")).toBe(true);
     // Frames to it are dropped by the bridge, which says nothing.
     expect(await unknown("x/a -> z/c 80")).toBeUndefined();
+    // What goes to many reaches it as it does others.
+    const group = { destination: "239.1.2.3", via: "01:00:5e:01:02:03" };
+    expect(await net.probe([{ ...sending("x/a -> z/c 5000/UDP"), ...group }])).toEqual([true]);
     api.apply(pod("z/c"));
     await becomes("z/c -> x/a 80", true);
     expect(await passes("x/a -> z/c 80")).toBe(true);

@@ -9,7 +9,7 @@ import { readObject } from "../../lib/npc/objects.ts";
 import { write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { baseCluster, ENDS, NODE } from "../support/conformance.ts";
-import { must } from "../support/hosts.ts";
+import { exec, must } from "../support/hosts.ts";
 import { GATEWAY, PolicyNet, type Sending, WORLD } from "../support/policynet.ts";
 
 /** The address of a service, whatever kube-proxy does for it. */
@@ -133,4 +133,41 @@ test("what goes to many goes everywhere, or nowhere", async () => {
   expect(await net.probe([multicast])).toEqual([false]);
   enforce(undefined, false);
   expect(await net.probe([multicast])).toEqual([false]);
+});
+
+test("by addresses of the link alone nobody gets past policies", async () => {
+  enforce([]);
+  const { mac } = net.end("y/a");
+  const octets = mac.split(":").map((octet) => Number.parseInt(octet, 16));
+  const hex = (i: number) => (octets[i] ?? 0).toString(16).padStart(2, "0");
+  // RFC 4291, appendix A: the address that the kernel has made from the MAC address.
+  const source = `fe80::${((octets[0] ?? 0) ^ 2).toString(16)}${hex(1)}:${hex(2)}ff:fe${hex(3)}:${hex(4)}${hex(5)}`;
+  const past: Sending = { from: "y/a", to: "x/a", source, destination: "fe80::1", protocol: "TCP", port: 80 };
+  expect(await net.probe([past])).toEqual([false]);
+});
+
+test("neighbours of IPv6 are found whatever policies say", async () => {
+  enforce([]);
+  const { stdout } = await exec([
+    ...["ip", "netns", "exec", net.netns("y/a")],
+    ...["ping", "-n", "-c", "1", "-W", "2", ENDS.get("node6") ?? ""],
+  ]);
+  expect(stdout).toContain("1 received");
+  await must(["ip", "-n", net.netns("y/a"), "-6", "neigh", "flush", "all"]);
+  await exec([
+    "ip",
+    "netns",
+    "exec",
+    net.netns("y/a"),
+    "ping",
+    "-n",
+    "-c",
+    "1",
+    "-W",
+    "1",
+    ENDS.get("x/a6") ?? "",
+  ]);
+  expect(await must(["ip", "-n", net.netns("y/a"), "-6", "neigh", "show", ENDS.get("x/a6") ?? ""])).toContain(
+    "lladdr",
+  );
 });

@@ -245,7 +245,7 @@ export class PolicyNet {
     if (from.startsWith("node")) return sendByKernel(this.host, destination, protocol, payload);
     if (from === "world")
       return sendByKernel(`/run/netns/${this.netns("world")}`, destination, protocol, payload);
-    const [sender, receiver] = [this.#end(from), this.#end(to)];
+    const [sender, receiver] = [this.end(from), this.end(to)];
     const family = familyOf(source);
     const frame = Buffer.concat([
       parseMac(via ?? receiver.mac),
@@ -301,7 +301,8 @@ export class PolicyNet {
     return this.#marker;
   }
 
-  #end(name: string): EndSocket {
+  /** The socket of an end on the bridge. */
+  end(name: string): EndSocket {
     const end = this.#ends.get(name.replace(/6$/, ""));
     if (!end) throw new Error(`no packets from or to ${name}`);
     return end;

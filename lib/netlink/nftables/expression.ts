@@ -18,6 +18,7 @@ const REGISTER_VERDICT = 0;
 const REGISTER_32 = 8;
 
 const META = { mark: 3, iifname: 6, oifname: 7, protocol: 1, nfproto: 15, l4proto: 16 } as const;
+const PAYLOAD_LINK = 0;
 const PAYLOAD_NETWORK = 1;
 const PAYLOAD_TRANSPORT = 2;
 const CT_STATE = 0;
@@ -205,13 +206,27 @@ export function linkNamePrefix(key: "iifname" | "oifname", prefix: string): Expr
   return [meta(key), compare(new TextEncoder().encode(prefix), true)];
 }
 
-/** Matches destinations by the first octets of their address. */
+/** Matches destinations by the first octet of their address. */
 export function destinationBegins(family: Family, octet: number, bits: number): Expression[] {
   return [
     payload(PAYLOAD_NETWORK, ADDRESS[family].daddr[1], 1),
     mask(Uint8Array.of((0xff00 >> bits) & 0xff)),
     compare(Uint8Array.of(octet), true),
   ];
+}
+
+/** Matches IPv6 addresses that mean something on one link only, fe80::/10 (RFC 4291); or others. */
+export function linkLocal(field: "saddr" | "daddr", is = true): Expression[] {
+  return [
+    payload(PAYLOAD_NETWORK, ADDRESS[6][field][1], 2),
+    mask(Uint8Array.of(0xff, 0xc0)),
+    compare(Uint8Array.of(0xfe, 0x80), is),
+  ];
+}
+
+/** Matches frames for one receiver (table family bridge). */
+export function unicastFrame(): Expression[] {
+  return [payload(PAYLOAD_LINK, 0, 1), mask(Uint8Array.of(1)), compare(Uint8Array.of(0), true)];
 }
 
 /** Matches the name of the link a packet came in by or goes out by. */
