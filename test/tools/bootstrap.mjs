@@ -17,6 +17,7 @@ const PACKAGES = {
   ipset: "ipset",
   curl: "curl",
   openssl: "openssl",
+  ipvsadm: "ipvsadm",
   iperf3: "iperf3",
   tcpdump: "tcpdump",
   podman: "podman",
@@ -31,7 +32,7 @@ const PACKAGES = {
 
 const MACHINE = [
   ...["ip", "ping", "nft", "tcpdump", "busybox"],
-  ...(process.arch === "x64" ? ["qemu-system-x86_64"] : []),
+  ...(process.arch === "x64" ? ["qemu-system-x86_64", "ipvsadm"] : []),
 ];
 
 const TASKS = {
