@@ -45,9 +45,9 @@ done
 $IP link add kube-ipvs0 type dummy; $IP addr add ${SERVICE}/32 dev kube-ipvs0
 ipvsadm -A -t ${SERVICE}:80 -s rr
 ipvsadm -a -t ${SERVICE}:80 -r 10.32.0.11:8080 -m
-(while true; do echo answer | inpod 11 nc -l -p 8080; done) > /dev/null 2>&1 &
+inpod 11 nc -ll -p 8080 -e echo answer > /dev/null 2>&1 &
 ask() { section "$1 $2"; inpod $1 nc -w 5 ${SERVICE} 80 < /dev/null 2> /dev/null || echo no answer; }
-until_ 10 sh -c "$IP netns exec p21 nc -w 3 ${SERVICE} 80 < /dev/null"
+until_ 20 sh -c "$IP netns exec p21 nc -w 5 ${SERVICE} 80 < /dev/null | grep answer"
 ask 21 before; ask 31 before
 section apply
 weave-npc apply --snapshot /snapshot.json --node n1
