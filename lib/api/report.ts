@@ -241,14 +241,15 @@ function timeText(ms: number): string {
 
 function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
   const { config, space, pending, sharing } = allocator;
-  const { ring, consensus } = sharing;
+  const { ring, division } = sharing;
+  const { consensus } = division;
   const orNull = <T>(list: T[]) => (list.length > 0 ? list : null);
   const paxos = () => {
     if (!consensus) return { Elector: false, KnownNodes: 0, Quorum: 0 };
     return { Elector: true, KnownNodes: consensus.state.size, Quorum: consensus.quorum };
   };
   return {
-    Paxos: sharing.awaitingConsensus ? paxos() : null,
+    Paxos: sharing.division.awaited ? paxos() : null,
     Range: formatCidr(config.universe),
     RangeNumIPs: cidrSize(config.universe),
     ActiveIPs: space.usedCount,

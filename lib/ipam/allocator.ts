@@ -286,7 +286,7 @@ export class Allocator {
 
   #tick(): void {
     this.sharing.tick();
-    if (!this.sharing.awaitingConsensus && this.pending.size > 0) this.pending.retry();
+    if (!this.sharing.division.awaited && this.pending.size > 0) this.pending.retry();
     this.#releaseDeparted();
   }
 

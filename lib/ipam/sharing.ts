@@ -8,7 +8,7 @@ import { encodeTagged } from "../mesh/message.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./allocator.ts";
-import { Consensus } from "./consensus.ts";
+import { Division } from "./division.ts";
 import { IpamError } from "./errors.ts";
 import { Nicknames } from "./nicknames.ts";
 import { type Change, Ring, RingError, type RingState } from "./ring.ts";
@@ -18,23 +18,10 @@ import { decodeRange, decodeState, encodeRangeMessage, encodeState, MESSAGE } fr
 /** Long enough for news to reach every peer that can be reached. */
 const SETTLE_MS = 2_000;
 
-/**
- * Who begins a first round does it within so many milliseconds for each peer of a quorum, at random: of hundreds that
- * start at once a few begin, and the others hear of it before they do too.
- */
-const FIRST_ROUND_MS = 2;
-
-/** How long (and up to twice as long) a round may take before a new one is begun: by its proposer, by another. */
-const OWN_ROUND_MS = 2_500;
-const OTHERS_ROUND_MS = 10_000;
-
 /** Who has been asked for space answers within this, or not at all. */
 const ANSWER_MS = 1_000;
 /** Who gets space is told at once; the others within this. */
 const TELLING_MS = 1_000;
-/** Votes are counted together that come within a millisecond for each participant, at most within this. */
-const MAX_THINKING_MS = 100;
-
 /** What the allocator is told. */
 export interface SharingListener {
   /** The ring has changed: something that waited may be possible now. */
@@ -48,16 +35,13 @@ export class Sharing implements Gossiper {
   readonly nicknames = new Nicknames();
   /** Since when owners of space cannot be reached, in milliseconds since the epoch; of those that went while we ran. */
   readonly unreachable = new Map<PeerName, number>();
-  consensus: Consensus | undefined;
-  awaitingConsensus = false;
+  readonly division: Division;
   readonly #log: Log;
   #channel: GossipChannel | undefined;
   #unsaved = false;
   /** When space was asked for that has not been answered yet, by range. */
   readonly #asked = new Map<string, number>();
-  #thinking: Timer | undefined;
   #telling: Timer | undefined;
-  #round: Timer | undefined;
   #contested: AddressRange[] = [];
 
   constructor(
@@ -70,16 +54,11 @@ export class Sharing implements Gossiper {
     this.ring = new Ring(start, end, config.ourName);
     this.nicknames.learn([[config.ourName, config.ourNickName]]);
     this.#log = dependencies.log;
-    if (!config.observer) this.consensus = this.#participant();
-  }
-
-  /** We as a participant of the first division: the one we were, where we had promised or accepted anything. */
-  #participant(): Consensus {
-    const { ourName, ourUid } = this.config;
-    const vote = this.dependencies.store.loadVote();
-    return vote?.id.name === ourName
-      ? new Consensus(vote.id, vote.claims)
-      : new Consensus({ name: ourName, uid: ourUid });
+    this.division = new Division(config, dependencies, {
+      send: (to) => this.#sendRing(to),
+      broadcast: () => this.#broadcast(),
+      agreed: (peers) => this.#createRing(peers),
+    });
   }
 
   /** Speaks on `channel` from now on; divides the range among the seed, where there is one and no ring yet. */
@@ -101,32 +80,21 @@ export class Sharing implements Gossiper {
 
   /** To be called every few seconds: goes on with what has got stuck. */
   tick(): void {
-    if (this.awaitingConsensus) this.#remind();
+    this.division.remind();
     this.reportFree();
     if (this.#unsaved) this.#saveWhenPossible();
   }
 
   /** Ends it, with what has not been saved yet saved. */
   stop(): void {
-    for (const timer of [this.#round, this.#thinking, this.#telling]) timer?.cancel();
+    this.division.stop();
+    this.#telling?.cancel();
     if (this.#unsaved) this.#saveWhenPossible();
   }
 
   /** Begins to agree with others on the first division, unless there is one or that has begun. */
   establish(): void {
-    if (!this.ring.empty || this.awaitingConsensus) return;
-    this.awaitingConsensus = true;
-    if (!this.consensus) return this.#broadcast();
-    this.consensus.quorum = this.config.quorum();
-    this.#info(`Assuming quorum size of ${this.consensus.quorum}`);
-    // Where somebody else has begun, two at it would only be in each other's way.
-    const { proposer } = this.consensus;
-    const begun =
-      proposer !== undefined && proposer !== this.config.ourName && this.config.isKnownPeer(proposer);
-    if (begun) this.#proposeLater();
-    else if (this.consensus.quorum > 1) this.#proposeBetween(0, FIRST_ROUND_MS * this.consensus.quorum);
-    else this.#propose();
-    this.#createAgreedRing();
+    if (this.ring.empty) this.division.begin();
   }
 
   /**
@@ -245,76 +213,12 @@ export class Sharing implements Gossiper {
     return data;
   }
 
-  /** While we wait for others: shows the proposer that we do; who has missed the outcome gets it in return. */
-  #remind(): void {
-    const { proposer } = this.consensus ?? {};
-    if (!this.consensus) this.#broadcast();
-    else if (proposer !== undefined && proposer !== this.config.ourName) this.#sendRing(proposer);
-  }
-
-  /**
-   * Begins a new round unless this one leads to something in time; sooner when it is our own, and nobody goes before
-   * us. Not all at the same time: the first to do it makes the others wait.
-   */
-  #proposeLater(): void {
-    const { proposer, rivals = [] } = this.consensus ?? {};
-    const ours = proposer === this.config.ourName && !rivals.some(this.config.isKnownPeer);
-    const round = ours ? OWN_ROUND_MS : OTHERS_ROUND_MS;
-    this.#proposeBetween(round, 2 * round);
-  }
-
-  #proposeBetween(ms: number, endMs: number): void {
-    const { clock, random } = this.dependencies;
-    this.#round?.cancel();
-    this.#round = clock.after(ms + (endMs - ms) * random.float(), () => {
-      if (this.awaitingConsensus) this.#propose();
-    });
-  }
-
-  #propose(): void {
-    this.consensus?.propose();
-    this.#tellVote();
-  }
-
-  /**
-   * Saves what we have promised, which is to bind us after a restart too, and lets the proposer know, who counts; or
-   * everybody, where we are the one, or cannot reach him. If all told all, hundreds that start at once would drown in
-   * it.
-   */
-  #tellVote(): void {
-    if (!this.consensus) return;
-    const { proposer } = this.consensus;
-    if (this.awaitingConsensus) this.#proposeLater();
-    try {
-      this.dependencies.store.saveVote(this.consensus.own);
-      if (proposer === undefined || proposer === this.config.ourName || !this.#sendRing(proposer))
-        this.#broadcast();
-    } catch (error) {
-      this.#log.error(`[allocator] ${reasonOf(error)}`);
-    }
-  }
-
-  /** Draws conclusions from what has come in; from what comes at about the same time, together. */
-  #thinkSoon(): void {
-    const participants = this.consensus?.state.size ?? 0;
-    this.#thinking ??= this.dependencies.clock.after(Math.min(participants, MAX_THINKING_MS), () => {
-      this.#thinking = undefined;
-      if (this.consensus?.think()) this.#tellVote();
-      this.#createAgreedRing();
-    });
-  }
-
   /** Who owns what now; where there are several changes one after the other, once. */
   #broadcastSoon(): void {
     this.#telling ??= this.dependencies.clock.after(TELLING_MS * this.dependencies.random.float(), () => {
       this.#telling = undefined;
       this.#broadcast();
     });
-  }
-
-  #createAgreedRing(): void {
-    const agreed = this.consensus?.agreed();
-    if (agreed) this.#createRing(agreed);
   }
 
   #createRing(peers: readonly PeerName[]): void {
@@ -326,9 +230,7 @@ export class Sharing implements Gossiper {
 
   /** Goes by a ring that has become another one. */
   #adopt(): void {
-    this.awaitingConsensus = false;
-    this.#round?.cancel();
-    if (!this.ring.empty) this.consensus = undefined;
+    if (!this.ring.empty) this.division.end();
     this.space.update(this.ring.ownedRanges());
     this.listener.changed();
   }
@@ -377,9 +279,8 @@ export class Sharing implements Gossiper {
       // The sender is behind: tell it.
       if (sender !== UNKNOWN_PEER) this.#sendRing(sender);
     } else if (state.consensus) {
-      if (!this.consensus?.update(state.consensus)) return "nothing";
-      this.#thinkSoon();
-    } else if (this.consensus && sender !== UNKNOWN_PEER) {
+      this.division.update(state.consensus);
+    } else if (this.division.consensus && sender !== UNKNOWN_PEER) {
       // An observer waits for somebody to begin.
       this.establish();
     }
@@ -459,17 +360,13 @@ export class Sharing implements Gossiper {
     return encodeState({
       now: BigInt(Math.floor(this.dependencies.clock.now() / 1000)),
       nicknames: this.nicknames.all,
-      consensus: this.ring.empty ? this.consensus?.state : undefined,
+      consensus: this.ring.empty ? this.division.consensus?.state : undefined,
       ring: this.ring.empty ? undefined : { ...this.ring.state(), peer: this.config.ourName },
     });
   }
 
   #broadcast(): void {
     this.#channel?.broadcast(this.gossip());
-  }
-
-  #info(text: string): void {
-    this.#log.info(`[allocator ${this.config.ourName}] ${text}`);
   }
 
   #debug(text: string): void {

@@ -229,13 +229,13 @@ test("a participant that restarts while they agree is the same one, and stands b
   const participant = withAddresses(simulation, b, { quorum: () => 3 }, disk.mount());
   const waiting = asked.allocate("c1", UNIVERSE);
   simulation.clock.advance(1_000);
-  const id = participant.sharing.consensus?.own.id;
-  expect(participant.sharing.consensus?.proposer).toBe(a.router.ourself.name);
+  const id = participant.sharing.division.consensus?.own.id;
+  expect(participant.sharing.division.consensus?.proposer).toBe(a.router.ourself.name);
   simulation.kill(b);
   const again = simulation.add(2);
   const returned = withAddresses(simulation, again, { quorum: () => 3 }, disk.mount());
-  expect(returned.sharing.consensus?.own.id).toEqual(id as NonNullable<typeof id>);
-  expect(returned.sharing.consensus?.proposer).toBe(a.router.ourself.name);
+  expect(returned.sharing.division.consensus?.own.id).toEqual(id as NonNullable<typeof id>);
+  expect(returned.sharing.division.consensus?.proposer).toBe(a.router.ourself.name);
   withAddresses(simulation, c, { quorum: () => 3 });
   await simulation.connect(again, a);
   await simulation.connect(c, a);
