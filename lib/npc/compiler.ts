@@ -9,8 +9,8 @@ import { type Selecting, Selection, selectionKey } from "./selection.ts";
 import { selects } from "./selector.ts";
 
 export interface CompilerOptions {
-  /** The name of the node whose pods the rules are for. */
-  readonly node: string;
+  /** The name of the node whose pods the rules are for; undefined for pods that have no node yet. */
+  readonly node: string | undefined;
   /**
    * As before Kubernetes 1.7: pods are isolated by an annotation of their namespace, for ingress alone, and policies only
    * say what is allowed.

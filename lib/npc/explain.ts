@@ -1,6 +1,6 @@
 // Who may talk to whom, and why: what the compiled rules of the nodes at both ends say, and which rules of which policies
 // that comes from.
-import { familyOf, type Ip, parseIp } from "../address/ip.ts";
+import { familyOf, type Ip, ipFromNumber, parseIp } from "../address/ip.ts";
 import { AddressError } from "../address/ipv4.ts";
 import { Compiler, isolating } from "./compiler.ts";
 import { keyOf, type Model } from "./model.ts";
@@ -42,14 +42,32 @@ export class EndError extends Error {
   override readonly name = "EndError";
 }
 
-/** The end that "namespace/pod" or an address stands for; throws EndError. */
+/** An address of nobody's, to explain by what a pod may do once it has one (0.0.0.0/8, RFC 1122). */
+function placeholder(model: Model, key: string): Ip {
+  const number = [...model.pods.keys()].indexOf(key) + 1;
+  return ipFromNumber(4, BigInt(number % (1 << 24)));
+}
+
+/**
+ * The end that "namespace/pod" or an address stands for; throws EndError. A pod that has no address yet is given one in
+ * the model.
+ */
 export function endOf(model: Model, name: string): End {
   const pod = model.pods.get(name);
+  if (pod?.ended) throw new EndError(`pod ${name} has ended`);
+  if (pod?.hostNetwork) {
+    if (pod.nodeAddresses.length === 0)
+      throw new EndError(`the address of the node of pod ${name} is not known`);
+    return { name, pod, addresses: pod.nodeAddresses };
+  }
+  if (pod && pod.addresses.length === 0) {
+    const placed = { ...pod, addresses: [placeholder(model, name)] };
+    model.apply([{ type: "set", object: { kind: "Pod", object: placed } }]);
+    return { name, pod: placed, addresses: placed.addresses };
+  }
   if (pod) {
-    // A pod in the network of its node has the node's addresses.
-    const addresses = pod.addresses.length > 0 ? model.addressesOf(pod) : pod.nodeAddresses;
-    if (addresses.length === 0)
-      throw new EndError(`pod ${name} has no address: it has not got one yet, or has ended`);
+    const addresses = model.addressesOf(pod);
+    if (addresses.length === 0) throw new EndError(`the address of pod ${name} is another pod's now`);
     return { name, pod, addresses };
   }
   try {
@@ -97,9 +115,9 @@ function opinion(
   const silent = (reason: string): Opinion => ({ verdict: "allow", reason, isolatedBy: [], allowedBy: [] });
   const end = direction === "ingress" ? "destination" : "source";
   if (!pod) return silent(`the ${end} is no pod of this cluster`);
-  if (pod.addresses.length === 0)
+  if (pod.hostNetwork)
     return silent(`the ${end} is in the network of its node, which policies are not about`);
-  const compiler = new Compiler(model, { node: pod.node ?? "", legacy });
+  const compiler = new Compiler(model, { node: pod.node, legacy });
   const rules = compiler.all();
   const allowed = allows(rules, direction, packet);
   const policies = isolating(model, pod, direction, legacy);

@@ -32,8 +32,11 @@ export interface Pod {
   readonly labels: Labels;
   /** Where it runs; undefined until it is scheduled. */
   readonly node: string | undefined;
-  /** Addresses of its own, of both families; none while it has not got any, or when it has ended. */
+  /** Addresses of its own, of both families; none while it has not got any, and none in the network of its node. */
   readonly addresses: readonly string[];
+  readonly hostNetwork: boolean;
+  /** Its addresses are its own no longer. */
+  readonly ended: boolean;
   /** Addresses of its node, as far as it tells. */
   readonly nodeAddresses: readonly string[];
   /** Milliseconds since the epoch; of two pods with one address the later has it. */
@@ -273,6 +276,8 @@ const PodObject = v.pipe(
       labels: metadata.labels,
       node: spec.nodeName || undefined,
       addresses: hostNetwork || ended ? [] : own,
+      hostNetwork,
+      ended,
       nodeAddresses: hostNetwork ? unique([...own, ...host]) : host,
       created: Date.parse(metadata.creationTimestamp ?? "") || 0,
       ports: (spec.containers ?? []).flatMap(({ ports }) =>

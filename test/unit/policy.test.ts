@@ -117,6 +117,31 @@ test("what a change does not touch stays the same object", () => {
   expect(after.sets.get(set?.key ?? "")).not.toBe(set as never);
 });
 
+test("what is to be is explained, too: pods without a node or an address; what is no more is not", () => {
+  const model = new Model();
+  const pod = (name: string, more: object = {}) =>
+    readObject("Pod", { metadata: { namespace: "x", name, labels: { pod: name } }, ...more });
+  const policy = readObject("NetworkPolicy", {
+    metadata: { namespace: "x", name: "p" },
+    spec: {
+      podSelector: { matchLabels: { pod: "a" } },
+      ingress: [{ from: [{ podSelector: { matchLabels: { pod: "b" } } }] }],
+    },
+  });
+  const ended = pod("old", { status: { phase: "Failed", podIP: "10.32.0.9" } });
+  const objects = [pod("a"), pod("b"), pod("c"), pod("h", { spec: { hostNetwork: true } }), ended, policy];
+  model.apply(objects.map((object): Change => ({ type: "set", object })));
+  const verdict = (from: string, to: string) =>
+    explain(model, endOf(model, from), endOf(model, to), "TCP", 80).verdict;
+  expect([verdict("x/b", "x/a"), verdict("x/c", "x/a"), verdict("x/a", "x/c")]).toEqual([
+    "allow",
+    "deny",
+    "allow",
+  ]);
+  expect(() => verdict("x/old", "x/a")).toThrow("pod x/old has ended");
+  expect(() => verdict("x/h", "x/a")).toThrow("the address of the node of pod x/h is not known");
+});
+
 describe("objects that are not what they should be", () => {
   test.each([
     [
