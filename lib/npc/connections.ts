@@ -1,7 +1,9 @@
 // Connections that were allowed when they began, and would not be now: they are cut. The kernel lets packets of tracked
 // connections pass without asking again, so a stricter policy would else be about new ones only.
+import { familyOf, type Ip, ipNumber, parseIpSubnet } from "../address/ip.ts";
 import { connectionDelete, connectionList, type Tuple } from "../netlink/conntrack.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import { rangesContain } from "./blocks.ts";
 import { DIRECTIONS, type Protocol } from "./objects.ts";
 import { allows, type Packet, type Ruleset } from "./ruleset.ts";
 
@@ -14,10 +16,18 @@ export function cutForbidden(nl: NetlinkSocket, rules: Ruleset, ours: ReadonlySe
   for (const connection of connectionList(nl)) {
     const packet = packetOf(connection.original, connection.reply);
     if (!packet || ours.has(packet.source) || ours.has(packet.destination)) continue;
+    // Not theirs to judge: see the chain that all packets come by.
+    if (isMulticast(packet.destination)) continue;
     if (DIRECTIONS.every((direction) => allows(rules, direction, packet))) continue;
     if (connectionDelete(nl, connection)) cut.push(packet);
   }
   return cut;
+}
+
+const MULTICAST = ["224.0.0.0/4", "ff00::/8"].map(parseIpSubnet);
+
+function isMulticast(address: Ip): boolean {
+  return rangesContain(MULTICAST, familyOf(address), ipNumber(address));
 }
 
 /** Who opened it, to whom it really goes. */

@@ -3,6 +3,7 @@
 import { networkInterfaces } from "node:os";
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
+import { NetlinkError } from "../netlink/message.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Compiler } from "./compiler.ts";
@@ -44,6 +45,7 @@ export class Enforcer {
   #cutAt = Number.NEGATIVE_INFINITY;
   #repair: Timer | undefined;
   #repairedAt = Number.NEGATIVE_INFINITY;
+  #denyUnknown: boolean;
   #stopped = false;
 
   constructor(
@@ -54,15 +56,11 @@ export class Enforcer {
     private readonly log: Log,
   ) {
     this.#compiler = new Compiler(this.#model, config);
+    this.#denyUnknown = config.denyUnknown;
   }
 
   get model(): Model {
     return this.#model;
-  }
-
-  /** The rules in force. */
-  get rules(): Ruleset | undefined {
-    return this.#inForce;
   }
 
   /** True once all that there is has been heard of, and is in force. */
@@ -123,29 +121,42 @@ export class Enforcer {
     const touched = { pods: this.#pods, policies: this.#policies };
     this.#pods = new Set();
     this.#policies = new Set();
-    const rules = this.#compiler.update(touched);
     try {
-      const changes = write(this.nf, this.#inForce, rules, this.config);
+      const rules = this.#compiler.update(touched);
+      const settings = { ...this.config, denyUnknown: this.#denyUnknown };
+      const changes = write(this.nf, this.#inForce, rules, settings);
       if (!this.#inForce) this.log.info(`[npc] policies are in force for ${rules.local.size} pod addresses`);
       this.#inForce = rules;
       if (changes > 0) this.#cutSoon();
+      this.#measure(rules, (performance.now() - began) / 1000);
     } catch (error) {
-      this.log.error(`[npc] the kernel refuses the rules: ${reasonOf(error)}; trying again with all of them`);
-      this.metrics.errors.inc();
-      this.#inForce = undefined;
+      this.#refused(error);
+      // What was to be looked at is to be looked at again.
+      for (const pod of touched.pods) this.#pods.add(pod);
+      for (const namespace of touched.policies) this.#policies.add(namespace);
       if (!this.#stopped) this.#flush ??= this.#soon(RETRY_MS);
     }
-    this.#measure(rules, (performance.now() - began) / 1000);
+    this.metrics.inSync.set(this.#inForce ? 1 : 0);
+  }
+
+  #refused(error: unknown): void {
+    this.metrics.errors.inc();
+    this.#inForce = undefined;
+    if (this.#denyUnknown && error instanceof NetlinkError && error.operation.includes(" bridge ")) {
+      this.#denyUnknown = false;
+      this.log.warning(`[npc] new pods are not kept apart until they are known: ${error.message}`);
+    } else {
+      this.log.error(`[npc] cannot put policies in force: ${reasonOf(error)}; trying again with all of them`);
+    }
   }
 
   #measure(rules: Ruleset, seconds: number): void {
     const { metrics } = this;
     metrics.syncSeconds.observe(seconds);
-    if (this.#inForce && this.#earliestEvent > 0) {
+    if (this.#earliestEvent > 0) {
       metrics.lagSeconds.observe((this.clock.now() - this.#earliestEvent) / 1000);
       this.#earliestEvent = 0;
     }
-    metrics.inSync.set(this.#inForce ? 1 : 0);
     metrics.objects.set({ kind: "pod" }, this.#model.pods.size);
     metrics.objects.set({ kind: "namespace" }, this.#model.namespaces.size);
     metrics.objects.set({ kind: "networkpolicy" }, this.#model.policyCount);

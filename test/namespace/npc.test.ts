@@ -266,6 +266,13 @@ describe("the controller", () => {
       true,
     ]);
     expect(await counted("weavenpc_cut_connections_total")).toBe(1);
+    // Rules that are about nobody else cut nobody else: not what goes to many, whoever may not send.
+    const many = { ...sending("y/b -> x/a 5000/UDP"), destination: "239.1.2.3", via: "01:00:5e:01:02:03" };
+    expect(await net.probe([many])).toEqual([true]);
+    api.apply(policy("y", "quiet", { podSelector: {}, policyTypes: ["Egress"] }));
+    await becomes("y/b -> z/a 80", false);
+    await Bun.sleep(1_200);
+    expect(await counted("weavenpc_cut_connections_total")).toBe(1);
   }, 60_000);
 });
 
