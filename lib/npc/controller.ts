@@ -16,7 +16,8 @@ import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
 import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
 import { keyOf, type Model } from "./model.ts";
-import { type Kind, type KubeObject, nameOf, readObject } from "./objects.ts";
+import type { Kind, KubeObject } from "./objects.ts";
+import { nameOf, readObject } from "./read.ts";
 import { NFLOG_GROUP } from "./tables.ts";
 
 /** Where objects of each kind are. */

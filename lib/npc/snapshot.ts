@@ -1,7 +1,8 @@
 // A snapshot of a cluster: a list of Namespaces, Pods and NetworkPolicies, as `kubectl get -o json` prints it.
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
-import { KINDS, type Kind, type KubeObject, ObjectError, readObject } from "./objects.ts";
+import { KINDS, type Kind, type KubeObject } from "./objects.ts";
+import { ObjectError, readObject } from "./read.ts";
 
 const Listed = v.looseObject({ kind: v.string() });
 const List = v.looseObject({ items: v.array(v.unknown()) });

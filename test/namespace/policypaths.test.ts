@@ -5,7 +5,7 @@ import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { filterBridged } from "../../lib/npc/bridged.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
-import { readObject } from "../../lib/npc/objects.ts";
+import { readObject } from "../../lib/npc/read.ts";
 import { write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { baseCluster, ENDS, NODE } from "../support/conformance.ts";

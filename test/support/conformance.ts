@@ -10,7 +10,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Change, Model } from "../../lib/npc/model.ts";
-import { type KubeObject, type Protocol, readObject } from "../../lib/npc/objects.ts";
+import type { KubeObject, Protocol } from "../../lib/npc/objects.ts";
+import { readObject } from "../../lib/npc/read.ts";
 
 const FOLDER = join(import.meta.dir, "../conformance");
 export const NODE = "n1";

@@ -5,7 +5,7 @@ import { below, seededRandom } from "../../lib/clock/random.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { endOf, explain } from "../../lib/npc/explain.ts";
 import { type Change, Model } from "../../lib/npc/model.ts";
-import { readObject } from "../../lib/npc/objects.ts";
+import { readObject } from "../../lib/npc/read.ts";
 import { allows, type Ruleset } from "../../lib/npc/ruleset.ts";
 import { readSnapshot } from "../../lib/npc/snapshot.ts";
 import {
