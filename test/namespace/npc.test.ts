@@ -431,7 +431,7 @@ describe("by hand", () => {
     const file = join(folder, "snapshot.json");
     writeFileSync(file, JSON.stringify(snapshot()));
     const { code, stdout } = await run("apply", "--snapshot", file, "--node", NODE);
-    expect([code, stdout]).toEqual([0, "3 pod addresses on n1, 2 of them isolated; 1 policies\n"]);
+    expect([code, stdout]).toEqual([0, "3 pod addresses on n1, 2 of them isolated; 1 policy\n"]);
     expect(
       await net.probe(["y/a -> x/a 80", "y/a -> x/a 81", "x/b -> x/a 80", "x/a -> y/a 80"].map(sending)),
     ).toEqual([true, false, false, true]);

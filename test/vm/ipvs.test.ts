@@ -72,7 +72,7 @@ ask 21 after; ask 31 after
     ),
   );
   const found = sections(output);
-  expect(found.get("apply") ?? output).toContain("3 pod addresses on n1, 1 of them isolated; 1 policies");
+  expect(found.get("apply") ?? output).toContain("3 pod addresses on n1, 1 of them isolated; 1 policy");
   const answer = (title: string) => found.get(title)?.trim();
   expect([answer("21 before"), answer("31 before")]).toEqual(["answer", "answer"]);
   expect([answer("21 after"), answer("31 after")]).toEqual(["answer", "no answer"]);

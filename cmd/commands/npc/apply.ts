@@ -30,8 +30,9 @@ export const apply: Command = {
     write(nf, undefined, rules, { allowMulticast: options["allow-mcast"] !== false, denyUnknown: false });
     if (warning) console.error(`weave-npc apply: ${warning}`);
     const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);
+    const { policyCount: count } = model;
     console.log(
-      `${rules.local.size} pod addresses on ${node}, ${isolated.size} of them isolated; ${model.policyCount} policies`,
+      `${rules.local.size} pod addresses on ${node}, ${isolated.size} of them isolated; ${count} ${count === 1 ? "policy" : "policies"}`,
     );
   },
 };
