@@ -31,6 +31,7 @@ export function reflect(
   const abort = new AbortController();
   let version: string | undefined;
   let pause = FIRST_PAUSE_MS;
+  let wake = () => {};
 
   async function follow(): Promise<void> {
     if (version === undefined) {
@@ -75,13 +76,18 @@ export function reflect(
   function sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = clock.after(ms, resolve);
-      abort.signal.addEventListener("abort", () => {
+      wake = () => {
         timer.cancel();
         resolve();
-      });
+      };
     });
   }
 
   run();
-  return { stop: () => abort.abort() };
+  return {
+    stop() {
+      abort.abort();
+      wake();
+    },
+  };
 }

@@ -1,11 +1,10 @@
 // Packets that rules of nftables tell of (linux/netfilter/nfnetlink_log.h), read by the process itself: no ulogd.
-import { closeSync, openSync } from "node:fs";
-import { ENOBUFS, isErrno } from "../sys/errno.ts";
-import { inNetns, OWN_NETNS } from "../sys/netns.ts";
-import { type Watch, watchReadable } from "../sys/readable.ts";
+import { closeSync } from "node:fs";
+import type { Watch } from "../sys/readable.ts";
 import { sendDatagram } from "../sys/socket.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
-import { decodeError, decodeMessages, encodeMessage, NLM_F_REQUEST, NLMSG_ERROR } from "./message.ts";
+import { listen } from "./listen.ts";
+import { decodeError, encodeMessage, type Message, NLM_F_REQUEST, NLMSG_ERROR } from "./message.ts";
 import { NETLINK_NETFILTER, openNetlink, SOCKADDR_KERNEL } from "./socket.ts";
 
 const SUBSYSTEM = 4;
@@ -65,47 +64,26 @@ function openGroup(group: number): number {
 }
 
 /** Reads the packets that are told to a group in the namespace that this thread is in now. */
-export function watchPackets(group: number, listener: PacketListener): Watch {
-  const home = openSync(OWN_NETNS, "r");
-  let watch: Watch;
-  const start = () => {
-    watch = watchReadable(
-      inNetns(`/proc/self/fd/${home}`, () => openGroup(group)),
-      (chunk) => {
-        refused(group, chunk);
-        for (const packet of decodePackets(chunk)) listener.packet(packet);
-      },
-      (error) => {
-        if (!isErrno(error, ENOBUFS)) return listener.failed(error);
-        start();
-        listener.lost();
-      },
-    );
-  };
-  start();
-  return {
-    stop() {
-      watch.stop();
-      closeSync(home);
+export function watchPackets(group: number, { packet, lost, failed }: PacketListener): Watch {
+  return listen(() => openGroup(group), {
+    message(message) {
+      if (message.type === NLMSG_ERROR) {
+        // The group is refused while somebody else reads it.
+        const error = decodeError(message, `reading nflog group ${group}`);
+        if (error) throw error;
+      }
+      const logged = decodePacket(message);
+      if (logged) packet(logged);
     },
-  };
-}
-
-/** Throws NetlinkError where the kernel has refused the group: somebody else reads it. */
-function refused(group: number, chunk: Uint8Array): void {
-  for (const message of decodeMessages(chunk)) {
-    if (message.type !== NLMSG_ERROR) continue;
-    const error = decodeError(message, `reading nflog group ${group}`);
-    if (error) throw error;
-  }
-}
-
-/** The packets in messages of the kernel. */
-export function decodePackets(chunk: Uint8Array): LoggedPacket[] {
-  return decodeMessages(chunk).flatMap(({ type, body }) => {
-    if (type !== ((SUBSYSTEM << 8) | MESSAGE.packet)) return [];
-    const attributes = decodeAttributes(body.subarray(FAMILY_HEADER));
-    const payload = attributes.get(ATTRIBUTE.payload)?.payload;
-    return payload ? [{ prefix: attributes.get(ATTRIBUTE.prefix)?.string ?? "", payload }] : [];
+    lost,
+    failed,
   });
+}
+
+/** The packet that a message tells of. */
+function decodePacket({ type, body }: Message): LoggedPacket | undefined {
+  if (type !== ((SUBSYSTEM << 8) | MESSAGE.packet)) return undefined;
+  const attributes = decodeAttributes(body.subarray(FAMILY_HEADER));
+  const payload = attributes.get(ATTRIBUTE.payload)?.payload;
+  return payload && { prefix: attributes.get(ATTRIBUTE.prefix)?.string ?? "", payload };
 }

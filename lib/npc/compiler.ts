@@ -47,9 +47,7 @@ export class Compiler implements SetBuilder {
 
   /** The rules, after a change of the model. */
   update({ pods, policies }: Touched): Ruleset {
-    for (const selection of this.#selections.values()) {
-      if (selection.update(pods)) this.#refill(selection);
-    }
+    this.#refill(new Set(this.#selections.values().filter((selection) => selection.update(pods))));
     const affected = new Set(pods);
     for (const namespace of policies) {
       for (const key of this.model.podsIn(namespace).keys()) affected.add(key);
@@ -113,9 +111,11 @@ export class Compiler implements SetBuilder {
     return key;
   }
 
-  #refill(selection: Selection): void {
+  #refill(changed: ReadonlySet<Selection>): void {
+    if (changed.size === 0) return;
     for (const [key, definition] of this.#definitions) {
-      if (selectionsOf(definition).includes(selection)) this.#sets.set(key, fill(key, definition));
+      if (selectionsOf(definition).some((selection) => changed.has(selection)))
+        this.#sets.set(key, fill(key, definition));
     }
   }
 

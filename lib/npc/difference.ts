@@ -22,6 +22,7 @@ import {
   type FilledSet,
   isolatedElement,
   isolatedMap,
+  ofThatFamily,
   peersChains,
   podChain,
   portsMaps,
@@ -126,7 +127,7 @@ function podChanges(before: Ruleset, next: Ruleset): Request[] {
   const requests: Request[] = [];
   for (const family of FAMILIES) {
     const only = (from: Ruleset, other: Ruleset) =>
-      [...from.local.keys()].filter((address) => familyOf(address) === family && !other.local.has(address));
+      ofThatFamily(from.local.keys(), family).filter((address) => !other.local.has(address));
     requests.push(
       ...deleteElements(TABLE, selfSet(family), only(before, next).map(selfElement)),
       ...addElements(TABLE, selfSet(family), only(next, before).map(selfElement)),

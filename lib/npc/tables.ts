@@ -44,7 +44,8 @@ export const FROM_NODE = 0x20_0000;
 
 const PROTOCOL: Record<Protocol, number> = { TCP: 6, UDP: 17, SCTP: 132 };
 export const FAMILIES = [4, 6] as const;
-const KEY = { 4: "ipv4", 6: "ipv6" } as const;
+/** The part of a key that an address of a family is. */
+export const KEY = { 4: "ipv4", 6: "ipv6" } as const;
 
 /** What is the same for all packets. */
 export interface Settings {
@@ -106,7 +107,8 @@ export function contentElements(set: RuleSet, family: Family): Element[] {
   }
 }
 
-function ofThatFamily(addresses: ReadonlySet<Ip>, family: Family): Ip[] {
+/** Those of the addresses that are of a family. */
+export function ofThatFamily(addresses: Iterable<Ip>, family: Family): Ip[] {
   return [...addresses].filter((address) => familyOf(address) === family);
 }
 
@@ -230,7 +232,7 @@ export function baseSets({ local, isolated }: Ruleset): FilledSet[] {
   return FAMILIES.flatMap((family) => [
     {
       definition: selfSet(family),
-      elements: [...local.keys()].filter((address) => familyOf(address) === family).map(selfElement),
+      elements: ofThatFamily(local.keys(), family).map(selfElement),
     },
     ...DIRECTIONS.map((direction) => ({
       definition: isolatedMap(direction, family),

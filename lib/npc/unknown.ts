@@ -2,7 +2,7 @@
 // their node. By their addresses they cannot be told from pods of other nodes, but by the bridge's port that their frames
 // come from or go to; so a table of the bridge marks the ones, and drops the others.
 
-import { type Family, familyOf, ipOctets } from "../address/ip.ts";
+import { type Family, ipOctets } from "../address/ip.ts";
 import {
   frameOf,
   inSet,
@@ -24,7 +24,7 @@ import {
 } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
 import type { Ruleset } from "./ruleset.ts";
-import { FAMILIES, FROM_NODE, FROM_UNKNOWN } from "./tables.ts";
+import { FAMILIES, FROM_NODE, FROM_UNKNOWN, KEY, ofThatFamily } from "./tables.ts";
 
 export const BRIDGE_TABLE: TableName = { family: "bridge", name: "weave-npc" };
 
@@ -34,7 +34,6 @@ const PORT_PREFIX = "vethwepl";
 const FIRST = -300;
 const LATE = 300;
 
-const KEY = { 4: "ipv4", 6: "ipv6" } as const;
 const knownSet = (family: Family): SetDefinition => ({ name: `pods${family}`, key: [KEY[family]] });
 
 /** Frames from or to a pod's port, for one receiver, of a family. What goes to many is not ours to judge here. */
@@ -92,9 +91,7 @@ export function bridgeChanges(before: Ruleset, next: Ruleset): Request[] {
 function known(what: "add" | "delete", addresses: Iterable<string>): Request[] {
   const all = [...addresses];
   return FAMILIES.flatMap((family) => {
-    const elements = all
-      .filter((address) => familyOf(address) === family)
-      .map((address) => ({ key: ipOctets(address) }));
+    const elements = ofThatFamily(all, family).map((address) => ({ key: ipOctets(address) }));
     return (what === "add" ? addElements : deleteElements)(BRIDGE_TABLE, knownSet(family), elements);
   });
 }

@@ -1,9 +1,9 @@
 // Sets and maps of nftables (linux/netfilter/nf_tables.h). Keys are bytes as in the packet, the parts of a
 // concatenation each padded to four bytes.
 import type { AttributeEncoder } from "../attributes.ts";
-import type { NetlinkSocket, Request } from "../socket.ts";
+import type { Request } from "../socket.ts";
 import { encodeVerdict, type Verdict } from "./expression.ts";
-import { nftDump, nftMessage, type TableName } from "./table.ts";
+import { nftMessage, type TableName } from "./table.ts";
 
 const SET_INTERVAL = 4;
 const SET_MAP = 8;
@@ -15,7 +15,7 @@ const DATA_TYPE_VERDICT = 0xffff_ff00;
 const ELEMENTS_SIZE = 32_768;
 
 /** Parts of a key: their type as nft(8) numbers them, and their length in bytes. */
-export const KEY_PART = {
+const KEY_PART = {
   ipv4: { type: 7, length: 4 },
   ipv6: { type: 8, length: 16 },
   protocol: { type: 12, length: 1 },
@@ -159,18 +159,4 @@ function next(key: Uint8Array): Uint8Array | undefined {
     if (bytes[i] !== 0) return bytes;
   }
   return undefined;
-}
-
-/** The names of all sets and maps of a table. */
-export function setList(nl: NetlinkSocket, table: TableName): string[] {
-  return nftDump(nl, table, "getSet", (body) => body.string(1, table.name)).map((set) => set.need(2).string);
-}
-
-/** How many elements a set has; the ends of intervals do not count. */
-export function elementCount(nl: NetlinkSocket, table: TableName, set: string): number {
-  const dump = nftDump(nl, table, "getSetElem", (body) => body.string(1, table.name).string(2, set));
-  return dump.reduce((sum, message) => {
-    const items = message.get(3)?.nested.list ?? [];
-    return sum + items.filter((item) => item.nested.get(3)?.u32be !== ELEM_INTERVAL_END).length;
-  }, 0);
 }

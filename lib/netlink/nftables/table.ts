@@ -1,6 +1,6 @@
 // Tables, chains and rules of nftables, changed in atomic batches (linux/netfilter/nf_tables.h, nfnetlink.h).
 import { ENOENT, isErrno } from "../../sys/errno.ts";
-import { AttributeEncoder, type Attributes, decodeAttributes } from "../attributes.ts";
+import { AttributeEncoder, decodeAttributes } from "../attributes.ts";
 import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from "../message.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
 import { type Expression, encodeExpressions } from "./expression.ts";
@@ -11,16 +11,12 @@ const NFT_MSG = {
   getTable: 1,
   delTable: 2,
   newChain: 3,
-  getChain: 4,
   delChain: 5,
   newRule: 6,
-  getRule: 7,
   delRule: 8,
   newSet: 9,
-  getSet: 10,
   delSet: 11,
   newSetElem: 12,
-  getSetElem: 13,
   delSetElem: 14,
 } as const;
 const BATCH_BEGIN = 16;
@@ -155,18 +151,9 @@ export function tableDelete(nl: NetlinkSocket, table: TableName): boolean {
   }
 }
 
-/** All objects of a kind in a family, as attributes. */
-export function nftDump(
-  nl: NetlinkSocket,
-  table: TableName,
-  type: "getTable" | "getChain" | "getRule" | "getSet" | "getSetElem",
-  fill: (body: AttributeEncoder) => void = () => {},
-): Attributes[] {
-  const request = nftMessage(table, type, `list ${type.slice(3).toLowerCase()}s of ${table.name}`, fill);
-  return nl.dump(request).map(({ body }) => decodeAttributes(body.subarray(4)));
-}
-
 /** The names of all tables of a family. */
 export function tableList(nl: NetlinkSocket, family: TableFamily): string[] {
-  return nftDump(nl, { family, name: "" }, "getTable").map((table) => table.need(1).string);
+  return nl
+    .dump(nftMessage({ family, name: "" }, "getTable", "list tables", () => {}))
+    .map(({ body }) => decodeAttributes(body.subarray(4)).need(1).string);
 }

@@ -1,10 +1,7 @@
 // Changes of nftables as they happen (NFNLGRP_NFTABLES), so that whoever keeps a table sees when somebody else touches it.
-import { closeSync, openSync } from "node:fs";
-import { ENOBUFS, isErrno } from "../../sys/errno.ts";
-import { inNetns, OWN_NETNS } from "../../sys/netns.ts";
-import { type Watch, watchReadable } from "../../sys/readable.ts";
+import type { Watch } from "../../sys/readable.ts";
 import { decodeAttributes } from "../attributes.ts";
-import { decodeMessages } from "../message.ts";
+import { listen } from "../listen.ts";
 import { NETLINK_NETFILTER, openNetlink } from "../socket.ts";
 
 const GROUP_NFTABLES = 7;
@@ -23,31 +20,12 @@ export function watchTables(
   changed: (table: string | undefined) => void,
   failed: (error: Error) => void,
 ): Watch {
-  const home = openSync(OWN_NETNS, "r");
-  let watch: Watch;
-  const start = () => {
-    watch = watchReadable(
-      inNetns(`/proc/self/fd/${home}`, () =>
-        openNetlink("nftables monitor", NETLINK_NETFILTER, [GROUP_NFTABLES]),
-      ),
-      (chunk) => {
-        for (const { type, port, body } of decodeMessages(chunk)) {
-          if (type >> 8 !== SUBSYSTEM || (type & 255) === NEW_GENERATION || ports().has(port)) continue;
-          changed(decodeAttributes(body.subarray(FAMILY_HEADER)).get(TABLE)?.string);
-        }
-      },
-      (error) => {
-        if (!isErrno(error, ENOBUFS)) return failed(error);
-        start();
-        changed(undefined);
-      },
-    );
-  };
-  start();
-  return {
-    stop() {
-      watch.stop();
-      closeSync(home);
+  return listen(() => openNetlink("nftables monitor", NETLINK_NETFILTER, [GROUP_NFTABLES]), {
+    message({ type, port, body }) {
+      if (type >> 8 !== SUBSYSTEM || (type & 255) === NEW_GENERATION || ports().has(port)) return;
+      changed(decodeAttributes(body.subarray(FAMILY_HEADER)).get(TABLE)?.string);
     },
-  };
+    lost: () => changed(undefined),
+    failed,
+  });
 }
