@@ -15,6 +15,8 @@ export interface Arguments {
   /** Options by name; a `--no-` form sets its boolean to false. */
   readonly options: Record<string, string | boolean | undefined>;
   readonly positionals: readonly string[];
+  /** All values of the options that may be given more than once. */
+  readonly lists?: Record<string, readonly string[]>;
 }
 
 export interface Command {
@@ -23,6 +25,8 @@ export interface Command {
   /** How positionals are shown in the usage, e.g. "PEERS…". */
   readonly positionals?: string;
   readonly options?: ArgsDef;
+  /** Options that may be given more than once. */
+  readonly repeatable?: readonly string[];
   run(args: Arguments): void | Promise<void>;
 }
 
@@ -34,6 +38,9 @@ export function readArguments(command: Command, argv: readonly string[]): Argume
     known.set(name, name);
     for (const alias of [("alias" in def && def.alias) || []].flat()) known.set(alias, name);
   }
+  const lists: Record<string, string[]> = Object.fromEntries(
+    (command.repeatable ?? []).map((name) => [name, []]),
+  );
   for (let i = 0; i < argv.length; i++) {
     const arg = argv[i] ?? "";
     if (arg === "--") break;
@@ -46,11 +53,14 @@ export function readArguments(command: Command, argv: readonly string[]): Argume
       if (value !== undefined && value !== "true" && value !== "false") {
         throw new UsageError(`option --${name} is true or false, not "${value}"`);
       }
-    } else if (value === undefined) {
+      continue;
+    }
+    if (value === undefined) {
       i++;
       if (argv[i] === undefined || argv[i]?.startsWith("--"))
         throw new UsageError(`option --${name} needs a value`);
     }
+    lists[name]?.push(value ?? argv[i] ?? "");
   }
   const normal = argv.map((arg) =>
     arg.replace(/^--([\w-]+)=true$/, "--$1").replace(/^--([\w-]+)=false$/, "--no-$1"),
@@ -59,7 +69,7 @@ export function readArguments(command: Command, argv: readonly string[]): Argume
   const options = Object.fromEntries(
     Object.keys(defs).map((name) => [name, parsed[name] as string | boolean | undefined]),
   );
-  return { options, positionals: parsed._ };
+  return { options, positionals: parsed._, lists };
 }
 
 function definition(program: string, command: Command): CommandDef {
@@ -98,7 +108,7 @@ export function fail(program: string, error: unknown): void {
 }
 
 // Told by name: the rooms these come from are only loaded where they are needed.
-const EXIT_CODES: Record<string, number> = { UsageError: 2, OptionError: 2, StoreError: 3 };
+const EXIT_CODES: Record<string, number> = { UsageError: 2, OptionError: 2, AddonError: 2, StoreError: 3 };
 
 function exitCodeOf(error: unknown): number {
   if (!(error instanceof Error)) return 1;

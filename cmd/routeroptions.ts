@@ -96,6 +96,21 @@ export const ROUTER_OPTIONS = {
     description: "let the control API on TCP change things, too",
   },
   "status-addr": { type: "string", description: "where to serve the status (nowhere)", valueHint: "IP:PORT" },
+  "metrics-addr": {
+    type: "string",
+    description: "where to serve metrics for Prometheus (nowhere)",
+    valueHint: "IP:PORT",
+  },
+  "masq-local": {
+    type: "boolean",
+    default: true,
+    negativeDescription: "what comes from outside to this host's containers keeps its source address",
+  },
+  "expect-npc": {
+    type: "boolean",
+    default: false,
+    description: "keep containers apart until weave-npc has its policies in force",
+  },
   "log-level": { type: "string", description: "debug, info, warning or error (info)", valueHint: "LEVEL" },
 } satisfies ArgsDef;
 
@@ -106,6 +121,7 @@ const ENVIRONMENT: Record<string, string> = {
   "docker-api": "DOCKER_HOST",
   "http-addr": "WEAVE_HTTP_ADDR",
   "status-addr": "WEAVE_STATUS_ADDR",
+  "metrics-addr": "WEAVE_METRICS_ADDR",
 };
 
 /** Options as given, the environment's where none were; without those that nobody gave. */

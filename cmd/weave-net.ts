@@ -3,6 +3,7 @@
 // container, the plugin loads what it takes and runs the call itself.
 import { controlSocket } from "../lib/api/paths.ts";
 import type { CniOutcome } from "../lib/api/server.ts";
+import { netnsInode } from "../lib/sys/netnsinode.ts";
 
 const USAGE = `CNI plugin of weave. Container runtimes run it, with CNI_COMMAND and the rest of
 the protocol's parameters in the environment and a network configuration on standard input (https://www.cni.dev).
@@ -22,7 +23,7 @@ async function handOver(variables: Record<string, string>, input: string): Promi
     const response = await fetch("http://localhost/cni", {
       unix: controlSocket(),
       method: "POST",
-      body: JSON.stringify({ variables, input }),
+      body: JSON.stringify({ variables, input, namespace: netnsInode(variables["CNI_NETNS"]) }),
     });
     return response.ok ? ((await response.json()) as CniOutcome) : undefined;
   } catch {

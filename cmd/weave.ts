@@ -4,6 +4,7 @@ import { VERSION } from "../lib/version.ts";
 import { attach, detach } from "./commands/attach.ts";
 import { expose, hide } from "./commands/expose.ts";
 import { launch, reset, stop } from "./commands/lifecycle.ts";
+import { kubernetes, serve } from "./commands/manifest.ts";
 import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "./commands/names.ts";
 import { connect, forget, prime, rmpeer } from "./commands/peers.ts";
 import { setup } from "./commands/setup.ts";
@@ -28,6 +29,8 @@ const COMMANDS: readonly Command[] = [
   dnsArgs,
   prime,
   rmpeer,
+  kubernetes,
+  serve,
   stop,
   reset,
   version,
@@ -45,9 +48,16 @@ function overview(): string {
   ].join("\n");
 }
 
+function unknown(name: string): string {
+  const group = COMMANDS.filter((known) => known.name.startsWith(`${name} `));
+  if (group.length === 0) return `unknown command '${name}'`;
+  return `say what of: ${group.map((known) => `'weave ${known.name}'`).join(", ")}`;
+}
+
 async function weave(argv: readonly string[]): Promise<void> {
   // Scripts for the original say where it is to run; we always run here.
-  const [name, ...rest] = argv[0] === "--local" ? argv.slice(1) : argv;
+  const args = argv.filter((arg) => arg !== "--local");
+  const [name] = args;
   if (name === "help" || name === "--help") return console.log(overview());
   if (name === "--version") return version.run({ options: {}, positionals: [] });
   if (name === undefined) {
@@ -55,9 +65,10 @@ async function weave(argv: readonly string[]): Promise<void> {
     process.exitCode = 1;
     return;
   }
-  const command = COMMANDS.find((known) => known.name === name);
-  if (!command) return fail("weave", new UsageError(`unknown command '${name}'`));
-  await run(`weave ${name}`, command, rest);
+  const words = (count: number) => args.slice(0, count).join(" ");
+  const command = COMMANDS.find((known) => known.name === words(known.name.split(" ").length));
+  if (!command) return fail("weave", new UsageError(unknown(name)));
+  await run(`weave ${command.name}`, command, args.slice(command.name.split(" ").length));
 }
 
 const EXECUTABLES: Record<string, () => Promise<{ main(argv: readonly string[]): Promise<void> }>> = {

@@ -1,24 +1,88 @@
 // The router in the foreground: what weave-router is, and weave launch --foreground.
 import { runInRouter } from "../../lib/cni/main.ts";
-import { createLog } from "../../lib/log/log.ts";
+import { refuseOverlap } from "../../lib/host/overlap.ts";
+import { KubeClient } from "../../lib/kube/client.ts";
+import { createLog, type Log } from "../../lib/log/log.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { keepApart, removePolicies } from "../../lib/npc/waiting.ts";
 import { becomeTheRouter } from "../../lib/router/daemon.ts";
-import { parseOptions } from "../../lib/router/options.ts";
-import { startRouter } from "../../lib/router/router.ts";
+import { enterCluster, joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
+import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
+import { type RunningRouter, startRouter } from "../../lib/router/router.ts";
 import { VERSION } from "../../lib/version.ts";
+import { type Addon, readAddon } from "../addon.ts";
+import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
 import { type Arguments, type Command, requireRoot } from "../main.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 
 /** Runs a router in the foreground until it is told to stop. */
 export async function runRouter({ options, positionals }: Arguments): Promise<void> {
   const parsed = parseOptions(givenOptions(options), positionals);
+  const log = begin(parsed);
+  if (parsed["expect-npc"]) awaitPolicies(log);
+  stopOnSignal(await startRouter(parsed, { cni: runInRouter }, log), log);
+}
+
+/** Runs it as the addon's pods do: by its environment, and by what the API server tells. */
+async function runInCluster(args: Arguments): Promise<void> {
+  const addon = readAddon(process.env, args);
+  const client = kubeClient(addon, args);
+  const provisional = addon.options({ peers: addon.peers ?? [] });
+  const log = begin(provisional);
+  if (process.env["CHECKPOINT_DISABLE"] !== undefined)
+    log.info("CHECKPOINT_DISABLE means nothing here: nobody is asked for new versions");
+  {
+    using route = new NetlinkSocket(NETLINK_ROUTE);
+    refuseOverlap(route, provisional.range);
+  }
+  if (addon.policies) awaitPolicies(log);
+  else noPolicies(log);
+  const settings = { ...addon, peer: provisional.name };
+  const cluster = client && (await enterCluster(client, settings, log));
+  const options = addon.options(
+    cluster ? { name: cluster.peer, peers: cluster.peers } : { peers: addon.peers ?? [] },
+  );
+  let membership: Membership | undefined;
+  const services = { cni: runInRouter, ready: () => membership?.ready ?? false };
+  const router = await startRouter(options, services, log);
+  membership = joinCluster(router.api, cluster, settings, log);
+  stopOnSignal(router, log, () => membership?.stop());
+}
+
+/** With peers that were named it goes without an API server, too: as a static pod. */
+function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | undefined {
+  try {
+    return new KubeClient(kubeConfig(options));
+  } catch (error) {
+    if (peers) return undefined;
+    throw error;
+  }
+}
+
+function begin(options: RouterOptions): Log {
   requireRoot();
   becomeTheRouter();
-  const log = createLog(parsed["log-level"]);
+  const log = createLog(options["log-level"]);
   log.info(`weave ${VERSION}`);
-  const router = await startRouter(parsed, { cni: runInRouter }, log);
+  return log;
+}
+
+function awaitPolicies(log: Log): void {
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  if (keepApart(nf)) log.info("containers are kept apart until weave-npc has its policies in force");
+}
+
+function noPolicies(log: Log): void {
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  if (removePolicies(nf))
+    log.info("network policies are off (EXPECT_NPC=0): removed what weave-npc had in force");
+}
+
+function stopOnSignal(router: RunningRouter, log: Log, before = () => {}): void {
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => {
       log.info(`${signal} received, exiting; containers stay attached`);
+      before();
       router.stop().finally(() => process.exit(0));
     });
   }
@@ -29,9 +93,18 @@ export const router: Command = {
   description:
     "The daemon of a weave network: mesh, addresses, overlay and control API. 'weave launch' starts it.",
   positionals: "PEERS…",
-  options: { ...ROUTER_OPTIONS, version: { type: "boolean", description: "print the version" } },
+  options: {
+    ...ROUTER_OPTIONS,
+    kubernetes: {
+      type: "boolean",
+      default: false,
+      description: "as one of a Kubernetes cluster, by the environment of the addon's manifest",
+    },
+    ...KUBECONFIG,
+    version: { type: "boolean", description: "print the version" },
+  },
   async run(args) {
     if (args.options["version"]) return console.log(`weave ${VERSION}`);
-    await runRouter(args);
+    await (args.options["kubernetes"] ? runInCluster(args) : runRouter(args));
   },
 };

@@ -1,11 +1,13 @@
-// weave setup: the CNI plugin and its configuration.
+// weave setup: the CNI plugin and its configuration, and what of the kernel the network needs.
 import { setup as install } from "../../lib/cni/setup.ts";
+import { filterBridged } from "../../lib/host/bridged.ts";
 import { executable } from "../../lib/sys/executable.ts";
 import { type Command, requireRoot } from "../main.ts";
 
 export const setup: Command = {
   name: "setup",
-  description: "install the CNI plugin and its configuration where the folders for them are",
+  description:
+    "install the CNI plugin and its configuration where the folders for them are, and set up the kernel",
   options: {
     "cni-bin-dir": {
       type: "string",
@@ -29,5 +31,7 @@ export const setup: Command = {
       hairpin: process.env["HAIRPIN_MODE"] !== "false",
     });
     for (const line of done) console.log(line);
+    const warning = filterBridged();
+    if (warning) console.error(`weave setup: ${warning}`);
   },
 };

@@ -1,6 +1,7 @@
 // The control API: the paths of the original over HTTP, on a Unix socket that can do everything, and on TCP for
 // reading. What a handler throws becomes an answer of one line.
 
+import { isIP } from "node:net";
 import * as v from "valibot";
 import {
   AddressError,
@@ -44,8 +45,10 @@ export interface ApiTarget {
   isRunning(id: string): Promise<boolean>;
   /** Undefined where there is no DNS. */
   readonly dns: DnsSources | undefined;
+  /** Whether this host is ready for containers; it lives in any case. */
+  isReady(): boolean;
   /** Runs a call of the CNI plugin; undefined where the plugin has to run it itself. */
-  cni(variables: Record<string, string>, input: string): Promise<CniOutcome | undefined>;
+  cni(call: CniCall): Promise<CniOutcome | undefined>;
 }
 
 type Parameters = Record<string, string>;
@@ -71,10 +74,15 @@ const done = () => new Response(null, { status: 204 });
 // A form with a few peers, a network configuration, or nothing.
 const MAX_BODY = 1024 * 1024;
 
-const CniCall = v.object({
+const CniCallSchema = v.object({
   variables: v.record(v.pipe(v.string(), v.startsWith("CNI_")), v.string()),
   input: v.string(),
+  /** Which network namespace CNI_NETNS is, as the plugin sees it: the inode; "" where there is none. */
+  namespace: v.optional(v.string(), ""),
 });
+
+/** A call of the CNI plugin that it would have the router run. */
+export type CniCall = v.InferOutput<typeof CniCallSchema>;
 
 function statusRoute(format: (report: Report) => string): Handler {
   return (_request, _parameters, target) => {
@@ -173,6 +181,9 @@ async function deleteNames(request: Request, parameters: Parameters, target: Api
 
 /** "METHOD /path/with/:parameters" and what answers it. */
 const ROUTES: Record<string, Handler> = {
+  "GET /healthz": () => text("ok\n"),
+  "GET /readyz": (_request, _parameters, target) =>
+    target.isReady() ? text("ok\n") : text("not ready for containers yet\n", 503),
   "GET /status": statusRoute(statusText),
   "GET /status/targets": statusRoute(targetsText),
   "GET /status/connections": statusRoute(connectionsText),
@@ -214,9 +225,9 @@ const ROUTES: Record<string, Handler> = {
     return done();
   },
   "POST /cni": async (request, _parameters, target) => {
-    const call = v.safeParse(CniCall, await request.json().catch(() => undefined));
+    const call = v.safeParse(CniCallSchema, await request.json().catch(() => undefined));
     if (!call.success) throw new BadRequest("a CNI call has variables and input");
-    const outcome = await target.cni(call.output.variables, call.output.input);
+    const outcome = await target.cni(call.output);
     return outcome ? Response.json(outcome) : text("run it yourself\n", 409);
   },
   "GET /domain": (_request, _parameters, target) => text(dnsOf(target).server.config.domain),
@@ -393,6 +404,8 @@ const LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"];
 export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undefined> {
   const names = [...LOCAL_NAMES, access.hostname];
   const foreign = (host: string | null) => host !== null && !names.includes(host.replace(/:\d+$/, ""));
+  // Another name can be made to mean us, an address cannot.
+  const isAddress = (host: string | null) => isIP(host?.replace(/:\d+$/, "") ?? "") !== 0;
   return Bun.serve({
     hostname: access.hostname,
     port: access.port,
@@ -401,7 +414,7 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
     fetch(request) {
       const origin = request.headers.get("origin");
       if (
-        foreign(request.headers.get("host")) ||
+        (foreign(request.headers.get("host")) && !isAddress(request.headers.get("host"))) ||
         (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))
       ) {
         return text("refused: the request was made for, or by, another site\n", 403);

@@ -1,7 +1,7 @@
 // One call of the plugin: environment and configuration in, one JSON document and an exit code out.
-import { existsSync } from "node:fs";
 import type { ApiClient } from "../api/client.ts";
-import type { CniOutcome } from "../api/server.ts";
+import type { CniCall, CniOutcome } from "../api/server.ts";
+import { netnsInode } from "../sys/netnsinode.ts";
 import { checkVersion, parseConfig, SUPPORTED_VERSIONS } from "./config.ts";
 import type { Variables } from "./environment.ts";
 import { readEnvironment } from "./environment.ts";
@@ -38,12 +38,11 @@ export async function runPlugin(variables: Variables, input: string, api: ApiCli
  * which may be in a container.
  */
 export async function runInRouter(
-  variables: Variables,
-  input: string,
+  { variables, input, namespace }: CniCall,
   api: ApiClient,
 ): Promise<CniOutcome | undefined> {
-  const netns = variables["CNI_NETNS"] ?? "";
-  if (netns !== "" && !existsSync(netns)) return undefined;
+  // The same path may well be another namespace for a router in a container.
+  if (netnsInode(variables["CNI_NETNS"]) !== namespace) return undefined;
   try {
     if (!isOurs(parseConfig(input))) return undefined;
   } catch {

@@ -86,8 +86,9 @@ function installConfig({ confDir, hairpin }: SetupOptions): string[] {
   const target = join(confDir, CONFIG);
   const text = conflist(hairpin);
   if (existsSync(target)) {
-    const kept = readFileSync(target, "utf8") === text ? "is up to date" : "was changed by hand: kept";
-    return [...done, `${target} ${kept}`];
+    const present = readFileSync(target, "utf8");
+    if (present === text) return [...done, `${target} is up to date`];
+    if (present !== conflist(!hairpin)) return [...done, `${target} was changed by hand: kept`];
   }
   const temporary = `${target}.tmp${process.pid}`;
   writeFileSync(temporary, text);

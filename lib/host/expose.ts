@@ -1,6 +1,6 @@
 // Giving the host itself an address on the network: on the bridge, with the routes and the address translation that
 // let containers and the world talk through it.
-import { type Cidr, formatCidr } from "../address/ipv4.ts";
+import { type AddressRange, type Cidr, formatCidr } from "../address/ipv4.ts";
 import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { announce } from "./arp.ts";
@@ -14,6 +14,7 @@ export class Exposure {
   readonly #exposed = new Map<string, Exposed>();
   /** iptables variants that would have dropped our packets and were told not to. */
   iptables: string[] = [];
+  #local: readonly AddressRange[] = [];
 
   constructor(
     private readonly route: NetlinkSocket,
@@ -63,10 +64,17 @@ export class Exposure {
     return known || removed;
   }
 
+  /** What comes from outside to these addresses, those of this host's containers, is to keep its source. */
+  keepSourcesTo(local: readonly AddressRange[]): void {
+    if (JSON.stringify(local) === JSON.stringify(this.#local)) return;
+    this.#local = local;
+    this.#apply();
+  }
+
   #apply(): void {
     const exposed = [...this.#exposed.values()];
     if (exposed.length > 0) sysctlSet("net/ipv4/ip_forward", "1");
-    applyFirewall(this.filter, exposed, this.controlPort);
+    applyFirewall(this.filter, { exposed, controlPort: this.controlPort, local: this.#local });
     this.iptables = acceptInIptables(exposed);
   }
 }

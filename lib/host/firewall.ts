@@ -1,16 +1,19 @@
 // What we ask of the host's packet filter. One nftables table of our own; and where iptables would drop forwarded
 // packets by policy (Docker sets that), an accept in its own chain, for there is no overruling a drop from elsewhere.
-import { type Cidr, formatCidr, parseCidr } from "../address/ipv4.ts";
+import { type AddressRange, type Cidr, formatCidr, ipv4Octets, parseCidr } from "../address/ipv4.ts";
 import {
   connectionKnown,
   type Expression,
+  inSet,
   ipAddress,
   linkName,
   masquerade,
   tcpDestinationPort,
   verdict,
 } from "../netlink/nftables/expression.ts";
-import { type Table, tableDelete, tableReplace } from "../netlink/nftables/table.ts";
+import { type Table, tableReplace } from "../netlink/nftables/replace.ts";
+import type { SetDefinition } from "../netlink/nftables/set.ts";
+import { tableDelete } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { BRIDGE, TABLE } from "./names.ts";
 
@@ -26,6 +29,17 @@ export interface Exposed {
   readonly masquerade: boolean;
 }
 
+/** What the table is made of. */
+export interface FirewallSettings {
+  readonly exposed: readonly Exposed[];
+  /** TCP port of the control API; shut to everybody but the host itself. */
+  readonly controlPort: number | undefined;
+  /** Addresses of this host's containers: what comes to them from outside keeps its source. */
+  readonly local: readonly AddressRange[];
+}
+
+const LOCAL: SetDefinition = { name: "local", key: ["ipv4"], interval: true };
+
 function masqueradeRules({ cidr }: Exposed): Expression[][] {
   return [
     ...NOT_UNICAST.map((all) => [...ipAddress("saddr", cidr), ...ipAddress("daddr", all), verdict("return")]),
@@ -34,18 +48,27 @@ function masqueradeRules({ cidr }: Exposed): Expression[][] {
   ];
 }
 
-/** The table for these exposed addresses; `controlPort` is shut to everybody but the host itself. */
-export function firewallTable(exposed: readonly Exposed[], controlPort: number | undefined): Table {
+/** The table for these settings. */
+export function firewallTable({ exposed, controlPort, local }: FirewallSettings): Table {
   const fromUs = linkName("iifname", BRIDGE);
   const toUs = linkName("oifname", BRIDGE);
   return {
     family: "ip",
     name: TABLE,
+    sets: [
+      {
+        definition: LOCAL,
+        elements: local.map(({ start, end }) => ({ key: ipv4Octets(start), last: ipv4Octets(end - 1) })),
+      },
+    ],
     chains: [
       {
         name: "postrouting",
         base: { type: "nat", hook: "postrouting", priority: SOURCE_NAT, policy: "accept" },
-        rules: exposed.filter((address) => address.masquerade).flatMap(masqueradeRules),
+        rules: [
+          ...(local.length > 0 ? [[...inSet(4, ["daddr"], LOCAL.name), verdict("return")]] : []),
+          ...exposed.filter((address) => address.masquerade).flatMap(masqueradeRules),
+        ],
       },
       {
         name: "forward",
@@ -129,10 +152,6 @@ export function removeFirewall(nf: NetlinkSocket): void {
 }
 
 /** Puts the table in place, atomically instead of the one before it. */
-export function applyFirewall(
-  nf: NetlinkSocket,
-  exposed: readonly Exposed[],
-  controlPort: number | undefined,
-): void {
-  tableReplace(nf, firewallTable(exposed, controlPort));
+export function applyFirewall(nf: NetlinkSocket, settings: FirewallSettings): void {
+  tableReplace(nf, firewallTable(settings));
 }

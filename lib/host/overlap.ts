@@ -1,5 +1,5 @@
 // Whether a range is free on this host.
-import { type Cidr, cidrRange, formatCidr, rangesOverlap } from "../address/ipv4.ts";
+import { AddressError, type Cidr, cidrRange, formatCidr, rangesOverlap } from "../address/ipv4.ts";
 import { linkByName } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -13,4 +13,13 @@ export function overlappingRoute(nl: NetlinkSocket, range: Cidr): string | undef
       destination.prefix > 0 && link !== own && rangesOverlap(cidrRange(destination), cidrRange(range)),
   );
   return route && formatCidr(route.destination);
+}
+
+/** Throws AddressError for a range that would take traffic away from a network that the host is on. */
+export function refuseOverlap(nl: NetlinkSocket, range: Cidr): void {
+  const route = overlappingRoute(nl, range);
+  if (route === undefined) return;
+  throw new AddressError(
+    `IPALLOC_RANGE ${formatCidr(range)} overlaps with existing route ${route} of this host: choose a range that no host uses, the same on all`,
+  );
 }

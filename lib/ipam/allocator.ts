@@ -54,6 +54,8 @@ export interface AllocatorDependencies {
    * before anything is taken from a container that seems to be gone.
    */
   attached?(): readonly Cidr[] | undefined;
+  /** What is ours of the range has changed. */
+  owns?(ranges: readonly AddressRange[]): void;
   /** A holder has no addresses any more. */
   released?(id: string): void;
 }

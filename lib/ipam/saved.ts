@@ -67,6 +67,8 @@ export interface AllocatorStore {
   forgetHolders(): void;
 }
 
+const ROOM = "ipam";
+const HOLDERS = "holders";
 const RING = "ring";
 const VOTE = "vote";
 
@@ -75,9 +77,9 @@ const plain = (value: unknown) =>
   JSON.parse(JSON.stringify(value, (_, part) => (typeof part === "bigint" ? String(part) : part)));
 
 export function allocatorStore(store: Store): AllocatorStore {
-  const rings = store.rows("ipam", RingSchema);
-  const votes = store.rows("ipam", VoteSchema);
-  const holders = store.rows("holders", HolderSchema);
+  const rings = store.rows(ROOM, RingSchema);
+  const votes = store.rows(ROOM, VoteSchema);
+  const holders = store.rows(HOLDERS, HolderSchema);
   return {
     path: store.path,
     loadRing: () => rings.get(RING),
@@ -93,4 +95,9 @@ export function allocatorStore(store: Store): AllocatorStore {
     },
     forgetHolders: () => holders.clear(),
   };
+}
+
+/** Forgets all that is kept of addresses: the ring, the vote and who holds what. */
+export function forgetAddresses(store: Store): void {
+  for (const room of [ROOM, HOLDERS]) store.rows(room, v.unknown()).clear();
 }

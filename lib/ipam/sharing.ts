@@ -70,7 +70,7 @@ export class Sharing implements Gossiper {
   /** Takes up a ring that was saved. */
   restore(saved: RingState): void {
     this.ring.restore(saved);
-    this.space.update(this.ring.ownedRanges());
+    this.#own();
   }
 
   /** Ranges just taken over, which another peer may have taken over at the same time: not to be handed out yet. */
@@ -231,8 +231,15 @@ export class Sharing implements Gossiper {
   /** Goes by a ring that has become another one. */
   #adopt(): void {
     if (!this.ring.empty) this.division.end();
-    this.space.update(this.ring.ownedRanges());
+    this.#own();
     this.listener.changed();
+  }
+
+  /** Space is what the ring says is ours. */
+  #own(): void {
+    const ranges = this.ring.ownedRanges();
+    this.space.update(ranges);
+    this.dependencies.owns?.(ranges);
   }
 
   #request(peer: PeerName, range: AddressRange): boolean {
@@ -254,10 +261,11 @@ export class Sharing implements Gossiper {
   #grant(chunk: AddressRange, to: PeerName): boolean {
     try {
       this.#durably(() => this.ring.grant(chunk.start, chunk.end, to));
+      this.#own();
       return true;
     } catch (error) {
       this.#log.error(`[allocator] cannot give ${formatRange(chunk)} to ${to}: ${reasonOf(error)}`);
-      this.space.update(this.ring.ownedRanges());
+      this.#own();
       return false;
     }
   }

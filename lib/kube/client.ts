@@ -1,4 +1,4 @@
-// The API server by HTTP: lists and watches (https://kubernetes.io/docs/reference/using-api/api-concepts/).
+// The API server by HTTP: objects, lists and watches (https://kubernetes.io/docs/reference/using-api/api-concepts/).
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
 import type { KubeConfig } from "./config.ts";
@@ -21,6 +21,16 @@ export class KubeError extends Error {
 
 /** What we have is too old: the list has to be taken anew. */
 export const GONE = 410;
+export const NOT_FOUND = 404;
+/** Somebody else has changed (or made) the object meanwhile. */
+export const CONFLICT = 409;
+
+/** What changes an object: a new one into a collection, all of one, or parts of one, as a strategic merge patch. */
+const WRITES = {
+  create: { method: "POST", type: "application/json" },
+  replace: { method: "PUT", type: "application/json" },
+  patch: { method: "PATCH", type: "application/strategic-merge-patch+json" },
+} as const;
 
 const Page = v.object({
   metadata: v.object({ resourceVersion: v.optional(v.string(), ""), continue: v.optional(v.string(), "") }),
@@ -46,6 +56,18 @@ export interface WatchEvent {
 
 export class KubeClient {
   constructor(private readonly config: KubeConfig) {}
+
+  /** One object ("/api/v1/nodes/n1"), as it is now. Rejects with KubeError. */
+  async get(path: string): Promise<unknown> {
+    return (await this.#fetch(path, [AbortSignal.timeout(ANSWER_TIMEOUT_MS)])).json();
+  }
+
+  /** Changes an object; resolves with what it has become. Rejects with KubeError, of status CONFLICT where one comes too late. */
+  async write(how: keyof typeof WRITES, path: string, body: object): Promise<unknown> {
+    const { method, type } = WRITES[how];
+    const init = { method, body: JSON.stringify(body), headers: { "content-type": type } };
+    return (await this.#fetch(path, [AbortSignal.timeout(ANSWER_TIMEOUT_MS)], init)).json();
+  }
 
   /** All objects of a collection ("/api/v1/pods"), page by page. Rejects with KubeError. */
   async list(path: string, signal?: AbortSignal): Promise<List> {
@@ -87,12 +109,17 @@ export class KubeClient {
     for await (const line of lines(response.body ?? new ReadableStream(), path)) yield eventOf(line, path);
   }
 
-  async #fetch(path: string, signals: readonly (AbortSignal | undefined)[]): Promise<Response> {
+  async #fetch(
+    path: string,
+    signals: readonly (AbortSignal | undefined)[],
+    init: { method?: string; body?: string; headers?: Record<string, string> } = {},
+  ): Promise<Response> {
     const { headers, tls } = this.config.credentials();
     let response: Response;
     try {
       response = await fetch(`${this.config.server}${path}`, {
-        headers: { accept: "application/json", ...headers },
+        ...init,
+        headers: { accept: "application/json", ...init.headers, ...headers },
         tls,
         signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
       });

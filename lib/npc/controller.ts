@@ -1,6 +1,7 @@
 // The policy controller of one node: follows the API server, keeps the kernel's rules, and tells of what they block.
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
+import { filterBridged } from "../host/bridged.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { reflect } from "../kube/reflector.ts";
 import type { Log } from "../log/log.ts";
@@ -10,7 +11,6 @@ import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
 import type { Watch } from "../sys/readable.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
-import { filterBridged } from "./bridged.ts";
 import { isolating } from "./compiler.ts";
 import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";

@@ -1,7 +1,7 @@
 // From one set of rules to the next: what the kernel has to be told, and no more. Both are compared by identity where
 // they can be (see compiler.ts), so that it costs what has changed.
 import { type Family, familyOf, type Ip } from "../address/ip.ts";
-import { addElements, addSet, deleteElements, deleteSet } from "../netlink/nftables/set.ts";
+import { addElements, addSet, deleteElements, deleteSet, type FilledSet } from "../netlink/nftables/set.ts";
 import {
   addChain,
   addRule,
@@ -19,7 +19,6 @@ import {
   contentDefinition,
   contentElements,
   FAMILIES,
-  type FilledSet,
   isolatedElement,
   isolatedMap,
   ofThatFamily,

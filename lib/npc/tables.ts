@@ -24,7 +24,7 @@ import {
   type Verdict,
   verdict,
 } from "../netlink/nftables/expression.ts";
-import { concatenated, type Element, type SetDefinition } from "../netlink/nftables/set.ts";
+import { concatenated, type Element, type FilledSet, type SetDefinition } from "../netlink/nftables/set.ts";
 import type { Chain as NftChain, Rule, TableName } from "../netlink/nftables/table.ts";
 import { DIRECTIONS, type Direction, type Protocol } from "./objects.ts";
 import type { Chain, Peers, PortRange, RuleSet, Ruleset } from "./ruleset.ts";
@@ -51,12 +51,6 @@ export const KEY = { 4: "ipv4", 6: "ipv6" } as const;
 export interface Settings {
   /** Multicast goes everywhere: of what goes to many, no one can say who is allowed to get it. Else nowhere. */
   readonly allowMulticast: boolean;
-}
-
-/** A set or map with what is in it. */
-export interface FilledSet {
-  readonly definition: SetDefinition;
-  readonly elements: Iterable<Element>;
 }
 
 /** The map from the addresses of isolated pods to their chains. */

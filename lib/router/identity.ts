@@ -15,6 +15,8 @@ export interface Identity {
   readonly shortId: Kept<number>;
   /** Peers we were last told to connect to. */
   readonly targets: Kept<readonly string[]>;
+  /** We were in the list of a cluster's peers, so that others may take over our addresses when we are gone. */
+  readonly listed: Kept<boolean>;
 }
 
 const ShortId = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(SHORT_IDS - 1));
@@ -34,5 +36,6 @@ export function identity(store: Store): Identity {
     name: kept("name", Name),
     shortId: kept("shortid", ShortId),
     targets: kept<readonly string[]>("targets", v.array(v.string())),
+    listed: kept("listed", v.boolean()),
   };
 }

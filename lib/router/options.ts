@@ -113,6 +113,9 @@ const Schema = v.object({
   "http-addr": v.optional(address, "127.0.0.1:6784"),
   "http-writes": v.optional(v.boolean(), false),
   "status-addr": v.optional(address, ""),
+  "metrics-addr": v.optional(address, ""),
+  "masq-local": v.optional(v.boolean(), true),
+  "expect-npc": v.optional(v.boolean(), false),
   "log-level": v.optional(v.picklist(LOG_LEVELS, `should be one of ${LOG_LEVELS.join(", ")}`), "info"),
   resume: v.optional(v.boolean(), false),
 });

@@ -36,9 +36,17 @@ export function deriveName(sources: readonly string[]): PeerName {
   return nameFromBytes(octets);
 }
 
-/** Our name: as told, else as kept, else the bridge's address, else made anew; kept from then on. */
-export function findName(told: PeerName | undefined, kept: Kept<PeerName>, nl: NetlinkSocket): PeerName {
-  const name = told ?? kept.get() ?? bridgeName(nl) ?? deriveName(sources(nl));
+/**
+ * Our name: as told, else as kept, else the bridge's address, else made anew (of `id`, where the host has one that no
+ * other can have); kept from then on.
+ */
+export function findName(
+  told: PeerName | undefined,
+  kept: Kept<PeerName>,
+  nl: NetlinkSocket,
+  id?: string,
+): PeerName {
+  const name = told ?? kept.get() ?? bridgeName(nl) ?? deriveName(id ? [id] : sources(nl));
   kept.set(name);
   return name;
 }

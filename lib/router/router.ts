@@ -8,7 +8,14 @@ import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { controlSocket, releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
-import { type ApiTarget, type CniOutcome, localClient, serveTcp, serveUnix } from "../api/server.ts";
+import {
+  type ApiTarget,
+  type CniCall,
+  type CniOutcome,
+  localClient,
+  serveTcp,
+  serveUnix,
+} from "../api/server.ts";
 import { systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { watchContainers } from "../container/events.ts";
@@ -54,13 +61,17 @@ type Undo = () => unknown;
 
 /** A running router. */
 export interface RunningRouter {
+  /** The control API, without a socket. */
+  readonly api: ApiClient;
   /** Ends it, and leaves the kernel's part as it is: containers go on talking. */
   stop(): Promise<void>;
 }
 
 /** What the daemon does for others beside being a router; wired in by cmd/. */
 export interface RouterServices {
-  cni(variables: Record<string, string>, input: string, api: ApiClient): Promise<CniOutcome | undefined>;
+  cni(call: CniCall, api: ApiClient): Promise<CniOutcome | undefined>;
+  /** Whether all is done that makes this host one of the network, where more belongs to that than being a router. */
+  ready?(): boolean;
 }
 
 /** Starts a router; rejects with one clear error, with everything taken back, where it cannot. */
@@ -183,6 +194,7 @@ async function start(
       store: allocatorStore(store),
       attached: () => attachedAddresses(route),
       released: (id) => unname(id),
+      ...(options["masq-local"] ? {} : { owns: (ranges) => exposure.keepSourcesTo(ranges) }),
     },
   );
   const unname = (id: string) => {
@@ -262,9 +274,10 @@ async function start(
       await dns?.bridgeHas(exposure.addresses);
       return hidden;
     },
-    cni: (variables, input) => services.cni(variables, input, localClient(target)),
+    isReady: () => ready && (services.ready?.() ?? true),
+    cni: (call) => services.cni(call, localClient(target)),
   };
-  const servers = serve(target, options, undo);
+  const servers = await serve(target, options, undo);
   // A container that ends takes its link along, and a DEL gives the addresses back right after the link is gone.
   let leaving: Timer | undefined;
   const containersLeft = () => {
@@ -309,6 +322,7 @@ async function start(
   log.info("weave is ready");
   const settled = systemClock.after(STARTED_MS, forgetStart);
   return {
+    api: localClient(target),
     async stop() {
       settled.cancel();
       for (const server of servers) server.stop(true);
@@ -351,7 +365,11 @@ function checkOverlap(route: NetlinkSocket, options: RouterOptions, log: Log): v
   );
 }
 
-function serve(target: ApiTarget, options: RouterOptions, undo: Undo[]): Bun.Server<undefined>[] {
+async function serve(
+  target: ApiTarget,
+  options: RouterOptions,
+  undo: Undo[],
+): Promise<Bun.Server<undefined>[]> {
   const socket = controlSocket();
   mkdirSync(dirname(socket), { recursive: true, mode: 0o755 });
   rmSync(socket, { force: true });
@@ -365,14 +383,31 @@ function serve(target: ApiTarget, options: RouterOptions, undo: Undo[]): Bun.Ser
     [options["http-addr"], options["http-writes"]],
     [options["status-addr"], false],
   ] as const) {
-    if (address?.port === undefined) continue;
-    try {
-      servers.push(serveTcp({ hostname: address.host, port: address.port, writes }, target));
-    } catch (error) {
-      throw new Error(`cannot serve the control API on ${address.host}:${address.port}: ${reason(error)}`);
-    }
+    const access = bound(address);
+    if (access)
+      servers.push(listening("the control API", access, () => serveTcp({ ...access, writes }, target)));
+  }
+  const metrics = bound(options["metrics-addr"]);
+  if (metrics) {
+    const { serveMetrics } = await import("../api/metrics.ts");
+    servers.push(listening("metrics", metrics, () => serveMetrics(metrics, () => target.report())));
   }
   return servers;
+}
+
+const bound = (address: { readonly host: string; readonly port?: number | undefined } | undefined) =>
+  address?.port === undefined ? undefined : { hostname: address.host, port: address.port };
+
+function listening<T>(
+  what: string,
+  { hostname, port }: { hostname: string; port: number },
+  serve: () => T,
+): T {
+  try {
+    return serve();
+  } catch (error) {
+    throw new Error(`cannot serve ${what} on ${hostname}:${port}: ${reason(error)}`);
+  }
 }
 
 function reason(error: unknown): string {

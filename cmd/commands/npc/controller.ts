@@ -3,8 +3,9 @@ import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { startController } from "../../../lib/npc/controller.ts";
 import { VERSION } from "../../../lib/version.ts";
+import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
-import { KUBECONFIG, kubeConfig, LEGACY, MULTICAST } from "./options.ts";
+import { LEGACY, MULTICAST } from "./options.ts";
 
 const isLevel = (text: string): text is LogLevel => (LOG_LEVELS as readonly string[]).includes(text);
 

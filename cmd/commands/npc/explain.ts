@@ -1,8 +1,9 @@
 // weave-npc explain: who may talk to whom, and why.
 import { endOf, explain, explanationText } from "../../../lib/npc/explain.ts";
 import { MAX_PORT, PROTOCOLS, type Protocol } from "../../../lib/npc/objects.ts";
+import { KUBECONFIG } from "../../kubeconfig.ts";
 import { type Command, UsageError } from "../../main.ts";
-import { KUBECONFIG, LEGACY, SNAPSHOT } from "./options.ts";
+import { LEGACY, SNAPSHOT } from "./options.ts";
 import { modelOf } from "./snapshot.ts";
 
 const DENIED = 3;

@@ -39,6 +39,12 @@ export interface Element {
   readonly verdict?: Verdict | undefined;
 }
 
+/** A set or map with what is in it. */
+export interface FilledSet {
+  readonly definition: SetDefinition;
+  readonly elements: Iterable<Element>;
+}
+
 const padded = (length: number) => (length + 3) & ~3;
 
 /** Puts the parts of a key together. */

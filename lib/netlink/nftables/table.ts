@@ -50,10 +50,6 @@ export interface Chain {
   readonly rules: readonly Rule[];
 }
 
-export interface Table extends TableName {
-  readonly chains: readonly Chain[];
-}
-
 /** A message to the kernel about something in a table. */
 export function nftMessage(
   { family }: TableName,
@@ -129,15 +125,6 @@ export function commit(nl: NetlinkSocket, requests: readonly Request[]): void {
 export function renewTable(table: TableName): Request[] {
   // Deleting needs it to exist; adding an existing one changes nothing.
   return [addTable(table), deleteTable(table), addTable(table)];
-}
-
-/** Puts a table in place of the one of that name, if there is one: all of it, at once, or nothing. */
-export function tableReplace(nl: NetlinkSocket, table: Table): void {
-  commit(nl, [
-    ...renewTable(table),
-    ...table.chains.map((chain) => addChain(table, chain)),
-    ...table.chains.flatMap(({ name, rules }) => rules.map((rule) => addRule(table, name, rule))),
-  ]);
 }
 
 /** Removes a table; false if there was none. */

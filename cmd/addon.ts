@@ -1,0 +1,125 @@
+// The environment of the Kubernetes addon: the variables of the original's manifest and launch script, as options of the
+// router. What the command line says goes before a variable, a variable before EXTRA_ARGS.
+import { AddressError, formatCidr, parseCidr } from "../lib/address/ipv4.ts";
+import { OptionError, parseOptions, type RouterOptions } from "../lib/router/options.ts";
+import { type Arguments, type Command, readArguments, UsageError } from "./main.ts";
+import { givenOptions, ROUTER_OPTIONS } from "./routeroptions.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** How the router of a pod of the addon is to run. */
+export interface Addon {
+  /** The node that this host is. */
+  readonly node: string;
+  /** Peers that were named; undefined where the API server is to be asked. */
+  readonly peers: readonly string[] | undefined;
+  readonly exposeAddress: string | undefined;
+  /** Whether weave-npc enforces policies here. */
+  readonly policies: boolean;
+  /** The router's options, with those that the cluster tells. */
+  options(cluster: { readonly name?: string; readonly peers: readonly string[] }): RouterOptions;
+}
+
+/** Variables that are options of the router by another name. */
+const OPTIONS: Record<string, string> = {
+  CONN_LIMIT: "conn-limit",
+  IPALLOC_RANGE: "ipalloc-range",
+  IPALLOC_INIT: "ipalloc-init",
+  HOSTNAME: "nickname",
+  LOG_LEVEL: "log-level",
+};
+
+/** What the original's launch script says where nobody says anything else. */
+const DEFAULTS = { "metrics-addr": "0.0.0.0:6782", "ipalloc-range": "10.32.0.0/12" };
+
+const EXTRA_ARGS: Command = { name: "EXTRA_ARGS", description: "", options: ROUTER_OPTIONS, run() {} };
+
+/** Reads the addon's variables and the command line; throws UsageError or OptionError for what makes no sense. */
+export function readAddon(env: Environment, { options, positionals }: Arguments): Addon {
+  const node = env["HOSTNAME"];
+  if (!node) throw new UsageError("HOSTNAME is not set: in Kubernetes it has to be the name of the node");
+  const policies = flag(env, "EXPECT_NPC", true);
+  const extra = extraArguments(env["EXTRA_ARGS"]);
+  const named: Record<string, unknown> = {};
+  for (const [variable, option] of Object.entries(OPTIONS)) {
+    if (env[variable]) named[option] = env[variable];
+  }
+  const raw = {
+    ...DEFAULTS,
+    ...givenOptions(extra.options),
+    ...named,
+    ...explicit(givenOptions(options)),
+    // The cluster has a DNS of its own, and a runtime that tells us of its containers.
+    dns: false,
+    "docker-api": "",
+    "expect-npc": policies,
+    "masq-local": !flag(env, "NO_MASQ_LOCAL", true),
+    ...(env["WEAVE_NO_FASTDP"] ? { fastdp: false } : {}),
+  };
+  const peers = (env["KUBE_PEERS"] ?? "").split(/[\s,]+/).filter(Boolean);
+  const addon: Addon = {
+    node,
+    peers: peers.length > 0 ? peers : undefined,
+    exposeAddress: undefined,
+    policies,
+    options({ name, peers }) {
+      const told = name === undefined ? {} : { name };
+      // Of those that there are now, we included, most have to agree on how the range is divided.
+      const init = { "ipalloc-init": `consensus=${peers.length + 1}` };
+      return checked({ ...init, ...raw, ...told }, [...extra.positionals, ...positionals, ...peers]);
+    },
+  };
+  const { defaultSubnet } = addon.options({ peers: addon.peers ?? [] });
+  return { ...addon, exposeAddress: exposeAddress(env["WEAVE_EXPOSE_IP"], defaultSubnet.prefix) };
+}
+
+/** Switches that are on unless they are turned off are no choice of anybody's. */
+function explicit(options: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(options).filter(([key, value]) => {
+      const def = ROUTER_OPTIONS[key as keyof typeof ROUTER_OPTIONS];
+      return !("default" in def) || def.default !== value;
+    }),
+  );
+}
+
+function flag(env: Environment, variable: string, otherwise: boolean): boolean {
+  const value = env[variable] ?? "";
+  if (value === "") return otherwise;
+  if (/^(0|false)$/i.test(value)) return false;
+  if (/^(1|true)$/i.test(value)) return true;
+  throw new OptionError(`${variable}: "${value}": should be 0 or 1`);
+}
+
+function extraArguments(text = ""): Arguments {
+  try {
+    return readArguments(EXTRA_ARGS, text.split(/\s+/).filter(Boolean));
+  } catch (error) {
+    if (error instanceof UsageError) throw new OptionError(`EXTRA_ARGS: ${error.message}`);
+    throw error;
+  }
+}
+
+/** An address, with the prefix of the subnet unless it has one of its own. */
+function exposeAddress(text: string | undefined, prefix: number): string | undefined {
+  if (!text) return undefined;
+  try {
+    return formatCidr(parseCidr(text.includes("/") ? text : `${text}/${prefix}`));
+  } catch (error) {
+    if (error instanceof AddressError) throw new OptionError(`WEAVE_EXPOSE_IP: ${error.message}`);
+    throw error;
+  }
+}
+
+/** As parseOptions, but complains of a variable by its own name. */
+function checked(raw: Record<string, unknown>, peers: readonly string[]): RouterOptions {
+  try {
+    return parseOptions(raw, peers);
+  } catch (error) {
+    if (!(error instanceof OptionError)) throw error;
+    const [variable] =
+      Object.entries(OPTIONS).find(([, option]) => error.message.startsWith(`--${option}: `)) ?? [];
+    if (!variable || !process.env[variable]) throw error;
+    throw new OptionError(error.message.replace(/^--[\w-]+/, variable));
+  }
+}

@@ -1,0 +1,133 @@
+// weave manifest kubernetes, serve: what deploys weave on a cluster.
+import { type AddonParameters, addonSettings, mergeParameters, PARAMETERS } from "../../lib/deploy/addon.ts";
+import { kubernetesManifest } from "../../lib/deploy/kubernetes.ts";
+import { queryParameters } from "../../lib/deploy/query.ts";
+import { answerManifest } from "../../lib/deploy/serve.ts";
+import { manifestText } from "../../lib/deploy/yaml.ts";
+import { type Arguments, type Command, UsageError } from "../main.ts";
+
+const PARAMETER_OPTIONS = {
+  "k8s-version": {
+    type: "string",
+    description: "version of Kubernetes: 1.21, or all that 'kubectl version' prints",
+    valueHint: "VERSION",
+  },
+  version: { type: "string", description: "tag of the image (this version)", valueHint: "TAG" },
+  image: {
+    type: "string",
+    description: "the image, with its tag (localhost/weave, as 'npm run image' makes it)",
+    valueHint: "IMAGE",
+  },
+  "password-secret": {
+    type: "string",
+    description: "secret that holds the network password, under its own name",
+    valueHint: "NAME",
+  },
+  "known-peers": {
+    type: "string",
+    description: "peers, instead of the nodes that the API server tells of",
+    valueHint: "HOST,…",
+  },
+  "trusted-subnets": { type: "string", description: "networks that need no encryption", valueHint: "CIDR,…" },
+  "disable-npc": { type: "boolean", default: false, description: "enforce no network policies" },
+  "use-legacy-netpol": {
+    type: "boolean",
+    default: false,
+    description: "network policies as before Kubernetes 1.7",
+  },
+  "cni-bin-dir": {
+    type: "string",
+    description: "folder of CNI plugins on the nodes (/opt/cni/bin; GKE has /home/kubernetes/bin)",
+    valueHint: "DIR",
+  },
+  guaranteed: {
+    type: "string",
+    description: "request and limit of each container, so that it is not evicted",
+    valueHint: "CPU,MEMORY",
+  },
+  env: { type: "string", description: "a variable of the router (repeatable)", valueHint: "NAME=VALUE" },
+  "selinux-options": {
+    type: "string",
+    description: "an SELinux option of the pod (repeatable)",
+    valueHint: "NAME=VALUE",
+  },
+} as const;
+
+const NONE: AddonParameters = { plain: {}, env: {}, selinux: {} };
+const REPEATABLE = ["env", "selinux-options"];
+
+function pairs(option: string, values: readonly string[] = []): Record<string, string> {
+  return Object.fromEntries(
+    values.map((text) => {
+      const [name = "", value] = text.split(/=(.*)/s);
+      if (value === undefined) throw new UsageError(`--${option} "${text}": should be NAME=VALUE`);
+      return [name, value];
+    }),
+  );
+}
+
+/** The parameters that the options say. */
+function parameters({ options, lists }: Arguments): AddonParameters {
+  const given = PARAMETERS.map((name) => [name, options[name]]).filter(
+    ([, value]) => value !== undefined && value !== false,
+  );
+  return {
+    plain: Object.fromEntries(given),
+    env: pairs("env", lists?.["env"]),
+    selinux: pairs("selinux-options", lists?.["selinux-options"]),
+  };
+}
+
+function noPositionals({ positionals }: Arguments): void {
+  if (positionals.length > 0) throw new UsageError(`unknown argument "${positionals[0]}"`);
+}
+
+export const kubernetes: Command = {
+  name: "manifest kubernetes",
+  description: "print what 'kubectl apply -f -' installs on a cluster",
+  repeatable: REPEATABLE,
+  options: {
+    ...PARAMETER_OPTIONS,
+    query: {
+      type: "string",
+      description: "parameters as the query of the original's address: 'k8s-version=…&env.WEAVE_MTU=1337'",
+      valueHint: "QUERY",
+    },
+  },
+  run(args) {
+    noPositionals(args);
+    const own = parameters(args);
+    const { query } = args.options;
+    const queried = typeof query === "string" ? queryParameters(query) : NONE;
+    process.stdout.write(manifestText(kubernetesManifest(addonSettings(mergeParameters(queried, own)))));
+  },
+};
+
+export const serve: Command = {
+  name: "manifest serve",
+  description: "serve that by HTTP, at /k8s/net?…, as the original's web service did",
+  repeatable: REPEATABLE,
+  options: {
+    ...PARAMETER_OPTIONS,
+    listen: {
+      type: "string",
+      default: "127.0.0.1:8080",
+      description: "where to listen",
+      valueHint: "ADDRESS:PORT",
+    },
+  },
+  async run(args) {
+    noPositionals(args);
+    const defaults = parameters(args);
+    addonSettings(defaults);
+    const [, hostname, port] = /^(.*):(\d{1,5})$/.exec(String(args.options["listen"])) ?? [];
+    if (port === undefined || Number(port) > 65_535)
+      throw new UsageError(`--listen "${args.options["listen"]}" is no address with a port, such as :8080`);
+    const server = Bun.serve({
+      hostname: hostname || "0.0.0.0",
+      port: Number(port),
+      fetch: (request) => answerManifest(request, defaults),
+    });
+    console.log(`serving http://${server.hostname}:${server.port}/k8s/net`);
+  },
+};

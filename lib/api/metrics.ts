@@ -1,0 +1,69 @@
+// What a router counts, for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
+import { Gauge, Registry } from "prom-client";
+import type { ConnectionReport, Report } from "./report.ts";
+
+const STATES: readonly ConnectionReport["State"][] = [
+  "established",
+  "pending",
+  "retrying",
+  "failed",
+  "connecting",
+];
+
+/** The metrics of a report, in Prometheus' text format. */
+export async function metricsText(report: Report): Promise<string> {
+  const registry = new Registry();
+  const gauge = <Label extends string>(name: string, help: string, ...labelNames: Label[]) =>
+    new Gauge({ name: `weave_${name}`, help, labelNames, registers: [registry] });
+  const { Router, IPAM, DNS } = report;
+
+  const connections = gauge(
+    "connections",
+    "Number of peer-to-peer connections.",
+    "state",
+    "type",
+    "encryption",
+  );
+  for (const state of STATES) connections.set({ state, type: "unknown", encryption: "" }, 0);
+  for (const { State, Attrs } of Router.Connections) {
+    const type = typeof Attrs?.["name"] === "string" ? Attrs["name"] : "unknown";
+    connections.inc({ state: State, type, encryption: Attrs?.["encrypted"] ? "yes" : "" });
+  }
+  gauge("connection_terminations_total", "Number of peer-to-peer connections terminated.").set(
+    Router.TerminationCount,
+  );
+  gauge("ips", "Number of IP addresses.", "state").set({ state: "local-used" }, IPAM.ActiveIPs);
+  gauge("max_ips", "Size of IP address space used by allocator.").set(IPAM.RangeNumIPs);
+  if (DNS) {
+    const own = (DNS.Entries ?? []).filter(({ Origin, Tombstone }) => Origin === Router.Name && !Tombstone);
+    gauge("dns_entries", "Number of DNS entries.").set(own.length);
+  }
+  const unreachable = (IPAM.Entries ?? []).filter(({ IsKnownPeer }) => !IsKnownPeer);
+  gauge("ipam_unreachable_count", "Number of unreachable peers.").set(
+    new Set(unreachable.map(({ Peer }) => Peer)).size,
+  );
+  gauge("ipam_unreachable_percentage", "Percentage of IP addresses owned by unreachable peers.").set(
+    (unreachable.reduce((sum, { Size }) => sum + Size, 0) * 100) / IPAM.RangeNumIPs,
+  );
+  gauge("ipam_pending_allocates", "Number of pending allocates.").set(IPAM.PendingAllocates?.length ?? 0);
+  gauge("ipam_pending_claims", "Number of pending claims.").set(IPAM.PendingClaims?.length ?? 0);
+  gauge("ready", "1 once this host is one of the network.").set(report.Ready ? 1 : 0);
+  return registry.metrics();
+}
+
+/** Serves them on TCP at /metrics. */
+export function serveMetrics(
+  access: { readonly hostname: string; readonly port: number },
+  report: () => Report,
+): Bun.Server<undefined> {
+  return Bun.serve({
+    ...access,
+    routes: {
+      "/metrics": async () =>
+        new Response(await metricsText(report()), {
+          headers: { "content-type": Registry.PROMETHEUS_CONTENT_TYPE },
+        }),
+    },
+    fetch: () => new Response("not found\n", { status: 404 }),
+  });
+}

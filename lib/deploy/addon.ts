@@ -1,0 +1,135 @@
+// What the manifest of the Kubernetes addon is made of: the parameters of the original's web service, checked.
+import * as v from "valibot";
+import { AddressError, formatCidr, parseCidr } from "../address/ipv4.ts";
+import { VERSION } from "../version.ts";
+import { CURRENT, type KubeMinor, KubeVersionError, parseKubeVersion } from "./version.ts";
+
+/** A parameter with a value that cannot be; the message names both. */
+export class AddonError extends Error {
+  override readonly name = "AddonError";
+}
+
+/** What `npm run image` makes. */
+const IMAGE = "localhost/weave";
+
+const name = (what: string, pattern: RegExp) => v.pipe(v.string(), v.regex(pattern, `is no ${what}`));
+const flag = v.pipe(
+  v.union(
+    [
+      v.boolean(),
+      v.pipe(
+        v.picklist(["true", "false"]),
+        v.transform((text) => text === "true"),
+      ),
+    ],
+    "should be true or false",
+  ),
+);
+const list = <T>(item: (text: string) => T) =>
+  v.pipe(
+    v.string(),
+    v.rawTransform(({ dataset, addIssue, NEVER }) => {
+      try {
+        return dataset.value.split(",").filter(Boolean).map(item);
+      } catch (error) {
+        if (!(error instanceof AddressError)) throw error;
+        addIssue({ message: error.message });
+        return NEVER;
+      }
+    }),
+  );
+const HOST = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:\d{1,5})?$/;
+const host = (text: string) => {
+  if (!HOST.test(text)) throw new AddressError(`"${text}" is no host`);
+  return text;
+};
+const quantity = /^\d{1,9}(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi)?$/;
+
+const Schema = v.object({
+  "k8s-version": v.optional(
+    v.pipe(
+      v.string(),
+      v.rawTransform(({ dataset, addIssue, NEVER }): KubeMinor => {
+        try {
+          return parseKubeVersion(dataset.value);
+        } catch (error) {
+          if (!(error instanceof KubeVersionError)) throw error;
+          addIssue({ message: error.message });
+          return NEVER;
+        }
+      }),
+    ),
+    `1.${CURRENT}`,
+  ),
+  version: v.optional(name("tag of an image", /^[A-Za-z0-9_][\w.-]{0,127}$/)),
+  image: v.optional(name("image", /^[a-z0-9][\w.:@/-]{0,254}$/)),
+  "password-secret": v.optional(name("name of a secret", /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/)),
+  "known-peers": v.optional(list(host), ""),
+  "trusted-subnets": v.optional(
+    list((text) => formatCidr(parseCidr(text))),
+    "",
+  ),
+  "disable-npc": v.optional(flag, false),
+  "use-legacy-netpol": v.optional(flag, false),
+  "cni-bin-dir": v.optional(name("absolute path", /^\/[\w./-]{1,254}$/), "/opt/cni/bin"),
+  guaranteed: v.optional(
+    v.pipe(
+      v.string(),
+      v.transform((text) => text.split(",")),
+      v.check(
+        (parts) => parts.length === 2 && parts.every((part) => quantity.test(part)),
+        "should be CPU,MEMORY, such as 100m,200Mi",
+      ),
+    ),
+  ),
+  env: v.optional(
+    v.record(
+      name("name of a variable", /^[A-Za-z_][A-Za-z0-9_]{0,254}$/),
+      v.pipe(v.string(), v.maxLength(4096, "is too long")),
+    ),
+    {},
+  ),
+  "selinux-options": v.optional(
+    v.record(
+      v.picklist(["level", "role", "type", "user"], "should be level, role, type or user"),
+      v.pipe(v.string(), v.maxLength(255, "is too long")),
+    ),
+    {},
+  ),
+});
+
+export type AddonSettings = v.InferOutput<typeof Schema> & { readonly image: string };
+/** Parameters, unchecked, by their names in the original's query; variables and SELinux options by names of their own. */
+export interface AddonParameters {
+  readonly plain: Readonly<Record<string, unknown>>;
+  readonly env: Readonly<Record<string, string>>;
+  readonly selinux: Readonly<Record<string, string>>;
+}
+
+/** Parameters where those of `more` go before those of `some`. */
+export function mergeParameters(some: AddonParameters, more: AddonParameters): AddonParameters {
+  return {
+    plain: { ...some.plain, ...more.plain },
+    env: { ...some.env, ...more.env },
+    selinux: { ...some.selinux, ...more.selinux },
+  };
+}
+
+/** Names of the parameters, but for `env` and `selinux-options`, which have names of their own in them. */
+export const PARAMETERS = Object.keys(Schema.entries).filter(
+  (key) => key !== "env" && key !== "selinux-options",
+);
+
+/** Checks parameters; throws AddonError. */
+export function addonSettings({ plain, env, selinux }: AddonParameters): AddonSettings {
+  const result = v.safeParse(Schema, { ...plain, env, "selinux-options": selinux });
+  if (!result.success) {
+    const [issue] = result.issues;
+    const path = v.getDotPath(issue) ?? "";
+    throw new AddonError(`${path}: ${JSON.stringify(issue.input)} ${issue.message}`);
+  }
+  const { output } = result;
+  if (output.image && output.version)
+    throw new AddonError("image: has a tag of its own: no version beside it");
+  return { ...output, image: output.image ?? `${IMAGE}:${output.version ?? VERSION}` };
+}

@@ -1,0 +1,40 @@
+// Versions of Kubernetes, as people and `kubectl version` write them.
+
+/** The y of Kubernetes 1.y. */
+export type KubeMinor = number;
+
+/** The newest that the manifest was checked against; and the oldest that has what weave-npc needs. */
+export const CURRENT: KubeMinor = 34;
+export const OLDEST: KubeMinor = 7;
+
+/** A version that is none, or too old. */
+export class KubeVersionError extends Error {
+  override readonly name = "KubeVersionError";
+}
+
+/**
+ * Reads "1.21", "v1.21.3", "1.21+", or all that `kubectl version` prints, also in base64, as the original's documentation
+ * has it made. The server's version counts. Throws KubeVersionError.
+ */
+export function parseKubeVersion(text: string): KubeMinor {
+  const minor = find(text) ?? find(decoded(text));
+  if (minor === undefined) {
+    throw new KubeVersionError(`"${text.slice(0, 40)}" is no version of Kubernetes: say it as 1.${CURRENT}`);
+  }
+  if (minor < OLDEST) {
+    throw new KubeVersionError(
+      `Kubernetes 1.${minor} has no networking.k8s.io/v1; this version of weave needs 1.${OLDEST} or later`,
+    );
+  }
+  return minor;
+}
+
+/** In a query '+' may have become ' '. */
+const decoded = (text: string) => Buffer.from(text.replaceAll(" ", "+"), "base64").toString();
+
+function find(text: string): KubeMinor | undefined {
+  const plain = /^v?1\.(\d{1,3})\+?(?:\.\d+)?(?:[-+.][\w.+-]*)?$/.exec(text.trim());
+  const server = text.slice(Math.max(0, text.indexOf("Server Version:")));
+  const match = plain ?? /\bv1\.(\d{1,3})\b/.exec(server) ?? /\bMinor:"(\d{1,3})/.exec(server);
+  return match ? Number(match[1]) : undefined;
+}

@@ -1,0 +1,22 @@
+// A whole table at once.
+import type { NetlinkSocket } from "../socket.ts";
+import { addElements, addSet, type FilledSet } from "./set.ts";
+import { addChain, addRule, type Chain, commit, renewTable, type TableName } from "./table.ts";
+
+export interface Table extends TableName {
+  readonly sets?: readonly FilledSet[];
+  readonly chains: readonly Chain[];
+}
+
+/** Puts a table in place of the one of that name, if there is one: all of it, at once, or nothing. */
+export function tableReplace(nl: NetlinkSocket, table: Table): void {
+  commit(nl, [
+    ...renewTable(table),
+    ...(table.sets ?? []).flatMap(({ definition, elements }) => [
+      addSet(table, definition),
+      ...addElements(table, definition, elements),
+    ]),
+    ...table.chains.map((chain) => addChain(table, chain)),
+    ...table.chains.flatMap(({ name, rules }) => rules.map((rule) => addRule(table, name, rule))),
+  ]);
+}
