@@ -1,5 +1,5 @@
 // Network namespaces: run something inside one and always come back. See setns(2), network_namespaces(7).
-import { closeSync, openSync, statSync } from "node:fs";
+import { closeSync, fstatSync, openSync, statSync } from "node:fs";
 import { syscall } from "./syscall.ts";
 
 const CLONE_NEWNET = 0x40000000;
@@ -43,21 +43,18 @@ export class NetnsError extends Error {
 /**
  * Runs `fn` with this thread in the given network namespace and returns its result. The thread is back in its
  * own namespace afterwards, also when `fn` throws. `fn` has to be synchronous: an asynchronous one would go on
- * in the wrong namespace after its first await, so its promise is refused with a TypeError.
+ * in the wrong namespace after its first await, so its promise is refused with a TypeError. To stay where one is takes no
+ * privilege; to go elsewhere takes CAP_SYS_ADMIN.
  */
 export function inNetns<T>(netns: Netns, fn: () => T): T {
   const target = openNetns(netns);
   try {
     const home = openSync(OWN_NETNS, "r");
     try {
+      if (inode(target) === inode(home)) return synchronous(fn());
       syscall(`entering network namespace ${netnsPath(netns)}`, "setns", target, CLONE_NEWNET);
       try {
-        const result = fn();
-        if (isThenable(result)) {
-          result.then(ignore, ignore);
-          throw new TypeError("inNetns takes a synchronous function");
-        }
-        return result;
+        return synchronous(fn());
       } finally {
         syscall("returning from a network namespace", "setns", home, CLONE_NEWNET);
       }
@@ -67,6 +64,14 @@ export function inNetns<T>(netns: Netns, fn: () => T): T {
   } finally {
     closeSync(target);
   }
+}
+
+const inode = (fd: number) => fstatSync(fd, { bigint: true }).ino;
+
+function synchronous<T>(result: T): T {
+  if (!isThenable(result)) return result;
+  result.then(ignore, ignore);
+  throw new TypeError("inNetns takes a synchronous function");
 }
 
 function ignore(): void {}

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { ForwardingTable } from "../../lib/overlay/datapath/datapath.ts";
 import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
-import { GRACE_MS, Linger } from "../../lib/overlay/linger.ts";
+import { GRACE_MS, HOLD_MS, Linger } from "../../lib/overlay/linger.ts";
 
 // We are 1; 2 is our neighbour, 3 is behind it, 4 is another neighbour.
 const [B, D] = [0x0a630002, 0x0a630004];
@@ -55,17 +55,40 @@ describe("when a neighbour is suddenly gone", () => {
     expect(plain(linger.merge(withoutB, 50_000 + GRACE_MS - 1))).toEqual(plain(whole));
   });
 
-  test("another way is taken at once", () => {
+  const around = table(
+    [
+      [2, D],
+      [3, D],
+      [4, D],
+    ],
+    { 1: [hop(4, D)] },
+  );
+
+  test("another way is taken, once it has proved to be one", () => {
     const linger = new Linger(whole);
-    const around = table(
+    expect(linger.merge(around, 0).routes).toEqual(whole.routes);
+    expect(linger.next).toBe(HOLD_MS);
+    expect(plain(linger.merge(around, HOLD_MS))).toEqual(plain(around));
+    expect(linger.next).toBeUndefined();
+  });
+
+  test("a way by a neighbour that has lost it, too, but says so later, is none", () => {
+    const linger = new Linger(whole);
+    linger.merge(around, 0);
+    expect(plain(linger.merge(withoutB, 10))).toEqual(plain(whole));
+    expect(linger.next).toBe(GRACE_MS);
+  });
+
+  test("a better way, and sleeve where the fast datapath does not get through, are taken at once", () => {
+    const better = table(
       [
-        [2, D],
+        [2, B],
         [3, D],
         [4, D],
       ],
-      { 1: [hop(4, D)] },
+      { 1: [hop(2, B), hop(4, D)] },
     );
-    expect(plain(linger.merge(around, 0))).toEqual(plain(around));
+    expect(new Linger(whole).merge(better, 0).routes).toEqual(better.routes);
     const bySleeve = table(
       [
         [2, SLEEVE],
