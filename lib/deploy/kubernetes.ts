@@ -93,8 +93,7 @@ const NODE_NAME = {
   valueFrom: { fieldRef: { apiVersion: "v1", fieldPath: "spec.nodeName" } },
 };
 
-function environment(settings: AddonSettings): object[] {
-  const secret = settings["password-secret"];
+function environment(settings: AddonSettings, secret = settings["password-secret"]): object[] {
   const peers = settings["known-peers"];
   const given = Object.entries({
     ...(peers.length > 0 && { KUBE_PEERS: peers.join(" ") }),
@@ -110,8 +109,8 @@ function environment(settings: AddonSettings): object[] {
   ];
 }
 
-/** A question to the router, on the node's own address. */
-const ask = (path: string) => ({ httpGet: { host: "127.0.0.1", path, port: 6784 } });
+/** A question to the router, or to weave-npc, on the node itself. */
+const ask = (path: string, port = 6784) => ({ httpGet: { host: "127.0.0.1", path, port } });
 
 function probes(minor: KubeMinor): object {
   const readinessProbe = { ...ask("/readyz"), periodSeconds: 5 };
@@ -162,7 +161,7 @@ function pod(settings: AddonSettings, minor: KubeMinor): object {
         ["/home/weave/weave", "--local", "setup", ...setup],
         [cniBin, cniConf, modules],
         {
-          env: environment(settings),
+          env: environment(settings, ""),
           securityContext: { privileged: true },
         },
       ),
@@ -187,10 +186,8 @@ function pod(settings: AddonSettings, minor: KubeMinor): object {
                 readOnlyRootFilesystem: true,
                 capabilities: { drop: ["ALL"], add: ["NET_ADMIN"] },
               },
-              readinessProbe: {
-                httpGet: { host: "127.0.0.1", path: "/readyz", port: 6781 },
-                periodSeconds: 5,
-              },
+              readinessProbe: { ...ask("/readyz", 6781), periodSeconds: 5 },
+              livenessProbe: { ...ask("/healthz", 6781), periodSeconds: 10, failureThreshold: 6 },
             }),
           ]),
     ],

@@ -22,6 +22,10 @@ export function filterBridged(): string | undefined {
   if (!isThere()) {
     return `the kernel has no ${MODULE}, so policies are not enforced between pods: 'modprobe ${MODULE}' loads it${why}`;
   }
-  for (const path of SWITCHES) if (readFileSync(path, "utf8").trim() !== "1") writeFileSync(path, "1");
-  return undefined;
+  try {
+    for (const path of SWITCHES) if (readFileSync(path, "utf8").trim() !== "1") writeFileSync(path, "1");
+    return undefined;
+  } catch (error) {
+    return `bridged packets are not filtered, so policies are not enforced between pods: ${reasonOf(error)}`;
+  }
 }

@@ -3,9 +3,9 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { filterBridged } from "../../lib/host/bridged.ts";
 import { watchTables } from "../../lib/netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { filterBridged } from "../../lib/npc/bridged.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/read.ts";

@@ -1,6 +1,6 @@
 // The client of the API server over TLS, as in a pod: a service account, whose token and CA are replaced while it runs.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../../lib/clock/clock.ts";
@@ -11,70 +11,13 @@ import { type Reflector, reflect } from "../../lib/kube/reflector.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { OWN_NETNS } from "../../lib/sys/netns.ts";
 import { ApiServer, TOKEN } from "../support/apiserver.ts";
-import { eventually, must } from "../support/hosts.ts";
+import { certificates } from "../support/certificates.ts";
+import { eventually } from "../support/hosts.ts";
 
 let folder: string;
 let account: string;
 let api: ApiServer;
 let reflector: Reflector | undefined;
-
-/** A CA and a certificate of it for 127.0.0.1, in a folder. */
-async function certificates(name: string): Promise<{ ca: string; cert: string; key: string }> {
-  const at = join(folder, name);
-  mkdirSync(at);
-  const file = (what: string) => join(at, what);
-  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  await must([
-    "openssl",
-    "req",
-    "-x509",
-    ...key,
-    "-keyout",
-    file("ca.key"),
-    "-out",
-    file("ca.crt"),
-    "-days",
-    "2",
-    "-subj",
-    `/CN=${name}`,
-  ]);
-  await must([
-    "openssl",
-    "req",
-    "-new",
-    ...key,
-    "-keyout",
-    file("key"),
-    "-out",
-    file("csr"),
-    "-subj",
-    "/CN=127.0.0.1",
-  ]);
-  writeFileSync(file("ext"), "subjectAltName=IP:127.0.0.1\n");
-  await must([
-    "openssl",
-    "x509",
-    "-req",
-    "-in",
-    file("csr"),
-    "-CA",
-    file("ca.crt"),
-    "-CAkey",
-    file("ca.key"),
-    "-CAcreateserial",
-    "-days",
-    "2",
-    "-extfile",
-    file("ext"),
-    "-out",
-    file("crt"),
-  ]);
-  return {
-    ca: file("ca.crt"),
-    cert: readFileSync(file("crt"), "utf8"),
-    key: readFileSync(file("key"), "utf8"),
-  };
-}
 
 const namespace = (name: string) => ({ kind: "Namespace", metadata: { name } });
 
@@ -95,7 +38,8 @@ describe("in a pod", () => {
   const env = { KUBERNETES_SERVICE_HOST: "127.0.0.1", KUBERNETES_SERVICE_PORT: "16443" };
 
   test("lists page by page and watches, by the token and the CA that are there at the time", async () => {
-    const [old, other] = [await certificates("old"), await certificates("other")];
+    const made = (name: string) => certificates(join(folder, name), name, "127.0.0.1");
+    const [old, other] = [await made("old"), await made("other")];
     api = new ApiServer(OWN_NETNS, 16_443);
     api.apply(...Array.from({ length: 12 }, (_, i) => namespace(`n${i}`)));
     api.start(old);

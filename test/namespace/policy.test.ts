@@ -1,7 +1,7 @@
 // Network policy in the kernel: every case of test/conformance with real packets between namespaces on a bridge.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { filterBridged } from "../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { filterBridged } from "../../lib/npc/bridged.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { NO_RULES, type Ruleset } from "../../lib/npc/ruleset.ts";
 import { write } from "../../lib/npc/writer.ts";

@@ -1,8 +1,8 @@
 // The ways that packets take to a pod: from the world behind the host, by a port of the host, by the address of a service;
 // and what goes to many.
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { filterBridged } from "../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { filterBridged } from "../../lib/npc/bridged.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/read.ts";

@@ -1,11 +1,12 @@
-// An API server for tests, as far as clients that list and watch can tell: pages, versions, bookmarks, 410 Gone, tokens.
+// An API server for tests, as far as our clients can tell: objects, with conflicts between who writes them; lists and
+// watches, with pages, versions, bookmarks, 410 Gone; tokens.
 import { inNetns } from "../../lib/sys/netns.ts";
 
 export const TOKEN = "a-token";
 
 interface Json {
   readonly kind: string;
-  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly metadata: { readonly name: string; readonly namespace?: string; readonly [key: string]: unknown };
   readonly [key: string]: unknown;
 }
 
@@ -27,6 +28,8 @@ export class ApiServer {
     ["/api/v1/namespaces", collection("Namespace")],
     ["/api/v1/pods", collection("Pod")],
     ["/apis/networking.k8s.io/v1/networkpolicies", collection("NetworkPolicy")],
+    ["/api/v1/nodes", collection("Node")],
+    ["/api/v1/configmaps", collection("ConfigMap")],
   ]);
   #version = 100;
   /** Versions before this one are forgotten. */
@@ -41,6 +44,7 @@ export class ApiServer {
   constructor(
     private readonly netns: string,
     private readonly port = 6443,
+    private readonly address = "127.0.0.1",
   ) {}
 
   /** A kubeconfig for it. */
@@ -50,7 +54,7 @@ export class ApiServer {
       "kind: Config",
       "current-context: test",
       "contexts: [{ name: test, context: { cluster: test, user: test } }]",
-      `clusters: [{ name: test, cluster: { server: "http://127.0.0.1:${this.port}" } }]`,
+      `clusters: [{ name: test, cluster: { server: "http://${this.address}:${this.port}" } }]`,
       `users: [{ name: test, user: { tokenFile: ${tokenFile} } }]`,
       "",
     ].join("\n");
@@ -60,7 +64,7 @@ export class ApiServer {
   start(tls?: { readonly cert: string; readonly key: string }): void {
     this.#server = inNetns(this.netns, () =>
       Bun.serve({
-        hostname: "127.0.0.1",
+        hostname: this.address,
         ...(tls ? { tls: { cert: tls.cert, key: tls.key } } : {}),
         port: this.port,
         idleTimeout: 0,
@@ -95,6 +99,11 @@ export class ApiServer {
       all.delete(keyOf(object));
       this.#tell(object.kind, "DELETED", this.#stamp(stored));
     }
+  }
+
+  /** An object as it is now. */
+  find(kind: string, key: string): Json | undefined {
+    return this.#of(kind).objects.get(key);
   }
 
   /** Ends all watches; clients go on where they were. */
@@ -133,16 +142,56 @@ export class ApiServer {
     for (const { watchers } of this.#collections.values()) for (const watcher of [...watchers]) watcher(how);
   }
 
-  #answer(request: Request): Response {
+  async #answer(request: Request): Promise<Response> {
     const url = new URL(request.url);
-    const collection = this.#collections.get(url.pathname);
+    const [, base, namespace, plural, name, part] =
+      /^(\/api\/v1|\/apis\/[^/]+\/v1)(?:\/namespaces\/([^/]+))?\/(nodes|pods|configmaps|namespaces|networkpolicies)(?:\/([^/]+))?(?:\/(status))?$/.exec(
+        url.pathname,
+      ) ?? [];
+    const collection = this.#collections.get(`${base}/${plural}`);
     if (request.headers.get("authorization") !== `Bearer ${this.token}`) {
       this.asked.refused++;
       return status(401, "Unauthorized");
     }
     if (!collection) return status(404, "the server could not find the requested resource");
+    if (name !== undefined || request.method !== "GET")
+      return this.#object(collection, request, `${namespace ?? ""}/${name ?? ""}`, part);
     if (url.searchParams.get("watch") !== "true") return this.#list(collection, url.searchParams);
     return this.#watch(collection, Number(url.searchParams.get("resourceVersion")));
+  }
+
+  /** One object: read, made, replaced (by who knows its version), or its status patched, conditions by their type. */
+  async #object(
+    { kind, objects }: Collection,
+    request: Request,
+    key: string,
+    part: string | undefined,
+  ): Promise<Response> {
+    const before = objects.get(key);
+    if (request.method === "GET")
+      return before ? Response.json(before) : status(404, `${kind} "${key}" not found`);
+    const body = (await request.json()) as Json;
+    if (request.method === "POST") {
+      if (objects.has(keyOf(body))) return status(409, `${kind} "${keyOf(body)}" already exists`);
+      this.apply({ ...body, kind });
+      return Response.json(objects.get(keyOf(body)), { status: 201 });
+    }
+    const stored = objects.get(key);
+    if (!stored) return status(404, `${kind} "${key}" not found`);
+    const version = ({ metadata }: Json) => (metadata as { resourceVersion?: string }).resourceVersion;
+    if (request.method === "PUT") {
+      if (version(body) !== undefined && version(body) !== version(stored))
+        return status(409, "the object has been modified; please apply your changes to the latest version");
+      this.apply({ ...body, kind });
+    } else {
+      if (part !== "status") return status(405, "only the status is patched here");
+      type Status = { conditions?: { type: string }[] };
+      const [old, patch] = [stored["status"], body["status"]] as [Status?, Status?];
+      const changed = patch?.conditions ?? [];
+      const kept = (old?.conditions ?? []).filter((each) => !changed.some(({ type }) => type === each.type));
+      this.apply({ ...stored, status: { ...old, conditions: [...kept, ...changed] } });
+    }
+    return Response.json(objects.get(key));
   }
 
   #list({ kind, objects }: Collection, query: URLSearchParams): Response {

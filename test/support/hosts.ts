@@ -171,6 +171,7 @@ export class Hosts {
     const hub = await this.#namespace("switch");
     await must(["ip", "-n", hub, "link", "add", "br0", "type", "bridge"]);
     await must(["ip", "-n", hub, "link", "set", "br0", "up", "mtu", String(mtu)]);
+    await must(["ip", "-n", hub, "link", "set", "lo", "up"]);
     for (let i = 1; i <= count; i++) {
       const netns = await this.#namespace(`host${i}`);
       const ip = `10.99.0.${i}`;
@@ -216,6 +217,13 @@ export class Hosts {
       const route = ["ip", "-n", from.netns, "route", cut ? "add" : "del", "blackhole", to.ip];
       await must(route);
     }
+  }
+
+  /** Gives a place beside the hosts an address that they all reach; returns the path of its namespace. */
+  async beside(address: string): Promise<string> {
+    const hub = `${this.#prefix}-switch`;
+    await must(["ip", "-n", hub, "addr", "add", `${address}/24`, "dev", "br0"]);
+    return `/run/netns/${hub}`;
   }
 
   /** Puts a bad network between a host and all others; what it does is set, and set anew, by the function returned. */

@@ -53,6 +53,7 @@ const TASKS = {
     script: ["test/tools/test.ts"],
   },
   "test:vm": { needs: [...MACHINE, "iperf3"], script: ["test/tools/test.ts", "vm", "vm-long"] },
+  image: { needs: ["podman"], script: ["test/tools/image.ts"] },
   bench: {
     needs: ["ip", "nft", "iptables", "ipset", "curl", "iperf3", "/usr/lib/cni/portmap"],
     script: ["test/bench/bench.ts"],

@@ -57,7 +57,7 @@ function isMusl(): boolean {
 }
 
 /** Builds one executable. */
-function build(name: string, target: string, outdir: string): void {
+export function build(name: string, target: string, outdir: string): void {
   const runtime = runtimeOf(target);
   run([
     process.execPath,

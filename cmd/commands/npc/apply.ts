@@ -1,6 +1,7 @@
 // weave-npc apply: policies of a file, put in force once.
+
+import { filterBridged } from "../../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
-import { filterBridged } from "../../../lib/npc/bridged.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
 import { write } from "../../../lib/npc/writer.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
