@@ -27,12 +27,14 @@ export function listedPeers(annotations: Annotations): readonly ListedPeer[] {
   const text = annotations[PEERS];
   if (text === undefined) return [];
   try {
-    return v.parse(PeerList, JSON.parse(text)).Peers ?? [];
+    const list: unknown = JSON.parse(text);
+    if (!Array.isArray(list)) return v.parse(PeerList, list).Peers ?? [];
   } catch {
-    throw new PeerListError(
-      `annotation ${PEERS} of ConfigMap ${CONFIGMAP} is no list of peers: mend it, or delete it to have peers enter themselves anew`,
-    );
+    // It says so below.
   }
+  throw new PeerListError(
+    `annotation ${PEERS} of ConfigMap ${CONFIGMAP} is no list of peers: mend it, or delete it to have peers enter themselves anew`,
+  );
 }
 
 export function withPeers(annotations: Annotations, peers: readonly ListedPeer[]): Annotations {
