@@ -46,9 +46,9 @@ export function readAddon(env: Environment, { options, positionals }: Arguments)
   }
   const raw = {
     ...DEFAULTS,
-    ...givenOptions(extra.options),
+    ...explicit(givenOptions(extra.options, {})),
     ...named,
-    ...explicit(givenOptions(options)),
+    ...explicit(givenOptions(options, env)),
     // The cluster has a DNS of its own, and a runtime that tells us of its containers.
     dns: false,
     "docker-api": "",
@@ -66,7 +66,7 @@ export function readAddon(env: Environment, { options, positionals }: Arguments)
       const told = name === undefined ? {} : { name };
       // Of those that there are now, we included, most have to agree on how the range is divided.
       const init = { "ipalloc-init": `consensus=${peers.length + 1}` };
-      return checked({ ...init, ...raw, ...told }, [...extra.positionals, ...positionals, ...peers]);
+      return checked({ ...init, ...raw, ...told }, named, [...extra.positionals, ...positionals, ...peers]);
     },
   };
   const { defaultSubnet } = addon.options({ peers: addon.peers ?? [] });
@@ -112,14 +112,18 @@ function exposeAddress(text: string | undefined, prefix: number): string | undef
 }
 
 /** As parseOptions, but complains of a variable by its own name. */
-function checked(raw: Record<string, unknown>, peers: readonly string[]): RouterOptions {
+function checked(
+  raw: Record<string, unknown>,
+  named: Record<string, unknown>,
+  peers: readonly string[],
+): RouterOptions {
   try {
     return parseOptions(raw, peers);
   } catch (error) {
     if (!(error instanceof OptionError)) throw error;
     const [variable] =
       Object.entries(OPTIONS).find(([, option]) => error.message.startsWith(`--${option}: `)) ?? [];
-    if (!variable || !process.env[variable]) throw error;
+    if (!variable || raw[OPTIONS[variable] ?? ""] !== named[OPTIONS[variable] ?? ""]) throw error;
     throw new OptionError(error.message.replace(/^--[\w-]+/, variable));
   }
 }

@@ -125,11 +125,14 @@ const ENVIRONMENT: Record<string, string> = {
 };
 
 /** Options as given, the environment's where none were; without those that nobody gave. */
-export function givenOptions(options: Record<string, string | boolean | undefined>): Record<string, unknown> {
+export function givenOptions(
+  options: Record<string, string | boolean | undefined>,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): Record<string, unknown> {
   const given: Record<string, unknown> = {};
   for (const key of Object.keys(ROUTER_OPTIONS)) {
     // An option given empty switches off what it would be by default; an empty variable means nothing.
-    const value = options[key] ?? (process.env[ENVIRONMENT[key] ?? ""] || undefined);
+    const value = options[key] ?? (env[ENVIRONMENT[key] ?? ""] || undefined);
     if (value !== undefined) given[key] = value;
   }
   const file = given["password-file"];

@@ -20,7 +20,7 @@ export interface Target {
 }
 
 /** Where Docker's or podman's sockets are. */
-export const runtimeSockets = () => socketsOf(process.env["DOCKER_HOST"]);
+export const runtimeSockets = () => socketsOf(process.env["DOCKER_HOST"] || undefined);
 
 /** Reads "[ADDRESSES…] CONTAINER", or "[ADDRESSES…] [ID]" with --netns or --pid. */
 export async function target({ options, positionals }: Arguments): Promise<Target> {

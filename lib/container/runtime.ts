@@ -31,9 +31,13 @@ const Inspected = v.object({
   }),
 });
 
-/** The sockets of an endpoint such as "unix:///run/docker.sock"; throws ContainerError for other kinds. */
+/**
+ * The sockets of an endpoint such as "unix:///run/docker.sock": those that there are by default where none is named, and
+ * none at all for an empty one. Throws ContainerError for other kinds.
+ */
 export function socketsOf(endpoint: string | undefined): string[] {
-  if (endpoint === undefined || endpoint === "") return SOCKETS;
+  if (endpoint === undefined) return SOCKETS;
+  if (endpoint === "") return [];
   if (!endpoint.startsWith("unix:///")) {
     throw new ContainerError(
       `"${endpoint}" is no endpoint of Docker or podman on this host: unix:///path/to/socket is`,

@@ -109,7 +109,7 @@ const Schema = v.object({
   "dns-fallback-timeout": v.optional(parsed(parseDuration), "5s"),
   "resolv-conf": v.optional(v.pipe(v.string(), v.minLength(1, "is empty")), "/etc/resolv.conf"),
   mtu: v.optional(integer(576, 65_000), String(DEFAULT_MTU)),
-  "docker-api": v.optional(parsed(socketsOf), ""),
+  "docker-api": v.optional(parsed(socketsOf)),
   "http-addr": v.optional(address, "127.0.0.1:6784"),
   "http-writes": v.optional(v.boolean(), false),
   "status-addr": v.optional(address, ""),
@@ -121,6 +121,7 @@ const Schema = v.object({
 });
 
 export type RouterOptions = v.InferOutput<typeof Schema> & {
+  readonly "docker-api": readonly string[];
   readonly range: Cidr;
   readonly defaultSubnet: Cidr;
   readonly peers: readonly string[];
@@ -148,5 +149,11 @@ export function parseOptions(raw: Record<string, unknown>, peers: readonly strin
       `--ipalloc-default-subnet: ${formatCidr(defaultSubnet)} does not overlap with --ipalloc-range ${formatCidr(range)}`,
     );
   }
-  return { ...options, range, defaultSubnet, peers };
+  return {
+    ...options,
+    "docker-api": options["docker-api"] ?? socketsOf(undefined),
+    range,
+    defaultSubnet,
+    peers,
+  };
 }
