@@ -108,7 +108,13 @@ export function fail(program: string, error: unknown): void {
 }
 
 // Told by name: the rooms these come from are only loaded where they are needed.
-const EXIT_CODES: Record<string, number> = { UsageError: 2, OptionError: 2, AddonError: 2, StoreError: 3 };
+const EXIT_CODES: Record<string, number> = {
+  UsageError: 2,
+  OptionError: 2,
+  AddonError: 2,
+  AgentNameError: 2,
+  StoreError: 3,
+};
 
 function exitCodeOf(error: unknown): number {
   if (!(error instanceof Error)) return 1;

@@ -4,7 +4,7 @@ import { VERSION } from "../lib/version.ts";
 import { attach, detach } from "./commands/attach.ts";
 import { expose, hide } from "./commands/expose.ts";
 import { launch, reset, stop } from "./commands/lifecycle.ts";
-import { kubernetes, serve } from "./commands/manifest.ts";
+import { kubernetes, marathon, serve } from "./commands/manifest.ts";
 import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "./commands/names.ts";
 import { connect, forget, prime, rmpeer } from "./commands/peers.ts";
 import { setup } from "./commands/setup.ts";
@@ -31,6 +31,7 @@ const COMMANDS: readonly Command[] = [
   rmpeer,
   kubernetes,
   serve,
+  marathon,
   stop,
   reset,
   version,

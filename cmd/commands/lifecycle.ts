@@ -10,12 +10,24 @@ import { vxlanName } from "../../lib/overlay/datapath/datapath.ts";
 import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
 import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts";
 import { parseOptions } from "../../lib/router/options.ts";
-import { type Command, requireRoot, UsageError } from "../main.ts";
+import { type Arguments, type Command, requireRoot, UsageError } from "../main.ts";
+import { prepareAgent } from "../mesos.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { runRouter } from "./router.ts";
+import { CNI_FOLDERS } from "./setup.ts";
 
 // What a daemon must not inherit: it would make it another program.
 const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
+
+/** What the command line says; and, on an agent of Mesos, what its environment does. */
+async function wanted({ options, positionals }: Arguments) {
+  const given = givenOptions(options);
+  if (!options["mesos"]) return { given, peers: positionals };
+  requireRoot();
+  const folders = { bin: String(options["cni-bin-dir"]), conf: String(options["cni-conf-dir"]) };
+  const agent = await prepareAgent(given, positionals, process.env, folders);
+  return { given: agent.options, peers: agent.peers };
+}
 
 export const launch: Command = {
   name: "launch",
@@ -28,20 +40,26 @@ export const launch: Command = {
       default: false,
       description: "stay in the foreground, log to standard error",
     },
+    mesos: {
+      type: "boolean",
+      default: false,
+      description: "as a task on an agent of Mesos: by HOST_PREFIX and IPALLOC_RANGE",
+    },
+    ...CNI_FOLDERS,
     restart: { type: "boolean", default: true, negativeDescription: "accepted for scripts of the original" },
   },
   async run(args) {
-    const given = givenOptions(args.options);
-    parseOptions(given, args.positionals);
+    const { given, peers } = await wanted(args);
+    const parsed = parseOptions(given, peers);
     requireRoot();
-    if (args.options["foreground"]) return runRouter(args);
+    if (args.options["foreground"]) return runRouter(parsed);
     const environment = Object.entries(process.env).filter(([key]) => !STRIPPED.includes(key));
     // The password goes by the environment: the command line is there for everybody to read.
     const { password, ...options } = given;
     const env = Object.fromEntries(environment as [string, string][]);
     if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
     const flags = Object.entries(options).map(([key, value]) => `--${key}=${value}`);
-    const pid = await launchDaemon([...flags, ...args.positionals], env);
+    const pid = await launchDaemon([...flags, ...peers], env);
     console.log(`weave is running (pid ${pid}, log ${logFile()})`);
   },
 };

@@ -1,6 +1,7 @@
-// weave manifest kubernetes, serve: what deploys weave on a cluster.
+// weave manifest kubernetes, serve, marathon: what deploys weave on a cluster.
 import { type AddonParameters, addonSettings, mergeParameters, PARAMETERS } from "../../lib/deploy/addon.ts";
 import { kubernetesManifest } from "../../lib/deploy/kubernetes.ts";
+import { marathonApp } from "../../lib/deploy/marathon.ts";
 import { queryParameters } from "../../lib/deploy/query.ts";
 import { answerManifest } from "../../lib/deploy/serve.ts";
 import { manifestText } from "../../lib/deploy/yaml.ts";
@@ -129,5 +130,37 @@ export const serve: Command = {
       fetch: (request) => answerManifest(request, defaults),
     });
     console.log(`serving http://${server.hostname}:${server.port}/k8s/net`);
+  },
+};
+
+export const marathon: Command = {
+  name: "manifest marathon",
+  description: "print the app that Marathon runs on each agent of a Mesos cluster",
+  repeatable: ["env"],
+  options: {
+    "host-prefix": {
+      type: "string",
+      description: "what the names of all agents begin with; a number follows",
+      valueHint: "PREFIX",
+    },
+    "ipalloc-range": {
+      type: "string",
+      description: "addresses of the network, which no host uses",
+      valueHint: "CIDR",
+    },
+    instances: { type: "string", description: "the number of agents", valueHint: "N" },
+    uri: { type: "string", description: "where agents fetch the executable 'weave' from", valueHint: "URL" },
+    command: {
+      type: "string",
+      description: "where it is on the agents, when they need not fetch it (/usr/local/bin/weave)",
+      valueHint: "PATH",
+    },
+    env: { type: "string", description: "a variable of the task (repeatable)", valueHint: "NAME=VALUE" },
+  },
+  run(args) {
+    noPositionals(args);
+    const given = Object.entries(args.options).filter(([, value]) => value !== undefined);
+    const app = marathonApp({ ...Object.fromEntries(given), env: pairs("env", args.lists?.["env"]) });
+    console.log(JSON.stringify(app, null, 2));
   },
 };

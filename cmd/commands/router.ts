@@ -16,11 +16,10 @@ import { type Arguments, type Command, requireRoot } from "../main.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 
 /** Runs a router in the foreground until it is told to stop. */
-export async function runRouter({ options, positionals }: Arguments): Promise<void> {
-  const parsed = parseOptions(givenOptions(options), positionals);
-  const log = begin(parsed);
-  if (parsed["expect-npc"]) awaitPolicies(log);
-  stopOnSignal(await startRouter(parsed, { cni: runInRouter }, log), log);
+export async function runRouter(options: RouterOptions): Promise<void> {
+  const log = begin(options);
+  if (options["expect-npc"]) awaitPolicies(log);
+  stopOnSignal(await startRouter(options, { cni: runInRouter }, log), log);
 }
 
 /** Runs it as the addon's pods do: by its environment, and by what the API server tells. */
@@ -105,6 +104,7 @@ export const router: Command = {
   },
   async run(args) {
     if (args.options["version"]) return console.log(`weave ${VERSION}`);
-    await (args.options["kubernetes"] ? runInCluster(args) : runRouter(args));
+    if (args.options["kubernetes"]) return runInCluster(args);
+    await runRouter(parseOptions(givenOptions(args.options), args.positionals));
   },
 };

@@ -12,9 +12,9 @@ import {
 import { join } from "node:path";
 
 const PLUGIN = "weave-net";
-const CONFIG = "10-weave.conflist";
-/** Of versions before 2.5; a runtime would take it first. */
-const OLD_CONFIG = "10-weave.conf";
+/** The list of plugins, with host ports; or our plugin alone, for runtimes that know no lists. */
+const LIST = "10-weave.conflist";
+const SINGLE = "10-weave.conf";
 
 /** The configuration as the original writes it. */
 export function conflist(hairpin: boolean): string {
@@ -37,12 +37,25 @@ export function conflist(hairpin: boolean): string {
 `;
 }
 
+/** The configuration for runtimes of CNI 0.2 and before, such as Mesos. */
+export function conf(hairpin: boolean): string {
+  return `{
+    "cniVersion": "0.2.0",
+    "name": "weave",
+    "type": "weave-net",
+    "hairpinMode": ${hairpin}
+}
+`;
+}
+
 export interface SetupOptions {
   readonly binDir: string;
   readonly confDir: string;
   /** The executable to install: weave-net itself, or weave, which answers by that name too. */
   readonly executable: string;
   readonly hairpin: boolean;
+  /** Without a list of plugins: the runtime knows none. */
+  readonly single?: boolean;
 }
 
 /** Installs what is not there yet; returns what was done, a line each. */
@@ -75,20 +88,22 @@ function sameFile(a: string, b: string): boolean {
   return one.dev === other.dev && one.ino === other.ino;
 }
 
-function installConfig({ confDir, hairpin }: SetupOptions): string[] {
+function installConfig({ confDir, hairpin, single }: SetupOptions): string[] {
   if (!existsSync(confDir)) return [`${confDir} does not exist: CNI configuration not written`];
   const done: string[] = [];
-  const old = join(confDir, OLD_CONFIG);
+  const [name, other, format] = single ? [SINGLE, LIST, conf] : [LIST, SINGLE, conflist];
+  // Two configurations of one network are one too many: versions before 2.5 had the single one.
+  const old = join(confDir, other);
   if (existsSync(old)) {
     rmSync(old);
     done.push(`removed ${old}`);
   }
-  const target = join(confDir, CONFIG);
-  const text = conflist(hairpin);
+  const target = join(confDir, name);
+  const text = format(hairpin);
   if (existsSync(target)) {
     const present = readFileSync(target, "utf8");
     if (present === text) return [...done, `${target} is up to date`];
-    if (present !== conflist(!hairpin)) return [...done, `${target} was changed by hand: kept`];
+    if (present !== format(!hairpin)) return [...done, `${target} was changed by hand: kept`];
   }
   const temporary = `${target}.tmp${process.pid}`;
   writeFileSync(temporary, text);

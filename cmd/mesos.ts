@@ -1,0 +1,70 @@
+// weave launch --mesos: what a router on an agent of a Mesos cluster needs to know, from the environment of its task and the
+// name of its host; and the CNI configuration that the agent's isolator reads.
+import { lookup } from "node:dns/promises";
+import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
+import { setup } from "../lib/cni/setup.ts";
+import { neighbours } from "../lib/deploy/mesos.ts";
+import { refuseOverlap } from "../lib/host/overlap.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../lib/netlink/socket.ts";
+import { parseOptions } from "../lib/router/options.ts";
+import { executable } from "../lib/sys/executable.ts";
+import { reasonOf } from "../lib/sys/reason.ts";
+import { UsageError } from "./main.ts";
+
+/** Options for the router from the task's environment, where the command line does not say otherwise. */
+const VARIABLES = { IPALLOC_RANGE: "ipalloc-range", IPALLOC_INIT: "ipalloc-init", CONN_LIMIT: "conn-limit" };
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Sets this host up, and says how its router is to be launched; throws UsageError, OptionError or AgentNameError. */
+export async function prepareAgent(
+  given: Record<string, unknown>,
+  peers: readonly string[],
+  env: Environment,
+  folders: { readonly bin: string; readonly conf: string },
+): Promise<{ options: Record<string, unknown>; peers: string[] }> {
+  const options = { ...given };
+  for (const [variable, option] of Object.entries(VARIABLES)) {
+    if (options[option] === undefined && env[variable]) options[option] = env[variable];
+  }
+  const prefix = env["HOST_PREFIX"] ?? "";
+  if (prefix === "")
+    throw new UsageError("--mesos needs HOST_PREFIX: what the names of all agents begin with");
+  if (options["ipalloc-range"] === undefined)
+    throw new UsageError("--mesos needs IPALLOC_RANGE: a range that no host uses");
+  const beside = neighbours(hostname(), prefix);
+  const { range } = parseOptions(options, peers);
+  {
+    using route = new NetlinkSocket(NETLINK_ROUTE);
+    refuseOverlap(route, range);
+  }
+  for (const folder of [folders.bin, folders.conf]) mkdirSync(folder, { recursive: true });
+  const done = setup({
+    binDir: folders.bin,
+    confDir: folders.conf,
+    executable: executable("weave-net"),
+    hairpin: env["HAIRPIN_MODE"] !== "false",
+    single: true,
+  });
+  for (const line of done) console.log(line);
+  return { options, peers: [...peers, ...(await existing(beside))] };
+}
+
+/** Those of the hosts that there are: the first agent has nobody before it, the last nobody behind. */
+async function existing(hosts: readonly string[]): Promise<string[]> {
+  const found = await Promise.all(
+    hosts.map(async (host) => {
+      try {
+        await lookup(host, { family: 4 });
+        return [host];
+      } catch (error) {
+        console.error(
+          `weave launch: no agent "${host}" (${reasonOf(error)}); it will connect to us when there is`,
+        );
+        return [];
+      }
+    }),
+  );
+  return found.flat();
+}

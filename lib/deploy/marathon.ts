@@ -1,0 +1,73 @@
+// The app for Marathon (https://mesosphere.github.io/marathon/docs/rest-api.html) that runs a router on each agent of a
+// Mesos cluster: our one file, at most once a host.
+import * as v from "valibot";
+import { formatCidr } from "../address/ipv4.ts";
+import { parsed } from "../address/schema.ts";
+import { parseAllocationSubnet } from "../address/subnet.ts";
+import { AddonError } from "./addon.ts";
+
+const Schema = v.object({
+  "host-prefix": v.pipe(
+    v.string(),
+    v.regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,200}$/, "is no beginning of a host name"),
+  ),
+  "ipalloc-range": v.pipe(v.string(), parsed(parseAllocationSubnet)),
+  instances: v.pipe(v.string(), v.regex(/^[1-9]\d{0,3}$/, "should be 1 … 9999"), v.transform(Number)),
+  uri: v.optional(v.pipe(v.string(), v.url("is no URL"))),
+  command: v.optional(
+    v.pipe(v.string(), v.regex(/^\/[\w./-]+$/, "is no absolute path")),
+    "/usr/local/bin/weave",
+  ),
+  env: v.record(
+    v.pipe(v.string(), v.regex(/^[A-Za-z_][A-Za-z0-9_]{0,254}$/, "is no name of a variable")),
+    v.string(),
+  ),
+});
+
+export type MarathonParameters = { readonly [K in keyof v.InferInput<typeof Schema>]?: unknown };
+
+/** The app; throws AddonError. */
+export function marathonApp(parameters: MarathonParameters): object {
+  const result = v.safeParse(Schema, parameters);
+  if (!result.success) {
+    const [issue] = result.issues;
+    const [name, { input, message }] = [v.getDotPath(issue) ?? "", issue];
+    throw new AddonError(
+      input === undefined ? `--${name} is needed` : `--${name}: ${JSON.stringify(input)} ${message}`,
+    );
+  }
+  const { "host-prefix": prefix, "ipalloc-range": range, instances, uri, command, env } = result.output;
+  const weave = uri === undefined ? command : "./weave";
+  return {
+    id: "/weave",
+    // Routers are root, whoever the framework runs other tasks as.
+    user: "root",
+    cmd: `exec ${weave} launch --mesos --foreground`,
+    cpus: 0.1,
+    mem: 128,
+    instances,
+    constraints: [["hostname", "UNIQUE"]],
+    ...(uri === undefined
+      ? {}
+      : { fetch: [{ uri, executable: true, extract: false, cache: true, destPath: "weave" }] }),
+    env: {
+      HOST_PREFIX: prefix,
+      IPALLOC_RANGE: formatCidr(range),
+      // Most of them have to agree on how the range is divided.
+      IPALLOC_INIT: `consensus=${instances}`,
+      ...env,
+    },
+    healthChecks: [
+      {
+        protocol: "COMMAND",
+        command: { value: `${weave} status` },
+        gracePeriodSeconds: 60,
+        intervalSeconds: 30,
+        timeoutSeconds: 10,
+        maxConsecutiveFailures: 5,
+      },
+    ],
+    // There is no host to spare for a second one while the first is replaced.
+    upgradeStrategy: { minimumHealthCapacity: 0.5, maximumOverCapacity: 0 },
+  };
+}
