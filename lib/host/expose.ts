@@ -5,15 +5,16 @@ import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { announce } from "./arp.ts";
 import { requireBridge } from "./bridge.ts";
-import { acceptInIptables, applyFirewall, type Exposed } from "./firewall.ts";
+import { applyFirewall, type Exposed } from "./firewall.ts";
+import { acceptForwarded, type Variant } from "./forwarding.ts";
 import { BRIDGE } from "./names.ts";
 import { sysctlSet } from "./sysctl.ts";
 
 /** The exposed addresses of one host, kept in step with the bridge and the packet filter. */
 export class Exposure {
   readonly #exposed = new Map<string, Exposed>();
-  /** iptables variants that would have dropped our packets and were told not to. */
-  iptables: string[] = [];
+  /** Kinds of iptables that would have dropped our packets and were told not to. */
+  iptables: Variant[] = [];
   #local: readonly AddressRange[] = [];
 
   constructor(
@@ -75,6 +76,9 @@ export class Exposure {
     const exposed = [...this.#exposed.values()];
     if (exposed.length > 0) sysctlSet("net/ipv4/ip_forward", "1");
     applyFirewall(this.filter, { exposed, controlPort: this.controlPort, local: this.#local });
-    this.iptables = acceptInIptables(exposed);
+    this.iptables = acceptForwarded(
+      this.filter,
+      exposed.map(({ cidr }) => cidr),
+    );
   }
 }

@@ -1,6 +1,6 @@
-// What we ask of the host's packet filter. One nftables table of our own; and where iptables would drop forwarded
-// packets by policy (Docker sets that), an accept in its own chain, for there is no overruling a drop from elsewhere.
-import { type AddressRange, type Cidr, formatCidr, ipv4Octets, parseCidr } from "../address/ipv4.ts";
+// What we ask of the host's packet filter: one nftables table of our own. What iptables may have to be told beside it is in
+// forwarding.ts.
+import { type AddressRange, type Cidr, ipv4Octets, parseCidr } from "../address/ipv4.ts";
 import {
   connectionKnown,
   type Expression,
@@ -15,6 +15,7 @@ import { type Table, tableReplace } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
 import { tableDelete } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import { undoForwarding } from "./forwarding.ts";
 import { BRIDGE, TABLE } from "./names.ts";
 
 /** Addresses of nobody in particular: a pod that speaks to one is heard under its own. */
@@ -98,57 +99,10 @@ export function firewallTable({ exposed, controlPort, local }: FirewallSettings)
   };
 }
 
-const CHAIN = "WEAVE-FORWARD";
-const VARIANTS = ["iptables-nft", "iptables-legacy"];
-
-function iptables(program: string, ...args: string[]): string | undefined {
-  const { exitCode, stdout } = Bun.spawnSync([program, "-w", ...args], { stdout: "pipe", stderr: "ignore" });
-  return exitCode === 0 ? stdout.toString() : undefined;
-}
-
-function installedVariants(): string[] {
-  const found = VARIANTS.filter((program) => Bun.which(program));
-  return found.length > 0 ? found : ["iptables"].filter((program) => Bun.which(program));
-}
-
-/** Lets our packets through where iptables drops forwarded packets by policy; returns the programs it told. */
-export function acceptInIptables(exposed: readonly Exposed[]): string[] {
-  return installedVariants().filter((program) => {
-    const forward = iptables(program, "-S", "FORWARD") ?? "";
-    if (!/^-P FORWARD DROP$/m.test(forward)) return false;
-    iptables(program, "-N", CHAIN);
-    iptables(program, "-F", CHAIN);
-    iptables(program, "-A", CHAIN, "-i", BRIDGE, "-j", "ACCEPT");
-    for (const { cidr } of exposed) {
-      iptables(program, "-A", CHAIN, "-o", BRIDGE, "-d", formatCidr(cidr), "-j", "ACCEPT");
-    }
-    iptables(
-      program,
-      "-A",
-      CHAIN,
-      "-o",
-      BRIDGE,
-      "-m",
-      "conntrack",
-      "--ctstate",
-      "RELATED,ESTABLISHED",
-      "-j",
-      "ACCEPT",
-    );
-    if (!forward.includes(`-j ${CHAIN}`)) iptables(program, "-I", "FORWARD", "1", "-j", CHAIN);
-    return true;
-  });
-}
-
 /** Takes back everything that was put into the packet filter. */
 export function removeFirewall(nf: NetlinkSocket): void {
   tableDelete(nf, { family: "ip", name: TABLE });
-  for (const program of installedVariants()) {
-    if (!iptables(program, "-S", CHAIN)) continue;
-    iptables(program, "-D", "FORWARD", "-j", CHAIN);
-    iptables(program, "-F", CHAIN);
-    iptables(program, "-X", CHAIN);
-  }
+  undoForwarding(nf);
 }
 
 /** Puts the table in place, atomically instead of the one before it. */

@@ -7,7 +7,8 @@ import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
 import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bpf/program.ts";
 import { AlreadyAttachedError, attach, detach, inspect } from "../../lib/host/attach.ts";
 import { ensureBridge } from "../../lib/host/bridge.ts";
-import { acceptInIptables, removeFirewall } from "../../lib/host/firewall.ts";
+import { removeFirewall } from "../../lib/host/firewall.ts";
+import { acceptForwarded } from "../../lib/host/forwarding.ts";
 import { addressAdd, addressList } from "../../lib/netlink/address.ts";
 import { linkAdd, linkByName, linkDelete, linkList, linkSet } from "../../lib/netlink/link.ts";
 import { watchLinks } from "../../lib/netlink/monitor.ts";
@@ -272,21 +273,25 @@ describe("nftables", () => {
     expect([tableDelete(nf, table), tableDelete(nf, table)]).toEqual([true, false]);
   });
 
-  test("where iptables drops what is forwarded, it is told to let ours through, and told back", async () => {
-    const inHost = (...command: string[]) => must(["ip", "netns", "exec", hosts.host(1).netns, ...command]);
-    await inHost("iptables-nft", "-P", "FORWARD", "DROP");
-    const exposed = [{ cidr: parseCidr("10.32.0.1/12"), masquerade: true }];
-    expect(inNetns(host, () => acceptInIptables(exposed))).toEqual(["iptables-nft"]);
-    inNetns(host, () => acceptInIptables(exposed));
-    expect((await inHost("iptables-nft", "-S", "FORWARD")).match(/WEAVE-FORWARD/g)?.length).toBe(1);
-    expect(await inHost("iptables-nft", "-S", "WEAVE-FORWARD")).toContain(
-      "-A WEAVE-FORWARD -d 10.32.0.0/12 -o weave -j ACCEPT",
-    );
-    using nf = inNetns(host, () => new NetlinkSocket(NETLINK_NETFILTER));
-    inNetns(host, () => removeFirewall(nf));
-    expect(await inHost("iptables-nft", "-S")).not.toContain("WEAVE");
-    await inHost("iptables-nft", "-P", "FORWARD", "ACCEPT");
-  });
+  test.each(["iptables-nft", "iptables-legacy"])(
+    "where %s drops what is forwarded, it is told to let ours through, and told back",
+    async (program) => {
+      const run = (...args: string[]) => must(["ip", "netns", "exec", hosts.host(1).netns, program, ...args]);
+      using nf = inNetns(host, () => new NetlinkSocket(NETLINK_NETFILTER));
+      const accept = () => inNetns(host, () => acceptForwarded(nf, [parseCidr("10.32.0.1/12")]));
+      expect(accept()).toEqual([]);
+      await run("-P", "FORWARD", "DROP");
+      expect(accept() as string[]).toEqual([program]);
+      accept();
+      expect((await run("-S", "FORWARD")).match(/WEAVE-FORWARD/g)?.length).toBe(1);
+      expect(await run("-S", "WEAVE-FORWARD")).toContain(
+        "-A WEAVE-FORWARD -d 10.32.0.0/12 -o weave -j ACCEPT",
+      );
+      inNetns(host, () => removeFirewall(nf));
+      expect(await run("-S")).not.toContain("WEAVE");
+      await run("-P", "FORWARD", "ACCEPT");
+    },
+  );
 });
 
 describe("eBPF", () => {

@@ -1,6 +1,6 @@
 // Tables, chains and rules of nftables, changed in atomic batches (linux/netfilter/nf_tables.h, nfnetlink.h).
 import { ENOENT, isErrno } from "../../sys/errno.ts";
-import { AttributeEncoder, decodeAttributes } from "../attributes.ts";
+import { AttributeEncoder, type Attributes, decodeAttributes } from "../attributes.ts";
 import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from "../message.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
 import { type Expression, encodeExpressions } from "./expression.ts";
@@ -11,8 +11,10 @@ const NFT_MSG = {
   getTable: 1,
   delTable: 2,
   newChain: 3,
+  getChain: 4,
   delChain: 5,
   newRule: 6,
+  getRule: 7,
   delRule: 8,
   newSet: 9,
   delSet: 11,
@@ -87,14 +89,19 @@ export function addChain(table: TableName, { name, base }: Omit<Chain, "rules">)
   });
 }
 
+/** Deletes all rules of a chain. */
+export function flushChain(table: TableName, name: string): Request {
+  return nftMessage(table, "delRule", `flush chain ${table.name} ${name}`, (body) =>
+    body.string(1, table.name).string(2, name),
+  );
+}
+
 /** Deletes a chain that nothing refers to, with its rules. */
 export function deleteChain(table: TableName, name: string): Request[] {
-  const named = (body: AttributeEncoder, attribute: number) =>
-    body.string(1, table.name).string(attribute, name);
-  return [
-    nftMessage(table, "delRule", `flush chain ${table.name} ${name}`, (body) => named(body, 2)),
-    nftMessage(table, "delChain", `delete chain ${table.name} ${name}`, (body) => named(body, 3)),
-  ];
+  const remove = nftMessage(table, "delChain", `delete chain ${table.name} ${name}`, (body) =>
+    body.string(1, table.name).string(3, name),
+  );
+  return [flushChain(table, name), remove];
 }
 
 /** Appends a rule to a chain. */
@@ -105,6 +112,25 @@ export function addRule(table: TableName, chain: string, rule: Rule): Request {
       .string(2, chain)
       .nested(4, (list) => encodeExpressions(list, rule)),
   );
+}
+
+/** Puts a rule before all others of a chain. */
+export function insertRule(table: TableName, chain: string, rule: Rule): Request {
+  const request = addRule(table, chain, rule);
+  return { ...request, flags: (request.flags ?? 0) & ~NLM_F_APPEND };
+}
+
+/** Deletes one rule, by the number that the kernel has given it. */
+export function deleteRule(table: TableName, chain: string, handle: bigint): Request {
+  return nftMessage(table, "delRule", `delete rule ${table.name} ${chain}`, (body) =>
+    body.string(1, table.name).string(2, chain).bytes(3, bigEndian(handle)),
+  );
+}
+
+function bigEndian(value: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, value);
+  return bytes;
 }
 
 /** Does all of it at once, or nothing; throws NetlinkError, named by the first that was refused. */
@@ -143,4 +169,53 @@ export function tableList(nl: NetlinkSocket, family: TableFamily): string[] {
   return nl
     .dump(nftMessage({ family, name: "" }, "getTable", "list tables", () => {}))
     .map(({ body }) => decodeAttributes(body.subarray(4)).need(1).string);
+}
+
+/** A chain of anybody's. */
+export interface ListedChain {
+  readonly table: string;
+  readonly name: string;
+  /** What becomes of packets that no rule decides on; undefined for chains that others jump to. */
+  readonly policy: "accept" | "drop" | undefined;
+}
+
+/** All chains of a family. */
+export function chainList(nl: NetlinkSocket, family: TableFamily): ListedChain[] {
+  return nl.dump(nftMessage({ family, name: "" }, "getChain", "list chains", () => {})).map(({ body }) => {
+    const attributes = decodeAttributes(body.subarray(4));
+    const policy = attributes.get(5)?.u32be;
+    return {
+      table: attributes.need(1).string,
+      name: attributes.need(3).string,
+      policy: policy === undefined ? undefined : policy === 0 ? "drop" : "accept",
+    };
+  });
+}
+
+/** A rule of anybody's: its number, and the chain that it ends with a jump to, if it does. */
+export interface ListedRule {
+  readonly handle: bigint;
+  readonly jump: string | undefined;
+}
+
+/** The rules of a chain, in order. */
+export function ruleList(nl: NetlinkSocket, table: TableName, chain: string): ListedRule[] {
+  return nl
+    .dump(
+      nftMessage(table, "getRule", `list rules ${table.name} ${chain}`, (body) =>
+        body.string(1, table.name).string(2, chain),
+      ),
+    )
+    .map(({ body }) => {
+      const attributes = decodeAttributes(body.subarray(4));
+      return { handle: attributes.need(3).u64be, jump: jumpOf(attributes.get(4)?.nested) };
+    });
+}
+
+/** Where a rule jumps to: in its last expression, { name, data: { register, value: { verdict: { code, chain } } } }. */
+function jumpOf(expressions: Attributes | undefined): string | undefined {
+  const expression = expressions?.list.at(-1)?.nested;
+  if (expression?.get(1)?.string !== "immediate") return undefined;
+  const value = expression.get(2)?.nested.get(2)?.nested.get(2)?.nested;
+  return value?.get(2)?.string;
 }
