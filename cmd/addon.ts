@@ -3,7 +3,7 @@
 import { AddressError, formatCidr, parseCidr } from "../lib/address/ipv4.ts";
 import { OptionError, parseOptions, type RouterOptions } from "../lib/router/options.ts";
 import { type Arguments, type Command, readArguments, UsageError } from "./main.ts";
-import { givenOptions, ROUTER_OPTIONS } from "./routeroptions.ts";
+import { chosen, givenOptions, ROUTER_OPTIONS } from "./routeroptions.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -46,9 +46,9 @@ export function readAddon(env: Environment, { options, positionals }: Arguments)
   }
   const raw = {
     ...DEFAULTS,
-    ...explicit(givenOptions(extra.options, {})),
+    ...chosen(givenOptions(extra.options, {})),
     ...named,
-    ...explicit(givenOptions(options, env)),
+    ...chosen(givenOptions(options, env)),
     // The cluster has a DNS of its own, and a runtime that tells us of its containers.
     dns: false,
     "docker-api": "",
@@ -71,16 +71,6 @@ export function readAddon(env: Environment, { options, positionals }: Arguments)
   };
   const { defaultSubnet } = addon.options({ peers: addon.peers ?? [] });
   return { ...addon, exposeAddress: exposeAddress(env["WEAVE_EXPOSE_IP"], defaultSubnet.prefix) };
-}
-
-/** Switches that are on unless they are turned off are no choice of anybody's. */
-function explicit(options: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(options).filter(([key, value]) => {
-      const def = ROUTER_OPTIONS[key as keyof typeof ROUTER_OPTIONS];
-      return !("default" in def) || def.default !== value;
-    }),
-  );
 }
 
 function flag(env: Environment, variable: string, otherwise: boolean): boolean {

@@ -152,3 +152,13 @@ function readPassword(file: string): string {
     throw new UsageError(`--password-file ${file}: ${reasonOf(error)}`);
   }
 }
+
+/** Options without those that are what they are by default: these are nobody's choice. */
+export function chosen(options: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(options).filter(([key, value]) => {
+      const def = ROUTER_OPTIONS[key as keyof typeof ROUTER_OPTIONS];
+      return !("default" in def) || def.default !== value;
+    }),
+  );
+}

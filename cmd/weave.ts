@@ -5,6 +5,7 @@ import { attach, detach } from "./commands/attach.ts";
 import { expose, hide } from "./commands/expose.ts";
 import { launch, reset, stop } from "./commands/lifecycle.ts";
 import { kubernetes, marathon, serve } from "./commands/manifest.ts";
+import { migrate } from "./commands/migrate.ts";
 import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "./commands/names.ts";
 import { connect, forget, prime, rmpeer } from "./commands/peers.ts";
 import { setup } from "./commands/setup.ts";
@@ -30,6 +31,7 @@ const COMMANDS: readonly Command[] = [
   prime,
   rmpeer,
   kubernetes,
+  migrate,
   serve,
   marathon,
   stop,

@@ -19,6 +19,17 @@ import { CNI_FOLDERS } from "./setup.ts";
 // What a daemon must not inherit: it would make it another program.
 const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
 
+/** How the daemon is called for these options: its command line and its environment. */
+export function daemonArguments(given: Record<string, unknown>, peers: readonly string[]) {
+  const environment = Object.entries(process.env).filter(([key]) => !STRIPPED.includes(key));
+  // The password goes by the environment: the command line is there for everybody to read.
+  const { password, ...options } = given;
+  const env = Object.fromEntries(environment as [string, string][]);
+  if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
+  const flags = Object.entries(options).map(([key, value]) => `--${key}=${value}`);
+  return { args: [...flags, ...peers], env };
+}
+
 /** What the command line says; and, on an agent of Mesos, what its environment does. */
 async function wanted({ options, positionals }: Arguments) {
   const given = givenOptions(options);
@@ -53,13 +64,8 @@ export const launch: Command = {
     const parsed = parseOptions(given, peers);
     requireRoot();
     if (args.options["foreground"]) return runRouter(parsed);
-    const environment = Object.entries(process.env).filter(([key]) => !STRIPPED.includes(key));
-    // The password goes by the environment: the command line is there for everybody to read.
-    const { password, ...options } = given;
-    const env = Object.fromEntries(environment as [string, string][]);
-    if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
-    const flags = Object.entries(options).map(([key, value]) => `--${key}=${value}`);
-    const pid = await launchDaemon([...flags, ...peers], env);
+    const daemon = daemonArguments(given, peers);
+    const pid = await launchDaemon(daemon.args, daemon.env);
     console.log(`weave is running (pid ${pid}, log ${logFile()})`);
   },
 };

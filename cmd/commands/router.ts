@@ -7,7 +7,14 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netli
 import { keepApart, removePolicies } from "../../lib/npc/waiting.ts";
 import { becomeTheRouter } from "../../lib/router/daemon.ts";
 import { enterCluster, joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
+import {
+  beginMigration,
+  completeMigration,
+  findMigration,
+  type Original,
+} from "../../lib/router/migration.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
+import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
 import { type RunningRouter, startRouter } from "../../lib/router/router.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
@@ -18,8 +25,23 @@ import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 /** Runs a router in the foreground until it is told to stop. */
 export async function runRouter(options: RouterOptions): Promise<void> {
   const log = begin(options);
-  if (options["expect-npc"]) awaitPolicies(log);
-  stopOnSignal(await startRouter(options, { cni: runInRouter }, log), log);
+  const original = takeOver(log);
+  if (options["expect-npc"]) awaitPolicies(original, log);
+  const router = await startRouter(options, { cni: runInRouter }, log);
+  const migration = original && completeMigration(original, router.api, options["expect-npc"], log);
+  stopOnSignal(router, log, () => migration?.stop());
+}
+
+/** What the original has on this host becomes ours, as far as that has to be before our router starts. */
+function takeOver(log: Log): Original | undefined {
+  const running = findOriginalProcess();
+  if (running)
+    throw new Error(
+      `the original's router runs here (pid ${running.pid}): 'weave migrate' takes over from it`,
+    );
+  const original = findMigration();
+  if (original) beginMigration(original, log);
+  return original;
 }
 
 /** Runs it as the addon's pods do: by its environment, and by what the API server tells. */
@@ -34,7 +56,8 @@ async function runInCluster(args: Arguments): Promise<void> {
     using route = new NetlinkSocket(NETLINK_ROUTE);
     refuseOverlap(route, provisional.range);
   }
-  if (addon.policies) awaitPolicies(log);
+  const original = takeOver(log);
+  if (addon.policies) awaitPolicies(original, log);
   else noPolicies(log);
   const settings = { ...addon, peer: provisional.name };
   const cluster = client && (await enterCluster(client, settings, log));
@@ -45,7 +68,11 @@ async function runInCluster(args: Arguments): Promise<void> {
   const services = { cni: runInRouter, ready: () => membership?.ready ?? false };
   const router = await startRouter(options, services, log);
   membership = joinCluster(router.api, cluster, settings, log);
-  stopOnSignal(router, log, () => membership?.stop());
+  const migration = original && completeMigration(original, router.api, addon.policies, log);
+  stopOnSignal(router, log, () => {
+    membership?.stop();
+    migration?.stop();
+  });
 }
 
 /** With peers that were named it goes without an API server, too: as a static pod. */
@@ -66,7 +93,9 @@ function begin(options: RouterOptions): Log {
   return log;
 }
 
-function awaitPolicies(log: Log): void {
+/** Policies of the original stay in force until ours are. */
+function awaitPolicies(original: Original | undefined, log: Log): void {
+  if (original && original.kernel.rules.length > 0) return;
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   if (keepApart(nf)) log.info("containers are kept apart until weave-npc has its policies in force");
 }

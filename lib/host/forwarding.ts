@@ -19,7 +19,7 @@ import {
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { BRIDGE } from "./names.ts";
 
-const CHAIN = "WEAVE-FORWARD";
+export const FORWARDING_CHAIN = "WEAVE-FORWARD";
 const FORWARD = "FORWARD";
 /** The table of iptables' filter, as it keeps it in nftables. */
 const TABLE: TableName = { family: "ip", name: "filter" };
@@ -47,18 +47,20 @@ export function acceptForwarded(nf: NetlinkSocket, subnets: readonly Cidr[]): Va
 
 /** Takes that back. */
 export function undoForwarding(nf: NetlinkSocket): void {
-  const ours = chainList(nf, TABLE.family).some(({ table, name }) => table === TABLE.name && name === CHAIN);
+  const ours = chainList(nf, TABLE.family).some(
+    ({ table, name }) => table === TABLE.name && name === FORWARDING_CHAIN,
+  );
   if (ours) {
-    const jumps = ruleList(nf, TABLE, FORWARD).filter(({ jump }) => jump === CHAIN);
+    const jumps = ruleList(nf, TABLE, FORWARD).filter(({ jump }) => jump === FORWARDING_CHAIN);
     commit(nf, [
       ...jumps.map(({ handle }) => deleteRule(TABLE, FORWARD, handle)),
-      ...deleteChain(TABLE, CHAIN),
+      ...deleteChain(TABLE, FORWARDING_CHAIN),
     ]);
   }
-  if (iptables("-S", CHAIN) === undefined) return;
-  iptables("-D", FORWARD, "-j", CHAIN);
-  iptables("-F", CHAIN);
-  iptables("-X", CHAIN);
+  if (iptables("-S", FORWARDING_CHAIN) === undefined) return;
+  iptables("-D", FORWARD, "-j", FORWARDING_CHAIN);
+  iptables("-F", FORWARDING_CHAIN);
+  iptables("-X", FORWARDING_CHAIN);
 }
 
 /** Only what iptables can print, too, for whoever looks at its rules. */
@@ -71,21 +73,23 @@ function acceptInNft(nf: NetlinkSocket, subnets: readonly Cidr[]): void {
       verdict("accept"),
     ]),
   ];
-  const jumps = ruleList(nf, TABLE, FORWARD).some(({ jump }) => jump === CHAIN);
+  const jumps = ruleList(nf, TABLE, FORWARD).some(({ jump }) => jump === FORWARDING_CHAIN);
   commit(nf, [
-    addChain(TABLE, { name: CHAIN }),
-    flushChain(TABLE, CHAIN),
-    ...rules.map((rule) => addRule(TABLE, CHAIN, rule)),
-    ...(jumps ? [] : [insertRule(TABLE, FORWARD, [verdict({ jump: CHAIN })])]),
+    addChain(TABLE, { name: FORWARDING_CHAIN }),
+    flushChain(TABLE, FORWARDING_CHAIN),
+    ...rules.map((rule) => addRule(TABLE, FORWARDING_CHAIN, rule)),
+    ...(jumps ? [] : [insertRule(TABLE, FORWARD, [verdict({ jump: FORWARDING_CHAIN })])]),
   ]);
 }
 
 function acceptInLegacy(subnets: readonly Cidr[]): void {
-  iptables("-N", CHAIN);
-  iptables("-F", CHAIN);
-  iptables("-A", CHAIN, "-i", BRIDGE, "-j", "ACCEPT");
-  for (const subnet of subnets) iptables("-A", CHAIN, "-o", BRIDGE, "-d", formatCidr(subnet), "-j", "ACCEPT");
-  if (!iptables("-S", FORWARD)?.includes(`-j ${CHAIN}`)) iptables("-I", FORWARD, "1", "-j", CHAIN);
+  iptables("-N", FORWARDING_CHAIN);
+  iptables("-F", FORWARDING_CHAIN);
+  iptables("-A", FORWARDING_CHAIN, "-i", BRIDGE, "-j", "ACCEPT");
+  for (const subnet of subnets)
+    iptables("-A", FORWARDING_CHAIN, "-o", BRIDGE, "-d", formatCidr(subnet), "-j", "ACCEPT");
+  if (!iptables("-S", FORWARD)?.includes(`-j ${FORWARDING_CHAIN}`))
+    iptables("-I", FORWARD, "1", "-j", FORWARDING_CHAIN);
 }
 
 /** What the program prints; undefined where it fails, or is not there. */

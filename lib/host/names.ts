@@ -7,6 +7,8 @@ export const BRIDGE = "weave";
 export const EXPOSE_ID = "weave:expose";
 /** Our table of nftables. */
 export const TABLE = "weave";
+/** Those of weave-npc. */
+export const POLICY_TABLE = "weave-npc";
 
 const VETH_PREFIX = "vethwepl";
 

@@ -95,18 +95,23 @@ export function decodeState(bytes: Uint8Array): IpamState {
           return [nodeKey(id), { id, claims: claimsFromWire(claims) }];
         }),
       ),
-    ring: Ring && {
-      start: Ring.Start,
-      end: unwrapEnd(Ring.End),
-      peer: nameFromNumber(Ring.Peer),
-      entries: Ring.Entries.map(({ Token, Peer, Version, Free }) => ({
-        token: Token,
-        peer: nameFromNumber(Peer),
-        version: Version,
-        free: Free,
-      })),
-      seeds: Ring.Seeds.map(nameFromNumber),
-    },
+    ring: Ring && ringFromWire(Ring),
+  };
+}
+
+/** A ring as gob has it. Throws PeerNameError. */
+export function ringFromWire(ring: GobValue<typeof RingType>): RingState & { readonly peer: PeerName } {
+  return {
+    start: ring.Start,
+    end: unwrapEnd(ring.End),
+    peer: nameFromNumber(ring.Peer),
+    entries: ring.Entries.map(({ Token, Peer, Version, Free }) => ({
+      token: Token,
+      peer: nameFromNumber(Peer),
+      version: Version,
+      free: Free,
+    })),
+    seeds: ring.Seeds.map(nameFromNumber),
   };
 }
 

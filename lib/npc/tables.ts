@@ -6,7 +6,7 @@
 //   chain-KEY     of pods that are isolated by the same rules: who may do anything; ports[protocol, port]; named ports
 //   peers-KEY     of a range of ports: who may use it
 import { type Family, familyOf, type Ip, ipOctets, octets } from "../address/ip.ts";
-import { BRIDGE } from "../host/names.ts";
+import { BRIDGE, POLICY_TABLE } from "../host/names.ts";
 import {
   byMap,
   connectionKnown,
@@ -29,7 +29,7 @@ import type { Chain as NftChain, Rule, TableName } from "../netlink/nftables/tab
 import { DIRECTIONS, type Direction, type Protocol } from "./objects.ts";
 import type { Chain, Peers, PortRange, RuleSet, Ruleset } from "./ruleset.ts";
 
-export const TABLE: TableName = { family: "inet", name: "weave-npc" };
+export const TABLE: TableName = { family: "inet", name: POLICY_TABLE };
 
 /** The group of NFLOG that dropped packets are told to, as in the original; and as much of them as it takes. */
 export const NFLOG_GROUP = 86;

@@ -3,6 +3,7 @@
 // come from or go to; so a table of the bridge marks the ones, and drops the others.
 
 import { type Family, ipOctets } from "../address/ip.ts";
+import { POLICY_TABLE } from "../host/names.ts";
 import {
   frameOf,
   inSet,
@@ -26,7 +27,7 @@ import type { Request } from "../netlink/socket.ts";
 import type { Ruleset } from "./ruleset.ts";
 import { FAMILIES, FROM_NODE, FROM_UNKNOWN, KEY, ofThatFamily } from "./tables.ts";
 
-export const BRIDGE_TABLE: TableName = { family: "bridge", name: "weave-npc" };
+export const BRIDGE_TABLE: TableName = { family: "bridge", name: POLICY_TABLE };
 
 /** How the names of the bridge's ports begin that pods are behind. */
 const PORT_PREFIX = "vethwepl";

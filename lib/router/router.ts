@@ -4,7 +4,7 @@
 import { chmodSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
+import { type Cidr, cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { controlSocket, releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
@@ -25,7 +25,7 @@ import { ensureBridge } from "../host/bridge.ts";
 import { attachedAddresses } from "../host/containers.ts";
 import { Exposure } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
-import { BRIDGE, isContainerVeth } from "../host/names.ts";
+import { BRIDGE, EXPOSE_ID, isContainerVeth } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
@@ -206,6 +206,7 @@ async function start(
   };
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper));
+  claimExposed(allocator, exposure.addresses, log);
   const dns = options.dns ? await startDns(options, mesh, store, log) : undefined;
   undo.push(() => dns?.stop());
   settleReleases(releaseDirectory(), (id) => {
@@ -339,6 +340,15 @@ async function start(
       closeAll();
     },
   };
+}
+
+/** Addresses that the bridge has already are nobody else's, whatever is kept of them. */
+function claimExposed(allocator: Allocator, addresses: readonly Cidr[], log: Log): void {
+  for (const cidr of addresses) {
+    allocator.claim(EXPOSE_ID, cidr, false, true).catch((error) => {
+      log.warning(`cannot claim ${formatCidr(cidr)}, which the bridge has: ${reasonOf(error)}`);
+    });
+  }
 }
 
 function trusted(subnet: Parameters<typeof cidrContains>[0], ip: string): boolean {

@@ -42,7 +42,9 @@ const TASKS = {
     needs: [
       ...MACHINE,
       "iptables",
+      "ipset",
       "curl",
+      "openssl",
       "podman",
       "runc",
       "dockerd",

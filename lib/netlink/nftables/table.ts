@@ -196,6 +196,8 @@ export function chainList(nl: NetlinkSocket, family: TableFamily): ListedChain[]
 export interface ListedRule {
   readonly handle: bigint;
   readonly jump: string | undefined;
+  /** What it says, as the kernel has it: its expressions, and what a program has noted beside. */
+  readonly content: Uint8Array;
 }
 
 /** The rules of a chain, in order. */
@@ -208,7 +210,7 @@ export function ruleList(nl: NetlinkSocket, table: TableName, chain: string): Li
     )
     .map(({ body }) => {
       const attributes = decodeAttributes(body.subarray(4));
-      return { handle: attributes.need(3).u64be, jump: jumpOf(attributes.get(4)?.nested) };
+      return { handle: attributes.need(3).u64be, jump: jumpOf(attributes.get(4)?.nested), content: body };
     });
 }
 

@@ -1,0 +1,96 @@
+// weave migrate: a host of the original becomes one of ours.
+import { existsSync, openSync, readdirSync, rmSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { logFile } from "../../lib/api/paths.ts";
+import { setup } from "../../lib/cni/setup.ts";
+import { launchDaemon, runningPid } from "../../lib/router/daemon.ts";
+import { describeMigration, findMigration } from "../../lib/router/migration.ts";
+import { parseOptions } from "../../lib/router/options.ts";
+import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/router/originalprocess.ts";
+import { executable } from "../../lib/sys/executable.ts";
+import { type Command, requireRoot } from "../main.ts";
+import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { daemonArguments } from "./lifecycle.ts";
+import { CNI_FOLDERS } from "./setup.ts";
+
+/** How long our router may take until it carries traffic. */
+const TIMEOUT_MS = 120_000;
+
+/** The original's plugins, which ours are all of. */
+const PLUGINS = /^weave-(ipam|plugin-.*)$/;
+
+function oldPlugins(folder: string): string[] {
+  return existsSync(folder)
+    ? readdirSync(folder)
+        .filter((name) => PLUGINS.test(name))
+        .sort()
+    : [];
+}
+
+/** A path to a file in a container that stays good when the container is gone, for as long as this process lives. */
+function held(path: string): string | undefined {
+  if (!existsSync(path)) return undefined;
+  const folder = openSync(dirname(path), "r");
+  return `/proc/${process.pid}/fd/${folder}/${basename(path)}`;
+}
+
+export const migrate: Command = {
+  name: "migrate",
+  description: "take this host over from the original Weave Net, and launch weave in its place",
+  positionals: "PEERS…",
+  options: {
+    ...ROUTER_OPTIONS,
+    "dry-run": { type: "boolean", default: false, description: "only print what would be done" },
+    state: {
+      type: "string",
+      description: "the original's state file, where it is not where its router has it",
+      valueHint: "FILE",
+    },
+    ...CNI_FOLDERS,
+  },
+  async run({ options, positionals }) {
+    requireRoot();
+    const theirs = findOriginalProcess();
+    const state = options["state"] ?? (theirs?.stateFile && held(theirs.stateFile));
+    const elsewhere = typeof state === "string" ? state : undefined;
+    const original = findMigration(elsewhere);
+    const bin = String(options["cni-bin-dir"]);
+    const plugins = oldPlugins(bin);
+    if (!theirs && !original && plugins.length === 0)
+      return console.log("there is nothing of the original on this host");
+    const found = theirs ? optionsOf(theirs) : { options: {}, peers: [] };
+    const given = { ...found.options, ...chosen(givenOptions(options)) };
+    const peers = [...new Set([...found.peers, ...positionals])];
+    parseOptions(given, peers);
+    const { args, env } = daemonArguments(given, peers);
+    const running = runningPid() !== undefined;
+    const steps = [
+      ...(theirs ? [`stop the original's router (pid ${theirs.pid})`] : []),
+      ...(running ? [] : [["launch weave", ...args].join(" ")]),
+      ...(original ? describeMigration(original) : []),
+      ...(plugins.length > 0 ? [`put our CNI plugin in ${bin} and remove ${plugins.join(", ")}`] : []),
+    ];
+    for (const step of steps) console.log(step);
+    if (options["dry-run"]) return;
+    if (theirs) await stopOriginal(theirs);
+    if (!running) {
+      const pid = await launchDaemon(args, { ...env, ...(elsewhere && { WEAVE_ORIGINAL_STATE: elsewhere }) });
+      console.log(`weave is running (pid ${pid}, log ${logFile()})`);
+    }
+    if (plugins.length > 0) {
+      const confDir = String(options["cni-conf-dir"]);
+      const hairpin = process.env["HAIRPIN_MODE"] !== "false";
+      setup({ binDir: bin, confDir, executable: executable("weave-net"), hairpin });
+      for (const name of plugins) rmSync(join(bin, name), { force: true });
+    }
+    const deadline = Date.now() + TIMEOUT_MS;
+    while (findMigration(elsewhere)) {
+      if (Date.now() > deadline)
+        throw new Error(
+          `our router does not carry traffic yet, so what the original left stays: see 'weave status connections' and ${logFile()}`,
+        );
+      await Bun.sleep(200);
+    }
+    console.log("this host is ours; nothing of the original is left");
+  },
+};

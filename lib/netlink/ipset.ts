@@ -1,0 +1,51 @@
+// Sets of addresses of iptables' (linux/netfilter/ipset/ip_set.h), as far as one has to know them to remove them.
+import { ENOENT, isErrno } from "../sys/errno.ts";
+import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import type { NetlinkSocket, Request } from "./socket.ts";
+
+const SUBSYSTEM = 6;
+const COMMAND = { protocol: 1, destroy: 3, flush: 4, list: 7 } as const;
+const PROTOCOL = 6;
+const ATTRIBUTE = { protocol: 1, setName: 2, flags: 6 } as const;
+/** Names only. */
+const LIST_SETNAME = 2;
+/** Numbers of this family say that they are big-endian. */
+const NET_BYTEORDER = 0x4000;
+const HEADER = 4;
+/** IPSET_ERR_BUSY: a rule or another set is about it. */
+const BUSY = 4100;
+
+function message(
+  command: keyof typeof COMMAND,
+  operation: string,
+  fill: (body: AttributeEncoder) => void,
+): Request {
+  const body = new AttributeEncoder().raw(Uint8Array.of(2, 0, 0, 0)).u8(ATTRIBUTE.protocol, PROTOCOL);
+  fill(body);
+  return { operation: `ipset ${operation}`, type: (SUBSYSTEM << 8) | COMMAND[command], body: body.done() };
+}
+
+/** The names of all sets; none where the kernel has no sets. */
+export function ipsetList(nl: NetlinkSocket): string[] {
+  try {
+    return nl
+      .dump(message("list", "list", (body) => body.u32be(ATTRIBUTE.flags | NET_BYTEORDER, LIST_SETNAME)))
+      .flatMap(({ body }) => decodeAttributes(body.subarray(HEADER)).get(ATTRIBUTE.setName)?.string ?? []);
+  } catch {
+    return [];
+  }
+}
+
+/** Removes a set; false where something uses it, or it is not there. */
+export function ipsetDestroy(nl: NetlinkSocket, name: string): boolean {
+  const named = (body: AttributeEncoder) => body.string(ATTRIBUTE.setName, name);
+  try {
+    // A set may be in another one, which lets go of it so.
+    nl.request(message("flush", `flush ${name}`, named));
+    nl.request(message("destroy", `destroy ${name}`, named));
+    return true;
+  } catch (error) {
+    if (isErrno(error, BUSY, ENOENT)) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,35 @@
+// Datapaths of openvswitch, as far as one has to know them to remove them: generic netlink (linux/genetlink.h), family
+// "ovs_datapath" (linux/openvswitch.h).
+import { ENODEV, ENOENT, isErrno } from "../sys/errno.ts";
+import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { NetlinkSocket } from "./socket.ts";
+
+const NETLINK_GENERIC = 16;
+const CONTROL = { type: 16, getFamily: 3, familyId: 1, familyName: 2 } as const;
+const DATAPATH = { family: "ovs_datapath", delete: 2, version: 2, name: 1 } as const;
+const HEADER = 4;
+
+/** Removes a datapath with all its ports; false where there is none of that name, or no openvswitch. */
+export function datapathDelete(name: string): boolean {
+  using nl = new NetlinkSocket(NETLINK_GENERIC);
+  try {
+    const family = familyId(nl, DATAPATH.family);
+    // The header says which datapath by its number; by name it is none.
+    const header = Uint8Array.of(DATAPATH.delete, DATAPATH.version, 0, 0, 0, 0, 0, 0);
+    const body = new AttributeEncoder().raw(header).string(DATAPATH.name, name).done();
+    nl.request({ operation: `openvswitch delete datapath ${name}`, type: family, body });
+    return true;
+  } catch (error) {
+    if (isErrno(error, ENOENT) || isErrno(error, ENODEV)) return false;
+    throw error;
+  }
+}
+
+function familyId(nl: NetlinkSocket, name: string): number {
+  const body = new AttributeEncoder()
+    .raw(Uint8Array.of(CONTROL.getFamily, 1, 0, 0))
+    .string(CONTROL.familyName, name)
+    .done();
+  const [answer] = nl.request({ operation: `find netlink family ${name}`, type: CONTROL.type, body });
+  return decodeAttributes(answer?.body.subarray(HEADER) ?? new Uint8Array()).need(CONTROL.familyId).u16;
+}

@@ -1,0 +1,170 @@
+// Taking a host over from the original. Before our router starts, what it has kept becomes ours, and the links give way that
+// ours cannot be beside; once ours carries traffic, and policies are in force where there are any, the rest is removed.
+// Until then the original's rules go on as they are.
+import { existsSync, readFileSync, renameSync } from "node:fs";
+import * as v from "valibot";
+import type { ApiClient } from "../api/client.ts";
+import { stateDirectory, stateFile } from "../api/paths.ts";
+import { every, systemClock } from "../clock/clock.ts";
+import { POLICY_TABLE } from "../host/names.ts";
+import {
+  findOriginal,
+  isNothing,
+  type OriginalKernel,
+  removeOriginalLinks,
+  removeOriginalRules,
+} from "../host/original.ts";
+import { type OriginalState, readOriginalState } from "../ipam/original.ts";
+import { allocatorStore } from "../ipam/saved.ts";
+import type { Log } from "../log/log.ts";
+import { tableList } from "../netlink/nftables/table.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { Store } from "../store/store.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { identity } from "./identity.ts";
+
+/** How often we look whether the rest can be done. */
+const LOOK_MS = 1_000;
+/** And how often in vain until somebody may want to know. */
+const PATIENCE = 10;
+
+/** Files of its state, as its addon and its script call them. */
+const STATE_FILES = ["weave-netdata.db", "weavedata.db"];
+
+/** What there is of the original on this host. */
+export interface Original {
+  readonly kernel: OriginalKernel;
+  /** Its state, where it lies; `error` instead where it cannot be read. */
+  readonly file: string | undefined;
+  readonly state: OriginalState | undefined;
+  readonly error: string | undefined;
+}
+
+/**
+ * Looks for it; `elsewhere` is where its state is, when that is not where ours is ($WEAVE_ORIGINAL_STATE unless given).
+ * Undefined where there is nothing of it.
+ */
+export function findMigration(elsewhere = process.env["WEAVE_ORIGINAL_STATE"]): Original | undefined {
+  const file = [elsewhere ?? "", ...STATE_FILES.map((name) => `${stateDirectory()}/${name}`)].find(
+    (path) => path !== "" && existsSync(path),
+  );
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  const kernel = findOriginal(route, nf);
+  if (isNothing(kernel) && file === undefined) return undefined;
+  if (file === undefined) return { kernel, file, state: undefined, error: undefined };
+  try {
+    return { kernel, file, state: readOriginalState(readFileSync(file)), error: undefined };
+  } catch (error) {
+    return { kernel, file, state: undefined, error: reasonOf(error) };
+  }
+}
+
+/** What is going to be done, a line each. */
+export function describeMigration({ kernel, file, state, error }: Original): string[] {
+  const { links, rules, sets } = kernel;
+  const addresses = Array.from(state?.holders.values() ?? [], ({ cidrs }) => cidrs.length).reduce(
+    (a, b) => a + b,
+    0,
+  );
+  const list = (what: string, names: readonly string[]) =>
+    names.length > 0 ? [`${what} ${names.join(", ")}`] : [];
+  return [
+    ...(state
+      ? [
+          `take over its state ${file}: peer ${state.peer ?? "without a name"}, ${state.ring ? `${state.ring.entries.length} ranges` : "no ranges"}, ${addresses} addresses in use`,
+        ]
+      : []),
+    ...(error === undefined
+      ? []
+      : [
+          `leave its state ${file}, which cannot be read (${error}): addresses in use are found in the kernel`,
+        ]),
+    ...list("remove its links", links).map((line) => `${line}, as our fast datapath needs their place`),
+    ...rules.map(
+      ({ variant, chains, rules: count }) =>
+        `once our router carries traffic, remove ${count} rules and ${chains} chains from ${variant}`,
+    ),
+    ...(sets.length > 0 ? [`once our router carries traffic, remove ${sets.length} ipsets`] : []),
+    ...(state ? [`once our router carries traffic, rename ${file} to ${file}.migrated`] : []),
+  ];
+}
+
+/** What has to be done before our router starts. */
+export function beginMigration({ state, kernel }: Original, log: Log): void {
+  if (state) takeOverState(state, log);
+  if (kernel.links.length > 0) {
+    using route = new NetlinkSocket(NETLINK_ROUTE);
+    removeOriginalLinks(route);
+    log.info(`[migration] removed links of the original: ${kernel.links.join(", ")}`);
+  }
+}
+
+/** Only where we have none of our own yet: whoever comes back does not go back in time. */
+function takeOverState({ peer, ring, holders, targets, listed }: OriginalState, log: Log): void {
+  const store = Store.open(stateFile());
+  try {
+    const kept = identity(store);
+    const addresses = allocatorStore(store);
+    if (addresses.loadRing() || kept.name.get()) return;
+    if (peer) kept.name.set(peer);
+    if (targets.length > 0) kept.targets.set(targets);
+    if (listed) kept.listed.set(true);
+    // Containers' ids, but for what has a meaning of its own, are given up when their links are gone.
+    for (const [id, { cidrs }] of holders) {
+      addresses.saveHolder(id, { isContainer: /^[0-9a-z][0-9a-z-]+$/i.test(id), cidrs });
+    }
+    if (ring) addresses.saveRing(ring);
+    log.info(
+      `[migration] took over the state of the original: peer ${peer}, ${holders.size} holders of addresses`,
+    );
+  } finally {
+    store.close();
+  }
+}
+
+/**
+ * Does the rest once ours carries traffic: it is connected to somebody, where there is anybody to be connected to; and
+ * weave-npc's rules are in force, where it is expected.
+ */
+export function completeMigration(
+  original: Original,
+  api: ApiClient,
+  expectNpc: boolean,
+  log: Log,
+): { stop(): void } {
+  let attempts = 0;
+  const timer = every(systemClock, LOOK_MS, async () => {
+    try {
+      if (!(await carriesTraffic(api)) || (expectNpc && !policiesInForce())) return;
+      finish(original, log);
+      timer.cancel();
+    } catch (error) {
+      if (++attempts > PATIENCE) log.warning(`[migration] not finished yet: ${reasonOf(error)}`);
+    }
+  });
+  return { stop: () => timer.cancel() };
+}
+
+const Connections = v.object({ Connections: v.array(v.object({ State: v.string() })) });
+
+async function carriesTraffic(api: ApiClient): Promise<boolean> {
+  const report = await api("GET", `/report?format=${encodeURIComponent("{{json .Router}}")}`);
+  const { Connections: connections } = v.parse(Connections, JSON.parse(report));
+  return connections.length === 0 || connections.some(({ State }) => State === "established");
+}
+
+function policiesInForce(): boolean {
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  return tableList(nf, "inet").includes(POLICY_TABLE);
+}
+
+/** Throws while something is in the way. */
+function finish({ file, state }: Original, log: Log): void {
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  // The kernel lets go of sets a while after the rules that were about them.
+  const left = removeOriginalRules(nf);
+  if (left.length > 0) throw new Error(`ipsets are still in use: ${left.join(", ")}`);
+  if (file !== undefined && state) renameSync(file, `${file}.migrated`);
+  log.info("[migration] removed what the original had left on this host");
+}

@@ -1,0 +1,138 @@
+// The original's router while it runs on this host, in a container or not: its process says how it was launched, and where
+// its state is.
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { OWN_NETNS } from "../sys/netns.ts";
+
+const PROGRAM = "weaver";
+const STOP_TIMEOUT_MS = 20_000;
+/** It may be somebody's task to start it again. */
+const AGAIN_MS = 2_000;
+
+export interface OriginalProcess {
+  readonly pid: number;
+  /** Its arguments, without the program. */
+  readonly args: readonly string[];
+  readonly password: string | undefined;
+  /** Its state file, by a path of ours. */
+  readonly stateFile: string | undefined;
+}
+
+/** The router of the original in this network namespace; undefined where none runs, or none that can be seen from here. */
+export function findOriginalProcess(): OriginalProcess | undefined {
+  const namespace = readlinkSync(OWN_NETNS);
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const read = (file: string) => readFileSync(`/proc/${entry}/${file}`, "utf8");
+      if (read("comm").trim() !== PROGRAM || readlinkSync(`/proc/${entry}/ns/net`) !== namespace) continue;
+      const args = read("cmdline").split("\0").slice(1, -1);
+      const prefix = option(args, "db-prefix");
+      return {
+        pid: Number(entry),
+        args,
+        password: /(?:^|\0)WEAVE_PASSWORD=([^\0]*)/.exec(read("environ"))?.[1] || undefined,
+        stateFile: prefix === undefined ? undefined : `/proc/${entry}/root${prefix}data.db`,
+      };
+    } catch {
+      // It has ended since.
+    }
+  }
+  return undefined;
+}
+
+/** The value of an option, written "-name value", "--name value" or "--name=value". */
+function option(args: readonly string[], name: string): string | undefined {
+  for (const [i, arg] of args.entries()) {
+    const [, given, value] = /^--?([\w-]+)(?:=(.*))?$/s.exec(arg) ?? [];
+    if (given === name) return value ?? args[i + 1];
+  }
+  return undefined;
+}
+
+/** Options that mean the same to us; the others are about where the original keeps things, or about its start. */
+const KEPT = [
+  "port",
+  "host",
+  "nickname",
+  "ipalloc-range",
+  "ipalloc-default-subnet",
+  "conn-limit",
+  "min-protocol-version",
+  "trusted-subnets",
+  "dns-domain",
+  "dns-ttl",
+  "dns-fallback-timeout",
+  "mtu",
+  "metrics-addr",
+  "status-addr",
+  "log-level",
+];
+const SWITCHES: Record<string, readonly [string, boolean]> = {
+  "no-dns": ["dns", false],
+  "no-fastdp": ["fastdp", false],
+  "no-discovery": ["discovery", false],
+  "expect-npc": ["expect-npc", true],
+  "no-masq-local": ["masq-local", false],
+};
+/** Its other options that take a value, which is no peer. */
+const VALUES = [
+  ...KEPT,
+  "name",
+  "password",
+  "datapath",
+  "ipalloc-init",
+  "db-prefix",
+  "host-root",
+  "http-addr",
+  "docker-api",
+  "resolv-conf",
+  "dns-listen-address",
+  "dns-effective-listen-address",
+  "weave-bridge",
+  "docker-bridge",
+  "iface",
+  "bufsz",
+  "token",
+  "advertise-router",
+];
+
+/** How a router of ours is to be launched in its place, by its arguments. */
+export function optionsOf({ args, password }: Pick<OriginalProcess, "args" | "password">): {
+  options: Record<string, unknown>;
+  peers: string[];
+} {
+  const options: Record<string, unknown> = {};
+  const peers: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] ?? "";
+    const [, name = "", inline] = /^--?([\w-]+)(?:=(.*))?$/s.exec(arg) ?? [];
+    if (name === "") {
+      peers.push(arg);
+      continue;
+    }
+    const switched = SWITCHES[name];
+    if (switched && inline !== "false") options[switched[0]] = switched[1];
+    if (!VALUES.includes(name)) continue;
+    const value = inline ?? args[++i] ?? "";
+    if (KEPT.includes(name) && value !== "") options[name] = value;
+    if (name === "password" && value !== "") options["password"] = value;
+  }
+  if (password !== undefined) options["password"] ??= password;
+  return { options, peers };
+}
+
+/** Ends it, as its own stop does; rejects where somebody starts it again. */
+export async function stopOriginal({ pid }: OriginalProcess): Promise<void> {
+  process.kill(pid, "SIGTERM");
+  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  while (findOriginalProcess()?.pid === pid) {
+    if (Date.now() > deadline) throw new Error(`the original's router (pid ${pid}) does not end`);
+    await Bun.sleep(50);
+  }
+  await Bun.sleep(AGAIN_MS);
+  const again = findOriginalProcess();
+  if (!again) return;
+  throw new Error(
+    `the original's router is started again as soon as it ends (pid ${again.pid} now): stop it where that is decided ('docker rm -f weave', 'kubectl apply' of our manifest, its unit of systemd), and try again`,
+  );
+}
