@@ -2,6 +2,7 @@
 import { basename } from "node:path";
 import { VERSION } from "../lib/version.ts";
 import { attach, detach } from "./commands/attach.ts";
+import { doctor } from "./commands/doctor.ts";
 import { expose, hide } from "./commands/expose.ts";
 import { launch, reset, stop } from "./commands/lifecycle.ts";
 import { kubernetes, marathon, serve } from "./commands/manifest.ts";
@@ -31,6 +32,7 @@ const COMMANDS: readonly Command[] = [
   prime,
   rmpeer,
   kubernetes,
+  doctor,
   migrate,
   serve,
   marathon,

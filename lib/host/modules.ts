@@ -9,22 +9,33 @@ import { SysError, trySyscall } from "../sys/syscall.ts";
 const COMPRESSED = 4;
 const plain = (name: string) => name.replace(/\.ko(\.\w+)?$/, "").replaceAll("-", "_");
 
+const FOLDER = join("/lib/modules", release());
+
+/** Whether the running kernel has a module of that name to load, by the list of its modules. */
+export function hasModule(name: string, folder = FOLDER): boolean {
+  return moduleLine(name, folder) !== undefined;
+}
+
 /**
  * Loads a module and those it depends on, unless they are there already; throws where it is not among the kernel's, or the
  * kernel refuses it.
  */
-export function loadModule(name: string, folder = join("/lib/modules", release())): void {
+export function loadModule(name: string, folder = FOLDER): void {
   if (existsSync(`/sys/module/${name}`)) return;
+  const line = moduleLine(name, folder);
+  if (!line) throw new Error(`cannot load ${name}: it is not among the kernel's modules in ${folder}`);
+  // Each of them stands before what it needs.
+  for (const path of [...line.needs.reverse(), line.file]) load(join(folder, path));
+}
+
+function moduleLine(name: string, folder: string): { file: string; needs: string[] } | undefined {
   const list = join(folder, "modules.dep");
-  if (!existsSync(list)) throw new Error(`cannot load ${name}: there is no ${list}`);
+  if (!existsSync(list)) return undefined;
   for (const line of readFileSync(list, "utf8").split("\n")) {
     const [file = "", needs = ""] = line.split(":");
-    if (plain(basename(file)) !== plain(name)) continue;
-    // Each of them stands before what it needs.
-    for (const path of [...needs.split(" ").filter(Boolean).reverse(), file]) load(join(folder, path));
-    return;
+    if (plain(basename(file)) === plain(name)) return { file, needs: needs.split(" ").filter(Boolean) };
   }
-  throw new Error(`cannot load ${name}: it is not in ${list}`);
+  return undefined;
 }
 
 function load(path: string): void {

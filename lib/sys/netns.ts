@@ -66,6 +66,21 @@ export function inNetns<T>(netns: Netns, fn: () => T): T {
   }
 }
 
+/** Runs a synchronous function in a new network namespace, which is gone afterwards with all that was made in it. */
+export function inNewNetns<T>(fn: () => T): T {
+  const home = openSync(OWN_NETNS, "r");
+  try {
+    syscall("making a network namespace", "unshare", CLONE_NEWNET);
+    try {
+      return synchronous(fn());
+    } finally {
+      syscall("returning from a network namespace", "setns", home, CLONE_NEWNET);
+    }
+  } finally {
+    closeSync(home);
+  }
+}
+
 const inode = (fd: number) => fstatSync(fd, { bigint: true }).ino;
 
 function synchronous<T>(result: T): T {

@@ -1,10 +1,11 @@
 // A host that the original has run on: what it left there is the original's own (test/vectors/original), its router and
 // policy controller killed. Ours takes over under traffic.
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DIST, eventually, exec, type Host, Hosts, must } from "../support/hosts.ts";
+import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { addPod, type Pod, ping, podCommand } from "../support/pods.ts";
+import { lookalike } from "../support/processes.ts";
 
 const VECTORS = join(import.meta.dir, "../vectors/original");
 const NAME = "36:b9:2f:4d:4f:4e";
@@ -158,19 +159,9 @@ describe("weave migrate", () => {
     const folder = join(hosts.folder, "weavedb");
     mkdirSync(folder);
     copyFileSync(join(VECTORS, "data.db"), join(folder, "weavedata.db"));
-    const weaver = join(hosts.folder, "weaver");
-    symlinkSync("/bin/busybox", weaver);
     const options = ["--port=6783", "--nickname=node1", "--ipalloc-range", "10.32.0.0/12", "--conn-limit=77"];
     const own = ["--datapath=datapath", `--db-prefix=${folder}/weave`, "--host-root=/host", "--no-dns"];
-    // A shell by its first argument, a router by its file.
-    const script = `exec -a sh ${weaver} -s -- ${[...options, ...own, other.ip].join(" ")}`;
-    const child = Bun.spawn(host.command("bash", "-c", script), { stdio: ["pipe", "ignore", "ignore"] });
-    await eventually(
-      "it runs",
-      async () => (await exec(["cat", `/proc/${child.pid}/comm`])).stdout.trim(),
-      (name) => name === "weaver",
-    );
-    return child;
+    return lookalike(hosts.folder, "weaver", [...options, ...own, other.ip], host.command());
   }
 
   test("prints what it is going to do, and does it", async () => {

@@ -13,6 +13,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["mesh", "host"],
   ["ipam", "dns", "overlay", "api", "kube", "deploy", "container"],
   ["router", "cni", "npc"],
+  ["doctor"],
   ["cmd"],
 ];
 

@@ -1,0 +1,22 @@
+// The host's clock: peers whose clocks are more than an hour apart do not believe each other (weave: ipam/allocator.go).
+import { trySyscall } from "../sys/syscall.ts";
+import { type Finding, ok, problem, warning } from "./finding.ts";
+
+/** struct timex (linux/timex.h) is shorter; what adjtimex(2) returns while nothing keeps the clock. */
+const TIMEX = 256;
+const TIME_ERROR = 5;
+/** No host of ours was there before. */
+const EARLIEST = Date.UTC(2024, 0, 1);
+const ADVICE = "have NTP keep it (chrony, systemd-timesyncd)";
+
+export function clockFinding(now = Date.now()): Finding {
+  if (now < EARLIEST) return problem("clock", `the clock says ${new Date(now).toISOString()}`, ADVICE);
+  const state = trySyscall("adjtimex", new Uint8Array(TIMEX));
+  if (state === TIME_ERROR)
+    return warning(
+      "clock",
+      "nothing keeps this host's clock right: peers do not believe one that is an hour off",
+      ADVICE,
+    );
+  return ok("clock", "it is kept right");
+}

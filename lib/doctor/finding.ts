@@ -1,0 +1,38 @@
+// What the doctor finds: one thing that was looked at, how it is, and what to do about it where it should be otherwise.
+
+/** "ok", "warning" (it works, but…), "problem" (it does not work, or not for long). */
+export type Level = "ok" | "warning" | "problem";
+
+export interface Finding {
+  /** What was looked at, in a word. */
+  readonly check: string;
+  readonly level: Level;
+  readonly found: string;
+  /** What to do. */
+  readonly advice?: string;
+}
+
+export const ok = (check: string, found: string): Finding => ({ check, level: "ok", found });
+export const warning = (check: string, found: string, advice: string): Finding => ({
+  check,
+  level: "warning",
+  found,
+  advice,
+});
+export const problem = (check: string, found: string, advice: string): Finding => ({
+  check,
+  level: "problem",
+  found,
+  advice,
+});
+
+/** The findings as text, one or two lines each. */
+export function findingsText(findings: readonly Finding[]): string {
+  const width = Math.max(...findings.map(({ check }) => check.length));
+  return findings
+    .map(({ check, level, found, advice }) => {
+      const line = `${level.padEnd("warning".length)}  ${check.padEnd(width)}  ${found}\n`;
+      return advice === undefined ? line : `${line}${" ".repeat("warning".length + width + 4)}-> ${advice}\n`;
+    })
+    .join("");
+}

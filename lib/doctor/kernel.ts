@@ -1,0 +1,118 @@
+// What the network needs of the kernel, tried out in a network namespace that is gone afterwards.
+import { closeSync, existsSync } from "node:fs";
+import { Assembler, R0 } from "../bpf/assembler.ts";
+import { liftMemoryLimit } from "../bpf/bpf.ts";
+import { loadProgram } from "../bpf/program.ts";
+import { systemRandom } from "../clock/random.ts";
+import { hasModule } from "../host/modules.ts";
+import { linkAdd } from "../netlink/link.ts";
+import { masquerade } from "../netlink/nftables/expression.ts";
+import { tableReplace } from "../netlink/nftables/replace.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { openTap } from "../netlink/tap.ts";
+import { Esp } from "../overlay/fastdp/esp.ts";
+import { inNewNetns } from "../sys/netns.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { type Finding, ok, problem, warning } from "./finding.ts";
+
+/** A feature, the module that it is in, and what it takes to see that it is there; it throws where it is not. */
+interface Feature {
+  readonly name: string;
+  readonly module: string;
+  /** What does without it; undefined for what nothing does without. */
+  readonly without?: string;
+  try(): void;
+}
+
+const FEATURES: readonly Feature[] = [
+  {
+    name: "bridge",
+    module: "bridge",
+    try: () => withRoute((nl) => linkAdd(nl, { kind: "bridge", name: "b" })),
+  },
+  {
+    name: "veth",
+    module: "veth",
+    try: () => withRoute((nl) => linkAdd(nl, { kind: "veth", name: "v", peer: { name: "w" } })),
+  },
+  {
+    name: "VXLAN",
+    module: "vxlan",
+    without: "hosts are connected by sleeve alone, which is slower",
+    try: () => withRoute((nl) => linkAdd(nl, { kind: "vxlan", name: "x", port: 6784 })),
+  },
+  {
+    name: "TAP",
+    module: "tun",
+    try() {
+      if (!existsSync("/dev/net/tun")) throw new Error("/dev/net/tun is not there");
+      closeSync(openTap("t", true));
+    },
+  },
+  {
+    name: "eBPF",
+    module: "",
+    try() {
+      liftMemoryLimit();
+      loadProgram("doctor", new Assembler().mov(R0, { imm: 0 }).exit().assemble()).close();
+    },
+  },
+  {
+    name: "nftables",
+    module: "nft_chain_nat",
+    try() {
+      using nf = new NetlinkSocket(NETLINK_NETFILTER);
+      const base = { type: "nat", hook: "postrouting", priority: 100, policy: "accept" } as const;
+      tableReplace(nf, {
+        family: "ip",
+        name: "doctor",
+        chains: [{ name: "c", base, rules: [[masquerade()]] }],
+      });
+    },
+  },
+];
+
+/** For networks with a password. */
+const ENCRYPTION: Feature = {
+  name: "ESP",
+  module: "esp4",
+  without: "what is encrypted goes by sleeve, which is slower",
+  try() {
+    const esp = new Esp(systemRandom, 6784);
+    esp.close();
+    if (esp.unavailable !== undefined) throw new Error(esp.unavailable);
+  },
+};
+
+/** The findings. */
+export function kernelFindings(encrypted: boolean): Finding[] {
+  const features = encrypted ? [...FEATURES, ENCRYPTION] : FEATURES;
+  const missing = inNewNetns(() => features.flatMap((feature) => lacking(feature) ?? []));
+  const names = features
+    .filter(({ name }) => !missing.some(({ check }) => check === name))
+    .map(({ name }) => name);
+  return [...(names.length > 0 ? [ok("kernel", `${names.join(", ")} are there`)] : []), ...missing];
+}
+
+function lacking({ name, module, without, try: attempt }: Feature): Finding | undefined {
+  try {
+    attempt();
+    return undefined;
+  } catch (error) {
+    const advice =
+      module === ""
+        ? "use a kernel that has it"
+        : hasModule(module)
+          ? `'modprobe ${module}' loads it; name it in /etc/modules-load.d to have it after a reboot`
+          : `install the kernel's module ${module}, or use a kernel that has it`;
+    const found = `${name} does not work here: ${reasonOf(error)}`;
+    return without === undefined
+      ? problem(name, found, advice)
+      : warning(name, `${found}; ${without}`, advice);
+  }
+}
+
+function withRoute(fn: (nl: NetlinkSocket) => unknown): void {
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  fn(nl);
+}

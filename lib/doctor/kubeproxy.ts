@@ -1,0 +1,97 @@
+// kube-proxy on this node, by its command line and its configuration file: two of its settings do not go with a network that
+// knows who speaks to whom.
+import { readdirSync, readFileSync } from "node:fs";
+import * as v from "valibot";
+import { AddressError, type Cidr, formatCidr, parseCidr } from "../address/ipv4.ts";
+import { type Finding, ok, problem } from "./finding.ts";
+
+/** What we want to know of it. */
+export interface KubeProxy {
+  readonly masqueradeAll: boolean;
+  readonly clusterCidr: string;
+}
+
+const Configuration = v.object({
+  clusterCIDR: v.nullish(v.string(), ""),
+  iptables: v.nullish(v.object({ masqueradeAll: v.nullish(v.boolean(), false) })),
+  ipvs: v.nullish(v.object({ masqueradeAll: v.nullish(v.boolean(), false) })),
+  nftables: v.nullish(v.object({ masqueradeAll: v.nullish(v.boolean(), false) })),
+});
+
+/** Reads a command line, and the configuration file that it names by `read`. */
+export function readKubeProxy(args: readonly string[], read: (file: string) => string): KubeProxy {
+  const value = (name: string) => {
+    for (const [i, arg] of args.entries()) {
+      if (arg.startsWith(`--${name}=`)) return arg.slice(name.length + 3);
+      if (arg === `--${name}`) return args[i + 1]?.startsWith("--") ? "true" : (args[i + 1] ?? "true");
+    }
+    return undefined;
+  };
+  const file = value("config");
+  const config = file === undefined ? undefined : v.safeParse(Configuration, Bun.YAML.parse(read(file)));
+  const from = config?.success ? config.output : undefined;
+  const all = [from?.iptables, from?.ipvs, from?.nftables].some((mode) => mode?.masqueradeAll === true);
+  // A command line counts where there is no file.
+  return {
+    masqueradeAll: from ? all : value("masquerade-all") === "true",
+    clusterCidr: from?.clusterCIDR || value("cluster-cidr") || "",
+  };
+}
+
+/** The findings about one, where the network's range is known. */
+export function kubeProxyProblems(
+  { masqueradeAll, clusterCidr }: KubeProxy,
+  range: Cidr | undefined,
+): Finding[] {
+  const findings: Finding[] = [];
+  if (masqueradeAll) {
+    findings.push(
+      problem(
+        "kube-proxy",
+        "kube-proxy masquerades everything (masqueradeAll): policies cannot tell pods from each other",
+        "turn --masquerade-all (iptables.masqueradeAll) off",
+      ),
+    );
+  }
+  if (clusterCidr !== "" && range && !includes(clusterCidr, range)) {
+    findings.push(
+      problem(
+        "kube-proxy",
+        `kube-proxy takes ${clusterCidr} for the pods' addresses, but the network has ${formatCidr(range)}`,
+        "set --cluster-cidr (clusterCIDR) to the network's IPALLOC_RANGE, or leave it out",
+      ),
+    );
+  }
+  return findings;
+}
+
+/** Whether the first of a list of ranges ("10.32.0.0/12,fd00::/64") of IPv4 is the network's. */
+function includes(list: string, range: Cidr): boolean {
+  return list.split(",").some((text) => {
+    try {
+      return formatCidr(parseCidr(text.trim())) === formatCidr(range);
+    } catch (error) {
+      if (error instanceof AddressError) return false;
+      throw error;
+    }
+  });
+}
+
+export function kubeProxyFindings(range: Cidr | undefined): Finding[] {
+  for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const of = (file: string) => readFileSync(`/proc/${pid}/${file}`, "utf8");
+      const args = of("cmdline").split("\0").slice(0, -1);
+      if (!/(^|\/)(kube-proxy|hyperkube)$/.test(args[0] ?? "") && of("comm").trim() !== "kube-proxy")
+        continue;
+      const problems = kubeProxyProblems(
+        readKubeProxy(args, (file) => of(`root${file}`)),
+        range,
+      );
+      return problems.length > 0 ? problems : [ok("kube-proxy", "kube-proxy goes with the network")];
+    } catch {
+      // It has ended since.
+    }
+  }
+  return [];
+}

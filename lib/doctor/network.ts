@@ -1,0 +1,144 @@
+// What of the host's own network is in the way of ours, or was turned off: MTU, forwarding, filters.
+import { existsSync, readFileSync } from "node:fs";
+import { type Cidr, formatCidr } from "../address/ipv4.ts";
+import { DEFAULT_MTU } from "../host/bridge.ts";
+import { droppingForwarded, FORWARDING_CHAIN } from "../host/forwarding.ts";
+import { BRIDGE } from "../host/names.ts";
+import { overlappingRoute } from "../host/overlap.ts";
+import { type Link, linkByName, linkList } from "../netlink/link.ts";
+import { chainList } from "../netlink/nftables/table.ts";
+import { routeList } from "../netlink/route.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { type Finding, ok, problem, warning } from "./finding.ts";
+
+/** What the fast datapath puts around a frame: IP 20, UDP 8, VXLAN 8, Ethernet 14; and for ESP as much again as this. */
+const ENCAPSULATION = 50;
+const ENCRYPTION = 34;
+
+export interface NetworkQuestions {
+  readonly encrypted: boolean;
+  /** The range of the network, where it is known. */
+  readonly range: Cidr | undefined;
+  /** It is a node of Kubernetes. */
+  readonly kubernetes: boolean;
+}
+
+export function networkFindings(questions: NetworkQuestions): Finding[] {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  return [
+    mtu(route, questions.encrypted),
+    ...overlap(route, questions.range),
+    forwardPolicy(nf, linkByName(route, BRIDGE) !== undefined),
+    ...switches(questions.kubernetes, uplinks(route)),
+  ];
+}
+
+/** Links by which other hosts are reached: with a route by default, or else all that look like it. */
+function uplinks(route: NetlinkSocket): Link[] {
+  const byDefault = new Set(
+    routeList(route)
+      .filter(({ destination }) => destination.prefix === 0)
+      .map(({ link }) => link),
+  );
+  const links = linkList(route).filter(({ name, up }) => up && name !== "lo");
+  const chosen = links.filter(({ index }) => byDefault.has(index));
+  return chosen.length > 0 ? chosen : links.filter(({ kind }) => kind === undefined || kind === "veth");
+}
+
+function mtu(route: NetlinkSocket, encrypted: boolean): Finding {
+  const bridge = linkByName(route, BRIDGE);
+  const wanted = Number(process.env["WEAVE_MTU"]) || undefined;
+  // Until there is a port on it, a bridge has no MTU to speak of.
+  const own = bridge && bridge.mtu <= 9_600 ? bridge.mtu : (wanted ?? DEFAULT_MTU);
+  const around = ENCAPSULATION + (encrypted ? ENCRYPTION : 0);
+  const smallest = uplinks(route).sort((a, b) => a.mtu - b.mtu)[0];
+  if (!smallest) return warning("mtu", "this host has no link to others that is up", "bring one up");
+  const fits = smallest.mtu - around;
+  if (own > fits) {
+    return problem(
+      "mtu",
+      `frames of ${own} bytes and ${around} around them do not fit ${smallest.name}, which takes ${smallest.mtu}`,
+      `launch weave with --mtu ${fits} (or WEAVE_MTU=${fits}) on all hosts, or less where a path between them takes less`,
+    );
+  }
+  return ok(
+    "mtu",
+    `${own} bytes fit ${smallest.name}, which takes ${smallest.mtu} with ${around} around them`,
+  );
+}
+
+function overlap(route: NetlinkSocket, range: Cidr | undefined): Finding[] {
+  const found = range && overlappingRoute(route, range);
+  if (!range || found === undefined) return [];
+  return [
+    problem(
+      "range",
+      `the network's range ${formatCidr(range)} overlaps with route ${found} of this host`,
+      "choose another --ipalloc-range (IPALLOC_RANGE), the same on all hosts, that no host uses",
+    ),
+  ];
+}
+
+function forwardPolicy(nf: NetlinkSocket, launched: boolean): Finding {
+  const dropping = droppingForwarded(nf);
+  if (dropping.length === 0) return ok("forward", "nothing drops forwarded packets by policy");
+  const accepted = chainList(nf, "ip").some(({ name }) => name === FORWARDING_CHAIN);
+  if (accepted || !launched || dropping.includes("iptables-legacy"))
+    return ok(
+      "forward",
+      `${dropping.join(", ")} drops forwarded packets by policy; weave has its own accepted`,
+    );
+  return problem(
+    "forward",
+    `${dropping.join(", ")} drops forwarded packets by policy, and nothing accepts ours`,
+    "launch weave again, or 'iptables -P FORWARD ACCEPT'",
+  );
+}
+
+function sysctl(name: string): string | undefined {
+  const path = `/proc/sys/net/${name}`;
+  return existsSync(path) ? readFileSync(path, "utf8").trim() : undefined;
+}
+
+const STRICT = "1";
+
+function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
+  const findings: Finding[] = [];
+  if (sysctl("ipv4/ip_forward") === "0") {
+    findings.push(
+      warning(
+        "ip_forward",
+        "this host forwards no packets: containers get no further than the network",
+        "'sysctl -w net.ipv4.ip_forward=1' (weave expose does it), and see what turns it off",
+      ),
+    );
+  }
+  const bridged = sysctl("bridge/bridge-nf-call-iptables");
+  if (bridged !== "1") {
+    const found =
+      bridged === undefined
+        ? "br_netfilter is not loaded"
+        : "bridged packets are not filtered (bridge-nf-call-iptables is 0)";
+    const advice =
+      "'modprobe br_netfilter' and 'sysctl -w net.bridge.bridge-nf-call-iptables=1'; weave setup does both";
+    const what = `${found}: network policies and kube-proxy do not see what goes from pod to pod`;
+    findings.push(kubernetes ? problem("br_netfilter", what, advice) : warning("br_netfilter", what, advice));
+  } else findings.push(ok("br_netfilter", "bridged packets are filtered"));
+  const strict = [...links.map(({ name }) => name), BRIDGE].filter(
+    (name) =>
+      [sysctl(`ipv4/conf/${name}/rp_filter`), sysctl("ipv4/conf/all/rp_filter")].some(
+        (value) => value === STRICT,
+      ) && sysctl(`ipv4/conf/${name}/rp_filter`) !== "2",
+  );
+  if (strict.length > 1 && links.length > 1) {
+    findings.push(
+      warning(
+        "rp_filter",
+        `packets are dropped on ${strict.join(", ")} unless the way back is the same (rp_filter=1), and this host has several ways out`,
+        "'sysctl -w net.ipv4.conf.all.rp_filter=2', or see that routes are the same both ways",
+      ),
+    );
+  } else findings.push(ok("rp_filter", "nothing is dropped for coming by another way than the way back"));
+  return findings;
+}

@@ -1,0 +1,115 @@
+// What the doctor makes of files: ports, kube-proxy's settings, CNI's folders.
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseSubnet } from "../../lib/address/ipv4.ts";
+import { clockFinding } from "../../lib/doctor/clock.ts";
+import { cniFindings } from "../../lib/doctor/cni.ts";
+import { findingsText, ok, problem } from "../../lib/doctor/finding.ts";
+import { kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts";
+import { readTaken } from "../../lib/doctor/ports.ts";
+
+test("findings read as a table", () => {
+  expect(findingsText([ok("mtu", "fits"), problem("ports", "taken", "free them")])).toBe(
+    "ok       mtu    fits\nproblem  ports  taken\n                -> free them\n",
+  );
+});
+
+test("ports in use, by the kernel's lists", () => {
+  const tcp = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1A80 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
+   1: 0163630A:1A7F 0263630A:D1F4 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0
+`;
+  expect(readTaken("tcp", tcp)).toEqual([{ protocol: "tcp", port: 6784, inode: "4711" }]);
+  const udp = `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  811: 00000000:1A80 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 0 2 0 0
+`;
+  expect(readTaken("udp", udp)).toEqual([{ protocol: "udp", port: 6784, inode: "0" }]);
+  expect(readTaken("udp", "")).toEqual([]);
+});
+
+describe("kube-proxy", () => {
+  const RANGE = parseSubnet("10.32.0.0/12");
+  const file = (text: string) => () => text;
+
+  test.each<[string[], string, boolean, string]>([
+    [["kube-proxy"], "", false, ""],
+    [["kube-proxy", "--masquerade-all"], "", true, ""],
+    [["kube-proxy", "--masquerade-all=true", "--cluster-cidr=10.32.0.0/12"], "", true, "10.32.0.0/12"],
+    [["kube-proxy", "--masquerade-all=false", "--cluster-cidr", "10.0.0.0/8"], "", false, "10.0.0.0/8"],
+    [
+      ["kube-proxy", "--config=/c"],
+      "clusterCIDR: 10.1.0.0/16\niptables:\n  masqueradeAll: true\n",
+      true,
+      "10.1.0.0/16",
+    ],
+    [["kube-proxy", "--config", "/c"], 'clusterCIDR: ""\niptables: null\n', false, ""],
+    // A configuration file is all that counts.
+    [["kube-proxy", "--config=/c", "--masquerade-all"], "iptables: { masqueradeAll: null }", false, ""],
+  ])("%j", (args, config, masqueradeAll, clusterCidr) => {
+    expect(readKubeProxy(args, file(config))).toEqual({ masqueradeAll, clusterCidr });
+  });
+
+  test("what does not go with the network", () => {
+    const found = (masqueradeAll: boolean, clusterCidr: string) =>
+      kubeProxyProblems({ masqueradeAll, clusterCidr }, RANGE).map(({ found }) => found);
+    expect(found(false, "")).toEqual([]);
+    expect(found(false, "10.32.0.0/12")).toEqual([]);
+    expect(found(false, "fd00::/64,10.32.0.0/12")).toEqual([]);
+    expect(found(true, "")).toEqual([expect.stringContaining("masquerades everything")]);
+    expect(found(false, "10.244.0.0/16")).toEqual([
+      "kube-proxy takes 10.244.0.0/16 for the pods' addresses, but the network has 10.32.0.0/12",
+    ]);
+    expect(found(false, "everything")).toHaveLength(1);
+  });
+});
+
+test("a clock that cannot be right", () => {
+  expect(clockFinding(0)).toMatchObject({
+    level: "problem",
+    found: "the clock says 1970-01-01T00:00:00.000Z",
+  });
+});
+
+describe("CNI's folders", () => {
+  let folder: string;
+  const at = (path: string) => join(folder, path);
+  const found = () =>
+    cniFindings({ bin: at("bin"), conf: at("conf") }).map(
+      ({ level, found }) => `${level}: ${found.replaceAll(folder, "")}`,
+    );
+  const plugin = (name: string) => writeFileSync(at(`bin/${name}`), "", { mode: 0o755 });
+  const LIST = '{"plugins":[{"type":"weave-net"},{"type":"portmap"}]}';
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "weave-doctor-"));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  test("none, empty, half, whole", () => {
+    expect(found()).toEqual(["ok: neither /bin nor /conf is there: no runtime uses CNI"]);
+    mkdirSync(at("bin"));
+    mkdirSync(at("conf"));
+    expect(found()).toEqual(["warning: weave is not set up in /bin and /conf"]);
+    writeFileSync(at("bin/weave-net"), "");
+    writeFileSync(at("conf/10-weave.conflist"), LIST);
+    expect(found()).toEqual([
+      "problem: /bin has no weave-net that can be run",
+      "warning: /bin has no portmap, which /conf/10-weave.conflist names: containers with host ports do not start",
+    ]);
+    rmSync(at("bin/weave-net"));
+    plugin("weave-net");
+    plugin("portmap");
+    expect(found()).toEqual(["ok: weave-net is in /bin, and /conf names it first"]);
+    writeFileSync(at("conf/05-flannel.conflist"), "{}");
+    expect(found()).toEqual([
+      "problem: runtimes take /conf/05-flannel.conflist before 10-weave.conflist: containers get another network",
+    ]);
+    rmSync(at("conf/05-flannel.conflist"));
+    writeFileSync(at("conf/10-weave.conflist"), "{");
+    expect(found()).toEqual(["problem: /conf/10-weave.conflist is no JSON"]);
+    rmSync(at("conf/10-weave.conflist"));
+    expect(found()).toEqual(["problem: /conf has no configuration of weave"]);
+  });
+});
