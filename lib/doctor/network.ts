@@ -2,11 +2,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
-import { droppingForwarded, FORWARDING_CHAIN } from "../host/forwarding.ts";
+import { droppingForwarded, isAccepted } from "../host/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
 import { type Link, linkByName, linkList } from "../netlink/link.ts";
-import { chainList } from "../netlink/nftables/table.ts";
 import { routeList } from "../netlink/route.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
@@ -83,8 +82,7 @@ function overlap(route: NetlinkSocket, range: Cidr | undefined): Finding[] {
 function forwardPolicy(nf: NetlinkSocket, launched: boolean): Finding {
   const dropping = droppingForwarded(nf);
   if (dropping.length === 0) return ok("forward", "nothing drops forwarded packets by policy");
-  const accepted = chainList(nf, "ip").some(({ name }) => name === FORWARDING_CHAIN);
-  if (accepted || !launched || dropping.includes("iptables-legacy"))
+  if (!launched || isAccepted(nf, dropping))
     return ok(
       "forward",
       `${dropping.join(", ")} drops forwarded packets by policy; weave has its own accepted`,

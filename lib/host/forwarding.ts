@@ -1,7 +1,15 @@
 // Where iptables drops forwarded packets by policy (Docker sets that), ours have to be accepted in its own chain: there is no
-// overruling a drop from elsewhere. iptables is one of two things: a way to write nftables, which we do as well; or the
-// older tables of the kernel, for which its program is needed.
-import { type Cidr, formatCidr } from "../address/ipv4.ts";
+// overruling a drop from elsewhere. iptables is one of two things: a way to write nftables, or the older tables of the
+// kernel; of both we do what its programs do, which need not be there.
+import type { Cidr } from "../address/ipv4.ts";
+import {
+  dropsByPolicy,
+  type LegacyTable,
+  legacyRule,
+  legacyTables,
+  readLegacyTable,
+  replaceLegacyTable,
+} from "../netlink/iptables.ts";
 import { ipAddress, linkName, verdict } from "../netlink/nftables/expression.ts";
 import {
   addChain,
@@ -33,7 +41,8 @@ export function droppingForwarded(nf: NetlinkSocket): Variant[] {
   const nft = chainList(nf, TABLE.family).some(
     ({ table, name, policy }) => table === TABLE.name && name === FORWARD && policy === "drop",
   );
-  const legacy = /^-P FORWARD DROP$/m.test(iptables("-S", FORWARD) ?? "");
+  const forward = forwardOf(legacyFilter());
+  const legacy = forward !== undefined && dropsByPolicy(forward);
   return [...(nft ? (["iptables-nft"] as const) : []), ...(legacy ? ([LEGACY] as const) : [])];
 }
 
@@ -43,6 +52,15 @@ export function acceptForwarded(nf: NetlinkSocket, subnets: readonly Cidr[]): Va
   if (dropping.includes("iptables-nft")) acceptInNft(nf, subnets);
   if (dropping.includes(LEGACY)) acceptInLegacy(subnets);
   return dropping;
+}
+
+/** Whether that was done, by those who drop. */
+export function isAccepted(nf: NetlinkSocket, dropping: readonly Variant[]): boolean {
+  return dropping.every((variant) =>
+    variant === LEGACY
+      ? legacyFilter()?.chains.some(({ name }) => name === FORWARDING_CHAIN)
+      : chainList(nf, TABLE.family).some(({ name }) => name === FORWARDING_CHAIN),
+  );
 }
 
 /** Takes that back. */
@@ -57,10 +75,8 @@ export function undoForwarding(nf: NetlinkSocket): void {
       ...deleteChain(TABLE, FORWARDING_CHAIN),
     ]);
   }
-  if (iptables("-S", FORWARDING_CHAIN) === undefined) return;
-  iptables("-D", FORWARD, "-j", FORWARDING_CHAIN);
-  iptables("-F", FORWARDING_CHAIN);
-  iptables("-X", FORWARDING_CHAIN);
+  const legacy = legacyFilter();
+  if (legacy && withoutOurs(legacy)) replaceLegacyTable(legacy);
 }
 
 /** Only what iptables can print, too, for whoever looks at its rules. */
@@ -82,19 +98,32 @@ function acceptInNft(nf: NetlinkSocket, subnets: readonly Cidr[]): void {
   ]);
 }
 
-function acceptInLegacy(subnets: readonly Cidr[]): void {
-  iptables("-N", FORWARDING_CHAIN);
-  iptables("-F", FORWARDING_CHAIN);
-  iptables("-A", FORWARDING_CHAIN, "-i", BRIDGE, "-j", "ACCEPT");
-  for (const subnet of subnets)
-    iptables("-A", FORWARDING_CHAIN, "-o", BRIDGE, "-d", formatCidr(subnet), "-j", "ACCEPT");
-  if (!iptables("-S", FORWARD)?.includes(`-j ${FORWARDING_CHAIN}`))
-    iptables("-I", FORWARD, "1", "-j", FORWARDING_CHAIN);
+/** The older filter, where it is in use. */
+function legacyFilter(): LegacyTable | undefined {
+  return legacyTables().includes(TABLE.name) ? readLegacyTable(TABLE.name) : undefined;
 }
 
-/** What the program prints; undefined where it fails, or is not there. */
-function iptables(...args: string[]): string | undefined {
-  if (!Bun.which(LEGACY)) return undefined;
-  const { exitCode, stdout } = Bun.spawnSync([LEGACY, "-w", ...args], { stdout: "pipe", stderr: "ignore" });
-  return exitCode === 0 ? stdout.toString() : undefined;
+const forwardOf = (table: LegacyTable | undefined) => table?.hooks.find(({ name }) => name === FORWARD);
+
+function acceptInLegacy(subnets: readonly Cidr[]): void {
+  const table = legacyFilter();
+  const forward = forwardOf(table);
+  if (!table || !forward) return;
+  withoutOurs(table);
+  const rules = [
+    legacyRule({ inLink: BRIDGE }),
+    ...subnets.map((destination) => legacyRule({ outLink: BRIDGE, destination })),
+  ];
+  table.chains.push({ name: FORWARDING_CHAIN, rules });
+  forward.rules.unshift(legacyRule({}, FORWARDING_CHAIN));
+  replaceLegacyTable(table);
+}
+
+/** Takes our chain out of a table; false where it has none. */
+function withoutOurs(table: LegacyTable): boolean {
+  const before = table.chains.length;
+  table.chains = table.chains.filter(({ name }) => name !== FORWARDING_CHAIN);
+  for (const chain of [...table.hooks, ...table.chains])
+    chain.rules = chain.rules.filter(({ jump }) => jump !== FORWARDING_CHAIN);
+  return table.chains.length < before;
 }

@@ -2,6 +2,14 @@
 // of ipset (weave: net/bridge.go, net/iptables.go, npc/). What is ours as well is left: the bridge, containers' links.
 
 import { ipsetDestroy, ipsetList } from "../netlink/ipset.ts";
+import {
+  type LegacyChain,
+  type LegacyRule,
+  legacyTables,
+  linksOf,
+  readLegacyTable,
+  replaceLegacyTable,
+} from "../netlink/iptables.ts";
 import { type Link, linkDelete, linkList } from "../netlink/link.ts";
 import {
   chainList,
@@ -76,12 +84,14 @@ export function removeOriginalRules(nf: NetlinkSocket): string[] {
 }
 
 const text = new TextDecoder("latin1");
+/** The name of our bridge, and no longer one that ends alike. */
+const ABOUT_BRIDGE = new RegExp(`(^|[^\\w.-])${BRIDGE}\0`);
 
 /** Whether a rule is about its chains, the bridge, or says that it is its. */
 function isOriginals(content: Uint8Array, jump: string | undefined): boolean {
   if (jump !== undefined) return CHAIN.test(jump) && jump !== FORWARDING_CHAIN;
   const words = text.decode(content);
-  return words.includes(`${BRIDGE}\0`) || words.includes("Weave Net");
+  return ABOUT_BRIDGE.test(words) || words.includes("Weave Net");
 }
 
 function nftParts(nf: NetlinkSocket, table: TableName) {
@@ -116,51 +126,37 @@ function removeNftRules(nf: NetlinkSocket, table: TableName): void {
   ]);
 }
 
-const LEGACY = "iptables-legacy";
-
-function legacy(table: string, ...args: string[]): string[] {
-  if (!Bun.which(LEGACY)) return [];
-  const { stdout } = Bun.spawnSync([LEGACY, "-w", "-t", table, ...args], {
-    stdout: "pipe",
-    stderr: "ignore",
-  });
-  return stdout.toString().split("\n").filter(Boolean);
-}
-
-function legacyParts(table: string) {
-  const lines = legacy(table, "-S");
-  const own = lines
-    .flatMap((line) => /^-N (\S+)$/.exec(line)?.[1] ?? [])
-    .filter((name) => CHAIN.test(name) && name !== FORWARDING_CHAIN);
-  const rules = lines.filter((line) => {
-    const [, chain = "", rest = ""] = /^-A (\S+) (.*)$/.exec(line) ?? [];
-    if (chain === "" || CHAIN.test(chain)) return false;
-    const jump = /-[jg] (\S+)/.exec(rest)?.[1] ?? "";
-    if (CHAIN.test(jump)) return jump !== FORWARDING_CHAIN;
-    return new RegExp(`-[io] ${BRIDGE}( |$)|Weave Net`).test(rest);
-  });
-  return { own, rules };
+/** Tables of the older kind that are in use, with what is the original's in them. */
+function legacyParts() {
+  return legacyTables()
+    .filter((name) => TABLES.includes(name))
+    .map((name) => {
+      const table = readLegacyTable(name);
+      const isOwn = ({ name }: LegacyChain) => CHAIN.test(name) && name !== FORWARDING_CHAIN;
+      const own = table.chains.filter(isOwn);
+      const others = [...table.hooks, ...table.chains.filter((chain) => !CHAIN.test(chain.name))];
+      const isRule = (rule: LegacyRule) =>
+        rule.jump === undefined
+          ? linksOf(rule).includes(BRIDGE) || text.decode(rule.bytes).includes("Weave Net")
+          : CHAIN.test(rule.jump) && rule.jump !== FORWARDING_CHAIN;
+      return { table, own, others, isRule };
+    });
 }
 
 function legacyRules(): OriginalRules[] {
-  const parts = TABLES.map(legacyParts);
+  const parts = legacyParts();
   const chains = parts.reduce((sum, { own }) => sum + own.length, 0);
-  const rules = parts.reduce((sum, each) => sum + each.rules.length, 0);
-  return chains + rules === 0 ? [] : [{ variant: LEGACY, chains, rules }];
+  const rules = parts.flatMap(({ others, isRule }) =>
+    others.flatMap((chain) => chain.rules.filter(isRule)),
+  ).length;
+  return chains + rules === 0 ? [] : [{ variant: "iptables-legacy", chains, rules }];
 }
 
 function removeLegacyRules(): void {
-  for (const table of TABLES) {
-    const { own, rules } = legacyParts(table);
-    for (const rule of rules) legacy(table, ...words(rule.replace(/^-A/, "-D")));
-    for (const chain of own) legacy(table, "-F", chain);
-    for (const chain of own) legacy(table, "-X", chain);
+  for (const { table, own, others, isRule } of legacyParts()) {
+    if (own.length === 0 && !others.some((chain) => chain.rules.some(isRule))) continue;
+    for (const chain of others) chain.rules = chain.rules.filter((rule) => !isRule(rule));
+    table.chains = table.chains.filter((chain) => !own.includes(chain));
+    replaceLegacyTable(table);
   }
-}
-
-/** The words of a rule as the program prints it, some of them in quotes. */
-function words(rule: string): string[] {
-  return [...rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(
-    ([, quoted, plain]) => plain ?? (quoted ?? "").replace(/\\(.)/g, "$1"),
-  );
 }

@@ -1,6 +1,7 @@
 // The lower floors against the real kernel.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
 import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Assembler, R0, R5 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
@@ -10,6 +11,7 @@ import { ensureBridge } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { acceptForwarded } from "../../lib/host/forwarding.ts";
 import { addressAdd, addressList } from "../../lib/netlink/address.ts";
+import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../lib/netlink/iptables.ts";
 import { linkAdd, linkByName, linkDelete, linkList, linkSet } from "../../lib/netlink/link.ts";
 import { watchLinks } from "../../lib/netlink/monitor.ts";
 import { neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
@@ -292,6 +294,25 @@ describe("nftables", () => {
       await run("-P", "FORWARD", "ACCEPT");
     },
   );
+});
+
+describe("iptables, the older kind", () => {
+  test("a table is read, and put back as it was, whatever is in it", async () => {
+    const run = (command: string[], stdin?: string) =>
+      must(["ip", "netns", "exec", hosts.host(1).netns, ...command], stdin === undefined ? {} : { stdin });
+    const vector = await Bun.file(join(import.meta.dir, "../vectors/original/leftovers.json")).json();
+    await run(["ipset", "restore"], vector.ipset);
+    await run(["iptables-legacy-restore"], vector.iptables);
+    const saved = async () => (await run(["iptables-legacy-save"])).replace(/^#.*$/gm, "");
+    const before = await saved();
+    expect(before).toContain("-A WEAVE-NPC-INGRESS ");
+    inNetns(host, () => {
+      expect(legacyTables().sort()).toEqual(["filter", "mangle", "nat"]);
+      for (const name of legacyTables()) replaceLegacyTable(readLegacyTable(name));
+    });
+    expect(await saved()).toBe(before);
+    await run(["iptables-legacy-restore"], "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n");
+  });
 });
 
 describe("eBPF", () => {

@@ -1,7 +1,6 @@
 // npm run build [-- --target linux-arm64]: the four executables, into dist/.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Glob } from "bun";
 import manifest from "../../package.json" with { type: "json" };
 
 const root = join(import.meta.dir, "../..");
@@ -66,12 +65,13 @@ export function build(name: string, target: string, outdir: string): void {
     // Threads are programs of their own.
     ...(ROUTERS.includes(name) ? [join(root, "lib/overlay/sleeve/worker.ts")] : []),
     "--compile",
-    "--minify",
+    // Names are kept, for whoever reads where an error came from.
+    "--minify-whitespace",
+    "--minify-syntax",
     "--bytecode",
     // What is imported when it is needed is loaded when it is needed.
     "--format=esm",
     "--splitting",
-    "--sourcemap=inline",
     // Without these an executable run by root would take code from whatever directory it is run in.
     "--no-compile-autoload-dotenv",
     "--no-compile-autoload-bunfig",
@@ -80,8 +80,6 @@ export function build(name: string, target: string, outdir: string): void {
     ...(runtime ? [`--target=${TARGETS[target]?.bun}`, `--compile-executable-path=${runtime}`] : []),
     `--outfile=${join(outdir, name)}`,
   ]);
-  // The maps are inside.
-  for (const map of new Glob("*.map").scanSync(outdir)) rmSync(join(outdir, map));
   harden(join(outdir, name));
 }
 

@@ -1,0 +1,294 @@
+// The tables of iptables from before nftables, read and replaced as its program does it: whole, through a socket's options
+// (linux/netfilter_ipv4/ip_tables.h, linux/netfilter/x_tables.h). In the kernel's order a table is the rules of each hook
+// and its policy, then chains that others jump to; a jump says how far behind the beginning its chain is.
+import { ptr } from "bun:ffi";
+import { closeSync, readFileSync } from "node:fs";
+import { type Cidr, ipv4Octets, subnetOf } from "../address/ipv4.ts";
+import { AF_INET, openSocket, SOCK_RAW } from "../sys/socket.ts";
+import { syscall } from "../sys/syscall.ts";
+
+const IPPROTO_RAW = 255;
+const SOL_IP = 0;
+const GET_INFO = 64;
+const GET_ENTRIES = 65;
+const SET_REPLACE = 64;
+
+const NAME = 32;
+const HOOKS = 5;
+const INFO = 84;
+const ENTRIES_HEADER = 40;
+const REPLACE_HEADER = 96;
+const COUNTER = 16;
+
+/** struct ipt_entry: offsets of what we read or write in it, and its length without matches and target. */
+const ENTRY = {
+  destination: 4,
+  mask: 12,
+  inLink: 16,
+  outLink: 32,
+  inMask: 48,
+  outMask: 64,
+  target: 88,
+  next: 90,
+  length: 112,
+};
+const LINK_NAME = 16;
+/** struct xt_entry_target: its length, its name; then, of the nameless one, the verdict, or the distance to jump. */
+const TARGET = { name: 2, nameLength: 29, verdict: 32, standard: 40, error: 64 };
+const ERROR = "ERROR";
+/** Verdicts are negative: -(NF_DROP) - 1 and so on; to return from a chain is one more. */
+const ACCEPT = -2;
+const DROP = -1;
+const RETURN = -5;
+
+/** A rule as the kernel has it; `jump` is the chain that it goes to. */
+export interface LegacyRule {
+  readonly bytes: Uint8Array;
+  readonly jump: string | undefined;
+}
+
+export interface LegacyChain {
+  readonly name: string;
+  rules: LegacyRule[];
+}
+
+/** A table; chains at hooks have their names: PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING. */
+export interface LegacyTable {
+  readonly name: string;
+  readonly hooks: (LegacyChain & { readonly hook: number; readonly policy: Uint8Array })[];
+  chains: LegacyChain[];
+  /** How many entries it had when it was read. */
+  readonly entries: number;
+}
+
+const HOOK_NAMES = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+
+/** The tables that are in use in this network namespace: looking at another would bring it into being. */
+export function legacyTables(): string[] {
+  try {
+    return readFileSync("/proc/thread-self/net/ip_tables_names", "utf8").split("\n").filter(Boolean);
+  } catch {
+    return [];
+  }
+}
+
+/** Reads a table that is in use; throws SysError. */
+export function readLegacyTable(name: string): LegacyTable {
+  const info = new Uint8Array(INFO);
+  putText(info, 0, name);
+  const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
+  try {
+    getOption(socket, `table ${name}`, GET_INFO, info);
+    const size = view(info).getUint32(80, true);
+    const answer = new Uint8Array(ENTRIES_HEADER + size);
+    putText(answer, 0, name);
+    view(answer).setUint32(NAME, size, true);
+    getOption(socket, `entries of table ${name}`, GET_ENTRIES, answer);
+    return decodeTable(info, answer.subarray(ENTRIES_HEADER));
+  } finally {
+    closeSync(socket);
+  }
+}
+
+/** Puts a table in place of the one that it was read from; throws SysError where that is another one by now. */
+export function replaceLegacyTable(table: LegacyTable): void {
+  const { header, entries } = encodeTable(table);
+  // Where the counters of the old rules go, whom nobody asks for.
+  const counters = new Uint8Array(table.entries * COUNTER);
+  const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
+  try {
+    const message = new Uint8Array(REPLACE_HEADER + entries.length);
+    message.set(header);
+    message.set(entries, REPLACE_HEADER);
+    view(message).setUint32(84, table.entries, true);
+    view(message).setBigUint64(88, BigInt(ptr(counters)), true);
+    syscall(
+      `replace table ${table.name} of iptables`,
+      "setsockopt",
+      socket,
+      SOL_IP,
+      SET_REPLACE,
+      message,
+      message.length,
+    );
+  } finally {
+    closeSync(socket);
+  }
+}
+
+/** Whether packets that no rule of a hook decides on are dropped. */
+export function dropsByPolicy({ policy }: LegacyTable["hooks"][number]): boolean {
+  return verdictOf(policy) === DROP;
+}
+
+/** A rule that accepts, or jumps, by links and a subnet of destination. */
+export function legacyRule(
+  match: { inLink?: string; outLink?: string; destination?: Cidr },
+  jump?: string,
+): LegacyRule {
+  const bytes = entry("", TARGET.standard);
+  const link = (name: string | undefined, at: number, mask: number) => {
+    if (name === undefined) return;
+    putText(bytes, at, name);
+    bytes.fill(0xff, mask, mask + name.length + 1);
+  };
+  link(match.inLink, ENTRY.inLink, ENTRY.inMask);
+  link(match.outLink, ENTRY.outLink, ENTRY.outMask);
+  if (match.destination) {
+    const { prefix } = match.destination;
+    bytes.set(ipv4Octets(subnetOf(match.destination).address), ENTRY.destination);
+    bytes.set(ipv4Octets(prefix === 0 ? 0 : (0xffffffff << (32 - prefix)) >>> 0), ENTRY.mask);
+  }
+  view(bytes).setInt32(ENTRY.length + TARGET.verdict, ACCEPT, true);
+  return { bytes, jump };
+}
+
+/** The links that a rule is about, in and out; "" for any. */
+export function linksOf({ bytes }: LegacyRule): string[] {
+  return [textAt(bytes, ENTRY.inLink, LINK_NAME), textAt(bytes, ENTRY.outLink, LINK_NAME)];
+}
+
+/** Takes a table apart; `info` says where its hooks begin and end. */
+export function decodeTable(info: Uint8Array, blob: Uint8Array): LegacyTable {
+  const data = view(info);
+  const valid = data.getUint32(NAME, true);
+  const starts = new Map<number, { hook: number; end: number }>();
+  for (let hook = 0; hook < HOOKS; hook++) {
+    if ((valid & (1 << hook)) === 0) continue;
+    const at = NAME + 4 + 4 * hook;
+    starts.set(data.getUint32(at, true), { hook, end: data.getUint32(at + 4 * HOOKS, true) });
+  }
+  const all: { at: number; bytes: Uint8Array }[] = [];
+  for (let at = 0; at < blob.length; ) {
+    const length = view(blob).getUint16(at + ENTRY.next, true);
+    if (length < ENTRY.length || at + length > blob.length)
+      throw new Error("iptables: an entry that does not fit its table");
+    all.push({ at, bytes: blob.slice(at, at + length) });
+    at += length;
+  }
+  // First where chains begin, as rules before them jump there.
+  const names = new Map<number, string>();
+  for (const { at, bytes } of all) {
+    const name = chainName(bytes);
+    if (name !== undefined) names.set(at + bytes.length, name);
+  }
+  const table: LegacyTable = { name: textAt(info, 0, NAME), hooks: [], chains: [], entries: all.length };
+  let rules: LegacyRule[] = [];
+  let end = -1;
+  for (const { at, bytes } of all) {
+    const begins = starts.get(at);
+    const chain = chainName(bytes);
+    if (begins) {
+      rules = [];
+      end = begins.end;
+      table.hooks.push({
+        name: HOOK_NAMES[begins.hook] ?? "",
+        hook: begins.hook,
+        rules,
+        policy: new Uint8Array(),
+      });
+    }
+    if (chain !== undefined) {
+      rules = [];
+      end = -1;
+      if (chain !== ERROR || at + bytes.length < blob.length) table.chains.push({ name: chain, rules });
+      continue;
+    }
+    const last = table.hooks.at(-1);
+    if (at === end && last) {
+      table.hooks[table.hooks.length - 1] = { ...last, policy: bytes };
+      continue;
+    }
+    const distance = verdictOf(bytes);
+    rules.push({ bytes, jump: distance !== undefined && distance >= 0 ? names.get(distance) : undefined });
+  }
+  // Each chain ends with a return of its own.
+  for (const chain of table.chains) chain.rules.pop();
+  return table;
+}
+
+/** Puts it together again: struct ipt_replace without the counters, and the entries. */
+export function encodeTable({ name, hooks, chains }: LegacyTable): {
+  header: Uint8Array;
+  entries: Uint8Array;
+} {
+  const parts: { bytes: Uint8Array; jump?: string | undefined }[] = [];
+  let length = 0;
+  const put = (bytes: Uint8Array, jump?: string) => {
+    parts.push({ bytes: bytes.slice(), jump });
+    length += bytes.length;
+  };
+  const header = new Uint8Array(REPLACE_HEADER);
+  const data = view(header);
+  putText(header, 0, name);
+  for (const { hook, rules, policy } of hooks) {
+    data.setUint32(NAME, data.getUint32(NAME, true) | (1 << hook), true);
+    data.setUint32(NAME + 12 + 4 * hook, length, true);
+    for (const { bytes, jump } of rules) put(bytes, jump);
+    data.setUint32(NAME + 12 + 4 * (HOOKS + hook), length, true);
+    put(policy);
+  }
+  const starts = new Map<string, number>();
+  for (const chain of chains) {
+    put(errorEntry(chain.name));
+    starts.set(chain.name, length);
+    for (const { bytes, jump } of chain.rules) put(bytes, jump);
+    const back = entry("", TARGET.standard);
+    view(back).setInt32(ENTRY.length + TARGET.verdict, RETURN, true);
+    put(back);
+  }
+  put(errorEntry(ERROR));
+  for (const { bytes, jump } of parts) {
+    const start = jump === undefined ? undefined : starts.get(jump);
+    if (start !== undefined) view(bytes).setInt32(targetAt(bytes) + TARGET.verdict, start, true);
+  }
+  data.setUint32(NAME + 4, parts.length, true);
+  data.setUint32(NAME + 8, length, true);
+  return { header, entries: Buffer.concat(parts.map(({ bytes }) => bytes)) };
+}
+
+const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+const targetAt = (bytes: Uint8Array) => view(bytes).getUint16(ENTRY.target, true);
+const targetName = (bytes: Uint8Array) => textAt(bytes, targetAt(bytes) + TARGET.name, TARGET.nameLength);
+
+/** The name of the chain that begins behind an entry. */
+function chainName(bytes: Uint8Array): string | undefined {
+  return targetName(bytes) === ERROR ? textAt(bytes, targetAt(bytes) + TARGET.verdict, NAME) : undefined;
+}
+
+/** What a rule without a target of a name does; undefined for others. */
+function verdictOf(bytes: Uint8Array): number | undefined {
+  return targetName(bytes) === "" ? view(bytes).getInt32(targetAt(bytes) + TARGET.verdict, true) : undefined;
+}
+
+/** An entry that matches everything, with an empty target of that length. */
+function entry(target: string, length: number): Uint8Array {
+  const bytes = new Uint8Array(ENTRY.length + length);
+  const data = view(bytes);
+  data.setUint16(ENTRY.target, ENTRY.length, true);
+  data.setUint16(ENTRY.next, bytes.length, true);
+  data.setUint16(ENTRY.length, length, true);
+  putText(bytes, ENTRY.length + TARGET.name, target);
+  return bytes;
+}
+
+function errorEntry(name: string): Uint8Array {
+  const bytes = entry(ERROR, TARGET.error);
+  putText(bytes, ENTRY.length + TARGET.verdict, name);
+  return bytes;
+}
+
+function putText(bytes: Uint8Array, at: number, text: string): void {
+  bytes.set(new TextEncoder().encode(text), at);
+}
+
+function textAt(bytes: Uint8Array, at: number, length: number): string {
+  const part = bytes.subarray(at, at + length);
+  const end = part.indexOf(0);
+  return new TextDecoder("latin1").decode(end < 0 ? part : part.subarray(0, end));
+}
+
+function getOption(socket: number, what: string, option: number, buffer: Uint8Array): void {
+  const length = new Uint8Array(Uint32Array.of(buffer.length).buffer);
+  syscall(`read ${what} of iptables`, "getsockopt", socket, SOL_IP, option, buffer, length);
+}
