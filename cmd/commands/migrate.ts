@@ -1,8 +1,11 @@
 // weave migrate: a host of the original becomes one of ours.
 import { existsSync, openSync, readdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import * as v from "valibot";
+import { apiClient } from "../../lib/api/client.ts";
 import { logFile } from "../../lib/api/paths.ts";
 import { setup } from "../../lib/cni/setup.ts";
+import { DEFAULT_PORT } from "../../lib/mesh/router.ts";
 import { launchDaemon, runningPid } from "../../lib/router/daemon.ts";
 import { describeMigration, findMigration } from "../../lib/router/migration.ts";
 import { parseOptions } from "../../lib/router/options.ts";
@@ -11,10 +14,15 @@ import { executable } from "../../lib/sys/executable.ts";
 import { type Command, requireRoot } from "../main.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { daemonArguments } from "./lifecycle.ts";
+import { peersForm } from "./peers.ts";
 import { CNI_FOLDERS } from "./setup.ts";
 
+/** Where the original's router can be asked. */
+const ORIGINAL_API = "127.0.0.1:6784";
+const ANSWER_MS = 5_000;
+
 /** How long our router may take until it carries traffic. */
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 180_000;
 
 /** The original's plugins, which ours are all of. */
 const PLUGINS = /^weave-(ipam|plugin-.*)$/;
@@ -32,6 +40,35 @@ function held(path: string): string | undefined {
   if (!existsSync(path)) return undefined;
   const folder = openSync(dirname(path), "r");
   return `/proc/${process.pid}/fd/${folder}/${basename(path)}`;
+}
+
+const OriginalReport = v.object({
+  Router: v.object({
+    Connections: v.nullish(v.array(v.object({ Address: v.string(), Outbound: v.boolean() }))),
+  }),
+});
+
+/** Where the hosts are that the original's router is connected to; none where it does not say. */
+async function neighboursOf(port: string): Promise<string[]> {
+  try {
+    const headers = { accept: "application/json" };
+    const signal = AbortSignal.timeout(ANSWER_MS);
+    const response = await fetch(`http://${ORIGINAL_API}/report`, { headers, signal });
+    const { Router } = v.parse(OriginalReport, await response.json());
+    // Who has connected to it listens at the port that all do.
+    return (Router.Connections ?? []).map(({ Address, Outbound }) =>
+      Outbound ? Address : Address.replace(/:\d+$/, `:${port}`),
+    );
+  } catch {
+    return [];
+  }
+}
+
+const givenPort = (options: Record<string, unknown>) => String(options["port"] ?? DEFAULT_PORT);
+
+async function tell(what: "connect" | "forget", peers: readonly string[]): Promise<void> {
+  if (peers.length === 0) return;
+  await apiClient()("POST", `/${what}`, { form: peersForm(peers) });
 }
 
 export const migrate: Command = {
@@ -72,10 +109,13 @@ export const migrate: Command = {
     ];
     for (const step of steps) console.log(step);
     if (options["dry-run"]) return;
+    const neighbours = theirs ? await neighboursOf(givenPort(found.options)) : [];
     if (theirs) await stopOriginal(theirs);
     if (!running) {
       const pid = await launchDaemon(args, { ...env, ...(elsewhere && { WEAVE_ORIGINAL_STATE: elsewhere }) });
       console.log(`weave is running (pid ${pid}, log ${logFile()})`);
+      // They would come back by themselves, but later.
+      await tell("connect", neighbours);
     }
     if (plugins.length > 0) {
       const confDir = String(options["cni-conf-dir"]);
@@ -91,6 +131,10 @@ export const migrate: Command = {
         );
       await Bun.sleep(200);
     }
+    await tell(
+      "forget",
+      neighbours.filter((peer) => !peers.includes(peer)),
+    );
     console.log("this host is ours; nothing of the original is left");
   },
 };

@@ -2,7 +2,8 @@
 import { apiClient } from "../../lib/api/client.ts";
 import { type Command, UsageError } from "../main.ts";
 
-function peersForm(peers: readonly string[]): URLSearchParams {
+/** Peers as the API takes them. */
+export function peersForm(peers: readonly string[]): URLSearchParams {
   const form = new URLSearchParams();
   for (const peer of peers) form.append("peer", peer);
   return form;

@@ -5,6 +5,7 @@ import { DEFAULT_MTU } from "../host/bridge.ts";
 import { droppingForwarded, isAccepted } from "../host/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
+import { addressList } from "../netlink/address.ts";
 import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
@@ -33,16 +34,19 @@ export function networkFindings(questions: NetworkQuestions): Finding[] {
   ];
 }
 
-/** Links by which other hosts are reached: with a route by default, or else all that look like it. */
+/** Links by which other hosts are reached: with a route by default, or else all that have an address, but for ours. */
 function uplinks(route: NetlinkSocket): Link[] {
   const byDefault = new Set(
     routeList(route)
       .filter(({ destination }) => destination.prefix === 0)
       .map(({ link }) => link),
   );
-  const links = linkList(route).filter(({ name, up }) => up && name !== "lo");
+  const addressed = new Set(addressList(route).map(({ index }) => index));
+  const links = linkList(route).filter(
+    ({ name, up, index }) => up && name !== "lo" && name !== BRIDGE && addressed.has(index),
+  );
   const chosen = links.filter(({ index }) => byDefault.has(index));
-  return chosen.length > 0 ? chosen : links.filter(({ kind }) => kind === undefined || kind === "veth");
+  return chosen.length > 0 ? chosen : links;
 }
 
 function mtu(route: NetlinkSocket, encrypted: boolean): Finding {

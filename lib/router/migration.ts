@@ -25,6 +25,8 @@ import { identity } from "./identity.ts";
 
 /** How often we look whether the rest can be done. */
 const LOOK_MS = 1_000;
+/** Who is not connected to anybody by then is alone; what is left would only be in its way. */
+const ALONE_MS = 120_000;
 /** And how often in vain until somebody may want to know. */
 const PATIENCE = 10;
 
@@ -124,8 +126,8 @@ function takeOverState({ peer, ring, holders, targets, listed }: OriginalState, 
 }
 
 /**
- * Does the rest once ours carries traffic: it is connected to somebody, where there is anybody to be connected to; and
- * weave-npc's rules are in force, where it is expected.
+ * Does the rest once ours carries traffic: it is connected to somebody, where there is anybody to be connected to within
+ * two minutes; and weave-npc's rules are in force, where it is expected.
  */
 export function completeMigration(
   original: Original,
@@ -133,10 +135,12 @@ export function completeMigration(
   expectNpc: boolean,
   log: Log,
 ): { stop(): void } {
+  const began = systemClock.now();
   let attempts = 0;
   const timer = every(systemClock, LOOK_MS, async () => {
     try {
-      if (!(await carriesTraffic(api)) || (expectNpc && !policiesInForce())) return;
+      const patient = systemClock.now() - began < ALONE_MS;
+      if ((patient && !(await carriesTraffic(api))) || (expectNpc && !policiesInForce())) return;
       finish(original, log);
       timer.cancel();
     } catch (error) {
@@ -146,12 +150,17 @@ export function completeMigration(
   return { stop: () => timer.cancel() };
 }
 
-const Connections = v.object({ Connections: v.array(v.object({ State: v.string() })) });
+const Report = v.object({
+  Router: v.object({ Connections: v.array(v.object({ State: v.string() })) }),
+  IPAM: v.object({ Entries: v.nullish(v.array(v.object({ IsKnownPeer: v.boolean() }))) }),
+});
 
+/** Whether somebody is connected, or there is nobody: no one that we try to reach, nor one that has a share of the range. */
 async function carriesTraffic(api: ApiClient): Promise<boolean> {
-  const report = await api("GET", `/report?format=${encodeURIComponent("{{json .Router}}")}`);
-  const { Connections: connections } = v.parse(Connections, JSON.parse(report));
-  return connections.length === 0 || connections.some(({ State }) => State === "established");
+  const report = await api("GET", "/report", { accept: "application/json" });
+  const { Router, IPAM } = v.parse(Report, JSON.parse(report));
+  if (Router.Connections.some(({ State }) => State === "established")) return true;
+  return Router.Connections.length === 0 && !IPAM.Entries?.some(({ IsKnownPeer }) => !IsKnownPeer);
 }
 
 function policiesInForce(): boolean {
