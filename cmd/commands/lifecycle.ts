@@ -6,6 +6,7 @@ import { removeLinks } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { linkList } from "../../lib/netlink/link.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { removePolicies } from "../../lib/npc/waiting.ts";
 import { vxlanName } from "../../lib/overlay/datapath/datapath.ts";
 import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
 import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts";
@@ -101,6 +102,7 @@ export const reset: Command = {
     );
     for (const { vxlan } of vxlans) if (vxlan) removeEsp(vxlan.port);
     removeFirewall(filter);
+    removePolicies(filter);
     for (const suffix of ["", "-wal", "-shm"]) rmSync(`${stateFile()}${suffix}`, { force: true });
     rmSync(releaseDirectory(), { recursive: true, force: true });
   },
