@@ -7,7 +7,7 @@ import { logFile } from "../../lib/api/paths.ts";
 import { setup } from "../../lib/cni/setup.ts";
 import { DEFAULT_PORT } from "../../lib/mesh/router.ts";
 import { launchDaemon, runningPid } from "../../lib/router/daemon.ts";
-import { describeMigration, findMigration } from "../../lib/router/migration.ts";
+import { describeMigration, findMigration, isPending } from "../../lib/router/migration.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/router/originalprocess.ts";
 import { executable } from "../../lib/sys/executable.ts";
@@ -124,7 +124,7 @@ export const migrate: Command = {
       for (const name of plugins) rmSync(join(bin, name), { force: true });
     }
     const deadline = Date.now() + TIMEOUT_MS;
-    while (findMigration(elsewhere)) {
+    while (isPending(findMigration(elsewhere))) {
       if (Date.now() > deadline)
         throw new Error(
           `our router does not carry traffic yet, so what the original left stays: see 'weave status connections' and ${logFile()}`,

@@ -8,10 +8,11 @@ import { keepApart, removePolicies } from "../../lib/npc/waiting.ts";
 import { becomeTheRouter } from "../../lib/router/daemon.ts";
 import { enterCluster, joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
 import {
-  beginMigration,
   completeMigration,
   findMigration,
+  makeRoom,
   type Original,
+  takeOverState,
 } from "../../lib/router/migration.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
@@ -27,12 +28,13 @@ export async function runRouter(options: RouterOptions): Promise<void> {
   const log = begin(options);
   const original = takeOver(log);
   if (options["expect-npc"]) awaitPolicies(original, log);
+  if (original) makeRoom(original, log);
   const router = await startRouter(options, { cni: runInRouter }, log);
   const migration = original && completeMigration(original, router.api, options["expect-npc"], log);
   stopOnSignal(router, log, () => migration?.stop());
 }
 
-/** What the original has on this host becomes ours, as far as that has to be before our router starts. */
+/** Finds the original on this host; what it has kept becomes ours. */
 function takeOver(log: Log): Original | undefined {
   const running = findOriginalProcess();
   if (running)
@@ -40,7 +42,7 @@ function takeOver(log: Log): Original | undefined {
       `the original's router runs here (pid ${running.pid}): 'weave migrate' takes over from it`,
     );
   const original = findMigration();
-  if (original) beginMigration(original, log);
+  if (original) takeOverState(original, log);
   return original;
 }
 
@@ -66,6 +68,7 @@ async function runInCluster(args: Arguments): Promise<void> {
   );
   let membership: Membership | undefined;
   const services = { cni: runInRouter, ready: () => membership?.ready ?? false };
+  if (original) makeRoom(original, log);
   const router = await startRouter(options, services, log);
   membership = joinCluster(router.api, cluster, settings, log);
   const migration = original && completeMigration(original, router.api, addon.policies, log);

@@ -2,14 +2,8 @@
 // overruling a drop from elsewhere. iptables is one of two things: a way to write nftables, or the older tables of the
 // kernel; of both we do what its programs do, which need not be there.
 import type { Cidr } from "../address/ipv4.ts";
-import {
-  dropsByPolicy,
-  type LegacyTable,
-  legacyRule,
-  legacyTables,
-  readLegacyTable,
-  replaceLegacyTable,
-} from "../netlink/iptables.ts";
+import { legacyTables, readLegacyTable, replaceLegacyTable } from "../netlink/iptables/socket.ts";
+import { dropsByPolicy, type LegacyTable, legacyRule } from "../netlink/iptables/table.ts";
 import { ipAddress, linkName, verdict } from "../netlink/nftables/expression.ts";
 import {
   addChain,

@@ -2,14 +2,8 @@
 // of ipset (weave: net/bridge.go, net/iptables.go, npc/). What is ours as well is left: the bridge, containers' links.
 
 import { ipsetDestroy, ipsetList } from "../netlink/ipset.ts";
-import {
-  type LegacyChain,
-  type LegacyRule,
-  legacyTables,
-  linksOf,
-  readLegacyTable,
-  replaceLegacyTable,
-} from "../netlink/iptables.ts";
+import { legacyTables, readLegacyTable, replaceLegacyTable } from "../netlink/iptables/socket.ts";
+import { type LegacyChain, type LegacyRule, linksOf } from "../netlink/iptables/table.ts";
 import { type Link, linkDelete, linkList } from "../netlink/link.ts";
 import {
   chainList,

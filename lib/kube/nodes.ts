@@ -1,5 +1,6 @@
 // Nodes of the cluster, as far as peers go: each is a host of the network.
 import * as v from "valibot";
+import type { KubeClient } from "./client.ts";
 
 /** One node: its name, the id that no other node has or had, and the address that its router is reached at. */
 export interface ClusterNode {
@@ -45,4 +46,9 @@ export function networkAvailable(now: string): object {
     lastHeartbeatTime: now,
   };
   return { status: { conditions: [condition] } };
+}
+
+/** All nodes that there are now. Rejects with KubeError. */
+export async function listNodes(client: KubeClient): Promise<ClusterNode[]> {
+  return (await client.list(NODES)).items.flatMap((item) => readNode(item) ?? []);
 }

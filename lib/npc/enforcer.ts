@@ -1,7 +1,7 @@
 // Keeps the kernel's rules those of the model, whatever happens: events of the API server, others who touch our tables, a
 // kernel that refuses. Nothing is written before all is known: until then what was in force stays in force.
-import { networkInterfaces } from "node:os";
 import type { Clock, Timer } from "../clock/clock.ts";
+import { hostAddresses } from "../host/addresses.ts";
 import type { Log } from "../log/log.ts";
 import { NetlinkError } from "../netlink/message.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -186,10 +186,4 @@ export class Enforcer {
       }
     });
   }
-}
-
-function hostAddresses(): Set<string> {
-  return new Set(
-    Object.values(networkInterfaces()).flatMap((links) => (links ?? []).map(({ address }) => address)),
-  );
 }

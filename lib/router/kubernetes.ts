@@ -1,36 +1,29 @@
 // A router as one of a Kubernetes cluster: the cluster says who the others are, whether we are still who we were, and
 // whose addresses are to be taken over. Before the router starts we enter the list of peers; after it, the host gets its
 // address on the network, the node is marked as usable, and nodes that come and go are followed.
-import { networkInterfaces } from "node:os";
-import * as v from "valibot";
 import { formatCidr, parseCidr } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { stateFile } from "../api/paths.ts";
-import { every, systemClock, type Timer } from "../clock/clock.ts";
+import { systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
+import { hostAddresses } from "../host/addresses.ts";
 import { EXPOSE_ID } from "../host/names.ts";
 import { forgetAddresses } from "../ipam/saved.ts";
-import { configMapAnnotations, type SharedAnnotations } from "../kube/annotations.ts";
+import { configMapAnnotations } from "../kube/annotations.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { enter } from "../kube/enter.ts";
-import { type ClusterNode, NODES, networkAvailable, peerAddresses, readNode } from "../kube/nodes.ts";
-import { reclaim } from "../kube/reclaim.ts";
-import { reflect } from "../kube/reflector.ts";
+import { listNodes, NODES, networkAvailable, peerAddresses } from "../kube/nodes.ts";
 import type { Log } from "../log/log.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { Follower } from "./follower.ts";
 import { identity } from "./identity.ts";
 import { deriveName, findName } from "./peername.ts";
 
 /** While the API server cannot be asked. */
 const RETRY_MS = 2_000;
-/** Nodes do not all act on the same event at the same time: each within this. */
-const SPREAD_MS = 5_000;
-/** What could not be taken over is looked at again after this; and all of it, in case an event was missed. */
-const AGAIN_MS = 30_000;
-const CARE_MS = 600_000;
 
 export interface ClusterSettings {
   /** The node that this host is. */
@@ -107,7 +100,7 @@ async function tryToEnter(client: KubeClient, settings: ClusterSettings, log: Lo
     const peer = parsePeerName(name);
     kept.name.set(peer);
     kept.listed.set(true);
-    return { client, peer, peers: settings.peers ?? peerAddresses(nodes, ownAddresses()) };
+    return { client, peer, peers: settings.peers ?? peerAddresses(nodes, hostAddresses()) };
   } finally {
     store.close();
   }
@@ -152,118 +145,6 @@ export function joinCluster(
   };
 }
 
-/** Follows the nodes: connects to those there are, takes over from those that are gone. */
-class Follower {
-  readonly #nodes = new Map<string, ClusterNode>();
-  readonly #shared: SharedAnnotations;
-  #reflector: { stop(): void } | undefined;
-  #reclaiming = false;
-  #soon: Timer | undefined;
-  #again: Timer | undefined;
-  #care: Timer | undefined;
-  #targets: string;
-
-  constructor(
-    private readonly api: ApiClient,
-    private readonly cluster: Cluster,
-    private readonly settings: ClusterSettings,
-    private readonly log: Log,
-  ) {
-    this.#shared = configMapAnnotations(cluster.client);
-    this.#targets = cluster.peers.join();
-  }
-
-  start(): void {
-    const dependencies = { clock: systemClock, random: systemRandom, log: this.log };
-    this.#reflector = reflect(this.cluster.client, NODES, dependencies, {
-      listed: (items) => {
-        this.#nodes.clear();
-        for (const item of items) this.#set(item);
-        this.#changed();
-        this.#reclaimWithin(0);
-      },
-      changed: (type, item) => {
-        if (type === "set") this.#set(item);
-        else this.#nodes.delete(readNode(item)?.name ?? "");
-        this.#changed();
-        if (type === "delete") this.#reclaimWithin(SPREAD_MS);
-      },
-    });
-    this.#care = every(systemClock, CARE_MS, () => this.#reclaimWithin(AGAIN_MS));
-  }
-
-  stop(): void {
-    this.#reflector?.stop();
-    for (const timer of [this.#soon, this.#again, this.#care]) timer?.cancel();
-  }
-
-  #set(item: unknown): void {
-    const node = readNode(item);
-    if (node) this.#nodes.set(node.name, node);
-  }
-
-  /** Tells the router whom to connect to, where that has changed. */
-  #changed(): void {
-    if (this.settings.peers) return;
-    const peers = peerAddresses(this.#nodes.values(), ownAddresses());
-    if (peers.join() === this.#targets) return;
-    this.#targets = peers.join();
-    const form = new URLSearchParams({ replace: "true" });
-    for (const peer of peers) form.append("peer", peer);
-    this.api("POST", "/connect", { form }).catch((error) => {
-      this.#targets = "";
-      this.log.warning(`[kube] ${reasonOf(error)}`);
-    });
-  }
-
-  #reclaimWithin(ms: number): void {
-    this.#soon ??= systemClock.after(ms * systemRandom.float(), () => {
-      this.#soon = undefined;
-      if (this.#reclaiming) return this.#reclaimWithin(SPREAD_MS);
-      this.#reclaiming = true;
-      this.#reclaim().finally(() => {
-        this.#reclaiming = false;
-      });
-    });
-  }
-
-  async #reclaim(): Promise<void> {
-    const { api, cluster, settings, log } = this;
-    let left = 1;
-    try {
-      left = await reclaim({
-        peer: cluster.peer,
-        node: settings.node,
-        shared: this.#shared,
-        nodes: async () => new Set((await listNodes(cluster.client)).map(({ name }) => name)),
-        isReachable: async (peer) => (await peersOf(api)).has(peer),
-        async takeOver(peer) {
-          log.info(`[kube] ${(await api("DELETE", `/peer/${encodeURIComponent(peer)}`)).trim()}`);
-        },
-        clock: systemClock,
-        random: systemRandom,
-        log,
-      });
-    } catch (error) {
-      log.warning(`[kube] cannot look for peers that are gone: ${reasonOf(error)}`);
-    }
-    this.#again?.cancel();
-    if (left > 0) this.#again = systemClock.after(AGAIN_MS, () => this.#reclaimWithin(SPREAD_MS));
-  }
-}
-
-const ReportPeers = v.object({ Peers: v.array(v.object({ Name: v.string() })) });
-
-/** Peers that can be reached now. */
-async function peersOf(api: ApiClient): Promise<Set<string>> {
-  const report = await api("GET", `/report?format=${encodeURIComponent("{{json .Router}}")}`);
-  return new Set(v.parse(ReportPeers, JSON.parse(report)).Peers.map(({ Name }) => Name));
-}
-
-async function listNodes(client: KubeClient): Promise<ClusterNode[]> {
-  return (await client.list(NODES)).items.flatMap((item) => readNode(item) ?? []);
-}
-
 async function markNode(client: KubeClient, node: string): Promise<void> {
   const patch = networkAvailable(new Date().toISOString().replace(/\.\d+/, ""));
   await client.write("patch", `${NODES}/${encodeURIComponent(node)}/status`, patch);
@@ -275,12 +156,6 @@ async function exposeHost(api: ApiClient, address: string | undefined): Promise<
   if (address !== undefined) await api("PUT", `${path}/${address}`);
   const cidr = address ?? formatCidr(parseCidr((await api("POST", path)).trim()));
   await api("POST", `/expose/${cidr}`);
-}
-
-function ownAddresses(): Set<string> {
-  return new Set(
-    Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address)),
-  );
 }
 
 const pause = (ms: number) => new Promise<void>((resolve) => systemClock.after(ms, resolve));

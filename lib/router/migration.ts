@@ -92,18 +92,23 @@ export function describeMigration({ kernel, file, state, error }: Original): str
   ];
 }
 
-/** What has to be done before our router starts. */
-export function beginMigration({ state, kernel }: Original, log: Log): void {
-  if (state) takeOverState(state, log);
-  if (kernel.links.length > 0) {
-    using route = new NetlinkSocket(NETLINK_ROUTE);
-    removeOriginalLinks(route);
-    log.info(`[migration] removed links of the original: ${kernel.links.join(", ")}`);
-  }
+/** Whether there is anything left to be done; a state file that cannot be read is left to people. */
+export function isPending(original: Original | undefined): boolean {
+  return original !== undefined && !(isNothing(original.kernel) && original.error !== undefined);
 }
 
-/** Only where we have none of our own yet: whoever comes back does not go back in time. */
-function takeOverState({ peer, ring, holders, targets, listed }: OriginalState, log: Log): void {
+/** Makes room for our fast datapath, right before our router starts: from here on the original's carries nothing. */
+export function makeRoom({ kernel }: Original, log: Log): void {
+  if (kernel.links.length === 0) return;
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  removeOriginalLinks(route);
+  log.info(`[migration] removed links of the original: ${kernel.links.join(", ")}`);
+}
+
+/** What it has kept becomes ours; only where we have none of our own yet: whoever comes back does not go back in time. */
+export function takeOverState({ state }: Original, log: Log): void {
+  if (!state) return;
+  const { peer, ring, holders, targets, listed } = state;
   const store = Store.open(stateFile());
   try {
     const kept = identity(store);

@@ -1,21 +1,14 @@
 // One daemon out of many rooms: host, mesh, addresses, overlay and control API, started in order and, where one of
 // them fails, taken down again in reverse.
 
-import { chmodSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { hostname } from "node:os";
-import { dirname } from "node:path";
 import { type Cidr, cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
-import { controlSocket, releaseDirectory, stateFile } from "../api/paths.ts";
+import { localClient } from "../api/listen.ts";
+import { releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
-import {
-  type ApiTarget,
-  type CniCall,
-  type CniOutcome,
-  localClient,
-  serveTcp,
-  serveUnix,
-} from "../api/server.ts";
+import type { ApiTarget, CniCall, CniOutcome } from "../api/server.ts";
 import { systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { watchContainers } from "../container/events.ts";
@@ -49,6 +42,7 @@ import { identity } from "./identity.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
+import { listenReason, serveAll } from "./servers.ts";
 
 /** How long a link that has gone may be the beginning of a DEL. */
 const LEAVING_MS = 1_000;
@@ -217,7 +211,7 @@ async function start(
 
   const listener = await listenTcp(options.host ?? "0.0.0.0", port, (stream) => mesh.accept(stream)).catch(
     (error) => {
-      throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${reason(error)}`);
+      throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${listenReason(error)}`);
     },
   );
   undo.push(() => listener.close());
@@ -278,7 +272,8 @@ async function start(
     isReady: () => ready && (services.ready?.() ?? true),
     cni: (call) => services.cni(call, localClient(target)),
   };
-  const servers = await serve(target, options, undo);
+  const servers = await serveAll(target, options);
+  undo.push(() => servers.stop());
   // A container that ends takes its link along, and a DEL gives the addresses back right after the link is gone.
   let leaving: Timer | undefined;
   const containersLeft = () => {
@@ -326,8 +321,7 @@ async function start(
     api: localClient(target),
     async stop() {
       settled.cancel();
-      for (const server of servers) server.stop(true);
-      rmSync(controlSocket(), { force: true });
+      servers.stop();
       links.stop();
       containers.stop();
       leaving?.cancel();
@@ -373,55 +367,4 @@ function checkOverlap(route: NetlinkSocket, options: RouterOptions, log: Log): v
     `Specified --ipalloc-range ${range} overlaps with existing route ${overlap} on host. ` +
       "Unless this is deliberate, you must pick another range and set it on all hosts.",
   );
-}
-
-async function serve(
-  target: ApiTarget,
-  options: RouterOptions,
-  undo: Undo[],
-): Promise<Bun.Server<undefined>[]> {
-  const socket = controlSocket();
-  mkdirSync(dirname(socket), { recursive: true, mode: 0o755 });
-  rmSync(socket, { force: true });
-  const servers = [serveUnix(socket, target)];
-  undo.push(() => {
-    for (const server of servers) server.stop(true);
-    rmSync(socket, { force: true });
-  });
-  chmodSync(socket, 0o600);
-  for (const [address, writes] of [
-    [options["http-addr"], options["http-writes"]],
-    [options["status-addr"], false],
-  ] as const) {
-    const access = bound(address);
-    if (access)
-      servers.push(listening("the control API", access, () => serveTcp({ ...access, writes }, target)));
-  }
-  const metrics = bound(options["metrics-addr"]);
-  if (metrics) {
-    const { serveMetrics } = await import("../api/metrics.ts");
-    servers.push(listening("metrics", metrics, () => serveMetrics(metrics, () => target.report())));
-  }
-  return servers;
-}
-
-const bound = (address: { readonly host: string; readonly port?: number | undefined } | undefined) =>
-  address?.port === undefined ? undefined : { hostname: address.host, port: address.port };
-
-function listening<T>(
-  what: string,
-  { hostname, port }: { hostname: string; port: number },
-  serve: () => T,
-): T {
-  try {
-    return serve();
-  } catch (error) {
-    throw new Error(`cannot serve ${what} on ${hostname}:${port}: ${reason(error)}`);
-  }
-}
-
-function reason(error: unknown): string {
-  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
-  if (code === "EADDRINUSE") return "the port is in use; is weave running already?";
-  return reasonOf(error);
 }

@@ -11,7 +11,7 @@ import { ensureBridge } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { acceptForwarded } from "../../lib/host/forwarding.ts";
 import { addressAdd, addressList } from "../../lib/netlink/address.ts";
-import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../lib/netlink/iptables.ts";
+import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../lib/netlink/iptables/socket.ts";
 import { linkAdd, linkByName, linkDelete, linkList, linkSet } from "../../lib/netlink/link.ts";
 import { watchLinks } from "../../lib/netlink/monitor.ts";
 import { neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";

@@ -1,24 +1,11 @@
-// The tables of iptables from before nftables, read and replaced as its program does it: whole, through a socket's options
-// (linux/netfilter_ipv4/ip_tables.h, linux/netfilter/x_tables.h). In the kernel's order a table is the rules of each hook
-// and its policy, then chains that others jump to; a jump says how far behind the beginning its chain is.
-import { ptr } from "bun:ffi";
-import { closeSync, readFileSync } from "node:fs";
-import { type Cidr, ipv4Octets, subnetOf } from "../address/ipv4.ts";
-import { AF_INET, openSocket, SOCK_RAW } from "../sys/socket.ts";
-import { syscall } from "../sys/syscall.ts";
+// The tables of iptables from before nftables, as the kernel has them (linux/netfilter_ipv4/ip_tables.h,
+// linux/netfilter/x_tables.h): the rules of each hook and its policy, then chains that others jump to; a jump says how far
+// behind the beginning its chain is.
+import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
 
-const IPPROTO_RAW = 255;
-const SOL_IP = 0;
-const GET_INFO = 64;
-const GET_ENTRIES = 65;
-const SET_REPLACE = 64;
-
-const NAME = 32;
+export const NAME = 32;
 const HOOKS = 5;
-const INFO = 84;
-const ENTRIES_HEADER = 40;
-const REPLACE_HEADER = 96;
-const COUNTER = 16;
+export const REPLACE_HEADER = 96;
 
 /** struct ipt_entry: offsets of what we read or write in it, and its length without matches and target. */
 const ENTRY = {
@@ -62,59 +49,6 @@ export interface LegacyTable {
 }
 
 const HOOK_NAMES = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-
-/** The tables that are in use in this network namespace: looking at another would bring it into being. */
-export function legacyTables(): string[] {
-  try {
-    return readFileSync("/proc/thread-self/net/ip_tables_names", "utf8").split("\n").filter(Boolean);
-  } catch {
-    return [];
-  }
-}
-
-/** Reads a table that is in use; throws SysError. */
-export function readLegacyTable(name: string): LegacyTable {
-  const info = new Uint8Array(INFO);
-  putText(info, 0, name);
-  const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
-  try {
-    getOption(socket, `table ${name}`, GET_INFO, info);
-    const size = view(info).getUint32(80, true);
-    const answer = new Uint8Array(ENTRIES_HEADER + size);
-    putText(answer, 0, name);
-    view(answer).setUint32(NAME, size, true);
-    getOption(socket, `entries of table ${name}`, GET_ENTRIES, answer);
-    return decodeTable(info, answer.subarray(ENTRIES_HEADER));
-  } finally {
-    closeSync(socket);
-  }
-}
-
-/** Puts a table in place of the one that it was read from; throws SysError where that is another one by now. */
-export function replaceLegacyTable(table: LegacyTable): void {
-  const { header, entries } = encodeTable(table);
-  // Where the counters of the old rules go, whom nobody asks for.
-  const counters = new Uint8Array(table.entries * COUNTER);
-  const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
-  try {
-    const message = new Uint8Array(REPLACE_HEADER + entries.length);
-    message.set(header);
-    message.set(entries, REPLACE_HEADER);
-    view(message).setUint32(84, table.entries, true);
-    view(message).setBigUint64(88, BigInt(ptr(counters)), true);
-    syscall(
-      `replace table ${table.name} of iptables`,
-      "setsockopt",
-      socket,
-      SOL_IP,
-      SET_REPLACE,
-      message,
-      message.length,
-    );
-  } finally {
-    closeSync(socket);
-  }
-}
 
 /** Whether packets that no rule of a hook decides on are dropped. */
 export function dropsByPolicy({ policy }: LegacyTable["hooks"][number]): boolean {
@@ -247,7 +181,7 @@ export function encodeTable({ name, hooks, chains }: LegacyTable): {
   return { header, entries: Buffer.concat(parts.map(({ bytes }) => bytes)) };
 }
 
-const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+export const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 const targetAt = (bytes: Uint8Array) => view(bytes).getUint16(ENTRY.target, true);
 const targetName = (bytes: Uint8Array) => textAt(bytes, targetAt(bytes) + TARGET.name, TARGET.nameLength);
 
@@ -278,7 +212,7 @@ function errorEntry(name: string): Uint8Array {
   return bytes;
 }
 
-function putText(bytes: Uint8Array, at: number, text: string): void {
+export function putText(bytes: Uint8Array, at: number, text: string): void {
   bytes.set(new TextEncoder().encode(text), at);
 }
 
@@ -286,9 +220,4 @@ function textAt(bytes: Uint8Array, at: number, length: number): string {
   const part = bytes.subarray(at, at + length);
   const end = part.indexOf(0);
   return new TextDecoder("latin1").decode(end < 0 ? part : part.subarray(0, end));
-}
-
-function getOption(socket: number, what: string, option: number, buffer: Uint8Array): void {
-  const length = new Uint8Array(Uint32Array.of(buffer.length).buffer);
-  syscall(`read ${what} of iptables`, "getsockopt", socket, SOL_IP, option, buffer, length);
 }

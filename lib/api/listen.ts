@@ -1,0 +1,76 @@
+// Where the control API is to be had: on a Unix socket, which can do everything; on TCP, for reading; and without a socket.
+import { isIP } from "node:net";
+import { type ApiClient, ApiError } from "./client.ts";
+import { type ApiTarget, answer } from "./server.ts";
+
+// A form with a few peers, a network configuration, or nothing.
+const MAX_BODY = 1024 * 1024;
+
+/** The API without a socket: for what runs in the router itself. */
+export function localClient(target: ApiTarget): ApiClient {
+  return async (method, path, { form, accept, timeoutMs } = {}) => {
+    const headers = accept === undefined ? {} : { accept };
+    const request = new Request(`http://localhost${path}`, { method, headers, body: form ?? null });
+    const giveUp = new AbortController();
+    const timer = timeoutMs === undefined ? undefined : setTimeout(() => giveUp.abort(), timeoutMs);
+    const response = await answer(request, target, giveUp.signal);
+    clearTimeout(timer);
+    if (giveUp.signal.aborted) throw new ApiError(504, `no answer within ${timeoutMs} ms: ${method} ${path}`);
+    const body = await response.text();
+    if (!response.ok) throw new ApiError(response.status, body.trim());
+    return body;
+  };
+}
+
+/** Serves everything on a Unix socket that only root can open. */
+export function serveUnix(path: string, target: ApiTarget): Bun.Server<undefined> {
+  return Bun.serve({
+    unix: path,
+    maxRequestBodySize: MAX_BODY,
+    // An address or a quorum may take a while to come from other hosts; Bun cuts what waits longer than 10 s. Its
+    // types know this option for TCP only, but it holds here too (and server.timeout() does not).
+    idleTimeout: 0 as never,
+    fetch: (request) => answer(request, target),
+  });
+}
+
+export interface TcpAccess {
+  readonly hostname: string;
+  readonly port: number;
+  /** Lets requests change things; else they can only look. */
+  readonly writes: boolean;
+}
+
+const LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"];
+
+/**
+ * Serves on TCP. Requests that a page in somebody's browser could have made are refused: those for another host's
+ * name (DNS rebinding) and those with a foreign origin.
+ */
+export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undefined> {
+  const names = [...LOCAL_NAMES, access.hostname];
+  const foreign = (host: string | null) => host !== null && !names.includes(host.replace(/:\d+$/, ""));
+  // Another name can be made to mean us, an address cannot.
+  const isAddress = (host: string | null) => isIP(host?.replace(/:\d+$/, "") ?? "") !== 0;
+  return Bun.serve({
+    hostname: access.hostname,
+    port: access.port,
+    maxRequestBodySize: MAX_BODY,
+    idleTimeout: 0,
+    fetch(request) {
+      const origin = request.headers.get("origin");
+      if (
+        (foreign(request.headers.get("host")) && !isAddress(request.headers.get("host"))) ||
+        (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))
+      ) {
+        return new Response("refused: the request was made for, or by, another site\n", { status: 403 });
+      }
+      if (request.method !== "GET" && !access.writes) {
+        return new Response("read only here: use the Unix socket, or launch with --http-writes\n", {
+          status: 403,
+        });
+      }
+      return answer(request, target);
+    },
+  });
+}

@@ -1,0 +1,76 @@
+// Reading and replacing the tables of iptables from before nftables, as its program does it: whole, through the options of a
+// socket (linux/netfilter_ipv4/ip_tables.h).
+import { ptr } from "bun:ffi";
+import { closeSync, readFileSync } from "node:fs";
+import { AF_INET, openSocket, SOCK_RAW } from "../../sys/socket.ts";
+import { syscall } from "../../sys/syscall.ts";
+import { decodeTable, encodeTable, type LegacyTable, NAME, putText, REPLACE_HEADER, view } from "./table.ts";
+
+const IPPROTO_RAW = 255;
+const SOL_IP = 0;
+const GET_INFO = 64;
+const GET_ENTRIES = 65;
+const SET_REPLACE = 64;
+
+/** Bytes of struct ipt_getinfo; of struct ipt_get_entries before its entries; of struct xt_counters. */
+const INFO = 84;
+const ENTRIES_HEADER = 40;
+const COUNTER = 16;
+
+/** The tables that are in use in this network namespace: looking at another would bring it into being. */
+export function legacyTables(): string[] {
+  try {
+    return readFileSync("/proc/thread-self/net/ip_tables_names", "utf8").split("\n").filter(Boolean);
+  } catch {
+    return [];
+  }
+}
+
+/** Reads a table that is in use; throws SysError. */
+export function readLegacyTable(name: string): LegacyTable {
+  const info = new Uint8Array(INFO);
+  putText(info, 0, name);
+  const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
+  try {
+    getOption(socket, `table ${name}`, GET_INFO, info);
+    const size = view(info).getUint32(80, true);
+    const answer = new Uint8Array(ENTRIES_HEADER + size);
+    putText(answer, 0, name);
+    view(answer).setUint32(NAME, size, true);
+    getOption(socket, `entries of table ${name}`, GET_ENTRIES, answer);
+    return decodeTable(info, answer.subarray(ENTRIES_HEADER));
+  } finally {
+    closeSync(socket);
+  }
+}
+
+/** Puts a table in place of the one that it was read from; throws SysError where that is another one by now. */
+export function replaceLegacyTable(table: LegacyTable): void {
+  const { header, entries } = encodeTable(table);
+  // Where the counters of the old rules go, whom nobody asks for.
+  const counters = new Uint8Array(table.entries * COUNTER);
+  const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
+  try {
+    const message = new Uint8Array(REPLACE_HEADER + entries.length);
+    message.set(header);
+    message.set(entries, REPLACE_HEADER);
+    view(message).setUint32(84, table.entries, true);
+    view(message).setBigUint64(88, BigInt(ptr(counters)), true);
+    syscall(
+      `replace table ${table.name} of iptables`,
+      "setsockopt",
+      socket,
+      SOL_IP,
+      SET_REPLACE,
+      message,
+      message.length,
+    );
+  } finally {
+    closeSync(socket);
+  }
+}
+
+function getOption(socket: number, what: string, option: number, buffer: Uint8Array): void {
+  const length = new Uint8Array(Uint32Array.of(buffer.length).buffer);
+  syscall(`read ${what} of iptables`, "getsockopt", socket, SOL_IP, option, buffer, length);
+}
