@@ -17,6 +17,7 @@ import {
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
 import { type RunningRouter, startRouter } from "../../lib/router/router.ts";
+import { reasonOf } from "../../lib/sys/reason.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
@@ -100,7 +101,11 @@ function begin(options: RouterOptions): Log {
 function awaitPolicies(original: Original | undefined, log: Log): void {
   if (original && original.kernel.rules.length > 0) return;
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
-  if (keepApart(nf)) log.info("containers are kept apart until weave-npc has its policies in force");
+  try {
+    if (keepApart(nf)) log.info("containers are kept apart until weave-npc has its policies in force");
+  } catch (error) {
+    log.warning(`containers are open to all until weave-npc has its policies in force: ${reasonOf(error)}`);
+  }
 }
 
 function noPolicies(log: Log): void {
