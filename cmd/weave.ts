@@ -31,9 +31,9 @@ const COMMANDS: readonly Command[] = [
   dnsArgs,
   prime,
   rmpeer,
-  kubernetes,
   doctor,
   migrate,
+  kubernetes,
   serve,
   marathon,
   stop,
@@ -41,9 +41,9 @@ const COMMANDS: readonly Command[] = [
   version,
 ];
 
-function overview(): string {
-  const width = Math.max(...COMMANDS.map(({ name }) => name.length));
-  const lines = COMMANDS.map(({ name, description }) => `  weave ${name.padEnd(width)}  ${description}`);
+function overview(commands = COMMANDS): string {
+  const width = Math.max(...commands.map(({ name }) => name.length));
+  const lines = commands.map(({ name, description }) => `  weave ${name.padEnd(width)}  ${description}`);
   return [
     `weave ${VERSION}: a container network`,
     "",
@@ -53,8 +53,11 @@ function overview(): string {
   ].join("\n");
 }
 
+/** Commands that begin with a word that is none by itself. */
+const groupOf = (name: string) => COMMANDS.filter((known) => known.name.startsWith(`${name} `));
+
 function unknown(name: string): string {
-  const group = COMMANDS.filter((known) => known.name.startsWith(`${name} `));
+  const group = groupOf(name);
   if (group.length === 0) return `unknown command '${name}'`;
   return `say what of: ${group.map((known) => `'weave ${known.name}'`).join(", ")}`;
 }
@@ -72,6 +75,8 @@ async function weave(argv: readonly string[]): Promise<void> {
   }
   const words = (count: number) => args.slice(0, count).join(" ");
   const command = COMMANDS.find((known) => known.name === words(known.name.split(" ").length));
+  if (!command && args.includes("--help") && groupOf(name).length > 0)
+    return console.log(overview(groupOf(name)));
   if (!command) return fail("weave", new UsageError(unknown(name)));
   await run(`weave ${command.name}`, command, args.slice(command.name.split(" ").length));
 }
