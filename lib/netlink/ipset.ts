@@ -1,6 +1,8 @@
 // Sets of addresses of iptables' (linux/netfilter/ipset/ip_set.h), as far as one has to know them to remove them.
+import { existsSync } from "node:fs";
 import { ENOENT, isErrno } from "../sys/errno.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { NetlinkError } from "./message.ts";
 import type { NetlinkSocket, Request } from "./socket.ts";
 
 const SUBSYSTEM = 6;
@@ -25,14 +27,16 @@ function message(
   return { operation: `ipset ${operation}`, type: (SUBSYSTEM << 8) | COMMAND[command], body: body.done() };
 }
 
-/** The names of all sets; none where the kernel has no sets. */
+/** The names of all sets; none where the kernel has no sets, or nobody has needed them yet: asking would load them. */
 export function ipsetList(nl: NetlinkSocket): string[] {
+  if (!existsSync("/sys/module/ip_set")) return [];
   try {
     return nl
       .dump(message("list", "list", (body) => body.u32be(ATTRIBUTE.flags | NET_BYTEORDER, LIST_SETNAME)))
       .flatMap(({ body }) => decodeAttributes(body.subarray(HEADER)).get(ATTRIBUTE.setName)?.string ?? []);
-  } catch {
-    return [];
+  } catch (error) {
+    if (error instanceof NetlinkError) return [];
+    throw error;
   }
 }
 
