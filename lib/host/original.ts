@@ -3,7 +3,7 @@
 
 import { ipsetDestroy, ipsetList } from "../netlink/ipset.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../netlink/iptables/socket.ts";
-import { type LegacyChain, type LegacyRule, linksOf } from "../netlink/iptables/table.ts";
+import { type LegacyChain, type LegacyRule, type LegacyTable, linksOf } from "../netlink/iptables/table.ts";
 import { type Link, linkDelete, linkList } from "../netlink/link.ts";
 import {
   chainList,
@@ -44,7 +44,7 @@ export interface OriginalKernel {
 export function findOriginal(route: NetlinkSocket, nf: NetlinkSocket): OriginalKernel {
   return {
     links: links(route).map(({ name }) => name),
-    rules: [...nftRules(nf), ...legacyRules()],
+    rules: [...summary("iptables-nft", nftParts(nf)), ...summary("iptables-legacy", legacyParts())],
     sets: ipsetList(nf).filter((name) => SETS.test(name)),
   };
 }
@@ -68,7 +68,7 @@ export function removeOriginalLinks(route: NetlinkSocket): void {
 
 /** Removes the rest; returns the sets that something still uses. */
 export function removeOriginalRules(nf: NetlinkSocket): string[] {
-  for (const name of TABLES) removeNftRules(nf, { family: "ip", name });
+  removeNftRules(nf);
   removeLegacyRules();
   // A set that lists others goes before these can.
   for (let again = true; again; ) {
@@ -81,75 +81,88 @@ const text = new TextDecoder("latin1");
 /** The name of our bridge, and no longer one that ends alike. */
 const ABOUT_BRIDGE = new RegExp(`(^|[^\\w.-])${BRIDGE}\0`);
 
+const isOwnChain = (name: string) => CHAIN.test(name) && name !== FORWARDING_CHAIN;
+
 /** Whether a rule is about its chains, the bridge, or says that it is its. */
-function isOriginals(content: Uint8Array, jump: string | undefined): boolean {
-  if (jump !== undefined) return CHAIN.test(jump) && jump !== FORWARDING_CHAIN;
-  const words = text.decode(content);
-  return ABOUT_BRIDGE.test(words) || words.includes("Weave Net");
+function isOriginals(jump: string | undefined, aboutBridge: boolean, words: string): boolean {
+  return jump === undefined ? aboutBridge || words.includes("Weave Net") : isOwnChain(jump);
 }
 
-function nftParts(nf: NetlinkSocket, table: TableName) {
-  const chains = chainList(nf, table.family).filter((chain) => chain.table === table.name);
-  const own = chains.filter(({ name }) => CHAIN.test(name) && name !== FORWARDING_CHAIN);
-  const rules = chains
-    .filter(({ name }) => !CHAIN.test(name))
-    .flatMap(({ name }) =>
-      ruleList(nf, table, name)
-        .filter(({ content, jump }) => isOriginals(content, jump))
-        .map(({ handle }) => ({ chain: name, handle })),
-    );
-  return { own: own.map(({ name }) => name), rules };
+interface Part<Chain, Rule> {
+  readonly own: readonly Chain[];
+  readonly rules: readonly Rule[];
 }
 
-function nftRules(nf: NetlinkSocket): OriginalRules[] {
-  const parts = TABLES.map((name) => nftParts(nf, { family: "ip", name }));
-  const [chains, rules] = [
-    parts.reduce((sum, { own }) => sum + own.length, 0),
-    parts.reduce((sum, each) => sum + each.rules.length, 0),
-  ];
-  return chains + rules === 0 ? [] : [{ variant: "iptables-nft", chains, rules }];
+/** What there is in some tables; nothing where none has a chain of the original: then rules are somebody else's. */
+function summary(
+  variant: OriginalRules["variant"],
+  parts: readonly Part<unknown, unknown>[],
+): OriginalRules[] {
+  const chains = parts.reduce((sum, { own }) => sum + own.length, 0);
+  const rules = parts.reduce((sum, each) => sum + each.rules.length, 0);
+  return chains === 0 ? [] : [{ variant, chains, rules }];
 }
 
-function removeNftRules(nf: NetlinkSocket, table: TableName): void {
-  const { own, rules } = nftParts(nf, table);
+/** Its chains and rules by table; none where no table has a chain of its, so that rules need not be looked through. */
+function nftParts(
+  nf: NetlinkSocket,
+): (Part<string, { chain: string; handle: bigint }> & { table: TableName })[] {
+  const all = chainList(nf, "ip").filter(({ table }) => TABLES.includes(table));
+  if (!all.some(({ name }) => isOwnChain(name))) return [];
+  return TABLES.map((name): TableName => ({ family: "ip", name })).map((table) => {
+    const chains = all.filter((chain) => chain.table === table.name).map(({ name }) => name);
+    const rules = chains
+      .filter((chain) => !CHAIN.test(chain))
+      .flatMap((chain) =>
+        ruleList(nf, table, chain)
+          .filter(({ content, jump }) => {
+            const words = text.decode(content);
+            return isOriginals(jump, ABOUT_BRIDGE.test(words), words);
+          })
+          .map(({ handle }) => ({ chain, handle })),
+      );
+    return { table, own: chains.filter(isOwnChain), rules };
+  });
+}
+
+function removeNftRules(nf: NetlinkSocket): void {
+  const parts = nftParts(nf);
   commit(nf, [
-    ...rules.map(({ chain, handle }) => deleteRule(table, chain, handle)),
+    ...parts.flatMap(({ table, rules }) =>
+      rules.map(({ chain, handle }) => deleteRule(table, chain, handle)),
+    ),
     // They jump to each other: all are emptied before any is deleted.
-    ...own.map((chain) => flushChain(table, chain)),
-    ...own.map((chain) => deleteChain(table, chain)).flatMap(([, remove]) => remove ?? []),
+    ...parts.flatMap(({ table, own }) => own.map((chain) => flushChain(table, chain))),
+    ...parts.flatMap(({ table, own }) => own.flatMap((chain) => deleteChain(table, chain))),
   ]);
 }
 
-/** Tables of the older kind that are in use, with what is the original's in them. */
-function legacyParts() {
-  return legacyTables()
-    .filter((name) => TABLES.includes(name))
-    .map((name) => {
-      const table = readLegacyTable(name);
-      const isOwn = ({ name }: LegacyChain) => CHAIN.test(name) && name !== FORWARDING_CHAIN;
-      const own = table.chains.filter(isOwn);
-      const others = [...table.hooks, ...table.chains.filter((chain) => !CHAIN.test(chain.name))];
-      const isRule = (rule: LegacyRule) =>
-        rule.jump === undefined
-          ? linksOf(rule).includes(BRIDGE) || text.decode(rule.bytes).includes("Weave Net")
-          : CHAIN.test(rule.jump) && rule.jump !== FORWARDING_CHAIN;
-      return { table, own, others, isRule };
-    });
+interface LegacyPart extends Part<LegacyChain, LegacyRule> {
+  readonly table: LegacyTable;
+  readonly others: readonly LegacyChain[];
 }
 
-function legacyRules(): OriginalRules[] {
-  const parts = legacyParts();
-  const chains = parts.reduce((sum, { own }) => sum + own.length, 0);
-  const rules = parts.flatMap(({ others, isRule }) =>
-    others.flatMap((chain) => chain.rules.filter(isRule)),
-  ).length;
-  return chains + rules === 0 ? [] : [{ variant: "iptables-legacy", chains, rules }];
+/** The same of the older kind. */
+function legacyParts(): LegacyPart[] {
+  const tables = legacyTables()
+    .filter((name) => TABLES.includes(name))
+    .map(readLegacyTable);
+  if (!tables.some(({ chains }) => chains.some(({ name }) => isOwnChain(name)))) return [];
+  return tables.map((table) => {
+    const others = [...table.hooks, ...table.chains.filter(({ name }) => !CHAIN.test(name))];
+    const rules = others.flatMap((chain) =>
+      chain.rules.filter((rule) =>
+        isOriginals(rule.jump, linksOf(rule).includes(BRIDGE), text.decode(rule.bytes)),
+      ),
+    );
+    return { table, others, rules, own: table.chains.filter(({ name }) => isOwnChain(name)) };
+  });
 }
 
 function removeLegacyRules(): void {
-  for (const { table, own, others, isRule } of legacyParts()) {
-    if (own.length === 0 && !others.some((chain) => chain.rules.some(isRule))) continue;
-    for (const chain of others) chain.rules = chain.rules.filter((rule) => !isRule(rule));
+  for (const { table, own, others, rules } of legacyParts()) {
+    if (own.length + rules.length === 0) continue;
+    for (const chain of others) chain.rules = chain.rules.filter((rule) => !rules.includes(rule));
     table.chains = table.chains.filter((chain) => !own.includes(chain));
     replaceLegacyTable(table);
   }

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
+import { addVeth, DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { addPod, type Pod, ping, podCommand } from "../support/pods.ts";
 import { lookalike } from "../support/processes.ts";
 
@@ -22,22 +22,7 @@ async function attached(name: string, address: string): Promise<Pod> {
   const netns = path.split("/").at(-1) ?? "";
   const ip = (...args: string[]) => must(["ip", ...args]);
   const veth = `vethwepl${name.slice(0, 6)}`;
-  await ip(
-    "-n",
-    host.netns,
-    "link",
-    "add",
-    veth,
-    "mtu",
-    "1376",
-    "type",
-    "veth",
-    "peer",
-    "name",
-    "eth0",
-    "netns",
-    netns,
-  );
+  await addVeth(["ip", "-n", host.netns], veth, netns, 1376);
   await ip("-n", host.netns, "link", "set", veth, "master", "weave", "up");
   await ip("-n", netns, "link", "set", "eth0", "up");
   await ip("-n", netns, "addr", "add", `${address}/12`, "dev", "eth0");
@@ -133,6 +118,19 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (variant) => {
     }
   }, 60_000);
 });
+
+test.each(["nft", "legacy"])(
+  "where it has never run, a rule about our bridge is somebody else's (%s)",
+  async (variant) => {
+    const rule = "-A FORWARD -i weave -j ACCEPT";
+    await host.must([`iptables-${variant}`, ...rule.split(" ")]);
+    await host.weave("launch", "--ipalloc-init=consensus=1");
+    await addPod(hosts, host, "pod");
+    expect(await host.weave("migrate")).toBe("there is nothing of the original on this host\n");
+    expect(await host.must([`iptables-${variant}`, "-S", "FORWARD"])).toContain(rule);
+  },
+  30_000,
+);
 
 test("without its state, addresses in use are found in the kernel", async () => {
   await prepare("nft");
