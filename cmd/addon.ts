@@ -1,7 +1,7 @@
 // The environment of the Kubernetes addon: the variables of the original's manifest and launch script, as options of the
 // router. What the command line says goes before a variable, a variable before EXTRA_ARGS.
 import { AddressError, formatCidr, parseCidr } from "../lib/address/ipv4.ts";
-import { OptionError, parseOptions, type RouterOptions } from "../lib/router/options.ts";
+import { DEFAULT_RANGE, OptionError, parseOptions, type RouterOptions } from "../lib/router/options.ts";
 import { type Arguments, type Command, readArguments, UsageError } from "./main.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "./routeroptions.ts";
 
@@ -16,8 +16,8 @@ export interface Addon {
   readonly exposeAddress: string | undefined;
   /** Whether weave-npc enforces policies here. */
   readonly policies: boolean;
-  /** The router's options, with those that the cluster tells. */
-  options(cluster: { readonly name?: string; readonly peers: readonly string[] }): RouterOptions;
+  /** The router's options; with those that the cluster tells, once it has. */
+  options(cluster?: { readonly name?: string; readonly peers: readonly string[] }): RouterOptions;
 }
 
 /** Variables that are options of the router by another name. */
@@ -30,7 +30,7 @@ const OPTIONS: Record<string, string> = {
 };
 
 /** What the original's launch script says where nobody says anything else. */
-const DEFAULTS = { "metrics-addr": "0.0.0.0:6782", "ipalloc-range": "10.32.0.0/12" };
+const DEFAULTS = { "metrics-addr": "0.0.0.0:6782", "ipalloc-range": DEFAULT_RANGE };
 
 const EXTRA_ARGS: Command = { name: "EXTRA_ARGS", description: "", options: ROUTER_OPTIONS, run() {} };
 
@@ -56,21 +56,20 @@ export function readAddon(env: Environment, { options, positionals }: Arguments)
     "masq-local": !flag(env, "NO_MASQ_LOCAL", true),
     ...(env["WEAVE_NO_FASTDP"] ? { fastdp: false } : {}),
   };
-  const peers = (env["KUBE_PEERS"] ?? "").split(/[\s,]+/).filter(Boolean);
-  const addon: Addon = {
-    node,
-    peers: peers.length > 0 ? peers : undefined,
-    exposeAddress: undefined,
-    policies,
-    options({ name, peers }) {
-      const told = name === undefined ? {} : { name };
-      // Of those that there are now, we included, most have to agree on how the range is divided.
-      const init = { "ipalloc-init": `consensus=${peers.length + 1}` };
-      return checked({ ...init, ...raw, ...told }, named, [...extra.positionals, ...positionals, ...peers]);
-    },
+  const known = (env["KUBE_PEERS"] ?? "").split(/[\s,]+/).filter(Boolean);
+  const routerOptions: Addon["options"] = ({ name, peers } = { peers: known }) => {
+    const told = name === undefined ? {} : { name };
+    // Of those that there are now, we included, most have to agree on how the range is divided.
+    const init = { "ipalloc-init": `consensus=${peers.length + 1}` };
+    return checked({ ...init, ...raw, ...told }, named, [...extra.positionals, ...positionals, ...peers]);
   };
-  const { defaultSubnet } = addon.options({ peers: addon.peers ?? [] });
-  return { ...addon, exposeAddress: exposeAddress(env["WEAVE_EXPOSE_IP"], defaultSubnet.prefix) };
+  return {
+    node,
+    peers: known.length > 0 ? known : undefined,
+    exposeAddress: exposeAddress(env["WEAVE_EXPOSE_IP"], routerOptions().defaultSubnet.prefix),
+    policies,
+    options: routerOptions,
+  };
 }
 
 function flag(env: Environment, variable: string, otherwise: boolean): boolean {

@@ -3,13 +3,12 @@
 import { lookup } from "node:dns/promises";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
-import { setup } from "../lib/cni/setup.ts";
 import { neighbours } from "../lib/deploy/mesos.ts";
 import { refuseOverlap } from "../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../lib/netlink/socket.ts";
 import { parseOptions } from "../lib/router/options.ts";
-import { executable } from "../lib/sys/executable.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
+import { type CniFolders, installCni } from "./cnifolders.ts";
 import { UsageError } from "./main.ts";
 
 /** Options for the router from the task's environment, where the command line does not say otherwise. */
@@ -22,7 +21,7 @@ export async function prepareAgent(
   given: Record<string, unknown>,
   peers: readonly string[],
   env: Environment,
-  folders: { readonly bin: string; readonly conf: string },
+  folders: CniFolders,
 ): Promise<{ options: Record<string, unknown>; peers: string[] }> {
   const options = { ...given };
   for (const [variable, option] of Object.entries(VARIABLES)) {
@@ -40,14 +39,7 @@ export async function prepareAgent(
     refuseOverlap(route, range);
   }
   for (const folder of [folders.bin, folders.conf]) mkdirSync(folder, { recursive: true });
-  const done = setup({
-    binDir: folders.bin,
-    confDir: folders.conf,
-    executable: executable("weave-net"),
-    hairpin: env["HAIRPIN_MODE"] !== "false",
-    single: true,
-  });
-  for (const line of done) console.log(line);
+  for (const line of installCni(folders, true)) console.log(line);
   return { options, peers: [...peers, ...(await existing(beside))] };
 }
 

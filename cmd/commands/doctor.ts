@@ -2,8 +2,8 @@
 import { apiClient } from "../../lib/api/client.ts";
 import { diagnose } from "../../lib/doctor/doctor.ts";
 import { findingsText } from "../../lib/doctor/finding.ts";
+import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { type Command, requireRoot } from "../main.ts";
-import { CNI_FOLDERS } from "./setup.ts";
 
 export const doctor: Command = {
   name: "doctor",
@@ -15,8 +15,7 @@ export const doctor: Command = {
   },
   async run({ options }) {
     requireRoot();
-    const folders = { bin: String(options["cni-bin-dir"]), conf: String(options["cni-conf-dir"]) };
-    const findings = await diagnose(apiClient(), folders);
+    const findings = await diagnose(apiClient(), cniFolders(options));
     process.stdout.write(options["json"] ? `${JSON.stringify(findings, null, 2)}\n` : findingsText(findings));
     if (findings.some(({ level }) => level === "problem")) process.exitCode = 1;
   },

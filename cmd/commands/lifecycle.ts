@@ -11,11 +11,11 @@ import { vxlanName } from "../../lib/overlay/datapath/datapath.ts";
 import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
 import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts";
 import { parseOptions } from "../../lib/router/options.ts";
+import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { type Arguments, type Command, requireRoot, UsageError } from "../main.ts";
 import { prepareAgent } from "../mesos.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { runRouter } from "./router.ts";
-import { CNI_FOLDERS } from "./setup.ts";
 
 // What a daemon must not inherit: it would make it another program.
 const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
@@ -36,8 +36,7 @@ async function wanted({ options, positionals }: Arguments) {
   const given = givenOptions(options);
   if (!options["mesos"]) return { given, peers: positionals };
   requireRoot();
-  const folders = { bin: String(options["cni-bin-dir"]), conf: String(options["cni-conf-dir"]) };
-  const agent = await prepareAgent(given, positionals, process.env, folders);
+  const agent = await prepareAgent(given, positionals, process.env, cniFolders(options));
   return { given: agent.options, peers: agent.peers };
 }
 

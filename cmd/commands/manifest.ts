@@ -5,6 +5,7 @@ import { marathonApp } from "../../lib/deploy/marathon.ts";
 import { queryParameters } from "../../lib/deploy/query.ts";
 import { answerManifest } from "../../lib/deploy/serve.ts";
 import { manifestText } from "../../lib/deploy/yaml.ts";
+import { endpoint } from "../endpoint.ts";
 import { type Arguments, type Command, UsageError } from "../main.ts";
 
 const PARAMETER_OPTIONS = {
@@ -121,12 +122,8 @@ export const serve: Command = {
     noPositionals(args);
     const defaults = parameters(args);
     addonSettings(defaults);
-    const [, hostname, port] = /^(.*):(\d{1,5})$/.exec(String(args.options["listen"])) ?? [];
-    if (port === undefined || Number(port) > 65_535)
-      throw new UsageError(`--listen "${args.options["listen"]}" is no address with a port, such as :8080`);
     const server = Bun.serve({
-      hostname: hostname || "0.0.0.0",
-      port: Number(port),
+      ...endpoint("listen", String(args.options["listen"])),
       fetch: (request) => answerManifest(request, defaults),
     });
     console.log(`serving http://${server.hostname}:${server.port}/k8s/net`);

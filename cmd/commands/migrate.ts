@@ -4,18 +4,16 @@ import { basename, dirname, join } from "node:path";
 import * as v from "valibot";
 import { apiClient } from "../../lib/api/client.ts";
 import { logFile } from "../../lib/api/paths.ts";
-import { setup } from "../../lib/cni/setup.ts";
 import { DEFAULT_PORT } from "../../lib/mesh/router.ts";
 import { launchDaemon, runningPid } from "../../lib/router/daemon.ts";
 import { describeMigration, findMigration, isPending } from "../../lib/router/migration.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/router/originalprocess.ts";
-import { executable } from "../../lib/sys/executable.ts";
+import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { type Command, requireRoot } from "../main.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { daemonArguments } from "./lifecycle.ts";
 import { peersForm } from "./peers.ts";
-import { CNI_FOLDERS } from "./setup.ts";
 
 /** Where the original's router can be asked. */
 const ORIGINAL_API = "127.0.0.1:6784";
@@ -91,7 +89,8 @@ export const migrate: Command = {
     const state = options["state"] ?? (theirs?.stateFile && held(theirs.stateFile));
     const elsewhere = typeof state === "string" ? state : undefined;
     const original = findMigration(elsewhere);
-    const bin = String(options["cni-bin-dir"]);
+    const folders = cniFolders(options);
+    const { bin } = folders;
     const plugins = oldPlugins(bin);
     if (!theirs && !original && plugins.length === 0)
       return console.log("there is nothing of the original on this host");
@@ -118,9 +117,7 @@ export const migrate: Command = {
       await tell("connect", neighbours);
     }
     if (plugins.length > 0) {
-      const confDir = String(options["cni-conf-dir"]);
-      const hairpin = process.env["HAIRPIN_MODE"] !== "false";
-      setup({ binDir: bin, confDir, executable: executable("weave-net"), hairpin });
+      installCni(folders);
       for (const name of plugins) rmSync(join(bin, name), { force: true });
     }
     const deadline = Date.now() + TIMEOUT_MS;

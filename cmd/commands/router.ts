@@ -51,7 +51,7 @@ function takeOver(log: Log): Original | undefined {
 async function runInCluster(args: Arguments): Promise<void> {
   const addon = readAddon(process.env, args);
   const client = kubeClient(addon, args);
-  const provisional = addon.options({ peers: addon.peers ?? [] });
+  const provisional = addon.options();
   const log = begin(provisional);
   if (process.env["CHECKPOINT_DISABLE"] !== undefined)
     log.info("CHECKPOINT_DISABLE means nothing here: nobody is asked for new versions");
@@ -64,9 +64,7 @@ async function runInCluster(args: Arguments): Promise<void> {
   else noPolicies(log);
   const settings = { ...addon, peer: provisional.name };
   const cluster = client && (await enterCluster(client, settings, log));
-  const options = addon.options(
-    cluster ? { name: cluster.peer, peers: cluster.peers } : { peers: addon.peers ?? [] },
-  );
+  const options = addon.options(cluster && { name: cluster.peer, peers: cluster.peers });
   let membership: Membership | undefined;
   const services = { cni: runInRouter, ready: () => membership?.ready ?? false };
   if (original) makeRoom(original, log);

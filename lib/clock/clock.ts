@@ -21,6 +21,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** Resolves after `ms` milliseconds. */
+export function sleep(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => clock.after(ms, resolve));
+}
+
 /** Runs `fn` every `ms` milliseconds until cancelled; the first time one interval from now. */
 export function every(clock: Clock, ms: number, fn: () => void): Timer {
   let timer: Timer;

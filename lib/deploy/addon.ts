@@ -1,8 +1,9 @@
 // What the manifest of the Kubernetes addon is made of: the parameters of the original's web service, checked.
 import * as v from "valibot";
 import { AddressError, formatCidr, parseCidr } from "../address/ipv4.ts";
+import { parsed } from "../address/schema.ts";
 import { VERSION } from "../version.ts";
-import { CURRENT, type KubeMinor, KubeVersionError, parseKubeVersion } from "./version.ts";
+import { CURRENT, KubeVersionError, parseKubeVersion } from "./version.ts";
 
 /** A parameter with a value that cannot be; the message names both. */
 export class AddonError extends Error {
@@ -25,42 +26,18 @@ const flag = v.pipe(
     "should be true or false",
   ),
 );
-const list = <T>(item: (text: string) => T) =>
-  v.pipe(
-    v.string(),
-    v.rawTransform(({ dataset, addIssue, NEVER }) => {
-      try {
-        return dataset.value.split(",").filter(Boolean).map(item);
-      } catch (error) {
-        if (!(error instanceof AddressError)) throw error;
-        addIssue({ message: error.message });
-        return NEVER;
-      }
-    }),
-  );
+const list = <T>(item: (text: string) => T) => parsed((text) => text.split(",").filter(Boolean).map(item));
 const HOST = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:\d{1,5})?$/;
 const host = (text: string) => {
   if (!HOST.test(text)) throw new AddressError(`"${text}" is no host`);
   return text;
 };
+/** The name of a variable of the environment. */
+export const variable = name("name of a variable", /^[A-Za-z_][A-Za-z0-9_]{0,254}$/);
 const quantity = /^\d{1,9}(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi)?$/;
 
 const Schema = v.object({
-  "k8s-version": v.optional(
-    v.pipe(
-      v.string(),
-      v.rawTransform(({ dataset, addIssue, NEVER }): KubeMinor => {
-        try {
-          return parseKubeVersion(dataset.value);
-        } catch (error) {
-          if (!(error instanceof KubeVersionError)) throw error;
-          addIssue({ message: error.message });
-          return NEVER;
-        }
-      }),
-    ),
-    `1.${CURRENT}`,
-  ),
+  "k8s-version": v.optional(parsed(parseKubeVersion, KubeVersionError), `1.${CURRENT}`),
   version: v.optional(name("tag of an image", /^[A-Za-z0-9_][\w.-]{0,127}$/)),
   image: v.optional(name("image", /^[a-z0-9][\w.:@/-]{0,254}$/)),
   "password-secret": v.optional(name("name of a secret", /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/)),
@@ -82,13 +59,7 @@ const Schema = v.object({
       ),
     ),
   ),
-  env: v.optional(
-    v.record(
-      name("name of a variable", /^[A-Za-z_][A-Za-z0-9_]{0,254}$/),
-      v.pipe(v.string(), v.maxLength(4096, "is too long")),
-    ),
-    {},
-  ),
+  env: v.optional(v.record(variable, v.pipe(v.string(), v.maxLength(4096, "is too long"))), {}),
   "selinux-options": v.optional(
     v.record(
       v.picklist(["level", "role", "type", "user"], "should be level, role, type or user"),
@@ -99,6 +70,7 @@ const Schema = v.object({
 });
 
 export type AddonSettings = v.InferOutput<typeof Schema> & { readonly image: string };
+
 /** Parameters, unchecked, by their names in the original's query; variables and SELinux options by names of their own. */
 export interface AddonParameters {
   readonly plain: Readonly<Record<string, unknown>>;

@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { formatCidr } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
-import { AddonError } from "./addon.ts";
+import { AddonError, variable } from "./addon.ts";
 
 const Schema = v.object({
   "host-prefix": v.pipe(
@@ -18,10 +18,7 @@ const Schema = v.object({
     v.pipe(v.string(), v.regex(/^\/[\w./-]+$/, "is no absolute path")),
     "/usr/local/bin/weave",
   ),
-  env: v.record(
-    v.pipe(v.string(), v.regex(/^[A-Za-z_][A-Za-z0-9_]{0,254}$/, "is no name of a variable")),
-    v.string(),
-  ),
+  env: v.record(variable, v.string()),
 });
 
 export type MarathonParameters = { readonly [K in keyof v.InferInput<typeof Schema>]?: unknown };

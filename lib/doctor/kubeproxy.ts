@@ -1,8 +1,9 @@
 // kube-proxy on this node, by its command line and its configuration file: two of its settings do not go with a network that
 // knows who speaks to whom.
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { AddressError, type Cidr, formatCidr, parseCidr } from "../address/ipv4.ts";
+import { processIds } from "../sys/processes.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 
 /** What we want to know of it. */
@@ -78,7 +79,7 @@ function includes(list: string, range: Cidr): boolean {
 }
 
 export function kubeProxyFindings(range: Cidr | undefined): Finding[] {
-  for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
+  for (const pid of processIds()) {
     try {
       const of = (file: string) => readFileSync(`/proc/${pid}/${file}`, "utf8");
       const args = of("cmdline").split("\0").slice(0, -1);

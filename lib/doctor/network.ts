@@ -1,10 +1,10 @@
 // What of the host's own network is in the way of ours, or was turned off: MTU, forwarding, filters.
-import { existsSync, readFileSync } from "node:fs";
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
 import { droppingForwarded, isAccepted } from "../host/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
+import { sysctlGet } from "../host/sysctl.ts";
 import { addressList } from "../netlink/address.ts";
 import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
@@ -98,16 +98,17 @@ function forwardPolicy(nf: NetlinkSocket, launched: boolean): Finding {
   );
 }
 
-function sysctl(name: string): string | undefined {
-  const path = `/proc/sys/net/${name}`;
-  return existsSync(path) ? readFileSync(path, "utf8").trim() : undefined;
+/** Packets are dropped on a link unless the way back is by it: the stricter number is the lower one, the higher counts. */
+function isStrict(link: string): boolean {
+  const of = (name: string) => Number(sysctlGet(`net/ipv4/conf/${name}/rp_filter`) ?? 0);
+  return Math.max(of("all"), of(link)) === STRICT;
 }
 
-const STRICT = "1";
+const STRICT = 1;
 
 function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
   const findings: Finding[] = [];
-  if (sysctl("ipv4/ip_forward") === "0") {
+  if (sysctlGet("net/ipv4/ip_forward") === "0") {
     findings.push(
       warning(
         "ip_forward",
@@ -116,7 +117,7 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
       ),
     );
   }
-  const bridged = sysctl("bridge/bridge-nf-call-iptables");
+  const bridged = sysctlGet("net/bridge/bridge-nf-call-iptables");
   if (bridged !== "1") {
     const found =
       bridged === undefined
@@ -127,12 +128,7 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
     const what = `${found}: network policies and kube-proxy do not see what goes from pod to pod`;
     findings.push(kubernetes ? problem("br_netfilter", what, advice) : warning("br_netfilter", what, advice));
   } else findings.push(ok("br_netfilter", "bridged packets are filtered"));
-  const strict = [...links.map(({ name }) => name), BRIDGE].filter(
-    (name) =>
-      [sysctl(`ipv4/conf/${name}/rp_filter`), sysctl("ipv4/conf/all/rp_filter")].some(
-        (value) => value === STRICT,
-      ) && sysctl(`ipv4/conf/${name}/rp_filter`) !== "2",
-  );
+  const strict = [...links.map(({ name }) => name), BRIDGE].filter(isStrict);
   if (strict.length > 1 && links.length > 1) {
     findings.push(
       warning(

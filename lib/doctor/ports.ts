@@ -1,5 +1,7 @@
 // Who has the ports that the network takes: /proc/net/{tcp,udp} and their like, as proc(5) has them.
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
+import { processIds } from "../sys/processes.ts";
+import { textOf } from "../sys/textfile.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 
 /** A port in use, and the socket that has it; socket 0 is the kernel's own. */
@@ -39,7 +41,7 @@ const OURS = /^weave(-|$)/;
 export function portFindings(running: boolean): Finding[] {
   const taken = (["tcp", "udp"] as const).flatMap((protocol) =>
     ["", "6"].flatMap((version) =>
-      readTaken(protocol, readable(`/proc/thread-self/net/${protocol}${version}`)),
+      readTaken(protocol, textOf(`/proc/thread-self/net/${protocol}${version}`)),
     ),
   );
   const conflicts = PORTS.flatMap(([protocol, port, purpose]) => {
@@ -62,21 +64,13 @@ export function portFindings(running: boolean): Finding[] {
   ];
 }
 
-function readable(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
-}
-
 /** The process that has a socket open, as far as it can be seen from here. */
 function ownerOf(inode: string): { pid: string; name: string } | undefined {
-  for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
+  for (const pid of processIds()) {
     try {
       for (const fd of readdirSync(`/proc/${pid}/fd`)) {
         if (readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`)
-          return { pid, name: readable(`/proc/${pid}/comm`).trim() };
+          return { pid, name: textOf(`/proc/${pid}/comm`).trim() };
       }
     } catch {
       // It has ended, or is not ours to look into.

@@ -6,6 +6,7 @@ import { type Link, linkList } from "../netlink/link.ts";
 import { netnsId } from "../netlink/netnsid.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns } from "../sys/netns.ts";
+import { processIds } from "../sys/processes.ts";
 import { requireBridge } from "./bridge.ts";
 import { isContainerVeth } from "./names.ts";
 
@@ -30,9 +31,7 @@ function entries(directory: string): string[] {
 function namespaces(): string[] {
   const paths = [
     ...entries(NAMED).map((name) => `${NAMED}/${name}`),
-    ...entries("/proc")
-      .filter((name) => /^\d+$/.test(name))
-      .map((pid) => `/proc/${pid}/ns/net`),
+    ...processIds().map((pid) => `/proc/${pid}/ns/net`),
   ];
   const byInode = new Map<bigint, string>();
   for (const path of paths) {

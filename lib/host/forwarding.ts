@@ -51,18 +51,13 @@ export function acceptForwarded(nf: NetlinkSocket, subnets: readonly Cidr[]): Va
 /** Whether that was done, by those who drop. */
 export function isAccepted(nf: NetlinkSocket, dropping: readonly Variant[]): boolean {
   return dropping.every((variant) =>
-    variant === LEGACY
-      ? legacyFilter()?.chains.some(({ name }) => name === FORWARDING_CHAIN)
-      : chainList(nf, TABLE.family).some(({ name }) => name === FORWARDING_CHAIN),
+    variant === LEGACY ? legacyFilter()?.chains.some(({ name }) => name === FORWARDING_CHAIN) : isInNft(nf),
   );
 }
 
 /** Takes that back. */
 export function undoForwarding(nf: NetlinkSocket): void {
-  const ours = chainList(nf, TABLE.family).some(
-    ({ table, name }) => table === TABLE.name && name === FORWARDING_CHAIN,
-  );
-  if (ours) {
+  if (isInNft(nf)) {
     const jumps = ruleList(nf, TABLE, FORWARD).filter(({ jump }) => jump === FORWARDING_CHAIN);
     commit(nf, [
       ...jumps.map(({ handle }) => deleteRule(TABLE, FORWARD, handle)),
@@ -71,6 +66,12 @@ export function undoForwarding(nf: NetlinkSocket): void {
   }
   const legacy = legacyFilter();
   if (legacy && withoutOurs(legacy)) replaceLegacyTable(legacy);
+}
+
+function isInNft(nf: NetlinkSocket): boolean {
+  return chainList(nf, TABLE.family).some(
+    ({ table, name }) => table === TABLE.name && name === FORWARDING_CHAIN,
+  );
 }
 
 /** Only what iptables can print, too, for whoever looks at its rules. */

@@ -12,24 +12,24 @@ const plain = (name: string) => name.replace(/\.ko(\.\w+)?$/, "").replaceAll("-"
 const FOLDER = join("/lib/modules", release());
 
 /** Whether the running kernel has a module of that name to load, by the list of its modules. */
-export function hasModule(name: string, folder = FOLDER): boolean {
-  return moduleLine(name, folder) !== undefined;
+export function hasModule(name: string): boolean {
+  return moduleLine(name) !== undefined;
 }
 
 /**
  * Loads a module and those it depends on, unless they are there already; throws where it is not among the kernel's, or the
  * kernel refuses it.
  */
-export function loadModule(name: string, folder = FOLDER): void {
+export function loadModule(name: string): void {
   if (existsSync(`/sys/module/${name}`)) return;
-  const line = moduleLine(name, folder);
-  if (!line) throw new Error(`cannot load ${name}: it is not among the kernel's modules in ${folder}`);
+  const line = moduleLine(name);
+  if (!line) throw new Error(`cannot load ${name}: it is not among the kernel's modules in ${FOLDER}`);
   // Each of them stands before what it needs.
-  for (const path of [...line.needs.reverse(), line.file]) load(join(folder, path));
+  for (const path of [...line.needs.reverse(), line.file]) load(join(FOLDER, path));
 }
 
-function moduleLine(name: string, folder: string): { file: string; needs: string[] } | undefined {
-  const list = join(folder, "modules.dep");
+function moduleLine(name: string): { file: string; needs: string[] } | undefined {
+  const list = join(FOLDER, "modules.dep");
   if (!existsSync(list)) return undefined;
   for (const line of readFileSync(list, "utf8").split("\n")) {
     const [file = "", needs = ""] = line.split(":");

@@ -1,5 +1,11 @@
 // Kernel settings under /proc/sys, in the network namespace of the calling thread.
-import { writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+
+/** A value; undefined where the kernel does not have it. */
+export function sysctlGet(name: string): string | undefined {
+  const path = `/proc/sys/${name}`;
+  return existsSync(path) ? readFileSync(path, "utf8").trim() : undefined;
+}
 
 /** Sets a value; false where the kernel does not have it (IPv6 switched off) or /proc/sys is read-only. */
 export function sysctlSet(name: string, value: string): boolean {

@@ -1,7 +1,7 @@
 // How peers share the range: one ring that all of them come to agree on by gossip, space that one grants another, and
 // the first division (weave: ipam/allocator.go). Pure: clock, chance, gossip and disk are passed in.
 import { type AddressRange, cidrRange, formatRange, type IPv4, rangeSize } from "../address/ipv4.ts";
-import type { Timer } from "../clock/clock.ts";
+import { sleep, type Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import { encodeTagged } from "../mesh/message.ts";
@@ -152,7 +152,7 @@ export class Sharing implements Gossiper {
     this.#contested.push(...ranges);
     this.#adopt();
     this.#broadcast();
-    await new Promise<void>((resolve) => this.dependencies.clock.after(SETTLE_MS, resolve));
+    await sleep(this.dependencies.clock, SETTLE_MS);
     this.#contested = this.#contested.filter((range) => !ranges.includes(range));
     this.listener.changed();
     return ranges.reduce((sum, range) => sum + this.ring.ownedIn(range), 0);

@@ -1,7 +1,7 @@
 // What all peers of a cluster share: the annotations of one ConfigMap. Who changes them says which version of them was
 // read, and the API server refuses whoever comes too late; so of two that want the same, one gets it.
 import * as v from "valibot";
-import type { Clock } from "../clock/clock.ts";
+import { type Clock, sleep } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { CONFLICT, type KubeClient, KubeError, NOT_FOUND } from "./client.ts";
 
@@ -89,6 +89,6 @@ export async function update(
     const next = change(now);
     if (!next) return now;
     if (await shared.write(next)) return next;
-    await new Promise<void>((resolve) => clock.after(AGAIN_MS * random.float(), resolve));
+    await sleep(clock, AGAIN_MS * random.float());
   }
 }

@@ -1,6 +1,6 @@
 // Entering the list of peers, before the router starts: as the peer that we were, if nobody has taken that over, and if
 // nobody else is it.
-import type { Clock } from "../clock/clock.ts";
+import { type Clock, sleep } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { type SharedAnnotations, update } from "./annotations.ts";
 import { listedPeers, takingOver, withoutPeer, withPeers } from "./peerlist.ts";
@@ -32,7 +32,7 @@ export async function enter(newcomer: Newcomer): Promise<string> {
   let annotations = await shared.read();
   const began = clock.now();
   while (takingOver(annotations, newcomer.peer) !== undefined && clock.now() - began < TAKE_OVER_MS) {
-    await new Promise<void>((resolve) => clock.after(LOOK_MS, resolve));
+    await sleep(clock, LOOK_MS);
     annotations = await shared.read();
   }
   const entry = listedPeers(annotations).find(({ PeerName }) => PeerName === newcomer.peer);

@@ -1,4 +1,5 @@
 // Nodes of the cluster, as far as peers go: each is a host of the network.
+import { isIPv4 } from "node:net";
 import * as v from "valibot";
 import type { KubeClient } from "./client.ts";
 
@@ -15,7 +16,6 @@ const Node = v.object({
   metadata: v.object({ name: v.pipe(v.string(), v.nonEmpty()), uid: v.optional(v.string(), "") }),
   status: v.nullish(v.object({ addresses: v.nullish(v.array(Address), []) }), { addresses: [] }),
 });
-const isIPv4 = (text: string) => v.safeParse(v.pipe(v.string(), v.ipv4()), text).success;
 
 export const NODES = "/api/v1/nodes";
 

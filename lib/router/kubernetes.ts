@@ -4,7 +4,7 @@
 import { formatCidr, parseCidr } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { stateFile } from "../api/paths.ts";
-import { systemClock } from "../clock/clock.ts";
+import { sleep, systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { hostAddresses } from "../host/addresses.ts";
 import { EXPOSE_ID } from "../host/names.ts";
@@ -67,7 +67,7 @@ function persistently(log: Log, stopped: () => boolean) {
         const reason = reasonOf(error);
         if (reason !== said) log.warning(`[kube] cannot ${what} yet: ${reason}`);
         said = reason;
-        await pause(RETRY_MS);
+        await sleep(systemClock, RETRY_MS);
       }
     }
     return undefined;
@@ -157,5 +157,3 @@ async function exposeHost(api: ApiClient, address: string | undefined): Promise<
   const cidr = address ?? formatCidr(parseCidr((await api("POST", path)).trim()));
   await api("POST", `/expose/${cidr}`);
 }
-
-const pause = (ms: number) => new Promise<void>((resolve) => systemClock.after(ms, resolve));

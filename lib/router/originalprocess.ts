@@ -1,7 +1,8 @@
 // The original's router while it runs on this host, in a container or not: its process says how it was launched, and where
 // its state is.
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 import { OWN_NETNS } from "../sys/netns.ts";
+import { processIds } from "../sys/processes.ts";
 
 const PROGRAM = "weaver";
 const STOP_TIMEOUT_MS = 20_000;
@@ -20,8 +21,7 @@ export interface OriginalProcess {
 /** The router of the original in this network namespace; undefined where none runs, or none that can be seen from here. */
 export function findOriginalProcess(): OriginalProcess | undefined {
   const namespace = readlinkSync(OWN_NETNS);
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
+  for (const entry of processIds()) {
     try {
       const read = (file: string) => readFileSync(`/proc/${entry}/${file}`, "utf8");
       if (read("comm").trim() !== PROGRAM || readlinkSync(`/proc/${entry}/ns/net`) !== namespace) continue;

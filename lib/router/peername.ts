@@ -2,12 +2,12 @@
 // are cloned and hosters hand out the same hardware ids again and again: so several sources are mixed, and the result
 // is kept.
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { BRIDGE } from "../host/names.ts";
 import { nameFromBytes, type PeerName, parsePeerName } from "../mesh/name.ts";
 import { linkByName, linkList } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import { textOf } from "../sys/textfile.ts";
 import type { Kept } from "./identity.ts";
 
 const ID_FILES = [
@@ -18,14 +18,6 @@ const ID_FILES = [
 ];
 /** The original's salt, so that a name tells nothing about the ids it was made of. */
 const SALT = "9oBJ0Jmip-";
-
-function readable(path: string): string {
-  try {
-    return readFileSync(path, "utf8").trim();
-  } catch {
-    return "";
-  }
-}
 
 /** A name from everything that tells this host from others. */
 export function deriveName(sources: readonly string[]): PeerName {
@@ -61,5 +53,5 @@ function sources(nl: NetlinkSocket): string[] {
   const macs = linkList(nl)
     .filter((link) => (link.kind === undefined || link.kind === "veth") && link.name !== "lo")
     .map((link) => link.address ?? "");
-  return [...ID_FILES.map(readable), hostname(), ...macs.sort()];
+  return [...ID_FILES.map((path) => textOf(path).trim()), hostname(), ...macs.sort()];
 }

@@ -53,11 +53,7 @@ export function inNetns<T>(netns: Netns, fn: () => T): T {
     try {
       if (inode(target) === inode(home)) return synchronous(fn());
       syscall(`entering network namespace ${netnsPath(netns)}`, "setns", target, CLONE_NEWNET);
-      try {
-        return synchronous(fn());
-      } finally {
-        syscall("returning from a network namespace", "setns", home, CLONE_NEWNET);
-      }
+      return andBack(home, fn);
     } finally {
       closeSync(home);
     }
@@ -71,13 +67,17 @@ export function inNewNetns<T>(fn: () => T): T {
   const home = openSync(OWN_NETNS, "r");
   try {
     syscall("making a network namespace", "unshare", CLONE_NEWNET);
-    try {
-      return synchronous(fn());
-    } finally {
-      syscall("returning from a network namespace", "setns", home, CLONE_NEWNET);
-    }
+    return andBack(home, fn);
   } finally {
     closeSync(home);
+  }
+}
+
+function andBack<T>(home: number, fn: () => T): T {
+  try {
+    return synchronous(fn());
+  } finally {
+    syscall("returning from a network namespace", "setns", home, CLONE_NEWNET);
   }
 }
 

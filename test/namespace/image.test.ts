@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { eventually, exec, type Host, Hosts, must } from "../support/hosts.ts";
+import { unmountBelow } from "../support/runtimes.ts";
 
 const TAG = "localhost/weave:test";
 const TOOL = join(import.meta.dir, "../tools/image.ts");
@@ -35,9 +36,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await exec(podman("rm", "-af", "-t", "0"), { env });
-  const mounts = (await Bun.file("/proc/mounts").text()).split("\n").map((line) => line.split(" ")[1] ?? "");
-  for (const path of mounts.filter((mounted) => mounted.startsWith(`${hosts.folder}/`)).reverse())
-    await exec(["umount", path]);
+  await unmountBelow(hosts.folder);
   hosts.disposeSync();
 });
 

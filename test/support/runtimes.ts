@@ -35,7 +35,7 @@ const entered = (host: Host, ...command: string[]) => [
 ];
 
 /** Unmounts what a runtime has left mounted in its folders. */
-async function unmountBelow(folder: string): Promise<void> {
+export async function unmountBelow(folder: string): Promise<void> {
   const mounts = readFileSync("/proc/mounts", "utf8")
     .split("\n")
     .map((line) => line.split(" ")[1] ?? "");

@@ -3,19 +3,12 @@ import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { startController } from "../../../lib/npc/controller.ts";
 import { VERSION } from "../../../lib/version.ts";
+import { endpoint } from "../../endpoint.ts";
 import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
 import { LEGACY, MULTICAST } from "./options.ts";
 
 const isLevel = (text: string): text is LogLevel => (LOG_LEVELS as readonly string[]).includes(text);
-
-/** Reads ":6781" or "127.0.0.1:6781"; throws UsageError. */
-function endpoint(text: string): { hostname: string; port: number } {
-  const [, host, port] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
-  if (port === undefined || Number(port) > 65_535)
-    throw new UsageError(`--metrics-addr "${text}" is no address with a port, such as :6781`);
-  return { hostname: host || "0.0.0.0", port: Number(port) };
-}
 
 export const controller: Command = {
   name: "weave-npc",
@@ -57,7 +50,9 @@ export const controller: Command = {
     if (!isLevel(level)) throw new UsageError(`--log-level is one of ${LOG_LEVELS.join(", ")}`);
     const format = options["log-format"];
     if (format !== "text" && format !== "json") throw new UsageError("--log-format is text or json");
-    const address = options["metrics-addr"] ? endpoint(String(options["metrics-addr"])) : undefined;
+    const address = options["metrics-addr"]
+      ? endpoint("metrics-addr", String(options["metrics-addr"]))
+      : undefined;
     const config = kubeConfig(options);
     requireRoot();
     const log = createLog(level);

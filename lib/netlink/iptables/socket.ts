@@ -1,9 +1,10 @@
 // Reading and replacing the tables of iptables from before nftables, as its program does it: whole, through the options of a
 // socket (linux/netfilter_ipv4/ip_tables.h).
 import { ptr } from "bun:ffi";
-import { closeSync, readFileSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { AF_INET, openSocket, SOCK_RAW } from "../../sys/socket.ts";
 import { syscall } from "../../sys/syscall.ts";
+import { textOf } from "../../sys/textfile.ts";
 import { decodeTable, encodeTable, type LegacyTable, NAME, putText, REPLACE_HEADER, view } from "./table.ts";
 
 const IPPROTO_RAW = 255;
@@ -19,11 +20,7 @@ const COUNTER = 16;
 
 /** The tables that are in use in this network namespace: looking at another would bring it into being. */
 export function legacyTables(): string[] {
-  try {
-    return readFileSync("/proc/thread-self/net/ip_tables_names", "utf8").split("\n").filter(Boolean);
-  } catch {
-    return [];
-  }
+  return textOf("/proc/thread-self/net/ip_tables_names").split("\n").filter(Boolean);
 }
 
 /** Reads a table that is in use; throws SysError. */

@@ -1,0 +1,41 @@
+// The folders of CNI, as options of every command that has to do with them, and what is installed there.
+import { setup } from "../lib/cni/setup.ts";
+import { executable } from "../lib/sys/executable.ts";
+import type { Arguments } from "./main.ts";
+
+/** Where container runtimes look. */
+export const CNI_FOLDERS = {
+  "cni-bin-dir": {
+    type: "string",
+    default: "/opt/cni/bin",
+    description: "folder of CNI plugins",
+    valueHint: "DIR",
+  },
+  "cni-conf-dir": {
+    type: "string",
+    default: "/etc/cni/net.d",
+    description: "folder of CNI configurations",
+    valueHint: "DIR",
+  },
+} as const;
+
+export interface CniFolders {
+  readonly bin: string;
+  readonly conf: string;
+}
+
+/** What the options say. */
+export function cniFolders(options: Arguments["options"]): CniFolders {
+  return { bin: String(options["cni-bin-dir"]), conf: String(options["cni-conf-dir"]) };
+}
+
+/** Installs our plugin and its configuration there, `single` for runtimes that know no lists; returns what was done. */
+export function installCni({ bin, conf }: CniFolders, single = false): string[] {
+  return setup({
+    binDir: bin,
+    confDir: conf,
+    executable: executable("weave-net"),
+    hairpin: process.env["HAIRPIN_MODE"] !== "false",
+    single,
+  });
+}
