@@ -53,4 +53,4 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.exit(outcome.code);
 }
 
-if (import.meta.main) main(process.argv.slice(2));
+if (import.meta.main) await main(process.argv.slice(2));

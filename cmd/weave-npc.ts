@@ -16,4 +16,4 @@ export async function main(argv: readonly string[]): Promise<void> {
   else await run("weave-npc", controller, argv);
 }
 
-if (import.meta.main) main(process.argv.slice(2));
+if (import.meta.main) await main(process.argv.slice(2));

@@ -10,4 +10,4 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (process.exitCode) process.exit();
 }
 
-if (import.meta.main) main(process.argv.slice(2));
+if (import.meta.main) await main(process.argv.slice(2));

@@ -93,4 +93,4 @@ async function main(): Promise<void> {
   await (other ? (await other()).main(argv) : weave(argv));
 }
 
-main();
+await main();

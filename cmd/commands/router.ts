@@ -3,6 +3,7 @@ import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
+import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { keepApart, removePolicies } from "../../lib/npc/waiting.ts";
 import { becomeTheRouter } from "../../lib/router/daemon.ts";
@@ -91,6 +92,7 @@ function begin(options: RouterOptions): Log {
   requireRoot();
   becomeTheRouter();
   const log = createLog(options["log-level"]);
+  surviveUnexpectedErrors(log);
   log.info(`weave ${VERSION}`);
   return log;
 }
@@ -117,7 +119,10 @@ function stopOnSignal(router: RunningRouter, log: Log, before = () => {}): void 
     process.once(signal, () => {
       log.info(`${signal} received, exiting; containers stay attached`);
       before();
-      router.stop().finally(() => process.exit(0));
+      router
+        .stop()
+        .catch((error) => log.error(reasonOf(error)))
+        .finally(() => process.exit(0));
     });
   }
 }

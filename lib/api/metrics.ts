@@ -1,5 +1,6 @@
 // What a router counts, for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
 import { Gauge, Registry } from "prom-client";
+import { unexpectedErrors } from "../log/unexpected.ts";
 import type { ConnectionReport, Report } from "./report.ts";
 
 const STATES: readonly ConnectionReport["State"][] = [
@@ -47,6 +48,9 @@ export async function metricsText(report: Report): Promise<string> {
   );
   gauge("ipam_pending_allocates", "Number of pending allocates.").set(IPAM.PendingAllocates?.length ?? 0);
   gauge("ipam_pending_claims", "Number of pending claims.").set(IPAM.PendingClaims?.length ?? 0);
+  gauge("unexpected_errors_total", "Number of errors that nothing handled; see the log.").set(
+    unexpectedErrors().count,
+  );
   gauge("ready", "1 once this host is one of the network.").set(report.Ready ? 1 : 0);
   return registry.metrics();
 }

@@ -91,8 +91,12 @@ function pluginSource(type: string, input: string, environment: Environment): Ip
   };
   return {
     add: async (id) => parseAddressing(await run("ADD", id), type),
-    undo: async () => void (await run("DEL", environment.containerId)),
-    release: async () => void (await run("DEL", environment.containerId)),
+    undo: async () => {
+      await run("DEL", environment.containerId);
+    },
+    release: async () => {
+      await run("DEL", environment.containerId);
+    },
   };
 }
 

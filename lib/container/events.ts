@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import * as v from "valibot";
 import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 
 const FIRST_RETRY_MS = 1_000;
@@ -43,7 +44,8 @@ export function watchContainers(
   log: Log,
 ): { stop(): void } {
   const end = new AbortController();
-  for (const socket of sockets) follow(socket, listener, log, end.signal);
+  for (const socket of sockets)
+    detached(`[container] events of ${socket}`, follow(socket, listener, log, end.signal));
   return { stop: () => end.abort() };
 }
 

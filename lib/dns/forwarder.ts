@@ -118,7 +118,9 @@ const overTcp: Exchange = async (server, query, done) => {
   const socket = await Bun.connect({
     ...server,
     socket: {
-      open: (opened) => void opened.write(frame(query)),
+      open(opened) {
+        opened.write(frame(query));
+      },
       data: (_socket, chunk) => received.push(chunk),
       close: () => done(undefined),
       error: () => done(undefined),

@@ -1,5 +1,6 @@
 // The DNS server of a host: answers its containers over UDP and TCP, on addresses that may come and go.
 import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type Forwarder, Frames, frame, LoopError, type TransportName } from "./forwarder.ts";
 import { errorReply, type Query, RCODE, type Rcode, readQuery, writeReply } from "./message.ts";
@@ -144,7 +145,7 @@ export class DnsServer {
       log.debug(`[dns] ${query.question.name}: ${reasonOf(error)}`);
       return answer(errorReply(query.id, RCODE.serverFailure));
     }
-    this.#forward(new Uint8Array(bytes), query, transport, from).then(answer);
+    detached("[dns] answering", this.#forward(new Uint8Array(bytes), query, transport, from).then(answer));
   }
 
   async #forward(

@@ -1,5 +1,6 @@
 // Taking a certain address into use (weave: ipam/claim.go).
 import { type Cidr, formatCidr, formatIPv4, rangeContains } from "../address/ipv4.ts";
+import { detached } from "../log/unexpected.ts";
 import { UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Allocator } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
@@ -56,10 +57,10 @@ export class Claim {
   #answerAndWait(): typeof DONE {
     const { allocator, id, cidr, isContainer } = this;
     queueMicrotask(() => {
-      allocator.claim(id, cidr, isContainer).catch((error) => {
-        if (error instanceof IpamError) return;
-        throw error;
+      const claimed = allocator.claim(id, cidr, isContainer).catch((error) => {
+        if (!(error instanceof IpamError)) throw error;
       });
+      detached(`claiming ${formatCidr(cidr)}`, claimed);
     });
     return DONE;
   }

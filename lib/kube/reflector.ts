@@ -3,6 +3,7 @@
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { GONE, type KubeClient, KubeError } from "./client.ts";
 
@@ -83,7 +84,7 @@ export function reflect(
     });
   }
 
-  run();
+  detached(`[kube] following ${path}`, run());
   return {
     stop() {
       abort.abort();

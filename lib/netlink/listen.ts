@@ -1,25 +1,34 @@
 // Listening to what the kernel tells of its own accord. It drops messages when a listener is slow (ENOBUFS); then nothing
 // that was heard can be trusted, so the listener is told, and listening begins again.
 import { closeSync, openSync } from "node:fs";
+import { systemClock, type Timer } from "../clock/clock.ts";
 import { ENOBUFS, isErrno } from "../sys/errno.ts";
 import { inNetns, OWN_NETNS } from "../sys/netns.ts";
 import { type Watch, watchReadable } from "../sys/readable.ts";
 import { decodeMessages, type Message } from "./message.ts";
 
+/** Pause before listening begins again after a failure. */
+const RETRY_MS = 1_000;
+
 export interface MessageListener {
-  /** What it throws ends the watch. */
+  /** What it throws is a failure of the watch. */
   message(message: Message): void;
-  /** Messages were lost. */
+  /** Messages were lost, or not heard while the watch had failed. */
   lost(): void;
-  /** The watch has ended for another reason. */
+  /** The watch has failed, and begins again; not repeated while that fails, too. */
   failed(error: Error): void;
 }
 
-/** Listens on a non-blocking socket that `open` makes, in the namespace that this thread is in now. */
+/**
+ * Listens on a non-blocking socket that `open` makes, in the namespace that this thread is in now. Throws where that
+ * cannot be opened; later it is tried until it can.
+ */
 export function listen(open: () => number, listener: MessageListener): Watch {
   // Starting again happens later, when this thread may be in another namespace.
   const home = openSync(OWN_NETNS, "r");
-  let watch: Watch;
+  let watch: Watch | undefined;
+  let retry: Timer | undefined;
+  let stopped = false;
   const start = () => {
     watch = watchReadable(
       inNetns(`/proc/self/fd/${home}`, open),
@@ -27,16 +36,30 @@ export function listen(open: () => number, listener: MessageListener): Watch {
         for (const message of decodeMessages(chunk)) listener.message(message);
       },
       (error) => {
-        if (!isErrno(error, ENOBUFS)) return listener.failed(error);
-        start();
-        listener.lost();
+        watch?.stop();
+        if (isErrno(error, ENOBUFS)) return again();
+        listener.failed(error);
+        startLater();
       },
     );
+  };
+  const again = () => {
+    try {
+      start();
+    } catch {
+      return startLater();
+    }
+    listener.lost();
+  };
+  const startLater = () => {
+    if (!stopped) retry = systemClock.after(RETRY_MS, again);
   };
   start();
   return {
     stop() {
-      watch.stop();
+      stopped = true;
+      retry?.cancel();
+      watch?.stop();
       closeSync(home);
     },
   };

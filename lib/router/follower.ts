@@ -9,6 +9,7 @@ import { type ClusterNode, listNodes, NODES, peerAddresses, readNode } from "../
 import { reclaim } from "../kube/reclaim.ts";
 import { reflect } from "../kube/reflector.ts";
 import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { Cluster, ClusterSettings } from "./kubernetes.ts";
 
@@ -86,9 +87,10 @@ export class Follower {
       this.#soon = undefined;
       if (this.#reclaiming) return this.#reclaimWithin(SPREAD_MS);
       this.#reclaiming = true;
-      this.#reclaim().finally(() => {
+      const reclaimed = this.#reclaim().finally(() => {
         this.#reclaiming = false;
       });
+      detached("[kube] taking over addresses", reclaimed);
     });
   }
 

@@ -14,6 +14,7 @@ import type { KubeClient } from "../kube/client.ts";
 import { enter } from "../kube/enter.ts";
 import { listNodes, NODES, networkAvailable, peerAddresses } from "../kube/nodes.ts";
 import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { Store } from "../store/store.ts";
@@ -124,7 +125,7 @@ export function joinCluster(
   let ready = false;
   let stopped = false;
   const persist = persistently(log, () => stopped);
-  (async () => {
+  const join = async () => {
     // Whoever does not know who has what can take nothing over.
     await persist("know who has which addresses", () => api("GET", "/ring"));
     if (stopped) return;
@@ -133,7 +134,8 @@ export function joinCluster(
     if (cluster) await persist("mark the node as usable", () => markNode(cluster.client, settings.node));
     ready = !stopped;
     if (ready) log.info("[kube] this node is one of the network");
-  })();
+  };
+  detached("[kube] joining the network", join());
   return {
     get ready() {
       return ready;

@@ -17,6 +17,7 @@ import {
 import { type OriginalState, readOriginalState } from "../ipam/original.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
 import { tableList } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { Store } from "../store/store.ts";
@@ -142,7 +143,7 @@ export function completeMigration(
 ): { stop(): void } {
   const began = systemClock.now();
   let attempts = 0;
-  const timer = every(systemClock, LOOK_MS, async () => {
+  const look = async () => {
     try {
       const patient = systemClock.now() - began < ALONE_MS;
       if ((patient && !(await carriesTraffic(api))) || (expectNpc && !policiesInForce())) return;
@@ -151,7 +152,8 @@ export function completeMigration(
     } catch (error) {
       if (++attempts > PATIENCE) log.warning(`[migration] not finished yet: ${reasonOf(error)}`);
     }
-  });
+  };
+  const timer = every(systemClock, LOOK_MS, () => detached("[migration] finishing", look()));
   return { stop: () => timer.cancel() };
 }
 

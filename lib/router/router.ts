@@ -25,6 +25,7 @@ import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
 import type { Log } from "../log/log.ts";
+import { unexpectedNotes } from "../log/unexpected.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
 import { linkByName, linkDelete } from "../netlink/link.ts";
@@ -239,6 +240,7 @@ async function start(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
           ...(datapath.withoutFastdp ? [`no fast datapath, only sleeve: ${datapath.withoutFastdp}`] : []),
+          ...unexpectedNotes(),
         ],
       }),
     async connect(peers, replace) {

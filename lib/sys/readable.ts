@@ -17,19 +17,17 @@ export function watchReadable(
 ): Watch {
   const reader = Bun.file(fd).stream().getReader();
   let stopped = false;
-  const run = async () => {
-    try {
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (stopped) return;
-        if (done) throw new Error("closed by the kernel");
-        onData(value);
-      }
-    } catch (error) {
-      if (!stopped) onError(error instanceof Error ? error : new Error(String(error)));
+  const read = async () => {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (stopped) return;
+      if (done) throw new Error("closed by the kernel");
+      onData(value);
     }
   };
-  run();
+  read().catch((error) => {
+    if (!stopped) onError(error instanceof Error ? error : new Error(String(error)));
+  });
   return {
     stop() {
       stopped = true;

@@ -1,8 +1,10 @@
 // weave-npc as it runs on a node: the compiled executable, an API server, real packets between pods.
+
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { detached } from "../../lib/log/unexpected.ts";
 import { ApiServer, TOKEN } from "../support/apiserver.ts";
 import { ENDS, NODE } from "../support/conformance.ts";
 import { DIST, eventually, exec, must } from "../support/hosts.ts";
@@ -31,9 +33,10 @@ function start(...options: string[]): void {
     { stdout: "ignore", stderr: "pipe" },
   );
   npc = child;
-  (async () => {
+  const read = async () => {
     for await (const chunk of child.stderr) log += new TextDecoder().decode(chunk);
-  })();
+  };
+  detached("log of weave-npc", read());
 }
 
 async function stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {

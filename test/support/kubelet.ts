@@ -4,6 +4,7 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
+import { detached } from "../../lib/log/unexpected.ts";
 import { eventually, exec, type Host, type Output } from "./hosts.ts";
 
 const Probe = v.object({ httpGet: v.object({ host: v.string(), path: v.string(), port: v.number() }) });
@@ -181,9 +182,10 @@ export class Kubelet {
     );
     const running: Running = { container, child, log: "" };
     for (const stream of [child.stdout, child.stderr]) {
-      (async () => {
+      const read = async () => {
         for await (const chunk of stream) running.log += new TextDecoder().decode(chunk);
-      })();
+      };
+      detached("log of a container", read());
     }
     return running;
   }

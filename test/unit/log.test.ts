@@ -14,3 +14,35 @@ test("a warning of one kind is logged at most once a minute, and says how many w
   warn("a", "refused");
   expect(lines.length).toBe(3);
 });
+
+const UNEXPECTED = `
+  import { createLog } from "./lib/log/log.ts";
+  import { detached, surviveUnexpectedErrors, unexpectedErrors } from "./lib/log/unexpected.ts";
+  import { every, systemClock } from "./lib/clock/clock.ts";
+  if (process.argv.includes("daemon")) surviveUnexpectedErrors(createLog("info"));
+  let ticks = 0;
+  every(systemClock, 1, () => {
+    if (++ticks === 5) {
+      console.log(JSON.stringify(unexpectedErrors()));
+      process.exit(0);
+    }
+    throw new Error("in a timer");
+  });
+  detached("a promise", Promise.reject(new Error("of a promise")));
+`;
+
+test("errors that nobody caught are counted, logged once for each place, and end no daemon", () => {
+  const run = (...args: string[]) => {
+    const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, "-e", UNEXPECTED, ...args], {
+      cwd: `${import.meta.dir}/../..`,
+    });
+    return { exitCode, stdout: stdout.toString(), lines: stderr.toString().trim().split("\n") };
+  };
+  const daemon = run("daemon");
+  expect(daemon.exitCode).toBe(0);
+  expect(JSON.parse(daemon.stdout)).toEqual({ count: 5, last: "a callback: in a timer" });
+  expect(daemon.lines.length).toBe(2);
+  expect(daemon.lines[0]).toContain("unexpected error in a promise: of a promise");
+  expect(daemon.lines[1]).toContain("unexpected error in a callback: in a timer");
+  expect(run().exitCode).toBe(1);
+});

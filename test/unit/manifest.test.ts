@@ -48,7 +48,7 @@ function checker(version: string): (object: unknown) => string {
     if (!name) return `there is no ${apiVersion} ${kind}`;
     const schema: AnySchema = { $ref: `#/definitions/${name}`, definitions: strict };
     const valid = ajv.validate(schema, object);
-    return valid ? "" : ajv.errorsText(ajv.errors);
+    return valid === true ? "" : ajv.errorsText(ajv.errors);
   };
 }
 

@@ -1,6 +1,7 @@
 // weave-npc without a command: the controller.
 import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
+import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
 import { startController } from "../../../lib/npc/controller.ts";
 import { VERSION } from "../../../lib/version.ts";
 import { endpoint } from "../../endpoint.ts";
@@ -56,6 +57,7 @@ export const controller: Command = {
     const config = kubeConfig(options);
     requireRoot();
     const log = createLog(level);
+    surviveUnexpectedErrors(log);
     log.info(`weave-npc ${VERSION}; node name "${node}"`);
     const npc = startController(
       {

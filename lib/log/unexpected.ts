@@ -1,0 +1,56 @@
+// Errors that nobody caught: in a timer, an event handler or a detached promise. A daemon reports them here and goes on;
+// other programs end by them, as do tests.
+import { limitedWarnings } from "./limited.ts";
+import type { Log } from "./log.ts";
+
+/** What nobody caught since this process started. */
+export interface UnexpectedErrors {
+  readonly count: number;
+  /** The latest one, in words; undefined where there was none. */
+  readonly last: string | undefined;
+}
+
+let count = 0;
+let last: string | undefined;
+let report: ((error: unknown, what: string) => void) | undefined;
+
+/**
+ * Makes this process survive errors that nobody caught: each is counted, and logged at most once a minute per place it
+ * was thrown at. For daemons.
+ */
+export function surviveUnexpectedErrors(log: Log): void {
+  const warn = limitedWarnings({ warning: (text) => log.error(text) }, Date.now);
+  report = (error, what) => {
+    count++;
+    last = `${what}: ${textOf(error)}`;
+    warn(placeOf(error) ?? what, `unexpected error in ${last}${at(placeOf(error))}`);
+  };
+  process.on("uncaughtException", (error) => report?.(error, "a callback"));
+  process.on("unhandledRejection", (error) => report?.(error, "a detached promise"));
+}
+
+export function unexpectedErrors(): UnexpectedErrors {
+  return { count, last };
+}
+
+/** What of them is worth a line in status. */
+export function unexpectedNotes(): string[] {
+  return count === 0 ? [] : [`${count} unexpected errors since the start, the last in ${last}; see the log`];
+}
+
+/** Lets a promise go: nobody waits for it, and its failure is reported as `what`. */
+export function detached(what: string, promise: Promise<unknown>): void {
+  promise.catch((error) => {
+    if (!report) throw error;
+    report(error, what);
+  });
+}
+
+const textOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
+/** The topmost line of the stack: no stranger chooses it. */
+function placeOf(error: unknown): string | undefined {
+  return error instanceof Error ? /^ +at .*$/m.exec(error.stack ?? "")?.[0].trim() : undefined;
+}
+
+const at = (place: string | undefined) => (place === undefined ? "" : ` (${place})`);
