@@ -1,6 +1,7 @@
 // Address arguments as the original has them: "10.32.0.5/12" or "ip:10.32.0.5/12" for one's own, "net:10.32.0.0/16" or
 // "net:default" for a free one of a subnet; none at all means net:default.
-import { type Cidr, formatCidr, formatIPv4, parseCidr, parseSubnet } from "../../lib/address/ipv4.ts";
+import { type Cidr, formatCidr, formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
+import { parseAllocationSubnet, parseContainerCidr } from "../../lib/address/subnet.ts";
 import type { ApiClient } from "../../lib/api/client.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -32,8 +33,9 @@ export function takeAddresses(args: readonly string[]): {
 
 function parseArgument(arg: string): AddressArgument {
   if (arg === "net:default") return { kind: "net", path: "" };
-  if (arg.startsWith("net:")) return { kind: "net", path: `/${formatCidr(parseSubnet(arg.slice(4)))}` };
-  return { kind: "own", cidr: parseCidr(arg.replace(/^ip:/, "")) };
+  if (arg.startsWith("net:"))
+    return { kind: "net", path: `/${formatCidr(parseAllocationSubnet(arg.slice(4)))}` };
+  return { kind: "own", cidr: parseContainerCidr(arg.replace(/^ip:/, "")) };
 }
 
 /** Claims or allocates each address for `id`. Gives back what it got where a later one fails. */

@@ -46,10 +46,18 @@ export const rmpeer: Command = {
   name: "rmpeer",
   description: "take over the addresses of peers that are gone for good (by name or nickname)",
   positionals: "PEERS…",
-  async run({ positionals }) {
+  options: {
+    force: {
+      type: "boolean",
+      default: false,
+      description: "also from a connected peer: addresses that its containers still have are given out twice",
+    },
+  },
+  async run({ options, positionals }) {
     if (positionals.length === 0) throw new UsageError("name at least one peer");
+    const query = options["force"] ? "?force=true" : "";
     for (const peer of positionals) {
-      process.stdout.write(await apiClient()("DELETE", `/peer/${encodeURIComponent(peer)}`));
+      process.stdout.write(await apiClient()("DELETE", `/peer/${encodeURIComponent(peer)}${query}`));
     }
   },
 };

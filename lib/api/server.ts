@@ -9,13 +9,12 @@ import {
   formatCidr,
   formatIPv4,
   hostRange,
-  parseCidr,
   parseIPv4,
 } from "../address/ipv4.ts";
-import { parseAllocationSubnet } from "../address/subnet.ts";
+import { parseAllocationSubnet, parseContainerCidr } from "../address/subnet.ts";
 import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import type { Allocator } from "../ipam/allocator.ts";
-import { CancelledError, IpamError } from "../ipam/errors.ts";
+import { CancelledError, IpamError, UnknownPeerError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type DnsSources, nameJson, type Report, reportJson } from "./report.ts";
@@ -102,7 +101,7 @@ function identifier(parameters: Parameters): string {
 }
 
 function cidrOf(parameters: Parameters): Cidr {
-  return parseCidr(`${parameters["ip"]}/${parameters["prefix"]}`);
+  return parseContainerCidr(`${parameters["ip"]}/${parameters["prefix"]}`);
 }
 
 function subnetOf(parameters: Parameters): Cidr {
@@ -298,9 +297,10 @@ const ROUTES: Record<string, Handler> = {
     allocator.shutdown();
     return done();
   },
-  "DELETE /peer/:id": async (_request, parameters, { allocator }) => {
+  "DELETE /peer/:id": async (request, parameters, { allocator }) => {
     const id = identifier(parameters);
-    return text(`${await allocator.sharing.takeOver(id)} IPs taken over from ${id}\n`);
+    const force = query(request, "force") === "true";
+    return text(`${await allocator.sharing.takeOver(id, force)} IPs taken over from ${id}\n`);
   },
 };
 
@@ -328,7 +328,7 @@ function find(
 
 function failure(error: unknown, log: Log, what: string): Response {
   if (error instanceof CancelledError) return text("cancelled");
-  if (error instanceof NotFound) return text(`${error.message}\n`, 404);
+  if (error instanceof NotFound || error instanceof UnknownPeerError) return text(`${error.message}\n`, 404);
   const expected =
     error instanceof BadRequest ||
     error instanceof IpamError ||

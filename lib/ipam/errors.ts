@@ -9,3 +9,8 @@ export class IpamError extends Error {
 export class CancelledError extends IpamError {
   override readonly name = "CancelledError";
 }
+
+/** A request about a peer that nobody knows. */
+export class UnknownPeerError extends IpamError {
+  override readonly name = "UnknownPeerError";
+}

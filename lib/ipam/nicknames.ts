@@ -27,13 +27,14 @@ export class Nicknames {
     return nickname === undefined ? name : `${name}(${nickname})`;
   }
 
-  /** The peer that is meant by a nickname or a name; undefined where it is neither. */
-  find(text: string): PeerName | undefined {
-    for (const [name, nickname] of this.#byName) if (nickname === text) return name;
+  /** Return the peers that a name or a nickname stands for; several hosts may share a nickname. */
+  find(text: string): PeerName[] {
+    const named = [...this.#byName].filter(([, nickname]) => nickname === text).map(([name]) => name);
+    if (named.length > 0) return named;
     try {
-      return parsePeerName(text);
+      return [parsePeerName(text)];
     } catch (error) {
-      if (error instanceof PeerNameError) return undefined;
+      if (error instanceof PeerNameError) return [];
       throw error;
     }
   }

@@ -9,7 +9,7 @@ import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./allocator.ts";
 import { Division } from "./division.ts";
-import { IpamError } from "./errors.ts";
+import { IpamError, UnknownPeerError } from "./errors.ts";
 import { Nicknames } from "./nicknames.ts";
 import { type Change, Ring, RingError, type RingState } from "./ring.ts";
 import type { Space } from "./space.ts";
@@ -134,16 +134,11 @@ export class Sharing implements Gossiper {
   /**
    * Takes over the space of a peer that is gone for good; resolves with the number of addresses that are ours by it,
    * once everybody has had time to hear of it: where several peers do it at once, one gets each. Rejects with
-   * StoreError.
+   * UnknownPeerError for who owns nothing, IpamError for ourselves and, unless forced, for a peer that can be reached
+   * and goes on handing its addresses out; with StoreError.
    */
-  async takeOver(nameOrNickName: string): Promise<number> {
-    const name = this.nicknames.find(nameOrNickName);
-    if (!name || name === this.config.ourName) {
-      this.#log.warning(
-        `[allocator] attempt to take over range from ${name ? "ourself" : `unknown peer '${nameOrNickName}'`}`,
-      );
-      return 0;
-    }
+  async takeOver(nameOrNickname: string, force = false): Promise<number> {
+    const name = this.#removable(nameOrNickname, force);
     let ranges: AddressRange[] = [];
     this.#durably(() => {
       ranges = this.ring.transfer(name, this.config.ourName);
@@ -156,6 +151,35 @@ export class Sharing implements Gossiper {
     this.#contested = this.#contested.filter((range) => !ranges.includes(range));
     this.listener.changed();
     return ranges.reduce((sum, range) => sum + this.ring.ownedIn(range), 0);
+  }
+
+  /** The peer whose space may be taken over. */
+  #removable(nameOrNickname: string, force: boolean): PeerName {
+    if (this.ring.empty) {
+      throw new IpamError(`cannot remove peer ${nameOrNickname}: the range has not been divided yet`);
+    }
+    const owners = this.ring.peerNames();
+    const found = this.nicknames.find(nameOrNickname);
+    const candidates = found.length > 1 ? found.filter((name) => owners.has(name)) : found;
+    const [name] = candidates;
+    if (candidates.length > 1) {
+      throw new IpamError(`"${nameOrNickname}" is the nickname of ${candidates.join(" and ")}: use the name`);
+    }
+    if (name === this.config.ourName) {
+      throw new IpamError(`cannot remove peer ${nameOrNickname}: it is this host; use 'weave reset'`);
+    }
+    if (name === undefined || !owners.has(name)) {
+      throw new UnknownPeerError(
+        `no peer "${nameOrNickname}" owns addresses; 'weave status ipam' shows the owners`,
+      );
+    }
+    if (this.config.isKnownPeer(name) && !force) {
+      throw new IpamError(
+        `peer ${this.nicknames.annotate(name)} is connected: it goes on using its addresses, which would be given ` +
+          "out twice; run 'weave reset' on that host, or use --force where its containers are gone",
+      );
+    }
+    return name;
   }
 
   /** A peer can no longer be reached; while it owns space, people may want to name it. */

@@ -1,6 +1,6 @@
 // Follows the nodes of a cluster: the router connects to those there are, and takes over from those that are gone.
 import * as v from "valibot";
-import type { ApiClient } from "../api/client.ts";
+import { type ApiClient, ApiError } from "../api/client.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { hostAddresses } from "../host/addresses.ts";
@@ -105,7 +105,12 @@ export class Follower {
         nodes: async () => new Set((await listNodes(cluster.client)).map(({ name }) => name)),
         isReachable: async (peer) => (await peersOf(api)).has(peer),
         async takeOver(peer) {
-          log.info(`[kube] ${(await api("DELETE", `/peer/${encodeURIComponent(peer)}`)).trim()}`);
+          const done = await api("DELETE", `/peer/${encodeURIComponent(peer)}`).catch((error) => {
+            // Whoever owns nothing has nothing to be taken over, or it has been already.
+            if (error instanceof ApiError && error.status === 404) return error.message;
+            throw error;
+          });
+          log.info(`[kube] ${done.trim()}`);
         },
         clock: systemClock,
         random: systemRandom,

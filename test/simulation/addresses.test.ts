@@ -96,10 +96,30 @@ test("a peer that leaves hands over its share; one that is gone is taken over", 
   simulation.clock.advance(10_000);
   expect(a.sharing.ring.peerNames().has(c.config.ourName)).toBe(false);
   const share = b.sharing.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0);
+  expect(a.sharing.takeOver("h2")).rejects.toThrow(/^peer \S+\(h2\) is connected: .*--force/);
+  const gone = simulation.peers[1];
+  if (gone) simulation.kill(gone);
+  simulation.until(() => !a.config.isKnownPeer(b.config.ourName), MINUTE);
   expect(await settled(simulation, a.sharing.takeOver("h2"))).toBe(share);
-  expect(await a.sharing.takeOver("h2")).toBe(0);
-  expect(await a.sharing.takeOver("nobody")).toBe(0);
+  for (const name of ["h2", "nobody", b.config.ourName]) {
+    expect(a.sharing.takeOver(name)).rejects.toThrow(`no peer "${name}" owns addresses`);
+  }
+  for (const name of ["h1", a.config.ourName]) {
+    expect(a.sharing.takeOver(name)).rejects.toThrow("it is this host");
+  }
   expect(a.sharing.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0)).toBe(256);
+});
+
+test("a connected peer is taken over from by force alone; a nickname of two says which names to use", async () => {
+  const { simulation, allocators } = await network(8n, 3, { ourNickName: "same" });
+  const [a, b] = allocators;
+  if (!a || !b) throw new Error("no allocators");
+  await settled(simulation, a.prime());
+  simulation.clock.advance(5_000);
+  expect(a.sharing.takeOver("same")).rejects.toThrow("is the nickname of");
+  expect(a.sharing.takeOver(b.config.ourName)).rejects.toThrow("is connected");
+  const share = b.sharing.ring.ownedIn(cidrRange(UNIVERSE));
+  expect(await settled(simulation, a.sharing.takeOver(b.config.ourName, true))).toBe(share);
 });
 
 test("an observer takes no part, and gets its addresses from the others", async () => {

@@ -5,6 +5,7 @@ import { describe, expect, test } from "bun:test";
 import { cidrSize, formatIPv4, rangeSize } from "../../lib/address/ipv4.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";
 import type { Allocator } from "../../lib/ipam/allocator.ts";
+import { UnknownPeerError } from "../../lib/ipam/errors.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { MemoryDisk, UNIVERSE, withAddresses } from "../support/allocators.ts";
@@ -183,9 +184,15 @@ class History {
   async takeOver(host: Host): Promise<void> {
     if (this.#parted) await this.heal();
     await this.pass(10_000);
-    const heirs = [this.pick(this.live), this.pick(this.live)].filter((heir) => heir !== undefined);
+    // Before a host knows the ring, it refuses.
+    const ready = this.live.filter(({ running }) => running?.allocator.sharing.ring.empty === false);
+    const heirs = [this.pick(ready), this.pick(ready)].filter((heir) => heir !== undefined);
     const name = nameFromNumber(BigInt(-host.number));
-    const shares = [...new Set(heirs)].map((heir) => heir.running?.allocator.sharing.takeOver(name));
+    const shares = [...new Set(heirs)].map((heir) =>
+      heir.running?.allocator.sharing.takeOver(name).catch((error) => {
+        if (!(error instanceof UnknownPeerError)) throw error;
+      }),
+    );
     this.say(`take over ${name} by ${heirs.map(({ number }) => number)}`);
     await this.pass(this.below(3_000));
     for (const heir of heirs) if (this.below(2)) await this.allocate(heir);
