@@ -39,7 +39,7 @@ export const ROUTER_OPTIONS = {
   },
   "min-protocol-version": {
     type: "string",
-    description: "lowest protocol version to accept (1)",
+    description: "lowest protocol version to accept (1; with a password 2)",
     valueHint: "N",
   },
   "ipalloc-range": {

@@ -17,9 +17,9 @@ export type GobType<T = unknown> = Typed<T> & (Basic | Slice | MapType | Struct 
 
 interface Basic {
   readonly kind: BasicKind;
-  /** For integers: the values allowed, and whether they are bigints here. */
-  readonly min?: bigint;
-  readonly max?: bigint;
+  /** For integers: the values allowed, and whether they (and the bounds) are bigints here. */
+  readonly min?: bigint | number;
+  readonly max?: bigint | number;
   readonly big?: boolean;
 }
 
@@ -54,7 +54,8 @@ export type GobValue<G> = G extends Typed<infer T> ? T : never;
 
 export const bool: GobType<boolean> = { kind: "bool", zero: () => false };
 export const string: GobType<string> = { kind: "string", zero: () => "" };
-export const bytes: GobType<Uint8Array> = { kind: "bytes", zero: () => new Uint8Array() };
+const NO_BYTES = new Uint8Array();
+export const bytes: GobType<Uint8Array> = { kind: "bytes", zero: () => NO_BYTES };
 
 /** A uint64 (or a uint, which is one on the wire). */
 export const uint64: GobType<bigint> = {
@@ -76,13 +77,12 @@ export const int64: GobType<bigint> = {
 
 /** An unsigned integer of at most 53 bits; larger ones on the wire are refused. */
 export function uint(bits: number): GobType<number> {
-  return { kind: "uint", min: 0n, max: (1n << BigInt(bits)) - 1n, zero: () => 0 };
+  return { kind: "uint", min: 0, max: 2 ** bits - 1, zero: () => 0 };
 }
 
 /** A signed integer of at most 53 bits beside its sign; larger ones on the wire are refused. */
 export function int(bits: number): GobType<number> {
-  const bound = 1n << BigInt(bits);
-  return { kind: "int", min: -bound, max: bound - 1n, zero: () => 0 };
+  return { kind: "int", min: -(2 ** bits), max: 2 ** bits - 1, zero: () => 0 };
 }
 
 /** A []T. `name` is the Go name of the slice type, where it has one. */
@@ -106,14 +106,19 @@ type StructValue<F extends Fields> = { [K in keyof F]: GobValue<F[K]> };
 /** A struct with fields in their Go order and by their Go names. */
 export function struct<F extends Fields>(name: string, fields: F): GobType<StructValue<F>> {
   const list = Object.entries(fields) as [string, GobType][];
+  // What can be changed is made anew for each value.
+  const fresh = list.filter(([, type]) => ["slice", "map", "struct"].includes(type.kind));
+  const constant: Record<string, unknown> = Object.fromEntries(
+    list.map(([field, type]) => [field, type.zero()]),
+  );
   return {
     kind: "struct",
     name,
     fields: list,
     byName: new Map(list),
     zero() {
-      const value: Record<string, unknown> = {};
-      for (const [field, type] of list) value[field] = type.zero();
+      const value = { ...constant };
+      for (const [field, type] of fresh) value[field] = type.zero();
       return value as StructValue<F>;
     },
   };

@@ -122,6 +122,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       if (!agreement) return;
       this.#handshake = undefined;
       this.#ready(agreement);
+      if (agreement.first) this.#receive(agreement.first);
       if (!this.#ended) this.#consume(agreement.rest);
     });
   }
@@ -220,7 +221,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
 
   #consume(bytes: Uint8Array): void {
     // Mostly whole messages come, and nothing waits for its end.
-    if (this.#received.empty) {
+    if (this.#received.length === 0) {
       const length = this.#unframe(bytes);
       if (length < bytes.length) this.#received.push(bytes.subarray(length));
       return;
@@ -236,14 +237,16 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       const next = this.#framing.unframe(at === 0 ? bytes : bytes.subarray(at));
       if (!next) break;
       at += next.length;
-      const tag = next.message[0];
-      if (tag !== undefined) this.#handle(tag, next.message.subarray(1));
+      this.#receive(next.message);
     }
     return at;
   }
 
-  #handle(tag: number, body: Uint8Array): void {
+  #receive(message: Uint8Array): void {
+    const tag = message[0];
+    const body = message.subarray(1);
     switch (tag) {
+      case undefined:
       case TAG.heartbeat:
         return;
       case TAG.reserved1:

@@ -2,9 +2,9 @@
 // sealed or plain (mesh: protocol_crypto.go).
 import type { Nacl } from "../crypto/nacl.ts";
 import { NONCE_LENGTH } from "../crypto/nacl.ts";
-import type { GobDecoder } from "../gob/decoder.ts";
+import { GobDecoder } from "../gob/decoder.ts";
 import type { GobEncoder } from "../gob/encoder.ts";
-import { bytes as gobBytes } from "../gob/type.ts";
+import { BASIC_ID, bytes as gobBytes } from "../gob/type.ts";
 
 /** The longest message, in bytes. */
 export const MAX_MESSAGE = 10 * 1024 * 1024;
@@ -18,7 +18,8 @@ export class ProtocolError extends Error {
 export interface Framing {
   frame(message: Uint8Array): Uint8Array;
   /**
-   * The message at the start of `bytes` (a copy) and how long it was on the wire; undefined while it is not all there.
+   * The message at the start of `bytes` (a copy) and how long it was on the wire; undefined while it is not all there,
+   * which takes the same short time however much of it is. Throws ProtocolError or GobError.
    */
   unframe(bytes: Uint8Array): { message: Uint8Array; length: number } | undefined;
 }
@@ -47,13 +48,24 @@ export function lengthPrefixed(): Framing {
   };
 }
 
-/** Protocol 1: a gob stream of byte slices, going on from the one that carried the features. */
-export function gobFramed(encoder: GobEncoder, decoder: GobDecoder): Framing {
+/** The type id of byte slices as gob has it on the wire, in one byte. */
+const BYTES_ID = 2 * BASIC_ID.bytes;
+
+/**
+ * Protocol 1: a gob stream of byte slices, going on from the one that carried the features. Gob knows byte slices
+ * without a description, so nothing else may come, and what does is refused before its end.
+ */
+export function gobFramed(encoder: GobEncoder): Framing {
   return {
     frame: (message) => encoder.encode(gobBytes, message),
     unframe(bytes) {
-      const next = decoder.next(gobBytes, bytes, 0);
-      return next && { message: next.value.slice(), length: next.at };
+      const first = bytes[0] ?? 0;
+      const id = bytes[first < 128 ? 1 : 1 + 256 - first];
+      if (id !== undefined && id !== BYTES_ID) {
+        throw new ProtocolError("not a byte slice between messages of protocol 1");
+      }
+      const next = new GobDecoder().take(gobBytes, bytes, 0);
+      return next?.value && { message: next.value, length: next.at };
     },
   };
 }

@@ -5,6 +5,8 @@ import { GobDecoder, GobReader } from "../gob/decoder.ts";
 import { concat, GobEncoder } from "../gob/encoder.ts";
 import { map, string } from "../gob/type.ts";
 import { type Framing, gobFramed, lengthPrefixed, ProtocolError, sealed } from "./framing.ts";
+import { encodeTagged, TAG } from "./message.ts";
+import { ReceiveBuffer } from "./receivebuffer.ts";
 
 const MAGIC = new TextEncoder().encode("weave");
 const HEADER = MAGIC.length + 2;
@@ -15,8 +17,10 @@ export const PROTOCOL_MAX_VERSION = 2;
 /** Version 1 knows these features and no others. */
 const V1_FEATURES = ["ConnID", "Name", "NickName", "PeerNameFlavour", "UID"];
 
-// A peer that is not a weave one may send anything for ever; features are a few hundred bytes.
-const MAX_HANDSHAKE = 64 * 1024;
+/** Bytes of a handshake. Features are a few hundred bytes, and are read before the peer has proved anything. */
+const MAX_HANDSHAKE = 16 * 1024;
+/** With protocol 1 the proof is the first message: the topology, of a network as small as those of its time. */
+const MAX_FIRST_MESSAGE = 1024 * 1024;
 
 const FeaturesType = map(string, string);
 
@@ -27,6 +31,14 @@ export type Features = ReadonlyMap<string, string>;
 export interface Encryption {
   readonly password: Uint8Array;
   readonly nacl: Nacl;
+}
+
+/**
+ * The lowest version to accept unless told otherwise. Version 1 says who the peer is in clear, where whoever is on the
+ * path can change it; so not with a password.
+ */
+export function lowestVersion(encryption: Encryption | undefined): number {
+  return encryption ? 2 : PROTOCOL_MIN_VERSION;
 }
 
 export interface HandshakeParams {
@@ -47,43 +59,47 @@ export interface Agreement {
   readonly framing: Framing;
   /** Present on encrypted connections; the overlays derive their keys from it. */
   readonly sessionKey: Uint8Array | undefined;
+  /** A message that came within the handshake, to be handled before `rest`. */
+  readonly first?: Uint8Array;
   /** Bytes that came behind the handshake. */
   readonly rest: Uint8Array;
 }
 
 type Step = () => Agreement | boolean;
 
-/** One handshake. Methods throw ProtocolError (or GobError) when the peer breaks the protocol. */
+/**
+ * One handshake. With a password it ends only when the peer has proved to know it. Methods throw ProtocolError (or
+ * GobError) when the peer breaks the protocol.
+ */
 export class Handshake {
-  #received: Uint8Array = new Uint8Array();
+  readonly #received = new ReceiveBuffer();
   #step: Step = () => this.#readHeader();
+  #limit = MAX_HANDSHAKE;
   #version = 0;
-  readonly #keys: KeyPair | undefined;
 
   constructor(
     private readonly params: HandshakeParams,
     private readonly send: (bytes: Uint8Array) => void,
   ) {
-    this.#keys = params.encryption?.nacl.generateKeyPair();
     const { minVersion = PROTOCOL_MIN_VERSION, maxVersion = PROTOCOL_MAX_VERSION } = params;
     send(concat([MAGIC, Uint8Array.of(minVersion, maxVersion)]));
   }
 
   /** Takes what the peer sent; returns the agreement once it is complete. */
   receive(bytes: Uint8Array): Agreement | undefined {
-    this.#received = concat([this.#received, bytes]);
+    this.#received.push(bytes);
     for (;;) {
       const result = this.#step();
       if (typeof result === "object") return result;
       if (result) continue;
-      if (this.#received.length > MAX_HANDSHAKE) throw new ProtocolError("handshake too long");
+      if (this.#received.length > this.#limit) throw new ProtocolError("handshake too long");
       return undefined;
     }
   }
 
   #take(length: number): Uint8Array {
-    const taken = this.#received.slice(0, length);
-    this.#received = this.#received.slice(length);
+    const taken = this.#received.waiting.slice(0, length);
+    this.#received.take(length);
     return taken;
   }
 
@@ -104,74 +120,96 @@ export class Handshake {
         `remote version range ${theirs} is incompatible with ours [${minVersion},${maxVersion}]`,
       );
     }
-    if (this.#version === 1) this.#startV1();
-    else this.#startV2();
+    // A key costs more to make than a connection that is reset at once.
+    const keys = this.params.encryption?.nacl.generateKeyPair();
+    if (this.#version === 1) this.#startV1(keys);
+    else this.#startV2(keys);
     return true;
   }
 
-  #startV1(): void {
+  #startV1(keys: KeyPair | undefined): void {
     const features = onlyV1(this.params.features);
-    if (this.#keys) features.set("PublicKey", Buffer.from(this.#keys.publicKey).toString("hex"));
+    if (keys) features.set("PublicKey", Buffer.from(keys.publicKey).toString("hex"));
     const encoder = new GobEncoder();
     const decoder = new GobDecoder();
     this.send(encoder.encode(FeaturesType, features));
     this.#step = () => {
-      const next = decoder.next(FeaturesType, this.#received, 0);
+      const next = decoder.take(FeaturesType, this.#received.waiting, 0);
       if (!next) return false;
-      this.#take(next.at);
+      this.#received.take(next.at);
+      if (!next.value) return true;
       const key = next.value.get("PublicKey");
-      this.#requireSameSecrecy(key !== undefined);
+      requireSameSecrecy(keys !== undefined, key !== undefined);
       if (key !== undefined && !/^[0-9a-f]{64}$/i.test(key)) throw new ProtocolError("malformed public key");
-      const framing = gobFramed(encoder, decoder);
-      return this.#agree(
-        framing,
-        onlyV1(next.value),
-        key === undefined ? undefined : Buffer.from(key, "hex"),
-      );
+      const remoteKey = key === undefined ? undefined : Uint8Array.fromHex(key);
+      const secured = this.#secure(gobFramed(encoder), keys, remoteKey);
+      const agreed = { version: this.#version, features: onlyV1(next.value), ...secured };
+      if (!secured.sessionKey) return { ...agreed, rest: this.#rest() };
+      this.#awaitProof(agreed);
+      return true;
     };
   }
 
-  #startV2(): void {
-    this.send(this.#keys ? concat([Uint8Array.of(1), this.#keys.publicKey]) : Uint8Array.of(0));
+  /**
+   * Protocol 1 has its features in clear, so nothing is proved by then; the first message that opens proves the
+   * password. A heartbeat proves ours at once, or two of us would wait for each other.
+   */
+  #awaitProof(agreed: Omit<Agreement, "rest">): void {
+    this.send(agreed.framing.frame(encodeTagged(TAG.heartbeat)));
+    this.#limit = MAX_FIRST_MESSAGE;
     this.#step = () => {
-      const flag = this.#received[0];
+      const next = agreed.framing.unframe(this.#received.waiting);
+      if (!next) return false;
+      this.#received.take(next.length);
+      return { ...agreed, first: next.message, rest: this.#rest() };
+    };
+  }
+
+  #startV2(keys: KeyPair | undefined): void {
+    this.send(keys ? concat([Uint8Array.of(1), keys.publicKey]) : Uint8Array.of(0));
+    this.#step = () => {
+      const flag = this.#received.waiting[0];
       if (flag === undefined) return false;
       if (flag > 1) throw new ProtocolError(`Bad encryption flag ${flag}`);
-      this.#requireSameSecrecy(flag === 1);
+      requireSameSecrecy(keys !== undefined, flag === 1);
       const length = flag === 1 ? 1 + KEY_LENGTH : 1;
       if (this.#received.length < length) return false;
       const key = this.#take(length).subarray(1);
-      const secured = this.#secure(lengthPrefixed(), flag === 1 ? key : undefined);
+      const secured = this.#secure(lengthPrefixed(), keys, flag === 1 ? key : undefined);
       this.send(secured.framing.frame(new GobEncoder().encode(FeaturesType, new Map(this.params.features))));
       this.#step = () => {
-        const next = secured.framing.unframe(this.#received);
+        const next = secured.framing.unframe(this.#received.waiting);
         if (!next) return false;
-        this.#take(next.length);
+        this.#received.take(next.length);
         const features = new GobReader(next.message).read(FeaturesType);
-        return { version: this.#version, features, ...secured, rest: this.#received };
+        return { version: this.#version, features, ...secured, rest: this.#rest() };
       };
       return true;
     };
   }
 
-  #requireSameSecrecy(theirs: boolean): void {
-    if (this.#keys && !theirs) {
-      throw new ProtocolError("password specified, but peer requested an unencrypted connection");
-    }
-    if (!this.#keys && theirs) {
-      throw new ProtocolError("no password specified, but peer requested an encrypted connection");
-    }
+  #rest(): Uint8Array {
+    return this.#take(this.#received.length);
   }
 
-  #secure(inner: Framing, remoteKey: Uint8Array | undefined): Pick<Agreement, "framing" | "sessionKey"> {
+  #secure(
+    inner: Framing,
+    keys: KeyPair | undefined,
+    remoteKey: Uint8Array | undefined,
+  ): Pick<Agreement, "framing" | "sessionKey"> {
     const { encryption, outbound } = this.params;
-    if (!remoteKey || !encryption || !this.#keys) return { framing: inner, sessionKey: undefined };
-    const sessionKey = formSessionKey(encryption.nacl, remoteKey, this.#keys, encryption.password);
+    if (!remoteKey || !encryption || !keys) return { framing: inner, sessionKey: undefined };
+    const sessionKey = formSessionKey(encryption.nacl, remoteKey, keys, encryption.password);
     return { framing: sealed(inner, encryption.nacl, sessionKey, outbound), sessionKey };
   }
+}
 
-  #agree(inner: Framing, features: Features, remoteKey: Uint8Array | undefined): Agreement {
-    return { version: this.#version, features, ...this.#secure(inner, remoteKey), rest: this.#received };
+function requireSameSecrecy(ours: boolean, theirs: boolean): void {
+  if (ours && !theirs) {
+    throw new ProtocolError("password specified, but peer requested an unencrypted connection");
+  }
+  if (!ours && theirs) {
+    throw new ProtocolError("no password specified, but peer requested an encrypted connection");
   }
 }
 

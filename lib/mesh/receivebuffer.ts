@@ -10,13 +10,14 @@ export class ReceiveBuffer {
   #start = 0;
   #end = 0;
 
-  get empty(): boolean {
-    return this.#start === this.#end;
+  /** Bytes that wait. */
+  get length(): number {
+    return this.#end - this.#start;
   }
 
   /** Appends what has come. */
   push(piece: Uint8Array): void {
-    const length = this.#end - this.#start;
+    const { length } = this;
     if (this.#end + piece.length > this.#bytes.length) {
       let size = this.#bytes.length;
       while (size < length + piece.length) size *= 2;

@@ -8,7 +8,7 @@ import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, ConnectionLimitError, SelfConnectionError } from "./errors.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
-import { type Encryption, PROTOCOL_MIN_VERSION } from "./handshake.ts";
+import { type Encryption, lowestVersion } from "./handshake.ts";
 import { prunable } from "./limit.ts";
 import { ConnectionMaker } from "./maker.ts";
 import type { PeerName } from "./name.ts";
@@ -41,7 +41,8 @@ export interface MeshConfig {
   readonly trusts?: (ip: string) => boolean;
   readonly connectionLimit?: number;
   readonly discovery?: boolean;
-  readonly minVersion?: number;
+  /** The lowest protocol version accepted; 2 with encryption unless given, else 1. */
+  readonly minVersion?: number | undefined;
   /** Our short id to begin with, where others have to know it before; else one is drawn. */
   readonly shortId?: number;
 }
@@ -101,7 +102,7 @@ export class MeshRouter implements ConnectionHost {
     this.log = log;
     this.overlay = overlay;
     this.encryption = config.encryption;
-    this.minVersion = config.minVersion ?? PROTOCOL_MIN_VERSION;
+    this.minVersion = config.minVersion ?? lowestVersion(config.encryption);
     this.port = config.port ?? DEFAULT_PORT;
     this.#limit = config.connectionLimit || Number.POSITIVE_INFINITY;
     this.ourself = new Peer({

@@ -98,7 +98,7 @@ const Schema = v.object({
   "conn-limit": v.optional(integer(0, 4096), String(DEFAULT_CONNECTION_LIMIT)),
   discovery: v.optional(v.boolean(), true),
   fastdp: v.optional(v.boolean(), true),
-  "min-protocol-version": v.optional(integer(1, 2), "1"),
+  "min-protocol-version": v.optional(integer(1, 2)),
   "ipalloc-range": v.optional(subnet),
   "ipalloc-default-subnet": v.optional(subnet),
   "ipalloc-init": v.optional(parsed(parseInit), "consensus"),

@@ -48,6 +48,10 @@ import { listenReason, serveAll } from "./servers.ts";
 /** How long a link that has gone may be the beginning of a DEL. */
 const LEAVING_MS = 1_000;
 
+/** Shown where a password is given and protocol 1 is allowed all the same. */
+const V1_ALLOWED =
+  "--min-protocol-version 1: names of peers that speak protocol 1 can be changed on the path";
+
 /** What is assumed of a container whose runtime does not answer. */
 const RUNNING = { pid: 1 };
 
@@ -120,6 +124,7 @@ async function start(
       ? "Communication between peers via untrusted networks is encrypted."
       : "Communication between peers is unencrypted.",
   );
+  if (encryption && options["min-protocol-version"] === 1) log.warning(V1_ALLOWED);
   // The one of the last time, if there was one: frames bear it, and others forward by it.
   const shortId = kept.shortId.get() ?? drawShortId(systemRandom);
   const keepShortId = () => {
@@ -236,6 +241,7 @@ async function start(
         trustedSubnets: options["trusted-subnets"].map(formatCidr),
         macs: overlay.macs(),
         notes: [
+          ...(encryption && options["min-protocol-version"] === 1 ? [V1_ALLOWED] : []),
           ...exposure.iptables.map(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),

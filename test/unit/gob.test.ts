@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { GobDecoder, GobError, GobReader } from "../../lib/gob/decoder.ts";
+import { GobError } from "../../lib/gob/cursor.ts";
+import { GobDecoder, GobReader } from "../../lib/gob/decoder.ts";
 import { GobEncoder } from "../../lib/gob/encoder.ts";
 import { bool, bytes, int64, map, pointer, slice, string, struct, uint, uint64 } from "../../lib/gob/type.ts";
 
@@ -56,14 +57,92 @@ test("fields that the receiver does not know are skipped", () => {
   expect(new GobReader(new GobEncoder().encode(Newer, value)).read(Inner)).toEqual({ Name: "n", Flag: true });
 });
 
-describe("malformed input", () => {
-  test("any prefix of a stream waits for more or is refused, and never yields a value", () => {
+/** A length or number as gob has it. */
+function uintBytes(value: number): Uint8Array {
+  if (value < 128) return Uint8Array.of(value);
+  const digits: number[] = [];
+  for (let rest = value; rest > 0; rest = Math.floor(rest / 256)) digits.unshift(rest % 256);
+  return Uint8Array.of(256 - digits.length, ...digits);
+}
+
+const message = (...parts: Uint8Array[]): Uint8Array => {
+  const body = Buffer.concat(parts);
+  return Buffer.concat([uintBytes(body.length), body]);
+};
+
+/** A description of type 65 as a slice, with a name of that length. */
+const describing = (name: number) =>
+  message(Uint8Array.of(0xff, 0x81, 2, 1, 1), uintBytes(name), new Uint8Array(name), Uint8Array.of(0, 0, 0));
+
+describe("a stream in pieces", () => {
+  test("any prefix of a message waits for more, and a message is taken once", () => {
     const whole = new GobEncoder().encode(Inner, { Name: "some name", Flag: true });
-    for (let i = 0; i < whole.length; i++) {
-      expect(new GobDecoder().next(Inner, whole.subarray(0, i), 0)).toBeUndefined();
+    const decoder = new GobDecoder();
+    const ends: number[] = [];
+    let from = 0;
+    let value: unknown;
+    for (let i = 0; i <= whole.length; i++) {
+      const next = decoder.take(Inner, whole.subarray(from, i), 0);
+      if (!next) continue;
+      from += next.at;
+      ends.push(from);
+      value = next.value;
     }
+    // The description of Inner, then the value; from each on the decoder is given what follows only.
+    expect(ends).toEqual([whole.length - 17, whole.length]);
+    expect(value).toEqual({ Name: "some name", Flag: true });
+  });
+});
+
+describe("what a message may cost", () => {
+  const Entry = struct("Entry", { Text: string, Data: bytes, Big: uint64, Signed: int64, Flag: bool });
+  const List = struct("List", { Entries: slice(Entry) });
+
+  /** A list of as many empty entries as asked for, one byte each. */
+  function blownUp(count: number): Uint8Array {
+    const plain = new GobEncoder().encode(List, { Entries: [{ ...Entry.zero(), Text: "x" }] });
+    // The value comes last: length, type id, field 1, one entry of "x", and two ends.
+    const value = Uint8Array.of(1, 1, 1, 1, 0x78, 0, 0);
+    expect(plain.slice(plain.length - value.length)).toEqual(value);
+    const descriptions = plain.subarray(0, plain.length - 10);
+    const id = plain.subarray(plain.length - 9, plain.length - 7);
+    const body = [id, Uint8Array.of(1), uintBytes(count), new Uint8Array(count + 1)];
+    return Buffer.concat([descriptions, message(...body)]);
+  }
+
+  test("a few empty structs are fine", () => {
+    expect(new GobReader(blownUp(100)).read(List).Entries).toHaveLength(100);
   });
 
+  test("millions of empty structs are refused, where they are read and where they are skipped", () => {
+    const stream = blownUp(9_000_000);
+    expect(() => new GobReader(stream).read(List)).toThrow("more values than its length allows");
+    const None = struct("List", { Other: bool });
+    expect(new GobReader(blownUp(100)).read(None)).toEqual({ Other: false });
+    expect(() => new GobReader(stream).read(None)).toThrow("more values than its length allows");
+  });
+
+  test("the allowance is of the stream, not of each message in it", () => {
+    const stream = new GobDecoder();
+    const small = blownUp(3000);
+    const readAll = () => {
+      for (let at = 0; at < small.length; ) at = stream.take(List, small, at)?.at ?? small.length;
+    };
+    expect(readAll).not.toThrow();
+    expect(readAll).toThrow(GobError);
+  });
+
+  test.each([
+    ["endless descriptions", 10, 200],
+    ["long descriptions", 6000, 3],
+  ])("%s are refused", (_what, name, count) => {
+    const stream = Buffer.concat(Array.from({ length: count }, () => describing(name)));
+    expect(() => new GobReader(stream).read(Inner)).toThrow("gob describes too many types");
+    expect(() => new GobReader(stream).skip()).toThrow("gob describes too many types");
+  });
+});
+
+describe("malformed input", () => {
   test("damaged bytes are decoded or refused with a GobError, nothing else", () => {
     fc.assert(
       fc.property(everything, fc.nat(), fc.integer({ min: 0, max: 255 }), (value, at, byte) => {

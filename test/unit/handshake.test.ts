@@ -2,6 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
+import { GobEncoder } from "../../lib/gob/encoder.ts";
+import { map, string } from "../../lib/gob/type.ts";
 import { type Agreement, type Encryption, Handshake } from "../../lib/mesh/handshake.ts";
 import { ReceiveBuffer } from "../../lib/mesh/receivebuffer.ts";
 
@@ -79,6 +81,87 @@ test("different passwords do not agree", () => {
   expect(() => shake({ encryption: withPassword("a") }, { encryption: withPassword("b") }, 1000)).toThrow(
     "Unable to decrypt TCP msg",
   );
+});
+
+describe("protocol version 1 with a password", () => {
+  const features = new Map([
+    ["Name", "00:00:00:00:00:01"],
+    ["ConnID", "2"],
+  ]);
+  const encryption = withPassword("a");
+  /** Ours, and what it has sent; theirs offers version 1 alone. */
+  function meet(theirs: Encryption) {
+    const toOurs: Uint8Array[] = [];
+    const toTheirs: Uint8Array[] = [];
+    const ours = new Handshake({ outbound: false, features, encryption }, (bytes) => toTheirs.push(bytes));
+    const other = new Handshake({ outbound: true, features, encryption: theirs, maxVersion: 1 }, (bytes) =>
+      toOurs.push(bytes),
+    );
+    const turn = () => ours.receive(Buffer.concat(toOurs.splice(0)));
+    return { other, turn, toTheirs };
+  }
+
+  test("features prove nothing; the first message that opens does", () => {
+    const { other, turn, toTheirs } = meet(encryption);
+    expect(turn()).toBeUndefined();
+    other.receive(Buffer.concat(toTheirs.splice(0, 2)));
+    // A heartbeat comes behind the features.
+    expect(turn()).toMatchObject({ version: 1, first: Uint8Array.of(0) });
+  });
+
+  test("whoever has another password gets no further than its features", () => {
+    const { other, turn, toTheirs } = meet(withPassword("b"));
+    expect(turn()).toBeUndefined();
+    other.receive(Buffer.concat(toTheirs.splice(0, 2)));
+    expect(turn).toThrow("Unable to decrypt TCP msg");
+  });
+
+  test("a first message without end is refused", () => {
+    const ours = new Handshake({ outbound: false, features, encryption }, () => {});
+    ours.receive(Uint8Array.of(...new TextEncoder().encode("weave"), 1, 1));
+    const clear = new GobEncoder().encode(
+      map(string, string),
+      new Map([...features, ["PublicKey", nacl.generateKeyPair().publicKey.toHex()]]),
+    );
+    expect(ours.receive(clear)).toBeUndefined();
+    expect(ours.receive(Uint8Array.of(0xfd, 0x9f, 0, 0, 0x0a, 0, 0xfd, 0x9e, 0, 0))).toBeUndefined();
+    expect(() => ours.receive(new Uint8Array(2 * 1024 * 1024))).toThrow("handshake too long");
+  });
+});
+
+test("no key is made for whoever has not said anything", () => {
+  let made = 0;
+  const counting = {
+    ...nacl,
+    generateKeyPair() {
+      made++;
+      return nacl.generateKeyPair();
+    },
+  };
+  const encryption = { nacl: counting, password: new Uint8Array(1) };
+  const handshake = new Handshake({ outbound: false, features: new Map(), encryption }, () => {});
+  expect(made).toBe(0);
+  handshake.receive(Uint8Array.of(...new TextEncoder().encode("weave"), 1, 2));
+  expect(made).toBe(1);
+});
+
+test("between messages of protocol 1 nothing but messages is taken, and refused by its first bytes", () => {
+  const [, server] = shake({ maxVersion: 1 }, {}, 1000);
+  // A description of 9 MB begins.
+  expect(() => server.framing.unframe(Uint8Array.of(0xfd, 0x89, 0x54, 0x40, 0xff, 0x81))).toThrow(
+    "not a byte slice",
+  );
+});
+
+test("descriptions before the features are taken once each, and not without end", () => {
+  const handshake = new Handshake({ outbound: false, features: new Map() }, () => {});
+  handshake.receive(Uint8Array.of(...new TextEncoder().encode("weave"), 1, 1));
+  const description = Uint8Array.of(7, 0xff, 0x81, 2, 2, 2, 0, 0);
+  let sent = 0;
+  expect(() => {
+    for (; sent < 1000; sent++) for (const byte of description) handshake.receive(Uint8Array.of(byte));
+  }).toThrow("gob describes too many types");
+  expect(sent).toBe(100);
 });
 
 test.each([

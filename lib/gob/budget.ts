@@ -1,0 +1,42 @@
+// What decoding one stream may cost. An empty struct is one byte on the wire and a hundred in memory, so lengths alone
+// do not bound it: each value is charged, against an allowance that grows with the bytes received.
+import { GobError } from "./cursor.ts";
+
+/** Units for a stream of any length: enough for short messages with many fields. */
+const BASE = 256 * 1024;
+/**
+ * Units for each byte, a unit being about a byte of memory. Messages of the network take 3 to 6: the densest are ring
+ * entries, a struct of 4 fields in 20 bytes.
+ */
+const PER_BYTE = 8;
+/** Units for a value, and more for each field of a struct. */
+export const VALUE_COST = 16;
+export const FIELD_COST = 8;
+
+/** A stream describes its types in less than 1 kB, each once. */
+const MAX_DESCRIPTION_BYTES = 16 * 1024;
+const MAX_TYPES = 100;
+
+export class Budget {
+  #units: number;
+  #descriptionBytes = MAX_DESCRIPTION_BYTES;
+  #types = MAX_TYPES;
+
+  /** For a stream of `bytes` bytes; none are promised for one that is open-ended. */
+  constructor(bytes = 0) {
+    this.#units = BASE + PER_BYTE * bytes;
+  }
+
+  /** Charges for values. Throws GobError when the allowance is used up. */
+  spend(units: number): void {
+    this.#units -= units;
+    if (this.#units < 0) throw new GobError("gob holds more values than its length allows");
+  }
+
+  /** Charges for the description of a type. Throws GobError when there are too many, or they are too long. */
+  describe(bytes: number): void {
+    this.#descriptionBytes -= bytes;
+    this.#types--;
+    if (this.#descriptionBytes < 0 || this.#types < 0) throw new GobError("gob describes too many types");
+  }
+}

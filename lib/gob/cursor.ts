@@ -1,0 +1,112 @@
+// Reading gob's primitives (https://pkg.go.dev/encoding/gob, "Encoding Details"): every length is checked against the
+// bytes there are.
+
+/** Bytes that are no gob, not of the expected type, or more than a peer has reason to send. */
+export class GobError extends Error {
+  override readonly name = "GobError";
+}
+
+const text = new TextDecoder();
+/** The highest distance between two fields of a struct. */
+const MAX_FIELD_DELTA = 1000;
+
+export class Cursor {
+  constructor(
+    readonly bytes: Uint8Array,
+    public at: number,
+    readonly end: number,
+  ) {}
+
+  get left(): number {
+    return this.end - this.at;
+  }
+
+  uint(): bigint {
+    if (this.left < 1) throw new GobError("gob ends inside a number");
+    const first = this.bytes[this.at++] ?? 0;
+    if (first < 128) return BigInt(first);
+    const length = 256 - first;
+    if (length > 8) throw new GobError(`gob number of ${length} bytes`);
+    if (length > this.left) throw new GobError("gob ends inside a number");
+    // Bigints are slow to shift; most numbers fit half of one.
+    let high = 0;
+    let low = 0;
+    for (let i = 0; i < length - 4; i++) high = high * 256 + (this.bytes[this.at++] ?? 0);
+    for (let i = Math.max(0, length - 4); i < length; i++) low = low * 256 + (this.bytes[this.at++] ?? 0);
+    return high === 0 ? BigInt(low) : (BigInt(high) << 32n) | BigInt(low);
+  }
+
+  int(): bigint {
+    const raw = this.uint();
+    return raw & 1n ? ~(raw >> 1n) : raw >> 1n;
+  }
+
+  /** An unsigned number where only small ones make sense; larger than 2^53 it is wrong anyway, and stays large. */
+  small(): number {
+    const first = this.bytes[this.at];
+    if (this.at < this.end && first !== undefined) {
+      if (first < 128) {
+        this.at++;
+        return first;
+      }
+      const length = 256 - first;
+      if (length <= 6 && length < this.left) {
+        this.at++;
+        let value = 0;
+        for (let i = 0; i < length; i++) value = value * 256 + (this.bytes[this.at++] ?? 0);
+        return value;
+      }
+    }
+    return Number(this.uint());
+  }
+
+  /** A number that counts things of at least one byte each, so it cannot exceed the bytes left. */
+  count(): number {
+    const value = this.small();
+    if (value > this.left) throw new GobError(`gob counts ${value} where ${this.left} bytes are left`);
+    return value;
+  }
+
+  /** A view of bytes with their length in front. */
+  take(): Uint8Array {
+    const length = this.count();
+    this.at += length;
+    return this.bytes.subarray(this.at - length, this.at);
+  }
+
+  string(): string {
+    return text.decode(this.take());
+  }
+
+  typeId(): number {
+    const raw = this.small();
+    if (raw > 0xffffffff) throw new GobError(`gob type id ${raw}`);
+    return raw % 2 === 1 ? -(raw + 1) / 2 : raw / 2;
+  }
+
+  /** Walks the fields of a struct: each has the distance from the last field's number in front, 0 ends it. */
+  eachField(read: (field: number) => void): void {
+    for (let field = 0; ; ) {
+      const delta = this.small();
+      if (delta === 0) return;
+      if (delta > MAX_FIELD_DELTA) throw new GobError(`gob struct skips ${delta} fields`);
+      field += delta;
+      read(field);
+    }
+  }
+}
+
+/**
+ * The gob message at `at`: a length, then that many bytes. Undefined while it is not all there. Throws GobError when
+ * it is longer than `max` bytes, as soon as its length is known.
+ */
+export function messageAt(bytes: Uint8Array, at: number, max: number): Cursor | undefined {
+  const first = bytes[at];
+  if (first === undefined) return undefined;
+  if (first >= 128 && bytes.length - at < 1 + 256 - first) return undefined;
+  const cursor = new Cursor(bytes, at, bytes.length);
+  const length = cursor.small();
+  if (length > max) throw new GobError(`gob message of ${length} bytes, more than ${max}`);
+  if (length > cursor.left) return undefined;
+  return new Cursor(bytes, cursor.at, cursor.at + length);
+}
