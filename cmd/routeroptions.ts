@@ -132,7 +132,7 @@ export function givenOptions(
   const given: Record<string, unknown> = {};
   for (const key of Object.keys(ROUTER_OPTIONS)) {
     // An option given empty switches off what it would be by default; an empty variable means nothing.
-    const value = options[key] ?? (env[ENVIRONMENT[key] ?? ""] || undefined);
+    const value = options[key] ?? (variable(env, ENVIRONMENT[key] ?? "") || undefined);
     if (value !== undefined) given[key] = value;
   }
   const file = given["password-file"];
@@ -141,6 +141,17 @@ export function givenOptions(
     if (given["password"] === undefined) given["password"] = readPassword(file);
   }
   return given;
+}
+
+/**
+ * A variable of ours. Kubernetes (and Docker's links) have some for each Service: one that is called "weave" sets WEAVE_PORT
+ * to "tcp://10.96.0.7:80".
+ */
+function variable(env: Readonly<Record<string, string | undefined>>, name: string): string | undefined {
+  const value = env[name];
+  return value !== undefined && name.endsWith("_PORT") && /^(tcp|udp|sctp):\/\//.test(value)
+    ? undefined
+    : value;
 }
 
 function readPassword(file: string): string {

@@ -17,6 +17,7 @@ const HAS = {
   hostPathType: 8,
   mountPropagation: 10,
   systemPriority: 11,
+  serviceLinks: 13,
   startupProbe: 18,
 } as const;
 
@@ -149,6 +150,8 @@ function pod(settings: AddonSettings, minor: KubeMinor): object {
     dnsPolicy: "Default",
     restartPolicy: "Always",
     serviceAccountName: NAME,
+    // A Service that is called "weave" would set variables that begin as ours do.
+    ...(has(minor, "serviceLinks") && { enableServiceLinks: false }),
     ...(has(minor, "systemPriority") && { priorityClassName: "system-node-critical" }),
     securityContext: { seLinuxOptions: settings["selinux-options"] },
     tolerations: [

@@ -128,6 +128,11 @@ describe("parameters", () => {
     expect(pod(items)).toMatchObject({ hostNetwork: true, priorityClassName: "system-node-critical" });
   });
 
+  test("Services set no variables of ours, where Kubernetes can be told so", () => {
+    expect(pod(manifest({ "k8s-version": "1.13" }))).toHaveProperty("enableServiceLinks", false);
+    expect(pod(manifest({ "k8s-version": "1.12" }))).not.toHaveProperty("enableServiceLinks");
+  });
+
   test("all of them do what they say", () => {
     const { containers, initContainers, securityContext, volumes } = pod(
       manifest(EVERYTHING, { WEAVE_MTU: "1337", IPALLOC_RANGE: "10.0.0.0/16" }, { type: "spc_t" }),
