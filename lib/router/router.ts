@@ -9,7 +9,7 @@ import { localClient } from "../api/listen.ts";
 import { releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
 import type { ApiTarget, CniCall, CniOutcome } from "../api/server.ts";
-import { systemClock, type Timer } from "../clock/clock.ts";
+import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { watchContainers } from "../container/events.ts";
 import { findContainer } from "../container/runtime.ts";
@@ -24,6 +24,7 @@ import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { unexpectedNotes } from "../log/unexpected.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
@@ -51,6 +52,9 @@ const LEAVING_MS = 1_000;
 /** Shown where a password is given and protocol 1 is allowed all the same. */
 const V1_ALLOWED =
   "--min-protocol-version 1: names of peers that speak protocol 1 can be changed on the path";
+
+/** How often containers are looked for that went while we did not answer. */
+const SETTLE_MS = 5_000;
 
 /** What is assumed of a container whose runtime does not answer. */
 const RUNNING = { pid: 1 };
@@ -83,7 +87,14 @@ export async function startRouter(
   try {
     return await start(options, services, log, undo);
   } catch (error) {
-    for (const step of undo.reverse()) await step();
+    for (const step of undo.reverse()) {
+      try {
+        await step();
+      } catch (failure) {
+        // The rest is taken back all the same, and the first error is the one to tell.
+        log.warning(`taking back the start: ${reasonOf(failure)}`);
+      }
+    }
     throw error;
   }
 }
@@ -166,6 +177,7 @@ async function start(
     },
     { clock: systemClock, random: systemRandom, transport: tcpTransport(options.host), overlay, log },
   );
+  undo.push(() => mesh.stop());
   log.info(`Our name is ${mesh.ourself}`);
 
   overlay.start(mesh);
@@ -204,15 +216,26 @@ async function start(
       log.error(reasonOf(error));
     }
   };
+  undo.push(() => allocator.stop());
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper));
   claimExposed(allocator, exposure.addresses, log);
   const dns = options.dns ? await startDns(options, mesh, store, log) : undefined;
   undo.push(() => dns?.stop());
-  settleReleases(releaseDirectory(), (id) => {
-    log.info(`releasing the addresses of ${id}, which went while weave was not running`);
-    allocator.delete(id);
-  });
+  const warn = limitedWarnings(log, Date.now);
+  const settle = () =>
+    settleReleases(
+      releaseDirectory(),
+      (id) => {
+        log.info(`releasing the addresses of ${id}, which went while weave did not answer`);
+        allocator.delete(id);
+      },
+      (text) => warn("release notes", text),
+    );
+  settle();
+  // A router that was stopped, or overloaded, finds them later.
+  const settling = every(systemClock, SETTLE_MS, settle);
+  undo.push(() => settling.cancel());
   await dns?.bridgeHas(exposure.addresses);
 
   const listener = await listenTcp(options.host ?? "0.0.0.0", port, (stream) => mesh.accept(stream)).catch(
@@ -329,6 +352,7 @@ async function start(
     api: localClient(target),
     async stop() {
       settled.cancel();
+      settling.cancel();
       servers.stop();
       links.stop();
       containers.stop();

@@ -1,9 +1,14 @@
 // Bad input at the edges, case by case: each has one clear line to say, and changes nothing.
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { givenOptions } from "../../cmd/routeroptions.ts";
 import { fillTemplate, TemplateError } from "../../lib/api/template.ts";
 import { checkVersion, parseConfig } from "../../lib/cni/config.ts";
 import { readEnvironment } from "../../lib/cni/environment.ts";
 import { CniError, CODE } from "../../lib/cni/error.ts";
+import { rememberRelease, settleReleases } from "../../lib/ipam/releases.ts";
 import { parseFeatures } from "../../lib/mesh/features.ts";
 import { ProtocolError } from "../../lib/mesh/framing.ts";
 import { Handshake } from "../../lib/mesh/handshake.ts";
@@ -125,6 +130,38 @@ describe("router options", () => {
     expect(options).toMatchObject({ port: 6783, mtu: 1376, "conn-limit": 200, discovery: true });
     expect(options.password).toBeUndefined();
     expect(options["http-addr"]).toEqual({ host: "127.0.0.1", port: 6784 });
+  });
+});
+
+test("variables that Kubernetes sets for a Service called weave are not ours", () => {
+  const service = {
+    WEAVE_SERVICE_HOST: "10.96.0.7",
+    WEAVE_SERVICE_PORT: "80",
+    WEAVE_PORT: "tcp://10.96.0.7:80",
+  };
+  expect(givenOptions({}, service)).toEqual({});
+  expect(givenOptions({}, { WEAVE_PORT: "7000" })).toEqual({ port: "7000" });
+  expect(() => parseOptions(givenOptions({}, { WEAVE_PORT: "tcp" }), [])).toThrow("--port");
+});
+
+describe("remembered releases", () => {
+  const folder = mkdtempSync(join(tmpdir(), "weave-releases-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test("files that are none of ours stop nothing, and are told", () => {
+    writeFileSync(join(folder, "%"), "");
+    mkdirSync(join(folder, "folder"));
+    writeFileSync(join(folder, "folder/file"), "");
+    rememberRelease(folder, "a/b");
+    const [released, told]: [string[], string[]] = [[], []];
+    settleReleases(
+      folder,
+      (id) => released.push(id),
+      (text) => told.push(text),
+    );
+    expect(released).toContain("a/b");
+    expect(told.join()).toContain(join(folder, "%"));
+    expect(readdirSync(folder).sort()).toEqual(["%", "folder"]);
   });
 });
 
