@@ -6,8 +6,6 @@ export async function main(argv: readonly string[]): Promise<void> {
   beginAsDaemon(argv);
   const [{ run }, { router }] = await Promise.all([import("./main.ts"), import("./commands/router.ts")]);
   await run("weave-router", router, argv);
-  // A start that failed may have left timers behind.
-  if (process.exitCode) process.exit();
 }
 
 if (import.meta.main) await main(process.argv.slice(2));

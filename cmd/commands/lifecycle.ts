@@ -9,7 +9,8 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netli
 import { removePolicies } from "../../lib/npc/waiting.ts";
 import { vxlanName } from "../../lib/overlay/datapath/datapath.ts";
 import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
-import { launchDaemon, runningPid, stopDaemon } from "../../lib/router/daemon.ts";
+import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
+import { runningPid } from "../../lib/router/instance.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { type Arguments, type Command, requireRoot, UsageError } from "../main.ts";

@@ -6,7 +6,7 @@ import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { keepApart, removePolicies } from "../../lib/npc/waiting.ts";
-import { becomeTheRouter } from "../../lib/router/daemon.ts";
+import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { enterCluster, joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
 import {
   completeMigration,
@@ -17,23 +17,27 @@ import {
 } from "../../lib/router/migration.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
-import { type RunningRouter, startRouter } from "../../lib/router/router.ts";
+import { startRouter } from "../../lib/router/router.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
 import { type Arguments, type Command, requireRoot } from "../main.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { type Shutdown, shutdownOnSignal } from "../shutdown.ts";
 
 /** Runs a router in the foreground until it is told to stop. */
 export async function runRouter(options: RouterOptions): Promise<void> {
-  const log = begin(options);
+  const { log, shutdown } = begin(options);
   const original = takeOver(log);
   if (options["expect-npc"]) awaitPolicies(original, log);
   if (original) makeRoom(original, log);
   const router = await startRouter(options, { cni: runInRouter }, log);
   const migration = original && completeMigration(original, router.api, options["expect-npc"], log);
-  stopOnSignal(router, log, () => migration?.stop());
+  shutdown.graceful(() => {
+    migration?.stop();
+    return router.stop();
+  });
 }
 
 /** Finds the original on this host; what it has kept becomes ours. */
@@ -53,7 +57,7 @@ async function runInCluster(args: Arguments): Promise<void> {
   const addon = readAddon(process.env, args);
   const client = kubeClient(addon, args);
   const provisional = addon.options();
-  const log = begin(provisional);
+  const { log, shutdown } = begin(provisional);
   if (process.env["CHECKPOINT_DISABLE"] !== undefined)
     log.info("CHECKPOINT_DISABLE means nothing here: nobody is asked for new versions");
   {
@@ -72,9 +76,10 @@ async function runInCluster(args: Arguments): Promise<void> {
   const router = await startRouter(options, services, log);
   membership = joinCluster(router.api, cluster, settings, log);
   const migration = original && completeMigration(original, router.api, addon.policies, log);
-  stopOnSignal(router, log, () => {
+  shutdown.graceful(() => {
     membership?.stop();
     migration?.stop();
+    return router.stop();
   });
 }
 
@@ -88,13 +93,13 @@ function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | unde
   }
 }
 
-function begin(options: RouterOptions): Log {
+function begin(options: RouterOptions): { log: Log; shutdown: Shutdown } {
   requireRoot();
-  becomeTheRouter();
+  acquireInstanceLock();
   const log = createLog(options["log-level"]);
   surviveUnexpectedErrors(log);
   log.info(`weave ${VERSION}`);
-  return log;
+  return { log, shutdown: shutdownOnSignal(log) };
 }
 
 /** Policies of the original stay in force until ours are. */
@@ -112,19 +117,6 @@ function noPolicies(log: Log): void {
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   if (removePolicies(nf))
     log.info("network policies are off (EXPECT_NPC=0): removed what weave-npc had in force");
-}
-
-function stopOnSignal(router: RunningRouter, log: Log, before = () => {}): void {
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.once(signal, () => {
-      log.info(`${signal} received, exiting; containers stay attached`);
-      before();
-      router
-        .stop()
-        .catch((error) => log.error(reasonOf(error)))
-        .finally(() => process.exit(0));
-    });
-  }
 }
 
 export const router: Command = {

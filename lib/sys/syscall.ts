@@ -32,6 +32,8 @@ const NUMBERS = {
     finit_module: 313,
     memfd_create: 319,
     bpf: 321,
+    pidfd_send_signal: 424,
+    pidfd_open: 434,
   },
   arm64: {
     read: 63,
@@ -61,6 +63,8 @@ const NUMBERS = {
     memfd_create: 279,
     madvise: 233,
     bpf: 280,
+    pidfd_send_signal: 424,
+    pidfd_open: 434,
   },
 } as const;
 

@@ -1,8 +1,18 @@
 // Launches that cannot succeed: one line that says why, and the host as it was before.
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { DIST, type Host, Hosts } from "../support/hosts.ts";
+import { lockHolder } from "../../lib/sys/lockholder.ts";
+import { DIST, eventually, exec, type Host, Hosts, must } from "../support/hosts.ts";
 
 let hosts: Hosts;
 let host: Host;
@@ -90,17 +100,52 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
   ],
 ];
 
-test.each(cases)("%s", async (_what, arrange, args, code, text) => {
-  const undo = await arrange();
+describe.each([[[]], [["--foreground"]]])("launch %p", (mode) => {
+  test.each(cases)("%s", async (_what, arrange, args, code, text) => {
+    const undo = await arrange();
+    try {
+      const before = await state();
+      const launch = [join(DIST, "weave"), "launch", "--ipalloc-init=consensus=1", ...mode, ...args];
+      const result = await host.exec(launch, { timeoutMs: 20_000 });
+      const lines = result.stderr.trim().split("\n");
+      expect(lines.at(-1)).toContain(text);
+      if (mode.length === 0) expect(lines.length).toBe(1);
+      expect(result.code).toBe(code);
+      expect(await state()).toEqual(before);
+    } finally {
+      await undo();
+    }
+  });
+});
+
+test("SIGTERM ends a node's router that still waits for the API server", async () => {
+  const kubeconfig = join(host.folder, "kubeconfig");
+  writeFileSync(
+    kubeconfig,
+    JSON.stringify({
+      "current-context": "c",
+      contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
+      clusters: [{ name: "c", cluster: { server: "http://127.0.0.1:1" } }],
+      users: [{ name: "u", user: { token: "t" } }],
+    }),
+  );
+  const command = [join(DIST, "weave-router"), "--kubernetes", `--kubeconfig=${kubeconfig}`];
+  const child = Bun.spawn(host.command(...command), {
+    env: { ...(process.env as Record<string, string>), ...host.env, HOSTNAME: "node1", EXPECT_NPC: "0" },
+    stdout: "ignore",
+    stderr: Bun.file(join(host.folder, "router.log")),
+  });
   try {
-    const before = await state();
-    const result = await host.exec([join(DIST, "weave"), "launch", "--ipalloc-init=consensus=1", ...args]);
-    expect(result.stderr).toContain(text);
-    expect(result.stderr.trim().split("\n").length).toBe(1);
-    expect(result.code).toBe(code);
-    expect(await state()).toEqual(before);
+    await eventually(
+      "it waits",
+      () => readFileSync(join(host.folder, "router.log"), "utf8"),
+      (text) => text.includes("cannot enter the cluster yet"),
+    );
+    child.kill("SIGTERM");
+    // By a handler: process 1 of a container has no default action.
+    expect(await child.exited).toBe(0);
   } finally {
-    await undo();
+    child.kill("SIGKILL");
   }
 });
 
@@ -113,6 +158,90 @@ test("another VXLAN link has the port: sleeve does without, and the status says 
   } finally {
     await host.must(["ip", "link", "del", "vx7"]);
   }
+});
+
+describe("the pid file and the log", () => {
+  const runFile = (name: string) => join(host.folder, "run", name);
+  const launch = () =>
+    host.exec([join(DIST, "weave"), "launch", "--ipalloc-init=consensus=1"], { timeoutMs: 20_000 });
+
+  test("others cannot lock the pid file, and a launch repairs the mode of an older version's", async () => {
+    writeFileSync(runFile("weave.pid"), "");
+    chmodSync(runFile("weave.pid"), 0o644);
+    for (const path of [hosts.folder, host.folder]) chmodSync(path, 0o755);
+    await host.weave("launch", "--ipalloc-init=consensus=1");
+    expect(statSync(runFile("weave.pid")).mode & 0o777).toBe(0o600);
+    const nobody = [
+      "setpriv",
+      "--reuid=65534",
+      "--clear-groups",
+      "flock",
+      "-n",
+      runFile("weave.pid"),
+      "true",
+    ];
+    expect((await exec(nobody)).stderr).toContain("Permission denied");
+    const again = await launch();
+    expect(again.stderr).toContain(`weave is already running (pid ${host.pid})`);
+    await host.weave("stop");
+  });
+
+  test("stop signals the holder of the lock, not whoever has the pid in the file", async () => {
+    const bystander = Bun.spawn(["sleep", "600"]);
+    const holder = Bun.spawn(["flock", "-x", runFile("weave.pid"), "sleep", "600"], { detached: true });
+    try {
+      await eventually(
+        "the lock is held",
+        () => lockHolder(runFile("weave.pid")),
+        (pid) => pid === holder.pid,
+      );
+      writeFileSync(runFile("weave.pid"), `${bystander.pid}\n`);
+      const { stderr } = await host.exec([join(DIST, "weave"), "stop"], { timeoutMs: 20_000 });
+      expect(stderr).toContain("Weave is not running.");
+      expect([bystander.exitCode, bystander.signalCode]).toEqual([null, null]);
+      expect((await launch()).stderr).toContain("weave is already running");
+    } finally {
+      process.kill(-holder.pid, "SIGKILL");
+      await holder.exited;
+      bystander.kill();
+    }
+    expect(lockHolder(runFile("weave.pid"))).toBeUndefined();
+  });
+
+  test("a stopped router is ended, too", async () => {
+    await host.weave("launch", "--ipalloc-init=consensus=1");
+    process.kill(host.pid, "SIGSTOP");
+    await host.weave("stop");
+    expect(lockHolder(runFile("weave.pid"))).toBeUndefined();
+  });
+
+  test.each([
+    ["weave.pid", (path: string, target: string) => symlinkSync(target, path), "ELOOP"],
+    ["weave.log", (path: string, target: string) => symlinkSync(target, path), "ELOOP"],
+    ["weave.log", (path: string) => must(["mkfifo", path]), ""],
+    ["weave.pid", (path: string) => mkdirSync(path), ""],
+  ])("something else in the place of %s is refused", async (name, put, reason) => {
+    const target = join(host.folder, "target");
+    writeFileSync(target, "untouched");
+    rmSync(runFile(name), { force: true });
+    await put(runFile(name), target);
+    try {
+      const { code, stderr } = await launch();
+      expect(code).toBe(1);
+      expect(stderr).toContain(runFile(name));
+      expect(stderr).toContain(reason);
+      expect(readFileSync(target, "utf8")).toBe("untouched");
+    } finally {
+      rmSync(runFile(name), { recursive: true });
+    }
+  });
+
+  test("a run folder that others can write is refused", async () => {
+    chmodSync(join(host.folder, "run"), 0o777);
+    const { code, stderr } = await launch();
+    chmodSync(join(host.folder, "run"), 0o755);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("can be written by other users")]);
+  });
 });
 
 test("and after all that, a launch succeeds", async () => {

@@ -1,0 +1,39 @@
+// A process by a file descriptor (pidfd_open(2), Linux 5.3): unlike a pid, it never comes to mean another process.
+import { closeSync } from "node:fs";
+import { ESRCH } from "./errno.ts";
+import { SysError, syscall, trySyscall } from "./syscall.ts";
+
+export const SIGKILL = 9;
+export const SIGTERM = 15;
+export const SIGCONT = 18;
+const POLLIN = 1;
+
+/** A process that may have ended; to be closed. */
+export class Pidfd implements Disposable {
+  readonly #fd: number;
+
+  /** Throws SysError with ESRCH where there is none of this pid. */
+  constructor(readonly pid: number) {
+    this.#fd = syscall(`opening process ${pid}`, "pidfd_open", pid, 0);
+  }
+
+  /** Sends a signal; false where the process has ended. */
+  signal(number: number): boolean {
+    const result = trySyscall("pidfd_send_signal", this.#fd, number, 0, 0);
+    if (result < 0 && result !== -ESRCH)
+      throw new SysError(`sending signal ${number} to process ${this.pid}`, -result);
+    return result >= 0;
+  }
+
+  /** Whether the process has ended, also as a zombie. */
+  get ended(): boolean {
+    const poll = new Int32Array([this.#fd, POLLIN]);
+    const timeout = new BigInt64Array(2);
+    const bytes = new Uint8Array(poll.buffer);
+    return syscall("polling a process", "ppoll", bytes, 1, new Uint8Array(timeout.buffer), 0, 0) > 0;
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+}
