@@ -21,7 +21,8 @@ export function sysctlSet(name: string, value: string): boolean {
 
 /**
  * Makes a link notice quickly that an address has moved to another host: ARP entries are checked after 5 s instead
- * of 30. Takes no routes from IPv6 router advertisements, and asks for none: that would go to every host.
+ * of 30. Takes no routes from IPv6 router advertisements, and asks for none: that would go to every host. Takes no
+ * packet for this host out of a frame for many (RFC 1122, 3.3.6): policies judge by the frame who it is for.
  */
 export function sysctlsForLink(link: string): void {
   sysctlSet(`net/ipv4/neigh/${link}/base_reachable_time`, "5");
@@ -29,4 +30,6 @@ export function sysctlsForLink(link: string): void {
   sysctlSet(`net/ipv4/neigh/${link}/ucast_solicit`, "1");
   sysctlSet(`net/ipv6/conf/${link}/accept_ra`, "0");
   sysctlSet(`net/ipv6/conf/${link}/router_solicitations`, "0");
+  sysctlSet(`net/ipv4/conf/${link}/drop_unicast_in_l2_multicast`, "1");
+  sysctlSet(`net/ipv6/conf/${link}/drop_unicast_in_l2_multicast`, "1");
 }

@@ -1,8 +1,9 @@
 // Packets that rules of nftables tell of (linux/netfilter/nfnetlink_log.h), read by the process itself: no ulogd.
 import { closeSync } from "node:fs";
+import { formatMac } from "../address/mac.ts";
 import type { Watch } from "../sys/readable.ts";
 import { sendDatagram } from "../sys/socket.ts";
-import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { AttributeEncoder, type Attributes, decodeAttributes } from "./attributes.ts";
 import { listen } from "./listen.ts";
 import { decodeError, encodeMessage, type Message, NLM_F_REQUEST, NLMSG_ERROR } from "./message.ts";
 import { NETLINK_NETFILTER, openNetlink, SOCKADDR_KERNEL } from "./socket.ts";
@@ -19,7 +20,11 @@ const COLLECT = 2;
 /** As much of a packet as the rule says. */
 const WHOLE = 0xffff;
 
-const ATTRIBUTE = { payload: 9, prefix: 10 } as const;
+const ATTRIBUTE = { packet: 1, payload: 9, prefix: 10, header: 16, vlan: 20, taggedHeader: 21 } as const;
+const VLAN_PROTOCOL = 1;
+const ETHERNET_HEADER = 14;
+/** Table family, as messages begin with it. */
+const BRIDGE = 7;
 
 /** A packet that a rule told of. */
 export interface LoggedPacket {
@@ -27,6 +32,15 @@ export interface LoggedPacket {
   readonly prefix: string;
   /** From its IP header on; as much as the rule said. */
   readonly payload: Uint8Array;
+  /** Where a table of a bridge told of it, its frame. */
+  readonly frame: LoggedFrame | undefined;
+}
+
+export interface LoggedFrame {
+  /** Ethernet address; undefined for untagged frames that were logged on their way out. */
+  readonly source: string | undefined;
+  /** Of the outer tag, if it has one; less than 0x600 for LLC. */
+  readonly type: number;
 }
 
 export interface PacketListener {
@@ -85,5 +99,18 @@ function decodePacket({ type, body }: Message): LoggedPacket | undefined {
   if (type !== ((SUBSYSTEM << 8) | MESSAGE.packet)) return undefined;
   const attributes = decodeAttributes(body.subarray(FAMILY_HEADER));
   const payload = attributes.get(ATTRIBUTE.payload)?.payload;
-  return payload && { prefix: attributes.get(ATTRIBUTE.prefix)?.string ?? "", payload };
+  if (!payload) return undefined;
+  const prefix = attributes.get(ATTRIBUTE.prefix)?.string ?? "";
+  return { prefix, payload, frame: body[0] === BRIDGE ? decodeFrame(attributes) : undefined };
+}
+
+function decodeFrame(attributes: Attributes): LoggedFrame {
+  const header = (attributes.get(ATTRIBUTE.taggedHeader) ?? attributes.get(ATTRIBUTE.header))?.payload;
+  // A tag that the kernel keeps beside the packet is not in the header.
+  const tag = attributes.get(ATTRIBUTE.vlan)?.nested.get(VLAN_PROTOCOL)?.u16be;
+  const type = attributes.get(ATTRIBUTE.packet)?.u16be ?? 0;
+  return {
+    source: header && header.length >= ETHERNET_HEADER ? formatMac(header.subarray(6, 12)) : undefined,
+    type: tag ?? type,
+  };
 }

@@ -4,8 +4,9 @@ import { systemRandom } from "../clock/random.ts";
 import { filterBridged } from "../host/bridged.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { reflect } from "../kube/reflector.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
-import { watchPackets } from "../netlink/nflog.ts";
+import { type LoggedPacket, watchPackets } from "../netlink/nflog.ts";
 import { watchTables } from "../netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
 import type { Watch } from "../sys/readable.ts";
@@ -14,6 +15,7 @@ import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import { isolating } from "./compiler.ts";
 import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
+import { FRAME, frameLine, protocolName } from "./frames.ts";
 import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
 import { keyOf, type Model } from "./model.ts";
 import type { Kind, KubeObject } from "./objects.ts";
@@ -74,6 +76,13 @@ export function startController(
       log.warning(`${count} more blocked connections were left out of this log`);
     },
   });
+  const limited = limitedWarnings(log, () => clock.now());
+  const frame = (packet: LoggedPacket) => {
+    if (!packet.frame) return;
+    const protocol = protocolName(packet.frame.type);
+    metrics.frames.inc({ protocol });
+    limited(`frame ${protocol}`, frameLine(packet.frame, protocol));
+  };
   const failed = (what: string) => (error: Error) => {
     metrics.errors.inc();
     log.error(`[npc] ${what}: ${error.message}`);
@@ -82,7 +91,10 @@ export function startController(
   let reading: Timer | undefined;
   const readPackets = () => {
     packets = watchPackets(NFLOG_GROUP, {
-      packet: (packet) => drops.packet(packet),
+      packet(packet) {
+        if (packet.prefix === FRAME) frame(packet);
+        else drops.packet(packet);
+      },
       lost: () => drops.lost(),
       failed(error) {
         // The one before us may still be ending.

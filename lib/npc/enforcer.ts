@@ -3,7 +3,6 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import { hostAddresses } from "../host/addresses.ts";
 import type { Log } from "../log/log.ts";
-import { NetlinkError } from "../netlink/message.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Compiler } from "./compiler.ts";
@@ -14,7 +13,7 @@ import { KINDS, type Kind, type KubeObject } from "./objects.ts";
 import type { Ruleset } from "./ruleset.ts";
 import { TABLE } from "./tables.ts";
 import { BRIDGE_TABLE } from "./unknown.ts";
-import { type WriterSettings, write } from "./writer.ts";
+import { refusesBridge, type WriterSettings, withoutBridge, write } from "./writer.ts";
 
 /** Events come in bursts; what comes within this is written together. */
 const GATHER_MS = 2;
@@ -45,7 +44,7 @@ export class Enforcer {
   #cutAt = Number.NEGATIVE_INFINITY;
   #repair: Timer | undefined;
   #repairedAt = Number.NEGATIVE_INFINITY;
-  #denyUnknown: boolean;
+  #bridge = true;
   #stopped = false;
 
   constructor(
@@ -56,7 +55,6 @@ export class Enforcer {
     private readonly log: Log,
   ) {
     this.#compiler = new Compiler(this.#model, config);
-    this.#denyUnknown = config.denyUnknown;
   }
 
   get model(): Model {
@@ -123,7 +121,7 @@ export class Enforcer {
     this.#policies = new Set();
     try {
       const rules = this.#compiler.update(touched);
-      const settings = { ...this.config, denyUnknown: this.#denyUnknown };
+      const settings = { ...this.config, bridge: this.#bridge };
       const changes = write(this.nf, this.#inForce, rules, settings);
       if (!this.#inForce) this.log.info(`[npc] policies are in force for ${rules.local.size} pod addresses`);
       this.#inForce = rules;
@@ -142,9 +140,9 @@ export class Enforcer {
   #refused(error: unknown): void {
     this.metrics.errors.inc();
     this.#inForce = undefined;
-    if (this.#denyUnknown && error instanceof NetlinkError && error.operation.includes(" bridge ")) {
-      this.#denyUnknown = false;
-      this.log.warning(`[npc] new pods are not kept apart until they are known: ${error.message}`);
+    if (this.#bridge && refusesBridge(error)) {
+      this.#bridge = false;
+      this.log.warning(`[npc] ${withoutBridge(error)}`);
     } else {
       this.log.error(`[npc] cannot put policies in force: ${reasonOf(error)}; trying again with all of them`);
     }

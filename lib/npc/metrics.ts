@@ -4,6 +4,7 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 export interface Metrics {
   readonly registry: Registry;
   readonly blocked: Counter<"protocol" | "dport">;
+  readonly frames: Counter<"protocol">;
   readonly errors: Counter;
   readonly leftOut: Counter;
   readonly cut: Counter;
@@ -29,6 +30,10 @@ export function createMetrics(): Metrics {
     blocked: new Counter({
       ...of("blocked_connections_total", "Connection attempts blocked by policy controller."),
       labelNames: ["protocol", "dport"],
+    }),
+    frames: new Counter({
+      ...of("blocked_frames_total", "Frames from or to pods that are not untagged IPv4, IPv6 or ARP."),
+      labelNames: ["protocol"],
     }),
     errors: new Counter(of("policy_enforcement_errors", "Errors in enforcing network policies.")),
     leftOut: new Counter(

@@ -5,6 +5,7 @@
 import { type Family, ipOctets } from "../address/ip.ts";
 import { POLICY_TABLE } from "../host/names.ts";
 import {
+  destinationBegins,
   frameOf,
   inSet,
   linkLocal,
@@ -24,58 +25,70 @@ import {
   type TableName,
 } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
+import { checkProtocol, PORT_PREFIX, protocolsChain } from "./frames.ts";
 import type { Ruleset } from "./ruleset.ts";
 import { FAMILIES, FROM_NODE, FROM_UNKNOWN, KEY, ofThatFamily } from "./tables.ts";
 
 export const BRIDGE_TABLE: TableName = { family: "bridge", name: POLICY_TABLE };
 
-/** How the names of the bridge's ports begin that pods are behind. */
-const PORT_PREFIX = "vethwepl";
 /** First of all that a bridge does with a frame; and last but for handing it to br_netfilter. */
 const FIRST = -300;
 const LATE = 300;
 
 const knownSet = (family: Family): SetDefinition => ({ name: `pods${family}`, key: [KEY[family]] });
 
-/** Frames from or to a pod's port, for one receiver, of a family. What goes to many is not ours to judge here. */
-function frames(link: "iifname" | "oifname", address: "saddr" | "daddr", family: Family): Rule {
+/**
+ * Frames that an unknown pod sends. What goes to many is not ours to judge here; the IP destination says so, since a
+ * receiver also takes a packet for one out of a frame for many.
+ */
+function fromUnknown(family: Family): Rule {
   return [
-    ...linkNamePrefix(link, PORT_PREFIX),
-    ...unicastFrame(),
+    ...linkNamePrefix("iifname", PORT_PREFIX),
     ...frameOf(family),
+    // 224.0.0.0/4 and what is above, such as 255.255.255.255; ff00::/8.
+    ...(family === 4 ? destinationBegins(4, 0xe0, 3, false) : destinationBegins(6, 0xff, 8, false)),
     // Nor is what means something on this link only (see tables.ts).
-    ...(family === 6 ? linkLocal(address, false) : []),
-    ...inSet(family, [address], knownSet(family).name, false),
+    ...(family === 6 ? linkLocal("saddr", false) : []),
+    ...inSet(family, ["saddr"], knownSet(family).name, false),
+    ...mark(FROM_UNKNOWN),
   ];
 }
 
-function chains(): Chain[] {
-  const marking = FAMILIES.map(
-    (family): Rule => [...frames("iifname", "saddr", family), ...mark(FROM_UNKNOWN)],
-  );
-  const dropping = FAMILIES.map(
-    (family): Rule => [...frames("oifname", "daddr", family), ...marked(FROM_NODE, false), verdict("drop")],
-  );
+/** Frames for an unknown pod. One for many it does not take a packet for one from (see sysctlsForLink). */
+function toUnknown(family: Family): Rule {
   return [
+    ...linkNamePrefix("oifname", PORT_PREFIX),
+    ...unicastFrame(),
+    ...frameOf(family),
+    ...(family === 6 ? linkLocal("daddr", false) : []),
+    ...inSet(family, ["daddr"], knownSet(family).name, false),
+    ...marked(FROM_NODE, false),
+    verdict("drop"),
+  ];
+}
+
+function chains(denyUnknown: boolean): Chain[] {
+  return [
+    protocolsChain,
     {
       name: "prerouting",
       base: { type: "filter", hook: "prerouting", priority: FIRST, policy: "accept" },
-      rules: marking,
+      rules: [checkProtocol("iifname"), ...(denyUnknown ? FAMILIES.map(fromUnknown) : [])],
     },
     {
       name: "postrouting",
       base: { type: "filter", hook: "postrouting", priority: LATE, policy: "accept" },
-      rules: dropping,
+      rules: [checkProtocol("oifname"), ...(denyUnknown ? FAMILIES.map(toUnknown) : [])],
     },
   ];
 }
 
-/** The messages that put the whole table in place. */
-export function wholeBridgeTable(rules: Ruleset): Request[] {
+/** The messages that put the whole table in place; with `denyUnknown`, pods that the rules do not know are kept apart. */
+export function wholeBridgeTable(rules: Ruleset, denyUnknown: boolean): Request[] {
   return [
     ...renewTable(BRIDGE_TABLE),
     ...FAMILIES.map((family) => addSet(BRIDGE_TABLE, knownSet(family))),
-    ...chains().flatMap((chain) => [
+    ...chains(denyUnknown).flatMap((chain) => [
       addChain(BRIDGE_TABLE, chain),
       ...chain.rules.map((rule) => addRule(BRIDGE_TABLE, chain.name, rule)),
     ]),

@@ -17,7 +17,7 @@ export function keepApart(nf: NetlinkSocket): boolean {
   const table = addTable(TABLE);
   // Refused, with all that follows, where there is one: weave-npc may be starting at this very moment.
   const onlyIfNone = { ...table, flags: (table.flags ?? 0) | NLM_F_EXCL };
-  const rules = [...wholeTable(NO_RULES, { allowMulticast: true }), ...wholeBridgeTable(NO_RULES)];
+  const rules = [...wholeTable(NO_RULES, { allowMulticast: true }), ...wholeBridgeTable(NO_RULES, true)];
   try {
     commit(nf, [onlyIfNone, ...rules]);
     return true;

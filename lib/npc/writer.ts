@@ -1,4 +1,5 @@
 // The kernel's side: rules in force are always one whole set of them, never the half of two.
+import { NetlinkError } from "../netlink/message.ts";
 import { commit } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { changes, wholeTable } from "./difference.ts";
@@ -9,6 +10,18 @@ import { bridgeChanges, wholeBridgeTable } from "./unknown.ts";
 export interface WriterSettings extends Settings {
   /** Pods that the rules do not know are kept apart; else they are nobody's concern. */
   readonly denyUnknown: boolean;
+  /** False where the kernel has no nftables for bridges: frames are not looked at before they are IP packets. */
+  readonly bridge?: boolean;
+}
+
+/** Whether the kernel refused the table of the bridge alone, so that policies can be put in force without it. */
+export function refusesBridge(error: unknown): error is NetlinkError {
+  return error instanceof NetlinkError && error.operation.includes(" bridge ");
+}
+
+/** What that means, as a warning. */
+export function withoutBridge(error: NetlinkError): string {
+  return `pods can send tagged frames past policies, and new pods are open until they are known: ${error.message}; load the kernel module nf_tables_bridge`;
 }
 
 /**
@@ -22,8 +35,10 @@ export function write(
   settings: WriterSettings,
 ): number {
   const requests = before ? changes(before, rules) : wholeTable(rules, settings);
-  if (settings.denyUnknown) {
-    for (const request of before ? bridgeChanges(before, rules) : wholeBridgeTable(rules))
+  if (settings.bridge !== false) {
+    for (const request of before
+      ? bridgeChanges(before, rules)
+      : wholeBridgeTable(rules, settings.denyUnknown))
       requests.push(request);
   }
   commit(nf, requests);

@@ -229,6 +229,9 @@ describe("the controller", () => {
     // What goes to many reaches it as it does others.
     const group = { destination: "239.1.2.3", via: "01:00:5e:01:02:03" };
     expect(await net.probe([{ ...sending("x/a -> z/c 5000/UDP"), ...group }])).toEqual([true]);
+    // A packet for one in a frame for many is still for one: receivers take it.
+    const broadcast = { via: "ff:ff:ff:ff:ff:ff" };
+    expect(await net.probe([{ ...sending("z/c -> x/a 5000/UDP"), ...broadcast }])).toEqual([false]);
     api.apply(pod("z/c"));
     await becomes("z/c -> x/a 80", true);
     expect(await passes("x/a -> z/c 80")).toBe(true);

@@ -78,3 +78,26 @@ export function isSound(frame: Uint8Array): boolean {
   if (checksum(frame.subarray(14, 34)) !== 0xffff) return false;
   return frame[23] !== 6 || tcpChecksum(frame) === 0xffff;
 }
+
+/** An end of a UDP packet: Ethernet address, IPv4 address, port. */
+export interface UdpEnd {
+  readonly mac: Uint8Array;
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A UDP packet in an IPv4 packet in a frame, without a checksum of UDP's own. */
+export function udpFrame(source: UdpEnd, destination: UdpEnd, data: Uint8Array): Uint8Array {
+  const udp = new Uint8Array(8 + data.length);
+  const view = new DataView(udp.buffer);
+  view.setUint16(0, source.port);
+  view.setUint16(2, destination.port);
+  view.setUint16(4, udp.length);
+  udp.set(data, 8);
+  const frame = ipv4Frame(udp, { source: source.mac.toHex(), destination: destination.mac.toHex() });
+  frame.set(source.address.split(".").map(Number), 26);
+  frame.set(destination.address.split(".").map(Number), 30);
+  frame.set([0, 0], 24);
+  new DataView(frame.buffer).setUint16(24, ~checksum(frame.subarray(14, 34)) & 0xffff);
+  return frame;
+}

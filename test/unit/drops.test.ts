@@ -27,7 +27,8 @@ function drops() {
       seen.leftOut += count;
     },
   });
-  const take = (payload: Uint8Array, prefix = "ingress") => subject.packet({ payload, prefix });
+  const take = (payload: Uint8Array, prefix = "ingress") =>
+    subject.packet({ payload, prefix, frame: undefined });
   return { clock, seen, subject, take };
 }
 

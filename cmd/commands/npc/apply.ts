@@ -3,7 +3,7 @@
 import { filterBridged } from "../../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
-import { write } from "../../../lib/npc/writer.ts";
+import { refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
 import { LEGACY, MULTICAST, SNAPSHOT } from "./options.ts";
 import { modelOfFile } from "./snapshot.ts";
@@ -28,7 +28,14 @@ export const apply: Command = {
     using nf = new NetlinkSocket(NETLINK_NETFILTER);
     const warning = filterBridged();
     // Nobody is going to tell of those that the file does not know.
-    write(nf, undefined, rules, { allowMulticast: options["allow-mcast"] !== false, denyUnknown: false });
+    const settings = { allowMulticast: options["allow-mcast"] !== false, denyUnknown: false };
+    try {
+      write(nf, undefined, rules, settings);
+    } catch (error) {
+      if (!refusesBridge(error)) throw error;
+      write(nf, undefined, rules, { ...settings, bridge: false });
+      console.error(`weave-npc apply: ${withoutBridge(error)}`);
+    }
     if (warning) console.error(`weave-npc apply: ${warning}`);
     const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);
     const { policyCount: count } = model;

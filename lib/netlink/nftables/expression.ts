@@ -102,6 +102,14 @@ export function frameOf(family: Family): Expression[] {
   return [meta("protocol"), compare(Uint8Array.from(ETHERTYPE[family]), true)];
 }
 
+/**
+ * Matches frames by the type in their Ethernet header (table family bridge): of a tagged frame, that of the outer tag,
+ * also where the kernel keeps the tag beside the packet (linux/if_vlan.h: skb_vlan_tag_present).
+ */
+export function etherType(type: number): Expression[] {
+  return [payload(PAYLOAD_LINK, 12, 2), compare(Uint8Array.of(type >> 8, type & 255), true)];
+}
+
 /** A field of a packet that sets and maps are looked up by. */
 export type Field = "saddr" | "daddr" | "l4proto" | "dport";
 
@@ -206,12 +214,12 @@ export function linkNamePrefix(key: "iifname" | "oifname", prefix: string): Expr
   return [meta(key), compare(new TextEncoder().encode(prefix), true)];
 }
 
-/** Matches destinations by the first octet of their address. */
-export function destinationBegins(family: Family, octet: number, bits: number): Expression[] {
+/** Matches destinations by the first bits of their address; or others. */
+export function destinationBegins(family: Family, octet: number, bits: number, is = true): Expression[] {
   return [
     payload(PAYLOAD_NETWORK, ADDRESS[family].daddr[1], 1),
     mask(Uint8Array.of((0xff00 >> bits) & 0xff)),
-    compare(Uint8Array.of(octet), true),
+    compare(Uint8Array.of(octet), is),
   ];
 }
 
