@@ -1,14 +1,21 @@
-// Asks other nameservers what we do not know: one after the other until one answers, over the transport that the client
-// has used, so that an answer cut short for UDP is asked for again over TCP by whoever wants all of it.
+// Asks other nameservers what we do not know, over the transport that the client has used, so that an answer cut short
+// for UDP is asked for again over TCP by whoever wants all of it. Messages pass unchanged (RFC 5625).
 import { randomInt } from "node:crypto";
-import { ReceiveBuffer } from "../mesh/receivebuffer.ts";
-import { messageId, withId } from "./message.ts";
+import { exchange, type TransportName } from "./exchange.ts";
+import { type Attempt, inTurn } from "./inturn.ts";
+import { messageId, RCODE, rcodeOf, withId } from "./message.ts";
 
 const PORT = 53;
-/** Questions that may be on their way at a time. */
+/** Questions in flight at a time, in all and of one client. Each takes a socket. */
 const MAX_IN_FLIGHT = 1_000;
+const MAX_PER_CLIENT = 200;
+/** A server that has not answered for this long is joined by the next. */
+const PATIENCE_MS = 1_000;
+/** A server that was joined by the next, or timed out, is asked last for so long. */
+const SHUNNED_MS = 30_000;
 
-export type TransportName = "udp" | "tcp";
+/** What another server may know better (as the C library has it). */
+const POOR: readonly number[] = [RCODE.serverFailure, RCODE.notImplemented, RCODE.refused];
 
 /** A question that comes back from the very server that it was passed on to. */
 export class LoopError extends Error {
@@ -16,8 +23,11 @@ export class LoopError extends Error {
 }
 
 export class Forwarder {
-  /** Answers on their way, by transport and question. */
+  /** Answers in flight, by transport and question. */
   readonly #inFlight = new Map<string, Promise<Uint8Array | undefined>>();
+  readonly #perClient = new Map<string, number>();
+  /** When servers last kept us waiting, in ms of the monotonic clock; only those that are still listed. */
+  readonly #silentSince = new Map<string, number>();
 
   constructor(
     /** Servers to ask, in order; without our own addresses. */
@@ -26,132 +36,72 @@ export class Forwarder {
     private readonly port = PORT,
   ) {}
 
+  /** False where there is nobody to ask. */
+  get hasServers(): boolean {
+    return this.servers().length > 0;
+  }
+
   /**
-   * The answer to a query, under the query's id; undefined where nobody gives one. The same question is asked once at a
-   * time: a loop of servers that ask each other ends with the first round. Rejects with LoopError where one of the
-   * servers asks back what it is being asked.
+   * The answer to a query, under the query's id; undefined where nobody gives one, or too many questions are in flight.
+   * The same question is asked once at a time: a loop of servers that ask each other ends with the first round, and a
+   * forger has one id to guess, not many (RFC 5452, 5). Rejects with LoopError where one of the servers asks back what
+   * it is being asked.
    */
   async ask(query: Uint8Array, transport: TransportName, from: string): Promise<Uint8Array | undefined> {
     const key = `${transport} ${query.subarray(2).toBase64()}`;
     let answer = this.#inFlight.get(key);
     if (answer && this.servers().includes(from)) throw new LoopError(`${from} asks what it is being asked`);
+    const own = this.#perClient.get(from) ?? 0;
+    if (own >= MAX_PER_CLIENT) return undefined;
     if (!answer) {
       if (this.#inFlight.size >= MAX_IN_FLIGHT) return undefined;
       answer = this.#askAll(query, transport).finally(() => this.#inFlight.delete(key));
       this.#inFlight.set(key, answer);
     }
-    const bytes = await answer;
-    return bytes && withId(bytes, messageId(query));
+    this.#perClient.set(from, own + 1);
+    try {
+      const bytes = await answer;
+      return bytes && withId(bytes, messageId(query));
+    } finally {
+      const left = (this.#perClient.get(from) ?? 1) - 1;
+      if (left > 0) this.#perClient.set(from, left);
+      else this.#perClient.delete(from);
+    }
   }
 
-  async #askAll(query: Uint8Array, transport: TransportName): Promise<Uint8Array | undefined> {
-    for (const hostname of this.servers()) {
-      const server = { hostname, port: this.port };
-      const asked = withId(query, randomInt(65_536));
-      const answer = await exchange(transport === "udp" ? overUdp : overTcp, server, asked, this.timeoutMs);
-      if (answer) return answer;
-    }
-    return undefined;
+  #askAll(query: Uint8Array, transport: TransportName): Promise<Uint8Array | undefined> {
+    const attempts = this.#inOrder().map(
+      (hostname) => (cancel: AbortSignal) => this.#askOne(hostname, query, transport, cancel),
+    );
+    return inTurn(attempts, PATIENCE_MS);
   }
-}
 
-/** True for a reply to this very query: same id, same question, byte by byte. */
-function answers(reply: Uint8Array, query: Uint8Array): boolean {
-  if (reply.length < 12 || messageId(reply) !== messageId(query) || !((reply[2] ?? 0) & 0x80)) return false;
-  const end = questionEnd(query);
-  // A server that could not read the question may leave it away.
-  if (reply[4] === 0 && reply[5] === 0) return true;
-  return Buffer.compare(reply.subarray(12, end), query.subarray(12, end)) === 0;
-}
-
-/** Where the one question of a query that was read already ends. */
-function questionEnd(query: Uint8Array): number {
-  let at = 12;
-  while (at < query.length && query[at] !== 0) at += (query[at] ?? 0) + 1;
-  return at + 5;
-}
-
-type Exchange = (
-  server: { readonly hostname: string; readonly port: number },
-  query: Uint8Array,
-  done: (reply: Uint8Array | undefined) => void,
-) => Promise<{ close(): unknown }>;
-
-/** One question to one server; undefined where it does not answer. */
-async function exchange(
-  run: Exchange,
-  server: { readonly hostname: string; readonly port: number },
-  query: Uint8Array,
-  timeoutMs: number,
-): Promise<Uint8Array | undefined> {
-  const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
-  const timer = setTimeout(() => resolve(undefined), timeoutMs);
-  const opening = run(server, query, (reply) => {
-    if (reply === undefined || answers(reply, query)) resolve(reply);
-  });
-  // To some there is no way; to others the kernel looks for one much longer than we wait.
-  opening.catch(() => resolve(undefined));
-  const answer = await promise;
-  clearTimeout(timer);
-  opening.then(
-    (socket) => socket.close(),
-    () => {},
-  );
-  return answer;
-}
-
-/** A socket of its own for each question: its port is one more thing that a forger has to guess. */
-const overUdp: Exchange = async (server, query, done) => {
-  const socket = await Bun.udpSocket({
-    connect: server,
-    socket: {
-      data: (_socket, reply) => done(new Uint8Array(reply)),
-      error: () => done(undefined),
-    },
-  });
-  socket.send(query);
-  return socket;
-};
-
-const overTcp: Exchange = async (server, query, done) => {
-  const received = new Frames(done);
-  const socket = await Bun.connect({
-    ...server,
-    socket: {
-      open(opened) {
-        opened.write(frame(query));
-      },
-      data: (_socket, chunk) => received.push(chunk),
-      close: () => done(undefined),
-      error: () => done(undefined),
-    },
-  });
-  return { close: () => socket.end() };
-};
-
-/** A message as it goes over TCP: with its length in front (RFC 1035, 4.2.2). */
-export function frame(message: Uint8Array): Uint8Array {
-  const framed = new Uint8Array(message.length + 2);
-  framed[0] = message.length >> 8;
-  framed[1] = message.length & 255;
-  framed.set(message, 2);
-  return framed;
-}
-
-/** Puts messages together that come over TCP in pieces. */
-export class Frames {
-  readonly #received = new ReceiveBuffer();
-
-  constructor(private readonly message: (bytes: Uint8Array) => void) {}
-
-  push(chunk: Uint8Array): void {
-    this.#received.push(chunk);
-    for (;;) {
-      const { waiting } = this.#received;
-      const end = 2 + messageId(waiting);
-      if (waiting.length < 2 || waiting.length < end) return;
-      this.message(waiting.slice(2, end));
-      this.#received.take(end);
+  async #askOne(
+    hostname: string,
+    query: Uint8Array,
+    transport: TransportName,
+    cancel: AbortSignal,
+  ): Promise<Attempt<Uint8Array>> {
+    const server = { hostname, port: this.port };
+    const asked = withId(query, randomInt(65_536));
+    const since = performance.now();
+    const reply = await exchange(transport, server, asked, this.timeoutMs, cancel);
+    if (!reply) {
+      const now = performance.now();
+      if (now - since >= Math.min(PATIENCE_MS, this.timeoutMs)) this.#silentSince.set(hostname, now);
+      return undefined;
     }
+    this.#silentSince.delete(hostname);
+    return POOR.includes(rcodeOf(reply)) ? { poor: reply } : { good: reply };
+  }
+
+  /** The servers as they are listed, those that were silent lately last. */
+  #inOrder(): string[] {
+    const servers = this.servers();
+    const now = performance.now();
+    for (const [hostname, since] of this.#silentSince) {
+      if (!servers.includes(hostname) || now - since > SHUNNED_MS) this.#silentSince.delete(hostname);
+    }
+    return servers.toSorted((a, b) => Number(this.#silentSince.has(a)) - Number(this.#silentSince.has(b)));
   }
 }

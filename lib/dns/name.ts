@@ -8,14 +8,17 @@ export class DomainNameError extends Error {
 /** The name with a dot at its end; throws DomainNameError. */
 export function fullyQualified(text: string): string {
   const name = text.endsWith(".") ? text : `${text}.`;
-  const labels = name.slice(0, -1).split(".");
-  const fits = (label: string) => label.length >= 1 && label.length <= 63 && /^[\x21-\x7e]+$/.test(label);
-  if (name.length > 254 || !labels.every(fits)) {
+  if (!isFullyQualified(name)) {
     throw new DomainNameError(
       `"${text}" is no domain name: labels of 1 to 63 characters with dots between, 253 in all`,
     );
   }
   return name;
+}
+
+/** True for a domain name with a dot at its end. */
+export function isFullyQualified(name: string): boolean {
+  return name.length <= 254 && /^([\x21-\x2d\x2f-\x7e]{1,63}\.)+$/.test(name);
 }
 
 /** True for the domain itself and for names in it, whatever their case; both fully qualified. */

@@ -2,12 +2,13 @@
 // it learns from them (weave: nameserver/nameserver.go). Pure: clock, gossip and disk are passed in.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { Entries } from "./entries.ts";
 import { type Entry, tombstoned } from "./entry.ts";
-import { fullyQualified, isInDomain } from "./name.ts";
+import { fullyQualified, isFullyQualified, isInDomain } from "./name.ts";
 import type { NamesStore } from "./saved.ts";
 import { decodeNames, encodeNames } from "./wire.ts";
 
@@ -15,6 +16,16 @@ import { decodeNames, encodeNames } from "./wire.ts";
 const TOMBSTONE_S = 30 * 60;
 /** Gossip older or younger than this is refused: its tombstones would be forgotten too soon or too late. */
 const MAX_SKEW_S = TOMBSTONE_S / 2;
+
+/** Names, deleted ones included, of one peer and of all. Those beyond are not taken in. */
+export const MAX_ENTRIES_PER_PEER = 16_384;
+export const MAX_ENTRIES = 16 * MAX_ENTRIES_PER_PEER;
+/** Names that others say are ours, and that we do not know, take no more than this of our own room. */
+const MAX_ALLEGED = MAX_ENTRIES_PER_PEER / 2;
+/** Characters of a container's id. */
+const MAX_CONTAINER_ID = 1_024;
+/** Entries in one message: far below what a connection carries, whatever their length. */
+const MAX_ENTRIES_PER_MESSAGE = 4_096;
 
 /** What is to be deleted; what is left out matches everything. */
 export interface Selection {
@@ -40,11 +51,25 @@ export class Nameserver implements Gossiper {
   readonly entries = new Entries();
   #channel: GossipChannel | undefined;
   #sweeper: Timer | undefined;
+  readonly #warn: (kind: string, text: string) => void;
 
   constructor(
     readonly config: NameserverConfig,
     private readonly dependencies: NameserverDependencies,
-  ) {}
+  ) {
+    this.#warn = limitedWarnings(dependencies.log, () => dependencies.clock.now());
+  }
+
+  /** What of the network's names is not known here for want of room, a line each. */
+  notes(): string[] {
+    const full = this.entries
+      .origins()
+      .filter((origin) => this.entries.countOf(origin) >= MAX_ENTRIES_PER_PEER)
+      .map((origin) => `DNS: ${origin} has ${MAX_ENTRIES_PER_PEER} names; further ones are ignored`);
+    return this.entries.size < MAX_ENTRIES
+      ? full
+      : [`DNS: there are ${MAX_ENTRIES} names; further ones are ignored`];
+  }
 
   /** Takes up the names that were kept, and speaks on the channel that `open` makes from now on. */
   start(open: (gossiper: Gossiper) => GossipChannel): void {
@@ -63,7 +88,7 @@ export class Nameserver implements Gossiper {
 
   /**
    * Names an address. Names outside of our domain are left alone, as the original does: returns false. Throws
-   * DomainNameError or StoreError.
+   * DomainNameError, StoreError, or an Error where we have too many names.
    */
   add(name: string, containerId: string, address: IPv4): boolean {
     const hostname = fullyQualified(name);
@@ -76,6 +101,11 @@ export class Nameserver implements Gossiper {
     const id = { hostname, origin: this.config.ourName, containerId, address };
     const known = this.entries.get(id);
     if (known?.tombstone === 0) return true;
+    if (!known && this.entries.countOf(this.config.ourName) >= MAX_ENTRIES_PER_PEER) {
+      throw new Error(
+        `cannot add ${hostname}: this host has ${MAX_ENTRIES_PER_PEER} names; remove some first`,
+      );
+    }
     const version = known ? known.version + 1 : 0;
     this.dependencies.store.save(id, version);
     const entry = { ...id, version, tombstone: 0 };
@@ -111,6 +141,11 @@ export class Nameserver implements Gossiper {
     return this.entries.reverse(address);
   }
 
+  /** True where a living name of the network lies below this one. */
+  isParent(hostname: string): boolean {
+    return this.entries.isParent(hostname);
+  }
+
   onUnicast(): void {}
 
   onGossip(message: Uint8Array): GossipData | undefined {
@@ -137,15 +172,33 @@ export class Nameserver implements Gossiper {
     const { ourName, isKnownPeer } = this.config;
     const corrected: Entry[] = [];
     const received = entries
-      .filter(({ origin }) => isKnownPeer(origin))
+      .filter((entry) => isKnownPeer(entry.origin) && this.#isSound(entry))
       .map((entry) => {
         const ours = entry.origin === ourName ? this.#correct(entry) : undefined;
         if (ours) corrected.push(ours);
         return ours ?? entry;
       });
-    const fresh = this.entries.merge(received);
+    const fresh = this.entries.merge(received, (entry) => this.#hasRoom(entry.origin));
     if (corrected.length > 0) this.#broadcast(corrected);
     return { fresh, received };
+  }
+
+  /** An entry that a nameserver may make; others are dropped. */
+  #isSound({ hostname, containerId, origin }: Entry): boolean {
+    if (isFullyQualified(hostname) && containerId.length <= MAX_CONTAINER_ID) return true;
+    this.#warn(`unsound ${origin}`, `[nameserver] ignoring names of ${origin} that are no domain names`);
+    return false;
+  }
+
+  #hasRoom(origin: PeerName): boolean {
+    const limit = origin === this.config.ourName ? MAX_ALLEGED : MAX_ENTRIES_PER_PEER;
+    const full = this.entries.countOf(origin) >= limit;
+    if (!full && this.entries.size < MAX_ENTRIES) return true;
+    const text = full
+      ? `${origin} has ${limit} names; further ones are ignored`
+      : `there are ${MAX_ENTRIES} names; further ones are ignored`;
+    this.#warn(full ? `full ${origin}` : "full", `[nameserver] ${text}`);
+    return false;
   }
 
   /** What is to be said against news of a name of ours that we did not make; undefined where there is nothing to say. */
@@ -206,6 +259,11 @@ class NamesData implements GossipData {
   }
 
   encode(): Uint8Array[] {
-    return [encodeNames({ timestamp: this.now(), entries: this.list })];
+    const timestamp = this.now();
+    const messages: Uint8Array[] = [];
+    for (let at = 0; at === 0 || at < this.list.length; at += MAX_ENTRIES_PER_MESSAGE) {
+      messages.push(encodeNames({ timestamp, entries: this.list.slice(at, at + MAX_ENTRIES_PER_MESSAGE) }));
+    }
+    return messages;
   }
 }

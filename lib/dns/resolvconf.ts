@@ -5,6 +5,7 @@ import { reasonOf } from "../sys/reason.ts";
 
 /** Within this nobody notices that the file has changed. */
 const CHECK_MS = 1_000;
+const MAX_SIZE = 64 * 1024;
 /** More than these are not asked, as by the C library. */
 const MAX_SERVERS = 3;
 
@@ -33,8 +34,11 @@ export class ResolvConf {
     if (now - this.#checkedAt < CHECK_MS) return this.#servers;
     this.#checkedAt = now;
     try {
-      const { mtimeMs, ino, size } = statSync(this.path);
-      const seen = `${mtimeMs} ${ino} ${size}`;
+      const file = statSync(this.path);
+      // What is no file may keep whoever reads it waiting for ever.
+      if (!file.isFile() || file.size > MAX_SIZE)
+        throw new Error(`it is no file of at most ${MAX_SIZE} bytes`);
+      const seen = `${file.mtimeMs} ${file.ino} ${file.size}`;
       if (seen !== this.#seen) this.#servers = parseResolvConf(readFileSync(this.path, "utf8"));
       this.#seen = seen;
     } catch (error) {

@@ -6,6 +6,10 @@ import { RCODE, type Reply } from "./message.ts";
 import { isInDomain } from "./name.ts";
 
 const REVERSE = "in-addr.arpa.";
+/** What is asked of a zone, not of a host: of no use for a name without its domain. */
+const ZONE_TYPES: readonly string[] = ["NS", "SOA", "DS", "DNSKEY"];
+/** Whole zones are given to nobody, and take more than one message. */
+const TRANSFERS: readonly string[] = ["AXFR", "IXFR"];
 
 export interface ResolveConfig {
   /** Fully qualified, with the dot at its end. */
@@ -18,6 +22,8 @@ export interface ResolveConfig {
 export interface Names {
   lookup(hostname: string): readonly IPv4[];
   reverse(address: IPv4): string | undefined;
+  /** True where a name of the network lies below this one. */
+  isParent(hostname: string): boolean;
 }
 
 /**
@@ -30,13 +36,17 @@ export function resolve(
   config: ResolveConfig,
   random: () => number,
 ): Reply | "forward" {
+  if (TRANSFERS.includes(question.type)) return { ...reply([], RCODE.refused), authoritative: false };
   if ((question.class ?? "IN") !== "IN") return "forward";
   const name = question.name === "." ? "." : `${question.name.replace(/\.$/, "")}.`;
   const labels = name.split(".").length - 1;
   if (isInDomain(name, config.domain)) return local(name, question, names, config, random);
   if (isInDomain(name, REVERSE)) return reverse(name, question, names, config);
-  // A name of one label alone is one of ours, or nobody's.
-  if (labels === 1 && name !== ".") return local(name + config.domain, question, names, config, random);
+  // A name of one label alone may be one of ours, or one of the local network's, or a top-level domain.
+  const short = labels === 1 && name !== "." && !ZONE_TYPES.includes(question.type);
+  if (short && names.lookup(name + config.domain).length > 0) {
+    return local(name + config.domain, question, names, config, random);
+  }
   return "forward";
 }
 
@@ -55,7 +65,11 @@ function local(
   // A name that exists has no records of other types than A: an empty answer (RFC 4074), and a SOA so that this may be
   // remembered (RFC 2308).
   const none = { authorities: [startOfAuthority(config)] };
-  if (addresses.length === 0) return { ...reply([], apex ? RCODE.ok : RCODE.nameError), ...none };
+  if (addresses.length === 0) {
+    // A name that others are below of exists, even if it has no records itself (RFC 8020).
+    const exists = apex || names.isParent(hostname);
+    return { ...reply([], exists ? RCODE.ok : RCODE.nameError), ...none };
+  }
   if (type !== "A" && (type as string) !== "ANY") return { ...reply([]), ...none };
   const answers = addresses.map((address): Answer => ({ type: "A", name, ttl, data: formatIPv4(address) }));
   return reply(shuffled(answers, random));

@@ -2,36 +2,40 @@
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { type Forwarder, Frames, frame, LoopError, type TransportName } from "./forwarder.ts";
+import type { TransportName } from "./exchange.ts";
+import { type Forwarder, LoopError } from "./forwarder.ts";
 import { errorReply, type Query, RCODE, type Rcode, readQuery, writeReply } from "./message.ts";
 import { type Names, type ResolveConfig, resolve } from "./resolve.ts";
-
-/** Of clients over TCP, at a time; and how long one may be silent, in seconds. */
-const MAX_CLIENTS = 256;
-const IDLE_S = 10;
-/** Of one client: questions that it may have open at a time. */
-const MAX_PIPELINED = 32;
+import { listenTcp } from "./tcp.ts";
+import { type LocalAddresses, listenUdp } from "./udp.ts";
 
 export interface DnsServerDependencies {
   readonly names: Names;
   readonly forwarder: Forwarder;
+  readonly local: LocalAddresses;
   readonly log: Log;
 }
 
-const failure = (rcode: Rcode) => ({ rcode, authoritative: false, answers: [] });
-
-interface Listener {
+/** What ends when it is closed. */
+export interface Listener {
   close(): void;
 }
 
-interface TcpClient {
-  frames: Frames;
-  open: number;
-}
+/**
+ * Takes one message. `answer` is called once, with the reply or with undefined where there is nothing to say; it must not
+ * throw.
+ */
+export type Handler = (
+  bytes: Uint8Array,
+  transport: TransportName,
+  from: string,
+  answer: (reply: Uint8Array | undefined) => void,
+) => void;
+
+const failure = (rcode: Rcode) => ({ rcode, authoritative: false, answers: [] });
 
 export class DnsServer {
-  readonly #listeners = new Map<string, Listener>();
-  #clients = 0;
+  readonly #listeners = new Map<string, Promise<Listener>>();
 
   constructor(
     readonly config: ResolveConfig,
@@ -45,31 +49,27 @@ export class DnsServer {
 
   /** Listens on "address:port" over UDP and TCP; rejects with an error that says what is in the way. */
   async listen(address: string): Promise<void> {
-    if (this.#listeners.has(address)) return;
-    const at = address.lastIndexOf(":");
-    const [hostname, port] = [address.slice(0, at), Number(address.slice(at + 1))];
+    if (this.#listeners.has(address)) {
+      await this.#listeners.get(address);
+      return;
+    }
+    const listening = this.#open(address);
+    this.#listeners.set(address, listening);
     try {
-      const udp = await this.#udp(hostname, port);
-      try {
-        const tcp = this.#tcp(hostname, port);
-        this.#listeners.set(address, {
-          close() {
-            udp.close();
-            tcp.stop(true);
-          },
-        });
-      } catch (error) {
-        udp.close();
-        throw error;
-      }
+      await listening;
     } catch (error) {
+      if (this.#listeners.get(address) === listening) this.#listeners.delete(address);
       throw new Error(`cannot answer DNS queries on ${address}: ${reasonOf(error)}`);
     }
     this.dependencies.log.info(`Listening for DNS queries on ${address}`);
   }
 
   unlisten(address: string): void {
-    this.#listeners.get(address)?.close();
+    // One that is still being opened is closed once it is; one that could not be needs no closing.
+    this.#listeners.get(address)?.then(
+      (listener) => listener.close(),
+      () => {},
+    );
     this.#listeners.delete(address);
   }
 
@@ -77,75 +77,48 @@ export class DnsServer {
     for (const address of this.addresses) this.unlisten(address);
   }
 
-  #udp(hostname: string, port: number) {
-    return Bun.udpSocket({
-      hostname,
-      port,
-      socket: {
-        data: (socket, bytes, fromPort, from) => {
-          this.#handle(bytes, "udp", from, (reply) => socket.send(reply, fromPort, from));
+  async #open(address: string): Promise<Listener> {
+    const at = address.lastIndexOf(":");
+    const [hostname, port] = [address.slice(0, at), Number(address.slice(at + 1))];
+    const { local, log } = this.dependencies;
+    const handle: Handler = (bytes, transport, from, answer) => this.#handle(bytes, transport, from, answer);
+    const udp = await listenUdp(hostname, port, handle, local, log);
+    try {
+      const tcp = listenTcp(hostname, port, handle, log);
+      return {
+        close() {
+          udp.close();
+          tcp.close();
         },
-        error: (_socket, error) => this.dependencies.log.debug(`[dns] ${reasonOf(error)}`),
-      },
-    });
-  }
-
-  #tcp(hostname: string, port: number) {
-    return Bun.listen<TcpClient>({
-      hostname,
-      port,
-      socket: {
-        open: (socket) => {
-          this.#clients++;
-          socket.data = {
-            open: 0,
-            frames: new Frames((bytes) => {
-              if (++socket.data.open > MAX_PIPELINED) return socket.terminate();
-              this.#handle(bytes, "tcp", socket.remoteAddress, (reply) => {
-                socket.data.open--;
-                socket.write(frame(reply));
-              });
-            }),
-          };
-          socket.timeout(IDLE_S);
-          if (this.#clients > MAX_CLIENTS) socket.terminate();
-        },
-        data: (socket, chunk) => {
-          socket.timeout(IDLE_S);
-          socket.data.frames.push(chunk);
-        },
-        timeout: (socket) => socket.terminate(),
-        close: () => {
-          this.#clients--;
-        },
-        error: (_socket, error) => this.dependencies.log.debug(`[dns] ${reasonOf(error)}`),
-      },
-    });
-  }
-
-  /** Answers one message; `answer` is called once, or never where there is nothing to say. */
-  #handle(
-    bytes: Uint8Array,
-    transport: TransportName,
-    from: string,
-    answer: (reply: Uint8Array) => void,
-  ): void {
-    const read = readQuery(bytes);
-    if ("unreadable" in read) {
-      if (read.unreadable) answer(errorReply(read.unreadable.id, read.unreadable.rcode));
-      return;
+      };
+    } catch (error) {
+      udp.close();
+      throw error;
     }
+  }
+
+  #handle(...[bytes, transport, from, answer]: Parameters<Handler>): void {
+    const read = readQuery(bytes);
+    if (!read) return answer(undefined);
+    if ("unreadable" in read) return answer(errorReply(read.unreadable));
     const { query } = read;
     const { names, log } = this.dependencies;
+    const failed = (error: unknown) => {
+      log.debug(`[dns] ${query.question.name}: ${reasonOf(error)}`);
+      return writeReply(query, failure(RCODE.serverFailure), false);
+    };
+    if (query.edns && query.edns.version > 0) {
+      return answer(writeReply(query, failure(RCODE.badVersion), false));
+    }
     try {
       const reply = resolve(query.question, names, this.config, Math.random);
       if (reply !== "forward") return answer(writeReply(query, reply, transport === "udp"));
     } catch (error) {
       // A name with characters that cannot be written.
-      log.debug(`[dns] ${query.question.name}: ${reasonOf(error)}`);
-      return answer(errorReply(query.id, RCODE.serverFailure));
+      return answer(failed(error));
     }
-    detached("[dns] answering", this.#forward(new Uint8Array(bytes), query, transport, from).then(answer));
+    const forwarded = this.#forward(new Uint8Array(bytes), query, transport, from).catch(failed);
+    detached("[dns] answering", forwarded.then(answer));
   }
 
   async #forward(
@@ -155,13 +128,19 @@ export class DnsServer {
     from: string,
   ): Promise<Uint8Array> {
     const { forwarder, log } = this.dependencies;
+    if (!forwarder.hasServers) return writeReply(query, failure(unknownHere(query)), false);
     try {
       const answer = await forwarder.ask(bytes, transport, from);
       return answer ?? writeReply(query, failure(RCODE.serverFailure), false);
     } catch (error) {
+      if (!(error instanceof LoopError)) throw error;
       log.warning(`[dns] ${query.question.name}: ${reasonOf(error)}`);
-      const rcode = error instanceof LoopError ? RCODE.refused : RCODE.serverFailure;
-      return writeReply(query, failure(rcode), false);
+      return writeReply(query, failure(RCODE.refused), false);
     }
   }
+}
+
+/** With nobody to ask: a name of one label is nobody's; of others nothing can be said. */
+function unknownHere({ question }: Query): Rcode {
+  return /^[^.]+\.?$/.test(question.name) ? RCODE.nameError : RCODE.serverFailure;
 }

@@ -1,22 +1,28 @@
 // weaveDNS in a router: the nameserver on the mesh, and the server that answers this host's containers.
-import { networkInterfaces } from "node:os";
 import { type Cidr, formatIPv4 } from "../address/ipv4.ts";
 import type { DnsSources } from "../api/report.ts";
-import { systemClock } from "../clock/clock.ts";
+import { systemClock, type Timer } from "../clock/clock.ts";
 import { Forwarder } from "../dns/forwarder.ts";
 import { Nameserver } from "../dns/nameserver.ts";
 import { ResolvConf } from "../dns/resolvconf.ts";
 import { namesStore } from "../dns/saved.ts";
 import { DnsServer } from "../dns/server.ts";
+import type { LocalAddresses } from "../dns/udp.ts";
 import { CHANNEL } from "../dns/wire.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { MeshRouter } from "../mesh/router.ts";
+import { addressList } from "../netlink/address.ts";
+import { watchAddresses } from "../netlink/addresswatch.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterOptions } from "./options.ts";
 
 const PORT = 53;
 const ANY = "0.0.0.0";
+/** An address that we cannot listen on (somebody else does, say) is tried again after this. */
+const LISTEN_AGAIN_MS = 5_000;
 
 export interface RunningDns extends DnsSources {
   /** Answers on the bridge's addresses, unless told where to. */
@@ -29,6 +35,7 @@ export async function startDns(
   options: RouterOptions,
   mesh: MeshRouter,
   store: Store,
+  route: NetlinkSocket,
   log: Log,
 ): Promise<RunningDns> {
   const fixed = options["dns-listen-address"];
@@ -44,35 +51,88 @@ export async function startDns(
   nameserver.start((gossiper) => mesh.channel(CHANNEL, gossiper));
 
   const resolvConf = new ResolvConf(options["resolv-conf"], (text) => log.warning(`[dns] ${text}`));
+  const local = localAddresses(route, log);
   const isOurs = (address: string) =>
     server.addresses.some((own) => own === `${address}:${PORT}`) ||
-    (server.addresses.includes(`${ANY}:${PORT}`) && isLocal(address));
+    (server.addresses.includes(`${ANY}:${PORT}`) && local.list().includes(address));
   // Whoever asks us must not be asked by us.
   const upstream = () => resolvConf.servers.filter((address) => !isOurs(address));
   const forwarder = new Forwarder(upstream, options["dns-fallback-timeout"]);
   const config = { domain: options["dns-domain"], ttl: options["dns-ttl"] };
-  const server = new DnsServer(config, { names: nameserver, forwarder, log });
+  const server = new DnsServer(config, { names: nameserver, forwarder, local, log });
   if (fixed) await server.listen(`${fixed.host}:${fixed.port}`);
+  const bridge = new BridgeListeners(server, log);
 
   return {
     nameserver,
     server,
     upstream,
     async bridgeHas(addresses) {
-      if (fixed) return;
-      const wanted = addresses.map(({ address }) => `${formatIPv4(address)}:${PORT}`);
-      for (const address of server.addresses) if (!wanted.includes(address)) server.unlisten(address);
-      for (const address of wanted) {
-        await server.listen(address).catch((error) => log.error(`[dns] ${reasonOf(error)}`));
-      }
+      if (!fixed) await bridge.listenOn(addresses.map(({ address }) => `${formatIPv4(address)}:${PORT}`));
     },
     stop() {
       nameserver.stop();
+      bridge.stop();
       server.stop();
     },
   };
 }
 
-function isLocal(address: string): boolean {
-  return Object.values(networkInterfaces()).some((list) => list?.some((own) => own.address === address));
+function localAddresses(route: NetlinkSocket, log: Log): LocalAddresses {
+  return {
+    list: () => [...new Set(addressList(route).map(({ cidr }) => formatIPv4(cidr.address)))],
+    watch(changed) {
+      const failed = (error: Error) =>
+        log.error(`[dns] addresses are no longer followed: ${reasonOf(error)}`);
+      const watch = watchAddresses(changed, failed);
+      return { close: () => watch.stop() };
+    },
+  };
+}
+
+/** Keeps a server listening on what it was last told, one change at a time. */
+class BridgeListeners {
+  #wanted: readonly string[] = [];
+  #settled: Promise<void> = Promise.resolve();
+  #again: Timer | undefined;
+  #stopped = false;
+  readonly #warn: (kind: string, text: string) => void;
+
+  constructor(
+    private readonly server: DnsServer,
+    log: Log,
+  ) {
+    this.#warn = limitedWarnings(log, systemClock.now);
+  }
+
+  /** Listens on these addresses and no others, those that are taken as soon as they are free. */
+  listenOn(wanted: readonly string[]): Promise<void> {
+    this.#wanted = wanted;
+    this.#settled = this.#settled.then(() => this.#settle());
+    return this.#settled;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#again?.cancel();
+  }
+
+  async #settle(): Promise<void> {
+    this.#again?.cancel();
+    if (this.#stopped) return;
+    const { server } = this;
+    for (const address of server.addresses) if (!this.#wanted.includes(address)) server.unlisten(address);
+    let failed = false;
+    for (const address of this.#wanted) {
+      await server.listen(address).catch((error) => {
+        failed = true;
+        this.#warn(address, `[dns] ${reasonOf(error)}`);
+      });
+    }
+    if (failed) {
+      this.#again = systemClock.after(LISTEN_AGAIN_MS, () => {
+        this.#settled = this.#settled.then(() => this.#settle());
+      });
+    }
+  }
 }

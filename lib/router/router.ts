@@ -220,7 +220,7 @@ async function start(
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper));
   claimExposed(allocator, exposure.addresses, log);
-  const dns = options.dns ? await startDns(options, mesh, store, log) : undefined;
+  const dns = options.dns ? await startDns(options, mesh, store, route, log) : undefined;
   undo.push(() => dns?.stop());
   const warn = limitedWarnings(log, Date.now);
   const settle = () =>
@@ -268,6 +268,7 @@ async function start(
           ...exposure.iptables.map(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
+          ...(dns?.nameserver.notes() ?? []),
           ...(datapath.withoutFastdp ? [`no fast datapath, only sleeve: ${datapath.withoutFastdp}`] : []),
           ...unexpectedNotes(),
         ],

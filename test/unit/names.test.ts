@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Entries } from "../../lib/dns/entries.ts";
-import { type Entry, entryKey } from "../../lib/dns/entry.ts";
+import { type Entry, entryKey, tombstoned } from "../../lib/dns/entry.ts";
 import { DomainNameError, fullyQualified, isInDomain } from "../../lib/dns/name.ts";
-import { Nameserver } from "../../lib/dns/nameserver.ts";
+import { MAX_ENTRIES_PER_PEER, Nameserver } from "../../lib/dns/nameserver.ts";
 import { parseResolvConf } from "../../lib/dns/resolvconf.ts";
 import { resolve } from "../../lib/dns/resolve.ts";
 import type { NamesStore, SavedEntry } from "../../lib/dns/saved.ts";
@@ -23,6 +23,14 @@ const entry = fc.record({
   address: fc.constantFrom(1, 2, 3),
   version: fc.nat(3),
   tombstone: fc.constantFrom(0, 0, 5, 6),
+});
+const sample = (hostname: string): Entry => ({
+  hostname,
+  origin: peer(1),
+  containerId: "c1",
+  address: 1,
+  version: 0,
+  tombstone: 0,
 });
 const state = (entries: Entries) => [...entries.all()].map((e) => JSON.stringify(e)).sort();
 const merged = (...lists: Entry[][]) => {
@@ -58,6 +66,18 @@ describe("entries", () => {
         expect(entries.lookup("b.weave.local.").length).toBe(left.length);
       }),
     );
+  });
+
+  test("make the names above them exist, while they live", () => {
+    const entries = new Entries();
+    const web = { ...sample("web.east.weave.local."), containerId: "c" };
+    entries.set(web);
+    expect(entries.isParent("EAST.weave.local.")).toBe(true);
+    expect(entries.isParent("web.east.weave.local.")).toBe(false);
+    entries.set(tombstoned(web, 5));
+    expect(entries.isParent("east.weave.local.")).toBe(false);
+    entries.remove(() => true);
+    expect([entries.origins(), entries.isParent("weave.local.")]).toEqual([[], false]);
   });
 
   test("cross the wire unchanged, each once, in order", () => {
@@ -156,6 +176,40 @@ describe("a nameserver", () => {
     );
   });
 
+  test("takes only so many names of a peer, and none that is no name; its own are not crowded out", () => {
+    const a = nameserver(1, clock);
+    const timestamp = Math.floor(clock.now() / 1000);
+    const hear = (entries: Entry[]) => a.server.onGossip(encodeNames({ timestamp, entries }));
+    for (const hostname of ["", "a..weave.local.", "no.dot", `${"x".repeat(64)}.weave.local.`])
+      hear([{ ...sample(hostname), origin: peer(2) }]);
+    expect(a.server.entries.size).toBe(0);
+    for (const origin of [peer(1), peer(2)]) {
+      for (let at = 0; at < MAX_ENTRIES_PER_PEER + 10; at += 1_000) {
+        hear(
+          Array.from({ length: 1_000 }, (_, i) => ({
+            ...sample(`n${at + i}.weave.local.`),
+            origin,
+            containerId: "x",
+          })),
+        );
+      }
+    }
+    expect(a.server.entries.countOf(peer(2))).toBe(MAX_ENTRIES_PER_PEER);
+    expect(a.server.notes()).toEqual([
+      expect.stringContaining(`${peer(2)} has ${MAX_ENTRIES_PER_PEER} names`),
+    ]);
+    expect(a.server.add("mine.weave.local", "c1", 7)).toBe(true);
+    expect(a.server.lookup("mine.weave.local.")).toEqual([7]);
+  });
+
+  test("tells of many names in many messages", () => {
+    const a = nameserver(1, clock);
+    for (let i = 0; i < 5_000; i++) a.server.add(`n${i}.weave.local`, "c1", i);
+    const messages = a.server.gossip().encode();
+    expect(messages.length).toBe(2);
+    expect(messages.flatMap((message) => decodeNames(message).entries).length).toBe(5_000);
+  });
+
   test("forgets tombstones after half an hour", () => {
     const moving = new SimulatedClock(1_700_000_000_000);
     const a = nameserver(1, moving);
@@ -170,8 +224,9 @@ describe("a nameserver", () => {
 
 describe("resolving", () => {
   const names = {
-    lookup: (name: string) => (name === "w.weave.local." ? [1, 2, 3] : []),
+    lookup: (name: string) => (["w.weave.local.", "com.weave.local."].includes(name) ? [1, 2, 3] : []),
     reverse: () => undefined,
+    isParent: (name: string) => name === "sub.weave.local.",
   };
   const ask = (name: string, type = "A") =>
     resolve({ name, type: type as "A" }, names, { domain: "weave.local.", ttl: 1 }, seededRandom(1n).float);
@@ -195,6 +250,13 @@ describe("resolving", () => {
     [".", "NS", "forward"],
     ["1.0.0.10.in-addr.arpa", "PTR", "forward"],
     ["hello.in-addr.arpa", "PTR", "forward"],
+    ["intranet", "A", "forward"],
+    ["com", "A", "0 3 0"],
+    ["com", "NS", "forward"],
+    ["com", "DS", "forward"],
+    ["sub.weave.local", "A", "0 0 1"],
+    ["weave.local", "AXFR", "5 0 0"],
+    ["example.com", "IXFR", "5 0 0"],
   ])("%s %s", (name, type, expected) => {
     expect(rcode(name, type)).toBe(expected);
   });

@@ -1,0 +1,108 @@
+// One question to one nameserver, and the answer that belongs to it (RFC 5452: a forger has to guess the id, the port
+// and the question; a socket of its own for each question draws the port anew).
+import { isIPv6 } from "node:net";
+import { Frames, frame } from "./frames.ts";
+import { HEADER, messageId, questionEnd, RCODE, rcodeOf, TYPE_AND_CLASS } from "./message.ts";
+
+export type TransportName = "udp" | "tcp";
+
+export interface ServerAddress {
+  /** An IPv4 or IPv6 address, link-local ones with their link: "fe80::1%eth0". */
+  readonly hostname: string;
+  readonly port: number;
+}
+
+/** Asks one server; undefined where it does not answer within `timeoutMs`, cannot be reached, or `cancel` is aborted. */
+export async function exchange(
+  transport: TransportName,
+  server: ServerAddress,
+  query: Uint8Array,
+  timeoutMs: number,
+  cancel: AbortSignal,
+): Promise<Uint8Array | undefined> {
+  const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
+  const none = () => resolve(undefined);
+  const timer = setTimeout(none, timeoutMs);
+  cancel.addEventListener("abort", none);
+  const received = (reply: Uint8Array) => {
+    if (answers(reply, query)) resolve(reply);
+  };
+  // The kernel may look for a way much longer than we wait; the socket is closed whenever it comes.
+  const opening = (transport === "udp" ? overUdp : overTcp)(server, query, received, none);
+  const closed = opening.then(async (close) => {
+    await promise;
+    close();
+  }, none);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+    cancel.removeEventListener("abort", none);
+    closed.catch(() => {});
+  }
+}
+
+/** True for a reply to this very query: same id, same opcode, same question but for case, one that is a reply at all. */
+export function answers(reply: Uint8Array, query: Uint8Array): boolean {
+  if (reply.length < HEADER || messageId(reply) !== messageId(query)) return false;
+  const [flags = 0, asked = 0] = [reply[2], query[2]];
+  if (!(flags & 0x80) || (flags & 0x78) !== (asked & 0x78)) return false;
+  const questions = ((reply[4] ?? 0) << 8) | (reply[5] ?? 0);
+  // A server that could not read the question may leave it away; it has nothing else to say then.
+  if (questions === 0) return rcodeOf(reply) !== RCODE.ok && rcodeOf(reply) !== RCODE.nameError;
+  if (questions !== 1) return false;
+  const end = questionEnd(query);
+  if (end === undefined || reply.length < end) return false;
+  const nameEnd = end - TYPE_AND_CLASS;
+  for (let at = HEADER; at < end; at++) {
+    const [ours = 0, theirs = 0] = [query[at], reply[at]];
+    if (ours === theirs) continue;
+    // Not every server keeps the case of a name.
+    if (at >= nameEnd || lower(ours) !== lower(theirs)) return false;
+  }
+  return true;
+}
+
+const lower = (byte: number) => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte);
+
+type Opening = (
+  server: ServerAddress,
+  query: Uint8Array,
+  received: (reply: Uint8Array) => void,
+  failed: () => void,
+) => Promise<() => void>;
+
+const overUdp: Opening = async (server, query, received, failed) => {
+  const socket = await Bun.udpSocket({
+    connect: server,
+    // Without it the socket would be one of IPv4.
+    ...(isIPv6(server.hostname.replace(/%.*$/, "")) && { hostname: "::" }),
+    socket: { data: (_socket, reply) => received(new Uint8Array(reply)), error: failed },
+  });
+  const close = () => socket.close();
+  try {
+    // A full send buffer is no answer either.
+    if (!socket.send(query)) failed();
+  } catch {
+    failed();
+  }
+  return close;
+};
+
+const overTcp: Opening = async (server, query, received, failed) => {
+  const frames = new Frames(received);
+  const socket = await Bun.connect({
+    ...server,
+    socket: {
+      open(opened) {
+        // Nothing was sent on it before, so a query of at most 64 kB either fits or the connection is no good.
+        if (opened.write(frame(query)) < query.length + 2) failed();
+      },
+      data: (_socket, chunk) => frames.push(chunk),
+      close: failed,
+      end: failed,
+      error: failed,
+    },
+  });
+  return () => socket.terminate();
+};

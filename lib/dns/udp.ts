@@ -1,0 +1,106 @@
+// DNS over UDP: one socket an address, so that a reply leaves from the address that was asked. To listen on all
+// addresses, there is one for each that the host has, and they are followed as they come and go.
+import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
+import { reasonOf } from "../sys/reason.ts";
+import type { Handler, Listener } from "./server.ts";
+
+const ANY = "0.0.0.0";
+/**
+ * A send fails with what became of an earlier one (a client that has closed its port, say), once for each; so it is
+ * tried again this often.
+ */
+const MAX_SENDS = 8;
+
+/** The addresses of the host. */
+export interface LocalAddresses {
+  list(): readonly string[];
+  /** Calls `changed` whenever they may have changed; it must not throw. */
+  watch(changed: () => void): Listener;
+}
+
+/** Listens on one address, or on all; rejects where that cannot be. */
+export async function listenUdp(
+  hostname: string,
+  port: number,
+  handle: Handler,
+  local: LocalAddresses,
+  log: Log,
+): Promise<Listener> {
+  if (hostname !== ANY) return listenOn(hostname, port, handle, log);
+  const open = new Map<string, Listener>();
+  let closed = false;
+  let following = false;
+  let again = false;
+  const once = async (): Promise<void> => {
+    const wanted = new Set(local.list());
+    for (const [address, listener] of open) {
+      if (wanted.has(address)) continue;
+      listener.close();
+      open.delete(address);
+    }
+    for (const address of wanted) {
+      if (closed || open.has(address)) continue;
+      open.set(address, await listenOn(address, port, handle, log));
+    }
+  };
+  const follow = async (): Promise<void> => {
+    again = true;
+    if (following) return;
+    following = true;
+    while (again && !closed) {
+      again = false;
+      await once().catch((error) => log.warning(`[dns] cannot listen on all addresses: ${reasonOf(error)}`));
+    }
+    following = false;
+    if (closed) close();
+  };
+  const close = () => {
+    closed = true;
+    for (const listener of open.values()) listener.close();
+    open.clear();
+  };
+  try {
+    await once();
+  } catch (error) {
+    close();
+    throw error;
+  }
+  const watch = local.watch(() => detached("[dns] following addresses", follow()));
+  return {
+    close() {
+      watch.close();
+      close();
+    },
+  };
+}
+
+async function listenOn(hostname: string, port: number, handle: Handler, log: Log): Promise<Listener> {
+  return Bun.udpSocket({
+    hostname,
+    port,
+    socket: {
+      data(socket, bytes, fromPort, from) {
+        handle(bytes, "udp", from, (reply) => {
+          if (reply) send(() => socket.send(reply, fromPort, from), log);
+        });
+      },
+      // Bun hands over the error alone.
+      error: (...args: unknown[]) => log.debug(`[dns] ${reasonOf(args.at(-1))}`),
+    },
+  });
+}
+
+/** Sends a reply, or drops it, as UDP does; never throws. */
+function send(attempt: () => boolean, log: Log): void {
+  for (let i = 1; ; i++) {
+    try {
+      attempt();
+      return;
+    } catch (error) {
+      if (i < MAX_SENDS) continue;
+      log.debug(`[dns] a reply could not be sent: ${reasonOf(error)}`);
+      return;
+    }
+  }
+}
