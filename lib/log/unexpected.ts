@@ -38,6 +38,16 @@ export function unexpectedNotes(): string[] {
   return count === 0 ? [] : [`${count} unexpected errors since the start, the last in ${last}; see the log`];
 }
 
+/** Runs one of several things that do not depend on each other; what it throws is reported as of `what`. */
+export function guarded(what: string, fn: () => void): void {
+  try {
+    fn();
+  } catch (error) {
+    if (!report) throw error;
+    report(error, what);
+  }
+}
+
 /** Lets a promise go: nobody waits for it, and its failure is reported as `what`. */
 export function detached(what: string, promise: Promise<unknown>): void {
   promise.catch((error) => {

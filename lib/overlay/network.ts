@@ -8,7 +8,7 @@ import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { monotonicNow } from "../sys/monotonic.ts";
-import type { Datapath } from "./datapath/datapath.ts";
+import { type Datapath, tapName } from "./datapath/datapath.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { ACKNOWLEDGES } from "./fastdp/forwarder.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
@@ -64,11 +64,11 @@ export class NetworkOverlay implements Overlay {
       { mtu, port: port + 1 },
       () => this.#mesh,
       clock,
-      log,
       changed,
     );
     const { tapFd, maps } = datapath;
-    this.#sleeve = new SleeveOverlay({ name, host, port, tapFd, macsFd: maps.macs.fd }, clock, log, changed);
+    const sleeve = { name, host, port, tapFd, macsFd: maps.macs.fd };
+    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, () => this.#tapGone());
     if (datapath.withoutFastdp) log.warning(`no fast datapath: ${datapath.withoutFastdp}`);
   }
 
@@ -110,8 +110,8 @@ export class NetworkOverlay implements Overlay {
   async stop(): Promise<void> {
     this.freeze();
     this.#fastdp.stop();
-    await this.#sleeve.stop();
-    this.datapath.close();
+    const ended = await this.#sleeve.stop();
+    this.datapath.close(ended);
   }
 
   features(): Record<string, string> {
@@ -162,6 +162,15 @@ export class NetworkOverlay implements Overlay {
       fastdp: withoutFastdp === undefined ? { interface: portName } : { unavailable: withoutFastdp },
       sleeve: { crypto: this.#sleeve.crypto ?? "", ...this.#sleeve.counters.all() },
     };
+  }
+
+  /** What is wrong with the overlay, for status. */
+  notes(): string[] {
+    return this.#sleeve.notes();
+  }
+
+  #tapGone(): void {
+    this.log.error(`link ${tapName(this.config.port)} was removed; frames by sleeve are lost`);
   }
 
   #changed(): void {

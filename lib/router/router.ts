@@ -270,6 +270,7 @@ async function start(
           ),
           ...(dns?.nameserver.notes() ?? []),
           ...(datapath.withoutFastdp ? [`no fast datapath, only sleeve: ${datapath.withoutFastdp}`] : []),
+          ...overlay.notes(),
           ...unexpectedNotes(),
         ],
       }),

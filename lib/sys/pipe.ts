@@ -1,15 +1,14 @@
 // A pipe with messages in it, from one thread to another: each has its length in front (u32, host order), then what
 // bun:jsc makes of it. Unlike a MessagePort it can be waited for together with other files, and has bounds: who writes
-// faster than the other reads waits, or loses what there is no room for.
+// faster than the other reads keeps the rest, or loses what there is no room for.
 
 import { deserialize, serialize } from "bun:jsc";
-import { closeSync, writeSync } from "node:fs";
-import { EAGAIN } from "./errno.ts";
-import { syscall, trySyscall } from "./syscall.ts";
+import { closeSync } from "node:fs";
+import { EAGAIN, EINTR } from "./errno.ts";
+import { SysError, syscall, trySyscall } from "./syscall.ts";
 
 const O_NONBLOCK = 0x800;
 const O_CLOEXEC = 0x80000;
-const F_SETFL = 4;
 const LENGTH = 4;
 
 export interface Pipe {
@@ -17,13 +16,11 @@ export interface Pipe {
   readonly writeFd: number;
 }
 
-/** Opens one. Reading never waits; writing does while it is full, unless `lossy`: then what does not fit is lost. */
-export function openPipe(lossy: boolean): Pipe {
+/** Opens one; neither end ever waits. */
+export function openPipe(): Pipe {
   const fds = new Int32Array(2);
-  syscall("making a pipe", "pipe2", new Uint8Array(fds.buffer), O_CLOEXEC);
+  syscall("making a pipe", "pipe2", new Uint8Array(fds.buffer), O_CLOEXEC | O_NONBLOCK);
   const [readFd = -1, writeFd = -1] = fds;
-  syscall("making a pipe", "fcntl", readFd, F_SETFL, O_NONBLOCK);
-  if (lossy) syscall("making a pipe", "fcntl", writeFd, F_SETFL, O_NONBLOCK);
   return { readFd, writeFd };
 }
 
@@ -41,13 +38,35 @@ export function encodeMessage(message: unknown): Uint8Array {
   return bytes;
 }
 
-/** Writes a message, and waits until it is in the pipe. */
-export function writeMessage(writeFd: number, message: unknown): void {
-  const bytes = encodeMessage(message);
-  for (let written = 0; written < bytes.length; ) written += writeSync(writeFd, bytes, written);
+/** Writes messages to a pipe whose reader may be slow or stuck: never waits, and keeps what does not fit. */
+export class MessageWriter {
+  #rest: Uint8Array = new Uint8Array();
+
+  constructor(private readonly writeFd: number) {}
+
+  /** Bytes of the last message that are not in the pipe yet. */
+  get backlog(): number {
+    return this.#rest.length;
+  }
+
+  /** Writes a message; only where there is no backlog. Throws SysError where nobody can read it any more. */
+  write(message: unknown): void {
+    this.#rest = encodeMessage(message);
+    this.flush();
+  }
+
+  /** Writes as much of the backlog as there is room for. Throws as `write`. */
+  flush(): void {
+    while (this.#rest.length > 0) {
+      const written = trySyscall("write", this.writeFd, this.#rest, this.#rest.length);
+      if (written === -EAGAIN) return;
+      if (written < 0 && written !== -EINTR) throw new SysError("writing to a pipe", -written);
+      this.#rest = this.#rest.subarray(Math.max(0, written));
+    }
+  }
 }
 
-/** Writes a short message (less than 4 KiB) to a lossy pipe, whole or not at all. */
+/** Writes a short message (less than 4 KiB), whole or, where there is no room, not at all. */
 export function offerMessage(writeFd: number, message: unknown): void {
   const bytes = encodeMessage(message);
   trySyscall("write", writeFd, bytes, bytes.length);

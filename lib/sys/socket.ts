@@ -40,10 +40,16 @@ export function bindSocket(what: string, fd: number, sockaddr: Uint8Array): void
 
 /** Sends one datagram to a packed struct sockaddr; throws SysError. */
 export function sendDatagram(what: string, fd: number, data: Uint8Array, sockaddr: Uint8Array): void {
+  const errno = trySendDatagram(fd, data, sockaddr);
+  if (errno !== 0) throw new SysError(what, errno);
+}
+
+/** Sends one datagram to a packed struct sockaddr; returns 0, or the errno of the refusal. */
+export function trySendDatagram(fd: number, data: Uint8Array, sockaddr: Uint8Array): number {
   for (;;) {
     const sent = trySyscall("sendto", fd, data, data.length, 0, sockaddr, sockaddr.length);
-    if (sent >= 0) return;
-    if (sent !== -EINTR) throw new SysError(what, -sent);
+    if (sent >= 0) return 0;
+    if (sent !== -EINTR) return -sent;
   }
 }
 

@@ -200,3 +200,54 @@ describe.each([
     await carries({ ...net, one: net.two, two: net.one }, 1 << 20);
   });
 });
+
+test("what this host itself refuses to send ends nothing: said in status, left, and taken up again", async () => {
+  hosts = await Hosts.create("ref", 2);
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  await a.weave("launch", "--ipalloc-init=consensus=2");
+  await b.weave("launch", "--ipalloc-init=consensus=2", a.ip);
+  const [one, two] = [await addPod(hosts, a, "one"), await addPod(hosts, b, "two")];
+  const { pid } = a;
+  const by = (overlay: string) =>
+    eventually(
+      `a connection by ${overlay}`,
+      () => a.weave("status", "connections"),
+      (text) => new RegExp(` established .*\\b${overlay} `).test(text),
+      60_000,
+    );
+  const talk = () =>
+    eventually(
+      "pods talk",
+      () => ping(one, two.address),
+      ({ code }) => code === 0,
+      60_000,
+    );
+  await by("fastdp");
+  await a.must(["nft", "-f", "-"], {
+    stdin: "table ip f { chain o { type filter hook output priority 0; udp dport 6784 drop; }; }\n",
+  });
+  expect(await by("sleeve")).toContain("heartbeats cannot be sent: EPERM; a firewall rule on this host");
+  await talk();
+  // Nothing can be sent at all: no sleeve, and no control connection either.
+  await a.must(["nft", "add", "rule", "ip", "f", "o", "udp", "dport", "6783", "drop"]);
+  await eventually(
+    "no sleeve",
+    () => a.log,
+    (text) => /sleeve datagrams cannot be sent: EPERM/.test(text),
+  );
+  await a.must(["nft", "delete", "table", "ip", "f"]);
+  await by("fastdp");
+  for (const kind of ["prohibit", "blackhole"]) {
+    await a.must(["ip", "route", "add", kind, b.ip]);
+    await eventually(
+      "the connection has ended",
+      () => a.weave("status", "connections"),
+      (text) => !text.includes(" established "),
+    );
+    await a.must(["ip", "route", "del", kind, b.ip]);
+    await by("fastdp");
+    await talk();
+  }
+  expect(a.pid).toBe(pid);
+  expect(a.log).not.toContain("unexpected error");
+}, 180_000);

@@ -13,7 +13,9 @@ import {
   SLOW_HEARTBEAT_MS,
 } from "../../lib/overlay/fastdp/forwarder.ts";
 import { type CandidateParams, type NamedOverlay, switchedConnection } from "../../lib/overlay/switch.ts";
+import { EAGAIN, EMSGSIZE } from "../../lib/sys/errno.ts";
 
+const EPERM = 1;
 const REMOTE = 0x0a630002;
 
 function forwarder(acknowledges = false, encrypted = false) {
@@ -24,6 +26,8 @@ function forwarder(acknowledges = false, encrypted = false) {
     established: 0,
     health: [] as (string | undefined)[],
     answering: false,
+    /** Errno. */
+    refusal: 0,
     attentive: true,
     looked: 0,
     answered: 0,
@@ -46,7 +50,8 @@ function forwarder(acknowledges = false, encrypted = false) {
     port: 6784,
     sendHeartbeat: () => {
       seen.heartbeats++;
-      if (seen.answering) clock.after(5, () => subject.control(CONTROL.heartbeatAck));
+      if (seen.refusal === 0 && seen.answering) clock.after(5, () => subject.control(CONTROL.heartbeatAck));
+      return seen.refusal;
     },
     look: () => seen.looked++,
     sendControl: (tag) => {
@@ -208,6 +213,46 @@ describe("a forwarder of the fast datapath", () => {
     expect(seen.health).toEqual([]);
     expect(seen.heartbeats - before).toBeLessThanOrEqual(7);
   });
+
+  test.each([
+    ["a peer that acknowledges", true],
+    ["an original", false],
+  ] as const)(
+    "of %s: says why our own kernel refuses heartbeats, and takes it back when it does not",
+    (_who, acknowledges) => {
+      const { clock, subject, seen, heartbeat } = forwarder(acknowledges);
+      seen.answering = true;
+      const pass = (ms: number) => {
+        for (let i = 0; i < ms; i += 1_000) {
+          if (seen.refusal === 0 || !acknowledges) subject.heartbeat(heartbeat);
+          clock.advance(1_000);
+        }
+      };
+      subject.confirm();
+      pass(20_000);
+      // The socket has no room for a moment: nothing to speak of.
+      seen.refusal = EAGAIN;
+      clock.advance(600);
+      seen.refusal = 0;
+      pass(20_000);
+      expect(seen.health).toEqual([]);
+      seen.refusal = EPERM;
+      pass(15_000);
+      expect(seen.health).toEqual([
+        "heartbeats cannot be sent: EPERM; a firewall rule on this host blocks UDP 6784, or its conntrack table is full",
+      ]);
+      seen.refusal = 0;
+      pass(5_000);
+      expect(seen.health).toEqual([expect.anything(), undefined]);
+      // What is too long for the path is not tried twice.
+      seen.refusal = EMSGSIZE;
+      for (let ms = 0; ms < 12_000 && seen.health.length === 2; ms += 100) {
+        subject.heard();
+        clock.advance(100);
+      }
+      expect(seen.health[2]).toContain("the path's MTU is too small");
+    },
+  );
 
   test("while nothing moves, little is sent, and no answers are expected", () => {
     const { seen, clock } = established(true);

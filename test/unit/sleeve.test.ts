@@ -16,11 +16,14 @@ import {
 } from "../../lib/overlay/sleeve/format.ts";
 import { SleeveForwarder } from "../../lib/overlay/sleeve/forwarder.ts";
 import type { LinkSettings } from "../../lib/overlay/sleeve/link.ts";
+import type { ToEngine } from "../../lib/overlay/sleeve/messages.ts";
 import { MINIMUM_MTU, PathMtu } from "../../lib/overlay/sleeve/pathmtu.ts";
+import { queueForEngine } from "../../lib/overlay/sleeve/queue.ts";
 import { ReplayWindow, WINDOW } from "../../lib/overlay/sleeve/replay.ts";
 import { GSO_TCP4, NEEDS_CHECKSUM, VIRTIO, VIRTIO_HEADER } from "../../lib/overlay/sleeve/virtio.ts";
 import { makeTables } from "../../lib/overlay/tables.ts";
 import { Arena } from "../../lib/sys/arena.ts";
+import { closePipe, MessageReader, MessageWriter, openPipe, readMessages } from "../../lib/sys/pipe.ts";
 import { EngineHarness } from "../support/engine.ts";
 import { checksum, ipv4Frame, isSound, MAC_A, MAC_B, tcpFrame } from "../support/frames.ts";
 
@@ -578,6 +581,9 @@ describe("a forwarder of sleeve", () => {
       health: [] as (string | undefined)[],
       established: 0,
       heard: 0,
+      carried: 0,
+      /** Errno. */
+      refusal: 0,
     };
     const subject = new SleeveForwarder({
       clock,
@@ -593,6 +599,8 @@ describe("a forwarder of sleeve", () => {
       changed: (settings) => seen.settings.push(settings),
       log: () => {},
       lastHeard: () => seen.heard,
+      lastCarried: () => seen.carried,
+      refusal: () => seen.refusal,
     });
     every(clock, 500, () => subject.tick());
     const heartbeat = { length: HEARTBEAT_SIZE, from: REMOTE, uid: 7n, zeros: false };
@@ -686,6 +694,27 @@ describe("a forwarder of sleeve", () => {
     expect(seen.health).toEqual([]);
   });
 
+  test("datagrams that our own kernel refuses are trouble within seconds, and over with the first that it takes", () => {
+    const { subject, seen, clock } = forwarder();
+    subject.confirm();
+    subject.control(CONTROL.established, new Uint8Array());
+    seen.refusal = 1;
+    clock.advance(1_000);
+    seen.refusal = 0;
+    clock.advance(5_000);
+    expect(seen.health).toEqual([]);
+    seen.refusal = 1;
+    clock.advance(3_000);
+    expect(seen.health).toEqual([
+      expect.stringMatching(/^datagrams cannot be sent: EPERM; a firewall .*UDP 6783/),
+    ]);
+    expect(subject.hurried).toBe(true);
+    seen.refusal = 0;
+    clock.advance(1_000);
+    expect(seen.health).toEqual([expect.anything(), undefined]);
+    expect(subject.hurried).toBe(false);
+  });
+
   test("a minute of silence is trouble, and over with the first sign of life", () => {
     const { subject, seen, clock } = forwarder();
     subject.confirm();
@@ -696,6 +725,52 @@ describe("a forwarder of sleeve", () => {
     seen.heard = clock.now();
     clock.advance(1_000);
     expect(seen.health).toEqual([expect.anything(), undefined]);
+  });
+});
+
+describe("messages that wait for the engine", () => {
+  test("are few for each link, however long it takes none", () => {
+    const waiting: ToEngine[] = [];
+    const settings = { remote: undefined, local: 0, mtu: 1438, fragments: false };
+    const params = { kind: "sleeve", peer: 2, name: bytesOf(2), key: undefined, outbound: true } as const;
+    const tables = { self: 1, names: new Map(), next: new Map(), nextBySleeve: new Map() };
+    for (let i = 0; i < 20_000; i++) {
+      const index = i % 100;
+      queueForEngine(waiting, { type: "remove", index });
+      queueForEngine(waiting, { type: "add", params: { ...params, index } });
+      queueForEngine(waiting, { type: "set", index, settings });
+      queueForEngine(waiting, { type: "set", index, settings: { ...settings, mtu: i } });
+      queueForEngine(waiting, { type: "special", index, df: true, size: 22, uid: 7n });
+      queueForEngine(waiting, {
+        type: "tables",
+        tables: { ...tables, broadcast: new Map(), origins: new Map() },
+      });
+    }
+    expect(waiting.length).toBeLessThanOrEqual(4 * 100 + 1);
+    const ofOne = waiting.filter((each) => ("index" in each ? each.index : undefined) === 7);
+    expect(ofOne.map(({ type }) => type)).toEqual(["remove", "set", "special"]);
+    expect(waiting.filter(({ type }) => type === "add").length).toBe(100);
+  });
+
+  test("one that nobody reads does not hold up who writes it", () => {
+    const pipe = openPipe();
+    try {
+      const writer = new MessageWriter(pipe.writeFd);
+      const message = { bytes: new Uint8Array(1 << 20).fill(7) };
+      writer.write(message);
+      expect(writer.backlog).toBeGreaterThan(900_000);
+      const reader = new MessageReader();
+      const buffer = new Uint8Array(65_536);
+      const read: unknown[] = [];
+      while (read.length === 0) {
+        read.push(...readMessages(pipe.readFd, reader, buffer));
+        writer.flush();
+      }
+      expect(writer.backlog).toBe(0);
+      expect(read).toEqual([message]);
+    } finally {
+      closePipe(pipe);
+    }
   });
 });
 

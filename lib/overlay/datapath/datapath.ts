@@ -142,11 +142,14 @@ export class Datapath {
     if (this.#created) linkDelete(this.nl, vxlanName(this.config.port + 1));
   }
 
-  /** Closes our end; the VXLAN link and its programs stay, and go on forwarding. */
-  close(): void {
+  /**
+   * Closes our end; the VXLAN link and its programs stay, and go on forwarding. `unused` is false where the sleeve
+   * engine has not let go of the TAP link: then it is left to the end of the process.
+   */
+  close(unused = true): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.tapFd);
+    if (unused) closeSync(this.tapFd);
   }
 
   /** Puts programs for our short id in place, each atomically instead of the one before it. */

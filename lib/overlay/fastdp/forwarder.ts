@@ -9,7 +9,9 @@
 // control connection, where it answers only once it has looked for heartbeats.
 import type { IPv4 } from "../../address/ipv4.ts";
 import type { Clock } from "../../clock/clock.ts";
+import { EMSGSIZE } from "../../sys/errno.ts";
 import type { ReceivedHeartbeat } from "../datapath/maps.ts";
+import { isTransient, refusalText } from "../refusal.ts";
 import type { CandidateConnection, Route } from "../switch.ts";
 
 /** Fast until the first is acknowledged, and while one is missing. */
@@ -31,6 +33,8 @@ const WHOLE_MS = 5 * 60_000;
 const LOOK_MS = 1_500;
 /** After so many heartbeats without an answer the peer is asked for them. */
 const UNANSWERED = 3;
+/** So many refusals in a row by our own kernel mean that it goes on refusing. */
+const REFUSALS = 3;
 /** So many answers in a row mean that they do again. */
 const ANSWERS = 3;
 /** Of a peer that does not answer each heartbeat: three slow ones have not come. */
@@ -73,8 +77,8 @@ export interface ForwarderParams {
   readonly mtu: number;
   /** UDP port of the fast datapath, for error texts. */
   readonly port: number;
-  /** Sends one; as long as a frame may be, where that is to be tried. */
-  sendHeartbeat(to: IPv4, whole: boolean): void;
+  /** Sends one; as long as a frame may be, where that is to be tried. Returns the errno of a refusal, else 0. */
+  sendHeartbeat(to: IPv4, whole: boolean): number;
   /** Looks for heartbeats of the peer now. */
   look(): void;
   sendControl(tag: number, message: Uint8Array): void;
@@ -104,6 +108,8 @@ export class Forwarder implements CandidateConnection {
   #unanswered = 0;
   #asked = false;
   #answers = 0;
+  /** Heartbeats in a row that our own kernel would not send. */
+  #refusals = 0;
   #confirmedAt = 0;
   /** What the peer said before we were ready for it. */
   #offer: Uint8Array | undefined;
@@ -127,7 +133,8 @@ export class Forwarder implements CandidateConnection {
 
   /** Heartbeats and their answers are to be looked for often. */
   get watched(): boolean {
-    return !this.established || this.#unanswered > 0 || this.#trouble !== undefined || this.#active;
+    const missing = this.#unanswered > 0 || this.#refusals > 0;
+    return !this.established || missing || this.#trouble !== undefined || this.#active;
   }
 
   confirm(): void {
@@ -163,7 +170,7 @@ export class Forwarder implements CandidateConnection {
     if (tag === CONTROL.missingHeartbeat) this.#unanswered = Math.max(1, this.#unanswered);
     if (tag === CONTROL.noMoreHeartbeats) {
       this.#asked = false;
-      if (this.#unanswered >= UNANSWERED) {
+      if (this.#unanswered >= UNANSWERED && this.#refusals === 0) {
         this.#answers = 0;
         this.#setTrouble(`heartbeats do not arrive any more: ${this.#remedy}`);
       }
@@ -193,7 +200,7 @@ export class Forwarder implements CandidateConnection {
       this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
     }
     this.#maybeEstablish();
-    if (!this.params.acknowledges) this.#setTrouble(undefined);
+    if (!this.params.acknowledges && this.#refusals === 0) this.#setTrouble(undefined);
   }
 
   /** Frames of the peer's pods have come in: a sign of life, and of use. */
@@ -235,7 +242,8 @@ export class Forwarder implements CandidateConnection {
     this.#unanswered = 0;
     this.#answers++;
     this.#maybeEstablish();
-    if (this.params.acknowledges && this.#answers >= ANSWERS) this.#setTrouble(undefined);
+    if (this.params.acknowledges && this.#answers >= ANSWERS && this.#refusals === 0)
+      this.#setTrouble(undefined);
   }
 
   get #active(): boolean {
@@ -257,7 +265,7 @@ export class Forwarder implements CandidateConnection {
   }
 
   #setTrouble(trouble: string | undefined): void {
-    if (this.#stopped || (trouble === undefined) === (this.#trouble === undefined)) return;
+    if (this.#stopped || trouble === this.#trouble) return;
     this.#trouble = trouble;
     this.#answers = 0;
     this.params.health(trouble);
@@ -270,7 +278,7 @@ export class Forwarder implements CandidateConnection {
     this.#lastSent = now;
     const whole = !this.#idle || now - this.#lastWhole >= WHOLE_MS;
     if (whole) this.#lastWhole = now;
-    this.params.sendHeartbeat(this.remoteAddress, whole);
+    if (!this.#send(whole)) return;
     if (close || !this.established) this.#unanswered++;
     if (this.established && this.params.acknowledges && this.#unanswered >= UNANSWERED && !this.#asked) {
       this.#asked = true;
@@ -278,8 +286,25 @@ export class Forwarder implements CandidateConnection {
     }
   }
 
+  /** Sends a heartbeat; returns false where our own kernel refuses it, so that no answer can come. */
+  #send(whole: boolean): boolean {
+    const errno = this.params.sendHeartbeat(this.remoteAddress, whole);
+    if (errno === 0 || isTransient(errno)) {
+      // A peer that acknowledges says by itself when they arrive again.
+      if (this.#refusals > 0 && this.established && !this.params.acknowledges) this.#setTrouble(undefined);
+      this.#refusals = 0;
+      return true;
+    }
+    this.#refusals++;
+    this.#answers = 0;
+    if (this.#refusals >= REFUSALS || errno === EMSGSIZE)
+      this.#setTrouble(`heartbeats cannot be sent: ${refusalText(errno, this.params.port)}`);
+    return false;
+  }
+
   get #interval(): number {
     if (!this.#acknowledgedOurs) return FAST_HEARTBEAT_MS;
+    if (this.#refusals > 0) return this.#trouble === undefined ? FAST_HEARTBEAT_MS : ACTIVE_HEARTBEAT_MS;
     if (!this.params.acknowledges) return SLOW_HEARTBEAT_MS;
     if (this.#trouble !== undefined) return ACTIVE_HEARTBEAT_MS;
     if (this.#unanswered === 0) return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
@@ -294,13 +319,13 @@ export class Forwarder implements CandidateConnection {
   #watch(): void {
     const now = this.params.clock.now();
     if (!this.established) {
-      if (now - this.#confirmedAt > FIRST_MS)
+      if (now - this.#confirmedAt > FIRST_MS && this.#refusals === 0)
         this.#setTrouble(`heartbeats do not get through: ${this.#remedy}`);
     } else if (this.params.acknowledges) {
       if (now - this.#lastHeartbeat < MISSING_MS) return;
       this.#lastHeartbeat = now;
       this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
-    } else if (now - this.#lastHeard > SILENCE_MS) {
+    } else if (now - this.#lastHeard > SILENCE_MS && this.#refusals === 0) {
       this.#setTrouble(`nothing heard for ${SILENCE_MS / 1000} s: ${this.#remedy}`);
     }
   }

@@ -2,15 +2,14 @@
 // (RFC 7348) in UDP, not to be fragmented, without a checksum: just like the frames they stand for.
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
-import { EAGAIN, EMSGSIZE, isErrno } from "../../sys/errno.ts";
 import {
   AF_INET,
   openSocket,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
-  sendDatagram,
   setOption,
   sockaddrIn,
+  trySendDatagram,
 } from "../../sys/socket.ts";
 import { putVxlanHeader, VXLAN_HEADER } from "../vxlan.ts";
 
@@ -21,9 +20,6 @@ const IP_MTU_DISCOVER = 10;
 const IP_PMTUDISC_DO = 2;
 const SOL_SOCKET = 1;
 const SO_NO_CHECK = 11;
-const ENETUNREACH = 101;
-const EHOSTUNREACH = 113;
-const ECONNREFUSED = 111;
 
 /** The payload of the UDP datagram that carries a heartbeat. */
 export function encodeHeartbeat(vni: number, connectionUid: bigint, mtu: number): Uint8Array {
@@ -45,15 +41,9 @@ export class HeartbeatSender {
     setOption("heartbeats: no checksum", this.#fd, SOL_SOCKET, SO_NO_CHECK, 1);
   }
 
-  /** Sends one; undefined, or why the network would not take it. */
-  send(payload: Uint8Array, to: IPv4, port: number): string | undefined {
-    try {
-      sendDatagram("sending a heartbeat", this.#fd, payload, sockaddrIn(ipv4Octets(to), port));
-      return undefined;
-    } catch (error) {
-      if (!isErrno(error, EMSGSIZE, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED, EAGAIN)) throw error;
-      return String(error);
-    }
+  /** Sends one; returns 0, or the errno of the refusal. */
+  send(payload: Uint8Array, to: IPv4, port: number): number {
+    return trySendDatagram(this.#fd, payload, sockaddrIn(ipv4Octets(to), port));
   }
 
   close(): void {

@@ -2,7 +2,7 @@
 // finds out whether they get through.
 import { AddressError, type IPv4, parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
-import type { Log } from "../../log/log.ts";
+import { guarded } from "../../log/unexpected.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
 import type { Datapath } from "../datapath/datapath.ts";
@@ -43,7 +43,6 @@ export class FastdpOverlay implements NamedOverlay {
     private readonly config: FastdpConfig,
     private readonly mesh: () => MeshRouter | undefined,
     private readonly clock: Clock,
-    private readonly log: Log,
     /** A forwarder has become usable, is so no longer, or has another address. */
     private readonly changed: () => void,
   ) {
@@ -124,16 +123,13 @@ export class FastdpOverlay implements NamedOverlay {
     this.#timers.add(timer);
   }
 
-  #sendHeartbeat(peer: Peer, connectionUid: bigint, to: IPv4, whole: boolean): void {
+  /** Returns the errno of a refusal, else 0. */
+  #sendHeartbeat(peer: Peer, connectionUid: bigint, to: IPv4, whole: boolean): number {
     const mesh = this.mesh();
-    if (!mesh || !peer.hasShortId) return;
+    if (!mesh || !peer.hasShortId) return 0;
     const vni = networkIdentifier(mesh.ourself.shortId, peer.shortId);
-    const refused = this.#sender.send(
-      encodeHeartbeat(vni, connectionUid, whole ? this.config.mtu : HEARTBEAT_PAYLOAD),
-      to,
-      this.config.port,
-    );
-    if (refused) this.log.debug(`fastdp ->[${peer}]: ${refused}`);
+    const size = whole ? this.config.mtu : HEARTBEAT_PAYLOAD;
+    return this.#sender.send(encodeHeartbeat(vni, connectionUid, size), to, this.config.port);
   }
 
   #changed(peer: Peer, forwarder: Forwarder): void {
@@ -157,8 +153,10 @@ export class FastdpOverlay implements NamedOverlay {
     const delay = fast ? POLL_FAST_MS : watched ? POLL_WATCHED_MS : POLL_SLOW_MS;
     this.#poll = this.clock.after(delay, () => {
       for (const [peer, forwarder] of this.#forwarders) {
-        this.#pollOne(peer, forwarder);
-        forwarder.tick();
+        guarded(`fastdp ->[${peer}]`, () => {
+          this.#pollOne(peer, forwarder);
+          forwarder.tick();
+        });
       }
       if (this.#forwarders.size > 0) this.#pollSoon();
     });

@@ -21,18 +21,23 @@ export const COUNTERS = {
   unsent: 10,
   /** Dropped: a broadcast that came round by another way than the tree's. */
   astray: 11,
+  /** Errors in our own code, each of which cost a frame or a datagram. */
+  errors: 12,
 } as const;
 
 const NAMES = Object.keys(COUNTERS) as (keyof typeof COUNTERS)[];
 
-/** Links at one time; each notes when it was last heard of. */
+/** Links at one time. */
 export const MAX_LINKS = 4096;
+
+/** What is noted of each link: when it last received and last carried a frame of pods (ms), and why its last datagram was not sent. */
+const LINK = { heard: 0, carried: 1, refusal: 2, fields: 3 } as const;
 
 export class Counters {
   readonly #numbers: Float64Array;
 
   /** On memory of one's own, or on what the other side has. */
-  constructor(readonly memory = new SharedArrayBuffer(8 * (NAMES.length + MAX_LINKS))) {
+  constructor(readonly memory = new SharedArrayBuffer(8 * (NAMES.length + LINK.fields * MAX_LINKS))) {
     this.#numbers = new Float64Array(memory);
   }
 
@@ -42,15 +47,42 @@ export class Counters {
 
   /** A datagram of that link has come in at this time (ms). */
   heard(link: number, now: number): void {
-    this.#numbers[NAMES.length + link] = now;
+    this.#numbers[at(link, LINK.heard)] = now;
   }
 
-  /** When the last one came in; 0 for never. */
+  /** A frame of pods was sent on its way by that link at this time (ms). */
+  carried(link: number, now: number): void {
+    this.#numbers[at(link, LINK.carried)] = now;
+  }
+
+  /** The kernel took a datagram of that link (0), or refused it with this errno. */
+  sent(link: number, errno: number): void {
+    this.#numbers[at(link, LINK.refusal)] = errno;
+  }
+
+  /** Forgets what was noted of a link: its number is another's now. */
+  resetLink(link: number): void {
+    this.#numbers.fill(0, at(link, 0), at(link, LINK.fields));
+  }
+
+  /** When the last datagram came in; 0 for never. */
   lastHeard(link: number): number {
-    return this.#numbers[NAMES.length + link] ?? 0;
+    return this.#numbers[at(link, LINK.heard)] ?? 0;
+  }
+
+  /** When the last frame went out; 0 for never. */
+  lastCarried(link: number): number {
+    return this.#numbers[at(link, LINK.carried)] ?? 0;
+  }
+
+  /** Errno of the last datagram, 0 where it was sent. */
+  refusal(link: number): number {
+    return this.#numbers[at(link, LINK.refusal)] ?? 0;
   }
 
   all(): Record<string, number> {
     return Object.fromEntries(NAMES.map((name, i) => [name, this.#numbers[i] ?? 0]));
   }
 }
+
+const at = (link: number, field: number) => NAMES.length + link * LINK.fields + field;

@@ -437,6 +437,7 @@ export class Engine {
   #place(stream: Stream, source: number, destination: number, length: number): number {
     const { link } = stream;
     this.counters.add(COUNTERS.sent, 1);
+    this.counters.carried(link.params.index, this.io.now());
     if (link.params.kind === "vxlan") {
       return this.outbox.vxlan(link.df, networkIdentifier(source, destination), length);
     } else if (this.outbox.fits(link, length)) {

@@ -3,6 +3,7 @@
 // the path's MTU. The frames themselves are the engine's.
 import type { Clock, Timer } from "../../clock/clock.ts";
 import type { OverlayConnection } from "../../mesh/overlay.ts";
+import { isTransient, refusalText } from "../refusal.ts";
 import {
   CONTROL,
   DISCOVERY_SIZE,
@@ -24,6 +25,8 @@ const EARLY_HEARTBEATS_MS = [30, 100];
 const SLOW_HEARTBEAT_MS = 10_000;
 /** Six slow heartbeats: nothing at all for so long means that datagrams do not get through. */
 const SILENCE_MS = 60_000;
+/** Our own kernel has refused several heartbeats. */
+const REFUSED_MS = 1_500;
 /** How often it is tried whether fragments, or larger packets than before, get through. */
 const RETEST_MS = 5 * 60_000;
 const FRAGMENT_TEST_MS = 5_000;
@@ -66,8 +69,11 @@ export interface SleeveForwarderParams {
   /** The engine is to know. */
   changed(settings: LinkSettings): void;
   log(text: string): void;
-  /** When the engine last heard of the peer, in ms of the clock. */
+  /** When the engine last heard of the peer, and last sent it a frame of pods; in ms of the clock. */
   lastHeard(): number;
+  lastCarried(): number;
+  /** Errno of the last datagram to the peer, 0 where our kernel took it. */
+  refusal(): number;
 }
 
 export class SleeveForwarder implements OverlayConnection {
@@ -80,6 +86,8 @@ export class SleeveForwarder implements OverlayConnection {
   #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
   #trouble: string | undefined;
+  /** Since when our own kernel has refused all datagrams. */
+  #refusedSince: number | undefined;
   #since: number;
   #lastSent = Number.NEGATIVE_INFINITY;
   #lastTick = 0;
@@ -104,9 +112,9 @@ export class SleeveForwarder implements OverlayConnection {
     return this.#confirmed && !this.#stopped && this.#remote !== undefined;
   }
 
-  /** The peer has not answered yet: to be ticked often. */
+  /** The peer has not answered yet, or nothing can be sent: to be ticked often. */
   get hurried(): boolean {
-    return this.#confirmed && !this.#acknowledgedOurs;
+    return this.#confirmed && (!this.#acknowledgedOurs || this.#refusedSince !== undefined);
   }
 
   confirm(): void {
@@ -131,7 +139,7 @@ export class SleeveForwarder implements OverlayConnection {
     if (this.params.lastHeard() > this.#lastTick) this.#busyMs += now - this.#lastTick;
     this.#lastTick = now;
     if (now >= this.#retestAt) this.#retest();
-    const interval = this.#acknowledgedOurs ? SLOW_HEARTBEAT_MS : FAST_HEARTBEAT_MS;
+    const interval = this.hurried ? FAST_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
     if (now - this.#lastSent < interval) return;
     // A path that takes less than before says so only where it is tried; where it carries nothing, that can wait.
     const inUse = this.#busyMs >= BUSY_MS;
@@ -244,13 +252,21 @@ export class SleeveForwarder implements OverlayConnection {
   }
 
   #watch(now: number): void {
-    const silent = now - Math.max(this.#since, this.params.lastHeard()) > SILENCE_MS;
-    const trouble = silent
-      ? `nothing heard for ${SILENCE_MS / 1000} s: is UDP ${this.params.port} blocked?`
-      : undefined;
+    const refusal = this.params.refusal();
+    if (refusal === 0 || isTransient(refusal)) this.#refusedSince = undefined;
+    else this.#refusedSince ??= now;
+    const trouble = this.#troubleAt(now, refusal);
     if (trouble === this.#trouble) return;
     this.#trouble = trouble;
     this.params.health(trouble);
+  }
+
+  #troubleAt(now: number, refusal: number): string | undefined {
+    const { port } = this.params;
+    if (this.#refusedSince !== undefined && now - this.#refusedSince >= REFUSED_MS)
+      return `datagrams cannot be sent: ${refusalText(refusal, port)}`;
+    const silent = now - Math.max(this.#since, this.params.lastHeard()) > SILENCE_MS;
+    return silent ? `nothing heard for ${SILENCE_MS / 1000} s: is UDP ${port} blocked?` : undefined;
   }
 }
 

@@ -28,6 +28,8 @@ export type ToEngine =
       readonly size: number;
       readonly uid: bigint | undefined;
     }
+  /** There is a TAP link behind its file again. */
+  | { readonly type: "tapBack" }
   | { readonly type: "stop" };
 
 export type FromEngine =
@@ -42,5 +44,9 @@ export type FromEngine =
       readonly zeros: boolean;
     }
   | { readonly type: "tooBig"; readonly index: number; readonly mtu: number }
+  /** The TAP link was removed; it is left alone until `tapBack`. */
+  | { readonly type: "tapGone" }
+  /** A frame or a datagram was lost by an error of ours. */
+  | { readonly type: "error"; readonly reason: string }
   /** It cannot go on. */
   | { readonly type: "failed"; readonly reason: string };

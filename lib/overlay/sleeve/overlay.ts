@@ -3,17 +3,21 @@ import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
+import { limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
+import { guarded } from "../../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
-import { closePipe, MessageReader, openPipe, writeMessage } from "../../sys/pipe.ts";
+import { closePipe, MessageReader, MessageWriter, openPipe } from "../../sys/pipe.ts";
 import { type Watch, watchReadable } from "../../sys/readable.ts";
+import { reasonOf } from "../../sys/reason.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
 import { Counters, MAX_LINKS } from "./counters.ts";
 import type { ForwardingTables } from "./engine.ts";
 import { addressText, FAST_HEARTBEAT_MS, SleeveForwarder } from "./forwarder.ts";
 import type { LinkKind, LinkSettings } from "./link.ts";
 import type { EngineSetup, FromEngine, ToEngine } from "./messages.ts";
+import { queueForEngine } from "./queue.ts";
 import { openSleeveSocket } from "./udp.ts";
 
 /** The engine's program: in an executable all modules but entry points lie in one folder. */
@@ -23,6 +27,10 @@ const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/w
 const CALM_TICK_MS = 2_500;
 
 const TELL_DELAY_MS = 2;
+/** While the engine has not taken the last messages yet. */
+const TELL_AGAIN_MS = 20;
+/** An engine that takes nothing for so long is told of in status. */
+const STUCK_MS = 3_000;
 
 /** An engine that does not end in time is left to the end of the process. */
 const STOP_MS = 1_000;
@@ -43,13 +51,15 @@ export class SleeveOverlay implements NamedOverlay {
   readonly #forwarders = new Map<number, SleeveForwarder>();
   readonly #used = new Set<number>();
   /** To the engine, and from it: it does not wait for us. */
-  readonly #down = openPipe(false);
-  readonly #up = openPipe(true);
+  readonly #down = openPipe();
+  readonly #up = openPipe();
+  readonly #writer = new MessageWriter(this.#down.writeFd);
   readonly #watch: Watch;
   readonly #udpFd: number;
-  readonly #ended: Promise<void>;
+  readonly #ended: Promise<true>;
   /** How connections are told that the engine is no more. */
   readonly #failures = new Map<number, (error: Error) => void>();
+  readonly #warn: (kind: string, text: string) => void;
   #nextLink = 0;
   #ticker: Timer | undefined;
   /** The next tick comes soon. */
@@ -57,6 +67,7 @@ export class SleeveOverlay implements NamedOverlay {
   /** Why the engine is no more. */
   #dead: string | undefined;
   readonly #waiting: ToEngine[] = [];
+  #stuckSince: number | undefined;
   #telling: Timer | undefined;
   #ready = false;
   /** Number of a peer, for the engine; the topology knows it. */
@@ -70,7 +81,10 @@ export class SleeveOverlay implements NamedOverlay {
     private readonly log: Log,
     /** A forwarder has become usable, or is so no longer. */
     private readonly changed: () => void,
+    /** The TAP link was removed. */
+    private readonly tapGone: () => void,
   ) {
+    this.#warn = limitedWarnings(log, () => clock.now());
     const host = config.host === undefined ? 0 : parseIPv4(config.host);
     this.#udpFd = openSleeveSocket(host, config.port);
     const reader = new MessageReader();
@@ -92,23 +106,43 @@ export class SleeveOverlay implements NamedOverlay {
     };
     const worker = new Worker(new URL(WORKER, import.meta.url), { workerData: setup });
     worker.on("error", (error: Error) => this.#failed(error.message));
-    this.#ended = new Promise((resolve) => worker.once("exit", () => resolve()));
+    this.#ended = new Promise((resolve) => worker.once("exit", () => resolve(true)));
   }
 
   start(peerId: (peer: Peer) => number | undefined): void {
     this.#peerId = peerId;
   }
 
-  /** Ends the engine; resolves when it has let go of its files. */
-  async stop(): Promise<void> {
+  /**
+   * Ends the engine; resolves with true when it has let go of its files. One that does not end in time has them until
+   * the process ends: under their numbers it would find others' files.
+   */
+  async stop(): Promise<boolean> {
     this.#ticker?.cancel();
     this.#tell({ type: "stop" });
     this.#tellAll();
-    await Promise.race([this.#ended, Bun.sleep(STOP_MS)]);
+    const ended = await Promise.race([this.#ended, Bun.sleep(STOP_MS).then(() => false)]);
+    this.#telling?.cancel();
     this.#watch.stop();
+    if (!ended) return false;
     closeSync(this.#up.writeFd);
     closePipe(this.#down);
     closeSync(this.#udpFd);
+    return true;
+  }
+
+  /** The TAP link is there again, behind the same file. */
+  tapBack(): void {
+    this.#tell({ type: "tapBack" });
+  }
+
+  /** What status says of the engine. */
+  notes(): string[] {
+    if (this.#dead !== undefined) return [`${this.#dead}; launch weave again`];
+    const stuck = this.#stuckSince === undefined ? 0 : this.clock.now() - this.#stuckSince;
+    return stuck < STUCK_MS
+      ? []
+      : [`the sleeve engine has taken no message for ${Math.round(stuck / 1000)} s`];
   }
 
   prepare(params: CandidateParams): CandidateConnection {
@@ -134,6 +168,8 @@ export class SleeveOverlay implements NamedOverlay {
       },
       log: (text) => this.log.info(`sleeve ->[${params.remoteIp}|${params.remotePeer}]: ${text}`),
       lastHeard: () => this.counters.lastHeard(index),
+      lastCarried: () => this.counters.lastCarried(index),
+      refusal: () => this.counters.refusal(index),
     });
     this.#forwarders.set(index, forwarder);
     this.#failures.set(index, params.failed);
@@ -165,7 +201,7 @@ export class SleeveOverlay implements NamedOverlay {
     // Not that of the link before it: something of that one may still be on its way from the engine.
     this.#nextLink = (index + 1) % MAX_LINKS;
     this.#used.add(index);
-    this.counters.heard(index, 0);
+    this.counters.resetLink(index);
     this.#tell({ type: "add", params: { kind, index, peer, name: nameToBytes(name), key, outbound } });
     return index;
   }
@@ -189,30 +225,34 @@ export class SleeveOverlay implements NamedOverlay {
     this.#hurried = forwarders.some((forwarder) => forwarder.hurried);
     if (forwarders.length === 0) return;
     this.#ticker = this.clock.after(this.#hurried ? FAST_HEARTBEAT_MS : CALM_TICK_MS, () => {
-      for (const forwarder of this.#forwarders.values()) forwarder.tick();
+      for (const forwarder of this.#forwarders.values()) guarded("sleeve", () => forwarder.tick());
       this.#tickSoon();
     });
   }
 
-  /**
-   * Messages are told together, and of a link's settings only the last: when routers start together there are many. They
-   * wait until the engine reads them: there is not room for all.
-   */
+  /** Messages are told together: when routers start together there are many. */
   #tell(message: ToEngine): void {
     if (this.#dead !== undefined) return;
-    if (message.type === "set") {
-      const same = this.#waiting.findLastIndex((each) => "index" in each && each.index === message.index);
-      if (this.#waiting[same]?.type === "set") this.#waiting.splice(same, 1);
-    }
-    this.#waiting.push(message);
+    queueForEngine(this.#waiting, message);
     if (this.#ready) this.#telling ??= this.clock.after(TELL_DELAY_MS, () => this.#tellAll());
   }
 
+  /** Writes what waits; never waits itself for an engine that is slow, or stuck. */
   #tellAll(): void {
     this.#telling?.cancel();
     this.#telling = undefined;
-    if (this.#dead === undefined && this.#waiting.length > 0)
-      writeMessage(this.#down.writeFd, this.#waiting.splice(0));
+    if (this.#dead !== undefined) return;
+    try {
+      this.#writer.flush();
+      if (this.#writer.backlog === 0 && this.#waiting.length > 0) this.#writer.write(this.#waiting.splice(0));
+    } catch (error) {
+      return this.#failed(reasonOf(error));
+    }
+    if (this.#writer.backlog === 0) this.#stuckSince = undefined;
+    else {
+      this.#stuckSince ??= this.clock.now();
+      this.#telling = this.clock.after(TELL_AGAIN_MS, () => this.#tellAll());
+    }
   }
 
   #failed(reason: string): void {
@@ -237,6 +277,10 @@ export class SleeveOverlay implements NamedOverlay {
       case "tooBig":
         this.#forwarders.get(message.index)?.tooBig(message.mtu);
         return;
+      case "tapGone":
+        return this.tapGone();
+      case "error":
+        return this.#warn("error", `sleeve: a frame was lost by an error: ${message.reason}`);
       case "failed":
         this.#failed(message.reason);
     }

@@ -1,16 +1,17 @@
 // The engine at work between its three files: the TAP link, the UDP socket, and the router's messages.
 
+import { sleepSync } from "bun";
 import { formatMac } from "../../address/mac.ts";
 import { loadSecretbox } from "../../crypto/secretbox.ts";
 import { Arena } from "../../sys/arena.ts";
-import { EAGAIN, EINTR } from "../../sys/errno.ts";
-import { lastErrno, rawSyscall } from "../../sys/libc.ts";
+import { rawSyscall } from "../../sys/libc.ts";
 import { monotonicNow } from "../../sys/monotonic.ts";
 import { MessageReader, offerMessage, readMessages } from "../../sys/pipe.ts";
+import { PolledFiles } from "../../sys/poll.ts";
 import { reasonOf } from "../../sys/reason.ts";
-import { SysError, syscallNumber } from "../../sys/syscall.ts";
+import { syscallNumber } from "../../sys/syscall.ts";
 import { macsBehind } from "../datapath/maps.ts";
-import { Counters } from "./counters.ts";
+import { COUNTERS, Counters } from "./counters.ts";
 import { Engine, TAG_LENGTH } from "./engine.ts";
 import { Link } from "./link.ts";
 import type { EngineSetup, FromEngine, ToEngine } from "./messages.ts";
@@ -22,8 +23,13 @@ const ARENA = 4 << 20;
 const TAP_BUFFER = 70_000;
 /** Frames that are taken before they are sent and datagrams are looked at. */
 const FRAMES_AT_ONCE = 64;
-const POLLIN = 1;
-const POLLFD = 8;
+/** What comes after an error of our own may be the same again. */
+const ERROR_PAUSE_MS = 10;
+/** Of a message to the router, which has to be short. */
+const MAX_REASON = 200;
+/** The files by their place. */
+const CONTROL = 0;
+const TAP = 1;
 
 /** Runs until it is told to stop. */
 export async function runEngine(setup: EngineSetup): Promise<void> {
@@ -39,7 +45,6 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
     );
     const writev = syscallNumber("writev");
     const read = syscallNumber("read");
-    const ppoll = syscallNumber("ppoll");
     let now = Date.now();
     const engine = new Engine(
       arena,
@@ -60,26 +65,14 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
     );
     // The frame's IP header lies on a multiple of 4 behind virtio header, tag and Ethernet header.
     const buffer = arena.reserve(TAP_BUFFER) + ((4 - ((VIRTIO_HEADER + TAG_LENGTH + 14) % 4)) % 4);
-    const polled = arena.reserve(3 * POLLFD);
-    [readFd, tapFd, udpFd].forEach((fd, i) => {
-      arena.view.setInt32(polled + i * POLLFD, fd, true);
-      arena.view.setInt16(polled + i * POLLFD + 4, POLLIN, true);
-    });
+    const files = new PolledFiles(arena, [readFd, tapFd, udpFd]);
     const reader = new MessageReader();
     const piece = new Uint8Array(65_536);
     const received = (at: number, length: number, address: number, from: number) =>
       engine.received(at, length, address, from);
-    tell({ type: "ready", crypto: secretbox.kind });
-
-    const noTime = arena.reserve(16);
-    for (let busy = false; ; ) {
-      poll(arena, ppoll, polled, busy ? arena.address + noTime : 0);
-      now = Date.now();
-      if (arena.view.getInt16(polled + 6, true) & POLLIN) {
-        const messages = readMessages(readFd, reader, piece) as ToEngine[][];
-        if (!messages.flat().every((message) => handle(message, engine))) break;
-      }
-      busy = false;
+    /** Hands what waits in the TAP link and the socket to the engine; returns whether there may be more. */
+    const move = (): boolean => {
+      let busy = false;
       for (let i = 0; i < FRAMES_AT_ONCE; i++) {
         const length = Number(rawSyscall(read, tapFd, arena.address + buffer, TAP_BUFFER - 8, 0, 0, 0));
         if (length <= 0) break;
@@ -91,24 +84,43 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
         busy = true;
         engine.flush();
       }
+      return busy;
+    };
+    tell({ type: "ready", crypto: secretbox.kind });
+
+    for (let busy = false; ; ) {
+      files.wait(busy);
+      now = Date.now();
+      if (files.readable(CONTROL)) {
+        const messages = readMessages(readFd, reader, piece) as ToEngine[][];
+        if (!messages.flat().every((message) => handle(message, engine, files))) break;
+      }
+      if (files.failed(CONTROL)) break;
+      if (files.failed(TAP)) {
+        files.pause(TAP);
+        tell({ type: "tapGone" });
+      }
+      try {
+        busy = move();
+      } catch (error) {
+        // The frame or datagram at fault has been taken; with a pause, in case it has not.
+        busy = false;
+        counters.add(COUNTERS.errors, 1);
+        tell({ type: "error", reason: reasonOf(error).slice(0, MAX_REASON) });
+        sleepSync(ERROR_PAUSE_MS);
+      }
     }
   } catch (error) {
-    tell({ type: "failed", reason: reasonOf(error) });
-  }
-}
-
-/** Waits until one of the files can be read, or no longer than the struct timespec at `timeout` says (0: for ever). */
-function poll(arena: Arena, ppoll: number, at: number, timeout: number): void {
-  for (;;) {
-    if (Number(rawSyscall(ppoll, arena.address + at, 3, timeout, 0, 8, 0)) >= 0) return;
-    const errno = lastErrno();
-    if (errno !== EINTR && errno !== EAGAIN) throw new SysError("waiting for frames", errno);
+    tell({ type: "failed", reason: reasonOf(error).slice(0, MAX_REASON) });
   }
 }
 
 /** Does what the router asks for; false when that is to stop. */
-function handle(message: ToEngine, engine: Engine): boolean {
+function handle(message: ToEngine, engine: Engine, files: PolledFiles): boolean {
   switch (message.type) {
+    case "tapBack":
+      files.resume(TAP);
+      return true;
     case "tables":
       engine.configure(message.tables);
       return true;

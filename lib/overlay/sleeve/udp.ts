@@ -3,7 +3,7 @@
 import { closeSync } from "node:fs";
 import { ipv4Octets } from "../../address/ipv4.ts";
 import type { Arena } from "../../sys/arena.ts";
-import { EAGAIN, EINTR, EINVAL, EMSGSIZE } from "../../sys/errno.ts";
+import { EINTR, EINVAL, EMSGSIZE } from "../../sys/errno.ts";
 import { lastErrno, rawSyscall } from "../../sys/libc.ts";
 import {
   AF_INET,
@@ -28,6 +28,7 @@ const IP_MTU = 14;
 const IP_PMTUDISC_DONT = 0;
 const IP_PMTUDISC_DO = 2;
 const SOL_SOCKET = 1;
+const SO_SNDTIMEO = 21;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SOL_UDP = 17;
@@ -37,6 +38,8 @@ const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
 
 const SOCKET_BUFFER = 8 << 20;
+/** struct timeval: 200 ms. */
+const SEND_TIMEOUT = new Uint8Array(BigInt64Array.of(0n, 200_000n).buffer);
 
 // struct mmsghdr: struct msghdr (56 bytes), then the length of what was received. Pointers have 8 bytes.
 const MESSAGE = {
@@ -81,6 +84,16 @@ export function openSleeveSocket(host: number, port: number): number {
       setOption("sleeve: size of the socket's buffers", fd, SOL_SOCKET, option, SOCKET_BUFFER);
     setOption("sleeve: UDP_GRO", fd, SOL_UDP, UDP_GRO, 1);
     setOption("sleeve: IP_MTU_DISCOVER", fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+    // A link that takes nothing any more must not stop the engine: what waits longer is lost.
+    syscall(
+      "sleeve: SO_SNDTIMEO",
+      "setsockopt",
+      fd,
+      SOL_SOCKET,
+      SO_SNDTIMEO,
+      SEND_TIMEOUT,
+      SEND_TIMEOUT.length,
+    );
     bindSocket(`sleeve: binding to UDP port ${port}`, fd, sockaddrIn(ipv4Octets(host), port));
     return fd;
   } catch (error) {
@@ -132,7 +145,7 @@ export class UdpSocket {
     }
   }
 
-  /** Sends all that is in the outbox; waits where the network is slower than we are. */
+  /** Sends all that is in the outbox; waits, for SEND_TIMEOUT, where the network is slower than we are. */
   send(outbox: Outbox): void {
     let next = 0;
     while (next < outbox.count) {
@@ -277,23 +290,30 @@ export class UdpSocket {
       const address = this.arena.address + this.#sendMessages + sent * MESSAGE.size;
       const count = Number(rawSyscall(this.#sendNumber, this.fd, address, messages - sent, 0, 0, 0));
       if (count > 0) {
-        sent += count;
+        for (const end = sent + count; sent < end; sent++) this.#note(outbox, sent, 0);
         continue;
       }
       const errno = lastErrno();
-      if (errno === EINTR || errno === EAGAIN) continue;
+      if (errno === EINTR) continue;
       this.#failed(outbox, sent, errno);
       sent++;
     }
   }
 
+  #note(outbox: Outbox, message: number, errno: number): void {
+    const link = outbox.links[this.#first[message] as number];
+    if (link) this.counters.sent(link.params.index, errno);
+  }
+
   #failed(outbox: Outbox, message: number, errno: number): void {
     const first = this.#first[message] as number;
-    const link = outbox.links[first];
     this.counters.add(COUNTERS.unsent, (this.#first[message + 1] as number) - first);
-    if (!link || !this.#df || (errno !== EMSGSIZE && errno !== EINVAL)) return;
-    const mtu = this.#pathMtu(link);
-    if (mtu > 0 && (outbox.lengths[first] as number) + UDP_OVERHEAD > mtu) this.tooBig(link, mtu);
+    const link = outbox.links[first];
+    // Segments that are too long for the path are EINVAL; but so is a blackhole route.
+    const size = (outbox.lengths[first] as number) + UDP_OVERHEAD;
+    const mtu = link && this.#df && (errno === EMSGSIZE || errno === EINVAL) ? this.#pathMtu(link) : 0;
+    if (link && mtu > 0 && size > mtu) this.tooBig(link, mtu);
+    else this.#note(outbox, message, errno);
   }
 
   /** What the kernel knows of the path to a peer, in bytes; 0 where it knows nothing. */

@@ -1,0 +1,46 @@
+// Messages that wait for the sleeve engine. What a later one makes superfluous is left out, so that there are never more
+// than a few for each link, however long the engine takes none.
+import { MAX_LINKS } from "./counters.ts";
+import type { ToEngine } from "./messages.ts";
+
+/** Heartbeats and tests that wait at most; more are dropped, as the network might have done. */
+const MAX_SPECIALS = MAX_LINKS;
+
+/** Adds a message to those that wait. */
+export function queueForEngine(waiting: ToEngine[], message: ToEngine): void {
+  switch (message.type) {
+    case "tables":
+      drop(waiting, (each) => each.type === "tables");
+      break;
+    case "set": {
+      // Not one before a heartbeat or a test: those go by the settings of their time.
+      const last = waiting.findLastIndex((each) => linkOf(each) === message.index);
+      if (waiting[last]?.type === "set") waiting.splice(last, 1);
+      break;
+    }
+    case "special":
+      if (waiting.length >= MAX_SPECIALS) return;
+      break;
+    case "remove": {
+      const added = waiting.some((each) => each.type === "add" && each.params.index === message.index);
+      drop(waiting, (each) => linkOf(each) === message.index && each.type !== "remove");
+      // The engine has not heard of that one.
+      if (added) return;
+      break;
+    }
+    default:
+  }
+  waiting.push(message);
+}
+
+function linkOf(message: ToEngine): number | undefined {
+  if (message.type === "add") return message.params.index;
+  return "index" in message ? message.index : undefined;
+}
+
+function drop(waiting: ToEngine[], superfluous: (message: ToEngine) => boolean): void {
+  for (let i = waiting.length - 1; i >= 0; i--) {
+    const message = waiting[i];
+    if (message && superfluous(message)) waiting.splice(i, 1);
+  }
+}
