@@ -187,7 +187,7 @@ function pod(settings: AddonSettings, minor: KubeMinor): object {
               env: [NODE_NAME],
               securityContext: {
                 readOnlyRootFilesystem: true,
-                capabilities: { drop: ["ALL"], add: ["NET_ADMIN"] },
+                capabilities: { drop: ["ALL"], add: ["NET_ADMIN", "NET_RAW"] },
               },
               readinessProbe: { ...ask("/readyz", 6781), periodSeconds: 5 },
               livenessProbe: { ...ask("/healthz", 6781), periodSeconds: 10, failureThreshold: 6 },

@@ -3,7 +3,6 @@
 import { type AddressRange, type Cidr, ipv4Octets, parseCidr } from "../address/ipv4.ts";
 import {
   connectionKnown,
-  type Expression,
   inSet,
   ipAddress,
   linkName,
@@ -13,6 +12,7 @@ import {
 } from "../netlink/nftables/expression.ts";
 import { type Table, tableReplace } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
+import type { Expression } from "../netlink/nftables/step.ts";
 import { tableDelete } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { undoForwarding } from "./forwarding.ts";

@@ -20,6 +20,7 @@ import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
 import { keyOf, type Model } from "./model.ts";
 import type { Kind, KubeObject } from "./objects.ts";
 import { nameOf, readObject } from "./read.ts";
+import { Resets, sendReset } from "./reset.ts";
 import { NFLOG_GROUP } from "./tables.ts";
 
 /** Where objects of each kind are. */
@@ -65,8 +66,10 @@ export function startController(
   care();
 
   const drops = new Drops(clock, {
-    blocked: ({ protocol, port }) =>
-      metrics.blocked.inc({ protocol: protocol.toLowerCase(), dport: portLabel(port) }),
+    blocked({ protocol, port, cut }) {
+      if (cut) metrics.cut.inc();
+      else metrics.blocked.inc({ protocol: protocol.toLowerCase(), dport: portLabel(port) });
+    },
     write(drop) {
       if (config.json) write(`${JSON.stringify(dropJson(drop, enforcer.model, config.legacy))}\n`);
       else log.warning(dropLine(drop));
@@ -83,6 +86,12 @@ export function startController(
     metrics.frames.inc({ protocol });
     limited(`frame ${protocol}`, frameLine(packet.frame, protocol));
   };
+  const resets = new Resets(clock, {
+    isPod: (address) => enforcer.model.owner(address) !== undefined,
+    send: sendReset,
+    sent: () => metrics.resets.inc(),
+    failed: (error) => log.warning(`[npc] the ends of cut TCP connections are not reset: ${error.message}`),
+  });
   const failed = (what: string) => (error: Error) => {
     metrics.errors.inc();
     log.error(`[npc] ${what}: ${error.message}`);
@@ -92,8 +101,9 @@ export function startController(
   const readPackets = () => {
     packets = watchPackets(NFLOG_GROUP, {
       packet(packet) {
-        if (packet.prefix === FRAME) frame(packet);
-        else drops.packet(packet);
+        if (packet.prefix === FRAME) return frame(packet);
+        drops.packet(packet);
+        resets.packet(packet);
       },
       lost: () => drops.lost(),
       failed(error) {
@@ -164,7 +174,7 @@ export function startController(
 
 /** A blocked attempt with all that is known of it. */
 function dropJson(
-  { protocol, source, sourcePort, destination, port, why }: Drop,
+  { protocol, source, sourcePort, destination, port, why, cut }: Drop,
   model: Model,
   legacy: boolean,
 ) {
@@ -174,7 +184,7 @@ function dropJson(
     pod && (why === "ingress" || why === "egress") ? isolating(model, pod, why, legacy) : undefined;
   return {
     time: new Date().toISOString(),
-    event: "blocked",
+    event: cut ? "cut" : "blocked",
     protocol,
     source,
     sourcePort,

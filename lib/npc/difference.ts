@@ -10,22 +10,25 @@ import {
   renewTable,
 } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
+import { baseChain, type Settings, UNJUDGED } from "./basechain.ts";
 import { DIRECTIONS } from "./objects.ts";
 import { type Chain, NO_RULES, type RuleSet, type Ruleset } from "./ruleset.ts";
 import {
-  baseChain,
+  addressElements,
+  BLOCKED,
   baseSets,
   chainName,
   contentDefinition,
   contentElements,
   FAMILIES,
+  isolatedAddresses,
   isolatedElement,
   isolatedMap,
+  isolatedSet,
   ofThatFamily,
   peersChains,
   podChain,
   portsMaps,
-  type Settings,
   selfElement,
   selfSet,
   TABLE,
@@ -35,11 +38,13 @@ import {
 export function wholeTable(rules: Ruleset, settings: Settings): Request[] {
   const empty = baseSets(NO_RULES).map(({ definition }) => addSet(TABLE, definition));
   const base = baseChain(settings);
+  // Those that others jump to first.
+  const chains = [...BLOCKED, ...UNJUDGED, base];
   return [
     ...renewTable(TABLE),
     ...empty,
-    addChain(TABLE, base),
-    ...base.rules.map((rule) => addRule(TABLE, base.name, rule)),
+    ...chains.map((chain) => addChain(TABLE, chain)),
+    ...chains.flatMap(rulesOf),
     ...changes(NO_RULES, rules),
   ];
 }
@@ -124,12 +129,16 @@ function missing(set: RuleSet, other: RuleSet): RuleSet {
 /** Pods that come, go, or are isolated by another chain. */
 function podChanges(before: Ruleset, next: Ruleset): Request[] {
   const requests: Request[] = [];
+  const [wereIsolated, areIsolated] = [isolatedAddresses(before), isolatedAddresses(next)];
   for (const family of FAMILIES) {
+    const isolated = isolatedSet(family);
     const only = (from: Ruleset, other: Ruleset) =>
       ofThatFamily(from.local.keys(), family).filter((address) => !other.local.has(address));
     requests.push(
       ...deleteElements(TABLE, selfSet(family), only(before, next).map(selfElement)),
       ...addElements(TABLE, selfSet(family), only(next, before).map(selfElement)),
+      ...deleteElements(TABLE, isolated, addressElements(wereIsolated.difference(areIsolated), family)),
+      ...addElements(TABLE, isolated, addressElements(areIsolated.difference(wereIsolated), family)),
     );
     for (const direction of DIRECTIONS) {
       const map = isolatedMap(direction, family);

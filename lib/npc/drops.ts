@@ -2,7 +2,8 @@
 // more lines than a reader can use.
 import type { Clock } from "../clock/clock.ts";
 import type { LoggedPacket } from "../netlink/nflog.ts";
-import type { Direction, Protocol } from "./objects.ts";
+import { MID_STREAM, UNTRACKED } from "./basechain.ts";
+import { DIRECTIONS, type Protocol } from "./objects.ts";
 import { type Connection, readPacket } from "./packet.ts";
 
 /** Packets of one connection within this are one attempt: TCP tries again after 1, 2, 4, … seconds. */
@@ -13,17 +14,20 @@ const MAX_ATTEMPTS = 10_000;
 const BURST = 100;
 const LINES_PER_S = 10;
 
-/** What made a rule drop a packet: a pod's policies, or what is said in tables.ts. */
-export type Why = Direction | "multicast" | "unknown";
+/** What made a rule drop a packet: a pod's policies, or what is said in basechain.ts. */
+const REASONS = [...DIRECTIONS, "multicast", "unknown", UNTRACKED, MID_STREAM] as const;
+export type Why = (typeof REASONS)[number];
 
-/** An attempt at a connection that was blocked. */
-export interface Drop extends Connection {
+/** An attempt at a connection that was blocked; or a connection that was established and is cut. */
+export interface Drop extends Omit<Connection, "segment"> {
   readonly protocol: Protocol;
   readonly why: Why;
+  /** It was allowed when it began. */
+  readonly cut: boolean;
 }
 
 export interface DropListener {
-  /** An attempt was blocked, the first time that we see it. */
+  /** The first packet of an attempt, or of a connection, that we see. */
   blocked(drop: Drop): void;
   /** The same, where it is also to be written down. */
   write(drop: Drop): void;
@@ -47,10 +51,21 @@ export class Drops {
   /** Takes a packet that the filter has dropped. */
   packet({ payload, prefix }: LoggedPacket): void {
     const connection = readPacket(payload);
-    if (!connection || typeof connection.protocol === "number" || !isWhy(prefix)) return;
+    const reason = readPrefix(prefix);
+    if (!connection || typeof connection.protocol === "number" || !reason) return;
+    const { segment, ...ends } = connection;
     // What comes in the middle of a connection is no attempt at one.
-    if (connection.protocol === "TCP" && !connection.opens) return;
-    const drop: Drop = { ...connection, protocol: connection.protocol, why: prefix };
+    if (!reason.cut && connection.protocol === "TCP" && !segment?.opens) return;
+    const [source, sourcePort, destination, port] =
+      reason.cut === "target"
+        ? [ends.destination, ends.port, ends.source, ends.sourcePort]
+        : [ends.source, ends.sourcePort, ends.destination, ends.port];
+    const drop: Drop = {
+      protocol: connection.protocol,
+      ...{ source, sourcePort, destination, port },
+      why: reason.why,
+      cut: reason.cut !== undefined,
+    };
     if (!this.#isNew(drop)) return;
     this.listener.blocked(drop);
     if (this.#mayWrite()) this.listener.write(drop);
@@ -74,8 +89,8 @@ export class Drops {
     this.#leftOut = 0;
   }
 
-  #isNew({ source, sourcePort, destination, port, protocol }: Drop): boolean {
-    const key = `${protocol} ${source} ${sourcePort} ${destination} ${port}`;
+  #isNew({ source, sourcePort, destination, port, protocol, cut }: Drop): boolean {
+    const key = `${cut} ${protocol} ${source} ${sourcePort} ${destination} ${port}`;
     const at = this.#attempts.get(key);
     const now = this.clock.now();
     if (at !== undefined && now - at < ATTEMPT_MS) return false;
@@ -100,12 +115,16 @@ export class Drops {
   }
 }
 
-function isWhy(text: string): text is Why {
-  return text === "ingress" || text === "egress" || text === "multicast" || text === "unknown";
+/** Reads the prefix that tables.ts writes: why, and for a packet of a connection that is cut, which end has sent it. */
+function readPrefix(text: string): { why: Why; cut: "opener" | "target" | undefined } | undefined {
+  const [first, sender] = text.split(" ");
+  const why = REASONS.find((each) => each === first);
+  const cut = sender === "opener" || sender === "target" ? sender : undefined;
+  return why && { why, cut };
 }
 
-/** The line, word for word as the original writes it. */
-export function dropLine({ protocol, source, sourcePort, destination, port }: Drop): string {
-  const end = (ip: string, number: number) => `${ip}:${number}`;
-  return `${protocol} connection from ${end(source, sourcePort)} to ${end(destination, port)} blocked by Weave NPC.`;
+/** The line, for blocked attempts word for word as the original writes it. */
+export function dropLine({ protocol, source, sourcePort, destination, port, cut }: Drop): string {
+  const ends = `${protocol} connection from ${source}:${sourcePort} to ${destination}:${port}`;
+  return cut ? `${ends} cut by Weave NPC: no longer allowed.` : `${ends} blocked by Weave NPC.`;
 }

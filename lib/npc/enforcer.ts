@@ -1,12 +1,10 @@
 // Keeps the kernel's rules those of the model, whatever happens: events of the API server, others who touch our tables, a
 // kernel that refuses. Nothing is written before all is known: until then what was in force stays in force.
 import type { Clock, Timer } from "../clock/clock.ts";
-import { hostAddresses } from "../host/addresses.ts";
 import type { Log } from "../log/log.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Compiler } from "./compiler.ts";
-import { cutForbidden } from "./connections.ts";
 import type { Metrics } from "./metrics.ts";
 import { type Change, Model, type Touched } from "./model.ts";
 import { KINDS, type Kind, type KubeObject } from "./objects.ts";
@@ -17,9 +15,6 @@ import { refusesBridge, type WriterSettings, withoutBridge, write } from "./writ
 
 /** Events come in bursts; what comes within this is written together. */
 const GATHER_MS = 2;
-/** Connections are looked through this long after a change, and not more often than so. */
-const CUT_DELAY_MS = 100;
-const CUT_INTERVAL_MS = 1_000;
 /** When the kernel refuses, it is tried again after this, with everything. */
 const RETRY_MS = 1_000;
 /** When others touch our tables over and over, they are put right this often. */
@@ -40,8 +35,6 @@ export class Enforcer {
   #inForce: Ruleset | undefined;
   #earliestEvent = 0;
   #flush: Timer | undefined;
-  #cut: Timer | undefined;
-  #cutAt = Number.NEGATIVE_INFINITY;
   #repair: Timer | undefined;
   #repairedAt = Number.NEGATIVE_INFINITY;
   #bridge = true;
@@ -95,7 +88,7 @@ export class Enforcer {
 
   stop(): void {
     this.#stopped = true;
-    for (const timer of [this.#flush, this.#cut, this.#repair]) timer?.cancel();
+    for (const timer of [this.#flush, this.#repair]) timer?.cancel();
   }
 
   #touch({ pods, policies }: Touched): void {
@@ -122,10 +115,9 @@ export class Enforcer {
     try {
       const rules = this.#compiler.update(touched);
       const settings = { ...this.config, bridge: this.#bridge };
-      const changes = write(this.nf, this.#inForce, rules, settings);
+      write(this.nf, this.#inForce, rules, settings);
       if (!this.#inForce) this.log.info(`[npc] policies are in force for ${rules.local.size} pod addresses`);
       this.#inForce = rules;
-      if (changes > 0) this.#cutSoon();
       this.#measure(rules, (performance.now() - began) / 1000);
     } catch (error) {
       this.#refused(error);
@@ -162,26 +154,5 @@ export class Enforcer {
     metrics.rules.set({ kind: "isolated_egress" }, rules.isolated.egress.size);
     metrics.rules.set({ kind: "chain" }, rules.chains.size);
     metrics.rules.set({ kind: "set" }, rules.sets.size);
-  }
-
-  /** Established connections that the rules do not allow any more are cut, a little later: looking costs more than writing. */
-  #cutSoon(): void {
-    const delay = Math.max(CUT_DELAY_MS, this.#cutAt + CUT_INTERVAL_MS - this.clock.now());
-    this.#cut ??= this.clock.after(delay, () => {
-      this.#cut = undefined;
-      this.#cutAt = this.clock.now();
-      if (!this.#inForce) return;
-      try {
-        const cut = cutForbidden(this.nf, this.#inForce, hostAddresses());
-        this.metrics.cut.inc(cut.length);
-        for (const { source, destination, protocol, port } of cut)
-          this.log.info(
-            `[npc] cut ${protocol} connection from ${source} to ${destination}:${port}: no longer allowed`,
-          );
-      } catch (error) {
-        this.metrics.errors.inc();
-        this.log.error(`[npc] cannot look through established connections: ${reasonOf(error)}`);
-      }
-    });
   }
 }

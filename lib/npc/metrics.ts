@@ -8,6 +8,7 @@ export interface Metrics {
   readonly errors: Counter;
   readonly leftOut: Counter;
   readonly cut: Counter;
+  readonly resets: Counter;
   readonly repairs: Counter;
   readonly syncSeconds: Histogram;
   readonly lagSeconds: Histogram;
@@ -42,6 +43,7 @@ export function createMetrics(): Metrics {
     cut: new Counter(
       of("cut_connections_total", "Established connections cut when policies became stricter."),
     ),
+    resets: new Counter(of("tcp_resets_total", "TCP resets sent to the ends of cut connections.")),
     repairs: new Counter(
       of("repairs_total", "Times that somebody else's changes to our tables were undone."),
     ),

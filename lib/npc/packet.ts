@@ -9,8 +9,11 @@ const NUMBERS: Readonly<Record<number, Protocol>> = { 6: "TCP", 17: "UDP", 132: 
 const EXTENSIONS = new Set([0, 43, 60]);
 const MAX_EXTENSIONS = 8;
 const TCP_FLAGS = 13;
-const TCP_SYN_ACK_MASK = 0x12;
 const TCP_SYN = 0x02;
+const TCP_RST = 0x04;
+const TCP_ACK = 0x10;
+/** As far as the flags. */
+const TCP_NEEDED = 14;
 
 export interface Connection {
   readonly source: Ip;
@@ -20,8 +23,17 @@ export interface Connection {
   /** 0 where the protocol has none. */
   readonly sourcePort: number;
   readonly port: number;
-  /** The first packet of a TCP connection: SYN and no ACK. */
+  /** What a TCP segment says; undefined for other protocols, and where the header is cut off. */
+  readonly segment: Segment | undefined;
+}
+
+export interface Segment {
+  readonly sequence: number;
+  readonly acknowledgement: number;
+  /** The first packet of a connection: SYN and no ACK. */
   readonly opens: boolean;
+  readonly acknowledges: boolean;
+  readonly resets: boolean;
 }
 
 /** Reads a packet from its IP header on; undefined for what is none, or too short. */
@@ -55,6 +67,18 @@ function connection(
     protocol: protocol ?? number,
     sourcePort: protocol ? u16(0) : 0,
     port: protocol ? u16(2) : 0,
-    opens: protocol === "TCP" && ((transport[TCP_FLAGS] ?? 0) & TCP_SYN_ACK_MASK) === TCP_SYN,
+    segment: protocol === "TCP" && transport.length >= TCP_NEEDED ? segment(transport) : undefined,
+  };
+}
+
+function segment(bytes: Uint8Array): Segment {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const flags = view.getUint8(TCP_FLAGS);
+  return {
+    sequence: view.getUint32(4),
+    acknowledgement: view.getUint32(8),
+    opens: (flags & (TCP_SYN | TCP_ACK)) === TCP_SYN,
+    acknowledges: (flags & TCP_ACK) !== 0,
+    resets: (flags & TCP_RST) !== 0,
   };
 }

@@ -1,30 +1,24 @@
 // Rules of a node as nftables. Names say the content: what changes gets another name, and what has the same name is the
 // same; but for the maps of isolated pods and the sets of pods and endpoints, whose elements come and go.
 //
-//   postrouting   every packet that is forwarded, bridged (br_netfilter) or sent, after all DNAT and before SNAT:
-//                 replies, the node's own, a pod's to itself: accepted; egress[source], then ingress[destination]
+//   postrouting   see basechain.ts: egress[opener], then ingress[target] of the packet's connection
 //   chain-KEY     of pods that are isolated by the same rules: who may do anything; ports[protocol, port]; named ports
 //   peers-KEY     of a range of ports: who may use it
+//   blocked-…     a direction: logs and drops
 import { type Family, familyOf, type Ip, ipOctets, octets } from "../address/ip.ts";
-import { BRIDGE, POLICY_TABLE } from "../host/names.ts";
+import { POLICY_TABLE } from "../host/names.ts";
+import { connectionState, isReply, STATE } from "../netlink/nftables/conntrack.ts";
 import {
   byMap,
-  connectionKnown,
-  destinationBegins,
   type Field,
-  hostAddress,
   inSet,
-  linkLocal,
-  linkName,
-  mark,
-  marked,
-  neighbourDiscovery,
   nflog,
   ofFamily,
   type Verdict,
   verdict,
 } from "../netlink/nftables/expression.ts";
 import { concatenated, type Element, type FilledSet, type SetDefinition } from "../netlink/nftables/set.ts";
+import type { Expression } from "../netlink/nftables/step.ts";
 import type { Chain as NftChain, Rule, TableName } from "../netlink/nftables/table.ts";
 import { DIRECTIONS, type Direction, type Protocol } from "./objects.ts";
 import type { Chain, Peers, PortRange, RuleSet, Ruleset } from "./ruleset.ts";
@@ -35,9 +29,6 @@ export const TABLE: TableName = { family: "inet", name: POLICY_TABLE };
 export const NFLOG_GROUP = 86;
 const NFLOG_BYTES = 128;
 
-/** Before packets take another source address (NF_IP_PRI_NAT_SRC is 100). */
-const BEFORE_SOURCE_NAT = 95;
-
 /** Marks of packets between the two tables of ours (see unknown.ts). */
 export const FROM_UNKNOWN = 0x10_0000;
 export const FROM_NODE = 0x20_0000;
@@ -46,12 +37,6 @@ const PROTOCOL: Record<Protocol, number> = { TCP: 6, UDP: 17, SCTP: 132 };
 export const FAMILIES = [4, 6] as const;
 /** The part of a key that an address of a family is. */
 export const KEY = { 4: "ipv4", 6: "ipv6" } as const;
-
-/** What is the same for all packets. */
-export interface Settings {
-  /** Multicast goes everywhere: of what goes to many, no one can say who is allowed to get it. Else nowhere. */
-  readonly allowMulticast: boolean;
-}
 
 /** The map from the addresses of isolated pods to their chains. */
 export function isolatedMap(direction: Direction, family: Family): SetDefinition {
@@ -62,7 +47,16 @@ export function isolatedElement(address: Ip, chain: string): Element {
   return { key: ipOctets(address), verdict: { jump: chainName(chain) } };
 }
 
-/** Source and destination of a pod's packets to itself. */
+/** The addresses of pods that are isolated in either direction. */
+export function isolatedSet(family: Family): SetDefinition {
+  return { name: `isolated${family}`, key: [KEY[family]] };
+}
+
+export function isolatedAddresses({ isolated }: Ruleset): ReadonlySet<Ip> {
+  return new Set([...isolated.ingress.keys(), ...isolated.egress.keys()]);
+}
+
+/** Opener and target of a pod's connections to itself. */
 export function selfSet(family: Family): SetDefinition {
   return { name: `self${family}`, key: [KEY[family], KEY[family]] };
 }
@@ -87,7 +81,7 @@ export function contentDefinition({ kind, key }: RuleSet, family: Family): SetDe
 export function contentElements(set: RuleSet, family: Family): Element[] {
   switch (set.kind) {
     case "pods":
-      return ofThatFamily(set.addresses, family).map((address) => ({ key: ipOctets(address) }));
+      return addressElements(set.addresses, family);
     case "blocks":
       return set.ranges
         .filter((range) => range.family === family)
@@ -99,6 +93,11 @@ export function contentElements(set: RuleSet, family: Family): Element[] {
           key: concatenated(ipOctets(ip), Uint8Array.of(PROTOCOL[protocol]), portOctets(port)),
         }));
   }
+}
+
+/** Addresses of a family as elements of a set. */
+export function addressElements(addresses: Iterable<Ip>, family: Family): Element[] {
+  return ofThatFamily(addresses, family).map((address) => ({ key: ipOctets(address) }));
 }
 
 /** Those of the addresses that are of a family. */
@@ -142,7 +141,10 @@ export function peersChains({ direction, ports }: Chain): NftChain[] {
     if (peers.everybody) continue;
     const name = peersName(direction, peers.key);
     if (!chains.has(name))
-      chains.set(name, { name, rules: [...passing(direction, peers), ...blocking(direction)] });
+      chains.set(name, {
+        name,
+        rules: [...passing(direction, peers), [verdict({ goto: blockedName(direction) })]],
+      });
   }
   return [...chains.values()];
 }
@@ -151,16 +153,17 @@ export function peersChains({ direction, ports }: Chain): NftChain[] {
 export function podChain(chain: Chain): NftChain {
   const { key, direction, any, named } = chain;
   const rules: Rule[] = any ? passing(direction, any) : [];
-  for (const { definition } of portsMaps(chain)) rules.push(byMap(4, ["l4proto", "dport"], definition.name));
+  for (const { definition } of portsMaps(chain))
+    rules.push(byMap(4, ["protocol", "target port"], definition.name));
   if (named !== undefined) {
-    const fields = [peer(direction), "l4proto", "dport"] as const;
+    const fields = [peer(direction), "protocol", "target port"] as const;
     for (const family of FAMILIES) rules.push(returning(family, fields, setName("endpoints", named, family)));
   }
-  return { name: chainName(key), rules: [...rules, ...blocking(direction)] };
+  return { name: chainName(key), rules: [...rules, [verdict({ goto: blockedName(direction) })]] };
 }
 
 /** Where the other end's address is. */
-const peer = (direction: Direction) => (direction === "ingress" ? "saddr" : "daddr");
+const peer = (direction: Direction) => (direction === "ingress" ? "opener" : "target");
 
 function returning(family: Family, fields: readonly Field[], set: string): Rule {
   return [...ofFamily(family), ...inSet(family, fields, set), verdict("return")];
@@ -176,57 +179,40 @@ function passing(direction: Direction, { everybody, pods, blocks }: Peers): Rule
   ]);
 }
 
-function blocking(why: string): Rule[] {
-  return [[nflog(NFLOG_GROUP, why, NFLOG_BYTES)], [verdict("drop")]];
+const blockedName = (direction: Direction) => `blocked-${direction}`;
+
+/** Logs a packet with the reason, and who sent it where its connection is cut (see drops.ts); drops it. */
+export function blocking(why: string, cut?: "opener" | "target"): Expression[] {
+  return [nflog(NFLOG_GROUP, cut ? `${why} ${cut}` : why, NFLOG_BYTES), verdict("drop")];
 }
 
-/** The chain that all packets come by. */
-export function baseChain({ allowMulticast }: Settings): NftChain {
-  const [logged = [], dropped = []] = blocking("multicast");
-  const multicast = (family: Family, octet: number, bits: number): Rule[] => {
-    const to = [...ofFamily(family), ...destinationBegins(family, octet, bits)];
-    return allowMulticast
-      ? [[...to, verdict("accept")]]
-      : [
-          [...to, ...logged],
-          [...to, ...dropped],
-        ];
-  };
-  const [unknownLogged = [], unknownDropped = []] = blocking("unknown");
+/**
+ * Where packets go that a pod's rules do not allow. Those of an established connection are of one that was allowed when it
+ * began; the log tells which end has sent them.
+ */
+export const BLOCKED: readonly NftChain[] = DIRECTIONS.map((direction) => {
+  const established = connectionState(STATE.established | STATE.related);
   return {
-    name: "postrouting",
-    base: { type: "filter", hook: "postrouting", priority: BEFORE_SOURCE_NAT, policy: "accept" },
+    name: blockedName(direction),
     rules: [
-      [...marked(FROM_UNKNOWN), ...unknownLogged],
-      [...marked(FROM_UNKNOWN), ...unknownDropped],
-      [...connectionKnown(), verdict("accept")],
-      [...ofFamily(6), ...neighbourDiscovery(), verdict("accept")],
-      [...hostAddress("saddr"), ...mark(FROM_NODE), verdict("accept")],
-      ...multicast(4, 0xe0, 4),
-      ...multicast(6, 0xff, 8),
-      // By these addresses pods of one network could talk past all policies, which are about others.
-      [...linkName("oifname", BRIDGE), ...ofFamily(6), ...linkLocal("saddr"), ...unknownDropped],
-      ...FAMILIES.map(
-        (family): Rule => [
-          ...ofFamily(family),
-          ...inSet(family, ["saddr", "daddr"], selfSet(family).name),
-          verdict("accept"),
-        ],
-      ),
-      ...FAMILIES.flatMap((family): Rule[] => [
-        [...ofFamily(family), ...byMap(family, ["saddr"], isolatedMap("egress", family).name)],
-        [...ofFamily(family), ...byMap(family, ["daddr"], isolatedMap("ingress", family).name)],
-      ]),
+      [...established, ...isReply(), ...blocking(direction, "target")],
+      [...established, ...blocking(direction, "opener")],
+      blocking(direction),
     ],
   };
-}
+});
 
 /** The sets that there always are. */
-export function baseSets({ local, isolated }: Ruleset): FilledSet[] {
+export function baseSets(rules: Ruleset): FilledSet[] {
+  const { local, isolated } = rules;
   return FAMILIES.flatMap((family) => [
     {
       definition: selfSet(family),
       elements: ofThatFamily(local.keys(), family).map(selfElement),
+    },
+    {
+      definition: isolatedSet(family),
+      elements: addressElements(isolatedAddresses(rules), family),
     },
     ...DIRECTIONS.map((direction) => ({
       definition: isolatedMap(direction, family),

@@ -2,9 +2,9 @@
 import { NetlinkError } from "../netlink/message.ts";
 import { commit } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import type { Settings } from "./basechain.ts";
 import { changes, wholeTable } from "./difference.ts";
 import type { Ruleset } from "./ruleset.ts";
-import type { Settings } from "./tables.ts";
 import { bridgeChanges, wholeBridgeTable } from "./unknown.ts";
 
 export interface WriterSettings extends Settings {

@@ -3,6 +3,7 @@ import { EAGAIN, EINTR, ENOBUFS } from "./errno.ts";
 import { SysError, syscall, trySyscall } from "./syscall.ts";
 
 export const AF_INET = 2;
+export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
 export const AF_PACKET = 17;
 
@@ -88,6 +89,16 @@ export function sockaddrIn(address: Uint8Array, port: number): Uint8Array {
   view.setUint16(0, AF_INET, true);
   view.setUint16(2, port, false);
   sockaddr.set(address, 4);
+  return sockaddr;
+}
+
+/** struct sockaddr_in6 (netinet/in.h), without flow and scope. `address` is sixteen octets. */
+export function sockaddrIn6(address: Uint8Array, port: number): Uint8Array {
+  const sockaddr = new Uint8Array(28);
+  const view = new DataView(sockaddr.buffer);
+  view.setUint16(0, AF_INET6, true);
+  view.setUint16(2, port, false);
+  sockaddr.set(address, 8);
   return sockaddr;
 }
 

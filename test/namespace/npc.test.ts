@@ -1,6 +1,6 @@
 // weave-npc as it runs on a node: the compiled executable, an API server, real packets between pods.
 
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -75,6 +75,12 @@ const pod = (
     spec: { nodeName: NODE, containers: [] },
     status: { phase: "Running", podIP: ENDS.get(address), hostIP: ENDS.get("node") },
   };
+};
+/** A pod with its addresses of both families. */
+const dual = (name: string) => {
+  const single = pod(name);
+  const podIPs = [{ ip: ENDS.get(name) }, { ip: ENDS.get(`${name}6`) }];
+  return { ...single, status: { ...single.status, podIPs } };
 };
 const policy = (namespace: string, name: string, spec: object) => ({
   kind: "NetworkPolicy",
@@ -259,11 +265,7 @@ describe("the controller", () => {
       expect(await net.outcomes([back], [there.port])).toEqual([true]);
     }
     api.apply(policy("x", "allow", { podSelector: {}, ingress: from("z") }));
-    await eventually(
-      "it is cut",
-      () => log,
-      (text) => /cut UDP connection from 10\.32\.0\.21 to 10\.32\.0\.11:80/.test(text),
-    );
+    await becomes("y/a -> x/b 80", false);
     const [denied, allowed] = flows as [(typeof flows)[0], (typeof flows)[0]];
     net.send(denied.there, denied.port);
     net.send(allowed.there, allowed.port);
@@ -271,15 +273,105 @@ describe("the controller", () => {
       false,
       true,
     ]);
+    await eventually(
+      "it is told of",
+      () => log,
+      (text) =>
+        text.includes(`UDP connection from 10.32.0.21:${denied.port} to 10.32.0.11:80 cut by Weave NPC`),
+    );
     expect(await counted("weavenpc_cut_connections_total")).toBe(1);
     // Rules that are about nobody else cut nobody else: not what goes to many, whoever may not send.
     const many = { ...sending("y/b -> x/a 5000/UDP"), destination: "239.1.2.3", via: "01:00:5e:01:02:03" };
     expect(await net.probe([many])).toEqual([true]);
     api.apply(policy("y", "quiet", { podSelector: {}, policyTypes: ["Egress"] }));
     await becomes("y/b -> z/a 80", false);
-    await Bun.sleep(1_200);
-    expect(await counted("weavenpc_cut_connections_total")).toBe(1);
+    expect(await net.probe([many])).toEqual([true]);
   }, 60_000);
+
+  describe("a TCP connection whose server alone speaks", () => {
+    /** Sends a byte over and over to all who connect; prints how each connection ends. */
+    const SERVER = `
+      require("node:net").createServer((socket) => {
+        const timer = setInterval(() => socket.write("."), 20);
+        socket.on("error", () => {}).on("close", (failed) => { clearInterval(timer); console.log(failed ? "reset" : "ended"); });
+      }).listen(8080, process.argv.at(-1), () => console.log("ready"));`;
+    /** Prints "got" for each chunk, and how the connection ends. */
+    const CLIENT = `
+      require("node:net").connect(8080, process.argv.at(-1))
+        .on("data", () => console.log("got")).on("error", (error) => console.log(error.code));`;
+
+    let children: Bun.Subprocess[] = [];
+    afterEach(async () => {
+      for (const child of children) child.kill("SIGKILL");
+      await Promise.all(children.map(({ exited }) => exited));
+      children = [];
+    });
+
+    /** What a script prints in a pod's namespace. */
+    function printing(end: string, script: string, address: string): () => string {
+      const command = ["ip", "netns", "exec", net.netns(end), process.execPath, "-e", script, address];
+      const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
+      children.push(child);
+      let text = "";
+      void (async () => {
+        for await (const chunk of child.stdout) text += new TextDecoder().decode(chunk);
+      })();
+      return () => text;
+    }
+
+    async function connection(address: string) {
+      const server = printing("x/a", SERVER, address);
+      await eventually("the server is ready", server, (text) => text.includes("ready"));
+      const client = printing("y/a", CLIENT, address);
+      await eventually("something arrives", client, (text) => text.includes("got"));
+      const goesOn = async () => {
+        const before = client().length;
+        await eventually("more arrives", client, (text) => text.length > before + 50);
+      };
+      return { server, client, goesOn };
+    }
+
+    test.each(["x/a", "x/a6"])(
+      "to %s: both ends get a reset",
+      async (end) => {
+        api.apply(dual("x/a"), dual("y/a"));
+        start();
+        await inForce();
+        const { server, client, goesOn } = await connection(ENDS.get(end) ?? "");
+        await goesOn();
+        api.apply(DENY);
+        await eventually("the server is reset", server, (text) => text.includes("reset"));
+        await eventually("the client is reset", client, (text) => text.includes("ECONNRESET"));
+        expect(await counted("weavenpc_cut_connections_total")).toBe(1);
+        expect(await counted("weavenpc_tcp_resets_total")).toBeGreaterThanOrEqual(2);
+      },
+      60_000,
+    );
+
+    test("that is allowed goes on when weave-npc is killed, restarted, or its tables are flushed", async () => {
+      api.apply(policy("x", "allow", { podSelector: {}, ingress: from("y") }));
+      api.apply(policy("y", "allow", { podSelector: {}, policyTypes: ["Ingress"] }));
+      start();
+      await inForce();
+      const { server, client, goesOn } = await connection(ENDS.get("x/a") ?? "");
+      await goesOn();
+      await stop("SIGKILL");
+      await goesOn();
+      start();
+      await inForce();
+      await goesOn();
+      await must(inHost("nft", "flush", "ruleset"));
+      await net.tell();
+      await eventually(
+        "it is put right",
+        () => log,
+        (text) => text.includes("putting them right"),
+      );
+      await becomes("z/a -> x/a 80", false);
+      await goesOn();
+      expect([server(), client()].join()).not.toMatch(/reset|ended|ECONN/);
+    }, 60_000);
+  });
 });
 
 describe("whatever happens", () => {

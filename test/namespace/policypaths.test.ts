@@ -1,10 +1,11 @@
 // The ways that packets take to a pod: from the world behind the host, by a port of the host, by the address of a service;
 // and what goes to many.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { filterBridged } from "../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
+import type { Protocol } from "../../lib/npc/objects.ts";
 import { readObject } from "../../lib/npc/read.ts";
 import { write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
@@ -116,6 +117,114 @@ test.each([
     await must(inHost(...undo));
   },
 );
+
+describe("a connection that was allowed when it began", () => {
+  const SYN = 2;
+  const ACK = 16;
+  const X_B = ENDS.get("x/b") ?? "";
+  /** A packet from one end of the bridge to the other. */
+  const between = (from: string, to: string, more: Partial<Sending>): Sending => ({
+    ...{ from, to, source: ENDS.get(from) ?? "", destination: ENDS.get(to) ?? "" },
+    ...{ protocol: "TCP", port: 80 },
+    ...more,
+  });
+  const tcp = (flags: number, sequence: number, acknowledgement: number) => ({
+    tcp: { flags, sequence, acknowledgement },
+  });
+  async function arrives(sending: Sending, port: number): Promise<boolean> {
+    net.send(sending, port);
+    return (await net.outcomes([sending], [port]))[0] ?? false;
+  }
+
+  /** A connection by the address of a service: what its ends send at first, and later. */
+  function connection(from: string, protocol: Protocol) {
+    const port = net.nextPort();
+    const there = { ...toService(from), protocol };
+    const back = between("x/a", from, { protocol, port });
+    const open: [Sending, number][] = [
+      [there, port],
+      [{ ...back, ...tcp(SYN | ACK, 5000, 1001), chunk: 2 }, 80],
+      [{ ...there, ...tcp(ACK, 1001, 5001), chunk: 10 }, port],
+    ];
+    const later: [Sending, number][] = [
+      [{ ...back, ...tcp(ACK, 5001, 1001), chunk: 4 }, 80],
+      [{ ...there, ...tcp(ACK, 1001, 5001), chunk: 4 }, port],
+    ];
+    return { open, later };
+  }
+  const outcomes = async (packets: readonly [Sending, number][]) => {
+    const arrived: boolean[] = [];
+    for (const [sending, port] of packets) arrived.push(await arrives(sending, port));
+    return arrived;
+  };
+
+  const STACKS = ["x/a", "y/a", "z/a"];
+  const inStack = (end: string, ...command: string[]) => ["ip", "netns", "exec", net.netns(end), ...command];
+
+  beforeAll(async () => {
+    // The pods' own stacks know nothing of these connections, and would reset them.
+    const silent =
+      "table inet silent { chain output { type filter hook output priority 0; policy drop; }; }\n";
+    for (const end of STACKS) await must(inStack(end, "nft", "-f", "-"), { stdin: silent });
+    const dnat = (["tcp", "udp", "sctp"] as const)
+      .map((protocol) => `ip daddr ${SERVICE} ${protocol} dport 80 dnat to ${X_A}:80;`)
+      .join(" ");
+    await must(inHost("nft", "-f", "-"), {
+      stdin: `table ip kube-proxy { chain prerouting { type nat hook prerouting priority -100; ${dnat} }; }\n`,
+    });
+  });
+  afterAll(async () => {
+    for (const end of STACKS) await must(inStack(end, "nft", "delete", "table", "inet", "silent"));
+    await must(inHost("nft", "delete", "table", "ip", "kube-proxy"));
+  });
+
+  test.each(["TCP", "UDP", "SCTP"] as const)(
+    "%s, by the address of a service: a stricter policy cuts it, whichever end speaks, and no other",
+    async (protocol) => {
+      expect(await must(inHost("sysctl", "-n", "net.netfilter.nf_conntrack_tcp_loose"))).toBe("1\n");
+      enforce(undefined);
+      const [cut, kept] = [connection("z/a", protocol), connection("y/a", protocol)];
+      for (const { open, later } of [cut, kept])
+        expect(await outcomes([...open, ...later])).toEqual([true, true, true, true, true]);
+      enforce([{ from: fromY[0]?.from }]);
+      // The target first: its packets must not begin a connection of their own that the other end replies to.
+      for (let i = 0; i < 2; i++) {
+        expect(await outcomes(cut.later)).toEqual([false, false]);
+        expect(await outcomes(kept.later)).toEqual([true, true]);
+      }
+      // Rules are judged as they are now: a milder policy lets it go on.
+      enforce(undefined);
+      expect(await outcomes(cut.later)).toEqual([true, true]);
+    },
+  );
+
+  test("is not taken up in the middle by an isolated pod, whoever speaks, and may be by others", async () => {
+    enforce(fromY);
+    const middle = (from: string, to: string, protocol: Protocol) =>
+      between(from, to, { protocol, ...tcp(ACK, 1001, 5001), chunk: 4 });
+    for (const protocol of ["TCP", "SCTP"] as const) {
+      const from = (a: string, b: string) => middle(a, b, protocol);
+      const isolated = [from("x/a", "z/a"), from("z/a", "x/a"), from("y/a", "x/a"), from("x/a", "y/a")];
+      expect(await net.probe(isolated)).toEqual([false, false, false, false]);
+      expect(await net.probe([from("y/b", "z/b")])).toEqual([true]);
+    }
+    // One that others have taken up is over when one of them is isolated: nobody knows who opened it.
+    enforce(undefined);
+    const port = net.nextPort();
+    const spoken = middle("x/a", "z/a", "TCP");
+    expect(await arrives(spoken, port)).toBe(true);
+    expect(await arrives({ ...middle("z/a", "x/a", "TCP"), port, ...tcp(ACK, 5001, 1001) }, 80)).toBe(true);
+    enforce(fromY);
+    expect(await arrives(spoken, port)).toBe(false);
+  });
+
+  test("to another port or pod is judged by itself", async () => {
+    enforce(fromY);
+    const [first, second] = [between("y/a", "x/a", {}), between("z/a", "x/b", {})];
+    expect(second.destination).toBe(X_B);
+    expect(await net.probe([first, { ...first, port: 81 }, second])).toEqual([true, false, true]);
+  });
+});
 
 test("what goes to many goes everywhere, or nowhere", async () => {
   const multicast: Sending = {

@@ -11,6 +11,7 @@ import { inNetns } from "../../lib/sys/netns.ts";
 import type { Watch } from "../../lib/sys/readable.ts";
 import {
   AF_INET,
+  AF_INET6,
   AF_PACKET,
   openSocket,
   receiveDatagram,
@@ -18,6 +19,7 @@ import {
   SOCK_RAW,
   sendDatagram,
   sockaddrIn,
+  sockaddrIn6,
   sockaddrLinkLayer,
 } from "../../lib/sys/socket.ts";
 import { ENDS } from "./conformance.ts";
@@ -27,8 +29,9 @@ import { must } from "./hosts.ts";
 const ETH_P_ALL = 0x0003;
 const ETHERTYPE = { 4: 0x0800, 6: 0x86dd } as const;
 const NUMBER: Record<Protocol, number> = { TCP: 6, UDP: 17, SCTP: 132 };
-const TCP_SYN = 2;
-const AF_INET6 = 10;
+const FIRST = { flags: 2, sequence: 1000, acknowledgement: 0 };
+const SCTP_INIT = 1;
+const SCTP_TAG = 7;
 const GIVE_UP_MS = 10_000;
 const GROUP = 87;
 /** Just before the chain of tables.ts. */
@@ -51,6 +54,10 @@ export interface Sending {
   readonly port: number;
   /** The next hop's Ethernet address, where that is not the receiver's. */
   readonly via?: string;
+  /** What a TCP segment says; a SYN unless given. */
+  readonly tcp?: { readonly flags: number; readonly sequence: number; readonly acknowledgement: number };
+  /** The type of an SCTP packet's chunk; INIT unless given. */
+  readonly chunk?: number;
 }
 
 interface EndSocket {
@@ -61,9 +68,7 @@ interface EndSocket {
 
 /** Ports first, then what each protocol needs to be taken for a first packet; checksums are right where they are checked. */
 function segment(
-  protocol: Protocol,
-  source: string,
-  destination: string,
+  { protocol, source, destination, tcp = FIRST, chunk = SCTP_INIT }: Sending,
   ports: readonly [number, number],
 ): Uint8Array {
   const length = { TCP: 20, UDP: 8, SCTP: 32 }[protocol];
@@ -72,19 +77,22 @@ function segment(
   view.setUint16(0, ports[0]);
   view.setUint16(2, ports[1]);
   if (protocol === "TCP") {
-    view.setUint32(4, 1000);
+    view.setUint32(4, tcp.sequence);
+    view.setUint32(8, tcp.acknowledgement);
     view.setUint8(12, 0x50);
-    view.setUint8(13, TCP_SYN);
+    view.setUint8(13, tcp.flags);
     view.setUint16(14, 1024);
   } else if (protocol === "UDP") view.setUint16(4, length);
   else {
-    // INIT (RFC 9260): a tag, a window, one stream each way.
-    view.setUint8(12, 1);
+    // INIT (RFC 9260): a tag, a window, one stream each way. All others carry the tag, which is the same at both ends.
+    if (chunk !== SCTP_INIT) view.setUint32(4, SCTP_TAG);
+    view.setUint8(12, chunk);
     view.setUint16(14, 20);
-    view.setUint32(16, 7);
+    view.setUint32(16, SCTP_TAG);
     view.setUint32(20, 65_535);
     view.setUint16(24, 1);
     view.setUint16(26, 1);
+    view.setUint32(8, crc32c(bytes), true);
   }
   const pseudo = Buffer.concat([
     ipOctets(source),
@@ -93,6 +101,16 @@ function segment(
   ]);
   if (protocol !== "SCTP") view.setUint16(protocol === "TCP" ? 16 : 6, ~checksum(pseudo, bytes) & 0xffff);
   return bytes;
+}
+
+/** The checksum of SCTP (RFC 9260, appendix A); conntrack takes packets with another for invalid. */
+function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffff_ffff;
+  for (const octet of bytes) {
+    crc ^= octet;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f6_3b78 : 0);
+  }
+  return ~crc >>> 0;
 }
 
 function packet(source: string, destination: string, protocol: Protocol, payload: Uint8Array): Uint8Array {
@@ -240,8 +258,9 @@ export class PolicyNet {
   }
 
   /** Sends one packet, from a port. */
-  send({ from, to, source, destination, protocol, port, via }: Sending, sourcePort: number): void {
-    const payload = segment(protocol, source, destination, [sourcePort, port]);
+  send(sending: Sending, sourcePort: number): void {
+    const { from, to, source, destination, protocol, port, via } = sending;
+    const payload = segment(sending, [sourcePort, port]);
     if (from.startsWith("node")) return sendByKernel(this.host, destination, protocol, payload);
     if (from === "world")
       return sendByKernel(`/run/netns/${this.netns("world")}`, destination, protocol, payload);
@@ -320,19 +339,11 @@ function sendByKernel(netns: string, destination: string, protocol: Protocol, pa
   inNetns(netns, () => {
     const family = familyOf(destination);
     const fd = openSocket("raw", family === 4 ? AF_INET : AF_INET6, SOCK_RAW, NUMBER[protocol]);
-    const to = family === 4 ? sockaddrIn(ipOctets(destination), 0) : sockaddrIn6(destination);
+    const to = family === 4 ? sockaddrIn(ipOctets(destination), 0) : sockaddrIn6(ipOctets(destination), 0);
     try {
       sendDatagram("packet", fd, payload, to);
     } finally {
       closeSync(fd);
     }
   });
-}
-
-/** struct sockaddr_in6 (netinet/in.h). */
-function sockaddrIn6(address: string): Uint8Array {
-  const bytes = new Uint8Array(28);
-  new DataView(bytes.buffer).setUint16(0, AF_INET6, true);
-  bytes.set(ipOctets(address), 8);
-  return bytes;
 }

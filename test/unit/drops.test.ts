@@ -3,6 +3,8 @@ import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { type Drop, Drops, dropLine } from "../../lib/npc/drops.ts";
 import { readPacket } from "../../lib/npc/packet.ts";
+import { Resets, resetPacket, resetsFor } from "../../lib/npc/reset.ts";
+import { checksum } from "../support/frames.ts";
 
 /** An IPv4 packet from 10.32.0.7 to 10.32.0.11; `flags` are TCP's. */
 function packet(protocol: number, source: number, port: number, flags = 2): Uint8Array {
@@ -89,6 +91,93 @@ describe("a blocked attempt", () => {
   });
 });
 
+describe("a connection that is cut", () => {
+  test("is logged once, by who opened it, whichever end has sent the packet", () => {
+    const { seen, take } = drops();
+    take(packet(UDP, 80, 56648), "ingress target");
+    take(packet(TCP, 56648, 80, 0x10), "egress opener");
+    take(packet(TCP, 56648, 80, 0x10), "egress opener");
+    expect(seen.written).toEqual([
+      "UDP connection from 10.32.0.11:56648 to 10.32.0.7:80 cut by Weave NPC: no longer allowed.",
+      "TCP connection from 10.32.0.7:56648 to 10.32.0.11:80 cut by Weave NPC: no longer allowed.",
+    ]);
+    expect(seen.blocked.map(({ cut, why }) => [cut, why])).toEqual([
+      [true, "ingress"],
+      [true, "egress"],
+    ]);
+    // A new attempt with the same ports is another matter.
+    take(packet(TCP, 56648, 80), "egress");
+    expect(seen.written.length).toBe(3);
+  });
+
+  test("is reset at both ends, with the numbers that they expect; a reset is not answered", () => {
+    const segment = packet(TCP, 5, 80, 0x10);
+    new DataView(segment.buffer).setUint32(24, 1000);
+    new DataView(segment.buffer).setUint32(28, 0xffff_fff0);
+    const ends = { source: "10.32.0.7", sourcePort: 5, destination: "10.32.0.11", port: 80 };
+    const back = { source: "10.32.0.11", sourcePort: 80, destination: "10.32.0.7", port: 5 };
+    const read = readPacket(segment);
+    expect(read && resetsFor(read)).toEqual([
+      { ...ends, sequence: 1000 },
+      { ...back, sequence: 0xffff_fff0 },
+    ]);
+    const reset = readPacket(packet(TCP, 5, 80, 0x14));
+    expect(reset && resetsFor(reset)).toEqual([]);
+  });
+
+  test.each([
+    ["10.32.0.7", "10.32.0.11", 20, 12],
+    ["fd00::7", "2001:db8::ffff", 40, 8],
+  ])("a reset from %s to %s is well-formed", (source, destination, header, addresses) => {
+    const bytes = resetPacket({ source, sourcePort: 65_535, destination, port: 80, sequence: 0xdead_beef });
+    expect(readPacket(bytes)).toEqual({
+      ...{ source, destination, protocol: "TCP", sourcePort: 65_535, port: 80 },
+      segment: {
+        ...{ sequence: 0xdead_beef, acknowledgement: 0 },
+        ...{ opens: false, acknowledges: false, resets: true },
+      },
+    });
+    const pseudo = Buffer.concat([bytes.subarray(addresses, header), Uint8Array.of(0, TCP, 0, 20)]);
+    expect(checksum(pseudo, bytes.subarray(header))).toBe(0xffff);
+  });
+
+  test("packets of no cut connection are not answered; what cannot be sent is told once", () => {
+    const errors: string[] = [];
+    let sent = 0;
+    const clock = new SimulatedClock(1_000_000);
+    const resets = new Resets(clock, {
+      isPod: () => true,
+      sent: () => sent++,
+      failed: ({ message }) => errors.push(message),
+      send: () => {
+        throw new Error("no privilege");
+      },
+    });
+    const payload = packet(TCP, 5, 80, 0x10);
+    for (const prefix of ["ingress", "untracked", "unknown"])
+      resets.packet({ prefix, payload, frame: undefined });
+    expect(errors).toEqual([]);
+    for (let i = 0; i < 3; i++) resets.packet({ prefix: "ingress opener", payload, frame: undefined });
+    expect([sent, errors]).toEqual([0, ["no privilege"]]);
+  });
+
+  test("resets have a rate", () => {
+    let sent = 0;
+    const clock = new SimulatedClock(1_000_000);
+    const resets = new Resets(clock, {
+      ...{ isPod: () => true, failed: () => {}, send: () => {} },
+      sent: () => sent++,
+    });
+    for (let i = 0; i < 1_000; i++)
+      resets.packet({ prefix: "midstream", payload: packet(TCP, 1 + i, 80, 0x10), frame: undefined });
+    expect(sent).toBe(400);
+    clock.advance(1_000);
+    for (let i = 0; i < 1_000; i++)
+      resets.packet({ prefix: "midstream", payload: packet(TCP, 1 + i, 80, 0x10), frame: undefined });
+    expect(sent).toBe(600);
+  });
+});
+
 describe("a packet", () => {
   test("of IPv6, behind extension headers", () => {
     const bytes = new Uint8Array(40 + 8 + 16 + 20);
@@ -109,7 +198,7 @@ describe("a packet", () => {
       protocol: "TCP",
       sourcePort: 4711,
       port: 443,
-      opens: true,
+      segment: { sequence: 0, acknowledgement: 0, opens: true, acknowledges: false, resets: false },
     });
   });
 

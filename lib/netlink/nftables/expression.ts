@@ -3,33 +3,39 @@
 import type { Family } from "../../address/ip.ts";
 import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
 import type { AttributeEncoder } from "../attributes.ts";
+import {
+  type ConnectionField,
+  connectionField,
+  connectionFieldLength,
+  connectionState,
+  STATE,
+} from "./conntrack.ts";
+import {
+  compare,
+  type Expression,
+  expression,
+  hostOrder,
+  META,
+  mask,
+  meta,
+  NFTA_DATA_VALUE,
+  PAYLOAD_LINK,
+  PAYLOAD_NETWORK,
+  PAYLOAD_TRANSPORT,
+  payload,
+  REGISTER,
+  REGISTER_32,
+  REGISTER_VERDICT,
+} from "./step.ts";
 
 const NFTA_EXPR_NAME = 1;
 const NFTA_EXPR_DATA = 2;
-const NFTA_DATA_VALUE = 1;
 const NFTA_DATA_VERDICT = 2;
 const NFTA_VERDICT_CODE = 1;
 const NFTA_VERDICT_CHAIN = 2;
 
-// Single values go through one register of 16 bytes; verdicts through register 0. Concatenated ones lie in registers of
-// four bytes, one after the other, the first of which is where the first of 16 bytes begins.
-const REGISTER = 1;
-const REGISTER_VERDICT = 0;
-const REGISTER_32 = 8;
-
-const META = { mark: 3, iifname: 6, oifname: 7, protocol: 1, nfproto: 15, l4proto: 16 } as const;
-const PAYLOAD_LINK = 0;
-const PAYLOAD_NETWORK = 1;
-const PAYLOAD_TRANSPORT = 2;
-const CT_STATE = 0;
 const MASQUERADE_FULLY_RANDOM = 16;
 const IFNAMSIZ = 16;
-
-/** One step of a rule: a name and its attributes. */
-export interface Expression {
-  readonly name: string;
-  fill(data: AttributeEncoder): void;
-}
 
 /** What a rule, or an element of a map, decides in the end. */
 export type Verdict = "drop" | "accept" | "return" | { readonly jump: string } | { readonly goto: string };
@@ -54,40 +60,6 @@ export function encodeExpressions(list: AttributeEncoder, expressions: readonly 
   }
 }
 
-function expression(name: string, fill: (data: AttributeEncoder) => void): Expression {
-  return { name, fill };
-}
-
-function compare(value: Uint8Array, equal: boolean): Expression {
-  return expression("cmp", (data) =>
-    data
-      .u32be(1, REGISTER)
-      .u32be(2, equal ? 0 : 1)
-      .nested(3, (operand) => operand.bytes(NFTA_DATA_VALUE, value)),
-  );
-}
-
-function meta(key: keyof typeof META, register = REGISTER): Expression {
-  return expression("meta", (data) => data.u32be(2, META[key]).u32be(1, register));
-}
-
-function payload(base: number, offset: number, length: number, register = REGISTER): Expression {
-  return expression("payload", (data) =>
-    data.u32be(1, register).u32be(2, base).u32be(3, offset).u32be(4, length),
-  );
-}
-
-function mask(value: Uint8Array, or: Uint8Array = new Uint8Array(value.length)): Expression {
-  return expression("bitwise", (data) =>
-    data
-      .u32be(1, REGISTER)
-      .u32be(2, REGISTER)
-      .u32be(3, value.length)
-      .nested(4, (operand) => operand.bytes(NFTA_DATA_VALUE, value))
-      .nested(5, (operand) => operand.bytes(NFTA_DATA_VALUE, or)),
-  );
-}
-
 const NFPROTO: Record<Family, number> = { 4: 2, 6: 10 };
 
 /** Matches packets of a family, where a chain sees both (table family inet). */
@@ -110,8 +82,8 @@ export function etherType(type: number): Expression[] {
   return [payload(PAYLOAD_LINK, 12, 2), compare(Uint8Array.of(type >> 8, type & 255), true)];
 }
 
-/** A field of a packet that sets and maps are looked up by. */
-export type Field = "saddr" | "daddr" | "l4proto" | "dport";
+/** A field that sets and maps are looked up by: an address of the packet, or a field of its connection. */
+export type Field = "saddr" | "daddr" | ConnectionField;
 
 /** Where fields lie: base, offset, length in bytes. The network header's depend on the family. */
 const ADDRESS = {
@@ -124,9 +96,9 @@ function load(family: Family, fields: readonly Field[]): Expression[] {
   let register = REGISTER_32;
   return fields.map((field) => {
     const at = register;
-    if (field === "l4proto" || field === "dport") {
-      register++;
-      return field === "l4proto" ? meta("l4proto", at) : payload(PAYLOAD_TRANSPORT, 2, 2, at);
+    if (field !== "saddr" && field !== "daddr") {
+      register += connectionFieldLength(field, family) / 4;
+      return connectionField(field, family, at);
     }
     const [base, offset, length] = ADDRESS[family][field];
     register += length / 4;
@@ -183,11 +155,6 @@ export function mark(bit: number): Expression[] {
     mask(hostOrder(~bit >>> 0), hostOrder(bit)),
     expression("meta", (data) => data.u32be(2, META.mark).u32be(3, REGISTER)),
   ];
-}
-
-/** Integers that are not of the packet are in host byte order. */
-function hostOrder(value: number): Uint8Array {
-  return new Uint8Array(Uint32Array.of(value).buffer);
 }
 
 const IPPROTO_ICMPV6 = 58;
@@ -265,17 +232,9 @@ export function tcpDestinationPort(port: number): Expression[] {
   ];
 }
 
-const CT_STATE_ESTABLISHED = 2;
-const CT_STATE_RELATED = 4;
-
 /** Matches packets of connections that conntrack knows (established or related). */
 export function connectionKnown(): Expression[] {
-  const states = hostOrder(CT_STATE_ESTABLISHED | CT_STATE_RELATED);
-  return [
-    expression("ct", (data) => data.u32be(2, CT_STATE).u32be(1, REGISTER)),
-    mask(states),
-    compare(new Uint8Array(4), false),
-  ];
+  return connectionState(STATE.established | STATE.related);
 }
 
 /** Ends the rule with a verdict. */

@@ -3,7 +3,8 @@ import { ENOENT, isErrno } from "../../sys/errno.ts";
 import { AttributeEncoder, type Attributes, decodeAttributes } from "../attributes.ts";
 import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from "../message.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
-import { type Expression, encodeExpressions } from "./expression.ts";
+import { encodeExpressions } from "./expression.ts";
+import type { Expression } from "./step.ts";
 
 const SUBSYSTEM = 10;
 const NFT_MSG = {

@@ -1,0 +1,99 @@
+// The chain that every packet passes that is forwarded, bridged (br_netfilter) or sent. A packet is judged by its
+// connection: who opened it, and to whom, by the addresses before source NAT and after destination NAT. So packets of both
+// directions get the same verdict, and a change of rules is a change for connections that are established, too.
+//
+// conntrack also tracks a connection whose beginning it has not seen, and takes whoever speaks first for the opener. Who
+// that was could be chosen by the pods, so isolated pods have no such connections.
+import type { Family } from "../address/ip.ts";
+import { BRIDGE } from "../host/names.ts";
+import {
+  connectionMarked,
+  connectionState,
+  markConnection,
+  midStream,
+  STATE,
+  tcpReset,
+} from "../netlink/nftables/conntrack.ts";
+import {
+  byMap,
+  destinationBegins,
+  hostAddress,
+  inSet,
+  linkLocal,
+  linkName,
+  mark,
+  marked,
+  neighbourDiscovery,
+  ofFamily,
+  verdict,
+} from "../netlink/nftables/expression.ts";
+import type { Chain, Rule } from "../netlink/nftables/table.ts";
+import { blocking, FAMILIES, FROM_NODE, FROM_UNKNOWN, isolatedMap, isolatedSet, selfSet } from "./tables.ts";
+
+/** What is the same for all packets. */
+export interface Settings {
+  /** Multicast goes everywhere: of what goes to many, no one can say who is allowed to get it. Else nowhere. */
+  readonly allowMulticast: boolean;
+}
+
+/** Before packets take another source address (NF_IP_PRI_NAT_SRC is 100). */
+const BEFORE_SOURCE_NAT = 95;
+
+/** Packet mark of the resets that weave-npc sends in the name of both ends (see reset.ts). */
+export const RESET_MARK = 0x40_0000;
+/** Connection mark of those whose beginning was not seen. */
+const MID_STREAM_MARK = 0x40_0000;
+
+/** Why packets of no known connection are dropped, and those of a connection whose beginning was not seen. */
+export const UNTRACKED = "untracked";
+export const MID_STREAM = "midstream";
+
+const isolatedEnds = (why: string): Rule[] =>
+  FAMILIES.flatMap((family) =>
+    (["saddr", "daddr"] as const).map(
+      (field): Rule => [
+        ...ofFamily(family),
+        ...inSet(family, [field], isolatedSet(family).name),
+        ...blocking(why),
+      ],
+    ),
+  );
+
+/** The chains that drop what an isolated pod sends or gets, and return for others. */
+export const UNJUDGED: readonly Chain[] = [UNTRACKED, MID_STREAM].map((name) => ({
+  name,
+  rules: isolatedEnds(name),
+}));
+
+function multicast(family: Family, octet: number, bits: number, allowed: boolean): Rule {
+  const to = [...ofFamily(family), ...destinationBegins(family, octet, bits)];
+  return [...to, ...(allowed ? [verdict("accept")] : blocking("multicast"))];
+}
+
+export function baseChain({ allowMulticast }: Settings): Chain {
+  return {
+    name: "postrouting",
+    base: { type: "filter", hook: "postrouting", priority: BEFORE_SOURCE_NAT, policy: "accept" },
+    rules: [
+      [...marked(FROM_UNKNOWN), ...blocking("unknown")],
+      [...marked(RESET_MARK), ...tcpReset(), verdict("accept")],
+      [...ofFamily(6), ...neighbourDiscovery(), verdict("accept")],
+      [...hostAddress("saddr"), ...mark(FROM_NODE), verdict("accept")],
+      multicast(4, 0xe0, 4, allowMulticast),
+      multicast(6, 0xff, 8, allowMulticast),
+      // By these addresses pods of one network could talk past all policies, which are about others.
+      [...linkName("oifname", BRIDGE), ...ofFamily(6), ...linkLocal("saddr"), verdict("drop")],
+      [...connectionState(STATE.invalid | STATE.untracked), verdict({ jump: UNTRACKED })],
+      ...midStream().map((packets): Rule => [...packets, ...markConnection(MID_STREAM_MARK)]),
+      [...connectionMarked(MID_STREAM_MARK), verdict({ jump: MID_STREAM })],
+      ...FAMILIES.flatMap((family): Rule[] => {
+        const self = inSet(family, ["opener", "target"], selfSet(family).name);
+        return [
+          [...ofFamily(family), ...self, verdict("accept")],
+          [...ofFamily(family), ...byMap(family, ["opener"], isolatedMap("egress", family).name)],
+          [...ofFamily(family), ...byMap(family, ["target"], isolatedMap("ingress", family).name)],
+        ];
+      }),
+    ],
+  };
+}
