@@ -32,6 +32,8 @@ const MIN_UDP_SIZE = 512;
 /** More than this is fragmented somewhere, whatever a client says it takes (RFC 9715). */
 const MAX_UDP_SIZE = 1232;
 const MAX_NAME = 255;
+/** Bytes of the smallest answer: a name, type, class, time to live, length, an address. */
+const MIN_ANSWER = 16;
 /** Records beside the question that a query may have: EDNS, a signature, the SOA of an IXFR. */
 const MAX_RECORDS = 3;
 
@@ -166,6 +168,8 @@ export function writeReply(query: Query, reply: Reply, overUdp: boolean): Uint8A
     additionals: query.edns ? [optRecord(query.edns, reply.rcode)] : [],
   };
   if (overUdp && message.answers.length > 0) {
+    // No more are looked at than could fit: a name may have thousands.
+    message.answers.length = Math.min(message.answers.length, Math.floor(query.udpSize / MIN_ANSWER));
     const whole = packet.encodingLength(message) + query.asked.length;
     if (whole > query.udpSize) {
       // All answers of one reply are of one size.
@@ -173,8 +177,8 @@ export function writeReply(query: Query, reply: Reply, overUdp: boolean): Uint8A
       const each = (whole - bare) / message.answers.length;
       const excess = Math.ceil((whole - query.udpSize) / each);
       message.answers.length = Math.max(0, message.answers.length - excess);
-      message.flags |= packet.TRUNCATED_RESPONSE;
     }
+    if (message.answers.length < reply.answers.length) message.flags |= packet.TRUNCATED_RESPONSE;
   }
   return withQuestion(packet.encode(message), query.asked);
 }

@@ -1,5 +1,5 @@
-// DNS over TCP (RFC 7766): many questions on one connection, answered as answers come. Clients are bounded in number, in
-// questions and in replies that they do not take.
+// DNS over TCP (RFC 7766): many questions on one connection, answered as answers come. Clients are bounded in number; one
+// that asks faster than it is answered, or does not read, is not read from until it has caught up.
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Frames, frame } from "./frames.ts";
@@ -8,21 +8,29 @@ import type { Handler, Listener } from "./server.ts";
 /** Connections at a time, in all and of one address. */
 const MAX_CLIENTS = 256;
 const MAX_PER_ADDRESS = 32;
-/** How long one may be silent, in seconds. */
+/** How long one may be silent, or not read, in seconds. */
 const IDLE_S = 10;
 /** Questions of one connection that may be open at a time. */
 const MAX_PIPELINED = 32;
 /** Bytes of replies that wait for one client. */
 const MAX_WAITING = 256 * 1024;
+/** Questions of one connection that are answered before others get their turn. */
+const MAX_AT_ONCE = 4;
 
 interface Client {
   readonly frames: Frames;
   /** As it was at the start: a socket that has closed has none. */
   readonly address: string;
+  /** Questions that have come and were not taken up yet. */
+  readonly asked: Uint8Array[];
   open: number;
   /** Framed replies that the socket has not taken yet. */
-  waiting: Uint8Array[];
+  readonly waiting: Uint8Array[];
   waitingBytes: number;
+  paused: boolean;
+  /** Questions are taken up once others have had their turn. */
+  resting: boolean;
+  closed: boolean;
 }
 
 type Socket = Bun.Socket<Client>;
@@ -40,24 +48,40 @@ export function listenTcp(hostname: string, port: number, handle: Handler, log: 
         const own = (perAddress.get(address) ?? 0) + 1;
         perAddress.set(address, own);
         clients++;
-        const frames = new Frames((bytes) => ask(socket, bytes, handle));
-        socket.data = { frames, address, open: 0, waiting: [], waitingBytes: 0 };
+        const asked: Uint8Array[] = [];
+        socket.data = {
+          frames: new Frames((bytes) => asked.push(bytes)),
+          address,
+          asked,
+          open: 0,
+          waiting: [],
+          waitingBytes: 0,
+          paused: false,
+          resting: false,
+          closed: false,
+        };
         socket.timeout(IDLE_S);
         if (clients > MAX_CLIENTS || own > MAX_PER_ADDRESS) socket.terminate();
       },
       data(socket, chunk) {
         socket.timeout(IDLE_S);
         socket.data.frames.push(chunk);
+        takeUp(socket, handle);
       },
-      drain: flush,
+      drain(socket) {
+        socket.timeout(IDLE_S);
+        flush(socket);
+        takeUp(socket, handle);
+      },
       timeout(socket) {
         socket.terminate();
       },
-      close({ data: { address } }) {
+      close({ data: client }) {
+        client.closed = true;
         clients--;
-        const left = (perAddress.get(address) ?? 1) - 1;
-        if (left > 0) perAddress.set(address, left);
-        else perAddress.delete(address);
+        const left = (perAddress.get(client.address) ?? 1) - 1;
+        if (left > 0) perAddress.set(client.address, left);
+        else perAddress.delete(client.address);
       },
       error: (_socket, error) => log.debug(`[dns] ${reasonOf(error)}`),
     },
@@ -65,21 +89,52 @@ export function listenTcp(hostname: string, port: number, handle: Handler, log: 
   return { close: () => server.stop(true) };
 }
 
-function ask(socket: Socket, bytes: Uint8Array, handle: Handler): void {
+/** Takes up what has been asked, as far as the bounds allow; reads on only when all of it is taken up. */
+function takeUp(socket: Socket, handle: Handler): void {
   const client = socket.data;
-  if (++client.open > MAX_PIPELINED) {
-    socket.terminate();
-    return;
+  if (client.resting) return;
+  for (let turn = 0; mayTakeUp(client); turn++) {
+    if (turn === MAX_AT_ONCE) {
+      client.resting = true;
+      setImmediate(() => {
+        client.resting = false;
+        takeUp(socket, handle);
+      });
+      break;
+    }
+    ask(socket, handle);
   }
+  const pause = client.asked.length > 0;
+  if (client.closed || pause === client.paused) return;
+  client.paused = pause;
+  if (pause) socket.pause();
+  else socket.resume();
+}
+
+function mayTakeUp({ closed, asked, open, waitingBytes }: Client): boolean {
+  return !closed && asked.length > 0 && open < MAX_PIPELINED && waitingBytes < MAX_WAITING;
+}
+
+function ask(socket: Socket, handle: Handler): void {
+  const client = socket.data;
+  const bytes = client.asked.shift();
+  if (!bytes) return;
+  client.open++;
+  let later = false;
   handle(bytes, "tcp", client.address, (reply) => {
     client.open--;
-    if (!reply) return;
-    const framed = frame(reply);
-    client.waiting.push(framed);
-    client.waitingBytes += framed.length;
-    if (client.waitingBytes > MAX_WAITING) socket.terminate();
-    else if (client.waiting.length === 1) flush(socket);
+    if (client.closed) return;
+    if (reply) write(socket, frame(reply));
+    if (later) takeUp(socket, handle);
   });
+  later = true;
+}
+
+function write(socket: Socket, framed: Uint8Array): void {
+  const client = socket.data;
+  client.waiting.push(framed);
+  client.waitingBytes += framed.length;
+  if (client.waiting.length === 1) flush(socket);
 }
 
 /** Writes what waits, as much as the socket takes. */

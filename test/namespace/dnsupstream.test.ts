@@ -156,7 +156,7 @@ test("clients that are gone before the answer comes do not end the router, nor c
   expect(host.pid).toBe(pid);
 }, 20_000);
 
-test("a TCP client that reads late gets every answer, whole; one that never reads is cut off", async () => {
+test("a TCP client that reads late gets every answer, whole; one that never reads costs others nothing, and is cut off", async () => {
   const ips = Array.from({ length: 600 }, (_, i) => `192.168.${8 + (i >> 8)}.${i & 255}`);
   for (let at = 0; at < ips.length; at += 200)
     await host.weave("dns-add", ...ips.slice(at, at + 200), "-h", "farm.weave.local");
@@ -193,9 +193,9 @@ test("a TCP client that reads late gets every answer, whole; one that never read
   children.push(silent);
   const connections = () => host.must(["ss", "-Htn", "state", "established", "src", `${gateway}:53`]);
   await eventually("it is connected", connections, (text) => text !== "");
-  await eventually("it is cut off", connections, (text) => text === "");
   expect(await dig(host, `@${gateway}`, "com.weave.local", "+short", "+tcp")).toBe("192.168.7.7");
-}, 30_000);
+  await eventually("it is cut off", connections, (text) => text === "");
+}, 60_000);
 
 test("exposing at once in several places ends with one listener each", async () => {
   const fresh = await Hosts.create("dnsexp", 1);
