@@ -1,7 +1,12 @@
 // weave attach, detach: a container, by its id or name at Docker or podman, its network namespace or a process in it.
-import { apiClient } from "../../lib/api/client.ts";
+import { formatCidr } from "../../lib/address/ipv4.ts";
+import { type ApiClient, apiClient, holders } from "../../lib/api/client.ts";
 import { attach as attachContainer, detachAddresses, formatAddresses } from "../../lib/host/attach.ts";
-import { type Command, requireRoot } from "../main.ts";
+import { attachedContainers } from "../../lib/host/containers.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { type Netns, netnsPath } from "../../lib/sys/netns.ts";
+import { netnsInode } from "../../lib/sys/netnsinode.ts";
+import { type Command, requireRoot, UsageError } from "../main.ts";
 import { acquire, lookup, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 import { target, WHERE } from "./target.ts";
@@ -25,7 +30,11 @@ export const attach: Command = {
   async run(args) {
     requireRoot();
     const { addresses, where, id, kind, fqdn } = await target(args);
+    if (/^\d+\.\d+\.\d+|[\s/:,]/.test(id)) {
+      throw new UsageError(`"${id}" is neither the id of a container nor an address such as 10.32.0.5/12`);
+    }
     const api = apiClient();
+    await refuseSharedId(api, id, where);
     const cidrs = await acquire(api, id, addresses, kind);
     try {
       attachContainer({
@@ -64,3 +73,19 @@ export const detach: Command = {
     console.log(formatAddresses(cidrs));
   },
 };
+
+/** Throws where a container in another namespace has the addresses of this id: two would get the same ones. */
+async function refuseSharedId(api: ApiClient, id: string, where: Netns): Promise<void> {
+  const held = (await holders(api)).get(id) ?? [];
+  if (held.length === 0) return;
+  const here = netnsInode(netnsPath(where));
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  const other = attachedContainers(nl).find(
+    ({ netns, addresses }) =>
+      addresses.some((cidr) => held.includes(formatCidr(cidr))) && netnsInode(netns) !== here,
+  );
+  if (!other) return;
+  throw new Error(
+    `cannot attach "${id}": the container in ${other.netns} is attached by that id; give this one another ('weave attach ID --netns PATH')`,
+  );
+}

@@ -34,9 +34,15 @@ export async function target({ options, positionals }: Arguments): Promise<Targe
     return { id: id ?? `pid-${pid}`, kind: "container", where: Number(pid), fqdn: undefined, addresses };
   }
   if (typeof netns === "string") {
-    return { id: id ?? basename(netns), kind: "container", where: netns, fqdn: undefined, addresses };
+    return { id: id ?? idOf(netns), kind: "container", where: netns, fqdn: undefined, addresses };
   }
   if (id === undefined) throw new UsageError("name a container, or say --netns PATH or --pid PID");
   const container = await runningContainer(runtimeSockets(), id);
   return { id: container.id, kind: "runtime", where: container.pid, fqdn: container.fqdn, addresses };
+}
+
+/** The name of a namespace, or "pid-PID" for /proc/PID/ns/net, whose last part is the same for all. */
+function idOf(netns: string): string {
+  const [, pid] = /^\/proc\/(\d+)\/(?:task\/\d+\/)?ns\/net$/.exec(netns) ?? [];
+  return pid === undefined ? basename(netns) : `pid-${pid}`;
 }

@@ -100,6 +100,15 @@ function identifier(parameters: Parameters): string {
   return id;
 }
 
+/** "NETWORK/INTERFACE" of CNI, where an address is for one of several attachments of a container. */
+function attachmentOf(request: Request): string | undefined {
+  const attachment = query(request, "attachment") ?? undefined;
+  if (attachment !== undefined && !/^[^/\s]{0,256}\/[^/\s]{1,15}$/.test(attachment)) {
+    throw new BadRequest("an attachment is NETWORK/INTERFACE");
+  }
+  return attachment;
+}
+
 function cidrOf(parameters: Parameters): Cidr {
   return parseContainerCidr(`${parameters["ip"]}/${parameters["prefix"]}`);
 }
@@ -117,7 +126,10 @@ async function allocate(
 ): Promise<Response> {
   const id = identifier(parameters);
   const isContainer = await isLiveContainer(request, id, target);
-  const address = await target.allocator.allocate(id, subnet, isContainer, signal);
+  const attachment = attachmentOf(request);
+  const failWhenExhausted = query(request, "wait") === "false";
+  const options = { isContainer, attachment, failWhenExhausted, signal };
+  const address = await target.allocator.allocate(id, subnet, options);
   return text(formatCidr({ address, prefix: subnet.prefix }));
 }
 
@@ -132,8 +144,9 @@ async function isLiveContainer(request: Request, id: string, target: ApiTarget):
   return true;
 }
 
-function lookup(parameters: Parameters, target: ApiTarget, range: AddressRange): Response {
-  return text(target.allocator.lookup(identifier(parameters), range).map(formatCidr).join(" "));
+function lookup(request: Request, parameters: Parameters, target: ApiTarget, range: AddressRange): Response {
+  const held = target.allocator.lookup(identifier(parameters), range, attachmentOf(request));
+  return text(held.map(formatCidr).join(" "));
 }
 
 /** weaveDNS; its paths do not exist where there is none. */
@@ -256,10 +269,10 @@ const ROUTES: Record<string, Handler> = {
     }));
     return json({ owned });
   },
-  "GET /ip/:id": (_request, parameters, target) =>
-    lookup(parameters, target, hostRange(target.defaultSubnet)),
-  "GET /ip/:id/:ip/:prefix": (_request, parameters, target) =>
-    lookup(parameters, target, hostRange(subnetOf(parameters))),
+  "GET /ip/:id": (request, parameters, target) =>
+    lookup(request, parameters, target, hostRange(target.defaultSubnet)),
+  "GET /ip/:id/:ip/:prefix": (request, parameters, target) =>
+    lookup(request, parameters, target, hostRange(subnetOf(parameters))),
   "POST /ip/:id": (request, parameters, target, signal) =>
     allocate(request, parameters, target, target.defaultSubnet, signal),
   "POST /ip/:id/:ip/:prefix": (request, parameters, target, signal) =>
@@ -280,8 +293,14 @@ const ROUTES: Record<string, Handler> = {
     }
     return done();
   },
-  "DELETE /ip/:id": (_request, parameters, { allocator }) => {
-    allocator.delete(identifier(parameters));
+  "DELETE /ip/:id": (request, parameters, { allocator }) => {
+    const detached = query(request, "detached") === "true";
+    allocator.delete(identifier(parameters), { attachment: attachmentOf(request), detached });
+    return done();
+  },
+  "POST /gc/:network": async (request, parameters, { allocator }) => {
+    const valid = new Set((await form(request)).getAll("valid"));
+    allocator.releaser.collect(parameters["network"] ?? "", valid);
     return done();
   },
   "DELETE /ip/:id/:ip": (_request, parameters, { allocator }) => {

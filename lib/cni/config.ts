@@ -54,7 +54,7 @@ const Config = v.object({
   ipam: v.optional(Ipam, {}),
   dns: v.optional(Dns),
   prevResult: v.optional(v.record(v.string(), v.unknown())),
-  "cni.dev/valid-attachments": v.optional(v.array(v.object({ containerID: v.string(), ifname: v.string() }))),
+  "cni.dev/valid-attachments": v.nullish(v.array(v.object({ containerID: v.string(), ifname: v.string() }))),
 });
 
 export type CniConfig = v.InferOutput<typeof Config>;

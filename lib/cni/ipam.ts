@@ -5,6 +5,7 @@ import { formatCidr, parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
 import { releaseDirectory } from "../api/paths.ts";
 import { forgetRelease, rememberRelease } from "../ipam/releases.ts";
+import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
@@ -16,12 +17,15 @@ const RELEASE_TIMEOUT_MS = 5_000;
 const OWN_TYPES = ["", "weave-ipam"];
 
 export interface IpamSource {
-  /** Addresses for a container, or for the host's own end under another id. */
+  /** Addresses for the container's attachment, or for the host's own end under another id. */
   add(containerId: string): Promise<Addressing>;
   /** Gives back what an `add` that turned out useless has newly allocated. */
   undo(): Promise<void>;
-  /** Gives back all of a container's addresses; those that are gone already are no error. */
-  release(): Promise<void>;
+  /**
+   * Gives back the addresses of the attachment; those that are gone already are no error. `detached`: its link has
+   * just been removed.
+   */
+  release(detached: boolean): Promise<void>;
 }
 
 /** True where the addresses are to come from the router. */
@@ -43,18 +47,29 @@ export function ipamSource(
 
 function routerSource(config: CniConfig, environment: Environment, api: ApiClient): IpamSource {
   const { subnet, gateway, routes } = config.ipam;
+  const { containerId } = environment;
+  const attachment = attachmentName(config, environment);
   const path = (id: string) => `/ip/${encodeURIComponent(id)}${subnet ? `/${formatCidr(subnet)}` : ""}`;
-  const giveBack = () =>
-    api("DELETE", `/ip/${encodeURIComponent(environment.containerId)}`, { timeoutMs: RELEASE_TIMEOUT_MS });
+  const query = (parameters: Record<string, string>) => `?${new URLSearchParams(parameters)}`;
+  const giveBack = (detached: boolean) =>
+    api(
+      "DELETE",
+      `/ip/${encodeURIComponent(containerId)}${query({ attachment, detached: String(detached) })}`,
+      { timeoutMs: RELEASE_TIMEOUT_MS },
+    );
   let fresh = false;
   return {
     async add(id) {
-      if (id === environment.containerId) {
-        forgetRelease(releaseDirectory(), id);
-        fresh = (await api("GET", path(id), { timeoutMs: RELEASE_TIMEOUT_MS })).trim() === "";
+      const isContainer = id === containerId;
+      if (isContainer) {
+        forgetRelease(releaseDirectory(), id, attachment);
+        const held = await api("GET", `${path(id)}${query({ attachment })}`, {
+          timeoutMs: RELEASE_TIMEOUT_MS,
+        });
+        fresh = held.trim() === "";
       }
-      const container = id === environment.containerId ? "?container=true" : "";
-      const answer = await api("POST", `${path(id)}${container}`, { timeoutMs: ALLOCATE_TIMEOUT_MS });
+      const terms = isContainer ? { container: "true", attachment, wait: "false" } : { wait: "false" };
+      const answer = await api("POST", `${path(id)}${query(terms)}`, { timeoutMs: ALLOCATE_TIMEOUT_MS });
       return {
         addresses: [{ cidr: parseCidr(answer.trim()), gateway }],
         routes: routes?.map(({ dst, gw }) => ({ destination: dst, gateway: gw })),
@@ -62,19 +77,35 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
       };
     },
     async undo() {
-      if (fresh) await giveBack();
+      if (fresh) await giveBack(true);
     },
-    async release() {
+    async release(detached) {
       try {
-        await giveBack();
+        await giveBack(detached);
       } catch (error) {
         if (error instanceof ApiError && error.status === 400) return;
         if (!(error instanceof RouterDownError)) throw error;
-        // The container is gone all the same; a DEL that fails would only be repeated for ever.
-        rememberRelease(releaseDirectory(), environment.containerId);
+        remember(containerId, attachment);
       }
     },
   };
+}
+
+/** The key of an attachment at the router, beside the container's id. */
+function attachmentName({ name = "" }: CniConfig, { ifName }: Environment): string {
+  return `${name}/${ifName}`;
+}
+
+/**
+ * The container is gone all the same; a DEL that fails would only be repeated for ever. What cannot be remembered, the
+ * router finds out by itself: the link is gone.
+ */
+function remember(containerId: string, attachment: string): void {
+  try {
+    rememberRelease(releaseDirectory(), containerId, attachment);
+  } catch (error) {
+    console.error(`weave-net: cannot note that ${containerId} has gone: ${reasonOf(error)}`);
+  }
 }
 
 function pluginSource(type: string, input: string, environment: Environment): IpamSource {

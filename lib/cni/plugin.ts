@@ -1,11 +1,17 @@
 // The verbs of the CNI plugin: https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations
 
 import { type Cidr, cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
-import { type ApiClient, ApiError, holders, RouterDownError } from "../api/client.ts";
-import { AlreadyAttachedError, attach, type ContainerRoute, detach, inspect } from "../host/attach.ts";
+import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
+import {
+  AlreadyAttachedError,
+  attach,
+  type ContainerRoute,
+  detach,
+  detachByAlias,
+  inspect,
+} from "../host/attach.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
-import { EXPOSE_ID, vethName } from "../host/names.ts";
-import { linkByName } from "../netlink/link.ts";
+import { EXPOSE_ID } from "../host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NetnsError } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -39,8 +45,9 @@ export async function add(call: Call): Promise<object> {
     const addresses = given.addresses.map(({ cidr }) => cidr);
     const attached = attach({
       netns,
-      containerId: containerId.length < 5 ? crypto.randomUUID() : containerId,
+      containerId,
       ifName,
+      network: config.name,
       bridge: config.bridge,
       mtu: config.mtu,
       addresses,
@@ -96,9 +103,11 @@ async function gatewayFor(call: Call, ipam: IpamSource, given: Addressing): Prom
 
 /** Detaches a container; what is gone already is no error. */
 export async function del(call: Call): Promise<undefined> {
-  const { netns, ifName } = call.environment;
-  if (netns !== "") detach(netns, ifName);
-  await ipamSource(call.config, call.input, call.environment, call.api).release();
+  const { config, environment } = call;
+  const { netns, ifName, containerId } = environment;
+  const name = { network: config.name, containerId, ifName };
+  const detached = netns === "" ? detachByAlias(name) : detach(netns, ifName);
+  await ipamSource(config, call.input, environment, call.api).release(detached);
 }
 
 /** Throws CniError when the container is not as the result of its ADD says. */
@@ -137,17 +146,12 @@ export async function status({ api }: Call): Promise<undefined> {
   }
 }
 
-/** Gives back addresses of containers that the runtime does not know and that have no link any more. */
+/** Gives back the addresses of attachments of this network that the runtime does not know any more. */
 export async function gc({ config, api }: Call): Promise<undefined> {
-  const valid = new Set(config["cni.dev/valid-attachments"]?.map(({ containerID }) => containerID));
-  const held = await holders(api, { timeoutMs: ASK_TIMEOUT_MS });
-  using nl = new NetlinkSocket(NETLINK_ROUTE);
-  for (const id of held.keys()) {
-    // Others than containers hold addresses too: the host, and claims under the address itself.
-    if (valid.has(id) || id.includes(":") || /^[\d.]+$/.test(id)) continue;
-    if (!linkByName(nl, vethName(id)))
-      await api("DELETE", `/ip/${encodeURIComponent(id)}`, { timeoutMs: ASK_TIMEOUT_MS });
-  }
+  const form = new URLSearchParams();
+  for (const { containerID, ifname } of config["cni.dev/valid-attachments"] ?? [])
+    form.append("valid", `${containerID}/${ifname}`);
+  await api("POST", `/gc/${encodeURIComponent(config.name ?? "")}`, { form, timeoutMs: ASK_TIMEOUT_MS });
 }
 
 /** The CNI error for whatever was thrown. */

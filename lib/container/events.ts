@@ -12,6 +12,8 @@ const LAST_RETRY_MS = 20_000;
 const MAX_LINE = 1024 * 1024;
 
 export interface ContainerListener {
+  /** A runtime tells from now on; what has happened before has to be asked for. */
+  connected(): void;
   /** It runs (again). */
   started(id: string): void;
   /** It has ended, and may be started again. */
@@ -29,7 +31,7 @@ const Event = v.object({
 });
 
 /** By their names at Docker, and at podman. */
-const ACTIONS: Record<string, keyof ContainerListener> = {
+const ACTIONS: Record<string, "started" | "died" | "destroyed"> = {
   start: "started",
   die: "died",
   died: "died",
@@ -62,6 +64,7 @@ async function follow(
         await listen(socket, listener, end, () => {
           log.info(`[container] listening to the events of ${socket}`);
           retryMs = FIRST_RETRY_MS;
+          listener.connected();
         });
       } catch (error) {
         if (!end.aborted) log.warning(`[container] events of ${socket}: ${reasonOf(error)}; trying again`);

@@ -3,14 +3,22 @@
 import { closeSync, openSync } from "node:fs";
 import { type Cidr, cidrContains, formatIPv4, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
-import { bridgePortSet, type Link, linkAdd, linkByName, linkDelete, linkSet } from "../netlink/link.ts";
+import {
+  bridgePortSet,
+  type Link,
+  linkAdd,
+  linkByName,
+  linkDelete,
+  linkList,
+  linkSet,
+} from "../netlink/link.ts";
 import { routeAdd } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { EEXIST, isErrno } from "../sys/errno.ts";
 import { inNetns, isOwnNetns, type Netns, NetnsError, netnsPath } from "../sys/netns.ts";
 import { announce } from "./arp.ts";
 import { requireBridge } from "./bridge.ts";
-import { alternativeVethName, BRIDGE, vethName } from "./names.ts";
+import { type AttachmentName, alternativeVethName, BRIDGE, vethAlias, vethName } from "./names.ts";
 import { sysctlsForLink } from "./sysctl.ts";
 
 /** A route in a container; via the gateway of the attachment where it names none of its own. */
@@ -21,6 +29,8 @@ export interface ContainerRoute {
 
 export interface Attachment {
   readonly netns: Netns;
+  /** CNI's, where it is attached by CNI. */
+  readonly network?: string | undefined;
   readonly containerId: string;
   /** Name of the link inside. */
   readonly ifName: string;
@@ -72,7 +82,7 @@ export function attach(attachment: Attachment): Attached {
       const inner = existing ?? linkByName(inside, ifName);
       if (!inner) throw new Error(`interface ${ifName} has vanished from ${netnsPath(netns)}`);
       const fresh = configure(inside, inner, attachment);
-      if (outer) join(host, outer, bridge, attachment.hairpin ?? false);
+      if (outer) join(host, outer, bridge, attachment);
       if (fresh.length > 0) announce(inside, { ...inner, name: ifName });
       return {
         hostName: outer?.name ?? "",
@@ -98,7 +108,7 @@ function makeVeth(host: NetlinkSocket, attachment: Attachment, mtu: number): Lin
       add(name);
     } catch (error) {
       if (!isErrno(error, EEXIST)) throw error;
-      name = alternativeVethName(containerId, ifName);
+      name = alternativeVethName(attachment);
       add(name);
     }
   } finally {
@@ -110,8 +120,9 @@ function makeVeth(host: NetlinkSocket, attachment: Attachment, mtu: number): Lin
 }
 
 /** Puts the outer end on the bridge: last, so that no half-configured container is on the network. */
-function join(host: NetlinkSocket, outer: Link, bridge: Link, hairpin: boolean): void {
-  linkSet(host, outer.name, outer.index, { master: bridge.index });
+function join(host: NetlinkSocket, outer: Link, bridge: Link, attachment: Attachment): void {
+  const { hairpin = false } = attachment;
+  linkSet(host, outer.name, outer.index, { master: bridge.index, alias: vethAlias(attachment) });
   if (hairpin) bridgePortSet(host, outer.name, outer.index, { hairpin });
 }
 
@@ -144,6 +155,14 @@ export function detach(netns: Netns, ifName: string): boolean {
     if (error instanceof NetnsError && error.gone) return false;
     throw error;
   }
+}
+
+/** Removes a container's link by the host's end, where its namespace is not known; false when there is none. */
+export function detachByAlias(name: AttachmentName): boolean {
+  using host = new NetlinkSocket(NETLINK_ROUTE);
+  const alias = vethAlias(name);
+  const veth = linkList(host).find((link) => link.kind === "veth" && link.alias === alias);
+  return veth !== undefined && linkDelete(host, veth.name);
 }
 
 /** Takes addresses from the link, and the link itself with the last of them; returns those it had. */

@@ -1,6 +1,6 @@
 // Names of what we make on a host. They are the original's, so that people and tools find what they know.
 import { createHash } from "node:crypto";
-import { LINK_NAME_MAX } from "../netlink/link.ts";
+import { LINK_ALIAS_MAX, LINK_NAME_MAX } from "../netlink/link.ts";
 
 export const BRIDGE = "weave";
 /** The id under which the host itself holds addresses. */
@@ -12,15 +12,30 @@ export const POLICY_TABLE = "weave-npc";
 
 const VETH_PREFIX = "vethwepl";
 
+/** Which link of which container a veth is for; the network is CNI's, where there is one. */
+export interface AttachmentName {
+  readonly network?: string | undefined;
+  readonly containerId: string;
+  readonly ifName: string;
+}
+
+/** The alias of the host's end of a veth: names are cut and may be taken, this says whose it is. */
+export function vethAlias({ network = "", containerId, ifName }: AttachmentName): string {
+  const alias = `${network}/${containerId}/${ifName}`;
+  return alias.length <= LINK_ALIAS_MAX ? alias : `sha256:${sha256(alias)}`;
+}
+
 /** The host's end of a container's veth: the prefix, then as much of the container's id as fits. */
 export function vethName(containerId: string): string {
   return `${VETH_PREFIX}${containerId.slice(0, LINK_NAME_MAX - VETH_PREFIX.length)}`;
 }
 
 /** For when that name is taken, by a second interface or by a container whose id begins alike. */
-export function alternativeVethName(containerId: string, ifName: string): string {
-  return vethName(createHash("sha256").update(`${containerId}/${ifName}`).digest("hex"));
+export function alternativeVethName(name: AttachmentName): string {
+  return vethName(sha256(vethAlias(name)));
 }
+
+const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 
 export function isContainerVeth(name: string): boolean {
   return name.startsWith(VETH_PREFIX);

@@ -10,20 +10,22 @@ import {
   formatRange,
   hostRange,
   type IPv4,
+  rangeSize,
   rangesOverlap,
 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Claim, NO_CONTAINER } from "./claim.ts";
-import { Departed } from "./departed.ts";
 import { CancelledError, IpamError } from "./errors.ts";
 import { OwnedAddresses } from "./owned.ts";
 import { DONE, Pending } from "./pending.ts";
-import type { AllocatorStore } from "./saved.ts";
+import { type ReleaseOptions, Releaser } from "./releaser.ts";
+import type { AllocatorStore, Lease } from "./saved.ts";
 import { Sharing } from "./sharing.ts";
 import { Space } from "./space.ts";
 
@@ -60,13 +62,25 @@ export interface AllocatorDependencies {
   released?(id: string): void;
 }
 
+/** For whom an address is, and how long to wait for it. */
+export interface AllocateOptions {
+  /** It is to be released when the container has gone. */
+  readonly isContainer?: boolean;
+  /** See Lease. */
+  readonly attachment?: string | undefined;
+  /** Rejects at once where no peer has a free address, instead of waiting until one is released. */
+  readonly failWhenExhausted?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export class Allocator {
   readonly space = new Space();
   readonly owned: OwnedAddresses;
   readonly pending = new Pending();
   readonly sharing: Sharing;
-  readonly #departed = new Departed();
+  readonly releaser: Releaser;
   readonly #log: Log;
+  readonly #warn: (kind: string, text: string) => void;
   readonly #clock: Clock;
   #ticker: Timer | undefined;
   #shuttingDown = false;
@@ -78,10 +92,18 @@ export class Allocator {
     this.owned = new OwnedAddresses(dependencies.store);
     this.#log = dependencies.log;
     this.#clock = dependencies.clock;
+    this.#warn = limitedWarnings(this.#log, () => this.#clock.now());
     this.sharing = new Sharing(config, dependencies, this.space, {
       changed: () => this.pending.retry(),
       denied: (range, by) =>
         this.pending.denied(range, (cidr) => this.sharing.ownedElsewhere(formatCidr(cidr), by)),
+    });
+    this.releaser = new Releaser(this.owned, this.space, this.pending, {
+      ...dependencies,
+      freed: () => {
+        this.sharing.reportFree();
+        this.pending.retry();
+      },
     });
   }
 
@@ -124,13 +146,14 @@ export class Allocator {
    * waits while there is none. Rejects with IpamError where the subnet lies outside the range, with StoreError where
    * it cannot be saved.
    */
-  allocate(id: string, subnet: Cidr, isContainer = false, signal?: AbortSignal): Promise<IPv4> {
+  allocate(id: string, subnet: Cidr, options: AllocateOptions = {}): Promise<IPv4> {
     this.#refuseWhenShuttingDown();
+    const { attachment, isContainer = false, signal } = options;
     const text = `${id} ${formatCidr(subnet)}`;
-    return this.pending.run("allocate", id, text, signal, () => {
-      const [held] = this.owned.within(id, cidrRange(subnet));
+    const attempt = () => {
+      const held = this.#held(id, cidrRange(subnet), attachment);
       if (held) {
-        this.#departed.forget(id);
+        this.releaser.keep(held.address);
         return { value: held.address };
       }
       if (!rangesOverlap(cidrRange(this.config.universe), cidrRange(subnet))) {
@@ -141,13 +164,44 @@ export class Allocator {
       const address = this.space.allocate(hosts, this.sharing.contested);
       if (address === undefined) {
         this.sharing.askForSpace(hosts);
-        return undefined;
+        const exhausted = options.failWhenExhausted ? this.exhausted(subnet) : undefined;
+        if (exhausted === undefined) return undefined;
+        this.#warn("exhausted", `[allocator] ${exhausted}`);
+        throw new IpamError(exhausted);
       }
       const holder = id === NO_CONTAINER ? formatIPv4(address) : id;
-      this.#hold(holder, { address, prefix: subnet.prefix }, isContainer);
+      this.#hold(holder, { address, prefix: subnet.prefix, attachment }, isContainer);
       this.#debug(`Allocated ${formatIPv4(address)} for ${holder} in ${formatCidr(subnet)}`);
       return { value: address };
-    });
+    };
+    return this.pending.run("allocate", id, text, signal, attempt, { attachment });
+  }
+
+  /** Why no peer can give an address of a subnet; undefined where one may. */
+  exhausted(subnet: Cidr): string | undefined {
+    const { sharing, space, config } = this;
+    const hosts = hostRange(subnet);
+    const { ring, contested } = sharing;
+    if (ring.empty || contested.length > 0 || space.freeCount(hosts) > 0) return undefined;
+    const { start, end } = hosts;
+    if (ring.donors(start, end, () => 1).length > 0) return undefined;
+    const { start: first, end: last } = cidrRange(config.universe);
+    const within = { start: Math.max(start, first), end: Math.min(end, last) };
+    const total = rangeSize(within);
+    return `no free address in ${formatCidr(subnet)} (${total} of ${total} in use, ${ring.ownedIn(within)} of them on this host)`;
+  }
+
+  /** What `id` has in a range for an attachment; or for nobody in particular, while no link has it. */
+  #held(id: string, range: AddressRange, attachment: string | undefined): Lease | undefined {
+    const held = this.owned.within(id, range);
+    const exact = held.find((lease) => lease.attachment === attachment);
+    if (exact || attachment === undefined) return exact;
+    const unsaid = held.filter((lease) => lease.attachment === undefined);
+    if (unsaid.length === 0) return undefined;
+    const present = new Set(this.dependencies.attached?.()?.map(({ address }) => address));
+    const idle = unsaid.find(({ address }) => !present.has(address));
+    if (idle) this.owned.attribute(id, idle.address, attachment);
+    return idle;
   }
 
   /** Takes a certain address into use for `id`; waits where another peer has to give it up first. */
@@ -159,57 +213,23 @@ export class Allocator {
     signal?: AbortSignal,
   ): Promise<void> {
     this.#refuseWhenShuttingDown();
-    this.#departed.forget(id);
     const claim = new Claim(this, id, cidr, isContainer, noErrorOnUnknown);
-    return this.pending.run("claim", id, formatCidr(cidr), signal, () => claim.attempt(), cidr);
+    return this.pending.run("claim", id, formatCidr(cidr), signal, () => claim.attempt(), { cidr });
   }
 
-  lookup(id: string, range: AddressRange): Cidr[] {
-    return this.owned.within(id, range);
+  lookup(id: string, range: AddressRange, attachment?: string): Cidr[] {
+    const leases = this.owned.within(id, range);
+    return attachment === undefined ? leases : leases.filter((lease) => lease.attachment === attachment);
   }
 
-  /** Gives back one address of `id`; throws IpamError when it does not hold it. */
+  /** See Releaser. */
   free(id: string, address: IPv4): void {
-    if (!this.owned.remove(id, address)) {
-      throw new IpamError(`Free: address ${formatIPv4(address)} not found for ${id}`);
-    }
-    this.#released(id, [address]);
+    this.releaser.free(id, address);
   }
 
-  /** Gives back all addresses of `id`, and stops waiting for any; throws IpamError when there are none. */
-  delete(id: string): void {
-    const waited = this.pending.cancel(id);
-    const cidrs = this.owned.removeAll(id);
-    this.#departed.forget(id);
-    if (cidrs.length === 0 && !waited) throw new IpamError(`Delete: no addresses for ${id}`);
-    this.#released(
-      id,
-      cidrs.map(({ address }) => address),
-    );
-  }
-
-  /** A container has ended; it may be started again, and keeps its addresses for a while. */
-  containerDied(id: string): void {
-    this.pending.cancel(id);
-    if (this.owned.get(id).isContainer) this.#departed.note(id, this.#clock.now());
-  }
-
-  containerStarted(id: string): void {
-    this.#departed.forget(id);
-  }
-
-  /** A container is gone for good. */
-  containerDestroyed(id: string): void {
-    if (this.owned.get(id).isContainer) this.delete(id);
-  }
-
-  /** Looks which containers have ended without a word: those that hold addresses nobody has. */
-  noticeDeparted(attached = this.dependencies.attached?.()): void {
-    if (!attached) return;
-    const present = new Set(attached.map(({ address }) => address));
-    for (const [id, { isContainer, cidrs }] of this.owned.entries()) {
-      if (isContainer && !cidrs.some(({ address }) => present.has(address))) this.containerDied(id);
-    }
+  /** See Releaser. */
+  delete(id: string, options?: ReleaseOptions): void {
+    this.releaser.release(id, options);
   }
 
   /** Hands all our space to another peer and allocates nothing any more. */
@@ -220,11 +240,11 @@ export class Allocator {
   }
 
   /** Notes that `id` has an address, which is in use already; throws StoreError, with the address free again. */
-  #hold(id: string, cidr: Cidr, isContainer: boolean): void {
+  #hold(id: string, lease: Lease, isContainer: boolean): void {
     try {
-      this.owned.add(id, cidr, isContainer);
+      this.owned.add(id, lease, isContainer);
     } catch (error) {
-      this.space.unuse(cidr.address);
+      this.space.unuse(lease.address);
       throw error;
     }
     this.sharing.reportFree();
@@ -235,13 +255,6 @@ export class Allocator {
     if (!this.space.claim(cidr.address)) return false;
     this.#hold(id, cidr, isContainer);
     return true;
-  }
-
-  #released(id: string, addresses: readonly IPv4[]): void {
-    for (const address of addresses) this.space.release(address);
-    this.sharing.reportFree();
-    this.pending.retry();
-    if (this.owned.get(id).cidrs.length === 0) this.dependencies.released?.(id);
   }
 
   #refuseWhenShuttingDown(): void {
@@ -283,30 +296,13 @@ export class Allocator {
         if (!(error instanceof CancelledError)) this.#log.error(`[allocator] ${reasonOf(error)}`);
       });
     }
-    this.noticeDeparted(attached);
+    this.releaser.noticeGone(attached);
   }
 
   #tick(): void {
     this.sharing.tick();
     if (!this.sharing.division.awaited && this.pending.size > 0) this.pending.retry();
-    this.#releaseDeparted();
-  }
-
-  #releaseDeparted(): void {
-    const due = this.#departed.due(this.#clock.now());
-    if (due.length === 0) return;
-    const present = new Set(this.dependencies.attached?.()?.map(({ address }) => address));
-    for (const id of due) {
-      this.#departed.forget(id);
-      if (this.owned.get(id).cidrs.some(({ address }) => present.has(address))) continue;
-      try {
-        this.delete(id);
-        this.#info(`Released the addresses of ${id}, which has ended`);
-      } catch (error) {
-        // Without room to note it down it stays as it is, and is tried again.
-        if (!(error instanceof IpamError)) this.#departed.note(id, this.#clock.now());
-      }
-    }
+    this.releaser.releaseDue();
   }
 
   #info(text: string): void {

@@ -30,12 +30,15 @@ export class Claim {
     const { sharing, config, owned } = this.allocator;
     const { ring } = sharing;
     const { address } = this.cidr;
+    if (owned.holderOf(address) === this.id) this.allocator.releaser.keep(address);
     if (!ring.contains(address)) {
       const holder = owned.holderOf(address);
-      if (holder === undefined) owned.add(this.#holder, this.cidr, this.isContainer);
-      else if (holder !== this.id && this.id !== NO_CONTAINER) {
+      if (holder !== undefined && (holder === this.id || this.id === NO_CONTAINER)) return DONE;
+      // Nobody remembers an address outside the range: that of a container that has died may go to another at once.
+      if (holder !== undefined && !this.allocator.releaser.releaseDead(holder, address)) {
         throw new IpamError(`address ${formatCidr(this.cidr)} already in use by ${holder}`);
       }
+      owned.add(this.#holder, this.cidr, this.isContainer);
       return DONE;
     }
     sharing.establish();

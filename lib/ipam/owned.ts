@@ -1,6 +1,6 @@
 // Who holds which addresses on this host.
-import { type AddressRange, type Cidr, type IPv4, rangeContains } from "../address/ipv4.ts";
-import type { AllocatorStore, Owned } from "./saved.ts";
+import { type AddressRange, type IPv4, rangeContains } from "../address/ipv4.ts";
+import type { AllocatorStore, Lease, Owned } from "./saved.ts";
 
 const NOTHING: Owned = { isContainer: false, cidrs: [] };
 
@@ -30,7 +30,7 @@ export class OwnedAddresses {
   }
 
   /** Addresses of one holder that lie in a range. */
-  within(id: string, range: AddressRange): Cidr[] {
+  within(id: string, range: AddressRange): Lease[] {
     return this.get(id).cidrs.filter((cidr) => rangeContains(range, cidr.address));
   }
 
@@ -38,23 +38,22 @@ export class OwnedAddresses {
     return this.#byAddress.get(address);
   }
 
-  add(id: string, cidr: Cidr, isContainer: boolean): void {
-    this.#change(id, { isContainer, cidrs: [...this.get(id).cidrs, cidr] });
+  add(id: string, lease: Lease, isContainer: boolean): void {
+    this.#change(id, { isContainer, cidrs: [...this.get(id).cidrs, lease] });
   }
 
-  /** Takes one address from its holder; false when it did not hold it. */
-  remove(id: string, address: IPv4): boolean {
-    if (this.holderOf(address) !== id) return false;
+  /** Says what an address that a holder has is for. */
+  attribute(id: string, address: IPv4, attachment: string): void {
     const { isContainer, cidrs } = this.get(id);
-    this.#change(id, { isContainer, cidrs: cidrs.filter((cidr) => cidr.address !== address) });
-    return true;
+    const attributed = cidrs.map((lease) => (lease.address === address ? { ...lease, attachment } : lease));
+    this.#change(id, { isContainer, cidrs: attributed });
   }
 
-  /** Takes all addresses from a holder and returns them. */
-  removeAll(id: string): readonly Cidr[] {
-    const { cidrs } = this.get(id);
-    if (cidrs.length > 0) this.#change(id, NOTHING);
-    return cidrs;
+  /** Takes addresses from their holder, all or none. */
+  remove(id: string, addresses: readonly IPv4[]): void {
+    const { isContainer, cidrs } = this.get(id);
+    const left = cidrs.filter(({ address }) => !addresses.includes(address));
+    if (left.length < cidrs.length) this.#change(id, { isContainer, cidrs: left });
   }
 
   #change(id: string, owned: Owned): void {

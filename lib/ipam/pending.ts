@@ -10,11 +10,19 @@ export type Attempt<T> = () => { readonly value: T } | undefined;
 /** The outcome of a request that is only to be done. */
 export const DONE = { value: undefined } as const;
 
+/** What else is known of a request. */
+interface Details {
+  /** The address that is claimed. */
+  readonly cidr?: Cidr;
+  /** The attachment that the address is for. */
+  readonly attachment?: string | undefined;
+}
+
 interface Operation {
   readonly kind: OperationKind;
   readonly id: string;
   readonly text: string;
-  readonly cidr: Cidr | undefined;
+  readonly details: Details;
   attempt(): boolean;
   reject(error: Error): void;
 }
@@ -40,14 +48,14 @@ export class Pending {
     text: string,
     signal: AbortSignal | undefined,
     attempt: Attempt<T>,
-    cidr?: Cidr,
+    details: Details = {},
   ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const operation: Operation = {
         kind,
         id,
         text,
-        cidr,
+        details,
         reject,
         attempt() {
           try {
@@ -83,14 +91,20 @@ export class Pending {
   /** Another peer refuses to give up addresses of a range: claims in it fail. */
   denied(range: AddressRange, error: (cidr: Cidr) => Error): void {
     this.#reject(
-      ({ kind, cidr }) => kind === "claim" && cidr !== undefined && rangeContains(range, cidr.address),
-      (operation) => (operation.cidr ? error(operation.cidr) : undefined),
+      ({ kind, details: { cidr } }) =>
+        kind === "claim" && cidr !== undefined && rangeContains(range, cidr.address),
+      ({ details: { cidr } }) => (cidr ? error(cidr) : undefined),
     );
   }
 
-  /** Calls off all requests of one holder; true if there were any. */
-  cancel(id: string): boolean {
-    return this.#reject((operation) => operation.id === id && operation.kind !== "prime");
+  /** Calls off requests of one holder, all or those for one attachment; true if there were any. */
+  cancel(id: string, attachment?: string): boolean {
+    return this.#reject(
+      ({ id: holder, kind, details }) =>
+        holder === id &&
+        kind !== "prime" &&
+        (attachment === undefined || details.attachment === undefined || details.attachment === attachment),
+    );
   }
 
   cancelAll(): void {

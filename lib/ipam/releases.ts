@@ -1,38 +1,42 @@
-// Containers that went while no router was there to be told: one empty file each, named after the container, until a
-// router has given their addresses back.
+// Attachments that went while no router was there to be told: one empty file each, named after the attachment and the
+// container ("NETWORK/INTERFACE/ID", encoded), until a router has released their addresses. Older versions named
+// the container alone. A full disk has room for empty files.
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../sys/reason.ts";
 import { IpamError } from "./errors.ts";
 
-const fileOf = (directory: string, id: string) => join(directory, encodeURIComponent(id));
+const fileOf = (directory: string, id: string, attachment: string) =>
+  join(directory, encodeURIComponent(`${attachment}/${id}`));
 
-/** Notes that the addresses of `id` are to be given back. */
-export function rememberRelease(directory: string, id: string): void {
+/** Notes that the addresses of `id` for an attachment are to be released; throws what the file system does. */
+export function rememberRelease(directory: string, id: string, attachment: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  writeFileSync(fileOf(directory, id), "");
+  writeFileSync(fileOf(directory, id, attachment), "");
 }
 
-/** Takes the note back: the container is there again. */
-export function forgetRelease(directory: string, id: string): void {
-  rmSync(fileOf(directory, id), { force: true });
+/** Removes the note: the attachment is there again. */
+export function forgetRelease(directory: string, id: string, attachment: string): void {
+  for (const file of [fileOf(directory, id, attachment), join(directory, encodeURIComponent(id))])
+    rmSync(file, { force: true });
 }
 
 /**
- * Gives back what was noted, and forgets the notes. An id without addresses is no error; notes that cannot be read or
+ * Releases what was noted, and removes the notes. An id without addresses is no error; notes that cannot be read or
  * removed are told to `warn`, and left.
  */
 export function settleReleases(
   directory: string,
-  release: (id: string) => void,
+  release: (id: string, attachment: string | undefined) => void,
   warn: (text: string) => void,
 ): void {
   for (const { name, isFile } of notes(directory)) {
     try {
       if (!isFile) throw new Error("it is no file");
-      const id = decodeURIComponent(name);
-      releaseUnlessUnknown(id, release);
-      forgetRelease(directory, id);
+      const text = decodeURIComponent(name);
+      const [, attachment, id = text] = /^([^/]*\/[^/]+)\/(.+)$/s.exec(text) ?? [];
+      releaseUnlessUnknown(() => release(id, attachment));
+      rmSync(join(directory, name), { force: true });
     } catch (error) {
       warn(`${join(directory, name)} is no container to release: ${reasonOf(error)}; remove it`);
     }
@@ -50,9 +54,9 @@ function notes(directory: string): { name: string; isFile: boolean }[] {
   }
 }
 
-function releaseUnlessUnknown(id: string, release: (id: string) => void): void {
+function releaseUnlessUnknown(release: () => void): void {
   try {
-    release(id);
+    release();
   } catch (error) {
     if (!(error instanceof IpamError)) throw error;
   }

@@ -36,13 +36,27 @@ const VoteSchema = v.object({
 
 const HolderSchema = v.object({
   isContainer: v.boolean(),
-  cidrs: v.array(v.object({ address: Address, prefix: v.pipe(v.number(), v.minValue(0), v.maxValue(32)) })),
+  cidrs: v.array(
+    v.object({
+      address: Address,
+      prefix: v.pipe(v.number(), v.minValue(0), v.maxValue(32)),
+      attachment: v.optional(v.string()),
+    }),
+  ),
 });
+
+/**
+ * An address of a holder. `attachment` is the one of its interfaces that it is for, "NETWORK/INTERFACE" as CNI names
+ * them; undefined where nobody has said: attached by hand, or saved by an older version or the original.
+ */
+export interface Lease extends Cidr {
+  readonly attachment?: string | undefined;
+}
 
 /** Addresses of one holder: a container, or something with a name such as "weave:expose". */
 export interface Owned {
   readonly isContainer: boolean;
-  readonly cidrs: readonly Cidr[];
+  readonly cidrs: readonly Lease[];
 }
 
 /** What a peer has promised and accepted while the first division is being agreed on. */

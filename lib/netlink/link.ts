@@ -24,6 +24,7 @@ const IFLA_MASTER = 10;
 const IFLA_PROTINFO = 12;
 const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
+const IFLA_IFALIAS = 20;
 const IFLA_NET_NS_FD = 28;
 const IFLA_LINK_NETNSID = 37;
 
@@ -42,6 +43,8 @@ const IFLA_BRPORT_ISOLATED = 33;
 
 /** The longest name of a link: IFNAMSIZ without its terminating zero. */
 export const LINK_NAME_MAX = 15;
+/** Bytes: IFALIASZ without its terminating zero. */
+export const LINK_ALIAS_MAX = 255;
 
 /** What a link can be given when it is made, and later. */
 export interface LinkSettings {
@@ -55,6 +58,8 @@ export interface LinkSettings {
   readonly up?: boolean;
   /** Packets that may wait to be sent. */
   readonly queue?: number;
+  /** A text of at most LINK_ALIAS_MAX bytes that the kernel keeps with the link. */
+  readonly alias?: string;
   /** An open fd of the network namespace it belongs in. */
   readonly netnsFd?: number;
 }
@@ -79,6 +84,7 @@ export interface Link {
   readonly index: number;
   readonly name: string;
   readonly kind: string | undefined;
+  readonly alias: string | undefined;
   readonly mtu: number;
   readonly address: string | undefined;
   readonly master: number | undefined;
@@ -106,6 +112,7 @@ function encodeSettings(encoder: AttributeEncoder, settings: LinkSettings): void
   if (settings.mtu !== undefined) encoder.u32(IFLA_MTU, settings.mtu);
   if (settings.name !== undefined) encoder.string(IFLA_IFNAME, settings.name);
   if (settings.queue !== undefined) encoder.u32(IFLA_TXQLEN, settings.queue);
+  if (settings.alias !== undefined) encoder.bytes(IFLA_IFALIAS, new TextEncoder().encode(settings.alias));
   if (settings.master !== undefined) encoder.u32(IFLA_MASTER, settings.master);
   if (settings.netnsFd !== undefined) encoder.u32(IFLA_NET_NS_FD, settings.netnsFd);
 }
@@ -228,6 +235,7 @@ export function decodeLink(message: Message): Link {
     index: view.getInt32(4, true),
     name: attributes.get(IFLA_IFNAME)?.string ?? "",
     kind,
+    alias: attributes.get(IFLA_IFALIAS)?.string,
     mtu: attributes.get(IFLA_MTU)?.u32 ?? 0,
     address: address && formatMac(address),
     master: attributes.get(IFLA_MASTER)?.u32,

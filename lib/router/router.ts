@@ -12,6 +12,7 @@ import type { ApiTarget, CniCall, CniOutcome } from "../api/server.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { watchContainers } from "../container/events.ts";
+import { settleGone } from "../container/gone.ts";
 import { findContainer } from "../container/runtime.ts";
 import { loadNacl } from "../crypto/nacl.ts";
 import { ensureBridge } from "../host/bridge.ts";
@@ -226,9 +227,9 @@ async function start(
   const settle = () =>
     settleReleases(
       releaseDirectory(),
-      (id) => {
+      (id, attachment) => {
         log.info(`releasing the addresses of ${id}, which went while weave did not answer`);
-        allocator.delete(id);
+        allocator.delete(id, { attachment });
       },
       (text) => warn("release notes", text),
     );
@@ -269,6 +270,7 @@ async function start(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
           ...(dns?.nameserver.notes() ?? []),
+          ...allocator.releaser.notes(),
           ...(datapath.withoutFastdp ? [`no fast datapath, only sleeve: ${datapath.withoutFastdp}`] : []),
           ...overlay.notes(),
           ...unexpectedNotes(),
@@ -312,7 +314,7 @@ async function start(
   const containersLeft = () => {
     leaving ??= systemClock.after(LEAVING_MS, () => {
       leaving = undefined;
-      allocator.noticeDeparted();
+      allocator.releaser.noticeGone();
     });
   };
   const links = watchLinks({
@@ -331,12 +333,16 @@ async function start(
   const containers = watchContainers(
     options["docker-api"],
     {
-      started: (id) => allocator.containerStarted(id),
+      connected: () =>
+        settleGone(options["docker-api"], allocator.releaser, unname).catch((error) =>
+          log.warning(`[container] cannot ask which containers have ended: ${reasonOf(error)}`),
+        ),
+      started: (id) => allocator.releaser.started(id),
       died(id) {
-        allocator.containerDied(id);
+        allocator.releaser.died(id);
         unname(id);
       },
-      destroyed: (id) => allocator.containerDestroyed(id),
+      destroyed: (id) => allocator.releaser.destroyed(id),
     },
     log,
   );

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { conflist } from "../../lib/cni/setup.ts";
-import { eventually, exec, type Host, Hosts } from "../support/hosts.ts";
+import { DIST, eventually, exec, type Host, Hosts } from "../support/hosts.ts";
 
 let hosts: Hosts;
 let host: Host;
@@ -200,20 +200,87 @@ test("CHECK sees what is missing", async () => {
   });
 });
 
-test("GC gives back what no container has any more", async () => {
-  const netns = await hosts.pod("gone");
-  const kept = await hosts.pod("kept");
-  await add("gone", netns);
+describe("one container with two interfaces", () => {
+  const second = { ...CONFIG, name: "second", ipam: { routes: [] } };
+
+  test("each has an address of its own, and DEL of one leaves the other's", async () => {
+    const netns = await hosts.pod("two");
+    const [eth0, net1] = [await add("two", netns), await add("two", netns, second, "net1")];
+    const [first, other] = [eth0, net1].map(({ result }) => result.ips[0].address);
+    expect(other).not.toBe(first);
+    const listed = await host.weave("ps");
+    for (const address of [first, other]) expect(listed).toMatch(new RegExp(`^two \\S+ ${address}$`, "m"));
+    expect((await host.cni("DEL", second, { id: "two", netns, ifName: "net1" })).code).toBe(0);
+    expect((await owned())["two"]).toEqual([first]);
+    const third = await add("third", await hosts.pod("third"));
+    expect(third.result.ips[0].address).not.toBe(first);
+    expect((await host.cni("DEL", CONFIG, { id: "two", netns })).code).toBe(0);
+    expect(await owned()).not.toHaveProperty("two");
+  });
+
+  test("DEL without a namespace removes the link of that attachment, and of no other", async () => {
+    const netns = await hosts.pod("blind");
+    const [first] = (await add("blind", netns)).result.ips;
+    await add("blind", netns, second, "net1");
+    // Its name begins alike, which is all that the names of links have room for.
+    const alike = await hosts.pod("alike");
+    await add("blind", alike, CONFIG, "eth1");
+    expect((await host.cni("DEL", second, { id: "blind", ifName: "net1" })).code).toBe(0);
+    const left = await inPod(netns, "ip", "-br", "link");
+    expect([left.stdout.includes("eth0"), left.stdout.includes("net1")]).toEqual([true, false]);
+    expect((await inPod(alike, "ip", "link", "show", "eth1")).code).toBe(0);
+    expect((await owned())["blind"]?.length).toBe(2);
+    // A link that nobody can tell the owner of keeps its address, and the status says so.
+    const port = JSON.parse(await host.must(["ip", "-j", "link"])).find(
+      ({ ifalias }: { ifalias?: string }) => ifalias === "weave/blind/eth0",
+    );
+    await host.must(["ip", "link", "set", port.ifname, "alias", "somebody's"]);
+    expect((await host.cni("DEL", CONFIG, { id: "blind" })).code).toBe(0);
+    expect(await host.weave("status")).toContain(
+      `Note: ${first.address.split("/")[0]} of blind was released, but a link on the bridge still has it`,
+    );
+    expect((await owned())["blind"]).toContain(first.address);
+    await inPod(netns, "ip", "link", "del", "eth0");
+    await eventually("the address is released", owned, (held) => !held["blind"]?.includes(first.address));
+    await host.cni("DEL", CONFIG, { id: "blind", netns: alike, ifName: "eth1" });
+  });
+});
+
+test("GC releases what the runtime does not list and no link has, in its own network", async () => {
+  const pods = await Promise.all(["gone", "kept", "elsewhere", "ab"].map((name) => hosts.pod(`gc${name}`)));
+  const [gone = "", kept = "", elsewhere = "", short = ""] = pods;
+  await add("gone", gone);
   await add("kept", kept);
-  await inPod(netns, "ip", "link", "del", "eth0");
-  const config = {
-    ...CONFIG,
-    cniVersion: "1.1.0",
-    "cni.dev/valid-attachments": [{ containerID: "kept", ifname: "eth0" }],
-  };
-  expect((await host.cni("GC", config)).code).toBe(0);
-  expect(await owned()).toHaveProperty("kept");
-  expect(await owned()).not.toHaveProperty("gone");
+  await add("kept", kept, CONFIG, "net1");
+  await add("elsewhere", elsewhere, { ...CONFIG, name: "second" });
+  await add("ab", short);
+  await inPod(gone, "ip", "link", "del", "eth0");
+  await inPod(kept, "ip", "link", "del", "net1");
+  await inPod(elsewhere, "ip", "link", "del", "eth0");
+  const config = { ...CONFIG, cniVersion: "1.1.0" };
+  const valid = [{ containerID: "kept", ifname: "eth0" }];
+  expect((await host.cni("GC", { ...config, "cni.dev/valid-attachments": valid })).code).toBe(0);
+  const held = await owned();
+  expect(held).not.toHaveProperty("gone");
+  expect([held["kept"]?.length, held["elsewhere"]?.length, held["ab"]?.length]).toEqual([1, 1, 1]);
+  expect((await host.cni("GC", { ...config, "cni.dev/valid-attachments": null })).code).toBe(0);
+  // Their links are there.
+  expect(await owned()).toMatchObject({ kept: held["kept"], ab: held["ab"] });
+});
+
+test("weave attach: one id is one container; what looks like an address is no id", async () => {
+  const [one, other] = [await hosts.pod("att1"), await hosts.pod("att2")];
+  const weave = (...args: string[]) => host.exec([join(DIST, "weave"), ...args]);
+  expect((await weave("attach", "web", "--netns", one)).code).toBe(0);
+  expect((await weave("attach", "web", "--netns", one)).code).toBe(0);
+  const shared = await weave("attach", "web", "--netns", other);
+  expect([shared.code, shared.stderr]).toEqual([1, expect.stringContaining("is attached by that id")]);
+  for (const id of ["10.32.0.5", "10.32.0.5,12", "ip:10.32.0.5"]) {
+    expect((await weave("attach", id, "--netns", other)).code).not.toBe(0);
+  }
+  expect((await inPod(other, "ip", "-br", "link")).stdout).not.toContain("ethwe");
+  await host.weave("detach", "web", "--netns", one);
+  expect(await owned()).not.toHaveProperty("web");
 });
 
 test("while the router is down: ADD says try again later, DEL succeeds and is made up for", async () => {

@@ -68,6 +68,74 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     expect(await weave("dns-lookup", "zwei")).toBe("");
   });
 
+  test("an address is not given to another while somebody shares its container's namespace", async () => {
+    const id = await run("lender");
+    const address = (await weave("attach", "lender")).trim();
+    // podman's rm takes the namespace's other users along.
+    if (name === "docker") {
+      await runtime.run(
+        "run",
+        "-d",
+        "--name",
+        "borrower",
+        "--network=container:lender",
+        "busybox:test",
+        "/bin/sleep",
+        "600",
+      );
+      await runtime.run("rm", "-f", "lender");
+      await eventually(
+        "the status says why it stays",
+        () => weave("status"),
+        (text) => text.includes(`${address} of ${id} was released, but a link on the bridge still has it`),
+      );
+      await run("taker");
+      const claim = await tryWeave("attach", `ip:${address}/12`, "taker");
+      expect([claim.code, claim.stderr]).toEqual([1, expect.stringContaining("is already owned by")]);
+      await runtime.run("rm", "-f", "borrower", "taker");
+    } else await runtime.run("rm", "-f", "-t", "0", "lender");
+    await eventually("its address is released", held, (text) => !text.includes(id), 20_000);
+  });
+
+  test("outside the range, the address of a container that was stopped goes to the next at once", async () => {
+    const [first, second] = [await run("away1"), await run("away2")];
+    await weave("attach", "ip:192.168.79.7/24", "away1");
+    await runtime.run("kill", "away1");
+    await eventually(
+      "it is taken over",
+      () => tryWeave("attach", "ip:192.168.79.7/24", "away2"),
+      ({ code }) => code === 0,
+      10_000,
+    );
+    expect(await held()).toContain(`${second} 192.168.79.7/24`);
+    expect(await held()).not.toContain(first);
+    await runtime.run("rm", "-f", "away1", "away2");
+  });
+
+  test("what was removed while the router was away has no address and no name when it is back", async () => {
+    const [removed, stopped] = [
+      await run("removed", "--hostname=removed.weave.local"),
+      await run("stopped", "--hostname=stopped.weave.local"),
+    ];
+    for (const container of ["removed", "stopped"]) await weave("attach", container);
+    await weave("stop");
+    await runtime.run("kill", "removed");
+    await runtime.run("rm", "removed");
+    await runtime.run("kill", "stopped");
+    await weave("launch", "--ipalloc-init=consensus=1");
+    await eventually("its address is released", held, (text) => !text.includes(removed), 15_000);
+    for (const container of ["removed", "stopped"]) {
+      await eventually(
+        `${container} has no name`,
+        () => weave("dns-lookup", container),
+        (text) => text === "",
+        15_000,
+      );
+    }
+    expect(await held()).toContain(stopped);
+    await runtime.run("rm", "stopped");
+  });
+
   test("own addresses and subnets, several at once, and off again", async () => {
     const id = await run("several");
     const printed = await weave("attach", "net:default", "net:10.34.0.0/16", "ip:192.168.77.7/24", "several");

@@ -168,7 +168,7 @@ test("a request that is called off waits no more", async () => {
   const [a] = allocators;
   if (!a) throw new Error("no allocators");
   const abort = new AbortController();
-  const waiting = a.allocate("c1", UNIVERSE, false, abort.signal);
+  const waiting = a.allocate("c1", UNIVERSE, { signal: abort.signal });
   simulation.clock.advance(1_000);
   abort.abort();
   expect(waiting).rejects.toThrow("cancelled");
@@ -225,15 +225,15 @@ test("a container that has died keeps its addresses for half a minute, unless it
   const { simulation, allocators } = await network(21n, 1, { quorum: () => 1 });
   const [a] = allocators;
   if (!a) throw new Error("no allocator");
-  const get = (id: string) => settled(simulation, a.allocate(id, UNIVERSE, true));
+  const get = (id: string) => settled(simulation, a.allocate(id, UNIVERSE, { isContainer: true }));
   const holds = (id: string) => a.owned.get(id).cidrs.length > 0;
   for (const id of ["dies", "restarts", "goes"]) await get(id);
   await settled(simulation, a.allocate("host", UNIVERSE));
-  for (const id of ["dies", "restarts", "goes", "host"]) a.containerDied(id);
-  a.containerDestroyed("goes");
+  for (const id of ["dies", "restarts", "goes", "host"]) a.releaser.died(id);
+  a.releaser.destroyed("goes");
   expect(holds("goes")).toBe(false);
   simulation.clock.advance(25_000);
-  a.containerStarted("restarts");
+  a.releaser.started("restarts");
   expect(holds("dies")).toBe(true);
   simulation.clock.advance(10_000);
   expect([holds("dies"), holds("restarts"), holds("host")]).toEqual([false, true, true]);

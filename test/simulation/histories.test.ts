@@ -125,7 +125,7 @@ class History {
     if (!allocator) return;
     const id = `c${++this.#containers}`;
     const giveUp = new AbortController();
-    allocator.allocate(id, UNIVERSE, false, giveUp.signal).then(
+    allocator.allocate(id, UNIVERSE, { signal: giveUp.signal }).then(
       (address) => {
         this.say(`${id} on ${host.number} has ${formatIPv4(address)}`);
         host.containers.set(id, address);

@@ -152,7 +152,7 @@ describe("remembered releases", () => {
     writeFileSync(join(folder, "%"), "");
     mkdirSync(join(folder, "folder"));
     writeFileSync(join(folder, "folder/file"), "");
-    rememberRelease(folder, "a/b");
+    rememberRelease(folder, "a/b", "weave/eth0");
     const [released, told]: [string[], string[]] = [[], []];
     settleReleases(
       folder,

@@ -1,0 +1,206 @@
+// When addresses are released: by attachment, never while a link has them, and later where the disk is full.
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Cidr, formatIPv4, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { settleGone } from "../../lib/container/gone.ts";
+import { Allocator } from "../../lib/ipam/allocator.ts";
+import { forgetRelease, rememberRelease, settleReleases } from "../../lib/ipam/releases.ts";
+import type { Owned } from "../../lib/ipam/saved.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { StoreError } from "../../lib/store/store.ts";
+import { MemoryDisk } from "../support/allocators.ts";
+
+const SUBNET = parseCidr("10.32.0.0/28");
+const GRACE_MS = 35_000;
+const [ETH0, NET1] = ["weave/eth0", "weave/net1"];
+
+/** One allocator, alone; `links` are the addresses that the kernel would show. */
+function alone(holders: Record<string, Owned> = {}) {
+  const clock = new SimulatedClock();
+  const links = new Set<IPv4>();
+  const released: string[] = [];
+  const disk = { full: false };
+  const memory = new MemoryDisk().mount();
+  const name = nameFromNumber(1n);
+  const config = { ourName: name, ourUid: 1n, ourNickName: "one", universe: SUBNET, seed: [name] };
+  for (const [id, owned] of Object.entries(holders)) memory.saveHolder(id, owned);
+  const { start, end } = { start: SUBNET.address, end: SUBNET.address + 16 };
+  const entries = [{ token: start, peer: name, version: 1, free: 16 }];
+  if (Object.keys(holders).length > 0) memory.saveRing({ peer: name, start, end, entries, seeds: [name] });
+  const allocator = new Allocator(
+    { ...config, observer: false, quorum: () => 1, isKnownPeer: () => false },
+    {
+      clock,
+      random: seededRandom(1n),
+      log: silentLog,
+      store: {
+        ...memory,
+        saveHolder(id, owned) {
+          if (disk.full) throw new StoreError("disk", "the disk is full");
+          memory.saveHolder(id, owned);
+        },
+      },
+      attached: (): Cidr[] => Array.from(links, (address) => ({ address, prefix: 28 })),
+      released: (id) => released.push(id),
+    },
+  );
+  allocator.start(() => ({ unicast: () => false, broadcast: () => {}, neighbours: () => {} }));
+  const add = async (id: string, attachment?: string) => {
+    const address = await allocator.allocate(id, SUBNET, { isContainer: true, attachment });
+    links.add(address);
+    return address;
+  };
+  const held = (id: string) => allocator.owned.get(id).cidrs.map(({ address }) => address);
+  return { allocator, clock, links, disk, released, add, held, releaser: allocator.releaser };
+}
+
+describe("attachments of one container", () => {
+  test("each has its own address, the same one again, and gives back its own alone", async () => {
+    const { allocator, links, add, held } = alone();
+    const [eth0, net1] = [await add("c", ETH0), await add("c", NET1)];
+    expect(eth0).not.toBe(net1);
+    expect([await add("c", ETH0), await add("c", NET1)]).toEqual([eth0, net1]);
+    links.delete(net1);
+    allocator.delete("c", { attachment: NET1, detached: true });
+    expect(held("c")).toEqual([eth0]);
+    expect(await add("d", ETH0)).not.toBe(eth0);
+  });
+
+  test("a request that waits is cancelled with its own attachment alone", async () => {
+    const { allocator, add } = alone();
+    for (let i = 0; i < 14; i++) await add(`c${i}`, ETH0);
+    const waiting = allocator.allocate("late", SUBNET, { attachment: NET1 });
+    expect(() => allocator.delete("late", { attachment: ETH0 })).toThrow("no addresses for late");
+    expect(allocator.pending.size).toBe(1);
+    allocator.delete("late", { attachment: NET1 });
+    expect(waiting).rejects.toThrow("cancelled");
+  });
+
+  test("of older versions and of the original: adopted while idle, left alone while a link has them", async () => {
+    const lease = (address: string) => parseCidr(`${address}/28`);
+    const container = (...addresses: string[]) => ({ isContainer: true, cidrs: addresses.map(lease) });
+    const { allocator, links, held } = alone({
+      idle: container("10.32.0.5"),
+      up: container("10.32.0.6"),
+      shared: container("10.32.0.7"),
+    });
+    const address = (text: string) => lease(text).address;
+    links.add(address("10.32.0.6")).add(address("10.32.0.7"));
+    const get = (id: string) =>
+      allocator.allocate(id, SUBNET, { isContainer: true, attachment: NET1 }).then(formatIPv4);
+    expect(await get("idle")).toBe("10.32.0.5");
+    expect(await get("up")).toBe("10.32.0.1");
+    allocator.delete("idle", { attachment: NET1 });
+    expect(held("idle")).toEqual([]);
+    // It may be another interface that has it.
+    allocator.delete("shared", { attachment: NET1, detached: true });
+    expect(held("shared").map(formatIPv4)).toEqual(["10.32.0.7"]);
+    expect(allocator.releaser.notes()).toEqual([]);
+    links.delete(address("10.32.0.7"));
+    allocator.delete("shared", { attachment: ETH0, detached: true });
+    expect(held("shared")).toEqual([]);
+  });
+
+  test("GC releases what is not listed, of its own network alone", async () => {
+    const { releaser, links, add, held } = alone();
+    const [kept, gone, other, byHand] = [
+      await add("kept", ETH0),
+      await add("kept", NET1),
+      await add("other", "b/eth0"),
+      await add("hand"),
+    ];
+    const lives = await add("lives", ETH0);
+    links.delete(gone);
+    links.delete(other);
+    links.delete(byHand);
+    releaser.collect("weave", new Set(["kept/eth0"]));
+    expect(held("kept")).toEqual([kept]);
+    expect([held("other"), held("hand"), held("lives")]).toEqual([[other], [byHand], [lives]]);
+    expect(releaser.notes()).toEqual([expect.stringContaining("of lives was released, but a link")]);
+  });
+});
+
+describe("an address is in use", () => {
+  test("as long as a link has it, whoever says that its container is gone; the status says why", async () => {
+    for (const go of ["destroyed", "release"] as const) {
+      const { releaser, clock, links, released, add, held } = alone();
+      const address = await add("c");
+      releaser[go]("c");
+      clock.advance(10 * GRACE_MS);
+      expect(held("c")).toEqual([address]);
+      expect(releaser.notes()).toEqual([
+        "10.32.0.1 of c was released, but a link on the bridge still has it; it stays until that link is gone",
+      ]);
+      links.clear();
+      releaser.noticeGone();
+      expect([held("c"), released, releaser.notes()]).toEqual([[], ["c"], []]);
+    }
+  });
+
+  test("until a full disk has room; DEL succeeds meanwhile, and ADD takes it back", async () => {
+    const { allocator, clock, links, disk, add, held, releaser } = alone();
+    const [first, second] = [await add("a", ETH0), await add("b", ETH0)];
+    links.clear();
+    disk.full = true;
+    for (const id of ["a", "b"]) allocator.delete(id, { attachment: ETH0, detached: true });
+    expect([held("a"), held("b")]).toEqual([[first], [second]]);
+    expect(releaser.notes().join()).toContain("make room");
+    expect(await add("b", ETH0)).toBe(second);
+    disk.full = false;
+    clock.advance(10_000);
+    expect([held("a"), held("b"), releaser.notes()]).toEqual([[], [second], []]);
+  });
+
+  test("outside the range a dead container's goes to whoever claims it, but not while a link has it", async () => {
+    const { allocator, links, releaser, held } = alone();
+    const cidr = parseCidr("192.168.7.7/24");
+    await allocator.claim("a", cidr, true);
+    expect(allocator.claim("b", cidr, true)).rejects.toThrow("already in use by a");
+    links.add(cidr.address);
+    releaser.died("a");
+    expect(allocator.claim("b", cidr, true)).rejects.toThrow("already in use by a");
+    links.clear();
+    await allocator.claim("b", cidr, true);
+    expect([held("a"), held("b")]).toEqual([[], [cidr.address]]);
+  });
+});
+
+test("no free address: said at once, with figures, where nobody has any", async () => {
+  const { allocator, add } = alone();
+  for (let i = 0; i < 14; i++) await add(`c${i}`, ETH0);
+  expect(allocator.allocate("late", SUBNET, { failWhenExhausted: true })).rejects.toThrow(
+    "no free address in 10.32.0.0/28 (14 of 14 in use, 14 of them on this host)",
+  );
+});
+
+describe("on disk", () => {
+  const folder = mkdtempSync(join(tmpdir(), "weave-releases-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test("what went while no router ran is released once, by its attachment where that is noted", () => {
+    const directory = join(folder, "releases");
+    rememberRelease(directory, "c1", "weave/eth0");
+    rememberRelease(directory, "back", "weave/eth0");
+    forgetRelease(directory, "back", "weave/eth0");
+    writeFileSync(join(directory, "old"), "");
+    const settled: unknown[] = [];
+    settleReleases(directory, (...release) => settled.push(release), expect.unreachable);
+    expect(settled.sort()).toEqual(
+      [
+        ["c1", "weave/eth0"],
+        ["old", undefined],
+      ].sort(),
+    );
+    expect(readdirSync(directory)).toEqual([]);
+  });
+
+  test("without a runtime nobody is taken for gone", async () => {
+    const keeper = { departing: () => new Set(["c"]), destroyed: () => expect.unreachable() };
+    await settleGone([join(folder, "none.sock")], keeper, () => expect.unreachable());
+  });
+});
