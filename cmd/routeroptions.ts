@@ -109,7 +109,7 @@ export const ROUTER_OPTIONS = {
   "expect-npc": {
     type: "boolean",
     default: false,
-    description: "keep containers apart until weave-npc has its policies in force",
+    description: "isolate containers from all but this host until weave-npc has policies in force",
   },
   "log-level": { type: "string", description: "debug, info, warning or error (info)", valueHint: "LEVEL" },
 } satisfies ArgsDef;

@@ -6,7 +6,7 @@ import { removeLinks } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { linkList } from "../../lib/netlink/link.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { removePolicies } from "../../lib/npc/waiting.ts";
+import { removePolicies } from "../../lib/npc/defaultdeny.ts";
 import { vxlanName } from "../../lib/overlay/datapath/datapath.ts";
 import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
 import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";

@@ -5,7 +5,7 @@ import { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { keepApart, removePolicies } from "../../lib/npc/waiting.ts";
+import { installDefaultDeny, removeDefaultDeny, removePolicies } from "../../lib/npc/defaultdeny.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { enterCluster, joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
 import {
@@ -31,6 +31,7 @@ export async function runRouter(options: RouterOptions): Promise<void> {
   const { log, shutdown } = begin(options);
   const original = takeOver(log);
   if (options["expect-npc"]) awaitPolicies(original, log);
+  else expectNoPolicies(log);
   if (original) makeRoom(original, log);
   const router = await startRouter(options, { cni: runInRouter }, log);
   const migration = original && completeMigration(original, router.api, options["expect-npc"], log);
@@ -107,9 +108,22 @@ function awaitPolicies(original: Original | undefined, log: Log): void {
   if (original && original.kernel.rules.length > 0) return;
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   try {
-    if (keepApart(nf)) log.info("containers are kept apart until weave-npc has its policies in force");
+    if (installDefaultDeny(nf))
+      log.info(
+        "default deny: containers reach nothing but this host until weave-npc, or weave-npc apply, has policies in force",
+      );
   } catch (error) {
     log.warning(`containers are open to all until weave-npc has its policies in force: ${reasonOf(error)}`);
+  }
+}
+
+/** Policies that are in force stay; what an earlier launch has put in their place does not. */
+function expectNoPolicies(log: Log): void {
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  try {
+    if (removeDefaultDeny(nf)) log.info("removed the default deny of an earlier launch with --expect-npc");
+  } catch (error) {
+    log.warning(`cannot remove the default deny of an earlier launch, if there was one: ${reasonOf(error)}`);
   }
 }
 

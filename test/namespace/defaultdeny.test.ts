@@ -1,0 +1,77 @@
+// The default deny of weave launch --expect-npc: what ends it, and what does not.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DIST, type Host, Hosts } from "../support/hosts.ts";
+import { addPod, type Pod, ping } from "../support/pods.ts";
+
+let hosts: Hosts;
+let host: Host;
+let a: Pod;
+let b: Pod;
+
+beforeAll(async () => {
+  hosts = await Hosts.create("ddn", 1);
+  host = hosts.host(1);
+  await host.weave("launch", "--expect-npc");
+  a = await addPod(hosts, host, "a");
+  b = await addPod(hosts, host, "b");
+}, 60_000);
+
+afterAll(() => hosts?.disposeSync());
+
+const reaches = async (from: Pod, to: Pod) => (await ping(from, to.address, "-W", "1")).code === 0;
+const both = async () => [await reaches(a, b), await reaches(b, a)];
+const tables = async () =>
+  (await host.must(["nft", "list", "tables"])).split("\n").filter((line) => line.includes("weave-npc"));
+
+async function relaunch(...options: string[]): Promise<void> {
+  await host.weave("stop");
+  await host.weave("launch", ...options);
+}
+
+/** Puts policies in force: pods may reach `open`, or everybody may be reached. */
+async function apply(isolated: readonly Pod[]): Promise<void> {
+  const pod = (name: string, { address }: Pod) => ({
+    kind: "Pod",
+    metadata: {
+      namespace: "x",
+      name,
+      labels: { isolated: String(isolated.some((each) => each.address === address)) },
+    },
+    spec: { nodeName: "n1" },
+    status: { phase: "Running", podIP: address },
+  });
+  const policy = {
+    kind: "NetworkPolicy",
+    metadata: { namespace: "x", name: "p" },
+    spec: { podSelector: { matchLabels: { isolated: "true" } } },
+  };
+  const items = [{ kind: "Namespace", metadata: { name: "x" } }, pod("a", a), pod("b", b), policy];
+  const file = join(host.folder, "snapshot.json");
+  writeFileSync(file, JSON.stringify({ kind: "List", items }));
+  await host.must([join(DIST, "weave-npc"), "apply", "--snapshot", file, "--node", "n1"]);
+}
+
+test("weave-npc apply replaces it by its policies, which later launches keep", async () => {
+  expect(await both()).toEqual([false, false]);
+  await apply([]);
+  expect(await both()).toEqual([true, true]);
+  await apply([a]);
+  expect(await both()).toEqual([true, false]);
+  await relaunch();
+  expect(await both()).toEqual([true, false]);
+  await relaunch("--expect-npc");
+  expect(await both()).toEqual([true, false]);
+}, 60_000);
+
+test("a launch without the option removes it, a launch with it does not", async () => {
+  for (const family of ["inet", "bridge"]) await host.must(["nft", "delete", "table", family, "weave-npc"]);
+  await relaunch("--expect-npc");
+  expect(await both()).toEqual([false, false]);
+  await relaunch("--expect-npc");
+  expect(await both()).toEqual([false, false]);
+  await relaunch();
+  expect(await both()).toEqual([true, true]);
+  expect(await tables()).toEqual([]);
+}, 60_000);
