@@ -18,6 +18,9 @@ import { prepareAgent } from "../mesos.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { runRouter } from "./router.ts";
 
+/** More than the router takes to find out that no peer takes over. */
+const HAND_OVER_MS = 15_000;
+
 // What a daemon must not inherit: it would make it another program.
 const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
 
@@ -110,9 +113,8 @@ export const reset: Command = {
 
 async function handOver(force: boolean): Promise<void> {
   try {
-    await apiClient()("DELETE", "/peer", { timeoutMs: 5_000 });
-    // The news still has to reach the others.
-    await Bun.sleep(500);
+    // Answers once another peer has acknowledged our addresses.
+    await apiClient()("DELETE", "/peer", { timeoutMs: HAND_OVER_MS });
   } catch (error) {
     if (force && error instanceof Error) return;
     if (error instanceof RouterDownError)

@@ -312,8 +312,8 @@ const ROUTES: Record<string, Handler> = {
     }
     return done();
   },
-  "DELETE /peer": (_request, _parameters, { allocator }) => {
-    allocator.shutdown();
+  "DELETE /peer": async (_request, _parameters, { allocator }) => {
+    await allocator.shutdown();
     return done();
   },
   "DELETE /peer/:id": async (request, parameters, { allocator }) => {

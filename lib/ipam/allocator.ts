@@ -44,6 +44,8 @@ export interface AllocatorConfig {
   /** How many peers have to agree on the first division; asked when it begins. */
   readonly quorum: () => number;
   readonly isKnownPeer: (name: PeerName) => boolean;
+  /** Other peers that can be reached. */
+  readonly reachablePeers: () => readonly PeerName[];
 }
 
 export interface AllocatorDependencies {
@@ -232,11 +234,19 @@ export class Allocator {
     this.releaser.release(id, options);
   }
 
-  /** Hands all our space to another peer and allocates nothing any more. */
-  shutdown(): void {
+  /**
+   * Hands all our space to another peer and allocates nothing any more; resolves once that peer has acknowledged.
+   * Rejects with IpamError where none does; while no peer has got our space, allocation goes on.
+   */
+  async shutdown(): Promise<void> {
     this.#shuttingDown = true;
     this.pending.cancelAll();
-    this.sharing.leave();
+    try {
+      await this.sharing.leave();
+    } catch (error) {
+      this.#shuttingDown = this.sharing.leaving;
+      throw error;
+    }
   }
 
   /** Notes that `id` has an address, which is in use already; throws StoreError, with the address free again. */

@@ -276,11 +276,6 @@ export class Ring {
     return ranges;
   }
 
-  /** The peer to hand our space to: the first in the ring that `valid` accepts. */
-  heir(valid: (peer: PeerName) => boolean): PeerName | undefined {
-    return this.#entries.find((entry) => entry.peer !== this.peer && valid(entry.peer))?.peer;
-  }
-
   /** Notes how many addresses are free in each range of ours; true when anything changed. */
   reportFree(count: (range: AddressRange) => number): boolean {
     let updated = false;

@@ -10,6 +10,7 @@ import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./allocator.ts";
 import { Division } from "./division.ts";
 import { IpamError, UnknownPeerError } from "./errors.ts";
+import { HandOver } from "./handover.ts";
 import { Nicknames } from "./nicknames.ts";
 import { type Change, Ring, RingError, type RingState } from "./ring.ts";
 import type { Space } from "./space.ts";
@@ -37,6 +38,8 @@ export class Sharing implements Gossiper {
   readonly unreachable = new Map<PeerName, number>();
   readonly division: Division;
   readonly #log: Log;
+  readonly #handOver: HandOver;
+  #leaving = false;
   #channel: GossipChannel | undefined;
   #unsaved = false;
   /** When space was asked for that has not been answered yet, by range. */
@@ -58,6 +61,13 @@ export class Sharing implements Gossiper {
       send: (to) => this.#sendRing(to),
       broadcast: () => this.#broadcast(),
       agreed: (peers) => this.#createRing(peers),
+    });
+    this.#handOver = new HandOver({
+      ring: this.ring,
+      clock: dependencies.clock,
+      candidates: () => this.#heirs(),
+      exchange: (peer) => this.#exchange(peer),
+      transfer: (heir) => this.#transfer(heir),
     });
   }
 
@@ -117,18 +127,33 @@ export class Sharing implements Gossiper {
     return this.#request(owner, { start: address, end: address + 1 });
   }
 
-  /** Hands all our space to another peer. */
-  leave(): void {
-    const { isKnownPeer, ourName } = this.config;
-    const others = [...this.nicknames.all.keys()].filter((name) => name !== ourName);
-    // A reachable peer with space of its own before one without, then any.
-    const heir =
-      this.ring.heir(isKnownPeer) ?? others.find(isKnownPeer) ?? this.ring.heir(() => true) ?? others[0];
-    this.ring.transfer(ourName, heir ?? UNKNOWN_PEER);
+  /**
+   * Hands all our space to another peer; resolves once it has acknowledged. Rejects with IpamError, with nothing
+   * changed unless `leaving` says so.
+   */
+  async leave(): Promise<void> {
+    const heir = await this.#handOver.run();
+    if (heir) this.#info(`Handed all addresses to ${this.nicknames.annotate(heir)}`);
+  }
+
+  /** Our space has been made another peer's, because we leave. */
+  get leaving(): boolean {
+    return this.#leaving;
+  }
+
+  #transfer(heir: PeerName): void {
+    this.#leaving = true;
+    this.ring.transfer(this.config.ourName, heir);
     this.space.clear();
-    if (!heir) return;
     this.#saveWhenPossible();
     this.#broadcast();
+  }
+
+  /** Peers that can be reached: owners of space first, then those that are known to run an allocator. */
+  #heirs(): PeerName[] {
+    const owners = this.ring.peerNames();
+    const rank = (name: PeerName) => (owners.has(name) ? 0 : this.nicknames.get(name) !== undefined ? 1 : 2);
+    return [...this.config.reachablePeers()].sort((a, b) => rank(a) - rank(b));
   }
 
   /**
@@ -299,11 +324,24 @@ export class Sharing implements Gossiper {
     return this.#channel?.unicast(to, encodeTagged(MESSAGE.ringUpdate, this.#encode())) ?? false;
   }
 
+  /** Sends our ring to a peer and asks for its own, by a state without one as peers that wait for a ring send it. */
+  #exchange(peer: PeerName): void {
+    if (!this.#sendRing(peer)) return;
+    const question = encodeState({
+      now: this.#now(),
+      nicknames: this.nicknames.all,
+      consensus: undefined,
+      ring: undefined,
+    });
+    this.#channel?.unicast(peer, encodeTagged(MESSAGE.ringUpdate, question));
+  }
+
   #update(sender: PeerName, message: Uint8Array): Change {
     const state = decodeState(message);
     this.nicknames.learn(state.nicknames);
     if (state.ring) {
       const change = this.#merge(state.ring);
+      this.#handOver.heard(state.ring.peer, state.ring);
       if (sender !== UNKNOWN_PEER && this.ring.contradicts(state.ring)) this.#sendRing(sender);
       return change;
     }
@@ -390,15 +428,24 @@ export class Sharing implements Gossiper {
 
   #encode(): Uint8Array {
     return encodeState({
-      now: BigInt(Math.floor(this.dependencies.clock.now() / 1000)),
+      now: this.#now(),
       nicknames: this.nicknames.all,
       consensus: this.ring.empty ? this.division.consensus?.state : undefined,
       ring: this.ring.empty ? undefined : { ...this.ring.state(), peer: this.config.ourName },
     });
   }
 
+  /** Seconds since the epoch. */
+  #now(): bigint {
+    return BigInt(Math.floor(this.dependencies.clock.now() / 1000));
+  }
+
   #broadcast(): void {
     this.#channel?.broadcast(this.gossip());
+  }
+
+  #info(text: string): void {
+    this.#log.info(`[allocator ${this.config.ourName}] ${text}`);
   }
 
   #debug(text: string): void {

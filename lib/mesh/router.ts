@@ -206,6 +206,11 @@ export class MeshRouter implements ConnectionHost {
     return this.ourself.connections as Map<PeerName, LocalConnection>;
   }
 
+  /** Names of the other peers that a route leads to. */
+  reachablePeers(): PeerName[] {
+    return [...this.routes.unicastAll.keys()].filter((name) => name !== this.ourself.name);
+  }
+
   trusts(ip: string): boolean {
     return this.config.trusts?.(ip) ?? false;
   }

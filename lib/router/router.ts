@@ -199,6 +199,7 @@ async function start(
         return Math.floor((count ?? mesh.maker.directPeers(true).length + 1) / 2) + 1;
       },
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
+      reachablePeers: () => mesh.reachablePeers(),
     },
     {
       clock: systemClock,

@@ -91,8 +91,9 @@ test("a peer that leaves hands over its share; one that is gone is taken over", 
   const [a, b, c] = allocators;
   if (!a || !b || !c) throw new Error("no allocators");
   await settled(simulation, a.prime());
-  c.shutdown();
+  const left = c.shutdown();
   expect(() => c.allocate("late", UNIVERSE)).toThrow("leaving the network");
+  await settled(simulation, left);
   simulation.clock.advance(10_000);
   expect(a.sharing.ring.peerNames().has(c.config.ourName)).toBe(false);
   const share = b.sharing.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0);
@@ -120,6 +121,42 @@ test("a connected peer is taken over from by force alone; a nickname of two says
   expect(a.sharing.takeOver(b.config.ourName)).rejects.toThrow("is connected");
   const share = b.sharing.ring.ownedIn(cidrRange(UNIVERSE));
   expect(await settled(simulation, a.sharing.takeOver(b.config.ourName, true))).toBe(share);
+});
+
+test("a peer that leaves right after another has joined hands over to that one, which acknowledges", async () => {
+  for (const delay of [0, 5, 20, 60, 150, 500]) {
+    const simulation = new Simulation(60n + BigInt(delay));
+    const [a, b] = [simulation.add(1), simulation.add(2)];
+    const first = withAddresses(simulation, a, { quorum: () => 1 });
+    await settled(simulation, first.allocate("c1", UNIVERSE));
+    const second = withAddresses(simulation, b, { quorum: () => 2 });
+    await simulation.connect(b, a);
+    simulation.clock.advance(delay);
+    await settled(simulation, first.shutdown());
+    expect(second.sharing.ring.ownedIn(cidrRange(UNIVERSE))).toBe(256);
+    simulation.kill(a);
+    await settled(simulation, second.allocate("c2", UNIVERSE));
+  }
+});
+
+test("a peer that leaves says so when nobody acknowledges, and goes on unless another has its addresses", async () => {
+  const { simulation, allocators } = await network(70n, 2);
+  const [a, b] = allocators;
+  const [first, second] = simulation.peers;
+  if (!a || !b || !first || !second) throw new Error("no allocators");
+  await settled(simulation, a.allocate("c1", UNIVERSE));
+  await settled(simulation, b.allocate("c1", UNIVERSE));
+  simulation.kill(second);
+  simulation.clock.advance(2_000);
+  await expect(settled(simulation, a.shutdown())).rejects.toThrow(
+    "cannot hand the addresses of this host to another peer",
+  );
+  await settled(simulation, a.allocate("c2", UNIVERSE));
+  // A peer that has no allocator takes nothing over.
+  await simulation.connect(simulation.add(3), first);
+  simulation.clock.advance(500);
+  await expect(settled(simulation, a.shutdown())).rejects.toThrow("none has answered within 3 s");
+  await settled(simulation, a.allocate("c3", UNIVERSE));
 });
 
 test("an observer takes no part, and gets its addresses from the others", async () => {

@@ -61,6 +61,7 @@ export function withAddresses(
       observer: false,
       quorum: () => 2,
       isKnownPeer: (name) => router.peers.get(name) !== undefined,
+      reachablePeers: () => router.reachablePeers(),
       ...config,
     },
     { clock: simulation.clock, random: seededRandom(ourself.uid), log: silentLog, store },
