@@ -71,6 +71,8 @@ export interface IpamReport {
         Version: number;
       }[]
     | null;
+  /** Named peers that have to be heard before the range is divided. */
+  WaitsFor?: string[];
   PendingClaims: { Ident: string; CIDR: string }[] | null;
   PendingAllocates: string[] | null;
 }
@@ -250,6 +252,7 @@ function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
   };
   return {
     Paxos: sharing.division.awaited ? paxos() : null,
+    ...(division.awaited && division.unheard.length > 0 && { WaitsFor: [...division.unheard] }),
     Range: formatCidr(config.universe),
     RangeNumIPs: cidrSize(config.universe),
     ActiveIPs: space.usedCount,

@@ -70,7 +70,7 @@ function dnsOverview({ DNS: dns }: Report): string[] {
   ];
 }
 
-function ipamStatus({ Entries, PendingAllocates, Paxos }: Report["IPAM"]): string {
+function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Report["IPAM"]): string {
   if (Entries) {
     if (!Entries.some((entry) => entry.Size > 0 && entry.IsKnownPeer)) {
       return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead";
@@ -79,6 +79,9 @@ function ipamStatus({ Entries, PendingAllocates, Paxos }: Report["IPAM"]): strin
   }
   if (!Paxos) return "idle";
   if (!Paxos.Elector) return "priming";
+  if (WaitsFor) {
+    return `waiting for ${WaitsFor.join(", ")}, which may know the ring - use 'forget' for peers that are gone`;
+  }
   return `awaiting consensus (quorum: ${Paxos.Quorum}, known: ${Paxos.KnownNodes})`;
 }
 

@@ -43,6 +43,8 @@ export interface AllocatorConfig {
   readonly observer: boolean;
   /** How many peers have to agree on the first division; asked when it begins. */
   readonly quorum: () => number;
+  /** Peers that the user named and that have not been heard yet; they may know a ring. None unless given. */
+  readonly unheard?: () => readonly string[];
   readonly isKnownPeer: (name: PeerName) => boolean;
   /** Other peers that can be reached. */
   readonly reachablePeers: () => readonly PeerName[];

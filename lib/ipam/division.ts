@@ -19,6 +19,9 @@ const OTHERS_ROUND_MS = 10_000;
 /** Votes are counted together that come within a millisecond for each participant, at most within this. */
 const MAX_THINKING_MS = 100;
 
+/** Interval at which named peers are looked for that have not been heard. */
+const LOOK_MS = 250;
+
 /** How a participant speaks, and what comes of it. */
 export interface DivisionHost {
   /** Sends all that we have to a peer; false when there is no way to it. */
@@ -54,11 +57,36 @@ export class Division {
       : new Consensus({ name: ourName, uid: ourUid });
   }
 
+  /** Named peers that may know a ring and have not been heard: until then we neither propose nor vote. */
+  get unheard(): readonly string[] {
+    return this.config.unheard?.() ?? [];
+  }
+
+  /** What we know of everybody's votes; undefined where we do not vote. */
+  get votes(): ConsensusState | undefined {
+    return this.unheard.length > 0 ? undefined : this.consensus?.state;
+  }
+
   /** Begins to agree with others, unless that has begun. */
   begin(): void {
     if (this.awaited) return;
     this.awaited = true;
     if (!this.consensus) return this.host.broadcast();
+    const missing = this.unheard;
+    if (missing.length > 0) {
+      this.dependencies.log.info(
+        `[allocator ${this.config.ourName}] Waiting for ${missing.join(", ")} before the range is divided`,
+      );
+    }
+    this.#beginWhenHeard();
+  }
+
+  #beginWhenHeard(): void {
+    if (!this.awaited || !this.consensus) return;
+    if (this.unheard.length > 0) {
+      this.#round = this.dependencies.clock.after(LOOK_MS, () => this.#beginWhenHeard());
+      return;
+    }
     const { ourName, isKnownPeer } = this.config;
     this.consensus.quorum = this.config.quorum();
     this.dependencies.log.info(`[allocator ${ourName}] Assuming quorum size of ${this.consensus.quorum}`);
@@ -72,12 +100,13 @@ export class Division {
 
   /** Takes in what a peer knows of everybody's votes. */
   update(state: ConsensusState): void {
+    if (this.unheard.length > 0) return;
     if (this.consensus?.update(state)) this.#thinkSoon();
   }
 
   /** While we wait for others: shows the proposer that we do; who has missed the outcome gets it in return. */
   remind(): void {
-    if (!this.awaited) return;
+    if (!this.awaited || this.unheard.length > 0) return;
     const { proposer } = this.consensus ?? {};
     if (!this.consensus) this.host.broadcast();
     else if (proposer !== undefined && proposer !== this.config.ourName) this.host.send(proposer);

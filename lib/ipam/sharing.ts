@@ -37,6 +37,8 @@ export class Sharing implements Gossiper {
   /** Since when owners of space cannot be reached, in milliseconds since the epoch; of those that went while we ran. */
   readonly unreachable = new Map<PeerName, number>();
   readonly division: Division;
+  /** Neighbours that have told us what they know of the ring. */
+  readonly spoken = new Set<PeerName>();
   readonly #log: Log;
   readonly #handOver: HandOver;
   #leaving = false;
@@ -209,6 +211,7 @@ export class Sharing implements Gossiper {
 
   /** A peer can no longer be reached; while it owns space, people may want to name it. */
   peerGone({ name, nickName }: { readonly name: PeerName; readonly nickName: string }): void {
+    this.spoken.delete(name);
     if (this.ring.peerNames().has(name)) {
       this.nicknames.learn([[name, nickName]]);
       this.unreachable.set(name, this.dependencies.clock.now());
@@ -253,7 +256,8 @@ export class Sharing implements Gossiper {
   }
 
   /** Who owns what goes on to others: not everybody was there when it was broadcast. */
-  onGossip(message: Uint8Array): GossipData | undefined {
+  onGossip(message: Uint8Array, from: PeerName): GossipData | undefined {
+    this.spoken.add(from);
     return this.#update(UNKNOWN_PEER, message) === "owners" ? this.gossip() : undefined;
   }
 
@@ -430,7 +434,7 @@ export class Sharing implements Gossiper {
     return encodeState({
       now: this.#now(),
       nicknames: this.nicknames.all,
-      consensus: this.ring.empty ? this.division.consensus?.state : undefined,
+      consensus: this.ring.empty ? this.division.votes : undefined,
       ring: this.ring.empty ? undefined : { ...this.ring.state(), peer: this.config.ourName },
     });
   }

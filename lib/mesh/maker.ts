@@ -110,14 +110,25 @@ export class ConnectionMaker {
     this.refresh();
   }
 
-  /** The peers we were told of; with `active`, without those that will never be tried again. */
-  directPeers(active = false): string[] {
-    return [...this.#direct]
-      .filter(([, peer]) => {
-        const target = this.targets.get(this.#addressOf(peer));
-        return !active || !target || target.state !== "waiting" || target.tryAfter !== undefined;
-      })
-      .map(([name]) => name);
+  /** The peers we were told of, and who answers at their addresses: a peer, ourself, or nobody (undefined) yet. */
+  named(): Map<string, Peer | undefined> {
+    const found = new Map<string, Peer | undefined>();
+    for (const [name, peer] of this.#direct) {
+      const address = this.#addressOf(peer);
+      const isSelf = this.targets.get(address)?.lastError instanceof SelfConnectionError;
+      const answers = [...this.connections].find(
+        (connection) =>
+          connection.established &&
+          (connection.address === address ||
+            (!connection.outbound && splitHostPort(connection.address)?.host === peer.ip)),
+      );
+      found.set(name, isSelf ? this.params.ourself : answers?.remote);
+    }
+    return found;
+  }
+
+  directPeers(): string[] {
+    return [...this.#direct.keys()];
   }
 
   /** Looks for what to connect to, soon: something has changed. */

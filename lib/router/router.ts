@@ -42,6 +42,7 @@ import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import { VERSION } from "../version.ts";
 import { startDns } from "./dns.ts";
 import { identity } from "./identity.ts";
+import { NamedPeers } from "./named.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
@@ -185,7 +186,19 @@ async function start(
   keepShortId();
   mesh.listen({ shortIdsChanged: keepShortId });
 
+  const remembered = options.peers.length > 0 ? [] : (kept.targets.get() ?? []);
+  const named = new NamedPeers([...options.peers, ...remembered], {
+    maker: mesh.maker,
+    ourself: mesh.ourself,
+    clock: systemClock,
+    log,
+    kept: kept.targets,
+    isReachable: (peer) => mesh.peers.get(peer) !== undefined,
+    hasSpoken: (peer) => allocator.sharing.spoken.has(peer),
+  });
+  closing.unshift(() => named.stop());
   const init = options["ipalloc-init"];
+  const count = init.kind === "consensus" ? init.count : undefined;
   const allocator = new Allocator(
     {
       ourName: name,
@@ -194,10 +207,8 @@ async function start(
       universe: options.range,
       seed: init.kind === "seed" ? init.peers : [],
       observer: init.kind === "observer",
-      quorum: () => {
-        const count = init.kind === "consensus" ? init.count : undefined;
-        return Math.floor((count ?? mesh.maker.directPeers(true).length + 1) / 2) + 1;
-      },
+      quorum: () => Math.floor((count ?? named.count) / 2) + 1,
+      unheard: () => (count === undefined ? named.unheard() : []),
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
       reachablePeers: () => mesh.reachablePeers(),
     },
@@ -277,15 +288,8 @@ async function start(
           ...unexpectedNotes(),
         ],
       }),
-    async connect(peers, replace) {
-      const errors = await mesh.maker.connect(peers, replace);
-      kept.targets.set(mesh.maker.directPeers());
-      return errors;
-    },
-    forget(peers) {
-      mesh.maker.forget(peers);
-      kept.targets.set(mesh.maker.directPeers());
-    },
+    connect: (peers, replace) => named.connect(peers, replace),
+    forget: (peers) => named.forget(peers),
     async isRunning(id) {
       const sockets = options["docker-api"].filter((path) => existsSync(path));
       if (sockets.length === 0) return true;
@@ -349,10 +353,9 @@ async function start(
   );
   undo.push(() => containers.stop());
 
-  const known = options.peers.length > 0 ? [] : (kept.targets.get() ?? []);
-  if (known.length > 0) log.info(`Connecting to the peers of the last time: ${known.join(", ")}`);
-  const errors = await target.connect([...options.peers, ...known], false);
-  if (errors.length > 0 && known.length === 0) throw new OptionError(errors.join("; "));
+  if (remembered.length > 0) log.info(`Connecting to the peers of the last time: ${remembered.join(", ")}`);
+  const errors = await target.connect([...options.peers, ...remembered], false);
+  if (errors.length > 0 && remembered.length === 0) throw new OptionError(errors.join("; "));
   for (const error of errors) log.warning(error);
   ready = true;
   log.info("weave is ready");

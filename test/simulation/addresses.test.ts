@@ -3,7 +3,8 @@ import { expect, test } from "bun:test";
 import { cidrRange, formatIPv4, parseCidr, rangeSize } from "../../lib/address/ipv4.ts";
 import type { Allocator, AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { MemoryDisk, settled, UNIVERSE, withAddresses } from "../support/allocators.ts";
+import type { NamedPeers } from "../../lib/router/named.ts";
+import { MemoryDisk, nameFor, settled, UNIVERSE, withAddresses } from "../support/allocators.ts";
 import { Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;
@@ -157,6 +158,54 @@ test("a peer that leaves says so when nobody acknowledges, and goes on unless an
   simulation.clock.advance(500);
   await expect(settled(simulation, a.shutdown())).rejects.toThrow("none has answered within 3 s");
   await settled(simulation, a.allocate("c3", UNIVERSE));
+});
+
+test("a host that lost its state waits for the peers that were named, and claims what its containers have", async () => {
+  const { simulation, allocators } = await network(80n, 3);
+  const [a, b, c] = allocators;
+  const [first, second, lost] = simulation.peers;
+  if (!a || !b || !c || !first || !second || !lost) throw new Error("no allocators");
+  const address = await settled(simulation, c.allocate("c1", UNIVERSE));
+  await settled(simulation, b.allocate("c1", UNIVERSE));
+  simulation.kill(lost);
+  simulation.clock.advance(2_000);
+  // Its state is lost, its containers go on, and of the peers that were named one cannot be reached.
+  const again = simulation.add(3);
+  let named: NamedPeers | undefined;
+  const returned = withAddresses(
+    simulation,
+    again,
+    { quorum: () => 1, unheard: () => named?.unheard() ?? [first.ip, "10.0.0.99"] },
+    new MemoryDisk().mount(),
+    () => [{ address, prefix: 24 }],
+  );
+  const waiting = returned.allocate("c2", UNIVERSE);
+  simulation.network.cut(again.ip, first.ip);
+  named = await nameFor(simulation, again, [first.ip, "10.0.0.99"], (peer) =>
+    returned.sharing.spoken.has(peer),
+  );
+  simulation.clock.advance(MINUTE);
+  expect(returned.sharing.ring.empty).toBe(true);
+  expect(returned.sharing.division.unheard).toEqual([first.ip, "10.0.0.99"]);
+  simulation.network.cut(again.ip, first.ip, false);
+  expect(await settled(simulation, waiting)).not.toBe(address);
+  expect(returned.sharing.ring.seeds).toEqual(a.sharing.ring.seeds);
+  expect(returned.owned.holderOf(address)).toBe(formatIPv4(address));
+});
+
+test("named peers are waited for until they are heard or given up, whatever the quorum", async () => {
+  const simulation = new Simulation(81n);
+  const [a, b] = [simulation.add(1), simulation.add(2)];
+  let named: NamedPeers | undefined;
+  const waits = withAddresses(simulation, a, { quorum: () => 1, unheard: () => named?.unheard() ?? [] });
+  withAddresses(simulation, b, { quorum: () => 2 });
+  named = await nameFor(simulation, a, [b.ip, "10.0.0.99"], (peer) => waits.sharing.spoken.has(peer));
+  const waiting = waits.allocate("c1", UNIVERSE);
+  simulation.clock.advance(MINUTE);
+  expect(waits.sharing.division.unheard).toEqual(["10.0.0.99"]);
+  expect(waits.sharing.ring.empty).toBe(true);
+  named.forget(["10.0.0.99"]);
+  await settled(simulation, waiting);
 });
 
 test("an observer takes no part, and gets its addresses from the others", async () => {

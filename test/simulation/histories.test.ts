@@ -8,7 +8,8 @@ import type { Allocator } from "../../lib/ipam/allocator.ts";
 import { UnknownPeerError } from "../../lib/ipam/errors.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { MemoryDisk, UNIVERSE, withAddresses } from "../support/allocators.ts";
+import type { NamedPeers } from "../../lib/router/named.ts";
+import { MemoryDisk, nameFor, UNIVERSE, withAddresses } from "../support/allocators.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const HISTORIES = 200;
@@ -71,14 +72,14 @@ class History {
     const store = host.disk.mount();
     const quorum = () => Math.floor(this.initial / 2) + 1;
     // Who comes later must not begin a network of its own while it cannot see the one there is.
-    const observer = host.number > this.initial;
-    const allocator = withAddresses(this.simulation, peer, { quorum, observer }, store);
+    const names = [this.pick(others), this.pick(others)].flatMap((other) => other?.running?.peer.ip ?? []);
+    let named: NamedPeers | undefined;
+    const unheard = () => named?.unheard() ?? names;
+    const attached = () => Array.from(host.containers.values(), (address) => ({ address, prefix: 24 }));
+    const allocator = withAddresses(this.simulation, peer, { quorum, unheard }, store, attached);
     host.running = { peer, allocator, store };
-    this.say(`launch ${host.number}`);
-    const [first, second] = [this.pick(others), this.pick(others)];
-    for (const other of [first, second]) {
-      if (other?.running) await this.simulation.connect(peer, other.running.peer);
-    }
+    this.say(`launch ${host.number}, naming ${names}`);
+    named = await nameFor(this.simulation, peer, names, (name) => allocator.sharing.spoken.has(name));
     if (this.#parted) this.part();
   }
 
@@ -102,6 +103,18 @@ class History {
     host.running.allocator.stop();
     this.simulation.kill(host.running.peer);
     host.running = undefined;
+  }
+
+  /** A host loses what is on its disk; its containers stay, and nobody knows their ids any more. */
+  async lose(host: Host): Promise<void> {
+    this.crash(host);
+    this.say(`lost state ${host.number}`);
+    const containers = new Map(
+      Array.from(host.containers.values(), (address) => [formatIPv4(address), address]),
+    );
+    const again: Host = { ...host, disk: new MemoryDisk(), containers };
+    this.hosts.splice(this.hosts.indexOf(host), 1, again);
+    await this.launch(again);
   }
 
   /** A host is gone for good, with its containers. */
@@ -141,6 +154,8 @@ class History {
   release(host: Host): void {
     const id = this.pick([...host.containers.keys()]);
     if (!id || !host.running) return;
+    // After a loss of state, addresses are claimed only when the ring has been heard.
+    if (host.running.allocator.owned.get(id).cidrs.length === 0) return;
     this.say(`release ${id} on ${host.number}`);
     host.running.allocator.delete(id);
     host.containers.delete(id);
@@ -227,7 +242,8 @@ class History {
       if (back) await this.launch(back);
     } else if (draw < 82 && host && this.live.length > 2) await this.leave(host);
     else if (draw < 85 && host && this.live.length > 2) await this.die(host);
-    else if (draw < 90) this.part();
+    else if (draw < 88 && host && this.live.length > 2) await this.lose(host);
+    else if (draw < 91) this.part();
     else if (draw < 95) await this.heal();
     else {
       const left = this.pick(gone);

@@ -1,10 +1,12 @@
 // Real allocators over a simulated mesh, with disks in memory.
-import { parseCidr } from "../../lib/address/ipv4.ts";
+import { type Cidr, parseCidr } from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { Allocator, type AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import type { AllocatorStore, Owned, SavedRing, Vote } from "../../lib/ipam/saved.ts";
 import { CHANNEL } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import type { PeerName } from "../../lib/mesh/name.ts";
+import { NamedPeers } from "../../lib/router/named.ts";
 import type { SimulatedPeer, Simulation } from "./simulation.ts";
 
 export const UNIVERSE = parseCidr("10.32.0.0/24");
@@ -49,6 +51,7 @@ export function withAddresses(
   { router }: SimulatedPeer,
   config: Partial<AllocatorConfig> = {},
   store: AllocatorStore = new MemoryDisk().mount(),
+  attached?: () => readonly Cidr[] | undefined,
 ): Allocator {
   const { ourself } = router;
   const allocator = new Allocator(
@@ -64,11 +67,37 @@ export function withAddresses(
       reachablePeers: () => router.reachablePeers(),
       ...config,
     },
-    { clock: simulation.clock, random: seededRandom(ourself.uid), log: silentLog, store },
+    {
+      clock: simulation.clock,
+      random: seededRandom(ourself.uid),
+      log: silentLog,
+      store,
+      ...(attached && { attached }),
+    },
   );
   router.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   allocator.start((gossiper) => router.channel(CHANNEL, gossiper));
   return allocator;
+}
+
+/** Peers that the user named for a simulated peer, which is connected to them. */
+export async function nameFor(
+  simulation: Simulation,
+  { router }: SimulatedPeer,
+  names: readonly string[],
+  hasSpoken: (peer: PeerName) => boolean,
+): Promise<NamedPeers> {
+  const named = new NamedPeers(names, {
+    maker: router.maker,
+    ourself: router.ourself,
+    clock: simulation.clock,
+    log: silentLog,
+    kept: { get: () => undefined, set() {} },
+    isReachable: (peer) => router.peers.get(peer) !== undefined,
+    hasSpoken,
+  });
+  await named.connect(names, false);
+  return named;
 }
 
 /** Lets promises and simulated time go on together until a promise is settled. */

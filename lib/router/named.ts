@@ -1,0 +1,104 @@
+// The peers that the user, the cluster or an earlier run named. They count from the first moment, long before their
+// names are resolved or they answer: one that may know the ring of the network is waited for.
+import { type Clock, every, type Timer } from "../clock/clock.ts";
+import type { Log } from "../log/log.ts";
+import type { ConnectionMaker } from "../mesh/maker.ts";
+import type { PeerName } from "../mesh/name.ts";
+import type { Peer } from "../mesh/peer.ts";
+import type { Kept } from "./identity.ts";
+
+/** A new connection brings the ring of the peer within this, if it has one. */
+const INTRODUCTION_MS = 1_500;
+/** Interval at which names are resolved again that could not be. */
+const RESOLVE_MS = 30_000;
+
+export interface NamedPeersHost {
+  readonly maker: ConnectionMaker;
+  readonly ourself: Peer;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The names as they survive a restart. */
+  readonly kept: Kept<readonly string[]>;
+  isReachable(peer: PeerName): boolean;
+  /** True when a peer has told us what it knows of the ring. */
+  hasSpoken(peer: PeerName): boolean;
+}
+
+export class NamedPeers {
+  readonly #names: Set<string>;
+  /** Who answers to a name, once it has told what it knows of the ring. */
+  readonly #heard = new Map<string, PeerName>();
+  readonly #answeredAt = new Map<string, number>();
+  readonly #retry: Timer;
+
+  constructor(
+    names: readonly string[],
+    private readonly host: NamedPeersHost,
+  ) {
+    this.#names = new Set(names);
+    this.#retry = every(host.clock, RESOLVE_MS, () => {
+      this.#resolveAgain().catch((error) => host.log.warning(String(error)));
+    });
+  }
+
+  stop(): void {
+    this.#retry.cancel();
+  }
+
+  /** How many peers there are in all by what the user named, ourself included. */
+  get count(): number {
+    const found = this.host.maker.named();
+    return [...this.#names].filter((name) => found.get(name) !== this.host.ourself).length + 1;
+  }
+
+  /**
+   * Named peers that have not told us yet whether they know a ring, and those that have gone since: they may know one
+   * by now.
+   */
+  unheard(): string[] {
+    const { maker, ourself, clock, hasSpoken, isReachable } = this.host;
+    const found = maker.named();
+    return [...this.#names].filter((name) => {
+      const peer = found.get(name);
+      if (peer === ourself) return false;
+      const known = this.#heard.get(name);
+      if (known && isReachable(known)) return false;
+      if (!peer) {
+        this.#heard.delete(name);
+        this.#answeredAt.delete(name);
+        return true;
+      }
+      const since = this.#answeredAt.get(name) ?? clock.now();
+      this.#answeredAt.set(name, since);
+      const heard = hasSpoken(peer.name) || clock.now() - since >= INTRODUCTION_MS;
+      if (heard) this.#heard.set(name, peer.name);
+      return !heard;
+    });
+  }
+
+  /** Connects to peers; returns what is wrong with any of them. Throws StoreError. */
+  async connect(peers: readonly string[], replace: boolean): Promise<string[]> {
+    if (replace) this.#names.clear();
+    for (const peer of peers) this.#names.add(peer);
+    const errors = await this.host.maker.connect(peers, replace);
+    this.#keep();
+    return errors;
+  }
+
+  /** Gives peers up. Throws StoreError. */
+  forget(peers: readonly string[]): void {
+    for (const peer of peers) this.#names.delete(peer);
+    this.host.maker.forget(peers);
+    this.#keep();
+  }
+
+  #keep(): void {
+    this.host.kept.set([...this.#names]);
+  }
+
+  async #resolveAgain(): Promise<void> {
+    const resolved = new Set(this.host.maker.directPeers());
+    const missing = [...this.#names].filter((name) => !resolved.has(name));
+    if (missing.length > 0) await this.host.maker.connect(missing, false);
+  }
+}
