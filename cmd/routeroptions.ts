@@ -54,7 +54,8 @@ export const ROUTER_OPTIONS = {
   },
   "ipalloc-init": {
     type: "string",
-    description: "consensus[=COUNT] (with COUNT, peers that were named need not all answer), seed=NAME,… or observer",
+    description:
+      "consensus[=COUNT] (with COUNT, peers that were named need not all answer), seed=NAME,… or observer",
     valueHint: "MODE",
   },
   dns: { type: "boolean", default: true, negativeDescription: "answer no DNS queries" },
