@@ -33,7 +33,7 @@ function alone(holders: Record<string, Owned> = {}) {
   const entries = [{ token: start, peer: name, version: 1, free: 16 }];
   if (Object.keys(holders).length > 0) memory.saveRing({ peer: name, start, end, entries, seeds: [name] });
   const allocator = new Allocator(
-    { ...config, observer: false, quorum: () => 1, isKnownPeer: () => false },
+    { ...config, observer: false, quorum: () => 1, isKnownPeer: () => false, reachablePeers: () => [] },
     {
       clock,
       random: seededRandom(1n),
