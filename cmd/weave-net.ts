@@ -1,8 +1,9 @@
 // weave-net: the CNI plugin, as container runtimes run it. It is started for every container, so it does as little as it
 // can: calls are handed to the router, which has everything loaded. Only where that is not there, or cannot see the
 // container, the plugin loads what it takes and runs the call itself.
-import { controlSocket } from "../lib/api/paths.ts";
+import { type ApiClient, ApiError, apiClient, NO_ANSWER, RouterSilentError } from "../lib/api/client.ts";
 import type { CniOutcome } from "../lib/api/server.ts";
+import { readInput } from "../lib/cni/input.ts";
 import { netnsInode } from "../lib/sys/netnsinode.ts";
 
 const USAGE = `CNI plugin of weave. Container runtimes run it, with CNI_COMMAND and the rest of
@@ -17,17 +18,26 @@ function cniVariables(): Record<string, string> {
   return Object.fromEntries(entries.filter(([name]) => name.startsWith("CNI_")));
 }
 
-/** Lets the router run the call; undefined where it does not, or is not there. */
-async function handOver(variables: Record<string, string>, input: string): Promise<CniOutcome | undefined> {
+/** Far longer than the router takes for any call. */
+const HAND_OVER_TIMEOUT_MS = 30_000;
+
+/**
+ * Lets the router run the call. Returns the client to run it with where the router does not: the same one, or one that
+ * asks nobody where the router is silent, so that a runtime gets its answer in time.
+ */
+async function handOver(
+  variables: Record<string, string>,
+  input: string,
+  api: ApiClient,
+): Promise<CniOutcome | ApiClient> {
   try {
-    const response = await fetch("http://localhost/cni", {
-      unix: controlSocket(),
-      method: "POST",
-      body: JSON.stringify({ variables, input, namespace: netnsInode(variables["CNI_NETNS"]) }),
-    });
-    return response.ok ? ((await response.json()) as CniOutcome) : undefined;
-  } catch {
-    return undefined;
+    const namespace = netnsInode(variables["CNI_NETNS"]);
+    const body = JSON.stringify({ variables, input, namespace });
+    return JSON.parse(await api("POST", "/cni", { body, timeoutMs: HAND_OVER_TIMEOUT_MS }));
+  } catch (error) {
+    const silent =
+      error instanceof RouterSilentError || (error instanceof ApiError && error.status === NO_ANSWER);
+    return silent ? () => Promise.reject(error) : api;
   }
 }
 
@@ -42,13 +52,14 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help") || (command === undefined && process.stdin.isTTY)) {
     return console.log(`weave-net: ${USAGE}`);
   }
-  const input = await Bun.stdin.text();
-  let outcome = command === "VERSION" ? undefined : await handOver(variables, input);
-  if (!outcome) {
+  const input = await readInput();
+  const api = apiClient();
+  const answer = command === "VERSION" || input === undefined ? api : await handOver(variables, input, api);
+  let outcome: CniOutcome;
+  if (typeof answer === "function") {
     const { runPlugin } = await import("../lib/cni/main.ts");
-    const { apiClient } = await import("../lib/api/client.ts");
-    outcome = await runPlugin(variables, input, apiClient());
-  }
+    outcome = await runPlugin(variables, input, answer);
+  } else outcome = answer;
   if (outcome.output) await Bun.write(Bun.stdout, `${outcome.output}\n`);
   process.exit(outcome.code);
 }

@@ -5,6 +5,7 @@ import { marathonApp } from "../../lib/deploy/marathon.ts";
 import { queryParameters } from "../../lib/deploy/query.ts";
 import { answerManifest } from "../../lib/deploy/serve.ts";
 import { manifestText } from "../../lib/deploy/yaml.ts";
+import { HTTP_SERVER } from "../../lib/sys/httpserver.ts";
 import { endpoint } from "../endpoint.ts";
 import { type Arguments, type Command, UsageError } from "../main.ts";
 
@@ -123,6 +124,7 @@ export const serve: Command = {
     const defaults = parameters(args);
     addonSettings(defaults);
     const server = Bun.serve({
+      ...HTTP_SERVER,
       ...endpoint("listen", String(args.options["listen"])),
       fetch: (request) => answerManifest(request, defaults),
     });

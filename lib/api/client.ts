@@ -10,6 +10,14 @@ export class RouterDownError extends Error {
   }
 }
 
+/** The router runs, but does not answer: it is stopped (SIGSTOP), or its host is overloaded. */
+export class RouterSilentError extends RouterDownError {
+  constructor(socket: string) {
+    super(socket);
+    this.message = `weave does not answer (${socket}): it is stopped or overloaded; 'weave stop' ends it`;
+  }
+}
+
 /** The router has refused a request; the message is its answer. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
@@ -21,10 +29,18 @@ export class ApiError extends Error {
   }
 }
 
+/** The status of an ApiError for a call that has taken longer than its caller would wait. */
+export const NO_ANSWER = 504;
+/** A call that takes longer than this is watched: whether the router still answers anything. */
+const PROBE_AFTER_MS = 1_000;
+/** A router that has not answered within this is given up. */
+const SILENT_MS = 4_000;
+
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
 
 export interface CallOptions {
   readonly form?: URLSearchParams;
+  readonly body?: string;
   readonly accept?: string;
   /** Gives up after so many milliseconds; a request for an address may rightly take long. */
   readonly timeoutMs?: number;
@@ -40,26 +56,58 @@ export async function holders(api: ApiClient, options: CallOptions = {}): Promis
   return new Map(owned.map(({ containerid, addrs }) => [containerid, addrs]));
 }
 
-/** Calls paths of the API behind a socket, this host's router's unless told otherwise; throws RouterDownError or ApiError. */
+/**
+ * Calls paths of the API behind a socket, this host's router's unless told otherwise. A call may take as long as it has to
+ * (an address may have to come from another host), or `timeoutMs`, but only while the router is alive: one that does not
+ * answer GET /healthz either is given up. Throws RouterDownError, RouterSilentError or ApiError; a router that goes on later
+ * does not begin a call that was given up.
+ */
 export function apiClient(socket = controlSocket()): ApiClient {
-  return async (method, path, { form, accept, timeoutMs } = {}) => {
-    let response: Response;
+  return async (method, path, { form, body, accept, timeoutMs } = {}) => {
+    const giveUp = new AbortController();
+    const timer =
+      timeoutMs === undefined
+        ? undefined
+        : setTimeout(() => giveUp.abort(noAnswer(timeoutMs, method, path)), timeoutMs);
+    const watch = setTimeout(async () => {
+      while (!giveUp.signal.aborted && (await isAlive(socket))) await Bun.sleep(PROBE_AFTER_MS);
+      giveUp.abort(new RouterSilentError(socket));
+    }, PROBE_AFTER_MS);
     try {
-      response = await fetch(`http://localhost${path}`, {
+      const response = await fetch(`http://localhost${path}`, {
         unix: socket,
         method,
+        signal: giveUp.signal,
         ...(accept === undefined ? {} : { headers: { accept } }),
-        ...(form === undefined ? {} : { body: form }),
-        ...(timeoutMs === undefined ? {} : { signal: AbortSignal.timeout(timeoutMs) }),
+        ...(form === undefined && body === undefined ? {} : { body: form ?? body }),
       });
+      const answer = await response.text();
+      if (!response.ok) throw new ApiError(response.status, answer.trim() || `HTTP ${response.status}`);
+      return answer;
     } catch (error) {
-      if (error instanceof Error && error.name === "TimeoutError") {
-        throw new ApiError(504, `no answer within ${timeoutMs} ms: ${method} ${path}`);
-      }
+      if (giveUp.signal.aborted) throw giveUp.signal.reason;
+      if (error instanceof ApiError) throw error;
       throw new RouterDownError(existsSync(socket) ? `${socket}, a leftover` : socket);
+    } finally {
+      clearTimeout(timer);
+      clearTimeout(watch);
+      giveUp.abort();
     }
-    const body = await response.text();
-    if (!response.ok) throw new ApiError(response.status, body.trim() || `HTTP ${response.status}`);
-    return body;
   };
+}
+
+const noAnswer = (timeoutMs: number, method: Method, path: string) =>
+  new ApiError(NO_ANSWER, `no answer within ${timeoutMs} ms: ${method} ${path}`);
+
+/** Whether a router answers behind a socket; its event loop is what answers. */
+async function isAlive(socket: string): Promise<boolean> {
+  try {
+    const answer = await fetch("http://localhost/healthz", {
+      unix: socket,
+      signal: AbortSignal.timeout(SILENT_MS),
+    });
+    return answer.ok;
+  } catch {
+    return false;
+  }
 }

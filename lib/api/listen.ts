@@ -1,36 +1,53 @@
 // Where the control API is to be had: on a Unix socket, which can do everything; on TCP, for reading; and without a socket.
 import { isIP } from "node:net";
-import { type ApiClient, ApiError } from "./client.ts";
+import { HTTP_SERVER } from "../sys/httpserver.ts";
+import { type ApiClient, ApiError, NO_ANSWER } from "./client.ts";
 import { type ApiTarget, answer } from "./server.ts";
 
 // A form with a few peers, a network configuration, or nothing.
 const MAX_BODY = 1024 * 1024;
 
-/** The API without a socket: for what runs in the router itself. */
-export function localClient(target: ApiTarget): ApiClient {
+/** The API without a socket: for what runs in the router itself, until `caller` fires where it acts for somebody. */
+export function localClient(target: ApiTarget, caller?: AbortSignal): ApiClient {
   return async (method, path, { form, accept, timeoutMs } = {}) => {
     const headers = accept === undefined ? {} : { accept };
     const request = new Request(`http://localhost${path}`, { method, headers, body: form ?? null });
     const giveUp = new AbortController();
     const timer = timeoutMs === undefined ? undefined : setTimeout(() => giveUp.abort(), timeoutMs);
-    const response = await answer(request, target, giveUp.signal);
+    const signal = caller ? AbortSignal.any([caller, giveUp.signal]) : giveUp.signal;
+    const response = await answer(request, target, signal);
     clearTimeout(timer);
-    if (giveUp.signal.aborted) throw new ApiError(504, `no answer within ${timeoutMs} ms: ${method} ${path}`);
+    if (caller?.aborted) throw new ApiError(NO_ANSWER, `the caller has gone: ${method} ${path}`);
+    if (giveUp.signal.aborted)
+      throw new ApiError(NO_ANSWER, `no answer within ${timeoutMs} ms: ${method} ${path}`);
     const body = await response.text();
     if (!response.ok) throw new ApiError(response.status, body.trim());
     return body;
   };
 }
 
+/**
+ * Answers a request from a socket. One that would change something is not begun where its caller has gone already: when the
+ * router was stopped, requests lie in the socket, and their end shows one turn of the event loop later than they do.
+ */
+async function answerCaller(request: Request, target: ApiTarget): Promise<Response> {
+  if (request.method !== "GET") {
+    await new Promise(setImmediate);
+    if (request.signal.aborted) return new Response("the caller has gone\n", { status: 408 });
+  }
+  return answer(request, target);
+}
+
 /** Serves everything on a Unix socket that only root can open. */
 export function serveUnix(path: string, target: ApiTarget): Bun.Server<undefined> {
   return Bun.serve({
+    ...HTTP_SERVER,
     unix: path,
     maxRequestBodySize: MAX_BODY,
     // An address or a quorum may take a while to come from other hosts; Bun cuts what waits longer than 10 s. Its
     // types know this option for TCP only, but it holds here too (and server.timeout() does not).
     idleTimeout: 0 as never,
-    fetch: (request) => answer(request, target),
+    fetch: (request) => answerCaller(request, target),
   });
 }
 
@@ -53,11 +70,11 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
   // Another name can be made to mean us, an address cannot.
   const isAddress = (host: string | null) => isIP(host?.replace(/:\d+$/, "") ?? "") !== 0;
   return Bun.serve({
+    ...HTTP_SERVER,
     hostname: access.hostname,
     port: access.port,
     maxRequestBodySize: MAX_BODY,
-    idleTimeout: 0,
-    fetch(request) {
+    fetch(request, server) {
       const origin = request.headers.get("origin");
       if (
         (foreign(request.headers.get("host")) && !isAddress(request.headers.get("host"))) ||
@@ -70,7 +87,9 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
           status: 403,
         });
       }
-      return answer(request, target);
+      // An address or a quorum may take a while to come; a body has to come at once.
+      if (request.body === null) server.timeout(request, 0);
+      return answerCaller(request, target);
     },
   });
 }

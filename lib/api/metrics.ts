@@ -1,6 +1,7 @@
 // What a router counts, for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
 import { Gauge, Registry } from "prom-client";
 import { unexpectedErrors } from "../log/unexpected.ts";
+import { HTTP_SERVER } from "../sys/httpserver.ts";
 import type { ConnectionReport, Report } from "./report.ts";
 
 const STATES: readonly ConnectionReport["State"][] = [
@@ -61,6 +62,7 @@ export function serveMetrics(
   report: () => Report,
 ): Bun.Server<undefined> {
   return Bun.serve({
+    ...HTTP_SERVER,
     ...access,
     routes: {
       "/metrics": async () =>

@@ -16,6 +16,7 @@ import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import { CancelledError, IpamError, UnknownPeerError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
+import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type DnsSources, nameJson, type Report, reportJson } from "./report.ts";
 import { connectionsText, ipamText, namesText, peersText, statusText, targetsText } from "./status.ts";
@@ -44,8 +45,8 @@ export interface ApiTarget {
   readonly dns: DnsSources | undefined;
   /** Whether this host is ready for containers; it lives in any case. */
   isReady(): boolean;
-  /** Runs a call of the CNI plugin; undefined where the plugin has to run it itself. */
-  cni(call: CniCall): Promise<CniOutcome | undefined>;
+  /** Runs a call of the CNI plugin, for as long as its caller waits; undefined where the plugin has to run it itself. */
+  cni(call: CniCall, caller: AbortSignal): Promise<CniOutcome | undefined>;
 }
 
 type Parameters = Record<string, string>;
@@ -88,11 +89,11 @@ function statusRoute(format: (report: Report) => string): Handler {
 async function form(request: Request): Promise<URLSearchParams> {
   const body = await request.text();
   const values = new URLSearchParams(body);
-  for (const [key, value] of new URL(request.url).searchParams) values.append(key, value);
+  for (const [key, value] of requestUrl(request).searchParams) values.append(key, value);
   return values;
 }
 
-const query = (request: Request, key: string) => new URL(request.url).searchParams.get(key);
+const query = (request: Request, key: string) => requestUrl(request).searchParams.get(key);
 
 function identifier(parameters: Parameters): string {
   const id = parameters["id"] ?? "";
@@ -231,10 +232,10 @@ const ROUTES: Record<string, Handler> = {
     if (!(await target.hide(cidr))) throw new BadRequest(`${formatCidr(cidr)} is not exposed`);
     return done();
   },
-  "POST /cni": async (request, _parameters, target) => {
+  "POST /cni": async (request, _parameters, target, signal) => {
     const call = v.safeParse(CniCallSchema, await request.json().catch(() => undefined));
     if (!call.success) throw new BadRequest("a CNI call has variables and input");
-    const outcome = await target.cni(call.output);
+    const outcome = await target.cni(call.output, signal);
     return outcome ? Response.json(outcome) : text("run it yourself\n", 409);
   },
   "GET /domain": (_request, _parameters, target) => text(dnsOf(target).server.config.domain),
@@ -367,9 +368,10 @@ export async function answer(
   target: ApiTarget,
   signal = request.signal,
 ): Promise<Response> {
-  const { pathname } = new URL(request.url);
-  const what = `${request.method} ${pathname}`;
+  let what = request.method;
   try {
+    const { pathname } = requestUrl(request);
+    what = `${request.method} ${pathname}`;
     const route = find(request.method, pathname);
     if (route === "not found") return text("404 page not found\n", 404);
     if (route === "wrong method") return text(`${request.method} is not possible on ${pathname}\n`, 405);

@@ -8,6 +8,7 @@ import { BRIDGE } from "../host/names.ts";
 import { LINK_NAME_MAX } from "../netlink/link.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { CniError, CODE } from "./error.ts";
+import { MAX_CONFIG_BYTES } from "./input.ts";
 
 export const SUPPORTED_VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
 /** Of a configuration that does not say. */
@@ -59,12 +60,10 @@ const Config = v.object({
 
 export type CniConfig = v.InferOutput<typeof Config>;
 
-// Far more than any configuration needs.
-const MAX_LENGTH = 1024 * 1024;
-
-/** Reads a configuration; throws CniError. */
-export function parseConfig(text: string): CniConfig {
-  if (text.length > MAX_LENGTH) throw new CniError(CODE.decode, "network configuration longer than 1 MiB");
+/** Reads a configuration, undefined for one that was too long to be read; throws CniError. */
+export function parseConfig(text: string | undefined): CniConfig {
+  if (text === undefined || text.length > MAX_CONFIG_BYTES)
+    throw new CniError(CODE.decode, "network configuration longer than 1 MiB");
   let json: unknown;
   try {
     json = JSON.parse(text);

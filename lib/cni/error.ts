@@ -8,6 +8,8 @@ export const CODE = {
   io: 5,
   decode: 6,
   invalidConfig: 7,
+  /** Of CNI's own library: CNI_NETNS is the namespace of the host. */
+  hostNetns: 8,
   tryAgainLater: 11,
   notAvailable: 50,
   /** From here on codes are the plugin's own. */

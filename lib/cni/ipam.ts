@@ -1,14 +1,12 @@
 // Where addresses come from: the router, or another IPAM plugin that the configuration names.
-import { accessSync, constants } from "node:fs";
-import { join } from "node:path";
 import { formatCidr, parseCidr } from "../address/ipv4.ts";
-import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
+import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
 import { releaseDirectory } from "../api/paths.ts";
 import { forgetRelease, rememberRelease } from "../ipam/releases.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
+import { delegate } from "./delegate.ts";
 import type { Environment } from "./environment.ts";
-import { CniError, CODE } from "./error.ts";
 import { type Addressing, parseAddressing } from "./result.ts";
 
 /** An address may have to be asked for at another host; a runtime would rather try again than wait for ever. */
@@ -62,11 +60,11 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
     async add(id) {
       const isContainer = id === containerId;
       if (isContainer) {
-        forgetRelease(releaseDirectory(), id, attachment);
         const held = await api("GET", `${path(id)}${query({ attachment })}`, {
           timeoutMs: RELEASE_TIMEOUT_MS,
         });
         fresh = held.trim() === "";
+        forgetRelease(releaseDirectory(), id, attachment);
       }
       const terms = isContainer ? { container: "true", attachment, wait: "false" } : { wait: "false" };
       const answer = await api("POST", `${path(id)}${query(terms)}`, { timeoutMs: ALLOCATE_TIMEOUT_MS });
@@ -84,7 +82,8 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
         await giveBack(detached);
       } catch (error) {
         if (error instanceof ApiError && error.status === 400) return;
-        if (!(error instanceof RouterDownError)) throw error;
+        const silent = error instanceof ApiError && error.status === NO_ANSWER;
+        if (!silent && !(error instanceof RouterDownError)) throw error;
         remember(containerId, attachment);
       }
     },
@@ -108,45 +107,11 @@ function remember(containerId: string, attachment: string): void {
   }
 }
 
-function pluginSource(type: string, input: string, environment: Environment): IpamSource {
-  const run = async (command: string, containerId: string) => {
-    const child = Bun.spawn([find(type, environment.path)], {
-      env: { ...process.env, CNI_COMMAND: command, CNI_CONTAINERID: containerId },
-      stdin: new TextEncoder().encode(input),
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    const output = await new Response(child.stdout).text();
-    if ((await child.exited) === 0) return output;
-    throw pluginFailure(type, output);
+function pluginSource(type: string, input: string, { path, containerId }: Environment): IpamSource {
+  const run = (command: string, id: string) =>
+    delegate({ type, path, input, variables: { CNI_COMMAND: command, CNI_CONTAINERID: id } });
+  const release = async () => {
+    await run("DEL", containerId);
   };
-  return {
-    add: async (id) => parseAddressing(await run("ADD", id), type),
-    undo: async () => {
-      await run("DEL", environment.containerId);
-    },
-    release: async () => {
-      await run("DEL", environment.containerId);
-    },
-  };
-}
-
-function pluginFailure(type: string, output: string): CniError {
-  try {
-    const { code, msg } = JSON.parse(output);
-    return new CniError(Number(code) || CODE.failed, `IPAM plugin ${type}: ${msg}`);
-  } catch {
-    return new CniError(CODE.failed, `IPAM plugin ${type} failed: ${output.trim() || "it said nothing"}`);
-  }
-}
-
-function find(type: string, path: readonly string[]): string {
-  for (const folder of path) {
-    const file = join(folder, type);
-    try {
-      accessSync(file, constants.X_OK);
-      return file;
-    } catch {}
-  }
-  throw new CniError(CODE.invalidConfig, `ipam.type: no plugin "${type}" in CNI_PATH (${path.join(":")})`);
+  return { add: async (id) => parseAddressing(await run("ADD", id), type), undo: release, release };
 }

@@ -10,8 +10,16 @@ import { add, type Call, check, del, gc, status, toCniError } from "./plugin.ts"
 
 const VERBS = { ADD: add, DEL: del, CHECK: check, STATUS: status, GC: gc };
 
-/** Runs one call: the CNI variables and the configuration in, the outcome out; never rejects. */
-export async function runPlugin(variables: Variables, input: string, api: ApiClient): Promise<CniOutcome> {
+/**
+ * Runs one call: the CNI variables and the configuration in (undefined where it was too long to be read), the outcome out;
+ * never rejects. `caller` fires when nobody waits for it any more.
+ */
+export async function runPlugin(
+  variables: Variables,
+  input: string | undefined,
+  api: ApiClient,
+  caller?: AbortSignal,
+): Promise<CniOutcome> {
   let cniVersion: string = SUPPORTED_VERSIONS[SUPPORTED_VERSIONS.length - 1] ?? "";
   try {
     const environment = readEnvironment(variables);
@@ -20,7 +28,7 @@ export async function runPlugin(variables: Variables, input: string, api: ApiCli
     }
     const config = parseConfig(input);
     cniVersion = checkVersion(config.cniVersion);
-    const call: Call = { environment, config, input, api };
+    const call: Call = { environment, config, input: input ?? "", api, caller };
     const result = await VERBS[environment.command](call);
     return { output: result ? JSON.stringify(result) : "", code: 0 };
   } catch (error) {
@@ -40,6 +48,7 @@ export async function runPlugin(variables: Variables, input: string, api: ApiCli
 export async function runInRouter(
   { variables, input, namespace }: CniCall,
   api: ApiClient,
+  caller: AbortSignal,
 ): Promise<CniOutcome | undefined> {
   // The same path may well be another namespace for a router in a container.
   if (netnsInode(variables["CNI_NETNS"]) !== namespace) return undefined;
@@ -48,5 +57,5 @@ export async function runInRouter(
   } catch {
     // It is wrong in itself; running it says how.
   }
-  return runPlugin(variables, input, api);
+  return runPlugin(variables, input, api, caller);
 }

@@ -1,17 +1,10 @@
 // The verbs of the CNI plugin: https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations
 
 import { type Cidr, cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
-import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
-import {
-  AlreadyAttachedError,
-  attach,
-  type ContainerRoute,
-  detach,
-  detachByAlias,
-  inspect,
-} from "../host/attach.ts";
+import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
+import { AlreadyAttachedError, attach, type ContainerRoute, detach, inspect } from "../host/attach.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
-import { EXPOSE_ID } from "../host/names.ts";
+import { EXPOSE_ID, vethAlias } from "../host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NetnsError } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -30,6 +23,8 @@ export interface Call {
   /** The configuration as it came, for plugins we ask in turn. */
   readonly input: string;
   readonly api: ApiClient;
+  /** Fires when nobody waits for the result any more. */
+  readonly caller?: AbortSignal | undefined;
 }
 
 /** Attaches a container; returns the result in the shape of the configuration's version. */
@@ -43,6 +38,8 @@ export async function add(call: Call): Promise<object> {
     const gateway = await gatewayFor(call, ipam, given);
     const routes = given.routes ?? [{ destination: DEFAULT_ROUTE }];
     const addresses = given.addresses.map(({ cidr }) => cidr);
+    // Whoever has given up may have called DEL by now.
+    if (call.caller?.aborted) throw new CniError(CODE.tryAgainLater, "the caller has gone");
     const attached = attach({
       netns,
       containerId,
@@ -105,9 +102,10 @@ async function gatewayFor(call: Call, ipam: IpamSource, given: Addressing): Prom
 export async function del(call: Call): Promise<undefined> {
   const { config, environment } = call;
   const { netns, ifName, containerId } = environment;
-  const name = { network: config.name, containerId, ifName };
-  const detached = netns === "" ? detachByAlias(name) : detach(netns, ifName);
-  await ipamSource(config, call.input, environment, call.api).release(detached);
+  const alias = vethAlias({ network: config.name, containerId, ifName });
+  const [detached] = detach([{ netns: netns || undefined, ifName, bridge: config.bridge, alias }]);
+  if (detached instanceof Error) throw detached;
+  await ipamSource(config, call.input, environment, call.api).release(detached ?? false);
 }
 
 /** Throws CniError when the container is not as the result of its ADD says. */
@@ -154,20 +152,23 @@ export async function gc({ config, api }: Call): Promise<undefined> {
   await api("POST", `/gc/${encodeURIComponent(config.name ?? "")}`, { form, timeoutMs: ASK_TIMEOUT_MS });
 }
 
+const NETNS_CODE: Record<NetnsError["kind"], number> = {
+  missing: CODE.unknownContainer,
+  "not a namespace": CODE.invalidEnvironment,
+  own: CODE.hostNetns,
+  unreachable: CODE.invalidEnvironment,
+};
+
 /** The CNI error for whatever was thrown. */
 export function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
   const message = reasonOf(error);
   if (error instanceof RouterDownError) return new CniError(CODE.tryAgainLater, message);
-  if (error instanceof ApiError && error.status === 504) return new CniError(CODE.tryAgainLater, message);
+  if (error instanceof ApiError && error.status === NO_ANSWER)
+    return new CniError(CODE.tryAgainLater, message);
   if (error instanceof ApiError) return new CniError(CODE.failed, `the weave router says: ${message}`);
   if (error instanceof AlreadyAttachedError)
     return new CniError(CODE.invalidEnvironment, `CNI_IFNAME: ${message}`);
-  if (error instanceof NetnsError) {
-    return new CniError(
-      error.gone ? CODE.unknownContainer : CODE.invalidEnvironment,
-      `CNI_NETNS: ${message}`,
-    );
-  }
+  if (error instanceof NetnsError) return new CniError(NETNS_CODE[error.kind], `CNI_NETNS: ${message}`);
   return new CniError(CODE.failed, message);
 }

@@ -1,5 +1,6 @@
 // The manifest by HTTP, at the address that the original's web service had it:
 // kubectl apply -f "http://HOST/k8s/net?k8s-version=…&env.WEAVE_MTU=1337" or http://HOST/k8s/v1.21/net.
+import { requestUrl } from "../sys/httpserver.ts";
 import { AddonError, type AddonParameters, addonSettings, mergeParameters } from "./addon.ts";
 import { kubernetesManifest } from "./kubernetes.ts";
 import { queryParameters } from "./query.ts";
@@ -9,7 +10,7 @@ const PATH = /^\/k8s(?:\/(v?1\.\d+))?\/net(?:\.yaml)?$/;
 
 /** Answers a request; `defaults` are parameters that hold where the request does not say otherwise. */
 export function answerManifest(request: Request, defaults: AddonParameters): Response {
-  const url = new URL(request.url);
+  const url = requestUrl(request);
   const [path, version] = PATH.exec(url.pathname) ?? [];
   if (path === undefined) return new Response("not found: ask for /k8s/net?k8s-version=…\n", { status: 404 });
   if (request.method !== "GET" && request.method !== "HEAD")

@@ -1,24 +1,26 @@
 // Attaching a container: a veth from the bridge into its network namespace, addresses and routes on the inner end.
 // All or nothing: whatever fails on the way, what was made before is removed again.
-import { closeSync, openSync } from "node:fs";
 import { type Cidr, cidrContains, formatIPv4, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
 import {
   bridgePortSet,
   type Link,
   linkAdd,
+  linkByIndex,
   linkByName,
   linkDelete,
   linkList,
   linkSet,
+  linksDelete,
 } from "../netlink/link.ts";
+import { netnsId } from "../netlink/netnsid.ts";
 import { routeAdd } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { EEXIST, isErrno } from "../sys/errno.ts";
-import { inNetns, isOwnNetns, type Netns, NetnsError, netnsPath } from "../sys/netns.ts";
+import { inNetns, type Netns, NetnsError, netnsPath, refuseOwnNetns } from "../sys/netns.ts";
 import { announce } from "./arp.ts";
 import { requireBridge } from "./bridge.ts";
-import { type AttachmentName, alternativeVethName, BRIDGE, vethAlias, vethName } from "./names.ts";
+import { alternativeVethName, BRIDGE, isContainerVeth, vethAlias, vethName } from "./names.ts";
 import { sysctlsForLink } from "./sysctl.ts";
 
 /** A route in a container; via the gateway of the attachment where it names none of its own. */
@@ -66,18 +68,16 @@ const MULTICAST = parseCidr("224.0.0.0/4");
 /** Attaches; throws NetnsError, AlreadyAttachedError or NetlinkError, and leaves nothing behind then. */
 export function attach(attachment: Attachment): Attached {
   const { netns, ifName } = attachment;
-  if (isOwnNetns(netns)) {
-    throw new NetnsError(netnsPath(netns), "is the host's own; a container's is needed", false);
-  }
+  refuseOwnNetns(netns);
   using host = new NetlinkSocket(NETLINK_ROUTE);
   const bridge = requireBridge(host, attachment.bridge ?? BRIDGE);
-  return inNetns(netns, () => {
+  return inNetns(netns, (netnsFd) => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const existing = linkByName(inside, ifName);
     if (existing && !attachment.extend) {
       throw new AlreadyAttachedError(`${netnsPath(netns)} has an interface ${ifName} already`);
     }
-    const outer = existing ? undefined : makeVeth(host, attachment, attachment.mtu || bridge.mtu);
+    const outer = existing ? undefined : makeVeth(host, attachment, netnsFd, attachment.mtu || bridge.mtu);
     try {
       const inner = existing ?? linkByName(inside, ifName);
       if (!inner) throw new Error(`interface ${ifName} has vanished from ${netnsPath(netns)}`);
@@ -97,22 +97,17 @@ export function attach(attachment: Attachment): Attached {
   });
 }
 
-function makeVeth(host: NetlinkSocket, attachment: Attachment, mtu: number): Link {
-  const { netns, containerId, ifName } = attachment;
-  const netnsFd = openSync(netnsPath(netns), "r");
+function makeVeth(host: NetlinkSocket, attachment: Attachment, netnsFd: number, mtu: number): Link {
+  const { containerId, ifName } = attachment;
   const add = (name: string) =>
     linkAdd(host, { kind: "veth", name, mtu, up: true, peer: { name: ifName, mtu, netnsFd } });
   let name = vethName(containerId);
   try {
-    try {
-      add(name);
-    } catch (error) {
-      if (!isErrno(error, EEXIST)) throw error;
-      name = alternativeVethName(attachment);
-      add(name);
-    }
-  } finally {
-    closeSync(netnsFd);
+    add(name);
+  } catch (error) {
+    if (!isErrno(error, EEXIST)) throw error;
+    name = alternativeVethName(attachment);
+    add(name);
   }
   const link = linkByName(host, name);
   if (!link) throw new Error(`link ${name} has vanished`);
@@ -144,41 +139,86 @@ function configure(inside: NetlinkSocket, link: Link, attachment: Attachment): C
   return fresh;
 }
 
-/** Takes the link out of a container; false when it (or the namespace) was gone already. */
-export function detach(netns: Netns, ifName: string): boolean {
-  try {
-    return inNetns(netns, () => {
-      using inside = new NetlinkSocket(NETLINK_ROUTE);
-      return linkDelete(inside, ifName);
-    });
-  } catch (error) {
-    if (error instanceof NetnsError && error.gone) return false;
-    throw error;
-  }
+/** A link of ours in a container. */
+export interface ContainerLink {
+  /** Undefined where the namespace is not known: the link is found by its alias then. */
+  readonly netns: Netns | undefined;
+  /** Its name inside. */
+  readonly ifName: string;
+  /** The alias of the host's end. */
+  readonly alias?: string | undefined;
+  /** The bridge that it may be on, beside being a link that we made; ours unless given. */
+  readonly bridge?: string | undefined;
 }
 
-/** Removes a container's link by the host's end, where its namespace is not known; false when there is none. */
-export function detachByAlias(name: AttachmentName): boolean {
+/**
+ * Takes links out of containers, all of them in the time of one. Returns for each whether it was there: false where it, or
+ * the namespace, is gone, and for a link that is not ours, which stays. An error is that of one container.
+ */
+export function detach(links: readonly ContainerLink[]): (boolean | Error)[] {
   using host = new NetlinkSocket(NETLINK_ROUTE);
-  const alias = vethAlias(name);
-  const veth = linkList(host).find((link) => link.kind === "veth" && link.alias === alias);
-  return veth !== undefined && linkDelete(host, veth.name);
+  const ends = links.map((link) => {
+    try {
+      return hostEnd(host, link)?.index;
+    } catch (error) {
+      if (error instanceof NetnsError && error.gone) return undefined;
+      return error instanceof Error ? error : new Error(String(error));
+    }
+  });
+  linksDelete(
+    host,
+    ends.filter((end) => typeof end === "number"),
+    unusedGroup(),
+  );
+  return ends.map((end) => (end instanceof Error ? end : end !== undefined));
 }
 
-/** Takes addresses from the link, and the link itself with the last of them; returns those it had. */
+// A number that is drawn is in use by nobody else.
+const unusedGroup = () => (1 << 30) | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);
+
+/** The end on this host of a link that is ours: a veth that we made, or one on our bridge. Throws NetnsError. */
+function hostEnd(host: NetlinkSocket, link: ContainerLink): Link | undefined {
+  const { netns, ifName, alias, bridge = BRIDGE } = link;
+  if (netns === undefined)
+    return linkList(host).find(
+      (each) => each.kind === "veth" && each.alias !== undefined && each.alias === alias,
+    );
+  refuseOwnNetns(netns);
+  return inNetns(netns, (fd) => {
+    using inside = new NetlinkSocket(NETLINK_ROUTE);
+    const inner = linkByName(inside, ifName);
+    if (inner?.kind !== "veth" || inner.peerIndex === undefined) return undefined;
+    // Indices are of one namespace each: the two have to name each other, and the other namespace.
+    const outer = linkByIndex(host, inner.peerIndex);
+    if (outer?.kind !== "veth" || outer.peerIndex !== inner.index) return undefined;
+    if (outer.peerNetns === undefined || outer.peerNetns !== netnsId(host, fd)) return undefined;
+    const ours = isContainerVeth(outer.name) || outer.master === linkByName(host, bridge)?.index;
+    return ours ? outer : undefined;
+  });
+}
+
+/**
+ * Takes addresses from the link, and the link itself with the last of them; returns those it had. Throws where the link is
+ * not ours.
+ */
 export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Cidr[]): Cidr[] {
+  using host = new NetlinkSocket(NETLINK_ROUTE);
+  const outer = hostEnd(host, { netns, ifName });
   return inNetns(netns, () => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const link = linkByName(inside, ifName);
     if (!link) return [];
+    if (!outer)
+      throw new Error(`interface ${ifName} in ${netnsPath(netns)} is not on the network: left alone`);
     const removed = cidrs.filter((cidr) => addressDelete(inside, ifName, link.index, cidr));
-    if (addressList(inside, link.index).length === 0) linkDelete(inside, ifName);
+    if (addressList(inside, link.index).length === 0) linksDelete(host, [outer.index], unusedGroup());
     return removed;
   });
 }
 
 /** The state of a link in a container, for checks. */
 export function inspect(netns: Netns, ifName: string): { link: Link; addresses: Cidr[] } | undefined {
+  refuseOwnNetns(netns);
   return inNetns(netns, () => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const link = linkByName(inside, ifName);

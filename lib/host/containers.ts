@@ -1,11 +1,11 @@
 // Which containers are attached, found out from the kernel: network namespaces with the other end of a port of ours.
-import { closeSync, openSync, readdirSync, statSync } from "node:fs";
+import { closeSync, readdirSync, statSync } from "node:fs";
 import type { Cidr } from "../address/ipv4.ts";
 import { addressList } from "../netlink/address.ts";
 import { type Link, linkList } from "../netlink/link.ts";
 import { netnsId } from "../netlink/netnsid.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
-import { inNetns } from "../sys/netns.ts";
+import { inNetns, openNetns } from "../sys/netns.ts";
 import { processIds } from "../sys/processes.ts";
 import { requireBridge } from "./bridge.ts";
 import { isContainerVeth } from "./names.ts";
@@ -90,7 +90,7 @@ function lookInside(host: NetlinkSocket, ports: readonly Link[]): Map<number, At
 }
 
 function idOf(host: NetlinkSocket, netns: string): number | undefined {
-  const fd = openSync(netns, "r");
+  const fd = openNetns(netns);
   try {
     return netnsId(host, fd);
   } finally {

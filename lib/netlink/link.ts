@@ -25,6 +25,7 @@ const IFLA_PROTINFO = 12;
 const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
+const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 const IFLA_LINK_NETNSID = 37;
 
@@ -192,6 +193,44 @@ export function linkDelete(nl: NetlinkSocket, name: string): boolean {
   return (
     unlessGone(() => nl.request({ operation: `link delete ${name}`, type: RTM_DELLINK, body })) !== undefined
   );
+}
+
+/**
+ * Removes links by their index; those that are gone already are no error. All at once: a removal waits for the kernel's
+ * grace period (10 to 20 ms), and links of one group share that (50 in 50 ms instead of 1.1 s). `group` is one that no
+ * other link is in.
+ */
+export function linksDelete(nl: NetlinkSocket, indices: readonly number[], group: number): void {
+  const [only, ...more] = indices;
+  if (only === undefined) return;
+  if (more.length === 0) {
+    const body = header(AF_UNSPEC, only, undefined);
+    unlessGone(() => nl.request({ operation: `link delete ${only}`, type: RTM_DELLINK, body }));
+    return;
+  }
+  const gather = (index: number) =>
+    unlessGone(() =>
+      nl.request({
+        operation: `link set ${index} group ${group}`,
+        type: RTM_SETLINK,
+        body: new AttributeEncoder()
+          .raw(header(AF_UNSPEC, index, undefined))
+          .u32(IFLA_GROUP, group)
+          .done(),
+      }),
+    ) !== undefined;
+  if (indices.filter(gather).length === 0) return;
+  const body = new AttributeEncoder()
+    .raw(header(AF_UNSPEC, 0, undefined))
+    .u32(IFLA_GROUP, group)
+    .done();
+  unlessGone(() => nl.request({ operation: `link delete group ${group}`, type: RTM_DELLINK, body }));
+}
+
+/** The link of this index, if there is one. */
+export function linkByIndex(nl: NetlinkSocket, index: number): Link | undefined {
+  const body = header(AF_UNSPEC, index, undefined);
+  return first(unlessGone(() => nl.request({ operation: `link get ${index}`, type: RTM_GETLINK, body })));
 }
 
 /** The link of this name, if there is one. */

@@ -74,7 +74,7 @@ export interface RunningRouter {
 
 /** What the daemon does for others beside being a router; wired in by cmd/. */
 export interface RouterServices {
-  cni(call: CniCall, api: ApiClient): Promise<CniOutcome | undefined>;
+  cni(call: CniCall, api: ApiClient, caller: AbortSignal): Promise<CniOutcome | undefined>;
   /** Whether all is done that makes this host one of the network, where more belongs to that than being a router. */
   ready?(): boolean;
 }
@@ -310,7 +310,7 @@ async function start(
       return hidden;
     },
     isReady: () => ready && (services.ready?.() ?? true),
-    cni: (call) => services.cni(call, localClient(target)),
+    cni: (call, caller) => services.cni(call, localClient(target, caller), caller),
   };
   const servers = await serveAll(target, options);
   undo.push(() => servers.stop());

@@ -1,8 +1,13 @@
 // Network namespaces: run something inside one and always come back. See setns(2), network_namespaces(7).
-import { closeSync, fstatSync, openSync, statSync } from "node:fs";
-import { syscall } from "./syscall.ts";
+import { closeSync, constants, fstatSync, openSync, statfsSync, statSync } from "node:fs";
+import { reasonOf } from "./reason.ts";
+import { syscall, trySyscall } from "./syscall.ts";
 
 const CLONE_NEWNET = 0x40000000;
+/** include/uapi/linux/magic.h, include/uapi/linux/nsfs.h */
+const NSFS_MAGIC = 0x6e736673;
+const NS_GET_NSTYPE = 0xb703;
+const NO_NETNS = "is no network namespace";
 // setns moves the calling thread only, so "self" here has to be the thread, not the process.
 export const OWN_NETNS = "/proc/thread-self/ns/net";
 
@@ -13,47 +18,69 @@ export function netnsPath(netns: Netns): string {
   return typeof netns === "number" ? `/proc/${netns}/ns/net` : netns;
 }
 
-/** Opens a namespace file; the error names the path and says what is wrong with it. */
-function openNetns(netns: Netns): number {
+/**
+ * Opens a network namespace; the caller closes it. Throws NetnsError. Never blocks: a FIFO or a device at that path is not
+ * opened.
+ */
+export function openNetns(netns: Netns): number {
   const path = netnsPath(netns);
+  let fd: number;
   try {
-    return openSync(path, "r");
+    if (statfsSync(path).type !== NSFS_MAGIC) throw new NetnsError(path, NO_NETNS, "not a namespace");
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw unreachable(path, error);
+    throw error instanceof NetnsError ? error : unreachable(path, error);
   }
+  if (trySyscall("ioctl", fd, NS_GET_NSTYPE) === CLONE_NEWNET) return fd;
+  closeSync(fd);
+  throw new NetnsError(path, NO_NETNS, "not a namespace");
 }
 
 function unreachable(path: string, error: unknown): NetnsError {
   const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-  return new NetnsError(path, missing ? "no such network namespace" : String(error), missing);
+  return missing
+    ? new NetnsError(path, "no such network namespace", "missing")
+    : new NetnsError(path, reasonOf(error), "unreachable");
 }
 
-/** A namespace that cannot be entered; `gone` when it does not exist (any more). */
+/** A namespace that cannot be entered. */
 export class NetnsError extends Error {
-  override readonly name = "NetnsError";
+  override readonly name: string = "NetnsError";
   constructor(
     readonly path: string,
     reason: string,
-    readonly gone: boolean,
+    /** "missing": it does not exist (any more). "not a namespace": something else is at that path. */
+    readonly kind: "missing" | "not a namespace" | "own" | "unreachable",
   ) {
     super(`network namespace ${path}: ${reason}`);
   }
+
+  /** Whether there is nothing to be found behind the path: neither a container nor anything of one. */
+  get gone(): boolean {
+    return this.kind === "missing" || this.kind === "not a namespace";
+  }
+}
+
+/** Throws NetnsError where the path names the namespace that this thread is in: a container's is needed. */
+export function refuseOwnNetns(netns: Netns): void {
+  if (isOwnNetns(netns))
+    throw new NetnsError(netnsPath(netns), "is the host's own; a container's is needed", "own");
 }
 
 /**
  * Runs `fn` with this thread in the given network namespace and returns its result. The thread is back in its
  * own namespace afterwards, also when `fn` throws. `fn` has to be synchronous: an asynchronous one would go on
  * in the wrong namespace after its first await, so its promise is refused with a TypeError. To stay where one is takes no
- * privilege; to go elsewhere takes CAP_SYS_ADMIN.
+ * privilege; to go elsewhere takes CAP_SYS_ADMIN. `fn` gets an open fd of the namespace.
  */
-export function inNetns<T>(netns: Netns, fn: () => T): T {
+export function inNetns<T>(netns: Netns, fn: (fd: number) => T): T {
   const target = openNetns(netns);
   try {
     const home = openSync(OWN_NETNS, "r");
     try {
-      if (inode(target) === inode(home)) return synchronous(fn());
+      if (inode(target) === inode(home)) return synchronous(fn(target));
       syscall(`entering network namespace ${netnsPath(netns)}`, "setns", target, CLONE_NEWNET);
-      return andBack(home, fn);
+      return andBack(home, () => fn(target));
     } finally {
       closeSync(home);
     }

@@ -2,8 +2,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { delegate } from "../../lib/cni/delegate.ts";
 import { conflist } from "../../lib/cni/setup.ts";
-import { DIST, eventually, exec, type Host, Hosts } from "../support/hosts.ts";
+import { DIST, eventually, exec, type Host, Hosts, must } from "../support/hosts.ts";
 
 let hosts: Hosts;
 let host: Host;
@@ -27,7 +28,8 @@ const owned = async () =>
       ),
     ).owned.map((entry: { containerid: string; addrs: string[] }) => [entry.containerid, entry.addrs]),
   );
-const links = () => host.must(["ip", "-br", "link"]);
+// Names alone: a link may still be coming up.
+const links = async () => (await host.must(["ip", "-br", "link"])).replace(/ .*$/gm, "");
 
 async function add(id: string, netns: string, config: object = CONFIG, ifName = "eth0") {
   const { code, stdout } = await host.cni("ADD", config, { id, netns, ifName });
@@ -108,6 +110,100 @@ describe("ADD and DEL", () => {
   });
 });
 
+describe("what is not a container's", () => {
+  const ownNetns = () => `/run/netns/${host.netns}`;
+  const pipe = async () => {
+    const path = join(host.folder, "fifo");
+    if (!existsSync(path)) await exec(["mkfifo", path]);
+    return path;
+  };
+
+  test.each(["ADD", "CHECK", "DEL"])("%s in the host's own namespace is refused", async (command) => {
+    const before = await links();
+    for (const ifName of ["eth0", "weave"]) {
+      const call = { id: "own", netns: ownNetns(), ifName };
+      const { code, stdout } = await host.cni(command, CONFIG, call);
+      expect([code, JSON.parse(stdout)]).toMatchObject([1, { code: 8 }]);
+    }
+    expect(await links()).toBe(before);
+  });
+
+  test("a FIFO blocks nobody: ADD is refused, DEL succeeds", async () => {
+    const call = { id: "fifo", netns: await pipe() };
+    const { stdout } = await host.cni("ADD", CONFIG, call);
+    expect(JSON.parse(stdout)).toMatchObject({ code: 4 });
+    expect(await host.cni("DEL", CONFIG, call)).toMatchObject({ code: 0, stdout: "" });
+    expect(await host.weave("status")).toContain("Service: router");
+  });
+
+  test.each(["/etc/hostname", "/dev/zero", "/proc/self/ns/mnt"])("DEL on %s succeeds", async (netns) => {
+    expect(await host.cni("DEL", CONFIG, { id: "none", netns })).toMatchObject({ code: 0, stdout: "" });
+  });
+
+  test("DEL and detach leave links alone that are not ours", async () => {
+    const netns = await hosts.pod("foreign");
+    const pod = netns.split("/").at(-1) ?? "";
+    await must(["ip", "-n", pod, "link", "add", "eth0", "type", "bridge"]);
+    await must(["ip", "-n", pod, "link", "add", "eth1", "type", "veth", "peer", "name", "other1"]);
+    await host.must(["ip", "link", "add", "foreign0", "type", "veth", "peer", "name", "ethwe", "netns", pod]);
+    for (const ifName of ["lo", "eth0", "eth1", "ethwe"]) {
+      expect((await host.cni("DEL", CONFIG, { id: "foreign", netns, ifName })).code).toBe(0);
+    }
+    const detach = await host.exec([join(DIST, "weave"), "detach", "10.32.9.9/12", "--netns", netns]);
+    expect(detach).toMatchObject({ code: 1, stderr: expect.stringContaining("is not on the network") });
+    const there = (await inPod(netns, "ip", "-br", "link")).stdout;
+    for (const name of ["lo", "eth0", "eth1", "other1", "ethwe"])
+      expect(there).toMatch(new RegExp(`^${name}[@ ]`, "m"));
+    // On our bridge it is ours, whoever has made it.
+    await host.must(["ip", "link", "set", "foreign0", "master", "weave"]);
+    await host.cni("DEL", CONFIG, { id: "foreign", netns, ifName: "ethwe" });
+    expect((await inPod(netns, "ip", "link", "show", "ethwe")).code).not.toBe(0);
+    expect(await links()).not.toContain("foreign0");
+  });
+});
+
+describe("plugins and runtimes without end", () => {
+  const plugin = (name: string, script: string) => {
+    const path = join(host.binDir, name);
+    writeFileSync(path, `#!/bin/sh\n${script}\n`);
+    chmodSync(path, 0o755);
+  };
+  const run = (type: string, timeoutMs: number) =>
+    delegate({ type, path: [host.binDir], input: "{}", variables: { CNI_COMMAND: "ADD" }, timeoutMs });
+
+  test("an IPAM plugin that hangs, also with its output closed or in a child of its own", async () => {
+    plugin("ipam-hangs", "exec sleep 600");
+    plugin("ipam-closes", "exec >&- 2>&-; exec sleep 600");
+    plugin("ipam-forks", "sleep 20 & sleep 600");
+    for (const type of ["ipam-hangs", "ipam-closes", "ipam-forks"]) {
+      await expect(run(type, 300)).rejects.toMatchObject({
+        code: 11,
+        message: expect.stringContaining(type),
+      });
+    }
+  });
+
+  test("an IPAM plugin that prints without end", async () => {
+    plugin("ipam-prints", "exec yes");
+    plugin("ipam-complains", "exec yes >&2");
+    for (const type of ["ipam-prints", "ipam-complains"]) {
+      await expect(run(type, 60_000)).rejects.toThrow("more output than 1 MiB");
+    }
+    const netns = await hosts.pod("prints");
+    const config = { ...CONFIG, ipam: { type: "ipam-prints" } };
+    const { stdout } = await host.cni("ADD", config, { id: "prints", netns, env: { CNI_PATH: host.binDir } });
+    expect(JSON.parse(stdout)).toMatchObject({ code: 100, msg: expect.stringContaining("more output than") });
+  });
+
+  test("a configuration of 300 MB is not read whole", async () => {
+    const script = `head -c 300000000 /dev/zero | { ${join(DIST, "weave-net")}; wc -c; }`;
+    const env = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "big", CNI_NETNS: "/run/netns/x", CNI_IFNAME: "eth0" };
+    const [answer = "", left = ""] = (await host.must(["sh", "-c", script], { env })).trim().split("\n");
+    expect(JSON.parse(answer)).toMatchObject({ code: 6 });
+    expect(Number(left)).toBeGreaterThan(290_000_000);
+  });
+});
+
 describe("configuration", () => {
   test("a subnet, a gateway, an MTU, hairpin off", async () => {
     const netns = await hosts.pod("conf");
@@ -173,7 +269,9 @@ describe("configuration", () => {
     ["a version to come", { ...CONFIG, cniVersion: "9.0.0" }, undefined, 1],
     ["an IPAM plugin that is not there", { ...CONFIG, ipam: { type: "no-such-plugin" } }, undefined, 7],
     ["a namespace that is not there", CONFIG, "/run/netns/there-is-none", 3],
-    ["a namespace that is none", CONFIG, "/etc/hostname", 100],
+    ["a namespace that is none", CONFIG, "/etc/hostname", 4],
+    ["a device", CONFIG, "/dev/zero", 4],
+    ["another kind of namespace", CONFIG, "/proc/self/ns/mnt", 4],
     ["a bridge that is not there", { ...CONFIG, bridge: "nobridge" }, undefined, 100],
     ["a subnet out of range", { ...CONFIG, ipam: { subnet: "192.168.0.0/24" } }, undefined, 100],
   ])("refused, with nothing left behind: %s", async (what, config, netns, code) => {
@@ -297,6 +395,30 @@ test("while the router is down: ADD says try again later, DEL succeeds and is ma
   await host.weave("launch", "--ipalloc-init=consensus=1");
   await eventually("the address is free again", owned, (holders) => !("down" in holders));
   expect((await add("late", late)).code).toBe(0);
+});
+
+test("while the router is stopped: ADD says try again later, DEL succeeds; nothing of it is done later", async () => {
+  const netns = await hosts.pod("halted");
+  const late = await hosts.pod("halted-late");
+  await add("halted", netns);
+  const { pid } = host;
+  process.kill(pid, "SIGSTOP");
+  try {
+    const call = host.exec([join(DIST, "weave"), "status"], { timeoutMs: 30_000 });
+    const claim = host.exec([join(DIST, "weave"), "attach", "10.32.7.7/12", "--netns", late]);
+    const added = await add("late-add", late);
+    expect(added).toMatchObject({ code: 1, result: { code: 11, msg: expect.stringContaining("stopped") } });
+    expect(await host.cni("DEL", CONFIG, { id: "halted", netns })).toMatchObject({ code: 0, stdout: "" });
+    expect((await inPod(netns, "ip", "link", "show", "eth0")).code).not.toBe(0);
+    expect(await call).toMatchObject({ code: 1, stderr: expect.stringContaining("weave does not answer") });
+    expect(await claim).toMatchObject({ code: 1, stderr: expect.stringContaining("weave does not answer") });
+  } finally {
+    process.kill(pid, "SIGCONT");
+  }
+  await eventually("the address is free again", owned, (holders) => !("halted" in holders));
+  expect(Object.keys(await owned())).not.toContain("late-add");
+  expect(JSON.stringify(await owned())).not.toContain("10.32.7.7/");
+  expect((await inPod(late, "ip", "link", "show", "eth0")).code).not.toBe(0);
 });
 
 test("while the peers have not agreed yet: ADD says try again later, and leaves nothing waiting", async () => {

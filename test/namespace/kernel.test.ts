@@ -390,7 +390,10 @@ describe("attach", () => {
     expect(
       attachHere({ ifName: "net1", addresses: [parseCidr("10.32.0.10/12")], routes: [] }).hostName,
     ).not.toBe("vethweplabcdef0");
-    expect([detach(pod, "eth0"), detach(pod, "net1"), detach(pod, "eth0")]).toEqual([true, true, false]);
+    const detachHere = (...names: string[]) =>
+      inNetns(host, () => detach(names.map((ifName) => ({ netns: pod, ifName }))));
+    expect(detachHere("eth0", "none", "net1")).toEqual([true, false, true]);
+    expect(detachHere("eth0")).toEqual([false]);
     expect(ports()).toEqual([]);
   });
 

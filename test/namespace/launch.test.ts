@@ -247,3 +247,28 @@ describe("the pid file and the log", () => {
 test("and after all that, a launch succeeds", async () => {
   expect(await host.weave("launch", "--ipalloc-init=consensus=1")).toStartWith("weave is running");
 });
+
+describe("requests over TCP", () => {
+  /** What comes back for these bytes, until the router closes the connection or has answered. */
+  const raw = (request: string) => {
+    const script = `
+      const socket = require("node:net").connect(6784, "127.0.0.1", () => socket.write(${JSON.stringify(request)}));
+      socket.on("data", (data) => { process.stdout.write(data); socket.end(); });`;
+    return host.must([process.execPath, "-e", script], { timeoutMs: 20_000 });
+  };
+
+  test("one of HTTP/1.0 need not name a host", async () => {
+    expect(await raw("GET /status HTTP/1.0\r\n\r\n")).toMatch(/^HTTP\/1.1 200 .*Service: router/s);
+  });
+
+  test.each([
+    "GET http://[/status HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET //[ HTTP/1.0\r\n\r\n",
+    "GET /ip/%E0%A4%A HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /status HTTP/1.1\r\nHost: %%%\r\n\r\n",
+  ])("no answer has a page with our source in it: %p", async (request) => {
+    const answer = await raw(request);
+    expect(answer).toMatch(/^HTTP\/1.1 \d\d\d /);
+    expect(answer).not.toMatch(/<html|bunfs|\.ts:/i);
+  });
+});

@@ -3,6 +3,7 @@ import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
 import { startController } from "../../../lib/npc/controller.ts";
+import { HTTP_SERVER } from "../../../lib/sys/httpserver.ts";
 import { VERSION } from "../../../lib/version.ts";
 import { endpoint } from "../../endpoint.ts";
 import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
@@ -74,6 +75,7 @@ export const controller: Command = {
     const server =
       address &&
       Bun.serve({
+        ...HTTP_SERVER,
         ...address,
         routes: {
           "/metrics": async () =>

@@ -1,0 +1,32 @@
+// Reading from somebody who may send without end, or never.
+
+/**
+ * Reads a stream to its end, as UTF-8; undefined where it has more than `limit` bytes, or `giveUp` fires before its end.
+ * What is left of it then is not read.
+ */
+export async function readBounded(
+  stream: ReadableStream<Uint8Array>,
+  limit: number,
+  giveUp?: AbortSignal,
+): Promise<string | undefined> {
+  const reader = stream.getReader();
+  const cancel = () => {
+    reader.cancel().catch(() => {});
+  };
+  giveUp?.addEventListener("abort", cancel, { once: true });
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (giveUp?.aborted) return undefined;
+      if (done) return Buffer.concat(pieces).toString();
+      length += value.length;
+      if (length > limit) return undefined;
+      pieces.push(value);
+    }
+  } finally {
+    giveUp?.removeEventListener("abort", cancel);
+    cancel();
+  }
+}
