@@ -7,7 +7,7 @@ import { removeFirewall } from "../../lib/host/firewall.ts";
 import { linkList } from "../../lib/netlink/link.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { removePolicies } from "../../lib/npc/defaultdeny.ts";
-import { vxlanName } from "../../lib/overlay/datapath/datapath.ts";
+import { vxlanName } from "../../lib/overlay/datapath/links.ts";
 import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
 import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
 import { runningPid } from "../../lib/router/instance.ts";

@@ -2,13 +2,12 @@
 import { closeSync, readdirSync, statSync } from "node:fs";
 import type { Cidr } from "../address/ipv4.ts";
 import { addressList } from "../netlink/address.ts";
-import { type Link, linkList } from "../netlink/link.ts";
+import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import { netnsId } from "../netlink/netnsid.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns, openNetns } from "../sys/netns.ts";
 import { processIds } from "../sys/processes.ts";
-import { requireBridge } from "./bridge.ts";
-import { isContainerVeth } from "./names.ts";
+import { BRIDGE, isContainerVeth } from "./names.ts";
 
 const NAMED = "/run/netns";
 
@@ -45,11 +44,15 @@ function namespaces(): string[] {
   return [...byInode.values()];
 }
 
-/** Ports of our bridge, and links that we have made for containers, whatever bridge they are on. */
+/**
+ * Ports of our bridge, and links that we have made for containers, whatever bridge they are on; those also while somebody
+ * has removed the bridge.
+ */
 function containerPorts(host: NetlinkSocket): Link[] {
-  const bridge = requireBridge(host);
+  const bridge = linkByName(host, BRIDGE)?.index;
   return linkList(host).filter(
-    ({ kind, master, name }) => kind === "veth" && (master === bridge.index || isContainerVeth(name)),
+    ({ kind, master, name }) =>
+      kind === "veth" && (isContainerVeth(name) || (master !== undefined && master === bridge)),
   );
 }
 

@@ -38,6 +38,14 @@ export class Exposure {
     this.#apply();
   }
 
+  /** Gives the bridge, which was made anew, the addresses that it had. */
+  restore(): void {
+    const bridge = requireBridge(this.route);
+    for (const { cidr } of this.#exposed.values()) addressAdd(this.route, BRIDGE, bridge.index, cidr);
+    this.#apply();
+    announce(this.route, bridge);
+  }
+
   /** Exposes the host by an address; nothing is changed where that fails. */
   expose(cidr: Cidr, masquerade: boolean): void {
     const bridge = requireBridge(this.route);

@@ -2,13 +2,17 @@
 // sleeve engine kept in step with the topology and with what works.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import { guarded } from "../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../mesh/name.ts";
 import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { monotonicNow } from "../sys/monotonic.ts";
-import { type Datapath, tapName } from "./datapath/datapath.ts";
+import { reasonOf } from "../sys/reason.ts";
+import type { Datapath } from "./datapath/datapath.ts";
+import { tapName } from "./datapath/links.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { ACKNOWLEDGES } from "./fastdp/forwarder.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
@@ -23,6 +27,8 @@ const MAC_MAX_AGE_NS = 10n * 60n * 1_000_000_000n;
 const MAC_SWEEP_MS = 60_000;
 /** Several changes make one new table. */
 const APPLY_DELAY_MS = 1;
+/** After the kernel has refused one. */
+const APPLY_AGAIN_MS = 1_000;
 
 export interface NetworkConfig {
   readonly name: PeerName;
@@ -47,6 +53,9 @@ export class NetworkOverlay implements Overlay {
   #apply: Timer | undefined;
   #expiry: Timer | undefined;
   readonly #linger: Linger;
+  readonly #warn: (kind: string, text: string) => void;
+  /** Why the kernel does not have the last tables. */
+  #behind: string | undefined;
 
   constructor(
     private readonly datapath: Datapath,
@@ -57,6 +66,7 @@ export class NetworkOverlay implements Overlay {
   ) {
     const { name, host, port, mtu } = config;
     this.#linger = new Linger(datapath.table);
+    this.#warn = limitedWarnings(log, () => clock.now());
     const changed = () => this.#changed();
     this.#fastdp = new FastdpOverlay(
       datapath,
@@ -66,14 +76,20 @@ export class NetworkOverlay implements Overlay {
       clock,
       changed,
     );
-    const { tapFd, maps } = datapath;
+    const {
+      maps,
+      links: { tapFd },
+    } = datapath;
     const sleeve = { name, host, port, tapFd, macsFd: maps.macs.fd };
-    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, () => this.#tapGone());
-    if (datapath.withoutFastdp) log.warning(`no fast datapath: ${datapath.withoutFastdp}`);
+    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, () =>
+      log.error(`link ${tapName(port)} was removed; frames by sleeve are lost until it is put back`),
+    );
+    const { withoutFastdp } = datapath.links;
+    if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdp}`);
   }
 
   get #overlays() {
-    return this.datapath.withoutFastdp === undefined ? [this.#fastdp, this.#sleeve] : [this.#sleeve];
+    return this.datapath.links.withoutFastdp === undefined ? [this.#fastdp, this.#sleeve] : [this.#sleeve];
   }
 
   /** Begins to follow the topology of a router. */
@@ -86,7 +102,7 @@ export class NetworkOverlay implements Overlay {
       routesChanged: () => this.#changed(),
       shortIdsChanged: () => {
         // Frames on their way may bear ids that now mean another peer; so may what was learned from them.
-        this.datapath.attachPrograms(mesh.ourself.shortId);
+        guarded("overlay", () => this.datapath.links.attachPrograms(mesh.ourself.shortId));
         this.datapath.forgetMacs(monotonicNow());
         this.#changed();
       },
@@ -111,7 +127,7 @@ export class NetworkOverlay implements Overlay {
     this.freeze();
     this.#fastdp.stop();
     const ended = await this.#sleeve.stop();
-    this.datapath.close(ended);
+    this.datapath.links.close(ended);
   }
 
   features(): Record<string, string> {
@@ -157,27 +173,42 @@ export class NetworkOverlay implements Overlay {
 
   /** What status shows of the overlays. */
   diagnostics(): Record<string, unknown> {
-    const { withoutFastdp, portName } = this.datapath;
+    const { withoutFastdp, portName } = this.datapath.links;
     return {
       fastdp: withoutFastdp === undefined ? { interface: portName } : { unavailable: withoutFastdp },
       sleeve: { crypto: this.#sleeve.crypto ?? "", ...this.#sleeve.counters.all() },
     };
   }
 
+  /**
+   * Puts the overlay's links back where others have removed or changed them; `bridge` is the bridge's ifindex, if there
+   * is one. Returns what was wrong; throws where it cannot be put back.
+   */
+  repair(bridge: number | undefined): string[] {
+    const wrong = this.datapath.links.repair(bridge);
+    if (wrong.length > 0) this.#sleeve.tapBack();
+    return wrong;
+  }
+
   /** What is wrong with the overlay, for status. */
   notes(): string[] {
-    return this.#sleeve.notes();
+    const behind = this.#behind === undefined ? [] : [`forwarding tables are out of date: ${this.#behind}`];
+    return [...behind, ...this.#sleeve.notes()];
   }
 
-  #tapGone(): void {
-    this.log.error(`link ${tapName(this.config.port)} was removed; frames by sleeve are lost`);
-  }
-
-  #changed(): void {
+  #changed(delayMs = APPLY_DELAY_MS): void {
     if (!this.#mesh) return;
-    this.#apply ??= this.clock.after(APPLY_DELAY_MS, () => {
+    this.#apply ??= this.clock.after(delayMs, () => {
       this.#apply = undefined;
-      if (this.#mesh && this.#ids) this.#applyTables(this.#mesh, this.#ids);
+      if (!this.#mesh || !this.#ids) return;
+      try {
+        this.#applyTables(this.#mesh, this.#ids);
+        this.#behind = undefined;
+      } catch (error) {
+        this.#behind = reasonOf(error);
+        this.#warn("tables", `forwarding tables are out of date: ${this.#behind}; trying again`);
+        this.#changed(APPLY_AGAIN_MS);
+      }
     });
   }
 

@@ -47,6 +47,7 @@ import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
 import { listenReason, serveAll } from "./servers.ts";
+import { Upkeep } from "./upkeep.ts";
 
 /** How long a link that has gone may be the beginning of a DEL. */
 const LEAVING_MS = 1_000;
@@ -154,7 +155,8 @@ async function start(
     self: shortId,
     fastdp: options.fastdp,
   });
-  undo.push(() => datapath.remove());
+  undo.push(() => datapath.links.remove());
+  const { withoutFastdp } = datapath.links;
   const esp = new Esp(systemRandom, port + 1);
   closing.unshift(() => esp.close());
   const overlay = new NetworkOverlay(
@@ -183,6 +185,15 @@ async function start(
   log.info(`Our name is ${mesh.ourself}`);
 
   overlay.start(mesh);
+  const upkeep = new Upkeep({
+    route,
+    bridge: { address: name, mtu },
+    exposure,
+    overlay,
+    clock: systemClock,
+    log,
+  });
+  undo.push(() => upkeep.stop());
   keepShortId();
   mesh.listen({ shortIdsChanged: keepShortId });
 
@@ -272,7 +283,7 @@ async function start(
         allocator,
         defaultSubnet: options.defaultSubnet,
         dns,
-        interfaceName: `${datapath.portName} (${datapath.withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
+        interfaceName: `${datapath.links.portName} (${withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
         diagnostics: overlay.diagnostics(),
         trustedSubnets: options["trusted-subnets"].map(formatCidr),
         macs: overlay.macs(),
@@ -283,7 +294,8 @@ async function start(
           ),
           ...(dns?.nameserver.notes() ?? []),
           ...allocator.releaser.notes(),
-          ...(datapath.withoutFastdp ? [`no fast datapath, only sleeve: ${datapath.withoutFastdp}`] : []),
+          ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp}`] : []),
+          ...upkeep.notes(),
           ...overlay.notes(),
           ...unexpectedNotes(),
         ],
@@ -323,15 +335,15 @@ async function start(
     });
   };
   const links = watchLinks({
-    changed: (link) => {
-      if (link.name === BRIDGE && !link.up)
-        log.error(`Interface "${BRIDGE}" is down; containers cannot talk`);
-    },
+    changed: () => upkeep.linkChanged(),
     removed: (link) => {
-      if (link.name === BRIDGE) log.error(`Interface "${BRIDGE}" was removed; launch weave again`);
+      upkeep.linkChanged();
       if (isContainerVeth(link.name)) containersLeft();
     },
-    resync: () => containersLeft(),
+    resync: () => {
+      upkeep.linkChanged();
+      containersLeft();
+    },
     failed: (error) => log.error(`link monitor: ${error.message}`),
   });
   undo.push(() => links.stop());
@@ -366,6 +378,7 @@ async function start(
       settled.cancel();
       settling.cancel();
       servers.stop();
+      upkeep.stop();
       links.stop();
       containers.stop();
       leaving?.cancel();

@@ -251,3 +251,59 @@ test("what this host itself refuses to send ends nothing: said in status, left, 
   expect(a.pid).toBe(pid);
   expect(a.log).not.toContain("unexpected error");
 }, 180_000);
+
+describe.each([
+  [
+    "fast datapath",
+    [],
+    [
+      ["link", "del", "weave"],
+      ["link", "set", "weave", "down"],
+      ["link", "del", "vxlan-6784"],
+      ["link", "set", "vxlan-6784", "down"],
+      ["link", "set", "vxlan-6784", "nomaster"],
+      ["tc", "qdisc", "del", "dev", "vxlan-6784", "clsact"],
+    ],
+  ],
+  [
+    "sleeve",
+    ["--no-fastdp"],
+    [
+      ["link", "del", "sleeve-6783"],
+      ["link", "set", "sleeve-6783", "nomaster"],
+    ],
+  ],
+] as const)("links that others take away, %s", (kind, options, changes) => {
+  test("are put back, and pods and hosts talk again", async () => {
+    hosts = await Hosts.create(`lnk${kind[0]}`, 2);
+    const [a, b] = [hosts.host(1), hosts.host(2)];
+    await a.weave("launch", "--ipalloc-init=consensus=2", ...options);
+    await b.weave("launch", "--ipalloc-init=consensus=2", ...options, a.ip);
+    const [one, two] = [await addPod(hosts, a, "one"), await addPod(hosts, b, "two")];
+    const exposed = (await a.weave("expose")).trim();
+    const { pid } = a;
+    let repaired = 0;
+    for (const change of changes) {
+      const [what, ...words] = change;
+      await a.must(what === "tc" ? ["tc", ...words] : ["ip", ...change]);
+      await eventually(
+        `${change.join(" ")} is repaired`,
+        () => a.weave("status"),
+        (text) => text.includes(`repaired links that others changed: ${repaired + 1} in all`),
+      );
+      repaired++;
+      for (const to of [one.address, exposed]) {
+        await eventually(
+          `pods talk after ${change.join(" ")}`,
+          () => ping(two, to),
+          ({ code }) => code === 0,
+        );
+      }
+    }
+    // What is asked of the router is answered as before.
+    expect((await a.weave("ps")).trim()).not.toBe("");
+    await addPod(hosts, a, "three");
+    expect(a.pid).toBe(pid);
+    expect(a.log).not.toContain("unexpected error");
+  }, 120_000);
+});
