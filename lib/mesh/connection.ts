@@ -35,6 +35,10 @@ export interface ConnectionHost {
   add(connection: LocalConnection, restarted: boolean): void;
   established(connection: LocalConnection): void;
   gossip(from: PeerName, tag: number, body: Uint8Array): void;
+  /** The handshake of a connection that was opened to us has ended. */
+  introduced(connection: LocalConnection): void;
+  /** The connection holds this many bytes of an unfinished message. */
+  holds(connection: LocalConnection, bytes: number): void;
   /** The connection has ended. */
   ended(connection: LocalConnection, error: Error): void;
 }
@@ -45,7 +49,10 @@ export type TieBreak = "won" | "lost" | "tied";
 export class LocalConnection implements PeerConnection, StreamHandler {
   established = false;
   readonly address: string;
+  /** The far end's address, without the port. */
+  readonly remoteIp: string;
   #remote: Peer | undefined;
+  #remoteUid = 0n;
   #uid: bigint;
   #framing: Framing | undefined;
   #handshake: Handshake | undefined;
@@ -69,8 +76,9 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     address = stream.remoteAddress,
   ) {
     this.address = address;
+    this.remoteIp = splitHostPort(stream.remoteAddress)?.host ?? "";
     this.#uid = host.random.u64();
-    this.#trustsThem = host.trusts(this.#remoteIp);
+    this.#trustsThem = host.trusts(this.remoteIp);
     this.#lastHeard = host.clock.now();
     this.#timer = host.clock.after(HANDSHAKE_MS, () => this.shutdown(new Error("timeout during handshake")));
     const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.overlay.features());
@@ -83,6 +91,11 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   get remote(): Peer {
     if (!this.#remote) throw new Error(`the peer at ${this.address} has not said yet who it is`);
     return this.#remote;
+  }
+
+  /** The uid that the peer at the other end has in its present life. */
+  get remoteUid(): bigint {
+    return this.#remoteUid;
   }
 
   /** The remote peer, once it is known. */
@@ -152,22 +165,25 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     if (!this.stream.write(this.#framing.frame(message))) this.#blocked = true;
   }
 
+  /** Sends something that needs no answer: a host that was restarted meanwhile resets the connection. */
+  probe(): void {
+    this.send(encodeTagged(TAG.heartbeat));
+  }
+
   /** Ends the connection, for a reason that is logged and shown in the status. */
   shutdown(error: Error): void {
     if (this.#ended) return;
     this.#ended = true;
-    const during = this.#remote ? "" : " during handshake";
-    this.log(`connection shutting down due to error${during}: ${error.message}`);
+    if (this.#remote || this.outbound) {
+      const during = this.#remote ? "" : " during handshake";
+      this.log(`connection shutting down due to error${during}: ${error.message}`);
+    }
     this.#timer.cancel();
     this.#flush?.cancel();
     this.stream.close();
     this.#overlay?.stop();
     if (this.#remote) this.host.release(this.#remote);
     this.host.ended(this, error);
-  }
-
-  get #remoteIp(): string {
-    return splitHostPort(this.stream.remoteAddress)?.host ?? "";
   }
 
   #guard(fn: () => void): void {
@@ -182,15 +198,17 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#timer.cancel();
     this.#framing = framing;
     const described = parseFeatures(features);
+    this.#remoteUid = described.peer.uid;
     this.#uid ^= described.connectionId;
     this.#trustsUs = described.trustsUs;
     const remote = this.host.identify(described.peer, this);
     this.#remote = remote;
+    this.host.introduced(this);
     this.log(`connection ready; using protocol version ${version}`);
     this.#overlay = this.host.overlay.prepare({
       remotePeer: remote,
       localIp: splitHostPort(this.stream.localAddress)?.host ?? "",
-      remoteIp: this.#remoteIp,
+      remoteIp: this.remoteIp,
       remotePort: splitHostPort(this.stream.remoteAddress)?.port ?? 0,
       outbound: this.outbound,
       connectionUid: this.#uid,
@@ -209,7 +227,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     if (this.host.clock.now() - this.#lastHeard > SILENCE_MS) {
       this.shutdown(new Error(`nothing heard for ${SILENCE_MS / 1000} s`));
     } else {
-      this.send(encodeTagged(TAG.heartbeat));
+      this.probe();
     }
   }
 
@@ -223,11 +241,16 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     // Mostly whole messages come, and nothing waits for its end.
     if (this.#received.length === 0) {
       const length = this.#unframe(bytes);
-      if (length < bytes.length) this.#received.push(bytes.subarray(length));
-      return;
+      if (length === bytes.length) return;
+      this.#received.push(bytes.subarray(length));
+    } else {
+      this.#received.push(bytes);
+      const length = this.#unframe(this.#received.waiting);
+      this.#received.take(length);
+      // What comes behind the end of a message has only begun to wait.
+      if (length > 0) this.host.holds(this, 0);
     }
-    this.#received.push(bytes);
-    this.#received.take(this.#unframe(this.#received.waiting));
+    if (!this.#ended) this.host.holds(this, this.#received.length);
   }
 
   /** Handles the whole messages in these bytes; returns how long they are together. */

@@ -27,3 +27,14 @@ export class ConnectionLimitError extends Error {
     super(`Connection limit reached (${limit})`);
   }
 }
+
+/** Another host has a neighbour's name; or it is that neighbour, restarted, and the connection of its last life still is. */
+export class DuplicateNameError extends Error {
+  override readonly name = "DuplicateNameError";
+  constructor(remote: Peer, address: string) {
+    super(
+      `Multiple connections to ${remote}: it is connected from ${address}, in another life of its own or as another` +
+        " host of the same name; retried until that connection ends",
+    );
+  }
+}

@@ -3,10 +3,11 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
-import { CollisionError, ConnectionLimitError, SelfConnectionError } from "./errors.ts";
+import { CollisionError, ConnectionLimitError, DuplicateNameError, SelfConnectionError } from "./errors.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
 import { type Encryption, lowestVersion } from "./handshake.ts";
 import { prunable } from "./limit.ts";
@@ -17,8 +18,10 @@ import type { Overlay } from "./overlay.ts";
 import { Peer, SHORT_IDS } from "./peer.ts";
 import { Peers } from "./peers.ts";
 import { Routes } from "./routes.ts";
+import { SharedLimit } from "./sharedlimit.ts";
+import { Strangers } from "./strangers.ts";
 import { TopologyGossip } from "./topology.ts";
-import type { Stream, StreamHandler, Transport } from "./transport.ts";
+import { type Stream, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
 export const DEFAULT_PORT = 6783;
 export const DEFAULT_CONNECTION_LIMIT = 200;
@@ -29,6 +32,11 @@ const ROUTES_INTERVAL_MS = 100;
 const CARE_INTERVAL_MS = 5_000;
 /** Of the connections that are too many, this part is given up at a time: others may rely on the same detours. */
 const SHED_SHARE = 0.1;
+
+/** Beyond any limit that is set: peers that only we can reach are let in up to this. */
+const MAX_CONNECTIONS = 4096;
+/** Bytes of messages that have begun to come and not ended, of all peers together. */
+const MAX_UNFINISHED = 128 * 1024 * 1024;
 
 const TOPOLOGY = "topology";
 
@@ -83,6 +91,9 @@ export class MeshRouter implements ConnectionHost {
   readonly port: number;
   readonly #limit: number;
   readonly channels = new Channels(this);
+  readonly #warn: (kind: string, text: string) => void;
+  readonly #strangers: Strangers;
+  readonly #unfinished = new SharedLimit<LocalConnection>(MAX_UNFINISHED);
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
   readonly #news: News;
@@ -100,6 +111,8 @@ export class MeshRouter implements ConnectionHost {
     this.clock = clock;
     this.random = random;
     this.log = log;
+    this.#warn = limitedWarnings(log, () => clock.now());
+    this.#strangers = new Strangers(clock, this.#warn);
     this.overlay = overlay;
     this.encryption = config.encryption;
     this.minVersion = config.minVersion ?? lowestVersion(config.encryption);
@@ -187,7 +200,9 @@ export class MeshRouter implements ConnectionHost {
     this.peers.stop();
     this.#news.stop();
     for (const timer of [this.#periodic, this.#routesTimer, this.#care]) timer?.cancel();
-    for (const connection of [...this.maker.connections]) connection.shutdown(new Error("router stopping"));
+    for (const connection of [...this.maker.connections, ...this.#strangers.all()]) {
+      connection.shutdown(new Error("router stopping"));
+    }
   }
 
   /** Opens a gossip channel; what peers say on it goes to `gossiper`. */
@@ -195,10 +210,35 @@ export class MeshRouter implements ConnectionHost {
     return this.channels.open(name, gossiper);
   }
 
-  /** Takes a stream that a peer has opened to us. */
-  accept(stream: Stream): StreamHandler {
-    this.log.info(`->[${stream.remoteAddress}] connection accepted`);
-    return new LocalConnection(this, stream, false, true);
+  /** Takes a stream that a peer has opened to us; undefined where it is to be closed. */
+  accept(stream: Stream): StreamHandler | undefined {
+    const ip = splitHostPort(stream.remoteAddress)?.host ?? "";
+    if (this.#stopped || !this.#strangers.admits(ip)) return undefined;
+    this.log.debug(`->[${stream.remoteAddress}] connection accepted`);
+    const connection = new LocalConnection(this, stream, false, true);
+    this.#strangers.add(connection);
+    return connection;
+  }
+
+  introduced(connection: LocalConnection): void {
+    this.#strangers.remove(connection);
+  }
+
+  holds(connection: LocalConnection, bytes: number): void {
+    const one = this.#unfinished.set(connection, bytes);
+    one?.shutdown(new Error(`too many unfinished messages of all peers (${this.#unfinished.max} bytes)`));
+  }
+
+  /** What is close to a limit, for the status. */
+  notes(): string[] {
+    const { count, refused } = this.#strangers;
+    const bytes = this.#unfinished.total;
+    return [
+      ...(refused > 0
+        ? [`${refused} connections of strangers closed, ${count} unfinished handshakes now`]
+        : []),
+      ...(bytes > this.#unfinished.max / 2 ? [`${bytes} bytes of unfinished messages`] : []),
+    ];
   }
 
   /** Our connections, by the name of the peer at the other end. */
@@ -237,6 +277,11 @@ export class MeshRouter implements ConnectionHost {
   add(connection: LocalConnection, restarted: boolean): void {
     const { remote } = connection;
     const duplicate = this.connections.get(remote.name);
+    if (duplicate && duplicate.remoteUid !== connection.remoteUid) {
+      // Two hosts of one name, or one that was restarted; its kernel then resets what it does not know any more.
+      duplicate.probe();
+      throw new DuplicateNameError(remote, duplicate.address);
+    }
     if (duplicate) {
       const error = new Error(`Multiple connections to ${remote} added to ${this.ourself}`);
       const tie = connection.breakTie(duplicate);
@@ -271,6 +316,8 @@ export class MeshRouter implements ConnectionHost {
 
   ended(connection: LocalConnection, error: Error): void {
     const remote = connection.knownRemote;
+    this.#unfinished.set(connection, 0);
+    if (!remote && !connection.outbound) return this.#strangerLeft(connection, error);
     if (remote && this.connections.get(remote.name) === connection) {
       this.ourself.connections.delete(remote.name);
       this.ourself.version++;
@@ -284,11 +331,20 @@ export class MeshRouter implements ConnectionHost {
     this.maker.ended(connection, error);
   }
 
+  /** Everybody can cause this, so it is logged once a minute for each address. */
+  #strangerLeft(connection: LocalConnection, { name, message }: Error): void {
+    this.#strangers.remove(connection);
+    const { address, remoteIp } = connection;
+    const text = `->[${address}]: connection shutting down due to error during handshake: ${message}`;
+    this.#warn(`${name} ${remoteIp}`, text);
+  }
+
   /**
    * At the limit, a peer that can be reached through others is turned away; one that cannot is let in, and a
    * connection that others can stand in for makes room. So a limit never takes a peer off the network.
    */
   #respectLimit(reachable: boolean): void {
+    if (this.connections.size >= MAX_CONNECTIONS) throw new ConnectionLimitError(MAX_CONNECTIONS);
     if (this.connections.size < this.#limit) return;
     const error = new ConnectionLimitError(this.#limit);
     if (reachable) throw error;

@@ -1,14 +1,18 @@
 // The mesh over TCP: Bun's sockets behind the mesh's idea of a stream.
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
+import { reasonOf } from "../sys/reason.ts";
+import { SharedLimit } from "./sharedlimit.ts";
 import { joinHostPort, type Stream, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
-// A peer that reads slower than we write is disconnected before its backlog becomes our memory.
-const MAX_BACKLOG = 64 * 1024 * 1024;
-// As the original: a burst of connections is taken 20 at once, then one each 50 ms.
-const ACCEPT_BURST = 20;
-const ACCEPT_INTERVAL_MS = 50;
+/**
+ * Bytes written and not sent yet, for one peer and for all. A peer that reads slower than we write is disconnected
+ * before its backlog becomes our memory.
+ */
+const MAX_BACKLOG = 32 * 1024 * 1024;
+const MAX_BACKLOG_OF_ALL = 256 * 1024 * 1024;
+const backlog = new SharedLimit<(error: Error) => void>(MAX_BACKLOG_OF_ALL);
 
 /** Connects from `localIp` where one is given. */
 export function tcpTransport(localIp: string | undefined): Transport {
@@ -30,7 +34,12 @@ export function tcpTransport(localIp: string | undefined): Transport {
       socket.once("connect", () => {
         clearTimeout(timer);
         socket.removeListener("error", onError);
-        attach(socket, opened);
+        try {
+          attach(socket, opened);
+        } catch (error) {
+          socket.destroy();
+          failed(new Error(`dial tcp ${address}: ${reasonOf(error)}`));
+        }
       });
     },
     async resolve(host) {
@@ -40,43 +49,42 @@ export function tcpTransport(localIp: string | undefined): Transport {
   };
 }
 
-/** Listens; rejects when the address is in use. */
+/**
+ * Listens; rejects when the address is in use. `accept` returns undefined for a connection that is to be closed at
+ * once. What goes wrong with one connection is told to `failed` and ends that connection alone.
+ */
 export function listenTcp(
   ip: string,
   port: number,
-  accept: (stream: Stream) => StreamHandler,
+  accept: (stream: Stream) => StreamHandler | undefined,
+  failed: (text: string) => void,
 ): Promise<Server> {
-  let tokens = ACCEPT_BURST;
-  let refilled = Date.now();
-  let queue = Promise.resolve();
-  const admit = async () => {
-    const now = Date.now();
-    tokens = Math.min(ACCEPT_BURST, tokens + (now - refilled) / ACCEPT_INTERVAL_MS) - 1;
-    refilled = now;
-    if (tokens < 0) await Bun.sleep(ACCEPT_INTERVAL_MS);
-  };
-  const server = createServer({ pauseOnConnect: true }, (socket) => {
-    socket.on("error", () => {});
-    queue = queue.then(admit).then(() => {
-      if (!socket.destroyed) attach(socket, accept);
-    });
+  const server = createServer((socket) => {
+    try {
+      attach(socket, accept);
+    } catch (error) {
+      socket.destroy();
+      failed(`accepting a connection from ${plainIp(socket.remoteAddress)}: ${reasonOf(error)}`);
+    }
   });
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host: ip, port }, () => {
       server.removeListener("error", reject);
+      server.on("error", (error) => failed(`accepting connections on ${ip}:${port}: ${reasonOf(error)}`));
       resolve(server);
     });
   });
 }
 
-function attach(socket: Socket, open: (stream: Stream) => StreamHandler): void {
+function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefined): void {
   socket.setNoDelay(true);
   let closed = false;
   let handler: StreamHandler | undefined;
   const end = (error: Error) => {
     if (closed) return;
     closed = true;
+    backlog.set(end, 0);
     socket.destroy();
     handler?.closed(error);
   };
@@ -87,10 +95,12 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler): void {
       if (closed) return false;
       const room = socket.write(bytes);
       if (socket.writableLength > MAX_BACKLOG) end(new Error("peer does not read what it is sent"));
+      else if (!room) backlog.set(end, socket.writableLength)?.(new Error("peer is the slowest of too many"));
       return room;
     },
     close() {
       closed = true;
+      backlog.set(end, 0);
       // What was written last, such as the reason in a handshake, still goes out.
       socket.end();
       setTimeout(() => socket.destroy(), 100);
@@ -98,12 +108,19 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler): void {
   };
   socket.on("error", (error) => end(new Error(reason(error))));
   socket.on("close", () => end(new Error("EOF")));
-  socket.on("drain", () => handler?.drained());
+  socket.on("drain", () => {
+    backlog.set(end, 0);
+    handler?.drained();
+  });
   handler = open(stream);
+  if (!handler) {
+    closed = true;
+    socket.destroy();
+    return;
+  }
   socket.on("data", (chunk: Buffer) => {
     if (!closed) handler?.data(new Uint8Array(chunk));
   });
-  socket.resume();
 }
 
 /** "::ffff:10.0.0.1" is 10.0.0.1 to everybody else. */

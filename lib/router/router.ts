@@ -262,11 +262,14 @@ async function start(
   undo.push(() => settling.cancel());
   await dns?.bridgeHas(exposure.addresses);
 
-  const listener = await listenTcp(options.host ?? "0.0.0.0", port, (stream) => mesh.accept(stream)).catch(
-    (error) => {
-      throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${listenReason(error)}`);
-    },
-  );
+  const listener = await listenTcp(
+    options.host ?? "0.0.0.0",
+    port,
+    (stream) => mesh.accept(stream),
+    (text) => warn("accept", text),
+  ).catch((error) => {
+    throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${listenReason(error)}`);
+  });
   undo.push(() => listener.close());
   mesh.start();
 
@@ -289,6 +292,7 @@ async function start(
         macs: overlay.macs(),
         notes: [
           ...(encryption && options["min-protocol-version"] === 1 ? [V1_ALLOWED] : []),
+          ...mesh.notes(),
           ...exposure.iptables.map(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),

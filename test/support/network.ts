@@ -7,12 +7,14 @@ interface End {
   handler: StreamHandler | undefined;
   peer: End | undefined;
   closed: boolean;
+  /** The host has forgotten it, without a word to the other end. */
+  lost: boolean;
   stream: Stream;
 }
 
 /** Hosts by their addresses; each may listen and connect. */
 export class SimulatedNetwork {
-  readonly #listeners = new Map<string, (stream: Stream) => StreamHandler>();
+  readonly #listeners = new Map<string, (stream: Stream) => StreamHandler | undefined>();
   readonly #cut = new Set<string>();
   readonly #muted = new Set<string>();
   readonly #ends = new Set<End>();
@@ -25,7 +27,7 @@ export class SimulatedNetwork {
     private readonly delayMs: () => number,
   ) {}
 
-  listen(address: string, accept: (stream: Stream) => StreamHandler): void {
+  listen(address: string, accept: (stream: Stream) => StreamHandler | undefined): void {
     this.#listeners.set(address, accept);
   }
 
@@ -50,6 +52,15 @@ export class SimulatedNetwork {
     this.#muted.add(ip);
   }
 
+  /** A host loses its power: its streams are gone, which others find out when they write to them. */
+  crash(ip: string): void {
+    for (const end of this.#ends) {
+      if (end.ip !== ip) continue;
+      end.lost = true;
+      end.handler = undefined;
+    }
+  }
+
   #isCut(a: string, b: string): boolean {
     return this.#cut.has(`${a} ${b}`);
   }
@@ -68,6 +79,7 @@ export class SimulatedNetwork {
           remote.peer = local;
           remote.handler = accept(remote.stream);
           local.handler = opened(local.stream);
+          if (!remote.handler) this.#end(remote, new Error("EOF"));
         });
       },
     };
@@ -80,6 +92,7 @@ export class SimulatedNetwork {
       handler: undefined,
       peer: undefined,
       closed: false,
+      lost: false,
       stream: {
         localAddress,
         remoteAddress,
@@ -89,14 +102,15 @@ export class SimulatedNetwork {
           // Delays differ, but a stream keeps its order.
           due = Math.max(due, this.clock.now() + this.delayMs());
           this.clock.after(due - this.clock.now(), () => {
-            if (!end.closed && !this.#muted.has(ip) && end.peer && !end.peer.closed)
+            if (end.peer?.lost) return this.#end(end.peer, new Error("connection reset by peer"));
+            if (!end.closed && !end.lost && !this.#muted.has(ip) && end.peer && !end.peer.closed)
               end.peer.handler?.data(copy);
           });
           return true;
         },
         close: () => {
           this.clock.after(Math.max(0, due - this.clock.now()) + 1, () =>
-            this.#end(end, new Error("EOF"), false),
+            end.lost ? undefined : this.#end(end, new Error("EOF"), false),
           );
         },
       },

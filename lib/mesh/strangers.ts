@@ -1,0 +1,101 @@
+// Inbound connections that have not proved who they are. Everybody can open them, so they are bounded by address and in
+// all, and the oldest gives way to the newest: an honest handshake takes milliseconds.
+import type { Clock } from "../clock/clock.ts";
+
+/** Connections without an end of their handshake, in all and from one address. */
+export const MAX_STRANGERS = 512;
+export const MAX_STRANGERS_PER_ADDRESS = 32;
+/** Connections that one address may open: so many at once, then so many a second. */
+export const ACCEPT_BURST = 64;
+export const ACCEPTS_PER_S = 20;
+/** Addresses whose rate is kept; the oldest is forgotten first. */
+const MAX_ADDRESSES = 1024;
+
+/** A connection before its handshake has ended. */
+export interface Stranger {
+  /** The far end's address, without the port. */
+  readonly remoteIp: string;
+  shutdown(error: Error): void;
+}
+
+interface Rate {
+  tokens: number;
+  /** When `tokens` was right, in ms of the clock. */
+  at: number;
+}
+
+export class Strangers {
+  readonly #byAddress = new Map<string, Set<Stranger>>();
+  readonly #rates = new Map<string, Rate>();
+  #count = 0;
+  /** Connections that were closed for these limits since the start. */
+  refused = 0;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly warn: (kind: string, text: string) => void,
+  ) {}
+
+  /** Connections that wait for the end of their handshake. */
+  get count(): number {
+    return this.#count;
+  }
+
+  all(): Stranger[] {
+    return [...this.#byAddress.values()].flatMap((own) => [...own]);
+  }
+
+  /** False when this address opens connections too fast. */
+  admits(ip: string): boolean {
+    const now = this.clock.now();
+    const { tokens, at } = this.#rates.get(ip) ?? { tokens: ACCEPT_BURST, at: now };
+    const refilled = Math.min(ACCEPT_BURST, tokens + (Math.max(0, now - at) / 1000) * ACCEPTS_PER_S);
+    const admitted = refilled >= 1;
+    this.#rates.delete(ip);
+    this.#rates.set(ip, { tokens: admitted ? refilled - 1 : refilled, at: now });
+    if (this.#rates.size > MAX_ADDRESSES) {
+      for (const oldest of this.#rates.keys()) {
+        this.#rates.delete(oldest);
+        break;
+      }
+    }
+    if (!admitted) this.#refuse(ip, `more than ${ACCEPTS_PER_S} connections a second`);
+    return admitted;
+  }
+
+  /** Takes a connection in; another one that is older may have to go. */
+  add(stranger: Stranger): void {
+    const own = this.#byAddress.get(stranger.remoteIp) ?? new Set();
+    own.add(stranger);
+    this.#byAddress.set(stranger.remoteIp, own);
+    this.#count++;
+    if (own.size > MAX_STRANGERS_PER_ADDRESS) {
+      this.#evict(own, `more than ${MAX_STRANGERS_PER_ADDRESS} unfinished handshakes`);
+    } else if (this.#count > MAX_STRANGERS) {
+      const largest = [...this.#byAddress.values()].reduce((a, b) => (b.size > a.size ? b : a));
+      this.#evict(largest, `more than ${MAX_STRANGERS} unfinished handshakes in all, most of them`);
+    }
+  }
+
+  /** Its handshake has ended, one way or the other. */
+  remove(stranger: Stranger): void {
+    const own = this.#byAddress.get(stranger.remoteIp);
+    if (!own?.delete(stranger)) return;
+    this.#count--;
+    if (own.size === 0) this.#byAddress.delete(stranger.remoteIp);
+  }
+
+  #evict(own: ReadonlySet<Stranger>, what: string): void {
+    for (const oldest of own) {
+      this.#refuse(oldest.remoteIp, what);
+      oldest.shutdown(new Error(what));
+      this.remove(oldest);
+      return;
+    }
+  }
+
+  #refuse(ip: string, what: string): void {
+    this.refused++;
+    this.warn(`strangers ${ip}`, `${what} from ${ip}: closing connections`);
+  }
+}

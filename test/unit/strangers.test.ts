@@ -1,0 +1,82 @@
+// Who may wait for the end of a handshake, and who gives way.
+import { describe, expect, test } from "bun:test";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
+import {
+  ACCEPT_BURST,
+  ACCEPTS_PER_S,
+  MAX_STRANGERS,
+  MAX_STRANGERS_PER_ADDRESS,
+  type Stranger,
+  Strangers,
+} from "../../lib/mesh/strangers.ts";
+
+function gate() {
+  const clock = new SimulatedClock(1_700_000_000_000);
+  const warnings: string[] = [];
+  const closed: Stranger[] = [];
+  const strangers = new Strangers(clock, (_kind, text) => warnings.push(text));
+  const open = (remoteIp: string): Stranger => {
+    const stranger: Stranger = {
+      remoteIp,
+      shutdown() {
+        closed.push(stranger);
+        strangers.remove(stranger);
+      },
+    };
+    strangers.add(stranger);
+    return stranger;
+  };
+  return { clock, warnings, closed, strangers, open };
+}
+
+test("of one address too many unfinished handshakes, the oldest goes", () => {
+  const { warnings, closed, strangers, open } = gate();
+  const other = open("10.0.0.2");
+  const own = Array.from({ length: MAX_STRANGERS_PER_ADDRESS + 3 }, () => open("10.0.0.1"));
+  expect(closed).toEqual(own.slice(0, 3));
+  expect(closed).not.toContain(other);
+  expect(strangers.count).toBe(MAX_STRANGERS_PER_ADDRESS + 1);
+  expect(strangers.refused).toBe(3);
+  expect(warnings[0]).toContain("from 10.0.0.1");
+});
+
+test("in all too many, the oldest of the address with most goes, and honest ones stay", () => {
+  const { closed, strangers, open } = gate();
+  const honest = open("10.0.1.1");
+  for (let i = 0; i < 200; i++) for (let k = 0; k < 5; k++) open(`10.0.0.${i}`);
+  expect(strangers.count).toBe(MAX_STRANGERS);
+  expect(closed).not.toContain(honest);
+  strangers.remove(honest);
+  strangers.remove(honest);
+  expect(strangers.count).toBe(MAX_STRANGERS - 1);
+});
+
+test("an address opens a burst of connections, then so many a second", () => {
+  const { clock, strangers } = gate();
+  const admitted = (ip: string, tries: number) =>
+    Array.from({ length: tries }, () => strangers.admits(ip)).filter((yes) => yes).length;
+  expect(admitted("10.0.0.1", 3000)).toBe(ACCEPT_BURST);
+  expect(admitted("10.0.0.2", 1)).toBe(1);
+  clock.advance(1000);
+  expect(admitted("10.0.0.1", 3000)).toBe(ACCEPTS_PER_S);
+  clock.advance(3_600_000);
+  expect(admitted("10.0.0.1", 3000)).toBe(ACCEPT_BURST);
+});
+
+describe("a limit that many share", () => {
+  test("who has held something for longest gives way", () => {
+    const limit = new SharedLimit<string>(100);
+    expect(limit.set("slow", 10)).toBeUndefined();
+    expect(limit.set("honest", 60)).toBeUndefined();
+    expect(limit.set("slow", 30)).toBeUndefined();
+    expect(limit.set("honest", 0)).toBeUndefined();
+    expect(limit.set("honest", 60)).toBeUndefined();
+    expect(limit.set("late", 20)).toBe("slow");
+    expect(limit.set("slow", 0)).toBeUndefined();
+    expect(limit.total).toBe(80);
+    limit.set("honest", 0);
+    limit.set("late", 0);
+    expect(limit.total).toBe(0);
+  });
+});
