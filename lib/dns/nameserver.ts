@@ -24,8 +24,8 @@ export const MAX_ENTRIES = 16 * MAX_ENTRIES_PER_PEER;
 const MAX_ALLEGED = MAX_ENTRIES_PER_PEER / 2;
 /** Characters of a container's id. */
 const MAX_CONTAINER_ID = 1_024;
-/** Entries in one message: far below what a connection carries, whatever their length. */
-const MAX_ENTRIES_PER_MESSAGE = 4_096;
+/** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
+const MAX_ENTRIES_PER_MESSAGE = 1_024;
 
 /** What is to be deleted; what is left out matches everything. */
 export interface Selection {
@@ -243,27 +243,28 @@ export class Nameserver implements Gossiper {
   }
 }
 
-/** Names to tell; those of several messages merge into one. */
+/** Names to tell; those of several messages join into one. */
 class NamesData implements GossipData {
+  readonly bytes = 0;
+
   constructor(
     readonly list: readonly Entry[],
     private readonly now: () => number,
   ) {}
 
-  merge(other: GossipData): GossipData {
-    if (!(other instanceof NamesData)) throw new TypeError("gossip of names merges with its like only");
+  join(others: readonly GossipData[]): GossipData {
     const merged = new Entries();
-    merged.merge(this.list);
-    merged.merge(other.list);
+    for (const data of [this, ...others]) {
+      if (!(data instanceof NamesData)) throw new TypeError("gossip of names joins with its like only");
+      merged.merge(data.list);
+    }
     return new NamesData([...merged.all()], this.now);
   }
 
-  encode(): Uint8Array[] {
-    const timestamp = this.now();
-    const messages: Uint8Array[] = [];
+  *encode(): Generator<Uint8Array, void, void> {
     for (let at = 0; at === 0 || at < this.list.length; at += MAX_ENTRIES_PER_MESSAGE) {
-      messages.push(encodeNames({ timestamp, entries: this.list.slice(at, at + MAX_ENTRIES_PER_MESSAGE) }));
+      const entries = this.list.slice(at, at + MAX_ENTRIES_PER_MESSAGE);
+      yield encodeNames({ timestamp: this.now(), entries });
     }
-    return messages;
   }
 }

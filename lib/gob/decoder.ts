@@ -143,15 +143,30 @@ export class GobReader {
 
   read<T>(type: GobType<T>): T {
     for (;;) {
-      const next = this.#decoder.take(type, this.bytes, this.#at);
-      if (!next) throw new GobError("gob ends early");
-      this.#at = next.at;
-      if (next.value !== undefined) return next.value;
+      const value = this.#next(type);
+      if (value !== undefined) return value;
+    }
+  }
+
+  /** The value of the next message, if it has one. */
+  #next<T>(type: GobType<T>): T | undefined {
+    const next = this.#decoder.take(type, this.bytes, this.#at);
+    if (!next) throw new GobError("gob ends early");
+    this.#at = next.at;
+    return next.value;
+  }
+
+  /** Decodes the next value, or passes over it where it is longer than `maxBytes`: then undefined. */
+  readUpTo<T>(type: GobType<T>, maxBytes: number): T | undefined {
+    for (;;) {
+      if ((messageAt(this.bytes, this.#at, MAX_MESSAGE)?.left ?? 0) > maxBytes) return this.skip();
+      const value = this.#next(type);
+      if (value !== undefined) return value;
     }
   }
 
   /** Passes over the next value. */
-  skip(): void {
+  skip(): undefined {
     for (;;) {
       const next = this.#decoder.pass(this.bytes, this.#at);
       if (!next) throw new GobError("gob ends early");

@@ -262,7 +262,7 @@ export class Sharing implements Gossiper {
   }
 
   gossip(): GossipData {
-    const data: GossipData = { merge: () => data, encode: () => [this.#encode()] };
+    const data: GossipData = { bytes: 0, join: () => data, encode: () => [this.#encode()] };
     return data;
   }
 

@@ -1,18 +1,22 @@
 // The gossip channels of one peer, and what passes through it on those of others (mesh: gossip_channel.go).
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
+import { finish, type Work } from "../clock/slices.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { LocalConnection } from "./connection.ts";
 import type { GossipChannel, GossipData, Gossiper } from "./gossip.ts";
 import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
 import type { PeerName } from "./name.ts";
 import { type Routes, randomNeighbours } from "./routes.ts";
-import { surrogateGossiper } from "./surrogate.ts";
+import { surrogate } from "./surrogate.ts";
 
 export const GOSSIP_INTERVAL_MS = 30_000;
 /** Of what everybody should know already, a repetition to few is enough; and the rarer, the longer it is. */
 const PERIODIC_SHARE = 0.3;
 const PERIODIC_BYTES_PER_S = 100;
+/** Characters of another's channel name in the log. */
+const SHOWN_CHANNEL = 64;
 
 /** What channels need of the peer that they are of. */
 export interface ChannelHost {
@@ -32,13 +36,19 @@ interface Channel {
 
 export class Channels {
   readonly #channels = new Map<string, Channel>();
+  readonly #surrogate: (channel: string) => Gossiper;
+  readonly #note: (kind: string, text: string) => void;
 
-  constructor(private readonly host: ChannelHost) {}
+  constructor(private readonly host: ChannelHost) {
+    const { clock, log } = host;
+    this.#surrogate = surrogate(clock, GOSSIP_INTERVAL_MS);
+    this.#note = limitedWarnings({ warning: (text) => log.info(text) }, () => clock.now());
+  }
 
   /** Opens a channel; what peers say on it goes to `gossiper`. */
   open(channel: string, gossiper: Gossiper): GossipChannel {
     if (this.#channels.has(channel)) throw new Error(`[gossip] duplicate channel ${channel}`);
-    this.#add(channel, gossiper);
+    this.#channels.set(channel, { gossiper, quietUntil: 0 });
     const source = this.host.ourself.name;
     return {
       unicast: (destination, payload) =>
@@ -49,22 +59,23 @@ export class Channels {
   }
 
   /** Takes a message that a neighbour has sent. What it throws is to end the connection. */
-  receive(from: PeerName, tag: number, body: Uint8Array): void {
+  *receive(from: PeerName, tag: number, body: Uint8Array): Work {
     const message = decodeGossip(tag, body);
     const { channel, source, payload } = message;
-    const { gossiper } = this.#channels.get(channel) ?? this.#surrogate(channel);
+    const gossiper = this.#gossiper(channel);
     switch (message.kind) {
       case "unicast":
-        if (message.destination === this.host.ourself.name) gossiper.onUnicast(source, payload);
+        if (message.destination === this.host.ourself.name)
+          yield* finish(gossiper.onUnicast(source, payload));
         else this.#unicast(message);
         break;
       case "broadcast": {
-        const data = gossiper.onBroadcast(source, payload);
+        const data = yield* finish(gossiper.onBroadcast(source, payload));
         if (data) this.#broadcast(channel, source, data);
         break;
       }
       case "gossip": {
-        const data = gossiper.onGossip(payload, from);
+        const data = yield* finish(gossiper.onGossip(payload, from));
         if (data) this.#neighbours(channel, source, data);
         break;
       }
@@ -75,12 +86,12 @@ export class Channels {
   tellAll(connection: LocalConnection): void {
     for (const [channel, { gossiper }] of this.#channels) {
       const data = gossiper.gossip();
-      if (data) connection.sendGossip(channel, data);
+      if (data) connection.sendGossip(channel, undefined, data);
     }
   }
 
-  /** To be called every GOSSIP_INTERVAL_MS: repeats to few neighbours what they may have missed. */
-  repeat(): void {
+  /** To be done every GOSSIP_INTERVAL_MS: repeats to few neighbours what they may have missed. */
+  *repeat(): Work {
     const now = this.host.clock.now();
     for (const [name, channel] of this.#channels) {
       if (now < channel.quietUntil) continue;
@@ -88,30 +99,31 @@ export class Channels {
       const data = gossiper.repetition ? gossiper.repetition() : gossiper.gossip();
       if (!data) continue;
       const told = this.#neighbours(name, this.host.ourself.name, data, PERIODIC_SHARE);
-      const bytes = told * data.encode().reduce((sum, message) => sum + message.length, 0);
+      let bytes = 0;
+      for (const message of data.encode()) {
+        bytes += told * message.length;
+        yield;
+      }
       channel.quietUntil = now + (bytes / PERIODIC_BYTES_PER_S) * 1000;
     }
   }
 
-  #add(name: string, gossiper: Gossiper): Channel {
-    const channel = { gossiper, quietUntil: 0 };
-    this.#channels.set(name, channel);
-    return channel;
-  }
-
-  /** Nobody here is a user of that channel, but others are: what they say is to be passed on. */
-  #surrogate(name: string): Channel {
-    const { clock, log } = this.host;
-    log.info(`[gossip ${name}]: created surrogate channel`);
-    return this.#add(name, surrogateGossiper(clock, GOSSIP_INTERVAL_MS));
+  /** Where nobody here is a user of a channel, others may be: what they say is to be passed on. */
+  #gossiper(channel: string): Gossiper {
+    const known = this.#channels.get(channel);
+    if (known) return known.gossiper;
+    const name = channel.slice(0, SHOWN_CHANNEL);
+    this.#note("surrogate", `[gossip ${name}]: passing on messages of a channel that we do not use`);
+    return this.#surrogate(channel);
   }
 
   #unicast(message: GossipMessage & { kind: "unicast" }): boolean {
-    const { routes, connections, log } = this.host;
+    const { routes, connections } = this.host;
     const hop = routes.unicastAll.get(message.destination);
     const connection = hop && connections.get(hop);
     if (!connection) {
-      log.info(`[gossip ${message.channel}]: unknown relay destination: ${message.destination}`);
+      const channel = message.channel.slice(0, SHOWN_CHANNEL);
+      this.#note("relay", `[gossip ${channel}]: unknown relay destination: ${message.destination}`);
       return false;
     }
     connection.send(encodeGossip(message));
@@ -120,7 +132,7 @@ export class Channels {
 
   #broadcast(channel: string, source: PeerName, data: GossipData, except?: ReadonlySet<PeerName>): void {
     for (const hop of this.host.routes.broadcastAll(source)) {
-      if (!except?.has(hop)) this.host.connections.get(hop)?.sendBroadcast(channel, source, data);
+      if (!except?.has(hop)) this.host.connections.get(hop)?.sendGossip(channel, source, data);
     }
   }
 
@@ -128,7 +140,7 @@ export class Channels {
   #neighbours(channel: string, source: PeerName, data: GossipData, share?: number): number {
     const { routes, random, connections } = this.host;
     const hops = randomNeighbours(routes.unicastAll, source, () => random.float(), share);
-    for (const hop of hops) connections.get(hop)?.sendGossip(channel, data);
+    for (const hop of hops) connections.get(hop)?.sendGossip(channel, undefined, data);
     return hops.length;
   }
 }

@@ -2,21 +2,25 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
+import type { Slices, Work } from "../clock/slices.ts";
 import type { Log } from "../log/log.ts";
 import { makeFeatures, parseFeatures } from "./features.ts";
-import type { Framing } from "./framing.ts";
-import { type GossipData, PendingGossip } from "./gossip.ts";
+import { type Framing, MAX_MESSAGE } from "./framing.ts";
+import type { GossipData } from "./gossip.ts";
 import { type Agreement, type Encryption, Handshake } from "./handshake.ts";
 import { encodeGossip, encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
+import { PendingGossip } from "./pending.ts";
 import { ReceiveBuffer } from "./receivebuffer.ts";
 import { type Stream, type StreamHandler, splitHostPort } from "./transport.ts";
 
 const HEARTBEAT_MS = 30_000;
 const SILENCE_MS = 2 * HEARTBEAT_MS;
 const HANDSHAKE_MS = 30_000;
+/** Bytes of the longest message that we send: sealed and framed, it is still one that the other end takes. */
+const MAX_SENT = MAX_MESSAGE - 1024;
 
 /** What a connection asks of the router it belongs to. */
 export interface ConnectionHost {
@@ -24,6 +28,7 @@ export interface ConnectionHost {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly slices: Slices;
   readonly overlay: Overlay;
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
@@ -34,11 +39,13 @@ export interface ConnectionHost {
   /** Takes the connection in; throws when it is one too many. */
   add(connection: LocalConnection, restarted: boolean): void;
   established(connection: LocalConnection): void;
-  gossip(from: PeerName, tag: number, body: Uint8Array): void;
+  gossip(from: PeerName, tag: number, body: Uint8Array): Work;
   /** The handshake of a connection that was opened to us has ended. */
   introduced(connection: LocalConnection): void;
   /** The connection holds this many bytes of an unfinished message. */
   holds(connection: LocalConnection, bytes: number): void;
+  /** Warns, but not too often of one kind. */
+  warn(kind: string, text: string): void;
   /** The connection has ended. */
   ended(connection: LocalConnection, error: Error): void;
 }
@@ -63,7 +70,10 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #ended = false;
   #blocked = false;
   #flush: Timer | undefined;
-  readonly #pending = new Map<string, PendingGossip>();
+  readonly #pending = new PendingGossip();
+  /** Gives up what is being done for the last message, and sent. */
+  #handling: (() => void) | undefined;
+  #sending: (() => void) | undefined;
   readonly #trustsThem: boolean;
   #trustsUs = false;
 
@@ -130,6 +140,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     if (this.#ended) return;
     this.#lastHeard = this.host.clock.now();
     this.#guard(() => {
+      if (this.#handling) return this.#received.push(bytes);
       if (!this.#handshake) return this.#consume(bytes);
       const agreement = this.#handshake.receive(bytes);
       if (!agreement) return;
@@ -149,19 +160,19 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.shutdown(reason);
   }
 
-  sendGossip(channel: string, data: GossipData): void {
-    this.#pendingOf(channel).addGossip(data);
-    this.#scheduleFlush();
+  /** Sends gossip or, with a source, a broadcast of that peer, when there is room on the wire. */
+  sendGossip(channel: string, source: PeerName | undefined, data: GossipData): void {
+    if (this.#pending.add(channel, source, data)) this.#scheduleFlush();
+    else this.host.warn("pending gossip", `${this.#remote} reads too slowly: gossip for it is dropped`);
   }
 
-  sendBroadcast(channel: string, source: PeerName, data: GossipData): void {
-    this.#pendingOf(channel).addBroadcast(source, data);
-    this.#scheduleFlush();
-  }
-
-  /** Sends a message (its tag in front) at once. */
+  /** Sends a message (its tag in front) at once. One that is too long is not sent: it would end the connection. */
   send(message: Uint8Array): void {
     if (this.#ended || !this.#framing) return;
+    if (message.length > MAX_SENT) {
+      const size = `${message.length} bytes, more than ${MAX_SENT}`;
+      return this.host.warn("message size", `message to ${this.#remote} not sent: it has ${size}`);
+    }
     if (!this.stream.write(this.#framing.frame(message))) this.#blocked = true;
   }
 
@@ -180,6 +191,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     }
     this.#timer.cancel();
     this.#flush?.cancel();
+    this.#handling?.();
+    this.#sending?.();
     this.stream.close();
     this.#overlay?.stop();
     if (this.#remote) this.host.release(this.#remote);
@@ -243,20 +256,26 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       const length = this.#unframe(bytes);
       if (length === bytes.length) return;
       this.#received.push(bytes.subarray(length));
+      if (!this.#ended) this.host.holds(this, this.#received.length);
     } else {
       this.#received.push(bytes);
-      const length = this.#unframe(this.#received.waiting);
-      this.#received.take(length);
-      // What comes behind the end of a message has only begun to wait.
-      if (length > 0) this.host.holds(this, 0);
+      this.#goOn();
     }
+  }
+
+  /** Handles the whole messages among what waits. */
+  #goOn(): void {
+    const length = this.#unframe(this.#received.waiting);
+    this.#received.take(length);
+    // What comes behind the end of a message has only begun to wait.
+    if (length > 0) this.host.holds(this, 0);
     if (!this.#ended) this.host.holds(this, this.#received.length);
   }
 
   /** Handles the whole messages in these bytes; returns how long they are together. */
   #unframe(bytes: Uint8Array): number {
     let at = 0;
-    while (this.#framing && !this.#ended) {
+    while (this.#framing && !this.#ended && !this.#handling) {
       const next = this.#framing.unframe(at === 0 ? bytes : bytes.subarray(at));
       if (!next) break;
       at += next.length;
@@ -280,39 +299,51 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       case TAG.gossip:
       case TAG.gossipUnicast:
       case TAG.gossipBroadcast:
-        return this.host.gossip(this.remote.name, tag, body);
+        return this.#do(this.host.gossip(this.remote.name, tag, body));
       default:
         this.log(`ignoring unknown protocol tag: ${tag}`);
     }
   }
 
-  #pendingOf(channel: string): PendingGossip {
-    let pending = this.#pending.get(channel);
-    if (!pending) {
-      pending = new PendingGossip();
-      this.#pending.set(channel, pending);
-    }
-    return pending;
+  /** Does what a message asks for. Where that takes longer, what comes behind it waits. */
+  #do(work: Work): void {
+    let ended = false;
+    const giveUp = this.host.slices.run(work, (error) => {
+      ended = true;
+      const waited = this.#handling !== undefined;
+      this.#handling = undefined;
+      if (error) return this.shutdown(error);
+      if (!waited || this.#ended) return;
+      this.stream.resume();
+      this.#guard(() => this.#goOn());
+    });
+    if (ended) return;
+    this.#handling = giveUp;
+    this.stream.pause();
   }
 
   #scheduleFlush(): void {
-    if (this.#ended || this.#blocked || this.#flush) return;
+    if (this.#ended || this.#blocked || this.#flush || this.#sending) return;
     this.#flush = this.host.clock.after(0, () => {
       this.#flush = undefined;
-      this.#guard(() => this.#flushGossip());
+      let ended = false;
+      const giveUp = this.host.slices.run(this.#flushGossip(), (error) => {
+        ended = true;
+        this.#sending = undefined;
+        if (error) this.shutdown(error);
+      });
+      if (!ended) this.#sending = giveUp;
     });
   }
 
-  #flushGossip(): void {
-    for (const [channel, pending] of this.#pending) {
-      for (;;) {
-        if (this.#ended || this.#blocked) return;
-        const next = pending.take();
-        if (!next) break;
-        const source = next.source ?? this.host.ourself.name;
-        const kind = next.source === undefined ? "gossip" : "broadcast";
-        for (const payload of next.data.encode()) this.send(encodeGossip({ kind, channel, source, payload }));
-      }
+  *#flushGossip(): Work {
+    while (!this.#ended && !this.#blocked) {
+      const next = this.#pending.next();
+      if (!next) return;
+      const { channel, payload } = next;
+      const source = next.source ?? this.host.ourself.name;
+      this.send(encodeGossip({ kind: next.source ? "broadcast" : "gossip", channel, source, payload }));
+      yield;
     }
   }
 }

@@ -1,8 +1,9 @@
 // The features that peers exchange in the handshake: strings by name (mesh: connection.go).
+import { SHORT_IDS } from "./bounds.ts";
 import { ProtocolError } from "./framing.ts";
 import type { Features } from "./handshake.ts";
 import { parsePeerName } from "./name.ts";
-import { Peer, SHORT_IDS } from "./peer.ts";
+import { Peer } from "./peer.ts";
 
 const PEER_NAME_FLAVOUR = "mac";
 const REQUIRED = ["PeerNameFlavour", "Name", "NickName", "UID", "ConnID"] as const;

@@ -1,21 +1,25 @@
 // Gossip: what the rooms above the mesh (addresses, names) and the topology itself say to other peers. A channel has
 // three ways to speak: to one peer, to all along a spanning tree, and to random neighbours every so often.
+import type { Sliced } from "../clock/slices.ts";
 import type { PeerName } from "./name.ts";
 
-/** Something to tell that can wait and be merged with what comes after it: a slow link gets one message, no queue. */
+/** Something to tell that can wait and be joined with what comes after it: a slow link gets one message, no queue. */
 export interface GossipData {
-  merge(other: GossipData): GossipData;
-  /** The messages it is sent as; encoded when there is room on the wire. */
-  encode(): Uint8Array[];
+  /** Bytes that it takes while it waits, where these are the messages themselves; else 0. */
+  readonly bytes: number;
+  /** All of it and of others, as new data. */
+  join(others: readonly GossipData[]): GossipData;
+  /** The messages it is sent as; each encoded when there is room on the wire. */
+  encode(): Iterable<Uint8Array>;
 }
 
 /** A user of a channel. What the handlers throw ends the connection that brought the message. */
 export interface Gossiper {
-  onUnicast(source: PeerName, message: Uint8Array): void;
+  onUnicast(source: PeerName, message: Uint8Array): Sliced<void>;
   /** Takes in a broadcast; returns what to pass on along the tree. */
-  onBroadcast(source: PeerName, message: Uint8Array): GossipData | undefined;
+  onBroadcast(source: PeerName, message: Uint8Array): Sliced<GossipData | undefined>;
   /** Takes in gossip from a neighbour; returns what was new in it, to be passed on to random neighbours. */
-  onGossip(message: Uint8Array, from: PeerName): GossipData | undefined;
+  onGossip(message: Uint8Array, from: PeerName): Sliced<GossipData | undefined>;
   /** Everything there is to say: for new neighbours. */
   gossip(): GossipData | undefined;
   /** What to repeat to few neighbours every 30 seconds, for those that have missed it; everything unless given. */
@@ -32,44 +36,19 @@ export interface GossipChannel {
   neighbours(data: GossipData): void;
 }
 
-/** Ready bytes that cannot be merged into less: sent one after the other. */
+/** Ready bytes that cannot be joined into less: sent one after the other. */
 export class RawGossip implements GossipData {
-  constructor(readonly messages: readonly Uint8Array[]) {}
+  readonly bytes: number;
 
-  merge(other: GossipData): GossipData {
-    return new RawGossip([...this.messages, ...other.encode()]);
+  constructor(readonly messages: readonly Uint8Array[]) {
+    this.bytes = messages.reduce((sum, message) => sum + message.length, 0);
   }
 
-  encode(): Uint8Array[] {
-    return [...this.messages];
-  }
-}
-
-/** What one connection has yet to send on one channel. */
-export class PendingGossip {
-  #gossip: GossipData | undefined;
-  readonly #broadcasts = new Map<PeerName, GossipData>();
-
-  addGossip(data: GossipData): void {
-    this.#gossip = this.#gossip ? this.#gossip.merge(data) : data;
+  join(others: readonly GossipData[]): GossipData {
+    return new RawGossip([...this.messages, ...others.flatMap((other) => [...other.encode()])]);
   }
 
-  addBroadcast(source: PeerName, data: GossipData): void {
-    const waiting = this.#broadcasts.get(source);
-    this.#broadcasts.set(source, waiting ? waiting.merge(data) : data);
-  }
-
-  /** Takes out what is to be sent next; gossip goes before broadcasts. A broadcast has its source. */
-  take(): { source: PeerName | undefined; data: GossipData } | undefined {
-    if (this.#gossip) {
-      const data = this.#gossip;
-      this.#gossip = undefined;
-      return { source: undefined, data };
-    }
-    for (const [source, data] of this.#broadcasts) {
-      this.#broadcasts.delete(source);
-      return { source, data };
-    }
-    return undefined;
+  encode(): Iterable<Uint8Array> {
+    return this.messages;
   }
 }

@@ -2,12 +2,15 @@
 // peer, its connections, … (mesh: peer.go, peers.go).
 import { GobReader } from "../gob/decoder.ts";
 import { concat, GobEncoder } from "../gob/encoder.ts";
-import { bool, bytes, type GobValue, slice, string, struct, uint, uint64 } from "../gob/type.ts";
+import { bool, bytes, type GobValue, slice, string, struct, uint64 } from "../gob/type.ts";
+import {
+  MAX_ADDRESS,
+  MAX_CONNECTIONS_BYTES,
+  MAX_NICKNAME,
+  MAX_TOPOLOGY_MESSAGE,
+  SHORT_IDS,
+} from "./bounds.ts";
 import { nameFromBytes, nameToBytes, type PeerName, UNKNOWN_PEER } from "./name.ts";
-
-/** Bits of a short id; it has to fit half of a VXLAN network identifier. */
-export const SHORT_ID_BITS = 12;
-export const SHORT_IDS = 1 << SHORT_ID_BITS;
 
 /** One direction of a connection between two peers, as its `from` end describes it. */
 export interface PeerConnection {
@@ -24,7 +27,7 @@ export interface PeerSummary {
   readonly nickName: string;
   /** Drawn anew at each start; 0 for a peer of which only the name is known yet. */
   readonly uid: bigint;
-  /** Counts the changes of the peer's own connections. */
+  /** Counts the changes of the peer's own connections. What gossip says may be greater than MAX_VERSION. */
   readonly version: number;
   readonly shortId: number;
   readonly hasShortId: boolean;
@@ -39,6 +42,8 @@ export class Peer implements PeerSummary {
   shortId: number;
   hasShortId: boolean;
   connections = new Map<PeerName, PeerConnection>();
+  /** There was no room for some of its connections. */
+  incomplete = false;
   /** Connections of ours that refer to this peer; while there are any it is not forgotten. */
   references = 0;
   /** Of the last walk over the topology that came by here: its number, from whom, and the first hop (routes.ts). */
@@ -70,8 +75,9 @@ const SummaryType = struct("peerSummary", {
   NameByte: bytes,
   NickName: string,
   UID: uint64,
-  Version: uint(53),
-  ShortID: uint(SHORT_ID_BITS),
+  // What no honest peer says is passed on by honest ones: it must not end their connections.
+  Version: uint64,
+  ShortID: uint64,
   HasShortID: bool,
 });
 
@@ -95,7 +101,7 @@ export interface ConnectionSummary {
 /** One peer of a topology update. */
 export interface PeerUpdate {
   readonly summary: PeerSummary;
-  readonly connections: readonly ConnectionSummary[];
+  readonly connections: readonly ConnectionSummary[] | "not wanted" | "too many";
 }
 
 function encodePeer(peer: Peer, encoder: GobEncoder): Uint8Array {
@@ -103,8 +109,8 @@ function encodePeer(peer: Peer, encoder: GobEncoder): Uint8Array {
     NameByte: nameToBytes(peer.name),
     NickName: peer.nickName,
     UID: peer.uid,
-    Version: peer.version,
-    ShortID: peer.shortId,
+    Version: BigInt(peer.version),
+    ShortID: BigInt(peer.shortId),
     HasShortID: peer.hasShortId,
   });
   const connections = Array.from(peer.connections.values(), (connection) => ({
@@ -125,13 +131,18 @@ export function encodeTopologyWith(encoder: GobEncoder, peers: Iterable<Peer>): 
 // first peer of a stream, its bytes are always the same until its version changes.
 const later = new GobEncoder();
 encodePeer(Peer.placeholder(UNKNOWN_PEER), later);
-const encoded = new WeakMap<Peer, { version: number; uid: bigint; bytes: Uint8Array }>();
+interface Encoded extends Pick<Peer, "version" | "uid" | "connections"> {
+  readonly bytes: Uint8Array;
+}
+const encoded = new WeakMap<Peer, Encoded>();
 
 function encodeLater(peer: Peer): Uint8Array {
   const known = encoded.get(peer);
-  if (known && known.version === peer.version && known.uid === peer.uid) return known.bytes;
+  const { version, uid, connections } = peer;
+  if (known?.version === version && known.uid === uid && known.connections === connections)
+    return known.bytes;
   const bytes = encodePeer(peer, later);
-  encoded.set(peer, { version: peer.version, uid: peer.uid, bytes });
+  encoded.set(peer, { version, uid, connections, bytes });
   return bytes;
 }
 
@@ -144,38 +155,66 @@ export function encodeTopology(peers: Iterable<Peer>): Uint8Array {
   return concat(parts);
 }
 
+/** Encodes a topology update in as many messages as it takes, each when it is asked for. */
+export function* topologyMessages(peers: Iterable<Peer>): Generator<Uint8Array, void, void> {
+  let some: Peer[] = [];
+  let length = 0;
+  for (const peer of peers) {
+    some.push(peer);
+    length += encodeLater(peer).length;
+    if (length < MAX_TOPOLOGY_MESSAGE) continue;
+    yield encodeTopology(some);
+    some = [];
+    length = 0;
+  }
+  if (some.length > 0) yield encodeTopology(some);
+}
+
 /**
- * Decodes a topology update; throws GobError or PeerNameError. The connections of peers that are not `wanted` are
- * not looked at: most of what gossip brings is known already.
+ * Decodes a topology update peer by peer; throws GobError or PeerNameError. The connections of peers that are not
+ * `wanted` are not looked at: most of what gossip brings is known already.
  */
-export function decodeTopology(update: Uint8Array, wanted: (summary: PeerSummary) => boolean): PeerUpdate[] {
+export function* readTopology(
+  update: Uint8Array,
+  wanted: (summary: PeerSummary) => boolean,
+): Generator<PeerUpdate, void, void> {
   const reader = new GobReader(update);
-  const updates: PeerUpdate[] = [];
   while (!reader.atEnd) {
     const summary = fromWire(reader.read(SummaryType));
-    let connections: ConnectionSummary[] = [];
-    if (wanted(summary)) connections = reader.read(ConnectionsType).map(connectionFromWire);
-    else reader.skip();
-    updates.push({ summary, connections });
+    if (wanted(summary)) {
+      const connections = reader.readUpTo(ConnectionsType, MAX_CONNECTIONS_BYTES);
+      yield { summary, connections: connections?.map(connectionFromWire) ?? "too many" };
+    } else {
+      reader.skip();
+      yield { summary, connections: "not wanted" };
+    }
   }
-  return updates;
+}
+
+/** Decodes a topology update as a whole, as tests against recorded bytes need. */
+export function decodeTopology(update: Uint8Array, wanted: (summary: PeerSummary) => boolean) {
+  return Array.from(readTopology(update, wanted), ({ summary, connections }) => ({
+    summary,
+    connections: typeof connections === "string" ? [] : connections,
+  }));
 }
 
 function fromWire(wire: GobValue<typeof SummaryType>): PeerSummary {
+  const hasShortId = wire.HasShortID && wire.ShortID < BigInt(SHORT_IDS);
   return {
     name: nameFromBytes(wire.NameByte),
-    nickName: wire.NickName,
+    nickName: wire.NickName.slice(0, MAX_NICKNAME),
     uid: wire.UID,
-    version: wire.Version,
-    shortId: wire.ShortID,
-    hasShortId: wire.HasShortID,
+    version: Number(wire.Version),
+    shortId: hasShortId ? Number(wire.ShortID) : 0,
+    hasShortId,
   };
 }
 
 function connectionFromWire(wire: GobValue<typeof ConnectionsType>[number]): ConnectionSummary {
   return {
     name: nameFromBytes(wire.NameByte),
-    address: wire.RemoteTCPAddr,
+    address: wire.RemoteTCPAddr.slice(0, MAX_ADDRESS),
     outbound: wire.Outbound,
     established: wire.Established,
   };

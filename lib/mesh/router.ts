@@ -3,8 +3,10 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
+import { Slices, type Work } from "../clock/slices.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import { SHORT_IDS } from "./bounds.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, ConnectionLimitError, DuplicateNameError, SelfConnectionError } from "./errors.ts";
@@ -15,7 +17,7 @@ import { ConnectionMaker } from "./maker.ts";
 import type { PeerName } from "./name.ts";
 import { News } from "./news.ts";
 import type { Overlay } from "./overlay.ts";
-import { Peer, SHORT_IDS } from "./peer.ts";
+import { Peer } from "./peer.ts";
 import { Peers } from "./peers.ts";
 import { Routes } from "./routes.ts";
 import { SharedLimit } from "./sharedlimit.ts";
@@ -37,6 +39,9 @@ const SHED_SHARE = 0.1;
 const MAX_CONNECTIONS = 4096;
 /** Bytes of messages that have begun to come and not ended, of all peers together. */
 const MAX_UNFINISHED = 128 * 1024 * 1024;
+/** Time for others to forget a peer that they cannot reach, and how often that is asked of them at most. */
+const ALONE_MS = 10_000;
+const ANEW_INTERVAL_MS = 60_000;
 
 const TOPOLOGY = "topology";
 
@@ -90,10 +95,11 @@ export class MeshRouter implements ConnectionHost {
   readonly minVersion: number;
   readonly port: number;
   readonly #limit: number;
-  readonly channels = new Channels(this);
   readonly #warn: (kind: string, text: string) => void;
   readonly #strangers: Strangers;
   readonly #unfinished = new SharedLimit<LocalConnection>(MAX_UNFINISHED);
+  readonly slices: Slices;
+  readonly channels: Channels;
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
   readonly #news: News;
@@ -102,6 +108,8 @@ export class MeshRouter implements ConnectionHost {
   #routesAt = Number.NEGATIVE_INFINITY;
   #care: Timer | undefined;
   #stopped = false;
+  /** Without connections until then, for others to forget us. */
+  #aloneUntil = Number.NEGATIVE_INFINITY;
 
   constructor(
     readonly config: MeshConfig,
@@ -114,6 +122,8 @@ export class MeshRouter implements ConnectionHost {
     this.#warn = limitedWarnings(log, () => clock.now());
     this.#strangers = new Strangers(clock, this.#warn);
     this.overlay = overlay;
+    this.slices = new Slices(clock);
+    this.channels = new Channels(this);
     this.encryption = config.encryption;
     this.minVersion = config.minVersion ?? lowestVersion(config.encryption);
     this.port = config.port ?? DEFAULT_PORT;
@@ -136,6 +146,9 @@ export class MeshRouter implements ConnectionHost {
         for (const listener of this.#listeners) listener.shortIdsChanged?.();
       },
       ourselfChanged: () => this.#news.tellAnew(),
+      exhausted: () => this.#beginAnew(),
+      refused: (what) =>
+        this.warn("topology size", `${what} not taken into the topology: no room, or no sense`),
     });
     this.routes = new Routes(this.ourself, this.peers);
     this.maker = new ConnectionMaker({
@@ -151,7 +164,7 @@ export class MeshRouter implements ConnectionHost {
       ourself: this.ourself,
     });
     this.#topology = new TopologyGossip(this.peers, clock, random, {
-      reply: (to, data) => this.connections.get(to)?.sendGossip(TOPOLOGY, data),
+      reply: (to, data) => this.connections.get(to)?.sendGossip(TOPOLOGY, undefined, data),
       changed: (tell) => {
         this.maker.refresh();
         this.#topologyChanged();
@@ -167,7 +180,11 @@ export class MeshRouter implements ConnectionHost {
 
   /** Begins the periodic gossip. */
   start(): void {
-    this.#periodic = every(this.clock, GOSSIP_INTERVAL_MS, () => this.channels.repeat());
+    this.#periodic = every(this.clock, GOSSIP_INTERVAL_MS, () => {
+      this.slices.run(this.channels.repeat(), (error) => {
+        if (error) this.log.error(`cannot repeat gossip: ${error.message}`);
+      });
+    });
     this.#care = every(this.clock, CARE_INTERVAL_MS, () => {
       this.#ask();
       this.#shed();
@@ -180,7 +197,7 @@ export class MeshRouter implements ConnectionHost {
     if (!data) return;
     const names = [...this.connections.keys()];
     const name = names[below(this.random, names.length)];
-    if (name !== undefined) this.connections.get(name)?.sendGossip(TOPOLOGY, data);
+    if (name !== undefined) this.connections.get(name)?.sendGossip(TOPOLOGY, undefined, data);
   }
 
   /** Gives up connections beyond the limit, which were let in because there was no other way, once there is one. */
@@ -203,6 +220,29 @@ export class MeshRouter implements ConnectionHost {
     for (const connection of [...this.maker.connections, ...this.#strangers.all()]) {
       connection.shutdown(new Error("router stopping"));
     }
+    this.slices.stop();
+  }
+
+  warn(kind: string, text: string): void {
+    this.#warn(kind, text);
+  }
+
+  /**
+   * Somebody has told the others of us with the greatest version there is: they believe nothing that we say. Once they
+   * cannot reach us they forget it; so we go, and come again as a new peer.
+   */
+  #beginAnew(): void {
+    const now = this.clock.now();
+    if (this.#stopped || now < this.#aloneUntil + ANEW_INTERVAL_MS) return;
+    this.#aloneUntil = now + ALONE_MS;
+    this.log.error(
+      `another peer speaks in our name (${this.ourself}), with a version that we cannot exceed: connecting anew`,
+    );
+    this.clock.after(0, () => {
+      this.ourself.uid = this.random.u64() || 1n;
+      this.ourself.version = 0;
+      for (const connection of [...this.maker.connections]) connection.shutdown(new Error("connecting anew"));
+    });
   }
 
   /** Opens a gossip channel; what peers say on it goes to `gossiper`. */
@@ -234,6 +274,7 @@ export class MeshRouter implements ConnectionHost {
     const { count, refused } = this.#strangers;
     const bytes = this.#unfinished.total;
     return [
+      ...this.peers.notes(),
       ...(refused > 0
         ? [`${refused} connections of strangers closed, ${count} unfinished handshakes now`]
         : []),
@@ -257,6 +298,7 @@ export class MeshRouter implements ConnectionHost {
 
   identify(remote: Peer, connection: LocalConnection): Peer {
     if (this.#stopped) throw new Error("router stopping");
+    if (this.clock.now() < this.#aloneUntil) throw new Error("connecting anew, in a few seconds");
     if (remote.name === this.ourself.name) {
       if (remote.uid === this.ourself.uid) throw new SelfConnectionError();
       const collision = new CollisionError(this.ourself, remote, connection.address);
@@ -291,7 +333,7 @@ export class MeshRouter implements ConnectionHost {
     const reachable = this.routes.unicastAll.has(remote.name);
     this.#respectLimit(reachable);
     this.ourself.connections.set(remote.name, connection);
-    this.ourself.version++;
+    this.peers.raise();
     this.maker.created(connection);
     this.#topologyChanged();
     const isNew = restarted || !reachable;
@@ -304,14 +346,14 @@ export class MeshRouter implements ConnectionHost {
     if (this.connections.get(connection.remote.name) !== connection) {
       return connection.shutdown(new Error("Cannot set unknown connection active"));
     }
-    this.ourself.version++;
+    this.peers.raise();
     connection.log("connection fully established");
     this.#topologyChanged();
     this.#news.tell();
   }
 
-  gossip(from: PeerName, tag: number, body: Uint8Array): void {
-    this.channels.receive(from, tag, body);
+  gossip(from: PeerName, tag: number, body: Uint8Array): Work {
+    return this.channels.receive(from, tag, body);
   }
 
   ended(connection: LocalConnection, error: Error): void {
@@ -320,10 +362,10 @@ export class MeshRouter implements ConnectionHost {
     if (!remote && !connection.outbound) return this.#strangerLeft(connection, error);
     if (remote && this.connections.get(remote.name) === connection) {
       this.ourself.connections.delete(remote.name);
-      this.ourself.version++;
+      this.peers.raise();
       connection.log("connection deleted");
       if (!this.#stopped) {
-        this.peers.collectGarbage();
+        this.peers.collectSoon();
         this.#topologyChanged();
         this.#news.tell();
       }

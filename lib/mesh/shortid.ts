@@ -1,8 +1,9 @@
 // Who has which short id. Two peers may draw the same one; then the lower name keeps it, and the other draws again
 // as soon as it hears (mesh: peers.go).
 import { below, type Random } from "../clock/random.ts";
+import { SHORT_IDS } from "./bounds.ts";
 import type { PeerName } from "./name.ts";
-import { type Peer, SHORT_IDS } from "./peer.ts";
+import type { Peer } from "./peer.ts";
 
 /** What a change of short ids asks for. */
 export interface ShortIdChanges {
@@ -29,8 +30,7 @@ export class ShortIds {
     if (!peer.hasShortId) return;
     const claims = this.#claims.get(peer.shortId) ?? [];
     const before = claims[0];
-    claims.push(peer);
-    claims.sort((a, b) => (a.name < b.name ? -1 : 1));
+    claims.splice(placeOf(peer.name, claims), 0, peer);
     this.#claims.set(peer.shortId, claims);
     const last = this.#used.get(peer.shortId);
     const reused = before === undefined && last !== undefined && last !== peer.name;
@@ -42,8 +42,8 @@ export class ShortIds {
   remove(peer: Peer, changes: ShortIdChanges): void {
     if (!peer.hasShortId) return;
     const claims = this.#claims.get(peer.shortId) ?? [];
-    const at = claims.indexOf(peer);
-    if (at < 0) return;
+    const at = placeOf(peer.name, claims);
+    if (claims[at] !== peer) return;
     claims.splice(at, 1);
     if (claims.length === 0) this.#claims.delete(peer.shortId);
     else if (at === 0) changes.invalidated = true;
@@ -59,4 +59,16 @@ export class ShortIds {
     }
     return undefined;
   }
+}
+
+/** Where a name is in an ordered list of peers, or would be. */
+function placeOf(name: PeerName, peers: readonly Peer[]): number {
+  let low = 0;
+  let high = peers.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((peers[middle]?.name ?? name) < name) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

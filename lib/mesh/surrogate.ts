@@ -4,17 +4,17 @@ import { createHash } from "node:crypto";
 import type { Clock } from "../clock/clock.ts";
 import { type GossipData, type Gossiper, RawGossip } from "./gossip.ts";
 
-// Each remembered message is 32 bytes; nobody gets to make us remember more than this.
+// Each remembered message is 32 bytes; nobody gets to make us remember more than this, over all channels.
 const MAX_REMEMBERED = 10_000;
 
-/** Passes on what it has not seen within the last `memoryMs` milliseconds. */
-export function surrogateGossiper(clock: Clock, memoryMs: number): Gossiper {
+/** Passes on, for channels of any name, what it has not seen within the last `memoryMs` milliseconds. */
+export function surrogate(clock: Clock, memoryMs: number): (channel: string) => Gossiper {
   const seen = new Map<string, number>();
-  return {
+  return (channel) => ({
     onUnicast() {},
     onBroadcast: (_source, message) => new RawGossip([message]),
     onGossip(message): GossipData | undefined {
-      const digest = createHash("sha256").update(message).digest("base64");
+      const digest = createHash("sha256").update(channel).update("\0").update(message).digest("base64");
       const now = clock.now();
       for (const [old, at] of seen) {
         if (at > now - memoryMs && seen.size < MAX_REMEMBERED) break;
@@ -25,5 +25,5 @@ export function surrogateGossiper(clock: Clock, memoryMs: number): Gossiper {
       return new RawGossip([message]);
     },
     gossip: () => undefined,
-  };
+  });
 }

@@ -98,6 +98,12 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
       else if (!room) backlog.set(end, socket.writableLength)?.(new Error("peer is the slowest of too many"));
       return room;
     },
+    pause() {
+      socket.pause();
+    },
+    resume() {
+      socket.resume();
+    },
     close() {
       closed = true;
       backlog.set(end, 0);

@@ -2,25 +2,39 @@
 // of peers; they are encoded as they are at the moment of sending.
 import type { Clock } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
+import type { Work } from "../clock/slices.ts";
 import type { GossipData, Gossiper } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
-import { encodeTopology, type Peer } from "./peer.ts";
+import { type Peer, topologyMessages } from "./peer.ts";
 import type { Applied, Peers } from "./peers.ts";
 
 class TopologyData implements GossipData {
+  readonly bytes = 0;
+
   constructor(
     private readonly peers: Peers,
     private readonly names: ReadonlySet<PeerName>,
   ) {}
 
-  merge(other: GossipData): GossipData {
-    if (!(other instanceof TopologyData)) throw new TypeError("topology gossip merges with its like only");
-    return new TopologyData(this.peers, new Set([...this.names, ...other.names]));
+  join(others: readonly GossipData[]): GossipData {
+    const names = new Set(this.names);
+    for (const other of others) {
+      if (!(other instanceof TopologyData)) throw new TypeError("topology gossip joins with its like only");
+      for (const name of other.names) names.add(name);
+    }
+    return new TopologyData(this.peers, names);
   }
 
-  encode(): Uint8Array[] {
-    const known = Array.from(this.names, (name) => this.peers.get(name));
-    return [encodeTopology(known.filter((peer): peer is Peer => peer !== undefined))];
+  encode(): Iterable<Uint8Array> {
+    return topologyMessages(this.#known());
+  }
+
+  *#known(): Generator<Peer> {
+    for (const name of this.names) {
+      const peer = this.peers.get(name);
+      // What we have cut is not passed on as what that peer says.
+      if (peer && !peer.incomplete) yield peer;
+    }
   }
 }
 
@@ -85,8 +99,8 @@ export class TopologyGossip implements Gossiper {
     throw new Error("unexpected topology gossip unicast");
   }
 
-  onBroadcast(_source: PeerName, update: Uint8Array): GossipData | undefined {
-    const { fresh } = this.#apply(update);
+  *onBroadcast(_source: PeerName, update: Uint8Array): Work<GossipData | undefined> {
+    const { fresh } = yield* this.#apply(update);
     if (fresh.size === 0) return undefined;
     for (const [from, waiting] of this.#toTell) {
       for (const name of fresh) waiting.delete(name);
@@ -96,8 +110,8 @@ export class TopologyGossip implements Gossiper {
     return this.#of(fresh);
   }
 
-  onGossip(update: Uint8Array, from: PeerName): undefined {
-    const { fresh, stale } = this.#apply(update);
+  *onGossip(update: Uint8Array, from: PeerName): Work<undefined> {
+    const { fresh, stale } = yield* this.#apply(update);
     if (stale.size > 0) this.listener.reply(from, this.#of(stale));
     if (fresh.size === 0) return;
     this.addToTell(fresh, from);
@@ -140,8 +154,8 @@ export class TopologyGossip implements Gossiper {
     return this.#of(new Set([...names.slice(start), ...names.slice(0, start)].slice(0, MAX_DOUBTS)));
   }
 
-  #apply(update: Uint8Array): Applied {
-    const { fresh, stale } = this.peers.apply(update);
+  *#apply(update: Uint8Array): Work<Applied> {
+    const { fresh, stale } = yield* this.peers.apply(update);
     if (fresh.size > 0) this.#sound = false;
     const now = this.clock.now();
     for (const name of fresh) {

@@ -8,6 +8,9 @@ export interface Stream {
   readonly localAddress: string;
   /** False when the network cannot keep up: nothing more should be written before `drained`. */
   write(bytes: Uint8Array): boolean;
+  /** Reads no more for now, so that the far end has to wait. */
+  pause(): void;
+  resume(): void;
   /** Ends the stream; `closed` is not called for it. */
   close(): void;
 }

@@ -1,7 +1,9 @@
 // Numbers for peers, by which the kernel's tables and the sleeve engine know them: a peer's short id where it has one
 // to itself, else a number that only we know. The fast datapath's wire format knows short ids alone.
+
+import { SHORT_IDS } from "../mesh/bounds.ts";
 import type { PeerName } from "../mesh/name.ts";
-import { type Peer, SHORT_IDS } from "../mesh/peer.ts";
+import type { Peer } from "../mesh/peer.ts";
 import type { Peers } from "../mesh/peers.ts";
 
 /** Numbers are below this. */

@@ -1,5 +1,5 @@
 // VXLAN (RFC 7348) as the fast datapath uses it: the network identifier holds the short ids of two peers.
-import { SHORT_ID_BITS } from "../mesh/peer.ts";
+import { SHORT_ID_BITS } from "../mesh/bounds.ts";
 
 export const VXLAN_HEADER = 8;
 const FLAG_VNI = 0x08;

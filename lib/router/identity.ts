@@ -1,7 +1,7 @@
 // What a router is, and whom it knew: kept, so that it is the same one after a restart.
 import * as v from "valibot";
+import { SHORT_IDS } from "../mesh/bounds.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
-import { SHORT_IDS } from "../mesh/peer.ts";
 import type { Store } from "../store/store.ts";
 
 /** A value that is kept. `set` throws StoreError when it could not be; what is kept already needs no room. */

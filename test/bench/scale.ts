@@ -119,7 +119,7 @@ export async function grow(count: number): Promise<Growth> {
     changingBytes,
     idleBytes,
     nameS,
-    ringBytes: size(first?.allocator.sharing.gossip().encode() ?? []),
+    ringBytes: size([...(first?.allocator.sharing.gossip().encode() ?? [])]),
     topologyBytes: size([encodeTopology(first?.peer.router.peers.all() ?? [])]),
     memoryMB: (process.memoryUsage().heapUsed - before) / count / 1e6,
   };

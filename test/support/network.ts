@@ -108,6 +108,9 @@ export class SimulatedNetwork {
           });
           return true;
         },
+        // What comes meanwhile waits at the connection.
+        pause() {},
+        resume() {},
         close: () => {
           this.clock.after(Math.max(0, due - this.clock.now()) + 1, () =>
             end.lost ? undefined : this.#end(end, new Error("EOF"), false),

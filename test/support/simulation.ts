@@ -1,4 +1,6 @@
 // Many mesh routers in one process, on one simulated clock and network.
+
+import type { Clock } from "../../lib/clock/clock.ts";
 import { below, type Random, seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -18,7 +20,11 @@ export class Simulation {
   readonly network: SimulatedNetwork;
   readonly peers: SimulatedPeer[] = [];
 
-  constructor(seed: bigint) {
+  /** The clock that routers see is `seenAs` of the simulation's. */
+  constructor(
+    seed: bigint,
+    private readonly seenAs: (clock: Clock) => Clock = (clock) => clock,
+  ) {
     this.random = seededRandom(seed);
     this.network = new SimulatedNetwork(this.clock, () => 1 + below(this.random, 5));
   }
@@ -29,7 +35,7 @@ export class Simulation {
     const router = new MeshRouter(
       { name: nameFromNumber(BigInt(i)), nickName: `h${i}`, ...config },
       {
-        clock: this.clock,
+        clock: this.seenAs(this.clock),
         random: seededRandom(seed),
         transport: this.network.transport(ip),
         overlay: nullOverlay,

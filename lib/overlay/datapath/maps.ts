@@ -4,7 +4,7 @@
 import type { IPv4 } from "../../address/ipv4.ts";
 import { formatMac, parseMac } from "../../address/mac.ts";
 import { BpfMap, type Layout, U32, U64 } from "../../bpf/map.ts";
-import { SHORT_IDS } from "../../mesh/peer.ts";
+import { SHORT_IDS } from "../../mesh/bounds.ts";
 import { PEER_IDS } from "../peerid.ts";
 
 /** Most neighbours that one frame is passed on to; the verifier wants a bound. */

@@ -25,7 +25,7 @@ import {
   R9,
   type Register,
 } from "../../bpf/assembler.ts";
-import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/peer.ts";
+import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/bounds.ts";
 import { EVERYBODY } from "../peerid.ts";
 import {
   type DatapathMaps,

@@ -1,0 +1,93 @@
+// What one connection has yet to send: gossip that waits while the peer does not read as fast as there is news.
+import type { GossipData } from "./gossip.ts";
+import type { PeerName } from "./name.ts";
+
+/** Bytes of messages that cannot be joined into less; what comes on top is not sent to this peer. */
+export const MAX_WAITING_BYTES = 4 * 1024 * 1024;
+/** Broadcasts wait apart for so many sources of a channel; those of others wait with the gossip. */
+export const MAX_WAITING_SOURCES = 64;
+/** What it takes to keep a piece, about. */
+const OVERHEAD_BYTES = 100;
+/** Pieces are joined when there are so many of them, so that a piece is joined a few times at most. */
+const JOIN_AT = 64;
+
+/** A message to send. */
+export interface PendingMessage {
+  readonly channel: string;
+  /** Of a broadcast: whose. */
+  readonly source: PeerName | undefined;
+  readonly payload: Uint8Array;
+}
+
+/** Data of one channel and, for broadcasts, one source. */
+class Waiting {
+  #pieces: GossipData[] = [];
+  bytes = 0;
+
+  add(data: GossipData, bytes: number): void {
+    this.bytes += bytes;
+    this.#pieces.push(data);
+    if (this.#pieces.length >= JOIN_AT) this.#pieces = this.joined();
+  }
+
+  /** All of it as one piece. */
+  joined(): GossipData[] {
+    const [first, ...others] = this.#pieces;
+    return first ? [others.length > 0 ? first.join(others) : first] : [];
+  }
+}
+
+interface Sending {
+  readonly channel: string;
+  readonly source: PeerName | undefined;
+  readonly messages: Iterator<Uint8Array>;
+}
+
+const GOSSIP = undefined;
+
+export class PendingGossip {
+  /** By channel: gossip under no source, and broadcasts under theirs. */
+  readonly #channels = new Map<string, Map<PeerName | undefined, Waiting>>();
+  #bytes = 0;
+  #sending: Sending | undefined;
+
+  /** Adds gossip, or a broadcast of a source; false where there is no room for it. */
+  add(channel: string, source: PeerName | undefined, data: GossipData): boolean {
+    const bytes = data.bytes === 0 ? 0 : data.bytes + channel.length + OVERHEAD_BYTES;
+    if (bytes > 0 && this.#bytes + bytes > MAX_WAITING_BYTES) return false;
+    this.#bytes += bytes;
+    const waiting = this.#channels.get(channel) ?? new Map<PeerName | undefined, Waiting>();
+    this.#channels.set(channel, waiting);
+    const key = waiting.has(source) || waiting.size < MAX_WAITING_SOURCES ? source : GOSSIP;
+    const place = waiting.get(key) ?? new Waiting();
+    waiting.set(key, place);
+    place.add(data, bytes);
+    return true;
+  }
+
+  /** Takes out the message to be sent next; of a channel, gossip goes before broadcasts. */
+  next(): PendingMessage | undefined {
+    for (;;) {
+      this.#sending ??= this.#take();
+      if (!this.#sending) return undefined;
+      const { channel, source, messages } = this.#sending;
+      const { done, value } = messages.next();
+      if (!done) return { channel, source, payload: value };
+      this.#sending = undefined;
+    }
+  }
+
+  #take(): Sending | undefined {
+    for (const [channel, waiting] of this.#channels) {
+      const source = waiting.has(GOSSIP) ? GOSSIP : waiting.keys().next().value;
+      const place = waiting.get(source);
+      const [data] = place?.joined() ?? [];
+      this.#bytes -= place?.bytes ?? 0;
+      waiting.delete(source);
+      if (waiting.size === 0) this.#channels.delete(channel);
+      if (!data) continue;
+      return { channel, source, messages: data.encode()[Symbol.iterator]() };
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,86 @@
+import { expect, test } from "bun:test";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { atOnce, finish, Slices, type Work } from "../../lib/clock/slices.ts";
+
+/** A clock on which every look takes a millisecond. */
+function busyClock() {
+  const inner = new SimulatedClock();
+  let spent = 0;
+  return { inner, clock: { now: () => inner.now() + spent++, after: inner.after.bind(inner) } };
+}
+
+function* steps(count: number, done: string[], name: string): Work {
+  for (let i = 0; i < count; i++) yield;
+  done.push(name);
+}
+
+test("little work is done at once", () => {
+  const clock = new SimulatedClock();
+  const done: string[] = [];
+  new Slices(clock).run(steps(1000, done, "a"), () => done.push("end"));
+  expect(done).toEqual(["a", "end"]);
+});
+
+test("long work is put aside for others, and nobody waits for all of it", () => {
+  const { inner, clock } = busyClock();
+  const slices = new Slices(clock);
+  const done: string[] = [];
+  slices.run(steps(100, done, "long"), () => {});
+  slices.run(steps(20, done, "short"), () => {});
+  expect(slices.waiting).toBe(2);
+  inner.advance(0);
+  expect(done).toEqual(["short", "long"]);
+  expect(slices.waiting).toBe(0);
+});
+
+test("what was done within one turn of the loop counts together", () => {
+  const { inner, clock } = busyClock();
+  const slices = new Slices(clock);
+  const done: string[] = [];
+  for (let i = 0; i < 10; i++) slices.run(steps(1, done, `${i}`), () => {});
+  expect(done.length).toBeLessThan(5);
+  inner.advance(0);
+  expect(done.length).toBe(10);
+});
+
+test("work that is given up ends where it is; what it throws reaches whoever has begun it", () => {
+  const { inner, clock } = busyClock();
+  const slices = new Slices(clock);
+  const ended: string[] = [];
+  function* careful(): Work {
+    try {
+      for (;;) yield;
+    } finally {
+      ended.push("given up");
+    }
+  }
+  const giveUp = slices.run(careful(), () => ended.push("done"));
+  giveUp();
+  expect(ended).toEqual(["given up"]);
+  function* failing(): Work {
+    for (let i = 0; i < 30; i++) yield;
+    throw new Error("no");
+  }
+  slices.run(failing(), (error) => ended.push(error?.message ?? ""));
+  inner.advance(0);
+  expect(ended).toEqual(["given up", "no"]);
+  // Work may be given up by its own doing.
+  let stop = () => {};
+  function* selfish(): Work {
+    for (let i = 0; i < 20; i++) yield;
+    stop();
+    for (;;) yield;
+  }
+  stop = slices.run(selfish(), () => ended.push("never"));
+  inner.advance(0);
+  expect(slices.waiting).toBe(0);
+  expect(ended).toEqual(["given up", "no"]);
+});
+
+test("results that are there already, and those that take work", () => {
+  function* seven(): Work<number> {
+    yield;
+    return 7;
+  }
+  expect([atOnce(finish<number>(seven())), atOnce(finish<number>(8))]).toEqual([7, 8]);
+});
