@@ -58,7 +58,8 @@ export async function main(argv: readonly string[]): Promise<void> {
   let outcome: CniOutcome;
   if (typeof answer === "function") {
     const { runPlugin } = await import("../lib/cni/main.ts");
-    outcome = await runPlugin(variables, input, answer);
+    const { workHere } = await import("../lib/host/containerwork.ts");
+    outcome = await runPlugin(variables, input, answer, workHere);
   } else outcome = answer;
   if (outcome.output) await Bun.write(Bun.stdout, `${outcome.output}\n`);
   process.exit(outcome.code);

@@ -1,6 +1,7 @@
 // One call of the plugin: environment and configuration in, one JSON document and an exit code out.
 import type { ApiClient } from "../api/client.ts";
 import type { CniCall, CniOutcome } from "../api/server.ts";
+import type { ContainerWork } from "../host/containerwork.ts";
 import { netnsInode } from "../sys/netnsinode.ts";
 import { checkVersion, parseConfig, SUPPORTED_VERSIONS } from "./config.ts";
 import type { Variables } from "./environment.ts";
@@ -18,6 +19,7 @@ export async function runPlugin(
   variables: Variables,
   input: string | undefined,
   api: ApiClient,
+  work: ContainerWork,
   caller?: AbortSignal,
 ): Promise<CniOutcome> {
   let cniVersion: string = SUPPORTED_VERSIONS[SUPPORTED_VERSIONS.length - 1] ?? "";
@@ -28,7 +30,7 @@ export async function runPlugin(
     }
     const config = parseConfig(input);
     cniVersion = checkVersion(config.cniVersion);
-    const call: Call = { environment, config, input: input ?? "", api, caller };
+    const call: Call = { environment, config, input: input ?? "", api, work, caller };
     const result = await VERBS[environment.command](call);
     return { output: result ? JSON.stringify(result) : "", code: 0 };
   } catch (error) {
@@ -48,6 +50,7 @@ export async function runPlugin(
 export async function runInRouter(
   { variables, input, namespace }: CniCall,
   api: ApiClient,
+  work: ContainerWork,
   caller: AbortSignal,
 ): Promise<CniOutcome | undefined> {
   // The same path may well be another namespace for a router in a container.
@@ -57,5 +60,5 @@ export async function runInRouter(
   } catch {
     // It is wrong in itself; running it says how.
   }
-  return runPlugin(variables, input, api, caller);
+  return runPlugin(variables, input, api, work, caller);
 }

@@ -2,10 +2,10 @@
 
 import { type Cidr, cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
-import { AlreadyAttachedError, attach, type ContainerRoute, detach, inspect } from "../host/attach.ts";
-import { bridgeAddresses } from "../host/bridge.ts";
+import { AlreadyAttachedError, type ContainerRoute } from "../host/attach.ts";
+import type { ContainerWork } from "../host/containerwork.ts";
 import { EXPOSE_ID, vethAlias } from "../host/names.ts";
-import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { BusyError } from "../host/workthread.ts";
 import { NetnsError } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
@@ -23,6 +23,7 @@ export interface Call {
   /** The configuration as it came, for plugins we ask in turn. */
   readonly input: string;
   readonly api: ApiClient;
+  readonly work: ContainerWork;
   /** Fires when nobody waits for the result any more. */
   readonly caller?: AbortSignal | undefined;
 }
@@ -31,7 +32,9 @@ export interface Call {
 export async function add(call: Call): Promise<object> {
   const { environment, config } = call;
   const { netns, ifName, containerId } = environment;
-  requireAbsent(netns, ifName);
+  // A second ADD must not touch what the first has made.
+  if (await call.work.inspect(netns, ifName))
+    throw new AlreadyAttachedError(`${netns} has an interface ${ifName} already`);
   const ipam = ipamSource(config, call.input, environment, call.api);
   const given = await ipam.add(containerId);
   try {
@@ -40,7 +43,7 @@ export async function add(call: Call): Promise<object> {
     const addresses = given.addresses.map(({ cidr }) => cidr);
     // Whoever has given up may have called DEL by now.
     if (call.caller?.aborted) throw new CniError(CODE.tryAgainLater, "the caller has gone");
-    const attached = attach({
+    const attached = await call.work.attach({
       netns,
       containerId,
       ifName,
@@ -75,21 +78,13 @@ export async function add(call: Call): Promise<object> {
   }
 }
 
-/** A second ADD must not touch what the first has made. */
-function requireAbsent(netns: string, ifName: string): void {
-  if (inspect(netns, ifName)) {
-    throw new AlreadyAttachedError(`${netns} has an interface ${ifName} already`);
-  }
-}
-
 /** The gateway that was given, else the host's own address on the bridge, which is made where there is none. */
 async function gatewayFor(call: Call, ipam: IpamSource, given: Addressing): Promise<IPv4 | undefined> {
   const [first] = given.addresses;
   if (!first) return undefined;
   if (first.gateway !== undefined) return first.gateway;
   if (given.routes && given.routes.length > 0) return undefined;
-  using nl = new NetlinkSocket(NETLINK_ROUTE);
-  const exposed = bridgeAddresses(nl, call.config.bridge);
+  const exposed = await call.work.bridgeAddresses(call.config.bridge);
   const [any] = exposed;
   if (any) return (exposed.find((cidr) => cidrContains(first.cidr, cidr.address)) ?? any).address;
   const [own] = (await ipam.add(EXPOSE_ID)).addresses;
@@ -103,16 +98,16 @@ export async function del(call: Call): Promise<undefined> {
   const { config, environment } = call;
   const { netns, ifName, containerId } = environment;
   const alias = vethAlias({ network: config.name, containerId, ifName });
-  const [detached] = detach([{ netns: netns || undefined, ifName, bridge: config.bridge, alias }]);
-  if (detached instanceof Error) throw detached;
-  await ipamSource(config, call.input, environment, call.api).release(detached ?? false);
+  const link = { netns: netns || undefined, ifName, bridge: config.bridge, alias };
+  const detached = await call.work.detach(link);
+  await ipamSource(config, call.input, environment, call.api).release(detached);
 }
 
 /** Throws CniError when the container is not as the result of its ADD says. */
 export async function check(call: Call): Promise<undefined> {
   const { environment, config } = call;
   const { netns, ifName } = environment;
-  const found = inspect(netns, ifName);
+  const found = await call.work.inspect(netns, ifName);
   if (!found) throw new CniError(CODE.checkFailed, `interface ${ifName} is missing from ${netns}`);
   if (!found.link.up) throw new CniError(CODE.checkFailed, `interface ${ifName} in ${netns} is down`);
   for (const expected of expectedAddresses(config)) {
@@ -163,7 +158,8 @@ const NETNS_CODE: Record<NetnsError["kind"], number> = {
 export function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
   const message = reasonOf(error);
-  if (error instanceof RouterDownError) return new CniError(CODE.tryAgainLater, message);
+  if (error instanceof RouterDownError || error instanceof BusyError)
+    return new CniError(CODE.tryAgainLater, message);
   if (error instanceof ApiError && error.status === NO_ANSWER)
     return new CniError(CODE.tryAgainLater, message);
   if (error instanceof ApiError) return new CniError(CODE.failed, `the weave router says: ${message}`);

@@ -168,13 +168,9 @@ export function detach(links: readonly ContainerLink[]): (boolean | Error)[] {
   linksDelete(
     host,
     ends.filter((end) => typeof end === "number"),
-    unusedGroup(),
   );
   return ends.map((end) => (end instanceof Error ? end : end !== undefined));
 }
-
-// A number that is drawn is in use by nobody else.
-const unusedGroup = () => (1 << 30) | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);
 
 /** The end on this host of a link that is ours: a veth that we made, or one on our bridge. Throws NetnsError. */
 function hostEnd(host: NetlinkSocket, link: ContainerLink): Link | undefined {
@@ -211,7 +207,7 @@ export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Ci
     if (!outer)
       throw new Error(`interface ${ifName} in ${netnsPath(netns)} is not on the network: left alone`);
     const removed = cidrs.filter((cidr) => addressDelete(inside, ifName, link.index, cidr));
-    if (addressList(inside, link.index).length === 0) linksDelete(host, [outer.index], unusedGroup());
+    if (addressList(inside, link.index).length === 0) linksDelete(host, [outer.index]);
     return removed;
   });
 }

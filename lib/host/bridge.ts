@@ -1,7 +1,15 @@
 // The bridge that containers are attached to.
 import type { Cidr } from "../address/ipv4.ts";
 import { addressList } from "../netlink/address.ts";
-import { type Link, linkAdd, linkByName, linkDelete, linkList, linkSet } from "../netlink/link.ts";
+import {
+  type Link,
+  linkAdd,
+  linkByName,
+  linkDelete,
+  linkList,
+  linkSet,
+  linksDelete,
+} from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { EEXIST, isErrno } from "../sys/errno.ts";
 import { BRIDGE, isContainerVeth } from "./names.ts";
@@ -47,6 +55,10 @@ export function bridgeAddresses(nl: NetlinkSocket, name = BRIDGE): Cidr[] {
 
 /** Removes the bridge, the containers' veths and the given other links; what is not there is no error. */
 export function removeLinks(nl: NetlinkSocket, others: readonly string[]): void {
-  for (const { name } of linkList(nl)) if (isContainerVeth(name)) linkDelete(nl, name);
+  const veths = linkList(nl).filter(({ name }) => isContainerVeth(name));
+  linksDelete(
+    nl,
+    veths.map(({ index }) => index),
+  );
   for (const name of [...others, BRIDGE]) linkDelete(nl, name);
 }

@@ -197,10 +197,9 @@ export function linkDelete(nl: NetlinkSocket, name: string): boolean {
 
 /**
  * Removes links by their index; those that are gone already are no error. All at once: a removal waits for the kernel's
- * grace period (10 to 20 ms), and links of one group share that (50 in 50 ms instead of 1.1 s). `group` is one that no
- * other link is in.
+ * grace period (10 to 20 ms), and links of one group share that (50 in 50 ms instead of 1.1 s).
  */
-export function linksDelete(nl: NetlinkSocket, indices: readonly number[], group: number): void {
+export function linksDelete(nl: NetlinkSocket, indices: readonly number[]): void {
   const [only, ...more] = indices;
   if (only === undefined) return;
   if (more.length === 0) {
@@ -208,6 +207,8 @@ export function linksDelete(nl: NetlinkSocket, indices: readonly number[], group
     unlessGone(() => nl.request({ operation: `link delete ${only}`, type: RTM_DELLINK, body }));
     return;
   }
+  // A number that is drawn is that of no other group.
+  const group = (1 << 30) | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);
   const gather = (index: number) =>
     unlessGone(() =>
       nl.request({

@@ -48,7 +48,7 @@ export class NetnsError extends Error {
   override readonly name: string = "NetnsError";
   constructor(
     readonly path: string,
-    reason: string,
+    readonly reason: string,
     /** "missing": it does not exist (any more). "not a namespace": something else is at that path. */
     readonly kind: "missing" | "not a namespace" | "own" | "unreachable",
   ) {

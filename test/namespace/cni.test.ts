@@ -4,6 +4,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileS
 import { join } from "node:path";
 import { delegate } from "../../lib/cni/delegate.ts";
 import { conflist } from "../../lib/cni/setup.ts";
+import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { DIST, eventually, exec, type Host, Hosts, must } from "../support/hosts.ts";
 
 let hosts: Hosts;
@@ -92,6 +93,35 @@ describe("ADD and DEL", () => {
     const all = await Promise.all(ids.map(async (id) => add(id, await hosts.pod(id))));
     expect(all.map(({ code }) => code)).toEqual(ids.map(() => 0));
     expect(new Set(all.map(({ result }) => result.ips[0].address)).size).toBe(ids.length);
+  });
+
+  test("many removed at once, in the time of a few; the API answers meanwhile", async () => {
+    const ids = Array.from({ length: 40 }, (_, i) => `mass${i}`);
+    const socket = join(host.folder, "run/weave.sock");
+    const call = async (command: string, id: string, netns: string) => {
+      const variables = { CNI_COMMAND: command, CNI_CONTAINERID: id, CNI_NETNS: netns, CNI_IFNAME: "eth0" };
+      const body = { variables, input: JSON.stringify(CONFIG), namespace: netnsInode(netns) };
+      const request = { unix: socket, method: "POST", body: JSON.stringify(body) };
+      return (await fetch("http://localhost/cni", request)).json();
+    };
+    const pods = await Promise.all(ids.map((id) => hosts.pod(id)));
+    for (const [i, id] of ids.entries())
+      expect(await call("ADD", id, pods[i] ?? "")).toMatchObject({ code: 0 });
+    let [pending, answers] = [ids.length, 0];
+    const removed = ids.map(async (id, i) => {
+      const outcome = await call("DEL", id, pods[i] ?? "");
+      pending--;
+      return outcome;
+    });
+    while (pending > 0) {
+      await (await fetch("http://localhost/healthz", { unix: socket })).text();
+      answers++;
+    }
+    for (const outcome of await Promise.all(removed)) expect(outcome).toEqual({ output: "", code: 0 });
+    // One at a time, each in 20 ms of the event loop, there is one answer: after the last.
+    expect(answers).toBeGreaterThan(5);
+    expect(await links()).not.toContain("vethweplmass");
+    for (const id of ids) expect(await owned()).not.toHaveProperty(id);
   });
 
   test.each([

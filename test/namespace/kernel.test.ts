@@ -1,7 +1,9 @@
 // The lower floors against the real kernel.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Assembler, R0, R5 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
@@ -10,6 +12,7 @@ import { AlreadyAttachedError, attach, detach, inspect } from "../../lib/host/at
 import { ensureBridge } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { acceptForwarded } from "../../lib/host/forwarding.ts";
+import { BusyError, WorkThread } from "../../lib/host/workthread.ts";
 import { addressAdd, addressList } from "../../lib/netlink/address.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../lib/netlink/iptables/socket.ts";
 import { linkAdd, linkByName, linkDelete, linkList, linkSet } from "../../lib/netlink/link.ts";
@@ -36,7 +39,7 @@ import {
   stateDelete,
   stateList,
 } from "../../lib/netlink/xfrm.ts";
-import { inNetns, isOwnNetns, NetnsError } from "../../lib/sys/netns.ts";
+import { inNetns, isOwnNetns, NetnsError, OWN_NETNS } from "../../lib/sys/netns.ts";
 import { AF_INET, openSocket, SOCK_DGRAM, sendDatagram, sockaddrIn } from "../../lib/sys/socket.ts";
 import { eventually, Hosts, must } from "../support/hosts.ts";
 
@@ -411,5 +414,43 @@ describe("attach", () => {
     expect(() => attachHere({ netns: host })).toThrow("is the host's own");
     linkSet(nl, "weave", linkByName(nl, "weave")?.index ?? 0, { up: false });
     linkDelete(nl, "weave");
+  });
+});
+
+describe("the thread for containers", () => {
+  const program = (name: string, text: string) => {
+    const file = join(tmpdir(), `weave-${process.pid}-${name}.ts`);
+    writeFileSync(file, text);
+    return { url: pathToFileURL(file), [Symbol.dispose]: () => rmSync(file) };
+  };
+
+  test("errors keep their kind", async () => {
+    const work = new WorkThread();
+    await expect(work.inspect("/run/netns/there-is-none", "eth0")).rejects.toMatchObject({
+      name: "NetnsError",
+      kind: "missing",
+    });
+    await expect(work.inspect(OWN_NETNS, "eth0")).rejects.toMatchObject({ kind: "own" });
+    expect(await work.detach({ netns: "/run/netns/there-is-none", ifName: "eth0" })).toBe(false);
+  });
+
+  test("one that hangs is given up, with all that waits for it, and begun again", async () => {
+    using hangs = program("hangs", "await new Promise(() => setInterval(() => {}, 1000));");
+    const work = new WorkThread(hangs.url, 200);
+    for (let i = 0; i < 2; i++) {
+      const calls = [work.inspect(OWN_NETNS, "a"), work.inspect(OWN_NETNS, "b")];
+      const reason = expect.any(BusyError);
+      const outcomes: unknown = [1, 2].map(() => ({ status: "rejected", reason }));
+      expect(await Promise.allSettled(calls)).toEqual(outcomes as never);
+    }
+  });
+
+  test("one that ends is begun again", async () => {
+    using ends = program(
+      "ends",
+      'import { parentPort } from "node:worker_threads";\nparentPort?.on("message", () => process.exit(3));',
+    );
+    const work = new WorkThread(ends.url, 60_000);
+    for (let i = 0; i < 2; i++) await expect(work.inspect(OWN_NETNS, "a")).rejects.toThrow("has ended");
   });
 });

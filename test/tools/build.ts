@@ -9,6 +9,9 @@ export const EXECUTABLES = ["weave", "weave-net", "weave-router", "weave-npc"] a
 /** Those that can be the router. */
 const ROUTERS: readonly string[] = ["weave", "weave-router"];
 
+/** What its threads run. */
+const THREADS = ["lib/overlay/sleeve/worker.ts", "lib/host/workworker.ts"];
+
 /** Targets: the npm package that holds their runtime, and Bun's own name for them. */
 const TARGETS: Record<string, { runtime: string; bun: string }> = {
   "linux-x64": { runtime: "@oven/bun-linux-x64", bun: "bun-linux-x64" },
@@ -63,7 +66,7 @@ export function build(name: string, target: string, outdir: string): void {
     "build",
     join(root, `cmd/${name}.ts`),
     // Threads are programs of their own.
-    ...(ROUTERS.includes(name) ? [join(root, "lib/overlay/sleeve/worker.ts")] : []),
+    ...(ROUTERS.includes(name) ? THREADS.map((path) => join(root, path)) : []),
     "--compile",
     // Names are kept, for whoever reads where an error came from.
     "--minify-whitespace",

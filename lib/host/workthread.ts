@@ -1,0 +1,92 @@
+// A thread of its own for work on containers, so that the event loop goes on whatever the kernel takes its time for. It is
+// started when it is needed first, and again where it has failed or hangs.
+import { Worker } from "node:worker_threads";
+import type { ContainerWork } from "./containerwork.ts";
+import { errorOf, type Operation, type WorkAnswer, type WorkRequest } from "./workmessages.ts";
+
+/** The thread's program: in an executable all modules but entry points lie in one folder. */
+const PROGRAM = import.meta.path.startsWith("/$bunfs/") ? "./lib/host/workworker.ts" : "./workworker.ts";
+
+/** Far longer than the kernel takes for any of it. */
+const TIMEOUT_MS = 15_000;
+/** Calls that may wait for their turn. */
+const MAX_WAITING = 1_024;
+
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+  readonly timer: ReturnType<typeof setTimeout>;
+}
+
+/** The work could not be done in time, or was too much; it may be tried again. */
+export class BusyError extends Error {
+  override readonly name = "BusyError";
+}
+
+export class WorkThread implements ContainerWork {
+  readonly #waiting = new Map<number, Waiting>();
+  #worker: Worker | undefined;
+  #nextId = 0;
+
+  constructor(
+    private readonly program = new URL(PROGRAM, import.meta.url),
+    private readonly timeoutMs = TIMEOUT_MS,
+  ) {}
+
+  readonly attach: ContainerWork["attach"] = (attachment) => this.#call("attach", attachment);
+  readonly detach: ContainerWork["detach"] = (link) => this.#call("detach", link);
+  readonly inspect: ContainerWork["inspect"] = (netns, ifName) => this.#call("inspect", netns, ifName);
+  readonly bridgeAddresses: ContainerWork["bridgeAddresses"] = (bridge) =>
+    this.#call("bridgeAddresses", bridge);
+
+  #call<T>(operation: Operation, ...parameters: readonly unknown[]): Promise<T> {
+    if (this.#waiting.size >= MAX_WAITING)
+      return Promise.reject(new BusyError(`${MAX_WAITING} calls for containers wait already`));
+    const worker = this.#running();
+    const id = this.#nextId++;
+    const request: WorkRequest = { id, operation, parameters };
+    return new Promise<T>((resolve, reject) => {
+      const timer = setTimeout(
+        () => this.#abandon(`no answer of the kernel in ${this.timeoutMs / 1000} s`),
+        this.timeoutMs,
+      );
+      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject, timer });
+      worker.postMessage(request);
+    });
+  }
+
+  #running(): Worker {
+    if (this.#worker) return this.#worker;
+    const worker = new Worker(this.program);
+    const ended = (why: string) => {
+      if (this.#worker === worker) this.#abandon(why);
+    };
+    worker.on("message", (answer: WorkAnswer) => this.#answered(answer));
+    worker.on("error", (error: Error) => ended(error.message));
+    worker.on("exit", (code) => ended(`the thread for containers has ended (${code})`));
+    worker.unref();
+    this.#worker = worker;
+    return worker;
+  }
+
+  #answered(answer: WorkAnswer): void {
+    const waiting = this.#waiting.get(answer.id);
+    if (!waiting) return;
+    this.#waiting.delete(answer.id);
+    clearTimeout(waiting.timer);
+    if ("failure" in answer) waiting.reject(errorOf(answer.failure));
+    else waiting.resolve(answer.result);
+  }
+
+  /** Gives up on the thread and on all that wait for it; a thread that hangs in the kernel cannot be ended. */
+  #abandon(why: string): void {
+    const worker = this.#worker;
+    this.#worker = undefined;
+    worker?.terminate().catch(() => {});
+    for (const { reject, timer } of this.#waiting.values()) {
+      clearTimeout(timer);
+      reject(new BusyError(why));
+    }
+    this.#waiting.clear();
+  }
+}
