@@ -14,7 +14,7 @@ import {
 import { parseAllocationSubnet, parseContainerCidr } from "../address/subnet.ts";
 import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import type { Allocator } from "../ipam/allocator.ts";
-import { CancelledError, IpamError, UnknownPeerError } from "../ipam/errors.ts";
+import { CancelledError, ExhaustedError, IpamError, UnknownPeerError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
 import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -129,7 +129,9 @@ async function allocate(
   const isContainer = await isLiveContainer(request, id, target);
   const attachment = attachmentOf(request);
   const failWhenExhausted = query(request, "wait") === "false";
-  const options = { isContainer, attachment, failWhenExhausted, signal };
+  const given = query(request, "gateway");
+  const gateway = given === null ? undefined : parseIPv4(given);
+  const options = { isContainer, attachment, gateway, failWhenExhausted, signal };
   const address = await target.allocator.allocate(id, subnet, options);
   return text(formatCidr({ address, prefix: subnet.prefix }));
 }
@@ -148,6 +150,12 @@ async function isLiveContainer(request: Request, id: string, target: ApiTarget):
 function lookup(request: Request, parameters: Parameters, target: ApiTarget, range: AddressRange): Response {
   const held = target.allocator.lookup(identifier(parameters), range, attachmentOf(request));
   return text(held.map(formatCidr).join(" "));
+}
+
+/** Whether a container could have an address now; where not, why. */
+function available({ allocator }: ApiTarget, subnet: Cidr): Response {
+  const obstacle = allocator.obstacle(subnet);
+  return obstacle === undefined ? text("ok\n") : text(`${obstacle}\n`, 503);
 }
 
 /** weaveDNS; its paths do not exist where there is none. */
@@ -262,6 +270,9 @@ const ROUTES: Record<string, Handler> = {
     return text("");
   },
   "GET /ipinfo/defaultsubnet": (_request, _parameters, target) => text(formatCidr(target.defaultSubnet)),
+  "GET /ipinfo/available": (_request, _parameters, target) => available(target, target.defaultSubnet),
+  "GET /ipinfo/available/:ip/:prefix": (_request, parameters, target) =>
+    available(target, subnetOf(parameters)),
   "GET /ipinfo/tracker": () => text("\n"),
   "GET /ip": (_request, _parameters, { allocator }) => {
     const owned = Array.from(allocator.owned.entries(), ([containerid, { cidrs }]) => ({
@@ -357,6 +368,8 @@ function failure(error: unknown, log: Log, what: string): Response {
     error instanceof DomainNameError ||
     error instanceof URIError;
   const message = reasonOf(error);
+  // Runtimes try again every few seconds; the allocator logs it once a minute.
+  if (error instanceof ExhaustedError) return text(`${message}\n`, 400);
   if (expected) log.warning(`[api] ${what}: ${message}`);
   else log.error(`[api] ${what}: ${message}`);
   return text(`${message}\n`, expected ? 400 : 500);

@@ -1,5 +1,5 @@
 // Where addresses come from: the router, or another IPAM plugin that the configuration names.
-import { formatCidr, parseCidr } from "../address/ipv4.ts";
+import { formatCidr, formatIPv4, parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
 import { releaseDirectory } from "../api/paths.ts";
 import { forgetRelease, rememberRelease } from "../ipam/releases.ts";
@@ -7,11 +7,13 @@ import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
 import { delegate } from "./delegate.ts";
 import type { Environment } from "./environment.ts";
+import { CniError, CODE } from "./error.ts";
 import { type Addressing, parseAddressing } from "./result.ts";
 
 /** An address may have to be asked for at another host; a runtime would rather try again than wait for ever. */
 const ALLOCATE_TIMEOUT_MS = 10_000;
 const RELEASE_TIMEOUT_MS = 5_000;
+const ASK_TIMEOUT_MS = 1_500;
 const OWN_TYPES = ["", "weave-ipam"];
 
 export interface IpamSource {
@@ -24,6 +26,12 @@ export interface IpamSource {
    * just been removed.
    */
   release(detached: boolean): Promise<void>;
+  /** Rejects where the container's addresses are not as they should be. */
+  check(): Promise<void>;
+  /** Rejects where `add` could not give an address now. */
+  status(): Promise<void>;
+  /** Releases what is for attachments that the configuration does not list. */
+  gc(): Promise<void>;
 }
 
 /** True where the addresses are to come from the router. */
@@ -47,7 +55,8 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
   const { subnet, gateway, routes } = config.ipam;
   const { containerId } = environment;
   const attachment = attachmentName(config, environment);
-  const path = (id: string) => `/ip/${encodeURIComponent(id)}${subnet ? `/${formatCidr(subnet)}` : ""}`;
+  const inSubnet = subnet ? `/${formatCidr(subnet)}` : "";
+  const path = (id: string) => `/ip/${encodeURIComponent(id)}${inSubnet}`;
   const query = (parameters: Record<string, string>) => `?${new URLSearchParams(parameters)}`;
   const giveBack = (detached: boolean) =>
     api(
@@ -55,6 +64,18 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
       `/ip/${encodeURIComponent(containerId)}${query({ attachment, detached: String(detached) })}`,
       { timeoutMs: RELEASE_TIMEOUT_MS },
     );
+  /** Throws the reason where ADD could not give an address. */
+  const requireAvailable = async () => {
+    await api("GET", `/ipinfo/available${inSubnet}`, { timeoutMs: ASK_TIMEOUT_MS });
+  };
+  /** What has kept us waiting, rather than how long we have waited. */
+  const explain = async (error: unknown): Promise<never> => {
+    if (!(error instanceof ApiError) || error.status !== 504) throw error;
+    await requireAvailable().catch((reason) => {
+      if (reason instanceof ApiError && reason.status === 503) throw new ApiError(504, reason.message);
+    });
+    throw error;
+  };
   let fresh = false;
   return {
     async add(id) {
@@ -66,8 +87,14 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
         fresh = held.trim() === "";
         forgetRelease(releaseDirectory(), id, attachment);
       }
-      const terms = isContainer ? { container: "true", attachment, wait: "false" } : { wait: "false" };
-      const answer = await api("POST", `${path(id)}${query(terms)}`, { timeoutMs: ALLOCATE_TIMEOUT_MS });
+      const terms = {
+        wait: "false",
+        ...(isContainer ? { container: "true", attachment } : {}),
+        ...(gateway === undefined ? {} : { gateway: formatIPv4(gateway) }),
+      };
+      const answer = await api("POST", `${path(id)}${query(terms)}`, {
+        timeoutMs: ALLOCATE_TIMEOUT_MS,
+      }).catch(explain);
       return {
         addresses: [{ cidr: parseCidr(answer.trim()), gateway }],
         routes: routes?.map(({ dst, gw }) => ({ destination: dst, gateway: gw })),
@@ -86,6 +113,23 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
         if (!silent && !(error instanceof RouterDownError)) throw error;
         remember(containerId, attachment);
       }
+    },
+    // The addresses of the result are on the link, or CHECK has failed already.
+    check: async () => {},
+    async status() {
+      try {
+        await requireAvailable();
+      } catch (error) {
+        if (!(error instanceof RouterDownError || error instanceof ApiError)) throw error;
+        throw new CniError(CODE.notAvailable, `the weave router has no address to give: ${error.message}`);
+      }
+    },
+    async gc() {
+      const form = new URLSearchParams();
+      for (const { containerID, ifname } of config["cni.dev/valid-attachments"] ?? [])
+        form.append("valid", `${containerID}/${ifname}`);
+      const network = encodeURIComponent(config.name ?? "");
+      await api("POST", `/gc/${network}`, { form, timeoutMs: RELEASE_TIMEOUT_MS });
     },
   };
 }
@@ -110,8 +154,15 @@ function remember(containerId: string, attachment: string): void {
 function pluginSource(type: string, input: string, { path, containerId }: Environment): IpamSource {
   const run = (command: string, id: string) =>
     delegate({ type, path, input, variables: { CNI_COMMAND: command, CNI_CONTAINERID: id } });
-  const release = async () => {
-    await run("DEL", containerId);
+  const order = (command: string, id: string) => async () => {
+    await run(command, id);
   };
-  return { add: async (id) => parseAddressing(await run("ADD", id), type), undo: release, release };
+  return {
+    add: async (id) => parseAddressing(await run("ADD", id), type),
+    undo: order("DEL", containerId),
+    release: order("DEL", containerId),
+    check: order("CHECK", containerId),
+    status: order("STATUS", ""),
+    gc: order("GC", ""),
+  };
 }

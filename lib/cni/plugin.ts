@@ -1,13 +1,16 @@
 // The verbs of the CNI plugin: https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations
 
-import { type Cidr, cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
+import { cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
 import { AlreadyAttachedError, type ContainerRoute } from "../host/attach.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { EXPOSE_ID, vethAlias } from "../host/names.ts";
 import { BusyError } from "../host/workthread.ts";
+import { linkByName } from "../netlink/link.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NetnsError } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { checkAttachment } from "./check.ts";
 import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
@@ -104,47 +107,26 @@ export async function del(call: Call): Promise<undefined> {
 }
 
 /** Throws CniError when the container is not as the result of its ADD says. */
-export async function check(call: Call): Promise<undefined> {
-  const { environment, config } = call;
+export async function check({ environment, config, input, api, work }: Call): Promise<undefined> {
   const { netns, ifName } = environment;
-  const found = await call.work.inspect(netns, ifName);
-  if (!found) throw new CniError(CODE.checkFailed, `interface ${ifName} is missing from ${netns}`);
-  if (!found.link.up) throw new CniError(CODE.checkFailed, `interface ${ifName} in ${netns} is down`);
-  for (const expected of expectedAddresses(config)) {
-    if (!found.addresses.some((cidr) => formatCidr(cidr) === formatCidr(expected))) {
-      throw new CniError(
-        CODE.checkFailed,
-        `interface ${ifName} in ${netns} lacks address ${formatCidr(expected)}`,
-      );
-    }
-  }
-}
-
-function expectedAddresses({ prevResult }: CniConfig): Cidr[] {
-  const ips = prevResult?.["ips"];
-  if (!Array.isArray(ips)) return [];
-  return ips.flatMap((ip: unknown) => {
-    const address = typeof ip === "object" && ip !== null && "address" in ip ? ip.address : undefined;
-    return typeof address === "string" && !address.includes(":") ? [parseCidr(address)] : [];
-  });
+  checkAttachment(config, environment, await work.inspect(netns, ifName));
+  await ipamSource(config, input, environment, api).check();
 }
 
 /** Throws CniError when an ADD could not be served now. */
-export async function status({ api }: Call): Promise<undefined> {
-  try {
-    await api("GET", "/status", { timeoutMs: ASK_TIMEOUT_MS });
-  } catch (error) {
-    if (!(error instanceof RouterDownError || error instanceof ApiError)) throw error;
-    throw new CniError(CODE.notAvailable, `the weave router is not ready: ${error.message}`);
+export async function status({ environment, config, input, api }: Call): Promise<undefined> {
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  const bridge = linkByName(nl, config.bridge);
+  if (bridge?.kind !== "bridge" || !bridge.up) {
+    const state = bridge ? "is down, or no bridge" : "is not there";
+    throw new CniError(CODE.notAvailable, `bridge "${config.bridge}" ${state}; did you launch weave?`);
   }
+  await ipamSource(config, input, environment, api).status();
 }
 
-/** Gives back the addresses of attachments of this network that the runtime does not know any more. */
-export async function gc({ config, api }: Call): Promise<undefined> {
-  const form = new URLSearchParams();
-  for (const { containerID, ifname } of config["cni.dev/valid-attachments"] ?? [])
-    form.append("valid", `${containerID}/${ifname}`);
-  await api("POST", `/gc/${encodeURIComponent(config.name ?? "")}`, { form, timeoutMs: ASK_TIMEOUT_MS });
+/** Releases the addresses of attachments of this network that the runtime does not know any more. */
+export async function gc({ environment, config, input, api }: Call): Promise<undefined> {
+  await ipamSource(config, input, environment, api).gc();
 }
 
 const NETNS_CODE: Record<NetnsError["kind"], number> = {

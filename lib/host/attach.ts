@@ -14,7 +14,7 @@ import {
   linksDelete,
 } from "../netlink/link.ts";
 import { netnsId } from "../netlink/netnsid.ts";
-import { routeAdd } from "../netlink/route.ts";
+import { type Route, routeAdd, routeList } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { EEXIST, isErrno } from "../sys/errno.ts";
 import { inNetns, type Netns, NetnsError, netnsPath, refuseOwnNetns } from "../sys/netns.ts";
@@ -212,14 +212,32 @@ export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Ci
   });
 }
 
-/** The state of a link in a container, for checks. */
-export function inspect(netns: Netns, ifName: string): { link: Link; addresses: Cidr[] } | undefined {
+/** A link in a container, for checks. */
+export interface Inspected {
+  readonly link: Link;
+  readonly addresses: readonly Cidr[];
+  /** Of the namespace's main table. */
+  readonly routes: readonly Route[];
+  /** The other end, and the bridge it is on, where that is in the host's namespace. */
+  readonly port: Link | undefined;
+  readonly bridge: string | undefined;
+}
+
+/** Looks at a link in a container; undefined where there is none. Throws NetnsError. */
+export function inspect(netns: Netns, ifName: string): Inspected | undefined {
   refuseOwnNetns(netns);
-  return inNetns(netns, () => {
+  using host = new NetlinkSocket(NETLINK_ROUTE);
+  const found = inNetns(netns, () => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const link = linkByName(inside, ifName);
-    return link && { link, addresses: addressList(inside, link.index).map(({ cidr }) => cidr) };
+    if (!link) return undefined;
+    const addresses = addressList(inside, link.index).map(({ cidr }) => cidr);
+    return { link, addresses, routes: routeList(inside) };
   });
+  if (!found) return undefined;
+  const port = hostEnd(host, { netns, ifName });
+  const bridge = port?.master === undefined ? undefined : linkByIndex(host, port.master);
+  return { ...found, port, bridge: bridge?.name };
 }
 
 /** "10.32.0.1" of each. */

@@ -21,7 +21,8 @@ import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Claim, NO_CONTAINER } from "./claim.ts";
-import { CancelledError, IpamError } from "./errors.ts";
+import { CancelledError, ExhaustedError, IpamError } from "./errors.ts";
+import { Gateways } from "./gateways.ts";
 import { OwnedAddresses } from "./owned.ts";
 import { DONE, Pending } from "./pending.ts";
 import { type ReleaseOptions, Releaser } from "./releaser.ts";
@@ -72,6 +73,8 @@ export interface AllocateOptions {
   readonly isContainer?: boolean;
   /** See Lease. */
   readonly attachment?: string | undefined;
+  /** The container's gateway, which no container is to have as its own. */
+  readonly gateway?: IPv4 | undefined;
   /** Rejects at once where no peer has a free address, instead of waiting until one is released. */
   readonly failWhenExhausted?: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -83,6 +86,7 @@ export class Allocator {
   readonly pending = new Pending();
   readonly sharing: Sharing;
   readonly releaser: Releaser;
+  readonly #gateways: Gateways;
   readonly #log: Log;
   readonly #warn: (kind: string, text: string) => void;
   readonly #clock: Clock;
@@ -102,6 +106,7 @@ export class Allocator {
       denied: (range, by) =>
         this.pending.denied(range, (cidr) => this.sharing.ownedElsewhere(formatCidr(cidr), by)),
     });
+    this.#gateways = new Gateways(dependencies.store);
     this.releaser = new Releaser(this.owned, this.space, this.pending, {
       ...dependencies,
       freed: () => {
@@ -152,7 +157,8 @@ export class Allocator {
    */
   allocate(id: string, subnet: Cidr, options: AllocateOptions = {}): Promise<IPv4> {
     this.#refuseWhenShuttingDown();
-    const { attachment, isContainer = false, signal } = options;
+    const { attachment, isContainer = false, gateway, signal } = options;
+    if (gateway !== undefined) this.#gateways.reserve(gateway);
     const text = `${id} ${formatCidr(subnet)}`;
     const attempt = () => {
       const held = this.#held(id, cidrRange(subnet), attachment);
@@ -165,13 +171,13 @@ export class Allocator {
       }
       this.sharing.establish();
       const hosts = hostRange(subnet);
-      const address = this.space.allocate(hosts, this.sharing.contested);
+      const address = this.space.allocate(hosts, this.#excepted);
       if (address === undefined) {
         this.sharing.askForSpace(hosts);
-        const exhausted = options.failWhenExhausted ? this.exhausted(subnet) : undefined;
-        if (exhausted === undefined) return undefined;
-        this.#warn("exhausted", `[allocator] ${exhausted}`);
-        throw new IpamError(exhausted);
+        if (!options.failWhenExhausted || !this.#isExhausted(hosts)) return undefined;
+        const reason = this.#exhausted(subnet);
+        this.#warn("exhausted", `[allocator] ${reason}`);
+        throw new ExhaustedError(reason);
       }
       const holder = id === NO_CONTAINER ? formatIPv4(address) : id;
       this.#hold(holder, { address, prefix: subnet.prefix, attachment }, isContainer);
@@ -181,18 +187,46 @@ export class Allocator {
     return this.pending.run("allocate", id, text, signal, attempt, { attachment });
   }
 
-  /** Why no peer can give an address of a subnet; undefined where one may. */
-  exhausted(subnet: Cidr): string | undefined {
-    const { sharing, space, config } = this;
+  /** Why an address of a subnet cannot be given now; undefined where it can, or another peer may have one. */
+  obstacle(subnet: Cidr): string | undefined {
+    const { sharing, config, space } = this;
+    if (this.#shuttingDown) return "this peer is leaving the network";
+    if (!rangesOverlap(cidrRange(config.universe), cidrRange(subnet))) {
+      return `range ${formatCidr(subnet)} out of bounds: ${formatCidr(config.universe)}`;
+    }
+    sharing.establish();
+    if (sharing.ring.empty) {
+      const { consensus } = sharing.division;
+      const voters = consensus ? ` (${consensus.state.size} known, quorum ${consensus.quorum})` : "";
+      return `the peers have not divided the range ${formatCidr(config.universe)} yet${voters}`;
+    }
     const hosts = hostRange(subnet);
-    const { ring, contested } = sharing;
-    if (ring.empty || contested.length > 0 || space.freeCount(hosts) > 0) return undefined;
-    const { start, end } = hosts;
-    if (ring.donors(start, end, () => 1).length > 0) return undefined;
-    const { start: first, end: last } = cidrRange(config.universe);
-    const within = { start: Math.max(start, first), end: Math.min(end, last) };
+    if (space.canAllocate(hosts, this.#excepted)) return undefined;
+    const donors = sharing.ring.donors(hosts.start, hosts.end, () => 1);
+    if (donors.some(config.isKnownPeer)) return undefined;
+    const names = donors.map((name) => sharing.nicknames.annotate(name));
+    const away = donors.length > 0 ? `; peers that have some cannot be reached: ${names.join(", ")}` : "";
+    return this.#exhausted(subnet) + away;
+  }
+
+  /** Whether nobody has a free address, reachable or not. */
+  #isExhausted({ start, end }: AddressRange): boolean {
+    const { ring, contested } = this.sharing;
+    return !ring.empty && contested.length === 0 && ring.donors(start, end, () => 1).length === 0;
+  }
+
+  #exhausted(subnet: Cidr): string {
+    const [{ start, end }, universe] = [hostRange(subnet), cidrRange(this.config.universe)];
+    const within = { start: Math.max(start, universe.start), end: Math.min(end, universe.end) };
     const total = rangeSize(within);
-    return `no free address in ${formatCidr(subnet)} (${total} of ${total} in use, ${ring.ownedIn(within)} of them on this host)`;
+    const reserved = this.#gateways.ranges.filter((range) => rangesOverlap(range, within)).length;
+    const also = reserved > 0 ? `, ${reserved} reserved for gateways` : "";
+    return `no free address in ${formatCidr(subnet)} (${total - reserved} of ${total} in use${also})`;
+  }
+
+  /** Addresses of ours that are not to be allocated now. */
+  get #excepted(): readonly AddressRange[] {
+    return [...this.sharing.contested, ...this.#gateways.ranges];
   }
 
   /** What `id` has in a range for an attachment; or for nobody in particular, while no link has it. */
@@ -276,6 +310,7 @@ export class Allocator {
 
   #load(): boolean {
     const { store } = this.dependencies;
+    this.#gateways.load();
     const saved = store.loadRing();
     const { start, end, peer } = this.sharing.ring;
     if (!saved || saved.entries.length === 0) {

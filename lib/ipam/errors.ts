@@ -14,3 +14,8 @@ export class CancelledError extends IpamError {
 export class UnknownPeerError extends IpamError {
   override readonly name = "UnknownPeerError";
 }
+
+/** No peer has a free address; the allocator has logged it. */
+export class ExhaustedError extends IpamError {
+  override readonly name = "ExhaustedError";
+}

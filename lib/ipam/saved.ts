@@ -1,6 +1,6 @@
 // What the allocator keeps on disk: the ring, and who holds which addresses.
 import * as v from "valibot";
-import type { Cidr } from "../address/ipv4.ts";
+import type { Cidr, IPv4 } from "../address/ipv4.ts";
 import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
 import type { Claims, NodeId } from "./consensus.ts";
@@ -79,12 +79,15 @@ export interface AllocatorStore {
   /** Saves what one holder has; undefined when it has nothing any more. */
   saveHolder(id: string, owned: Owned | undefined): void;
   forgetHolders(): void;
+  loadGateways(): readonly IPv4[];
+  saveGateways(addresses: readonly IPv4[]): void;
 }
 
 const ROOM = "ipam";
 const HOLDERS = "holders";
 const RING = "ring";
 const VOTE = "vote";
+const GATEWAYS = "gateways";
 
 // JSON has no 64-bit numbers.
 const plain = (value: unknown) =>
@@ -94,6 +97,7 @@ export function allocatorStore(store: Store): AllocatorStore {
   const rings = store.rows(ROOM, RingSchema);
   const votes = store.rows(ROOM, VoteSchema);
   const holders = store.rows(HOLDERS, HolderSchema);
+  const gateways = store.rows(ROOM, v.array(Address));
   return {
     path: store.path,
     loadRing: () => rings.get(RING),
@@ -108,6 +112,8 @@ export function allocatorStore(store: Store): AllocatorStore {
       else holders.delete(id);
     },
     forgetHolders: () => holders.clear(),
+    loadGateways: () => gateways.get(GATEWAYS) ?? [],
+    saveGateways: (addresses) => gateways.set(GATEWAYS, [...addresses]),
   };
 }
 

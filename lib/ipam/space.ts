@@ -113,6 +113,11 @@ export class Space {
     return this.#free.size(range);
   }
 
+  /** Whether `allocate` would find an address. */
+  canAllocate(range: AddressRange, except: readonly AddressRange[]): boolean {
+    return this.#available(range, except).length > 0;
+  }
+
   /**
    * Gives away part of what is free in a range and not of `except`, as a run that fits a prefix, at most half of it
    * (rounded up). Undefined when nothing is free there.

@@ -317,15 +317,95 @@ describe("configuration", () => {
   });
 });
 
-test("CHECK sees what is missing", async () => {
-  const netns = await hosts.pod("check");
-  const { result } = await add("check", netns);
-  await inPod(netns, "ip", "addr", "flush", "dev", "eth0");
-  const missing = await host.cni("CHECK", { ...CONFIG, prevResult: result }, { id: "check", netns });
-  expect(JSON.parse(missing.stdout)).toMatchObject({
-    code: 101,
-    msg: expect.stringContaining("lacks address"),
+describe("CHECK", () => {
+  let netns: string;
+  let prevResult: { interfaces: { name: string; mac: string }[] };
+  const change = (...args: string[]) => inPod(netns, "ip", ...args);
+  const check = async (id = "check") => {
+    const { stdout } = await host.cni("CHECK", { ...CONFIG, prevResult }, { id, netns });
+    return stdout === "" ? "" : `${JSON.parse(stdout).code} ${JSON.parse(stdout).msg}`;
+  };
+
+  beforeAll(async () => {
+    netns = await hosts.pod("check");
+    prevResult = (await add("check", netns)).result;
   });
+
+  test("finds a changed route, Ethernet address and port, one after the other", async () => {
+    const [port, inner] = prevResult.interfaces;
+    if (!port || !inner) throw new Error("no interfaces");
+    const gateway = /via (\S+)/.exec((await change("route")).stdout)?.[1] ?? "";
+    expect(await check()).toBe("");
+    await change("route", "del", "default");
+    expect(await check()).toMatch(/^101 .*lacks the route to 0\.0\.0\.0\/0 via 10\./);
+    await change("route", "add", "default", "via", gateway);
+    expect(await check()).toBe("");
+    await change("link", "set", "eth0", "address", "02:00:00:00:00:07");
+    expect(await check()).toMatch(/^101 .*has Ethernet address 02:00:00:00:00:07 instead of /);
+    await change("link", "set", "eth0", "address", inner.mac);
+    await host.must(["ip", "link", "set", port.name, "down"]);
+    expect(await check()).toContain(`${port.name} is down`);
+    await host.must(["ip", "link", "set", port.name, "up", "nomaster"]);
+    expect(await check()).toContain(`is not on bridge weave: ${port.name} is on none`);
+    await host.must(["ip", "link", "set", port.name, "master", "weave"]);
+    await eventually(
+      "it is as it was",
+      () => change("route"),
+      ({ stdout }) => stdout.includes("default"),
+    );
+    expect(await check()).toBe("");
+    await change("addr", "flush", "dev", "eth0");
+    expect(await check()).toMatch(/^101 .*lacks address/);
+    await change("link", "set", "eth0", "down");
+    expect(await check()).toMatch(/^101 .*is down/);
+  });
+});
+
+describe("STATUS", () => {
+  const status = async (target: Host, config: object = {}) => {
+    const { stdout } = await target.cni("STATUS", { ...CONFIG, cniVersion: "1.1.0", ...config });
+    return stdout === "" ? "" : `${JSON.parse(stdout).code} ${JSON.parse(stdout).msg}`;
+  };
+
+  test("no bridge, a range that nobody has divided, a subnet outside, an exhausted one", async () => {
+    expect(await status(host)).toBe("");
+    expect(await status(host, { bridge: "nobridge" })).toMatch(/^50 bridge "nobridge" is not there/);
+    expect(await status(host, { ipam: { subnet: "192.168.0.0/24" } })).toMatch(/^50 .*out of bounds/);
+    const ipam = { subnet: "10.45.0.0/30", gateway: "10.45.0.1" };
+    expect(await status(host, { ipam })).toBe("");
+    const first = await add("small", await hosts.pod("small"), { ...CONFIG, ipam });
+    expect(first.result.ips[0].address).toBe("10.45.0.2/30");
+    const reason = "no free address in 10.45.0.0/30 (1 of 2 in use, 1 reserved for gateways)";
+    expect(await status(host, { ipam })).toContain(`50 the weave router has no address to give: ${reason}`);
+    const pod = await hosts.pod("small2");
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const late = await add("small2", pod, { ...CONFIG, ipam });
+      expect([late.code, late.result.msg]).toEqual([1, `the weave router says: ${reason}`]);
+    }
+    expect(host.log.split("\n").filter((line) => line.includes(reason)).length).toBe(1);
+  });
+});
+
+test("another IPAM plugin is asked for CHECK, STATUS and GC as well", async () => {
+  const record = join(host.folder, "asked");
+  const script = `#!/bin/sh
+echo "$CNI_COMMAND" >>${record}
+[ "$CNI_COMMAND" != STATUS ] || { echo '{"code": 50, "msg": "it is ill"}'; exit 1; }
+echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.99.98.7/24"}]}'
+`;
+  writeFileSync(join(host.binDir, "recording-ipam"), script, { mode: 0o755 });
+  const env = { CNI_PATH: host.binDir };
+  const netns = await hosts.pod("record");
+  const config = { ...CONFIG, cniVersion: "1.1.0", ipam: { type: "recording-ipam", routes: [] } };
+  const call = { id: "record", netns, env };
+  const { stdout } = await host.cni("ADD", config, call);
+  const checked = await host.cni("CHECK", { ...config, prevResult: JSON.parse(stdout) }, call);
+  expect([checked.code, checked.stdout]).toEqual([0, ""]);
+  expect((await host.cni("GC", { ...config, "cni.dev/valid-attachments": null }, { env })).code).toBe(0);
+  const ill = await host.cni("STATUS", config, { env });
+  expect(JSON.parse(ill.stdout)).toMatchObject({ code: 50, msg: expect.stringContaining("it is ill") });
+  expect((await host.cni("DEL", config, call)).code).toBe(0);
+  expect(readFileSync(record, "utf8").trim().split("\n")).toEqual(["ADD", "CHECK", "GC", "STATUS", "DEL"]);
 });
 
 describe("one container with two interfaces", () => {
@@ -455,7 +535,12 @@ test("while the peers have not agreed yet: ADD says try again later, and leaves 
   const lonely = hosts.host(2);
   await lonely.weave("launch", "--ipalloc-init=consensus=3");
   const { code, stdout } = await lonely.cni("ADD", CONFIG, { id: "early", netns: await hosts.pod("early") });
-  expect([code, JSON.parse(stdout).code]).toEqual([1, 11]);
+  expect([code, JSON.parse(stdout)]).toEqual([
+    1,
+    expect.objectContaining({ code: 11, msg: expect.stringContaining("have not divided the range") }),
+  ]);
+  const status = await lonely.cni("STATUS", { ...CONFIG, cniVersion: "1.1.0" });
+  expect(JSON.parse(status.stdout)).toMatchObject({ code: 50, msg: expect.stringContaining("quorum 2") });
   expect(await lonely.weave("report", "-f", "{{json .IPAM.PendingAllocates}}")).toBe("null\n");
   expect(await lonely.weave("status")).toMatch(/Status: awaiting consensus \(quorum: 2, known: 1\)/);
 });

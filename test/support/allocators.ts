@@ -1,5 +1,5 @@
 // Real allocators over a simulated mesh, with disks in memory.
-import { type Cidr, parseCidr } from "../../lib/address/ipv4.ts";
+import { type Cidr, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { Allocator, type AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import type { AllocatorStore, Owned, SavedRing, Vote } from "../../lib/ipam/saved.ts";
@@ -15,6 +15,7 @@ export const UNIVERSE = parseCidr("10.32.0.0/24");
 export class MemoryDisk {
   #ring: SavedRing | undefined;
   #vote: Vote | undefined;
+  #gateways: IPv4[] = [];
   readonly #holders = new Map<string, Owned>();
 
   /** The disk as one router sees it, until it is unplugged: what is saved after that is lost. */
@@ -37,6 +38,10 @@ export class MemoryDisk {
       },
       forgetHolders: () => {
         if (plugged) this.#holders.clear();
+      },
+      loadGateways: () => structuredClone(this.#gateways),
+      saveGateways: (addresses) => {
+        if (plugged) this.#gateways = [...addresses];
       },
       unplug: () => {
         plugged = false;

@@ -8,6 +8,7 @@ import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { settleGone } from "../../lib/container/gone.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
+import { Gateways } from "../../lib/ipam/gateways.ts";
 import { forgetRelease, rememberRelease, settleReleases } from "../../lib/ipam/releases.ts";
 import type { Owned } from "../../lib/ipam/saved.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -24,8 +25,8 @@ function alone(holders: Record<string, Owned> = {}) {
   const clock = new SimulatedClock();
   const links = new Set<IPv4>();
   const released: string[] = [];
-  const disk = { full: false };
   const memory = new MemoryDisk().mount();
+  const disk = { full: false, store: memory };
   const name = nameFromNumber(1n);
   const config = { ourName: name, ourUid: 1n, ourNickName: "one", universe: SUBNET, seed: [name] };
   for (const [id, owned] of Object.entries(holders)) memory.saveHolder(id, owned);
@@ -174,8 +175,25 @@ test("no free address: said at once, with figures, where nobody has any", async 
   const { allocator, add } = alone();
   for (let i = 0; i < 14; i++) await add(`c${i}`, ETH0);
   expect(allocator.allocate("late", SUBNET, { failWhenExhausted: true })).rejects.toThrow(
-    "no free address in 10.32.0.0/28 (14 of 14 in use, 14 of them on this host)",
+    "no free address in 10.32.0.0/28 (14 of 14 in use)",
   );
+  expect(allocator.obstacle(SUBNET)).toContain("14 of 14 in use");
+});
+
+test("a gateway is no container's address, also after a restart and for other networks", async () => {
+  const { allocator, add, disk } = alone();
+  const gateway = parseCidr("10.32.0.1/28").address;
+  const first = await allocator.allocate("c", SUBNET, { gateway, attachment: ETH0 });
+  expect(formatIPv4(first)).toBe("10.32.0.2");
+  for (let i = 0; i < 12; i++) expect(await add(`c${i}`)).not.toBe(gateway);
+  expect(allocator.allocate("late", SUBNET, { failWhenExhausted: true })).rejects.toThrow(
+    "(13 of 14 in use, 1 reserved for gateways)",
+  );
+  const again = new Gateways(disk.store);
+  again.load();
+  expect(again.ranges).toEqual([{ start: gateway, end: gateway + 1 }]);
+  // The host may have it.
+  await allocator.claim("weave:expose", { address: gateway, prefix: 28 });
 });
 
 describe("on disk", () => {

@@ -1,0 +1,77 @@
+// CHECK: whether a container is still as the result of its ADD says.
+import * as v from "valibot";
+import { formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
+import { parsed } from "../address/schema.ts";
+import type { Inspected } from "../host/attach.ts";
+import type { CniConfig } from "./config.ts";
+import type { Environment } from "./environment.ts";
+import { CniError, CODE } from "./error.ts";
+
+const isIPv6 = (text: string) => text.includes(":");
+
+/** The parts of a result that we can compare with the kernel; addresses of both families. */
+const Result = v.object({
+  interfaces: v.nullish(
+    v.array(v.object({ name: v.string(), mac: v.nullish(v.string()), sandbox: v.nullish(v.string()) })),
+    [],
+  ),
+  ips: v.nullish(v.array(v.object({ address: v.string(), interface: v.nullish(v.number()) })), []),
+  routes: v.nullish(v.array(v.object({ dst: v.string(), gw: v.nullish(v.string()) })), []),
+});
+const Address = parsed(parseCidr);
+const Gateway = parsed(parseIPv4);
+
+/** Throws CniError for the first thing that is not as it should be. */
+export function checkAttachment(
+  config: CniConfig,
+  { netns, ifName }: Environment,
+  found: Inspected | undefined,
+): void {
+  const where = `interface ${ifName} in ${netns}`;
+  const fail = (what: string) => {
+    throw new CniError(CODE.checkFailed, `${where} ${what}`);
+  };
+  if (!found) throw new CniError(CODE.checkFailed, `interface ${ifName} is missing from ${netns}`);
+  const { link, port, bridge } = found;
+  if (!link.up) fail("is down");
+  if (!port) fail("has no other end on this host");
+  else if (bridge !== config.bridge)
+    fail(`is not on bridge ${config.bridge}: ${port.name} is on ${bridge ?? "none"}`);
+  else if (!port.up) fail(`has no carrier: ${port.name} is down`);
+  if (config.prevResult) compare(config.prevResult, found, ifName, netns, fail);
+}
+
+function compare(
+  previous: unknown,
+  { link, addresses, routes }: Inspected,
+  ifName: string,
+  netns: string,
+  fail: (what: string) => void,
+): void {
+  const result = v.safeParse(Result, previous);
+  if (!result.success) {
+    throw new CniError(CODE.decode, `prevResult: ${result.issues[0].message}`);
+  }
+  const { interfaces, ips, routes: wanted } = result.output;
+  const own =
+    interfaces?.findIndex(({ name, sandbox }) => name === ifName && (sandbox ?? netns) === netns) ?? -1;
+  const mac = interfaces?.[own]?.mac?.toLowerCase();
+  if (mac && mac !== link.address) fail(`has Ethernet address ${link.address} instead of ${mac}`);
+  for (const ip of ips ?? []) {
+    // Plugins before us in the chain may have made other interfaces.
+    if (isIPv6(ip.address) || (own >= 0 && (ip.interface ?? own) !== own)) continue;
+    const address = formatCidr(v.parse(Address, ip.address));
+    if (!addresses.some((cidr) => formatCidr(cidr) === address)) fail(`lacks address ${address}`);
+  }
+  for (const { dst, gw } of wanted ?? []) {
+    if (isIPv6(dst)) continue;
+    const destination = formatCidr(v.parse(Address, dst));
+    const gateway = gw ? v.parse(Gateway, gw) : undefined;
+    const there = routes.some(
+      (route) =>
+        formatCidr(route.destination) === destination && (gateway === undefined || route.gateway === gateway),
+    );
+    const via = gateway === undefined ? "" : ` via ${formatIPv4(gateway)}`;
+    if (!there) fail(`: ${netns} lacks the route to ${destination}${via}`);
+  }
+}
