@@ -10,6 +10,9 @@ import { VERSION } from "../../lib/version.ts";
 import { type Command, requireRoot, UsageError } from "../main.ts";
 import { runtimeSockets } from "./target.ts";
 
+const NPC_STATUS = "http://127.0.0.1:6781/status";
+const NPC_TIMEOUT_MS = 1_000;
+
 const PARTS = ["targets", "connections", "peers", "dns", "ipam"];
 
 export const status: Command = {
@@ -22,8 +25,19 @@ export const status: Command = {
     }
     const text = await apiClient()("GET", part === undefined ? "/status" : `/status/${part}`);
     process.stdout.write(part === undefined ? `\n${text}\n` : text);
+    if (part === undefined) process.stdout.write(await policyStatus());
   },
 };
+
+/** What weave-npc says of itself; empty where none runs here. */
+async function policyStatus(): Promise<string> {
+  try {
+    const response = await fetch(NPC_STATUS, { signal: AbortSignal.timeout(NPC_TIMEOUT_MS) });
+    return response.ok ? `${await response.text()}\n` : "";
+  } catch {
+    return "";
+  }
+}
 
 export const report: Command = {
   name: "report",

@@ -38,6 +38,8 @@ function access(minor: KubeMinor): object[] {
       rules: [
         { apiGroups: [""], resources: ["pods", "namespaces", "nodes"], verbs: READ },
         { apiGroups: ["networking.k8s.io"], resources: ["networkpolicies"], verbs: READ },
+        // weave-npc names policies that it cannot read.
+        { apiGroups: [""], resources: ["events"], verbs: ["create"] },
         { apiGroups: [""], resources: ["nodes/status"], verbs: ["patch", "update"] },
       ],
     },

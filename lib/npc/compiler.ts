@@ -198,8 +198,11 @@ export function isolating(
   direction: Direction,
   legacy = false,
 ): Policy[] | undefined {
+  const { labels } = pod;
+  // Nobody knows which policies are about it.
+  if (!labels) return [];
   const policies = [...model.policiesIn(pod.namespace).values()].filter(
-    (policy) => policy[direction] !== undefined && selects(policy.pods, pod.labels),
+    (policy) => policy[direction] !== undefined && selects(policy.pods, labels),
   );
   if (!legacy) return policies.length > 0 ? policies : undefined;
   const isolated = direction === "ingress" && model.namespaces.get(pod.namespace)?.isolated;

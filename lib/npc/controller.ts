@@ -15,13 +15,15 @@ import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import { isolating } from "./compiler.ts";
 import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
+import { EventWriter } from "./events.ts";
 import { FRAME, frameLine, protocolName } from "./frames.ts";
 import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
-import { keyOf, type Model } from "./model.ts";
+import { identify, keyOf, type Model } from "./model.ts";
 import type { Kind, KubeObject } from "./objects.ts";
-import { nameOf, readObject } from "./read.ts";
+import { readObject } from "./read.ts";
 import { Resets, sendReset } from "./reset.ts";
 import { NFLOG_GROUP } from "./tables.ts";
+import { Unreadable } from "./unreadable.ts";
 
 /** Where objects of each kind are. */
 export const COLLECTIONS: Record<Kind, string> = {
@@ -30,6 +32,8 @@ export const COLLECTIONS: Record<Kind, string> = {
   NetworkPolicy: "/apis/networking.k8s.io/v1/networkpolicies",
 };
 const TICK_MS = 5_000;
+/** Objects that cannot be read are named in the status up to here. */
+const MAX_STATUS_LINES = 20;
 /** The kernel's switch for bridged packets may be turned off by others. */
 const CARE_MS = 30_000;
 
@@ -41,6 +45,8 @@ export interface ControllerConfig extends EnforcerConfig {
 export interface Controller {
   readonly metrics: Metrics;
   readonly inSync: boolean;
+  /** How things are, for people: lines of "name: value". */
+  status(): string;
   stop(): void;
 }
 
@@ -126,30 +132,41 @@ export function startController(
     every(clock, CARE_MS, care),
   ];
 
-  /** One object that is not in order is no reason to forget the others, nor what it was before. */
+  /** What cannot be told from others is no reason to forget those. */
   const read = (kind: Kind, json: unknown): KubeObject | undefined => {
     try {
       return readObject(kind, json);
     } catch (error) {
       metrics.errors.inc();
-      log.error(`[npc] ${reasonOf(error)}; it stays what it was`);
-      return enforcer.model.find(kind, nameOf(json));
+      limited(`read ${kind}`, `[npc] ${reasonOf(error)}; it is left out`);
+      return undefined;
     }
   };
+  const events = new EventWriter(client, config.node, clock, (text) => limited("events", `[npc] ${text}`));
+  const unreadable = new Unreadable(metrics, {
+    found(object, text) {
+      metrics.errors.inc();
+      limited(`unreadable ${object.kind} ${identify(object)}`, `[npc] ${text}`);
+      events.warn(object, "Unreadable", text);
+    },
+    mended: (object) => log.info(`[npc] ${object.kind} ${identify(object)} can be read now`),
+  });
   const reflectors = (Object.keys(COLLECTIONS) as Kind[]).map((kind) =>
     reflect(
       client,
       COLLECTIONS[kind],
       { clock, random: systemRandom, log },
       {
-        listed: (items) =>
-          enforcer.listed(
-            kind,
-            items.flatMap((item) => read(kind, item) ?? []),
-          ),
+        listed(items) {
+          const objects = items.flatMap((item) => read(kind, item) ?? []);
+          enforcer.listed(kind, objects);
+          unreadable.listed(kind, objects);
+        },
         changed(type, json) {
           const object = read(kind, json);
-          if (object) enforcer.changed({ type, object });
+          if (!object) return;
+          enforcer.changed({ type, object });
+          unreadable.changed(type, object);
         },
       },
     ),
@@ -160,6 +177,7 @@ export function startController(
     get inSync() {
       return enforcer.inSync;
     },
+    status: () => statusText(config.node, enforcer, unreadable.texts),
     stop() {
       for (const reflector of reflectors) reflector.stop();
       for (const timer of timers) timer.cancel();
@@ -170,6 +188,19 @@ export function startController(
       nf.close();
     },
   };
+}
+
+function statusText(node: string, { inSync, model }: Enforcer, unreadable: readonly string[]): string {
+  const shown = unreadable.slice(0, MAX_STATUS_LINES);
+  const more = unreadable.length - shown.length;
+  return [
+    "        Service: weave-npc",
+    `           Node: ${node}`,
+    `       Policies: ${inSync ? `${model.policyCount} in force` : "not in force yet"}`,
+    ...shown.map((text) => `     Unreadable: ${text}`),
+    ...(more > 0 ? [`     Unreadable: ${more} more objects`] : []),
+    "",
+  ].join("\n");
 }
 
 /** A blocked attempt with all that is known of it. */

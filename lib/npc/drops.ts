@@ -3,6 +3,7 @@
 import type { Clock } from "../clock/clock.ts";
 import type { LoggedPacket } from "../netlink/nflog.ts";
 import { MID_STREAM, UNTRACKED } from "./basechain.ts";
+import { TokenBucket } from "./bucket.ts";
 import { DIRECTIONS, type Protocol } from "./objects.ts";
 import { type Connection, readPacket } from "./packet.ts";
 
@@ -37,15 +38,14 @@ export interface DropListener {
 
 export class Drops {
   readonly #attempts = new Map<string, number>();
-  #tokens = BURST;
-  #tokensAt: number;
+  readonly #lines: TokenBucket;
   #leftOut = 0;
 
   constructor(
     private readonly clock: Clock,
     private readonly listener: DropListener,
   ) {
-    this.#tokensAt = clock.now();
+    this.#lines = new TokenBucket(clock, BURST, LINES_PER_S);
   }
 
   /** Takes a packet that the filter has dropped. */
@@ -68,7 +68,7 @@ export class Drops {
     };
     if (!this.#isNew(drop)) return;
     this.listener.blocked(drop);
-    if (this.#mayWrite()) this.listener.write(drop);
+    if (this.#lines.take()) this.listener.write(drop);
     else this.#leftOut++;
   }
 
@@ -102,15 +102,6 @@ export class Drops {
       }
     }
     this.#attempts.set(key, now);
-    return true;
-  }
-
-  #mayWrite(): boolean {
-    const now = this.clock.now();
-    this.#tokens = Math.min(BURST, this.#tokens + ((now - this.#tokensAt) / 1000) * LINES_PER_S);
-    this.#tokensAt = now;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
     return true;
   }
 }

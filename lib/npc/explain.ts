@@ -4,7 +4,7 @@ import { familyOf, type Ip, ipFromNumber, parseIp } from "../address/ip.ts";
 import { AddressError } from "../address/ipv4.ts";
 import { Compiler, isolating } from "./compiler.ts";
 import { keyOf, type Model } from "./model.ts";
-import type { Direction, Pod, Protocol } from "./objects.ts";
+import type { Direction, Pod, Policy, Protocol } from "./objects.ts";
 import { allows, chainAllows, type Packet } from "./ruleset.ts";
 
 /** One end of a connection: a pod of the cluster, or an address. */
@@ -131,7 +131,8 @@ function opinion(
     }),
   );
   const verdict = allowed ? "allow" : "deny";
-  return { verdict, reason: why(direction, allowed, packet, allowedBy, isolatedBy), isolatedBy, allowedBy };
+  const reason = why(direction, allowed, packet, allowedBy, isolatedBy, pod);
+  return { verdict, reason: reason + unread(policies), isolatedBy, allowedBy };
 }
 
 function why(
@@ -140,13 +141,23 @@ function why(
   { source, destination }: Packet,
   allowedBy: readonly Decision[],
   isolatedBy: readonly string[],
+  pod: Pod,
 ): string {
   const [decision] = allowedBy;
   if (allowed && decision) return `${direction} rule ${decision.rule} of ${decision.policy} allows it`;
   if (allowed && source === destination) return "a pod may always talk to itself";
   if (allowed) return "a pod and its node may always talk to each other";
+  if (!pod.labels) return `isolated: labels of ${keyOf(pod)} cannot be read`;
   if (isolatedBy.length === 0) return `its namespace is isolated for ${direction}, and no policy allows it`;
   return `isolated for ${direction} by ${isolatedBy.join(", ")}, and no rule of theirs allows it`;
+}
+
+/** What could not be read of the policies that decide, to be put behind the reason. */
+function unread(policies: readonly Policy[]): string {
+  return policies
+    .filter(({ problems }) => problems.length > 0)
+    .map((policy) => `; ${keyOf(policy)} cannot be read: ${policy.problems.join("; ")}`)
+    .join("");
 }
 
 /** The explanation for people: a line for each direction, and the verdict. */

@@ -16,6 +16,7 @@ export interface Metrics {
   readonly inSync: Gauge;
   readonly bridgedFiltered: Gauge;
   readonly objects: Gauge<"kind">;
+  readonly unreadable: Gauge<"kind" | "namespace" | "name">;
   readonly rules: Gauge<"kind">;
 }
 
@@ -61,6 +62,13 @@ export function createMetrics(): Metrics {
       of("bridged_traffic_filtered", "1 where the kernel hands bridged packets to the filter."),
     ),
     objects: new Gauge({ ...of("objects", "Objects of Kubernetes known."), labelNames: ["kind"] }),
+    unreadable: new Gauge({
+      ...of(
+        "unreadable_objects",
+        "1 for each object of Kubernetes that cannot be read, in whole or in part.",
+      ),
+      labelNames: ["kind", "namespace", "name"],
+    }),
     rules: new Gauge({ ...of("rules", "Pods isolated, chains and sets in force."), labelNames: ["kind"] }),
   };
 }

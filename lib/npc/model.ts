@@ -1,7 +1,7 @@
 // The state of the cluster as the API server tells it, object by object. What follows from it is never kept here, nor
 // counted along with the events: it is computed from the objects as they are (see compiler.ts).
 import type { Ip } from "../address/ip.ts";
-import type { Kind, KubeObject, Namespace, Pod, Policy } from "./objects.ts";
+import { KINDS, type Kind, type KubeObject, type Namespace, type Pod, type Policy } from "./objects.ts";
 
 /** What a change may have consequences for. */
 export interface Touched {
@@ -66,9 +66,9 @@ export class Model {
       : pod.addresses.filter((address) => this.owner(address) === pod);
   }
 
-  /** An object by its kind and name ("namespace/name"). */
-  find(kind: Kind, name: string): KubeObject | undefined {
-    return this.#all(kind).find((object) => identify(object) === name);
+  /** Objects of which a part cannot be read. */
+  unreadable(): KubeObject[] {
+    return KINDS.flatMap((kind) => this.#all(kind)).filter(({ object }) => object.problems.length > 0);
   }
 
   /** Takes objects in, or out. */
@@ -151,7 +151,8 @@ export class Model {
   }
 }
 
-function identify({ kind, object }: KubeObject): string {
+/** "namespace/name", or the name of a namespace. */
+export function identify({ kind, object }: KubeObject): string {
   return kind === "Namespace" ? object.name : keyOf(object);
 }
 

@@ -10,9 +10,16 @@ export type Direction = (typeof DIRECTIONS)[number];
 
 export const MAX_PORT = 65_535;
 
-export interface Namespace {
+/** What an object says of itself where a part of it cannot be read. */
+export interface Checked {
+  /** Path and reason of each such part. */
+  readonly problems: readonly string[];
+}
+
+export interface Namespace extends Checked {
   readonly name: string;
-  readonly labels: Labels;
+  /** Undefined where they cannot be read: no rule selects its pods by them. */
+  readonly labels: Labels | undefined;
   /** Legacy semantics: an annotation isolates all its pods, for ingress. */
   readonly isolated: boolean;
 }
@@ -23,11 +30,12 @@ export interface NamedPort {
   readonly port: number;
 }
 
-export interface Pod {
+export interface Pod extends Checked {
   readonly namespace: string;
   readonly name: string;
   readonly uid: string;
-  readonly labels: Labels;
+  /** Undefined where they cannot be read: no rule selects it, and it is isolated. */
+  readonly labels: Labels | undefined;
   /** Where it runs; undefined until it is scheduled. */
   readonly node: string | undefined;
   /** Addresses of its own, of both families; none while it has not got any, and none in the network of its node. */
@@ -54,15 +62,16 @@ export type Peer =
   | { readonly pods: Selector; readonly namespaces: Selector | undefined };
 
 export interface PolicyRule {
-  /** Undefined: everybody. */
+  /** Undefined: everybody; empty: nobody. */
   readonly peers: readonly Peer[] | undefined;
-  /** Undefined: everything, whatever the protocol. */
+  /** Undefined: everything, whatever the protocol; empty: nothing. */
   readonly ports: readonly PolicyPort[] | undefined;
 }
 
-export interface Policy {
+export interface Policy extends Checked {
   readonly namespace: string;
   readonly name: string;
+  readonly uid: string;
   readonly pods: Selector;
   /** What it allows; undefined for a direction that it says nothing about. */
   readonly ingress: readonly PolicyRule[] | undefined;

@@ -15,6 +15,7 @@ import {
   sockaddrIn6,
 } from "../sys/socket.ts";
 import { MID_STREAM, RESET_MARK } from "./basechain.ts";
+import { TokenBucket } from "./bucket.ts";
 import { type Connection, readPacket } from "./packet.ts";
 
 /** Segments that are answered at once, and on the whole: what a pod sends costs us no more than that. */
@@ -101,22 +102,21 @@ export interface ResetListener {
 
 /** Answers logged packets of connections that are cut, or that began unseen. */
 export class Resets {
-  #tokens = BURST;
-  #tokensAt: number;
+  readonly #answers: TokenBucket;
   #failed = false;
 
   constructor(
-    private readonly clock: Clock,
+    clock: Clock,
     private readonly listener: ResetListener,
   ) {
-    this.#tokensAt = clock.now();
+    this.#answers = new TokenBucket(clock, BURST, SEGMENTS_PER_S);
   }
 
   packet({ prefix, payload }: LoggedPacket): void {
     if (prefix !== MID_STREAM && !prefix.includes(" ")) return;
     const connection = readPacket(payload);
     const headers = connection ? resetsFor(connection) : [];
-    if (headers.length === 0 || !this.#mayAnswer()) return;
+    if (headers.length === 0 || !this.#answers.take()) return;
     for (const header of headers) this.#send(header);
   }
 
@@ -129,15 +129,6 @@ export class Resets {
       this.#failed = true;
       this.listener.failed(error);
     }
-  }
-
-  #mayAnswer(): boolean {
-    const now = this.clock.now();
-    this.#tokens = Math.min(BURST, this.#tokens + ((now - this.#tokensAt) / 1000) * SEGMENTS_PER_S);
-    this.#tokensAt = now;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
-    return true;
   }
 }
 

@@ -89,19 +89,21 @@ export class Selection {
   }
 
   #selects(pod: Pod): boolean {
-    return selects(this.selecting.pods, pod.labels) && this.#takes(pod.namespace);
+    return pod.labels !== undefined && selects(this.selecting.pods, pod.labels) && this.#takes(pod.namespace);
   }
 
   #takes(namespace: string): boolean {
     const { namespaces } = this.selecting;
     if ("name" in namespaces) return namespaces.name === namespace;
-    return selects(namespaces, namespaceLabels(this.model, namespace));
+    const labels = namespaceLabels(this.model, namespace);
+    return labels !== undefined && selects(namespaces, labels);
   }
 }
 
 /** Of a namespace that we have not heard of yet, the name is known. */
-function namespaceLabels(model: Model, name: string): Labels {
-  return model.namespaces.get(name)?.labels ?? { "kubernetes.io/metadata.name": name };
+function namespaceLabels(model: Model, name: string): Labels | undefined {
+  const namespace = model.namespaces.get(name);
+  return namespace ? namespace.labels : { "kubernetes.io/metadata.name": name };
 }
 
 const same = (a: readonly Ip[], b: readonly Ip[]) => a.length === b.length && a.every((ip, i) => ip === b[i]);

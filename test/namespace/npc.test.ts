@@ -4,7 +4,15 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import type { Log } from "../../lib/log/log.ts";
 import { detached } from "../../lib/log/unexpected.ts";
+import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { Enforcer } from "../../lib/npc/enforcer.ts";
+import { createMetrics } from "../../lib/npc/metrics.ts";
+import type { Kind } from "../../lib/npc/objects.ts";
+import { readObject } from "../../lib/npc/read.ts";
+import { inNetns } from "../../lib/sys/netns.ts";
 import { ApiServer, TOKEN } from "../support/apiserver.ts";
 import { ENDS, NODE } from "../support/conformance.ts";
 import { DIST, eventually, exec, must } from "../support/hosts.ts";
@@ -241,6 +249,12 @@ describe("the controller", () => {
     api.apply(pod("z/c"));
     await becomes("z/c -> x/a 80", true);
     expect(await passes("x/a -> z/c 80")).toBe(true);
+    // Whoever gets its address after it is another pod, which nobody has told of.
+    api.delete(pod("z/c"));
+    await becomes("z/c -> x/a 80", false);
+    expect(await unknown("x/a -> z/c 80")).toBeUndefined();
+    api.apply(pod("z/next", "z/c"));
+    await becomes("z/c -> x/a 80", true);
   }, 60_000);
 
   test("an established connection that would not be allowed now is cut; others are not", async () => {
@@ -492,24 +506,111 @@ describe("whatever happens", () => {
     expect(await passes("x/a -> y/a 80")).toBe(true);
   }, 60_000);
 
-  test("an object that is not in order is told of, and hurts no other", async () => {
-    start();
-    await inForce();
-    api.apply(
-      policy("x", "broken", { podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: "no" } }] }] }),
-      DENY,
-    );
-    await becomes("y/a -> x/a 80", false);
-    expect(log).toContain("NetworkPolicy x/broken: spec.ingress.0.from.0.ipBlock.cidr");
-    // One that was in order stays as it was, also when all are listed anew.
-    api.apply({ ...DENY, spec: { podSelector: { matchExpressions: [{ key: "a", operator: "Like" }] } } });
-    api.compact();
-    await eventually(
-      "it has listed anew",
-      () => log,
-      (text) => text.includes("NetworkPolicy x/deny"),
-    );
-    expect(await passes("y/a -> x/a 80")).toBe(false);
+  describe("a policy that cannot be read", () => {
+    const BROKEN = policy("x", "broken", {
+      podSelector: { matchLabels: { pod: "a" } },
+      ingress: [{ from: [{ ipBlock: { cidr: "no" } }] }],
+    });
+    const named = 'weavenpc_unreadable_objects{kind="NetworkPolicy",namespace="x",name="broken"}';
+    const status = async () => await must(inHost("curl", "-s", "http://127.0.0.1:6781/status"));
+    const listedAnew = async () => {
+      const { list } = api.asked;
+      api.compact();
+      await eventually(
+        "all is listed anew",
+        () => api.asked.list,
+        (now) => now >= list + 3,
+      );
+      // What was listed is in force when something that came after it is.
+      const later = policy("z", "later", { podSelector: { matchLabels: { pod: "c" } } });
+      api.apply(later);
+      await becomes("y/a -> z/c 80", false);
+      api.delete(later);
+      await becomes("y/a -> z/c 80", true);
+    };
+
+    test("isolates what it selects until it can; log, metric, event and status name it; it hurts no other", async () => {
+      start();
+      await inForce();
+      api.apply(BROKEN);
+      await becomes("y/a -> x/a 80", false);
+      expect(await passes("y/a -> x/b 80")).toBe(true);
+      const problem = "NetworkPolicy x/broken cannot be read: spec.ingress.0.from.0.ipBlock.cidr: ";
+      expect(log).toContain(problem);
+      expect(await counted(named)).toBe(1);
+      expect(await status()).toContain(`     Unreadable: ${problem}`);
+      const [event] = await eventually(
+        "there is an event",
+        () => api.all("Event"),
+        (events) => events.length > 0,
+      );
+      expect(event).toMatchObject({
+        metadata: { namespace: "x" },
+        involvedObject: { kind: "NetworkPolicy", namespace: "x", name: "broken" },
+        type: "Warning",
+        reason: "Unreadable",
+        source: { component: "weave-npc", host: NODE },
+      });
+      expect(event?.["message"]).toStartWith(problem);
+      await listedAnew();
+      expect(await passes("y/a -> x/a 80")).toBe(false);
+      expect(api.all("Event").length).toBe(1);
+      api.apply(policy("x", "broken", { ...BROKEN["spec"], ingress: from("y") }));
+      await becomes("y/a -> x/a 80", true);
+      expect(await counted(named)).toBe(0);
+      expect(await status()).not.toContain("Unreadable");
+    }, 60_000);
+
+    test("is not taken for what it was before, nor for none when all are listed anew", async () => {
+      const allow = policy("x", "allow", { podSelector: {}, ingress: from("y") });
+      api.apply(allow);
+      start();
+      await inForce();
+      expect(await passes("y/a -> x/a 80")).toBe(true);
+      api.apply({ ...allow, spec: { podSelector: { matchExpressions: [{ key: "a", operator: "Like" }] } } });
+      await becomes("y/a -> x/a 80", false);
+      await listedAnew();
+      expect(await passes("y/a -> x/a 80")).toBe(false);
+      expect(await passes("x/a -> y/a 80")).toBe(true);
+      api.delete(allow);
+      await becomes("y/a -> x/a 80", true);
+      await listedAnew();
+      expect(await passes("y/a -> x/a 80")).toBe(true);
+    }, 60_000);
+  });
+
+  test("the kernel refuses a change: policies are not in force until it takes all of them", async () => {
+    const clock = new SimulatedClock(0);
+    const nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
+    const settings = { node: NODE, legacy: false, allowMulticast: true, denyUnknown: true };
+    const errors: string[] = [];
+    const quiet: Log = { debug() {}, info() {}, warning() {}, error: (text: string) => errors.push(text) };
+    const enforcer = new Enforcer(settings, nf, clock, createMetrics(), quiet);
+    try {
+      const object = (json: { kind: string }) => readObject(json.kind as Kind, json);
+      const pods = ["x/a", "y/a", "z/a"].map((name) => object(pod(name)));
+      enforcer.listed(
+        "Namespace",
+        ["x", "y", "z"].map((name) => object(namespace(name))),
+      );
+      enforcer.listed("Pod", pods);
+      enforcer.listed("NetworkPolicy", []);
+      clock.advance(10);
+      expect(enforcer.inSync).toBe(true);
+      expect(await passes("y/a -> x/a 80")).toBe(true);
+      // Nobody tells the enforcer, so it changes a table that is not there.
+      await must(inHost("nft", "delete", "table", "inet", "weave-npc"));
+      enforcer.changed({ type: "set", object: object(DENY) });
+      clock.advance(10);
+      expect(errors[0]).toContain("cannot put policies in force");
+      expect(enforcer.inSync).toBe(false);
+      clock.advance(1_000);
+      expect(enforcer.inSync).toBe(true);
+      expect(await passes("y/a -> x/a 80")).toBe(false);
+    } finally {
+      enforcer.stop();
+      nf.close();
+    }
   }, 60_000);
 });
 
@@ -534,6 +635,24 @@ describe("by hand", () => {
       await net.probe(["y/a -> x/a 80", "y/a -> x/a 81", "x/b -> x/a 80", "x/a -> y/a 80"].map(sending)),
     ).toEqual([true, false, false, true]);
   });
+
+  test("what cannot be read of a snapshot is isolated, and said: exit code 1", async () => {
+    const file = join(folder, "snapshot.json");
+    const broken = policy("x", "allow", {
+      podSelector: {},
+      ingress: [{ from: [{ ipBlock: { cidr: "no" } }] }],
+    });
+    const { items } = snapshot();
+    writeFileSync(file, JSON.stringify({ kind: "List", items: [...items.slice(0, -1), broken] }));
+    const { code, stdout, stderr } = await run("apply", "--snapshot", file, "--node", NODE);
+    expect([code, stdout]).toEqual([1, "3 pod addresses on n1, 2 of them isolated; 1 policy\n"]);
+    expect(stderr).toContain("NetworkPolicy x/allow cannot be read: spec.ingress.0.from.0.ipBlock.cidr: ");
+    expect(await net.probe(["y/a -> x/a 80", "x/a -> y/a 80"].map(sending))).toEqual([false, true]);
+    const asked = ["explain", "--snapshot", file, "--from", "y/a", "--to", "x/a", "--port", "80"];
+    const explained = await run(...asked);
+    expect(explained.code).toBe(3);
+    expect(explained.stdout).toContain("; x/allow cannot be read: spec.ingress.0.from.0.ipBlock.cidr: ");
+  }, 60_000);
 
   test.each([
     [

@@ -30,6 +30,7 @@ export class ApiServer {
     ["/apis/networking.k8s.io/v1/networkpolicies", collection("NetworkPolicy")],
     ["/api/v1/nodes", collection("Node")],
     ["/api/v1/configmaps", collection("ConfigMap")],
+    ["/api/v1/events", collection("Event")],
   ]);
   #version = 100;
   /** Versions before this one are forgotten. */
@@ -106,6 +107,11 @@ export class ApiServer {
     return this.#of(kind).objects.get(key);
   }
 
+  /** All objects of a kind. */
+  all(kind: string): Json[] {
+    return [...this.#of(kind).objects.values()];
+  }
+
   /** Ends all watches; clients go on where they were. */
   endWatches(): void {
     this.#end("end");
@@ -145,7 +151,7 @@ export class ApiServer {
   async #answer(request: Request): Promise<Response> {
     const url = new URL(request.url);
     const [, base, namespace, plural, name, part] =
-      /^(\/api\/v1|\/apis\/[^/]+\/v1)(?:\/namespaces\/([^/]+))?\/(nodes|pods|configmaps|namespaces|networkpolicies)(?:\/([^/]+))?(?:\/(status))?$/.exec(
+      /^(\/api\/v1|\/apis\/[^/]+\/v1)(?:\/namespaces\/([^/]+))?\/(nodes|pods|configmaps|namespaces|networkpolicies|events)(?:\/([^/]+))?(?:\/(status))?$/.exec(
         url.pathname,
       ) ?? [];
     const collection = this.#collections.get(`${base}/${plural}`);

@@ -60,6 +60,7 @@ interface RawPod {
   readonly kind: string;
   readonly metadata: { readonly namespace?: string; readonly name: string };
   readonly ports?: readonly object[];
+  readonly initContainers?: readonly object[];
   readonly phase?: string;
   readonly ip?: string;
   readonly node?: string;
@@ -89,6 +90,7 @@ const SERVED = [80, 81].flatMap((port) =>
 function pod({
   metadata,
   ports = SERVED,
+  initContainers = [],
   phase = "Running",
   ip,
   node = NODE,
@@ -102,7 +104,7 @@ function pod({
   const host = node === NODE ? [ENDS.get("node"), ENDS.get("node6")].map((address) => ({ ip: address })) : [];
   return readObject("Pod", {
     metadata: { uid: name, creationTimestamp: "2020-01-01T00:00:00Z", ...metadata },
-    spec: { nodeName: node, hostNetwork, containers: [{ ports }] },
+    spec: { nodeName: node, hostNetwork, containers: [{ ports }], initContainers },
     status: { phase, podIP: own[0]?.ip, podIPs: own, hostIPs: host },
   });
 }

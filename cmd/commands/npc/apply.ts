@@ -3,6 +3,7 @@
 import { filterBridged } from "../../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
+import { problemText } from "../../../lib/npc/unreadable.ts";
 import { refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
 import { LEGACY, MULTICAST, SNAPSHOT } from "./options.ts";
@@ -38,6 +39,11 @@ export const apply: Command = {
     }
     if (warning) console.error(`weave-npc apply: ${warning}`);
     const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);
+    // All is in force, but not as it is meant.
+    for (const object of model.unreadable()) {
+      console.error(`weave-npc apply: ${problemText(object)}`);
+      process.exitCode = 1;
+    }
     const { policyCount: count } = model;
     console.log(
       `${rules.local.size} pod addresses on ${node}, ${isolated.size} of them isolated; ${count} ${count === 1 ? "policy" : "policies"}`,

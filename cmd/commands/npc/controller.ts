@@ -83,6 +83,7 @@ export const controller: Command = {
               headers: { "content-type": npc.metrics.registry.contentType },
             }),
           "/healthz": new Response("ok\n"),
+          "/status": () => new Response(npc.status()),
           "/readyz": () =>
             npc.inSync
               ? new Response("ok\n")

@@ -1,0 +1,37 @@
+// Addresses and subnets as API servers of Kubernetes accept them, which is more than is canonical: decimal numbers and
+// groups with leading zeros (net.ParseIP of Go before 1.17, kept as netutils.ParseIPSloppy), and IPv4 addresses mapped into
+// IPv6 (RFC 4291, 2.5.5.2), which mean the IPv4 address.
+import { type Ip, type IpRange, ipFromNumber, parseIp, parseIpSubnet } from "./ip.ts";
+import { AddressError } from "./ipv4.ts";
+
+/** Longer than any address with its prefix, but for leading zeros without end. */
+const MAX_LENGTH = 128;
+const MAPPED = 0xffffn;
+const MAPPED_SHIFT = 32n;
+
+/** Reads an address of either family; throws AddressError. */
+export function parseLenientIp(text: string): Ip {
+  const ip = parseIp(canonical(text));
+  if (!ip.includes(":")) return ip;
+  const { family, first } = unmapped(parseIpSubnet(`${ip}/128`));
+  return ipFromNumber(family, first);
+}
+
+/** Reads a subnet of either family; host bits do not matter. Throws AddressError. */
+export function parseLenientSubnet(text: string): IpRange {
+  return unmapped(parseIpSubnet(canonical(text)));
+}
+
+/** Without leading zeros of any number. */
+function canonical(text: string): string {
+  if (text.length > MAX_LENGTH) throw new AddressError("an address has no more than 128 characters");
+  return text.replace(/(^|[.:/])0+(?=[\da-f])/gi, "$1");
+}
+
+/** Of addresses that are all IPv4-mapped, those that they mean. */
+function unmapped(range: IpRange): IpRange {
+  const { family, first, last } = range;
+  if (family === 4 || first >> MAPPED_SHIFT !== MAPPED || last >> MAPPED_SHIFT !== MAPPED) return range;
+  const low = (1n << MAPPED_SHIFT) - 1n;
+  return { family: 4, first: first & low, last: last & low };
+}
