@@ -36,7 +36,7 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/sock
 import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
-import { Store } from "../store/store.ts";
+import { Store, StoreError } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import { VERSION } from "../version.ts";
@@ -297,6 +297,7 @@ async function start(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
           ...(dns?.nameserver.notes() ?? []),
+          ...store.notes(),
           ...allocator.releaser.notes(),
           ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp}`] : []),
           ...upkeep.notes(),
@@ -370,7 +371,12 @@ async function start(
   undo.push(() => containers.stop());
 
   if (remembered.length > 0) log.info(`Connecting to the peers of the last time: ${remembered.join(", ")}`);
-  const errors = await target.connect([...options.peers, ...remembered], false);
+  const errors = await target.connect([...options.peers, ...remembered], false).catch((error) => {
+    // They are connected to; only a restart forgets them.
+    if (!(error instanceof StoreError)) throw error;
+    log.error(error.message);
+    return [];
+  });
   if (errors.length > 0 && remembered.length === 0) throw new OptionError(errors.join("; "));
   for (const error of errors) log.warning(error);
   ready = true;

@@ -2,13 +2,15 @@
 // on disk when the call returns, whole or not at all, and survives the end of the process however sudden.
 
 import { Database, SQLiteError } from "bun:sqlite";
-import { existsSync, mkdirSync, renameSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
 
 /** Marks the file as ours ("WEAV"), in its header. */
 const APPLICATION_ID = 0x57454156;
+/** Bytes below which SQLite cannot work: the index of its log has 32 kB. */
+const LEAST_ROOM = 64 * 1024;
 /** The format of the file; a newer one is not touched. */
 const FORMAT = 2;
 
@@ -46,6 +48,8 @@ class DamagedError extends Error {}
 
 export class Store {
   readonly #database: Database;
+  /** Since when nothing could be saved. */
+  #failed: { readonly since: Date; readonly message: string; readonly full: boolean } | undefined;
 
   private constructor(
     readonly path: string,
@@ -114,6 +118,18 @@ export class Store {
     }
   }
 
+  /** What is wrong with the disk, for the status. */
+  notes(): string[] {
+    if (!this.#failed) return [];
+    const { since, message, full } = this.#failed;
+    // There may be room again that nobody has needed yet.
+    if (full && !hasNoRoom(this.path)) return [];
+    const when = since.toISOString().replace(/\.\d+/, "");
+    return [
+      `${message}; since ${when}, what is there goes on, but no new addresses and names are handed out`,
+    ];
+  }
+
   close(): void {
     this.#database.close();
   }
@@ -121,6 +137,7 @@ export class Store {
   #run(sql: string, ...values: string[]): void {
     try {
       this.#database.query<never, string[]>(sql).run(...values);
+      this.#failed = undefined;
     } catch (error) {
       throw this.#saveError(error);
     }
@@ -128,38 +145,58 @@ export class Store {
 
   #saveError(error: unknown): unknown {
     if (!(error instanceof SQLiteError)) return error;
-    const remedy = error.code === "SQLITE_FULL" ? "make room on that disk" : "look at that disk";
-    return new StoreError("disk", `cannot save to ${this.path}: ${reasonOf(error)}; ${remedy} and try again`);
+    const remedy = isFull(this.path, error) ? "make room on that disk" : "look at that disk";
+    const message = `cannot save to ${this.path}: ${reasonOf(error)}; ${remedy}`;
+    this.#failed ??= { since: new Date(), message, full: isFull(this.path, error) };
+    return new StoreError("disk", `${message} and try again`);
   }
 }
 
 function prepare(database: Database): void {
   const pragma = (name: string) => Object.values(database.query(`PRAGMA ${name}`).get() ?? {})[0];
-  // Nothing is written before we know that the file is ours, or that it has nothing in it.
+  // One router owns the file, and nobody else can come between. It also keeps the index of the write-ahead log in memory:
+  // as a file it takes 32 kB that a full disk does not have, and nothing could be read.
+  database.run("PRAGMA locking_mode = EXCLUSIVE");
+  // Nothing is written before we know that the file is ours, or that it has nothing in it; nor what is there already,
+  // which needs room.
   const tables = database.query<{ count: number }, []>("SELECT count(*) AS count FROM sqlite_schema").get();
-  if (tables?.count !== 0 && pragma("application_id") !== APPLICATION_ID) {
-    throw new DamagedError("it is no file of weave");
-  }
+  const ours = pragma("application_id") === APPLICATION_ID;
+  if (tables?.count !== 0 && !ours) throw new DamagedError("it is no file of weave");
   const format = pragma("user_version");
   if (typeof format === "number" && format > FORMAT) {
     throw new StoreError("newer", `it has format ${format}, this version knows ${FORMAT}`);
   }
   const check = pragma("quick_check(1)");
   if (check !== "ok") throw new DamagedError(String(check));
-  // One router owns the file, and nobody else can come between.
-  database.run("PRAGMA locking_mode = EXCLUSIVE");
-  database.transaction(() => {
-    database.run(`PRAGMA application_id = ${APPLICATION_ID}`);
-    database.run(`PRAGMA user_version = ${FORMAT}`);
-    database.run(
-      `CREATE TABLE IF NOT EXISTS state (room TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
-       PRIMARY KEY (room, key)) STRICT, WITHOUT ROWID`,
-    );
-  })();
+  if (!ours || format !== FORMAT || tables?.count === 0) {
+    database.transaction(() => {
+      database.run(`PRAGMA application_id = ${APPLICATION_ID}`);
+      database.run(`PRAGMA user_version = ${FORMAT}`);
+      database.run(
+        `CREATE TABLE IF NOT EXISTS state (room TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+         PRIMARY KEY (room, key)) STRICT, WITHOUT ROWID`,
+      );
+    })();
+  }
   database.run("PRAGMA journal_mode = WAL");
   // What was committed survives the end of the process. It need not survive a power cut to the last moment: the
   // containers do not, either. For what others rely on there is durably().
   database.run("PRAGMA synchronous = NORMAL");
+}
+
+/** Whether a file cannot be written because its disk is full; SQLite does not always say so. */
+function isFull(path: string, error: unknown): boolean {
+  if (codeOf(error) === "SQLITE_FULL" || (error as NodeJS.ErrnoException).code === "ENOSPC") return true;
+  return hasNoRoom(path);
+}
+
+function hasNoRoom(path: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(dirname(path));
+    return bavail * bsize < LEAST_ROOM;
+  } catch {
+    return false;
+  }
 }
 
 function openError(path: string, error: unknown): StoreError {
@@ -174,8 +211,10 @@ function openError(path: string, error: unknown): StoreError {
       return new StoreError("damaged", `${what}: ${reason}; ${setAside(path)}`);
     case "SQLITE_BUSY":
       return new StoreError("locked", `${what}: another process has it open; is weave running already?`);
-    default:
-      return new StoreError("disk", `${what}: ${reason}`);
+    default: {
+      const remedy = isFull(path, error) ? `; the disk is full: free space in ${dirname(path)}` : "";
+      return new StoreError("disk", `${what}: ${reason}${remedy}`);
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 // State on disk: what was acknowledged outlives the router, however it ends, and a disk that fails is no end of it.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { apiClient, holders } from "../../lib/api/client.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";
@@ -84,14 +84,32 @@ test(`killed ${KILLS} times while it hands out addresses: nothing acknowledged i
   expect(allocations).toBeGreaterThan(KILLS);
 }, 240_000);
 
+/** Attaches a pod. */
+async function attached(id: string, env: Record<string, string> = {}) {
+  const netns = await hosts.pod(id);
+  const { stdout } = await host.cni("ADD", CONFIG, { id, netns, env });
+  return { netns, address: JSON.parse(stdout).ips[0].address as string };
+}
+
+/** Writes a file until its disk is full. */
+function fillUp(path: string): void {
+  const block = new Uint8Array(4096);
+  try {
+    for (;;) appendFileSync(path, block);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ENOSPC")) throw error;
+  }
+}
+
 test("a full disk is an error of the request; the router goes on, and so do its containers", async () => {
   const state = join(host.folder, "full");
   mkdirSync(state);
-  await must(["mount", "-t", "tmpfs", "-o", "size=256k", "none", state]);
+  await must(["mount", "-t", "tmpfs", "-o", "size=512k", "none", state]);
   const env = { WEAVE_STATE_DIR: state };
   try {
     await host.must([join(DIST, "weave"), "launch", "--ipalloc-init=consensus=1"], { env });
     const pid = host.pid;
+    const before = await attached("before", env);
     writeFileSync(join(state, "ballast"), "x".repeat(40_000));
     const addresses = new Map<string, string>();
     let refusal = "";
@@ -108,14 +126,32 @@ test("a full disk is an error of the request; the router goes on, and so do its 
     expect(add.code).toBe(1);
     expect(add.stdout).toContain("disk is full");
     expect(await host.must(["ip", "-n", pod.split("/").at(-1) ?? "", "link"])).not.toContain("eth0");
-    rmSync(join(state, "ballast"));
-    await api()("POST", "/ip/later");
     expect(host.pid).toBe(pid);
+    // It starts again on the full disk, serves what is there, and settles a DEL later.
+    await host.killRouter();
+    fillUp(join(state, "rest"));
+    await host.must([join(DIST, "weave"), "launch"], { env });
+    expect((await held()).get("before")).toBe(before.address);
+    expect((await host.cni("CHECK", CONFIG, { id: "before", netns: before.netns, env })).code).toBe(0);
+    expect((await host.cni("DEL", CONFIG, { id: "before", netns: before.netns, env })).code).toBe(0);
+    const notes = await host.must([join(DIST, "weave"), "status"], { env });
+    expect(notes).toContain("make room on that disk; since");
+    expect(notes).toContain("of before was released, but the disk cannot save that");
+    for (const file of ["ballast", "rest"]) rmSync(join(state, file));
+    await eventually("the DEL is settled", held, (found) => !found.has("before"));
+    await api()("POST", "/ip/later");
+    expect(await host.must([join(DIST, "weave"), "status"], { env })).not.toContain("make room");
     await host.killRouter();
     await host.must([join(DIST, "weave"), "launch"], { env });
     const found = await held();
     for (const [id, address] of addresses) expect(found.get(id)).toBe(address);
-    expect(found.size).toBe(addresses.size + 1);
+    // And the host's own, for the pod before.
+    expect(found.size).toBe(addresses.size + 2);
+    await host.must([join(DIST, "weave"), "stop"], { env });
+    for (const name of readdirSync(state)) rmSync(join(state, name));
+    fillUp(join(state, "ballast"));
+    const { code, stderr } = await host.exec([join(DIST, "weave"), "launch"], { env });
+    expect([code, stderr]).toEqual([3, expect.stringContaining(`the disk is full: free space in ${state}`)]);
   } finally {
     await host.exec([join(DIST, "weave"), "stop"], { env });
     await must(["umount", state]);
@@ -126,11 +162,7 @@ test("without its state a router finds the addresses in use, and a container tha
   await host.weave("launch", "--ipalloc-init=consensus=1");
   const ids = ["stays", "ends"];
   const pods = new Map<string, { netns: string; address: string }>();
-  for (const id of ids) {
-    const netns = await hosts.pod(id);
-    const { stdout } = await host.cni("ADD", CONFIG, { id, netns });
-    pods.set(id, { netns, address: JSON.parse(stdout).ips[0].address });
-  }
+  for (const id of ids) pods.set(id, await attached(id));
   const { stays, ends } = Object.fromEntries(pods);
   if (!stays || !ends) throw new Error("no pods");
   await host.weave("stop");
