@@ -112,6 +112,11 @@ export const ROUTER_OPTIONS = {
     default: false,
     description: "isolate containers from all but this host until weave-npc has policies in force",
   },
+  "anti-spoof": {
+    type: "boolean",
+    default: false,
+    description: "let containers send from their own addresses only, also where no policies are enforced",
+  },
   "log-level": { type: "string", description: "debug, info, warning or error (info)", valueHint: "LEVEL" },
 } satisfies ArgsDef;
 

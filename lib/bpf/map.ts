@@ -17,7 +17,9 @@ import {
   tryBpf,
 } from "./bpf.ts";
 
-const TYPES = { hash: 1, array: 2, lruHash: 9 } as const;
+const TYPES = { hash: 1, array: 2, lruHash: 9, lpmTrie: 11 } as const;
+/** Types that take memory as they fill; a trie knows no other way. */
+const GROWING: ReadonlySet<string> = new Set(["hash", "lpmTrie"]);
 const BPF_F_NO_PREALLOC = 1;
 const INFO_LENGTH = 64;
 
@@ -74,7 +76,7 @@ export class BpfMap<K, V> {
     view.setUint32(4, definition.key.size, true);
     view.setUint32(8, definition.value.size, true);
     view.setUint32(12, definition.maxEntries, true);
-    view.setUint32(16, definition.type === "hash" ? BPF_F_NO_PREALLOC : 0, true);
+    view.setUint32(16, GROWING.has(definition.type) ? BPF_F_NO_PREALLOC : 0, true);
     putName(bytes, 28, definition.name);
     return new BpfMap(definition, bpf(`eBPF map create ${definition.name}`, BPF_MAP_CREATE, bytes));
   }

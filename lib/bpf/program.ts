@@ -86,25 +86,49 @@ export function testRun(program: Program, frame: Uint8Array): { verdict: number;
 const INFO_LENGTH = 128;
 const MAX_MAPS = 64;
 
+/** Opens a program that is in the kernel already, by its id. Throws SysError. */
+export function openProgram(id: number): Program {
+  const { bytes, view } = bpfAttr();
+  view.setUint32(0, id, true);
+  const fd = bpf(`eBPF program open ${id}`, BPF_PROG_GET_FD_BY_ID, bytes);
+  const close = () => closeSync(fd);
+  try {
+    return { name: describe(fd, id).name, fd, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** The ids of the maps that a program uses. */
+export function mapIdsOf({ fd, name }: Program): number[] {
+  return describe(fd, name).mapIds;
+}
+
 /** The ids of the maps that a loaded program (by its kernel-wide id) uses. */
 export function programMapIds(id: number): number[] {
-  const open = bpfAttr();
-  open.view.setUint32(0, id, true);
-  const fd = bpf(`eBPF program open ${id}`, BPF_PROG_GET_FD_BY_ID, open.bytes);
+  const program = openProgram(id);
   try {
-    // struct bpf_prog_info: nr_map_ids at 52, map_ids (a pointer) at 56.
-    const ids = new Uint32Array(MAX_MAPS);
-    const info = new Uint8Array(INFO_LENGTH);
-    const infoView = new DataView(info.buffer);
-    infoView.setUint32(52, MAX_MAPS, true);
-    infoView.setBigUint64(56, BigInt(ptr(ids)), true);
-    const { bytes, view } = bpfAttr();
-    view.setUint32(0, fd, true);
-    view.setUint32(4, INFO_LENGTH, true);
-    view.setBigUint64(8, BigInt(ptr(info)), true);
-    bpf(`eBPF program info ${id}`, BPF_OBJ_GET_INFO_BY_FD, bytes);
-    return Array.from(ids.subarray(0, infoView.getUint32(52, true)));
+    return mapIdsOf(program);
   } finally {
-    closeSync(fd);
+    program.close();
   }
+}
+
+/** struct bpf_prog_info: nr_map_ids at 52, map_ids (a pointer) at 56, name at 64. */
+function describe(fd: number, what: number | string): { name: string; mapIds: number[] } {
+  const ids = new Uint32Array(MAX_MAPS);
+  const info = new Uint8Array(INFO_LENGTH);
+  const infoView = new DataView(info.buffer);
+  infoView.setUint32(52, MAX_MAPS, true);
+  infoView.setBigUint64(56, BigInt(ptr(ids)), true);
+  const { bytes, view } = bpfAttr();
+  view.setUint32(0, fd, true);
+  view.setUint32(4, INFO_LENGTH, true);
+  view.setBigUint64(8, BigInt(ptr(info)), true);
+  bpf(`eBPF program info ${what}`, BPF_OBJ_GET_INFO_BY_FD, bytes);
+  return {
+    name: new TextDecoder().decode(info.subarray(64, 80)).replace(/\0.*$/s, ""),
+    mapIds: Array.from(ids.subarray(0, infoView.getUint32(52, true))),
+  };
 }

@@ -5,6 +5,7 @@ import { parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
 import { BRIDGE } from "../host/names.ts";
+import { parseSender } from "../host/ports/binding.ts";
 import { LINK_NAME_MAX } from "../netlink/link.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { CniError, CODE } from "./error.ts";
@@ -32,6 +33,9 @@ const Ipam = v.object({
   routes: v.optional(v.nullable(v.array(Route))),
 });
 
+/** Each is an entry of a table of the kernel, for each container. */
+const MAX_ALLOWED = 60;
+
 const Config = v.object({
   cniVersion: v.optional(v.string(), UNSAID_VERSION),
   name: v.optional(v.pipe(v.string(), v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, "no valid network name"))),
@@ -48,6 +52,11 @@ const Config = v.object({
       v.maxValue(65_535, "more than 65535"),
     ),
     0,
+  ),
+  /** What containers may send as beside their own addresses: addresses, subnets, Ethernet addresses. */
+  allowedAddresses: v.optional(
+    v.pipe(v.array(parsed(parseSender)), v.maxLength(MAX_ALLOWED, `more than ${MAX_ALLOWED}`)),
+    [],
   ),
   hairpinMode: v.optional(v.boolean(), true),
   isGateway: v.optional(v.boolean(), false),

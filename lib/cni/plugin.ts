@@ -57,6 +57,7 @@ export async function add(call: Call): Promise<object> {
       gateway,
       routes,
       hairpin: config.hairpinMode,
+      allowed: config.allowedAddresses,
     });
     return formatResult(
       config.cniVersion,

@@ -21,6 +21,8 @@ import { inNetns, type Netns, NetnsError, netnsPath, refuseOwnNetns } from "../s
 import { announce } from "./arp.ts";
 import { requireBridge } from "./bridge.ts";
 import { alternativeVethName, BRIDGE, isContainerVeth, vethAlias, vethName } from "./names.ts";
+import type { Sender } from "./ports/binding.ts";
+import { PortGuard } from "./ports/guard.ts";
 import { sysctlsForLink } from "./sysctl.ts";
 
 /** A route in a container; via the gateway of the attachment where it names none of its own. */
@@ -48,6 +50,8 @@ export interface Attachment {
   readonly hairpin?: boolean;
   /** Adds addresses to the link where it exists, instead of refusing. */
   readonly extend?: boolean;
+  /** What it may send as beside its own addresses, where ports are bound to these. */
+  readonly allowed?: readonly Sender[] | undefined;
 }
 
 /** The link that the container has now. */
@@ -71,6 +75,7 @@ export function attach(attachment: Attachment): Attached {
   refuseOwnNetns(netns);
   using host = new NetlinkSocket(NETLINK_ROUTE);
   const bridge = requireBridge(host, attachment.bridge ?? BRIDGE);
+  using guard = bridge.name === BRIDGE ? PortGuard.find(host, bridge) : undefined;
   return inNetns(netns, (netnsFd) => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const existing = linkByName(inside, ifName);
@@ -82,6 +87,7 @@ export function attach(attachment: Attachment): Attached {
       const inner = existing ?? linkByName(inside, ifName);
       if (!inner) throw new Error(`interface ${ifName} has vanished from ${netnsPath(netns)}`);
       const fresh = configure(inside, inner, attachment);
+      if (guard) guardPort(guard, outer, inner, attachment);
       if (outer) join(host, outer, bridge, attachment);
       if (fresh.length > 0) announce(inside, { ...inner, name: ifName });
       return {
@@ -95,6 +101,15 @@ export function attach(attachment: Attachment): Attached {
       throw error;
     }
   });
+}
+
+/** Binds the port to what it may send as, before it is on the network. */
+function guardPort(guard: PortGuard, outer: Link | undefined, inner: Link, attachment: Attachment): void {
+  const addresses = attachment.addresses.map(({ address }) => formatIPv4(address));
+  if (outer) {
+    guard.attach(outer);
+    guard.bind(outer.index, { mac: inner.address ?? "", addresses, allowed: attachment.allowed });
+  } else if (inner.peerIndex !== undefined) guard.addAddresses(inner.peerIndex, addresses);
 }
 
 function makeVeth(host: NetlinkSocket, attachment: Attachment, netnsFd: number, mtu: number): Link {
@@ -200,6 +215,8 @@ function hostEnd(host: NetlinkSocket, link: ContainerLink): Link | undefined {
 export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Cidr[]): Cidr[] {
   using host = new NetlinkSocket(NETLINK_ROUTE);
   const outer = hostEnd(host, { netns, ifName });
+  const bridge = linkByName(host, BRIDGE);
+  using guard = bridge && PortGuard.find(host, bridge);
   return inNetns(netns, () => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const link = linkByName(inside, ifName);
@@ -207,6 +224,8 @@ export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Ci
     if (!outer)
       throw new Error(`interface ${ifName} in ${netnsPath(netns)} is not on the network: left alone`);
     const removed = cidrs.filter((cidr) => addressDelete(inside, ifName, link.index, cidr));
+    const gone = removed.map(({ address }) => formatIPv4(address));
+    guard?.removeAddresses(outer.index, gone);
     if (addressList(inside, link.index).length === 0) linksDelete(host, [outer.index]);
     return removed;
   });

@@ -1,7 +1,8 @@
 // Which containers are attached, found out from the kernel: network namespaces with the other end of a port of ours.
 import { closeSync, readdirSync, statSync } from "node:fs";
+import type { Ip } from "../address/ip.ts";
 import type { Cidr } from "../address/ipv4.ts";
-import { addressList } from "../netlink/address.ts";
+import { address6List, addressList } from "../netlink/address.ts";
 import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import { netnsId } from "../netlink/netnsid.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
@@ -16,6 +17,8 @@ export interface AttachedContainer {
   readonly netns: string;
   readonly mac: string;
   readonly addresses: readonly Cidr[];
+  /** Those of IPv6. */
+  readonly addresses6: readonly Ip[];
 }
 
 function entries(directory: string): string[] {
@@ -69,8 +72,8 @@ export function attachedAddresses(host: NetlinkSocket): Cidr[] | undefined {
   return all ? [...found.values()].flat().flatMap(({ addresses }) => [...addresses]) : undefined;
 }
 
-/** What is at the other end of each port, by the index of the port. */
-function lookInside(host: NetlinkSocket, ports: readonly Link[]): Map<number, AttachedContainer[]> {
+/** What is at the other end of each port, by the index of the port; without those that cannot be seen from here. */
+export function lookInside(host: NetlinkSocket, ports: readonly Link[]): Map<number, AttachedContainer[]> {
   const found = new Map<number, AttachedContainer[]>();
   if (ports.length === 0) return found;
   for (const netns of namespaces()) {
@@ -109,6 +112,7 @@ function inside(netns: string): (AttachedContainer & { index: number })[] {
       netns,
       mac: address ?? "",
       addresses: addressList(nl, index).map(({ cidr }) => cidr),
+      addresses6: address6List(nl, index),
     }));
   });
 }

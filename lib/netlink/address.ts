@@ -1,7 +1,8 @@
-// IPv4 addresses of links by rtnetlink(7): RTM_NEWADDR and its kin (linux/if_addr.h).
+// Addresses of links by rtnetlink(7): RTM_NEWADDR and its kin (linux/if_addr.h).
+import { type Ip, ipFromOctets } from "../address/ip.ts";
 import { type Cidr, cidrRange, formatCidr, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
 import { EADDRNOTAVAIL, EEXIST, isErrno } from "../sys/errno.ts";
-import { AF_INET } from "../sys/socket.ts";
+import { AF_INET, AF_INET6 } from "../sys/socket.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
 import type { NetlinkSocket } from "./socket.ts";
@@ -67,16 +68,27 @@ function refused(errno: number, fn: () => void): boolean {
 
 /** The IPv4 addresses of one link, or of all links of the namespace. */
 export function addressList(nl: NetlinkSocket, index?: number): LinkAddress[] {
+  const addresses = list(nl, AF_INET).map(({ index: link, prefix, octets }) => ({
+    index: link,
+    cidr: { address: ipv4FromOctets(octets), prefix },
+  }));
+  return index === undefined ? addresses : addresses.filter((address) => address.index === index);
+}
+
+/** The IPv6 addresses of one link. */
+export function address6List(nl: NetlinkSocket, index: number): Ip[] {
+  return list(nl, AF_INET6).flatMap((found) => (found.index === index ? [ipFromOctets(found.octets)] : []));
+}
+
+function list(nl: NetlinkSocket, family: number): { index: number; prefix: number; octets: Uint8Array }[] {
   const body = header(0, 0);
-  body[0] = AF_INET;
-  const addresses = nl.dump({ operation: "address list", type: RTM_GETADDR, body }).map(({ body: found }) => {
+  body[0] = family;
+  return nl.dump({ operation: "address list", type: RTM_GETADDR, body }).flatMap(({ body: found }) => {
+    // A kernel without that family answers with all others.
+    if (found[0] !== family) return [];
     const view = new DataView(found.buffer, found.byteOffset, found.length);
     const attributes = decodeAttributes(found.subarray(IFADDRMSG));
     const octets = (attributes.get(IFA_LOCAL) ?? attributes.need(IFA_ADDRESS)).payload;
-    return {
-      index: view.getUint32(4, true),
-      cidr: { address: ipv4FromOctets(octets), prefix: view.getUint8(1) },
-    };
+    return [{ index: view.getUint32(4, true), prefix: view.getUint8(1), octets }];
   });
-  return index === undefined ? addresses : addresses.filter((address) => address.index === index);
 }

@@ -116,6 +116,7 @@ const Schema = v.object({
   "metrics-addr": v.optional(address, ""),
   "masq-local": v.optional(v.boolean(), true),
   "expect-npc": v.optional(v.boolean(), false),
+  "anti-spoof": v.optional(v.boolean(), false),
   "log-level": v.optional(v.picklist(LOG_LEVELS, `should be one of ${LOG_LEVELS.join(", ")}`), "info"),
   resume: v.optional(v.boolean(), false),
 });

@@ -46,6 +46,7 @@ import { NamedPeers } from "./named.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
+import { startPorts } from "./ports.ts";
 import { listenReason, serveAll } from "./servers.ts";
 import { Upkeep } from "./upkeep.ts";
 
@@ -156,6 +157,8 @@ async function start(
     fastdp: options.fastdp,
   });
   undo.push(() => datapath.links.remove());
+  const ports = startPorts(route, filter, datapath, shortId, options["anti-spoof"], log);
+  undo.push(() => ports.stop());
   const { withoutFastdp } = datapath.links;
   const esp = new Esp(systemRandom, port + 1);
   closing.unshift(() => esp.close());
@@ -195,7 +198,12 @@ async function start(
   });
   undo.push(() => upkeep.stop());
   keepShortId();
-  mesh.listen({ shortIdsChanged: keepShortId });
+  mesh.listen({
+    shortIdsChanged: () => {
+      keepShortId();
+      ports.renumber(mesh.ourself.shortId);
+    },
+  });
 
   const remembered = options.peers.length > 0 ? [] : (kept.targets.get() ?? []);
   const named = new NamedPeers([...options.peers, ...remembered], {
@@ -300,6 +308,7 @@ async function start(
           ...store.notes(),
           ...allocator.releaser.notes(),
           ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp}`] : []),
+          ...ports.notes(),
           ...upkeep.notes(),
           ...overlay.notes(),
           ...unexpectedNotes(),
@@ -340,13 +349,18 @@ async function start(
     });
   };
   const links = watchLinks({
-    changed: () => upkeep.linkChanged(),
+    changed: (link) => {
+      upkeep.linkChanged();
+      ports.changed(link);
+    },
     removed: (link) => {
       upkeep.linkChanged();
+      ports.removed(link);
       if (isContainerVeth(link.name)) containersLeft();
     },
     resync: () => {
       upkeep.linkChanged();
+      ports.resync();
       containersLeft();
     },
     failed: (error) => log.error(`link monitor: ${error.message}`),
@@ -393,6 +407,7 @@ async function start(
       containers.stop();
       leaving?.cancel();
       listener.close();
+      ports.stop();
       overlay.freeze();
       mesh.stop();
       await overlay.stop();

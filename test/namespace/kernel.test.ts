@@ -8,10 +8,12 @@ import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Assembler, R0, R5 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
 import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bpf/program.ts";
+import { tcxPrograms } from "../../lib/bpf/tcx.ts";
 import { AlreadyAttachedError, attach, detach, inspect } from "../../lib/host/attach.ts";
 import { ensureBridge } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { acceptForwarded } from "../../lib/host/forwarding.ts";
+import { findProgram, hasTcx, hook, unhookOther } from "../../lib/host/ports/hook.ts";
 import { BusyError, WorkThread } from "../../lib/host/workthread.ts";
 import { addressAdd, addressList } from "../../lib/netlink/address.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../lib/netlink/iptables/socket.ts";
@@ -365,6 +367,39 @@ describe("eBPF", () => {
     map.close();
     linkDelete(nl, "tc0");
   });
+});
+
+test("a program by TCX leaves the queueing discipline of a link to others", async () => {
+  linkAdd(nl, { kind: "bridge", name: "tcx0" });
+  const link = { name: "tcx0", index: linkByName(nl, "tcx0")?.index ?? 0 };
+  const code = new Assembler().mov(R0, { imm: -1 }).exit().assemble();
+  const [first, second] = [loadProgram("weave_port", code), loadProgram("weave_port_own", code)];
+  const inHost = <T>(fn: () => T) => inNetns(host, fn);
+  const found = () => {
+    const { program, how } = inHost(() => findProgram(nl, link, "ingress")) ?? {};
+    program?.close();
+    return [program?.name, how];
+  };
+  try {
+    // Kernels before 6.6 do without.
+    if (!inHost(() => hasTcx(link))) return;
+    inHost(() => hook("tcx", nl, link, "ingress", first));
+    expect(found()).toEqual(["weave_port", "tcx"]);
+    inHost(() => hook("tcx", nl, link, "ingress", second));
+    expect(found()).toEqual(["weave_port_own", "tcx"]);
+    await hosts.host(1).must(["tc", "qdisc", "add", "dev", "tcx0", "ingress"]);
+    await hosts.host(1).must(["tc", "qdisc", "del", "dev", "tcx0", "ingress"]);
+    inHost(() => hook("tc", nl, link, "ingress", first));
+    inHost(() => unhookOther("tc", nl, link, "ingress"));
+    expect(found()).toEqual(["weave_port", "tc"]);
+    expect(inHost(() => tcxPrograms(link.index, "ingress"))).toEqual([]);
+    inHost(() => hook("tcx", nl, link, "ingress", first));
+    inHost(() => unhookOther("tcx", nl, link, "ingress"));
+    expect(found()).toEqual(["weave_port", "tcx"]);
+  } finally {
+    for (const program of [first, second]) program.close();
+    linkDelete(nl, "tcx0");
+  }
 });
 
 describe("attach", () => {

@@ -25,7 +25,20 @@ import {
   R9,
   type Register,
 } from "../../bpf/assembler.ts";
+
+import {
+  copyMac,
+  ETHERNET_HEADER,
+  KTIME_GET_NS,
+  loadBytes,
+  loadFrame,
+  lookup,
+  SKB,
+  stackAddress,
+  update,
+} from "../../bpf/skb.ts";
 import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/bounds.ts";
+
 import { EVERYBODY } from "../peerid.ts";
 import {
   type DatapathMaps,
@@ -37,19 +50,12 @@ import {
 } from "./maps.ts";
 
 // Helpers of the kernel (linux/bpf.h, enum bpf_func_id).
-const MAP_LOOKUP_ELEM = 1;
-const MAP_UPDATE_ELEM = 2;
-const KTIME_GET_NS = 5;
 const SKB_STORE_BYTES = 9;
 const CLONE_REDIRECT = 13;
 const SKB_GET_TUNNEL_KEY = 20;
 const SKB_SET_TUNNEL_KEY = 21;
 const REDIRECT = 23;
-const SKB_LOAD_BYTES = 26;
 const SKB_CHANGE_HEAD = 43;
-
-// struct __sk_buff (linux/bpf.h).
-const SKB = { len: 0, mark: 8, data: 76, dataEnd: 80 } as const;
 
 // struct bpf_tunnel_key, without the fields that newer kernels have added behind.
 const TUNNEL_KEY = { id: 0, remote: 4, tos: 20, ttl: 21, size: 28 } as const;
@@ -62,7 +68,6 @@ const BPF_F_INGRESS = { imm: 1 };
 const TC_ACT_OK = { imm: 0 };
 const TC_ACT_SHOT = { imm: 2 };
 
-const ETHERNET_HEADER = 14;
 const TTL = 64;
 const SHORT_ID_MASK = { imm: SHORT_IDS - 1 };
 
@@ -89,48 +94,6 @@ export interface ProgramConfig {
   readonly tap: number;
 }
 
-/** `register` = address of a place on the stack. */
-function stackAddress(asm: Assembler, register: Register, offset: number): void {
-  asm.mov(register, FP).add(register, { imm: offset });
-}
-
-/** r0 = the map's value for the key at STACK.key (or another place), or null. */
-function lookup(asm: Assembler, mapFd: number, key: number = STACK.key): void {
-  asm.loadMap(R1, mapFd);
-  stackAddress(asm, R2, key);
-  asm.call(MAP_LOOKUP_ELEM);
-}
-
-/** Sets the entry for the key at `key` to the value at `value`. */
-function update(asm: Assembler, mapFd: number, key: number, value: number): void {
-  asm.loadMap(R1, mapFd);
-  stackAddress(asm, R2, key);
-  stackAddress(asm, R3, value);
-  asm.mov(R4, { imm: 0 }).call(MAP_UPDATE_ELEM);
-}
-
-/** r2 = start of the frame; jumps to `short` where it has no whole Ethernet header. */
-function loadFrame(asm: Assembler, short: string): void {
-  asm
-    .load("u32", R2, R6, SKB.data)
-    .load("u32", R3, R6, SKB.dataEnd)
-    .mov(R4, R2)
-    .add(R4, { imm: ETHERNET_HEADER })
-    .jumpIf(R4, "gt", R3, short);
-}
-
-/** Copies the MAC address at r2 + offset to the stack, as a key of `macs`. */
-function copyMac(asm: Assembler, offset: number, to: number): void {
-  asm
-    .load("u16", R3, R2, offset)
-    .load("u16", R4, R2, offset + 2)
-    .load("u16", R5, R2, offset + 4)
-    .store("u16", FP, to, R3)
-    .store("u16", FP, to + 2, R4)
-    .store("u16", FP, to + 4, R5)
-    .store("u16", FP, to + 6, { imm: 0 });
-}
-
 /** Remembers that the MAC address at STACK.mac is at the peer in `peer`. */
 function learn(asm: Assembler, maps: DatapathMaps, peer: Register): void {
   const changed = asm.unique("changed");
@@ -153,7 +116,7 @@ function learn(asm: Assembler, maps: DatapathMaps, peer: Register): void {
 /** r3 = the next hop to the peer in r8; jumps to "drop" where there is none. */
 function loadNextHop(asm: Assembler, maps: DatapathMaps): void {
   asm.store("u32", FP, STACK.key, R8);
-  lookup(asm, maps.routes.fd);
+  lookup(asm, maps.routes.fd, STACK.key);
   asm.jumpIf(R0, "eq", { imm: 0 }, "drop").load("u32", R3, R0, 0).jumpIf(R3, "eq", { imm: 0 }, "drop");
 }
 
@@ -190,7 +153,7 @@ function sendToHops(
   const end = asm.unique("hops-end");
   const done = asm.unique("hops-done");
   asm.store("u32", FP, STACK.key, R7);
-  lookup(asm, maps.hops.fd);
+  lookup(asm, maps.hops.fd, STACK.key);
   asm.jumpIf(R0, "eq", { imm: 0 }, done).mov(R8, R0);
   if (tunnelled) {
     const expected = asm.unique("hops-expected");
@@ -317,7 +280,7 @@ export function egressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8A
   copyMac(asm, 6, STACK.mac);
   copyMac(asm, 0, STACK.key);
   learn(asm, maps, R7);
-  lookup(asm, maps.macs.fd);
+  lookup(asm, maps.macs.fd, STACK.key);
   asm
     .jumpIf(R0, "eq", { imm: 0 }, "broadcast")
     .load("u32", R8, R0, MAC_VALUE.peer)
@@ -375,7 +338,7 @@ export function ingressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8
 
   // Frames are taken from neighbours only; that one has come is a sign of life.
   asm.load("u32", R9, FP, STACK.tunnel + TUNNEL_KEY.remote).store("u32", FP, STACK.key, R9);
-  lookup(asm, maps.neighbours.fd);
+  lookup(asm, maps.neighbours.fd, STACK.key);
   asm.jumpIf(R0, "eq", { imm: 0 }, "drop").mov(R9, R0).call(KTIME_GET_NS).store("u64", R9, 0, R0);
   asm.jumpIf(R8, "ne", { imm: config.self }, "relay");
 
@@ -402,13 +365,9 @@ export function ingressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8
   asm.label("relay-sleeve");
   redirectToSleeve(asm, config, R8);
 
-  asm.label("heartbeat").mov(R1, R6).mov(R2, { imm: ETHERNET_HEADER });
-  asm.store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.size, { imm: 0 });
-  stackAddress(asm, R3, STACK.heartbeat);
+  asm.label("heartbeat").store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.size, { imm: 0 });
+  loadBytes(asm, { imm: ETHERNET_HEADER }, HEARTBEAT_PAYLOAD, STACK.heartbeat, "drop");
   asm
-    .mov(R4, { imm: HEARTBEAT_PAYLOAD })
-    .call(SKB_LOAD_BYTES)
-    .jumpIf(R0, "ne", { imm: 0 }, "drop")
     .load("u32", R1, R6, SKB.len)
     .store("u32", FP, STACK.heartbeat + HEARTBEAT_VALUE.length, R1)
     .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.remote)

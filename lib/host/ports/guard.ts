@@ -1,0 +1,55 @@
+// Guarding the port of a container that is being attached, by whichever process attaches it: the router has loaded the
+// program once, and hung it on the bridge itself as well, where it is found with its maps.
+import { closeSync, openSync } from "node:fs";
+import type { Ip } from "../../address/ip.ts";
+import type { Program } from "../../bpf/program.ts";
+import type { NetlinkSocket } from "../../netlink/socket.ts";
+import { inNetns, OWN_NETNS } from "../../sys/netns.ts";
+import { addAddresses, bindPort, type PortIdentity, removeAddresses } from "./binding.ts";
+import { findProgram, type HookLink, type How, hook } from "./hook.ts";
+import { closePortMaps, mapsOf, type PortMaps } from "./maps.ts";
+
+/** The program of this host, opened by a thread in its network namespace. */
+export class PortGuard {
+  readonly #home = openSync(OWN_NETNS, "r");
+
+  private constructor(
+    private readonly nl: NetlinkSocket,
+    /** As on the bridge. */
+    private readonly how: How,
+    private readonly program: Program,
+    private readonly maps: PortMaps,
+  ) {}
+
+  /** Finds it by the bridge; undefined where no router has loaded one. */
+  static find(nl: NetlinkSocket, bridge: HookLink): PortGuard | undefined {
+    const found = findProgram(nl, bridge, "egress");
+    const maps = found && mapsOf(found.program);
+    if (maps) return new PortGuard(nl, found.how, found.program, maps);
+    found?.program.close();
+    return undefined;
+  }
+
+  /** Puts the program on a new port, whatever namespace this thread is in now. */
+  attach(port: HookLink): void {
+    inNetns(`/proc/self/fd/${this.#home}`, () => hook(this.how, this.nl, port, "ingress", this.program));
+  }
+
+  bind(port: number, identity: PortIdentity): void {
+    bindPort(this.maps, port, identity);
+  }
+
+  addAddresses(port: number, addresses: readonly Ip[]): void {
+    addAddresses(this.maps, port, addresses);
+  }
+
+  removeAddresses(port: number, addresses: readonly Ip[]): void {
+    removeAddresses(this.maps, port, addresses);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#home);
+    this.program.close();
+    closePortMaps(this.maps);
+  }
+}
