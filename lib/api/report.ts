@@ -166,7 +166,7 @@ function routerReport({
     Peers: Array.from(mesh.peers.all(), peerReport).sort(byName),
     UnicastRoutes: Array.from(mesh.routes.unicast, ([Dest, Via]) => ({ Dest, Via })),
     BroadcastRoutes: Array.from(mesh.peers.all(), ({ name }) => {
-      const via = [...mesh.routes.broadcast(name)];
+      const via = [...mesh.routes.shownBroadcast(name)];
       return { Source: name, Via: via.length > 0 ? via : null };
     }),
     Connections: [

@@ -29,9 +29,17 @@ export function newer(ours: Entry, theirs: Entry): Entry {
   return theirs.tombstone > ours.tombstone ? theirs : ours;
 }
 
+/** The greatest version: nothing supersedes it but a tombstone, and others forget that. */
+export const MAX_VERSION = Number.MAX_SAFE_INTEGER;
+
+/** The version after another. */
+export function nextVersion(version: number): number {
+  return Math.min(version + 1, MAX_VERSION);
+}
+
 /** The entry, deleted at `now` (seconds). */
 export function tombstoned(entry: Entry, now: number): Entry {
-  return { ...entry, version: entry.version + 1, tombstone: now };
+  return { ...entry, version: nextVersion(entry.version), tombstone: now };
 }
 
 const order = <T>(a: T, b: T) => (a < b ? -1 : a > b ? 1 : 0);

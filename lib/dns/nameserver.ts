@@ -2,15 +2,16 @@
 // it learns from them (weave: nameserver/nameserver.go). Pure: clock, gossip and disk are passed in.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
+import type { Work } from "../clock/slices.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { Entries } from "./entries.ts";
-import { type Entry, tombstoned } from "./entry.ts";
+import { type Entry, MAX_VERSION, nextVersion, tombstoned } from "./entry.ts";
 import { fullyQualified, isFullyQualified, isInDomain } from "./name.ts";
 import type { NamesStore } from "./saved.ts";
-import { decodeNames, encodeNames } from "./wire.ts";
+import { encodeNames, readNames } from "./wire.ts";
 
 /** How long it is remembered that a name was deleted: until nobody can hear of it as living any more. */
 const TOMBSTONE_S = 30 * 60;
@@ -26,6 +27,8 @@ const MAX_ALLEGED = MAX_ENTRIES_PER_PEER / 2;
 const MAX_CONTAINER_ID = 1_024;
 /** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
 const MAX_ENTRIES_PER_MESSAGE = 1_024;
+/** Entries taken in between two steps. */
+const STEP = 128;
 
 /** What is to be deleted; what is left out matches everything. */
 export interface Selection {
@@ -51,6 +54,8 @@ export class Nameserver implements Gossiper {
   readonly entries = new Entries();
   #channel: GossipChannel | undefined;
   #sweeper: Timer | undefined;
+  readonly #gone = new Set<PeerName>();
+  #forgetting: Timer | undefined;
   readonly #warn: (kind: string, text: string) => void;
 
   constructor(
@@ -84,6 +89,7 @@ export class Nameserver implements Gossiper {
 
   stop(): void {
     this.#sweeper?.cancel();
+    this.#forgetting?.cancel();
   }
 
   /**
@@ -106,7 +112,7 @@ export class Nameserver implements Gossiper {
         `cannot add ${hostname}: this host has ${MAX_ENTRIES_PER_PEER} names; remove some first`,
       );
     }
-    const version = known ? known.version + 1 : 0;
+    const version = known ? nextVersion(known.version) : 0;
     this.dependencies.store.save(id, version);
     const entry = { ...id, version, tombstone: 0 };
     this.#info(`adding entry for ${containerId}: ${hostname} -> ${formatIPv4(address)}`);
@@ -128,7 +134,14 @@ export class Nameserver implements Gossiper {
 
   /** Forgets the names of a peer that is gone. */
   peerGone(name: PeerName): void {
-    this.entries.remove(({ origin }) => origin === name);
+    if (this.entries.countOf(name) === 0) return;
+    this.#gone.add(name);
+    // Many may go at once; all names are looked through once for all of them.
+    this.#forgetting ??= this.dependencies.clock.after(0, () => {
+      this.#forgetting = undefined;
+      this.entries.remove(({ origin }) => this.#gone.has(origin));
+      this.#gone.clear();
+    });
   }
 
   /** Addresses of a fully qualified name. */
@@ -148,45 +161,64 @@ export class Nameserver implements Gossiper {
 
   onUnicast(): void {}
 
-  onGossip(message: Uint8Array): GossipData | undefined {
-    const { fresh } = this.#receive(message);
+  *onGossip(message: Uint8Array): Work<GossipData | undefined> {
+    const { fresh } = yield* this.#receive(message);
     return fresh.length > 0 ? this.#data(fresh) : undefined;
   }
 
-  onBroadcast(_source: PeerName, message: Uint8Array): GossipData {
-    return this.#data(this.#receive(message).received);
+  *onBroadcast(_source: PeerName, message: Uint8Array): Work<GossipData> {
+    const { received } = yield* this.#receive(message);
+    return this.#data(received);
   }
 
   gossip(): GossipData {
     return this.#data([...this.entries.all()]);
   }
 
-  #receive(message: Uint8Array): { fresh: Entry[]; received: Entry[] } {
-    const { timestamp, entries } = decodeNames(message);
+  *#receive(message: Uint8Array): Work<{ fresh: Entry[]; received: Entry[] }> {
+    const { timestamp, entries } = yield* readNames(message);
     const skew = timestamp - this.#now();
     if (Math.abs(skew) > MAX_SKEW_S) {
       throw new Error(
         `host clock skew of ${skew}s exceeds ${MAX_SKEW_S}s limit: set the clocks of both hosts`,
       );
     }
-    const { ourName, isKnownPeer } = this.config;
     const corrected: Entry[] = [];
-    const received = entries
-      .filter((entry) => isKnownPeer(entry.origin) && this.#isSound(entry))
-      .map((entry) => {
-        const ours = entry.origin === ourName ? this.#correct(entry) : undefined;
-        if (ours) corrected.push(ours);
-        return ours ?? entry;
-      });
-    const fresh = this.entries.merge(received, (entry) => this.#hasRoom(entry.origin));
+    const received: Entry[] = [];
+    const fresh: Entry[] = [];
+    for (let at = 0; at < entries.length; at += STEP) {
+      const part = this.#judge(entries.slice(at, at + STEP), corrected);
+      received.push(...part);
+      fresh.push(...this.entries.merge(part, (entry) => this.#hasRoom(entry.origin)));
+      yield;
+    }
     if (corrected.length > 0) this.#broadcast(corrected);
     return { fresh, received };
   }
 
+  /** What of these entries is taken in; those of ours that are wrong are put right, and noted. */
+  #judge(entries: readonly Entry[], corrected: Entry[]): Entry[] {
+    const { ourName, isKnownPeer } = this.config;
+    return entries
+      .filter((entry) => isKnownPeer(entry.origin) && this.#isSound(entry))
+      .flatMap((entry) => {
+        if (entry.origin !== ourName) return entry;
+        // Nothing that we say supersedes it; others forget it once it is a tombstone, and hear of us again.
+        if (entry.version === MAX_VERSION) return [];
+        const ours = this.#correct(entry);
+        if (ours) corrected.push(ours);
+        return ours ?? entry;
+      });
+  }
+
   /** An entry that a nameserver may make; others are dropped. */
-  #isSound({ hostname, containerId, origin }: Entry): boolean {
-    if (isFullyQualified(hostname) && containerId.length <= MAX_CONTAINER_ID) return true;
-    this.#warn(`unsound ${origin}`, `[nameserver] ignoring names of ${origin} that are no domain names`);
+  #isSound({ hostname, containerId, origin, version, tombstone }: Entry): boolean {
+    const named = isFullyQualified(hostname) && containerId.length <= MAX_CONTAINER_ID;
+    // One deleted in the future would never be forgotten.
+    const timed = tombstone >= 0 && tombstone <= this.#now() + MAX_SKEW_S;
+    if (named && timed && version >= 0 && version <= MAX_VERSION) return true;
+    const what = named ? "with impossible versions or times" : "that are no domain names";
+    this.#warn(`unsound ${origin}`, `[nameserver] ignoring names of ${origin} ${what}`);
     return false;
   }
 
@@ -207,7 +239,7 @@ export class Nameserver implements Gossiper {
     if (!ours) return entry.tombstone > 0 ? undefined : tombstoned(entry, this.#now());
     const contradicts =
       ours.version < entry.version || (ours.version === entry.version && ours.tombstone !== entry.tombstone);
-    return contradicts ? { ...ours, version: entry.version + 1 } : undefined;
+    return contradicts ? { ...ours, version: nextVersion(entry.version) } : undefined;
   }
 
   #bury(which: (entry: Entry) => boolean): number {

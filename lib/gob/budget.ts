@@ -12,6 +12,8 @@ const PER_BYTE = 8;
 /** Units for a value, and more for each field of a struct. */
 export const VALUE_COST = 16;
 export const FIELD_COST = 8;
+/** Units for a value of a field that we do not know: it is passed over at once, however long it is. */
+export const UNKNOWN_COST = 256;
 
 /** A stream describes its types in less than 1 kB, each once. */
 const MAX_DESCRIPTION_BYTES = 16 * 1024;

@@ -86,13 +86,14 @@ export class Cursor {
 
   /** Walks the fields of a struct: each has the distance from the last field's number in front, 0 ends it. */
   eachField(read: (field: number) => void): void {
-    for (let field = 0; ; ) {
-      const delta = this.small();
-      if (delta === 0) return;
-      if (delta > MAX_FIELD_DELTA) throw new GobError(`gob struct skips ${delta} fields`);
-      field += delta;
-      read(field);
-    }
+    for (let field = this.nextField(0); field > 0; field = this.nextField(field)) read(field);
+  }
+
+  /** The number of the field that comes after `field`; 0 at the end of the struct. */
+  nextField(field: number): number {
+    const delta = this.small();
+    if (delta > MAX_FIELD_DELTA) throw new GobError(`gob struct skips ${delta} fields`);
+    return delta === 0 ? 0 : field + delta;
   }
 }
 

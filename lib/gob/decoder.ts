@@ -1,6 +1,8 @@
 // Decoding gob that a peer sent: every type is checked against what is expected, every value against a budget, and
 // what the receiver does not know is skipped, as Go does.
-import { Budget, FIELD_COST, VALUE_COST } from "./budget.ts";
+
+import { atOnce, type Work } from "../clock/slices.ts";
+import { Budget, FIELD_COST, UNKNOWN_COST, VALUE_COST } from "./budget.ts";
 import { type Cursor, GobError, messageAt } from "./cursor.ts";
 import { readDescription, type WireType } from "./description.ts";
 import { BASIC_ID, type BasicKind, type GobType } from "./type.ts";
@@ -13,6 +15,12 @@ const BASIC_KIND = new Map<number, BasicKind>(
   Object.entries(BASIC_ID).map(([kind, id]) => [id, kind as BasicKind]),
 );
 
+/** A gob message that was taken: its value, if it has one, and where it ends. */
+type Taken<T> = { value: T | undefined; at: number } | undefined;
+
+/** Elements of a slice between two steps: less than a millisecond's work. */
+const STEP = 64;
+
 /** Decodes values of one stream; it remembers the types that the stream has described. */
 export class GobDecoder {
   readonly #types = new Map<number, WireType>();
@@ -24,7 +32,12 @@ export class GobDecoder {
    * it ends, so that a stream that comes in pieces is decoded message by message and never twice; undefined while the
    * message is not all there. Throws GobError for anything malformed.
    */
-  take<T>(type: GobType<T>, bytes: Uint8Array, at: number): { value: T | undefined; at: number } | undefined {
+  take<T>(type: GobType<T>, bytes: Uint8Array, at: number): Taken<T> {
+    return atOnce(this.takeSliced(type, bytes, at, Number.POSITIVE_INFINITY));
+  }
+
+  /** As `take`, in steps of `step` elements of a slice that is the value, or a field of it. */
+  *takeSliced<T>(type: GobType<T>, bytes: Uint8Array, at: number, step: number): Work<Taken<T>> {
     const message = messageAt(bytes, at, MAX_MESSAGE);
     if (!message) return undefined;
     const id = this.#idOf(message);
@@ -32,9 +45,35 @@ export class GobDecoder {
     if (this.#types.get(id)?.kind !== "struct" && message.uint() !== 0n) {
       throw new GobError("gob value without its zero byte");
     }
-    const value = this.#value(message, id, type, 0) as T;
+    const value = (yield* this.#sliced(message, id, type, step, 0)) as T;
     if (message.left > 0) throw new GobError(`${message.left} stray bytes after a gob value`);
     return { value, at: message.end };
+  }
+
+  *#sliced(cursor: Cursor, id: number, type: GobType, step: number, depth: number): Work<unknown> {
+    const wire = this.#types.get(id);
+    const wanted = type.kind === "pointer" ? type.target : type;
+    if (wire?.kind === "slice" && wanted.kind === "slice") {
+      const count = cursor.count();
+      const list: unknown[] = [];
+      for (let i = 0; i < count; i++) {
+        if (i % step === step - 1) yield;
+        list.push(this.#value(cursor, wire.element, wanted.element, depth + 1));
+      }
+      return list;
+    }
+    if (depth > 0 || wire?.kind !== "struct" || wanted.kind !== "struct") {
+      return this.#value(cursor, id, type, depth);
+    }
+    const result = wanted.zero() as Record<string, unknown>;
+    for (let number = cursor.nextField(0); number > 0; number = cursor.nextField(number)) {
+      const field = wire.fields[number - 1];
+      if (!field) throw new GobError(`gob struct has no field ${number}`);
+      const known = wanted.byName.get(field.name);
+      if (known) result[field.name] = yield* this.#sliced(cursor, field.id, known, step, depth + 1);
+      else this.#value(cursor, field.id, undefined, depth + 1);
+    }
+    return result;
   }
 
   /** Takes the gob message at `at` without reading its value, if it has one. Returns as `take` does. */
@@ -57,7 +96,7 @@ export class GobDecoder {
   /** Reads a value of wire type `id`; as `type`, or to skip it where that is undefined. */
   #value(cursor: Cursor, id: number, type: GobType | undefined, depth: number): unknown {
     if (depth > MAX_DEPTH) throw new GobError("gob nested too deeply");
-    this.budget.spend(VALUE_COST);
+    this.budget.spend(type ? VALUE_COST : UNKNOWN_COST);
     const wanted = type?.kind === "pointer" ? type.target : type;
     const basic = BASIC_KIND.get(id);
     if (basic) return readBasic(cursor, basic, wanted);
@@ -154,6 +193,16 @@ export class GobReader {
     if (!next) throw new GobError("gob ends early");
     this.#at = next.at;
     return next.value;
+  }
+
+  /** As `read`, in steps. */
+  *readSliced<T>(type: GobType<T>): Work<T> {
+    for (;;) {
+      const next = yield* this.#decoder.takeSliced(type, this.bytes, this.#at, STEP);
+      if (!next) throw new GobError("gob ends early");
+      this.#at = next.at;
+      if (next.value !== undefined) return next.value;
+    }
   }
 
   /** Decodes the next value, or passes over it where it is longer than `maxBytes`: then undefined. */

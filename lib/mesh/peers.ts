@@ -18,8 +18,8 @@ import { type ShortIdChanges, ShortIds } from "./shortid.ts";
 const GARBAGE_COLLECTION_MS = 1000;
 
 export interface PeersListener {
-  /** A peer can no longer be reached and was forgotten. */
-  peerGone(peer: Peer): void;
+  /** Peers can no longer be reached and were forgotten. */
+  peersGone(peers: readonly Peer[]): void;
   shortIdsInvalidated(): void;
   /** What we say of ourself has changed and should be told. */
   ourselfChanged(): void;
@@ -178,7 +178,7 @@ export class Peers {
     }
     // With an id freed, the draw that failed for want of one can be made up for.
     if (this.#shortIds.owner(this.ourself.shortId) !== this.ourself) changes.lost = true;
-    for (const peer of gone) this.listener.peerGone(peer);
+    this.listener.peersGone(gone);
     this.#settle(changes);
   }
 

@@ -43,6 +43,9 @@ const MAX_UNFINISHED = 128 * 1024 * 1024;
 const ALONE_MS = 10_000;
 const ANEW_INTERVAL_MS = 60_000;
 
+/** Peers that are gone at once and named in the log. */
+const SHOWN_GONE = 20;
+
 const TOPOLOGY = "topology";
 
 export interface MeshConfig {
@@ -138,9 +141,11 @@ export class MeshRouter implements ConnectionHost {
       hasShortId: true,
     });
     this.peers = new Peers(this.ourself, clock, random, {
-      peerGone: (peer) => {
-        log.info(`Removed unreachable peer ${peer}`);
-        for (const listener of this.#listeners) listener.peerGone?.(peer);
+      peersGone: (peers) => {
+        for (const peer of peers.slice(0, SHOWN_GONE)) log.info(`Removed unreachable peer ${peer}`);
+        const others = peers.length - SHOWN_GONE;
+        if (others > 0) log.info(`Removed ${others} more unreachable peers`);
+        for (const listener of this.#listeners) for (const peer of peers) listener.peerGone?.(peer);
       },
       shortIdsInvalidated: () => {
         for (const listener of this.#listeners) listener.shortIdsChanged?.();

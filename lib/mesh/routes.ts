@@ -56,6 +56,9 @@ interface Branch {
   readonly to: readonly PeerName[];
 }
 
+/** In networks of so many peers all trees are computed to be shown. */
+const MAX_SHOWN = 512;
+
 const NO_BRANCH: Branch = { from: undefined, to: [] };
 
 /** All routes of one peer over the topology as it is now; trees are computed when they are first asked for. */
@@ -93,6 +96,12 @@ export class Routes {
   /** The neighbours that a frame broadcast by `source` is to be passed on to. */
   broadcast(source: PeerName): readonly PeerName[] {
     return this.#tree(source, true, this.#broadcast).to;
+  }
+
+  /** As `broadcast`; in a large network without those that nobody has asked for yet, which would take long. */
+  shownBroadcast(source: PeerName): readonly PeerName[] {
+    if (this.peers.size <= MAX_SHOWN) return this.broadcast(source);
+    return this.#broadcast.get(source)?.to ?? [];
   }
 
   /** The neighbours that a control message broadcast by `source` is to be passed on to. */
@@ -137,7 +146,8 @@ export class Routes {
   #branch(source: PeerName, established: boolean): Branch {
     const { ourself, peers } = this;
     const peer = peers.get(source);
-    if (!peer) return NO_BRANCH;
+    // What carries frames carries them both ways: whom we do not reach, does not reach us.
+    if (!peer || (established && !this.unicast.has(source))) return NO_BRANCH;
     const { met, found } = walk(peer, peers.size, established, ourself);
     const from = peer !== ourself && ourself.walk === peer.walk ? ourself.foundBy?.name : undefined;
     if (!met || found.length >= peers.size) return { from, to: [] };

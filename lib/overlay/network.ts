@@ -2,6 +2,7 @@
 // sleeve engine kept in step with the topology and with what works.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
+import type { Work } from "../clock/slices.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
@@ -10,7 +11,6 @@ import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { monotonicNow } from "../sys/monotonic.ts";
-import { reasonOf } from "../sys/reason.ts";
 import type { Datapath } from "./datapath/datapath.ts";
 import { tapName } from "./datapath/links.ts";
 import type { Esp } from "./fastdp/esp.ts";
@@ -27,6 +27,8 @@ const MAC_MAX_AGE_NS = 10n * 60n * 1_000_000_000n;
 const MAC_SWEEP_MS = 60_000;
 /** Several changes make one new table. */
 const APPLY_DELAY_MS = 1;
+/** Tables that take long are not computed again before so many times as long. */
+const APPLY_PAUSE = 3;
 /** After the kernel has refused one. */
 const APPLY_AGAIN_MS = 1_000;
 
@@ -51,6 +53,10 @@ export class NetworkOverlay implements Overlay {
   #ids: PeerIds | undefined;
   #sweep: Timer | undefined;
   #apply: Timer | undefined;
+  /** Gives up the tables that are being computed. */
+  #applying: (() => void) | undefined;
+  /** Something has changed since that began. */
+  #outdated = false;
   #expiry: Timer | undefined;
   readonly #linger: Linger;
   readonly #warn: (kind: string, text: string) => void;
@@ -118,6 +124,7 @@ export class NetworkOverlay implements Overlay {
     this.#mesh = undefined;
     this.#sweep?.cancel();
     this.#apply?.cancel();
+    this.#applying?.();
     this.#expiry?.cancel();
     this.#fastdp.freeze();
   }
@@ -198,21 +205,32 @@ export class NetworkOverlay implements Overlay {
 
   #changed(delayMs = APPLY_DELAY_MS): void {
     if (!this.#mesh) return;
-    this.#apply ??= this.clock.after(delayMs, () => {
-      this.#apply = undefined;
-      if (!this.#mesh || !this.#ids) return;
-      try {
-        this.#applyTables(this.#mesh, this.#ids);
-        this.#behind = undefined;
-      } catch (error) {
-        this.#behind = reasonOf(error);
-        this.#warn("tables", `forwarding tables are out of date: ${this.#behind}; trying again`);
-        this.#changed(APPLY_AGAIN_MS);
-      }
-    });
+    if (this.#applying) this.#outdated = true;
+    else this.#apply ??= this.clock.after(delayMs, () => this.#applyNow());
   }
 
-  #applyTables(mesh: MeshRouter, ids: PeerIds): void {
+  #applyNow(): void {
+    this.#apply = undefined;
+    if (!this.#mesh || !this.#ids) return;
+    const started = this.clock.now();
+    this.#outdated = false;
+    let ended = false;
+    const giveUp = this.#mesh.slices.run(this.#applyTables(this.#mesh, this.#ids), (error) => {
+      ended = true;
+      this.#applying = undefined;
+      this.#behind = error?.message;
+      if (error) {
+        this.#warn("tables", `forwarding tables are out of date: ${this.#behind}; trying again`);
+        this.#changed(APPLY_AGAIN_MS);
+      } else if (this.#outdated) {
+        this.#changed(Math.max(APPLY_DELAY_MS, APPLY_PAUSE * (this.clock.now() - started)));
+      }
+    });
+    if (!ended) this.#applying = giveUp;
+  }
+
+  /** Computes the tables of kernel and engine, peer by peer, and puts them in place at once. */
+  *#applyTables(mesh: MeshRouter, ids: PeerIds): Work {
     const { routes, peers, ourself } = mesh;
     const names = new Map<number, Uint8Array>();
     const numbers = new Map<PeerName, number>();
@@ -232,6 +250,7 @@ export class NetworkOverlay implements Overlay {
       const to = routes.broadcast(name).flatMap((next) => numbers.get(next) ?? []);
       const from = routes.broadcastFrom(name);
       broadcast.set(id, { from: from && numbers.get(from), to });
+      yield;
     }
     const neighbours = this.#neighbours(numbers);
     const vxlanSources = this.#fastdp.sources();

@@ -16,11 +16,13 @@ export function isShortId(id: number): boolean {
   return id < SHORT_IDS;
 }
 
-/** Gives every known peer a number. */
+/** Gives every known peer a number. There are enough for as many as the topology has room for (mesh/bounds.ts). */
 export class PeerIds {
   readonly #own = new Map<PeerName, number>();
+  /** Numbers that no peer has; the last is given next. */
+  readonly #free = Array.from({ length: PEER_IDS - SHORT_IDS }, (_, i) => PEER_IDS - 1 - i);
 
-  constructor(private readonly peers: Peers) {}
+  constructor(private readonly peers: Pick<Peers, "get" | "byShortId">) {}
 
   /** The peer's number; undefined when there are no more. */
   of(peer: Peer): number | undefined {
@@ -29,15 +31,18 @@ export class PeerIds {
   }
 
   #draw(name: PeerName): number | undefined {
-    const taken = new Set(this.#own.values());
-    for (const known of this.#own.keys()) {
-      if (!this.peers.get(known)) this.#own.delete(known);
+    if (this.#free.length === 0) this.#reclaim();
+    const id = this.#free.pop();
+    if (id !== undefined) this.#own.set(name, id);
+    return id;
+  }
+
+  /** Takes back the numbers of peers that are gone. */
+  #reclaim(): void {
+    for (const [name, id] of this.#own) {
+      if (this.peers.get(name)) continue;
+      this.#own.delete(name);
+      this.#free.push(id);
     }
-    for (let id = SHORT_IDS; id < PEER_IDS; id++) {
-      if (taken.has(id)) continue;
-      this.#own.set(name, id);
-      return id;
-    }
-    return undefined;
   }
 }

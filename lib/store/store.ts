@@ -16,9 +16,9 @@ const FORMAT = 2;
 
 /**
  * Why a file cannot be used: it is damaged (or no file of ours), of a newer version of weave, held by another process,
- * or the disk refuses it.
+ * or the disk refuses it; or a value would not be understood when it is read again.
  */
-export type StoreErrorCode = "damaged" | "newer" | "locked" | "disk";
+export type StoreErrorCode = "damaged" | "newer" | "locked" | "disk" | "invalid";
 
 /** A file that cannot be used, or a change that could not be saved; the message says which, and what to do. */
 export class StoreError extends Error {
@@ -101,8 +101,16 @@ export class Store {
           .all(room);
         return new Map(rows.map(({ key, value }) => [key, read(key, value)]));
       },
-      set: (key, value) =>
-        this.#run("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", room, key, JSON.stringify(value)),
+      set: (key, value) => {
+        const json = JSON.stringify(value);
+        // The next start would find no state where this could not be read.
+        const { success, issues } = v.safeParse(schema, JSON.parse(json));
+        if (!success) {
+          const wrong = issues.map(({ message }) => message).join("; ");
+          throw new StoreError("invalid", `not saved to ${this.path}: "${key}" of "${room}": ${wrong}`);
+        }
+        this.#run("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", room, key, json);
+      },
       delete: (key) => this.#run("DELETE FROM state WHERE room = ? AND key = ?", room, key),
       clear: () => this.#run("DELETE FROM state WHERE room = ?", room),
     };

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { atOnce } from "../../lib/clock/slices.ts";
 import { Entries } from "../../lib/dns/entries.ts";
 import { type Entry, entryKey, tombstoned } from "../../lib/dns/entry.ts";
 import { DomainNameError, fullyQualified, isInDomain } from "../../lib/dns/name.ts";
@@ -122,16 +123,17 @@ describe("a nameserver", () => {
     const [a, b] = [nameserver(1, clock), nameserver(2, clock)];
     expect(a.server.add("web.weave.local", "c1", 7)).toBe(true);
     expect(a.server.add("web.example.com", "c1", 7)).toBe(false);
-    for (const message of a.said.splice(0)) b.server.onBroadcast(peer(1), message);
+    for (const message of a.said.splice(0)) atOnce(b.server.onBroadcast(peer(1), message));
     expect(b.server.lookup("WEB.weave.local.")).toEqual([7]);
     expect(b.server.delete({ containerId: "c1" })).toBe(0);
     expect(a.server.delete({ containerId: "c1" })).toBe(1);
-    for (const message of a.said.splice(0)) b.server.onBroadcast(peer(1), message);
+    for (const message of a.said.splice(0)) atOnce(b.server.onBroadcast(peer(1), message));
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
     a.server.add("web.weave.local", "c1", 7);
-    for (const message of a.said) b.server.onBroadcast(peer(1), message);
+    for (const message of a.said) atOnce(b.server.onBroadcast(peer(1), message));
     expect(b.server.lookup("web.weave.local.")).toEqual([7]);
     b.server.peerGone(peer(1));
+    clock.advance(0);
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
   });
 
@@ -144,14 +146,14 @@ describe("a nameserver", () => {
     expect(again.server.lookup("web.weave.local.")).toEqual([7]);
     expect(again.server.lookup("db.weave.local.")).toEqual([]);
     const b = nameserver(2, clock);
-    for (const message of a.said) b.server.onBroadcast(peer(1), message);
+    for (const message of a.said) atOnce(b.server.onBroadcast(peer(1), message));
     const forgetful = nameserver(1, clock);
-    for (const message of b.server.gossip().encode()) forgetful.server.onGossip(message);
+    for (const message of b.server.gossip().encode()) atOnce(forgetful.server.onGossip(message));
     expect(forgetful.said.length).toBe(1);
-    for (const message of forgetful.said) b.server.onBroadcast(peer(1), message);
+    for (const message of forgetful.said) atOnce(b.server.onBroadcast(peer(1), message));
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
     forgetful.server.add("web.weave.local", "c1", 7);
-    for (const message of forgetful.said) b.server.onBroadcast(peer(1), message);
+    for (const message of forgetful.said) atOnce(b.server.onBroadcast(peer(1), message));
     expect(b.server.lookup("web.weave.local.")).toEqual([7]);
   });
 
@@ -166,20 +168,20 @@ describe("a nameserver", () => {
       tombstone: 0,
     }));
     const timestamp = Math.floor(clock.now() / 1000);
-    strict.server.onGossip(encodeNames({ timestamp, entries }));
+    atOnce(strict.server.onGossip(encodeNames({ timestamp, entries })));
     expect(strict.server.lookup("x.weave.local.")).toEqual([2]);
-    expect(() => strict.server.onGossip(encodeNames({ timestamp: timestamp + 901, entries }))).toThrow(
-      "host clock skew of 901s exceeds 900s limit",
-    );
-    expect(() => strict.server.onGossip(encodeNames({ timestamp: timestamp - 901, entries }))).toThrow(
-      "clock skew",
-    );
+    expect(() =>
+      atOnce(strict.server.onGossip(encodeNames({ timestamp: timestamp + 901, entries }))),
+    ).toThrow("host clock skew of 901s exceeds 900s limit");
+    expect(() =>
+      atOnce(strict.server.onGossip(encodeNames({ timestamp: timestamp - 901, entries }))),
+    ).toThrow("clock skew");
   });
 
   test("takes only so many names of a peer, and none that is no name; its own are not crowded out", () => {
     const a = nameserver(1, clock);
     const timestamp = Math.floor(clock.now() / 1000);
-    const hear = (entries: Entry[]) => a.server.onGossip(encodeNames({ timestamp, entries }));
+    const hear = (entries: Entry[]) => atOnce(a.server.onGossip(encodeNames({ timestamp, entries })));
     for (const hostname of ["", "a..weave.local.", "no.dot", `${"x".repeat(64)}.weave.local.`])
       hear([{ ...sample(hostname), origin: peer(2) }]);
     expect(a.server.entries.size).toBe(0);

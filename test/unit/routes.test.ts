@@ -1,9 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { seededRandom } from "../../lib/clock/random.ts";
+import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
+import { prunable } from "../../lib/mesh/limit.ts";
 import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { Routes, randomNeighbours } from "../../lib/mesh/routes.ts";
+import { isShortId, PeerIds } from "../../lib/overlay/peerid.ts";
 
 const name = (i: number) => nameFromNumber(BigInt(i + 1));
 
@@ -28,7 +31,7 @@ const graphs = fc.integer({ min: 2, max: 12 }).chain((size) =>
 );
 
 /** One router's own copy of the topology: what it knows came in an order of its own. */
-function routesOf(self: number, { size, edges }: Graph): Routes {
+function peersOf(self: number, { size, edges }: Graph): Map<PeerName, Peer> {
   const random = seededRandom(BigInt(self));
   const peers = new Map(Array.from({ length: size }, (_, i) => [name(i), Peer.placeholder(name(i))]));
   const get = (i: number) => peers.get(name(i)) as Peer;
@@ -43,7 +46,12 @@ function routesOf(self: number, { size, edges }: Graph): Routes {
       });
     }
   }
-  return new Routes(get(self), peers);
+  return peers;
+}
+
+function routesOf(self: number, graph: Graph): Routes {
+  const peers = peersOf(self, graph);
+  return new Routes(peers.get(name(self)) as Peer, peers);
 }
 
 const allRoutes = (graph: Graph) =>
@@ -112,4 +120,54 @@ test("random neighbours are few, different, and never the one it came from", () 
   expect(chosen).not.toContain(name(5));
   expect(randomNeighbours(routes, name(5), () => random.float(), 0.3).length).toBe(2);
   expect(randomNeighbours(new Map([[name(0), UNKNOWN_PEER]]), name(0), () => 0)).toEqual([]);
+});
+
+describe("the connection that can best be spared", () => {
+  /** As defined: a path to the neighbour that does not use the connection to it. */
+  function spared(ourself: Peer): PeerName[] {
+    return [...ourself.connections.values()]
+      .filter(({ remote }) => {
+        const reached = new Set<Peer>([ourself]);
+        for (const peer of reached) {
+          for (const connection of peer.connections.values()) {
+            if (peer === ourself && connection.remote === remote) continue;
+            if (connection.remote === remote) return true;
+            reached.add(connection.remote);
+          }
+        }
+        return false;
+      })
+      .map(({ remote }) => remote.name);
+  }
+
+  test("leads to a peer that is reachable without it, and of those to one with most connections", () => {
+    fc.assert(
+      fc.property(graphs, (graph) => {
+        const peers = peersOf(0, graph);
+        const ourself = peers.get(name(0)) as Peer;
+        const candidates = spared(ourself);
+        const chosen = prunable(ourself);
+        if (candidates.length === 0) expect(chosen).toBeUndefined();
+        else {
+          expect(candidates).toContain(chosen?.name as PeerName);
+          const most = Math.max(...candidates.map((other) => peers.get(other)?.connections.size ?? 0));
+          expect(chosen?.connections.size).toBe(most);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+test("every peer has a number of its own, however many share a short id, and however many come and go", () => {
+  const present = new Map<PeerName, Peer>();
+  const ids = new PeerIds({ get: (wanted) => present.get(wanted), byShortId: () => undefined });
+  for (let round = 0; round < 3; round++) {
+    present.clear();
+    for (let i = 0; i < MAX_PEERS; i++) present.set(name(round * MAX_PEERS + i), Peer.placeholder(name(i)));
+    const numbers = Array.from(present.keys(), (peer) => ids.of(Peer.placeholder(peer)));
+    expect(new Set(numbers).size).toBe(MAX_PEERS);
+    expect(numbers).not.toContain(undefined);
+    expect(numbers.some((id) => id !== undefined && isShortId(id))).toBe(false);
+  }
 });
