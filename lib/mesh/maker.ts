@@ -7,8 +7,10 @@ import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, SelfConnectionError } from "./errors.ts";
+import { DIAL_BURST, DIALS_PER_S, dialable, GossipedAddresses } from "./gossiped.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
+import { TokenBucket } from "./tokenbucket.ts";
 import { joinHostPort, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
 const INITIAL_INTERVAL_MS = 250;
@@ -63,12 +65,17 @@ export class ConnectionMaker {
   readonly targets = new Map<string, Target>();
   readonly connections = new Set<LocalConnection>();
   terminations = 0;
+  /** Addresses of peers to connect to that gossip has told of; no more than MAX_GOSSIPED of them are tried at a time. */
+  gossiped = 0;
   readonly #direct = new Map<string, DirectPeer>();
+  readonly #dials: TokenBucket;
   #check: Timer | undefined;
   #retry: Timer | undefined;
   #stopped = false;
 
-  constructor(private readonly params: MakerParams) {}
+  constructor(private readonly params: MakerParams) {
+    this.#dials = new TokenBucket(DIAL_BURST, DIALS_PER_S, params.clock.now());
+  }
 
   /**
    * Adds peers ("host" or "host:port") to those we keep connected to, or puts them in place of all there were.
@@ -206,11 +213,15 @@ export class ConnectionMaker {
       want(this.#addressOf(peer), "named");
     }
     if (this.params.discovery && this.connections.size < this.params.limit) {
+      const { port } = this.params;
+      const gossiped = new GossipedAddresses<Reason>(port);
       for (const { remote, address, outbound } of this.#leadingTo(connectedPeers)) {
         const reason = this.params.ourself.name > remote.name ? "ours to call" : "theirs to call";
-        if (outbound) want(address, reason);
-        else want(joinHostPort(splitHostPort(address)?.host ?? address, this.params.port), reason);
+        const dial = dialable(address, outbound, port);
+        if (dial && !connectedAddresses.has(dial) && !wanted.has(dial)) gossiped.add(dial, reason);
       }
+      this.gossiped = gossiped.size;
+      for (const [address, reason] of gossiped.take(this.targets, this.params.random)) want(address, reason);
     }
     return wanted;
   }
@@ -249,8 +260,13 @@ export class ConnectionMaker {
       if (target.state !== "waiting" || target.tryAfter === undefined) continue;
       if (target.tryAfter > now) {
         next = Math.min(next, target.tryAfter - now);
-      } else if (direct || room-- > 0) {
+      } else if (direct) {
         this.#attempt(address, target, direct);
+      } else if (room > 0 && this.#dials.take(now)) {
+        room--;
+        this.#attempt(address, target, direct);
+      } else if (room > 0) {
+        next = Math.min(next, this.#dials.wait(now));
       }
     }
     this.#retry?.cancel();
@@ -283,14 +299,16 @@ export class ConnectionMaker {
   }
 
   #attempt(address: string, target: Target, direct: boolean): void {
-    const { log, transport, host } = this.params;
+    const { transport, host } = this.params;
     target.state = "attempting";
-    log.info(`->[${address}] attempting connection`);
+    // What gossip tells of may fail again and again, and there may be much of it.
+    const log = direct || !target.lastError ? this.params.log.info : this.params.log.debug;
+    log(`->[${address}] attempting connection`);
     transport.connect(
       address,
       (stream): StreamHandler => new LocalConnection(host, stream, true, direct, address),
       (error) => {
-        log.info(`->[${address}] error during connection attempt: ${error.message}`);
+        log(`->[${address}] error during connection attempt: ${error.message}`);
         this.#failed(target, error);
         this.refresh();
       },

@@ -11,6 +11,7 @@ import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, ConnectionLimitError, DuplicateNameError, SelfConnectionError } from "./errors.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
+import { MAX_GOSSIPED } from "./gossiped.ts";
 import { type Encryption, lowestVersion } from "./handshake.ts";
 import { prunable } from "./limit.ts";
 import { ConnectionMaker } from "./maker.ts";
@@ -278,10 +279,14 @@ export class MeshRouter implements ConnectionHost {
   notes(): string[] {
     const { count, refused } = this.#strangers;
     const bytes = this.#unfinished.total;
+    const { gossiped } = this.maker;
     return [
       ...this.peers.notes(),
       ...(refused > 0
         ? [`${refused} connections of strangers closed, ${count} unfinished handshakes now`]
+        : []),
+      ...(gossiped > MAX_GOSSIPED
+        ? [`gossip tells of ${gossiped} addresses to connect to; ${MAX_GOSSIPED} are tried at a time`]
         : []),
       ...(bytes > this.#unfinished.max / 2 ? [`${bytes} bytes of unfinished messages`] : []),
     ];

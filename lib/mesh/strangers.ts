@@ -1,6 +1,7 @@
 // Inbound connections that have not proved who they are. Everybody can open them, so they are bounded by address and in
 // all, and the oldest gives way to the newest: an honest handshake takes milliseconds.
 import type { Clock } from "../clock/clock.ts";
+import { TokenBucket } from "./tokenbucket.ts";
 
 /** Connections without an end of their handshake, in all and from one address. */
 export const MAX_STRANGERS = 512;
@@ -18,15 +19,9 @@ export interface Stranger {
   shutdown(error: Error): void;
 }
 
-interface Rate {
-  tokens: number;
-  /** When `tokens` was right, in ms of the clock. */
-  at: number;
-}
-
 export class Strangers {
   readonly #byAddress = new Map<string, Set<Stranger>>();
-  readonly #rates = new Map<string, Rate>();
+  readonly #rates = new Map<string, TokenBucket>();
   #count = 0;
   /** Connections that were closed for these limits since the start. */
   refused = 0;
@@ -48,11 +43,10 @@ export class Strangers {
   /** False when this address opens connections too fast. */
   admits(ip: string): boolean {
     const now = this.clock.now();
-    const { tokens, at } = this.#rates.get(ip) ?? { tokens: ACCEPT_BURST, at: now };
-    const refilled = Math.min(ACCEPT_BURST, tokens + (Math.max(0, now - at) / 1000) * ACCEPTS_PER_S);
-    const admitted = refilled >= 1;
+    const rate = this.#rates.get(ip) ?? new TokenBucket(ACCEPT_BURST, ACCEPTS_PER_S, now);
+    const admitted = rate.take(now);
     this.#rates.delete(ip);
-    this.#rates.set(ip, { tokens: admitted ? refilled - 1 : refilled, at: now });
+    this.#rates.set(ip, rate);
     if (this.#rates.size > MAX_ADDRESSES) {
       for (const oldest of this.#rates.keys()) {
         this.#rates.delete(oldest);

@@ -1,7 +1,11 @@
 // Strangers at the door of a simulated mesh: they cost it little, and take no peer's place.
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
+import { DIAL_BURST, DIALS_PER_S, MAX_GOSSIPED } from "../../lib/mesh/gossiped.ts";
 import { type Agreement, type Encryption, Handshake } from "../../lib/mesh/handshake.ts";
+import { encodeGossip } from "../../lib/mesh/message.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { encodeTopology, Peer } from "../../lib/mesh/peer.ts";
 import type { Stream } from "../../lib/mesh/transport.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
@@ -160,4 +164,47 @@ test("unfinished messages of many peers are bounded together", async () => {
   simulation.clock.advance(1_000);
   expect(one.router.connections.size).toBe(1);
   expect(one.router.notes()).toEqual([]);
+});
+
+test("what gossip tells of is dialled no faster than so, and neither this host nor names", async () => {
+  const one = simulation.add(1);
+  const liar = intrude("10.9.9.9", { Name: "00:00:00:00:00:66", UID: "99" });
+  simulation.clock.advance(1_000);
+  const peer = (i: number) =>
+    new Peer({
+      name: nameFromNumber(BigInt(i)),
+      nickName: "n",
+      uid: 99n,
+      version: 10,
+      shortId: 1,
+      hasShortId: true,
+    });
+  const itself = peer(0x66);
+  const lies = [
+    ...Array.from({ length: 2000 }, (_, i) => `10.8.${i >> 8}.${i & 255}:80`),
+    ...Array.from({ length: 300 }, (_, i) => `10.7.7.7:${20_000 + i}`),
+    "127.0.0.1:6784",
+    "0.0.0.0:22",
+    "169.254.169.254:80",
+    "224.0.0.1:6783",
+    "[::1]:6784",
+    "evil.example.org:80",
+    "x\nINFO: forged",
+  ];
+  for (const [i, address] of lies.entries()) {
+    const remote = peer(0x1000 + i);
+    itself.connections.set(remote.name, { remote, address, outbound: true, established: true });
+  }
+  const payload = encodeTopology([itself]);
+  const message = encodeGossip({ kind: "gossip", channel: "topology", source: itself.name, payload });
+  liar.stream?.write(liar.agreement?.framing.frame(message) ?? new Uint8Array());
+  const before = simulation.network.dialled.get(one.ip)?.length ?? 0;
+  simulation.clock.advance(10_000);
+  const dialled = simulation.network.dialled.get(one.ip)?.slice(before) ?? [];
+  expect(dialled.length).toBeGreaterThan(DIAL_BURST);
+  expect(dialled.length).toBeLessThanOrEqual(DIAL_BURST + 10 * DIALS_PER_S);
+  expect(dialled.filter((address) => !/^10\.[78]\./.test(address))).toEqual([]);
+  expect(new Set(dialled.filter((address) => address.startsWith("10.7."))).size).toBeLessThanOrEqual(8);
+  expect(one.router.maker.targets.size).toBeLessThanOrEqual(MAX_GOSSIPED);
+  expect(one.router.notes().join()).toContain("addresses to connect to");
 });

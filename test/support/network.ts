@@ -19,6 +19,8 @@ export class SimulatedNetwork {
   readonly #muted = new Set<string>();
   readonly #ends = new Set<End>();
   #nextPort = 40_000;
+  /** Addresses that were connected to, or tried, in order; by the address of the host that did. */
+  readonly dialled = new Map<string, string[]>();
   /** Bytes that have been written to streams so far. */
   bytes = 0;
 
@@ -69,6 +71,9 @@ export class SimulatedNetwork {
     return {
       resolve: async (host) => host,
       connect: (address, opened, failed) => {
+        const dialled = this.dialled.get(ip) ?? [];
+        dialled.push(address);
+        this.dialled.set(ip, dialled);
         this.clock.after(this.delayMs(), () => {
           const accept = this.#listeners.get(address);
           const remoteIp = address.split(":")[0] ?? "";

@@ -1,0 +1,73 @@
+// Addresses of peers that others have told us of. Nobody vouches for them, so they are bounded in number, and only those
+// are taken that a peer on another host can have.
+import { isIP } from "node:net";
+import { below, type Random } from "../clock/random.ts";
+import { joinHostPort, splitHostPort } from "./transport.ts";
+
+/** Addresses that are tried at a time. */
+export const MAX_GOSSIPED = 1024;
+/** Of these, kept from before when there are more; the others change, so that everybody's turn comes. */
+const KEPT_SHARE = 0.75;
+/** Ports of one host, beside the usual one. */
+const MAX_PORTS = 8;
+/** New attempts: so many at once, then so many a second. */
+export const DIAL_BURST = 64;
+export const DIALS_PER_S = 20;
+
+/** This host, links and groups: 0/8, 127/8, 169.254/16, 224/4 and above, and the same of IPv6. */
+const UNUSABLE = /^(?:0\.|127\.|169\.254\.|22[4-9]\.|2[3-5]\d\.|::|fe[89ab]|ff)/i;
+
+/**
+ * The address to dial for a connection that another peer says it has to it. Who was called is reached at that address;
+ * who called listens on `port`, as far as anybody knows. Undefined for host names and for what no other host can have.
+ */
+export function dialable(address: string, outbound: boolean, port: number): string | undefined {
+  const told = splitHostPort(address);
+  if (!told || isIP(told.host) === 0 || UNUSABLE.test(told.host)) return undefined;
+  if (!outbound) return joinHostPort(told.host, port);
+  return told.port === undefined ? undefined : joinHostPort(told.host, told.port);
+}
+
+/** Collects addresses, a few for each host. */
+export class GossipedAddresses<Reason> {
+  readonly #all = new Map<string, Reason>();
+  readonly #ports = new Map<string, number>();
+
+  /** `port` is the usual one. */
+  constructor(private readonly port: number) {}
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  add(address: string, reason: Reason): void {
+    if (this.#all.has(address)) return;
+    const { host = "", port } = splitHostPort(address) ?? {};
+    if (port !== this.port) {
+      const ports = (this.#ports.get(host) ?? 0) + 1;
+      if (ports > MAX_PORTS) return;
+      this.#ports.set(host, ports);
+    }
+    this.#all.set(address, reason);
+  }
+
+  /** At most MAX_GOSSIPED of them: most of those that are tried already, and some by chance. */
+  take(tried: { has(address: string): boolean }, random: Random): ReadonlyMap<string, Reason> {
+    if (this.#all.size <= MAX_GOSSIPED) return this.#all;
+    const old = [...this.#all.keys()].filter((address) => tried.has(address));
+    const fresh = [...this.#all.keys()].filter((address) => !tried.has(address));
+    const kept = sample(old, Math.max(MAX_GOSSIPED * KEPT_SHARE, MAX_GOSSIPED - fresh.length), random);
+    const chosen = new Set([...kept, ...sample(fresh, MAX_GOSSIPED - kept.length, random)]);
+    return new Map([...this.#all].filter(([address]) => chosen.has(address)));
+  }
+}
+
+/** At most `count` elements, by chance. */
+function sample<T>(list: T[], count: number, random: Random): T[] {
+  for (let i = 0; i < Math.min(count, list.length); i++) {
+    const other = i + below(random, list.length - i);
+    const [a, b] = [list[i], list[other]];
+    if (a !== undefined && b !== undefined) [list[i], list[other]] = [b, a];
+  }
+  return list.slice(0, count);
+}
