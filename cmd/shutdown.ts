@@ -11,8 +11,8 @@ export interface Shutdown {
   graceful(stop: () => Promise<void>): void;
 }
 
-/** Installs the handlers; to be called before anything that waits. */
-export function shutdownOnSignal(log: Log): Shutdown {
+/** Installs the handlers; to be called before anything that waits. `whatStays` is said when they run. */
+export function shutdownOnSignal(log: Pick<Log, "info" | "error">, whatStays: string): Shutdown {
   let stop: () => Promise<void> = async () => {};
   let stopping = false;
   const end = () => process.exit(0);
@@ -20,7 +20,7 @@ export function shutdownOnSignal(log: Log): Shutdown {
     process.on(signal, () => {
       if (stopping) return end();
       stopping = true;
-      log.info(`${signal} received, exiting; containers stay attached`);
+      log.info(`${signal} received, exiting; ${whatStays}`);
       setTimeout(end, GRACE_MS);
       // A throw before the first await counts, too.
       const stopped = (async () => stop())();

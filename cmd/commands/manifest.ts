@@ -5,9 +5,11 @@ import { marathonApp } from "../../lib/deploy/marathon.ts";
 import { queryParameters } from "../../lib/deploy/query.ts";
 import { answerManifest } from "../../lib/deploy/serve.ts";
 import { manifestText } from "../../lib/deploy/yaml.ts";
+import { silentLog } from "../../lib/log/log.ts";
 import { HTTP_SERVER } from "../../lib/sys/httpserver.ts";
 import { endpoint } from "../endpoint.ts";
 import { type Arguments, type Command, UsageError } from "../main.ts";
+import { shutdownOnSignal } from "../shutdown.ts";
 
 const PARAMETER_OPTIONS = {
   "k8s-version": {
@@ -128,6 +130,7 @@ export const serve: Command = {
       ...endpoint("listen", String(args.options["listen"])),
       fetch: (request) => answerManifest(request, defaults),
     });
+    shutdownOnSignal(silentLog, "");
     console.log(`serving http://${server.hostname}:${server.port}/k8s/net`);
   },
 };

@@ -107,7 +107,7 @@ function begin(options: RouterOptions): { log: Log; shutdown: Shutdown } {
   const log = createLog(options["log-level"]);
   surviveUnexpectedErrors(log);
   log.info(`weave ${VERSION}`);
-  return { log, shutdown: shutdownOnSignal(log) };
+  return { log, shutdown: shutdownOnSignal(log, "containers stay attached") };
 }
 
 /** Policies of the original stay in force until ours are. */

@@ -73,7 +73,7 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
     ...HTTP_SERVER,
     hostname: access.hostname,
     port: access.port,
-    maxRequestBodySize: MAX_BODY,
+    ...(access.writes ? { maxRequestBodySize: MAX_BODY } : {}),
     fetch(request, server) {
       const origin = request.headers.get("origin");
       if (

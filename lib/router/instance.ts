@@ -2,7 +2,7 @@
 import { closeSync, constants, fchmodSync, ftruncateSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { pidFile } from "../api/paths.ts";
-import { EAGAIN, ESRCH, isErrno } from "../sys/errno.ts";
+import { EAGAIN } from "../sys/errno.ts";
 import { lockHolder } from "../sys/lockholder.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { Pidfd } from "../sys/pidfd.ts";
@@ -51,14 +51,9 @@ export function runningPid(): number | undefined {
 /** The running router, which is it for certain; undefined where none runs. To be closed. */
 export function runningRouter(): Pidfd | undefined {
   const pid = runningPid();
-  if (pid === undefined) return undefined;
-  try {
-    const router = new Pidfd(pid);
-    // The pid may have become another process's before it was opened, but not since.
-    if (runningPid() === pid) return router;
-    router[Symbol.dispose]();
-  } catch (error) {
-    if (!isErrno(error, ESRCH)) throw error;
-  }
+  const router = pid === undefined ? undefined : Pidfd.open(pid);
+  // The pid may have become another process's before it was opened, but not since.
+  if (router && runningPid() === pid) return router;
+  router?.[Symbol.dispose]();
   return undefined;
 }

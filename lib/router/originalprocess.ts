@@ -2,6 +2,7 @@
 // its state is.
 import { readFileSync, readlinkSync } from "node:fs";
 import { OWN_NETNS } from "../sys/netns.ts";
+import { Pidfd, SIGTERM } from "../sys/pidfd.ts";
 import { processIds } from "../sys/processes.ts";
 
 const PROGRAM = "weaver";
@@ -123,9 +124,11 @@ export function optionsOf({ args, password }: Pick<OriginalProcess, "args" | "pa
 
 /** Ends it, as its own stop does; rejects where somebody starts it again. */
 export async function stopOriginal({ pid }: OriginalProcess): Promise<void> {
-  process.kill(pid, "SIGTERM");
+  using original = Pidfd.open(pid);
+  // The pid may be another process's by now.
+  if (findOriginalProcess()?.pid === pid) original?.signal(SIGTERM);
   const deadline = Date.now() + STOP_TIMEOUT_MS;
-  while (findOriginalProcess()?.pid === pid) {
+  while (original && !original.ended) {
     if (Date.now() > deadline) throw new Error(`the original's router (pid ${pid}) does not end`);
     await Bun.sleep(50);
   }

@@ -47,7 +47,7 @@ import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
 import { startPorts } from "./ports.ts";
-import { listenReason, serveAll } from "./servers.ts";
+import { listenReason, type RunningServers, serveAll } from "./servers.ts";
 import { Upkeep } from "./upkeep.ts";
 
 /** How long a link that has gone may be the beginning of a DEL. */
@@ -282,6 +282,7 @@ async function start(
   mesh.start();
 
   let ready = false;
+  let servers: RunningServers | undefined;
   const target: ApiTarget = {
     log,
     allocator,
@@ -301,6 +302,7 @@ async function start(
         notes: [
           ...(encryption && options["min-protocol-version"] === 1 ? [V1_ALLOWED] : []),
           ...mesh.notes(),
+          ...(servers?.notes() ?? []),
           ...exposure.iptables.map(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
@@ -338,8 +340,8 @@ async function start(
     isReady: () => ready && (services.ready?.() ?? true),
     cni: (call, caller) => services.cni(call, localClient(target, caller), caller),
   };
-  const servers = await serveAll(target, options);
-  undo.push(() => servers.stop());
+  servers = await serveAll(target, options);
+  undo.push(() => servers?.stop());
   // A container that ends takes its link along, and a DEL gives the addresses back right after the link is gone.
   let leaving: Timer | undefined;
   const containersLeft = () => {
@@ -401,7 +403,7 @@ async function start(
     async stop() {
       settled.cancel();
       settling.cancel();
-      servers.stop();
+      servers?.stop();
       upkeep.stop();
       links.stop();
       containers.stop();

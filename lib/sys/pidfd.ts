@@ -10,16 +10,22 @@ const POLLIN = 1;
 
 /** A process that may have ended; to be closed. */
 export class Pidfd implements Disposable {
-  readonly #fd: number;
+  private constructor(
+    readonly pid: number,
+    readonly fd: number,
+  ) {}
 
-  /** Throws SysError with ESRCH where there is none of this pid. */
-  constructor(readonly pid: number) {
-    this.#fd = syscall(`opening process ${pid}`, "pidfd_open", pid, 0);
+  /** The process that has this pid now; undefined where none has. */
+  static open(pid: number): Pidfd | undefined {
+    const fd = trySyscall("pidfd_open", pid, 0);
+    if (fd === -ESRCH) return undefined;
+    if (fd < 0) throw new SysError(`opening process ${pid}`, -fd);
+    return new Pidfd(pid, fd);
   }
 
   /** Sends a signal; false where the process has ended. */
   signal(number: number): boolean {
-    const result = trySyscall("pidfd_send_signal", this.#fd, number, 0, 0);
+    const result = trySyscall("pidfd_send_signal", this.fd, number, 0, 0);
     if (result < 0 && result !== -ESRCH)
       throw new SysError(`sending signal ${number} to process ${this.pid}`, -result);
     return result >= 0;
@@ -27,13 +33,13 @@ export class Pidfd implements Disposable {
 
   /** Whether the process has ended, also as a zombie. */
   get ended(): boolean {
-    const poll = new Int32Array([this.#fd, POLLIN]);
+    const poll = new Int32Array([this.fd, POLLIN]);
     const timeout = new BigInt64Array(2);
     const bytes = new Uint8Array(poll.buffer);
     return syscall("polling a process", "ppoll", bytes, 1, new Uint8Array(timeout.buffer), 0, 0) > 0;
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#fd);
+    closeSync(this.fd);
   }
 }

@@ -249,6 +249,28 @@ test("and after all that, a launch succeeds", async () => {
 });
 
 describe("requests over TCP", () => {
+  test("too many connections are closed before they take all of the router's files", async () => {
+    const script = `
+      const net = require("node:net");
+      let [open, closed] = [0, 0];
+      for (let i = 0; i < 600; i++) {
+        const socket = net.connect(6784, "127.0.0.1", () => open++);
+        socket.on("error", () => {}).on("close", () => { if (++closed === 600) process.exit(); });
+      }`;
+    await host.weave("stop");
+    const limited = [
+      "prlimit",
+      "--nofile=1000:1000",
+      join(DIST, "weave"),
+      "launch",
+      "--ipalloc-init=consensus=1",
+    ];
+    await host.must(limited);
+    await host.must([process.execPath, "-e", script], { timeoutMs: 30_000 });
+    expect(await host.weave("status")).toContain("connections to the HTTP ports were closed");
+    expect(await raw("GET /healthz HTTP/1.0\r\n\r\n")).toContain("ok");
+  });
+
   /** What comes back for these bytes, until the router closes the connection or has answered. */
   const raw = (request: string) => {
     const script = `

@@ -8,6 +8,7 @@ import { VERSION } from "../../../lib/version.ts";
 import { endpoint } from "../../endpoint.ts";
 import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
+import { shutdownOnSignal } from "../../shutdown.ts";
 import { LEGACY, MULTICAST } from "./options.ts";
 
 const isLevel = (text: string): text is LogLevel => (LOG_LEVELS as readonly string[]).includes(text);
@@ -59,6 +60,7 @@ export const controller: Command = {
     requireRoot();
     const log = createLog(level);
     surviveUnexpectedErrors(log);
+    const shutdown = shutdownOnSignal(log, "policies stay in force as they are");
     log.info(`weave-npc ${VERSION}; node name "${node}"`);
     const npc = startController(
       {
@@ -91,13 +93,9 @@ export const controller: Command = {
         },
         fetch: () => new Response("not found\n", { status: 404 }),
       });
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      process.once(signal, () => {
-        log.info(`${signal} received, exiting; policies stay in force as they are`);
-        npc.stop();
-        server?.stop(true);
-        process.exit(0);
-      });
-    }
+    shutdown.graceful(async () => {
+      npc.stop();
+      await server?.stop(true);
+    });
   },
 };

@@ -1,0 +1,13 @@
+// How many files this process has open, and may have: see proc_pid_limits(5).
+import { readdirSync } from "node:fs";
+import { textOf } from "./textfile.ts";
+
+export function openFiles(): number {
+  return readdirSync("/proc/self/fd").length;
+}
+
+/** The limit in force now; Infinity where there is none. */
+export function openFilesLimit(): number {
+  const soft = /^Max open files\s+(\d+)/m.exec(textOf("/proc/self/limits"))?.[1];
+  return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);
+}
