@@ -19,12 +19,16 @@ export type Route =
 export interface CandidateParams extends OverlayParams {
   /** Frames do not get through any more, and why; undefined when they do again. */
   health(trouble: string | undefined): void;
+  /** The connection's frames go by this overlay, if there are any. */
+  preferred(): boolean;
 }
 
 /** An overlay's part in one connection. */
 export interface CandidateConnection extends OverlayConnection {
   /** Present while frames may go there. */
   readonly route: Route | undefined;
+  /** Another overlay's frames do not get through any more: perhaps the path takes less than before. */
+  suspect?(): void;
 }
 
 /** An overlay with the name that peers know it by. */
@@ -149,6 +153,7 @@ export class SwitchedConnection implements OverlayConnection {
         established: () => this.#establish(candidate),
         failed: (error) => this.#fail(candidate, error),
         health: (trouble) => this.#health(candidate, trouble),
+        preferred: () => this.#best === candidate,
       });
     } catch (error) {
       candidate.trouble = reasonOf(error);
@@ -170,7 +175,12 @@ export class SwitchedConnection implements OverlayConnection {
   #health(candidate: Candidate, trouble: string | undefined): void {
     candidate.trouble = trouble;
     this.#log(`${candidate.name} ${trouble ?? "works again"}`);
+    if (trouble !== undefined) this.#suspect(candidate);
     this.#choose();
+  }
+
+  #suspect(troubled: Candidate): void {
+    for (const other of this.#candidates) if (other !== troubled) other.connection?.suspect?.();
   }
 
   #fail(candidate: Candidate, error: Error): void {
@@ -178,6 +188,7 @@ export class SwitchedConnection implements OverlayConnection {
     this.#log(`${candidate.name} ${error.message}`);
     candidate.connection = undefined;
     candidate.trouble = error.message;
+    this.#suspect(candidate);
     this.#choose();
   }
 

@@ -252,6 +252,54 @@ test("what this host itself refuses to send ends nothing: said in status, left, 
   expect(a.log).not.toContain("unexpected error");
 }, 180_000);
 
+test.each([
+  ["in silence, while nothing is sent", "sil", { mtu: 1400 }, false],
+  ["with ICMP, in use", "tel", { mtu: 1400, tell: true }, true],
+] as const)(
+  "a path of the fast datapath that takes less, %s: sleeve takes over with what fits, and hands back",
+  async (_how, id, less, inUse) => {
+    hosts = await Hosts.create(id, 2);
+    const [a, b] = [hosts.host(1), hosts.host(2)];
+    const treat = await hosts.impair(a);
+    await a.weave("launch", "--ipalloc-init=consensus=2");
+    await b.weave("launch", "--ipalloc-init=consensus=2", a.ip);
+    const [one, two] = [await addPod(hosts, a, "one"), await addPod(hosts, b, "two")];
+    const both = (what: string, line: RegExp) =>
+      Promise.all(
+        [a, b].map((host) =>
+          eventually(
+            what,
+            () => host.weave("status", "connections"),
+            (text) => line.test(text),
+            60_000,
+          ),
+        ),
+      );
+    await both("the fast datapath", / established fastdp /);
+    const flow =
+      inUse && Bun.spawn(podCommand(one, "ping", "-n", "-i", "0.5", two.address), { stdout: "ignore" });
+    try {
+      treat(less);
+      await both("sleeve, with what fits", / established sleeve .* mtu=1338 /);
+      // May be fragmented, and larger than what fits.
+      const { stdout } = await exec(
+        podCommand(one, "ping", "-M", "dont", "-s", "1340", "-c", "5", "-i", "0.1", "-W", "2", two.address),
+      );
+      expect(stdout).toContain(" 0% packet loss");
+      const { sent, received } = await transfer(one, two, 1 << 20);
+      expect(received).toBe(sent);
+      treat({});
+      await both("the fast datapath again", / established fastdp /);
+    } finally {
+      if (flow) {
+        flow.kill();
+        await flow.exited;
+      }
+    }
+  },
+  150_000,
+);
+
 describe.each([
   [
     "fast datapath",

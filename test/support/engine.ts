@@ -6,6 +6,7 @@ import { Counters } from "../../lib/overlay/sleeve/counters.ts";
 import { Engine, type ForwardingTables, TAG_LENGTH } from "../../lib/overlay/sleeve/engine.ts";
 import { IOVEC } from "../../lib/overlay/sleeve/inbox.ts";
 import { Link, type LinkParams, type LinkSettings } from "../../lib/overlay/sleeve/link.ts";
+import { MODE } from "../../lib/overlay/sleeve/outbox.ts";
 import { VIRTIO_HEADER } from "../../lib/overlay/sleeve/virtio.ts";
 import { Arena } from "../../lib/sys/arena.ts";
 
@@ -48,7 +49,7 @@ export class EngineHarness {
             const at = outbox.at[i] ?? 0;
             this.sent.push({
               link: outbox.links[i]?.params.index ?? -1,
-              df: outbox.df[i] === 1,
+              df: outbox.mode[i] !== MODE.fragment,
               bytes: arena.bytes.slice(at, at + (outbox.lengths[i] ?? 0)),
             });
           }

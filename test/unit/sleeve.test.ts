@@ -17,6 +17,7 @@ import {
 import { SleeveForwarder } from "../../lib/overlay/sleeve/forwarder.ts";
 import type { LinkSettings } from "../../lib/overlay/sleeve/link.ts";
 import type { ToEngine } from "../../lib/overlay/sleeve/messages.ts";
+import { Path } from "../../lib/overlay/sleeve/path.ts";
 import { MINIMUM_MTU, PathMtu } from "../../lib/overlay/sleeve/pathmtu.ts";
 import { queueForEngine } from "../../lib/overlay/sleeve/queue.ts";
 import { ReplayWindow, WINDOW } from "../../lib/overlay/sleeve/replay.ts";
@@ -569,6 +570,109 @@ describe("the search for the path's MTU", () => {
   });
 });
 
+describe("what a path carries", () => {
+  const OVERHEAD = overhead(false);
+
+  /** A path with a link of 1500 bytes at our end, and `real` on the way; the kernel remembers what ICMP told. */
+  function path() {
+    const clock = new SimulatedClock(1000);
+    const world = {
+      real: 1500,
+      remembered: 1500,
+      tells: false,
+      carrying: false,
+      preferred: true,
+      sent: 0,
+      probes: 0,
+      flushes: 0,
+    };
+    const refuse = () => {
+      clock.after(0, () => subject.tooBig(world.remembered));
+    };
+    const subject: Path = new Path({
+      clock,
+      encrypted: false,
+      test(mtu, probe) {
+        const size = mtu + OVERHEAD;
+        if (probe) world.probes++;
+        if (size > (probe ? 1500 : world.remembered)) return refuse();
+        world.sent += size;
+        if (size <= world.real) clock.after(5, () => subject.verified(mtu));
+        else if (world.tells) world.remembered = world.real;
+      },
+      testFragments() {
+        world.sent += 60_000;
+        if (world.remembered <= world.real) clock.after(5, () => subject.fragmentsReceived());
+      },
+      askKernel: refuse,
+      outgrown() {
+        world.flushes++;
+        world.remembered = 1500;
+      },
+      changed() {},
+      log() {},
+    });
+    subject.start();
+    every(clock, 2_500, () => subject.tick(world));
+    clock.advance(10_000);
+    /** How long it takes until this holds, in ms. */
+    const until = (holds: () => boolean, limitMs = 300_000) => {
+      const began = clock.now();
+      while (!holds() && clock.now() - began < limitMs) clock.advance(10);
+      return clock.now() - began;
+    };
+    return { clock, subject, world, until };
+  }
+
+  test("is found at the start", () => {
+    const { subject } = path();
+    expect(subject).toMatchObject({ mtu: 1500 - OVERHEAD, fragments: true });
+  });
+
+  test.each([
+    ["in silence", false],
+    ["with ICMP", true],
+  ] as const)(
+    "less than before, %s: at once when told, within seconds in use, before the next packets if not; and more again within a minute",
+    (_how, tells) => {
+      for (const [use, limit] of [
+        [{ carrying: true }, 6_000],
+        [{ carrying: false }, 25_000],
+      ] as const) {
+        const { subject, world, until } = path();
+        Object.assign(world, use, { tells, real: 1400 });
+        const shrunk = () => subject.mtu === 1400 - OVERHEAD;
+        expect(until(shrunk)).toBeLessThan(limit);
+        // Fragments as large as our own link takes would be lost, until the kernel knows better.
+        expect(subject.fragments && world.remembered > 1400).toBe(false);
+        world.real = 1500;
+        const grown = () => subject.mtu === 1500 - OVERHEAD && subject.fragments;
+        expect(until(grown)).toBeLessThan(60_000);
+        expect(world.flushes).toBe(tells ? 1 : 0);
+      }
+      const { subject, world, until } = path();
+      Object.assign(world, { preferred: false, real: 1400 });
+      subject.suspect();
+      expect(until(() => subject.mtu === 1400 - OVERHEAD)).toBeLessThan(4_000);
+    },
+  );
+
+  test("that stays less costs little, and one that is not used nothing", () => {
+    const { clock, subject, world } = path();
+    world.sent = 0;
+    world.preferred = false;
+    clock.advance(240_000);
+    expect(world.sent).toBe(0);
+    Object.assign(world, { preferred: true, real: 1400 });
+    clock.advance(30_000);
+    expect(subject.mtu).toBe(1400 - OVERHEAD);
+    world.sent = 0;
+    clock.advance(240_000);
+    // Bytes a second.
+    expect(world.sent / 240).toBeLessThan(750);
+  });
+});
+
 describe("a forwarder of sleeve", () => {
   const REMOTE = { address: 0x0a630002, port: 6783 };
 
@@ -598,6 +702,8 @@ describe("a forwarder of sleeve", () => {
       health: (trouble) => seen.health.push(trouble),
       changed: (settings) => seen.settings.push(settings),
       log: () => {},
+      preferred: () => true,
+      outgrown: () => {},
       lastHeard: () => seen.heard,
       lastCarried: () => seen.carried,
       refusal: () => seen.refusal,
@@ -677,6 +783,7 @@ describe("a forwarder of sleeve", () => {
       for (let i = 0; i < ms; i += 10) {
         clock.advance(10);
         seen.heard = clock.now();
+        seen.carried = clock.now();
         answer();
       }
     };
@@ -687,7 +794,7 @@ describe("a forwarder of sleeve", () => {
     pass(1000);
     expect(subject.attributes()).toMatchObject({ mtu: 1438 });
     real = 1218;
-    pass(15_000);
+    pass(8_000);
     expect(subject.attributes()).toMatchObject({ mtu: 1218 });
     pass(60_000);
     expect(subject.attributes()).toMatchObject({ mtu: 1218 });
@@ -740,7 +847,7 @@ describe("messages that wait for the engine", () => {
       queueForEngine(waiting, { type: "add", params: { ...params, index } });
       queueForEngine(waiting, { type: "set", index, settings });
       queueForEngine(waiting, { type: "set", index, settings: { ...settings, mtu: i } });
-      queueForEngine(waiting, { type: "special", index, df: true, size: 22, uid: 7n });
+      queueForEngine(waiting, { type: "special", index, df: true, size: 22, uid: 7n, probe: false });
       queueForEngine(waiting, {
         type: "tables",
         tables: { ...tables, broadcast: new Map(), origins: new Map() },

@@ -220,18 +220,23 @@ export class Engine {
     this.#unpack(link, frames, at + length, address, port);
   }
 
-  /** Sends a frame of ours to the router at the other end of a link: `size` zeros, or with `uid` a heartbeat. */
-  sendSpecial(link: Link, df: boolean, size: number, uid: bigint | undefined): void {
+  /**
+   * Sends a frame of ours to the router at the other end of a link: `size` zeros, or with `uid` a heartbeat. With
+   * `probe` also where the kernel remembers that the path takes less.
+   */
+  sendSpecial(link: Link, df: boolean, size: number, uid: bigint | undefined, probe = false): void {
     if (!this.outbox.fits(link, size) || !link.settings.remote) return;
     const stream = df ? link.df : link.fragmentable;
     // In a datagram of its own: its length is what is tested.
     this.outbox.flush();
+    this.outbox.probing = probe;
     const theirName = this.#scratch;
     this.arena.bytes.set(link.params.name, theirName);
     const at = this.outbox.frame(stream, this.#ownName, theirName, size);
     this.arena.bytes.fill(0, at, at + size);
     if (uid !== undefined) this.arena.view.setBigUint64(at + ETHERNET_HEADER, uid, false);
     this.outbox.flush();
+    this.outbox.probing = false;
   }
 
   /** Lets go of all that was held back to be sent or written together. */

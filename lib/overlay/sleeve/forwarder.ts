@@ -1,7 +1,7 @@
 // One connection's part of sleeve, as a pure state machine (weave: router/sleeve.go): heartbeats until the peer says that
 // they arrive and ever slower after that, the peer's address as heartbeats show it, whether fragments get through, and
-// the path's MTU. The frames themselves are the engine's.
-import type { Clock, Timer } from "../../clock/clock.ts";
+// what the path carries (path.ts). The frames themselves are the engine's.
+import type { Clock } from "../../clock/clock.ts";
 import type { OverlayConnection } from "../../mesh/overlay.ts";
 import { isTransient, refusalText } from "../refusal.ts";
 import {
@@ -17,7 +17,7 @@ import {
   overhead,
 } from "./format.ts";
 import type { LinkSettings } from "./link.ts";
-import { PathMtu } from "./pathmtu.ts";
+import { Path } from "./path.ts";
 
 export const FAST_HEARTBEAT_MS = 500;
 /** The first may come before the peer is ready for it; these follow soon. */
@@ -27,14 +27,6 @@ const SLOW_HEARTBEAT_MS = 10_000;
 const SILENCE_MS = 60_000;
 /** Our own kernel has refused several heartbeats. */
 const REFUSED_MS = 1_500;
-/** How often it is tried whether fragments, or larger packets than before, get through. */
-const RETEST_MS = 5 * 60_000;
-const FRAGMENT_TEST_MS = 5_000;
-/** A peer whose frames come this way is heard of for so long between two heartbeats; else by those alone. */
-const BUSY_MS = 4_000;
-/** Until the kernel or a test says less. */
-const UNKNOWN_MTU = 65_535;
-
 /** The far end of a link: an address as a number, and a UDP port. */
 export interface Remote {
   readonly address: number;
@@ -60,8 +52,8 @@ export interface SleeveForwarderParams {
   readonly local: number;
   /** UDP port of sleeve, for texts. */
   readonly port: number;
-  /** Sends a frame to the peer's router: a heartbeat with `uid`, else zeros. */
-  sendSpecial(df: boolean, size: number, uid?: bigint): void;
+  /** Sends a frame to the peer's router: a heartbeat with `uid`, else zeros; `probe` as for PathParams.test. */
+  sendSpecial(df: boolean, size: number, uid?: bigint, probe?: boolean): void;
   sendControl(tag: number, message: Uint8Array): void;
   established(): void;
   /** Frames do not get through any more, and why; undefined when they do again. */
@@ -69,6 +61,10 @@ export interface SleeveForwarderParams {
   /** The engine is to know. */
   changed(settings: LinkSettings): void;
   log(text: string): void;
+  /** Frames of pods go by this overlay, not by a better one. */
+  preferred(): boolean;
+  /** The path takes more than the kernel remembers. */
+  outgrown(): void;
   /** When the engine last heard of the peer, and last sent it a frame of pods; in ms of the clock. */
   lastHeard(): number;
   lastCarried(): number;
@@ -78,9 +74,6 @@ export interface SleeveForwarderParams {
 
 export class SleeveForwarder implements OverlayConnection {
   #remote: Remote | undefined;
-  #mtu = UNKNOWN_MTU;
-  #verifiedOnce = false;
-  #fragments = false;
   #confirmed = false;
   #stopped = false;
   #acknowledgedOurs = false;
@@ -91,18 +84,21 @@ export class SleeveForwarder implements OverlayConnection {
   #since: number;
   #lastSent = Number.NEGATIVE_INFINITY;
   #lastTick = 0;
-  #busyMs = 0;
-  #retestAt = Number.POSITIVE_INFINITY;
-  #fragmentTest: Timer | undefined;
-  readonly #path: PathMtu;
+  readonly #path: Path;
 
   constructor(private readonly params: SleeveForwarderParams) {
     this.#remote = params.remote;
     this.#since = params.clock.now();
-    this.#path = new PathMtu({
-      clock: params.clock,
-      test: (mtu) => params.sendSpecial(true, mtuTestSize(mtu)),
-      found: (mtu) => this.#setMtu(mtu),
+    const { clock, encrypted, sendSpecial } = params;
+    this.#path = new Path({
+      clock,
+      encrypted,
+      test: (mtu, probe) => sendSpecial(true, mtuTestSize(mtu), undefined, probe),
+      testFragments: () => sendSpecial(false, FRAGMENT_TEST_SIZE),
+      askKernel: () => sendSpecial(true, Math.min(DISCOVERY_SIZE, MAX_DATAGRAM - overhead(encrypted))),
+      outgrown: () => params.outgrown(),
+      changed: () => this.#changed(),
+      log: (text) => params.log(text),
     });
     this.#changed();
   }
@@ -136,15 +132,11 @@ export class SleeveForwarder implements OverlayConnection {
     if (!this.#confirmed || this.#stopped) return;
     const now = this.params.clock.now();
     this.#watch(now);
-    if (this.params.lastHeard() > this.#lastTick) this.#busyMs += now - this.#lastTick;
+    const carrying = this.params.lastCarried() > this.#lastTick;
     this.#lastTick = now;
-    if (now >= this.#retestAt) this.#retest();
+    this.#path.tick({ preferred: this.params.preferred(), carrying });
     const interval = this.hurried ? FAST_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
     if (now - this.#lastSent < interval) return;
-    // A path that takes less than before says so only where it is tried; where it carries nothing, that can wait.
-    const inUse = this.#busyMs >= BUSY_MS;
-    this.#busyMs = 0;
-    if (inUse && this.#verifiedOnce && !this.#path.searching) this.#path.search(this.#mtu);
     this.#sendHeartbeat();
   }
 
@@ -153,11 +145,11 @@ export class SleeveForwarder implements OverlayConnection {
       case CONTROL.established:
         return this.#acknowledged();
       case CONTROL.fragmentsReceived:
-        this.#fragmentTest?.cancel();
-        return this.#setFragments(true);
+        if (!this.#stopped) this.#path.fragmentsReceived();
+        return;
       case CONTROL.mtuVerified: {
         const mtu = decodeMtuVerified(message);
-        if (mtu !== undefined) this.#path.verified(mtu);
+        if (mtu !== undefined && !this.#stopped) this.#path.verified(mtu);
         return;
       }
       default:
@@ -178,22 +170,21 @@ export class SleeveForwarder implements OverlayConnection {
 
   /** The kernel refused a datagram: the path takes packets of `mtu` bytes, with all headers. */
   tooBig(mtu: number): void {
-    const limit = mtu - overhead(this.params.encrypted);
-    if (this.#stopped || (this.#path.searching && limit >= this.#path.limit)) return;
-    // Until more is known: what the kernel would not send needs no trying.
-    if (limit < this.#mtu) this.#mtu = limit;
-    this.#changed();
-    this.#path.search(limit);
+    if (!this.#stopped) this.#path.tooBig(mtu);
+  }
+
+  /** Large packets may not get through any more. */
+  suspect(): void {
+    if (!this.#stopped) this.#path.suspect();
   }
 
   stop(): void {
     this.#stopped = true;
     this.#path.stop();
-    this.#fragmentTest?.cancel();
   }
 
   attributes(): Record<string, string | number> {
-    return { name: "sleeve", mtu: this.#mtu };
+    return { name: "sleeve", mtu: this.#path.mtu };
   }
 
   #heartbeat({ uid, from }: SpecialFrame): void {
@@ -215,34 +206,13 @@ export class SleeveForwarder implements OverlayConnection {
     if (this.#acknowledgedOurs) return;
     this.#acknowledgedOurs = true;
     this.params.established();
-    this.#retest();
-  }
-
-  #retest(): void {
-    this.#retestAt = this.params.clock.now() + RETEST_MS;
-    this.params.sendSpecial(false, FRAGMENT_TEST_SIZE);
-    this.#fragmentTest?.cancel();
-    this.#fragmentTest = this.params.clock.after(FRAGMENT_TEST_MS, () => this.#setFragments(false));
-    // The kernel refuses it, and says what it knows of the path.
-    this.params.sendSpecial(true, Math.min(DISCOVERY_SIZE, MAX_DATAGRAM - overhead(this.params.encrypted)));
-  }
-
-  #setFragments(arrive: boolean): void {
-    if (this.#stopped || this.#fragments === arrive) return;
-    this.#fragments = arrive;
-    this.#changed();
-  }
-
-  #setMtu(mtu: number): void {
-    if (mtu !== this.#mtu || !this.#verifiedOnce) this.params.log(`Effective MTU verified at ${mtu}`);
-    this.#verifiedOnce = true;
-    this.#mtu = mtu;
-    this.#changed();
+    if (!this.#stopped) this.#path.start();
   }
 
   #changed(): void {
     const remote = this.#confirmed && !this.#stopped ? this.#remote : undefined;
-    this.params.changed({ remote, local: this.params.local, mtu: this.#mtu, fragments: this.#fragments });
+    const { mtu, fragments } = this.#path;
+    this.params.changed({ remote, local: this.params.local, mtu, fragments });
   }
 
   #sendHeartbeat(): void {

@@ -27,6 +27,7 @@ export type ToEngine =
       readonly df: boolean;
       readonly size: number;
       readonly uid: bigint | undefined;
+      readonly probe: boolean;
     }
   /** There is a TAP link behind its file again. */
   | { readonly type: "tapBack" }

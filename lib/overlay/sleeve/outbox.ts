@@ -20,16 +20,21 @@ const SPACE = 1 << 20;
 const MAX_DATAGRAMS = 512;
 const DF_BIT = 0x8000_0000;
 
+/** May be fragmented; must not be; must not be, and is tried though the kernel remembers that the path takes less. */
+export const MODE = { fragment: 0, df: 1, probe: 2 } as const;
+
 /** Takes the datagrams that are in the outbox; it is empty afterwards. */
 export type Send = (outbox: Outbox) => void;
 
 export class Outbox {
-  /** Datagrams to send: their number, and of each its link, its place, its length and whether it may be fragmented. */
+  /** Datagrams to send: their number, and of each its link, its place, its length and how it is sent (MODE). */
   count = 0;
   readonly links: (Link | undefined)[] = new Array(MAX_DATAGRAMS).fill(undefined);
   readonly at = new Int32Array(MAX_DATAGRAMS);
   readonly lengths = new Int32Array(MAX_DATAGRAMS);
-  readonly df = new Uint8Array(MAX_DATAGRAMS);
+  readonly mode = new Uint8Array(MAX_DATAGRAMS);
+  /** What is added is to be sent whatever the kernel remembers of the path. */
+  probing = false;
   readonly #start: number;
   #cursor: number;
   /** Streams with a datagram that is being filled. */
@@ -150,7 +155,7 @@ export class Outbox {
     this.links[i] = stream.link;
     this.at[i] = at;
     this.lengths[i] = length;
-    this.df[i] = stream.df ? 1 : 0;
+    this.mode[i] = stream.df ? (this.probing ? MODE.probe : MODE.df) : MODE.fragment;
   }
 }
 

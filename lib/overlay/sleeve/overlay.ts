@@ -3,6 +3,7 @@ import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
+import { sysctlSet } from "../../host/sysctl.ts";
 import { limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { guarded } from "../../log/unexpected.ts";
@@ -158,7 +159,8 @@ export class SleeveOverlay implements NamedOverlay {
       remote: params.outbound ? { address: parseIPv4(params.remoteIp), port: params.remotePort } : undefined,
       local: parseIPv4(local),
       port: this.config.port,
-      sendSpecial: (df, size, uid) => this.#tell({ type: "special", index, df, size, uid }),
+      sendSpecial: (df, size, uid, probe = false) =>
+        this.#tell({ type: "special", index, df, size, uid, probe }),
       sendControl: params.sendControl,
       established: params.established,
       health: params.health,
@@ -167,6 +169,8 @@ export class SleeveOverlay implements NamedOverlay {
         this.changed();
       },
       log: (text) => this.log.info(`sleeve ->[${params.remoteIp}|${params.remotePeer}]: ${text}`),
+      preferred: params.preferred,
+      outgrown: forgetPathMtus,
       lastHeard: () => this.counters.lastHeard(index),
       lastCarried: () => this.counters.lastCarried(index),
       refusal: () => this.counters.refusal(index),
@@ -179,6 +183,7 @@ export class SleeveOverlay implements NamedOverlay {
         if (!this.#hurried) this.#tickSoon();
       },
       control: (tag, message) => forwarder.control(tag, message),
+      suspect: () => forwarder.suspect(),
       attributes: () => forwarder.attributes(),
       stop: () => {
         forwarder.stop();
@@ -285,4 +290,9 @@ export class SleeveOverlay implements NamedOverlay {
         this.#failed(message.reason);
     }
   }
+}
+
+/** Lets the kernel forget what ICMP has told of paths' MTUs, for 10 min each: one of them has been proved wrong. */
+function forgetPathMtus(): void {
+  sysctlSet("net/ipv4/route/flush", "1");
 }

@@ -7,6 +7,8 @@ import type { Clock, Timer } from "../../clock/clock.ts";
 export const MINIMUM_MTU = 552;
 /** Sizes that are tried at once: each round divides what is uncertain by one more than this. */
 const SIZES = 8;
+/** A path that grew by less than this is left as it was. */
+const STEP = 8;
 /** When tests that were not answered are sent again, in ms since the first; the last is when they count as lost. */
 const SCHEDULE = [20, 60, 140, 300, 620];
 
@@ -21,6 +23,8 @@ export interface PathMtuParams {
 export class PathMtu {
   #good = MINIMUM_MTU;
   #bad = 0;
+  /** What got through before, where only more is looked for. */
+  #known: number | undefined;
   #waiting = new Set<number>();
   #timer: Timer | undefined;
 
@@ -39,7 +43,17 @@ export class PathMtu {
   search(limit: number): void {
     this.#good = Math.min(MINIMUM_MTU, limit);
     this.#bad = limit + 1;
+    this.#known = undefined;
     this.#round([limit]);
+  }
+
+  /** Looks whether more than `known`, which gets through, does now; at little cost where it does not. */
+  grow(known: number, limit: number): void {
+    if (known >= limit) return this.search(limit);
+    this.#good = known;
+    this.#bad = limit + 1;
+    this.#known = known;
+    this.#round([Math.min(known + STEP, limit), limit]);
   }
 
   /** The peer has got a test of that size. */
@@ -74,6 +88,7 @@ export class PathMtu {
 
   #next(): void {
     this.stop();
+    if (this.#good === this.#known) return this.params.found(this.#good);
     const between = this.#bad - this.#good - 1;
     if (between <= 0) return this.params.found(this.#good);
     const sizes = new Set<number>();

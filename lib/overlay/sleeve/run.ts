@@ -137,7 +137,7 @@ function handle(message: ToEngine, engine: Engine, files: PolledFiles): boolean 
       return true;
     case "special": {
       const link = engine.link(message.index);
-      if (link) engine.sendSpecial(link, message.df, message.size, message.uid);
+      if (link) engine.sendSpecial(link, message.df, message.size, message.uid, message.probe);
       return true;
     }
     case "stop":

@@ -19,7 +19,7 @@ import { COUNTERS, type Counters } from "./counters.ts";
 import { UDP_OVERHEAD } from "./format.ts";
 import { IOVEC } from "./inbox.ts";
 import type { Link } from "./link.ts";
-import type { Outbox } from "./outbox.ts";
+import { MODE, type Outbox } from "./outbox.ts";
 
 const IPPROTO_IP = 0;
 const IP_PKTINFO = 8;
@@ -27,6 +27,9 @@ const IP_MTU_DISCOVER = 10;
 const IP_MTU = 14;
 const IP_PMTUDISC_DONT = 0;
 const IP_PMTUDISC_DO = 2;
+const IP_PMTUDISC_PROBE = 3;
+/** By MODE. */
+const DISCOVERY = [IP_PMTUDISC_DONT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE];
 const SOL_SOCKET = 1;
 const SO_SNDTIMEO = 21;
 const SO_SNDBUFFORCE = 32;
@@ -115,7 +118,7 @@ export class UdpSocket {
   readonly #buffers: number;
   /** Of each message that is to be sent: its first datagram. */
   readonly #first = new Int32Array(SEND_MESSAGES + 1);
-  #df = false;
+  #mode: number = MODE.fragment;
 
   constructor(
     private readonly arena: Arena,
@@ -149,10 +152,10 @@ export class UdpSocket {
   send(outbox: Outbox): void {
     let next = 0;
     while (next < outbox.count) {
-      const df = outbox.df[next] === 1;
+      const mode = outbox.mode[next];
       let messages = 0;
       let iovecs = 0;
-      while (next < outbox.count && messages < SEND_MESSAGES && (outbox.df[next] === 1) === df) {
+      while (next < outbox.count && messages < SEND_MESSAGES && outbox.mode[next] === mode) {
         const run = this.#run(outbox, next, SEND_IOVECS - iovecs);
         if (run === 0) break;
         this.#first[messages] = next;
@@ -162,7 +165,7 @@ export class UdpSocket {
         next += run;
       }
       this.#first[messages] = next;
-      this.#setDf(df);
+      this.#setMode(mode ?? MODE.fragment);
       this.#sendAll(outbox, messages);
     }
   }
@@ -215,14 +218,14 @@ export class UdpSocket {
     if (room === 0) return 0;
     const link = outbox.links[from];
     const length = outbox.lengths[from] as number;
-    const df = outbox.df[from];
+    const mode = outbox.mode[from];
     // Only what must not be fragmented is known to be short enough for the kernel to take together.
-    if (df === 0) return 1;
+    if (mode === MODE.fragment) return 1;
     let run = 1;
     let total = length;
     while (run < MAX_SEGMENTS && run < room && from + run < outbox.count) {
       const next = outbox.lengths[from + run] as number;
-      if (outbox.links[from + run] !== link || outbox.df[from + run] !== df || next > length) break;
+      if (outbox.links[from + run] !== link || outbox.mode[from + run] !== mode || next > length) break;
       if (total + next > MAX_MESSAGE) break;
       total += next;
       run++;
@@ -277,10 +280,10 @@ export class UdpSocket {
     view.setInt32(at + 12, type, true);
   }
 
-  #setDf(df: boolean): void {
-    if (this.#df === df) return;
-    this.#df = df;
-    const how = df ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT;
+  #setMode(mode: number): void {
+    if (this.#mode === mode) return;
+    this.#mode = mode;
+    const how = DISCOVERY[mode] ?? IP_PMTUDISC_DONT;
     setOption("sleeve: IP_MTU_DISCOVER", this.fd, IPPROTO_IP, IP_MTU_DISCOVER, how);
   }
 
@@ -311,7 +314,10 @@ export class UdpSocket {
     const link = outbox.links[first];
     // Segments that are too long for the path are EINVAL; but so is a blackhole route.
     const size = (outbox.lengths[first] as number) + UDP_OVERHEAD;
-    const mtu = link && this.#df && (errno === EMSGSIZE || errno === EINVAL) ? this.#pathMtu(link) : 0;
+    const mtu =
+      link && this.#mode !== MODE.fragment && (errno === EMSGSIZE || errno === EINVAL)
+        ? this.#pathMtu(link)
+        : 0;
     if (link && mtu > 0 && size > mtu) this.tooBig(link, mtu);
     else this.#note(outbox, message, errno);
   }
