@@ -28,7 +28,8 @@ let watch: Watch;
 const logged: LoggedPacket[] = [];
 
 beforeAll(async () => {
-  net = await PolicyNet.create("frm");
+  // Else most would not come as far as nftables.
+  net = await PolicyNet.create("frm", { bound: false });
   nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
   expect(inNetns(net.host, filterBridged)).toBeUndefined();
   watch = inNetns(net.host, () =>

@@ -255,6 +255,24 @@ test("by addresses of the link alone nobody gets past policies", async () => {
   expect(await net.probe([past])).toEqual([false]);
 });
 
+test("as another pod nobody gets what that one may", async () => {
+  const as = (source: string): Sending => ({ ...fromPod, source: ENDS.get(source) ?? source });
+  const fromPod = {
+    from: "z/a",
+    to: "x/a",
+    source: "",
+    destination: X_A,
+    protocol: "UDP",
+    port: 80,
+  } as const;
+  enforce([{ from: [{ namespaceSelector: { matchLabels: { ns: "y" } } }] }]);
+  expect(await net.probe([{ ...as("y/a"), from: "y/a" }])).toEqual([true]);
+  for (const source of ["y/a", "node", "10.32.0.200"]) expect(await net.probe([as(source)])).toEqual([false]);
+  const six = { destination: ENDS.get("x/a6") ?? "", source: ENDS.get("y/a6") ?? "" };
+  expect(await net.probe([{ ...fromPod, ...six, from: "y/a" }])).toEqual([true]);
+  expect(await net.probe([{ ...fromPod, ...six }])).toEqual([false]);
+});
+
 test("neighbours of IPv6 are found whatever policies say", async () => {
   enforce([]);
   const { stdout } = await exec([

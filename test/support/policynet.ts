@@ -1,12 +1,20 @@
 // The cluster of the conformance cases as namespaces on a bridge of one host, and real packets between them. A rule just
 // before ours tells of every packet; one that it has told of, and that has not arrived when a later one is told of, has
-// been dropped. Nothing waits for what does not come.
+// been dropped; so has one that a port did not let in, and counted. Nothing waits for what does not come.
 import { closeSync } from "node:fs";
 import { familyOf, ipOctets } from "../../lib/address/ip.ts";
 import { parseMac } from "../../lib/address/mac.ts";
+import { systemClock } from "../../lib/clock/clock.ts";
+import { requireBridge } from "../../lib/host/bridge.ts";
+import { findProgram } from "../../lib/host/ports/hook.ts";
+import { closePortMaps, mapsOf, type PortMaps } from "../../lib/host/ports/maps.ts";
+import { Ports } from "../../lib/host/ports/ports.ts";
+import { createLog } from "../../lib/log/log.ts";
 import { watchPackets } from "../../lib/netlink/nflog.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import type { Protocol } from "../../lib/npc/objects.ts";
 import { readPacket } from "../../lib/npc/packet.ts";
+import { createMaps, MAC_VALUE } from "../../lib/overlay/datapath/maps.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import type { Watch } from "../../lib/sys/readable.ts";
 import {
@@ -146,14 +154,19 @@ export class PolicyNet {
   #marked = 0;
   #marker = 0;
   #watch: Watch | undefined;
+  #ports: PortMaps | undefined;
+  /** Frames that were dropped at ports, as far as they were asked for. */
+  #refused = 0n;
   #port = FIRST_PORT;
 
   private constructor(readonly prefix: string) {}
 
-  static async create(name: string): Promise<PolicyNet> {
+  /** With `bound`, ports of pods are bound to their addresses, as the router does where policies are enforced. */
+  static async create(name: string, { bound = true } = {}): Promise<PolicyNet> {
     const net = new PolicyNet(`${name}${process.pid}`);
     try {
       await net.#build();
+      if (bound) net.#ports = inNetns(net.host, bindPorts);
       return net;
     } catch (error) {
       net.dispose();
@@ -284,7 +297,12 @@ export class PolicyNet {
       this.#receive(sendings, ports, arrived);
       const open = ports.filter(isOpen);
       if (open.length === 0 || (marker !== undefined && this.#marked >= marker)) break;
-      if (marker === undefined && open.every((port) => this.#told.has(port))) marker = this.#mark();
+      const untold = open.filter((port) => !this.#told.has(port)).length;
+      const refused = this.#refusedFrames();
+      if (marker === undefined && refused - this.#refused >= BigInt(untold)) {
+        this.#refused = refused;
+        marker = this.#mark();
+      }
       if (waited > GIVE_UP_MS) {
         const lost = sendings.filter((_, i) => open.includes(ports[i] ?? 0));
         throw new Error(`neither arrived nor filtered: ${JSON.stringify(lost.slice(0, 3))}`);
@@ -308,6 +326,12 @@ export class PolicyNet {
     }
   }
 
+  /** Frames that ports did not take, since they were no frames of the pod's. */
+  #refusedFrames(): bigint {
+    const entries = this.#ports?.ports.entries() ?? [];
+    return entries.reduce((sum, [, { dropped }]) => sum + dropped.spoofed + dropped.protocol, 0n);
+  }
+
   /** Sends a packet that will be told of after all before it. Returns its number. */
   #mark(): number {
     this.#marker = (this.#marker % LAST_PORT) + 1;
@@ -329,9 +353,32 @@ export class PolicyNet {
 
   dispose(): void {
     this.#watch?.stop();
+    if (this.#ports) closePortMaps(this.#ports);
     for (const { fd } of this.#ends.values()) closeSync(fd);
     for (const netns of this.#namespaces) Bun.spawnSync(["ip", "netns", "del", netns]);
   }
+}
+
+/** Puts the program on the ports of the bridge, in the namespace of this thread, where it stays. */
+function bindPorts(): PortMaps {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  using filter = new NetlinkSocket(NETLINK_NETFILTER);
+  const { macs, ...others } = createMaps();
+  const config = {
+    antiSpoof: true,
+    macs,
+    value: { peerAt: MAC_VALUE.peer, timeAt: MAC_VALUE.seen },
+    self: 1,
+    leaveQdisc: false,
+    overlayPort: "",
+  };
+  new Ports(route, filter, config, systemClock, createLog("error")).stop();
+  for (const map of [macs, ...Object.values(others)]) map.close();
+  const found = findProgram(route, requireBridge(route), "egress");
+  const maps = found && mapsOf(found.program);
+  found?.program.close();
+  if (!maps) throw new Error("the program is not on the bridge");
+  return maps;
 }
 
 /** By the namespace's own stack, which looks for the way and for who is there. */
