@@ -301,7 +301,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       case TAG.gossipBroadcast:
         return this.#do(this.host.gossip(this.remote.name, tag, body));
       default:
-        this.log(`ignoring unknown protocol tag: ${tag}`);
+        this.host.warn("unknown tag", `ignoring messages of ${this.remote} with unknown tag ${tag}`);
     }
   }
 

@@ -7,7 +7,7 @@ import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, SelfConnectionError } from "./errors.ts";
-import { DIAL_BURST, DIALS_PER_S, dialable, GossipedAddresses } from "./gossiped.ts";
+import { DIAL_BURST, DIALS_PER_S, dialable, GossipedAddresses, MAX_GOSSIPED } from "./gossiped.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 import { TokenBucket } from "./tokenbucket.ts";
@@ -65,10 +65,10 @@ export class ConnectionMaker {
   readonly targets = new Map<string, Target>();
   readonly connections = new Set<LocalConnection>();
   terminations = 0;
-  /** Addresses of peers to connect to that gossip has told of; no more than MAX_GOSSIPED of them are tried at a time. */
-  gossiped = 0;
   readonly #direct = new Map<string, DirectPeer>();
   readonly #dials: TokenBucket;
+  /** Addresses of peers to connect to that gossip tells of. */
+  #gossiped = 0;
   #check: Timer | undefined;
   #retry: Timer | undefined;
   #stopped = false;
@@ -148,6 +148,12 @@ export class ConnectionMaker {
     });
   }
 
+  /** What is at a limit, for the status. */
+  notes(): string[] {
+    if (this.#gossiped <= MAX_GOSSIPED) return [];
+    return [`gossip tells of ${this.#gossiped} addresses to connect to; ${MAX_GOSSIPED} are tried at a time`];
+  }
+
   created(connection: LocalConnection): void {
     this.connections.add(connection);
     const target = connection.outbound ? this.targets.get(connection.address) : undefined;
@@ -220,7 +226,7 @@ export class ConnectionMaker {
         const dial = dialable(address, outbound, port);
         if (dial && !connectedAddresses.has(dial) && !wanted.has(dial)) gossiped.add(dial, reason);
       }
-      this.gossiped = gossiped.size;
+      this.#gossiped = gossiped.size;
       for (const [address, reason] of gossiped.take(this.targets, this.params.random)) want(address, reason);
     }
     return wanted;

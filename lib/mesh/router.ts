@@ -11,7 +11,6 @@ import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { CollisionError, ConnectionLimitError, DuplicateNameError, SelfConnectionError } from "./errors.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
-import { MAX_GOSSIPED } from "./gossiped.ts";
 import { type Encryption, lowestVersion } from "./handshake.ts";
 import { prunable } from "./limit.ts";
 import { ConnectionMaker } from "./maker.ts";
@@ -20,6 +19,7 @@ import { News } from "./news.ts";
 import type { Overlay } from "./overlay.ts";
 import { Peer } from "./peer.ts";
 import { Peers } from "./peers.ts";
+import { ratedLog } from "./ratedlog.ts";
 import { Routes } from "./routes.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import { Strangers } from "./strangers.ts";
@@ -119,7 +119,8 @@ export class MeshRouter implements ConnectionHost {
     readonly config: MeshConfig,
     dependencies: MeshDependencies,
   ) {
-    const { clock, random, log, overlay, transport } = dependencies;
+    const { clock, random, overlay, transport } = dependencies;
+    const log = ratedLog(dependencies.log, clock);
     this.clock = clock;
     this.random = random;
     this.log = log;
@@ -275,21 +276,11 @@ export class MeshRouter implements ConnectionHost {
     one?.shutdown(new Error(`too many unfinished messages of all peers (${this.#unfinished.max} bytes)`));
   }
 
-  /** What is close to a limit, for the status. */
+  /** What is at a limit, for the status. */
   notes(): string[] {
-    const { count, refused } = this.#strangers;
-    const bytes = this.#unfinished.total;
-    const { gossiped } = this.maker;
-    return [
-      ...this.peers.notes(),
-      ...(refused > 0
-        ? [`${refused} connections of strangers closed, ${count} unfinished handshakes now`]
-        : []),
-      ...(gossiped > MAX_GOSSIPED
-        ? [`gossip tells of ${gossiped} addresses to connect to; ${MAX_GOSSIPED} are tried at a time`]
-        : []),
-      ...(bytes > this.#unfinished.max / 2 ? [`${bytes} bytes of unfinished messages`] : []),
-    ];
+    const { total, max } = this.#unfinished;
+    const unfinished = total > max / 2 ? [`${total} bytes of unfinished messages; ${max} are the limit`] : [];
+    return [...this.peers.notes(), ...this.#strangers.notes(), ...this.maker.notes(), ...unfinished];
   }
 
   /** Our connections, by the name of the peer at the other end. */
@@ -312,7 +303,7 @@ export class MeshRouter implements ConnectionHost {
     if (remote.name === this.ourself.name) {
       if (remote.uid === this.ourself.uid) throw new SelfConnectionError();
       const collision = new CollisionError(this.ourself, remote, connection.address);
-      this.log.error(collision.message);
+      this.warn(`collision ${connection.remoteIp}`, collision.message);
       throw collision;
     }
     const known = this.peers.get(remote.name);
@@ -369,7 +360,7 @@ export class MeshRouter implements ConnectionHost {
   ended(connection: LocalConnection, error: Error): void {
     const remote = connection.knownRemote;
     this.#unfinished.set(connection, 0);
-    if (!remote && !connection.outbound) return this.#strangerLeft(connection, error);
+    if (!remote && !connection.outbound) return this.#strangers.failed(connection, error);
     if (remote && this.connections.get(remote.name) === connection) {
       this.ourself.connections.delete(remote.name);
       this.peers.raise();
@@ -381,14 +372,6 @@ export class MeshRouter implements ConnectionHost {
       }
     }
     this.maker.ended(connection, error);
-  }
-
-  /** Everybody can cause this, so it is logged once a minute for each address. */
-  #strangerLeft(connection: LocalConnection, { name, message }: Error): void {
-    this.#strangers.remove(connection);
-    const { address, remoteIp } = connection;
-    const text = `->[${address}]: connection shutting down due to error during handshake: ${message}`;
-    this.#warn(`${name} ${remoteIp}`, text);
   }
 
   /**

@@ -14,6 +14,7 @@ const MAX_ADDRESSES = 1024;
 
 /** A connection before its handshake has ended. */
 export interface Stranger {
+  readonly address: string;
   /** The far end's address, without the port. */
   readonly remoteIp: string;
   shutdown(error: Error): void;
@@ -23,17 +24,17 @@ export class Strangers {
   readonly #byAddress = new Map<string, Set<Stranger>>();
   readonly #rates = new Map<string, TokenBucket>();
   #count = 0;
-  /** Connections that were closed for these limits since the start. */
-  refused = 0;
+  #refused = 0;
 
   constructor(
     private readonly clock: Clock,
     private readonly warn: (kind: string, text: string) => void,
   ) {}
 
-  /** Connections that wait for the end of their handshake. */
-  get count(): number {
-    return this.#count;
+  /** What the limits have done, for the status. */
+  notes(): string[] {
+    if (this.#refused === 0) return [];
+    return [`${this.#refused} connections of strangers closed, ${this.#count} unfinished handshakes now`];
   }
 
   all(): Stranger[] {
@@ -79,6 +80,13 @@ export class Strangers {
     if (own.size === 0) this.#byAddress.delete(stranger.remoteIp);
   }
 
+  /** Its handshake has failed. Everybody can cause that, so it is logged once a minute for each address and kind. */
+  failed(stranger: Stranger, { name, message }: Error): void {
+    this.remove(stranger);
+    const text = `connection shutting down due to error during handshake: ${message}`;
+    this.warn(`${name} ${stranger.remoteIp}`, `->[${stranger.address}]: ${text}`);
+  }
+
   #evict(own: ReadonlySet<Stranger>, what: string): void {
     for (const oldest of own) {
       this.#refuse(oldest.remoteIp, what);
@@ -89,7 +97,7 @@ export class Strangers {
   }
 
   #refuse(ip: string, what: string): void {
-    this.refused++;
+    this.#refused++;
     this.warn(`strangers ${ip}`, `${what} from ${ip}: closing connections`);
   }
 }

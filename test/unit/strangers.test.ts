@@ -1,6 +1,8 @@
 // Who may wait for the end of a handshake, and who gives way.
 import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { INFO_BURST, ratedLog } from "../../lib/mesh/ratedlog.ts";
 import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 import {
   ACCEPT_BURST,
@@ -18,6 +20,7 @@ function gate() {
   const strangers = new Strangers(clock, (_kind, text) => warnings.push(text));
   const open = (remoteIp: string): Stranger => {
     const stranger: Stranger = {
+      address: `${remoteIp}:1`,
       remoteIp,
       shutdown() {
         closed.push(stranger);
@@ -36,8 +39,8 @@ test("of one address too many unfinished handshakes, the oldest goes", () => {
   const own = Array.from({ length: MAX_STRANGERS_PER_ADDRESS + 3 }, () => open("10.0.0.1"));
   expect(closed).toEqual(own.slice(0, 3));
   expect(closed).not.toContain(other);
-  expect(strangers.count).toBe(MAX_STRANGERS_PER_ADDRESS + 1);
-  expect(strangers.refused).toBe(3);
+  expect(strangers.all()).toHaveLength(MAX_STRANGERS_PER_ADDRESS + 1);
+  expect(strangers.notes().join()).toStartWith("3 connections of strangers closed");
   expect(warnings[0]).toContain("from 10.0.0.1");
 });
 
@@ -45,11 +48,12 @@ test("in all too many, the oldest of the address with most goes, and honest ones
   const { closed, strangers, open } = gate();
   const honest = open("10.0.1.1");
   for (let i = 0; i < 200; i++) for (let k = 0; k < 5; k++) open(`10.0.0.${i}`);
-  expect(strangers.count).toBe(MAX_STRANGERS);
+  expect(strangers.all()).toHaveLength(MAX_STRANGERS);
   expect(closed).not.toContain(honest);
   strangers.remove(honest);
   strangers.remove(honest);
-  expect(strangers.count).toBe(MAX_STRANGERS - 1);
+  expect(strangers.all()).toHaveLength(MAX_STRANGERS - 1);
+  expect(strangers.notes().join()).toContain(`${MAX_STRANGERS - 1} unfinished handshakes`);
 });
 
 test("an address opens a burst of connections, then so many a second", () => {
@@ -79,4 +83,15 @@ describe("a limit that many share", () => {
     limit.set("late", 0);
     expect(limit.total).toBe(0);
   });
+});
+
+test("info lines of the mesh are bounded, and those left out are counted", () => {
+  const clock = new SimulatedClock(0);
+  const lines: string[] = [];
+  const log = ratedLog({ ...silentLog, info: (text) => lines.push(text) }, clock);
+  for (let i = 0; i < INFO_BURST + 1000; i++) log.info(`line ${i}`);
+  expect(lines).toHaveLength(INFO_BURST);
+  clock.advance(1000);
+  for (let i = 0; i < 10; i++) log.info("late");
+  expect(lines.slice(INFO_BURST)).toEqual(["late (1000 lines before this one left out)", "late"]);
 });
