@@ -3,7 +3,7 @@
 import type { AttributeEncoder } from "../attributes.ts";
 import type { Request } from "../socket.ts";
 import { encodeVerdict, type Verdict } from "./expression.ts";
-import { nftMessage, type TableName } from "./table.ts";
+import { named, nftMessage, type TableName } from "./table.ts";
 
 const SET_INTERVAL = 4;
 const SET_MAP = 8;
@@ -67,7 +67,7 @@ export function addSet(table: TableName, set: SetDefinition): Request {
     (set.verdicts ? SET_MAP : 0) |
     (set.interval && concat ? SET_CONCAT : 0);
   const length = concat ? parts.reduce((sum, part) => sum + padded(part.length), 0) : (parts[0]?.length ?? 0);
-  return nftMessage(table, "newSet", `add set ${table.name} ${set.name}`, (body) => {
+  return nftMessage(table, "newSet", `add set ${named(table)} ${set.name}`, (body) => {
     body
       .string(1, table.name)
       .string(2, set.name)
@@ -91,7 +91,7 @@ export function addSet(table: TableName, set: SetDefinition): Request {
 }
 
 export function deleteSet(table: TableName, name: string): Request {
-  return nftMessage(table, "delSet", `delete set ${table.name} ${name}`, (body) =>
+  return nftMessage(table, "delSet", `delete set ${named(table)} ${name}`, (body) =>
     body.string(1, table.name).string(2, name),
   );
 }
@@ -111,7 +111,7 @@ function elementMessages(
   elements: Iterable<Element>,
 ): Request[] {
   const messages: Request[] = [];
-  const what = `${type === "newSetElem" ? "add" : "delete"} elements ${table.name} ${set.name}`;
+  const what = `${type === "newSetElem" ? "add" : "delete"} elements ${named(table)} ${set.name}`;
   let waiting: Element[] = [];
   let size = 0;
   const flush = () => {

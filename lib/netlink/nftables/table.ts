@@ -53,6 +53,11 @@ export interface Chain {
   readonly rules: readonly Rule[];
 }
 
+/** A table in the name of an operation: with its family where that is not IP, so that it is seen which one was refused. */
+export function named({ family, name }: TableName): string {
+  return family === "bridge" ? `${family} ${name}` : name;
+}
+
 /** A message to the kernel about something in a table. */
 export function nftMessage(
   { family }: TableName,
@@ -80,7 +85,7 @@ export function deleteTable(table: TableName): Request {
 
 /** Adds a chain, without its rules. */
 export function addChain(table: TableName, { name, base }: Omit<Chain, "rules">): Request {
-  return nftMessage(table, "newChain", `add chain ${table.name} ${name}`, (body) => {
+  return nftMessage(table, "newChain", `add chain ${named(table)} ${name}`, (body) => {
     body.string(1, table.name).string(3, name);
     if (!base) return;
     body
@@ -92,14 +97,14 @@ export function addChain(table: TableName, { name, base }: Omit<Chain, "rules">)
 
 /** Deletes all rules of a chain. */
 export function flushChain(table: TableName, name: string): Request {
-  return nftMessage(table, "delRule", `flush chain ${table.name} ${name}`, (body) =>
+  return nftMessage(table, "delRule", `flush chain ${named(table)} ${name}`, (body) =>
     body.string(1, table.name).string(2, name),
   );
 }
 
 /** Deletes a chain that nothing refers to, with its rules. */
 export function deleteChain(table: TableName, name: string): Request[] {
-  const remove = nftMessage(table, "delChain", `delete chain ${table.name} ${name}`, (body) =>
+  const remove = nftMessage(table, "delChain", `delete chain ${named(table)} ${name}`, (body) =>
     body.string(1, table.name).string(3, name),
   );
   return [flushChain(table, name), remove];
@@ -107,7 +112,7 @@ export function deleteChain(table: TableName, name: string): Request[] {
 
 /** Appends a rule to a chain. */
 export function addRule(table: TableName, chain: string, rule: Rule): Request {
-  return nftMessage(table, "newRule", `add rule ${table.name} ${chain}`, (body) =>
+  return nftMessage(table, "newRule", `add rule ${named(table)} ${chain}`, (body) =>
     body
       .string(1, table.name)
       .string(2, chain)
@@ -123,7 +128,7 @@ export function insertRule(table: TableName, chain: string, rule: Rule): Request
 
 /** Deletes one rule, by the number that the kernel has given it. */
 export function deleteRule(table: TableName, chain: string, handle: bigint): Request {
-  return nftMessage(table, "delRule", `delete rule ${table.name} ${chain}`, (body) =>
+  return nftMessage(table, "delRule", `delete rule ${named(table)} ${chain}`, (body) =>
     body.string(1, table.name).string(2, chain).bytes(3, bigEndian(handle)),
   );
 }
@@ -205,7 +210,7 @@ export interface ListedRule {
 export function ruleList(nl: NetlinkSocket, table: TableName, chain: string): ListedRule[] {
   return nl
     .dump(
-      nftMessage(table, "getRule", `list rules ${table.name} ${chain}`, (body) =>
+      nftMessage(table, "getRule", `list rules ${named(table)} ${chain}`, (body) =>
         body.string(1, table.name).string(2, chain),
       ),
     )
