@@ -19,7 +19,7 @@ export class KubeError extends Error {
   }
 }
 
-/** What we have is too old: the list has to be taken anew. */
+/** What we have is too old, or what follows on it cannot be read: the list has to be taken anew. */
 export const GONE = 410;
 export const NOT_FOUND = 404;
 /** Somebody else has changed (or made) the object meanwhile. */
@@ -89,7 +89,8 @@ export class KubeClient {
 
   /**
    * What changes in a collection after `resourceVersion`, until the server has enough (after `seconds`). Rejects with
-   * KubeError, of status GONE where that version is too old.
+   * KubeError, of status GONE where that version is too old, or an event cannot be read: asked again, the server would
+   * send it again.
    */
   async *watch(
     path: string,
@@ -138,10 +139,10 @@ function eventOf(line: string, path: string): WatchEvent {
   try {
     json = JSON.parse(line);
   } catch {
-    throw new KubeError(`${path}: the server sends no JSON`, 0);
+    throw new KubeError(`${path}: the server sends no JSON`, GONE);
   }
   const event = v.safeParse(Event, json);
-  if (!event.success) throw new KubeError(`${path}: the server sends what is no event`, 0);
+  if (!event.success) throw new KubeError(`${path}: the server sends what is no event`, GONE);
   const { type, object } = event.output;
   if (type === "ERROR") {
     const status = v.safeParse(Status, object);
@@ -149,7 +150,7 @@ function eventOf(line: string, path: string): WatchEvent {
     throw new KubeError(`${path}: ${code} ${message}`, code);
   }
   const versioned = v.safeParse(Versioned, object);
-  if (!versioned.success) throw new KubeError(`${path}: an object without a version`, 0);
+  if (!versioned.success) throw new KubeError(`${path}: an object without a version`, GONE);
   return { type, object, resourceVersion: versioned.output.metadata.resourceVersion };
 }
 
@@ -160,7 +161,8 @@ async function* lines(body: ReadableStream<Uint8Array>, path: string): AsyncGene
     rest += decoder.decode(chunk, { stream: true });
     const complete = rest.split("\n");
     rest = complete.pop() ?? "";
-    if (rest.length > MAX_LINE) throw new KubeError(`${path}: a line of more than ${MAX_LINE} characters`, 0);
+    if (rest.length > MAX_LINE)
+      throw new KubeError(`${path}: a line of more than ${MAX_LINE} characters`, GONE);
     for (const line of complete) if (line.trim() !== "") yield line;
   }
 }

@@ -469,6 +469,15 @@ describe("whatever happens", () => {
     await becomes("y/a -> x/a 80", false);
   }, 60_000);
 
+  test("the API server sends an event that cannot be read: all is listed anew, instead of asking for it again", async () => {
+    start();
+    await inForce();
+    api.tellUnversioned(policy("z", "odd", {}));
+    api.apply(DENY);
+    await becomes("y/a -> x/a 80", false);
+    expect(log).toContain("an object without a version");
+  }, 60_000);
+
   test.each([
     ["flushed", ["flush", "ruleset"]],
     ["deleted", ["delete", "table", "inet", "weave-npc"]],

@@ -92,6 +92,12 @@ export class ApiServer {
     }
   }
 
+  /** Tells of an object as no API server would: without a version. */
+  tellUnversioned(object: Json): void {
+    this.#version++;
+    this.#tell(object.kind, "ADDED", object);
+  }
+
   delete(...objects: readonly Json[]): void {
     for (const object of objects) {
       const { objects: all } = this.#of(object.kind);
