@@ -83,8 +83,12 @@ export class Slices {
       this.#timer = undefined;
       this.#spent = 0;
       const job = this.#jobs.shift();
-      if (job && !this.#advance(job)) this.#jobs.push(job);
-      if (this.#jobs.length > 0) this.#schedule();
+      try {
+        if (job && !this.#advance(job)) this.#jobs.push(job);
+      } finally {
+        // What one job's end throws does not keep the others waiting.
+        if (this.#jobs.length > 0) this.#schedule();
+      }
     });
   }
 

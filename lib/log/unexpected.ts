@@ -12,6 +12,8 @@ export interface UnexpectedErrors {
 
 let count = 0;
 let last: string | undefined;
+let unwritten = 0;
+let whyUnwritten = "";
 let report: ((error: unknown, what: string) => void) | undefined;
 
 /**
@@ -25,6 +27,11 @@ export function surviveUnexpectedErrors(log: Log): void {
     last = `${what}: ${textOf(error)}`;
     warn(placeOf(error) ?? what, `unexpected error in ${last}${at(placeOf(error))}`);
   };
+  // On a full disk, or with nobody who reads it, the log is lost, and nothing else.
+  process.stderr.on("error", (error) => {
+    unwritten++;
+    whyUnwritten = error.message;
+  });
   process.on("uncaughtException", (error) => report?.(error, "a callback"));
   process.on("unhandledRejection", (error) => report?.(error, "a detached promise"));
 }
@@ -33,9 +40,12 @@ export function unexpectedErrors(): UnexpectedErrors {
   return { count, last };
 }
 
-/** What of them is worth a line in status. */
+/** What of them is worth a line in status, and whether there is a log to look into. */
 export function unexpectedNotes(): string[] {
-  return count === 0 ? [] : [`${count} unexpected errors since the start, the last in ${last}; see the log`];
+  return [
+    ...(count > 0 ? [`${count} unexpected errors since the start, the last in ${last}; see the log`] : []),
+    ...(unwritten > 0 ? [`${unwritten} lines could not be written to the log: ${whyUnwritten}`] : []),
+  ];
 }
 
 /** Runs one of several things that do not depend on each other; what it throws is reported as of `what`. */

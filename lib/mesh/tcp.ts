@@ -20,11 +20,17 @@ export function tcpTransport(localIp: string | undefined): Transport {
     connect(address, opened, failed) {
       const target = splitHostPort(address);
       if (!target?.port) return failed(new Error(`invalid address ${address}`));
-      const socket = connect({
-        host: target.host,
-        port: target.port,
-        ...(localIp === undefined ? {} : { localAddress: localIp }),
-      });
+      let socket: Socket;
+      try {
+        socket = connect({
+          host: target.host,
+          port: target.port,
+          ...(localIp === undefined ? {} : { localAddress: localIp }),
+        });
+      } catch (error) {
+        // A port or an address that there cannot be.
+        return failed(new Error(`dial tcp ${address}: ${reasonOf(error)}`));
+      }
       const timer = setTimeout(() => socket.destroy(new Error("connection timed out")), CONNECT_TIMEOUT_MS);
       const onError = (error: Error) => {
         clearTimeout(timer);

@@ -91,14 +91,8 @@ export async function startRouter(
   try {
     return await start(options, services, log, undo);
   } catch (error) {
-    for (const step of undo.reverse()) {
-      try {
-        await step();
-      } catch (failure) {
-        // The rest is taken back all the same, and the first error is the one to tell.
-        log.warning(`taking back the start: ${reasonOf(failure)}`);
-      }
-    }
+    // The first error is the one to tell.
+    await allOf(undo.reverse(), (failure) => log.warning(`taking back the start: ${reasonOf(failure)}`));
     throw error;
   }
 }
@@ -114,10 +108,9 @@ async function start(
   const filter = new NetlinkSocket(NETLINK_NETFILTER);
   const store = Store.open(stateFile());
   const closing = [() => store.close(), () => filter.close(), () => route.close()];
-  const closeAll = () => {
+  undo.push(() => {
     for (const close of closing) close();
-  };
-  undo.push(closeAll);
+  });
 
   checkOverlap(route, options, log);
   const kept = identity(store);
@@ -400,24 +393,39 @@ async function start(
   const settled = systemClock.after(STARTED_MS, forgetStart);
   return {
     api: localClient(target),
-    async stop() {
-      settled.cancel();
-      settling.cancel();
-      servers?.stop();
-      upkeep.stop();
-      links.stop();
-      containers.stop();
-      leaving?.cancel();
-      listener.close();
-      ports.stop();
-      overlay.freeze();
-      mesh.stop();
-      await overlay.stop();
-      dns?.stop();
-      allocator.stop();
-      closeAll();
-    },
+    stop: () =>
+      allOf(
+        [
+          () => settled.cancel(),
+          () => settling.cancel(),
+          () => servers?.stop(),
+          () => upkeep.stop(),
+          () => links.stop(),
+          () => containers.stop(),
+          () => leaving?.cancel(),
+          () => listener.close(),
+          () => ports.stop(),
+          () => overlay.freeze(),
+          () => mesh.stop(),
+          () => overlay.stop(),
+          () => dns?.stop(),
+          () => allocator.stop(),
+          ...closing,
+        ],
+        (failure) => log.error(`stopping: ${reasonOf(failure)}`),
+      ),
   };
+}
+
+/** Takes steps one after the other; what one throws does not keep the next from being taken. */
+async function allOf(steps: readonly Undo[], failed: (error: unknown) => void): Promise<void> {
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (error) {
+      failed(error);
+    }
+  }
 }
 
 /** Addresses that the bridge has already are nobody else's, whatever is kept of them. */

@@ -46,3 +46,28 @@ test("errors that nobody caught are counted, logged once for each place, and end
   expect(daemon.lines[1]).toContain("unexpected error in a callback: in a timer");
   expect(run().exitCode).toBe(1);
 });
+
+const UNWRITTEN = `
+  import { createLog } from "./lib/log/log.ts";
+  import { surviveUnexpectedErrors, unexpectedErrors, unexpectedNotes } from "./lib/log/unexpected.ts";
+  const log = createLog("info");
+  surviveUnexpectedErrors(log);
+  for (let i = 0; i < 3; i++) {
+    log.info("a line");
+    await Bun.sleep(1);
+  }
+  console.log(JSON.stringify([unexpectedErrors().count, unexpectedNotes()]));
+`;
+
+test("a log on a full disk is lost, and said to be; nothing else happens", () => {
+  const { stdout } = Bun.spawnSync(
+    ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", process.execPath, "-e", UNWRITTEN],
+    {
+      cwd: `${import.meta.dir}/../..`,
+    },
+  );
+  expect(JSON.parse(stdout.toString())).toEqual([
+    0,
+    [expect.stringMatching(/^3 lines could not be written to the log: ENOSPC/)],
+  ]);
+});

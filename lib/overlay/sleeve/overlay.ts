@@ -67,6 +67,7 @@ export class SleeveOverlay implements NamedOverlay {
   #hurried = false;
   /** Why the engine is no more. */
   #dead: string | undefined;
+  #stopping = false;
   readonly #waiting: ToEngine[] = [];
   #stuckSince: number | undefined;
   #telling: Timer | undefined;
@@ -107,7 +108,12 @@ export class SleeveOverlay implements NamedOverlay {
     };
     const worker = new Worker(new URL(WORKER, import.meta.url), { workerData: setup });
     worker.on("error", (error: Error) => this.#failed(error.message));
-    this.#ended = new Promise((resolve) => worker.once("exit", () => resolve(true)));
+    this.#ended = new Promise((resolve) =>
+      worker.once("exit", () => {
+        if (!this.#stopping) this.#failed("its thread has ended");
+        resolve(true);
+      }),
+    );
   }
 
   start(peerId: (peer: Peer) => number | undefined): void {
@@ -119,6 +125,7 @@ export class SleeveOverlay implements NamedOverlay {
    * the process ends: under their numbers it would find others' files.
    */
   async stop(): Promise<boolean> {
+    this.#stopping = true;
     this.#ticker?.cancel();
     this.#tell({ type: "stop" });
     this.#tellAll();
