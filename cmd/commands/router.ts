@@ -1,7 +1,6 @@
 // The router in the foreground: what weave-router is, and weave launch --foreground.
 import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
-import { WorkThread } from "../../lib/host/workthread.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
@@ -18,7 +17,7 @@ import {
 } from "../../lib/router/migration.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
-import { type RouterServices, startRouter } from "../../lib/router/router.ts";
+import { startRouter } from "../../lib/router/router.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
@@ -34,7 +33,7 @@ export async function runRouter(options: RouterOptions): Promise<void> {
   if (options["expect-npc"]) awaitPolicies(original, log);
   else expectNoPolicies(log);
   if (original) makeRoom(original, log);
-  const router = await startRouter(options, { cni: cniService() }, log);
+  const router = await startRouter(options, { cni: runInRouter }, log);
   const migration = original && completeMigration(original, router.api, options["expect-npc"], log);
   shutdown.graceful(() => {
     migration?.stop();
@@ -73,7 +72,7 @@ async function runInCluster(args: Arguments): Promise<void> {
   const cluster = client && (await enterCluster(client, settings, log));
   const options = addon.options(cluster && { name: cluster.peer, peers: cluster.peers });
   let membership: Membership | undefined;
-  const services = { cni: cniService(), ready: () => membership?.ready ?? false };
+  const services = { cni: runInRouter, ready: () => membership?.ready ?? false };
   if (original) makeRoom(original, log);
   const router = await startRouter(options, services, log);
   membership = joinCluster(router.api, cluster, settings, log);
@@ -93,12 +92,6 @@ function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | unde
     if (peers) return undefined;
     throw error;
   }
-}
-
-/** Calls of the CNI plugin, with a thread for what they do in the kernel. */
-function cniService(): RouterServices["cni"] {
-  const work = new WorkThread();
-  return (call, api, caller) => runInRouter(call, api, work, caller);
 }
 
 function begin(options: RouterOptions): { log: Log; shutdown: Shutdown } {

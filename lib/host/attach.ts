@@ -20,7 +20,7 @@ import { EEXIST, isErrno } from "../sys/errno.ts";
 import { inNetns, type Netns, NetnsError, netnsPath, refuseOwnNetns } from "../sys/netns.ts";
 import { announce } from "./arp.ts";
 import { requireBridge } from "./bridge.ts";
-import { alternativeVethName, BRIDGE, isContainerVeth, vethAlias, vethName } from "./names.ts";
+import { alternativeVethName, BRIDGE, isContainerVeth, isVethAlias, vethAlias, vethName } from "./names.ts";
 import type { Sender } from "./ports/binding.ts";
 import { PortGuard } from "./ports/guard.ts";
 import { sysctlsForLink } from "./sysctl.ts";
@@ -156,7 +156,7 @@ function configure(inside: NetlinkSocket, link: Link, attachment: Attachment): C
 
 /** A link of ours in a container. */
 export interface ContainerLink {
-  /** Undefined where the namespace is not known: the link is found by its alias then. */
+  /** Undefined where the namespace is not known. */
   readonly netns: Netns | undefined;
   /** Its name inside. */
   readonly ifName: string;
@@ -167,33 +167,39 @@ export interface ContainerLink {
 }
 
 /**
- * Takes links out of containers, all of them in the time of one. Returns for each whether it was there: false where it, or
- * the namespace, is gone, and for a link that is not ours, which stays. An error is that of one container.
+ * Takes links out of containers, all of them in the time of one; one that is not found where it should be is looked for by
+ * its alias. Returns for each whether it is gone for certain: false for links that others have made, which stay, and where
+ * there are links without an alias of ours, as older versions made them. An error is that of one container.
  */
 export function detach(links: readonly ContainerLink[]): (boolean | Error)[] {
   using host = new NetlinkSocket(NETLINK_ROUTE);
   const ends = links.map((link) => {
     try {
-      return hostEnd(host, link)?.index;
+      return hostEnd(host, link);
     } catch (error) {
       if (error instanceof NetnsError && error.gone) return undefined;
       return error instanceof Error ? error : new Error(String(error));
     }
   });
+  const veths = ends.includes(undefined) ? linkList(host).filter(({ kind }) => kind === "veth") : [];
+  const allNamed = veths.every(({ name, alias }) => !isContainerVeth(name) || isVethAlias(alias));
+  const found = ends.map(
+    (end, i) => end ?? veths.find(({ alias }) => alias !== undefined && alias === links[i]?.alias),
+  );
   linksDelete(
     host,
-    ends.filter((end) => typeof end === "number"),
+    found.flatMap((end) => (end === undefined || end instanceof Error ? [] : [end.index])),
   );
-  return ends.map((end) => (end instanceof Error ? end : end !== undefined));
+  return found.map((end, i) => {
+    if (end instanceof Error) return end;
+    return end !== undefined || (allNamed && links[i]?.alias !== undefined);
+  });
 }
 
 /** The end on this host of a link that is ours: a veth that we made, or one on our bridge. Throws NetnsError. */
 function hostEnd(host: NetlinkSocket, link: ContainerLink): Link | undefined {
-  const { netns, ifName, alias, bridge = BRIDGE } = link;
-  if (netns === undefined)
-    return linkList(host).find(
-      (each) => each.kind === "veth" && each.alias !== undefined && each.alias === alias,
-    );
+  const { netns, ifName, bridge = BRIDGE } = link;
+  if (netns === undefined) return undefined;
   refuseOwnNetns(netns);
   return inNetns(netns, (fd) => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);

@@ -5,14 +5,17 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import type { Netns } from "../sys/netns.ts";
 import { type Attached, type Attachment, attach, type ContainerLink, detach, inspect } from "./attach.ts";
 import { bridgeAddresses } from "./bridge.ts";
+import { attachedAddresses } from "./containers.ts";
 
 /** All of it rejects with NetnsError, AlreadyAttachedError, or another error as the kernel has it. */
 export interface ContainerWork {
   attach(attachment: Attachment): Promise<Attached>;
-  /** False where the link was gone already, or is not ours. */
+  /** Whether the link is gone for certain; see detach(). */
   detach(link: ContainerLink): Promise<boolean>;
   inspect(netns: Netns, ifName: string): Promise<ReturnType<typeof inspect>>;
   bridgeAddresses(bridge: string): Promise<readonly Cidr[]>;
+  /** Addresses of all containers that are attached; undefined where not every one can be seen from here. */
+  attachedAddresses(): Promise<readonly Cidr[] | undefined>;
 }
 
 /** In this thread: for programs that do nothing else meanwhile. */
@@ -27,5 +30,9 @@ export const workHere: ContainerWork = {
   async bridgeAddresses(bridge) {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     return bridgeAddresses(nl, bridge);
+  },
+  async attachedAddresses() {
+    using nl = new NetlinkSocket(NETLINK_ROUTE);
+    return attachedAddresses(nl);
   },
 };

@@ -25,6 +25,11 @@ export function vethAlias({ network = "", containerId, ifName }: AttachmentName)
   return alias.length <= LINK_ALIAS_MAX ? alias : `sha256:${sha256(alias)}`;
 }
 
+/** Whether an alias is one that we give. */
+export function isVethAlias(alias: string | undefined): boolean {
+  return alias !== undefined && /^([^/]*\/[^/]+\/[^/]+|sha256:[0-9a-f]{64})$/.test(alias);
+}
+
 /** The host's end of a container's veth: the prefix, then as much of the container's id as fits. */
 export function vethName(containerId: string): string {
   return `${VETH_PREFIX}${containerId.slice(0, LINK_NAME_MAX - VETH_PREFIX.length)}`;

@@ -114,8 +114,11 @@ export class Releaser {
     return this.#grace.holders();
   }
 
-  /** Notices attachments that have ended without a word: those none of whose addresses is on a link. */
-  noticeGone(attached = this.dependencies.attached?.()): void {
+  /**
+   * Notices attachments that have ended without a word: those none of whose addresses is on a link. `attached` are those
+   * on links, a moment ago; null where that cannot be seen.
+   */
+  noticeGone(attached: readonly Cidr[] | null = this.dependencies.attached?.() ?? null): void {
     if (!attached) return;
     const present = new Set(attached.map(({ address }) => address));
     for (const [id, { isContainer, cidrs }] of this.owned.entries()) {

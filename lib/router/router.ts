@@ -17,17 +17,19 @@ import { findContainer } from "../container/runtime.ts";
 import { loadNacl } from "../crypto/nacl.ts";
 import { ensureBridge } from "../host/bridge.ts";
 import { attachedAddresses } from "../host/containers.ts";
+import type { ContainerWork } from "../host/containerwork.ts";
 import { Exposure } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
 import { BRIDGE, EXPOSE_ID, isContainerVeth } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
+import { WorkThread } from "../host/workthread.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
-import { unexpectedNotes } from "../log/unexpected.ts";
+import { detached, unexpectedNotes } from "../log/unexpected.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
 import { linkByName, linkDelete } from "../netlink/link.ts";
@@ -76,7 +78,12 @@ export interface RunningRouter {
 
 /** What the daemon does for others beside being a router; wired in by cmd/. */
 export interface RouterServices {
-  cni(call: CniCall, api: ApiClient, caller: AbortSignal): Promise<CniOutcome | undefined>;
+  cni(
+    call: CniCall,
+    api: ApiClient,
+    work: ContainerWork,
+    caller: AbortSignal,
+  ): Promise<CniOutcome | undefined>;
   /** Whether all is done that makes this host one of the network, where more belongs to that than being a router. */
   ready?(): boolean;
 }
@@ -276,6 +283,7 @@ async function start(
 
   let ready = false;
   let servers: RunningServers | undefined;
+  const work = new WorkThread();
   const target: ApiTarget = {
     log,
     allocator,
@@ -331,7 +339,7 @@ async function start(
       return hidden;
     },
     isReady: () => ready && (services.ready?.() ?? true),
-    cni: (call, caller) => services.cni(call, localClient(target, caller), caller),
+    cni: (call, caller) => services.cni(call, localClient(target, caller), work, caller),
   };
   servers = await serveAll(target, options);
   undo.push(() => servers?.stop());
@@ -340,7 +348,8 @@ async function start(
   const containersLeft = () => {
     leaving ??= systemClock.after(LEAVING_MS, () => {
       leaving = undefined;
-      allocator.releaser.noticeGone();
+      const noticed = work.attachedAddresses().then((seen) => allocator.releaser.noticeGone(seen ?? null));
+      detached("looking for containers that have gone", noticed);
     });
   };
   const links = watchLinks({

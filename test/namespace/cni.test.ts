@@ -131,6 +131,27 @@ describe("ADD and DEL", () => {
     expect(await host.cni("DEL", CONFIG, { id, netns })).toMatchObject({ code: 0, stdout: "" });
   });
 
+  test("DEL finds the link of a namespace that lives on without its path", async () => {
+    const netns = await hosts.pod("unnamed");
+    await add("unnamed", netns);
+    const pod = netns.split("/").at(-1) ?? "";
+    const process = Bun.spawn(["ip", "netns", "exec", pod, "sleep", "600"]);
+    try {
+      await eventually(
+        "a process is in the namespace",
+        () => must(["ip", "netns", "pids", pod]),
+        (pids) => pids !== "",
+      );
+      await must(["ip", "netns", "del", pod]);
+      expect(await links()).toContain("vethweplunnamed");
+      expect((await host.cni("DEL", CONFIG, { id: "unnamed", netns })).code).toBe(0);
+      expect(await links()).not.toContain("vethweplunnamed");
+      expect(await owned()).not.toHaveProperty("unnamed");
+    } finally {
+      process.kill();
+    }
+  });
+
   test("DEL of something half made succeeds", async () => {
     const netns = await hosts.pod("half");
     await add("half", netns);
