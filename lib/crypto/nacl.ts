@@ -1,5 +1,7 @@
 // NaCl's box and secretbox as Weave Net uses them: Curve25519 key agreement, XSalsa20-Poly1305 for messages.
 import { createHash } from "node:crypto";
+import { loadNative, type NativeSodium } from "./native.ts";
+import { MAC_LENGTH } from "./secretbox.ts";
 
 /** A Curve25519 key pair, 32 bytes each. */
 export interface KeyPair {
@@ -20,8 +22,58 @@ export interface Nacl {
   open(sealed: Uint8Array, nonce: Uint8Array, key: Uint8Array): Uint8Array | undefined;
 }
 
-/** Loads libsodium; only networks with a password need it. */
+/** Loads libsodium, its native build where there is one; only networks with a password need it. */
 export async function loadNacl(): Promise<Nacl> {
+  const native = await loadNative();
+  return native ? nativeNacl(native) : await wasmNacl();
+}
+
+function nativeNacl(sodium: NativeSodium): Nacl {
+  return {
+    generateKeyPair() {
+      const keys = { publicKey: new Uint8Array(KEY_LENGTH), privateKey: new Uint8Array(KEY_LENGTH) };
+      sodium.crypto_box_keypair(keys.publicKey, keys.privateKey);
+      return keys;
+    },
+    sharedKey(remotePublicKey, privateKey) {
+      const product = new Uint8Array(KEY_LENGTH);
+      sodium.crypto_scalarmult(product, privateKey, remotePublicKey);
+      return hsalsa20(sodium, product);
+    },
+    seal(message, nonce, key) {
+      const sealed = new Uint8Array(MAC_LENGTH + message.length);
+      sodium.crypto_secretbox_easy(sealed, message, nonce, key);
+      return sealed;
+    },
+    open(sealed, nonce, key) {
+      if (sealed.length < MAC_LENGTH) return undefined;
+      const message = new Uint8Array(sealed.length - MAC_LENGTH);
+      return sodium.crypto_secretbox_open_easy(message, sealed, nonce, key) ? message : undefined;
+    },
+  };
+}
+
+/** "expand 32-byte k", the constant of Salsa20. */
+const SIGMA = [0x61707865, 0x3320646e, 0x79622d32, 0x6b206574];
+
+/**
+ * HSalsa20 of a key and zeros. It is what Salsa20 has before it adds its input: the words on the diagonal, where that
+ * is SIGMA, and the middle ones, where nonce and counter are 0 (Bernstein, "Extending the Salsa20 nonce", 2011).
+ */
+function hsalsa20(sodium: NativeSodium, key: Uint8Array): Uint8Array {
+  const block = new Uint8Array(64);
+  sodium.crypto_stream_salsa20(block, new Uint8Array(8), key);
+  const words = new DataView(block.buffer);
+  const out = new DataView(new ArrayBuffer(KEY_LENGTH));
+  for (const [i, constant] of SIGMA.entries()) {
+    out.setUint32(4 * i, words.getUint32(4 * 5 * i, true) - constant, true);
+    out.setUint32(16 + 4 * i, words.getUint32(4 * (6 + i), true), true);
+  }
+  return new Uint8Array(out.buffer);
+}
+
+/** Exported for tests. */
+export async function wasmNacl(): Promise<Nacl> {
   const { default: sodium } = await import("libsodium-wrappers");
   await sodium.ready;
   return {

@@ -1,13 +1,10 @@
 // NaCl's secretbox (XSalsa20-Poly1305) in place, in an arena, without allocating for each message: libsodium's native
 // build where one for this machine is embedded, else the one in WebAssembly.
-import { closeSync, readFileSync, writeSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import type { Arena } from "../sys/arena.ts";
-import { syscall } from "../sys/syscall.ts";
+import { loadNative, type NativeSodium } from "./native.ts";
 
 /** Bytes of authenticator in front of each sealed message. */
 export const MAC_LENGTH = 16;
-const MFD_CLOEXEC = 1;
 /** Views are kept by place and length; those that are used come back at once. */
 const MAX_VIEWS = 16_384;
 /** Lengths and places are told apart in one number. */
@@ -20,16 +17,6 @@ export interface Secretbox {
   seal(at: number, length: number, nonce: Uint8Array, key: Uint8Array): void;
   /** Opens what seal made: `length` counts the message alone. False when it is not authentic; then it is unchanged. */
   open(at: number, length: number, nonce: Uint8Array, key: Uint8Array): boolean;
-}
-
-interface NativeSodium {
-  crypto_secretbox_easy(sealed: Uint8Array, message: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
-  crypto_secretbox_open_easy(
-    message: Uint8Array,
-    sealed: Uint8Array,
-    nonce: Uint8Array,
-    key: Uint8Array,
-  ): boolean;
 }
 
 /** A secretbox for messages in the arena. */
@@ -67,45 +54,6 @@ function nativeSecretbox(sodium: NativeSodium, arena: Arena): Secretbox {
       return sodium.crypto_secretbox_open_easy(plain, sealed, nonce, key);
     },
   };
-}
-
-/** The native build, if there is one for this machine and it loads here (musl, say, cannot). */
-async function loadNative(): Promise<NativeSodium | undefined> {
-  try {
-    const loaded = { exports: {} };
-    const fd = memoryFile("sodium", readFileSync(await nativeFile()));
-    try {
-      process.dlopen(loaded, `/proc/self/fd/${fd}`);
-    } finally {
-      closeSync(fd);
-    }
-    return loaded.exports as NativeSodium;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Where the file is: in the executable once compiled, in node_modules before. */
-async function nativeFile(): Promise<string> {
-  try {
-    const { default: file } =
-      process.arch === "arm64"
-        ? await import("sodium-native/prebuilds/linux-arm64/sodium-native.node", { with: { type: "file" } })
-        : await import("sodium-native/prebuilds/linux-x64/sodium-native.node", { with: { type: "file" } });
-    return file;
-  } catch {
-    // The runtime itself takes no such file for data.
-    const main = fileURLToPath(import.meta.resolve("sodium-native"));
-    return `${main.slice(0, main.lastIndexOf("/"))}/prebuilds/linux-${process.arch}/sodium-native.node`;
-  }
-}
-
-/** A file that is nowhere on disk, so that nobody can put another in its place. Returns its fd. */
-function memoryFile(name: string, contents: Uint8Array): number {
-  const path = new TextEncoder().encode(`${name}\0`);
-  const fd = syscall(`making file ${name} in memory`, "memfd_create", path, MFD_CLOEXEC);
-  for (let written = 0; written < contents.length; ) written += writeSync(fd, contents, written);
-  return fd;
 }
 
 /** What libsodium-wrappers is made of: C functions on the memory of the WebAssembly module. */

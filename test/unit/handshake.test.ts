@@ -1,7 +1,7 @@
 // Two of ours shake hands, in both versions of the protocol, and go on talking.
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { loadNacl } from "../../lib/crypto/nacl.ts";
+import { loadNacl, wasmNacl } from "../../lib/crypto/nacl.ts";
 import { GobEncoder } from "../../lib/gob/encoder.ts";
 import { map, string } from "../../lib/gob/type.ts";
 import { type Agreement, type Encryption, Handshake } from "../../lib/mesh/handshake.ts";
@@ -215,4 +215,23 @@ describe("the receive buffer", () => {
     expect(buffer.waiting.length).toBe(10_000_000);
     expect(seen.size).toBeLessThan(16);
   });
+});
+
+test("both builds of libsodium agree", async () => {
+  const wasm = await wasmNacl();
+  for (let i = 0; i < 20; i++) {
+    const [ours, theirs] = [nacl.generateKeyPair(), wasm.generateKeyPair()];
+    const key = nacl.sharedKey(theirs.publicKey, ours.privateKey);
+    expect(key).toEqual(wasm.sharedKey(ours.publicKey, theirs.privateKey));
+    const nonce = new Uint8Array(24).fill(i);
+    const message = new Uint8Array(i * 100).fill(i);
+    expect(nacl.open(wasm.seal(message, nonce, key), nonce, key)).toEqual(message);
+    expect(wasm.open(nacl.seal(message, nonce, key), nonce, key)).toEqual(message);
+    for (const one of [nacl, wasm]) {
+      expect(one.open(one.seal(message, nonce, key), new Uint8Array(24).fill(99), key)).toBeUndefined();
+      expect(one.open(new Uint8Array(3), nonce, key)).toBeUndefined();
+      // A key of low order is no key.
+      expect(() => one.sharedKey(new Uint8Array(32), ours.privateKey)).toThrow();
+    }
+  }
 });

@@ -1,0 +1,60 @@
+// libsodium's native build (sodium-native), where one for this machine is embedded.
+import { closeSync, readFileSync, writeSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { syscall } from "../sys/syscall.ts";
+
+const MFD_CLOEXEC = 1;
+
+/** What we use of it. Results go to the first argument. */
+export interface NativeSodium {
+  crypto_box_keypair(publicKey: Uint8Array, privateKey: Uint8Array): void;
+  /** Throws for public keys of low order. */
+  crypto_scalarmult(product: Uint8Array, privateKey: Uint8Array, publicKey: Uint8Array): void;
+  crypto_stream_salsa20(stream: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
+  crypto_secretbox_easy(sealed: Uint8Array, message: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
+  crypto_secretbox_open_easy(
+    message: Uint8Array,
+    sealed: Uint8Array,
+    nonce: Uint8Array,
+    key: Uint8Array,
+  ): boolean;
+}
+
+/** The native build, if there is one for this machine and it loads here (musl, say, cannot). */
+export async function loadNative(): Promise<NativeSodium | undefined> {
+  try {
+    const loaded = { exports: {} };
+    const fd = memoryFile("sodium", readFileSync(await nativeFile()));
+    try {
+      process.dlopen(loaded, `/proc/self/fd/${fd}`);
+    } finally {
+      closeSync(fd);
+    }
+    return loaded.exports as NativeSodium;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Where the file is: in the executable once compiled, in node_modules before. */
+async function nativeFile(): Promise<string> {
+  try {
+    const { default: file } =
+      process.arch === "arm64"
+        ? await import("sodium-native/prebuilds/linux-arm64/sodium-native.node", { with: { type: "file" } })
+        : await import("sodium-native/prebuilds/linux-x64/sodium-native.node", { with: { type: "file" } });
+    return file;
+  } catch {
+    // The runtime itself takes no such file for data.
+    const main = fileURLToPath(import.meta.resolve("sodium-native"));
+    return `${main.slice(0, main.lastIndexOf("/"))}/prebuilds/linux-${process.arch}/sodium-native.node`;
+  }
+}
+
+/** A file that is nowhere on disk, so that nobody can put another in its place. Returns its fd. */
+function memoryFile(name: string, contents: Uint8Array): number {
+  const path = new TextEncoder().encode(`${name}\0`);
+  const fd = syscall(`making file ${name} in memory`, "memfd_create", path, MFD_CLOEXEC);
+  for (let written = 0; written < contents.length; ) written += writeSync(fd, contents, written);
+  return fd;
+}
