@@ -103,6 +103,15 @@ export interface Report {
   DNS?: DnsReport;
   /** What the host's packet filter had to be told beside our own table, in words. */
   Notes: string[];
+  /** What is wrong between this host and others, as doctor shows it. */
+  Problems?: ProblemReport[];
+}
+
+export interface ProblemReport {
+  /** What was looked at, in a word. */
+  Check: string;
+  Found: string;
+  Advice: string;
 }
 
 /** weaveDNS, as it is reported on and acted on. */
@@ -139,8 +148,26 @@ export function makeReport(sources: ReportSources): Report {
     Router: routerReport(sources),
     IPAM: ipamReport(sources),
     ...(sources.dns && { DNS: dnsReport(sources.dns) }),
-    Notes: [...sources.notes],
+    Notes: [...sources.notes, ...sources.allocator.sharing.notes()],
+    Problems: problemReports(sources),
   };
+}
+
+const CONTRADICTION =
+  "a peer that took over a live one, or one that lies: 'weave status ipam' on both; 'weave reset' on the one that is to give in";
+
+function problemReports({ mesh, allocator }: ReportSources): ProblemReport[] {
+  return [
+    ...mesh.refusals
+      .problems()
+      .map(({ found, advice }) => ({ Check: "peers", Found: found, Advice: advice })),
+    ...allocator.sharing.problems().map((Found) => ({ Check: "ring", Found, Advice: CONTRADICTION })),
+    ...allocator.homeless.problems().map((Found) => ({
+      Check: "addresses",
+      Found,
+      Advice: "restart the container",
+    })),
+  ];
 }
 
 const byName = <T extends { Name: string }>(a: T, b: T) => (a.Name < b.Name ? -1 : 1);

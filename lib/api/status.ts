@@ -85,8 +85,12 @@ function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Report["IPAM
   return `awaiting consensus (quorum: ${Paxos.Quorum}, known: ${Paxos.KnownNodes})`;
 }
 
-function notes({ Notes }: Report): string[] {
-  return Notes.length === 0 ? [] : ["", ...Notes.map((note) => `           Note: ${note}`)];
+function notes({ Notes, Problems = [] }: Report): string[] {
+  const lines = [
+    ...Problems.map(({ Found, Advice }) => `        Problem: ${Found}; ${Advice}`),
+    ...Notes.map((note) => `           Note: ${note}`),
+  ];
+  return lines.length === 0 ? [] : ["", ...lines];
 }
 
 /** "weave status targets": the peers we were told to connect to. */

@@ -8,6 +8,7 @@ import { type Finding, ok, problem, warning } from "./finding.ts";
 
 const Report = v.object({
   Ready: v.boolean(),
+  Problems: v.optional(v.array(v.object({ Check: v.string(), Found: v.string(), Advice: v.string() })), []),
   Router: v.object({
     Encryption: v.boolean(),
     Connections: v.array(v.object({ Address: v.string(), State: v.string(), Info: v.string() })),
@@ -65,6 +66,7 @@ export function routerFindings(report: Report | undefined): Finding[] {
     report.Ready
       ? ok("router", `it is ready, with ${established.length} connections`)
       : problem("router", "it is not ready yet", "see its log"),
+    ...report.Problems.map(({ Check, Found, Advice }) => problem(Check, Found, Advice)),
     ...failing.map(({ Address, Info }) =>
       problem(
         "connections",

@@ -23,6 +23,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { Claim, NO_CONTAINER } from "./claim.ts";
 import { CancelledError, ExhaustedError, IpamError } from "./errors.ts";
 import { Gateways } from "./gateways.ts";
+import { Homeless } from "./homeless.ts";
 import { OwnedAddresses } from "./owned.ts";
 import { DONE, Pending } from "./pending.ts";
 import { type ReleaseOptions, Releaser } from "./releaser.ts";
@@ -61,6 +62,8 @@ export interface AllocatorDependencies {
    * before anything is taken from a container that seems to be gone.
    */
   attached?(): readonly Cidr[] | undefined;
+  /** The range is divided in another way than it was: who was refused for that may fit now. */
+  divisionChanged?(): void;
   /** What is ours of the range has changed. */
   owns?(ranges: readonly AddressRange[]): void;
   /** A holder has no addresses any more. */
@@ -87,6 +90,7 @@ export class Allocator {
   readonly sharing: Sharing;
   readonly releaser: Releaser;
   readonly #gateways: Gateways;
+  readonly homeless: Homeless;
   readonly #log: Log;
   readonly #warn: (kind: string, text: string) => void;
   readonly #clock: Clock;
@@ -103,10 +107,12 @@ export class Allocator {
     this.#warn = limitedWarnings(this.#log, () => this.#clock.now());
     this.sharing = new Sharing(config, dependencies, this.space, {
       changed: () => this.pending.retry(),
+      replaced: () => this.homeless.settle(),
       denied: (range, by) =>
         this.pending.denied(range, (cidr) => this.sharing.ownedElsewhere(formatCidr(cidr), by)),
     });
     this.#gateways = new Gateways(dependencies.store);
+    this.homeless = new Homeless({ ...this, log: this.#log });
     this.releaser = new Releaser(this.owned, this.space, this.pending, {
       ...dependencies,
       freed: () => {
@@ -132,6 +138,7 @@ export class Allocator {
       );
     }
     this.sharing.start(open(this.sharing));
+    this.homeless.settle();
     this.#takeStock();
     this.#ticker = every(this.#clock, TICK_MS, () => this.#tick());
   }

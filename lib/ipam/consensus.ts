@@ -30,6 +30,11 @@ export interface Claims {
 /** What is known of each participant. */
 export type ConsensusState = ReadonlyMap<string, { readonly id: NodeId; readonly claims: Claims }>;
 
+/** Rounds are saved and sent in 32 bits; in the last one a liar can only hold the others up. */
+const MAX_ROUND = 2 ** 32 - 1;
+/** Participants that are known at most: more than peers that start together. */
+const MAX_PARTICIPANTS = 4_096;
+
 const NOBODY: NodeId = { name: "00:00:00:00:00:00" as PeerName, uid: 0n };
 export const NO_PROPOSAL: ProposalId = { round: 0, proposer: NOBODY };
 const NO_CLAIMS: Claims = {
@@ -94,6 +99,7 @@ export class Consensus {
     let changed = false;
     for (const [key, { id, claims: theirs }] of from) {
       const ours = this.#known.get(key)?.claims;
+      if (!ours && this.#known.size >= MAX_PARTICIPANTS) continue;
       const claims: Claims = !ours
         ? theirs
         : {
@@ -114,7 +120,7 @@ export class Consensus {
     for (const { claims } of this.#known.values()) {
       round = Math.max(round, claims.promise.round, claims.accepted.round);
     }
-    this.#set({ ...this.#own(), promise: { round: round + 1, proposer: this.id } });
+    this.#set({ ...this.#own(), promise: { round: Math.min(round + 1, MAX_ROUND), proposer: this.id } });
     // Alone there is nobody to wait for.
     if (this.quorum === 1) this.think();
   }

@@ -1,6 +1,11 @@
 // What people call peers, as far as gossip has told; a peer that is gone may still own space, and be asked about.
 import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
 
+/** Names that are kept, and told others: more than a ring has owners. */
+const MAX_NAMES = 4_096;
+/** Characters of a nickname. The longest host name has 253. */
+const MAX_LENGTH = 255;
+
 export class Nicknames {
   readonly #byName = new Map<PeerName, string>();
 
@@ -8,8 +13,19 @@ export class Nicknames {
     return this.#byName;
   }
 
-  learn(names: Iterable<readonly [PeerName, string]>): void {
-    for (const [name, nickname] of names) this.#byName.set(name, nickname);
+  /** Takes in names, as far as there is room: those that are `wanted` (all, unless given) before others. */
+  learn(
+    names: Iterable<readonly [PeerName, string]>,
+    wanted: (name: PeerName) => boolean = () => true,
+  ): void {
+    for (const [name, nickname] of names) {
+      if (this.#byName.size >= MAX_NAMES && !this.#byName.has(name)) {
+        if (!wanted(name)) continue;
+        this.prune(wanted);
+        if (this.#byName.size >= MAX_NAMES) continue;
+      }
+      this.#byName.set(name, nickname.slice(0, MAX_LENGTH));
+    }
   }
 
   get(name: PeerName): string | undefined {

@@ -22,8 +22,14 @@ export interface RingState {
 
 /** Given away for good: whatever the old owner says later, this is newer. */
 const TRANSFER_VERSIONS = 100;
+/** Versions are 32 bits on the wire. A liar may have raised one this far; then it stays there. */
+const MAX_VERSION = 2 ** 32 - 1;
+/** Entries of a ring: less than 1 MB on the wire, where a message may have 10 MB. */
+export const MAX_ENTRIES = 32_768;
+/** Peers that a ring may have been divided among at first. */
+const MAX_SEEDS = 4_096;
 
-export type RingErrorCode = "different-seeds" | "different-range" | "invalid" | "conflict";
+export type RingErrorCode = "different-seeds" | "different-range" | "invalid";
 
 /** A ring that cannot be merged into ours; `code` says which way. */
 export class RingError extends Error {
@@ -34,6 +40,21 @@ export class RingError extends Error {
   ) {
     super(message);
   }
+}
+
+/** A token by which another ring gives a range of ours, with addresses in use, to a peer. It stays ours. */
+export interface Dispute {
+  readonly token: IPv4;
+  /** As the other ring has it. */
+  readonly peer: PeerName;
+  readonly version: number;
+  readonly ranges: readonly AddressRange[];
+}
+
+/** What a merge has changed, and what it was refused. */
+export interface Merged {
+  readonly change: Change;
+  readonly disputes: readonly Dispute[];
 }
 
 /** Of a ring by a merge: nothing, only versions and numbers of free addresses, or who owns what. */
@@ -70,8 +91,10 @@ export class Ring {
 
   /** Takes up a ring that was saved; throws RingError when it is none. */
   restore(state: RingState): void {
-    this.#check(state.entries);
-    this.#entries = [...state.entries];
+    // Earlier versions saved what a liar had cut to pieces: neighbours of one owner are one range.
+    const entries = state.entries.length > MAX_ENTRIES ? joined(state.entries) : state.entries;
+    this.#check(entries);
+    this.#entries = [...entries];
     this.#seeds = [...state.seeds];
   }
 
@@ -138,16 +161,16 @@ export class Ring {
     const next = this.#at(at + 1).token;
     const free = Math.min(this.#distance(start, next), end - start);
     if (before.token === start) {
-      entries[at] = { token: start, peer, version: before.version + 1, free };
+      entries[at] = { token: start, peer, version: raised(before.version), free };
     } else {
-      entries[at] = { ...before, version: before.version + 1, free: this.#distance(before.token, start) };
+      entries[at] = { ...before, version: raised(before.version), free: this.#distance(before.token, start) };
       entries.splice(++at, 0, { token: start, peer, version: 0, free });
     }
     for (at++; ; at++) {
       const entry = entries[at];
       if (!entry || entry.token >= end) break;
       const left = Math.min(entry.free, end - entry.token);
-      entries[at] = { token: entry.token, peer, version: entry.version + 1, free: left };
+      entries[at] = { token: entry.token, peer, version: raised(entry.version), free: left };
     }
     // The end of the ring is its start; no token ever lies on it.
     const token = end === this.end ? this.start : end;
@@ -161,11 +184,14 @@ export class Ring {
   }
 
   /**
-   * Merges a ring that a peer sent; returns what that has changed. Where it contradicts us on a range of ours in which
-   * addresses are in use, it is refused as a whole.
+   * Merges a ring that a peer sent. Ranges of ours with addresses in use stay ours, whatever it says, and are returned
+   * as disputes. Throws RingError, with nothing changed, for a ring that cannot be merged.
    */
-  merge(other: RingState, hasAllocations: HasAllocations): Change {
+  merge(other: RingState, hasAllocations: HasAllocations): Merged {
     this.#check(other.entries, other);
+    if (other.seeds.length > MAX_SEEDS) {
+      throw new RingError("invalid", `A ring of ${other.seeds.length} seeds; ${MAX_SEEDS} are the most`);
+    }
     const seeded = other.seeds.length > 0 && this.#seeds.length > 0;
     if (seeded && other.seeds.join() !== this.#seeds.join()) {
       throw new RingError("different-seeds", "Received ring was seeded differently from ours");
@@ -173,33 +199,56 @@ export class Ring {
     if (other.start !== this.start || other.end !== this.end) {
       throw new RingError("different-range", "Received range differs from ours");
     }
-    const { entries, updated } = this.#merged(other.entries, hasAllocations);
-    // A range that was split has less room for free addresses than its owner has reported.
-    const fitted = entries.map((entry, i) => {
-      const room = this.#distance(entry.token, (entries[i + 1] ?? entries[0] ?? entry).token);
-      return entry.free > room ? { ...entry, free: room } : entry;
-    });
+    const { entries, updated, disputes } = this.#merged(other.entries, hasAllocations);
+    const fitted = this.#fitted(entries);
     this.#check(fitted);
     const moved = !sameOwners(this.#entries, fitted);
     this.#entries = fitted;
     if (this.#seeds.length === 0) this.#seeds = [...other.seeds];
-    return moved ? "owners" : updated ? "counts" : "nothing";
+    return { change: moved ? "owners" : updated ? "counts" : "nothing", disputes };
   }
 
-  /** True where a ring takes a range of ours for another's: whoever sent it has not heard. */
-  contradicts(other: RingState): boolean {
+  /** A range that was split has less room for free addresses than its owner has reported. */
+  #fitted(entries: readonly Entry[]): Entry[] {
+    return entries.map((entry, i) => {
+      const room = this.#distance(entry.token, (entries[i + 1] ?? entries[0] ?? entry).token);
+      return entry.free > room ? { ...entry, free: room } : entry;
+    });
+  }
+
+  /** Makes our word on disputed tokens newer than the other's, as far as versions reach. */
+  assert(disputes: readonly Dispute[]): void {
+    const entries = new Map(this.#entries.map((entry) => [entry.token, entry]));
+    for (const { token, version } of disputes) {
+      const entry = entries.get(token) ?? { token, peer: this.peer, version: 0, free: 0 };
+      if (entry.peer !== this.peer) continue;
+      entries.set(token, { ...entry, version: raised(Math.max(entry.version, version)) });
+    }
+    const sorted = this.#fitted([...entries.values()].sort((a, b) => a.token - b.token));
+    this.#check(sorted);
+    this.#entries = sorted;
+  }
+
+  /** True where a ring takes a range of ours for another's (of `by`, where given): whoever sent it has not heard. */
+  contradicts(other: RingState, by?: PeerName): boolean {
     let at = 0;
     let owner = other.entries.at(-1)?.peer;
     return this.#entries.some(({ token, peer }) => {
       for (let next = other.entries[at]; next && next.token <= token; next = other.entries[++at])
         owner = next.peer;
-      return peer === this.peer && owner !== this.peer;
+      return peer === this.peer && owner !== this.peer && (by === undefined || owner === by);
     });
   }
 
-  #merged(theirs: readonly Entry[], hasAllocations: HasAllocations): { entries: Entry[]; updated: boolean } {
+  #merged(
+    theirs: readonly Entry[],
+    hasAllocations: HasAllocations,
+  ): { entries: Entry[]; updated: boolean; disputes: Dispute[] } {
     const ours = this.#entries;
     const entries: Entry[] = [];
+    const disputes: Dispute[] = [];
+    const dispute = ({ token, peer, version }: Entry, ranges: readonly AddressRange[]) =>
+      disputes.push({ token, peer, version, ranges });
     let updated = false;
     let previousOwner: PeerName | undefined;
     const keep = (entry: Entry) => {
@@ -220,58 +269,56 @@ export class Ring {
         keep(mine);
         i++;
       } else if (their && (!mine || mine.token > their.token)) {
+        j++;
         if (previousOwner === this.peer && their.peer !== this.peer) {
           // Behind our last token the range goes on to the first. (The original refuses that one, used or not.)
-          const next = (mine ?? ours[0] ?? their).token;
-          if (hasAllocations(this.#between(their.token, next))) throw inMyRange(their);
+          const reach = this.#between(their.token, (mine ?? ours[0] ?? their).token);
+          if (hasAllocations(reach)) {
+            dispute(their, reach);
+            continue;
+          }
         }
         accept(their);
-        j++;
       } else if (mine && their) {
-        const reach = () => this.#between(mine.token, this.#at(i + 1).token);
-        const chosen = this.#choose(mine, their, () => hasAllocations(reach()));
+        const reach = this.#between(mine.token, this.#at(i + 1).token);
+        const isDisputed = () => {
+          const inUse = hasAllocations(reach);
+          if (inUse) dispute(their, reach);
+          return inUse;
+        };
+        const chosen = this.#choose(mine, their, isDisputed);
         if (chosen === their && their !== mine) accept(their);
         else keep(chosen);
         i++;
         j++;
       } else {
-        return { entries, updated };
+        return { entries, updated, disputes };
       }
     }
   }
 
   /** Which of two entries for the same token to go on with: `their`, or ours (perhaps with its version raised). */
-  #choose(mine: Entry, their: Entry, inUse: () => boolean): Entry {
+  #choose(mine: Entry, their: Entry, isDisputed: () => boolean): Entry {
     if (mine.version > their.version) return mine;
+    if (mine.peer === this.peer && their.peer !== this.peer && isDisputed()) return mine;
     if (mine.version === their.version) {
       if (mine.peer === their.peer) return mine;
-      if (mine.peer === this.peer && inUse()) {
-        throw new RingError(
-          "conflict",
-          `Inconsistent entries for ${formatIPv4(mine.token)}: owned by ${mine.peer} but incoming message says ${their.peer}`,
-        );
-      }
       // As long as nobody uses them: the one with more free addresses, as the original has it; and where these are as
       // many, the one with the greater name, so that all come to the same.
       if (mine.free !== their.free) return mine.free > their.free ? mine : their;
       return mine.peer > their.peer ? mine : their;
     }
-    if (mine.peer !== this.peer) return their;
     // Only we raise the versions of what is ours, unless it was taken from us.
-    if (their.peer === this.peer) return { ...mine, version: their.version + 1 };
-    if (!inUse()) return their;
-    throw new RingError(
-      "conflict",
-      `Received update for IP range I own at ${formatIPv4(mine.token)} v${mine.version}: ` +
-        `incoming message says owner ${their.peer} v${their.version}`,
-    );
+    if (mine.peer === this.peer && their.peer === this.peer)
+      return { ...mine, version: raised(their.version) };
+    return their;
   }
 
   /** Makes everything of one peer another's; returns the ranges that changed hands. */
   transfer(from: PeerName, to: PeerName): AddressRange[] {
     const ranges = this.ownedRanges(from);
     this.#entries = this.#entries.map((entry) =>
-      entry.peer === from ? { ...entry, peer: to, version: entry.version + TRANSFER_VERSIONS } : entry,
+      entry.peer === from ? { ...entry, peer: to, version: raised(entry.version, TRANSFER_VERSIONS) } : entry,
     );
     return ranges;
   }
@@ -284,7 +331,7 @@ export class Ring {
       const free = this.#reach(i).reduce((sum, range) => sum + count(range), 0);
       if (free === entry.free) return entry;
       updated = true;
-      return { ...entry, free, version: entry.version + 1 };
+      return { ...entry, free, version: raised(entry.version) };
     });
     return updated;
   }
@@ -338,6 +385,9 @@ export class Ring {
   }
 
   #check(entries: readonly Entry[], bounds: { start: IPv4; end: number } = this): void {
+    if (entries.length > MAX_ENTRIES) {
+      throw new RingError("invalid", `A ring of ${entries.length} entries; ${MAX_ENTRIES} are the most`);
+    }
     const size = bounds.end - bounds.start;
     entries.forEach((entry, i) => {
       const next = entries[i + 1];
@@ -362,10 +412,21 @@ function sameOwners(a: readonly Entry[], b: readonly Entry[]): boolean {
   );
 }
 
-function inMyRange(their: Entry): RingError {
-  const token = formatIPv4(their.token);
-  return new RingError(
-    "conflict",
-    `Peer ${their.peer} says it owns the IP range from ${token}, which I think I own`,
-  );
+/** The entries without those that only go on with the range of the one before. */
+function joined(entries: readonly Entry[]): Entry[] {
+  const kept: Entry[] = [];
+  for (const entry of entries) {
+    const last = kept.at(-1);
+    if (last?.peer !== entry.peer) {
+      kept.push(entry);
+      continue;
+    }
+    const version = Math.max(last.version, entry.version);
+    kept[kept.length - 1] = { ...last, version, free: last.free + entry.free };
+  }
+  return kept;
+}
+
+function raised(version: number, by = 1): number {
+  return Math.min(version + by, MAX_VERSION);
 }

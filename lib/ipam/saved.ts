@@ -9,13 +9,21 @@ import type { RingState } from "./ring.ts";
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
 const Name = v.pipe(v.string(), v.transform(parsePeerName));
+/** A version of the ring. Earlier releases counted on beyond the 32 bits that it has on the wire. */
+const Version = v.pipe(
+  v.number(),
+  v.integer(),
+  v.minValue(0),
+  v.transform((version) => Math.min(version, 2 ** 32 - 1)),
+);
 
 const RingSchema = v.object({
   peer: Name,
   start: Address,
   end: Address,
-  entries: v.array(v.object({ token: Address, peer: Name, version: Count, free: Count })),
+  entries: v.array(v.object({ token: Address, peer: Name, version: Version, free: Count })),
   seeds: v.array(Name),
+  alone: v.optional(v.boolean(), false),
 });
 
 const Uid = v.pipe(
@@ -65,7 +73,11 @@ export interface Vote {
   readonly claims: Claims;
 }
 
-export type SavedRing = RingState & { readonly peer: RingState["seeds"][number] };
+export type SavedRing = RingState & {
+  readonly peer: RingState["seeds"][number];
+  /** Made by us for ourselves, and known to nobody else. */
+  readonly alone?: boolean;
+};
 
 /** Where the allocator keeps its state. What saves throws StoreError when it has not saved. */
 export interface AllocatorStore {
@@ -102,8 +114,10 @@ export function allocatorStore(store: Store): AllocatorStore {
     path: store.path,
     loadRing: () => rings.get(RING),
     // Others go by what we say of our ranges: a power cut must not take it back.
-    saveRing: ({ peer, start, end, entries, seeds }) =>
-      store.durably(() => rings.set(RING, { peer, start, end, entries: [...entries], seeds: [...seeds] })),
+    saveRing: ({ peer, start, end, entries, seeds, alone = false }) =>
+      store.durably(() =>
+        rings.set(RING, { peer, start, end, entries: [...entries], seeds: [...seeds], alone }),
+      ),
     loadVote: () => votes.get(VOTE),
     saveVote: (vote) => store.durably(() => votes.set(VOTE, plain(vote))),
     loadHolders: () => holders.all(),

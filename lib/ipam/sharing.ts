@@ -3,16 +3,24 @@
 import { type AddressRange, cidrRange, formatRange, type IPv4, rangeSize } from "../address/ipv4.ts";
 import { sleep, type Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
+import type { Gate } from "../mesh/gate.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
+import type { Features } from "../mesh/handshake.ts";
 import { encodeTagged } from "../mesh/message.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./allocator.ts";
+import { announce, differentRange, differentSeeds, judge } from "./announcement.ts";
+import { type SentRing, winner } from "./clash.ts";
+import { Disputes } from "./disputes.ts";
 import { Division } from "./division.ts";
 import { IpamError, UnknownPeerError } from "./errors.ts";
+import { Gains, gainedFrom } from "./gains.ts";
+import { Grants } from "./grants.ts";
 import { HandOver } from "./handover.ts";
 import { Nicknames } from "./nicknames.ts";
-import { type Change, Ring, RingError, type RingState } from "./ring.ts";
+import { type Change, type Merged, Ring, RingError } from "./ring.ts";
+import type { SavedRing } from "./saved.ts";
 import type { Space } from "./space.ts";
 import { decodeRange, decodeState, encodeRangeMessage, encodeState, MESSAGE } from "./wire.ts";
 
@@ -23,15 +31,27 @@ const SETTLE_MS = 2_000;
 const ANSWER_MS = 1_000;
 /** Who gets space is told at once; the others within this. */
 const TELLING_MS = 1_000;
+/** A ring with an owner that is nobody is healed after this, and up to as long again: by one peer, not by all. */
+const HEAL_MS = 10_000;
+/** A peer whose ring has to give in to ours does so within this. */
+const GIVE_IN_MS = 5_000;
+/** Peers whose rings are waited for. */
+const MAX_GIVING_IN = 64;
+/** A peer whose ring contradicts ours is sent ours at most this often. */
+const CORRECT_MS = 1_000;
+const MAX_CORRECTED = 1_024;
+
 /** What the allocator is told. */
 export interface SharingListener {
+  /** Our ring has given in to another: none of our addresses is known to be ours. */
+  replaced(): void;
   /** The ring has changed: something that waited may be possible now. */
   changed(): void;
   /** A peer will not give up addresses of a range. */
   denied(range: AddressRange, by: PeerName): void;
 }
 
-export class Sharing implements Gossiper {
+export class Sharing implements Gossiper, Gate {
   readonly ring: Ring;
   readonly nicknames = new Nicknames();
   /** Since when owners of space cannot be reached, in milliseconds since the epoch; of those that went while we ran. */
@@ -48,6 +68,16 @@ export class Sharing implements Gossiper {
   readonly #asked = new Map<string, number>();
   #telling: Timer | undefined;
   #contested: AddressRange[] = [];
+  readonly #disputes = new Disputes();
+  readonly #gains = new Gains();
+  readonly #grants = new Grants();
+  /** We made the ring for ourselves, and no other peer has it. */
+  #alone = false;
+  /** Peers whose ring has to give in to ours, and since when. */
+  readonly #givingIn = new Map<PeerName, number>();
+  #healing: Timer | undefined;
+  /** Peers that were sent our ring because theirs contradicts it, and when. */
+  readonly #corrected = new Map<PeerName, number>();
 
   constructor(
     private readonly config: AllocatorConfig,
@@ -80,19 +110,63 @@ export class Sharing implements Gossiper {
   }
 
   /** Takes up a ring that was saved. */
-  restore(saved: RingState): void {
+  restore(saved: SavedRing): void {
     this.ring.restore(saved);
+    this.#alone = saved.alone ?? false;
     this.#own();
   }
 
-  /** Ranges just taken over, which another peer may have taken over at the same time: not to be handed out yet. */
+  /**
+   * Ranges not to be handed out yet: another peer may have taken them over at the same time, may be handing them out,
+   * or may not know that they are no longer its own.
+   */
   get contested(): readonly AddressRange[] {
-    return this.#contested;
+    return [...this.#contested, ...this.#gains.contested, ...this.#disputes.contested];
+  }
+
+  /** What is wrong between our ring and those of others, in words. */
+  problems(): string[] {
+    const annotate = (name: PeerName) => this.nicknames.annotate(name);
+    return [
+      ...this.#disputes.problems(annotate(this.config.ourName), annotate),
+      ...this.#gains.problems(annotate),
+    ];
+  }
+
+  /** What is held back, and what was settled of late, in words. */
+  notes(): string[] {
+    const now = this.dependencies.clock.now();
+    const annotate = (name: PeerName) => this.nicknames.annotate(name);
+    return [...this.#disputes.settled(now, annotate), ...this.#grants.limits(now, annotate)];
+  }
+
+  features(): Record<string, string> {
+    return announce(this.#announcement);
+  }
+
+  judge(features: Features) {
+    const { path } = this.dependencies.store;
+    return judge(this.#announcement, features, (name) => this.nicknames.annotate(name), path);
+  }
+
+  /** A peer that does not tell its division in the handshake, as those of the original, is asked for its ring. */
+  connected(peer: PeerName): void {
+    if (!this.ring.empty) this.#ask(peer);
+  }
+
+  /** A ring that only we know may still give in, so it is not announced. */
+  get #announcement() {
+    return { range: this.ring, seeds: this.#alone ? [] : this.ring.seeds };
   }
 
   /** To be called every few seconds: goes on with what has got stuck. */
   tick(): void {
     this.division.remind();
+    const now = this.dependencies.clock.now();
+    this.#disputes.expire(now);
+    for (const owner of this.#gains.owners) this.#exchange(owner);
+    if (this.#gains.expire(now, this.config.isKnownPeer)) this.listener.changed();
+    this.#heal();
     this.reportFree();
     if (this.#unsaved) this.#saveWhenPossible();
   }
@@ -101,6 +175,7 @@ export class Sharing implements Gossiper {
   stop(): void {
     this.division.stop();
     this.#telling?.cancel();
+    this.#healing?.cancel();
     if (this.#unsaved) this.#saveWhenPossible();
   }
 
@@ -165,7 +240,10 @@ export class Sharing implements Gossiper {
    * and goes on handing its addresses out; with StoreError.
    */
   async takeOver(nameOrNickname: string, force = false): Promise<number> {
-    const name = this.#removable(nameOrNickname, force);
+    return this.#takeOver(this.#removable(nameOrNickname, force));
+  }
+
+  async #takeOver(name: PeerName): Promise<number> {
     let ranges: AddressRange[] = [];
     this.#durably(() => {
       ranges = this.ring.transfer(name, this.config.ourName);
@@ -178,6 +256,19 @@ export class Sharing implements Gossiper {
     this.#contested = this.#contested.filter((range) => !ranges.includes(range));
     this.listener.changed();
     return ranges.reduce((sum, range) => sum + this.ring.ownedIn(range), 0);
+  }
+
+  /** Takes over what belongs to nobody: peers of earlier versions gave it away when they left. */
+  #heal(): void {
+    const isHurt = () => !this.#leaving && this.ring.peerNames().has(UNKNOWN_PEER);
+    if (this.#healing || !isHurt()) return;
+    const { clock, random } = this.dependencies;
+    this.#healing = clock.after(HEAL_MS * (1 + random.float()), () => {
+      this.#healing = undefined;
+      if (!isHurt()) return;
+      this.#info("Taking over the addresses of the ring that belong to nobody");
+      this.#takeOver(UNKNOWN_PEER).catch((error) => this.#log.error(`[allocator] ${reasonOf(error)}`));
+    });
   }
 
   /** The peer whose space may be taken over. */
@@ -243,7 +334,7 @@ export class Sharing implements Gossiper {
       case MESSAGE.spaceRequestDenied:
         return this.listener.denied(decodeRange(body), source);
       case MESSAGE.ringUpdate:
-        this.#update(source, body);
+        this.#update(source, body, source, true);
         return;
       default:
         throw new IpamError(`unknown IPAM message ${message[0]} from ${source}`);
@@ -251,14 +342,14 @@ export class Sharing implements Gossiper {
   }
 
   onBroadcast(source: PeerName, message: Uint8Array): GossipData {
-    this.#update(source, message);
+    this.#update(source, message, source);
     return this.gossip();
   }
 
   /** Who owns what goes on to others: not everybody was there when it was broadcast. */
   onGossip(message: Uint8Array, from: PeerName): GossipData | undefined {
     this.spoken.add(from);
-    return this.#update(UNKNOWN_PEER, message) === "owners" ? this.gossip() : undefined;
+    return this.#update(UNKNOWN_PEER, message, from) === "owners" ? this.gossip() : undefined;
   }
 
   gossip(): GossipData {
@@ -275,6 +366,7 @@ export class Sharing implements Gossiper {
   }
 
   #createRing(peers: readonly PeerName[]): void {
+    this.#alone = this.config.seed.length === 0 && peers.every((peer) => peer === this.config.ourName);
     this.ring.claimForPeers([...new Set(peers)].sort());
     this.#saveWhenPossible();
     this.#adopt();
@@ -300,19 +392,27 @@ export class Sharing implements Gossiper {
   }
 
   #donate(range: AddressRange, to: PeerName): void {
-    const chunk = this.space.donate(range, this.#contested);
+    const now = this.dependencies.clock.now();
+    const allowance = this.#grants.allowance(to, this.space.freeCount(), now);
+    // Who waits asks again.
+    if (allowance === 0) return;
+    const chunk = this.space.donate(range, this.contested, allowance);
     if (chunk && this.#grant(chunk, to)) {
       this.#debug(`Giving range ${formatRange(chunk)} (${rangeSize(chunk)}) to ${to}`);
+      this.#grants.granted(to, rangeSize(chunk), now);
       this.#broadcastSoon();
+      this.#sendRing(to);
     } else {
+      // The ring goes first: it may show that the peer has what it asks for.
+      this.#sendRing(to);
       this.#channel?.unicast(to, encodeRangeMessage(MESSAGE.spaceRequestDenied, range));
     }
-    this.#sendRing(to);
   }
 
   /** What is given away has to stay so, whatever happens to us; where that cannot be saved, it stays ours. */
   #grant(chunk: AddressRange, to: PeerName): boolean {
     try {
+      this.#alone = false;
       this.#durably(() => this.ring.grant(chunk.start, chunk.end, to));
       this.#own();
       return true;
@@ -328,9 +428,13 @@ export class Sharing implements Gossiper {
     return this.#channel?.unicast(to, encodeTagged(MESSAGE.ringUpdate, this.#encode())) ?? false;
   }
 
-  /** Sends our ring to a peer and asks for its own, by a state without one as peers that wait for a ring send it. */
+  /** Sends our ring to a peer and asks for its own. */
   #exchange(peer: PeerName): void {
-    if (!this.#sendRing(peer)) return;
+    if (this.#sendRing(peer)) this.#ask(peer);
+  }
+
+  /** Asks a peer for its ring, by a state without one, as peers send it that wait for a ring. */
+  #ask(peer: PeerName): void {
     const question = encodeState({
       now: this.#now(),
       nicknames: this.nicknames.all,
@@ -340,17 +444,19 @@ export class Sharing implements Gossiper {
     this.#channel?.unicast(peer, encodeTagged(MESSAGE.ringUpdate, question));
   }
 
-  #update(sender: PeerName, message: Uint8Array): Change {
+  /** `speaker` is whose words these are; `sender` who is to be answered, if anybody. */
+  #update(sender: PeerName, message: Uint8Array, speaker: PeerName, byUnicast = false): Change {
     const state = decodeState(message);
-    this.nicknames.learn(state.nicknames);
+    this.nicknames.learn(state.nicknames, (name) => this.#wantsName(name));
     if (state.ring) {
-      const change = this.#merge(state.ring);
+      const change = this.#merge(state.ring, speaker);
       this.#handOver.heard(state.ring.peer, state.ring);
-      if (sender !== UNKNOWN_PEER && this.ring.contradicts(state.ring)) this.#sendRing(sender);
+      if (sender !== UNKNOWN_PEER && this.ring.contradicts(state.ring)) this.#correct(sender);
       return change;
     }
     if (!this.ring.empty) {
-      // The sender is behind: tell it.
+      // The sender is behind: tell it. By unicast it is a question, perhaps of a peer that has another ring.
+      if (!byUnicast) this.#shared();
       if (sender !== UNKNOWN_PEER) this.#sendRing(sender);
     } else if (state.consensus) {
       this.division.update(state.consensus);
@@ -361,46 +467,118 @@ export class Sharing implements Gossiper {
     return "nothing";
   }
 
-  #merge(other: RingState): Change {
-    const change = this.#mergeRing(other);
+  /** Sends our ring to a peer that has not heard, or does not give in: two that both do not would never stop. */
+  #correct(sender: PeerName): void {
+    const now = this.dependencies.clock.now();
+    for (const [peer, at] of this.#corrected) if (now - at >= CORRECT_MS) this.#corrected.delete(peer);
+    if (this.#corrected.has(sender) || this.#corrected.size >= MAX_CORRECTED) return;
+    this.#corrected.set(sender, now);
+    this.#sendRing(sender);
+  }
+
+  #wantsName(name: PeerName): boolean {
+    return name === this.config.ourName || this.ring.peerNames().has(name) || this.config.isKnownPeer(name);
+  }
+
+  /** Another peer has our ring, or is about to: it stands. */
+  #shared(): void {
+    if (!this.#alone) return;
+    this.#alone = false;
+    this.#saveWhenPossible();
+  }
+
+  #merge(other: SentRing, speaker: PeerName): Change {
+    const before = this.ring.ranges().map(({ entry: { peer }, range }) => ({ peer, range }));
+    const { change, disputes } = this.#mergeRing(other);
+    const now = this.dependencies.clock.now();
     if (change === "counts") this.#unsaved = true;
     if (change === "owners") {
       const owners = this.ring.peerNames();
       this.nicknames.prune((name) => owners.has(name) || this.config.isKnownPeer(name));
+      for (const [from, ranges] of gainedFrom(before, this.ring.ownedRanges(), this.config.ourName)) {
+        if (from === other.peer || from === UNKNOWN_PEER) continue;
+        this.#gains.add(ranges, from, now);
+        this.#exchange(from);
+      }
       this.#saveWhenPossible();
     }
     if (change !== "nothing") this.#adopt();
+    if (speaker === other.peer && this.#gains.confirmed(speaker)) this.listener.changed();
+    const stillClaims = speaker === other.peer && this.ring.contradicts(other, other.peer);
+    const toAssert = this.#disputes.heard(speaker, disputes, stillClaims, now);
+    if (toAssert.length > 0) this.#assert(toAssert);
     return change;
   }
 
-  #mergeRing(other: RingState): Change {
+  /** Makes our word on ranges in use newer than what others say, tells everybody, and asks who is said to own them. */
+  #assert(disputes: Merged["disputes"]): void {
+    this.ring.assert(disputes);
+    this.reportFree();
+    this.#saveWhenPossible();
+    this.#own();
+    for (const peer of new Set(disputes.map(({ peer }) => peer))) {
+      const ranges = disputes.filter((dispute) => dispute.peer === peer).flatMap((dispute) => dispute.ranges);
+      this.#log.warning(
+        `[allocator] a ring gives ${ranges.slice(0, 4).map(formatRange).join(", ")}, where we have addresses in use, ` +
+          `to ${this.nicknames.annotate(peer)}: it stays ours`,
+      );
+      this.#exchange(peer);
+    }
+    this.#broadcast();
+  }
+
+  #mergeRing(other: SentRing): Merged {
     const inUse = (ranges: AddressRange[]) =>
       ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
     try {
-      return this.ring.merge(other, inUse);
+      const merged = this.ring.merge(other, inUse);
+      if (other.peer !== this.config.ourName) this.#shared();
+      return merged;
     } catch (error) {
-      throw error instanceof RingError ? this.#explain(error, other) : error;
+      if (!(error instanceof RingError)) throw error;
+      return this.#settle(error, other);
     }
   }
 
-  #explain(error: RingError, other: RingState): Error {
+  /** One of two rings may give in; else throws why they cannot be merged. */
+  #settle(error: RingError, other: SentRing): Merged {
+    const unchanged: Merged = { change: "nothing", disputes: [] };
+    if (error.code !== "different-seeds") throw this.#explain(error, other);
+    const { ourName: peer } = this.config;
+    const won = winner({ peer, alone: this.#alone, used: this.space.usedCount > 0 }, other);
+    if (won === "theirs") {
+      this.#info(`Giving up a ring that only we know for that of ${this.nicknames.annotate(other.peer)}`);
+      this.#replace(other);
+      return { ...unchanged, change: "owners" };
+    }
+    const now = this.dependencies.clock.now();
+    const since = this.#givingIn.get(other.peer);
+    if (won !== "ours" || (since !== undefined && now - since > GIVE_IN_MS))
+      throw this.#explain(error, other);
+    if (since === undefined && this.#givingIn.size < MAX_GIVING_IN) this.#givingIn.set(other.peer, now);
+    this.#sendRing(other.peer);
+    return unchanged;
+  }
+
+  #replace(other: SentRing): void {
+    this.#alone = false;
+    this.ring.restore(other);
+    this.space.clear();
+    this.#own();
+    this.dependencies.divisionChanged?.();
+    this.listener.replaced();
+  }
+
+  #explain(error: RingError, other: SentRing): Error {
     const { path } = this.dependencies.store;
-    const remedy = `run 'weave reset' on the peer that is to give in (ours is kept in ${path}), and launch it again`;
     if (error.code === "different-seeds") {
-      const [received, ours] = [other.seeds, this.ring.seeds].map((names) =>
-        names.map((name) => this.nicknames.annotate(name)).join(" "),
+      const [received = [], ours = []] = [other.seeds, this.ring.seeds].map((names) =>
+        names.map((name) => this.nicknames.annotate(name)),
       );
-      return new IpamError(
-        `IP allocation was seeded by different peers (received: [${received}], ours: [${ours}]); ${remedy}`,
-      );
+      return differentSeeds(received, ours, path);
     }
-    if (error.code === "different-range") {
-      return new IpamError(
-        `Incompatible IP allocation ranges (received: ${formatRange(other)}, ours: ${formatRange(this.ring)}); ` +
-          "launch all peers with the same --ipalloc-range",
-      );
-    }
-    return new IpamError(`${error.message}; ${remedy}`);
+    if (error.code === "different-range") return differentRange(formatRange(other), formatRange(this.ring));
+    return new IpamError(error.message);
   }
 
   /** Changes the ring and saves it, or neither; throws StoreError. */
@@ -426,7 +604,11 @@ export class Sharing implements Gossiper {
   }
 
   #save(): void {
-    this.dependencies.store.saveRing({ ...this.ring.state(), peer: this.config.ourName });
+    this.dependencies.store.saveRing({
+      ...this.ring.state(),
+      peer: this.config.ourName,
+      alone: this.#alone,
+    });
     this.#unsaved = false;
   }
 

@@ -16,9 +16,24 @@ class RangeSet {
   /** The parts that lie in a range. */
   within(bounds: AddressRange | undefined): AddressRange[] {
     if (!bounds) return this.ranges;
-    return this.ranges
-      .map((range) => ({ start: Math.max(range.start, bounds.start), end: Math.min(range.end, bounds.end) }))
-      .filter((range) => range.start < range.end);
+    const parts: AddressRange[] = [];
+    for (let i = this.#firstEndingAfter(bounds.start); ; i++) {
+      const range = this.ranges[i];
+      if (!range || range.start >= bounds.end) return parts;
+      const [start, end] = [Math.max(range.start, bounds.start), Math.min(range.end, bounds.end)];
+      if (start < end) parts.push({ start, end });
+    }
+  }
+
+  #firstEndingAfter(address: IPv4): number {
+    let low = 0;
+    let high = this.ranges.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.ranges[middle]?.end ?? 0) > address) high = middle;
+      else low = middle + 1;
+    }
+    return low;
   }
 
   add(added: AddressRange): void {
@@ -120,9 +135,13 @@ export class Space {
 
   /**
    * Gives away part of what is free in a range and not of `except`, as a run that fits a prefix, at most half of it
-   * (rounded up). Undefined when nothing is free there.
+   * (rounded up) and at most `most` addresses. Undefined when nothing is free there.
    */
-  donate(range: AddressRange, except: readonly AddressRange[] = []): AddressRange | undefined {
+  donate(
+    range: AddressRange,
+    except: readonly AddressRange[] = [],
+    most = Number.POSITIVE_INFINITY,
+  ): AddressRange | undefined {
     let biggest: AddressRange | undefined;
     for (const free of this.#available(range, except)) {
       const aligned = biggestAligned(free);
@@ -130,6 +149,9 @@ export class Space {
     }
     if (!biggest) return undefined;
     if (rangeSize(biggest) > Math.floor(this.freeCount(range) / 2)) {
+      biggest = { start: biggest.start + Math.floor(rangeSize(biggest) / 2), end: biggest.end };
+    }
+    while (rangeSize(biggest) > most && rangeSize(biggest) > 1) {
       biggest = { start: biggest.start + Math.floor(rangeSize(biggest) / 2), end: biggest.end };
     }
     this.#free.remove(biggest);

@@ -7,6 +7,7 @@ import { type GobValue, int64, map, pointer, slice, string, struct, uint, uint64
 import { encodeTagged } from "../mesh/message.ts";
 import { nameFromNumber, nameToNumber, type PeerName } from "../mesh/name.ts";
 import { type Claims, type ConsensusState, type NodeId, nodeKey, type ProposalId } from "./consensus.ts";
+import { IpamError } from "./errors.ts";
 import type { RingState } from "./ring.ts";
 
 export const CHANNEL = "IPallocation";
@@ -41,6 +42,10 @@ const StateType = struct("gossipState", {
   Ring: pointer(RingType),
 });
 const RangeType = struct("Range", { Start: address, End: address });
+
+/** Rounds of a consensus, participants and the peers that they may agree on: what we would not write, we do not read. */
+const MAX_ROUND = 2 ** 32 - 1;
+const MAX_PARTICIPANTS = 4_096;
 
 /** What peers tell each other of addresses. */
 export interface IpamState {
@@ -80,10 +85,12 @@ export function encodeState(state: IpamState, encoder = new GobEncoder()): Uint8
   });
 }
 
-/** Throws GobError or PeerNameError. */
+/** Throws GobError, PeerNameError or IpamError. */
 export function decodeState(bytes: Uint8Array): IpamState {
   const wire = new GobReader(bytes).read(StateType);
   const { Paxos, Ring } = wire;
+  if (Paxos && Paxos.size > MAX_PARTICIPANTS)
+    throw new IpamError(`a consensus of ${Paxos.size} participants`);
   return {
     now: wire.Now,
     nicknames: new Map(Array.from(wire.Nicknames, ([peer, nickname]) => [nameFromNumber(peer), nickname])),
@@ -140,6 +147,7 @@ function proposalToWire({ round, proposer }: ProposalId): GobValue<typeof Propos
 }
 
 function proposalFromWire({ Round, Proposer }: GobValue<typeof ProposalIdType>): ProposalId {
+  if (Round > MAX_ROUND) throw new IpamError(`round ${Round} of a consensus`);
   return { round: Round, proposer: idFromWire(Proposer) };
 }
 
@@ -159,6 +167,8 @@ function claimsFromWire({
   Accepted,
   AcceptedVal,
 }: GobValue<typeof NodeClaimsType>): Claims {
+  const { length } = AcceptedVal.Value;
+  if (length > MAX_PARTICIPANTS) throw new IpamError(`a division among ${length} peers`);
   return {
     promise: proposalFromWire(promise),
     accepted: proposalFromWire(Accepted),

@@ -4,10 +4,11 @@ import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Slices, Work } from "../clock/slices.ts";
 import type { Log } from "../log/log.ts";
+import { RefusedError } from "./errors.ts";
 import { makeFeatures, parseFeatures } from "./features.ts";
 import { type Framing, MAX_MESSAGE } from "./framing.ts";
 import type { GossipData } from "./gossip.ts";
-import { type Agreement, type Encryption, Handshake } from "./handshake.ts";
+import { type Agreement, type Encryption, type Features, Handshake } from "./handshake.ts";
 import { encodeGossip, encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
@@ -33,8 +34,10 @@ export interface ConnectionHost {
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
   trusts(ip: string): boolean;
+  /** What we say of ourself beside what every peer says. */
+  features(): Record<string, string>;
   /** The peer at the other end, as the router knows it; refers to it. Throws when it may not connect. */
-  identify(remote: Peer, connection: LocalConnection): Peer;
+  identify(remote: Peer, connection: LocalConnection, features: Features): Peer;
   release(remote: Peer): void;
   /** Takes the connection in; throws when it is one too many. */
   add(connection: LocalConnection, restarted: boolean): void;
@@ -55,6 +58,8 @@ export type TieBreak = "won" | "lost" | "tied";
 
 export class LocalConnection implements PeerConnection, StreamHandler {
   established = false;
+  /** The handshake has shown that the peer is of our network. */
+  fits = false;
   readonly address: string;
   /** The far end's address, without the port. */
   readonly remoteIp: string;
@@ -91,7 +96,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#trustsThem = host.trusts(this.remoteIp);
     this.#lastHeard = host.clock.now();
     this.#timer = host.clock.after(HANDSHAKE_MS, () => this.shutdown(new Error("timeout during handshake")));
-    const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.overlay.features());
+    const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features());
     const { encryption, minVersion } = host;
     this.#handshake = new Handshake({ outbound, features, encryption, minVersion }, (bytes) =>
       stream.write(bytes),
@@ -185,7 +190,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   shutdown(error: Error): void {
     if (this.#ended) return;
     this.#ended = true;
-    if (this.#remote || this.outbound) {
+    // Refusals have a log line of their own, once a minute.
+    if ((this.#remote || this.outbound) && !(error instanceof RefusedError)) {
       const during = this.#remote ? "" : " during handshake";
       this.log(`connection shutting down due to error${during}: ${error.message}`);
     }
@@ -214,7 +220,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#remoteUid = described.peer.uid;
     this.#uid ^= described.connectionId;
     this.#trustsUs = described.trustsUs;
-    const remote = this.host.identify(described.peer, this);
+    const remote = this.host.identify(described.peer, this, features);
     this.#remote = remote;
     this.host.introduced(this);
     this.log(`connection ready; using protocol version ${version}`);

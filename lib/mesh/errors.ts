@@ -38,3 +38,14 @@ export class DuplicateNameError extends Error {
     );
   }
 }
+
+/** A peer that must not be connected to us, whatever way it comes, until what is named here has changed. */
+export class RefusedError extends Error {
+  override readonly name = "RefusedError";
+  constructor(
+    readonly reason: string,
+    readonly remedy: string,
+  ) {
+    super(`${reason}; ${remedy}`);
+  }
+}

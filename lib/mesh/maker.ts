@@ -6,7 +6,7 @@ import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
-import { CollisionError, SelfConnectionError } from "./errors.ts";
+import { CollisionError, RefusedError, SelfConnectionError } from "./errors.ts";
 import { DIAL_BURST, DIALS_PER_S, dialable, GossipedAddresses, MAX_GOSSIPED } from "./gossiped.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
@@ -17,6 +17,8 @@ const INITIAL_INTERVAL_MS = 250;
 const MAX_INTERVAL_MS = 6 * 60_000;
 /** A connection that lasted this long starts again at the initial interval. */
 const RESET_AFTER_MS = 60_000;
+/** A peer that was refused for what it is, is tried again after this (half of it to half as much again). */
+const REFUSED_INTERVAL_MS = 60_000;
 /** Gossip brings changes in bursts; looking for new targets once a burst is enough. */
 const CHECK_DELAY_MS = 10;
 /**
@@ -186,6 +188,8 @@ export class ConnectionMaker {
     if (error instanceof CollisionError || error instanceof SelfConnectionError) {
       target.tryAfter = undefined;
       target.intervalMs = MAX_INTERVAL_MS;
+    } else if (error instanceof RefusedError) {
+      target.tryAfter = now + REFUSED_INTERVAL_MS * (0.5 + this.params.random.float());
     } else if (lasted) {
       this.#tryNow(target);
     } else {

@@ -9,9 +9,16 @@ import type { Log } from "../log/log.ts";
 import { SHORT_IDS } from "./bounds.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
-import { CollisionError, ConnectionLimitError, DuplicateNameError, SelfConnectionError } from "./errors.ts";
+import {
+  CollisionError,
+  ConnectionLimitError,
+  DuplicateNameError,
+  RefusedError,
+  SelfConnectionError,
+} from "./errors.ts";
+import type { Gate } from "./gate.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
-import { type Encryption, lowestVersion } from "./handshake.ts";
+import { type Encryption, type Features, lowestVersion } from "./handshake.ts";
 import { prunable } from "./limit.ts";
 import { ConnectionMaker } from "./maker.ts";
 import type { PeerName } from "./name.ts";
@@ -20,6 +27,7 @@ import type { Overlay } from "./overlay.ts";
 import { Peer } from "./peer.ts";
 import { Peers } from "./peers.ts";
 import { ratedLog } from "./ratedlog.ts";
+import { Refusals } from "./refusals.ts";
 import { Routes } from "./routes.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import { Strangers } from "./strangers.ts";
@@ -104,6 +112,8 @@ export class MeshRouter implements ConnectionHost {
   readonly #unfinished = new SharedLimit<LocalConnection>(MAX_UNFINISHED);
   readonly slices: Slices;
   readonly channels: Channels;
+  readonly refusals: Refusals;
+  #gate: Gate | undefined;
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
   readonly #news: News;
@@ -130,6 +140,7 @@ export class MeshRouter implements ConnectionHost {
     this.slices = new Slices(clock);
     this.channels = new Channels(this);
     this.encryption = config.encryption;
+    this.refusals = new Refusals(clock, log);
     this.minVersion = config.minVersion ?? lowestVersion(config.encryption);
     this.port = config.port ?? DEFAULT_PORT;
     this.#limit = config.connectionLimit || Number.POSITIVE_INFINITY;
@@ -297,7 +308,16 @@ export class MeshRouter implements ConnectionHost {
     return this.config.trusts?.(ip) ?? false;
   }
 
-  identify(remote: Peer, connection: LocalConnection): Peer {
+  /** What a room above says of itself in handshakes, and by what it judges who may be connected. */
+  guard(gate: Gate): void {
+    this.#gate = gate;
+  }
+
+  features(): Record<string, string> {
+    return { ...this.overlay.features(), ...this.#gate?.features() };
+  }
+
+  identify(remote: Peer, connection: LocalConnection, features: Features): Peer {
     if (this.#stopped) throw new Error("router stopping");
     if (this.clock.now() < this.#aloneUntil) throw new Error("connecting anew, in a few seconds");
     if (remote.name === this.ourself.name) {
@@ -306,11 +326,25 @@ export class MeshRouter implements ConnectionHost {
       this.warn(`collision ${connection.remoteIp}`, collision.message);
       throw collision;
     }
+    connection.fits = this.#judge(remote, connection.address, features);
     const known = this.peers.get(remote.name);
     if (!known && !connection.acceptNewPeer) {
       throw new Error(`Found unknown remote name: ${remote.name} at ${connection.address}`);
     }
     return this.peers.referTo(remote);
+  }
+
+  /** False where a handshake does not tell whether a peer is of our network; throws RefusedError where it is not. */
+  #judge(remote: Peer, address: string, features: Features): boolean {
+    const verdict = this.#gate?.judge(features);
+    const error =
+      verdict instanceof RefusedError ? verdict : verdict ? undefined : this.refusals.binding(remote);
+    if (error) {
+      this.refusals.add(remote, address, error, false);
+      throw error;
+    }
+    if (verdict) this.refusals.lift(remote.name);
+    return verdict !== undefined;
   }
 
   release(remote: Peer): void {
@@ -341,6 +375,7 @@ export class MeshRouter implements ConnectionHost {
     connection.log(`connection added${restarted ? " (restarted peer)" : isNew ? " (new peer)" : ""}`);
     if (isNew) this.#news.welcome(connection);
     this.#news.tell();
+    if (!connection.fits) this.#gate?.connected(remote.name);
   }
 
   established(connection: LocalConnection): void {
@@ -359,6 +394,7 @@ export class MeshRouter implements ConnectionHost {
 
   ended(connection: LocalConnection, error: Error): void {
     const remote = connection.knownRemote;
+    if (remote && error instanceof RefusedError) this.refusals.add(remote, connection.address, error, true);
     this.#unfinished.set(connection, 0);
     if (!remote && !connection.outbound) return this.#strangers.failed(connection, error);
     if (remote && this.connections.get(remote.name) === connection) {

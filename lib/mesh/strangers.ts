@@ -1,6 +1,8 @@
 // Inbound connections that have not proved who they are. Everybody can open them, so they are bounded by address and in
 // all, and the oldest gives way to the newest: an honest handshake takes milliseconds.
+
 import type { Clock } from "../clock/clock.ts";
+import { RefusedError } from "./errors.ts";
 import { TokenBucket } from "./tokenbucket.ts";
 
 /** Connections without an end of their handshake, in all and from one address. */
@@ -81,8 +83,11 @@ export class Strangers {
   }
 
   /** Its handshake has failed. Everybody can cause that, so it is logged once a minute for each address and kind. */
-  failed(stranger: Stranger, { name, message }: Error): void {
+  failed(stranger: Stranger, error: Error): void {
     this.remove(stranger);
+    // Refusals have a line of their own.
+    if (error instanceof RefusedError) return;
+    const { name, message } = error;
     const text = `connection shutting down due to error during handshake: ${message}`;
     this.warn(`${name} ${stranger.remoteIp}`, `->[${stranger.address}]: ${text}`);
   }

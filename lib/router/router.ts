@@ -238,6 +238,7 @@ async function start(
       store: allocatorStore(store),
       attached: () => attachedAddresses(route),
       released: (id) => unname(id),
+      divisionChanged: () => mesh.refusals.lift(),
       ...(options["masq-local"] ? {} : { owns: (ranges) => exposure.keepSourcesTo(ranges) }),
     },
   );
@@ -250,6 +251,7 @@ async function start(
   };
   undo.push(() => allocator.stop());
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
+  mesh.guard(allocator.sharing);
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper));
   claimExposed(allocator, exposure.addresses, log);
   const dns = options.dns ? await startDns(options, mesh, store, route, log) : undefined;

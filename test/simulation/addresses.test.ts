@@ -1,11 +1,13 @@
 // Address allocation among many peers: the real allocators over the real mesh, on a simulated clock.
 import { expect, test } from "bun:test";
-import { cidrRange, formatIPv4, parseCidr, rangeSize } from "../../lib/address/ipv4.ts";
+import { cidrRange, cidrSize, formatIPv4, parseCidr, rangeSize } from "../../lib/address/ipv4.ts";
+import { sleep } from "../../lib/clock/clock.ts";
 import type { Allocator, AllocatorConfig } from "../../lib/ipam/allocator.ts";
-import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { encodeRangeMessage, encodeState } from "../../lib/ipam/wire.ts";
+import { nameFromNumber, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
 import type { NamedPeers } from "../../lib/router/named.ts";
 import { MemoryDisk, nameFor, settled, UNIVERSE, withAddresses } from "../support/allocators.ts";
-import { Simulation } from "../support/simulation.ts";
+import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;
 
@@ -236,10 +238,183 @@ test("different seeds and different ranges keep peers apart, and say why", async
   }
   const texts = [...said].join("\n");
   expect(texts).toContain(
-    "IP allocation was seeded by different peers (received: [00:00:00:00:00:01(h1)], ours: [",
+    "IP allocation was seeded by different peers (received: [00:00:00:00:00:01], ours: [",
   );
   expect(texts).toContain("Incompatible IP allocation ranges (received: 10.32.0.0/24, ours: 10.48.0.0/24)");
   expect(texts).toContain("run 'weave reset' on the peer that is to give in (ours is kept in memory)");
+});
+
+/** The allocators of simulated peers. */
+function allAllocators(
+  simulation: Simulation,
+  peers: readonly SimulatedPeer[],
+): Map<SimulatedPeer, Allocator> {
+  return new Map(peers.map((peer) => [peer, withAddresses(simulation, peer)]));
+}
+
+test("two networks that were divided apart stay apart on every path, and say so at both ends", async () => {
+  const simulation = new Simulation(90n);
+  const peers = [1, 2, 3, 4].map((i) => simulation.add(i));
+  const [p1, p2, p3, p4] = peers;
+  if (!p1 || !p2 || !p3 || !p4) throw new Error("no peers");
+  const all = allAllocators(simulation, peers);
+  await simulation.connect(p2, p1);
+  await simulation.connect(p4, p3);
+  simulation.clock.advance(2_000);
+  for (const peer of [p1, p3])
+    await settled(simulation, all.get(peer)?.allocate("c1", UNIVERSE) ?? Promise.reject());
+  simulation.clock.advance(2_000);
+  await simulation.connect(p3, p1);
+  const joined = () =>
+    p3.router.connections.has(p1.router.ourself.name) || p3.router.connections.has(p2.router.ourself.name);
+  for (let waited = 0; waited < 10 * MINUTE; waited += 250) {
+    simulation.clock.advance(250);
+    expect(joined()).toBe(false);
+  }
+  for (const { router } of [p1, p3]) {
+    expect(router.refusals.problems().map(({ found }) => found)).toEqual([
+      expect.stringContaining("seeded by different peers"),
+    ]);
+  }
+  expect(p2.router.peers.size).toBe(2);
+  expect(p4.router.peers.size).toBe(2);
+});
+
+test("a peer that does not tell its division is refused by its ring, and then whenever it comes", async () => {
+  const simulation = new Simulation(91n);
+  const peers = [1, 2, 3, 4].map((i) => simulation.add(i));
+  const [p1, p2, p3, p4] = peers;
+  if (!p1 || !p2 || !p3 || !p4) throw new Error("no peers");
+  const all = allAllocators(simulation, peers);
+  // As the original: two of them tell nothing in the handshake.
+  for (const { router } of [p1, p2])
+    router.guard({ features: () => ({}), judge: () => undefined, connected() {} });
+  await simulation.connect(p2, p1);
+  await simulation.connect(p4, p3);
+  simulation.clock.advance(2_000);
+  for (const peer of [p1, p3])
+    await settled(simulation, all.get(peer)?.allocate("c1", UNIVERSE) ?? Promise.reject());
+  simulation.clock.advance(2_000);
+  await simulation.connect(p3, p1);
+  let together = 0;
+  for (let waited = 0; waited < 5 * MINUTE; waited += 50) {
+    simulation.clock.advance(50);
+    for (const { router } of [p3, p4])
+      for (const name of [p1, p2].map(({ router: { ourself } }) => ourself.name))
+        if (router.connections.has(name)) together += 50;
+  }
+  expect(together).toBeLessThan(2_000);
+  expect(p3.router.refusals.problems()[0]?.found).toContain("seeded by different peers");
+});
+
+test("a ring that only its maker knows gives in to that of a network, and its containers keep their addresses", async () => {
+  const { simulation, allocators } = await network(92n, 2);
+  const [a] = allocators;
+  const [first] = simulation.peers;
+  if (!a || !first) throw new Error("no allocators");
+  await settled(simulation, a.allocate("c1", UNIVERSE));
+  const late = simulation.add(3);
+  const disk = new MemoryDisk();
+  const lonely = withAddresses(simulation, late, { quorum: () => 1 }, disk.mount());
+  const held: number[] = [];
+  for (let i = 0; i < 3; i++) held.push(await settled(simulation, lonely.allocate(`c${i}`, UNIVERSE)));
+  await simulation.connect(late, first);
+  simulation.until(() => simulation.converged(), MINUTE);
+  await settled(simulation, sleep(simulation.clock, MINUTE));
+  expect(lonely.sharing.ring.seeds).toEqual(a.sharing.ring.seeds);
+  // One of them is in use by the other network already, and stays a problem; the others are ours by now.
+  const [taken, ...mine] = held;
+  for (const address of mine) expect(lonely.sharing.ring.owner(address)).toBe(late.router.ourself.name);
+  expect(a.sharing.ring.owner(taken ?? 0)).toBe(a.config.ourName);
+  expect(lonely.homeless.problems()).toEqual([
+    expect.stringContaining(`container c0 has ${formatIPv4(taken ?? 0)}`),
+  ]);
+  expect(lonely.space.usedCount).toBe(2);
+});
+
+test("a liar that gives one peer's range to another gets nothing handed out twice, and is told of", async () => {
+  const seed = [1n, 2n].map(nameFromNumber);
+  const { simulation, allocators } = await network(93n, 2, { seed });
+  const [a, b] = allocators;
+  if (!a || !b) throw new Error("no allocators");
+  const inUse = await settled(simulation, b.allocate("c1", UNIVERSE));
+  simulation.clock.advance(5_000);
+  const before = b.sharing.ring.ownedRanges();
+  const entries = a.sharing.ring.entries.map((entry) => ({
+    ...entry,
+    peer: a.config.ourName,
+    version: entry.version + 1_000,
+  }));
+  const ring = { ...a.sharing.ring.state(), peer: a.config.ourName, entries };
+  const lie = encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring });
+  const liar = nameFromNumber(99n);
+  a.sharing.onGossip(lie, liar);
+  expect(a.sharing.problems()).toEqual([expect.stringContaining("was given to us by another peer")]);
+  expect(a.space.allocate({ start: inUse, end: inUse + 3 }, a.sharing.contested)).toBeUndefined();
+  simulation.clock.advance(2_000);
+  expect(b.sharing.ring.ownedRanges()).toEqual(before);
+  expect(a.sharing.ring.owner(inUse)).toBe(b.config.ourName);
+  expect([...a.sharing.problems(), ...b.sharing.problems()]).toEqual([]);
+  expect(b.sharing.notes()).toEqual([expect.stringContaining("which gave it back")]);
+});
+
+test("two peers that both use a range say that they contradict each other, until one gives in", async () => {
+  const seed = [1n, 2n].map(nameFromNumber);
+  const { simulation, allocators } = await network(94n, 2, { seed });
+  const [a, b] = allocators;
+  const [p1, p2] = simulation.peers;
+  if (!a || !b || !p1 || !p2) throw new Error("no allocators");
+  const subnet = { address: b.sharing.ring.ownedRanges()[0]?.start ?? 0, prefix: 25 };
+  await settled(simulation, b.allocate("c1", subnet));
+  simulation.network.cut(p1.ip, p2.ip);
+  simulation.clock.advance(3 * MINUTE);
+  await settled(simulation, a.sharing.takeOver(b.config.ourName));
+  await settled(simulation, a.allocate("c1", subnet));
+  simulation.network.cut(p1.ip, p2.ip, false);
+  await simulation.connect(p2, p1);
+  simulation.clock.advance(MINUTE);
+  for (const allocator of [a, b])
+    expect(allocator.sharing.problems()).toEqual([
+      expect.stringContaining("contradict each other over 10.32.0.128/25"),
+    ]);
+  const more = new AbortController();
+  const waiting = a.allocate("c2", subnet, { signal: more.signal });
+  simulation.clock.advance(1_000);
+  more.abort();
+  expect(waiting).rejects.toThrow("cancelled");
+  a.delete("c1");
+  simulation.clock.advance(10 * MINUTE);
+  for (const allocator of [a, b]) {
+    expect(allocator.sharing.problems()).toEqual([]);
+    expect(allocator.sharing.ring.owner(subnet.address)).toBe(b.config.ourName);
+  }
+});
+
+test("a peer that asks again and again gets half of what is free at once, and the rest slowly", async () => {
+  const universe = parseCidr("10.32.0.0/16");
+  const { simulation, allocators } = await network(95n, 1, { quorum: () => 1, universe });
+  const [a] = allocators;
+  if (!a) throw new Error("no allocator");
+  await settled(simulation, a.allocate("c1", universe));
+  const greedy = nameFromNumber(99n);
+  for (let i = 0; i < 6_000; i++) {
+    a.sharing.onUnicast(greedy, encodeRangeMessage(0, cidrRange(universe)));
+    simulation.clock.advance(1);
+  }
+  expect(a.space.freeCount()).toBeGreaterThan(cidrSize(universe) / 2.1);
+  expect(a.sharing.notes()).toEqual([expect.stringContaining("asks for more addresses than its share")]);
+});
+
+test("addresses that belong to nobody are taken over by those who are left", async () => {
+  const { simulation, allocators } = await network(96n, 3);
+  const [a, b] = allocators;
+  if (!a || !b) throw new Error("no allocators");
+  await settled(simulation, a.allocate("c1", UNIVERSE));
+  simulation.clock.advance(5_000);
+  a.sharing.ring.transfer(b.config.ourName, UNKNOWN_PEER);
+  a.sharing.onBroadcast(b.config.ourName, [...a.sharing.gossip().encode()][0] ?? new Uint8Array());
+  simulation.clock.advance(3 * MINUTE);
+  for (const { sharing } of allocators) expect(sharing.ring.peerNames().has(UNKNOWN_PEER)).toBe(false);
 });
 
 test("out of bounds and too small", async () => {

@@ -78,9 +78,11 @@ export function withAddresses(
       log: silentLog,
       store,
       ...(attached && { attached }),
+      divisionChanged: () => router.refusals.lift(),
     },
   );
   router.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
+  router.guard(allocator.sharing);
   allocator.start((gossiper) => router.channel(CHANNEL, gossiper));
   return allocator;
 }

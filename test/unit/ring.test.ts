@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { rangeSize } from "../../lib/address/ipv4.ts";
-import { Ring, RingError, type RingState } from "../../lib/ipam/ring.ts";
+import { MAX_ENTRIES, Ring, RingError, type RingState } from "../../lib/ipam/ring.ts";
 import { biggestAligned, Space } from "../../lib/ipam/space.ts";
+import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 
 const START = 0x0a200000;
@@ -35,7 +36,7 @@ class Participant {
   receive(state: RingState): void {
     const inUse = (ranges: { start: number; end: number }[]) =>
       ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
-    if (this.ring.merge(state, inUse) !== "nothing") this.space.update(this.ring.ownedRanges());
+    if (this.ring.merge(state, inUse).change !== "nothing") this.space.update(this.ring.ownedRanges());
   }
 
   donate(to: PeerName, from: number, size: number): void {
@@ -113,7 +114,7 @@ describe("merging", () => {
         if (!a || !b) return;
         a.receive(b.ring.state());
         const once = a.ring.state();
-        expect(a.ring.merge(b.ring.state(), nothingInUse)).toBe("nothing");
+        expect(a.ring.merge(b.ring.state(), nothingInUse).change).toBe("nothing");
         expect(a.ring.state()).toEqual(once);
       }),
     );
@@ -144,9 +145,16 @@ describe("merging", () => {
     const ring = ringOf(name(1));
     ring.claimForPeers([name(1), name(2)]);
     const stolen = ring.entries.map((found) => ({ ...found, peer: name(2), version: found.version + 5 }));
-    expect(() => ring.merge({ ...ring.state(), entries: stolen }, () => true)).toThrow("IP range I own");
-    expect(ring.merge({ ...ring.state(), entries: stolen }, () => false)).toBe("owners");
-    expect(ring.ownedRanges()).toEqual([]);
+    const before = ring.entries;
+    const { change, disputes } = ring.merge({ ...ring.state(), entries: stolen }, () => true);
+    expect(change).toBe("counts");
+    expect(ring.ownedRanges()).toEqual([{ start: START, end: START + SIZE / 2 }]);
+    expect(disputes.map(({ token, peer }) => [token, peer])).toEqual([[START, name(2)]]);
+    ring.assert(disputes);
+    expect(ring.entries[0]).toEqual({ ...before[0], version: 6 } as never);
+    const free = ringOf(name(1), { ...ring.state(), entries: before });
+    expect(free.merge({ ...free.state(), entries: stolen }, () => false).change).toBe("owners");
+    expect(free.ownedRanges()).toEqual([]);
   });
 });
 
@@ -159,6 +167,53 @@ test("an older life of ours, remembered by others with higher versions, is overr
     [8, SIZE / 2],
     [7, 0],
   ]);
+});
+
+test("a token inside a range in use is refused, and others then hear that it is ours", () => {
+  const ring = ringOf(name(1));
+  ring.claimForPeers([name(1), name(2)]);
+  const other = ringOf(name(3), ring.state());
+  const cut = [
+    ...ring.entries.map((found) => ({ ...found, free: 0 })),
+    { token: START + 10, peer: name(3), version: 4, free: 0 },
+  ];
+  const liar = { ...ring.state(), entries: cut.sort((a, b) => a.token - b.token) };
+  other.merge(liar, nothingInUse);
+  const { disputes } = ring.merge(liar, () => true);
+  expect(ring.owner(START + 10)).toBe(name(1));
+  ring.assert(disputes);
+  other.merge(ring.state(), nothingInUse);
+  expect(other.owner(START + 10)).toBe(name(1));
+});
+
+test("versions that a liar has raised to the last one stay what can be saved and sent", () => {
+  const last = 2 ** 32 - 1;
+  const ring = ringOf(name(1));
+  ring.claimForPeers([name(1), name(2)]);
+  const entries = ring.entries.map((found) => ({ ...found, version: last }));
+  ring.merge({ ...ring.state(), entries }, nothingInUse);
+  ring.reportFree(() => 3);
+  ring.grant(START + 8, START + 16, name(2));
+  ring.grant(START, START + 8, name(2));
+  ring.transfer(name(2), name(1));
+  ring.assert([{ token: START, peer: name(2), version: last, ranges: [] }]);
+  for (const { version } of ring.entries) expect(version).toBeLessThanOrEqual(last);
+  const sent = encodeState({
+    now: 0n,
+    nicknames: new Map(),
+    consensus: undefined,
+    ring: { ...ring.state(), peer: name(1) },
+  });
+  expect(decodeState(sent).ring?.entries).toEqual([...ring.entries]);
+});
+
+test("a ring of more entries than fit a message is refused; one that was saved is joined to fewer", () => {
+  const bounds = { start: START, end: START + 2 ** 17, seeds: [] };
+  const entries = Array.from({ length: MAX_ENTRIES + 1 }, (_, i) => ({ ...entry(0), token: START + i }));
+  const ring = new Ring(bounds.start, bounds.end, name(1));
+  expect(() => ring.merge({ ...bounds, entries }, nothingInUse)).toThrow("are the most");
+  ring.restore({ ...bounds, entries });
+  expect(ring.entries.length).toBe(1);
 });
 
 function entry(offset: number) {
@@ -190,7 +245,7 @@ test("transfer takes everything, and wins over what the old owner says later", (
     { start: START + SIZE / 2, end: END },
   ]);
   theirs.reportFree(() => 3);
-  expect(ring.merge(theirs.state(), nothingInUse)).toBe("nothing");
+  expect(ring.merge(theirs.state(), nothingInUse).change).toBe("nothing");
 });
 
 describe("space", () => {

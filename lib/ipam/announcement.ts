@@ -1,0 +1,61 @@
+// The feature by which routers tell in the handshake which range they share and how it was divided, so that two
+// networks that were divided apart never become one. The original ignores it; its ring tells the same, later.
+import { createHash } from "node:crypto";
+import { type AddressRange, formatRange } from "../address/ipv4.ts";
+import { RefusedError } from "../mesh/errors.ts";
+import type { Features } from "../mesh/handshake.ts";
+import type { PeerName } from "../mesh/name.ts";
+
+const FEATURE = "IPAM";
+/** "RANGE", or "RANGE DIGEST SEED,…" where the range is divided. */
+const FORMAT = /^(\d[\d./-]{6,40})(?: ([0-9a-f]{16}) ([0-9a-f:,]{17,80}))?$/;
+/** Seeds that are named in the feature; the digest is over all of them. */
+const NAMED_SEEDS = 4;
+
+/** The range that a peer shares, and for whom it was divided first; no seeds where that may still change. */
+export interface Announcement {
+  readonly range: AddressRange;
+  readonly seeds: readonly PeerName[];
+}
+
+export function announce({ range, seeds }: Announcement): Record<string, string> {
+  const division = seeds.length > 0 ? ` ${digestOf(seeds)} ${seeds.slice(0, NAMED_SEEDS).join()}` : "";
+  return { [FEATURE]: `${formatRange(range)}${division}` };
+}
+
+/** Judges a peer's announcement by ours; `annotate` adds nicknames. `path` is where our state is kept. */
+export function judge(
+  ours: Announcement,
+  features: Features,
+  annotate: (name: PeerName) => string,
+  path: string,
+): "fits" | RefusedError | undefined {
+  const [, range, digest, named] = FORMAT.exec(features.get(FEATURE) ?? "") ?? [];
+  if (range === undefined) return undefined;
+  if (range !== formatRange(ours.range)) return differentRange(range, formatRange(ours.range));
+  if (digest === undefined || named === undefined || ours.seeds.length === 0) return undefined;
+  if (digest === digestOf(ours.seeds)) return "fits";
+  const theirs = named.split(",").map((name) => annotate(name as PeerName));
+  return differentSeeds(theirs, ours.seeds.map(annotate), path);
+}
+
+export function differentRange(received: string, ours: string): RefusedError {
+  return new RefusedError(
+    `Incompatible IP allocation ranges (received: ${received}, ours: ${ours})`,
+    "launch all peers with the same --ipalloc-range",
+  );
+}
+
+export function differentSeeds(
+  received: readonly string[],
+  ours: readonly string[],
+  path: string,
+): RefusedError {
+  return new RefusedError(
+    `IP allocation was seeded by different peers (received: [${received.join(" ")}], ours: [${ours.join(" ")}])`,
+    `run 'weave reset' on the peer that is to give in (ours is kept in ${path}), and launch it again`,
+  );
+}
+
+const digestOf = (seeds: readonly PeerName[]) =>
+  createHash("sha256").update(seeds.join()).digest("hex").slice(0, 16);

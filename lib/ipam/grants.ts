@@ -1,0 +1,84 @@
+// How much of our free space another peer may have of us: half of it at once, as the protocol has it, and then little
+// by little. A peer that asks again and again would else have all of it in seconds.
+import type { PeerName } from "../mesh/name.ts";
+
+/** Requests of one peer that are answered at once, and how many a second after that. */
+const BURST = 32;
+const REQUESTS_PER_S = 4;
+/** What was granted counts for so long. */
+const WINDOW_MS = 10 * 60_000;
+/** A peer that has more of us than we have left gets this part of it, at least one address, a second. */
+const SLOW_SHARE = 1 / 1024;
+const SLOW_INTERVAL_MS = 1_000;
+/** Peers that are kept account of; the one that asked longest ago goes first. */
+const MAX_PEERS = 1_024;
+
+interface Account {
+  tokens: number;
+  at: number;
+  granted: number;
+  since: number;
+  grantedAt: number;
+  limitedAt: number;
+}
+
+export class Grants {
+  readonly #accounts = new Map<PeerName, Account>();
+
+  /** How many of `free` addresses a peer that asks now may have; 0 for none now. */
+  allowance(peer: PeerName, free: number, now: number): number {
+    const account = this.#account(peer, now);
+    account.tokens = Math.min(BURST, account.tokens + ((now - account.at) / 1000) * REQUESTS_PER_S);
+    account.at = now;
+    if (account.tokens < 1) return this.#limit(account, now, 0);
+    account.tokens--;
+    if (account.granted <= free) return Number.POSITIVE_INFINITY;
+    if (now - account.grantedAt < SLOW_INTERVAL_MS) return this.#limit(account, now, 0);
+    return this.#limit(account, now, Math.max(1, Math.floor(free * SLOW_SHARE)));
+  }
+
+  granted(peer: PeerName, count: number, now: number): void {
+    const account = this.#account(peer, now);
+    account.granted += count;
+    account.grantedAt = now;
+  }
+
+  /** Peers that are held back, in words. */
+  limits(now: number, annotate: (name: PeerName) => string): string[] {
+    return [...this.#accounts].flatMap(([peer, { granted, since, limitedAt }]) =>
+      now - limitedAt < WINDOW_MS
+        ? [
+            `peer ${annotate(peer)} asks for more addresses than its share: ${granted} granted since ` +
+              `${new Date(since).toISOString().replace(/\.\d+/, "")}, further ones slowly`,
+          ]
+        : [],
+    );
+  }
+
+  #limit(account: Account, now: number, allowance: number): number {
+    account.limitedAt = now;
+    return allowance;
+  }
+
+  #account(peer: PeerName, now: number): Account {
+    let account = this.#accounts.get(peer);
+    if (!account || now - account.since > WINDOW_MS) {
+      const past = Number.NEGATIVE_INFINITY;
+      account = {
+        tokens: BURST,
+        at: now,
+        granted: 0,
+        since: now,
+        grantedAt: past,
+        limitedAt: account?.limitedAt ?? past,
+      };
+    }
+    this.#accounts.delete(peer);
+    this.#accounts.set(peer, account);
+    for (const oldest of this.#accounts.keys()) {
+      if (this.#accounts.size <= MAX_PEERS) break;
+      this.#accounts.delete(oldest);
+    }
+    return account;
+  }
+}

@@ -1,0 +1,93 @@
+// Peers that are refused for what they are, not for how a connection went: another division of the range, another
+// range, our own name. Refusals are remembered and shown. Those that a handshake cannot repeat also bind: that life of
+// the peer is refused on every connection until the cause has changed.
+import type { Clock } from "../clock/clock.ts";
+import { limitedWarnings } from "../log/limited.ts";
+import type { Log } from "../log/log.ts";
+import type { RefusedError } from "./errors.ts";
+import type { PeerName } from "./name.ts";
+import type { Peer } from "./peer.ts";
+
+/** Refusals remembered; the oldest goes first. */
+const MAX_REFUSALS = 64;
+/** A refused peer is tried again at least every 2 minutes; a refusal that is older is history. */
+const SHOWN_MS = 5 * 60_000;
+/** A peer that does not tell its division in the handshake is looked at again after this. */
+const BINDING_MS = 10 * 60_000;
+
+interface Refusal {
+  readonly name: PeerName;
+  readonly uid: bigint;
+  readonly nickName: string;
+  readonly address: string;
+  readonly error: RefusedError;
+  /** When the peer was refused first and last, and until when it is refused unseen, in ms since the epoch. */
+  readonly since: number;
+  readonly last: number;
+  readonly boundUntil: number;
+}
+
+export class Refusals {
+  readonly #byName = new Map<PeerName, Refusal>();
+  readonly #warn: (kind: string, text: string) => void;
+
+  constructor(
+    private readonly clock: Clock,
+    log: Pick<Log, "warning">,
+  ) {
+    this.#warn = limitedWarnings(log, () => clock.now());
+  }
+
+  /** Notes that a peer was refused; `binding` where its handshakes do not show the cause. */
+  add({ name, uid, nickName }: Peer, address: string, error: RefusedError, binding: boolean): void {
+    const now = this.clock.now();
+    const known = this.#byName.get(name);
+    const same = known?.uid === uid ? known : undefined;
+    const boundUntil = binding ? now + BINDING_MS : (same?.boundUntil ?? 0);
+    this.#byName.delete(name);
+    this.#byName.set(name, {
+      name,
+      uid,
+      nickName,
+      address,
+      error,
+      since: same?.since ?? now,
+      last: now,
+      boundUntil,
+    });
+    for (const oldest of this.#byName.keys()) {
+      if (this.#byName.size <= MAX_REFUSALS) break;
+      this.#byName.delete(oldest);
+    }
+    this.#warn(`refused ${name}`, `Refusing peer ${name}(${nickName}) at ${address}: ${error.message}`);
+  }
+
+  /** Why this life of a peer is refused whatever it says; undefined where it is not. */
+  binding({ name, uid }: Peer): RefusedError | undefined {
+    const refusal = this.#byName.get(name);
+    return refusal?.uid === uid && refusal.boundUntil > this.clock.now() ? refusal.error : undefined;
+  }
+
+  /** The cause is gone, of one peer or, where we have changed, of all. */
+  lift(name?: PeerName): void {
+    if (name === undefined) this.#byName.clear();
+    else this.#byName.delete(name);
+  }
+
+  /** Refusals that stand, in words. */
+  problems(): { readonly found: string; readonly advice: string }[] {
+    return this.#standing().map(({ name, nickName, address, since, error }) => ({
+      found:
+        `peer ${name}(${nickName}) at ${address} is refused since ` +
+        `${new Date(since).toISOString().replace(/\.\d+/, "")}: ${error.reason}`,
+      advice: error.remedy,
+    }));
+  }
+
+  #standing(): Refusal[] {
+    const now = this.clock.now();
+    return [...this.#byName.values()].filter(
+      ({ last, boundUntil }) => Math.max(last + SHOWN_MS, boundUntil) > now,
+    );
+  }
+}
