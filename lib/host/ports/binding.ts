@@ -75,17 +75,19 @@ export function removeAddresses(maps: PortMaps, port: number, addresses: readonl
   }
 }
 
-/** Forgets ports that are no more, and the Ethernet addresses behind them; `others` has some of these, too. */
+/** Forgets ports that are no more, and their own Ethernet addresses; `others` may have these, too. */
 export function forgetPorts(
-  maps: PortMaps,
+  { ports, bindings, seen }: PortMaps,
   exists: (port: number) => boolean,
   others: Pick<BpfMap<string, unknown>, "delete">,
 ): void {
-  for (const [binding] of maps.bindings.entries()) if (!exists(binding.port)) maps.bindings.delete(binding);
-  for (const [port] of maps.ports.entries()) if (!exists(port)) maps.ports.delete(port);
-  for (const [mac, { port }] of maps.seen.entries()) {
+  for (const [binding] of bindings.entries()) if (!exists(binding.port)) bindings.delete(binding);
+  for (const [port, { mac }] of ports.entries()) {
     if (exists(port)) continue;
-    maps.seen.delete(mac);
+    ports.delete(port);
+    // It may have moved to another port or host since.
+    if (mac === undefined || seen.get(mac)?.port !== port) continue;
+    seen.delete(mac);
     others.delete(mac);
   }
 }

@@ -8,8 +8,11 @@ import { mapIdsOf, type Program } from "../../bpf/program.ts";
 const MAX_PORTS = 2_048;
 /** Addresses that ports are bound to, in all: 64 each. They take memory as they come. */
 const MAX_BINDINGS = 64 * MAX_PORTS;
-/** Ethernet addresses of this host's containers remembered; beyond that the least used are forgotten. */
-const MAX_MACS = 4_096;
+/**
+ * Ethernet addresses of this host's containers remembered; beyond that the least used are forgotten. Each processor keeps
+ * 128 free ones, so this has to be far more than there are.
+ */
+const MAX_MACS = 16_384;
 
 /** Frames of a port that were dropped. */
 export interface Dropped {

@@ -28,6 +28,9 @@ const CARE_MS = 60_000;
 /** Links change several times when one is made, and many go at once. */
 const SETTLE_MS = 200;
 
+/** Ports that get the program in one go: 0.3 ms each. */
+const BATCH = 40;
+
 export interface PortsConfig {
   /** Ports are bound to their addresses without policies, too. */
   readonly antiSpoof: boolean;
@@ -56,6 +59,7 @@ export class Ports {
   #names: ReadonlyMap<number, string> = new Map();
   #logged: ReadonlyMap<string, PortEntry> = new Map();
   #settle: Timer | undefined;
+  #rest: Timer | undefined;
   #gone = true;
 
   /** Puts it in place on a bridge that is there; throws where the kernel lacks what it needs. */
@@ -71,35 +75,16 @@ export class Ports {
     this.#maps = this.#adopt() ?? createPortMaps();
     try {
       this.#strict = this.#enforced();
-      this.#program = this.#load();
+      this.#program = this.#load(this.#strict);
       this.#reconcile(true);
     } catch (error) {
       closePortMaps(this.#maps);
       throw error;
     }
-    const guarded = (what: string, fn: () => void) => () => {
-      try {
-        fn();
-      } catch (error) {
-        this.#warn(what, `[ports] cannot ${what}: ${reasonOf(error)}`);
-      }
-    };
     this.#timers = [
-      every(
-        clock,
-        MODE_MS,
-        guarded("look for policies", () => this.#followPolicies()),
-      ),
-      every(
-        clock,
-        LOG_MS,
-        guarded("read counters", () => this.#logDrops()),
-      ),
-      every(
-        clock,
-        CARE_MS,
-        guarded("look after ports", () => this.#reconcile(true)),
-      ),
+      every(clock, MODE_MS, () => this.#try("look for policies", () => this.#followPolicies())),
+      every(clock, LOG_MS, () => this.#try("read counters", () => this.#logDrops())),
+      every(clock, CARE_MS, () => this.#try("look after ports", () => this.#reconcile(true))),
     ];
   }
 
@@ -107,7 +92,7 @@ export class Ports {
   renumber(self: number): void {
     if (self === this.#self) return;
     this.#self = self;
-    this.#reload();
+    this.#try("load the program", () => this.#reload(this.#strict));
   }
 
   /** A link has changed. */
@@ -131,6 +116,7 @@ export class Ports {
   /** Stops looking after it; the kernel goes on. */
   stop(): void {
     this.#settle?.cancel();
+    this.#rest?.cancel();
     for (const timer of this.#timers) timer.cancel();
     this.#program.close();
     closePortMaps(this.#maps);
@@ -149,21 +135,21 @@ export class Ports {
   #followPolicies(): void {
     const strict = this.#enforced();
     if (strict === this.#strict) return;
-    this.#strict = strict;
-    this.#reload();
+    this.#reload(strict);
     this.log.info(`[ports] anti-spoofing is ${strict ? "on" : "off"}`);
   }
 
-  #reload(): void {
+  #reload(strict: boolean): void {
     const before = this.#program;
-    this.#program = this.#load();
+    this.#program = this.#load(strict);
+    this.#strict = strict;
     before.close();
     this.#reconcile(true);
   }
 
-  #load(): Program {
+  #load(strict: boolean): Program {
     const remote = { ...this.config.value, fd: this.config.macs.fd, self: this.#self };
-    const { name, instructions } = portProgram(this.#maps, remote, this.#strict);
+    const { name, instructions } = portProgram(this.#maps, remote, strict);
     return loadProgram(name, instructions);
   }
 
@@ -181,12 +167,16 @@ export class Ports {
   #reconcileSoon(): void {
     this.#settle ??= this.clock.after(SETTLE_MS, () => {
       this.#settle = undefined;
-      try {
-        this.#reconcile(false);
-      } catch (error) {
-        this.#warn("reconcile", `[ports] cannot look after ports: ${reasonOf(error)}`);
-      }
+      this.#try("look after ports", () => this.#reconcile(false));
     });
+  }
+
+  #try(what: string, fn: () => void): void {
+    try {
+      fn();
+    } catch (error) {
+      this.#warn(what, `[ports] cannot ${what}: ${reasonOf(error)}`);
+    }
   }
 
   /** Hangs the program where it is missing; with `all`, looks at ports that had it, too. */
@@ -206,7 +196,18 @@ export class Ports {
     );
     this.#names = new Map(ports.map(({ index, name }) => [index, name]));
     this.#bindUnknown(ports.filter(({ name }) => isContainerVeth(name)));
-    for (const port of ports) this.#hook(port, "ingress");
+    this.#hookAll(ports.filter(({ index }) => !this.#hooked.has(index)));
+  }
+
+  /** A few at a time: the router has other things to do. */
+  #hookAll(ports: readonly HookLink[]): void {
+    for (const port of ports.slice(0, BATCH)) this.#hook(port, "ingress");
+    const rest = ports.slice(BATCH);
+    this.#rest?.cancel();
+    this.#rest =
+      rest.length === 0
+        ? undefined
+        : this.clock.after(1, () => this.#try("look after ports", () => this.#hookAll(rest)));
   }
 
   #hook(link: HookLink, direction: "ingress" | "egress"): void {
