@@ -5,7 +5,12 @@ import { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { installDefaultDeny, removeDefaultDeny, removePolicies } from "../../lib/npc/defaultdeny.ts";
+import {
+  hasDefaultDeny,
+  installDefaultDeny,
+  removeDefaultDeny,
+  removePolicies,
+} from "../../lib/npc/defaultdeny.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { enterCluster, joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
 import {
@@ -33,7 +38,7 @@ export async function runRouter(options: RouterOptions): Promise<void> {
   if (options["expect-npc"]) awaitPolicies(original, log);
   else expectNoPolicies(log);
   if (original) makeRoom(original, log);
-  const router = await startRouter(options, { cni: runInRouter }, log);
+  const router = await startRouter(options, { cni: runInRouter, notes: policyNotes }, log);
   const migration = original && completeMigration(original, router.api, options["expect-npc"], log);
   shutdown.graceful(() => {
     migration?.stop();
@@ -72,7 +77,7 @@ async function runInCluster(args: Arguments): Promise<void> {
   const cluster = client && (await enterCluster(client, settings, log));
   const options = addon.options(cluster && { name: cluster.peer, peers: cluster.peers });
   let membership: Membership | undefined;
-  const services = { cni: runInRouter, ready: () => membership?.ready ?? false };
+  const services = { cni: runInRouter, notes: policyNotes, ready: () => membership?.ready ?? false };
   if (original) makeRoom(original, log);
   const router = await startRouter(options, services, log);
   membership = joinCluster(router.api, cluster, settings, log);
@@ -114,6 +119,20 @@ function awaitPolicies(original: Original | undefined, log: Log): void {
       );
   } catch (error) {
     log.warning(`containers are open to all until weave-npc has its policies in force: ${reasonOf(error)}`);
+  }
+}
+
+function policyNotes(): string[] {
+  try {
+    using nf = new NetlinkSocket(NETLINK_NETFILTER);
+    return hasDefaultDeny(nf)
+      ? [
+          "default deny (--expect-npc): containers reach nothing but this host until weave-npc, or weave-npc apply, has policies in force",
+        ]
+      : [];
+  } catch {
+    // A kernel that has no nftables has no default deny.
+    return [];
   }
 }
 

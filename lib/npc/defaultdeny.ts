@@ -5,6 +5,7 @@ import { NLM_F_EXCL } from "../netlink/message.ts";
 import {
   addChain,
   addTable,
+  chainList,
   commit,
   deleteChain,
   deleteTable,
@@ -44,6 +45,11 @@ export function removeDefaultDeny(nf: NetlinkSocket): boolean {
     addTable(BRIDGE_TABLE),
     deleteTable(BRIDGE_TABLE),
   ]);
+}
+
+/** Whether it is in force. Throws NetlinkError. */
+export function hasDefaultDeny(nf: NetlinkSocket): boolean {
+  return chainList(nf, TABLE.family).some(({ table, name }) => table === TABLE.name && name === MARK);
 }
 
 /** Does all of it, or nothing where the kernel refuses with this error: then returns false. */

@@ -86,6 +86,8 @@ export interface RouterServices {
   ): Promise<CniOutcome | undefined>;
   /** Whether all is done that makes this host one of the network, where more belongs to that than being a router. */
   ready?(): boolean;
+  /** What the status has to say of them. */
+  notes?(): string[];
 }
 
 /** Starts a router; rejects with one clear error, with everything taken back, where it cannot. */
@@ -315,6 +317,7 @@ async function start(
           ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp}`] : []),
           ...ports.notes(),
           ...upkeep.notes(),
+          ...(services.notes?.() ?? []),
           ...overlay.notes(),
           ...unexpectedNotes(),
         ],

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DIST, type Host, Hosts } from "../support/hosts.ts";
+import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
 import { addPod, type Pod, ping } from "../support/pods.ts";
 
 let hosts: Hosts;
@@ -53,9 +53,13 @@ async function apply(isolated: readonly Pod[]): Promise<void> {
   await host.must([join(DIST, "weave-npc"), "apply", "--snapshot", file, "--node", "n1"]);
 }
 
+const NOTE = "Note: default deny (--expect-npc)";
+
 test("weave-npc apply replaces it by its policies, which later launches keep", async () => {
   expect(await both()).toEqual([false, false]);
+  expect(await host.weave("status")).toContain(NOTE);
   await apply([]);
+  expect(await host.weave("status")).not.toContain(NOTE);
   expect(await both()).toEqual([true, true]);
   await apply([a]);
   expect(await both()).toEqual([true, false]);
@@ -74,4 +78,34 @@ test("a launch without the option removes it, a launch with it does not", async 
   await relaunch();
   expect(await both()).toEqual([true, true]);
   expect(await tables()).toEqual([]);
+}, 60_000);
+
+test("weave status shows what weave-npc says of itself", async () => {
+  const config = join(host.folder, "kubeconfig");
+  // Nobody answers there.
+  writeFileSync(
+    config,
+    JSON.stringify({
+      "current-context": "c",
+      contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
+      clusters: [{ name: "c", cluster: { server: "http://127.0.0.1:1" } }],
+      users: [{ name: "u", user: {} }],
+    }),
+  );
+  expect(await host.weave("status")).not.toContain("weave-npc");
+  const npc = Bun.spawn(host.command(join(DIST, "weave-npc"), "--node-name", "n1", "--kubeconfig", config), {
+    stdout: "ignore",
+    stderr: "ignore",
+  });
+  try {
+    const text = await eventually(
+      "it is shown",
+      () => host.weave("status"),
+      (shown) => shown.includes("Service: weave-npc"),
+    );
+    expect(text).toContain("           Node: n1\n       Policies: not in force yet\n");
+  } finally {
+    npc.kill("SIGKILL");
+    await npc.exited;
+  }
 }, 60_000);
