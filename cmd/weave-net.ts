@@ -41,6 +41,24 @@ async function handOver(
   }
 }
 
+/** Runs the call that the environment and standard input describe, in the router or here. */
+async function runCall(variables: Record<string, string>): Promise<CniOutcome> {
+  const input = await readInput();
+  const api = apiClient();
+  const alone = variables["CNI_COMMAND"] === "VERSION" || input === undefined;
+  const answer = alone ? api : await handOver(variables, input, api);
+  if (typeof answer !== "function") return answer;
+  const { runPlugin } = await import("../lib/cni/main.ts");
+  const { workHere } = await import("../lib/host/containerwork.ts");
+  return runPlugin(variables, input, answer, workHere);
+}
+
+/** CNI's error 5: input or output failed. */
+function unexpected(error: unknown): CniOutcome {
+  const msg = error instanceof Error ? error.message : String(error);
+  return { output: JSON.stringify({ cniVersion: "1.1.0", code: 5, msg }), code: 1 };
+}
+
 /** The executable. */
 export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--version")) {
@@ -52,15 +70,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help") || (command === undefined && process.stdin.isTTY)) {
     return console.log(`weave-net: ${USAGE}`);
   }
-  const input = await readInput();
-  const api = apiClient();
-  const answer = command === "VERSION" || input === undefined ? api : await handOver(variables, input, api);
-  let outcome: CniOutcome;
-  if (typeof answer === "function") {
-    const { runPlugin } = await import("../lib/cni/main.ts");
-    const { workHere } = await import("../lib/host/containerwork.ts");
-    outcome = await runPlugin(variables, input, answer, workHere);
-  } else outcome = answer;
+  const outcome = await runCall(variables).catch(unexpected);
   if (outcome.output) await Bun.write(Bun.stdout, `${outcome.output}\n`);
   process.exit(outcome.code);
 }

@@ -77,7 +77,8 @@ export async function add(call: Call): Promise<object> {
       config.prevResult,
     );
   } catch (error) {
-    await ipam.undo();
+    // The first error is the one to tell; what could not be undone, the runtime's DEL does.
+    await ipam.undo().catch(() => {});
     throw error;
   }
 }

@@ -9,6 +9,7 @@ import { localClient } from "../api/listen.ts";
 import { releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
 import type { ApiTarget, CniCall, CniOutcome } from "../api/server.ts";
+import type { TcpServers } from "../api/tcpservers.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { watchContainers } from "../container/events.ts";
@@ -49,7 +50,7 @@ import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
 import { startPorts } from "./ports.ts";
-import { listenReason, type RunningServers, serveAll } from "./servers.ts";
+import { listenReason, serveAll } from "./servers.ts";
 import { Upkeep } from "./upkeep.ts";
 
 /** How long a link that has gone may be the beginning of a DEL. */
@@ -286,7 +287,7 @@ async function start(
   mesh.start();
 
   let ready = false;
-  let servers: RunningServers | undefined;
+  let servers: TcpServers | undefined;
   const work = new WorkThread();
   const target: ApiTarget = {
     log,

@@ -4,70 +4,36 @@ import { dirname } from "node:path";
 import { serveTcp, serveUnix } from "../api/listen.ts";
 import { controlSocket } from "../api/paths.ts";
 import type { ApiTarget } from "../api/server.ts";
-import { every, systemClock } from "../clock/clock.ts";
-import { limitedWarnings } from "../log/limited.ts";
-import { openFiles, openFilesLimit } from "../sys/openfiles.ts";
+import { startTcpServers, type TcpServers } from "../api/tcpservers.ts";
 import { makeOwnFolder } from "../sys/ownfile.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterOptions } from "./options.ts";
 
-/** How often open files are counted. */
-const COUNT_MS = 2_000;
-/** Open files of the router at which connections over TCP are closed, whoever has them: it needs some itself. */
-const MAX_FILES = 16_384;
-
-export interface RunningServers {
-  /** What status says of them. */
-  notes(): string[];
-  stop(): void;
-}
-
 type Server = Bun.Server<undefined>;
 
 /** Serves them all, or none; rejects with the one that cannot be. */
-export async function serveAll(target: ApiTarget, options: RouterOptions): Promise<RunningServers> {
+export async function serveAll(target: ApiTarget, options: RouterOptions): Promise<TcpServers> {
   const socket = controlSocket();
   makeOwnFolder(dirname(socket));
   rmSync(socket, { force: true });
   const unix = servePrivately(() => serveUnix(socket, target));
-  const begin = await tcpServers(target, options);
-  const tcp: Server[] = [];
   const stop = () => {
-    for (const server of [unix, ...tcp]) server.stop(true);
+    unix.stop(true).catch(() => {});
     rmSync(socket, { force: true });
   };
   try {
-    for (const serve of begin) tcp.push(serve());
+    const tcp = startTcpServers(await tcpServers(target, options), target.log);
+    return {
+      notes: tcp.notes,
+      stop() {
+        tcp.stop();
+        stop();
+      },
+    };
   } catch (error) {
     stop();
     throw error;
   }
-  const warn = limitedWarnings(target.log, Date.now);
-  const limit = Math.min(MAX_FILES, openFilesLimit() / 2);
-  let closedAt: Date | undefined;
-  const counting = every(systemClock, COUNT_MS, () => {
-    const count = openFiles();
-    if (count > limit) {
-      closedAt = new Date();
-      warn("open files", `[api] ${count} open files, more than ${limit}: closed all connections over TCP`);
-      for (const server of tcp.splice(0)) server.stop(true);
-    }
-    try {
-      for (const serve of begin.slice(tcp.length)) tcp.push(serve());
-    } catch (error) {
-      warn("listening", `[api] ${reasonOf(error)}`);
-    }
-  });
-  return {
-    notes: () =>
-      closedAt
-        ? [`connections to the HTTP ports were closed, as there were too many (${closedAt.toISOString()})`]
-        : [],
-    stop() {
-      counting.cancel();
-      stop();
-    },
-  };
 }
 
 /** What begins each server on TCP that the options ask for. */

@@ -246,6 +246,12 @@ describe("plugins and runtimes without end", () => {
     expect(JSON.parse(stdout)).toMatchObject({ code: 100, msg: expect.stringContaining("more output than") });
   });
 
+  test("standard input that cannot be read", async () => {
+    const env = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "x", CNI_NETNS: "/run/netns/x", CNI_IFNAME: "eth0" };
+    const { stdout, stderr } = await host.exec(["sh", "-c", `${join(DIST, "weave-net")} < /tmp`], { env });
+    expect([JSON.parse(stdout).code, stderr]).toEqual([5, ""]);
+  });
+
   test("a configuration of 300 MB is not read whole", async () => {
     const script = `head -c 300000000 /dev/zero | { ${join(DIST, "weave-net")}; wc -c; }`;
     const env = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "big", CNI_NETNS: "/run/netns/x", CNI_IFNAME: "eth0" };

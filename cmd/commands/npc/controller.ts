@@ -1,4 +1,5 @@
 // weave-npc without a command: the controller.
+import { startTcpServers } from "../../../lib/api/tcpservers.ts";
 import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
@@ -74,11 +75,10 @@ export const controller: Command = {
       log,
       (line) => process.stderr.write(line),
     );
-    const server =
-      address &&
+    const serve = (where: { hostname: string; port: number }) => () =>
       Bun.serve({
         ...HTTP_SERVER,
-        ...address,
+        ...where,
         routes: {
           "/metrics": async () =>
             new Response(await npc.metrics.registry.metrics(), {
@@ -93,9 +93,10 @@ export const controller: Command = {
         },
         fetch: () => new Response("not found\n", { status: 404 }),
       });
+    const servers = startTcpServers(address ? [serve(address)] : [], log);
     shutdown.graceful(async () => {
       npc.stop();
-      await server?.stop(true);
+      servers.stop();
     });
   },
 };
