@@ -181,6 +181,7 @@ function routerReport({
 }: ReportSources): RouterReport {
   const { ourself } = mesh;
   const now = mesh.clock.now();
+  let peers: PeerReport[] | undefined;
   return {
     Protocol: "weave",
     ProtocolMinVersion: mesh.minVersion,
@@ -190,7 +191,11 @@ function routerReport({
     Name: ourself.name,
     NickName: ourself.nickName,
     Port: mesh.port,
-    Peers: Array.from(mesh.peers.all(), peerReport).sort(byName),
+    // By far the longest part, and most who ask for a report do not look at it.
+    get Peers() {
+      peers ??= Array.from(mesh.peers.all(), peerReport).sort(byName);
+      return peers;
+    },
     UnicastRoutes: Array.from(mesh.routes.unicast, ([Dest, Via]) => ({ Dest, Via })),
     BroadcastRoutes: Array.from(mesh.peers.all(), ({ name }) => {
       const via = [...mesh.routes.shownBroadcast(name)];

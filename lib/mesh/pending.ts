@@ -54,7 +54,8 @@ export class PendingGossip {
   /** Adds gossip, or a broadcast of a source; false where there is no room for it. */
   add(channel: string, source: PeerName | undefined, data: GossipData): boolean {
     const bytes = data.bytes === 0 ? 0 : data.bytes + channel.length + OVERHEAD_BYTES;
-    if (bytes > 0 && this.#bytes + bytes > MAX_WAITING_BYTES) return false;
+    // A message that has nothing to wait for may be as long as it likes.
+    if (bytes > 0 && this.#bytes > 0 && this.#bytes + bytes > MAX_WAITING_BYTES) return false;
     this.#bytes += bytes;
     const waiting = this.#channels.get(channel) ?? new Map<PeerName | undefined, Waiting>();
     this.#channels.set(channel, waiting);

@@ -199,19 +199,17 @@ export class MeshRouter implements ConnectionHost {
   /** Begins the periodic gossip. */
   start(): void {
     this.#periodic = every(this.clock, GOSSIP_INTERVAL_MS, () => {
-      this.slices.run(this.channels.repeat(), (error) => {
-        if (error) this.log.error(`cannot repeat gossip: ${error.message}`);
-      });
+      this.#work("repeat gossip", this.channels.repeat());
     });
     this.#care = every(this.clock, CARE_INTERVAL_MS, () => {
-      this.#ask();
+      this.#work("look through the topology", this.#ask());
       this.#shed();
     });
   }
 
   /** Asks a neighbour, by showing what we have, about peers that we seem to know too little of. */
-  #ask(): void {
-    const data = this.#topology.doubts();
+  *#ask(): Work {
+    const data = yield* this.#topology.doubts();
     if (!data) return;
     const names = [...this.connections.keys()];
     const name = names[below(this.random, names.length)];
@@ -243,6 +241,12 @@ export class MeshRouter implements ConnectionHost {
 
   warn(kind: string, text: string): void {
     this.#warn(kind, text);
+  }
+
+  #work(what: string, work: Work): void {
+    this.slices.run(work, (error) => {
+      if (error) this.log.error(`cannot ${what}: ${error.message}`);
+    });
   }
 
   /**

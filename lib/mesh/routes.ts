@@ -114,15 +114,20 @@ export class Routes {
     return this.#tree(source, true, this.#broadcast).from;
   }
 
-  /** Peers that a peer reaches on ways that do not lead through us, itself among them. */
+  /** Neighbours of ours that a peer reaches on ways that do not lead through us, itself among them. */
   reachedWithoutUs(from: Peer): ReadonlySet<PeerName> {
-    const reached = new Set([from.name]);
+    const number = ++walks;
+    const { connections } = this.ourself;
+    const reached = new Set<PeerName>();
+    this.ourself.walk = number;
+    from.walk = number;
     const walked = [from];
     for (const peer of walked) {
-      if (reached.size >= this.peers.size - 1) break;
+      if (connections.has(peer.name)) reached.add(peer.name);
+      if (reached.size === connections.size) break;
       for (const { remote } of peer.connections.values()) {
-        if (remote === this.ourself || reached.has(remote.name)) continue;
-        reached.add(remote.name);
+        if (remote.walk === number) continue;
+        remote.walk = number;
         walked.push(remote);
       }
     }
@@ -148,9 +153,10 @@ export class Routes {
     const peer = peers.get(source);
     // What carries frames carries them both ways: whom we do not reach, does not reach us.
     if (!peer || (established && !this.unicast.has(source))) return NO_BRANCH;
-    const { met, found } = walk(peer, peers.size, established, ourself);
+    const count = established ? this.unicast.size : peers.size;
+    const { met, found } = walk(peer, count, established, ourself);
     const from = peer !== ourself && ourself.walk === peer.walk ? ourself.foundBy?.name : undefined;
-    if (!met || found.length >= peers.size) return { from, to: [] };
+    if (!met || found.length >= count) return { from, to: [] };
     const to = [...ourself.connections.values()]
       .filter(({ remote }) => remote.walk !== peer.walk)
       .filter((connection) => !established || carriesFrames(ourself, connection))

@@ -138,20 +138,23 @@ export class TopologyGossip implements Gossiper {
    * Peers that we must know too little of, as far as we are going to ask for: one says that it is connected to the
    * other, the other does not. Who of our neighbours knows more, tells us when he sees what we have.
    */
-  doubts(): GossipData | undefined {
+  *doubts(): Work<GossipData | undefined> {
     if (this.#sound) return undefined;
+    this.#sound = true;
     const doubtful = new Set<PeerName>();
-    for (const peer of this.peers.all()) {
+    const all = [...this.peers.all()];
+    const start = below(this.random, all.length);
+    for (const peer of [...all.slice(start), ...all.slice(0, start)]) {
       for (const { remote } of peer.connections.values()) {
         if (!remote.connections.has(peer.name)) doubtful.add(peer.name).add(remote.name);
       }
+      if (doubtful.size > MAX_DOUBTS) break;
+      yield;
     }
     doubtful.delete(this.peers.ourself.name);
-    this.#sound = doubtful.size === 0;
-    if (this.#sound) return undefined;
-    const names = [...doubtful];
-    const start = below(this.random, names.length);
-    return this.#of(new Set([...names.slice(start), ...names.slice(0, start)].slice(0, MAX_DOUBTS)));
+    if (doubtful.size === 0) return undefined;
+    this.#sound = false;
+    return this.#of(new Set([...doubtful].slice(0, MAX_DOUBTS)));
   }
 
   *#apply(update: Uint8Array): Work<Applied> {

@@ -50,6 +50,10 @@ test("what waits for a peer that does not read is bounded, and joined a few time
   expect(pending.add("x", undefined, new RawGossip([message]))).toBe(true);
   drain(pending);
 
+  expect(pending.add("x", undefined, new RawGossip([new Uint8Array(2 * MAX_WAITING_BYTES)]))).toBe(true);
+  expect(pending.add("x", undefined, new RawGossip([message]))).toBe(false);
+  expect(drain(pending).length).toBe(1);
+
   for (let i = 0; i < 10_000; i++) pending.add("y", undefined, new Numbers(new Set([i % 100])));
   expect(drain(pending).length).toBe(1);
   expect(Numbers.touched).toBeLessThan(10_000 * 3);
