@@ -17,6 +17,7 @@ import {
   SelfConnectionError,
 } from "./errors.ts";
 import type { Gate } from "./gate.ts";
+import { goneLog } from "./gonelog.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
 import { type Encryption, type Features, lowestVersion } from "./handshake.ts";
 import { prunable } from "./limit.ts";
@@ -51,9 +52,6 @@ const MAX_UNFINISHED = 128 * 1024 * 1024;
 /** Time for others to forget a peer that they cannot reach, and how often that is asked of them at most. */
 const ALONE_MS = 10_000;
 const ANEW_INTERVAL_MS = 60_000;
-
-/** Peers that are gone at once and named in the log. */
-const SHOWN_GONE = 20;
 
 const TOPOLOGY = "topology";
 
@@ -153,11 +151,10 @@ export class MeshRouter implements ConnectionHost {
       shortId: config.shortId ?? drawShortId(random),
       hasShortId: true,
     });
+    const logGone = goneLog(clock, log, this.#warn);
     this.peers = new Peers(this.ourself, clock, random, {
       peersGone: (peers) => {
-        for (const peer of peers.slice(0, SHOWN_GONE)) log.info(`Removed unreachable peer ${peer}`);
-        const others = peers.length - SHOWN_GONE;
-        if (others > 0) log.info(`Removed ${others} more unreachable peers`);
+        logGone(peers);
         for (const listener of this.#listeners) for (const peer of peers) listener.peerGone?.(peer);
       },
       shortIdsInvalidated: () => {

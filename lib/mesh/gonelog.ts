@@ -1,0 +1,24 @@
+// Peers that are gone, in the log: a few are named, crowds that come and go at a liar's word are counted.
+import type { Clock } from "../clock/clock.ts";
+import type { Log } from "../log/log.ts";
+import type { Peer } from "./peer.ts";
+
+const MAX_NAMED = 50;
+const INTERVAL_MS = 60_000;
+
+/** Returns what logs peers that are gone: MAX_NAMED of them within INTERVAL_MS, and of others how many, by `warn`. */
+export function goneLog(clock: Clock, log: Log, warn: (kind: string, text: string) => void) {
+  let since = Number.NEGATIVE_INFINITY;
+  let count = 0;
+  return (peers: readonly Peer[]): void => {
+    if (clock.now() - since > INTERVAL_MS) {
+      since = clock.now();
+      count = 0;
+    }
+    const named = peers.slice(0, MAX_NAMED - count);
+    count += named.length;
+    for (const peer of named) log.info(`Removed unreachable peer ${peer}`);
+    const others = peers.length - named.length;
+    if (others > 0) warn("gone", `Removed ${others} more unreachable peers`);
+  };
+}
