@@ -20,7 +20,7 @@ const V1_FEATURES = ["ConnID", "Name", "NickName", "PeerNameFlavour", "UID"];
 /** Bytes of a handshake. Features are a few hundred bytes, and are read before the peer has proved anything. */
 const MAX_HANDSHAKE = 16 * 1024;
 /** With protocol 1 the proof is the first message: the topology, of a network as small as those of its time. */
-const MAX_FIRST_MESSAGE = 1024 * 1024;
+const MAX_FIRST_MESSAGE = 256 * 1024;
 
 const FeaturesType = map(string, string);
 
