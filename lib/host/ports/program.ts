@@ -17,7 +17,7 @@ export const MULTICAST_RATE = 10_000;
 const NS_PER_S = 1_000_000_000;
 /** Moves of others' Ethernet addresses to a port, a second, and at once: each takes an address away for a moment. */
 const MOVE_RATE = 1 / 30;
-const MOVE_BURST = 2;
+const MOVE_BURST = 1;
 /** An address is elsewhere as long as it was heard there within this; more than twice REFRESH_NS. */
 const ELSEWHERE_NS = 2 * NS_PER_S + 100_000_000;
 /** A silent address is known for so long: a little less than a bridge knows it (300 s). */
@@ -97,7 +97,7 @@ function count(asm: Assembler, label: string, counter: number): void {
  * or of a frame that goes round a loop. Bridges believe each such frame: a loop takes others' addresses away. So moves
  * have a rate. Goes on to "note", or to "flooding".
  */
-function limitMoves(asm: Assembler, { seen }: PortMaps, remote: RemoteMacs): void {
+function limitMoves(asm: Assembler, { ports, seen }: PortMaps, remote: RemoteMacs): void {
   for (const i of [0, 2, 4]) {
     asm
       .load("u16", R1, FP, STACK.source + i)
@@ -111,8 +111,9 @@ function limitMoves(asm: Assembler, { seen }: PortMaps, remote: RemoteMacs): voi
     .load("u32", R1, R0, SEEN.port)
     .load("u32", R2, FP, STACK.key)
     .jumpIf(R1, "eq", R2, "remote")
+    .store("u32", FP, STACK.value, R1)
     .load("u64", R1, R0, SEEN.at);
-  jumpIfWithin(asm, R1, ELSEWHERE_NS, "moved");
+  jumpIfWithin(asm, R1, ELSEWHERE_NS, "from-port");
   asm.label("remote");
   lookup(asm, remote.fd, STACK.source);
   asm
@@ -121,7 +122,17 @@ function limitMoves(asm: Assembler, { seen }: PortMaps, remote: RemoteMacs): voi
     .jumpIf(R1, "eq", { imm: remote.self }, "note")
     .load("u64", R1, R0, remote.timeAt);
   jumpIfWithin(asm, R1, ELSEWHERE_NS, "moved");
-  asm.jump("note").label("moved");
+  asm.jump("note").label("from-port");
+  // The own address of a port that has just spoken has not moved.
+  lookup(asm, ports.fd, STACK.value);
+  asm.jumpIf(R0, "eq", { imm: 0 }, "moved");
+  for (const i of [0, 2, 4]) {
+    asm
+      .load("u16", R1, FP, STACK.source + i)
+      .load("u16", R2, R0, PORT.mac + i)
+      .jumpIf(R1, "ne", R2, "moved");
+  }
+  asm.jump("flooding").label("moved");
   take(asm, { bucket: PORT.moveBucket, rate: MOVE_RATE, burst: MOVE_BURST }, "note", "flooding");
 }
 
