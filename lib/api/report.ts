@@ -158,9 +158,9 @@ const CONTRADICTION =
 
 function problemReports({ mesh, allocator }: ReportSources): ProblemReport[] {
   return [
-    ...mesh.refusals
-      .problems()
-      .map(({ found, advice }) => ({ Check: "peers", Found: found, Advice: advice })),
+    ...[...mesh.collisions.problems(mesh.ourself.name), ...mesh.refusals.problems()].map(
+      ({ found, advice }) => ({ Check: "peers", Found: found, Advice: advice }),
+    ),
     ...allocator.sharing.problems().map((Found) => ({ Check: "ring", Found, Advice: CONTRADICTION })),
     ...allocator.homeless.problems().map((Found) => ({
       Check: "addresses",

@@ -47,6 +47,10 @@ export interface AllocatorConfig {
   readonly quorum: () => number;
   /** Peers that the user named and that have not been heard yet; they may know a ring. None unless given. */
   readonly unheard?: () => readonly string[];
+  /** True while another host is known to have our name: what is given to that name may be given to it. */
+  readonly nameIsTaken?: () => boolean;
+  /** True where two hosts are known to have this name. */
+  readonly isAmbiguous?: (name: PeerName) => boolean;
   readonly isKnownPeer: (name: PeerName) => boolean;
   /** Other peers that can be reached. */
   readonly reachablePeers: () => readonly PeerName[];

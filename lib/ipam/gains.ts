@@ -98,3 +98,17 @@ export function gainedFrom(
   }
   return gained;
 }
+
+/** The parts of `ranges` that lie in none of `others`. */
+export function without(ranges: readonly AddressRange[], others: readonly AddressRange[]): AddressRange[] {
+  return others.reduce<AddressRange[]>(
+    (left, other) =>
+      left.flatMap(({ start, end }) =>
+        [
+          { start, end: Math.min(end, other.start) },
+          { start: Math.max(start, other.end), end },
+        ].filter((part) => part.start < part.end),
+      ),
+    [...ranges],
+  );
+}

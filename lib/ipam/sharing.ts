@@ -15,7 +15,7 @@ import { type SentRing, winner } from "./clash.ts";
 import { Disputes } from "./disputes.ts";
 import { Division } from "./division.ts";
 import { IpamError, UnknownPeerError } from "./errors.ts";
-import { Gains, gainedFrom } from "./gains.ts";
+import { Gains, gainedFrom, without } from "./gains.ts";
 import { Grants } from "./grants.ts";
 import { HandOver } from "./handover.ts";
 import { Nicknames } from "./nicknames.ts";
@@ -76,6 +76,8 @@ export class Sharing implements Gossiper, Gate {
   /** Peers whose ring has to give in to ours, and since when. */
   readonly #givingIn = new Map<PeerName, number>();
   #healing: Timer | undefined;
+  /** What was ours when another host was found to have our name. */
+  #beforeNamesake: readonly AddressRange[] | undefined;
   /** Peers that were sent our ring because theirs contradicts it, and when. */
   readonly #corrected = new Map<PeerName, number>();
 
@@ -121,7 +123,17 @@ export class Sharing implements Gossiper, Gate {
    * or may not know that they are no longer its own.
    */
   get contested(): readonly AddressRange[] {
-    return [...this.#contested, ...this.#gains.contested, ...this.#disputes.contested];
+    return [...this.#contested, ...this.#gains.contested, ...this.#disputes.contested, ...this.#ofNamesake()];
+  }
+
+  /** Ranges that our name has got since another host was found to have it, too. */
+  #ofNamesake(): AddressRange[] {
+    if (!this.config.nameIsTaken?.()) {
+      this.#beforeNamesake = undefined;
+      return [];
+    }
+    this.#beforeNamesake ??= this.ring.ownedRanges();
+    return without(this.ring.ownedRanges(), this.#beforeNamesake);
   }
 
   /** What is wrong between our ring and those of others, in words. */
@@ -230,7 +242,10 @@ export class Sharing implements Gossiper, Gate {
   #heirs(): PeerName[] {
     const owners = this.ring.peerNames();
     const rank = (name: PeerName) => (owners.has(name) ? 0 : this.nicknames.get(name) !== undefined ? 1 : 2);
-    return [...this.config.reachablePeers()].sort((a, b) => rank(a) - rank(b));
+    const { reachablePeers, isAmbiguous } = this.config;
+    return reachablePeers()
+      .filter((name) => !isAmbiguous?.(name))
+      .sort((a, b) => rank(a) - rank(b));
   }
 
   /**
@@ -289,6 +304,12 @@ export class Sharing implements Gossiper, Gate {
     if (name === undefined || !owners.has(name)) {
       throw new UnknownPeerError(
         `no peer "${nameOrNickname}" owns addresses; 'weave status ipam' shows the owners`,
+      );
+    }
+    if (this.config.isAmbiguous?.(name) && !force) {
+      throw new IpamError(
+        `peer ${this.nicknames.annotate(name)} is two hosts, and one of them may go on using its addresses; give one ` +
+          "another name first, or use --force where the containers of both are gone",
       );
     }
     if (this.config.isKnownPeer(name) && !force) {
@@ -488,6 +509,7 @@ export class Sharing implements Gossiper, Gate {
   }
 
   #merge(other: SentRing, speaker: PeerName): Change {
+    this.#ofNamesake();
     const before = this.ring.ranges().map(({ entry: { peer }, range }) => ({ peer, range }));
     const { change, disputes } = this.#mergeRing(other);
     const now = this.dependencies.clock.now();

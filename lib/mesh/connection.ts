@@ -34,8 +34,8 @@ export interface ConnectionHost {
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
   trusts(ip: string): boolean;
-  /** What we say of ourself beside what every peer says. */
-  features(): Record<string, string>;
+  /** What we say of ourself, beside what every peer says, to a host at `ip`. */
+  features(ip: string): Record<string, string>;
   /** The peer at the other end, as the router knows it; refers to it. Throws when it may not connect. */
   identify(remote: Peer, connection: LocalConnection, features: Features): Peer;
   release(remote: Peer): void;
@@ -96,7 +96,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#trustsThem = host.trusts(this.remoteIp);
     this.#lastHeard = host.clock.now();
     this.#timer = host.clock.after(HANDSHAKE_MS, () => this.shutdown(new Error("timeout during handshake")));
-    const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features());
+    const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));
     const { encryption, minVersion } = host;
     this.#handshake = new Handshake({ outbound, features, encryption, minVersion }, (bytes) =>
       stream.write(bytes),

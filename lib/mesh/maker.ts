@@ -185,10 +185,10 @@ export class ConnectionMaker {
     const lasted = target.tryAfter !== undefined && now > target.tryAfter + RESET_AFTER_MS;
     target.state = "waiting";
     target.lastError = error;
-    if (error instanceof CollisionError || error instanceof SelfConnectionError) {
+    if (error instanceof SelfConnectionError) {
       target.tryAfter = undefined;
       target.intervalMs = MAX_INTERVAL_MS;
-    } else if (error instanceof RefusedError) {
+    } else if (error instanceof RefusedError || error instanceof CollisionError) {
       target.tryAfter = now + REFUSED_INTERVAL_MS * (0.5 + this.params.random.float());
     } else if (lasted) {
       this.#tryNow(target);

@@ -8,6 +8,7 @@ import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { SHORT_IDS } from "./bounds.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
+import { Collisions } from "./collisions.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import {
   CollisionError,
@@ -111,6 +112,7 @@ export class MeshRouter implements ConnectionHost {
   readonly slices: Slices;
   readonly channels: Channels;
   readonly refusals: Refusals;
+  readonly collisions: Collisions;
   #gate: Gate | undefined;
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
@@ -139,6 +141,7 @@ export class MeshRouter implements ConnectionHost {
     this.channels = new Channels(this);
     this.encryption = config.encryption;
     this.refusals = new Refusals(clock, log);
+    this.collisions = new Collisions(clock);
     this.minVersion = config.minVersion ?? lowestVersion(config.encryption);
     this.port = config.port ?? DEFAULT_PORT;
     this.#limit = config.connectionLimit || Number.POSITIVE_INFINITY;
@@ -314,8 +317,8 @@ export class MeshRouter implements ConnectionHost {
     this.#gate = gate;
   }
 
-  features(): Record<string, string> {
-    return { ...this.overlay.features(), ...this.#gate?.features() };
+  features(ip: string): Record<string, string> {
+    return { ...this.overlay.features(), ...this.#gate?.features(), ...this.collisions.features(ip) };
   }
 
   identify(remote: Peer, connection: LocalConnection, features: Features): Peer {
@@ -324,10 +327,11 @@ export class MeshRouter implements ConnectionHost {
     if (remote.name === this.ourself.name) {
       if (remote.uid === this.ourself.uid) throw new SelfConnectionError();
       const collision = new CollisionError(this.ourself, remote, connection.address);
+      this.collisions.noteOwn(connection.remoteIp);
       this.warn(`collision ${connection.remoteIp}`, collision.message);
       throw collision;
     }
-    connection.fits = this.#judge(remote, connection.address, features);
+    connection.fits = this.#judge(remote, connection, features);
     const known = this.peers.get(remote.name);
     if (!known && !connection.acceptNewPeer) {
       throw new Error(`Found unknown remote name: ${remote.name} at ${connection.address}`);
@@ -336,10 +340,12 @@ export class MeshRouter implements ConnectionHost {
   }
 
   /** False where a handshake does not tell whether a peer is of our network; throws RefusedError where it is not. */
-  #judge(remote: Peer, address: string, features: Features): boolean {
+  #judge(remote: Peer, { address, remoteIp }: LocalConnection, features: Features): boolean {
     const verdict = this.#gate?.judge(features);
     const error =
-      verdict instanceof RefusedError ? verdict : verdict ? undefined : this.refusals.binding(remote);
+      this.collisions.told(this.ourself.name, features) ??
+      this.collisions.judge(remote.name, remoteIp) ??
+      (verdict === undefined ? this.refusals.binding(remote) : verdict === "fits" ? undefined : verdict);
     if (error) {
       this.refusals.add(remote, address, error, false);
       throw error;
@@ -358,6 +364,7 @@ export class MeshRouter implements ConnectionHost {
     if (duplicate && duplicate.remoteUid !== connection.remoteUid) {
       // Two hosts of one name, or one that was restarted; its kernel then resets what it does not know any more.
       duplicate.probe();
+      this.collisions.note(remote.name, duplicate.remoteIp, connection.remoteIp);
       throw new DuplicateNameError(remote, duplicate.address);
     }
     if (duplicate) {

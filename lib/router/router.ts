@@ -232,6 +232,8 @@ async function start(
       quorum: () => Math.floor((count ?? named.count) / 2) + 1,
       unheard: () => (count === undefined ? named.unheard() : []),
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
+      nameIsTaken: () => mesh.collisions.nameIsTaken,
+      isAmbiguous: (peer) => mesh.collisions.isAmbiguous(peer),
       reachablePeers: () => mesh.reachablePeers(),
     },
     {
