@@ -28,7 +28,7 @@ import {
   verdict,
 } from "../netlink/nftables/expression.ts";
 import type { Chain, Rule } from "../netlink/nftables/table.ts";
-import { blocking, FAMILIES, FROM_NODE, FROM_UNKNOWN, isolatedMap, isolatedSet, selfSet } from "./tables.ts";
+import { blocking, FAMILIES, FROM_NODE, FROM_UNKNOWN, isolatedMap, isolatedSet } from "./tables.ts";
 
 /** What is the same for all packets. */
 export interface Settings {
@@ -60,7 +60,7 @@ const isolatedEnds = (why: string): Rule[] =>
   );
 
 /** The chains that drop what an isolated pod sends or gets, and return for others. */
-export const UNJUDGED: readonly Chain[] = [UNTRACKED, MID_STREAM].map((name) => ({
+const UNJUDGED: readonly Chain[] = [UNTRACKED, MID_STREAM].map((name) => ({
   name,
   rules: isolatedEnds(name),
 }));
@@ -70,30 +70,36 @@ function multicast(family: Family, octet: number, bits: number, allowed: boolean
   return [...to, ...(allowed ? [verdict("accept")] : blocking("multicast"))];
 }
 
-export function baseChain({ allowMulticast }: Settings): Chain {
-  return {
+const IPV6 = "ipv6";
+
+/** The chain that every packet passes, behind those that it jumps to. */
+export function baseChains({ allowMulticast }: Settings): Chain[] {
+  const ipv6: Chain = {
+    name: IPV6,
+    rules: [
+      [...neighbourDiscovery(), verdict("accept")],
+      multicast(6, 0xff, 8, allowMulticast),
+      // By these addresses pods of one network could talk past all policies, which are about others.
+      [...linkName("oifname", BRIDGE), ...linkLocal("saddr"), verdict("drop")],
+    ],
+  };
+  const base: Chain = {
     name: "postrouting",
     base: { type: "filter", hook: "postrouting", priority: BEFORE_SOURCE_NAT, policy: "accept" },
     rules: [
       [...marked(FROM_UNKNOWN), ...blocking("unknown")],
       [...marked(RESET_MARK), ...tcpReset(), verdict("accept")],
-      [...ofFamily(6), ...neighbourDiscovery(), verdict("accept")],
       [...hostAddress("saddr"), ...mark(FROM_NODE), verdict("accept")],
       multicast(4, 0xe0, 4, allowMulticast),
-      multicast(6, 0xff, 8, allowMulticast),
-      // By these addresses pods of one network could talk past all policies, which are about others.
-      [...linkName("oifname", BRIDGE), ...ofFamily(6), ...linkLocal("saddr"), verdict("drop")],
+      [...ofFamily(6), verdict({ jump: IPV6 })],
       [...connectionState(STATE.invalid | STATE.untracked), verdict({ jump: UNTRACKED })],
       ...midStream().map((packets): Rule => [...packets, ...markConnection(MID_STREAM_MARK)]),
       [...connectionMarked(MID_STREAM_MARK), verdict({ jump: MID_STREAM })],
-      ...FAMILIES.flatMap((family): Rule[] => {
-        const self = inSet(family, ["opener", "target"], selfSet(family).name);
-        return [
-          [...ofFamily(family), ...self, verdict("accept")],
-          [...ofFamily(family), ...byMap(family, ["opener"], isolatedMap("egress", family).name)],
-          [...ofFamily(family), ...byMap(family, ["target"], isolatedMap("ingress", family).name)],
-        ];
-      }),
+      ...FAMILIES.flatMap((family): Rule[] => [
+        [...ofFamily(family), ...byMap(family, ["opener"], isolatedMap("egress", family).name)],
+        [...ofFamily(family), ...byMap(family, ["target"], isolatedMap("ingress", family).name)],
+      ]),
     ],
   };
+  return [...UNJUDGED, ipv6, base];
 }

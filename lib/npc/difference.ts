@@ -10,7 +10,7 @@ import {
   renewTable,
 } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
-import { baseChain, type Settings, UNJUDGED } from "./basechain.ts";
+import { baseChains, type Settings } from "./basechain.ts";
 import { DIRECTIONS } from "./objects.ts";
 import { type Chain, NO_RULES, type RuleSet, type Ruleset } from "./ruleset.ts";
 import {
@@ -37,9 +37,8 @@ import {
 /** The messages that put the whole table in place of what is there under its name. */
 export function wholeTable(rules: Ruleset, settings: Settings): Request[] {
   const empty = baseSets(NO_RULES).map(({ definition }) => addSet(TABLE, definition));
-  const base = baseChain(settings);
   // Those that others jump to first.
-  const chains = [...BLOCKED, ...UNJUDGED, base];
+  const chains = [...BLOCKED, ...baseChains(settings)];
   return [
     ...renewTable(TABLE),
     ...empty,

@@ -187,14 +187,19 @@ export function blocking(why: string, cut?: "opener" | "target"): Expression[] {
 }
 
 /**
- * Where packets go that a pod's rules do not allow. Those of an established connection are of one that was allowed when it
- * began; the log tells which end has sent them.
+ * Where packets go that a pod's rules do not allow. A pod may talk to itself: looked up here, that costs nothing to those
+ * that are allowed. Packets of an established connection are of one that was allowed when it began; the log tells which
+ * end has sent them.
  */
 export const BLOCKED: readonly NftChain[] = DIRECTIONS.map((direction) => {
   const established = connectionState(STATE.established | STATE.related);
   return {
     name: blockedName(direction),
     rules: [
+      ...FAMILIES.map((family): Rule => {
+        const self = inSet(family, ["opener", "target"], selfSet(family).name);
+        return [...ofFamily(family), ...self, verdict("accept")];
+      }),
       [...established, ...isReply(), ...blocking(direction, "target")],
       [...established, ...blocking(direction, "opener")],
       blocking(direction),

@@ -218,6 +218,13 @@ describe("a connection that was allowed when it began", () => {
     expect(await arrives(spoken, port)).toBe(false);
   });
 
+  test("a pod that is isolated both ways reaches itself by the address of a service", async () => {
+    // Its port is the third of the bridge; the CNI plugin turns hairpin on.
+    await must(inHost("bridge", "link", "set", "dev", "vethwepl3", "hairpin", "on"));
+    enforce([]);
+    expect(await net.probe([toService("y/a"), toService("x/a")])).toEqual([false, true]);
+  });
+
   test("to another port or pod is judged by itself", async () => {
     enforce(fromY);
     const [first, second] = [between("y/a", "x/a", {}), between("z/a", "x/b", {})];
