@@ -1,5 +1,7 @@
 // Waiting for a kernel fd (netlink, packet socket, tap) without blocking the event loop: Bun's own poller reads it.
 
+import { closeSync } from "node:fs";
+
 /** A running watch; `stop` ends it and closes the fd. */
 export interface Watch {
   stop(): void;
@@ -17,6 +19,12 @@ export function watchReadable(
 ): Watch {
   const reader = Bun.file(fd).stream().getReader();
   let stopped = false;
+  // Bun reads from a duplicate of the fd, and closes that one only.
+  let open = true;
+  const close = () => {
+    if (open) closeSync(fd);
+    open = false;
+  };
   const read = async () => {
     for (;;) {
       const { value, done } = await reader.read();
@@ -26,11 +34,13 @@ export function watchReadable(
     }
   };
   read().catch((error) => {
+    close();
     if (!stopped) onError(error instanceof Error ? error : new Error(String(error)));
   });
   return {
     stop() {
       stopped = true;
+      close();
       reader.cancel().catch(() => {});
     },
   };

@@ -1,6 +1,6 @@
 // The lower floors against the real kernel.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -227,7 +227,9 @@ describe("rtnetlink", () => {
   });
 });
 
-test("a link monitor that was too slow is told to look anew, and goes on", async () => {
+test("a link monitor that was too slow is told to look anew, goes on, and leaves no file open", async () => {
+  const openFiles = () => readdirSync("/proc/self/fd").length;
+  const before = openFiles();
   const seen: string[] = [];
   const watch = inNetns(host, () =>
     watchLinks({
@@ -253,6 +255,7 @@ test("a link monitor that was too slow is told to look anew, and goes on", async
     () => seen.includes("+busy0 1234"),
   );
   watch.stop();
+  await eventually("all files are closed", openFiles, (count) => count === before);
   linkDelete(nl, "busy0");
 });
 
