@@ -20,6 +20,8 @@ type Taken<T> = { value: T | undefined; at: number } | undefined;
 
 /** Elements of a slice between two steps: less than a millisecond's work. */
 const STEP = 64;
+/** Structs in structs whose slices are taken in steps. */
+const SLICED_DEPTH = 3;
 
 /** Decodes values of one stream; it remembers the types that the stream has described. */
 export class GobDecoder {
@@ -36,7 +38,7 @@ export class GobDecoder {
     return atOnce(this.takeSliced(type, bytes, at, Number.POSITIVE_INFINITY));
   }
 
-  /** As `take`, in steps of `step` elements of a slice that is the value, or a field of it. */
+  /** As `take`, in steps of `step` elements of slices and maps; those that are elements themselves are taken at once. */
   *takeSliced<T>(type: GobType<T>, bytes: Uint8Array, at: number, step: number): Work<Taken<T>> {
     const message = messageAt(bytes, at, MAX_MESSAGE);
     if (!message) return undefined;
@@ -62,7 +64,17 @@ export class GobDecoder {
       }
       return list;
     }
-    if (depth > 0 || wire?.kind !== "struct" || wanted.kind !== "struct") {
+    if (wire?.kind === "map" && wanted.kind === "map") {
+      const count = cursor.count();
+      const map = new Map<unknown, unknown>();
+      for (let i = 0; i < count; i++) {
+        if (i % step === step - 1) yield;
+        const key = this.#value(cursor, wire.key, wanted.key, depth + 1);
+        map.set(key, this.#value(cursor, wire.element, wanted.element, depth + 1));
+      }
+      return map;
+    }
+    if (depth >= SLICED_DEPTH || wire?.kind !== "struct" || wanted.kind !== "struct") {
       return this.#value(cursor, id, type, depth);
     }
     const result = wanted.zero() as Record<string, unknown>;

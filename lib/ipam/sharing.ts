@@ -2,6 +2,7 @@
 // the first division (weave: ipam/allocator.go). Pure: clock, chance, gossip and disk are passed in.
 import { type AddressRange, cidrRange, formatRange, type IPv4, rangeSize } from "../address/ipv4.ts";
 import { sleep, type Timer } from "../clock/clock.ts";
+import type { Sliced, Work } from "../clock/slices.ts";
 import type { Log } from "../log/log.ts";
 import type { Gate } from "../mesh/gate.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
@@ -22,7 +23,7 @@ import { Nicknames } from "./nicknames.ts";
 import { type Change, type Merged, Ring, RingError } from "./ring.ts";
 import type { SavedRing } from "./saved.ts";
 import type { Space } from "./space.ts";
-import { decodeRange, decodeState, encodeRangeMessage, encodeState, MESSAGE } from "./wire.ts";
+import { decodeRange, encodeRangeMessage, encodeState, MESSAGE, readState } from "./wire.ts";
 
 /** Long enough for news to reach every peer that can be reached. */
 const SETTLE_MS = 2_000;
@@ -343,7 +344,7 @@ export class Sharing implements Gossiper, Gate {
     return new IpamError(`address ${address} is owned by other peer ${who}${reason}`);
   }
 
-  onUnicast(source: PeerName, message: Uint8Array): void {
+  onUnicast(source: PeerName, message: Uint8Array): Sliced<void> {
     const body = message.subarray(1);
     if (message[0] !== MESSAGE.spaceRequest) this.#asked.clear();
     switch (message[0]) {
@@ -355,22 +356,26 @@ export class Sharing implements Gossiper, Gate {
       case MESSAGE.spaceRequestDenied:
         return this.listener.denied(decodeRange(body), source);
       case MESSAGE.ringUpdate:
-        this.#update(source, body, source, true);
-        return;
+        return this.#takeIn(source, body);
       default:
         throw new IpamError(`unknown IPAM message ${message[0]} from ${source}`);
     }
   }
 
-  onBroadcast(source: PeerName, message: Uint8Array): GossipData {
-    this.#update(source, message, source);
+  *#takeIn(source: PeerName, state: Uint8Array): Work {
+    yield* this.#update(source, state, source, true);
+  }
+
+  *onBroadcast(source: PeerName, message: Uint8Array): Work<GossipData> {
+    yield* this.#update(source, message, source);
     return this.gossip();
   }
 
   /** Who owns what goes on to others: not everybody was there when it was broadcast. */
-  onGossip(message: Uint8Array, from: PeerName): GossipData | undefined {
+  *onGossip(message: Uint8Array, from: PeerName): Work<GossipData | undefined> {
     this.spoken.add(from);
-    return this.#update(UNKNOWN_PEER, message, from) === "owners" ? this.gossip() : undefined;
+    const change = yield* this.#update(UNKNOWN_PEER, message, from);
+    return change === "owners" ? this.gossip() : undefined;
   }
 
   gossip(): GossipData {
@@ -466,8 +471,9 @@ export class Sharing implements Gossiper, Gate {
   }
 
   /** `speaker` is whose words these are; `sender` who is to be answered, if anybody. */
-  #update(sender: PeerName, message: Uint8Array, speaker: PeerName, byUnicast = false): Change {
-    const state = decodeState(message);
+  *#update(sender: PeerName, message: Uint8Array, speaker: PeerName, byUnicast = false): Work<Change> {
+    // Only this takes long, and nothing has been done before it.
+    const state = yield* readState(message);
     this.nicknames.learn(state.nicknames, (name) => this.#wantsName(name));
     if (state.ring) {
       const change = this.#merge(state.ring, speaker);

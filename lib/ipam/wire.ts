@@ -1,6 +1,7 @@
 // The wire format of IPAM: the state that is gossiped on channel "IPallocation", and the small messages by which peers
 // ask each other for space (weave: ipam/allocator.go). Gob names are Go's.
 import type { AddressRange } from "../address/ipv4.ts";
+import { atOnce, type Work } from "../clock/slices.ts";
 import { GobReader } from "../gob/decoder.ts";
 import { GobEncoder } from "../gob/encoder.ts";
 import { type GobValue, int64, map, pointer, slice, string, struct, uint, uint64 } from "../gob/type.ts";
@@ -85,9 +86,14 @@ export function encodeState(state: IpamState, encoder = new GobEncoder()): Uint8
   });
 }
 
-/** Throws GobError, PeerNameError or IpamError. */
+/** Decodes a state at once; throws GobError, PeerNameError or IpamError. */
 export function decodeState(bytes: Uint8Array): IpamState {
-  const wire = new GobReader(bytes).read(StateType);
+  return atOnce(readState(bytes));
+}
+
+/** Decodes a state in steps. Throws GobError, PeerNameError or IpamError. */
+export function* readState(bytes: Uint8Array): Work<IpamState> {
+  const wire = yield* new GobReader(bytes).readSliced(StateType);
   const { Paxos, Ring } = wire;
   if (Paxos && Paxos.size > MAX_PARTICIPANTS)
     throw new IpamError(`a consensus of ${Paxos.size} participants`);

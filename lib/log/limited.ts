@@ -32,3 +32,20 @@ export function limitedWarnings(log: Pick<Log, "warning">, now: () => number) {
     }
   };
 }
+
+/**
+ * Returns a function that logs lines, `perMinute` of them within a minute; of the others only how many there were.
+ * `now` is in ms.
+ */
+export function limitedLines(log: Pick<Log, "info">, now: () => number, perMinute: number) {
+  let since = Number.NEGATIVE_INFINITY;
+  let count = 0;
+  return (text: string): void => {
+    if (now() - since > INTERVAL_MS) {
+      if (count > perMinute) log.info(`${count - perMinute} more lines like the last ones`);
+      since = now();
+      count = 0;
+    }
+    if (++count <= perMinute) log.info(text);
+  };
+}

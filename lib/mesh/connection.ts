@@ -47,6 +47,8 @@ export interface ConnectionHost {
   introduced(connection: LocalConnection): void;
   /** The connection holds this many bytes of an unfinished message. */
   holds(connection: LocalConnection, bytes: number): void;
+  /** Logs what happens to a connection, but not too much of it. */
+  note(text: string): void;
   /** Warns, but not too often of one kind. */
   warn(kind: string, text: string): void;
   /** The connection has ended. */
@@ -138,7 +140,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
 
   log(text: string): void {
     const who = this.#remote ? `|${this.#remote}` : "";
-    this.host.log.info(`->[${this.address}${who}]: ${text}`);
+    this.host.note(`->[${this.address}${who}]: ${text}`);
   }
 
   data(bytes: Uint8Array): void {

@@ -4,7 +4,7 @@ import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
 import { Slices, type Work } from "../clock/slices.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { limitedLines, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { SHORT_IDS } from "./bounds.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
@@ -53,6 +53,9 @@ const MAX_UNFINISHED = 128 * 1024 * 1024;
 /** Time for others to forget a peer that they cannot reach, and how often that is asked of them at most. */
 const ALONE_MS = 10_000;
 const ANEW_INTERVAL_MS = 60_000;
+
+/** Lines of the log on connections; a network of 300 that starts at once writes as many. */
+const CONNECTION_LINES_PER_MINUTE = 1_000;
 
 const TOPOLOGY = "topology";
 
@@ -107,6 +110,7 @@ export class MeshRouter implements ConnectionHost {
   readonly port: number;
   readonly #limit: number;
   readonly #warn: (kind: string, text: string) => void;
+  readonly note: (text: string) => void;
   readonly #strangers: Strangers;
   readonly #unfinished = new SharedLimit<LocalConnection>(MAX_UNFINISHED);
   readonly slices: Slices;
@@ -135,6 +139,7 @@ export class MeshRouter implements ConnectionHost {
     this.random = random;
     this.log = log;
     this.#warn = limitedWarnings(log, () => clock.now());
+    this.note = limitedLines(log, () => clock.now(), CONNECTION_LINES_PER_MINUTE);
     this.#strangers = new Strangers(clock, this.#warn);
     this.overlay = overlay;
     this.slices = new Slices(clock);

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { cidrRange, cidrSize, formatIPv4, parseCidr, rangeSize } from "../../lib/address/ipv4.ts";
 import { sleep } from "../../lib/clock/clock.ts";
+import { atOnce } from "../../lib/clock/slices.ts";
 import type { Allocator, AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import { encodeRangeMessage, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
@@ -348,7 +349,7 @@ test("a liar that gives one peer's range to another gets nothing handed out twic
   const ring = { ...a.sharing.ring.state(), peer: a.config.ourName, entries };
   const lie = encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring });
   const liar = nameFromNumber(99n);
-  a.sharing.onGossip(lie, liar);
+  atOnce(a.sharing.onGossip(lie, liar));
   expect(a.sharing.problems()).toEqual([expect.stringContaining("was given to us by another peer")]);
   expect(a.space.allocate({ start: inUse, end: inUse + 3 }, a.sharing.contested)).toBeUndefined();
   simulation.clock.advance(2_000);
@@ -412,7 +413,7 @@ test("addresses that belong to nobody are taken over by those who are left", asy
   await settled(simulation, a.allocate("c1", UNIVERSE));
   simulation.clock.advance(5_000);
   a.sharing.ring.transfer(b.config.ourName, UNKNOWN_PEER);
-  a.sharing.onBroadcast(b.config.ourName, [...a.sharing.gossip().encode()][0] ?? new Uint8Array());
+  atOnce(a.sharing.onBroadcast(b.config.ourName, [...a.sharing.gossip().encode()][0] ?? new Uint8Array()));
   simulation.clock.advance(3 * MINUTE);
   for (const { sharing } of allocators) expect(sharing.ring.peerNames().has(UNKNOWN_PEER)).toBe(false);
 });

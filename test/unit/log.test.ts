@@ -1,6 +1,7 @@
 // Logs: what is repeated without end is written once a minute.
 import { expect, test } from "bun:test";
-import { limitedWarnings } from "../../lib/log/limited.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { limitedLines, limitedWarnings } from "../../lib/log/limited.ts";
 
 test("a warning of one kind is logged at most once a minute, and says how many were left out", () => {
   let now = 0;
@@ -70,4 +71,15 @@ test("a log on a full disk is lost, and said to be; nothing else happens", () =>
     0,
     [expect.stringMatching(/^3 lines could not be written to the log: ENOSPC/)],
   ]);
+});
+
+test("lines that a fault could repeat without end are counted instead", () => {
+  const clock = new SimulatedClock();
+  const lines: string[] = [];
+  const log = limitedLines({ info: (text) => lines.push(text) }, () => clock.now(), 3);
+  for (let i = 0; i < 10; i++) log(`line ${i}`);
+  expect(lines).toEqual(["line 0", "line 1", "line 2"]);
+  clock.advance(61_000);
+  log("later");
+  expect(lines.slice(3)).toEqual(["7 more lines like the last ones", "later"]);
 });
