@@ -87,7 +87,7 @@ export async function usage(program: string, command: Command): Promise<string> 
   return process.stdout.isTTY ? text : text.replace(/\u001b\[[0-9;]*m/g, "");
 }
 
-/** Runs a command to its end; where it fails, prints its error as one line and ends the process. */
+/** Run a command; on failure, print one line and exit. */
 export async function run(program: string, command: Command, argv: readonly string[]): Promise<void> {
   try {
     if (argv.includes("--help")) {
@@ -97,7 +97,7 @@ export async function run(program: string, command: Command, argv: readonly stri
     await command.run(readArguments(command, argv));
   } catch (error) {
     fail(program, error);
-    // What the command began may have left timers and sockets behind: a failed one never lingers.
+    // Timers and sockets of the command would keep the process alive.
     process.exit();
   }
 }

@@ -150,8 +150,8 @@ export function givenOptions(
 }
 
 /**
- * A variable of ours. Kubernetes (and Docker's links) have some for each Service: one that is called "weave" sets WEAVE_PORT
- * to "tcp://10.96.0.7:80".
+ * Return a variable of ours. For a Service named "weave", Kubernetes sets WEAVE_PORT to "tcp://10.96.0.7:80", as do
+ * Docker's links.
  */
 function variable(env: Readonly<Record<string, string | undefined>>, name: string): string | undefined {
   const value = env[name];

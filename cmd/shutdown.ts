@@ -1,17 +1,17 @@
-// How a daemon ends on SIGTERM and SIGINT: at once while it starts, gracefully once it runs. As process 1 of a container it
-// has no default action to rely on.
+// Shut a daemon down on SIGTERM and SIGINT: at once while it starts, gracefully afterwards. Signals have no default action
+// for process 1 of a container.
 import type { Log } from "../lib/log/log.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 
-/** Less than `weave stop` waits before it kills. */
+/** Shorter than the time-out of `weave stop`, which then sends SIGKILL. */
 const GRACE_MS = 5_000;
 
 export interface Shutdown {
-  /** From now on, a signal runs `stop` first. A second signal, or 5 s, ends the process all the same. */
+  /** Run `stop` before exiting. A second signal, or 5 s, ends the process in any case. */
   graceful(stop: () => Promise<void>): void;
 }
 
-/** Installs the handlers; to be called before anything that waits. `whatStays` is said when they run. */
+/** Install the handlers; call this before anything that waits. The log line ends with `whatStays`. */
 export function shutdownOnSignal(log: Pick<Log, "info" | "error">, whatStays: string): Shutdown {
   let stop: () => Promise<void> = async () => {};
   let stopping = false;
@@ -22,7 +22,7 @@ export function shutdownOnSignal(log: Pick<Log, "info" | "error">, whatStays: st
       stopping = true;
       log.info(`${signal} received, exiting; ${whatStays}`);
       setTimeout(end, GRACE_MS);
-      // A throw before the first await counts, too.
+      // Covers a throw before the first await.
       const stopped = (async () => stop())();
       stopped.catch((error) => log.error(reasonOf(error))).finally(end);
     });

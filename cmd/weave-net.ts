@@ -22,8 +22,8 @@ function cniVariables(): Record<string, string> {
 const HAND_OVER_TIMEOUT_MS = 30_000;
 
 /**
- * Lets the router run the call. Returns the client to run it with where the router does not: the same one, or one that
- * asks nobody where the router is silent, so that a runtime gets its answer in time.
+ * Let the router run the call. If it does not, returns the client to run it with: the same, or one that always fails if the
+ * router is silent, so that the runtime gets an answer in time.
  */
 async function handOver(
   variables: Record<string, string>,
@@ -41,7 +41,7 @@ async function handOver(
   }
 }
 
-/** Runs the call that the environment and standard input describe, in the router or here. */
+/** Run the call in the router, or here. */
 async function runCall(variables: Record<string, string>): Promise<CniOutcome> {
   const input = await readInput();
   const api = apiClient();

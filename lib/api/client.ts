@@ -10,11 +10,11 @@ export class RouterDownError extends Error {
   }
 }
 
-/** The router runs, but does not answer: it is stopped (SIGSTOP), or its host is overloaded. */
+/** The router runs but does not answer: it is stopped (SIGSTOP), or the host is overloaded. */
 export class RouterSilentError extends RouterDownError {
   constructor(socket: string) {
     super(socket);
-    this.message = `weave does not answer (${socket}): it is stopped or overloaded; 'weave stop' ends it`;
+    this.message = `weave does not answer at ${socket}: stopped or overloaded; 'weave stop' ends it`;
   }
 }
 
@@ -29,11 +29,11 @@ export class ApiError extends Error {
   }
 }
 
-/** The status of an ApiError for a call that has taken longer than its caller would wait. */
+/** Status of an ApiError for a call that timed out. */
 export const NO_ANSWER = 504;
-/** A call that takes longer than this is watched: whether the router still answers anything. */
+/** Interval of liveness probes during a call. */
 const PROBE_AFTER_MS = 1_000;
-/** A router that has not answered within this is given up. */
+/** Time-out of a liveness probe. */
 const SILENT_MS = 4_000;
 
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
@@ -57,10 +57,9 @@ export async function holders(api: ApiClient, options: CallOptions = {}): Promis
 }
 
 /**
- * Calls paths of the API behind a socket, this host's router's unless told otherwise. A call may take as long as it has to
- * (an address may have to come from another host), or `timeoutMs`, but only while the router is alive: one that does not
- * answer GET /healthz either is given up. Throws RouterDownError, RouterSilentError or ApiError; a router that goes on later
- * does not begin a call that was given up.
+ * Return a client of the API behind a socket, by default that of this host's router. A call may take any time (an address
+ * may have to come from another host), or `timeoutMs`, while GET /healthz is answered. Calls throw RouterDownError,
+ * RouterSilentError or ApiError; the router does not start a call whose client has given up.
  */
 export function apiClient(socket = controlSocket()): ApiClient {
   return async (method, path, { form, body, accept, timeoutMs } = {}) => {
@@ -99,7 +98,7 @@ export function apiClient(socket = controlSocket()): ApiClient {
 const noAnswer = (timeoutMs: number, method: Method, path: string) =>
   new ApiError(NO_ANSWER, `no answer within ${timeoutMs} ms: ${method} ${path}`);
 
-/** Whether a router answers behind a socket; its event loop is what answers. */
+/** Return whether the router's event loop answers. */
 async function isAlive(socket: string): Promise<boolean> {
   try {
     const answer = await fetch("http://localhost/healthz", {

@@ -7,7 +7,7 @@ import { type ApiTarget, answer } from "./server.ts";
 // A form with a few peers, a network configuration, or nothing.
 const MAX_BODY = 1024 * 1024;
 
-/** The API without a socket: for what runs in the router itself, until `caller` fires where it acts for somebody. */
+/** Return a client without a socket, for code in the router itself; calls are cancelled when `caller` fires. */
 export function localClient(target: ApiTarget, caller?: AbortSignal): ApiClient {
   return async (method, path, { form, accept, timeoutMs } = {}) => {
     const headers = accept === undefined ? {} : { accept };
@@ -27,8 +27,8 @@ export function localClient(target: ApiTarget, caller?: AbortSignal): ApiClient 
 }
 
 /**
- * Answers a request from a socket. One that would change something is not begun where its caller has gone already: when the
- * router was stopped, requests lie in the socket, and their end shows one turn of the event loop later than they do.
+ * Answer a request from a socket, unless it is a write whose caller has gone: requests queue while the router is stopped,
+ * and a closed connection shows one turn of the event loop after its request.
  */
 async function answerCaller(request: Request, target: ApiTarget): Promise<Response> {
   if (request.method !== "GET") {
@@ -87,7 +87,7 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
           status: 403,
         });
       }
-      // An address or a quorum may take a while to come; a body has to come at once.
+      // Waiting for an address or a quorum may take long; a body may not.
       if (request.body === null) server.timeout(request, 0);
       return answerCaller(request, target);
     },

@@ -1,28 +1,28 @@
-// HTTP servers on TCP, which strangers may reach: together they leave the process the files that it needs itself.
+// HTTP servers on TCP, within a bound on open files: strangers may reach them, and the process needs files itself.
 import { every, systemClock } from "../clock/clock.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { openFiles, openFilesLimit } from "../sys/openfiles.ts";
 import { reasonOf } from "../sys/reason.ts";
 
-/** How often open files are counted. */
+/** Interval of counting open files. */
 const COUNT_MS = 2_000;
-/** Open files of the process at which all connections of these servers are closed. */
+/** Open files of the process; above, all connections of these servers are closed. */
 const MAX_FILES = 16_384;
 
 type Server = Bun.Server<undefined>;
 
 export interface TcpServers {
-  /** What status says of them. */
+  /** Lines for the status. */
   notes(): string[];
   stop(): void;
 }
 
-/** Begins all servers, or none; throws as the one does that cannot begin. */
+/** Start all servers, or none; throws the error of the one that fails. */
 export function startTcpServers(begin: readonly (() => Server)[], log: Log): TcpServers {
   const servers: Server[] = [];
   const close = () => {
-    // What comes of it is nobody's concern: all connections are closed at once.
+    // All connections are closed at once; nothing waits for the rest.
     for (const server of servers.splice(0)) server.stop(true).catch(() => {});
   };
   const beginMissing = () => {
@@ -53,7 +53,7 @@ export function startTcpServers(begin: readonly (() => Server)[], log: Log): Tcp
   return {
     notes: () =>
       closedAt
-        ? [`connections to the HTTP ports were closed, as there were too many (${closedAt.toISOString()})`]
+        ? [`too many open files: connections to the HTTP ports were closed (${closedAt.toISOString()})`]
         : [],
     stop() {
       counting.cancel();

@@ -1,13 +1,12 @@
-// Another plugin that we run in turn (https://www.cni.dev/docs/spec/#section-4-plugin-delegation). It may hang, or print
-// without end: both have bounds.
+// Plugin delegation (https://www.cni.dev/docs/spec/#section-4-plugin-delegation), with bounds on time and output.
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { readBounded } from "../sys/readbounded.ts";
 import { CniError, CODE } from "./error.ts";
 
-/** Runtimes give up on a sandbox after two minutes. */
+/** Runtimes give up on a sandbox after 120 s. */
 const TIMEOUT_MS = 60_000;
-/** Bytes of its output, and of what it says on standard error. */
+/** Bytes; for standard output and standard error each. */
 const MAX_OUTPUT = 1 << 20;
 
 export interface Delegation {
@@ -15,14 +14,14 @@ export interface Delegation {
   readonly type: string;
   /** The folders of CNI_PATH. */
   readonly path: readonly string[];
-  /** The configuration that it gets on standard input. */
+  /** The configuration, for its standard input. */
   readonly input: string;
-  /** What differs from our own environment. */
+  /** Variables to change in our own environment. */
   readonly variables: Readonly<Record<string, string>>;
   readonly timeoutMs?: number;
 }
 
-/** Runs a plugin to its end; returns what it has printed. Throws CniError, also for one that takes or prints too much. */
+/** Run a plugin; returns its standard output. Throws CniError if it fails, hangs or prints too much. */
 export async function delegate({
   type,
   path,
@@ -62,7 +61,7 @@ function failure(type: string, output: string): CniError {
     const { code, msg } = JSON.parse(output);
     return new CniError(Number(code) || CODE.failed, `IPAM plugin ${type}: ${msg}`);
   } catch {
-    return new CniError(CODE.failed, `IPAM plugin ${type} failed: ${output.trim() || "it said nothing"}`);
+    return new CniError(CODE.failed, `IPAM plugin ${type} failed: ${output.trim() || "no output"}`);
   }
 }
 

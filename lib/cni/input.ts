@@ -1,8 +1,8 @@
-// Standard input of the plugin: loaded for every container, so without what reads a configuration.
+// Standard input of the plugin. Loaded for every container: imports nothing that parses configurations.
 import { readBounded } from "../sys/readbounded.ts";
 
 /** Bytes; far more than any configuration needs. */
 export const MAX_CONFIG_BYTES = 1 << 20;
 
-/** The configuration; undefined where it is longer than it may be. */
+/** Read the configuration; undefined if it is too long. */
 export const readInput = () => readBounded(Bun.stdin.stream(), MAX_CONFIG_BYTES);

@@ -12,8 +12,8 @@ import { add, type Call, check, del, gc, status, toCniError } from "./plugin.ts"
 const VERBS = { ADD: add, DEL: del, CHECK: check, STATUS: status, GC: gc };
 
 /**
- * Runs one call: the CNI variables and the configuration in (undefined where it was too long to be read), the outcome out;
- * never rejects. `caller` fires when nobody waits for it any more.
+ * Run one call; never rejects. `input` is the configuration, undefined if it was too long. `caller` fires when the caller
+ * has gone.
  */
 export async function runPlugin(
   variables: Variables,

@@ -44,7 +44,7 @@ export async function add(call: Call): Promise<object> {
     const gateway = await gatewayFor(call, ipam, given);
     const routes = given.routes ?? [{ destination: DEFAULT_ROUTE }];
     const addresses = given.addresses.map(({ cidr }) => cidr);
-    // Whoever has given up may have called DEL by now.
+    // A caller that has given up may have called DEL by now.
     if (call.caller?.aborted) throw new CniError(CODE.tryAgainLater, "the caller has gone");
     const attached = await call.work.attach({
       netns,
@@ -77,7 +77,7 @@ export async function add(call: Call): Promise<object> {
       config.prevResult,
     );
   } catch (error) {
-    // The first error is the one to tell; what could not be undone, the runtime's DEL does.
+    // Report the first error; the runtime's DEL cleans up what undo cannot.
     await ipam.undo().catch(() => {});
     throw error;
   }

@@ -152,7 +152,7 @@ function pod(settings: AddonSettings, minor: KubeMinor): object {
     dnsPolicy: "Default",
     restartPolicy: "Always",
     serviceAccountName: NAME,
-    // A Service that is called "weave" would set variables that begin as ours do.
+    // A Service named "weave" would set variables with our prefix.
     ...(has(minor, "serviceLinks") && { enableServiceLinks: false }),
     ...(has(minor, "systemPriority") && { priorityClassName: "system-node-critical" }),
     securityContext: { seLinuxOptions: settings["selinux-options"] },

@@ -167,9 +167,9 @@ export interface ContainerLink {
 }
 
 /**
- * Takes links out of containers, all of them in the time of one; one that is not found where it should be is looked for by
- * its alias. Returns for each whether it is gone for certain: false for links that others have made, which stay, and where
- * there are links without an alias of ours, as older versions made them. An error is that of one container.
+ * Remove links from containers, all of them in the time of one; a link that is not in the namespace is looked up by its
+ * alias. Returns for each whether it is gone for certain: not while a container veth without our alias exists (from an
+ * older version). Links that are not ours stay. An Error is that of one container.
  */
 export function detach(links: readonly ContainerLink[]): (boolean | Error)[] {
   using host = new NetlinkSocket(NETLINK_ROUTE);
@@ -196,7 +196,7 @@ export function detach(links: readonly ContainerLink[]): (boolean | Error)[] {
   });
 }
 
-/** The end on this host of a link that is ours: a veth that we made, or one on our bridge. Throws NetnsError. */
+/** Return the host end of a link, if it is our veth or any on our bridge. Throws NetnsError. */
 function hostEnd(host: NetlinkSocket, link: ContainerLink): Link | undefined {
   const { netns, ifName, bridge = BRIDGE } = link;
   if (netns === undefined) return undefined;
@@ -205,7 +205,7 @@ function hostEnd(host: NetlinkSocket, link: ContainerLink): Link | undefined {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const inner = linkByName(inside, ifName);
     if (inner?.kind !== "veth" || inner.peerIndex === undefined) return undefined;
-    // Indices are of one namespace each: the two have to name each other, and the other namespace.
+    // Indices are per namespace: both ends have to name each other, and each other's namespace.
     const outer = linkByIndex(host, inner.peerIndex);
     if (outer?.kind !== "veth" || outer.peerIndex !== inner.index) return undefined;
     if (outer.peerNetns === undefined || outer.peerNetns !== netnsId(host, fd)) return undefined;

@@ -1,5 +1,5 @@
-// What the kernel is asked to do for containers: some of it takes long (a removed link waits for the kernel's grace
-// period, 10 to 20 ms, with the lock that every other request needs). A daemon has a thread for it; see workthread.ts.
+// Kernel work for containers. Some of it is slow: removing a link waits 10 to 20 ms for a grace period, with the rtnl lock
+// held. Daemons use a thread for it; see workthread.ts.
 import type { Cidr } from "../address/ipv4.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import type { Netns } from "../sys/netns.ts";
@@ -7,18 +7,18 @@ import { type Attached, type Attachment, attach, type ContainerLink, detach, ins
 import { bridgeAddresses } from "./bridge.ts";
 import { attachedAddresses } from "./containers.ts";
 
-/** All of it rejects with NetnsError, AlreadyAttachedError, or another error as the kernel has it. */
+/** All operations reject with NetnsError, AlreadyAttachedError or the kernel's own error. */
 export interface ContainerWork {
   attach(attachment: Attachment): Promise<Attached>;
-  /** Whether the link is gone for certain; see detach(). */
+  /** Resolves to true if the link is gone for certain; see detach(). */
   detach(link: ContainerLink): Promise<boolean>;
   inspect(netns: Netns, ifName: string): Promise<ReturnType<typeof inspect>>;
   bridgeAddresses(bridge: string): Promise<readonly Cidr[]>;
-  /** Addresses of all containers that are attached; undefined where not every one can be seen from here. */
+  /** Addresses of all attached containers; undefined unless all of them are visible. */
   attachedAddresses(): Promise<readonly Cidr[] | undefined>;
 }
 
-/** In this thread: for programs that do nothing else meanwhile. */
+/** Work in the calling thread, for programs without an event loop to keep free. */
 export const workHere: ContainerWork = {
   attach: async (attachment) => attach(attachment),
   async detach(link) {

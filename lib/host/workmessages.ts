@@ -1,4 +1,4 @@
-// What the thread for containers' work is told, and answers.
+// Messages to and from the container work thread.
 
 import { NetnsError } from "../sys/netns.ts";
 import { AlreadyAttachedError } from "./attach.ts";
@@ -17,7 +17,7 @@ export type WorkAnswer = { readonly id: number } & (
   | { readonly failure: Failure }
 );
 
-/** An error on its way between threads, which would lose its class. */
+/** An error without its class, which structured cloning drops. */
 interface Failure {
   readonly name: string;
   readonly message: string;

@@ -1,5 +1,5 @@
-// A thread of its own for work on containers, so that the event loop goes on whatever the kernel takes its time for. It is
-// started when it is needed first, and again where it has failed or hangs.
+// A thread for container work, so that slow kernel requests do not hold up the event loop. Started on first use, and again
+// after it has failed or hung.
 import { Worker } from "node:worker_threads";
 import type { ContainerWork } from "./containerwork.ts";
 import { errorOf, type Operation, type WorkAnswer, type WorkRequest } from "./workmessages.ts";
@@ -7,9 +7,9 @@ import { errorOf, type Operation, type WorkAnswer, type WorkRequest } from "./wo
 /** The thread's program: in an executable all modules but entry points lie in one folder. */
 const PROGRAM = import.meta.path.startsWith("/$bunfs/") ? "./lib/host/workworker.ts" : "./workworker.ts";
 
-/** Far longer than the kernel takes for any of it. */
+/** Far longer than any operation takes. */
 const TIMEOUT_MS = 15_000;
-/** Calls that may wait for their turn. */
+/** Bound on waiting calls. */
 const MAX_WAITING = 1_024;
 
 interface Waiting {
@@ -18,7 +18,7 @@ interface Waiting {
   readonly timer: ReturnType<typeof setTimeout>;
 }
 
-/** The work could not be done in time, or was too much; it may be tried again. */
+/** The thread failed, hung or has too much to do; retry later. */
 export class BusyError extends Error {
   override readonly name = "BusyError";
 }
@@ -42,13 +42,13 @@ export class WorkThread implements ContainerWork {
 
   #call<T>(operation: Operation, ...parameters: readonly unknown[]): Promise<T> {
     if (this.#waiting.size >= MAX_WAITING)
-      return Promise.reject(new BusyError(`${MAX_WAITING} calls for containers wait already`));
+      return Promise.reject(new BusyError(`container work: ${MAX_WAITING} calls are waiting`));
     const worker = this.#running();
     const id = this.#nextId++;
     const request: WorkRequest = { id, operation, parameters };
     return new Promise<T>((resolve, reject) => {
       const timer = setTimeout(
-        () => this.#abandon(`no answer of the kernel in ${this.timeoutMs / 1000} s`),
+        () => this.#abandon(`container work: no answer within ${this.timeoutMs / 1000} s`),
         this.timeoutMs,
       );
       this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject, timer });
@@ -64,7 +64,7 @@ export class WorkThread implements ContainerWork {
     };
     worker.on("message", (answer: WorkAnswer) => this.#answered(answer));
     worker.on("error", (error: Error) => ended(error.message));
-    worker.on("exit", (code) => ended(`the thread for containers has ended (${code})`));
+    worker.on("exit", (code) => ended(`container work: the thread has ended (exit code ${code})`));
     worker.unref();
     this.#worker = worker;
     return worker;
@@ -79,7 +79,7 @@ export class WorkThread implements ContainerWork {
     else waiting.resolve(answer.result);
   }
 
-  /** Gives up on the thread and on all that wait for it; a thread that hangs in the kernel cannot be ended. */
+  /** Abandon the thread and reject all waiting calls; a thread that hangs in the kernel cannot be ended. */
   #abandon(why: string): void {
     const worker = this.#worker;
     this.#worker = undefined;

@@ -1,10 +1,10 @@
-// The thread that works on containers. Links to be removed are removed together: those that wait when it comes to it.
+// The container work thread. Links that wait for removal are removed together.
 import { parentPort } from "node:worker_threads";
 import { type ContainerLink, detach } from "./attach.ts";
 import { workHere } from "./containerwork.ts";
 import { failureOf, type WorkAnswer, type WorkRequest } from "./workmessages.ts";
 
-/** The kernel holds its lock for all of one removal, about 1 ms a link; nobody else shall wait for long. */
+/** Links per removal: the kernel holds the rtnl lock for about 1 ms each. */
 const TOGETHER = 16;
 
 const leaving: { id: number; link: ContainerLink }[] = [];

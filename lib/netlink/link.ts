@@ -207,7 +207,7 @@ export function linksDelete(nl: NetlinkSocket, indices: readonly number[]): void
     unlessGone(() => nl.request({ operation: `link delete ${only}`, type: RTM_DELLINK, body }));
     return;
   }
-  // A number that is drawn is that of no other group.
+  // A random number that no other group has.
   const group = (1 << 30) | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);
   const gather = (index: number) =>
     unlessGone(() =>

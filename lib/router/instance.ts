@@ -1,4 +1,4 @@
-// The one router of a host: it holds the lock of the pid file for as long as it lives.
+// One router per host: it locks the pid file for its whole life.
 import { closeSync, constants, fchmodSync, ftruncateSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { pidFile } from "../api/paths.ts";
@@ -17,19 +17,19 @@ export class AlreadyRunningError extends Error {
   constructor(pid: number | undefined) {
     super(
       pid === undefined
-        ? `weave is already running, out of sight (${pidFile()} is locked by a process of another pid namespace)`
+        ? `weave is already running in another pid namespace (${pidFile()} is locked)`
         : `weave is already running (pid ${pid}); you can stop it with 'weave stop'`,
     );
   }
 }
 
-/** Makes this process the one router of the host, for as long as it lives; throws AlreadyRunningError. */
+/** Lock the pid file for the life of this process; throws AlreadyRunningError. */
 export function acquireInstanceLock(): void {
   makeOwnFolder(dirname(pidFile()));
-  // Whoever can open the file can lock it.
+  // Mode 600: a process that can open the file can lock it.
   const fd = openOwnFile(pidFile(), constants.O_RDWR | constants.O_CREAT, 0o600);
   fchmodSync(fd, 0o600);
-  // The lock goes with the process, whatever ends it; the fd is left open for it.
+  // The lock ends with the process; its fd stays open until then.
   const locked = trySyscall("flock", fd, LOCK_EX_NB);
   if (locked < 0) {
     closeSync(fd);
@@ -40,19 +40,19 @@ export function acquireInstanceLock(): void {
   writeSync(fd, `${process.pid}\n`);
 }
 
-/** The pid of the running router, as far as it can be seen from here. */
+/** Return the pid of the running router; undefined if there is none, or none visible in this pid namespace. */
 export function runningPid(): number | undefined {
   const pid = lockHolder(pidFile());
-  // Somebody else may hold the lock for a moment; the router has its own pid in the file, that of its pid namespace.
+  // Another process may hold the lock for a moment; only the router's pid, in its own pid namespace, is in the file.
   const own = pid && /^NSpid:.*\s(\d+)$/m.exec(textOf(`/proc/${pid}/status`))?.[1];
   return own && own === textOf(pidFile()).trim() ? pid : undefined;
 }
 
-/** The running router, which is it for certain; undefined where none runs. To be closed. */
+/** Open the running router; undefined if there is none. Dispose of it after use. */
 export function runningRouter(): Pidfd | undefined {
   const pid = runningPid();
   const router = pid === undefined ? undefined : Pidfd.open(pid);
-  // The pid may have become another process's before it was opened, but not since.
+  // The pid may have been reused before it was opened, but not after.
   if (router && runningPid() === pid) return router;
   router?.[Symbol.dispose]();
   return undefined;

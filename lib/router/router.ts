@@ -60,7 +60,7 @@ const LEAVING_MS = 1_000;
 const V1_ALLOWED =
   "--min-protocol-version 1: names of peers that speak protocol 1 can be changed on the path";
 
-/** How often containers are looked for that went while we did not answer. */
+/** Interval of settling remembered releases. */
 const SETTLE_MS = 5_000;
 
 /** What is assumed of a container whose runtime does not answer. */
@@ -266,13 +266,13 @@ async function start(
     settleReleases(
       releaseDirectory(),
       (id, attachment) => {
-        log.info(`releasing the addresses of ${id}, which went while weave did not answer`);
+        log.info(`releasing the addresses of ${id}, deleted while weave did not answer`);
         allocator.delete(id, { attachment });
       },
       (text) => warn("release notes", text),
     );
   settle();
-  // A router that was stopped, or overloaded, finds them later.
+  // A stopped or overloaded router gets them later.
   const settling = every(systemClock, SETTLE_MS, settle);
   undo.push(() => settling.cancel());
   await dns?.bridgeHas(exposure.addresses);

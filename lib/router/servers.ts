@@ -36,7 +36,7 @@ export async function serveAll(target: ApiTarget, options: RouterOptions): Promi
   }
 }
 
-/** What begins each server on TCP that the options ask for. */
+/** Return the start function of each TCP server in the options. */
 async function tcpServers(target: ApiTarget, options: RouterOptions): Promise<(() => Server)[]> {
   const begin: (() => Server)[] = [];
   for (const [address, writes] of [
@@ -55,7 +55,7 @@ async function tcpServers(target: ApiTarget, options: RouterOptions): Promise<((
   return begin;
 }
 
-/** Makes a socket that only its owner can open, from its first moment on. */
+/** Create a socket with mode 600 from the start. */
 function servePrivately(serve: () => Server): Server {
   const before = process.umask(0o177);
   try {

@@ -1,9 +1,9 @@
-// What every HTTP server of ours has in common: an error is one line, never a page with our source in it; whoever says
-// nothing for long is let go.
+// Options that all our HTTP servers share: errors are one line instead of a page with source code; idle connections are
+// closed.
 
-/** Seconds; for requests that come in slowly, and for connections that are kept open between requests. */
+/** Seconds; limits slow requests and idle keep-alive connections. */
 const IDLE_S = 30;
-/** Bytes; where no request has a body worth reading. */
+/** Bytes; for servers that need no request bodies. */
 const MAX_BODY = 16 << 10;
 
 /** Options for Bun.serve. */
@@ -14,7 +14,7 @@ export const HTTP_SERVER = {
   error: () => new Response("internal error\n", { status: 500 }),
 } as const;
 
-/** The URL of a request; one of HTTP/1.0 need not name a host. Throws TypeError for what is none. */
+/** Return the URL of a request, with a default host for HTTP/1.0. Throws TypeError if it is malformed. */
 export function requestUrl(request: Request): URL {
   return new URL(request.url, "http://localhost");
 }

@@ -1,14 +1,14 @@
-// Who holds a file's lock of flock(2), found without touching the lock: /proc/locks names the candidates, and the one
-// that has this very file open is it.
+// Find the holder of a flock(2) lock without touching the lock: /proc/locks lists candidates, /proc/PID/fd tells which of
+// them has the file open.
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { textOf } from "./textfile.ts";
 
-/** "1: FLOCK  ADVISORY  WRITE 4711 00:19:123 0 EOF"; waiting ones have "->" after the number. See proc_locks(5). */
+/** "1: FLOCK  ADVISORY  WRITE 4711 00:19:123 0 EOF"; waiters have "->" after the number. See proc_locks(5). */
 const EXCLUSIVE = /^\d+: FLOCK +\w+ +WRITE (\d+) /gm;
 
 /**
- * The process that holds the exclusive lock of a file; undefined where none does, or none that can be seen from this pid
- * namespace.
+ * Return the pid of the process that holds the exclusive lock of a file; undefined if there is none, or none visible in
+ * this pid namespace.
  */
 export function lockHolder(path: string): number | undefined {
   const file = identity(path);
@@ -27,7 +27,7 @@ function holds(pid: string, file: string): boolean {
         /^lock:.* FLOCK .* WRITE /m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, "utf8")),
     );
   } catch {
-    // It has ended since.
+    // The process has ended.
     return false;
   }
 }

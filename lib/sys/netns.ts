@@ -7,7 +7,7 @@ const CLONE_NEWNET = 0x40000000;
 /** include/uapi/linux/magic.h, include/uapi/linux/nsfs.h */
 const NSFS_MAGIC = 0x6e736673;
 const NS_GET_NSTYPE = 0xb703;
-const NO_NETNS = "is no network namespace";
+const NO_NETNS = "not a network namespace";
 // setns moves the calling thread only, so "self" here has to be the thread, not the process.
 export const OWN_NETNS = "/proc/thread-self/ns/net";
 
@@ -19,8 +19,7 @@ export function netnsPath(netns: Netns): string {
 }
 
 /**
- * Opens a network namespace; the caller closes it. Throws NetnsError. Never blocks: a FIFO or a device at that path is not
- * opened.
+ * Open a network namespace; the caller closes it. Throws NetnsError. Never blocks: FIFOs and devices are not opened.
  */
 export function openNetns(netns: Netns): number {
   const path = netnsPath(netns);
@@ -55,16 +54,16 @@ export class NetnsError extends Error {
     super(`network namespace ${path}: ${reason}`);
   }
 
-  /** Whether there is nothing to be found behind the path: neither a container nor anything of one. */
+  /** True if no container can be behind the path. */
   get gone(): boolean {
     return this.kind === "missing" || this.kind === "not a namespace";
   }
 }
 
-/** Throws NetnsError where the path names the namespace that this thread is in: a container's is needed. */
+/** Throw NetnsError if the path names the namespace of this thread. */
 export function refuseOwnNetns(netns: Netns): void {
   if (isOwnNetns(netns))
-    throw new NetnsError(netnsPath(netns), "is the host's own; a container's is needed", "own");
+    throw new NetnsError(netnsPath(netns), "is the host's own; name that of a container", "own");
 }
 
 /**

@@ -1,4 +1,4 @@
-// How many files this process has open, and may have: see proc_pid_limits(5).
+// Open files of this process and their limit: proc_pid_fd(5), proc_pid_limits(5).
 import { readdirSync } from "node:fs";
 import { textOf } from "./textfile.ts";
 
@@ -6,7 +6,7 @@ export function openFiles(): number {
   return readdirSync("/proc/self/fd").length;
 }
 
-/** The limit in force now; Infinity where there is none. */
+/** Return the soft limit; Infinity if unlimited. */
 export function openFilesLimit(): number {
   const soft = /^Max open files\s+(\d+)/m.exec(textOf("/proc/self/limits"))?.[1];
   return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);

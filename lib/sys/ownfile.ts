@@ -1,8 +1,8 @@
-// Files and folders that only we write: a symbolic link, FIFO or device in their place is refused, not followed.
+// Open private files and folders safely: refuse symbolic links, FIFOs and devices in their place.
 import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync } from "node:fs";
 import { reasonOf } from "./reason.ts";
 
-/** Something else is in the place of a file or folder of ours. */
+/** The path of a private file or folder is occupied or unsafe. */
 export class InTheWayError extends Error {
   override readonly name = "InTheWayError";
 }
@@ -10,8 +10,8 @@ export class InTheWayError extends Error {
 const SAFE = constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /**
- * Opens a regular file; `mode` is that of a new one. Throws InTheWayError for anything that is no regular file of this
- * user, and for what open(2) refuses. Never blocks.
+ * Open a regular file of this user without blocking; `mode` applies to a new file. Throws InTheWayError for any other
+ * kind of file or owner, and if open(2) fails.
  */
 export function openOwnFile(path: string, flags: number, mode: number): number {
   let fd: number;
@@ -23,20 +23,20 @@ export function openOwnFile(path: string, flags: number, mode: number): number {
   const stat = fstatSync(fd);
   if (!stat.isFile() || stat.uid !== process.geteuid?.()) {
     closeSync(fd);
-    throw new InTheWayError(`${path} is in the way: it is no regular file of this user; remove it`);
+    throw new InTheWayError(`${path} is not a regular file of this user; remove it`);
   }
   return fd;
 }
 
-/** Makes a folder that others can read but not write; throws InTheWayError where they could, or for a symbolic link. */
+/** Create a folder with mode 755; throws InTheWayError if it is a symbolic link or writable by others. */
 export function makeOwnFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o755 });
   const stat = lstatSync(path);
-  if (!stat.isDirectory()) throw new InTheWayError(`${path} is in the way: it is no folder; remove it`);
+  if (!stat.isDirectory()) throw new InTheWayError(`${path} is not a folder; remove it`);
   if (stat.uid !== process.geteuid?.() || (stat.mode & 0o022) !== 0) {
     throw new InTheWayError(
-      `${path} can be written by other users (uid ${stat.uid}, mode ${(stat.mode & 0o7777).toString(8)}): ` +
-        "give it to this user, mode 755",
+      `${path} is writable by other users (uid ${stat.uid}, mode ${(stat.mode & 0o7777).toString(8)}): ` +
+        "change its owner to this user and its mode to 755",
     );
   }
 }

@@ -1,4 +1,4 @@
-// A process by a file descriptor (pidfd_open(2), Linux 5.3): unlike a pid, it never comes to mean another process.
+// Processes by file descriptor (pidfd_open(2), Linux 5.3): unlike a pid, a pidfd is never reused for another process.
 import { closeSync } from "node:fs";
 import { ESRCH } from "./errno.ts";
 import { SysError, syscall, trySyscall } from "./syscall.ts";
@@ -8,14 +8,14 @@ export const SIGTERM = 15;
 export const SIGCONT = 18;
 const POLLIN = 1;
 
-/** A process that may have ended; to be closed. */
+/** A handle of a process, running or ended; dispose of it after use. */
 export class Pidfd implements Disposable {
   private constructor(
     readonly pid: number,
     readonly fd: number,
   ) {}
 
-  /** The process that has this pid now; undefined where none has. */
+  /** Open the process that has this pid now; undefined if there is none. */
   static open(pid: number): Pidfd | undefined {
     const fd = trySyscall("pidfd_open", pid, 0);
     if (fd === -ESRCH) return undefined;
@@ -23,7 +23,7 @@ export class Pidfd implements Disposable {
     return new Pidfd(pid, fd);
   }
 
-  /** Sends a signal; false where the process has ended. */
+  /** Send a signal; returns false if the process has ended. */
   signal(number: number): boolean {
     const result = trySyscall("pidfd_send_signal", this.fd, number, 0, 0);
     if (result < 0 && result !== -ESRCH)
@@ -31,7 +31,7 @@ export class Pidfd implements Disposable {
     return result >= 0;
   }
 
-  /** Whether the process has ended, also as a zombie. */
+  /** True once the process has ended, including as a zombie. */
   get ended(): boolean {
     const poll = new Int32Array([this.fd, POLLIN]);
     const timeout = new BigInt64Array(2);

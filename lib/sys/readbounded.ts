@@ -1,8 +1,8 @@
-// Reading from somebody who may send without end, or never.
+// Read from a sender that may never stop, or never start.
 
 /**
- * Reads a stream to its end, as UTF-8; undefined where it has more than `limit` bytes, or `giveUp` fires before its end.
- * What is left of it then is not read.
+ * Read a stream to its end, as UTF-8. Returns undefined, without reading the rest, after more than `limit` bytes or once
+ * `giveUp` fires.
  */
 export async function readBounded(
   stream: ReadableStream<Uint8Array>,

@@ -240,7 +240,7 @@ describe("the pid file and the log", () => {
     chmodSync(join(host.folder, "run"), 0o777);
     const { code, stderr } = await launch();
     chmodSync(join(host.folder, "run"), 0o755);
-    expect([code, stderr]).toEqual([1, expect.stringContaining("can be written by other users")]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("is writable by other users")]);
   });
 });
 
