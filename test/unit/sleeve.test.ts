@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { closeSync } from "node:fs";
 import fc from "fast-check";
 import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -25,6 +26,7 @@ import { GSO_TCP4, NEEDS_CHECKSUM, VIRTIO, VIRTIO_HEADER } from "../../lib/overl
 import { makeTables } from "../../lib/overlay/tables.ts";
 import { Arena } from "../../lib/sys/arena.ts";
 import { closePipe, MessageReader, MessageWriter, openPipe, readMessages } from "../../lib/sys/pipe.ts";
+import { PolledFiles } from "../../lib/sys/poll.ts";
 import { EngineHarness } from "../support/engine.ts";
 import { checksum, ipv4Frame, isSound, MAC_A, MAC_B, tcpFrame } from "../support/frames.ts";
 
@@ -879,6 +881,24 @@ describe("messages that wait for the engine", () => {
       closePipe(pipe);
     }
   });
+});
+
+test("a file whose other end is gone is waited for no more until it is resumed", () => {
+  const { readFd, writeFd } = openPipe();
+  try {
+    closeSync(readFd);
+    const files = new PolledFiles(new Arena(65_536), [writeFd]);
+    files.wait(false);
+    expect(files.failed(0)).toBe(true);
+    files.pause(0);
+    files.wait(true);
+    expect(files.failed(0)).toBe(false);
+    files.resume(0);
+    files.wait(false);
+    expect(files.failed(0)).toBe(true);
+  } finally {
+    closeSync(writeFd);
+  }
 });
 
 describe("the tables", () => {
