@@ -5,7 +5,7 @@ import type { PeerName } from "../mesh/name.ts";
 import type { Dispute } from "./ring.ts";
 
 /** Our version of a disputed token is raised at most this often, or two owners would race to the last version. */
-const ASSERT_MS = 60_000;
+const ASSERT_MS = 10_000;
 /** A contradiction that nobody repeats for so long is over. */
 const OVER_MS = 5 * 60_000;
 /** Peers that contradict us, at most; the oldest goes first. */

@@ -33,7 +33,7 @@ export class Gains {
     return [...new Set(this.#waiting.map(({ from }) => from))];
   }
 
-  /** A former owner has sent its ring, which has been merged: what is ours now, is. True where that frees a range. */
+  /** A former owner has sent its ring, by which nothing of ours is its own. True where that frees a range. */
   confirmed(from: PeerName): boolean {
     return this.#keep((gain) => gain.from !== from);
   }

@@ -216,13 +216,16 @@ export class Ring {
     });
   }
 
-  /** Makes our word on disputed tokens newer than the other's, as far as versions reach. */
+  /**
+   * Makes our word on disputed tokens newer than the other's, as far as versions reach, and than what its owner by that
+   * word has counted on meanwhile.
+   */
   assert(disputes: readonly Dispute[]): void {
     const entries = new Map(this.#entries.map((entry) => [entry.token, entry]));
     for (const { token, version } of disputes) {
       const entry = entries.get(token) ?? { token, peer: this.peer, version: 0, free: 0 };
       if (entry.peer !== this.peer) continue;
-      entries.set(token, { ...entry, version: raised(Math.max(entry.version, version)) });
+      entries.set(token, { ...entry, version: raised(Math.max(entry.version, version), TRANSFER_VERSIONS) });
     }
     const sorted = this.#fitted([...entries.values()].sort((a, b) => a.token - b.token));
     this.#check(sorted);

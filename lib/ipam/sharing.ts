@@ -531,8 +531,9 @@ export class Sharing implements Gossiper, Gate {
       this.#saveWhenPossible();
     }
     if (change !== "nothing") this.#adopt();
-    if (speaker === other.peer && this.#gains.confirmed(speaker)) this.listener.changed();
-    const stillClaims = speaker === other.peer && this.ring.contradicts(other, other.peer);
+    const isWord = speaker === other.peer;
+    const stillClaims = isWord && this.ring.contradicts(other, speaker);
+    if (isWord && !stillClaims && this.#gains.confirmed(speaker)) this.listener.changed();
     const toAssert = this.#disputes.heard(speaker, disputes, stillClaims, now);
     if (toAssert.length > 0) this.#assert(toAssert);
     return change;

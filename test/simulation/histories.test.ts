@@ -7,6 +7,7 @@ import { below, seededRandom } from "../../lib/clock/random.ts";
 import type { Allocator } from "../../lib/ipam/allocator.ts";
 import { UnknownPeerError } from "../../lib/ipam/errors.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
+import { encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import type { NamedPeers } from "../../lib/router/named.ts";
 import { MemoryDisk, nameFor, UNIVERSE, withAddresses } from "../support/allocators.ts";
@@ -115,6 +116,25 @@ class History {
     const again: Host = { ...host, disk: new MemoryDisk(), containers };
     this.hosts.splice(this.hosts.indexOf(host), 1, again);
     await this.launch(again);
+  }
+
+  /** A liar tells a host that the range of one is another's. */
+  async lie(host: Host): Promise<void> {
+    const [victim, heir] = [this.pick(this.live), this.pick(this.live)];
+    const { sharing } = host.running?.allocator ?? {};
+    const [from, to] = [victim, heir].map((one) => one?.running?.allocator.config.ourName);
+    // Nobody can object for a host that cannot be reached.
+    if (this.#parted || !this.simulation.converged() || !sharing || sharing.ring.empty || !from || !to)
+      return;
+    this.say(`a liar gives the range of ${from} to ${to}, telling ${host.number}`);
+    const entries = sharing.ring.entries.map((entry) =>
+      entry.peer === from ? { ...entry, peer: to, version: entry.version + 1_000 } : entry,
+    );
+    const liar = nameFromNumber(999n);
+    const ring = { ...sharing.ring.state(), peer: liar, entries };
+    sharing.onGossip(encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring }), liar);
+    for (const one of [victim, heir]) if (one?.running && this.below(2)) await this.allocate(one);
+    await this.pass(5_000);
   }
 
   /** A host is gone for good, with its containers. */
@@ -243,7 +263,8 @@ class History {
     } else if (draw < 82 && host && this.live.length > 2) await this.leave(host);
     else if (draw < 85 && host && this.live.length > 2) await this.die(host);
     else if (draw < 88 && host && this.live.length > 2) await this.lose(host);
-    else if (draw < 91) this.part();
+    else if (draw < 90 && host) await this.lie(host);
+    else if (draw < 92) this.part();
     else if (draw < 95) await this.heal();
     else {
       const left = this.pick(gone);
