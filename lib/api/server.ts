@@ -296,7 +296,7 @@ const ROUTES: Record<string, Handler> = {
     const isContainer = await isLiveContainer(request, id, target);
     const noErrorOnUnknown = query(request, "noErrorOnUnknown") === "true";
     try {
-      await allocator.claim(id, cidr, isContainer, noErrorOnUnknown, signal);
+      await allocator.claim(id, cidr, { isContainer, noErrorOnUnknown, signal });
     } catch (error) {
       if (error instanceof IpamError && !(error instanceof CancelledError)) {
         throw new BadRequest(`Unable to claim: ${error.message}`);
@@ -305,19 +305,19 @@ const ROUTES: Record<string, Handler> = {
     }
     return done();
   },
-  "DELETE /ip/:id": (request, parameters, { allocator }) => {
+  "DELETE /ip/:id": async (request, parameters, { allocator }) => {
     const detached = query(request, "detached") === "true";
-    allocator.delete(identifier(parameters), { attachment: attachmentOf(request), detached });
+    await allocator.delete(identifier(parameters), { attachment: attachmentOf(request), detached });
     return done();
   },
   "POST /gc/:network": async (request, parameters, { allocator }) => {
     const valid = new Set((await form(request)).getAll("valid"));
-    allocator.releaser.collect(parameters["network"] ?? "", valid);
+    await allocator.releaser.collect(parameters["network"] ?? "", valid);
     return done();
   },
-  "DELETE /ip/:id/:ip": (_request, parameters, { allocator }) => {
+  "DELETE /ip/:id/:ip": async (_request, parameters, { allocator }) => {
     try {
-      allocator.free(identifier(parameters), parseIPv4(parameters["ip"] ?? ""));
+      await allocator.free(identifier(parameters), parseIPv4(parameters["ip"] ?? ""));
     } catch (error) {
       if (error instanceof IpamError) throw new BadRequest(`Unable to free: ${error.message}`);
       throw error;

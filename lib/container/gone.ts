@@ -2,26 +2,20 @@
 import { existsSync } from "node:fs";
 import { findContainer } from "./runtime.ts";
 
-/** Who keeps addresses for containers that seem to be gone. */
-export interface Keeper {
-  departing(): ReadonlySet<string>;
-  destroyed(id: string): void;
-}
-
 /**
- * Asks the runtimes about each container whose link has gone: one that none of them knows is gone for good, one that does
- * not run loses its names. Rejects with ContainerError where one does not answer.
+ * Asks the runtimes about containers whose links have gone: one that none of them knows is `destroyed`, one that does not
+ * run loses its names. Rejects with ContainerError where a runtime does not answer.
  */
-export async function settleGone(
+export async function askAboutGone(
   sockets: readonly string[],
-  keeper: Keeper,
-  unname: (id: string) => void,
+  ids: ReadonlySet<string>,
+  on: { destroyed(id: string): void; unname(id: string): void },
 ): Promise<void> {
-  // One that is not there may come, and know them.
+  // A runtime that is not there may come, and know them.
   if (!sockets.some((path) => existsSync(path))) return;
-  for (const id of keeper.departing()) {
+  for (const id of ids) {
     const container = await findContainer(sockets, id);
-    if (!container) keeper.destroyed(id);
-    else if (container.pid === 0) unname(id);
+    if (!container) on.destroyed(id);
+    else if (container.pid === 0) on.unname(id);
   }
 }

@@ -8,7 +8,7 @@ import { netnsId } from "../netlink/netnsid.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns, openNetns } from "../sys/netns.ts";
 import { processIds } from "../sys/processes.ts";
-import { BRIDGE, isContainerVeth } from "./names.ts";
+import { type AttachmentName, BRIDGE, isContainerVeth, ownerOf } from "./names.ts";
 
 const NAMED = "/run/netns";
 
@@ -19,6 +19,15 @@ export interface AttachedContainer {
   readonly addresses: readonly Cidr[];
   /** Those of IPv6. */
   readonly addresses6: readonly Ip[];
+  /** Whose it is, where that is known. */
+  readonly owner: AttachmentName | undefined;
+}
+
+/** Addresses on links of containers. */
+export interface Sighting {
+  readonly addresses: readonly (Cidr & { readonly owner?: AttachmentName | undefined })[];
+  /** Every container could be looked into. */
+  readonly complete: boolean;
 }
 
 function entries(directory: string): string[] {
@@ -64,12 +73,16 @@ export function attachedContainers(host: NetlinkSocket): AttachedContainer[] {
   return [...lookInside(host, containerPorts(host)).values()].flat();
 }
 
-/** Addresses of all containers that are attached; undefined where not every one can be seen from here. */
-export function attachedAddresses(host: NetlinkSocket): Cidr[] | undefined {
+/** Addresses of all containers that are attached. It takes about 1 ms for each of them. */
+export function attachedAddresses(host: NetlinkSocket): Sighting {
   const ports = containerPorts(host);
   const found = lookInside(host, ports);
-  const all = ports.every(({ index }) => found.has(index));
-  return all ? [...found.values()].flat().flatMap(({ addresses }) => [...addresses]) : undefined;
+  return {
+    addresses: [...found.values()]
+      .flat()
+      .flatMap(({ addresses, owner }) => addresses.map((cidr) => ({ ...cidr, owner }))),
+    complete: ports.every(({ index }) => found.has(index)),
+  };
 }
 
 /** What is at the other end of each port, by the index of the port; without those that cannot be seen from here. */
@@ -81,11 +94,15 @@ export function lookInside(host: NetlinkSocket, ports: readonly Link[]): Map<num
       const id = idOf(host, netns);
       const here = ports.filter((port) => id !== undefined && port.peerNetns === id);
       if (here.length === 0) continue;
-      const links = inside(netns);
+      const links = inside(
+        netns,
+        here.map(({ peerIndex }) => peerIndex),
+      );
       for (const port of here) {
+        const owner = ownerOf(port.alias);
         found.set(
           port.index,
-          links.flatMap(({ index, ...container }) => (index === port.peerIndex ? [container] : [])),
+          links.flatMap(({ index, ...link }) => (index === port.peerIndex ? [{ ...link, owner }] : [])),
         );
       }
     } catch {
@@ -104,10 +121,11 @@ function idOf(host: NetlinkSocket, netns: string): number | undefined {
   }
 }
 
-function inside(netns: string): (AttachedContainer & { index: number })[] {
+function inside(netns: string, wanted: readonly (number | undefined)[]) {
   return inNetns(netns, () => {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
-    return linkList(nl).map(({ index, address }) => ({
+    const links = linkList(nl).filter(({ index }) => wanted.includes(index));
+    return links.map(({ index, address }) => ({
       index,
       netns,
       mac: address ?? "",

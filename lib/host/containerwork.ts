@@ -5,7 +5,7 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import type { Netns } from "../sys/netns.ts";
 import { type Attached, type Attachment, attach, type ContainerLink, detach, inspect } from "./attach.ts";
 import { bridgeAddresses } from "./bridge.ts";
-import { attachedAddresses } from "./containers.ts";
+import { attachedAddresses, type Sighting } from "./containers.ts";
 
 /** All operations reject with NetnsError, AlreadyAttachedError or the kernel's own error. */
 export interface ContainerWork {
@@ -14,8 +14,8 @@ export interface ContainerWork {
   detach(link: ContainerLink): Promise<boolean>;
   inspect(netns: Netns, ifName: string): Promise<ReturnType<typeof inspect>>;
   bridgeAddresses(bridge: string): Promise<readonly Cidr[]>;
-  /** Addresses of all attached containers; undefined unless all of them are visible. */
-  attachedAddresses(): Promise<readonly Cidr[] | undefined>;
+  /** Addresses of all attached containers. */
+  attached(): Promise<Sighting>;
 }
 
 /** Work in the calling thread, for programs without an event loop to keep free. */
@@ -31,7 +31,7 @@ export const workHere: ContainerWork = {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     return bridgeAddresses(nl, bridge);
   },
-  async attachedAddresses() {
+  async attached() {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     return attachedAddresses(nl);
   },

@@ -30,6 +30,13 @@ export function isVethAlias(alias: string | undefined): boolean {
   return alias !== undefined && /^([^/]*\/[^/]+\/[^/]+|sha256:[0-9a-f]{64})$/.test(alias);
 }
 
+/** Whose a veth is by its alias; undefined where nobody can tell. */
+export function ownerOf(alias: string | undefined): AttachmentName | undefined {
+  const [, network, containerId, ifName] = /^([^/]*)\/(.+)\/([^/]+)$/s.exec(alias ?? "") ?? [];
+  if (containerId === undefined || ifName === undefined) return undefined;
+  return { network: network || undefined, containerId, ifName };
+}
+
 /** The host's end of a container's veth: the prefix, then as much of the container's id as fits. */
 export function vethName(containerId: string): string {
   return `${VETH_PREFIX}${containerId.slice(0, LINK_NAME_MAX - VETH_PREFIX.length)}`;

@@ -38,7 +38,7 @@ export class WorkThread implements ContainerWork {
   readonly inspect: ContainerWork["inspect"] = (netns, ifName) => this.#call("inspect", netns, ifName);
   readonly bridgeAddresses: ContainerWork["bridgeAddresses"] = (bridge) =>
     this.#call("bridgeAddresses", bridge);
-  readonly attachedAddresses: ContainerWork["attachedAddresses"] = () => this.#call("attachedAddresses");
+  readonly attached: ContainerWork["attached"] = () => this.#call("attached");
 
   #call<T>(operation: Operation, ...parameters: readonly unknown[]): Promise<T> {
     if (this.#waiting.size >= MAX_WAITING)

@@ -15,12 +15,13 @@ import {
 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
+import type { Sighting } from "../host/containers.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { Claim, NO_CONTAINER } from "./claim.ts";
+import { Claim, type ClaimOptions, NO_CONTAINER } from "./claim.ts";
 import { CancelledError, ExhaustedError, IpamError } from "./errors.ts";
 import { Gateways } from "./gateways.ts";
 import { Homeless } from "./homeless.ts";
@@ -61,17 +62,16 @@ export interface AllocatorDependencies {
   readonly random: Random;
   readonly log: Log;
   readonly store: AllocatorStore;
-  /**
-   * Addresses that containers of this host have, as the kernel tells; undefined where that cannot be seen. Asked
-   * before anything is taken from a container that seems to be gone.
-   */
-  attached?(): readonly Cidr[] | undefined;
+  /** Looks which addresses links of containers have; asked before anything is taken from a container. */
+  attached?(): Promise<Sighting>;
   /** The range is divided in another way than it was: who was refused for that may fit now. */
   divisionChanged?(): void;
   /** What is ours of the range has changed. */
   owns?(ranges: readonly AddressRange[]): void;
   /** A holder has no addresses any more. */
   released?(id: string): void;
+  /** Containers have lost their links, and nobody has said why. */
+  gone?(ids: ReadonlySet<string>): void;
 }
 
 /** For whom an address is, and how long to wait for it. */
@@ -119,15 +119,18 @@ export class Allocator {
     this.homeless = new Homeless({ ...this, log: this.#log });
     this.releaser = new Releaser(this.owned, this.space, this.pending, {
       ...dependencies,
-      freed: () => {
+      changed: () => {
         this.sharing.reportFree();
         this.pending.retry();
       },
     });
   }
 
-  /** Takes up what was saved, or begins anew, and speaks on the channel that `open` makes from now on. */
-  start(open: (gossiper: Gossiper) => GossipChannel): void {
+  /**
+   * Takes up what was saved, or begins anew, and speaks on the channel that `open` makes from now on. Addresses that
+   * links of containers have (`sighting`) are claimed before anybody can ask for one.
+   */
+  start(open: (gossiper: Gossiper) => GossipChannel, sighting?: Sighting): void {
     const { seed, observer } = this.config;
     const persisted = this.#load();
     if (persisted) {
@@ -143,7 +146,7 @@ export class Allocator {
     }
     this.sharing.start(open(this.sharing));
     this.homeless.settle();
-    this.#takeStock();
+    if (sighting) this.#takeStock(sighting);
     this.#ticker = every(this.#clock, TICK_MS, () => this.#tick());
   }
 
@@ -172,7 +175,7 @@ export class Allocator {
     if (gateway !== undefined) this.#gateways.reserve(gateway);
     const text = `${id} ${formatCidr(subnet)}`;
     const attempt = () => {
-      const held = this.#held(id, cidrRange(subnet), attachment);
+      const held = this.owned.within(id, cidrRange(subnet)).find((lease) => lease.attachment === attachment);
       if (held) {
         this.releaser.keep(held.address);
         return { value: held.address };
@@ -195,7 +198,12 @@ export class Allocator {
       this.#debug(`Allocated ${formatIPv4(address)} for ${holder} in ${formatCidr(subnet)}`);
       return { value: address };
     };
-    return this.pending.run("allocate", id, text, signal, attempt, { attachment });
+    const run = () => this.pending.run("allocate", id, text, signal, attempt, { attachment });
+    const held = this.owned.within(id, cidrRange(subnet));
+    const unsaid = held.some((lease) => lease.attachment === undefined);
+    if (attachment === undefined || !unsaid || held.some((lease) => lease.attachment === attachment))
+      return run();
+    return this.#adopt(id, cidrRange(subnet), attachment).then(run);
   }
 
   /** Why an address of a subnet cannot be given now; undefined where it can, or another peer may have one. */
@@ -240,30 +248,25 @@ export class Allocator {
     return [...this.sharing.contested, ...this.#gateways.ranges];
   }
 
-  /** What `id` has in a range for an attachment; or for nobody in particular, while no link has it. */
-  #held(id: string, range: AddressRange, attachment: string | undefined): Lease | undefined {
-    const held = this.owned.within(id, range);
-    const exact = held.find((lease) => lease.attachment === attachment);
-    if (exact || attachment === undefined) return exact;
-    const unsaid = held.filter((lease) => lease.attachment === undefined);
-    if (unsaid.length === 0) return undefined;
-    const present = new Set(this.dependencies.attached?.()?.map(({ address }) => address));
-    const idle = unsaid.find(({ address }) => !present.has(address));
+  /**
+   * Gives an attachment an address that its container has for nobody in particular, while no link has it: it was
+   * claimed for the container before that was attached, or is left from a version that did not tell attachments apart.
+   */
+  async #adopt(id: string, range: AddressRange, attachment: string): Promise<void> {
+    const present = await this.releaser.look();
+    const [idle] = this.owned
+      .within(id, range)
+      .filter((lease) => lease.attachment === undefined && !present.has(lease.address));
     if (idle) this.owned.attribute(id, idle.address, attachment);
-    return idle;
   }
 
   /** Takes a certain address into use for `id`; waits where another peer has to give it up first. */
-  claim(
-    id: string,
-    cidr: Cidr,
-    isContainer = false,
-    noErrorOnUnknown = false,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  claim(id: string, cidr: Cidr, options: ClaimOptions = {}): Promise<void> {
     this.#refuseWhenShuttingDown();
-    const claim = new Claim(this, id, cidr, isContainer, noErrorOnUnknown);
-    return this.pending.run("claim", id, formatCidr(cidr), signal, () => claim.attempt(), { cidr });
+    const { attachment, signal } = options;
+    const claim = new Claim(this, id, cidr, options);
+    const attempt = () => claim.attempt();
+    return this.pending.run("claim", id, formatCidr(cidr), signal, attempt, { cidr, attachment });
   }
 
   lookup(id: string, range: AddressRange, attachment?: string): Cidr[] {
@@ -272,13 +275,13 @@ export class Allocator {
   }
 
   /** See Releaser. */
-  free(id: string, address: IPv4): void {
-    this.releaser.free(id, address);
+  free(id: string, address: IPv4): Promise<void> {
+    return this.releaser.free(id, address);
   }
 
   /** See Releaser. */
-  delete(id: string, options?: ReleaseOptions): void {
-    this.releaser.release(id, options);
+  delete(id: string, options?: ReleaseOptions): Promise<void> {
+    return this.releaser.release(id, options);
   }
 
   /**
@@ -308,9 +311,9 @@ export class Allocator {
   }
 
   /** As `allocate`, for an address that is known; for claims. Returns false where it is not ours or not free. */
-  take(id: string, cidr: Cidr, isContainer: boolean): boolean {
-    if (!this.space.claim(cidr.address)) return false;
-    this.#hold(id, cidr, isContainer);
+  take(id: string, lease: Lease, isContainer: boolean): boolean {
+    if (!this.space.claim(lease.address)) return false;
+    this.#hold(id, lease, isContainer);
     return true;
   }
 
@@ -344,17 +347,19 @@ export class Allocator {
     return true;
   }
 
-  /** Claims what is in use without anybody knowing whose it is, and lets go of what nobody has any more. */
-  #takeStock(): void {
-    const attached = this.dependencies.attached?.();
-    for (const cidr of attached ?? []) {
+  /** Claims what is in use and nobody holds, for its owner where that is known; notices who has gone. */
+  #takeStock(sighting: Sighting): void {
+    for (const { owner, ...cidr } of sighting.addresses) {
       if (this.owned.holderOf(cidr.address) !== undefined) continue;
-      this.#info(`Found address ${formatCidr(cidr)} in use`);
-      this.claim(NO_CONTAINER, cidr, true, true).catch((error) => {
+      const id = owner?.containerId ?? NO_CONTAINER;
+      this.#info(`Found address ${formatCidr(cidr)} in use${owner ? ` by ${id}` : ""}`);
+      const attachment = owner?.network === undefined ? undefined : `${owner.network}/${owner.ifName}`;
+      const options = { isContainer: true, noErrorOnUnknown: true, attachment };
+      this.claim(id, cidr, options).catch((error) => {
         if (!(error instanceof CancelledError)) this.#log.error(`[allocator] ${reasonOf(error)}`);
       });
     }
-    this.releaser.noticeGone(attached);
+    this.releaser.notice(sighting);
   }
 
   #tick(): void {

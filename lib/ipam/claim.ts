@@ -5,6 +5,7 @@ import { UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Allocator } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
 import { DONE } from "./pending.ts";
+import type { Lease } from "./saved.ts";
 
 /** The id that stands for nobody in particular; the address itself is then the holder's id. */
 export const NO_CONTAINER = "_";
@@ -12,33 +13,46 @@ export const NO_CONTAINER = "_";
 /** Attempts before a claim of an address whose owner cannot be reached fails. */
 const MAX_ATTEMPTS = 5;
 
+export interface ClaimOptions {
+  /** It is to be released when the container has gone. */
+  readonly isContainer?: boolean;
+  /** See Lease. */
+  readonly attachment?: string | undefined;
+  /** Succeeds at once where the owner is not known yet, and goes on trying. */
+  readonly noErrorOnUnknown?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export class Claim {
   #attempts = 0;
+  /** We wait for a look whether the address is still in use. */
+  #hurried = false;
 
   constructor(
     private readonly allocator: Allocator,
     private readonly id: string,
     private readonly cidr: Cidr,
-    private readonly isContainer: boolean,
-    /** Succeeds at once where the owner is not known yet, and goes on trying. */
-    private readonly noErrorOnUnknown: boolean,
+    private readonly options: ClaimOptions,
   ) {}
 
   /** See Attempt in pending.ts. */
   attempt(): typeof DONE | undefined {
     this.#attempts++;
-    const { sharing, config, owned } = this.allocator;
+    const { sharing, config, owned, releaser } = this.allocator;
     const { ring } = sharing;
     const { address } = this.cidr;
-    if (owned.holderOf(address) === this.id) this.allocator.releaser.keep(address);
+    if (owned.holderOf(address) === this.id) releaser.keep(address);
     if (!ring.contains(address)) {
       const holder = owned.holderOf(address);
       if (holder !== undefined && (holder === this.id || this.id === NO_CONTAINER)) return DONE;
       // Nobody remembers an address outside the range: that of a container that has died may go to another at once.
-      if (holder !== undefined && !this.allocator.releaser.releaseDead(holder, address)) {
+      if (holder !== undefined && !this.#hurried) this.#hurried = releaser.hurry(address);
+      else if (holder !== undefined && !releaser.isLooking(address)) this.#hurried = false;
+      if (holder !== undefined && !this.#hurried) {
         throw new IpamError(`address ${formatCidr(this.cidr)} already in use by ${holder}`);
       }
-      owned.add(this.#holder, this.cidr, this.isContainer);
+      if (owned.holderOf(address) !== undefined) return undefined;
+      owned.add(this.#holder, this.#lease, this.#isContainer);
       return DONE;
     }
     sharing.establish();
@@ -46,10 +60,10 @@ export class Claim {
     if (owner === config.ourName) return this.#takeOurs();
     if (owner === UNKNOWN_PEER) {
       // Nobody owns anything yet.
-      return this.noErrorOnUnknown ? this.#answerAndWait() : undefined;
+      return this.options.noErrorOnUnknown ? this.#answerAndWait() : undefined;
     }
     if (sharing.askForAddress(owner, address)) return undefined;
-    if (this.noErrorOnUnknown) return this.#answerAndWait();
+    if (this.options.noErrorOnUnknown) return this.#answerAndWait();
     if (this.#attempts > MAX_ATTEMPTS) {
       throw sharing.ownedElsewhere(formatCidr(this.cidr), owner, " - which cannot be reached");
     }
@@ -58,9 +72,10 @@ export class Claim {
 
   /** Says yes for now; the claim itself goes on with a request of its own that nobody waits for. */
   #answerAndWait(): typeof DONE {
-    const { allocator, id, cidr, isContainer } = this;
+    const { allocator, id, cidr } = this;
+    const options = { ...this.options, noErrorOnUnknown: false, signal: undefined };
     queueMicrotask(() => {
-      const claimed = allocator.claim(id, cidr, isContainer).catch((error) => {
+      const claimed = allocator.claim(id, cidr, options).catch((error) => {
         if (!(error instanceof IpamError)) throw error;
       });
       detached(`claiming ${formatCidr(cidr)}`, claimed);
@@ -75,7 +90,7 @@ export class Claim {
     const holder = owned.holderOf(address);
     const own = formatIPv4(address);
     if (holder === undefined) {
-      if (!this.allocator.take(this.#holder, this.cidr, this.isContainer)) {
+      if (!this.allocator.take(this.#holder, this.#lease, this.#isContainer)) {
         throw new IpamError(`Address ${own} is not free to claim`);
       }
       return DONE;
@@ -83,6 +98,14 @@ export class Claim {
     if (holder === this.id || this.id === NO_CONTAINER) return DONE;
     if (holder === own) throw new IpamError(`address ${formatCidr(this.cidr)} already in use`);
     throw new IpamError(`address ${formatCidr(this.cidr)} is already owned by ${holder}`);
+  }
+
+  get #lease(): Lease {
+    return { ...this.cidr, attachment: this.options.attachment };
+  }
+
+  get #isContainer(): boolean {
+    return this.options.isContainer ?? false;
   }
 
   get #holder(): string {

@@ -33,7 +33,7 @@ export class Homeless {
         const entry = { id, reason: "not answered yet" };
         this.#waiting.set(address, entry);
         pending
-          .run("claim", id, formatIPv4(address), undefined, () => this.#attempt(id, cidr), cidr)
+          .run("claim", id, formatIPv4(address), undefined, () => this.#attempt(id, cidr), { cidr })
           .then(
             () => this.#waiting.delete(address),
             (error) => {

@@ -8,7 +8,8 @@ const GRACE_MS = 30_000;
 /** Notes shown in the status. */
 const MAX_NOTES = 5;
 
-export type Obstacle = "on-link" | "not-saved";
+/** "unseen": nobody has looked yet whether a link has it. */
+export type Obstacle = "unseen" | "on-link" | "not-saved";
 
 export interface Departure {
   readonly address: IPv4;
@@ -19,7 +20,7 @@ export interface Departure {
   readonly obstacle: Obstacle | undefined;
 }
 
-const REASONS: Record<Obstacle, string> = {
+const REASONS: Record<Exclude<Obstacle, "unseen">, string> = {
   "on-link": "a link on the bridge still has it; it stays until that link is gone",
   "not-saved": "the disk cannot save that; make room, it is tried again every 5 s",
 };
@@ -28,10 +29,12 @@ const REASONS: Record<Obstacle, string> = {
 export class ReleaseGrace {
   readonly #departures = new Map<IPv4, Departure>();
 
-  /** The container has died, `now` in milliseconds. */
-  died(id: string, address: IPv4, now: number): void {
-    if (this.#departures.has(address)) return;
-    this.#departures.set(address, { address, id, dueAt: now + GRACE_MS, obstacle: undefined });
+  /** The container has died, `now` in milliseconds; its grace period is over at once where it is not `mayReturn`. False where that is known. */
+  died(id: string, address: IPv4, now: number, mayReturn = true): boolean {
+    if (this.#departures.has(address)) return false;
+    const dueAt = now + (mayReturn ? GRACE_MS : 0);
+    this.#departures.set(address, { address, id, dueAt, obstacle: undefined });
+    return true;
   }
 
   /** It is gone for good, but this is in the way. */
@@ -39,8 +42,8 @@ export class ReleaseGrace {
     this.#departures.set(address, { address, id, dueAt: now, obstacle });
   }
 
-  has(address: IPv4): boolean {
-    return this.#departures.has(address);
+  get(address: IPv4): Departure | undefined {
+    return this.#departures.get(address);
   }
 
   /** Its holder is there again, or the address has been released. */
@@ -66,7 +69,9 @@ export class ReleaseGrace {
   /** Why addresses are in use that were given back, for the status. */
   notes(): string[] {
     const notes = [...this.#departures.values()].flatMap(({ address, id, obstacle }) =>
-      obstacle ? [`${formatIPv4(address)} of ${id} was released, but ${REASONS[obstacle]}`] : [],
+      obstacle && obstacle !== "unseen"
+        ? [`${formatIPv4(address)} of ${id} was released, but ${REASONS[obstacle]}`]
+        : [],
     );
     const more = notes.length - MAX_NOTES;
     return more > 0 ? [...notes.slice(0, MAX_NOTES), `${more} more addresses are kept like these`] : notes;

@@ -1,14 +1,16 @@
 // Giving addresses back: when their holder says so, when its container has gone, and never while a link still has them.
-import { type Cidr, formatIPv4, type IPv4 } from "../address/ipv4.ts";
+import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import type { Clock } from "../clock/clock.ts";
+import type { Sighting } from "../host/containers.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
 import { StoreError } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { IpamError } from "./errors.ts";
 import type { OwnedAddresses } from "./owned.ts";
 import type { Pending } from "./pending.ts";
-import { ReleaseGrace } from "./releasegrace.ts";
+import { type Departure, type Obstacle, ReleaseGrace } from "./releasegrace.ts";
 import type { Lease } from "./saved.ts";
 import type { Space } from "./space.ts";
 
@@ -23,16 +25,27 @@ export interface ReleaseOptions {
 export interface ReleaserDependencies {
   readonly clock: Clock;
   readonly log: Log;
-  /** Addresses on links of containers; undefined where that cannot be seen. */
-  attached?(): readonly Cidr[] | undefined;
+  /** Looks which addresses links of containers have. */
+  attached?(): Promise<Sighting>;
   /** A holder has no addresses any more. */
   released?(id: string): void;
-  /** More is free than before. */
-  freed(): void;
+  /** Containers have lost their links, and nobody has said why. */
+  gone?(ids: ReadonlySet<string>): void;
+  /** Something that waited may be possible now. */
+  changed(): void;
 }
+
+/** Looks in a row that did not see everything, after which the next waits for another link to go. */
+const MAX_UNSEEN = 6;
+
+const NOTHING_SEEN: Sighting = { addresses: [], complete: false };
 
 export class Releaser {
   readonly #grace = new ReleaseGrace();
+  #looking = Promise.resolve();
+  #noticing = false;
+  /** Looks in a row that have not seen everything. */
+  #unseen = 0;
   readonly #warn: (kind: string, text: string) => void;
 
   constructor(
@@ -45,10 +58,11 @@ export class Releaser {
   }
 
   /**
-   * Releases addresses of a holder, and cancels its requests. Throws IpamError when there are none. A container's
-   * address that cannot be released now, because a link still has it or the disk is full, follows later.
+   * Releases addresses of a holder, and cancels its requests. Throws IpamError when there are none. Resolves when links
+   * have been searched for a container's; an address that a link still has, or that a full disk keeps from being
+   * released, follows later.
    */
-  release(id: string, { attachment, detached = false }: ReleaseOptions = {}): void {
+  release(id: string, { attachment, detached = false }: ReleaseOptions = {}): Promise<void> {
     const waited = this.pending.cancel(id, attachment);
     const { isContainer, cidrs } = this.owned.get(id);
     const isMeant = (lease: Lease) => lease.attachment === attachment;
@@ -56,26 +70,29 @@ export class Releaser {
       (lease) => attachment === undefined || lease.attachment === undefined || isMeant(lease),
     );
     if (leases.length === 0 && !waited) throw new IpamError(`Delete: no addresses for ${id}`);
-    const surelyGone = !isContainer || (detached && leases.every(isMeant));
-    const stay = surelyGone ? new Set<IPv4>() : this.#present(leases);
-    // What is for nobody in particular may be another attachment's while a link has it.
-    const blocked = leases.filter(
-      (lease) => stay.has(lease.address) && (attachment === undefined || isMeant(lease)),
-    );
-    this.#block(id, blocked, "on-link");
-    this.#remove(
-      id,
-      leases.filter(({ address }) => !stay.has(address)),
-    );
+    if (!isContainer || (detached && leases.every(isMeant))) {
+      this.#remove(id, leases);
+      return Promise.resolve();
+    }
+    for (const lease of leases) {
+      // What is for nobody in particular may be another attachment's while a link has it.
+      if (attachment === undefined || isMeant(lease)) this.#block(id, [lease], "unseen");
+      else this.#grace.died(id, lease.address, this.dependencies.clock.now(), false);
+    }
+    return this.#settle();
   }
 
-  /** Releases one address of a holder; throws IpamError when it does not hold it. */
-  free(id: string, address: IPv4): void {
-    const lease = this.owned.get(id).cidrs.find((held) => held.address === address);
+  /** Releases one address of a holder; throws IpamError when it does not hold it. See release(). */
+  free(id: string, address: IPv4): Promise<void> {
+    const { isContainer, cidrs } = this.owned.get(id);
+    const lease = cidrs.find((held) => held.address === address);
     if (!lease) throw new IpamError(`Free: address ${formatIPv4(address)} not found for ${id}`);
-    const stays = this.owned.get(id).isContainer && this.#present([lease]).has(address);
-    if (stays) this.#block(id, [lease], "on-link");
-    else this.#remove(id, [lease]);
+    if (isContainer) {
+      this.#block(id, [lease], "unseen");
+      return this.#settle();
+    }
+    this.#remove(id, [lease]);
+    return Promise.resolve();
   }
 
   /** A container has ended; it may be started again, and keeps its addresses for a while. */
@@ -93,7 +110,7 @@ export class Releaser {
   /** A container is gone for good. */
   destroyed(id: string): void {
     const { isContainer, cidrs } = this.owned.get(id);
-    if (isContainer && cidrs.length > 0) this.release(id);
+    if (isContainer && cidrs.length > 0) detached(`releasing the addresses of ${id}`, this.release(id));
   }
 
   /** An address is in use by its holder (again). */
@@ -101,12 +118,21 @@ export class Releaser {
     this.#grace.forget(address);
   }
 
-  /** Releases the address of a container that has died before its grace period is over; false where it may be needed. */
-  releaseDead(id: string, address: IPv4): boolean {
-    const lease = this.owned.get(id).cidrs.find((held) => held.address === address);
-    if (!lease || !this.#grace.has(address) || this.#present([lease]).has(address)) return false;
-    this.#remove(id, [lease]);
-    return this.owned.holderOf(address) === undefined;
+  /**
+   * Ends the grace period of an address that somebody else wants, and looks whether a link has it; requests that wait
+   * are tried again then. False where its holder has not gone.
+   */
+  hurry(address: IPv4): boolean {
+    const departure = this.#grace.get(address);
+    if (!departure) return false;
+    this.#block(departure.id, [{ address, prefix: 32 }], "unseen");
+    detached("looking for a dead container's address", this.#settle());
+    return true;
+  }
+
+  /** Whether it is not known yet if a link has the address. */
+  isLooking(address: IPv4): boolean {
+    return this.#grace.get(address)?.obstacle === "unseen";
   }
 
   /** Holders whose addresses are about to be released. */
@@ -114,56 +140,112 @@ export class Releaser {
     return this.#grace.holders();
   }
 
-  /**
-   * Notices attachments that have ended without a word: those none of whose addresses is on a link. `attached` are those
-   * on links, a moment ago; null where that cannot be seen.
-   */
-  noticeGone(attached: readonly Cidr[] | null = this.dependencies.attached?.() ?? null): void {
-    if (!attached) return;
-    const present = new Set(attached.map(({ address }) => address));
+  /** Notices attachments that have ended without a word: those none of whose addresses is on a link. */
+  noticeGone(): Promise<void> {
+    return this.#settle(true);
+  }
+
+  /** The same, with links that have been looked at already; returns the containers. */
+  notice({ addresses, complete }: Sighting): ReadonlySet<string> {
+    // A namespace that is being removed cannot be looked into, and soon is no more.
+    this.#unseen = complete ? 0 : this.#unseen + 1;
+    const gone = new Set<string>();
+    if (!complete) return gone;
+    const present = new Set(addresses.map(({ address }) => address));
     for (const [id, { isContainer, cidrs }] of this.owned.entries()) {
       if (!isContainer) continue;
       const attachments = Map.groupBy(cidrs, ({ attachment }) => attachment);
       for (const leases of attachments.values()) {
-        if (!leases.some(({ address }) => present.has(address))) this.#died(id, leases);
+        if (!leases.some(({ address }) => present.has(address)) && this.#died(id, leases)) gone.add(id);
       }
     }
-    this.releaseDue(present);
+    return gone;
+  }
+
+  /** Resolves with what links of containers have now. */
+  async look(): Promise<ReadonlySet<IPv4>> {
+    const { addresses } = (await this.dependencies.attached?.()) ?? NOTHING_SEEN;
+    return new Set(addresses.map(({ address }) => address));
   }
 
   /**
    * Releases what is for attachments of a CNI network that the runtime does not list ("ID/INTERFACE"). Addresses whose
    * attachment is not known are left to noticeGone().
    */
-  collect(network: string, valid: ReadonlySet<string>): void {
+  async collect(network: string, valid: ReadonlySet<string>): Promise<void> {
     const prefix = `${network}/`;
+    const releases: Promise<void>[] = [];
     for (const [id, { isContainer, cidrs }] of [...this.owned.entries()]) {
       if (!isContainer) continue;
       for (const attachment of new Set(cidrs.map((lease) => lease.attachment))) {
         if (!attachment?.startsWith(prefix)) continue;
-        if (!valid.has(`${id}/${attachment.slice(prefix.length)}`)) this.release(id, { attachment });
+        if (!valid.has(`${id}/${attachment.slice(prefix.length)}`))
+          releases.push(this.release(id, { attachment }));
       }
     }
+    await Promise.all(releases);
   }
 
-  /** To be called every few seconds: releases what is due, unless it is `present` on a link. */
-  releaseDue(present?: ReadonlySet<IPv4>): void {
-    const due = this.#grace.due(this.dependencies.clock.now());
-    if (due.length === 0) return;
-    const stay = present ?? new Set(this.dependencies.attached?.()?.map(({ address }) => address));
-    for (const { id, address, obstacle } of due) {
-      const lease = this.owned.get(id).cidrs.find((held) => held.address === address);
-      const stays = stay.has(address);
-      if (lease && stays && obstacle) this.#block(id, [lease], "on-link");
-      if (!lease || (stays && !obstacle)) this.#grace.forget(address);
-      if (!lease || stays) continue;
-      this.#remove(id, [lease]);
-      if (this.owned.holderOf(address) === undefined) {
-        this.dependencies.log.info(
-          `[allocator] released ${formatIPv4(address)} of ${id}, which has ${obstacle ? "gone" : "ended"}`,
-        );
-      }
+  /** To be called every few seconds: releases what is due, unless a link has it. */
+  releaseDue(): void {
+    const again = this.#unseen > 0 && this.#unseen < MAX_UNSEEN;
+    if (!again && this.#due().length === 0) return;
+    detached("releasing addresses that are due", this.#settle(again));
+  }
+
+  /**
+   * Looks at the links, one look at a time, and releases what was due before it began. Resolves when what was due at the
+   * time of the call has been looked for.
+   */
+  #settle(notice = false): Promise<void> {
+    const { attached } = this.dependencies;
+    if (!attached) {
+      this.#releaseUnless(this.#due(), new Set());
+      return Promise.resolve();
     }
+    this.#noticing ||= notice;
+    const next = this.#looking.then(async () => {
+      const due = this.#due();
+      const noticing = this.#noticing;
+      this.#noticing = false;
+      // An earlier call has done it already.
+      if (due.length === 0 && !noticing) return;
+      const sighting = await attached().catch((error) => {
+        this.#warn("look", `[allocator] cannot look which addresses are in use: ${reasonOf(error)}`);
+      });
+      if (!sighting) return;
+      const gone = noticing ? this.notice(sighting) : undefined;
+      if (gone && gone.size > 0) this.dependencies.gone?.(gone);
+      this.#releaseUnless(due, new Set(sighting.addresses.map(({ address }) => address)));
+    });
+    this.#looking = next.catch(() => {});
+    return next;
+  }
+
+  #due(): Departure[] {
+    return this.#grace.due(this.dependencies.clock.now());
+  }
+
+  #releaseUnless(due: readonly Departure[], stay: ReadonlySet<IPv4>): void {
+    for (const departure of due) {
+      const { id, address, obstacle } = departure;
+      // It has been taken up again while we looked.
+      if (this.#grace.get(address) !== departure) continue;
+      const lease = this.owned.get(id).cidrs.find((held) => held.address === address);
+      if (!lease) this.#grace.forget(address);
+      else if (!stay.has(address)) this.#release(departure, lease);
+      else if (obstacle) this.#block(id, [lease], "on-link");
+      else this.#grace.forget(address);
+    }
+    this.dependencies.changed();
+  }
+
+  #release({ id, address, obstacle }: Departure, lease: Lease): void {
+    this.#remove(id, [lease]);
+    if (this.owned.holderOf(address) !== undefined || obstacle === "unseen") return;
+    this.dependencies.log.info(
+      `[allocator] released ${formatIPv4(address)} of ${id}, which has ${obstacle ? "gone" : "ended"}`,
+    );
   }
 
   /** Why addresses stay in use that were given back, for the status. */
@@ -171,17 +253,13 @@ export class Releaser {
     return this.#grace.notes();
   }
 
-  /** Those of the leases whose address a link still has. */
-  #present(leases: readonly Lease[]): ReadonlySet<IPv4> {
-    if (leases.length === 0) return new Set();
-    return new Set(this.dependencies.attached?.()?.map(({ address }) => address));
+  /** False where that is known of all of them. */
+  #died(id: string, leases: readonly Lease[]): boolean {
+    const now = this.dependencies.clock.now();
+    return leases.map(({ address }) => this.#grace.died(id, address, now)).includes(true);
   }
 
-  #died(id: string, leases: readonly Lease[]): void {
-    for (const { address } of leases) this.#grace.died(id, address, this.dependencies.clock.now());
-  }
-
-  #block(id: string, leases: readonly Lease[], obstacle: "on-link" | "not-saved"): void {
+  #block(id: string, leases: readonly Lease[], obstacle: Obstacle): void {
     for (const { address } of leases)
       this.#grace.blocked(id, address, this.dependencies.clock.now(), obstacle);
   }
@@ -200,7 +278,7 @@ export class Releaser {
       this.#grace.forget(address);
       this.space.release(address);
     }
-    this.dependencies.freed();
+    this.dependencies.changed();
     if (this.owned.get(id).cidrs.length === 0) this.dependencies.released?.(id);
   }
 }

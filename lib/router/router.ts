@@ -13,11 +13,10 @@ import type { TcpServers } from "../api/tcpservers.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { watchContainers } from "../container/events.ts";
-import { settleGone } from "../container/gone.ts";
+import { askAboutGone } from "../container/gone.ts";
 import { findContainer } from "../container/runtime.ts";
 import { loadNacl } from "../crypto/nacl.ts";
 import { ensureBridge } from "../host/bridge.ts";
-import { attachedAddresses } from "../host/containers.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { Exposure } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
@@ -62,6 +61,9 @@ const V1_ALLOWED =
 
 /** Interval of settling remembered releases. */
 const SETTLE_MS = 5_000;
+
+/** When a container runtime that did not answer is asked again; it stops with the addresses that are to be released. */
+const ASK_AGAIN_MS = 5_000;
 
 /** What is assumed of a container whose runtime does not answer. */
 const RUNNING = { pid: 1 };
@@ -221,6 +223,7 @@ async function start(
   closing.unshift(() => named.stop());
   const init = options["ipalloc-init"];
   const count = init.kind === "consensus" ? init.count : undefined;
+  const work = new WorkThread();
   const allocator = new Allocator(
     {
       ourName: name,
@@ -241,12 +244,20 @@ async function start(
       random: systemRandom,
       log,
       store: allocatorStore(store),
-      attached: () => attachedAddresses(route),
+      attached: () => work.attached(),
       released: (id) => unname(id),
       divisionChanged: () => mesh.refusals.lift(),
+      gone: (ids) => askRuntime(ids),
       ...(options["masq-local"] ? {} : { owns: (ranges) => exposure.keepSourcesTo(ranges) }),
     },
   );
+  const askRuntime = (ids: ReadonlySet<string>) => {
+    const destroyed = (id: string) => allocator.releaser.destroyed(id);
+    askAboutGone(options["docker-api"], ids, { destroyed, unname }).catch((error) => {
+      warn("runtime", `[container] cannot ask which containers have ended: ${reasonOf(error)}; trying again`);
+      systemClock.after(ASK_AGAIN_MS, () => askRuntime(allocator.releaser.departing()));
+    });
+  };
   const unname = (id: string) => {
     try {
       dns?.nameserver.delete({ containerId: id });
@@ -257,7 +268,8 @@ async function start(
   undo.push(() => allocator.stop());
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   mesh.guard(allocator.sharing);
-  allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper));
+  const sighting = await work.attached();
+  allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
   claimExposed(allocator, exposure.addresses, log);
   const dns = options.dns ? await startDns(options, mesh, store, route, log) : undefined;
   undo.push(() => dns?.stop());
@@ -267,7 +279,7 @@ async function start(
       releaseDirectory(),
       (id, attachment) => {
         log.info(`releasing the addresses of ${id}, deleted while weave did not answer`);
-        allocator.delete(id, { attachment });
+        detached(`releasing the addresses of ${id}`, allocator.delete(id, { attachment }));
       },
       (text) => warn("release notes", text),
     );
@@ -290,7 +302,6 @@ async function start(
 
   let ready = false;
   let servers: TcpServers | undefined;
-  const work = new WorkThread();
   const target: ApiTarget = {
     log,
     allocator,
@@ -356,8 +367,7 @@ async function start(
   const containersLeft = () => {
     leaving ??= systemClock.after(LEAVING_MS, () => {
       leaving = undefined;
-      const noticed = work.attachedAddresses().then((seen) => allocator.releaser.noticeGone(seen ?? null));
-      detached("looking for containers that have gone", noticed);
+      detached("noticing containers that have gone", allocator.releaser.noticeGone());
     });
   };
   const links = watchLinks({
@@ -381,10 +391,7 @@ async function start(
   const containers = watchContainers(
     options["docker-api"],
     {
-      connected: () =>
-        settleGone(options["docker-api"], allocator.releaser, unname).catch((error) =>
-          log.warning(`[container] cannot ask which containers have ended: ${reasonOf(error)}`),
-        ),
+      connected: () => askRuntime(allocator.releaser.departing()),
       started: (id) => allocator.releaser.started(id),
       died(id) {
         allocator.releaser.died(id);
@@ -448,7 +455,7 @@ async function allOf(steps: readonly Undo[], failed: (error: unknown) => void): 
 /** Addresses that the bridge has already are nobody else's, whatever is kept of them. */
 function claimExposed(allocator: Allocator, addresses: readonly Cidr[], log: Log): void {
   for (const cidr of addresses) {
-    allocator.claim(EXPOSE_ID, cidr, false, true).catch((error) => {
+    allocator.claim(EXPOSE_ID, cidr, { noErrorOnUnknown: true }).catch((error) => {
       log.warning(`cannot claim ${formatCidr(cidr)}, which the bridge has: ${reasonOf(error)}`);
     });
   }

@@ -123,7 +123,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     await runtime.run("rm", "removed");
     await runtime.run("kill", "stopped");
     await weave("launch", "--ipalloc-init=consensus=1");
-    await eventually("its address is released", held, (text) => !text.includes(removed), 15_000);
+    await eventually("its address is released", held, (text) => !text.includes(removed), 25_000);
     for (const container of ["removed", "stopped"]) {
       await eventually(
         `${container} has no name`,

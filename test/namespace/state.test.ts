@@ -183,8 +183,7 @@ test("without its state a router finds the addresses in use, and a container tha
   expect(existsSync(join(host.folder, "lib/weave.db"))).toBe(false);
   await host.weave("launch", "--ipalloc-init=consensus=1");
   await api()("GET", "/ring");
-  const own = stays.address.split("/")[0] ?? "";
-  await eventually("the address in use is claimed", held, (found) => found.get(own) === stays.address);
+  await eventually("the address in use is claimed", held, (found) => found.get("stays") === stays.address);
   const netns = await hosts.pod("new");
   const { stdout } = await host.cni("ADD", CONFIG, { id: "new", netns });
   expect(JSON.parse(stdout).ips[0].address).not.toBe(stays.address);

@@ -56,7 +56,7 @@ test("one more than there is waits, until one is given back", async () => {
   const waiting = b.allocate("late", UNIVERSE);
   simulation.clock.advance(MINUTE);
   expect(b.pending.list("allocate").length).toBe(1);
-  a.delete("a7");
+  await a.delete("a7");
   expect(await settled(simulation, waiting)).toBeGreaterThan(0);
 });
 
@@ -383,7 +383,7 @@ test("two peers that both use a range say that they contradict each other, until
   simulation.clock.advance(1_000);
   more.abort();
   expect(waiting).rejects.toThrow("cancelled");
-  a.delete("c1");
+  await a.delete("c1");
   simulation.clock.advance(10 * MINUTE);
   for (const allocator of [a, b]) {
     expect(allocator.sharing.problems()).toEqual([]);
@@ -473,8 +473,8 @@ test("released addresses rest: those that have been idle longest come first", as
   const get = (id: string) => settled(simulation, a.allocate(id, subnet));
   const first = await get("a");
   const second = await get("b");
-  a.delete("b");
-  a.delete("a");
+  await a.delete("b");
+  await a.delete("a");
   const fresh: number[] = [];
   for (let i = 0; i < 12; i++) fresh.push(await get(`fresh${i}`));
   expect(fresh).not.toContain(first);

@@ -171,13 +171,13 @@ class History {
     await this.pass(50);
   }
 
-  release(host: Host): void {
+  async release(host: Host): Promise<void> {
     const id = this.pick([...host.containers.keys()]);
     if (!id || !host.running) return;
     // After a loss of state, addresses are claimed only when the ring has been heard.
     if (host.running.allocator.owned.get(id).cidrs.length === 0) return;
     this.say(`release ${id} on ${host.number}`);
-    host.running.allocator.delete(id);
+    await host.running.allocator.delete(id);
     host.containers.delete(id);
   }
 
@@ -254,7 +254,7 @@ class History {
     const gone = this.hosts.filter(({ number }) => number < 0);
     const draw = this.below(100);
     if (draw < 35 && host) await this.allocate(host);
-    else if (draw < 50 && host) this.release(host);
+    else if (draw < 50 && host) await this.release(host);
     else if (draw < 60) await this.join();
     else if (draw < 68 && host && this.live.length > 2) this.crash(host);
     else if (draw < 78) {

@@ -1,6 +1,7 @@
 // Real allocators over a simulated mesh, with disks in memory.
 import { type Cidr, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
+import type { Sighting } from "../../lib/host/containers.ts";
 import { Allocator, type AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import type { AllocatorStore, Owned, SavedRing, Vote } from "../../lib/ipam/saved.ts";
 import { CHANNEL } from "../../lib/ipam/wire.ts";
@@ -50,6 +51,11 @@ export class MemoryDisk {
   }
 }
 
+/** What a look at the links of containers shows. */
+export function seen(addresses: readonly Cidr[] | undefined): Sighting {
+  return { addresses: addresses ?? [], complete: addresses !== undefined };
+}
+
 /** Gives a simulated peer an allocator; a quorum of two unless told otherwise. */
 export function withAddresses(
   simulation: Simulation,
@@ -77,13 +83,13 @@ export function withAddresses(
       random: seededRandom(ourself.uid),
       log: silentLog,
       store,
-      ...(attached && { attached }),
+      ...(attached && { attached: async () => seen(attached()) }),
       divisionChanged: () => router.refusals.lift(),
     },
   );
   router.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   router.guard(allocator.sharing);
-  allocator.start((gossiper) => router.channel(CHANNEL, gossiper));
+  allocator.start((gossiper) => router.channel(CHANNEL, gossiper), attached && seen(attached()));
   return allocator;
 }
 

@@ -3,10 +3,10 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Cidr, formatIPv4, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
+import { formatIPv4, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
-import { settleGone } from "../../lib/container/gone.ts";
+import { askAboutGone } from "../../lib/container/gone.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
 import { Gateways } from "../../lib/ipam/gateways.ts";
 import { forgetRelease, rememberRelease, settleReleases } from "../../lib/ipam/releases.ts";
@@ -14,10 +14,11 @@ import type { Owned } from "../../lib/ipam/saved.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { StoreError } from "../../lib/store/store.ts";
-import { MemoryDisk } from "../support/allocators.ts";
+import { MemoryDisk, seen } from "../support/allocators.ts";
 
 const SUBNET = parseCidr("10.32.0.0/28");
 const GRACE_MS = 35_000;
+const CONTAINER = { isContainer: true };
 const [ETH0, NET1] = ["weave/eth0", "weave/net1"];
 
 /** One allocator, alone; `links` are the addresses that the kernel would show. */
@@ -46,7 +47,7 @@ function alone(holders: Record<string, Owned> = {}) {
           memory.saveHolder(id, owned);
         },
       },
-      attached: (): Cidr[] => Array.from(links, (address) => ({ address, prefix: 28 })),
+      attached: async () => seen(Array.from(links, (address) => ({ address, prefix: 28 }))),
       released: (id) => released.push(id),
     },
   );
@@ -67,7 +68,7 @@ describe("attachments of one container", () => {
     expect(eth0).not.toBe(net1);
     expect([await add("c", ETH0), await add("c", NET1)]).toEqual([eth0, net1]);
     links.delete(net1);
-    allocator.delete("c", { attachment: NET1, detached: true });
+    await allocator.delete("c", { attachment: NET1, detached: true });
     expect(held("c")).toEqual([eth0]);
     expect(await add("d", ETH0)).not.toBe(eth0);
   });
@@ -78,7 +79,7 @@ describe("attachments of one container", () => {
     const waiting = allocator.allocate("late", SUBNET, { attachment: NET1 });
     expect(() => allocator.delete("late", { attachment: ETH0 })).toThrow("no addresses for late");
     expect(allocator.pending.size).toBe(1);
-    allocator.delete("late", { attachment: NET1 });
+    await allocator.delete("late", { attachment: NET1 });
     expect(waiting).rejects.toThrow("cancelled");
   });
 
@@ -96,14 +97,14 @@ describe("attachments of one container", () => {
       allocator.allocate(id, SUBNET, { isContainer: true, attachment: NET1 }).then(formatIPv4);
     expect(await get("idle")).toBe("10.32.0.5");
     expect(await get("up")).toBe("10.32.0.1");
-    allocator.delete("idle", { attachment: NET1 });
+    await allocator.delete("idle", { attachment: NET1 });
     expect(held("idle")).toEqual([]);
     // It may be another interface that has it.
-    allocator.delete("shared", { attachment: NET1, detached: true });
+    await allocator.delete("shared", { attachment: NET1, detached: true });
     expect(held("shared").map(formatIPv4)).toEqual(["10.32.0.7"]);
     expect(allocator.releaser.notes()).toEqual([]);
     links.delete(address("10.32.0.7"));
-    allocator.delete("shared", { attachment: ETH0, detached: true });
+    await allocator.delete("shared", { attachment: ETH0, detached: true });
     expect(held("shared")).toEqual([]);
   });
 
@@ -119,7 +120,7 @@ describe("attachments of one container", () => {
     links.delete(gone);
     links.delete(other);
     links.delete(byHand);
-    releaser.collect("weave", new Set(["kept/eth0"]));
+    await releaser.collect("weave", new Set(["kept/eth0"]));
     expect(held("kept")).toEqual([kept]);
     expect([held("other"), held("hand"), held("lives")]).toEqual([[other], [byHand], [lives]]);
     expect(releaser.notes()).toEqual([expect.stringContaining("of lives was released, but a link")]);
@@ -132,13 +133,16 @@ describe("an address is in use", () => {
       const { releaser, clock, links, released, add, held } = alone();
       const address = await add("c");
       releaser[go]("c");
-      clock.advance(10 * GRACE_MS);
+      for (let i = 0; i < 10; i++) {
+        clock.advance(GRACE_MS);
+        await releaser.noticeGone();
+      }
       expect(held("c")).toEqual([address]);
       expect(releaser.notes()).toEqual([
         "10.32.0.1 of c was released, but a link on the bridge still has it; it stays until that link is gone",
       ]);
       links.clear();
-      releaser.noticeGone();
+      await releaser.noticeGone();
       expect([held("c"), released, releaser.notes()]).toEqual([[], ["c"], []]);
     }
   });
@@ -148,25 +152,26 @@ describe("an address is in use", () => {
     const [first, second] = [await add("a", ETH0), await add("b", ETH0)];
     links.clear();
     disk.full = true;
-    for (const id of ["a", "b"]) allocator.delete(id, { attachment: ETH0, detached: true });
+    for (const id of ["a", "b"]) await allocator.delete(id, { attachment: ETH0, detached: true });
     expect([held("a"), held("b")]).toEqual([[first], [second]]);
     expect(releaser.notes().join()).toContain("make room");
     expect(await add("b", ETH0)).toBe(second);
     disk.full = false;
     clock.advance(10_000);
+    await releaser.noticeGone();
     expect([held("a"), held("b"), releaser.notes()]).toEqual([[], [second], []]);
   });
 
   test("outside the range a dead container's goes to whoever claims it, but not while a link has it", async () => {
     const { allocator, links, releaser, held } = alone();
     const cidr = parseCidr("192.168.7.7/24");
-    await allocator.claim("a", cidr, true);
-    expect(allocator.claim("b", cidr, true)).rejects.toThrow("already in use by a");
+    await allocator.claim("a", cidr, CONTAINER);
+    expect(allocator.claim("b", cidr, CONTAINER)).rejects.toThrow("already in use by a");
     links.add(cidr.address);
     releaser.died("a");
-    expect(allocator.claim("b", cidr, true)).rejects.toThrow("already in use by a");
+    expect(allocator.claim("b", cidr, CONTAINER)).rejects.toThrow("already in use by a");
     links.clear();
-    await allocator.claim("b", cidr, true);
+    await allocator.claim("b", cidr, CONTAINER);
     expect([held("a"), held("b")]).toEqual([[], [cidr.address]]);
   });
 });
@@ -218,7 +223,7 @@ describe("on disk", () => {
   });
 
   test("without a runtime nobody is taken for gone", async () => {
-    const keeper = { departing: () => new Set(["c"]), destroyed: () => expect.unreachable() };
-    await settleGone([join(folder, "none.sock")], keeper, () => expect.unreachable());
+    const on = { destroyed: () => expect.unreachable(), unname: () => expect.unreachable() };
+    await askAboutGone([join(folder, "none.sock")], new Set(["c"]), on);
   });
 });
