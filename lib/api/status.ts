@@ -1,4 +1,5 @@
 // The status texts, laid out as the original's (weave: prog/weaver/http.go), for people and for scripts that read them.
+import { printedLines } from "../log/printable.ts";
 import type { ConnectionReport, Report } from "./report.ts";
 
 const STATES = ["established", "pending", "retrying", "failed", "connecting"] as const;
@@ -11,14 +12,20 @@ function counts(values: readonly string[], keys: readonly string[]): string {
     .join(", ");
 }
 
+/** More problems than these are only counted: a liar can cause many. */
+const MAX_PROBLEMS = 10;
+
 const inBrackets = (text: string) => (text === "" ? "" : ` (${text})`);
 
 /** "weave status". */
 export function statusText(report: Report): string {
-  return ["", ...overview(report), "", ...ipamOverview(report), ...dnsOverview(report), ...notes(report)]
-    .join("\n")
-    .slice(1)
-    .concat("\n");
+  return printedLines([
+    ...overview(report),
+    "",
+    ...ipamOverview(report),
+    ...dnsOverview(report),
+    ...notes(report),
+  ]);
 }
 
 function overview({ Router: router, ...report }: Report): string[] {
@@ -86,8 +93,10 @@ function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Report["IPAM
 }
 
 function notes({ Notes, Problems = [] }: Report): string[] {
+  const more = Problems.length - MAX_PROBLEMS;
   const lines = [
-    ...Problems.map(({ Found, Advice }) => `        Problem: ${Found}; ${Advice}`),
+    ...Problems.slice(0, MAX_PROBLEMS).map(({ Found, Advice }) => `        Problem: ${Found}; ${Advice}`),
+    ...(more > 0 ? [`        Problem: ${more} more; 'weave report' has them all`] : []),
     ...Notes.map((note) => `           Note: ${note}`),
   ];
   return lines.length === 0 ? [] : ["", ...lines];
@@ -95,7 +104,7 @@ function notes({ Notes, Problems = [] }: Report): string[] {
 
 /** "weave status targets": the peers we were told to connect to. */
 export function targetsText({ Router }: Report): string {
-  return Router.Targets.map((target) => `${target}\n`).join("");
+  return printedLines(Router.Targets);
 }
 
 /** Attributes in order of their names, and last, in brackets, why a better overlay is not in use. */
@@ -109,33 +118,35 @@ function attributes({ Attrs }: ConnectionReport): string {
 
 /** "weave status connections". */
 export function connectionsText({ Router }: Report): string {
-  return Router.Connections.map((connection) => {
+  const lines = Router.Connections.map((connection) => {
     const { Address, Outbound, State, Info } = connection;
-    return `${Outbound ? "->" : "<-"} ${Address.padEnd(21)} ${State.padEnd(11)} ${Info} ${attributes(connection)}\n`;
-  }).join("");
+    return `${Outbound ? "->" : "<-"} ${Address.padEnd(21)} ${State.padEnd(11)} ${Info} ${attributes(connection)}`;
+  });
+  return printedLines(lines);
 }
 
 /** "weave status peers": all peers and their connections. */
 export function peersText({ Router }: Report): string {
-  return Router.Peers.map((peer) => {
+  const lines = Router.Peers.flatMap((peer) => {
     const connections = peer.Connections.map(({ Name, NickName, Address, Outbound, Established }) => {
       const who = `${Name}(${NickName})`.padEnd(37);
-      return `   ${Outbound ? "->" : "<-"} ${Address.padEnd(21)} ${who} ${Established ? "established" : "pending"}\n`;
+      return `   ${Outbound ? "->" : "<-"} ${Address.padEnd(21)} ${who} ${Established ? "established" : "pending"}`;
     });
-    return `${peer.Name}(${peer.NickName})\n${connections.join("")}`;
-  }).join("");
+    return [`${peer.Name}(${peer.NickName})`, ...connections];
+  });
+  return printedLines(lines);
 }
 
 /** "weave status dns": the names there are. */
 export function namesText({ DNS: dns }: Report): string {
   const suffix = `.${dns?.Domain}`;
-  return (dns?.Entries ?? [])
+  const lines = (dns?.Entries ?? [])
     .filter(({ Tombstone }) => Tombstone === 0)
     .map(({ Hostname, Address, ContainerID, Origin }) => {
       const name = Hostname.endsWith(suffix) ? Hostname.slice(0, -suffix.length) : Hostname;
-      return `${name.padEnd(12)} ${Address.padEnd(15)} ${ContainerID.slice(0, 12).padStart(12)} ${Origin}\n`;
-    })
-    .join("");
+      return `${name.padEnd(12)} ${Address.padEnd(15)} ${ContainerID.slice(0, 12).padStart(12)} ${Origin}`;
+    });
+  return printedLines(lines);
 }
 
 /** "weave status ipam": who owns how much of the range. */
@@ -148,11 +159,10 @@ export function ipamText({ Router, IPAM }: Report): string {
     owners.set(Peer, { nickname: Nickname, addresses, note });
   }
   const order = [...owners].sort(([a], [b]) => Number(b === Router.Name) - Number(a === Router.Name));
-  return order
-    .map(([name, { nickname, addresses, note }]) => {
-      const share = ((100 * addresses) / IPAM.RangeNumIPs).toFixed(1).padStart(4, "0");
-      const last = name === Router.Name ? `(${IPAM.ActiveIPs} active)` : note;
-      return `${`${name}(${nickname})`.padEnd(37)} ${String(addresses).padStart(8)} IPs (${share}% of total) ${last}\n`;
-    })
-    .join("");
+  const lines = order.map(([name, { nickname, addresses, note }]) => {
+    const share = ((100 * addresses) / IPAM.RangeNumIPs).toFixed(1).padStart(4, "0");
+    const last = name === Router.Name ? `(${IPAM.ActiveIPs} active)` : note;
+    return `${`${name}(${nickname})`.padEnd(37)} ${String(addresses).padStart(8)} IPs (${share}% of total) ${last}`;
+  });
+  return printedLines(lines);
 }

@@ -1,5 +1,7 @@
 // What the doctor finds: one thing that was looked at, how it is, and what to do about it where it should be otherwise.
 
+import { printedLines } from "../log/printable.ts";
+
 /** "ok", "warning" (it works, but…), "problem" (it does not work, or not for long). */
 export type Level = "ok" | "warning" | "problem";
 
@@ -29,10 +31,9 @@ export const problem = (check: string, found: string, advice: string): Finding =
 /** The findings as text, one or two lines each. */
 export function findingsText(findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ check }) => check.length));
-  return findings
-    .map(({ check, level, found, advice }) => {
-      const line = `${level.padEnd("warning".length)}  ${check.padEnd(width)}  ${found}\n`;
-      return advice === undefined ? line : `${line}${" ".repeat("warning".length + width + 4)}-> ${advice}\n`;
-    })
-    .join("");
+  const lines = findings.flatMap(({ check, level, found, advice }) => {
+    const line = `${level.padEnd("warning".length)}  ${check.padEnd(width)}  ${found}`;
+    return advice === undefined ? [line] : [line, `${" ".repeat("warning".length + width + 4)}-> ${advice}`];
+  });
+  return printedLines(lines);
 }

@@ -1,4 +1,5 @@
 // One line an event, levelled, on standard error: "INFO: 2026/11/21 07:45:13.123456 text", as the original's logs.
+import { printable } from "./printable.ts";
 
 const LEVELS = ["debug", "info", "warning", "error"] as const;
 export type LogLevel = (typeof LEVELS)[number];
@@ -18,7 +19,7 @@ export function createLog(level: LogLevel, write: (line: string) => void = write
   const threshold = LEVELS.indexOf(level);
   const at = (own: LogLevel) => {
     if (LEVELS.indexOf(own) < threshold) return () => {};
-    return (text: string) => write(`${TAGS[own]}: ${timestamp(new Date())} ${oneLine(text)}\n`);
+    return (text: string) => write(`${TAGS[own]}: ${timestamp(new Date())} ${printable(text)}\n`);
   };
   return { debug: at("debug"), info: at("info"), warning: at("warning"), error: at("error") };
 }
@@ -28,12 +29,6 @@ export const silentLog: Log = { debug() {}, info() {}, warning() {}, error() {} 
 
 function writeStderr(line: string): void {
   process.stderr.write(line);
-}
-
-// What peers send may end up in a log line; it must not be able to start one of its own.
-function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 
 function timestamp(date: Date): string {

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { limitedLines, limitedWarnings } from "../../lib/log/limited.ts";
+import { printable, printedLines } from "../../lib/log/printable.ts";
 
 test("a warning of one kind is logged at most once a minute, and says how many were left out", () => {
   let now = 0;
@@ -82,4 +83,11 @@ test("lines that a fault could repeat without end are counted instead", () => {
   clock.advance(61_000);
   log("later");
   expect(lines.slice(3)).toEqual(["7 more lines like the last ones", "later"]);
+});
+
+test("what others say cannot start a line, move the cursor or turn the direction of writing", () => {
+  expect(printable("a\nb\u001b[31m\u009b1m\u202egpj.exe\u2028é€")).toBe(
+    "a\\x0ab\\x1b[31m\\x9b1m\\u202egpj.exe\\u2028é€",
+  );
+  expect(printedLines(["a\rb", ""])).toBe("a\\x0db\n\n");
 });
