@@ -418,7 +418,7 @@ test("another IPAM plugin is asked for CHECK, STATUS and GC as well", async () =
   const script = `#!/bin/sh
 echo "$CNI_COMMAND" >>${record}
 [ "$CNI_COMMAND" != STATUS ] || { echo '{"code": 50, "msg": "it is ill"}'; exit 1; }
-echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.99.98.7/24"}]}'
+echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.99.98.7/24", "gateway": "10.99.98.1"}]}'
 `;
   writeFileSync(join(host.binDir, "recording-ipam"), script, { mode: 0o755 });
   const env = { CNI_PATH: host.binDir };
