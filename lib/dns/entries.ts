@@ -1,15 +1,31 @@
-// All names of the network: by name and by address.
+// All names of the network: by name and by address. Deleted ones are remembered, but found by neither.
 import type { IPv4 } from "../address/ipv4.ts";
+import type { Work } from "../clock/slices.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { compareEntries, type Entry, type EntryId, entryKey, newer } from "./entry.ts";
+
+/** Characters of a name with its container's id and its peer; longer ones take more room. */
+const COMMON_LENGTH = 256;
+/** Names above a name that are known to exist by it. */
+const MAX_PARENTS = 8;
+/** Entries of one name, or of one address, that are looked at to answer a question. */
+const MAX_FOUND = 1_024;
+/** Entries looked at between two steps. */
+const STEP = 512;
 
 export class Entries {
   readonly #byKey = new Map<string, Entry>();
   readonly #byName = new Map<string, Set<string>>();
   readonly #byAddress = new Map<IPv4, Set<string>>();
-  /** Entries below a name, however deep. */
-  readonly #below = new Map<string, Set<string>>();
+  /** How many entries lie below a name; of the names with the fewest labels. */
+  readonly #below = new Map<string, number>();
   readonly #perOrigin = new Map<PeerName, number>();
+  #room = 0;
+
+  /** How much room all entries take. */
+  get room(): number {
+    return this.#room;
+  }
 
   get size(): number {
     return this.#byKey.size;
@@ -28,7 +44,7 @@ export class Entries {
     return [...this.#perOrigin.keys()];
   }
 
-  /** How many entries come from a peer, deleted ones included. */
+  /** How much room the entries of a peer take, deleted ones included: 1 for each of common length. */
   countOf(origin: PeerName): number {
     return this.#perOrigin.get(origin) ?? 0;
   }
@@ -36,12 +52,11 @@ export class Entries {
   /** Puts an entry in the place of an older state of it. */
   set(entry: Entry): void {
     const key = entryKey(entry);
-    if (!this.#byKey.has(key)) this.#perOrigin.set(entry.origin, this.countOf(entry.origin) + 1);
+    const known = this.#byKey.get(key);
+    if (known?.tombstone === 0) this.#unindex(key, known);
+    if (!known) this.#account(entry.origin, roomOf(key));
     this.#byKey.set(key, entry);
-    const name = entry.hostname.toLowerCase();
-    index(this.#byName, name, key);
-    index(this.#byAddress, entry.address, key);
-    for (const parent of parentsOf(name)) index(this.#below, parent, key);
+    if (entry.tombstone === 0) this.#index(key, entry);
   }
 
   /** Takes in entries; returns those that were news. New ones that do not `fit` are left out. */
@@ -57,53 +72,85 @@ export class Entries {
   }
 
   /** Forgets entries. */
-  remove(unwanted: (entry: Entry) => boolean): void {
+  *remove(unwanted: (entry: Entry) => boolean): Work {
+    let steps = 0;
     for (const [key, entry] of this.#byKey) {
+      if (++steps % STEP === 0) yield;
       if (!unwanted(entry)) continue;
       this.#byKey.delete(key);
-      const name = entry.hostname.toLowerCase();
-      unindex(this.#byName, name, key);
-      unindex(this.#byAddress, entry.address, key);
-      for (const parent of parentsOf(name)) unindex(this.#below, parent, key);
-      const left = this.countOf(entry.origin) - 1;
-      if (left > 0) this.#perOrigin.set(entry.origin, left);
-      else this.#perOrigin.delete(entry.origin);
+      if (entry.tombstone === 0) this.#unindex(key, entry);
+      this.#account(entry.origin, -roomOf(key));
     }
   }
 
   /** Addresses of a fully qualified name. */
   lookup(hostname: string): IPv4[] {
-    return this.#living(this.#byName.get(hostname.toLowerCase())).map(({ address }) => address);
+    return this.#found(this.#byName.get(hostname.toLowerCase())).map(({ address }) => address);
   }
 
   /** The name of an address: the first in order, where it has several. */
   reverse(address: IPv4): string | undefined {
-    return this.#living(this.#byAddress.get(address)).sort(compareEntries)[0]?.hostname;
+    return this.#found(this.#byAddress.get(address)).sort(compareEntries)[0]?.hostname;
   }
 
   /** True where a living name lies below this fully qualified one. */
   isParent(hostname: string): boolean {
-    for (const key of this.#below.get(hostname.toLowerCase()) ?? []) {
-      if (this.#byKey.get(key)?.tombstone === 0) return true;
-    }
-    return false;
+    return this.#below.has(hostname.toLowerCase());
   }
 
-  #living(keys: Iterable<string> = []): Entry[] {
-    const living: Entry[] = [];
+  /** The living entries behind these keys, as many as a question may cost. */
+  #found(keys: Iterable<string> = []): Entry[] {
+    const found: Entry[] = [];
     for (const key of keys) {
       const entry = this.#byKey.get(key);
-      if (entry?.tombstone === 0) living.push(entry);
+      if (entry) found.push(entry);
+      if (found.length >= MAX_FOUND) break;
     }
-    return living;
+    return found;
+  }
+
+  #index(key: string, { hostname, address }: Entry): void {
+    const name = hostname.toLowerCase();
+    index(this.#byName, name, key);
+    index(this.#byAddress, address, key);
+    for (const parent of parentsOf(name)) this.#below.set(parent, (this.#below.get(parent) ?? 0) + 1);
+  }
+
+  #unindex(key: string, { hostname, address }: Entry): void {
+    const name = hostname.toLowerCase();
+    unindex(this.#byName, name, key);
+    unindex(this.#byAddress, address, key);
+    for (const parent of parentsOf(name)) {
+      const left = (this.#below.get(parent) ?? 0) - 1;
+      if (left > 0) this.#below.set(parent, left);
+      else this.#below.delete(parent);
+    }
+  }
+
+  #account(origin: PeerName, room: number): void {
+    const left = this.countOf(origin) + room;
+    if (left > 0) this.#perOrigin.set(origin, left);
+    else this.#perOrigin.delete(origin);
+    this.#room += room;
   }
 }
 
-/** The names above a fully qualified one, but for the topmost label's: "b.c." and so on, of "a.b.c.". */
+/** How much room an entry with this key takes: 1 where it has a common length. */
+function roomOf(key: string): number {
+  return Math.ceil(key.length / COMMON_LENGTH);
+}
+
+/**
+ * The names above a fully qualified one, but for the topmost label's: "b.c." and so on, of "a.b.c."; of those with many
+ * labels only the MAX_PARENTS topmost.
+ */
 function parentsOf(name: string): string[] {
   const parents: string[] = [];
-  for (let at = name.indexOf(".") + 1; at > 0 && at < name.length; at = name.indexOf(".", at) + 1) {
-    if (name.indexOf(".", at) < name.length - 1) parents.push(name.slice(at));
+  // The last dot ends the name, the one before begins the topmost label.
+  let at = name.lastIndexOf(".", name.length - 2);
+  while (at > 0 && parents.length < MAX_PARENTS) {
+    at = name.lastIndexOf(".", at - 1);
+    if (at >= 0) parents.push(name.slice(at + 1));
   }
   return parents;
 }

@@ -2,7 +2,7 @@
 // it learns from them (weave: nameserver/nameserver.go). Pure: clock, gossip and disk are passed in.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
-import type { Work } from "../clock/slices.ts";
+import { Slices, type Work } from "../clock/slices.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
@@ -56,12 +56,14 @@ export class Nameserver implements Gossiper {
   #sweeper: Timer | undefined;
   readonly #gone = new Set<PeerName>();
   #forgetting: Timer | undefined;
+  readonly #slices: Slices;
   readonly #warn: (kind: string, text: string) => void;
 
   constructor(
     readonly config: NameserverConfig,
     private readonly dependencies: NameserverDependencies,
   ) {
+    this.#slices = new Slices(dependencies.clock);
     this.#warn = limitedWarnings(dependencies.log, () => dependencies.clock.now());
   }
 
@@ -71,7 +73,7 @@ export class Nameserver implements Gossiper {
       .origins()
       .filter((origin) => this.entries.countOf(origin) >= MAX_ENTRIES_PER_PEER)
       .map((origin) => `DNS: ${origin} has ${MAX_ENTRIES_PER_PEER} names; further ones are ignored`);
-    return this.entries.size < MAX_ENTRIES
+    return this.entries.room < MAX_ENTRIES
       ? full
       : [`DNS: there are ${MAX_ENTRIES} names; further ones are ignored`];
   }
@@ -83,13 +85,14 @@ export class Nameserver implements Gossiper {
     this.#channel = open(this);
     this.#sweeper = every(this.dependencies.clock, TOMBSTONE_S * 1000, () => {
       const now = this.#now();
-      this.entries.remove(({ tombstone }) => tombstone > 0 && now - tombstone > TOMBSTONE_S);
+      this.#remove(({ tombstone }) => tombstone > 0 && now - tombstone > TOMBSTONE_S);
     });
   }
 
   stop(): void {
     this.#sweeper?.cancel();
     this.#forgetting?.cancel();
+    this.#slices.stop();
   }
 
   /**
@@ -139,8 +142,9 @@ export class Nameserver implements Gossiper {
     // Many may go at once; all names are looked through once for all of them.
     this.#forgetting ??= this.dependencies.clock.after(0, () => {
       this.#forgetting = undefined;
-      this.entries.remove(({ origin }) => this.#gone.has(origin));
+      const gone = new Set(this.#gone);
       this.#gone.clear();
+      this.#remove(({ origin }) => gone.has(origin));
     });
   }
 
@@ -172,7 +176,7 @@ export class Nameserver implements Gossiper {
   }
 
   gossip(): GossipData {
-    return this.#data([...this.entries.all()]);
+    return new NamesData(this.entries, () => this.#now());
   }
 
   *#receive(message: Uint8Array): Work<{ fresh: Entry[]; received: Entry[] }> {
@@ -225,7 +229,7 @@ export class Nameserver implements Gossiper {
   #hasRoom(origin: PeerName): boolean {
     const limit = origin === this.config.ourName ? MAX_ALLEGED : MAX_ENTRIES_PER_PEER;
     const full = this.entries.countOf(origin) >= limit;
-    if (!full && this.entries.size < MAX_ENTRIES) return true;
+    if (!full && this.entries.room < MAX_ENTRIES) return true;
     const text = full
       ? `${origin} has ${limit} names; further ones are ignored`
       : `there are ${MAX_ENTRIES} names; further ones are ignored`;
@@ -262,6 +266,12 @@ export class Nameserver implements Gossiper {
     if (entries.length > 0) this.#channel?.broadcast(this.#data(entries));
   }
 
+  #remove(unwanted: (entry: Entry) => boolean): void {
+    this.#slices.run(this.entries.remove(unwanted), (error) => {
+      if (error) throw error;
+    });
+  }
+
   #data(entries: readonly Entry[]): NamesData {
     return new NamesData(entries, () => this.#now());
   }
@@ -275,12 +285,12 @@ export class Nameserver implements Gossiper {
   }
 }
 
-/** Names to tell; those of several messages join into one. */
+/** Names to tell: those of several messages, joined, or all that there are when they are sent. */
 class NamesData implements GossipData {
   readonly bytes = 0;
 
   constructor(
-    readonly list: readonly Entry[],
+    readonly list: readonly Entry[] | Entries,
     private readonly now: () => number,
   ) {}
 
@@ -288,14 +298,16 @@ class NamesData implements GossipData {
     const merged = new Entries();
     for (const data of [this, ...others]) {
       if (!(data instanceof NamesData)) throw new TypeError("gossip of names joins with its like only");
+      if (data.list instanceof Entries) return data;
       merged.merge(data.list);
     }
     return new NamesData([...merged.all()], this.now);
   }
 
   *encode(): Generator<Uint8Array, void, void> {
-    for (let at = 0; at === 0 || at < this.list.length; at += MAX_ENTRIES_PER_MESSAGE) {
-      const entries = this.list.slice(at, at + MAX_ENTRIES_PER_MESSAGE);
+    const list = this.list instanceof Entries ? [...this.list.all()] : this.list;
+    for (let at = 0; at === 0 || at < list.length; at += MAX_ENTRIES_PER_MESSAGE) {
+      const entries = list.slice(at, at + MAX_ENTRIES_PER_MESSAGE);
       yield encodeNames({ timestamp: this.now(), entries });
     }
   }

@@ -28,12 +28,16 @@ export class Grants {
   /** How many of `free` addresses a peer that asks now may have; 0 for none now. */
   allowance(peer: PeerName, free: number, now: number): number {
     const account = this.#account(peer, now);
-    account.tokens = Math.min(BURST, account.tokens + ((now - account.at) / 1000) * REQUESTS_PER_S);
+    account.tokens = Math.min(
+      BURST,
+      account.tokens + (Math.max(0, now - account.at) / 1000) * REQUESTS_PER_S,
+    );
     account.at = now;
     if (account.tokens < 1) return this.#limit(account, now, 0);
     account.tokens--;
     if (account.granted <= free) return Number.POSITIVE_INFINITY;
-    if (now - account.grantedAt < SLOW_INTERVAL_MS) return this.#limit(account, now, 0);
+    if (now >= account.grantedAt && now - account.grantedAt < SLOW_INTERVAL_MS)
+      return this.#limit(account, now, 0);
     return this.#limit(account, now, Math.max(1, Math.floor(free * SLOW_SHARE)));
   }
 

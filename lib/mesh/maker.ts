@@ -3,6 +3,7 @@
 
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
@@ -10,7 +11,6 @@ import { CollisionError, RefusedError, SelfConnectionError } from "./errors.ts";
 import { DIAL_BURST, DIALS_PER_S, dialable, GossipedAddresses, MAX_GOSSIPED } from "./gossiped.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
-import { TokenBucket } from "./tokenbucket.ts";
 import { joinHostPort, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
 const INITIAL_INTERVAL_MS = 250;

@@ -2,8 +2,8 @@
 // all, and the oldest gives way to the newest: an honest handshake takes milliseconds.
 
 import type { Clock } from "../clock/clock.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import { RefusedError } from "./errors.ts";
-import { TokenBucket } from "./tokenbucket.ts";
 
 /** Connections without an end of their handshake, in all and from one address. */
 export const MAX_STRANGERS = 512;

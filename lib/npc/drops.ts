@@ -1,9 +1,9 @@
 // Dropped packets as people are told of them: a line for each attempt at a connection, not for each packet of it, and no
 // more lines than a reader can use.
 import type { Clock } from "../clock/clock.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LoggedPacket } from "../netlink/nflog.ts";
 import { MID_STREAM, UNTRACKED } from "./basechain.ts";
-import { TokenBucket } from "./bucket.ts";
 import { DIRECTIONS, type Protocol } from "./objects.ts";
 import { type Connection, readPacket } from "./packet.ts";
 
@@ -45,7 +45,7 @@ export class Drops {
     private readonly clock: Clock,
     private readonly listener: DropListener,
   ) {
-    this.#lines = new TokenBucket(clock, BURST, LINES_PER_S);
+    this.#lines = new TokenBucket(BURST, LINES_PER_S, clock.now());
   }
 
   /** Takes a packet that the filter has dropped. */
@@ -68,7 +68,7 @@ export class Drops {
     };
     if (!this.#isNew(drop)) return;
     this.listener.blocked(drop);
-    if (this.#lines.take()) this.listener.write(drop);
+    if (this.#lines.take(this.clock.now())) this.listener.write(drop);
     else this.#leftOut++;
   }
 

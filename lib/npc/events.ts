@@ -1,9 +1,9 @@
 // Events of Kubernetes about objects (v1 Event), for those who look at an object there and not into our log.
 import { createHash } from "node:crypto";
 import type { Clock } from "../clock/clock.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import { CONFLICT, type KubeClient, KubeError } from "../kube/client.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { TokenBucket } from "./bucket.ts";
 import type { KubeObject } from "./objects.ts";
 
 /** Events at once, and on the whole; those above are in the log alone. */
@@ -53,15 +53,15 @@ export class EventWriter {
   constructor(
     private readonly client: KubeClient,
     private readonly node: string,
-    clock: Clock,
+    private readonly clock: Clock,
     private readonly failed: (text: string) => void,
   ) {
-    this.#events = new TokenBucket(clock, BURST, EVENTS_PER_S);
+    this.#events = new TokenBucket(BURST, EVENTS_PER_S, clock.now());
   }
 
   /** Creates a warning about an object, in the background. */
   warn(object: KubeObject, reason: string, text: string): void {
-    if (!this.#events.take()) return;
+    if (!this.#events.take(this.clock.now())) return;
     const { path, body } = eventFor(object, reason, text, this.node, new Date());
     this.client.write("create", path, body).catch((error: unknown) => {
       // Another node was first.

@@ -3,6 +3,7 @@
 import { closeSync } from "node:fs";
 import { familyOf, type Ip, ipOctets } from "../address/ip.ts";
 import type { Clock } from "../clock/clock.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LoggedPacket } from "../netlink/nflog.ts";
 import {
   AF_INET,
@@ -15,7 +16,6 @@ import {
   sockaddrIn6,
 } from "../sys/socket.ts";
 import { MID_STREAM, RESET_MARK } from "./basechain.ts";
-import { TokenBucket } from "./bucket.ts";
 import { type Connection, readPacket } from "./packet.ts";
 
 /** Segments that are answered at once, and on the whole: what a pod sends costs us no more than that. */
@@ -106,17 +106,17 @@ export class Resets {
   #failed = false;
 
   constructor(
-    clock: Clock,
+    private readonly clock: Clock,
     private readonly listener: ResetListener,
   ) {
-    this.#answers = new TokenBucket(clock, BURST, SEGMENTS_PER_S);
+    this.#answers = new TokenBucket(BURST, SEGMENTS_PER_S, clock.now());
   }
 
   packet({ prefix, payload }: LoggedPacket): void {
     if (prefix !== MID_STREAM && !prefix.includes(" ")) return;
     const connection = readPacket(payload);
     const headers = connection ? resetsFor(connection) : [];
-    if (headers.length === 0 || !this.#answers.take()) return;
+    if (headers.length === 0 || !this.#answers.take(this.clock.now())) return;
     for (const header of headers) this.#send(header);
   }
 

@@ -18,7 +18,7 @@ const FLOORS: readonly (readonly string[])[] = [
 ];
 
 /** Uses between rooms on one floor. */
-const ARROWS = ["api -> ipam", "api -> dns"];
+const ARROWS = ["api -> ipam", "api -> dns", "log -> clock"];
 
 function roomOf(path: string): string {
   const [first = "", second = ""] = path.split("/");

@@ -1,6 +1,7 @@
 // Logs: what is repeated without end is written once a minute.
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { LOG_BURST } from "../../lib/log/allowance.ts";
 import { limitedLines, limitedWarnings } from "../../lib/log/limited.ts";
 import { printable, printedLines } from "../../lib/log/printable.ts";
 
@@ -15,6 +16,28 @@ test("a warning of one kind is logged at most once a minute, and says how many w
   expect(lines.slice(2)).toEqual(["refused (59 more since the last such line)"]);
   warn("a", "refused");
   expect(lines.length).toBe(3);
+});
+
+test("kinds that somebody makes up do not fill the log, and a clock that is set back does not silence it", () => {
+  let now = 3_600_000;
+  const lines: string[] = [];
+  const warn = limitedWarnings({ warning: (text) => lines.push(text) }, () => now);
+  const characters = () => lines.reduce((sum, line) => sum + line.length, 0);
+  for (let i = 0; i < 10_000; i++) warn(`refused ${i}`, `refused ${"\u0001".repeat(50)}`);
+  expect(characters() * 4).toBeLessThan(2 * LOG_BURST);
+  const before = characters();
+  for (let i = 0; i < 36_000; i++, now += 100) warn(`later ${i}`, "refused a peer of a name of its own");
+  expect(characters() - before).toBeLessThan(1_000_000);
+  expect(lines.at(-1)).toMatch(/lines before this one left out/);
+  const count = lines.length;
+  now -= 7_200_000;
+  warn("later 35999", "again");
+  expect(lines.length).toBe(count);
+  now += 60_000;
+  warn("clock", "one");
+  now -= 3_600_000;
+  warn("clock", "two");
+  expect(lines.slice(-2)).toEqual([expect.stringContaining("one"), expect.stringContaining("two")]);
 });
 
 const UNEXPECTED = `

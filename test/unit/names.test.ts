@@ -61,7 +61,7 @@ describe("entries", () => {
         const named = living.filter(({ hostname }) => hostname.toLowerCase() === "a.weave.local.");
         expect(entries.lookup("a.WEAVE.local.").sort()).toEqual(named.map(({ address }) => address).sort());
         expect(entries.reverse(2) !== undefined).toBe(living.some(({ address }) => address === 2));
-        entries.remove(({ origin }) => origin === peer(1));
+        atOnce(entries.remove(({ origin }) => origin === peer(1)));
         expect([...entries.all()].every(({ origin }) => origin === peer(2))).toBe(true);
         const left = living.filter(({ hostname, origin }) => hostname.startsWith("b") && origin === peer(2));
         expect(entries.lookup("b.weave.local.").length).toBe(left.length);
@@ -77,8 +77,26 @@ describe("entries", () => {
     expect(entries.isParent("web.east.weave.local.")).toBe(false);
     entries.set(tombstoned(web, 5));
     expect(entries.isParent("east.weave.local.")).toBe(false);
-    entries.remove(() => true);
+    atOnce(entries.remove(() => true));
     expect([entries.origins(), entries.isParent("weave.local.")]).toEqual([[], false]);
+  });
+
+  test("cost no more than their room, however many labels, addresses and characters they have", () => {
+    const entries = new Entries();
+    const deep = `${"a.".repeat(100)}b.weave.local.`;
+    entries.set({ ...sample(deep), containerId: "c", origin: peer(1) });
+    expect([entries.isParent("b.weave.local."), entries.isParent("a.b.weave.local.")]).toEqual([true, true]);
+    expect(entries.isParent(deep.slice(2))).toBe(false);
+    expect(entries.room).toBe(1);
+    for (let i = 0; i < 3_000; i++)
+      entries.set({ ...sample("many.weave.local."), containerId: "c", origin: peer(2), address: i });
+    expect(entries.lookup("many.weave.local.").length).toBe(1_024);
+    entries.set({ ...sample("x.weave.local."), containerId: "c".repeat(1_000), origin: peer(3) });
+    expect(entries.countOf(peer(3))).toBe(5);
+    atOnce(entries.remove(({ origin }) => origin !== peer(3)));
+    expect([entries.size, entries.room]).toEqual([1, 5]);
+    atOnce(entries.remove(() => true));
+    expect([entries.size, entries.room, entries.origins()]).toEqual([0, 0, []]);
   });
 
   test("cross the wire unchanged, each once, in order", () => {

@@ -1,8 +1,9 @@
 // Who may wait for the end of a handshake, and who gives way.
 import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { LOG_BURST } from "../../lib/log/allowance.ts";
 import { silentLog } from "../../lib/log/log.ts";
-import { INFO_BURST, ratedLog } from "../../lib/mesh/ratedlog.ts";
+import { ratedLog } from "../../lib/mesh/ratedlog.ts";
 import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 import {
   ACCEPT_BURST,
@@ -89,9 +90,14 @@ test("info lines of the mesh are bounded, and those left out are counted", () =>
   const clock = new SimulatedClock(0);
   const lines: string[] = [];
   const log = ratedLog({ ...silentLog, info: (text) => lines.push(text) }, clock);
-  for (let i = 0; i < INFO_BURST + 1000; i++) log.info(`line ${i}`);
-  expect(lines).toHaveLength(INFO_BURST);
+  const line = "x".repeat(1024);
+  const count = LOG_BURST / line.length;
+  for (let i = 0; i < count + 1000; i++) log.info(line);
+  expect(lines).toHaveLength(count);
   clock.advance(1000);
-  for (let i = 0; i < 10; i++) log.info("late");
-  expect(lines.slice(INFO_BURST)).toEqual(["late (1000 lines before this one left out)", "late"]);
+  for (let i = 0; i < 300; i++) log.info("a");
+  expect(lines.slice(count)).toEqual([
+    "a (1000 lines before this one left out)",
+    ...Array(256 - 39).fill("a"),
+  ]);
 });

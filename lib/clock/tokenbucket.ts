@@ -11,11 +11,11 @@ export class TokenBucket {
     this.#tokens = burst;
   }
 
-  /** Takes a token if there is one; `now` is in ms. */
-  take(now: number): boolean {
+  /** Takes `count` tokens where there is one, the others in advance; `now` is in ms. */
+  take(now: number, count = 1): boolean {
     this.#refill(now);
     if (this.#tokens < 1) return false;
-    this.#tokens--;
+    this.#tokens -= count;
     return true;
   }
 
@@ -26,6 +26,7 @@ export class TokenBucket {
   }
 
   #refill(now: number): void {
+    // A clock that is set back takes nothing away.
     const elapsed = Math.max(0, now - this.at) / 1000;
     this.#tokens = Math.min(this.burst, this.#tokens + elapsed * this.perSecond);
     this.at = now;
