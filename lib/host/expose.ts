@@ -5,9 +5,9 @@ import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { announce } from "./arp.ts";
 import { requireBridge } from "./bridge.ts";
-import { applyFirewall, type Exposed } from "./firewall.ts";
-import { acceptForwarded, type Variant } from "./forwarding.ts";
-import { BRIDGE } from "./names.ts";
+import { applyFirewall, type Exposed, type FirewallSettings, isFirewallThere } from "./firewall.ts";
+import { acceptForwarded, droppingForwarded, isAccepted, type Variant } from "./forwarding.ts";
+import { BRIDGE, TABLE } from "./names.ts";
 import { sysctlSet } from "./sysctl.ts";
 
 /** The exposed addresses of one host, kept in step with the bridge and the packet filter. */
@@ -80,10 +80,25 @@ export class Exposure {
     this.#apply();
   }
 
+  /** Puts back what others flushed or dropped in the packet filter; returns what that was. */
+  repairFilter(): string[] {
+    const { filter } = this;
+    const wrong = [
+      ...(isFirewallThere(filter, this.#settings) ? [] : [`nftables table ${TABLE} was flushed or removed`]),
+      ...(isAccepted(filter, droppingForwarded(filter)) ? [] : ["iptables dropped forwarded packets"]),
+    ];
+    if (wrong.length > 0) this.#apply();
+    return wrong;
+  }
+
+  get #settings(): FirewallSettings {
+    return { exposed: [...this.#exposed.values()], controlPort: this.controlPort, local: this.#local };
+  }
+
   #apply(): void {
-    const exposed = [...this.#exposed.values()];
+    const { exposed } = this.#settings;
     if (exposed.length > 0) sysctlSet("net/ipv4/ip_forward", "1");
-    applyFirewall(this.filter, { exposed, controlPort: this.controlPort, local: this.#local });
+    applyFirewall(this.filter, this.#settings);
     this.iptables = acceptForwarded(
       this.filter,
       exposed.map(({ cidr }) => cidr),

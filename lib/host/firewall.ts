@@ -13,7 +13,7 @@ import {
 import { type Table, tableReplace } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
 import type { Expression } from "../netlink/nftables/step.ts";
-import { tableDelete } from "../netlink/nftables/table.ts";
+import { chainGet, ruleList, tableDelete } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { undoForwarding } from "./forwarding.ts";
 import { BRIDGE, TABLE } from "./names.ts";
@@ -103,6 +103,15 @@ export function firewallTable({ exposed, controlPort, local }: FirewallSettings)
 export function removeFirewall(nf: NetlinkSocket): void {
   tableDelete(nf, { family: "ip", name: TABLE });
   undoForwarding(nf);
+}
+
+/** Whether the table has the chains and as many rules as these settings ask for: others flush it, and delete it. */
+export function isFirewallThere(nf: NetlinkSocket, settings: FirewallSettings): boolean {
+  const table = firewallTable(settings);
+  return table.chains.every(
+    ({ name, rules }) =>
+      chainGet(nf, table, name) !== undefined && ruleList(nf, table, name).length === rules.length,
+  );
 }
 
 /** Puts the table in place, atomically instead of the one before it. */

@@ -8,7 +8,7 @@ import { ipAddress, linkName, verdict } from "../netlink/nftables/expression.ts"
 import {
   addChain,
   addRule,
-  chainList,
+  chainGet,
   commit,
   deleteChain,
   deleteRule,
@@ -32,9 +32,7 @@ export type Variant = "iptables-nft" | typeof LEGACY;
 
 /** The kinds of iptables that drop what is forwarded by policy, as far as that can be seen. */
 export function droppingForwarded(nf: NetlinkSocket): Variant[] {
-  const nft = chainList(nf, TABLE.family).some(
-    ({ table, name, policy }) => table === TABLE.name && name === FORWARD && policy === "drop",
-  );
+  const nft = chainGet(nf, TABLE, FORWARD)?.policy === "drop";
   const forward = forwardOf(legacyFilter());
   const legacy = forward !== undefined && dropsByPolicy(forward);
   return [...(nft ? (["iptables-nft"] as const) : []), ...(legacy ? ([LEGACY] as const) : [])];
@@ -48,11 +46,24 @@ export function acceptForwarded(nf: NetlinkSocket, subnets: readonly Cidr[]): Va
   return dropping;
 }
 
-/** Whether that was done, by those who drop. */
+/** Whether that was done, for these kinds, and nobody has flushed it since. */
 export function isAccepted(nf: NetlinkSocket, dropping: readonly Variant[]): boolean {
-  return dropping.every((variant) =>
-    variant === LEGACY ? legacyFilter()?.chains.some(({ name }) => name === FORWARDING_CHAIN) : isInNft(nf),
+  return dropping.every((variant) => (variant === LEGACY ? acceptsInLegacy() : acceptsInNft(nf)));
+}
+
+function acceptsInNft(nf: NetlinkSocket): boolean {
+  return (
+    isInNft(nf) &&
+    ruleList(nf, TABLE, FORWARDING_CHAIN).length > 0 &&
+    ruleList(nf, TABLE, FORWARD).some(({ jump }) => jump === FORWARDING_CHAIN)
   );
+}
+
+function acceptsInLegacy(): boolean {
+  const table = legacyFilter();
+  const chain = table?.chains.find(({ name }) => name === FORWARDING_CHAIN);
+  const jumps = forwardOf(table)?.rules.some(({ jump }) => jump === FORWARDING_CHAIN);
+  return chain !== undefined && chain.rules.length > 0 && jumps === true;
 }
 
 /** Takes that back. */
@@ -69,9 +80,7 @@ export function undoForwarding(nf: NetlinkSocket): void {
 }
 
 function isInNft(nf: NetlinkSocket): boolean {
-  return chainList(nf, TABLE.family).some(
-    ({ table, name }) => table === TABLE.name && name === FORWARDING_CHAIN,
-  );
+  return chainGet(nf, TABLE, FORWARDING_CHAIN) !== undefined;
 }
 
 /** Only what iptables can print, too, for whoever looks at its rules. */

@@ -215,9 +215,13 @@ export class Allocator {
     }
     sharing.establish();
     if (sharing.ring.empty) {
-      const { consensus } = sharing.division;
+      const { consensus, unheard } = sharing.division;
+      const undivided = `the peers have not divided the range ${formatCidr(config.universe)} yet`;
+      if (unheard.length > 0) {
+        return `${undivided}: waiting for ${unheard.join(", ")}, which may know the ring; 'weave forget' peers that are gone`;
+      }
       const voters = consensus ? ` (${consensus.state.size} known, quorum ${consensus.quorum})` : "";
-      return `the peers have not divided the range ${formatCidr(config.universe)} yet${voters}`;
+      return undivided + voters;
     }
     const hosts = hostRange(subnet);
     if (space.canAllocate(hosts, this.#excepted)) return undefined;

@@ -1,5 +1,5 @@
-// Links of this host that the network needs, looked after: the bridge, the containers' ports, and the overlay's links with
-// their programs. What others (a network manager, an administrator, another agent) remove or change is put back.
+// What the network needs of this host, looked after: the bridge, the containers' ports, the overlay's links with their
+// programs, and the packet filter. What others (a network manager, a firewall, an administrator) remove or change is put back.
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { type BridgeSettings, ensureBridge } from "../host/bridge.ts";
 import type { Exposure } from "../host/expose.ts";
@@ -11,7 +11,7 @@ import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { NetworkOverlay } from "../overlay/network.ts";
 import { reasonOf } from "../sys/reason.ts";
 
-/** Changes of programs are not told of: they are found by looking. */
+/** Changes of programs and of the packet filter are not told of: they are found by looking. */
 const CHECK_MS = 10_000;
 /** Several changes come together, and who changes them again and again is not answered faster than this. */
 const DELAY_MS = 500;
@@ -19,7 +19,7 @@ const DELAY_MS = 500;
 export interface UpkeepParts {
   readonly route: NetlinkSocket;
   readonly bridge: BridgeSettings;
-  readonly exposure: Pick<Exposure, "restore">;
+  readonly exposure: Pick<Exposure, "restore" | "repairFilter">;
   readonly overlay: Pick<NetworkOverlay, "repair">;
   readonly clock: Clock;
   readonly log: Log;
@@ -53,15 +53,16 @@ export class Upkeep {
   }
 
   notes(): string[] {
-    if (this.#trouble !== undefined) return [`cannot repair links that others changed: ${this.#trouble}`];
+    if (this.#trouble !== undefined) return [`cannot repair what others changed: ${this.#trouble}`];
     if (this.#repairs === 0) return [];
-    return [`repaired links that others changed: ${this.#repairs} in all, the last: ${this.#last}`];
+    return [`repaired what others changed: ${this.#repairs} in all, the last: ${this.#last}`];
   }
 
   #check(): void {
     try {
       const wrong = this.#repairBridge();
       wrong.push(...this.parts.overlay.repair(linkByName(this.parts.route, BRIDGE)?.index));
+      wrong.push(...this.parts.exposure.repairFilter());
       this.#trouble = undefined;
       if (wrong.length === 0) return;
       this.#repairs++;
@@ -69,7 +70,7 @@ export class Upkeep {
       this.#warn("repaired", `repaired: ${this.#last}`);
     } catch (error) {
       this.#trouble = reasonOf(error);
-      this.#warn("trouble", `cannot repair links that others changed: ${this.#trouble}`);
+      this.#warn("trouble", `cannot repair what others changed: ${this.#trouble}`);
     }
   }
 

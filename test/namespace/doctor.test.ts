@@ -98,10 +98,13 @@ test("ports that others have", async () => {
 
 test("forwarding: a policy of iptables, and what is turned off", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1");
+  // A router that runs would put it right.
+  await host.weave("stop");
   await host.must(["iptables-nft", "-P", "FORWARD", "DROP"]);
   expect(await about("forward")).toEqual([
     "problem: iptables-nft drops forwarded packets by policy, and nothing accepts ours",
   ]);
+  await host.weave("launch");
   await host.weave("expose");
   expect(await about("forward")).toEqual([]);
   await sysctl("ipv4/ip_forward", "0");

@@ -337,7 +337,7 @@ describe.each([
       await eventually(
         `${change.join(" ")} is repaired`,
         () => a.weave("status"),
-        (text) => text.includes(`repaired links that others changed: ${repaired + 1} in all`),
+        (text) => text.includes(`repaired what others changed: ${repaired + 1} in all`),
       );
       repaired++;
       for (const to of [one.address, exposed]) {

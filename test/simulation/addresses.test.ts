@@ -190,6 +190,8 @@ test("a host that lost its state waits for the peers that were named, and claims
   simulation.clock.advance(MINUTE);
   expect(returned.sharing.ring.empty).toBe(true);
   expect(returned.sharing.division.unheard).toEqual([first.ip, "10.0.0.99"]);
+  // What a runtime is told is the cause, too.
+  expect(returned.obstacle(UNIVERSE)).toContain(`waiting for ${first.ip}, 10.0.0.99`);
   simulation.network.cut(again.ip, first.ip, false);
   expect(await settled(simulation, waiting)).not.toBe(address);
   expect(returned.sharing.ring.seeds).toEqual(a.sharing.ring.seeds);

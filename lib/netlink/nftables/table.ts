@@ -1,7 +1,7 @@
 // Tables, chains and rules of nftables, changed in atomic batches (linux/netfilter/nf_tables.h, nfnetlink.h).
 import { ENOENT, isErrno } from "../../sys/errno.ts";
 import { AttributeEncoder, type Attributes, decodeAttributes } from "../attributes.ts";
-import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from "../message.ts";
+import { type Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from "../message.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
 import { encodeExpressions } from "./expression.ts";
 import type { Expression } from "./step.ts";
@@ -187,15 +187,30 @@ export interface ListedChain {
 
 /** All chains of a family. */
 export function chainList(nl: NetlinkSocket, family: TableFamily): ListedChain[] {
-  return nl.dump(nftMessage({ family, name: "" }, "getChain", "list chains", () => {})).map(({ body }) => {
-    const attributes = decodeAttributes(body.subarray(4));
-    const policy = attributes.get(5)?.u32be;
-    return {
-      table: attributes.need(1).string,
-      name: attributes.need(3).string,
-      policy: policy === undefined ? undefined : policy === 0 ? "drop" : "accept",
-    };
-  });
+  return nl.dump(nftMessage({ family, name: "" }, "getChain", "list chains", () => {})).map(listedChain);
+}
+
+/** One chain, however many others there are; undefined where it or its table is missing. */
+export function chainGet(nl: NetlinkSocket, table: TableName, chain: string): ListedChain | undefined {
+  const request = nftMessage(table, "getChain", `get chain ${named(table)} ${chain}`, (body) =>
+    body.string(1, table.name).string(3, chain),
+  );
+  try {
+    return nl.request(request).map(listedChain)[0];
+  } catch (error) {
+    if (isErrno(error, ENOENT)) return undefined;
+    throw error;
+  }
+}
+
+function listedChain({ body }: Message): ListedChain {
+  const attributes = decodeAttributes(body.subarray(4));
+  const policy = attributes.get(5)?.u32be;
+  return {
+    table: attributes.need(1).string,
+    name: attributes.need(3).string,
+    policy: policy === undefined ? undefined : policy === 0 ? "drop" : "accept",
+  };
 }
 
 /** A rule of anybody's: its number, and the chain that it ends with a jump to, if it does. */
