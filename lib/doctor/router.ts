@@ -55,7 +55,12 @@ export function routerFindings(report: Report | undefined): Finding[] {
   }
   const { Router, IPAM } = report;
   const established = Router.Connections.filter(({ State }) => State === "established");
-  const failing = Router.Connections.filter(({ State }) => State === "failed" || State === "retrying");
+  // A peer that is refused has its own problem, with the cause and what to do about it.
+  const failing = Router.Connections.filter(
+    ({ State, Address }) =>
+      (State === "failed" || State === "retrying") &&
+      !report.Problems.some(({ Found }) => Found.includes(` at ${Address} `)),
+  );
   const slow = established.filter(({ Info }) => /\bsleeve\b/.test(Info));
   const unreachable = (IPAM.Entries ?? []).filter(({ IsKnownPeer }) => !IsKnownPeer);
   const share = unreachable.reduce((sum, { Size }) => sum + Size, 0) / IPAM.RangeNumIPs;

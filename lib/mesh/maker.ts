@@ -114,6 +114,26 @@ export class ConnectionMaker {
     return errors;
   }
 
+  /** Resolves the names of peers that do not answer; returns those that have got another address, which are tried there. */
+  async resolveAgain(): Promise<string[]> {
+    const { transport } = this.params;
+    const unanswered = [...this.named()].filter(([, peer]) => peer === undefined).map(([name]) => name);
+    const moved = await Promise.all(
+      unanswered.map(async (name) => {
+        const known = this.#direct.get(name);
+        const host = splitHostPort(name)?.host;
+        if (!known || host === undefined) return [];
+        const ip = await transport.resolve(host).catch(() => known.ip);
+        // It may have been forgotten, or named anew, meanwhile.
+        if (ip === known.ip || this.#direct.get(name) !== known) return [];
+        this.#direct.set(name, { ...known, ip });
+        return [name];
+      }),
+    );
+    if (moved.some((names) => names.length > 0)) this.refresh();
+    return moved.flat();
+  }
+
   forget(peers: readonly string[]): void {
     for (const peer of peers) this.#direct.delete(peer);
     this.refresh();

@@ -68,6 +68,12 @@ export class Refusals {
     return refusal?.uid === uid && refusal.boundUntil > this.clock.now() ? refusal.error : undefined;
   }
 
+  /** A peer of this name is connected: what an earlier life of it was refused for is history. */
+  connected(name: PeerName): void {
+    const refusal = this.#byName.get(name);
+    if (refusal && refusal.boundUntil <= this.clock.now()) this.#byName.delete(name);
+  }
+
   /** The cause is gone, of one peer or, where we have changed, of all. */
   lift(name?: PeerName): void {
     if (name === undefined) this.#byName.clear();

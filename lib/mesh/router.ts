@@ -395,6 +395,7 @@ export class MeshRouter implements ConnectionHost {
     if (this.connections.get(connection.remote.name) !== connection) {
       return connection.shutdown(new Error("Cannot set unknown connection active"));
     }
+    this.refusals.connected(connection.remote.name);
     this.peers.raise();
     connection.log("connection fully established");
     this.#topologyChanged();

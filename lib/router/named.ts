@@ -9,7 +9,7 @@ import type { Kept } from "./identity.ts";
 
 /** A new connection brings the ring of the peer within this, if it has one. */
 const INTRODUCTION_MS = 1_500;
-/** Interval at which names are resolved again that could not be. */
+/** Interval at which names are resolved again that could not be, or whose peer does not answer: it may have moved. */
 const RESOLVE_MS = 30_000;
 
 export interface NamedPeersHost {
@@ -100,5 +100,7 @@ export class NamedPeers {
     const resolved = new Set(this.host.maker.directPeers());
     const missing = [...this.#names].filter((name) => !resolved.has(name));
     if (missing.length > 0) await this.host.maker.connect(missing, false);
+    const moved = await this.host.maker.resolveAgain();
+    if (moved.length > 0) this.host.log.info(`Peers with another address now: ${moved.join(", ")}`);
   }
 }

@@ -5,6 +5,7 @@ import { sleep } from "../../lib/clock/clock.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
 import type { Allocator, AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import { encodeRangeMessage, encodeState } from "../../lib/ipam/wire.ts";
+import { RefusedError } from "../../lib/mesh/errors.ts";
 import { nameFromNumber, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
 import type { NamedPeers } from "../../lib/router/named.ts";
 import { MemoryDisk, nameFor, settled, UNIVERSE, withAddresses } from "../support/allocators.ts";
@@ -211,6 +212,32 @@ test("named peers are waited for until they are heard or given up, whatever the 
   expect(waits.sharing.ring.empty).toBe(true);
   named.forget(["10.0.0.99"]);
   await settled(simulation, waiting);
+});
+
+test("a named peer that has got another address is found there", async () => {
+  const simulation = new Simulation(82n);
+  const [a, b] = [simulation.add(1), simulation.add(2)];
+  // Nobody is there yet.
+  simulation.network.names.set("peer.example.com", "10.0.0.99");
+  await nameFor(simulation, a, ["peer.example.com"], () => true);
+  simulation.clock.advance(MINUTE);
+  expect(a.router.connections.size).toBe(0);
+  simulation.network.names.set("peer.example.com", b.ip);
+  await settled(simulation, sleep(simulation.clock, MINUTE));
+  expect([...a.router.connections.keys()]).toEqual([b.router.ourself.name]);
+});
+
+test("a refusal is forgotten once the peer is connected", async () => {
+  const simulation = new Simulation(83n);
+  const [a, b] = [simulation.add(1), simulation.add(2)];
+  let verdict: RefusedError | undefined = new RefusedError("another range", "use the same");
+  a.router.guard({ features: () => ({}), judge: () => verdict, connected() {} });
+  await simulation.connect(b, a);
+  simulation.clock.advance(1_000);
+  expect(a.router.refusals.problems()).toHaveLength(1);
+  verdict = undefined;
+  simulation.until(() => simulation.converged(), 2 * MINUTE);
+  expect(a.router.refusals.problems()).toEqual([]);
 });
 
 test("an observer takes no part, and gets its addresses from the others", async () => {

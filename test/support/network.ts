@@ -29,6 +29,9 @@ export class SimulatedNetwork {
     private readonly delayMs: () => number,
   ) {}
 
+  /** Addresses of hosts that are called by name. */
+  readonly names = new Map<string, string>();
+
   listen(address: string, accept: (stream: Stream) => StreamHandler | undefined): void {
     this.#listeners.set(address, accept);
   }
@@ -69,7 +72,7 @@ export class SimulatedNetwork {
 
   transport(ip: string): Transport {
     return {
-      resolve: async (host) => host,
+      resolve: async (host) => this.names.get(host) ?? host,
       connect: (address, opened, failed) => {
         const dialled = this.dialled.get(ip) ?? [];
         dialled.push(address);
