@@ -4,6 +4,7 @@ import type { Random } from "../clock/random.ts";
 import { finish, type Work } from "../clock/slices.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import { reasonOf } from "../sys/reason.ts";
 import type { LocalConnection } from "./connection.ts";
 import type { GossipChannel, GossipData, Gossiper } from "./gossip.ts";
 import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
@@ -28,6 +29,8 @@ export interface ChannelHost {
   readonly connections: ReadonlyMap<PeerName, LocalConnection>;
 }
 
+type Unicast = GossipMessage & { kind: "unicast" };
+
 interface Channel {
   readonly gossiper: Gossiper;
   /** Not to be repeated before. */
@@ -38,10 +41,12 @@ export class Channels {
   readonly #channels = new Map<string, Channel>();
   readonly #surrogate: (channel: string) => Gossiper;
   readonly #note: (kind: string, text: string) => void;
+  readonly #warn: (kind: string, text: string) => void;
 
   constructor(private readonly host: ChannelHost) {
     const { clock, log } = host;
     this.#surrogate = surrogate(clock, GOSSIP_INTERVAL_MS);
+    this.#warn = limitedWarnings(log, () => clock.now());
     this.#note = limitedWarnings({ warning: (text) => log.info(text) }, () => clock.now());
   }
 
@@ -58,16 +63,19 @@ export class Channels {
     };
   }
 
-  /** Takes a message that a neighbour has sent. What it throws is to end the connection. */
+  /** Takes a message that a neighbour has sent. What it throws is to end the connection, for it is the neighbour's. */
   *receive(from: PeerName, tag: number, body: Uint8Array): Work {
     const message = decodeGossip(tag, body);
     const { channel, source, payload } = message;
     const gossiper = this.#gossiper(channel);
     switch (message.kind) {
       case "unicast":
-        if (message.destination === this.host.ourself.name)
-          yield* finish(gossiper.onUnicast(source, payload));
-        else this.#unicast(message);
+        // Who gets it would take it for our own.
+        if (source === this.host.ourself.name)
+          this.#warn(`forged ${from}`, `[gossip] ignoring a message in our name that ${from} has sent`);
+        else if (message.destination !== this.host.ourself.name) this.#unicast(message);
+        else if (source === from) yield* finish(gossiper.onUnicast(source, payload));
+        else yield* this.#takeRelayed(from, gossiper, message);
         break;
       case "broadcast": {
         const data = yield* finish(gossiper.onBroadcast(source, payload));
@@ -117,7 +125,19 @@ export class Channels {
     return this.#surrogate(channel);
   }
 
-  #unicast(message: GossipMessage & { kind: "unicast" }): boolean {
+  /** A neighbour that passes a message on has not read it: it is not to blame for what is in it. */
+  *#takeRelayed(from: PeerName, gossiper: Gossiper, { source, payload }: Unicast): Work {
+    try {
+      yield* finish(gossiper.onUnicast(source, payload));
+    } catch (error) {
+      this.#warn(
+        `relayed ${from}`,
+        `[gossip] ignoring a message that ${from} has passed on for ${source}: ${reasonOf(error)}`,
+      );
+    }
+  }
+
+  #unicast(message: Unicast): boolean {
     const { routes, connections } = this.host;
     const hop = routes.unicastAll.get(message.destination);
     const connection = hop && connections.get(hop);

@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { MAX_PEERS, MAX_VERSION } from "../../lib/mesh/bounds.ts";
 import { RawGossip } from "../../lib/mesh/gossip.ts";
-import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { encodeGossip } from "../../lib/mesh/message.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
@@ -147,4 +148,42 @@ test("work that takes long is done in slices, and what comes behind it on the co
   simulation.until(() => seen.length === 6, MINUTE);
   expect(seen).toEqual(["x0", "x1", "x2", "x3", "x4", "y9"]);
   expect(longest).toBeLessThan(20);
+});
+
+test("what a peer passes on for a liar does not end the connection between honest ones", async () => {
+  const { simulation, first, liar, peers } = await network(4, 5n);
+  const second = peers[1];
+  if (!second) throw new Error("no second peer");
+  const heard: string[] = [];
+  second.router.channel("x", {
+    onUnicast(source) {
+      heard.push(source);
+      throw new Error("cannot be read");
+    },
+    onBroadcast: () => undefined,
+    onGossip: () => undefined,
+    gossip: () => undefined,
+  });
+  const nameOf = ({ router }: SimulatedPeer) => router.ourself.name;
+  const [ofFirst, destination, ofLiar] = [nameOf(first), nameOf(second), nameOf(liar)];
+  const [between, direct] = [first, liar].map(({ router }) =>
+    second.router.connections.get(router.ourself.name),
+  );
+  const unicast = (by: PeerName, source: PeerName) =>
+    liar.router.connections
+      .get(by)
+      ?.send(
+        encodeGossip({ kind: "unicast", channel: "x", source, destination, payload: new Uint8Array(3) }),
+      );
+  for (const source of [ofLiar, ofFirst, destination, nameFromNumber(999n)]) unicast(ofFirst, source);
+  simulation.clock.advance(1_000);
+  // What is said to be of the peer that passes it on, goes no further.
+  expect(heard).toEqual([ofLiar, nameFromNumber(999n)]);
+  expect([between?.ended, direct?.ended]).toEqual([false, false]);
+  unicast(destination, destination);
+  simulation.clock.advance(1_000);
+  expect([heard.length, direct?.ended]).toEqual([2, false]);
+  unicast(destination, ofLiar);
+  simulation.clock.advance(1_000);
+  expect([between?.ended, direct?.ended]).toEqual([false, true]);
 });
