@@ -30,6 +30,7 @@ import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { detached, unexpectedNotes } from "../log/unexpected.ts";
+import { ratedLog } from "../mesh/ratedlog.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
 import { linkByName, linkDelete } from "../netlink/link.ts";
@@ -172,7 +173,7 @@ async function start(
     esp,
     { name, host: options.host, port, mtu },
     systemClock,
-    log,
+    ratedLog(log, systemClock),
   );
   undo.push(() => overlay.stop());
   const mesh = new MeshRouter(
