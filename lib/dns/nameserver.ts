@@ -8,7 +8,7 @@ import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { Entries } from "./entries.ts";
-import { type Entry, MAX_VERSION, nextVersion, tombstoned } from "./entry.ts";
+import { type Entry, entryKey, MAX_VERSION, newer, nextVersion, tombstoned } from "./entry.ts";
 import { fullyQualified, isFullyQualified, isInDomain } from "./name.ts";
 import type { NamesStore } from "./saved.ts";
 import { encodeNames, readNames } from "./wire.ts";
@@ -27,6 +27,8 @@ const MAX_ALLEGED = MAX_ENTRIES_PER_PEER / 2;
 const MAX_CONTAINER_ID = 1_024;
 /** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
 const MAX_ENTRIES_PER_MESSAGE = 1_024;
+/** Names that are joined one by one while a peer does not read; instead of more it is told all that there are. */
+const MAX_JOINED = 4 * MAX_ENTRIES_PER_MESSAGE;
 /** Entries taken in between two steps. */
 const STEP = 128;
 
@@ -176,7 +178,7 @@ export class Nameserver implements Gossiper {
   }
 
   gossip(): GossipData {
-    return new NamesData(this.entries, () => this.#now());
+    return new NamesData(undefined, this.entries, () => this.#now());
   }
 
   *#receive(message: Uint8Array): Work<{ fresh: Entry[]; received: Entry[] }> {
@@ -273,7 +275,8 @@ export class Nameserver implements Gossiper {
   }
 
   #data(entries: readonly Entry[]): NamesData {
-    return new NamesData(entries, () => this.#now());
+    const byKey = new Map(entries.map((entry) => [entryKey(entry), entry]));
+    return new NamesData(byKey, this.entries, () => this.#now());
   }
 
   #now(): number {
@@ -290,22 +293,27 @@ class NamesData implements GossipData {
   readonly bytes = 0;
 
   constructor(
-    readonly list: readonly Entry[] | Entries,
+    /** By key; undefined where it is all of them. */
+    readonly some: ReadonlyMap<string, Entry> | undefined,
+    readonly all: Entries,
     private readonly now: () => number,
   ) {}
 
   join(others: readonly GossipData[]): GossipData {
-    const merged = new Entries();
+    const joined = new Map<string, Entry>();
     for (const data of [this, ...others]) {
       if (!(data instanceof NamesData)) throw new TypeError("gossip of names joins with its like only");
-      if (data.list instanceof Entries) return data;
-      merged.merge(data.list);
+      if (!data.some || joined.size > MAX_JOINED) return new NamesData(undefined, this.all, this.now);
+      for (const [key, entry] of data.some) {
+        const known = joined.get(key);
+        joined.set(key, known ? newer(known, entry) : entry);
+      }
     }
-    return new NamesData([...merged.all()], this.now);
+    return new NamesData(joined, this.all, this.now);
   }
 
   *encode(): Generator<Uint8Array, void, void> {
-    const list = this.list instanceof Entries ? [...this.list.all()] : this.list;
+    const list = [...(this.some?.values() ?? this.all.all())];
     for (let at = 0; at === 0 || at < list.length; at += MAX_ENTRIES_PER_MESSAGE) {
       const entries = list.slice(at, at + MAX_ENTRIES_PER_MESSAGE);
       yield encodeNames({ timestamp: this.now(), entries });

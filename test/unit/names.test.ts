@@ -155,6 +155,40 @@ describe("a nameserver", () => {
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
   });
 
+  test("joins what waits for a slow peer: the newest of each name, and all of them where there are many", () => {
+    const { server, said } = nameserver(1, clock);
+    const gossip = (count: number, version: number): GossipData => {
+      const entries = Array.from({ length: count }, (_, i) => ({
+        ...sample("x.weave.local."),
+        origin: peer(2),
+        address: i,
+        version,
+      }));
+      const data = atOnce(
+        server.onGossip(encodeNames({ timestamp: Math.floor(clock.now() / 1000), entries })),
+      );
+      if (!data) throw new Error("no news");
+      return data;
+    };
+    const told = (data: GossipData) => [...data.encode()].flatMap((message) => decodeNames(message).entries);
+    const [one, two] = [gossip(2, 1), gossip(1, 2)];
+    for (const data of [one.join([two]), two.join([one])])
+      expect(
+        told(data)
+          .map(({ address, version }) => [address, version])
+          .sort(),
+      ).toEqual([
+        [0, 2],
+        [1, 1],
+      ]);
+    const many = Array.from({ length: 6 }, (_, i) => gossip(1_024, i + 3));
+    const [first = one, ...others] = many;
+    expect(told(first.join(others)).length).toBe(1_024);
+    server.add("own.weave.local", "c1", 7);
+    said.splice(0);
+    expect(told(one.join([server.gossip()])).length).toBe(1_025);
+  });
+
   test("keeps its names over a restart; without them it takes back what others remember", () => {
     const a = nameserver(1, clock);
     a.server.add("web.weave.local", "c1", 7);
