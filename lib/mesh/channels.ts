@@ -8,7 +8,7 @@ import { reasonOf } from "../sys/reason.ts";
 import type { LocalConnection } from "./connection.ts";
 import type { GossipChannel, GossipData, Gossiper } from "./gossip.ts";
 import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
-import type { PeerName } from "./name.ts";
+import { type PeerName, UNKNOWN_PEER } from "./name.ts";
 import { type Routes, randomNeighbours } from "./routes.ts";
 import { surrogate } from "./surrogate.ts";
 
@@ -70,15 +70,18 @@ export class Channels {
     const gossiper = this.#gossiper(channel);
     switch (message.kind) {
       case "unicast":
-        // Who gets it would take it for our own.
-        if (source === this.host.ourself.name)
-          this.#warn(`forged ${from}`, `[gossip] ignoring a message in our name that ${from} has sent`);
+        if (!this.#mayPassOn(from, source))
+          this.#warn(
+            `forged ${from}`,
+            `[gossip] ignoring a message that ${from} has sent in the name of ${source}`,
+          );
         else if (message.destination !== this.host.ourself.name) this.#unicast(message);
         else if (source === from) yield* finish(gossiper.onUnicast(source, payload));
         else yield* this.#takeRelayed(from, gossiper, message);
         break;
       case "broadcast": {
-        const data = yield* finish(gossiper.onBroadcast(source, payload));
+        const speaker = this.#mayPassOn(from, source) ? source : UNKNOWN_PEER;
+        const data = yield* finish(gossiper.onBroadcast(speaker, payload));
         if (data) this.#broadcast(channel, source, data);
         break;
       }
@@ -123,6 +126,12 @@ export class Channels {
     const name = channel.slice(0, SHOWN_CHANNEL);
     this.#note("surrogate", `[gossip ${name}]: passing on messages of a channel that we do not use`);
     return this.#surrogate(channel);
+  }
+
+  /** We ourself, and neighbours of ours, have nobody pass on to us what they say: it is made up, or comes late. */
+  #mayPassOn(from: PeerName, source: PeerName): boolean {
+    const { ourself, connections } = this.host;
+    return source === from || (source !== ourself.name && !connections.has(source));
   }
 
   /** A neighbour that passes a message on has not read it: it is not to blame for what is in it. */

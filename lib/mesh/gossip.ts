@@ -16,7 +16,7 @@ export interface GossipData {
 /** A user of a channel. What the handlers throw ends the connection that brought the message. */
 export interface Gossiper {
   onUnicast(source: PeerName, message: Uint8Array): Sliced<void>;
-  /** Takes in a broadcast; returns what to pass on along the tree. */
+  /** Takes in a broadcast, of UNKNOWN_PEER where it is doubtful whose; returns what to pass on along the tree. */
   onBroadcast(source: PeerName, message: Uint8Array): Sliced<GossipData | undefined>;
   /** Takes in gossip from a neighbour; returns what was new in it, to be passed on to random neighbours. */
   onGossip(message: Uint8Array, from: PeerName): Sliced<GossipData | undefined>;

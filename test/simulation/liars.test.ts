@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { MAX_PEERS, MAX_VERSION } from "../../lib/mesh/bounds.ts";
 import { RawGossip } from "../../lib/mesh/gossip.ts";
 import { encodeGossip } from "../../lib/mesh/message.ts";
-import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
@@ -160,7 +160,10 @@ test("what a peer passes on for a liar does not end the connection between hones
       heard.push(source);
       throw new Error("cannot be read");
     },
-    onBroadcast: () => undefined,
+    onBroadcast(source) {
+      heard.push(source);
+      return undefined;
+    },
     onGossip: () => undefined,
     gossip: () => undefined,
   });
@@ -175,14 +178,22 @@ test("what a peer passes on for a liar does not end the connection between hones
       ?.send(
         encodeGossip({ kind: "unicast", channel: "x", source, destination, payload: new Uint8Array(3) }),
       );
-  for (const source of [ofLiar, ofFirst, destination, nameFromNumber(999n)]) unicast(ofFirst, source);
+  const stranger = nameFromNumber(999n);
+  for (const source of [ofLiar, ofFirst, destination, stranger]) unicast(ofFirst, source);
   simulation.clock.advance(1_000);
-  // What is said to be of the peer that passes it on, goes no further.
-  expect(heard).toEqual([ofLiar, nameFromNumber(999n)]);
+  // Neighbours speak for themselves.
+  expect(heard).toEqual([stranger]);
   expect([between?.ended, direct?.ended]).toEqual([false, false]);
   unicast(destination, destination);
   simulation.clock.advance(1_000);
-  expect([heard.length, direct?.ended]).toEqual([2, false]);
+  expect([heard.length, direct?.ended]).toEqual([1, false]);
+  const broadcast = (source: PeerName) =>
+    liar.router.connections
+      .get(destination)
+      ?.send(encodeGossip({ kind: "broadcast", channel: "x", source, payload: new Uint8Array(3) }));
+  for (const source of [ofFirst, destination, stranger, ofLiar]) broadcast(source);
+  simulation.clock.advance(1_000);
+  expect(heard.slice(1)).toEqual([UNKNOWN_PEER, UNKNOWN_PEER, stranger, ofLiar]);
   unicast(destination, ofLiar);
   simulation.clock.advance(1_000);
   expect([between?.ended, direct?.ended]).toEqual([false, true]);
