@@ -72,6 +72,6 @@ function compare(
         formatCidr(route.destination) === destination && (gateway === undefined || route.gateway === gateway),
     );
     const via = gateway === undefined ? "" : ` via ${formatIPv4(gateway)}`;
-    if (!there) fail(`: ${netns} lacks the route to ${destination}${via}`);
+    if (!there) fail(`lacks the route to ${destination}${via}`);
   }
 }

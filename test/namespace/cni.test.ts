@@ -364,7 +364,7 @@ describe("CHECK", () => {
     const gateway = /via (\S+)/.exec((await change("route")).stdout)?.[1] ?? "";
     expect(await check()).toBe("");
     await change("route", "del", "default");
-    expect(await check()).toMatch(/^101 .*lacks the route to 0\.0\.0\.0\/0 via 10\./);
+    expect(await check()).toMatch(/^101 interface \S+ in \S+ lacks the route to 0\.0\.0\.0\/0 via 10\./);
     await change("route", "add", "default", "via", gateway);
     expect(await check()).toBe("");
     await change("link", "set", "eth0", "address", "02:00:00:00:00:07");
