@@ -160,6 +160,20 @@ test("another VXLAN link has the port: sleeve does without, and the status says 
   }
 });
 
+test("a program has the fast datapath's UDP port: sleeve does without, too", async () => {
+  const script = 'await Bun.udpSocket({ hostname: "0.0.0.0", port: 6784 }); console.log("ready");';
+  const child = Bun.spawn(host.command(process.execPath, "-e", script), { stdout: "pipe", stderr: "ignore" });
+  await child.stdout.getReader().read();
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+  expect(await host.weave("status")).toContain(
+    "no fast datapath, only sleeve: no VXLAN link on UDP port 6784",
+  );
+  expect(await host.must(["ip", "-br", "link"])).not.toContain("vxlan-6784");
+  await host.weave("reset", "--force");
+  child.kill();
+  await child.exited;
+});
+
 describe("the pid file and the log", () => {
   const runFile = (name: string) => join(host.folder, "run", name);
   const launch = () =>

@@ -239,6 +239,10 @@ export class DatapathLinks {
     }
   }
 
+  get #noVxlan(): string {
+    return `no VXLAN link on UDP port ${this.config.port + 1} (does the kernel have CONFIG_VXLAN? is the port free?)`;
+  }
+
   /** ifindex of the VXLAN link, or why there is none. */
   #vxlanLink(): number | string {
     const { port, mtu, fastdp } = this.config;
@@ -248,19 +252,25 @@ export class DatapathLinks {
       if (existing) linkDelete(this.nl, name);
       return "switched off (--no-fastdp)";
     }
-    if (!existing) {
-      try {
-        linkAdd(this.nl, { kind: "vxlan", name, port: port + 1, mtu });
-      } catch (error) {
-        return `no VXLAN link on UDP port ${port + 1} (does the kernel have CONFIG_VXLAN? is the port free?): ${reasonOf(error)}`;
-      }
-      this.#created = true;
+    try {
+      if (!existing) linkAdd(this.nl, { kind: "vxlan", name, port: port + 1, mtu });
+    } catch (error) {
+      return `${this.#noVxlan}: ${reasonOf(error)}`;
     }
+    if (!existing) this.#created = true;
     const link = this.#linkNamed(name);
     if (!link.vxlan?.external || link.vxlan.port !== port + 1) {
       throw new DatapathError(
         `link ${name} is in the way: it is no external VXLAN link on UDP port ${port + 1}`,
       );
+    }
+    // The kernel takes the port only now.
+    try {
+      linkSet(this.nl, name, link.index, { up: true });
+    } catch (error) {
+      linkDelete(this.nl, name);
+      this.#created = false;
+      return `${this.#noVxlan}: ${reasonOf(error)}`;
     }
     return link.index;
   }
