@@ -76,7 +76,9 @@ export function routerFindings(report: Report | undefined): Finding[] {
       problem(
         "connections",
         `${Address} is not reached: ${Info}`,
-        "open TCP 6783 and UDP 6783, 6784 between hosts, or 'weave forget' it",
+        /password|decrypt/i.test(Info)
+          ? "launch all hosts with the same password"
+          : "open TCP 6783 and UDP 6783, 6784 between hosts, or 'weave forget' it",
       ),
     ),
     ...slow.map(({ Address, Info }) =>

@@ -9,11 +9,36 @@ import { cniFindings } from "../../lib/doctor/cni.ts";
 import { findingsText, ok, problem } from "../../lib/doctor/finding.ts";
 import { kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts";
 import { readTaken } from "../../lib/doctor/ports.ts";
+import { routerFindings } from "../../lib/doctor/router.ts";
 
 test("findings read as a table", () => {
   expect(findingsText([ok("mtu", "fits"), problem("ports", "taken", "free them")])).toBe(
     "ok       mtu    fits\nproblem  ports  taken\n                -> free them\n",
   );
+});
+
+test("a peer that is not reached: one problem, and advice for its cause", () => {
+  const failed = (Address: string, Info: string) => ({ Address, State: "failed", Info });
+  const findings = routerFindings({
+    Ready: true,
+    Problems: [
+      { Check: "peers", Found: "peer x at 10.0.0.3:6783 is refused since then", Advice: "reset it" },
+    ],
+    Router: {
+      Encryption: true,
+      Connections: [
+        failed("10.0.0.1:6783", "dial tcp 10.0.0.1:6783: connect: connection refused"),
+        failed("10.0.0.2:6783", "password specified, but peer requested an unencrypted connection"),
+        failed("10.0.0.3:6783", "Incompatible IP allocation ranges"),
+      ],
+    },
+    IPAM: { Range: "10.32.0.0/12", RangeNumIPs: 1 },
+  });
+  expect(findings.flatMap(({ advice }) => advice ?? [])).toEqual([
+    "reset it",
+    "open TCP 6783 and UDP 6783, 6784 between hosts, or 'weave forget' it",
+    "launch all hosts with the same password",
+  ]);
 });
 
 test("ports in use, by the kernel's lists", () => {
