@@ -7,12 +7,17 @@ import type { PeerName } from "./name.ts";
 
 const FEATURE = "NameTaken";
 const FORMAT = /^([0-9a-f:]{17}) ([\w.:]{2,45})$/;
-/** A host that was restarted looks the same until its last connection has ended: it takes several attempts to tell. */
+/**
+ * A host that was restarted, perhaps with another address, looks the same until its last connection has ended. Two hosts
+ * are proven by several attempts, and by the keeper, which has been heard so long after the first of them.
+ */
 const PROOF_ATTEMPTS = 3;
 const PROOF_MS = 5_000;
-/** The other host tries at least every 9 minutes. */
-const OVER_MS = 20 * 60_000;
-/** Pairs of hosts that are remembered; the oldest goes first. */
+/** For so long after the keeper was last there, the other one is refused; it tries at least every 9 minutes. */
+const REFUSED_MS = 20 * 60_000;
+/** For so long nobody inherits by the name: a keeper whose router rests still has containers. */
+const AMBIGUOUS_MS = 24 * 3_600_000;
+/** Pairs of hosts, and hosts with our own name, that are remembered; the oldest goes first. */
 const MAX_PAIRS = 64;
 
 interface Pair {
@@ -21,8 +26,15 @@ interface Pair {
   readonly keeper: string;
   readonly other: string;
   readonly since: number;
-  last: number;
+  /** When the keeper was there last, as far as attempts of the other one made us look. */
+  keeperThere: number;
   attempts: number;
+}
+
+/** How a keeper is connected to us now: where from, and when it was last heard, in ms since the epoch. */
+export interface Keeper {
+  readonly ip: string;
+  readonly lastHeard: number;
 }
 
 export class Collisions {
@@ -32,40 +44,39 @@ export class Collisions {
 
   constructor(private readonly clock: Clock) {}
 
-  /** Notes that a host at `other` came with the name of the one connected from `keeper`. */
-  note(name: PeerName, keeper: string, other: string): void {
-    if (keeper === other) return;
+  /** Notes that a host at `other` came with the name of a peer that is connected. */
+  note(name: PeerName, keeper: Keeper, other: string): void {
+    if (keeper.ip === other) return;
     const now = this.clock.now();
     const key = `${name} ${other}`;
     const known = this.#standing(this.#pairs.get(key));
-    const pair = known ?? { name, keeper, other, since: now, last: now, attempts: 0 };
+    const pair = known ?? { name, keeper: keeper.ip, other, since: now, keeperThere: now, attempts: 0 };
     pair.attempts++;
-    pair.last = now;
+    pair.keeperThere = Math.max(pair.keeperThere, keeper.lastHeard);
     this.#pairs.delete(key);
     this.#pairs.set(key, pair);
-    for (const oldest of this.#pairs.keys()) {
-      if (this.#pairs.size <= MAX_PAIRS) break;
-      this.#pairs.delete(oldest);
-    }
+    keepLatest(this.#pairs);
   }
 
   /** Notes that a host at this address has our own name. */
   noteOwn(address: string): void {
-    if (this.#own.size < MAX_PAIRS) this.#own.set(address, this.clock.now());
+    this.#own.delete(address);
+    this.#own.set(address, this.clock.now());
+    keepLatest(this.#own);
   }
 
-  /** Why a host at `ip` may not have this name; undefined where it may. */
-  judge(name: PeerName, ip: string): RefusedError | undefined {
-    const pair = this.#proven(this.#pairs.get(`${name} ${ip}`));
-    if (!pair) return undefined;
-    this.note(name, pair.keeper, ip);
-    return twoHosts(`peer name ${name} is that of two hosts, at ${pair.keeper} and at ${ip}`);
+  /** Why a host at `ip` may not have this name; undefined where it may. `connected`: who has the name with us now. */
+  judge(name: PeerName, ip: string, connected: Keeper | undefined): RefusedError | undefined {
+    const known = this.#pairs.get(`${name} ${ip}`);
+    if (known && connected?.ip === known.keeper) this.note(name, connected, ip);
+    const pair = this.#refused(known);
+    return pair && twoHosts(`peer name ${name} is that of two hosts, at ${pair.keeper} and at ${ip}`);
   }
 
   /** What a host at `ip` is told in the handshake. */
   features(ip: string): Record<string, string> {
     for (const pair of this.#pairs.values())
-      if (pair.other === ip && this.#proven(pair)) return { [FEATURE]: `${pair.name} ${pair.keeper}` };
+      if (pair.other === ip && this.#refused(pair)) return { [FEATURE]: `${pair.name} ${pair.keeper}` };
     return {};
   }
 
@@ -84,36 +95,48 @@ export class Collisions {
 
   /** True where another host has our own name. */
   get nameIsTaken(): boolean {
-    return this.#ownAddresses().length > 0;
+    return this.#ownAddresses(AMBIGUOUS_MS).length > 0;
   }
 
   /** What is wrong, in words. */
   problems(ourName: PeerName): { readonly found: string; readonly advice: string }[] {
-    const own = this.#ownAddresses().map(
+    const own = this.#ownAddresses(REFUSED_MS).map(
       (at) => `the peer name of this host, ${ourName}, is also that of the host at ${at}`,
     );
     const others = [...this.#pairs.values()].flatMap((pair) =>
-      this.#proven(pair)
+      this.#refused(pair)
         ? [`peer name ${pair.name} is that of two hosts, at ${pair.keeper} and at ${pair.other}`]
         : [],
     );
     return [...own, ...others].map((found) => ({ found, advice: REMEDY }));
   }
 
-  #ownAddresses(): string[] {
+  #ownAddresses(withinMs: number): string[] {
     const now = this.clock.now();
-    return [...this.#own].filter(([, at]) => now - at < OVER_MS).map(([address]) => address);
+    return [...this.#own].filter(([, at]) => now - at < withinMs).map(([address]) => address);
   }
 
   #standing(pair: Pair | undefined): Pair | undefined {
-    return pair && this.clock.now() - pair.last < OVER_MS ? pair : undefined;
+    return pair && this.clock.now() - pair.keeperThere < AMBIGUOUS_MS ? pair : undefined;
   }
 
   #proven(pair: Pair | undefined): Pair | undefined {
     const standing = this.#standing(pair);
-    return standing && standing.attempts >= PROOF_ATTEMPTS && standing.last - standing.since >= PROOF_MS
-      ? standing
-      : undefined;
+    const isProof = (found: Pair) =>
+      found.attempts >= PROOF_ATTEMPTS && found.keeperThere - found.since >= PROOF_MS;
+    return standing && isProof(standing) ? standing : undefined;
+  }
+
+  #refused(pair: Pair | undefined): Pair | undefined {
+    const proven = this.#proven(pair);
+    return proven && this.clock.now() - proven.keeperThere < REFUSED_MS ? proven : undefined;
+  }
+}
+
+function keepLatest(map: Map<string, unknown>): void {
+  for (const oldest of map.keys()) {
+    if (map.size <= MAX_PAIRS) break;
+    map.delete(oldest);
   }
 }
 

@@ -4,6 +4,7 @@ import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Slices, Work } from "../clock/slices.ts";
 import type { Log } from "../log/log.ts";
+import type { Keeper } from "./collisions.ts";
 import { RefusedError } from "./errors.ts";
 import { makeFeatures, parseFeatures } from "./features.ts";
 import { type Framing, MAX_MESSAGE } from "./framing.ts";
@@ -108,6 +109,11 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   get remote(): Peer {
     if (!this.#remote) throw new Error(`the peer at ${this.address} has not said yet who it is`);
     return this.#remote;
+  }
+
+  /** Where the peer is, and when anything of it was last heard. */
+  get keeper(): Keeper {
+    return { ip: this.remoteIp, lastHeard: this.#lastHeard };
   }
 
   /** The uid that the peer at the other end has in its present life. */

@@ -349,7 +349,7 @@ export class MeshRouter implements ConnectionHost {
     const verdict = this.#gate?.judge(features);
     const error =
       this.collisions.told(this.ourself.name, features) ??
-      this.collisions.judge(remote.name, remoteIp) ??
+      this.collisions.judge(remote.name, remoteIp, this.connections.get(remote.name)?.keeper) ??
       (verdict === undefined ? this.refusals.binding(remote) : verdict === "fits" ? undefined : verdict);
     if (error) {
       this.refusals.add(remote, address, error, false);
@@ -369,7 +369,7 @@ export class MeshRouter implements ConnectionHost {
     if (duplicate && duplicate.remoteUid !== connection.remoteUid) {
       // Two hosts of one name, or one that was restarted; its kernel then resets what it does not know any more.
       duplicate.probe();
-      this.collisions.note(remote.name, duplicate.remoteIp, connection.remoteIp);
+      this.collisions.note(remote.name, duplicate.keeper, connection.remoteIp);
       throw new DuplicateNameError(remote, duplicate.address);
     }
     if (duplicate) {

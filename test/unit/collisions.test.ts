@@ -5,30 +5,50 @@ import { nameFromNumber } from "../../lib/mesh/name.ts";
 
 const NAME = nameFromNumber(7n);
 
-test("a host that was restarted is no second one; a host at another address is, after several attempts", () => {
+const [ONE, OTHER] = ["10.0.0.1", "10.0.0.2"];
+
+test("a host that was restarted is no second one, whatever its address; one beside a living one is", () => {
   const clock = new SimulatedClock();
   const collisions = new Collisions(clock);
-  for (let i = 0; i < 9; i++, clock.advance(1_000)) collisions.note(NAME, "10.0.0.1", "10.0.0.1");
+  const started = clock.now();
+  for (let i = 0; i < 9; i++, clock.advance(1_000)) {
+    collisions.note(NAME, { ip: ONE, lastHeard: clock.now() }, ONE);
+    // Its last connection hangs on, and says nothing any more.
+    collisions.note(NAME, { ip: ONE, lastHeard: started }, OTHER);
+  }
   expect(collisions.isAmbiguous(NAME)).toBe(false);
-  collisions.note(NAME, "10.0.0.1", "10.0.0.2");
-  collisions.note(NAME, "10.0.0.1", "10.0.0.2");
-  collisions.note(NAME, "10.0.0.1", "10.0.0.2");
-  expect(collisions.judge(NAME, "10.0.0.2")).toBeUndefined();
-  clock.advance(6_000);
-  collisions.note(NAME, "10.0.0.1", "10.0.0.2");
-  expect(collisions.judge(NAME, "10.0.0.2")?.reason).toContain(
+  expect(collisions.judge(NAME, OTHER, undefined)).toBeUndefined();
+  collisions.note(NAME, { ip: ONE, lastHeard: clock.now() }, OTHER);
+  expect(collisions.judge(NAME, OTHER, undefined)?.reason).toContain(
     "is that of two hosts, at 10.0.0.1 and at 10.0.0.2",
   );
-  expect(collisions.judge(NAME, "10.0.0.1")).toBeUndefined();
+  expect(collisions.judge(NAME, ONE, undefined)).toBeUndefined();
   expect(collisions.isAmbiguous(NAME)).toBe(true);
-  clock.advance(21 * 60_000);
+});
+
+test("the second host is let in some time after the first has gone, however often it tries; it inherits nothing for a day", () => {
+  const clock = new SimulatedClock();
+  const collisions = new Collisions(clock);
+  const keeper = () => ({ ip: ONE, lastHeard: clock.now() });
+  for (let i = 0; i < 9; i++, clock.advance(1_000)) collisions.note(NAME, keeper(), OTHER);
+  for (let i = 0; i < 60; i++, clock.advance(60_000))
+    expect(collisions.judge(NAME, OTHER, keeper())).toBeDefined();
+  for (let i = 0; i < 18; i++, clock.advance(60_000))
+    expect(collisions.judge(NAME, OTHER, undefined)).toBeDefined();
+  clock.advance(3 * 60_000);
+  expect(collisions.judge(NAME, OTHER, undefined)).toBeUndefined();
+  expect(collisions.features(OTHER)).toEqual({});
+  expect(collisions.problems(NAME)).toEqual([]);
+  expect(collisions.isAmbiguous(NAME)).toBe(true);
+  clock.advance(24 * 3_600_000);
   expect(collisions.isAmbiguous(NAME)).toBe(false);
 });
 
 test("the second host learns it in the handshake, where the name is its own", () => {
   const clock = new SimulatedClock();
   const [there, here] = [new Collisions(clock), new Collisions(clock)];
-  for (let i = 0; i < 4; i++, clock.advance(2_000)) there.note(NAME, "10.0.0.1", "10.0.0.2");
+  for (let i = 0; i < 4; i++, clock.advance(2_000))
+    there.note(NAME, { ip: ONE, lastHeard: clock.now() }, OTHER);
   expect(there.features("10.0.0.1")).toEqual({});
   const features = new Map(Object.entries(there.features("10.0.0.2")));
   expect(here.told(nameFromNumber(8n), features)).toBeUndefined();
@@ -42,7 +62,7 @@ test("the second host learns it in the handshake, where the name is its own", ()
 test("what is remembered is bounded", () => {
   const collisions = new Collisions(new SimulatedClock());
   for (let i = 0; i < 1_000; i++) {
-    collisions.note(nameFromNumber(BigInt(i)), "10.0.0.1", "10.0.0.2");
+    collisions.note(nameFromNumber(BigInt(i)), { ip: ONE, lastHeard: 0 }, OTHER);
     collisions.noteOwn(`10.0.${i >> 8}.${i & 255}`);
   }
   expect(collisions.problems(NAME).length).toBeLessThanOrEqual(128);
