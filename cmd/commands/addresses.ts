@@ -6,6 +6,9 @@ import type { ApiClient } from "../../lib/api/client.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 
+/** A wait that is longer than this is told of. */
+const TELL_AFTER_MS = 3_000;
+
 export type AddressArgument =
   | { readonly kind: "own"; readonly cidr: Cidr }
   | { readonly kind: "net"; readonly path: string };
@@ -51,10 +54,10 @@ export async function acquire(
     for (const address of addresses) {
       if (address.kind === "own") {
         warnOfOverlap(address.cidr);
-        await api("PUT", `${path}/${formatCidr(address.cidr)}${QUERY[kind]}`);
+        await tellingOfWait(api("PUT", `${path}/${formatCidr(address.cidr)}${QUERY[kind]}`));
         got.push(address.cidr);
       } else {
-        const answer = (await api("POST", `${path}${address.path}${QUERY[kind]}`)).trim();
+        const answer = (await tellingOfWait(api("POST", `${path}${address.path}${QUERY[kind]}`))).trim();
         if (answer === "cancelled") throw new Error(`container ${id} has ended`);
         got.push(parseCidr(answer));
       }
@@ -63,6 +66,19 @@ export async function acquire(
   } catch (error) {
     await release(api, id, got);
     throw error;
+  }
+}
+
+/** Says on standard error that an address is being waited for, where that takes long. */
+async function tellingOfWait<T>(answer: Promise<T>): Promise<T> {
+  const timer = setTimeout(
+    () => console.error("waiting for an address: 'weave status' and 'weave status ipam' say for what"),
+    TELL_AFTER_MS,
+  );
+  try {
+    return await answer;
+  } finally {
+    clearTimeout(timer);
   }
 }
 
