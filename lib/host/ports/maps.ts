@@ -1,6 +1,7 @@
 // The eBPF maps about ports of the bridge: what a port may send as, what it has sent beyond its share, and where Ethernet
 // addresses were seen. Whoever attaches a container writes bindings; the programs do the rest.
 import { formatMac, parseMac } from "../../address/mac.ts";
+import { MacKey } from "../../bpf/mackey.ts";
 import { BpfMap, type Layout, U32 } from "../../bpf/map.ts";
 import { mapIdsOf, type Program } from "../../bpf/program.ts";
 
@@ -132,13 +133,6 @@ const SeenLayout: Layout<SeenMac> = {
     view.setBigUint64(SEEN.at, seen.at, true);
   },
   decode: (view) => ({ port: view.getUint32(SEEN.port, true), at: view.getBigUint64(SEEN.at, true) }),
-};
-
-/** An Ethernet address as a key: its octets, then two zeros. */
-const MacKey: Layout<string> = {
-  size: 8,
-  encode: (mac, view) => new Uint8Array(view.buffer).set(parseMac(mac)),
-  decode: (view) => formatMac(new Uint8Array(view.buffer, 0, 6)),
 };
 
 const DEFINITIONS = {

@@ -2,7 +2,7 @@
 // writes routes when the topology changes, and reads what was learned.
 
 import type { IPv4 } from "../../address/ipv4.ts";
-import { formatMac, parseMac } from "../../address/mac.ts";
+import { MacKey } from "../../bpf/mackey.ts";
 import { BpfMap, type Layout, U32, U64 } from "../../bpf/map.ts";
 import { SHORT_IDS } from "../../mesh/bounds.ts";
 import { PEER_IDS } from "../peerid.ts";
@@ -11,13 +11,6 @@ import { PEER_IDS } from "../peerid.ts";
 export const MAX_HOPS = 256;
 /** MAC addresses remembered; beyond that the least used are forgotten. */
 const MAX_MACS = 16_384;
-
-/** An Ethernet address as a key: its octets, then two zeros. */
-const MacKey: Layout<string> = {
-  size: 8,
-  encode: (mac, view) => new Uint8Array(view.buffer).set(parseMac(mac)),
-  decode: (view) => formatMac(new Uint8Array(view.buffer, 0, 6)),
-};
 
 /** Where a MAC address was last seen. */
 export interface MacEntry {
