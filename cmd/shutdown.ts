@@ -1,35 +1,41 @@
-// Shut a daemon down on SIGTERM and SIGINT: at once while it starts, gracefully afterwards. Signals have no default action
-// for process 1 of a container.
+// The life of a daemon as signals see it: SIGTERM and SIGINT end it in every phase, in order, within 2 s. Signals have no
+// default action for process 1 of a container.
 import type { Log } from "../lib/log/log.ts";
+import { detached } from "../lib/log/unexpected.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
+import { Scope } from "../lib/sys/scope.ts";
 
-/** Shorter than the time-out of `weave stop`, which then sends SIGKILL. */
-const GRACE_MS = 5_000;
+/** Shorter than 2 s, and longer than any part takes to stop. */
+const GRACE_MS = 1_800;
 
-export interface Shutdown {
-  /** Run `stop` before exiting. A second signal, or 5 s, ends the process in any case. */
-  graceful(stop: () => Promise<void>): void;
-}
-
-/** Install the handlers; call this before anything that waits. The log line ends with `whatStays`. */
-export function shutdownOnSignal(log: Pick<Log, "info" | "error">, whatStays: string): Shutdown {
-  let stop: () => Promise<void> = async () => {};
-  let stopping = false;
-  const end = () => process.exit(0);
+/**
+ * Run a daemon: `start` makes its parts in a scope, which ends on SIGTERM or SIGINT, before the process does. A second
+ * signal, or 1.8 s, ends the process in any case. Rejects with the error of a failed start once everything is taken
+ * back. The log line about a signal ends with `whatStays`.
+ */
+export async function runDaemon(
+  log: Pick<Log, "info" | "error">,
+  whatStays: string,
+  start: (scope: Scope) => Promise<void>,
+): Promise<void> {
+  const scope = new Scope((what, error) => log.error(`cannot stop ${what}: ${reasonOf(error)}`));
+  const exit = () => process.exit(0);
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
-      if (stopping) return end();
-      stopping = true;
+      if (scope.signal.aborted) return exit();
       log.info(`${signal} received, exiting; ${whatStays}`);
-      setTimeout(end, GRACE_MS);
-      // Covers a throw before the first await.
-      const stopped = (async () => stop())();
-      stopped.catch((error) => log.error(reasonOf(error))).finally(end);
+      setTimeout(exit, GRACE_MS);
+      scope.interrupt();
+      // Before that, the start ends by itself, and then the scope.
+      if (scope.started) detached("stopping", scope.end().then(exit));
     });
   }
-  return {
-    graceful(step) {
-      stop = step;
-    },
-  };
+  try {
+    await start(scope);
+    scope.start();
+  } catch (error) {
+    await Promise.race([scope.end(), Bun.sleep(GRACE_MS)]);
+    if (scope.signal.aborted) exit();
+    throw error;
+  }
 }

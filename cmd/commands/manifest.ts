@@ -9,7 +9,7 @@ import { silentLog } from "../../lib/log/log.ts";
 import { HTTP_SERVER } from "../../lib/sys/httpserver.ts";
 import { endpoint } from "../endpoint.ts";
 import { type Arguments, type Command, UsageError } from "../main.ts";
-import { shutdownOnSignal } from "../shutdown.ts";
+import { runDaemon } from "../shutdown.ts";
 
 const PARAMETER_OPTIONS = {
   "k8s-version": {
@@ -125,13 +125,15 @@ export const serve: Command = {
     noPositionals(args);
     const defaults = parameters(args);
     addonSettings(defaults);
-    const server = Bun.serve({
-      ...HTTP_SERVER,
-      ...endpoint("listen", String(args.options["listen"])),
-      fetch: (request) => answerManifest(request, defaults),
+    await runDaemon(silentLog, "", async (scope) => {
+      const server = Bun.serve({
+        ...HTTP_SERVER,
+        ...endpoint("listen", String(args.options["listen"])),
+        fetch: (request) => answerManifest(request, defaults),
+      });
+      scope.defer("the server", () => server.stop(true));
+      console.log(`serving http://${server.hostname}:${server.port}/k8s/net`);
     });
-    shutdownOnSignal(silentLog, "");
-    console.log(`serving http://${server.hostname}:${server.port}/k8s/net`);
   },
 };
 

@@ -1,4 +1,5 @@
 // The router in the foreground: what weave-router is, and weave launch --foreground.
+import type { ApiClient } from "../../lib/api/client.ts";
 import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
@@ -24,25 +25,23 @@ import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
 import { startRouter } from "../../lib/router/router.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
+import type { Scope } from "../../lib/sys/scope.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
 import { type Arguments, type Command, requireRoot } from "../main.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { type Shutdown, shutdownOnSignal } from "../shutdown.ts";
+import { runDaemon } from "../shutdown.ts";
 
-/** Runs a router in the foreground until it is told to stop. */
+/** Run a router in the foreground until it is told to stop. */
 export async function runRouter(options: RouterOptions): Promise<void> {
-  const { log, shutdown } = begin(options);
-  const original = takeOver(log);
-  if (options["expect-npc"]) awaitPolicies(original, log);
-  else expectNoPolicies(log);
-  if (original) makeRoom(original, log);
-  const router = await startRouter(options, { cni: runInRouter, notes: policyNotes }, log);
-  const migration = original && completeMigration(original, router.api, options["expect-npc"], log);
-  shutdown.graceful(() => {
-    migration?.stop();
-    return router.stop();
+  await begin(options, async (scope, log) => {
+    const original = takeOver(log);
+    if (options["expect-npc"]) awaitPolicies(original, log);
+    else expectNoPolicies(log);
+    if (original) makeRoom(original, log);
+    const api = await startRouter(options, { cni: runInRouter, notes: policyNotes }, log, scope);
+    migrate(original, api, options["expect-npc"], log, scope);
   });
 }
 
@@ -63,30 +62,40 @@ async function runInCluster(args: Arguments): Promise<void> {
   const addon = readAddon(process.env, args);
   const client = kubeClient(addon, args);
   const provisional = addon.options();
-  const { log, shutdown } = begin(provisional);
-  if (process.env["CHECKPOINT_DISABLE"] !== undefined)
-    log.info("CHECKPOINT_DISABLE means nothing here: nobody is asked for new versions");
-  {
-    using route = new NetlinkSocket(NETLINK_ROUTE);
-    refuseOverlap(route, provisional.range);
-  }
-  const original = takeOver(log);
-  if (addon.policies) awaitPolicies(original, log);
-  else noPolicies(log);
-  const settings = { ...addon, peer: provisional.name };
-  const cluster = client && (await enterCluster(client, settings, log));
-  const options = addon.options(cluster && { name: cluster.peer, peers: cluster.peers });
-  let membership: Membership | undefined;
-  const services = { cni: runInRouter, notes: policyNotes, ready: () => membership?.ready ?? false };
-  if (original) makeRoom(original, log);
-  const router = await startRouter(options, services, log);
-  membership = joinCluster(router.api, cluster, settings, log);
-  const migration = original && completeMigration(original, router.api, addon.policies, log);
-  shutdown.graceful(() => {
-    membership?.stop();
-    migration?.stop();
-    return router.stop();
+  await begin(provisional, async (scope, log) => {
+    if (process.env["CHECKPOINT_DISABLE"] !== undefined)
+      log.info("CHECKPOINT_DISABLE means nothing here: nobody is asked for new versions");
+    {
+      using route = new NetlinkSocket(NETLINK_ROUTE);
+      refuseOverlap(route, provisional.range);
+    }
+    const original = takeOver(log);
+    if (addon.policies) awaitPolicies(original, log);
+    else noPolicies(log);
+    const settings = { ...addon, peer: provisional.name };
+    const cluster = client && (await scope.wait(enterCluster(client, settings, log)));
+    const options = addon.options(cluster && { name: cluster.peer, peers: cluster.peers });
+    let membership: Membership | undefined;
+    const services = { cni: runInRouter, notes: policyNotes, ready: () => membership?.ready ?? false };
+    if (original) makeRoom(original, log);
+    const api = await startRouter(options, services, log, scope);
+    membership = joinCluster(api, cluster, settings, log);
+    scope.defer("membership of the cluster", () => membership?.stop());
+    migrate(original, api, addon.policies, log, scope);
   });
+}
+
+/** Finish the migration from the original, if there was one, while the router runs. */
+function migrate(
+  original: Original | undefined,
+  api: ApiClient,
+  expectNpc: boolean,
+  log: Log,
+  scope: Scope,
+): void {
+  if (!original) return;
+  const migration = completeMigration(original, api, expectNpc, log);
+  scope.defer("the migration", () => migration.stop());
 }
 
 /** With peers that were named it goes without an API server, too: as a static pod. */
@@ -99,13 +108,19 @@ function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | unde
   }
 }
 
-function begin(options: RouterOptions): { log: Log; shutdown: Shutdown } {
+/** Become the router of this host: one at a time, and it survives errors that nobody caught. */
+async function begin(
+  options: RouterOptions,
+  start: (scope: Scope, log: Log) => Promise<void>,
+): Promise<void> {
   requireRoot();
-  acquireInstanceLock();
   const log = createLog(options["log-level"]);
-  surviveUnexpectedErrors(log);
-  log.info(`weave ${VERSION}`);
-  return { log, shutdown: shutdownOnSignal(log, "containers stay attached") };
+  await runDaemon(log, "containers stay attached", async (scope) => {
+    acquireInstanceLock();
+    surviveUnexpectedErrors(log);
+    log.info(`weave ${VERSION}`);
+    await start(scope, log);
+  });
 }
 
 /** Policies of the original stay in force until ours are. */

@@ -1,5 +1,4 @@
-// One daemon out of many rooms: host, mesh, addresses, overlay and control API, started in order and, where one of
-// them fails, taken down again in reverse.
+// One daemon out of many rooms: host, mesh, addresses, overlay and control API, started in order and stopped in reverse.
 
 import { existsSync } from "node:fs";
 import { hostname } from "node:os";
@@ -42,6 +41,7 @@ import { NetworkOverlay } from "../overlay/network.ts";
 import { Store, StoreError } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
+import type { Scope } from "../sys/scope.ts";
 import { VERSION } from "../version.ts";
 import { startDns } from "./dns.ts";
 import { identity } from "./identity.ts";
@@ -69,17 +69,6 @@ const ASK_AGAIN_MS = 5_000;
 /** What is assumed of a container whose runtime does not answer. */
 const RUNNING = { pid: 1 };
 
-/** Takes a step of the start back. */
-type Undo = () => unknown;
-
-/** A running router. */
-export interface RunningRouter {
-  /** The control API, without a socket. */
-  readonly api: ApiClient;
-  /** Ends it, and leaves the kernel's part as it is: containers go on talking. */
-  stop(): Promise<void>;
-}
-
 /** What the daemon does for others beside being a router; wired in by cmd/. */
 export interface RouterServices {
   cni(
@@ -94,51 +83,38 @@ export interface RouterServices {
   notes?(): string[];
 }
 
-/** Starts a router; rejects with one clear error, with everything taken back, where it cannot. */
+/**
+ * Start a router in a scope, with whose end it ends; the kernel's part stays as it is, and containers go on talking.
+ * Rejects with one clear error; the scope then takes everything back. Resolves with the control API, without a socket.
+ */
 export async function startRouter(
   options: RouterOptions,
   services: RouterServices,
   log: Log,
-): Promise<RunningRouter> {
-  const undo: Undo[] = [];
-  try {
-    return await start(options, services, log, undo);
-  } catch (error) {
-    // The first error is the one to tell.
-    await allOf(undo.reverse(), (failure) => log.warning(`taking back the start: ${reasonOf(failure)}`));
-    throw error;
-  }
-}
-
-async function start(
-  options: RouterOptions,
-  services: RouterServices,
-  log: Log,
-  undo: Undo[],
-): Promise<RunningRouter> {
+  scope: Scope,
+): Promise<ApiClient> {
   const { port, mtu } = options;
   const route = new NetlinkSocket(NETLINK_ROUTE);
+  scope.defer("the netlink socket", () => route.close());
   const filter = new NetlinkSocket(NETLINK_NETFILTER);
+  scope.defer("the netfilter socket", () => filter.close());
   const store = Store.open(stateFile());
-  const closing = [() => store.close(), () => filter.close(), () => route.close()];
-  undo.push(() => {
-    for (const close of closing) close();
-  });
+  scope.defer("the state file", () => store.close());
 
   checkOverlap(route, options, log);
   const kept = identity(store);
   const name = findName(options.name, kept.name, route);
   const existed = linkByName(route, BRIDGE) !== undefined;
   const bridge = ensureBridge(route, { address: name, mtu });
-  if (!existed) undo.push(() => linkDelete(route, BRIDGE));
+  if (!existed) scope.deferUnlessStarted("the bridge", () => linkDelete(route, BRIDGE));
 
   const controlPort = options["http-addr"]?.port;
   const exposure = new Exposure(route, filter, controlPort);
-  if (!existed) undo.push(() => removeFirewall(filter));
+  if (!existed) scope.deferUnlessStarted("the packet filter", () => removeFirewall(filter));
   exposure.start();
 
   const encryption = options.password
-    ? { password: new TextEncoder().encode(options.password), nacl: await loadNacl() }
+    ? { password: new TextEncoder().encode(options.password), nacl: await scope.wait(loadNacl()) }
     : undefined;
   log.info(
     encryption
@@ -162,12 +138,12 @@ async function start(
     self: shortId,
     fastdp: options.fastdp,
   });
-  undo.push(() => datapath.links.remove());
+  scope.deferUnlessStarted("the overlay's links", () => datapath.links.remove());
   const ports = startPorts(route, filter, datapath, shortId, options["anti-spoof"], log);
-  undo.push(() => ports.stop());
+  scope.defer("container ports", () => ports.stop());
   const { withoutFastdp } = datapath.links;
   const esp = new Esp(systemRandom, port + 1);
-  closing.unshift(() => esp.close());
+  scope.defer("ESP", () => esp.close());
   const overlay = new NetworkOverlay(
     datapath,
     esp,
@@ -175,7 +151,7 @@ async function start(
     systemClock,
     ratedLog(log, systemClock),
   );
-  undo.push(() => overlay.stop());
+  scope.defer("the overlay", () => overlay.stop());
   const mesh = new MeshRouter(
     {
       name,
@@ -190,10 +166,12 @@ async function start(
     },
     { clock: systemClock, random: systemRandom, transport: tcpTransport(options.host), overlay, log },
   );
-  undo.push(() => mesh.stop());
+  scope.defer("the mesh", () => mesh.stop());
   log.info(`Our name is ${mesh.ourself}`);
 
   overlay.start(mesh);
+  // Before the mesh stops: the kernel is to go on by the last topology.
+  scope.defer("forwarding tables", () => overlay.freeze());
   const upkeep = new Upkeep({
     route,
     bridge: { address: name, mtu },
@@ -202,7 +180,7 @@ async function start(
     clock: systemClock,
     log,
   });
-  undo.push(() => upkeep.stop());
+  scope.defer("repairs", () => upkeep.stop());
   keepShortId();
   mesh.listen({
     shortIdsChanged: () => {
@@ -221,7 +199,7 @@ async function start(
     isReachable: (peer) => mesh.peers.get(peer) !== undefined,
     hasSpoken: (peer) => allocator.sharing.spoken.has(peer),
   });
-  closing.unshift(() => named.stop());
+  scope.defer("named peers", () => named.stop());
   const init = options["ipalloc-init"];
   const count = init.kind === "consensus" ? init.count : undefined;
   const work = new WorkThread();
@@ -266,14 +244,14 @@ async function start(
       log.error(reasonOf(error));
     }
   };
-  undo.push(() => allocator.stop());
+  scope.defer("address allocation", () => allocator.stop());
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   mesh.guard(allocator.sharing);
-  const sighting = await work.attached();
+  const sighting = await scope.wait(work.attached());
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
   claimExposed(allocator, exposure.addresses, log);
-  const dns = options.dns ? await startDns(options, mesh, store, route, log) : undefined;
-  undo.push(() => dns?.stop());
+  const dns = options.dns ? await scope.wait(startDns(options, mesh, store, route, log)) : undefined;
+  scope.defer("DNS", () => dns?.stop());
   const warn = limitedWarnings(log, Date.now);
   const settle = () =>
     settleReleases(
@@ -287,7 +265,7 @@ async function start(
   settle();
   // A stopped or overloaded router gets them later.
   const settling = every(systemClock, SETTLE_MS, settle);
-  undo.push(() => settling.cancel());
+  scope.defer("remembered releases", () => settling.cancel());
   await dns?.bridgeHas(exposure.addresses);
 
   const listener = await listenTcp(
@@ -298,7 +276,7 @@ async function start(
   ).catch((error) => {
     throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${listenReason(error)}`);
   });
-  undo.push(() => listener.close());
+  scope.defer("the mesh's port", () => listener.close());
   mesh.start();
 
   let ready = false;
@@ -362,9 +340,10 @@ async function start(
     cni: (call, caller) => services.cni(call, localClient(target, caller), work, caller),
   };
   servers = await serveAll(target, options);
-  undo.push(() => servers?.stop());
+  scope.defer("the control API", () => servers?.stop());
   // A container that ends takes its link along, and a DEL gives the addresses back right after the link is gone.
   let leaving: Timer | undefined;
+  scope.defer("container removal", () => leaving?.cancel());
   const containersLeft = () => {
     leaving ??= systemClock.after(LEAVING_MS, () => {
       leaving = undefined;
@@ -388,7 +367,7 @@ async function start(
     },
     failed: (error) => log.error(`link monitor: ${error.message}`),
   });
-  undo.push(() => links.stop());
+  scope.defer("the link monitor", () => links.stop());
   const containers = watchContainers(
     options["docker-api"],
     {
@@ -402,55 +381,23 @@ async function start(
     },
     log,
   );
-  undo.push(() => containers.stop());
+  scope.defer("container events", () => containers.stop());
 
   if (remembered.length > 0) log.info(`Connecting to the peers of the last time: ${remembered.join(", ")}`);
-  const errors = await target.connect([...options.peers, ...remembered], false).catch((error) => {
+  const connecting = target.connect([...options.peers, ...remembered], false).catch((error) => {
     // They are connected to; only a restart forgets them.
     if (!(error instanceof StoreError)) throw error;
     log.error(error.message);
     return [];
   });
+  const errors = await scope.wait(connecting);
   if (errors.length > 0 && remembered.length === 0) throw new OptionError(errors.join("; "));
   for (const error of errors) log.warning(error);
   ready = true;
   log.info("weave is ready");
   const settled = systemClock.after(STARTED_MS, forgetStart);
-  return {
-    api: localClient(target),
-    stop: () =>
-      allOf(
-        [
-          () => settled.cancel(),
-          () => settling.cancel(),
-          () => servers?.stop(),
-          () => upkeep.stop(),
-          () => links.stop(),
-          () => containers.stop(),
-          () => leaving?.cancel(),
-          () => listener.close(),
-          () => ports.stop(),
-          () => overlay.freeze(),
-          () => mesh.stop(),
-          () => overlay.stop(),
-          () => dns?.stop(),
-          () => allocator.stop(),
-          ...closing,
-        ],
-        (failure) => log.error(`stopping: ${reasonOf(failure)}`),
-      ),
-  };
-}
-
-/** Takes steps one after the other; what one throws does not keep the next from being taken. */
-async function allOf(steps: readonly Undo[], failed: (error: unknown) => void): Promise<void> {
-  for (const step of steps) {
-    try {
-      await step();
-    } catch (error) {
-      failed(error);
-    }
-  }
+  scope.defer("memory release", () => settled.cancel());
+  return localClient(target);
 }
 
 /** Addresses that the bridge has already are nobody else's, whatever is kept of them. */

@@ -3,13 +3,13 @@ import { startTcpServers } from "../../../lib/api/tcpservers.ts";
 import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
-import { startController } from "../../../lib/npc/controller.ts";
+import { type Controller, startController } from "../../../lib/npc/controller.ts";
 import { HTTP_SERVER } from "../../../lib/sys/httpserver.ts";
 import { VERSION } from "../../../lib/version.ts";
 import { endpoint } from "../../endpoint.ts";
 import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
 import { type Command, requireRoot, UsageError } from "../../main.ts";
-import { shutdownOnSignal } from "../../shutdown.ts";
+import { runDaemon } from "../../shutdown.ts";
 import { LEGACY, MULTICAST } from "./options.ts";
 
 const isLevel = (text: string): text is LogLevel => (LOG_LEVELS as readonly string[]).includes(text);
@@ -60,43 +60,42 @@ export const controller: Command = {
     const config = kubeConfig(options);
     requireRoot();
     const log = createLog(level);
-    surviveUnexpectedErrors(log);
-    const shutdown = shutdownOnSignal(log, "policies stay in force as they are");
-    log.info(`weave-npc ${VERSION}; node name "${node}"`);
-    const npc = startController(
-      {
-        node,
-        legacy: options["use-legacy-netpol"] === true,
-        allowMulticast: options["allow-mcast"] !== false,
-        denyUnknown: true,
-        json: format === "json",
-      },
-      new KubeClient(config),
-      log,
-      (line) => process.stderr.write(line),
-    );
-    const serve = (where: { hostname: string; port: number }) => () =>
-      Bun.serve({
-        ...HTTP_SERVER,
-        ...where,
-        routes: {
-          "/metrics": async () =>
-            new Response(await npc.metrics.registry.metrics(), {
-              headers: { "content-type": npc.metrics.registry.contentType },
-            }),
-          "/healthz": new Response("ok\n"),
-          "/status": () => new Response(npc.status()),
-          "/readyz": () =>
-            npc.inSync
-              ? new Response("ok\n")
-              : new Response("policies are not in force yet\n", { status: 503 }),
+    await runDaemon(log, "policies stay in force as they are", async (scope) => {
+      surviveUnexpectedErrors(log);
+      log.info(`weave-npc ${VERSION}; node name "${node}"`);
+      const npc = startController(
+        {
+          node,
+          legacy: options["use-legacy-netpol"] === true,
+          allowMulticast: options["allow-mcast"] !== false,
+          denyUnknown: true,
+          json: format === "json",
         },
-        fetch: () => new Response("not found\n", { status: 404 }),
-      });
-    const servers = startTcpServers(address ? [serve(address)] : [], log);
-    shutdown.graceful(async () => {
-      npc.stop();
-      servers.stop();
+        new KubeClient(config),
+        log,
+        (line) => process.stderr.write(line),
+      );
+      scope.defer("the policy controller", () => npc.stop());
+      const servers = startTcpServers(address ? [() => serve(address, npc)] : [], log);
+      scope.defer("metrics", () => servers.stop());
     });
   },
 };
+
+function serve(where: { hostname: string; port: number }, npc: Controller): Bun.Server<undefined> {
+  return Bun.serve({
+    ...HTTP_SERVER,
+    ...where,
+    routes: {
+      "/metrics": async () =>
+        new Response(await npc.metrics.registry.metrics(), {
+          headers: { "content-type": npc.metrics.registry.contentType },
+        }),
+      "/healthz": new Response("ok\n"),
+      "/status": () => new Response(npc.status()),
+      "/readyz": () =>
+        npc.inSync ? new Response("ok\n") : new Response("policies are not in force yet\n", { status: 503 }),
+    },
+    fetch: () => new Response("not found\n", { status: 404 }),
+  });
+}

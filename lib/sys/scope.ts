@@ -1,0 +1,90 @@
+// The life of a daemon as a stack: each step registers its undo where it is made, and a failed start, an interrupted
+// start and a stop run the same stack, last step first.
+
+/** The daemon was told to stop while it was starting. */
+export class InterruptedError extends Error {
+  override readonly name = "InterruptedError";
+  constructor() {
+    super("told to stop while starting");
+  }
+}
+
+interface Step {
+  readonly what: string;
+  readonly undo: () => unknown;
+  /** Only while the start can still fail: afterwards what was made stays, for the next daemon. */
+  readonly unlessStarted: boolean;
+}
+
+export class Scope {
+  readonly #steps: Step[] = [];
+  readonly #interruption = new AbortController();
+  #started = false;
+  #ended: Promise<void> | undefined;
+
+  /** `failed` is told of an undo that throws; the remaining ones are still run. */
+  constructor(private readonly failed: (what: string, error: unknown) => void) {}
+
+  /** Undo a step whenever the scope ends. */
+  defer(what: string, undo: () => unknown): void {
+    this.#steps.push({ what, undo, unlessStarted: false });
+  }
+
+  /** Undo a step only if the start does not succeed: what it made outlives the daemon. */
+  deferUnlessStarted(what: string, undo: () => unknown): void {
+    this.#steps.push({ what, undo, unlessStarted: true });
+  }
+
+  /** Fires when the daemon is told to stop. */
+  get signal(): AbortSignal {
+    return this.#interruption.signal;
+  }
+
+  /** Wait for a step of the start; rejects with InterruptedError as soon as the daemon is told to stop. */
+  async wait<T>(step: Promise<T>): Promise<T> {
+    const { signal } = this;
+    let interrupted = () => {};
+    const interruption = new Promise<never>((_, reject) => {
+      interrupted = () => reject(new InterruptedError());
+    });
+    signal.addEventListener("abort", interrupted);
+    if (signal.aborted) interrupted();
+    try {
+      return await Promise.race([interruption, step]);
+    } finally {
+      signal.removeEventListener("abort", interrupted);
+    }
+  }
+
+  /** Tell the start to give up at its next `wait`. */
+  interrupt(): void {
+    this.#interruption.abort();
+  }
+
+  /** The start has succeeded. Throws InterruptedError if the daemon was told to stop meanwhile. */
+  start(): void {
+    if (this.signal.aborted) throw new InterruptedError();
+    this.#started = true;
+  }
+
+  get started(): boolean {
+    return this.#started;
+  }
+
+  /** Run all undos, one after the other; a second call waits for the first. Never rejects. */
+  end(): Promise<void> {
+    this.#ended ??= this.#end();
+    return this.#ended;
+  }
+
+  async #end(): Promise<void> {
+    for (const { what, undo, unlessStarted } of this.#steps.reverse()) {
+      if (unlessStarted && this.#started) continue;
+      try {
+        await undo();
+      } catch (error) {
+        this.failed(what, error);
+      }
+    }
+  }
+}
