@@ -121,9 +121,9 @@ export const migrate: Command = {
       installCni(folders);
       for (const name of plugins) rmSync(join(bin, name), { force: true });
     }
-    const deadline = Date.now() + TIMEOUT_MS;
+    const deadline = performance.now() + TIMEOUT_MS;
     while (isPending(findMigration(elsewhere))) {
-      if (Date.now() > deadline)
+      if (performance.now() > deadline)
         throw new Error(
           `our router does not carry traffic yet, so what the original left stays: see 'weave status connections' and ${logFile()}`,
         );

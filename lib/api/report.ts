@@ -3,6 +3,7 @@
 
 import type { Cidr } from "../address/ipv4.ts";
 import { cidrSize, formatCidr, formatIPv4, rangeSize } from "../address/ipv4.ts";
+import { type Clock, dateOf } from "../clock/clock.ts";
 import { compareByName, type Entry } from "../dns/entry.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
 import type { DnsServer } from "../dns/server.ts";
@@ -180,7 +181,7 @@ function routerReport({
   diagnostics,
 }: ReportSources): RouterReport {
   const { ourself } = mesh;
-  const now = mesh.clock.now();
+  const { clock } = mesh;
   let peers: PeerReport[] | undefined;
   return {
     Protocol: "weave",
@@ -203,7 +204,7 @@ function routerReport({
     }),
     Connections: [
       ...Array.from(mesh.maker.connections, (connection) => connectionReport(mesh, connection)),
-      ...Array.from(mesh.maker.targets, ([address, target]) => targetReport(address, target)).flat(),
+      ...Array.from(mesh.maker.targets, ([address, target]) => targetReport(clock, address, target)).flat(),
     ],
     TerminationCount: mesh.maker.terminations,
     Targets: mesh.maker.directPeers(),
@@ -215,7 +216,7 @@ function routerReport({
       Mac: mac,
       Name: peer.name,
       NickName: peer.nickName,
-      LastSeen: new Date(now - seenAgoMs).toISOString(),
+      LastSeen: new Date(clock.wall() - seenAgoMs).toISOString(),
     })),
   };
 }
@@ -249,7 +250,7 @@ function connectionReport(mesh: MeshRouter, connection: LocalConnection): Connec
   };
 }
 
-function targetReport(Address: string, target: Target): ConnectionReport[] {
+function targetReport(clock: Clock, Address: string, target: Target): ConnectionReport[] {
   const error = target.lastError?.message;
   const report = (State: ConnectionReport["State"], Info: string): ConnectionReport[] => [
     { Address, Outbound: true, State, Info, Attrs: null },
@@ -258,7 +259,7 @@ function targetReport(Address: string, target: Target): ConnectionReport[] {
     case "attempting":
       return error === undefined ? report("connecting", "") : report("retrying", error);
     case "waiting": {
-      const when = target.tryAfter === undefined ? "never" : timeText(target.tryAfter);
+      const when = target.tryAfter === undefined ? "never" : goTime(dateOf(clock, target.tryAfter));
       return error === undefined
         ? report("waiting", `until: ${when}`)
         : report("failed", `${error}, retry: ${when}`);
@@ -269,11 +270,11 @@ function targetReport(Address: string, target: Target): ConnectionReport[] {
 }
 
 /** As Go prints a time: "2026-11-21 05:59:44.284 +0000 UTC". */
-function timeText(ms: number): string {
-  return `${new Date(ms).toISOString().replace("T", " ").replace("Z", "")} +0000 UTC`;
+function goTime(date: Date): string {
+  return `${date.toISOString().replace("T", " ").replace("Z", "")} +0000 UTC`;
 }
 
-function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
+function ipamReport({ mesh, allocator, defaultSubnet }: ReportSources): IpamReport {
   const { config, space, pending, sharing } = allocator;
   const { ring, division } = sharing;
   const { consensus } = division;
@@ -299,7 +300,7 @@ function ipamReport({ allocator, defaultSubnet }: ReportSources): IpamReport {
           Peer: entry.peer,
           Nickname: sharing.nicknames.get(entry.peer) ?? "",
           IsKnownPeer: known,
-          ...(since !== undefined && { UnreachableSince: new Date(since).toISOString() }),
+          ...(since !== undefined && { UnreachableSince: dateOf(mesh.clock, since).toISOString() }),
           Version: entry.version,
         };
       }),

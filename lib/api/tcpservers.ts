@@ -34,7 +34,7 @@ export function startTcpServers(begin: readonly (() => Server)[], log: Log): Tcp
     close();
     throw error;
   }
-  const warn = limitedWarnings(log, Date.now);
+  const warn = limitedWarnings(log, systemClock.now);
   const limit = Math.min(MAX_FILES, openFilesLimit() / 2);
   let closedAt: Date | undefined;
   const counting = every(systemClock, COUNT_MS, () => {

@@ -10,6 +10,8 @@ interface Entry {
 /** A simulated clock, starting at `start` milliseconds. */
 export class SimulatedClock implements Clock {
   #now: number;
+  /** How far somebody has set the wall clock off, in ms. */
+  wallOffset = 0;
   #order = 0;
   #heap: Entry[] = [];
 
@@ -19,6 +21,10 @@ export class SimulatedClock implements Clock {
 
   now(): number {
     return this.#now;
+  }
+
+  wall(): number {
+    return this.#now + this.wallOffset;
   }
 
   after(ms: number, fn: () => void): Timer {

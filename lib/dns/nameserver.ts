@@ -17,6 +17,8 @@ import { encodeNames, readNames } from "./wire.ts";
 const TOMBSTONE_S = 30 * 60;
 /** Gossip older or younger than this is refused: its tombstones would be forgotten too soon or too late. */
 const MAX_SKEW_S = TOMBSTONE_S / 2;
+/** Peers repeat their names more often than this. */
+const SKEW_SHOWN_MS = 5 * 60_000;
 
 /** Names, deleted ones included, of one peer and of all. Those beyond are not taken in. */
 export const MAX_ENTRIES_PER_PEER = 16_384;
@@ -58,6 +60,8 @@ export class Nameserver implements Gossiper {
   #sweeper: Timer | undefined;
   readonly #gone = new Set<PeerName>();
   #forgetting: Timer | undefined;
+  /** The last peer whose clock differed too much. */
+  #skewed: Skew | undefined;
   readonly #slices: Slices;
   readonly #warn: (kind: string, text: string) => void;
 
@@ -69,15 +73,20 @@ export class Nameserver implements Gossiper {
     this.#warn = limitedWarnings(dependencies.log, () => dependencies.clock.now());
   }
 
-  /** What of the network's names is not known here for want of room, a line each. */
+  /** What of the network's names is not known here, and why, a line each. */
   notes(): string[] {
     const full = this.entries
       .origins()
       .filter((origin) => this.entries.countOf(origin) >= MAX_ENTRIES_PER_PEER)
       .map((origin) => `DNS: ${origin} has ${MAX_ENTRIES_PER_PEER} names; further ones are ignored`);
-    return this.entries.room < MAX_ENTRIES
-      ? full
-      : [`DNS: there are ${MAX_ENTRIES} names; further ones are ignored`];
+    const skewed = this.#skewed;
+    const recent = skewed && this.dependencies.clock.now() - skewed.at < SKEW_SHOWN_MS;
+    return [
+      ...(this.entries.room < MAX_ENTRIES
+        ? full
+        : [`DNS: there are ${MAX_ENTRIES} names; further ones are ignored`]),
+      ...(recent ? [`DNS: ${skewText(skewed)}`] : []),
+    ];
   }
 
   /** Takes up the names that were kept, and speaks on the channel that `open` makes from now on. */
@@ -167,13 +176,13 @@ export class Nameserver implements Gossiper {
 
   onUnicast(): void {}
 
-  *onGossip(message: Uint8Array): Work<GossipData | undefined> {
-    const { fresh } = yield* this.#receive(message);
+  *onGossip(message: Uint8Array, from: PeerName): Work<GossipData | undefined> {
+    const { fresh } = yield* this.#receive(message, from);
     return fresh.length > 0 ? this.#data(fresh) : undefined;
   }
 
-  *onBroadcast(_source: PeerName, message: Uint8Array): Work<GossipData> {
-    const { received } = yield* this.#receive(message);
+  *onBroadcast(source: PeerName, message: Uint8Array): Work<GossipData> {
+    const { received } = yield* this.#receive(message, source);
     return this.#data(received);
   }
 
@@ -181,13 +190,14 @@ export class Nameserver implements Gossiper {
     return new NamesData(undefined, this.entries, () => this.#now());
   }
 
-  *#receive(message: Uint8Array): Work<{ fresh: Entry[]; received: Entry[] }> {
+  *#receive(message: Uint8Array, from: PeerName): Work<{ fresh: Entry[]; received: Entry[] }> {
     const { timestamp, entries } = yield* readNames(message);
     const skew = timestamp - this.#now();
     if (Math.abs(skew) > MAX_SKEW_S) {
-      throw new Error(
-        `host clock skew of ${skew}s exceeds ${MAX_SKEW_S}s limit: set the clocks of both hosts`,
-      );
+      // No reason to part: their clock, or ours, is set right sooner or later, and then they tell us again.
+      this.#skewed = { from, skew, at: this.dependencies.clock.now() };
+      this.#warn(`skew ${from}`, `[nameserver] ${skewText(this.#skewed)}`);
+      return { fresh: [], received: [] };
     }
     const corrected: Entry[] = [];
     const received: Entry[] = [];
@@ -280,12 +290,24 @@ export class Nameserver implements Gossiper {
   }
 
   #now(): number {
-    return Math.floor(this.dependencies.clock.now() / 1000);
+    return Math.floor(this.dependencies.clock.wall() / 1000);
   }
 
   #info(text: string): void {
     this.dependencies.log.info(`[nameserver ${this.config.ourName}] ${text}`);
   }
+}
+
+interface Skew {
+  readonly from: PeerName;
+  /** Seconds that its clock is ahead of ours. */
+  readonly skew: number;
+  readonly at: number;
+}
+
+function skewText({ from, skew }: Skew): string {
+  const differ = `the clocks of ${from} and this host differ by ${Math.abs(skew)} s, more than ${MAX_SKEW_S} s`;
+  return `names that ${from} tells of are ignored: ${differ}; set the clocks of both hosts`;
 }
 
 /** Names to tell: those of several messages, joined, or all that there are when they are sent. */

@@ -1,6 +1,7 @@
 // Ranges that two rings give to different owners, one of them ours and in use. We keep them; the other side is told at
 // once, and both sides show it until one gives in.
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
+import { type Clock, timeText } from "../clock/clock.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Dispute } from "./ring.ts";
 
@@ -81,24 +82,24 @@ export class Disputes {
   }
 
   /** Each contradiction in words; `annotate` adds nicknames. */
-  problems(us: string, annotate: (name: PeerName) => string): string[] {
+  problems(clock: Pick<Clock, "now" | "wall">, us: string, annotate: (name: PeerName) => string): string[] {
     return Array.from(
       this.#byPeer,
       ([peer, { ranges, since }]) =>
-        `rings of ${us} and ${annotate(peer)} contradict each other over ${listed(ranges)} since ${timeText(since)}`,
+        `rings of ${us} and ${annotate(peer)} contradict each other over ${listed(ranges)} since ${timeText(clock, since)}`,
     );
   }
 
   /** Contradictions that the other side gave in to of late, in words. */
-  settled(now: number, annotate: (name: PeerName) => string): string[] {
+  settled(clock: Pick<Clock, "now" | "wall">, annotate: (name: PeerName) => string): string[] {
+    const now = clock.now();
     return this.#settled
       .filter(({ at }) => now - at < SETTLED_MS)
       .map(
         ({ peer, ranges, at }) =>
-          `a ring gave ${listed(ranges)} of this host to ${annotate(peer)}, which gave it back at ${timeText(at)}`,
+          `a ring gave ${listed(ranges)} of this host to ${annotate(peer)}, which gave it back at ${timeText(clock, at)}`,
       );
   }
 }
 
 const listed = (ranges: readonly AddressRange[]) => ranges.map(formatRange).join(", ");
-const timeText = (ms: number) => new Date(ms).toISOString().replace(/\.\d+/, "");

@@ -1,5 +1,6 @@
 // How much of our free space another peer may have of us: half of it at once, as the protocol has it, and then little
 // by little. A peer that asks again and again would else have all of it in seconds.
+import { type Clock, timeText } from "../clock/clock.ts";
 import type { PeerName } from "../mesh/name.ts";
 
 /** Requests of one peer that are answered at once, and how many a second after that. */
@@ -48,12 +49,13 @@ export class Grants {
   }
 
   /** Peers that are held back, in words. */
-  limits(now: number, annotate: (name: PeerName) => string): string[] {
+  limits(clock: Pick<Clock, "now" | "wall">, annotate: (name: PeerName) => string): string[] {
+    const now = clock.now();
     return [...this.#accounts].flatMap(([peer, { granted, since, limitedAt }]) =>
       now - limitedAt < WINDOW_MS
         ? [
             `peer ${annotate(peer)} asks for more addresses than its share: ${granted} granted since ` +
-              `${new Date(since).toISOString().replace(/\.\d+/, "")}, further ones slowly`,
+              `${timeText(clock, since)}, further ones slowly`,
           ]
         : [],
     );

@@ -141,16 +141,16 @@ export class Sharing implements Gossiper, Gate {
   problems(): string[] {
     const annotate = (name: PeerName) => this.nicknames.annotate(name);
     return [
-      ...this.#disputes.problems(annotate(this.config.ourName), annotate),
+      ...this.#disputes.problems(this.dependencies.clock, annotate(this.config.ourName), annotate),
       ...this.#gains.problems(annotate),
     ];
   }
 
   /** What is held back, and what was settled of late, in words. */
   notes(): string[] {
-    const now = this.dependencies.clock.now();
+    const { clock } = this.dependencies;
     const annotate = (name: PeerName) => this.nicknames.annotate(name);
-    return [...this.#disputes.settled(now, annotate), ...this.#grants.limits(now, annotate)];
+    return [...this.#disputes.settled(clock, annotate), ...this.#grants.limits(clock, annotate)];
   }
 
   features(): Record<string, string> {
@@ -652,7 +652,7 @@ export class Sharing implements Gossiper, Gate {
 
   /** Seconds since the epoch. */
   #now(): bigint {
-    return BigInt(Math.floor(this.dependencies.clock.now() / 1000));
+    return BigInt(Math.floor(this.dependencies.clock.wall() / 1000));
   }
 
   #broadcast(): void {

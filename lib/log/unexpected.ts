@@ -21,7 +21,7 @@ let report: ((error: unknown, what: string) => void) | undefined;
  * was thrown at. For daemons.
  */
 export function surviveUnexpectedErrors(log: Log): void {
-  const warn = limitedWarnings({ warning: (text) => log.error(text) }, Date.now);
+  const warn = limitedWarnings({ warning: (text) => log.error(text) }, () => performance.now());
   report = (error, what) => {
     count++;
     last = `${what}: ${textOf(error)}`;

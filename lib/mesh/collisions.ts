@@ -31,7 +31,7 @@ interface Pair {
   attempts: number;
 }
 
-/** How a keeper is connected to us now: where from, and when it was last heard, in ms since the epoch. */
+/** How a keeper is connected to us now: where from, and when it was last heard, in ms of the clock. */
 export interface Keeper {
   readonly ip: string;
   readonly lastHeard: number;
@@ -39,7 +39,7 @@ export interface Keeper {
 
 export class Collisions {
   readonly #pairs = new Map<string, Pair>();
-  /** Hosts that have our own name, and when we last heard of them, in ms since the epoch. */
+  /** Hosts that have our own name, and when we last heard of them, in ms of the clock. */
   readonly #own = new Map<string, number>();
 
   constructor(private readonly clock: Clock) {}

@@ -1,7 +1,7 @@
 // Peers that are refused for what they are, not for how a connection went: another division of the range, another
 // range, our own name. Refusals are remembered and shown. Those that a handshake cannot repeat also bind: that life of
 // the peer is refused on every connection until the cause has changed.
-import type { Clock } from "../clock/clock.ts";
+import { type Clock, timeText } from "../clock/clock.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { RefusedError } from "./errors.ts";
@@ -21,7 +21,7 @@ interface Refusal {
   readonly nickName: string;
   readonly address: string;
   readonly error: RefusedError;
-  /** When the peer was refused first and last, and until when it is refused unseen, in ms since the epoch. */
+  /** When the peer was refused first and last, and until when it is refused unseen, in ms of the clock. */
   readonly since: number;
   readonly last: number;
   readonly boundUntil: number;
@@ -43,7 +43,7 @@ export class Refusals {
     const now = this.clock.now();
     const known = this.#byName.get(name);
     const same = known?.uid === uid ? known : undefined;
-    const boundUntil = binding ? now + BINDING_MS : (same?.boundUntil ?? 0);
+    const boundUntil = binding ? now + BINDING_MS : (same?.boundUntil ?? Number.NEGATIVE_INFINITY);
     this.#byName.delete(name);
     this.#byName.set(name, {
       name,
@@ -85,7 +85,7 @@ export class Refusals {
     return this.#standing().map(({ name, nickName, address, since, error }) => ({
       found:
         `peer ${name}(${nickName}) at ${address} is refused since ` +
-        `${new Date(since).toISOString().replace(/\.\d+/, "")}: ${error.reason}`,
+        `${timeText(this.clock, since)}: ${error.reason}`,
       advice: error.remedy,
     }));
   }

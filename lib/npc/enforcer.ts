@@ -33,7 +33,7 @@ export class Enforcer {
   #policies = new Set<string>();
   /** What is in force; undefined when that is not known. */
   #inForce: Ruleset | undefined;
-  #earliestEvent = 0;
+  #earliestEvent: number | undefined;
   #flush: Timer | undefined;
   #repair: Timer | undefined;
   #repairedAt = Number.NEGATIVE_INFINITY;
@@ -94,13 +94,13 @@ export class Enforcer {
   #touch({ pods, policies }: Touched): void {
     for (const pod of pods) this.#pods.add(pod);
     for (const namespace of policies) this.#policies.add(namespace);
-    this.metrics.lastEvent.set(this.clock.now() / 1000);
+    this.metrics.lastEvent.set(this.clock.wall() / 1000);
     if (this.#stopped || !KINDS.every((kind) => this.#listed.has(kind))) return;
     this.#flush ??= this.#soon(GATHER_MS);
   }
 
   #soon(ms: number): Timer {
-    if (this.#earliestEvent === 0) this.#earliestEvent = this.clock.now();
+    this.#earliestEvent ??= this.clock.now();
     return this.clock.after(ms, () => {
       this.#flush = undefined;
       this.#write();
@@ -143,9 +143,9 @@ export class Enforcer {
   #measure(rules: Ruleset, seconds: number): void {
     const { metrics } = this;
     metrics.syncSeconds.observe(seconds);
-    if (this.#earliestEvent > 0) {
+    if (this.#earliestEvent !== undefined) {
       metrics.lagSeconds.observe((this.clock.now() - this.#earliestEvent) / 1000);
-      this.#earliestEvent = 0;
+      this.#earliestEvent = undefined;
     }
     metrics.objects.set({ kind: "pod" }, this.#model.pods.size);
     metrics.objects.set({ kind: "namespace" }, this.#model.namespaces.size);

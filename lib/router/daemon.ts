@@ -55,8 +55,8 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
 /** Resolves with undefined once the router answers, with a complaint when it does not in time. */
 async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined> {
   const api = apiClient();
-  const deadline = Date.now() + START_TIMEOUT_MS;
-  while (Date.now() < deadline && !giveUp.aborted) {
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  while (performance.now() < deadline && !giveUp.aborted) {
     try {
       await api("GET", "/status", { timeoutMs: 1000 });
       return undefined;
@@ -83,9 +83,9 @@ export async function stopDaemon(): Promise<boolean> {
   router.signal(SIGTERM);
   // One that is stopped (SIGSTOP) would never hear of it.
   router.signal(SIGCONT);
-  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  const deadline = performance.now() + STOP_TIMEOUT_MS;
   while (!router.ended) {
-    if (Date.now() > deadline) router.signal(SIGKILL);
+    if (performance.now() > deadline) router.signal(SIGKILL);
     await Bun.sleep(10);
   }
   return true;

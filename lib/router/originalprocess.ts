@@ -127,9 +127,9 @@ export async function stopOriginal({ pid }: OriginalProcess): Promise<void> {
   using original = Pidfd.open(pid);
   // The pid may be another process's by now.
   if (findOriginalProcess()?.pid === pid) original?.signal(SIGTERM);
-  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  const deadline = performance.now() + STOP_TIMEOUT_MS;
   while (original && !original.ended) {
-    if (Date.now() > deadline) throw new Error(`the original's router (pid ${pid}) does not end`);
+    if (performance.now() > deadline) throw new Error(`the original's router (pid ${pid}) does not end`);
     await Bun.sleep(50);
   }
   await Bun.sleep(AGAIN_MS);

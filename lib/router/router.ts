@@ -252,7 +252,7 @@ export async function startRouter(
   claimExposed(allocator, exposure.addresses, log);
   const dns = options.dns ? await scope.wait(startDns(options, mesh, store, route, log)) : undefined;
   scope.defer("DNS", () => dns?.stop());
-  const warn = limitedWarnings(log, Date.now);
+  const warn = limitedWarnings(log, systemClock.now);
   const settle = () =>
     settleReleases(
       releaseDirectory(),

@@ -112,6 +112,7 @@ test("work that takes long is done in slices, and what comes behind it on the co
   let spent = 0;
   const slow = await network(3, 4n, (clock) => ({
     now: () => clock.now() + spent++,
+    wall: () => clock.wall(),
     after: (ms, fn) => clock.after(ms, fn),
   }));
   const { simulation, first, liar } = slow;

@@ -45,6 +45,7 @@ const hurry = () => {
   const clock = new SimulatedClock(0);
   return {
     now: () => clock.now(),
+    wall: () => clock.wall(),
     after(ms: number, fn: () => void) {
       const timer = clock.after(ms, fn);
       queueMicrotask(() => clock.advance(ms));

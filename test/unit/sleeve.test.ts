@@ -706,8 +706,8 @@ describe("a forwarder of sleeve", () => {
       log: () => {},
       preferred: () => true,
       outgrown: () => {},
-      lastHeard: () => seen.heard,
-      lastCarried: () => seen.carried,
+      heard: () => seen.heard,
+      carried: () => seen.carried,
       refusal: () => seen.refusal,
     });
     every(clock, 500, () => subject.tick());

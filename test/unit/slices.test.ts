@@ -6,7 +6,10 @@ import { atOnce, finish, Slices, type Work } from "../../lib/clock/slices.ts";
 function busyClock() {
   const inner = new SimulatedClock();
   let spent = 0;
-  return { inner, clock: { now: () => inner.now() + spent++, after: inner.after.bind(inner) } };
+  return {
+    inner,
+    clock: { now: () => inner.now() + spent++, wall: () => inner.wall(), after: inner.after.bind(inner) },
+  };
 }
 
 function* steps(count: number, done: string[], name: string): Work {

@@ -148,7 +148,7 @@ export class Reconciler {
 
   #remember(keeper: Keeper, { object, wrong }: Change): void {
     const by = this.#fights.culprit(keeper.sources);
-    const repair = { at: this.clock.now(), resource: keeper.name, object, wrong, by };
+    const repair = { at: this.clock.wall(), resource: keeper.name, object, wrong, by };
     this.#count++;
     this.#repairs.push(repair);
     if (this.#repairs.length > MAX_REPAIRS) this.#repairs.shift();

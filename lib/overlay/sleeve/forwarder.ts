@@ -65,9 +65,9 @@ export interface SleeveForwarderParams {
   preferred(): boolean;
   /** The path takes more than the kernel remembers. */
   outgrown(): void;
-  /** When the engine last heard of the peer, and last sent it a frame of pods; in ms of the clock. */
-  lastHeard(): number;
-  lastCarried(): number;
+  /** Change when the engine hears of the peer, and when it sends it a frame of pods. */
+  heard(): number;
+  carried(): number;
   /** Errno of the last datagram to the peer, 0 where our kernel took it. */
   refusal(): number;
 }
@@ -81,14 +81,17 @@ export class SleeveForwarder implements OverlayConnection {
   #trouble: string | undefined;
   /** Since when our own kernel has refused all datagrams. */
   #refusedSince: number | undefined;
-  #since: number;
+  /** When datagrams of the peer were last found to have come. */
+  #lastHeard: number;
+  /** What was seen at the last tick. */
+  #heard = 0;
+  #carried = 0;
   #lastSent = Number.NEGATIVE_INFINITY;
-  #lastTick = 0;
   readonly #path: Path;
 
   constructor(private readonly params: SleeveForwarderParams) {
     this.#remote = params.remote;
-    this.#since = params.clock.now();
+    this.#lastHeard = params.clock.now();
     const { clock, encrypted, sendSpecial } = params;
     this.#path = new Path({
       clock,
@@ -116,9 +119,8 @@ export class SleeveForwarder implements OverlayConnection {
   confirm(): void {
     if (this.#confirmed) return;
     this.#confirmed = true;
-    this.#since = this.params.clock.now();
+    this.#lastHeard = this.params.clock.now();
     this.#changed();
-    this.#lastTick = this.#since;
     this.tick();
     for (const ms of EARLY_HEARTBEATS_MS) {
       this.params.clock.after(ms, () => {
@@ -132,8 +134,9 @@ export class SleeveForwarder implements OverlayConnection {
     if (!this.#confirmed || this.#stopped) return;
     const now = this.params.clock.now();
     this.#watch(now);
-    const carrying = this.params.lastCarried() > this.#lastTick;
-    this.#lastTick = now;
+    const carried = this.params.carried();
+    const carrying = carried !== this.#carried;
+    this.#carried = carried;
     this.#path.tick({ preferred: this.params.preferred(), carrying });
     const interval = this.hurried ? FAST_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
     if (now - this.#lastSent < interval) return;
@@ -222,6 +225,9 @@ export class SleeveForwarder implements OverlayConnection {
   }
 
   #watch(now: number): void {
+    const heard = this.params.heard();
+    if (heard !== this.#heard) this.#lastHeard = now;
+    this.#heard = heard;
     const refusal = this.params.refusal();
     if (refusal === 0 || isTransient(refusal)) this.#refusedSince = undefined;
     else this.#refusedSince ??= now;
@@ -235,7 +241,7 @@ export class SleeveForwarder implements OverlayConnection {
     const { port } = this.params;
     if (this.#refusedSince !== undefined && now - this.#refusedSince >= REFUSED_MS)
       return `datagrams cannot be sent: ${refusalText(refusal, port)}`;
-    const silent = now - Math.max(this.#since, this.params.lastHeard()) > SILENCE_MS;
+    const silent = now - this.#lastHeard > SILENCE_MS;
     return silent ? `nothing heard for ${SILENCE_MS / 1000} s: is UDP ${port} blocked?` : undefined;
   }
 }

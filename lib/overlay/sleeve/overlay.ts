@@ -178,8 +178,8 @@ export class SleeveOverlay implements NamedOverlay {
       log: (text) => this.log.info(`sleeve ->[${params.remoteIp}|${params.remotePeer}]: ${text}`),
       preferred: params.preferred,
       outgrown: forgetPathMtus,
-      lastHeard: () => this.counters.lastHeard(index),
-      lastCarried: () => this.counters.lastCarried(index),
+      heard: () => this.counters.lastHeard(index),
+      carried: () => this.counters.lastCarried(index),
       refusal: () => this.counters.refusal(index),
     });
     this.#forwarders.set(index, forwarder);

@@ -45,7 +45,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
     );
     const writev = syscallNumber("writev");
     const read = syscallNumber("read");
-    let now = Date.now();
+    let now = performance.now();
     const engine = new Engine(
       arena,
       secretbox,
@@ -90,7 +90,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
 
     for (let busy = false; ; ) {
       files.wait(busy);
-      now = Date.now();
+      now = performance.now();
       if (files.readable(CONTROL)) {
         const messages = readMessages(readFd, reader, piece) as ToEngine[][];
         if (!messages.flat().every((message) => handle(message, engine, files))) break;

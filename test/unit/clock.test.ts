@@ -1,0 +1,30 @@
+// Time that a process lives through, and dates of its moments.
+import { expect, test } from "bun:test";
+import { dateOf, timeText } from "../../lib/clock/clock.ts";
+import { LivedTime } from "../../lib/clock/lived.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+
+test("what a stopped process or a sleeping host has missed does not count", () => {
+  let elapsed = 1_000_000;
+  const lived = new LivedTime(() => elapsed);
+  const began = lived.now();
+  for (let i = 0; i < 90; i++) {
+    elapsed += 1_000;
+    lived.now();
+  }
+  expect(lived.now() - began).toBe(90_000);
+  elapsed += 8 * 3_600_000;
+  expect(lived.now() - began).toBe(90_000);
+  elapsed += 500;
+  expect(lived.now() - began).toBe(90_500);
+});
+
+test("a date is as the wall clock counts at present, whoever sets it", () => {
+  const clock = new SimulatedClock(1_700_000_000_000);
+  const at = clock.now();
+  clock.advance(60_000);
+  expect(timeText(clock, at)).toBe("2023-11-14T22:13:20Z");
+  clock.wallOffset = -3_600_000;
+  expect(timeText(clock, at)).toBe("2023-11-14T21:13:20Z");
+  expect(dateOf(clock, at).getTime()).toBe(1_700_000_000_000 - 3_600_000);
+});
