@@ -54,6 +54,7 @@ const TASKS = {
     ],
     script: ["test/tools/test.ts"],
   },
+  "test:mutation": { needs: [], script: ["test/tools/mutation.ts"] },
   "test:vm": { needs: [...MACHINE, "iperf3"], script: ["test/tools/test.ts", "vm", "vm-long"] },
   image: { needs: ["podman"], script: ["test/tools/image.ts"] },
   bench: {
