@@ -1,7 +1,7 @@
 // What of the host's own network is in the way of ours, or was turned off: MTU, forwarding, filters.
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
-import { droppingForwarded, isAccepted } from "../host/forwarding.ts";
+import { droppingForwarded } from "../host/forwarding/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
 import { sysctlGet } from "../host/sysctl.ts";
@@ -86,14 +86,12 @@ function overlap(route: NetlinkSocket, range: Cidr | undefined): Finding[] {
 function forwardPolicy(nf: NetlinkSocket, launched: boolean): Finding {
   const dropping = droppingForwarded(nf);
   if (dropping.length === 0) return ok("forward", "nothing drops forwarded packets by policy");
-  if (!launched || isAccepted(nf, dropping))
-    return ok(
-      "forward",
-      `${dropping.join(", ")} drops forwarded packets by policy; weave has its own accepted`,
-    );
+  const names = dropping.map(({ variant }) => variant).join(", ");
+  if (!launched || dropping.every(({ accepts }) => accepts))
+    return ok("forward", `${names} drops forwarded packets by policy; weave has its own accepted`);
   return problem(
     "forward",
-    `${dropping.join(", ")} drops forwarded packets by policy, and nothing accepts ours`,
+    `${names} drops forwarded packets by policy, and nothing accepts ours`,
     "launch weave again, or 'iptables -P FORWARD ACCEPT'",
   );
 }

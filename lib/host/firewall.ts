@@ -1,6 +1,6 @@
 // What we ask of the host's packet filter: one nftables table of our own. What iptables may have to be told beside it is in
-// forwarding.ts.
-import { type AddressRange, type Cidr, ipv4Octets, parseCidr } from "../address/ipv4.ts";
+// forwarding/.
+import { type AddressRange, ipv4Octets, parseCidr } from "../address/ipv4.ts";
 import {
   connectionKnown,
   inSet,
@@ -10,25 +10,22 @@ import {
   tcpDestinationPort,
   verdict,
 } from "../netlink/nftables/expression.ts";
-import { type Table, tableReplace } from "../netlink/nftables/replace.ts";
+import { fillTable, type Table } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
+import { readTable, stateOf, type TableState, tableDifference } from "../netlink/nftables/state.ts";
 import type { Expression } from "../netlink/nftables/step.ts";
-import { chainGet, ruleList, tableDelete } from "../netlink/nftables/table.ts";
-import type { NetlinkSocket } from "../netlink/socket.ts";
-import { undoForwarding } from "./forwarding.ts";
+import { commit, renewTable, type TableName, tableDelete } from "../netlink/nftables/table.ts";
+import type { NetlinkSocket, Request } from "../netlink/socket.ts";
+import type { Exposed } from "./expose.ts";
+import { undoForwarding } from "./forwarding/forwarding.ts";
 import { BRIDGE, TABLE } from "./names.ts";
+import type { Change, Resource } from "./reconcile/resource.ts";
 
 /** Addresses of nobody in particular: a pod that speaks to one is heard under its own. */
 const NOT_UNICAST = ["224.0.0.0/4", "255.255.255.255/32"].map(parseCidr);
 const LOOPBACK = parseCidr("127.0.0.0/8");
 const SOURCE_NAT = 100;
 const FILTER = 0;
-
-/** An address of the bridge; `masquerade` where what enters or leaves the network by it takes the host's address. */
-export interface Exposed {
-  readonly cidr: Cidr;
-  readonly masquerade: boolean;
-}
 
 /** What the table is made of. */
 export interface FirewallSettings {
@@ -39,6 +36,7 @@ export interface FirewallSettings {
   readonly local: readonly AddressRange[];
 }
 
+const FIREWALL: TableName = { family: "ip", name: TABLE };
 const LOCAL: SetDefinition = { name: "local", key: ["ipv4"], interval: true };
 
 function masqueradeRules({ cidr }: Exposed): Expression[][] {
@@ -54,8 +52,7 @@ export function firewallTable({ exposed, controlPort, local }: FirewallSettings)
   const fromUs = linkName("iifname", BRIDGE);
   const toUs = linkName("oifname", BRIDGE);
   return {
-    family: "ip",
-    name: TABLE,
+    ...FIREWALL,
     sets: [
       {
         definition: LOCAL,
@@ -99,22 +96,46 @@ export function firewallTable({ exposed, controlPort, local }: FirewallSettings)
   };
 }
 
+interface Contents {
+  readonly requests: readonly Request[];
+  readonly state: TableState;
+}
+
+/**
+ * The table as desired state. Whatever is wrong in it, all of it is replaced in one transaction: it is small, the order of
+ * rules counts, and what others do meanwhile cannot make the transaction fail. Connections keep their translation, which
+ * conntrack has.
+ */
+export class FirewallResource implements Resource<Contents, TableState | undefined, Change & Contents> {
+  readonly name = "packet filter";
+  readonly sources = ["nftables"] as const;
+
+  constructor(
+    private readonly nf: NetlinkSocket,
+    private readonly settings: () => FirewallSettings,
+  ) {}
+
+  desired(): Contents {
+    const requests = fillTable(firewallTable(this.settings()));
+    return { requests, state: stateOf(requests) };
+  }
+
+  observe({ state }: Contents): TableState | undefined {
+    return readTable(this.nf, FIREWALL, state);
+  }
+
+  difference(wanted: Contents, found: TableState | undefined): (Change & Contents)[] {
+    const wrong = tableDifference(wanted.state, found);
+    return wrong.length === 0 ? [] : [{ object: `table ip ${TABLE}`, wrong: wrong.join(", "), ...wanted }];
+  }
+
+  apply(changes: readonly (Change & Contents)[]): void {
+    for (const { requests } of changes) commit(this.nf, [...renewTable(FIREWALL), ...requests]);
+  }
+}
+
 /** Takes back everything that was put into the packet filter. */
 export function removeFirewall(nf: NetlinkSocket): void {
-  tableDelete(nf, { family: "ip", name: TABLE });
+  tableDelete(nf, FIREWALL);
   undoForwarding(nf);
-}
-
-/** Whether the table has the chains and as many rules as these settings ask for: others flush it, and delete it. */
-export function isFirewallThere(nf: NetlinkSocket, settings: FirewallSettings): boolean {
-  const table = firewallTable(settings);
-  return table.chains.every(
-    ({ name, rules }) =>
-      chainGet(nf, table, name) !== undefined && ruleList(nf, table, name).length === rules.length,
-  );
-}
-
-/** Puts the table in place, atomically instead of the one before it. */
-export function applyFirewall(nf: NetlinkSocket, settings: FirewallSettings): void {
-  tableReplace(nf, firewallTable(settings));
 }

@@ -7,6 +7,8 @@ export const BRIDGE = "weave";
 export const EXPOSE_ID = "weave:expose";
 /** Our table of nftables. */
 export const TABLE = "weave";
+/** Our chain in the filter table of iptables. */
+export const FORWARDING_CHAIN = "WEAVE-FORWARD";
 /** Those of weave-npc. */
 export const POLICY_TABLE = "weave-npc";
 

@@ -16,8 +16,7 @@ import {
 } from "../netlink/nftables/table.ts";
 import { datapathDelete } from "../netlink/openvswitch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import { FORWARDING_CHAIN } from "./forwarding.ts";
-import { BRIDGE } from "./names.ts";
+import { BRIDGE, FORWARDING_CHAIN } from "./names.ts";
 
 /** The link of its datapath of openvswitch, and the ports that join that, or its capture, to the bridge. */
 const DATAPATH = "datapath";

@@ -17,10 +17,13 @@ import { findContainer } from "../container/runtime.ts";
 import { loadNacl } from "../crypto/nacl.ts";
 import { ensureBridge } from "../host/bridge.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
-import { Exposure } from "../host/expose.ts";
-import { removeFirewall } from "../host/firewall.ts";
+import { Exposure, exposedByBridge } from "../host/expose.ts";
+import { FirewallResource, removeFirewall } from "../host/firewall.ts";
+import { ForwardingResource } from "../host/forwarding/forwarding.ts";
 import { BRIDGE, EXPOSE_ID, isContainerVeth } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
+import { keeper } from "../host/reconcile/resource.ts";
+import { sysctlSet } from "../host/sysctl.ts";
 import { WorkThread } from "../host/workthread.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
@@ -109,9 +112,16 @@ export async function startRouter(
   if (!existed) scope.deferUnlessStarted("the bridge", () => linkDelete(route, BRIDGE));
 
   const controlPort = options["http-addr"]?.port;
-  const exposure = new Exposure(route, filter, controlPort);
+  const forwarding = new ForwardingResource(filter, () => exposure.addresses);
+  const settings = () => ({ exposed: exposure.exposed, controlPort, local: exposure.local });
+  const keepers = [keeper(new FirewallResource(filter, settings)), keeper(forwarding)];
+  const applyFilter = () => {
+    if (exposure.exposed.length > 0) sysctlSet("net/ipv4/ip_forward", "1");
+    return keepers.flatMap(({ reconcile }) => reconcile(() => true));
+  };
+  const exposure = new Exposure(route, applyFilter);
   if (!existed) scope.deferUnlessStarted("the packet filter", () => removeFirewall(filter));
-  exposure.start();
+  exposure.start(exposedByBridge(route));
 
   const encryption = options.password
     ? { password: new TextEncoder().encode(options.password), nacl: await scope.wait(loadNacl()) }
@@ -175,7 +185,10 @@ export async function startRouter(
   const upkeep = new Upkeep({
     route,
     bridge: { address: name, mtu },
-    exposure,
+    exposure: {
+      restore: () => exposure.restore(),
+      repairFilter: () => applyFilter().map(({ object, wrong }) => `${object} was ${wrong}`),
+    },
     overlay,
     clock: systemClock,
     log,
@@ -301,7 +314,7 @@ export async function startRouter(
           ...(encryption && options["min-protocol-version"] === 1 ? [V1_ALLOWED] : []),
           ...mesh.notes(),
           ...(servers?.notes() ?? []),
-          ...exposure.iptables.map(
+          ...forwarding.dropping.map(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
           ...(dns?.nameserver.notes() ?? []),

@@ -19,7 +19,7 @@ const DELAY_MS = 500;
 export interface UpkeepParts {
   readonly route: NetlinkSocket;
   readonly bridge: BridgeSettings;
-  readonly exposure: Pick<Exposure, "restore" | "repairFilter">;
+  readonly exposure: Pick<Exposure, "restore"> & { repairFilter(): string[] };
   readonly overlay: Pick<NetworkOverlay, "repair">;
   readonly clock: Clock;
   readonly log: Log;

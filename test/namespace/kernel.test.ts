@@ -11,8 +11,6 @@ import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bp
 import { tcxPrograms } from "../../lib/bpf/tcx.ts";
 import { AlreadyAttachedError, attach, detach, inspect } from "../../lib/host/attach.ts";
 import { ensureBridge } from "../../lib/host/bridge.ts";
-import { removeFirewall } from "../../lib/host/firewall.ts";
-import { acceptForwarded } from "../../lib/host/forwarding.ts";
 import { findProgram, hasTcx, hook, unhookOther } from "../../lib/host/ports/hook.ts";
 import { BusyError, WorkThread } from "../../lib/host/workthread.ts";
 import { addressAdd, addressList } from "../../lib/netlink/address.ts";
@@ -295,26 +293,6 @@ describe("nftables", () => {
     expect(tableList(nf, "ip")).toContain("weave-test");
     expect([tableDelete(nf, table), tableDelete(nf, table)]).toEqual([true, false]);
   });
-
-  test.each(["iptables-nft", "iptables-legacy"])(
-    "where %s drops what is forwarded, it is told to let ours through, and told back",
-    async (program) => {
-      const run = (...args: string[]) => must(["ip", "netns", "exec", hosts.host(1).netns, program, ...args]);
-      using nf = inNetns(host, () => new NetlinkSocket(NETLINK_NETFILTER));
-      const accept = () => inNetns(host, () => acceptForwarded(nf, [parseCidr("10.32.0.1/12")]));
-      expect(accept()).toEqual([]);
-      await run("-P", "FORWARD", "DROP");
-      expect(accept() as string[]).toEqual([program]);
-      accept();
-      expect((await run("-S", "FORWARD")).match(/WEAVE-FORWARD/g)?.length).toBe(1);
-      expect(await run("-S", "WEAVE-FORWARD")).toContain(
-        "-A WEAVE-FORWARD -d 10.32.0.0/12 -o weave -j ACCEPT",
-      );
-      inNetns(host, () => removeFirewall(nf));
-      expect(await run("-S")).not.toContain("WEAVE");
-      await run("-P", "FORWARD", "ACCEPT");
-    },
-  );
 });
 
 describe("iptables, the older kind", () => {

@@ -15,8 +15,11 @@ const ENTRY = {
   outLink: 32,
   inMask: 48,
   outMask: 64,
+  /** What is before it says which packets. */
+  cache: 84,
   target: 88,
   next: 90,
+  comesFrom: 92,
   length: 112,
 };
 const LINK_NAME = 16;
@@ -27,6 +30,13 @@ const ERROR = "ERROR";
 const ACCEPT = -2;
 const DROP = -1;
 const RETURN = -5;
+
+/** Which packets: by links, and by the subnet of the destination. */
+export interface IptablesMatch {
+  readonly inLink?: string;
+  readonly outLink?: string;
+  readonly destination?: Cidr;
+}
 
 /** A rule as the kernel has it; `jump` is the chain that it goes to. */
 export interface LegacyRule {
@@ -55,11 +65,24 @@ export function dropsByPolicy({ policy }: LegacyTable["hooks"][number]): boolean
   return verdictOf(policy) === DROP;
 }
 
-/** A rule that accepts, or jumps, by links and a subnet of destination. */
-export function legacyRule(
-  match: { inLink?: string; outLink?: string; destination?: Cidr },
-  jump?: string,
-): LegacyRule {
+/** Whether a rule drops or rejects every packet. */
+export function dropsAll({ bytes }: LegacyRule): boolean {
+  if (targetAt(bytes) !== ENTRY.length || bytes.subarray(0, ENTRY.cache).some((byte) => byte !== 0))
+    return false;
+  return targetName(bytes) === "REJECT" || verdictOf(bytes) === DROP;
+}
+
+/** What a rule says, as text that is the same however often it was hit, and wherever in the table it is. */
+export function legacyRuleText({ bytes, jump }: LegacyRule): string {
+  const copy = bytes.slice();
+  copy.fill(0, ENTRY.cache, ENTRY.target);
+  copy.fill(0, ENTRY.comesFrom, ENTRY.length);
+  if (jump !== undefined) copy.fill(0, targetAt(copy) + TARGET.verdict);
+  return `${Buffer.from(copy).toString("hex")} ${jump ?? ""}`.trimEnd();
+}
+
+/** A rule that accepts, or jumps. */
+export function legacyRule(match: IptablesMatch, jump?: string): LegacyRule {
   const bytes = entry("", TARGET.standard);
   const link = (name: string | undefined, at: number, mask: number) => {
     if (name === undefined) return;

@@ -1,5 +1,5 @@
 // A whole table at once.
-import type { NetlinkSocket } from "../socket.ts";
+import type { NetlinkSocket, Request } from "../socket.ts";
 import { addElements, addSet, type FilledSet } from "./set.ts";
 import { addChain, addRule, type Chain, commit, renewTable, type TableName } from "./table.ts";
 
@@ -8,15 +8,19 @@ export interface Table extends TableName {
   readonly chains: readonly Chain[];
 }
 
-/** Puts a table in place of the one of that name, if there is one: all of it, at once, or nothing. */
-export function tableReplace(nl: NetlinkSocket, table: Table): void {
-  commit(nl, [
-    ...renewTable(table),
+/** What puts the chains and sets of a table into an empty one. */
+export function fillTable(table: Table): Request[] {
+  return [
     ...(table.sets ?? []).flatMap(({ definition, elements }) => [
       addSet(table, definition),
       ...addElements(table, definition, elements),
     ]),
     ...table.chains.map((chain) => addChain(table, chain)),
     ...table.chains.flatMap(({ name, rules }) => rules.map((rule) => addRule(table, name, rule))),
-  ]);
+  ];
+}
+
+/** Puts a table in place of the one of that name, if there is one: all of it, at once, or nothing. */
+export function tableReplace(nl: NetlinkSocket, table: Table): void {
+  commit(nl, [...renewTable(table), ...fillTable(table)]);
 }

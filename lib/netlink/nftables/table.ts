@@ -7,7 +7,7 @@ import { encodeExpressions } from "./expression.ts";
 import type { Expression } from "./step.ts";
 
 const SUBSYSTEM = 10;
-const NFT_MSG = {
+export const NFT_MSG = {
   newTable: 0,
   getTable: 1,
   delTable: 2,
@@ -18,15 +18,17 @@ const NFT_MSG = {
   getRule: 7,
   delRule: 8,
   newSet: 9,
+  getSet: 10,
   delSet: 11,
   newSetElem: 12,
+  getSetElem: 13,
   delSetElem: 14,
 } as const;
 const BATCH_BEGIN = 16;
 const BATCH_END = 17;
 
 const FAMILY = { ip: 2, bridge: 7, inet: 1 } as const;
-const HOOK = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const;
+export const HOOK = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const;
 
 export type TableFamily = keyof typeof FAMILY;
 

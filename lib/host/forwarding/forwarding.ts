@@ -1,0 +1,96 @@
+// Where iptables drops what is forwarded (Docker sets that policy), ours has to be accepted in its own chain: there is no
+// overruling a drop from elsewhere. iptables is one of two things: a way to write nftables, or the older tables of the
+// kernel; of both we do what its programs do, which need not be there.
+import type { Cidr } from "../../address/ipv4.ts";
+import type { IptablesMatch } from "../../netlink/iptables/table.ts";
+import { rulesDifference } from "../../netlink/nftables/state.ts";
+import type { NetlinkSocket } from "../../netlink/socket.ts";
+import { BRIDGE, FORWARDING_CHAIN } from "../names.ts";
+import type { Change, Resource } from "../reconcile/resource.ts";
+import { legacyForwarding } from "./legacy.ts";
+import { nftForwarding } from "./nft.ts";
+import type { Forwarding, ForwardingTable, Variant } from "./table.ts";
+
+const tables = (nf: NetlinkSocket) => [nftForwarding(nf), legacyForwarding()];
+
+/** What our chain accepts: all from containers, and what is for the exposed subnets. */
+function matches(subnets: readonly Cidr[]): IptablesMatch[] {
+  return [{ inLink: BRIDGE }, ...subnets.map((destination) => ({ outLink: BRIDGE, destination }))];
+}
+
+/** What is wrong, in words; undefined where all is as it should be: our chain first where FORWARD drops, else no chain. */
+export function forwardingDifference(wanted: readonly string[], found: Forwarding): string | undefined {
+  const { drops, jumps, rules } = found;
+  if (!drops)
+    return rules || jumps.length > 0 ? "in place, though FORWARD drops nothing any more" : undefined;
+  if (!rules) return "missing";
+  if (jumps.length === 0) return "not jumped to from FORWARD";
+  if (jumps.length > 1 || jumps[0] !== 0) return "behind other rules of FORWARD";
+  const changed = rulesDifference(wanted, rules);
+  return changed && `with ${changed}`;
+}
+
+interface Wrong extends Change {
+  readonly put: () => void;
+}
+
+type Found = readonly (readonly [ForwardingTable, Forwarding])[];
+
+/** Packets of containers accepted by both kinds of iptables, as desired state. */
+export class ForwardingResource implements Resource<readonly IptablesMatch[], Found, Wrong> {
+  readonly name = "forwarding";
+  readonly sources = ["nftables", "silent"] as const;
+  readonly #tables: readonly ForwardingTable[];
+  #dropping: readonly Variant[] = [];
+
+  constructor(
+    nf: NetlinkSocket,
+    private readonly subnets: () => readonly Cidr[],
+  ) {
+    this.#tables = tables(nf);
+  }
+
+  /** The kinds of iptables that drop what is forwarded, when they were last looked at. */
+  get dropping(): readonly Variant[] {
+    return this.#dropping;
+  }
+
+  desired(): readonly IptablesMatch[] {
+    return matches(this.subnets());
+  }
+
+  observe(): Found {
+    const found = this.#tables.map((table) => [table, table.observe()] as const);
+    this.#dropping = found.flatMap(([{ variant }, { drops }]) => (drops ? [variant] : []));
+    return found;
+  }
+
+  difference(wanted: readonly IptablesMatch[], found: Found): Wrong[] {
+    return found.flatMap(([table, forwarding]) => {
+      const wrong = forwardingDifference(table.rules(wanted), forwarding);
+      const object = `chain ${FORWARDING_CHAIN} of ${table.name}`;
+      const put = () => (forwarding.drops ? table.accept(wanted) : table.remove());
+      return wrong === undefined ? [] : [{ object, wrong, put }];
+    });
+  }
+
+  apply(changes: readonly Wrong[]): void {
+    for (const { put } of changes) put();
+  }
+}
+
+/** The kinds of iptables that drop what is forwarded, as far as that can be seen, and whether each accepts ours. */
+export function droppingForwarded(nf: NetlinkSocket): { variant: Variant; accepts: boolean }[] {
+  return tables(nf).flatMap((table) => {
+    const { drops, jumps, rules } = table.observe();
+    return drops ? [{ variant: table.variant, accepts: jumps[0] === 0 && (rules ?? []).length > 0 }] : [];
+  });
+}
+
+/** Takes back what was put into either. */
+export function undoForwarding(nf: NetlinkSocket): void {
+  for (const table of tables(nf)) {
+    const { jumps, rules } = table.observe();
+    if (rules || jumps.length > 0) table.remove();
+  }
+}

@@ -1,0 +1,54 @@
+// Our chain in the filter table of iptables-legacy, where that is in use: no table comes into being by looking at it.
+import { withIptablesLock } from "../../netlink/iptables/lock.ts";
+import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../netlink/iptables/socket.ts";
+import {
+  dropsAll,
+  dropsByPolicy,
+  type IptablesMatch,
+  type LegacyTable,
+  legacyRule,
+  legacyRuleText,
+} from "../../netlink/iptables/table.ts";
+import { FORWARDING_CHAIN } from "../names.ts";
+import type { ForwardingTable } from "./table.ts";
+
+const TABLE = "filter";
+const FORWARD = "FORWARD";
+
+export function legacyForwarding(): ForwardingTable {
+  const chain = (matches: readonly IptablesMatch[]) => matches.map((match) => legacyRule(match));
+  return {
+    variant: "iptables-legacy",
+    name: "iptables-legacy",
+    rules: (matches) => chain(matches).map(legacyRuleText),
+    observe() {
+      const table = legacyTables().includes(TABLE) ? readLegacyTable(TABLE) : undefined;
+      const forward = forwardOf(table);
+      return {
+        drops: forward !== undefined && (dropsByPolicy(forward) || forward.rules.some(dropsAll)),
+        jumps: forward?.rules.flatMap(({ jump }, i) => (jump === FORWARDING_CHAIN ? [i] : [])) ?? [],
+        rules: table?.chains.find(({ name }) => name === FORWARDING_CHAIN)?.rules.map(legacyRuleText),
+      };
+    },
+    accept: (matches) =>
+      change((table) => {
+        table.chains.push({ name: FORWARDING_CHAIN, rules: chain(matches) });
+        forwardOf(table)?.rules.unshift(legacyRule({}, FORWARDING_CHAIN));
+      }),
+    remove: () => change(() => {}),
+  };
+}
+
+const forwardOf = (table: LegacyTable | undefined) => table?.hooks.find(({ name }) => name === FORWARD);
+
+/** Changes the table, from which our chain and all jumps to it have been taken. */
+function change(act: (table: LegacyTable) => void): void {
+  withIptablesLock(() => {
+    const table = readLegacyTable(TABLE);
+    table.chains = table.chains.filter(({ name }) => name !== FORWARDING_CHAIN);
+    for (const chain of [...table.hooks, ...table.chains])
+      chain.rules = chain.rules.filter(({ jump }) => jump !== FORWARDING_CHAIN);
+    act(table);
+    replaceLegacyTable(table);
+  });
+}
