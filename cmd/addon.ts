@@ -2,7 +2,7 @@
 // router. What the command line says goes before a variable, a variable before EXTRA_ARGS.
 import { AddressError, formatCidr, parseCidr } from "../lib/address/ipv4.ts";
 import { DEFAULT_RANGE, OptionError, parseOptions, type RouterOptions } from "../lib/router/options.ts";
-import { type Arguments, type Command, readArguments, UsageError } from "./main.ts";
+import { type Arguments, readArguments, UsageError } from "./arguments.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "./routeroptions.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -31,8 +31,6 @@ const OPTIONS: Record<string, string> = {
 
 /** What the original's launch script says where nobody says anything else. */
 const DEFAULTS = { "metrics-addr": "0.0.0.0:6782", "ipalloc-range": DEFAULT_RANGE };
-
-const EXTRA_ARGS: Command = { name: "EXTRA_ARGS", description: "", options: ROUTER_OPTIONS, run() {} };
 
 /** Reads the addon's variables and the command line; throws UsageError or OptionError for what makes no sense. */
 export function readAddon(env: Environment, { options, positionals }: Arguments): Addon {
@@ -82,7 +80,7 @@ function flag(env: Environment, variable: string, otherwise: boolean): boolean {
 
 function extraArguments(text = ""): Arguments {
   try {
-    return readArguments(EXTRA_ARGS, text.split(/\s+/).filter(Boolean));
+    return readArguments({ options: ROUTER_OPTIONS }, text.split(/\s+/).filter(Boolean));
   } catch (error) {
     if (error instanceof UsageError) throw new OptionError(`EXTRA_ARGS: ${error.message}`);
     throw error;

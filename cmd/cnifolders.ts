@@ -1,20 +1,22 @@
 // The folders of CNI, as options of every command that has to do with them, and what is installed there.
 import { setup } from "../lib/cni/setup.ts";
 import { executable } from "../lib/sys/executable.ts";
-import type { Arguments } from "./main.ts";
+import type { Arguments } from "./arguments.ts";
 
 /** Where container runtimes look. */
 export const CNI_FOLDERS = {
   "cni-bin-dir": {
     type: "string",
     default: "/opt/cni/bin",
-    description: "folder of CNI plugins",
+    description: "Folder of CNI plugins",
+    completes: "folders",
     valueHint: "DIR",
   },
   "cni-conf-dir": {
     type: "string",
     default: "/etc/cni/net.d",
-    description: "folder of CNI configurations",
+    description: "Folder of CNI configurations",
+    completes: "folders",
     valueHint: "DIR",
   },
 } as const;

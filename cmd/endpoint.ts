@@ -1,5 +1,5 @@
 // Where to listen, as options say it.
-import { UsageError } from "./main.ts";
+import { UsageError } from "./arguments.ts";
 
 /** Reads the value of an option, ":6781" or "127.0.0.1:6781"; throws UsageError. */
 export function endpoint(option: string, text: string): { hostname: string; port: number } {

@@ -1,12 +1,15 @@
 // How the executables that talk to an API server are told where it is.
 import { fileConfig, inClusterConfig, type KubeConfig } from "../lib/kube/config.ts";
-import type { Arguments } from "./main.ts";
+import type { Arguments } from "./arguments.ts";
 
 export const KUBECONFIG = {
   kubeconfig: {
     type: "string",
-    description: "how to reach the API server ($KUBECONFIG; else as a pod does)",
+    description: "Reach the API server as this file says",
+    defaultText: "as a pod does",
     valueHint: "FILE",
+    env: "KUBECONFIG",
+    completes: "files",
   },
 } as const;
 

@@ -8,8 +8,8 @@ import { refuseOverlap } from "../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../lib/netlink/socket.ts";
 import { parseOptions } from "../lib/router/options.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
+import { UsageError } from "./arguments.ts";
 import { type CniFolders, installCni } from "./cnifolders.ts";
-import { UsageError } from "./main.ts";
 
 /** Options for the router from the task's environment, where the command line does not say otherwise. */
 const VARIABLES = { IPALLOC_RANGE: "ipalloc-range", IPALLOC_INIT: "ipalloc-init", CONN_LIMIT: "conn-limit" };

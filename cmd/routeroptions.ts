@@ -1,134 +1,230 @@
 // The options of the router, as `weave launch` and `weave-router` both take them. Names and meanings are the original's.
 
 import { readFileSync } from "node:fs";
-import type { ArgsDef } from "citty";
+import type { OptionTable } from "../lib/help/spec.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
-import { UsageError } from "./main.ts";
+import { UsageError } from "./arguments.ts";
+
+const PEERS = "Peers";
+const SECURITY = "Security";
+const ADDRESSES = "Addresses";
+const DNS = "Names";
+const OVERLAY = "Overlay";
+const SERVERS = "Servers";
 
 export const ROUTER_OPTIONS = {
-  password: { type: "string", description: "network password (or WEAVE_PASSWORD)", valueHint: "TEXT" },
-  "password-file": { type: "string", description: "file that holds the network password", valueHint: "FILE" },
-  "trusted-subnets": { type: "string", description: "networks that need no encryption", valueHint: "CIDR,…" },
-  host: { type: "string", description: "address to listen on, and to connect from", valueHint: "IP" },
-  port: {
+  host: {
+    group: PEERS,
     type: "string",
-    description: "TCP port of the mesh (6783); the fast datapath takes the UDP port above",
+    description: "Listen on, and connect from, this address",
+    defaultText: "all",
+    valueHint: "IP",
+  },
+  port: {
+    group: PEERS,
+    type: "string",
+    description: "TCP and UDP port of the mesh; the fast datapath uses the next UDP port",
+    defaultText: "6783",
     valueHint: "PORT",
+    env: "WEAVE_PORT",
   },
-  name: { type: "string", description: "name of this peer: six octets", valueHint: "MAC" },
-  nickname: { type: "string", description: "nickname of this peer (the host name)", valueHint: "TEXT" },
+  name: {
+    group: PEERS,
+    type: "string",
+    description: "Unique name of this peer, six octets",
+    defaultText: "kept from the last launch, else made from the machine's IDs",
+    valueHint: "MAC",
+  },
+  nickname: {
+    group: PEERS,
+    type: "string",
+    description: "Nickname of this peer",
+    defaultText: "the host name",
+    valueHint: "TEXT",
+  },
   discovery: {
+    group: PEERS,
     type: "boolean",
     default: true,
-    negativeDescription: "connect to no peers but those that were named",
-  },
-  fastdp: {
-    type: "boolean",
-    default: true,
-    negativeDescription: "do without the fast datapath: sleeve alone",
+    description: "Find further peers through those we know",
   },
   resume: {
+    group: PEERS,
     type: "boolean",
     default: false,
-    description: "connect to the peers of the last time, as without any",
+    description: "Also connect to the peers of the last launch, as without PEER arguments",
   },
   "conn-limit": {
+    group: PEERS,
     type: "string",
-    description: "soft limit on the number of connections (200; 0 for none)",
+    description: "Soft limit on connections; 0 for none",
+    defaultText: "200",
     valueHint: "N",
   },
   "min-protocol-version": {
+    group: PEERS,
     type: "string",
-    description: "lowest protocol version to accept (1; with a password 2)",
+    description: "Lowest mesh protocol version to accept",
+    defaultText: "1, with a password 2",
     valueHint: "N",
   },
-  "ipalloc-range": {
+  password: {
+    group: SECURITY,
     type: "string",
-    description: "addresses that all peers share (10.32.0.0/12)",
+    description: "Encrypt with this password, the same on all peers",
+    valueHint: "TEXT",
+    env: "WEAVE_PASSWORD",
+  },
+  "password-file": {
+    group: SECURITY,
+    type: "string",
+    description: "Read the password from a file",
+    valueHint: "FILE",
+    completes: "files",
+  },
+  "trusted-subnets": {
+    group: SECURITY,
+    type: "string",
+    description: "Do not encrypt between hosts in these networks",
+    valueHint: "CIDR,…",
+  },
+  "anti-spoof": {
+    group: SECURITY,
+    type: "boolean",
+    default: false,
+    description: "Let containers send from their own addresses only, even without network policies",
+  },
+  "expect-npc": {
+    group: SECURITY,
+    type: "boolean",
+    default: false,
+    description: "Deny traffic of containers by default until weave-npc enforces policies",
+  },
+  "ipalloc-range": {
+    group: ADDRESSES,
+    type: "string",
+    description: "Address range of the network, the same on all peers",
+    defaultText: "10.32.0.0/12",
     valueHint: "CIDR",
   },
   "ipalloc-default-subnet": {
+    group: ADDRESSES,
     type: "string",
-    description: "subnet to allocate in unless told otherwise",
+    description: "Allocate in this subnet unless told otherwise",
+    defaultText: "the range",
     valueHint: "CIDR",
   },
   "ipalloc-init": {
+    group: ADDRESSES,
     type: "string",
     description:
-      "consensus[=COUNT] (with COUNT, peers that were named need not all answer), seed=NAME,… or observer",
+      "How to divide the range first: consensus[=COUNT] (a majority of the peers named, or of COUNT), seed=NAME,… or observer",
+    defaultText: "consensus",
     valueHint: "MODE",
   },
-  dns: { type: "boolean", default: true, negativeDescription: "answer no DNS queries" },
+  "masq-local": {
+    group: ADDRESSES,
+    type: "boolean",
+    default: true,
+    description: "Masquerade traffic from outside to containers of this host; off keeps its source address",
+  },
+  dns: { group: DNS, type: "boolean", default: true, description: "Answer DNS queries" },
   "dns-domain": {
+    group: DNS,
     type: "string",
-    description: "domain of containers' names (weave.local.)",
+    description: "Domain of container names",
+    defaultText: "weave.local.",
     valueHint: "DOMAIN",
   },
   "dns-listen-address": {
+    group: DNS,
     type: "string",
-    description: "where to answer DNS queries (port 53 of the bridge's addresses)",
+    description: "Answer DNS queries at this address",
+    defaultText: "port 53 of the bridge's addresses",
     valueHint: "IP:PORT",
   },
-  "dns-ttl": { type: "string", description: "how long answers may be remembered (1)", valueHint: "SECONDS" },
-  "dns-fallback-timeout": {
+  "dns-ttl": {
+    group: DNS,
     type: "string",
-    description: "how long to wait for other nameservers (5s)",
+    description: "Time to live of answers",
+    defaultText: "1",
+    valueHint: "SECONDS",
+  },
+  "dns-fallback-timeout": {
+    group: DNS,
+    type: "string",
+    description: "Timeout of queries to upstream nameservers",
+    defaultText: "5s",
     valueHint: "DURATION",
   },
   "resolv-conf": {
+    group: DNS,
     type: "string",
-    description: "file that names the other nameservers (/etc/resolv.conf)",
+    description: "Read upstream nameservers from this file",
+    defaultText: "/etc/resolv.conf",
     valueHint: "FILE",
+    completes: "files",
   },
-  mtu: { type: "string", description: "MTU of the network (1376, or WEAVE_MTU)", valueHint: "BYTES" },
-  "docker-api": {
-    type: "string",
-    description: "socket of Docker or podman (DOCKER_HOST, or where they are by default)",
-    valueHint: "unix:///PATH",
-  },
-  "http-addr": {
-    type: "string",
-    description: "where to serve the control API for reading (127.0.0.1:6784)",
-    valueHint: "IP:PORT",
-  },
-  "http-writes": {
-    type: "boolean",
-    default: false,
-    description: "let the control API on TCP change things, too",
-  },
-  "status-addr": { type: "string", description: "where to serve the status (nowhere)", valueHint: "IP:PORT" },
-  "metrics-addr": {
-    type: "string",
-    description: "where to serve metrics for Prometheus (nowhere)",
-    valueHint: "IP:PORT",
-  },
-  "masq-local": {
+  fastdp: {
+    group: OVERLAY,
     type: "boolean",
     default: true,
-    negativeDescription: "what comes from outside to this host's containers keeps its source address",
+    description: "Use the fast datapath (VXLAN and eBPF); off leaves sleeve alone",
   },
-  "expect-npc": {
+  mtu: {
+    group: OVERLAY,
+    type: "string",
+    description: "MTU of the network",
+    defaultText: "1376",
+    valueHint: "BYTES",
+    env: "WEAVE_MTU",
+  },
+  "docker-api": {
+    group: SERVERS,
+    type: "string",
+    description: "Socket of Docker or podman; empty for none",
+    defaultText: "/var/run/docker.sock, /run/podman/podman.sock",
+    valueHint: "unix:///PATH",
+    env: "DOCKER_HOST",
+  },
+  "http-addr": {
+    group: SERVERS,
+    type: "string",
+    description: "Serve the control API for reading at this address",
+    defaultText: "127.0.0.1:6784",
+    valueHint: "IP:PORT",
+    env: "WEAVE_HTTP_ADDR",
+  },
+  "http-writes": {
+    group: SERVERS,
     type: "boolean",
     default: false,
-    description: "isolate containers from all but this host until weave-npc has policies in force",
+    description: "Let requests to --http-addr change things, too",
   },
-  "anti-spoof": {
-    type: "boolean",
-    default: false,
-    description: "let containers send from their own addresses only, also where no policies are enforced",
+  "status-addr": {
+    group: SERVERS,
+    type: "string",
+    description: "Serve status and metrics at this address",
+    defaultText: "nowhere",
+    valueHint: "IP:PORT",
+    env: "WEAVE_STATUS_ADDR",
   },
-  "log-level": { type: "string", description: "debug, info, warning or error (info)", valueHint: "LEVEL" },
-} satisfies ArgsDef;
-
-const ENVIRONMENT: Record<string, string> = {
-  password: "WEAVE_PASSWORD",
-  mtu: "WEAVE_MTU",
-  port: "WEAVE_PORT",
-  "docker-api": "DOCKER_HOST",
-  "http-addr": "WEAVE_HTTP_ADDR",
-  "status-addr": "WEAVE_STATUS_ADDR",
-  "metrics-addr": "WEAVE_METRICS_ADDR",
-};
+  "metrics-addr": {
+    group: SERVERS,
+    type: "string",
+    description: "Serve Prometheus metrics at this address",
+    defaultText: "nowhere",
+    valueHint: "IP:PORT",
+    env: "WEAVE_METRICS_ADDR",
+  },
+  "log-level": {
+    type: "string",
+    description: "Log messages of this level and above",
+    values: ["debug", "info", "warning", "error"],
+    defaultText: "info",
+    valueHint: "LEVEL",
+  },
+} as const satisfies OptionTable;
 
 /** Options as given, the environment's where none were; without those that nobody gave. */
 export function givenOptions(
@@ -136,9 +232,10 @@ export function givenOptions(
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): Record<string, unknown> {
   const given: Record<string, unknown> = {};
-  for (const key of Object.keys(ROUTER_OPTIONS)) {
+  const table: OptionTable = ROUTER_OPTIONS;
+  for (const [key, { env: name = "" }] of Object.entries(table)) {
     // An option given empty switches off what it would be by default; an empty variable means nothing.
-    const value = options[key] ?? (variable(env, ENVIRONMENT[key] ?? "") || undefined);
+    const value = options[key] ?? (variable(env, name) || undefined);
     if (value !== undefined) given[key] = value;
   }
   const file = given["password-file"];

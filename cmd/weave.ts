@@ -1,84 +1,72 @@
 // weave: the command a person types; and, called by one of their names, each of the other three executables.
 import { basename } from "node:path";
+import { suggestion } from "../lib/help/nearest.ts";
 import { VERSION } from "../lib/version.ts";
-import { attach, detach } from "./commands/attach.ts";
-import { doctor } from "./commands/doctor.ts";
-import { expose, hide } from "./commands/expose.ts";
-import { launch, reset, stop } from "./commands/lifecycle.ts";
-import { kubernetes, marathon, serve } from "./commands/manifest.ts";
-import { migrate } from "./commands/migrate.ts";
-import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "./commands/names.ts";
-import { connect, forget, prime, rmpeer } from "./commands/peers.ts";
-import { setup } from "./commands/setup.ts";
-import { ps, report, status, version } from "./commands/status.ts";
-import { type Command, fail, run, UsageError } from "./main.ts";
+import { asksForHelp, type Command, UsageError } from "./arguments.ts";
+import { colours } from "./colour.ts";
+import { COMMANDS } from "./commands.ts";
+import { fail, run } from "./main.ts";
+import { retired } from "./retired.ts";
 
-const COMMANDS: readonly Command[] = [
-  setup,
-  launch,
-  connect,
-  forget,
-  status,
-  report,
-  ps,
-  expose,
-  hide,
-  attach,
-  detach,
-  dnsAdd,
-  dnsRemove,
-  dnsLookup,
-  dnsArgs,
-  prime,
-  rmpeer,
-  doctor,
-  migrate,
-  kubernetes,
-  serve,
-  marathon,
-  stop,
-  reset,
-  version,
-];
+const TITLE = `weave ${VERSION}: a container network`;
 
-function overview(commands = COMMANDS): string {
-  const width = Math.max(...commands.map(({ name }) => name.length));
-  const lines = commands.map(({ name, description }) => `  weave ${name.padEnd(width)}  ${description}`);
-  return [
-    `weave ${VERSION}: a container network`,
-    "",
-    ...lines,
-    "",
-    "'weave COMMAND --help' tells more.",
-  ].join("\n");
-}
+const wordsIn = ({ name }: Command) => name.split(" ").length;
+
+/** The command that these words begin with. */
+const commandOf = (words: readonly string[]) =>
+  COMMANDS.find((known) => known.name === words.slice(0, wordsIn(known)).join(" "));
 
 /** Commands that begin with a word that is none by itself. */
-const groupOf = (name: string) => COMMANDS.filter((known) => known.name.startsWith(`${name} `));
+const groupOf = (word: string) => COMMANDS.filter(({ name }) => name.startsWith(`${word} `));
 
-function unknown(name: string): string {
-  const group = groupOf(name);
-  if (group.length === 0) return `unknown command '${name}'`;
-  return `say what of: ${group.map((known) => `'weave ${known.name}'`).join(", ")}`;
+function unknown(words: readonly string[]): UsageError {
+  const [word = "", second] = words;
+  const group = groupOf(word);
+  if (group.length === 0) {
+    const known = COMMANDS.map(({ name }) => name.split(" ")[0] ?? "");
+    return new UsageError(`unknown command '${word}'${suggestion(word, known, "weave ")}`);
+  }
+  const parts = group.map(({ name }) => name.slice(word.length + 1));
+  if (second === undefined || second.startsWith("-"))
+    return new UsageError(`'weave ${word}' which one? ${parts.join(", ")}`);
+  return new UsageError(`unknown command '${word} ${second}'${suggestion(second, parts, `weave ${word} `)}`);
 }
 
 async function weave(argv: readonly string[]): Promise<void> {
-  // Scripts for the original say where it is to run; we always run here.
-  const args = argv.filter((arg) => arg !== "--local");
-  const [name] = args;
-  if (name === "help" || name === "--help") return console.log(overview());
-  if (name === "--version") return version.run({ options: {}, positionals: [] });
-  if (name === undefined) {
-    console.error(overview());
-    process.exitCode = 1;
+  try {
+    // Scripts for the original say where it is to run; we always run here.
+    await dispatch(argv.filter((arg) => arg !== "--local"));
+  } catch (error) {
+    fail("weave", error);
+  }
+}
+
+async function dispatch(argv: readonly string[]): Promise<void> {
+  const { style, rest } = colours(argv, process.stdout);
+  const [word, ...words] = rest;
+  const overview = async (title: string, commands: readonly Command[]) => {
+    const help = await import("../lib/help/usage.ts");
+    process.stdout.write(help.overview(title, commands, style));
+  };
+  if (word === undefined || word === "--help" || word === "-h") return overview(TITLE, COMMANDS);
+  if (word === "--version" || word === "-v") return console.log(`weave ${VERSION}`);
+  if (word === "help") {
+    const [topic] = words;
+    if (topic === undefined) return overview(TITLE, COMMANDS);
+    const { topicText } = await import("../lib/help/topics.ts");
+    const text = topicText(topic, style);
+    if (text === undefined) return dispatch([...argv.filter((arg) => arg !== "help"), "--help"]);
+    process.stdout.write(text);
     return;
   }
-  const words = (count: number) => args.slice(0, count).join(" ");
-  const command = COMMANDS.find((known) => known.name === words(known.name.split(" ").length));
-  if (!command && args.includes("--help") && groupOf(name).length > 0)
-    return console.log(overview(groupOf(name)));
-  if (!command) return fail("weave", new UsageError(unknown(name)));
-  await run(`weave ${command.name}`, command, args.slice(command.name.split(" ").length));
+  if (word === "complete") return (await import("./complete.ts")).complete(COMMANDS, words.slice(1));
+  const command = commandOf(rest);
+  if (command)
+    return run(`weave ${command.name}`, command, argv.slice(argv.indexOf(word) + wordsIn(command)));
+  const group = groupOf(word);
+  if (group.length > 0 && asksForHelp(words)) return overview(`${TITLE}: ${word}`, group);
+  const instead = retired(word);
+  throw instead === undefined ? unknown(rest) : new UsageError(instead);
 }
 
 const EXECUTABLES: Record<string, () => Promise<{ main(argv: readonly string[]): Promise<void> }>> = {

@@ -6,7 +6,8 @@ import { attachedContainers } from "../../lib/host/containers.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { type Netns, netnsPath } from "../../lib/sys/netns.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
-import { type Command, requireRoot, UsageError } from "../main.ts";
+import { type Command, UsageError } from "../arguments.ts";
+import { requireRoot } from "../main.ts";
 import { acquire, lookup, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 import { target, WHERE } from "./target.ts";
@@ -16,17 +17,27 @@ const LINK = "ethwe";
 
 export const attach: Command = {
   name: "attach",
-  description: "attach a container to the network, by its id or name, or any by --netns or --pid",
-  positionals: "[ADDRESSES…] [CONTAINER]",
+  group: "Containers",
+  description: "Attach a container to the network",
+  positionals: "[ADDRESS…] [CONTAINER]",
+  positionalsComplete: "containers",
+  details: [
+    "CONTAINER is the name or ID of a container of Docker or podman. With --netns or --pid it is the ID to file the addresses under.",
+    "ADDRESS is 10.32.0.5/12, net:10.34.0.0/16 for a free address of that subnet, or net:default (the default).",
+  ],
   options: {
     ...WHERE,
     "multicast-route": {
       type: "boolean",
       default: true,
-      negativeDescription: "leave multicast to the routes there are",
+      description: "Route multicast by the network",
     },
-    "without-dns": { type: "boolean", default: false, description: "give the container no name" },
+    "without-dns": { type: "boolean", default: false, description: "Do not name the container in DNS" },
   },
+  examples: [
+    { command: "weave attach web", does: "Attach container web, with a free address" },
+    { command: "weave attach 10.32.0.5/12 --netns /run/netns/blue", does: "Attach any network namespace" },
+  ],
   async run(args) {
     requireRoot();
     const { addresses, where, id, kind, fqdn } = await target(args);
@@ -59,8 +70,10 @@ export const attach: Command = {
 
 export const detach: Command = {
   name: "detach",
-  description: "take a container, or some of its addresses, off the network",
-  positionals: "[ADDRESSES…] [CONTAINER]",
+  group: "Containers",
+  description: "Take a container off the network",
+  positionals: "[ADDRESS…] [CONTAINER]",
+  positionalsComplete: "containers",
   options: WHERE,
   async run(args) {
     requireRoot();

@@ -2,15 +2,16 @@
 import { apiClient } from "../../lib/api/client.ts";
 import { diagnose } from "../../lib/doctor/doctor.ts";
 import { findingsText } from "../../lib/doctor/finding.ts";
+import type { Command } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
-import { type Command, requireRoot } from "../main.ts";
+import { requireRoot } from "../main.ts";
 
 export const doctor: Command = {
   name: "doctor",
-  description:
-    "look for what keeps this host from being one of the network (exit code 1: there is something)",
+  group: "Troubleshooting",
+  description: "Find what is wrong with this host, and the remedy",
   options: {
-    json: { type: "boolean", default: false, description: "print the findings as JSON" },
+    json: { type: "boolean", default: false, description: "Print the findings as JSON" },
     ...CNI_FOLDERS,
   },
   async run({ options }) {

@@ -3,23 +3,32 @@ import { formatCidr } from "../../lib/address/ipv4.ts";
 import { apiClient } from "../../lib/api/client.ts";
 import { formatAddresses } from "../../lib/host/attach.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
-import { type Command, UsageError } from "../main.ts";
+import { type Command, UsageError } from "../arguments.ts";
 import { acquire, lookup, release, takeAddresses } from "./addresses.ts";
 import { addName, FQDN, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 
+const EXPOSE_ADDRESSES =
+  "ADDRESS is 10.32.0.5/12, net:10.34.0.0/16 for a free address of that subnet, or net:default (the default).";
+
 export const expose: Command = {
   name: "expose",
-  description: "give this host an address on the network",
-  positionals: "[ADDRESSES…]",
+  group: "Network",
+  description: "Give this host an address on the network",
+  positionals: "[ADDRESS…]",
+  details: [EXPOSE_ADDRESSES],
   options: {
     ...FQDN,
-    masquerade: { type: "boolean", default: true, negativeDescription: "keep source addresses as they are" },
-    "without-masquerade": {
+    masquerade: {
       type: "boolean",
-      default: false,
-      description: "the same, as the original has it",
+      default: true,
+      description: "Masquerade traffic between the network and the outside; off keeps source addresses",
     },
+    "without-masquerade": { type: "boolean", default: false, description: "Same as --no-masquerade" },
   },
+  examples: [
+    { command: "weave expose", does: "Take a free address" },
+    { command: "weave expose 10.32.0.99/12 -h gateway.weave.local", does: "Take this one, and name it" },
+  ],
   async run({ options, positionals }) {
     const { addresses, rest } = takeAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
@@ -35,8 +44,10 @@ export const expose: Command = {
 
 export const hide: Command = {
   name: "hide",
-  description: "take an address of this host off the network",
-  positionals: "[ADDRESSES…]",
+  group: "Network",
+  description: "Take an address of this host off the network",
+  positionals: "[ADDRESS…]",
+  details: [EXPOSE_ADDRESSES],
   async run({ positionals }) {
     const { addresses, rest } = takeAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);

@@ -12,9 +12,11 @@ import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
 import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { parseOptions } from "../../lib/router/options.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
-import { type Arguments, type Command, requireRoot, UsageError } from "../main.ts";
+import { requireRoot } from "../main.ts";
 import { prepareAgent } from "../mesos.ts";
+import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { runRouter } from "./router.ts";
 
@@ -46,23 +48,36 @@ async function wanted({ options, positionals }: Arguments) {
 
 export const launch: Command = {
   name: "launch",
-  description: "start weave on this host and connect to peers (HOST or HOST:PORT)",
-  positionals: "PEERS…",
+  group: "Life cycle",
+  description: "Start weave on this host and connect to peers",
+  positionals: "[PEER…]",
+  positionalsComplete: "peers",
+  details: ["PEER is HOST or HOST:PORT. Without any, the peers of the last launch are connected to."],
   options: {
     ...ROUTER_OPTIONS,
     foreground: {
       type: "boolean",
       default: false,
-      description: "stay in the foreground, log to standard error",
+      description: "Stay in the foreground and log to standard error",
     },
     mesos: {
       type: "boolean",
       default: false,
-      description: "as a task on an agent of Mesos: by HOST_PREFIX and IPALLOC_RANGE",
+      description: "Run on a Mesos agent, by the variables HOST_PREFIX and IPALLOC_RANGE",
     },
     ...CNI_FOLDERS,
-    restart: { type: "boolean", default: true, negativeDescription: "accepted for scripts of the original" },
+    ...OLD_LAUNCH_OPTIONS,
   },
+  examples: [
+    { command: "weave launch", does: "Start the first host" },
+    { command: "weave launch host1 host2", does: "Start another, and connect to these" },
+    { command: "weave launch --password-file /etc/weave.key host1", does: "Encrypt" },
+  ],
+  environment: {
+    WEAVE_RUN_DIR: "folder of socket, log and process ID (default: /run/weave)",
+    WEAVE_STATE_DIR: "folder of the state file (default: /var/lib/weave)",
+  },
+  exitCodes: { 3: "the state file cannot be used" },
   async run(args) {
     const { given, peers } = await wanted(args);
     const parsed = parseOptions(given, peers);
@@ -76,7 +91,8 @@ export const launch: Command = {
 
 export const stop: Command = {
   name: "stop",
-  description: "stop the router; containers stay attached, and those of this host can go on talking",
+  group: "Life cycle",
+  description: "Stop the router; containers keep talking",
   async run({ positionals }) {
     if (positionals.length > 0) throw new UsageError(`stop takes no arguments, such as ${positionals[0]}`);
     requireRoot();
@@ -86,9 +102,13 @@ export const stop: Command = {
 
 export const reset: Command = {
   name: "reset",
-  description: "leave the network: hand addresses over, stop, and remove everything from this host",
+  group: "Life cycle",
+  description: "Leave the network and remove everything from this host",
+  details: [
+    "Hands the addresses of this host to another peer first, and fails unless that peer acknowledges.",
+  ],
   options: {
-    force: { type: "boolean", default: false, description: "also when the router cannot hand over" },
+    force: { type: "boolean", default: false, description: "Reset even if no peer takes the addresses over" },
   },
   async run({ options }) {
     requireRoot();

@@ -7,59 +7,66 @@ import { answerManifest } from "../../lib/deploy/serve.ts";
 import { manifestText } from "../../lib/deploy/yaml.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { HTTP_SERVER } from "../../lib/sys/httpserver.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { endpoint } from "../endpoint.ts";
-import { type Arguments, type Command, UsageError } from "../main.ts";
 import { runDaemon } from "../shutdown.ts";
 
 const PARAMETER_OPTIONS = {
   "k8s-version": {
     type: "string",
-    description: "version of Kubernetes: 1.21, or all that 'kubectl version' prints",
+    description: "Version of Kubernetes, such as 1.21, or all that 'kubectl version' prints",
+    defaultText: "the current one",
     valueHint: "VERSION",
   },
-  version: { type: "string", description: "tag of the image (this version)", valueHint: "TAG" },
+  version: { type: "string", description: "Tag of the image", defaultText: "this version", valueHint: "TAG" },
   image: {
     type: "string",
-    description: "the image, with its tag (localhost/weave, as 'npm run image' makes it)",
+    description: "Image, with its tag",
+    defaultText: "localhost/weave, as 'npm run image' makes it",
     valueHint: "IMAGE",
   },
   "password-secret": {
     type: "string",
-    description: "secret that holds the network password, under its own name",
+    description: "Secret that holds the network password under its own name",
     valueHint: "NAME",
   },
   "known-peers": {
     type: "string",
-    description: "peers, instead of the nodes that the API server tells of",
+    description: "Peers, instead of the nodes of the cluster",
     valueHint: "HOST,…",
   },
-  "trusted-subnets": { type: "string", description: "networks that need no encryption", valueHint: "CIDR,…" },
-  "disable-npc": { type: "boolean", default: false, description: "enforce no network policies" },
+  "trusted-subnets": {
+    type: "string",
+    description: "Do not encrypt between hosts in these networks",
+    valueHint: "CIDR,…",
+  },
+  "disable-npc": { type: "boolean", default: false, description: "Do not enforce network policies" },
   "use-legacy-netpol": {
     type: "boolean",
     default: false,
-    description: "network policies as before Kubernetes 1.7",
+    description: "Interpret network policies as before Kubernetes 1.7",
   },
   "cni-bin-dir": {
     type: "string",
-    description: "folder of CNI plugins on the nodes (/opt/cni/bin; GKE has /home/kubernetes/bin)",
+    description: "Folder of CNI plugins on the nodes; on GKE /home/kubernetes/bin",
+    defaultText: "/opt/cni/bin",
     valueHint: "DIR",
   },
   guaranteed: {
     type: "string",
-    description: "request and limit of each container, so that it is not evicted",
+    description: "Request and limit of each container, so that it is not evicted",
     valueHint: "CPU,MEMORY",
   },
-  env: { type: "string", description: "a variable of the router (repeatable)", valueHint: "NAME=VALUE" },
+  env: { type: "string", description: "Variable of the router", repeatable: true, valueHint: "NAME=VALUE" },
   "selinux-options": {
     type: "string",
-    description: "an SELinux option of the pod (repeatable)",
+    description: "SELinux option of the pod",
+    repeatable: true,
     valueHint: "NAME=VALUE",
   },
 } as const;
 
 const NONE: AddonParameters = { plain: {}, env: {}, selinux: {} };
-const REPEATABLE = ["env", "selinux-options"];
 
 function pairs(option: string, values: readonly string[] = []): Record<string, string> {
   return Object.fromEntries(
@@ -89,13 +96,20 @@ function noPositionals({ positionals }: Arguments): void {
 
 export const kubernetes: Command = {
   name: "manifest kubernetes",
-  description: "print what 'kubectl apply -f -' installs on a cluster",
-  repeatable: REPEATABLE,
+  group: "Kubernetes and Mesos",
+  description: "Print the YAML that installs weave on a cluster",
+  examples: [
+    { command: "weave manifest kubernetes | kubectl apply -f -", does: "Install it" },
+    {
+      command: "weave manifest kubernetes --env IPALLOC_RANGE=10.64.0.0/16",
+      does: "Use another address range",
+    },
+  ],
   options: {
     ...PARAMETER_OPTIONS,
     query: {
       type: "string",
-      description: "parameters as the query of the original's address: 'k8s-version=…&env.WEAVE_MTU=1337'",
+      description: "Options as the query of the original's web service: 'k8s-version=…&env.WEAVE_MTU=1337'",
       valueHint: "QUERY",
     },
   },
@@ -110,14 +124,14 @@ export const kubernetes: Command = {
 
 export const serve: Command = {
   name: "manifest serve",
-  description: "serve that by HTTP, at /k8s/net?…, as the original's web service did",
-  repeatable: REPEATABLE,
+  group: "Kubernetes and Mesos",
+  description: "Serve that YAML by HTTP at /k8s/net?…",
   options: {
     ...PARAMETER_OPTIONS,
     listen: {
       type: "string",
       default: "127.0.0.1:8080",
-      description: "where to listen",
+      description: "Listen at this address",
       valueHint: "ADDRESS:PORT",
     },
   },
@@ -139,27 +153,28 @@ export const serve: Command = {
 
 export const marathon: Command = {
   name: "manifest marathon",
-  description: "print the app that Marathon runs on each agent of a Mesos cluster",
-  repeatable: ["env"],
+  group: "Kubernetes and Mesos",
+  description: "Print the Marathon app that runs weave on Mesos agents",
   options: {
     "host-prefix": {
       type: "string",
-      description: "what the names of all agents begin with; a number follows",
+      description: "Beginning of the host names of all agents; a number follows it",
       valueHint: "PREFIX",
     },
     "ipalloc-range": {
       type: "string",
-      description: "addresses of the network, which no host uses",
+      description: "Address range of the network, unused by any host",
       valueHint: "CIDR",
     },
-    instances: { type: "string", description: "the number of agents", valueHint: "N" },
-    uri: { type: "string", description: "where agents fetch the executable 'weave' from", valueHint: "URL" },
+    instances: { type: "string", description: "Number of agents", valueHint: "N" },
+    uri: { type: "string", description: "Where agents fetch the executable from", valueHint: "URL" },
     command: {
       type: "string",
-      description: "where it is on the agents, when they need not fetch it (/usr/local/bin/weave)",
+      description: "Path of the executable on agents that need not fetch it",
+      defaultText: "/usr/local/bin/weave",
       valueHint: "PATH",
     },
-    env: { type: "string", description: "a variable of the task (repeatable)", valueHint: "NAME=VALUE" },
+    env: { type: "string", description: "Variable of the task", repeatable: true, valueHint: "NAME=VALUE" },
   },
   run(args) {
     noPositionals(args);

@@ -10,8 +10,9 @@ import { runningPid } from "../../lib/router/instance.ts";
 import { describeMigration, findMigration, isPending } from "../../lib/router/migration.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/router/originalprocess.ts";
+import type { Command } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
-import { type Command, requireRoot } from "../main.ts";
+import { requireRoot } from "../main.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { daemonArguments } from "./lifecycle.ts";
 import { peersForm } from "./peers.ts";
@@ -72,18 +73,26 @@ async function tell(what: "connect" | "forget", peers: readonly string[]): Promi
 
 export const migrate: Command = {
   name: "migrate",
-  description: "take this host over from the original Weave Net, and launch weave in its place",
-  positionals: "PEERS…",
+  group: "Life cycle",
+  description: "Take this host over from Weave Net 2.x",
+  positionals: "[PEER…]",
+  positionalsComplete: "peers",
+  details: [
+    "Stops the original's router, launches weave with its options and peers, and removes what the original left. Options given here override the original's.",
+  ],
   options: {
     ...ROUTER_OPTIONS,
-    "dry-run": { type: "boolean", default: false, description: "only print what would be done" },
+    "dry-run": { type: "boolean", default: false, description: "Only print what would be done" },
     state: {
       type: "string",
-      description: "the original's state file, where it is not where its router has it",
+      description: "State file of the original",
+      defaultText: "where its router keeps it",
       valueHint: "FILE",
+      completes: "files",
     },
     ...CNI_FOLDERS,
   },
+  examples: [{ command: "weave migrate --dry-run", does: "See what it will do" }],
   async run({ options, positionals }) {
     requireRoot();
     const theirs = findOriginalProcess();

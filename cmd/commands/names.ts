@@ -2,17 +2,18 @@
 import { type Cidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
-import { type Arguments, type Command, UsageError } from "../main.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { runtimeSockets } from "./target.ts";
 
 /** Whose names are those of hosts outside of the network. */
 const EXTERN = "weave:extern";
 
 export const FQDN = {
-  hostname: { type: "string", alias: "h", description: "the name, with its domain", valueHint: "FQDN" },
+  hostname: { type: "string", alias: "h", description: "Name, with its domain", valueHint: "FQDN" },
 } as const;
 
-const POSITIONALS = "[IPS…] [CONTAINER]";
+const POSITIONALS = "[IP…] [CONTAINER]";
+const POSITIONALS_COMPLETE = "containers";
 
 /** Names addresses of `id`. */
 export async function addName(
@@ -71,8 +72,14 @@ async function named({ options, positionals }: Arguments, api: ApiClient) {
 
 export const dnsAdd: Command = {
   name: "dns-add",
-  description: "name a container, or addresses outside of the network",
+  group: "Names",
+  description: "Name a container, or addresses outside the network",
+  examples: [
+    { command: "weave dns-add web -h db.weave.local", does: "Give container web another name" },
+    { command: "weave dns-add 192.168.1.7 -h printer.weave.local", does: "Name a host elsewhere" },
+  ],
   positionals: POSITIONALS,
+  positionalsComplete: POSITIONALS_COMPLETE,
   options: FQDN,
   async run(args) {
     const api = apiClient();
@@ -84,8 +91,10 @@ export const dnsAdd: Command = {
 
 export const dnsRemove: Command = {
   name: "dns-remove",
-  description: "delete a name, or all names, of a container or of addresses",
+  group: "Names",
+  description: "Delete names of a container or of addresses",
   positionals: POSITIONALS,
+  positionalsComplete: POSITIONALS_COMPLETE,
   options: FQDN,
   async run(args) {
     const api = apiClient();
@@ -97,7 +106,8 @@ export const dnsRemove: Command = {
 
 export const dnsLookup: Command = {
   name: "dns-lookup",
-  description: "the addresses of a name (or the name of an address), as the network knows them",
+  group: "Names",
+  description: "Look up a name or an address",
   positionals: "NAME",
   async run({ positionals: [name, ...more] }) {
     if (name === undefined || more.length > 0) throw new UsageError("one name, please");
@@ -107,7 +117,9 @@ export const dnsLookup: Command = {
 
 export const dnsArgs: Command = {
   name: "dns-args",
-  description: "options for 'docker run' that make a container ask our DNS",
+  group: "Names",
+  description: "Print 'docker run' options that select weave's DNS",
+  examples: [{ command: "docker run $(weave dns-args) alpine", does: "Start a container that uses it" }],
   async run() {
     const api = apiClient();
     const [address, domain] = await Promise.all([api("GET", "/dns-address"), api("GET", "/domain")]);

@@ -1,6 +1,6 @@
 // weave connect, forget, prime, rmpeer.
 import { apiClient } from "../../lib/api/client.ts";
-import { type Command, UsageError } from "../main.ts";
+import { type Command, UsageError } from "../arguments.ts";
 
 /** Peers as the API takes them. */
 export function peersForm(peers: readonly string[]): URLSearchParams {
@@ -11,10 +11,13 @@ export function peersForm(peers: readonly string[]): URLSearchParams {
 
 export const connect: Command = {
   name: "connect",
-  description: "connect to more peers",
-  positionals: "PEERS…",
+  group: "Network",
+  description: "Connect to more peers",
+  positionals: "PEER…",
+  positionalsComplete: "peers",
+  details: ["PEER is HOST or HOST:PORT. It is remembered, and dialled until it answers."],
   options: {
-    replace: { type: "boolean", default: false, description: "forget the peers there were before" },
+    replace: { type: "boolean", default: false, description: "Forget all other peers first" },
   },
   async run({ options, positionals }) {
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
@@ -26,8 +29,10 @@ export const connect: Command = {
 
 export const forget: Command = {
   name: "forget",
-  description: "no longer try to connect to peers; connections there are stay",
-  positionals: "PEERS…",
+  group: "Network",
+  description: "Stop dialling peers; existing connections stay",
+  positionals: "PEER…",
+  positionalsComplete: "targets",
   async run({ positionals }) {
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     await apiClient()("POST", "/forget", { form: peersForm(positionals) });
@@ -36,7 +41,8 @@ export const forget: Command = {
 
 export const prime: Command = {
   name: "prime",
-  description: "wait until the range has been divided among the peers",
+  group: "Addresses",
+  description: "Wait until peers have divided the address range",
   async run() {
     await apiClient()("GET", "/ring");
   },
@@ -44,13 +50,16 @@ export const prime: Command = {
 
 export const rmpeer: Command = {
   name: "rmpeer",
-  description: "take over the addresses of peers that are gone for good (by name or nickname)",
-  positionals: "PEERS…",
+  group: "Addresses",
+  description: "Take over the addresses of peers gone for good",
+  positionals: "PEER…",
+  positionalsComplete: "peers",
+  details: ["PEER is a name or nickname. Run it on one host, while all that are to stay are connected."],
   options: {
     force: {
       type: "boolean",
       default: false,
-      description: "also from a connected peer: addresses that its containers still have are given out twice",
+      description: "Also from a connected peer; addresses still in use there are then assigned twice",
     },
   },
   async run({ options, positionals }) {

@@ -28,8 +28,9 @@ import { reasonOf } from "../../lib/sys/reason.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
+import type { Arguments, Command } from "../arguments.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
-import { type Arguments, type Command, requireRoot } from "../main.ts";
+import { requireRoot } from "../main.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { runDaemon } from "../shutdown.ts";
 
@@ -169,18 +170,18 @@ function noPolicies(log: Log): void {
 
 export const router: Command = {
   name: "weave-router",
-  description:
-    "The daemon of a weave network: mesh, addresses, overlay and control API. 'weave launch' starts it.",
-  positionals: "PEERS…",
+  description: "Run the daemon of a weave network in the foreground",
+  details: ["'weave launch' starts it in the background."],
+  positionals: "[PEER…]",
   options: {
     ...ROUTER_OPTIONS,
     kubernetes: {
       type: "boolean",
       default: false,
-      description: "as one of a Kubernetes cluster, by the environment of the addon's manifest",
+      description: "Join a Kubernetes cluster, by the variables of 'weave manifest kubernetes'",
     },
     ...KUBECONFIG,
-    version: { type: "boolean", description: "print the version" },
+    version: { type: "boolean", description: "Print the version" },
   },
   async run(args) {
     if (args.options["version"]) return console.log(`weave ${VERSION}`);

@@ -1,12 +1,16 @@
 // weave setup: the CNI plugin and its configuration, and what of the kernel the network needs.
 import { filterBridged } from "../../lib/host/bridged.ts";
+import type { Command } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
-import { type Command, requireRoot } from "../main.ts";
+import { requireRoot } from "../main.ts";
 
 export const setup: Command = {
   name: "setup",
-  description:
-    "install the CNI plugin and its configuration where the folders for them are, and set up the kernel",
+  group: "Kubernetes and Mesos",
+  description: "Install the CNI plugin and its configuration",
+  details: [
+    "Installs into those of the two folders that exist, and loads br_netfilter. A configuration that you have changed is kept.",
+  ],
   options: {
     ...CNI_FOLDERS,
   },

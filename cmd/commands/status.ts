@@ -2,12 +2,14 @@
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
+import { suggestion } from "../../lib/help/nearest.ts";
 import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { VERSION } from "../../lib/version.ts";
-import { type Command, requireRoot, UsageError } from "../main.ts";
+import { type Command, UsageError } from "../arguments.ts";
+import { requireRoot } from "../main.ts";
 import { runtimeSockets } from "./target.ts";
 
 const NPC_STATUS = "http://127.0.0.1:6781/status";
@@ -17,11 +19,19 @@ const PARTS = ["targets", "connections", "peers", "dns", "ipam"];
 
 export const status: Command = {
   name: "status",
-  description: `how things are; of ${PARTS.join(", ")} in detail`,
+  group: "Troubleshooting",
+  description: "Show the status of the router, or of one part of it",
   positionals: `[${PARTS.join("|")}]`,
+  positionalsComplete: PARTS,
+  examples: [
+    { command: "weave status", does: "See at a glance whether all is well" },
+    { command: "weave status connections", does: "List peers: overlay, MTU, encryption, why not better" },
+    { command: "weave status ipam", does: "See who owns which part of the address range" },
+  ],
   async run({ positionals: [part, ...rest] }) {
     if (rest.length > 0 || (part !== undefined && !PARTS.includes(part))) {
-      throw new UsageError(`invalid 'weave status' sub-command: ${[part, ...rest].join(" ")}`);
+      const words = [part, ...rest].join(" ");
+      throw new UsageError(`invalid 'weave status' sub-command: ${words}${suggestion(words, PARTS)}`);
     }
     const text = await apiClient()("GET", part === undefined ? "/status" : `/status/${part}`);
     process.stdout.write(part === undefined ? `\n${text}\n` : text);
@@ -41,10 +51,21 @@ async function policyStatus(): Promise<string> {
 
 export const report: Command = {
   name: "report",
-  description: "everything the status is made of, as JSON or in a format such as '{{.Router.Name}}'",
+  group: "Troubleshooting",
+  description: "Print all that the router knows, as JSON or in a format",
   options: {
-    format: { type: "string", alias: "f", description: "paths in {{ }} between text", valueHint: "FORMAT" },
+    format: {
+      type: "string",
+      alias: "f",
+      description: "Print this text with the value of each {{.Path}} in it",
+      defaultText: "JSON",
+      valueHint: "FORMAT",
+    },
   },
+  examples: [
+    { command: "weave report", does: "Print everything as JSON" },
+    { command: "weave report -f '{{.Router.Name}}'", does: "Print the name of this peer" },
+  ],
   async run({ options }) {
     const format = options["format"];
     const text =
@@ -57,8 +78,15 @@ export const report: Command = {
 
 export const ps: Command = {
   name: "ps",
-  description: "what is attached: id, Ethernet address, addresses",
-  positionals: "[IDS…]",
+  group: "Containers",
+  description: "List attached containers: ID, MAC address, addresses",
+  positionals: "[CONTAINER…]",
+  positionalsComplete: "containers",
+  details: ["CONTAINER is a name, an ID or the beginning of one. weave:expose is the host itself."],
+  examples: [
+    { command: "weave ps", does: "List all" },
+    { command: "weave ps weave:expose", does: "Show the addresses of this host on the network" },
+  ],
   async run({ positionals }) {
     requireRoot();
     const held = await holders(apiClient());
@@ -88,7 +116,8 @@ async function idOf(word: string): Promise<string> {
 
 export const version: Command = {
   name: "version",
-  description: "versions of this command and of the running router",
+  group: "Life cycle",
+  description: "Print the versions of this command and of the router",
   async run() {
     console.log(`weave ${VERSION}`);
     try {

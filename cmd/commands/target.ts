@@ -3,12 +3,17 @@
 import { basename } from "node:path";
 import { runningContainer, socketsOf } from "../../lib/container/runtime.ts";
 import type { Netns } from "../../lib/sys/netns.ts";
-import { type Arguments, UsageError } from "../main.ts";
+import { type Arguments, UsageError } from "../arguments.ts";
 import { type AddressArgument, type HolderKind, takeAddresses } from "./addresses.ts";
 
 export const WHERE = {
-  netns: { type: "string", description: "path of the container's network namespace", valueHint: "PATH" },
-  pid: { type: "string", description: "a process in the container", valueHint: "PID" },
+  netns: {
+    type: "string",
+    description: "Network namespace of the container",
+    valueHint: "PATH",
+    completes: "files",
+  },
+  pid: { type: "string", description: "Process in the container", valueHint: "PID" },
 } as const;
 
 export interface Target {

@@ -11,7 +11,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["sys", "address", "clock", "log", "version"],
   ["netlink", "bpf", "gob", "crypto", "store"],
   ["mesh", "host"],
-  ["ipam", "dns", "overlay", "api", "kube", "deploy", "container"],
+  ["ipam", "dns", "overlay", "api", "kube", "deploy", "container", "help"],
   ["router", "cni", "npc"],
   ["doctor"],
   ["cmd"],

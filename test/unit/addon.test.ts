@@ -1,8 +1,8 @@
 // The variables of the Kubernetes addon: each as the original's documentation or its launch script has it.
 import { describe, expect, test } from "bun:test";
 import { readAddon } from "../../cmd/addon.ts";
+import { readArguments } from "../../cmd/arguments.ts";
 import { router } from "../../cmd/commands/router.ts";
-import { readArguments } from "../../cmd/main.ts";
 import { formatCidr } from "../../lib/address/ipv4.ts";
 
 const NODE = { HOSTNAME: "node1" };

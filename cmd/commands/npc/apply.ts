@@ -5,16 +5,17 @@ import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts
 import { Compiler } from "../../../lib/npc/compiler.ts";
 import { problemText } from "../../../lib/npc/unreadable.ts";
 import { refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
-import { type Command, requireRoot, UsageError } from "../../main.ts";
+import { type Command, UsageError } from "../../arguments.ts";
+import { requireRoot } from "../../main.ts";
 import { LEGACY, MULTICAST, SNAPSHOT } from "./options.ts";
 import { modelOfFile } from "./snapshot.ts";
 
 export const apply: Command = {
   name: "apply",
-  description: "put the policies of a snapshot in force for the pods of a node, once",
+  description: "Enforce the policies of a snapshot for the pods of a node, once",
   options: {
     ...SNAPSHOT,
-    node: { type: "string", description: "the node that this host is", valueHint: "NAME" },
+    node: { type: "string", description: "Name of the node that this host is", valueHint: "NAME" },
     ...MULTICAST,
     ...LEGACY,
   },

@@ -6,43 +6,54 @@ import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
 import { type Controller, startController } from "../../../lib/npc/controller.ts";
 import { HTTP_SERVER } from "../../../lib/sys/httpserver.ts";
 import { VERSION } from "../../../lib/version.ts";
+import { type Command, UsageError } from "../../arguments.ts";
 import { endpoint } from "../../endpoint.ts";
 import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
-import { type Command, requireRoot, UsageError } from "../../main.ts";
+import { requireRoot } from "../../main.ts";
 import { runDaemon } from "../../shutdown.ts";
 import { LEGACY, MULTICAST } from "./options.ts";
+
+const RETIRED = { type: "string", description: "", retired: "ipsets are not used" } as const;
 
 const isLevel = (text: string): text is LogLevel => (LOG_LEVELS as readonly string[]).includes(text);
 
 export const controller: Command = {
   name: "weave-npc",
-  description:
-    "The Kubernetes NetworkPolicy controller of weave, for the node it runs on. Also: weave-npc apply, weave-npc explain.",
+  description: "Enforce Kubernetes NetworkPolicies on this node",
+  details: ["'weave-npc apply' enforces the policies of a file; 'weave-npc explain' tells what they allow."],
   options: {
     "node-name": {
       type: "string",
-      description: "the node that this host is ($HOSTNAME unless given)",
+      description: "Name of the node that this host is",
+      env: "HOSTNAME",
       valueHint: "NAME",
     },
     "metrics-addr": {
       type: "string",
       default: ":6781",
-      description: "where metrics and health are served; empty for nowhere",
+      description: "Serve metrics and health at this address; empty for nowhere",
       valueHint: "ADDRESS:PORT",
     },
-    "log-level": { type: "string", default: "info", description: LOG_LEVELS.join(", "), valueHint: "LEVEL" },
+    "log-level": {
+      type: "string",
+      default: "info",
+      description: "Log messages of this level and above",
+      values: LOG_LEVELS,
+      valueHint: "LEVEL",
+    },
     "log-format": {
       type: "string",
       default: "text",
-      description: "how blocked connections are logged: text or json",
+      description: "Log blocked connections as text or JSON",
+      values: ["text", "json"],
       valueHint: "FORMAT",
     },
     ...MULTICAST,
     ...LEGACY,
     ...KUBECONFIG,
-    "bridge-port-name": { type: "string", description: "of no use any more; taken for the original's sake" },
-    "max-list-size": { type: "string", description: "of no use any more; taken for the original's sake" },
-    version: { type: "boolean", description: "print the version" },
+    "bridge-port-name": RETIRED,
+    "max-list-size": RETIRED,
+    version: { type: "boolean", description: "Print the version" },
   },
   async run({ options, positionals }) {
     if (options["version"]) return console.log(`weave ${VERSION}`);

@@ -1,8 +1,8 @@
 // weave-npc explain: who may talk to whom, and why.
 import { endOf, explain, explanationText } from "../../../lib/npc/explain.ts";
 import { MAX_PORT, PROTOCOLS, type Protocol } from "../../../lib/npc/objects.ts";
+import { type Command, UsageError } from "../../arguments.ts";
 import { KUBECONFIG } from "../../kubeconfig.ts";
-import { type Command, UsageError } from "../../main.ts";
 import { LEGACY, SNAPSHOT } from "./options.ts";
 import { modelOf } from "./snapshot.ts";
 
@@ -12,16 +12,22 @@ const isProtocol = (text: string): text is Protocol => (PROTOCOLS as readonly st
 
 export const explainCommand: Command = {
   name: "explain",
-  description:
-    "say whether policies allow a connection, and which rules decide; exit code 0: allowed, 3: denied",
+  description: "Tell whether policies allow a connection, and which rule decides",
+  exitCodes: { 0: "allowed", 3: "denied" },
   options: {
-    from: { type: "string", description: "who connects: NAMESPACE/POD or an address", valueHint: "END" },
-    to: { type: "string", description: "to whom, likewise", valueHint: "END" },
-    port: { type: "string", description: "to which port", valueHint: "PORT" },
-    protocol: { type: "string", default: "TCP", description: "TCP, UDP or SCTP", valueHint: "NAME" },
+    from: { type: "string", description: "Source: NAMESPACE/POD or an address", valueHint: "END" },
+    to: { type: "string", description: "Destination, likewise", valueHint: "END" },
+    port: { type: "string", description: "Destination port", valueHint: "PORT" },
+    protocol: {
+      type: "string",
+      default: "TCP",
+      description: "Protocol",
+      values: PROTOCOLS,
+      valueHint: "NAME",
+    },
     ...SNAPSHOT,
     ...KUBECONFIG,
-    json: { type: "boolean", description: "print JSON" },
+    json: { type: "boolean", description: "Print JSON" },
     ...LEGACY,
   },
   async run({ options, positionals }) {

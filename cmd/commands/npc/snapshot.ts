@@ -7,8 +7,8 @@ import { KINDS } from "../../../lib/npc/objects.ts";
 import { readObject } from "../../../lib/npc/read.ts";
 import { readSnapshot } from "../../../lib/npc/snapshot.ts";
 import { reasonOf } from "../../../lib/sys/reason.ts";
+import type { Arguments } from "../../arguments.ts";
 import { kubeConfig } from "../../kubeconfig.ts";
-import type { Arguments } from "../../main.ts";
 
 /** The model of the cluster that a file tells of ("-" is standard input). Throws with the name of the file. */
 export function modelOfFile(file: string): Model {

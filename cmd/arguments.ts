@@ -1,0 +1,92 @@
+// A command line, read strictly: what no table of options knows is an error, with the nearest word that one does.
+import { parseArgs } from "citty";
+import { suggestion } from "../lib/help/nearest.ts";
+import type { CommandSpec, OptionTable } from "../lib/help/spec.ts";
+
+/** A command line that makes no sense; the message says what is wrong with it. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+/** The arguments of a command, as it gets them. */
+export interface Arguments {
+  /** Options by name; a `--no-` form sets its boolean to false. */
+  readonly options: Record<string, string | boolean | undefined>;
+  readonly positionals: readonly string[];
+  /** All values of the options that may be given more than once. */
+  readonly lists?: Record<string, readonly string[]>;
+  /** What is said of options that have no effect any more. */
+  readonly warnings?: readonly string[];
+}
+
+export interface Command extends CommandSpec {
+  run(args: Arguments): void | Promise<void>;
+}
+
+/** The option that an argument names; throws UsageError where there is none. */
+function optionOf(arg: string, options: OptionTable): string {
+  const [given = ""] = arg.split("=");
+  const word = given.replace(/^--?/, "");
+  if (given.startsWith("--")) {
+    if (Object.hasOwn(options, word)) return word;
+    const negated = word.startsWith("no-") ? word.slice(3) : "";
+    if (Object.hasOwn(options, negated) && options[negated]?.type === "boolean") return negated;
+  }
+  const [name] = Object.entries(options).find(([, { alias }]) => given === `-${alias}`) ?? [];
+  if (name !== undefined) return name;
+  const known = Object.entries(options)
+    .filter(([, { retired }]) => retired === undefined)
+    .flatMap(([each, { type, default: preset }]) =>
+      type === "boolean" && preset === true ? [each, `no-${each}`] : [each],
+    );
+  throw new UsageError(`unknown option ${given}${suggestion(word, known, "--")}`);
+}
+
+/** Reads arguments against a command's options; throws UsageError for what it does not know. */
+export function readArguments(command: Pick<Command, "options">, argv: readonly string[]): Arguments {
+  const options = command.options ?? {};
+  const warnings: string[] = [];
+  const lists: Record<string, string[]> = {};
+  for (const [name, { repeatable }] of Object.entries(options)) if (repeatable) lists[name] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const arg = argv[i] ?? "";
+    if (arg === "--") break;
+    if (!arg.startsWith("-") || arg === "-") continue;
+    const name = optionOf(arg, options);
+    const retired = options[name]?.retired;
+    if (retired !== undefined) warnings.push(`${arg.replace(/=.*/s, "")} has no effect: ${retired}`);
+    const [, value] = arg.split(/=(.*)/s);
+    if (options[name]?.type === "boolean") {
+      if (value !== undefined && value !== "true" && value !== "false") {
+        throw new UsageError(`option --${name} is true or false, not "${value}"`);
+      }
+      continue;
+    }
+    if (value === undefined) {
+      i++;
+      if (argv[i] === undefined || argv[i]?.startsWith("--"))
+        throw new UsageError(`option --${name} needs a value`);
+    }
+    lists[name]?.push(value ?? argv[i] ?? "");
+  }
+  const normal = argv.map((arg) =>
+    arg.replace(/^--([\w-]+)=true$/, "--$1").replace(/^--([\w-]+)=false$/, "--no-$1"),
+  );
+  const definitions = Object.fromEntries(
+    Object.entries(options).map(([name, { type, default: preset, alias }]) => [
+      name,
+      { type, ...(alias !== undefined && { alias }), ...(preset !== undefined && { default: preset }) },
+    ]),
+  ) as Parameters<typeof parseArgs>[1];
+  const parsed = parseArgs(normal, definitions);
+  const read = Object.keys(options).map((name) => [name, parsed[name] as string | boolean | undefined]);
+  return { options: Object.fromEntries(read), positionals: parsed._, lists, warnings };
+}
+
+/** Whether these arguments ask for help. `-h` alone does, even where it is the letter of an option with a value. */
+export function asksForHelp(argv: readonly string[], options: OptionTable = {}): boolean {
+  const own = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
+  if (own.includes("--help")) return true;
+  const taken = Object.values(options).some(({ alias }) => alias === "h");
+  return own.includes("-h") && (!taken || own.length === 1);
+}

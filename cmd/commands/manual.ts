@@ -1,0 +1,38 @@
+// weave manual: the manual pages, written to a folder.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { commandPage, overviewPage, pageName, topicPage } from "../../lib/help/man.ts";
+import { TOPICS } from "../../lib/help/topics.ts";
+import { VERSION } from "../../lib/version.ts";
+import { type Command, UsageError } from "../arguments.ts";
+
+/** The command that writes a page for each of `commands`, itself among them. */
+export const manual = (commands: () => readonly Command[]): Command => ({
+  name: "manual",
+  group: "Life cycle",
+  description: "Write the manual pages to a folder",
+  options: {
+    man: {
+      type: "string",
+      description: "Folder that has, or gets, man7 and man8",
+      valueHint: "DIR",
+      completes: "folders",
+    },
+  },
+  examples: [{ command: "weave manual --man /usr/local/share/man", does: "Install them; then 'man weave'" }],
+  run({ options, positionals }) {
+    const folder = options["man"];
+    if (typeof folder !== "string" || folder === "" || positionals.length > 0)
+      throw new UsageError("name the folder by --man DIR; 'weave help TOPIC' shows a page");
+    const pages = [
+      ["man8/weave.8", overviewPage(commands(), Object.keys(TOPICS), VERSION)] as const,
+      ...commands().map((each) => [`man8/${pageName(each)}.8`, commandPage(each, VERSION)] as const),
+      ...Object.entries(TOPICS).map(
+        ([topic, text]) => [`man7/weave-${topic}.7`, topicPage(topic, text, VERSION)] as const,
+      ),
+    ];
+    for (const section of ["man7", "man8"]) mkdirSync(join(folder, section), { recursive: true });
+    for (const [path, text] of pages) writeFileSync(join(folder, path), text);
+    console.log(`${pages.length} manual pages in ${folder}`);
+  },
+});

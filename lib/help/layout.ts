@@ -1,0 +1,59 @@
+// Text for terminals of 80 columns.
+
+export const WIDTH = 80;
+/** Where the second column begins at most; a longer first one gets a line of its own. */
+const MAX_COLUMN = 30;
+const INDENT = 2;
+const GAP = 2;
+
+/** Emphasis, where there is colour. */
+export interface Style {
+  heading(text: string): string;
+  name(text: string): string;
+}
+
+const ESCAPE = "\u001b[";
+const sgr = (code: number) => (text: string) => `${ESCAPE}${code}m${text}${ESCAPE}0m`;
+
+export const PLAIN: Style = { heading: (text) => text, name: (text) => text };
+export const COLOURED: Style = { heading: sgr(1), name: sgr(36) };
+
+/** Breaks text into lines of at most `width` columns, at spaces. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(/\s+/).filter(Boolean)) {
+    if (line !== "" && Bun.stringWidth(`${line} ${word}`) > width) {
+      lines.push(line);
+      line = "";
+    }
+    line = line === "" ? word : `${line} ${word}`;
+  }
+  return [...lines, ...(line === "" ? [] : [line])];
+}
+
+/** Indented paragraph. */
+export function paragraph(text: string, indent = 0): string[] {
+  return wrap(text, WIDTH - indent).map((line) => " ".repeat(indent) + line);
+}
+
+/** Rows of a name and its text, in two columns. */
+export function rows(entries: readonly (readonly [string, string])[], style: Style): string[] {
+  const fitting = entries
+    .map(([name]) => Bun.stringWidth(name))
+    .filter((width) => width <= MAX_COLUMN - GAP - INDENT);
+  const column = INDENT + Math.max(0, ...fitting) + GAP;
+  return entries.flatMap(([name, text]) => {
+    const width = Bun.stringWidth(name);
+    const lines = wrap(text, WIDTH - column).map((line) => " ".repeat(column) + line);
+    const first = " ".repeat(INDENT) + style.name(name);
+    if (INDENT + width + GAP > column) return [first, ...lines];
+    const [head = "", ...rest] = lines;
+    return [`${first}${" ".repeat(column - INDENT - width)}${head.trimStart()}`.trimEnd(), ...rest];
+  });
+}
+
+/** A heading with what stands under it; nothing where that is empty. */
+export function section(heading: string, lines: readonly string[], style: Style): string[] {
+  return lines.length === 0 ? [] : ["", style.heading(heading.toUpperCase()), ...lines];
+}

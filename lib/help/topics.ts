@@ -1,0 +1,28 @@
+// The manual: one Markdown page a topic, part of the executable.
+import { PLAIN, type Style, WIDTH } from "./layout.ts";
+import docker from "./pages/docker.md" with { type: "text" };
+import howItWorks from "./pages/how-it-works.md" with { type: "text" };
+import kubernetes from "./pages/kubernetes.md" with { type: "text" };
+import mesos from "./pages/mesos.md" with { type: "text" };
+import migration from "./pages/migration.md" with { type: "text" };
+import policy from "./pages/policy.md" with { type: "text" };
+import quickstart from "./pages/quickstart.md" with { type: "text" };
+import troubleshooting from "./pages/troubleshooting.md" with { type: "text" };
+
+export const TOPICS: Readonly<Record<string, string>> = {
+  quickstart,
+  docker,
+  kubernetes,
+  mesos,
+  policy,
+  migration,
+  troubleshooting,
+  "how-it-works": howItWorks,
+};
+
+/** The page of a topic: rendered where there is colour, else as Markdown. Undefined where there is none. */
+export function topicText(topic: string, style: Style): string | undefined {
+  const page = Object.hasOwn(TOPICS, topic) ? TOPICS[topic] : undefined;
+  if (page === undefined || style === PLAIN) return page;
+  return Bun.markdown.ansi(page, { columns: WIDTH });
+}
