@@ -63,7 +63,7 @@ describe("one file is enough", () => {
     const file = join(folder, name);
     linkSync(join(DIST, "weave"), file);
     const help = await must([file, "--help"]);
-    expect(help).toContain(name === "weave" ? "weave launch" : name);
+    expect(help).toContain(name === "weave" ? "LIFE CYCLE" : name);
     expect(await must([file, "--version"])).toStartWith("weave ");
   });
 });
