@@ -1,14 +1,18 @@
 // weave expose, hide: the host's own addresses on the network.
-import { formatCidr } from "../../lib/address/ipv4.ts";
-import { apiClient } from "../../lib/api/client.ts";
+import { type Cidr, formatCidr } from "../../lib/address/ipv4.ts";
+import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import { formatAddresses } from "../../lib/host/attach.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
+import { reasonOf } from "../../lib/sys/reason.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { acquire, lookup, release, takeAddresses } from "./addresses.ts";
 import { addName, FQDN, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 
 const EXPOSE_ADDRESSES =
   "ADDRESS is 10.32.0.5/12, net:10.34.0.0/16 for a free address of that subnet, or net:default (the default).";
+
+/** How the router answers where an address is not exposed. */
+const NOT_EXPOSED = 400;
 
 export const expose: Command = {
   name: "expose",
@@ -33,14 +37,41 @@ export const expose: Command = {
     const { addresses, rest } = takeAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
     const api = apiClient();
+    const before = (await holders(api)).get(EXPOSE_ID) ?? [];
     const cidrs = await acquire(api, EXPOSE_ID, addresses, "other");
     const skip = options["without-masquerade"] || options["masquerade"] === false ? "?skipNAT=true" : "";
-    for (const cidr of cidrs) await api("POST", `/expose/${formatCidr(cidr)}${skip}`);
     const fqdn = options["hostname"];
-    if (typeof fqdn === "string") await addName(api, EXPOSE_ID, fqdn, ipsOf(cidrs));
+    try {
+      for (const cidr of cidrs) await api("POST", `/expose/${formatCidr(cidr)}${skip}`);
+      if (typeof fqdn === "string") await addName(api, EXPOSE_ID, fqdn, ipsOf(cidrs));
+    } catch (error) {
+      const left = await takeBack(
+        api,
+        cidrs.filter((cidr) => !before.includes(formatCidr(cidr))),
+      );
+      throw left.length === 0 ? error : new Error(`${reasonOf(error)}; and then: ${left.join("; ")}`);
+    }
     console.log(formatAddresses(cidrs));
   },
 };
+
+/** Takes new exposures back with their names; what was not done yet is no error. Returns what failed. */
+async function takeBack(api: ApiClient, cidrs: readonly Cidr[]): Promise<string[]> {
+  const failures: string[] = [];
+  for (const cidr of cidrs) {
+    const steps = [
+      () => whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf([cidr]))),
+      () => api("DELETE", `/expose/${formatCidr(cidr)}`),
+    ];
+    for (const step of steps) {
+      await step().catch((error) => {
+        if (!(error instanceof ApiError && error.status === NOT_EXPOSED)) failures.push(reasonOf(error));
+      });
+    }
+  }
+  if (failures.length === 0) await release(api, EXPOSE_ID, cidrs);
+  return failures;
+}
 
 export const hide: Command = {
   name: "hide",
@@ -53,7 +84,14 @@ export const hide: Command = {
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
     const api = apiClient();
     const cidrs = await lookup(api, EXPOSE_ID, addresses);
-    for (const cidr of cidrs) await api("DELETE", `/expose/${formatCidr(cidr)}`);
+    const held = (await holders(api)).get(EXPOSE_ID) ?? [];
+    for (const cidr of cidrs) {
+      await api("DELETE", `/expose/${formatCidr(cidr)}`).catch((error) => {
+        // One that failed half way is taken up where it was.
+        const begun = held.includes(formatCidr(cidr)) && error instanceof ApiError;
+        if (!(begun && error.status === NOT_EXPOSED)) throw error;
+      });
+    }
     await whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf(cidrs)));
     await release(api, EXPOSE_ID, cidrs);
     console.log(formatAddresses(cidrs));

@@ -12,6 +12,8 @@ import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
 import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { parseOptions } from "../../lib/router/options.ts";
+import { noteStopped } from "../../lib/router/targets.ts";
+import { reasonOf } from "../../lib/sys/reason.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
@@ -97,6 +99,13 @@ export const stop: Command = {
     if (positionals.length > 0) throw new UsageError(`stop takes no arguments, such as ${positionals[0]}`);
     requireRoot();
     if (!(await stopDaemon())) console.error("Weave is not running.");
+    try {
+      noteStopped();
+    } catch (error) {
+      console.error(
+        `weave stop: a launch with the same peers goes on with the old targets: ${reasonOf(error)}`,
+      );
+    }
   },
 };
 

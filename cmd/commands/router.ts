@@ -77,7 +77,12 @@ async function runInCluster(args: Arguments): Promise<void> {
     const cluster = client && (await scope.wait(enterCluster(client, settings, log)));
     const options = addon.options(cluster && { name: cluster.peer, peers: cluster.peers });
     let membership: Membership | undefined;
-    const services = { cni: runInRouter, notes: policyNotes, ready: () => membership?.ready ?? false };
+    const services = {
+      cni: runInRouter,
+      notes: policyNotes,
+      ready: () => membership?.ready ?? false,
+      peersAreTold: true,
+    };
     if (original) makeRoom(original, log);
     const api = await startRouter(options, services, log, scope);
     membership = joinCluster(api, cluster, settings, log);

@@ -3,6 +3,11 @@
 import type { IPv4 } from "../address/ipv4.ts";
 import type { PeerName } from "../mesh/name.ts";
 
+/** Names, deleted ones included, of one peer. Those beyond are not taken in. */
+export const MAX_ENTRIES_PER_PEER = 16_384;
+/** Characters of a container's id. */
+export const MAX_CONTAINER_ID = 1_024;
+
 export interface Entry {
   /** Fully qualified, with the dot at its end, as it was given; compared without regard to case. */
   readonly hostname: string;

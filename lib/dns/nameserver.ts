@@ -8,7 +8,16 @@ import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { Entries } from "./entries.ts";
-import { type Entry, entryKey, MAX_VERSION, newer, nextVersion, tombstoned } from "./entry.ts";
+import {
+  type Entry,
+  entryKey,
+  MAX_CONTAINER_ID,
+  MAX_ENTRIES_PER_PEER,
+  MAX_VERSION,
+  newer,
+  nextVersion,
+  tombstoned,
+} from "./entry.ts";
 import { fullyQualified, isFullyQualified, isInDomain } from "./name.ts";
 import type { NamesStore } from "./saved.ts";
 import { encodeNames, readNames } from "./wire.ts";
@@ -20,13 +29,10 @@ const MAX_SKEW_S = TOMBSTONE_S / 2;
 /** Peers repeat their names more often than this. */
 const SKEW_SHOWN_MS = 5 * 60_000;
 
-/** Names, deleted ones included, of one peer and of all. Those beyond are not taken in. */
-export const MAX_ENTRIES_PER_PEER = 16_384;
+/** Names, deleted ones included, of all peers. Those beyond are not taken in. */
 export const MAX_ENTRIES = 16 * MAX_ENTRIES_PER_PEER;
 /** Names that others say are ours, and that we do not know, take no more than this of our own room. */
 const MAX_ALLEGED = MAX_ENTRIES_PER_PEER / 2;
-/** Characters of a container's id. */
-const MAX_CONTAINER_ID = 1_024;
 /** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
 const MAX_ENTRIES_PER_MESSAGE = 1_024;
 /** Names that are joined one by one while a peer does not read; instead of more it is told all that there are. */

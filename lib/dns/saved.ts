@@ -1,11 +1,15 @@
 // The names of this host's containers, as they are kept on disk.
 import * as v from "valibot";
 import type { Store } from "../store/store.ts";
-import { type EntryId, entryKey } from "./entry.ts";
+import { type EntryId, entryKey, MAX_CONTAINER_ID, MAX_ENTRIES_PER_PEER } from "./entry.ts";
+import { isFullyQualified } from "./name.ts";
+
+/** Ids that are no containers' have this before them: the names of the host itself, and of hosts elsewhere. */
+const LASTING = "weave:";
 
 const EntrySchema = v.object({
-  hostname: v.string(),
-  containerId: v.string(),
+  hostname: v.pipe(v.string(), v.check(isFullyQualified, "it is no domain name")),
+  containerId: v.pipe(v.string(), v.maxLength(MAX_CONTAINER_ID)),
   address: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)),
   version: v.pipe(v.number(), v.integer(), v.minValue(0)),
 });
@@ -19,14 +23,18 @@ export interface NamesStore {
   remove(id: EntryId): void;
 }
 
-export function namesStore(store: Store): NamesStore {
-  const rows = store.rows("names", EntrySchema);
+/** Calls `damaged` with what is wrong with a row that is skipped. */
+export function namesStore(store: Store, damaged: (what: string) => void): NamesStore {
+  const rows = store.rows("names", EntrySchema, { damaged, limit: MAX_ENTRIES_PER_PEER });
+  // Names of containers go with a power cut, as they do; what people said of other hosts stays.
+  const change = (id: EntryId, act: () => void) =>
+    id.containerId.startsWith(LASTING) ? store.durably(act) : act();
   return {
     load: () => [...rows.all().values()],
     save: (id, version) => {
       const { hostname, containerId, address } = id;
-      rows.set(entryKey(id), { hostname, containerId, address, version });
+      change(id, () => rows.set(entryKey(id), { hostname, containerId, address, version }));
     },
-    remove: (id) => rows.delete(entryKey(id)),
+    remove: (id) => change(id, () => rows.delete(entryKey(id))),
   };
 }

@@ -45,7 +45,7 @@ export async function startDns(
       domain: options["dns-domain"],
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
     },
-    { clock: systemClock, log, store: namesStore(store) },
+    { clock: systemClock, log, store: namesStore(store, (what) => log.error(what)) },
   );
   mesh.listen({ peerGone: (peer) => nameserver.peerGone(peer.name) });
   nameserver.start((gossiper) => mesh.channel(CHANNEL, gossiper));

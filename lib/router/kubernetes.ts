@@ -22,6 +22,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { Follower } from "./follower.ts";
 import { identity } from "./identity.ts";
 import { deriveName, findName } from "./peername.ts";
+import { forgetExposures } from "./savedexposures.ts";
 
 /** While the API server cannot be asked. */
 const RETRY_MS = 2_000;
@@ -83,7 +84,7 @@ async function tryToEnter(client: KubeClient, settings: ClusterSettings, log: Lo
   using route = new NetlinkSocket(NETLINK_ROUTE);
   const store = Store.open(stateFile());
   try {
-    const kept = identity(store);
+    const kept = identity(store, (what) => log.error(what));
     const name = await enter({
       peer: findName(settings.peer, kept.name, route, own.uid),
       unique: deriveName([own.uid || own.name]),
@@ -94,6 +95,7 @@ async function tryToEnter(client: KubeClient, settings: ClusterSettings, log: Lo
       forget(why) {
         log.warning(`[kube] ${why}; forgetting what was kept of addresses`);
         forgetAddresses(store);
+        forgetExposures(store);
       },
       clock: systemClock,
       random: systemRandom,

@@ -112,7 +112,7 @@ export function takeOverState({ state }: Original, log: Log): void {
   const { peer, ring, holders, targets, listed } = state;
   const store = Store.open(stateFile());
   try {
-    const kept = identity(store);
+    const kept = identity(store, (what) => log.error(what));
     const addresses = allocatorStore(store);
     if (addresses.loadRing() || kept.name.get()) return;
     if (peer) kept.name.set(peer);

@@ -5,6 +5,7 @@ import type { Log } from "../log/log.ts";
 import type { ConnectionMaker } from "../mesh/maker.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
+import { reasonOf } from "../sys/reason.ts";
 import type { Kept } from "./identity.ts";
 
 /** A new connection brings the ring of the peer within this, if it has one. */
@@ -25,7 +26,7 @@ export interface NamedPeersHost {
 }
 
 export class NamedPeers {
-  readonly #names: Set<string>;
+  #names: ReadonlySet<string>;
   /** Who answers to a name, once it has told what it knows of the ring. */
   readonly #heard = new Map<string, PeerName>();
   readonly #answeredAt = new Map<string, number>();
@@ -76,24 +77,32 @@ export class NamedPeers {
     });
   }
 
-  /** Connects to peers; returns what is wrong with any of them. Throws StoreError. */
+  /** Connects to the peers there are from the start; returns what is wrong with any of them. */
+  start(): Promise<string[]> {
+    try {
+      this.#keep(this.#names);
+    } catch (error) {
+      // They are connected to; only a restart forgets them.
+      this.host.log.error(reasonOf(error));
+    }
+    return this.host.maker.connect([...this.#names], false);
+  }
+
+  /** Connects to peers; returns what is wrong with any of them. Throws StoreError, with nothing changed. */
   async connect(peers: readonly string[], replace: boolean): Promise<string[]> {
-    if (replace) this.#names.clear();
-    for (const peer of peers) this.#names.add(peer);
-    const errors = await this.host.maker.connect(peers, replace);
-    this.#keep();
-    return errors;
+    this.#keep(new Set([...(replace ? [] : this.#names), ...peers]));
+    return this.host.maker.connect(peers, replace);
   }
 
-  /** Gives peers up. Throws StoreError. */
+  /** Gives peers up. Throws StoreError, with nothing changed. */
   forget(peers: readonly string[]): void {
-    for (const peer of peers) this.#names.delete(peer);
+    this.#keep(new Set([...this.#names].filter((name) => !peers.includes(name))));
     this.host.maker.forget(peers);
-    this.#keep();
   }
 
-  #keep(): void {
-    this.host.kept.set([...this.#names]);
+  #keep(names: ReadonlySet<string>): void {
+    this.host.kept.set([...names]);
+    this.#names = names;
   }
 
   async #resolveAgain(): Promise<void> {

@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { hostname } from "node:os";
-import { type Cidr, cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
+import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { localClient } from "../api/listen.ts";
 import { releaseDirectory, stateFile } from "../api/paths.ts";
@@ -41,19 +41,22 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/sock
 import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
-import { Store, StoreError } from "../store/store.ts";
+import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import type { Scope } from "../sys/scope.ts";
 import { VERSION } from "../version.ts";
 import { startDns } from "./dns.ts";
+import { Exposures } from "./exposures.ts";
 import { identity } from "./identity.ts";
 import { NamedPeers } from "./named.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
 import { startPorts } from "./ports.ts";
+import { exposuresStore } from "./savedexposures.ts";
 import { listenReason, serveAll } from "./servers.ts";
+import { initialTargets, noteLaunch } from "./targets.ts";
 import { Upkeep } from "./upkeep.ts";
 
 /** How long a link that has gone may be the beginning of a DEL. */
@@ -80,6 +83,8 @@ export interface RouterServices {
     work: ContainerWork,
     caller: AbortSignal,
   ): Promise<CniOutcome | undefined>;
+  /** The cluster says who the peers are: what was kept of them does not count. */
+  readonly peersAreTold?: boolean;
   /** Whether all is done that makes this host one of the network, where more belongs to that than being a router. */
   ready?(): boolean;
   /** What the status has to say of them. */
@@ -105,7 +110,8 @@ export async function startRouter(
   scope.defer("the state file", () => store.close());
 
   checkOverlap(route, options, log);
-  const kept = identity(store);
+  const damaged = (what: string) => log.error(what);
+  const kept = identity(store, damaged);
   const name = findName(options.name, kept.name, route);
   const existed = linkByName(route, BRIDGE) !== undefined;
   const bridge = ensureBridge(route, { address: name, mtu });
@@ -121,7 +127,14 @@ export async function startRouter(
   };
   const exposure = new Exposure(route, applyFilter);
   if (!existed) scope.deferUnlessStarted("the packet filter", () => removeFirewall(filter));
-  exposure.start(exposedByBridge(route));
+  const exposures = new Exposures({
+    store: exposuresStore(store, damaged),
+    kernel: exposure,
+    range: options.range,
+    clock: systemClock,
+    log,
+  });
+  exposures.start(exposedByBridge(route));
 
   const encryption = options.password
     ? { password: new TextEncoder().encode(options.password), nacl: await scope.wait(loadNacl()) }
@@ -202,8 +215,8 @@ export async function startRouter(
     },
   });
 
-  const remembered = options.peers.length > 0 ? [] : (kept.targets.get() ?? []);
-  const named = new NamedPeers([...options.peers, ...remembered], {
+  const targets = initialTargets(options, kept, services.peersAreTold ?? false);
+  const named = new NamedPeers(targets.peers, {
     maker: mesh.maker,
     ourself: mesh.ourself,
     clock: systemClock,
@@ -262,7 +275,6 @@ export async function startRouter(
   mesh.guard(allocator.sharing);
   const sighting = await scope.wait(work.attached());
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
-  claimExposed(allocator, exposure.addresses, log);
   const dns = options.dns ? await scope.wait(startDns(options, mesh, store, route, log)) : undefined;
   scope.defer("DNS", () => dns?.stop());
   const warn = limitedWarnings(log, systemClock.now);
@@ -279,7 +291,10 @@ export async function startRouter(
   // A stopped or overloaded router gets them later.
   const settling = every(systemClock, SETTLE_MS, settle);
   scope.defer("remembered releases", () => settling.cancel());
-  await dns?.bridgeHas(exposure.addresses);
+  scope.defer("exposures", () => exposures.stop());
+  const exposedChanged = () => dns?.bridgeHas(exposure.addresses);
+  await exposures.claim((cidr) => allocator.claim(EXPOSE_ID, cidr), exposedChanged);
+  await exposedChanged();
 
   const listener = await listenTcp(
     options.host ?? "0.0.0.0",
@@ -317,6 +332,7 @@ export async function startRouter(
           ...forwarding.dropping.map(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
+          ...exposures.notes(),
           ...(dns?.nameserver.notes() ?? []),
           ...store.notes(),
           ...allocator.releaser.notes(),
@@ -341,12 +357,12 @@ export async function startRouter(
     },
     dns,
     async expose(cidr, masquerade) {
-      exposure.expose(cidr, masquerade);
-      await dns?.bridgeHas(exposure.addresses);
+      exposures.expose(cidr, masquerade);
+      await exposedChanged();
     },
     async hide(cidr) {
-      const hidden = exposure.hide(cidr);
-      await dns?.bridgeHas(exposure.addresses);
+      const hidden = exposures.hide(cidr);
+      await exposedChanged();
       return hidden;
     },
     isReady: () => ready && (services.ready?.() ?? true),
@@ -396,30 +412,17 @@ export async function startRouter(
   );
   scope.defer("container events", () => containers.stop());
 
-  if (remembered.length > 0) log.info(`Connecting to the peers of the last time: ${remembered.join(", ")}`);
-  const connecting = target.connect([...options.peers, ...remembered], false).catch((error) => {
-    // They are connected to; only a restart forgets them.
-    if (!(error instanceof StoreError)) throw error;
-    log.error(error.message);
-    return [];
-  });
-  const errors = await scope.wait(connecting);
-  if (errors.length > 0 && remembered.length === 0) throw new OptionError(errors.join("; "));
+  if (targets.remembered && targets.peers.length > 0)
+    log.info(`Connecting to the peers of the last time: ${targets.peers.join(", ")}`);
+  noteLaunch(kept, options.peers, log);
+  const errors = await scope.wait(named.start());
+  if (errors.length > 0 && !targets.remembered) throw new OptionError(errors.join("; "));
   for (const error of errors) log.warning(error);
   ready = true;
   log.info("weave is ready");
   const settled = systemClock.after(STARTED_MS, forgetStart);
   scope.defer("memory release", () => settled.cancel());
   return localClient(target);
-}
-
-/** Addresses that the bridge has already are nobody else's, whatever is kept of them. */
-function claimExposed(allocator: Allocator, addresses: readonly Cidr[], log: Log): void {
-  for (const cidr of addresses) {
-    allocator.claim(EXPOSE_ID, cidr, { noErrorOnUnknown: true }).catch((error) => {
-      log.warning(`cannot claim ${formatCidr(cidr)}, which the bridge has: ${reasonOf(error)}`);
-    });
-  }
 }
 
 function trusted(subnet: Parameters<typeof cidrContains>[0], ip: string): boolean {

@@ -31,6 +31,14 @@ export class StoreError extends Error {
   }
 }
 
+/** How rows are treated that the state of this host does not hang on. */
+export interface Lenient {
+  /** Called with what is wrong with a row, and where; the row is skipped, and stays until it is set again. */
+  readonly damaged: (what: string) => void;
+  /** Rows beyond are skipped. */
+  readonly limit: number;
+}
+
 /** The rows of one room. */
 export interface Rows<T> {
   get(key: string): T | undefined;
@@ -75,17 +83,22 @@ export class Store {
     }
   }
 
-  /** The rows of a room; values are checked against `schema` when they are read, which throws StoreError. */
-  rows<S extends v.GenericSchema>(room: string, schema: S): Rows<v.InferOutput<S>> {
-    const read = (key: string, json: string): v.InferOutput<S> => {
+  /**
+   * The rows of a room; values are checked against `schema` when they are read. One that makes no sense is the end of the
+   * whole file, which throws StoreError, unless `lenient` says otherwise.
+   */
+  rows<S extends v.GenericSchema>(room: string, schema: S, lenient?: Lenient): Rows<v.InferOutput<S>> {
+    const read = (key: string, json: string): v.InferOutput<S> | undefined => {
       try {
         return v.parse(schema, JSON.parse(json));
       } catch (error) {
-        this.close();
-        throw openError(
-          this.path,
-          new DamagedError(`"${key}" of "${room}" makes no sense: ${reasonOf(error)}`),
-        );
+        const what = `"${key}" of "${room}" makes no sense: ${reasonOf(error)}`;
+        if (!lenient) {
+          this.close();
+          throw openError(this.path, new DamagedError(what));
+        }
+        lenient.damaged(`skipping what ${this.path} has damaged: ${what}`);
+        return undefined;
       }
     };
     return {
@@ -96,10 +109,22 @@ export class Store {
         return row ? read(key, row.value) : undefined;
       },
       all: () => {
+        const limit = lenient?.limit ?? -1;
         const rows = this.#database
-          .query<{ key: string; value: string }, [string]>("SELECT key, value FROM state WHERE room = ?")
-          .all(room);
-        return new Map(rows.map(({ key, value }) => [key, read(key, value)]));
+          .query<{ key: string; value: string }, [string, number]>(
+            "SELECT key, value FROM state WHERE room = ? LIMIT ?",
+          )
+          .all(room, limit < 0 ? limit : limit + 1);
+        if (limit >= 0 && rows.length > limit) {
+          lenient?.damaged(`${this.path} has more than ${limit} rows of "${room}": skipping the rest`);
+          rows.length = limit;
+        }
+        const values = new Map<string, v.InferOutput<S>>();
+        for (const { key, value } of rows) {
+          const sound = read(key, value);
+          if (sound !== undefined) values.set(key, sound);
+        }
+        return values;
       },
       set: (key, value) => {
         const json = JSON.stringify(value);

@@ -175,16 +175,39 @@ export class Hosts {
     for (let i = 1; i <= count; i++) {
       const netns = await this.#namespace(`host${i}`);
       const ip = `10.99.0.${i}`;
-      await addVeth(["ip", "-n", hub], `h${i}`, netns, mtu);
-      await must(["ip", "-n", hub, "link", "set", `h${i}`, "up", "master", "br0"]);
-      await must(["ip", "-n", netns, "addr", "add", `${ip}/24`, "dev", "eth0"]);
-      await must(["ip", "-n", netns, "link", "set", "eth0", "up"]);
-      await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
+      await this.#connect(i, netns, ip, mtu);
       const host = new Host(`host${i}`, ip, netns, join(this.folder, `host${i}`));
       mkdirSync(host.binDir, { recursive: true });
       mkdirSync(host.confDir, { recursive: true });
       this.hosts.push(host);
     }
+  }
+
+  /** Connects a host to the switch. */
+  async #connect(i: number, netns: string, ip: string, mtu: number): Promise<void> {
+    const hub = `${this.#prefix}-switch`;
+    await addVeth(["ip", "-n", hub], `h${i}`, netns, mtu);
+    await must(["ip", "-n", hub, "link", "set", `h${i}`, "up", "master", "br0"]);
+    await must(["ip", "-n", netns, "addr", "add", `${ip}/24`, "dev", "eth0"]);
+    await must(["ip", "-n", netns, "link", "set", "eth0", "up"]);
+    await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
+  }
+
+  /** Ends all that runs on a host, as suddenly as can be, and gives it a new kernel state; what is on disk stays. */
+  async reboot(host: Host, mtu = 1500): Promise<void> {
+    const i = this.hosts.indexOf(host) + 1;
+    if (existsSync(join(host.folder, "run/weave.pid"))) await host.killRouter();
+    const pids = await must(["ip", "netns", "pids", host.netns]);
+    for (const pid of pids.split("\n").filter(Boolean)) kill(Number(pid));
+    await must(["ip", "netns", "del", host.netns]);
+    rmSync(join(host.folder, "run"), { recursive: true, force: true });
+    await eventually(
+      "the links of the host are gone",
+      () => exec(["ip", "-n", `${this.#prefix}-switch`, "link", "show", `h${i}`]),
+      ({ code }) => code !== 0,
+    );
+    await must(["ip", "netns", "add", host.netns]);
+    await this.#connect(i, host.netns, host.ip, mtu);
   }
 
   async #namespace(name: string): Promise<string> {

@@ -162,7 +162,7 @@ test("names: what others say of them does not make ours unreadable, on the wire 
   );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
-      const rows = namesStore(store);
+      const rows = namesStore(store, (what) => expect(what).toBe(""));
       for (const saved of rows.load()) rows.remove({ ...saved, origin: OURS });
       const said: Uint8Array[] = [];
       const say = (data: GossipData) => void said.push(...data.encode());

@@ -1,0 +1,189 @@
+// The exposures of this host, as people gave them: saved before they are applied, and in force again after a reboot. What is
+// in force is never taken away at a start; what may belong to another host by now is not put in force, but told of.
+import { type Cidr, cidrContains, formatCidr } from "../address/ipv4.ts";
+import { type Clock, every, type Timer } from "../clock/clock.ts";
+import type { Exposed } from "../host/expose.ts";
+import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { type ExposuresStore, MAX_EXPOSURES, type SavedExposure } from "./savedexposures.ts";
+
+/** Interval at which an address that another peer owns is claimed again: it may have been given up. */
+const CLAIM_AGAIN_MS = 10_000;
+
+/** The kernel's side: the addresses of the bridge, and the packet filter; see host/expose.ts. */
+export interface ExposureKernel {
+  /** Puts these in force, and nothing else. */
+  start(exposed: readonly Exposed[]): void;
+  expose(cidr: Cidr, masquerade: boolean): void;
+  /** Returns false where the address was not exposed. */
+  hide(cidr: Cidr): boolean;
+}
+
+/** Claims an address of the network for this host; rejects where another has it. */
+export type Claim = (cidr: Cidr) => Promise<void>;
+
+export interface ExposuresHost {
+  readonly store: ExposuresStore;
+  readonly kernel: ExposureKernel;
+  /** The range that the peers share. */
+  readonly range: Cidr;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class Exposures {
+  readonly #kept = new Map<string, SavedExposure>();
+  readonly #inForce = new Set<string>();
+  /** Why an address cannot be had. */
+  readonly #refused = new Map<string, string>();
+  readonly #claiming = new Set<string>();
+  #again: Timer | undefined;
+  #stopped = false;
+
+  constructor(private readonly host: ExposuresHost) {}
+
+  /** Loads what was kept, takes up what the bridge has, and puts in force what needs no claim: what is there already. */
+  start(present: readonly Exposed[]): void {
+    const { store, kernel, log } = this.host;
+    for (const exposure of store.load()) this.#kept.set(formatCidr(exposure.cidr), exposure);
+    for (const { cidr, masquerade } of present) {
+      const key = formatCidr(cidr);
+      this.#inForce.add(key);
+      if (this.#kept.has(key)) continue;
+      log.info(`taking ${key}, which the bridge has, as exposed; 'weave hide ${key}' takes it away`);
+      const exposure = this.#exposure(cidr, masquerade);
+      this.#kept.set(key, exposure);
+      try {
+        store.save(exposure);
+      } catch (error) {
+        log.error(`${key} is exposed until the next reboot: ${reasonOf(error)}`);
+      }
+    }
+    kernel.start([...this.#kept.values()].filter(({ cidr }) => this.#inForce.has(formatCidr(cidr))));
+  }
+
+  /**
+   * Claims the addresses, and puts those in force that are not yet; calls `changed` after each. Resolves once all is done
+   * that needs no answer of a peer; the rest goes on, and what was refused is claimed again.
+   */
+  async claim(claim: Claim, changed: () => Promise<void> | undefined): Promise<void> {
+    const all = async (exposures: readonly SavedExposure[]) => {
+      const one = async (exposure: SavedExposure) => {
+        if (await this.#claim(exposure, claim)) await changed();
+      };
+      await Promise.all(exposures.map(one));
+    };
+    const claims = all([...this.#kept.values()]);
+    detached("claiming the exposed addresses", claims);
+    this.#again = every(this.host.clock, CLAIM_AGAIN_MS, () => {
+      const refused = [...this.#kept].filter(([key]) => this.#refused.has(key));
+      detached("claiming the exposed addresses again", all(refused.map(([, exposure]) => exposure)));
+    });
+    // A claim that asks no peer is settled in this turn of the event loop.
+    await Promise.race([claims, new Promise((resolve) => setImmediate(resolve))]);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#again?.cancel();
+  }
+
+  /** Exposes the host by an address, which is claimed already; throws, with nothing changed, where it cannot. */
+  expose(cidr: Cidr, masquerade: boolean): void {
+    const { store, kernel } = this.host;
+    const key = formatCidr(cidr);
+    const before = this.#kept.get(key);
+    if (!before && this.#kept.size >= MAX_EXPOSURES)
+      throw new Error(
+        `cannot expose ${key}: this host has ${MAX_EXPOSURES} exposed addresses; hide some first`,
+      );
+    const exposure = this.#exposure(cidr, masquerade);
+    store.save(exposure);
+    this.#orRestore(cidr, before, () => kernel.expose(cidr, masquerade));
+    this.#kept.set(key, exposure);
+    this.#inForce.add(key);
+    this.#refused.delete(key);
+  }
+
+  /** Forgets an exposure; false where there was none. Throws, with nothing changed, where it cannot. */
+  hide(cidr: Cidr): boolean {
+    const { store, kernel } = this.host;
+    const key = formatCidr(cidr);
+    const before = this.#kept.get(key);
+    if (before) store.remove(cidr);
+    const hidden = this.#orRestore(cidr, before, () => kernel.hide(cidr));
+    this.#kept.delete(key);
+    this.#inForce.delete(key);
+    this.#refused.delete(key);
+    return before !== undefined || hidden;
+  }
+
+  /** Exposures that are not in force, or should not be, a line each. */
+  notes(): string[] {
+    return [...this.#kept.keys()].flatMap((key) => {
+      const why = this.#refused.get(key);
+      if (this.#inForce.has(key) && why === undefined) return [];
+      const state = this.#inForce.has(key) ? "is in force all the same" : "is not in force";
+      const cause = why ?? "it is being asked for; 'weave status ipam' says who owns it";
+      return [`exposed address ${key} ${state}: ${cause}; 'weave hide ${key}' forgets it`];
+    });
+  }
+
+  #exposure(cidr: Cidr, masquerade: boolean): SavedExposure {
+    const { range } = this.host;
+    return { cidr, masquerade, range: cidrContains(range, cidr.address) ? range : undefined };
+  }
+
+  /** Claims one; true where it is in force only now. */
+  async #claim(exposure: SavedExposure, claim: Claim): Promise<boolean> {
+    const { cidr, masquerade } = exposure;
+    const key = formatCidr(cidr);
+    if (this.#claiming.has(key)) return false;
+    this.#claiming.add(key);
+    try {
+      this.#requireRange(exposure);
+      await claim(cidr);
+      // It may have been hidden, or exposed in another way, meanwhile.
+      if (this.#kept.get(key) !== exposure || this.#stopped) return false;
+      const late = !this.#inForce.has(key);
+      if (late) this.host.kernel.expose(cidr, masquerade);
+      this.#inForce.add(key);
+      this.#refused.delete(key);
+      return late;
+    } catch (error) {
+      if (this.#kept.get(key) === exposure && !this.#stopped) this.#refuse(key, reasonOf(error));
+      return false;
+    } finally {
+      this.#claiming.delete(key);
+    }
+  }
+
+  #requireRange({ cidr, range: before }: SavedExposure): void {
+    const { range } = this.host;
+    if (before === undefined || cidrContains(range, cidr.address)) return;
+    throw new Error(`it is of range ${formatCidr(before)}, and the network has ${formatCidr(range)} now`);
+  }
+
+  #refuse(key: string, why: string): void {
+    if (this.#refused.get(key) === why) return;
+    this.#refused.set(key, why);
+    this.host.log.warning(`cannot have the exposed address ${key}: ${why}; trying again`);
+  }
+
+  /** Does something to the kernel; where that fails, what was saved before is saved again. */
+  #orRestore<T>(cidr: Cidr, before: SavedExposure | undefined, change: () => T): T {
+    const { store, log } = this.host;
+    try {
+      return change();
+    } catch (error) {
+      try {
+        if (before) store.save(before);
+        else store.remove(cidr);
+      } catch (failure) {
+        log.error(`what is saved of the exposed address ${formatCidr(cidr)} is wrong: ${reasonOf(failure)}`);
+      }
+      throw error;
+    }
+  }
+}
