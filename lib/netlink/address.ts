@@ -3,7 +3,7 @@ import { type Ip, ipFromOctets } from "../address/ip.ts";
 import { type Cidr, cidrRange, formatCidr, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
 import { EADDRNOTAVAIL, EEXIST, isErrno } from "../sys/errno.ts";
 import { AF_INET, AF_INET6 } from "../sys/socket.ts";
-import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { AttributeEncoder, decodeAttributes, familyHeader } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
@@ -86,7 +86,7 @@ function list(nl: NetlinkSocket, family: number): { index: number; prefix: numbe
   return nl.dump({ operation: "address list", type: RTM_GETADDR, body }).flatMap(({ body: found }) => {
     // A kernel without that family answers with all others.
     if (found[0] !== family) return [];
-    const view = new DataView(found.buffer, found.byteOffset, found.length);
+    const view = familyHeader(found, IFADDRMSG);
     const attributes = decodeAttributes(found.subarray(IFADDRMSG));
     const octets = (attributes.get(IFA_LOCAL) ?? attributes.need(IFA_ADDRESS)).payload;
     return [{ index: view.getUint32(4, true), prefix: view.getUint8(1), octets }];

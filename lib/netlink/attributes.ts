@@ -110,6 +110,16 @@ export class AttributeEncoder {
 /** A malformed attribute in a message from the kernel: a wrong length or a missing attribute. */
 export class AttributeError extends Error {
   override readonly name = "AttributeError";
+  constructor(what: string) {
+    super(`malformed netlink message: ${what}`);
+  }
+}
+
+/** The header of a family in front of the attributes of a message; throws AttributeError where it is cut. */
+export function familyHeader(body: Uint8Array, length: number): DataView {
+  if (body.length < length)
+    throw new AttributeError(`message of ${body.length} bytes, not ${length} or more`);
+  return new DataView(body.buffer, body.byteOffset, length);
 }
 
 /** One decoded attribute; the getters check that its length fits what is asked for. */

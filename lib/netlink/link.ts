@@ -1,7 +1,7 @@
 // Network links by rtnetlink(7): RTM_NEWLINK and its kin (linux/if_link.h). Bytes follow what ip(8) and bridge(8) send.
 import { formatMac, parseMac } from "../address/mac.ts";
 import { ENODEV, isErrno } from "../sys/errno.ts";
-import { AttributeEncoder, type Attributes, decodeAttributes } from "./attributes.ts";
+import { AttributeEncoder, type Attributes, decodeAttributes, familyHeader } from "./attributes.ts";
 import { type Message, NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
@@ -266,7 +266,7 @@ function unlessGone<T>(fn: () => T): T | undefined {
 /** Reads an RTM_NEWLINK or RTM_DELLINK. */
 export function decodeLink(message: Message): Link {
   const { body } = message;
-  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  const view = familyHeader(body, IFINFOMSG);
   const attributes = decodeAttributes(body.subarray(IFINFOMSG));
   const info = attributes.get(IFLA_LINKINFO)?.nested;
   const kind = info?.get(IFLA_INFO_KIND)?.string;

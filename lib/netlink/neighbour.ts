@@ -2,7 +2,7 @@
 import { formatIPv4, type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
 import { formatMac, parseMac } from "../address/mac.ts";
 import { AF_INET } from "../sys/socket.ts";
-import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { AttributeEncoder, decodeAttributes, familyHeader } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_REPLACE } from "./message.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
@@ -55,7 +55,7 @@ export function neighbourList(nl: NetlinkSocket): Neighbour[] {
   const body = new Uint8Array(NDMSG);
   body[0] = AF_INET;
   return nl.dump({ operation: "neighbour list", type: RTM_GETNEIGH, body }).map(({ body: found }) => {
-    const view = new DataView(found.buffer, found.byteOffset, found.length);
+    const view = familyHeader(found, NDMSG);
     const attributes = decodeAttributes(found.subarray(NDMSG));
     const mac = attributes.get(NDA_LLADDR)?.payload;
     return {

@@ -22,7 +22,8 @@ import { identify, keyOf, type Model } from "./model.ts";
 import type { Kind, KubeObject } from "./objects.ts";
 import { readObject } from "./read.ts";
 import { Resets, sendReset } from "./reset.ts";
-import { NFLOG_GROUP } from "./tables.ts";
+import { NFLOG_GROUP, TABLE } from "./tables.ts";
+import { BRIDGE_TABLE } from "./unknown.ts";
 import { Unreadable } from "./unreadable.ts";
 
 /** Where objects of each kind are. */
@@ -121,11 +122,11 @@ export function startController(
     });
   };
   readPackets();
-  const tables = watchTables(
-    () => new Set([nf.port]),
-    (table) => enforcer.touchedByOthers(table),
-    failed("changes of nftables by others are no longer seen"),
-  );
+  const tables = watchTables([TABLE, BRIDGE_TABLE], () => new Set([nf.port]), {
+    changed: (_table, by) => enforcer.touchedByOthers(by),
+    lost: () => enforcer.touchedByOthers(undefined),
+    failed: failed("changes of nftables by others are no longer seen; trying again"),
+  });
   const timers = [
     clock.after(STARTED_MS, forgetStart),
     every(clock, TICK_MS, () => drops.tick()),

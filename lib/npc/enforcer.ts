@@ -2,6 +2,7 @@
 // kernel that refuses. Nothing is written before all is known: until then what was in force stays in force.
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
+import type { Writer } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Compiler } from "./compiler.ts";
@@ -10,7 +11,6 @@ import { type Change, Model, type Touched } from "./model.ts";
 import { KINDS, type Kind, type KubeObject } from "./objects.ts";
 import type { Ruleset } from "./ruleset.ts";
 import { TABLE } from "./tables.ts";
-import { BRIDGE_TABLE } from "./unknown.ts";
 import { refusesBridge, type WriterSettings, withoutBridge, write } from "./writer.ts";
 
 /** Events come in bursts; what comes within this is written together. */
@@ -69,16 +69,15 @@ export class Enforcer {
     this.#touch(this.#model.apply([change]));
   }
 
-  /** Others have changed a table (undefined: any). */
-  touchedByOthers(table: string | undefined): void {
+  /** Others have changed our tables, or may have. */
+  touchedByOthers(by: Writer | undefined): void {
     if (this.#stopped || this.#repair || !this.#inForce) return;
-    if (table !== undefined && table !== TABLE.name && table !== BRIDGE_TABLE.name) return;
     const delay = Math.max(0, this.#repairedAt + REPAIR_INTERVAL_MS - this.clock.now());
     this.#repair = this.clock.after(delay, () => {
       this.#repair = undefined;
       this.#repairedAt = this.clock.now();
       this.log.warning(
-        `[npc] somebody else has changed our nftables (table ${TABLE.name}); putting them right`,
+        `[npc] ${by ? `${by.name} (pid ${by.pid})` : "another program"} has changed our nftables (table ${TABLE.name}); putting them right`,
       );
       this.metrics.repairs.inc();
       this.#inForce = undefined;

@@ -9,6 +9,8 @@ import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/read.ts";
+import { TABLE } from "../../lib/npc/tables.ts";
+import { BRIDGE_TABLE } from "../../lib/npc/unknown.ts";
 import { write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { ApiServer, TOKEN } from "../support/apiserver.ts";
@@ -291,13 +293,13 @@ async function events(net: PolicyNet): Promise<Row[]> {
   api.start();
   let seen = 0;
   const watch = inNetns(net.host, () =>
-    watchTables(
-      () => new Set(),
-      () => {
+    watchTables([TABLE, BRIDGE_TABLE], () => new Set(), {
+      changed() {
         seen = performance.now();
       },
-      () => {},
-    ),
+      lost() {},
+      failed() {},
+    }),
   );
   const command = inHost(
     net,

@@ -379,7 +379,7 @@ describe("the controller", () => {
       await eventually(
         "it is put right",
         () => log,
-        (text) => text.includes("putting them right"),
+        (text) => /nft \(pid \d+\) has changed our nftables .* putting them right/.test(text),
       );
       await becomes("z/a -> x/a 80", false);
       await goesOn();
@@ -495,7 +495,7 @@ describe("whatever happens", () => {
       await eventually(
         "it is put right",
         () => log,
-        (text) => text.includes("putting them right"),
+        (text) => /nft \(pid \d+\) has changed our nftables .* putting them right/.test(text),
       );
       await becomes("y/a -> x/a 80", false);
       expect(await counted("weavenpc_repairs_total")).toBe(1);

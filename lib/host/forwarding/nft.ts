@@ -2,7 +2,7 @@
 import type { IptablesMatch } from "../../netlink/iptables/table.ts";
 import { dataText } from "../../netlink/nftables/canonical.ts";
 import { iptablesRule } from "../../netlink/nftables/iptables.ts";
-import { ruleText, stateOf, tableAttributes } from "../../netlink/nftables/state.ts";
+import { ruleText, stateOf } from "../../netlink/nftables/state.ts";
 import {
   addChain,
   addRule,
@@ -15,6 +15,7 @@ import {
   type ListedRule,
   ruleList,
   type TableName,
+  tableAttributes,
 } from "../../netlink/nftables/table.ts";
 import type { NetlinkSocket, Request } from "../../netlink/socket.ts";
 import { FORWARDING_CHAIN } from "../names.ts";

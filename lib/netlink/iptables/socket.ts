@@ -5,7 +5,16 @@ import { closeSync } from "node:fs";
 import { AF_INET, openSocket, SOCK_RAW } from "../../sys/socket.ts";
 import { syscall } from "../../sys/syscall.ts";
 import { textOf } from "../../sys/textfile.ts";
-import { decodeTable, encodeTable, type LegacyTable, NAME, putText, REPLACE_HEADER, view } from "./table.ts";
+import {
+  decodeTable,
+  encodeTable,
+  INFO,
+  type LegacyTable,
+  NAME,
+  putText,
+  REPLACE_HEADER,
+  view,
+} from "./table.ts";
 
 const IPPROTO_RAW = 255;
 const SOL_IP = 0;
@@ -13,8 +22,7 @@ const GET_INFO = 64;
 const GET_ENTRIES = 65;
 const SET_REPLACE = 64;
 
-/** Bytes of struct ipt_getinfo; of struct ipt_get_entries before its entries; of struct xt_counters. */
-const INFO = 84;
+/** Bytes of struct ipt_get_entries before its entries; of struct xt_counters. */
 const ENTRIES_HEADER = 40;
 const COUNTER = 16;
 

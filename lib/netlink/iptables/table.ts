@@ -4,6 +4,8 @@
 import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
 
 export const NAME = 32;
+/** Bytes of struct ipt_getinfo. */
+export const INFO = 84;
 const HOOKS = 5;
 export const REPLACE_HEADER = 96;
 
@@ -36,6 +38,14 @@ export interface IptablesMatch {
   readonly inLink?: string;
   readonly outLink?: string;
   readonly destination?: Cidr;
+}
+
+/** A table that the kernel gave and that makes no sense. */
+export class IptablesError extends Error {
+  override readonly name = "IptablesError";
+  constructor(what: string) {
+    super(`iptables: ${what}`);
+  }
 }
 
 /** A rule as the kernel has it; `jump` is the chain that it goes to. */
@@ -105,8 +115,32 @@ export function linksOf({ bytes }: LegacyRule): string[] {
   return [textAt(bytes, ENTRY.inLink, LINK_NAME), textAt(bytes, ENTRY.outLink, LINK_NAME)];
 }
 
-/** Takes a table apart; `info` says where its hooks begin and end. */
+/** Entries of a table, with where each is; throws IptablesError where they do not fit into it, or their parts into them. */
+function entriesOf(blob: Uint8Array): { at: number; bytes: Uint8Array }[] {
+  const all: { at: number; bytes: Uint8Array }[] = [];
+  for (let at = 0; at < blob.length; ) {
+    const left = blob.subarray(at);
+    const length = left.length < ENTRY.length ? 0 : view(left).getUint16(ENTRY.next, true);
+    const bytes = left.slice(0, length);
+    if (length < ENTRY.length || length > left.length || !hasTarget(bytes))
+      throw new IptablesError(`the entry at byte ${at} of a table of ${blob.length} is cut or malformed`);
+    all.push({ at, bytes });
+    at += length;
+  }
+  return all;
+}
+
+function hasTarget(bytes: Uint8Array): boolean {
+  const target = targetAt(bytes);
+  if (target < ENTRY.length || target + TARGET.verdict > bytes.length) return false;
+  const name = targetName(bytes);
+  const length = name === ERROR ? TARGET.error : name === "" ? TARGET.verdict + 4 : TARGET.verdict;
+  return target + length <= bytes.length;
+}
+
+/** Takes a table apart; `info` says where its hooks begin and end. Throws IptablesError. */
 export function decodeTable(info: Uint8Array, blob: Uint8Array): LegacyTable {
+  if (info.length < INFO) throw new IptablesError(`information about a table of ${info.length} bytes`);
   const data = view(info);
   const valid = data.getUint32(NAME, true);
   const starts = new Map<number, { hook: number; end: number }>();
@@ -115,14 +149,7 @@ export function decodeTable(info: Uint8Array, blob: Uint8Array): LegacyTable {
     const at = NAME + 4 + 4 * hook;
     starts.set(data.getUint32(at, true), { hook, end: data.getUint32(at + 4 * HOOKS, true) });
   }
-  const all: { at: number; bytes: Uint8Array }[] = [];
-  for (let at = 0; at < blob.length; ) {
-    const length = view(blob).getUint16(at + ENTRY.next, true);
-    if (length < ENTRY.length || at + length > blob.length)
-      throw new Error("iptables: an entry that does not fit its table");
-    all.push({ at, bytes: blob.slice(at, at + length) });
-    at += length;
-  }
+  const all = entriesOf(blob);
   // First where chains begin, as rules before them jump there.
   const names = new Map<number, string>();
   for (const { at, bytes } of all) {
@@ -159,6 +186,8 @@ export function decodeTable(info: Uint8Array, blob: Uint8Array): LegacyTable {
     const distance = verdictOf(bytes);
     rules.push({ bytes, jump: distance !== undefined && distance >= 0 ? names.get(distance) : undefined });
   }
+  for (const { name, policy } of table.hooks)
+    if (policy.length === 0) throw new IptablesError(`chain ${name} has no end`);
   // Each chain ends with a return of its own.
   for (const chain of table.chains) chain.rules.pop();
   return table;

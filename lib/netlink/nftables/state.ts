@@ -1,12 +1,11 @@
 // A table as a whole: what messages make of it, what the kernel has of it, and how the two differ. Both sides are read from
 // messages by the same decoders, so that nothing can be encoded in one way and compared in another.
 import { ENOENT, isErrno } from "../../sys/errno.ts";
-import { AttributeError, type Attributes, decodeAttributes } from "../attributes.ts";
+import type { Attributes } from "../attributes.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
 import { dataText, expressionTexts } from "./canonical.ts";
-import { HOOK, NFT_MSG, named, nftMessage, type TableName } from "./table.ts";
+import { HOOK, NFT_MSG, named, nftMessage, type TableName, tableAttributes } from "./table.ts";
 
-const FAMILY_HEADER = 4;
 const DORMANT = 1;
 /** NFT_CHAIN_BASE, which the kernel sets. */
 const BASE = 1;
@@ -34,12 +33,6 @@ export interface TableState {
 }
 
 const NAMES = new Map<number, string>(Object.entries(HOOK).map(([name, number]) => [number, name]));
-
-/** Attributes of a message about something in a table; throws AttributeError. */
-export function tableAttributes(body: Uint8Array): Attributes {
-  if (body.length < FAMILY_HEADER) throw new AttributeError(`nftables message of ${body.length} bytes`);
-  return decodeAttributes(body.subarray(FAMILY_HEADER));
-}
 
 function hookText(chain: Attributes): string {
   const hook = chain.get(4)?.nested;

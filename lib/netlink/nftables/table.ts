@@ -1,6 +1,6 @@
 // Tables, chains and rules of nftables, changed in atomic batches (linux/netfilter/nf_tables.h, nfnetlink.h).
 import { ENOENT, isErrno } from "../../sys/errno.ts";
-import { AttributeEncoder, type Attributes, decodeAttributes } from "../attributes.ts";
+import { AttributeEncoder, type Attributes, decodeAttributes, familyHeader } from "../attributes.ts";
 import { type Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from "../message.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
 import { encodeExpressions } from "./expression.ts";
@@ -27,7 +27,8 @@ export const NFT_MSG = {
 const BATCH_BEGIN = 16;
 const BATCH_END = 17;
 
-const FAMILY = { ip: 2, bridge: 7, inet: 1 } as const;
+export const FAMILY = { ip: 2, bridge: 7, inet: 1 } as const;
+const FAMILY_HEADER = 4;
 export const HOOK = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const;
 
 export type TableFamily = keyof typeof FAMILY;
@@ -172,11 +173,16 @@ export function tableDelete(nl: NetlinkSocket, table: TableName): boolean {
   }
 }
 
+/** Attributes of a message about something in a table; throws AttributeError. */
+export function tableAttributes(body: Uint8Array): Attributes {
+  return decodeAttributes(body.subarray(familyHeader(body, FAMILY_HEADER).byteLength));
+}
+
 /** The names of all tables of a family. */
 export function tableList(nl: NetlinkSocket, family: TableFamily): string[] {
   return nl
     .dump(nftMessage({ family, name: "" }, "getTable", "list tables", () => {}))
-    .map(({ body }) => decodeAttributes(body.subarray(4)).need(1).string);
+    .map(({ body }) => tableAttributes(body).need(1).string);
 }
 
 /** A chain of anybody's. */
@@ -205,8 +211,9 @@ export function chainGet(nl: NetlinkSocket, table: TableName, chain: string): Li
   }
 }
 
-function listedChain({ body }: Message): ListedChain {
-  const attributes = decodeAttributes(body.subarray(4));
+/** Reads a message about a chain; throws AttributeError. */
+export function listedChain({ body }: Pick<Message, "body">): ListedChain {
+  const attributes = tableAttributes(body);
   const policy = attributes.get(5)?.u32be;
   return {
     table: attributes.need(1).string,
@@ -231,10 +238,13 @@ export function ruleList(nl: NetlinkSocket, table: TableName, chain: string): Li
         body.string(1, table.name).string(2, chain),
       ),
     )
-    .map(({ body }) => {
-      const attributes = decodeAttributes(body.subarray(4));
-      return { handle: attributes.need(3).u64be, jump: jumpOf(attributes.get(4)?.nested), content: body };
-    });
+    .map(listedRule);
+}
+
+/** Reads a message about a rule; throws AttributeError. */
+export function listedRule({ body }: Pick<Message, "body">): ListedRule {
+  const attributes = tableAttributes(body);
+  return { handle: attributes.need(3).u64be, jump: jumpOf(attributes.get(4)?.nested), content: body };
 }
 
 /** Where a rule jumps to: in its last expression, { name, data: { register, value: { verdict: { code, chain } } } }. */

@@ -1,0 +1,129 @@
+// Answers of the kernel that are cut or make no sense end in an error that says so, whatever is wrong with them.
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { AddressError, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { firewallTable } from "../../lib/host/firewall.ts";
+import { AttributeError } from "../../lib/netlink/attributes.ts";
+import {
+  decodeTable,
+  dropsByPolicy,
+  encodeTable,
+  INFO,
+  IptablesError,
+  type LegacyRule,
+  type LegacyTable,
+  legacyRule,
+  legacyRuleText,
+  linksOf,
+} from "../../lib/netlink/iptables/table.ts";
+import { decodeLink, encodeNewLink } from "../../lib/netlink/link.ts";
+import { fillTable } from "../../lib/netlink/nftables/replace.ts";
+import { ruleText, stateOf } from "../../lib/netlink/nftables/state.ts";
+import { listedChain, listedRule, tableAttributes } from "../../lib/netlink/nftables/table.ts";
+
+const damage = fc.record({
+  keep: fc.double({ min: 0.1, max: 1, noNaN: true }),
+  bytes: fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { maxLength: 4 }),
+});
+
+function damaged(
+  bytes: Uint8Array,
+  { keep, bytes: changes }: typeof damage extends fc.Arbitrary<infer T> ? T : never,
+) {
+  const copy = bytes.slice(0, Math.ceil(bytes.length * keep));
+  for (const [at, value] of changes) copy[at % copy.length] = value;
+  return copy;
+}
+
+/** Reads something damaged; what it throws has to be one of these. */
+function reads(read: () => unknown, ...errors: (new (...args: never[]) => Error)[]): void {
+  try {
+    read();
+  } catch (error) {
+    if (!errors.some((expected) => error instanceof expected)) throw error;
+  }
+}
+
+describe("nftables", () => {
+  const requests = fillTable(
+    firewallTable({
+      exposed: [{ cidr: parseCidr("10.32.0.1/12"), masquerade: true }],
+      controlPort: 6784,
+      local: [{ start: parseIPv4("10.32.0.0"), end: parseIPv4("10.32.1.0") }],
+    }),
+  );
+
+  test("chains, rules, sets and elements that are damaged", () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...requests), damage, (request, how) => {
+        const body = damaged(request.body, how);
+        reads(() => stateOf([{ ...request, body }]), AttributeError);
+        reads(() => ruleText(tableAttributes(body)), AttributeError);
+        reads(() => listedChain({ body }), AttributeError);
+        reads(() => listedRule({ body }), AttributeError);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+});
+
+test("links that are damaged", () => {
+  const body = encodeNewLink({ kind: "vxlan", name: "vxlan-6784", port: 6784, address: "5e:00:00:00:00:01" });
+  fc.assert(
+    fc.property(damage, (how) => {
+      const message = { type: 16, flags: 0, sequence: 0, port: 0, body: damaged(body, how) };
+      reads(() => decodeLink(message), AttributeError, AddressError);
+    }),
+    { numRuns: 1_000 },
+  );
+});
+
+describe("iptables, the older kind", () => {
+  const jump = legacyRule({}, "OURS");
+  const chains = [{ name: "OURS", rules: [legacyRule({ inLink: "weave" })] }];
+  /** The policy of a chain is a rule that accepts all. */
+  const hook = (name: string, number: number, rules: LegacyRule[]) => {
+    return { name, hook: number, rules, policy: legacyRule({}).bytes };
+  };
+  const table: LegacyTable = {
+    name: "filter",
+    hooks: [
+      hook("INPUT", 1, []),
+      hook("FORWARD", 2, [jump, legacyRule({ outLink: "weave" })]),
+      hook("OUTPUT", 3, []),
+    ],
+    chains,
+    entries: 0,
+  };
+  const { header, entries } = encodeTable(table);
+  /** struct ipt_getinfo from struct ipt_replace: name, valid hooks, where they begin and end, number and size. */
+  const info = new Uint8Array(INFO);
+  info.set(header.subarray(0, 36));
+  info.set(header.subarray(44, 84), 36);
+  info.set(header.subarray(36, 44), 76);
+
+  test("a table is read as it was written", () => {
+    const read = decodeTable(info, entries);
+    const text = ({ hooks, chains: all }: LegacyTable) =>
+      [...hooks, ...all].map(({ name, rules }) => [name, ...rules.map(legacyRuleText)]);
+    expect(text(read)).toEqual(text(table));
+    expect(read.hooks.map(dropsByPolicy)).toEqual([false, false, false]);
+  });
+
+  test("tables that are damaged", () => {
+    fc.assert(
+      fc.property(damage, damage, (infoDamage, entriesDamage) => {
+        reads(() => {
+          const { hooks, chains: all } = decodeTable(
+            damaged(info, infoDamage),
+            damaged(entries, entriesDamage),
+          );
+          hooks.map(dropsByPolicy);
+          for (const { rules } of [...hooks, ...all])
+            for (const rule of rules) [linksOf(rule), legacyRuleText(rule)];
+        }, IptablesError);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+});
