@@ -20,11 +20,15 @@ export async function runDaemon(
 ): Promise<void> {
   const scope = new Scope((what, error) => log.error(`cannot stop ${what}: ${reasonOf(error)}`));
   const exit = () => process.exit(0);
+  const giveUp = () => log.error(`${scope.current ?? "the start"} does not stop: exiting all the same`);
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
       if (scope.signal.aborted) return exit();
       log.info(`${signal} received, exiting; ${whatStays}`);
-      setTimeout(exit, GRACE_MS);
+      setTimeout(() => {
+        giveUp();
+        exit();
+      }, GRACE_MS);
       scope.interrupt();
       // Before that, the start ends by itself, and then the scope.
       if (scope.started) detached("stopping", scope.end().then(exit));
@@ -34,7 +38,7 @@ export async function runDaemon(
     await start(scope);
     scope.start();
   } catch (error) {
-    await Promise.race([scope.end(), Bun.sleep(GRACE_MS)]);
+    await Promise.race([scope.end(), Bun.sleep(GRACE_MS).then(giveUp)]);
     if (scope.signal.aborted) exit();
     throw error;
   }
