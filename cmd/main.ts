@@ -1,6 +1,7 @@
 // What all our commands share: help, one-line errors, exit codes. 1: failure; 2: wrong command line; 3: the state file cannot
 // be used.
 
+import { journalPrefix } from "../lib/log/log.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { asksForHelp, type Command, readArguments, UsageError } from "./arguments.ts";
 import { colours } from "./colour.ts";
@@ -27,7 +28,9 @@ export async function run(program: string, command: Command, argv: readonly stri
 /** Prints an error and sets the exit code. */
 export function fail(program: string, error: unknown): void {
   const message = reasonOf(error);
-  console.error(`${program}: ${message}${error instanceof UsageError ? ` (see '${program} --help')` : ""}`);
+  console.error(
+    `${journalPrefix("error")}${program}: ${message}${error instanceof UsageError ? ` (see '${program} --help')` : ""}`,
+  );
   process.exitCode = exitCodeOf(error);
 }
 

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node
 import { join } from "node:path";
 import { lockHolder } from "../../lib/sys/lockholder.ts";
 import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
+import { NotifySocket } from "../support/notifysocket.ts";
 
 let hosts: Hosts;
 let host: Host;
@@ -168,6 +169,52 @@ describe("SIGTERM ends the router in order", () => {
       silent.kill();
       await silent.exited;
     }
+  });
+});
+
+describe("a service of systemd", () => {
+  const router = (...args: string[]) => [join(DIST, "weave-router"), ...args];
+  const env = (socket: NotifySocket) => ({ NOTIFY_SOCKET: socket.path, WATCHDOG_USEC: "200000" });
+
+  test("is ready without DNS, is alive while its event loop turns, and says that it stops", async () => {
+    const stop = await silentNameserver();
+    using socket = new NotifySocket(join(hosts.folder, "notify"));
+    try {
+      await running(
+        router("peer.example"),
+        async (child) => {
+          await socket.said("READY=1");
+          await socket.said("WATCHDOG=1", 3);
+          process.kill(host.pid, "SIGSTOP");
+          await Bun.sleep(150);
+          const stopped = socket.lines.length;
+          await Bun.sleep(600);
+          expect(socket.lines.length).toBe(stopped);
+          process.kill(host.pid, "SIGCONT");
+          await socket.said("WATCHDOG=1", 6);
+          expect(await host.weave("status")).toContain("Targets: 0");
+          await ends(child);
+        },
+        env(socket),
+      );
+      expect(socket.lines).toContain("STOPPING=1");
+    } finally {
+      await stop();
+      await host.weave("reset", "--force");
+    }
+  });
+
+  test("says why it does not start", async () => {
+    using socket = new NotifySocket(join(hosts.folder, "notify"));
+    await running(
+      router("--ipalloc-range=10.99.0.0/16", "--http-addr=10.98.0.1:80"),
+      async (child) => {
+        expect(await child.exited).toBe(1);
+        expect(socket.lines.join()).toContain("STATUS=cannot serve the control API on 10.98.0.1:80");
+        expect(socket.lines).not.toContain("READY=1");
+      },
+      env(socket),
+    );
   });
 });
 
