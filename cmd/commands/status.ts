@@ -1,6 +1,17 @@
 // weave status, report, ps, version.
+import { unknown } from "valibot";
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { ApiError, apiClient, holders } from "../../lib/api/client.ts";
+import type { Report } from "../../lib/api/report.ts";
+import { Attached, Versions } from "../../lib/api/shapes.ts";
+import {
+  connectionsSummary,
+  namesSummary,
+  ownersSummary,
+  peersSummary,
+  statusSummary,
+  targetsSummary,
+} from "../../lib/api/summary.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
 import { suggestion } from "../../lib/help/nearest.ts";
 import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
@@ -8,7 +19,8 @@ import { attachedContainers } from "../../lib/host/containers.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { VERSION } from "../../lib/version.ts";
-import { type Command, UsageError } from "../arguments.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 import { runtimeSockets } from "./target.ts";
 
@@ -28,16 +40,33 @@ export const status: Command = {
     { command: "weave status connections", does: "List peers: overlay, MTU, encryption, why not better" },
     { command: "weave status ipam", does: "See who owns which part of the address range" },
   ],
-  async run({ positionals: [part, ...rest] }) {
+  options: JSON_OPTION,
+  async run(args) {
+    const [part, ...rest] = args.positionals;
     if (rest.length > 0 || (part !== undefined && !PARTS.includes(part))) {
       const words = [part, ...rest].join(" ");
       throw new UsageError(`invalid 'weave status' sub-command: ${words}${suggestion(words, PARTS)}`);
     }
+    if (args.options["json"]) return answerSummary(args, part ?? "");
     const text = await apiClient()("GET", part === undefined ? "/status" : `/status/${part}`);
     process.stdout.write(part === undefined ? `\n${text}\n` : text);
     if (part === undefined) process.stdout.write(await policyStatus());
   },
 };
+
+const SUMMARIES: Readonly<Record<string, (report: Report) => unknown>> = {
+  "": statusSummary,
+  targets: targetsSummary,
+  connections: connectionsSummary,
+  peers: peersSummary,
+  dns: namesSummary,
+  ipam: ownersSummary,
+};
+
+async function answerSummary(args: Arguments, part: string): Promise<void> {
+  const report = JSON.parse(await apiClient()("GET", "/report", { accept: "application/json" }));
+  answer(args, unknown(), SUMMARIES[part]?.(report), "");
+}
 
 /** What weave-npc says of itself; empty where none runs here. */
 async function policyStatus(): Promise<string> {
@@ -87,7 +116,8 @@ export const ps: Command = {
     { command: "weave ps", does: "List all" },
     { command: "weave ps weave:expose", does: "Show the addresses of this host on the network" },
   ],
-  async run({ positionals }) {
+  options: JSON_OPTION,
+  async run(args) {
     requireRoot();
     const held = await holders(apiClient());
     using nl = new NetlinkSocket(NETLINK_ROUTE);
@@ -101,11 +131,12 @@ export const ps: Command = {
         return { id: id ?? netns, mac, addresses };
       }),
     ];
-    const wanted = await Promise.all(positionals.map(idOf));
-    for (const { id, mac, addresses } of rows) {
-      if (wanted.length > 0 && !wanted.some((start) => id.startsWith(start))) continue;
-      console.log([id.slice(0, 12), mac, ...addresses.map(formatCidr)].join(" "));
-    }
+    const wanted = await Promise.all(args.positionals.map(idOf));
+    const shown = rows
+      .filter(({ id }) => wanted.length === 0 || wanted.some((start) => id.startsWith(start)))
+      .map((row) => ({ ...row, addresses: row.addresses.map(formatCidr) }));
+    const lines = shown.map(({ id, mac, addresses }) => [id.slice(0, 12), mac, ...addresses].join(" "));
+    answer(args, Attached, shown, lines.join("\n"));
   },
 };
 
@@ -114,18 +145,24 @@ async function idOf(word: string): Promise<string> {
   return (await findContainer(runtimeSockets(), word))?.id ?? word;
 }
 
+/** The version of the running router; null where none runs. */
+async function routerVersion(): Promise<string | null> {
+  try {
+    return await apiClient()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`);
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    return null;
+  }
+}
+
 export const version: Command = {
   name: "version",
   group: "Life cycle",
   description: "Print the versions of this command and of the router",
-  async run() {
-    console.log(`weave ${VERSION}`);
-    try {
-      console.log(
-        `weave-router ${await apiClient()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`)}`,
-      );
-    } catch (error) {
-      if (error instanceof ApiError) throw error;
-    }
+  options: JSON_OPTION,
+  async run(args) {
+    const router = await routerVersion();
+    const text = [`weave ${VERSION}`, ...(router === null ? [] : [`weave-router ${router}`])].join("\n");
+    answer(args, Versions, { weave: VERSION, router }, text);
   },
 };
