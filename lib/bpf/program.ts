@@ -115,8 +115,13 @@ export function programMapIds(id: number): number[] {
   }
 }
 
-/** struct bpf_prog_info: nr_map_ids at 52, map_ids (a pointer) at 56, name at 64. */
-function describe(fd: number, what: number | string): { name: string; mapIds: number[] } {
+/** The id of a program, of the whole kernel. */
+export function programId({ fd, name }: Program): number {
+  return describe(fd, name).id;
+}
+
+/** struct bpf_prog_info: id at 4, nr_map_ids at 52, map_ids (a pointer) at 56, name at 64. */
+function describe(fd: number, what: number | string): { id: number; name: string; mapIds: number[] } {
   const ids = new Uint32Array(MAX_MAPS);
   const info = new Uint8Array(INFO_LENGTH);
   const infoView = new DataView(info.buffer);
@@ -128,6 +133,7 @@ function describe(fd: number, what: number | string): { name: string; mapIds: nu
   view.setBigUint64(8, BigInt(ptr(info)), true);
   bpf(`eBPF program info ${what}`, BPF_OBJ_GET_INFO_BY_FD, bytes);
   return {
+    id: infoView.getUint32(4, true),
     name: new TextDecoder().decode(info.subarray(64, 80)).replace(/\0.*$/s, ""),
     mapIds: Array.from(ids.subarray(0, infoView.getUint32(52, true))),
   };

@@ -1,19 +1,9 @@
 // The bridge that containers are attached to.
 import type { Cidr } from "../address/ipv4.ts";
 import { addressList } from "../netlink/address.ts";
-import {
-  type Link,
-  linkAdd,
-  linkByName,
-  linkDelete,
-  linkList,
-  linkSet,
-  linksDelete,
-} from "../netlink/link.ts";
+import { type Link, linkByName, linkDelete, linkList, linksDelete } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import { EEXIST, isErrno } from "../sys/errno.ts";
 import { BRIDGE, isContainerVeth } from "./names.ts";
-import { sysctlsForLink } from "./sysctl.ts";
 
 /**
  * Bytes. The smallest MTU that hosts are likely to have between them is 1460; less the outer IP (20), UDP (8), VXLAN
@@ -33,19 +23,6 @@ export function requireBridge(nl: NetlinkSocket, name = BRIDGE): Link {
   if (!bridge) throw new Error(`bridge "${name}" not present; did you launch weave?`);
   if (bridge.kind !== "bridge") throw new Error(`link "${name}" is in the way: it is no bridge`);
   return bridge;
-}
-
-/** Makes the bridge, or brings the one there is in line. */
-export function ensureBridge(nl: NetlinkSocket, settings: BridgeSettings): Link {
-  try {
-    linkAdd(nl, { kind: "bridge", name: BRIDGE, ...settings });
-  } catch (error) {
-    if (!isErrno(error, EEXIST)) throw error;
-  }
-  const bridge = requireBridge(nl);
-  sysctlsForLink(BRIDGE);
-  linkSet(nl, BRIDGE, bridge.index, { ...settings, up: true });
-  return requireBridge(nl);
 }
 
 /** The addresses of the bridge: those it was exposed with. */

@@ -1,11 +1,10 @@
 // The addresses that give the host itself, and the world, a way into the network: a part of what is desired of the bridge and
 // of the packet filter.
 import { type AddressRange, type Cidr, formatCidr } from "../address/ipv4.ts";
-import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import { announce } from "./arp.ts";
-import { requireBridge } from "./bridge.ts";
-import { BRIDGE } from "./names.ts";
+import { bridgeAddresses, requireBridge } from "./bridge.ts";
+import type { DesiredAddresses } from "./reconcile/addresses.ts";
+import type { Reconciler } from "./reconcile/reconciler.ts";
 
 /** An address of the bridge; `masquerade` where what enters or leaves the network by it takes the host's address. */
 export interface Exposed {
@@ -27,18 +26,20 @@ export function withoutExposed(list: readonly Exposed[], hidden: Cidr): readonly
 
 /** What the bridge is exposed by, where nothing else is known of it. */
 export function exposedByBridge(route: NetlinkSocket): Exposed[] {
-  return addressList(route, requireBridge(route).index).map(({ cidr }) => ({ cidr, masquerade: true }));
+  return bridgeAddresses(route).map((cidr) => ({ cidr, masquerade: true }));
 }
 
 /** The exposed addresses of this host, and how they change. */
 export class Exposure {
   #exposed: readonly Exposed[] = [];
   #local: readonly AddressRange[] = [];
+  /** Addresses that are being taken from the bridge. */
+  #unwanted: readonly Cidr[] = [];
 
   constructor(
     private readonly route: NetlinkSocket,
-    /** Makes the kernel as desired; throws where it refuses. */
-    private readonly apply: () => void,
+    /** Makes the kernel as desired. */
+    private readonly reconciler: Pick<Reconciler, "check" | "apply">,
   ) {}
 
   get exposed(): readonly Exposed[] {
@@ -49,67 +50,64 @@ export class Exposure {
     return this.#exposed.map(({ cidr }) => cidr);
   }
 
+  /** What the bridge is to have. */
+  get desired(): DesiredAddresses {
+    return { wanted: this.addresses, unwanted: this.#unwanted };
+  }
+
   /** Addresses of this host's containers: what comes from outside to them is to keep its source. */
   get local(): readonly AddressRange[] {
     return this.#local;
   }
 
-  /** Puts these in force. */
+  /** What is desired at the start, before anything is applied. */
   start(exposed: readonly Exposed[]): void {
     this.#exposed = exposed;
-    this.restore();
-  }
-
-  /** Gives the bridge, which was made anew, the addresses that it had. */
-  restore(): void {
-    const bridge = requireBridge(this.route);
-    for (const { cidr } of this.#exposed) addressAdd(this.route, BRIDGE, bridge.index, cidr);
-    this.apply();
-    announce(this.route, bridge);
   }
 
   /** Exposes the host by an address; nothing is changed where that fails. */
   expose(cidr: Cidr, masquerade: boolean): void {
-    const bridge = requireBridge(this.route);
-    const added = addressAdd(this.route, BRIDGE, bridge.index, cidr);
-    try {
-      this.#change(withExposed(this.#exposed, { cidr, masquerade }));
-    } catch (error) {
-      if (added) addressDelete(this.route, BRIDGE, bridge.index, cidr);
-      throw error;
-    }
-    announce(this.route, bridge);
+    this.#change(withExposed(this.#exposed, { cidr, masquerade }), []);
   }
 
   /** Takes an address back; false where it was not exposed. Nothing is changed where that fails. */
   hide(cidr: Cidr): boolean {
-    const known = this.#exposed.some((exposed) => isSame(exposed.cidr, cidr));
-    if (known) this.#change(withoutExposed(this.#exposed, cidr));
-    return addressDelete(this.route, BRIDGE, requireBridge(this.route).index, cidr) || known;
+    const there = [...this.addresses, ...bridgeAddresses(this.route)].some((other) => isSame(other, cidr));
+    this.#change(withoutExposed(this.#exposed, cidr), [cidr]);
+    return there;
   }
 
   keepSourcesTo(local: readonly AddressRange[]): void {
     if (JSON.stringify(local) === JSON.stringify(this.#local)) return;
+    this.reconciler.check();
     this.#local = local;
-    this.apply();
+    this.reconciler.apply();
   }
 
-  #change(exposed: readonly Exposed[]): void {
+  #change(exposed: readonly Exposed[], unwanted: readonly Cidr[]): void {
+    requireBridge(this.route);
+    this.reconciler.check();
     const before = this.#exposed;
     this.#exposed = exposed;
+    this.#unwanted = unwanted;
     try {
-      this.apply();
+      this.reconciler.apply();
     } catch (error) {
       this.#exposed = before;
+      this.#unwanted = exposed
+        .map(({ cidr }) => cidr)
+        .filter((cidr) => !before.some((old) => isSame(old.cidr, cidr)));
       this.#applyAgain();
       throw error;
+    } finally {
+      this.#unwanted = [];
     }
   }
 
   /** What was refused is told; what of it was done is taken back as far as that goes, and tried again later. */
   #applyAgain(): void {
     try {
-      this.apply();
+      this.reconciler.apply();
     } catch {}
   }
 }

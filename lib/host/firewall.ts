@@ -36,7 +36,7 @@ export interface FirewallSettings {
   readonly local: readonly AddressRange[];
 }
 
-const FIREWALL: TableName = { family: "ip", name: TABLE };
+export const FIREWALL: TableName = { family: "ip", name: TABLE };
 const LOCAL: SetDefinition = { name: "local", key: ["ipv4"], interval: true };
 
 function masqueradeRules({ cidr }: Exposed): Expression[][] {

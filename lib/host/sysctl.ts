@@ -1,10 +1,14 @@
 // Kernel settings under /proc/sys, in the network namespace of the calling thread.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 
 /** A value; undefined where the kernel does not have it. */
 export function sysctlGet(name: string): string | undefined {
-  const path = `/proc/sys/${name}`;
-  return existsSync(path) ? readFileSync(path, "utf8").trim() : undefined;
+  try {
+    return readFileSync(`/proc/sys/${name}`, "utf8").trim();
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 /** Sets a value; false where the kernel does not have it (IPv6 switched off) or /proc/sys is read-only. */
@@ -19,17 +23,34 @@ export function sysctlSet(name: string, value: string): boolean {
   }
 }
 
+/** A setting under /proc/sys, "net/ipv4/ip_forward", and its value. */
+export interface Sysctl {
+  readonly name: string;
+  readonly value: string;
+}
+
 /**
- * Makes a link notice quickly that an address has moved to another host: ARP entries are checked after 5 s instead
- * of 30. Takes no routes from IPv6 router advertisements, and asks for none: that would go to every host. Takes no
- * packet for this host out of a frame for many (RFC 1122, 3.3.6): policies judge by the frame who it is for.
+ * Settings that make a link notice quickly that an address has moved to another host: ARP entries are checked after 5 s
+ * instead of 30. It takes no routes from IPv6 router advertisements, and asks for none: that would go to every host. It takes
+ * no packet for this host out of a frame for many (RFC 1122, 3.3.6): policies judge by the frame who it is for.
  */
+export function linkSysctls(link: string): Sysctl[] {
+  return [
+    { name: `net/ipv4/neigh/${link}/base_reachable_time`, value: "5" },
+    { name: `net/ipv4/neigh/${link}/delay_first_probe_time`, value: "2" },
+    { name: `net/ipv4/neigh/${link}/ucast_solicit`, value: "1" },
+    { name: `net/ipv6/conf/${link}/accept_ra`, value: "0" },
+    { name: `net/ipv6/conf/${link}/router_solicitations`, value: "0" },
+    { name: `net/ipv4/conf/${link}/drop_unicast_in_l2_multicast`, value: "1" },
+    { name: `net/ipv6/conf/${link}/drop_unicast_in_l2_multicast`, value: "1" },
+  ];
+}
+
+/** Settings of a link that carries others' frames: it says nothing itself. */
+export function silentSysctls(link: string): Sysctl[] {
+  return [{ name: `net/ipv6/conf/${link}/disable_ipv6`, value: "1" }];
+}
+
 export function sysctlsForLink(link: string): void {
-  sysctlSet(`net/ipv4/neigh/${link}/base_reachable_time`, "5");
-  sysctlSet(`net/ipv4/neigh/${link}/delay_first_probe_time`, "2");
-  sysctlSet(`net/ipv4/neigh/${link}/ucast_solicit`, "1");
-  sysctlSet(`net/ipv6/conf/${link}/accept_ra`, "0");
-  sysctlSet(`net/ipv6/conf/${link}/router_solicitations`, "0");
-  sysctlSet(`net/ipv4/conf/${link}/drop_unicast_in_l2_multicast`, "1");
-  sysctlSet(`net/ipv6/conf/${link}/drop_unicast_in_l2_multicast`, "1");
+  for (const { name, value } of linkSysctls(link)) sysctlSet(name, value);
 }

@@ -38,9 +38,15 @@ const IFLA_VXLAN_LEARNING = 7;
 const IFLA_VXLAN_PORT = 15;
 const IFLA_VXLAN_COLLECT_METADATA = 25;
 
-const IFLA_BRPORT_MODE = 4;
-const IFLA_BRPORT_LEARNING = 8;
-const IFLA_BRPORT_ISOLATED = 33;
+/** Flags of bridge ports: IFLA_BRPORT_MODE and so on, a byte each. */
+const BRIDGE_PORT_FLAGS = {
+  hairpin: 4,
+  learning: 8,
+  flood: 9,
+  multicastFlood: 27,
+  broadcastFlood: 30,
+  isolated: 33,
+} as const;
 
 /** The longest name of a link: IFNAMSIZ without its terminating zero. */
 export const LINK_NAME_MAX = 15;
@@ -74,11 +80,7 @@ export type NewLink = LinkSettings & { readonly name: string } & (
   );
 
 /** Settings of a port of a bridge. */
-export interface BridgePort {
-  readonly hairpin?: boolean;
-  readonly learning?: boolean;
-  readonly isolated?: boolean;
-}
+export type BridgePort = { readonly [Flag in keyof typeof BRIDGE_PORT_FLAGS]?: boolean };
 
 /** A link as the kernel describes it. */
 export interface Link {
@@ -94,7 +96,11 @@ export interface Link {
   /** The other end's namespace, by its id in this one (netns.ts); undefined where it is this one. */
   readonly peerNetns: number | undefined;
   readonly up: boolean;
-  readonly vxlan: { readonly port: number; readonly external: boolean } | undefined;
+  /** Packets that may wait to be sent. */
+  readonly queue: number;
+  readonly vxlan:
+    | { readonly port: number; readonly external: boolean; readonly learning: boolean }
+    | undefined;
   readonly bridgePort: Required<BridgePort> | undefined;
 }
 
@@ -164,13 +170,27 @@ export function linkSet(nl: NetlinkSocket, what: string, index: number, settings
   nl.request({ operation: `link set ${what}`, type: RTM_NEWLINK, body: encoder.done() });
 }
 
+/** Stops a VXLAN link from learning where Ethernet addresses are. `what` names it in errors. */
+export function vxlanStopLearning(nl: NetlinkSocket, what: string, index: number): void {
+  const encoder = new AttributeEncoder().raw(header(AF_UNSPEC, index, undefined));
+  encoder.nested(
+    IFLA_LINKINFO,
+    (info) => {
+      info.bytes(IFLA_INFO_KIND, new TextEncoder().encode("vxlan"));
+      info.nested(IFLA_INFO_DATA, (data) => data.u8(IFLA_VXLAN_LEARNING, 0), false);
+    },
+    false,
+  );
+  nl.request({ operation: `link set ${what} nolearning`, type: RTM_NEWLINK, body: encoder.done() });
+}
+
 /** The body of the RTM_SETLINK that changes a port of a bridge. */
 export function encodeBridgePort(index: number, port: BridgePort): Uint8Array {
   const encoder = new AttributeEncoder().raw(header(AF_BRIDGE, index, undefined));
   encoder.nested(IFLA_PROTINFO, (info) => {
-    if (port.hairpin !== undefined) info.u8(IFLA_BRPORT_MODE, Number(port.hairpin));
-    if (port.learning !== undefined) info.u8(IFLA_BRPORT_LEARNING, Number(port.learning));
-    if (port.isolated !== undefined) info.u8(IFLA_BRPORT_ISOLATED, Number(port.isolated));
+    for (const [flag, on] of Object.entries(port)) {
+      info.u8(BRIDGE_PORT_FLAGS[flag as keyof BridgePort], Number(on));
+    }
   });
   return encoder.done();
 }
@@ -282,6 +302,7 @@ export function decodeLink(message: Message): Link {
     peerIndex: attributes.get(IFLA_LINK)?.u32,
     peerNetns: attributes.get(IFLA_LINK_NETNSID)?.u32,
     up: (view.getUint32(8, true) & IFF_UP) !== 0,
+    queue: attributes.get(IFLA_TXQLEN)?.u32 ?? 0,
     vxlan: kind === "vxlan" ? decodeVxlan(info?.get(IFLA_INFO_DATA)?.nested) : undefined,
     bridgePort: attributes.get(IFLA_MASTER) && decodeBridgePort(info?.get(IFLA_INFO_SLAVE_DATA)?.nested),
   };
@@ -291,6 +312,7 @@ function decodeVxlan(data: Attributes | undefined): Link["vxlan"] {
   return {
     port: data?.get(IFLA_VXLAN_PORT)?.u16be ?? 0,
     external: (data?.get(IFLA_VXLAN_COLLECT_METADATA)?.u8 ?? 0) !== 0,
+    learning: (data?.get(IFLA_VXLAN_LEARNING)?.u8 ?? 0) !== 0,
   };
 }
 
@@ -298,8 +320,11 @@ function decodeBridgePort(data: Attributes | undefined): Required<BridgePort> | 
   if (!data) return undefined;
   const flag = (type: number) => (data.get(type)?.u8 ?? 0) !== 0;
   return {
-    hairpin: flag(IFLA_BRPORT_MODE),
-    learning: flag(IFLA_BRPORT_LEARNING),
-    isolated: flag(IFLA_BRPORT_ISOLATED),
+    hairpin: flag(BRIDGE_PORT_FLAGS.hairpin),
+    learning: flag(BRIDGE_PORT_FLAGS.learning),
+    flood: flag(BRIDGE_PORT_FLAGS.flood),
+    multicastFlood: flag(BRIDGE_PORT_FLAGS.multicastFlood),
+    broadcastFlood: flag(BRIDGE_PORT_FLAGS.broadcastFlood),
+    isolated: flag(BRIDGE_PORT_FLAGS.isolated),
   };
 }

@@ -1,28 +1,144 @@
-// Link changes as they happen, by rtnetlink multicast.
+// Links, addresses, routes, settings and traffic control as they change, by rtnetlink(7) multicast: one socket for all. Hosts
+// have many links that are nobody's business here, so only a few attributes are read.
 import type { Watch } from "../sys/readable.ts";
-import { decodeLink, type Link, RTM_DELLINK, RTM_NEWLINK } from "./link.ts";
+import { RTM_DELLINK, RTM_NEWLINK } from "./link.ts";
 import { listen } from "./listen.ts";
+import type { Message } from "./message.ts";
 import { NETLINK_ROUTE, openNetlink } from "./socket.ts";
 
-const RTNLGRP_LINK = 1;
+/** RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_NETCONF, _IPV6_NETCONF. */
+const GROUPS = { links: 1, trafficcontrol: 4, addresses: 5, routes: 7, netconf: 24, netconf6: 25 } as const;
 
-export interface LinkListener {
-  changed(link: Link): void;
-  removed(link: Link): void;
-  /** Messages were lost: read the state of all links anew. */
-  resync(): void;
-  /** The watch has ended for another reason. */
-  failed(error: Error): void;
+/** What changes, by the families of message types (linux/rtnetlink.h: four to a family). */
+const KINDS: Readonly<Record<number, RouteKind>> = {
+  16: "links",
+  20: "addresses",
+  24: "routes",
+  36: "trafficcontrol",
+  40: "trafficcontrol",
+  44: "trafficcontrol",
+  80: "netconf",
+};
+
+const IFINFOMSG = 16;
+const RTMSG = 12;
+const NETCONFMSG = 4;
+const IFLA_IFNAME = 3;
+const IFLA_MASTER = 10;
+const RTA_OIF = 4;
+const NETCONFA_IFINDEX = 1;
+const AF_UNSPEC = 0;
+
+export type RouteKind = "links" | "addresses" | "routes" | "netconf" | "trafficcontrol";
+
+/** A change as the kernel tells of it. */
+export interface RouteEvent {
+  readonly kind: RouteKind;
+  /** ifindex of the link that it is about; undefined where it is about none, or all. */
+  readonly index: number | undefined;
+  /** Netlink port of whoever did it; 0 for the kernel itself. */
+  readonly port: number;
+  /** Of "links" only: what has become of the link. */
+  readonly link: LinkEvent | undefined;
 }
 
-/** Watches the links of the namespace that this thread is in now. */
-export function watchLinks(listener: LinkListener): Watch {
-  return listen(() => openNetlink("link monitor", NETLINK_ROUTE, [RTNLGRP_LINK]), {
-    message(message) {
-      if (message.type === RTM_NEWLINK) listener.changed(decodeLink(message));
-      if (message.type === RTM_DELLINK) listener.removed(decodeLink(message));
+export interface LinkEvent {
+  readonly name: string;
+  readonly master: number | undefined;
+  /** It is gone; leaving a bridge is no removal. */
+  readonly removed: boolean;
+}
+
+export interface RouteListener {
+  changed(event: RouteEvent): void;
+  /** Messages were lost: read the state of everything anew. */
+  lost(): void;
+}
+
+/** Watches the namespace that this thread is in at its start, for several listeners. */
+export class RouteMonitor {
+  readonly #listeners = new Set<RouteListener>();
+  readonly #watch: Watch;
+
+  /** `failed` is told where the watch has failed; it begins again. */
+  constructor(failed: (error: Error) => void) {
+    this.#watch = listen(() => openNetlink("rtnetlink monitor", NETLINK_ROUTE, Object.values(GROUPS)), {
+      message: (message) => {
+        const event = decodeEvent(message);
+        if (event) for (const listener of this.#listeners) listener.changed(event);
+      },
+      lost: () => {
+        for (const listener of this.#listeners) listener.lost();
+      },
+      failed,
+    });
+  }
+
+  /** Tells another listener, until that is closed. */
+  add(listener: RouteListener): { close(): void } {
+    this.#listeners.add(listener);
+    return {
+      close: () => {
+        this.#listeners.delete(listener);
+      },
+    };
+  }
+
+  stop(): void {
+    this.#watch.stop();
+  }
+}
+
+/** Reads a notification; undefined for one of another kind. */
+export function decodeEvent(message: Message): RouteEvent | undefined {
+  const { type, port, body } = message;
+  const kind = KINDS[type & ~3];
+  if (kind === undefined) return undefined;
+  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  const about = (index: number | undefined) => ({ kind, index, port, link: undefined });
+  if (kind === "addresses" || kind === "trafficcontrol") return about(view.getInt32(4, true));
+  if (kind === "routes") return about(u32(view, find(view, RTMSG, RTA_OIF)));
+  if (kind === "netconf") {
+    // "all" and "default" have negative numbers.
+    const index = u32(view, find(view, NETCONFMSG, NETCONFA_IFINDEX));
+    return about(index !== undefined && index < 2 ** 31 ? index : undefined);
+  }
+  if (type !== RTM_NEWLINK && type !== RTM_DELLINK) return undefined;
+  const name = find(view, IFINFOMSG, IFLA_IFNAME);
+  return {
+    kind,
+    index: view.getInt32(4, true),
+    port,
+    link: {
+      name: name ? text(body.subarray(name.at, name.at + name.length)) : "",
+      master: u32(view, find(view, IFINFOMSG, IFLA_MASTER)),
+      removed: type === RTM_DELLINK && body[0] === AF_UNSPEC,
     },
-    lost: () => listener.resync(),
-    failed: (error) => listener.failed(error),
-  });
+  };
+}
+
+interface Found {
+  readonly at: number;
+  readonly length: number;
+}
+
+/** The payload of the first attribute of a type, behind a header. */
+function find(view: DataView, header: number, type: number): Found | undefined {
+  for (let at = header; at + 4 <= view.byteLength; ) {
+    const length = view.getUint16(at, true);
+    if (length < 4 || at + length > view.byteLength) return undefined;
+    if ((view.getUint16(at + 2, true) & 0x3fff) === type) return { at: at + 4, length: length - 4 };
+    at += (length + 3) & ~3;
+  }
+  return undefined;
+}
+
+function u32(view: DataView, found: Found | undefined): number | undefined {
+  return found && found.length >= 4 ? view.getUint32(found.at, true) : undefined;
+}
+
+/** A name of a link: ends with a zero. */
+function text(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString();
 }

@@ -23,6 +23,7 @@ const RTM_GETRULE = 34;
 
 const RTMSG = 12;
 const RT_TABLE_MAIN = 254;
+const RTPROT_KERNEL = 2;
 const RTPROT_BOOT = 3;
 const RTN_UNICAST = 1;
 const RT_SCOPE_UNIVERSE = 0;
@@ -31,6 +32,7 @@ const RT_SCOPE_LINK = 253;
 const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
+const RTA_PREFSRC = 7;
 const RTA_TABLE = 15;
 
 const FRA_PRIORITY = 6;
@@ -45,6 +47,8 @@ export interface Route {
   readonly link?: number | undefined;
   /** Routing table; the main one unless given. */
   readonly table?: number;
+  /** The connected route that the kernel makes with this address of the link. */
+  readonly connected?: IPv4 | undefined;
 }
 
 /** A policy routing rule: packets that carry `mark` look into `table`. */
@@ -70,7 +74,7 @@ export function encodeRoute(route: Route): Uint8Array {
     0,
     0,
     headerTable(table),
-    RTPROT_BOOT,
+    route.connected === undefined ? RTPROT_BOOT : RTPROT_KERNEL,
     scope,
     RTN_UNICAST,
     0,
@@ -81,6 +85,7 @@ export function encodeRoute(route: Route): Uint8Array {
   const encoder = new AttributeEncoder().raw(header);
   if (prefix > 0) encoder.bytes(RTA_DST, ipv4Octets(subnetOf(route.destination).address));
   if (route.gateway !== undefined) encoder.bytes(RTA_GATEWAY, ipv4Octets(route.gateway));
+  if (route.connected !== undefined) encoder.bytes(RTA_PREFSRC, ipv4Octets(route.connected));
   if (route.link !== undefined) encoder.u32(RTA_OIF, route.link);
   if (table > 255) encoder.u32(RTA_TABLE, table);
   return encoder.done();
@@ -106,10 +111,14 @@ export function routeDelete(nl: NetlinkSocket, route: Route): boolean {
   return attempt([ESRCH], () => nl.request({ operation, type: RTM_DELROUTE, body: encodeRoute(route) }));
 }
 
-/** The unicast IPv4 routes of the namespace's main table (or another). */
-export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN): Route[] {
-  const body = new Uint8Array(RTMSG);
-  body[0] = AF_INET;
+/** The unicast IPv4 routes of the namespace's main table (or another), or of one link in it. */
+export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN, link?: number): Route[] {
+  const header = new Uint8Array(RTMSG);
+  header[0] = AF_INET;
+  const encoder = new AttributeEncoder().raw(header);
+  // Hosts may have very many others.
+  if (link !== undefined) encoder.u32(RTA_OIF, link);
+  const body = encoder.done();
   return nl
     .dump({ operation: "route list", type: RTM_GETROUTE, body })
     .filter(({ body: found }) => found[7] === RTN_UNICAST)
@@ -124,7 +133,7 @@ export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN): Route[] {
         table: attributes.get(RTA_TABLE)?.u32 ?? found[4] ?? 0,
       };
     })
-    .filter((route) => route.table === table);
+    .filter((route) => route.table === table && (link === undefined || route.link === link));
 }
 
 /** The body of an RTM_NEWRULE or RTM_DELRULE. */

@@ -127,20 +127,28 @@ export function bpfFilterDelete(nl: NetlinkSocket, what: string, link: number, d
   });
 }
 
-/** The eBPF programs on one direction of a link: kernel-wide program id and name. */
-export function bpfFilterList(
-  nl: NetlinkSocket,
-  link: number,
-  direction: Direction,
-): { id: number; name: string }[] {
+/** An eBPF program on a link. */
+export interface BpfFilter {
+  /** The program's id, of the whole kernel. */
+  readonly id: number;
+  readonly name: string;
+  /** It is at the place where bpfFilterReplace attaches programs. */
+  readonly ours: boolean;
+}
+
+/** The eBPF programs on one direction of a link. */
+export function bpfFilterList(nl: NetlinkSocket, link: number, direction: Direction): BpfFilter[] {
   const body = header(link, 0, PARENT[direction], 0);
   return nl
     .dump({ operation: `filter list at ${direction}`, type: RTM_GETTFILTER, body })
-    .map(({ body: found }) => decodeAttributes(found.subarray(TCMSG)))
-    .filter((attributes) => attributes.get(TCA_KIND)?.string === "bpf")
-    .flatMap((attributes) => {
+    .flatMap(({ body: found }) => {
+      const attributes = decodeAttributes(found.subarray(TCMSG));
+      if (attributes.get(TCA_KIND)?.string !== "bpf") return [];
       const options = attributes.get(TCA_OPTIONS)?.nested;
       const id = options?.get(TCA_BPF_ID)?.u32;
-      return id === undefined ? [] : [{ id, name: options?.get(TCA_BPF_NAME)?.string ?? "" }];
+      if (id === undefined) return [];
+      const view = new DataView(found.buffer, found.byteOffset, found.length);
+      const ours = view.getUint32(8, true) === FILTER_HANDLE && view.getUint32(16, true) === INFO;
+      return [{ id, name: options?.get(TCA_BPF_NAME)?.string ?? "", ours }];
     });
 }

@@ -3,7 +3,7 @@
 // once, for who else has lost that peer at the same moment takes a while to say so.
 // Pure: tables in, tables out.
 import type { IPv4 } from "../address/ipv4.ts";
-import type { ForwardingTable } from "./datapath/datapath.ts";
+import type { ForwardingTable } from "./datapath/contents.ts";
 import { type Hops, SLEEVE } from "./datapath/maps.ts";
 
 /** Longer than a router takes to be replaced, shorter than anybody waits for a host that is gone. */

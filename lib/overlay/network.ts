@@ -12,7 +12,6 @@ import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { monotonicNow } from "../sys/monotonic.ts";
 import type { Datapath } from "./datapath/datapath.ts";
-import { tapName } from "./datapath/links.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { ACKNOWLEDGES } from "./fastdp/forwarder.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
@@ -82,20 +81,17 @@ export class NetworkOverlay implements Overlay {
       clock,
       changed,
     );
-    const {
-      maps,
-      links: { tapFd },
-    } = datapath;
-    const sleeve = { name, host, port, tapFd, macsFd: maps.macs.fd };
+    const { maps, tap, withoutFastdp } = datapath;
+    const sleeve = { name, host, port, tapFd: tap.fd, macsFd: maps.macs.fd };
     this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, () =>
-      log.error(`link ${tapName(port)} was removed; frames by sleeve are lost until it is put back`),
+      log.error(`link ${tap.link} was removed; frames by sleeve are lost until it is put back`),
     );
-    const { withoutFastdp } = datapath.links;
+    tap.madeAnew = () => this.#sleeve.tapBack();
     if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdp}`);
   }
 
   get #overlays() {
-    return this.datapath.links.withoutFastdp === undefined ? [this.#fastdp, this.#sleeve] : [this.#sleeve];
+    return this.datapath.withoutFastdp === undefined ? [this.#fastdp, this.#sleeve] : [this.#sleeve];
   }
 
   /** Begins to follow the topology of a router. */
@@ -108,7 +104,7 @@ export class NetworkOverlay implements Overlay {
       routesChanged: () => this.#changed(),
       shortIdsChanged: () => {
         // Frames on their way may bear ids that now mean another peer; so may what was learned from them.
-        guarded("overlay", () => this.datapath.links.attachPrograms(mesh.ourself.shortId));
+        guarded("overlay", () => this.datapath.renumber(mesh.ourself.shortId));
         this.datapath.forgetMacs(monotonicNow());
         this.#changed();
       },
@@ -134,7 +130,7 @@ export class NetworkOverlay implements Overlay {
     this.freeze();
     this.#fastdp.stop();
     const ended = await this.#sleeve.stop();
-    this.datapath.links.close(ended);
+    this.datapath.close(ended);
   }
 
   features(): Record<string, string> {
@@ -180,21 +176,11 @@ export class NetworkOverlay implements Overlay {
 
   /** What status shows of the overlays. */
   diagnostics(): Record<string, unknown> {
-    const { withoutFastdp, portName } = this.datapath.links;
+    const { withoutFastdp, portName } = this.datapath;
     return {
       fastdp: withoutFastdp === undefined ? { interface: portName } : { unavailable: withoutFastdp },
       sleeve: { crypto: this.#sleeve.crypto ?? "", ...this.#sleeve.counters.all() },
     };
-  }
-
-  /**
-   * Puts the overlay's links back where others have removed or changed them; `bridge` is the bridge's ifindex, if there
-   * is one. Returns what was wrong; throws where it cannot be put back.
-   */
-  repair(bridge: number | undefined): string[] {
-    const wrong = this.datapath.links.repair(bridge);
-    if (wrong.length > 0) this.#sleeve.tapBack();
-    return wrong;
   }
 
   /** What is wrong with the overlay, for status. */

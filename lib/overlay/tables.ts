@@ -1,7 +1,7 @@
 // Where frames go, in terms of the kernel and of the sleeve engine: computed from the routes of the mesh and from how
 // each neighbour can be reached. Pure.
 import type { IPv4 } from "../address/ipv4.ts";
-import type { ForwardingTable } from "./datapath/datapath.ts";
+import type { ForwardingTable } from "./datapath/contents.ts";
 import { type Hop, type Hops, SLEEVE } from "./datapath/maps.ts";
 import { isShortId } from "./peerid.ts";
 import type { ForwardingTables } from "./sleeve/engine.ts";

@@ -13,7 +13,7 @@ import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { addressList } from "../netlink/address.ts";
-import { watchAddresses } from "../netlink/addresswatch.ts";
+import type { RouteMonitor } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -36,6 +36,7 @@ export async function startDns(
   mesh: MeshRouter,
   store: Store,
   route: NetlinkSocket,
+  monitor: RouteMonitor,
   log: Log,
 ): Promise<RunningDns> {
   const fixed = options["dns-listen-address"];
@@ -51,7 +52,7 @@ export async function startDns(
   nameserver.start((gossiper) => mesh.channel(CHANNEL, gossiper));
 
   const resolvConf = new ResolvConf(options["resolv-conf"], (text) => log.warning(`[dns] ${text}`));
-  const local = localAddresses(route, log);
+  const local = localAddresses(route, monitor);
   const isOurs = (address: string) =>
     server.addresses.some((own) => own === `${address}:${PORT}`) ||
     (server.addresses.includes(`${ANY}:${PORT}`) && local.list().includes(address));
@@ -78,15 +79,16 @@ export async function startDns(
   };
 }
 
-function localAddresses(route: NetlinkSocket, log: Log): LocalAddresses {
+function localAddresses(route: NetlinkSocket, monitor: RouteMonitor): LocalAddresses {
   return {
     list: () => [...new Set(addressList(route).map(({ cidr }) => formatIPv4(cidr.address)))],
-    watch(changed) {
-      const failed = (error: Error) =>
-        log.error(`[dns] addresses are no longer followed: ${reasonOf(error)}`);
-      const watch = watchAddresses(changed, failed);
-      return { close: () => watch.stop() };
-    },
+    watch: (changed) =>
+      monitor.add({
+        changed({ kind }) {
+          if (kind === "addresses") changed();
+        },
+        lost: changed,
+      }),
   };
 }
 

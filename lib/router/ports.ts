@@ -18,14 +18,14 @@ type LookedAfter = Pick<Ports, "renumber" | "changed" | "removed" | "resync" | "
 export function startPorts(
   route: NetlinkSocket,
   filter: NetlinkSocket,
-  { maps, links }: Datapath,
+  { maps, portName }: Datapath,
   self: number,
   antiSpoof: boolean,
   log: Log,
 ): LookedAfter {
   const value = { peerAt: MAC_VALUE.peer, timeAt: MAC_VALUE.seen };
   const leaveQdisc = hasBandwidthPlugin(CNI_FOLDER);
-  const config = { antiSpoof, leaveQdisc, macs: maps.macs, value, self, overlayPort: links.portName };
+  const config = { antiSpoof, leaveQdisc, macs: maps.macs, value, self, overlayPort: portName };
   try {
     return new Ports(route, filter, config, systemClock, log);
   } catch (error) {

@@ -15,15 +15,12 @@ import { watchContainers } from "../container/events.ts";
 import { askAboutGone } from "../container/gone.ts";
 import { findContainer } from "../container/runtime.ts";
 import { loadNacl } from "../crypto/nacl.ts";
-import { ensureBridge } from "../host/bridge.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { Exposure, exposedByBridge } from "../host/expose.ts";
-import { FirewallResource, removeFirewall } from "../host/firewall.ts";
-import { ForwardingResource } from "../host/forwarding/forwarding.ts";
+import { removeFirewall } from "../host/firewall.ts";
 import { BRIDGE, EXPOSE_ID, isContainerVeth } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
-import { keeper } from "../host/reconcile/resource.ts";
-import { sysctlSet } from "../host/sysctl.ts";
+import { Reconciler } from "../host/reconcile/reconciler.ts";
 import { WorkThread } from "../host/workthread.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
@@ -36,7 +33,7 @@ import { ratedLog } from "../mesh/ratedlog.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
 import { linkByName, linkDelete } from "../netlink/link.ts";
-import { watchLinks } from "../netlink/monitor.ts";
+import { RouteMonitor } from "../netlink/monitor.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
@@ -49,6 +46,7 @@ import { VERSION } from "../version.ts";
 import { startDns } from "./dns.ts";
 import { Exposures } from "./exposures.ts";
 import { identity } from "./identity.ts";
+import { followKernel, keepHost } from "./kernelstate.ts";
 import { NamedPeers } from "./named.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
@@ -57,7 +55,6 @@ import { startPorts } from "./ports.ts";
 import { exposuresStore } from "./savedexposures.ts";
 import { listenReason, serveAll } from "./servers.ts";
 import { initialTargets, noteLaunch } from "./targets.ts";
-import { Upkeep } from "./upkeep.ts";
 
 /** How long a link that has gone may be the beginning of a DEL. */
 const LEAVING_MS = 1_000;
@@ -116,19 +113,15 @@ export async function startRouter(
   const kept = identity(store, damaged);
   const name = findName(options.name, kept.name, route);
   const existed = linkByName(route, BRIDGE) !== undefined;
-  const bridge = ensureBridge(route, { address: name, mtu });
   if (!existed) scope.deferUnlessStarted("the bridge", () => linkDelete(route, BRIDGE));
-
-  const controlPort = options["http-addr"]?.port;
-  const forwarding = new ForwardingResource(filter, () => exposure.addresses);
-  const settings = () => ({ exposed: exposure.exposed, controlPort, local: exposure.local });
-  const keepers = [keeper(new FirewallResource(filter, settings)), keeper(forwarding)];
-  const applyFilter = () => {
-    if (exposure.exposed.length > 0) sysctlSet("net/ipv4/ip_forward", "1");
-    return keepers.flatMap(({ reconcile }) => reconcile(() => true));
-  };
-  const exposure = new Exposure(route, applyFilter);
+  const monitor = new RouteMonitor((error) => log.error(`rtnetlink monitor: ${error.message}`));
+  scope.defer("the rtnetlink monitor", () => monitor.stop());
+  const reconciler = new Reconciler(systemClock, log);
+  scope.defer("the reconciler", () => reconciler.stop());
+  const stopFollowing = followKernel(monitor, reconciler, { route, filter, port }, log);
+  scope.defer("kernel notifications", stopFollowing);
   if (!existed) scope.deferUnlessStarted("the packet filter", () => removeFirewall(filter));
+  const exposure = new Exposure(route, reconciler);
   const exposures = new Exposures({
     store: exposuresStore(store, damaged),
     kernel: exposure,
@@ -136,7 +129,15 @@ export async function startRouter(
     clock: systemClock,
     log,
   });
-  exposures.start(exposedByBridge(route));
+  const controlPort = options["http-addr"]?.port;
+  const settings = { route, filter, address: name, mtu, port, controlPort };
+  const forwarding = keepHost(
+    reconciler,
+    exposure,
+    settings,
+    () => exposures.start(exposedByBridge(route)),
+    log,
+  );
 
   const encryption = options.password
     ? { password: new TextEncoder().encode(options.password), nacl: await scope.wait(loadNacl()) }
@@ -156,17 +157,13 @@ export async function startRouter(
       log.error(reasonOf(error));
     }
   };
-  const datapath = new Datapath(route, {
-    bridge: bridge.index,
-    port,
-    mtu,
-    self: shortId,
-    fastdp: options.fastdp,
-  });
-  scope.deferUnlessStarted("the overlay's links", () => datapath.links.remove());
+  const datapath = new Datapath(route, { port, mtu, self: shortId, fastdp: options.fastdp }, (keeper) =>
+    reconciler.keep(keeper),
+  );
+  scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
   const ports = startPorts(route, filter, datapath, shortId, options["anti-spoof"], log);
   scope.defer("container ports", () => ports.stop());
-  const { withoutFastdp } = datapath.links;
+  const { withoutFastdp } = datapath;
   const esp = new Esp(systemRandom, port + 1);
   scope.defer("ESP", () => esp.close());
   const overlay = new NetworkOverlay(
@@ -197,18 +194,8 @@ export async function startRouter(
   overlay.start(mesh);
   // Before the mesh stops: the kernel is to go on by the last topology.
   scope.defer("forwarding tables", () => overlay.freeze());
-  const upkeep = new Upkeep({
-    route,
-    bridge: { address: name, mtu },
-    exposure: {
-      restore: () => exposure.restore(),
-      repairFilter: () => applyFilter().map(({ object, wrong }) => `${object} was ${wrong}`),
-    },
-    overlay,
-    clock: systemClock,
-    log,
-  });
-  scope.defer("repairs", () => upkeep.stop());
+  // Before its links go.
+  scope.defer("repairs", () => reconciler.stop());
   keepShortId();
   mesh.listen({
     shortIdsChanged: () => {
@@ -277,7 +264,7 @@ export async function startRouter(
   mesh.guard(allocator.sharing);
   const sighting = await scope.wait(work.attached());
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
-  const dns = options.dns ? await scope.wait(startDns(options, mesh, store, route, log)) : undefined;
+  const dns = options.dns ? await scope.wait(startDns(options, mesh, store, route, monitor, log)) : undefined;
   scope.defer("DNS", () => dns?.stop());
   const warn = limitedWarnings(log, systemClock.now);
   const settle = () =>
@@ -323,7 +310,7 @@ export async function startRouter(
         allocator,
         defaultSubnet: options.defaultSubnet,
         dns,
-        interfaceName: `${datapath.links.portName} (${withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
+        interfaceName: `${datapath.portName} (${withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
         diagnostics: overlay.diagnostics(),
         trustedSubnets: options["trusted-subnets"].map(formatCidr),
         macs: overlay.macs(),
@@ -340,7 +327,7 @@ export async function startRouter(
           ...allocator.releaser.notes(),
           ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp}`] : []),
           ...ports.notes(),
-          ...upkeep.notes(),
+          ...reconciler.notes(),
           ...(services.notes?.() ?? []),
           ...overlay.notes(),
           ...unexpectedNotes(),
@@ -381,24 +368,19 @@ export async function startRouter(
       detached("noticing containers that have gone", allocator.releaser.noticeGone());
     });
   };
-  const links = watchLinks({
-    changed: (link) => {
-      upkeep.linkChanged();
-      ports.changed(link);
+  monitor.add({
+    changed({ index = 0, link }) {
+      if (!link) return;
+      const { name: linkName, master, removed } = link;
+      if (!removed) return ports.changed({ index, name: linkName, master });
+      ports.removed({ index });
+      if (isContainerVeth(linkName)) containersLeft();
     },
-    removed: (link) => {
-      upkeep.linkChanged();
-      ports.removed(link);
-      if (isContainerVeth(link.name)) containersLeft();
-    },
-    resync: () => {
-      upkeep.linkChanged();
+    lost() {
       ports.resync();
       containersLeft();
     },
-    failed: (error) => log.error(`link monitor: ${error.message}`),
   });
-  scope.defer("the link monitor", () => links.stop());
   const containers = watchContainers(
     options["docker-api"],
     {

@@ -6,7 +6,7 @@ import { ipv4Octets, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { formatMac } from "../../lib/address/mac.ts";
 import { GobReader } from "../../lib/gob/decoder.ts";
 import { map, string } from "../../lib/gob/type.ts";
-import { ensureBridge } from "../../lib/host/bridge.ts";
+import { makeBridge } from "../../lib/host/reconcile/bridge.ts";
 import { parseFeatures } from "../../lib/mesh/features.ts";
 import { linkByName } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -68,7 +68,7 @@ beforeAll(async () => {
   hosts = await Hosts.create("fdp", 3);
   const middle = `/run/netns/${hosts.host(2).netns}`;
   const nl = inNetns(middle, () => new NetlinkSocket(NETLINK_ROUTE));
-  const bridge = inNetns(middle, () => ensureBridge(nl, { address: "00:00:00:00:00:02", mtu: 1376 }));
+  inNetns(middle, () => makeBridge(nl, { address: "00:00:00:00:00:02", mtu: 1376 }));
   const pod = await hosts.pod("pod");
   const name = pod.split("/").at(-1) ?? "";
   await must([
@@ -93,7 +93,10 @@ beforeAll(async () => {
   await must(["ip", "-n", hosts.host(2).netns, "link", "set", "p0", "master", "weave"]);
   datapath = inNetns(
     middle,
-    () => new Datapath(nl, { bridge: bridge.index, port: PORT - 1, mtu: 1376, self: id(2), fastdp: true }),
+    () =>
+      new Datapath(nl, { port: PORT - 1, mtu: 1376, self: id(2), fastdp: true }, (keeper) =>
+        keeper.reconcile(() => true),
+      ),
   );
   const at = (host: number) => parseIPv4(`10.99.0.${host}`);
   datapath.apply({

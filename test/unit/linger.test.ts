@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { ForwardingTable } from "../../lib/overlay/datapath/datapath.ts";
+import type { ForwardingTable } from "../../lib/overlay/datapath/contents.ts";
 import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
 import { GRACE_MS, HOLD_MS, Linger } from "../../lib/overlay/linger.ts";
 

@@ -96,12 +96,12 @@ export class Ports {
   }
 
   /** A link has changed. */
-  changed({ index, name, master }: Link): void {
+  changed({ index, name, master }: Pick<Link, "index" | "name" | "master">): void {
     const ours = master !== undefined || name === BRIDGE;
     if (ours && !this.#hooked.has(index)) this.#reconcileSoon();
   }
 
-  removed({ index }: Link): void {
+  removed({ index }: Pick<Link, "index">): void {
     if (!this.#hooked.delete(index)) return;
     this.#gone = true;
     this.#reconcileSoon();

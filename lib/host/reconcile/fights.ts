@@ -1,79 +1,71 @@
-// Repairs that others undo again and again: told as a fight, and repeated with back-off instead of at once.
-import type { Source } from "./resource.ts";
-
-/** A process that changed kernel state, as the kernel told or as its netlink port is. */
-export interface Culprit {
-  readonly pid: number;
-  readonly name: string;
-}
+// Repairs that others undo again and again: told as a fight, and repeated with back-off where they are undone at once.
+import type { Culprit } from "./culprit.ts";
 
 const WINDOW_MS = 60_000;
 /** Repairs of one object within the window that are still no fight. */
 const PEACE = 5;
 const BACKOFF_MS = 1_000;
-const MAX_BACKOFF_MS = 60_000;
+const MAX_BACKOFF_MS = 30_000;
 /** Objects remembered; the oldest goes first. */
 const MAX_OBJECTS = 1_024;
-/** How long who has spoken last is suspected. */
+/** How long a process that changed something is suspected. */
 const SUSPECT_MS = 2_000;
+const MAX_SUSPECTS = 64;
 
 interface Contested {
-  /** When it was repaired, within the window. */
-  times: number[];
-  /** Pause before the next repair; 0 where there is no fight. */
-  backoff: number;
-  by: Culprit | undefined;
+  /** When it was repaired, within the window; the latest PEACE + 1. */
+  readonly times: readonly number[];
+  /** Pause between two repairs; 0 where there is no fight. */
+  readonly backoff: number;
+  readonly by: Culprit | undefined;
 }
 
 export class Fights {
   readonly #objects = new Map<string, Contested>();
-  readonly #suspects = new Map<Source, { readonly culprit: Culprit; readonly at: number }>();
+  /** Who changed the link or table of that name, and when. */
+  readonly #suspects = new Map<string, { readonly culprit: Culprit; readonly at: number }>();
 
+  /** `now` is in ms, of a clock that nobody sets. */
   constructor(private readonly now: () => number) {}
 
-  /** Somebody has changed something that this source notifies of. */
-  suspect(source: Source, culprit: Culprit): void {
-    this.#suspects.set(source, { culprit, at: this.now() });
+  /** Note that a process has changed something about the link or table of that name. */
+  suspect(subject: string, culprit: Culprit): void {
+    remember(this.#suspects, subject, { culprit, at: this.now() }, MAX_SUSPECTS);
   }
 
-  /** Who has changed something lately that one of these sources notifies of. */
-  culprit(sources: readonly Source[]): Culprit | undefined {
-    for (const source of sources) {
-      const suspect = this.#suspects.get(source);
-      if (suspect && Math.abs(this.now() - suspect.at) <= SUSPECT_MS) return suspect.culprit;
+  /** Return who has just changed the link or table that an object names. */
+  culprit(object: string): Culprit | undefined {
+    for (const word of object.split(" ")) {
+      const suspect = this.#suspects.get(word);
+      if (suspect && this.now() - suspect.at <= SUSPECT_MS) return suspect.culprit;
     }
     return undefined;
   }
 
-  /** False while a repair of a contested object has to wait. */
-  mayRepair(object: string): boolean {
+  /** Return in how many ms an object may be repaired: 0 for now. */
+  wait(object: string): number {
     const contested = this.#objects.get(object);
     const last = contested?.times.at(-1);
-    if (!contested || last === undefined) return true;
-    const waited = this.now() - last;
-    return waited < 0 || waited >= contested.backoff;
+    return last === undefined ? 0 : Math.max(0, last + (contested?.backoff ?? 0) - this.now());
   }
 
-  /** An object was repaired; returns what to log where that has become a fight. */
+  /** Note that an object was repaired; return what to log where that has become a fight. */
   repaired(object: string, by: Culprit | undefined): string | undefined {
     const now = this.now();
     const before = this.#objects.get(object);
-    const times = [...(before?.times ?? []).filter((at) => at <= now && now - at < WINDOW_MS), now];
+    const times = [...(before?.times ?? []).filter((at) => now - at < WINDOW_MS), now];
     const fighting = times.length > PEACE || (before !== undefined && before.backoff > 0 && times.length > 1);
-    const backoff = fighting
-      ? Math.min(Math.max(BACKOFF_MS, (before?.backoff ?? 0) * 2), MAX_BACKOFF_MS / 2)
-      : 0;
-    const contested = { times: times.slice(-PEACE - 1), backoff, by: by ?? before?.by };
-    this.#objects.delete(object);
-    this.#objects.set(object, contested);
-    for (const oldest of this.#objects.keys()) {
-      if (this.#objects.size <= MAX_OBJECTS) break;
-      this.#objects.delete(oldest);
-    }
+    const since = now - (before?.times.at(-1) ?? now);
+    const contested = {
+      times: times.slice(-PEACE - 1),
+      backoff: fighting ? nextBackoff(before?.backoff ?? 0, since) : 0,
+      by: by ?? (fighting ? before?.by : undefined),
+    };
+    remember(this.#objects, object, contested, MAX_OBJECTS);
     return fighting ? describe(object, contested) : undefined;
   }
 
-  /** Fights that go on, in words. */
+  /** Return the fights that go on, in words. */
   notes(): string[] {
     const now = this.now();
     return [...this.#objects]
@@ -82,7 +74,23 @@ export class Fights {
   }
 }
 
+/** Longer where the last repair was undone before the back-off was over, shorter where it lasted. */
+function nextBackoff(backoff: number, since: number): number {
+  if (backoff === 0) return BACKOFF_MS;
+  return since < 2 * backoff ? Math.min(2 * backoff, MAX_BACKOFF_MS) : Math.max(backoff / 2, BACKOFF_MS);
+}
+
+/** Sets an entry as the newest of at most `limit`. */
+function remember<V>(map: Map<string, V>, key: string, value: V, limit: number): void {
+  map.delete(key);
+  map.set(key, value);
+  for (const oldest of map.keys()) {
+    if (map.size <= limit) break;
+    map.delete(oldest);
+  }
+}
+
 function describe(object: string, { backoff, by }: Contested): string {
   const who = by ? `${by.name} (pid ${by.pid})` : "another program";
-  return `${who} keeps changing ${object}: repairing it every ${backoff / 1000} s`;
+  return `${who} keeps changing ${object}: repairing it at most every ${backoff / 1000} s`;
 }

@@ -1,11 +1,12 @@
 // Keeps the kernel's state as desired: compares at the start, when the kernel notifies of a change, and at intervals, and
 // puts back what others have removed or changed. Each repair is logged, counted and remembered.
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
-import { limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { guarded } from "../../log/unexpected.ts";
 import { reasonOf } from "../../sys/reason.ts";
-import { type Culprit, Fights } from "./fights.ts";
+import type { Culprit } from "./culprit.ts";
+import { Fights } from "./fights.ts";
+import { Repairs } from "./repairs.ts";
 import type { Change, Keeper, Source } from "./resource.ts";
 
 /** Interval of comparing everything. */
@@ -14,58 +15,61 @@ const CHECK_MS = 30_000;
 const SILENT_MS = 1_000;
 /** Several notifications come together. */
 const COALESCE_MS = 100;
-/** Repairs remembered for status. */
-const MAX_REPAIRS = 100;
+/** Checks of one turn of the event loop take no longer, but for the one that is under way. */
+const SLICE_MS = 8;
 const RETRY_MS = 1_000;
 const MAX_RETRY_MS = 30_000;
-
-/** A change by others that was put right. */
-export interface Repair {
-  /** Milliseconds since the epoch. */
-  readonly at: number;
-  readonly resource: string;
-  readonly object: string;
-  readonly wrong: string;
-  /** Who did it, where the kernel tells. */
-  readonly by: Culprit | undefined;
-}
 
 /** A resource that cannot be put right. */
 export interface Failure {
   readonly resource: string;
   readonly reason: string;
+  /** How often in a row. */
+  readonly attempts: number;
 }
 
-interface Failing extends Failure {
-  readonly delay: number;
-  readonly retryAt: number;
+interface Kept {
+  readonly keeper: Keeper;
+  failure: Failure | undefined;
+  /** To be looked at in the next turn. */
+  due: boolean;
+  /** The next look after a failure, or while a fight holds a repair back. */
+  retry: Timer | undefined;
 }
 
 export class Reconciler {
+  readonly repairs: Repairs;
+  readonly #kept: Kept[] = [];
   readonly #fights: Fights;
-  readonly #warn: (kind: string, text: string) => void;
   readonly #timers: readonly Timer[];
   readonly #pending = new Set<Source>();
-  readonly #repairs: Repair[] = [];
-  readonly #failing = new Map<string, Failing>();
+  readonly #failures = new Map<string, number>();
   #soon: Timer | undefined;
-  #count = 0;
+  #turn: Timer | undefined;
   #stopped = false;
 
-  /** `keepers` in the order in which they depend on each other: links before the addresses on them. */
   constructor(
-    private readonly keepers: readonly Keeper[],
     private readonly clock: Clock,
-    log: Log,
-    /** Told of each repair: metrics, events. */
-    private readonly repaired: (repair: Repair) => void = () => {},
+    log: Pick<Log, "warning">,
   ) {
-    this.#fights = new Fights(() => clock.now());
-    this.#warn = limitedWarnings(log, () => clock.now());
+    const now = () => clock.now();
+    this.#fights = new Fights(now);
+    this.repairs = new Repairs(log, now);
     this.#timers = [
-      every(clock, CHECK_MS, () => this.#check(() => true)),
-      every(clock, SILENT_MS, () => this.#check(({ sources }) => sources.includes("silent"))),
+      every(clock, CHECK_MS, () => this.#look(() => true)),
+      every(clock, SILENT_MS, () => this.#look(({ sources }) => sources.includes("silent"))),
     ];
+  }
+
+  /**
+   * Makes what a keeper keeps as desired, and keeps it so from now on. Keepers come in the order in which they depend on each
+   * other: links before the addresses on them. Returns what was not as desired; throws, and does not keep it, where it
+   * cannot be made so.
+   */
+  keep(keeper: Keeper): readonly Change[] {
+    const changes = keeper.reconcile(() => true);
+    this.#kept.push({ keeper, failure: undefined, due: false, retry: undefined });
+    return changes;
   }
 
   /**
@@ -74,12 +78,13 @@ export class Reconciler {
    */
   apply(): void {
     let failed: { error: unknown } | undefined;
-    for (const keeper of this.keepers) {
+    for (const kept of this.#kept) {
       try {
-        keeper.reconcile(() => true);
-        this.#failing.delete(keeper.name);
+        kept.keeper.reconcile(() => true);
+        this.#succeeded(kept);
       } catch (error) {
         failed ??= { error };
+        this.#failed(kept, error);
       }
     }
     if (failed) throw failed.error;
@@ -87,75 +92,147 @@ export class Reconciler {
 
   /** Compares everything now; before what is desired changes, so that others' changes are not mistaken for ours. */
   check(): void {
-    this.#check(() => true);
+    for (const kept of this.#kept) this.#reconcile(kept);
   }
 
-  /** The kernel has notified of a change, or (lost) may have without being heard. */
-  notified(source: Source, by?: Culprit): void {
+  /** The kernel has notified of a change of the link or table of that name, made by that process. */
+  notified(source: Source, subject = "", by?: Culprit): void {
     if (this.#stopped) return;
     this.#pending.add(source);
-    if (by) this.#fights.suspect(source, by);
+    if (by) this.#fights.suspect(subject, by);
     this.#soon ??= this.clock.after(COALESCE_MS, () => {
       this.#soon = undefined;
       const told = new Set(this.#pending);
       this.#pending.clear();
-      this.#check(({ sources }) => sources.some((each) => told.has(each)));
+      this.#look(({ sources }) => sources.some((each) => told.has(each)));
     });
+  }
+
+  /** Notifications were lost. */
+  lost(): void {
+    if (!this.#stopped) this.#look(() => true);
   }
 
   stop(): void {
     this.#stopped = true;
     this.#soon?.cancel();
+    this.#turn?.cancel();
     for (const timer of this.#timers) timer.cancel();
+    for (const { retry } of this.#kept) retry?.cancel();
   }
 
-  /** The latest repairs, oldest first. */
-  get repairs(): readonly Repair[] {
-    return this.#repairs;
-  }
-
-  get repairCount(): number {
-    return this.#count;
-  }
-
+  /** What cannot be put right now. */
   get failures(): Failure[] {
-    return [...this.#failing.values()].map(({ resource, reason }) => ({ resource, reason }));
+    return this.#kept.flatMap(({ failure }) => (failure ? [failure] : []));
   }
 
-  #check(concerns: (keeper: Keeper) => boolean): void {
-    for (const keeper of this.keepers) {
-      if (!concerns(keeper)) continue;
-      guarded(`reconciling ${keeper.name}`, () => this.#reconcile(keeper));
+  /** How often each resource could not be put right. */
+  get failureCounts(): ReadonlyMap<string, number> {
+    return this.#failures;
+  }
+
+  /** Fights that go on, in words. */
+  get fights(): string[] {
+    return this.#fights.notes();
+  }
+
+  /** What status says. */
+  notes(): string[] {
+    return [
+      ...this.failures.map(({ resource, reason }) => `cannot repair ${resource}: ${reason}`),
+      ...this.fights,
+      ...this.repairs.notes(),
+    ];
+  }
+
+  /** Looks at some of what is kept, in this turn of the event loop and the next ones. */
+  #look(concerns: (keeper: Keeper) => boolean): void {
+    for (const kept of this.#kept) kept.due ||= concerns(kept.keeper);
+    this.#go();
+  }
+
+  #go(): void {
+    this.#turn?.cancel();
+    this.#turn = undefined;
+    const started = this.clock.now();
+    for (const kept of this.#kept) {
+      if (!kept.due) continue;
+      if (this.clock.now() - started >= SLICE_MS) {
+        this.#turn = this.clock.after(0, () => this.#go());
+        return;
+      }
+      kept.due = false;
+      // What depends on it comes behind it, and is not notified of what we do.
+      if (this.#reconcile(kept))
+        this.#behind(kept).forEach((later) => {
+          later.due = true;
+        });
     }
   }
 
-  #reconcile(keeper: Keeper): void {
-    const { name } = keeper;
-    const failing = this.#failing.get(name);
-    const now = this.clock.now();
-    if (failing && now < failing.retryAt && failing.retryAt - now <= failing.delay) return;
+  #behind(kept: Kept): Kept[] {
+    return this.#kept.slice(this.#kept.indexOf(kept) + 1);
+  }
+
+  /** Puts right what is not as desired; true where that was anything. */
+  #reconcile(kept: Kept): boolean {
+    const { keeper, failure } = kept;
+    // While it fails it is looked at when the back-off is over.
+    if (failure && kept.retry) return false;
     try {
-      const changes = keeper.reconcile(({ object }) => this.#fights.mayRepair(object));
-      this.#failing.delete(name);
+      const waiting: Change[] = [];
+      const changes = keeper.reconcile((change) => {
+        const mayRepair = this.#fights.wait(change.object) === 0;
+        if (!mayRepair) waiting.push(change);
+        return mayRepair;
+      });
+      this.#succeeded(kept, waiting);
       for (const change of changes) this.#remember(keeper, change);
+      return changes.length > 0;
     } catch (error) {
-      const delay = Math.min(failing ? failing.delay * 2 : RETRY_MS, MAX_RETRY_MS);
-      const reason = reasonOf(error);
-      this.#failing.set(name, { resource: name, reason, delay, retryAt: now + delay });
-      this.#warn(`failed ${name}`, `cannot repair ${name}: ${reason}; retrying`);
+      const { reason } = this.#failed(kept, error);
+      this.repairs.failed(keeper.name, reason);
+      return false;
     }
   }
 
-  #remember(keeper: Keeper, { object, wrong }: Change): void {
-    const by = this.#fights.culprit(keeper.sources);
-    const repair = { at: this.clock.wall(), resource: keeper.name, object, wrong, by };
-    this.#count++;
-    this.#repairs.push(repair);
-    if (this.#repairs.length > MAX_REPAIRS) this.#repairs.shift();
+  #succeeded(kept: Kept, waiting: readonly Change[] = []): void {
+    const [held] = waiting;
+    kept.failure = undefined;
+    kept.retry?.cancel();
+    kept.retry = undefined;
+    if (held) this.#retry(kept, Math.min(...waiting.map(({ object }) => this.#fights.wait(object))));
+    this.#tell(kept, held && `${held.object} is ${held.wrong}, and changed again and again`);
+  }
+
+  #failed(kept: Kept, error: unknown): Failure {
+    const { name } = kept.keeper;
+    const attempts = (kept.failure?.attempts ?? 0) + 1;
+    const failure = { resource: name, reason: reasonOf(error), attempts };
+    kept.failure = failure;
+    this.#failures.set(name, (this.#failures.get(name) ?? 0) + 1);
+    this.#retry(kept, Math.min(RETRY_MS * 2 ** Math.min(attempts - 1, 10), MAX_RETRY_MS));
+    this.#tell(kept, failure.reason);
+    return failure;
+  }
+
+  #retry(kept: Kept, ms: number): void {
+    kept.retry?.cancel();
+    if (this.#stopped) return;
+    kept.retry = this.clock.after(ms, () => {
+      kept.retry = undefined;
+      kept.due = true;
+      this.#go();
+    });
+  }
+
+  #tell({ keeper }: Kept, trouble: string | undefined): void {
+    guarded(`reconciling ${keeper.name}`, () => keeper.trouble?.(trouble));
+  }
+
+  #remember({ name }: Keeper, { object, wrong }: Change): void {
+    const by = this.#fights.culprit(object);
     const fight = this.#fights.repaired(object, by);
-    const who = by ? ` by ${by.name} (pid ${by.pid})` : "";
-    if (fight) this.#warn(`fight ${object}`, fight);
-    else this.#warn(`repaired ${object}`, `repaired ${object}: it was ${wrong}${who}`);
-    this.repaired(repair);
+    this.repairs.add({ at: this.clock.wall(), resource: name, object, wrong, by }, fight);
   }
 }

@@ -3,71 +3,116 @@
 import type { IPv4 } from "../../address/ipv4.ts";
 import { liftMemoryLimit } from "../../bpf/bpf.ts";
 import { programMapIds } from "../../bpf/program.ts";
+import { type Keeper, keeper } from "../../host/reconcile/resource.ts";
 import { linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
-import { type DatapathConfig, DatapathLinks, vxlanName } from "./links.ts";
-import {
-  adoptMaps,
-  createMaps,
-  type DatapathMaps,
-  type Hops,
-  type MacEntry,
-  type ReceivedHeartbeat,
-} from "./maps.ts";
+import { Contents, type ForwardingTable, readTable, tableDifference, writeEntries } from "./contents.ts";
+import { Hooks } from "./hooks.ts";
+import { need, TapLink, VxlanLink } from "./links.ts";
+import { adoptMaps, createMaps, type DatapathMaps, type MacEntry, type ReceivedHeartbeat } from "./maps.ts";
 
-/** Where frames of one peer go: what the maps are made from. Peers are given by their numbers. */
-export interface ForwardingTable {
-  /** Next hop by destination: its address, or SLEEVE. */
-  readonly routes: ReadonlyMap<number, IPv4>;
-  /** Hops by source. */
-  readonly hops: ReadonlyMap<number, Hops>;
-  /** Addresses that frames are taken from by VXLAN. */
-  readonly neighbours: ReadonlySet<IPv4>;
+export interface DatapathConfig {
+  /** Port of the mesh, and UDP port of sleeve; the fast datapath has the UDP port above. */
+  readonly port: number;
+  readonly mtu: number;
+  /** Our short id. */
+  readonly self: number;
+  /** Whether to have a VXLAN link. */
+  readonly fastdp: boolean;
 }
 
 export class Datapath {
   readonly maps: DatapathMaps;
-  readonly links: DatapathLinks;
-  #routes = new Map<number, IPv4>();
-  #hops = new Map<number, string>();
-  #neighbours = new Set<IPv4>();
+  /** Called with why the kernel's part is not in order, so that frames may be lost; undefined when it is again. */
+  troubled: (reason: string | undefined) => void = () => {};
+  readonly #vxlan: VxlanLink;
+  readonly #tap: TapLink;
+  readonly #hooks: Hooks;
+  readonly #troubles = new Map<string, string>();
+  #table: ForwardingTable = { routes: new Map(), hops: new Map(), neighbours: new Set() };
 
-  /** Sets it all up; throws DatapathError and leaves nothing behind where the kernel lacks something. */
+  /**
+   * Sets it all up by `keep`, which makes things as desired and keeps them so; throws DatapathError and leaves nothing behind
+   * where the kernel lacks something.
+   */
   constructor(
     private readonly nl: NetlinkSocket,
-    private readonly config: DatapathConfig,
+    config: DatapathConfig,
+    keep: (keeper: Keeper) => void,
   ) {
-    this.links = new DatapathLinks(nl, config, () => {
-      liftMemoryLimit();
-      return this.#adopt() ?? createMaps();
-    });
-    this.maps = this.links.maps;
+    const { port, mtu, self, fastdp } = config;
+    const trouble = (what: string) => (reason: string | undefined) => this.#trouble(what, reason);
+    this.#vxlan = new VxlanLink(nl, port + 1, mtu, fastdp, trouble("vxlan"));
+    const isPort = () => this.#vxlan.without !== undefined;
+    this.#tap = new TapLink(nl, port, mtu, isPort, trouble("tap"));
+    try {
+      this.maps = need("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
+        liftMemoryLimit();
+        return (fastdp && this.#adopt()) || createMaps();
+      });
+      const links = () => ({ vxlan: isPort() ? undefined : this.#vxlan.link, tap: this.#tap.link });
+      this.#hooks = new Hooks(nl, this.maps, links, self, trouble("programs"));
+      keep(keeper(this.#vxlan));
+      this.#vxlan.started();
+      keep(keeper(this.#tap));
+      keep(keeper(this.#hooks));
+      keep(keeper(new Contents(this.maps, () => this.#table)));
+    } catch (error) {
+      this.remove();
+      throw error;
+    }
+  }
+
+  /** Why there is no fast datapath; undefined where there is one. */
+  get withoutFastdp(): string | undefined {
+    return this.#vxlan.without;
+  }
+
+  /** Name of the port of the bridge that other hosts are behind. */
+  get portName(): string {
+    return this.withoutFastdp === undefined ? this.#vxlan.link : this.#tap.link;
+  }
+
+  get tap(): Pick<TapLink, "fd" | "link" | "madeAnew"> {
+    return this.#tap;
+  }
+
+  /** Why the kernel's part is not in order. */
+  get trouble(): string | undefined {
+    return this.#troubles.size === 0 ? undefined : [...this.#troubles.values()].join("; ");
+  }
+
+  /** Puts programs for another short id in place, each atomically instead of the one before it. */
+  renumber(self: number): void {
+    this.#hooks.self = self;
+    keeper(this.#hooks).reconcile(() => true);
+  }
+
+  /** Takes away what was not there before. */
+  remove(): void {
+    this.close();
+    this.#vxlan.remove();
+  }
+
+  /**
+   * Closes our end; the VXLAN link and its programs stay, and go on forwarding. `unused` is false where the sleeve
+   * engine has not let go of the TAP link: then it is left to the end of the process.
+   */
+  close(unused = true): void {
+    this.#hooks?.close();
+    this.#tap.close(unused);
   }
 
   /** What the kernel forwards by: at the start what a router before us has left. */
   get table(): ForwardingTable {
-    const hops = new Map([...this.#hops].map(([id, text]) => [id, JSON.parse(text) as Hops]));
-    return { routes: this.#routes, hops, neighbours: this.#neighbours };
+    return this.#table;
   }
 
   /** Writes what differs from the table before. */
   apply(table: ForwardingTable): void {
-    const { routes, hops, neighbours } = this.maps;
-    for (const address of table.neighbours) if (!this.#neighbours.has(address)) neighbours.set(address, 0n);
-    for (const [id, address] of table.routes) if (this.#routes.get(id) !== address) routes.set(id, address);
-    for (const id of this.#routes.keys()) if (!table.routes.has(id)) routes.set(id, 0);
-    const written = new Map<number, string>();
-    for (const [id, list] of table.hops) {
-      const text = JSON.stringify(list);
-      if (this.#hops.get(id) !== text) hops.set(id, list);
-      written.set(id, text);
-    }
-    for (const id of this.#hops.keys()) if (!table.hops.has(id)) hops.delete(id);
-    for (const address of this.#neighbours) if (!table.neighbours.has(address)) neighbours.delete(address);
-    this.#routes = new Map(table.routes);
-    this.#hops = written;
-    this.#neighbours = new Set(table.neighbours);
+    writeEntries(this.maps, tableDifference(table, this.#table));
+    this.#table = table;
   }
 
   /** The last heartbeat from a peer, by its short id. */
@@ -101,13 +146,17 @@ export class Datapath {
 
   /** The maps of a router before us, which the kernel still forwards by; and what is in them. */
   #adopt(): DatapathMaps | undefined {
-    const link = linkByName(this.nl, vxlanName(this.config.port + 1));
-    const ingress = link && this.config.fastdp && bpfFilterList(this.nl, link.index, "ingress")[0];
+    const link = linkByName(this.nl, this.#vxlan.link);
+    const ingress = link && bpfFilterList(this.nl, link.index, "ingress").find(({ ours }) => ours);
     const maps = ingress && adoptMaps(programMapIds(ingress.id));
-    if (!maps) return undefined;
-    this.#routes = new Map(maps.routes.entries().filter(([, address]) => address !== 0));
-    this.#hops = new Map(maps.hops.entries().map(([id, hops]) => [id, JSON.stringify(hops)]));
-    this.#neighbours = new Set(maps.neighbours.entries().map(([address]) => address));
+    if (maps) this.#table = readTable(maps);
     return maps;
+  }
+
+  #trouble(what: string, reason: string | undefined): void {
+    const before = this.trouble;
+    if (reason === undefined) this.#troubles.delete(what);
+    else this.#troubles.set(what, reason);
+    if (this.trouble !== before) this.troubled(this.trouble);
   }
 }

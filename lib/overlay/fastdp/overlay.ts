@@ -67,7 +67,7 @@ export class FastdpOverlay implements NamedOverlay {
 
   /** Throws when this connection cannot use the fast datapath. */
   prepare(params: CandidateParams): CandidateConnection {
-    const { withoutFastdp } = this.datapath.links;
+    const { withoutFastdp } = this.datapath;
     if (withoutFastdp !== undefined) throw new Error(withoutFastdp);
     if (params.sessionKey && this.esp.unavailable !== undefined) {
       throw new Error(`no encryption of the fast datapath: ${this.esp.unavailable}`);

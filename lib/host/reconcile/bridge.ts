@@ -1,0 +1,45 @@
+// The bridge as desired state. One that others removed comes back with the same Ethernet address.
+import { type Link, linkAdd, linkByName } from "../../netlink/link.ts";
+import type { NetlinkSocket } from "../../netlink/socket.ts";
+import type { BridgeSettings } from "../bridge.ts";
+import { BRIDGE } from "../names.ts";
+import { sysctlsForLink } from "../sysctl.ts";
+import { alignLink, type DesiredLink, type LinkChange, linkDifference } from "./link.ts";
+import { keeper, type Resource } from "./resource.ts";
+
+/** Makes the bridge, or brings the one there is in line, once. */
+export function makeBridge(nl: NetlinkSocket, settings: BridgeSettings): void {
+  keeper(new BridgeResource(nl, settings)).reconcile(() => true);
+}
+
+export class BridgeResource implements Resource<DesiredLink, Link | undefined, LinkChange> {
+  readonly name = "bridge";
+  readonly sources = ["links"] as const;
+
+  constructor(
+    private readonly nl: NetlinkSocket,
+    private readonly settings: BridgeSettings,
+  ) {}
+
+  desired(): DesiredLink {
+    return { name: BRIDGE, ...this.settings };
+  }
+
+  observe(): Link | undefined {
+    const link = linkByName(this.nl, BRIDGE);
+    if (link && link.kind !== "bridge") throw new Error(`link "${BRIDGE}" is in the way: it is no bridge`);
+    return link;
+  }
+
+  difference(desired: DesiredLink, link: Link | undefined): LinkChange[] {
+    return linkDifference(desired, link, undefined);
+  }
+
+  apply([change]: readonly LinkChange[]): void {
+    if (change?.index === undefined) {
+      linkAdd(this.nl, { kind: "bridge", name: BRIDGE, ...this.settings });
+      sysctlsForLink(BRIDGE);
+    }
+    alignLink(this.nl, this.desired());
+  }
+}

@@ -1,0 +1,34 @@
+// Who changed kernel state, as far as a notification tells.
+import { readFileSync, readlinkSync } from "node:fs";
+import { printable } from "../../log/printable.ts";
+
+/** A process that changed kernel state. */
+export interface Culprit {
+  readonly pid: number;
+  readonly name: string;
+}
+
+const CAP_NET_ADMIN = 12n;
+/** libnl puts the number of the socket into the bits above the pid. */
+const PID_BITS = 22;
+
+/**
+ * Return the process that has this netlink port: most programs bind their first socket to their pid, or like libnl to the pid
+ * in the low bits. Undefined where that is no live process that can change this network namespace: kernel threads, programs
+ * that have ended, second sockets, other pid namespaces.
+ */
+export function culpritOf(port: number): Culprit | undefined {
+  // Further sockets of a process get negative numbers.
+  if (port === 0 || port >= 2 ** 31) return undefined;
+  const pid = port & ((1 << PID_BITS) - 1);
+  if (pid === process.pid) return undefined;
+  try {
+    if (readlinkSync(`/proc/${pid}/ns/net`) !== readlinkSync("/proc/self/ns/net")) return undefined;
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    const capabilities = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+    if (!((capabilities >> CAP_NET_ADMIN) & 1n)) return undefined;
+    return { pid, name: printable(readFileSync(`/proc/${pid}/comm`, "utf8").trim()) };
+  } catch {
+    return undefined;
+  }
+}

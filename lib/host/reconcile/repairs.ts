@@ -1,0 +1,72 @@
+// What was put right lately, for logs, status and metrics.
+import { LogAllowance } from "../../log/allowance.ts";
+import { limitedWarnings } from "../../log/limited.ts";
+import type { Log } from "../../log/log.ts";
+import type { Culprit } from "./culprit.ts";
+
+/** Repairs remembered. */
+const MAX_REPAIRS = 100;
+
+/** A change by others that was put right. */
+export interface Repair {
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly resource: string;
+  readonly object: string;
+  readonly wrong: string;
+  /** Who did it, where the kernel tells. */
+  readonly by: Culprit | undefined;
+}
+
+export class Repairs {
+  readonly #latest: Repair[] = [];
+  readonly #counts = new Map<string, number>();
+  readonly #warn: (kind: string, text: string) => void;
+  readonly #allowance: LogAllowance;
+
+  constructor(
+    private readonly log: Pick<Log, "warning">,
+    now: () => number,
+  ) {
+    this.#warn = limitedWarnings(log, now);
+    this.#allowance = new LogAllowance(now);
+  }
+
+  /** Logs, counts and remembers a repair; `fight` says where it is one of too many. */
+  add(repair: Repair, fight: string | undefined): void {
+    this.#counts.set(repair.resource, (this.#counts.get(repair.resource) ?? 0) + 1);
+    this.#latest.push(repair);
+    if (this.#latest.length > MAX_REPAIRS) this.#latest.shift();
+    if (fight) return this.#warn(`fight ${repair.object}`, fight);
+    const line = this.#allowance.line(`repaired ${describeRepair(repair)}`);
+    if (line !== undefined) this.log.warning(line);
+  }
+
+  failed(resource: string, reason: string): void {
+    this.#warn(`failed ${resource}`, `cannot repair ${resource}: ${reason}; trying again`);
+  }
+
+  /** The latest, oldest first. */
+  get latest(): readonly Repair[] {
+    return this.#latest;
+  }
+
+  /** How many there were of each resource. */
+  get counts(): ReadonlyMap<string, number> {
+    return this.#counts;
+  }
+
+  /** What status says. */
+  notes(): string[] {
+    const last = this.#latest.at(-1);
+    if (!last) return [];
+    const count = [...this.#counts.values()].reduce((sum, each) => sum + each, 0);
+    const at = new Date(last.at).toISOString().replace(/\.\d+/, "");
+    return [`repaired what others changed: ${count} in all, the last at ${at}: ${describeRepair(last)}`];
+  }
+}
+
+/** "link weave: it was down, by ip (pid 12)". */
+export function describeRepair({ object, wrong, by }: Repair): string {
+  return `${object}: it was ${wrong}${by ? `, by ${by.name} (pid ${by.pid})` : ""}`;
+}

@@ -1,0 +1,46 @@
+// What the kernel notifies of, for the reconciler: only what concerns the links that are kept, and what others did.
+import type { RouteEvent } from "../../netlink/monitor.ts";
+import { isContainerVeth } from "../names.ts";
+import { culpritOf } from "./culprit.ts";
+import type { Reconciler } from "./reconciler.ts";
+
+export class ReconcilerWatch {
+  /** Names of the links that matter, by their ifindexes. */
+  readonly #names = new Map<number, string>();
+
+  constructor(
+    private readonly reconciler: Pick<Reconciler, "notified">,
+    /** Whether a link is one of those that the router makes. */
+    private readonly isOurs: (name: string) => boolean,
+    /** Netlink ports of our own sockets. */
+    private readonly ownPorts: () => readonly number[],
+  ) {}
+
+  /** Begins with the links there are; again after notifications were lost. */
+  start(links: readonly { readonly index: number; readonly name: string }[]): void {
+    this.#names.clear();
+    for (const { index, name } of links) if (this.#matters(name)) this.#names.set(index, name);
+  }
+
+  changed({ kind, index, port, link }: RouteEvent): void {
+    const name = index === undefined ? "" : link ? this.#follow(index, link) : this.#names.get(index);
+    if (name === undefined || this.ownPorts().includes(port)) return;
+    // A route by several links is none of ours.
+    if (kind === "routes" && index === undefined) return;
+    const source = kind === "links" && isContainerVeth(name) ? "ports" : kind;
+    this.reconciler.notified(source, name, culpritOf(port));
+  }
+
+  #matters(name: string): boolean {
+    return this.isOurs(name) || isContainerVeth(name);
+  }
+
+  /** The name by which a link matters, or mattered. */
+  #follow(index: number, { name, removed }: NonNullable<RouteEvent["link"]>): string | undefined {
+    const before = this.#names.get(index);
+    const matters = this.#matters(name);
+    if (matters && !removed) this.#names.set(index, name);
+    else this.#names.delete(index);
+    return matters ? name : before;
+  }
+}

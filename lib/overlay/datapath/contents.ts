@@ -1,0 +1,106 @@
+// What the kernel forwards by, as desired state: others can write the maps, too (bpftool).
+import type { IPv4 } from "../../address/ipv4.ts";
+import type { Change, Resource } from "../../host/reconcile/resource.ts";
+import { type DatapathMaps, type Hops, MAX_HOPS } from "./maps.ts";
+
+/** Where frames of one peer go: what the maps are made from. Peers are given by their numbers. */
+export interface ForwardingTable {
+  /** Next hop by destination: its address, or SLEEVE. */
+  readonly routes: ReadonlyMap<number, IPv4>;
+  /** Hops by source. */
+  readonly hops: ReadonlyMap<number, Hops>;
+  /** Addresses that frames are taken from by VXLAN. */
+  readonly neighbours: ReadonlySet<IPv4>;
+}
+
+/** One entry to write; undefined removes it. */
+export type Entry =
+  | { readonly map: "routes"; readonly key: number; readonly value: IPv4 | undefined }
+  | { readonly map: "hops"; readonly key: number; readonly value: Hops | undefined }
+  | { readonly map: "neighbours"; readonly key: IPv4; readonly value: true | undefined };
+
+interface ContentsChange extends Change {
+  readonly entries: readonly Entry[];
+}
+
+/** What to write so that one table becomes the other: new routes before those that use them. */
+export function tableDifference(desired: ForwardingTable, found: ForwardingTable): Entry[] {
+  const entries: Entry[] = [];
+  for (const key of desired.neighbours) {
+    if (!found.neighbours.has(key)) entries.push({ map: "neighbours", key, value: true });
+  }
+  for (const [key, value] of desired.routes) {
+    if (found.routes.get(key) !== value) entries.push({ map: "routes", key, value });
+  }
+  for (const key of found.routes.keys()) {
+    if (!desired.routes.has(key)) entries.push({ map: "routes", key, value: undefined });
+  }
+  for (const [key, value] of desired.hops) {
+    if (!sameHops(found.hops.get(key), value)) entries.push({ map: "hops", key, value });
+  }
+  for (const key of found.hops.keys()) {
+    if (!desired.hops.has(key)) entries.push({ map: "hops", key, value: undefined });
+  }
+  for (const key of found.neighbours) {
+    if (!desired.neighbours.has(key)) entries.push({ map: "neighbours", key, value: undefined });
+  }
+  return entries;
+}
+
+/** Whether the kernel does the same by both: it takes MAX_HOPS of them. */
+function sameHops(a: Hops | undefined, b: Hops): boolean {
+  if (!a || a.sleeve !== b.sleeve || (a.from ?? 0) !== (b.from ?? 0)) return false;
+  const [first, second] = [a.vxlan.slice(0, MAX_HOPS), b.vxlan.slice(0, MAX_HOPS)];
+  return (
+    first.length === second.length &&
+    first.every(({ shortId, address }, i) => shortId === second[i]?.shortId && address === second[i]?.address)
+  );
+}
+
+/** The table that is in the maps. */
+export function readTable(maps: DatapathMaps): ForwardingTable {
+  return {
+    routes: new Map(maps.routes.entries().filter(([, address]) => address !== 0)),
+    hops: new Map(maps.hops.entries()),
+    neighbours: new Set(maps.neighbours.entries().map(([address]) => address)),
+  };
+}
+
+export function writeEntries({ routes, hops, neighbours }: DatapathMaps, entries: readonly Entry[]): void {
+  for (const { map, key, value } of entries) {
+    if (map === "routes") routes.set(key, value ?? 0);
+    else if (map === "neighbours") value ? neighbours.set(key, 0n) : neighbours.delete(key);
+    else if (value) hops.set(key, value);
+    else hops.delete(key);
+  }
+}
+
+/** The maps' contents; nothing tells of changes. */
+export class Contents implements Resource<ForwardingTable, ForwardingTable, ContentsChange> {
+  readonly name = "forwarding maps";
+  readonly sources = [] as const;
+
+  constructor(
+    private readonly maps: DatapathMaps,
+    readonly desired: () => ForwardingTable,
+  ) {}
+
+  observe(): ForwardingTable {
+    return readTable(this.maps);
+  }
+
+  difference(desired: ForwardingTable, observed: ForwardingTable): ContentsChange[] {
+    const entries = tableDifference(desired, observed);
+    return (["routes", "hops", "neighbours"] as const).flatMap((map) => {
+      const wrong = entries.filter((entry) => entry.map === map);
+      const object = `map ${this.maps[map].definition.name}`;
+      return wrong.length === 0
+        ? []
+        : [{ object, wrong: `wrong in ${wrong.length} entries`, entries: wrong }];
+    });
+  }
+
+  apply(changes: readonly ContentsChange[]): void {
+    for (const { entries } of changes) writeEntries(this.maps, entries);
+  }
+}

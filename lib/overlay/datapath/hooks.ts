@@ -1,0 +1,143 @@
+// The programs on the datapath's links as desired state: each at its place of traffic control, with the ids that we loaded.
+// What others have at other places stays.
+import { loadProgram, type Program, programId } from "../../bpf/program.ts";
+import type { Change, Resource } from "../../host/reconcile/resource.ts";
+import { linkByName } from "../../netlink/link.ts";
+import type { NetlinkSocket } from "../../netlink/socket.ts";
+import {
+  bpfFilterList,
+  bpfFilterReplace,
+  clsactEnsure,
+  type Direction,
+} from "../../netlink/trafficcontrol.ts";
+import { need } from "./links.ts";
+import type { DatapathMaps } from "./maps.ts";
+import { egressProgram, ingressProgram, type ProgramConfig, tapProgram } from "./programs.ts";
+
+/** One place for a program. */
+interface Hook {
+  readonly link: string;
+  readonly direction: Direction;
+  readonly program: string;
+  readonly make: (maps: DatapathMaps, config: ProgramConfig) => Uint8Array;
+}
+
+/** Names of the links that the programs are on; `vxlan` is undefined where there is no fast datapath. */
+export interface HookLinks {
+  readonly vxlan: string | undefined;
+  readonly tap: string;
+}
+
+interface Desired {
+  readonly links: HookLinks;
+  readonly self: number;
+}
+
+interface Observed {
+  readonly config: ProgramConfig;
+  /** The links' ifindexes, by their names. */
+  readonly indexes: ReadonlyMap<string, number>;
+  /** Id of the program at our place of each hook; undefined where there is none. */
+  readonly ids: ReadonlyMap<Hook, number | undefined>;
+}
+
+interface HookChange extends Change {
+  readonly hook: Hook;
+  readonly index: number;
+  readonly config: ProgramConfig;
+}
+
+export function hooksOf({ vxlan, tap }: HookLinks): Hook[] {
+  const port = vxlan ?? tap;
+  return [
+    ...(vxlan === undefined
+      ? []
+      : [{ link: vxlan, direction: "ingress", program: "weave_ingress", make: ingressProgram } as const]),
+    { link: port, direction: "egress", program: "weave_egress", make: egressProgram },
+    { link: tap, direction: "ingress", program: "weave_tap", make: tapProgram },
+  ];
+}
+
+export class Hooks implements Resource<Desired, Observed, HookChange> {
+  readonly name = "eBPF programs";
+  readonly sources = ["links", "trafficcontrol"] as const;
+  /** Programs that we have loaded, by their names; they stay loaded, to be attached again. */
+  readonly #loaded = new Map<
+    string,
+    { readonly program: Program; readonly id: number; readonly key: string }
+  >();
+
+  constructor(
+    private readonly nl: NetlinkSocket,
+    private readonly maps: DatapathMaps,
+    private readonly links: () => HookLinks,
+    /** Our short id. */
+    public self: number,
+    readonly trouble: (reason: string | undefined) => void,
+  ) {}
+
+  desired(): Desired {
+    return { links: this.links(), self: this.self };
+  }
+
+  observe({ links, self }: Desired): Observed {
+    const index = (name: string) => {
+      const link = linkByName(this.nl, name);
+      if (!link) throw new Error(`link ${name} is missing`);
+      return link.index;
+    };
+    const tap = index(links.tap);
+    const port = links.vxlan === undefined ? tap : index(links.vxlan);
+    const indexes = new Map([
+      [links.tap, tap],
+      [links.vxlan ?? links.tap, port],
+    ]);
+    const ids = new Map(
+      hooksOf(links).map((hook) => {
+        const filters = bpfFilterList(this.nl, indexes.get(hook.link) ?? 0, hook.direction);
+        return [hook, filters.find(({ ours }) => ours)?.id] as const;
+      }),
+    );
+    return { config: { self, port, tap }, indexes, ids };
+  }
+
+  difference(_: Desired, { config, indexes, ids }: Observed): HookChange[] {
+    const changes: HookChange[] = [];
+    for (const [hook, id] of ids) {
+      const loaded = this.#loaded.get(hook.program);
+      const current = loaded?.key === keyOf(config);
+      if (current && id === loaded.id) continue;
+      const wrong =
+        id === undefined ? "missing" : current ? `replaced by program ${id}` : "made for other links";
+      const object = `program ${hook.program} at ${hook.direction} of ${hook.link}`;
+      changes.push({ object, wrong, hook, index: indexes.get(hook.link) ?? 0, config });
+    }
+    return changes;
+  }
+
+  apply(changes: readonly HookChange[]): void {
+    need("traffic control with eBPF (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)", () => {
+      for (const { hook, index, config } of changes) {
+        clsactEnsure(this.nl, hook.link, index);
+        bpfFilterReplace(this.nl, hook.link, index, hook.direction, this.#load(hook, config));
+      }
+    });
+  }
+
+  close(): void {
+    for (const { program } of this.#loaded.values()) program.close();
+    this.#loaded.clear();
+  }
+
+  #load({ program: name, make }: Hook, config: ProgramConfig): Program {
+    const key = keyOf(config);
+    const loaded = this.#loaded.get(name);
+    if (loaded?.key === key) return loaded.program;
+    const program = loadProgram(name, make(this.maps, config));
+    loaded?.program.close();
+    this.#loaded.set(name, { program, id: programId(program), key });
+    return program;
+  }
+}
+
+const keyOf = (config: ProgramConfig) => JSON.stringify(config);

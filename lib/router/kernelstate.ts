@@ -1,0 +1,101 @@
+// The kernel state of this host as the router keeps it: which resources there are, in the order in which they depend on each
+// other, and what of the kernel's notifications concerns them.
+import type { Exposure } from "../host/expose.ts";
+import { FIREWALL, FirewallResource } from "../host/firewall.ts";
+import { ForwardingResource } from "../host/forwarding/forwarding.ts";
+import { BRIDGE } from "../host/names.ts";
+import { Addresses, ConnectedRoutes } from "../host/reconcile/addresses.ts";
+import { BridgeResource } from "../host/reconcile/bridge.ts";
+import { Members } from "../host/reconcile/members.ts";
+import type { Reconciler } from "../host/reconcile/reconciler.ts";
+import { keeper } from "../host/reconcile/resource.ts";
+import { Sysctls } from "../host/reconcile/sysctls.ts";
+import { ReconcilerWatch } from "../host/reconcile/watch.ts";
+import { linkSysctls, silentSysctls } from "../host/sysctl.ts";
+import type { Log } from "../log/log.ts";
+import { guarded } from "../log/unexpected.ts";
+import { linkByName, linkList } from "../netlink/link.ts";
+import type { RouteMonitor } from "../netlink/monitor.ts";
+import { watchTables } from "../netlink/nftables/watch.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { tapName, vxlanName } from "../overlay/datapath/links.ts";
+
+const IPTABLES_FILTER = { family: "ip", name: "filter" } as const;
+
+export interface HostSettings {
+  readonly route: NetlinkSocket;
+  readonly filter: NetlinkSocket;
+  /** Ethernet address of the bridge; the peer's name. */
+  readonly address: string;
+  readonly mtu: number;
+  /** Port of the mesh. */
+  readonly port: number;
+  /** TCP port of the control API, to be shut to other hosts. */
+  readonly controlPort: number | undefined;
+}
+
+/**
+ * Sets up what there is beside the overlay's own, and keeps it so; calls `exposed` once the bridge is there, to begin with the
+ * exposures.
+ */
+export function keepHost(
+  reconciler: Reconciler,
+  exposure: Exposure,
+  { route, filter, address, mtu, port, controlPort }: HostSettings,
+  exposed: () => void,
+  log: Log,
+): ForwardingResource {
+  const existed = linkByName(route, BRIDGE) !== undefined;
+  const bridge = reconciler.keep(keeper(new BridgeResource(route, { address, mtu })));
+  exposed();
+  const links = [...linkSysctls(BRIDGE), ...[vxlanName(port + 1), tapName(port)].flatMap(silentSysctls)];
+  const ipForward = { name: "net/ipv4/ip_forward", value: "1" };
+  const firewall = () => ({ exposed: exposure.exposed, controlPort, local: exposure.local });
+  const forwarding = new ForwardingResource(filter, () => exposure.addresses);
+  const found = [
+    keeper(new Sysctls("link settings", ["links", "netconf", "silent"], () => links)),
+    keeper(new Members(route)),
+    keeper(new Addresses(route, () => exposure.desired)),
+    keeper(new ConnectedRoutes(route, () => exposure.addresses)),
+    keeper(new Sysctls("IP forwarding", ["netconf"], () => (exposure.exposed.length > 0 ? [ipForward] : []))),
+    keeper(new FirewallResource(filter, firewall)),
+    keeper(forwarding),
+  ].flatMap((each) => reconciler.keep(each));
+  if (existed && bridge.length + found.length > 0) {
+    const list = [...bridge, ...found].map(({ object, wrong }) => `${object} was ${wrong}`).join("; ");
+    log.info(`put right what had changed since the last run: ${list}`);
+  }
+  return forwarding;
+}
+
+/** Tells the reconciler of changes that concern it; returns how to stop that. */
+export function followKernel(
+  monitor: RouteMonitor,
+  reconciler: Reconciler,
+  { route, filter, port }: Pick<HostSettings, "route" | "filter" | "port">,
+  log: Log,
+): () => void {
+  const ours = new Set([BRIDGE, vxlanName(port + 1), tapName(port)]);
+  const watch = new ReconcilerWatch(
+    reconciler,
+    (name) => ours.has(name),
+    () => [route.port, filter.port],
+  );
+  watch.start(linkList(route));
+  const links = monitor.add({
+    changed: (event) => watch.changed(event),
+    lost() {
+      guarded("the rtnetlink monitor", () => watch.start(linkList(route)));
+      reconciler.lost();
+    },
+  });
+  const tables = watchTables([FIREWALL, IPTABLES_FILTER], () => new Set([filter.port]), {
+    changed: ({ name }, by) => reconciler.notified("nftables", name, by),
+    lost: () => reconciler.lost(),
+    failed: (error) => log.error(`nftables monitor: ${error.message}`),
+  });
+  return () => {
+    links.close();
+    tables.stop();
+  };
+}
