@@ -66,6 +66,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   readonly address: string;
   /** The far end's address, without the port. */
   readonly remoteIp: string;
+  /** Our address, without the port. */
+  readonly localIp: string;
   #remote: Peer | undefined;
   #remoteUid = 0n;
   #uid: bigint;
@@ -78,6 +80,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #ended = false;
   #blocked = false;
   #flush: Timer | undefined;
+  #checking: Timer | undefined;
   readonly #pending = new PendingGossip();
   /** Gives up what is being done for the last message, and sent. */
   #handling: (() => void) | undefined;
@@ -95,6 +98,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   ) {
     this.address = address;
     this.remoteIp = splitHostPort(stream.remoteAddress)?.host ?? "";
+    this.localIp = splitHostPort(stream.localAddress)?.host ?? "";
     this.#uid = host.random.u64();
     this.#trustsThem = host.trusts(this.remoteIp);
     this.#lastHeard = host.clock.now();
@@ -194,6 +198,22 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.send(encodeTagged(TAG.heartbeat));
   }
 
+  /**
+   * Ends the connection, for this reason, unless the peer's host acknowledges something within `ms`. Its router need not
+   * do anything for that; so it tells a path that is broken from a peer that is busy.
+   */
+  check(ms: number, reason: string): void {
+    if (this.#ended || !this.#framing) return;
+    this.probe();
+    // Something may have changed since the last check began.
+    this.#checking?.cancel();
+    this.#checking = this.host.clock.after(ms, () => {
+      this.#checking = undefined;
+      if (this.stream.unacknowledgedMs() >= ms)
+        this.shutdown(new Error(`${reason}, and nothing reaches the peer by this connection any more`));
+    });
+  }
+
   /** Ends the connection, for a reason that is logged and shown in the status. */
   shutdown(error: Error): void {
     if (this.#ended) return;
@@ -205,6 +225,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     }
     this.#timer.cancel();
     this.#flush?.cancel();
+    this.#checking?.cancel();
     this.#handling?.();
     this.#sending?.();
     this.stream.close();
@@ -234,7 +255,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.log(`connection ready; using protocol version ${version}`);
     this.#overlay = this.host.overlay.prepare({
       remotePeer: remote,
-      localIp: splitHostPort(this.stream.localAddress)?.host ?? "",
+      localIp: this.localIp,
       remoteIp: this.remoteIp,
       remotePort: splitHostPort(this.stream.remoteAddress)?.port ?? 0,
       outbound: this.outbound,

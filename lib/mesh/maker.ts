@@ -27,8 +27,11 @@ const CHECK_DELAY_MS = 10;
  */
 const THEIR_TURN_MS = 2_000;
 
-/** Why a peer is to be connected to: the user named it, or others know it. */
-type Reason = "named" | "ours to call" | "theirs to call";
+/** Why a peer is to be connected to: the user named it, this host has lost it, or others know it. */
+type Reason = "named" | "lost" | "ours to call" | "theirs to call";
+
+/** A peer that this host has lost by a fault of its own is looked for for so long. */
+const LOST_MS = 10 * 60_000;
 
 /** Looking takes the longer, the more there is to look at, and is done the less often. */
 const CHECK_DELAY_PER_TARGET_MS = 0.2;
@@ -40,6 +43,8 @@ export interface Target {
   /** When to try next, in ms of the clock; undefined for never. */
   tryAfter: number | undefined;
   intervalMs: number;
+  /** Gives up the attempt under way. */
+  giveUp: (() => void) | undefined;
 }
 
 /** A peer that the user named: the address found for it, and its port where one was given. */
@@ -68,6 +73,8 @@ export class ConnectionMaker {
   readonly connections = new Set<LocalConnection>();
   terminations = 0;
   readonly #direct = new Map<string, DirectPeer>();
+  /** Where peers were that this host has lost, and since when. */
+  readonly #lost = new Map<PeerName, { readonly address: string; readonly since: number }>();
   readonly #dials: TokenBucket;
   /** Addresses of peers to connect to that gossip tells of. */
   #gossiped = 0;
@@ -135,7 +142,12 @@ export class ConnectionMaker {
   }
 
   forget(peers: readonly string[]): void {
-    for (const peer of peers) this.#direct.delete(peer);
+    for (const peer of peers) {
+      const ip = this.#direct.get(peer)?.ip;
+      this.#direct.delete(peer);
+      for (const [name, { address }] of this.#lost)
+        if (splitHostPort(address)?.host === ip) this.#lost.delete(name);
+    }
     this.refresh();
   }
 
@@ -170,6 +182,28 @@ export class ConnectionMaker {
     });
   }
 
+  /**
+   * The connection is about to end by a fault of this host: it lost its address, or slept. The peer may know no way to
+   * us, and nobody else to tell us where it is; so it is looked for where it was.
+   */
+  lose({ address, outbound, remote }: LocalConnection): void {
+    const dial = dialable(address, outbound, this.params.port);
+    if (!dial || !this.params.discovery) return;
+    this.#lost.set(remote.name, { address: dial, since: this.params.clock.now() });
+  }
+
+  /** The network of this host has changed: dials at once what failed before, and anew what is being dialled. */
+  retry(): void {
+    for (const target of this.targets.values()) {
+      if (target.state === "connected" || target.lastError instanceof SelfConnectionError) continue;
+      if (target.lastError instanceof RefusedError || target.lastError instanceof CollisionError) continue;
+      if (target.state === "attempting") target.giveUp?.();
+      target.state = "waiting";
+      this.#tryNow(target);
+    }
+    this.refresh();
+  }
+
   /** What is at a limit, for the status. */
   notes(): string[] {
     if (this.#gossiped <= MAX_GOSSIPED) return [];
@@ -180,6 +214,11 @@ export class ConnectionMaker {
     this.connections.add(connection);
     const target = connection.outbound ? this.targets.get(connection.address) : undefined;
     if (target) target.state = "connected";
+  }
+
+  /** Frames get through to this peer. */
+  established({ remote }: LocalConnection): void {
+    this.#lost.delete(remote.name);
   }
 
   ended(connection: LocalConnection, error: Error): void {
@@ -242,6 +281,10 @@ export class ConnectionMaker {
       if (peer.port === undefined && inboundIps.has(peer.ip)) continue;
       want(this.#addressOf(peer), "named");
     }
+    for (const [name, { address, since }] of this.#lost) {
+      if (this.params.clock.now() - since >= LOST_MS) this.#lost.delete(name);
+      else if (!connectedPeers.has(name)) want(address, "lost");
+    }
     if (this.params.discovery && this.connections.size < this.params.limit) {
       const { port } = this.params;
       const gossiped = new GossipedAddresses<Reason>(port);
@@ -285,7 +328,7 @@ export class ConnectionMaker {
     let room = this.params.limit - this.connections.size - this.#attempting();
     let next = Number.POSITIVE_INFINITY;
     for (const [address, reason] of this.#shuffled(wanted)) {
-      const direct = reason === "named";
+      const direct = reason === "named" || reason === "lost";
       const target = this.targets.get(address) ?? this.#newTarget(address, reason);
       if (target.state !== "waiting" || target.tryAfter === undefined) continue;
       if (target.tryAfter > now) {
@@ -323,6 +366,7 @@ export class ConnectionMaker {
       lastError: undefined,
       tryAfter: this.params.clock.now() + (reason === "theirs to call" ? THEIR_TURN_MS : 0),
       intervalMs: INITIAL_INTERVAL_MS,
+      giveUp: undefined,
     };
     this.targets.set(address, target);
     return target;
@@ -334,9 +378,13 @@ export class ConnectionMaker {
     // What gossip tells of may fail again and again, and there may be much of it.
     const log = direct || !target.lastError ? this.params.log.info : this.params.log.debug;
     log(`->[${address}] attempting connection`);
-    transport.connect(
+    target.giveUp = transport.connect(
       address,
-      (stream): StreamHandler => new LocalConnection(host, stream, true, direct, address),
+      (stream): StreamHandler => {
+        const connection = new LocalConnection(host, stream, true, direct, address);
+        target.giveUp = () => connection.shutdown(new Error("the network of this host has changed"));
+        return connection;
+      },
       (error) => {
         log(`->[${address}] error during connection attempt: ${error.message}`);
         this.#failed(target, error);

@@ -54,6 +54,11 @@ const MAX_UNFINISHED = 128 * 1024 * 1024;
 const ALONE_MS = 10_000;
 const ANEW_INTERVAL_MS = 60_000;
 
+/** Time for the host of a peer to acknowledge something, where another connection of that peer tells that it may be gone. */
+const DUPLICATE_CHECK_MS = 1_000;
+/** The same where the network of this host has changed: two segments in a row may be lost. */
+const CHECK_MS = 2_000;
+
 /** Lines of the log on connections; a network of 300 that starts at once writes as many. */
 const CONNECTION_LINES_PER_MINUTE = 1_000;
 
@@ -287,6 +292,24 @@ export class MeshRouter implements ConnectionHost {
     return connection;
   }
 
+  /**
+   * The network of this host has changed, or it was away. Connections of which `gone` gives a reason end at once, those
+   * of `doubtful` unless their peers' hosts acknowledge something soon; and what could not be reached is tried again.
+   */
+  underlayChanged(
+    gone: (connection: LocalConnection) => string | undefined,
+    doubtful: (connection: LocalConnection) => string | undefined,
+  ): void {
+    for (const connection of [...this.maker.connections]) {
+      const why = gone(connection);
+      const doubt = why === undefined ? doubtful(connection) : undefined;
+      if (why !== undefined || doubt !== undefined) this.maker.lose(connection);
+      if (why !== undefined) connection.shutdown(new Error(why));
+      else if (doubt !== undefined) connection.check(CHECK_MS, doubt);
+    }
+    this.maker.retry();
+  }
+
   introduced(connection: LocalConnection): void {
     this.#strangers.remove(connection);
   }
@@ -368,7 +391,7 @@ export class MeshRouter implements ConnectionHost {
     const duplicate = this.connections.get(remote.name);
     if (duplicate && duplicate.remoteUid !== connection.remoteUid) {
       // Two hosts of one name, or one that was restarted; its kernel then resets what it does not know any more.
-      duplicate.probe();
+      duplicate.check(DUPLICATE_CHECK_MS, `another life of ${remote} came from ${connection.remoteIp}`);
       this.collisions.note(remote.name, duplicate.keeper, connection.remoteIp);
       throw new DuplicateNameError(remote, duplicate.address);
     }
@@ -376,6 +399,8 @@ export class MeshRouter implements ConnectionHost {
       const error = new Error(`Multiple connections to ${remote} added to ${this.ourself}`);
       const tie = connection.breakTie(duplicate);
       if (tie !== "lost") duplicate.shutdown(error);
+      // A peer that has got another address knows the old connection no more, and comes again.
+      else duplicate.check(DUPLICATE_CHECK_MS, `the peer came again, from ${connection.remoteIp}`);
       if (tie !== "won") throw error;
     }
     const reachable = this.routes.unicastAll.has(remote.name);
@@ -396,6 +421,7 @@ export class MeshRouter implements ConnectionHost {
       return connection.shutdown(new Error("Cannot set unknown connection active"));
     }
     this.refusals.connected(connection.remote.name);
+    this.maker.established(connection);
     this.peers.raise();
     connection.log("connection fully established");
     this.#topologyChanged();

@@ -2,6 +2,7 @@
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import { reasonOf } from "../sys/reason.ts";
+import { unacknowledgedMs } from "../sys/tcpinfo.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import { joinHostPort, type Stream, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
@@ -19,7 +20,10 @@ export function tcpTransport(localIp: string | undefined): Transport {
   return {
     connect(address, opened, failed) {
       const target = splitHostPort(address);
-      if (!target?.port) return failed(new Error(`invalid address ${address}`));
+      if (!target?.port) {
+        failed(new Error(`invalid address ${address}`));
+        return () => {};
+      }
       let socket: Socket;
       try {
         socket = connect({
@@ -29,7 +33,8 @@ export function tcpTransport(localIp: string | undefined): Transport {
         });
       } catch (error) {
         // A port or an address that there cannot be.
-        return failed(new Error(`dial tcp ${address}: ${reasonOf(error)}`));
+        failed(new Error(`dial tcp ${address}: ${reasonOf(error)}`));
+        return () => {};
       }
       const timer = setTimeout(() => socket.destroy(new Error("connection timed out")), CONNECT_TIMEOUT_MS);
       const onError = (error: Error) => {
@@ -47,6 +52,13 @@ export function tcpTransport(localIp: string | undefined): Transport {
           failed(new Error(`dial tcp ${address}: ${reasonOf(error)}`));
         }
       });
+      return () => {
+        clearTimeout(timer);
+        socket.removeAllListeners("connect");
+        socket.removeListener("error", onError);
+        socket.on("error", () => {});
+        socket.destroy();
+      };
     },
     async resolve(host) {
       if (isIP(host)) return host;
@@ -110,6 +122,10 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
     resume() {
       socket.resume();
     },
+    unacknowledgedMs() {
+      const fd = fileOf(socket);
+      return fd === undefined ? 0 : unacknowledgedMs(fd);
+    },
     close() {
       closed = true;
       backlog.set(end, 0);
@@ -133,6 +149,13 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
   socket.on("data", (chunk: Buffer) => {
     if (!closed) handler?.data(new Uint8Array(chunk));
   });
+}
+
+/** The socket's open file, which Bun has behind its handle. */
+function fileOf(socket: Socket): number | undefined {
+  const { _handle: handle } = socket as { _handle?: { fd?: unknown } | null };
+  const fd = handle?.fd;
+  return typeof fd === "number" && fd >= 0 ? fd : undefined;
 }
 
 /** "::ffff:10.0.0.1" is 10.0.0.1 to everybody else. */

@@ -11,6 +11,11 @@ export interface Stream {
   /** Reads no more for now, so that the far end has to wait. */
   pause(): void;
   resume(): void;
+  /**
+   * Milliseconds since the far end's host has acknowledged anything, where something that was written waits for that;
+   * 0 where nothing does, or where the network does not tell.
+   */
+  unacknowledgedMs(): number;
   /** Ends the stream; `closed` is not called for it. */
   close(): void;
 }
@@ -23,8 +28,15 @@ export interface StreamHandler {
 }
 
 export interface Transport {
-  /** Opens a stream to "ip:port". Exactly one of `opened` and `failed` is called, later. */
-  connect(address: string, opened: (stream: Stream) => StreamHandler, failed: (error: Error) => void): void;
+  /**
+   * Opens a stream to "ip:port". Exactly one of `opened` and `failed` is called, later; neither once the attempt was
+   * given up by the function returned.
+   */
+  connect(
+    address: string,
+    opened: (stream: Stream) => StreamHandler,
+    failed: (error: Error) => void,
+  ): () => void;
   /** Finds the address of a host name (or takes an address as it is); rejects when there is none. */
   resolve(host: string): Promise<string>;
 }

@@ -15,6 +15,7 @@ const AF_BRIDGE = 7;
 
 const IFINFOMSG = 16;
 const IFF_UP = 1;
+const IFF_RUNNING = 0x40;
 
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
@@ -281,6 +282,13 @@ function unlessGone<T>(fn: () => T): T | undefined {
     if (isErrno(error, ENODEV)) return undefined;
     throw error;
   }
+}
+
+/** The part of an RTM_NEWLINK or RTM_DELLINK that tells whether packets leave by a link: up, and with a carrier. */
+export function linkState({ body }: Message): { readonly index: number; readonly running: boolean } {
+  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  const flags = view.getUint32(8, true);
+  return { index: view.getInt32(4, true), running: (flags & IFF_UP) !== 0 && (flags & IFF_RUNNING) !== 0 };
 }
 
 /** Reads an RTM_NEWLINK or RTM_DELLINK. */

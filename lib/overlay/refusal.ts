@@ -1,13 +1,10 @@
 // Why the kernel would not send a datagram, in words: what it said, and where to look.
-import { EAGAIN, EINVAL, EMSGSIZE, ENOBUFS } from "../sys/errno.ts";
+import { EACCES, EAGAIN, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, ENOBUFS } from "../sys/errno.ts";
 import { strerror } from "../sys/libc.ts";
 
 const EPERM = 1;
 const ENOMEM = 12;
-const EACCES = 13;
 const ENETDOWN = 100;
-const ENETUNREACH = 101;
-const EHOSTUNREACH = 113;
 
 /** Refusals that say nothing of the path: the socket or the link has no room for the moment. */
 export const isTransient = (errno: number): boolean => errno === EAGAIN || errno === ENOBUFS;

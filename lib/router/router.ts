@@ -55,6 +55,7 @@ import { startPorts } from "./ports.ts";
 import { exposuresStore } from "./savedexposures.ts";
 import { listenReason, serveAll } from "./servers.ts";
 import { initialTargets, noteLaunch } from "./targets.ts";
+import { Underlay } from "./underlay.ts";
 
 /** How long a link that has gone may be the beginning of a DEL. */
 const LEAVING_MS = 1_000;
@@ -295,6 +296,8 @@ export async function startRouter(
   });
   scope.defer("the mesh's port", () => listener.close());
   mesh.start();
+  const underlay = new Underlay(route, mesh, systemClock, log);
+  scope.defer("watching the underlay", () => underlay.stop());
 
   let ready = false;
   let servers: TcpServers | undefined;

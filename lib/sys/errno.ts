@@ -3,6 +3,7 @@ export const ENOENT = 2;
 export const ESRCH = 3;
 export const EINTR = 4;
 export const EAGAIN = 11;
+export const EACCES = 13;
 export const EBUSY = 16;
 export const EEXIST = 17;
 export const ENODEV = 19;
@@ -11,7 +12,9 @@ export const EMSGSIZE = 90;
 export const EPROTONOSUPPORT = 93;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
+export const ENETUNREACH = 101;
 export const ENOBUFS = 105;
+export const EHOSTUNREACH = 113;
 
 /** True when `error` carries one of these errno values (SysError, NetlinkError and Node's own errors do). */
 export function isErrno(error: unknown, ...errnos: number[]): boolean {

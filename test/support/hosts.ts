@@ -231,6 +231,17 @@ export class Hosts {
     return `/run/netns/${netns}`;
   }
 
+  /** Gives a host another link to the switch, with an address ("a.b.c.d/len"). */
+  async addLink(host: Host, link: string, cidr: string): Promise<void> {
+    const hub = `${this.#prefix}-switch`;
+    const name = `${link}-${host.name.replace("host", "")}`;
+    const peer = ["type", "veth", "peer", "name", link, "netns", host.netns];
+    await must(["ip", "-n", hub, "link", "add", name, ...peer]);
+    await must(["ip", "-n", hub, "link", "set", name, "up", "master", "br0"]);
+    await must(["ip", "-n", host.netns, "addr", "add", cidr, "dev", link]);
+    await must(["ip", "-n", host.netns, "link", "set", link, "up"]);
+  }
+
   /** Cuts hosts off from each other, both ways (or lets them talk again). */
   async cut(a: Host, b: Host, cut = true): Promise<void> {
     for (const [from, to] of [

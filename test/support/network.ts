@@ -77,7 +77,9 @@ export class SimulatedNetwork {
         const dialled = this.dialled.get(ip) ?? [];
         dialled.push(address);
         this.dialled.set(ip, dialled);
+        let givenUp = false;
         this.clock.after(this.delayMs(), () => {
+          if (givenUp) return;
           const accept = this.#listeners.get(address);
           const remoteIp = address.split(":")[0] ?? "";
           if (!accept || this.#isCut(ip, remoteIp)) return failed(new Error("connection refused"));
@@ -89,12 +91,17 @@ export class SimulatedNetwork {
           local.handler = opened(local.stream);
           if (!remote.handler) this.#end(remote, new Error("EOF"));
         });
+        return () => {
+          givenUp = true;
+        };
       },
     };
   }
 
   #makeEnd(ip: string, localAddress: string, remoteAddress: string): End {
     let due = 0;
+    /** Since when something is on its way that will not arrive. */
+    let waitingSince: number | undefined;
     const end: End = {
       ip,
       handler: undefined,
@@ -106,6 +113,7 @@ export class SimulatedNetwork {
         remoteAddress,
         write: (bytes) => {
           this.bytes += bytes.length;
+          if (this.#muted.has(ip)) waitingSince ??= this.clock.now();
           const copy = bytes.slice();
           // Delays differ, but a stream keeps its order.
           due = Math.max(due, this.clock.now() + this.delayMs());
@@ -119,6 +127,7 @@ export class SimulatedNetwork {
         // What comes meanwhile waits at the connection.
         pause() {},
         resume() {},
+        unacknowledgedMs: () => (waitingSince === undefined ? 0 : this.clock.now() - waitingSince),
         close: () => {
           this.clock.after(Math.max(0, due - this.clock.now()) + 1, () =>
             end.lost ? undefined : this.#end(end, new Error("EOF"), false),

@@ -1,0 +1,182 @@
+// The network under the mesh, as this host sees it: its addresses, the paths to its peers, and whether it was away. TCP
+// notices none of it for minutes, so connections that cannot go on end at once, doubtful ones are checked, and what could
+// not be reached is dialled again.
+import { isIP } from "node:net";
+import { formatIPv4, parseIPv4 } from "../address/ipv4.ts";
+import { type Clock, every, type Timer } from "../clock/clock.ts";
+import { limitedLines } from "../log/limited.ts";
+import type { Log } from "../log/log.ts";
+import { guarded } from "../log/unexpected.ts";
+import type { LocalConnection } from "../mesh/connection.ts";
+import type { MeshRouter } from "../mesh/router.ts";
+import { splitHostPort } from "../mesh/transport.ts";
+import { addressList } from "../netlink/address.ts";
+import { linkState, RTM_DELLINK, RTM_NEWLINK } from "../netlink/link.ts";
+import { listen } from "../netlink/listen.ts";
+import type { Message } from "../netlink/message.ts";
+import { pathTo } from "../netlink/path.ts";
+import { NETLINK_ROUTE, type NetlinkSocket, openNetlink } from "../netlink/socket.ts";
+import { boottimeMs } from "../sys/boottime.ts";
+import type { Watch } from "../sys/readable.ts";
+
+const RTNLGRP_LINK = 1;
+const RTNLGRP_IPV4_IFADDR = 5;
+const RTNLGRP_IPV4_ROUTE = 7;
+const RTNLGRP_IPV4_RULE = 8;
+const GROUPS = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE];
+
+/** An address that is given anew is away for a moment, and changes come in bursts. */
+const COALESCE_MS = 100;
+/** Others' routes may change all the time. */
+const CALM_MS = 1_000;
+const TICK_MS = 1_000;
+/** A host that is only busy does not miss so much. */
+const AWAY_MS = 3_000;
+/** Targets without a connection that paths are looked up for. */
+const MAX_TARGETS = 64;
+const LINES_PER_MINUTE = 30;
+
+/** Addresses of this host, and paths by their ends: "local remote" or, where nothing is connected, "remote". */
+export interface UnderlayView {
+  readonly addresses: ReadonlySet<string>;
+  readonly paths: ReadonlyMap<string, string>;
+}
+
+/** What differs between two views that matters to a mesh; undefined where nothing does. */
+export function underlayChange(before: UnderlayView, after: UnderlayView): string | undefined {
+  const lost = [...before.addresses].filter((address) => !after.addresses.has(address));
+  const gained = [...after.addresses].filter((address) => !before.addresses.has(address));
+  const moved = [...after.paths].filter(([ends, path]) => (before.paths.get(ends) ?? path) !== path);
+  const words = [
+    ...(lost.length > 0 ? [`lost ${lost.join(", ")}`] : []),
+    ...(gained.length > 0 ? [`got ${gained.join(", ")}`] : []),
+    ...(moved.length > 0 ? [`paths to ${moved.length} peers changed`] : []),
+  ];
+  return words.length > 0 ? words.join("; ") : undefined;
+}
+
+export class Underlay {
+  readonly #watch: Watch;
+  readonly #tick: Timer;
+  readonly #info: (text: string) => void;
+  /** Links without a carrier. */
+  readonly #dark = new Set<number>();
+  #view: UnderlayView;
+  #soon: Timer | undefined;
+  #lookedAt = Number.NEGATIVE_INFINITY;
+  #boottime = boottimeMs();
+  /** How far the wall clock is from the time since boot. */
+  #offset: number;
+
+  constructor(
+    private readonly nl: NetlinkSocket,
+    private readonly mesh: MeshRouter,
+    private readonly clock: Clock,
+    log: Log,
+  ) {
+    this.#info = limitedLines(log, () => clock.now(), LINES_PER_MINUTE);
+    this.#offset = clock.wall() - this.#boottime;
+    this.#view = this.#see();
+    this.#watch = listen(() => openNetlink("underlay monitor", NETLINK_ROUTE, GROUPS), {
+      message: (message) => this.#notified(message),
+      lost: () => this.#lookSoon(),
+      failed: (error) => log.error(`underlay monitor: ${error.message}`),
+    });
+    this.#tick = every(clock, TICK_MS, () => guarded("the clocks of this host", () => this.#lookAtClocks()));
+  }
+
+  stop(): void {
+    this.#tick.cancel();
+    this.#soon?.cancel();
+    this.#watch.stop();
+  }
+
+  #notified(message: Message): void {
+    if (message.type === RTM_NEWLINK || message.type === RTM_DELLINK) {
+      const { index, running } = linkState(message);
+      const dark = message.type === RTM_NEWLINK && !running;
+      if (dark === this.#dark.has(index)) return;
+      if (dark) this.#dark.add(index);
+      else this.#dark.delete(index);
+    }
+    this.#lookSoon();
+  }
+
+  #lookSoon(): void {
+    const delay = Math.max(COALESCE_MS, this.#lookedAt + CALM_MS - this.clock.now());
+    this.#soon ??= this.clock.after(delay, () => {
+      this.#soon = undefined;
+      guarded("the underlay", () => this.#look());
+    });
+  }
+
+  #look(): void {
+    const before = this.#view;
+    this.#view = this.#see();
+    const change = underlayChange(before, this.#view);
+    // What concerns us is looked at again at once: more of it may follow.
+    this.#lookedAt = change === undefined ? this.clock.now() : Number.NEGATIVE_INFINITY;
+    if (change === undefined) return;
+    this.#info(`the network of this host has changed: ${change}`);
+    const { paths } = this.#view;
+    this.#changed((connection) =>
+      before.paths.get(endsOf(connection)) === paths.get(endsOf(connection))
+        ? undefined
+        : "the path to the peer has changed",
+    );
+  }
+
+  /** The host may have slept, this process been stopped, a virtual machine been paused with its clocks. */
+  #lookAtClocks(): void {
+    const boottime = boottimeMs();
+    const missed = boottime - this.#boottime - TICK_MS;
+    const offset = this.clock.wall() - boottime;
+    const jump = offset - this.#offset;
+    this.#boottime = boottime;
+    this.#offset = offset;
+    const seconds = (ms: number) => Math.round(Math.abs(ms) / 1000);
+    const away = missed >= AWAY_MS ? `this router did not run for ${seconds(missed)} s` : undefined;
+    const set = Math.abs(jump) >= AWAY_MS ? `the clock of this host jumped by ${seconds(jump)} s` : undefined;
+    const why = away ?? set;
+    if (why === undefined) return;
+    this.#info(`${why}; checking connections`);
+    this.#view = this.#see();
+    this.#changed(() => why);
+  }
+
+  #changed(doubtful: (connection: LocalConnection) => string | undefined): void {
+    const { addresses } = this.#view;
+    this.mesh.underlayChanged(
+      ({ localIp }) =>
+        isIP(localIp) === 4 && !addresses.has(localIp)
+          ? `this host has no address ${localIp} any more`
+          : undefined,
+      doubtful,
+    );
+  }
+
+  #see(): UnderlayView {
+    const addresses = new Set(addressList(this.nl).map(({ cidr }) => formatIPv4(cidr.address)));
+    const paths = new Map<string, string>();
+    const { connections, targets } = this.mesh.maker;
+    for (const connection of connections) {
+      const { localIp, remoteIp } = connection;
+      if (isIP(remoteIp) !== 4 || !addresses.has(localIp)) continue;
+      paths.set(endsOf(connection), this.#path(remoteIp, localIp));
+    }
+    const waiting = [...targets].filter(([, { state }]) => state !== "connected").slice(0, MAX_TARGETS);
+    for (const [address] of waiting) {
+      const host = splitHostPort(address)?.host ?? "";
+      if (isIP(host) === 4) paths.set(host, this.#path(host));
+    }
+    return { addresses, paths };
+  }
+
+  #path(remote: string, local?: string): string {
+    const path = pathTo(this.nl, parseIPv4(remote), local === undefined ? undefined : parseIPv4(local));
+    if (!path || (path.link !== undefined && this.#dark.has(path.link))) return "none";
+    return `${path.link} ${path.gateway}`;
+  }
+}
+
+const endsOf = ({ localIp, remoteIp }: LocalConnection) => `${localIp} ${remoteIp}`;

@@ -1,0 +1,146 @@
+// The network under the mesh changes, or a router is away for a while: pods talk again within seconds, and no address is
+// lost.
+import { afterEach, describe, expect, test } from "bun:test";
+import { eventually, type Host, Hosts } from "../support/hosts.ts";
+import { addPod, inPod, type Pod } from "../support/pods.ts";
+
+let hosts: Hosts;
+afterEach(() => hosts?.disposeSync());
+
+const talk = (from: Pod, to: Pod) =>
+  eventually(
+    `${from.address} reaches ${to.address}`,
+    () => inPod(from, "ping", "-n", "-c", "1", "-W", "1", to.address),
+    ({ code }) => code === 0,
+  );
+
+const connected = (host: Host, count: number, what = "established") =>
+  eventually(
+    `${host.name} is connected`,
+    () => host.weave("status", "connections"),
+    (text) => text.split("\n").filter((line) => line.includes(` ${what} `)).length === count,
+  );
+
+/** Hosts of which the first was named to all others, connected, with a pod each. */
+async function mesh(name: string, count: number, ...options: string[]): Promise<Pod[]> {
+  hosts = await Hosts.create(name, count);
+  const [a] = hosts.hosts;
+  for (const host of hosts.hosts) {
+    const peers = host === a ? [] : [hosts.host(1).ip];
+    await host.weave("launch", `--ipalloc-init=consensus=${count}`, ...options, ...peers);
+  }
+  for (const host of hosts.hosts) await connected(host, count - 1);
+  const pods: Pod[] = [];
+  for (const host of hosts.hosts) pods.push(await addPod(hosts, host, `pod-${host.name}`));
+  await allTalk(pods);
+  return pods;
+}
+
+const allTalk = (pods: readonly Pod[]) =>
+  Promise.all(pods.flatMap((from) => pods.flatMap((to) => (from === to ? [] : talk(from, to)))));
+
+/** All pods talk, and all hosts are connected by `overlay`. */
+async function recovered(pods: readonly Pod[], overlay: string): Promise<void> {
+  await allTalk(pods);
+  await Promise.all(hosts.hosts.map((host) => connected(host, pods.length - 1, overlay)));
+}
+
+/** How many connections of a host have ended. */
+const terminations = async (host: Host) =>
+  Number(await host.weave("report", "-f", "{{.Router.TerminationCount}}"));
+
+describe.each([
+  ["by the fast datapath", "fastdp", []],
+  ["with a password", "sleeve", ["--password=s3cr3t"]],
+  ["by sleeve", "sleeve", ["--no-fastdp"]],
+] as const)("a host that all others were told of gets another address, %s", (_how, overlay, options) => {
+  test("and is back under its name; no connection is left to the old one", async () => {
+    const pods = await mesh(`ad${overlay[0]}${options.length}`, 3, ...options);
+    const [a, b] = [hosts.host(1), hosts.host(2)];
+    await a.must(["ip", "addr", "del", `${a.ip}/24`, "dev", "eth0"]);
+    await a.must(["ip", "addr", "add", "10.99.0.101/24", "dev", "eth0"]);
+    await recovered(pods, overlay);
+    expect(a.log).toContain(
+      "connection shutting down due to error: this host has no address 10.99.0.1 any more",
+    );
+    expect(await b.weave("status", "connections")).toMatch(/10\.99\.0\.101:\d+ +established /);
+    for (const host of hosts.hosts) {
+      const status = await host.weave("status");
+      expect(status).not.toContain("is refused since");
+      expect(status).not.toContain("is that of two hosts");
+    }
+  }, 90_000);
+});
+
+test("a host with two addresses loses the one in use, gets it back, and loses the other one", async () => {
+  const pods = await mesh("two", 2);
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  const ip = (...args: string[]) => a.must(["ip", ...args]);
+  const uses = (address: string) =>
+    eventually(
+      `a connection from ${address}`,
+      () => b.weave("status", "connections"),
+      (text) => text.includes(`${address}:`) && / established fastdp /.test(text),
+    );
+  await ip("addr", "add", "10.99.0.101/24", "dev", "eth0");
+  await eventually(
+    "the address is seen",
+    () => a.log,
+    (log) => log.includes("got 10.99.0.101"),
+  );
+  // What works goes on.
+  expect(await terminations(a)).toBe(0);
+  await a.must(["sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1"]);
+  await ip("addr", "del", "10.99.0.1/24", "dev", "eth0");
+  await uses("10.99.0.101");
+  await recovered(pods, "fastdp");
+  await ip("addr", "add", "10.99.0.1/24", "dev", "eth0");
+  await ip("addr", "del", "10.99.0.101/24", "dev", "eth0");
+  await uses("10.99.0.1");
+  await recovered(pods, "fastdp");
+}, 90_000);
+
+test("the path of a host moves to another link, the link to it goes down, and is removed and made again", async () => {
+  const pods = await mesh("lnk", 2);
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  const ip = (...args: string[]) => a.must(["ip", ...args]);
+  await ip("link", "set", "eth0", "down");
+  await eventually(
+    "the connection ends",
+    () => a.log,
+    (log) => log.includes("nothing reaches the peer by this connection any more"),
+  );
+  await ip("link", "set", "eth0", "up");
+  await recovered(pods, "fastdp");
+  // A second link takes over, with the old one still up and its address still there.
+  await hosts.addLink(a, "eth1", "10.99.0.51/24");
+  await ip("route", "add", b.ip, "dev", "eth1", "src", "10.99.0.51");
+  await ip("link", "del", "eth0");
+  await recovered(pods, "fastdp");
+  expect(await b.weave("status", "connections")).toContain("10.99.0.51:");
+}, 90_000);
+
+test("a router that was stopped for longer than others wait for it is back, and so are routers that were all stopped", async () => {
+  const pods = await mesh("stp", 2);
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  process.kill(a.pid, "SIGSTOP");
+  // As after a long sleep: the others do not know its connections any more.
+  await b.weave("stop");
+  await Bun.sleep(6_000);
+  await b.weave("launch", "--ipalloc-init=consensus=2", a.ip);
+  process.kill(a.pid, "SIGCONT");
+  await recovered(pods, "fastdp");
+  expect(a.log).toMatch(/this router did not run for \d+ s; checking connections/);
+  const before = await Promise.all([a, b].map(terminations));
+  for (const host of [a, b]) process.kill(host.pid, "SIGSTOP");
+  await Bun.sleep(6_000);
+  for (const host of [a, b]) process.kill(host.pid, "SIGCONT");
+  await eventually(
+    "it is noticed",
+    () => b.log,
+    (log) => log.includes("did not run for"),
+  );
+  await recovered(pods, "fastdp");
+  // Nothing was wrong, and nothing was made anew.
+  expect(await Promise.all([a, b].map(terminations))).toEqual(before);
+}, 90_000);
