@@ -1,7 +1,5 @@
 // weave connect, forget, prime, rmpeer.
 import { apiClient } from "../../lib/api/client.ts";
-import { Peers, Primed } from "../../lib/api/shapes.ts";
-import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 
 /** Peers as the API takes them. */
@@ -20,15 +18,12 @@ export const connect: Command = {
   details: ["PEER is HOST or HOST:PORT. It is remembered, and dialled until it answers."],
   options: {
     replace: { type: "boolean", default: false, description: "Forget all other peers first" },
-    ...JSON_OPTION,
   },
-  async run(args) {
-    const { options, positionals } = args;
+  async run({ options, positionals }) {
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
     const form = peersForm(positionals);
     if (options["replace"]) form.set("replace", "true");
     await apiClient()("POST", "/connect", { form });
-    answer(args, Peers, { peers: [...positionals] }, "");
   },
 };
 
@@ -38,12 +33,9 @@ export const forget: Command = {
   description: "Stop dialling peers; existing connections stay",
   positionals: "PEER…",
   positionalsComplete: "targets",
-  options: JSON_OPTION,
-  async run(args) {
-    const { positionals } = args;
+  async run({ positionals }) {
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     await apiClient()("POST", "/forget", { form: peersForm(positionals) });
-    answer(args, Peers, { peers: [...positionals] }, "");
   },
 };
 
@@ -51,10 +43,8 @@ export const prime: Command = {
   name: "prime",
   group: "Addresses",
   description: "Wait until peers have divided the address range",
-  options: JSON_OPTION,
-  async run(args) {
+  async run() {
     await apiClient()("GET", "/ring");
-    answer(args, Primed, { ready: true }, "");
   },
 };
 
@@ -71,16 +61,12 @@ export const rmpeer: Command = {
       default: false,
       description: "Also from a connected peer; addresses still in use there are then assigned twice",
     },
-    ...JSON_OPTION,
   },
-  async run(args) {
-    const { options, positionals } = args;
+  async run({ options, positionals }) {
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     const query = options["force"] ? "?force=true" : "";
     for (const peer of positionals) {
-      const told = await apiClient()("DELETE", `/peer/${encodeURIComponent(peer)}${query}`);
-      if (!options["json"]) process.stdout.write(told);
+      process.stdout.write(await apiClient()("DELETE", `/peer/${encodeURIComponent(peer)}${query}`));
     }
-    answer(args, Peers, { peers: [...positionals] }, "");
   },
 };

@@ -1,26 +1,16 @@
 // weave status, report, ps, version.
-import { unknown } from "valibot";
+import * as v from "valibot";
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { ApiError, apiClient, holders } from "../../lib/api/client.ts";
-import type { Report } from "../../lib/api/report.ts";
-import { Attached, Versions } from "../../lib/api/shapes.ts";
-import {
-  connectionsSummary,
-  namesSummary,
-  ownersSummary,
-  peersSummary,
-  statusSummary,
-  targetsSummary,
-} from "../../lib/api/summary.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
 import { suggestion } from "../../lib/help/nearest.ts";
 import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { VERSION } from "../../lib/version.ts";
-import { answer, JSON_OPTION } from "../answer.ts";
-import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 import { runtimeSockets } from "./target.ts";
 
@@ -40,33 +30,16 @@ export const status: Command = {
     { command: "weave status connections", does: "List peers: overlay, MTU, encryption, why not better" },
     { command: "weave status ipam", does: "See who owns which part of the address range" },
   ],
-  options: JSON_OPTION,
-  async run(args) {
-    const [part, ...rest] = args.positionals;
+  async run({ positionals: [part, ...rest] }) {
     if (rest.length > 0 || (part !== undefined && !PARTS.includes(part))) {
       const words = [part, ...rest].join(" ");
       throw new UsageError(`invalid 'weave status' sub-command: ${words}${suggestion(words, PARTS)}`);
     }
-    if (args.options["json"]) return answerSummary(args, part ?? "");
     const text = await apiClient()("GET", part === undefined ? "/status" : `/status/${part}`);
     process.stdout.write(part === undefined ? `\n${text}\n` : text);
     if (part === undefined) process.stdout.write(await policyStatus());
   },
 };
-
-const SUMMARIES: Readonly<Record<string, (report: Report) => unknown>> = {
-  "": statusSummary,
-  targets: targetsSummary,
-  connections: connectionsSummary,
-  peers: peersSummary,
-  dns: namesSummary,
-  ipam: ownersSummary,
-};
-
-async function answerSummary(args: Arguments, part: string): Promise<void> {
-  const report = JSON.parse(await apiClient()("GET", "/report", { accept: "application/json" }));
-  answer(args, unknown(), SUMMARIES[part]?.(report), "");
-}
 
 /** What weave-npc says of itself; empty where none runs here. */
 async function policyStatus(): Promise<string> {
@@ -105,38 +78,76 @@ export const report: Command = {
   },
 };
 
+/** What ps reads of the report: links of containers that the router keeps. */
+const Kept = v.array(
+  v.object({
+    ContainerID: v.string(),
+    Interface: v.string(),
+    Netns: v.string(),
+    Mac: v.string(),
+    Addresses: v.array(v.string()),
+    Problem: v.optional(v.string()),
+  }),
+);
+
 export const ps: Command = {
   name: "ps",
   group: "Containers",
   description: "List attached containers: ID, MAC address, addresses",
   positionals: "[CONTAINER…]",
   positionalsComplete: "containers",
-  details: ["CONTAINER is a name, an ID or the beginning of one. weave:expose is the host itself."],
+  details: [
+    "CONTAINER is a name, an ID or the beginning of one. weave:expose is the host itself.",
+    "A line ends with # and what is wrong with the link of the container, if anything is.",
+  ],
   examples: [
     { command: "weave ps", does: "List all" },
     { command: "weave ps weave:expose", does: "Show the addresses of this host on the network" },
   ],
-  options: JSON_OPTION,
-  async run(args) {
+  async run({ positionals }) {
     requireRoot();
-    const held = await holders(apiClient());
+    const api = apiClient();
+    const held = await holders(api);
+    const format = encodeURIComponent("{{json .Containers}}");
+    const kept = v.parse(Kept, JSON.parse(await api("GET", `/report?format=${format}`)));
+    const wrong = new Map(
+      kept
+        .filter(({ Problem }) => Problem !== undefined)
+        .map((each) => [`${netnsInode(each.Netns)} ${each.Interface}`, each]),
+    );
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     const holderOf = new Map(
       [...held].flatMap(([id, addresses]) => addresses.map((address) => [address, id])),
     );
+    const present = attachedContainers(nl).map(({ netns, inode, link, mac, addresses, owner }) => {
+      const key = `${inode} ${link.name}`;
+      const problem = wrong.get(key)?.Problem;
+      wrong.delete(key);
+      const id = addresses.map((cidr) => holderOf.get(formatCidr(cidr))).find(Boolean);
+      return { id: id ?? owner?.containerId ?? netns, mac, addresses: addresses.map(formatCidr), problem };
+    });
     const rows = [
-      { id: EXPOSE_ID, mac: requireBridge(nl).address ?? "", addresses: bridgeAddresses(nl) },
-      ...attachedContainers(nl).map(({ netns, mac, addresses }) => {
-        const id = addresses.map((cidr) => holderOf.get(formatCidr(cidr))).find(Boolean);
-        return { id: id ?? netns, mac, addresses };
-      }),
+      {
+        id: EXPOSE_ID,
+        mac: requireBridge(nl).address ?? "",
+        addresses: bridgeAddresses(nl).map(formatCidr),
+        problem: undefined,
+      },
+      ...present,
+      // Those whose link is gone.
+      ...[...wrong.values()].map(({ ContainerID, Netns, Mac, Addresses, Problem }) => ({
+        id: ContainerID || Netns,
+        mac: Mac,
+        addresses: Addresses,
+        problem: Problem,
+      })),
     ];
-    const wanted = await Promise.all(args.positionals.map(idOf));
-    const shown = rows
-      .filter(({ id }) => wanted.length === 0 || wanted.some((start) => id.startsWith(start)))
-      .map((row) => ({ ...row, addresses: row.addresses.map(formatCidr) }));
-    const lines = shown.map(({ id, mac, addresses }) => [id.slice(0, 12), mac, ...addresses].join(" "));
-    answer(args, Attached, shown, lines.join("\n"));
+    const wanted = await Promise.all(positionals.map(idOf));
+    for (const { id, mac, addresses, problem } of rows) {
+      if (wanted.length > 0 && !wanted.some((start) => id.startsWith(start))) continue;
+      const mark = problem === undefined ? [] : [`# ${problem}`];
+      console.log([id.slice(0, 12), mac, ...addresses, ...mark].join(" "));
+    }
   },
 };
 
@@ -145,24 +156,18 @@ async function idOf(word: string): Promise<string> {
   return (await findContainer(runtimeSockets(), word))?.id ?? word;
 }
 
-/** The version of the running router; null where none runs. */
-async function routerVersion(): Promise<string | null> {
-  try {
-    return await apiClient()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`);
-  } catch (error) {
-    if (error instanceof ApiError) throw error;
-    return null;
-  }
-}
-
 export const version: Command = {
   name: "version",
   group: "Life cycle",
   description: "Print the versions of this command and of the router",
-  options: JSON_OPTION,
-  async run(args) {
-    const router = await routerVersion();
-    const text = [`weave ${VERSION}`, ...(router === null ? [] : [`weave-router ${router}`])].join("\n");
-    answer(args, Versions, { weave: VERSION, router }, text);
+  async run() {
+    console.log(`weave ${VERSION}`);
+    try {
+      console.log(
+        `weave-router ${await apiClient()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`)}`,
+      );
+    } catch (error) {
+      if (error instanceof ApiError) throw error;
+    }
   },
 };

@@ -7,6 +7,8 @@ import { type Clock, dateOf } from "../clock/clock.ts";
 import { compareByName, type Entry } from "../dns/entry.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
 import type { DnsServer } from "../dns/server.ts";
+import type { LinkState } from "../host/ports/links.ts";
+import { type ContainerReport, linkProblems, linkReport } from "../host/ports/states.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import type { LocalConnection } from "../mesh/connection.ts";
 import { PROTOCOL_MAX_VERSION } from "../mesh/handshake.ts";
@@ -21,8 +23,6 @@ export interface ConnectionReport {
   State: "established" | "pending" | "retrying" | "failed" | "connecting" | "waiting";
   Info: string;
   Attrs: Record<string, string | number | boolean> | null;
-  /** Who is at the other end, once that is known. */
-  Peer?: { Name: string; NickName: string };
 }
 
 export interface PeerReport {
@@ -104,6 +104,8 @@ export interface Report {
   Router: RouterReport;
   IPAM: IpamReport;
   DNS?: DnsReport;
+  /** Links of containers on this host. */
+  Containers: ContainerReport[];
   /** What the host's packet filter had to be told beside our own table, in words. */
   Notes: string[];
   /** What is wrong between this host and others, as doctor shows it. */
@@ -136,6 +138,8 @@ export interface ReportSources {
   readonly interfaceName: string;
   readonly trustedSubnets: readonly string[];
   readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
+  /** Links of containers. */
+  readonly links: readonly LinkState[];
   readonly notes: readonly string[];
   /** Of the overlays, by their names. */
   readonly diagnostics: Record<string, unknown>;
@@ -151,6 +155,7 @@ export function makeReport(sources: ReportSources): Report {
     Router: routerReport(sources),
     IPAM: ipamReport(sources),
     ...(sources.dns && { DNS: dnsReport(sources.dns) }),
+    Containers: sources.links.map(linkReport),
     Notes: [...sources.notes, ...sources.allocator.sharing.notes()],
     Problems: problemReports(sources),
   };
@@ -159,7 +164,10 @@ export function makeReport(sources: ReportSources): Report {
 const CONTRADICTION =
   "a peer that took over a live one, or one that lies: 'weave status ipam' on both; 'weave reset' on the one that is to give in";
 
-function problemReports({ mesh, allocator }: ReportSources): ProblemReport[] {
+const LINK_ADVICE =
+  "put it right inside (ip link, addr, route), or restart the container; 'weave ps' lists all";
+
+function problemReports({ mesh, allocator, links }: ReportSources): ProblemReport[] {
   return [
     ...[...mesh.collisions.problems(mesh.ourself.name), ...mesh.refusals.problems()].map(
       ({ found, advice }) => ({ Check: "peers", Found: found, Advice: advice }),
@@ -170,6 +178,7 @@ function problemReports({ mesh, allocator }: ReportSources): ProblemReport[] {
       Found,
       Advice: "restart the container",
     })),
+    ...linkProblems(links).map((Found) => ({ Check: "containers", Found, Advice: LINK_ADVICE })),
   ];
 }
 
@@ -249,7 +258,6 @@ function connectionReport(mesh: MeshRouter, connection: LocalConnection): Connec
     State: connection.established ? "established" : "pending",
     Info: `${secrecy}${String(attributes["name"] ?? "none").padEnd(6)} ${connection.remote}`,
     Attrs: mesh.encryption && !connection.trusted ? { ...attributes, encrypted: true } : attributes,
-    Peer: { Name: connection.remote.name, NickName: connection.remote.nickName },
   };
 }
 

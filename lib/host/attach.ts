@@ -52,6 +52,18 @@ export interface Attachment {
   readonly extend?: boolean;
   /** What it may send as beside its own addresses, where ports are bound to these. */
   readonly allowed?: readonly Sender[] | undefined;
+  /** The ends of the link as they were, where a lost one is made anew. */
+  readonly ends?:
+    | { readonly outer: LinkEnd & { readonly alias: string | undefined }; readonly inner: LinkEnd }
+    | undefined;
+}
+
+/** What others know an end of a link by. */
+interface LinkEnd {
+  readonly name: string;
+  readonly index: number;
+  /** Ethernet address. */
+  readonly address: string;
 }
 
 /** The link that the container has now. */
@@ -108,19 +120,24 @@ function guardPort(guard: PortGuard, outer: Link | undefined, inner: Link, attac
   const addresses = attachment.addresses.map(({ address }) => formatIPv4(address));
   if (outer) {
     guard.attach(outer);
+    // It has kept its ifindex, and what it is bound to with it.
+    if (attachment.ends) return;
     guard.bind(outer.index, { mac: inner.address ?? "", addresses, allowed: attachment.allowed });
   } else if (inner.peerIndex !== undefined) guard.addAddresses(inner.peerIndex, addresses);
 }
 
 function makeVeth(host: NetlinkSocket, attachment: Attachment, netnsFd: number, mtu: number): Link {
-  const { containerId, ifName } = attachment;
-  const add = (name: string) =>
-    linkAdd(host, { kind: "veth", name, mtu, up: true, peer: { name: ifName, mtu, netnsFd } });
-  let name = vethName(containerId);
+  const { containerId, ifName, ends } = attachment;
+  const add = (name: string) => {
+    const peer = { ...ends?.inner, name: ifName, mtu, netnsFd };
+    const { index, address } = ends?.outer ?? {};
+    linkAdd(host, { index, ...(address && { address }), kind: "veth", name, mtu, up: true, peer });
+  };
+  let name = ends?.outer.name ?? vethName(containerId);
   try {
     add(name);
   } catch (error) {
-    if (!isErrno(error, EEXIST)) throw error;
+    if (!isErrno(error, EEXIST) || ends) throw error;
     name = alternativeVethName(attachment);
     add(name);
   }
@@ -129,11 +146,17 @@ function makeVeth(host: NetlinkSocket, attachment: Attachment, netnsFd: number, 
   return link;
 }
 
-/** Puts the outer end on the bridge: last, so that no half-configured container is on the network. */
+/**
+ * Puts the outer end on the bridge: last, so that no half-configured container is on the network. It has its alias when
+ * it is all that it will be.
+ */
 function join(host: NetlinkSocket, outer: Link, bridge: Link, attachment: Attachment): void {
-  const { hairpin = false } = attachment;
-  linkSet(host, outer.name, outer.index, { master: bridge.index, alias: vethAlias(attachment) });
-  if (hairpin) bridgePortSet(host, outer.name, outer.index, { hairpin });
+  const { hairpin = false, ends } = attachment;
+  const alias = ends ? (ends.outer.alias ?? "") : vethAlias(attachment);
+  linkSet(host, outer.name, outer.index, { master: bridge.index, ...(hairpin ? {} : { alias }) });
+  if (!hairpin) return;
+  bridgePortSet(host, outer.name, outer.index, { hairpin });
+  linkSet(host, outer.name, outer.index, { alias });
 }
 
 /** The inner end, with this thread in the container's namespace; returns the addresses that are new to it. */

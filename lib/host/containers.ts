@@ -1,12 +1,14 @@
 // Which containers are attached, found out from the kernel: network namespaces with the other end of a port of ours.
-import { closeSync, readdirSync, statSync } from "node:fs";
+import { closeSync, readdirSync } from "node:fs";
 import type { Ip } from "../address/ip.ts";
 import type { Cidr } from "../address/ipv4.ts";
 import { address6List, addressList } from "../netlink/address.ts";
-import { type Link, linkByName, linkList } from "../netlink/link.ts";
+import { type Link, linkByIndex, linkByName, linkList } from "../netlink/link.ts";
 import { netnsId } from "../netlink/netnsid.ts";
+import { type Route, RTPROT_BOOT, routeList } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns, openNetns } from "../sys/netns.ts";
+import { netnsInode } from "../sys/netnsinode.ts";
 import { processIds } from "../sys/processes.ts";
 import { type AttachmentName, BRIDGE, isContainerVeth, ownerOf } from "./names.ts";
 
@@ -15,8 +17,16 @@ const NAMED = "/run/netns";
 /** A link in a container that is attached to our bridge. */
 export interface AttachedContainer {
   readonly netns: string;
+  /** Of the namespace; another may get it later. */
+  readonly inode: string;
+  /** Tells the namespace from all others; undefined before Linux 5.14. */
+  readonly cookie: bigint | undefined;
+  /** As it is seen inside. */
+  readonly link: Link;
   readonly mac: string;
   readonly addresses: readonly Cidr[];
+  /** By this link, of the namespace's main table, as attach or an administrator added them; no routing daemon's. */
+  readonly routes: readonly Route[];
   /** Those of IPv6. */
   readonly addresses6: readonly Ip[];
   /** Whose it is, where that is known. */
@@ -38,22 +48,19 @@ function entries(directory: string): string[] {
   }
 }
 
-/** A path for each network namespace of the machine that has a name or a process. */
-function namespaces(): string[] {
+/** A path for each network namespace of the machine that has a name or a process, by its inode. */
+function namespaces(): Map<string, string> {
   const paths = [
     ...entries(NAMED).map((name) => `${NAMED}/${name}`),
     ...processIds().map((pid) => `/proc/${pid}/ns/net`),
   ];
-  const byInode = new Map<bigint, string>();
+  const byInode = new Map<string, string>();
   for (const path of paths) {
-    try {
-      const { ino } = statSync(path, { bigint: true });
-      if (!byInode.has(ino)) byInode.set(ino, path);
-    } catch {
-      // The process has ended since.
-    }
+    const inode = netnsInode(path);
+    // The process may have ended since.
+    if (inode !== "" && !byInode.has(inode)) byInode.set(inode, path);
   }
-  return [...byInode.values()];
+  return byInode;
 }
 
 /**
@@ -70,7 +77,7 @@ function containerPorts(host: NetlinkSocket): Link[] {
 
 /** All containers that are attached, as far as their namespaces can be seen from here. */
 export function attachedContainers(host: NetlinkSocket): AttachedContainer[] {
-  return [...lookInside(host, containerPorts(host)).values()].flat();
+  return [...lookInside(host, containerPorts(host)).values()].flatMap((container) => container ?? []);
 }
 
 /** Addresses of all containers that are attached. It takes about 1 ms for each of them. */
@@ -78,38 +85,61 @@ export function attachedAddresses(host: NetlinkSocket): Sighting {
   const ports = containerPorts(host);
   const found = lookInside(host, ports);
   return {
-    addresses: [...found.values()]
-      .flat()
-      .flatMap(({ addresses, owner }) => addresses.map((cidr) => ({ ...cidr, owner }))),
+    addresses: [...found.values()].flatMap((container) =>
+      (container?.addresses ?? []).map((cidr) => ({ ...cidr, owner: container?.owner })),
+    ),
     complete: ports.every(({ index }) => found.has(index)),
   };
 }
 
-/** What is at the other end of each port, by the index of the port; without those that cannot be seen from here. */
-export function lookInside(host: NetlinkSocket, ports: readonly Link[]): Map<number, AttachedContainer[]> {
-  const found = new Map<number, AttachedContainer[]>();
-  if (ports.length === 0) return found;
-  for (const netns of namespaces()) {
+/** A port, and a path where its other end was last. */
+export type PortToLookBehind = Pick<Link, "index" | "alias" | "peerIndex" | "peerNetns"> & {
+  readonly netns?: string | undefined;
+};
+
+/**
+ * What is at the other end of each port, by the index of the port; undefined where the link has just gone. Without those
+ * that cannot be seen from here.
+ */
+export function lookInside(
+  host: NetlinkSocket,
+  ports: readonly PortToLookBehind[],
+): Map<number, AttachedContainer | undefined> {
+  const found = new Map<number, AttachedContainer | undefined>();
+  const look = (netns: string) => {
     try {
       const id = idOf(host, netns);
-      const here = ports.filter((port) => id !== undefined && port.peerNetns === id);
-      if (here.length === 0) continue;
-      const links = inside(
-        netns,
-        here.map(({ peerIndex }) => peerIndex),
-      );
-      for (const port of here) {
-        const owner = ownerOf(port.alias);
-        found.set(
-          port.index,
-          links.flatMap(({ index, ...link }) => (index === port.peerIndex ? [{ ...link, owner }] : [])),
-        );
-      }
+      const here = ports.filter(({ index, peerNetns }) => peerNetns === id && !found.has(index));
+      if (id !== undefined && here.length > 0) inside(netns, here, found);
     } catch {
       // It has gone since, or is no network namespace (a leftover file).
     }
-  }
+  };
+  for (const netns of new Set(ports.map((port) => port.netns))) if (netns !== undefined) look(netns);
+  if (ports.some(({ index }) => !found.has(index))) for (const netns of namespaces().values()) look(netns);
   return found;
+}
+
+/** A path to the namespace of a container, if it still is. */
+export function findNetns({ netns, inode, cookie }: AttachedContainer): string | undefined {
+  const isIt = (path: string | undefined) =>
+    path !== undefined && netnsInode(path) === inode && cookieOf(path) === cookie;
+  if (isIt(netns)) return netns;
+  if (cookie === undefined) return undefined;
+  const other = namespaces().get(inode);
+  return isIt(other) ? other : undefined;
+}
+
+/** See AttachedContainer; undefined, too, where the namespace is gone. */
+function cookieOf(netns: string): bigint | undefined {
+  try {
+    return inNetns(netns, () => {
+      using nl = new NetlinkSocket(NETLINK_ROUTE);
+      return nl.netnsCookie;
+    });
+  } catch {
+    return undefined;
+  }
 }
 
 function idOf(host: NetlinkSocket, netns: string): number | undefined {
@@ -121,16 +151,29 @@ function idOf(host: NetlinkSocket, netns: string): number | undefined {
   }
 }
 
-function inside(netns: string, wanted: readonly (number | undefined)[]) {
-  return inNetns(netns, () => {
+function inside(
+  netns: string,
+  ports: readonly PortToLookBehind[],
+  found: Map<number, AttachedContainer | undefined>,
+): void {
+  inNetns(netns, () => {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
-    const links = linkList(nl).filter(({ index }) => wanted.includes(index));
-    return links.map(({ index, address }) => ({
-      index,
-      netns,
-      mac: address ?? "",
-      addresses: addressList(nl, index).map(({ cidr }) => cidr),
-      addresses6: address6List(nl, index),
-    }));
+    const cookie = nl.netnsCookie;
+    const routes = routeList(nl);
+    for (const { index, alias, peerIndex = 0 } of ports) {
+      const link = linkByIndex(nl, peerIndex);
+      const container = link && {
+        netns,
+        inode: netnsInode(netns),
+        cookie,
+        link,
+        mac: link.address ?? "",
+        addresses: addressList(nl, link.index).map(({ cidr }) => cidr),
+        addresses6: address6List(nl, link.index),
+        routes: routes.filter((route) => route.link === link.index && route.protocol === RTPROT_BOOT),
+        owner: ownerOf(alias),
+      };
+      found.set(index, container);
+    }
   });
 }

@@ -5,7 +5,7 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import type { Netns } from "../sys/netns.ts";
 import { type Attached, type Attachment, attach, type ContainerLink, detach, inspect } from "./attach.ts";
 import { bridgeAddresses } from "./bridge.ts";
-import { attachedAddresses, type Sighting } from "./containers.ts";
+import { attachedAddresses, lookInside, type PortToLookBehind, type Sighting } from "./containers.ts";
 
 /** All operations reject with NetnsError, AlreadyAttachedError or the kernel's own error. */
 export interface ContainerWork {
@@ -16,6 +16,8 @@ export interface ContainerWork {
   bridgeAddresses(bridge: string): Promise<readonly Cidr[]>;
   /** Addresses of all attached containers. */
   attached(): Promise<Sighting>;
+  /** See lookInside(). */
+  lookInside(ports: readonly PortToLookBehind[]): Promise<ReturnType<typeof lookInside>>;
 }
 
 /** Work in the calling thread, for programs without an event loop to keep free. */
@@ -34,5 +36,9 @@ export const workHere: ContainerWork = {
   async attached() {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     return attachedAddresses(nl);
+  },
+  async lookInside(ports) {
+    using nl = new NetlinkSocket(NETLINK_ROUTE);
+    return lookInside(nl, ports);
   },
 };

@@ -39,6 +39,7 @@ export class WorkThread implements ContainerWork {
   readonly bridgeAddresses: ContainerWork["bridgeAddresses"] = (bridge) =>
     this.#call("bridgeAddresses", bridge);
   readonly attached: ContainerWork["attached"] = () => this.#call("attached");
+  readonly lookInside: ContainerWork["lookInside"] = (ports) => this.#call("lookInside", ports);
 
   #call<T>(operation: Operation, ...parameters: readonly unknown[]): Promise<T> {
     if (this.#waiting.size >= MAX_WAITING)

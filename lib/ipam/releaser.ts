@@ -113,6 +113,11 @@ export class Releaser {
     if (isContainer && cidrs.length > 0) detached(`releasing the addresses of ${id}`, this.release(id));
   }
 
+  /** Who has an address; undefined, too, where it was given back and waits for its link to go. */
+  holderOf(address: IPv4): string | undefined {
+    return this.#grace.get(address)?.obstacle ? undefined : this.owned.holderOf(address);
+  }
+
   /** An address is in use by its holder (again). */
   keep(address: IPv4): void {
     this.#grace.forget(address);

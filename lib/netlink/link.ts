@@ -26,7 +26,7 @@ const IFLA_PROTINFO = 12;
 const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
-const IFLA_GROUP = 27;
+export const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 const IFLA_LINK_NETNSID = 37;
 
@@ -72,10 +72,14 @@ export interface LinkSettings {
   readonly netnsFd?: number;
 }
 
-/** A link to be made. */
-export type NewLink = LinkSettings & { readonly name: string } & (
+/** A link to be made; the next free ifindex unless one is given. */
+type Made = LinkSettings & { readonly name: string; readonly index?: number | undefined };
+
+/** A link to be made. The other end of a veth gets the ifindex given only if this end is given one, too. */
+export type NewLink = Made &
+  (
     | { readonly kind: "bridge" }
-    | { readonly kind: "veth"; readonly peer: LinkSettings & { readonly name: string } }
+    | { readonly kind: "veth"; readonly peer: Made }
     /** A VXLAN device whose peer and network id come with each packet (`external`); UDP `port`. */
     | { readonly kind: "vxlan"; readonly port: number }
   );
@@ -102,6 +106,10 @@ export interface Link {
   readonly vxlan:
     | { readonly port: number; readonly external: boolean; readonly learning: boolean }
     | undefined;
+  /** Whether the other end of a veth is up, too. */
+  readonly carrier: boolean;
+  /** It is about to be removed by linksDelete(), or was. */
+  readonly leaving: boolean;
   readonly bridgePort: Required<BridgePort> | undefined;
 }
 
@@ -127,7 +135,7 @@ function encodeSettings(encoder: AttributeEncoder, settings: LinkSettings): void
 
 /** The body of the RTM_NEWLINK that makes a link. */
 export function encodeNewLink(link: NewLink): Uint8Array {
-  const encoder = new AttributeEncoder().raw(header(AF_UNSPEC, 0, link.up));
+  const encoder = new AttributeEncoder().raw(header(AF_UNSPEC, link.index ?? 0, link.up));
   encodeSettings(encoder, link);
   encoder.nested(
     IFLA_LINKINFO,
@@ -142,10 +150,10 @@ export function encodeNewLink(link: NewLink): Uint8Array {
   return encoder.done();
 }
 
-function encodePeer(encoder: AttributeEncoder, peer: LinkSettings): void {
+function encodePeer(encoder: AttributeEncoder, peer: Made): void {
   encoder.nested(
     VETH_INFO_PEER,
-    (inner) => encodeSettings(inner.raw(header(AF_UNSPEC, 0, peer.up)), peer),
+    (inner) => encodeSettings(inner.raw(header(AF_UNSPEC, peer.index ?? 0, peer.up)), peer),
     false,
   );
 }
@@ -216,20 +224,19 @@ export function linkDelete(nl: NetlinkSocket, name: string): boolean {
   );
 }
 
+/** Groups of links that are being removed: random numbers from here to twice that. */
+const LEAVING_GROUPS = 1 << 30;
+
+/** Whether links of a group are about to be removed by linksDelete(). */
+export const isLeavingGroup = (group: number) => group >= LEAVING_GROUPS && group < 2 * LEAVING_GROUPS;
+
 /**
  * Removes links by their index; those that are gone already are no error. All at once: a removal waits for the kernel's
- * grace period (10 to 20 ms), and links of one group share that (50 in 50 ms instead of 1.1 s).
+ * grace period (10 to 20 ms), and links of one group share that (50 in 50 ms instead of 1.1 s). The group also tells
+ * those who hear of the removal that it was meant.
  */
 export function linksDelete(nl: NetlinkSocket, indices: readonly number[]): void {
-  const [only, ...more] = indices;
-  if (only === undefined) return;
-  if (more.length === 0) {
-    const body = header(AF_UNSPEC, only, undefined);
-    unlessGone(() => nl.request({ operation: `link delete ${only}`, type: RTM_DELLINK, body }));
-    return;
-  }
-  // A random number that no other group has.
-  const group = (1 << 30) | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);
+  const group = LEAVING_GROUPS | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);
   const gather = (index: number) =>
     unlessGone(() =>
       nl.request({
@@ -311,6 +318,8 @@ export function decodeLink(message: Message): Link {
     peerNetns: attributes.get(IFLA_LINK_NETNSID)?.u32,
     up: (view.getUint32(8, true) & IFF_UP) !== 0,
     queue: attributes.get(IFLA_TXQLEN)?.u32 ?? 0,
+    carrier: (view.getUint32(8, true) & IFF_RUNNING) !== 0,
+    leaving: isLeavingGroup(attributes.get(IFLA_GROUP)?.u32 ?? 0),
     vxlan: kind === "vxlan" ? decodeVxlan(info?.get(IFLA_INFO_DATA)?.nested) : undefined,
     bridgePort: attributes.get(IFLA_MASTER) && decodeBridgePort(info?.get(IFLA_INFO_SLAVE_DATA)?.nested),
   };

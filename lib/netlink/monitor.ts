@@ -1,7 +1,7 @@
 // Links, addresses, routes, settings and traffic control as they change, by rtnetlink(7) multicast: one socket for all. Hosts
 // have many links that are nobody's business here, so only a few attributes are read.
 import type { Watch } from "../sys/readable.ts";
-import { RTM_DELLINK, RTM_NEWLINK } from "./link.ts";
+import { IFLA_GROUP, isLeavingGroup, RTM_DELLINK, RTM_NEWLINK } from "./link.ts";
 import { listen } from "./listen.ts";
 import type { Message } from "./message.ts";
 import { NETLINK_ROUTE, openNetlink } from "./socket.ts";
@@ -47,6 +47,8 @@ export interface LinkEvent {
   readonly master: number | undefined;
   /** It is gone; leaving a bridge is no removal. */
   readonly removed: boolean;
+  /** It is, or was, about to be removed by us. */
+  readonly leaving: boolean;
 }
 
 export interface RouteListener {
@@ -113,6 +115,7 @@ export function decodeEvent(message: Message): RouteEvent | undefined {
       name: name ? text(body.subarray(name.at, name.at + name.length)) : "",
       master: u32(view, find(view, IFINFOMSG, IFLA_MASTER)),
       removed: type === RTM_DELLINK && body[0] === AF_UNSPEC,
+      leaving: isLeavingGroup(u32(view, find(view, IFINFOMSG, IFLA_GROUP)) ?? 0),
     },
   };
 }

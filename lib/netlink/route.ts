@@ -24,7 +24,8 @@ const RTM_GETRULE = 34;
 const RTMSG = 12;
 const RT_TABLE_MAIN = 254;
 const RTPROT_KERNEL = 2;
-const RTPROT_BOOT = 3;
+/** What programs add unless they say who they are; routes of ours. */
+export const RTPROT_BOOT = 3;
 const RTN_UNICAST = 1;
 const RT_SCOPE_UNIVERSE = 0;
 const RT_SCOPE_LINK = 253;
@@ -49,6 +50,8 @@ export interface Route {
   readonly table?: number;
   /** The connected route that the kernel makes with this address of the link. */
   readonly connected?: IPv4 | undefined;
+  /** Who made it (RTPROT_…), in lists. */
+  readonly protocol?: number;
 }
 
 /** A policy routing rule: packets that carry `mark` look into `table`. */
@@ -131,6 +134,7 @@ export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN, link?: numbe
         gateway: gateway && ipv4FromOctets(gateway),
         link: attributes.get(RTA_OIF)?.u32,
         table: attributes.get(RTA_TABLE)?.u32 ?? found[4] ?? 0,
+        protocol: found[5] ?? 0,
       };
     })
     .filter((route) => route.table === table && (link === undefined || route.link === link));

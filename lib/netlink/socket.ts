@@ -6,6 +6,7 @@ import { EBUSY } from "../sys/errno.ts";
 import {
   AF_NETLINK,
   bindSocket,
+  netnsCookie,
   openSocket,
   receiveDatagram,
   SOCK_NONBLOCK,
@@ -98,6 +99,11 @@ export class NetlinkSocket implements Disposable {
   /** The port that the kernel has given it; 0 until it has answered anything. */
   get port(): number {
     return this.#port;
+  }
+
+  /** Tells its network namespace from all others, also from later ones; undefined before Linux 5.14. */
+  get netnsCookie(): bigint | undefined {
+    return netnsCookie(this.#fd);
   }
 
   close(): void {

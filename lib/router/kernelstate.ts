@@ -6,7 +6,6 @@ import { ForwardingResource } from "../host/forwarding/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { Addresses, ConnectedRoutes } from "../host/reconcile/addresses.ts";
 import { BridgeResource } from "../host/reconcile/bridge.ts";
-import { Members } from "../host/reconcile/members.ts";
 import type { Reconciler } from "../host/reconcile/reconciler.ts";
 import { keeper } from "../host/reconcile/resource.ts";
 import { Sysctls } from "../host/reconcile/sysctls.ts";
@@ -54,7 +53,6 @@ export function keepHost(
   const forwarding = new ForwardingResource(filter, () => exposure.addresses);
   const found = [
     keeper(new Sysctls("link settings", ["links", "netconf", "silent"], () => links)),
-    keeper(new Members(route)),
     keeper(new Addresses(route, () => exposure.desired)),
     keeper(new ConnectedRoutes(route, () => exposure.addresses)),
     keeper(new Sysctls("IP forwarding", ["netconf"], () => (exposure.exposed.length > 0 ? [ipForward] : []))),

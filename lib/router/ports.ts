@@ -2,8 +2,12 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../clock/clock.ts";
-import { Ports } from "../host/ports/ports.ts";
+import { ContainerLinks } from "../host/ports/links.ts";
+import { Ports, type PortsConfig } from "../host/ports/ports.ts";
+import { linkNotes } from "../host/ports/states.ts";
+import type { Reconciler } from "../host/reconcile/reconciler.ts";
 import type { Log } from "../log/log.ts";
+import type { LinkEvent } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Datapath } from "../overlay/datapath/datapath.ts";
 import { MAC_VALUE } from "../overlay/datapath/maps.ts";
@@ -12,7 +16,14 @@ import { reasonOf } from "../sys/reason.ts";
 /** Where runtimes have their networks' configurations. */
 const CNI_FOLDER = "/etc/cni/net.d";
 
-type LookedAfter = Pick<Ports, "renumber" | "changed" | "removed" | "resync" | "notes" | "stop">;
+/** Links of containers, kept, and the programs on their ports. */
+export interface ContainerPorts extends Pick<ContainerLinks, "follow" | "letGo" | "ended" | "states"> {
+  renumber(self: number): void;
+  /** A link has changed or gone. */
+  changed(index: number, link: LinkEvent): void;
+  notes(): string[];
+  stop(): void;
+}
 
 /** Looks after the ports of our bridge; throws where it cannot and `antiSpoof` was asked for. `self` is our short id. */
 export function startPorts(
@@ -21,26 +32,49 @@ export function startPorts(
   { maps, portName }: Datapath,
   self: number,
   antiSpoof: boolean,
+  reconciler: Reconciler,
   log: Log,
-): LookedAfter {
+): ContainerPorts {
   const value = { peerAt: MAC_VALUE.peer, timeAt: MAC_VALUE.seen };
   const leaveQdisc = hasBandwidthPlugin(CNI_FOLDER);
   const config = { antiSpoof, leaveQdisc, macs: maps.macs, value, self, overlayPort: portName };
+  const { ports, why } = startPrograms(route, filter, config, log);
+  const again = () => reconciler.notified("ports");
+  const kept = new ContainerLinks(route, systemClock, log, ports, again);
+  reconciler.keep(kept);
+  return {
+    renumber: (number) => ports?.renumber(number),
+    changed(index, link) {
+      if (link.removed) kept.removed(index, link.leaving);
+      // The reconciler hears of containers' links, not of others' on the bridge.
+      else if (kept.isNewPort(index, link.master)) again();
+    },
+    follow: (books) => kept.follow(books),
+    letGo: (work) => kept.letGo(work),
+    ended: (id, ended) => kept.ended(id, ended),
+    states: () => kept.states(),
+    notes: () => [...(ports?.notes() ?? [why]), ...linkNotes(kept.states())],
+    stop() {
+      kept.stop();
+      ports?.stop();
+    },
+  };
+}
+
+/** A network without programs on its ports works, but says so. */
+function startPrograms(
+  route: NetlinkSocket,
+  filter: NetlinkSocket,
+  config: PortsConfig,
+  log: Log,
+): { ports: Ports | undefined; why: string } {
   try {
-    return new Ports(route, filter, config, systemClock, log);
+    return { ports: new Ports(route, filter, config, systemClock, log), why: "" };
   } catch (error) {
     const why = `no storm control and no anti-spoofing on container ports: ${reasonOf(error)}`;
-    if (antiSpoof) throw new Error(`--anti-spoof: ${why}`);
+    if (config.antiSpoof) throw new Error(`--anti-spoof: ${why}`);
     log.warning(why);
-    const nothing = () => {};
-    return {
-      renumber: nothing,
-      changed: nothing,
-      removed: nothing,
-      resync: nothing,
-      notes: () => [why],
-      stop: nothing,
-    };
+    return { ports: undefined, why };
   }
 }
 

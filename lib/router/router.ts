@@ -85,8 +85,6 @@ export interface RouterServices {
   readonly peersAreTold?: boolean;
   /** Whether all is done that makes this host one of the network, where more belongs to that than being a router. */
   ready?(): boolean;
-  /** Nobody looks on, such as at boot: names of peers that do not resolve yet are tried again, and not waited for. */
-  readonly unattended?: boolean;
   /** What the status has to say of them. */
   notes?(): string[];
 }
@@ -162,7 +160,7 @@ export async function startRouter(
     reconciler.keep(keeper),
   );
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
-  const ports = startPorts(route, filter, datapath, shortId, options["anti-spoof"], log);
+  const ports = startPorts(route, filter, datapath, shortId, options["anti-spoof"], reconciler, log);
   scope.defer("container ports", () => ports.stop());
   const { withoutFastdp } = datapath;
   const esp = new Esp(systemRandom, port + 1);
@@ -265,6 +263,7 @@ export async function startRouter(
   mesh.guard(allocator.sharing);
   const sighting = await scope.wait(work.attached());
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
+  ports.follow({ holderOf: (address) => allocator.releaser.holderOf(address), work });
   const dns = options.dns ? await scope.wait(startDns(options, mesh, store, route, monitor, log)) : undefined;
   scope.defer("DNS", () => dns?.stop());
   const warn = limitedWarnings(log, systemClock.now);
@@ -317,6 +316,7 @@ export async function startRouter(
         diagnostics: overlay.diagnostics(),
         trustedSubnets: options["trusted-subnets"].map(formatCidr),
         macs: overlay.macs(),
+        links: ports.states(),
         notes: [
           ...(encryption && options["min-protocol-version"] === 1 ? [V1_ALLOWED] : []),
           ...mesh.notes(),
@@ -358,7 +358,7 @@ export async function startRouter(
       return hidden;
     },
     isReady: () => ready && (services.ready?.() ?? true),
-    cni: (call, caller) => services.cni(call, localClient(target, caller), work, caller),
+    cni: (call, caller) => services.cni(call, localClient(target, caller), ports.letGo(work), caller),
   };
   servers = await serveAll(target, options);
   scope.defer("the control API", () => servers?.stop());
@@ -374,22 +374,21 @@ export async function startRouter(
   monitor.add({
     changed({ index = 0, link }) {
       if (!link) return;
-      const { name: linkName, master, removed } = link;
-      if (!removed) return ports.changed({ index, name: linkName, master });
-      ports.removed({ index });
-      if (isContainerVeth(linkName)) containersLeft();
+      ports.changed(index, link);
+      if (link.removed && isContainerVeth(link.name)) containersLeft();
     },
-    lost() {
-      ports.resync();
-      containersLeft();
-    },
+    lost: containersLeft,
   });
   const containers = watchContainers(
     options["docker-api"],
     {
       connected: () => askRuntime(allocator.releaser.departing()),
-      started: (id) => allocator.releaser.started(id),
+      started(id) {
+        allocator.releaser.started(id);
+        ports.ended(id, false);
+      },
       died(id) {
+        ports.ended(id, true);
         allocator.releaser.died(id);
         unname(id);
       },
@@ -402,19 +401,9 @@ export async function startRouter(
   if (targets.remembered && targets.peers.length > 0)
     log.info(`Connecting to the peers of the last time: ${targets.peers.join(", ")}`);
   noteLaunch(kept, options.peers, log);
-  const connecting = named.start();
-  if (services.unattended) {
-    detached(
-      "connecting to peers",
-      connecting.then((errors) => {
-        for (const error of errors) log.warning(`${error}; trying again`);
-      }),
-    );
-  } else {
-    const errors = await scope.wait(connecting);
-    if (errors.length > 0 && !targets.remembered) throw new OptionError(errors.join("; "));
-    for (const error of errors) log.warning(error);
-  }
+  const errors = await scope.wait(named.start());
+  if (errors.length > 0 && !targets.remembered) throw new OptionError(errors.join("; "));
+  for (const error of errors) log.warning(error);
   ready = true;
   log.info("weave is ready");
   const settled = systemClock.after(STARTED_MS, forgetStart);

@@ -2,7 +2,6 @@
 import { EAGAIN, EINTR, ENOBUFS } from "./errno.ts";
 import { SysError, syscall, trySyscall } from "./syscall.ts";
 
-export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
@@ -12,6 +11,9 @@ export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_CLOEXEC = 0x80000;
 export const SOCK_NONBLOCK = 0x800;
+
+const SOL_SOCKET = 1;
+const SO_NETNS_COOKIE = 71;
 
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
@@ -33,6 +35,24 @@ export function getOption(what: string, fd: number, level: number, option: numbe
   const length = new Uint8Array(Uint32Array.of(value.byteLength).buffer);
   syscall(what, "getsockopt", fd, level, option, new Uint8Array(value.buffer), length);
   return value[0] ?? 0;
+}
+
+/**
+ * The number of the network namespace that a socket was opened in, which no other ever gets; undefined before
+ * Linux 5.14 (SO_NETNS_COOKIE).
+ */
+export function netnsCookie(fd: number): bigint | undefined {
+  const value = new BigUint64Array(1);
+  const length = new Uint8Array(Uint32Array.of(value.byteLength).buffer);
+  const result = trySyscall(
+    "getsockopt",
+    fd,
+    SOL_SOCKET,
+    SO_NETNS_COOKIE,
+    new Uint8Array(value.buffer),
+    length,
+  );
+  return result < 0 ? undefined : value[0];
 }
 
 /** Binds to a packed struct sockaddr. */
@@ -81,16 +101,6 @@ export function receiveDatagram(
     if (length > buffer.length) throw new SysError(what, ENOBUFS);
     return buffer.subarray(0, length);
   }
-}
-
-/** struct sockaddr_un (sys/un.h), without the zero at the end; "@" in front makes the address abstract. At most 107 bytes. */
-export function sockaddrUnix(path: string): Uint8Array {
-  const name = new TextEncoder().encode(path);
-  const sockaddr = new Uint8Array(2 + name.length);
-  new DataView(sockaddr.buffer).setUint16(0, AF_UNIX, true);
-  sockaddr.set(name, 2);
-  if (path.startsWith("@")) sockaddr[2] = 0;
-  return sockaddr;
 }
 
 /** struct sockaddr_in (netinet/in.h): address and port in network byte order. `address` is four octets. */

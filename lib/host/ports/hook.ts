@@ -36,12 +36,20 @@ export function findProgram(
   return undefined;
 }
 
+/** Ids of the programs on a link. */
+export function hookedPrograms(
+  how: How,
+  nl: NetlinkSocket,
+  link: HookLink,
+  direction: Direction,
+): readonly number[] {
+  return how === "tc"
+    ? bpfFilterList(nl, link.index, direction).map(({ id }) => id)
+    : (tcxPrograms(link.index, direction) ?? []);
+}
+
 function findBy(how: How, nl: NetlinkSocket, link: HookLink, direction: Direction): Program | undefined {
-  const ids =
-    how === "tc"
-      ? bpfFilterList(nl, link.index, direction).map(({ id }) => id)
-      : (tcxPrograms(link.index, direction) ?? []);
-  for (const id of ids) {
+  for (const id of hookedPrograms(how, nl, link, direction)) {
     const program = open(id);
     if (program && NAMES.includes(program.name)) return program;
     program?.close();

@@ -2,20 +2,21 @@
 // policies are enforced. What it drops is counted, logged and told in status.
 import { formatIPv4 } from "../../address/ipv4.ts";
 import type { BpfMap } from "../../bpf/map.ts";
-import { loadProgram, type Program } from "../../bpf/program.ts";
+import { loadProgram, type Program, programId } from "../../bpf/program.ts";
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
 import { limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { type Link, linkByName, linkList } from "../../netlink/link.ts";
 import { tableList } from "../../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
+import type { Direction } from "../../netlink/trafficcontrol.ts";
 import { ENODEV, isErrno } from "../../sys/errno.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { lookInside } from "../containers.ts";
 import { BRIDGE, isContainerVeth, POLICY_TABLE } from "../names.ts";
 import { admitPort, bindPort, forgetPorts } from "./binding.ts";
 import { dropNotes, dropWarnings, strictNote } from "./drops.ts";
-import { findProgram, type HookLink, type How, hasTcx, hook, unhookOther } from "./hook.ts";
+import { findProgram, type HookLink, type How, hasTcx, hook, hookedPrograms, unhookOther } from "./hook.ts";
 import { closePortMaps, createPortMaps, mapsOf, type PortEntry, type PortMaps } from "./maps.ts";
 import { portProgram, type RemoteMacs } from "./program.ts";
 
@@ -23,11 +24,6 @@ import { portProgram, type RemoteMacs } from "./program.ts";
 const MODE_MS = 1_000;
 /** Counters are looked at this often for the log. */
 const LOG_MS = 5_000;
-/** A program that somebody has taken from a port is put back within this. */
-const CARE_MS = 60_000;
-/** Links change several times when one is made, and many go at once. */
-const SETTLE_MS = 200;
-
 /** Ports that get the program in one go: 0.3 ms each. */
 const BATCH = 40;
 
@@ -46,6 +42,12 @@ export interface PortsConfig {
   readonly overlayPort: string;
 }
 
+/** A link without our program. */
+export interface Unhooked {
+  readonly link: Link;
+  readonly direction: Direction;
+}
+
 export class Ports {
   readonly #maps: PortMaps;
   readonly #warn: (kind: string, text: string) => void;
@@ -58,7 +60,6 @@ export class Ports {
   /** Names of ports by ifindex. */
   #names: ReadonlyMap<number, string> = new Map();
   #logged: ReadonlyMap<string, PortEntry> = new Map();
-  #settle: Timer | undefined;
   #rest: Timer | undefined;
   #gone = true;
 
@@ -76,7 +77,7 @@ export class Ports {
     try {
       this.#strict = this.#enforced();
       this.#program = this.#load(this.#strict);
-      this.#reconcile(true);
+      this.#hookEverything();
     } catch (error) {
       closePortMaps(this.#maps);
       throw error;
@@ -84,7 +85,6 @@ export class Ports {
     this.#timers = [
       every(clock, MODE_MS, () => this.#try("look for policies", () => this.#followPolicies())),
       every(clock, LOG_MS, () => this.#try("read counters", () => this.#logDrops())),
-      every(clock, CARE_MS, () => this.#try("look after ports", () => this.#reconcile(true))),
     ];
   }
 
@@ -95,27 +95,53 @@ export class Ports {
     this.#try("load the program", () => this.#reload(this.#strict));
   }
 
-  /** A link has changed. */
-  changed({ index, name, master }: Pick<Link, "index" | "name" | "master">): void {
-    const ours = master !== undefined || name === BRIDGE;
-    if (ours && !this.#hooked.has(index)) this.#reconcileSoon();
+  /**
+   * Puts the program on links that are new, and returns those that had it and have it no longer. Forgets what ports that
+   * do not exist were bound to, but for those that are to come back.
+   */
+  follow(links: readonly Link[], bridge: Link, returns: (port: number) => boolean): Unhooked[] {
+    const ports = links.filter(
+      ({ master, name }) => master === bridge.index && name !== this.config.overlayPort,
+    );
+    const exists = new Set(links.map(({ index }) => index));
+    for (const index of this.#hooked) {
+      if (exists.has(index) || returns(index)) continue;
+      this.#hooked.delete(index);
+      this.#gone = true;
+    }
+    if (this.#gone) {
+      forgetPorts(this.#maps, (port) => exists.has(port) || returns(port), this.config.macs);
+      this.#gone = false;
+    }
+    this.#names = new Map(ports.map(({ index, name }) => [index, name]));
+    this.#bindUnknown(ports.filter(({ name }) => isContainerVeth(name)));
+    const id = programId(this.#program);
+    const unhooked = [
+      { link: bridge, direction: "egress" } as const,
+      ...ports.map((link) => ({ link, direction: "ingress" }) as const),
+    ].filter(
+      ({ link, direction }) =>
+        this.#hooked.has(link.index) &&
+        !hookedPrograms(this.#how(link), this.route, link, direction).includes(id),
+    );
+    this.#hook(bridge, "egress");
+    this.#hookAll(ports.filter(({ index }) => !this.#hooked.has(index)));
+    return unhooked;
   }
 
-  removed({ index }: Pick<Link, "index">): void {
-    if (!this.#hooked.delete(index)) return;
-    this.#gone = true;
-    this.#reconcileSoon();
+  /** Whether a port has our program, as far as is known. */
+  has(port: number): boolean {
+    return this.#hooked.has(port);
   }
 
-  /** Changes of links were missed. */
-  resync(): void {
-    this.#gone = true;
-    this.#reconcileSoon();
+  /** Puts the program back. */
+  rehook({ link, direction }: Unhooked): void {
+    this.#hooked.delete(link.index);
+    this.#hook(link, direction);
   }
 
   /** Stops looking after it; the kernel goes on. */
   stop(): void {
-    this.#settle?.cancel();
     this.#rest?.cancel();
     for (const timer of this.#timers) timer.cancel();
     this.#program.close();
@@ -144,7 +170,14 @@ export class Ports {
     this.#program = this.#load(strict);
     this.#strict = strict;
     before.close();
-    this.#reconcile(true);
+    this.#hookEverything();
+  }
+
+  #hookEverything(): void {
+    this.#hooked.clear();
+    const links = linkList(this.route);
+    const bridge = links.find(({ name }) => name === BRIDGE);
+    if (bridge) this.follow(links, bridge, () => false);
   }
 
   #load(strict: boolean): Program {
@@ -164,39 +197,12 @@ export class Ports {
     }
   }
 
-  #reconcileSoon(): void {
-    this.#settle ??= this.clock.after(SETTLE_MS, () => {
-      this.#settle = undefined;
-      this.#try("look after ports", () => this.#reconcile(false));
-    });
-  }
-
   #try(what: string, fn: () => void): void {
     try {
       fn();
     } catch (error) {
       this.#warn(what, `[ports] cannot ${what}: ${reasonOf(error)}`);
     }
-  }
-
-  /** Hangs the program where it is missing; with `all`, looks at ports that had it, too. */
-  #reconcile(all: boolean): void {
-    const links = linkList(this.route);
-    const bridge = links.find(({ name }) => name === BRIDGE);
-    if (!bridge) return;
-    if (this.#gone) {
-      const indexes = new Set(links.map(({ index }) => index));
-      forgetPorts(this.#maps, (port) => indexes.has(port), this.config.macs);
-      this.#gone = false;
-    }
-    if (all) this.#hooked.clear();
-    this.#hook(bridge, "egress");
-    const ports = links.filter(
-      ({ master, name }) => master === bridge.index && name !== this.config.overlayPort,
-    );
-    this.#names = new Map(ports.map(({ index, name }) => [index, name]));
-    this.#bindUnknown(ports.filter(({ name }) => isContainerVeth(name)));
-    this.#hookAll(ports.filter(({ index }) => !this.#hooked.has(index)));
   }
 
   /** A few at a time: the router has other things to do. */
@@ -213,7 +219,7 @@ export class Ports {
   #hook(link: HookLink, direction: "ingress" | "egress"): void {
     if (this.#hooked.has(link.index)) return;
     try {
-      const how: How = this.config.leaveQdisc && hasTcx(link) ? "tcx" : "tc";
+      const how = this.#how(link);
       hook(how, this.route, link, direction, this.#program);
       unhookOther(how, this.route, link, direction);
       this.#hooked.add(link.index);
@@ -223,12 +229,16 @@ export class Ports {
     }
   }
 
+  #how(link: HookLink): How {
+    return this.config.leaveQdisc && hasTcx(link) ? "tcx" : "tc";
+  }
+
   /** Ports of containers that were attached by another program than ours: their namespaces tell what they have. */
   #bindUnknown(ports: readonly Link[]): void {
     const unknown = ports.filter(({ index }) => this.#maps.ports.get(index) === undefined);
     const found = lookInside(this.route, unknown);
     for (const { index } of unknown) {
-      const [container] = found.get(index) ?? [];
+      const container = found.get(index);
       if (!container) {
         admitPort(this.#maps, index);
         continue;

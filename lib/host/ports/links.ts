@@ -1,0 +1,373 @@
+// Keeps the links of containers as they were when they were attached. The link itself and the host's end are ours: what
+// others remove or change of these is put back. What is inside belongs to the container: it comes back only with a link that
+// has to be made anew, and is told where it has changed.
+import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import { limitedWarnings } from "../../log/limited.ts";
+import type { Log } from "../../log/log.ts";
+import { detached } from "../../log/unexpected.ts";
+import { bridgePortSet, type Link, linkList, linkSet, linksDelete } from "../../netlink/link.ts";
+import type { NetlinkSocket } from "../../netlink/socket.ts";
+import { EBUSY, ENODEV, isErrno } from "../../sys/errno.ts";
+import { netnsPath } from "../../sys/netns.ts";
+import { netnsInode } from "../../sys/netnsinode.ts";
+import { reasonOf } from "../../sys/reason.ts";
+import { AlreadyAttachedError, attach } from "../attach.ts";
+import type { AttachedContainer } from "../containers.ts";
+import { findNetns } from "../containers.ts";
+import type { ContainerWork } from "../containerwork.ts";
+import { BRIDGE } from "../names.ts";
+import type { Change, Keeper, Source } from "../reconcile/resource.ts";
+import {
+  type HolderOf,
+  isGivenBack,
+  type KnownLink,
+  KnownLinks,
+  lookedInside,
+  PORT_FLAGS,
+  wrongAt,
+} from "./known.ts";
+import type { Ports, Unhooked } from "./ports.ts";
+
+/** Interval of looking into containers that are new or may have changed, a few at a time, and else into one. */
+const LOOK_MS = 250;
+/** It takes 1 ms each, in the way of containers that are attached meanwhile. */
+const LOOKS = 4;
+/** A container is looked into again not before this. */
+const LOOK_AGAIN_MS = 5_000;
+/** Pause after a repair that failed. */
+const RETRY_MS = 10_000;
+/** How long the kernel's word on the removal of a link may take, where it comes at all. */
+const UNHEARD_MS = 2_000;
+/** When a link that was made anew is looked at again: a detach that was under way may not have seen it. */
+const AFTER_MS = 3_000;
+/** Within this it may still have been. */
+const DETACH_MS = 60_000;
+/** Links put right in one go, 0.2 ms each; and links made anew, 3 ms each. */
+const MAX_SETTINGS = 64;
+const MAX_RESTORED = 4;
+
+/** What the rest of the router knows of containers. */
+export interface Books {
+  readonly holderOf: HolderOf;
+  readonly work: Pick<ContainerWork, "lookInside">;
+}
+
+type PortChange = Change & { readonly known?: KnownLink; apply(): void };
+
+/** A container's link, for status and report. */
+export interface LinkState {
+  readonly port: Link;
+  readonly owner: KnownLink["owner"];
+  readonly inside: AttachedContainer | undefined;
+  readonly problem: string | undefined;
+}
+
+export class ContainerLinks implements Keeper {
+  readonly name = "container links";
+  readonly sources: readonly Source[] = ["ports", "trafficcontrol"];
+  readonly #known = new KnownLinks();
+  readonly #warn: (kind: string, text: string) => void;
+  /** ifindex of our bridge. */
+  #bridge: number | undefined;
+  #books: Books | undefined;
+  #looks: Timer | undefined;
+  #looking = false;
+  #again: Timer | undefined;
+
+  /** Learns the links there are. `again` asks for another reconciliation. */
+  constructor(
+    private readonly route: NetlinkSocket,
+    private readonly clock: Clock,
+    log: Log,
+    private readonly ports: Pick<Ports, "follow" | "has" | "rehook"> | undefined,
+    private readonly again: () => void,
+  ) {
+    this.#warn = limitedWarnings(log, () => clock.now());
+    const links = linkList(route);
+    const bridge = links.find(({ name }) => name === BRIDGE);
+    if (bridge) this.#known.learn(links, bridge.index, clock.now(), true);
+  }
+
+  /** Looks into containers from now on. */
+  follow(books: Books): void {
+    this.#books = books;
+    detached("looking into containers", this.#look(this.#known.all()));
+    this.#looks = every(this.clock, LOOK_MS, () => {
+      const due = this.#due();
+      if (due.length > 0 && !this.#looking) detached("looking into containers", this.#look(due));
+    });
+  }
+
+  stop(): void {
+    this.#looks?.cancel();
+    this.#again?.cancel();
+  }
+
+  /** The kernel tells that a link is gone. */
+  removed(index: number, leaving: boolean): void {
+    const known = this.#known.get(index);
+    if (known) known.removed = true;
+    if (leaving) this.#known.forget(index);
+  }
+
+  /** Whether a link on our bridge may lack our program. */
+  isNewPort(index: number, master: number | undefined): boolean {
+    return master !== undefined && master === this.#bridge && !this.ports?.has(index);
+  }
+
+  /** Its runtime says that a container has ended, or runs again. */
+  ended(id: string, ended: boolean): void {
+    for (const known of this.#known.all())
+      if (known.owner?.containerId === id || [...known.holders.values()].includes(id)) known.ended = ended;
+  }
+
+  /** Container work that lets go of links before they are detached. */
+  letGo(work: ContainerWork): ContainerWork {
+    return {
+      ...work,
+      detach: (link) => {
+        const inode = netnsInode(link.netns === undefined ? undefined : netnsPath(link.netns));
+        for (const { port, inside } of this.#known.all()) {
+          const isMeant = inside?.inode === inode && inside.link.name === link.ifName;
+          if (isMeant || (link.alias !== undefined && port.alias === link.alias))
+            this.#known.forget(port.index);
+        }
+        return work.detach(link);
+      },
+    };
+  }
+
+  /** All links that are or should be, with what is wrong with them. */
+  states(): LinkState[] {
+    return this.#known.all().map(({ port, owner, inside, wrong, changed }) => {
+      const problem =
+        wrong === undefined && changed === undefined
+          ? undefined
+          : [wrong, changed].filter(Boolean).join(", ");
+      return { port, owner, inside, problem };
+    });
+  }
+
+  reconcile(accepts: (change: Change) => boolean): Change[] {
+    const done: Change[] = [];
+    const changes = this.#changes();
+    const [some, rest] = limited(changes);
+    for (const change of some) {
+      if (!accepts(change)) continue;
+      const { known } = change;
+      try {
+        change.apply();
+        if (known) known.wrong = undefined;
+        done.push(change);
+      } catch (error) {
+        this.#failed(change, error);
+      }
+    }
+    if (rest > 0) this.again();
+    return done;
+  }
+
+  #failed({ object, wrong, known }: PortChange, error: unknown): void {
+    // It has gone since.
+    if (isErrno(error, ENODEV)) return;
+    const reason = reasonOf(error);
+    if (known) {
+      known.wrong = `${wrong}, and cannot be repaired: ${reason}`;
+      known.retryAt = this.clock.now() + RETRY_MS;
+    }
+    this.#warn(`failed ${object}`, `cannot repair ${object}, which is ${wrong}: ${reason}; retrying`);
+  }
+
+  #changes(): PortChange[] {
+    const now = this.clock.now();
+    const links = linkList(this.route);
+    const bridge = links.find(({ name }) => name === BRIDGE);
+    // Whoever keeps the bridge makes it anew, and calls again.
+    if (!bridge) return [];
+    this.#bridge = bridge.index;
+    const present = new Map(links.map((link) => [link.index, link]));
+    this.#known.learn(links, bridge.index, now);
+    const changes: PortChange[] = [];
+    for (const known of this.#known.all()) {
+      const link = present.get(known.port.index);
+      const change = link ? this.#present(known, link, bridge, now) : this.#missing(known, now);
+      if (change) changes.push(change);
+    }
+    const returns = (index: number) => this.#known.get(index) !== undefined;
+    for (const unhooked of this.ports?.follow(links, bridge, returns) ?? [])
+      changes.push(this.#program(unhooked));
+    return changes;
+  }
+
+  #program(unhooked: Unhooked): PortChange {
+    const { link, direction } = unhooked;
+    return {
+      object: `program at ${direction} of ${link.name}`,
+      wrong: "missing",
+      apply: () => this.ports?.rehook(unhooked),
+    };
+  }
+
+  #present(known: KnownLink, link: Link, bridge: Link, now: number): PortChange | undefined {
+    known.missingSince = undefined;
+    known.removed = false;
+    if (link.leaving) return undefined;
+    if (this.#wasDetached(known, now)) {
+      linksDelete(this.route, [link.index]);
+      this.#known.forget(link.index);
+      return undefined;
+    }
+    // Somebody has set the container's end up or down, or moved it.
+    if (link.carrier !== known.carrier) known.lookedAt = undefined;
+    known.carrier = link.carrier;
+    const { address, peerIndex, peerNetns } = link;
+    known.port = { ...known.port, address, peerIndex, peerNetns };
+    const wrong = wrongAt(known, link, bridge);
+    if (wrong.length === 0) {
+      known.wrong = undefined;
+      return undefined;
+    }
+    if (now < known.retryAt) return undefined;
+    known.wrong = wrong.join(", ");
+    const apply = () => this.#putRight(known, link, bridge);
+    return { object: `link ${known.port.name}`, wrong: known.wrong, known, apply };
+  }
+
+  #putRight({ port }: KnownLink, now: Link, bridge: Link): void {
+    const { index, name, mtu, alias = "", bridgePort } = port;
+    if (now.name !== name) this.#rename(now, name);
+    linkSet(this.route, name, index, { master: bridge.index, up: true, mtu, alias });
+    bridgePortSet(this.route, name, index, { ...PORT_FLAGS, hairpin: bridgePort?.hairpin ?? false });
+  }
+
+  #rename({ index, name: now }: Link, name: string): void {
+    try {
+      linkSet(this.route, now, index, { name });
+    } catch (error) {
+      if (!isErrno(error, EBUSY)) throw error;
+      // Before Linux 6.2, only what is down can be renamed.
+      linkSet(this.route, now, index, { up: false });
+      linkSet(this.route, now, index, { name });
+    }
+  }
+
+  /** A detach that saw the link missing, and gave its addresses back, may have met one that was just made anew. */
+  #wasDetached(known: KnownLink, now: number): boolean {
+    const { restoredAt } = known;
+    if (restoredAt === undefined || now - restoredAt > DETACH_MS || !this.#books) return false;
+    return isGivenBack(known, this.#books.holderOf);
+  }
+
+  #missing(known: KnownLink, now: number): PortChange | undefined {
+    const { port, inside } = known;
+    known.missingSince ??= now;
+    const forget = () => {
+      this.#known.forget(port.index);
+      return undefined;
+    };
+    if (!inside || !this.#books || known.ended) return forget();
+    const netns = findNetns(inside);
+    if (netns === undefined || isGivenBack(known, this.#books.holderOf)) return forget();
+    if (!known.removed) {
+      // It was not heard whether the removal was meant. It was not while the books have its addresses.
+      if (now - known.missingSince < UNHEARD_MS) {
+        this.#soon(UNHEARD_MS);
+        return undefined;
+      }
+      if (known.holders.size < inside.addresses.length) return forget();
+    }
+    if (now < known.retryAt) return undefined;
+    known.wrong = "deleted";
+    const apply = () => this.#restore(known, { ...inside, netns });
+    return { object: `link ${port.name}`, wrong: "deleted", known, apply };
+  }
+
+  #restore(known: KnownLink, inside: AttachedContainer): void {
+    const { port, owner } = known;
+    const { name, index, alias, address = "", mtu } = port;
+    const { link } = inside;
+    try {
+      attach({
+        netns: inside.netns,
+        network: owner?.network,
+        containerId: owner?.containerId ?? "",
+        ifName: link.name,
+        mtu,
+        addresses: inside.addresses,
+        // Gateways are reached by routes of the link.
+        routes: [...inside.routes].sort(
+          (a, b) => Number(a.gateway !== undefined) - Number(b.gateway !== undefined),
+        ),
+        hairpin: port.bridgePort?.hairpin ?? false,
+        ends: {
+          outer: { name, index, address, alias },
+          inner: { name: link.name, index: link.index, address: inside.mac },
+        },
+      });
+    } catch (error) {
+      if (!(error instanceof AlreadyAttachedError)) throw error;
+      throw new Error(`${inside.netns} has another interface ${link.name}`);
+    }
+    known.inside = inside;
+    known.restoredAt = this.clock.now();
+    known.missingSince = undefined;
+    known.removed = false;
+    known.lookedAt = undefined;
+    this.#soon(AFTER_MS);
+  }
+
+  /** Asks for another reconciliation in so many milliseconds. */
+  #soon(ms: number): void {
+    this.#again ??= this.clock.after(ms, () => {
+      this.#again = undefined;
+      this.again();
+    });
+  }
+
+  /** Links to look into: those that are new or may have changed, or else the one that was not for the longest time. */
+  #due(): KnownLink[] {
+    const now = this.clock.now();
+    const present = this.#known.all().filter(({ missingSince }) => missingSince === undefined);
+    const unseen = present.filter(({ lookedAt }) => lookedAt === undefined);
+    if (unseen.length > 0) return unseen.slice(0, LOOKS);
+    return present
+      .filter(({ lookedAt = 0 }) => now - lookedAt >= LOOK_AGAIN_MS)
+      .sort((a, b) => (a.lookedAt ?? 0) - (b.lookedAt ?? 0))
+      .slice(0, 1);
+  }
+
+  async #look(links: readonly KnownLink[]): Promise<void> {
+    const books = this.#books;
+    if (!books || links.length === 0) return;
+    this.#looking = true;
+    try {
+      const found = await books.work.lookInside(
+        links.map(({ port: { index, alias, peerIndex, peerNetns }, inside }) => ({
+          index,
+          alias,
+          peerIndex,
+          peerNetns,
+          netns: inside?.netns,
+        })),
+      );
+      const now = this.clock.now();
+      for (const known of links) {
+        known.lookedAt = now;
+        const seen = found.get(known.port.index);
+        if (seen) lookedInside(known, seen, books.holderOf, now);
+      }
+    } catch (error) {
+      this.#warn("look", `cannot look into containers: ${reasonOf(error)}; retrying`);
+    } finally {
+      this.#looking = false;
+    }
+  }
+}
+
+/** What is done in one go, and how much is left. */
+function limited(changes: readonly PortChange[]): [PortChange[], number] {
+  const restored = changes.filter(({ wrong }) => wrong === "deleted").slice(0, MAX_RESTORED);
+  const others = changes.filter(({ wrong }) => wrong !== "deleted").slice(0, MAX_SETTINGS);
+  const some = [...restored, ...others];
+  return [some, changes.length - some.length];
+}

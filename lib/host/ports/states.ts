@@ -1,0 +1,58 @@
+// Containers' links in words, for status, report and doctor.
+import { formatCidr } from "../../address/ipv4.ts";
+import type { LinkState } from "./links.ts";
+
+/** Links that status names. */
+const MAX_NAMED = 5;
+
+/** A container's link as the report has it. */
+export interface ContainerReport {
+  /** Empty where nobody knows: attached by another program. */
+  ContainerID: string;
+  /** CNI's network; empty where it was not attached by CNI. */
+  Network: string;
+  Interface: string;
+  /** A path of its network namespace; empty where that cannot be seen. */
+  Netns: string;
+  /** The host's end. */
+  Port: string;
+  Mac: string;
+  Addresses: string[];
+  /** What is wrong with it. */
+  Problem?: string;
+}
+
+export function linkReport({ port, owner, inside, problem }: LinkState): ContainerReport {
+  return {
+    ContainerID: owner?.containerId ?? "",
+    Network: owner?.network ?? "",
+    Interface: inside?.link.name ?? owner?.ifName ?? "",
+    Netns: inside?.netns ?? "",
+    Port: port.name,
+    Mac: inside?.mac ?? "",
+    Addresses: (inside?.addresses ?? []).map(formatCidr),
+    ...(problem !== undefined && { Problem: problem }),
+  };
+}
+
+/** What is wrong, one line a link: "container abc: eth0 (vethweplabc): down inside". */
+export function linkProblems(states: readonly LinkState[]): string[] {
+  return states.flatMap(({ port, owner, inside, problem }) => {
+    if (problem === undefined) return [];
+    const who = owner?.containerId.slice(0, 12) ?? inside?.netns ?? "unknown";
+    return [
+      `container ${who}: ${inside?.link.name ?? owner?.ifName ?? "its link"} (${port.name}): ${problem}`,
+    ];
+  });
+}
+
+/** The same for status, at most a few. */
+export function linkNotes(states: readonly LinkState[]): string[] {
+  const problems = linkProblems(states);
+  const more = problems.length - MAX_NAMED;
+  if (more <= 0) return problems;
+  return [
+    ...problems.slice(0, MAX_NAMED),
+    `${more} more containers have problems with their links: see 'weave ps'`,
+  ];
+}
