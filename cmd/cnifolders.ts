@@ -31,13 +31,16 @@ export function cniFolders(options: Arguments["options"]): CniFolders {
   return { bin: String(options["cni-bin-dir"]), conf: String(options["cni-conf-dir"]) };
 }
 
+/** Whether pods are to reach themselves by a service's address. */
+export const hairpinMode = () => process.env["HAIRPIN_MODE"] !== "false";
+
 /** Installs our plugin and its configuration there, `single` for runtimes that know no lists; returns what was done. */
 export function installCni({ bin, conf }: CniFolders, single = false): string[] {
   return setup({
     binDir: bin,
     confDir: conf,
     executable: executable("weave-net"),
-    hairpin: process.env["HAIRPIN_MODE"] !== "false",
+    hairpin: hairpinMode(),
     single,
   });
 }

@@ -1,23 +1,119 @@
-// weave doctor: what is wrong with this host, and what to do.
+// weave doctor: what is wrong with this host, what to do, and doing it.
+import { createInterface } from "node:readline/promises";
 import { apiClient } from "../../lib/api/client.ts";
+import { applyFixes, type FixOutcome } from "../../lib/doctor/apply.ts";
 import { diagnose } from "../../lib/doctor/doctor.ts";
-import { findingsText } from "../../lib/doctor/finding.ts";
-import type { Command } from "../arguments.ts";
-import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
+import { type Finding, findingsText } from "../../lib/doctor/finding.ts";
+import { type PlannedFix, planFixes } from "../../lib/doctor/fix.ts";
+import { printedLines } from "../../lib/log/printable.ts";
+import { executable } from "../../lib/sys/executable.ts";
+import { type Command, UsageError } from "../arguments.ts";
+import { CNI_FOLDERS, cniFolders, hairpinMode } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 
 export const doctor: Command = {
   name: "doctor",
   group: "Troubleshooting",
   description: "Find what is wrong with this host, and the remedy",
+  details: [
+    "--fix puts right what the router does not touch by itself: kernel settings and modules, the CNI plugin and its configuration, leftovers. It lists every change first, and asks; without a terminal it changes nothing unless --yes is given.",
+    "Exit code 1: a problem is left.",
+  ],
   options: {
+    fix: { type: "boolean", default: false, description: "List what can be put right, ask, and do it" },
+    yes: { type: "boolean", default: false, alias: "y", description: "With --fix: do not ask" },
+    force: { type: "boolean", default: false, description: "The same as --yes" },
     json: { type: "boolean", default: false, description: "Print the findings as JSON" },
     ...CNI_FOLDERS,
   },
   async run({ options }) {
+    const yes = Boolean(options["yes"] || options["force"]);
+    if (yes && !options["fix"]) throw new UsageError("--yes is for --fix");
     requireRoot();
-    const findings = await diagnose(apiClient(), cniFolders(options));
-    process.stdout.write(options["json"] ? `${JSON.stringify(findings, null, 2)}\n` : findingsText(findings));
-    if (findings.some(({ level }) => level === "problem")) process.exitCode = 1;
+    const cni = { ...cniFolders(options), executable: executable("weave-net"), hairpin: hairpinMode() };
+    const look = () => diagnose(apiClient(), cni);
+    const findings = await look();
+    const print = options["json"] ? printJson : printText;
+    const planned = planFixes(findings);
+    if (!options["fix"]) return report(findings, () => print.findings(findings, planned));
+    print.plan(findings, planned);
+    if (planned.length === 0) return report(findings, () => print.nothing(findings));
+    if (!yes && !(await agreed(Boolean(options["json"])))) {
+      print.refused(findings, planned);
+      process.exitCode = 1;
+      return;
+    }
+    const outcomes = applyFixes(planned);
+    const left = await look();
+    report(left, () => print.done(findings, outcomes, left));
+    if (outcomes.some(({ error }) => error !== undefined)) process.exitCode = 1;
   },
+};
+
+function report(findings: readonly Finding[], print: () => void): void {
+  print();
+  if (findings.some(({ level }) => level === "problem")) process.exitCode = 1;
+}
+
+/** Asks on a terminal; without one nobody has agreed. */
+async function agreed(json: boolean): Promise<boolean> {
+  if (json || !process.stdin.isTTY || !process.stdout.isTTY) return false;
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    return /^y(es)?$/i.test((await terminal.question("Do this? [y/N] ")).trim());
+  } finally {
+    terminal.close();
+  }
+}
+
+const ill = (findings: readonly Finding[]) => findings.filter(({ level }) => level !== "ok");
+const write = (...lines: string[]) => process.stdout.write(printedLines(lines));
+
+/** How it is told. */
+interface Printer {
+  findings(findings: readonly Finding[], planned: readonly PlannedFix[]): void;
+  /** What was found and what would be done, before anybody is asked. */
+  plan(findings: readonly Finding[], planned: readonly PlannedFix[]): void;
+  nothing(findings: readonly Finding[]): void;
+  refused(findings: readonly Finding[], planned: readonly PlannedFix[]): void;
+  done(before: readonly Finding[], outcomes: readonly FixOutcome[], left: readonly Finding[]): void;
+}
+
+const printText: Printer = {
+  findings(findings, planned) {
+    process.stdout.write(findingsText(findings));
+    if (planned.length > 0)
+      write("", `'weave doctor --fix' can do ${planned.length} of that, and lists it first`);
+  },
+  plan(findings, planned) {
+    if (ill(findings).length > 0) process.stdout.write(findingsText(ill(findings)));
+    if (planned.length > 0)
+      write("", "to be done:", ...planned.map(({ check, does }) => `  ${check}: ${does}`));
+  },
+  nothing: (findings) =>
+    write(ill(findings).length > 0 ? "there is nothing that --fix can put right" : "nothing is wrong"),
+  refused: () => write("nothing was changed: agree on a terminal, or give --yes"),
+  done(_before, outcomes, left) {
+    write(
+      "",
+      ...outcomes.map(({ does, error }) =>
+        error === undefined ? `done: ${does}` : `failed: ${does}: ${error}`,
+      ),
+    );
+    const remaining = ill(left);
+    if (remaining.length > 0) {
+      write("", "left:");
+      process.stdout.write(findingsText(remaining));
+    }
+  },
+};
+
+const writeJson = (value: unknown) => process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+
+const printJson: Printer = {
+  findings: (findings) => writeJson(findings),
+  plan() {},
+  nothing: (findings) => writeJson({ findings, planned: [], done: [], left: findings }),
+  refused: (findings, planned) => writeJson({ findings, planned, done: [], left: findings }),
+  done: (findings, outcomes, left) => writeJson({ findings, planned: outcomes, done: outcomes, left }),
 };

@@ -19,7 +19,7 @@ export const expose: Command = {
   group: "Network",
   description: "Give this host an address on the network",
   positionals: "[ADDRESS…]",
-  details: [EXPOSE_ADDRESSES],
+  details: [EXPOSE_ADDRESSES, "The address stays exposed, after a reboot too, until 'weave hide'."],
   options: {
     ...FQDN,
     masquerade: {

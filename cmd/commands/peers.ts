@@ -15,7 +15,9 @@ export const connect: Command = {
   description: "Connect to more peers",
   positionals: "PEER…",
   positionalsComplete: "peers",
-  details: ["PEER is HOST or HOST:PORT. It is remembered, and dialled until it answers."],
+  details: [
+    "PEER is HOST or HOST:PORT. It is remembered, and dialled until it answers. A router that is started again with the peers of its last launch keeps the peers of connect and forget; after 'weave stop', it takes those of the launch.",
+  ],
   options: {
     replace: { type: "boolean", default: false, description: "Forget all other peers first" },
   },

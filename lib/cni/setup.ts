@@ -11,9 +11,9 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-const PLUGIN = "weave-net";
+export const PLUGIN = "weave-net";
 /** The list of plugins, with host ports; or our plugin alone, for runtimes that know no lists. */
-const LIST = "10-weave.conflist";
+export const LIST = "10-weave.conflist";
 const SINGLE = "10-weave.conf";
 
 /** The configuration as the original writes it. */
@@ -59,12 +59,15 @@ export interface SetupOptions {
 }
 
 /** Installs what is not there yet; returns what was done, a line each. */
-export function setup(options: SetupOptions): string[] {
-  return [installPlugin(options), ...installConfig(options)];
+export function setup({ binDir, executable, ...options }: SetupOptions): string[] {
+  const plugin = existsSync(binDir)
+    ? installPlugin(binDir, executable)
+    : `${binDir} does not exist: CNI plugin not installed`;
+  return [plugin, ...installConfig(options)];
 }
 
-function installPlugin({ binDir, executable }: SetupOptions): string {
-  if (!existsSync(binDir)) return `${binDir} does not exist: CNI plugin not installed`;
+/** Puts the plugin into a folder, unless it is there; returns what was done. */
+export function installPlugin(binDir: string, executable: string): string {
   const target = join(binDir, PLUGIN);
   if (existsSync(target) && sameFile(target, executable)) return `${target} is up to date`;
   const temporary = `${target}.tmp${process.pid}`;
@@ -88,7 +91,12 @@ function sameFile(a: string, b: string): boolean {
   return one.dev === other.dev && one.ino === other.ino;
 }
 
-function installConfig({ confDir, hairpin, single }: SetupOptions): string[] {
+/** Writes the configuration there, unless it is there or was changed by hand; returns what was done. */
+export function installConfig({
+  confDir,
+  hairpin,
+  single,
+}: Pick<SetupOptions, "confDir" | "hairpin" | "single">): string[] {
   if (!existsSync(confDir)) return [`${confDir} does not exist: CNI configuration not written`];
   const done: string[] = [];
   const [name, other, format] = single ? [SINGLE, LIST, conf] : [LIST, SINGLE, conflist];

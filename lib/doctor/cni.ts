@@ -1,31 +1,60 @@
 // The folders of CNI: whether a runtime finds our plugin and our configuration there, and takes that one.
-import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+} from "node:fs";
 import { join } from "node:path";
+import { LIST, PLUGIN } from "../cni/setup.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
+import type { Fix } from "./fix.ts";
 
 export interface CniFolders {
   readonly bin: string;
   readonly conf: string;
 }
 
+/** Where runtimes look for plugins, and what is to be there. */
+export interface CniQuestions extends CniFolders {
+  /** Our plugin, as this version has it. */
+  readonly executable: string;
+  readonly hairpin: boolean;
+}
+
 const OURS = /^10-weave\.conf(list)?$/;
 const CONFIGURATION = /\.(conf|conflist|json)$/;
+const ADVICE = "'weave setup' installs it";
 
-export function cniFindings({ bin, conf }: CniFolders): Finding[] {
+export function cniFindings({ bin, conf, executable, hairpin }: CniQuestions): Finding[] {
   if (!existsSync(bin) && !existsSync(conf))
     return [ok("cni", `neither ${bin} nor ${conf} is there: no runtime uses CNI`)];
-  const plugin = isExecutable(join(bin, "weave-net"));
   const files = existsSync(conf)
     ? readdirSync(conf)
         .filter((file) => CONFIGURATION.test(file))
         .sort()
     : [];
   const own = files.find((file) => OURS.test(file));
-  const advice = "'weave setup' installs it";
-  if (!plugin && !own) return [warning("cni", `weave is not set up in ${bin} and ${conf}`, advice)];
+  const install: readonly Fix[] = existsSync(bin)
+    ? [{ action: "install-plugin", folder: bin, executable }]
+    : [];
+  const write: readonly Fix[] = existsSync(conf)
+    ? [{ action: "write-cni-configuration", folder: conf, file: LIST, hairpin }]
+    : [];
+  const plugin = join(bin, PLUGIN);
+  const installed = isExecutable(plugin);
+  if (!installed && !own)
+    return [warning("cni", `weave is not set up in ${bin} and ${conf}`, ADVICE, [...install, ...write])];
   const findings: Finding[] = [];
-  if (!plugin) findings.push(problem("cni", `${bin} has no weave-net that can be run`, advice));
-  if (!own) findings.push(problem("cni", `${conf} has no configuration of weave`, advice));
+  if (!installed) findings.push(problem("cni", `${bin} has no ${PLUGIN} that can be run`, ADVICE, install));
+  else if (!isSameContent(plugin, executable))
+    findings.push(warning("cni", `${plugin} is not that of this version`, ADVICE, install));
+  if (!own) findings.push(problem("cni", `${conf} has no configuration of weave`, ADVICE, write));
   else {
     const [first] = files;
     if (first !== own)
@@ -36,18 +65,23 @@ export function cniFindings({ bin, conf }: CniFolders): Finding[] {
           "remove it, if that network is not wanted any more",
         ),
       );
-    findings.push(...contents(join(conf, own), bin));
+    findings.push(...contents(join(conf, own), bin, write));
   }
-  return findings.length > 0 ? findings : [ok("cni", `weave-net is in ${bin}, and ${conf} names it first`)];
+  return findings.length > 0 ? findings : [ok("cni", `${PLUGIN} is in ${bin}, and ${conf} names it first`)];
 }
 
-function contents(file: string, bin: string): Finding[] {
+function contents(file: string, bin: string, write: readonly Fix[]): Finding[] {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
     JSON.parse(text);
   } catch {
-    return [problem("cni", `${file} is no JSON`, "remove it, and 'weave setup' writes it anew")];
+    return [
+      problem("cni", `${file} is no JSON`, "remove it, and 'weave setup' writes it anew", [
+        { action: "remove-file", file },
+        ...write,
+      ]),
+    ];
   }
   if (!/"portmap"/.test(text) || isExecutable(join(bin, "portmap"))) return [];
   return [
@@ -57,6 +91,27 @@ function contents(file: string, bin: string): Finding[] {
       "install the reference plugins (Debian: containernetworking-plugins), or take portmap out of the configuration",
     ),
   ];
+}
+
+const BLOCK = 1 << 20;
+
+/** Whether two files have the same in them. */
+function isSameContent(one: string, other: string): boolean {
+  const fds = [openSync(one, "r"), openSync(other, "r")] as const;
+  try {
+    const [a, b] = fds.map((fd) => fstatSync(fd));
+    if (a?.ino === b?.ino && a?.dev === b?.dev) return true;
+    if (a?.size !== b?.size) return false;
+    const blocks = [Buffer.alloc(BLOCK), Buffer.alloc(BLOCK)] as const;
+    for (let at = 0; ; at += BLOCK) {
+      const read = readSync(fds[0], blocks[0], 0, BLOCK, at);
+      readSync(fds[1], blocks[1], 0, BLOCK, at);
+      if (!blocks[0].equals(blocks[1])) return false;
+      if (read === 0) return true;
+    }
+  } finally {
+    for (const fd of fds) closeSync(fd);
+  }
 }
 
 function isExecutable(path: string): boolean {

@@ -2,34 +2,40 @@
 // changed by looking.
 import { existsSync } from "node:fs";
 import type { ApiClient } from "../api/client.ts";
-import { describeMigration, findMigration } from "../router/migration.ts";
+import { findOriginalProcess } from "../router/originalprocess.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { clockFinding } from "./clock.ts";
-import { type CniFolders, cniFindings } from "./cni.ts";
-import { type Finding, ok, problem, warning } from "./finding.ts";
+import { type CniQuestions, cniFindings } from "./cni.ts";
+import { type Finding, problem } from "./finding.ts";
 import { kernelFindings } from "./kernel.ts";
 import { kubeProxyFindings } from "./kubeproxy.ts";
+import { leftoverFindings, originalFindings } from "./leftovers.ts";
 import { networkFindings } from "./network.ts";
 import { portFindings } from "./ports.ts";
-import { askRouter, rangeOf, routerFindings } from "./router.ts";
+import { askRouter, portOf, rangeOf, routerFindings } from "./router.ts";
 
 const KUBELET = "/var/lib/kubelet";
 
 /** Looks at all of it; rejects only where the doctor is ill. */
-export async function diagnose(api: ApiClient, folders: CniFolders): Promise<Finding[]> {
+export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Finding[]> {
   const report = await askRouter(api);
+  const running = report !== undefined;
   const encrypted = report?.Router.Encryption ?? (process.env["WEAVE_PASSWORD"] ?? "") !== "";
   const range = rangeOf(report);
-  return [
+  const kubernetes = existsSync(KUBELET);
+  const findings = [
     ...tried("kernel", () => kernelFindings(encrypted)),
-    ...tried("network", () => networkFindings({ encrypted, range, kubernetes: existsSync(KUBELET) })),
-    ...tried("ports", () => portFindings(report !== undefined)),
-    ...tried("cni", () => cniFindings(folders)),
+    ...tried("network", () => networkFindings({ encrypted, range, kubernetes, running })),
+    ...tried("ports", () => portFindings(running)),
+    ...tried("cni", () => cniFindings(cni)),
     ...tried("kube-proxy", () => kubeProxyFindings(range)),
-    ...tried("original", leftovers),
+    ...tried("original", () => originalFindings(running)),
+    ...tried("leftovers", () => leftoverFindings(report && { link: portOf(report) })),
     ...tried("clock", () => [clockFinding()]),
     ...routerFindings(report),
   ];
+  // The host is the original's: what ours needs could be in its way.
+  return findOriginalProcess() ? findings.map(({ fixes: _, ...finding }) => finding) : findings;
 }
 
 /** That one thing cannot be looked at is a finding, too. */
@@ -39,16 +45,4 @@ function tried(check: string, look: () => Finding[]): Finding[] {
   } catch (error) {
     return [problem(check, `it cannot be looked at: ${reasonOf(error)}`, "run this as root, on the host")];
   }
-}
-
-function leftovers(): Finding[] {
-  const original = findMigration();
-  if (!original) return [ok("original", "nothing of the original Weave Net is left")];
-  return [
-    warning(
-      "original",
-      `there is something left of the original: ${describeMigration(original).join("; ")}`,
-      "'weave migrate --dry-run' says what would be done, 'weave migrate' does it",
-    ),
-  ];
 }

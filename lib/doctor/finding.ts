@@ -1,6 +1,7 @@
 // What the doctor finds: one thing that was looked at, how it is, and what to do about it where it should be otherwise.
 
 import { printedLines } from "../log/printable.ts";
+import type { Fix } from "./fix.ts";
 
 /** "ok", "warning" (it works, but…), "problem" (it does not work, or not for long). */
 export type Level = "ok" | "warning" | "problem";
@@ -12,21 +13,22 @@ export interface Finding {
   readonly found: string;
   /** What to do. */
   readonly advice?: string;
+  /** What of that 'weave doctor --fix' does. */
+  readonly fixes?: readonly Fix[];
 }
 
 export const ok = (check: string, found: string): Finding => ({ check, level: "ok", found });
-export const warning = (check: string, found: string, advice: string): Finding => ({
-  check,
-  level: "warning",
-  found,
-  advice,
-});
-export const problem = (check: string, found: string, advice: string): Finding => ({
-  check,
-  level: "problem",
-  found,
-  advice,
-});
+const wrong =
+  (level: Level) =>
+  (check: string, found: string, advice: string, fixes: readonly Fix[] = []): Finding => ({
+    check,
+    level,
+    found,
+    advice,
+    ...(fixes.length > 0 ? { fixes } : {}),
+  });
+export const warning = wrong("warning");
+export const problem = wrong("problem");
 
 /** The findings as text, one or two lines each. */
 export function findingsText(findings: readonly Finding[]): string {

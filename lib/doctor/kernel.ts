@@ -4,7 +4,7 @@ import { Assembler, R0 } from "../bpf/assembler.ts";
 import { liftMemoryLimit } from "../bpf/bpf.ts";
 import { loadProgram } from "../bpf/program.ts";
 import { systemRandom } from "../clock/random.ts";
-import { hasModule } from "../host/modules.ts";
+import { hasModule, isLoaded } from "../host/modules.ts";
 import { linkAdd } from "../netlink/link.ts";
 import { masquerade } from "../netlink/nftables/expression.ts";
 import { tableReplace } from "../netlink/nftables/replace.ts";
@@ -14,6 +14,7 @@ import { Esp } from "../overlay/fastdp/esp.ts";
 import { inNewNetns } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
+import type { Fix } from "./fix.ts";
 
 /** A feature, the module that it is in, and what it takes to see that it is there; it throws where it is not. */
 interface Feature {
@@ -99,16 +100,18 @@ function lacking({ name, module, without, try: attempt }: Feature): Finding | un
     attempt();
     return undefined;
   } catch (error) {
+    const loadable = module !== "" && hasModule(module);
     const advice =
       module === ""
         ? "use a kernel that has it"
-        : hasModule(module)
+        : loadable
           ? `'modprobe ${module}' loads it; name it in /etc/modules-load.d to have it after a reboot`
           : `install the kernel's module ${module}, or use a kernel that has it`;
+    const fixes: readonly Fix[] = loadable && !isLoaded(module) ? [{ action: "load-module", module }] : [];
     const found = `${name} does not work here: ${reasonOf(error)}`;
     return without === undefined
-      ? problem(name, found, advice)
-      : warning(name, `${found}; ${without}`, advice);
+      ? problem(name, found, advice, fixes)
+      : warning(name, `${found}; ${without}`, advice, fixes);
   }
 }
 

@@ -2,6 +2,7 @@
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
 import { droppingForwarded } from "../host/forwarding/forwarding.ts";
+import { hasModule } from "../host/modules.ts";
 import { BRIDGE } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
 import { sysctlGet } from "../host/sysctl.ts";
@@ -10,6 +11,7 @@ import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
+import type { Fix } from "./fix.ts";
 
 /** What the fast datapath puts around a frame: IP 20, UDP 8, VXLAN 8, Ethernet 14; and for ESP as much again as this. */
 const ENCAPSULATION = 50;
@@ -21,15 +23,17 @@ export interface NetworkQuestions {
   readonly range: Cidr | undefined;
   /** It is a node of Kubernetes. */
   readonly kubernetes: boolean;
+  /** Our router runs, and sees to the bridge and the packet filter itself. */
+  readonly running: boolean;
 }
 
 export function networkFindings(questions: NetworkQuestions): Finding[] {
   using route = new NetlinkSocket(NETLINK_ROUTE);
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   return [
-    mtu(route, questions.encrypted),
+    mtu(route, questions),
     ...overlap(route, questions.range),
-    forwardPolicy(nf, linkByName(route, BRIDGE) !== undefined),
+    forwardPolicy(nf, linkByName(route, BRIDGE) !== undefined, questions.running),
     ...switches(questions.kubernetes, uplinks(route)),
   ];
 }
@@ -49,7 +53,7 @@ function uplinks(route: NetlinkSocket): Link[] {
   return chosen.length > 0 ? chosen : links;
 }
 
-function mtu(route: NetlinkSocket, encrypted: boolean): Finding {
+function mtu(route: NetlinkSocket, { encrypted, running }: NetworkQuestions): Finding {
   const bridge = linkByName(route, BRIDGE);
   const wanted = Number(process.env["WEAVE_MTU"]) || undefined;
   // Until there is a port on it, a bridge has no MTU to speak of.
@@ -63,6 +67,7 @@ function mtu(route: NetlinkSocket, encrypted: boolean): Finding {
       "mtu",
       `frames of ${own} bytes and ${around} around them do not fit ${smallest.name}, which takes ${smallest.mtu}`,
       `launch weave with --mtu ${fits} (or WEAVE_MTU=${fits}) on all hosts, or less where a path between them takes less`,
+      bridge && !running ? [{ action: "set-mtu", link: BRIDGE, index: bridge.index, mtu: fits }] : [],
     );
   }
   return ok(
@@ -83,7 +88,7 @@ function overlap(route: NetlinkSocket, range: Cidr | undefined): Finding[] {
   ];
 }
 
-function forwardPolicy(nf: NetlinkSocket, launched: boolean): Finding {
+function forwardPolicy(nf: NetlinkSocket, launched: boolean, running: boolean): Finding {
   const dropping = droppingForwarded(nf);
   if (dropping.length === 0) return ok("forward", "nothing drops forwarded packets by policy");
   const names = dropping.map(({ variant }) => variant).join(", ");
@@ -93,16 +98,28 @@ function forwardPolicy(nf: NetlinkSocket, launched: boolean): Finding {
     "forward",
     `${names} drops forwarded packets by policy, and nothing accepts ours`,
     "launch weave again, or 'iptables -P FORWARD ACCEPT'",
+    running ? [] : [{ action: "accept-forwarded", variants: dropping.map(({ variant }) => variant) }],
   );
 }
 
 /** Packets are dropped on a link unless the way back is by it: the stricter number is the lower one, the higher counts. */
 function isStrict(link: string): boolean {
-  const of = (name: string) => Number(sysctlGet(`net/ipv4/conf/${name}/rp_filter`) ?? 0);
-  return Math.max(of("all"), of(link)) === STRICT;
+  const [all, own] = ["all", link].map((name) => sysctlGet(`net/ipv4/conf/${name}/rp_filter`));
+  return own !== undefined && Math.max(Number(all ?? 0), Number(own)) === STRICT;
 }
 
 const STRICT = 1;
+const BRIDGED = ["iptables", "ip6tables"].map((name) => `net/bridge/bridge-nf-call-${name}`);
+const BR_NETFILTER = "br_netfilter";
+
+/** What has the packets filtered that the bridge passes on; `now`: whether it does, where it can. */
+function filterBridged(now: string | undefined): Fix[] {
+  if (now === undefined && !hasModule(BR_NETFILTER)) return [];
+  return [
+    ...(now === undefined ? [{ action: "load-module", module: BR_NETFILTER } as const] : []),
+    ...BRIDGED.map((name) => ({ action: "set-sysctl", name, value: "1" }) as const),
+  ];
+}
 
 function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
   const findings: Finding[] = [];
@@ -112,10 +129,11 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
         "ip_forward",
         "this host forwards no packets: containers get no further than the network",
         "'sysctl -w net.ipv4.ip_forward=1' (weave expose does it), and see what turns it off",
+        [{ action: "set-sysctl", name: "net/ipv4/ip_forward", value: "1" }],
       ),
     );
   }
-  const bridged = sysctlGet("net/bridge/bridge-nf-call-iptables");
+  const [bridged] = BRIDGED.map(sysctlGet);
   if (bridged !== "1") {
     const found =
       bridged === undefined
@@ -124,7 +142,7 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
     const advice =
       "'modprobe br_netfilter' and 'sysctl -w net.bridge.bridge-nf-call-iptables=1'; weave setup does both";
     const what = `${found}: network policies and kube-proxy do not see what goes from pod to pod`;
-    findings.push(kubernetes ? problem("br_netfilter", what, advice) : warning("br_netfilter", what, advice));
+    findings.push((kubernetes ? problem : warning)("br_netfilter", what, advice, filterBridged(bridged)));
   } else findings.push(ok("br_netfilter", "bridged packets are filtered"));
   const strict = [...links.map(({ name }) => name), BRIDGE].filter(isStrict);
   if (strict.length > 1 && links.length > 1) {
@@ -132,7 +150,8 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
       warning(
         "rp_filter",
         `packets are dropped on ${strict.join(", ")} unless the way back is the same (rp_filter=1), and this host has several ways out`,
-        "'sysctl -w net.ipv4.conf.all.rp_filter=2', or see that routes are the same both ways",
+        "'sysctl -w net.ipv4.conf.LINK.rp_filter=2' for each, or see that routes are the same both ways",
+        strict.map((link) => ({ action: "set-sysctl", name: `net/ipv4/conf/${link}/rp_filter`, value: "2" })),
       ),
     );
   } else findings.push(ok("rp_filter", "nothing is dropped for coming by another way than the way back"));

@@ -11,6 +11,7 @@ const Report = v.object({
   Problems: v.optional(v.array(v.object({ Check: v.string(), Found: v.string(), Advice: v.string() })), []),
   Router: v.object({
     Encryption: v.boolean(),
+    Interface: v.string(),
     Connections: v.array(v.object({ Address: v.string(), State: v.string(), Info: v.string() })),
   }),
   IPAM: v.object({
@@ -44,6 +45,9 @@ export async function askRouter(api: ApiClient): Promise<Report | undefined> {
     throw error;
   }
 }
+
+/** The link that other hosts are behind: "vxlan-6784 (fast datapath: …)". */
+export const portOf = ({ Router }: Report) => Router.Interface.split(" ")[0] ?? "";
 
 export const rangeOf = (report: Report | undefined) => report && parseCidr(report.IPAM.Range);
 

@@ -21,11 +21,16 @@ export function hasModule(name: string): boolean {
  * kernel refuses it.
  */
 export function loadModule(name: string): void {
-  if (existsSync(`/sys/module/${name}`)) return;
+  if (isLoaded(name)) return;
   const line = moduleLine(name);
   if (!line) throw new Error(`cannot load ${name}: it is not among the kernel's modules in ${FOLDER}`);
   // Each of them stands before what it needs.
   for (const path of [...line.needs.reverse(), line.file]) load(join(FOLDER, path));
+}
+
+/** Whether the kernel has loaded it, or has it built in with something to be seen of it. */
+export function isLoaded(name: string): boolean {
+  return existsSync(`/sys/module/${name.replaceAll("-", "_")}`);
 }
 
 function moduleLine(name: string): { file: string; needs: string[] } | undefined {

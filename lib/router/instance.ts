@@ -1,5 +1,5 @@
 // One router per host: it locks the pid file for its whole life.
-import { closeSync, constants, fchmodSync, ftruncateSync, writeSync } from "node:fs";
+import { closeSync, constants, existsSync, fchmodSync, ftruncateSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { pidFile } from "../api/paths.ts";
 import { EAGAIN } from "../sys/errno.ts";
@@ -38,6 +38,17 @@ export function acquireInstanceLock(): void {
   }
   ftruncateSync(fd, 0);
   writeSync(fd, `${process.pid}\n`);
+}
+
+/** Whether a router has the lock, visible in this pid namespace or not. */
+export function isInstanceLocked(): boolean {
+  if (!existsSync(pidFile())) return false;
+  const fd = openOwnFile(pidFile(), constants.O_RDWR, 0o600);
+  try {
+    return trySyscall("flock", fd, LOCK_EX_NB) === -EAGAIN;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Return the pid of the running router; undefined if there is none, or none visible in this pid namespace. */

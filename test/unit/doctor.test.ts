@@ -7,6 +7,7 @@ import { parseSubnet } from "../../lib/address/ipv4.ts";
 import { clockFinding } from "../../lib/doctor/clock.ts";
 import { cniFindings } from "../../lib/doctor/cni.ts";
 import { findingsText, ok, problem } from "../../lib/doctor/finding.ts";
+import { describeFix, type Fix, planFixes } from "../../lib/doctor/fix.ts";
 import { kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts";
 import { readTaken } from "../../lib/doctor/ports.ts";
 import { routerFindings } from "../../lib/doctor/router.ts";
@@ -15,6 +16,47 @@ test("findings read as a table", () => {
   expect(findingsText([ok("mtu", "fits"), problem("ports", "taken", "free them")])).toBe(
     "ok       mtu    fits\nproblem  ports  taken\n                -> free them\n",
   );
+});
+
+test.each<[Fix, string]>([
+  [{ action: "set-sysctl", name: "net/ipv4/ip_forward", value: "1" }, "sysctl -w net.ipv4.ip_forward=1"],
+  [
+    { action: "set-sysctl", name: "net/ipv4/conf/eth0.5/rp_filter", value: "2" },
+    "sysctl -w net/ipv4/conf/eth0.5/rp_filter=2",
+  ],
+  [{ action: "load-module", module: "vxlan" }, "modprobe vxlan"],
+  [{ action: "delete-link", link: "vxlan-7001", index: 7, kind: "vxlan" }, "ip link del vxlan-7001"],
+  [{ action: "set-mtu", link: "weave", index: 7, mtu: 1350 }, "ip link set weave mtu 1350"],
+  [
+    { action: "accept-forwarded", variants: ["iptables-legacy"] },
+    "iptables-legacy -I FORWARD -j WEAVE-FORWARD (accepting what is from and to weave)",
+  ],
+  [
+    { action: "remove-filter", table: true, variants: ["iptables-nft"] },
+    "nft delete table ip weave; iptables-nft -F, -X WEAVE-FORWARD, and the jumps to it",
+  ],
+  [
+    {
+      action: "remove-original-rules",
+      rules: [{ variant: "iptables-nft", chains: 2, rules: 3 }],
+      sets: ["weave-x"],
+    },
+    "remove 2 chains WEAVE* and 3 rules of the original from iptables-nft; ipset destroy weave-x",
+  ],
+])("%j is told as %s", (fix, does) => expect(describeFix(fix)).toBe(does));
+
+test("what several findings ask for is done once, in order", () => {
+  const sysctl = (value: string): Fix => ({ action: "set-sysctl", name: "net/a", value });
+  const planned = planFixes([
+    ok("x", "well"),
+    problem("a", "1", "", [sysctl("1"), sysctl("2")]),
+    problem("b", "2", "", [sysctl("2"), sysctl("3")]),
+  ]);
+  expect(planned.map(({ check, does }) => `${check} ${does}`)).toEqual([
+    "a sysctl -w net.a=1",
+    "a sysctl -w net.a=2",
+    "b sysctl -w net.a=3",
+  ]);
 });
 
 test("a peer that is not reached: one problem, and advice for its cause", () => {
@@ -26,6 +68,7 @@ test("a peer that is not reached: one problem, and advice for its cause", () => 
     ],
     Router: {
       Encryption: true,
+      Interface: "vxlan-6784 (fast datapath: VXLAN and eBPF)",
       Connections: [
         failed("10.0.0.1:6783", "dial tcp 10.0.0.1:6783: connect: connection refused"),
         failed("10.0.0.2:6783", "password specified, but peer requested an unencrypted connection"),
@@ -100,15 +143,17 @@ test("a clock that cannot be right", () => {
 describe("CNI's folders", () => {
   let folder: string;
   const at = (path: string) => join(folder, path);
-  const found = () =>
-    cniFindings({ bin: at("bin"), conf: at("conf") }).map(
-      ({ level, found }) => `${level}: ${found.replaceAll(folder, "")}`,
-    );
+  const found = () => look().map(({ level, found }) => `${level}: ${found.replaceAll(folder, "")}`);
+  const look = () =>
+    cniFindings({ bin: at("bin"), conf: at("conf"), executable: at("executable"), hairpin: true });
+  const fixes = () => planFixes(look()).map(({ does }) => does.replaceAll(folder, ""));
+  const [install, write] = ["ln -f /executable /bin/weave-net", "write /conf/10-weave.conflist"];
   const plugin = (name: string) => writeFileSync(at(`bin/${name}`), "", { mode: 0o755 });
   const LIST = '{"plugins":[{"type":"weave-net"},{"type":"portmap"}]}';
 
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), "weave-doctor-"));
+    writeFileSync(at("executable"), "");
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
@@ -117,16 +162,25 @@ describe("CNI's folders", () => {
     mkdirSync(at("bin"));
     mkdirSync(at("conf"));
     expect(found()).toEqual(["warning: weave is not set up in /bin and /conf"]);
+    expect(fixes()).toEqual([install, write]);
     writeFileSync(at("bin/weave-net"), "");
     writeFileSync(at("conf/10-weave.conflist"), LIST);
     expect(found()).toEqual([
       "problem: /bin has no weave-net that can be run",
       "warning: /bin has no portmap, which /conf/10-weave.conflist names: containers with host ports do not start",
     ]);
+    expect(fixes()).toEqual([install]);
     rmSync(at("bin/weave-net"));
     plugin("weave-net");
     plugin("portmap");
     expect(found()).toEqual(["ok: weave-net is in /bin, and /conf names it first"]);
+    writeFileSync(at("bin/weave-net"), "older");
+    expect(found()).toEqual(["warning: /bin/weave-net is not that of this version"]);
+    expect(fixes()).toEqual([install]);
+    writeFileSync(at("executable"), "newer");
+    expect(fixes()).toEqual([install]);
+    writeFileSync(at("executable"), "older");
+    expect(fixes()).toEqual([]);
     writeFileSync(at("conf/05-flannel.conflist"), "{}");
     expect(found()).toEqual([
       "problem: runtimes take /conf/05-flannel.conflist before 10-weave.conflist: containers get another network",
@@ -134,7 +188,9 @@ describe("CNI's folders", () => {
     rmSync(at("conf/05-flannel.conflist"));
     writeFileSync(at("conf/10-weave.conflist"), "{");
     expect(found()).toEqual(["problem: /conf/10-weave.conflist is no JSON"]);
+    expect(fixes()).toEqual(["rm /conf/10-weave.conflist", write]);
     rmSync(at("conf/10-weave.conflist"));
     expect(found()).toEqual(["problem: /conf has no configuration of weave"]);
+    expect(fixes()).toEqual([write]);
   });
 });

@@ -87,10 +87,19 @@ export function droppingForwarded(nf: NetlinkSocket): { variant: Variant; accept
   });
 }
 
+/** The kinds of iptables that have something of ours. */
+export function forwardingThere(nf: NetlinkSocket): Variant[] {
+  return tablesWithOurs(nf).map(({ variant }) => variant);
+}
+
 /** Takes back what was put into either. */
 export function undoForwarding(nf: NetlinkSocket): void {
-  for (const table of tables(nf)) {
+  for (const table of tablesWithOurs(nf)) table.remove();
+}
+
+function tablesWithOurs(nf: NetlinkSocket): ForwardingTable[] {
+  return tables(nf).filter((table) => {
     const { jumps, rules } = table.observe();
-    if (rules || jumps.length > 0) table.remove();
-  }
+    return rules || jumps.length > 0;
+  });
 }

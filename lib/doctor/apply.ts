@@ -1,0 +1,86 @@
+// Does what the doctor has listed, and nothing else: what has changed since it was looked at is left alone.
+import { rmSync } from "node:fs";
+import { installConfig, installPlugin } from "../cni/setup.ts";
+import { bridgeAddresses } from "../host/bridge.ts";
+import { removeFirewall } from "../host/firewall.ts";
+import { ForwardingResource } from "../host/forwarding/forwarding.ts";
+import { loadModule } from "../host/modules.ts";
+import { removeOriginalRules } from "../host/original.ts";
+import { keeper } from "../host/reconcile/resource.ts";
+import { sysctlGet, sysctlSet } from "../host/sysctl.ts";
+import { linkByName, linkDelete, linkSet } from "../netlink/link.ts";
+import { datapathDelete } from "../netlink/openvswitch.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { reasonOf } from "../sys/reason.ts";
+import type { Fix, PlannedFix } from "./fix.ts";
+
+/** What became of a fix; `error`: why it could not be done. */
+export interface FixOutcome extends PlannedFix {
+  readonly error?: string;
+}
+
+/** Does what was planned, one after the other; one that fails keeps none from being done. */
+export function applyFixes(planned: readonly PlannedFix[]): FixOutcome[] {
+  return planned.map((each) => {
+    try {
+      applyFix(each.fix);
+      return each;
+    } catch (error) {
+      return { ...each, error: reasonOf(error) };
+    }
+  });
+}
+
+/** Applies one; throws, with the reason, where it cannot. */
+function applyFix(fix: Fix): void {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  switch (fix.action) {
+    case "set-sysctl":
+      if (!sysctlSet(fix.name, fix.value) || sysctlGet(fix.name) !== fix.value)
+        throw new Error(`the kernel does not take ${fix.value} for it, or /proc/sys is read-only`);
+      return;
+    case "load-module":
+      return loadModule(fix.module);
+    case "delete-link":
+      requireSame(route, fix);
+      if (fix.kind === "openvswitch") datapathDelete(fix.link);
+      else linkDelete(route, fix.link);
+      return;
+    case "set-mtu":
+      requireSame(route, fix);
+      return linkSet(route, fix.link, fix.index, { mtu: fix.mtu });
+    case "accept-forwarded":
+      keeper(new ForwardingResource(nf, () => bridgeAddresses(route))).reconcile(() => true);
+      return;
+    case "remove-filter":
+      return removeFirewall(nf);
+    case "remove-original-rules": {
+      const kept = removeOriginalRules(nf);
+      if (kept.length > 0) throw new Error(`something still uses the ipsets ${kept.join(", ")}`);
+      return;
+    }
+    case "install-plugin":
+      installPlugin(fix.folder, fix.executable);
+      return;
+    case "write-cni-configuration":
+      installConfig({ confDir: fix.folder, hairpin: fix.hairpin });
+      return;
+    case "remove-file":
+      return rmSync(fix.file, { force: true });
+  }
+}
+
+function requireSame(
+  route: NetlinkSocket,
+  {
+    link,
+    index,
+    ...seen
+  }: { readonly link: string; readonly index: number; readonly kind?: string | undefined },
+): void {
+  const now = linkByName(route, link);
+  if (!now) throw new Error("it has gone meanwhile");
+  if (now.index !== index || ("kind" in seen && now.kind !== seen.kind))
+    throw new Error("it is another link by now");
+}

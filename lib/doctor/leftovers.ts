@@ -1,0 +1,132 @@
+// What the original, or a router of ours that was killed, has left on this host and nobody needs any more.
+import { existsSync } from "node:fs";
+import { controlSocket, pidFile } from "../api/paths.ts";
+import { FIREWALL } from "../host/firewall.ts";
+import { forwardingThere } from "../host/forwarding/forwarding.ts";
+import { BRIDGE } from "../host/names.ts";
+import { type Link, linkList } from "../netlink/link.ts";
+import { tableList } from "../netlink/nftables/table.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { vxlanName } from "../overlay/datapath/links.ts";
+import { isInstanceLocked } from "../router/instance.ts";
+import { describeMigration, findMigration } from "../router/migration.ts";
+import { type Finding, ok, problem, warning } from "./finding.ts";
+import type { Fix } from "./fix.ts";
+
+/** A router that runs, by the link that it forwards by: "vxlan-6784". */
+export interface RouterSeen {
+  readonly link: string;
+}
+
+const deletes = ({ name, index, kind }: Link): Fix => ({ action: "delete-link", link: name, index, kind });
+
+/** `router`: ours, where it runs and answers. */
+export function leftoverFindings(router: RouterSeen | undefined): Finding[] {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  const links = linkList(route);
+  const running = router !== undefined || isInstanceLocked();
+  const bridge = links.find(({ name }) => name === BRIDGE);
+  const findings = [
+    ...inTheWay(bridge),
+    ...staleLinks(links, bridge, router, running),
+    ...(running ? [] : [...staleFiles(), ...(bridge ? [] : staleFilter(nf))]),
+  ];
+  return [
+    ...(findings.length > 0 ? findings : [ok("leftovers", "nothing is left of a router that has gone")]),
+  ];
+}
+
+function inTheWay(bridge: Link | undefined): Finding[] {
+  if (!bridge || bridge.kind === "bridge") return [];
+  const kind = bridge.kind ?? "another device";
+  return [
+    problem(
+      "leftovers",
+      `link ${BRIDGE} is no bridge but ${kind}: the router does not start`,
+      `'ip link del ${BRIDGE}', if it is of no other use`,
+      bridge.kind === undefined ? [] : [deletes(bridge)],
+    ),
+  ];
+}
+
+/** Links of a fast datapath that no router of ours uses: of another port, or without a bridge. */
+function staleLinks(
+  links: readonly Link[],
+  bridge: Link | undefined,
+  router: RouterSeen | undefined,
+  running: boolean,
+): Finding[] {
+  const ours = links.filter(({ name, vxlan }) => vxlan?.external && name === vxlanName(vxlan.port));
+  const used = ({ name }: Link) =>
+    running ? router === undefined || name === router.link : bridge !== undefined;
+  return ours
+    .filter((link) => !used(link))
+    .map((link) =>
+      warning(
+        "leftovers",
+        `link ${link.name} is of a router that has gone, and no router uses it`,
+        `'ip link del ${link.name}' removes it`,
+        [deletes(link)],
+      ),
+    );
+}
+
+function staleFiles(): Finding[] {
+  const files = [controlSocket(), pidFile()];
+  // A router that was stopped leaves the second one, which does no harm.
+  if (!existsSync(controlSocket())) return [];
+  return [
+    warning(
+      "leftovers",
+      `${controlSocket()} is of a router that was killed`,
+      "'weave launch' replaces it",
+      files.filter((file) => existsSync(file)).map((file) => ({ action: "remove-file", file })),
+    ),
+  ];
+}
+
+/** Rules of ours about a bridge that is not there. */
+function staleFilter(nf: NetlinkSocket): Finding[] {
+  const table = tableList(nf, FIREWALL.family).includes(FIREWALL.name);
+  const variants = forwardingThere(nf);
+  if (!table && variants.length === 0) return [];
+  const what = [
+    ...(table ? [`table ip ${FIREWALL.name}`] : []),
+    ...variants.map((each) => `rules in ${each}`),
+  ];
+  return [
+    warning(
+      "leftovers",
+      `${what.join(" and ")} of a router that has gone, with its bridge`,
+      "'weave launch' puts them in order, 'weave reset' removes everything",
+      [{ action: "remove-filter", table, variants }],
+    ),
+  ];
+}
+
+/** `running`: our router, which removes what is left itself once it carries traffic. */
+export function originalFindings(running: boolean): Finding[] {
+  const original = findMigration();
+  if (!original) return [ok("original", "nothing of the original Weave Net is left")];
+  const { links, rules, sets } = original.kernel;
+  // With its state it is to be taken over from, not removed.
+  const over = original.file === undefined && !running;
+  const removals: readonly Fix[] = [
+    ...linksNamed(links).map(deletes),
+    ...(rules.length + sets.length > 0 ? [{ action: "remove-original-rules", rules, sets } as const] : []),
+  ];
+  return [
+    warning(
+      "original",
+      `there is something left of the original: ${describeMigration(original).join("; ")}`,
+      "'weave migrate --dry-run' says what would be done, 'weave migrate' does it",
+      over ? removals : [],
+    ),
+  ];
+}
+
+function linksNamed(names: readonly string[]): Link[] {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  return linkList(route).filter(({ name }) => names.includes(name));
+}
