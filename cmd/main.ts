@@ -1,6 +1,8 @@
 // What all our commands share: help, one-line errors, exit codes. 1: failure; 2: wrong command line; 3: the state file cannot
 // be used.
 
+import type { Failure as FailureShape, Shape } from "../lib/api/shapes.ts";
+import { journalPrefix } from "../lib/log/log.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { asksForHelp, type Command, readArguments, UsageError } from "./arguments.ts";
 import { colours } from "./colour.ts";
@@ -18,32 +20,57 @@ export async function run(program: string, command: Command, argv: readonly stri
     for (const warning of args.warnings ?? []) console.error(`${program}: ${warning}`);
     await command.run(args);
   } catch (error) {
-    fail(program, error);
+    fail(program, error, argv.includes("--json"));
     // Timers and sockets of the command would keep the process alive.
     process.exit();
   }
 }
 
-/** Prints an error and sets the exit code. */
-export function fail(program: string, error: unknown): void {
+/** Prints an error, in one line or as JSON, and sets the exit code. */
+export function fail(program: string, error: unknown, json = false): void {
   const message = reasonOf(error);
-  console.error(`${program}: ${message}${error instanceof UsageError ? ` (see '${program} --help')` : ""}`);
-  process.exitCode = exitCodeOf(error);
+  const { code, exit } = kindOf(error);
+  const help = error instanceof UsageError ? `see '${program} --help'` : undefined;
+  console.error(
+    json
+      ? JSON.stringify({ error: { code, message, hint: help ?? hintIn(message) } satisfies Failure["error"] })
+      : `${journalPrefix("error")}${program}: ${message}${help === undefined ? "" : ` (${help})`}`,
+  );
+  process.exitCode = exit;
 }
 
+type Failure = Shape<typeof FailureShape>;
+
+/** Messages are "what failed, on what: cause; remedy". */
+function hintIn(message: string): string | null {
+  const at = message.lastIndexOf("; ");
+  return at < 0 ? null : message.slice(at + 2);
+}
+
+interface Kind {
+  readonly code: string;
+  readonly exit: number;
+}
+
+const USAGE: Kind = { code: "usage", exit: 2 };
+const FAILED: Kind = { code: "failed", exit: 1 };
+
 // Told by name: the rooms these come from are only loaded where they are needed.
-const EXIT_CODES: Record<string, number> = {
-  UsageError: 2,
-  OptionError: 2,
-  AddonError: 2,
-  AgentNameError: 2,
-  StoreError: 3,
+const KINDS: Readonly<Record<string, Kind>> = {
+  UsageError: USAGE,
+  OptionError: USAGE,
+  AddonError: USAGE,
+  AgentNameError: USAGE,
+  StoreError: { code: "state-file", exit: 3 },
+  RouterDownError: { code: "not-running", exit: 1 },
+  RouterSilentError: { code: "no-answer", exit: 1 },
+  ApiError: { code: "refused", exit: 1 },
 };
 
-function exitCodeOf(error: unknown): number {
-  if (!(error instanceof Error)) return 1;
-  if ("exitCode" in error && typeof error.exitCode === "number") return error.exitCode;
-  return EXIT_CODES[error.name] ?? 1;
+function kindOf(error: unknown): Kind {
+  if (!(error instanceof Error)) return FAILED;
+  const kind = KINDS[error.name] ?? FAILED;
+  return "exitCode" in error && typeof error.exitCode === "number" ? { ...kind, exit: error.exitCode } : kind;
 }
 
 /** Throws unless we are root: nearly everything we do to a kernel needs it. */

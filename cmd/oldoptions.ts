@@ -21,5 +21,5 @@ export const OLD_LAUNCH_OPTIONS: OptionTable = {
   token: value("Weave Cloud is gone"),
   pktdebug: flag("'tcpdump -i weave' shows the packets of containers"),
   awsvpc: flag("the AWS VPC router is gone; the overlay carries all traffic"),
-  restart: flag("use a systemd unit, which restarts the router"),
+  restart: flag("'weave setup --systemd' installs a service that restarts the router"),
 };

@@ -1,9 +1,11 @@
 // The life of a daemon as signals see it: SIGTERM and SIGINT end it in every phase, in order, within 2 s. Signals have no
-// default action for process 1 of a container.
+// default action for process 1 of a container. systemd, where it has started the daemon, is told of each phase.
+import { every, systemClock } from "../lib/clock/clock.ts";
 import type { Log } from "../lib/log/log.ts";
 import { detached } from "../lib/log/unexpected.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { Scope } from "../lib/sys/scope.ts";
+import { ServiceManager } from "../lib/sys/servicemanager.ts";
 
 /** Shorter than 2 s, and longer than any part takes to stop. */
 const GRACE_MS = 1_800;
@@ -19,12 +21,20 @@ export async function runDaemon(
   start: (scope: Scope) => Promise<void>,
 ): Promise<void> {
   const scope = new Scope((what, error) => log.error(`cannot stop ${what}: ${reasonOf(error)}`));
+  const manager = ServiceManager.of(process.env);
+  // By the event loop: one that hangs is noticed.
+  if (manager?.aliveMs !== undefined) every(systemClock, manager.aliveMs, () => manager.alive());
   const exit = () => process.exit(0);
+  const giveUp = () => log.error(`${scope.current ?? "the start"} does not stop: exiting all the same`);
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
       if (scope.signal.aborted) return exit();
+      manager?.stopping();
       log.info(`${signal} received, exiting; ${whatStays}`);
-      setTimeout(exit, GRACE_MS);
+      setTimeout(() => {
+        giveUp();
+        exit();
+      }, GRACE_MS);
       scope.interrupt();
       // Before that, the start ends by itself, and then the scope.
       if (scope.started) detached("stopping", scope.end().then(exit));
@@ -33,8 +43,12 @@ export async function runDaemon(
   try {
     await start(scope);
     scope.start();
+    manager?.status("running");
+    manager?.ready();
   } catch (error) {
-    await Promise.race([scope.end(), Bun.sleep(GRACE_MS)]);
+    manager?.stopping();
+    manager?.status(reasonOf(error));
+    await Promise.race([scope.end(), Bun.sleep(GRACE_MS).then(giveUp)]);
     if (scope.signal.aborted) exit();
     throw error;
   }

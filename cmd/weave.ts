@@ -37,7 +37,7 @@ async function weave(argv: readonly string[]): Promise<void> {
     // Scripts for the original say where it is to run; we always run here.
     await dispatch(argv.filter((arg) => arg !== "--local"));
   } catch (error) {
-    fail("weave", error);
+    fail("weave", error, argv.includes("--json"));
   }
 }
 

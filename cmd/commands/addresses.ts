@@ -3,8 +3,17 @@
 import { type Cidr, formatCidr, formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
 import { parseAllocationSubnet, parseContainerCidr } from "../../lib/address/subnet.ts";
 import type { ApiClient } from "../../lib/api/client.ts";
+import { Addresses } from "../../lib/api/shapes.ts";
+import { formatAddresses } from "../../lib/host/attach.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { answer } from "../answer.ts";
+import type { Arguments } from "../arguments.ts";
+
+/** Answers with the addresses of `id` that a command is about. */
+export function answerAddresses(args: Arguments, id: string, cidrs: readonly Cidr[]): void {
+  answer(args, Addresses, { id, addresses: cidrs.map(formatCidr) }, formatAddresses(cidrs));
+}
 
 /** A wait that is longer than this is told of. */
 const TELL_AFTER_MS = 3_000;

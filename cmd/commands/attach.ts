@@ -1,14 +1,15 @@
 // weave attach, detach: a container, by its id or name at Docker or podman, its network namespace or a process in it.
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { type ApiClient, apiClient, holders } from "../../lib/api/client.ts";
-import { attach as attachContainer, detachAddresses, formatAddresses } from "../../lib/host/attach.ts";
+import { attach as attachContainer, detachAddresses } from "../../lib/host/attach.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { type Netns, netnsPath } from "../../lib/sys/netns.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
+import { JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
-import { acquire, lookup, release } from "./addresses.ts";
+import { acquire, answerAddresses, lookup, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 import { target, WHERE } from "./target.ts";
 
@@ -32,6 +33,7 @@ export const attach: Command = {
       default: true,
       description: "Route multicast by the network",
     },
+    ...JSON_OPTION,
     "without-dns": { type: "boolean", default: false, description: "Do not name the container in DNS" },
   },
   examples: [
@@ -64,7 +66,7 @@ export const attach: Command = {
     if (fqdn !== undefined && !args.options["without-dns"]) {
       await whereThereIsDns(() => addName(api, id, fqdn, ipsOf(cidrs)));
     }
-    console.log(formatAddresses(cidrs));
+    answerAddresses(args, id, cidrs);
   },
 };
 
@@ -74,7 +76,7 @@ export const detach: Command = {
   description: "Take a container off the network",
   positionals: "[ADDRESS…] [CONTAINER]",
   positionalsComplete: "containers",
-  options: WHERE,
+  options: { ...WHERE, ...JSON_OPTION },
   async run(args) {
     requireRoot();
     const { addresses, where, id, fqdn } = await target(args);
@@ -83,7 +85,7 @@ export const detach: Command = {
     detachAddresses(where, LINK, cidrs);
     if (fqdn !== undefined) await whereThereIsDns(() => removeName(api, id, fqdn, ipsOf(cidrs)));
     await release(api, id, cidrs);
-    console.log(formatAddresses(cidrs));
+    answerAddresses(args, id, cidrs);
   },
 };
 

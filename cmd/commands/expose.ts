@@ -1,11 +1,11 @@
 // weave expose, hide: the host's own addresses on the network.
 import { type Cidr, formatCidr } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
-import { formatAddresses } from "../../lib/host/attach.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
+import { JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
-import { acquire, lookup, release, takeAddresses } from "./addresses.ts";
+import { acquire, answerAddresses, lookup, release, takeAddresses } from "./addresses.ts";
 import { addName, FQDN, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 
 const EXPOSE_ADDRESSES =
@@ -28,12 +28,14 @@ export const expose: Command = {
       description: "Masquerade traffic between the network and the outside; off keeps source addresses",
     },
     "without-masquerade": { type: "boolean", default: false, description: "Same as --no-masquerade" },
+    ...JSON_OPTION,
   },
   examples: [
     { command: "weave expose", does: "Take a free address" },
     { command: "weave expose 10.32.0.99/12 -h gateway.weave.local", does: "Take this one, and name it" },
   ],
-  async run({ options, positionals }) {
+  async run(args) {
+    const { options, positionals } = args;
     const { addresses, rest } = takeAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
     const api = apiClient();
@@ -51,7 +53,7 @@ export const expose: Command = {
       );
       throw left.length === 0 ? error : new Error(`${reasonOf(error)}; and then: ${left.join("; ")}`);
     }
-    console.log(formatAddresses(cidrs));
+    answerAddresses(args, EXPOSE_ID, cidrs);
   },
 };
 
@@ -79,7 +81,9 @@ export const hide: Command = {
   description: "Take an address of this host off the network",
   positionals: "[ADDRESS…]",
   details: [EXPOSE_ADDRESSES],
-  async run({ positionals }) {
+  options: JSON_OPTION,
+  async run(args) {
+    const { positionals } = args;
     const { addresses, rest } = takeAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
     const api = apiClient();
@@ -94,6 +98,6 @@ export const hide: Command = {
     }
     await whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf(cidrs)));
     await release(api, EXPOSE_ID, cidrs);
-    console.log(formatAddresses(cidrs));
+    answerAddresses(args, EXPOSE_ID, cidrs);
   },
 };

@@ -20,6 +20,7 @@ import { requireRoot } from "../main.ts";
 import { prepareAgent } from "../mesos.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { remove, SERVICE_FILES } from "../service.ts";
 import { runRouter } from "./router.ts";
 
 /** More than the router takes to find out that no peer takes over. */
@@ -118,6 +119,7 @@ export const reset: Command = {
   ],
   options: {
     force: { type: "boolean", default: false, description: "Reset even if no peer takes the addresses over" },
+    ...SERVICE_FILES,
   },
   async run({ options }) {
     requireRoot();
@@ -137,6 +139,7 @@ export const reset: Command = {
     removePolicies(filter);
     for (const suffix of ["", "-wal", "-shm"]) rmSync(`${stateFile()}${suffix}`, { force: true });
     rmSync(releaseDirectory(), { recursive: true, force: true });
+    for (const line of remove(options)) console.log(line);
   },
 };
 

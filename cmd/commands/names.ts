@@ -1,7 +1,9 @@
 // weave dns-add, dns-remove, dns-lookup, dns-args: names on the network.
 import { type Cidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
+import { DnsArguments, Lookup, Named } from "../../lib/api/shapes.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { runtimeSockets } from "./target.ts";
 
@@ -80,12 +82,13 @@ export const dnsAdd: Command = {
   ],
   positionals: POSITIONALS,
   positionalsComplete: POSITIONALS_COMPLETE,
-  options: FQDN,
+  options: { ...FQDN, ...JSON_OPTION },
   async run(args) {
     const api = apiClient();
     const { id, fqdn, ips } = await named(args, api);
     if (fqdn === undefined) throw new UsageError("no domain name is known for it; say one with -h FQDN");
     await addName(api, id, fqdn, ips);
+    answer(args, Named, { id, name: fqdn, addresses: ips }, "");
   },
 };
 
@@ -95,12 +98,14 @@ export const dnsRemove: Command = {
   description: "Delete names of a container or of addresses",
   positionals: POSITIONALS,
   positionalsComplete: POSITIONALS_COMPLETE,
-  options: FQDN,
+  options: { ...FQDN, ...JSON_OPTION },
   async run(args) {
     const api = apiClient();
     const { id, ips } = await named(args, api);
     const fqdn = args.options["hostname"];
-    await removeName(api, id, typeof fqdn === "string" ? fqdn : undefined, ips);
+    const name = typeof fqdn === "string" ? fqdn : undefined;
+    await removeName(api, id, name, ips);
+    answer(args, Named, { id, name: name ?? null, addresses: ips }, "");
   },
 };
 
@@ -109,9 +114,12 @@ export const dnsLookup: Command = {
   group: "Names",
   description: "Look up a name or an address",
   positionals: "NAME",
-  async run({ positionals: [name, ...more] }) {
-    if (name === undefined || more.length > 0) throw new UsageError("one name, please");
-    process.stdout.write(await apiClient()("GET", `/dns-lookup/${encodeURIComponent(name)}`));
+  options: JSON_OPTION,
+  async run(args) {
+    const [name, ...more] = args.positionals;
+    if (name === undefined || more.length > 0) throw new UsageError("one name or address is needed");
+    const text = (await apiClient()("GET", `/dns-lookup/${encodeURIComponent(name)}`)).trimEnd();
+    answer(args, Lookup, { query: name, answers: text.split("\n").filter(Boolean) }, text);
   },
 };
 
@@ -120,9 +128,11 @@ export const dnsArgs: Command = {
   group: "Names",
   description: "Print 'docker run' options that select weave's DNS",
   examples: [{ command: "docker run $(weave dns-args) alpine", does: "Start a container that uses it" }],
-  async run() {
+  options: JSON_OPTION,
+  async run(args) {
     const api = apiClient();
     const [address, domain] = await Promise.all([api("GET", "/dns-address"), api("GET", "/domain")]);
+    if (args.options["json"]) return answer(args, DnsArguments, { address, domain }, "");
     process.stdout.write(`--dns=${address} --dns-search=${domain}`);
   },
 };

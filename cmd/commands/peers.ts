@@ -1,5 +1,7 @@
 // weave connect, forget, prime, rmpeer.
 import { apiClient } from "../../lib/api/client.ts";
+import { Peers, Primed } from "../../lib/api/shapes.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 
 /** Peers as the API takes them. */
@@ -20,12 +22,15 @@ export const connect: Command = {
   ],
   options: {
     replace: { type: "boolean", default: false, description: "Forget all other peers first" },
+    ...JSON_OPTION,
   },
-  async run({ options, positionals }) {
+  async run(args) {
+    const { options, positionals } = args;
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
     const form = peersForm(positionals);
     if (options["replace"]) form.set("replace", "true");
     await apiClient()("POST", "/connect", { form });
+    answer(args, Peers, { peers: [...positionals] }, "");
   },
 };
 
@@ -35,9 +40,12 @@ export const forget: Command = {
   description: "Stop dialling peers; existing connections stay",
   positionals: "PEER…",
   positionalsComplete: "targets",
-  async run({ positionals }) {
+  options: JSON_OPTION,
+  async run(args) {
+    const { positionals } = args;
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     await apiClient()("POST", "/forget", { form: peersForm(positionals) });
+    answer(args, Peers, { peers: [...positionals] }, "");
   },
 };
 
@@ -45,8 +53,10 @@ export const prime: Command = {
   name: "prime",
   group: "Addresses",
   description: "Wait until peers have divided the address range",
-  async run() {
+  options: JSON_OPTION,
+  async run(args) {
     await apiClient()("GET", "/ring");
+    answer(args, Primed, { ready: true }, "");
   },
 };
 
@@ -63,12 +73,16 @@ export const rmpeer: Command = {
       default: false,
       description: "Also from a connected peer; addresses still in use there are then assigned twice",
     },
+    ...JSON_OPTION,
   },
-  async run({ options, positionals }) {
+  async run(args) {
+    const { options, positionals } = args;
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     const query = options["force"] ? "?force=true" : "";
     for (const peer of positionals) {
-      process.stdout.write(await apiClient()("DELETE", `/peer/${encodeURIComponent(peer)}${query}`));
+      const told = await apiClient()("DELETE", `/peer/${encodeURIComponent(peer)}${query}`);
+      if (!options["json"]) process.stdout.write(told);
     }
+    answer(args, Peers, { peers: [...positionals] }, "");
   },
 };

@@ -26,6 +26,7 @@ import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
 import { startRouter } from "../../lib/router/router.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
+import { ServiceManager } from "../../lib/sys/servicemanager.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
 import type { Arguments, Command } from "../arguments.ts";
@@ -41,7 +42,9 @@ export async function runRouter(options: RouterOptions): Promise<void> {
     if (options["expect-npc"]) awaitPolicies(original, log);
     else expectNoPolicies(log);
     if (original) makeRoom(original, log);
-    const api = await startRouter(options, { cni: runInRouter, notes: policyNotes }, log, scope);
+    const unattended = ServiceManager.of(process.env) !== undefined;
+    const services = { cni: runInRouter, notes: policyNotes, unattended };
+    const api = await startRouter(options, services, log, scope);
     migrate(original, api, options["expect-npc"], log, scope);
   });
 }

@@ -2,6 +2,16 @@
 import * as v from "valibot";
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { ApiError, apiClient, holders } from "../../lib/api/client.ts";
+import type { Report } from "../../lib/api/report.ts";
+import { Attached, Versions } from "../../lib/api/shapes.ts";
+import {
+  connectionsSummary,
+  namesSummary,
+  ownersSummary,
+  peersSummary,
+  statusSummary,
+  targetsSummary,
+} from "../../lib/api/summary.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
 import { suggestion } from "../../lib/help/nearest.ts";
 import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
@@ -10,7 +20,8 @@ import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { VERSION } from "../../lib/version.ts";
-import { type Command, UsageError } from "../arguments.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 import { runtimeSockets } from "./target.ts";
 
@@ -30,16 +41,33 @@ export const status: Command = {
     { command: "weave status connections", does: "List peers: overlay, MTU, encryption, why not better" },
     { command: "weave status ipam", does: "See who owns which part of the address range" },
   ],
-  async run({ positionals: [part, ...rest] }) {
+  options: JSON_OPTION,
+  async run(args) {
+    const [part, ...rest] = args.positionals;
     if (rest.length > 0 || (part !== undefined && !PARTS.includes(part))) {
       const words = [part, ...rest].join(" ");
       throw new UsageError(`invalid 'weave status' sub-command: ${words}${suggestion(words, PARTS)}`);
     }
+    if (args.options["json"]) return answerSummary(args, part ?? "");
     const text = await apiClient()("GET", part === undefined ? "/status" : `/status/${part}`);
     process.stdout.write(part === undefined ? `\n${text}\n` : text);
     if (part === undefined) process.stdout.write(await policyStatus());
   },
 };
+
+const SUMMARIES: Readonly<Record<string, (report: Report) => unknown>> = {
+  "": statusSummary,
+  targets: targetsSummary,
+  connections: connectionsSummary,
+  peers: peersSummary,
+  dns: namesSummary,
+  ipam: ownersSummary,
+};
+
+async function answerSummary(args: Arguments, part: string): Promise<void> {
+  const report = JSON.parse(await apiClient()("GET", "/report", { accept: "application/json" }));
+  answer(args, v.unknown(), SUMMARIES[part]?.(report), "");
+}
 
 /** What weave-npc says of itself; empty where none runs here. */
 async function policyStatus(): Promise<string> {
@@ -104,7 +132,8 @@ export const ps: Command = {
     { command: "weave ps", does: "List all" },
     { command: "weave ps weave:expose", does: "Show the addresses of this host on the network" },
   ],
-  async run({ positionals }) {
+  options: JSON_OPTION,
+  async run(args) {
     requireRoot();
     const api = apiClient();
     const held = await holders(api);
@@ -142,12 +171,15 @@ export const ps: Command = {
         problem: Problem,
       })),
     ];
-    const wanted = await Promise.all(positionals.map(idOf));
-    for (const { id, mac, addresses, problem } of rows) {
-      if (wanted.length > 0 && !wanted.some((start) => id.startsWith(start))) continue;
+    const wanted = await Promise.all(args.positionals.map(idOf));
+    const shown = rows
+      .filter(({ id }) => wanted.length === 0 || wanted.some((start) => id.startsWith(start)))
+      .map(({ problem, ...row }) => ({ ...row, ...(problem !== undefined && { problem }) }));
+    const lines = shown.map(({ id, mac, addresses, problem }) => {
       const mark = problem === undefined ? [] : [`# ${problem}`];
-      console.log([id.slice(0, 12), mac, ...addresses, ...mark].join(" "));
-    }
+      return [id.slice(0, 12), mac, ...addresses, ...mark].join(" ");
+    });
+    answer(args, Attached, shown, lines.join("\n"));
   },
 };
 
@@ -156,18 +188,24 @@ async function idOf(word: string): Promise<string> {
   return (await findContainer(runtimeSockets(), word))?.id ?? word;
 }
 
+/** The version of the running router; null where none runs. */
+async function routerVersion(): Promise<string | null> {
+  try {
+    return await apiClient()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`);
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    return null;
+  }
+}
+
 export const version: Command = {
   name: "version",
   group: "Life cycle",
   description: "Print the versions of this command and of the router",
-  async run() {
-    console.log(`weave ${VERSION}`);
-    try {
-      console.log(
-        `weave-router ${await apiClient()("GET", `/report?format=${encodeURIComponent("{{.Version}}")}`)}`,
-      );
-    } catch (error) {
-      if (error instanceof ApiError) throw error;
-    }
+  options: JSON_OPTION,
+  async run(args) {
+    const router = await routerVersion();
+    const text = [`weave ${VERSION}`, ...(router === null ? [] : [`weave-router ${router}`])].join("\n");
+    answer(args, Versions, { weave: VERSION, router }, text);
   },
 };

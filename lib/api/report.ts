@@ -23,6 +23,8 @@ export interface ConnectionReport {
   State: "established" | "pending" | "retrying" | "failed" | "connecting" | "waiting";
   Info: string;
   Attrs: Record<string, string | number | boolean> | null;
+  /** Who is at the other end, once that is known. */
+  Peer?: { Name: string; NickName: string };
 }
 
 export interface PeerReport {
@@ -258,6 +260,7 @@ function connectionReport(mesh: MeshRouter, connection: LocalConnection): Connec
     State: connection.established ? "established" : "pending",
     Info: `${secrecy}${String(attributes["name"] ?? "none").padEnd(6)} ${connection.remote}`,
     Attrs: mesh.encryption && !connection.trusted ? { ...attributes, encrypted: true } : attributes,
+    Peer: { Name: connection.remote.name, NickName: connection.remote.nickName },
   };
 }
 

@@ -77,7 +77,8 @@ function dnsOverview({ DNS: dns }: Report): string[] {
   ];
 }
 
-function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Report["IPAM"]): string {
+/** Where the division of the range stands, in words. */
+export function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Report["IPAM"]): string {
   if (Entries) {
     if (!Entries.some((entry) => entry.Size > 0 && entry.IsKnownPeer)) {
       return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead";

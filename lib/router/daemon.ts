@@ -40,9 +40,11 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   closeSync(log);
   const ended = new Promise<LaunchError>((resolve) => {
     child.once("error", (error) => resolve(new LaunchError(error.message, 1)));
-    child.once("exit", async (code) =>
-      resolve(new LaunchError((await lastError(logStart)) ?? `it ended with exit code ${code}`, code || 1)),
-    );
+    child.once("exit", async (code, signal) => {
+      const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
+      const why = (await lastError(logStart)) ?? `the router ${how} while it started; see ${logFile()}`;
+      resolve(new LaunchError(why, code || 1));
+    });
   });
   const giveUp = new AbortController();
   const failure = await Promise.race([ended, untilReady(giveUp.signal)]);

@@ -1,6 +1,6 @@
 // The peers that the user, the cluster or an earlier run named. They count from the first moment, long before their
 // names are resolved or they answer: one that may know the ring of the network is waited for.
-import { type Clock, every, type Timer } from "../clock/clock.ts";
+import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import type { ConnectionMaker } from "../mesh/maker.ts";
 import type { PeerName } from "../mesh/name.ts";
@@ -10,8 +10,10 @@ import type { Kept } from "./identity.ts";
 
 /** A new connection brings the ring of the peer within this, if it has one. */
 const INTRODUCTION_MS = 1_500;
-/** Interval at which names are resolved again that could not be, or whose peer does not answer: it may have moved. */
+/** Interval at which names are resolved again whose peer does not answer: it may have moved. */
 const RESOLVE_MS = 30_000;
+/** First pause before a name that could not be resolved is tried again; the next ones double, up to RESOLVE_MS. */
+const FIRST_RESOLVE_MS = 1_000;
 
 export interface NamedPeersHost {
   readonly maker: ConnectionMaker;
@@ -30,16 +32,15 @@ export class NamedPeers {
   /** Who answers to a name, once it has told what it knows of the ring. */
   readonly #heard = new Map<string, PeerName>();
   readonly #answeredAt = new Map<string, number>();
-  readonly #retry: Timer;
+  #retry: Timer;
+  #pauseMs = FIRST_RESOLVE_MS;
 
   constructor(
     names: readonly string[],
     private readonly host: NamedPeersHost,
   ) {
     this.#names = new Set(names);
-    this.#retry = every(host.clock, RESOLVE_MS, () => {
-      this.#resolveAgain().catch((error) => host.log.warning(String(error)));
-    });
+    this.#retry = host.clock.after(this.#pauseMs, () => this.#look());
   }
 
   stop(): void {
@@ -105,9 +106,20 @@ export class NamedPeers {
     this.#names = names;
   }
 
-  async #resolveAgain(): Promise<void> {
+  /** Resolve names again that need it, soon if there are any that never could be. */
+  #look(): void {
+    const missing = this.#missing();
+    this.#pauseMs = missing.length > 0 ? Math.min(2 * this.#pauseMs, RESOLVE_MS) : RESOLVE_MS;
+    this.#retry = this.host.clock.after(this.#pauseMs, () => this.#look());
+    this.#resolveAgain(missing).catch((error) => this.host.log.warning(String(error)));
+  }
+
+  #missing(): string[] {
     const resolved = new Set(this.host.maker.directPeers());
-    const missing = [...this.#names].filter((name) => !resolved.has(name));
+    return [...this.#names].filter((name) => !resolved.has(name));
+  }
+
+  async #resolveAgain(missing: readonly string[]): Promise<void> {
     if (missing.length > 0) await this.host.maker.connect(missing, false);
     const moved = await this.host.maker.resolveAgain();
     if (moved.length > 0) this.host.log.info(`Peers with another address now: ${moved.join(", ")}`);

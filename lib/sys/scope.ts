@@ -21,6 +21,7 @@ export class Scope {
   readonly #interruption = new AbortController();
   #started = false;
   #ended: Promise<void> | undefined;
+  #current: string | undefined;
 
   /** `failed` is told of an undo that throws; the remaining ones are still run. */
   constructor(private readonly failed: (what: string, error: unknown) => void) {}
@@ -71,6 +72,11 @@ export class Scope {
     return this.#started;
   }
 
+  /** The step that is being undone. */
+  get current(): string | undefined {
+    return this.#current;
+  }
+
   /** Run all undos, one after the other; a second call waits for the first. Never rejects. */
   end(): Promise<void> {
     this.#ended ??= this.#end();
@@ -80,11 +86,13 @@ export class Scope {
   async #end(): Promise<void> {
     for (const { what, undo, unlessStarted } of this.#steps.reverse()) {
       if (unlessStarted && this.#started) continue;
+      this.#current = what;
       try {
         await undo();
       } catch (error) {
         this.failed(what, error);
       }
     }
+    this.#current = undefined;
   }
 }

@@ -2,6 +2,7 @@
 import { EAGAIN, EINTR, ENOBUFS } from "./errno.ts";
 import { SysError, syscall, trySyscall } from "./syscall.ts";
 
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
@@ -101,6 +102,16 @@ export function receiveDatagram(
     if (length > buffer.length) throw new SysError(what, ENOBUFS);
     return buffer.subarray(0, length);
   }
+}
+
+/** struct sockaddr_un (sys/un.h), without the zero at the end; "@" in front makes the address abstract. At most 107 bytes. */
+export function sockaddrUnix(path: string): Uint8Array {
+  const name = new TextEncoder().encode(path);
+  const sockaddr = new Uint8Array(2 + name.length);
+  new DataView(sockaddr.buffer).setUint16(0, AF_UNIX, true);
+  sockaddr.set(name, 2);
+  if (path.startsWith("@")) sockaddr[2] = 0;
+  return sockaddr;
 }
 
 /** struct sockaddr_in (netinet/in.h): address and port in network byte order. `address` is four octets. */

@@ -118,37 +118,6 @@ describe.each([[[]], [["--foreground"]]])("launch %p", (mode) => {
   });
 });
 
-test("SIGTERM ends a node's router that still waits for the API server", async () => {
-  const kubeconfig = join(host.folder, "kubeconfig");
-  writeFileSync(
-    kubeconfig,
-    JSON.stringify({
-      "current-context": "c",
-      contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
-      clusters: [{ name: "c", cluster: { server: "http://127.0.0.1:1" } }],
-      users: [{ name: "u", user: { token: "t" } }],
-    }),
-  );
-  const command = [join(DIST, "weave-router"), "--kubernetes", `--kubeconfig=${kubeconfig}`];
-  const child = Bun.spawn(host.command(...command), {
-    env: { ...(process.env as Record<string, string>), ...host.env, HOSTNAME: "node1", EXPECT_NPC: "0" },
-    stdout: "ignore",
-    stderr: Bun.file(join(host.folder, "router.log")),
-  });
-  try {
-    await eventually(
-      "it waits",
-      () => readFileSync(join(host.folder, "router.log"), "utf8"),
-      (text) => text.includes("cannot enter the cluster yet"),
-    );
-    child.kill("SIGTERM");
-    // By a handler: process 1 of a container has no default action.
-    expect(await child.exited).toBe(0);
-  } finally {
-    child.kill("SIGKILL");
-  }
-});
-
 test("another VXLAN link has the port: sleeve does without, and the status says so", async () => {
   await host.must(["ip", "link", "add", "vx7", "up", "type", "vxlan", "external", "dstport", "6784"]);
   try {

@@ -1,0 +1,38 @@
+// Where the service of systemd and its settings are, as options of the commands that install and remove it.
+import { installService, removeService } from "../lib/deploy/service.ts";
+import type { OptionTable } from "../lib/help/spec.ts";
+import { executable } from "../lib/sys/executable.ts";
+import type { Arguments } from "./arguments.ts";
+import { ROUTER_OPTIONS } from "./routeroptions.ts";
+
+export const SERVICE_FILES = {
+  "systemd-dir": {
+    type: "string",
+    default: "/etc/systemd/system",
+    description: "Folder of systemd's units",
+    valueHint: "DIR",
+    completes: "folders",
+  },
+  "systemd-env": {
+    type: "string",
+    default: "/etc/default/weave",
+    description: "Settings of the service",
+    valueHint: "FILE",
+    completes: "files",
+  },
+} as const;
+
+const TABLE: OptionTable = ROUTER_OPTIONS;
+const SETTINGS = Object.values(TABLE).flatMap(({ env, description }) =>
+  env === undefined ? [] : [{ variable: env, description }],
+);
+
+const files = (options: Arguments["options"]) => ({
+  units: String(options["systemd-dir"]),
+  environment: String(options["systemd-env"]),
+});
+
+export const install = (options: Arguments["options"]) =>
+  installService(files(options), executable("weave-router"), SETTINGS);
+
+export const remove = (options: Arguments["options"]) => removeService(files(options), SETTINGS);

@@ -1,0 +1,149 @@
+// What commands print with --json: a promise to scripts. Fields may be added, none is taken away or changes its meaning.
+import * as v from "valibot";
+
+/** "10.32.0.1/12". */
+const cidr = v.string();
+const nullable = <T extends v.GenericSchema>(schema: T) => v.nullable(schema);
+
+/** attach, detach, expose, hide. */
+export const Addresses = v.object({ id: v.string(), addresses: v.array(cidr) });
+
+/** ps. */
+export const Attached = v.array(
+  v.object({
+    id: v.string(),
+    mac: v.string(),
+    addresses: v.array(cidr),
+    /** What is wrong with the link. */
+    problem: v.optional(v.string()),
+  }),
+);
+
+/** dns-add, dns-remove: which names of which addresses; `name` is null for all of them. */
+export const Named = v.object({
+  id: v.string(),
+  name: nullable(v.string()),
+  addresses: v.array(v.string()),
+});
+
+/** dns-lookup: addresses of a name, or names of an address. */
+export const Lookup = v.object({ query: v.string(), answers: v.array(v.string()) });
+
+/** dns-args. */
+export const DnsArguments = v.object({ address: v.string(), domain: v.string() });
+
+/** connect, forget, rmpeer: the peers as they were named. */
+export const Peers = v.object({ peers: v.array(v.string()) });
+
+/** setup, migrate, reset: what was done, or with --dry-run what would be. */
+export const Steps = v.object({ done: v.boolean(), steps: v.array(v.string()) });
+
+/** launch. */
+export const Launched = v.object({ pid: v.number(), log: v.string() });
+
+/** stop: false where it did not run. */
+export const Stopped = v.object({ stopped: v.boolean() });
+
+/** prime. */
+export const Primed = v.object({ ready: v.boolean() });
+
+/** version; `router` is null where none runs. */
+export const Versions = v.object({ weave: v.string(), router: nullable(v.string()) });
+
+const Peer = v.object({ name: v.string(), nickname: v.string() });
+
+export const Problem = v.object({ check: v.string(), found: v.string(), advice: v.string() });
+
+/** status. */
+export const Status = v.object({
+  /** No problem, and ready. */
+  ok: v.boolean(),
+  ready: v.boolean(),
+  version: v.string(),
+  name: v.string(),
+  nickname: v.string(),
+  encryption: v.boolean(),
+  discovery: v.boolean(),
+  interface: v.string(),
+  targets: v.number(),
+  /** Connections by state; states without any are left out. */
+  connections: v.record(v.string(), v.number()),
+  peers: v.number(),
+  trustedSubnets: v.array(cidr),
+  ipam: v.object({
+    status: v.string(),
+    range: cidr,
+    defaultSubnet: cidr,
+    addresses: v.number(),
+    active: v.number(),
+  }),
+  dns: nullable(
+    v.object({
+      domain: v.string(),
+      address: v.string(),
+      upstream: v.array(v.string()),
+      ttl: v.number(),
+      names: v.number(),
+    }),
+  ),
+  problems: v.array(Problem),
+  notes: v.array(v.string()),
+});
+
+/** status connections; what is not known is null. */
+export const Connections = v.array(
+  v.object({
+    address: v.string(),
+    outbound: v.boolean(),
+    state: v.string(),
+    peer: nullable(Peer),
+    /** fastdp or sleeve. */
+    overlay: nullable(v.string()),
+    encrypted: v.boolean(),
+    mtu: nullable(v.number()),
+    /** Why a better overlay is not in use, or why there is no connection. */
+    reason: nullable(v.string()),
+  }),
+);
+
+/** status peers. */
+export const PeerList = v.array(
+  v.object({
+    ...Peer.entries,
+    connections: v.array(
+      v.object({ ...Peer.entries, address: v.string(), outbound: v.boolean(), established: v.boolean() }),
+    ),
+  }),
+);
+
+/** status targets. */
+export const Targets = v.array(v.string());
+
+/** status ipam: owners of the range, this host first. */
+export const Owners = v.array(
+  v.object({
+    ...Peer.entries,
+    addresses: v.number(),
+    reachable: v.boolean(),
+    /** RFC 3339; null where it is reachable, or not known. */
+    unreachableSince: nullable(v.string()),
+  }),
+);
+
+/** status dns. */
+export const Names = v.array(
+  v.object({ name: v.string(), address: v.string(), id: v.string(), peer: v.string() }),
+);
+
+/** On standard error, where a command with --json fails. */
+export const Failure = v.object({
+  error: v.object({
+    /** usage, not-running, no-answer, refused, state-file or failed. */
+    code: v.string(),
+    message: v.string(),
+    /** What to do, where there is something. */
+    hint: nullable(v.string()),
+  }),
+});
+
+export type Shape<S extends v.GenericSchema> = v.InferOutput<S>;

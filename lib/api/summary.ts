@@ -1,0 +1,102 @@
+// The report in the shapes of `weave status --json` and its parts.
+import type { Report } from "./report.ts";
+import type { Connections, Names, Owners, PeerList, Shape, Status, Targets } from "./shapes.ts";
+import { ipamStatus } from "./status.ts";
+
+export function statusSummary(report: Report): Shape<typeof Status> {
+  const { Router: router, IPAM: ipam, DNS: dns, Problems = [], Notes } = report;
+  const connections: Record<string, number> = {};
+  for (const { State } of router.Connections) connections[State] = (connections[State] ?? 0) + 1;
+  return {
+    ok: report.Ready && Problems.length === 0,
+    ready: report.Ready,
+    version: report.Version,
+    name: router.Name,
+    nickname: router.NickName,
+    encryption: router.Encryption,
+    discovery: router.PeerDiscovery,
+    interface: router.Interface,
+    targets: router.Targets.length,
+    connections,
+    peers: router.Peers.length,
+    trustedSubnets: router.TrustedSubnets,
+    ipam: {
+      status: ipamStatus(ipam),
+      range: ipam.Range,
+      defaultSubnet: ipam.DefaultSubnet,
+      addresses: ipam.RangeNumIPs,
+      active: ipam.ActiveIPs,
+    },
+    dns: dns
+      ? {
+          domain: dns.Domain,
+          address: dns.Address,
+          upstream: dns.Upstream ?? [],
+          ttl: dns.TTL,
+          names: living(report).length,
+        }
+      : null,
+    problems: Problems.map(({ Check, Found, Advice }) => ({ check: Check, found: Found, advice: Advice })),
+    notes: Notes,
+  };
+}
+
+const living = ({ DNS }: Report) => (DNS?.Entries ?? []).filter(({ Tombstone }) => Tombstone === 0);
+
+export function targetsSummary({ Router }: Report): Shape<typeof Targets> {
+  return Router.Targets;
+}
+
+export function connectionsSummary({ Router }: Report): Shape<typeof Connections> {
+  return Router.Connections.map(({ Address, Outbound, State, Info, Attrs, Peer }) => {
+    const { name, mtu, reason, encrypted } = Attrs ?? {};
+    const why = reason ?? (Peer ? undefined : Info);
+    return {
+      address: Address,
+      outbound: Outbound,
+      state: State,
+      peer: Peer ? { name: Peer.Name, nickname: Peer.NickName } : null,
+      overlay: name === undefined ? null : String(name),
+      encrypted: encrypted === true,
+      mtu: typeof mtu === "number" ? mtu : null,
+      reason: why === undefined || why === "" ? null : String(why),
+    };
+  });
+}
+
+export function peersSummary({ Router }: Report): Shape<typeof PeerList> {
+  return Router.Peers.map((peer) => ({
+    name: peer.Name,
+    nickname: peer.NickName,
+    connections: peer.Connections.map(({ Name, NickName, Address, Outbound, Established }) => ({
+      name: Name,
+      nickname: NickName,
+      address: Address,
+      outbound: Outbound,
+      established: Established,
+    })),
+  }));
+}
+
+export function ownersSummary({ Router, IPAM }: Report): Shape<typeof Owners> {
+  const owners = new Map<string, Shape<typeof Owners>[number]>();
+  for (const { Peer, Nickname, Size, IsKnownPeer, UnreachableSince } of IPAM.Entries ?? []) {
+    owners.set(Peer, {
+      name: Peer,
+      nickname: Nickname,
+      addresses: (owners.get(Peer)?.addresses ?? 0) + Size,
+      reachable: IsKnownPeer,
+      unreachableSince: UnreachableSince ?? null,
+    });
+  }
+  return [...owners.values()].sort((a, b) => Number(b.name === Router.Name) - Number(a.name === Router.Name));
+}
+
+export function namesSummary(report: Report): Shape<typeof Names> {
+  return living(report).map(({ Hostname, Address, ContainerID, Origin }) => ({
+    name: Hostname,
+    address: Address,
+    id: ContainerID,
+    peer: Origin,
+  }));
+}

@@ -1,0 +1,93 @@
+// The router as a service of systemd: installed so that it starts at the next boot, and removed.
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { reasonOf } from "../sys/reason.ts";
+import { environmentFile, OURS, type Setting, unitFile } from "./systemd.ts";
+
+const UNIT = "weave.service";
+/** Present where systemd is running: sd_booted(3). */
+const BOOTED = "/run/systemd/system";
+
+/** Where the service's files are. */
+export interface ServiceFiles {
+  /** Folder of units, such as /etc/systemd/system. */
+  readonly units: string;
+  /** File of settings, such as /etc/default/weave. */
+  readonly environment: string;
+}
+
+/** A file that is not ours is where the unit belongs. */
+export class ForeignUnitError extends Error {
+  override readonly name = "ForeignUnitError";
+}
+
+const unitPath = ({ units }: ServiceFiles) => join(units, UNIT);
+const linkPath = ({ units }: ServiceFiles) => join(units, "multi-user.target.wants", UNIT);
+
+const textOf = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") : undefined);
+
+/** Install the unit and enable it; a file of settings that exists is kept. Returns what was done, a line each. */
+export function installService(
+  files: ServiceFiles,
+  executable: string,
+  settings: readonly Setting[],
+): string[] {
+  const unit = unitPath(files);
+  const before = textOf(unit);
+  if (before !== undefined && !before.startsWith(OURS))
+    throw new ForeignUnitError(
+      `${unit} was not written by 'weave setup --systemd': remove it, or keep using it instead`,
+    );
+  write(unit, unitFile({ executable, environmentFile: files.environment }), 0o644);
+  const kept = existsSync(files.environment);
+  // It may come to hold the password.
+  if (!kept) write(files.environment, environmentFile(settings), 0o600);
+  enable(files);
+  return [
+    `installed ${unit}; it starts at boot, and now with 'systemctl start weave'`,
+    `${kept ? "kept" : "installed"} ${files.environment}, its settings`,
+    ...reload(),
+  ];
+}
+
+/**
+ * Remove the unit if it is ours, and its settings unless somebody has changed them. Returns what was done, a line each;
+ * nothing where there was none.
+ */
+export function removeService(files: ServiceFiles, settings: readonly Setting[]): string[] {
+  const unit = unitPath(files);
+  if (!textOf(unit)?.startsWith(OURS)) return [];
+  rmSync(linkPath(files), { force: true });
+  rmSync(unit);
+  const untouched = textOf(files.environment) === environmentFile(settings);
+  if (untouched) rmSync(files.environment);
+  return [
+    `removed ${unit}`,
+    ...(untouched || !existsSync(files.environment) ? [] : [`kept ${files.environment}, which was changed`]),
+    ...reload(),
+  ];
+}
+
+function write(path: string, text: string, mode: number): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text, { mode });
+}
+
+/** What 'systemctl enable' does, which is not there in every image that is being built. */
+function enable(files: ServiceFiles): void {
+  const link = linkPath(files);
+  mkdirSync(dirname(link), { recursive: true });
+  rmSync(link, { force: true });
+  symlinkSync(`../${UNIT}`, link);
+}
+
+/** Have systemd read its units again, if it is running; returns what did not work. */
+function reload(): string[] {
+  if (!existsSync(BOOTED)) return [];
+  try {
+    const { exitCode, stderr } = Bun.spawnSync(["systemctl", "daemon-reload"], { stderr: "pipe" });
+    return exitCode === 0 ? [] : [`systemctl daemon-reload: ${stderr.toString().trim()}`];
+  } catch (error) {
+    return [`systemctl daemon-reload: ${reasonOf(error)}`];
+  }
+}

@@ -1,0 +1,126 @@
+// The unit of systemd that runs the router from boot on, and the file of settings beside it: systemd.service(5),
+// systemd.exec(5).
+
+/** First line of files that `weave setup --systemd` may replace and remove. */
+export const OURS = "# Written by 'weave setup --systemd'.";
+
+/** Services that run containers, or start some at boot: the router answers before they ask it for addresses. */
+const RUNTIMES = [
+  ...["docker", "containerd", "crio", "podman", "podman-restart", "kubelet", "mesos-slave"],
+].map((name) => `${name}.service`);
+
+/** What the router asks of the kernel; the rest of root's rights is dropped. */
+const CAPABILITIES = [
+  // Links, routes, packet filters; ARP and raw packets; port 53.
+  ...["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"],
+  // setns(2) into containers' namespaces, and eBPF before Linux 5.8.
+  ...["CAP_SYS_ADMIN", "CAP_BPF", "CAP_PERFMON"],
+  // Namespaces of other users' containers, behind /proc/PID/ns and in their folders.
+  ...["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"],
+  // Memory for eBPF maps before Linux 5.11.
+  "CAP_SYS_RESOURCE",
+];
+
+export interface UnitSettings {
+  /** Path of an executable that answers to the name weave-router. */
+  readonly executable: string;
+  /** Path of the file of settings. */
+  readonly environmentFile: string;
+}
+
+/**
+ * Return the unit. It waits for the host's links and its firewall, not for DNS or peers. A router that is stopped by
+ * 'weave stop' stays stopped; one that fails is started again, unless its options make no sense (exit code 2). What
+ * containers forward by is the kernel's, and stays over a restart.
+ */
+export function unitFile({ executable, environmentFile }: UnitSettings): string {
+  return `${OURS} Changes belong into a drop-in: systemctl edit weave
+[Unit]
+Description=Weave container network
+After=network.target local-fs.target
+Before=${RUNTIMES.join(" ")}
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+EnvironmentFile=-${literal(environmentFile)}
+ExecStart=@${quoted(executable)} weave-router $EXTRA_ARGS $PEERS
+Restart=on-failure
+RestartPreventExitStatus=2
+RestartSec=1s
+TimeoutStartSec=60s
+TimeoutStopSec=5s
+WatchdogSec=30s
+KillMode=mixed
+OOMScoreAdjust=-900
+LimitNOFILE=65536
+LimitMEMLOCK=infinity
+UMask=0077
+
+# Folders that it writes to. Another WEAVE_STATE_DIR needs ReadWritePaths= in a drop-in.
+RuntimeDirectory=weave
+RuntimeDirectoryPreserve=yes
+StateDirectory=weave
+StateDirectoryMode=0700
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+
+# Not here, as the router needs it: ProtectKernelTunables= (it writes sysctls), ProtectProc= (it reads containers'
+# namespaces), PrivateDevices= (/dev/net/tun), MemoryDenyWriteExecute= (its code is compiled while it runs).
+CapabilityBoundingSet=${CAPABILITIES.join(" ")}
+DevicePolicy=closed
+DeviceAllow=/dev/net/tun rw
+LockPersonality=yes
+NoNewPrivileges=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
+RestrictNamespaces=net
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service setns bpf
+
+[Install]
+WantedBy=multi-user.target
+`;
+}
+
+/** One setting of the router by its variable of the environment. */
+export interface Setting {
+  readonly variable: string;
+  readonly description: string;
+}
+
+/** Return the file of settings, with all of them commented out. */
+export function environmentFile(settings: readonly Setting[]): string {
+  const all: readonly Setting[] = [
+    {
+      variable: "PEERS",
+      description: "peers to connect to, with blanks between; those of the last time if empty",
+    },
+    { variable: "EXTRA_ARGS", description: "options of 'weave launch', with blanks between" },
+    ...settings,
+  ];
+  return [
+    "# Settings of weave.service. 'systemctl restart weave' puts changes into force.",
+    ...all.flatMap(({ variable, description }) => [`# ${description}`, `#${variable}=`]),
+    "",
+  ].join("\n");
+}
+
+/** Text in which '%' begins no specifier. */
+const literal = (text: string) => text.replaceAll("%", "%%");
+
+/** The path of a command, as one word. */
+function quoted(path: string): string {
+  const escaped = literal(path.replace(/[\\"]/g, "\\$&"));
+  return /^[\w./%-]+$/.test(escaped) ? escaped : `"${escaped}"`;
+}

@@ -1,0 +1,107 @@
+// What commands answer with --json, on two hosts: each in its shape, and nothing beside it.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import * as v from "valibot";
+import * as shapes from "../../lib/api/shapes.ts";
+import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
+
+let hosts: Hosts;
+let a: Host;
+let b: Host;
+let netns: string;
+
+beforeAll(async () => {
+  hosts = await Hosts.create("json", 2);
+  [a, b] = [hosts.host(1), hosts.host(2)];
+  await a.weave("launch", "--nickname=a");
+  await b.weave("launch", "--nickname=b", a.ip);
+  await eventually(
+    "a connection",
+    () => a.weave("status", "connections", "--json"),
+    (text) => JSON.parse(text)[0]?.state === "established",
+  );
+  netns = await hosts.pod("json-pod");
+});
+
+afterAll(() => hosts.disposeSync());
+
+/** Runs a command with --json; its output has to be exactly what the shape has. */
+async function answer<S extends v.GenericSchema>(
+  host: Host,
+  shape: S,
+  ...args: string[]
+): Promise<v.InferOutput<S>> {
+  const printed: unknown = JSON.parse(await host.weave(...args, "--json"));
+  const parsed = v.parse(shape, printed);
+  expect(printed).toEqual(parsed as never);
+  return parsed;
+}
+
+test("status and its parts", async () => {
+  const status = await answer(a, shapes.Status, "status");
+  expect(status).toMatchObject({
+    ok: true,
+    ready: true,
+    nickname: "a",
+    peers: 2,
+    connections: { established: 1 },
+  });
+  const [connection] = await answer(a, shapes.Connections, "status", "connections");
+  expect(connection).toMatchObject({
+    outbound: false,
+    peer: { nickname: "b" },
+    encrypted: false,
+    reason: null,
+  });
+  expect(
+    (await answer(a, shapes.PeerList, "status", "peers")).map(({ nickname }) => nickname).sort(),
+  ).toEqual(["a", "b"]);
+  expect(await answer(b, shapes.Targets, "status", "targets")).toEqual([a.ip]);
+});
+
+test("addresses, names and what is attached", async () => {
+  const { addresses } = await answer(a, shapes.Addresses, "expose", "-h", "gate.weave.local");
+  expect(addresses).toHaveLength(1);
+  const ip = addresses[0]?.replace(/\/.*/, "") ?? "";
+  expect(await answer(a, shapes.Lookup, "dns-lookup", "gate")).toEqual({ query: "gate", answers: [ip] });
+  const pod = await answer(a, shapes.Addresses, "attach", "--netns", netns);
+  expect(await answer(a, shapes.Attached, "ps")).toMatchObject([
+    { id: "weave:expose", addresses },
+    { id: pod.id, addresses: pod.addresses },
+  ]);
+  expect(await answer(a, shapes.Named, "dns-add", pod.id, "-h", "pod.weave.local")).toMatchObject({
+    name: "pod.weave.local",
+  });
+  expect((await answer(a, shapes.Names, "status", "dns")).map(({ name }) => name)).toContain(
+    "pod.weave.local.",
+  );
+  expect((await answer(a, shapes.Owners, "status", "ipam"))[0]).toMatchObject({
+    nickname: "a",
+    reachable: true,
+  });
+  expect(await answer(a, shapes.Named, "dns-remove", pod.id)).toMatchObject({ id: pod.id, name: null });
+  expect(await answer(a, shapes.DnsArguments, "dns-args")).toEqual({ address: ip, domain: "weave.local." });
+  expect(await answer(a, shapes.Primed, "prime")).toEqual({ ready: true });
+  expect(await answer(a, shapes.Addresses, "detach", "--netns", netns)).toEqual(pod);
+  expect(await answer(a, shapes.Addresses, "hide")).toMatchObject({ addresses });
+});
+
+test("peers and versions", async () => {
+  expect(await answer(a, shapes.Peers, "connect", "10.99.9.9")).toEqual({ peers: ["10.99.9.9"] });
+  expect(await answer(a, shapes.Peers, "forget", "10.99.9.9")).toEqual({ peers: ["10.99.9.9"] });
+  const { weave, router } = await answer(a, shapes.Versions, "version");
+  expect(router).toBe(weave);
+});
+
+test.each<[string[], number, string, RegExp]>([
+  [["stauts"], 2, "usage", /^unknown command 'stauts'/],
+  [["attach", "--frobnicate"], 2, "usage", /^unknown option --frobnicate/],
+  [["rmpeer", "nobody"], 1, "refused", /nobody/],
+])("an error of weave %p is JSON on standard error", async (args, code, kind, message) => {
+  const result = await a.exec([join(DIST, "weave"), ...args, "--json"]);
+  expect(result.code).toBe(code);
+  expect(result.stdout).toBe("");
+  const { error } = v.parse(shapes.Failure, JSON.parse(result.stderr));
+  expect(error.code).toBe(kind);
+  expect(error.message).toMatch(message);
+});

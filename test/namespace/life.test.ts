@@ -1,0 +1,236 @@
+// The life of the daemon: it ends in order in every phase, and a launch whose router dies says why.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { lockHolder } from "../../lib/sys/lockholder.ts";
+import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
+import { NotifySocket } from "../support/notifysocket.ts";
+
+let hosts: Hosts;
+let host: Host;
+let log: string;
+
+beforeAll(async () => {
+  hosts = await Hosts.create("lif", 1);
+  host = hosts.host(1);
+  log = join(hosts.folder, "foreground.log");
+});
+
+afterAll(() => hosts.disposeSync());
+
+const logged = () => (existsSync(log) ? readFileSync(log, "utf8") : "");
+
+/** Runs a command of the host until `use` is done with it. */
+async function running(
+  command: readonly string[],
+  use: (child: Bun.Subprocess) => Promise<void>,
+  env: Record<string, string> = {},
+): Promise<void> {
+  writeFileSync(log, "");
+  const child = Bun.spawn(host.command(...command), {
+    env: { ...(process.env as Record<string, string>), ...host.env, ...env },
+    stdout: "ignore",
+    stderr: Bun.file(log),
+  });
+  try {
+    await use(child);
+  } finally {
+    child.kill("SIGKILL");
+    await child.exited;
+  }
+}
+
+const foreground = (...args: string[]) => [join(DIST, "weave"), "launch", "--foreground", ...args];
+const says = (text: string) => eventually(`the log says "${text}"`, logged, (lines) => lines.includes(text));
+
+/** Ends it by SIGTERM; everything has to be closed by then, and nothing given up. */
+async function ends(child: Bun.Subprocess): Promise<void> {
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+  expect(logged()).toContain("SIGTERM received, exiting");
+  expect(logged()).not.toMatch(/^ERRO|unexpected error/m);
+  expect(lockHolder(join(host.folder, "run/weave.pid"))).toBeUndefined();
+  expect(existsSync(join(host.folder, "run/weave.sock"))).toBe(false);
+}
+
+const links = () => host.must(["ip", "-br", "link"]);
+
+/** Answers DNS queries with nothing: whoever asks waits. */
+async function silentNameserver(): Promise<() => Promise<void>> {
+  const netns = host.netns;
+  mkdirSync(`/etc/netns/${netns}`, { recursive: true });
+  writeFileSync(`/etc/netns/${netns}/resolv.conf`, "nameserver 127.0.0.9\noptions timeout:30\n");
+  const script = 'await Bun.udpSocket({ hostname: "127.0.0.9", port: 53 }); console.log("ready");';
+  const child = Bun.spawn(host.command(process.execPath, "-e", script), { stdout: "pipe", stderr: "ignore" });
+  await child.stdout.getReader().read();
+  return async () => {
+    child.kill();
+    await child.exited;
+    rmSync(`/etc/netns/${netns}`, { recursive: true });
+  };
+}
+
+describe("SIGTERM ends the router in order", () => {
+  const seed = Number(process.env["SEED"] ?? Date.now() % 100_000);
+  let state = seed;
+  const random = () => {
+    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+    return state / 2 ** 31;
+  };
+
+  test(`at random moments of its start (SEED=${seed})`, async () => {
+    const before = await links();
+    for (let i = 0; i < Number(process.env["ROUNDS"] ?? 8); i++) {
+      await running(foreground("--ipalloc-init=consensus=1"), async (child) => {
+        await says("INFO: ");
+        await Bun.sleep(random() * 250);
+        await ends(child);
+        // A start that was interrupted leaves the host as it was.
+        if (logged().includes("weave is ready")) await host.weave("reset", "--force");
+        expect(await links()).toBe(before);
+      });
+    }
+  }, 60_000);
+
+  test("while the name of a peer is being resolved", async () => {
+    const stop = await silentNameserver();
+    const before = await links();
+    try {
+      await running(foreground("peer.example"), async (child) => {
+        await eventually("it answers", () => existsSync(join(host.folder, "run/weave.sock")), Boolean);
+        await ends(child);
+      });
+      expect(await links()).toBe(before);
+    } finally {
+      await stop();
+    }
+  });
+
+  test("while a container waits for its address, which is told to come again", async () => {
+    const netns = await hosts.pod("waits");
+    await running(foreground("--ipalloc-init=consensus=2", "10.99.0.9"), async (child) => {
+      await says("weave is ready");
+      const config = { cniVersion: "1.0.0", name: "weave", type: "weave-net" };
+      const add = host.cni("ADD", config, { id: "waits", netns });
+      await eventually(
+        "the call is held",
+        () => host.weave("report", "-f", "{{json .IPAM.PendingAllocates}}"),
+        (text) => text.includes("waits"),
+      );
+      await ends(child);
+      expect(JSON.parse((await add).stdout)).toHaveProperty("code");
+    });
+  });
+
+  test("and at once where it comes twice", async () => {
+    await running(foreground("--ipalloc-init=consensus=1"), async (child) => {
+      await says("weave is ready");
+      child.kill("SIGTERM");
+      child.kill("SIGINT");
+      expect(await child.exited).toBe(0);
+    });
+    await host.weave("launch", "--ipalloc-init=consensus=1");
+    await host.weave("reset", "--force");
+  });
+
+  test.each([
+    ["refuses", "http://127.0.0.1:1"],
+    ["says nothing", "http://127.0.0.8:6443"],
+  ])("while the API server %s", async (_how, server) => {
+    const kubeconfig = join(host.folder, "kubeconfig");
+    const cluster = { name: "c", cluster: { server } };
+    const context = { name: "c", context: { cluster: "c", user: "u" } };
+    const user = { name: "u", user: { token: "t" } };
+    writeFileSync(
+      kubeconfig,
+      JSON.stringify({ "current-context": "c", contexts: [context], clusters: [cluster], users: [user] }),
+    );
+    const script = `
+      require("node:net").createServer(() => console.log("asked")).listen(6443, "127.0.0.8", () => console.log("ready"));`;
+    const silent = Bun.spawn(host.command(process.execPath, "-e", script), {
+      stdout: "pipe",
+      stderr: "ignore",
+    });
+    const reader = silent.stdout.getReader();
+    await reader.read();
+    try {
+      const node = { HOSTNAME: "node1", EXPECT_NPC: "0" };
+      const command = [join(DIST, "weave-router"), "--kubernetes", `--kubeconfig=${kubeconfig}`];
+      await running(
+        command,
+        async (child) => {
+          if (server.endsWith(":6443")) await reader.read();
+          else await says("cannot enter the cluster yet");
+          await ends(child);
+        },
+        node,
+      );
+    } finally {
+      silent.kill();
+      await silent.exited;
+    }
+  });
+});
+
+describe("a service of systemd", () => {
+  const router = (...args: string[]) => [join(DIST, "weave-router"), ...args];
+  const env = (socket: NotifySocket) => ({ NOTIFY_SOCKET: socket.path, WATCHDOG_USEC: "200000" });
+
+  test("is ready without DNS, is alive while its event loop turns, and says that it stops", async () => {
+    const stop = await silentNameserver();
+    using socket = new NotifySocket(join(hosts.folder, "notify"));
+    try {
+      await running(
+        router("peer.example"),
+        async (child) => {
+          await socket.said("READY=1");
+          await socket.said("WATCHDOG=1", 3);
+          process.kill(host.pid, "SIGSTOP");
+          await Bun.sleep(150);
+          const stopped = socket.lines.length;
+          await Bun.sleep(600);
+          expect(socket.lines.length).toBe(stopped);
+          process.kill(host.pid, "SIGCONT");
+          await socket.said("WATCHDOG=1", 6);
+          expect(await host.weave("status")).toContain("Targets: 0");
+          await ends(child);
+        },
+        env(socket),
+      );
+      expect(socket.lines).toContain("STOPPING=1");
+    } finally {
+      await stop();
+      await host.weave("reset", "--force");
+    }
+  });
+
+  test("says why it does not start", async () => {
+    using socket = new NotifySocket(join(hosts.folder, "notify"));
+    await running(
+      router("--ipalloc-range=10.99.0.0/16", "--http-addr=10.98.0.1:80"),
+      async (child) => {
+        expect(await child.exited).toBe(1);
+        expect(socket.lines.join()).toContain("STATUS=cannot serve the control API on 10.98.0.1:80");
+        expect(socket.lines).not.toContain("READY=1");
+      },
+      env(socket),
+    );
+  });
+});
+
+test("a launch whose router is killed while it starts says so", async () => {
+  const stop = await silentNameserver();
+  try {
+    const launch = host.exec([join(DIST, "weave"), "launch", "peer.example"], { timeoutMs: 20_000 });
+    await eventually(
+      "it has started",
+      () => lockHolder(join(host.folder, "run/weave.pid")),
+      (pid) => pid !== undefined && existsSync(join(host.folder, "run/weave.sock")),
+    );
+    process.kill(host.pid, "SIGKILL");
+    const { code, stderr } = await launch;
+    expect([code, stderr]).toEqual([1, expect.stringContaining("the router was ended by SIGKILL")]);
+  } finally {
+    await stop();
+  }
+});

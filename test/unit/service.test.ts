@@ -1,0 +1,145 @@
+// The service of systemd: what it is told, its unit and its settings.
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ForeignUnitError, installService, removeService } from "../../lib/deploy/service.ts";
+import { environmentFile, unitFile } from "../../lib/deploy/systemd.ts";
+import { createLog, isJournal } from "../../lib/log/log.ts";
+import { ServiceManager } from "../../lib/sys/servicemanager.ts";
+import { NotifySocket } from "../support/notifysocket.ts";
+
+let folder: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "weave-service-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+describe("what systemd is told", () => {
+  test.each([
+    ["a path", () => join(folder, "notify")],
+    ["an abstract address", () => `@weave-test-${process.pid}`],
+  ])("arrives at %s", (_what, path) => {
+    using socket = new NotifySocket(path());
+    const manager = ServiceManager.of({ NOTIFY_SOCKET: socket.path });
+    manager?.status("waits\nREADY=0");
+    manager?.ready();
+    manager?.alive();
+    manager?.stopping();
+    expect(socket.lines).toEqual(["STATUS=waits READY=0", "READY=1", "WATCHDOG=1", "STOPPING=1"]);
+  });
+
+  test.each([
+    {},
+    { NOTIFY_SOCKET: "" },
+    { NOTIFY_SOCKET: "relative" },
+    { NOTIFY_SOCKET: `/${"x".repeat(108)}` },
+  ])("is nothing where nobody listens: %p", (env) => expect(ServiceManager.of(env)).toBeUndefined());
+
+  test("may be lost, if its socket is gone", () => {
+    expect(() => ServiceManager.of({ NOTIFY_SOCKET: join(folder, "gone") })?.ready()).not.toThrow();
+  });
+
+  test.each([
+    [{ WATCHDOG_USEC: "30000000", WATCHDOG_PID: String(process.pid) }, 15_000],
+    [{ WATCHDOG_USEC: "30000000" }, 15_000],
+    [{ WATCHDOG_USEC: "30000000", WATCHDOG_PID: "1" }, undefined],
+    [{ WATCHDOG_USEC: "soon" }, undefined],
+    [{}, undefined],
+  ])("comes at half of the watchdog's time: %p", (env, ms) => {
+    expect(ServiceManager.of({ NOTIFY_SOCKET: "/run/notify", ...env })?.aliveMs).toBe(ms);
+  });
+});
+
+describe("the log", () => {
+  test("has priorities instead of dates if, and only if, standard error is the journal", () => {
+    const { dev, ino } = statSync(folder, { bigint: true });
+    const child = (stream: string) => {
+      const script = `require("./lib/log/log.ts").createLog("info").warning("text")`;
+      const file = join(folder, "log");
+      writeFileSync(file, "");
+      const at = statSync(file, { bigint: true });
+      const env = { ...process.env, JOURNAL_STREAM: stream || `${at.dev}:${at.ino}` };
+      const cwd = join(import.meta.dir, "../..");
+      Bun.spawnSync([process.execPath, "-e", script], { cwd, env, stderr: Bun.file(file) });
+      return readFileSync(file, "utf8");
+    };
+    expect(child("")).toBe("<4>text\n");
+    expect(child(`${dev}:${ino}`)).toMatch(/^WARN: \d{4}\/.* text\n$/);
+    expect(isJournal("nonsense")).toBe(false);
+    const lines: string[] = [];
+    createLog("info", (line) => lines.push(line)).error("text");
+    expect(lines[0]).toStartWith("ERRO: ");
+  });
+});
+
+describe("the unit", () => {
+  const settings = [{ variable: "WEAVE_MTU", description: "MTU of the network" }];
+  const files = () => ({ units: join(folder, "units"), environment: join(folder, "default/weave") });
+  const unit = () => join(files().units, "weave.service");
+
+  test.skipIf(Bun.which("systemd-analyze") === null)("is one that systemd understands", () => {
+    // A path with all that has a meaning in units.
+    const executable = join(folder, "a b%i$x");
+    writeFileSync(executable, "");
+    chmodSync(executable, 0o755);
+    for (const path of [executable, "/bin/true"]) {
+      writeFileSync(
+        join(folder, "weave.service"),
+        unitFile({ executable: path, environmentFile: join(folder, "env file") }),
+      );
+      const verify = [
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        "--recursive-errors=no",
+        join(folder, "weave.service"),
+      ];
+      const { exitCode, stderr } = Bun.spawnSync(verify, {
+        stderr: "pipe",
+        env: { ...process.env, SYSTEMD_LOG_LEVEL: "notice" },
+      });
+      const about = stderr
+        .toString()
+        .split("\n")
+        .filter((line) => line.includes("weave.service"));
+      expect([exitCode, about]).toEqual([0, []]);
+    }
+  });
+
+  test("is installed, enabled, and installed again with a new path; settings stay as people left them", () => {
+    installService(files(), "/usr/local/bin/weave", settings);
+    expect(readFileSync(unit(), "utf8")).toContain(
+      "ExecStart=@/usr/local/bin/weave weave-router $EXTRA_ARGS $PEERS\n",
+    );
+    expect(readFileSync(join(files().units, "multi-user.target.wants/weave.service"), "utf8")).toBe(
+      readFileSync(unit(), "utf8"),
+    );
+    expect(statSync(files().environment).mode & 0o777).toBe(0o600);
+    expect(readFileSync(files().environment, "utf8")).toBe(environmentFile(settings));
+    writeFileSync(files().environment, "PEERS=host2\n");
+    installService(files(), "/opt/weave", settings);
+    expect(readFileSync(unit(), "utf8")).toContain("ExecStart=@/opt/weave weave-router");
+    expect(readFileSync(files().environment, "utf8")).toBe("PEERS=host2\n");
+    expect(removeService(files(), settings).join()).toContain(`kept ${files().environment}`);
+    expect([existsSync(unit()), existsSync(files().environment)]).toEqual([false, true]);
+    expect(removeService(files(), settings)).toEqual([]);
+  });
+
+  test("leaves nothing behind when it is removed", () => {
+    installService(files(), "/usr/local/bin/weave", settings);
+    removeService(files(), settings);
+    for (const path of ["weave.service", "multi-user.target.wants/weave.service"])
+      expect(existsSync(join(files().units, path))).toBe(false);
+    expect(existsSync(files().environment)).toBe(false);
+  });
+
+  test("of somebody else is neither replaced nor removed", () => {
+    installService(files(), "/usr/local/bin/weave", settings);
+    writeFileSync(unit(), "[Service]\nExecStart=/usr/local/bin/weave launch\n");
+    expect(() => installService(files(), "/usr/local/bin/weave", settings)).toThrow(ForeignUnitError);
+    expect(removeService(files(), settings)).toEqual([]);
+    expect(readFileSync(unit(), "utf8")).toContain("launch");
+  });
+});
