@@ -34,6 +34,11 @@ export function cniFolders(options: Arguments["options"]): CniFolders {
 /** Whether pods are to reach themselves by a service's address. */
 export const hairpinMode = () => process.env["HAIRPIN_MODE"] !== "false";
 
+/** What doctor looks at: the folders, and what belongs there. */
+export function cniQuestions(options: Arguments["options"]) {
+  return { ...cniFolders(options), executable: executable("weave-net"), hairpin: hairpinMode() };
+}
+
 /** Installs our plugin and its configuration there, `single` for runtimes that know no lists; returns what was done. */
 export function installCni({ bin, conf }: CniFolders, single = false): string[] {
   return setup({

@@ -1,10 +1,12 @@
 // All commands of weave, in the order of the overview's chapters.
 import type { Command } from "./arguments.ts";
 import { attach, detach } from "./commands/attach.ts";
+import { bugreport } from "./commands/bugreport.ts";
 import { completion } from "./commands/completion.ts";
 import { doctor } from "./commands/doctor.ts";
 import { expose, hide } from "./commands/expose.ts";
 import { launch, reset, stop } from "./commands/lifecycle.ts";
+import { logs } from "./commands/logs.ts";
 import { kubernetes, marathon, serve } from "./commands/manifest.ts";
 import { manual } from "./commands/manual.ts";
 import { migrate } from "./commands/migrate.ts";
@@ -40,5 +42,7 @@ export const COMMANDS: readonly Command[] = [
   marathon,
   status,
   report,
+  logs,
   doctor,
+  bugreport,
 ];

@@ -1,6 +1,15 @@
-// Address arguments as the original has them: "10.32.0.5/12" or "ip:10.32.0.5/12" for one's own, "net:10.32.0.0/16" or
-// "net:default" for a free one of a subnet; none at all means net:default.
-import { type Cidr, formatCidr, formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
+// Address arguments as the original has them: "10.32.0.5/12" or "ip:10.32.0.5/12" for a certain one, "net:10.32.0.0/16" or
+// "net:default" for a free one of a subnet; none at all means net:default. And "10.32.0.5", which is in the default subnet.
+import {
+  AddressError,
+  type Cidr,
+  cidrContains,
+  formatCidr,
+  formatIPv4,
+  type IPv4,
+  parseCidr,
+  parseIPv4,
+} from "../../lib/address/ipv4.ts";
 import { parseAllocationSubnet, parseContainerCidr } from "../../lib/address/subnet.ts";
 import type { ApiClient } from "../../lib/api/client.ts";
 import { Addresses } from "../../lib/api/shapes.ts";
@@ -20,6 +29,8 @@ const TELL_AFTER_MS = 3_000;
 
 export type AddressArgument =
   | { readonly kind: "own"; readonly cidr: Cidr }
+  /** Of the default subnet. */
+  | { readonly kind: "bare"; readonly address: IPv4 }
   | { readonly kind: "net"; readonly path: string };
 
 /** Whose addresses they are: the host's or somebody else's, a container's, or one that Docker or podman knows. */
@@ -31,12 +42,15 @@ const QUERY: Record<HolderKind, string> = {
   runtime: "?check-alive=true",
 };
 
+/** What is meant as an address, even where it is none: "192.168.1.300". No container is called that. */
+const LIKE_AN_ADDRESS = /^(ip:|net:)|^\d+(\.\d+)+(\/|$)|^[\d.]+\//;
+
 /** Splits address arguments from what follows them; throws AddressError for one that is malformed. */
 export function takeAddresses(args: readonly string[]): {
   addresses: AddressArgument[];
   rest: readonly string[];
 } {
-  const count = args.findIndex((arg) => !/^(ip:|net:)|^[\d.]+\//.test(arg));
+  const count = args.findIndex((arg) => !LIKE_AN_ADDRESS.test(arg));
   const end = count < 0 ? args.length : count;
   const addresses = args.slice(0, end).map(parseArgument);
   const defaulted: AddressArgument[] = addresses.length > 0 ? addresses : [{ kind: "net", path: "" }];
@@ -47,7 +61,22 @@ function parseArgument(arg: string): AddressArgument {
   if (arg === "net:default") return { kind: "net", path: "" };
   if (arg.startsWith("net:"))
     return { kind: "net", path: `/${formatCidr(parseAllocationSubnet(arg.slice(4)))}` };
-  return { kind: "own", cidr: parseContainerCidr(arg.replace(/^ip:/, "")) };
+  const text = arg.replace(/^ip:/, "");
+  if (!text.includes("/")) return { kind: "bare", address: parseIPv4(text) };
+  return { kind: "own", cidr: parseContainerCidr(text) };
+}
+
+/** An address of the default subnet with its prefix length; throws AddressError where it is not in it. */
+async function inDefaultSubnet(api: ApiClient, address: IPv4): Promise<Cidr> {
+  const format = encodeURIComponent("{{.IPAM.DefaultSubnet}}");
+  const subnet = parseCidr(await api("GET", `/report?format=${format}`));
+  const cidr = { address, prefix: subnet.prefix };
+  if (!cidrContains(subnet, address)) {
+    throw new AddressError(
+      `${formatIPv4(address)} is not in the default subnet ${formatCidr(subnet)}; add its prefix length, as in ${formatCidr({ address, prefix: 24 })}`,
+    );
+  }
+  return parseContainerCidr(formatCidr(cidr));
 }
 
 /** Claims or allocates each address for `id`. Gives back what it got where a later one fails. */
@@ -61,10 +90,11 @@ export async function acquire(
   const got: Cidr[] = [];
   try {
     for (const address of addresses) {
-      if (address.kind === "own") {
-        warnOfOverlap(address.cidr);
-        await tellingOfWait(api("PUT", `${path}/${formatCidr(address.cidr)}${QUERY[kind]}`));
-        got.push(address.cidr);
+      if (address.kind !== "net") {
+        const cidr = address.kind === "own" ? address.cidr : await inDefaultSubnet(api, address.address);
+        warnOfOverlap(cidr);
+        await tellingOfWait(api("PUT", `${path}/${formatCidr(cidr)}${QUERY[kind]}`));
+        got.push(cidr);
       } else {
         const answer = (await tellingOfWait(api("POST", `${path}${address.path}${QUERY[kind]}`))).trim();
         if (answer === "cancelled") throw new Error(`container ${id} has ended`);
@@ -106,6 +136,7 @@ export async function lookup(
   const found = await Promise.all(
     addresses.map(async (address) => {
       if (address.kind === "own") return [address.cidr];
+      if (address.kind === "bare") return [await inDefaultSubnet(api, address.address)];
       const text = await api("GET", `/ip/${encodeURIComponent(id)}${address.path}`);
       return text.split(" ").filter(Boolean).map(parseCidr);
     }),

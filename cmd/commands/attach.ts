@@ -24,7 +24,7 @@ export const attach: Command = {
   positionalsComplete: "containers",
   details: [
     "CONTAINER is the name or ID of a container of Docker or podman. With --netns or --pid it is the ID to file the addresses under.",
-    "ADDRESS is 10.32.0.5/12, net:10.34.0.0/16 for a free address of that subnet, or net:default (the default).",
+    "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for a free one of that subnet, or net:default, the default.",
   ],
   options: {
     ...WHERE,

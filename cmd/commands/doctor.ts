@@ -6,9 +6,8 @@ import { diagnose } from "../../lib/doctor/doctor.ts";
 import { type Finding, findingsText } from "../../lib/doctor/finding.ts";
 import { type PlannedFix, planFixes } from "../../lib/doctor/fix.ts";
 import { printedLines } from "../../lib/log/printable.ts";
-import { executable } from "../../lib/sys/executable.ts";
 import { type Command, UsageError } from "../arguments.ts";
-import { CNI_FOLDERS, cniFolders, hairpinMode } from "../cnifolders.ts";
+import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 
 export const doctor: Command = {
@@ -30,7 +29,7 @@ export const doctor: Command = {
     const yes = Boolean(options["yes"] || options["force"]);
     if (yes && !options["fix"]) throw new UsageError("--yes is for --fix");
     requireRoot();
-    const cni = { ...cniFolders(options), executable: executable("weave-net"), hairpin: hairpinMode() };
+    const cni = cniQuestions(options);
     const look = () => diagnose(apiClient(), cni);
     const findings = await look();
     const print = options["json"] ? printJson : printText;

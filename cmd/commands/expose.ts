@@ -9,7 +9,7 @@ import { acquire, answerAddresses, lookup, release, takeAddresses } from "./addr
 import { addName, FQDN, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 
 const EXPOSE_ADDRESSES =
-  "ADDRESS is 10.32.0.5/12, net:10.34.0.0/16 for a free address of that subnet, or net:default (the default).";
+  "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for a free one of that subnet, or net:default, the default.";
 
 /** How the router answers where an address is not exposed. */
 const NOT_EXPOSED = 400;

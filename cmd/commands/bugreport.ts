@@ -1,0 +1,71 @@
+// weave bugreport: one file for whoever is to find a fault.
+import { existsSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { apiClient } from "../../lib/api/client.ts";
+import { logFile } from "../../lib/api/paths.ts";
+import { collect } from "../../lib/doctor/bugreport.ts";
+import { runningPid } from "../../lib/router/instance.ts";
+import { type Command, UsageError } from "../arguments.ts";
+import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
+import { requireRoot } from "../main.ts";
+
+const JOURNAL_LINES = "20000";
+
+/** What journald has of the router; undefined where it has nothing, or there is none. */
+function journal(): string | undefined {
+  if (!existsSync("/run/systemd/journal/socket")) return undefined;
+  const { stdout, success } = Bun.spawnSync(["journalctl", "--no-pager", "-u", "weave", "-n", JOURNAL_LINES]);
+  return success ? stdout.toString() : undefined;
+}
+
+/** "weave-bugreport-host1-20261125T231500Z.tar.gz". */
+function defaultName(now: Date): string {
+  const time = now.toISOString().replace(/[-:]|\.\d+/g, "");
+  return `weave-bugreport-${hostname().replace(/[^\w.-]/g, "_")}-${time}.tar.gz`;
+}
+
+export const bugreport: Command = {
+  name: "bugreport",
+  group: "Troubleshooting",
+  description: "Pack status, log and kernel state into one file",
+  details: [
+    "Passwords, tokens and keys are taken out. Names and addresses of hosts and containers stay: look before you publish it.",
+  ],
+  options: {
+    output: {
+      type: "string",
+      alias: "o",
+      description: "Write to this file",
+      defaultText: "weave-bugreport-HOST-TIME.tar.gz",
+      valueHint: "FILE",
+      completes: "files",
+    },
+    ...CNI_FOLDERS,
+  },
+  async run({ options, positionals }) {
+    if (positionals.length > 0)
+      throw new UsageError(
+        `bugreport takes no arguments, such as ${positionals[0]}; --output FILE names the file`,
+      );
+    requireRoot();
+    const output = options["output"];
+    const file = typeof output === "string" && output !== "" ? output : defaultName(new Date());
+    if (existsSync(file)) throw new Error(`cannot write ${file}: it exists; name another by --output FILE`);
+    const pid = runningPid();
+    const parts = await collect({
+      api: apiClient(),
+      cni: cniQuestions(options),
+      logFile: logFile(),
+      journal,
+      pid,
+    });
+    const folder = file.replace(/^.*\//s, "").replace(/\.tar\.gz$/, "");
+    const named = Object.fromEntries(
+      Object.entries(parts).map(([name, text]) => [`${folder}/${name}`, text]),
+    );
+    const archive = new Bun.Archive(named, { compress: "gzip" });
+    // Others have no business with it.
+    writeFileSync(file, await archive.bytes(), { mode: 0o600, flag: "wx" });
+    console.log(`${Object.keys(parts).length} files in ${file}`);
+  },
+};

@@ -1,0 +1,112 @@
+// weave logs: the router's log, wherever it is: a file, or the journal.
+import { closeSync, existsSync, fstatSync, openSync, readlinkSync, readSync } from "node:fs";
+import { logFile } from "../../lib/api/paths.ts";
+import { runningPid } from "../../lib/router/instance.ts";
+import { type Command, UsageError } from "../arguments.ts";
+import { requireRoot } from "../main.ts";
+
+const LINES = "200";
+const MAX_LINES = 1_000_000;
+/** Read of a file at once, in bytes. */
+const CHUNK = 65_536;
+/** Interval of looking for more. */
+const FOLLOW_MS = 250;
+const STDERR = 2;
+
+type Place = { readonly file: string } | "journal";
+
+/** Where the router that runs writes its log; where none runs, the last one did, if that is a file. */
+export function logPlace(): Place {
+  const pid = runningPid();
+  const target = pid === undefined ? logFile() : readlinkSync(`/proc/${pid}/fd/${STDERR}`);
+  if (target.startsWith("socket:")) return "journal";
+  if (target.startsWith("/") && existsSync(target) && !target.startsWith("/dev/")) return { file: target };
+  if (pid === undefined)
+    throw new Error(
+      `no log: weave is not running, and ${target} does not exist; 'journalctl -u weave' if systemd ran it`,
+    );
+  throw new Error(
+    `the log of the router (pid ${pid}) goes to its own standard error, ${target}; its terminal, 'docker logs' or 'kubectl logs' shows it`,
+  );
+}
+
+/** Offset of the beginning of the last `count` lines. */
+function tailOffset(fd: number, count: number): number {
+  let end = fstatSync(fd).size;
+  const buffer = Buffer.alloc(CHUNK);
+  let lines = 0;
+  // The newline at the very end ends the last line.
+  let last = end - 1;
+  while (end > 0) {
+    const start = Math.max(0, end - CHUNK);
+    const read = readSync(fd, buffer, 0, end - start, start);
+    for (let at = read - 1; at >= 0; at--) {
+      if (buffer[at] !== 0x0a || start + at === last) continue;
+      if (++lines === count) return start + at + 1;
+    }
+    last = -1;
+    end = start;
+  }
+  return 0;
+}
+
+/** Writes what a file has from an offset on; returns the offset of its end. */
+function copy(fd: number, from: number): number {
+  const buffer = Buffer.alloc(CHUNK);
+  let at = from;
+  for (;;) {
+    const read = readSync(fd, buffer, 0, CHUNK, at);
+    if (read === 0) return at;
+    process.stdout.write(Uint8Array.from(buffer.subarray(0, read)));
+    at += read;
+  }
+}
+
+async function printFile(file: string, lines: number, follow: boolean): Promise<void> {
+  let fd = openSync(file, "r");
+  let at = copy(fd, tailOffset(fd, lines));
+  while (follow) {
+    await Bun.sleep(FOLLOW_MS);
+    // A new launch writes a new file, or this one from its beginning.
+    if (existsSync(file)) {
+      const next = openSync(file, "r");
+      if (fstatSync(next).ino !== fstatSync(fd).ino || fstatSync(next).size < at) at = 0;
+      closeSync(fd);
+      fd = next;
+    }
+    at = copy(fd, at);
+  }
+  closeSync(fd);
+}
+
+export const logs: Command = {
+  name: "logs",
+  group: "Troubleshooting",
+  description: "Print the log of the router",
+  options: {
+    follow: { type: "boolean", default: false, alias: "f", description: "Go on with new lines" },
+    lines: {
+      type: "string",
+      default: LINES,
+      alias: "n",
+      description: "Begin with so many of the last lines",
+      valueHint: "N",
+    },
+  },
+  examples: [{ command: "weave logs -f", does: "Watch what it does" }],
+  async run({ options, positionals }) {
+    const lines = Number(options["lines"]);
+    if (positionals.length > 0) throw new UsageError(`logs takes no arguments, such as ${positionals[0]}`);
+    if (!Number.isInteger(lines) || lines < 1 || lines > MAX_LINES)
+      throw new UsageError(`--lines "${options["lines"]}": not a number from 1 to ${MAX_LINES}`);
+    requireRoot();
+    const place = logPlace();
+    const follow = options["follow"] === true;
+    if (place !== "journal") return printFile(place.file, lines, follow);
+    const journal = Bun.spawn(
+      ["journalctl", "--no-pager", "-u", "weave", "-n", String(lines), ...(follow ? ["-f"] : [])],
+      { stdout: "inherit", stderr: "inherit" },
+    );
+    process.exitCode = await journal.exited;
+  },
+};

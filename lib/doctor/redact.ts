@@ -1,0 +1,23 @@
+// Secrets out of a text that leaves the host: those that are known, and what looks like one.
+
+/** In the place of a secret. */
+const REDACTED = "[redacted]";
+/** A shorter password would be found in every other word. */
+const MIN_LENGTH = 4;
+
+/** What follows these, up to the next space, quote or comma, is secret. */
+const NAMED =
+  /((?:password|passwd|secret|token|client-key-data|client-certificate-data|authorization)["']?\s*[:=]\s*(?:bearer\s+)?["']?)([^\s"',;&]+)/gi;
+/** JSON Web Tokens, as service accounts have them. */
+const TOKEN = /\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g;
+const KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g;
+
+/** Returns the text without these secrets, in clear, in base64 or as part of an address, and without what looks like one. */
+export function redact(text: string, secrets: readonly string[]): string {
+  const known = secrets
+    .filter((secret) => secret.length >= MIN_LENGTH)
+    .flatMap((secret) => [secret, Buffer.from(secret).toString("base64"), encodeURIComponent(secret)])
+    .sort((a, b) => b.length - a.length);
+  const without = known.reduce((rest, secret) => rest.replaceAll(secret, REDACTED), text);
+  return without.replace(KEY, REDACTED).replace(TOKEN, REDACTED).replace(NAMED, `$1${REDACTED}`);
+}

@@ -1,0 +1,93 @@
+// Looking for a fault on one host with a password: the log, and the file for whoever is to find it.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
+
+const PASSWORD = "correct-horse-battery";
+
+let hosts: Hosts;
+let a: Host;
+
+beforeAll(async () => {
+  hosts = await Hosts.create("logs", 1);
+  a = hosts.host(1);
+  await a.weave("launch", `--password=${PASSWORD}`, "--ipalloc-init=consensus=1", "--log-level=debug");
+});
+
+afterAll(() => hosts.disposeSync());
+
+test("weave logs prints the last lines, and with -f those that follow", async () => {
+  const whole = a.log.trimEnd().split("\n");
+  const lines = (await a.weave("logs", "-n", "2")).trimEnd().split("\n");
+  expect(lines).toHaveLength(2);
+  expect((await a.weave("logs", "--lines=100000")).split("\n").slice(0, whole.length)).toEqual(whole);
+  const follow = Bun.spawn(a.command(join(DIST, "weave"), "logs", "-f", "-n", "1"), {
+    env: { ...process.env, ...a.env },
+    stdout: "pipe",
+  });
+  try {
+    let text = "";
+    const reading = (async () => {
+      for await (const chunk of follow.stdout) text += new TextDecoder().decode(chunk);
+    })();
+    await eventually(
+      "the first line",
+      async () => text,
+      (now) => now.includes("\n"),
+    );
+    await a.weave("connect", "10.99.0.77");
+    await eventually(
+      "the line of a new peer",
+      async () => text,
+      (now) => now.includes("10.99.0.77"),
+    );
+    follow.kill();
+    await reading;
+  } finally {
+    follow.kill();
+  }
+});
+
+test("weave bugreport packs everything but secrets, for root alone", async () => {
+  const file = join(a.folder, "report.tar.gz");
+  expect(await a.weave("bugreport", "--output", file)).toMatch(/^\d+ files in /);
+  expect(statSync(file).mode & 0o777).toBe(0o600);
+  const names = (await must(["tar", "tzf", file])).trimEnd().split("\n");
+  for (const name of ["status.txt", "report.json", "doctor.json", "log.txt", "links.json", "nftables.json"])
+    expect(names).toContain(`report/${name}`);
+  const everything = await must(["tar", "xzOf", file]);
+  for (const secret of [PASSWORD, Buffer.from(PASSWORD).toString("base64")])
+    expect(everything.includes(secret)).toBe(false);
+  // A kernel without modules has no list of them.
+  const failed = everything.match(/cannot be had: .*/g) ?? [];
+  expect(failed.filter((line) => !line.includes("/proc/modules"))).toEqual([]);
+  const again = await a.exec([join(DIST, "weave"), "bugreport", "--output", file]);
+  expect([again.code, again.stderr]).toEqual([1, expect.stringContaining("it exists")]);
+});
+
+test("an address without its prefix length is one of the default subnet", async () => {
+  const pod = await hosts.pod("logs-pod");
+  expect(await a.weave("expose", "10.32.0.77")).toBe("10.32.0.77\n");
+  expect(await a.weave("attach", "10.32.0.50", "--netns", pod)).toBe("10.32.0.50\n");
+  expect(JSON.parse(await a.weave("ps", "--json"))).toMatchObject([
+    { addresses: ["10.32.0.77/12"] },
+    { addresses: ["10.32.0.50/12"] },
+  ]);
+  for (const [address, text] of [
+    ["192.168.1.300", '"192.168.1.300" is not an IPv4 address'],
+    ["10.32.0", '"10.32.0" is not an IPv4 address'],
+    ["192.168.1.3", "192.168.1.3 is not in the default subnet 10.32.0.0/12; add its prefix length"],
+  ] as const) {
+    const result = await a.exec([join(DIST, "weave"), "attach", address, "--netns", pod]);
+    expect([result.code, result.stderr]).toEqual([1, expect.stringContaining(text)]);
+  }
+  expect(await a.weave("detach", "10.32.0.50", "--netns", pod)).toBe("10.32.0.50\n");
+});
+
+test("no log where weave never ran", async () => {
+  const env = { WEAVE_RUN_DIR: join(a.folder, "nowhere") };
+  const result = await a.exec([join(DIST, "weave"), "logs"], { env });
+  expect([result.code, result.stderr]).toEqual([1, expect.stringContaining("weave is not running")]);
+  expect(existsSync(env.WEAVE_RUN_DIR)).toBe(false);
+});
