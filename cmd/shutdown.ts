@@ -4,6 +4,7 @@ import { every, systemClock } from "../lib/clock/clock.ts";
 import type { Log } from "../lib/log/log.ts";
 import { detached } from "../lib/log/unexpected.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
+import { mayRestart, restart } from "../lib/sys/runtime.ts";
 import { Scope } from "../lib/sys/scope.ts";
 import { ServiceManager } from "../lib/sys/servicemanager.ts";
 
@@ -13,12 +14,13 @@ const GRACE_MS = 1_800;
 /**
  * Run a daemon: `start` makes its parts in a scope, which ends on SIGTERM or SIGINT, before the process does. A second
  * signal, or 1.8 s, ends the process in any case. Rejects with the error of a failed start once everything is taken
- * back. The log line about a signal ends with `whatStays`.
+ * back. The log line about a signal ends with `whatStays`. A start may keep `restart`: it ends the scope, too, and starts
+ * the daemon again in place of this process, or ends it with an error.
  */
 export async function runDaemon(
   log: Pick<Log, "info" | "error">,
   whatStays: string,
-  start: (scope: Scope) => Promise<void>,
+  start: (scope: Scope, restart: (why: string) => void) => Promise<void>,
 ): Promise<void> {
   const scope = new Scope((what, error) => log.error(`cannot stop ${what}: ${reasonOf(error)}`));
   const manager = ServiceManager.of(process.env);
@@ -40,8 +42,18 @@ export async function runDaemon(
       if (scope.started) detached("stopping", scope.end().then(exit));
     });
   }
+  const again = (why: string) => {
+    if (scope.signal.aborted) return;
+    log.error(`${why}; starting again`);
+    scope.interrupt();
+    const ended = Promise.race([scope.end(), Bun.sleep(GRACE_MS).then(giveUp)]).then(() => {
+      if (mayRestart()) restart();
+      process.exit(1);
+    });
+    detached("starting again", ended);
+  };
   try {
-    await start(scope);
+    await start(scope, again);
     scope.start();
     manager?.status("running");
     manager?.ready();

@@ -12,8 +12,9 @@ import {
   removeDefaultDeny,
   removePolicies,
 } from "../../lib/npc/defaultdeny.ts";
+import { type ClusterPeers, Entering } from "../../lib/router/entering.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
-import { enterCluster, joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
+import { joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
 import {
   completeMigration,
   findMigration,
@@ -24,6 +25,7 @@ import {
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
 import { startRouter } from "../../lib/router/router.ts";
+import { serveWaiting } from "../../lib/router/servers.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
 import { ServiceManager } from "../../lib/sys/servicemanager.ts";
@@ -66,7 +68,7 @@ async function runInCluster(args: Arguments): Promise<void> {
   const addon = readAddon(process.env, args);
   const client = kubeClient(addon, args);
   const provisional = addon.options();
-  await begin(provisional, async (scope, log) => {
+  await begin(provisional, async (scope, log, restart) => {
     if (process.env["CHECKPOINT_DISABLE"] !== undefined)
       log.info("CHECKPOINT_DISABLE means nothing here: nobody is asked for new versions");
     {
@@ -77,21 +79,32 @@ async function runInCluster(args: Arguments): Promise<void> {
     if (addon.policies) awaitPolicies(original, log);
     else noPolicies(log);
     const settings = { ...addon, peer: provisional.name };
-    const cluster = client && (await scope.wait(enterCluster(client, settings, log)));
-    const options = addon.options(cluster && { name: cluster.peer, peers: cluster.peers });
+    const entering = client && new Entering(client, settings, log);
+    const found = entering && (await scope.wait(whileProbed(entering, provisional)));
+    const options = addon.options(found && { name: found.peer, peers: found.peers });
     let membership: Membership | undefined;
     const services = {
       cni: runInRouter,
-      notes: policyNotes,
+      notes: () => [...policyNotes(), ...(membership?.notes() ?? [])],
       ready: () => membership?.ready ?? false,
       peersAreTold: true,
     };
     if (original) makeRoom(original, log);
     const api = await startRouter(options, services, log, scope);
-    membership = joinCluster(api, cluster, settings, log);
+    membership = joinCluster(api, entering, settings, log, restart);
     scope.defer("membership of the cluster", () => membership?.stop());
     migrate(original, api, addon.policies, log, scope);
   });
+}
+
+/** Find out who we are in the cluster; until then, probes are answered. */
+async function whileProbed(entering: Entering, options: RouterOptions): Promise<ClusterPeers> {
+  const server = serveWaiting(options, () => entering.reason ?? "starting");
+  try {
+    return await entering.start();
+  } finally {
+    server.stop();
+  }
 }
 
 /** Finish the migration from the original, if there was one, while the router runs. */
@@ -120,15 +133,15 @@ function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | unde
 /** Become the router of this host: one at a time, and it survives errors that nobody caught. */
 async function begin(
   options: RouterOptions,
-  start: (scope: Scope, log: Log) => Promise<void>,
+  start: (scope: Scope, log: Log, restart: (why: string) => void) => Promise<void>,
 ): Promise<void> {
   requireRoot();
   const log = createLog(options["log-level"]);
-  await runDaemon(log, "containers stay attached", async (scope) => {
+  await runDaemon(log, "containers stay attached", async (scope, restart) => {
     acquireInstanceLock();
     surviveUnexpectedErrors(log);
     log.info(`weave ${VERSION}`);
-    await start(scope, log);
+    await start(scope, log, restart);
   });
 }
 

@@ -11,7 +11,7 @@ import { reflect } from "../kube/reflector.ts";
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
-import type { Cluster, ClusterSettings } from "./kubernetes.ts";
+import type { Cluster, EnteringSettings } from "./entering.ts";
 
 /** Nodes do not all act on the same event at the same time: each within this. */
 const SPREAD_MS = 5_000;
@@ -32,11 +32,13 @@ export class Follower {
   constructor(
     private readonly api: ApiClient,
     private readonly cluster: Cluster,
-    private readonly settings: ClusterSettings,
+    private readonly settings: EnteringSettings,
     private readonly log: Log,
+    /** Addresses that the router connects to so far. */
+    targets: readonly string[],
   ) {
     this.#shared = configMapAnnotations(cluster.client);
-    this.#targets = cluster.peers.join();
+    this.#targets = targets.join();
   }
 
   start(): void {
@@ -70,7 +72,8 @@ export class Follower {
 
   /** Tells the router whom to connect to, where that has changed. */
   #changed(): void {
-    if (this.settings.peers) return;
+    // A list without this node is none to go by.
+    if (this.settings.peers || !this.#nodes.has(this.settings.node)) return;
     const peers = peerAddresses(this.#nodes.values(), hostAddresses());
     if (peers.join() === this.#targets) return;
     this.#targets = peers.join();

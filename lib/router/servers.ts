@@ -5,6 +5,7 @@ import { serveTcp, serveUnix } from "../api/listen.ts";
 import { controlSocket } from "../api/paths.ts";
 import type { ApiTarget } from "../api/server.ts";
 import { startTcpServers, type TcpServers } from "../api/tcpservers.ts";
+import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { makeOwnFolder } from "../sys/ownfile.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterOptions } from "./options.ts";
@@ -34,6 +35,29 @@ export async function serveAll(target: ApiTarget, options: RouterOptions): Promi
     stop();
     throw error;
   }
+}
+
+/** Answer probes before there is a router: it is alive, and not ready because of `why`. */
+export function serveWaiting(options: RouterOptions, why: () => string): { stop(): void } {
+  const servers: Server[] = [];
+  const stop = () => {
+    for (const server of servers) server.stop(true).catch(() => {});
+  };
+  const notReady = () => new Response(`not ready: ${why()}\n`, { status: 503 });
+  try {
+    for (const address of [options["http-addr"], options["status-addr"]]) {
+      const at = bound(address);
+      if (!at) continue;
+      const routes = { "/healthz": () => new Response("ok\n") };
+      servers.push(
+        listening("probes", at, () => Bun.serve({ ...HTTP_SERVER, ...at, routes, fetch: notReady })),
+      );
+    }
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  return { stop };
 }
 
 /** Return the start function of each TCP server in the options. */

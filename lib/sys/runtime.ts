@@ -20,8 +20,33 @@ export function daemonEnvironment(env: Readonly<Record<string, string | undefine
 
 /** Begins again with the options of a daemon, in place of this process; returns where there is no need, or no way. */
 export function beginAsDaemon(argv: readonly string[]): void {
-  const compiled = Bun.main.startsWith("/$bunfs/");
-  if (!compiled || Object.keys(OPTIONS).every((name) => name in process.env)) return;
+  if (isCompiled() && !Object.keys(OPTIONS).every((name) => name in process.env)) replaceProcess(argv);
+}
+
+/** Times (ms since the epoch) of restarts in place, handed on by the environment. */
+const RESTARTS = "WEAVE_RESTARTS";
+const MAX_RESTARTS = 3;
+const RESTARTS_WITHIN_MS = 600_000;
+
+/** Whether this process may restart in place: three times in 10 min. */
+export function mayRestart(now = Date.now()): boolean {
+  return isCompiled() && recentRestarts(now).length < MAX_RESTARTS;
+}
+
+/** Restart in place, with the same arguments and process id; returns where the kernel refuses. */
+export function restart(now = Date.now()): void {
+  process.env[RESTARTS] = [...recentRestarts(now), now].join();
+  replaceProcess(process.argv.slice(2));
+}
+
+function recentRestarts(now: number): number[] {
+  const times = (process.env[RESTARTS] ?? "").split(",").map(Number);
+  return times.filter((time) => time > 0 && Math.abs(now - time) < RESTARTS_WITHIN_MS);
+}
+
+const isCompiled = () => Bun.main.startsWith("/$bunfs/");
+
+function replaceProcess(argv: readonly string[]): void {
   const variables = Object.entries(daemonEnvironment(process.env)).map(([name, value]) => `${name}=${value}`);
   const strings = [process.execPath, process.argv0, ...argv, ...variables].map((text) => `${text}\0`);
   // All strings in one block, the path first; what the kernel is passed stays where it is while it reads.

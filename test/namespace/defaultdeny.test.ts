@@ -80,7 +80,8 @@ test("a launch without the option removes it, a launch with it does not", async 
   expect(await tables()).toEqual([]);
 }, 60_000);
 
-test("weave status shows what weave-npc says of itself", async () => {
+test("weave-npc without an API server opens nothing, and weave status shows what it says of itself", async () => {
+  await relaunch("--expect-npc");
   const config = join(host.folder, "kubeconfig");
   // Nobody answers there.
   writeFileSync(
@@ -92,7 +93,7 @@ test("weave status shows what weave-npc says of itself", async () => {
       users: [{ name: "u", user: {} }],
     }),
   );
-  expect(await host.weave("status")).not.toContain("weave-npc");
+  expect(await host.weave("status")).not.toContain("Service: weave-npc");
   const npc = Bun.spawn(host.command(join(DIST, "weave-npc"), "--node-name", "n1", "--kubeconfig", config), {
     stdout: "ignore",
     stderr: "ignore",
@@ -104,6 +105,7 @@ test("weave status shows what weave-npc says of itself", async () => {
       (shown) => shown.includes("Service: weave-npc"),
     );
     expect(text).toContain("           Node: n1\n       Policies: not in force yet\n");
+    expect(await both()).toEqual([false, false]);
   } finally {
     npc.kill("SIGKILL");
     await npc.exited;

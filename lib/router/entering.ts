@@ -1,0 +1,227 @@
+// Entering the list of a cluster's peers: before the router starts if the API server answers. A node that was in the list
+// before does not depend on that: it starts from what it keeps, and enters while its router runs.
+import { stateFile } from "../api/paths.ts";
+import { sleep, systemClock } from "../clock/clock.ts";
+import { systemRandom } from "../clock/random.ts";
+import { hostAddresses } from "../host/addresses.ts";
+import { forgetAddresses } from "../ipam/saved.ts";
+import { configMapAnnotations, type SharedAnnotations } from "../kube/annotations.ts";
+import type { KubeClient } from "../kube/client.ts";
+import { enter } from "../kube/enter.ts";
+import { listNodes, peerAddresses } from "../kube/nodes.ts";
+import type { Log } from "../log/log.ts";
+import { type PeerName, parsePeerName } from "../mesh/name.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { Store } from "../store/store.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { type Identity, identity } from "./identity.ts";
+import { deriveName, findName } from "./peername.ts";
+
+/** A node that was in the list starts without the API server if that answers nothing for so long. */
+const PATIENCE_MS = 3_000;
+/** Pause before the API server is asked again. */
+const RETRY_MS = 2_000;
+
+/** What of the settings matters here. */
+export interface EnteringSettings {
+  /** The node that this host is. */
+  readonly node: string;
+  /** The name of our peer, where it was told. */
+  readonly peer: PeerName | undefined;
+  /** Addresses of peers, where they are not to be asked from the API server. */
+  readonly peers: readonly string[] | undefined;
+}
+
+/** Who we are in a cluster, and the addresses of the others. */
+export interface ClusterPeers {
+  readonly peer: PeerName;
+  readonly peers: readonly string[];
+}
+
+/** A cluster that we have entered. */
+export interface Cluster extends ClusterPeers {
+  readonly client: KubeClient;
+}
+
+/** Our addresses are others' now, and the router uses them already: it has to start again, to forget them first. */
+export class TakenOverError extends Error {
+  override readonly name = "TakenOverError";
+}
+
+/** Run a step until it succeeds, or until `stopped`; `failed` is told of each new reason. TakenOverError ends it, too. */
+export async function persistently<T>(
+  step: () => Promise<T>,
+  stopped: () => boolean,
+  failed: (reason: string) => void,
+): Promise<T | undefined> {
+  let said = "";
+  while (!stopped()) {
+    try {
+      return await step();
+    } catch (error) {
+      if (error instanceof TakenOverError) throw error;
+      const reason = reasonOf(error);
+      if (reason !== said) failed(reason);
+      said = reason;
+      await sleep(systemClock, RETRY_MS);
+    }
+  }
+  return undefined;
+}
+
+export class Entering {
+  /** Resolves once we are in the list, with undefined if stopped before. Rejects with TakenOverError only. */
+  readonly entered: Promise<Cluster | undefined>;
+  readonly #listed: boolean;
+  readonly #kept: ClusterPeers | undefined;
+  readonly #shared: SharedAnnotations;
+  #name: PeerName | undefined;
+  /** Answers of the API server so far. */
+  #answers = 0;
+  #reason: string | undefined = "the API server was not asked yet";
+  /** The router runs, and the state file is its alone. */
+  #running = false;
+  #stopped = false;
+  #peers: readonly string[] = [];
+
+  /** Reads what is kept; throws StoreError. */
+  constructor(
+    private readonly client: KubeClient,
+    private readonly settings: EnteringSettings,
+    private readonly log: Log,
+  ) {
+    const { name, listed, targets } = this.#withState(({ name, listed, targets }) => ({
+      name: name.get(),
+      listed: listed.get() ?? false,
+      targets: targets.get() ?? [],
+    }));
+    this.#name = name;
+    this.#listed = listed;
+    const peer = settings.peer ?? name;
+    this.#kept = listed && peer !== undefined ? { peer, peers: settings.peers ?? targets } : undefined;
+    this.#shared = this.#counted(configMapAnnotations(client));
+    this.entered = persistently(
+      () => this.#enter(),
+      () => this.#stopped,
+      (reason) => {
+        this.#reason = reason;
+        log.warning(`[kube] cannot enter the cluster yet: ${reason}`);
+      },
+    );
+    // Whoever waits for it later gets the error then.
+    this.entered.catch(() => {});
+  }
+
+  /** Why we have not entered; undefined once we have. */
+  get reason(): string | undefined {
+    return this.#reason;
+  }
+
+  /** We started without the API server. */
+  get early(): boolean {
+    return this.#running;
+  }
+
+  /** Addresses of peers that we started with. */
+  get peers(): readonly string[] {
+    return this.#peers;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Resolve with what to start as: as the cluster says, or, if the API server is silent, as what we were. */
+  async start(): Promise<ClusterPeers> {
+    const started = await this.#start();
+    this.#peers = started.peers;
+    return started;
+  }
+
+  async #start(): Promise<ClusterPeers> {
+    for (;;) {
+      const before = this.#answers;
+      const silence = sleep(systemClock, PATIENCE_MS).then(() => undefined);
+      const cluster = await Promise.race([this.entered, silence]);
+      if (cluster) return cluster;
+      if (!this.#kept || this.#answers > before) continue;
+      this.#running = true;
+      this.log.warning(
+        `[kube] starting as ${this.#kept.peer}, with the peers of the last time, and entering once the API server answers`,
+      );
+      return this.#kept;
+    }
+  }
+
+  async #enter(): Promise<Cluster> {
+    const { client, settings } = this;
+    const nodes = await listNodes(client);
+    if (nodes.length === 0) throw new Error("the API server knows no nodes at all");
+    this.#answers++;
+    const own = nodes.find(({ name }) => name === settings.node);
+    if (!own)
+      throw new Error(`the cluster has no node "${settings.node}"; set HOSTNAME to the name of this node`);
+    using route = new NetlinkSocket(NETLINK_ROUTE);
+    const name = {
+      get: () => this.#name,
+      set: (found: PeerName) => {
+        this.#name = found;
+      },
+    };
+    const entered = await enter({
+      peer: findName(settings.peer, name, route, own.uid),
+      unique: deriveName([own.uid || own.name]),
+      node: own.name,
+      listedBefore: this.#listed,
+      shared: this.#shared,
+      nodes: new Set(nodes.map((node) => node.name)),
+      forget: (why) => this.#forget(why),
+      clock: systemClock,
+      random: systemRandom,
+    });
+    const peer = parsePeerName(entered);
+    this.#keep(peer);
+    this.#reason = undefined;
+    return { client, peer, peers: settings.peers ?? peerAddresses(nodes, hostAddresses()) };
+  }
+
+  #forget(why: string): void {
+    if (this.#running) throw new TakenOverError(why);
+    this.log.warning(`[kube] ${why}; forgetting what was kept of addresses`);
+    this.#withState((_kept, store) => forgetAddresses(store));
+  }
+
+  #keep(peer: PeerName): void {
+    this.#name = peer;
+    // The router has the same name, and we were in the list before.
+    if (this.#running) return;
+    this.#withState(({ name, listed }) => {
+      name.set(peer);
+      listed.set(true);
+    });
+  }
+
+  #counted(shared: SharedAnnotations): SharedAnnotations {
+    const counted = <T>(answer: T): T => {
+      this.#answers++;
+      return answer;
+    };
+    return {
+      read: async () => counted(await shared.read()),
+      write: async (annotations) => counted(await shared.write(annotations)),
+    };
+  }
+
+  /** Use the state file, while no router does. Throws StoreError. */
+  #withState<T>(use: (kept: Identity, store: Store) => T): T {
+    const store = Store.open(stateFile());
+    try {
+      return use(
+        identity(store, (what) => this.log.warning(what)),
+        store,
+      );
+    } finally {
+      store.close();
+    }
+  }
+}
