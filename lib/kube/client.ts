@@ -55,18 +55,21 @@ export interface WatchEvent {
 }
 
 export class KubeClient {
-  constructor(private readonly config: KubeConfig) {}
+  constructor(
+    private readonly config: KubeConfig,
+    private readonly answerMs = ANSWER_TIMEOUT_MS,
+  ) {}
 
   /** One object ("/api/v1/nodes/n1"), as it is now. Rejects with KubeError. */
   async get(path: string): Promise<unknown> {
-    return (await this.#fetch(path, [AbortSignal.timeout(ANSWER_TIMEOUT_MS)])).json();
+    return (await this.#fetch(path, [AbortSignal.timeout(this.answerMs)])).json();
   }
 
   /** Changes an object; resolves with what it has become. Rejects with KubeError, of status CONFLICT where one comes too late. */
   async write(how: keyof typeof WRITES, path: string, body: object): Promise<unknown> {
     const { method, type } = WRITES[how];
     const init = { method, body: JSON.stringify(body), headers: { "content-type": type } };
-    return (await this.#fetch(path, [AbortSignal.timeout(ANSWER_TIMEOUT_MS)], init)).json();
+    return (await this.#fetch(path, [AbortSignal.timeout(this.answerMs)], init)).json();
   }
 
   /** All objects of a collection ("/api/v1/pods"), page by page. Rejects with KubeError. */
@@ -75,10 +78,7 @@ export class KubeClient {
     let from = "";
     for (;;) {
       const query = new URLSearchParams({ limit: String(PAGE), ...(from ? { continue: from } : {}) });
-      const response = await this.#fetch(`${path}?${query}`, [
-        AbortSignal.timeout(ANSWER_TIMEOUT_MS),
-        signal,
-      ]);
+      const response = await this.#fetch(`${path}?${query}`, [AbortSignal.timeout(this.answerMs), signal]);
       const page = v.safeParse(Page, await response.json().catch(() => undefined));
       if (!page.success) throw new KubeError(`${path}: the answer is no list`, 0);
       items.push(...(page.output.items ?? []));
@@ -105,7 +105,7 @@ export class KubeClient {
       timeoutSeconds: String(seconds),
     });
     // A server that has gone without a word does not end it.
-    const limit = AbortSignal.timeout(seconds * 1000 + ANSWER_TIMEOUT_MS);
+    const limit = AbortSignal.timeout(seconds * 1000 + this.answerMs);
     const response = await this.#fetch(`${path}?${query}`, [limit, signal]);
     for await (const line of lines(response.body ?? new ReadableStream(), path)) yield eventOf(line, path);
   }

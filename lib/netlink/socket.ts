@@ -85,15 +85,39 @@ export interface Request {
   readonly body: Uint8Array;
 }
 
+/** What carries datagrams to the kernel and back; tests script it. */
+export interface Wire {
+  send(what: string, datagram: Uint8Array): void;
+  /** The next datagram, put into `buffer`; undefined where there is none and it is not waited for. */
+  receive(what: string, buffer: Uint8Array, wait: boolean): Uint8Array | undefined;
+  /** See NetlinkSocket. */
+  netnsCookie(): bigint | undefined;
+  close(): void;
+}
+
+function kernelWire(family: number): Wire {
+  const fd = openNetlink("netlink", family);
+  return {
+    send(what, datagram) {
+      if (datagram.length > SMALL_BATCH)
+        setOption("netlink: SO_SNDBUFFORCE", fd, SOL_SOCKET, SO_SNDBUFFORCE, 2 * datagram.length);
+      sendDatagram(what, fd, datagram, SOCKADDR_KERNEL);
+    },
+    receive: (what, buffer, wait) => receiveDatagram(what, fd, buffer, wait),
+    netnsCookie: () => netnsCookie(fd),
+    close: () => closeSync(fd),
+  };
+}
+
 /** A socket for requests of one netlink family. */
 export class NetlinkSocket implements Disposable {
-  readonly #fd: number;
+  readonly #wire: Wire;
   readonly #buffer = new Uint8Array(1 << 16);
   #sequence = 0;
   #port = 0;
 
-  constructor(family: number) {
-    this.#fd = openNetlink("netlink", family);
+  constructor(family: number, wire = kernelWire(family)) {
+    this.#wire = wire;
   }
 
   /** The port that the kernel has given it; 0 until it has answered anything. */
@@ -103,11 +127,11 @@ export class NetlinkSocket implements Disposable {
 
   /** Tells its network namespace from all others, also from later ones; undefined before Linux 5.14. */
   get netnsCookie(): bigint | undefined {
-    return netnsCookie(this.#fd);
+    return this.#wire.netnsCookie();
   }
 
   close(): void {
-    closeSync(this.#fd);
+    this.#wire.close();
   }
 
   [Symbol.dispose](): void {
@@ -137,11 +161,7 @@ export class NetlinkSocket implements Disposable {
   batch(requests: readonly Request[]): void {
     const first = this.#sequence + 1;
     const parts = requests.map((request) => this.#frame(request.type, request.flags ?? 0, request.body));
-    const datagram = Buffer.concat(parts);
-    if (datagram.length > SMALL_BATCH) {
-      setOption("netlink: SO_SNDBUFFORCE", this.#fd, SOL_SOCKET, SO_SNDBUFFORCE, 2 * datagram.length);
-    }
-    sendDatagram("netlink batch", this.#fd, datagram, SOCKADDR_KERNEL);
+    this.#wire.send("netlink batch", Buffer.concat(parts));
     const waiting = new Set<number>();
     requests.forEach((request, i) => {
       if ((request.flags ?? 0) & NLM_F_ACK) waiting.add(first + i);
@@ -171,19 +191,19 @@ export class NetlinkSocket implements Disposable {
   }
 
   #send(operation: string, type: number, flags: number, body: Uint8Array): number {
-    sendDatagram(operation, this.#fd, this.#frame(type, flags, body), SOCKADDR_KERNEL);
+    this.#wire.send(operation, this.#frame(type, flags, body));
     return this.#sequence;
   }
 
   #receive(operation: string): Message[] {
-    const datagram = receiveDatagram(operation, this.#fd, this.#buffer);
+    const datagram = this.#wire.receive(operation, this.#buffer, true);
     const messages = datagram ? decodeMessages(datagram.slice()) : [];
     this.#port ||= messages[0]?.port ?? 0;
     return messages;
   }
 
   #drain(): void {
-    while (receiveDatagram("netlink", this.#fd, this.#buffer, false));
+    while (this.#wire.receive("netlink", this.#buffer, false));
   }
 
   #answers(operation: string, sequence: number): { messages: Message[]; interrupted: boolean } {

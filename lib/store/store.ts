@@ -2,7 +2,7 @@
 // on disk when the call returns, whole or not at all, and survives the end of the process however sudden.
 
 import { Database, SQLiteError } from "bun:sqlite";
-import { existsSync, mkdirSync, renameSync, statfsSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
@@ -78,8 +78,7 @@ export class Store {
       prepare(database);
       return new Store(path, database);
     } catch (error) {
-      database?.close();
-      throw openError(path, error);
+      throw openError(path, error, () => database?.close());
     }
   }
 
@@ -93,10 +92,7 @@ export class Store {
         return v.parse(schema, JSON.parse(json));
       } catch (error) {
         const what = `"${key}" of "${room}" makes no sense: ${reasonOf(error)}`;
-        if (!lenient) {
-          this.close();
-          throw openError(this.path, new DamagedError(what));
-        }
+        if (!lenient) throw openError(this.path, new DamagedError(what), () => this.close());
         lenient.damaged(`skipping what ${this.path} has damaged: ${what}`);
         return undefined;
       }
@@ -232,7 +228,11 @@ function hasNoRoom(path: string): boolean {
   }
 }
 
-function openError(path: string, error: unknown): StoreError {
+/** Say why a file cannot be used, after `close` has ended its use. */
+function openError(path: string, error: unknown, close: () => void): StoreError {
+  const damaged = ["SQLITE_NOTADB", "SQLITE_CORRUPT"].includes(codeOf(error));
+  const aside = damaged ? setAside(path, close) : "";
+  close();
   const what = `cannot use the state file ${path}`;
   const reason = reasonOf(error).replace(/\s+/g, " ");
   if (error instanceof StoreError) {
@@ -241,7 +241,7 @@ function openError(path: string, error: unknown): StoreError {
   switch (codeOf(error)) {
     case "SQLITE_NOTADB":
     case "SQLITE_CORRUPT":
-      return new StoreError("damaged", `${what}: ${reason}; ${setAside(path)}`);
+      return new StoreError("damaged", `${what}: ${reason}; ${aside}`);
     case "SQLITE_BUSY":
       return new StoreError("locked", `${what}: another process has it open; is weave running already?`);
     default: {
@@ -251,15 +251,26 @@ function openError(path: string, error: unknown): StoreError {
   }
 }
 
-/** Moves a file that cannot be used out of the way, with what belongs to it; says where to, and how to go on. */
-function setAside(path: string): string {
+const SUFFIXES = ["", "-wal", "-shm"];
+
+/**
+ * Move a file that cannot be used out of the way, with what belongs to it; say where to, and how to go on. It is copied
+ * before it is closed: SQLite then writes the log into the file, and removes the log.
+ */
+function setAside(path: string, close: () => void): string {
   const aside = `${path}.damaged-${new Date().toISOString().replace(/[-:]|\.\d+/g, "")}`;
   try {
-    for (const suffix of ["", "-wal", "-shm"]) {
-      if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+    for (const suffix of SUFFIXES) if (existsSync(path + suffix)) copyFileSync(path + suffix, aside + suffix);
+    close();
+    for (const suffix of SUFFIXES) rmSync(path + suffix, { force: true });
+  } catch {
+    // A full disk has no room for copies.
+    try {
+      close();
+      for (const suffix of SUFFIXES) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+    } catch (error) {
+      return `it could not be moved to ${aside} (${reasonOf(error)}): move it away yourself`;
     }
-  } catch (error) {
-    return `it could not be moved to ${aside} (${reasonOf(error)}): move it away yourself`;
   }
   return `it is kept as ${aside}. Launch again to start afresh (addresses in use are found again), or put a copy back`;
 }

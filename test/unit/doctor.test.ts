@@ -84,6 +84,41 @@ test("a peer that is not reached: one problem, and advice for its cause", () => 
   ]);
 });
 
+describe("a router's report", () => {
+  const connection = (State: string) => ({ Address: "10.0.0.1:6783", State, Info: "why" });
+  const report = (Connections: ReturnType<typeof connection>[], Entries: object[] = []) => ({
+    Ready: true,
+    Problems: [],
+    Router: { Encryption: false, Interface: "", Connections },
+    IPAM: { Range: "10.32.0.0/12", RangeNumIPs: 100, Entries: Entries as never[] },
+  });
+  const about = (subject: string, given: ReturnType<typeof report>) =>
+    routerFindings(given).filter(({ check }) => check === subject);
+
+  test.each([
+    ["failed", 1],
+    ["retrying", 1],
+    ["connecting", 0],
+    ["pending", 0],
+    ["established", 0],
+  ])("a connection that is %s: problems %d", (state, problems) => {
+    expect(about("connections", report([connection(state)])).length).toBe(problems);
+  });
+
+  test.each([
+    [0, []],
+    [5, []],
+    [6, ["6 % of the range belongs to peers that cannot be reached: two (x)"]],
+    [60, ["60 % of the range belongs to peers that cannot be reached: two (x)"]],
+  ])("with %d of 100 addresses out of reach", (Size, found) => {
+    const entries = [
+      { Size, Peer: "x", Nickname: "two", IsKnownPeer: false },
+      { Size: 100 - Size, Peer: "y", Nickname: "one", IsKnownPeer: true },
+    ];
+    expect(about("addresses", report([], entries)).map((finding) => finding.found)).toEqual(found);
+  });
+});
+
 test("ports in use, by the kernel's lists", () => {
   const tcp = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1A80 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import Ajv, { type AnySchema } from "ajv";
+import Ajv, { type AnySchema, type ValidateFunction } from "ajv";
 import { type AddonParameters, addonSettings } from "../../lib/deploy/addon.ts";
 import { kubernetesManifest } from "../../lib/deploy/kubernetes.ts";
 import { queryParameters } from "../../lib/deploy/query.ts";
@@ -19,8 +19,16 @@ interface Definition extends Json {
   "x-kubernetes-group-version-kind"?: { group: string; version: string; kind: string }[];
 }
 
+const checkers = new Map<string, (object: unknown) => string>();
+
 /** Checks objects of a version of Kubernetes as strictly as its API server: what it does not know is refused. */
 function checker(version: string): (object: unknown) => string {
+  const check = checkers.get(version) ?? makeChecker(version);
+  checkers.set(version, check);
+  return check;
+}
+
+function makeChecker(version: string): (object: unknown) => string {
   const file = join(import.meta.dir, `../vectors/kubernetes/openapi-${version}.json`);
   const { definitions } = JSON.parse(readFileSync(file, "utf8")) as {
     definitions: Record<string, Definition>;
@@ -37,6 +45,8 @@ function checker(version: string): (object: unknown) => string {
     ]),
   );
   const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
+  // Making one takes long.
+  const validators = new Map<string, ValidateFunction>();
   return (object) => {
     const { apiVersion, kind } = object as { apiVersion: string; kind: string };
     const [name] =
@@ -47,8 +57,9 @@ function checker(version: string): (object: unknown) => string {
       ) ?? [];
     if (!name) return `there is no ${apiVersion} ${kind}`;
     const schema: AnySchema = { $ref: `#/definitions/${name}`, definitions: strict };
-    const valid = ajv.validate(schema, object);
-    return valid === true ? "" : ajv.errorsText(ajv.errors);
+    const validate = validators.get(name) ?? ajv.compile(schema);
+    validators.set(name, validate);
+    return validate(object) ? "" : ajv.errorsText(validate.errors);
   };
 }
 
@@ -126,6 +137,33 @@ describe("parameters", () => {
       spec: { updateStrategy: { type: "RollingUpdate" }, minReadySeconds: 5 },
     });
     expect(pod(items)).toMatchObject({ hostNetwork: true, priorityClassName: "system-node-critical" });
+  });
+
+  test("it runs on every node, whatever is wrong there, and sees namespaces that are made later", () => {
+    const spec = pod(read(manifest({ "k8s-version": "1.35" }))) as unknown as Json & {
+      containers: { name: string; volumeMounts?: Json[] }[];
+    };
+    expect(spec["tolerations"]).toEqual([
+      { effect: "NoSchedule", operator: "Exists" },
+      { effect: "NoExecute", operator: "Exists" },
+    ]);
+    expect([spec["hostNetwork"], spec["priorityClassName"]]).toEqual([true, "system-node-critical"]);
+    expect(spec.containers.map(({ name, volumeMounts = [] }) => [name, volumeMounts])).toEqual([
+      [
+        "weave",
+        [
+          { name: "weavedb", mountPath: "/var/lib/weave" },
+          { name: "run-weave", mountPath: "/run/weave" },
+          {
+            name: "run-netns",
+            mountPath: "/run/netns",
+            readOnly: true,
+            mountPropagation: "HostToContainer",
+          },
+        ],
+      ],
+      ["weave-npc", []],
+    ]);
   });
 
   test("Services set no variables of ours, where Kubernetes can be told so", () => {

@@ -155,6 +155,35 @@ describe("a nameserver", () => {
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
   });
 
+  test("says against whatever contradicts it that its names live, or are gone, and nothing where it does not", () => {
+    const address = 7;
+    const heard = (a: ReturnType<typeof nameserver>, entry: Partial<Entry>) => {
+      const said = { ...sample("web.weave.local."), containerId: "c1", address, ...entry };
+      a.said.splice(0);
+      const message = encodeNames({ timestamp: Math.floor(clock.wall() / 1000), entries: [said] });
+      atOnce(a.server.onBroadcast(peer(2), message));
+      return a.said.flatMap((bytes) =>
+        decodeNames(bytes).entries.map(({ version, tombstone }) => [version, tombstone]),
+      );
+    };
+    const now = Math.floor(clock.wall() / 1000);
+    const living = nameserver(1, clock);
+    living.server.add("web.weave.local", "c1", address);
+    // The same version with a tombstone would otherwise win everywhere, and here too.
+    expect(heard(living, { version: 0, tombstone: now })).toEqual([[1, 0]]);
+    expect(living.server.lookup("web.weave.local.")).toEqual([address]);
+    expect(heard(living, { version: 1, tombstone: 0 })).toEqual([]);
+    expect(heard(living, { version: 0, tombstone: now })).toEqual([]);
+    expect(heard(living, { version: 5, tombstone: now })).toEqual([[6, 0]]);
+    expect(living.server.lookup("web.weave.local.")).toEqual([address]);
+    const gone = nameserver(1, clock);
+    gone.server.add("web.weave.local", "c1", address);
+    gone.server.delete({ containerId: "c1" });
+    expect(heard(gone, { version: 0, tombstone: 0 })).toEqual([]);
+    expect(heard(gone, { version: 1, tombstone: 0 })).toEqual([[2, now]]);
+    expect(gone.server.lookup("web.weave.local.")).toEqual([]);
+  });
+
   test("joins what waits for a slow peer: the newest of each name, and all of them where there are many", () => {
     const { server, said } = nameserver(1, clock);
     const gossip = (count: number, version: number): GossipData => {

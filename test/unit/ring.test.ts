@@ -141,6 +141,22 @@ describe("merging", () => {
     expect(ring.state()).toEqual(before);
   });
 
+  test("where two owners have as much to say, the greater name has it, whoever merges", () => {
+    for (const us of [1, 2, 3]) {
+      const [a, b] = [1, 2].map((peer) => ({ ...entry(0), peer: name(peer), version: 4, free: 9 }));
+      if (!a || !b) throw new Error("no entries");
+      for (const [mine, theirs] of [
+        [a, b],
+        [b, a],
+      ] as const) {
+        const ring = ringOf(name(us));
+        ring.restore({ ...ring.state(), entries: [mine] });
+        ring.merge({ ...ring.state(), entries: [theirs] }, nothingInUse);
+        expect(ring.entries.map(({ peer, version }) => [peer, version])).toEqual([[name(2), 4]]);
+      }
+    }
+  });
+
   test("a range of ours with addresses in use is not given up, one without is", () => {
     const ring = ringOf(name(1));
     ring.claimForPeers([name(1), name(2)]);

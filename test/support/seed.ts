@@ -1,0 +1,34 @@
+// The seed of a run: every random test draws from it. It is printed once, and taken from $SEED to repeat a run.
+// bunfig.toml loads this before any test.
+import fc from "fast-check";
+import { below, type Random, seededRandom } from "../../lib/clock/random.ts";
+
+/** 31 bits, as fast-check takes them. */
+export const SEED = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+if (!Number.isSafeInteger(SEED)) throw new Error(`SEED has to be an integer, not ${process.env["SEED"]}`);
+
+fc.configureGlobal({ ...fc.readConfigureGlobal(), seed: SEED });
+console.error(`# SEED=${SEED} repeats the random tests of this run`);
+
+export interface TestRandom extends Random {
+  /** An integer of 0 … bound-1. */
+  below(bound: number): number;
+  bytes(length: number): Uint8Array;
+}
+
+/** Chance of one test, by its name: the same whatever other tests run. */
+export function randomOf(name: string): TestRandom {
+  const random = seededRandom(BigInt(SEED) ^ (BigInt(Bun.hash(name)) << 32n));
+  return { ...random, below: (bound) => below(random, bound), bytes: (length) => bytes(random, length) };
+}
+
+/** Many bytes, quickly (xorshift32, Marsaglia 2003). */
+function bytes(random: Random, length: number): Uint8Array {
+  let state = 1 + below(random, 2 ** 31);
+  return Uint8Array.from({ length }, () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state;
+  });
+}

@@ -1,0 +1,91 @@
+// What participants agree on stays agreed on, whoever dies when, and whatever gets lost (Paxos).
+import { describe, expect, test } from "bun:test";
+import { Consensus, type NodeId } from "../../lib/ipam/consensus.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { randomOf } from "../support/seed.ts";
+
+const idOf = (i: number): NodeId => ({ name: nameFromNumber(BigInt(i + 1)), uid: BigInt(i + 1) });
+
+/** Participants that know of nobody yet, with the quorum of a majority. */
+function participants(count: number): Consensus[] {
+  return Array.from({ length: count }, (_, i) => {
+    const node = new Consensus(idOf(i));
+    node.quorum = Math.floor(count / 2) + 1;
+    return node;
+  });
+}
+
+/** One tells others all it knows, and they think about it. */
+function tell(from: Consensus | undefined, ...others: (Consensus | undefined)[]): void {
+  for (const to of others) if (from && to?.update(new Map(from.state))) to.think();
+}
+
+describe("a proposer that dies when some have accepted", () => {
+  test("is outvoted by nobody: the next one goes on with its value", () => {
+    const [a, b, c, d, e] = participants(5);
+    a?.propose();
+    tell(a, b, c);
+    tell(b, a);
+    tell(c, a);
+    // It has a quorum of promises, and accepts; one other hears of it before it dies.
+    const value = a?.own.claims.acceptedValue.value;
+    expect(value?.length).toBe(3);
+    tell(a, b);
+    expect(b?.own.claims.acceptedValue.value).toEqual(value ?? []);
+    expect([a?.agreed(), b?.agreed()]).toEqual([undefined, undefined]);
+    tell(b, d);
+    tell(e, d);
+    d?.propose();
+    tell(d, b, c, e);
+    for (const node of [b, c, e]) tell(node, d);
+    tell(d, b, c, e);
+    for (const node of [b, c, e]) tell(node, d);
+    expect(d?.agreed()).toEqual(value ?? []);
+    tell(d, b, c, e);
+    for (const node of [b, c, e]) expect(node?.agreed()).toEqual(value ?? []);
+  });
+
+  test("before anybody has accepted is forgotten: the next one proposes all that it knows", () => {
+    const [a, b, c] = participants(3);
+    a?.propose();
+    tell(a, b, c);
+    tell(c, b);
+    b?.propose();
+    tell(b, c);
+    tell(c, b);
+    expect(b?.own.claims.acceptedValue.value.toSorted()).toEqual([0, 1, 2].map((i) => idOf(i).name));
+  });
+});
+
+test("no two ever agree on different values, in 600 random histories with losses, late news and deaths", () => {
+  const random = randomOf("consensus");
+  let agreements = 0;
+  for (let run = 0; run < 600; run++) {
+    const count = 3 + random.below(3);
+    const nodes = participants(count);
+    const alive = new Set(nodes.keys());
+    let agreed: readonly string[] | undefined;
+    // What was said once may be heard much later.
+    const said: Parameters<Consensus["update"]>[0][] = [];
+    for (let step = 0; step < 150; step++) {
+      const at = random.below(count);
+      const node = nodes[at];
+      if (!node || !alive.has(at)) continue;
+      const what = random.below(20);
+      if (what === 0 && alive.size > node.quorum) alive.delete(at);
+      else if (what === 1) node.propose();
+      else if (what < 9) said.push(new Map(node.state));
+      else {
+        const message = said[said.length - 1 - random.below(Math.min(said.length, 8))];
+        if (message && node.update(message)) node.think();
+      }
+      const value = node.agreed();
+      if (!value) continue;
+      agreements++;
+      agreed ??= value;
+      if (value.join() !== agreed.join())
+        throw new Error(`run ${run}, step ${step}: ${value.join()} after ${agreed.join()}`);
+    }
+  }
+  expect(agreements).toBeGreaterThan(100);
+});

@@ -1,0 +1,130 @@
+// An API server that contradicts, refuses, and falls silent.
+import { afterEach, expect, test } from "bun:test";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { configMapAnnotations, update } from "../../lib/kube/annotations.ts";
+import { KubeClient, KubeError } from "../../lib/kube/client.ts";
+
+const stops: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const stop of stops.splice(0)) await stop();
+});
+
+function clientOf(fetch: (request: Request) => Response | Promise<Response>, answerMs?: number): KubeClient {
+  const server = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch });
+  stops.push(() => server.stop(true));
+  const config = { server: `http://127.0.0.1:${server.port}`, credentials: () => ({ headers: {}, tls: {} }) };
+  return new KubeClient(config, answerMs);
+}
+
+const status = (code: number) => Response.json({ code, message: "no" }, { status: code });
+
+/** One ConfigMap, as the API server keeps it: who names a version has to name the last; who names none always wins. */
+class ConfigMaps {
+  object:
+    | { metadata: { annotations?: Record<string, string>; resourceVersion?: string; labels?: object } }
+    | undefined;
+  #version = 0;
+  /** Called before each change. */
+  disturb = () => {};
+
+  answer = async (request: Request): Promise<Response> => {
+    if (request.method === "GET") return this.object ? Response.json(this.object) : status(404);
+    const sent = (await request.json()) as NonNullable<ConfigMaps["object"]>;
+    this.disturb();
+    if (request.method === "POST" && this.object) return status(409);
+    const { resourceVersion } = sent.metadata;
+    const last = this.object?.metadata.resourceVersion;
+    if (request.method === "PUT" && resourceVersion !== undefined && resourceVersion !== last)
+      return status(409);
+    this.change(sent);
+    return Response.json(this.object);
+  };
+
+  change(object: NonNullable<ConfigMaps["object"]>): void {
+    this.object = { ...object, metadata: { ...object.metadata, resourceVersion: String(++this.#version) } };
+  }
+}
+
+/** Time that passes at once. */
+function hurry() {
+  const clock = new SimulatedClock();
+  return {
+    now: () => clock.now(),
+    wall: () => clock.wall(),
+    after(ms: number, fn: () => void) {
+      const timer = clock.after(ms, fn);
+      queueMicrotask(() => clock.advance(ms));
+      return timer;
+    },
+  };
+}
+
+test("of ten that count in one ConfigMap at once, none loses a count", async () => {
+  const maps = new ConfigMaps();
+  const client = clientOf(maps.answer);
+  const count = async (seed: number) => {
+    const shared = configMapAnnotations(client);
+    for (let i = 0; i < 5; i++)
+      await update(shared, ({ n = "0" }) => ({ n: String(Number(n) + 1) }), {
+        clock: hurry(),
+        random: seededRandom(BigInt(seed)),
+      });
+  };
+  await Promise.all(Array.from({ length: 10 }, (_, seed) => count(seed)));
+  expect(maps.object?.metadata.annotations).toEqual({ n: "50" });
+});
+
+test("whoever comes too late changes nothing, reads again, and keeps what else is in the object", async () => {
+  const maps = new ConfigMaps();
+  const shared = configMapAnnotations(clientOf(maps.answer));
+  expect(await shared.read()).toEqual({});
+  maps.change({ metadata: { annotations: { theirs: "1" }, labels: { kept: "yes" } } });
+  expect(await shared.write({ ours: "1" })).toBe(false);
+  expect(maps.object?.metadata.annotations).toEqual({ theirs: "1" });
+  let others = 0;
+  maps.disturb = () => {
+    if (others++ < 3)
+      maps.change({ metadata: { annotations: { theirs: String(others) }, labels: { kept: "yes" } } });
+  };
+  const by = { clock: hurry(), random: seededRandom(1n) };
+  const now = await update(shared, (annotations) => ({ ...annotations, ours: "1" }), by);
+  expect(now).toEqual({ theirs: "3", ours: "1" });
+  expect(maps.object?.metadata).toMatchObject({ annotations: now, labels: { kept: "yes" } });
+});
+
+test.each([400, 403, 410, 429, 500, 503])(
+  "a refusal with %d is an error with that status, and nothing is tried again",
+  async (code) => {
+    let asked = 0;
+    const client = clientOf(() => {
+      asked++;
+      return status(code);
+    });
+    const failed: unknown = await client.list("/api/v1/pods").catch((error: unknown) => error);
+    expect(failed).toBeInstanceOf(KubeError);
+    expect([(failed as KubeError).status, asked]).toEqual([code, 1]);
+  },
+);
+
+test("a watch on which nothing comes any more ends by itself", async () => {
+  const event = `${JSON.stringify({ type: "ADDED", object: { metadata: { resourceVersion: "1" } } })}\n`;
+  const client = clientOf(
+    () => new Response(new ReadableStream({ start: (controller) => controller.enqueue(Buffer.from(event)) })),
+    100,
+  );
+  const events: string[] = [];
+  const watched = (async () => {
+    for await (const { type } of client.watch("/api/v1/pods", "0", 0.1, new AbortController().signal))
+      events.push(type);
+  })();
+  expect(watched).rejects.toThrow();
+  await watched.catch(() => {});
+  expect(events).toEqual(["ADDED"]);
+}, 10_000);
+
+test("a server that never answers is given up", async () => {
+  const client = clientOf(() => new Promise<Response>(() => {}), 100);
+  const failed: unknown = await client.get("/api/v1/nodes/n").catch((error: unknown) => error);
+  expect((failed as KubeError).status).toBe(0);
+}, 10_000);

@@ -1,0 +1,200 @@
+// One allocator, its disk and its neighbours' words: what fails leaves all as it was, and works when it is tried again.
+import { describe, expect, test } from "bun:test";
+import { cidrRange, formatRange, parseCidr } from "../../lib/address/ipv4.ts";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { atOnce, finish } from "../../lib/clock/slices.ts";
+import { Allocator } from "../../lib/ipam/allocator.ts";
+import type { RingState } from "../../lib/ipam/ring.ts";
+import type { AllocatorStore } from "../../lib/ipam/saved.ts";
+import { encodeRangeMessage, encodeState, MESSAGE } from "../../lib/ipam/wire.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { encodeTagged } from "../../lib/mesh/message.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { StoreError } from "../../lib/store/store.ts";
+import { MemoryDisk } from "../support/allocators.ts";
+
+const SUBNET = parseCidr("10.32.0.0/26");
+const RANGE = cidrRange(SUBNET);
+const [ONE, TWO, THREE] = [1n, 2n, 3n].map(nameFromNumber) as [PeerName, PeerName, PeerName];
+
+/** A disk that refuses its n-th write after the start, and that one only. */
+function failing(disk: AllocatorStore, n: number) {
+  const count = { started: false, writes: 0, refused: false };
+  const write =
+    <A extends unknown[]>(save: (...args: A) => void) =>
+    (...args: A) => {
+      if (count.started && ++count.writes === n) {
+        count.refused = true;
+        throw new StoreError("disk", "the disk is full");
+      }
+      save(...args);
+    };
+  const store: AllocatorStore = {
+    ...disk,
+    saveRing: write(disk.saveRing),
+    saveVote: write(disk.saveVote),
+    saveHolder: write(disk.saveHolder),
+    forgetHolders: write(disk.forgetHolders),
+    saveGateways: write(disk.saveGateways),
+  };
+  return { store, count };
+}
+
+/** Peer one of three that share the range in equal parts, and can reach each other as far as `reachable` says. */
+function first(n = 0, reachable: PeerName[] = []) {
+  const clock = new SimulatedClock(1_700_000_000_000);
+  const disk = new MemoryDisk().mount();
+  const { store, count } = failing(disk, n);
+  const sent: { to: PeerName; kind: number | undefined }[] = [];
+  const allocator = new Allocator(
+    {
+      ourName: ONE,
+      ourUid: 1n,
+      ourNickName: "one",
+      universe: SUBNET,
+      seed: [ONE, TWO, THREE],
+      observer: false,
+      quorum: () => 1,
+      isKnownPeer: (name) => reachable.includes(name),
+      reachablePeers: () => reachable,
+    },
+    { clock, random: seededRandom(1n), log: silentLog, store },
+  );
+  allocator.start(() => ({
+    unicast: (to, message) => sent.push({ to, kind: message[0] }) > 0,
+    broadcast: () => {},
+    neighbours: () => {},
+  }));
+  count.started = true;
+  const hear = (from: PeerName, message: Uint8Array) =>
+    atOnce(finish(allocator.sharing.onUnicast(from, message)));
+  const state = () => ({
+    ring: allocator.sharing.ring.state().entries,
+    holders: new Map([...allocator.owned.entries()].map(([id, { cidrs }]) => [id, cidrs])),
+    free: allocator.space.freeCount(),
+    used: allocator.space.usedCount,
+  });
+  return { allocator, clock, disk, count, sent, hear, state };
+}
+
+type Subject = ReturnType<typeof first>;
+
+describe("a disk that refuses a write", () => {
+  const holderOf = (subject: Subject, id: string) =>
+    subject.allocator.owned.get(id).cidrs[0]?.address ?? expect.unreachable();
+
+  /** Each leaves everything as it was where its write fails. */
+  const STEPS: readonly (readonly [string, (subject: Subject) => unknown])[] = [
+    ["allocate", ({ allocator }) => allocator.allocate("web", SUBNET)],
+    ["allocate another", ({ allocator }) => allocator.allocate("db", SUBNET)],
+    ["claim", ({ allocator }) => allocator.claim("own", parseCidr("10.32.0.9/26"))],
+    ["claim what is outside the range", ({ allocator }) => allocator.claim("own", parseCidr("10.9.0.1/24"))],
+    ["free", (subject) => subject.allocator.free("web", holderOf(subject, "web"))],
+    ["give space away", ({ hear }) => hear(TWO, encodeRangeMessage(MESSAGE.spaceRequest, RANGE))],
+    ["allocate again", ({ allocator }) => allocator.allocate("web", SUBNET)],
+    [
+      "take over from a peer that is gone",
+      async ({ allocator, clock }) => {
+        const taken = allocator.sharing.takeOver(THREE);
+        clock.advance(3_000);
+        expect(await taken).toBeGreaterThan(0);
+      },
+    ],
+    ["release", ({ allocator }) => allocator.delete("db")],
+  ];
+
+  async function run(n: number) {
+    const subject = first(n);
+    let failed: string | undefined;
+    for (const [name, step] of STEPS) {
+      const before = subject.state();
+      const refusedBefore = subject.count.refused;
+      const attempt = async () => step(subject);
+      const error: unknown = await attempt().then(
+        () => undefined,
+        (reason) => reason,
+      );
+      if (subject.count.refused && !refusedBefore) {
+        failed = name;
+        // Peers get no error, but a refusal.
+        if (error !== undefined) expect(error).toBeInstanceOf(StoreError);
+        expect(`${name}: ${JSON.stringify([...subject.state().holders])}`).toBe(
+          `${name}: ${JSON.stringify([...before.holders])}`,
+        );
+        expect(subject.state()).toEqual(before);
+        await attempt();
+      } else if (error !== undefined) throw error;
+    }
+    // What could not be saved at once has been by now.
+    subject.clock.advance(20_000);
+    const end = subject.state();
+    expect(subject.disk.loadRing()?.entries).toEqual(end.ring);
+    expect(new Map([...subject.disk.loadHolders()].map(([id, { cidrs }]) => [id, cidrs]))).toEqual(
+      end.holders,
+    );
+    subject.allocator.stop();
+    return { failed, writes: subject.count.writes, end };
+  }
+
+  test("at any point: nothing has changed, and the next attempt succeeds", async () => {
+    const { writes, end } = await run(0);
+    const failed = new Set<string>();
+    for (let n = 1; n <= writes; n++) {
+      const result = await run(n);
+      if (result.failed) failed.add(result.failed);
+      expect([...result.end.holders.keys()].sort()).toEqual([...end.holders.keys()].sort());
+      expect([result.end.free, result.end.used]).toEqual([end.free, end.used]);
+      expect(result.end.ring.map(({ token, peer }) => [token, peer])).toEqual(
+        end.ring.map(({ token, peer }) => [token, peer]),
+      );
+    }
+    expect([...failed].sort()).toEqual(STEPS.map(([name]) => name).sort());
+  });
+});
+
+test("what another peer says is its own is given to nobody, until that is settled", async () => {
+  const { allocator, hear, sent, clock } = first(0, [TWO, THREE]);
+  await allocator.allocate("web", SUBNET);
+  const ours = allocator.sharing.ring.ownedRanges();
+  const say = (from: PeerName, ring: RingState) =>
+    hear(
+      from,
+      encodeTagged(
+        MESSAGE.ringUpdate,
+        encodeState({
+          now: BigInt(Math.floor(clock.wall() / 1_000)),
+          nicknames: new Map(),
+          consensus: undefined,
+          ring: { ...ring, peer: from },
+        }),
+      ),
+    );
+  const before = allocator.sharing.ring.state();
+  const theirs = before.entries.map((entry) =>
+    entry.peer === ONE ? { ...entry, peer: TWO, version: 500 } : entry,
+  );
+  say(TWO, { ...before, entries: theirs });
+  expect(allocator.sharing.contested.map(formatRange)).toEqual(ours.map(formatRange));
+  sent.length = 0;
+  for (let i = 0; i < 3; i++) hear(THREE, encodeRangeMessage(MESSAGE.spaceRequest, RANGE));
+  expect(sent.filter(({ to }) => to === THREE).map(({ kind }) => kind)).toEqual(
+    Array(3).fill([MESSAGE.ringUpdate, MESSAGE.spaceRequestDenied]).flat(),
+  );
+  expect(allocator.sharing.ring.ownedRanges()).toEqual(ours);
+  // Nor to containers of ours.
+  const waiting = allocator.allocate("db", SUBNET);
+  expect(allocator.owned.get("db").cidrs).toEqual([]);
+  // It gives in: all goes on.
+  say(TWO, allocator.sharing.ring.state());
+  expect(allocator.sharing.contested).toEqual([]);
+  clock.advance(10_000);
+  await waiting;
+  hear(THREE, encodeRangeMessage(MESSAGE.spaceRequest, RANGE));
+  expect(
+    allocator.sharing.ring
+      .ownedRanges(THREE)
+      .some(({ start }) => ours.some((range) => range.start <= start && start < range.end)),
+  ).toBe(true);
+  allocator.stop();
+});

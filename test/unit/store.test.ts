@@ -1,0 +1,81 @@
+// The state file: damaged, of another, opened twice.
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as v from "valibot";
+import { Store, StoreError } from "../../lib/store/store.ts";
+
+let folder: string;
+let path: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "weave-store-"));
+  path = join(folder, "weave.db");
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const codeOf = (open: () => unknown) => {
+  try {
+    open();
+    return undefined;
+  } catch (error) {
+    if (error instanceof StoreError) return error.code;
+    throw error;
+  }
+};
+
+test.each([
+  ["that is no database any more", (whole: Buffer) => Buffer.alloc(whole.length, 7)],
+  [
+    "whose pages were overwritten",
+    (whole: Buffer) => Buffer.concat([whole.subarray(0, 200), Buffer.alloc(whole.length - 200, 7)]),
+  ],
+])(
+  "a file %s is set aside, with the log that may hold what it has lost; the next start has neither",
+  (_what, damage) => {
+    const earlier = Store.open(path);
+    for (let i = 0; i < 200; i++) earlier.rows("room", v.string()).set(`key ${i}`, "x".repeat(200));
+    earlier.close();
+    // As after kill -9: the last change is in the log alone.
+    const store = Store.open(path);
+    store.rows("room", v.string()).set("key 7", "y");
+    const parts = new Map(["", "-wal"].map((suffix) => [suffix, readFileSync(path + suffix)]));
+    store.close();
+    parts.set("", damage(parts.get("") ?? Buffer.alloc(0)));
+    for (const [suffix, bytes] of parts) writeFileSync(path + suffix, bytes);
+    expect(codeOf(() => Store.open(path))).toBe("damaged");
+    for (const suffix of ["", "-wal", "-shm"])
+      expect([suffix, existsSync(path + suffix)]).toEqual([suffix, false]);
+    const kept = readdirSync(folder).filter((name) => name.includes(".damaged-"));
+    const aside = kept.find((name) => name.endsWith("Z")) ?? "";
+    for (const [suffix, bytes] of parts)
+      expect([suffix, Buffer.compare(readFileSync(join(folder, aside + suffix)), bytes)]).toEqual([
+        suffix,
+        0,
+      ]);
+    const fresh = Store.open(path);
+    expect(fresh.rows("room", v.string()).all().size).toBe(0);
+    fresh.close();
+  },
+);
+
+test("one that is open is opened by nobody else, to read or to write, until it is closed", () => {
+  const first = Store.open(path);
+  const rows = first.rows("room", v.string());
+  rows.set("a", "1");
+  expect(codeOf(() => Store.open(path))).toBe("locked");
+  rows.set("a", "2");
+  expect(rows.get("a")).toBe("2");
+  first.close();
+  const second = Store.open(path);
+  expect(second.rows("room", v.string()).get("a")).toBe("2");
+  second.close();
+});
+
+test("one of somebody else is never written to", () => {
+  const text = "not ours\n".repeat(1_000);
+  writeFileSync(path, text);
+  expect(codeOf(() => Store.open(path))).toBe("damaged");
+  const [kept = ""] = readdirSync(folder);
+  expect(readFileSync(join(folder, kept), "utf8")).toBe(text);
+});
