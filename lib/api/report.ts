@@ -142,6 +142,8 @@ export interface ReportSources {
   readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
   /** Links of containers. */
   readonly links: readonly LinkState[];
+  /** What is wrong beside that of mesh, addresses and links. */
+  readonly problems: readonly ProblemReport[];
   readonly notes: readonly string[];
   /** Of the overlays, by their names. */
   readonly diagnostics: Record<string, unknown>;
@@ -169,7 +171,7 @@ const CONTRADICTION =
 const LINK_ADVICE =
   "put it right inside (ip link, addr, route), or restart the container; 'weave ps' lists all";
 
-function problemReports({ mesh, allocator, links }: ReportSources): ProblemReport[] {
+function problemReports({ mesh, allocator, links, problems }: ReportSources): ProblemReport[] {
   return [
     ...[...mesh.collisions.problems(mesh.ourself.name), ...mesh.refusals.problems()].map(
       ({ found, advice }) => ({ Check: "peers", Found: found, Advice: advice }),
@@ -181,6 +183,7 @@ function problemReports({ mesh, allocator, links }: ReportSources): ProblemRepor
       Advice: "restart the container",
     })),
     ...linkProblems(links).map((Found) => ({ Check: "containers", Found, Advice: LINK_ADVICE })),
+    ...problems,
   ];
 }
 

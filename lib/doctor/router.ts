@@ -5,9 +5,11 @@ import { parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
 import { stateFile } from "../api/paths.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
+import { RepairsSchema, repairFindings } from "./repairs.ts";
 
 const Report = v.object({
   Ready: v.boolean(),
+  Repairs: v.optional(RepairsSchema),
   Problems: v.optional(v.array(v.object({ Check: v.string(), Found: v.string(), Advice: v.string() })), []),
   Router: v.object({
     Encryption: v.boolean(),
@@ -75,6 +77,7 @@ export function routerFindings(report: Report | undefined): Finding[] {
     report.Ready
       ? ok("router", `it is ready, with ${established.length} connections`)
       : problem("router", "it is not ready yet", "see its log"),
+    ...(report.Repairs ? repairFindings(report.Repairs, Date.now()) : []),
     ...report.Problems.map(({ Check, Found, Advice }) => problem(Check, Found, Advice)),
     ...failing.map(({ Address, Info }) =>
       problem(

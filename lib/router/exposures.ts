@@ -1,6 +1,7 @@
 // The exposures of this host, as people gave them: saved before they are applied, and in force again after a reboot. What is
 // in force is never taken away at a start; what may belong to another host by now is not put in force, but told of.
 import { type Cidr, cidrContains, formatCidr } from "../address/ipv4.ts";
+import type { ProblemReport } from "../api/report.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Exposed } from "../host/expose.ts";
 import type { Log } from "../log/log.ts";
@@ -119,14 +120,15 @@ export class Exposures {
     return before !== undefined || hidden;
   }
 
-  /** Exposures that are not in force, or should not be, a line each. */
-  notes(): string[] {
+  /** Exposures that are not in force, or should not be. */
+  problems(): ProblemReport[] {
     return [...this.#kept.keys()].flatMap((key) => {
       const why = this.#refused.get(key);
       if (this.#inForce.has(key) && why === undefined) return [];
       const state = this.#inForce.has(key) ? "is in force all the same" : "is not in force";
       const cause = why ?? "it is being asked for; 'weave status ipam' says who owns it";
-      return [`exposed address ${key} ${state}: ${cause}; 'weave hide ${key}' forgets it`];
+      const Found = `exposed address ${key} ${state}: ${cause}`;
+      return [{ Check: "expose", Found, Advice: `'weave hide ${key}' forgets it` }];
     });
   }
 

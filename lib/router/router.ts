@@ -319,6 +319,7 @@ export async function startRouter(
         trustedSubnets: options["trusted-subnets"].map(formatCidr),
         macs: overlay.macs(),
         links: ports.states(),
+        problems: exposures.problems(),
         notes: [
           ...(encryption && options["min-protocol-version"] === 1 ? [V1_ALLOWED] : []),
           ...mesh.notes(),
@@ -326,7 +327,6 @@ export async function startRouter(
           ...forwarding.dropping.map(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
-          ...exposures.notes(),
           ...(dns?.nameserver.notes() ?? []),
           ...store.notes(),
           ...allocator.releaser.notes(),

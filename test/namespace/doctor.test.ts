@@ -107,6 +107,7 @@ test("forwarding: a policy of iptables, and what is turned off", async () => {
   await host.weave("launch");
   await host.weave("expose");
   expect(await about("forward")).toEqual([]);
+  await host.weave("stop");
   await sysctl("ipv4/ip_forward", "0");
   expect(await about("ip_forward")).toHaveLength(1);
   await sysctl("bridge/bridge-nf-call-iptables", "0");

@@ -10,6 +10,7 @@ import { findingsText, ok, problem } from "../../lib/doctor/finding.ts";
 import { describeFix, type Fix, planFixes } from "../../lib/doctor/fix.ts";
 import { kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts";
 import { readTaken } from "../../lib/doctor/ports.ts";
+import { repairFindings } from "../../lib/doctor/repairs.ts";
 import { routerFindings } from "../../lib/doctor/router.ts";
 
 test("findings read as a table", () => {
@@ -227,5 +228,50 @@ describe("CNI's folders", () => {
     rmSync(at("conf/10-weave.conflist"));
     expect(found()).toEqual(["problem: /conf has no configuration of weave"]);
     expect(fixes()).toEqual([write]);
+  });
+});
+
+describe("repairs", () => {
+  const NOW = Date.parse("2026-11-25T12:00:00Z");
+  const at = (minutes: number, object: string, Wrong: string, By?: { Name: string; Pid: number }) => ({
+    Time: new Date(NOW - minutes * 60_000).toISOString(),
+    Object: object,
+    Wrong,
+    ...(By && { By }),
+  });
+  const none = { Count: 0, Latest: [], Resources: [{ Name: "links" }], Fights: [] };
+  const found = (repairs: Parameters<typeof repairFindings>[0]) =>
+    repairFindings(repairs, NOW).map(({ level, found }) => `${level}: ${found}`);
+
+  test("of the last hour are named by object; older ones are counted", () => {
+    expect(found(none)).toEqual(["ok: nobody has changed what the router keeps in order"]);
+    const old = at(61, "link weave", "down");
+    expect(found({ ...none, Count: 7, Latest: [old] })).toEqual([
+      "ok: 7 changes by others were put right, none of them in the last hour",
+    ]);
+    const ip = { Name: "ip", Pid: 12 };
+    const latest = [
+      old,
+      at(59, "link weave", "missing"),
+      at(3, "table ip weave", "missing"),
+      at(2, "link weave", "down", ip),
+    ];
+    expect(found({ ...none, Count: 9, Latest: latest })).toEqual([
+      "warning: changed by others in the last hour, and put right: link weave (down by ip (pid 12), 2 times), table ip weave (missing)",
+    ]);
+    const many = Array.from({ length: 8 }, (_, i) => at(1, `link v${i}`, "down"));
+    expect(found({ ...none, Count: 8, Latest: many })[0]).toEndWith("link v3 (down), and 3 more");
+  });
+
+  test("that fail, and fights, are problems", () => {
+    const repairs = {
+      ...none,
+      Resources: [{ Name: "links", Failing: "EPERM" }],
+      Fights: ["link weave: undone 9 times"],
+    };
+    expect(found(repairs)).toEqual([
+      "problem: links cannot be put right: EPERM",
+      "problem: link weave: undone 9 times",
+    ]);
   });
 });

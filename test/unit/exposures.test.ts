@@ -135,14 +135,14 @@ test("what the bridge has is taken up and kept; what is kept is not in force bef
     async () => void changed.push([...kernel.exposed.keys()]),
   );
   expect(kernel.exposed).toEqual(new Map([["10.32.0.1/12", true]]));
-  expect(second.notes()).toEqual([
+  expect(second.problems().map(({ Found }) => Found)).toEqual([
     expect.stringContaining("10.32.0.2/12 is not in force: it is being asked"),
   ]);
   resolve();
   await Bun.sleep(0);
   expect(kernel.exposed.get("10.32.0.2/12")).toBe(false);
   expect(changed.at(-1)).toEqual(["10.32.0.1/12", "10.32.0.2/12"]);
-  expect(second.notes()).toEqual([]);
+  expect(second.problems()).toEqual([]);
   second.stop();
 });
 
