@@ -2,16 +2,12 @@
 import type { ApiClient } from "../../lib/api/client.ts";
 import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
+import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import {
-  hasDefaultDeny,
-  installDefaultDeny,
-  removeDefaultDeny,
-  removePolicies,
-} from "../../lib/npc/defaultdeny.ts";
+import { DefaultDeny, hasDefaultDeny, removeDefaultDeny, removePolicies } from "../../lib/npc/defaultdeny.ts";
 import { type ClusterPeers, Entering } from "../../lib/router/entering.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
@@ -41,11 +37,11 @@ import { runDaemon } from "../shutdown.ts";
 export async function runRouter(options: RouterOptions): Promise<void> {
   await begin(options, async (scope, log) => {
     const original = takeOver(log);
-    if (options["expect-npc"]) awaitPolicies(original, log);
-    else expectNoPolicies(log);
+    const denied = options["expect-npc"] && awaitPolicies(original, log);
+    if (!options["expect-npc"]) expectNoPolicies(log);
     if (original) makeRoom(original, log);
     const unattended = ServiceManager.of(process.env) !== undefined;
-    const services = { cni: runInRouter, notes: policyNotes, unattended };
+    const services = { cni: runInRouter, notes: policyNotes, keepers: policyKeepers(denied), unattended };
     const api = await startRouter(options, services, log, scope);
     migrate(original, api, options["expect-npc"], log, scope);
   });
@@ -76,8 +72,8 @@ async function runInCluster(args: Arguments): Promise<void> {
       refuseOverlap(route, provisional.range);
     }
     const original = takeOver(log);
-    if (addon.policies) awaitPolicies(original, log);
-    else noPolicies(log);
+    const denied = addon.policies && awaitPolicies(original, log);
+    if (!addon.policies) noPolicies(log);
     const settings = { ...addon, peer: provisional.name };
     const entering = client && new Entering(client, settings, log);
     const found = entering && (await scope.wait(whileProbed(entering, provisional)));
@@ -86,6 +82,7 @@ async function runInCluster(args: Arguments): Promise<void> {
     const services = {
       cni: runInRouter,
       notes: () => [...policyNotes(), ...(membership?.notes() ?? [])],
+      keepers: policyKeepers(denied),
       ready: () => membership?.ready ?? false,
       peersAreTold: true,
     };
@@ -145,19 +142,24 @@ async function begin(
   });
 }
 
-/** Policies of the original stay in force until ours are. */
-function awaitPolicies(original: Original | undefined, log: Log): void {
-  if (original && original.kernel.rules.length > 0) return;
+/** Policies of the original stay in force until ours are. Returns whether there is to be a default deny until then. */
+function awaitPolicies(original: Original | undefined, log: Log): boolean {
+  if (original && original.kernel.rules.length > 0) return false;
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   try {
-    if (installDefaultDeny(nf))
+    if (keeper(new DefaultDeny(nf)).reconcile(() => true).length > 0)
       log.info(
         "default deny: containers reach nothing but this host until weave-npc, or weave-npc apply, has policies in force",
       );
   } catch (error) {
     log.warning(`containers are open to all until weave-npc has its policies in force: ${reasonOf(error)}`);
   }
+  return true;
 }
+
+/** A table of policies that somebody removes is replaced by the default deny, until weave-npc puts its own in its place. */
+const policyKeepers = (denied: boolean) => (nf: NetlinkSocket) =>
+  denied ? [keeper(new DefaultDeny(nf))] : [];
 
 function policyNotes(): string[] {
   try {

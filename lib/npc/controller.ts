@@ -1,7 +1,9 @@
 // The policy controller of one node: follows the API server, keeps the kernel's rules, and tells of what they block.
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
-import { filterBridged } from "../host/bridged.ts";
+import { BridgedPackets } from "../host/bridged.ts";
+import { Reconciler } from "../host/reconcile/reconciler.ts";
+import { keeper } from "../host/reconcile/resource.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { reflect } from "../kube/reflector.ts";
 import { limitedWarnings } from "../log/limited.ts";
@@ -35,8 +37,6 @@ export const COLLECTIONS: Record<Kind, string> = {
 const TICK_MS = 5_000;
 /** Objects that cannot be read are named in the status up to here. */
 const MAX_STATUS_LINES = 20;
-/** The kernel's switch for bridged packets may be turned off by others. */
-const CARE_MS = 30_000;
 
 export interface ControllerConfig extends EnforcerConfig {
   /** Blocked connections are written to the log as JSON. */
@@ -63,14 +63,9 @@ export function startController(
   const nf = new NetlinkSocket(NETLINK_NETFILTER);
   const enforcer = new Enforcer(config, nf, clock, metrics, log);
 
-  let warned: string | undefined;
-  const care = () => {
-    const warning = filterBridged();
-    metrics.bridgedFiltered.set(warning === undefined ? 1 : 0);
-    if (warning !== warned && warning !== undefined) log.warning(`[npc] ${warning}`);
-    warned = warning;
-  };
-  care();
+  const reconciler = new Reconciler(clock, log);
+  const bridged = (trouble: string | undefined) => metrics.bridgedFiltered.set(trouble === undefined ? 1 : 0);
+  reconciler.keepTrying(keeper(new BridgedPackets(bridged)));
 
   const drops = new Drops(clock, {
     blocked({ protocol, port, cut }) {
@@ -127,11 +122,7 @@ export function startController(
     lost: () => enforcer.touchedByOthers(undefined),
     failed: failed("changes of nftables by others are no longer seen; trying again"),
   });
-  const timers = [
-    clock.after(STARTED_MS, forgetStart),
-    every(clock, TICK_MS, () => drops.tick()),
-    every(clock, CARE_MS, care),
-  ];
+  const timers = [clock.after(STARTED_MS, forgetStart), every(clock, TICK_MS, () => drops.tick())];
 
   /** What cannot be told from others is no reason to forget those. */
   const read = (kind: Kind, json: unknown): KubeObject | undefined => {
@@ -185,6 +176,7 @@ export function startController(
       reading?.cancel();
       packets?.stop();
       tables.stop();
+      reconciler.stop();
       enforcer.stop();
       nf.close();
     },

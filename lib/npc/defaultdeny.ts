@@ -1,15 +1,19 @@
 // The default deny of a host that expects weave-npc: without rules of any kind a new pod would be open to all for as long
 // as weave-npc takes to start. A chain without rules marks the tables as such; whoever puts policies in force (weave-npc,
 // weave-npc apply) replaces the whole table, and so takes the mark away.
+import type { Change, Resource } from "../host/reconcile/resource.ts";
 import { NLM_F_EXCL } from "../netlink/message.ts";
+import { readTable, stateOf, type TableState, tableDifference } from "../netlink/nftables/state.ts";
 import {
   addChain,
   addTable,
-  chainList,
+  chainGet,
   commit,
   deleteChain,
   deleteTable,
+  type TableName,
   tableDelete,
+  tableList,
 } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import { EEXIST, ENOENT, isErrno } from "../sys/errno.ts";
@@ -17,23 +21,93 @@ import { wholeTable } from "./difference.ts";
 import { NO_RULES } from "./ruleset.ts";
 import { TABLE } from "./tables.ts";
 import { BRIDGE_TABLE, wholeBridgeTable } from "./unknown.ts";
+import { refusesBridge } from "./writer.ts";
 
 const MARK = "default-deny";
 
+interface Part {
+  readonly table: TableName;
+  readonly requests: readonly Request[];
+  readonly state: TableState;
+}
+
+const part = (table: TableName, requests: readonly Request[]): Part => {
+  return { table, requests, state: stateOf(requests) };
+};
+const POLICIES = part(TABLE, [
+  ...wholeTable(NO_RULES, { allowMulticast: true }),
+  addChain(TABLE, { name: MARK }),
+]);
+const FRAMES = part(BRIDGE_TABLE, wholeBridgeTable(NO_RULES, true));
+
+/** What the kernel has of either table; where policies are in force, nothing but that is looked at. */
+type Found =
+  | "policies"
+  | { readonly policies: TableState | undefined; readonly frames: TableState | undefined };
+
+interface Put extends Change {
+  /** What refuses all that follows where the tables are another's by then: weave-npc may be starting at this very moment. */
+  readonly unless: { readonly requests: readonly Request[]; readonly errno: number };
+}
+
 /**
- * Isolates pods from all but their node until policies are in force; those that are in force already stay. Returns
- * whether there were none. Throws NetlinkError.
+ * Isolates pods from all but their node until policies are in force, as desired state: where there are no policies, and where
+ * others have changed what is in their place. Those that are in force are weave-npc's to keep.
  */
-export function installDefaultDeny(nf: NetlinkSocket): boolean {
-  const table = addTable(TABLE);
-  // Refused, with all that follows, where there is one: weave-npc may be starting at this very moment.
-  const onlyIfNone = { ...table, flags: (table.flags ?? 0) | NLM_F_EXCL };
-  return commitUnless(EEXIST, nf, [
-    onlyIfNone,
-    ...wholeTable(NO_RULES, { allowMulticast: true }),
-    addChain(TABLE, { name: MARK }),
-    ...wholeBridgeTable(NO_RULES, true),
-  ]);
+export class DefaultDeny implements Resource<readonly Part[], Found, Put> {
+  readonly name = "default deny";
+  readonly sources = ["nftables"] as const;
+  /** Undefined where the kernel has no nftables for bridges. */
+  #frames: Part | undefined = FRAMES;
+
+  constructor(private readonly nf: NetlinkSocket) {}
+
+  desired(): readonly Part[] {
+    return this.#frames ? [POLICIES, this.#frames] : [POLICIES];
+  }
+
+  observe(): Found {
+    if (!hasDefaultDeny(this.nf) && tableList(this.nf, TABLE.family).includes(TABLE.name)) return "policies";
+    return {
+      policies: readTable(this.nf, TABLE, POLICIES.state),
+      frames: this.#frames && readTable(this.nf, BRIDGE_TABLE, FRAMES.state),
+    };
+  }
+
+  difference(parts: readonly Part[], found: Found): Put[] {
+    if (found === "policies") return [];
+    const { policies, frames } = found;
+    const object = `table ${TABLE.family} ${TABLE.name}`;
+    if (!policies) {
+      const add = addTable(TABLE);
+      const onlyIfNone = { ...add, flags: (add.flags ?? 0) | NLM_F_EXCL };
+      return [{ object, wrong: "missing", unless: { requests: [onlyIfNone], errno: EEXIST } }];
+    }
+    const wrong = parts.flatMap(({ table, state }) => {
+      const isBridge = table === BRIDGE_TABLE;
+      const texts = tableDifference(state, isBridge ? frames : policies);
+      return texts.map((text) => (isBridge ? `${text} (${table.family})` : text));
+    });
+    if (wrong.length === 0) return [];
+    return [
+      { object, wrong: wrong.join(", "), unless: { requests: deleteChain(TABLE, MARK), errno: ENOENT } },
+    ];
+  }
+
+  apply(puts: readonly Put[]): void {
+    for (const put of puts) this.#put(put);
+  }
+
+  #put({ unless }: Put): void {
+    const requests = this.desired().flatMap((each) => each.requests);
+    try {
+      commitUnless(unless.errno, this.nf, [...unless.requests, ...requests]);
+    } catch (error) {
+      if (!this.#frames || !refusesBridge(error)) throw error;
+      this.#frames = undefined;
+      commitUnless(unless.errno, this.nf, [...unless.requests, ...POLICIES.requests]);
+    }
+  }
 }
 
 /** Removes the default deny, and nothing that has taken its place. Returns whether it was there. Throws NetlinkError. */
@@ -49,7 +123,7 @@ export function removeDefaultDeny(nf: NetlinkSocket): boolean {
 
 /** Whether it is in force. Throws NetlinkError. */
 export function hasDefaultDeny(nf: NetlinkSocket): boolean {
-  return chainList(nf, TABLE.family).some(({ table, name }) => table === TABLE.name && name === MARK);
+  return chainGet(nf, TABLE, MARK) !== undefined;
 }
 
 /** Does all of it, or nothing where the kernel refuses with this error: then returns false. */

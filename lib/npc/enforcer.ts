@@ -1,6 +1,7 @@
 // Keeps the kernel's rules those of the model, whatever happens: events of the API server, others who touch our tables, a
 // kernel that refuses. Nothing is written before all is known: until then what was in force stays in force.
 import type { Clock, Timer } from "../clock/clock.ts";
+import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { Writer } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -38,6 +39,7 @@ export class Enforcer {
   #repair: Timer | undefined;
   #repairedAt = Number.NEGATIVE_INFINITY;
   #bridge = true;
+  readonly #warn: (kind: string, text: string) => void;
   #stopped = false;
 
   constructor(
@@ -48,6 +50,7 @@ export class Enforcer {
     private readonly log: Log,
   ) {
     this.#compiler = new Compiler(this.#model, config);
+    this.#warn = limitedWarnings(log, () => clock.now());
   }
 
   get model(): Model {
@@ -76,7 +79,8 @@ export class Enforcer {
     this.#repair = this.clock.after(delay, () => {
       this.#repair = undefined;
       this.#repairedAt = this.clock.now();
-      this.log.warning(
+      this.#warn(
+        "touched",
         `[npc] ${by ? `${by.name} (pid ${by.pid})` : "another program"} has changed our nftables (table ${TABLE.name}); putting them right`,
       );
       this.metrics.repairs.inc();

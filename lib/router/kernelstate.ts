@@ -3,7 +3,7 @@
 import type { Exposure } from "../host/expose.ts";
 import { FIREWALL, FirewallResource } from "../host/firewall.ts";
 import { ForwardingResource } from "../host/forwarding/forwarding.ts";
-import { BRIDGE } from "../host/names.ts";
+import { BRIDGE, POLICY_TABLE } from "../host/names.ts";
 import { Addresses, ConnectedRoutes } from "../host/reconcile/addresses.ts";
 import { BridgeResource } from "../host/reconcile/bridge.ts";
 import type { Reconciler } from "../host/reconcile/reconciler.ts";
@@ -15,11 +15,20 @@ import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
 import { linkByName, linkList } from "../netlink/link.ts";
 import type { RouteMonitor } from "../netlink/monitor.ts";
+import type { TableName } from "../netlink/nftables/table.ts";
 import { watchTables } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { tapName, vxlanName } from "../overlay/datapath/links.ts";
 
 const IPTABLES_FILTER = { family: "ip", name: "filter" } as const;
+
+/** Tables that our resources look into, those of policies for the default deny. */
+const TABLES: readonly TableName[] = [
+  FIREWALL,
+  IPTABLES_FILTER,
+  { family: "inet", name: POLICY_TABLE },
+  { family: "bridge", name: POLICY_TABLE },
+];
 
 export interface HostSettings {
   readonly route: NetlinkSocket;
@@ -87,7 +96,7 @@ export function followKernel(
       reconciler.lost();
     },
   });
-  const tables = watchTables([FIREWALL, IPTABLES_FILTER], () => new Set([filter.port]), {
+  const tables = watchTables(TABLES, () => new Set([filter.port]), {
     changed: ({ name }, by) => reconciler.notified("nftables", name, by),
     lost: () => reconciler.lost(),
     failed: (error) => log.error(`nftables monitor: ${error.message}`),

@@ -21,6 +21,7 @@ import { removeFirewall } from "../host/firewall.ts";
 import { BRIDGE, EXPOSE_ID, isContainerVeth } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
 import { Reconciler } from "../host/reconcile/reconciler.ts";
+import type { Keeper } from "../host/reconcile/resource.ts";
 import { WorkThread } from "../host/workthread.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
@@ -89,6 +90,8 @@ export interface RouterServices {
   readonly unattended?: boolean;
   /** What the status has to say of them. */
   notes?(): string[];
+  /** Kernel state that they want kept. */
+  keepers?(nf: NetlinkSocket): Keeper[];
 }
 
 /**
@@ -139,6 +142,7 @@ export async function startRouter(
     () => exposures.start(exposedByBridge(route)),
     log,
   );
+  for (const each of services.keepers?.(filter) ?? []) reconciler.keepTrying(each);
 
   const encryption = options.password
     ? { password: new TextEncoder().encode(options.password), nacl: await scope.wait(loadNacl()) }

@@ -69,6 +69,30 @@ test("weave-npc apply replaces it by its policies, which later launches keep", a
   expect(await both()).toEqual([true, false]);
 }, 60_000);
 
+test("others who change or remove it, or policies in its place, leave no gap", async () => {
+  const marked = () => host.exec(["nft", "list", "chain", "inet", "weave-npc", "default-deny"]);
+  const comesBack = (what: string) => eventually(what, marked, ({ code }) => code === 0);
+  await relaunch("--expect-npc");
+  await apply([]);
+  expect(await both()).toEqual([true, true]);
+  await host.must(["nft", "delete", "table", "inet", "weave-npc"]);
+  await comesBack("policies that were removed are replaced by it");
+  expect(await both()).toEqual([false, false]);
+  const before = await host.must(["nft", "list", "ruleset"]);
+  for (const family of ["inet", "bridge"]) {
+    await host.must(["nft", "flush", "table", family, "weave-npc"]);
+    await eventually(
+      `rules of family ${family} are put back`,
+      async () => (await host.must(["nft", "list", "ruleset"])).length,
+      (length) => length === before.length,
+    );
+    expect(await both()).toEqual([false, false]);
+  }
+  await apply([]);
+  expect(await both()).toEqual([true, true]);
+  expect((await marked()).code).not.toBe(0);
+}, 60_000);
+
 test("a launch without the option removes it, a launch with it does not", async () => {
   for (const family of ["inet", "bridge"]) await host.must(["nft", "delete", "table", family, "weave-npc"]);
   await relaunch("--expect-npc");

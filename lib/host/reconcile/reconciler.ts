@@ -72,6 +72,18 @@ export class Reconciler {
     return changes;
   }
 
+  /** Keeps something as desired from now on, where that can be done: what is in the way is logged, and tried again. */
+  keepTrying(keeper: Keeper): void {
+    const kept: Kept = { keeper, failure: undefined, due: false, retry: undefined };
+    this.#kept.push(kept);
+    try {
+      keeper.reconcile(() => true);
+      this.#succeeded(kept);
+    } catch (error) {
+      this.repairs.failed(keeper.name, this.#failed(kept, error).reason);
+    }
+  }
+
   /**
    * Makes everything as desired, after what is desired has changed. Throws the first error, having tried all; who
    * changed what is desired takes that back and applies again.

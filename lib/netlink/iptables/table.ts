@@ -230,7 +230,7 @@ export function encodeTable({ name, hooks, chains }: LegacyTable): {
   }
   data.setUint32(NAME + 4, parts.length, true);
   data.setUint32(NAME + 8, length, true);
-  return { header, entries: Buffer.concat(parts.map(({ bytes }) => bytes)) };
+  return { header, entries: new Uint8Array(Buffer.concat(parts.map(({ bytes }) => bytes))) };
 }
 
 export const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
