@@ -113,9 +113,13 @@ export class Releaser {
     if (isContainer && cidrs.length > 0) detached(`releasing the addresses of ${id}`, this.release(id));
   }
 
-  /** Who has an address; undefined, too, where it was given back and waits for its link to go. */
   holderOf(address: IPv4): string | undefined {
-    return this.#grace.get(address)?.obstacle ? undefined : this.owned.holderOf(address);
+    return this.owned.holderOf(address);
+  }
+
+  /** Whether an address was given back, and waits for its link to go. */
+  isGivenBack(address: IPv4): boolean {
+    return this.#grace.get(address)?.obstacle !== undefined;
   }
 
   /** An address is in use by its holder (again). */

@@ -27,6 +27,8 @@ const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 export const IFLA_GROUP = 27;
+const IFLA_EXT_MASK = 29;
+const RTEXT_FILTER_SKIP_STATS = 1 << 3;
 const IFLA_NET_NS_FD = 28;
 const IFLA_LINK_NETNSID = 37;
 
@@ -273,7 +275,11 @@ export function linkByName(nl: NetlinkSocket, name: string): Link | undefined {
 
 /** All links of the namespace. */
 export function linkList(nl: NetlinkSocket): Link[] {
-  const body = header(AF_UNSPEC, 0, undefined);
+  // Counters are half of what the kernel would tell.
+  const body = new AttributeEncoder()
+    .raw(header(AF_UNSPEC, 0, undefined))
+    .u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    .done();
   return nl.dump({ operation: "link list", type: RTM_GETLINK, body }).map(decodeLink);
 }
 

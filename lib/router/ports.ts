@@ -4,10 +4,9 @@ import { join } from "node:path";
 import { systemClock } from "../clock/clock.ts";
 import { ContainerLinks } from "../host/ports/links.ts";
 import { Ports, type PortsConfig } from "../host/ports/ports.ts";
-import { linkNotes } from "../host/ports/states.ts";
 import type { Reconciler } from "../host/reconcile/reconciler.ts";
 import type { Log } from "../log/log.ts";
-import type { LinkEvent } from "../netlink/monitor.ts";
+import type { RouteEvent } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Datapath } from "../overlay/datapath/datapath.ts";
 import { MAC_VALUE } from "../overlay/datapath/maps.ts";
@@ -19,8 +18,7 @@ const CNI_FOLDER = "/etc/cni/net.d";
 /** Links of containers, kept, and the programs on their ports. */
 export interface ContainerPorts extends Pick<ContainerLinks, "follow" | "letGo" | "ended" | "states"> {
   renumber(self: number): void;
-  /** A link has changed or gone. */
-  changed(index: number, link: LinkEvent): void;
+  changed(event: RouteEvent): void;
   notes(): string[];
   stop(): void;
 }
@@ -44,7 +42,9 @@ export function startPorts(
   reconciler.keep(kept);
   return {
     renumber: (number) => ports?.renumber(number),
-    changed(index, link) {
+    changed({ kind, index = 0, link }) {
+      if (kind === "trafficcontrol") ports?.suspect(index);
+      if (!link) return;
       if (link.removed) kept.removed(index, link.leaving);
       // The reconciler hears of containers' links, not of others' on the bridge.
       else if (kept.isNewPort(index, link.master)) again();
@@ -53,7 +53,7 @@ export function startPorts(
     letGo: (work) => kept.letGo(work),
     ended: (id, ended) => kept.ended(id, ended),
     states: () => kept.states(),
-    notes: () => [...(ports?.notes() ?? [why]), ...linkNotes(kept.states())],
+    notes: () => ports?.notes() ?? [why],
     stop() {
       kept.stop();
       ports?.stop();

@@ -269,7 +269,7 @@ export async function startRouter(
   mesh.guard(allocator.sharing);
   const sighting = await scope.wait(work.attached());
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
-  ports.follow({ holderOf: (address) => allocator.releaser.holderOf(address), work });
+  ports.follow({ addresses: allocator.releaser, work });
   const dns = options.dns ? await scope.wait(startDns(options, mesh, store, route, monitor, log)) : undefined;
   scope.defer("DNS", () => dns?.stop());
   const warn = limitedWarnings(log, systemClock.now);
@@ -378,10 +378,9 @@ export async function startRouter(
     });
   };
   monitor.add({
-    changed({ index = 0, link }) {
-      if (!link) return;
-      ports.changed(index, link);
-      if (link.removed && isContainerVeth(link.name)) containersLeft();
+    changed(event) {
+      ports.changed(event);
+      if (event.link?.removed && isContainerVeth(event.link.name)) containersLeft();
     },
     lost: containersLeft,
   });

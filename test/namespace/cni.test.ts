@@ -370,17 +370,14 @@ describe("CHECK", () => {
     await change("link", "set", "eth0", "address", "02:00:00:00:00:07");
     expect(await check()).toMatch(/^101 .*has Ethernet address 02:00:00:00:00:07 instead of /);
     await change("link", "set", "eth0", "address", inner.mac);
+    // The router puts the port right as soon as it is told.
     await host.must(["ip", "link", "set", port.name, "down"]);
-    expect(await check()).toContain(`${port.name} is down`);
-    await host.must(["ip", "link", "set", port.name, "up", "nomaster"]);
-    expect(await check()).toContain(`is not on bridge weave: ${port.name} is on none`);
-    await host.must(["ip", "link", "set", port.name, "master", "weave"]);
+    await host.must(["ip", "link", "set", port.name, "nomaster"]);
     await eventually(
       "it is as it was",
-      () => change("route"),
-      ({ stdout }) => stdout.includes("default"),
+      () => check(),
+      (answer) => answer === "",
     );
-    expect(await check()).toBe("");
     await change("addr", "flush", "dev", "eth0");
     expect(await check()).toMatch(/^101 .*lacks address/);
     await change("link", "set", "eth0", "down");
@@ -469,7 +466,10 @@ describe("one container with two interfaces", () => {
     const port = JSON.parse(await host.must(["ip", "-j", "link"])).find(
       ({ ifalias }: { ifalias?: string }) => ifalias === "weave/blind/eth0",
     );
+    // A router that saw its alias before would put that back.
+    await host.killRouter();
     await host.must(["ip", "link", "set", port.ifname, "alias", "somebody's"]);
+    await host.weave("launch");
     expect((await host.cni("DEL", CONFIG, { id: "blind" })).code).toBe(0);
     expect(await host.weave("status")).toContain(
       `Note: ${first.address.split("/")[0]} of blind was released, but a link on the bridge still has it`,

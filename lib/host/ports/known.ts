@@ -10,8 +10,12 @@ import { type AttachmentName, isContainerVeth, ownerOf } from "../names.ts";
 /** How long a link without an alias may still be in the making. */
 const MAKING_MS = 2_000;
 
-/** Which holder an address is for, by the books of the router; undefined, too, where it was given back. */
-export type HolderOf = (address: IPv4) => string | undefined;
+/** What the router has on an address. */
+export interface AddressBook {
+  holderOf(address: IPv4): string | undefined;
+  /** It was given back, and waits for its link to go. */
+  isGivenBack(address: IPv4): boolean;
+}
 
 /** What ports of containers are on a bridge, but for hairpin mode. */
 export const PORT_FLAGS = {
@@ -135,7 +139,12 @@ export function wrongAt({ port }: KnownLink, now: Link, bridge: Link): string[] 
  * Takes in what is inside now. The container may change it: what is to come back with a lost link is what was there at
  * first, and addresses that the router gave later; what is missing of it is told, not put back.
  */
-export function lookedInside(known: KnownLink, now: AttachedContainer, holderOf: HolderOf, at: number): void {
+export function lookedInside(
+  known: KnownLink,
+  now: AttachedContainer,
+  book: Pick<AddressBook, "holderOf">,
+  at: number,
+): void {
   const before = known.inside;
   known.lookedAt = at;
   const isNew = !before || before.cookie !== now.cookie || before.inode !== now.inode;
@@ -143,17 +152,17 @@ export function lookedInside(known: KnownLink, now: AttachedContainer, holderOf:
     ? now.addresses
     : [
         ...before.addresses.filter(
-          ({ address }) => !known.holders.has(address) || holderOf(address) !== undefined,
+          ({ address }) => !known.holders.has(address) || book.holderOf(address) !== undefined,
         ),
         ...now.addresses.filter(
           ({ address }) =>
-            holderOf(address) !== undefined && !before.addresses.some((had) => had.address === address),
+            book.holderOf(address) !== undefined && !before.addresses.some((had) => had.address === address),
         ),
       ];
   known.inside = isNew ? now : { ...now, mac: before.mac, addresses, routes: before.routes };
   known.holders = new Map(
     addresses.flatMap(({ address }) => {
-      const holder = holderOf(address);
+      const holder = book.holderOf(address);
       return holder === undefined ? [] : [[address, holder] as const];
     }),
   );
@@ -190,6 +199,9 @@ function formatRoute({ destination, gateway }: Route): string {
 }
 
 /** Whether an address of it was given back, or to somebody else, since it was looked into. */
-export function isGivenBack({ holders }: KnownLink, holderOf: HolderOf): boolean {
-  return [...holders].some(([address, holder]) => holderOf(address) !== holder);
+export function isGivenBack({ inside, holders }: KnownLink, book: AddressBook): boolean {
+  return (
+    [...holders].some(([address, holder]) => book.holderOf(address) !== holder) ||
+    (inside?.addresses ?? []).some(({ address }) => book.isGivenBack(address))
+  );
 }

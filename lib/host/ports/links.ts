@@ -18,7 +18,7 @@ import type { ContainerWork } from "../containerwork.ts";
 import { BRIDGE } from "../names.ts";
 import type { Change, Keeper, Source } from "../reconcile/resource.ts";
 import {
-  type HolderOf,
+  type AddressBook,
   isGivenBack,
   type KnownLink,
   KnownLinks,
@@ -43,12 +43,12 @@ const AFTER_MS = 3_000;
 /** Within this it may still have been. */
 const DETACH_MS = 60_000;
 /** Links put right in one go, 0.2 ms each; and links made anew, 3 ms each. */
-const MAX_SETTINGS = 64;
+const MAX_SETTINGS = 32;
 const MAX_RESTORED = 4;
 
 /** What the rest of the router knows of containers. */
 export interface Books {
-  readonly holderOf: HolderOf;
+  readonly addresses: AddressBook;
   readonly work: Pick<ContainerWork, "lookInside">;
 }
 
@@ -255,7 +255,7 @@ export class ContainerLinks implements Keeper {
   #wasDetached(known: KnownLink, now: number): boolean {
     const { restoredAt } = known;
     if (restoredAt === undefined || now - restoredAt > DETACH_MS || !this.#books) return false;
-    return isGivenBack(known, this.#books.holderOf);
+    return isGivenBack(known, this.#books.addresses);
   }
 
   #missing(known: KnownLink, now: number): PortChange | undefined {
@@ -267,7 +267,7 @@ export class ContainerLinks implements Keeper {
     };
     if (!inside || !this.#books || known.ended) return forget();
     const netns = findNetns(inside);
-    if (netns === undefined || isGivenBack(known, this.#books.holderOf)) return forget();
+    if (netns === undefined || isGivenBack(known, this.#books.addresses)) return forget();
     if (!known.removed) {
       // It was not heard whether the removal was meant. It was not while the books have its addresses.
       if (now - known.missingSince < UNHEARD_MS) {
@@ -354,7 +354,7 @@ export class ContainerLinks implements Keeper {
       for (const known of links) {
         known.lookedAt = now;
         const seen = found.get(known.port.index);
-        if (seen) lookedInside(known, seen, books.holderOf, now);
+        if (seen) lookedInside(known, seen, books.addresses, now);
       }
     } catch (error) {
       this.#warn("look", `cannot look into containers: ${reasonOf(error)}; retrying`);

@@ -6,7 +6,7 @@ import { loadProgram, type Program, programId } from "../../bpf/program.ts";
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
 import { limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
-import { type Link, linkByName, linkList } from "../../netlink/link.ts";
+import { type Link, linkByIndex, linkByName, linkList } from "../../netlink/link.ts";
 import { tableList } from "../../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import type { Direction } from "../../netlink/trafficcontrol.ts";
@@ -24,6 +24,8 @@ import { portProgram, type RemoteMacs } from "./program.ts";
 const MODE_MS = 1_000;
 /** Counters are looked at this often for the log. */
 const LOG_MS = 5_000;
+/** Ports whose program is looked at in one go, beside those that are suspected: 0.03 ms each. */
+const LOOKS = 64;
 /** Ports that get the program in one go: 0.3 ms each. */
 const BATCH = 40;
 
@@ -61,6 +63,10 @@ export class Ports {
   #names: ReadonlyMap<number, string> = new Map();
   #logged: ReadonlyMap<string, PortEntry> = new Map();
   #rest: Timer | undefined;
+  /** Ports whose programs may have changed, by ifindex. */
+  #suspects = new Set<number>();
+  /** The port whose program is looked at next, by its place among all. */
+  #turn = 0;
   #gone = true;
 
   /** Puts it in place on a bridge that is there; throws where the kernel lacks what it needs. */
@@ -118,15 +124,31 @@ export class Ports {
     const id = programId(this.#program);
     const unhooked = [
       { link: bridge, direction: "egress" } as const,
-      ...ports.map((link) => ({ link, direction: "ingress" }) as const),
+      ...this.#toLookAt(ports).map((link) => ({ link, direction: "ingress" }) as const),
     ].filter(
       ({ link, direction }) =>
         this.#hooked.has(link.index) &&
-        !hookedPrograms(this.#how(link), this.route, link, direction).includes(id),
+        !hookedPrograms(this.#how(link), this.route, link, direction).includes(id) &&
+        // It is not just on its way out.
+        linkByIndex(this.route, link.index)?.leaving === false,
     );
     this.#hook(bridge, "egress");
     this.#hookAll(ports.filter(({ index }) => !this.#hooked.has(index)));
     return unhooked;
+  }
+
+  /** Ports whose programs may have changed, and a few others in turn. */
+  #toLookAt(ports: readonly Link[]): Link[] {
+    const at = this.#turn < ports.length ? this.#turn : 0;
+    this.#turn = at + LOOKS;
+    const suspects = this.#suspects;
+    this.#suspects = new Set();
+    return ports.filter(({ index }, i) => (i >= at && i < at + LOOKS) || suspects.has(index));
+  }
+
+  /** Somebody has changed the programs of a link. */
+  suspect(index: number): void {
+    if (this.#hooked.has(index)) this.#suspects.add(index);
   }
 
   /** Whether a port has our program, as far as is known. */

@@ -1,9 +1,6 @@
-// Containers' links in words, for status, report and doctor.
+// Containers' links in words, for report, status and doctor.
 import { formatCidr } from "../../address/ipv4.ts";
 import type { LinkState } from "./links.ts";
-
-/** Links that status names. */
-const MAX_NAMED = 5;
 
 /** A container's link as the report has it. */
 export interface ContainerReport {
@@ -44,15 +41,4 @@ export function linkProblems(states: readonly LinkState[]): string[] {
       `container ${who}: ${inside?.link.name ?? owner?.ifName ?? "its link"} (${port.name}): ${problem}`,
     ];
   });
-}
-
-/** The same for status, at most a few. */
-export function linkNotes(states: readonly LinkState[]): string[] {
-  const problems = linkProblems(states);
-  const more = problems.length - MAX_NAMED;
-  if (more <= 0) return problems;
-  return [
-    ...problems.slice(0, MAX_NAMED),
-    `${more} more containers have problems with their links: see 'weave ps'`,
-  ];
 }
