@@ -33,8 +33,6 @@ export function applyFixes(planned: readonly PlannedFix[]): FixOutcome[] {
 
 /** Applies one; throws, with the reason, where it cannot. */
 function applyFix(fix: Fix): void {
-  using route = new NetlinkSocket(NETLINK_ROUTE);
-  using nf = new NetlinkSocket(NETLINK_NETFILTER);
   switch (fix.action) {
     case "set-sysctl":
       if (!sysctlSet(fix.name, fix.value) || sysctlGet(fix.name) !== fix.value)
@@ -42,20 +40,30 @@ function applyFix(fix: Fix): void {
       return;
     case "load-module":
       return loadModule(fix.module);
-    case "delete-link":
+    case "delete-link": {
+      using route = new NetlinkSocket(NETLINK_ROUTE);
       requireSame(route, fix);
       if (fix.kind === "openvswitch") datapathDelete(fix.link);
       else linkDelete(route, fix.link);
       return;
-    case "set-mtu":
+    }
+    case "set-mtu": {
+      using route = new NetlinkSocket(NETLINK_ROUTE);
       requireSame(route, fix);
       return linkSet(route, fix.link, fix.index, { mtu: fix.mtu });
-    case "accept-forwarded":
+    }
+    case "accept-forwarded": {
+      using route = new NetlinkSocket(NETLINK_ROUTE);
+      using nf = new NetlinkSocket(NETLINK_NETFILTER);
       keeper(new ForwardingResource(nf, () => bridgeAddresses(route))).reconcile(() => true);
       return;
-    case "remove-filter":
+    }
+    case "remove-filter": {
+      using nf = new NetlinkSocket(NETLINK_NETFILTER);
       return removeFirewall(nf);
+    }
     case "remove-original-rules": {
+      using nf = new NetlinkSocket(NETLINK_NETFILTER);
       const kept = removeOriginalRules(nf);
       if (kept.length > 0) throw new Error(`something still uses the ipsets ${kept.join(", ")}`);
       return;

@@ -29,13 +29,17 @@ export interface NetworkQuestions {
 
 export function networkFindings(questions: NetworkQuestions): Finding[] {
   using route = new NetlinkSocket(NETLINK_ROUTE);
-  using nf = new NetlinkSocket(NETLINK_NETFILTER);
   return [
     mtu(route, questions),
     ...overlap(route, questions.range),
-    forwardPolicy(nf, linkByName(route, BRIDGE) !== undefined, questions.running),
     ...switches(questions.kubernetes, uplinks(route)),
   ];
+}
+
+export function forwardingFindings(running: boolean): Finding[] {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  return [forwardPolicy(nf, linkByName(route, BRIDGE) !== undefined, running)];
 }
 
 /** Links by which other hosts are reached: with a route by default, or else all that have an address, but for ours. */

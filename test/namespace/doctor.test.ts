@@ -158,3 +158,28 @@ test("peers that are not reached", async () => {
   );
   expect(found[0]).toContain("problem: 10.99.0.2:6783 is not reached: ");
 }, 30_000);
+
+test("firewalld: the zone of the bridge, by the rules that it has made", async () => {
+  // As firewalld 1.3 of Debian 12 writes them, as far as they count here.
+  const load = (zones: string) => {
+    const stdin = `table inet firewalld {}
+delete table inet firewalld
+table inet firewalld {
+  chain filter_FWD_public { reject with icmpx admin-prohibited; }
+  chain filter_FWD_trusted { accept; }
+  chain filter_FORWARD_ZONES { ${zones} }
+}`;
+    return host.must(["nft", "-f", "-"], { stdin });
+  };
+  expect(await about("firewalld")).toEqual([]);
+  await load("goto filter_FWD_public;");
+  expect(await about("firewalld")).toEqual([
+    "problem: link weave is in zone public, which rejects what containers send to and by this host",
+  ]);
+  await load('iifname "weave2" goto filter_FWD_trusted; goto filter_FWD_public;');
+  expect(await about("firewalld")).toHaveLength(1);
+  await load('iifname "weave" goto filter_FWD_trusted; goto filter_FWD_public;');
+  expect(await about("firewalld")).toEqual([]);
+  await load("goto filter_FWD_trusted;");
+  expect(await about("firewalld")).toEqual([]);
+}, 30_000);

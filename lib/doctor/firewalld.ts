@@ -1,0 +1,42 @@
+// firewalld, which rejects what is in none of its zones: what our table of nftables accepts, too. Its rules tell which zone a
+// link is in: chain filter_FORWARD_ZONES of table firewalld has a rule for each link, and last that of the default zone.
+import { BRIDGE } from "../host/names.ts";
+import { ruleList, type TableName, tableList } from "../netlink/nftables/table.ts";
+import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
+import { type Finding, ok, problem } from "./finding.ts";
+
+const TABLE: TableName = { family: "inet", name: "firewalld" };
+const ZONES = "filter_FORWARD_ZONES";
+const ZONE = "filter_FWD_";
+/** Zones that drop without an expression of their own for it. */
+const DROPPING = ["drop", "block"];
+
+const COMMANDS = [
+  `firewall-cmd --permanent --zone=trusted --add-interface=${BRIDGE}`,
+  "firewall-cmd --permanent --add-port=6783/tcp --add-port=6783/udp --add-port=6784/udp",
+  "firewall-cmd --reload",
+];
+
+const text = new TextDecoder("latin1");
+/** The name of our bridge, and no longer one that ends alike. */
+const ABOUT_BRIDGE = new RegExp(`(^|[^\\w.-])${BRIDGE}\0`);
+
+/** Nothing where firewalld does not run, or has iptables do its work. */
+export function firewalldFindings(): Finding[] {
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  if (!tableList(nf, TABLE.family).includes(TABLE.name)) return [];
+  const rules = ruleList(nf, TABLE, ZONES);
+  const own = rules.find(({ content }) => ABOUT_BRIDGE.test(text.decode(content)));
+  const chain = (own ?? rules.at(-1))?.jump;
+  if (!chain?.startsWith(ZONE)) return [];
+  const zone = chain.slice(ZONE.length);
+  const rejects = ruleList(nf, TABLE, chain).some(({ content }) => text.decode(content).includes("reject\0"));
+  if (!rejects && !DROPPING.includes(zone)) return [ok("firewalld", `link ${BRIDGE} is in zone ${zone}`)];
+  return [
+    problem(
+      "firewalld",
+      `link ${BRIDGE} is in zone ${zone}, which rejects what containers send to and by this host`,
+      COMMANDS.map((command) => `'${command}'`).join(", "),
+    ),
+  ];
+}
