@@ -28,29 +28,33 @@ export async function runDaemon(
   if (manager?.aliveMs !== undefined) every(systemClock, manager.aliveMs, () => manager.alive());
   const exit = () => process.exit(0);
   const giveUp = () => log.error(`${scope.current ?? "the start"} does not stop: exiting all the same`);
+  const ended = () => Promise.race([scope.end(), Bun.sleep(GRACE_MS).then(giveUp)]);
+  let finish: () => void = exit;
+  const stop = (how: () => void) => {
+    finish = how;
+    manager?.stopping();
+    scope.interrupt();
+    // Before that, the start ends by itself, and then the scope.
+    if (scope.started) detached("stopping", ended().then(finish));
+  };
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
       if (scope.signal.aborted) return exit();
-      manager?.stopping();
       log.info(`${signal} received, exiting; ${whatStays}`);
       setTimeout(() => {
         giveUp();
         exit();
       }, GRACE_MS);
-      scope.interrupt();
-      // Before that, the start ends by itself, and then the scope.
-      if (scope.started) detached("stopping", scope.end().then(exit));
+      stop(exit);
     });
   }
   const again = (why: string) => {
     if (scope.signal.aborted) return;
     log.error(`${why}; starting again`);
-    scope.interrupt();
-    const ended = Promise.race([scope.end(), Bun.sleep(GRACE_MS).then(giveUp)]).then(() => {
+    stop(() => {
       if (mayRestart()) restart();
       process.exit(1);
     });
-    detached("starting again", ended);
   };
   try {
     await start(scope, again);
@@ -60,8 +64,8 @@ export async function runDaemon(
   } catch (error) {
     manager?.stopping();
     manager?.status(reasonOf(error));
-    await Promise.race([scope.end(), Bun.sleep(GRACE_MS).then(giveUp)]);
-    if (scope.signal.aborted) exit();
+    await ended();
+    if (scope.signal.aborted) finish();
     throw error;
   }
 }

@@ -23,6 +23,7 @@ import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
 import { startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
+import { mayRestart } from "../../lib/sys/runtime.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
 import { ServiceManager } from "../../lib/sys/servicemanager.ts";
 import { VERSION } from "../../lib/version.ts";
@@ -136,7 +137,7 @@ async function begin(
   const log = createLog(options["log-level"]);
   await runDaemon(log, "containers stay attached", async (scope, restart) => {
     acquireInstanceLock();
-    surviveUnexpectedErrors(log);
+    surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
     log.info(`weave ${VERSION}`);
     await start(scope, log, restart);
   });

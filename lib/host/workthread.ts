@@ -1,6 +1,8 @@
 // A thread for container work, so that slow kernel requests do not hold up the event loop. Started on first use, and again
 // after it has failed or hung.
 import { Worker } from "node:worker_threads";
+import { systemClock } from "../clock/clock.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { ContainerWork } from "./containerwork.ts";
 import { errorOf, type Operation, type WorkAnswer, type WorkRequest } from "./workmessages.ts";
 
@@ -9,6 +11,8 @@ const PROGRAM = import.meta.path.startsWith("/$bunfs/") ? "./lib/host/workworker
 
 /** Far longer than any operation takes. */
 const TIMEOUT_MS = 15_000;
+/** Threads that may fail at once, and a minute; one that hangs in the kernel stays there. */
+const MAX_FAILURES = 5;
 /** Bound on waiting calls. */
 const MAX_WAITING = 1_024;
 
@@ -25,8 +29,11 @@ export class BusyError extends Error {
 
 export class WorkThread implements ContainerWork {
   readonly #waiting = new Map<number, Waiting>();
+  readonly #rate = new TokenBucket(MAX_FAILURES, MAX_FAILURES / 60, systemClock.now());
   #worker: Worker | undefined;
   #nextId = 0;
+  #failures = 0;
+  #lastFailure = "";
 
   constructor(
     private readonly program = new URL(PROGRAM, import.meta.url),
@@ -41,9 +48,19 @@ export class WorkThread implements ContainerWork {
   readonly attached: ContainerWork["attached"] = () => this.#call("attached");
   readonly lookInside: ContainerWork["lookInside"] = (ports) => this.#call("lookInside", ports);
 
+  /** What status says. */
+  notes(): string[] {
+    if (this.#failures === 0) return [];
+    return [
+      `the thread for container work has failed ${this.#failures} times, the last: ${this.#lastFailure}`,
+    ];
+  }
+
   #call<T>(operation: Operation, ...parameters: readonly unknown[]): Promise<T> {
     if (this.#waiting.size >= MAX_WAITING)
       return Promise.reject(new BusyError(`container work: ${MAX_WAITING} calls are waiting`));
+    if (!this.#worker && this.#rate.wait(systemClock.now()) > 0)
+      return Promise.reject(new BusyError(`container work fails again and again: ${this.#lastFailure}`));
     const worker = this.#running();
     const id = this.#nextId++;
     const request: WorkRequest = { id, operation, parameters };
@@ -84,6 +101,9 @@ export class WorkThread implements ContainerWork {
   #abandon(why: string): void {
     const worker = this.#worker;
     this.#worker = undefined;
+    this.#failures++;
+    this.#lastFailure = why;
+    this.#rate.take(systemClock.now());
     worker?.terminate().catch(() => {});
     for (const { reject, timer } of this.#waiting.values()) {
       clearTimeout(timer);

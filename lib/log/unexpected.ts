@@ -1,5 +1,6 @@
 // Errors that nobody caught: in a timer, an event handler or a detached promise. A daemon reports them here and goes on;
 // other programs end by them, as do tests.
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import { limitedWarnings } from "./limited.ts";
 import type { Log } from "./log.ts";
 
@@ -16,15 +17,24 @@ let unwritten = 0;
 let whyUnwritten = "";
 let report: ((error: unknown, what: string) => void) | undefined;
 
+/** So many at once, and a minute, are no accidents any more: some state cannot be right. */
+export const STORM = 1_000;
+
 /**
  * Makes this process survive errors that nobody caught: each is counted, and logged at most once a minute per place it
- * was thrown at. For daemons.
+ * was thrown at. Calls `storm`, once, if there are more than STORM of them a minute. For daemons.
  */
-export function surviveUnexpectedErrors(log: Log): void {
+export function surviveUnexpectedErrors(log: Log, storm: (why: string) => void): void {
+  const rate = new TokenBucket(STORM, STORM / 60, performance.now());
+  let calm = true;
   const warn = limitedWarnings({ warning: (text) => log.error(text) }, () => performance.now());
   report = (error, what) => {
     count++;
     last = `${what}: ${textOf(error)}`;
+    if (calm && !rate.take(performance.now())) {
+      calm = false;
+      storm(`more than ${STORM} unexpected errors within a minute, the last in ${last}`);
+    }
     warn(placeOf(error) ?? what, `unexpected error in ${last}${at(placeOf(error))}`);
   };
   // On a full disk, or with nobody who reads it, the log is lost, and nothing else.

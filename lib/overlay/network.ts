@@ -83,9 +83,9 @@ export class NetworkOverlay implements Overlay {
     );
     const { maps, tap, withoutFastdp } = datapath;
     const sleeve = { name, host, port, tapFd: tap.fd, macsFd: maps.macs.fd };
-    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, () =>
-      log.error(`link ${tap.link} was removed; frames by sleeve are lost until it is put back`),
-    );
+    const tapGone = () =>
+      log.error(`link ${tap.link} was removed; frames by sleeve are lost until it is put back`);
+    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, tapGone, () => this.#sleeveRestarted());
     tap.madeAnew = () => this.#sleeve.tapBack();
     if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdp}`);
   }
@@ -158,6 +158,14 @@ export class NetworkOverlay implements Overlay {
         this.#changed();
       },
     };
+  }
+
+  /** Connections that lost sleeve end; the next ones have keys of their own. The kernel goes on by the tables it has. */
+  #sleeveRestarted(): void {
+    this.#vxlanLinks.clear();
+    for (const connection of [...this.#connections.values()])
+      if (connection.lost(this.#sleeve.name)) connection.renew("the sleeve engine was started again");
+    this.#changed();
   }
 
   /** MAC addresses and the peers they are at. */

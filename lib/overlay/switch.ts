@@ -123,6 +123,16 @@ export class SwitchedConnection implements OverlayConnection {
     this.#candidates[index]?.connection?.control(inner, message.subarray(2));
   }
 
+  /** Whether an overlay that both ends have is out of this connection for good. */
+  lost(name: string): boolean {
+    return this.#candidates.some((candidate) => candidate.name === name && !candidate.connection);
+  }
+
+  /** End the connection, for both ends to make another one. */
+  renew(reason: string): void {
+    if (!this.#stopped) this.params.failed(new Error(reason));
+  }
+
   stop(): void {
     this.#stopped = true;
     for (const { connection } of this.#candidates) connection?.stop();

@@ -339,6 +339,7 @@ export async function startRouter(
           ...reconciler.notes(),
           ...(services.notes?.() ?? []),
           ...overlay.notes(),
+          ...work.notes(),
           ...unexpectedNotes(),
         ],
       }),

@@ -10,6 +10,8 @@ import { SysError, syscall, trySyscall } from "./syscall.ts";
 const O_NONBLOCK = 0x800;
 const O_CLOEXEC = 0x80000;
 const LENGTH = 4;
+/** Bytes of a message: far more than the tables of the largest network take. */
+const MAX_MESSAGE = 64 << 20;
 
 export interface Pipe {
   readonly readFd: number;
@@ -77,7 +79,7 @@ export class MessageReader {
   #pieces: Uint8Array[] = [];
   #length = 0;
 
-  /** Takes a piece (it is copied) and returns the messages that are complete with it. */
+  /** Takes a piece (it is copied) and returns the messages that are complete with it; throws for what is none. */
   take(piece: Uint8Array): unknown[] {
     this.#pieces.push(piece.slice());
     this.#length += piece.length;
@@ -87,6 +89,7 @@ export class MessageReader {
     for (;;) {
       const length =
         bytes.length < LENGTH ? 0 : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+      if (length > MAX_MESSAGE) throw new Error(`a message of ${length} bytes in a pipe`);
       if (bytes.length < LENGTH || bytes.length < LENGTH + length) break;
       messages.push(deserialize(bytes.slice(LENGTH, LENGTH + length).buffer));
       bytes = bytes.subarray(LENGTH + length);

@@ -476,5 +476,11 @@ describe("the thread for containers", () => {
     );
     const work = new WorkThread(ends.url, 60_000);
     for (let i = 0; i < 2; i++) await expect(work.inspect(OWN_NETNS, "a")).rejects.toThrow("has ended");
+    expect(work.notes()).toEqual([
+      expect.stringContaining("has failed 2 times, the last: container work: the thread has ended"),
+    ]);
+    // Not for ever, as fast as anybody asks.
+    for (let i = 0; i < 3; i++) await expect(work.inspect(OWN_NETNS, "a")).rejects.toThrow("has ended");
+    await expect(work.inspect(OWN_NETNS, "a")).rejects.toThrow("container work fails again and again");
   });
 });

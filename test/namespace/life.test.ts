@@ -1,10 +1,19 @@
 // The life of the daemon: it ends in order in every phase, and a launch whose router dies says why.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { lockHolder } from "../../lib/sys/lockholder.ts";
 import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
 import { NotifySocket } from "../support/notifysocket.ts";
+import { addPod, ping } from "../support/pods.ts";
 
 let hosts: Hosts;
 let host: Host;
@@ -53,7 +62,7 @@ async function ends(child: Bun.Subprocess): Promise<void> {
   expect(existsSync(join(host.folder, "run/weave.sock"))).toBe(false);
 }
 
-const links = () => host.must(["ip", "-br", "link"]);
+const links = async () => (await host.must(["ip", "-br", "link"])).replace(/ .*/g, "");
 
 /** Answers DNS queries with nothing: whoever asks waits. */
 async function silentNameserver(): Promise<() => Promise<void>> {
@@ -80,7 +89,7 @@ describe("SIGTERM ends the router in order", () => {
 
   test(`at random moments of its start (SEED=${seed})`, async () => {
     const before = await links();
-    for (let i = 0; i < Number(process.env["ROUNDS"] ?? 8); i++) {
+    for (let i = 0; i < Number(process.env["ROUNDS"] ?? 5); i++) {
       await running(foreground("--ipalloc-init=consensus=1"), async (child) => {
         await says("INFO: ");
         await Bun.sleep(random() * 250);
@@ -90,7 +99,7 @@ describe("SIGTERM ends the router in order", () => {
         expect(await links()).toBe(before);
       });
     }
-  }, 60_000);
+  }, 120_000);
 
   test("while the name of a peer is being resolved", async () => {
     const stop = await silentNameserver();
@@ -217,6 +226,74 @@ describe("a service of systemd", () => {
     );
   });
 });
+
+/** Write garbage into all pipes that a process has between its own threads. */
+function disturb(pid: number): void {
+  const pipes = new Map<string, Set<string>>();
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      const target = readlinkSync(`/proc/${pid}/fd/${fd}`);
+      if (!target.startsWith("pipe:")) continue;
+      const flags = Number.parseInt(
+        /flags:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, "utf8"))?.[1] ?? "",
+        8,
+      );
+      const ends = pipes.get(target) ?? new Set();
+      pipes.set(target, ends.add(flags & 1 ? fd : "read"));
+    } catch {
+      // Closed meanwhile.
+    }
+  }
+  for (const ends of pipes.values()) {
+    const [writing] = [...ends].filter((end) => end !== "read");
+    if (ends.size > 1 && writing !== undefined)
+      writeFileSync(`/proc/${pid}/fd/${writing}`, new Uint8Array([4, 0, 0, 0, 255, 255, 255, 255]));
+  }
+}
+
+test.each([
+  ["fastdp", []],
+  ["sleeve", ["--no-fastdp", "--password=s3cr3t"]],
+])(
+  "a sleeve engine that fails is started again, under %s",
+  async (overlay, options) => {
+    await using pair = await Hosts.create(`eng${overlay[0]}`, 2);
+    const [a, b] = [pair.host(1), pair.host(2)];
+    await a.weave("launch", "--ipalloc-init=consensus=2", ...options);
+    await b.weave("launch", "--ipalloc-init=consensus=2", ...options, a.ip);
+    const [one, two] = [await addPod(pair, a, "one"), await addPod(pair, b, "two")];
+    const established = () =>
+      eventually(
+        `a connection by ${overlay}`,
+        () => b.weave("status", "connections"),
+        (text) => new RegExp(` established .*\\b${overlay} `).test(text),
+      );
+    const talk = () =>
+      eventually(
+        "pods talk",
+        () => ping(one, two.address),
+        ({ code }) => code === 0,
+      );
+    await established();
+    await talk();
+    const { pid } = b;
+    const connections = b.log.match(/connection fully established/g)?.length ?? 0;
+    disturb(pid);
+    await eventually(
+      "the engine is back, and its connections",
+      () => b.log,
+      (text) =>
+        text.includes("the sleeve engine was started again") &&
+        (text.match(/connection fully established/g)?.length ?? 0) > connections,
+    );
+    await established();
+    await talk();
+    expect(await b.weave("status")).toContain("the sleeve engine has failed");
+    expect(b.pid).toBe(pid);
+    expect(b.log).not.toContain("unexpected error");
+  },
+  60_000,
+);
 
 test("a launch whose router is killed while it starts says so", async () => {
   const stop = await silentNameserver();

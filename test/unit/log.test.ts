@@ -44,7 +44,7 @@ const UNEXPECTED = `
   import { createLog } from "./lib/log/log.ts";
   import { detached, surviveUnexpectedErrors, unexpectedErrors } from "./lib/log/unexpected.ts";
   import { every, systemClock } from "./lib/clock/clock.ts";
-  if (process.argv.includes("daemon")) surviveUnexpectedErrors(createLog("info"));
+  if (process.argv.includes("daemon")) surviveUnexpectedErrors(createLog("info"), () => {});
   let ticks = 0;
   every(systemClock, 1, () => {
     if (++ticks === 5) {
@@ -72,11 +72,35 @@ test("errors that nobody caught are counted, logged once for each place, and end
   expect(run().exitCode).toBe(1);
 });
 
+const STORMY = `
+  import { silentLog } from "./lib/log/log.ts";
+  import { detached, STORM, surviveUnexpectedErrors } from "./lib/log/unexpected.ts";
+  const storms = [];
+  surviveUnexpectedErrors(silentLog, (why) => storms.push(why));
+  const fail = async (count) => {
+    for (let i = 0; i < count; i++) detached("a promise", Promise.reject(new Error("no")));
+    await Bun.sleep(1);
+  };
+  await fail(STORM);
+  console.log(storms.length);
+  await fail(STORM);
+  console.log(storms.join());
+  process.exit(0);
+`;
+
+test("errors without end are told of once, for whoever can start again", () => {
+  const { stdout } = Bun.spawnSync([process.execPath, "-e", STORMY], { cwd: `${import.meta.dir}/../..` });
+  expect(stdout.toString().trim().split("\n")).toEqual([
+    "0",
+    "more than 1000 unexpected errors within a minute, the last in a promise: no",
+  ]);
+});
+
 const UNWRITTEN = `
   import { createLog } from "./lib/log/log.ts";
   import { surviveUnexpectedErrors, unexpectedErrors, unexpectedNotes } from "./lib/log/unexpected.ts";
   const log = createLog("info");
-  surviveUnexpectedErrors(log);
+  surviveUnexpectedErrors(log, () => {});
   for (let i = 0; i < 3; i++) {
     log.info("a line");
     await Bun.sleep(1);

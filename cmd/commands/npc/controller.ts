@@ -5,6 +5,7 @@ import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
 import { type Controller, startController } from "../../../lib/npc/controller.ts";
 import { HTTP_SERVER } from "../../../lib/sys/httpserver.ts";
+import { mayRestart } from "../../../lib/sys/runtime.ts";
 import { VERSION } from "../../../lib/version.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { endpoint } from "../../endpoint.ts";
@@ -71,8 +72,8 @@ export const controller: Command = {
     const config = kubeConfig(options);
     requireRoot();
     const log = createLog(level);
-    await runDaemon(log, "policies stay in force as they are", async (scope) => {
-      surviveUnexpectedErrors(log);
+    await runDaemon(log, "policies stay in force as they are", async (scope, restart) => {
+      surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
       log.info(`weave-npc ${VERSION}; node name "${node}"`);
       const npc = startController(
         {

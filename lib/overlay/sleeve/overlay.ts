@@ -1,40 +1,25 @@
 // Sleeve as an overlay of the mesh: forwarders for its connections, and the engine's thread.
 import { closeSync } from "node:fs";
-import { Worker } from "node:worker_threads";
 import { parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
+import { Restarts } from "../../clock/restarts.ts";
 import { sysctlSet } from "../../host/sysctl.ts";
 import { limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
-import { guarded } from "../../log/unexpected.ts";
+import { detached, guarded } from "../../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
-import { closePipe, MessageReader, MessageWriter, openPipe } from "../../sys/pipe.ts";
-import { type Watch, watchReadable } from "../../sys/readable.ts";
-import { reasonOf } from "../../sys/reason.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
 import { Counters, MAX_LINKS } from "./counters.ts";
 import type { ForwardingTables } from "./engine.ts";
 import { addressText, FAST_HEARTBEAT_MS, SleeveForwarder } from "./forwarder.ts";
 import type { LinkKind, LinkSettings } from "./link.ts";
-import type { EngineSetup, FromEngine, ToEngine } from "./messages.ts";
-import { queueForEngine } from "./queue.ts";
+import type { FromEngine, ToEngine } from "./messages.ts";
+import { EngineThread } from "./thread.ts";
 import { openSleeveSocket } from "./udp.ts";
-
-/** The engine's program: in an executable all modules but entry points lie in one folder. */
-const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/worker.ts" : "./worker.ts";
 
 /** Forwarders whose peer has answered are looked after this often. */
 const CALM_TICK_MS = 2_500;
-
-const TELL_DELAY_MS = 2;
-/** While the engine has not taken the last messages yet. */
-const TELL_AGAIN_MS = 20;
-/** An engine that takes nothing for so long is told of in status. */
-const STUCK_MS = 3_000;
-
-/** An engine that does not end in time is left to the end of the process. */
-const STOP_MS = 1_000;
 
 export interface SleeveConfig {
   readonly name: PeerName;
@@ -51,13 +36,8 @@ export class SleeveOverlay implements NamedOverlay {
   readonly counters = new Counters();
   readonly #forwarders = new Map<number, SleeveForwarder>();
   readonly #used = new Set<number>();
-  /** To the engine, and from it: it does not wait for us. */
-  readonly #down = openPipe();
-  readonly #up = openPipe();
-  readonly #writer = new MessageWriter(this.#down.writeFd);
-  readonly #watch: Watch;
   readonly #udpFd: number;
-  readonly #ended: Promise<true>;
+  readonly #restarts: Restarts;
   /** How connections are told that the engine is no more. */
   readonly #failures = new Map<number, (error: Error) => void>();
   readonly #warn: (kind: string, text: string) => void;
@@ -67,11 +47,8 @@ export class SleeveOverlay implements NamedOverlay {
   #hurried = false;
   /** Why the engine is no more. */
   #dead: string | undefined;
-  #stopping = false;
-  readonly #waiting: ToEngine[] = [];
-  #stuckSince: number | undefined;
-  #telling: Timer | undefined;
-  #ready = false;
+  #stopped = false;
+  #engine: EngineThread;
   /** Number of a peer, for the engine; the topology knows it. */
   #peerId: (peer: Peer) => number | undefined = () => undefined;
   /** How its messages are sealed: "native" or "wasm"; undefined until it runs. */
@@ -85,58 +62,43 @@ export class SleeveOverlay implements NamedOverlay {
     private readonly changed: () => void,
     /** The TAP link was removed. */
     private readonly tapGone: () => void,
+    /** The engine was started again, and knows nothing of connections, links and tables. */
+    private readonly restarted: () => void,
   ) {
     this.#warn = limitedWarnings(log, () => clock.now());
     const host = config.host === undefined ? 0 : parseIPv4(config.host);
     this.#udpFd = openSleeveSocket(host, config.port);
-    const reader = new MessageReader();
-    this.#watch = watchReadable(
-      this.#up.readFd,
-      (piece) => {
-        for (const message of reader.take(piece) as FromEngine[]) this.#received(message);
-      },
-      (error) => this.#failed(error.message),
-    );
-    const setup: EngineSetup = {
-      readFd: this.#down.readFd,
-      writeFd: this.#up.writeFd,
-      tapFd: config.tapFd,
+    this.#restarts = new Restarts("the sleeve engine", clock);
+    this.#engine = this.#startEngine();
+  }
+
+  #startEngine(): EngineThread {
+    const { tapFd, macsFd, name } = this.config;
+    const setup = {
+      tapFd,
       udpFd: this.#udpFd,
-      macsFd: config.macsFd,
-      name: nameToBytes(config.name),
+      macsFd,
+      name: nameToBytes(name),
       counters: this.counters.memory,
     };
-    const worker = new Worker(new URL(WORKER, import.meta.url), { workerData: setup });
-    worker.on("error", (error: Error) => this.#failed(error.message));
-    this.#ended = new Promise((resolve) =>
-      worker.once("exit", () => {
-        if (!this.#stopping) this.#failed("its thread has ended");
-        resolve(true);
-      }),
-    );
+    return new EngineThread(setup, this.clock, {
+      received: (message) => this.#received(message),
+      failed: (reason) => this.#failed(reason),
+    });
   }
 
   start(peerId: (peer: Peer) => number | undefined): void {
     this.#peerId = peerId;
   }
 
-  /**
-   * Ends the engine; resolves with true when it has let go of its files. One that does not end in time has them until
-   * the process ends: under their numbers it would find others' files.
-   */
+  /** Ends the engine; resolves with true once it has let go of its files, false if it does not in time. */
   async stop(): Promise<boolean> {
-    this.#stopping = true;
+    this.#stopped = true;
     this.#ticker?.cancel();
-    this.#tell({ type: "stop" });
-    this.#tellAll();
-    const ended = await Promise.race([this.#ended, Bun.sleep(STOP_MS).then(() => false)]);
-    this.#telling?.cancel();
-    this.#watch.stop();
-    if (!ended) return false;
-    closeSync(this.#up.writeFd);
-    closePipe(this.#down);
-    closeSync(this.#udpFd);
-    return true;
+    this.#restarts.cancel();
+    const ended = await this.#engine.stop();
+    if (ended) closeSync(this.#udpFd);
+    return ended;
   }
 
   /** The TAP link is there again, behind the same file. */
@@ -146,11 +108,7 @@ export class SleeveOverlay implements NamedOverlay {
 
   /** What status says of the engine. */
   notes(): string[] {
-    if (this.#dead !== undefined) return [`${this.#dead}; launch weave again`];
-    const stuck = this.#stuckSince === undefined ? 0 : this.clock.now() - this.#stuckSince;
-    return stuck < STUCK_MS
-      ? []
-      : [`the sleeve engine has taken no message for ${Math.round(stuck / 1000)} s`];
+    return [...this.#restarts.notes(), ...(this.#dead === undefined ? [] : [this.#dead])];
   }
 
   prepare(params: CandidateParams): CandidateConnection {
@@ -242,44 +200,43 @@ export class SleeveOverlay implements NamedOverlay {
     });
   }
 
-  /** Messages are told together: when routers start together there are many. */
   #tell(message: ToEngine): void {
-    if (this.#dead !== undefined) return;
-    queueForEngine(this.#waiting, message);
-    if (this.#ready) this.#telling ??= this.clock.after(TELL_DELAY_MS, () => this.#tellAll());
+    if (this.#dead === undefined) this.#engine.tell(message);
   }
 
-  /** Writes what waits; never waits itself for an engine that is slow, or stuck. */
-  #tellAll(): void {
-    this.#telling?.cancel();
-    this.#telling = undefined;
-    if (this.#dead !== undefined) return;
-    try {
-      this.#writer.flush();
-      if (this.#writer.backlog === 0 && this.#waiting.length > 0) this.#writer.write(this.#waiting.splice(0));
-    } catch (error) {
-      return this.#failed(reasonOf(error));
-    }
-    if (this.#writer.backlog === 0) this.#stuckSince = undefined;
-    else {
-      this.#stuckSince ??= this.clock.now();
-      this.#telling = this.clock.after(TELL_AGAIN_MS, () => this.#tellAll());
-    }
-  }
-
+  /** Connections by sleeve end with the engine, which counted their messages: no nonce may be used twice. */
   #failed(reason: string): void {
-    if (this.#dead !== undefined) return;
+    if (this.#stopped) return;
     this.#dead = `the sleeve engine has ended: ${reason}`;
     this.log.error(this.#dead);
-    for (const fail of [...this.#failures.values()]) fail(new Error(this.#dead));
+    const failures = [...this.#failures.values()];
+    for (const forwarder of this.#forwarders.values()) guarded("sleeve", () => forwarder.stop());
+    this.#forwarders.clear();
+    this.#failures.clear();
+    this.#used.clear();
+    for (const fail of failures) guarded("sleeve", () => fail(new Error(this.#dead)));
+    detached("starting the sleeve engine again", this.#startAgain(reason));
+  }
+
+  async #startAgain(reason: string): Promise<void> {
+    if (!(await this.#engine.stop())) {
+      this.#dead = `the sleeve engine hangs, and cannot be started again (${reason}); launch weave again`;
+      return this.log.error(this.#dead);
+    }
+    if (this.#stopped) return;
+    this.#restarts.after(reason, () => {
+      this.#dead = undefined;
+      this.#engine = this.#startEngine();
+      this.log.info("the sleeve engine was started again");
+      this.restarted();
+    });
   }
 
   #received(message: FromEngine): void {
     switch (message.type) {
       case "ready":
         this.crypto = message.crypto;
-        this.#ready = true;
-        return this.#tellAll();
+        return;
       case "special": {
         const { length, address, port, uid, zeros } = message;
         this.log.debug(`sleeve: special frame of ${length} bytes from ${addressText({ address, port })}`);
@@ -293,8 +250,6 @@ export class SleeveOverlay implements NamedOverlay {
         return this.tapGone();
       case "error":
         return this.#warn("error", `sleeve: a frame was lost by an error: ${message.reason}`);
-      case "failed":
-        this.#failed(message.reason);
     }
   }
 }

@@ -1,0 +1,133 @@
+// The thread of the sleeve engine, and the pipes to it and from it. It fails as a whole, and once: whoever wants to go on
+// starts another one.
+import { closeSync } from "node:fs";
+import { Worker } from "node:worker_threads";
+import type { Clock, Timer } from "../../clock/clock.ts";
+import { closePipe, MessageReader, MessageWriter, openPipe } from "../../sys/pipe.ts";
+import { type Watch, watchReadable } from "../../sys/readable.ts";
+import { reasonOf } from "../../sys/reason.ts";
+import type { EngineSetup, FromEngine, ToEngine } from "./messages.ts";
+import { queueForEngine } from "./queue.ts";
+
+/** The engine's program: in an executable all modules but entry points lie in one folder. */
+const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/worker.ts" : "./worker.ts";
+
+const TELL_DELAY_MS = 2;
+/** While the engine has not taken the last messages yet. */
+const TELL_AGAIN_MS = 20;
+/** An engine that takes nothing for so long has failed. */
+const STUCK_MS = 10_000;
+/** An engine that does not end in time is left to the end of the process. */
+const STOP_MS = 1_000;
+
+export interface EngineListener {
+  received(message: FromEngine): void;
+  /** It has failed; connections that went by it have, too. */
+  failed(reason: string): void;
+}
+
+export class EngineThread {
+  readonly #down = openPipe();
+  readonly #up = openPipe();
+  readonly #writer = new MessageWriter(this.#down.writeFd);
+  readonly #watch: Watch;
+  readonly #worker: Worker;
+  readonly #exited: Promise<true>;
+  readonly #waiting: ToEngine[] = [];
+  #stuckSince: number | undefined;
+  #telling: Timer | undefined;
+  #ready = false;
+  #over = false;
+
+  constructor(
+    setup: Omit<EngineSetup, "readFd" | "writeFd">,
+    private readonly clock: Clock,
+    private readonly listener: EngineListener,
+  ) {
+    const reader = new MessageReader();
+    this.#watch = watchReadable(
+      this.#up.readFd,
+      (piece) => {
+        for (const message of reader.take(piece) as FromEngine[]) this.#received(message);
+      },
+      (error) => this.#failed(error.message),
+    );
+    const workerData = { ...setup, readFd: this.#down.readFd, writeFd: this.#up.writeFd };
+    this.#worker = new Worker(new URL(WORKER, import.meta.url), { workerData });
+    this.#worker.on("error", (error: Error) => this.#failed(error.message));
+    this.#exited = new Promise((resolve) =>
+      this.#worker.once("exit", () => {
+        this.#failed("its thread has ended");
+        resolve(true);
+      }),
+    );
+  }
+
+  /** Messages are told together: when routers start together there are many. */
+  tell(message: ToEngine): void {
+    if (this.#over) return;
+    queueForEngine(this.#waiting, message);
+    if (this.#ready) this.#telling ??= this.clock.after(TELL_DELAY_MS, () => this.#tellAll());
+  }
+
+  /**
+   * End it, also after a failure; resolves with true once it has let go of its files. One that does not end in time has
+   * them until the process ends: under their numbers it would find others' files.
+   */
+  async stop(): Promise<boolean> {
+    this.#over = true;
+    this.#telling?.cancel();
+    try {
+      if (this.#writer.backlog === 0) this.#writer.write([{ type: "stop" }]);
+    } catch {
+      // It reads no more.
+    }
+    if (!(await this.#exitsWithin(STOP_MS / 2))) {
+      this.#worker.terminate().catch(() => {});
+      if (!(await this.#exitsWithin(STOP_MS / 2))) return false;
+    }
+    this.#watch.stop();
+    closeSync(this.#up.writeFd);
+    closePipe(this.#down);
+    return true;
+  }
+
+  #exitsWithin(ms: number): Promise<boolean> {
+    return Promise.race([this.#exited, Bun.sleep(ms).then(() => false)]);
+  }
+
+  /** Writes what waits; never waits itself for an engine that is slow, or stuck. */
+  #tellAll(): void {
+    this.#telling = undefined;
+    if (this.#over) return;
+    try {
+      this.#writer.flush();
+      if (this.#writer.backlog === 0 && this.#waiting.length > 0) this.#writer.write(this.#waiting.splice(0));
+    } catch (error) {
+      return this.#failed(reasonOf(error));
+    }
+    if (this.#writer.backlog === 0) {
+      this.#stuckSince = undefined;
+      return;
+    }
+    this.#stuckSince ??= this.clock.now();
+    if (this.clock.now() - this.#stuckSince > STUCK_MS)
+      return this.#failed(`it has taken no message for ${STUCK_MS / 1000} s`);
+    this.#telling = this.clock.after(TELL_AGAIN_MS, () => this.#tellAll());
+  }
+
+  #received(message: FromEngine): void {
+    if (message.type === "failed") return this.#failed(message.reason);
+    if (message.type === "ready") {
+      this.#ready = true;
+      this.#tellAll();
+    }
+    this.listener.received(message);
+  }
+
+  #failed(reason: string): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.listener.failed(reason);
+  }
+}
