@@ -94,8 +94,10 @@ network_config_dir = ${JSON.stringify(host.confDir)}
   };
 }
 
-/** dockerd on a host, with no network of its own. */
-export async function startDocker(host: Host): Promise<Runtime> {
+const NO_NETWORK = ["--iptables=false", "--ip6tables=false", "--bridge=none"];
+
+/** dockerd on a host, with no network of its own unless other options say so. */
+export async function startDocker(host: Host, options: readonly string[] = NO_NETWORK): Promise<Runtime> {
   const folder = join(host.folder, "docker");
   mkdirSync(folder);
   const socket = join(folder, "docker.sock");
@@ -108,9 +110,7 @@ export async function startDocker(host: Host): Promise<Runtime> {
       `--exec-root=${join(folder, "exec")}`,
       `--pidfile=${join(folder, "docker.pid")}`,
       "--storage-driver=vfs",
-      "--iptables=false",
-      "--ip6tables=false",
-      "--bridge=none",
+      ...options,
     ),
     { stdout: "ignore", stderr: Bun.file(join(folder, "log")), env: process.env },
   );

@@ -28,6 +28,11 @@ const PACKAGES = {
   busybox: "busybox-static",
   "qemu-system-x86_64": "qemu-system-x86",
   "/usr/lib/cni/portmap": "containernetworking-plugins",
+  "/lib/systemd/systemd-networkd": "systemd",
+  "dbus-daemon": "dbus-daemon",
+  "dbus-send": "dbus-bin",
+  firewalld: "firewalld",
+  NetworkManager: "network-manager",
 };
 
 const MACHINE = [
@@ -51,11 +56,17 @@ const TASKS = {
       "dig",
       "dnsmasq",
       "/usr/lib/cni/portmap",
+      "/lib/systemd/systemd-networkd",
+      "dbus-daemon",
+      "dbus-send",
     ],
     script: ["test/tools/test.ts"],
   },
   "test:mutation": { needs: [], script: ["test/tools/mutation.ts"] },
-  "test:vm": { needs: [...MACHINE, "iperf3"], script: ["test/tools/test.ts", "vm", "vm-long"] },
+  "test:vm": {
+    needs: [...MACHINE, "iperf3", "iptables", "dbus-daemon", "firewalld", "NetworkManager"],
+    script: ["test/tools/test.ts", "vm", "vm-long"],
+  },
   image: { needs: ["podman"], script: ["test/tools/image.ts"] },
   bench: {
     needs: ["ip", "nft", "iptables", "ipset", "curl", "iperf3", "/usr/lib/cni/portmap"],
