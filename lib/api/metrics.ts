@@ -52,6 +52,15 @@ export async function metricsText(report: Report): Promise<string> {
   gauge("unexpected_errors_total", "Number of errors that nothing handled; see the log.").set(
     unexpectedErrors().count,
   );
+  const repairs = gauge("reconcile_repairs_total", "Number of changes by others put right.", "resource");
+  const failures = gauge("reconcile_failures_total", "Number of failed repairs.", "resource");
+  for (const { Name, Repairs, Failures } of report.Repairs?.Resources ?? []) {
+    repairs.set({ resource: Name }, Repairs);
+    failures.set({ resource: Name }, Failures);
+  }
+  gauge("reconcile_fights", "Number of objects that others keep changing.").set(
+    report.Repairs?.Fights.length ?? 0,
+  );
   gauge("ready", "1 once this host is one of the network.").set(report.Ready ? 1 : 0);
   return registry.metrics();
 }

@@ -16,6 +16,7 @@ import type { Target } from "../mesh/maker.ts";
 import { nameToNumber, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
+import { type RepairsReport, type RepairsSources, repairsReport } from "./repairs.ts";
 
 export interface ConnectionReport {
   Address: string;
@@ -110,6 +111,8 @@ export interface Report {
   Containers: ContainerReport[];
   /** What the host's packet filter had to be told beside our own table, in words. */
   Notes: string[];
+  /** What was put right in the kernel. */
+  Repairs?: RepairsReport;
   /** What is wrong between this host and others, as doctor shows it. */
   Problems?: ProblemReport[];
 }
@@ -145,6 +148,7 @@ export interface ReportSources {
   /** What is wrong beside that of mesh, addresses and links. */
   readonly problems: readonly ProblemReport[];
   readonly notes: readonly string[];
+  readonly repairs?: RepairsSources;
   /** Of the overlays, by their names. */
   readonly diagnostics: Record<string, unknown>;
 }
@@ -161,6 +165,7 @@ export function makeReport(sources: ReportSources): Report {
     ...(sources.dns && { DNS: dnsReport(sources.dns) }),
     Containers: sources.links.map(linkReport),
     Notes: [...sources.notes, ...sources.allocator.sharing.notes()],
+    ...(sources.repairs && { Repairs: repairsReport(sources.repairs) }),
     Problems: problemReports(sources),
   };
 }

@@ -324,6 +324,7 @@ export async function startRouter(
         macs: overlay.macs(),
         links: ports.states(),
         problems: exposures.problems(),
+        repairs: reconciler,
         notes: [
           ...(encryption && options["min-protocol-version"] === 1 ? [V1_ALLOWED] : []),
           ...mesh.notes(),

@@ -20,17 +20,21 @@ const SLICE_MS = 8;
 const RETRY_MS = 1_000;
 const MAX_RETRY_MS = 30_000;
 
-/** A resource that cannot be put right. */
-export interface Failure {
-  readonly resource: string;
-  readonly reason: string;
-  /** How often in a row. */
-  readonly attempts: number;
+/** A kind of kernel state that is kept. */
+export interface KeptResource {
+  readonly name: string;
+  /** How often it was put right, and how often it could not be. */
+  readonly repairs: number;
+  readonly failures: number;
+  /** Why it cannot be put right now. */
+  readonly failing: string | undefined;
 }
 
 interface Kept {
   readonly keeper: Keeper;
-  failure: Failure | undefined;
+  /** Why it cannot be put right, and how often in a row. */
+  failure: { readonly reason: string; readonly attempts: number } | undefined;
+  failures: number;
   /** To be looked at in the next turn. */
   due: boolean;
   /** The next look after a failure, or while a fight holds a repair back. */
@@ -43,7 +47,6 @@ export class Reconciler {
   readonly #fights: Fights;
   readonly #timers: readonly Timer[];
   readonly #pending = new Set<Source>();
-  readonly #failures = new Map<string, number>();
   #soon: Timer | undefined;
   #turn: Timer | undefined;
   #stopped = false;
@@ -68,7 +71,7 @@ export class Reconciler {
    */
   keep(keeper: Keeper): readonly Change[] {
     const changes = keeper.reconcile(() => true);
-    this.#kept.push({ keeper, failure: undefined, due: false, retry: undefined });
+    this.#kept.push({ keeper, failure: undefined, failures: 0, due: false, retry: undefined });
     return changes;
   }
 
@@ -85,8 +88,8 @@ export class Reconciler {
   }
 
   /**
-   * Makes everything as desired, after what is desired has changed. Throws the first error, having tried all; who
-   * changed what is desired takes that back and applies again.
+   * Makes everything as desired, after what is desired has changed. Throws the first error, having tried all, but for what
+   * failed before in the same way; who changed what is desired takes that back and applies again.
    */
   apply(): void {
     let failed: { error: unknown } | undefined;
@@ -95,8 +98,8 @@ export class Reconciler {
         kept.keeper.reconcile(() => true);
         this.#succeeded(kept);
       } catch (error) {
-        failed ??= { error };
-        this.#failed(kept, error);
+        const before = kept.failure?.reason;
+        if (this.#failed(kept, error) !== before) failed ??= { error };
       }
     }
     if (failed) throw failed.error;
@@ -133,14 +136,14 @@ export class Reconciler {
     for (const { retry } of this.#kept) retry?.cancel();
   }
 
-  /** What cannot be put right now. */
-  get failures(): Failure[] {
-    return this.#kept.flatMap(({ failure }) => (failure ? [failure] : []));
-  }
-
-  /** How often each resource could not be put right. */
-  get failureCounts(): ReadonlyMap<string, number> {
-    return this.#failures;
+  /** What is kept, in order, and how that goes. */
+  get resources(): KeptResource[] {
+    return this.#kept.map(({ keeper: { name }, failures, failure }) => ({
+      name,
+      repairs: this.repairs.counts.get(name) ?? 0,
+      failures,
+      failing: failure?.reason,
+    }));
   }
 
   /** Fights that go on, in words. */
@@ -151,7 +154,9 @@ export class Reconciler {
   /** What status says. */
   notes(): string[] {
     return [
-      ...this.failures.map(({ resource, reason }) => `cannot repair ${resource}: ${reason}`),
+      ...this.resources.flatMap(({ name, failing }) =>
+        failing === undefined ? [] : [`cannot repair ${name}: ${failing}`],
+      ),
       ...this.fights,
       ...this.repairs.notes(),
     ];
@@ -202,8 +207,7 @@ export class Reconciler {
       for (const change of changes) this.#remember(keeper, change);
       return changes.length > 0;
     } catch (error) {
-      const { reason } = this.#failed(kept, error);
-      this.repairs.failed(keeper.name, reason);
+      this.repairs.failed(keeper.name, this.#failed(kept, error));
       return false;
     }
   }
@@ -217,15 +221,15 @@ export class Reconciler {
     this.#tell(kept, held && `${held.object} is ${held.wrong}, and changed again and again`);
   }
 
-  #failed(kept: Kept, error: unknown): Failure {
-    const { name } = kept.keeper;
+  /** Notes a failure; returns why. */
+  #failed(kept: Kept, error: unknown): string {
+    const reason = reasonOf(error);
     const attempts = (kept.failure?.attempts ?? 0) + 1;
-    const failure = { resource: name, reason: reasonOf(error), attempts };
-    kept.failure = failure;
-    this.#failures.set(name, (this.#failures.get(name) ?? 0) + 1);
+    kept.failure = { reason, attempts };
+    kept.failures++;
     this.#retry(kept, Math.min(RETRY_MS * 2 ** Math.min(attempts - 1, 10), MAX_RETRY_MS));
-    this.#tell(kept, failure.reason);
-    return failure;
+    this.#tell(kept, reason);
+    return reason;
   }
 
   #retry(kept: Kept, ms: number): void {

@@ -56,13 +56,17 @@ export class Repairs {
     return this.#counts;
   }
 
+  /** How many there were in all. */
+  get count(): number {
+    return [...this.#counts.values()].reduce((sum, each) => sum + each, 0);
+  }
+
   /** What status says. */
   notes(): string[] {
     const last = this.#latest.at(-1);
     if (!last) return [];
-    const count = [...this.#counts.values()].reduce((sum, each) => sum + each, 0);
     const at = new Date(last.at).toISOString().replace(/\.\d+/, "");
-    return [`repaired what others changed: ${count} in all, the last at ${at}: ${describeRepair(last)}`];
+    return [`repaired what others changed: ${this.count} in all, the last at ${at}: ${describeRepair(last)}`];
   }
 }
 
