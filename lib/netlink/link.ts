@@ -44,12 +44,19 @@ const IFLA_VXLAN_COLLECT_METADATA = 25;
 /** Flags of bridge ports: IFLA_BRPORT_MODE and so on, a byte each. */
 const BRIDGE_PORT_FLAGS = {
   hairpin: 4,
+  guard: 5,
+  rootBlock: 6,
   learning: 8,
   flood: 9,
   multicastFlood: 27,
   broadcastFlood: 30,
   isolated: 33,
 } as const;
+
+const IFLA_BR_AGEING_TIME = 4;
+const IFLA_BR_STP_STATE = 5;
+const IFLA_BR_VLAN_FILTERING = 7;
+const IFLA_BR_MCAST_SNOOPING = 23;
 
 /** The longest name of a link: IFNAMSIZ without its terminating zero. */
 export const LINK_NAME_MAX = 15;
@@ -89,6 +96,15 @@ export type NewLink = Made &
 /** Settings of a port of a bridge. */
 export type BridgePort = { readonly [Flag in keyof typeof BRIDGE_PORT_FLAGS]?: boolean };
 
+/** How a bridge works. */
+export interface BridgeMode {
+  /** How long an Ethernet address is remembered, in 1/100 s. */
+  readonly ageingTime: number;
+  readonly stp: boolean;
+  readonly vlanFiltering: boolean;
+  readonly multicastSnooping: boolean;
+}
+
 /** A link as the kernel describes it. */
 export interface Link {
   readonly index: number;
@@ -112,6 +128,7 @@ export interface Link {
   readonly carrier: boolean;
   /** It is about to be removed by linksDelete(), or was. */
   readonly leaving: boolean;
+  readonly bridge: BridgeMode | undefined;
   readonly bridgePort: Required<BridgePort> | undefined;
 }
 
@@ -183,16 +200,38 @@ export function linkSet(nl: NetlinkSocket, what: string, index: number, settings
 
 /** Stops a VXLAN link from learning where Ethernet addresses are. `what` names it in errors. */
 export function vxlanStopLearning(nl: NetlinkSocket, what: string, index: number): void {
+  setKind(nl, `link set ${what} nolearning`, index, "vxlan", (data) => data.u8(IFLA_VXLAN_LEARNING, 0));
+}
+
+/** Changes how a bridge works. */
+export function bridgeSet(nl: NetlinkSocket, what: string, index: number, mode: Partial<BridgeMode>): void {
+  const { ageingTime, stp, vlanFiltering, multicastSnooping } = mode;
+  setKind(nl, `bridge set ${what}`, index, "bridge", (data) => {
+    if (ageingTime !== undefined) data.u32(IFLA_BR_AGEING_TIME, ageingTime);
+    if (stp !== undefined) data.u32(IFLA_BR_STP_STATE, Number(stp));
+    if (vlanFiltering !== undefined) data.u8(IFLA_BR_VLAN_FILTERING, Number(vlanFiltering));
+    if (multicastSnooping !== undefined) data.u8(IFLA_BR_MCAST_SNOOPING, Number(multicastSnooping));
+  });
+}
+
+/** Changes what only links of this kind have. */
+function setKind(
+  nl: NetlinkSocket,
+  operation: string,
+  index: number,
+  kind: string,
+  fill: (data: AttributeEncoder) => void,
+): void {
   const encoder = new AttributeEncoder().raw(header(AF_UNSPEC, index, undefined));
   encoder.nested(
     IFLA_LINKINFO,
     (info) => {
-      info.bytes(IFLA_INFO_KIND, new TextEncoder().encode("vxlan"));
-      info.nested(IFLA_INFO_DATA, (data) => data.u8(IFLA_VXLAN_LEARNING, 0), false);
+      info.bytes(IFLA_INFO_KIND, new TextEncoder().encode(kind));
+      info.nested(IFLA_INFO_DATA, fill, false);
     },
     false,
   );
-  nl.request({ operation: `link set ${what} nolearning`, type: RTM_NEWLINK, body: encoder.done() });
+  nl.request({ operation, type: RTM_NEWLINK, body: encoder.done() });
 }
 
 /** The body of the RTM_SETLINK that changes a port of a bridge. */
@@ -327,7 +366,18 @@ export function decodeLink(message: Message): Link {
     carrier: (view.getUint32(8, true) & IFF_RUNNING) !== 0,
     leaving: isLeavingGroup(attributes.get(IFLA_GROUP)?.u32 ?? 0),
     vxlan: kind === "vxlan" ? decodeVxlan(info?.get(IFLA_INFO_DATA)?.nested) : undefined,
+    bridge: kind === "bridge" ? decodeBridge(info?.get(IFLA_INFO_DATA)?.nested) : undefined,
     bridgePort: attributes.get(IFLA_MASTER) && decodeBridgePort(info?.get(IFLA_INFO_SLAVE_DATA)?.nested),
+  };
+}
+
+function decodeBridge(data: Attributes | undefined): BridgeMode {
+  const flag = (type: number) => (data?.get(type)?.u8 ?? 0) !== 0;
+  return {
+    ageingTime: data?.get(IFLA_BR_AGEING_TIME)?.u32 ?? 0,
+    stp: (data?.get(IFLA_BR_STP_STATE)?.u32 ?? 0) !== 0,
+    vlanFiltering: flag(IFLA_BR_VLAN_FILTERING),
+    multicastSnooping: flag(IFLA_BR_MCAST_SNOOPING),
   };
 }
 
@@ -344,6 +394,8 @@ function decodeBridgePort(data: Attributes | undefined): Required<BridgePort> | 
   const flag = (type: number) => (data.get(type)?.u8 ?? 0) !== 0;
   return {
     hairpin: flag(BRIDGE_PORT_FLAGS.hairpin),
+    guard: flag(BRIDGE_PORT_FLAGS.guard),
+    rootBlock: flag(BRIDGE_PORT_FLAGS.rootBlock),
     learning: flag(BRIDGE_PORT_FLAGS.learning),
     flood: flag(BRIDGE_PORT_FLAGS.flood),
     multicastFlood: flag(BRIDGE_PORT_FLAGS.multicastFlood),

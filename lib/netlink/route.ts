@@ -11,7 +11,7 @@ import {
 import { EEXIST, ENOENT, ESRCH, isErrno } from "../sys/errno.ts";
 import { AF_INET } from "../sys/socket.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
-import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
+import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
 const RTM_NEWROUTE = 24;
@@ -106,6 +106,13 @@ export function routeAdd(nl: NetlinkSocket, route: Route): boolean {
   return attempt([EEXIST], () =>
     nl.request({ operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) }),
   );
+}
+
+/** Adds a route, instead of the one to that destination that there is. */
+export function routeReplace(nl: NetlinkSocket, route: Route): void {
+  const operation = `route replace ${describe(route)}`;
+  const flags = NLM_F_CREATE | NLM_F_REPLACE;
+  nl.request({ operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) });
 }
 
 /** Removes a route; false if there was none. */

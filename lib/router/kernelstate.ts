@@ -57,14 +57,16 @@ export function keepHost(
   const bridge = reconciler.keep(keeper(new BridgeResource(route, { address, mtu })));
   exposed();
   const links = [...linkSysctls(BRIDGE), ...[vxlanName(port + 1), tapName(port)].flatMap(silentSysctls)];
-  const ipForward = { name: "net/ipv4/ip_forward", value: "1" };
+  const forward = ["net/ipv4/ip_forward", `net/ipv4/conf/${BRIDGE}/forwarding`].map((each) => {
+    return { name: each, value: "1" };
+  });
   const firewall = () => ({ exposed: exposure.exposed, controlPort, local: exposure.local });
   const forwarding = new ForwardingResource(filter, () => exposure.addresses);
   const found = [
     keeper(new Sysctls("link settings", ["links", "netconf", "silent"], () => links)),
     keeper(new Addresses(route, () => exposure.desired)),
     keeper(new ConnectedRoutes(route, () => exposure.addresses)),
-    keeper(new Sysctls("IP forwarding", ["netconf"], () => (exposure.exposed.length > 0 ? [ipForward] : []))),
+    keeper(new Sysctls("IP forwarding", ["netconf"], () => (exposure.exposed.length > 0 ? forward : []))),
     keeper(new FirewallResource(filter, firewall)),
     keeper(forwarding),
   ].flatMap((each) => reconciler.keep(each));

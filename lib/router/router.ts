@@ -162,7 +162,7 @@ export async function startRouter(
       log.error(reasonOf(error));
     }
   };
-  const datapath = new Datapath(route, { port, mtu, self: shortId, fastdp: options.fastdp }, (keeper) =>
+  const datapath = new Datapath(route, { name, port, mtu, self: shortId, fastdp: options.fastdp }, (keeper) =>
     reconciler.keep(keeper),
   );
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());

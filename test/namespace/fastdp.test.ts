@@ -94,8 +94,10 @@ beforeAll(async () => {
   datapath = inNetns(
     middle,
     () =>
-      new Datapath(nl, { port: PORT - 1, mtu: 1376, self: id(2), fastdp: true }, (keeper) =>
-        keeper.reconcile(() => true),
+      new Datapath(
+        nl,
+        { name: "00:00:00:00:00:02", port: PORT - 1, mtu: 1376, self: id(2), fastdp: true },
+        (keeper) => keeper.reconcile(() => true),
       ),
   );
   const at = (host: number) => parseIPv4(`10.99.0.${host}`);

@@ -24,6 +24,8 @@ export const PORT_FLAGS = {
   multicastFlood: true,
   broadcastFlood: true,
   isolated: false,
+  guard: false,
+  rootBlock: false,
 } as const;
 
 export interface KnownLink {
@@ -117,6 +119,7 @@ function newLink(port: Link): KnownLink {
 const FLAG_NAMES: { readonly [Flag in keyof BridgePort]?: string } = {
   multicastFlood: "mcast_flood",
   broadcastFlood: "bcast_flood",
+  rootBlock: "root_block",
 };
 
 /** What is wrong with the host's end, in words; empty where all is right. */

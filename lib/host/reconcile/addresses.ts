@@ -2,7 +2,7 @@
 import { type Cidr, formatCidr, subnetOf } from "../../address/ipv4.ts";
 import { addressAdd, addressDelete, addressList } from "../../netlink/address.ts";
 import { type Link, linkByName } from "../../netlink/link.ts";
-import { type Route, routeAdd, routeList } from "../../netlink/route.ts";
+import { type Route, routeList, routeReplace } from "../../netlink/route.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { announce } from "../arp.ts";
 import { requireBridge } from "../bridge.ts";
@@ -102,6 +102,6 @@ export class ConnectedRoutes implements Resource<readonly Cidr[], Found<Route> |
   }
 
   apply(changes: readonly RouteChange[]): void {
-    for (const { route } of changes) routeAdd(this.nl, route);
+    for (const { route } of changes) routeReplace(this.nl, route);
   }
 }

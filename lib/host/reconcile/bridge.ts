@@ -1,11 +1,19 @@
 // The bridge as desired state. One that others removed comes back with the same Ethernet address.
-import { type Link, linkAdd, linkByName } from "../../netlink/link.ts";
+import { type BridgeMode, type Link, linkAdd } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import type { BridgeSettings } from "../bridge.ts";
 import { BRIDGE } from "../names.ts";
 import { sysctlsForLink } from "../sysctl.ts";
-import { alignLink, type DesiredLink, type LinkChange, linkDifference } from "./link.ts";
+import { alignLink, type DesiredLink, findLink, type LinkChange, linkDifference } from "./link.ts";
 import { keeper, type Resource } from "./resource.ts";
+
+/** As the kernel makes bridges. */
+const MODE: BridgeMode = {
+  ageingTime: 30_000,
+  stp: false,
+  vlanFiltering: false,
+  multicastSnooping: true,
+};
 
 /** Makes the bridge, or brings the one there is in line, once. */
 export function makeBridge(nl: NetlinkSocket, settings: BridgeSettings): void {
@@ -15,6 +23,8 @@ export function makeBridge(nl: NetlinkSocket, settings: BridgeSettings): void {
 export class BridgeResource implements Resource<DesiredLink, Link | undefined, LinkChange> {
   readonly name = "bridge";
   readonly sources = ["links"] as const;
+  /** Others may rename it. */
+  #index: number | undefined;
 
   constructor(
     private readonly nl: NetlinkSocket,
@@ -22,12 +32,13 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
   ) {}
 
   desired(): DesiredLink {
-    return { name: BRIDGE, ...this.settings };
+    return { name: BRIDGE, ...this.settings, bridge: MODE };
   }
 
   observe(): Link | undefined {
-    const link = linkByName(this.nl, BRIDGE);
+    const link = findLink(this.nl, BRIDGE, this.#index);
     if (link && link.kind !== "bridge") throw new Error(`link "${BRIDGE}" is in the way: it is no bridge`);
+    this.#index = link?.index;
     return link;
   }
 
@@ -40,6 +51,6 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
       linkAdd(this.nl, { kind: "bridge", name: BRIDGE, ...this.settings });
       sysctlsForLink(BRIDGE);
     }
-    alignLink(this.nl, this.desired());
+    alignLink(this.nl, this.desired(), change?.index);
   }
 }

@@ -1,9 +1,12 @@
 // What a link that exists has to be like, compared with what it is like.
 import {
+  type BridgeMode,
   type BridgePort,
   bridgePortSet,
+  bridgeSet,
   type Link,
   type LinkSettings,
+  linkByIndex,
   linkByName,
   linkSet,
 } from "../../netlink/link.ts";
@@ -20,6 +23,8 @@ export interface DesiredLink {
   readonly master?: string | undefined;
   /** How that bridge treats it. */
   readonly port?: BridgePort;
+  /** How it works, where it is a bridge. */
+  readonly bridge?: BridgeMode;
 }
 
 export interface LinkChange extends Change {
@@ -27,7 +32,12 @@ export interface LinkChange extends Change {
   readonly index: number | undefined;
   readonly settings: LinkSettings;
   readonly port: BridgePort;
+  readonly bridge: Partial<BridgeMode>;
 }
+
+/** A flag, or a number, for people: "guard on", "ageingTime 30000". */
+const text = (name: string, value: boolean | number) =>
+  `${name} ${typeof value === "number" ? value : value ? "on" : "off"}`;
 
 /** Return what is wrong with a link; `master` is the bridge that it should be a port of, where there is that. */
 export function linkDifference(
@@ -36,13 +46,14 @@ export function linkDifference(
   master: Link | undefined,
 ): LinkChange[] {
   const object = `link ${desired.name}`;
-  if (!link) return [{ object, wrong: "missing", index: undefined, settings: {}, port: {} }];
+  if (!link) return [{ object, wrong: "missing", index: undefined, settings: {}, port: {}, bridge: {} }];
   const wrong: string[] = [];
   let settings: LinkSettings = {};
-  const want = (made: LinkSettings, text: string) => {
+  const want = (made: LinkSettings, what: string) => {
     settings = { ...settings, ...made };
-    wrong.push(text);
+    wrong.push(what);
   };
+  if (link.name !== desired.name) want({ name: desired.name }, `renamed to ${link.name}`);
   const { mtu, address, queue } = desired;
   if (!link.up) want({ up: true }, "down");
   if (mtu !== undefined && link.mtu !== mtu) want({ mtu }, `of MTU ${link.mtu} instead of ${mtu}`);
@@ -52,33 +63,53 @@ export function linkDifference(
   if (queue !== undefined && link.queue !== queue)
     want({ queue }, `of queue length ${link.queue} instead of ${queue}`);
   if (desired.master !== undefined && (!master || link.master !== master.index)) {
-    const text = link.master === undefined ? `no port of ${desired.master}` : "a port of another bridge";
-    want(master ? { master: master.index } : {}, text);
+    const what = link.master === undefined ? `no port of ${desired.master}` : "a port of another bridge";
+    want(master ? { master: master.index } : {}, what);
   }
-  const port = portDifference(desired.port, link);
-  for (const [flag, on] of Object.entries(port)) wrong.push(`a port with ${flag} ${on ? "off" : "on"}`);
-  return wrong.length === 0 ? [] : [{ object, wrong: wrong.join(", "), index: link.index, settings, port }];
+  // One that is made a port has the kernel's defaults, and is looked at again then.
+  const port = partsThatDiffer(desired.port, link.bridgePort);
+  const bridge = partsThatDiffer(desired.bridge, link.bridge);
+  for (const name of Object.keys(port) as (keyof BridgePort)[])
+    wrong.push(`a port with ${text(name, link.bridgePort?.[name] ?? false)}`);
+  for (const name of Object.keys(bridge) as (keyof BridgeMode)[])
+    wrong.push(`a bridge with ${text(name, link.bridge?.[name] ?? false)}`);
+  return wrong.length === 0
+    ? []
+    : [{ object, wrong: wrong.join(", "), index: link.index, settings, port, bridge }];
 }
 
-function portDifference(desired: BridgePort | undefined, { bridgePort }: Link): BridgePort {
-  // One that is made a port has the kernel's defaults, and is looked at again then.
-  if (!bridgePort) return {};
-  const differs = ([flag, on]: [string, boolean]) => bridgePort[flag as keyof BridgePort] !== on;
-  return Object.fromEntries(Object.entries(desired ?? {}).filter(differs));
+function partsThatDiffer<T extends object>(desired: T | undefined, found: T | undefined): Partial<T> {
+  if (!desired || !found) return {};
+  const wanted = Object.entries(desired) as [keyof T, unknown][];
+  return Object.fromEntries(wanted.filter(([key, value]) => found[key] !== value)) as Partial<T>;
+}
+
+/** The link of that name, or the one of that ifindex, which others have renamed. */
+export function findLink(nl: NetlinkSocket, name: string, index: number | undefined): Link | undefined {
+  return linkByName(nl, name) ?? (index === undefined ? undefined : linkByIndex(nl, index));
 }
 
 /** Makes a link that exists as desired; throws NetlinkError. */
-export function alignLink(nl: NetlinkSocket, desired: DesiredLink): void {
+export function alignLink(nl: NetlinkSocket, desired: DesiredLink, index?: number): void {
   const { name } = desired;
   const master = desired.master === undefined ? undefined : linkByName(nl, desired.master);
   // One that has become a port can be told how to be one.
   for (let round = 0; round < 2; round++) {
+    const link = findLink(nl, name, index);
+    if (link && link.name !== name) rename(nl, link, name);
     const [change] = linkDifference(desired, linkByName(nl, name), master);
     if (!change) return;
-    const { index, settings, port } = change;
-    if (index === undefined) throw new Error(`link ${name} is missing`);
-    if (Object.keys(settings).length > 0) linkSet(nl, name, index, settings);
-    if (Object.keys(port).length > 0) bridgePortSet(nl, name, index, port);
+    const { settings, port, bridge } = change;
+    if (change.index === undefined) throw new Error(`link ${name} is missing`);
+    if (Object.keys(settings).length > 0) linkSet(nl, name, change.index, settings);
+    if (Object.keys(port).length > 0) bridgePortSet(nl, name, change.index, port);
+    if (Object.keys(bridge).length > 0) bridgeSet(nl, name, change.index, bridge);
   }
   if (desired.master !== undefined && !master) throw new Error(`bridge ${desired.master} is missing`);
+}
+
+/** Older kernels rename no link that is up. */
+function rename(nl: NetlinkSocket, { name, index }: Link, to: string): void {
+  linkSet(nl, name, index, { up: false });
+  linkSet(nl, name, index, { name: to });
 }

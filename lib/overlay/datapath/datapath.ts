@@ -9,10 +9,12 @@ import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
 import { Contents, type ForwardingTable, readTable, tableDifference, writeEntries } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
-import { need, TapLink, VxlanLink } from "./links.ts";
+import { linkAddress, need, TapLink, tapName, VxlanLink, vxlanName } from "./links.ts";
 import { adoptMaps, createMaps, type DatapathMaps, type MacEntry, type ReceivedHeartbeat } from "./maps.ts";
 
 export interface DatapathConfig {
+  /** Name of our peer. */
+  readonly name: string;
   /** Port of the mesh, and UDP port of sleeve; the fast datapath has the UDP port above. */
   readonly port: number;
   readonly mtu: number;
@@ -41,11 +43,18 @@ export class Datapath {
     config: DatapathConfig,
     keep: (keeper: Keeper) => void,
   ) {
-    const { port, mtu, self, fastdp } = config;
+    const { name, port, mtu, self, fastdp } = config;
     const trouble = (what: string) => (reason: string | undefined) => this.#trouble(what, reason);
-    this.#vxlan = new VxlanLink(nl, port + 1, mtu, fastdp, trouble("vxlan"));
+    this.#vxlan = new VxlanLink(
+      nl,
+      port + 1,
+      mtu,
+      linkAddress(name, vxlanName(port + 1)),
+      fastdp,
+      trouble("vxlan"),
+    );
     const isPort = () => this.#vxlan.without !== undefined;
-    this.#tap = new TapLink(nl, port, mtu, isPort, trouble("tap"));
+    this.#tap = new TapLink(nl, port, mtu, linkAddress(name, tapName(port)), isPort, trouble("tap"));
     try {
       this.maps = need("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
         liftMemoryLimit();

@@ -1,11 +1,22 @@
 // The links of the datapath as desired state: the VXLAN link of the fast datapath where the kernel has VXLAN, and the TAP
 // link of sleeve. One of them is the bridge's port to other hosts.
+import { createHash } from "node:crypto";
 import { closeSync } from "node:fs";
+import { formatMac } from "../../address/mac.ts";
 import { BRIDGE } from "../../host/names.ts";
+import { PORT_FLAGS } from "../../host/ports/known.ts";
 import { alignLink, type DesiredLink, type LinkChange, linkDifference } from "../../host/reconcile/link.ts";
 import type { Resource } from "../../host/reconcile/resource.ts";
 import { silentSysctls, sysctlSet } from "../../host/sysctl.ts";
-import { type Link, linkAdd, linkByName, linkDelete, vxlanStopLearning } from "../../netlink/link.ts";
+import {
+  type Link,
+  linkAdd,
+  linkByIndex,
+  linkByName,
+  linkDelete,
+  linkList,
+  vxlanStopLearning,
+} from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { openTap } from "../../netlink/tap.ts";
 import { EBUSY, isErrno } from "../../sys/errno.ts";
@@ -18,17 +29,7 @@ const O_CLOEXEC = 0x80000;
 const TAP_QUEUE = 256;
 
 /** The programs know better than the bridge which hosts are behind this port, but the bridge learns which are not. */
-const PORT = {
-  master: BRIDGE,
-  port: {
-    hairpin: false,
-    learning: true,
-    flood: true,
-    multicastFlood: true,
-    broadcastFlood: true,
-    isolated: false,
-  },
-} as const;
+const PORT = { master: BRIDGE, port: { ...PORT_FLAGS, hairpin: false } };
 
 /** The kernel lacks something that the datapath needs; the message names it. */
 export class DatapathError extends Error {
@@ -41,6 +42,13 @@ export function vxlanName(port: number): string {
 
 export function tapName(port: number): string {
   return `sleeve-${port}`;
+}
+
+/** The Ethernet address of a link of a peer: locally administered, and the same whenever the link is made. */
+export function linkAddress(peer: string, link: string): string {
+  const digest = createHash("sha256").update(`${peer}/${link}`).digest().subarray(0, 6);
+  digest[0] = ((digest[0] ?? 0) & 0xfc) | 0x02;
+  return formatMac(digest);
 }
 
 /** Runs what needs something of the kernel; throws DatapathError, which says what. */
@@ -77,6 +85,8 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     /** UDP port. */
     private readonly port: number,
     private readonly mtu: number,
+    /** The same whenever it is made. */
+    private readonly address: string,
     enabled: boolean,
     readonly trouble: (reason: string | undefined) => void,
   ) {
@@ -85,11 +95,13 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
   }
 
   desired(): DesiredLink | undefined {
-    return this.without === undefined ? { name: this.link, mtu: this.mtu, ...PORT } : undefined;
+    if (this.without !== undefined) return undefined;
+    return { name: this.link, mtu: this.mtu, address: this.address, ...PORT };
   }
 
   observe(): Found {
-    const link = linkByName(this.nl, this.link);
+    // Under another name it would be in the way of one that is made anew.
+    const link = linkByName(this.nl, this.link) ?? linkList(this.nl).find((other) => this.#isOurs(other));
     if (link && this.without === undefined && !this.#isOurs(link)) {
       throw new DatapathError(
         `link ${this.link} is in the way: it is no external VXLAN link on UDP port ${this.port}`,
@@ -99,7 +111,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
   }
 
   difference(desired: DesiredLink | undefined, { link, bridge }: Found): LinkChange[] {
-    const change = { object: `link ${this.link}`, index: link?.index, settings: {}, port: {} };
+    const change = { object: `link ${this.link}`, index: link?.index, settings: {}, port: {}, bridge: {} };
     if (!desired) return link ? [{ ...change, wrong: "there without a use" }] : [];
     const changes = linkDifference(desired, link, bridge);
     return link?.vxlan?.learning ? [...changes, { ...change, wrong: "learning addresses" }] : changes;
@@ -116,7 +128,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
       if (!present) this.#make();
       else if (this.observe().link?.vxlan?.learning) vxlanStopLearning(this.nl, this.link, change.index);
       // The kernel takes the UDP port when the link goes up.
-      alignLink(this.nl, desired);
+      alignLink(this.nl, desired, change?.index);
     } catch (error) {
       const reason = `no VXLAN link on UDP port ${this.port} (does the kernel have CONFIG_VXLAN? is the port free?): ${reasonOf(error)}`;
       if (!present || !this.#started) linkDelete(this.nl, this.link);
@@ -182,6 +194,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
     private readonly nl: NetlinkSocket,
     port: number,
     private readonly mtu: number,
+    private readonly address: string,
     /** It is the port of the bridge. */
     private readonly isPort: () => boolean,
     readonly trouble: (reason: string | undefined) => void,
@@ -192,13 +205,14 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
   }
 
   desired(): DesiredLink {
-    return { name: this.link, mtu: this.mtu, queue: TAP_QUEUE, ...(this.isPort() ? PORT : {}) };
+    const { link: name, mtu, address } = this;
+    return { name, mtu, address, queue: TAP_QUEUE, ...(this.isPort() ? PORT : {}) };
   }
 
   observe(): Found {
-    const link = linkByName(this.nl, this.link);
     // Another one of that name is not at the end of our file.
-    return { link: link?.index === this.#index ? link : undefined, bridge: linkByName(this.nl, BRIDGE) };
+    const link = this.#index === undefined ? undefined : linkByIndex(this.nl, this.#index);
+    return { link, bridge: linkByName(this.nl, BRIDGE) };
   }
 
   difference(desired: DesiredLink, { link, bridge }: Found): LinkChange[] {
@@ -211,7 +225,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
       this.#made();
       this.madeAnew();
     }
-    alignLink(this.nl, this.desired());
+    alignLink(this.nl, this.desired(), this.#index);
   }
 
   /** Closes it. `unused` is false where the engine has not let go of it: then it is left to the end of the process. */
