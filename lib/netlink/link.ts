@@ -128,7 +128,7 @@ export interface Link {
   readonly carrier: boolean;
   /** It is about to be removed by linksDelete(), or was. */
   readonly leaving: boolean;
-  readonly bridge: BridgeMode | undefined;
+  readonly bridge: Partial<BridgeMode> | undefined;
   readonly bridgePort: Required<BridgePort> | undefined;
 }
 
@@ -371,13 +371,16 @@ export function decodeLink(message: Message): Link {
   };
 }
 
-function decodeBridge(data: Attributes | undefined): BridgeMode {
-  const flag = (type: number) => (data?.get(type)?.u8 ?? 0) !== 0;
+/** As far as the kernel tells: it may be built without VLANs or snooping. */
+function decodeBridge(data: Attributes | undefined): Partial<BridgeMode> {
+  const [ageingTime, stp] = [data?.get(IFLA_BR_AGEING_TIME)?.u32, data?.get(IFLA_BR_STP_STATE)?.u32];
+  const vlanFiltering = data?.get(IFLA_BR_VLAN_FILTERING)?.u8;
+  const multicastSnooping = data?.get(IFLA_BR_MCAST_SNOOPING)?.u8;
   return {
-    ageingTime: data?.get(IFLA_BR_AGEING_TIME)?.u32 ?? 0,
-    stp: (data?.get(IFLA_BR_STP_STATE)?.u32 ?? 0) !== 0,
-    vlanFiltering: flag(IFLA_BR_VLAN_FILTERING),
-    multicastSnooping: flag(IFLA_BR_MCAST_SNOOPING),
+    ...(ageingTime !== undefined && { ageingTime }),
+    ...(stp !== undefined && { stp: stp !== 0 }),
+    ...(vlanFiltering !== undefined && { vlanFiltering: vlanFiltering !== 0 }),
+    ...(multicastSnooping !== undefined && { multicastSnooping: multicastSnooping !== 0 }),
   };
 }
 

@@ -6,6 +6,7 @@ import type { NetlinkSocket } from "./socket.ts";
 
 const RTM_NEWQDISC = 36;
 const RTM_DELQDISC = 37;
+const RTM_GETQDISC = 38;
 const RTM_NEWTFILTER = 44;
 const RTM_DELTFILTER = 45;
 const RTM_GETTFILTER = 46;
@@ -76,15 +77,41 @@ export function encodeBpfFilter(
 /** Gives a link its clsact qdisc, unless it has it. `what` names the link in errors. */
 export function clsactEnsure(nl: NetlinkSocket, what: string, link: number): void {
   try {
-    nl.request({
-      operation: `qdisc add clsact to ${what}`,
-      type: RTM_NEWQDISC,
-      flags: NLM_F_CREATE | NLM_F_EXCL,
-      body: encodeClsact(link),
-    });
+    clsactAdd(nl, what, link);
   } catch (error) {
     if (!isErrno(error, EEXIST)) throw error;
   }
+}
+
+/** The same for a link that is ours alone: an ingress qdisc, which has its place, goes. */
+export function clsactReplace(nl: NetlinkSocket, what: string, link: number): void {
+  const kind = ingressKind(nl, link);
+  if (kind === "clsact") return;
+  if (kind !== undefined) {
+    const body = header(link, CLSACT_HANDLE, TC_H_CLSACT, 0);
+    nl.request({ operation: `qdisc delete ${kind} from ${what}`, type: RTM_DELQDISC, body });
+  }
+  clsactAdd(nl, what, link);
+}
+
+function clsactAdd(nl: NetlinkSocket, what: string, link: number): void {
+  nl.request({
+    operation: `qdisc add clsact to ${what}`,
+    type: RTM_NEWQDISC,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: encodeClsact(link),
+  });
+}
+
+/** "clsact" or "ingress"; undefined where the link has neither. */
+function ingressKind(nl: NetlinkSocket, link: number): string | undefined {
+  return nl
+    .dump({ operation: "qdisc list", type: RTM_GETQDISC, body: header(link, 0, 0, 0) })
+    .filter(({ body }) => {
+      const view = new DataView(body.buffer, body.byteOffset, body.length);
+      return view.getInt32(4, true) === link && view.getUint32(8, true) === CLSACT_HANDLE;
+    })
+    .map(({ body }) => decodeAttributes(body.subarray(TCMSG)).get(TCA_KIND)?.string)[0];
 }
 
 /** Takes the clsact qdisc away, with all programs on it. */

@@ -189,6 +189,11 @@ test.each<[string, string, (string | RegExp)[]]>([
     ["link sleeve-7783 was of MTU 1300 instead of 1376, of queue length 7 instead of 256"],
   ],
   ["clsact removed", "tc qdisc del dev vxlan-7784 clsact", programs("missing", ...PROGRAMS)],
+  [
+    "clsact replaced by an ingress qdisc",
+    "tc qdisc del dev vxlan-7784 clsact; tc qdisc add dev vxlan-7784 ingress",
+    programs("missing", ...PROGRAMS),
+  ],
   ["program removed", "tc filter del dev sleeve-7783 ingress", programs("missing", TAP_PROGRAM)],
   [
     "settings",

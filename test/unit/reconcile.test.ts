@@ -121,12 +121,29 @@ describe("notifications", () => {
 
   test("after the end nothing is done any more", () => {
     keep(wants("link a", ["links"]));
-    undo("link a");
     reconciler.stop();
-    reconciler.notified("links");
+    undo("link a");
     reconciler.lost();
     clock.advance(60_000);
     expect(looks).toEqual([]);
+  });
+
+  test("none that waits is looked at after the end", () => {
+    keep(wants("link a", ["links"]));
+    undo("link a");
+    reconciler.stop();
+    clock.advance(60_000);
+    expect(looks).toEqual([]);
+  });
+
+  test("that never end do not put it off", () => {
+    keep(wants("link a", ["links"]));
+    kernel.delete("link a");
+    for (let i = 0; i < 4; i++) {
+      reconciler.notified("links");
+      clock.advance(50);
+    }
+    expect(made).toEqual(["link a"]);
   });
 });
 

@@ -78,10 +78,17 @@ export function linkDifference(
     : [{ object, wrong: wrong.join(", "), index: link.index, settings, port, bridge }];
 }
 
-function partsThatDiffer<T extends object>(desired: T | undefined, found: T | undefined): Partial<T> {
+/** What is otherwise than desired; not what this kernel does not know. */
+function partsThatDiffer<T extends object>(
+  desired: T | undefined,
+  found: Partial<T> | undefined,
+): Partial<T> {
   if (!desired || !found) return {};
-  const wanted = Object.entries(desired) as [keyof T, unknown][];
-  return Object.fromEntries(wanted.filter(([key, value]) => found[key] !== value)) as Partial<T>;
+  const differs = ([key, value]: [string, unknown]) => {
+    const present = found[key as keyof T];
+    return present !== undefined && present !== value;
+  };
+  return Object.fromEntries(Object.entries(desired).filter(differs)) as Partial<T>;
 }
 
 /** The link of that name, or the one of that ifindex, which others have renamed. */

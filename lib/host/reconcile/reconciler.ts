@@ -71,19 +71,18 @@ export class Reconciler {
    */
   keep(keeper: Keeper): readonly Change[] {
     const changes = keeper.reconcile(() => true);
-    this.#kept.push({ keeper, failure: undefined, failures: 0, due: false, retry: undefined });
+    this.#add(keeper);
     return changes;
   }
 
   /** Keeps something as desired from now on, where that can be done: what is in the way is logged, and tried again. */
   keepTrying(keeper: Keeper): void {
-    const kept: Kept = { keeper, failure: undefined, due: false, retry: undefined };
-    this.#kept.push(kept);
+    const kept = this.#add(keeper);
     try {
       keeper.reconcile(() => true);
       this.#succeeded(kept);
     } catch (error) {
-      this.repairs.failed(keeper.name, this.#failed(kept, error).reason);
+      this.repairs.failed(keeper.name, this.#failed(kept, error));
     }
   }
 
@@ -160,6 +159,12 @@ export class Reconciler {
       ...this.fights,
       ...this.repairs.notes(),
     ];
+  }
+
+  #add(keeper: Keeper): Kept {
+    const kept: Kept = { keeper, failure: undefined, failures: 0, due: false, retry: undefined };
+    this.#kept.push(kept);
+    return kept;
   }
 
   /** Looks at some of what is kept, in this turn of the event loop and the next ones. */

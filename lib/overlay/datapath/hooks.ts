@@ -7,7 +7,7 @@ import type { NetlinkSocket } from "../../netlink/socket.ts";
 import {
   bpfFilterList,
   bpfFilterReplace,
-  clsactEnsure,
+  clsactReplace,
   type Direction,
 } from "../../netlink/trafficcontrol.ts";
 import { need } from "./links.ts";
@@ -118,7 +118,7 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
   apply(changes: readonly HookChange[]): void {
     need("traffic control with eBPF (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)", () => {
       for (const { hook, index, config } of changes) {
-        clsactEnsure(this.nl, hook.link, index);
+        clsactReplace(this.nl, hook.link, index);
         bpfFilterReplace(this.nl, hook.link, index, hook.direction, this.#load(hook, config));
       }
     });
