@@ -3,7 +3,7 @@
 import type { Watch } from "../sys/readable.ts";
 import { IFLA_GROUP, isLeavingGroup, RTM_DELLINK, RTM_NEWLINK } from "./link.ts";
 import { listen } from "./listen.ts";
-import type { Message } from "./message.ts";
+import { type Message, NLM_F_REPLACE } from "./message.ts";
 import { NETLINK_ROUTE, openNetlink } from "./socket.ts";
 
 /** RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_NETCONF, _IPV6_NETCONF. */
@@ -38,6 +38,8 @@ export interface RouteEvent {
   readonly index: number | undefined;
   /** Netlink port of whoever did it; 0 for the kernel itself. */
   readonly port: number;
+  /** Of "routes" only: it has taken the place of another one. */
+  readonly replaced: boolean;
   /** Of "links" only: what has become of the link. */
   readonly link: LinkEvent | undefined;
 }
@@ -93,11 +95,17 @@ export class RouteMonitor {
 
 /** Reads a notification; undefined for one of another kind. */
 export function decodeEvent(message: Message): RouteEvent | undefined {
-  const { type, port, body } = message;
+  const { type, flags, port, body } = message;
   const kind = KINDS[type & ~3];
   if (kind === undefined) return undefined;
   const view = new DataView(body.buffer, body.byteOffset, body.length);
-  const about = (index: number | undefined) => ({ kind, index, port, link: undefined });
+  const about = (index: number | undefined) => ({
+    kind,
+    index,
+    port,
+    replaced: kind === "routes" && (flags & NLM_F_REPLACE) !== 0,
+    link: undefined,
+  });
   if (kind === "addresses" || kind === "trafficcontrol") return about(view.getInt32(4, true));
   if (kind === "routes") return about(u32(view, find(view, RTMSG, RTA_OIF)));
   if (kind === "netconf") {
@@ -111,6 +119,7 @@ export function decodeEvent(message: Message): RouteEvent | undefined {
     kind,
     index: view.getInt32(4, true),
     port,
+    replaced: false,
     link: {
       name: name ? text(body.subarray(name.at, name.at + name.length)) : "",
       master: u32(view, find(view, IFINFOMSG, IFLA_MASTER)),

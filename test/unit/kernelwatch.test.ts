@@ -28,10 +28,16 @@ beforeEach(() => {
 });
 
 const event = (kind: RouteEvent["kind"], index: number | undefined, port = 0): RouteEvent => {
-  return { kind, index, port, link: undefined };
+  return { kind, index, port, replaced: false, link: undefined };
 };
 const link = (index: number, name: string, removed = false, port = 0): RouteEvent => {
-  return { kind: "links", index, port, link: { name, master: undefined, removed, leaving: false } };
+  return {
+    kind: "links",
+    index,
+    port,
+    replaced: false,
+    link: { name, master: undefined, removed, leaving: false },
+  };
 };
 
 test("links of ours, and those of containers, are told apart; others are nobody's business", () => {
@@ -52,6 +58,12 @@ test("settings of all links count; routes by several links do not", () => {
   watch.changed(event("netconf", undefined));
   watch.changed(event("routes", undefined));
   expect(told).toEqual(["netconf "]);
+});
+
+test("a route in the place of another one counts, whatever link it is by", () => {
+  watch.changed({ ...event("routes", undefined), replaced: true });
+  watch.changed({ ...event("routes", OTHER), replaced: true });
+  expect(told).toEqual(["routes ", "routes "]);
 });
 
 test("a link that is renamed is told of by the name that it had, and is none of ours then", () => {

@@ -22,11 +22,12 @@ export class ReconcilerWatch {
     for (const { index, name } of links) if (this.#matters(name)) this.#names.set(index, name);
   }
 
-  changed({ kind, index, port, link }: RouteEvent): void {
-    const name = index === undefined ? "" : link ? this.#follow(index, link) : this.#names.get(index);
+  changed({ kind, index, port, replaced, link }: RouteEvent): void {
+    const known = index === undefined ? undefined : link ? this.#follow(index, link) : this.#names.get(index);
+    // A route by other links, or by none (blackhole), may stand where one of ours was; settings may be those of all links.
+    const general = replaced || (kind === "netconf" && index === undefined);
+    const name = known ?? (general ? "" : undefined);
     if (name === undefined || this.ownPorts().includes(port)) return;
-    // A route by several links is none of ours.
-    if (kind === "routes" && index === undefined) return;
     const source = kind === "links" && isContainerVeth(name) ? "ports" : kind;
     this.reconciler.notified(source, name, culpritOf(port));
   }
