@@ -8,13 +8,15 @@ import { Addresses, ConnectedRoutes } from "../../lib/host/reconcile/addresses.t
 import { BridgeResource } from "../../lib/host/reconcile/bridge.ts";
 import { type Keeper, keeper } from "../../lib/host/reconcile/resource.ts";
 import { Sysctls } from "../../lib/host/reconcile/sysctls.ts";
+import { ReconcilerWatch } from "../../lib/host/reconcile/watch.ts";
 import { linkSysctls, silentSysctls } from "../../lib/host/sysctl.ts";
-import { linkByName } from "../../lib/netlink/link.ts";
+import { linkByName, linkList } from "../../lib/netlink/link.ts";
+import { RouteMonitor } from "../../lib/netlink/monitor.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { bpfFilterReplace } from "../../lib/netlink/trafficcontrol.ts";
 import { Datapath } from "../../lib/overlay/datapath/datapath.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
-import { type Host, Hosts } from "../support/hosts.ts";
+import { eventually, type Host, Hosts } from "../support/hosts.ts";
 
 const ADDRESS = "5e:00:00:00:00:01";
 const exposed = [parseCidr("10.32.0.1/12"), parseCidr("10.96.0.1/24")];
@@ -217,6 +219,38 @@ test.each<[string, string, (string | RegExp)[]]>([
   await sh("ip link del br9 2>/dev/null || true");
   expect(await state()).toBe(before);
   expect(reconcile()).toEqual([]);
+});
+
+test.each([
+  ["ip link set vxlan-7784 mtu 1300", "links vxlan-7784"],
+  ["ip link del vxlan-7784", "links vxlan-7784"],
+  ["bridge link set dev vxlan-7784 learning off", "links vxlan-7784"],
+  ["tc filter del dev sleeve-7783 ingress", "trafficcontrol sleeve-7783"],
+  ["ip addr del 10.96.0.1/24 dev weave", "addresses weave"],
+  ["ip route del 10.32.0.0/12", "routes weave"],
+  ["ip route replace blackhole 10.32.0.0/12", "routes "],
+  ["echo 0 > /proc/sys/net/ipv4/conf/weave/forwarding", "netconf weave"],
+])("the kernel tells of %s", async (script, notification) => {
+  const told: string[] = [];
+  const watch = new ReconcilerWatch(
+    { notified: (source, subject) => told.push(`${source} ${subject}`) },
+    (name) => ["weave", "vxlan-7784", "sleeve-7783"].includes(name),
+    () => [nl.port],
+  );
+  watch.start(inHost(() => linkList(nl)));
+  const monitor = inHost(() => new RouteMonitor((error) => told.push(String(error))));
+  monitor.add({ changed: (event) => watch.changed(event), lost: () => told.push("lost") });
+  try {
+    await sh(script);
+    await eventually(
+      "the notification",
+      () => told,
+      () => told.includes(notification),
+    );
+  } finally {
+    monitor.stop();
+    reconcile();
+  }
 });
 
 test("the sleeve engine is told of a TAP link that was made anew", async () => {
