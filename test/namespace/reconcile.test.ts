@@ -92,6 +92,8 @@ beforeAll(async () => {
     });
   });
   expect(reconcile()).toEqual([]);
+  // Others are told where the addresses are.
+  expect(await sh("cat /proc/sys/net/ipv4/conf/weave/arp_notify")).toBe("1\n");
 });
 
 afterAll(() => {
@@ -296,12 +298,14 @@ test("what others write into the maps is written over", () => {
   routes.set(8, 2);
   hops.delete(5);
   neighbours.set(3, 0n);
+  neighbours.delete(0x0a630002);
   expect(reconcile()).toEqual([
     "map weave_routes was wrong in 2 entries",
     "map weave_hops was wrong in 1 entries",
-    "map weave_neighb was wrong in 1 entries",
+    "map weave_neighb was wrong in 2 entries",
   ]);
   expect([routes.get(7), routes.get(8), neighbours.get(3)]).toEqual([0x0a630002, 0, undefined]);
+  expect(neighbours.get(0x0a630002)).toBe(0n);
   expect(hops.get(5)?.vxlan).toEqual([{ shortId: 7, address: 0x0a630002 }]);
   expect(reconcile()).toEqual([]);
 });

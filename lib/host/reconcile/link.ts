@@ -100,18 +100,15 @@ export function findLink(nl: NetlinkSocket, name: string, index: number | undefi
 export function alignLink(nl: NetlinkSocket, desired: DesiredLink, index?: number): void {
   const { name } = desired;
   const master = desired.master === undefined ? undefined : linkByName(nl, desired.master);
-  // One that has become a port can be told how to be one.
-  for (let round = 0; round < 2; round++) {
-    const link = findLink(nl, name, index);
-    if (link && link.name !== name) rename(nl, link, name);
-    const [change] = linkDifference(desired, linkByName(nl, name), master);
-    if (!change) return;
-    const { settings, port, bridge } = change;
-    if (change.index === undefined) throw new Error(`link ${name} is missing`);
-    if (Object.keys(settings).length > 0) linkSet(nl, name, change.index, settings);
-    if (Object.keys(port).length > 0) bridgePortSet(nl, name, change.index, port);
-    if (Object.keys(bridge).length > 0) bridgeSet(nl, name, change.index, bridge);
-  }
+  const link = findLink(nl, name, index);
+  if (link && link.name !== name) rename(nl, link, name);
+  const [change] = linkDifference(desired, linkByName(nl, name), master);
+  if (!change) return;
+  const { settings, port, bridge } = change;
+  if (change.index === undefined) throw new Error(`link ${name} is missing`);
+  if (Object.keys(settings).length > 0) linkSet(nl, name, change.index, settings);
+  if (Object.keys(port).length > 0) bridgePortSet(nl, name, change.index, port);
+  if (Object.keys(bridge).length > 0) bridgeSet(nl, name, change.index, bridge);
   if (desired.master !== undefined && !master) throw new Error(`bridge ${desired.master} is missing`);
 }
 
