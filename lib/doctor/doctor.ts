@@ -6,12 +6,13 @@ import { findOriginalProcess } from "../router/originalprocess.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { clockFinding } from "./clock.ts";
 import { type CniQuestions, cniFindings } from "./cni.ts";
+import { filterFindings } from "./filter.ts";
 import { type Finding, problem } from "./finding.ts";
 import { firewalldFindings } from "./firewalld.ts";
 import { kernelFindings } from "./kernel.ts";
 import { kubeProxyFindings } from "./kubeproxy.ts";
 import { leftoverFindings, originalFindings } from "./leftovers.ts";
-import { forwardingFindings, networkFindings } from "./network.ts";
+import { networkFindings } from "./network.ts";
 import { portFindings } from "./ports.ts";
 import { askRouter, portOf, rangeOf, routerFindings } from "./router.ts";
 
@@ -27,7 +28,7 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
   const findings = [
     ...tried("kernel", () => kernelFindings(encrypted)),
     ...tried("network", () => networkFindings({ encrypted, range, kubernetes, running })),
-    ...tried("forward", () => forwardingFindings(running)),
+    ...tried("forward", () => filterFindings(running)),
     ...tried("firewalld", firewalldFindings),
     ...tried("ports", () => portFindings(running)),
     ...tried("cni", () => cniFindings(cni)),

@@ -1,12 +1,13 @@
 // firewalld, which rejects what is in none of its zones: what our table of nftables accepts, too. Its rules tell which zone a
 // link is in: chain filter_FORWARD_ZONES of table firewalld has a rule for each link, and last that of the default zone.
-import { BRIDGE } from "../host/names.ts";
-import { ruleList, type TableName, tableList } from "../netlink/nftables/table.ts";
+import { FIREWALLD } from "../host/forwarding/nft.ts";
+import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
+import { ruleList, tableList } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 
-const TABLE: TableName = { family: "inet", name: "firewalld" };
-const ZONES = "filter_FORWARD_ZONES";
+const { table: TABLE, name: FORWARD } = FIREWALLD;
+const ZONES = `${FORWARD}_ZONES`;
 const ZONE = "filter_FWD_";
 /** Zones that drop without an expression of their own for it. */
 const DROPPING = ["drop", "block"];
@@ -30,12 +31,14 @@ export function firewalldFindings(): Finding[] {
   const chain = (own ?? rules.at(-1))?.jump;
   if (!chain?.startsWith(ZONE)) return [];
   const zone = chain.slice(ZONE.length);
+  // A router of ours has its own accepted there, where it may; what is for this host itself still is not.
+  const accepted = ruleList(nf, TABLE, FORWARD)[0]?.jump === FORWARDING_CHAIN;
   const rejects = ruleList(nf, TABLE, chain).some(({ content }) => text.decode(content).includes("reject\0"));
   if (!rejects && !DROPPING.includes(zone)) return [ok("firewalld", `link ${BRIDGE} is in zone ${zone}`)];
   return [
     problem(
       "firewalld",
-      `link ${BRIDGE} is in zone ${zone}, which rejects what containers send to and by this host`,
+      `link ${BRIDGE} is in zone ${zone}, which rejects what containers send to ${accepted ? "" : "and by "}this host`,
       COMMANDS.map((command) => `'${command}'`).join(", "),
     ),
   ];

@@ -1,7 +1,6 @@
 // What of the host's own network is in the way of ours, or was turned off: MTU, forwarding, filters.
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
-import { droppingForwarded } from "../host/forwarding/forwarding.ts";
 import { hasModule } from "../host/modules.ts";
 import { BRIDGE } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
@@ -9,7 +8,7 @@ import { sysctlGet } from "../host/sysctl.ts";
 import { addressList } from "../netlink/address.ts";
 import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
-import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 
@@ -34,12 +33,6 @@ export function networkFindings(questions: NetworkQuestions): Finding[] {
     ...overlap(route, questions.range),
     ...switches(questions.kubernetes, uplinks(route)),
   ];
-}
-
-export function forwardingFindings(running: boolean): Finding[] {
-  using route = new NetlinkSocket(NETLINK_ROUTE);
-  using nf = new NetlinkSocket(NETLINK_NETFILTER);
-  return [forwardPolicy(nf, linkByName(route, BRIDGE) !== undefined, running)];
 }
 
 /** Links by which other hosts are reached: with a route by default, or else all that have an address, but for ours. */
@@ -90,20 +83,6 @@ function overlap(route: NetlinkSocket, range: Cidr | undefined): Finding[] {
       "choose another --ipalloc-range (IPALLOC_RANGE), the same on all hosts, that no host uses",
     ),
   ];
-}
-
-function forwardPolicy(nf: NetlinkSocket, launched: boolean, running: boolean): Finding {
-  const dropping = droppingForwarded(nf);
-  if (dropping.length === 0) return ok("forward", "nothing drops forwarded packets by policy");
-  const names = dropping.map(({ variant }) => variant).join(", ");
-  if (!launched || dropping.every(({ accepts }) => accepts))
-    return ok("forward", `${names} drops forwarded packets by policy; weave has its own accepted`);
-  return problem(
-    "forward",
-    `${names} drops forwarded packets by policy, and nothing accepts ours`,
-    "launch weave again, or 'iptables -P FORWARD ACCEPT'",
-    running ? [] : [{ action: "accept-forwarded", variants: dropping.map(({ variant }) => variant) }],
-  );
 }
 
 /** Packets are dropped on a link unless the way back is by it: the stricter number is the lower one, the higher counts. */

@@ -3,7 +3,8 @@
 import type { Exposure } from "../host/expose.ts";
 import { FIREWALL, FirewallResource } from "../host/firewall.ts";
 import { ForwardingResource } from "../host/forwarding/forwarding.ts";
-import { BRIDGE, POLICY_TABLE } from "../host/names.ts";
+import { FIREWALLD, IPTABLES_NFT } from "../host/forwarding/nft.ts";
+import { BRIDGE, FORWARDING_CHAIN, POLICY_TABLE } from "../host/names.ts";
 import { Addresses, ConnectedRoutes } from "../host/reconcile/addresses.ts";
 import { BridgeResource } from "../host/reconcile/bridge.ts";
 import type { Reconciler } from "../host/reconcile/reconciler.ts";
@@ -15,17 +16,14 @@ import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
 import { linkByName, linkList } from "../netlink/link.ts";
 import type { RouteMonitor } from "../netlink/monitor.ts";
-import type { TableName } from "../netlink/nftables/table.ts";
-import { watchTables } from "../netlink/nftables/watch.ts";
+import { type WatchedTable, watchTables } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { tapName, vxlanName } from "../overlay/datapath/links.ts";
 
-const IPTABLES_FILTER = { family: "ip", name: "filter" } as const;
-
 /** Tables that our resources look into, those of policies for the default deny. */
-const TABLES: readonly TableName[] = [
+const TABLES: readonly WatchedTable[] = [
   FIREWALL,
-  IPTABLES_FILTER,
+  ...[IPTABLES_NFT, FIREWALLD].map(({ table, name }) => ({ ...table, chains: [name, FORWARDING_CHAIN] })),
   { family: "inet", name: POLICY_TABLE },
   { family: "bridge", name: POLICY_TABLE },
 ];

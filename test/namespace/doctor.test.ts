@@ -107,7 +107,16 @@ test("forwarding: a policy of iptables, and what is turned off", async () => {
   await host.weave("launch");
   await host.weave("expose");
   expect(await about("forward")).toEqual([]);
+  expect(await about("firewall")).toEqual([]);
   await host.weave("stop");
+  await host.must(["nft", "flush", "chain", "ip", "weave", "postrouting"]);
+  expect(await about("firewall")).toEqual([
+    expect.stringContaining("nothing is masqueraded for the exposed 10."),
+  ]);
+  await host.must(["nft", "flush", "chain", "ip", "weave", "forward"]);
+  expect(await about("firewall")).toEqual([expect.stringContaining("chain forward lacks rules of ours")]);
+  await host.must(["nft", "delete", "table", "ip", "weave"]);
+  expect(await about("firewall")).toEqual([expect.stringContaining("table ip weave is missing")]);
   await sysctl("ipv4/ip_forward", "0");
   expect(await about("ip_forward")).toHaveLength(1);
   await sysctl("bridge/bridge-nf-call-iptables", "0");

@@ -12,7 +12,7 @@ async function filters(host: Host): Promise<string> {
   const text = await host.must([
     "sh",
     "-c",
-    `cat /proc/sys/net/ipv4/ip_forward; ${legacy}; nft list ruleset 2>/dev/null`,
+    `cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/weave/forwarding; ${legacy}; nft list ruleset 2>/dev/null`,
   ]);
   return text.replace(/ packets \d+ bytes \d+|\[\d+:\d+\]/g, "");
 }
@@ -64,6 +64,7 @@ describe.each(["iptables-nft", "iptables-legacy"])("%s", (iptables) => {
       "nft insert rule ip weave forward drop",
       "nft add table ip weave '{ flags dormant; }'",
       "echo 0 > /proc/sys/net/ipv4/ip_forward",
+      "echo 0 > /proc/sys/net/ipv4/conf/weave/forwarding",
     ];
     for (const change of changes) {
       await host.must(["sh", "-ec", change]);

@@ -7,6 +7,7 @@ import { FirewallResource, removeFirewall } from "../../lib/host/firewall.ts";
 import { ForwardingResource } from "../../lib/host/forwarding/forwarding.ts";
 import { type Keeper, keeper } from "../../lib/host/reconcile/resource.ts";
 import { legacyTables } from "../../lib/netlink/iptables/socket.ts";
+import { addChain, commit, deleteTable, nftMessage } from "../../lib/netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { type Host, Hosts } from "../support/hosts.ts";
@@ -122,7 +123,9 @@ describe.each(["iptables-nft", "iptables-legacy"])("forwarding by %s", (iptables
   let forwarding: Keeper;
   let resource: ForwardingResource;
   beforeAll(() => {
-    resource = new ForwardingResource(nf, () => exposed.map(({ cidr }) => cidr));
+    // iptables compares whole octets where a prefix ends with one.
+    const subnets = ["10.32.0.1/12", "10.50.0.1/16"].map(parseCidr);
+    resource = new ForwardingResource(nf, () => subnets);
     forwarding = keeper(resource);
   });
 
@@ -146,6 +149,7 @@ describe.each(["iptables-nft", "iptables-legacy"])("forwarding by %s", (iptables
       "-A FORWARD -s 192.0.2.1/32 -j DROP",
       "-A WEAVE-FORWARD -i weave -j ACCEPT",
       "-A WEAVE-FORWARD -d 10.32.0.0/12 -o weave -j ACCEPT",
+      "-A WEAVE-FORWARD -d 10.50.0.0/16 -o weave -j ACCEPT",
     ]);
     expect(reconcile(forwarding)).toEqual([]);
     await sh(`${iptables} -P FORWARD ACCEPT`);
@@ -165,15 +169,15 @@ describe.each(["iptables-nft", "iptables-legacy"])("forwarding by %s", (iptables
   const save = `${iptables}-save -t filter`;
   const changes: [script: string, wrong: string, restore?: string][] = [
     [`${iptables} -F FORWARD; ${iptables} -A FORWARD -s 192.0.2.1 -j DROP`, "not jumped to from FORWARD"],
-    [`${iptables} -F WEAVE-FORWARD`, "with 0 of 2 rules"],
+    [`${iptables} -F WEAVE-FORWARD`, "with 0 of 3 rules"],
     [`${iptables} -D FORWARD -j WEAVE-FORWARD`, "not jumped to from FORWARD"],
     [
       `${iptables} -D FORWARD -j WEAVE-FORWARD; ${iptables} -F WEAVE-FORWARD; ${iptables} -X WEAVE-FORWARD`,
       "missing",
     ],
-    [`${iptables} -D WEAVE-FORWARD 1`, "with 1 of 2 rules"],
+    [`${iptables} -D WEAVE-FORWARD 1`, "with 2 of 3 rules"],
     [`${iptables} -R WEAVE-FORWARD 2 -o weave -d 10.32.0.0/13 -j ACCEPT`, "with changed rules"],
-    [`${iptables} -I WEAVE-FORWARD -s 10.32.0.7 -j DROP`, "with 3 of 2 rules"],
+    [`${iptables} -I WEAVE-FORWARD -s 10.32.0.7 -j DROP`, "with 4 of 3 rules"],
     [
       `${iptables} -I FORWARD -s 192.0.2.2 -j DROP`,
       "behind other rules of FORWARD",
@@ -206,5 +210,38 @@ describe.each(["iptables-nft", "iptables-legacy"])("forwarding by %s", (iptables
       await sh(script);
       expect(reconcile(forwarding)).toEqual([]);
     });
+  });
+});
+
+describe("forwarding by firewalld", () => {
+  const script =
+    "table inet firewalld { chain filter_FORWARD { type filter hook forward priority filter + 10; ct state established accept; reject with icmpx admin-prohibited; }; }";
+  const forwarding = () => keeper(new ForwardingResource(nf, () => exposed.map(({ cidr }) => cidr)));
+
+  test("goes in front of its rules, again after a reload, and away with it", async () => {
+    await sh(`nft '${script}'`);
+    const reload = `nft 'delete table inet firewalld; ${script}'`;
+    for (const change of ["true", reload, "nft flush chain inet firewalld WEAVE-FORWARD"]) {
+      await sh(change);
+      expect(reconcile(forwarding())).toHaveLength(1);
+      expect(await ruleset()).toContain("counter jump WEAVE-FORWARD\n\t\tct state established accept\n");
+      expect(await ruleset()).toContain('oifname "weave" ip daddr 10.32.0.0/12 counter accept');
+      expect(reconcile(forwarding())).toEqual([]);
+    }
+    await sh("nft delete table inet firewalld");
+    expect(reconcile(forwarding())).toEqual([]);
+  });
+
+  test("is nothing where only firewalld may change its table", async () => {
+    using owner = inNetns(netns(), () => new NetlinkSocket(NETLINK_NETFILTER));
+    const table = { family: "inet", name: "firewalld" } as const;
+    const own = nftMessage(table, "newTable", "own table", (body) => body.string(1, table.name).u32be(2, 2));
+    const chain = {
+      name: "filter_FORWARD",
+      base: { type: "filter", hook: "forward", priority: 10, policy: "drop" },
+    } as const;
+    commit(owner, [own, addChain(table, chain)]);
+    expect(reconcile(forwarding())).toEqual([]);
+    commit(owner, [deleteTable(table)]);
   });
 });

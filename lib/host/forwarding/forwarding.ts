@@ -1,6 +1,6 @@
-// Where iptables drops what is forwarded (Docker sets that policy), ours has to be accepted in its own chain: there is no
-// overruling a drop from elsewhere. iptables is one of two things: a way to write nftables, or the older tables of the
-// kernel; of both we do what its programs do, which need not be there.
+// Where iptables drops what is forwarded (Docker sets that policy), or firewalld, ours has to be accepted in their own chains:
+// there is no overruling a drop from elsewhere. iptables is one of two things: a way to write nftables, or the older tables
+// of the kernel; of both we do what its programs do, which need not be there.
 import type { Cidr } from "../../address/ipv4.ts";
 import type { IptablesMatch } from "../../netlink/iptables/table.ts";
 import { rulesDifference } from "../../netlink/nftables/state.ts";
@@ -8,10 +8,14 @@ import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { BRIDGE, FORWARDING_CHAIN } from "../names.ts";
 import type { Change, Resource } from "../reconcile/resource.ts";
 import { legacyForwarding } from "./legacy.ts";
-import { nftForwarding } from "./nft.ts";
+import { FIREWALLD, IPTABLES_NFT, nftForwarding } from "./nft.ts";
 import type { Forwarding, ForwardingTable, Variant } from "./table.ts";
 
-const tables = (nf: NetlinkSocket) => [nftForwarding(nf), legacyForwarding()];
+const tables = (nf: NetlinkSocket) => [
+  nftForwarding(nf, IPTABLES_NFT),
+  nftForwarding(nf, FIREWALLD),
+  legacyForwarding(),
+];
 
 /** What our chain accepts: all from containers, and what is for the exposed subnets. */
 function matches(subnets: readonly Cidr[]): IptablesMatch[] {
@@ -36,7 +40,7 @@ interface Wrong extends Change {
 
 type Found = readonly (readonly [ForwardingTable, Forwarding])[];
 
-/** Packets of containers accepted by both kinds of iptables, as desired state. */
+/** Packets of containers accepted by all of them, as desired state. */
 export class ForwardingResource implements Resource<readonly IptablesMatch[], Found, Wrong> {
   readonly name = "forwarding";
   readonly sources = ["nftables", "silent"] as const;
@@ -50,7 +54,7 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
     this.#tables = tables(nf);
   }
 
-  /** The kinds of iptables that drop what is forwarded, when they were last looked at. */
+  /** What drops what is forwarded, when it was last looked at. */
   get dropping(): readonly Variant[] {
     return this.#dropping;
   }
@@ -74,12 +78,21 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
     });
   }
 
+  /** One that refuses keeps the others from nothing. */
   apply(changes: readonly Wrong[]): void {
-    for (const { put } of changes) put();
+    const errors: unknown[] = [];
+    for (const { put } of changes) {
+      try {
+        put();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
   }
 }
 
-/** The kinds of iptables that drop what is forwarded, as far as that can be seen, and whether each accepts ours. */
+/** What drops what is forwarded, as far as that can be seen, and whether it accepts ours. */
 export function droppingForwarded(nf: NetlinkSocket): { variant: Variant; accepts: boolean }[] {
   return tables(nf).flatMap((table) => {
     const { drops, jumps, rules } = table.observe();

@@ -1,12 +1,12 @@
-// What has to be known and done about forwarded packets in one kind of iptables.
+// What has to be known and done about forwarded packets in one filter of others.
 import type { IptablesMatch } from "../../netlink/iptables/table.ts";
 
-/** The two kinds of iptables. */
-export type Variant = "iptables-nft" | "iptables-legacy";
+/** The two kinds of iptables, and what has a table of nftables of its own. */
+export type Variant = "iptables-nft" | "iptables-legacy" | "firewalld";
 
 /** What one of them has to say of forwarded packets. */
 export interface Forwarding {
-  /** Its chain FORWARD drops what no rule accepts. */
+  /** Its chain FORWARD, or what that is called there, drops what no rule accepts, and others may change it. */
   readonly drops: boolean;
   /** Which rules of FORWARD jump to our chain, by number from 0. */
   readonly jumps: readonly number[];
@@ -14,7 +14,7 @@ export interface Forwarding {
   readonly rules: readonly string[] | undefined;
 }
 
-/** One kind of iptables in the kernel; what it throws is a NetlinkError or SysError. */
+/** One of them in the kernel; what it throws is a NetlinkError or SysError. */
 export interface ForwardingTable {
   readonly variant: Variant;
   /** In the words of those who change it: "table ip filter", "iptables-legacy". */

@@ -119,10 +119,9 @@ export function linksOf({ bytes }: LegacyRule): string[] {
 function entriesOf(blob: Uint8Array): { at: number; bytes: Uint8Array }[] {
   const all: { at: number; bytes: Uint8Array }[] = [];
   for (let at = 0; at < blob.length; ) {
-    const left = blob.subarray(at);
-    const length = left.length < ENTRY.length ? 0 : view(left).getUint16(ENTRY.next, true);
-    const bytes = left.slice(0, length);
-    if (length < ENTRY.length || length > left.length || !hasTarget(bytes))
+    const length = uint16(blob, at + ENTRY.next);
+    const bytes = blob.subarray(at, at + length);
+    if (length < ENTRY.length || length > bytes.length || !hasTarget(bytes))
       throw new IptablesError(`the entry at byte ${at} of a table of ${blob.length} is cut or malformed`);
     all.push({ at, bytes });
     at += length;
@@ -234,7 +233,10 @@ export function encodeTable({ name, hooks, chains }: LegacyTable): {
 }
 
 export const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-const targetAt = (bytes: Uint8Array) => view(bytes).getUint16(ENTRY.target, true);
+const targetAt = (bytes: Uint8Array) => uint16(bytes, ENTRY.target);
+// Without a DataView for each of thousands of entries.
+const int32 = (bytes: Uint8Array, at: number) => uint16(bytes, at) | (uint16(bytes, at + 2) << 16);
+const uint16 = (bytes: Uint8Array, at: number) => (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8);
 const targetName = (bytes: Uint8Array) => textAt(bytes, targetAt(bytes) + TARGET.name, TARGET.nameLength);
 
 /** The name of the chain that begins behind an entry. */
@@ -244,7 +246,7 @@ function chainName(bytes: Uint8Array): string | undefined {
 
 /** What a rule without a target of a name does; undefined for others. */
 function verdictOf(bytes: Uint8Array): number | undefined {
-  return targetName(bytes) === "" ? view(bytes).getInt32(targetAt(bytes) + TARGET.verdict, true) : undefined;
+  return targetName(bytes) === "" ? int32(bytes, targetAt(bytes) + TARGET.verdict) : undefined;
 }
 
 /** An entry that matches everything, with an empty target of that length. */
@@ -268,8 +270,12 @@ export function putText(bytes: Uint8Array, at: number, text: string): void {
   bytes.set(new TextEncoder().encode(text), at);
 }
 
+const latin1 = new TextDecoder("latin1");
+
 function textAt(bytes: Uint8Array, at: number, length: number): string {
+  // Most targets have no name, and a table may have thousands of them.
+  if (bytes[at] === 0) return "";
   const part = bytes.subarray(at, at + length);
   const end = part.indexOf(0);
-  return new TextDecoder("latin1").decode(end < 0 ? part : part.subarray(0, end));
+  return latin1.decode(end < 0 ? part : part.subarray(0, end));
 }

@@ -29,6 +29,7 @@ const BATCH_END = 17;
 
 export const FAMILY = { ip: 2, bridge: 7, inet: 1 } as const;
 const FAMILY_HEADER = 4;
+const OWNER = 2;
 export const HOOK = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const;
 
 export type TableFamily = keyof typeof FAMILY;
@@ -183,6 +184,19 @@ export function tableList(nl: NetlinkSocket, family: TableFamily): string[] {
   return nl
     .dump(nftMessage({ family, name: "" }, "getTable", "list tables", () => {}))
     .map(({ body }) => tableAttributes(body).need(1).string);
+}
+
+/** Whether only the process that has made a table may change it (NFT_TABLE_F_OWNER); false where there is none. */
+export function isOwned(nl: NetlinkSocket, table: TableName): boolean {
+  const request = nftMessage(table, "getTable", `get table ${table.family} ${table.name}`, (body) =>
+    body.string(1, table.name),
+  );
+  try {
+    return nl.request(request).some(({ body }) => ((tableAttributes(body).get(2)?.u32be ?? 0) & OWNER) !== 0);
+  } catch (error) {
+    if (isErrno(error, ENOENT)) return false;
+    throw error;
+  }
 }
 
 /** A chain of anybody's. */

@@ -6,7 +6,7 @@ import type { Watch } from "../../sys/readable.ts";
 import { listen } from "../listen.ts";
 import type { Message } from "../message.ts";
 import { NETLINK_NETFILTER, openNetlink } from "../socket.ts";
-import { FAMILY, type TableName, tableAttributes } from "./table.ts";
+import { FAMILY, NFT_MSG, type TableName, tableAttributes } from "./table.ts";
 
 const GROUP_NFTABLES = 7;
 const SUBSYSTEM = 10;
@@ -25,6 +25,19 @@ export interface Writer {
   readonly name: string;
 }
 
+/** A table; of others' tables, the chains that matter. */
+export interface WatchedTable extends TableName {
+  readonly chains?: readonly string[];
+}
+
+/** Where messages have the name of a chain. */
+const CHAIN_AT: ReadonlyMap<number, number> = new Map([
+  [NFT_MSG.newChain, 3],
+  [NFT_MSG.delChain, 3],
+  [NFT_MSG.newRule, 2],
+  [NFT_MSG.delRule, 2],
+]);
+
 export interface TablesListener {
   /** A transaction of others has touched this table of ours. */
   changed(table: TableName, by: Writer | undefined): void;
@@ -36,12 +49,12 @@ export interface TablesListener {
 
 /** Watches tables of the namespace that this thread is in now, but for what sockets of these ports change. */
 export function watchTables(
-  tables: readonly TableName[],
+  tables: readonly WatchedTable[],
   ports: () => ReadonlySet<number>,
   listener: TablesListener,
 ): Watch {
   const find = finder(tables);
-  const touched = new Set<TableName>();
+  const touched = new Set<WatchedTable>();
   return listen(() => openNetlink("nftables monitor", NETLINK_NETFILTER, [GROUP_NFTABLES]), {
     message(message) {
       if (message.type >> 8 !== SUBSYSTEM) return;
@@ -52,7 +65,7 @@ export function watchTables(
         return touched.clear();
       }
       const table = find(message.body);
-      if (table !== undefined && !ports().has(message.port)) touched.add(table);
+      if (table && isAbout(table, message) && !ports().has(message.port)) touched.add(table);
     },
     lost() {
       touched.clear();
@@ -60,6 +73,16 @@ export function watchTables(
     },
     failed: (error) => listener.failed(error),
   });
+}
+
+/** Whether a message about a table may concern us: kube-proxy writes other chains of iptables all the time. */
+function isAbout({ chains }: WatchedTable, { type, body }: Message): boolean {
+  if (!chains) return true;
+  const kind = type & 255;
+  if (kind === NFT_MSG.newTable || kind === NFT_MSG.delTable) return true;
+  const at = CHAIN_AT.get(kind);
+  const name = at === undefined ? undefined : tableAttributes(body).get(at)?.string;
+  return name !== undefined && chains.includes(name);
 }
 
 /** Who has made a new generation of rules; undefined where the kernel does not tell. */
@@ -70,7 +93,7 @@ function writerOf({ body }: Message): Writer | undefined {
 }
 
 /** Returns what finds the table that a message is about, by its first bytes. */
-function finder(tables: readonly TableName[]): (body: Uint8Array) => TableName | undefined {
+function finder(tables: readonly WatchedTable[]): (body: Uint8Array) => WatchedTable | undefined {
   const known = tables.map((table) => {
     return { table, family: FAMILY[table.family], name: new TextEncoder().encode(`${table.name}\0`) };
   });

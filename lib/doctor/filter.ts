@@ -1,0 +1,82 @@
+// What of the packet filter is in the way of ours, or of ours is missing in it. A router that runs puts it right itself.
+import { type Cidr, formatCidr } from "../address/ipv4.ts";
+import { bridgeAddresses } from "../host/bridge.ts";
+import { FIREWALL, firewallTable } from "../host/firewall.ts";
+import { droppingForwarded } from "../host/forwarding/forwarding.ts";
+import { BRIDGE } from "../host/names.ts";
+import { linkByName } from "../netlink/link.ts";
+import { fillTable } from "../netlink/nftables/replace.ts";
+import { readTable, stateOf, type TableState } from "../netlink/nftables/state.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { type Finding, ok, problem, warning } from "./finding.ts";
+
+/** `running`: our router, which sees to the packet filter itself. */
+export function filterFindings(running: boolean): Finding[] {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  const launched = linkByName(route, BRIDGE)?.kind === "bridge";
+  return [
+    forwardPolicy(nf, launched, running),
+    ...(launched ? rules(nf, bridgeAddresses(route), running) : []),
+  ];
+}
+
+function forwardPolicy(nf: NetlinkSocket, launched: boolean, running: boolean): Finding {
+  const dropping = droppingForwarded(nf);
+  if (dropping.length === 0) return ok("forward", "nothing drops forwarded packets by policy");
+  const names = dropping.map(({ variant }) => variant).join(", ");
+  if (!launched || dropping.every(({ accepts }) => accepts))
+    return ok("forward", `${names} drops forwarded packets by policy; weave has its own accepted`);
+  return problem(
+    "forward",
+    `${names} drops forwarded packets by policy, and nothing accepts ours`,
+    "'weave launch' has ours accepted, or 'iptables -P FORWARD ACCEPT'",
+    running ? [] : [{ action: "accept-forwarded", variants: dropping.map(({ variant }) => variant) }],
+  );
+}
+
+/** Our table, as far as the addresses of the bridge tell what has to be in it. */
+function rules(nf: NetlinkSocket, exposed: readonly Cidr[], running: boolean): Finding[] {
+  const advice = running
+    ? "'weave status' says why the router does not put it right"
+    : "'weave launch' puts it right";
+  const of = (addresses: readonly Cidr[]) =>
+    stateOf(
+      fillTable(
+        firewallTable({
+          exposed: addresses.map((cidr) => ({ cidr, masquerade: true })),
+          controlPort: undefined,
+          local: [],
+        }),
+      ),
+    );
+  const wanted = of(exposed);
+  const found = readTable(nf, FIREWALL, wanted);
+  const table = `nftables table ${FIREWALL.family} ${FIREWALL.name}`;
+  if (!found)
+    return [problem("firewall", `${table} is missing: nothing of ours is accepted or masqueraded`, advice)];
+  const wrong = [
+    ...(found.dormant ? ["it is dormant"] : []),
+    ...[...wanted.chains]
+      .filter(([name, { hook }]) => found.chains.get(name)?.hook !== hook)
+      .map(([name]) => `chain ${name} is missing or hangs elsewhere`),
+    ...(missing(wanted, found, "forward").length > 0 ? ["chain forward lacks rules of ours"] : []),
+  ];
+  if (wrong.length > 0) return [problem("firewall", `${table} was changed: ${wrong.join(", ")}`, advice)];
+  const bare = running
+    ? []
+    : exposed.filter((cidr) => missing(of([cidr]), found, "postrouting").length > 0).map(formatCidr);
+  if (bare.length === 0) return [ok("firewall", `${table} is in place`)];
+  return [
+    warning(
+      "firewall",
+      `nothing is masqueraded for the exposed ${bare.join(", ")}: it was exposed with --no-masq, or rules were removed`,
+      advice,
+    ),
+  ];
+}
+
+function missing(wanted: TableState, found: TableState, chain: string): string[] {
+  const there = found.chains.get(chain)?.rules ?? [];
+  return (wanted.chains.get(chain)?.rules ?? []).filter((rule) => !there.includes(rule));
+}
