@@ -165,6 +165,25 @@ test("an address of another peer is not put in force before that one gives it up
   expect(await a.weave("status")).not.toContain("exposed address");
 }, 60_000);
 
+test("what is done of an expose that fails half way is taken back; what was there before stays", async () => {
+  await a.weave("launch", "--ipalloc-init=consensus=1", "--no-dns");
+  const expose = (...args: string[]) => a.exec([join(DIST, "weave"), "expose", ...args]);
+  const named = ["-h", "gateway.weave.local"];
+  for (const addresses of [[], ["10.60.0.1/24", "10.60.1.1/24"]]) {
+    expect((await expose(...addresses, ...named)).stderr).toContain("there is no DNS here");
+    expect([await bridge(a), await holders(a)]).toEqual([[], []]);
+  }
+  const address = (await expose("10.60.0.1/24")).stdout.trim();
+  expect((await expose("10.60.0.1/24", "10.60.1.1/24", ...named)).code).toBe(1);
+  expect(await bridge(a)).toEqual([`${address}/24`]);
+  await a.must(["ip", "addr", "flush", "dev", "weave"]);
+  await eventually(
+    "the address is back",
+    () => bridge(a),
+    (list) => list.includes(`${address}/24`),
+  );
+}, 60_000);
+
 test("what a full disk cannot save is refused, and nothing of it is done; what was saved comes back", async () => {
   const state = join(a.folder, "full");
   mkdirSync(state);
