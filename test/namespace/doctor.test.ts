@@ -192,3 +192,19 @@ table inet firewalld {
   await load("goto filter_FWD_trusted;");
   expect(await about("firewalld")).toEqual([]);
 }, 30_000);
+
+test("what others changed and the router put right, by name", async () => {
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+  expect(await about("repairs")).toEqual([]);
+  await host.must(["ip", "link", "set", "weave", "down"]);
+  const found = await eventually(
+    "it is told of",
+    () => about("repairs"),
+    (list) => list.length > 0,
+  );
+  expect(found).toEqual([
+    expect.stringMatching(
+      /^warning: changed by others in the last hour, and put right: .*\bweave\b.*\bdown\b/,
+    ),
+  ]);
+}, 30_000);
