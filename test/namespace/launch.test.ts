@@ -118,6 +118,27 @@ describe.each([[[]], [["--foreground"]]])("launch %p", (mode) => {
   });
 });
 
+test("another router has the TAP link: the launch fails, and that one goes on", async () => {
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+  const other = {
+    WEAVE_RUN_DIR: join(host.folder, "other/run"),
+    WEAVE_STATE_DIR: join(host.folder, "other/lib"),
+  };
+  const launch = [join(DIST, "weave"), "launch", "--ipalloc-init=consensus=1", "--http-addr=127.0.0.1:7784"];
+  const { code, stderr } = await host.exec(launch, { env: other, timeoutMs: 20_000 });
+  expect([code, stderr]).toEqual([1, expect.stringContaining("link sleeve-6783 is in use")]);
+  expect(await host.weave("status")).toContain("Service: router");
+  await host.weave("reset", "--force");
+});
+
+test("a launch without CAP_NET_ADMIN fails with its error, and leaves nothing behind", async () => {
+  const before = await state();
+  const launch = ["setpriv", "--bounding-set=-net_admin", join(DIST, "weave"), "launch"];
+  const { code, stderr } = await host.exec(launch, { timeoutMs: 20_000 });
+  expect([code, stderr]).toEqual([1, expect.stringContaining("Operation not permitted")]);
+  expect(await state()).toEqual(before);
+});
+
 test("another VXLAN link has the port: sleeve does without, and the status says so", async () => {
   await host.must(["ip", "link", "add", "vx7", "up", "type", "vxlan", "external", "dstport", "6784"]);
   try {
