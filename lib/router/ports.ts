@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { systemClock } from "../clock/clock.ts";
 import { ContainerLinks } from "../host/ports/links.ts";
 import { Ports, type PortsConfig } from "../host/ports/ports.ts";
+import type { KeptSettings } from "../host/ports/settings.ts";
 import type { Reconciler } from "../host/reconcile/reconciler.ts";
 import type { Log } from "../log/log.ts";
 import type { RouteEvent } from "../netlink/monitor.ts";
@@ -30,6 +31,7 @@ export function startPorts(
   { maps, portName }: Datapath,
   self: number,
   antiSpoof: boolean,
+  settings: KeptSettings,
   reconciler: Reconciler,
   log: Log,
 ): ContainerPorts {
@@ -38,7 +40,7 @@ export function startPorts(
   const config = { antiSpoof, leaveQdisc, macs: maps.macs, value, self, overlayPort: portName };
   const { ports, why } = startPrograms(route, filter, config, log);
   const again = () => reconciler.notified("ports");
-  const kept = new ContainerLinks(route, systemClock, log, ports, again);
+  const kept = new ContainerLinks(route, systemClock, log, ports, settings, again);
   reconciler.keep(kept);
   return {
     renumber: (number) => ports?.renumber(number),

@@ -20,6 +20,7 @@ import { Exposure, exposedByBridge } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
 import { BRIDGE, EXPOSE_ID, isContainerVeth } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
+import { KeptSettings } from "../host/ports/settings.ts";
 import { Reconciler } from "../host/reconcile/reconciler.ts";
 import type { Keeper } from "../host/reconcile/resource.ts";
 import { WorkThread } from "../host/workthread.ts";
@@ -166,7 +167,17 @@ export async function startRouter(
     reconciler.keep(keeper),
   );
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
-  const ports = startPorts(route, filter, datapath, shortId, options["anti-spoof"], reconciler, log);
+  const portSettings = new KeptSettings(store, damaged);
+  const ports = startPorts(
+    route,
+    filter,
+    datapath,
+    shortId,
+    options["anti-spoof"],
+    portSettings,
+    reconciler,
+    log,
+  );
   scope.defer("container ports", () => ports.stop());
   const { withoutFastdp } = datapath;
   const esp = new Esp(systemRandom, port + 1);

@@ -275,6 +275,19 @@ describe("what a container sends as", () => {
     ];
     const foreign = [udp(d, b, "<another>", { address: "10.32.78.7" })];
     expect(await arriving(d, b, [...list, ...foreign], c)).toEqual(wordsOf(list));
+    // A link that was lost and made anew is bound as before, once the router has seen what is inside.
+    await eventually(
+      "the router has looked into it",
+      () => host.weave("report", "-f", "{{json .Containers}}"),
+      (text) => text.includes(d.mac),
+    );
+    await host.must(["ip", "link", "del", "vethwepld-port-"]);
+    await eventually(
+      "the link is back",
+      () => host.exec(["ip", "link", "show", "vethwepld-port-", "up", "master", "weave"]),
+      ({ stdout }) => stdout.includes("LOWER_UP"),
+    );
+    expect(await arriving(d, b, [...list, ...foreign], c)).toEqual(wordsOf(list));
     const refused = await host.cni(
       "ADD",
       { ...CONFIG, allowedAddresses: ["10.32.0.0/33"] },

@@ -29,7 +29,7 @@ export const PORT_FLAGS = {
 } as const;
 
 export interface KnownLink {
-  /** The host's end as it is to be; its Ethernet address and its other end as they are. */
+  /** The host's end as it is to be; its other end as it is. */
   port: Link;
   readonly owner: AttachmentName | undefined;
   /** The container's end; undefined where nobody has looked, or its namespace cannot be seen. */
@@ -130,6 +130,7 @@ export function wrongAt({ port }: KnownLink, now: Link, bridge: Link): string[] 
   if (now.name !== port.name) wrong.push(`renamed to ${now.name}`);
   if (now.mtu !== port.mtu) wrong.push(`MTU ${now.mtu} instead of ${port.mtu}`);
   if (now.alias !== port.alias) wrong.push("without its alias");
+  if (now.address !== port.address) wrong.push(`Ethernet address ${now.address} instead of ${port.address}`);
   const flags = now.bridgePort;
   if (now.master !== bridge.index || !flags) return wrong;
   const wanted: Required<BridgePort> = { ...PORT_FLAGS, hairpin: port.bridgePort?.hairpin ?? false };

@@ -27,6 +27,7 @@ import {
   wrongAt,
 } from "./known.ts";
 import type { Ports, Unhooked } from "./ports.ts";
+import type { KeptSettings } from "./settings.ts";
 
 /** Interval of looking into containers that are new or may have changed, a few at a time, and else into one. */
 const LOOK_MS = 250;
@@ -80,22 +81,33 @@ export class ContainerLinks implements Keeper {
     private readonly clock: Clock,
     log: Log,
     private readonly ports: Pick<Ports, "follow" | "has" | "rehook"> | undefined,
+    private readonly kept: KeptSettings,
     private readonly again: () => void,
   ) {
     this.#warn = limitedWarnings(log, () => clock.now());
     const links = linkList(route);
     const bridge = links.find(({ name }) => name === BRIDGE);
-    if (bridge) this.#known.learn(links, bridge.index, clock.now(), true);
+    if (!bridge) return;
+    const asBefore = links.map((link) => kept.known(link));
+    for (const { port } of this.#known.learn(asBefore, bridge.index, clock.now(), true)) kept.save(port);
+    kept.keepOnly(new Set(this.#known.all().map(({ port }) => port.index)));
+  }
+
+  #forget(index: number): void {
+    this.#known.forget(index);
+    this.kept.forget(index);
   }
 
   /** Looks into containers from now on. */
   follow(books: Books): void {
     this.#books = books;
     detached("looking into containers", this.#look(this.#known.all()));
-    this.#looks = every(this.clock, LOOK_MS, () => {
-      const due = this.#due();
-      if (due.length > 0 && !this.#looking) detached("looking into containers", this.#look(due));
-    });
+    this.#looks = every(this.clock, LOOK_MS, () => this.#lookSoon());
+  }
+
+  #lookSoon(): void {
+    const due = this.#due();
+    if (due.length > 0 && !this.#looking) detached("looking into containers", this.#look(due));
   }
 
   stop(): void {
@@ -107,7 +119,7 @@ export class ContainerLinks implements Keeper {
   removed(index: number, leaving: boolean): void {
     const known = this.#known.get(index);
     if (known) known.removed = true;
-    if (leaving) this.#known.forget(index);
+    if (leaving) this.#forget(index);
   }
 
   /** Whether a link on our bridge may lack our program. */
@@ -129,8 +141,7 @@ export class ContainerLinks implements Keeper {
         const inode = netnsInode(link.netns === undefined ? undefined : netnsPath(link.netns));
         for (const { port, inside } of this.#known.all()) {
           const isMeant = inside?.inode === inode && inside.link.name === link.ifName;
-          if (isMeant || (link.alias !== undefined && port.alias === link.alias))
-            this.#known.forget(port.index);
+          if (isMeant || (link.alias !== undefined && port.alias === link.alias)) this.#forget(port.index);
         }
         return work.detach(link);
       },
@@ -186,7 +197,9 @@ export class ContainerLinks implements Keeper {
     if (!bridge) return [];
     this.#bridge = bridge.index;
     const present = new Map(links.map((link) => [link.index, link]));
-    this.#known.learn(links, bridge.index, now);
+    const fresh = this.#known.learn(links, bridge.index, now);
+    for (const { port } of fresh) this.kept.save(port);
+    if (fresh.length > 0) this.#lookSoon();
     const changes: PortChange[] = [];
     for (const known of this.#known.all()) {
       const link = present.get(known.port.index);
@@ -214,14 +227,14 @@ export class ContainerLinks implements Keeper {
     if (link.leaving) return undefined;
     if (this.#wasDetached(known, now)) {
       linksDelete(this.route, [link.index]);
-      this.#known.forget(link.index);
+      this.#forget(link.index);
       return undefined;
     }
     // Somebody has set the container's end up or down, or moved it.
     if (link.carrier !== known.carrier) known.lookedAt = undefined;
     known.carrier = link.carrier;
-    const { address, peerIndex, peerNetns } = link;
-    known.port = { ...known.port, address, peerIndex, peerNetns };
+    const { peerIndex, peerNetns } = link;
+    known.port = { ...known.port, peerIndex, peerNetns };
     const wrong = wrongAt(known, link, bridge);
     if (wrong.length === 0) {
       known.wrong = undefined;
@@ -234,9 +247,10 @@ export class ContainerLinks implements Keeper {
   }
 
   #putRight({ port }: KnownLink, now: Link, bridge: Link): void {
-    const { index, name, mtu, alias = "", bridgePort } = port;
+    const { index, name, mtu, alias = "", address, bridgePort } = port;
     if (now.name !== name) this.#rename(now, name);
-    linkSet(this.route, name, index, { master: bridge.index, up: true, mtu, alias });
+    const moved = now.address !== address && address !== undefined ? { address } : {};
+    linkSet(this.route, name, index, { master: bridge.index, up: true, mtu, alias, ...moved });
     bridgePortSet(this.route, name, index, { ...PORT_FLAGS, hairpin: bridgePort?.hairpin ?? false });
   }
 
@@ -262,7 +276,7 @@ export class ContainerLinks implements Keeper {
     const { port, inside } = known;
     known.missingSince ??= now;
     const forget = () => {
-      this.#known.forget(port.index);
+      this.#forget(port.index);
       return undefined;
     };
     if (!inside || !this.#books || known.ended) return forget();

@@ -1,0 +1,62 @@
+// What ports of containers are to be, on disk: what somebody changes while no router runs, the next one puts right.
+import * as v from "valibot";
+import type { Link } from "../../netlink/link.ts";
+import { type Rows, type Store, StoreError } from "../../store/store.ts";
+import { PORT_FLAGS } from "./known.ts";
+
+/** A bridge has at most 1,024 ports. */
+const MAX_PORTS = 2_048;
+
+const Settings = v.object({
+  alias: v.string(),
+  name: v.string(),
+  /** Bytes. */
+  mtu: v.number(),
+  /** Ethernet address. */
+  address: v.string(),
+  hairpin: v.boolean(),
+});
+type Settings = v.InferOutput<typeof Settings>;
+
+/** By ifindex. */
+export class KeptSettings {
+  readonly #rows: Rows<Settings>;
+
+  /** `damaged` is told of what cannot be read. */
+  constructor(store: Store, damaged: (what: string) => void) {
+    this.#rows = store.rows("ports", Settings, { damaged, limit: MAX_PORTS });
+  }
+
+  /** Return a port as it was to be, if it is one that is known. */
+  known(link: Link): Link {
+    const kept = this.#rows.get(String(link.index));
+    if (!kept) return link;
+    const { alias, name, mtu, address, hairpin } = kept;
+    const isIt = alias === link.alias || (name === link.name && address === link.address);
+    if (!isIt) return link;
+    return { ...link, alias: alias || undefined, name, mtu, address, bridgePort: { ...PORT_FLAGS, hairpin } };
+  }
+
+  save({ index, alias = "", name, mtu, address = "", bridgePort }: Link): void {
+    const settings = { alias, name, mtu, address, hairpin: bridgePort?.hairpin ?? false };
+    unlessFull(() => this.#rows.set(String(index), settings));
+  }
+
+  forget(index: number): void {
+    unlessFull(() => this.#rows.delete(String(index)));
+  }
+
+  /** Forgets ports that are no more. */
+  keepOnly(indexes: ReadonlySet<number>): void {
+    for (const index of this.#rows.all().keys()) if (!indexes.has(Number(index))) this.forget(Number(index));
+  }
+}
+
+/** The store tells in status what it cannot save. */
+function unlessFull(change: () => void): void {
+  try {
+    change();
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+  }
+}
