@@ -29,7 +29,7 @@ const READINGS = {
   filters:
     'for link in $(ls /sys/class/net); do for way in ingress egress; do tc filter show dev "$link" "$way" 2>/dev/null | sed "s/^/$link $way /"; done; done',
   nftables: "nft list ruleset 2>/dev/null",
-  legacy: "[ -s /proc/net/ip_tables_names ] && iptables-legacy-save | grep -v '^#'",
+  legacy: "grep -q . /proc/net/ip_tables_names && iptables-legacy-save | grep -v '^#'",
   xfrm: "ip xfrm policy 2>/dev/null",
   sysctls: SYSCTLS,
 } as const;

@@ -70,7 +70,11 @@ function bridgeChanges({ exposed, network }: Target): Table {
         `ip addr del ${address}/24 dev ${BRIDGE}`,
       ],
     ],
-    routes: [`ip route del ${network} dev ${BRIDGE}`, `ip route flush dev ${BRIDGE}`],
+    routes: [
+      `ip route del ${network} dev ${BRIDGE}`,
+      `ip route flush dev ${BRIDGE}`,
+      `ip route replace blackhole ${network}`,
+    ],
   };
 }
 
