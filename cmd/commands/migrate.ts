@@ -64,6 +64,10 @@ async function neighboursOf(port: string): Promise<string[]> {
   }
 }
 
+/** Neighbours of the original's router that nobody has named: they are told to ours for a quick start only. */
+export const unnamed = (neighbours: readonly string[], named: readonly string[]): string[] =>
+  neighbours.filter((peer) => !named.includes(peer));
+
 const givenPort = (options: Record<string, unknown>) => String(options["port"] ?? DEFAULT_PORT);
 
 async function tell(what: "connect" | "forget", peers: readonly string[]): Promise<void> {
@@ -138,10 +142,7 @@ export const migrate: Command = {
         );
       await Bun.sleep(200);
     }
-    await tell(
-      "forget",
-      neighbours.filter((peer) => !peers.includes(peer)),
-    );
+    await tell("forget", unnamed(neighbours, peers));
     console.log("this host is ours; nothing of the original is left");
   },
 };

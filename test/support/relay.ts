@@ -1,6 +1,7 @@
 // A bad network: a program between two TAP links that loses, repeats, delays and otherwise ill-treats what passes. What
 // it is to do comes by standard input, a line of JSON each time; it starts by passing everything.
 import { readSync } from "node:fs";
+import { seededRandom } from "../../lib/clock/random.ts";
 import { openTap } from "../../lib/netlink/tap.ts";
 import { complement, sum } from "../../lib/overlay/sleeve/checksum.ts";
 import { writeFragmentationNeeded } from "../../lib/overlay/sleeve/packets.ts";
@@ -46,7 +47,8 @@ function main(near: string, far: string): void {
   let treatment: Treatment = {};
   let held: { fd: number; frame: Uint8Array; after: number }[] = [];
   const input = new Uint8Array(65_536);
-  const chance = (probability = 0) => probability > 0 && Math.random() < probability;
+  const random = seededRandom(BigInt(process.env["SEED"] ?? 1));
+  const chance = (probability = 0) => probability > 0 && random.float() < probability;
 
   const send = (fd: number, at: number, length: number) =>
     rawSyscall(write ?? 0, fd, arena.address + at, length, 0, 0, 0);

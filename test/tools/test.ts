@@ -1,6 +1,10 @@
-// npm test: lint, types, build, then the tests by kind. The last line sums up: "N passed, N failed, N skipped".
-import { existsSync } from "node:fs";
-import { join } from "node:path";
+// npm test [-- KIND|PATTERN…]: lint, types, build, then the tests by kind, or only those of some kinds and those whose
+// path has a pattern in it. The last line sums up: "N passed, N failed, N skipped".
+import { existsSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { basename, join } from "node:path";
+import { Glob } from "bun";
+import { leftNamespaces, removeNamespace } from "../support/leftovers.ts";
 import { lint } from "./lint.ts";
 import { typecheck } from "./typecheck.ts";
 
@@ -20,15 +24,40 @@ const ON_REQUEST = ["vm-long"];
 /** Those that have to be root. */
 const ROOT = ["namespace", "vm", "vm-long"];
 
-const everyTime = Object.keys(KINDS).filter((kind) => !ON_REQUEST.includes(kind));
+/** Those whose files share nothing, and so run side by side. */
+const PARALLEL = ["unit", "golden", "simulation"];
+/** How long files took the last time: the slowest begin first. */
+const TIMINGS = join(root, "node_modules/.cache/test-timings.json");
+const SHOWN = 5;
 
 const isRoot = process.getuid?.() === 0;
-const wanted = process.argv.slice(2);
-const unknown = wanted.find((kind) => !(kind in KINDS));
-if (unknown) {
-  console.error(`error: unknown kind of tests ${unknown}: ${Object.keys(KINDS).join(", ")}`);
-  process.exit(2);
+
+/** The files to run of each kind: all of those kinds, and those whose path has one of the patterns in it. */
+function chosen(args: readonly string[]): Map<string, readonly string[]> {
+  const kinds = Object.keys(KINDS).filter((kind) => existsSync(join(root, "test", kind)));
+  if (args.length === 0) args = kinds.filter((kind) => !ON_REQUEST.includes(kind));
+  const files = kinds.map((kind) => {
+    const all = [...new Glob(`test/${kind}/**/*.test.ts`).scanSync(root)].sort();
+    return [
+      kind,
+      all.filter((file) => args.some((arg) => arg === kind || (!(arg in KINDS) && file.includes(arg)))),
+    ] as const;
+  });
+  const unknown = args.find(
+    (arg) => !(arg in KINDS) && !files.some(([, list]) => list.some((file) => file.includes(arg))),
+  );
+  if (unknown) {
+    console.error(
+      `error: ${unknown} is no kind of tests (${Object.keys(KINDS).join(", ")}) and in no test's path`,
+    );
+    process.exit(2);
+  }
+  return new Map(files.filter(([, list]) => list.length > 0));
 }
+
+const wanted = process.argv.slice(2);
+const seed = process.env["SEED"] ?? String(Math.floor(Math.random() * 2 ** 31));
+console.log(`SEED=${seed} repeats the random tests of this run`);
 
 let passed = 0;
 let failed = 0;
@@ -46,9 +75,7 @@ async function step(name: string, run: () => boolean | Promise<boolean>): Promis
   else failed++;
 }
 
-async function testKind(kind: string): Promise<void> {
-  const folder = `${join(root, "test", kind)}/`;
-  if (!existsSync(folder)) return;
+async function testKind(kind: string, files: readonly string[]): Promise<void> {
   heading(`${kind} tests (${KINDS[kind]})`);
   if (ROOT.includes(kind) && !isRoot) {
     console.log("SKIPPED: they make network namespaces, which needs root");
@@ -60,11 +87,14 @@ async function testKind(kind: string): Promise<void> {
     skipped++;
     return;
   }
-  const child = Bun.spawn([process.execPath, "test", "--timeout", "120000", folder], {
+  const timings = [`--timings=${TIMINGS}`, "--update-timings"];
+  const how = PARALLEL.includes(kind) ? [`--parallel=${availableParallelism()}`, ...timings] : timings;
+  const paths = files.map((file) => `./${file}`);
+  const child = Bun.spawn([process.execPath, "test", "--timeout", "120000", ...how, ...paths], {
     cwd: root,
     stdout: "inherit",
     stderr: "pipe",
-    env: { ...process.env, FORCE_COLOR: "0" },
+    env: { ...process.env, FORCE_COLOR: "0", SEED: seed },
   });
   let text = "";
   for await (const chunk of child.stderr) {
@@ -78,6 +108,30 @@ async function testKind(kind: string): Promise<void> {
   skipped += count("skip");
   if (code !== 0 && count("fail") === 0) failed++;
   console.log(`${kind}: ${count("pass")} passed, ${count("fail")} failed, ${count("skip")} skipped`);
+  showSlowest(kind);
+  if (ROOT.includes(kind)) findLeftovers();
+}
+
+function showSlowest(kind: string): void {
+  if (!existsSync(TIMINGS)) return;
+  const took = Object.entries(
+    (JSON.parse(readFileSync(TIMINGS, "utf8")) as { files: Record<string, number> }).files,
+  )
+    .filter(([file]) => file.includes(`test/${kind}/`))
+    .sort(([, a], [, b]) => b - a);
+  const shown = took
+    .slice(0, SHOWN)
+    .map(([file, ms]) => `${basename(file, ".test.ts")} ${(ms / 1000).toFixed(1)} s`);
+  console.log(`slowest: ${shown.join(", ")}`);
+}
+
+/** A test that leaves something behind has failed. */
+function findLeftovers(): void {
+  for (const name of leftNamespaces()) {
+    console.log(`network namespace ${name} was left behind`);
+    removeNamespace(name);
+    failed++;
+  }
 }
 
 const run = (name: string) =>
@@ -87,8 +141,10 @@ if (wanted.length === 0) {
   await step("lint", lint);
   await step("types", typecheck);
 }
-await step("build", () => run("test/tools/build.ts").exitCode === 0);
-for (const kind of wanted.length > 0 ? wanted : everyTime) await testKind(kind);
+const selection = chosen(wanted);
+if ([...selection.keys()].some((kind) => ROOT.includes(kind)))
+  await step("build", () => run("test/tools/build.ts").exitCode === 0);
+for (const [kind, files] of selection) await testKind(kind, files);
 
 console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exitCode = failed === 0 ? 0 : 1;

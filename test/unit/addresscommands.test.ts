@@ -1,6 +1,7 @@
-// Several addresses on one command line: all or none.
+// What commands do beside what they print: addresses all or none, peers that stay named.
 import { expect, test } from "bun:test";
 import { acquire, takeAddresses } from "../../cmd/commands/addresses.ts";
+import { unnamed } from "../../cmd/commands/migrate.ts";
 import { type ApiClient, ApiError } from "../../lib/api/client.ts";
 
 test.each([1, 2, 3])(
@@ -22,3 +23,10 @@ test.each([1, 2, 3])(
     expect(calls.filter((call) => call.startsWith("DELETE"))).toEqual(got.map((path) => `DELETE ${path}`));
   },
 );
+
+test("migrate forgets the neighbours that it found, but none that was named", () => {
+  const found = ["10.0.0.1:6783", "10.0.0.2:6783", "10.0.0.3:6999"];
+  expect(unnamed(found, ["10.0.0.2:6783", "host4", "10.0.0.3"])).toEqual(["10.0.0.1:6783", "10.0.0.3:6999"]);
+  expect(unnamed(found, [])).toEqual(found);
+  expect(unnamed([], ["host4"])).toEqual([]);
+});

@@ -7,7 +7,7 @@ import { atOnce, finish } from "../../lib/clock/slices.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
 import type { RingState } from "../../lib/ipam/ring.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
-import { encodeRangeMessage, encodeState, MESSAGE } from "../../lib/ipam/wire.ts";
+import { decodeState, encodeRangeMessage, encodeState, MESSAGE } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { encodeTagged } from "../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
@@ -196,5 +196,14 @@ test("what another peer says is its own is given to nobody, until that is settle
       .ownedRanges(THREE)
       .some(({ start }) => ours.some((range) => range.start <= start && start < range.end)),
   ).toBe(true);
+  allocator.stop();
+});
+
+test("messages tell the time in seconds since the epoch: the original refuses what is an hour off", () => {
+  const { allocator, clock } = first();
+  const now = () => [...allocator.sharing.gossip().encode()].map((message) => decodeState(message).now);
+  expect(now()).toEqual([1_700_000_000n]);
+  clock.wallOffset = 3_600_000;
+  expect(now()).toEqual([1_700_003_600n]);
   allocator.stop();
 });

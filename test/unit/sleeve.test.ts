@@ -29,6 +29,7 @@ import { closePipe, MessageReader, MessageWriter, openPipe, readMessages } from 
 import { PolledFiles } from "../../lib/sys/poll.ts";
 import { EngineHarness } from "../support/engine.ts";
 import { checksum, ipv4Frame, isSound, MAC_A, MAC_B, tcpFrame } from "../support/frames.ts";
+import { randomOf } from "../support/seed.ts";
 
 const name = (peer: number) => nameFromNumber(BigInt(peer));
 const bytesOf = (peer: number) => nameToBytes(name(peer));
@@ -61,7 +62,8 @@ async function pair(encrypted: boolean, settings: Partial<LinkSettings> = {}) {
   return [await make(1, 2), await make(2, 1)] as const;
 }
 
-const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
+const chance = randomOf("sleeve");
+const random = (length: number) => chance.bytes(length);
 
 /** The virtio header of a super-frame or of one whose checksum is still to be computed, as the kernel writes it. */
 function virtio(fields: Partial<Record<keyof typeof VIRTIO, number>>): Uint8Array {
@@ -395,19 +397,18 @@ describe.each([
     const [a, b] = await pair(encrypted);
     const make = () => {
       a.sent.length = 0;
-      const count = 1 + Math.floor(Math.random() * 3);
-      for (let i = 0; i < count; i++)
-        a.engine.captured(...stage(a, ipv4Frame(random(Math.floor(Math.random() * 400)))));
+      const count = 1 + chance.below(3);
+      for (let i = 0; i < count; i++) a.engine.captured(...stage(a, ipv4Frame(random(chance.below(400)))));
       a.engine.flush();
       return a.sent[0]?.bytes ?? new Uint8Array();
     };
     let tried = 0;
     for (let i = 0; i < 10_000; i++) {
       const datagram = make();
-      const place = Math.floor(Math.random() * datagram.length);
+      const place = chance.below(datagram.length);
       if (i % 2 === 0) datagram[place] = (datagram[place] ?? 0) ^ (1 << (i % 8));
       b.receive(i % 2 === 0 ? datagram : datagram.subarray(0, place));
-      const noise = random(Math.floor(Math.random() * 1500));
+      const noise = random(chance.below(1500));
       // Half of it claims to be of the peer.
       if (i % 2 === 0) noise.set(bytesOf(1).subarray(0, noise.length));
       b.receive(noise);
@@ -427,13 +428,11 @@ describe.each([
     const [a] = await pair(encrypted);
     const whole = tcpFrame(random(3000));
     for (let i = 0; i < 10_000; i++) {
-      const frame = whole.slice(0, Math.floor(Math.random() * whole.length));
-      for (let k = 0; k < 3; k++) frame[Math.floor(Math.random() * 66)] = Math.floor(Math.random() * 256);
+      const frame = whole.slice(0, chance.below(whole.length));
+      for (let k = 0; k < 3; k++) frame[chance.below(66)] = chance.below(256);
       const header =
-        i % 2
-          ? virtio({ gsoType: GSO_TCP4, gsoSize: Math.floor(Math.random() * 2000) })
-          : random(VIRTIO_HEADER);
-      a.capture(Math.floor(Math.random() * 6), Math.floor(Math.random() * 6), frame, header);
+        i % 2 ? virtio({ gsoType: GSO_TCP4, gsoSize: chance.below(2000) }) : random(VIRTIO_HEADER);
+      a.capture(chance.below(6), chance.below(6), frame, header);
       a.sent.length = 0;
       a.written.length = 0;
     }
@@ -564,7 +563,7 @@ describe("the search for the path's MTU", () => {
   test("never finds too much where tests are lost, and rarely too little", () => {
     let exact = 0;
     for (let i = 0; i < 200; i++) {
-      const { found } = search(1218, 1438, () => Math.random() < 0.3);
+      const { found } = search(1218, 1438, () => chance.float() < 0.3);
       expect(found[0]).toBeLessThanOrEqual(1218);
       if (found[0] === 1218) exact++;
     }

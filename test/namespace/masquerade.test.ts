@@ -1,0 +1,148 @@
+// What an exposed host does to the source of packets, seen by those who get them; and what a change that fails leaves.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { closeSync } from "node:fs";
+import { formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
+import { filterBridged } from "../../lib/host/bridged.ts";
+import { Exposure } from "../../lib/host/expose.ts";
+import { firewallTable } from "../../lib/host/firewall.ts";
+import { tableReplace } from "../../lib/netlink/nftables/replace.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { inNetns } from "../../lib/sys/netns.ts";
+import {
+  AF_INET,
+  AF_PACKET,
+  openSocket,
+  receiveDatagram,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  sendDatagram,
+  setOption,
+  sockaddrIn,
+} from "../../lib/sys/socket.ts";
+import { addVeth, eventually, Hosts, must } from "../support/hosts.ts";
+
+const PORT = 9_999;
+const ETH_P_IP = 0x0008;
+const [SOL_SOCKET, SO_BROADCAST] = [1, 6];
+const EXPOSED = parseCidr("10.32.0.1/12");
+const BUFFER = new Uint8Array(65_536);
+
+let hosts: Hosts;
+let sender: number;
+const captures = new Map<string, number>();
+const opened: number[] = [];
+const paths: string[] = [];
+const within = <T>(path: string, fn: () => T): T => inNetns(path, fn);
+const path = (host: number) => `/run/netns/${hosts.host(host).netns}`;
+
+beforeAll(async () => {
+  hosts = await Hosts.create("mas", 2);
+  const host = hosts.host(1);
+  await host.must(["ip", "link", "add", "weave", "type", "bridge"]);
+  await host.must(["ip", "link", "set", "weave", "up"]);
+  await host.must(["ip", "addr", "add", "10.32.0.1/12", "dev", "weave"]);
+  await host.must(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"]);
+  for (const i of [1, 2]) {
+    const pod = await hosts.pod(`pod${i}`);
+    paths.push(pod);
+    const netns = pod.split("/").at(-1) ?? "";
+    await addVeth(["ip", "-n", host.netns], `p${i}`, netns, 1_376);
+    await host.must(["ip", "link", "set", `p${i}`, "master", "weave", "up"]);
+    const ip = (...args: string[]) => must(["ip", "-n", netns, ...args]);
+    await ip("addr", "add", `10.32.0.${10 + i}/12`, "dev", "eth0");
+    await ip("link", "set", "eth0", "up");
+    await ip("route", "add", "default", "via", "10.32.0.1");
+  }
+  const [one = "", two = ""] = paths;
+  expect(within(path(1), filterBridged)).toBeUndefined();
+  using nf = within(path(1), () => new NetlinkSocket(NETLINK_NETFILTER));
+  const exposed = [{ cidr: EXPOSED, masquerade: true }];
+  tableReplace(nf, firewallTable({ exposed, controlPort: undefined, local: [] }));
+  sender = within(one, () => openSocket("sender", AF_INET, SOCK_DGRAM, 0));
+  setOption("broadcasts", sender, SOL_SOCKET, SO_BROADCAST, 1);
+  const capture = () => openSocket("capture", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, ETH_P_IP);
+  captures.set("pod", within(two, capture)).set("outside", within(path(2), capture));
+  opened.push(sender, ...captures.values());
+}, 60_000);
+
+afterAll(() => {
+  for (const fd of opened) closeSync(fd);
+  hosts?.disposeSync();
+});
+
+/** Where a packet of the first pod to this address comes from, as those see it who get it. */
+async function sourceOf(destination: string, seenBy: string): Promise<string> {
+  const to = Uint8Array.from(destination.split(".").map(Number));
+  let source: string | undefined;
+  await eventually(
+    `a packet to ${destination} arrives`,
+    () => {
+      // The first may be lost while addresses are asked for.
+      sendDatagram("packet", sender, Uint8Array.of(1), sockaddrIn(to, PORT));
+      for (;;) {
+        const packet = receiveDatagram("capture", captures.get(seenBy) ?? -1, BUFFER, false);
+        if (!packet) return source;
+        const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
+        if (packet[23] !== 17 || view.getUint16(36) !== PORT) continue;
+        if (packet.subarray(30, 34).join(".") === destination) source = formatIPv4(view.getUint32(26));
+      }
+    },
+    (found) => found !== undefined,
+  );
+  return source ?? "";
+}
+
+test.each([
+  ["outside the network: the host's", "10.99.0.2", "outside", "10.99.0.1"],
+  ["another pod: its own", "10.32.0.12", "pod", "10.32.0.11"],
+  ["a multicast group: its own", "224.0.0.251", "pod", "10.32.0.11"],
+  ["another multicast group: its own", "239.1.2.3", "pod", "10.32.0.11"],
+  ["everybody: its own", "255.255.255.255", "pod", "10.32.0.11"],
+])("a pod's packet to %s address is the source", async (_what, destination, seenBy, source) => {
+  expect(await sourceOf(destination, seenBy)).toBe(source);
+});
+
+describe("a change of what is exposed of which the kernel refuses a part", () => {
+  const [first, second] = ["10.32.0.1/12", "10.40.0.1/12"].map(parseCidr) as [typeof EXPOSED, typeof EXPOSED];
+
+  test("leaves what was exposed, takes back what was done, and succeeds when it is tried again", () => {
+    using route = within(path(1), () => new NetlinkSocket(NETLINK_ROUTE));
+    let refusing = false;
+    const asked: string[] = [];
+    const exposure: Exposure = new Exposure(route, {
+      check() {},
+      apply() {
+        const { wanted, unwanted } = exposure.desired;
+        asked.push(
+          `${wanted.map(({ address }) => formatIPv4(address))} not ${unwanted.map(({ address }) => formatIPv4(address))}`,
+        );
+        if (refusing && asked.length % 2 === 1) throw new Error("EPERM");
+        return [];
+      },
+    } as ConstructorParameters<typeof Exposure>[1]);
+    const before = [{ cidr: first, masquerade: true }];
+    exposure.start(before);
+    refusing = true;
+    for (const change of [
+      () => exposure.expose(second, true),
+      () => exposure.expose(first, false),
+      () => exposure.hide(first),
+    ]) {
+      expect(change).toThrow("EPERM");
+      expect([exposure.exposed, exposure.desired]).toEqual([before, { wanted: [first], unwanted: [] }]);
+    }
+    expect(asked).toEqual([
+      "10.32.0.1,10.40.0.1 not ",
+      "10.32.0.1 not 10.40.0.1",
+      "10.32.0.1 not ",
+      "10.32.0.1 not ",
+      " not 10.32.0.1",
+      "10.32.0.1 not ",
+    ]);
+    refusing = false;
+    exposure.expose(second, true);
+    expect(exposure.hide(first)).toBe(true);
+    expect(exposure.addresses).toEqual([second]);
+  });
+});
