@@ -52,6 +52,8 @@ export interface ConnectionHost {
   note(text: string): void;
   /** Warns, but not too often of one kind. */
   warn(kind: string, text: string): void;
+  /** The connection is about to end by a fault of this host: its peer is to be dialled. */
+  lose(connection: LocalConnection): void;
   /** The connection has ended. */
   ended(connection: LocalConnection, error: Error): void;
 }
@@ -265,6 +267,10 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       sendControl: (tag, message) => this.send(encodeTagged(tag, message)),
       established: () => this.#establish(),
       failed: (error) => this.shutdown(error),
+      restart: (error) => {
+        if (!this.#ended) this.host.lose(this);
+        this.shutdown(error);
+      },
     });
     this.#timer = every(this.host.clock, HEARTBEAT_MS, () => this.#beat());
     this.host.add(this, remote.uid !== described.peer.uid);

@@ -22,6 +22,8 @@ export interface OverlayParams {
   established(): void;
   /** This overlay cannot carry frames (any more). */
   failed(error: Error): void;
+  /** What the ends have agreed on is lost on this host: the connection is to end, and be made anew at once. */
+  restart(error: Error): void;
 }
 
 /** An overlay's part in one connection. */

@@ -292,6 +292,10 @@ export class MeshRouter implements ConnectionHost {
     return connection;
   }
 
+  lose(connection: LocalConnection): void {
+    this.maker.lose(connection);
+  }
+
   /**
    * The network of this host has changed, or it was away. Connections of which `gone` gives a reason end at once, those
    * of `doubtful` unless their peers' hosts acknowledge something soon; and what could not be reached is tried again.
@@ -303,7 +307,7 @@ export class MeshRouter implements ConnectionHost {
     for (const connection of [...this.maker.connections]) {
       const why = gone(connection);
       const doubt = why === undefined ? doubtful(connection) : undefined;
-      if (why !== undefined || doubt !== undefined) this.maker.lose(connection);
+      if (why !== undefined || doubt !== undefined) this.lose(connection);
       if (why !== undefined) connection.shutdown(new Error(why));
       else if (doubt !== undefined) connection.check(CHECK_MS, doubt);
     }

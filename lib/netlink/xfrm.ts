@@ -3,7 +3,7 @@
 import { formatIPv4, type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
 import { EEXIST, ENOENT, ESRCH, isErrno } from "../sys/errno.ts";
 import { AF_INET } from "../sys/socket.ts";
-import { AttributeEncoder } from "./attributes.ts";
+import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
 export const NETLINK_XFRM = 6;
@@ -65,6 +65,8 @@ const TEMPLATE = {
 /** Four limits of 64 bits: no limit. */
 const LIMITS = 32;
 
+const ANY: IPv4 = 0;
+
 const ALGORITHM = "rfc4106(gcm(aes))";
 const ALGORITHM_NAME = 64;
 const ICV_BITS = 128;
@@ -86,7 +88,8 @@ export interface SecurityAssociation {
 /** What happens to UDP datagrams from one host to a port of another. */
 export interface SecurityPolicy {
   readonly direction: keyof typeof DIRECTIONS;
-  readonly source: IPv4;
+  /** Undefined for any address. */
+  readonly source: IPv4 | undefined;
   readonly destination: IPv4;
   /** Port that they are sent to. */
   readonly port: number;
@@ -98,14 +101,18 @@ export interface SecurityPolicy {
 
 type Selector = Pick<SecurityPolicy, "source" | "destination" | "port">;
 
+/** Which policy it is. */
+export type PolicySelector = Selector & Pick<SecurityPolicy, "direction">;
+
 function putSelector(bytes: Uint8Array, { source, destination, port }: Selector): void {
   const view = new DataView(bytes.buffer);
   bytes.set(ipv4Octets(destination), SELECTOR.destination);
-  bytes.set(ipv4Octets(source), SELECTOR.source);
+  bytes.set(ipv4Octets(source ?? ANY), SELECTOR.source);
   view.setUint16(SELECTOR.port, port, false);
   view.setUint16(SELECTOR.portMask, 0xffff);
   view.setUint16(SELECTOR.family, AF_INET, true);
-  bytes.fill(32, SELECTOR.prefixes, SELECTOR.prefixes + 2);
+  bytes[SELECTOR.prefixes] = 32;
+  bytes[SELECTOR.prefixes + 1] = source === undefined ? 0 : 32;
   bytes[SELECTOR.protocol] = IPPROTO_UDP;
 }
 
@@ -179,7 +186,7 @@ export function encodePolicy(policy: SecurityPolicy): Uint8Array {
   templateView.setUint32(TEMPLATE.spi, action.spi ?? 0, false);
   template[TEMPLATE.protocol] = IPPROTO_ESP;
   templateView.setUint16(TEMPLATE.family, AF_INET, true);
-  template.set(ipv4Octets(source), TEMPLATE.source);
+  template.set(ipv4Octets(source ?? ANY), TEMPLATE.source);
   templateView.setUint32(TEMPLATE.reqid, action.reqid, true);
   template[TEMPLATE.mode] = XFRM_MODE_TRANSPORT;
   template.fill(0xff, TEMPLATE.algorithms, TEMPLATE.algorithms + 12);
@@ -187,18 +194,20 @@ export function encodePolicy(policy: SecurityPolicy): Uint8Array {
 }
 
 /** The body of the message that removes a policy. */
-export function encodePolicyId(policy: Pick<SecurityPolicy, "direction"> & Selector): Uint8Array {
+export function encodePolicyId(policy: PolicySelector): Uint8Array {
   const id = new Uint8Array(POLICY_ID.size);
   putSelector(id, policy);
   id[POLICY_ID.direction] = DIRECTIONS[policy.direction];
   return id;
 }
 
-const path = (source: IPv4, destination: IPv4) => `${formatIPv4(source)} to ${formatIPv4(destination)}`;
+/** "10.0.0.1 to 10.0.0.2". */
+export const pathText = (source: IPv4 | undefined, destination: IPv4) =>
+  `${source === undefined ? "any address" : formatIPv4(source)} to ${formatIPv4(destination)}`;
 
 /** Makes an association; false where its index is taken. Throws NetlinkError. */
 export function stateAdd(nl: NetlinkSocket, state: SecurityAssociation): boolean {
-  const operation = `ESP association ${path(state.source, state.destination)}`;
+  const operation = `ESP association ${pathText(state.source, state.destination)}`;
   try {
     nl.request({ operation, type: XFRM_MSG_NEWSA, body: encodeState(state) });
     return true;
@@ -210,7 +219,7 @@ export function stateAdd(nl: NetlinkSocket, state: SecurityAssociation): boolean
 
 /** Removes an association; one that is not there is no error. */
 export function stateDelete(nl: NetlinkSocket, state: Omit<SecurityAssociation, "key" | "reqid">): void {
-  const operation = `removing ESP association ${path(state.source, state.destination)}`;
+  const operation = `removing ESP association ${pathText(state.source, state.destination)}`;
   ignoreMissing(() => nl.request({ operation, type: XFRM_MSG_DELSA, body: encodeStateId(state) }));
 }
 
@@ -232,20 +241,24 @@ export function stateList(nl: NetlinkSocket): Omit<SecurityAssociation, "key">[]
 
 /** Sets a policy, in place of the one for the same datagrams. */
 export function policySet(nl: NetlinkSocket, policy: SecurityPolicy): void {
-  const operation = `ESP policy ${path(policy.source, policy.destination)}`;
+  const operation = `ESP policy ${pathText(policy.source, policy.destination)}`;
   nl.request({ operation, type: XFRM_MSG_UPDPOLICY, body: encodePolicy(policy) });
 }
 
 /** Removes a policy; one that is not there is no error. */
-export function policyDelete(nl: NetlinkSocket, policy: Pick<SecurityPolicy, "direction"> & Selector): void {
-  const operation = `removing ESP policy ${path(policy.source, policy.destination)}`;
+export function policyDelete(nl: NetlinkSocket, policy: PolicySelector): void {
+  const operation = `removing ESP policy ${pathText(policy.source, policy.destination)}`;
   ignoreMissing(() => nl.request({ operation, type: XFRM_MSG_DELPOLICY, body: encodePolicyId(policy) }));
 }
 
-/** The policies of the namespace for UDP between two hosts. */
-export function policyList(
-  nl: NetlinkSocket,
-): (Omit<SecurityPolicy, "action"> & { readonly blocks: boolean })[] {
+/** A policy as the kernel has it; `spi` is that of the association it names, if it names one. */
+export interface FoundPolicy extends Omit<SecurityPolicy, "action"> {
+  readonly blocks: boolean;
+  readonly spi: number | undefined;
+}
+
+/** The policies of the namespace for UDP to a host. */
+export function policyList(nl: NetlinkSocket): FoundPolicy[] {
   const found = nl.dump({ operation: "ESP policy list", type: XFRM_MSG_GETPOLICY, body: new Uint8Array() });
   return found.flatMap(({ body }) => {
     const view = new DataView(body.buffer, body.byteOffset, body.length);
@@ -254,13 +267,22 @@ export function policyList(
     if (body[SELECTOR.protocol] !== IPPROTO_UDP || (direction !== 0 && direction !== 1)) return [];
     return {
       direction: direction === DIRECTIONS.in ? ("in" as const) : ("out" as const),
-      source: ipv4FromOctets(body.subarray(SELECTOR.source, SELECTOR.source + 4)),
+      source:
+        body[SELECTOR.prefixes + 1] === 0
+          ? undefined
+          : ipv4FromOctets(body.subarray(SELECTOR.source, SELECTOR.source + 4)),
       destination: ipv4FromOctets(body.subarray(SELECTOR.destination, SELECTOR.destination + 4)),
       port: view.getUint16(SELECTOR.port, false),
       priority: view.getUint32(POLICY.priority, true),
       blocks: body[POLICY.action] === XFRM_POLICY_BLOCK,
+      spi: spiOf(decodeAttributes(body.subarray(POLICY.size)).get(XFRMA_TMPL)?.payload),
     };
   });
+}
+
+function spiOf(template: Uint8Array | undefined): number | undefined {
+  if (!template || template.length < TEMPLATE.size) return undefined;
+  return new DataView(template.buffer, template.byteOffset).getUint32(TEMPLATE.spi, false) || undefined;
 }
 
 function ignoreMissing(fn: () => unknown): void {

@@ -87,6 +87,7 @@ export class NetworkOverlay implements Overlay {
       log.error(`link ${tap.link} was removed; frames by sleeve are lost until it is put back`);
     this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, tapGone, () => this.#sleeveRestarted());
     tap.madeAnew = () => this.#sleeve.tapBack();
+    datapath.troubled = () => this.#fastdp.linksChanged();
     if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdp}`);
   }
 

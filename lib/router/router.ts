@@ -37,8 +37,10 @@ import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
 import { linkByName, linkDelete } from "../netlink/link.ts";
 import { RouteMonitor } from "../netlink/monitor.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { watchXfrm } from "../netlink/xfrmwatch.ts";
 import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
+import { espKeepers } from "../overlay/fastdp/espstate.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
 import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -182,6 +184,15 @@ export async function startRouter(
   const { withoutFastdp } = datapath;
   const esp = new Esp(systemRandom, port + 1);
   scope.defer("ESP", () => esp.close());
+  if (encryption && esp.unavailable === undefined) {
+    for (const each of espKeepers(esp)) reconciler.keep(each);
+    const watch = watchXfrm(
+      () => esp.kernel.port,
+      () => reconciler.urgent("xfrm"),
+      (error) => log.error(`XFRM monitor: ${error.message}`),
+    );
+    scope.defer("the XFRM monitor", () => watch.stop());
+  }
   const overlay = new NetworkOverlay(
     datapath,
     esp,

@@ -118,9 +118,9 @@ describe("xfrm", () => {
     policySet(xfrm, { ...flow, priority: 6784, action: "block" });
     expect(send(6784)).toContain("not permitted");
     expect(send(6785)).toBe("sent");
-    expect(policyList(xfrm)).toEqual([{ ...flow, priority: 6784, blocks: true }]);
+    expect(policyList(xfrm)).toEqual([{ ...flow, priority: 6784, blocks: true, spi: undefined }]);
     policySet(xfrm, { ...flow, priority: 6784, action: { spi: 0x1234, reqid: 6784 } });
-    expect(policyList(xfrm)).toEqual([{ ...flow, priority: 6784, blocks: false }]);
+    expect(policyList(xfrm)).toEqual([{ ...flow, priority: 6784, blocks: false, spi: 0x1234 }]);
     policyDelete(xfrm, flow);
     policyDelete(xfrm, flow);
     expect(send(6784)).toBe("sent");

@@ -177,6 +177,7 @@ function fastdpLink() {
     sendControl() {},
     established: () => seen.established++,
     failed: (error: Error) => health.push(error.message),
+    restart: () => {},
     health: (trouble: string | undefined) => health.push(trouble),
     preferred: () => true,
   });

@@ -30,6 +30,7 @@ function forwarder(acknowledges = false, encrypted = false) {
     refusal: 0,
     attentive: true,
     looked: 0,
+    linkTrouble: undefined as string | undefined,
     answered: 0,
     missed: 0,
     security: [] as string[],
@@ -54,6 +55,7 @@ function forwarder(acknowledges = false, encrypted = false) {
       return seen.refusal;
     },
     look: () => seen.looked++,
+    linkTrouble: () => seen.linkTrouble,
     sendControl: (tag) => {
       if (tag === CONTROL.heartbeatAck) seen.acknowledged++;
       if (tag === CONTROL.noMoreHeartbeats) seen.answered++;
@@ -102,6 +104,23 @@ describe("a forwarder of the fast datapath", () => {
     subject.confirm();
     subject.heartbeat({ ...heartbeat, ...change });
     expect(seen.acknowledged).toBe(0);
+  });
+
+  test("is in trouble while the link of the frames is, whatever becomes of heartbeats", () => {
+    const { subject, seen, clock, heartbeat } = forwarder(true);
+    seen.answering = true;
+    seen.linkTrouble = "link vxlan-6784 is missing";
+    subject.confirm();
+    subject.heartbeat(heartbeat);
+    clock.advance(FAST_HEARTBEAT_MS);
+    expect(seen.established).toBe(1);
+    expect(seen.health.at(-1)).toBe("link vxlan-6784 is missing");
+    seen.linkTrouble = undefined;
+    clock.advance(FAST_HEARTBEAT_MS);
+    expect(seen.health.at(-1)).toBeUndefined();
+    seen.linkTrouble = "link vxlan-6784 is down";
+    subject.tick();
+    expect(seen.health.at(-1)).toBe("link vxlan-6784 is down");
   });
 
   test("follows a peer whose address changes", () => {
@@ -333,6 +352,7 @@ describe("the switch between overlays", () => {
         sendControl: (tag, message) => sent.push(`${tag} ${Array.from(message)}`),
         established: () => events.push("established"),
         failed: (error) => events.push(error.message),
+        restart: () => {},
       },
       {
         overlays: named,

@@ -85,6 +85,7 @@ function network() {
       features: new Map([["Overlays", "fastdp sleeve"]]),
       sendControl() {},
       established() {},
+      restart() {},
       failed: (error) => {
         throw error;
       },

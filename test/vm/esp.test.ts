@@ -27,6 +27,12 @@ inpod 2 ping -n -c 2 -i 0.2 -W 5 -M do -s 1348 $(cat /tmp/pod1)
 section kernel
 $IP -n h1 xfrm policy
 $IP -n h1 xfrm state | grep -E "^src|proto|aead" | sed 's/0x[0-9a-f]\\{72\\}/KEY/'
+section flushed
+# As others do that keep IPsec: everything is put back, with new keys.
+$IP -n h1 xfrm policy flush; $IP -n h1 xfrm state flush
+talk() { inpod 1 ping -n -c 1 -W 1 $(cat /tmp/pod2); }
+until_ 30 talk && until_ 30 encrypted && echo encrypted
+grep -o "repaired ESP .*" /run/h1/weave.log
 section stopped
 # The kernels go on without their routers, and go on encrypting.
 on 1 weave stop; on 2 weave stop
@@ -44,6 +50,11 @@ grep -c "${MARKER}" /tmp/capture
   expect(status.match(/established encrypted {3}fastdp \S+ encrypted=true mtu=1376/g)?.length).toBe(2);
   expect(found.get("ping")).toContain(" 0% packet loss");
   expect(found.get("full")).toContain(" 0% packet loss");
+  const flushed = found.get("flushed") ?? "";
+  expect(flushed).toContain("encrypted\n");
+  expect(flushed).toContain("repaired ESP policy out 10.99.0.1 to 10.99.0.2: it was missing");
+  expect(flushed).toContain("repaired ESP policy out any address to 10.99.0.2: it was missing");
+  expect(flushed).toContain("repaired ESP association 10.99.0.1 to 10.99.0.2: it was missing");
   expect(found.get("stopped")).toContain(" 0% packet loss");
   const kernel = found.get("kernel") ?? "";
   expect(kernel).toMatch(/src 10\.99\.0\.1\/32 dst 10\.99\.0\.2\/32 proto 17 dport 6784\s+dir out/);

@@ -122,6 +122,11 @@ export class Reconciler {
     });
   }
 
+  /** As notified(), of what cannot wait for more to come. */
+  urgent(source: Source): void {
+    if (!this.#stopped) this.#look(({ sources }) => sources.includes(source));
+  }
+
   /** Notifications were lost. */
   lost(): void {
     if (!this.#stopped) this.#look(() => true);

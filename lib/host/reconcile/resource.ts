@@ -12,6 +12,7 @@ export type Source =
   | "netconf"
   | "trafficcontrol"
   | "nftables"
+  | "xfrm"
   | "silent";
 
 /** Something in the kernel that is not as desired, and all that is needed to put it right. */

@@ -92,6 +92,12 @@ export class Datapath {
     return this.#troubles.size === 0 ? undefined : [...this.#troubles.values()].join("; ");
   }
 
+  /** The same, but for what sleeve alone needs. */
+  get fastdpTrouble(): string | undefined {
+    const reasons = [...this.#troubles].flatMap(([what, reason]) => (what === "tap" ? [] : [reason]));
+    return reasons.length === 0 ? undefined : reasons.join("; ");
+  }
+
   /** Puts programs for another short id in place, each atomically instead of the one before it. */
   renumber(self: number): void {
     this.#hooks.self = self;

@@ -8,11 +8,14 @@ import type { Random } from "../../clock/random.ts";
 import { nameToNumber, type PeerName } from "../../mesh/name.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
 import {
+  type FoundPolicy,
   NETLINK_XFRM,
+  type PolicySelector,
   policyDelete,
   policyList,
   policySet,
   type SecurityAssociation,
+  type SecurityPolicy,
   stateAdd,
   stateDelete,
   stateList,
@@ -65,18 +68,25 @@ export interface SecuredPath {
   readonly ourName: PeerName;
   readonly theirName: PeerName;
   readonly sessionKey: Uint8Array;
+  /** Others have removed an association of it: its keys must not be used again, new ones have to be agreed on. */
+  lost(): void;
 }
 
-type State = Pick<SecurityAssociation, "source" | "destination" | "spi">;
+export type Association = Pick<SecurityAssociation, "source" | "destination" | "spi">;
 
 /** All associations of one router with its neighbours. */
 export class Esp {
+  /** Why policies cannot be kept, so that frames might leave in clear. */
+  trouble: string | undefined;
+  /** Called when that changes. */
+  troubled: () => void = () => {};
   /** The path in charge of a neighbour's policies: a newer connection takes over from an older one. */
   readonly #paths = new Map<IPv4, SecuredPath>();
-  readonly #states = new Map<SecuredPath, State[]>();
-  /** What a router before us has left: associations, and neighbours that nothing goes to in clear. */
-  #left: State[] = [];
-  readonly #guarded = new Set<IPv4>();
+  readonly #associations = new Map<SecuredPath, Association[]>();
+  /** Associations that a router before us has left. */
+  #left: Association[] = [];
+  /** As they have to be, by their selectors. */
+  readonly #policies = new Map<string, SecurityPolicy>();
 
   readonly #nl: NetlinkSocket | undefined;
   /** Why this kernel cannot do it; undefined when it can. */
@@ -92,9 +102,6 @@ export class Esp {
     try {
       nl = new NetlinkSocket(NETLINK_XFRM);
       this.#left = stateList(nl).filter(({ reqid }) => reqid === port);
-      for (const { direction, destination } of ownPolicies(nl, port)) {
-        if (direction === "out") this.#guarded.add(destination);
-      }
       probe(nl, this.#drawSpi(), port);
     } catch (error) {
       const reason = reasonOf(error);
@@ -107,81 +114,121 @@ export class Esp {
     this.#nl?.close();
   }
 
+  /** Throws where this kernel has no ESP. */
+  get kernel(): NetlinkSocket {
+    if (!this.#nl) throw new Error(this.unavailable);
+    return this.#nl;
+  }
+
+  /** The policies that there have to be. */
+  get policies(): readonly SecurityPolicy[] {
+    return [...this.#policies.values()];
+  }
+
+  /** The associations that there have to be, and the paths that they are of. */
+  get associations(): { readonly path: SecuredPath; readonly association: Association }[] {
+    return [...this.#paths.values()].flatMap((path) =>
+      (this.#associations.get(path) ?? []).map((association) => ({ path, association })),
+    );
+  }
+
+  /** The policies and associations of ours that the kernel has. */
+  found(): { policies: FoundPolicy[]; associations: Association[] } {
+    return {
+      policies: ownPolicies(this.kernel, this.port),
+      associations: stateList(this.kernel).filter(({ reqid }) => reqid === this.port),
+    };
+  }
+
   /** Removes the associations that a router before us has left; by now there are new ones, or the neighbours are gone. */
   settle(): void {
-    for (const state of this.#left.splice(0)) stateDelete(this.#kernel, state);
+    for (const association of this.#left.splice(0)) stateDelete(this.kernel, association);
   }
 
   /** Prepares to receive from the neighbour; the offer is for it. Nothing goes to it in clear from now on. */
   receive(path: SecuredPath): SecurityOffer {
+    const { port } = this;
     const { local, remote, sessionKey, ourName } = path;
+    const before = this.#paths.get(remote);
+    if (before && before.local !== local) this.#unsetBetween(before.local, remote);
     this.#paths.set(remote, path);
-    // Where there is a policy already, frames go on as before until the neighbour has told how they are to go now.
-    if (!this.#guarded.has(remote)) this.#block(path);
-    this.#guarded.add(remote);
+    // Where there is a policy already, frames go on by it until the neighbour has told how they are to go now; what leaves
+    // from another address of this host is dropped all the same.
+    this.#set({
+      direction: "out",
+      source: undefined,
+      destination: remote,
+      port,
+      priority: port + 1,
+      action: "block",
+    });
     const nonce = this.#bytes(NONCE);
     const key = deriveKey(sessionKey, nonce, ourName);
     const spi = this.#add(path, remote, local, key);
-    policySet(this.#kernel, {
-      direction: "in",
-      source: remote,
-      destination: local,
-      port: this.port,
-      priority: this.port,
-      action: { spi: undefined, reqid: this.port },
-    });
+    const action = { spi: undefined, reqid: port };
+    this.#set({ direction: "in", source: remote, destination: local, port, priority: port, action });
     return { nonce, spi };
   }
 
   /** Begins to send to the neighbour by its offer. */
   send(path: SecuredPath, { nonce, spi }: SecurityOffer): void {
+    const { port } = this;
     const { local, remote, sessionKey, theirName } = path;
     this.#add(path, local, remote, deriveKey(sessionKey, nonce, theirName), spi);
     if (this.#paths.get(remote) !== path) return;
-    const action = { spi, reqid: this.port };
-    policySet(this.#kernel, this.#outward(path, action));
+    const action = { spi, reqid: port };
+    this.#set({ direction: "out", source: local, destination: remote, port, priority: port, action });
   }
 
   /** Ends a connection. What is still on its way to the neighbour is dropped, not sent in clear. */
   end(path: SecuredPath): void {
-    if (this.#paths.get(path.remote) === path) this.#block(path);
-    for (const state of this.#states.get(path) ?? []) stateDelete(this.#kernel, state);
-    this.#states.delete(path);
+    const { local, remote } = path;
+    if (this.#paths.get(remote) === path)
+      this.#unset({ direction: "out", source: local, destination: remote, port: this.port });
+    this.forget(path);
+  }
+
+  /** Removes the associations of a path. */
+  forget(path: SecuredPath): void {
+    for (const association of this.#associations.get(path) ?? []) stateDelete(this.kernel, association);
+    this.#associations.delete(path);
   }
 
   /** Lets frames to and from a neighbour through in clear: a connection that needs no encryption begins. */
   allowClear(local: IPv4, remote: IPv4): void {
-    this.#paths.delete(remote);
-    this.#guarded.delete(remote);
-    const { port } = this;
     // Without XFRM there is nothing in the way.
     if (!this.#nl) return;
-    policyDelete(this.#nl, { direction: "out", source: local, destination: remote, port });
-    policyDelete(this.#nl, { direction: "in", source: remote, destination: local, port });
+    const before = this.#paths.get(remote);
+    this.#paths.delete(remote);
+    if (before) this.#unsetBetween(before.local, remote);
+    this.#unsetBetween(local, remote);
+    this.#unset({ direction: "out", source: undefined, destination: remote, port: this.port });
   }
 
-  get #kernel(): NetlinkSocket {
-    if (!this.#nl) throw new Error(this.unavailable);
-    return this.#nl;
+  #set(policy: SecurityPolicy): void {
+    this.#policies.set(selectorOf(policy), policy);
+    policySet(this.kernel, policy);
   }
 
-  #block(path: SecuredPath): void {
-    policySet(this.#kernel, this.#outward(path, "block"));
+  #unset(selector: PolicySelector): void {
+    this.#policies.delete(selectorOf(selector));
+    policyDelete(this.kernel, selector);
   }
 
-  #outward({ local, remote }: SecuredPath, action: "block" | { spi: number; reqid: number }) {
+  #unsetBetween(local: IPv4, remote: IPv4): void {
     const { port } = this;
-    return { direction: "out" as const, source: local, destination: remote, port, priority: port, action };
+    this.#unset({ direction: "out", source: local, destination: remote, port });
+    this.#unset({ direction: "in", source: remote, destination: local, port });
   }
 
   /** Makes an association; with no index given, under one that is free. Returns the index. */
   #add(path: SecuredPath, source: IPv4, destination: IPv4, key: Uint8Array, given?: number): number {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const spi = given ?? this.#drawSpi();
-      if (stateAdd(this.#kernel, { source, destination, spi, reqid: this.port, key })) {
-        const states = this.#states.get(path) ?? [];
-        states.push({ source, destination, spi });
-        this.#states.set(path, states);
+      if (stateAdd(this.kernel, { source, destination, spi, reqid: this.port, key })) {
+        const associations = this.#associations.get(path) ?? [];
+        associations.push({ source, destination, spi });
+        this.#associations.set(path, associations);
         return spi;
       }
       if (given !== undefined) break;
@@ -201,6 +248,11 @@ export class Esp {
   }
 }
 
+/** What datagrams a policy is for, as a key. */
+export function selectorOf({ direction, source, destination, port }: PolicySelector): string {
+  return `${direction} ${source} ${destination} ${port}`;
+}
+
 /** Makes an association of no use and removes it again; throws NetlinkError where the kernel cannot. */
 function probe(nl: NetlinkSocket, spi: number, reqid: number): void {
   const state = { source: LOOPBACK, destination: LOOPBACK, spi, reqid };
@@ -218,8 +270,11 @@ export function removeEsp(port: number): void {
   }
 }
 
-function ownPolicies(nl: NetlinkSocket, port: number) {
-  return policyList(nl).filter((policy) => policy.priority === port && policy.port === port);
+/** Those of a path have the port for their priority, the ones that back them up the next. */
+function ownPolicies(nl: NetlinkSocket, port: number): FoundPolicy[] {
+  return policyList(nl).filter(
+    (policy) => policy.port === port && (policy.priority === port || policy.priority === port + 1),
+  );
 }
 
 function flushEsp(nl: NetlinkSocket, port: number): void {

@@ -81,6 +81,8 @@ export interface ForwarderParams {
   sendHeartbeat(to: IPv4, whole: boolean): number;
   /** Looks for heartbeats of the peer now. */
   look(): void;
+  /** What is wrong with the links that frames leave by; heartbeats have a socket, and leave all the same. */
+  linkTrouble(): string | undefined;
   sendControl(tag: number, message: Uint8Array): void;
   established(): void;
   failed(error: Error): void;
@@ -97,7 +99,10 @@ export class Forwarder implements CandidateConnection {
   #stopped = false;
   #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
+  /** Of heartbeats. */
   #trouble: string | undefined;
+  /** What was told last. */
+  #told: string | undefined;
   /** A heartbeat or frame of the peer; a heartbeat of the peer, or that we have said that one is missing; a frame. */
   #lastHeard: number;
   #lastHeartbeat = Number.NEGATIVE_INFINITY;
@@ -151,6 +156,7 @@ export class Forwarder implements CandidateConnection {
   /** To be called every FAST_HEARTBEAT_MS or more often where `watched`, else once in a second or two. */
   tick(): void {
     if (!this.usable) return;
+    this.#tell();
     this.#watch();
     this.#beat();
   }
@@ -262,12 +268,22 @@ export class Forwarder implements CandidateConnection {
     this.established = true;
     this.#trouble = undefined;
     this.params.established();
+    // That it is established tells that all is well.
+    this.#told = undefined;
+    this.#tell();
   }
 
   #setTrouble(trouble: string | undefined): void {
     if (this.#stopped || trouble === this.#trouble) return;
     this.#trouble = trouble;
     this.#answers = 0;
+    this.#tell();
+  }
+
+  #tell(): void {
+    const trouble = this.params.linkTrouble() ?? this.#trouble;
+    if (this.#stopped || trouble === this.#told) return;
+    this.#told = trouble;
     this.params.health(trouble);
   }
 

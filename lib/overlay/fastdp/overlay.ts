@@ -47,6 +47,7 @@ export class FastdpOverlay implements NamedOverlay {
     private readonly changed: () => void,
   ) {
     this.#later(GRACE_MS, () => this.esp.settle());
+    esp.troubled = () => this.linksChanged();
   }
 
   /** Leaves the kernel's part as it is from now on, whatever ends. */
@@ -58,6 +59,11 @@ export class FastdpOverlay implements NamedOverlay {
   stop(): void {
     this.#poll?.cancel();
     this.#sender.close();
+  }
+
+  /** The state of the links that frames leave by has changed. */
+  linksChanged(): void {
+    for (const forwarder of [...this.#forwarders.values()]) forwarder.tick();
   }
 
   /** Addresses that frames may come from. */
@@ -87,6 +93,7 @@ export class FastdpOverlay implements NamedOverlay {
       port: this.config.port,
       sendHeartbeat: (to, whole) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to, whole),
       look: () => this.#pollOne(params.remotePeer, forwarder),
+      linkTrouble: () => this.datapath.fastdpTrouble ?? (params.sessionKey && this.esp.trouble),
       sendControl: params.sendControl,
       established: params.established,
       failed: params.failed,
@@ -103,7 +110,9 @@ export class FastdpOverlay implements NamedOverlay {
     if (!sessionKey || ourName === undefined) {
       return { encrypted: false, start: () => this.esp.allowClear(local, remote), offered() {}, end() {} };
     }
-    const path = { local, remote, ourName, theirName: remotePeer.name, sessionKey };
+    const lost = () =>
+      params.restart(new Error("its ESP associations were removed from the kernel; agreeing on new keys"));
+    const path = { local, remote, ourName, theirName: remotePeer.name, sessionKey, lost };
     return {
       encrypted: true,
       start: () => params.sendControl(CONTROL.cryptoInitSaRemote, encodeOffer(this.esp.receive(path))),
