@@ -28,7 +28,7 @@ export interface ContainerPorts extends Pick<ContainerLinks, "follow" | "letGo" 
 export function startPorts(
   route: NetlinkSocket,
   filter: NetlinkSocket,
-  { maps, portName }: Datapath,
+  { maps, linkNames }: Datapath,
   self: number,
   antiSpoof: boolean,
   settings: KeptSettings,
@@ -37,7 +37,7 @@ export function startPorts(
 ): ContainerPorts {
   const value = { peerAt: MAC_VALUE.peer, timeAt: MAC_VALUE.seen };
   const leaveQdisc = hasBandwidthPlugin(CNI_FOLDER);
-  const config = { antiSpoof, leaveQdisc, macs: maps.macs, value, self, overlayPort: portName };
+  const config = { antiSpoof, leaveQdisc, macs: maps.macs, value, self, overlayPorts: linkNames };
   const { ports, why } = startPrograms(route, filter, config, log);
   const again = () => reconciler.notified("ports");
   const kept = new ContainerLinks(route, systemClock, log, ports, settings, again);

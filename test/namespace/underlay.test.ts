@@ -144,3 +144,25 @@ test("a router that was stopped for longer than others wait for it is back, and 
   // Nothing was wrong, and nothing was made anew.
   expect(await Promise.all([a, b].map(terminations))).toEqual(before);
 }, 90_000);
+
+test("while the VXLAN link cannot be put back, sleeve carries the frames, and nothing is shown as fastdp", async () => {
+  const pods = await mesh("nov", 2);
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  const ip = (...args: string[]) => a.must(["ip", ...args]);
+  const { pid } = a;
+  // Another one has its name, at once.
+  await a.must(["ip", "-batch", "-"], { stdin: "link del vxlan-6784\nlink add vxlan-6784 type bridge\n" });
+  const line =
+    / established sleeve .*\(fastdp: link vxlan-6784 is in the way: it is no external VXLAN link on UDP port 6784/;
+  await eventually(
+    "fastdp is left",
+    () => a.weave("status", "connections"),
+    (text) => line.test(text),
+  );
+  await recovered(pods, "sleeve");
+  expect(await b.weave("status", "connections")).toContain("(fastdp: heartbeats do not arrive any more");
+  await ip("link", "del", "vxlan-6784");
+  await recovered(pods, "fastdp");
+  expect(a.pid).toBe(pid);
+  expect(a.log).not.toContain("unexpected error");
+}, 90_000);

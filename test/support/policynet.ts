@@ -370,7 +370,7 @@ function bindPorts(): PortMaps {
     value: { peerAt: MAC_VALUE.peer, timeAt: MAC_VALUE.seen },
     self: 1,
     leaveQdisc: false,
-    overlayPort: "",
+    overlayPorts: [],
   };
   new Ports(route, filter, config, systemClock, createLog("error")).stop();
   for (const map of [macs, ...Object.values(others)]) map.close();

@@ -115,6 +115,7 @@ describe("a forwarder of the fast datapath", () => {
     clock.advance(FAST_HEARTBEAT_MS);
     expect(seen.established).toBe(1);
     expect(seen.health.at(-1)).toBe("link vxlan-6784 is missing");
+    expect(seen.missed).toBe(1);
     seen.linkTrouble = undefined;
     clock.advance(FAST_HEARTBEAT_MS);
     expect(seen.health.at(-1)).toBeUndefined();

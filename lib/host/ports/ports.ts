@@ -40,8 +40,8 @@ export interface PortsConfig {
   readonly self: number;
   /** Queueing disciplines of ports are somebody else's, where the kernel can do without. */
   readonly leaveQdisc: boolean;
-  /** Name of the port that other hosts are behind. */
-  readonly overlayPort: string;
+  /** Names of the links that other hosts are behind; one of them is a port at a time. */
+  readonly overlayPorts: readonly string[];
 }
 
 /** A link without our program. */
@@ -107,7 +107,7 @@ export class Ports {
    */
   follow(links: readonly Link[], bridge: Link, returns: (port: number) => boolean): Unhooked[] {
     const ports = links.filter(
-      ({ master, name }) => master === bridge.index && name !== this.config.overlayPort,
+      ({ master, name }) => master === bridge.index && !this.config.overlayPorts.includes(name),
     );
     const exists = new Set(links.map(({ index }) => index));
     for (const index of this.#hooked) {

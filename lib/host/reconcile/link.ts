@@ -19,8 +19,8 @@ export interface DesiredLink {
   readonly mtu?: number;
   readonly address?: string;
   readonly queue?: number;
-  /** The bridge that it is a port of. */
-  readonly master?: string | undefined;
+  /** The bridge that it is a port of; null for none. */
+  readonly master?: string | null | undefined;
   /** How that bridge treats it. */
   readonly port?: BridgePort;
   /** How it works, where it is a bridge. */
@@ -62,7 +62,9 @@ export function linkDifference(
   }
   if (queue !== undefined && link.queue !== queue)
     want({ queue }, `of queue length ${link.queue} instead of ${queue}`);
-  if (desired.master !== undefined && (!master || link.master !== master.index)) {
+  if (desired.master === null) {
+    if (link.master !== undefined) want({ master: 0 }, "a port of a bridge");
+  } else if (desired.master !== undefined && (!master || link.master !== master.index)) {
     const what = link.master === undefined ? `no port of ${desired.master}` : "a port of another bridge";
     want(master ? { master: master.index } : {}, what);
   }
@@ -99,7 +101,8 @@ export function findLink(nl: NetlinkSocket, name: string, index: number | undefi
 /** Makes a link that exists as desired; throws NetlinkError. */
 export function alignLink(nl: NetlinkSocket, desired: DesiredLink, index?: number): void {
   const { name } = desired;
-  const master = desired.master === undefined ? undefined : linkByName(nl, desired.master);
+  const of = desired.master ?? undefined;
+  const master = of === undefined ? undefined : linkByName(nl, of);
   const link = findLink(nl, name, index);
   if (link && link.name !== name) rename(nl, link, name);
   const [change] = linkDifference(desired, linkByName(nl, name), master);
@@ -109,7 +112,7 @@ export function alignLink(nl: NetlinkSocket, desired: DesiredLink, index?: numbe
   if (Object.keys(settings).length > 0) linkSet(nl, name, change.index, settings);
   if (Object.keys(port).length > 0) bridgePortSet(nl, name, change.index, port);
   if (Object.keys(bridge).length > 0) bridgeSet(nl, name, change.index, bridge);
-  if (desired.master !== undefined && !master) throw new Error(`bridge ${desired.master} is missing`);
+  if (of !== undefined && !master) throw new Error(`bridge ${of} is missing`);
 }
 
 /** Older kernels rename no link that is up. */

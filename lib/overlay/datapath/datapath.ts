@@ -53,7 +53,8 @@ export class Datapath {
       fastdp,
       trouble("vxlan"),
     );
-    const isPort = () => this.#vxlan.without !== undefined;
+    // While the VXLAN link cannot be put back, frames go by sleeve, and have to get there.
+    const isPort = () => this.#vxlan.without !== undefined || this.#troubles.has("vxlan");
     this.#tap = new TapLink(nl, port, mtu, linkAddress(name, tapName(port)), isPort, trouble("tap"));
     try {
       this.maps = need("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
@@ -80,7 +81,12 @@ export class Datapath {
 
   /** Name of the port of the bridge that other hosts are behind. */
   get portName(): string {
-    return this.withoutFastdp === undefined ? this.#vxlan.link : this.#tap.link;
+    return this.#tap.isPort() ? this.#tap.link : this.#vxlan.link;
+  }
+
+  /** Names of the links that may be that port. */
+  get linkNames(): readonly string[] {
+    return [this.#vxlan.link, this.#tap.link];
   }
 
   get tap(): Pick<TapLink, "fd" | "link" | "madeAnew"> {
@@ -170,8 +176,11 @@ export class Datapath {
 
   #trouble(what: string, reason: string | undefined): void {
     const before = this.trouble;
+    const hadVxlan = !this.#troubles.has("vxlan");
     if (reason === undefined) this.#troubles.delete(what);
     else this.#troubles.set(what, reason);
     if (this.trouble !== before) this.troubled(this.trouble);
+    if (hadVxlan === !this.#troubles.has("vxlan")) return;
+    for (const each of [keeper(this.#tap), keeper(this.#hooks)]) each.reconcile(() => true);
   }
 }

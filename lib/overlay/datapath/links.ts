@@ -196,7 +196,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
     private readonly mtu: number,
     private readonly address: string,
     /** It is the port of the bridge. */
-    private readonly isPort: () => boolean,
+    readonly isPort: () => boolean,
     readonly trouble: (reason: string | undefined) => void,
   ) {
     this.link = tapName(port);
@@ -206,7 +206,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
 
   desired(): DesiredLink {
     const { link: name, mtu, address } = this;
-    return { name, mtu, address, queue: TAP_QUEUE, ...(this.isPort() ? PORT : {}) };
+    return { name, mtu, address, queue: TAP_QUEUE, ...(this.isPort() ? PORT : { master: null }) };
   }
 
   observe(): Found {

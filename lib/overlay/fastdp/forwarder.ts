@@ -281,10 +281,14 @@ export class Forwarder implements CandidateConnection {
   }
 
   #tell(): void {
-    const trouble = this.params.linkTrouble() ?? this.#trouble;
+    const link = this.params.linkTrouble();
+    const trouble = link ?? this.#trouble;
     if (this.#stopped || trouble === this.#told) return;
     this.#told = trouble;
     this.params.health(trouble);
+    // The peer's frames may be lost as well: it is to see whether its heartbeats arrive.
+    if (link !== undefined && this.params.acknowledges)
+      this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
   }
 
   #beat(): void {
