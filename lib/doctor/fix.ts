@@ -71,15 +71,12 @@ export function describeFix(fix: Fix): string {
       return `ip link set ${fix.link} mtu ${fix.mtu}`;
     case "accept-forwarded":
       return fix.variants
-        .map(
-          (variant) =>
-            `${variant} -I FORWARD -j ${FORWARDING_CHAIN} (accepting what is from and to ${BRIDGE})`,
-        )
+        .map((variant) => `${insertJump(variant)} (accepting what is from and to ${BRIDGE})`)
         .join("; ");
     case "remove-filter":
       return [
         ...(fix.table ? [`nft delete table ip ${TABLE}`] : []),
-        ...fix.variants.map((variant) => `${variant} -F, -X ${FORWARDING_CHAIN}, and the jumps to it`),
+        ...fix.variants.map((variant) => `${deleteChain(variant)}, and the jumps to it`),
       ].join("; ");
     case "remove-original-rules":
       return [
@@ -96,4 +93,16 @@ export function describeFix(fix: Fix): string {
     case "remove-file":
       return `rm ${fix.file}`;
   }
+}
+
+function insertJump(variant: Variant): string {
+  return variant === "firewalld"
+    ? `nft insert rule inet firewalld filter_FORWARD jump ${FORWARDING_CHAIN}`
+    : `${variant} -I FORWARD -j ${FORWARDING_CHAIN}`;
+}
+
+function deleteChain(variant: Variant): string {
+  return variant === "firewalld"
+    ? `nft delete chain inet firewalld ${FORWARDING_CHAIN}`
+    : `${variant} -F, -X ${FORWARDING_CHAIN}`;
 }

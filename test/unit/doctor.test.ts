@@ -33,6 +33,14 @@ test.each<[Fix, string]>([
     "iptables-legacy -I FORWARD -j WEAVE-FORWARD (accepting what is from and to weave)",
   ],
   [
+    { action: "accept-forwarded", variants: ["firewalld"] },
+    "nft insert rule inet firewalld filter_FORWARD jump WEAVE-FORWARD (accepting what is from and to weave)",
+  ],
+  [
+    { action: "remove-filter", table: false, variants: ["firewalld"] },
+    "nft delete chain inet firewalld WEAVE-FORWARD, and the jumps to it",
+  ],
+  [
     { action: "remove-filter", table: true, variants: ["iptables-nft"] },
     "nft delete table ip weave; iptables-nft -F, -X WEAVE-FORWARD, and the jumps to it",
   ],
