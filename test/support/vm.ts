@@ -67,36 +67,88 @@ function loadOrder(kernel: Kernel, wanted: readonly string[]): string[] {
   return ordered;
 }
 
-/** A program with the libraries that it needs. */
-async function withLibraries(path: string): Promise<string[]> {
+/** Return a program and the libraries that it needs. */
+export async function withLibraries(path: string): Promise<string[]> {
   const { stdout } = await exec(["ldd", path]);
   return [path, ...Array.from(stdout.matchAll(/(\/\S+) \(0x/g), ([, library]) => library ?? "")];
-}
-
-type Entry = { readonly mode: number; readonly data: Uint8Array };
-
-/** An archive as the kernel unpacks it at its start (cpio, "newc"). */
-function archive(entries: ReadonlyMap<string, Entry>): Uint8Array<ArrayBuffer> {
-  const parts: Uint8Array[] = [];
-  const text = new TextEncoder();
-  const pad = (length: number) => new Uint8Array((4 - (length % 4)) % 4);
-  let inode = 1;
-  const add = (name: string, { mode, data }: Entry) => {
-    const path = text.encode(`${name}\0`);
-    const fields = [inode++, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, path.length, 0];
-    const header = text.encode(
-      `070701${fields.map((field) => field.toString(16).padStart(8, "0")).join("")}`,
-    );
-    parts.push(header, path, pad(header.length + path.length), data, pad(data.length));
-  };
-  for (const [name, entry] of entries) add(name, entry);
-  add("TRAILER!!!", { mode: 0, data: new Uint8Array() });
-  return new Uint8Array(Buffer.concat(parts));
 }
 
 const DIRECTORY = 0o040755;
 const FILE = 0o100755;
 const LINK = 0o120777;
+
+/** An archive as the kernel unpacks it at its start (cpio, "newc"). */
+class Archive {
+  readonly #entries = new Map<string, { readonly mode: number; readonly data: Uint8Array }>();
+
+  put(path: string, mode: number, data: Uint8Array | string): void {
+    const names = path.replace(/^\//, "").split("/");
+    for (let i = 1; i < names.length; i++) {
+      const folder = names.slice(0, i).join("/");
+      if (!this.#entries.has(folder)) this.#entries.set(folder, { mode: DIRECTORY, data: new Uint8Array() });
+    }
+    this.#entries.set(names.join("/"), {
+      mode,
+      data: typeof data === "string" ? new TextEncoder().encode(data) : data,
+    });
+  }
+
+  /** A program of this machine, under its own path. */
+  async putProgram(program: string): Promise<void> {
+    for (const path of await withLibraries(program)) this.put(path, FILE, readFileSync(path));
+  }
+
+  get bytes(): Uint8Array<ArrayBuffer> {
+    const parts: Uint8Array[] = [];
+    const text = new TextEncoder();
+    const pad = (length: number) => new Uint8Array((4 - (length % 4)) % 4);
+    let inode = 1;
+    const add = (name: string, mode: number, data: Uint8Array) => {
+      const path = text.encode(`${name}\0`);
+      const fields = [inode++, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, path.length, 0];
+      const header = text.encode(
+        `070701${fields.map((field) => field.toString(16).padStart(8, "0")).join("")}`,
+      );
+      parts.push(header, path, pad(header.length + path.length), data, pad(data.length));
+    };
+    for (const [name, { mode, data }] of this.#entries) add(name, mode, data);
+    add("TRAILER!!!", 0, new Uint8Array());
+    return new Uint8Array(Buffer.concat(parts));
+  }
+}
+
+/**
+ * Write what a machine has in memory when it starts: busybox, modules, and more that `fill` puts there. Its init loads the
+ * modules and goes on with `then`, for busybox' shell. Returns the kernel and the file.
+ */
+export async function writeInitrd(
+  folder: string,
+  wanted: readonly string[],
+  then: string,
+  fill: (archive: Archive) => Promise<void> = async () => {},
+): Promise<{ kernel: string; initrd: string }> {
+  const kernel = await fetchKernel();
+  const archive = new Archive();
+  await archive.putProgram("/bin/busybox");
+  await fill(archive);
+  const modules = loadOrder(kernel, wanted);
+  for (const path of modules) archive.put(`/modules.d/${basename(path)}`, FILE, readFileSync(path));
+  archive.put("/modules", FILE, modules.map((path) => `/modules.d/${basename(path)}`).join("\n"));
+  archive.put("/init", FILE, `${INIT}\n${then}\n`);
+  const initrd = join(folder, "initrd");
+  writeFileSync(initrd, gzipSync(archive.bytes, { level: 1 }));
+  return { kernel: kernel.image, initrd };
+}
+
+/** Return what a script has written between the marks for its beginning and its end. */
+export function resultOf(stdout: string, stderr: string): string {
+  const output = stdout.replaceAll("\r", "");
+  const [, after] = output.split("=== begin\n");
+  const [result, rest] = (after ?? "").split("=== end");
+  if (result === undefined || rest === undefined)
+    throw new Error(`the virtual machine did not get to its end:\n${output.slice(-4000)}${stderr}`);
+  return result;
+}
 
 export interface VirtualMachine {
   readonly modules: readonly string[];
@@ -121,44 +173,29 @@ mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 mkdir -p /dev/net; [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
 for m in $(cat /modules); do insmod $m || echo "insmod $m failed"; done
 mknod /dev/net/tun c 10 200 2>/dev/null
-ip link set lo up
+ip link set lo up`;
+
+const RUN_SCRIPT = `
 echo "=== begin"
 sh /script 2>&1
 echo "=== end"
-poweroff -f
-`;
+poweroff -f`;
 
 /** Boots it, and returns what the script has written once it has ended. */
 export async function bootVm(machine: VirtualMachine): Promise<string> {
-  const kernel = await fetchKernel();
-  const entries = new Map<string, Entry>();
-  const put = (path: string, mode: number, data: Uint8Array) => {
-    const names = path.replace(/^\//, "").split("/");
-    for (let i = 1; i < names.length; i++) {
-      const folder = names.slice(0, i).join("/");
-      if (!entries.has(folder)) entries.set(folder, { mode: DIRECTORY, data: new Uint8Array() });
-    }
-    entries.set(names.join("/"), { mode, data });
-  };
-  const text = (content: string) => new TextEncoder().encode(content);
-  for (const program of ["/bin/busybox", ...machine.programs]) {
-    for (const path of await withLibraries(program)) put(path, FILE, readFileSync(path));
-  }
-  for (const [path, content] of Object.entries(machine.files ?? {})) {
-    put(path, FILE, typeof content === "string" ? readFileSync(content) : content);
-    if (typeof content !== "string") continue;
-    for (const library of (await withLibraries(content)).slice(1)) put(library, FILE, readFileSync(library));
-  }
-  for (const [path, target] of Object.entries(machine.links ?? {})) put(path, LINK, text(target));
-  const modules = loadOrder(kernel, machine.modules);
-  for (const path of modules) put(`/modules.d/${basename(path)}`, FILE, readFileSync(path));
-  put("/modules", FILE, text(modules.map((path) => `/modules.d/${basename(path)}`).join("\n")));
-  put("/init", FILE, text(INIT));
-  put("/script", FILE, text(machine.script));
   const folder = await must(["mktemp", "-d", "/tmp/weave-vm-XXXXXX"]).then((path) => path.trim());
   try {
-    const initrd = join(folder, "initrd");
-    writeFileSync(initrd, gzipSync(archive(entries), { level: 1 }));
+    const { kernel, initrd } = await writeInitrd(folder, machine.modules, RUN_SCRIPT, async (archive) => {
+      for (const program of machine.programs) await archive.putProgram(program);
+      for (const [path, content] of Object.entries(machine.files ?? {})) {
+        archive.put(path, FILE, typeof content === "string" ? readFileSync(content) : content);
+        if (typeof content !== "string") continue;
+        for (const library of (await withLibraries(content)).slice(1))
+          archive.put(library, FILE, readFileSync(library));
+      }
+      for (const [path, target] of Object.entries(machine.links ?? {})) archive.put(path, LINK, target);
+      archive.put("/script", FILE, machine.script);
+    });
     const { stdout, stderr } = await exec(
       [
         ...[
@@ -172,17 +209,12 @@ export async function bootVm(machine: VirtualMachine): Promise<string> {
           "-m",
           String(machine.memoryMb ?? 1536),
         ],
-        ...["-nographic", "-no-reboot", "-nic", "none", "-kernel", kernel.image, "-initrd", initrd],
+        ...["-nographic", "-no-reboot", "-nic", "none", "-kernel", kernel, "-initrd", initrd],
         ...["-append", "console=ttyS0 quiet panic=-1"],
       ],
       { timeoutMs: machine.timeoutMs ?? 120_000 },
     );
-    const output = stdout.replaceAll("\r", "");
-    const [, after] = output.split("=== begin\n");
-    const [result, rest] = (after ?? "").split("=== end");
-    if (result === undefined || rest === undefined)
-      throw new Error(`the virtual machine did not get to its end:\n${output.slice(-4000)}${stderr}`);
-    return result;
+    return resultOf(stdout, stderr);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
