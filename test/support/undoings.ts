@@ -46,13 +46,12 @@ const PORT_BITS = [
 
 function linkChanges(link: string): Script[] {
   const set = (rest: string) => `ip link set ${link} ${rest}`;
-  return [set("down"), set("mtu 1200"), `${set("down")}; ${set("name other0")}`];
-}
-
-/** Links with an Ethernet address that the router chooses. */
-function addressedChanges(link: string): Script[] {
-  const address = `ip link set ${link} address 02:00:00:aa:bb:cc`;
-  return [...linkChanges(link), address, `ip link del ${link}`];
+  return [
+    set("down"),
+    set("mtu 1200"),
+    set("address 02:00:00:aa:bb:cc"),
+    `${set("down")}; ${set("name other0")}`,
+  ];
 }
 
 function bridgeChanges({ exposed, network }: Target): Table {
@@ -60,7 +59,7 @@ function bridgeChanges({ exposed, network }: Target): Table {
   const type = (rest: string) => set(`type bridge ${rest}`);
   const address = exposed.replace(/\/.*/, "");
   return {
-    bridge: addressedChanges(BRIDGE),
+    bridge: [...linkChanges(BRIDGE), `ip link del ${BRIDGE}`],
     "bridge settings": [...["stp_state 1", "ageing_time 100", "mcast_snooping 0"].map(type)],
     addresses: [
       `ip addr flush dev ${BRIDGE} scope global`,
@@ -89,9 +88,9 @@ function overlayChanges(): Table {
     `bridge link set dev ${link} hairpin on`,
   ];
   return {
-    [VXLAN]: addressedChanges(VXLAN),
+    [VXLAN]: [...linkChanges(VXLAN), `ip link del ${VXLAN}`],
     [`port ${VXLAN}`]: ofPort(VXLAN),
-    [TAP]: addressedChanges(TAP),
+    [TAP]: [...linkChanges(TAP), `ip link del ${TAP}`],
     programs: [
       ...[VXLAN, TAP].map((link) => `tc qdisc del dev ${link} clsact`),
       `tc filter del dev ${VXLAN} ingress`,
@@ -138,10 +137,12 @@ const lastHandle = (chain: string) =>
 function filterChanges({ iptables, network }: Target): Table {
   const chains = ["postrouting", "forward", "input"];
   const drop = `${iptables} -P FORWARD DROP`;
+  // iptables-nft takes empty chains of its own away, too.
+  const whole = iptables === "iptables-nft" ? IPTABLES_NFT : drop;
   const save = `${iptables}-save -t filter`;
   return {
     nftables: [
-      iptables === "iptables-nft" ? ["nft flush ruleset", IPTABLES_NFT] : "nft flush ruleset",
+      ["nft flush ruleset", whole],
       "nft delete table ip weave",
       "nft flush table ip weave",
       ...chains.map((chain) => `nft flush chain ip weave ${chain}`),
@@ -157,14 +158,14 @@ function filterChanges({ iptables, network }: Target): Table {
     iptables: [
       `${iptables} -F`,
       `${iptables} -F FORWARD`,
-      `${iptables} -F FORWARD; ${iptables} -F WEAVE-FORWARD; ${iptables} -X`,
+      [`${iptables} -F FORWARD; ${iptables} -F WEAVE-FORWARD; ${iptables} -X`, whole],
       `${iptables} -F WEAVE-FORWARD`,
       `${iptables} -D FORWARD -j WEAVE-FORWARD`,
       `${iptables} -D WEAVE-FORWARD 1`,
       `${iptables} -I WEAVE-FORWARD -j DROP`,
       `${iptables} -Z`,
       `${save} | grep -v WEAVE | ${iptables}-restore`,
-      `${iptables} -P FORWARD ACCEPT; ${iptables} -F; ${iptables} -X; ${drop}`,
+      [`${iptables} -P FORWARD ACCEPT; ${iptables} -F; ${iptables} -X; ${drop}`, whole],
       [
         `${iptables} -I FORWARD -s 192.0.2.1 -j DROP; ${save} | grep -v WEAVE | ${iptables}-restore`,
         `${iptables} -D FORWARD -s 192.0.2.1 -j DROP`,
