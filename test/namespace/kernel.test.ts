@@ -189,7 +189,7 @@ describe("rtnetlink", () => {
       link: index,
     };
     expect([routeAdd(nl, route), routeAdd(nl, route)]).toEqual([true, false]);
-    expect(routeList(nl)).toContainEqual({ ...route, table: 254 });
+    expect(routeList(nl)).toContainEqual({ ...route, table: 254, protocol: 3 });
     expect([routeDelete(nl, route), routeDelete(nl, route)]).toEqual([true, false]);
     const rule = { priority: 100, mark: 7, table: 4000 };
     expect([ruleAdd(nl, rule), ruleAdd(nl, rule)]).toEqual([true, false]);
