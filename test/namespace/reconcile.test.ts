@@ -310,6 +310,14 @@ test("what others write into the maps is written over", () => {
   expect(reconcile()).toEqual([]);
 });
 
+test("another VXLAN link on our UDP port is not taken for ours", async () => {
+  await sh("ip link del vxlan-7784; ip link add vx9 up type vxlan external dstport 7784");
+  expect(() => reconcile()).toThrow("no VXLAN link on UDP port 7784");
+  expect(await sh("ip -br link show vx9")).toContain("vx9");
+  await sh("ip link del vx9");
+  expect(reconcile()).toContain("link vxlan-7784 was missing");
+});
+
 test("a link that is in the way is left alone, and named", async () => {
   await sh("ip link del vxlan-7784; ip link add vxlan-7784 type bridge");
   expect(() => reconcile()).toThrow("link vxlan-7784 is in the way");

@@ -119,7 +119,10 @@ export class Host {
 
   /** Process id of the router. */
   get pid(): number {
-    return Number(readFileSync(join(this.folder, "run/weave.pid"), "utf8"));
+    const pid = Number(readFileSync(join(this.folder, "run/weave.pid"), "utf8"));
+    // A signal to 0 goes to the test runner itself.
+    if (!(pid > 0)) throw new Error("no router has written its pid");
+    return pid;
   }
 
   /** Ends the router as suddenly as can be; resolves when it is gone. */

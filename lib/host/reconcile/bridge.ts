@@ -52,5 +52,6 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
       sysctlsForLink(BRIDGE);
     }
     alignLink(this.nl, this.desired(), change?.index);
+    this.observe();
   }
 }

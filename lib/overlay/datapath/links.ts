@@ -5,7 +5,13 @@ import { closeSync } from "node:fs";
 import { formatMac } from "../../address/mac.ts";
 import { BRIDGE } from "../../host/names.ts";
 import { PORT_FLAGS } from "../../host/ports/known.ts";
-import { alignLink, type DesiredLink, type LinkChange, linkDifference } from "../../host/reconcile/link.ts";
+import {
+  alignLink,
+  type DesiredLink,
+  findLink,
+  type LinkChange,
+  linkDifference,
+} from "../../host/reconcile/link.ts";
 import type { Resource } from "../../host/reconcile/resource.ts";
 import { silentSysctls, sysctlSet } from "../../host/sysctl.ts";
 import {
@@ -14,7 +20,6 @@ import {
   linkByIndex,
   linkByName,
   linkDelete,
-  linkList,
   vxlanStopLearning,
 } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
@@ -77,6 +82,8 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
   readonly link: string;
   /** Why there is none; undefined where there is one. Known once it has started. */
   without: string | undefined;
+  /** Others may rename it. */
+  #index: number | undefined;
   #started = false;
   #created = false;
 
@@ -100,13 +107,14 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
   }
 
   observe(): Found {
-    // Under another name it would be in the way of one that is made anew.
-    const link = linkByName(this.nl, this.link) ?? linkList(this.nl).find((other) => this.#isOurs(other));
+    // Under another name it would be in the way of one that is made anew; one that is not known may be somebody else's.
+    const link = findLink(this.nl, this.link, this.#index);
     if (link && this.without === undefined && !this.#isOurs(link)) {
       throw new DatapathError(
         `link ${this.link} is in the way: it is no external VXLAN link on UDP port ${this.port}`,
       );
     }
+    this.#index = link?.index;
     return { link, bridge: linkByName(this.nl, BRIDGE) };
   }
 
@@ -129,6 +137,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
       else if (this.observe().link?.vxlan?.learning) vxlanStopLearning(this.nl, this.link, change.index);
       // The kernel takes the UDP port when the link goes up.
       alignLink(this.nl, desired, change?.index);
+      this.observe();
     } catch (error) {
       const reason = `no VXLAN link on UDP port ${this.port} (does the kernel have CONFIG_VXLAN? is the port free?): ${reasonOf(error)}`;
       if (!present || !this.#started) linkDelete(this.nl, this.link);
