@@ -471,7 +471,7 @@ describe("one container with two interfaces", () => {
     await host.must(["ip", "link", "set", port.ifname, "alias", "somebody's"]);
     await host.must(["ip", "link", "set", port.ifname, "address", "02:00:00:00:00:72"]);
     await host.must(["ip", "link", "set", port.ifname, "down"]);
-    await host.must(["ip", "link", "set", port.ifname, "name", "somebody", "up"]);
+    await host.must(["ip", "link", "set", port.ifname, "name", "vethweplother", "up"]);
     await host.weave("launch");
     expect((await host.cni("DEL", CONFIG, { id: "blind" })).code).toBe(0);
     expect(await host.weave("status")).toContain(
