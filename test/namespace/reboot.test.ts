@@ -3,8 +3,9 @@
 
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { appendFileSync, mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { fillUp } from "../support/disk.ts";
 import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { addPod, type Pod, ping } from "../support/pods.ts";
 
@@ -33,16 +34,6 @@ const reachable = (pod: Pod, address: string) =>
     () => ping(pod, address, "-c", "1"),
     ({ code }) => code === 0,
   );
-
-/** Writes a file until its disk is full. */
-function fillUp(path: string): void {
-  const block = new Uint8Array(4096);
-  try {
-    for (;;) appendFileSync(path, block);
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOSPC")) throw error;
-  }
-}
 
 test("exposures, their names, names of hosts elsewhere and targets come back; what was taken back does not", async () => {
   await a.weave("launch", "--ipalloc-init=consensus=2", "--nickname=a");

@@ -1,9 +1,10 @@
 // State on disk: what was acknowledged outlives the router, however it ends, and a disk that fails is no end of it.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { appendFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { apiClient, holders } from "../../lib/api/client.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";
+import { fillUp } from "../support/disk.ts";
 import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { CONFIG } from "../support/pods.ts";
 
@@ -89,16 +90,6 @@ async function attached(id: string, env: Record<string, string> = {}) {
   const netns = await hosts.pod(id);
   const { stdout } = await host.cni("ADD", CONFIG, { id, netns, env });
   return { netns, address: JSON.parse(stdout).ips[0].address as string };
-}
-
-/** Writes a file until its disk is full. */
-function fillUp(path: string): void {
-  const block = new Uint8Array(4096);
-  try {
-    for (;;) appendFileSync(path, block);
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOSPC")) throw error;
-  }
 }
 
 test("a full disk is an error of the request; the router goes on, and so do its containers", async () => {

@@ -48,6 +48,29 @@ export async function fetchKernel(): Promise<Kernel> {
   return { image: join(CACHE, "boot", image), modules };
 }
 
+/** br_netfilter with what it needs, where modprobe looks for it: the folder of modules, and what is in it. */
+export function bridgeModules(kernel: Kernel): {
+  readonly folder: string;
+  readonly files: Record<string, string | Uint8Array>;
+} {
+  const folder = `/lib/modules/${basename(kernel.image).replace("vmlinuz-", "")}`;
+  const names = ["br_netfilter", "bridge", "stp", "llc"];
+  const list = [
+    "kernel/br_netfilter.ko: kernel/bridge.ko kernel/stp.ko kernel/llc.ko",
+    "kernel/bridge.ko: kernel/stp.ko kernel/llc.ko",
+    "kernel/stp.ko: kernel/llc.ko",
+    "kernel/llc.ko:",
+  ];
+  const modules = names.map((name) => [`${folder}/kernel/${name}.ko`, kernel.modules.get(name) ?? ""]);
+  return {
+    folder,
+    files: {
+      [`${folder}/modules.dep`]: new TextEncoder().encode(`${list.join("\n")}\n`),
+      ...Object.fromEntries(modules),
+    },
+  };
+}
+
 const moduleName = (name: string) => name.replaceAll("-", "_");
 
 /** Modules with all that they depend on, in the order in which they can be loaded. What is built in is left out. */

@@ -3,13 +3,13 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { seededRandom } from "../../lib/clock/random.ts";
-import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { type Annotations, type SharedAnnotations, update } from "../../lib/kube/annotations.ts";
 import { enter, type Newcomer } from "../../lib/kube/enter.ts";
 import { peerAddresses, readNode } from "../../lib/kube/nodes.ts";
 import { listedPeers, takingOver, withoutPeer, withPeers, withTakeOver } from "../../lib/kube/peerlist.ts";
 import { type Heir, reclaim } from "../../lib/kube/reclaim.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { hurry } from "../support/clocks.ts";
 
 const KEY = "kube-peers.weave.works/";
 const random = seededRandom(1n);
@@ -39,20 +39,6 @@ class Server {
     };
   }
 }
-
-/** Time that passes at once. */
-const hurry = () => {
-  const clock = new SimulatedClock(0);
-  return {
-    now: () => clock.now(),
-    wall: () => clock.wall(),
-    after(ms: number, fn: () => void) {
-      const timer = clock.after(ms, fn);
-      queueMicrotask(() => clock.advance(ms));
-      return timer;
-    },
-  };
-};
 
 describe("the list", () => {
   test("is written as the original writes it", () => {

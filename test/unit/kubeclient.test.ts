@@ -1,9 +1,9 @@
 // An API server that contradicts, refuses, and falls silent.
 import { afterEach, expect, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
-import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { configMapAnnotations, update } from "../../lib/kube/annotations.ts";
 import { KubeClient, KubeError } from "../../lib/kube/client.ts";
+import { hurry } from "../support/clocks.ts";
 
 const stops: (() => unknown)[] = [];
 afterEach(async () => {
@@ -44,20 +44,6 @@ class ConfigMaps {
   change(object: NonNullable<ConfigMaps["object"]>): void {
     this.object = { ...object, metadata: { ...object.metadata, resourceVersion: String(++this.#version) } };
   }
-}
-
-/** Time that passes at once. */
-function hurry() {
-  const clock = new SimulatedClock();
-  return {
-    now: () => clock.now(),
-    wall: () => clock.wall(),
-    after(ms: number, fn: () => void) {
-      const timer = clock.after(ms, fn);
-      queueMicrotask(() => clock.advance(ms));
-      return timer;
-    },
-  };
 }
 
 test("of ten that count in one ConfigMap at once, none loses a count", async () => {

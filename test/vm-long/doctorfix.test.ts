@@ -1,30 +1,19 @@
 // weave doctor --fix loads a module of the kernel that nobody has loaded: Debian's kernel in a virtual machine.
 import { expect, test } from "bun:test";
-import { basename } from "node:path";
 import { DIST } from "../support/hosts.ts";
-import { bootVm, fetchKernel } from "../support/vm.ts";
+import { bootVm, bridgeModules, fetchKernel } from "../support/vm.ts";
 import { sections } from "../support/vmhosts.ts";
 
 test("br_netfilter is listed with its settings, loaded and turned on", async () => {
   const kernel = await fetchKernel();
-  const folder = `/lib/modules/${basename(kernel.image).replace("vmlinuz-", "")}`;
-  const names = ["br_netfilter", "bridge", "stp", "llc"];
-  const list = [
-    "kernel/br_netfilter.ko: kernel/bridge.ko kernel/stp.ko kernel/llc.ko",
-    "kernel/bridge.ko: kernel/stp.ko kernel/llc.ko",
-    "kernel/stp.ko: kernel/llc.ko",
-    "kernel/llc.ko:",
-  ];
+  const { files } = bridgeModules(kernel);
   const output = await bootVm({
     modules: [],
     timeoutMs: 240_000,
     programs: [],
     files: {
       "/usr/bin/weave": `${DIST}/weave`,
-      [`${folder}/modules.dep`]: new TextEncoder().encode(`${list.join("\n")}\n`),
-      ...Object.fromEntries(
-        names.map((name) => [`${folder}/kernel/${name}.ko`, kernel.modules.get(name) ?? ""]),
-      ),
+      ...files,
     },
     script: `
 echo "### list"

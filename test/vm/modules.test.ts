@@ -1,30 +1,19 @@
 // Loading a module of the kernel without modprobe, as our image has to: Debian's kernel in a virtual machine, whose modules
 // lie where they always do.
 import { expect, test } from "bun:test";
-import { basename } from "node:path";
 import { DIST } from "../support/hosts.ts";
-import { bootVm, fetchKernel } from "../support/vm.ts";
+import { bootVm, bridgeModules, fetchKernel } from "../support/vm.ts";
 import { sections } from "../support/vmhosts.ts";
 
 test("weave setup loads br_netfilter and what it needs, and turns it on", async () => {
   const kernel = await fetchKernel();
-  const folder = `/lib/modules/${basename(kernel.image).replace("vmlinuz-", "")}`;
-  const names = ["br_netfilter", "bridge", "stp", "llc"];
-  const list = [
-    "kernel/br_netfilter.ko: kernel/bridge.ko kernel/stp.ko kernel/llc.ko",
-    "kernel/bridge.ko: kernel/stp.ko kernel/llc.ko",
-    "kernel/stp.ko: kernel/llc.ko",
-    "kernel/llc.ko:",
-  ];
+  const { folder, files } = bridgeModules(kernel);
   const output = await bootVm({
     modules: [],
     programs: [],
     files: {
       "/usr/bin/weave": `${DIST}/weave`,
-      [`${folder}/modules.dep`]: new TextEncoder().encode(`${list.join("\n")}\n`),
-      ...Object.fromEntries(
-        names.map((name) => [`${folder}/kernel/${name}.ko`, kernel.modules.get(name) ?? ""]),
-      ),
+      ...files,
     },
     script: `
 echo "### before"

@@ -1,6 +1,7 @@
 // weave-npc explain: who may talk to whom, and why.
 import { endOf, explain, explanationText } from "../../../lib/npc/explain.ts";
 import { MAX_PORT, PROTOCOLS, type Protocol } from "../../../lib/npc/objects.ts";
+import { JSON_OPTION } from "../../answer.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { KUBECONFIG } from "../../kubeconfig.ts";
 import { LEGACY, SNAPSHOT } from "./options.ts";
@@ -27,7 +28,7 @@ export const explainCommand: Command = {
     },
     ...SNAPSHOT,
     ...KUBECONFIG,
-    json: { type: "boolean", description: "Print JSON" },
+    ...JSON_OPTION,
     ...LEGACY,
   },
   async run({ options, positionals }) {
