@@ -1,0 +1,134 @@
+// Every command that README and manual show is run as it stands, by bash, on hosts of a newcomer; those that need
+// more than three hosts with Docker are named here, with the place where they are tested.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type BareHost, BareHosts } from "../support/barehosts.ts";
+import { eventually, must } from "../support/hosts.ts";
+import { type Command, commands } from "../support/manual.ts";
+import { busyboxImage } from "../support/runtimes.ts";
+
+const ROOT = join(import.meta.dir, "../..");
+const PAGES = [
+  "README.md",
+  ...readdirSync(join(ROOT, "lib/help/pages")).map((page) => `lib/help/pages/${page}`),
+];
+
+/** What is shown but no command. */
+const NOT_A_COMMAND: readonly RegExp[] = [
+  /^(cmd|lib)\//, // the tree of folders
+  /^(TCP|UDP) connection from /, // a line of a log
+  /^(<-|->) /, // a row of a status
+  /^unmanaged-devices=/, // a setting of NetworkManager
+];
+
+/** What runs elsewhere, and where. */
+const ELSEWHERE: readonly (readonly [RegExp, string])[] = [
+  [/^npm (run demo|run build|test)$/, ".ci/run"],
+  [/^npm run image$/, "test/namespace/image.test.ts"],
+  [/kubectl (apply|exec) /, "test/namespace/kubernetes.test.ts"],
+  [/^curl -X POST http:\/\/MARATHON/, "test/namespace/mesos.test.ts"],
+  [/^mesos-agent /, "test/namespace/mesos.test.ts"],
+  [/^weave-npc --node-name /, "test/namespace/npc.test.ts"],
+  [/^weave-npc explain /, "test/namespace/npc.test.ts"],
+  [/^weave-npc apply /, "test/namespace/npc.test.ts"],
+  [/^weave migrate/, "test/namespace/migration.test.ts"],
+  [/^(weave setup --systemd|systemctl start weave|editor )/, "test/vm-long/boot.test.ts"],
+  [/^firewall-cmd /, "test/namespace/takeover.test.ts"],
+];
+
+interface Adapted {
+  /** What is run in its place: the same, with what a reader fills in. */
+  readonly run?: string;
+  /** On each host, as the text before it says. */
+  readonly everywhere?: true;
+  /** What is done before it, on the same host. */
+  readonly first?: string;
+  /** Exit codes that are right; 0 where nothing is said. */
+  readonly codes?: readonly number[];
+}
+
+/** What a reader fills in, ends by hand, or has done before. */
+const ADAPTED: Readonly<Record<string, Adapted>> = {
+  "install -m 755 weave /usr/local/bin/weave": { everywhere: true },
+  "docker run $(weave dns-args) alpine ping web.weave.local": {
+    run: "docker run $(weave dns-args) alpine ping -c 3 web.weave.local",
+  },
+  "weave launch --password-file /etc/weave.key host1": {
+    first: "weave stop; head -c 16 /dev/urandom | base64 > /etc/weave.key",
+  },
+  "weave launch --expect-npc": { first: "weave stop" },
+  "weave doctor": { codes: [0, 1] },
+  "weave doctor --fix": { run: "weave doctor --fix < /dev/null", codes: [0, 1] },
+  "weave logs -f": { run: "timeout 2 weave logs -f", codes: [124] },
+  "weave attach --pid 1234": { run: "weave attach --pid $(docker inspect -f '{{.State.Pid}}' db)" },
+};
+
+/** Namespaces and a network that are there before a page begins. */
+const BEFORE: Readonly<Record<string, readonly string[]>> = {
+  "docker.md": ["ip netns add blue", "weave launch"],
+  "policy.md": ["weave launch"],
+  "kubernetes.md": ["weave launch"],
+  "troubleshooting.md": ["weave launch"],
+};
+
+let world: BareHosts;
+
+beforeAll(async () => {
+  world = await BareHosts.create("man", 3);
+  const image = await busyboxImage(world.network.folder);
+  await Promise.all([1, 2].map((i) => startDocker(world.host(i), image)));
+}, 120_000);
+
+afterAll(async () => {
+  await world?.[Symbol.asyncDispose]();
+});
+
+/** dockerd with its own bridge and the containers of the manual, as a newcomer finds them. */
+async function startDocker(host: BareHost, image: string): Promise<void> {
+  Bun.spawn(host.entered("dockerd"), { stdout: "ignore", stderr: "ignore" });
+  await eventually(
+    "dockerd answers",
+    () => host.shell("docker version"),
+    ({ code }) => code === 0,
+  );
+  await must(host.entered("docker", "import", image, "alpine"));
+  for (const name of ["web", "db"])
+    await must(host.entered("docker", "run", "-d", "--name", name, "alpine", "/bin/sleep", "3600"));
+}
+
+async function run(command: Command, page: string): Promise<void> {
+  const adapted = ADAPTED[command.text] ?? {};
+  const at = `${page}:${command.line}: ${command.text}`;
+  for (const host of adapted.everywhere ? world.hosts : [world.host(command.host)]) {
+    if (adapted.first) await host.shell(adapted.first);
+    const { code, stdout, stderr } = await host.shell(adapted.run ?? command.text);
+    if (!(adapted.codes ?? [0]).includes(code))
+      throw new Error(`${at}: exit code ${code}\n${stdout}${stderr}`);
+  }
+}
+
+for (const page of PAGES) {
+  const name = page.split("/").at(-1) ?? page;
+  const shown = commands(readFileSync(join(ROOT, page), "utf8")).filter(
+    ({ text }) => !NOT_A_COMMAND.some((pattern) => pattern.test(text)),
+  );
+  const here = shown.filter(({ text }) => !ELSEWHERE.some(([pattern]) => pattern.test(text)));
+  if (here.length === 0) continue;
+  test(`the commands of ${name} work as they stand`, async () => {
+    const first = world.host(1);
+    if (here.every(({ text }) => !text.startsWith("install ")))
+      await must(first.entered("install", "-m", "755", "weave", "/usr/local/bin/weave"));
+    for (const command of BEFORE[name] ?? []) await must(first.entered("bash", "-c", command));
+    try {
+      for (const command of here) await run(command, page);
+    } finally {
+      for (const host of world.hosts)
+        await host.shell("weave reset --force; ip netns del blue; rm -f /usr/local/bin/weave");
+    }
+  }, 120_000);
+}
+
+test("what is run elsewhere is", () => {
+  for (const [, file] of ELSEWHERE) expect(existsSync(join(ROOT, file)), file).toBe(true);
+});
