@@ -28,6 +28,7 @@ import type { Scope } from "../../lib/sys/scope.ts";
 import { ServiceManager } from "../../lib/sys/servicemanager.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
+import { ANSWERERS } from "../answerers.ts";
 import type { Arguments, Command } from "../arguments.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
 import { requireRoot } from "../main.ts";
@@ -42,7 +43,13 @@ export async function runRouter(options: RouterOptions): Promise<void> {
     if (!options["expect-npc"]) expectNoPolicies(log);
     if (original) makeRoom(original, log);
     const unattended = ServiceManager.of(process.env) !== undefined;
-    const services = { cni: runInRouter, notes: policyNotes, keepers: policyKeepers(denied), unattended };
+    const services = {
+      cni: runInRouter,
+      answerers: ANSWERERS,
+      notes: policyNotes,
+      keepers: policyKeepers(denied),
+      unattended,
+    };
     const api = await startRouter(options, services, log, scope);
     migrate(original, api, options["expect-npc"], log, scope);
   });
@@ -82,6 +89,7 @@ async function runInCluster(args: Arguments): Promise<void> {
     let membership: Membership | undefined;
     const services = {
       cni: runInRouter,
+      answerers: ANSWERERS,
       notes: () => [...policyNotes(), ...(membership?.notes() ?? [])],
       keepers: policyKeepers(denied),
       ready: () => membership?.ready ?? false,

@@ -16,6 +16,9 @@ import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import { CancelledError, ExhaustedError, IpamError, UnknownPeerError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
+import { AskError } from "../mesh/ask.ts";
+import { ProtocolError } from "../mesh/framing.ts";
+import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type DnsSources, nameJson, type Report, reportJson } from "./report.ts";
@@ -41,6 +44,8 @@ export interface ApiTarget {
   hide(cidr: Cidr): Promise<boolean>;
   /** False for a container that Docker or podman, where there is one, does not know or says is not running. */
   isRunning(id: string): Promise<boolean>;
+  /** Asks a peer's router; rejects with AskError or ProtocolError. */
+  ask(peer: PeerName, subject: string, body: unknown): Promise<unknown>;
   /** Undefined where there is no DNS. */
   readonly dns: DnsSources | undefined;
   /** Whether this host is ready for containers; it lives in any case. */
@@ -63,6 +68,9 @@ class BadRequest extends Error {}
 
 /** A request for what is not there. */
 class NotFound extends Error {}
+
+/** Status of a question to a peer without an answer. */
+const ASK_STATUS = { "not-ours": 501, silent: 504, refused: 502, busy: 503 } as const;
 
 const text = (body: string, status = 200) => new Response(body, { status });
 const json = (value: unknown) =>
@@ -246,6 +254,12 @@ const ROUTES: Record<string, Handler> = {
     const outcome = await target.cni(call.output, signal);
     return outcome ? Response.json(outcome) : text("run it yourself\n", 409);
   },
+  "POST /ask/:peer/:subject": async (request, parameters, target) => {
+    const body: unknown = await request.json().catch(() => {
+      throw new BadRequest("a question is JSON");
+    });
+    return json(await target.ask(parsePeerName(parameters["peer"] ?? ""), parameters["subject"] ?? "", body));
+  },
   "GET /domain": (_request, _parameters, target) => text(dnsOf(target).server.config.domain),
   "GET /dns-address": (_request, _parameters, target) => text(dnsAddress(target).replace(/:\d+$/, "")),
   "GET /dns-address-port": (_request, _parameters, target) => text(dnsAddress(target)),
@@ -359,9 +373,11 @@ function find(
 
 function failure(error: unknown, log: Log, what: string): Response {
   if (error instanceof CancelledError) return text("cancelled");
+  if (error instanceof AskError) return text(`${error.message}\n`, ASK_STATUS[error.code]);
   if (error instanceof NotFound || error instanceof UnknownPeerError) return text(`${error.message}\n`, 404);
   const expected =
     error instanceof BadRequest ||
+    error instanceof ProtocolError ||
     error instanceof IpamError ||
     error instanceof AddressError ||
     error instanceof TemplateError ||

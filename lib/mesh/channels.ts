@@ -6,6 +6,7 @@ import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { LocalConnection } from "./connection.ts";
+import { isAnnounced } from "./features.ts";
 import type { GossipChannel, GossipData, Gossiper } from "./gossip.ts";
 import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
 import { type PeerName, UNKNOWN_PEER } from "./name.ts";
@@ -155,6 +156,8 @@ export class Channels {
       this.#note("relay", `[gossip ${channel}]: unknown relay destination: ${message.destination}`);
       return false;
     }
+    // At every hop: an original would pass the message on to one that does not know what to do with it.
+    if (isAnnounced(message.channel) && !connection.announces(message.channel)) return false;
     connection.send(encodeGossip(message));
     return true;
   }

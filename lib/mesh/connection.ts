@@ -89,6 +89,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #sending: (() => void) | undefined;
   readonly #trustsThem: boolean;
   #trustsUs = false;
+  #channels: ReadonlySet<string> = new Set();
 
   constructor(
     private readonly host: ConnectionHost,
@@ -139,6 +140,11 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   /** Frames to and from this peer need no encryption: both ends are on networks that the other trusts. */
   get trusted(): boolean {
     return this.#trustsThem && this.#trustsUs;
+  }
+
+  /** The peer at the other end knows this channel, which 2.x does not have. */
+  announces(channel: string): boolean {
+    return this.#channels.has(channel);
   }
 
   attributes(): Record<string, string | number | boolean> | undefined {
@@ -251,6 +257,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#remoteUid = described.peer.uid;
     this.#uid ^= described.connectionId;
     this.#trustsUs = described.trustsUs;
+    this.#channels = described.channels;
     const remote = this.host.identify(described.peer, this, features);
     this.#remote = remote;
     this.host.introduced(this);

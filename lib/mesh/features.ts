@@ -5,6 +5,11 @@ import type { Features } from "./handshake.ts";
 import { parsePeerName } from "./name.ts";
 import { Peer } from "./peer.ts";
 
+/** Gossip channels that 2.x does not have: their messages only go to neighbours that announce the channel. */
+export const ASK_CHANNEL = "weave-ask";
+const OWN_CHANNELS: readonly string[] = [ASK_CHANNEL];
+const MAX_CHANNELS = 16;
+
 const PEER_NAME_FLAVOUR = "mac";
 const REQUIRED = ["PeerNameFlavour", "Name", "NickName", "UID", "ConnID"] as const;
 const MAX_NICKNAME = 1024;
@@ -17,6 +22,13 @@ export interface RemoteFeatures {
   readonly connectionId: bigint;
   /** They consider us to be on a trusted network. */
   readonly trustsUs: boolean;
+  /** Channels that they announce, beside those of 2.x. */
+  readonly channels: ReadonlySet<string>;
+}
+
+/** True for channels of which a neighbour has to say that it knows them. */
+export function isAnnounced(channel: string): boolean {
+  return OWN_CHANNELS.includes(channel);
 }
 
 /** Our features for one connection, the overlays' own among them. */
@@ -35,6 +47,7 @@ export function makeFeatures(
       UID: String(ourself.uid),
       ConnID: String(connectionId),
       Trusted: String(trustsThem),
+      Channels: OWN_CHANNELS.join(" "),
       ...overlay,
     }),
   );
@@ -66,6 +79,7 @@ export function parseFeatures(features: Features): RemoteFeatures {
     peer,
     connectionId: number("ConnID", get("ConnID"), 1n << 64n),
     trustsUs: features.get("Trusted") === "true",
+    channels: new Set((features.get("Channels") ?? "").split(" ", MAX_CHANNELS)),
   };
 }
 

@@ -6,6 +6,7 @@ import { below, type Random } from "../clock/random.ts";
 import { Slices, type Work } from "../clock/slices.ts";
 import { limitedLines, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import { Ask } from "./ask.ts";
 import { SHORT_IDS } from "./bounds.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import { Collisions } from "./collisions.ts";
@@ -17,6 +18,7 @@ import {
   RefusedError,
   SelfConnectionError,
 } from "./errors.ts";
+import { ASK_CHANNEL } from "./features.ts";
 import type { Gate } from "./gate.ts";
 import { goneLog } from "./gonelog.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
@@ -120,6 +122,8 @@ export class MeshRouter implements ConnectionHost {
   readonly #unfinished = new SharedLimit<LocalConnection>(MAX_UNFINISHED);
   readonly slices: Slices;
   readonly channels: Channels;
+  /** Questions to other routers, and theirs to us. */
+  readonly questions: Ask;
   readonly refusals: Refusals;
   readonly collisions: Collisions;
   #gate: Gate | undefined;
@@ -199,6 +203,7 @@ export class MeshRouter implements ConnectionHost {
         if (tell) this.#news.tell();
       },
     });
+    this.questions = new Ask(this, (gossiper) => this.channels.open(ASK_CHANNEL, gossiper));
     this.#news = new News(this, this.#topology, this.channels.open(TOPOLOGY, this.#topology));
   }
 
@@ -242,6 +247,7 @@ export class MeshRouter implements ConnectionHost {
     this.maker.stop();
     this.peers.stop();
     this.#news.stop();
+    this.questions.stop();
     for (const timer of [this.#periodic, this.#routesTimer, this.#care]) timer?.cancel();
     for (const connection of [...this.maker.connections, ...this.#strangers.all()]) {
       connection.shutdown(new Error("router stopping"));

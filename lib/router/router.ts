@@ -31,6 +31,7 @@ import { CHANNEL as IPAM_CHANNEL } from "../ipam/wire.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { detached, unexpectedNotes } from "../log/unexpected.ts";
+import type { Answerer } from "../mesh/ask.ts";
 import { ratedLog } from "../mesh/ratedlog.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
@@ -71,6 +72,9 @@ const V1_ALLOWED =
 /** Interval of settling remembered releases. */
 const SETTLE_MS = 5_000;
 
+/** Time-out of a question to a peer's router. */
+const ASK_MS = 10_000;
+
 /** When a container runtime that did not answer is asked again; it stops with the addresses that are to be released. */
 const ASK_AGAIN_MS = 5_000;
 
@@ -91,6 +95,8 @@ export interface RouterServices {
   ready?(): boolean;
   /** Nobody looks on, such as at boot: names of peers that do not resolve yet are tried again, and not waited for. */
   readonly unattended?: boolean;
+  /** Answer other routers' questions, by subject: read-only, small, within seconds. */
+  readonly answerers?: ReadonlyMap<string, Answerer>;
   /** What the status has to say of them. */
   notes?(): string[];
   /** Kernel state that they want kept. */
@@ -289,6 +295,7 @@ export async function startRouter(
   scope.defer("address allocation", () => allocator.stop());
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   mesh.guard(allocator.sharing);
+  for (const [subject, answerer] of services.answerers ?? []) mesh.questions.answer(subject, answerer);
   const sighting = await scope.wait(work.attached());
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
   ports.follow({ addresses: allocator.releaser, work });
@@ -377,6 +384,7 @@ export async function startRouter(
       });
       return container !== undefined && container.pid !== 0;
     },
+    ask: (peer, subject, body) => mesh.questions.ask(peer, subject, body, ASK_MS),
     dns,
     async expose(cidr, masquerade) {
       exposures.expose(cidr, masquerade);

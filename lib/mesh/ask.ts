@@ -1,0 +1,177 @@
+// Questions from router to router, for `weave doctor --cluster` and `weave trace`: read-only, small, and only between
+// versions of ours that announce the channel (features.ts). Pure: clock, chance and the channel are passed in.
+import type { Clock, Timer } from "../clock/clock.ts";
+import type { Random } from "../clock/random.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
+import { limitedWarnings } from "../log/limited.ts";
+import type { Log } from "../log/log.ts";
+import { printable } from "../log/printable.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { type AskMessage, decodeAsk, encodeAsk } from "./askwire.ts";
+import type { GossipChannel, Gossiper } from "./gossip.ts";
+import type { PeerName } from "./name.ts";
+
+/** Questions of ours that wait for an answer. */
+const MAX_WAITING = 512;
+/** Questions of others that are being answered, of all and of one peer. */
+const MAX_ANSWERING = 16;
+const MAX_ANSWERING_OF_ONE = 4;
+/** Time-out of an answerer, after which its place is free. */
+const ANSWER_MS = 30_000;
+/** Questions of all peers: so many at once, then so many a second. */
+const BURST = 64;
+const PER_S = 16;
+
+/** Why there is no answer: the peer cannot be asked, did not answer in time, or did not want to. */
+export type AskFailure = "not-ours" | "silent" | "refused" | "busy";
+
+/** A question has no answer. */
+export class AskError extends Error {
+  override readonly name = "AskError";
+  constructor(
+    readonly code: AskFailure,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Answers questions on one subject; `body` is a stranger's JSON. What it rejects with is told to the asker. */
+export type Answerer = (body: unknown, source: PeerName) => Promise<unknown>;
+
+/** What asking needs of the router it belongs to. */
+export interface AskHost {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly ourself: { readonly name: PeerName };
+}
+
+interface Waiting {
+  readonly peer: PeerName;
+  readonly timer: Timer;
+  readonly resolve: (answer: unknown) => void;
+  readonly reject: (error: AskError) => void;
+}
+
+export class Ask implements Gossiper {
+  readonly #channel: GossipChannel;
+  readonly #answerers = new Map<string, Answerer>();
+  readonly #waiting = new Map<bigint, Waiting>();
+  readonly #answering = new Map<PeerName, number>();
+  readonly #rate: TokenBucket;
+  readonly #warn: (kind: string, text: string) => void;
+
+  constructor(
+    private readonly host: AskHost,
+    open: (gossiper: Gossiper) => GossipChannel,
+  ) {
+    const { clock, log } = host;
+    this.#rate = new TokenBucket(BURST, PER_S, clock.now());
+    this.#warn = limitedWarnings(log, () => clock.now());
+    this.#channel = open(this);
+  }
+
+  /** Answers questions on `subject` ([a-z0-9-], up to 32 characters) from now on. */
+  answer(subject: string, answerer: Answerer): void {
+    this.#answerers.set(subject, answerer);
+  }
+
+  /**
+   * Ask a peer, or this router itself. Resolves with its JSON, to be validated by the caller; rejects with AskError after
+   * `timeoutMs` at the latest, and with ProtocolError for a question over 4 KiB.
+   */
+  async ask(peer: PeerName, subject: string, body: unknown, timeoutMs: number): Promise<unknown> {
+    if (peer === this.host.ourself.name) return this.#own(subject, body);
+    if (this.#waiting.size >= MAX_WAITING)
+      throw new AskError("busy", `${MAX_WAITING} questions to peers wait for their answers`);
+    const id = this.host.random.u64();
+    const message = encodeAsk({ kind: "question", id, subject, body });
+    return new Promise((resolve, reject) => {
+      const timer = this.host.clock.after(timeoutMs, () =>
+        this.#settle(id, new AskError("silent", `no answer within ${timeoutMs / 1000} s`)),
+      );
+      this.#waiting.set(id, { peer, timer, resolve, reject });
+      if (!this.#channel.unicast(peer, message))
+        this.#settle(id, new AskError("not-ours", "not reachable through routers that answer questions"));
+    });
+  }
+
+  /** Gives up all questions. */
+  stop(): void {
+    for (const id of [...this.#waiting.keys()]) this.#settle(id, new AskError("silent", "router stopping"));
+  }
+
+  onUnicast(source: PeerName, bytes: Uint8Array): void {
+    const message = decodeAsk(bytes);
+    if (message.kind === "question") return this.#question(source, message);
+    const waiting = this.#waiting.get(message.id);
+    // Of a peer that was not asked, or too late.
+    if (waiting?.peer !== source) return;
+    if (message.kind === "answer") this.#settle(message.id, undefined, message.body);
+    else this.#settle(message.id, new AskError("refused", printable(message.reason)));
+  }
+
+  // Questions are for one peer: nobody of ours speaks to all on this channel.
+  onBroadcast(): undefined {}
+  onGossip(): undefined {}
+  gossip(): undefined {}
+
+  async #own(subject: string, body: unknown): Promise<unknown> {
+    const answerer = this.#answerers.get(subject);
+    if (!answerer) throw new AskError("refused", `unknown subject ${subject}`);
+    return answerer(body, this.host.ourself.name);
+  }
+
+  #settle(id: bigint, error: AskError | undefined, answer?: unknown): void {
+    const waiting = this.#waiting.get(id);
+    if (!waiting) return;
+    this.#waiting.delete(id);
+    waiting.timer.cancel();
+    if (error) waiting.reject(error);
+    else waiting.resolve(answer);
+  }
+
+  #question(source: PeerName, { id, subject, body }: AskMessage & { kind: "question" }): void {
+    const answerer = this.#answerers.get(subject);
+    const running = this.#answering.get(source) ?? 0;
+    let all = 0;
+    for (const count of this.#answering.values()) all += count;
+    const reason =
+      answerer === undefined
+        ? `unknown subject ${subject}`
+        : running >= MAX_ANSWERING_OF_ONE || all >= MAX_ANSWERING || !this.#rate.take(this.host.clock.now())
+          ? "too many questions at a time; try again"
+          : undefined;
+    if (answerer === undefined || reason !== undefined) {
+      if (answerer) this.#warn(`rate ${source}`, `[ask] refusing a question of ${source}: ${reason}`);
+      return this.#reply(source, { kind: "refusal", id, reason: reason ?? "" });
+    }
+    this.#answering.set(source, running + 1);
+    this.#answer(source, id, () => answerer(body, source)).catch((error) =>
+      this.#warn("answer", `[ask] cannot answer ${source}: ${reasonOf(error)}`),
+    );
+  }
+
+  async #answer(source: PeerName, id: bigint, answer: () => Promise<unknown>): Promise<void> {
+    let timer: Timer | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      const error = new Error(`not answered within ${ANSWER_MS / 1000} s`);
+      timer = this.host.clock.after(ANSWER_MS, () => reject(error));
+    });
+    try {
+      this.#reply(source, { kind: "answer", id, body: await Promise.race([answer(), late]) });
+    } catch (error) {
+      this.#reply(source, { kind: "refusal", id, reason: reasonOf(error) });
+    } finally {
+      timer?.cancel();
+      const left = (this.#answering.get(source) ?? 1) - 1;
+      if (left > 0) this.#answering.set(source, left);
+      else this.#answering.delete(source);
+    }
+  }
+
+  #reply(peer: PeerName, message: AskMessage): void {
+    this.#channel.unicast(peer, encodeAsk(message));
+  }
+}

@@ -1,0 +1,75 @@
+// The messages of the ask channel, which only our own versions speak: one octet for the kind, eight for the number of
+// the question (big endian), then for a question the length of its subject in one octet and the subject; the rest is
+// JSON, or the reason of a refusal.
+import { ProtocolError } from "./framing.ts";
+
+/** Bytes of a question's and of an answer's JSON. */
+export const MAX_QUESTION = 4 * 1024;
+export const MAX_ANSWER = 64 * 1024;
+/** Characters of a refusal's reason. */
+const MAX_REASON = 256;
+const SUBJECT = /^[a-z][a-z0-9-]{0,31}$/;
+
+const KINDS = ["question", "answer", "refusal"] as const;
+const HEADER = 9;
+
+export type AskMessage =
+  | { readonly kind: "question"; readonly id: bigint; readonly subject: string; readonly body: unknown }
+  | { readonly kind: "answer"; readonly id: bigint; readonly body: unknown }
+  | { readonly kind: "refusal"; readonly id: bigint; readonly reason: string };
+
+/** Throws ProtocolError for what the other end would not take. */
+export function encodeAsk(message: AskMessage): Uint8Array {
+  const header = new Uint8Array(HEADER);
+  header[0] = KINDS.indexOf(message.kind);
+  new DataView(header.buffer).setBigUint64(1, message.id);
+  if (message.kind === "refusal") {
+    return Buffer.concat([header, Buffer.from(message.reason.slice(0, MAX_REASON))]);
+  }
+  const body = Buffer.from(JSON.stringify(message.body ?? null));
+  if (message.kind === "answer") {
+    if (body.length > MAX_ANSWER)
+      throw new ProtocolError(`answer of ${body.length} bytes; ${MAX_ANSWER} is the limit`);
+    return Buffer.concat([header, body]);
+  }
+  if (!SUBJECT.test(message.subject)) throw new ProtocolError(`invalid subject ${message.subject}`);
+  if (body.length > MAX_QUESTION)
+    throw new ProtocolError(`question of ${body.length} bytes; ${MAX_QUESTION} is the limit`);
+  return Buffer.concat([
+    header,
+    Uint8Array.of(message.subject.length),
+    Buffer.from(message.subject, "latin1"),
+    body,
+  ]);
+}
+
+/** Throws ProtocolError for what is no message of this channel, or too long. */
+export function decodeAsk(bytes: Uint8Array): AskMessage {
+  const kind = KINDS[bytes[0] ?? KINDS.length];
+  if (kind === undefined || bytes.length < HEADER) throw new ProtocolError("no message of the ask channel");
+  const id = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(1);
+  const rest = Buffer.from(bytes.buffer, bytes.byteOffset + HEADER, bytes.length - HEADER);
+  if (kind === "refusal")
+    return {
+      kind,
+      id,
+      reason: rest
+        .subarray(0, 4 * MAX_REASON)
+        .toString()
+        .slice(0, MAX_REASON),
+    };
+  if (kind === "answer") return { kind, id, body: json(rest, MAX_ANSWER) };
+  const length = rest[0] ?? 0;
+  const subject = rest.toString("latin1", 1, 1 + length);
+  if (!SUBJECT.test(subject)) throw new ProtocolError("question without a subject");
+  return { kind, id, subject, body: json(rest.subarray(1 + length), MAX_QUESTION) };
+}
+
+function json(bytes: Buffer, limit: number): unknown {
+  if (bytes.length > limit) throw new ProtocolError(`${bytes.length} bytes; ${limit} is the limit`);
+  try {
+    return JSON.parse(bytes.toString());
+  } catch {
+    throw new ProtocolError("not JSON");
+  }
+}
