@@ -28,6 +28,10 @@ export async function run(program: string, command: Command, argv: readonly stri
 
 /** Prints an error, in one line or as JSON, and sets the exit code. */
 export function fail(program: string, error: unknown, json = false): void {
+  if (error instanceof Error && error.name === LOGGED) {
+    process.exitCode = kindOf(error.cause).exit;
+    return;
+  }
   const message = reasonOf(error);
   const { code, exit } = kindOf(error);
   const help = error instanceof UsageError ? `see '${program} --help'` : undefined;
@@ -54,6 +58,9 @@ interface Kind {
 
 const USAGE: Kind = { code: "usage", exit: 2 };
 const FAILED: Kind = { code: "failed", exit: 1 };
+
+/** Of cmd/shutdown.ts. */
+const LOGGED = "LoggedError";
 
 // Told by name: the rooms these come from are only loaded where they are needed.
 const KINDS: Readonly<Record<string, Kind>> = {

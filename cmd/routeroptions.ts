@@ -224,6 +224,14 @@ export const ROUTER_OPTIONS = {
     defaultText: "info",
     valueHint: "LEVEL",
   },
+  "log-format": {
+    type: "string",
+    description: "Format of the log",
+    values: ["text", "json"],
+    defaultText: "text",
+    valueHint: "FORMAT",
+    env: "WEAVE_LOG_FORMAT",
+  },
 } as const satisfies OptionTable;
 
 /** Options as given, the environment's where none were; without those that nobody gave. */

@@ -8,6 +8,23 @@ import { mayRestart, restart } from "../lib/sys/runtime.ts";
 import { Scope } from "../lib/sys/scope.ts";
 import { ServiceManager } from "../lib/sys/servicemanager.ts";
 
+/** The cause ends the program, and its line is in the log already. */
+export class LoggedError extends Error {
+  override readonly name = "LoggedError";
+}
+
+/** Run a daemon as runDaemon does; write the error of a failed start to its log, and reject with LoggedError. */
+export async function runLoggedDaemon(log: Log, whatStays: string, start: Start): Promise<void> {
+  try {
+    await runDaemon(log, whatStays, start);
+  } catch (error) {
+    log.error(reasonOf(error));
+    throw new LoggedError("see the log", { cause: error });
+  }
+}
+
+type Start = (scope: Scope, restart: (why: string) => void) => Promise<void>;
+
 /** Shorter than 2 s, and longer than any part takes to stop. */
 const GRACE_MS = 1_800;
 
@@ -20,7 +37,7 @@ const GRACE_MS = 1_800;
 export async function runDaemon(
   log: Pick<Log, "info" | "error">,
   whatStays: string,
-  start: (scope: Scope, restart: (why: string) => void) => Promise<void>,
+  start: Start,
 ): Promise<void> {
   const scope = new Scope((what, error) => log.error(`cannot stop ${what}: ${reasonOf(error)}`));
   const manager = ServiceManager.of(process.env);

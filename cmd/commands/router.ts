@@ -33,7 +33,7 @@ import type { Arguments, Command } from "../arguments.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
 import { requireRoot } from "../main.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { runDaemon } from "../shutdown.ts";
+import { runLoggedDaemon } from "../shutdown.ts";
 
 /** Run a router in the foreground until it is told to stop. */
 export async function runRouter(options: RouterOptions): Promise<void> {
@@ -142,8 +142,8 @@ async function begin(
   start: (scope: Scope, log: Log, restart: (why: string) => void) => Promise<void>,
 ): Promise<void> {
   requireRoot();
-  const log = createLog(options["log-level"]);
-  await runDaemon(log, "containers stay attached", async (scope, restart) => {
+  const log = createLog(options["log-level"], options["log-format"]);
+  await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
     acquireInstanceLock();
     surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
     log.info(`weave ${VERSION}`);

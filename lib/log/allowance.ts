@@ -1,5 +1,6 @@
 // How much others can make a program write to its log, whatever they choose for names: 1 MB an hour, once it is used up.
 import { TokenBucket } from "../clock/tokenbucket.ts";
+import { type Fields, logfmt } from "./fields.ts";
 import { printable } from "./printable.ts";
 
 /** Characters at once, 2,000 lines; then so many a second, 2 short lines. */
@@ -15,14 +16,14 @@ export class LogAllowance {
     this.#rate = new TokenBucket(LOG_BURST, LOG_PER_S, now());
   }
 
-  /** The line to write, with how many before it were left out; undefined where there is no room. */
-  line(text: string): string | undefined {
-    const line = this.#dropped > 0 ? `${text} (${this.#dropped} lines before this one left out)` : text;
-    if (!this.#rate.take(this.now(), printable(line).length)) {
+  /** Return the fields to write the line with: its own, and linesDropped before it. Undefined if there is no room. */
+  admit(text: string, fields: Fields = {}): Fields | undefined {
+    const all = this.#dropped > 0 ? { ...fields, linesDropped: this.#dropped } : fields;
+    if (!this.#rate.take(this.now(), printable(text).length + logfmt(all).length)) {
       this.#dropped++;
       return undefined;
     }
     this.#dropped = 0;
-    return line;
+    return all;
   }
 }

@@ -1,11 +1,15 @@
-// One line an event, levelled, on standard error: "INFO: 2026/11/21 07:45:13.123456 text", as the original's logs; for the
-// journal, which has dates of its own, "<6>text".
+// One line an event, levelled, on standard error: "INFO: 2026/11/21 07:45:13.123456 text name=value", as the original's
+// logs, or as JSON: {"time":…,"level":"info","msg":"text","name":"value"}. The journal has dates of its own: "<6>text".
 import { fstatSync } from "node:fs";
-import { printable } from "./printable.ts";
+import { type Fields, logfmt } from "./fields.ts";
+import { escapeUnprintable, printable } from "./printable.ts";
 
 const LEVELS = ["debug", "info", "warning", "error"] as const;
 export type LogLevel = (typeof LEVELS)[number];
 export const LOG_LEVELS: readonly LogLevel[] = LEVELS;
+
+export const LOG_FORMATS = ["text", "json"] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
 
 const TAGS: Record<LogLevel, string> = { debug: "DEBU", info: "INFO", warning: "WARN", error: "ERRO" };
 /** syslog(3), as sd-daemon(3) wants them in front of a line. */
@@ -13,11 +17,31 @@ const PRIORITIES: Record<LogLevel, number> = { debug: 7, info: 6, warning: 4, er
 
 const STDERR = 2;
 
+type Write = (text: string, fields?: Fields) => void;
+
+/** A text says what happened; facts that somebody searches for are fields. All functions may be passed on alone. */
 export interface Log {
-  debug(text: string): void;
-  info(text: string): void;
-  warning(text: string): void;
-  error(text: string): void;
+  readonly debug: Write;
+  readonly info: Write;
+  readonly warning: Write;
+  readonly error: Write;
+  /** Return a log with these fields in every line, before the line's own. */
+  with(fields: Fields): Log;
+}
+
+/** Return a log that hands each line to `emit`. */
+export function logTo(emit: (level: LogLevel, text: string, fields: Fields) => void, own: Fields = {}): Log {
+  const at =
+    (level: LogLevel): Write =>
+    (text, fields) =>
+      emit(level, text, fields ? { ...own, ...fields } : own);
+  return {
+    debug: at("debug"),
+    info: at("info"),
+    warning: at("warning"),
+    error: at("error"),
+    with: (fields) => logTo(emit, { ...own, ...fields }),
+  };
 }
 
 /** True if a file, standard error unless told otherwise, is the journal: $JOURNAL_STREAM has its device and inode. */
@@ -35,19 +59,33 @@ export function isJournal(stream = process.env["JOURNAL_STREAM"], fd = STDERR): 
 export const journalPrefix = (level: LogLevel) => (isJournal() ? `<${PRIORITIES[level]}>` : "");
 
 /** A log that writes lines of `level` and above by `write` (to standard error unless told otherwise). */
-export function createLog(level: LogLevel, write: (line: string) => void = writeStderr): Log {
+export function createLog(
+  level: LogLevel,
+  format: LogFormat = "text",
+  write: (line: string) => void = writeStderr,
+): Log {
   const threshold = LEVELS.indexOf(level);
-  const at = (own: LogLevel) => {
-    if (LEVELS.indexOf(own) < threshold) return () => {};
-    const prefix = journalPrefix(own);
-    if (prefix !== "") return (text: string) => write(`${prefix}${printable(text)}\n`);
-    return (text: string) => write(`${TAGS[own]}: ${timestamp(new Date())} ${printable(text)}\n`);
-  };
-  return { debug: at("debug"), info: at("info"), warning: at("warning"), error: at("error") };
+  const journal = isJournal();
+  return logTo((own, text, fields) => {
+    if (LEVELS.indexOf(own) < threshold) return;
+    const prefix = journal ? `<${PRIORITIES[own]}>` : "";
+    write(`${prefix}${(format === "json" ? jsonLine : textLine)(own, text, fields, journal)}\n`);
+  });
+}
+
+function textLine(level: LogLevel, text: string, fields: Fields, journal: boolean): string {
+  const line = printable(text) + logfmt(fields);
+  return journal ? line : `${TAGS[level]}: ${timestamp(new Date())} ${line}`;
+}
+
+/** Return a line of JSON; its time is RFC 3339 in UTC. */
+export function jsonLine(level: LogLevel, text: string, fields: Fields, journal: boolean): string {
+  const time = journal ? {} : { time: new Date().toISOString() };
+  return escapeUnprintable(JSON.stringify({ ...time, level, msg: text, ...fields }));
 }
 
 /** A log that keeps nothing. */
-export const silentLog: Log = { debug() {}, info() {}, warning() {}, error() {} };
+export const silentLog: Log = logTo(() => {});
 
 function writeStderr(line: string): void {
   process.stderr.write(line);

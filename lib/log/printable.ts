@@ -14,6 +14,11 @@ export function printable(text: string): string {
   });
 }
 
+/** JSON as text that is printable and still the same JSON: JSON itself escapes only what is below U+0020. */
+export function escapeUnprintable(json: string): string {
+  return json.replace(UNPRINTABLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 /** Lines, each printable and with its end. */
 export function printedLines(lines: readonly string[]): string {
   return lines.map((line) => `${printable(line)}\n`).join("");

@@ -27,7 +27,7 @@ export const STORM = 1_000;
 export function surviveUnexpectedErrors(log: Log, storm: (why: string) => void): void {
   const rate = new TokenBucket(STORM, STORM / 60, performance.now());
   let calm = true;
-  const warn = limitedWarnings({ warning: (text) => log.error(text) }, () => performance.now());
+  const warn = limitedWarnings({ warning: log.error }, () => performance.now());
   report = (error, what) => {
     count++;
     last = `${what}: ${textOf(error)}`;
@@ -35,7 +35,7 @@ export function surviveUnexpectedErrors(log: Log, storm: (why: string) => void):
       calm = false;
       storm(`more than ${STORM} unexpected errors within a minute, the last in ${last}`);
     }
-    warn(placeOf(error) ?? what, `unexpected error in ${last}${at(placeOf(error))}`);
+    warn(placeOf(error) ?? what, `unexpected error in ${last}`, { place: placeOf(error) });
   };
   // On a full disk, or with nobody who reads it, the log is lost, and nothing else.
   process.stderr.on("error", (error) => {
@@ -78,9 +78,7 @@ export function detached(what: string, promise: Promise<unknown>): void {
 
 const textOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
-/** The topmost line of the stack: no stranger chooses it. */
+/** The topmost line of the stack, without its "at": no stranger chooses it. */
 function placeOf(error: unknown): string | undefined {
-  return error instanceof Error ? /^ +at .*$/m.exec(error.stack ?? "")?.[0].trim() : undefined;
+  return error instanceof Error ? /^ +at (.*)$/m.exec(error.stack ?? "")?.[1] : undefined;
 }
-
-const at = (place: string | undefined) => (place === undefined ? "" : ` (${place})`);

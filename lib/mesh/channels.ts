@@ -48,7 +48,7 @@ export class Channels {
     const { clock, log } = host;
     this.#surrogate = surrogate(clock, GOSSIP_INTERVAL_MS);
     this.#warn = limitedWarnings(log, () => clock.now());
-    this.#note = limitedWarnings({ warning: (text) => log.info(text) }, () => clock.now());
+    this.#note = limitedWarnings({ warning: log.info }, () => clock.now());
   }
 
   /** Opens a channel; what peers say on it goes to `gossiper`. */

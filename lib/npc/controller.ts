@@ -6,6 +6,7 @@ import { Reconciler } from "../host/reconcile/reconciler.ts";
 import { keeper } from "../host/reconcile/resource.ts";
 import type { KubeClient } from "../kube/client.ts";
 import { reflect } from "../kube/reflector.ts";
+import type { Fields } from "../log/fields.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { type LoggedPacket, watchPackets } from "../netlink/nflog.ts";
@@ -38,11 +39,6 @@ const TICK_MS = 5_000;
 /** Objects that cannot be read are named in the status up to here. */
 const MAX_STATUS_LINES = 20;
 
-export interface ControllerConfig extends EnforcerConfig {
-  /** Blocked connections are written to the log as JSON. */
-  readonly json: boolean;
-}
-
 export interface Controller {
   readonly metrics: Metrics;
   readonly inSync: boolean;
@@ -52,12 +48,7 @@ export interface Controller {
 }
 
 /** Starts it; throws where the kernel lacks what it needs. */
-export function startController(
-  config: ControllerConfig,
-  client: KubeClient,
-  log: Log,
-  write: (line: string) => void,
-): Controller {
+export function startController(config: EnforcerConfig, client: KubeClient, log: Log): Controller {
   const clock = systemClock;
   const metrics = createMetrics();
   const nf = new NetlinkSocket(NETLINK_NETFILTER);
@@ -73,12 +64,11 @@ export function startController(
       else metrics.blocked.inc({ protocol: protocol.toLowerCase(), dport: portLabel(port) });
     },
     write(drop) {
-      if (config.json) write(`${JSON.stringify(dropJson(drop, enforcer.model, config.legacy))}\n`);
-      else log.warning(dropLine(drop));
+      log.warning(dropLine(drop), dropFields(drop, enforcer.model, config.legacy));
     },
     leftOut(count) {
       metrics.leftOut.inc(count);
-      log.warning(`${count} more blocked connections were left out of this log`);
+      log.warning("suppressed lines about blocked connections", { suppressed: count });
     },
   });
   const limited = limitedWarnings(log, () => clock.now());
@@ -196,18 +186,17 @@ function statusText(node: string, { inSync, model }: Enforcer, unreadable: reado
   ].join("\n");
 }
 
-/** A blocked attempt with all that is known of it. */
-function dropJson(
+/** Return all that is known of a blocked attempt. */
+function dropFields(
   { protocol, source, sourcePort, destination, port, why, cut }: Drop,
   model: Model,
   legacy: boolean,
-) {
+): Fields {
   const [from, to] = [model.owner(source), model.owner(destination)];
   const pod = why === "ingress" ? to : why === "egress" ? from : undefined;
   const policies =
     pod && (why === "ingress" || why === "egress") ? isolating(model, pod, why, legacy) : undefined;
   return {
-    time: new Date().toISOString(),
     event: cut ? "cut" : "blocked",
     protocol,
     source,

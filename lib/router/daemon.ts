@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, constants, statSync } from "node:fs";
 import { dirname } from "node:path";
+import * as v from "valibot";
 import { apiClient } from "../api/client.ts";
 import { logFile } from "../api/paths.ts";
 import { executable } from "../sys/executable.ts";
@@ -74,9 +75,26 @@ async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined>
 
 async function lastError(from: number): Promise<string | undefined> {
   const lines = (await Bun.file(logFile()).slice(from).text()).split("\n");
-  const line = lines.findLast((text) => text.startsWith("ERRO: ") || text.startsWith("weave-router: "));
-  return line?.replace(/^ERRO: \S+ \S+ /, "").replace(/^weave-router: /, "");
+  for (const line of lines.reverse()) {
+    const error = errorOf(line);
+    if (error !== undefined) return error;
+  }
+  return undefined;
 }
+
+/** The error that a line of the log tells of, in either format; before there is a log, "weave-router: text". */
+function errorOf(line: string): string | undefined {
+  if (!line.startsWith("{")) return /^(?:ERRO: \S+ \S+|weave-router:) (.*)$/.exec(line)?.[1];
+  try {
+    const result = v.safeParse(ErrorLine, JSON.parse(line));
+    return result.success ? result.output.msg : undefined;
+  } catch {
+    // A line that was cut.
+    return undefined;
+  }
+}
+
+const ErrorLine = v.object({ level: v.literal("error"), msg: v.string() });
 
 /** Ends the running router and waits until it is gone; false where none ran. */
 export async function stopDaemon(): Promise<boolean> {

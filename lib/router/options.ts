@@ -14,7 +14,7 @@ import { parseAllocationSubnet } from "../address/subnet.ts";
 import { socketsOf } from "../container/runtime.ts";
 import { fullyQualified } from "../dns/name.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
-import { LOG_LEVELS } from "../log/log.ts";
+import { LOG_FORMATS, LOG_LEVELS } from "../log/log.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/router.ts";
 import { splitHostPort } from "../mesh/transport.ts";
@@ -118,6 +118,7 @@ const Schema = v.object({
   "expect-npc": v.optional(v.boolean(), false),
   "anti-spoof": v.optional(v.boolean(), false),
   "log-level": v.optional(v.picklist(LOG_LEVELS, `should be one of ${LOG_LEVELS.join(", ")}`), "info"),
+  "log-format": v.optional(v.picklist(LOG_FORMATS, `should be one of ${LOG_FORMATS.join(", ")}`), "text"),
   resume: v.optional(v.boolean(), false),
 });
 

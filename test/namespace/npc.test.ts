@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
-import type { Log } from "../../lib/log/log.ts";
+import { logTo } from "../../lib/log/log.ts";
 import { detached } from "../../lib/log/unexpected.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Enforcer } from "../../lib/npc/enforcer.ts";
@@ -179,10 +179,12 @@ describe("the controller", () => {
     expect(await passes("y/a -> x/a 80")).toBe(false);
     const told = await eventually(
       "it is told of",
-      () => log.split("\n").find((text) => text.startsWith("{")) ?? "",
+      () => log.split("\n").find((text) => text.includes('"event"')) ?? "",
       Boolean,
     );
     expect(JSON.parse(told)).toMatchObject({
+      level: "warning",
+      msg: expect.stringContaining("blocked by Weave NPC."),
       event: "blocked",
       protocol: "TCP",
       sourcePod: "y/a",
@@ -593,7 +595,7 @@ describe("whatever happens", () => {
     const nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
     const settings = { node: NODE, legacy: false, allowMulticast: true, denyUnknown: true };
     const errors: string[] = [];
-    const quiet: Log = { debug() {}, info() {}, warning() {}, error: (text: string) => errors.push(text) };
+    const quiet = logTo((level, text) => level === "error" && errors.push(text));
     const enforcer = new Enforcer(settings, nf, clock, createMetrics(), quiet);
     try {
       const object = (json: { kind: string }) => readObject(json.kind as Kind, json);

@@ -117,6 +117,7 @@ describe("router options", () => {
     [{ "min-protocol-version": "3" }, [], "--min-protocol-version"],
     [{ "http-addr": "127.0.0.1" }, [], "--http-addr"],
     [{ "log-level": "loud" }, [], "--log-level"],
+    [{ "log-format": "xml" }, [], "--log-format"],
     [{}, ["host:port"], 'invalid peer "host:port"'],
     [{}, ["1.2.3.4:99999"], "invalid peer"],
   ])("%p %p", (raw, peers, text) => {

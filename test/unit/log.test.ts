@@ -2,18 +2,66 @@
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { LOG_BURST } from "../../lib/log/allowance.ts";
+import { logfmt } from "../../lib/log/fields.ts";
 import { limitedLines, limitedWarnings } from "../../lib/log/limited.ts";
+import { createLog, logTo } from "../../lib/log/log.ts";
 import { printable, printedLines } from "../../lib/log/printable.ts";
+
+const linesTo = (lines: string[]) => logTo((_level, text, fields) => lines.push(text + logfmt(fields)));
+
+test("fields stand behind the text, those of a log before those of a line, quoted where a reader would err", () => {
+  const lines: string[] = [];
+  const log = createLog("info", "text", (line) => lines.push(line));
+  const child = log.with({ component: "mesh" }).with({ peer: "host1" });
+  child.debug("too low", { a: 1 });
+  child.warning("refused", { port: 6783, own: true, none: undefined, list: ["a", "b"] });
+  child.error("odd", {
+    empty: "",
+    space: "a b",
+    quote: 'a"b',
+    equals: "a=b",
+    path: "C:\\",
+    line: "a\nERRO: b",
+  });
+  child.info("turned", { peer: "\u202eevil" });
+  log.info("plain");
+  expect(lines.map((line) => line.replace(/(: )\S+ \S+ /, "$1"))).toEqual([
+    "WARN: refused component=mesh peer=host1 port=6783 own=true list=a,b\n",
+    'ERRO: odd component=mesh peer=host1 empty="" space="a b" quote="a\\"b" equals="a=b" path="C:\\\\" line="a\\nERRO: b"\n',
+    'INFO: turned component=mesh peer="\\u202eevil"\n',
+    "INFO: plain\n",
+  ]);
+  expect(lines[0]).toMatch(/^WARN: \d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d\.\d{3} refused/);
+});
+
+test("as JSON, a line is one object on one line, with its fields as properties, and nothing in it moves a cursor", () => {
+  const lines: string[] = [];
+  const log = createLog("info", "json", (line) => lines.push(line)).with({ peer: "a\nb\u009b\u202e" });
+  log.warning("refused\u2028", { port: 6783, own: true, none: undefined });
+  log.debug("too low");
+  const [line = "", ...others] = lines;
+  expect(others).toEqual([]);
+  expect(printedLines([line.slice(0, -1)])).toBe(line);
+  const { time, ...rest } = JSON.parse(line);
+  expect(new Date(time).toISOString()).toBe(time);
+  expect(Object.entries(rest)).toEqual([
+    ["level", "warning"],
+    ["msg", "refused\u2028"],
+    ["peer", "a\nb\u009b\u202e"],
+    ["port", 6783],
+    ["own", true],
+  ]);
+});
 
 test("a warning of one kind is logged at most once a minute, and says how many were left out", () => {
   let now = 0;
   const lines: string[] = [];
-  const warn = limitedWarnings({ warning: (text) => lines.push(text) }, () => now);
+  const warn = limitedWarnings(linesTo(lines), () => now);
   for (; now < 60_000; now += 1_000) warn("a", "refused");
   warn("b", "another");
   expect(lines).toEqual(["refused", "another"]);
-  warn("a", "refused");
-  expect(lines.slice(2)).toEqual(["refused (59 more since the last such line)"]);
+  warn("a", "refused", { peer: "host2" });
+  expect(lines.slice(2)).toEqual(["refused peer=host2 suppressed=59"]);
   warn("a", "refused");
   expect(lines.length).toBe(3);
 });
@@ -21,14 +69,14 @@ test("a warning of one kind is logged at most once a minute, and says how many w
 test("kinds that somebody makes up do not fill the log, and a clock that is set back does not silence it", () => {
   let now = 3_600_000;
   const lines: string[] = [];
-  const warn = limitedWarnings({ warning: (text) => lines.push(text) }, () => now);
+  const warn = limitedWarnings(linesTo(lines), () => now);
   const characters = () => lines.reduce((sum, line) => sum + line.length, 0);
   for (let i = 0; i < 10_000; i++) warn(`refused ${i}`, `refused ${"\u0001".repeat(50)}`);
   expect(characters() * 4).toBeLessThan(2 * LOG_BURST);
   const before = characters();
   for (let i = 0; i < 36_000; i++, now += 100) warn(`later ${i}`, "refused a peer of a name of its own");
   expect(characters() - before).toBeLessThan(1_000_000);
-  expect(lines.at(-1)).toMatch(/lines before this one left out/);
+  expect(lines.at(-1)).toMatch(/ linesDropped=\d+$/);
   const count = lines.length;
   now -= 7_200_000;
   warn("later 35999", "again");
@@ -68,7 +116,7 @@ test("errors that nobody caught are counted, logged once for each place, and end
   expect(JSON.parse(daemon.stdout)).toEqual({ count: 5, last: "a callback: in a timer" });
   expect(daemon.lines.length).toBe(2);
   expect(daemon.lines[0]).toContain("unexpected error in a promise: of a promise");
-  expect(daemon.lines[1]).toContain("unexpected error in a callback: in a timer");
+  expect(daemon.lines[1]).toMatch(/ unexpected error in a callback: in a timer place=".+:\d+:\d+\)?"$/);
   expect(run().exitCode).toBe(1);
 });
 
@@ -124,12 +172,12 @@ test("a log on a full disk is lost, and said to be; nothing else happens", () =>
 test("lines that a fault could repeat without end are counted instead", () => {
   const clock = new SimulatedClock();
   const lines: string[] = [];
-  const log = limitedLines({ info: (text) => lines.push(text) }, () => clock.now(), 3);
+  const log = limitedLines(linesTo(lines), () => clock.now(), 3);
   for (let i = 0; i < 10; i++) log(`line ${i}`);
   expect(lines).toEqual(["line 0", "line 1", "line 2"]);
   clock.advance(61_000);
   log("later");
-  expect(lines.slice(3)).toEqual(["7 more lines like the last ones", "later"]);
+  expect(lines.slice(3)).toEqual(["suppressed similar lines suppressed=7", "later"]);
 });
 
 test("what others say cannot start a line, move the cursor or turn the direction of writing", () => {

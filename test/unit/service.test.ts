@@ -55,8 +55,8 @@ describe("what systemd is told", () => {
 describe("the log", () => {
   test("has priorities instead of dates if, and only if, standard error is the journal", () => {
     const { dev, ino } = statSync(folder, { bigint: true });
-    const child = (stream: string) => {
-      const script = `require("./lib/log/log.ts").createLog("info").warning("text")`;
+    const child = (stream: string, format = "text") => {
+      const script = `require("./lib/log/log.ts").createLog("info", "${format}").warning("text", { peer: "a" })`;
       const file = join(folder, "log");
       writeFileSync(file, "");
       const at = statSync(file, { bigint: true });
@@ -65,11 +65,12 @@ describe("the log", () => {
       Bun.spawnSync([process.execPath, "-e", script], { cwd, env, stderr: Bun.file(file) });
       return readFileSync(file, "utf8");
     };
-    expect(child("")).toBe("<4>text\n");
-    expect(child(`${dev}:${ino}`)).toMatch(/^WARN: \d{4}\/.* text\n$/);
+    expect(child("")).toBe("<4>text peer=a\n");
+    expect(child("", "json")).toBe('<4>{"level":"warning","msg":"text","peer":"a"}\n');
+    expect(child(`${dev}:${ino}`)).toMatch(/^WARN: \d{4}\/.* text peer=a\n$/);
     expect(isJournal("nonsense")).toBe(false);
     const lines: string[] = [];
-    createLog("info", (line) => lines.push(line)).error("text");
+    createLog("info", "text", (line) => lines.push(line)).error("text");
     expect(lines[0]).toStartWith("ERRO: ");
   });
 });

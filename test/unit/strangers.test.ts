@@ -2,7 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { LOG_BURST } from "../../lib/log/allowance.ts";
-import { silentLog } from "../../lib/log/log.ts";
+import { logfmt } from "../../lib/log/fields.ts";
+import { logTo } from "../../lib/log/log.ts";
 import { ratedLog } from "../../lib/mesh/ratedlog.ts";
 import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 import {
@@ -89,15 +90,16 @@ describe("a limit that many share", () => {
 test("info lines of the mesh are bounded, and those left out are counted", () => {
   const clock = new SimulatedClock(0);
   const lines: string[] = [];
-  const log = ratedLog({ ...silentLog, info: (text) => lines.push(text) }, clock);
+  const log = ratedLog(
+    logTo((_level, text, fields) => lines.push(text + logfmt(fields))),
+    clock,
+  );
   const line = "x".repeat(1024);
   const count = LOG_BURST / line.length;
   for (let i = 0; i < count + 1000; i++) log.info(line);
   expect(lines).toHaveLength(count);
   clock.advance(1000);
   for (let i = 0; i < 300; i++) log.info("a");
-  expect(lines.slice(count)).toEqual([
-    "a (1000 lines before this one left out)",
-    ...Array(256 - 39).fill("a"),
-  ]);
+  const first = "a linesDropped=1000";
+  expect(lines.slice(count)).toEqual([first, ...Array(256 - first.length).fill("a")]);
 });

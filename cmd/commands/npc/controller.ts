@@ -1,7 +1,7 @@
 // weave-npc without a command: the controller.
 import { startTcpServers } from "../../../lib/api/tcpservers.ts";
 import { KubeClient } from "../../../lib/kube/client.ts";
-import { createLog, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
+import { createLog, LOG_FORMATS, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
 import { type Controller, startController } from "../../../lib/npc/controller.ts";
 import { HTTP_SERVER } from "../../../lib/sys/httpserver.ts";
@@ -11,7 +11,7 @@ import { type Command, UsageError } from "../../arguments.ts";
 import { endpoint } from "../../endpoint.ts";
 import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
 import { requireRoot } from "../../main.ts";
-import { runDaemon } from "../../shutdown.ts";
+import { runLoggedDaemon } from "../../shutdown.ts";
 import { LEGACY, MULTICAST } from "./options.ts";
 
 const RETIRED = { type: "string", description: "", retired: "ipsets are not used" } as const;
@@ -44,10 +44,11 @@ export const controller: Command = {
     },
     "log-format": {
       type: "string",
-      default: "text",
-      description: "Log blocked connections as text or JSON",
-      values: ["text", "json"],
+      description: "Format of the log",
+      values: LOG_FORMATS,
+      defaultText: "text",
       valueHint: "FORMAT",
+      env: "WEAVE_LOG_FORMAT",
     },
     ...MULTICAST,
     ...LEGACY,
@@ -64,15 +65,15 @@ export const controller: Command = {
       throw new UsageError("say which node this is by --node-name NAME or $HOSTNAME");
     const level = String(options["log-level"]);
     if (!isLevel(level)) throw new UsageError(`--log-level is one of ${LOG_LEVELS.join(", ")}`);
-    const format = options["log-format"];
+    const format = options["log-format"] ?? (process.env["WEAVE_LOG_FORMAT"] || "text");
     if (format !== "text" && format !== "json") throw new UsageError("--log-format is text or json");
     const address = options["metrics-addr"]
       ? endpoint("metrics-addr", String(options["metrics-addr"]))
       : undefined;
     const config = kubeConfig(options);
     requireRoot();
-    const log = createLog(level);
-    await runDaemon(log, "policies stay in force as they are", async (scope, restart) => {
+    const log = createLog(level, format);
+    await runLoggedDaemon(log, "policies stay in force as they are", async (scope, restart) => {
       surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
       log.info(`weave-npc ${VERSION}; node name "${node}"`);
       const npc = startController(
@@ -81,11 +82,9 @@ export const controller: Command = {
           legacy: options["use-legacy-netpol"] === true,
           allowMulticast: options["allow-mcast"] !== false,
           denyUnknown: true,
-          json: format === "json",
         },
         new KubeClient(config),
         log,
-        (line) => process.stderr.write(line),
       );
       scope.defer("the policy controller", () => npc.stop());
       const servers = startTcpServers(address ? [() => serve(address, npc)] : [], log);

@@ -38,8 +38,9 @@ export class Repairs {
     this.#latest.push(repair);
     if (this.#latest.length > MAX_REPAIRS) this.#latest.shift();
     if (fight) return this.#warn(`fight ${repair.object}`, fight);
-    const line = this.#allowance.line(`repaired ${describeRepair(repair)}`);
-    if (line !== undefined) this.log.warning(line);
+    const text = `repaired ${describeRepair(repair)}`;
+    const fields = this.#allowance.admit(text);
+    if (fields) this.log.warning(text, fields);
   }
 
   failed(resource: string, reason: string): void {
