@@ -43,6 +43,7 @@ const MACHINE = [
 const TASKS = {
   build: { needs: [], script: ["test/tools/build.ts"] },
   demo: { needs: ["ip", "ping"], script: ["test/demo/demo.ts"] },
+  record: { needs: ["ip", "ping", "dockerd", "busybox"], script: ["test/demo/record.ts"] },
   test: {
     needs: [
       ...MACHINE,
