@@ -16,6 +16,15 @@ import type { Target } from "../mesh/maker.ts";
 import { nameToNumber, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
+import {
+  type LostReport,
+  lostReports,
+  peerProblems,
+  type RefusedReport,
+  refusedReports,
+  type VitalsReport,
+  vitalsReport,
+} from "./peers.ts";
 import { type RepairsReport, type RepairsSources, repairsReport } from "./repairs.ts";
 
 export interface ConnectionReport {
@@ -26,6 +35,8 @@ export interface ConnectionReport {
   Attrs: Record<string, string | number | boolean> | null;
   /** Who is at the other end, once that is known. */
   Peer?: { Name: string; NickName: string };
+  /** How it does; absent for targets that are not connected. */
+  Vitals?: VitalsReport;
 }
 
 export interface PeerReport {
@@ -50,6 +61,10 @@ export interface RouterReport {
   UnicastRoutes: { Dest: string; Via: string }[];
   BroadcastRoutes: { Source: string; Via: string[] | null }[];
   Connections: ConnectionReport[];
+  /** Peers lost in the last 10 min that are not connected again, the latest first. */
+  Lost?: LostReport[];
+  /** Peers, and hosts that may be none, that are not let in or do not let us in. */
+  Refused?: RefusedReport[];
   TerminationCount: number;
   Targets: string[];
   OverlayDiagnostics: Record<string, unknown>;
@@ -155,18 +170,19 @@ export interface ReportSources {
 
 /** The report of this moment. */
 export function makeReport(sources: ReportSources): Report {
+  const router = routerReport(sources);
   return {
     Ready: sources.ready,
     Version: sources.version,
     // There is no phoning home, and so no check.
     VersionCheck: { Enabled: false, Success: false, NewVersion: "", NextCheckAt: "0001-01-01T00:00:00Z" },
-    Router: routerReport(sources),
+    Router: router,
     IPAM: ipamReport(sources),
     ...(sources.dns && { DNS: dnsReport(sources.dns) }),
     Containers: sources.links.map(linkReport),
     Notes: [...sources.notes, ...sources.allocator.sharing.notes()],
     ...(sources.repairs && { Repairs: repairsReport(sources.repairs) }),
-    Problems: problemReports(sources),
+    Problems: problemReports(sources, router),
   };
 }
 
@@ -176,11 +192,12 @@ const CONTRADICTION =
 const LINK_ADVICE =
   "put it right inside (ip link, addr, route), or restart the container; 'weave ps' lists all";
 
-function problemReports({ mesh, allocator, links, problems }: ReportSources): ProblemReport[] {
+function problemReports(
+  { mesh, allocator, links, problems }: ReportSources,
+  router: RouterReport,
+): ProblemReport[] {
   return [
-    ...[...mesh.collisions.problems(mesh.ourself.name), ...mesh.refusals.problems()].map(
-      ({ found, advice }) => ({ Check: "peers", Found: found, Advice: advice }),
-    ),
+    ...peerProblems(mesh, router),
     ...allocator.sharing.problems().map((Found) => ({ Check: "ring", Found, Advice: CONTRADICTION })),
     ...allocator.homeless.problems().map((Found) => ({
       Check: "addresses",
@@ -196,6 +213,7 @@ const byName = <T extends { Name: string }>(a: T, b: T) => (a.Name < b.Name ? -1
 
 function routerReport({
   mesh,
+  allocator,
   macs,
   interfaceName,
   trustedSubnets,
@@ -204,6 +222,7 @@ function routerReport({
   const { ourself } = mesh;
   const { clock } = mesh;
   let peers: PeerReport[] | undefined;
+  const owners = new Set<string>(allocator.sharing.ring.ranges().map(({ entry }) => entry.peer));
   return {
     Protocol: "weave",
     ProtocolMinVersion: mesh.minVersion,
@@ -227,6 +246,8 @@ function routerReport({
       ...Array.from(mesh.maker.connections, (connection) => connectionReport(mesh, connection)),
       ...Array.from(mesh.maker.targets, ([address, target]) => targetReport(clock, address, target)).flat(),
     ],
+    Lost: lostReports(mesh, owners),
+    Refused: refusedReports(mesh),
     TerminationCount: mesh.maker.terminations,
     Targets: mesh.maker.directPeers(),
     OverlayDiagnostics: diagnostics,
@@ -269,6 +290,7 @@ function connectionReport(mesh: MeshRouter, connection: LocalConnection): Connec
     Info: `${secrecy}${String(attributes["name"] ?? "none").padEnd(6)} ${connection.remote}`,
     Attrs: mesh.encryption && !connection.trusted ? { ...attributes, encrypted: true } : attributes,
     Peer: { Name: connection.remote.name, NickName: connection.remote.nickName },
+    Vitals: vitalsReport(mesh.clock, connection),
   };
 }
 

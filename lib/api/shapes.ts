@@ -90,7 +90,10 @@ export const Status = v.object({
   notes: v.array(v.string()),
 });
 
-/** status connections; what is not known is null. */
+/**
+ * status connections; what is not known is null. `state` is established, pending, connecting, retrying, failed, waiting,
+ * and for peers without a connection also lost (in the last 10 min) or refused.
+ */
 export const Connections = v.array(
   v.object({
     address: v.string(),
@@ -103,6 +106,21 @@ export const Connections = v.array(
     mtu: nullable(v.number()),
     /** Why a better overlay is not in use, or why there is no connection. */
     reason: nullable(v.string()),
+    /** What to do about it, where that is known. */
+    remedy: nullable(v.string()),
+    /** RFC 3339: connected, lost or refused since then. */
+    since: nullable(v.string()),
+    /** ms since the peer's router was heard. */
+    lastHeardMs: nullable(v.number()),
+    /** A heartbeat of the peer is missing. */
+    silent: v.boolean(),
+    /** Lowest round trip in ms of the control connection within 5 min. */
+    roundTripMs: nullable(v.number()),
+    /** Frames by the overlays, with their Ethernet headers: in all, and in the last seconds. */
+    receivedBytes: nullable(v.number()),
+    sentBytes: nullable(v.number()),
+    receivedBytesPerS: nullable(v.number()),
+    sentBytesPerS: nullable(v.number()),
   }),
 );
 

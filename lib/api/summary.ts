@@ -48,7 +48,52 @@ export function targetsSummary({ Router }: Report): Shape<typeof Targets> {
 }
 
 export function connectionsSummary({ Router }: Report): Shape<typeof Connections> {
-  return Router.Connections.map(({ Address, Outbound, State, Info, Attrs, Peer }) => {
+  return [...connected(Router), ...absent(Router)];
+}
+
+const NO_VITALS = {
+  overlay: null,
+  encrypted: false,
+  mtu: null,
+  lastHeardMs: null,
+  silent: false,
+  roundTripMs: null,
+  receivedBytes: null,
+  sentBytes: null,
+  receivedBytesPerS: null,
+  sentBytesPerS: null,
+};
+
+/** Peers that were lost, and hosts that are refused. */
+function absent({ Lost = [], Refused = [] }: Report["Router"]): Shape<typeof Connections> {
+  return [
+    ...Lost.map(({ Address, Outbound, Name, NickName, Reason, At }) => ({
+      ...NO_VITALS,
+      address: Address,
+      outbound: Outbound,
+      state: "lost",
+      peer: { name: Name, nickname: NickName },
+      reason: Reason,
+      remedy: null,
+      since: At,
+    })),
+    ...Refused.map(({ Address, Outbound, Peer, Reason, Remedy, Since }) => ({
+      ...NO_VITALS,
+      address: Address,
+      outbound: Outbound,
+      state: "refused",
+      peer: Peer && { name: Peer.Name, nickname: Peer.NickName },
+      reason: Reason,
+      remedy: Remedy,
+      since: Since,
+    })),
+  ];
+}
+
+function connected({ Connections: all, Refused = [] }: Report["Router"]): Shape<typeof Connections> {
+  const isRefused = new Set(Refused.filter(({ Outbound }) => Outbound).map(({ Address }) => Address));
+  const shown = all.filter(({ Peer, Address }) => Peer || !isRefused.has(Address));
+  return shown.map(({ Address, Outbound, State, Info, Attrs, Peer, Vitals }) => {
     const { name, mtu, reason, encrypted } = Attrs ?? {};
     const why = reason ?? (Peer ? undefined : Info);
     return {
@@ -60,6 +105,15 @@ export function connectionsSummary({ Router }: Report): Shape<typeof Connections
       encrypted: encrypted === true,
       mtu: typeof mtu === "number" ? mtu : null,
       reason: why === undefined || why === "" ? null : String(why),
+      remedy: null,
+      since: Vitals?.Since ?? null,
+      lastHeardMs: Vitals?.LastHeardMs ?? null,
+      silent: Vitals?.Silent ?? false,
+      roundTripMs: Vitals?.RoundTripMs ?? null,
+      receivedBytes: Vitals?.ReceivedBytes ?? null,
+      sentBytes: Vitals?.SentBytes ?? null,
+      receivedBytesPerS: Vitals?.ReceivedBytesPerS ?? null,
+      sentBytesPerS: Vitals?.SentBytesPerS ?? null,
     };
   });
 }

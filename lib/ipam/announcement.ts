@@ -43,6 +43,7 @@ export function differentRange(received: string, ours: string): RefusedError {
   return new RefusedError(
     `Incompatible IP allocation ranges (received: ${received}, ours: ${ours})`,
     "launch all peers with the same --ipalloc-range",
+    "range",
   );
 }
 
@@ -54,6 +55,7 @@ export function differentSeeds(
   return new RefusedError(
     `IP allocation was seeded by different peers (received: [${received.join(" ")}], ours: [${ours.join(" ")}])`,
     `run 'weave reset' on the peer that is to give in (ours is kept in ${path}), and launch it again`,
+    "division",
   );
 }
 

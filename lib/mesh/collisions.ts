@@ -1,7 +1,7 @@
 // Peer names that two hosts have, as cloned machines do. The host that was connected first keeps the name; the other one
 // is refused, also when the first has gone, as it would take its addresses for its own; and it is told why.
 import type { Clock } from "../clock/clock.ts";
-import { RefusedError } from "./errors.ts";
+import { HandshakeError, RefusedError } from "./errors.ts";
 import type { Features } from "./handshake.ts";
 import type { PeerName } from "./name.ts";
 
@@ -142,4 +142,8 @@ function keepLatest(map: Map<string, unknown>): void {
 
 const REMEDY = "run 'weave reset' on the one that is to give in, and launch it with --name and another name";
 
-const twoHosts = (reason: string) => new RefusedError(reason, REMEDY);
+/** Refuses another host that has our own name. */
+export const sameName = (name: PeerName) =>
+  new HandshakeError("name", `it has the peer name of this host, ${name}`, REMEDY);
+
+const twoHosts = (reason: string) => new RefusedError(reason, REMEDY, "name");

@@ -12,7 +12,7 @@ import type { GossipData } from "./gossip.ts";
 import { type Agreement, type Encryption, type Features, Handshake } from "./handshake.ts";
 import { encodeGossip, encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
-import type { Overlay, OverlayConnection } from "./overlay.ts";
+import type { Overlay, OverlayConnection, Traffic } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 import { PendingGossip } from "./pending.ts";
 import { ReceiveBuffer } from "./receivebuffer.ts";
@@ -21,6 +21,8 @@ import { type Stream, type StreamHandler, splitHostPort } from "./transport.ts";
 const HEARTBEAT_MS = 30_000;
 const SILENCE_MS = 2 * HEARTBEAT_MS;
 const HANDSHAKE_MS = 30_000;
+/** A heartbeat that is later than this is missed: both ends look at their clocks once a second. */
+const LATE_MS = 2_500;
 /** Bytes of the longest message that we send: sealed and framed, it is still one that the other end takes. */
 const MAX_SENT = MAX_MESSAGE - 1024;
 
@@ -58,6 +60,23 @@ export interface ConnectionHost {
   ended(connection: LocalConnection, error: Error): void;
 }
 
+/** What is known of a connection at a moment. */
+export interface Vitals {
+  /** When frames first got through, in ms of the clock; undefined before. */
+  readonly since: number | undefined;
+  /** ms since anything of the peer's router was heard, by whatever path. */
+  readonly heardMs: number;
+  /** A heartbeat is missing. */
+  readonly silent: boolean;
+  /** ms since a frame of the peer's containers came, which its kernel may send without its router; undefined for never. */
+  readonly framesMs: number | undefined;
+  /** Lowest round trip of the control connection in the last 5 min; undefined where the network does not tell. */
+  readonly roundTripMs: number | undefined;
+  /** Frames received and sent. */
+  readonly received: Traffic | undefined;
+  readonly sent: Traffic | undefined;
+}
+
 /** Two connections to one peer: the one of the lower uid stays, and both ends know which that is. */
 export type TieBreak = "won" | "lost" | "tied";
 
@@ -78,6 +97,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #overlay: OverlayConnection | undefined;
   readonly #received = new ReceiveBuffer();
   #lastHeard: number;
+  #since: number | undefined;
   #timer: Timer;
   #ended = false;
   #blocked = false;
@@ -182,7 +202,28 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   }
 
   closed(reason: Error): void {
-    this.shutdown(reason);
+    this.shutdown(this.#handshake?.refusal(reason) ?? reason);
+  }
+
+  /** What is known of it at this moment. */
+  vitals(): Vitals {
+    const { clock } = this.host;
+    const now = clock.now();
+    const overlay = this.#overlay?.vitals?.();
+    const heardMs = Math.max(
+      0,
+      Math.min(now - this.#lastHeard, overlay?.heardMs ?? Number.POSITIVE_INFINITY),
+    );
+    const dueMs = (overlay?.beatMs ?? HEARTBEAT_MS) + LATE_MS;
+    return {
+      since: this.#since,
+      heardMs,
+      silent: heardMs > dueMs,
+      framesMs: overlay?.framesMs,
+      roundTripMs: this.stream.roundTripMs(),
+      received: overlay?.received,
+      sent: overlay?.sent,
+    };
   }
 
   /** Sends gossip or, with a source, a broadcast of that peer, when there is room on the wire. */
@@ -295,6 +336,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #establish(): void {
     if (this.#ended || this.established) return;
     this.established = true;
+    this.#since = this.host.clock.now();
     this.host.established(this);
   }
 

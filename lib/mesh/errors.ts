@@ -1,11 +1,40 @@
 // Reasons for which a connection is refused that decide whether it is tried again.
 import type { Peer } from "./peer.ts";
 
+/** Why a handshake is refused, in a word. */
+export type Refusal =
+  | "password"
+  | "password missing here"
+  | "password missing there"
+  | "version"
+  | "no router"
+  | "name"
+  | "range"
+  | "division"
+  | "overlay";
+
 /** We have reached ourself. */
 export class SelfConnectionError extends Error {
   override readonly name = "SelfConnectionError";
   constructor() {
     super("cannot connect to ourself");
+  }
+}
+
+/**
+ * A handshake that fails for a cause that waiting does not mend. `reason` and `remedy` are our own words; nothing in them
+ * but numbers is of the far end.
+ */
+export class HandshakeError extends Error {
+  override readonly name = "HandshakeError";
+  constructor(
+    readonly refusal: Refusal,
+    readonly reason: string,
+    readonly remedy: string,
+    /** What logs had for it always, in front. */
+    original?: string,
+  ) {
+    super(`${original === undefined ? "" : `${original}: `}${reason}; ${remedy}`);
   }
 }
 
@@ -45,6 +74,7 @@ export class RefusedError extends Error {
   constructor(
     readonly reason: string,
     readonly remedy: string,
+    readonly refusal: Refusal,
   ) {
     super(`${reason}; ${remedy}`);
   }

@@ -14,6 +14,9 @@ export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
 }
 
+/** A sealed message that does not open: another key, or changed on the way. */
+export class UnopenedError extends ProtocolError {}
+
 /** Puts messages on the wire and takes them off; one for each connection, both directions. */
 export interface Framing {
   frame(message: Uint8Array): Uint8Array;
@@ -99,7 +102,7 @@ export function sealed(inner: Framing, nacl: Nacl, sessionKey: Uint8Array, outbo
       const next = inner.unframe(bytes);
       if (!next) return undefined;
       const message = nacl.open(next.message, receiving.nonce, sessionKey);
-      if (!message) throw new ProtocolError("Unable to decrypt TCP msg");
+      if (!message) throw new UnopenedError("Unable to decrypt TCP msg");
       receiving.advance();
       return { message, length: next.length };
     },

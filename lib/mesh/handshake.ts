@@ -4,7 +4,8 @@ import { formSessionKey, KEY_LENGTH, type KeyPair, type Nacl } from "../crypto/n
 import { GobDecoder, GobReader } from "../gob/decoder.ts";
 import { concat, GobEncoder } from "../gob/encoder.ts";
 import { map, string } from "../gob/type.ts";
-import { type Framing, gobFramed, lengthPrefixed, ProtocolError, sealed } from "./framing.ts";
+import { HandshakeError } from "./errors.ts";
+import { type Framing, gobFramed, lengthPrefixed, ProtocolError, sealed, UnopenedError } from "./framing.ts";
 import { encodeTagged, TAG } from "./message.ts";
 import { ReceiveBuffer } from "./receivebuffer.ts";
 
@@ -68,14 +69,15 @@ export interface Agreement {
 type Step = () => Agreement | boolean;
 
 /**
- * One handshake. With a password it ends only when the peer has proved to know it. Methods throw ProtocolError (or
- * GobError) when the peer breaks the protocol.
+ * One handshake. With a password it ends only when the peer has proved to know it. Methods throw HandshakeError where both
+ * cannot agree, ProtocolError (or GobError) when the peer breaks the protocol.
  */
 export class Handshake {
   readonly #received = new ReceiveBuffer();
   #step: Step = () => this.#readHeader();
   #limit = MAX_HANDSHAKE;
   #version = 0;
+  #proving = false;
 
   constructor(
     private readonly params: HandshakeParams,
@@ -83,6 +85,11 @@ export class Handshake {
   ) {
     const { minVersion = PROTOCOL_MIN_VERSION, maxVersion = PROTOCOL_MAX_VERSION } = params;
     send(concat([MAGIC, Uint8Array.of(minVersion, maxVersion)]));
+  }
+
+  /** Why it has failed where the stream ended now: a peer that cannot open what we sealed ends it without a word. */
+  refusal(closed: Error): Error {
+    return this.#proving ? wrongPassword(closed.message, "probably ") : closed;
   }
 
   /** Takes what the peer sent; returns the agreement once it is complete. */
@@ -107,7 +114,10 @@ export class Handshake {
     if (this.#received.length < HEADER) return false;
     const header = this.#take(HEADER);
     if (!MAGIC.every((byte, i) => header[i] === byte)) {
-      throw new ProtocolError(
+      throw new HandshakeError(
+        "no router",
+        "what answers there is no weave router",
+        "check the address and the port",
         `remote protocol header not recognised: [${header.subarray(0, MAGIC.length).join(" ")}]`,
       );
     }
@@ -116,7 +126,10 @@ export class Handshake {
     this.#version = Math.min(theirMax, maxVersion);
     if (Math.max(theirMin, minVersion) > this.#version) {
       const theirs = `[${theirMin},${theirMax}]`;
-      throw new ProtocolError(
+      throw new HandshakeError(
+        "version",
+        `it speaks versions ${theirMin} to ${theirMax} of the mesh protocol, this host ${minVersion} to ${maxVersion}`,
+        "upgrade the older one, or launch this host with a lower --min-protocol-version",
         `remote version range ${theirs} is incompatible with ours [${minVersion},${maxVersion}]`,
       );
     }
@@ -157,8 +170,9 @@ export class Handshake {
   #awaitProof(agreed: Omit<Agreement, "rest">): void {
     this.send(agreed.framing.frame(encodeTagged(TAG.heartbeat)));
     this.#limit = MAX_FIRST_MESSAGE;
+    this.#proving = true;
     this.#step = () => {
-      const next = agreed.framing.unframe(this.#received.waiting);
+      const next = firstSealed(agreed.framing, this.#received.waiting);
       if (!next) return false;
       this.#received.take(next.length);
       return { ...agreed, first: next.message, rest: this.#rest() };
@@ -177,8 +191,10 @@ export class Handshake {
       const key = this.#take(length).subarray(1);
       const secured = this.#secure(lengthPrefixed(), keys, flag === 1 ? key : undefined);
       this.send(secured.framing.frame(new GobEncoder().encode(FeaturesType, new Map(this.params.features))));
+      this.#proving = secured.sessionKey !== undefined;
       this.#step = () => {
-        const next = secured.framing.unframe(this.#received.waiting);
+        const waiting = this.#received.waiting;
+        const next = this.#proving ? firstSealed(secured.framing, waiting) : secured.framing.unframe(waiting);
         if (!next) return false;
         this.#received.take(next.length);
         const features = new GobReader(next.message).read(FeaturesType);
@@ -206,10 +222,35 @@ export class Handshake {
 
 function requireSameSecrecy(ours: boolean, theirs: boolean): void {
   if (ours && !theirs) {
-    throw new ProtocolError("password specified, but peer requested an unencrypted connection");
+    throw new HandshakeError(
+      "password missing there",
+      "this host has a password, the other has none",
+      "launch the other one with the password of this network",
+      "password specified, but peer requested an unencrypted connection",
+    );
   }
   if (!ours && theirs) {
-    throw new ProtocolError("no password specified, but peer requested an encrypted connection");
+    throw new HandshakeError(
+      "password missing here",
+      "the other host has a password, this one has none",
+      "launch this host with the password of that network",
+      "no password specified, but peer requested an encrypted connection",
+    );
+  }
+}
+
+function wrongPassword(original: string, how = ""): HandshakeError {
+  const reason = `the passwords of the two hosts ${how}differ`;
+  return new HandshakeError("password", reason, "launch both with the same password", original);
+}
+
+/** Take the first sealed message off: what does not open was sealed with another password. */
+function firstSealed(framing: Framing, bytes: Uint8Array): ReturnType<Framing["unframe"]> {
+  try {
+    return framing.unframe(bytes);
+  } catch (error) {
+    if (error instanceof UnopenedError) throw wrongPassword(error.message);
+    throw error;
   }
 }
 

@@ -26,6 +26,25 @@ export interface OverlayParams {
   restart(error: Error): void;
 }
 
+/** Bytes that frames had, in all and a second of late. */
+export interface Traffic {
+  readonly bytes: number;
+  readonly perSecond: number;
+}
+
+/** Signs of life of a peer, as an overlay sees them at a moment. */
+export interface OverlayVitals {
+  /** ms since the peer's router was heard; undefined where it never was. */
+  readonly heardMs: number | undefined;
+  /** The peer's router sends something this often at least; undefined where that is not to be relied on. */
+  readonly beatMs: number | undefined;
+  /** ms since a frame of the peer's containers came; undefined where none did. */
+  readonly framesMs: number | undefined;
+  /** Undefined where frames are not counted. */
+  readonly received?: Traffic | undefined;
+  readonly sent?: Traffic | undefined;
+}
+
 /** An overlay's part in one connection. */
 export interface OverlayConnection {
   /** The connection is accepted at both ends; forwarding may begin. */
@@ -33,6 +52,7 @@ export interface OverlayConnection {
   /** A message of the overlay at the far end, and its tag. */
   control(tag: number, message: Uint8Array): void;
   stop(): void;
+  vitals?(): OverlayVitals;
   /** For status: name, mtu, … */
   attributes(): Record<string, string | number | boolean>;
 }

@@ -6,7 +6,7 @@ import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { RefusedError } from "./errors.ts";
 import type { PeerName } from "./name.ts";
-import type { Peer } from "./peer.ts";
+import type { Peer, PeerConnection } from "./peer.ts";
 
 /** Refusals remembered; the oldest goes first. */
 const MAX_REFUSALS = 64;
@@ -15,12 +15,15 @@ const SHOWN_MS = 5 * 60_000;
 /** A peer that does not tell its division in the handshake is looked at again after this. */
 const BINDING_MS = 10 * 60_000;
 
-interface Refusal {
+/** A peer that is refused for what it is. Times are ms of the clock. */
+export interface RefusedPeer {
   readonly name: PeerName;
   readonly uid: bigint;
   readonly nickName: string;
   readonly address: string;
+  readonly outbound: boolean;
   readonly error: RefusedError;
+  readonly attempts: number;
   /** When the peer was refused first and last, and until when it is refused unseen, in ms of the clock. */
   readonly since: number;
   readonly last: number;
@@ -28,7 +31,7 @@ interface Refusal {
 }
 
 export class Refusals {
-  readonly #byName = new Map<PeerName, Refusal>();
+  readonly #byName = new Map<PeerName, RefusedPeer>();
   readonly #warn: (kind: string, text: string) => void;
 
   constructor(
@@ -39,7 +42,12 @@ export class Refusals {
   }
 
   /** Notes that a peer was refused; `binding` where its handshakes do not show the cause. */
-  add({ name, uid, nickName }: Peer, address: string, error: RefusedError, binding: boolean): void {
+  add(
+    { name, uid, nickName }: Peer,
+    { address, outbound }: Pick<PeerConnection, "address" | "outbound">,
+    error: RefusedError,
+    binding: boolean,
+  ): void {
     const now = this.clock.now();
     const known = this.#byName.get(name);
     const same = known?.uid === uid ? known : undefined;
@@ -50,7 +58,9 @@ export class Refusals {
       uid,
       nickName,
       address,
+      outbound,
       error,
+      attempts: (same?.attempts ?? 0) + 1,
       since: same?.since ?? now,
       last: now,
       boundUntil,
@@ -82,7 +92,7 @@ export class Refusals {
 
   /** Refusals that stand, in words. */
   problems(): { readonly found: string; readonly advice: string }[] {
-    return this.#standing().map(({ name, nickName, address, since, error }) => ({
+    return this.standing().map(({ name, nickName, address, since, error }) => ({
       found:
         `peer ${name}(${nickName}) at ${address} is refused since ` +
         `${timeText(this.clock, since)}: ${error.reason}`,
@@ -90,7 +100,8 @@ export class Refusals {
     }));
   }
 
-  #standing(): Refusal[] {
+  /** Refusals that stand, the latest last. */
+  standing(): RefusedPeer[] {
     const now = this.clock.now();
     return [...this.#byName.values()].filter(
       ({ last, boundUntil }) => Math.max(last + SHOWN_MS, boundUntil) > now,

@@ -9,12 +9,13 @@ import type { Log } from "../log/log.ts";
 import { Ask } from "./ask.ts";
 import { SHORT_IDS } from "./bounds.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
-import { Collisions } from "./collisions.ts";
+import { Collisions, sameName } from "./collisions.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import {
   CollisionError,
   ConnectionLimitError,
   DuplicateNameError,
+  HandshakeError,
   RefusedError,
   SelfConnectionError,
 } from "./errors.ts";
@@ -24,6 +25,7 @@ import { goneLog } from "./gonelog.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
 import { type Encryption, type Features, lowestVersion } from "./handshake.ts";
 import { prunable } from "./limit.ts";
+import { LostPeers } from "./lostpeers.ts";
 import { ConnectionMaker } from "./maker.ts";
 import type { PeerName } from "./name.ts";
 import { News } from "./news.ts";
@@ -32,6 +34,7 @@ import { Peer } from "./peer.ts";
 import { Peers } from "./peers.ts";
 import { ratedLog } from "./ratedlog.ts";
 import { Refusals } from "./refusals.ts";
+import { RefusedHandshakes } from "./refusedhandshakes.ts";
 import { Routes } from "./routes.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import { Strangers } from "./strangers.ts";
@@ -126,6 +129,8 @@ export class MeshRouter implements ConnectionHost {
   readonly questions: Ask;
   readonly refusals: Refusals;
   readonly collisions: Collisions;
+  readonly refusedHandshakes: RefusedHandshakes;
+  readonly lost: LostPeers;
   #gate: Gate | undefined;
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
@@ -156,6 +161,8 @@ export class MeshRouter implements ConnectionHost {
     this.encryption = config.encryption;
     this.refusals = new Refusals(clock, log);
     this.collisions = new Collisions(clock);
+    this.refusedHandshakes = new RefusedHandshakes(clock);
+    this.lost = new LostPeers(clock);
     this.minVersion = config.minVersion ?? lowestVersion(config.encryption);
     this.port = config.port ?? DEFAULT_PORT;
     this.#limit = config.connectionLimit || Number.POSITIVE_INFINITY;
@@ -322,6 +329,7 @@ export class MeshRouter implements ConnectionHost {
 
   introduced(connection: LocalConnection): void {
     this.#strangers.remove(connection);
+    this.refusedHandshakes.lift(connection.remoteIp);
   }
 
   holds(connection: LocalConnection, bytes: number): void {
@@ -365,6 +373,7 @@ export class MeshRouter implements ConnectionHost {
     if (remote.name === this.ourself.name) {
       if (remote.uid === this.ourself.uid) throw new SelfConnectionError();
       const collision = new CollisionError(this.ourself, remote, connection.address);
+      this.refusedHandshakes.note(connection, sameName(this.ourself.name));
       this.collisions.noteOwn(connection.remoteIp);
       this.warn(`collision ${connection.remoteIp}`, collision.message);
       throw collision;
@@ -378,14 +387,15 @@ export class MeshRouter implements ConnectionHost {
   }
 
   /** False where a handshake does not tell whether a peer is of our network; throws RefusedError where it is not. */
-  #judge(remote: Peer, { address, remoteIp }: LocalConnection, features: Features): boolean {
+  #judge(remote: Peer, connection: LocalConnection, features: Features): boolean {
+    const { remoteIp } = connection;
     const verdict = this.#gate?.judge(features);
     const error =
       this.collisions.told(this.ourself.name, features) ??
       this.collisions.judge(remote.name, remoteIp, this.connections.get(remote.name)?.keeper) ??
       (verdict === undefined ? this.refusals.binding(remote) : verdict === "fits" ? undefined : verdict);
     if (error) {
-      this.refusals.add(remote, address, error, false);
+      this.refusals.add(remote, connection, error, false);
       throw error;
     }
     if (verdict) this.refusals.lift(remote.name);
@@ -431,6 +441,7 @@ export class MeshRouter implements ConnectionHost {
       return connection.shutdown(new Error("Cannot set unknown connection active"));
     }
     this.refusals.connected(connection.remote.name);
+    this.lost.back(connection.remote.name);
     this.maker.established(connection);
     this.peers.raise();
     connection.log("connection fully established");
@@ -444,13 +455,15 @@ export class MeshRouter implements ConnectionHost {
 
   ended(connection: LocalConnection, error: Error): void {
     const remote = connection.knownRemote;
-    if (remote && error instanceof RefusedError) this.refusals.add(remote, connection.address, error, true);
+    if (remote && error instanceof RefusedError) this.refusals.add(remote, connection, error, true);
+    if (error instanceof HandshakeError) this.refusedHandshakes.note(connection, error);
     this.#unfinished.set(connection, 0);
     if (!remote && !connection.outbound) return this.#strangers.failed(connection, error);
     if (remote && this.connections.get(remote.name) === connection) {
       this.ourself.connections.delete(remote.name);
       this.peers.raise();
       connection.log("connection deleted");
+      if (connection.established && !this.#stopped) this.lost.add(connection, remote, error);
       if (!this.#stopped) {
         this.peers.collectSoon();
         this.#topologyChanged();

@@ -2,7 +2,7 @@
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import { reasonOf } from "../sys/reason.ts";
-import { unacknowledgedMs } from "../sys/tcpinfo.ts";
+import { roundTripMs, unacknowledgedMs } from "../sys/tcpinfo.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import { joinHostPort, type Stream, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
 
@@ -125,6 +125,10 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
     unacknowledgedMs() {
       const fd = fileOf(socket);
       return fd === undefined ? 0 : unacknowledgedMs(fd);
+    },
+    roundTripMs() {
+      const fd = fileOf(socket);
+      return fd === undefined ? undefined : roundTripMs(fd);
     },
     close() {
       closed = true;

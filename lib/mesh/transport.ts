@@ -16,6 +16,8 @@ export interface Stream {
    * 0 where nothing does, or where the network does not tell.
    */
   unacknowledgedMs(): number;
+  /** Lowest round trip of the last minutes; undefined where the network does not tell. */
+  roundTripMs(): number | undefined;
   /** Ends the stream; `closed` is not called for it. */
   close(): void;
 }

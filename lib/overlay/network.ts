@@ -153,6 +153,7 @@ export class NetworkOverlay implements Overlay {
       },
       control: (tag, message) => connection.control(tag, message),
       attributes: () => connection.attributes(),
+      vitals: () => connection.vitals(),
       stop: () => {
         connection.stop();
         if (this.#connections.get(peer) === connection) this.#connections.delete(peer);

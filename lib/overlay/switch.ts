@@ -4,11 +4,14 @@
 
 import type { IPv4 } from "../address/ipv4.ts";
 import type { Log } from "../log/log.ts";
+import { HandshakeError } from "../mesh/errors.ts";
 import { encodeTagged, TAG } from "../mesh/message.ts";
-import type { OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
+import type { OverlayConnection, OverlayParams, OverlayVitals, Traffic } from "../mesh/overlay.ts";
 import { reasonOf } from "../sys/reason.ts";
 
 const FEATURE = "Overlays";
+/** Characters of a peer's list that are shown. */
+const MAX_OFFERED = 100;
 
 /** Where a neighbour's frames go: to its address by VXLAN, or by a link of the sleeve engine. */
 export type Route =
@@ -68,7 +71,12 @@ export function switchedConnection(params: OverlayParams, options: SwitchOptions
   const common = options.overlays.filter((overlay) => theirs.includes(overlay.name));
   if (common.length === 0) {
     const ours = options.overlays.map((overlay) => overlay.name).join(", ");
-    throw new Error(`no overlays in common with peer (ours: ${ours}; theirs: ${offered || "none"})`);
+    throw new HandshakeError(
+      "overlay",
+      `both hosts have no overlay in common (here: ${ours})`,
+      "upgrade the older one, or launch it without --no-fastdp",
+      `no overlays in common with peer (ours: ${ours}; theirs: ${offered.slice(0, MAX_OFFERED) || "none"})`,
+    );
   }
   return new SwitchedConnection(common, true, params, options);
 }
@@ -151,6 +159,18 @@ export class SwitchedConnection implements OverlayConnection {
     };
   }
 
+  /** Signs of life by whatever overlay; frames of all of them together. */
+  vitals(): OverlayVitals {
+    const all = this.#candidates.flatMap(({ connection }) => connection?.vitals?.() ?? []);
+    return {
+      heardMs: least(all.map(({ heardMs }) => heardMs)),
+      beatMs: least(all.map(({ beatMs }) => beatMs)),
+      framesMs: least(all.map(({ framesMs }) => framesMs)),
+      received: sum(all.map(({ received }) => received)),
+      sent: sum(all.map(({ sent }) => sent)),
+    };
+  }
+
   #prepare(overlay: NamedOverlay, candidate: Candidate, index: number): void {
     const { params } = this;
     try {
@@ -226,4 +246,18 @@ export class SwitchedConnection implements OverlayConnection {
   #log(text: string): void {
     this.options.log.info(`overlay_switch ->[${this.params.remotePeer}] ${text}`);
   }
+}
+
+const isKnown = <T>(value: T | undefined): value is T => value !== undefined;
+
+function least(values: readonly (number | undefined)[]): number | undefined {
+  const known = values.filter(isKnown);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
+function sum(values: readonly (Traffic | undefined)[]): Traffic | undefined {
+  const known = values.filter(isKnown);
+  if (known.length === 0) return undefined;
+  const add = (field: keyof Traffic) => known.reduce((total, traffic) => total + traffic[field], 0);
+  return { bytes: add("bytes"), perSecond: add("perSecond") };
 }

@@ -230,7 +230,7 @@ test("a named peer that has got another address is found there", async () => {
 test("a refusal is forgotten once the peer is connected", async () => {
   const simulation = new Simulation(83n);
   const [a, b] = [simulation.add(1), simulation.add(2)];
-  let verdict: RefusedError | undefined = new RefusedError("another range", "use the same");
+  let verdict: RefusedError | undefined = new RefusedError("another range", "use the same", "range");
   a.router.guard({ features: () => ({}), judge: () => verdict, connected() {} });
   await simulation.connect(b, a);
   simulation.clock.advance(1_000);

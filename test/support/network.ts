@@ -127,6 +127,7 @@ export class SimulatedNetwork {
         // What comes meanwhile waits at the connection.
         pause() {},
         resume() {},
+        roundTripMs: () => undefined,
         unacknowledgedMs: () => (waitingSince === undefined ? 0 : this.clock.now() - waitingSince),
         close: () => {
           this.clock.after(Math.max(0, due - this.clock.now()) + 1, () =>

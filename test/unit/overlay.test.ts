@@ -55,6 +55,8 @@ function forwarder(acknowledges = false, encrypted = false) {
       return seen.refusal;
     },
     look: () => seen.looked++,
+    heartbeatMs: () => undefined,
+    frameMs: () => undefined,
     linkTrouble: () => seen.linkTrouble,
     sendControl: (tag) => {
       if (tag === CONTROL.heartbeatAck) seen.acknowledged++;

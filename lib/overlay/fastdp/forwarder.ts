@@ -9,6 +9,7 @@
 // control connection, where it answers only once it has looked for heartbeats.
 import type { IPv4 } from "../../address/ipv4.ts";
 import type { Clock } from "../../clock/clock.ts";
+import type { OverlayVitals } from "../../mesh/overlay.ts";
 import { EMSGSIZE } from "../../sys/errno.ts";
 import type { ReceivedHeartbeat } from "../datapath/maps.ts";
 import { isTransient, refusalText } from "../refusal.ts";
@@ -81,6 +82,9 @@ export interface ForwarderParams {
   sendHeartbeat(to: IPv4, whole: boolean): number;
   /** Looks for heartbeats of the peer now. */
   look(): void;
+  /** Milliseconds since the last heartbeat of this connection's peer came, and since its last frame; undefined for never. */
+  heartbeatMs(): number | undefined;
+  frameMs(): number | undefined;
   /** What is wrong with the links that frames leave by; heartbeats have a socket, and leave all the same. */
   linkTrouble(): string | undefined;
   sendControl(tag: number, message: Uint8Array): void;
@@ -220,6 +224,15 @@ export class Forwarder implements CandidateConnection {
     this.#stopped = true;
     if (this.#confirmed) this.#try(() => this.params.security.end());
     this.params.changed();
+  }
+
+  vitals(): OverlayVitals {
+    const works = this.usable && this.established && this.#told === undefined;
+    return {
+      heardMs: this.params.heartbeatMs(),
+      beatMs: works ? SLOW_HEARTBEAT_MS : undefined,
+      framesMs: this.params.frameMs(),
+    };
   }
 
   attributes(): Record<string, string | number> {

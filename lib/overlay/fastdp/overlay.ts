@@ -5,6 +5,7 @@ import type { Clock, Timer } from "../../clock/clock.ts";
 import { guarded } from "../../log/unexpected.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
+import { monotonicNow } from "../../sys/monotonic.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
 import { GRACE_MS } from "../linger.ts";
@@ -93,6 +94,14 @@ export class FastdpOverlay implements NamedOverlay {
       port: this.config.port,
       sendHeartbeat: (to, whole) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to, whole),
       look: () => this.#pollOne(params.remotePeer, forwarder),
+      heartbeatMs: () => {
+        const last = this.datapath.heartbeat(params.remotePeer.shortId);
+        return last?.connectionUid === params.connectionUid ? ageMs(last.at) : undefined;
+      },
+      frameMs: () => {
+        const at = this.datapath.lastFrame(forwarder.remoteAddress);
+        return at === 0n ? undefined : ageMs(at);
+      },
       linkTrouble: () => this.datapath.fastdpTrouble ?? (params.sessionKey && this.esp.trouble),
       sendControl: params.sendControl,
       established: params.established,
@@ -182,6 +191,9 @@ export class FastdpOverlay implements NamedOverlay {
     if (heartbeat && heartbeat.at > before) forwarder.heartbeat(heartbeat);
   }
 }
+
+/** Milliseconds since a moment of CLOCK_MONOTONIC, in ns. */
+const ageMs = (at: bigint) => Number((monotonicNow() - at) / 1_000_000n);
 
 function requireIPv4(ip: string): IPv4 {
   try {

@@ -2,7 +2,7 @@
 // they arrive and ever slower after that, the peer's address as heartbeats show it, whether fragments get through, and
 // what the path carries (path.ts). The frames themselves are the engine's.
 import type { Clock } from "../../clock/clock.ts";
-import type { OverlayConnection } from "../../mesh/overlay.ts";
+import type { OverlayConnection, OverlayVitals } from "../../mesh/overlay.ts";
 import { isTransient, refusalText } from "../refusal.ts";
 import {
   CONTROL,
@@ -186,12 +186,25 @@ export class SleeveForwarder implements OverlayConnection {
     this.#path.stop();
   }
 
+  vitals(): OverlayVitals {
+    const now = this.params.clock.now();
+    this.#hear(now);
+    const works = this.usable && this.#acknowledgedTheirs && this.#trouble === undefined;
+    return {
+      // Frames come by the peer's router, too.
+      heardMs: this.#heard === 0 ? undefined : now - this.#lastHeard,
+      beatMs: works ? SLOW_HEARTBEAT_MS : undefined,
+      framesMs: undefined,
+    };
+  }
+
   attributes(): Record<string, string | number> {
     return { name: "sleeve", mtu: this.#path.mtu };
   }
 
   #heartbeat({ uid, from }: SpecialFrame): void {
     if (uid !== this.params.connectionUid) return;
+    this.#hear(this.params.clock.now());
     const known = this.#remote;
     if (known?.address !== from.address || known.port !== from.port) {
       if (known) this.params.log(`Peer UDP address changed to ${addressText(from)}`);
@@ -224,10 +237,14 @@ export class SleeveForwarder implements OverlayConnection {
     this.params.sendSpecial(true, HEARTBEAT_SIZE, this.params.connectionUid);
   }
 
-  #watch(now: number): void {
+  #hear(now: number): void {
     const heard = this.params.heard();
     if (heard !== this.#heard) this.#lastHeard = now;
     this.#heard = heard;
+  }
+
+  #watch(now: number): void {
+    this.#hear(now);
     const refusal = this.params.refusal();
     if (refusal === 0 || isTransient(refusal)) this.#refusedSince = undefined;
     else this.#refusedSince ??= now;

@@ -1,0 +1,62 @@
+// Peers whose connection has ended: for a while they stay known, with when and why. Only peers are listed that were
+// connected, frames and all, so nobody gets in here without having proved who they are where that is asked for.
+import type { Clock } from "../clock/clock.ts";
+import type { PeerName } from "./name.ts";
+import type { Peer, PeerConnection } from "./peer.ts";
+
+const SHOWN_MS = 10 * 60_000;
+/** Peers listed; the one lost first goes first. */
+const MAX_LOST = 64;
+/** Characters of a reason: parts of it may be what the far end has sent. */
+const MAX_REASON = 300;
+
+/** A peer that was lost. `at` is in ms of the clock. */
+export interface LostPeer {
+  readonly name: PeerName;
+  readonly nickName: string;
+  readonly address: string;
+  readonly outbound: boolean;
+  readonly at: number;
+  readonly reason: string;
+}
+
+type Ended = Pick<PeerConnection, "address" | "outbound">;
+
+export class LostPeers {
+  readonly #byName = new Map<PeerName, LostPeer>();
+
+  constructor(private readonly clock: Pick<Clock, "now">) {}
+
+  /** Note that the connection to a peer has ended. */
+  add({ address, outbound }: Ended, { name, nickName }: Peer, error: Error): void {
+    const reason = plainReason(error.message);
+    this.#byName.delete(name);
+    this.#byName.set(name, { name, nickName, address, outbound, at: this.clock.now(), reason });
+    for (const oldest of this.#byName.keys()) {
+      if (this.#byName.size <= MAX_LOST) break;
+      this.#byName.delete(oldest);
+    }
+  }
+
+  /** Forget a peer: it is connected again, or gone for good. */
+  back(name: PeerName): void {
+    this.#byName.delete(name);
+  }
+
+  /** Return those lost in the last 10 min, the latest first. */
+  recent(): LostPeer[] {
+    const now = this.clock.now();
+    for (const { name, at } of this.#byName.values()) if (now - at >= SHOWN_MS) this.#byName.delete(name);
+    return [...this.#byName.values()].reverse();
+  }
+}
+
+/** Words of the socket layer that say little to a reader, and what they mean here. */
+const PLAIN: Readonly<Record<string, string>> = {
+  EOF: "the peer closed the connection: its router was stopped or killed",
+  "connection reset by peer": "the peer's host reset the connection: its router or the host was restarted",
+};
+
+function plainReason(message: string): string {
+  return (PLAIN[message] ?? message).slice(0, MAX_REASON);
+}

@@ -1,0 +1,78 @@
+// Handshakes that failed for a cause that waiting does not mend, by address: what nobody has proved who they are can say
+// is a code and a version, so an entry is a few bytes of ours. A stranger has one entry, however often it calls.
+import type { Clock } from "../clock/clock.ts";
+import type { HandshakeError } from "./errors.ts";
+
+/** Addresses that we dialled, and addresses that only called us; the one not seen for longest goes first. */
+const MAX_DIALLED = 64;
+const MAX_CALLERS = 32;
+/** A failed target is dialled again within 9 min; an entry that is older is history. */
+const SHOWN_MS = 10 * 60_000;
+
+/** One address, and why it is not connected. Times are ms of the clock. */
+export interface RefusedHandshake {
+  /** "ip:port" of a target that we dialled, "ip" of a caller. */
+  readonly address: string;
+  readonly ip: string;
+  readonly outbound: boolean;
+  readonly error: HandshakeError;
+  readonly since: number;
+  readonly last: number;
+  readonly attempts: number;
+}
+
+/** A connection: "ip:port" and the address alone. */
+interface Called {
+  readonly address: string;
+  readonly remoteIp: string;
+  readonly outbound: boolean;
+}
+
+export class RefusedHandshakes {
+  readonly #dialled = new Map<string, RefusedHandshake>();
+  readonly #callers = new Map<string, RefusedHandshake>();
+
+  constructor(private readonly clock: Pick<Clock, "now">) {}
+
+  /** Note a handshake that failed. A caller that is no router, such as a port scan, is not listed. */
+  note({ address, remoteIp: ip, outbound }: Called, error: HandshakeError): void {
+    if (!outbound && error.refusal === "no router") return;
+    const now = this.clock.now();
+    const [map, key, max] = outbound
+      ? ([this.#dialled, address, MAX_DIALLED] as const)
+      : ([this.#callers, ip, MAX_CALLERS] as const);
+    const known = map.get(key);
+    const same = known?.error.refusal === error.refusal ? known : undefined;
+    map.delete(key);
+    map.set(key, {
+      address: key,
+      ip,
+      outbound,
+      error,
+      since: same?.since ?? now,
+      last: now,
+      attempts: (same?.attempts ?? 0) + 1,
+    });
+    for (const oldest of map.keys()) {
+      if (map.size <= max) break;
+      map.delete(oldest);
+    }
+  }
+
+  /** Forget an address: a handshake with it has succeeded. */
+  lift(ip: string): void {
+    this.#callers.delete(ip);
+    for (const [key, entry] of this.#dialled) if (entry.ip === ip) this.#dialled.delete(key);
+  }
+
+  /** Return what stands, targets first; a caller that we dial as well is listed once. */
+  standing(): RefusedHandshake[] {
+    const now = this.clock.now();
+    const dialled = [...this.#dialled.values()].filter(({ last }) => now - last < SHOWN_MS);
+    const ips = new Set(dialled.map(({ ip }) => ip));
+    const callers = [...this.#callers.values()].filter(
+      ({ last, ip }) => now - last < SHOWN_MS && !ips.has(ip),
+    );
+    return [...dialled, ...callers];
+  }
+}
