@@ -5,6 +5,7 @@ import { apiClient } from "../../lib/api/client.ts";
 import { logFile } from "../../lib/api/paths.ts";
 import { collect } from "../../lib/doctor/bugreport.ts";
 import { runningPid } from "../../lib/router/instance.ts";
+import { previousLog } from "../../lib/router/logfile.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
@@ -55,7 +56,7 @@ export const bugreport: Command = {
     const parts = await collect({
       api: apiClient(),
       cni: cniQuestions(options),
-      logFile: logFile(),
+      logFiles: { "log.txt": logFile(), "log-previous.txt": previousLog(logFile()) },
       journal,
       pid,
     });

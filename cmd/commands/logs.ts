@@ -2,6 +2,7 @@
 import { closeSync, existsSync, fstatSync, openSync, readlinkSync, readSync } from "node:fs";
 import { logFile } from "../../lib/api/paths.ts";
 import { runningPid } from "../../lib/router/instance.ts";
+import { previousLog } from "../../lib/router/logfile.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 
@@ -30,8 +31,8 @@ export function logPlace(): Place {
   );
 }
 
-/** Offset of the beginning of the last `count` lines. */
-function tailOffset(fd: number, count: number): number {
+/** Return the offset of the last `count` lines; if there are fewer, 0, and how many are `missing`. */
+function tailOffset(fd: number, count: number): { readonly offset: number; readonly missing: number } {
   let end = fstatSync(fd).size;
   const buffer = Buffer.alloc(CHUNK);
   let lines = 0;
@@ -42,12 +43,13 @@ function tailOffset(fd: number, count: number): number {
     const read = readSync(fd, buffer, 0, end - start, start);
     for (let at = read - 1; at >= 0; at--) {
       if (buffer[at] !== 0x0a || start + at === last) continue;
-      if (++lines === count) return start + at + 1;
+      if (++lines === count) return { offset: start + at + 1, missing: 0 };
     }
     last = -1;
     end = start;
   }
-  return 0;
+  // The line at the very beginning has no newline before it.
+  return { offset: 0, missing: fstatSync(fd).size === 0 ? count : count - lines - 1 };
 }
 
 /** Writes what a file has from an offset on; returns the offset of its end. */
@@ -62,19 +64,30 @@ function copy(fd: number, from: number): number {
   }
 }
 
+/** Writes the last lines of the file before the log, if there is one. */
+function printPrevious(file: string, lines: number): void {
+  if (!existsSync(file)) return;
+  const fd = openSync(file, "r");
+  copy(fd, tailOffset(fd, lines).offset);
+  closeSync(fd);
+}
+
 async function printFile(file: string, lines: number, follow: boolean): Promise<void> {
   let fd = openSync(file, "r");
-  let at = copy(fd, tailOffset(fd, lines));
+  const { offset, missing } = tailOffset(fd, lines);
+  if (missing > 0) printPrevious(previousLog(file), missing);
+  let at = copy(fd, offset);
   while (follow) {
     await Bun.sleep(FOLLOW_MS);
-    // A new launch writes a new file, or this one from its beginning.
-    if (existsSync(file)) {
-      const next = openSync(file, "r");
-      if (fstatSync(next).ino !== fstatSync(fd).ino || fstatSync(next).size < at) at = 0;
-      closeSync(fd);
-      fd = next;
-    }
     at = copy(fd, at);
+    if (!existsSync(file)) continue;
+    const next = openSync(file, "r");
+    const isNew = fstatSync(next).ino !== fstatSync(fd).ino;
+    // What was written between the copy and the rotation.
+    if (isNew) copy(fd, at);
+    if (isNew || fstatSync(next).size < at) at = 0;
+    closeSync(fd);
+    fd = next;
   }
   closeSync(fd);
 }
@@ -84,12 +97,17 @@ export const logs: Command = {
   group: "Troubleshooting",
   description: "Print the log of the router",
   options: {
-    follow: { type: "boolean", default: false, alias: "f", description: "Go on with new lines" },
+    follow: {
+      type: "boolean",
+      default: false,
+      alias: "f",
+      description: "Wait for new lines, and print them",
+    },
     lines: {
       type: "string",
       default: LINES,
       alias: "n",
-      description: "Begin with so many of the last lines",
+      description: "Begin with the last N lines",
       valueHint: "N",
     },
   },

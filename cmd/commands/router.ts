@@ -1,5 +1,6 @@
 // The router in the foreground: what weave-router is, and weave launch --foreground.
 import type { ApiClient } from "../../lib/api/client.ts";
+import { logFile } from "../../lib/api/paths.ts";
 import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
 import { keeper } from "../../lib/host/reconcile/resource.ts";
@@ -11,6 +12,7 @@ import { DefaultDeny, hasDefaultDeny, removeDefaultDeny, removePolicies } from "
 import { type ClusterPeers, Entering } from "../../lib/router/entering.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
+import { boundedLog } from "../../lib/router/logfile.ts";
 import {
   completeMigration,
   findMigration,
@@ -142,7 +144,7 @@ async function begin(
   start: (scope: Scope, log: Log, restart: (why: string) => void) => Promise<void>,
 ): Promise<void> {
   requireRoot();
-  const log = createLog(options["log-level"], options["log-format"]);
+  const log = createLog(options["log-level"], options["log-format"], boundedLog(logFile()));
   await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
     acquireInstanceLock();
     surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));

@@ -37,7 +37,8 @@ const MAX_SYSCTLS = 5_000;
 export interface BugReportSources {
   readonly api: ApiClient;
   readonly cni: Parameters<typeof diagnose>[1];
-  readonly logFile: string;
+  /** By the name of the part. */
+  readonly logFiles: Readonly<Record<string, string>>;
   /** The journal's lines, where the router logs there. */
   journal(): string | undefined;
   /** Process id of the router; undefined where none runs. */
@@ -64,7 +65,7 @@ export async function collect(sources: BugReportSources): Promise<Record<string,
   );
   await add("addresses.json", ask("/ip"));
   await add("doctor.json", async () => json(await diagnose(sources.api, sources.cni)));
-  await add("log.txt", () => endOf(sources.logFile));
+  for (const [name, file] of Object.entries(sources.logFiles)) await add(name, () => endOf(file));
   await add("journal.txt", sources.journal);
   await add("links.json", () => route((nl) => json(linkList(nl))));
   await add("link-addresses.json", () => route((nl) => json(addressList(nl))));

@@ -38,12 +38,15 @@ export function surviveUnexpectedErrors(log: Log, storm: (why: string) => void):
     warn(placeOf(error) ?? what, `unexpected error in ${last}`, { place: placeOf(error) });
   };
   // On a full disk, or with nobody who reads it, the log is lost, and nothing else.
-  process.stderr.on("error", (error) => {
-    unwritten++;
-    whyUnwritten = error.message;
-  });
+  process.stderr.on("error", noteUnwritten);
   process.on("uncaughtException", (error) => report?.(error, "a callback"));
   process.on("unhandledRejection", (error) => report?.(error, "a detached promise"));
+}
+
+/** Counts a line that could not be written to the log. */
+export function noteUnwritten(error: unknown): void {
+  unwritten++;
+  whyUnwritten = textOf(error);
 }
 
 export function unexpectedErrors(): UnexpectedErrors {

@@ -1,6 +1,6 @@
 // The router as a daemon: started in the background by `weave launch`, found and ended by its pid file.
 import { spawn } from "node:child_process";
-import { closeSync, constants, statSync } from "node:fs";
+import { closeSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { apiClient } from "../api/client.ts";
@@ -10,6 +10,7 @@ import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { SIGCONT, SIGKILL, SIGTERM } from "../sys/pidfd.ts";
 import { daemonEnvironment } from "../sys/runtime.ts";
 import { AlreadyRunningError, runningPid, runningRouter } from "./instance.ts";
+import { LOG_FLAGS, LOG_MODE } from "./logfile.ts";
 
 const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 10_000;
@@ -30,7 +31,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   const running = runningPid();
   if (running !== undefined) throw new AlreadyRunningError(running);
   makeOwnFolder(dirname(logFile()));
-  const log = openOwnFile(logFile(), constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT, 0o640);
+  const log = openOwnFile(logFile(), LOG_FLAGS, LOG_MODE);
   const logStart = statSync(logFile()).size;
   const child = spawn(executable("weave-router"), [...args], {
     argv0: "weave-router",
@@ -74,7 +75,9 @@ async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined>
 }
 
 async function lastError(from: number): Promise<string | undefined> {
-  const lines = (await Bun.file(logFile()).slice(from).text()).split("\n");
+  const file = Bun.file(logFile());
+  // One that is shorter was begun anew meanwhile.
+  const lines = (await file.slice(file.size < from ? 0 : from).text()).split("\n");
   for (const line of lines.reverse()) {
     const error = errorOf(line);
     if (error !== undefined) return error;

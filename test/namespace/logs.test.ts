@@ -1,7 +1,8 @@
 // Looking for a fault on one host with a password: the log, and the file for whoever is to find it.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, statSync } from "node:fs";
+import { appendFileSync, existsSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { LOG_LIMIT } from "../../lib/router/logfile.ts";
 import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 
 const PASSWORD = "correct-horse-battery";
@@ -47,6 +48,51 @@ test("weave logs prints the last lines, and with -f those that follow", async ()
   } finally {
     follow.kill();
   }
+});
+
+test("a log that is full goes on in a new file, and weave logs shows both; as JSON where that is asked for", async () => {
+  await a.weave("stop");
+  const file = join(a.env["WEAVE_RUN_DIR"] ?? "", "weave.log");
+  appendFileSync(file, `${`${"x".repeat(1023)}\n`.repeat(LOG_LIMIT / 1024)}the last before\n`);
+  const follow = Bun.spawn(a.command(join(DIST, "weave"), "logs", "-f", "-n", "1"), {
+    env: { ...process.env, ...a.env },
+    stdout: "pipe",
+  });
+  let text = "";
+  const reading = (async () => {
+    for await (const chunk of follow.stdout) text += new TextDecoder().decode(chunk);
+  })();
+  const told = (what: string) =>
+    eventually(
+      what,
+      async () => text,
+      (now) => now.includes(what),
+    );
+  try {
+    await told("the last before\n");
+    await a.weave("launch", `--password=${PASSWORD}`, "--ipalloc-init=consensus=1", "--log-format=json");
+    await told('"msg":"weave is ready"');
+  } finally {
+    follow.kill();
+    await reading;
+  }
+  const [first, ...lines] = text.trimEnd().split("\n");
+  expect(first).toBe("the last before");
+  for (const line of lines)
+    expect(JSON.parse(line)).toMatchObject({ time: expect.any(String), level: expect.any(String) });
+  expect(statSync(file).size).toBeLessThan(LOG_LIMIT);
+  const all = (await a.weave("logs", "--lines=100000")).split("\n");
+  expect(all.slice(all.indexOf("the last before")).slice(0, lines.length + 1)).toEqual([
+    first ?? "",
+    ...lines,
+  ]);
+  const few = (await a.weave("logs", "-n", String(lines.length + 3))).split("\n");
+  expect(few).toContain("the last before");
+  const refused = await a.exec([join(DIST, "weave-router"), "--log-format=json"]);
+  expect([refused.code, JSON.parse(refused.stderr)]).toEqual([
+    1,
+    expect.objectContaining({ level: "error", msg: expect.stringContaining("already running") }),
+  ]);
 });
 
 test("weave bugreport packs everything but secrets, for root alone", async () => {
