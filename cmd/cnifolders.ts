@@ -1,5 +1,6 @@
 // The folders of CNI, as options of every command that has to do with them, and what is installed there.
 import { setup } from "../lib/cni/setup.ts";
+import { type CniQuestions, findRuntime } from "../lib/doctor/cni.ts";
 import { executable } from "../lib/sys/executable.ts";
 import type { Arguments } from "./arguments.ts";
 
@@ -35,8 +36,17 @@ export function cniFolders(options: Arguments["options"]): CniFolders {
 export const hairpinMode = () => process.env["HAIRPIN_MODE"] !== "false";
 
 /** What doctor looks at: the folders, and what belongs there. */
-export function cniQuestions(options: Arguments["options"]) {
-  return { ...cniFolders(options), executable: executable("weave-net"), hairpin: hairpinMode() };
+export function cniQuestions(options: Arguments["options"]): CniQuestions {
+  const folders = cniFolders(options);
+  return {
+    ...folders,
+    executable: executable("weave-net"),
+    hairpin: hairpinMode(),
+    runtime: findRuntime(),
+    named:
+      folders.bin !== CNI_FOLDERS["cni-bin-dir"].default ||
+      folders.conf !== CNI_FOLDERS["cni-conf-dir"].default,
+  };
 }
 
 /** Installs our plugin and its configuration there, `single` for runtimes that know no lists; returns what was done. */

@@ -25,15 +25,39 @@ export interface CniQuestions extends CniFolders {
   /** Our plugin, as this version has it. */
   readonly executable: string;
   readonly hairpin: boolean;
+  /** The container runtime of this host that calls CNI plugins; undefined where there is none. */
+  readonly runtime: string | undefined;
+  /** The folders were named by whoever asks. */
+  readonly named: boolean;
+}
+
+/** What runtimes that call CNI plugins have on a host, by their names. */
+const RUNTIMES: readonly (readonly [string, string])[] = [
+  ["Kubernetes", "var/lib/kubelet"],
+  ["containerd", "run/containerd/containerd.sock"],
+  ["CRI-O", "run/crio/crio.sock"],
+  ["Nomad", "etc/nomad.d"],
+  ["Mesos", "etc/mesos-slave"],
+];
+
+/** Return the runtime of this host that calls CNI plugins; `root` is the folder of the file system. */
+export function findRuntime(root = "/"): string | undefined {
+  return RUNTIMES.find(([, path]) => existsSync(join(root, path)))?.[0];
 }
 
 const OURS = /^10-weave\.conf(list)?$/;
 const CONFIGURATION = /\.(conf|conflist|json)$/;
 const ADVICE = "'weave setup' installs it";
 
-export function cniFindings({ bin, conf, executable, hairpin }: CniQuestions): Finding[] {
-  if (!existsSync(bin) && !existsSync(conf))
-    return [ok("cni", `neither ${bin} nor ${conf} is there: no runtime uses CNI`)];
+/** Nothing where no runtime would call the plugin, and it is not set up either. */
+export function cniFindings({ bin, conf, executable, hairpin, runtime, named }: CniQuestions): Finding[] {
+  if (!existsSync(bin) && !existsSync(conf)) {
+    if (runtime === undefined) return [];
+    const found = `${runtime} runs on this host and neither ${bin} nor ${conf} is there`;
+    return [
+      warning("cni", found, "'weave setup' with the folders that it uses (--cni-bin-dir, --cni-conf-dir)"),
+    ];
+  }
   const files = existsSync(conf)
     ? readdirSync(conf)
         .filter((file) => CONFIGURATION.test(file))
@@ -48,8 +72,11 @@ export function cniFindings({ bin, conf, executable, hairpin }: CniQuestions): F
     : [];
   const plugin = join(bin, PLUGIN);
   const installed = isExecutable(plugin);
-  if (!installed && !own)
-    return [warning("cni", `weave is not set up in ${bin} and ${conf}`, ADVICE, [...install, ...write])];
+  if (!installed && !own) {
+    if (runtime === undefined && !named) return [];
+    const found = `weave is not set up in ${bin} and ${conf}${runtime === undefined ? "" : ` for ${runtime}`}`;
+    return [warning("cni", found, ADVICE, [...install, ...write])];
+  }
   const findings: Finding[] = [];
   if (!installed) findings.push(problem("cni", `${bin} has no ${PLUGIN} that can be run`, ADVICE, install));
   else if (!isSameContent(plugin, executable))
@@ -85,10 +112,10 @@ function contents(file: string, bin: string, write: readonly Fix[]): Finding[] {
   }
   if (!/"portmap"/.test(text) || isExecutable(join(bin, "portmap"))) return [];
   return [
-    warning(
+    problem(
       "cni",
-      `${bin} has no portmap, which ${file} names: containers with host ports do not start`,
-      "install the reference plugins (Debian: containernetworking-plugins), or take portmap out of the configuration",
+      `${bin} has no portmap, which ${file} names: no pod starts`,
+      `install the reference plugins (Debian: containernetworking-plugins) and link portmap into ${bin}, or take portmap out of ${file}`,
     ),
   ];
 }

@@ -12,22 +12,25 @@ import { firewalldFindings } from "./firewalld.ts";
 import { kernelFindings } from "./kernel.ts";
 import { kubeProxyFindings } from "./kubeproxy.ts";
 import { leftoverFindings, originalFindings } from "./leftovers.ts";
+import { linkFindings } from "./links.ts";
 import { networkFindings } from "./network.ts";
 import { portFindings } from "./ports.ts";
 import { askRouter, portOf, rangeOf, routerFindings } from "./router.ts";
 
 const KUBELET = "/var/lib/kubelet";
 
-/** Looks at all of it; rejects only where the doctor is ill. */
+/** Look at all of it. Never rejects: what cannot be looked at is a finding. */
 export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Finding[]> {
-  const report = await askRouter(api);
-  const running = report !== undefined;
+  const router = await askRouter(api);
+  const report = router.state === "answers" ? router.report : undefined;
+  const running = router.state !== "down";
   const encrypted = report?.Router.Encryption ?? (process.env["WEAVE_PASSWORD"] ?? "") !== "";
   const range = rangeOf(report);
   const kubernetes = existsSync(KUBELET);
   const findings = [
     ...tried("kernel", () => kernelFindings(encrypted)),
     ...tried("network", () => networkFindings({ encrypted, range, kubernetes, running })),
+    ...tried("links", () => linkFindings(running, report && portOf(report))),
     ...tried("forward", () => filterFindings(running)),
     ...tried("firewalld", firewalldFindings),
     ...tried("ports", () => portFindings(running)),
@@ -36,7 +39,7 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
     ...tried("original", () => originalFindings(running)),
     ...tried("leftovers", () => leftoverFindings(report && { link: portOf(report) })),
     ...tried("clock", () => [clockFinding()]),
-    ...routerFindings(report),
+    ...routerFindings(router),
   ];
   // The host is the original's: what ours needs could be in its way.
   return findOriginalProcess() ? findings.map(({ fixes: _, ...finding }) => finding) : findings;

@@ -1,10 +1,15 @@
-// The router of this host, by what it says of itself.
+// The router of this host: whether it runs and answers, and what it says of itself.
 import { existsSync } from "node:fs";
 import * as v from "valibot";
 import { parseCidr } from "../address/ipv4.ts";
-import { type ApiClient, ApiError, RouterDownError } from "../api/client.ts";
-import { stateFile } from "../api/paths.ts";
+import { type ApiClient, ApiError, NO_ANSWER, RouterDownError, RouterSilentError } from "../api/client.ts";
+import { controlSocket, stateFile } from "../api/paths.ts";
+import { isInstanceLocked, runningPid } from "../router/instance.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { textOf } from "../sys/textfile.ts";
+import { addressFindings, IpamSchema } from "./addresses.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
+import { ConnectionSchema, connectionFindings } from "./peers.ts";
 import { RepairsSchema, repairFindings } from "./repairs.ts";
 
 const Report = v.object({
@@ -14,104 +19,128 @@ const Report = v.object({
   Router: v.object({
     Encryption: v.boolean(),
     Interface: v.string(),
-    Connections: v.array(v.object({ Address: v.string(), State: v.string(), Info: v.string() })),
+    Connections: v.array(ConnectionSchema),
   }),
-  IPAM: v.object({
-    Range: v.string(),
-    RangeNumIPs: v.number(),
-    Paxos: v.nullish(v.unknown()),
-    Entries: v.nullish(
-      v.array(
-        v.object({ Size: v.number(), Peer: v.string(), Nickname: v.string(), IsKnownPeer: v.boolean() }),
-      ),
-    ),
-    PendingAllocates: v.nullish(v.array(v.string())),
-  }),
+  IPAM: IpamSchema,
 });
-type Report = v.InferOutput<typeof Report>;
+export type RouterSeen = v.InferOutput<typeof Report>;
 
-const ANSWER_MS = 5_000;
-/** Shares of the range that nobody can reach are worth a word from here on. */
-const UNREACHABLE = 0.05;
+/** Longer than the client takes to tell a router that hangs from one that is slow. */
+const ANSWER_MS = 8_000;
 
-/** What a router says; undefined where none runs. */
-export async function askRouter(api: ApiClient): Promise<Report | undefined> {
+export type RouterState =
+  | {
+      readonly state: "answers";
+      readonly report: RouterSeen;
+      /** Why a container would get no address now, in the router's words. */
+      readonly obstacle: string | undefined;
+    }
+  /** It runs and does not answer; `stopped`: by a signal. */
+  | { readonly state: "silent"; readonly pid: number | undefined; readonly stopped: boolean }
+  /** It has the instance's lock, and no control socket. */
+  | { readonly state: "no socket"; readonly pid: number | undefined }
+  /** It answers with an error, or with what is no report. */
+  | { readonly state: "failing"; readonly reason: string }
+  | { readonly state: "down"; readonly launchedBefore: boolean };
+
+/** Ask the router for its report. Never rejects. */
+export async function askRouter(api: ApiClient): Promise<RouterState> {
   try {
-    return v.parse(
-      Report,
-      JSON.parse(await api("GET", "/report", { accept: "application/json", timeoutMs: ANSWER_MS })),
-    );
+    const answer = await api("GET", "/report", { accept: "application/json", timeoutMs: ANSWER_MS });
+    const report = v.safeParse(Report, JSON.parse(answer));
+    if (!report.success) return { state: "failing", reason: "its report is of another version" };
+    // Asking a router that has no ring yet would begin the division of the range.
+    const obstacle = report.output.IPAM.Entries ? await obstacleNow(api) : undefined;
+    return { state: "answers", report: report.output, obstacle };
   } catch (error) {
-    if (error instanceof RouterDownError) return undefined;
-    if (error instanceof ApiError) throw new Error(`the router does not answer: ${error.message}`);
+    if (error instanceof RouterSilentError) return silent();
+    if (error instanceof RouterDownError) return absent();
+    if (error instanceof ApiError && error.status === NO_ANSWER) return silent();
+    return { state: "failing", reason: reasonOf(error) };
+  }
+}
+
+async function obstacleNow(api: ApiClient): Promise<string | undefined> {
+  try {
+    await api("GET", "/ipinfo/available", { timeoutMs: ANSWER_MS });
+    return undefined;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 503) return error.message;
     throw error;
   }
 }
 
+function silent(): RouterState {
+  const pid = runningPid();
+  // proc_pid_stat(5): "T" is stopped by a signal, "t" by a debugger.
+  const stopped = pid !== undefined && /^State:\s+[Tt]/m.test(textOf(`/proc/${pid}/status`));
+  return { state: "silent", pid, stopped };
+}
+
+function absent(): RouterState {
+  if (isInstanceLocked()) return { state: "no socket", pid: runningPid() };
+  return { state: "down", launchedBefore: existsSync(stateFile()) };
+}
+
 /** The link that other hosts are behind: "vxlan-6784 (fast datapath: …)". */
-export const portOf = ({ Router }: Report) => Router.Interface.split(" ")[0] ?? "";
+export const portOf = ({ Router }: RouterSeen) => Router.Interface.split(" ")[0] ?? "";
 
-export const rangeOf = (report: Report | undefined) => report && parseCidr(report.IPAM.Range);
+export const rangeOf = (report: RouterSeen | undefined) => report && parseCidr(report.IPAM.Range);
 
-export function routerFindings(report: Report | undefined): Finding[] {
-  if (!report) {
-    const start = "'weave launch' starts it";
-    if (!existsSync(stateFile())) return [warning("router", "it was never launched on this host", start)];
-    return [problem("router", "it does not run", start)];
+/** What is wrong with a router, answering or not. */
+export function routerFindings(router: RouterState): Finding[] {
+  const process = "pid" in router && router.pid !== undefined ? ` (pid ${router.pid})` : "";
+  switch (router.state) {
+    case "answers":
+      return reportFindings(router.report, router.obstacle);
+    case "silent":
+      return [
+        router.stopped
+          ? problem(
+              "router",
+              `it runs${process} and does not answer: a signal has stopped it`,
+              `'kill -CONT ${router.pid}' lets it go on`,
+            )
+          : problem(
+              "router",
+              `it runs${process} and does not answer: this host is overloaded, or the router hangs`,
+              "see 'top' and 'weave logs'; 'weave stop' and 'weave launch' start it again",
+            ),
+      ];
+    case "no socket":
+      return [
+        problem(
+          "router",
+          `it runs${process} and nothing listens at ${controlSocket()}: it is starting or ending, or the socket was removed`,
+          "wait a moment; if that stays, 'weave stop' and 'weave launch' start it again",
+        ),
+      ];
+    case "failing":
+      return [problem("router", `it gives no report: ${router.reason}`, "see 'weave logs'")];
+    case "down":
+      return router.launchedBefore
+        ? [problem("router", "it does not run", "'weave launch' starts it")]
+        : [warning("router", "it was never launched on this host", "'weave launch' starts it")];
   }
-  const { Router, IPAM } = report;
-  const established = Router.Connections.filter(({ State }) => State === "established");
-  // A peer that is refused has its own problem, with the cause and what to do about it.
-  const failing = Router.Connections.filter(
-    ({ State, Address }) =>
-      (State === "failed" || State === "retrying") &&
-      !report.Problems.some(({ Found }) => Found.includes(` at ${Address} `)),
-  );
-  const slow = established.filter(({ Info }) => /\bsleeve\b/.test(Info));
-  const unreachable = (IPAM.Entries ?? []).filter(({ IsKnownPeer }) => !IsKnownPeer);
-  const share = unreachable.reduce((sum, { Size }) => sum + Size, 0) / IPAM.RangeNumIPs;
-  const names = [
-    ...new Set(unreachable.map(({ Peer, Nickname }) => (Nickname ? `${Nickname} (${Peer})` : Peer))),
-  ];
+}
+
+/** What a router's own report says is wrong. `obstacle`: why a container would get no address now. */
+export function reportFindings(report: RouterSeen, obstacle?: string): Finding[] {
+  const { Router, IPAM, Problems } = report;
+  const established = Router.Connections.filter(({ State }) => State === "established").length;
+  const told = Problems.map(({ Found }) => Found);
+  const addresses = addressFindings(IPAM, obstacle);
+  // What keeps it from being ready is said on its own, where it is known.
+  const notReady = problem("router", "it is not ready for containers yet", "see 'weave logs'");
   return [
     report.Ready
-      ? ok("router", `it is ready, with ${established.length} connections`)
-      : problem("router", "it is not ready yet", "see its log"),
+      ? ok("router", `it is ready, with ${established} connections`)
+      : addresses.some(({ level }) => level === "problem")
+        ? warning("router", "it is not ready for containers yet", "see 'addresses'")
+        : notReady,
     ...(report.Repairs ? repairFindings(report.Repairs, Date.now()) : []),
-    ...report.Problems.map(({ Check, Found, Advice }) => problem(Check, Found, Advice)),
-    ...failing.map(({ Address, Info }) =>
-      problem(
-        "connections",
-        `${Address} is not reached: ${Info}`,
-        /password|decrypt/i.test(Info)
-          ? "launch all hosts with the same password"
-          : "open TCP 6783 and UDP 6783, 6784 between hosts, or 'weave forget' it",
-      ),
-    ),
-    ...slow.map(({ Address, Info }) =>
-      warning(
-        "connections",
-        `${Address} is reached by sleeve only: ${Info}`,
-        "open UDP 6784 between hosts, and see its MTU; 'weave status connections' says why",
-      ),
-    ),
-    ...(share > UNREACHABLE
-      ? [
-          warning(
-            "addresses",
-            `${Math.round(share * 100)} % of the range belongs to peers that cannot be reached: ${names.join(", ")}`,
-            "'weave rmpeer NAME' takes over from those that are gone for good",
-          ),
-        ]
-      : []),
-    ...((IPAM.PendingAllocates ?? []).length > 0
-      ? [
-          problem(
-            "addresses",
-            `${IPAM.PendingAllocates?.length} containers wait for addresses`,
-            "see 'weave status ipam'",
-          ),
-        ]
-      : []),
+    ...Problems.map(({ Check, Found, Advice }) => problem(Check, Found, Advice)),
+    ...connectionFindings(Router.Connections, told),
+    ...addresses,
   ];
 }

@@ -158,6 +158,110 @@ test("kube-proxy's settings", async () => {
   }
 }, 30_000);
 
+/** Asks for an address of the host's range, for a container that only the router knows of. */
+const allocate = (id: string, wait: boolean) =>
+  host.exec([
+    "curl",
+    ...["-s", "-f", "-m", "10", "-X", "POST", "--unix-socket", join(host.folder, "run/weave.sock")],
+    `http://localhost/ip/${id}?wait=${wait}`,
+  ]);
+
+test("a router that was stopped is told from one that does not run, and from a link that is missing", async () => {
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+  expect(await about("links")).toEqual([]);
+  const { pid } = host;
+  process.kill(pid, "SIGSTOP");
+  try {
+    expect(await about("router")).toEqual([
+      `problem: it runs (pid ${pid}) and does not answer: a signal has stopped it`,
+    ]);
+    await host.must(["ip", "link", "set", "weave", "down"]);
+    await host.must(["ip", "link", "set", "vxlan-6784", "nomaster"]);
+    expect(await about("links")).toEqual([
+      "problem: bridge weave is down: containers reach nobody",
+      "problem: link vxlan-6784 is off bridge weave: containers reach nobody on other hosts",
+    ]);
+  } finally {
+    process.kill(pid, "SIGCONT");
+  }
+  await eventually(
+    "the router puts the links back",
+    () => about("links"),
+    (list) => list.length === 0,
+  );
+  await host.must(["rm", join(host.folder, "run/weave.sock")]);
+  expect(await about("router")).toEqual([
+    expect.stringMatching(/^problem: it runs \(pid \d+\) and nothing listens at /),
+  ]);
+  await host.killRouter();
+  await host.must(["ip", "link", "del", "vxlan-6784"]);
+  expect(await about("router")).toEqual(["problem: it does not run"]);
+  expect(await about("links")).toEqual([
+    "problem: link vxlan-6784 is missing: containers reach nobody on other hosts",
+  ]);
+}, 60_000);
+
+test("portmap is missing", async () => {
+  await host.weave("setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir);
+  expect(await about("cni")).toEqual([
+    `problem: ${host.binDir} has no portmap, which ${host.confDir}/10-weave.conflist names: no pod starts`,
+  ]);
+});
+
+test("no quorum", async () => {
+  await host.weave("launch", "--ipalloc-init=consensus=3");
+  expect(await about("addresses")).toEqual([]);
+  const waiting = allocate("one", true);
+  expect(
+    await eventually(
+      "a quorum is missed",
+      () => about("addresses"),
+      (list) => list.length > 0,
+    ),
+  ).toEqual(["problem: no quorum: 1 of at least 2 peers that are to divide range 10.32.0.0/12 are known"]);
+  await host.weave("stop");
+  await waiting;
+}, 60_000);
+
+test("the range is exhausted", async () => {
+  await host.weave("launch", "--ipalloc-init=consensus=1", "--ipalloc-range=10.40.0.0/29");
+  await host.weave("prime");
+  expect(await about("addresses")).toEqual([]);
+  for (let i = 0; (await allocate(`c${i}`, false)).code === 0; i++) expect(i).toBeLessThan(8);
+  expect(await about("addresses")).toEqual([expect.stringMatching(/^problem: .*10\.40\.0\.0\/29/)]);
+}, 60_000);
+
+test("hosts that were divided apart, and one with another range", async () => {
+  const other = hosts.host(2);
+  const name = (i: number) => `02:00:00:00:00:0${i}`;
+  // Each divides the range with a peer that is not there.
+  const launch = (on: Host, i: number, ...more: string[]) =>
+    on.weave("launch", "--name", name(i), `--ipalloc-init=seed=${name(i)},${name(i + 4)}`, ...more);
+  await launch(host, 1);
+  await launch(other, 2);
+  await host.weave("connect", other.ip);
+  const peers = () =>
+    eventually(
+      "the peer is refused",
+      () => about("peers"),
+      (list) => list.length > 0,
+    );
+  expect(await peers()).toEqual([
+    expect.stringMatching(/^problem: peer .*\(.*\) at 10\.99\.0\.2.* is refused since /),
+  ]);
+  // The cause is told once.
+  expect(await about("connections")).toEqual([]);
+  await other.weave("stop");
+  await other.weave("reset", "--force");
+  await launch(other, 3, "--ipalloc-range=10.50.0.0/16");
+  await other.weave("connect", host.ip);
+  await eventually(
+    "the other range is told",
+    () => about("peers"),
+    (list) => list.some((found) => found.includes("10.50.0.0/16")),
+  );
+}, 60_000);
+
 test("peers that are not reached", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1", "10.99.0.2");
   const found = await eventually(

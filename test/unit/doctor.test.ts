@@ -4,14 +4,18 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseSubnet } from "../../lib/address/ipv4.ts";
+import { addressFindings } from "../../lib/doctor/addresses.ts";
 import { clockFinding } from "../../lib/doctor/clock.ts";
-import { cniFindings } from "../../lib/doctor/cni.ts";
+import { cniFindings, findRuntime } from "../../lib/doctor/cni.ts";
 import { findingsText, ok, problem } from "../../lib/doctor/finding.ts";
 import { describeFix, type Fix, planFixes } from "../../lib/doctor/fix.ts";
 import { kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts";
+import { linkProblems } from "../../lib/doctor/links.ts";
+import { connectionRemedy, overlayRemedy } from "../../lib/doctor/peers.ts";
 import { readTaken } from "../../lib/doctor/ports.ts";
 import { repairFindings } from "../../lib/doctor/repairs.ts";
-import { routerFindings } from "../../lib/doctor/router.ts";
+import { reportFindings } from "../../lib/doctor/router.ts";
+import type { Link } from "../../lib/netlink/link.ts";
 
 test("findings read as a table", () => {
   expect(findingsText([ok("mtu", "fits"), problem("ports", "taken", "free them")])).toBe(
@@ -70,7 +74,7 @@ test("what several findings ask for is done once, in order", () => {
 
 test("a peer that is not reached: one problem, and advice for its cause", () => {
   const failed = (Address: string, Info: string) => ({ Address, State: "failed", Info });
-  const findings = routerFindings({
+  const findings = reportFindings({
     Ready: true,
     Problems: [
       { Check: "peers", Found: "peer x at 10.0.0.3:6783 is refused since then", Advice: "reset it" },
@@ -79,7 +83,7 @@ test("a peer that is not reached: one problem, and advice for its cause", () => 
       Encryption: true,
       Interface: "vxlan-6784 (fast datapath: VXLAN and eBPF)",
       Connections: [
-        failed("10.0.0.1:6783", "dial tcp 10.0.0.1:6783: connect: connection refused"),
+        failed("10.0.0.1:6783", "dial tcp 10.0.0.1:6783: connect: connection refused, retry: soon"),
         failed("10.0.0.2:6783", "password specified, but peer requested an unencrypted connection"),
         failed("10.0.0.3:6783", "Incompatible IP allocation ranges"),
       ],
@@ -88,7 +92,7 @@ test("a peer that is not reached: one problem, and advice for its cause", () => 
   });
   expect(findings.flatMap(({ advice }) => advice ?? [])).toEqual([
     "reset it",
-    "open TCP 6783 and UDP 6783, 6784 between hosts, or 'weave forget' it",
+    "10.0.0.1 is up and no router listens on TCP 6783: 'weave launch' there, or 'weave forget 10.0.0.1:6783'",
     "launch all hosts with the same password",
   ]);
 });
@@ -102,7 +106,7 @@ describe("a router's report", () => {
     IPAM: { Range: "10.32.0.0/12", RangeNumIPs: 100, Entries: Entries as never[] },
   });
   const about = (subject: string, given: ReturnType<typeof report>) =>
-    routerFindings(given).filter(({ check }) => check === subject);
+    reportFindings(given).filter(({ check }) => check === subject);
 
   test.each([
     ["failed", 1],
@@ -126,6 +130,114 @@ describe("a router's report", () => {
     ];
     expect(about("addresses", report([], entries)).map((finding) => finding.found)).toEqual(found);
   });
+});
+
+test.each([
+  ["dial tcp h:7000: connect: connection refused", "h is up and no router listens on TCP 7000"],
+  ["dial tcp h:7000: connection timed out", "open TCP 7000 in the firewalls on the way to h"],
+  ["dial tcp h:7000: connect: no route to host", "h is down"],
+  ["dial tcp h:7000: connect: network is unreachable", "this host has no route to h"],
+  ["getaddrinfo ENOTFOUND h", "the name h does not resolve"],
+  ["cannot connect to ourself", "that is this host: 'weave forget h:7000'"],
+  ["no working forwarders to x: sleeve: nothing heard", "open UDP 7000"],
+  ["EOF", "h has ended the connection"],
+  ["what nobody foresaw", "'weave logs', here and on h"],
+])("a connection fails by %p: %s", (cause, remedy) =>
+  expect(connectionRemedy(cause, "h:7000")).toStartWith(remedy),
+);
+
+test.each([
+  [
+    "fastdp: heartbeats do not arrive any more: is UDP 6784 blocked, or the MTU too large?",
+    "open UDP 6784 both ways",
+  ],
+  [
+    "fastdp: heartbeats cannot be sent: EPERM; a firewall rule on this host blocks UDP 6784",
+    "remove the firewall rule",
+  ],
+  ["fastdp: heartbeats cannot be sent: EMSGSIZE; the path's MTU", "launch all hosts with a smaller --mtu"],
+  [
+    "fastdp: the peer's fast datapath is on UDP port 7, ours on 6784",
+    "launch all hosts with the same --port",
+  ],
+  ["fastdp: no encryption of the fast datapath: no AES-GCM", "load ESP"],
+  ["", "open UDP 6784 between"],
+])("sleeve only, by %p: %s", (reason, remedy) => expect(overlayRemedy(reason)).toStartWith(remedy));
+
+describe("addresses", () => {
+  const ipam = { Range: "10.32.0.0/12", RangeNumIPs: 100 };
+  const found = (given: object, obstacle?: string) =>
+    addressFindings({ ...ipam, ...given }, obstacle).map(({ level, found }) => `${level}: ${found}`);
+  const whole = [{ Size: 100, Peer: "x", Nickname: "one", IsKnownPeer: true }];
+
+  test("a range that nobody has asked for yet is no finding; one that waits for others is", () => {
+    expect(found({})).toEqual([]);
+    expect(found({ Paxos: { Elector: true, KnownNodes: 1, Quorum: 2 } })).toEqual([
+      "problem: no quorum: 1 of at least 2 peers that are to divide range 10.32.0.0/12 are known",
+    ]);
+    expect(found({ Paxos: { Elector: false, KnownNodes: 0, Quorum: 0 } })).toEqual([
+      "problem: range 10.32.0.0/12 is not divided yet: this host has no vote in it",
+    ]);
+    expect(found({ Paxos: { Elector: true, KnownNodes: 1, Quorum: 2 }, WaitsFor: ["h2"] })).toEqual([
+      "problem: range 10.32.0.0/12 is not divided yet: h2 may have divided it and has not been heard",
+    ]);
+  });
+
+  test("why a container would get none now, once", () => {
+    expect(found({ Entries: whole })).toEqual([]);
+    expect(found({ Entries: whole, PendingAllocates: ["a"] })).toEqual([
+      "problem: 1 containers wait for addresses",
+    ]);
+    expect(found({ Entries: whole, PendingAllocates: ["a"] }, "range is full")).toEqual([
+      "problem: range is full",
+    ]);
+  });
+});
+
+describe("links", () => {
+  const link = (name: string, more: Partial<Link> = {}): Link =>
+    ({ name, index: 1, up: true, mtu: 1376, carrier: true, ...more }) as Link;
+  const bridge = link("weave", { kind: "bridge" });
+  const vxlan = link("vxlan-6784", {
+    index: 2,
+    kind: "vxlan",
+    master: 1,
+    vxlan: { port: 6784, external: true, learning: false },
+  });
+  const found = (links: Link[], running = true, port?: string) =>
+    linkProblems(links, running, port).map(({ level, found }) => `${level}: ${found}`);
+
+  test.each<[string, Link[], string | undefined, string[]]>([
+    ["all", [bridge, vxlan], "vxlan-6784", ["ok: weave and vxlan-6784 are up"]],
+    ["nothing", [], undefined, ["problem: bridge weave is missing: containers reach nobody"]],
+    [
+      "no port",
+      [bridge],
+      "vxlan-6784",
+      ["problem: link vxlan-6784 is missing: containers reach nobody on other hosts"],
+    ],
+    [
+      "another port",
+      [bridge, vxlan],
+      "sleeve-6783",
+      ["problem: link sleeve-6783 is missing: containers reach nobody on other hosts"],
+    ],
+    [
+      "down, and off",
+      [
+        { ...bridge, up: false },
+        { ...vxlan, up: false, master: undefined },
+      ],
+      undefined,
+      [
+        "problem: bridge weave is down: containers reach nobody",
+        "problem: link vxlan-6784 is down: containers reach nobody on other hosts",
+        "problem: link vxlan-6784 is off bridge weave: containers reach nobody on other hosts",
+      ],
+    ],
+  ])("%s", (_, links, port, expected) => expect(found(links, true, port)).toEqual(expected));
+
+  test("a host that was never one of the network has none", () => expect(found([], false)).toEqual([]));
 });
 
 test("ports in use, by the kernel's lists", () => {
@@ -187,12 +299,29 @@ test("a clock that cannot be right", () => {
 describe("CNI's folders", () => {
   let folder: string;
   const at = (path: string) => join(folder, path);
-  const found = () => look().map(({ level, found }) => `${level}: ${found.replaceAll(folder, "")}`);
-  const look = () =>
-    cniFindings({ bin: at("bin"), conf: at("conf"), executable: at("executable"), hairpin: true });
+  const found = (about: { runtime?: string; named?: boolean } = {}) =>
+    look(about).map(({ level, found }) => `${level}: ${found.replaceAll(folder, "")}`);
+  const look = ({ runtime, named = false }: { runtime?: string; named?: boolean } = {}) =>
+    cniFindings({
+      bin: at("bin"),
+      conf: at("conf"),
+      executable: at("executable"),
+      hairpin: true,
+      runtime,
+      named,
+    });
   const fixes = () => planFixes(look()).map(({ does }) => does.replaceAll(folder, ""));
   const [install, write] = ["ln -f /executable /bin/weave-net", "write /conf/10-weave.conflist"];
   const plugin = (name: string) => writeFileSync(at(`bin/${name}`), "", { mode: 0o755 });
+
+  test("runtimes are known by what they have on the host", () => {
+    expect(findRuntime(folder)).toBeUndefined();
+    mkdirSync(at("run/crio"), { recursive: true });
+    expect(findRuntime(folder)).toBeUndefined();
+    writeFileSync(at("run/crio/crio.sock"), "");
+    expect(findRuntime(folder)).toBe("CRI-O");
+  });
+
   const LIST = '{"plugins":[{"type":"weave-net"},{"type":"portmap"}]}';
 
   beforeEach(() => {
@@ -202,16 +331,25 @@ describe("CNI's folders", () => {
   afterEach(() => rmSync(folder, { recursive: true }));
 
   test("none, empty, half, whole", () => {
-    expect(found()).toEqual(["ok: neither /bin nor /conf is there: no runtime uses CNI"]);
+    expect(found()).toEqual([]);
+    expect(found({ named: true })).toEqual([]);
+    expect(found({ runtime: "CRI-O" })).toEqual([
+      "warning: CRI-O runs on this host and neither /bin nor /conf is there",
+    ]);
     mkdirSync(at("bin"));
     mkdirSync(at("conf"));
-    expect(found()).toEqual(["warning: weave is not set up in /bin and /conf"]);
-    expect(fixes()).toEqual([install, write]);
+    expect(found()).toEqual([]);
+    expect(found({ named: true })).toEqual(["warning: weave is not set up in /bin and /conf"]);
+    expect(found({ runtime: "CRI-O" })).toEqual(["warning: weave is not set up in /bin and /conf for CRI-O"]);
+    expect(planFixes(look({ named: true })).map(({ does }) => does.replaceAll(folder, ""))).toEqual([
+      install,
+      write,
+    ]);
     writeFileSync(at("bin/weave-net"), "");
     writeFileSync(at("conf/10-weave.conflist"), LIST);
     expect(found()).toEqual([
       "problem: /bin has no weave-net that can be run",
-      "warning: /bin has no portmap, which /conf/10-weave.conflist names: containers with host ports do not start",
+      "problem: /bin has no portmap, which /conf/10-weave.conflist names: no pod starts",
     ]);
     expect(fixes()).toEqual([install]);
     rmSync(at("bin/weave-net"));

@@ -1,0 +1,80 @@
+// Addresses, by a router's report: whether the range is divided, reachable, and has one left.
+import * as v from "valibot";
+import { type Finding, problem, warning } from "./finding.ts";
+
+export const IpamSchema = v.object({
+  Range: v.string(),
+  RangeNumIPs: v.number(),
+  Paxos: v.nullish(v.object({ Elector: v.boolean(), KnownNodes: v.number(), Quorum: v.number() })),
+  Entries: v.nullish(
+    v.array(v.object({ Size: v.number(), Peer: v.string(), Nickname: v.string(), IsKnownPeer: v.boolean() })),
+  ),
+  WaitsFor: v.optional(v.array(v.string())),
+  PendingAllocates: v.nullish(v.array(v.string())),
+});
+type Ipam = v.InferOutput<typeof IpamSchema>;
+
+const CHECK = "addresses";
+/** Share of the range that nobody can reach and that is worth a warning. */
+const UNREACHABLE = 0.05;
+
+/** `obstacle`: why a container would get no address now, in the router's words. */
+export function addressFindings(ipam: Ipam, obstacle?: string): Finding[] {
+  const undivided = divisionFinding(ipam);
+  if (undivided) return [undivided];
+  const unreachable = unreachableFinding(ipam);
+  return [
+    ...(obstacle === undefined ? waiting(ipam) : [problem(CHECK, obstacle, remedy(obstacle))]),
+    ...(unreachable ? [unreachable] : []),
+  ];
+}
+
+/** The peers have not agreed on how the range is divided, and somebody waits for that. */
+function divisionFinding({ Entries, Paxos, Range, WaitsFor = [] }: Ipam): Finding | undefined {
+  if (Entries || !Paxos) return undefined;
+  if (WaitsFor.length > 0) {
+    return problem(
+      CHECK,
+      `range ${Range} is not divided yet: ${WaitsFor.join(", ")} may have divided it and has not been heard`,
+      "launch weave there, or 'weave forget' peers that are gone",
+    );
+  }
+  if (!Paxos.Elector) {
+    return problem(
+      CHECK,
+      `range ${Range} is not divided yet: this host has no vote in it`,
+      "launch or connect the peers that have one",
+    );
+  }
+  const { KnownNodes: known, Quorum: quorum } = Paxos;
+  return problem(
+    CHECK,
+    `no quorum: ${known} of at least ${quorum} peers that are to divide range ${Range} are known`,
+    "launch and connect the others; on hosts that start a network of another size, --ipalloc-init consensus=COUNT",
+  );
+}
+
+function unreachableFinding({ Entries, RangeNumIPs }: Ipam): Finding | undefined {
+  const unreachable = (Entries ?? []).filter(({ IsKnownPeer }) => !IsKnownPeer);
+  const share = unreachable.reduce((sum, { Size }) => sum + Size, 0) / RangeNumIPs;
+  if (!(share > UNREACHABLE)) return undefined;
+  const names = new Set(unreachable.map(({ Peer, Nickname }) => (Nickname ? `${Nickname} (${Peer})` : Peer)));
+  return warning(
+    CHECK,
+    `${Math.round(share * 100)} % of the range belongs to peers that cannot be reached: ${[...names].join(", ")}`,
+    "'weave rmpeer NAME' takes over from those that are gone for good",
+  );
+}
+
+function waiting({ PendingAllocates }: Ipam): Finding[] {
+  const count = (PendingAllocates ?? []).length;
+  if (count === 0) return [];
+  return [problem(CHECK, `${count} containers wait for addresses`, "see 'weave status ipam'")];
+}
+
+function remedy(obstacle: string): string {
+  if (/cannot be reached/.test(obstacle))
+    return "reconnect them, or 'weave rmpeer NAME' takes over from those that are gone for good";
+  if (/leaving/.test(obstacle)) return "'weave launch' joins the network again";
+  return "remove containers that are not needed ('weave ps'); a larger --ipalloc-range needs 'weave reset' on all hosts";
+}

@@ -1,0 +1,50 @@
+// The links that frames between hosts take: the bridge, and the port of it that other hosts are behind. A router that is
+// well puts them back within milliseconds; one that is stopped or hangs does not.
+import { BRIDGE } from "../host/names.ts";
+import { type Link, linkList } from "../netlink/link.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { vxlanName } from "../overlay/datapath/links.ts";
+import { type Finding, ok, problem } from "./finding.ts";
+
+const CHECK = "links";
+
+/** `running`: our router, whose port to other hosts is `port`; undefined where it does not tell. */
+export function linkFindings(running: boolean, port: string | undefined): Finding[] {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  return linkProblems(linkList(route), running, port);
+}
+
+export function linkProblems(links: readonly Link[], running: boolean, port: string | undefined): Finding[] {
+  const bridge = links.find(({ name, kind }) => name === BRIDGE && kind === "bridge");
+  // A host that was never one of the network, or is no longer.
+  if (!bridge && !running) return [];
+  const advice = running
+    ? "the router does not put it back: see 'repairs' and 'weave logs'; 'weave stop' and 'weave launch' make it anew"
+    : "'weave launch' makes it anew";
+  if (!bridge) return [problem(CHECK, `bridge ${BRIDGE} is missing: containers reach nobody`, advice)];
+  const ports = links.filter((link) => (port === undefined ? isOverlayPort(link) : link.name === port));
+  const wrong = [
+    ...(bridge.up ? [] : [`bridge ${BRIDGE} is down: containers reach nobody`]),
+    ...(ports.length > 0
+      ? ports.flatMap((link) => wrongPort(link, bridge))
+      : [`link ${port ?? "vxlan-6784"} is missing: containers reach nobody on other hosts`]),
+  ];
+  if (wrong.length > 0) return wrong.map((found) => problem(CHECK, found, advice));
+  const names = [BRIDGE, ...ports.map(({ name }) => name)];
+  return [ok(CHECK, `${names.join(" and ")} are up`)];
+}
+
+function wrongPort({ name, up, master }: Link, bridge: Link): string[] {
+  return [
+    ...(up ? [] : [`link ${name} is down: containers reach nobody on other hosts`]),
+    ...(master === bridge.index
+      ? []
+      : [`link ${name} is off bridge ${BRIDGE}: containers reach nobody on other hosts`]),
+  ];
+}
+
+/** The VXLAN link of the fast datapath, or the TAP link of sleeve where it is the bridge's port. */
+function isOverlayPort({ name, kind, vxlan, master }: Link): boolean {
+  if (vxlan) return vxlan.external && name === vxlanName(vxlan.port);
+  return kind === "tun" && name.startsWith("sleeve-") && master !== undefined;
+}
