@@ -83,11 +83,14 @@ export const report: Command = {
   name: "report",
   group: "Troubleshooting",
   description: "Print all that the router knows, as JSON or in a format",
+  details: [
+    "A template is text with {{actions}}: {{.Path.To.Value}}, range, if, with, else, break, continue, variables and pipes; functions and, or, not, eq, ne, lt, le, gt, ge, len, index, slice, print, printf, println and json. Objects are printed as Go prints structs; json prints them as JSON.",
+  ],
   options: {
     format: {
       type: "string",
       alias: "f",
-      description: "Print this text with the value of each {{.Path}} in it",
+      description: "Fill in this template, in the language of Go's text/template",
       defaultText: "JSON",
       valueHint: "FORMAT",
     },
@@ -95,6 +98,11 @@ export const report: Command = {
   examples: [
     { command: "weave report", does: "Print everything as JSON" },
     { command: "weave report -f '{{.Router.Name}}'", does: "Print the name of this peer" },
+    { command: "weave report -f '{{json .DNS}}'", does: "Print a part of it as JSON" },
+    {
+      command: `weave report -f '{{range .Router.Peers}}{{println .Name .NickName}}{{end}}'`,
+      does: "Print a line for each peer",
+    },
   ],
   async run({ options }) {
     const format = options["format"];
@@ -102,7 +110,8 @@ export const report: Command = {
       typeof format === "string"
         ? await apiClient()("GET", `/report?format=${encodeURIComponent(format)}`)
         : await apiClient()("GET", "/report", { accept: "application/json" });
-    console.log(text);
+    // A format may end its lines itself.
+    process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
   },
 };
 

@@ -388,12 +388,15 @@ export function nameJson(entry: Entry): object {
   };
 }
 
-/** The report, or a part of it, as JSON. Uids are 64-bit numbers, which JSON.stringify cannot write by itself. */
-export function reportJson(report: unknown): string {
+/**
+ * The report, or a part of it, as JSON, indented by so many spaces; 0 for one line. Uids are 64-bit numbers, which
+ * JSON.stringify cannot write by itself.
+ */
+export function reportJson(report: unknown, indent = 4): string {
   const quoted = JSON.stringify(
     report,
     (_, value) => (typeof value === "bigint" ? `\u0000${value}` : value),
-    4,
+    indent,
   );
   return quoted.replace(/"\\u0000(\d+)"/g, "$1");
 }

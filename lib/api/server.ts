@@ -23,7 +23,8 @@ import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type DnsSources, nameJson, type Report, reportJson } from "./report.ts";
 import { connectionsText, ipamText, namesText, peersText, statusText, targetsText } from "./status.ts";
-import { fillTemplate, TemplateError } from "./template.ts";
+import { fillTemplate } from "./template/evaluate.ts";
+import { TemplateError } from "./template/lexer.ts";
 
 /** Of a call of the CNI plugin: what it is to print, and its exit code. */
 export interface CniOutcome {
@@ -220,7 +221,7 @@ const ROUTES: Record<string, Handler> = {
   "GET /report": (request, _parameters, target) => {
     const report = target.report();
     const format = query(request, "format");
-    if (format !== null) return text(fillTemplate(format, report, reportJson));
+    if (format !== null) return text(fillTemplate(format, report, (part) => reportJson(part, 0)));
     if (!request.headers.get("accept")?.includes("application/json")) {
       throw new BadRequest("error: must supply one format parameter");
     }

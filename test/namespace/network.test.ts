@@ -194,7 +194,7 @@ describe("bad requests on the socket", () => {
     ["POST", "/expose/10.32.0.1/12?skipNAT=maybe", "400 unable to parse skipNAT"],
     ["DELETE", "/expose/10.32.9.9/12", "400 10.32.9.9/12 is not exposed"],
     ["GET", "/report", "400 error: must supply one format parameter"],
-    ["GET", "/report?format={{.Nothing}}", "400 there is no .Nothing"],
+    ["GET", "/report?format={{.Nothing}}", "400 format: line 1, column 3: there is no .Nothing here"],
     ["POST", "/connect?peer=a:b:c", '400 invalid peer name "a:b:c"'],
     ["PATCH", "/status", "405 "],
   ])("%s %s", async (method, path, answer) => {

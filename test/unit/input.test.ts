@@ -4,7 +4,6 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { givenOptions } from "../../cmd/routeroptions.ts";
-import { fillTemplate, TemplateError } from "../../lib/api/template.ts";
 import { checkVersion, parseConfig } from "../../lib/cni/config.ts";
 import { readEnvironment } from "../../lib/cni/environment.ts";
 import { CniError, CODE } from "../../lib/cni/error.ts";
@@ -223,13 +222,3 @@ test.each(["", ":6783", "host:", "host:0", "host:65536", "a:b:c", "[::1"])(
     expect(splitHostPort(text)).toBeUndefined();
   },
 );
-
-describe("report formats", () => {
-  const data = { Router: { Name: "n", Peers: [1, 2] } };
-  test("paths and JSON", () => {
-    expect(fillTemplate("<{{.Router.Name}}> {{json .Router.Peers}}", data, JSON.stringify)).toBe("<n> [1,2]");
-  });
-  test.each(["{{.Router.Nick}}", "{{range .Router}}", "{{.}}.{{.X}}", "{{printf 1}}"])("%p", (format) => {
-    expect(() => fillTemplate(format, data, JSON.stringify)).toThrow(TemplateError);
-  });
-});

@@ -1,0 +1,127 @@
+// Formats of "weave report -f": what is wrong with one, said with its place, and how much one may ask for.
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { reportJson } from "../../lib/api/report.ts";
+import { fillTemplate } from "../../lib/api/template/evaluate.ts";
+import { TemplateError } from "../../lib/api/template/lexer.ts";
+
+const DATA = {
+  Router: { Name: "n", Peers: [{ NickName: "a" }, { NickName: "b" }], UID: 16838757112233728000n },
+  IPAM: { Entries: null, Paxos: null },
+};
+const fill = (format: string, data: unknown = DATA) =>
+  fillTemplate(format, data, (value) => reportJson(value, 0));
+
+describe("a format that makes no sense", () => {
+  test.each<[string, string]>([
+    ["{{.Router.Nick}}", "line 1, column 3: there is no .Nick here; there are Name, Peers, UID"],
+    ["one\ntwo {{foo}}", 'line 2, column 7: there is no function "foo"; there are and, eq, ge'],
+    ["{{range .Router.Peers}}x", "line 1, column 1: this {{range}} has no {{end}}"],
+    ["a{{.Router", "line 1, column 2: this {{ has no }}"],
+    ["{{end}}", "line 1, column 1: there is nothing that this {{end}} belongs to"],
+    ["{{(.Router}}", "line 1, column 3: this ( has no )"],
+    ["{{$x}}", "line 1, column 3: there is no variable $x"],
+    ['{{template "x"}}', "line 1, column 1: {{template}} is not supported: write its text in its place"],
+    ["{{.Router.Name.X}}", "line 1, column 3: there is no .X in a string"],
+    ["{{.DNS.Domain}}", "line 1, column 3: .Domain of nil"],
+    ["{{index .Router.Peers 2}}", "line 1, column 3: index 2 is out of range: 0 … 1"],
+    ["{{eq 1}}", "line 1, column 3: eq takes at least 2 arguments, not 1"],
+    ['{{lt 1 "a"}}', "line 1, column 3: lt cannot compare a int with a string"],
+    ['{{.Router.Name "x"}}', "line 1, column 16: a value follows a value; only a function takes arguments"],
+    ["{{# }}", 'line 1, column 3: cannot read "# }}"'],
+  ])("%s", (format, message) => {
+    expect(() => fill(format)).toThrow(TemplateError);
+    expect(() => fill(format)).toThrow(`format: ${message}`);
+  });
+});
+
+test("a report without a part of it", () => {
+  expect(fill("{{if .DNS}}dns{{else}}none{{end}}")).toBe("none");
+  expect(fill("{{len .IPAM.Entries}} {{.IPAM.Entries}} {{.IPAM.Paxos}}")).toBe("0 [] <nil>");
+  expect(fill("{{.Router.UID}} {{eq .Router.UID 1}} {{printf `%x` .Router.UID}}")).toBe(
+    "16838757112233728000 false e9af4860c5c61800",
+  );
+});
+
+describe("is bounded", () => {
+  const many = Array.from({ length: 2_000 }, (_, i) => i);
+  test.each<[string, string, string]>([
+    ["steps", "{{range .}}{{range $}}{{range $}}x{{end}}{{end}}{{end}}", "steps"],
+    ["steps without a text", "{{range .}}{{range $}}{{range $}}{{end}}{{end}}{{end}}", "steps"],
+    ["text", `{{range .}}{{range $}}${"x".repeat(10_000)}{{end}}{{end}}`, "steps"],
+    ["the format", "x".repeat(20_000), "longer than 16384 characters"],
+    ["blocks", `${"{{if 1}}".repeat(60)}${"{{end}}".repeat(60)}`, "more than 50 blocks"],
+    ["else if", `{{if 0}}${"{{else if 0}}".repeat(60)}{{end}}`, "more than 50 blocks"],
+    ["brackets", `{{${"(".repeat(60)}1${")".repeat(60)}}}`, "more than 50 brackets"],
+    ["variables", "{{$x := 1}}".repeat(300), "more than 256 variables"],
+    ["json", "{{range .}}{{$x := json $}}{{end}}", "steps"],
+  ])("%s", (_what, format, message) => {
+    expect(() => fill(format, many)).toThrow(TemplateError);
+    expect(() => fill(format, many)).toThrow(message);
+  });
+
+  test("width", () => {
+    expect(fill('{{printf "%999999999d" 1}}').length).toBe(1_000);
+    expect(fill('{{printf "%.999999999d" 1}}').length).toBe(1_000);
+    expect(fill('{{printf "%*d" 999999999 1}}').length).toBe(1_000);
+    expect(fill('{{printf "%.999999999f" 1.5}}').length).toBeLessThan(200);
+  });
+
+  test("what is like a report, with room", () => {
+    const connections = Array.from({ length: 30 }, (_, i) => ({ Name: `c${i}`, Established: true }));
+    const Peers = many.slice(0, 1_000).map((i) => ({ Name: `p${i}`, Connections: connections }));
+    const format =
+      "{{range .Peers}}{{$p := .}}{{range .Connections}}{{if .Established}}{{$p.Name}} {{.Name}}\n{{end}}{{end}}{{end}}";
+    expect(fill(format, { Peers }).split("\n")).toHaveLength(30_001);
+  });
+});
+
+test("any text is a format, or an error that names the place", () => {
+  const word = fc.constantFrom(
+    "{{",
+    "}}",
+    "{{-",
+    "-}}",
+    " ",
+    ".",
+    ".Router",
+    ".Peers",
+    "$",
+    "$x",
+    ":=",
+    "|",
+    "(",
+    ")",
+    "if",
+    "else",
+    "end",
+    "range",
+    "with",
+    "printf",
+    "json",
+    "len",
+    "index",
+    "eq",
+    '"%d"',
+    "1",
+    "1.5",
+    "'a'",
+    "`",
+    "\\",
+    "\n",
+    "nil",
+    "break",
+  );
+  const format = fc.array(word, { maxLength: 12 }).map((words) => words.join(""));
+  const action = fc.array(word, { maxLength: 8 }).map((words) => `{{${words.join(" ")}}}`);
+  fc.assert(
+    fc.property(fc.oneof(format, action), (text) => {
+      try {
+        fill(text);
+      } catch (error) {
+        if (!(error instanceof TemplateError)) throw error;
+      }
+    }),
+    { numRuns: 2_000 },
+  );
+});
