@@ -1,7 +1,7 @@
 // weave launch, stop, reset.
 import { rmSync } from "node:fs";
 import { apiClient, RouterDownError } from "../../lib/api/client.ts";
-import { logFile, releaseDirectory, stateFile } from "../../lib/api/paths.ts";
+import { releaseDirectory, stateFile } from "../../lib/api/paths.ts";
 import { removeLinks } from "../../lib/host/bridge.ts";
 import { removeFirewall } from "../../lib/host/firewall.ts";
 import { linkList } from "../../lib/netlink/link.ts";
@@ -9,13 +9,15 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netli
 import { removePolicies } from "../../lib/npc/defaultdeny.ts";
 import { vxlanName } from "../../lib/overlay/datapath/links.ts";
 import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
-import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
+import { stopDaemon } from "../../lib/router/daemon.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { noteStopped } from "../../lib/router/targets.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
+import { JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
+import { answerLaunched, awaitQuorum, daemonArguments, startDaemon, waitSeconds } from "../launching.ts";
 import { requireRoot } from "../main.ts";
 import { prepareAgent } from "../mesos.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
@@ -25,20 +27,6 @@ import { runRouter } from "./router.ts";
 
 /** More than the router takes to find out that no peer takes over. */
 const HAND_OVER_MS = 15_000;
-
-// What a daemon must not inherit: it would make it another program.
-const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
-
-/** How the daemon is called for these options: its command line and its environment. */
-export function daemonArguments(given: Record<string, unknown>, peers: readonly string[]) {
-  const environment = Object.entries(process.env).filter(([key]) => !STRIPPED.includes(key));
-  // The password goes by the environment: the command line is there for everybody to read.
-  const { password, ...options } = given;
-  const env = Object.fromEntries(environment as [string, string][]);
-  if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
-  const flags = Object.entries(options).map(([key, value]) => `--${key}=${value}`);
-  return { args: [...flags, ...peers], env };
-}
 
 /** What the command line says; and, on an agent of Mesos, what its environment does. */
 async function wanted({ options, positionals }: Arguments) {
@@ -55,7 +43,10 @@ export const launch: Command = {
   description: "Start weave on this host and connect to peers",
   positionals: "[PEER…]",
   positionalsComplete: "peers",
-  details: ["PEER is HOST or HOST:PORT. Without any, the peers of the last launch are connected to."],
+  details: [
+    "PEER is HOST or HOST:PORT. Without any, the peers of the last launch are connected to.",
+    "Says what came of it: who this host is, and of each peer whether it is connected, refused and why, or has not answered within 1.5 s. A peer that is away, or whose name does not resolve yet, is no error: it is dialled until it answers.",
+  ],
   options: {
     ...ROUTER_OPTIONS,
     foreground: {
@@ -63,6 +54,13 @@ export const launch: Command = {
       default: false,
       description: "Stay in the foreground and log to standard error",
     },
+    wait: {
+      type: "string",
+      description: "Wait until enough peers are connected to give out addresses; fail after this time",
+      defaultText: "no wait",
+      valueHint: "SECONDS",
+    },
+    ...JSON_OPTION,
     mesos: {
       type: "boolean",
       default: false,
@@ -82,13 +80,15 @@ export const launch: Command = {
   },
   exitCodes: { 3: "the state file cannot be used" },
   async run(args) {
+    const seconds = waitSeconds(args);
+    if (args.options["foreground"] && (seconds !== undefined || args.options["json"]))
+      throw new UsageError("--wait and --json are for a launch in the background");
     const { given, peers } = await wanted(args);
     const parsed = parseOptions(given, peers);
     requireRoot();
     if (args.options["foreground"]) return runRouter(parsed);
-    const daemon = daemonArguments(given, peers);
-    const pid = await launchDaemon(daemon.args, daemon.env);
-    console.log(`weave is running (pid ${pid}, log ${logFile()})`);
+    answerLaunched(args, await startDaemon(daemonArguments(given, peers)));
+    if (seconds !== undefined) await awaitQuorum(args, seconds);
   },
 };
 

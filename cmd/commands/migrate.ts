@@ -5,16 +5,15 @@ import * as v from "valibot";
 import { apiClient } from "../../lib/api/client.ts";
 import { logFile } from "../../lib/api/paths.ts";
 import { DEFAULT_PORT } from "../../lib/mesh/router.ts";
-import { launchDaemon } from "../../lib/router/daemon.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { describeMigration, findMigration, isPending } from "../../lib/router/migration.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/router/originalprocess.ts";
 import type { Command } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
+import { daemonArguments, startDaemon } from "../launching.ts";
 import { requireRoot } from "../main.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { daemonArguments } from "./lifecycle.ts";
 import { peersForm } from "./peers.ts";
 
 /** Where the original's router can be asked. */
@@ -125,7 +124,10 @@ export const migrate: Command = {
     const neighbours = theirs ? await neighboursOf(givenPort(found.options)) : [];
     if (theirs) await stopOriginal(theirs);
     if (!running) {
-      const pid = await launchDaemon(args, { ...env, ...(elsewhere && { WEAVE_ORIGINAL_STATE: elsewhere }) });
+      const { pid } = await startDaemon({
+        args,
+        env: { ...env, ...(elsewhere && { WEAVE_ORIGINAL_STATE: elsewhere }) },
+      });
       console.log(`weave is running (pid ${pid}, log ${logFile()})`);
       // They would come back by themselves, but later.
       await tell("connect", neighbours);

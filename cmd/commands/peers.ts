@@ -29,8 +29,10 @@ export const connect: Command = {
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
     const form = peersForm(positionals);
     if (options["replace"]) form.set("replace", "true");
-    await apiClient()("POST", "/connect", { form });
-    answer(args, Peers, { peers: [...positionals] }, "");
+    const told = await apiClient()("POST", "/connect", { form });
+    const warnings = told.split("\n").filter(Boolean);
+    if (!options["json"]) for (const each of warnings) console.error(`weave connect: ${each}; trying again`);
+    answer(args, Peers, { peers: [...positionals], ...(warnings.length > 0 && { warnings }) }, "");
   },
 };
 

@@ -12,6 +12,7 @@ import { DefaultDeny, hasDefaultDeny, removeDefaultDeny, removePolicies } from "
 import { type ClusterPeers, Entering } from "../../lib/router/entering.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
+import { toldToLauncher } from "../../lib/router/launcher.ts";
 import { boundedLog } from "../../lib/router/logfile.ts";
 import {
   completeMigration,
@@ -27,7 +28,6 @@ import { serveWaiting } from "../../lib/router/servers.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { mayRestart } from "../../lib/sys/runtime.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
-import { ServiceManager } from "../../lib/sys/servicemanager.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
 import { ANSWERERS } from "../answerers.ts";
@@ -44,13 +44,11 @@ export async function runRouter(options: RouterOptions): Promise<void> {
     const denied = options["expect-npc"] && awaitPolicies(original, log);
     if (!options["expect-npc"]) expectNoPolicies(log);
     if (original) makeRoom(original, log);
-    const unattended = ServiceManager.of(process.env) !== undefined;
     const services = {
       cni: runInRouter,
       answerers: ANSWERERS,
       notes: policyNotes,
       keepers: policyKeepers(denied),
-      unattended,
     };
     const api = await startRouter(options, services, log, scope);
     migrate(original, api, options["expect-npc"], log, scope);
@@ -144,7 +142,7 @@ async function begin(
   start: (scope: Scope, log: Log, restart: (why: string) => void) => Promise<void>,
 ): Promise<void> {
   requireRoot();
-  const log = createLog(options["log-level"], options["log-format"], boundedLog(logFile()));
+  const log = toldToLauncher(createLog(options["log-level"], options["log-format"], boundedLog(logFile())));
   await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
     acquireInstanceLock();
     surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));

@@ -26,6 +26,7 @@ import {
   vitalsReport,
 } from "./peers.ts";
 import { type RepairsReport, type RepairsSources, repairsReport } from "./repairs.ts";
+import { type TargetReport, targetState } from "./targets.ts";
 
 export interface ConnectionReport {
   Address: string;
@@ -67,6 +68,8 @@ export interface RouterReport {
   Refused?: RefusedReport[];
   TerminationCount: number;
   Targets: string[];
+  /** Where each of the targets stands. */
+  TargetStates: TargetReport[];
   OverlayDiagnostics: Record<string, unknown>;
   TrustedSubnets: string[];
   Interface: string;
@@ -250,6 +253,7 @@ function routerReport({
     Refused: refusedReports(mesh),
     TerminationCount: mesh.maker.terminations,
     Targets: mesh.maker.directPeers(),
+    TargetStates: mesh.maker.namedTargets().map(targetState),
     OverlayDiagnostics: diagnostics,
     TrustedSubnets: [...trustedSubnets],
     Interface: interfaceName,

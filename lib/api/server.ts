@@ -18,6 +18,7 @@ import { CancelledError, ExhaustedError, IpamError, UnknownPeerError } from "../
 import type { Log } from "../log/log.ts";
 import { AskError } from "../mesh/ask.ts";
 import { ProtocolError } from "../mesh/framing.ts";
+import { PeerAddressError } from "../mesh/maker.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -38,7 +39,7 @@ export interface ApiTarget {
   readonly allocator: Allocator;
   readonly defaultSubnet: Cidr;
   report(): Report;
-  /** Returns what is wrong with any of the peers. */
+  /** Resolves with what is wrong with any of the peers, which stay; rejects with PeerAddressError. */
   connect(peers: readonly string[], replace: boolean): Promise<string[]>;
   forget(peers: readonly string[]): void;
   expose(cidr: Cidr, masquerade: boolean): Promise<void>;
@@ -229,9 +230,8 @@ const ROUTES: Record<string, Handler> = {
   },
   "POST /connect": async (request, _parameters, target) => {
     const values = await form(request);
-    const errors = await target.connect(values.getAll("peer"), values.get("replace") === "true");
-    if (errors.length > 0) throw new BadRequest(errors.join("; "));
-    return text("");
+    const warnings = await target.connect(values.getAll("peer"), values.get("replace") === "true");
+    return text(warnings.map((warning) => `${warning}\n`).join(""));
   },
   "POST /forget": async (request, _parameters, target) => {
     target.forget((await form(request)).getAll("peer"));
@@ -383,6 +383,7 @@ function failure(error: unknown, log: Log, what: string): Response {
     error instanceof AddressError ||
     error instanceof TemplateError ||
     error instanceof DomainNameError ||
+    error instanceof PeerAddressError ||
     error instanceof URIError;
   const message = reasonOf(error);
   // Runtimes try again every few seconds; the allocator logs it once a minute.

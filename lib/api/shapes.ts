@@ -33,13 +33,45 @@ export const Lookup = v.object({ query: v.string(), answers: v.array(v.string())
 export const DnsArguments = v.object({ address: v.string(), domain: v.string() });
 
 /** connect, forget, rmpeer: the peers as they were named. */
-export const Peers = v.object({ peers: v.array(v.string()) });
+export const Peers = v.object({
+  peers: v.array(v.string()),
+  /** Names that do not resolve; they are tried again. */
+  warnings: v.optional(v.array(v.string())),
+});
 
 /** setup, migrate, reset: what was done, or with --dry-run what would be. */
 export const Steps = v.object({ done: v.boolean(), steps: v.array(v.string()) });
 
+/** A peer that launch was asked to connect to, or that is left of the last launch. */
+export const LaunchedPeer = v.object({
+  /** As it was named. */
+  peer: v.string(),
+  /** "IP:PORT"; null while its name does not resolve. */
+  address: nullable(v.string()),
+  /** connected, refused, no-answer, unresolved or self. */
+  state: v.string(),
+  /** Who answers there, once that is known. */
+  name: nullable(v.string()),
+  nickname: nullable(v.string()),
+  /** Why it is not connected, where that is known, and what to do. */
+  reason: nullable(v.string()),
+  advice: nullable(v.string()),
+});
+
 /** launch. */
-export const Launched = v.object({ pid: v.number(), log: v.string() });
+export const Launched = v.object({
+  pid: v.number(),
+  log: v.string(),
+  name: v.string(),
+  nickname: v.string(),
+  range: cidr,
+  /** "fast datapath: VXLAN and eBPF" or "sleeve". */
+  overlay: v.string(),
+  encryption: v.boolean(),
+  peers: v.array(LaunchedPeer),
+  /** What the router warned of while it started. */
+  warnings: v.array(v.string()),
+});
 
 /** stop: false where it did not run. */
 export const Stopped = v.object({ stopped: v.boolean() });

@@ -1,5 +1,6 @@
 // What the manifest of the Kubernetes addon is made of: the parameters of the original's web service, checked.
 import * as v from "valibot";
+import { splitHostPort } from "../address/hostport.ts";
 import { AddressError, formatCidr, parseCidr } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { VERSION } from "../version.ts";
@@ -27,9 +28,8 @@ const flag = v.pipe(
   ),
 );
 const list = <T>(item: (text: string) => T) => parsed((text) => text.split(",").filter(Boolean).map(item));
-const HOST = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:\d{1,5})?$/;
 const host = (text: string) => {
-  if (!HOST.test(text)) throw new AddressError(`"${text}" is no host`);
+  if (!splitHostPort(text)) throw new AddressError(`"${text}" is no host`);
   return text;
 };
 /** The name of a variable of the environment. */

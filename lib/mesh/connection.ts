@@ -1,4 +1,5 @@
 // A control connection of ours to another peer, from its first byte to its end (mesh: connection.go).
+import { splitHostPort } from "../address/hostport.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
@@ -16,7 +17,7 @@ import type { Overlay, OverlayConnection, Traffic } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 import { PendingGossip } from "./pending.ts";
 import { ReceiveBuffer } from "./receivebuffer.ts";
-import { type Stream, type StreamHandler, splitHostPort } from "./transport.ts";
+import type { Stream, StreamHandler } from "./transport.ts";
 
 const HEARTBEAT_MS = 30_000;
 const SILENCE_MS = 2 * HEARTBEAT_MS;

@@ -1,8 +1,9 @@
 // Addresses of peers that others have told us of. Nobody vouches for them, so they are bounded in number, and only those
 // are taken that a peer on another host can have.
+
 import { isIP } from "node:net";
+import { joinHostPort, splitHostPort } from "../address/hostport.ts";
 import { below, type Random } from "../clock/random.ts";
-import { joinHostPort, splitHostPort } from "./transport.ts";
 
 /** Addresses that are tried at a time. */
 export const MAX_GOSSIPED = 1024;

@@ -1,6 +1,7 @@
 // Which connections to try, and when: the peers we were told of, and those that gossip tells of (mesh:
 // connection_maker.go). A failed target is tried again after a while that grows from 2 seconds to 6 minutes.
 
+import { joinHostPort, splitHostPort } from "../address/hostport.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
@@ -11,7 +12,7 @@ import { CollisionError, RefusedError, SelfConnectionError } from "./errors.ts";
 import { DIAL_BURST, DIALS_PER_S, dialable, GossipedAddresses, MAX_GOSSIPED } from "./gossiped.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
-import { joinHostPort, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
+import type { StreamHandler, Transport } from "./transport.ts";
 
 const INITIAL_INTERVAL_MS = 250;
 const MAX_INTERVAL_MS = 6 * 60_000;
@@ -47,10 +48,33 @@ export interface Target {
   giveUp: (() => void) | undefined;
 }
 
-/** A peer that the user named: the address found for it, and its port where one was given. */
+/** A peer that the user named: the address found for it so far, and its port where one was given. */
 interface DirectPeer {
-  readonly ip: string;
+  readonly ip: string | undefined;
   readonly port: number | undefined;
+  /** Why no address was found for it the last time. */
+  readonly unresolved?: string;
+}
+
+/** Where a peer stands that the user named. */
+export interface NamedTarget {
+  readonly name: string;
+  /** "ip:port"; undefined while its name has no address. */
+  readonly address: string | undefined;
+  /** Why its name has no address, once that was looked for. */
+  readonly unresolved: string | undefined;
+  /** The connection to whoever is there, established or not. */
+  readonly connection: LocalConnection | undefined;
+  /** The attempt to connect to that address. */
+  readonly target: Target | undefined;
+}
+
+/** A name of a peer that cannot be one. */
+export class PeerAddressError extends Error {
+  override readonly name = "PeerAddressError";
+  constructor(peer: string) {
+    super(`peer "${peer}": should be HOST or HOST:PORT`);
+  }
 }
 
 export interface MakerParams {
@@ -66,6 +90,13 @@ export interface MakerParams {
   readonly limit: number;
   readonly peers: () => Iterable<Peer>;
   readonly ourself: Peer;
+}
+
+/** Return the port in the name of a peer, undefined where it has none; throw PeerAddressError. */
+export function portOf(peer: string): number | undefined {
+  const address = splitHostPort(peer);
+  if (!address) throw new PeerAddressError(peer);
+  return address.port;
 }
 
 export class ConnectionMaker {
@@ -87,58 +118,60 @@ export class ConnectionMaker {
   }
 
   /**
-   * Adds peers ("host" or "host:port") to those we keep connected to, or puts them in place of all there were.
-   * Returns what is wrong with any of them; the others are taken all the same.
+   * Add peers ("host" or "host:port") to those we keep connected to, or put them in place of all there were. Resolve with
+   * what is wrong with any of them once all names were looked up; they stay, and `resolveAgain` looks them up anew.
+   * Throw PeerAddressError, with nothing changed.
    */
   async connect(peers: readonly string[], replace: boolean): Promise<string[]> {
-    const errors: string[] = [];
-    const found = await Promise.all(
-      peers.map(async (peer) => {
-        const address = splitHostPort(peer);
-        if (!address) {
-          errors.push(`invalid peer name "${peer}", should be host[:port]`);
-          return undefined;
-        }
-        try {
-          return [
-            peer,
-            { ip: await this.params.transport.resolve(address.host), port: address.port },
-          ] as const;
-        } catch (error) {
-          errors.push(`cannot resolve peer "${peer}": ${reasonOf(error)}`);
-          return undefined;
-        }
+    const ports = new Map(peers.map((peer) => [peer, portOf(peer)]));
+    if (replace) for (const peer of this.#direct.keys()) if (!ports.has(peer)) this.#direct.delete(peer);
+    for (const [peer, port] of ports)
+      if (!this.#direct.has(peer)) this.#direct.set(peer, { ip: undefined, port });
+    const errors = await Promise.all(
+      Array.from(ports.keys(), async (peer) => {
+        const { ip, unresolved } = await this.#resolve(peer);
+        if (unresolved !== undefined) return [`cannot resolve peer "${peer}": ${unresolved}`];
+        const target = ip === undefined ? undefined : this.targets.get(this.#addressOf(ip, ports.get(peer)));
+        if (target?.state === "waiting") this.#tryNow(target);
+        this.refresh();
+        return [];
       }),
     );
-    if (replace) this.#direct.clear();
-    for (const entry of found) {
-      if (!entry) continue;
-      this.#direct.set(...entry);
-      const target = this.targets.get(this.#addressOf(entry[1]));
-      if (target?.state === "waiting") this.#tryNow(target);
-    }
     this.refresh();
-    return errors;
+    return errors.flat();
   }
 
-  /** Resolves the names of peers that do not answer; returns those that have got another address, which are tried there. */
+  /** Look up the address of a named peer. Return what is known of it then; it may have been forgotten, or named anew, meanwhile. */
+  async #resolve(name: string): Promise<DirectPeer> {
+    const before = this.#direct.get(name);
+    const host = splitHostPort(name)?.host;
+    if (!before || host === undefined) return { ip: undefined, port: undefined };
+    const { ip, port } = before;
+    const found = await this.params.transport.resolve(host).then(
+      (address): DirectPeer => ({ ip: address, port }),
+      (error): DirectPeer => ({ ip, port, unresolved: reasonOf(error) }),
+    );
+    if (this.#direct.get(name) === before) this.#direct.set(name, found);
+    return found;
+  }
+
+  /** Look up the names of peers that do not answer. Return those that have an address now, or another one; they are dialled. */
   async resolveAgain(): Promise<string[]> {
-    const { transport } = this.params;
     const unanswered = [...this.named()].filter(([, peer]) => peer === undefined).map(([name]) => name);
     const moved = await Promise.all(
       unanswered.map(async (name) => {
-        const known = this.#direct.get(name);
-        const host = splitHostPort(name)?.host;
-        if (!known || host === undefined) return [];
-        const ip = await transport.resolve(host).catch(() => known.ip);
-        // It may have been forgotten, or named anew, meanwhile.
-        if (ip === known.ip || this.#direct.get(name) !== known) return [];
-        this.#direct.set(name, { ...known, ip });
-        return [name];
+        const before = this.#direct.get(name)?.ip;
+        const { ip } = await this.#resolve(name);
+        return ip === before ? [] : [name];
       }),
     );
     if (moved.some((names) => names.length > 0)) this.refresh();
     return moved.flat();
+  }
+
+  /** Named peers that have no address. */
+  unresolved(): string[] {
+    return [...this.#direct].filter(([, { ip }]) => ip === undefined).map(([name]) => name);
   }
 
   forget(peers: readonly string[]): void {
@@ -146,7 +179,7 @@ export class ConnectionMaker {
       const ip = this.#direct.get(peer)?.ip;
       this.#direct.delete(peer);
       for (const [name, { address }] of this.#lost)
-        if (splitHostPort(address)?.host === ip) this.#lost.delete(name);
+        if (ip !== undefined && splitHostPort(address)?.host === ip) this.#lost.delete(name);
     }
     this.refresh();
   }
@@ -154,18 +187,27 @@ export class ConnectionMaker {
   /** The peers we were told of, and who answers at their addresses: a peer, ourself, or nobody (undefined) yet. */
   named(): Map<string, Peer | undefined> {
     const found = new Map<string, Peer | undefined>();
-    for (const [name, peer] of this.#direct) {
-      const address = this.#addressOf(peer);
-      const isSelf = this.targets.get(address)?.lastError instanceof SelfConnectionError;
-      const answers = [...this.connections].find(
-        (connection) =>
-          connection.established &&
-          (connection.address === address ||
-            (!connection.outbound && splitHostPort(connection.address)?.host === peer.ip)),
-      );
-      found.set(name, isSelf ? this.params.ourself : answers?.remote);
+    for (const { name, target, connection } of this.namedTargets()) {
+      const isSelf = target?.lastError instanceof SelfConnectionError;
+      found.set(name, isSelf ? this.params.ourself : connection?.established ? connection.remote : undefined);
     }
     return found;
+  }
+
+  /** The peers we were told of, and where each stands. */
+  namedTargets(): NamedTarget[] {
+    return Array.from(this.#direct, ([name, { ip, port, unresolved }]) => {
+      if (ip === undefined)
+        return { name, address: undefined, unresolved, connection: undefined, target: undefined };
+      const address = this.#addressOf(ip, port);
+      const there = [...this.connections].filter(
+        (connection) =>
+          connection.address === address ||
+          (!connection.outbound && splitHostPort(connection.address)?.host === ip),
+      );
+      const connection = there.find(({ established }) => established) ?? there[0];
+      return { name, address, unresolved: undefined, connection, target: this.targets.get(address) };
+    });
   }
 
   directPeers(): string[] {
@@ -235,8 +277,8 @@ export class ConnectionMaker {
     this.#retry?.cancel();
   }
 
-  #addressOf(peer: DirectPeer): string {
-    return joinHostPort(peer.ip, peer.port ?? this.params.port);
+  #addressOf(ip: string, port: number | undefined): string {
+    return joinHostPort(ip, port ?? this.params.port);
   }
 
   #failed(target: Target, error: Error): void {
@@ -276,10 +318,11 @@ export class ConnectionMaker {
     const want = (address: string, reason: Reason) => {
       if (!connectedAddresses.has(address) && !wanted.has(address)) wanted.set(address, reason);
     };
-    for (const peer of this.#direct.values()) {
+    for (const { ip, port } of this.#direct.values()) {
+      if (ip === undefined) continue;
       // A host that has connected to us need not be connected to, unless it was named with a port of its own.
-      if (peer.port === undefined && inboundIps.has(peer.ip)) continue;
-      want(this.#addressOf(peer), "named");
+      if (port === undefined && inboundIps.has(ip)) continue;
+      want(this.#addressOf(ip, port), "named");
     }
     for (const [name, { address, since }] of this.#lost) {
       if (this.params.clock.now() - since >= LOST_MS) this.#lost.delete(name);

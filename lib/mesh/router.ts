@@ -1,5 +1,6 @@
 // The mesh of one peer: its connections, what it knows of the others, and the channels they gossip on (mesh:
 // router.go, local_peer.go). Pure: clock, chance, network and overlay are passed in.
+import { splitHostPort } from "../address/hostport.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
@@ -39,7 +40,7 @@ import { Routes } from "./routes.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import { Strangers } from "./strangers.ts";
 import { TopologyGossip } from "./topology.ts";
-import { type Stream, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
+import type { Stream, StreamHandler, Transport } from "./transport.ts";
 
 export const DEFAULT_PORT = 6783;
 export const DEFAULT_CONNECTION_LIMIT = 200;

@@ -1,10 +1,12 @@
 // The mesh over TCP: Bun's sockets behind the mesh's idea of a stream.
+
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
+import { joinHostPort, splitHostPort } from "../address/hostport.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { roundTripMs, unacknowledgedMs } from "../sys/tcpinfo.ts";
 import { SharedLimit } from "./sharedlimit.ts";
-import { joinHostPort, type Stream, type StreamHandler, splitHostPort, type Transport } from "./transport.ts";
+import type { Stream, StreamHandler, Transport } from "./transport.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /**

@@ -42,17 +42,3 @@ export interface Transport {
   /** Finds the address of a host name (or takes an address as it is); rejects when there is none. */
   resolve(host: string): Promise<string>;
 }
-
-/** Splits "host:port" or "host" (brackets around an IPv6 address); undefined port where none is given. */
-export function splitHostPort(text: string): { host: string; port: number | undefined } | undefined {
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
-  const host = match?.[1] ?? match?.[2];
-  if (!host) return undefined;
-  const port = match?.[3] === undefined ? undefined : Number(match[3]);
-  if (port !== undefined && (port < 1 || port > 65535)) return undefined;
-  return { host, port };
-}
-
-export function joinHostPort(host: string, port: number): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { Readable } from "node:stream";
 import * as v from "valibot";
 import { apiClient } from "../api/client.ts";
 import { logFile } from "../api/paths.ts";
@@ -10,6 +11,7 @@ import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { SIGCONT, SIGKILL, SIGTERM } from "../sys/pidfd.ts";
 import { daemonEnvironment } from "../sys/runtime.ts";
 import { AlreadyRunningError, runningPid, runningRouter } from "./instance.ts";
+import { heardFromRouter, LAUNCHER_ENV, LAUNCHER_FD } from "./launcher.ts";
 import { LOG_FLAGS, LOG_MODE } from "./logfile.ts";
 
 const START_TIMEOUT_MS = 30_000;
@@ -26,8 +28,17 @@ export class LaunchError extends Error {
   }
 }
 
+/** A router that runs in the background. */
+export interface Daemon {
+  readonly pid: number;
+  /** What it has warned of so far. */
+  warnings(): string[];
+  /** Look on no longer. */
+  leave(): void;
+}
+
 /** Starts the router in the background and waits until it is ready; rejects with what it said where it is not. */
-export async function launchDaemon(args: readonly string[], env: Record<string, string>): Promise<number> {
+export async function launchDaemon(args: readonly string[], env: Record<string, string>): Promise<Daemon> {
   const running = runningPid();
   if (running !== undefined) throw new AlreadyRunningError(running);
   makeOwnFolder(dirname(logFile()));
@@ -36,10 +47,12 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   const child = spawn(executable("weave-router"), [...args], {
     argv0: "weave-router",
     detached: true,
-    stdio: ["ignore", log, log],
-    env: daemonEnvironment(env),
+    stdio: ["ignore", log, log, "pipe"],
+    env: { ...daemonEnvironment(env), ...LAUNCHER_ENV },
   });
   closeSync(log);
+  const line = child.stdio[LAUNCHER_FD];
+  const warnings = line instanceof Readable ? heardFromRouter(line) : () => [];
   const ended = new Promise<LaunchError>((resolve) => {
     child.once("error", (error) => resolve(new LaunchError(error.message, 1)));
     child.once("exit", async (code, signal) => {
@@ -53,7 +66,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   giveUp.abort();
   if (failure) throw failure;
   child.unref();
-  return child.pid ?? 0;
+  return { pid: child.pid ?? 0, warnings, leave: () => line?.destroy() };
 }
 
 /** Resolves with undefined once the router answers, with a complaint when it does not in time. */

@@ -2,7 +2,7 @@
 // names are resolved or they answer: one that may know the ring of the network is waited for.
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
-import type { ConnectionMaker } from "../mesh/maker.ts";
+import { type ConnectionMaker, portOf } from "../mesh/maker.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -39,7 +39,7 @@ export class NamedPeers {
     names: readonly string[],
     private readonly host: NamedPeersHost,
   ) {
-    this.#names = new Set(names);
+    this.#names = new Set(names.filter((name) => this.#isAddress(name)));
     this.#retry = host.clock.after(this.#pauseMs, () => this.#look());
   }
 
@@ -78,7 +78,7 @@ export class NamedPeers {
     });
   }
 
-  /** Connects to the peers there are from the start; returns what is wrong with any of them. */
+  /** Connects to the peers there are from the start; resolves with what is wrong with any of them, which stay. */
   start(): Promise<string[]> {
     try {
       this.#keep(this.#names);
@@ -89,8 +89,12 @@ export class NamedPeers {
     return this.host.maker.connect([...this.#names], false);
   }
 
-  /** Connects to peers; returns what is wrong with any of them. Throws StoreError, with nothing changed. */
+  /**
+   * Connect to peers; resolve with what is wrong with any of them, which stay. Reject with StoreError or PeerAddressError,
+   * with nothing changed.
+   */
   async connect(peers: readonly string[], replace: boolean): Promise<string[]> {
+    for (const peer of peers) portOf(peer);
     this.#keep(new Set([...(replace ? [] : this.#names), ...peers]));
     return this.host.maker.connect(peers, replace);
   }
@@ -101,6 +105,17 @@ export class NamedPeers {
     this.host.maker.forget(peers);
   }
 
+  /** What is kept may be of a version that took more for an address. */
+  #isAddress(name: string): boolean {
+    try {
+      portOf(name);
+      return true;
+    } catch (error) {
+      this.host.log.warning(`not connecting to a peer of the last launch: ${reasonOf(error)}`);
+      return false;
+    }
+  }
+
   #keep(names: ReadonlySet<string>): void {
     this.host.kept.set([...names]);
     this.#names = names;
@@ -108,20 +123,14 @@ export class NamedPeers {
 
   /** Resolve names again that need it, soon if there are any that never could be. */
   #look(): void {
-    const missing = this.#missing();
+    const missing = this.host.maker.unresolved();
     this.#pauseMs = missing.length > 0 ? Math.min(2 * this.#pauseMs, RESOLVE_MS) : RESOLVE_MS;
     this.#retry = this.host.clock.after(this.#pauseMs, () => this.#look());
-    this.#resolveAgain(missing).catch((error) => this.host.log.warning(String(error)));
+    this.#resolveAgain().catch((error) => this.host.log.warning(String(error)));
   }
 
-  #missing(): string[] {
-    const resolved = new Set(this.host.maker.directPeers());
-    return [...this.#names].filter((name) => !resolved.has(name));
-  }
-
-  async #resolveAgain(missing: readonly string[]): Promise<void> {
-    if (missing.length > 0) await this.host.maker.connect(missing, false);
+  async #resolveAgain(): Promise<void> {
     const moved = await this.host.maker.resolveAgain();
-    if (moved.length > 0) this.host.log.info(`Peers with another address now: ${moved.join(", ")}`);
+    if (moved.length > 0) this.host.log.info(`Peers with a new address: ${moved.join(", ")}`);
   }
 }

@@ -1,5 +1,7 @@
 // The options of a router, checked: whatever passes here can be acted on.
+
 import * as v from "valibot";
+import { listenAddress, splitHostPort } from "../address/hostport.ts";
 import {
   AddressError,
   type Cidr,
@@ -17,7 +19,6 @@ import { DEFAULT_MTU } from "../host/bridge.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../log/log.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/router.ts";
-import { splitHostPort } from "../mesh/transport.ts";
 
 export const DEFAULT_RANGE = "10.32.0.0/12";
 
@@ -62,11 +63,12 @@ const list = <T>(parse: (text: string) => T) =>
       .map(parse),
   );
 
-const address = v.pipe(
-  v.string(),
-  v.transform((text) => (text === "" ? undefined : splitHostPort(text))),
-  v.check((value) => value === undefined || value.port !== undefined, "should be address:port"),
-);
+/** Where to listen; undefined for nowhere, which is "". */
+const address = parsed((text) => {
+  const found = listenAddress(text);
+  if (!found && text !== "") throw new AddressError("should be IP:PORT or :PORT");
+  return found;
+});
 
 /** How the range is first divided. */
 export type InitMode =
@@ -93,7 +95,9 @@ const Schema = v.object({
   ),
   host: v.optional(v.pipe(v.string(), v.ipv4("not an IPv4 address"))),
   port: v.optional(port, String(DEFAULT_PORT)),
-  password: v.optional(v.string()),
+  password: v.optional(
+    v.pipe(v.string(), v.minLength(1, "is empty; leave it out to run without encryption")),
+  ),
   "trusted-subnets": v.optional(list(parseCidr), ""),
   "conn-limit": v.optional(integer(0, 4096), String(DEFAULT_CONNECTION_LIMIT)),
   discovery: v.optional(v.boolean(), true),
@@ -139,7 +143,7 @@ export function parseOptions(raw: Record<string, unknown>, peers: readonly strin
   }
   const options = result.output;
   for (const peer of peers) {
-    if (!splitHostPort(peer)) throw new OptionError(`invalid peer "${peer}", should be host or host:port`);
+    if (!splitHostPort(peer)) throw new OptionError(`peer "${peer}": should be HOST or HOST:PORT`);
   }
   if (options.resume && peers.length > 0) {
     throw new OptionError("--resume: is for the peers of the last time; name no others");

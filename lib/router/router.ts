@@ -93,8 +93,6 @@ export interface RouterServices {
   readonly peersAreTold?: boolean;
   /** Whether all is done that makes this host one of the network, where more belongs to that than being a router. */
   ready?(): boolean;
-  /** Nobody looks on, such as at boot: names of peers that do not resolve yet are tried again, and not waited for. */
-  readonly unattended?: boolean;
   /** Answer other routers' questions, by subject: read-only, small, within seconds. */
   readonly answerers?: ReadonlyMap<string, Answerer>;
   /** What the status has to say of them. */
@@ -438,19 +436,11 @@ export async function startRouter(
   if (targets.remembered && targets.peers.length > 0)
     log.info(`Connecting to the peers of the last time: ${targets.peers.join(", ")}`);
   noteLaunch(kept, options.peers, log);
-  const connecting = named.start();
-  if (services.unattended) {
-    detached(
-      "connecting to peers",
-      connecting.then((errors) => {
-        for (const error of errors) log.warning(`${error}; trying again`);
-      }),
-    );
-  } else {
-    const errors = await scope.wait(connecting);
-    if (errors.length > 0 && !targets.remembered) throw new OptionError(errors.join("; "));
-    for (const error of errors) log.warning(error);
-  }
+  // A host boots before its nameservers: what does not resolve yet is no reason to fail.
+  const connecting = named.start().then((errors) => {
+    for (const error of errors) log.warning(`${error}; trying again`);
+  });
+  detached("connecting to peers", connecting);
   ready = true;
   log.info("weave is ready");
   const settled = systemClock.after(STARTED_MS, forgetStart);

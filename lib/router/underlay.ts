@@ -1,7 +1,9 @@
 // The network under the mesh, as this host sees it: its addresses, the paths to its peers, and whether it was away. TCP
 // notices none of it for minutes, so connections that cannot go on end at once, doubtful ones are checked, and what could
 // not be reached is dialled again.
+
 import { isIP } from "node:net";
+import { splitHostPort } from "../address/hostport.ts";
 import { formatIPv4, parseIPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { limitedLines } from "../log/limited.ts";
@@ -9,7 +11,6 @@ import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
 import type { LocalConnection } from "../mesh/connection.ts";
 import type { MeshRouter } from "../mesh/router.ts";
-import { splitHostPort } from "../mesh/transport.ts";
 import { addressList } from "../netlink/address.ts";
 import { linkState, RTM_DELLINK, RTM_NEWLINK } from "../netlink/link.ts";
 import { listen } from "../netlink/listen.ts";

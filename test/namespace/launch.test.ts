@@ -78,12 +78,13 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
     "link vxlan-6784 is in the way: it is no external VXLAN link on UDP port 6784",
   ],
   [
-    "a peer's name cannot be found",
+    "the name of a peer cannot be one",
     async () => async () => {},
-    ["no-such-host.invalid"],
+    ["10.99.0.1:6783/x"],
     2,
-    'cannot resolve peer "no-such-host.invalid"',
+    'peer "10.99.0.1:6783/x": should be HOST or HOST:PORT',
   ],
+  ["the password is empty", async () => async () => {}, ["--password="], 2, '--password: "": is empty'],
   [
     "the state file is damaged",
     async () => {

@@ -195,7 +195,7 @@ describe("bad requests on the socket", () => {
     ["DELETE", "/expose/10.32.9.9/12", "400 10.32.9.9/12 is not exposed"],
     ["GET", "/report", "400 error: must supply one format parameter"],
     ["GET", "/report?format={{.Nothing}}", "400 format: line 1, column 3: there is no .Nothing here"],
-    ["POST", "/connect?peer=a:b:c", '400 invalid peer name "a:b:c"'],
+    ["POST", "/connect?peer=a:b:c", '400 peer "a:b:c": should be HOST or HOST:PORT'],
     ["PATCH", "/status", "405 "],
   ])("%s %s", async (method, path, answer) => {
     expect(await call(method, path)).toStartWith(answer);
@@ -214,7 +214,7 @@ describe("bad command lines", () => {
     [["launch", "--password-file=/there/is/none"], 2, "--password-file"],
     [["launch"], 1, "weave is already running (pid "],
     [["connect"], 2, "name at least one peer"],
-    [["connect", "a:b:c"], 1, "invalid peer name"],
+    [["connect", "a:b:c"], 1, "should be HOST or HOST:PORT"],
     [["forget"], 2, "name at least one peer"],
     [["status", "weather"], 2, "invalid 'weave status' sub-command: weather"],
     [["attach", "10.32.0.9/12"], 2, "say --netns PATH or --pid PID"],

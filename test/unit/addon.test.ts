@@ -89,7 +89,7 @@ describe("variables", () => {
     [{ NO_MASQ_LOCAL: "2" }, 'NO_MASQ_LOCAL: "2": should be 0 or 1'],
     [{ WEAVE_EXPOSE_IP: "here" }, "WEAVE_EXPOSE_IP: "],
     [{ EXTRA_ARGS: "--colour=red" }, "EXTRA_ARGS: unknown option --colour"],
-    [{ KUBE_PEERS: "10.0.0.1:99999" }, 'invalid peer "10.0.0.1:99999"'],
+    [{ KUBE_PEERS: "10.0.0.1:99999" }, 'peer "10.0.0.1:99999"'],
     [{ LOG_LEVEL: "loud" }, 'LOG_LEVEL: "loud": should be one of'],
   ])("%o is refused", (env, message) => {
     expect(() => addon(env)).toThrow(message);

@@ -1,9 +1,11 @@
 // Bad input at the edges, case by case: each has one clear line to say, and changes nothing.
+
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { givenOptions } from "../../cmd/routeroptions.ts";
+import { listenAddress, splitHostPort } from "../../lib/address/hostport.ts";
 import { checkVersion, parseConfig } from "../../lib/cni/config.ts";
 import { readEnvironment } from "../../lib/cni/environment.ts";
 import { CniError, CODE } from "../../lib/cni/error.ts";
@@ -11,7 +13,6 @@ import { rememberRelease, settleReleases } from "../../lib/ipam/releases.ts";
 import { parseFeatures } from "../../lib/mesh/features.ts";
 import { ProtocolError } from "../../lib/mesh/framing.ts";
 import { Handshake } from "../../lib/mesh/handshake.ts";
-import { splitHostPort } from "../../lib/mesh/transport.ts";
 import { OptionError, parseOptions } from "../../lib/router/options.ts";
 
 const valid = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "abc", CNI_NETNS: "/run/netns/x", CNI_IFNAME: "eth0" };
@@ -115,10 +116,15 @@ describe("router options", () => {
     [{ "trusted-subnets": "10.0.0.0/8,home" }, [], "--trusted-subnets"],
     [{ "min-protocol-version": "3" }, [], "--min-protocol-version"],
     [{ "http-addr": "127.0.0.1" }, [], "--http-addr"],
+    [{ "http-addr": "127.0.0.1:6784/" }, [], "--http-addr"],
+    [{ "metrics-addr": "10.0.0.1 :6782" }, [], "--metrics-addr"],
+    [{ "dns-listen-address": "host1:53" }, [], "--dns-listen-address"],
+    [{ password: "" }, [], '--password: "": is empty'],
+    [{}, ["10.0.0.1/24"], 'peer "10.0.0.1/24": should be HOST or HOST:PORT'],
     [{ "log-level": "loud" }, [], "--log-level"],
     [{ "log-format": "xml" }, [], "--log-format"],
-    [{}, ["host:port"], 'invalid peer "host:port"'],
-    [{}, ["1.2.3.4:99999"], "invalid peer"],
+    [{}, ["host:port"], 'peer "host:port": should be HOST or HOST:PORT'],
+    [{}, ["1.2.3.4:99999"], "should be HOST or HOST:PORT"],
   ])("%p %p", (raw, peers, text) => {
     const parse = () => parseOptions(raw, peers);
     expect(parse).toThrow(OptionError);
@@ -216,9 +222,37 @@ describe("bytes of a peer", () => {
   });
 });
 
-test.each(["", ":6783", "host:", "host:0", "host:65536", "a:b:c", "[::1"])(
-  "%p is no address of a peer",
-  (text) => {
-    expect(splitHostPort(text)).toBeUndefined();
-  },
-);
+test.each([
+  ...["", ":6783", "host:", "host:0", "host:65536", "a:b:c", "[::1", "[host]:1", "[::1]x:1", "::1"],
+  ...["host:6783 ", "host:6783/x", "host:67x", " host", "host/24", "10.0.0.1/24", "1.2.3", "1.2.3.256:1"],
+  ...["1.2.3.4.5", "http://host", "user@host", "-host", "host-:1", "a..b", `${"a".repeat(64)}:1`, "host:1\n"],
+])("%p is no address of a peer", (text) => {
+  expect(splitHostPort(text)).toBeUndefined();
+});
+
+test.each([
+  ["10.0.0.1", "10.0.0.1", undefined],
+  ["host_1.example.:65535", "host_1.example.", 65535],
+  ["[fe80::1%eth0]:1", "fe80::1%eth0", 1],
+])("%p is an address of a peer", (text, host, port) => {
+  expect(splitHostPort(text)).toEqual({ host, port });
+});
+
+test.each<[string, string | undefined]>([
+  [":6781", "0.0.0.0"],
+  ["127.0.0.1:6781", "127.0.0.1"],
+  ["[::1]:6781", "::1"],
+  ["localhost:6781", "localhost"],
+  ["host1:6781", undefined],
+  [":6781x", undefined],
+  ["127.0.0.1", undefined],
+  ["a:b:6781", undefined],
+])("to listen on %p", (text, host) => {
+  expect(listenAddress(text)?.host).toBe(host as string);
+});
+
+test("an empty variable is no password, an empty option is refused", () => {
+  expect(givenOptions({}, { WEAVE_PASSWORD: "" })).toEqual({});
+  const given = givenOptions({ password: "" }, { WEAVE_PASSWORD: "from the environment" });
+  expect(() => parseOptions(given, [])).toThrow("--password");
+});

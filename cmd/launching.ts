@@ -1,0 +1,76 @@
+// Starting the router in the background, and saying what came of it: for launch and migrate.
+import { type ApiClient, ApiError, apiClient, NO_ANSWER } from "../lib/api/client.ts";
+import { logFile } from "../lib/api/paths.ts";
+import { Launched, type Shape } from "../lib/api/shapes.ts";
+import { systemClock } from "../lib/clock/clock.ts";
+import { printable } from "../lib/log/printable.ts";
+import { launchDaemon } from "../lib/router/daemon.ts";
+import { askStarted, awaitPeers, launchedShape, launchedText } from "../lib/router/launched.ts";
+import { answer } from "./answer.ts";
+import { type Arguments, UsageError } from "./arguments.ts";
+import { awaitedAddress, whileWaiting } from "./waiting.ts";
+
+// What a daemon must not inherit: it would make it another program.
+const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
+
+/** How the daemon is called for these options: its command line and its environment. */
+export function daemonArguments(given: Record<string, unknown>, peers: readonly string[]) {
+  const environment = Object.entries(process.env).filter(([key]) => !STRIPPED.includes(key));
+  // The password goes by the environment: the command line is there for everybody to read.
+  const { password, ...options } = given;
+  const env = Object.fromEntries(environment as [string, string][]);
+  if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
+  const flags = Object.entries(options).map(([key, value]) => `--${key}=${value}`);
+  return { args: [...flags, ...peers], env };
+}
+
+/** Start the router; resolve with what to say of it. Rejects with LaunchError. */
+export async function startDaemon({
+  args,
+  env,
+}: ReturnType<typeof daemonArguments>): Promise<Shape<typeof Launched>> {
+  const daemon = await launchDaemon(args, env);
+  try {
+    const api = apiClient();
+    const started = await awaitPeers(() => askStarted(api), systemClock);
+    return launchedShape(started, { pid: daemon.pid, log: logFile(), warnings: daemon.warnings() });
+  } finally {
+    daemon.leave();
+  }
+}
+
+/** Say what came of a launch: on standard output, and what the router warned of on standard error. */
+export function answerLaunched(args: Arguments, launched: Shape<typeof Launched>): void {
+  // Of peers, the answer tells.
+  const said = launched.peers.flatMap(({ reason }) => reason ?? []);
+  if (!args.options["json"])
+    for (const warning of launched.warnings)
+      if (!said.some((reason) => warning.includes(reason))) console.error(`warning: ${printable(warning)}`);
+  answer(args, Launched, launched, launchedText(launched));
+}
+
+/** Read --wait: seconds, undefined where it is not given. Throw UsageError. */
+export function waitSeconds({ options }: Pick<Arguments, "options">): number | undefined {
+  const text = options["wait"];
+  if (typeof text !== "string") return undefined;
+  if (!/^[1-9]\d{0,4}$/.test(text)) throw new UsageError(`--wait "${text}": should be seconds, 1 … 99999`);
+  return Number(text);
+}
+
+/** Wait until the range is divided; reject after so many seconds with what it was waited for. */
+export async function awaitQuorum(
+  args: Arguments,
+  seconds: number,
+  api: ApiClient = apiClient(),
+): Promise<void> {
+  try {
+    const ring = api("GET", "/ring", { timeoutMs: seconds * 1000 });
+    await whileWaiting(args, ring, () => awaitedAddress(api));
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === NO_ANSWER)) throw error;
+    const why = await awaitedAddress(api);
+    throw new Error(
+      `no quorum within ${seconds} s${why === undefined ? "" : `: ${why}`}; the router runs and goes on waiting`,
+    );
+  }
+}

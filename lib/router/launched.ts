@@ -1,0 +1,127 @@
+// What came of a launch: who this host is now, and where each peer stands that it was to connect to.
+import * as v from "valibot";
+import type { ApiClient } from "../api/client.ts";
+import type { Launched, LaunchedPeer, Shape } from "../api/shapes.ts";
+import { type Clock, sleep } from "../clock/clock.ts";
+import { printedLines } from "../log/printable.ts";
+
+/** How long peers have to answer before launch says that one does not yet. */
+export const PEERS_MS = 1_500;
+/** Interval of asking the router. */
+const LOOK_MS = 25;
+
+const Peer = v.object({ Name: v.string(), NickName: v.string() });
+
+const Target = v.object({
+  Target: v.string(),
+  Address: v.string(),
+  State: v.picklist(["connected", "connecting", "refused", "failed", "unresolved", "self"]),
+  Reason: v.string(),
+  Advice: v.string(),
+  Peer: v.optional(Peer),
+});
+
+const Started = v.object({
+  router: v.object({
+    Name: v.string(),
+    NickName: v.string(),
+    Encryption: v.boolean(),
+    Interface: v.string(),
+  }),
+  range: v.string(),
+  targets: v.array(Target),
+});
+
+export type Started = v.InferOutput<typeof Started>;
+
+// Without the peers of the whole network, which are the longest part by far.
+const FORMAT =
+  '{"router":{"Name":{{json .Router.Name}},"NickName":{{json .Router.NickName}},' +
+  '"Encryption":{{json .Router.Encryption}},"Interface":{{json .Router.Interface}}},' +
+  '"range":{{json .IPAM.Range}},"targets":{{json .Router.TargetStates}}}';
+
+/** Ask a router how it has started. Throw as the client does. */
+export async function askStarted(api: ApiClient): Promise<Started> {
+  const text = await api("GET", `/report?format=${encodeURIComponent(FORMAT)}`);
+  return v.parse(Started, JSON.parse(text));
+}
+
+/** Ask until nothing more is to be expected of any named peer soon, or for 1.5 s. */
+export async function awaitPeers(ask: () => Promise<Started>, clock: Clock): Promise<Started> {
+  const deadline = clock.now() + PEERS_MS;
+  for (;;) {
+    const started = await ask();
+    if (clock.now() >= deadline || started.targets.every(({ State }) => State !== "connecting"))
+      return started;
+    await sleep(clock, LOOK_MS);
+  }
+}
+
+/** Addresses are said once. */
+const plainReason = (reason: string) => reason.replace(/^dial tcp \S+: /, "");
+
+function launchedPeer({ Target, Address, State, Reason, Advice, Peer }: Started["targets"][number]) {
+  return {
+    peer: Target,
+    address: Address || null,
+    state: State === "failed" || State === "connecting" ? "no-answer" : State,
+    name: Peer?.Name ?? null,
+    nickname: Peer?.NickName ?? null,
+    reason: plainReason(Reason) || null,
+    advice: Advice || null,
+  } satisfies Shape<typeof LaunchedPeer>;
+}
+
+/** Return the answer of launch. */
+export function launchedShape(
+  { router, range, targets }: Started,
+  process: Pick<Shape<typeof Launched>, "pid" | "log" | "warnings">,
+): Shape<typeof Launched> {
+  return {
+    ...process,
+    name: router.Name,
+    nickname: router.NickName,
+    range,
+    overlay: /\((.*)\)/.exec(router.Interface)?.[1] ?? router.Interface,
+    encryption: router.Encryption,
+    peers: targets.map(launchedPeer),
+  };
+}
+
+/** What is said of one peer, in a line or two. */
+function peerLines({ peer, address, state, name, nickname, reason, advice }: Shape<typeof LaunchedPeer>) {
+  const who = name === null ? "" : ` ${name}(${nickname})`;
+  const at = address === null || address === peer ? "" : ` at ${address}`;
+  switch (state) {
+    case "connected":
+      return [`connected to${who}${at}`];
+    case "refused":
+      return [
+        `refused:${at === "" ? "" : `${at.slice(3)}:`} ${reason}`,
+        ...(advice === null ? [] : [advice]),
+      ];
+    case "self":
+      return ["this host itself"];
+    case "unresolved":
+      return [`no answer yet: the name does not resolve (${reason}); tried again`];
+    default:
+      return [`no answer yet${at}${reason === null ? "" : `: ${reason}`}; dialled until it answers`];
+  }
+}
+
+/** Return what launch says, a few lines. */
+export function launchedText(launched: Shape<typeof Launched>): string {
+  const { pid, log, name, nickname, range, overlay, encryption, peers } = launched;
+  const width = Math.max(...peers.map(({ peer }) => peer.length), 0);
+  const rows = peers.flatMap((each) =>
+    peerLines(each).map((line, i) => `${(i === 0 ? each.peer : "").padEnd(width)}  ${line}`),
+  );
+  const listed = rows.length > 0 ? rows : ["none named; others may connect to this host"];
+  return printedLines([
+    `weave is running (pid ${pid}, log ${log})`,
+    `  name     ${name}(${nickname})`,
+    `  range    ${range}`,
+    `  overlay  ${overlay}; ${encryption ? "encrypted" : "not encrypted"}`,
+    ...listed.map((row, i) => `${i === 0 ? "  peers" : "       "}    ${row}`),
+  ]).trimEnd();
+}

@@ -1,0 +1,105 @@
+// What launch says of peers, and how long it looks on: by a clock that the test moves.
+import { describe, expect, test } from "bun:test";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import {
+  awaitPeers,
+  launchedShape,
+  launchedText,
+  PEERS_MS,
+  type Started,
+} from "../../lib/router/launched.ts";
+
+type Target = Started["targets"][number];
+
+const target = (State: Target["State"], more: Partial<Target> = {}): Target => ({
+  ...{ Target: "host1", Address: "10.99.0.1:6783", State, Reason: "", Advice: "" },
+  ...more,
+});
+
+const started = (...targets: Target[]): Started => ({
+  router: {
+    Name: "5e:3a:00:00:00:01",
+    NickName: "host2",
+    Encryption: true,
+    Interface: "vxlan-6784 (fast datapath: VXLAN and eBPF)",
+  },
+  range: "10.32.0.0/12",
+  targets,
+});
+
+/** Asks a router that gives these answers, then the last one for ever; returns how often, and when it ended. */
+async function look(...answers: readonly Started[]): Promise<{ asked: number; endedMs: number }> {
+  const clock = new SimulatedClock();
+  let asked = 0;
+  let ended = false;
+  const done = awaitPeers(
+    async () => answers[Math.min(asked++, answers.length - 1)] ?? started(),
+    clock,
+  ).then(() => {
+    ended = true;
+  });
+  while (!ended) {
+    await Promise.resolve();
+    await new Promise(setImmediate);
+    if (!ended) clock.advance(25);
+  }
+  await done;
+  return { asked, endedMs: clock.now() };
+}
+
+describe("launch looks on", () => {
+  test("no longer than until every peer has an outcome", async () => {
+    const settled = started(target("connected"), target("refused"), target("failed"), target("unresolved"));
+    expect((await look(settled)).asked).toBe(1);
+    expect((await look(started(target("connecting"), target("connected")), settled)).asked).toBe(2);
+  });
+
+  test("for 1.5 s where one does not answer", async () => {
+    const { asked, endedMs } = await look(started(target("connecting")));
+    expect(endedMs).toBe(PEERS_MS);
+    expect(asked).toBe(PEERS_MS / 25 + 1);
+    expect(PEERS_MS).toBeLessThan(2_000);
+  });
+});
+
+test("the text has a line for each peer, and fits 80 columns", () => {
+  const peer = { Peer: { Name: "5e:3a:00:00:00:02", NickName: "host1" } };
+  const text = launchedText(
+    launchedShape(
+      started(
+        target("connected", peer),
+        target("refused", {
+          Target: "10.99.0.3",
+          Address: "10.99.0.3:6783",
+          Reason: "no",
+          Advice: "do this",
+        }),
+        target("failed", { Reason: "dial tcp 10.99.0.1:6783: connection refused" }),
+        target("connecting"),
+        target("unresolved", { Target: "host4", Address: "", Reason: "ENOTFOUND" }),
+        target("self", { Target: "10.99.0.2", Address: "10.99.0.2:6783" }),
+      ),
+      { pid: 1, log: "/run/weave/weave.log", warnings: [] },
+    ),
+  );
+  expect(text.split("\n")).toEqual([
+    "weave is running (pid 1, log /run/weave/weave.log)",
+    "  name     5e:3a:00:00:00:01(host2)",
+    "  range    10.32.0.0/12",
+    "  overlay  fast datapath: VXLAN and eBPF; encrypted",
+    "  peers    host1      connected to 5e:3a:00:00:00:02(host1) at 10.99.0.1:6783",
+    "           10.99.0.3  refused: 10.99.0.3:6783: no",
+    "                      do this",
+    "           host1      no answer yet at 10.99.0.1:6783: connection refused; dialled until it answers",
+    "           host1      no answer yet at 10.99.0.1:6783; dialled until it answers",
+    "           host4      no answer yet: the name does not resolve (ENOTFOUND); tried again",
+    "           10.99.0.2  this host itself",
+  ]);
+});
+
+test("what a peer calls itself cannot move the cursor", () => {
+  const evil = target("connected", { Peer: { Name: "5e:3a:00:00:00:02", NickName: "\u001b[2Jx\n" } });
+  const shape = launchedShape(started(evil), { pid: 1, log: "", warnings: [] });
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  expect(launchedText(shape)).not.toMatch(/\u001b|x\n\)/);
+});
