@@ -4,6 +4,7 @@
 import type { Failure as FailureShape, Shape } from "../lib/api/shapes.ts";
 import { journalPrefix } from "../lib/log/log.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
+import { NotRootError } from "../lib/sys/rights.ts";
 import { asksForHelp, type Command, readArguments, UsageError } from "./arguments.ts";
 import { colours } from "./colour.ts";
 
@@ -69,6 +70,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   AddonError: USAGE,
   AgentNameError: USAGE,
   StoreError: { code: "state-file", exit: 3 },
+  NotRootError: { code: "not-root", exit: 1 },
   RouterDownError: { code: "not-running", exit: 1 },
   RouterSilentError: { code: "no-answer", exit: 1 },
   ApiError: { code: "refused", exit: 1 },
@@ -82,5 +84,5 @@ function kindOf(error: unknown): Kind {
 
 /** Throws unless we are root: nearly everything we do to a kernel needs it. */
 export function requireRoot(): void {
-  if (process.getuid?.() !== 0) throw new Error("must be run as root");
+  if (process.getuid?.() !== 0) throw new NotRootError();
 }

@@ -1,5 +1,6 @@
 // The client of the control API, over the router's Unix socket.
-import { existsSync } from "node:fs";
+import { codeOf } from "../sys/cause.ts";
+import { NotRootError } from "../sys/rights.ts";
 import { controlSocket } from "./paths.ts";
 
 /** The router cannot be asked: it does not run, or not here. */
@@ -59,7 +60,7 @@ export async function holders(api: ApiClient, options: CallOptions = {}): Promis
 /**
  * Return a client of the API behind a socket, by default that of this host's router. A call may take any time (an address
  * may have to come from another host), or `timeoutMs`, while GET /healthz is answered. Calls throw RouterDownError,
- * RouterSilentError or ApiError; the router does not start a call whose client has given up.
+ * RouterSilentError, NotRootError or ApiError; the router does not start a call whose client has given up.
  */
 export function apiClient(socket = controlSocket()): ApiClient {
   return async (method, path, { form, body, accept, timeoutMs } = {}) => {
@@ -86,7 +87,9 @@ export function apiClient(socket = controlSocket()): ApiClient {
     } catch (error) {
       if (giveUp.signal.aborted) throw giveUp.signal.reason;
       if (error instanceof ApiError) throw error;
-      throw new RouterDownError(existsSync(socket) ? `${socket}, a leftover` : socket);
+      const code = codeOf(error);
+      if (code === "EACCES" || code === "EPERM") throw new NotRootError(`cannot ask the router at ${socket}`);
+      throw new RouterDownError(code === "ECONNREFUSED" ? `${socket}, a leftover` : socket);
     } finally {
       clearTimeout(timer);
       clearTimeout(watch);

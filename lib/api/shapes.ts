@@ -188,7 +188,7 @@ export const Names = v.array(
 /** On standard error, where a command with --json fails. */
 export const Failure = v.object({
   error: v.object({
-    /** usage, not-running, no-answer, refused, state-file or failed. */
+    /** usage, not-root, not-running, no-answer, refused, state-file or failed. */
     code: v.string(),
     message: v.string(),
     /** What to do, where there is something. */

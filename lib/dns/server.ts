@@ -1,6 +1,7 @@
 // The DNS server of a host: answers its containers over UDP and TCP, on addresses that may come and go.
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
+import { listenReason } from "../sys/listening.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { TransportName } from "./exchange.ts";
 import { type Forwarder, LoopError } from "./forwarder.ts";
@@ -82,7 +83,10 @@ export class DnsServer {
     const [hostname, port] = [address.slice(0, at), Number(address.slice(at + 1))];
     const { local, log } = this.dependencies;
     const handle: Handler = (bytes, transport, from, answer) => this.#handle(bytes, transport, from, answer);
-    const udp = await listenUdp(hostname, port, handle, local, log);
+    const place = { hostname, port, option: "--dns-listen-address" };
+    const udp = await listenUdp(hostname, port, handle, local, log).catch((error) => {
+      throw new Error(listenReason(error, { ...place, protocol: "udp" }));
+    });
     try {
       const tcp = listenTcp(hostname, port, handle, log);
       return {
@@ -93,7 +97,7 @@ export class DnsServer {
       };
     } catch (error) {
       udp.close();
-      throw error;
+      throw new Error(listenReason(error, { ...place, protocol: "tcp" }));
     }
   }
 

@@ -49,6 +49,19 @@ export class CollisionError extends Error {
   }
 }
 
+/** An address could not be dialled. */
+export class DialError extends Error {
+  override readonly name = "DialError";
+  constructor(
+    address: string,
+    readonly reason: string,
+    /** Where to look; empty where the reason says all. */
+    readonly remedy: string,
+  ) {
+    super(`dial tcp ${address}: ${reason}`);
+  }
+}
+
 /** There are as many connections as there may be, and this peer can be reached without one more. */
 export class ConnectionLimitError extends Error {
   override readonly name = "ConnectionLimitError";

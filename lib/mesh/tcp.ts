@@ -3,8 +3,11 @@
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import { joinHostPort, splitHostPort } from "../address/hostport.ts";
+import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { roundTripMs, unacknowledgedMs } from "../sys/tcpinfo.ts";
+import { whyNotConnected } from "../sys/whynot.ts";
+import { DialError } from "./errors.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import type { Stream, StreamHandler, Transport } from "./transport.ts";
 
@@ -23,7 +26,7 @@ export function tcpTransport(localIp: string | undefined): Transport {
     connect(address, opened, failed) {
       const target = splitHostPort(address);
       if (!target?.port) {
-        failed(new Error(`invalid address ${address}`));
+        failed(new DialError(address, "invalid address", ""));
         return () => {};
       }
       let socket: Socket;
@@ -35,13 +38,21 @@ export function tcpTransport(localIp: string | undefined): Transport {
         });
       } catch (error) {
         // A port or an address that there cannot be.
-        failed(new Error(`dial tcp ${address}: ${reasonOf(error)}`));
+        failed(new DialError(address, reasonOf(error), ""));
         return () => {};
       }
-      const timer = setTimeout(() => socket.destroy(new Error("connection timed out")), CONNECT_TIMEOUT_MS);
+      const { host, port } = target;
+      const timedOut = Object.assign(new Error("no answer"), { code: "ETIMEDOUT" });
+      const timer = setTimeout(() => socket.destroy(timedOut), CONNECT_TIMEOUT_MS);
+      let givenUp = false;
       const onError = (error: Error) => {
         clearTimeout(timer);
-        failed(new Error(`dial tcp ${address}: ${reason(error)}`));
+        const asking = whyNotConnected(error, { host, port, from: localIp }).then((why) => {
+          if (givenUp) return;
+          const found = why ?? { cause: reasonOf(error), remedy: "" };
+          failed(new DialError(address, `connect: ${found.cause}`, found.remedy));
+        });
+        detached(`asking why ${address} cannot be dialled`, asking);
       };
       socket.once("error", onError);
       socket.once("connect", () => {
@@ -51,10 +62,11 @@ export function tcpTransport(localIp: string | undefined): Transport {
           attach(socket, opened);
         } catch (error) {
           socket.destroy();
-          failed(new Error(`dial tcp ${address}: ${reasonOf(error)}`));
+          failed(new DialError(address, reasonOf(error), ""));
         }
       });
       return () => {
+        givenUp = true;
         clearTimeout(timer);
         socket.removeAllListeners("connect");
         socket.removeListener("error", onError);
@@ -140,7 +152,7 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
       setTimeout(() => socket.destroy(), 100);
     },
   };
-  socket.on("error", (error) => end(new Error(reason(error))));
+  socket.on("error", (error) => end(new Error(reasonOf(error))));
   socket.on("close", () => end(new Error("EOF")));
   socket.on("drain", () => {
     backlog.set(end, 0);
@@ -167,16 +179,4 @@ function fileOf(socket: Socket): number | undefined {
 /** "::ffff:10.0.0.1" is 10.0.0.1 to everybody else. */
 function plainIp(ip: string | undefined): string {
   return (ip ?? "").replace(/^::ffff:/, "");
-}
-
-function reason(error: Error): string {
-  const code = "code" in error ? String(error.code) : "";
-  const texts: Record<string, string> = {
-    ECONNREFUSED: "connect: connection refused",
-    EHOSTUNREACH: "connect: no route to host",
-    ENETUNREACH: "connect: network is unreachable",
-    ECONNRESET: "connection reset by peer",
-    ETIMEDOUT: "connect: connection timed out",
-  };
-  return texts[code] ?? error.message;
 }

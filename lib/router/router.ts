@@ -44,6 +44,7 @@ import { Esp } from "../overlay/fastdp/esp.ts";
 import { espKeepers } from "../overlay/fastdp/espstate.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
 import { Store } from "../store/store.ts";
+import { isOwnAddress, listenReason, notOurs } from "../sys/listening.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import type { Scope } from "../sys/scope.ts";
@@ -58,7 +59,7 @@ import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
 import { startPorts } from "./ports.ts";
 import { exposuresStore } from "./savedexposures.ts";
-import { listenReason, serveAll } from "./servers.ts";
+import { serveAll } from "./servers.ts";
 import { initialTargets, noteLaunch } from "./targets.ts";
 import { Underlay } from "./underlay.ts";
 
@@ -119,6 +120,7 @@ export async function startRouter(
   const store = Store.open(stateFile());
   scope.defer("the state file", () => store.close());
 
+  checkHost(options.host);
   checkOverlap(route, options, log);
   const damaged = (what: string) => log.error(what);
   const kept = identity(store, damaged);
@@ -324,7 +326,8 @@ export async function startRouter(
     (stream) => mesh.accept(stream),
     (text) => warn("accept", text),
   ).catch((error) => {
-    throw new Error(`cannot listen for peers on ${options.host ?? ""}:${port}: ${listenReason(error)}`);
+    const at = { protocol: "tcp", hostname: options.host ?? "", port, option: "--port" } as const;
+    throw new Error(`cannot listen for peers on ${at.hostname}:${port}: ${listenReason(error, at)}`);
   });
   scope.defer("the mesh's port", () => listener.close());
   mesh.start();
@@ -454,6 +457,12 @@ function trusted(subnet: Parameters<typeof cidrContains>[0], ip: string): boolea
   } catch {
     return false;
   }
+}
+
+/** Throws OptionError for a --host that nothing here can listen on. */
+function checkHost(host: string | undefined): void {
+  if (host === undefined || isOwnAddress(host)) return;
+  throw new OptionError(`--host ${host}: ${notOurs("--host")}`);
 }
 
 function checkOverlap(route: NetlinkSocket, options: RouterOptions, log: Log): void {

@@ -6,8 +6,8 @@ import { controlSocket } from "../api/paths.ts";
 import type { ApiTarget } from "../api/server.ts";
 import { startTcpServers, type TcpServers } from "../api/tcpservers.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
+import { listenReason } from "../sys/listening.ts";
 import { makeOwnFolder } from "../sys/ownfile.ts";
-import { reasonOf } from "../sys/reason.ts";
 import type { RouterOptions } from "./options.ts";
 
 type Server = Bun.Server<undefined>;
@@ -45,12 +45,14 @@ export function serveWaiting(options: RouterOptions, why: () => string): { stop(
   };
   const notReady = () => new Response(`not ready: ${why()}\n`, { status: 503 });
   try {
-    for (const address of [options["http-addr"], options["status-addr"]]) {
-      const at = bound(address);
+    for (const option of ["http-addr", "status-addr"] as const) {
+      const at = bound(options[option]);
       if (!at) continue;
       const routes = { "/healthz": () => new Response("ok\n") };
       servers.push(
-        listening("probes", at, () => Bun.serve({ ...HTTP_SERVER, ...at, routes, fetch: notReady })),
+        listening("probes", `--${option}`, at, () =>
+          Bun.serve({ ...HTTP_SERVER, ...at, routes, fetch: notReady }),
+        ),
       );
     }
   } catch (error) {
@@ -63,18 +65,21 @@ export function serveWaiting(options: RouterOptions, why: () => string): { stop(
 /** Return the start function of each TCP server in the options. */
 async function tcpServers(target: ApiTarget, options: RouterOptions): Promise<(() => Server)[]> {
   const begin: (() => Server)[] = [];
-  for (const [address, writes] of [
-    [options["http-addr"], options["http-writes"]],
-    [options["status-addr"], false],
+  for (const [option, writes] of [
+    ["http-addr", options["http-writes"]],
+    ["status-addr", false],
   ] as const) {
-    const access = bound(address);
-    if (access)
-      begin.push(() => listening("the control API", access, () => serveTcp({ ...access, writes }, target)));
+    const at = bound(options[option]);
+    if (!at) continue;
+    const serve = () => serveTcp({ ...at, writes }, target);
+    begin.push(() => listening("the control API", `--${option}`, at, serve));
   }
   const metrics = bound(options["metrics-addr"]);
   if (metrics) {
     const { serveMetrics } = await import("../api/metrics.ts");
-    begin.push(() => listening("metrics", metrics, () => serveMetrics(metrics, () => target.report())));
+    begin.push(() =>
+      listening("metrics", "--metrics-addr", metrics, () => serveMetrics(metrics, () => target.report())),
+    );
   }
   return begin;
 }
@@ -94,19 +99,14 @@ const bound = (address: { readonly host: string; readonly port?: number | undefi
 
 function listening<T>(
   what: string,
-  { hostname, port }: { hostname: string; port: number },
+  option: string,
+  at: { readonly hostname: string; readonly port: number },
   serve: () => T,
 ): T {
   try {
     return serve();
   } catch (error) {
-    throw new Error(`cannot serve ${what} on ${hostname}:${port}: ${listenReason(error)}`);
+    const reason = listenReason(error, { protocol: "tcp", ...at, option });
+    throw new Error(`cannot serve ${what} on ${at.hostname}:${at.port}: ${reason}`);
   }
-}
-
-/** Why one cannot listen. */
-export function listenReason(error: unknown): string {
-  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
-  if (code === "EADDRINUSE") return "the port is in use; is weave running already?";
-  return reasonOf(error);
 }

@@ -48,7 +48,7 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
     () => occupy(6783, "0.0.0.0"),
     [],
     1,
-    "cannot listen for peers on :6783: the port is in use",
+    "cannot listen for peers on :6783: TCP port 6783 is in use by",
   ],
   [
     "the control port is in use",

@@ -12,7 +12,6 @@ import { describeFix, type Fix, planFixes } from "../../lib/doctor/fix.ts";
 import { kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts";
 import { linkProblems } from "../../lib/doctor/links.ts";
 import { connectionRemedy, overlayRemedy } from "../../lib/doctor/peers.ts";
-import { readTaken } from "../../lib/doctor/ports.ts";
 import { repairFindings } from "../../lib/doctor/repairs.ts";
 import { reportFindings } from "../../lib/doctor/router.ts";
 import type { Link } from "../../lib/netlink/link.ts";
@@ -238,19 +237,6 @@ describe("links", () => {
   ])("%s", (_, links, port, expected) => expect(found(links, true, port)).toEqual(expected));
 
   test("a host that was never one of the network has none", () => expect(found([], false)).toEqual([]));
-});
-
-test("ports in use, by the kernel's lists", () => {
-  const tcp = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1A80 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
-   1: 0163630A:1A7F 0263630A:D1F4 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0
-`;
-  expect(readTaken("tcp", tcp)).toEqual([{ protocol: "tcp", port: 6784, inode: "4711" }]);
-  const udp = `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
-  811: 00000000:1A80 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 0 2 0 0
-`;
-  expect(readTaken("udp", udp)).toEqual([{ protocol: "udp", port: 6784, inode: "0" }]);
-  expect(readTaken("udp", "")).toEqual([]);
 });
 
 describe("kube-proxy", () => {

@@ -24,7 +24,8 @@ import {
 } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { openTap } from "../../netlink/tap.ts";
-import { EBUSY, isErrno } from "../../sys/errno.ts";
+import { EADDRINUSE, EBUSY, isErrno } from "../../sys/errno.ts";
+import { listenReason } from "../../sys/listening.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { syscall } from "../../sys/syscall.ts";
 
@@ -139,7 +140,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
       alignLink(this.nl, desired, change?.index);
       this.observe();
     } catch (error) {
-      const reason = `no VXLAN link on UDP port ${this.port} (does the kernel have CONFIG_VXLAN? is the port free?): ${reasonOf(error)}`;
+      const reason = `no VXLAN link on UDP port ${this.port}: ${this.#whyNot(error)}`;
       if (!present || !this.#started) linkDelete(this.nl, this.link);
       if (this.#started) throw new DatapathError(reason);
       this.#created = false;
@@ -161,6 +162,11 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     linkAdd(this.nl, { kind: "vxlan", name: this.link, port: this.port, mtu: this.mtu });
     this.#created ||= !this.#started;
     silence(this.link);
+  }
+
+  #whyNot(error: unknown): string {
+    if (!isErrno(error, EADDRINUSE)) return `${reasonOf(error)}; does the kernel have CONFIG_VXLAN?`;
+    return listenReason(error, { protocol: "udp", hostname: "", port: this.port, option: "--port" });
   }
 
   #isOurs({ vxlan }: Link): boolean {

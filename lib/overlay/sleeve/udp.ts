@@ -1,10 +1,11 @@
 // The UDP socket of sleeve, many datagrams per system call: sendmmsg with UDP_SEGMENT, where a run of datagrams of one
 // length is one message, and recvmmsg with UDP_GRO, where such a run may come in as one (udp(7), ip(7)).
 import { closeSync } from "node:fs";
-import { ipv4Octets } from "../../address/ipv4.ts";
+import { formatIPv4, type IPv4, ipv4Octets } from "../../address/ipv4.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { EINTR, EINVAL, EMSGSIZE } from "../../sys/errno.ts";
 import { lastErrno, rawSyscall } from "../../sys/libc.ts";
+import { listenReason } from "../../sys/listening.ts";
 import {
   AF_INET,
   bindSocket,
@@ -78,7 +79,7 @@ export type Receive = (at: number, length: number, address: number, port: number
 
 /**
  * Opens the socket, bound to `host` (an address, 0 for all) and `port`, in the network namespace of this thread.
- * Returns its fd; throws SysError.
+ * Returns its fd; throws SysError, or an error that names who has the port.
  */
 export function openSleeveSocket(host: number, port: number): number {
   const fd = openSocket("sleeve socket", AF_INET, SOCK_DGRAM, 0);
@@ -97,11 +98,21 @@ export function openSleeveSocket(host: number, port: number): number {
       SEND_TIMEOUT,
       SEND_TIMEOUT.length,
     );
-    bindSocket(`sleeve: binding to UDP port ${port}`, fd, sockaddrIn(ipv4Octets(host), port));
+    bindSleeve(fd, host, port);
     return fd;
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+function bindSleeve(fd: number, host: IPv4, port: number): void {
+  const what = `cannot open sleeve's port ${port}`;
+  try {
+    bindSocket(what, fd, sockaddrIn(ipv4Octets(host), port));
+  } catch (error) {
+    const hostname = formatIPv4(host);
+    throw new Error(`${what}: ${listenReason(error, { protocol: "udp", hostname, port, option: "--port" })}`);
   }
 }
 
