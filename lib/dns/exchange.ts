@@ -1,6 +1,9 @@
 // One question to one nameserver, and the answer that belongs to it (RFC 5452: a forger has to guess the id, the port
 // and the question; a socket of its own for each question draws the port anew).
 import { isIPv6 } from "node:net";
+import { detached } from "../log/unexpected.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { whyNotConnected } from "../sys/whynot.ts";
 import { Frames, frame } from "./frames.ts";
 import { HEADER, messageId, questionEnd, RCODE, rcodeOf, TYPE_AND_CLASS } from "./message.ts";
 
@@ -12,20 +15,37 @@ export interface ServerAddress {
   readonly port: number;
 }
 
-/** Asks one server; undefined where it does not answer within `timeoutMs`, cannot be reached, or `cancel` is aborted. */
+/**
+ * Asks one server; undefined where it does not answer within `timeoutMs`, cannot be reached, or `cancel` is aborted. Why it
+ * did not, where it was not cancelled, is told to `failed`, later where the kernel has to be asked.
+ */
 export async function exchange(
   transport: TransportName,
   server: ServerAddress,
   query: Uint8Array,
   timeoutMs: number,
   cancel: AbortSignal,
+  failed: (why: string) => void = () => {},
 ): Promise<Uint8Array | undefined> {
   const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
-  const none = () => resolve(undefined);
-  const timer = setTimeout(none, timeoutMs);
-  cancel.addEventListener("abort", none);
+  let told = false;
+  const none = (error: unknown) => {
+    resolve(undefined);
+    if (told || cancel.aborted) return;
+    told = true;
+    const asking = whyNotConnected(error, { host: server.hostname, port: server.port });
+    detached(
+      `asking why ${server.hostname} does not answer`,
+      asking.then((why) => failed(why?.cause ?? reasonOf(error))),
+    );
+  };
+  const timer = setTimeout(() => none(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
+  const cancelled = () => resolve(undefined);
+  cancel.addEventListener("abort", cancelled);
   const received = (reply: Uint8Array) => {
-    if (answers(reply, query)) resolve(reply);
+    if (!answers(reply, query)) return;
+    told = true;
+    resolve(reply);
   };
   // The kernel may look for a way much longer than we wait; the socket is closed whenever it comes.
   const opening = (transport === "udp" ? overUdp : overTcp)(server, query, received, none);
@@ -37,7 +57,7 @@ export async function exchange(
     return await promise;
   } finally {
     clearTimeout(timer);
-    cancel.removeEventListener("abort", none);
+    cancel.removeEventListener("abort", cancelled);
     closed.catch(() => {});
   }
 }
@@ -65,11 +85,13 @@ export function answers(reply: Uint8Array, query: Uint8Array): boolean {
 
 const lower = (byte: number) => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte);
 
+const CLOSED = new Error("connection closed without an answer");
+
 type Opening = (
   server: ServerAddress,
   query: Uint8Array,
   received: (reply: Uint8Array) => void,
-  failed: () => void,
+  failed: (error: unknown) => void,
 ) => Promise<() => void>;
 
 const overUdp: Opening = async (server, query, received, failed) => {
@@ -77,14 +99,17 @@ const overUdp: Opening = async (server, query, received, failed) => {
     connect: server,
     // Without it the socket would be one of IPv4.
     ...(isIPv6(server.hostname.replace(/%.*$/, "")) && { hostname: "::" }),
-    socket: { data: (_socket, reply) => received(new Uint8Array(reply)), error: failed },
+    socket: {
+      data: (_socket, reply) => received(new Uint8Array(reply)),
+      error: (...args: unknown[]) => failed(args.at(-1)),
+    },
   });
   const close = () => socket.close();
   try {
     // A full send buffer is no answer either.
-    if (!socket.send(query)) failed();
-  } catch {
-    failed();
+    if (!socket.send(query)) failed(new Error("the send buffer is full"));
+  } catch (error) {
+    failed(error);
   }
   return close;
 };
@@ -96,12 +121,12 @@ const overTcp: Opening = async (server, query, received, failed) => {
     socket: {
       open(opened) {
         // Nothing was sent on it before, so a query of at most 64 kB either fits or the connection is no good.
-        if (opened.write(frame(query)) < query.length + 2) failed();
+        if (opened.write(frame(query)) < query.length + 2) failed(CLOSED);
       },
       data: (_socket, chunk) => frames.push(chunk),
-      close: failed,
-      end: failed,
-      error: failed,
+      close: () => failed(CLOSED),
+      end: () => failed(CLOSED),
+      error: (_socket, error) => failed(error),
     },
   });
   return () => socket.terminate();

@@ -1,6 +1,8 @@
 // Asks other nameservers what we do not know, over the transport that the client has used, so that an answer cut short
 // for UDP is asked for again over TCP by whoever wants all of it. Messages pass unchanged (RFC 5625).
 import { randomInt } from "node:crypto";
+import { detached } from "../log/unexpected.ts";
+import { causeByKernel } from "../sys/whynot.ts";
 import { exchange, type TransportName } from "./exchange.ts";
 import { type Attempt, inTurn } from "./inturn.ts";
 import { messageId, RCODE, rcodeOf, withId } from "./message.ts";
@@ -14,8 +16,13 @@ const PATIENCE_MS = 1_000;
 /** A server that was joined by the next, or timed out, is asked last for so long. */
 const SHUNNED_MS = 30_000;
 
+/** A failure is noted for so long, unless the server answers before. */
+const NOTED_MS = 300_000;
+
 /** What another server may know better (as the C library has it). */
 const POOR: readonly number[] = [RCODE.serverFailure, RCODE.notImplemented, RCODE.refused];
+
+const silentText = (hostname: string, why: string) => `nameserver ${hostname} does not answer: ${why}`;
 
 /** A question that comes back from the very server that it was passed on to. */
 export class LoopError extends Error {
@@ -29,12 +36,25 @@ export class Forwarder {
   /** When servers last kept us waiting, in ms of the monotonic clock; only those that are still listed. */
   readonly #silentSince = new Map<string, number>();
 
+  /** Why servers do not answer; only of those that are still listed, until they do. */
+  readonly #failures = new Map<string, { readonly why: string; readonly at: number }>();
+
   constructor(
     /** Servers to ask, in order; without our own addresses. */
     private readonly servers: () => readonly string[],
     private readonly timeoutMs: number,
     private readonly port = PORT,
+    /** Told that a server does not answer, and why; any number of times. */
+    private readonly failed: (text: string) => void = () => {},
   ) {}
+
+  /** Servers that do not answer, and why, in words. */
+  notes(): string[] {
+    const servers = this.servers();
+    return [...this.#failures]
+      .filter(([hostname, { at }]) => servers.includes(hostname) && performance.now() - at < NOTED_MS)
+      .map(([hostname, { why }]) => silentText(hostname, why));
+  }
 
   /** False where there is nobody to ask. */
   get hasServers(): boolean {
@@ -85,14 +105,35 @@ export class Forwarder {
     const server = { hostname, port: this.port };
     const asked = withId(query, randomInt(65_536));
     const since = performance.now();
-    const reply = await exchange(transport, server, asked, this.timeoutMs, cancel);
+    const failed = (why: string) => {
+      if (!this.servers().includes(hostname)) return;
+      this.#failures.set(hostname, { why, at: performance.now() });
+      this.failed(silentText(hostname, why));
+    };
+    const reply = await exchange(transport, server, asked, this.timeoutMs, cancel, failed);
     if (!reply) {
       const now = performance.now();
-      if (now - since >= Math.min(PATIENCE_MS, this.timeoutMs)) this.#silentSince.set(hostname, now);
+      const waited = Math.min(PATIENCE_MS, this.timeoutMs);
+      if (now - since < waited) return undefined;
+      const isNew = !this.#silentSince.has(hostname);
+      this.#silentSince.set(hostname, now);
+      if (isNew) this.#askWhySilent(hostname, waited, failed);
       return undefined;
     }
     this.#silentSince.delete(hostname);
+    this.#failures.delete(hostname);
     return POOR.includes(rcodeOf(reply)) ? { poor: reply } : { good: reply };
+  }
+
+  /** ARP takes longer than our patience: the kernel is asked what it finds. */
+  #askWhySilent(hostname: string, waitedMs: number, failed: (why: string) => void): void {
+    const asking = causeByKernel({ host: hostname, port: this.port }).then((found) => {
+      if (!this.#silentSince.has(hostname)) return;
+      // Refused over TCP, it is still there.
+      const isThere = found === undefined || found.code === "ECONNREFUSED";
+      failed(isThere ? `no answer within ${waitedMs / 1000} s` : found.cause);
+    });
+    detached(`asking why ${hostname} is silent`, asking);
   }
 
   /** The servers as they are listed, those that were silent lately last. */
@@ -102,6 +143,8 @@ export class Forwarder {
     for (const [hostname, since] of this.#silentSince) {
       if (!servers.includes(hostname) || now - since > SHUNNED_MS) this.#silentSince.delete(hostname);
     }
+    for (const hostname of this.#failures.keys())
+      if (!servers.includes(hostname)) this.#failures.delete(hostname);
     return servers.toSorted((a, b) => Number(this.#silentSince.has(a)) - Number(this.#silentSince.has(b)));
   }
 }

@@ -27,6 +27,8 @@ const LISTEN_AGAIN_MS = 5_000;
 export interface RunningDns extends DnsSources {
   /** Answers on the bridge's addresses, unless told where to. */
   bridgeHas(addresses: readonly Cidr[]): Promise<void>;
+  /** Lines for the status. */
+  notes(): string[];
   stop(): void;
 }
 
@@ -58,7 +60,10 @@ export async function startDns(
     (server.addresses.includes(`${ANY}:${PORT}`) && local.list().includes(address));
   // Whoever asks us must not be asked by us.
   const upstream = () => resolvConf.servers.filter((address) => !isOurs(address));
-  const forwarder = new Forwarder(upstream, options["dns-fallback-timeout"]);
+  const warn = limitedWarnings(log, systemClock.now);
+  const forwarder = new Forwarder(upstream, options["dns-fallback-timeout"], PORT, (text) =>
+    warn(text, `[dns] ${text}`),
+  );
   const config = { domain: options["dns-domain"], ttl: options["dns-ttl"] };
   const server = new DnsServer(config, { names: nameserver, forwarder, local, log });
   if (fixed) await server.listen(`${fixed.host}:${fixed.port}`);
@@ -68,6 +73,7 @@ export async function startDns(
     nameserver,
     server,
     upstream,
+    notes: () => [...nameserver.notes(), ...forwarder.notes()],
     async bridgeHas(addresses) {
       if (!fixed) await bridge.listenOn(addresses.map(({ address }) => `${formatIPv4(address)}:${PORT}`));
     },

@@ -362,7 +362,7 @@ export async function startRouter(
           ...forwarding.dropping.map(
             (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
           ),
-          ...(dns?.nameserver.notes() ?? []),
+          ...(dns?.notes() ?? []),
           ...store.notes(),
           ...allocator.releaser.notes(),
           ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp}`] : []),

@@ -71,6 +71,7 @@ const CALLS = new Set([
   "bind",
   "send",
   "sendto",
+  "recv",
   "write",
   "read",
   "getaddrinfo",

@@ -33,11 +33,15 @@ export interface Attempted {
  */
 export async function whyNotConnected(error: unknown, attempted: Attempted): Promise<Cause | undefined> {
   const told = causeOf(error);
-  if (told?.code !== "ECONNREFUSED") return told;
+  return told?.code === "ECONNREFUSED" ? ((await causeByKernel(attempted)) ?? told) : told;
+}
+
+/** Why a connection fails; undefined where it does not, or takes longer than 4 s. Never rejects. */
+export async function causeByKernel(attempted: Attempted): Promise<Cause | undefined> {
   try {
-    return causeOfErrno(await connectErrno(attempted)) ?? told;
+    return causeOfErrno(await connectErrno(attempted));
   } catch (failure) {
-    return (failure instanceof SysError ? causeOfErrno(failure.errno) : undefined) ?? told;
+    return failure instanceof SysError ? causeOfErrno(failure.errno) : undefined;
   }
 }
 

@@ -97,6 +97,30 @@ describe("other nameservers", () => {
     expect(await dig(host, "@127.0.0.1", "refused.example.com")).toContain("status: REFUSED");
   }, 20_000);
 
+  test("that do not answer are named in status, each with its cause, until they do", async () => {
+    for (const [address, cause] of [
+      ["10.99.0.2", "connection refused"],
+      ["10.99.0.77", "no route to host"],
+      ["192.0.2.9", "network is unreachable"],
+    ] as const) {
+      await ask(address, "10.99.0.12");
+      expect(await dig(host, "@127.0.0.1", "cause.example.com", "+short")).toBe(GOOD);
+      await eventually(
+        "its cause is told",
+        async () => {
+          await dig(host, "@127.0.0.1", "cause.example.com", "+short");
+          return host.weave("status");
+        },
+        (text) => text.includes(`Note: nameserver ${address} does not answer: ${cause}\n`),
+      );
+    }
+    const asked = await upstream(other, "10.99.0.2", GOOD);
+    await ask("10.99.0.2");
+    expect(await dig(host, "@127.0.0.1", "back.example.com", "+short")).toBe(GOOD);
+    expect(asked).toContain("back.example.com");
+    expect(await host.weave("status")).not.toContain("does not answer");
+  }, 60_000);
+
   test("are asked for names of one label, and for zones that are called like a container", async () => {
     await ask("10.99.0.12");
     expect(await dig(host, "@127.0.0.1", "intranet.", "+short")).toBe(GOOD);
