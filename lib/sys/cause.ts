@@ -36,7 +36,7 @@ const CAUSES: Readonly<Record<string, readonly [cause: string, remedy: string]>>
   EINVAL: ["invalid argument", "a blackhole route on this host leads there; see 'ip route get'"],
   EADDRINUSE: ["address already in use", "stop what uses it, or take another port"],
   EADDRNOTAVAIL: ["address is not on this host", "see 'ip address' for those that are"],
-  EMSGSIZE: ["message too long", "the MTU of the path is too small for it"],
+  EMSGSIZE: ["message too long", "the path's MTU is too small for it"],
   ENOBUFS: ["no buffer space available", ""],
   ENOMEM: ["out of memory", ""],
   EMFILE: ["too many open files", ""],
