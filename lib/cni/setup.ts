@@ -1,9 +1,12 @@
 // Installing the plugin on a host: the executable among the plugins, and a network configuration.
 import {
+  closeSync,
   copyFileSync,
   existsSync,
   linkSync,
+  openSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   statSync,
@@ -15,6 +18,8 @@ export const PLUGIN = "weave-net";
 /** The list of plugins, with host ports; or our plugin alone, for runtimes that know no lists. */
 export const LIST = "10-weave.conflist";
 const SINGLE = "10-weave.conf";
+/** Bytes of a file that are compared at once. */
+const PIECE = 1 << 20;
 
 /** The configuration as the original writes it. */
 export function conflist(hairpin: boolean): string {
@@ -86,9 +91,32 @@ export function installPlugin(binDir: string, executable: string): string {
   return `${how} ${executable} to ${target}`;
 }
 
+/** Whether two paths are one file, or two of the same contents: on another file system the plugin is a copy. */
 function sameFile(a: string, b: string): boolean {
   const [one, other] = [statSync(a), statSync(b)];
-  return one.dev === other.dev && one.ino === other.ino;
+  if (one.dev === other.dev && one.ino === other.ino) return true;
+  return one.size === other.size && sameContents(a, b);
+}
+
+/** In pieces: an executable is over 100 MB. */
+function sameContents(a: string, b: string): boolean {
+  const [one, other] = [Buffer.alloc(PIECE), Buffer.alloc(PIECE)];
+  const first = openSync(a, "r");
+  try {
+    const second = openSync(b, "r");
+    try {
+      for (;;) {
+        const length = readSync(first, one);
+        if (readSync(second, other) !== length || one.compare(other, 0, length, 0, length) !== 0)
+          return false;
+        if (length === 0) return true;
+      }
+    } finally {
+      closeSync(second);
+    }
+  } finally {
+    closeSync(first);
+  }
 }
 
 /** Writes the configuration there, unless it is there or was changed by hand; returns what was done. */

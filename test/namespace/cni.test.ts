@@ -225,13 +225,15 @@ describe("plugins and runtimes without end", () => {
   test("an IPAM plugin that hangs, also with its output closed or in a child of its own", async () => {
     plugin("ipam-hangs", "exec sleep 600");
     plugin("ipam-closes", "exec >&- 2>&-; exec sleep 600");
-    plugin("ipam-forks", "sleep 20 & sleep 600");
+    const child = join(host.folder, "forked");
+    plugin("ipam-forks", `sleep 600 & echo $! > ${child}; exec sleep 600`);
     for (const type of ["ipam-hangs", "ipam-closes", "ipam-forks"]) {
       await expect(run(type, 300)).rejects.toMatchObject({
         code: 11,
         message: expect.stringContaining(type),
       });
     }
+    process.kill(Number(readFileSync(child, "utf8")));
   });
 
   test("an IPAM plugin that prints without end", async () => {

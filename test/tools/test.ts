@@ -1,67 +1,83 @@
-// npm test [-- KIND|PATTERN…]: lint, types, build, then the tests by kind, or only those of some kinds and those whose
-// path has a pattern in it. The last line sums up: "N passed, N failed, N skipped".
-import { existsSync, readFileSync } from "node:fs";
+// npm test [-- [--no-build] KIND|PATTERN|./FILE…]: lint, types, build, then the tests by kind, or only those of some kinds,
+// those whose path has a pattern in it, and files by their path. The last line sums up: "N passed, N failed, N skipped".
+import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { Glob } from "bun";
-import { leftNamespaces, removeNamespace } from "../support/leftovers.ts";
+import { fetchKernel } from "../support/vm.ts";
 import { lint } from "./lint.ts";
+import { type Job, runAll } from "./run/pool.ts";
+import { killPrograms, runProgram } from "./run/process.ts";
+import { readTimings, writeTimings } from "./run/timings.ts";
+import { endsWithParent, inOwnWorld } from "./run/world.ts";
 import { typecheck } from "./typecheck.ts";
 
 const root = join(import.meta.dir, "../..");
+const processors = availableParallelism();
+
+interface Kind {
+  readonly about: string;
+  /** Share of one processor that a file keeps busy; undefined where one process runs all files. */
+  readonly weight?: number;
+  readonly root?: boolean;
+  readonly onRequest?: boolean;
+}
 
 /** Kinds of tests, a folder each, from quick to thorough. */
-const KINDS: Record<string, string> = {
-  unit: "pure rooms: tables, properties, bad input",
-  golden: "bytes that the original and the kernel's own tools have sent",
-  simulation: "many routers in one process",
-  namespace: "compiled executables against the kernel, in network namespaces",
-  vm: "what this kernel may lack: a virtual machine with Debian's",
-  "vm-long": "the same at length",
+const KINDS: Readonly<Record<string, Kind>> = {
+  unit: { about: "pure rooms: tables, properties, bad input" },
+  golden: { about: "bytes that the original and the kernel's own tools have sent" },
+  simulation: { about: "many routers in one process", weight: 1 },
+  namespace: {
+    about: "compiled executables against the kernel, in network namespaces",
+    weight: 0.5,
+    root: true,
+  },
+  vm: { about: "what this kernel may lack: a virtual machine with Debian's", weight: 1, root: true },
+  "vm-long": { about: "the same at length", weight: 1, root: true, onRequest: true },
 };
-/** Only when they are asked for. */
-const ON_REQUEST = ["vm-long"];
-/** Those that have to be root. */
-const ROOT = ["namespace", "vm", "vm-long"];
 
-/** Those whose files share nothing, and so run side by side. */
-const PARALLEL = ["unit", "golden", "simulation"];
-/** How long files took the last time: the slowest begin first. */
-const TIMINGS = join(root, "node_modules/.cache/test-timings.json");
-const SHOWN = 5;
+/** Of a file that has never run. */
+const EXPECTED_MS = 30_000;
+/** A file that hangs is ended after this. */
+const PATIENCE_MS = 15 * 60_000;
+const SHOWN = 8;
 
 const isRoot = process.getuid?.() === 0;
 
-/** The files to run of each kind: all of those kinds, and those whose path has one of the patterns in it. */
+/** The files to run of each kind: all of those kinds, and those that a pattern or a path names. */
 function chosen(args: readonly string[]): Map<string, readonly string[]> {
-  const kinds = Object.keys(KINDS).filter((kind) => existsSync(join(root, "test", kind)));
-  if (args.length === 0) args = kinds.filter((kind) => !ON_REQUEST.includes(kind));
-  const files = kinds.map((kind) => {
-    const all = [...new Glob(`test/${kind}/**/*.test.ts`).scanSync(root)].sort();
-    return [
-      kind,
-      all.filter((file) => args.some((arg) => arg === kind || (!(arg in KINDS) && file.includes(arg)))),
-    ] as const;
-  });
-  const unknown = args.find(
-    (arg) => !(arg in KINDS) && !files.some(([, list]) => list.some((file) => file.includes(arg))),
+  const kinds = Object.entries(KINDS).filter(([kind]) => existsSync(join(root, "test", kind)));
+  const wanted =
+    args.length > 0 ? args : kinds.filter(([, { onRequest }]) => !onRequest).map(([kind]) => kind);
+  const unknown = new Set(wanted.filter((arg) => !(arg in KINDS)));
+  const files = new Map(
+    kinds.map(([kind]): [string, readonly string[]] => {
+      const all = [...new Glob(`test/${kind}/**/*.test.ts`).scanSync(root)].sort();
+      const named = (file: string, arg: string) => !(arg in KINDS) && file.includes(arg);
+      for (const arg of [...unknown]) if (all.some((file) => named(file, arg))) unknown.delete(arg);
+      return [kind, all.filter((file) => wanted.some((arg) => arg === kind || named(file, arg)))];
+    }),
   );
-  if (unknown) {
-    console.error(
-      `error: ${unknown} is no kind of tests (${Object.keys(KINDS).join(", ")}) and in no test's path`,
-    );
-    process.exit(2);
+  for (const arg of unknown) {
+    if (!arg.startsWith("./") || !existsSync(join(root, arg)))
+      usage(`${arg} is no kind of tests (${Object.keys(KINDS).join(", ")}) and in no test's path`);
+    files.set("namespace", [...(files.get("namespace") ?? []), arg.slice(2)]);
   }
-  return new Map(files.filter(([, list]) => list.length > 0));
+  return new Map([...files].filter(([, list]) => list.length > 0));
 }
 
-const wanted = process.argv.slice(2);
+function usage(text: string): never {
+  console.error(`error: ${text}`);
+  process.exit(2);
+}
+
+const wanted = process.argv.slice(2).filter((arg) => arg !== "--no-build");
 const seed = process.env["SEED"] ?? String(Math.floor(Math.random() * 2 ** 31));
 console.log(`SEED=${seed} repeats the random tests of this run`);
 
-let passed = 0;
-let failed = 0;
-let skipped = 0;
+const total = { pass: 0, fail: 0, skip: 0 };
+const failures: string[] = [];
 
 function heading(text: string): void {
   console.log(`\n## ${text}`);
@@ -71,80 +87,120 @@ async function step(name: string, run: () => boolean | Promise<boolean>): Promis
   heading(name);
   const ok = await run();
   console.log(ok ? `${name}: ok` : `${name}: FAILED`);
-  if (ok) passed++;
-  else failed++;
+  if (ok) total.pass++;
+  else {
+    total.fail++;
+    failures.push(name);
+  }
 }
 
-async function testKind(kind: string, files: readonly string[]): Promise<void> {
-  heading(`${kind} tests (${KINDS[kind]})`);
-  if (ROOT.includes(kind) && !isRoot) {
-    console.log("SKIPPED: they make network namespaces, which needs root");
-    skipped++;
-    return;
-  }
-  if (kind.startsWith("vm") && process.arch !== "x64") {
-    console.log("SKIPPED: the virtual machine is an x86-64 one, which this machine would take too long for");
-    skipped++;
-    return;
-  }
-  const timings = [`--timings=${TIMINGS}`, "--update-timings"];
-  const how = PARALLEL.includes(kind) ? [`--parallel=${availableParallelism()}`, ...timings] : timings;
-  const paths = files.map((file) => `./${file}`);
-  const child = Bun.spawn([process.execPath, "test", "--timeout", "120000", ...how, ...paths], {
+function skip(kind: string, reason: string): void {
+  heading(`${kind} tests`);
+  console.log(`SKIPPED: ${reason}`);
+  total.skip++;
+}
+
+/** Count what bun test says of its tests; a run that has failed in another way counts as a failed test. */
+function count(name: string, code: number, output: string): void {
+  const number = (word: string) => Number(new RegExp(`^ *(\\d+) ${word}$`, "m").exec(output)?.[1] ?? 0);
+  total.pass += number("pass");
+  total.skip += number("skip");
+  total.fail += number("fail") || (code === 0 ? 0 : 1);
+  if (code !== 0) failures.push(name);
+}
+
+const env = { ...(process.env as Record<string, string>), FORCE_COLOR: "0", SEED: seed };
+const bunTest = (...args: string[]) => [process.execPath, "test", "--timeout", "120000", ...args];
+const enclosed = isRoot ? inOwnWorld : endsWithParent;
+
+/** Run quick files, which share nothing, by one program. */
+async function testTogether(kind: string, files: readonly string[]): Promise<void> {
+  heading(`${kind} tests (${KINDS[kind]?.about})`);
+  const command = bunTest(`--parallel=${processors}`, ...files.map((file) => `./${file}`));
+  const write = (text: string) => void process.stdout.write(text);
+  const { code, output } = await runProgram(enclosed(command), {
     cwd: root,
-    stdout: "inherit",
-    stderr: "pipe",
-    env: { ...process.env, FORCE_COLOR: "0", SEED: seed },
+    env,
+    timeoutMs: PATIENCE_MS,
+    write,
   });
-  let text = "";
-  for await (const chunk of child.stderr) {
-    process.stdout.write(chunk);
-    text += new TextDecoder().decode(chunk);
-  }
-  const code = await child.exited;
-  const count = (word: string) => Number(new RegExp(`^ *(\\d+) ${word}$`, "m").exec(text)?.[1] ?? 0);
-  passed += count("pass");
-  failed += count("fail");
-  skipped += count("skip");
-  if (code !== 0 && count("fail") === 0) failed++;
-  console.log(`${kind}: ${count("pass")} passed, ${count("fail")} failed, ${count("skip")} skipped`);
-  showSlowest(kind);
-  if (ROOT.includes(kind)) findLeftovers();
+  count(kind, code, output);
 }
 
-function showSlowest(kind: string): void {
-  if (!existsSync(TIMINGS)) return;
-  const took = Object.entries(
-    (JSON.parse(readFileSync(TIMINGS, "utf8")) as { files: Record<string, number> }).files,
-  )
-    .filter(([file]) => file.includes(`test/${kind}/`))
-    .sort(([, a], [, b]) => b - a);
-  const shown = took
-    .slice(0, SHOWN)
-    .map(([file, ms]) => `${basename(file, ".test.ts")} ${(ms / 1000).toFixed(1)} s`);
-  console.log(`slowest: ${shown.join(", ")}`);
+/** Run files side by side, each by a program of its own, and print of each what it has printed once it has ended. */
+async function testApart(selection: ReadonlyMap<string, readonly string[]>): Promise<void> {
+  const timings = readTimings();
+  const start = performance.now();
+  let cpuMs = 0;
+  const took: { file: string; wallMs: number; cpuMs: number }[] = [];
+  const jobs = [...selection].flatMap(([kind, files]) =>
+    files.map((file): Job => {
+      const { weight = 1 } = KINDS[kind] ?? {};
+      const run = async () => {
+        const options = { cwd: root, env, timeoutMs: PATIENCE_MS };
+        const done = await runProgram(enclosed(bunTest(`./${file}`)), options);
+        heading(`${file}: ${seconds(done.wallMs)}, of processors ${seconds(done.cpuMs)}`);
+        process.stdout.write(done.output);
+        count(file, done.code, done.output);
+        took.push({ file, ...done });
+        cpuMs += done.cpuMs;
+        if (done.code === 0) timings.set(file, { wallMs: done.wallMs, cpuMs: done.cpuMs });
+      };
+      return { weight, expectedMs: timings.get(file)?.wallMs ?? EXPECTED_MS, run };
+    }),
+  );
+  if (jobs.length === 0) return;
+  await runAll(jobs, processors);
+  writeTimings(timings);
+  heading("where the time went");
+  for (const { file, wallMs, cpuMs } of took.sort((a, b) => b.wallMs - a.wallMs).slice(0, SHOWN))
+    console.log(`${seconds(wallMs).padStart(8)}, of processors ${seconds(cpuMs).padStart(8)}: ${file}`);
+  const wallMs = performance.now() - start;
+  console.log(`${took.length} files in ${seconds(wallMs)}, of ${processors} processors ${seconds(cpuMs)}`);
 }
 
-/** A test that leaves something behind has failed. */
-function findLeftovers(): void {
-  for (const name of leftNamespaces()) {
-    console.log(`network namespace ${name} was left behind`);
-    removeNamespace(name);
-    failed++;
-  }
+const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
+
+for (const [signal, number] of [
+  ["SIGINT", 2],
+  ["SIGTERM", 15],
+  ["SIGHUP", 1],
+] as const) {
+  process.once(signal, async () => {
+    await killPrograms();
+    console.log(`\ninterrupted by ${signal}`);
+    process.exit(128 + number);
+  });
 }
 
-const run = (name: string) =>
-  Bun.spawnSync([process.execPath, join(root, name)], { stdout: "inherit", stderr: "inherit" });
-
+const selection = chosen(wanted);
 if (wanted.length === 0) {
   await step("lint", lint);
   await step("types", typecheck);
 }
-const selection = chosen(wanted);
-if ([...selection.keys()].some((kind) => ROOT.includes(kind)))
-  await step("build", () => run("test/tools/build.ts").exitCode === 0);
-for (const [kind, files] of selection) await testKind(kind, files);
+for (const [kind] of [...selection]) {
+  if (KINDS[kind]?.root && !isRoot) {
+    skip(kind, "they make network namespaces, which needs root");
+    selection.delete(kind);
+  } else if (kind.startsWith("vm") && process.arch !== "x64") {
+    skip(kind, "the virtual machine is an x86-64 one, which this machine would take too long for");
+    selection.delete(kind);
+  }
+}
+const needsRoot = [...selection.keys()].some((kind) => KINDS[kind]?.root);
+if (needsRoot && !process.argv.includes("--no-build")) {
+  const build = [process.execPath, join(root, "test/tools/build.ts")];
+  const write = (text: string) => void process.stdout.write(text);
+  const options = { cwd: root, env, timeoutMs: PATIENCE_MS, write };
+  await step("build", async () => (await runProgram(endsWithParent(build), options)).code === 0);
+}
+// In a world of its own a file has no network to fetch it by.
+if ([...selection.keys()].some((kind) => kind.startsWith("vm"))) await fetchKernel();
 
-console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
-process.exitCode = failed === 0 ? 0 : 1;
+const together = [...selection].filter(([kind]) => KINDS[kind]?.weight === undefined);
+for (const [kind, files] of together) await testTogether(kind, files);
+await testApart(new Map([...selection].filter(([kind]) => KINDS[kind]?.weight !== undefined)));
+
+for (const name of failures) console.log(`FAILED: ${name}`);
+console.log(`\n${total.pass} passed, ${total.fail} failed, ${total.skip} skipped`);
+process.exitCode = total.fail === 0 ? 0 : 1;

@@ -1,0 +1,28 @@
+// Jobs side by side: the longest first, as many at once as their weights fit the capacity.
+
+export interface Job {
+  /** Share of the capacity that it takes. */
+  readonly weight: number;
+  /** Duration of the last run, or an estimate; ms. */
+  readonly expectedMs: number;
+  run(): Promise<void>;
+}
+
+/**
+ * Run all jobs; one that is heavier than the capacity runs alone. None overtakes a longer one: started last, the longest
+ * would hold up the end. Resolve when all have ended.
+ */
+export async function runAll(jobs: readonly Job[], capacity: number): Promise<void> {
+  const running = new Set<Promise<void>>();
+  let free = capacity;
+  for (const job of [...jobs].sort((a, b) => b.expectedMs - a.expectedMs)) {
+    while (running.size > 0 && job.weight > free) await Promise.race(running);
+    free -= job.weight;
+    const done = job.run().finally(() => {
+      free += job.weight;
+      running.delete(done);
+    });
+    running.add(done);
+  }
+  await Promise.all(running);
+}

@@ -1,0 +1,52 @@
+#!/bin/sh
+# usage: world.sh COMMAND ARG...
+# Run a file of tests as process 1 of new pid, mount and network namespaces (see world.ts), with /run/netns and $TMPDIR
+# in memory: the kernel removes all of it when process 1 ends, however it ends. What the tests did not remove
+# themselves is a failure all the same.
+mkdir -p /run/netns
+# podman keeps its locks in /dev/shm.
+for path in /run/netns /dev/shm /var/tmp; do mount -t tmpfs tmpfs $path || exit 1; done
+ip link set lo up
+export TMPDIR=/var/tmp
+
+# One line for each thing that is here. Nothing but builtins before the last process is listed.
+inventory() {
+  for path in /proc/[0-9]*; do
+    line=
+    # A process that has ended has no command line.
+    { IFS= read -r line < "$path/cmdline"; read -r comm < "$path/comm"; } 2> /dev/null
+    [ -n "$line" ] && [ "${path#/proc/}" != 1 ] && echo "process ${path#/proc/} ($comm)"
+  done
+  while read -r _ path _; do
+    case $path in /run/netns/*) ;; *) echo "mount $path" ;; esac
+  done < /proc/mounts
+  while read -r link _; do
+    case $link in *:*) echo "link ${link%%:*}" ;; esac
+  done < /proc/net/dev
+  nft list tables 2> /dev/null
+  for path in /run/netns/*; do [ -e "$path" ] && echo "network namespace ${path#/run/netns/}"; done
+  for path in "$TMPDIR"/* "$TMPDIR"/.[!.]*; do [ -e "$path" ] && echo "file $path"; done
+}
+list=/run/netns/.inventory
+inventory > $list
+before=$(cat $list)
+rm $list
+
+"$@"
+code=$?
+
+# What was killed a moment ago may take a moment to end.
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  inventory > $list
+  [ "$(cat $list)" = "$before" ] && exit $code
+  sleep 0.2
+done
+while IFS= read -r line; do
+  case "
+$before
+" in *"
+$line
+"*) ;; *) echo "left behind: $line" >&2 ;; esac
+done < $list
+[ $code = 0 ] && code=1
+exit $code
