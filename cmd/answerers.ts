@@ -1,8 +1,14 @@
 // What this host's router answers other routers: read-only, within seconds, and whatever a peer says in its question.
+import type { ApiClient } from "../lib/api/client.ts";
 import type { Answerer } from "../lib/mesh/ask.ts";
+import { TRACE_SUBJECT, traceAnswerer } from "../lib/trace/question.ts";
 import { VERSION } from "../lib/version.ts";
+import { runtimeSockets } from "./commands/target.ts";
 
-/** Answerers by subject. */
-export const ANSWERERS: ReadonlyMap<string, Answerer> = new Map<string, Answerer>([
-  ["version", async () => ({ version: VERSION })],
-]);
+/** Answerers by subject, with the API of the router itself. */
+export function answerers(api: ApiClient): ReadonlyMap<string, Answerer> {
+  return new Map<string, Answerer>([
+    ["version", async () => ({ version: VERSION })],
+    [TRACE_SUBJECT, traceAnswerer(api, runtimeSockets())],
+  ]);
+}

@@ -14,6 +14,7 @@ import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "./commands/names.ts";
 import { connect, forget, prime, rmpeer } from "./commands/peers.ts";
 import { setup } from "./commands/setup.ts";
 import { ps, report, status, version } from "./commands/status.ts";
+import { trace } from "./commands/trace.ts";
 
 export const COMMANDS: readonly Command[] = [
   launch,
@@ -44,5 +45,6 @@ export const COMMANDS: readonly Command[] = [
   report,
   logs,
   doctor,
+  trace,
   bugreport,
 ];

@@ -30,7 +30,7 @@ import { mayRestart } from "../../lib/sys/runtime.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
-import { ANSWERERS } from "../answerers.ts";
+import { answerers } from "../answerers.ts";
 import type { Arguments, Command } from "../arguments.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
 import { requireRoot } from "../main.ts";
@@ -46,7 +46,7 @@ export async function runRouter(options: RouterOptions): Promise<void> {
     if (original) makeRoom(original, log);
     const services = {
       cni: runInRouter,
-      answerers: ANSWERERS,
+      answerers,
       notes: policyNotes,
       keepers: policyKeepers(denied),
     };
@@ -89,7 +89,7 @@ async function runInCluster(args: Arguments): Promise<void> {
     let membership: Membership | undefined;
     const services = {
       cni: runInRouter,
-      answerers: ANSWERERS,
+      answerers,
       notes: () => [...policyNotes(), ...(membership?.notes() ?? [])],
       keepers: policyKeepers(denied),
       ready: () => membership?.ready ?? false,

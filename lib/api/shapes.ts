@@ -185,6 +185,32 @@ export const Names = v.array(
   v.object({ name: v.string(), address: v.string(), id: v.string(), peer: v.string() }),
 );
 
+const TraceEnd = v.object({ name: v.string(), address: v.string() });
+
+/** trace. */
+export const Trace = v.object({
+  from: v.object({ ...TraceEnd.entries, host: v.string() }),
+  /** `host` is null where no host has the address. */
+  to: v.object({ ...TraceEnd.entries, host: nullable(v.string()) }),
+  protocol: v.string(),
+  /** 0 for ICMP. */
+  port: v.number(),
+  reached: v.boolean(),
+  /** In order; the last one has failed, or is the answer. */
+  hops: v.array(
+    v.object({
+      /** Nickname; "" for what is between hosts. */
+      host: v.string(),
+      name: v.string(),
+      /** ok, fail, or unknown: it cannot be looked at. */
+      state: v.string(),
+      found: v.string(),
+      /** What to do where it failed. */
+      advice: nullable(v.string()),
+    }),
+  ),
+});
+
 /** On standard error, where a command with --json fails. */
 export const Failure = v.object({
   error: v.object({

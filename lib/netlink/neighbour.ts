@@ -10,7 +10,8 @@ const RTM_NEWNEIGH = 28;
 const RTM_GETNEIGH = 30;
 
 const NDMSG = 12;
-const NUD_PERMANENT = 0x80;
+export const NUD_FAILED = 0x20;
+export const NUD_PERMANENT = 0x80;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 
@@ -20,6 +21,8 @@ export interface Neighbour {
   readonly address: IPv4;
   /** Ethernet address; undefined while it is not known. */
   readonly mac: string | undefined;
+  /** NUD_… (linux/neighbour.h). */
+  readonly state: number;
 }
 
 function header(link: number): Uint8Array {
@@ -62,6 +65,7 @@ export function neighbourList(nl: NetlinkSocket): Neighbour[] {
       link: view.getInt32(4, true),
       address: ipv4FromOctets(attributes.need(NDA_DST).payload),
       mac: mac && formatMac(mac),
+      state: view.getUint16(8, true),
     };
   });
 }

@@ -95,7 +95,7 @@ export interface RouterServices {
   /** Whether all is done that makes this host one of the network, where more belongs to that than being a router. */
   ready?(): boolean;
   /** Answer other routers' questions, by subject: read-only, small, within seconds. */
-  readonly answerers?: ReadonlyMap<string, Answerer>;
+  answerers?(api: ApiClient): ReadonlyMap<string, Answerer>;
   /** What the status has to say of them. */
   notes?(): string[];
   /** Kernel state that they want kept. */
@@ -295,7 +295,6 @@ export async function startRouter(
   scope.defer("address allocation", () => allocator.stop());
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
   mesh.guard(allocator.sharing);
-  for (const [subject, answerer] of services.answerers ?? []) mesh.questions.answer(subject, answerer);
   const sighting = await scope.wait(work.attached());
   allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
   ports.follow({ addresses: allocator.releaser, work });
@@ -399,6 +398,8 @@ export async function startRouter(
     isReady: () => ready && (services.ready?.() ?? true),
     cni: (call, caller) => services.cni(call, localClient(target, caller), ports.letGo(work), caller),
   };
+  for (const [subject, answerer] of services.answerers?.(localClient(target)) ?? [])
+    mesh.questions.answer(subject, answerer);
   servers = await serveAll(target, options);
   scope.defer("the control API", () => servers?.stop());
   // A container that ends takes its link along, and a DEL gives the addresses back right after the link is gone.

@@ -13,6 +13,7 @@ export const EMSGSIZE = 90;
 export const EPROTONOSUPPORT = 93;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
+export const ENETDOWN = 100;
 export const ENETUNREACH = 101;
 export const ENOBUFS = 105;
 export const EHOSTUNREACH = 113;

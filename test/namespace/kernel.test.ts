@@ -17,7 +17,7 @@ import { addressAdd, addressList } from "../../lib/netlink/address.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../lib/netlink/iptables/socket.ts";
 import { linkAdd, linkByName, linkDelete, linkList, linkSet } from "../../lib/netlink/link.ts";
 import { RouteMonitor } from "../../lib/netlink/monitor.ts";
-import { neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
+import { NUD_PERMANENT, neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
 import { tableReplace } from "../../lib/netlink/nftables/replace.ts";
 import { tableDelete, tableList } from "../../lib/netlink/nftables/table.ts";
 import { routeAdd, routeDelete, routeList, ruleAdd, ruleDelete, ruleList } from "../../lib/netlink/route.ts";
@@ -200,6 +200,7 @@ describe("rtnetlink", () => {
       link: index,
       address: parseCidr("10.77.0.9/32").address,
       mac: "5e:00:00:00:00:09",
+      state: NUD_PERMANENT,
     });
     linkDelete(nl, "br1");
   });

@@ -19,6 +19,7 @@ const NOT_A_COMMAND: readonly RegExp[] = [
   /^(cmd|lib)\//, // the tree of folders
   /^(TCP|UDP) connection from /, // a line of a log
   /^(<-|->) /, // a row of a status
+  /^ *\d+ FAIL /, // a hop of a trace
   /^unmanaged-devices=/, // a setting of NetworkManager
 ];
 
@@ -34,6 +35,7 @@ const ELSEWHERE: readonly (readonly [RegExp, string])[] = [
   [/^weave-npc apply /, "test/namespace/npc.test.ts"],
   [/^weave migrate/, "test/namespace/migration.test.ts"],
   [/^(weave setup --systemd|systemctl start weave|editor )/, "test/vm-long/boot.test.ts"],
+  [/^weave trace /, "test/namespace/trace.test.ts"],
   [/^firewall-cmd /, "test/namespace/takeover.test.ts"],
 ];
 

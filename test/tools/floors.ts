@@ -13,7 +13,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["mesh", "host"],
   ["ipam", "dns", "overlay", "api", "kube", "deploy", "container", "help"],
   ["router", "cni", "npc"],
-  ["doctor"],
+  ["doctor", "trace"],
   ["cmd"],
 ];
 

@@ -1,0 +1,115 @@
+// weave trace: where a packet from one container to another goes, and where it stops.
+import { formatIPv4 } from "../../lib/address/ipv4.ts";
+import { apiClient } from "../../lib/api/client.ts";
+import { type Shape, Trace } from "../../lib/api/shapes.ts";
+import { systemClock } from "../../lib/clock/clock.ts";
+import { systemRandom } from "../../lib/clock/random.ts";
+import type { PolicyOpinion } from "../../lib/trace/hops/hop.ts";
+import type { Probe, ProbeProtocol } from "../../lib/trace/probe.ts";
+import { traceText } from "../../lib/trace/text.ts";
+import { type Outcome, trace as walk } from "../../lib/trace/trace.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { KUBECONFIG } from "../kubeconfig.ts";
+import { requireRoot } from "../main.ts";
+import { SNAPSHOT } from "./npc/options.ts";
+import { runtimeSockets } from "./target.ts";
+
+const MAX_PORT = 65_535;
+
+/** Reads "80", "80/tcp" or "53/udp"; ICMP where there is no port. Throws UsageError. */
+function probeOf(port: unknown): { protocol: ProbeProtocol; port: number } {
+  if (port === undefined) return { protocol: "icmp", port: 0 };
+  const [, number, protocol = "tcp"] = /^(\d{1,5})(?:\/(tcp|udp))?$/i.exec(String(port)) ?? [];
+  if (number === undefined || Number(number) < 1 || Number(number) > MAX_PORT)
+    throw new UsageError(`--port "${port}" is no port and protocol, such as 80/tcp or 53/udp`);
+  return { protocol: protocol.toLowerCase() === "udp" ? "udp" : "tcp", port: Number(number) };
+}
+
+export const trace: Command = {
+  name: "trace",
+  group: "Troubleshooting",
+  description: "Follow a packet between containers, to where it stops",
+  positionals: "FROM TO",
+  positionalsComplete: "containers",
+  details: [
+    "FROM is a container of this host: its name, ID, address or NAMESPACE/POD. TO may be on any host, and a name of weaveDNS, too.",
+    "Probes are sent from FROM by its own routes, and watched at both ends: in the containers, at the ports of the bridges, in the packet filters and at the tunnel. Each hop is a line; the last one says why the packet stops, and what to do.",
+    "The other host is asked over the mesh. Hosts of Weave Net 2.x cannot be asked; the probe is sent all the same.",
+  ],
+  exitCodes: { 0: "TO was reached", 1: "the packet stops on the way, or a failure" },
+  options: {
+    port: {
+      type: "string",
+      description: "Send a TCP SYN or a UDP datagram to this port",
+      defaultText: "ICMP echo",
+      valueHint: "N[/PROTOCOL]",
+    },
+    ...JSON_OPTION,
+    ...SNAPSHOT,
+    ...KUBECONFIG,
+  },
+  examples: [
+    { command: "weave trace web db", does: "Follow a ping from container web to db" },
+    { command: "weave trace web 10.40.0.3 --port 5432/tcp", does: "Follow the first packet of a connection" },
+    { command: "weave trace default/web kube-system/dns --port 53/udp", does: "Name the ends as pods" },
+  ],
+  async run(args) {
+    const [from, to, extra] = args.positionals;
+    if (from === undefined || to === undefined) throw new UsageError("name both ends: weave trace FROM TO");
+    if (extra !== undefined) throw new UsageError(`"${extra}" is one end too many`);
+    const probe = probeOf(args.options["port"]);
+    for (const end of [from, to])
+      if (end === "" || end.length > 256) throw new UsageError("an end has 1 to 256 characters");
+    requireRoot();
+    const outcome = await walk(
+      { from, to, ...probe },
+      {
+        api: apiClient(),
+        runtimes: runtimeSockets(),
+        clock: systemClock,
+        random: systemRandom,
+        pod: (name) => podAddress(args.options, name),
+        policy: (sent) => policyOpinion(args.options, sent),
+      },
+    );
+    answer(args, Trace, shapeOf(outcome), traceText(outcome).trimEnd());
+    if (!outcome.reached) process.exitCode = 1;
+  },
+};
+
+function shapeOf(outcome: Outcome): Shape<typeof Trace> {
+  const hops = outcome.hops.map(({ host, name, state, found, advice }) => {
+    return { host, name, state, found, advice: advice ?? null };
+  });
+  return { ...outcome, hops };
+}
+
+/** The address of a pod, by --snapshot or the API server. */
+async function podAddress(options: Arguments["options"], name: string): Promise<string> {
+  const [{ modelOf }, { endOf }] = await Promise.all([
+    import("./npc/snapshot.ts"),
+    import("../../lib/npc/explain.ts"),
+  ]);
+  const end = endOf(await modelOf(options), name);
+  const [address] = end.pod && end.pod.addresses.length > 0 ? end.addresses : [];
+  if (address === undefined || !address.includes(".")) throw new Error(`pod ${name} has no IPv4 address yet`);
+  return address;
+}
+
+/** What policies say of both ends, where --snapshot or --kubeconfig tell where to ask. */
+async function policyOpinion(
+  options: Arguments["options"],
+  { source, destination, protocol, port }: Probe,
+): Promise<PolicyOpinion | undefined> {
+  if (options["snapshot"] === undefined && options["kubeconfig"] === undefined) return undefined;
+  const [{ modelOf }, { endOf, explain }] = await Promise.all([
+    import("./npc/snapshot.ts"),
+    import("../../lib/npc/explain.ts"),
+  ]);
+  const model = await modelOf(options);
+  const [from, to] = [endOf(model, formatIPv4(source)), endOf(model, formatIPv4(destination))];
+  // Rules with ports are not about ICMP; no port is 0.
+  const opinion = explain(model, from, to, protocol === "udp" ? "UDP" : "TCP", port);
+  return { egress: opinion.egress.reason, ingress: opinion.ingress.reason };
+}

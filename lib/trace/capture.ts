@@ -1,0 +1,87 @@
+// Where a probe is seen: one packet socket for all links of a network namespace (packet(7)), with a filter for the probe.
+import { ptr } from "bun:ffi";
+import { close } from "node:fs";
+import { EAGAIN, EINTR, ENETDOWN, ENOBUFS } from "../sys/errno.ts";
+import { AF_PACKET, bindSocket, openSocket, SOCK_NONBLOCK, SOCK_RAW } from "../sys/socket.ts";
+import { SysError, syscall, trySyscall } from "../sys/syscall.ts";
+import { probeFilter } from "./filter.ts";
+import { type Probe, type Sign, signOf } from "./probe.ts";
+
+const ETH_P_ALL = 3;
+const SOL_SOCKET = 1;
+const SO_ATTACH_FILTER = 26;
+const PACKET_OUTGOING = 4;
+/** struct sockaddr_ll: the link's index and which way the frame went. */
+const SOCKADDR = { index: 4, type: 10, size: 20 } as const;
+/** Headers, and enough behind them. */
+const FRAME = 256;
+/** Frames read at a time. */
+const MAX_FRAMES = 256;
+
+/** A probe, or what belongs to it, on a link. */
+export interface Sighting {
+  /** ifindex. */
+  readonly link: number;
+  readonly sign: Sign;
+  /** It left this namespace by the link; else it came in. */
+  readonly out: boolean;
+}
+
+export interface Capture {
+  /** What was seen since the last time. Throws SysError. */
+  read(): Sighting[];
+  close(): void;
+}
+
+/** Watches the network namespace that this thread is in now. Throws SysError. */
+export function capture(probe: Probe): Capture {
+  const fd = openSocket("packet socket", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
+  try {
+    attachFilter(fd, probeFilter(probe.source, probe.destination));
+    const sockaddr = new Uint8Array(SOCKADDR.size);
+    const view = new DataView(sockaddr.buffer);
+    view.setUint16(0, AF_PACKET, true);
+    view.setUint16(2, ETH_P_ALL);
+    bindSocket("packet socket", fd, sockaddr);
+  } catch (error) {
+    closeLater(fd);
+    throw error;
+  }
+  return { read: () => readAll(fd, probe), close: () => closeLater(fd) };
+}
+
+function attachFilter(fd: number, instructions: Uint8Array): void {
+  // struct sock_fprog.
+  const program = new Uint8Array(16);
+  const view = new DataView(program.buffer);
+  view.setUint16(0, instructions.length / 8, true);
+  view.setBigUint64(8, BigInt(ptr(instructions)), true);
+  const operation = "attaching a filter to a packet socket";
+  syscall(operation, "setsockopt", fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
+}
+
+function readAll(fd: number, probe: Probe): Sighting[] {
+  const sightings: Sighting[] = [];
+  const buffer = new Uint8Array(FRAME);
+  const sockaddr = new Uint8Array(SOCKADDR.size);
+  const view = new DataView(sockaddr.buffer);
+  const length = new Uint8Array(4);
+  for (let i = 0; i < MAX_FRAMES; i++) {
+    new DataView(length.buffer).setUint32(0, SOCKADDR.size, true);
+    const got = trySyscall("recvfrom", fd, buffer, buffer.length, 0, sockaddr, length);
+    if (got === -EAGAIN) break;
+    // A link that went down is told once; the socket goes on.
+    if (got === -EINTR || got === -ENETDOWN || got === -ENOBUFS) continue;
+    if (got < 0) throw new SysError("reading a packet socket", -got);
+    const sign = signOf(buffer.subarray(0, got), probe);
+    if (sign === undefined) continue;
+    const out = view.getUint8(SOCKADDR.type) === PACKET_OUTGOING;
+    sightings.push({ link: view.getInt32(SOCKADDR.index, true), sign, out });
+  }
+  return sightings;
+}
+
+/** Closing a packet socket waits for all processors: not on this thread. */
+function closeLater(fd: number): void {
+  close(fd, () => {});
+}

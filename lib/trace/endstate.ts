@@ -1,0 +1,81 @@
+// The kernel state of one end: its link inside, the way from there to the other end, and its port of the bridge.
+import { formatCidr, formatIPv4, type IPv4 } from "../address/ipv4.ts";
+import { requireBridge } from "../host/bridge.ts";
+import { findProgram } from "../host/ports/hook.ts";
+import { closePortMaps, mapsOf } from "../host/ports/maps.ts";
+import { type Link, linkByIndex } from "../netlink/link.ts";
+import { NUD_FAILED, neighbourList } from "../netlink/neighbour.ts";
+import { pathTo } from "../netlink/path.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { inNetns } from "../sys/netns.ts";
+import type { Place } from "./places.ts";
+import type { EndState } from "./side.ts";
+
+export type Dropped = EndState["dropped"];
+export const NOTHING_DROPPED: Dropped = { spoofed: 0, protocol: 0, flood: 0 };
+
+/** Looks at an end; throws NetnsError where its namespace is gone, and NetlinkError. `before` is what its port had dropped. */
+export function endState(host: NetlinkSocket, place: Place, other: IPv4, before: Dropped): EndState {
+  const { container } = place;
+  const port = linkByIndex(host, place.port.index) ?? place.port;
+  const inside = inNetns(container.netns, () => lookFromInside(place, other));
+  const now = droppedAt(host, place.port.index);
+  return {
+    id: container.owner?.containerId ?? "",
+    ...inside,
+    port: {
+      ...linkState(port),
+      bridge: port.master === undefined ? null : (linkByIndex(host, port.master)?.name ?? null),
+      isolated: port.bridgePort?.isolated ?? false,
+    },
+    dropped: {
+      spoofed: now.spoofed - before.spoofed,
+      protocol: now.protocol - before.protocol,
+      flood: now.flood - before.flood,
+    },
+  };
+}
+
+const linkState = ({ name, up, carrier, mtu }: Link) => ({ name, up, carrier, mtu });
+
+function lookFromInside({ container }: Place, other: IPv4): Pick<EndState, "inside" | "route" | "neighbour"> {
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  const link = linkByIndex(nl, container.link.index) ?? container.link;
+  const path = pathTo(nl, other);
+  const by = path?.link === undefined ? undefined : linkByIndex(nl, path.link);
+  const hop = path?.gateway ?? other;
+  const entry = neighbourList(nl).find((each) => each.address === hop && each.link === path?.link);
+  const text = (address: IPv4 | undefined) => (address === undefined ? null : formatIPv4(address));
+  return {
+    inside: {
+      ...linkState(link),
+      mac: link.address ?? null,
+      addresses: container.addresses.map(formatCidr),
+    },
+    route: path && by ? { link: by.name, gateway: text(path.gateway), source: text(path.source) } : null,
+    neighbour: entry
+      ? {
+          address: formatIPv4(hop),
+          mac: entry.mac ?? null,
+          failed: (entry.state & NUD_FAILED) !== 0 || entry.mac === undefined,
+        }
+      : null,
+  };
+}
+
+/** Frames of a container that its port has dropped so far; none where ports are not guarded. */
+export function droppedAt(host: NetlinkSocket, port: number): Dropped {
+  const found = findProgram(host, requireBridge(host), "egress");
+  const maps = found && mapsOf(found.program);
+  found?.program.close();
+  try {
+    const dropped = maps?.ports.get(port)?.dropped;
+    return {
+      spoofed: Number(dropped?.spoofed ?? 0n),
+      protocol: Number(dropped?.protocol ?? 0n),
+      flood: Number(dropped?.flood ?? 0n),
+    };
+  } finally {
+    if (maps) closePortMaps(maps);
+  }
+}

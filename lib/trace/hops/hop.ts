@@ -1,0 +1,91 @@
+// One step of a path, and what the others are judged by. Everything here is pure.
+import { formatIPv4 } from "../../address/ipv4.ts";
+import type { Probe } from "../probe.ts";
+import { type Point, type Side, saw } from "../side.ts";
+
+export interface Hop {
+  /** Nickname of the host, or "" for what is between hosts. */
+  readonly host: string;
+  /** What was looked at, in a word. */
+  readonly name: string;
+  /** "unknown" where it cannot be looked at; the path goes on behind it. */
+  readonly state: "ok" | "fail" | "unknown";
+  readonly found: string;
+  /** What to do where it failed. */
+  readonly advice?: string;
+  /** The failure may come from a later hop: that one counts, if it has failed. */
+  readonly soft?: boolean;
+}
+
+/** The connection that frames to the other host take. */
+export interface Tunnel {
+  /** Nickname of the neighbour, which may pass them on. */
+  readonly neighbour: string;
+  readonly state: string;
+  readonly overlay: string | null;
+  readonly mtu: number | null;
+  readonly encrypted: boolean;
+  /** Why no better overlay is in use, or why there is no connection. */
+  readonly reason: string | null;
+}
+
+/** Where the destination is. */
+export type Target =
+  | { readonly kind: "here" }
+  | {
+      readonly kind: "peer";
+      readonly nickname: string;
+      readonly shortId: number;
+      /** Why its side could not be looked at; undefined where it was. */
+      readonly unseen?: string | undefined;
+      readonly tunnel: Tunnel | undefined;
+    };
+
+/** All that was found out about a path. */
+export interface Evidence {
+  readonly probe: Probe;
+  /** Nickname of this host. */
+  readonly here: string;
+  readonly near: Side;
+  readonly target: Target;
+  /** The destination's side, where it was looked at. */
+  readonly far: Side | undefined;
+  /** Nicknames by short ids. */
+  readonly nicknames: ReadonlyMap<number, string>;
+  /** Why the kernel would not send the probe. */
+  readonly refused: string | undefined;
+  /** A probe as large as the container's MTU, where one was sent. */
+  readonly large: { readonly bytes: number; readonly passed: boolean } | undefined;
+  /** What the policies of the cluster say, where they are known. */
+  readonly policy: PolicyOpinion | undefined;
+}
+
+/** See lib/npc/explain.ts. */
+export interface PolicyOpinion {
+  readonly egress: string;
+  readonly ingress: string;
+}
+
+export const ok = (host: string, name: string, found: string): Hop => ({ host, name, state: "ok", found });
+
+export const fail = (host: string, name: string, found: string, advice: string): Hop => ({
+  host,
+  name,
+  state: "fail",
+  found,
+  advice,
+});
+
+export const destinationOf = ({ probe }: Evidence) => formatIPv4(probe.destination);
+export const sourceOf = ({ probe }: Evidence) => formatIPv4(probe.source);
+
+/** Nickname of the destination's host. */
+export const farHost = ({ here, target }: Evidence) => (target.kind === "here" ? here : target.nickname);
+
+/** The probe left the container; where ARP has no answer it does not, and the request is followed instead. */
+export const leaves = ({ near }: Evidence) => saw(near, "inside", "probe", true);
+
+/** Whether what is followed (the probe, or ARP for it) was seen at a point on its way to the destination. */
+export function passes(evidence: Evidence, side: Side | undefined, point: Point, out: boolean): boolean {
+  return saw(side, point, leaves(evidence) ? "probe" : "arp", out);
+}

@@ -1,0 +1,113 @@
+// Looks at one host's part of a path while probes pass: the same at both ends, here and for other hosts' questions.
+import type { IPv4 } from "../address/ipv4.ts";
+import type { Clock } from "../clock/clock.ts";
+import { sleep } from "../clock/clock.ts";
+import { BRIDGE } from "../host/names.ts";
+import { linkByName } from "../netlink/link.ts";
+import type { TracedDrop } from "../netlink/nftables/trace.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { inNetns } from "../sys/netns.ts";
+import { type Capture, capture, type Sighting } from "./capture.ts";
+import { droppedAt, endState, NOTHING_DROPPED } from "./endstate.ts";
+import { forwarding, overlayLinks } from "./forwarding.ts";
+import { type Place, placeOf, places } from "./places.ts";
+import type { Probe } from "./probe.ts";
+import { describeDrops, followRules, isolation } from "./rules.ts";
+import type { Point, Seen, Side } from "./side.ts";
+
+/** Interval of looking for what was seen. */
+const LOOK_MS = 3;
+/** What belongs to an answer, and comes behind it. */
+const SETTLE_MS = 30;
+const MAX_SEEN = 64;
+
+export interface Looking {
+  /** The address of this host's end. */
+  readonly address: IPv4;
+  readonly probe: Probe;
+  /** A path where its namespace was last. */
+  readonly netns?: string | undefined;
+  /** Nobody else on this host follows the probe through the rules. */
+  readonly rules: boolean;
+  /** Ends the look before its time-out. */
+  done(seen: readonly Seen[]): boolean;
+  /** Called once all is watched; to send probes. */
+  begun?(): void;
+}
+
+/** Looks for up to `ms`; resolves with what this host has of the path. Rejects with SysError or NetlinkError. */
+export async function look(looking: Looking, clock: Clock, ms: number): Promise<Side> {
+  const { address, probe } = looking;
+  using host = new NetlinkSocket(NETLINK_ROUTE);
+  const place = placeOf(places(host, looking.netns), address);
+  const before = place ? droppedAt(host, place.port.index) : NOTHING_DROPPED;
+  const trace = looking.rules ? followRules(probe) : "followed by the other end";
+  const captures: { capture: Capture; seen: (sighting: Sighting) => Seen }[] = [];
+  const seen = new Map<string, Seen>();
+  const drops: TracedDrop[] = [];
+  const collect = () => {
+    for (const each of captures)
+      for (const sighting of each.capture.read()) {
+        const one = each.seen(sighting);
+        const key = Object.values(one).join(" ");
+        if (seen.size < MAX_SEEN) seen.set(key, one);
+      }
+    if (typeof trace !== "string") drops.push(...trace.read());
+    return [...seen.values()];
+  };
+  try {
+    captures.push({ capture: capture(probe), seen: hostPoints(host, place) });
+    if (place)
+      captures.push({ capture: inNetns(place.container.netns, () => capture(probe)), seen: inside(place) });
+    looking.begun?.();
+    const end = clock.now() + ms;
+    while (clock.now() < end && !looking.done(collect())) await sleep(clock, LOOK_MS);
+    await sleep(clock, SETTLE_MS);
+    const all = collect();
+    const other = address === probe.source ? probe.destination : probe.source;
+    const state = place ? stateOf(host, place, other, before) : null;
+    return {
+      end: state,
+      seen: all,
+      drops: describeDrops(drops),
+      unfiltered: typeof trace === "string" ? trace : null,
+      policies: isolation(address),
+      forward: forwarding(host, state?.neighbour?.mac ?? undefined),
+    };
+  } finally {
+    for (const each of captures) each.capture.close();
+    if (typeof trace !== "string") trace.close();
+  }
+}
+
+/** Null where the container has gone meanwhile. */
+function stateOf(...args: Parameters<typeof endState>): Side["end"] {
+  try {
+    return endState(...args);
+  } catch (error) {
+    if (error instanceof Error && error.name === "NetnsError") return null;
+    throw error;
+  }
+}
+
+/** Tells links of the host apart. */
+function hostPoints(host: NetlinkSocket, place: Place | undefined): (sighting: Sighting) => Seen {
+  const points = new Map<number, { point: Point; link: string }>();
+  for (const { index, name } of overlayLinks(host)) points.set(index, { point: "overlay", link: name });
+  const bridge = linkByName(host, BRIDGE);
+  if (bridge) points.set(bridge.index, { point: "bridge", link: bridge.name });
+  if (place) points.set(place.port.index, { point: "port", link: place.port.name });
+  return ({ link, sign, out }) => {
+    const { point, link: name } = points.get(link) ?? { point: "elsewhere", link: String(link) };
+    return { point, sign, out, link: name };
+  };
+}
+
+function inside({ container }: Place): (sighting: Sighting) => Seen {
+  return ({ link, sign, out }) => ({
+    point: link === container.link.index ? "inside" : "elsewhere",
+    sign,
+    out,
+    link: link === container.link.index ? container.link.name : String(link),
+  });
+}

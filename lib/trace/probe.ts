@@ -1,0 +1,109 @@
+// The probe: an ICMP echo request (RFC 792), a TCP SYN (RFC 9293) or a UDP datagram (RFC 768) that is told from other
+// packets by its number; and what frames say of it. Only IPv4, as all addresses of the network.
+import { type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
+
+export const PROTOCOLS = ["icmp", "tcp", "udp"] as const;
+export type ProbeProtocol = (typeof PROTOCOLS)[number];
+export const PROTOCOL_NUMBER: Record<ProbeProtocol, number> = { icmp: 1, tcp: 6, udp: 17 };
+
+export interface Probe {
+  readonly source: IPv4;
+  readonly destination: IPv4;
+  readonly protocol: ProbeProtocol;
+  /** Destination port; 0 for ICMP. */
+  readonly port: number;
+  /** Identifier of the echo request, or source port; 1 … 65535. */
+  readonly id: number;
+}
+
+/** What a frame is of a probe: the probe itself, its answer, or a refusal of the other end. */
+export type Sign = "probe" | "answer" | "refused" | "arp";
+
+const ETHERNET_HEADER = 14;
+const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806 } as const;
+const ECHO = { reply: 0, unreachable: 3, request: 8 } as const;
+const TCP = { flags: 13, syn: 0x02, rst: 0x04, ack: 0x10 } as const;
+const MARK = new TextEncoder().encode("weave trace ");
+
+/** The internet checksum (RFC 1071) of parts that each have an even length but the last. */
+function checksum(...parts: readonly Uint8Array[]): number {
+  let sum = 0;
+  for (const part of parts) for (const [i, octet] of part.entries()) sum += i % 2 === 0 ? octet << 8 : octet;
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+/**
+ * The probe from behind its IP header, which the kernel adds; `size` is that of the whole IP packet in bytes, as far as it
+ * is larger than the headers need.
+ */
+export function probePayload(probe: Probe, sequence: number, size = 0): Uint8Array {
+  const { protocol, id, port, source, destination } = probe;
+  const header = protocol === "tcp" ? 20 : 8;
+  const length = Math.max(header + (protocol === "tcp" ? 0 : MARK.length), size - 20);
+  const bytes = new Uint8Array(length);
+  const view = new DataView(bytes.buffer);
+  if (protocol !== "tcp") bytes.set(MARK, header);
+  if (protocol === "icmp") {
+    view.setUint8(0, ECHO.request);
+    view.setUint16(4, id);
+    view.setUint16(6, sequence);
+    view.setUint16(2, checksum(bytes));
+    return bytes;
+  }
+  view.setUint16(0, id);
+  view.setUint16(2, port);
+  if (protocol === "udp") view.setUint16(4, length);
+  else {
+    view.setUint32(4, sequence);
+    view.setUint8(12, 0x50);
+    view.setUint8(TCP.flags, TCP.syn);
+    view.setUint16(14, 1024);
+  }
+  const pseudo = new Uint8Array(12);
+  pseudo.set(ipv4Octets(source), 0);
+  pseudo.set(ipv4Octets(destination), 4);
+  pseudo[9] = PROTOCOL_NUMBER[protocol];
+  new DataView(pseudo.buffer).setUint16(10, length);
+  view.setUint16(protocol === "tcp" ? 16 : 6, checksum(pseudo, bytes));
+  return bytes;
+}
+
+/** What an Ethernet frame (or one with the four octets of sleeve's tag in front) is of a probe; undefined for others. */
+export function signOf(frame: Uint8Array, probe: Probe): Sign | undefined {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  for (const at of [0, 4]) {
+    if (frame.length < at + ETHERNET_HEADER + 20) return undefined;
+    const type = view.getUint16(at + 12);
+    if (type === ETHERTYPE.arp) return "arp";
+    if (type === ETHERTYPE.ipv4) return packetSign(frame.subarray(at + ETHERNET_HEADER), probe);
+  }
+  return undefined;
+}
+
+function packetSign(packet: Uint8Array, probe: Probe): Sign | undefined {
+  const header = ((packet[0] ?? 0) & 15) * 4;
+  const rest = packet.subarray(header);
+  if (packet.length < 20 || rest.length < 8) return undefined;
+  const source = ipv4FromOctets(packet.subarray(12, 16));
+  const forth = source === probe.source && ipv4FromOctets(packet.subarray(16, 20)) === probe.destination;
+  const number = packet[9];
+  const view = new DataView(rest.buffer, rest.byteOffset, rest.byteLength);
+  if (forth) {
+    if (number !== PROTOCOL_NUMBER[probe.protocol]) return undefined;
+    if (probe.protocol === "icmp")
+      return rest[0] === ECHO.request && view.getUint16(4) === probe.id ? "probe" : undefined;
+    return view.getUint16(0) === probe.id && view.getUint16(2) === probe.port ? "probe" : undefined;
+  }
+  if (source !== probe.destination) return undefined;
+  if (number === PROTOCOL_NUMBER.icmp && rest[0] === ECHO.unreachable && probe.protocol !== "icmp") {
+    const quoted = rest.subarray(8);
+    return quoted.length >= 28 && packetSign(quoted, probe) === "probe" ? "refused" : undefined;
+  }
+  if (number !== PROTOCOL_NUMBER[probe.protocol]) return undefined;
+  if (probe.protocol === "icmp")
+    return rest[0] === ECHO.reply && view.getUint16(4) === probe.id ? "answer" : undefined;
+  if (view.getUint16(0) !== probe.port || view.getUint16(2) !== probe.id) return undefined;
+  if (probe.protocol === "udp") return "answer";
+  return (rest[TCP.flags] ?? 0) & TCP.rst ? "refused" : "answer";
+}

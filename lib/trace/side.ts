@@ -1,0 +1,90 @@
+// What one host has of a path: its end of it (a container, its link, the bridge port), what its kernel forwards by, and what
+// was seen there of the probe. Hosts tell each other of it, so it is a shape with bounds.
+import * as v from "valibot";
+
+const text = (length: number) => v.pipe(v.string(), v.maxLength(length));
+const nullable = <T extends v.GenericSchema>(schema: T) => v.nullable(schema);
+const address = v.pipe(v.string(), v.ipv4());
+const mac = v.pipe(v.string(), v.mac48());
+const mtu = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
+
+/** A link, inside a container or the host's end of it. */
+const LinkState = v.object({
+  name: text(15),
+  up: v.boolean(),
+  /** Both ends are up. */
+  carrier: v.boolean(),
+  /** Bytes. */
+  mtu,
+});
+
+/** The container that has the address. */
+export const EndState = v.object({
+  /** Whose it is, as far as that is known; else "". */
+  id: text(256),
+  inside: v.object({
+    ...LinkState.entries,
+    mac: nullable(mac),
+    addresses: v.pipe(v.array(text(18)), v.maxLength(256)),
+  }),
+  /** The host's end; `bridge` is the one it is a port of. */
+  port: v.object({ ...LinkState.entries, bridge: nullable(text(15)), isolated: v.boolean() }),
+  /** Inside, to the other end; null where there is no route. */
+  route: nullable(v.object({ link: text(15), gateway: nullable(address), source: nullable(address) })),
+  /** ARP entry of the next hop. */
+  neighbour: nullable(v.object({ address, mac: nullable(mac), failed: v.boolean() })),
+  /** Frames of the container that its port has dropped since the probe began. */
+  dropped: v.object({ spoofed: v.number(), protocol: v.number(), flood: v.number() }),
+});
+export type EndState = v.InferOutput<typeof EndState>;
+
+export const POINTS = ["inside", "port", "overlay", "bridge", "elsewhere"] as const;
+export type Point = (typeof POINTS)[number];
+
+/** Something of the probe, where it was seen. */
+export const Seen = v.object({
+  point: v.picklist(POINTS),
+  sign: v.picklist(["probe", "answer", "refused", "arp"]),
+  out: v.boolean(),
+  /** The link's name. */
+  link: text(15),
+});
+export type Seen = v.InferOutput<typeof Seen>;
+
+/** A rule of nftables, or the policy of a chain, that dropped something of the probe. */
+export const Drop = v.object({
+  family: text(16),
+  table: text(256),
+  chain: text(256),
+  handle: nullable(text(20)),
+  comment: nullable(text(256)),
+  /** The probe; else its answer. */
+  forth: v.boolean(),
+});
+export type Drop = v.InferOutput<typeof Drop>;
+
+export const Side = v.object({
+  /** Null where no container of this host has the address. */
+  end: nullable(EndState),
+  seen: v.pipe(v.array(Seen), v.maxLength(64)),
+  drops: v.pipe(v.array(Drop), v.maxLength(16)),
+  /** Why rules could not be followed; null where they were. */
+  unfiltered: nullable(text(256)),
+  /** weave-npc's tables are there; and whether they isolate the container, by direction. */
+  policies: nullable(v.object({ ingress: v.boolean(), egress: v.boolean() })),
+  /** What the kernel forwards frames to the other end by; null where there are no maps. */
+  forward: nullable(
+    v.object({
+      /** Short id of the peer that has the other end's Ethernet address. */
+      peer: nullable(v.number()),
+      /** Address of the next hop, or "sleeve". */
+      hop: nullable(text(15)),
+    }),
+  ),
+});
+export type Side = v.InferOutput<typeof Side>;
+
+/** Whether something was seen at a point. */
+export function saw(side: Side | undefined, point: Point, sign: Seen["sign"], out: boolean): boolean {
+  return side?.seen.some((each) => each.point === point && each.sign === sign && each.out === out) ?? false;
+}

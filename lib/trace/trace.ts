@@ -1,0 +1,219 @@
+// One trace: find the ends, watch both, send probes until there is an answer or it is late, and judge.
+import * as v from "valibot";
+import { formatIPv4 } from "../address/ipv4.ts";
+import type { Report } from "../api/report.ts";
+import { connectionsSummary } from "../api/summary.ts";
+import { type Clock, every, type Timer } from "../clock/clock.ts";
+import { below, type Random } from "../clock/random.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { reasonOf } from "../sys/reason.ts";
+import {
+  askPeer,
+  type Destination,
+  findDestination,
+  findSource,
+  type Lookups,
+  type Source,
+  TraceError,
+  unseenReason,
+} from "./ends.ts";
+import { endState, NOTHING_DROPPED } from "./endstate.ts";
+import { type Evidence, fail, type Hop, type PolicyOpinion, type Target, type Tunnel } from "./hops/hop.ts";
+import { pathOf, reached } from "./hops/path.ts";
+import { look } from "./look.ts";
+import { type Place, placeOf, places } from "./places.ts";
+import type { Probe, ProbeProtocol } from "./probe.ts";
+import { LOOK_MS, lookQuestion } from "./question.ts";
+import { sender } from "./send.ts";
+import { type Seen, Side } from "./side.ts";
+
+const SEND_MS = 100;
+/** The other host may begin later. */
+const MARGIN_MS = 500;
+const LARGE_MS = 1_000;
+const HOPELESS_MS = 100;
+const FIRST_ID = 20_000;
+const IDS = 40_000;
+
+export interface Request {
+  readonly from: string;
+  readonly to: string;
+  readonly protocol: ProbeProtocol;
+  /** 0 for ICMP. */
+  readonly port: number;
+}
+
+export interface Outcome {
+  readonly from: { readonly name: string; readonly address: string; readonly host: string };
+  readonly to: { readonly name: string; readonly address: string; readonly host: string | null };
+  readonly protocol: ProbeProtocol;
+  readonly port: number;
+  readonly reached: boolean;
+  readonly hops: readonly Hop[];
+}
+
+export interface Tools extends Lookups {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** What the policies of the cluster say; undefined where they are not known. */
+  policy(probe: Probe): Promise<PolicyOpinion | undefined>;
+}
+
+/** Traces; rejects with TraceError for ends that are not there, and as the API's client does. */
+export async function trace(request: Request, tools: Tools): Promise<Outcome> {
+  const report = JSON.parse(await tools.api("GET", "/report", { accept: "application/json" })) as Report;
+  const source = await findSource(tools, report, request.from);
+  const destination = await findDestination(tools, report, request.to);
+  if (destination.address === source.address) throw new TraceError("FROM and TO are the same container");
+  const { where } = destination;
+  const here = report.Router.NickName;
+  const hops =
+    where.kind === "nowhere"
+      ? [fail("", "address", where.why, "'weave ps' on each host, 'weave status dns' for names")]
+      : pathOf(await gather(request, tools, report, source, destination));
+  return {
+    from: { name: request.from, address: formatIPv4(source.address), host: here },
+    to: {
+      name: request.to,
+      address: formatIPv4(destination.address),
+      host: where.kind === "nowhere" ? null : where.kind === "here" ? here : where.nickname,
+    },
+    protocol: request.protocol,
+    port: request.port,
+    reached: reached(hops),
+    hops,
+  };
+}
+
+async function gather(
+  { protocol, port }: Request,
+  tools: Tools,
+  report: Report,
+  source: Source,
+  { address, where }: Destination,
+): Promise<Evidence> {
+  using host = new NetlinkSocket(NETLINK_ROUTE);
+  const place = placeOf(places(host), source.address);
+  if (!place)
+    throw new TraceError(
+      `the link of container ${source.id.slice(0, 12)} with ${formatIPv4(source.address)} is gone; start it again`,
+    );
+  const id = FIRST_ID + below(tools.random, IDS);
+  const probe: Probe = { source: source.address, destination: address, protocol, port, id };
+  const ms = isHopeless(host, place, probe) ? HOPELESS_MS : LOOK_MS;
+  const asked = where.kind === "peer" ? askLook(tools, where.name, probe, ms) : undefined;
+  const watched = await watch(tools, place, probe, ms, asked ?? lookHere(tools, probe, ms));
+  const { near, refused, other } = watched;
+  const far = typeof other === "string" ? undefined : other;
+  const unseen = typeof other === "string" ? other : undefined;
+  const answered = near.seen.some(({ point, sign, out }) => point === "inside" && sign === "answer" && !out);
+  const bytes = near.end?.inside.mtu ?? 0;
+  const large =
+    answered && bytes > 0
+      ? { bytes, passed: await passesLarge(tools, place, { ...probe, id: id + 1 }, bytes) }
+      : undefined;
+  return {
+    probe,
+    here: report.Router.NickName,
+    near,
+    far,
+    target: where.kind === "peer" ? targetOf(report, where, unseen) : { kind: "here" },
+    nicknames: new Map(report.Router.Peers.map(({ ShortID, NickName }) => [ShortID, NickName])),
+    refused,
+    large,
+    policy: await tools.policy(probe),
+  };
+}
+
+/** Whether no probe can leave the container: there is nothing to wait for. */
+function isHopeless(host: NetlinkSocket, place: Place, { destination }: Probe): boolean {
+  const { inside, route } = endState(host, place, destination, NOTHING_DROPPED);
+  return !inside.up || !inside.carrier || route === null || route.link !== inside.name;
+}
+
+/** What the other side has seen, or why it could not be looked at. */
+type Other = Promise<Side | string>;
+
+async function askLook({ api }: Tools, peer: string, probe: Probe, ms: number): Other {
+  try {
+    return v.parse(Side, await askPeer(api, peer, lookQuestion(probe, ms)));
+  } catch (error) {
+    return unseenReason(error);
+  }
+}
+
+/** The destination is on this host: its side is looked at here, the rules by the source's. */
+async function lookHere({ clock }: Tools, probe: Probe, ms: number): Other {
+  const done = (seen: Side["seen"]) =>
+    seen.some(
+      ({ point, sign, out }) => point === "inside" && out && (sign === "answer" || sign === "refused"),
+    );
+  return look({ address: probe.destination, probe, rules: false, done }, clock, ms);
+}
+
+async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, asked: Other, size = 0) {
+  let other: Side | string | undefined;
+  const settled = asked
+    .catch((error: unknown) => `its side cannot be looked at: ${reasonOf(error)}`)
+    .then((side) => {
+      other = side;
+    });
+  let refused: string | undefined;
+  let timer: Timer | undefined;
+  const sending = sender(place.container.netns, probe, size);
+  let sequence = 0;
+  const send = () => {
+    refused = sending.send(++sequence);
+  };
+  const answered = (seen: readonly Seen[]) =>
+    seen.some(
+      ({ point, sign, out }) => point === "inside" && !out && (sign === "answer" || sign === "refused"),
+    );
+  try {
+    const near = await look(
+      {
+        address: probe.source,
+        probe,
+        netns: place.container.netns,
+        rules: true,
+        done: (seen) => other !== undefined && (answered(seen) || typeof other !== "string"),
+        begun() {
+          send();
+          timer = every(clock, SEND_MS, send);
+        },
+      },
+      clock,
+      ms + MARGIN_MS,
+    );
+    await settled;
+    return { near, refused, other: other ?? "its router does not answer" };
+  } finally {
+    timer?.cancel();
+    sending.close();
+  }
+}
+
+/** Whether a probe as large as that is answered. */
+async function passesLarge(tools: Tools, place: Place, probe: Probe, bytes: number): Promise<boolean> {
+  const nobody = Promise.resolve("nobody is asked");
+  const { near } = await watch(tools, place, probe, LARGE_MS - MARGIN_MS, nobody, bytes);
+  return near.seen.some(({ point, sign, out }) => point === "inside" && sign === "answer" && !out);
+}
+
+function targetOf(
+  report: Report,
+  { name, nickname }: { name: string; nickname: string },
+  unseen: string | undefined,
+): Target {
+  const { Router } = report;
+  const peer = Router.Peers.find(({ Name }) => Name === name);
+  const via = Router.UnicastRoutes.find(({ Dest }) => Dest === name)?.Via ?? name;
+  return { kind: "peer", nickname, shortId: peer?.ShortID ?? -1, unseen, tunnel: tunnelTo(report, via) };
+}
+
+function tunnelTo(report: Report, name: string): Tunnel | undefined {
+  const connection = connectionsSummary(report).find(({ peer }) => peer?.name === name);
+  if (!connection?.peer) return undefined;
+  const { peer, state, overlay, mtu, encrypted, reason } = connection;
+  return { neighbour: peer.nickname, state, overlay, mtu, encrypted, reason };
+}

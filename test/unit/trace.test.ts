@@ -1,0 +1,385 @@
+// What a trace makes of what was seen: each fault names its own hop, and only that one. Frames of strangers do no harm.
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { ipv4Octets, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { commentIn } from "../../lib/netlink/nftables/comment.ts";
+import type { Evidence, Tunnel } from "../../lib/trace/hops/hop.ts";
+import { pathOf, reached } from "../../lib/trace/hops/path.ts";
+import { type Probe, probePayload, signOf } from "../../lib/trace/probe.ts";
+import type { EndState, Seen, Side } from "../../lib/trace/side.ts";
+import { traceText } from "../../lib/trace/text.ts";
+
+const WEB = "10.32.0.1";
+const DB = "10.40.0.3";
+const MAC = "5e:00:00:00:00:03";
+const PROBE: Probe = {
+  source: parseIPv4(WEB),
+  destination: parseIPv4(DB),
+  protocol: "icmp",
+  port: 0,
+  id: 77,
+};
+
+const seen = (text: string): Seen[] =>
+  text
+    .split(" ")
+    .filter(Boolean)
+    .map((each) => {
+      const [point, sign, way] = each.split("-");
+      return { point, sign, out: way === "out", link: "l" } as Seen;
+    });
+
+const END: EndState = {
+  id: "web",
+  inside: {
+    name: "eth0",
+    up: true,
+    carrier: true,
+    mtu: 1376,
+    mac: "5e:00:00:00:00:01",
+    addresses: [`${WEB}/12`],
+  },
+  port: { name: "vethweplweb", up: true, carrier: true, mtu: 1376, bridge: "weave", isolated: false },
+  route: { link: "eth0", gateway: null, source: WEB },
+  neighbour: { address: DB, mac: MAC, failed: false },
+  dropped: { spoofed: 0, protocol: 0, flood: 0 },
+};
+const FAR_END: EndState = {
+  ...END,
+  id: "db",
+  inside: { ...END.inside, mac: MAC, addresses: [`${DB}/12`] },
+  port: { ...END.port, name: "vethwepldb" },
+  route: { link: "eth0", gateway: null, source: DB },
+};
+const NEAR: Side = {
+  end: END,
+  seen: seen(
+    "inside-probe-out port-probe-in overlay-probe-out overlay-answer-in port-answer-out inside-answer-in",
+  ),
+  drops: [],
+  unfiltered: null,
+  policies: null,
+  forward: { peer: 2, hop: "10.99.0.2" },
+};
+const FAR: Side = {
+  ...NEAR,
+  end: FAR_END,
+  seen: seen(
+    "overlay-probe-in port-probe-out inside-probe-in inside-answer-out port-answer-in overlay-answer-out",
+  ),
+};
+const TUNNEL: Tunnel = {
+  neighbour: "hostb",
+  state: "established",
+  overlay: "fastdp",
+  mtu: 1376,
+  encrypted: false,
+  reason: null,
+};
+const GOOD: Evidence = {
+  probe: PROBE,
+  here: "hosta",
+  near: NEAR,
+  far: FAR,
+  target: { kind: "peer", nickname: "hostb", shortId: 2, tunnel: TUNNEL },
+  nicknames: new Map([
+    [1, "hosta"],
+    [2, "hostb"],
+    [3, "hostc"],
+  ]),
+  refused: undefined,
+  large: { bytes: 1376, passed: true },
+  policy: undefined,
+};
+
+const near = (change: Partial<Side>, end: Partial<EndState> = {}): Partial<Evidence> => ({
+  near: { ...NEAR, end: { ...END, ...end }, ...change },
+});
+const far = (change: Partial<Side>, end: Partial<EndState> = {}): Partial<Evidence> => ({
+  far: { ...FAR, end: { ...FAR_END, ...end }, ...change },
+});
+const drop = (forth: boolean, table = "guard", chain = "c", handle: string | null = "7") => ({
+  drops: [{ family: "inet", table, chain, handle, comment: null, forth }],
+});
+/** The near side's sightings as far as the probe came, without an answer. */
+const lost = (text: string, answer: Partial<Evidence> = {}): Partial<Evidence> => ({
+  ...near({ seen: seen(text) }),
+  ...answer,
+});
+const ARP_OUT = "inside-arp-out port-arp-in overlay-arp-out";
+const noArp = { neighbour: { address: DB, mac: null, failed: true } };
+
+const CASES: [string, Partial<Evidence>, string, string][] = [
+  ["container gone", { near: { ...NEAR, end: null } }, "hosta source", "has gone"],
+  ["link down", near({}, { inside: { ...END.inside, up: false } }), "hosta link", "eth0 is down"],
+  ["no route", near({}, { route: null }), "hosta route", "no route"],
+  [
+    "other link",
+    near({}, { route: { link: "eth1", gateway: null, source: null } }),
+    "hosta route",
+    "by eth1",
+  ],
+  [
+    "gateway on link",
+    near({}, { route: { link: "eth0", gateway: "10.32.0.9", source: null } }),
+    "hosta route",
+    "on the link itself",
+  ],
+  [
+    "gateway dead",
+    near(
+      {},
+      {
+        inside: { ...END.inside, addresses: ["10.32.0.1/16"] },
+        route: { link: "eth0", gateway: "10.32.0.9", source: null },
+        neighbour: { address: "10.32.0.9", mac: null, failed: true },
+      },
+    ),
+    "hosta route",
+    "gateway 10.32.0.9, which does not answer",
+  ],
+  ["refused", { ...lost(""), refused: "Operation not permitted" }, "hosta route", "Operation not permitted"],
+  [
+    "poisoned",
+    near({}, { neighbour: { address: DB, mac: "02:00:00:00:00:99", failed: false } }),
+    "hosta arp",
+    "taken to be at 02:",
+  ],
+  ["port down", near({}, { port: { ...END.port, up: false, carrier: false } }), "hosta port", "is down"],
+  [
+    "port elsewhere",
+    near({}, { port: { ...END.port, bridge: "docker0" } }),
+    "hosta port",
+    "on bridge docker0",
+  ],
+  ["port alone", near({}, { port: { ...END.port, bridge: null } }), "hosta port", "on no bridge"],
+  ["lost in the veth", lost("inside-probe-out"), "hosta port", "does not arrive"],
+  [
+    "spoofed",
+    near(
+      { seen: seen("inside-probe-out port-probe-in") },
+      { dropped: { spoofed: 3, protocol: 0, flood: 0 } },
+    ),
+    "hosta port",
+    "anti-spoofing",
+  ],
+  ["rule", near({ ...drop(true) }), "hosta firewall", "table inet guard, chain c, rule 7"],
+  ["policy of a chain", near({ ...drop(true, "guard", "c", null) }), "hosta firewall", "chain c, policy"],
+  ["egress", near({ ...drop(true, "weave-npc", "blocked-egress") }), "hosta policy", `deny egress of ${WEB}`],
+  ["unknown pod", near({ ...drop(true, "weave-npc", "postrouting") }), "hosta policy", "does not know"],
+  ["programs gone", near({ forward: null }), "hosta forward", "missing"],
+  ["stale MAC", near({ forward: { peer: 3, hop: "10.99.0.3" } }), "hosta forward", "at hostc, but"],
+  ["no hop", near({ forward: { peer: 2, hop: null } }), "hosta forward", "no way to hostb"],
+  [
+    "lost in the bridge",
+    lost("inside-probe-out port-probe-in", far({ seen: [] })),
+    "hosta forward",
+    "does not leave",
+  ],
+  [
+    "no connection",
+    { target: { kind: "peer", nickname: "hostb", shortId: 2, tunnel: undefined } },
+    " tunnel",
+    "no way",
+  ],
+  [
+    "pending",
+    { target: { kind: "peer", nickname: "hostb", shortId: 2, tunnel: { ...TUNNEL, state: "pending" } } },
+    " tunnel",
+    "is pending",
+  ],
+  [
+    "lost on the way",
+    { ...lost("inside-probe-out port-probe-in overlay-probe-out"), ...far({ seen: [] }) },
+    " tunnel",
+    "does not arrive at hostb",
+  ],
+  [
+    "destination gone",
+    { ...lost(ARP_OUT), far: { ...FAR, end: null, seen: seen("overlay-arp-in") } },
+    "hostb container",
+    "no container here",
+  ],
+  ["far rule", far({ ...drop(true) }), "hostb firewall", "guard"],
+  [
+    "ingress",
+    far({ ...drop(true, "weave-npc", "blocked-ingress") }),
+    "hostb policy",
+    `deny ingress of ${DB}`,
+  ],
+  ["far port down", far({}, { port: { ...FAR_END.port, up: false } }), "hostb port", "is down"],
+  ["far port elsewhere", far({}, { port: { ...FAR_END.port, bridge: null } }), "hostb port", "on no bridge"],
+  ["lost in the far bridge", far({ seen: seen("overlay-probe-in") }), "hostb port", "does not leave it"],
+  ["far link down", far({}, { inside: { ...FAR_END.inside, up: false } }), "hostb inside", "eth0 is down"],
+  [
+    "lost in the far veth",
+    far({ seen: seen("overlay-probe-in port-probe-out") }),
+    "hostb inside",
+    "does not arrive",
+  ],
+  [
+    "no ARP there",
+    {
+      ...near({ seen: seen(ARP_OUT) }, noArp),
+      ...far({ seen: seen("overlay-arp-in port-arp-out inside-arp-in") }),
+    },
+    "hostb inside",
+    "does not answer",
+  ],
+  [
+    "ARP lost",
+    { ...near({ seen: seen(ARP_OUT) }, noArp), ...far({ seen: [] }) },
+    " tunnel",
+    "does not arrive",
+  ],
+  [
+    "no answer",
+    {
+      ...lost("inside-probe-out port-probe-in overlay-probe-out"),
+      ...far({ seen: seen("overlay-probe-in port-probe-out inside-probe-in") }),
+    },
+    "hostb answer",
+    "sends no echo reply",
+  ],
+  [
+    "no way back",
+    {
+      ...lost("inside-probe-out port-probe-in overlay-probe-out"),
+      ...far({ seen: seen("overlay-probe-in port-probe-out inside-probe-in") }, { route: null }),
+    },
+    "hostb answer",
+    "has no route",
+  ],
+  [
+    "answer dropped",
+    { ...lost("inside-probe-out port-probe-in overlay-probe-out"), ...far({ ...drop(false) }) },
+    "hostb answer",
+    "drops the answer",
+  ],
+  [
+    "answer lost",
+    { ...lost("inside-probe-out port-probe-in overlay-probe-out"), ...far({}) },
+    " answer",
+    "lost between hostb and hosta",
+  ],
+  [
+    "refused",
+    lost("inside-probe-out port-probe-in overlay-probe-out inside-refused-in"),
+    " answer",
+    "nothing listens",
+  ],
+  ["large", { large: { bytes: 1500, passed: false } }, " size", "packets of 1500 bytes"],
+];
+
+describe("a path stops at", () => {
+  test.each(CASES)("%s", (_name, change, hop, found) => {
+    const hops = pathOf({ ...GOOD, ...change });
+    const last = hops.at(-1);
+    expect(`${last?.host} ${last?.name}`).toBe(hop);
+    expect(last?.found).toContain(found);
+    expect(last?.advice ?? "").not.toBe("");
+    expect(hops.filter(({ state }) => state === "fail")).toHaveLength(1);
+    expect(reached(hops)).toBe(false);
+  });
+
+  test("nothing, where all is well", () => {
+    const hops = pathOf(GOOD);
+    expect(hops.map(({ state }) => state)).toEqual(hops.map(() => "ok"));
+    expect(reached(hops)).toBe(true);
+  });
+
+  test("the answer alone, where the other side cannot be looked at", () => {
+    const target = { kind: "peer", nickname: "old", shortId: 2, tunnel: TUNNEL, unseen: "runs 2.x" } as const;
+    const hops = pathOf({ ...GOOD, far: undefined, target });
+    expect(hops.map(({ name, state }) => `${name} ${state}`)).toContain("look unknown");
+    expect(reached(hops)).toBe(true);
+    const silent = pathOf({
+      ...GOOD,
+      ...lost("inside-probe-out port-probe-in overlay-probe-out"),
+      far: undefined,
+      target,
+    });
+    expect(silent.at(-1)).toMatchObject({ name: "answer", state: "fail" });
+  });
+});
+
+test("80 columns, whatever a host is called and a rule says", () => {
+  const outcome = {
+    from: { name: "web", address: WEB, host: "a".repeat(60) },
+    to: { name: "\u001b[2Jdb", address: DB, host: "b".repeat(60) },
+    protocol: "icmp",
+    port: 0,
+    reached: false,
+  } as const;
+  for (const [, change] of CASES) {
+    const text = traceText({ ...outcome, hops: pathOf({ ...GOOD, here: "a".repeat(60), ...change }) });
+    // A word that is longer than the column stays whole, alone on its line.
+    const long = text.split("\n").filter((line) => line.length > 80 && line.trim().includes(" "));
+    expect(long).toEqual([]);
+    expect(text).not.toContain("\u001b");
+  }
+});
+
+describe("frames", () => {
+  /** The probe, or its answer, as a frame. */
+  function frame(probe: Probe, payload: Uint8Array, back = false, tag = 0): Uint8Array {
+    const ip = new Uint8Array(20);
+    ip[0] = 0x45;
+    ip[9] = { icmp: 1, tcp: 6, udp: 17 }[probe.protocol];
+    ip.set(ipv4Octets(back ? probe.destination : probe.source), 12);
+    ip.set(ipv4Octets(back ? probe.source : probe.destination), 16);
+    const ethernet = new Uint8Array(14);
+    ethernet.set([8, 0], 12);
+    return Buffer.concat([new Uint8Array(tag), ethernet, ip, payload]);
+  }
+
+  test("of a probe and its answers are known, also behind sleeve's tag", () => {
+    for (const protocol of ["icmp", "tcp", "udp"] as const) {
+      const probe = { ...PROBE, protocol, port: protocol === "icmp" ? 0 : 80 };
+      const sent = probePayload(probe, 1);
+      expect(signOf(frame(probe, sent), probe)).toBe("probe");
+      expect(signOf(frame(probe, sent, false, 4), probe)).toBe("probe");
+      expect(signOf(frame(probe, sent), { ...probe, id: 78 })).toBeUndefined();
+      const answer = sent.slice();
+      if (protocol === "icmp") answer[0] = 0;
+      else answer.set([sent[2] ?? 0, sent[3] ?? 0, sent[0] ?? 0, sent[1] ?? 0]);
+      if (protocol === "tcp") answer[13] = 0x12;
+      expect(signOf(frame(probe, answer, true), probe)).toBe("answer");
+      if (protocol === "tcp") answer[13] = 0x14;
+      expect(signOf(frame(probe, answer, true), probe)).toBe(protocol === "tcp" ? "refused" : "answer");
+    }
+  });
+
+  test("a UDP port that nobody listens on is refused by ICMP that quotes the probe", () => {
+    const probe = { ...PROBE, protocol: "udp", port: 53 } as const;
+    const quoted = frame(probe, probePayload(probe, 1)).subarray(14);
+    const icmp = Buffer.concat([Uint8Array.of(3, 3, 0, 0, 0, 0, 0, 0), quoted]);
+    expect(signOf(frame({ ...probe, protocol: "icmp" }, icmp, true), probe)).toBe("refused");
+  });
+
+  test("of strangers are none, and never throw", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 120 }), (bytes) => {
+        const sign = signOf(bytes, PROBE);
+        expect(sign === undefined || sign === "arp").toBe(true);
+      }),
+    );
+  });
+
+  test("the payload is as large as asked, and its checksum right", () => {
+    const sum = (bytes: Uint8Array) => {
+      let total = 0;
+      for (let i = 0; i < bytes.length; i += 2) total += ((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0);
+      return (total & 0xffff) + (total >>> 16);
+    };
+    const payload = probePayload(PROBE, 5, 1376);
+    expect(payload).toHaveLength(1356);
+    expect(sum(payload) & 0xffff).toBe(0xffff);
+  });
+});
+
+test("comments of rules are read whatever user data there is", () => {
+  expect(commentIn(Buffer.from("\0\x04abc\0", "latin1"))).toBe("abc");
+  expect(commentIn(Buffer.from("\x05\x01x\0\x02ab", "latin1"))).toBe("ab");
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => void commentIn(bytes)));
+});
