@@ -8,7 +8,7 @@ import { launchDaemon } from "../lib/router/daemon.ts";
 import { askStarted, awaitPeers, launchedShape, launchedText } from "../lib/router/launched.ts";
 import { answer } from "./answer.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
-import { awaitedAddress, whileWaiting } from "./waiting.ts";
+import { awaited, awaitedAddress, whileWaiting } from "./waiting.ts";
 
 // What a daemon must not inherit: it would make it another program.
 const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
@@ -65,7 +65,7 @@ export async function awaitQuorum(
 ): Promise<void> {
   try {
     const ring = api("GET", "/ring", { timeoutMs: seconds * 1000 });
-    await whileWaiting(args, ring, () => awaitedAddress(api));
+    await whileWaiting(args, ring, () => awaited(api));
   } catch (error) {
     if (!(error instanceof ApiError && error.status === NO_ANSWER)) throw error;
     const why = await awaitedAddress(api);

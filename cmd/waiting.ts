@@ -61,6 +61,13 @@ export async function whileWaiting<T>(
   }
 }
 
+/** What the router waits for on behalf of a holder of addresses, or of all. */
+export async function awaited(api: ApiClient, id?: string): Promise<string> {
+  const path = id === undefined ? "" : `/${encodeURIComponent(id)}`;
+  const [reason] = (await api("GET", `/ipinfo/waits${path}`)).split("\n");
+  return reason ? `waiting: ${reason}` : "waiting for the router to answer";
+}
+
 /** Why no address of the default subnet can be had now; undefined where one can. */
 export async function awaitedAddress(api: ApiClient): Promise<string | undefined> {
   try {

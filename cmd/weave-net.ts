@@ -53,6 +53,27 @@ async function runCall(variables: Record<string, string>): Promise<CniOutcome> {
   return runPlugin(variables, input, answer, workHere);
 }
 
+/** A wait that is longer is told of. */
+const TELL_AFTER_MS = 1_000;
+const ASK_TIMEOUT_MS = 2_000;
+
+/** Say on standard error, which runtimes log, what a call waits for that takes longer than a second. */
+async function tellingOfWait<T>(variables: Record<string, string>, call: Promise<T>): Promise<T> {
+  const { CNI_CONTAINERID: id = "", CNI_COMMAND: command } = variables;
+  const tell = async () => {
+    const path = `/ipinfo/waits/${encodeURIComponent(id)}`;
+    const reasons = await apiClient()("GET", path, { timeoutMs: ASK_TIMEOUT_MS }).catch(() => "");
+    for (const reason of reasons.split("\n").filter(Boolean))
+      console.error(`weave-net: ${command} of ${id} waits for an address: ${reason}`);
+  };
+  const timer = setTimeout(tell, TELL_AFTER_MS);
+  try {
+    return await call;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** CNI's error 5: input or output failed. */
 function unexpected(error: unknown): CniOutcome {
   const msg = error instanceof Error ? error.message : String(error);
@@ -70,7 +91,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help") || (command === undefined && process.stdin.isTTY)) {
     return console.log(`weave-net: ${USAGE}`);
   }
-  const outcome = await runCall(variables).catch(unexpected);
+  const outcome = await tellingOfWait(variables, runCall(variables)).catch(unexpected);
   if (outcome.output) await Bun.write(Bun.stdout, `${outcome.output}\n`);
   process.exit(outcome.code);
 }

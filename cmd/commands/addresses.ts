@@ -18,14 +18,12 @@ import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { answer } from "../answer.ts";
 import type { Arguments } from "../arguments.ts";
+import { awaited, whileWaiting } from "../waiting.ts";
 
 /** Answers with the addresses of `id` that a command is about. */
 export function answerAddresses(args: Arguments, id: string, cidrs: readonly Cidr[]): void {
   answer(args, Addresses, { id, addresses: cidrs.map(formatCidr) }, formatAddresses(cidrs));
 }
-
-/** A wait that is longer than this is told of. */
-const TELL_AFTER_MS = 3_000;
 
 export type AddressArgument =
   | { readonly kind: "own"; readonly cidr: Cidr }
@@ -79,24 +77,26 @@ async function inDefaultSubnet(api: ApiClient, address: IPv4): Promise<Cidr> {
   return parseContainerCidr(formatCidr(cidr));
 }
 
-/** Claims or allocates each address for `id`. Gives back what it got where a later one fails. */
+/** Claims or allocates each address for `id`, and says what it waits for. Gives back what it got where a later one fails. */
 export async function acquire(
   api: ApiClient,
   id: string,
   addresses: readonly AddressArgument[],
   kind: HolderKind,
+  args: Pick<Arguments, "options">,
 ): Promise<Cidr[]> {
   const path = `/ip/${encodeURIComponent(id)}`;
+  const told = (answer: Promise<string>) => whileWaiting(args, answer, () => awaited(api, id));
   const got: Cidr[] = [];
   try {
     for (const address of addresses) {
       if (address.kind !== "net") {
         const cidr = address.kind === "own" ? address.cidr : await inDefaultSubnet(api, address.address);
         warnOfOverlap(cidr);
-        await tellingOfWait(api("PUT", `${path}/${formatCidr(cidr)}${QUERY[kind]}`));
+        await told(api("PUT", `${path}/${formatCidr(cidr)}${QUERY[kind]}`));
         got.push(cidr);
       } else {
-        const answer = (await tellingOfWait(api("POST", `${path}${address.path}${QUERY[kind]}`))).trim();
+        const answer = (await told(api("POST", `${path}${address.path}${QUERY[kind]}`))).trim();
         if (answer === "cancelled") throw new Error(`container ${id} has ended`);
         got.push(parseCidr(answer));
       }
@@ -105,19 +105,6 @@ export async function acquire(
   } catch (error) {
     await release(api, id, got);
     throw error;
-  }
-}
-
-/** Says on standard error that an address is being waited for, where that takes long. */
-async function tellingOfWait<T>(answer: Promise<T>): Promise<T> {
-  const timer = setTimeout(
-    () => console.error("waiting for an address: 'weave status' and 'weave status ipam' say for what"),
-    TELL_AFTER_MS,
-  );
-  try {
-    return await answer;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -48,7 +48,7 @@ export const attach: Command = {
     }
     const api = apiClient();
     await refuseSharedId(api, id, where);
-    const cidrs = await acquire(api, id, addresses, kind);
+    const cidrs = await acquire(api, id, addresses, kind, args);
     try {
       attachContainer({
         netns: where,

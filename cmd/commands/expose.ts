@@ -40,7 +40,7 @@ export const expose: Command = {
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
     const api = apiClient();
     const before = (await holders(api)).get(EXPOSE_ID) ?? [];
-    const cidrs = await acquire(api, EXPOSE_ID, addresses, "other");
+    const cidrs = await acquire(api, EXPOSE_ID, addresses, "other", args);
     const skip = options["without-masquerade"] || options["masquerade"] === false ? "?skipNAT=true" : "";
     const fqdn = options["hostname"];
     try {

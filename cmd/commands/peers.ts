@@ -3,6 +3,7 @@ import { apiClient } from "../../lib/api/client.ts";
 import { Peers, Primed } from "../../lib/api/shapes.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
+import { awaited, whileWaiting } from "../waiting.ts";
 
 /** Peers as the API takes them. */
 export function peersForm(peers: readonly string[]): URLSearchParams {
@@ -29,7 +30,11 @@ export const connect: Command = {
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
     const form = peersForm(positionals);
     if (options["replace"]) form.set("replace", "true");
-    const told = await apiClient()("POST", "/connect", { form });
+    const told = await whileWaiting(
+      args,
+      apiClient()("POST", "/connect", { form }),
+      `waiting for nameservers to resolve ${positionals.join(", ")}`,
+    );
     const warnings = told.split("\n").filter(Boolean);
     if (!options["json"]) for (const each of warnings) console.error(`weave connect: ${each}; trying again`);
     answer(args, Peers, { peers: [...positionals], ...(warnings.length > 0 && { warnings }) }, "");
@@ -57,7 +62,8 @@ export const prime: Command = {
   description: "Wait until peers have divided the address range",
   options: JSON_OPTION,
   async run(args) {
-    await apiClient()("GET", "/ring");
+    const api = apiClient();
+    await whileWaiting(args, api("GET", "/ring"), () => awaited(api));
     answer(args, Primed, { ready: true }, "");
   },
 };

@@ -162,6 +162,9 @@ function lookup(request: Request, parameters: Parameters, target: ApiTarget, ran
   return text(held.map(formatCidr).join(" "));
 }
 
+/** What requests for addresses wait for, a line each. */
+const waits = (reasons: readonly string[]) => text(reasons.map((reason) => `${reason}\n`).join(""));
+
 /** Whether a container could have an address now; where not, why. */
 function available({ allocator }: ApiTarget, subnet: Cidr): Response {
   const obstacle = allocator.obstacle(subnet);
@@ -288,6 +291,9 @@ const ROUTES: Record<string, Handler> = {
   "GET /ipinfo/available": (_request, _parameters, target) => available(target, target.defaultSubnet),
   "GET /ipinfo/available/:ip/:prefix": (_request, parameters, target) =>
     available(target, subnetOf(parameters)),
+  "GET /ipinfo/waits": (_request, _parameters, { allocator }) => waits(allocator.waits()),
+  "GET /ipinfo/waits/:id": (_request, parameters, { allocator }) =>
+    waits(allocator.waits(identifier(parameters))),
   "GET /ipinfo/tracker": () => text("\n"),
   "GET /ip": (_request, _parameters, { allocator }) => {
     const owned = Array.from(allocator.owned.entries(), ([containerid, { cidrs }]) => ({

@@ -1,5 +1,5 @@
 // Where each peer stands that was named, by launch or connect: what launch says came of it.
-import { CollisionError, RefusedError, SelfConnectionError } from "../mesh/errors.ts";
+import { CollisionError, HandshakeError, RefusedError, SelfConnectionError } from "../mesh/errors.ts";
 import type { NamedTarget } from "../mesh/maker.ts";
 
 export interface TargetReport {
@@ -27,7 +27,8 @@ export function targetState({ name, address, unresolved, connection, target }: N
   if (connection?.established) return as("connected");
   if (unresolved !== undefined) return as("unresolved", unresolved);
   if (error instanceof SelfConnectionError) return as("self");
-  if (error instanceof RefusedError) return as("refused", error.reason, error.remedy);
+  if (error instanceof RefusedError || error instanceof HandshakeError)
+    return as("refused", error.reason, error.remedy);
   if (error instanceof CollisionError) return as("refused", error.message);
   if (error && !connection) return as("failed", error.message);
   return as("connecting");

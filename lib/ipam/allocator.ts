@@ -31,8 +31,12 @@ import { type ReleaseOptions, Releaser } from "./releaser.ts";
 import type { AllocatorStore, Lease } from "./saved.ts";
 import { Sharing } from "./sharing.ts";
 import { Space } from "./space.ts";
+import { undivided, waitsFor } from "./waits.ts";
 
 const TICK_MS = 5_000;
+
+/** A wait for an address that is longer is logged. */
+const TELL_AFTER_MS = 1_000;
 
 export interface AllocatorConfig {
   readonly ourName: PeerName;
@@ -198,7 +202,10 @@ export class Allocator {
       this.#debug(`Allocated ${formatIPv4(address)} for ${holder} in ${formatCidr(subnet)}`);
       return { value: address };
     };
-    const run = () => this.pending.run("allocate", id, text, signal, attempt, { attachment });
+    const run = () => {
+      const request = this.pending.run("allocate", id, text, signal, attempt, { attachment, subnet });
+      return this.#watched(id, request);
+    };
     const held = this.owned.within(id, cidrRange(subnet));
     const unsaid = held.some((lease) => lease.attachment === undefined);
     if (attachment === undefined || !unsaid || held.some((lease) => lease.attachment === attachment))
@@ -214,15 +221,7 @@ export class Allocator {
       return `range ${formatCidr(subnet)} out of bounds: ${formatCidr(config.universe)}`;
     }
     sharing.establish();
-    if (sharing.ring.empty) {
-      const { consensus, unheard } = sharing.division;
-      const undivided = `the peers have not divided the range ${formatCidr(config.universe)} yet`;
-      if (unheard.length > 0) {
-        return `${undivided}: waiting for ${unheard.join(", ")}, which may know the ring; 'weave forget' peers that are gone`;
-      }
-      const voters = consensus ? ` (${consensus.state.size} known, quorum ${consensus.quorum})` : "";
-      return undivided + voters;
-    }
+    if (sharing.ring.empty) return undivided(this);
     const hosts = hostRange(subnet);
     if (space.canAllocate(hosts, this.#excepted)) return undefined;
     const donors = sharing.ring.donors(hosts.start, hosts.end, () => 1);
@@ -270,7 +269,23 @@ export class Allocator {
     const { attachment, signal } = options;
     const claim = new Claim(this, id, cidr, options);
     const attempt = () => claim.attempt();
-    return this.pending.run("claim", id, formatCidr(cidr), signal, attempt, { cidr, attachment });
+    const request = this.pending.run("claim", id, formatCidr(cidr), signal, attempt, { cidr, attachment });
+    return this.#watched(id, request);
+  }
+
+  /** What requests wait for: those of one holder, or all. */
+  waits(id?: string): string[] {
+    return [...new Set(this.pending.waiting(id).map((request) => waitsFor(this, request)))];
+  }
+
+  /** Logs what a request waits for that takes longer than a second. */
+  #watched<T>(id: string, request: Promise<T>): Promise<T> {
+    if (this.pending.waiting(id).length === 0) return request;
+    const timer = this.#clock.after(TELL_AFTER_MS, () => {
+      const [reason] = this.waits(id);
+      if (reason !== undefined) this.#warn("waiting", `[allocator] ${id} waits for an address: ${reason}`);
+    });
+    return request.finally(() => timer.cancel());
   }
 
   lookup(id: string, range: AddressRange, attachment?: string): Cidr[] {

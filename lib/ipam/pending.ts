@@ -14,8 +14,16 @@ export const DONE = { value: undefined } as const;
 interface Details {
   /** The address that is claimed. */
   readonly cidr?: Cidr;
+  /** The subnet that any address of is wanted. */
+  readonly subnet?: Cidr;
   /** The attachment that the address is for. */
   readonly attachment?: string | undefined;
+}
+
+/** A request that waits. */
+export interface Waiting extends Pick<Details, "cidr" | "subnet"> {
+  readonly kind: OperationKind;
+  readonly id: string;
 }
 
 interface Operation {
@@ -39,6 +47,17 @@ export class Pending {
   /** Waiting requests of a kind, as the status shows them. */
   list(kind: OperationKind): { readonly id: string; readonly text: string }[] {
     return this.#operations.filter((operation) => operation.kind === kind);
+  }
+
+  /** Waiting requests, those of one holder where it is named. */
+  waiting(holder?: string): Waiting[] {
+    return this.#operations
+      .filter(({ id }) => holder === undefined || id === holder)
+      .map(({ kind, id, details: { cidr, subnet } }) => ({
+        ...{ kind, id },
+        ...(cidr && { cidr }),
+        ...(subnet && { subnet }),
+      }));
   }
 
   /** Runs a request to its end; rejects with CancelledError when `signal` fires before that. */

@@ -3,7 +3,8 @@
 import { closeSync, writeSync } from "node:fs";
 import type { Readable } from "node:stream";
 import * as v from "valibot";
-import type { Log } from "../log/log.ts";
+import { logfmt } from "../log/fields.ts";
+import { type Log, logTo } from "../log/log.ts";
 
 /** The variable with the file descriptor of the line. */
 const VARIABLE = "WEAVE_LAUNCHER_FD";
@@ -40,17 +41,10 @@ export function toldToLauncher(log: Log): Log {
       close();
     }
   };
-  return {
-    ...log,
-    warning(text) {
-      log.warning(text);
-      tell(text);
-    },
-    error(text) {
-      log.error(text);
-      tell(text);
-    },
-  };
+  return logTo((level, text, fields) => {
+    log[level](text, fields);
+    if (level === "warning" || level === "error") tell(text + logfmt(fields));
+  });
 }
 
 /** Collect what a router tells over its line. The function returned has it so far, in order and each once. */

@@ -566,13 +566,23 @@ test("while the router is stopped: ADD says try again later, DEL succeeds; nothi
 test("while the peers have not agreed yet: ADD says try again later, and leaves nothing waiting", async () => {
   const lonely = hosts.host(2);
   await lonely.weave("launch", "--ipalloc-init=consensus=3");
-  const { code, stdout } = await lonely.cni("ADD", CONFIG, { id: "early", netns: await hosts.pod("early") });
+  const { code, stdout, stderr } = await lonely.cni("ADD", CONFIG, {
+    id: "early",
+    netns: await hosts.pod("early"),
+  });
   expect([code, JSON.parse(stdout)]).toEqual([
     1,
     expect.objectContaining({ code: 11, msg: expect.stringContaining("have not divided the range") }),
   ]);
+  const why =
+    "early waits for an address: the peers have not divided the range 10.32.0.0/12 yet: 1 of 2 peers known";
+  expect(stderr).toBe(`weave-net: ADD of ${why}\n`);
+  expect(lonely.log.match(new RegExp(`^WARN: .*${why}`, "gm"))).toHaveLength(1);
   const status = await lonely.cni("STATUS", { ...CONFIG, cniVersion: "1.1.0" });
-  expect(JSON.parse(status.stdout)).toMatchObject({ code: 50, msg: expect.stringContaining("quorum 2") });
+  expect(JSON.parse(status.stdout)).toMatchObject({
+    code: 50,
+    msg: expect.stringContaining("1 of 2 peers known"),
+  });
   expect(await lonely.weave("report", "-f", "{{json .IPAM.PendingAllocates}}")).toBe("null\n");
   expect(await lonely.weave("status")).toMatch(/Status: awaiting consensus \(quorum: 2, known: 1\)/);
 });

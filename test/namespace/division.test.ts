@@ -78,7 +78,7 @@ test("a host that lost its state waits for the peer that was named, instead of d
   await saysProblem(c, `waiting for ${a.ip}, which may know the ring`);
   expect(await status(c, "ipam")).toBe("");
   const told = await c.exec([join(DIST, "weave"), "expose"], { timeoutMs: 6_000 });
-  expect(told.stderr).toContain("waiting for an address: 'weave status'");
+  expect(told.stderr).toContain("waiting: the peers have not divided the range");
   await hosts.cut(a, c, false);
   expect(await waiting).not.toBe(first);
   expect(await status(c, "ipam")).toContain(" IPs (75.0% of total)");

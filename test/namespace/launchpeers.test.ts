@@ -53,12 +53,18 @@ test("a live peer: connected", async () => {
   );
 });
 
-test("a peer with another password is no error, and is not connected", async () => {
+test("a peer with another password is refused, with why and what to do, and is no error", async () => {
   await a.weave("launch", "--password=one");
-  const { peers, encryption } = await launched(b, "--password=two", a.ip);
+  const { peers, encryption, warnings } = await launched(b, "--password=two", a.ip);
   expect(encryption).toBe(true);
-  expect(peers).toEqual([expect.objectContaining({ peer: a.ip, address: `${a.ip}:6783` })]);
-  expect(["refused", "no-answer"]).toContain(peers[0]?.state ?? "");
+  expect(peers).toEqual([
+    {
+      ...{ peer: a.ip, address: `${a.ip}:6783`, state: "refused", name: null, nickname: null },
+      reason: expect.stringContaining("password"),
+      advice: expect.stringContaining("password"),
+    },
+  ]);
+  expect(warnings.length).toBeLessThanOrEqual(1);
 });
 
 test("a peer with another range is refused, with why and what to do", async () => {

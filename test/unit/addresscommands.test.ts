@@ -17,7 +17,9 @@ test.each([1, 2, 3])(
     };
     const { addresses, rest } = takeAddresses(["net:10.32.0.0/24", "ip:192.0.2.5/32", "net:default", "c1"]);
     expect(rest).toEqual(["c1"]);
-    const failed: unknown = await acquire(api, "c1", addresses, "container").catch((error: unknown) => error);
+    const failed: unknown = await acquire(api, "c1", addresses, "container", { options: {} }).catch(
+      (error: unknown) => error,
+    );
     expect(failed).toBeInstanceOf(ApiError);
     const got = ["/ip/c1/10.32.0.1", "/ip/c1/192.0.2.5", "/ip/c1/10.32.0.3"].slice(0, refused - 1);
     expect(calls.filter((call) => call.startsWith("DELETE"))).toEqual(got.map((path) => `DELETE ${path}`));

@@ -1,0 +1,101 @@
+// Commands that wait say for what, on standard error: in a line of its own, or in place on a terminal; with --json not.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
+
+let hosts: Hosts;
+let a: Host;
+let b: Host;
+
+beforeAll(async () => {
+  hosts = await Hosts.create("wai", 2);
+  [a, b] = [hosts.host(1), hosts.host(2)];
+});
+
+afterAll(() => hosts.disposeSync());
+
+const WEAVE = join(DIST, "weave");
+
+/** A command under way, with what it has said so far; each text is read as it comes. */
+function begin(host: Host, command: readonly string[]) {
+  const child = Bun.spawn(host.command(...command), {
+    env: { ...(process.env as Record<string, string>), ...host.env, TERM: "xterm" },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const said = { out: "", err: "" };
+  const read = async (stream: ReadableStream<Uint8Array>, to: "out" | "err") => {
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) said[to] += decoder.decode(chunk, { stream: true });
+  };
+  const reading = Promise.all([read(child.stdout, "out"), read(child.stderr, "err")]);
+  const ended = async () => {
+    await reading;
+    return child.exited;
+  };
+  return { said, ended, pid: child.pid };
+}
+
+test("prime, expose and attach, until the peers are enough", async () => {
+  await a.weave("launch", b.ip);
+  const netns = await hosts.pod("wai-pod");
+  const commands = {
+    prime: begin(a, [WEAVE, "prime"]),
+    expose: begin(a, [WEAVE, "expose"]),
+    attach: begin(a, [WEAVE, "attach", "--netns", netns]),
+    quiet: begin(a, [WEAVE, "prime", "--json"]),
+    terminal: begin(a, ["script", "-qefc", `${WEAVE} prime`, "/dev/null"]),
+  };
+  const reason = `the peers have not divided the range 10.32.0.0/12 yet: 1 of 2 peers known, waiting for ${b.ip}`;
+  for (const name of ["prime", "expose", "attach"] as const)
+    await eventually(
+      `${name} says what it waits for`,
+      () => commands[name].said.err,
+      (text) => text.includes("\n"),
+    );
+  await eventually(
+    "the line on a terminal",
+    () => commands.terminal.said.out,
+    (text) => text.includes("waiting: the peers"),
+  );
+  await b.weave("launch", a.ip);
+  for (const { ended } of Object.values(commands)) expect(await ended()).toBe(0);
+  for (const name of ["prime", "expose", "attach"] as const)
+    expect(commands[name].said.err).toStartWith(`waiting: ${reason}`);
+  expect(commands.quiet.said).toEqual({ out: expect.stringContaining('"ready": true'), err: "" });
+  const { out } = commands.terminal.said;
+  // In place, and gone at the end: the cursor is moved and shown again, and no line was begun.
+  expect(out).toContain("\u001b[?25h");
+  expect(out.split("\n").filter((line) => line.includes("waiting:"))).toHaveLength(1);
+});
+
+test("a claim names the peer whose part the address is of", async () => {
+  const { token, name } = await eventually(
+    "both own a part",
+    async () => {
+      const entries = JSON.parse(await a.weave("report", "-f", "{{json .IPAM.Entries}}"));
+      const ours = await a.weave("report", "-f", "{{.Router.Name}}");
+      const theirs = entries.find((entry: { Peer: string }) => entry.Peer !== ours.trim());
+      return { token: theirs?.Token as string | undefined, name: theirs?.Peer as string | undefined };
+    },
+    (found) => found.token !== undefined,
+  );
+  const address = token?.replace(/\d+$/, "77") ?? "";
+  await b.killRouter();
+  await eventually(
+    "it is known to be gone",
+    () => a.weave("status", "peers"),
+    (text) => !text.includes(name ?? ""),
+  );
+  const claim = begin(a, [WEAVE, "expose", `${address}/12`]);
+  await eventually(
+    "expose says what it waits for",
+    () => claim.said.err,
+    (text) => text.includes("\n"),
+  );
+  expect(claim.said.err).toStartWith(`waiting: ${address} is of the part of ${name}`);
+  expect(claim.said.err).toContain("which cannot be reached");
+  await b.weave("launch", a.ip);
+  expect(await claim.ended()).toBe(0);
+});
