@@ -17,7 +17,7 @@ import { formatAddresses } from "../../lib/host/attach.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { answer } from "../answer.ts";
-import type { Arguments } from "../arguments.ts";
+import { type Arguments, UsageError } from "../arguments.ts";
 import { awaited, whileWaiting } from "../waiting.ts";
 
 /** Answers with the addresses of `id` that a command is about. */
@@ -43,16 +43,24 @@ const QUERY: Record<HolderKind, string> = {
 /** What is meant as an address, even where it is none: "192.168.1.300". No container is called that. */
 const LIKE_AN_ADDRESS = /^(ip:|net:)|^\d+(\.\d+)+(\/|$)|^[\d.]+\//;
 
-/** Splits address arguments from what follows them; throws AddressError for one that is malformed. */
+/** Splits address arguments from what follows them; throws UsageError for one that is malformed. */
 export function takeAddresses(args: readonly string[]): {
   addresses: AddressArgument[];
   rest: readonly string[];
 } {
   const count = args.findIndex((arg) => !LIKE_AN_ADDRESS.test(arg));
   const end = count < 0 ? args.length : count;
-  const addresses = args.slice(0, end).map(parseArgument);
+  const addresses = args.slice(0, end).map(readArgument);
   const defaulted: AddressArgument[] = addresses.length > 0 ? addresses : [{ kind: "net", path: "" }];
   return { addresses: defaulted, rest: args.slice(end) };
+}
+
+function readArgument(arg: string): AddressArgument {
+  try {
+    return parseArgument(arg);
+  } catch (error) {
+    throw error instanceof AddressError ? new UsageError(error.message) : error;
+  }
 }
 
 function parseArgument(arg: string): AddressArgument {

@@ -1,8 +1,10 @@
 // weave attach, detach: a container, by its id or name at Docker or podman, its network namespace or a process in it.
-import { formatCidr } from "../../lib/address/ipv4.ts";
-import { type ApiClient, apiClient, holders } from "../../lib/api/client.ts";
+import { type Cidr, formatCidr, formatIPv4 } from "../../lib/address/ipv4.ts";
+import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
+import type { NotedAttachment } from "../../lib/api/server.ts";
 import { attach as attachContainer, detachAddresses } from "../../lib/host/attach.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
+import { LINK } from "../../lib/host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { type Netns, netnsPath } from "../../lib/sys/netns.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
@@ -11,10 +13,7 @@ import { type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 import { acquire, answerAddresses, lookup, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
-import { target, WHERE } from "./target.ts";
-
-/** The name of our link in a container. */
-const LINK = "ethwe";
+import { NOT_RUNNING, target, WHERE } from "./target.ts";
 
 export const attach: Command = {
   name: "attach",
@@ -25,6 +24,7 @@ export const attach: Command = {
   details: [
     "CONTAINER is the name or ID of a container of Docker or podman. With --netns or --pid it is the ID to file the addresses under.",
     "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for a free one of that subnet, or net:default, the default.",
+    "A container of Docker or podman that is restarted is attached again with its addresses and names, until it is removed or detached.",
   ],
   options: {
     ...WHERE,
@@ -49,6 +49,7 @@ export const attach: Command = {
     const api = apiClient();
     await refuseSharedId(api, id, where);
     const cidrs = await acquire(api, id, addresses, kind, args);
+    const multicastRoute = args.options["multicast-route"] !== false;
     try {
       attachContainer({
         netns: where,
@@ -56,7 +57,7 @@ export const attach: Command = {
         ifName: LINK,
         addresses: cidrs,
         routes: [],
-        multicastRoute: args.options["multicast-route"] !== false,
+        multicastRoute,
         extend: true,
       });
     } catch (error) {
@@ -66,9 +67,34 @@ export const attach: Command = {
     if (fqdn !== undefined && !args.options["without-dns"]) {
       await whereThereIsDns(() => addName(api, id, fqdn, ipsOf(cidrs)));
     }
+    if (kind === "runtime") {
+      const noted = cidrs.map((cidr, i) => ({ cidr: formatCidr(cidr), asked: addresses[i]?.kind !== "net" }));
+      await note(api, id, { addresses: noted, multicastRoute });
+    }
     answerAddresses(args, id, cidrs);
   },
 };
+
+/** Has the router attach the container again when it is restarted; one of an older version does not. */
+async function note(api: ApiClient, id: string, attachment: NotedAttachment): Promise<void> {
+  const body = JSON.stringify(attachment);
+  await api("PUT", `/attachment/${encodeURIComponent(id)}`, { body }).catch(unlessOlder);
+}
+
+/** Has it attached again no more, with these addresses or with any. */
+async function forget(api: ApiClient, id: string, cidrs: readonly Cidr[] | undefined): Promise<void> {
+  const form = new URLSearchParams();
+  for (const { address } of cidrs ?? []) form.append("address", formatIPv4(address));
+  if (cidrs?.length !== 0)
+    await api("DELETE", `/attachment/${encodeURIComponent(id)}`, { form }).catch(unlessOlder);
+}
+
+/** How a router answers to a path that it does not know. */
+const NO_SUCH_PATH = 404;
+
+function unlessOlder(error: unknown): void {
+  if (!(error instanceof ApiError && error.status === NO_SUCH_PATH)) throw error;
+}
 
 export const detach: Command = {
   name: "detach",
@@ -79,10 +105,14 @@ export const detach: Command = {
   options: { ...WHERE, ...JSON_OPTION },
   async run(args) {
     requireRoot();
-    const { addresses, where, id, fqdn } = await target(args);
+    const { addresses, where, id, fqdn } = await target(args, true);
     const api = apiClient();
     const cidrs = await lookup(api, id, addresses);
-    detachAddresses(where, LINK, cidrs);
+    const isStopped = where === NOT_RUNNING;
+    // It may have lost its addresses since it was stopped.
+    const isWhole = isStopped && args.positionals.length < 2;
+    await forget(api, id, isWhole ? undefined : cidrs);
+    if (!isStopped) detachAddresses(where, LINK, cidrs);
     if (fqdn !== undefined) await whereThereIsDns(() => removeName(api, id, fqdn, ipsOf(cidrs)));
     await release(api, id, cidrs);
     answerAddresses(args, id, cidrs);

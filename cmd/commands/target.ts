@@ -1,7 +1,7 @@
 // Which container a command means: one of Docker's or podman's by its id or name, or any by its network namespace or a
 // process in it.
 import { basename } from "node:path";
-import { runningContainer, socketsOf } from "../../lib/container/runtime.ts";
+import { findContainer, runningContainer, socketsOf } from "../../lib/container/runtime.ts";
 import type { Netns } from "../../lib/sys/netns.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
 import { type AddressArgument, type HolderKind, takeAddresses } from "./addresses.ts";
@@ -24,11 +24,17 @@ export interface Target {
   readonly addresses: readonly AddressArgument[];
 }
 
+/** In place of the pid of a container that has none. */
+export const NOT_RUNNING = 0;
+
 /** Where Docker's or podman's sockets are. */
 export const runtimeSockets = () => socketsOf(process.env["DOCKER_HOST"] || undefined);
 
-/** Reads "[ADDRESSES…] CONTAINER", or "[ADDRESSES…] [ID]" with --netns or --pid. */
-export async function target({ options, positionals }: Arguments): Promise<Target> {
+/**
+ * Reads "[ADDRESSES…] CONTAINER", or "[ADDRESSES…] [ID]" with --netns or --pid. A container that does not run is an error,
+ * unless `mayBeStopped`: `where` is NOT_RUNNING then.
+ */
+export async function target({ options, positionals }: Arguments, mayBeStopped = false): Promise<Target> {
   const { addresses, rest } = takeAddresses(positionals);
   const [id, extra] = rest;
   if (extra !== undefined) throw new UsageError(`"${extra}" is no address, and one container is enough`);
@@ -42,7 +48,9 @@ export async function target({ options, positionals }: Arguments): Promise<Targe
     return { id: id ?? idOf(netns), kind: "container", where: netns, fqdn: undefined, addresses };
   }
   if (id === undefined) throw new UsageError("name a container, or say --netns PATH or --pid PID");
-  const container = await runningContainer(runtimeSockets(), id);
+  const container =
+    (mayBeStopped && (await findContainer(runtimeSockets(), id))) ||
+    (await runningContainer(runtimeSockets(), id));
   return { id: container.id, kind: "runtime", where: container.pid, fqdn: container.fqdn, addresses };
 }
 

@@ -23,10 +23,21 @@ export class AddressError extends Error {
   override readonly name: string = "AddressError";
 }
 
+/** What is wrong with what was meant as dotted decimal, where that can be told. */
+function fault(text: string): string {
+  if (!/^\d{1,9}(\.\d{1,9})+$/.test(text)) return "";
+  const numbers = text.split(".");
+  if (numbers.length !== 4) return `: it has ${numbers.length} numbers, not 4`;
+  const large = numbers.find((number) => Number(number) > 255);
+  if (large !== undefined) return `: ${large} is more than 255`;
+  const padded = numbers.find((number) => /^0\d/.test(number));
+  return padded === undefined ? "" : `: ${padded} has a leading zero`;
+}
+
 /** Parses dotted decimal; throws AddressError. */
 export function parseIPv4(text: string): IPv4 {
   if (!/^\d{1,3}(\.\d{1,3}){3}$/.test(text) || !Address4.isValid(text)) {
-    throw new AddressError(`"${text}" is not an IPv4 address`);
+    throw new AddressError(`"${text}" is not an IPv4 address${fault(text)}`);
   }
   return Number(new Address4(text).bigInt());
 }
@@ -48,9 +59,10 @@ export function ipv4FromOctets(octets: Uint8Array): IPv4 {
 
 /** Parses "address/prefix"; throws AddressError. */
 export function parseCidr(text: string): Cidr {
-  const match = /^([^/]+)\/(\d{1,2})$/.exec(text);
+  const match = /^([^/]+)\/(\d{1,3})$/.exec(text);
   const prefix = Number(match?.[2]);
-  if (!match?.[1] || prefix > 32) {
+  if (prefix > 32) throw new AddressError(`"${text}": prefix length ${prefix} is more than 32`);
+  if (!match?.[1]) {
     throw new AddressError(`"${text}" is not an IPv4 address with a prefix length, such as 10.32.0.0/12`);
   }
   return { address: parseIPv4(match[1]), prefix };

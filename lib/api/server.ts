@@ -9,6 +9,7 @@ import {
   formatCidr,
   formatIPv4,
   hostRange,
+  type IPv4,
   parseIPv4,
 } from "../address/ipv4.ts";
 import { parseAllocationSubnet, parseContainerCidr } from "../address/subnet.ts";
@@ -42,6 +43,15 @@ export interface ApiTarget {
   /** Resolves with what is wrong with any of the peers, which stay; rejects with PeerAddressError. */
   connect(peers: readonly string[], replace: boolean): Promise<string[]>;
   forget(peers: readonly string[]): void;
+  /** Attachments that outlive a restart of their container. */
+  readonly attachments: {
+    note(
+      id: string,
+      addresses: readonly (Cidr & { readonly asked: boolean })[],
+      multicastRoute: boolean,
+    ): void;
+    forget(id: string, addresses?: readonly IPv4[]): void;
+  };
   expose(cidr: Cidr, masquerade: boolean): Promise<void>;
   hide(cidr: Cidr): Promise<boolean>;
   /** False for a container that Docker or podman, where there is one, does not know or says is not running. */
@@ -55,6 +65,9 @@ export interface ApiTarget {
   /** Runs a call of the CNI plugin, for as long as its caller waits; undefined where the plugin has to run it itself. */
   cni(call: CniCall, caller: AbortSignal): Promise<CniOutcome | undefined>;
 }
+
+/** Addresses in one request. */
+const MAX_ADDRESSES = 64;
 
 type Parameters = Record<string, string>;
 /** `signal` fires when nobody waits for the answer any more. */
@@ -85,6 +98,18 @@ const CniCallSchema = v.object({
   /** Which network namespace CNI_NETNS is, as the plugin sees it: the inode; "" where there is none. */
   namespace: v.optional(v.string(), ""),
 });
+
+/** What a container was given by 'weave attach'; `asked`: somebody chose the address. */
+const AttachmentSchema = v.object({
+  addresses: v.pipe(
+    v.array(v.object({ cidr: v.string(), asked: v.boolean() })),
+    v.minLength(1),
+    v.maxLength(MAX_ADDRESSES),
+  ),
+  multicastRoute: v.boolean(),
+});
+
+export type NotedAttachment = v.InferOutput<typeof AttachmentSchema>;
 
 /** A call of the CNI plugin that it would have the router run. */
 export type CniCall = v.InferOutput<typeof CniCallSchema>;
@@ -263,6 +288,19 @@ const ROUTES: Record<string, Handler> = {
       throw new BadRequest("a question is JSON");
     });
     return json(await target.ask(parsePeerName(parameters["peer"] ?? ""), parameters["subject"] ?? "", body));
+  },
+  "PUT /attachment/:id": async (request, parameters, target) => {
+    const noted = v.safeParse(AttachmentSchema, await request.json().catch(() => undefined));
+    if (!noted.success) throw new BadRequest("an attachment has addresses and multicastRoute");
+    const { addresses, multicastRoute } = noted.output;
+    const kept = addresses.map(({ cidr, asked }) => ({ ...parseContainerCidr(cidr), asked }));
+    target.attachments.note(identifier(parameters), kept, multicastRoute);
+    return done();
+  },
+  "DELETE /attachment/:id": async (request, parameters, target) => {
+    const addresses = (await form(request)).getAll("address").map(parseIPv4);
+    target.attachments.forget(identifier(parameters), addresses.length > 0 ? addresses : undefined);
+    return done();
   },
   "GET /domain": (_request, _parameters, target) => text(dnsOf(target).server.config.domain),
   "GET /dns-address": (_request, _parameters, target) => text(dnsAddress(target).replace(/:\d+$/, "")),

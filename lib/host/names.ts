@@ -3,6 +3,8 @@ import { createHash } from "node:crypto";
 import { LINK_ALIAS_MAX, LINK_NAME_MAX } from "../netlink/link.ts";
 
 export const BRIDGE = "weave";
+/** Our link in a container that was attached by hand. */
+export const LINK = "ethwe";
 /** The id under which the host itself holds addresses. */
 export const EXPOSE_ID = "weave:expose";
 /** Our table of nftables. */

@@ -49,6 +49,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
 import type { Scope } from "../sys/scope.ts";
 import { VERSION } from "../version.ts";
+import { takeUpAttachments } from "./attaching.ts";
 import { startDns } from "./dns.ts";
 import { Exposures } from "./exposures.ts";
 import { identity } from "./identity.ts";
@@ -58,6 +59,7 @@ import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
 import { startPorts } from "./ports.ts";
+import { attachmentsStore } from "./savedattachments.ts";
 import { exposuresStore } from "./savedexposures.ts";
 import { serveAll } from "./servers.ts";
 import { initialTargets, noteLaunch } from "./targets.ts";
@@ -285,7 +287,18 @@ export async function startRouter(
       systemClock.after(ASK_AGAIN_MS, () => askRuntime(allocator.releaser.departing()));
     });
   };
+  const attachments = takeUpAttachments({
+    store: attachmentsStore(store, damaged),
+    clock: systemClock,
+    log,
+    sockets: options["docker-api"],
+    allocator,
+    work,
+    nameserver: () => dns?.nameserver,
+  });
+  scope.defer("attachments", () => attachments.stop());
   const unname = (id: string) => {
+    attachments.died(id);
     try {
       dns?.nameserver.delete({ containerId: id });
     } catch (error) {
@@ -352,7 +365,7 @@ export async function startRouter(
         trustedSubnets: options["trusted-subnets"].map(formatCidr),
         macs: overlay.macs(),
         links: ports.states(),
-        problems: exposures.problems(),
+        problems: [...exposures.problems(), ...attachments.problems()],
         repairs: reconciler,
         notes: [
           ...(encryption && options["min-protocol-version"] === 1 ? [V1_ALLOWED] : []),
@@ -373,6 +386,7 @@ export async function startRouter(
           ...unexpectedNotes(),
         ],
       }),
+    attachments,
     connect: (peers, replace) => named.connect(peers, replace),
     forget: (peers) => named.forget(peers),
     async isRunning(id) {
@@ -421,17 +435,24 @@ export async function startRouter(
   const containers = watchContainers(
     options["docker-api"],
     {
-      connected: () => askRuntime(allocator.releaser.departing()),
+      connected() {
+        askRuntime(allocator.releaser.departing());
+        attachments.look();
+      },
       started(id) {
         allocator.releaser.started(id);
         ports.ended(id, false);
+        attachments.started(id);
       },
       died(id) {
         ports.ended(id, true);
         allocator.releaser.died(id);
         unname(id);
       },
-      destroyed: (id) => allocator.releaser.destroyed(id),
+      destroyed(id) {
+        attachments.destroyed(id);
+        allocator.releaser.destroyed(id);
+      },
     },
     log,
   );

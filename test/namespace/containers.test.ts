@@ -178,6 +178,88 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     expect(await weave("dns-lookup", "short")).toBe("");
   });
 
+  test("one that is restarted is attached again with its addresses and names, until it is removed", async () => {
+    const id = await run("again", "--hostname=again.weave.local");
+    await weave("attach", "net:default", "192.168.81.7/24", "10.40.3.3", "again");
+    await weave("dns-add", "again", "-h", "wieder.weave.local");
+    const before = await held();
+    const line = before.split("\n").find((text) => text.startsWith(id)) ?? "";
+    const [, listed = ""] = line.split(" ");
+    const addresses = listed.split(",");
+    expect(addresses.length).toBe(3);
+    const named = (await weave("dns-lookup", "wieder")).split("\n").sort();
+    const inside = async () =>
+      (await runtime.run("exec", "again", "/bin/ip", "-4", "addr", "show", "dev", "ethwe")).split("\n");
+    const isWhole = (lines: readonly string[]) =>
+      addresses.every((address) => lines.some((text) => text.includes(`inet ${address} `)));
+    const attached = async (what: string) => {
+      await eventually(what, () => inside().catch(() => []), isWhole, 15_000);
+      await eventually(
+        `${what}, with its names`,
+        async () => (await weave("dns-lookup", "wieder")).split("\n").sort(),
+        (found) => found.join() === named.join(),
+      );
+      expect(await weave("dns-lookup", "again")).not.toBe("");
+      expect(await held()).toContain(line);
+    };
+
+    await runtime.run("restart", "-t", "0", "again");
+    await attached("after a restart");
+    await runtime.run("kill", "again");
+    await eventually(
+      "its names are gone while it does not run",
+      () => weave("dns-lookup", "wieder"),
+      (text) => text === "",
+    );
+    await runtime.run("start", "again");
+    await attached("after an end and a start");
+    const other = (await weave("attach", "one")).trim();
+    expect(await runtime.run("exec", "again", "/bin/ping", "-c", "2", other)).toContain(" 0% packet loss");
+
+    await host.killRouter();
+    await runtime.run("restart", "-t", "0", "again");
+    await weave("launch", "--ipalloc-init=consensus=1");
+    await attached("after a restart while no router ran");
+
+    await weave("detach", "192.168.81.7/24", "again");
+    await runtime.run("restart", "-t", "0", "again");
+    const left = addresses.filter((address) => address !== "192.168.81.7/24");
+    const lines = await eventually(
+      "it has those that were not detached",
+      () => inside().catch(() => []),
+      (seen) => left.every((address) => seen.some((text) => text.includes(`inet ${address} `))),
+    );
+    expect(lines.join()).not.toContain("192.168.81.7");
+
+    await runtime.run("rm", "-f", ...(name === "podman" ? ["-t", "0"] : []), "again");
+    await eventually("its addresses are released", held, (text) => !text.includes(id));
+  }, 120_000);
+
+  test("one that was detached while it did not run stays off", async () => {
+    const id = await run("off", "--hostname=off.weave.local");
+    await weave("attach", "off");
+    await runtime.run("kill", "off");
+    await eventually(
+      "its name is gone",
+      () => weave("dns-lookup", "off"),
+      (text) => text === "",
+    );
+    await weave("detach", "off");
+    expect(await held()).not.toContain(id);
+    await runtime.run("start", "off");
+    // A container that is attached later has its turn after this one.
+    await run("turn");
+    await weave("attach", "turn");
+    await runtime.run("restart", "-t", "0", "turn");
+    await eventually(
+      "turn is attached again",
+      () => weave("ps", "turn"),
+      (text) => text !== "",
+    );
+    expect(await weave("ps", "off")).toBe("");
+    await runtime.run("rm", "-f", ...(name === "podman" ? ["-t", "0"] : []), "off", "turn");
+  }, 60_000);
+
   test("what is not there, does not run, or is the host's own, is refused", async () => {
     const stopped = await runtime.run("create", "--network=none", "busybox:test", "/bin/sleep", "600");
     const shared = await runtime.run("run", "-d", "--network=host", "busybox:test", "/bin/sleep", "600");

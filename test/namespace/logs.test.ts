@@ -120,14 +120,17 @@ test("an address without its prefix length is one of the default subnet", async 
     { addresses: ["10.32.0.77/12"] },
     { addresses: ["10.32.0.50/12"] },
   ]);
-  for (const [address, text] of [
-    ["192.168.1.300", '"192.168.1.300" is not an IPv4 address'],
-    ["10.32.0", '"10.32.0" is not an IPv4 address'],
-    ["192.168.1.3", "192.168.1.3 is not in the default subnet 10.32.0.0/12; add its prefix length"],
+  for (const [address, code, text] of [
+    ["192.168.1.300", 2, '"192.168.1.300" is not an IPv4 address: 300 is more than 255'],
+    ["10.32.0", 2, '"10.32.0" is not an IPv4 address: it has 3 numbers, not 4'],
+    ["10.32.0.9/33", 2, '"10.32.0.9/33": prefix length 33 is more than 32'],
+    ["192.168.1.3", 1, "192.168.1.3 is not in the default subnet 10.32.0.0/12; add its prefix length"],
   ] as const) {
     const result = await a.exec([join(DIST, "weave"), "attach", address, "--netns", pod]);
-    expect([result.code, result.stderr]).toEqual([1, expect.stringContaining(text)]);
+    expect([result.code, result.stderr]).toEqual([code, expect.stringContaining(text)]);
   }
+  for (const command of ["expose", "hide"])
+    expect((await a.exec([join(DIST, "weave"), command, "10.32.0.777"])).code).toBe(2);
   expect(await a.weave("detach", "10.32.0.50", "--netns", pod)).toBe("10.32.0.50\n");
 });
 

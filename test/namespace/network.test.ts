@@ -219,7 +219,7 @@ describe("bad command lines", () => {
     [["status", "weather"], 2, "invalid 'weave status' sub-command: weather"],
     [["attach", "10.32.0.9/12"], 2, "say --netns PATH or --pid PID"],
     [["attach", "--pid", "one"], 2, "is no process id"],
-    [["attach", "10.32.0.300/12", "--pid", "1"], 1, "is not an IPv4 address"],
+    [["attach", "10.32.0.300/12", "--pid", "1"], 2, "is not an IPv4 address: 300 is more than 255"],
     [["attach", "--netns", "/run/netns/there-is-none"], 1, "no such network namespace"],
     [["expose", "somewhere"], 2, "is no address"],
     [["stop", "now"], 2, "stop takes no arguments"],

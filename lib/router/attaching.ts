@@ -1,0 +1,52 @@
+// The router's side of attachments that outlive a restart of their container: who is asked, and who does the work.
+import type { Clock } from "../clock/clock.ts";
+import { findContainer } from "../container/runtime.ts";
+import type { Nameserver } from "../dns/nameserver.ts";
+import type { ContainerWork } from "../host/containerwork.ts";
+import { LINK } from "../host/names.ts";
+import type { Allocator } from "../ipam/allocator.ts";
+import type { Log } from "../log/log.ts";
+import { Attachments } from "./attachments.ts";
+import type { AttachmentsStore } from "./savedattachments.ts";
+
+export interface AttachingParts {
+  readonly store: AttachmentsStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Of the runtimes. */
+  readonly sockets: readonly string[];
+  readonly allocator: Allocator;
+  readonly work: ContainerWork;
+  /** Undefined where there is none, or not yet. */
+  nameserver(): Nameserver | undefined;
+}
+
+/** Takes up the attachments of this host; nothing is done before a runtime tells of a container. */
+export function takeUpAttachments(parts: AttachingParts): Attachments {
+  const { store, clock, log, sockets, allocator, work, nameserver } = parts;
+  return new Attachments({
+    store,
+    clock,
+    log,
+    find: (id) => findContainer(sockets, id),
+    isAttached: async (pid) => (await work.inspect(pid, LINK)) !== undefined,
+    attach: (attachment) => work.attach(attachment),
+    held: (id) => allocator.owned.get(id).cidrs,
+    claim: (id, cidr) => allocator.claim(id, cidr, { isContainer: true }),
+    allocate: (id, subnet) => allocator.allocate(id, subnet, { isContainer: true, failWhenExhausted: true }),
+    names: {
+      of(id) {
+        const entries = nameserver()?.entries.all() ?? [];
+        return Array.from(entries)
+          .filter(
+            ({ containerId, origin, tombstone }) =>
+              containerId === id && tombstone === 0 && origin === nameserver()?.config.ourName,
+          )
+          .map(({ hostname, address }) => ({ hostname, address }));
+      },
+      add(hostname, id, address) {
+        nameserver()?.add(hostname, id, address);
+      },
+    },
+  });
+}
