@@ -30,7 +30,7 @@ const OPTIONS: Record<string, string> = {
 };
 
 /** What the original's launch script says where nobody says anything else. */
-const DEFAULTS = { "metrics-addr": "0.0.0.0:6782", "ipalloc-range": DEFAULT_RANGE };
+const DEFAULTS = { "status-addr": "", "metrics-addr": "0.0.0.0:6782", "ipalloc-range": DEFAULT_RANGE };
 
 /** Reads the addon's variables and the command line; throws UsageError or OptionError for what makes no sense. */
 export function readAddon(env: Environment, { options, positionals }: Arguments): Addon {
@@ -52,7 +52,6 @@ export function readAddon(env: Environment, { options, positionals }: Arguments)
     "docker-api": "",
     "expect-npc": policies,
     "masq-local": !flag(env, "NO_MASQ_LOCAL", true),
-    ...(env["WEAVE_NO_FASTDP"] ? { fastdp: false } : {}),
   };
   const known = (env["KUBE_PEERS"] ?? "").split(/[\s,]+/).filter(Boolean);
   const routerOptions: Addon["options"] = ({ name, peers } = { peers: known }) => {

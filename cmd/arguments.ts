@@ -43,8 +43,15 @@ function optionOf(arg: string, options: OptionTable): string {
 }
 
 /** Reads arguments against a command's options; throws UsageError for what it does not know. */
-export function readArguments(command: Pick<Command, "options">, argv: readonly string[]): Arguments {
-  const options = command.options ?? {};
+export function readArguments(
+  command: Pick<Command, "options" | "passesOver">,
+  argv: readonly string[],
+): Arguments {
+  const { options = {} } = command;
+  if (command.passesOver) {
+    const given = Object.keys(options).map((name) => [name, argv.includes(`--${name}`)] as const);
+    return { options: Object.fromEntries(given), positionals: [] };
+  }
   const warnings: string[] = [];
   const lists: Record<string, string[]> = {};
   for (const [name, { repeatable }] of Object.entries(options)) if (repeatable) lists[name] = [];
@@ -83,8 +90,12 @@ export function readArguments(command: Pick<Command, "options">, argv: readonly 
   return { options: Object.fromEntries(read), positionals: parsed._, lists, warnings };
 }
 
-/** Whether these arguments ask for help. `-h` alone does, even where it is the letter of an option with a value. */
-export function asksForHelp(argv: readonly string[], options: OptionTable = {}): boolean {
+/**
+ * Whether these arguments ask for help. `-h` alone does, even where it is the letter of an option with a value; with
+ * `alone`, where others are for another program, nothing but help alone does.
+ */
+export function asksForHelp(argv: readonly string[], options: OptionTable = {}, alone = false): boolean {
+  if (alone) return argv.length === 1 && /^(-h|--help)$/.test(argv[0] ?? "");
   const own = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
   if (own.includes("--help")) return true;
   const taken = Object.values(options).some(({ alias }) => alias === "h");

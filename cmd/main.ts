@@ -12,7 +12,7 @@ import { colours } from "./colour.ts";
 export async function run(program: string, command: Command, argv: readonly string[]): Promise<void> {
   try {
     const { style, rest } = colours(argv, process.stdout);
-    if (asksForHelp(rest, command.options)) {
+    if (asksForHelp(rest, command.options, command.passesOver)) {
       const { usage } = await import("../lib/help/usage.ts");
       process.stdout.write(usage(program, command, style));
       return;

@@ -2,11 +2,15 @@
 import type { OptionTable } from "../lib/help/spec.ts";
 
 const PROXY = "there is no Docker proxy";
+const PLUGIN = "there is no Docker network plugin";
+const CLOUD = "Weave Cloud is gone; name the peers";
+const PACKETS = "'tcpdump -i weave' shows the packets of containers";
+const CONTAINER = "weave runs in no container";
 const flag = (retired: string) => ({ type: "boolean", description: "", retired }) as const;
 const value = (retired: string) => ({ type: "string", description: "", retired }) as const;
 
 export const OLD_LAUNCH_OPTIONS: OptionTable = {
-  plugin: flag("there is no Docker network plugin"),
+  plugin: flag(PLUGIN),
   proxy: flag(PROXY),
   "docker-host-proxy": { ...value(PROXY), alias: "H" },
   "without-dns": flag(`${PROXY}; 'weave attach --without-dns' attaches a container without a name`),
@@ -17,9 +21,29 @@ export const OLD_LAUNCH_OPTIONS: OptionTable = {
   "hostname-from-label": value(PROXY),
   "hostname-match": value(PROXY),
   "hostname-replacement": value(PROXY),
-  "docker-bridge": value("Docker's bridge is not used"),
-  token: value("Weave Cloud is gone"),
-  pktdebug: flag("'tcpdump -i weave' shows the packets of containers"),
+  token: value(CLOUD),
+  "peer-discovery-url": value(CLOUD),
+  "advertise-address": value(CLOUD),
+  pktdebug: flag(PACKETS),
+  "pkt-debug": flag(PACKETS),
+  profile: value("there is no profiler"),
+  bufsz: value("no packets are captured"),
+  "bridged-fastdp": flag("containers are always on a bridge"),
+  "plugin-v2": flag(PLUGIN),
+  "plugin-v2-multicast": flag(PLUGIN),
+  "plugin-socket": value(PLUGIN),
+  "plugin-mesh-socket": value(PLUGIN),
+  tls: flag(PROXY),
+  tlsverify: flag(PROXY),
+  tlscacert: value(PROXY),
+  tlscert: value(PROXY),
+  tlskey: value(PROXY),
+  "detect-tls": flag(PROXY),
+  "weave-bridge": value("the bridge is called weave"),
+  datapath: value("the fast datapath needs no link of its own name"),
+  "db-prefix": value("the variable WEAVE_STATE_DIR names the folder of the state file"),
+  "host-root": value(CONTAINER),
+  "proc-path": value(CONTAINER),
   awsvpc: flag("the AWS VPC router is gone; the overlay carries all traffic"),
   restart: flag("'weave setup --systemd' installs a service that restarts the router"),
 };

@@ -143,6 +143,14 @@ export const ROUTER_OPTIONS = {
     defaultText: "port 53 of the bridge's addresses",
     valueHint: "IP:PORT",
   },
+  "docker-bridge": {
+    group: DNS,
+    type: "string",
+    description: "Answer DNS queries at the addresses of this bridge, too; empty for none",
+    defaultText: "docker0",
+    valueHint: "NAME",
+    env: "DOCKER_BRIDGE",
+  },
   "dns-ttl": {
     group: DNS,
     type: "string",
@@ -170,6 +178,7 @@ export const ROUTER_OPTIONS = {
     type: "boolean",
     default: true,
     description: "Use the fast datapath (VXLAN and eBPF); off leaves sleeve alone",
+    envOff: "WEAVE_NO_FASTDP",
   },
   mtu: {
     group: OVERLAY,
@@ -204,15 +213,16 @@ export const ROUTER_OPTIONS = {
   "status-addr": {
     group: SERVERS,
     type: "string",
-    description: "Serve status and metrics at this address",
-    defaultText: "nowhere",
+    description: "Serve status and metrics at this address; empty for nowhere",
+    defaultText: "127.0.0.1:6782",
     valueHint: "IP:PORT",
     env: "WEAVE_STATUS_ADDR",
+    emptyCounts: true,
   },
   "metrics-addr": {
     group: SERVERS,
     type: "string",
-    description: "Serve Prometheus metrics at this address",
+    description: "Serve only metrics at this address, for Prometheus",
     defaultText: "nowhere",
     valueHint: "IP:PORT",
     env: "WEAVE_METRICS_ADDR",
@@ -241,10 +251,11 @@ export function givenOptions(
 ): Record<string, unknown> {
   const given: Record<string, unknown> = {};
   const table: OptionTable = ROUTER_OPTIONS;
-  for (const [key, { env: name = "" }] of Object.entries(table)) {
-    // An option given empty switches off what it would be by default; an empty variable means nothing.
-    const value = options[key] ?? (variable(env, name) || undefined);
+  for (const [key, { env: name = "", envOff = "", emptyCounts = false }] of Object.entries(table)) {
+    // An option given empty switches off what it would be by default; an empty variable means nothing, but for a few.
+    const value = options[key] ?? (variable(env, name) || (emptyCounts && env[name] === "" ? "" : undefined));
     if (value !== undefined) given[key] = value;
+    if (env[envOff]) given[key] = false;
   }
   const file = given["password-file"];
   if (typeof file === "string") {

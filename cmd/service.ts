@@ -23,9 +23,10 @@ export const SERVICE_FILES = {
 } as const;
 
 const TABLE: OptionTable = ROUTER_OPTIONS;
-const SETTINGS = Object.values(TABLE).flatMap(({ env, description }) =>
-  env === undefined ? [] : [{ variable: env, description }],
-);
+const SETTINGS = Object.entries(TABLE).flatMap(([name, { env, envOff, description }]) => [
+  ...(env === undefined ? [] : [{ variable: env, description }]),
+  ...(envOff === undefined ? [] : [{ variable: envOff, description: `1 for --no-${name}` }]),
+]);
 
 const files = (options: Arguments["options"]) => ({
   units: String(options["systemd-dir"]),

@@ -20,6 +20,7 @@ import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { answerLaunched, awaitQuorum, daemonArguments, startDaemon, waitSeconds } from "../launching.ts";
 import { requireRoot } from "../main.ts";
 import { prepareAgent } from "../mesos.ts";
+import { oldVariables } from "../oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { remove, SERVICE_FILES } from "../service.ts";
@@ -83,6 +84,7 @@ export const launch: Command = {
     const seconds = waitSeconds(args);
     if (args.options["foreground"] && (seconds !== undefined || args.options["json"]))
       throw new UsageError("--wait and --json are for a launch in the background");
+    for (const warning of oldVariables(process.env)) console.error(`weave launch: ${warning}`);
     const { given, peers } = await wanted(args);
     const parsed = parseOptions(given, peers);
     requireRoot();

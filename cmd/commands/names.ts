@@ -1,10 +1,12 @@
 // weave dns-add, dns-remove, dns-lookup, dns-args: names on the network.
-import { type Cidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { type Cidr, formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import { DnsArguments, Lookup, Named } from "../../lib/api/shapes.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
+import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { acquire } from "./addresses.ts";
 import { runtimeSockets } from "./target.ts";
 
 /** Whose names are those of hosts outside of the network. */
@@ -13,6 +15,9 @@ const EXTERN = "weave:extern";
 export const FQDN = {
   hostname: { type: "string", alias: "h", description: "Name, with its domain", valueHint: "FQDN" },
 } as const;
+
+/** How the router answers where DNS is answered at no address. */
+const NO_ADDRESS = 400;
 
 const POSITIONALS = "[IP…] [CONTAINER]";
 const POSITIONALS_COMPLETE = "containers";
@@ -127,12 +132,38 @@ export const dnsArgs: Command = {
   name: "dns-args",
   group: "Names",
   description: "Print 'docker run' options that select weave's DNS",
+  positionals: "[ARGUMENT…]",
+  details: [
+    "Arguments of 'docker run' are passed over. Prints nothing where the router was launched with --no-dns.",
+    "Without a Docker bridge, and until 'weave expose', DNS is answered nowhere: this host is then exposed, as by 'weave expose --no-masquerade'.",
+  ],
   examples: [{ command: "docker run $(weave dns-args) alpine", does: "Start a container that uses it" }],
   options: JSON_OPTION,
+  passesOver: true,
   async run(args) {
     const api = apiClient();
-    const [address, domain] = await Promise.all([api("GET", "/dns-address"), api("GET", "/domain")]);
-    if (args.options["json"]) return answer(args, DnsArguments, { address, domain }, "");
-    process.stdout.write(`--dns=${address} --dns-search=${domain}`);
+    await whereThereIsDns(async () => {
+      const domain = await api("GET", "/domain");
+      const address = await dnsAddress(api, args);
+      if (args.options["json"]) return answer(args, DnsArguments, { address, domain }, "");
+      process.stdout.write(`--dns=${address} --dns-search=${domain}`);
+    });
   },
 };
+
+/** Where DNS is answered; the host gets an address for it where there is none. */
+async function dnsAddress(api: ApiClient, args: Arguments): Promise<string> {
+  try {
+    return await api("GET", "/dns-address");
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== NO_ADDRESS) throw error;
+  }
+  const cidrs = await acquire(api, EXPOSE_ID, [{ kind: "net", path: "" }], "other", args);
+  for (const cidr of cidrs) {
+    await api("POST", `/expose/${formatCidr(cidr)}?skipNAT=true`);
+    console.error(
+      `weave dns-args: exposed this host at ${formatCidr(cidr)}, to answer DNS there; 'weave hide' takes it back`,
+    );
+  }
+  return api("GET", "/dns-address");
+}

@@ -134,7 +134,7 @@ export const ps: Command = {
   positionals: "[CONTAINER…]",
   positionalsComplete: "containers",
   details: [
-    "CONTAINER is a name, an ID or the beginning of one. weave:expose is the host itself.",
+    "CONTAINER is a name, an ID or the beginning of one, and is shown in place of the ID. weave:expose is the host itself.",
     "A line ends with # and what is wrong with the link of the container, if anything is.",
   ],
   examples: [
@@ -180,13 +180,14 @@ export const ps: Command = {
         problem: Problem,
       })),
     ];
-    const wanted = await Promise.all(args.positionals.map(idOf));
+    const wanted = await Promise.all(args.positionals.map(async (word) => ({ word, id: await idOf(word) })));
+    const nameOf = (id: string) => wanted.find((each) => id.startsWith(each.id))?.word;
     const shown = rows
-      .filter(({ id }) => wanted.length === 0 || wanted.some((start) => id.startsWith(start)))
+      .filter(({ id }) => wanted.length === 0 || nameOf(id) !== undefined)
       .map(({ problem, ...row }) => ({ ...row, ...(problem !== undefined && { problem }) }));
     const lines = shown.map(({ id, mac, addresses, problem }) => {
       const mark = problem === undefined ? [] : [`# ${problem}`];
-      return [id.slice(0, 12), mac, ...addresses, ...mark].join(" ");
+      return [nameOf(id) ?? id.slice(0, 12), mac, ...addresses, ...mark].join(" ");
     });
     answer(args, Attached, shown, lines.join("\n"));
   },

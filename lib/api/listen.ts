@@ -1,6 +1,6 @@
 // Where the control API is to be had: on a Unix socket, which can do everything; on TCP, for reading; and without a socket.
 import { isIP } from "node:net";
-import { HTTP_SERVER } from "../sys/httpserver.ts";
+import { HTTP_SERVER, requestUrl } from "../sys/httpserver.ts";
 import { type ApiClient, ApiError, NO_ANSWER } from "./client.ts";
 import { type ApiTarget, answer } from "./server.ts";
 
@@ -56,7 +56,15 @@ export interface TcpAccess {
   readonly port: number;
   /** Lets requests change things; else they can only look. */
   readonly writes: boolean;
+  /** The paths that are served; all where none are named. */
+  readonly only?: RegExp;
 }
+
+/** What the original serves beside its control API: status, report and metrics; and what probes ask. */
+export const STATUS_PATHS = /^\/(?:status(?:\/\w+)?|report|metrics|healthz|readyz)$/;
+
+/** Counts, that may be read by whatever name a collector has for this host. */
+const METRICS = "/metrics";
 
 const LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"];
 
@@ -75,9 +83,14 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
     port: access.port,
     ...(access.writes ? { maxRequestBodySize: MAX_BODY } : {}),
     fetch(request, server) {
+      const { pathname } = requestUrl(request);
+      if (access.only && !access.only.test(pathname))
+        return new Response("404 page not found\n", { status: 404 });
       const origin = request.headers.get("origin");
       if (
-        (foreign(request.headers.get("host")) && !isAddress(request.headers.get("host"))) ||
+        (pathname !== METRICS &&
+          foreign(request.headers.get("host")) &&
+          !isAddress(request.headers.get("host"))) ||
         (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))
       ) {
         return new Response("refused: the request was made for, or by, another site\n", { status: 403 });

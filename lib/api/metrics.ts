@@ -1,5 +1,5 @@
 // What a router counts, for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
-import { Gauge, Registry } from "prom-client";
+import { Counter, Gauge, Registry } from "prom-client";
 import { unexpectedErrors } from "../log/unexpected.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
 import type { ConnectionReport, Report } from "./report.ts";
@@ -29,11 +29,17 @@ export async function metricsText(report: Report): Promise<string> {
   for (const state of STATES) connections.set({ state, type: "unknown", encryption: "" }, 0);
   for (const { State, Attrs } of Router.Connections) {
     const type = typeof Attrs?.["name"] === "string" ? Attrs["name"] : "unknown";
-    connections.inc({ state: State, type, encryption: Attrs?.["encrypted"] ? "yes" : "" });
+    const encrypted = Boolean(Attrs?.["encrypted"]);
+    connections.inc({ state: State, type, encryption: "yes" }, Number(encrypted));
+    connections.inc({ state: State, type, encryption: "" }, Number(!encrypted));
   }
-  gauge("connection_terminations_total", "Number of peer-to-peer connections terminated.").set(
-    Router.TerminationCount,
-  );
+  new Counter({
+    name: "weave_connection_terminations_total",
+    help: "Number of peer-to-peer connections terminated.",
+    registers: [registry],
+  }).inc(Router.TerminationCount);
+  const flows = flowCount(report);
+  if (flows !== undefined) gauge("flows", "Number of FastDP flows.").set(flows);
   gauge("ips", "Number of IP addresses.", "state").set({ state: "local-used" }, IPAM.ActiveIPs);
   gauge("max_ips", "Size of IP address space used by allocator.").set(IPAM.RangeNumIPs);
   if (DNS) {
@@ -65,6 +71,22 @@ export async function metricsText(report: Report): Promise<string> {
   return registry.metrics();
 }
 
+/**
+ * Ethernet addresses that the fast datapath knows the peer of, each of which stood for flows in the original's; undefined
+ * where there is no fast datapath. Alerts fire where it falls.
+ */
+function flowCount({ Router }: Report): number | undefined {
+  const { fastdp } = Router.OverlayDiagnostics ?? {};
+  const isUsed = typeof fastdp === "object" && fastdp !== null && !("unavailable" in fastdp);
+  return isUsed ? Router.MACs.length : undefined;
+}
+
+/** The metrics of a report as an answer over HTTP. */
+export async function metricsResponse(report: Report): Promise<Response> {
+  const headers = { "content-type": Registry.PROMETHEUS_CONTENT_TYPE };
+  return new Response(await metricsText(report), { headers });
+}
+
 /** Serves them on TCP at /metrics. */
 export function serveMetrics(
   access: { readonly hostname: string; readonly port: number },
@@ -74,10 +96,7 @@ export function serveMetrics(
     ...HTTP_SERVER,
     ...access,
     routes: {
-      "/metrics": async () =>
-        new Response(await metricsText(report()), {
-          headers: { "content-type": Registry.PROMETHEUS_CONTENT_TYPE },
-        }),
+      "/metrics": () => metricsResponse(report()),
     },
     fetch: () => new Response("not found\n", { status: 404 }),
   });

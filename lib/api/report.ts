@@ -148,6 +148,8 @@ export interface DnsSources {
   readonly server: DnsServer;
   /** Other nameservers, as they are asked now. */
   upstream(): readonly string[];
+  /** "address:port" for containers to ask at; undefined where none is answered at yet. */
+  address(): string | undefined;
 }
 
 /** What a report is made from. */

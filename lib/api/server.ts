@@ -203,7 +203,7 @@ function dnsOf({ dns }: ApiTarget): DnsSources {
 }
 
 function dnsAddress(target: ApiTarget): string {
-  const [address] = dnsOf(target).server.addresses;
+  const address = dnsOf(target).address();
   if (!address)
     throw new BadRequest("DNS queries are not answered yet: 'weave expose' gives the host an address");
   return address;
@@ -238,6 +238,11 @@ const ROUTES: Record<string, Handler> = {
   "GET /healthz": () => text("ok\n"),
   "GET /readyz": (_request, _parameters, target) =>
     target.isReady() ? text("ok\n") : text("not ready for containers yet\n", 503),
+  "GET /metrics": async (_request, _parameters, target) => {
+    // Loaded by those who ask.
+    const { metricsResponse } = await import("./metrics.ts");
+    return metricsResponse(target.report());
+  },
   "GET /status": statusRoute(statusText),
   "GET /status/targets": statusRoute(targetsText),
   "GET /status/connections": statusRoute(connectionsText),

@@ -18,23 +18,41 @@ export interface TcpServers {
   stop(): void;
 }
 
+export interface TcpService {
+  serve(): Server;
+  /** Nobody has asked for it: where its port is taken, it is tried again, and the rest starts without. */
+  readonly optional?: boolean;
+}
+
 /** Start all servers, or none; throws the error of the one that fails. */
-export function startTcpServers(begin: readonly (() => Server)[], log: Log): TcpServers {
-  const servers: Server[] = [];
+export function startTcpServers(services: readonly TcpService[], log: Log): TcpServers {
+  const servers = new Map<TcpService, Server>();
   const close = () => {
     // All connections are closed at once; nothing waits for the rest.
-    for (const server of servers.splice(0)) server.stop(true).catch(() => {});
+    for (const server of servers.values()) server.stop(true).catch(() => {});
+    servers.clear();
   };
+  let missing: string | undefined;
   const beginMissing = () => {
-    for (const serve of begin.slice(servers.length)) servers.push(serve());
+    missing = undefined;
+    for (const service of services) {
+      if (servers.has(service)) continue;
+      try {
+        servers.set(service, service.serve());
+      } catch (error) {
+        if (!service.optional) throw error;
+        missing = reasonOf(error);
+      }
+    }
+    if (missing !== undefined) warn("optional", missing);
   };
+  const warn = limitedWarnings(log, systemClock.now);
   try {
     beginMissing();
   } catch (error) {
     close();
     throw error;
   }
-  const warn = limitedWarnings(log, systemClock.now);
   const limit = Math.min(MAX_FILES, openFilesLimit() / 2);
   let closedAt: Date | undefined;
   const counting = every(systemClock, COUNT_MS, () => {
@@ -51,10 +69,12 @@ export function startTcpServers(begin: readonly (() => Server)[], log: Log): Tcp
     }
   });
   return {
-    notes: () =>
-      closedAt
+    notes: () => [
+      ...(closedAt
         ? [`too many open files: connections to the HTTP ports were closed (${closedAt.toISOString()})`]
-        : [],
+        : []),
+      ...(missing === undefined ? [] : [missing]),
+    ],
     stop() {
       counting.cancel();
       close();

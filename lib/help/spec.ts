@@ -17,6 +17,10 @@ export interface OptionSpec {
   readonly valueHint?: string;
   /** The variable that stands for it. */
   readonly env?: string;
+  /** The variable that switches a boolean off, whatever is in it. */
+  readonly envOff?: string;
+  /** An empty variable counts, too: it switches off what there is by default. */
+  readonly emptyCounts?: boolean;
   /** Heading that help lists it under; "Options" where there is none. */
   readonly group?: string;
   readonly repeatable?: boolean;
@@ -57,6 +61,8 @@ export interface CommandSpec {
   /** What the arguments mean, and what else there is to know; paragraphs. */
   readonly details?: readonly string[];
   readonly options?: OptionTable;
+  /** What it does not know among its arguments is meant for another program, and passed over. */
+  readonly passesOver?: boolean;
   readonly examples?: readonly Example[];
   /** Variables beside those of the options. */
   readonly environment?: Readonly<Record<string, string>>;
@@ -79,13 +85,14 @@ export function flagText(name: string, { type, default: preset, alias, valueHint
 
 /** What is said of an option: its description, then values, default and variable in brackets. */
 export function optionText(spec: OptionSpec): string {
-  const { description, default: preset, defaultText, env, repeatable, values } = spec;
+  const { description, default: preset, defaultText, env, envOff, repeatable, values } = spec;
   const shown = defaultText ?? (typeof preset === "string" ? preset : preset === true ? "on" : undefined);
   const facts = [
     ...(values ? [values.join(", ")] : []),
     ...(repeatable ? ["repeatable"] : []),
     ...(shown === undefined ? [] : [`default: ${shown}`]),
     ...(env === undefined ? [] : [`$${env}`]),
+    ...(envOff === undefined ? [] : [`off by $${envOff}`]),
   ];
   return facts.length === 0 ? description : `${description} (${facts.join("; ")})`;
 }

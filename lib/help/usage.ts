@@ -11,9 +11,12 @@ export function synopsis(program: string, { options, positionals }: CommandSpec)
 
 /** The variables that a command takes, those of its options first. */
 export function variables({ options = {}, environment = {} }: CommandSpec): [string, string][] {
-  const own = Object.entries(options).flatMap(([name, { env }]): [string, string][] =>
-    env === undefined ? [] : [[env, `the same as --${name}`]],
-  );
+  const own = Object.entries(options).flatMap(([name, { env, envOff }]): [string, string][] => [
+    ...(env === undefined ? [] : [[env, `the same as --${name}`] as [string, string]]),
+    ...(envOff === undefined
+      ? []
+      : [[envOff, `anything in it: the same as --no-${name}`] as [string, string]]),
+  ]);
   return [...own, ...Object.entries(environment)];
 }
 

@@ -11,8 +11,10 @@ import type { LocalAddresses } from "../dns/udp.ts";
 import { CHANNEL } from "../dns/wire.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { addressList } from "../netlink/address.ts";
+import { linkByName } from "../netlink/link.ts";
 import type { RouteMonitor } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Store } from "../store/store.ts";
@@ -25,7 +27,7 @@ const ANY = "0.0.0.0";
 const LISTEN_AGAIN_MS = 5_000;
 
 export interface RunningDns extends DnsSources {
-  /** Answers on the bridge's addresses, unless told where to. */
+  /** Answers on the bridge's addresses and those of Docker's bridge, unless told where to. */
   bridgeHas(addresses: readonly Cidr[]): Promise<void>;
   /** Lines for the status. */
   notes(): string[];
@@ -68,21 +70,44 @@ export async function startDns(
   const server = new DnsServer(config, { names: nameserver, forwarder, local, log });
   if (fixed) await server.listen(`${fixed.host}:${fixed.port}`);
   const bridge = new BridgeListeners(server, log);
+  let exposed: readonly Cidr[] = [];
+  // Containers of Docker know its bridge before they are attached.
+  const wanted = () =>
+    [...addressesOf(route, options["docker-bridge"]), ...exposed].map(
+      ({ address }) => `${formatIPv4(address)}:${PORT}`,
+    );
+  const settle = async () => {
+    if (!fixed) await bridge.listenOn(wanted());
+  };
+  const changed = () => detached("DNS addresses", settle());
+  const following = monitor.add({
+    changed: ({ kind }) => (kind === "addresses" ? changed() : undefined),
+    lost: changed,
+  });
 
   return {
     nameserver,
     server,
     upstream,
     notes: () => [...nameserver.notes(), ...forwarder.notes()],
+    address: () => (fixed ? server.addresses : wanted()).find((each) => server.addresses.includes(each)),
     async bridgeHas(addresses) {
-      if (!fixed) await bridge.listenOn(addresses.map(({ address }) => `${formatIPv4(address)}:${PORT}`));
+      exposed = addresses;
+      await settle();
     },
     stop() {
+      following.close();
       nameserver.stop();
       bridge.stop();
       server.stop();
     },
   };
+}
+
+/** The addresses of a link; none where there is no such link. */
+function addressesOf(route: NetlinkSocket, name: string): readonly Cidr[] {
+  const link = name === "" ? undefined : linkByName(route, name);
+  return link ? addressList(route, link.index).map(({ cidr }) => cidr) : [];
 }
 
 function localAddresses(route: NetlinkSocket, monitor: RouteMonitor): LocalAddresses {
@@ -115,6 +140,7 @@ class BridgeListeners {
 
   /** Listens on these addresses and no others, those that are taken as soon as they are free. */
   listenOn(wanted: readonly string[]): Promise<void> {
+    if (JSON.stringify(wanted) === JSON.stringify(this.#wanted)) return this.#settled;
     this.#wanted = wanted;
     this.#settled = this.#settled.then(() => this.#settle());
     return this.#settled;

@@ -22,6 +22,9 @@ import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/router.ts";
 
 export const DEFAULT_RANGE = "10.32.0.0/12";
 
+/** Where the original serves status and metrics. */
+export const DEFAULT_STATUS_ADDRESS = "127.0.0.1:6782";
+
 /** An option with a value that cannot be; the message names both. */
 export class OptionError extends Error {
   override readonly name = "OptionError";
@@ -109,6 +112,10 @@ const Schema = v.object({
   dns: v.optional(v.boolean(), true),
   "dns-domain": v.optional(parsed(fullyQualified), "weave.local."),
   "dns-listen-address": v.optional(address, ""),
+  "docker-bridge": v.optional(
+    v.pipe(v.string(), v.regex(/^[^\s/]{0,15}$/, "should be the name of a link: at most 15 characters")),
+    "docker0",
+  ),
   "dns-ttl": v.optional(integer(0, 604_800), "1"),
   "dns-fallback-timeout": v.optional(parsed(parseDuration), "5s"),
   "resolv-conf": v.optional(v.pipe(v.string(), v.minLength(1, "is empty")), "/etc/resolv.conf"),
@@ -116,7 +123,7 @@ const Schema = v.object({
   "docker-api": v.optional(parsed(socketsOf)),
   "http-addr": v.optional(address, "127.0.0.1:6784"),
   "http-writes": v.optional(v.boolean(), false),
-  "status-addr": v.optional(address, ""),
+  "status-addr": v.optional(address, DEFAULT_STATUS_ADDRESS),
   "metrics-addr": v.optional(address, ""),
   "masq-local": v.optional(v.boolean(), true),
   "expect-npc": v.optional(v.boolean(), false),

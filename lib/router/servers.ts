@@ -1,14 +1,14 @@
 // Where the control API and metrics are served: a Unix socket, and TCP as far as that is wanted.
 import { rmSync } from "node:fs";
 import { dirname } from "node:path";
-import { serveTcp, serveUnix } from "../api/listen.ts";
+import { STATUS_PATHS, serveTcp, serveUnix } from "../api/listen.ts";
 import { controlSocket } from "../api/paths.ts";
 import type { ApiTarget } from "../api/server.ts";
-import { startTcpServers, type TcpServers } from "../api/tcpservers.ts";
+import { startTcpServers, type TcpServers, type TcpService } from "../api/tcpservers.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { listenReason } from "../sys/listening.ts";
 import { makeOwnFolder } from "../sys/ownfile.ts";
-import type { RouterOptions } from "./options.ts";
+import { DEFAULT_STATUS_ADDRESS, type RouterOptions } from "./options.ts";
 
 type Server = Bun.Server<undefined>;
 
@@ -62,26 +62,30 @@ export function serveWaiting(options: RouterOptions, why: () => string): { stop(
   return { stop };
 }
 
-/** Return the start function of each TCP server in the options. */
-async function tcpServers(target: ApiTarget, options: RouterOptions): Promise<(() => Server)[]> {
-  const begin: (() => Server)[] = [];
-  for (const [option, writes] of [
-    ["http-addr", options["http-writes"]],
-    ["status-addr", false],
-  ] as const) {
-    const at = bound(options[option]);
-    if (!at) continue;
-    const serve = () => serveTcp({ ...at, writes }, target);
-    begin.push(() => listening("the control API", `--${option}`, at, serve));
+/** Return each TCP server in the options. */
+async function tcpServers(target: ApiTarget, options: RouterOptions): Promise<TcpService[]> {
+  const services: TcpService[] = [];
+  const control = bound(options["http-addr"]);
+  if (control) {
+    const serve = () => serveTcp({ ...control, writes: options["http-writes"] }, target);
+    services.push({ serve: () => listening("the control API", "--http-addr", control, serve) });
+  }
+  const status = bound(options["status-addr"]);
+  if (status) {
+    const serve = () => serveTcp({ ...status, writes: false, only: STATUS_PATHS }, target);
+    services.push({
+      serve: () => listening("the status", "--status-addr", status, serve),
+      // By default it is there where it can be.
+      optional: `${status.hostname}:${status.port}` === DEFAULT_STATUS_ADDRESS,
+    });
   }
   const metrics = bound(options["metrics-addr"]);
   if (metrics) {
     const { serveMetrics } = await import("../api/metrics.ts");
-    begin.push(() =>
-      listening("metrics", "--metrics-addr", metrics, () => serveMetrics(metrics, () => target.report())),
-    );
+    const serve = () => serveMetrics(metrics, () => target.report());
+    services.push({ serve: () => listening("metrics", "--metrics-addr", metrics, serve) });
   }
-  return begin;
+  return services;
 }
 
 /** Create a socket with mode 600 from the start. */

@@ -61,9 +61,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     await weave("dns-add", "two", "-h", "zwei.weave.local");
     expect(await weave("dns-lookup", "zwei")).toBe(`${second}\n`);
     expect(await weave("ps")).toMatch(new RegExp(`^${one.slice(0, 12)} [0-9a-f:]{17} ${first}/12$`, "m"));
-    expect(await weave("ps", "two")).toMatch(
-      new RegExp(`^${two.slice(0, 12)} [0-9a-f:]{17} ${second}/12\n$`),
-    );
+    expect(await weave("ps", "two")).toMatch(new RegExp(`^two [0-9a-f:]{17} ${second}/12\n$`));
     await weave("dns-remove", "two");
     expect(await weave("dns-lookup", "zwei")).toBe("");
   });

@@ -138,7 +138,7 @@ test("options of Weave Net 2.x without effect are accepted, each with a warning"
     "peer",
   ]);
   expect(warnings).toHaveLength(4);
-  expect(warnings?.[3]).toBe("--token has no effect: Weave Cloud is gone");
+  expect(warnings?.[3]).toBe("--token has no effect: Weave Cloud is gone; name the peers");
   expect(positionals).toEqual(["peer"]);
 });
 

@@ -87,7 +87,7 @@ export const controller: Command = {
         log,
       );
       scope.defer("the policy controller", () => npc.stop());
-      const servers = startTcpServers(address ? [() => serve(address, npc)] : [], log);
+      const servers = startTcpServers(address ? [{ serve: () => serve(address, npc) }] : [], log);
       scope.defer("metrics", () => servers.stop());
     });
   },
