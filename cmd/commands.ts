@@ -12,6 +12,7 @@ import { manual } from "./commands/manual.ts";
 import { migrate } from "./commands/migrate.ts";
 import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "./commands/names.ts";
 import { connect, forget, prime, rmpeer } from "./commands/peers.ts";
+import { ping } from "./commands/ping.ts";
 import { setup } from "./commands/setup.ts";
 import { ps, report, status, version } from "./commands/status.ts";
 import { trace } from "./commands/trace.ts";
@@ -46,5 +47,6 @@ export const COMMANDS: readonly Command[] = [
   logs,
   doctor,
   trace,
+  ping,
   bugreport,
 ];

@@ -23,7 +23,9 @@ import { PeerAddressError } from "../mesh/maker.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { PingError } from "./pingerror.ts";
 import { type DnsSources, nameJson, type Report, reportJson } from "./report.ts";
+import type { Pings, Shape } from "./shapes.ts";
 import { connectionsText, ipamText, namesText, peersText, statusText, targetsText } from "./status.ts";
 import { fillTemplate } from "./template/evaluate.ts";
 import { TemplateError } from "./template/lexer.ts";
@@ -58,6 +60,8 @@ export interface ApiTarget {
   isRunning(id: string): Promise<boolean>;
   /** Asks a peer's router; rejects with AskError or ProtocolError. */
   ask(peer: PeerName, subject: string, body: unknown): Promise<unknown>;
+  /** Sends probes to peers, all where none is named; rejects with PingError for one that there is not. */
+  ping(peers: readonly string[], count: number): Promise<Shape<typeof Pings>>;
   /** Undefined where there is no DNS. */
   readonly dns: DnsSources | undefined;
   /** Whether this host is ready for containers; it lives in any case. */
@@ -83,6 +87,9 @@ class BadRequest extends Error {}
 
 /** A request for what is not there. */
 class NotFound extends Error {}
+
+/** Peers that may be named for one ping. */
+const MAX_PINGED = 48;
 
 /** Status of a question to a peer without an answer. */
 const ASK_STATUS = { "not-ours": 501, silent: 504, refused: 502, busy: 503 } as const;
@@ -270,6 +277,12 @@ const ROUTES: Record<string, Handler> = {
     target.forget((await form(request)).getAll("peer"));
     return text("");
   },
+  "POST /ping": async (request, _parameters, target) => {
+    const values = await form(request);
+    const count = values.get("count") ?? "10";
+    if (!/^[1-9]\d{0,2}$/.test(count)) throw new BadRequest(`count ${count} is no number of 1 to 999`);
+    return json(await target.ping(values.getAll("peer").slice(0, MAX_PINGED), Number(count)));
+  },
   "POST /expose/:ip/:prefix": async (request, parameters, target) => {
     const skip = query(request, "skipNAT") ?? "false";
     if (skip !== "true" && skip !== "false")
@@ -424,7 +437,8 @@ function find(
 function failure(error: unknown, log: Log, what: string): Response {
   if (error instanceof CancelledError) return text("cancelled");
   if (error instanceof AskError) return text(`${error.message}\n`, ASK_STATUS[error.code]);
-  if (error instanceof NotFound || error instanceof UnknownPeerError) return text(`${error.message}\n`, 404);
+  if (error instanceof NotFound || error instanceof UnknownPeerError || error instanceof PingError)
+    return text(`${error.message}\n`, 404);
   const expected =
     error instanceof BadRequest ||
     error instanceof ProtocolError ||

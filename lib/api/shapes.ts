@@ -211,6 +211,40 @@ export const Trace = v.object({
   ),
 });
 
+/** Of one overlay to one peer. */
+const PingWay = v.object({
+  /** fastdp or sleeve: that of the first hop. */
+  overlay: v.string(),
+  /** Frames of containers go by it now. */
+  inUse: v.boolean(),
+  sent: v.number(),
+  /** Answered probes. */
+  received: v.number(),
+  /** Round-trip time, milliseconds; null where nothing was answered. */
+  roundTripMs: nullable(v.object({ min: v.number(), median: v.number(), max: v.number() })),
+  /** The largest packet that got there and back, bytes; null where nothing was answered. */
+  mtu: nullable(v.number()),
+  problem: nullable(v.string()),
+  remedy: nullable(v.string()),
+});
+
+/** ping: a peer each. */
+export const Pings = v.array(
+  v.object({
+    peer: Peer,
+    /** The peer that passes frames on; null where there is a connection. */
+    via: nullable(Peer),
+    /** MTU of this host's bridge: the largest packet that was tried. */
+    networkMtu: v.number(),
+    overlays: v.array(PingWay),
+    /** Why there are no overlays, where that is wrong. */
+    problem: nullable(v.string()),
+    remedy: nullable(v.string()),
+    /** Why there are none, where nothing is wrong: Weave Net 2.x and older versions answer no probes. */
+    note: nullable(v.string()),
+  }),
+);
+
 /** On standard error, where a command with --json fails. */
 export const Failure = v.object({
   error: v.object({

@@ -10,6 +10,7 @@ import { nameToBytes, type PeerName } from "../mesh/name.ts";
 import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
+import { EHOSTUNREACH } from "../sys/errno.ts";
 import { monotonicNow } from "../sys/monotonic.ts";
 import type { Datapath } from "./datapath/datapath.ts";
 import type { Esp } from "./fastdp/esp.ts";
@@ -38,6 +39,18 @@ export interface NetworkConfig {
   /** Port of the mesh. */
   readonly port: number;
   readonly mtu: number;
+}
+
+/** How frames to a peer go. */
+export interface PathTo {
+  /** That of the first hop: "fastdp" or "sleeve". */
+  readonly overlay: string;
+  /** The neighbour that passes them on; undefined where the peer is one. */
+  readonly via: Peer | undefined;
+  /** Overlays that are ready and not in use; for neighbours only. */
+  readonly standby: readonly ("fastdp" | "sleeve")[];
+  /** Why a better overlay is not in use. */
+  readonly reason: string | undefined;
 }
 
 export class NetworkOverlay implements Overlay {
@@ -168,6 +181,33 @@ export class NetworkOverlay implements Overlay {
     for (const connection of [...this.#connections.values()])
       if (connection.lost(this.#sleeve.name)) connection.renew("the sleeve engine was started again");
     this.#changed();
+  }
+
+  /** How frames to a peer go; undefined where there is no way. */
+  pathTo(peer: Peer): PathTo | undefined {
+    const hop = this.#mesh?.routes.unicast.get(peer.name);
+    const next = hop === undefined ? undefined : this.#mesh?.peers.get(hop);
+    const connection = next && this.#connections.get(next);
+    if (!next || !connection) return undefined;
+    const { name, reason } = connection.attributes();
+    const standby = (["fastdp", "sleeve"] as const).filter(
+      (overlay) => next === peer && overlay !== name && connection.routeBy(overlay) !== undefined,
+    );
+    return {
+      overlay: String(name ?? "none"),
+      via: next === peer ? undefined : next,
+      standby,
+      reason: reason === undefined ? undefined : String(reason),
+    };
+  }
+
+  /** Send a frame of ours to a neighbour by an overlay, in use or not; returns the errno of a refusal, else 0. */
+  sendBy(overlay: "fastdp" | "sleeve", peer: Peer, frame: Uint8Array): number {
+    if (overlay === "fastdp") return this.#fastdp.sendFrame(peer, frame);
+    const route = this.#connections.get(peer)?.routeBy("sleeve");
+    if (route?.kind !== "sleeve") return EHOSTUNREACH;
+    this.#sleeve.sendFrame(route.link, frame);
+    return 0;
   }
 
   /** MAC addresses and the peers they are at. */

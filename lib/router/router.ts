@@ -15,6 +15,7 @@ import { watchContainers } from "../container/events.ts";
 import { askAboutGone } from "../container/gone.ts";
 import { findContainer } from "../container/runtime.ts";
 import { loadNacl } from "../crypto/nacl.ts";
+import { requireBridge } from "../host/bridge.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { Exposure, exposedByBridge } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
@@ -43,7 +44,9 @@ import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
 import { espKeepers } from "../overlay/fastdp/espstate.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
+import { Probes } from "../overlay/probe/probes.ts";
 import { Store } from "../store/store.ts";
+import { EHOSTUNREACH } from "../sys/errno.ts";
 import { isOwnAddress, listenReason, notOurs } from "../sys/listening.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
@@ -58,6 +61,7 @@ import { NamedPeers } from "./named.ts";
 import type { RouterOptions } from "./options.ts";
 import { OptionError } from "./options.ts";
 import { findName } from "./peername.ts";
+import { Pinger } from "./ping.ts";
 import { startPorts } from "./ports.ts";
 import { attachmentsStore } from "./savedattachments.ts";
 import { exposuresStore } from "./savedexposures.ts";
@@ -348,6 +352,20 @@ export async function startRouter(
 
   let ready = false;
   let servers: TcpServers | undefined;
+  const probes = new Probes({
+    clock: systemClock,
+    random: systemRandom,
+    log,
+    name: mesh.ourself.name,
+    mtu,
+    bridge: () => requireBridge(route).index,
+    sendBy: (by, peer, frame) => {
+      const known = mesh.peers.get(peer);
+      return known ? overlay.sendBy(by, known, frame) : EHOSTUNREACH;
+    },
+  });
+  scope.defer("probes", () => probes.stop());
+  const pinger = new Pinger({ mesh, overlay, probes, clock: systemClock, random: systemRandom, mtu });
   const target: ApiTarget = {
     log,
     allocator,
@@ -399,6 +417,7 @@ export async function startRouter(
       return container !== undefined && container.pid !== 0;
     },
     ask: (peer, subject, body) => mesh.questions.ask(peer, subject, body, ASK_MS),
+    ping: (peers, count) => pinger.ping(peers, count),
     dns,
     async expose(cidr, masquerade) {
       exposures.expose(cidr, masquerade);

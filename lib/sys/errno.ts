@@ -2,6 +2,7 @@
 export const ENOENT = 2;
 export const ESRCH = 3;
 export const EINTR = 4;
+export const ENXIO = 6;
 export const EAGAIN = 11;
 export const EACCES = 13;
 export const EBUSY = 16;

@@ -32,6 +32,14 @@ export function encodeHeartbeat(vni: number, connectionUid: bigint, mtu: number)
   return bytes;
 }
 
+/** The payload of the UDP datagram that carries a whole Ethernet frame. */
+export function encodeVxlan(vni: number, frame: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(VXLAN_HEADER + frame.length);
+  putVxlanHeader(new DataView(bytes.buffer), 0, vni);
+  bytes.set(frame, VXLAN_HEADER);
+  return bytes;
+}
+
 /** A socket that heartbeats leave by. */
 export class HeartbeatSender {
   readonly #fd = openSocket("heartbeat socket", AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);

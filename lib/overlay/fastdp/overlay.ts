@@ -5,6 +5,7 @@ import type { Clock, Timer } from "../../clock/clock.ts";
 import { guarded } from "../../log/unexpected.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
+import { EHOSTUNREACH } from "../../sys/errno.ts";
 import { monotonicNow } from "../../sys/monotonic.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
@@ -13,7 +14,7 @@ import type { CandidateConnection, CandidateParams, NamedOverlay } from "../swit
 import { networkIdentifier } from "../vxlan.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
 import { ACKNOWLEDGES, CONTROL, Forwarder, type Security } from "./forwarder.ts";
-import { encodeHeartbeat, HeartbeatSender } from "./heartbeat.ts";
+import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
 
 /** Heartbeats are looked for this often while one is waited for … */
 const POLL_FAST_MS = 5;
@@ -139,6 +140,15 @@ export class FastdpOverlay implements NamedOverlay {
       fn();
     });
     this.#timers.add(timer);
+  }
+
+  /** Send a frame of ours to a neighbour, whatever its other frames go by; returns the errno of a refusal, else 0. */
+  sendFrame(peer: Peer, frame: Uint8Array): number {
+    const mesh = this.mesh();
+    const to = this.#forwarders.get(peer)?.remoteAddress;
+    if (!mesh || to === undefined || !peer.hasShortId) return EHOSTUNREACH;
+    const vni = networkIdentifier(mesh.ourself.shortId, peer.shortId);
+    return this.#sender.send(encodeVxlan(vni, frame), to, this.config.port);
   }
 
   /** Returns the errno of a refusal, else 0. */

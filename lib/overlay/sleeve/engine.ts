@@ -3,10 +3,11 @@
 import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { EVERYBODY, isShortId, PEER_IDS } from "../peerid.ts";
+import { ETHERTYPE_PROBE } from "../probe/frame.ts";
 import { networkIdentifier } from "../vxlan.ts";
 import { complement, sum } from "./checksum.ts";
 import { COUNTERS, type Counters } from "./counters.ts";
-import { IP, IP_DF, ipv4HeaderLength } from "./ethernet.ts";
+import { ETHERTYPE, IP, IP_DF, ipv4HeaderLength } from "./ethernet.ts";
 import { ETHERNET_HEADER, FRAME_HEADER, NAME, SEQUENCE } from "./format.ts";
 import { Inbox, type WriteFrame } from "./inbox.ts";
 import { type Link, NONCE, type Stream } from "./link.ts";
@@ -239,6 +240,16 @@ export class Engine {
     this.outbox.probing = false;
   }
 
+  /** Sends a whole frame of ours to the peer at the other end of a link, as one that must not be fragmented. */
+  sendFrame(link: Link, frame: Uint8Array): void {
+    if (!link.settings.remote || this.#self === NONE || frame.length < ETHERNET_HEADER) return;
+    if (frame.length > link.settings.mtu + ETHERNET_HEADER) return this.#drop(COUNTERS.tooBig);
+    const to = this.#place(link.df, this.#self, link.peer, frame.length);
+    if (to < 0) return;
+    this.arena.bytes.set(frame, to);
+    this.outbox.flush();
+  }
+
   /** Lets go of all that was held back to be sent or written together. */
   flush(): void {
     this.#inbox.flush();
@@ -406,6 +417,11 @@ export class Engine {
       // Every frame to an unknown address is broadcast; its sender need not hear of each link that is too small.
       if (broadcast) return this.#drop(COUNTERS.tooBig);
       return this.#refuse(source, destination, at, mtu);
+    }
+    // They tell how long an unfragmented frame may be.
+    if (ipHeader === 0 && this.arena.view.getUint16(at + ETHERTYPE, false) === ETHERTYPE_PROBE) {
+      if (tooBig) return this.#drop(COUNTERS.tooBig);
+      return this.#pack(link.df, source, destination, at, length, segmented);
     }
     if (fragments || ipHeader === 0)
       return this.#pack(link.fragmentable, source, destination, at, length, segmented);

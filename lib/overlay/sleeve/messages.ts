@@ -29,6 +29,8 @@ export type ToEngine =
       readonly uid: bigint | undefined;
       readonly probe: boolean;
     }
+  /** A whole Ethernet frame of our own for the peer at the other end, not to be fragmented. */
+  | { readonly type: "frame"; readonly index: number; readonly frame: Uint8Array }
   /** There is a TAP link behind its file again. */
   | { readonly type: "tapBack" }
   | { readonly type: "stop" };

@@ -185,6 +185,11 @@ export class SleeveOverlay implements NamedOverlay {
     this.#tell({ type: "remove", index });
   }
 
+  /** Send a whole frame of ours to the peer at the other end of a link; what does not fit is dropped. */
+  sendFrame(index: number, frame: Uint8Array): void {
+    this.#tell({ type: "frame", index, frame });
+  }
+
   configure(tables: ForwardingTables): void {
     this.#tell({ type: "tables", tables });
   }

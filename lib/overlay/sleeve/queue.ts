@@ -19,6 +19,7 @@ export function queueForEngine(waiting: ToEngine[], message: ToEngine): void {
       break;
     }
     case "special":
+    case "frame":
       if (waiting.length >= MAX_SPECIALS) return;
       break;
     case "remove": {

@@ -140,6 +140,11 @@ function handle(message: ToEngine, engine: Engine, files: PolledFiles): boolean 
       if (link) engine.sendSpecial(link, message.df, message.size, message.uid, message.probe);
       return true;
     }
+    case "frame": {
+      const link = engine.link(message.index);
+      if (link) engine.sendFrame(link, message.frame);
+      return true;
+    }
     case "stop":
       return false;
   }

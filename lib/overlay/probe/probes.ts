@@ -1,0 +1,203 @@
+// Probes of this router and echoes of others'. A peer's probes are answered only in a session that it has announced over
+// the mesh, where it is known who it is: nobody on the network can use us to send frames to others. The packet socket is
+// open only while there is a session.
+import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import type { Random } from "../../clock/random.ts";
+import { TokenBucket } from "../../clock/tokenbucket.ts";
+import { limitedWarnings } from "../../log/limited.ts";
+import type { Log } from "../../log/log.ts";
+import type { PeerName } from "../../mesh/name.ts";
+import { EMSGSIZE, ENXIO } from "../../sys/errno.ts";
+import { realtimeNow } from "../../sys/realtime.ts";
+import { reasonOf } from "../../sys/reason.ts";
+import { decodeProbe, encodeProbe, MIN_PROBE, type ProbeFrame, type Way } from "./frame.ts";
+import { ProbeRun, type RunResult } from "./run.ts";
+import { ProbeSocket } from "./socket.ts";
+
+/** How often frames are looked for; times are the kernel's, and do not depend on it. */
+const POLL_MS = 2;
+/** Frames that are taken at a time. */
+const POLL_FRAMES = 256;
+/** A session of a peer ends after this. */
+const SESSION_MS = 60_000;
+/** The socket is closed so long after the last session. */
+const IDLE_MS = 3_000;
+const MAX_SESSIONS = 128;
+const MAX_SESSIONS_OF_ONE = 4;
+/** Echoes of a session: so many at once, then so many a second. */
+const BURST = 256;
+const PER_S = 400;
+
+/** What has arrived of a session's probes. */
+export interface Arrived {
+  /** Short ones. */
+  readonly probes: number;
+  /** Bytes of the largest frame; 0 where none has come. */
+  readonly largest: number;
+}
+
+interface Session {
+  readonly peer: PeerName;
+  readonly rate: TokenBucket;
+  readonly arrived: Map<Way, { probes: number; largest: number }>;
+  readonly expiry: Timer;
+}
+
+interface Running {
+  readonly peer: PeerName;
+  readonly way: Way;
+  readonly run: ProbeRun;
+}
+
+export interface ProbeHost {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Our name, which is the bridge's Ethernet address. */
+  readonly name: PeerName;
+  /** Bytes of a packet that containers may send. */
+  readonly mtu: number;
+  /** ifindex of the bridge. Throws where there is none. */
+  bridge(): number;
+  /** Send a frame by an overlay, in use or not; returns 0 or an errno. */
+  sendBy(overlay: "fastdp" | "sleeve", peer: PeerName, frame: Uint8Array): number;
+}
+
+export class Probes {
+  readonly #sessions = new Map<bigint, Session>();
+  readonly #running = new Map<bigint, Running>();
+  readonly #warn: (kind: string, text: string) => void;
+  #socket: ProbeSocket | undefined;
+  #poll: Timer | undefined;
+  #closing: Timer | undefined;
+
+  constructor(private readonly host: ProbeHost) {
+    this.#warn = limitedWarnings(host.log, () => host.clock.now());
+  }
+
+  /** Send probes to a peer that has admitted the session; rejects where there is no bridge to send them from. */
+  run(session: bigint, peer: PeerName, way: Way, count: number): Promise<RunResult> {
+    this.#open();
+    const { clock, mtu, name } = this.host;
+    return new Promise((resolve) => {
+      const run = new ProbeRun({
+        clock,
+        count,
+        mtu,
+        now: realtimeNow,
+        send: (sequence, size) =>
+          this.#send(
+            way,
+            peer,
+            encodeProbe({ from: name, to: peer, kind: "probe", way, session, sequence, size, dwell: 0 }),
+          ),
+        done: (result) => {
+          this.#running.delete(session);
+          this.#closeIfIdle();
+          resolve(result);
+        },
+      });
+      this.#running.set(session, { peer, way, run });
+      run.start();
+    });
+  }
+
+  /** Answer a peer's probes of a session from now on; throws where there are too many, or no bridge. */
+  admit(session: bigint, peer: PeerName): void {
+    const own = [...this.#sessions.values()].filter((each) => each.peer === peer).length;
+    if (this.#sessions.size >= MAX_SESSIONS || own >= MAX_SESSIONS_OF_ONE || this.#sessions.has(session))
+      throw new Error("too many sessions of probes; try again in a minute");
+    this.#open();
+    const { clock } = this.host;
+    const expiry = clock.after(SESSION_MS, () => this.#end(session));
+    const rate = new TokenBucket(BURST, PER_S, clock.now());
+    this.#sessions.set(session, { peer, rate, arrived: new Map(), expiry });
+  }
+
+  /** What has arrived of a peer's session, which ends with this; undefined where there is none. */
+  settle(session: bigint, peer: PeerName): ReadonlyMap<Way, Arrived> | undefined {
+    const known = this.#sessions.get(session);
+    if (known?.peer !== peer) return undefined;
+    this.#end(session);
+    return known.arrived;
+  }
+
+  stop(): void {
+    for (const { run } of this.#running.values()) run.stop();
+    this.#running.clear();
+    for (const { expiry } of this.#sessions.values()) expiry.cancel();
+    this.#sessions.clear();
+    this.#close();
+  }
+
+  #end(session: bigint): void {
+    this.#sessions.get(session)?.expiry.cancel();
+    this.#sessions.delete(session);
+    this.#closeIfIdle();
+  }
+
+  #open(): void {
+    const ifindex = this.host.bridge();
+    if (this.#socket?.ifindex === ifindex) return;
+    this.#close();
+    this.#socket = new ProbeSocket(ifindex);
+    this.#poll = every(this.host.clock, POLL_MS, () => this.#receive());
+  }
+
+  #closeIfIdle(): void {
+    if (this.#sessions.size > 0 || this.#running.size > 0) return;
+    // Closing a packet socket waits for all processors: not after each of several runs.
+    this.#closing?.cancel();
+    this.#closing = this.host.clock.after(IDLE_MS, () => {
+      if (this.#sessions.size === 0 && this.#running.size === 0) this.#close();
+    });
+  }
+
+  #close(): void {
+    this.#poll?.cancel();
+    this.#closing?.cancel();
+    this.#socket?.close();
+    this.#socket = undefined;
+  }
+
+  #send(way: Way, peer: PeerName, frame: Uint8Array): number {
+    if (way === "route") return this.#socket?.send(frame) ?? ENXIO;
+    return this.host.sendBy(way, peer, frame);
+  }
+
+  #receive(): void {
+    try {
+      for (let i = 0; i < POLL_FRAMES; i++) {
+        const arrival = this.#socket?.receive();
+        if (!arrival) return;
+        const frame = decodeProbe(arrival.frame);
+        if (frame?.to !== this.host.name) continue;
+        if (frame.kind === "probe") this.#probe(frame, arrival.at);
+        else this.#echo(frame, arrival.at);
+      }
+    } catch (error) {
+      // The bridge has gone: the next session opens another socket, on the one that is put back.
+      this.#warn("probes", `cannot receive probes: ${reasonOf(error)}`);
+      this.#close();
+    }
+  }
+
+  #probe(frame: ProbeFrame, at: bigint): void {
+    const session = this.#sessions.get(frame.session);
+    if (session?.peer !== frame.from || !session.rate.take(this.host.clock.now())) return;
+    const { probes, largest } = session.arrived.get(frame.way) ?? { probes: 0, largest: 0 };
+    // Longer ones look for the MTU.
+    const short = frame.size === MIN_PROBE ? 1 : 0;
+    session.arrived.set(frame.way, { probes: probes + short, largest: Math.max(largest, frame.size) });
+    const dwell = Number(realtimeNow() - at);
+    const echo = encodeProbe({ ...frame, kind: "echo", from: frame.to, to: frame.from, dwell });
+    const errno = this.#send(frame.way, frame.from, echo);
+    if (errno !== 0 && errno !== EMSGSIZE)
+      this.#warn(`echo ${frame.from}`, `cannot answer probes of ${frame.from}: errno ${errno}`);
+  }
+
+  #echo({ session, from, way, sequence, size, dwell }: ProbeFrame, at: bigint): void {
+    const running = this.#running.get(session);
+    if (running?.peer === from && running.way === way) running.run.echo(sequence, size, at, dwell);
+  }
+}

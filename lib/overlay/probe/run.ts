@@ -1,0 +1,104 @@
+// One run of probes to a peer by one way, as a pure state machine: some short ones for loss and round-trip time, and
+// where any of them is answered, a search for the largest frame that gets there and back.
+import type { Clock, Timer } from "../../clock/clock.ts";
+import { PathMtu } from "../sleeve/pathmtu.ts";
+import { ETHERNET_HEADER, MIN_PROBE } from "./frame.ts";
+
+/** Between two probes. */
+export const INTERVAL_MS = 20;
+/** What is not answered so long after the last probe is lost. */
+const WAIT_MS = 1_000;
+
+export interface RunResult {
+  readonly sent: number;
+  /** Answered ones. */
+  readonly received: number;
+  /** Round-trip times, milliseconds, ascending. */
+  readonly roundTrips: readonly number[];
+  /** The largest packet that got there and back, bytes without Ethernet header; undefined where nothing was answered. */
+  readonly mtu: number | undefined;
+  /** What this host's own kernel said last, 0 where it took all. */
+  readonly errno: number;
+}
+
+export interface RunParams {
+  readonly clock: Clock;
+  /** Of short probes. */
+  readonly count: number;
+  /** The largest packet that is to be tried, bytes without Ethernet header. */
+  readonly mtu: number;
+  /** Send one; returns 0, or the errno of the refusal. */
+  send(sequence: number, size: number): number;
+  /** CLOCK_REALTIME, ns. */
+  now(): bigint;
+  done(result: RunResult): void;
+}
+
+export class ProbeRun {
+  readonly #sentAt = new Map<number, bigint>();
+  readonly #roundTrips: number[] = [];
+  readonly #search: PathMtu;
+  #sequence = 0;
+  #sent = 0;
+  #errno = 0;
+  #timer: Timer | undefined;
+  #searching = false;
+
+  constructor(private readonly params: RunParams) {
+    this.#search = new PathMtu({
+      clock: params.clock,
+      test: (mtu) => this.#test(mtu),
+      found: (mtu) => this.#end(mtu),
+    });
+  }
+
+  start(): void {
+    this.#sent++;
+    const sequence = this.#sequence++;
+    this.#sentAt.set(sequence, this.params.now());
+    this.#errno = this.params.send(sequence, MIN_PROBE) || this.#errno;
+    const last = this.#sent >= this.params.count;
+    this.#timer = this.params.clock.after(last ? WAIT_MS : INTERVAL_MS, () =>
+      last ? this.#counted() : this.start(),
+    );
+  }
+
+  /** An echo has arrived `at` (CLOCK_REALTIME, ns); `size` of the frame in bytes, `dwell` at the other end in ns. */
+  echo(sequence: number, size: number, at: bigint, dwell: number): void {
+    if (this.#searching) return this.#search.verified(size - ETHERNET_HEADER);
+    const sentAt = this.#sentAt.get(sequence);
+    if (sentAt === undefined) return;
+    this.#sentAt.delete(sequence);
+    // Somebody may have set the clock meanwhile, at either end.
+    const ns = Math.min(Number(this.params.now() - sentAt), Math.max(0, Number(at - sentAt) - dwell));
+    this.#roundTrips.push(Math.max(0, ns) / 1e6);
+    if (this.#sentAt.size === 0 && this.#sent >= this.params.count) this.#counted();
+  }
+
+  /** Give it up, without a result. */
+  stop(): void {
+    this.#timer?.cancel();
+    this.#search.stop();
+  }
+
+  #counted(): void {
+    this.#timer?.cancel();
+    if (this.#roundTrips.length === 0) return this.#end(undefined);
+    this.#searching = true;
+    this.#search.search(this.params.mtu);
+  }
+
+  #test(mtu: number): void {
+    this.params.send(this.#sequence++, Math.max(MIN_PROBE, mtu + ETHERNET_HEADER));
+  }
+
+  #end(mtu: number | undefined): void {
+    this.params.done({
+      sent: this.#sent,
+      received: this.#roundTrips.length,
+      roundTrips: this.#roundTrips.sort((a, b) => a - b),
+      mtu,
+      errno: this.#errno,
+    });
+  }
+}

@@ -1,0 +1,228 @@
+// weave ping: probes by the overlays to other peers, and echoes of theirs. A session of probes is announced to the peer by
+// a question over the mesh, which also tells at the end what has arrived there: so the way there is told from the way back.
+import * as v from "valibot";
+import { PingError } from "../api/pingerror.ts";
+import { type Clock, sleep } from "../clock/clock.ts";
+import { below, type Random } from "../clock/random.ts";
+import { AskError } from "../mesh/ask.ts";
+import type { PeerName } from "../mesh/name.ts";
+import type { Peer } from "../mesh/peer.ts";
+import type { MeshRouter } from "../mesh/router.ts";
+import type { NetworkOverlay } from "../overlay/network.ts";
+import type { Way } from "../overlay/probe/frame.ts";
+import type { Arrived, Probes } from "../overlay/probe/probes.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { type Ping, type PingWay, unpinged, wayOf } from "./pingresult.ts";
+
+/** Short probes to each peer and overlay. */
+export const DEFAULT_COUNT = 10;
+
+/** For others, who ask for the pairs of a whole network. */
+const COUNT_FOR_OTHERS = 5;
+/** Peers that are pinged where none is named; more are drawn by lot. */
+const MAX_PEERS = 48;
+const AT_ONCE = 8;
+const ASK_MS = 3_000;
+/** Tries of a question that a busy peer refuses. */
+const TRIES = 4;
+const TRY_AGAIN_MS = 700;
+/** Others who ask get the same answer for so long. */
+const FRESH_MS = 10_000;
+
+const OLDER =
+  "it is Weave Net 2.x or an older version, or only reached through one: these answer no probes; 'weave status connections' shows its overlay";
+
+const hex = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
+const SessionSchema = v.strictObject({ session: hex });
+const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const arrivedSchema = v.object({ probes: count, largest: count });
+const ArrivedSchema = v.object({
+  route: v.optional(arrivedSchema),
+  fastdp: v.optional(arrivedSchema),
+  sleeve: v.optional(arrivedSchema),
+});
+
+export interface PingParts {
+  readonly mesh: MeshRouter;
+  readonly overlay: NetworkOverlay;
+  readonly probes: Probes;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly mtu: number;
+}
+
+export class Pinger {
+  #forOthers: { readonly at: number; readonly answer: Promise<Ping[]> } | undefined;
+
+  /** Answers the questions of other routers from now on. */
+  constructor(private readonly parts: PingParts) {
+    const { questions } = parts.mesh;
+    questions.answer("probe", async (body, source) => {
+      parts.probes.admit(BigInt(`0x${v.parse(SessionSchema, body).session}`), source);
+      return {};
+    });
+    questions.answer("probed", async (body, source) => {
+      const arrived = parts.probes.settle(BigInt(`0x${v.parse(SessionSchema, body).session}`), source);
+      return Object.fromEntries(arrived ?? []);
+    });
+    questions.answer("ping", async () => this.#pingForOthers());
+  }
+
+  /** Ping peers by name, nickname or address, or all; throws PingError for one that there is not. */
+  async ping(names: readonly string[], count: number): Promise<Ping[]> {
+    const { mesh } = this.parts;
+    const reachable = mesh.reachablePeers().flatMap((name) => mesh.peers.get(name) ?? []);
+    const chosen = names.length === 0 ? reachable : names.flatMap((name) => this.#find(name, reachable));
+    const drawn = this.#draw([...new Set(chosen)]);
+    const lost =
+      names.length === 0 ? this.#lost(reachable) : names.flatMap((name) => this.#lostNamed(name, reachable));
+    const pings: Ping[] = [];
+    for (let i = 0; i < drawn.length; i += AT_ONCE)
+      pings.push(
+        ...(await Promise.all(drawn.slice(i, i + AT_ONCE).map((peer) => this.#pingPeer(peer, count)))),
+      );
+    return [...pings, ...lost];
+  }
+
+  /** One run serves all that ask within a while: nobody can have us send more than that. */
+  #pingForOthers(): Promise<Ping[]> {
+    const now = this.parts.clock.now();
+    if (!this.#forOthers || now - this.#forOthers.at > FRESH_MS)
+      this.#forOthers = { at: now, answer: this.ping([], COUNT_FOR_OTHERS) };
+    return this.#forOthers.answer;
+  }
+
+  #draw(peers: Peer[]): Peer[] {
+    while (peers.length > MAX_PEERS) peers.splice(below(this.parts.random, peers.length), 1);
+    return peers;
+  }
+
+  #find(text: string, reachable: readonly Peer[]): Peer[] {
+    const { mesh } = this.parts;
+    const atAddress = (peer: Peer) => {
+      const address = mesh.ourself.connections.get(peer.name)?.address;
+      return address === text || address?.replace(/:\d+$/, "") === text;
+    };
+    const found = reachable.filter(
+      (peer) => peer.name === text.toLowerCase() || peer.nickName === text || atAddress(peer),
+    );
+    if (found.length > 1)
+      throw new PingError(
+        `${text} is the nickname of ${found.length} peers: give the name, such as ${found[0]?.name}`,
+      );
+    if (found.length === 1 || this.#lostNamed(text, reachable).length > 0) return found;
+    if (text === mesh.ourself.name || text === mesh.ourself.nickName)
+      throw new PingError(`${text} is this host: name another peer`);
+    throw new PingError(`no peer ${text} is known: 'weave status peers' lists them`);
+  }
+
+  #lost(reachable: readonly Peer[]): Ping[] {
+    const { mesh, mtu } = this.parts;
+    const back = new Set<string>(reachable.map(({ name }) => name));
+    return mesh.lost.recent().flatMap(({ name, nickName, address, reason }) =>
+      back.has(name)
+        ? []
+        : [
+            unpinged({ name, nickname: nickName }, mtu, {
+              problem: `not connected any more: ${reason}`,
+              remedy: `start weave at ${address} again, or 'weave rmpeer ${name}' if it is gone for good`,
+            }),
+          ],
+    );
+  }
+
+  #lostNamed(text: string, reachable: readonly Peer[]): Ping[] {
+    return this.#lost(reachable).filter(
+      ({ peer }) => peer.name === text.toLowerCase() || peer.nickname === text,
+    );
+  }
+
+  async #pingPeer(peer: Peer, count: number): Promise<Ping> {
+    const { mtu, overlay } = this.parts;
+    const who = { name: peer.name as string, nickname: peer.nickName };
+    const path = overlay.pathTo(peer);
+    if (!path) {
+      return unpinged(who, mtu, {
+        problem: "no overlay leads there",
+        remedy: "wait some seconds; 'weave status connections' shows why",
+      });
+    }
+    const session = this.parts.random.u64();
+    const question = { session: session.toString(16).padStart(16, "0") };
+    try {
+      await this.#ask(peer.name, "probe", question);
+    } catch (error) {
+      return unpinged(who, mtu, whyUnanswered(error));
+    }
+    const runs: { way: Way; name: string; inUse: boolean }[] = [
+      { way: "route", name: path.overlay, inUse: true },
+      ...path.standby.map((name) => ({ way: name, name, inUse: false })),
+    ];
+    const results = [];
+    for (const each of runs) {
+      try {
+        results.push({ ...each, result: await this.parts.probes.run(session, peer.name, each.way, count) });
+      } catch (error) {
+        const problem = `no probe can be sent: ${reasonOf(error)}`;
+        return unpinged(who, mtu, { problem, remedy: "see 'weave doctor' on this host" });
+      }
+    }
+    const arrived = await this.#arrived(peer.name, question);
+    const overlays = results.map(({ way, name, inUse, result }): PingWay => {
+      const port = name === "fastdp" ? this.parts.mesh.port + 1 : this.parts.mesh.port;
+      const there = arrived && (arrived.get(way) ?? { probes: 0, largest: 0 });
+      return wayOf({
+        overlay: name,
+        inUse,
+        peer: peer.nickName || peer.name,
+        result,
+        arrived: there,
+        mtu,
+        port,
+      });
+    });
+    const via = path.via ? { name: path.via.name as string, nickname: path.via.nickName } : null;
+    return { peer: who, via, networkMtu: mtu, overlays, problem: null, remedy: null, note: null };
+  }
+
+  /** What a peer says has arrived there; undefined where it says nothing. */
+  async #arrived(peer: PeerName, question: object): Promise<ReadonlyMap<Way, Arrived> | undefined> {
+    try {
+      const answer = v.parse(ArrivedSchema, await this.#ask(peer, "probed", question));
+      return new Map(
+        Object.entries(answer).flatMap(([way, arrived]) => (arrived ? [[way as Way, arrived]] : [])),
+      );
+    } catch {
+      // Without it the direction at fault is not known.
+      return undefined;
+    }
+  }
+
+  async #ask(peer: PeerName, subject: string, body: object): Promise<unknown> {
+    for (let left = TRIES - 1; ; left--) {
+      try {
+        return await this.parts.mesh.questions.ask(peer, subject, body, ASK_MS);
+      } catch (error) {
+        if (
+          !(error instanceof AskError && error.code === "refused" && /too many/.test(error.message)) ||
+          left === 0
+        )
+          throw error;
+        await sleep(this.parts.clock, TRY_AGAIN_MS);
+      }
+    }
+  }
+}
+
+function whyUnanswered(error: unknown): { problem: string; remedy: string } | { note: string } {
+  const code = error instanceof AskError ? error.code : undefined;
+  if (code === "not-ours" || (code === "refused" && /unknown subject/.test(reasonOf(error))))
+    return { note: OLDER };
+  if (code === "silent") {
+    return {
+      problem: "its router does not answer over the mesh",
+      remedy: "see 'weave doctor' there: it is stopped, hangs or is overloaded",
+    };
+  }
+  return { problem: `it refuses probes: ${reasonOf(error)}`, remedy: "try again in a minute" };
+}

@@ -1,0 +1,123 @@
+// What a run of probes says of the path to a peer, in words: loss, round-trip time, MTU, which way is at fault, and the
+// remedy. Pure.
+import type { Pings, Shape } from "../api/shapes.ts";
+import { ETHERNET_HEADER } from "../overlay/probe/frame.ts";
+import type { Arrived } from "../overlay/probe/probes.ts";
+import type { RunResult } from "../overlay/probe/run.ts";
+import { refusalText } from "../overlay/refusal.ts";
+
+export type Ping = Shape<typeof Pings>[number];
+export type PingWay = Ping["overlays"][number];
+
+export interface RunFacts {
+  readonly overlay: string;
+  readonly inUse: boolean;
+  /** Nickname or name of the peer. */
+  readonly peer: string;
+  readonly result: RunResult;
+  /** What the peer says has arrived there; undefined where it does not say. */
+  readonly arrived: Arrived | undefined;
+  /** The largest packet that was tried, bytes. */
+  readonly mtu: number;
+  /** UDP port of the overlay. */
+  readonly port: number;
+}
+
+/** Of one overlay to one peer. */
+export function wayOf(facts: RunFacts): PingWay {
+  const { overlay, inUse, result } = facts;
+  const { roundTrips } = result;
+  const round = (ms: number | undefined) => Math.round((ms ?? 0) * 1000) / 1000;
+  const trouble = troubleOf(facts);
+  return {
+    overlay,
+    inUse,
+    sent: result.sent,
+    received: result.received,
+    roundTripMs:
+      roundTrips.length === 0
+        ? null
+        : { min: round(roundTrips[0]), median: round(median(roundTrips)), max: round(roundTrips.at(-1)) },
+    mtu: result.mtu ?? null,
+    problem: trouble?.problem ?? null,
+    remedy: trouble?.remedy ?? null,
+  };
+}
+
+/** Of ascending numbers, at least one. */
+function median(sorted: readonly number[]): number | undefined {
+  const middle = sorted.length / 2;
+  const upper = sorted[Math.floor(middle)];
+  const lower = sorted[Math.ceil(middle) - 1];
+  return upper === undefined || lower === undefined ? upper : (upper + lower) / 2;
+}
+
+interface Trouble {
+  readonly problem: string;
+  readonly remedy: string;
+}
+
+function troubleOf(facts: RunFacts): Trouble | undefined {
+  const { result, mtu } = facts;
+  if (result.received === 0) return silence(facts);
+  if (result.received < result.sent) return loss(facts);
+  return result.mtu !== undefined && result.mtu < mtu ? small(facts, result.mtu) : undefined;
+}
+
+function silence({ overlay, peer, result, arrived, port }: RunFacts): Trouble {
+  if (result.errno !== 0) {
+    return {
+      problem: `this host cannot send: ${refusalText(result.errno, port)}`,
+      remedy: "see 'weave doctor' on this host",
+    };
+  }
+  if (arrived?.probes === 0) {
+    return {
+      problem: `no frame by ${overlay} arrives at ${peer}`,
+      remedy: `open UDP ${port} from this host to ${peer}, in the firewalls of both and on the way; see 'weave doctor' on both`,
+    };
+  }
+  if (arrived) {
+    return {
+      problem: `frames by ${overlay} arrive at ${peer}, and none comes back`,
+      remedy: `open UDP ${port} from ${peer} to this host, in the firewalls of both and on the way; see 'weave doctor' on both`,
+    };
+  }
+  return {
+    problem: `no frame by ${overlay} is answered`,
+    remedy: `open UDP ${port} both ways between this host and ${peer}`,
+  };
+}
+
+function loss({ peer, result, arrived }: RunFacts): Trouble {
+  const lost = result.sent - result.received;
+  const where =
+    arrived === undefined
+      ? ""
+      : arrived.probes < result.sent
+        ? ` on the way to ${peer}`
+        : ` on the way back from ${peer}`;
+  return {
+    problem: `${lost} of ${result.sent} frames are lost${where}`,
+    remedy: "look for errors, drops and full queues on the links between the hosts: 'ip -s link' on both",
+  };
+}
+
+function small({ peer, arrived, mtu }: RunFacts, passes: number): Trouble {
+  const back = arrived !== undefined && arrived.largest >= mtu + ETHERNET_HEADER;
+  return {
+    problem: `packets over ${passes} bytes are lost on the way ${back ? "back from" : "to"} ${peer}; the network's MTU is ${mtu}`,
+    remedy: `launch all hosts with --mtu ${passes}, or raise the MTU of the links between them`,
+  };
+}
+
+/** A peer to which nothing was sent. */
+export function unpinged(
+  peer: { name: string; nickname: string },
+  networkMtu: number,
+  why: { problem: string; remedy: string } | { note: string },
+): Ping {
+  const wrong = "problem" in why ? why : { problem: null, remedy: null };
+  const note = "note" in why ? why.note : null;
+  return { peer, via: null, networkMtu, overlays: [], ...wrong, note };
+}

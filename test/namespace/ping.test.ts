@@ -1,0 +1,184 @@
+// weave ping between three hosts: what gets through is measured, and what does not is named, with its direction.
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { join } from "node:path";
+import * as v from "valibot";
+import { Pings, type Shape } from "../../lib/api/shapes.ts";
+import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
+
+type Pinged = Shape<typeof Pings>;
+
+let hosts: Hosts;
+let one: Host;
+let two: Host;
+let three: Host;
+
+beforeEach(async () => {
+  hosts = await Hosts.create("ping", 3);
+  [one, two, three] = [hosts.host(1), hosts.host(2), hosts.host(3)];
+});
+
+afterEach(() => hosts.disposeSync());
+
+const FASTDP = / fastdp /;
+
+/** Launches on all hosts, each connected to the others by this overlay. */
+async function launch(overlay: RegExp, ...more: string[]): Promise<void> {
+  for (const host of hosts.hosts) {
+    const others = hosts.hosts.filter((other) => other !== host).map(({ ip }) => ip);
+    await host.weave("launch", "--nickname", host.name, "--ipalloc-init=consensus=3", ...more, ...others);
+  }
+  for (const host of hosts.hosts)
+    await eventually(
+      `${host.name} is connected`,
+      () => host.weave("status", "connections"),
+      (text) =>
+        text.split("\n").filter((line) => line.includes("established") && overlay.test(line)).length === 2,
+    );
+}
+
+async function ping(host: Host, ...args: string[]): Promise<{ code: number; pings: Pinged }> {
+  const { code, stdout, stderr } = await host.exec([join(DIST, "weave"), "ping", "--json", ...args]);
+  if (stdout === "") throw new Error(stderr);
+  return { code, pings: v.parse(Pings, JSON.parse(stdout)) };
+}
+
+/** "host2 fastdp 10/10 1376" and what is wrong. */
+const shown = (pings: Pinged) =>
+  pings
+    .flatMap(({ peer, overlays, problem }) =>
+      overlays.length === 0
+        ? [`${peer.nickname}: ${problem}`]
+        : overlays.map(({ overlay, inUse, sent, received, mtu, problem: wrong }) =>
+            [
+              `${peer.nickname} ${inUse ? overlay : `(${overlay})`} ${received}/${sent} ${mtu}`,
+              ...(wrong === null ? [] : [wrong]),
+            ].join(": "),
+          ),
+    )
+    .sort();
+
+const nft = (host: Host, rules: string) => host.must(["nft", "-f", "-"], { stdin: rules });
+const dropping = (hook: string, rule: string) =>
+  `table inet t { chain c { type filter hook ${hook} priority -300; ${rule} drop\n}\n}\n`;
+
+test("all peers by both overlays", async () => {
+  await launch(FASTDP);
+  const { code, pings } = await ping(one);
+  expect(shown(pings)).toEqual([
+    "host2 (sleeve) 10/10 1376",
+    "host2 fastdp 10/10 1376",
+    "host3 (sleeve) 10/10 1376",
+    "host3 fastdp 10/10 1376",
+  ]);
+  expect(code).toBe(0);
+  for (const { overlays } of pings)
+    for (const { roundTripMs } of overlays) expect(roundTripMs?.max).toBeGreaterThan(roundTripMs?.min ?? 0);
+  console.log(await one.weave("ping"));
+  // The packet socket is gone with the session.
+  await eventually(
+    "no probe socket is left",
+    () => one.must(["cat", "/proc/net/packet"]),
+    (text) => !/88b5/i.test(text),
+  );
+}, 120_000);
+
+test("encrypted; peers by name, nickname and address; what is no peer", async () => {
+  await launch(/ fastdp | sleeve /, "--password", "a long enough secret");
+  const { pings } = await ping(one, "-n", "3", two.ip, "host3");
+  expect(pings.map(({ peer }) => peer.nickname)).toEqual(["host2", "host3"]);
+  for (const { overlays } of pings) {
+    // The kernel may have no ESP for the fast datapath.
+    expect(overlays.map(({ overlay }) => overlay)).toContain("sleeve");
+    expect(overlays.map(({ received, mtu, problem }) => `${received} ${mtu} ${problem}`)).toEqual(
+      overlays.map(() => "3 1376 null"),
+    );
+  }
+  const name = pings[0]?.peer.name ?? "";
+  expect((await ping(one, name)).pings).toHaveLength(1);
+  const fails = async (...args: string[]) => {
+    const { code, stdout, stderr } = await one.exec([join(DIST, "weave"), "ping", ...args]);
+    expect(stdout).toBe("");
+    return `${code} ${stderr}`;
+  };
+  expect(await fails("-n", "0")).toStartWith("2 ");
+  expect(await fails("-n", "many")).toStartWith("2 ");
+  expect(await fails("nobody")).toMatch(/^1 .*no peer nobody is known: 'weave status peers' lists them\n$/);
+  expect(await fails("host1")).toMatch(/^1 .*host1 is this host/);
+}, 120_000);
+
+test("VXLAN that loses frames one way while heartbeats get through", async () => {
+  await launch(FASTDP);
+  // Behind the UDP and VXLAN headers is the destination, of zeros in heartbeats.
+  await nft(one, dropping("output", "udp dport 6784 @th,128,48 != 0"));
+  const there = await ping(one, "host2");
+  expect(there.code).toBe(1);
+  expect(shown(there.pings)).toEqual([
+    "host2 (sleeve) 10/10 1376",
+    "host2 fastdp 0/10 null: no frame by fastdp arrives at host2",
+  ]);
+  expect(shown((await ping(two, "host1")).pings)).toEqual([
+    "host1 (sleeve) 10/10 1376",
+    "host1 fastdp 0/10 null: frames by fastdp arrive at host1, and none comes back",
+  ]);
+  expect(await one.weave("status", "connections")).toMatch(/established.* fastdp/);
+  console.log((await one.exec([join(DIST, "weave"), "ping"])).stdout);
+}, 120_000);
+
+test("UDP 6784 blocked: sleeve carries frames, the fast datapath gets none across", async () => {
+  await launch(FASTDP);
+  await nft(two, dropping("input", "udp dport 6784"));
+  await eventually(
+    "sleeve is used",
+    () => one.weave("status", "connections"),
+    (text) => /established.* sleeve/.test(text),
+  );
+  const { code, pings } = await ping(one, "host2");
+  expect(shown(pings)).toEqual([
+    "host2 (fastdp) 0/10 null: no frame by fastdp arrives at host2",
+    "host2 sleeve 10/10 1376",
+  ]);
+  expect(code).toBe(1);
+}, 120_000);
+
+test("an MTU that is too small on the way, lost frames", async () => {
+  await launch(FASTDP);
+  const treat = await hosts.impair(two);
+  treat({ mtu: 1300 });
+  await eventually(
+    "sleeve is used",
+    () => one.weave("status", "connections"),
+    (text) => /established.* sleeve/.test(text),
+  );
+  const { pings } = await ping(one, "host2");
+  // 1300 less IP, UDP, VXLAN and Ethernet headers; sleeve has names in place of VXLAN's header.
+  expect(shown(pings)).toEqual([
+    "host2 (fastdp) 10/10 1250: packets over 1250 bytes are lost on the way to host2; the network's MTU is 1376",
+    "host2 sleeve 10/10 1238: packets over 1238 bytes are lost on the way to host2; the network's MTU is 1376",
+  ]);
+  treat({ loss: 0.3 });
+  const lossy = (await ping(one, "-n", "100", "host2")).pings;
+  for (const { sent, received, problem } of lossy[0]?.overlays ?? []) {
+    expect(sent).toBe(100);
+    expect(received).toBeLessThan(100);
+    expect(received).toBeGreaterThan(0);
+    expect(problem).toMatch(/^\d+ of 100 frames are lost on the way/);
+  }
+}, 120_000);
+
+test("a peer that was killed, and one whose router is stopped", async () => {
+  await launch(FASTDP);
+  await three.killRouter();
+  await eventually(
+    "it is lost",
+    () => one.weave("status", "connections"),
+    (text) => text.split("\n").filter((line) => line.includes("established")).length === 1,
+  );
+  process.kill(two.pid, "SIGSTOP");
+  const { code, pings } = await ping(one);
+  expect(shown(pings)).toEqual([
+    "host2: its router does not answer over the mesh",
+    expect.stringMatching(/^host3: not connected any more: /),
+  ]);
+  expect(code).toBe(1);
+  process.kill(two.pid, "SIGCONT");
+}, 120_000);

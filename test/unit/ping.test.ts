@@ -1,0 +1,213 @@
+// Probes without a network: the frame, one run of them, and what is made of its result.
+import { describe, expect, test } from "bun:test";
+import type { Pings, Shape } from "../../lib/api/shapes.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { hasPingProblem, pingText } from "../../lib/doctor/pingtext.ts";
+import { parsePeerName } from "../../lib/mesh/name.ts";
+import {
+  decodeProbe,
+  ETHERNET_HEADER,
+  encodeProbe,
+  MIN_PROBE,
+  type ProbeFrame,
+} from "../../lib/overlay/probe/frame.ts";
+import { ProbeRun, type RunResult } from "../../lib/overlay/probe/run.ts";
+import { wayOf } from "../../lib/router/pingresult.ts";
+
+const FRAME: ProbeFrame = {
+  from: parsePeerName("02:00:00:00:00:01"),
+  to: parsePeerName("02:00:00:00:00:02"),
+  kind: "probe",
+  way: "sleeve",
+  session: 0x0102030405060708n,
+  sequence: 9,
+  size: 64,
+  dwell: 1_000,
+};
+
+describe("the frame", () => {
+  test("on the wire", () => {
+    expect(Buffer.from(encodeProbe(FRAME)).toString("hex", 0, 40)).toBe(
+      "020000000002" +
+        "020000000001" +
+        "88b5" +
+        "01000200" +
+        "0102030405060708" +
+        "00000009" +
+        "0040" +
+        "0000" +
+        "000003e8" +
+        "0000",
+    );
+    expect(decodeProbe(encodeProbe(FRAME))).toEqual(FRAME);
+    expect(decodeProbe(encodeProbe({ ...FRAME, dwell: 1e12 }))?.dwell).toBe(0xffff_ffff);
+  });
+
+  test("what is none, or was cut or lengthened on the way", () => {
+    const whole = encodeProbe(FRAME);
+    expect(decodeProbe(whole.subarray(0, 63))).toBeUndefined();
+    expect(decodeProbe(Buffer.concat([whole, Buffer.alloc(1)]))).toBeUndefined();
+    for (const at of [12, 14, 15, 16]) {
+      const other = whole.slice();
+      other[at] = 0xff;
+      expect(decodeProbe(other)).toBeUndefined();
+    }
+    expect(decodeProbe(new Uint8Array(0))).toBeUndefined();
+    expect(() => encodeProbe({ ...FRAME, size: MIN_PROBE - 1 })).toThrow(RangeError);
+  });
+});
+
+/** A run over a path; `answers` decides which probes come back. */
+function run(
+  count: number,
+  mtu: number,
+  answers: (sequence: number, size: number) => boolean,
+  errno = 0,
+): RunResult {
+  const clock = new SimulatedClock();
+  let result: RunResult | undefined;
+  const now = () => BigInt(Math.round(clock.now() * 1e6));
+  const probes = new ProbeRun({
+    clock,
+    count,
+    mtu,
+    now,
+    send: (sequence, size) => {
+      // There and back in 3 ms, of which the peer had it for 1.
+      if (errno === 0 && answers(sequence, size))
+        clock.after(3, () => probes.echo(sequence, size, now(), 1e6));
+      return errno;
+    },
+    done: (given) => {
+      result = given;
+    },
+  });
+  probes.start();
+  clock.advance(20_000);
+  if (!result) throw new Error("it has no end");
+  return result;
+}
+
+describe("a run", () => {
+  test("where all is well", () => {
+    expect(run(5, 1376, () => true)).toEqual({
+      sent: 5,
+      received: 5,
+      roundTrips: [2, 2, 2, 2, 2],
+      mtu: 1376,
+      errno: 0,
+    });
+  });
+
+  test("some are lost, all are lost, none can be sent", () => {
+    const some = run(10, 1376, (sequence) => sequence !== 3 && sequence !== 9);
+    expect(some).toMatchObject({ sent: 10, received: 8, mtu: 1376 });
+    expect(run(10, 1376, () => false)).toEqual({
+      sent: 10,
+      received: 0,
+      roundTrips: [],
+      mtu: undefined,
+      errno: 0,
+    });
+    expect(run(10, 1376, () => true, 100)).toMatchObject({ received: 0, errno: 100 });
+  });
+
+  test.each([552, 553, 1000, 1249, 1375])("large ones are lost over %d bytes", (limit) => {
+    expect(run(3, 1376, (_, size) => size <= limit + ETHERNET_HEADER).mtu).toBe(limit);
+  });
+
+  test("an echo counts once, and no longer than it took", () => {
+    const clock = new SimulatedClock();
+    let result: RunResult | undefined;
+    const probes = new ProbeRun({
+      clock,
+      count: 1,
+      mtu: 600,
+      now: () => BigInt(Math.round(clock.now() * 1e6)),
+      send: () => 0,
+      done: (given) => {
+        result = given;
+      },
+    });
+    probes.start();
+    clock.advance(5);
+    // A clock that was set, at the other end and at ours.
+    probes.echo(0, MIN_PROBE, 10n ** 18n, 0);
+    probes.echo(0, MIN_PROBE, 10n ** 18n, 0);
+    clock.advance(20_000);
+    expect(result).toMatchObject({ sent: 1, received: 1, roundTrips: [5] });
+  });
+});
+
+describe("what is made of it", () => {
+  const result = (given: Partial<RunResult>): RunResult => ({
+    sent: 10,
+    received: 10,
+    roundTrips: [1, 2, 4],
+    mtu: 1376,
+    errno: 0,
+    ...given,
+  });
+  const way = (given: Partial<RunResult>, arrived?: { probes: number; largest: number }) =>
+    wayOf({
+      overlay: "fastdp",
+      inUse: true,
+      peer: "h2",
+      result: result(given),
+      arrived,
+      mtu: 1376,
+      port: 6784,
+    });
+
+  test.each<[Partial<RunResult>, { probes: number; largest: number } | undefined, string | null]>([
+    [{}, { probes: 10, largest: 1390 }, null],
+    [{ received: 0, errno: 100 }, { probes: 0, largest: 0 }, "this host cannot send: ENETDOWN"],
+    [{ received: 0 }, { probes: 0, largest: 0 }, "no frame by fastdp arrives at h2"],
+    [{ received: 0 }, { probes: 9, largest: 60 }, "frames by fastdp arrive at h2, and none comes back"],
+    [{ received: 0 }, undefined, "no frame by fastdp is answered"],
+    [{ received: 9 }, { probes: 10, largest: 1390 }, "1 of 10 frames are lost on the way back from h2"],
+    [{ received: 9 }, { probes: 9, largest: 1390 }, "1 of 10 frames are lost on the way to h2"],
+    [{ mtu: 1250 }, { probes: 10, largest: 1264 }, "packets over 1250 bytes are lost on the way to h2"],
+    [
+      { mtu: 1250 },
+      { probes: 10, largest: 1390 },
+      "packets over 1250 bytes are lost on the way back from h2",
+    ],
+  ])("%j, %j: %s", (given, arrived, problem) => {
+    const made = way(given, arrived);
+    if (problem === null) expect(made.problem).toBeNull();
+    else expect(made.problem).toStartWith(problem);
+    expect(made.remedy === null).toBe(problem === null);
+  });
+
+  test("times", () => {
+    expect(way({}).roundTripMs).toEqual({ min: 1, median: 2, max: 4 });
+    expect(way({ roundTrips: [1, 2] }).roundTripMs).toEqual({ min: 1, median: 1.5, max: 2 });
+    expect(way({ received: 0, roundTrips: [] }).roundTripMs).toBeNull();
+  });
+
+  test("as text of 80 columns, whatever a peer calls itself", () => {
+    const nickname = `${"long".repeat(20)}\u001b[31m`;
+    const pings: Shape<typeof Pings> = [
+      {
+        peer: { name: "02:00:00:00:00:02", nickname },
+        via: { name: "02:00:00:00:00:03", nickname },
+        networkMtu: 1376,
+        overlays: [way({ mtu: 1250, roundTrips: [100, 200, 3000] })],
+        problem: null,
+        remedy: null,
+        note: null,
+      },
+    ];
+    const text = pingText(pings);
+    expect(text.split("\n")[0]).toBe(
+      "PEER                 OVERLAY        LOST      ROUND TRIP (MS)      MTU",
+    );
+    expect(text.split("\n")[1]).toBe(
+      "longlonglonglonglong via longlongl  0 of 10   100/200/3000         1250 of 1376",
+    );
+    expect(text).not.toContain("\u001b");
+    expect(hasPingProblem(pings)).toBe(true);
+    expect(pingText([])).toBe("no peer is connected: 'weave status connections' shows why\n");
+  });
+});
