@@ -74,6 +74,7 @@ const TASKS = {
     script: ["test/bench/bench.ts"],
   },
   lint: { needs: [], script: ["test/tools/lint.ts"] },
+  sentences: { needs: [], script: ["test/tools/sentences.ts"] },
   typecheck: { needs: [], script: ["test/tools/typecheck.ts"] },
 };
 
