@@ -83,7 +83,7 @@ async function runInCluster(args: Arguments): Promise<void> {
     const denied = addon.policies && awaitPolicies(original, log);
     if (!addon.policies) noPolicies(log);
     const settings = { ...addon, peer: provisional.name };
-    const entering = client && new Entering(client, settings, log);
+    const entering = client && new Entering(client, settings, log.with({ component: "kube" }));
     const found = entering && (await scope.wait(whileProbed(entering, provisional)));
     const options = addon.options(found && { name: found.peer, peers: found.peers });
     let membership: Membership | undefined;

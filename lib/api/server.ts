@@ -452,9 +452,9 @@ function failure(error: unknown, log: Log, what: string): Response {
   // Runtimes try again every few seconds; the allocator logs it once a minute.
   if (error instanceof ExhaustedError) return text(`${message}\n`, 400);
   // Whoever can reach a port can ask for nonsense without end; the answer says what is wrong with it.
-  if (expected && what.startsWith("GET ")) log.debug(`[api] ${what}: ${message}`);
-  else if (expected) log.warning(`[api] ${what}: ${message}`);
-  else log.error(`[api] ${what}: ${message}`);
+  if (expected && what.startsWith("GET ")) log.debug(`${what}: ${message}`);
+  else if (expected) log.warning(`${what}: ${message}`);
+  else log.error(`${what}: ${message}`);
   return text(`${message}\n`, expected ? 400 : 500);
 }
 

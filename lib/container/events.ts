@@ -46,8 +46,7 @@ export function watchContainers(
   log: Log,
 ): { stop(): void } {
   const end = new AbortController();
-  for (const socket of sockets)
-    detached(`[container] events of ${socket}`, follow(socket, listener, log, end.signal));
+  for (const socket of sockets) detached(`events of ${socket}`, follow(socket, listener, log, end.signal));
   return { stop: () => end.abort() };
 }
 
@@ -62,12 +61,12 @@ async function follow(
     if (existsSync(socket)) {
       try {
         await listen(socket, listener, end, () => {
-          log.info(`[container] listening to the events of ${socket}`);
+          log.info(`listening to the events of ${socket}`);
           retryMs = FIRST_RETRY_MS;
           listener.connected();
         });
       } catch (error) {
-        if (!end.aborted) log.warning(`[container] events of ${socket}: ${reasonOf(error)}; trying again`);
+        if (!end.aborted) log.warning(`events of ${socket}: ${reasonOf(error)}; trying again`);
       }
     }
     // Ended, it is not waited for any longer.

@@ -70,7 +70,8 @@ export class Forwarder {
   async ask(query: Uint8Array, transport: TransportName, from: string): Promise<Uint8Array | undefined> {
     const key = `${transport} ${query.subarray(2).toBase64()}`;
     let answer = this.#inFlight.get(key);
-    if (answer && this.servers().includes(from)) throw new LoopError(`${from} asks what it is being asked`);
+    if (answer && this.servers().includes(from))
+      throw new LoopError(`${from} forwards queries to this server: forwarding loop`);
     const own = this.#perClient.get(from) ?? 0;
     if (own >= MAX_PER_CLIENT) return undefined;
     if (!answer) {

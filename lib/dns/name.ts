@@ -10,7 +10,7 @@ export function fullyQualified(text: string): string {
   const name = text.endsWith(".") ? text : `${text}.`;
   if (!isFullyQualified(name)) {
     throw new DomainNameError(
-      `"${text}" is no domain name: labels of 1 to 63 characters with dots between, 253 in all`,
+      `"${text}" is not a domain name: labels of 1 to 63 characters, separated by dots, 253 characters in total`,
     );
   }
   return name;

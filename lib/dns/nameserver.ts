@@ -3,6 +3,7 @@
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { Slices, type Work } from "../clock/slices.ts";
+import type { Fields } from "../log/fields.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
@@ -84,13 +85,13 @@ export class Nameserver implements Gossiper {
     const full = this.entries
       .origins()
       .filter((origin) => this.entries.countOf(origin) >= MAX_ENTRIES_PER_PEER)
-      .map((origin) => `DNS: ${origin} has ${MAX_ENTRIES_PER_PEER} names; further ones are ignored`);
+      .map((origin) => `DNS: ${origin} has ${MAX_ENTRIES_PER_PEER} names; further names are ignored`);
     const skewed = this.#skewed;
     const recent = skewed && this.dependencies.clock.now() - skewed.at < SKEW_SHOWN_MS;
     return [
       ...(this.entries.room < MAX_ENTRIES
         ? full
-        : [`DNS: there are ${MAX_ENTRIES} names; further ones are ignored`]),
+        : [`DNS: there are ${MAX_ENTRIES} names; further names are ignored`]),
       ...(recent ? [`DNS: ${skewText(skewed)}`] : []),
     ];
   }
@@ -119,9 +120,11 @@ export class Nameserver implements Gossiper {
   add(name: string, containerId: string, address: IPv4): boolean {
     const hostname = fullyQualified(name);
     if (!isInDomain(hostname, this.config.domain)) {
-      this.#info(
-        `Ignoring registration ${hostname} ${formatIPv4(address)} ${containerId} (not a subdomain of ${this.config.domain})`,
-      );
+      this.#info(`ignoring a name outside of the domain ${this.config.domain}`, {
+        name: hostname,
+        address: formatIPv4(address),
+        container: containerId,
+      });
       return false;
     }
     const id = { hostname, origin: this.config.ourName, containerId, address };
@@ -135,7 +138,11 @@ export class Nameserver implements Gossiper {
     const version = known ? nextVersion(known.version) : 0;
     this.dependencies.store.save(id, version);
     const entry = { ...id, version, tombstone: 0 };
-    this.#info(`adding entry for ${containerId}: ${hostname} -> ${formatIPv4(address)}`);
+    this.#info("added a name", {
+      name: hostname,
+      address: formatIPv4(address),
+      container: containerId,
+    });
     this.entries.set(entry);
     this.#broadcast([entry]);
     return true;
@@ -202,7 +209,7 @@ export class Nameserver implements Gossiper {
     if (Math.abs(skew) > MAX_SKEW_S) {
       // No reason to part: their clock, or ours, is set right sooner or later, and then they tell us again.
       this.#skewed = { from, skew, at: this.dependencies.clock.now() };
-      this.#warn(`skew ${from}`, `[nameserver] ${skewText(this.#skewed)}`);
+      this.#warn(`skew ${from}`, skewText(this.#skewed));
       return { fresh: [], received: [] };
     }
     const corrected: Entry[] = [];
@@ -239,8 +246,8 @@ export class Nameserver implements Gossiper {
     // One deleted in the future would never be forgotten.
     const timed = tombstone >= 0 && tombstone <= this.#now() + MAX_SKEW_S;
     if (named && timed && version >= 0 && version <= MAX_VERSION) return true;
-    const what = named ? "with impossible versions or times" : "that are no domain names";
-    this.#warn(`unsound ${origin}`, `[nameserver] ignoring names of ${origin} ${what}`);
+    const what = named ? "with impossible versions or times" : "that are not domain names";
+    this.#warn(`unsound ${origin}`, `ignoring names of peer ${origin} ${what}`);
     return false;
   }
 
@@ -249,9 +256,9 @@ export class Nameserver implements Gossiper {
     const full = this.entries.countOf(origin) >= limit;
     if (!full && this.entries.room < MAX_ENTRIES) return true;
     const text = full
-      ? `${origin} has ${limit} names; further ones are ignored`
-      : `there are ${MAX_ENTRIES} names; further ones are ignored`;
-    this.#warn(full ? `full ${origin}` : "full", `[nameserver] ${text}`);
+      ? `${origin} has ${limit} names; further names are ignored`
+      : `there are ${MAX_ENTRIES} names; further names are ignored`;
+    this.#warn(full ? `full ${origin}` : "full", text);
     return false;
   }
 
@@ -270,9 +277,11 @@ export class Nameserver implements Gossiper {
     for (const entry of this.entries.all()) {
       if (entry.origin !== this.config.ourName || entry.tombstone > 0 || !which(entry)) continue;
       this.dependencies.store.remove(entry);
-      this.#info(
-        `tombstoning entry ${entry.hostname} -> ${formatIPv4(entry.address)} of ${entry.containerId}`,
-      );
+      this.#info("removed a name", {
+        name: entry.hostname,
+        address: formatIPv4(entry.address),
+        container: entry.containerId,
+      });
       buried.push(tombstoned(entry, now));
     }
     for (const entry of buried) this.entries.set(entry);
@@ -299,8 +308,8 @@ export class Nameserver implements Gossiper {
     return Math.floor(this.dependencies.clock.wall() / 1000);
   }
 
-  #info(text: string): void {
-    this.dependencies.log.info(`[nameserver ${this.config.ourName}] ${text}`);
+  #info(text: string, fields?: Fields): void {
+    this.dependencies.log.info(text, fields);
   }
 }
 
@@ -313,7 +322,7 @@ interface Skew {
 
 function skewText({ from, skew }: Skew): string {
   const differ = `the clocks of ${from} and this host differ by ${Math.abs(skew)} s, more than ${MAX_SKEW_S} s`;
-  return `names that ${from} tells of are ignored: ${differ}; set the clocks of both hosts`;
+  return `ignoring names of peer ${from}: ${differ}; set the clocks of both hosts`;
 }
 
 /** Names to tell: those of several messages, joined, or all that there are when they are sent. */

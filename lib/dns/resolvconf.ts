@@ -37,7 +37,7 @@ export class ResolvConf {
       const file = statSync(this.path);
       // What is no file may keep whoever reads it waiting for ever.
       if (!file.isFile() || file.size > MAX_SIZE)
-        throw new Error(`it is no file of at most ${MAX_SIZE} bytes`);
+        throw new Error(`not a regular file of at most ${MAX_SIZE} bytes`);
       const seen = `${file.mtimeMs} ${file.ino} ${file.size}`;
       if (seen !== this.#seen) this.#servers = parseResolvConf(readFileSync(this.path, "utf8"));
       this.#seen = seen;

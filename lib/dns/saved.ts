@@ -8,7 +8,7 @@ import { isFullyQualified } from "./name.ts";
 const LASTING = "weave:";
 
 const EntrySchema = v.object({
-  hostname: v.pipe(v.string(), v.check(isFullyQualified, "it is no domain name")),
+  hostname: v.pipe(v.string(), v.check(isFullyQualified, "not a domain name")),
   containerId: v.pipe(v.string(), v.maxLength(MAX_CONTAINER_ID)),
   address: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)),
   version: v.pipe(v.number(), v.integer(), v.minValue(0)),

@@ -62,7 +62,7 @@ export class DnsServer {
       if (this.#listeners.get(address) === listening) this.#listeners.delete(address);
       throw new Error(`cannot answer DNS queries on ${address}: ${reasonOf(error)}`);
     }
-    this.dependencies.log.info(`Listening for DNS queries on ${address}`);
+    this.dependencies.log.info("answering DNS queries", { address });
   }
 
   unlisten(address: string): void {
@@ -108,7 +108,7 @@ export class DnsServer {
     const { query } = read;
     const { names, log } = this.dependencies;
     const failed = (error: unknown) => {
-      log.debug(`[dns] ${query.question.name}: ${reasonOf(error)}`);
+      log.debug(reasonOf(error), { name: query.question.name });
       return writeReply(query, failure(RCODE.serverFailure), false);
     };
     if (query.edns && query.edns.version > 0) {
@@ -122,7 +122,7 @@ export class DnsServer {
       return answer(failed(error));
     }
     const forwarded = this.#forward(new Uint8Array(bytes), query, transport, from).catch(failed);
-    detached("[dns] answering", forwarded.then(answer));
+    detached("answering", forwarded.then(answer));
   }
 
   async #forward(
@@ -138,7 +138,7 @@ export class DnsServer {
       return answer ?? writeReply(query, failure(RCODE.serverFailure), false);
     } catch (error) {
       if (!(error instanceof LoopError)) throw error;
-      log.warning(`[dns] ${query.question.name}: ${reasonOf(error)}`);
+      log.warning(reasonOf(error), { name: query.question.name });
       return writeReply(query, failure(RCODE.refused), false);
     }
   }

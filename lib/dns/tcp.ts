@@ -83,7 +83,7 @@ export function listenTcp(hostname: string, port: number, handle: Handler, log: 
         if (left > 0) perAddress.set(client.address, left);
         else perAddress.delete(client.address);
       },
-      error: (_socket, error) => log.debug(`[dns] ${reasonOf(error)}`),
+      error: (_socket, error) => log.debug(reasonOf(error)),
     },
   });
   return { close: () => server.stop(true) };

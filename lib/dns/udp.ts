@@ -50,7 +50,7 @@ export async function listenUdp(
     following = true;
     while (again && !closed) {
       again = false;
-      await once().catch((error) => log.warning(`[dns] cannot listen on all addresses: ${reasonOf(error)}`));
+      await once().catch((error) => log.warning(`cannot listen on all addresses: ${reasonOf(error)}`));
     }
     following = false;
     if (closed) close();
@@ -66,7 +66,7 @@ export async function listenUdp(
     close();
     throw error;
   }
-  const watch = local.watch(() => detached("[dns] following addresses", follow()));
+  const watch = local.watch(() => detached("following addresses", follow()));
   return {
     close() {
       watch.close();
@@ -86,7 +86,7 @@ async function listenOn(hostname: string, port: number, handle: Handler, log: Lo
         });
       },
       // Bun hands over the error alone.
-      error: (...args: unknown[]) => log.debug(`[dns] ${reasonOf(args.at(-1))}`),
+      error: (...args: unknown[]) => log.debug(reasonOf(args.at(-1))),
     },
   });
 }
@@ -99,7 +99,7 @@ function send(attempt: () => boolean, log: Log): void {
       return;
     } catch (error) {
       if (i < MAX_SENDS) continue;
-      log.debug(`[dns] a reply could not be sent: ${reasonOf(error)}`);
+      log.debug(`cannot send a reply: ${reasonOf(error)}`);
       return;
     }
   }

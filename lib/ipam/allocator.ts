@@ -16,6 +16,7 @@ import {
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Sighting } from "../host/containers.ts";
+import type { Fields } from "../log/fields.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
@@ -138,14 +139,16 @@ export class Allocator {
     const { seed, observer } = this.config;
     const persisted = this.#load();
     if (persisted) {
-      this.#info(`Initialising with persisted data${seed.length > 0 ? ", ignoring supplied IPAM seed" : ""}`);
+      this.#info(
+        `starting with the saved ring${seed.length > 0 ? "; ignoring the seed of --ipalloc-init" : ""}`,
+      );
     } else if (seed.length > 0) {
-      this.#info("Initialising with supplied IPAM seed");
+      this.#info("starting with the seed of --ipalloc-init");
     } else {
       this.#info(
         observer
-          ? "Initialising as observer - awaiting IPAM data from another peer"
-          : "Initialising via deferred consensus",
+          ? "starting as observer: waiting for the ring of another peer"
+          : "starting without a ring: peers agree on one at the first request",
       );
     }
     this.sharing.start(open(this.sharing));
@@ -194,12 +197,16 @@ export class Allocator {
         this.sharing.askForSpace(hosts);
         if (!options.failWhenExhausted || !this.#isExhausted(hosts)) return undefined;
         const reason = this.#exhausted(subnet);
-        this.#warn("exhausted", `[allocator] ${reason}`);
+        this.#warn("exhausted", reason);
         throw new ExhaustedError(reason);
       }
       const holder = id === NO_CONTAINER ? formatIPv4(address) : id;
       this.#hold(holder, { address, prefix: subnet.prefix, attachment }, isContainer);
-      this.#debug(`Allocated ${formatIPv4(address)} for ${holder} in ${formatCidr(subnet)}`);
+      this.#debug("allocated an address", {
+        address: formatIPv4(address),
+        container: holder,
+        subnet: formatCidr(subnet),
+      });
       return { value: address };
     };
     const run = () => {
@@ -355,7 +362,7 @@ export class Allocator {
         saved.peer === peer
           ? `IPAM range ${formatRange(saved)}; our range is ${formatCidr(this.config.universe)}`
           : `peername ${saved.peer}`;
-      this.#info(`Deleting persisted data for ${other}`);
+      this.#info("deleting the saved ring: it belongs to another network or peer", { saved: other });
       this.owned.forgetAll();
       return false;
     }
@@ -371,11 +378,11 @@ export class Allocator {
     for (const { owner, ...cidr } of sighting.addresses) {
       if (this.owned.holderOf(cidr.address) !== undefined) continue;
       const id = owner?.containerId ?? NO_CONTAINER;
-      this.#info(`Found address ${formatCidr(cidr)} in use${owner ? ` by ${id}` : ""}`);
+      this.#info("found an address in use", { address: formatCidr(cidr), container: owner && id });
       const attachment = owner?.network === undefined ? undefined : `${owner.network}/${owner.ifName}`;
       const options = { isContainer: true, noErrorOnUnknown: true, attachment };
       this.claim(id, cidr, options).catch((error) => {
-        if (!(error instanceof CancelledError)) this.#log.error(`[allocator] ${reasonOf(error)}`);
+        if (!(error instanceof CancelledError)) this.#log.error(reasonOf(error));
       });
     }
     this.releaser.notice(sighting);
@@ -387,11 +394,11 @@ export class Allocator {
     this.releaser.releaseDue();
   }
 
-  #info(text: string): void {
-    this.#log.info(`[allocator ${this.config.ourName}] ${text}`);
+  #info(text: string, fields?: Fields): void {
+    this.#log.info(text, fields);
   }
 
-  #debug(text: string): void {
-    this.#log.debug(`[allocator ${this.config.ourName}] ${text}`);
+  #debug(text: string, fields?: Fields): void {
+    this.#log.debug(text, fields);
   }
 }

@@ -54,7 +54,7 @@ export function differentSeeds(
 ): RefusedError {
   return new RefusedError(
     `IP allocation was seeded by different peers (received: [${received.join(" ")}], ours: [${ours.join(" ")}])`,
-    `run 'weave reset' on the peer that is to give in (ours is kept in ${path}), and launch it again`,
+    `run 'weave reset' on the peer whose ring is to go (ours is in ${path}), and launch it again`,
     "division",
   );
 }

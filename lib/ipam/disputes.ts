@@ -97,7 +97,7 @@ export class Disputes {
       .filter(({ at }) => now - at < SETTLED_MS)
       .map(
         ({ peer, ranges, at }) =>
-          `a ring gave ${listed(ranges)} of this host to ${annotate(peer)}, which gave it back at ${timeText(clock, at)}`,
+          `a ring assigned ${listed(ranges)} of this host to ${annotate(peer)}, which gave it back at ${timeText(clock, at)}`,
       );
   }
 }

@@ -74,9 +74,7 @@ export class Division {
     if (!this.consensus) return this.host.broadcast();
     const missing = this.unheard;
     if (missing.length > 0) {
-      this.dependencies.log.info(
-        `[allocator ${this.config.ourName}] Waiting for ${missing.join(", ")} before the range is divided`,
-      );
+      this.dependencies.log.info("waiting for peers before dividing the range", { peers: missing });
     }
     this.#beginWhenHeard();
   }
@@ -89,7 +87,7 @@ export class Division {
     }
     const { ourName, isKnownPeer } = this.config;
     this.consensus.quorum = this.config.quorum();
-    this.dependencies.log.info(`[allocator ${ourName}] Assuming quorum size of ${this.consensus.quorum}`);
+    this.dependencies.log.info("assuming a quorum", { quorum: this.consensus.quorum });
     // Where somebody else has begun, two at it would only be in each other's way.
     const { proposer, quorum } = this.consensus;
     if (proposer !== undefined && proposer !== ourName && isKnownPeer(proposer)) this.#proposeLater();
@@ -162,7 +160,7 @@ export class Division {
       if (proposer === undefined || proposer === this.config.ourName || !this.host.send(proposer))
         this.host.broadcast();
     } catch (error) {
-      this.dependencies.log.error(`[allocator] ${reasonOf(error)}`);
+      this.dependencies.log.error(reasonOf(error));
     }
   }
 

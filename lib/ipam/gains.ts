@@ -53,7 +53,7 @@ export class Gains {
       const ranges = this.#waiting
         .filter(({ from }) => from === owner)
         .map(({ range }) => formatRange(range));
-      return `${ranges.slice(0, 8).join(", ")} of ${annotate(owner)} was given to us by another peer; not used until ${annotate(owner)} confirms`;
+      return `${ranges.slice(0, 8).join(", ")} of ${annotate(owner)} was donated to us by another peer; not used until ${annotate(owner)} confirms`;
     });
   }
 

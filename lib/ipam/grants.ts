@@ -55,7 +55,7 @@ export class Grants {
       now - limitedAt < WINDOW_MS
         ? [
             `peer ${annotate(peer)} asks for more addresses than its share: ${granted} granted since ` +
-              `${timeText(clock, since)}, further ones slowly`,
+              `${timeText(clock, since)}; further ones are rate-limited`,
           ]
         : [],
     );

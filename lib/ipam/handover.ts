@@ -71,9 +71,9 @@ export class HandOver {
     const others = [...ring.peerNames()].filter((name) => name !== ring.peer && name !== UNKNOWN_PEER);
     if (candidates.length === 0 && others.length === 0) return undefined;
     const cause =
-      candidates.length > 0 ? `none has answered within ${STEP_MS / 1000} s` : "none can be reached";
+      candidates.length > 0 ? `no peer has answered within ${STEP_MS / 1000} s` : "no peer can be reached";
     throw new IpamError(
-      `cannot hand the addresses of this host to another peer: ${cause}; use --force to leave all the same, and ` +
+      `cannot hand the addresses of this host to another peer: ${cause}; use --force to leave without a hand-over, and ` +
         `run 'weave rmpeer ${ring.peer}' on another host`,
     );
   }

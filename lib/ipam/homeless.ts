@@ -39,7 +39,10 @@ export class Homeless {
             (error) => {
               if (error instanceof CancelledError) this.#waiting.delete(address);
               else
-                log.warning(`[allocator] container ${id} keeps ${formatIPv4(address)}: ${reasonOf(error)}`);
+                log.warning(`cannot claim the address of a container: ${reasonOf(error)}`, {
+                  container: id,
+                  address: formatIPv4(address),
+                });
               entry.reason = reasonOf(error);
             },
           );
@@ -60,7 +63,7 @@ export class Homeless {
   problems(): string[] {
     return Array.from(this.#waiting).flatMap(([address, { id, reason }]) =>
       this.host.owned.holderOf(address) === id
-        ? [`container ${id} has ${formatIPv4(address)}, which is not this host's: ${reason}`]
+        ? [`container ${id} has ${formatIPv4(address)}, which this host does not own: ${reason}`]
         : [],
     );
   }

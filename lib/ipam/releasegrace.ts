@@ -21,8 +21,8 @@ export interface Departure {
 }
 
 const REASONS: Record<Exclude<Obstacle, "unseen">, string> = {
-  "on-link": "a link on the bridge still has it; it stays until that link is gone",
-  "not-saved": "the disk cannot save that; make room, it is tried again every 5 s",
+  "on-link": "a link on the bridge still has it; it is free once that link is gone",
+  "not-saved": "the disk cannot save that; make room (retried every 5 s)",
 };
 
 /** Departures by their address; never more than there are addresses in use. */
@@ -74,6 +74,6 @@ export class ReleaseGrace {
         : [],
     );
     const more = notes.length - MAX_NOTES;
-    return more > 0 ? [...notes.slice(0, MAX_NOTES), `${more} more addresses are kept like these`] : notes;
+    return more > 0 ? [...notes.slice(0, MAX_NOTES), `${more} more addresses are held back`] : notes;
   }
 }

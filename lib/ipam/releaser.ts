@@ -220,7 +220,7 @@ export class Releaser {
       // An earlier call has done it already.
       if (due.length === 0 && !noticing) return;
       const sighting = await attached().catch((error) => {
-        this.#warn("look", `[allocator] cannot look which addresses are in use: ${reasonOf(error)}`);
+        this.#warn("look", `cannot list the addresses in use: ${reasonOf(error)}`);
       });
       if (!sighting) return;
       const gone = noticing ? this.notice(sighting) : undefined;
@@ -253,7 +253,8 @@ export class Releaser {
     this.#remove(id, [lease]);
     if (this.owned.holderOf(address) !== undefined || obstacle === "unseen") return;
     this.dependencies.log.info(
-      `[allocator] released ${formatIPv4(address)} of ${id}, which has ${obstacle ? "gone" : "ended"}`,
+      `released the address of a container that ${obstacle ? "was removed" : "ended"}`,
+      { container: id, address: formatIPv4(address) },
     );
   }
 
@@ -280,7 +281,10 @@ export class Releaser {
       this.owned.remove(id, addresses);
     } catch (error) {
       if (!(error instanceof StoreError) || !this.owned.get(id).isContainer) throw error;
-      this.#warn("not-saved", `[allocator] cannot release addresses of ${id} yet: ${reasonOf(error)}`);
+      this.#warn(
+        "not-saved",
+        `cannot release the addresses of container ${id}: ${reasonOf(error)}; retrying`,
+      );
       return this.#block(id, leases, "not-saved");
     }
     for (const address of addresses) {

@@ -32,13 +32,13 @@ export function settleReleases(
 ): void {
   for (const { name, isFile } of notes(directory)) {
     try {
-      if (!isFile) throw new Error("it is no file");
+      if (!isFile) throw new Error("not a regular file");
       const text = decodeURIComponent(name);
       const [, attachment, id = text] = /^([^/]*\/[^/]+)\/(.+)$/s.exec(text) ?? [];
       releaseUnlessUnknown(() => release(id, attachment));
       rmSync(join(directory, name), { force: true });
     } catch (error) {
-      warn(`${join(directory, name)} is no container to release: ${reasonOf(error)}; remove it`);
+      warn(`${join(directory, name)} does not name a container to release: ${reasonOf(error)}; remove it`);
     }
   }
 }

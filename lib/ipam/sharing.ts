@@ -3,6 +3,7 @@
 import { type AddressRange, cidrRange, formatRange, type IPv4, rangeSize } from "../address/ipv4.ts";
 import { sleep, type Timer } from "../clock/clock.ts";
 import type { Sliced, Work } from "../clock/slices.ts";
+import type { Fields } from "../log/fields.ts";
 import type { Log } from "../log/log.ts";
 import type { Gate } from "../mesh/gate.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
@@ -223,7 +224,7 @@ export class Sharing implements Gossiper, Gate {
    */
   async leave(): Promise<void> {
     const heir = await this.#handOver.run();
-    if (heir) this.#info(`Handed all addresses to ${this.nicknames.annotate(heir)}`);
+    if (heir) this.#info("handed all addresses to a peer", { peer: this.nicknames.annotate(heir) });
   }
 
   /** Our space has been made another peer's, because we leave. */
@@ -282,15 +283,15 @@ export class Sharing implements Gossiper, Gate {
     this.#healing = clock.after(HEAL_MS * (1 + random.float()), () => {
       this.#healing = undefined;
       if (!isHurt()) return;
-      this.#info("Taking over the addresses of the ring that belong to nobody");
-      this.#takeOver(UNKNOWN_PEER).catch((error) => this.#log.error(`[allocator] ${reasonOf(error)}`));
+      this.#info("claiming ranges of the ring that no peer owns");
+      this.#takeOver(UNKNOWN_PEER).catch((error) => this.#log.error(reasonOf(error)));
     });
   }
 
   /** The peer whose space may be taken over. */
   #removable(nameOrNickname: string, force: boolean): PeerName {
     if (this.ring.empty) {
-      throw new IpamError(`cannot remove peer ${nameOrNickname}: the range has not been divided yet`);
+      throw new IpamError(`cannot remove peer ${nameOrNickname}: the peers have not divided the range yet`);
     }
     const owners = this.ring.peerNames();
     const found = this.nicknames.find(nameOrNickname);
@@ -309,14 +310,14 @@ export class Sharing implements Gossiper, Gate {
     }
     if (this.config.isAmbiguous?.(name) && !force) {
       throw new IpamError(
-        `peer ${this.nicknames.annotate(name)} is two hosts, and one of them may go on using its addresses; give one ` +
-          "another name first, or use --force where the containers of both are gone",
+        `peer ${this.nicknames.annotate(name)} is two hosts, and one of them may still use its addresses; give one ` +
+          "another name first, or use --force if the containers of both are gone",
       );
     }
     if (this.config.isKnownPeer(name) && !force) {
       throw new IpamError(
-        `peer ${this.nicknames.annotate(name)} is connected: it goes on using its addresses, which would be given ` +
-          "out twice; run 'weave reset' on that host, or use --force where its containers are gone",
+        `peer ${this.nicknames.annotate(name)} is connected and still uses its addresses, which would be ` +
+          "allocated twice; run 'weave reset' on that host, or use --force if its containers are gone",
       );
     }
     return name;
@@ -424,7 +425,7 @@ export class Sharing implements Gossiper, Gate {
     if (allowance === 0) return;
     const chunk = this.space.donate(range, this.contested, allowance);
     if (chunk && this.#grant(chunk, to)) {
-      this.#debug(`Giving range ${formatRange(chunk)} (${rangeSize(chunk)}) to ${to}`);
+      this.#debug("donating a range", { range: formatRange(chunk), size: rangeSize(chunk), peer: to });
       this.#grants.granted(to, rangeSize(chunk), now);
       this.#broadcastSoon();
       this.#sendRing(to);
@@ -443,7 +444,7 @@ export class Sharing implements Gossiper, Gate {
       this.#own();
       return true;
     } catch (error) {
-      this.#log.error(`[allocator] cannot give ${formatRange(chunk)} to ${to}: ${reasonOf(error)}`);
+      this.#log.error(`cannot donate range ${formatRange(chunk)} to peer ${to}: ${reasonOf(error)}`);
       this.#own();
       return false;
     }
@@ -547,10 +548,10 @@ export class Sharing implements Gossiper, Gate {
     this.#own();
     for (const peer of new Set(disputes.map(({ peer }) => peer))) {
       const ranges = disputes.filter((dispute) => dispute.peer === peer).flatMap((dispute) => dispute.ranges);
-      this.#log.warning(
-        `[allocator] a ring gives ${ranges.slice(0, 4).map(formatRange).join(", ")}, where we have addresses in use, ` +
-          `to ${this.nicknames.annotate(peer)}: it stays ours`,
-      );
+      this.#log.warning("keeping ranges with addresses in use here, which the ring of a peer claims", {
+        ranges: ranges.slice(0, 4).map(formatRange),
+        peer: this.nicknames.annotate(peer),
+      });
       this.#exchange(peer);
     }
     this.#broadcast();
@@ -576,7 +577,7 @@ export class Sharing implements Gossiper, Gate {
     const { ourName: peer } = this.config;
     const won = winner({ peer, alone: this.#alone, used: this.space.usedCount > 0 }, other);
     if (won === "theirs") {
-      this.#info(`Giving up a ring that only we know for that of ${this.nicknames.annotate(other.peer)}`);
+      this.#info("replacing our ring, which no peer shares", { peer: this.nicknames.annotate(other.peer) });
       this.#replace(other);
       return { ...unchanged, change: "owners" };
     }
@@ -627,7 +628,7 @@ export class Sharing implements Gossiper, Gate {
     try {
       this.#save();
     } catch (error) {
-      if (!this.#unsaved) this.#log.error(`[allocator] ${reasonOf(error)}`);
+      if (!this.#unsaved) this.#log.error(reasonOf(error));
       this.#unsaved = true;
     }
   }
@@ -659,11 +660,11 @@ export class Sharing implements Gossiper, Gate {
     this.#channel?.broadcast(this.gossip());
   }
 
-  #info(text: string): void {
-    this.#log.info(`[allocator ${this.config.ourName}] ${text}`);
+  #info(text: string, fields?: Fields): void {
+    this.#log.info(text, fields);
   }
 
-  #debug(text: string): void {
-    this.#log.debug(`[allocator ${this.config.ourName}] ${text}`);
+  #debug(text: string, fields?: Fields): void {
+    this.#log.debug(text, fields);
   }
 }

@@ -45,7 +45,7 @@ export async function reclaim(heir: Heir): Promise<number> {
     try {
       if (!(await reclaimFrom(heir, PeerName))) left++;
     } catch (error) {
-      log.warning(`[kube] cannot take over from ${PeerName} yet: ${reasonOf(error)}`);
+      log.warning(`cannot take over from ${PeerName} yet: ${reasonOf(error)}`);
       left++;
     }
   }
@@ -56,9 +56,7 @@ export async function reclaim(heir: Heir): Promise<number> {
 async function reclaimFrom(heir: Heir, peer: string): Promise<boolean> {
   const { shared, log } = heir;
   if (await heir.isReachable(peer)) {
-    log.info(
-      `[kube] the node of peer ${peer} is gone, but the peer is not: leaving it its addresses for now`,
-    );
+    log.info(`the node of peer ${peer} is gone, but the peer is not: leaving it its addresses for now`);
     return false;
   }
   const annotations = await shared.read();
@@ -71,7 +69,7 @@ async function reclaimFrom(heir: Heir, peer: string): Promise<boolean> {
       return false;
     if (!(await shared.write(withTakeOver(annotations, peer, heir.peer)))) return false;
   }
-  log.info(`[kube] taking over the addresses of ${peer}, whose node is gone`);
+  log.info(`taking over the addresses of ${peer}, whose node is gone`);
   await heir.takeOver(peer);
   await update(shared, (now) => withoutPeer(now, peer), heir);
   return true;

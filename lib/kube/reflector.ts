@@ -65,9 +65,9 @@ export function reflect(
       } catch (error) {
         if (abort.signal.aborted) return;
         if (error instanceof KubeError && error.status === GONE) {
-          log.info(`[kube] ${reasonOf(error)}; listing ${path} anew`);
+          log.info(`${reasonOf(error)}; listing ${path} anew`);
           version = undefined;
-        } else log.warning(`[kube] ${reasonOf(error)}; what was known stays in force`);
+        } else log.warning(`${reasonOf(error)}; what was known stays in force`);
       }
       await sleep(pause * (0.5 + random.float()));
       pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
@@ -84,7 +84,7 @@ export function reflect(
     });
   }
 
-  detached(`[kube] following ${path}`, run());
+  detached(`following ${path}`, run());
   return {
     stop() {
       abort.abort();

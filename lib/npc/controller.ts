@@ -82,11 +82,11 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
     isPod: (address) => enforcer.model.owner(address) !== undefined,
     send: sendReset,
     sent: () => metrics.resets.inc(),
-    failed: (error) => log.warning(`[npc] the ends of cut TCP connections are not reset: ${error.message}`),
+    failed: (error) => log.warning(`the ends of cut TCP connections are not reset: ${error.message}`),
   });
   const failed = (what: string) => (error: Error) => {
     metrics.errors.inc();
-    log.error(`[npc] ${what}: ${error.message}`);
+    log.error(`${what}: ${error.message}`);
   };
   let packets: Watch | undefined;
   let reading: Timer | undefined;
@@ -120,18 +120,18 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
       return readObject(kind, json);
     } catch (error) {
       metrics.errors.inc();
-      limited(`read ${kind}`, `[npc] ${reasonOf(error)}; it is left out`);
+      limited(`read ${kind}`, `${reasonOf(error)}; it is left out`);
       return undefined;
     }
   };
-  const events = new EventWriter(client, config.node, clock, (text) => limited("events", `[npc] ${text}`));
+  const events = new EventWriter(client, config.node, clock, (text) => limited("events", text));
   const unreadable = new Unreadable(metrics, {
     found(object, text) {
       metrics.errors.inc();
-      limited(`unreadable ${object.kind} ${identify(object)}`, `[npc] ${text}`);
+      limited(`unreadable ${object.kind} ${identify(object)}`, text);
       events.warn(object, "Unreadable", text);
     },
-    mended: (object) => log.info(`[npc] ${object.kind} ${identify(object)} can be read now`),
+    mended: (object) => log.info(`${object.kind} ${identify(object)} can be read now`),
   });
   const reflectors = (Object.keys(COLLECTIONS) as Kind[]).map((kind) =>
     reflect(

@@ -81,7 +81,7 @@ export class Enforcer {
       this.#repairedAt = this.clock.now();
       this.#warn(
         "touched",
-        `[npc] ${by ? `${by.name} (pid ${by.pid})` : "another program"} has changed our nftables (table ${TABLE.name}); putting them right`,
+        `${by ? `${by.name} (pid ${by.pid})` : "another program"} has changed our nftables (table ${TABLE.name}); putting them right`,
       );
       this.metrics.repairs.inc();
       this.#inForce = undefined;
@@ -119,7 +119,7 @@ export class Enforcer {
       const rules = this.#compiler.update(touched);
       const settings = { ...this.config, bridge: this.#bridge };
       write(this.nf, this.#inForce, rules, settings);
-      if (!this.#inForce) this.log.info(`[npc] policies are in force for ${rules.local.size} pod addresses`);
+      if (!this.#inForce) this.log.info(`policies are in force for ${rules.local.size} pod addresses`);
       this.#inForce = rules;
       this.#measure(rules, (performance.now() - began) / 1000);
     } catch (error) {
@@ -137,9 +137,9 @@ export class Enforcer {
     this.#inForce = undefined;
     if (this.#bridge && refusesBridge(error)) {
       this.#bridge = false;
-      this.log.warning(`[npc] ${withoutBridge(error)}`);
+      this.log.warning(`${withoutBridge(error)}`);
     } else {
-      this.log.error(`[npc] cannot put policies in force: ${reasonOf(error)}; trying again with all of them`);
+      this.log.error(`cannot put policies in force: ${reasonOf(error)}; trying again with all of them`);
     }
   }
 

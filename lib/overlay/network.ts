@@ -97,7 +97,7 @@ export class NetworkOverlay implements Overlay {
     const { maps, tap, withoutFastdp } = datapath;
     const sleeve = { name, host, port, tapFd: tap.fd, macsFd: maps.macs.fd };
     const tapGone = () =>
-      log.error(`link ${tap.link} was removed; frames by sleeve are lost until it is put back`);
+      log.error(`link ${tap.link} was removed: sleeve loses frames until the link is restored`);
     this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, tapGone, () => this.#sleeveRestarted());
     tap.madeAnew = () => this.#sleeve.tapBack();
     datapath.troubled = () => this.#fastdp.linksChanged();
@@ -179,7 +179,7 @@ export class NetworkOverlay implements Overlay {
   #sleeveRestarted(): void {
     this.#vxlanLinks.clear();
     for (const connection of [...this.#connections.values()])
-      if (connection.lost(this.#sleeve.name)) connection.renew("the sleeve engine was started again");
+      if (connection.lost(this.#sleeve.name)) connection.renew("the sleeve engine was restarted");
     this.#changed();
   }
 
@@ -256,7 +256,7 @@ export class NetworkOverlay implements Overlay {
       this.#applying = undefined;
       this.#behind = error?.message;
       if (error) {
-        this.#warn("tables", `forwarding tables are out of date: ${this.#behind}; trying again`);
+        this.#warn("tables", `forwarding tables are out of date: ${this.#behind}; retrying`);
         this.#changed(APPLY_AGAIN_MS);
       } else if (this.#outdated) {
         this.#changed(Math.max(APPLY_DELAY_MS, APPLY_PAUSE * (this.clock.now() - started)));
@@ -339,7 +339,7 @@ export class NetworkOverlay implements Overlay {
     const { mtu, port } = this.config;
     this.#sleeve.setLink(link, { remote: { address, port: port + 1 }, local: 0, mtu, fragments: false });
     this.#vxlanLinks.set(peer, { link, address, id });
-    this.log.debug(`frames from sleeve to ${peer} go by VXLAN to ${formatIPv4(address)}`);
+    this.log.debug("relaying frames from sleeve to VXLAN", { peer: `${peer}`, address: formatIPv4(address) });
     return link;
   }
 

@@ -73,7 +73,7 @@ export function switchedConnection(params: OverlayParams, options: SwitchOptions
     const ours = options.overlays.map((overlay) => overlay.name).join(", ");
     throw new HandshakeError(
       "overlay",
-      `both hosts have no overlay in common (here: ${ours})`,
+      `the hosts have no overlay in common (here: ${ours})`,
       "upgrade the older one, or launch it without --no-fastdp",
       `no overlays in common with peer (ours: ${ours}; theirs: ${offered.slice(0, MAX_OFFERED) || "none"})`,
     );
@@ -187,9 +187,7 @@ export class SwitchedConnection implements OverlayConnection {
       });
     } catch (error) {
       candidate.trouble = reasonOf(error);
-      this.options.log.info(
-        `Unable to use ${overlay.name} for connection to ${params.remotePeer}: ${candidate.trouble}`,
-      );
+      this.#log(`cannot use ${overlay.name}: ${candidate.trouble}`);
     }
   }
 
@@ -244,7 +242,7 @@ export class SwitchedConnection implements OverlayConnection {
   }
 
   #log(text: string): void {
-    this.options.log.info(`overlay_switch ->[${this.params.remotePeer}] ${text}`);
+    this.options.log.info(text, { peer: `${this.params.remotePeer}` });
   }
 }
 

@@ -41,8 +41,9 @@ export async function startDns(
   store: Store,
   route: NetlinkSocket,
   monitor: RouteMonitor,
-  log: Log,
+  routerLog: Log,
 ): Promise<RunningDns> {
+  const log = routerLog.with({ component: "dns" });
   const fixed = options["dns-listen-address"];
   const nameserver = new Nameserver(
     {
@@ -55,7 +56,7 @@ export async function startDns(
   mesh.listen({ peerGone: (peer) => nameserver.peerGone(peer.name) });
   nameserver.start((gossiper) => mesh.channel(CHANNEL, gossiper));
 
-  const resolvConf = new ResolvConf(options["resolv-conf"], (text) => log.warning(`[dns] ${text}`));
+  const resolvConf = new ResolvConf(options["resolv-conf"], (text) => log.warning(text));
   const local = localAddresses(route, monitor);
   const isOurs = (address: string) =>
     server.addresses.some((own) => own === `${address}:${PORT}`) ||
@@ -160,7 +161,7 @@ class BridgeListeners {
     for (const address of this.#wanted) {
       await server.listen(address).catch((error) => {
         failed = true;
-        this.#warn(address, `[dns] ${reasonOf(error)}`);
+        this.#warn(address, reasonOf(error));
       });
     }
     if (failed) {

@@ -105,7 +105,7 @@ export class Entering {
       () => this.#stopped,
       (reason) => {
         this.#reason = reason;
-        log.warning(`[kube] cannot enter the cluster yet: ${reason}`);
+        log.warning(`cannot enter the cluster yet: ${reason}`);
       },
     );
     // Whoever waits for it later gets the error then.
@@ -147,7 +147,7 @@ export class Entering {
       if (!this.#kept || this.#answers > before) continue;
       this.#running = true;
       this.log.warning(
-        `[kube] starting as ${this.#kept.peer}, with the peers of the last time, and entering once the API server answers`,
+        `starting as ${this.#kept.peer}, with the peers of the last time, and entering once the API server answers`,
       );
       return this.#kept;
     }
@@ -187,7 +187,7 @@ export class Entering {
 
   #forget(why: string): void {
     if (this.#running) throw new TakenOverError(why);
-    this.log.warning(`[kube] ${why}; forgetting what was kept of addresses`);
+    this.log.warning(`${why}; forgetting what was kept of addresses`);
     this.#withState((_kept, store) => forgetAddresses(store));
   }
 

@@ -81,7 +81,7 @@ export class Follower {
     for (const peer of peers) form.append("peer", peer);
     this.api("POST", "/connect", { form }).catch((error) => {
       this.#targets = "";
-      this.log.warning(`[kube] ${reasonOf(error)}`);
+      this.log.warning(reasonOf(error));
     });
   }
 
@@ -93,7 +93,7 @@ export class Follower {
       const reclaimed = this.#reclaim().finally(() => {
         this.#reclaiming = false;
       });
-      detached("[kube] taking over addresses", reclaimed);
+      detached("taking over addresses", reclaimed);
     });
   }
 
@@ -113,14 +113,14 @@ export class Follower {
             if (error instanceof ApiError && error.status === 404) return error.message;
             throw error;
           });
-          log.info(`[kube] ${done.trim()}`);
+          log.info(`${done.trim()}`);
         },
         clock: systemClock,
         random: systemRandom,
         log,
       });
     } catch (error) {
-      log.warning(`[kube] cannot look for peers that are gone: ${reasonOf(error)}`);
+      log.warning(`cannot look for peers that are gone: ${reasonOf(error)}`);
     }
     this.#again?.cancel();
     if (left > 0) this.#again = systemClock.after(AGAIN_MS, () => this.#reclaimWithin(SPREAD_MS));

@@ -32,16 +32,17 @@ export function joinCluster(
   api: ApiClient,
   entering: Entering | undefined,
   settings: ClusterSettings,
-  log: Log,
+  routerLog: Log,
   takenOver: (why: string) => void,
 ): Membership {
+  const log = routerLog.with({ component: "kube" });
   let follower: Follower | undefined;
   let [exposed, marked, stopped] = [false, false, false];
   const persist = <T>(what: string, step: () => Promise<T>) =>
     persistently(
       step,
       () => stopped,
-      (reason) => log.warning(`[kube] cannot ${what} yet: ${reason}`),
+      (reason) => log.warning(`cannot ${what} yet: ${reason}`),
     );
   const expose = async () => {
     await persist("give this host an address", () => exposeHost(api, settings.exposeAddress));
@@ -59,13 +60,13 @@ export function joinCluster(
     await exposing;
     if (cluster) await persist("mark the node as usable", () => markNode(cluster.client, settings.node));
     marked = !stopped;
-    if (marked) log.info("[kube] this node is one of the network");
+    if (marked) log.info("this node is one of the network");
   };
   const joined = join().catch((error) => {
     if (!(error instanceof TakenOverError)) throw error;
     takenOver(error.message);
   });
-  detached("[kube] joining the network", joined);
+  detached("joining the network", joined);
   return {
     get ready() {
       // One that was marked before, and starts without the API server, can serve containers.

@@ -103,7 +103,7 @@ export function makeRoom({ kernel }: Original, log: Log): void {
   if (kernel.links.length === 0) return;
   using route = new NetlinkSocket(NETLINK_ROUTE);
   removeOriginalLinks(route);
-  log.info(`[migration] removed links of the original: ${kernel.links.join(", ")}`);
+  log.info(`removed links of the original: ${kernel.links.join(", ")}`);
 }
 
 /** What it has kept becomes ours; only where we have none of our own yet: whoever comes back does not go back in time. */
@@ -123,9 +123,7 @@ export function takeOverState({ state }: Original, log: Log): void {
       addresses.saveHolder(id, { isContainer: /^[0-9a-z][0-9a-z-]+$/i.test(id), cidrs });
     }
     if (ring) addresses.saveRing(ring);
-    log.info(
-      `[migration] took over the state of the original: peer ${peer}, ${holders.size} holders of addresses`,
-    );
+    log.info(`took over the state of the original: peer ${peer}, ${holders.size} holders of addresses`);
   } finally {
     store.close();
   }
@@ -150,10 +148,10 @@ export function completeMigration(
       finish(original, log);
       timer.cancel();
     } catch (error) {
-      if (++attempts > PATIENCE) log.warning(`[migration] not finished yet: ${reasonOf(error)}`);
+      if (++attempts > PATIENCE) log.warning(`not finished yet: ${reasonOf(error)}`);
     }
   };
-  const timer = every(systemClock, LOOK_MS, () => detached("[migration] finishing", look()));
+  const timer = every(systemClock, LOOK_MS, () => detached("finishing", look()));
   return { stop: () => timer.cancel() };
 }
 
@@ -182,5 +180,5 @@ function finish({ file, state }: Original, log: Log): void {
   const left = removeOriginalRules(nf);
   if (left.length > 0) throw new Error(`ipsets are still in use: ${left.join(", ")}`);
   if (file !== undefined && state) renameSync(file, `${file}.migrated`);
-  log.info("[migration] removed what the original had left on this host");
+  log.info("removed what the original had left on this host");
 }

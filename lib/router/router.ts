@@ -135,7 +135,7 @@ export async function startRouter(
   if (!existed) scope.deferUnlessStarted("the bridge", () => linkDelete(route, BRIDGE));
   const monitor = new RouteMonitor((error) => log.error(`rtnetlink monitor: ${error.message}`));
   scope.defer("the rtnetlink monitor", () => monitor.stop());
-  const reconciler = new Reconciler(systemClock, log);
+  const reconciler = new Reconciler(systemClock, log.with({ component: "host" }));
   scope.defer("the reconciler", () => reconciler.stop());
   const stopFollowing = followKernel(monitor, reconciler, { route, filter, port }, log);
   scope.defer("kernel notifications", stopFollowing);
@@ -146,7 +146,7 @@ export async function startRouter(
     kernel: exposure,
     range: options.range,
     clock: systemClock,
-    log,
+    log: log.with({ component: "host" }),
   });
   const controlPort = options["http-addr"]?.port;
   const settings = { route, filter, address: name, mtu, port, controlPort };
@@ -155,7 +155,7 @@ export async function startRouter(
     exposure,
     settings,
     () => exposures.start(exposedByBridge(route)),
-    log,
+    log.with({ component: "host" }),
   );
   for (const each of services.keepers?.(filter) ?? []) reconciler.keepTrying(each);
 
@@ -190,7 +190,7 @@ export async function startRouter(
     options["anti-spoof"],
     portSettings,
     reconciler,
-    log,
+    log.with({ component: "ports" }),
   );
   scope.defer("container ports", () => ports.stop());
   const { withoutFastdp } = datapath;
@@ -210,7 +210,7 @@ export async function startRouter(
     esp,
     { name, host: options.host, port, mtu },
     systemClock,
-    ratedLog(log, systemClock),
+    ratedLog(log.with({ component: "overlay" }), systemClock),
   );
   scope.defer("the overlay", () => overlay.stop());
   const mesh = new MeshRouter(
@@ -225,7 +225,13 @@ export async function startRouter(
       minVersion: options["min-protocol-version"],
       shortId,
     },
-    { clock: systemClock, random: systemRandom, transport: tcpTransport(options.host), overlay, log },
+    {
+      clock: systemClock,
+      random: systemRandom,
+      transport: tcpTransport(options.host),
+      overlay,
+      log: log.with({ component: "mesh" }),
+    },
   );
   scope.defer("the mesh", () => mesh.stop());
   log.info(`Our name is ${mesh.ourself}`);
@@ -248,7 +254,7 @@ export async function startRouter(
     maker: mesh.maker,
     ourself: mesh.ourself,
     clock: systemClock,
-    log,
+    log: log.with({ component: "mesh" }),
     kept: kept.targets,
     isReachable: (peer) => mesh.peers.get(peer) !== undefined,
     hasSpoken: (peer) => allocator.sharing.spoken.has(peer),
@@ -275,7 +281,7 @@ export async function startRouter(
     {
       clock: systemClock,
       random: systemRandom,
-      log,
+      log: log.with({ component: "ipam" }),
       store: allocatorStore(store),
       attached: () => work.attached(),
       released: (id) => unname(id),
@@ -287,7 +293,7 @@ export async function startRouter(
   const askRuntime = (ids: ReadonlySet<string>) => {
     const destroyed = (id: string) => allocator.releaser.destroyed(id);
     askAboutGone(options["docker-api"], ids, { destroyed, unname }).catch((error) => {
-      warn("runtime", `[container] cannot ask which containers have ended: ${reasonOf(error)}; trying again`);
+      warn("runtime", `cannot ask which containers have ended: ${reasonOf(error)}; trying again`);
       systemClock.after(ASK_AGAIN_MS, () => askRuntime(allocator.releaser.departing()));
     });
   };
@@ -367,7 +373,7 @@ export async function startRouter(
   scope.defer("probes", () => probes.stop());
   const pinger = new Pinger({ mesh, overlay, probes, clock: systemClock, random: systemRandom, mtu });
   const target: ApiTarget = {
-    log,
+    log: log.with({ component: "api" }),
     allocator,
     defaultSubnet: options.defaultSubnet,
     report: () =>
@@ -473,7 +479,7 @@ export async function startRouter(
         allocator.releaser.destroyed(id);
       },
     },
-    log,
+    log.with({ component: "containers" }),
   );
   scope.defer("container events", () => containers.stop());
 

@@ -65,7 +65,7 @@ test("an offer for each direction is read, and written the same", () => {
   for (const { message } of directions)
     expect(encodeOffer(decodeOffer(message)).toHex()).toBe(message.toHex());
   expect(() => decodeOffer(new Uint8Array(63))).toThrow("64 bytes");
-  expect(() => decodeOffer(new Uint8Array(64))).toThrow("index");
+  expect(() => decodeOffer(new Uint8Array(64))).toThrow("SPI");
 });
 
 test("the keys are those that the original gave the kernel", () => {

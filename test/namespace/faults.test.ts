@@ -188,7 +188,7 @@ describe.each([
     await eventually(
       "the new address",
       () => net.b.log,
-      (text) => /Peer UDP address changed to 10\.99\.0\.11:40000/.test(text),
+      (text) => /the UDP address of the peer has changed to 10\.99\.0\.11:40000/.test(text),
       60_000,
     );
     await eventually(

@@ -75,7 +75,7 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
     },
     [],
     1,
-    "link vxlan-6784 is in the way: it is no external VXLAN link on UDP port 6784",
+    "link vxlan-6784 is in the way: not an external VXLAN link on UDP port 6784",
   ],
   [
     "the name of a peer cannot be one",

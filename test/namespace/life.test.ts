@@ -282,7 +282,7 @@ test.each([
       "the engine is back, and its connections",
       () => b.log,
       (text) =>
-        text.includes("the sleeve engine was started again") &&
+        text.includes("the sleeve engine was restarted") &&
         (text.match(/connection fully established/g)?.length ?? 0) > connections,
     );
     await established();

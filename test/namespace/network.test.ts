@@ -284,7 +284,7 @@ test("a start that fails says why and leaves nothing behind", async () => {
   const launch = (...args: string[]) =>
     other.exec([join(DIST, "weave"), "launch", ...args], { env: other.env });
   const used = await launch("--http-addr=");
-  expect(used.stderr).toContain("link sleeve-6783 is in use: is weave running already?");
+  expect(used.stderr).toContain("link sleeve-6783 is in use: weave may be running already");
   expect(used.code).toBe(1);
   expect(existsSync(join(other.folder, "run/weave.sock"))).toBe(false);
   await c.must(["ip", "route", "add", "10.33.0.0/16", "via", b.ip]);

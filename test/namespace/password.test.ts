@@ -81,7 +81,7 @@ test("the password may come from a file or the environment; without ESP in the k
       ? [/fastdp .*encrypted=true mtu=1376/, /./]
       : [
           /sleeve .*encrypted=true mtu=1414/,
-          /\(fastdp: no encryption of the fast datapath: the kernel has no ESP/,
+          /\(fastdp: cannot encrypt the fast datapath: the kernel lacks ESP/,
         ];
   for (const host of [a, b]) {
     const text = await eventually(

@@ -153,7 +153,7 @@ test("while the VXLAN link cannot be put back, sleeve carries the frames, and no
   // Another one has its name, at once.
   await a.must(["ip", "-batch", "-"], { stdin: "link del vxlan-6784\nlink add vxlan-6784 type bridge\n" });
   const line =
-    / established sleeve .*\(fastdp: link vxlan-6784 is in the way: it is no external VXLAN link on UDP port 6784/;
+    / established sleeve .*\(fastdp: link vxlan-6784 is in the way: not an external VXLAN link on UDP port 6784/;
   await eventually(
     "fastdp is left",
     () => a.weave("status", "connections"),

@@ -22,14 +22,14 @@ test.each([
   [
     "made to block",
     [{ ...found, blocks: true, spi: undefined }, foundGuard],
-    ["10.99.0.1 to 10.99.0.2: another one"],
+    ["10.99.0.1 to 10.99.0.2: a different one"],
   ],
   [
     "for another association",
     [{ ...found, spi: 0x1001 }, foundGuard],
-    ["10.99.0.1 to 10.99.0.2: another one"],
+    ["10.99.0.1 to 10.99.0.2: a different one"],
   ],
-  ["let through", [found, { ...foundGuard, blocks: false }], ["any address to 10.99.0.2: another one"]],
+  ["let through", [found, { ...foundGuard, blocks: false }], ["any address to 10.99.0.2: a different one"]],
 ])("policies: %s", (_what, present, wrong) => {
   const changes = policyDifference([protect, guard], present);
   expect(changes.map(({ object, wrong }) => `${object.replace("ESP policy out ", "")}: ${wrong}`)).toEqual(

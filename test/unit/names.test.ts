@@ -265,7 +265,7 @@ describe("a nameserver", () => {
       moved.advance(60_000);
       expect(server.lookup("x.weave.local.")).toEqual([]);
       expect(server.lookup("own.weave.local.")).toEqual([1]);
-      expect(server.notes().join()).toContain(`names that ${peer(2)} tells of are ignored: the clocks of`);
+      expect(server.notes().join()).toContain(`ignoring names of peer ${peer(2)}: the clocks of`);
     }
     moved.wallOffset = 0;
     hear();

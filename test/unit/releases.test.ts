@@ -139,7 +139,7 @@ describe("an address is in use", () => {
       }
       expect(held("c")).toEqual([address]);
       expect(releaser.notes()).toEqual([
-        "10.32.0.1 of c was released, but a link on the bridge still has it; it stays until that link is gone",
+        "10.32.0.1 of c was released, but a link on the bridge still has it; it is free once that link is gone",
       ]);
       links.clear();
       await releaser.noticeGone();

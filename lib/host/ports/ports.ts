@@ -184,7 +184,7 @@ export class Ports {
     const strict = this.#enforced();
     if (strict === this.#strict) return;
     this.#reload(strict);
-    this.log.info(`[ports] anti-spoofing is ${strict ? "on" : "off"}`);
+    this.log.info(`anti-spoofing is ${strict ? "on" : "off"}`);
   }
 
   #reload(strict: boolean): void {
@@ -223,7 +223,7 @@ export class Ports {
     try {
       fn();
     } catch (error) {
-      this.#warn(what, `[ports] cannot ${what}: ${reasonOf(error)}`);
+      this.#warn(what, `cannot ${what}: ${reasonOf(error)}`);
     }
   }
 
@@ -285,7 +285,7 @@ export class Ports {
 
   #logDrops(): void {
     const now = this.#named();
-    for (const { kind, text } of dropWarnings(this.#logged, now)) this.#warn(kind, `[ports] ${text}`);
+    for (const { kind, text } of dropWarnings(this.#logged, now)) this.#warn(kind, text);
     this.#logged = now;
   }
 }

@@ -108,7 +108,7 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
       const current = loaded?.key === keyOf(config);
       if (current && id === loaded.id) continue;
       const wrong =
-        id === undefined ? "missing" : current ? `replaced by program ${id}` : "made for other links";
+        id === undefined ? "missing" : current ? `replaced by program ${id}` : "built for other links";
       const object = `program ${hook.program} at ${hook.direction} of ${hook.link}`;
       changes.push({ object, wrong, hook, index: indexes.get(hook.link) ?? 0, config });
     }

@@ -112,7 +112,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     const link = findLink(this.nl, this.link, this.#index);
     if (link && this.without === undefined && !this.#isOurs(link)) {
       throw new DatapathError(
-        `link ${this.link} is in the way: it is no external VXLAN link on UDP port ${this.port}`,
+        `link ${this.link} is in the way: not an external VXLAN link on UDP port ${this.port}; remove it`,
       );
     }
     this.#index = link?.index;
@@ -121,7 +121,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
 
   difference(desired: DesiredLink | undefined, { link, bridge }: Found): LinkChange[] {
     const change = { object: `link ${this.link}`, index: link?.index, settings: {}, port: {}, bridge: {} };
-    if (!desired) return link ? [{ ...change, wrong: "there without a use" }] : [];
+    if (!desired) return link ? [{ ...change, wrong: "not needed" }] : [];
     const changes = linkDifference(desired, link, bridge);
     return link?.vxlan?.learning ? [...changes, { ...change, wrong: "learning addresses" }] : changes;
   }
@@ -179,7 +179,8 @@ function exclusiveTap(name: string): number {
   try {
     return openTap(name, true);
   } catch (error) {
-    if (isErrno(error, EBUSY)) throw new DatapathError(`link ${name} is in use: is weave running already?`);
+    if (isErrno(error, EBUSY))
+      throw new DatapathError(`link ${name} is in use: weave may be running already`);
     throw error;
   }
 }

@@ -48,9 +48,9 @@ export function encodeOffer({ nonce, spi }: SecurityOffer): Uint8Array {
 
 /** Throws for a message that is no offer. */
 export function decodeOffer(bytes: Uint8Array): SecurityOffer {
-  if (bytes.length !== MESSAGE) throw new Error(`an offer of ESP has ${MESSAGE} bytes, not ${bytes.length}`);
+  if (bytes.length !== MESSAGE) throw new Error(`an ESP offer has ${MESSAGE} bytes, not ${bytes.length}`);
   const spi = new DataView(bytes.buffer, bytes.byteOffset).getUint32(NONCE, false);
-  if (spi < FIRST_SPI) throw new Error(`${spi} is no index of an ESP association`);
+  if (spi < FIRST_SPI) throw new Error(`${spi} is not an SPI`);
   return { nonce: bytes.slice(0, NONCE), spi };
 }
 
@@ -105,7 +105,7 @@ export class Esp {
       probe(nl, this.#drawSpi(), port);
     } catch (error) {
       const reason = reasonOf(error);
-      this.unavailable = `the kernel has no ESP with AES-GCM (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM): ${reason}`;
+      this.unavailable = `the kernel lacks ESP with AES-GCM (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM): ${reason}`;
     }
     this.#nl = nl;
   }
@@ -233,7 +233,7 @@ export class Esp {
       }
       if (given !== undefined) break;
     }
-    throw new Error("no index is free for the ESP association");
+    throw new Error("no free SPI for the ESP association");
   }
 
   #drawSpi(): number {

@@ -22,7 +22,7 @@ export function policyDifference(
     if (!present) return { object, wrong: "missing", policy };
     const blocks = action === "block";
     const same = present.blocks === blocks && (blocks || present.spi === action.spi);
-    return same && present.priority === policy.priority ? [] : { object, wrong: "another one", policy };
+    return same && present.priority === policy.priority ? [] : { object, wrong: "a different one", policy };
   });
 }
 

@@ -78,11 +78,11 @@ export class FastdpOverlay implements NamedOverlay {
     const { withoutFastdp } = this.datapath;
     if (withoutFastdp !== undefined) throw new Error(withoutFastdp);
     if (params.sessionKey && this.esp.unavailable !== undefined) {
-      throw new Error(`no encryption of the fast datapath: ${this.esp.unavailable}`);
+      throw new Error(`cannot encrypt the fast datapath: ${this.esp.unavailable}`);
     }
     const theirPort = params.remotePort + 1;
     if (params.outbound && theirPort !== this.config.port) {
-      throw new Error(`the peer's fast datapath is on UDP port ${theirPort}, ours on ${this.config.port}`);
+      throw new Error(`the peer's fast datapath uses UDP port ${theirPort}, ours ${this.config.port}`);
     }
     const remoteAddress = requireIPv4(params.remoteIp);
     const forwarder: Forwarder = new Forwarder({
@@ -121,7 +121,9 @@ export class FastdpOverlay implements NamedOverlay {
       return { encrypted: false, start: () => this.esp.allowClear(local, remote), offered() {}, end() {} };
     }
     const lost = () =>
-      params.restart(new Error("its ESP associations were removed from the kernel; agreeing on new keys"));
+      params.restart(
+        new Error("another program removed its ESP associations from the kernel; negotiating new keys"),
+      );
     const path = { local, remote, ourName, theirName: remotePeer.name, sessionKey, lost };
     return {
       encrypted: true,

@@ -207,7 +207,7 @@ export class SleeveForwarder implements OverlayConnection {
     this.#hear(this.params.clock.now());
     const known = this.#remote;
     if (known?.address !== from.address || known.port !== from.port) {
-      if (known) this.params.log(`Peer UDP address changed to ${addressText(from)}`);
+      if (known) this.params.log(`the UDP address of the peer has changed to ${addressText(from)}`);
       this.#remote = from;
       this.#changed();
       if (this.#confirmed) this.#sendHeartbeat();

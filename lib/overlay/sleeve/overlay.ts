@@ -114,7 +114,7 @@ export class SleeveOverlay implements NamedOverlay {
   prepare(params: CandidateParams): CandidateConnection {
     const peer = this.#peerId(params.remotePeer);
     if (this.#dead !== undefined) throw new Error(this.#dead);
-    if (peer === undefined) throw new Error("there are more peers than numbers for them");
+    if (peer === undefined) throw new Error("too many peers for the link numbers of sleeve");
     const index = this.addLink("sleeve", peer, params.remotePeer.name, params.sessionKey, params.outbound);
     const local = this.config.host ?? params.localIp;
     const forwarder: SleeveForwarder = new SleeveForwarder({
@@ -133,7 +133,7 @@ export class SleeveOverlay implements NamedOverlay {
         this.setLink(index, settings);
         this.changed();
       },
-      log: (text) => this.log.info(`sleeve ->[${params.remoteIp}|${params.remotePeer}]: ${text}`),
+      log: this.log.with({ overlay: "sleeve", peer: `${params.remotePeer}`, address: params.remoteIp }).info,
       preferred: params.preferred,
       outgrown: forgetPathMtus,
       heard: () => this.counters.lastHeard(index),
@@ -165,7 +165,7 @@ export class SleeveOverlay implements NamedOverlay {
 
   /** Tells the engine of a link; returns its number. Throws when there are too many. */
   addLink(kind: LinkKind, peer: number, name: PeerName, key?: Uint8Array, outbound = false): number {
-    if (this.#used.size >= MAX_LINKS) throw new Error(`there are ${MAX_LINKS} links already`);
+    if (this.#used.size >= MAX_LINKS) throw new Error(`limit of ${MAX_LINKS} links reached`);
     while (this.#used.has(this.#nextLink)) this.#nextLink = (this.#nextLink + 1) % MAX_LINKS;
     const index = this.#nextLink;
     // Not that of the link before it: something of that one may still be on its way from the engine.
@@ -220,19 +220,19 @@ export class SleeveOverlay implements NamedOverlay {
     this.#failures.clear();
     this.#used.clear();
     for (const fail of failures) guarded("sleeve", () => fail(new Error(this.#dead)));
-    detached("starting the sleeve engine again", this.#startAgain(reason));
+    detached("restarting the sleeve engine", this.#startAgain(reason));
   }
 
   async #startAgain(reason: string): Promise<void> {
     if (!(await this.#engine.stop())) {
-      this.#dead = `the sleeve engine hangs, and cannot be started again (${reason}); launch weave again`;
+      this.#dead = `the sleeve engine hangs and cannot be restarted (${reason}); launch weave again`;
       return this.log.error(this.#dead);
     }
     if (this.#stopped) return;
     this.#restarts.after(reason, () => {
       this.#dead = undefined;
       this.#engine = this.#startEngine();
-      this.log.info("the sleeve engine was started again");
+      this.log.info("restarted the sleeve engine");
       this.restarted();
     });
   }
@@ -244,7 +244,11 @@ export class SleeveOverlay implements NamedOverlay {
         return;
       case "special": {
         const { length, address, port, uid, zeros } = message;
-        this.log.debug(`sleeve: special frame of ${length} bytes from ${addressText({ address, port })}`);
+        this.log.debug("received a special frame", {
+          overlay: "sleeve",
+          length,
+          address: addressText({ address, port }),
+        });
         this.#forwarders.get(message.index)?.special({ length, from: { address, port }, uid, zeros });
         return;
       }
@@ -254,7 +258,7 @@ export class SleeveOverlay implements NamedOverlay {
       case "tapGone":
         return this.tapGone();
       case "error":
-        return this.#warn("error", `sleeve: a frame was lost by an error: ${message.reason}`);
+        return this.#warn("error", `sleeve: lost a frame: ${message.reason}`);
     }
   }
 }

@@ -145,7 +145,7 @@ export class Path {
   }
 
   #found(mtu: number): void {
-    if (mtu !== this.mtu || !this.#verified) this.params.log(`Effective MTU verified at ${mtu}`);
+    if (mtu !== this.mtu || !this.#verified) this.params.log(`verified an effective MTU of ${mtu}`);
     this.#setMtu(mtu);
     this.#verified = true;
     const limit = this.#growTo;

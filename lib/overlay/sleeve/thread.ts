@@ -112,7 +112,7 @@ export class EngineThread {
     }
     this.#stuckSince ??= this.clock.now();
     if (this.clock.now() - this.#stuckSince > STUCK_MS)
-      return this.#failed(`it has taken no message for ${STUCK_MS / 1000} s`);
+      return this.#failed(`it has not taken a message for ${STUCK_MS / 1000} s`);
     this.#telling = this.clock.after(TELL_AGAIN_MS, () => this.#tellAll());
   }
 
