@@ -1,18 +1,17 @@
 // weave trace: where a packet from one container to another goes, and where it stops.
-import { formatIPv4 } from "../../lib/address/ipv4.ts";
 import { apiClient } from "../../lib/api/client.ts";
 import { type Shape, Trace } from "../../lib/api/shapes.ts";
 import { systemClock } from "../../lib/clock/clock.ts";
 import { systemRandom } from "../../lib/clock/random.ts";
-import type { PolicyOpinion } from "../../lib/trace/hops/hop.ts";
-import type { Probe, ProbeProtocol } from "../../lib/trace/probe.ts";
+import type { ProbeProtocol } from "../../lib/trace/probe.ts";
 import { traceText } from "../../lib/trace/text.ts";
 import { type Outcome, trace as walk } from "../../lib/trace/trace.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
-import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { type Command, UsageError } from "../arguments.ts";
 import { KUBECONFIG } from "../kubeconfig.ts";
 import { requireRoot } from "../main.ts";
 import { SNAPSHOT } from "./npc/options.ts";
+import { podAddress, policyOpinion } from "./pods.ts";
 import { runtimeSockets } from "./target.ts";
 
 const MAX_PORT = 65_535;
@@ -83,33 +82,4 @@ function shapeOf(outcome: Outcome): Shape<typeof Trace> {
     return { host, name, state, found, advice: advice ?? null };
   });
   return { ...outcome, hops };
-}
-
-/** The address of a pod, by --snapshot or the API server. */
-async function podAddress(options: Arguments["options"], name: string): Promise<string> {
-  const [{ modelOf }, { endOf }] = await Promise.all([
-    import("./npc/snapshot.ts"),
-    import("../../lib/npc/explain.ts"),
-  ]);
-  const end = endOf(await modelOf(options), name);
-  const [address] = end.pod && end.pod.addresses.length > 0 ? end.addresses : [];
-  if (address === undefined || !address.includes(".")) throw new Error(`pod ${name} has no IPv4 address yet`);
-  return address;
-}
-
-/** What policies say of both ends, where --snapshot or --kubeconfig tell where to ask. */
-async function policyOpinion(
-  options: Arguments["options"],
-  { source, destination, protocol, port }: Probe,
-): Promise<PolicyOpinion | undefined> {
-  if (options["snapshot"] === undefined && options["kubeconfig"] === undefined) return undefined;
-  const [{ modelOf }, { endOf, explain }] = await Promise.all([
-    import("./npc/snapshot.ts"),
-    import("../../lib/npc/explain.ts"),
-  ]);
-  const model = await modelOf(options);
-  const [from, to] = [endOf(model, formatIPv4(source)), endOf(model, formatIPv4(destination))];
-  // Rules with ports are not about ICMP; no port is 0.
-  const opinion = explain(model, from, to, protocol === "udp" ? "UDP" : "TCP", port);
-  return { egress: opinion.egress.reason, ingress: opinion.ingress.reason };
 }

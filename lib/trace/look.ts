@@ -2,6 +2,7 @@
 import type { IPv4 } from "../address/ipv4.ts";
 import type { Clock } from "../clock/clock.ts";
 import { sleep } from "../clock/clock.ts";
+import { bridgeAddresses } from "../host/bridge.ts";
 import { BRIDGE } from "../host/names.ts";
 import { linkByName } from "../netlink/link.ts";
 import type { TracedDrop } from "../netlink/nftables/trace.ts";
@@ -10,7 +11,7 @@ import { inNetns } from "../sys/netns.ts";
 import { type Capture, capture, type Sighting } from "./capture.ts";
 import { droppedAt, endState, NOTHING_DROPPED } from "./endstate.ts";
 import { forwarding, overlayLinks } from "./forwarding.ts";
-import { type Place, placeOf, places } from "./places.ts";
+import type { Place } from "./places.ts";
 import type { Probe } from "./probe.ts";
 import { describeDrops, followRules, isolation } from "./rules.ts";
 import type { Point, Seen, Side } from "./side.ts";
@@ -20,13 +21,15 @@ const LOOK_MS = 3;
 /** What belongs to an answer, and comes behind it. */
 const SETTLE_MS = 30;
 const MAX_SEEN = 64;
+/** So many probes that a rule has dropped end a look, but for the one that sends them. */
+const DROPS = 3;
 
 export interface Looking {
   /** The address of this host's end. */
   readonly address: IPv4;
+  /** That end; undefined where no container has the address. */
+  readonly place: Place | undefined;
   readonly probe: Probe;
-  /** A path where its namespace was last. */
-  readonly netns?: string | undefined;
   /** Nobody else on this host follows the probe through the rules. */
   readonly rules: boolean;
   /** Ends the look before its time-out. */
@@ -37,9 +40,8 @@ export interface Looking {
 
 /** Looks for up to `ms`; resolves with what this host has of the path. Rejects with SysError or NetlinkError. */
 export async function look(looking: Looking, clock: Clock, ms: number): Promise<Side> {
-  const { address, probe } = looking;
+  const { address, place, probe } = looking;
   using host = new NetlinkSocket(NETLINK_ROUTE);
-  const place = placeOf(places(host, looking.netns), address);
   const before = place ? droppedAt(host, place.port.index) : NOTHING_DROPPED;
   const trace = looking.rules ? followRules(probe) : "followed by the other end";
   const captures: { capture: Capture; seen: (sighting: Sighting) => Seen }[] = [];
@@ -61,13 +63,15 @@ export async function look(looking: Looking, clock: Clock, ms: number): Promise<
       captures.push({ capture: inNetns(place.container.netns, () => capture(probe)), seen: inside(place) });
     looking.begun?.();
     const end = clock.now() + ms;
-    while (clock.now() < end && !looking.done(collect())) await sleep(clock, LOOK_MS);
+    const dropped = () => looking.begun === undefined && drops.filter(({ forth }) => forth).length >= DROPS;
+    while (clock.now() < end && !looking.done(collect()) && !dropped()) await sleep(clock, LOOK_MS);
     await sleep(clock, SETTLE_MS);
     const all = collect();
     const other = address === probe.source ? probe.destination : probe.source;
     const state = place ? stateOf(host, place, other, before) : null;
     return {
       end: state,
+      exposed: bridgeAddresses(host).some((cidr) => cidr.address === address),
       seen: all,
       drops: describeDrops(drops),
       unfiltered: typeof trace === "string" ? trace : null,

@@ -11,20 +11,32 @@ export interface Place {
   readonly container: AttachedContainer;
 }
 
+/** Where a container is, as the router knows it. */
+export interface PlaceHint {
+  /** Name of the host's end of its link. */
+  readonly port: string;
+  /** A path of its network namespace; "" where it has to be looked for. */
+  readonly netns: string;
+}
+
+/** The place that a hint is about, if it is still there; for a router, which has no time to look at all. */
+export function placeAt(host: NetlinkSocket, { port: name, netns }: PlaceHint): Place | undefined {
+  const port = linkByName(host, name);
+  const container = port && lookInside(host, [{ ...port, netns }]).get(port.index);
+  return port && container && { port, container };
+}
+
 /**
  * Links of containers, whatever bridge they are on, as far as their namespaces can be seen from here; takes about 1 ms for
- * each. `netns` is where the other end is looked for first.
+ * each.
  */
-export function places(host: NetlinkSocket, netns?: string): Place[] {
+export function places(host: NetlinkSocket): Place[] {
   const bridge = linkByName(host, BRIDGE)?.index;
   const ports = linkList(host).filter(
     ({ kind, master, name }) =>
       kind === "veth" && (isContainerVeth(name) || (master !== undefined && master === bridge)),
   );
-  const found = lookInside(
-    host,
-    ports.map((port) => ({ ...port, netns })),
-  );
+  const found = lookInside(host, ports);
   return ports.flatMap((port) => {
     const container = found.get(port.index);
     return container ? [{ port, container }] : [];

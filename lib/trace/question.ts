@@ -3,10 +3,13 @@ import * as v from "valibot";
 import { formatIPv4, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { systemClock } from "../clock/clock.ts";
+import { bridgeAddresses } from "../host/bridge.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { locate } from "./locate.ts";
 import { look } from "./look.ts";
+import { type PlaceHint, placeAt } from "./places.ts";
 import { PROTOCOLS } from "./probe.ts";
-import type { Side, saw } from "./side.ts";
+import { hasAnswer, hasSeen, type Seen, type Side } from "./side.ts";
 
 export const TRACE_SUBJECT = "trace";
 
@@ -53,25 +56,39 @@ export function traceAnswerer(
     if (busy) throw new Error("another trace is being answered; try again");
     busy = true;
     try {
-      return await answerLook(question);
+      return await answerLook(api, question);
     } finally {
       busy = false;
     }
   };
 }
 
-function answerLook({ ms, ...asked }: Extract<TraceQuestion, { kind: "look" }>): Promise<Side> {
+async function answerLook(
+  api: ApiClient,
+  { ms, ...asked }: Extract<TraceQuestion, { kind: "look" }>,
+): Promise<Side> {
   const [source, destination] = [parseIPv4(asked.source), parseIPv4(asked.destination)];
   const { protocol, port: number, id } = asked;
   const probe = { source, destination, protocol, port: number, id };
-  const done = (seen: Side["seen"]) => {
-    const has = (...args: Parameters<typeof saw> extends [unknown, ...infer Rest] ? Rest : never) =>
-      seen.some((each) => each.point === args[0] && each.sign === args[1] && each.out === args[2]);
-    return (
-      has("inside", "probe", false) && (has("overlay", "answer", true) || has("overlay", "refused", true))
-    );
+  const hint = await hintOf(api, asked.destination);
+  using host = new NetlinkSocket(NETLINK_ROUTE);
+  const place = hint && placeAt(host, hint);
+  const exposed = bridgeAddresses(host).some((cidr) => cidr.address === destination);
+  const done = (seen: readonly Seen[]) => {
+    const arrived = place ? hasSeen(seen, "inside", "probe", false) : seen.length > 0;
+    return arrived && ((!place && !exposed) || hasAnswer(seen, "overlay", true));
   };
-  return look({ address: destination, probe, rules: true, done }, systemClock, ms);
+  return await look({ address: destination, place, probe, rules: true, done }, systemClock, ms);
+}
+
+const Containers = v.array(v.object({ Netns: v.string(), Port: v.string(), Addresses: v.array(v.string()) }));
+
+/** Where the router knows the container to be that has an address. */
+async function hintOf(api: ApiClient, address: string): Promise<PlaceHint | undefined> {
+  const format = encodeURIComponent("{{json .Containers}}");
+  const containers = v.parse(Containers, JSON.parse(await api("GET", `/report?format=${format}`)));
+  const found = containers.find(({ Addresses }) => Addresses.some((cidr) => cidr.startsWith(`${address}/`)));
+  return found && { port: found.Port, netns: found.Netns };
 }
 
 /** The question about a probe to another host's container. */

@@ -5,6 +5,7 @@ import { hasElement } from "../netlink/nftables/element.ts";
 import { tableList } from "../netlink/nftables/table.ts";
 import { type Flow, type PacketTrace, type TracedDrop, tracePackets } from "../netlink/nftables/trace.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
+import { hasDefaultDeny } from "../npc/defaultdeny.ts";
 import type { Direction } from "../npc/objects.ts";
 import { isolatedMap, TABLE } from "../npc/tables.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -60,7 +61,7 @@ export function isolation(address: IPv4): Side["policies"] {
     if (!tableList(nf, TABLE.family).includes(TABLE.name)) return null;
     const isolated = (direction: Direction) =>
       hasElement(nf, TABLE, isolatedMap(direction, 4).name, ipv4Octets(address));
-    return { ingress: isolated("ingress"), egress: isolated("egress") };
+    return { ingress: isolated("ingress"), egress: isolated("egress"), defaultDeny: hasDefaultDeny(nf) };
   } catch {
     // A kernel without nftables has no policies.
     return null;

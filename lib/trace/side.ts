@@ -66,12 +66,14 @@ export type Drop = v.InferOutput<typeof Drop>;
 export const Side = v.object({
   /** Null where no container of this host has the address. */
   end: nullable(EndState),
+  /** The address is the host's own on the network. */
+  exposed: v.boolean(),
   seen: v.pipe(v.array(Seen), v.maxLength(64)),
   drops: v.pipe(v.array(Drop), v.maxLength(16)),
   /** Why rules could not be followed; null where they were. */
   unfiltered: nullable(text(256)),
-  /** weave-npc's tables are there; and whether they isolate the container, by direction. */
-  policies: nullable(v.object({ ingress: v.boolean(), egress: v.boolean() })),
+  /** weave-npc's tables are there; whether they isolate the container, by direction; or all that are waiting for policies. */
+  policies: nullable(v.object({ ingress: v.boolean(), egress: v.boolean(), defaultDeny: v.boolean() })),
   /** What the kernel forwards frames to the other end by; null where there are no maps. */
   forward: nullable(
     v.object({
@@ -84,7 +86,17 @@ export const Side = v.object({
 });
 export type Side = v.InferOutput<typeof Side>;
 
-/** Whether something was seen at a point. */
+/** Whether something was seen at a point, going out of it or coming in. */
+export function hasSeen(seen: readonly Seen[], point: Point, sign: Seen["sign"], out: boolean): boolean {
+  return seen.some((each) => each.point === point && each.sign === sign && each.out === out);
+}
+
+/** The same on a host; false where it was not looked at. */
 export function saw(side: Side | undefined, point: Point, sign: Seen["sign"], out: boolean): boolean {
-  return side?.seen.some((each) => each.point === point && each.sign === sign && each.out === out) ?? false;
+  return side !== undefined && hasSeen(side.seen, point, sign, out);
+}
+
+/** Whether the probe was answered, or refused, at a point. */
+export function hasAnswer(seen: readonly Seen[], point: Point, out: boolean): boolean {
+  return hasSeen(seen, point, "answer", out) || hasSeen(seen, point, "refused", out);
 }

@@ -5,6 +5,7 @@ import type { Report } from "../api/report.ts";
 import { connectionsSummary } from "../api/summary.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
+import { POLICY_TABLE } from "../host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { reasonOf } from "../sys/reason.ts";
 import {
@@ -25,13 +26,15 @@ import { type Place, placeOf, places } from "./places.ts";
 import type { Probe, ProbeProtocol } from "./probe.ts";
 import { LOOK_MS, lookQuestion } from "./question.ts";
 import { sender } from "./send.ts";
-import { type Seen, Side } from "./side.ts";
+import { hasAnswer, type Seen, Side, saw } from "./side.ts";
 
 const SEND_MS = 100;
 /** The other host may begin later. */
 const MARGIN_MS = 500;
 const LARGE_MS = 1_000;
 const HOPELESS_MS = 100;
+/** From the other end to this one. */
+const ANSWER_MS = 300;
 const FIRST_ID = 20_000;
 const IDS = 40_000;
 
@@ -93,7 +96,8 @@ async function gather(
   { address, where }: Destination,
 ): Promise<Evidence> {
   using host = new NetlinkSocket(NETLINK_ROUTE);
-  const place = placeOf(places(host), source.address);
+  const all = places(host);
+  const place = placeOf(all, source.address);
   if (!place)
     throw new TraceError(
       `the link of container ${source.id.slice(0, 12)} with ${formatIPv4(source.address)} is gone; start it again`,
@@ -102,16 +106,23 @@ async function gather(
   const probe: Probe = { source: source.address, destination: address, protocol, port, id };
   const ms = isHopeless(host, place, probe) ? HOPELESS_MS : LOOK_MS;
   const asked = where.kind === "peer" ? askLook(tools, where.name, probe, ms) : undefined;
-  const watched = await watch(tools, place, probe, ms, asked ?? lookHere(tools, probe, ms));
+  const watched = await watch(
+    tools,
+    place,
+    probe,
+    ms,
+    asked ?? lookHere(tools, placeOf(all, address), probe, ms),
+  );
   const { near, refused, other } = watched;
   const far = typeof other === "string" ? undefined : other;
   const unseen = typeof other === "string" ? other : undefined;
-  const answered = near.seen.some(({ point, sign, out }) => point === "inside" && sign === "answer" && !out);
+  const answered = saw(near, "inside", "answer", false);
   const bytes = near.end?.inside.mtu ?? 0;
   const large =
     answered && bytes > 0
       ? { bytes, passed: await passesLarge(tools, place, { ...probe, id: id + 1 }, bytes) }
       : undefined;
+  const denied = [near, far].some((side) => side?.drops.some(({ table }) => table === POLICY_TABLE));
   return {
     probe,
     here: report.Router.NickName,
@@ -121,7 +132,7 @@ async function gather(
     nicknames: new Map(report.Router.Peers.map(({ ShortID, NickName }) => [ShortID, NickName])),
     refused,
     large,
-    policy: await tools.policy(probe),
+    policy: denied ? await tools.policy(probe) : undefined,
   };
 }
 
@@ -143,20 +154,20 @@ async function askLook({ api }: Tools, peer: string, probe: Probe, ms: number): 
 }
 
 /** The destination is on this host: its side is looked at here, the rules by the source's. */
-async function lookHere({ clock }: Tools, probe: Probe, ms: number): Other {
-  const done = (seen: Side["seen"]) =>
-    seen.some(
-      ({ point, sign, out }) => point === "inside" && out && (sign === "answer" || sign === "refused"),
-    );
-  return look({ address: probe.destination, probe, rules: false, done }, clock, ms);
+async function lookHere({ clock }: Tools, place: Place | undefined, probe: Probe, ms: number): Other {
+  const done = (seen: readonly Seen[]) => (place ? hasAnswer(seen, "inside", true) : seen.length > 0);
+  return look({ address: probe.destination, place, probe, rules: false, done }, clock, ms);
 }
 
 async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, asked: Other, size = 0) {
   let other: Side | string | undefined;
+  let patientUntil = Number.POSITIVE_INFINITY;
   const settled = asked
     .catch((error: unknown) => `its side cannot be looked at: ${reasonOf(error)}`)
     .then((side) => {
       other = side;
+      // That end has seen all there is to see; an answer may be on its way.
+      if (typeof side !== "string") patientUntil = clock.now() + ANSWER_MS;
     });
   let refused: string | undefined;
   let timer: Timer | undefined;
@@ -165,18 +176,15 @@ async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, a
   const send = () => {
     refused = sending.send(++sequence);
   };
-  const answered = (seen: readonly Seen[]) =>
-    seen.some(
-      ({ point, sign, out }) => point === "inside" && !out && (sign === "answer" || sign === "refused"),
-    );
+  const answered = (seen: readonly Seen[]) => hasAnswer(seen, "inside", false);
   try {
     const near = await look(
       {
         address: probe.source,
         probe,
-        netns: place.container.netns,
+        place,
         rules: true,
-        done: (seen) => other !== undefined && (answered(seen) || typeof other !== "string"),
+        done: (seen) => other !== undefined && (answered(seen) || clock.now() > patientUntil),
         begun() {
           send();
           timer = every(clock, SEND_MS, send);
@@ -197,7 +205,7 @@ async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, a
 async function passesLarge(tools: Tools, place: Place, probe: Probe, bytes: number): Promise<boolean> {
   const nobody = Promise.resolve("nobody is asked");
   const { near } = await watch(tools, place, probe, LARGE_MS - MARGIN_MS, nobody, bytes);
-  return near.seen.some(({ point, sign, out }) => point === "inside" && sign === "answer" && !out);
+  return saw(near, "inside", "answer", false);
 }
 
 function targetOf(

@@ -34,6 +34,8 @@ beforeAll(async () => {
 
 afterEach(async () => {
   for (const each of undo.splice(0).reverse()) await each();
+  // Nothing of a trace stays, on either host.
+  for (const host of [a, b]) expect(await host.must(["nft", "list", "tables"])).not.toContain("weave-trace");
 });
 
 afterAll(() => hosts.disposeSync());
@@ -132,6 +134,19 @@ describe("a path that is in order", () => {
 });
 
 describe("who the ends are", () => {
+  test("the host's own address, here and there, and a name of weaveDNS", async () => {
+    for (const host of [a, b]) {
+      undo.push(() => host.weave("hide"));
+      const address = (await host.weave("expose")).trim();
+      expect(await trace(address)).toMatchObject({
+        reached: true,
+        to: { host: `host${host === a ? "a" : "b"}` },
+      });
+    }
+    await b.weave("dns-add", db.address, "db", "-h", "db.weave.local");
+    expect(await trace("db.weave.local")).toMatchObject({ reached: true, to: { address: db.address } });
+  });
+
   test("ids and names of containers, also on another host", async () => {
     const ids = JSON.parse(await b.weave("ps", "--json"));
     const { id } = ids.find(({ mac }: { mac: string }) => mac === db.mac);
@@ -160,6 +175,8 @@ describe("who the ends are", () => {
     );
     expect((await weave(a, web.address, "nobody")).stderr).toContain('no container "nobody" on any host');
     expect((await weave(a, web.address, web.address)).stderr).toContain("the same container");
+    expect((await weave(a, web.address, "x/../../y")).stderr).toContain('"x/../../y" is no pod');
+    expect((await weave(a, web.address, "x/y")).stderr).toContain("by --kubeconfig FILE");
     expect((await weave(a, web.address, "10.300.0.1")).stderr).toContain(
       '"10.300.0.1" is not an IPv4 address',
     );
@@ -389,6 +406,19 @@ describe("the overlay", () => {
     const tunnel = outcome.hops.find(({ name }) => name === "tunnel");
     expect(tunnel?.found).toMatch(/^sleeve to hostb, MTU \d+; not faster: fastdp: /);
   }, 90_000);
+
+  test("the other host is away", async () => {
+    await b.killRouter();
+    undo.push(async () => {
+      await b.weave("launch", "--nickname=hostb", "--ipalloc-init=consensus=2", a.ip);
+      await eventually(
+        "connected again",
+        () => a.weave("status", "connections"),
+        (text) => text.includes("established"),
+      );
+    });
+    expect(last(await trace(db.address))).toMatchObject({ name: "tunnel" });
+  });
 
   test("a container that has gone", async () => {
     const gone = await addPod(hosts, b, "gone");

@@ -50,9 +50,11 @@ const FAR_END: EndState = {
   inside: { ...END.inside, mac: MAC, addresses: [`${DB}/12`] },
   port: { ...END.port, name: "vethwepldb" },
   route: { link: "eth0", gateway: null, source: DB },
+  neighbour: { address: WEB, mac: "5e:00:00:00:00:01", failed: false },
 };
 const NEAR: Side = {
   end: END,
+  exposed: false,
   seen: seen(
     "inside-probe-out port-probe-in overlay-probe-out overlay-answer-in port-answer-out inside-answer-in",
   ),
@@ -180,7 +182,7 @@ const CASES: [string, Partial<Evidence>, string, string][] = [
     "no connection",
     { target: { kind: "peer", nickname: "hostb", shortId: 2, tunnel: undefined } },
     " tunnel",
-    "no way",
+    "not connected",
   ],
   [
     "pending",
@@ -249,6 +251,18 @@ const CASES: [string, Partial<Evidence>, string, string][] = [
     },
     "hostb answer",
     "has no route",
+  ],
+  [
+    "poisoned there",
+    {
+      ...lost("inside-probe-out port-probe-in overlay-probe-out"),
+      ...far(
+        { seen: seen("overlay-probe-in port-probe-out inside-probe-in") },
+        { neighbour: { address: WEB, mac: "02:00:00:00:00:99", failed: false } },
+      ),
+    },
+    "hostb answer",
+    "to be at 02:00:00:00:00:99",
   ],
   [
     "answer dropped",

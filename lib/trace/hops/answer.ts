@@ -56,6 +56,14 @@ function back(evidence: Evidence, far: Side, what: string): Hop {
       : `it has no route to ${from}`;
     return fail(host, "answer", `${to} has got it, and cannot answer: ${way}`, "in the container: ip route");
   }
+  const [mac, real] = [far.end?.neighbour?.mac, near.end?.inside.mac];
+  if (mac && real && mac !== real && route.gateway === null)
+    return fail(
+      host,
+      "answer",
+      `${to} has got it, but takes ${from} to be at ${mac}; its container has ${real}`,
+      `in the container: ip neigh del ${from} dev ${inside}`,
+    );
   if (far.end?.neighbour?.failed)
     return fail(
       host,

@@ -2,13 +2,17 @@
 import type { Side } from "../side.ts";
 import { destinationOf, type Evidence, fail, type Hop, ok, passes, type Target, type Tunnel } from "./hop.ts";
 
+const MAX_REASON = 120;
 const FIREWALL =
   "rules of iptables-legacy or ebtables, which cannot be followed: 'iptables-legacy -S', 'ebtables -L'";
 
 export function betweenHops(evidence: Evidence): Hop[] {
   const { target } = evidence;
   if (target.kind === "here") return [];
-  return [forwardHop(evidence, target), tunnelHop(evidence, target)];
+  const { tunnel } = target;
+  if (tunnel?.state === "established")
+    return [forwardHop(evidence, target), tunnelHop(evidence, target, tunnel)];
+  return [unconnected(target)];
 }
 
 type Peer = Target & { kind: "peer" };
@@ -42,23 +46,24 @@ function forwardHop(evidence: Evidence, { nickname, shortId }: Peer): Hop {
   return ok(here, "forward", found);
 }
 
-function tunnelHop(evidence: Evidence, { nickname, tunnel, unseen }: Peer): Hop {
+/** Nothing gets to the other host, whatever else is wrong. */
+function unconnected({ nickname, tunnel }: Peer): Hop {
+  if (!tunnel) {
+    const advice = "'weave status connections'; 'weave connect' with its address";
+    return fail("", "tunnel", `host ${nickname} is not connected, nor reached through another one`, advice);
+  }
+  const found = `connection to ${tunnel.neighbour} is ${tunnel.state}: ${tunnel.reason ?? "no answer yet"}`;
+  return fail(
+    "",
+    "tunnel",
+    found,
+    "let TCP and UDP port 6783 pass between the hosts, and UDP 6784 for speed",
+  );
+}
+
+function tunnelHop(evidence: Evidence, { nickname, unseen }: Peer, tunnel: Tunnel): Hop {
   const { near, far } = evidence;
-  if (!tunnel)
-    return fail(
-      "",
-      "tunnel",
-      `no way to ${nickname}`,
-      "'weave status connections', and 'weave connect' with its address",
-    );
-  const { neighbour, state, reason } = tunnel;
-  if (state !== "established")
-    return fail(
-      "",
-      "tunnel",
-      `connection to ${neighbour} is ${state}: ${reason ?? "no answer yet"}`,
-      "TCP and UDP port 6783 between the hosts, UDP 6784 for speed",
-    );
+  const { neighbour } = tunnel;
   if (
     unseen === undefined &&
     passes(evidence, near, "overlay", true) &&
@@ -77,8 +82,11 @@ function tunnelText({ overlay, neighbour, mtu, encrypted, reason }: Tunnel, nick
   const by = neighbour === nickname ? `to ${nickname}` : `to ${neighbour}, which passes it on to ${nickname}`;
   const size = mtu === null ? "" : `, MTU ${mtu}`;
   const secret = encrypted ? ", encrypted" : "";
-  return `${overlay ?? "no overlay"} ${by}${size}${secret}${reason === null ? "" : `; not faster: ${reason}`}`;
+  return `${overlay ?? "no overlay"} ${by}${size}${secret}${reason === null ? "" : `; not faster: ${cut(reason)}`}`;
 }
+
+/** The kernel's own account may be long; status has it whole. */
+const cut = (reason: string) => (reason.length <= MAX_REASON ? reason : `${reason.slice(0, MAX_REASON)}…`);
 
 /** Whether the probe reached the host of the destination. */
 export function arrives(evidence: Evidence, far: Side): boolean {

@@ -12,6 +12,7 @@ export function destinationHops(evidence: Evidence): Hop[] {
     return [{ host, name: "look", state: "unknown", found: target.unseen }];
   if (!far) return [];
   const to = destinationOf(evidence);
+  if (!far.end && far.exposed) return [ok(host, "host", `${to} is the host's own address on the network`)];
   if (!far.end) {
     const advice = `it has ended, or another host has it: 'weave ps' on ${host}, 'weave status dns' for its name`;
     return [fail(host, "container", `no container here has ${to}`, advice)];

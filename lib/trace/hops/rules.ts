@@ -12,6 +12,10 @@ export function rulesHop(
   directions: readonly Direction[],
 ): Hop {
   const drop = side.drops.find(({ forth }) => forth);
+  if (drop?.table === TABLE.name && side.policies?.defaultDeny) {
+    const found = "default deny: no policies are in force yet (weave launch --expect-npc)";
+    return fail(host, "policy", found, "start weave-npc, or 'weave-npc apply', on this host");
+  }
   if (drop) return dropped(evidence, host, drop);
   const { policies, unfiltered } = side;
   if (unfiltered !== null)
