@@ -27,6 +27,7 @@ const ALU64 = 0x07;
 const SOURCE_REGISTER = 0x08;
 const MODE_IMM = 0x00;
 const MODE_MEM = 0x60;
+const MODE_ATOMIC = 0xc0;
 const PSEUDO_MAP_FD = 1;
 
 const SIZE = { u8: 0x10, u16: 0x08, u32: 0x00, u64: 0x18 } as const;
@@ -101,6 +102,11 @@ export class Assembler {
     return typeof value === "number"
       ? this.#emit(STX | MODE_MEM | SIZE[size], base, value, offset, 0)
       : this.#emit(ST | MODE_MEM | SIZE[size], base, 0, offset, value.imm);
+  }
+
+  /** *(u64 *)(base + offset) += value, atomically. */
+  atomicAdd(base: Register, offset: number, value: Register): this {
+    return this.#emit(STX | MODE_ATOMIC | SIZE.u64, base, value, offset, 0);
   }
 
   /** dst = the map behind an open fd. Two instruction slots long. */

@@ -152,9 +152,11 @@ export class NetworkOverlay implements Overlay {
   }
 
   prepare(params: OverlayParams): OverlayConnection {
+    const { withoutFastdp } = this.datapath;
     const connection = switchedConnection(params, {
       overlays: this.#overlays,
       compatible: this.#sleeve,
+      missing: new Map(withoutFastdp === undefined ? [] : [[this.#fastdp.name, withoutFastdp]]),
       log: this.log,
       changed: () => this.#changed(),
     });

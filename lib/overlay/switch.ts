@@ -56,6 +56,8 @@ export function overlayFeature(overlays: readonly NamedOverlay[]): Record<string
 export interface SwitchOptions {
   /** In order of preference. */
   readonly overlays: readonly NamedOverlay[];
+  /** Overlays that this host has not, and why. */
+  readonly missing?: ReadonlyMap<string, string>;
   /** That of peers which do not negotiate. */
   readonly compatible: NamedOverlay;
   readonly log: Log;
@@ -151,12 +153,28 @@ export class SwitchedConnection implements OverlayConnection {
     const best = this.#best;
     if (!best?.connection) return {};
     const better = this.#candidates.slice(0, this.#candidates.indexOf(best));
-    const reasons = better.map(({ name, trouble }) => `${name}: ${trouble ?? "not established yet"}`);
+    const reasons = [
+      ...this.#absent(best),
+      ...better.map(({ name, trouble }) => `${name}: ${trouble ?? "not established yet"}`),
+    ];
     return {
       ...best.connection.attributes(),
       ...(this.#fallbacks > 0 && { fallbacks: this.#fallbacks }),
       ...(reasons.length > 0 && { reason: reasons.join("; ") }),
     };
+  }
+
+  /** Overlays that are better than `best` and not tried, as one of the ends has them not. */
+  #absent(best: Candidate): string[] {
+    const { overlays, missing } = this.options;
+    const here = overlays.findIndex(({ name }) => name === best.name);
+    const there = overlays
+      .slice(0, Math.max(0, here))
+      .filter(({ name }) => !this.#candidates.some((candidate) => candidate.name === name));
+    return [
+      ...Array.from(missing ?? [], ([name, why]) => `${name}: ${why}`),
+      ...there.map(({ name }) => `${name}: the peer does not offer it`),
+    ];
   }
 
   /** Signs of life by whatever overlay; frames of all of them together. */

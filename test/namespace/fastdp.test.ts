@@ -11,6 +11,7 @@ import { parseFeatures } from "../../lib/mesh/features.ts";
 import { linkByName } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Datapath } from "../../lib/overlay/datapath/datapath.ts";
+import { NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
 import { encodeHeartbeat } from "../../lib/overlay/fastdp/heartbeat.ts";
 import { networkIdentifier } from "../../lib/overlay/vxlan.ts";
 import { monotonicNow } from "../../lib/sys/monotonic.ts";
@@ -320,6 +321,6 @@ describe("frames", () => {
       expect(hex(seen)).not.toBe(hex(frame(ours)));
       seen = receiveDatagram("test", podSocket, buffer, false);
     }
-    expect(datapath.lastFrame(stranger)).toBe(0n);
+    expect(datapath.neighbour(stranger)).toEqual(NEW_NEIGHBOUR);
   });
 });

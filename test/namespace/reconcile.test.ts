@@ -15,6 +15,7 @@ import { RouteMonitor } from "../../lib/netlink/monitor.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { bpfFilterReplace } from "../../lib/netlink/trafficcontrol.ts";
 import { Datapath } from "../../lib/overlay/datapath/datapath.ts";
+import { NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { eventually, type Host, Hosts } from "../support/hosts.ts";
 
@@ -297,7 +298,7 @@ test("what others write into the maps is written over", () => {
   routes.set(7, 1);
   routes.set(8, 2);
   hops.delete(5);
-  neighbours.set(3, 0n);
+  neighbours.set(3, NEW_NEIGHBOUR);
   neighbours.delete(0x0a630002);
   expect(reconcile()).toEqual([
     "map weave_routes was wrong in 2 entries",
@@ -305,7 +306,7 @@ test("what others write into the maps is written over", () => {
     "map weave_neighb was wrong in 2 entries",
   ]);
   expect([routes.get(7), routes.get(8), neighbours.get(3)]).toEqual([0x0a630002, 0, undefined]);
-  expect(neighbours.get(0x0a630002)).toBe(0n);
+  expect(neighbours.get(0x0a630002)).toEqual(NEW_NEIGHBOUR);
   expect(hops.get(5)?.vxlan).toEqual([{ shortId: 7, address: 0x0a630002 }]);
   expect(reconcile()).toEqual([]);
 });

@@ -6,7 +6,12 @@ import {
   tableDifference,
   writeEntries,
 } from "../../lib/overlay/datapath/contents.ts";
-import { type DatapathMaps, type Hops, SLEEVE } from "../../lib/overlay/datapath/maps.ts";
+import {
+  type DatapathMaps,
+  type Hops,
+  type NeighbourEntry,
+  SLEEVE,
+} from "../../lib/overlay/datapath/maps.ts";
 import { randomOf, type TestRandom } from "../support/seed.ts";
 
 function randomTable(random: TestRandom): ForwardingTable {
@@ -29,7 +34,7 @@ function randomTable(random: TestRandom): ForwardingTable {
 function kernel() {
   const routes = new Map<number, number>();
   const hops = new Map<number, Hops>();
-  const neighbours = new Map<number, bigint>();
+  const neighbours = new Map<number, NeighbourEntry>();
   const table = (): ForwardingTable => ({
     routes: new Map([...routes].filter(([, address]) => address !== 0)),
     hops: new Map(hops),
@@ -44,7 +49,8 @@ test("after each of 500 changes the kernel has the table, and nothing that did n
   let before: ForwardingTable = { routes: new Map(), hops: new Map(), neighbours: new Set() };
   for (let i = 0; i < 500; i++) {
     const next = randomTable(random);
-    for (const key of neighbours.keys()) neighbours.set(key, BigInt(i + 1));
+    const used = { seen: BigInt(i + 1), received: 1n, sent: 2n };
+    for (const key of neighbours.keys()) neighbours.set(key, used);
     const entries = tableDifference(next, before);
     const unchanged = (entry: Entry) => {
       if (entry.map === "neighbours")
@@ -58,7 +64,7 @@ test("after each of 500 changes the kernel has the table, and nothing that did n
     expect(table()).toEqual(next);
     // When a neighbour that stays was last heard is not forgotten.
     for (const key of before.neighbours)
-      if (next.neighbours.has(key)) expect(neighbours.get(key)).toBe(BigInt(i + 1));
+      if (next.neighbours.has(key)) expect(neighbours.get(key)).toEqual(used);
     expect(tableDifference(next, next)).toEqual([]);
     before = next;
   }

@@ -68,6 +68,7 @@ function sleeveLink() {
       outgrown() {},
       heard: () => state.heard,
       carried: () => state.carried,
+      frames: () => ({ received: 0, sent: 0 }),
       refusal: () => 0,
     });
     return { state, forwarder };
@@ -157,7 +158,7 @@ function fastdpLink() {
     {
       links: { withoutFastdp: undefined },
       heartbeat: () => kernel.heartbeat,
-      lastFrame: () => kernel.frame,
+      neighbour: () => ({ seen: kernel.frame, received: 0n, sent: 0n }),
     } as unknown as Datapath,
     { unavailable: undefined, settle() {}, allowClear() {}, end() {} } as unknown as Esp,
     { mtu: 1_376, port: 6_784 },

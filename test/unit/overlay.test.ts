@@ -6,6 +6,7 @@ import { silentLog } from "../../lib/log/log.ts";
 import { TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
+import { NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
 import {
   CONTROL,
   FAST_HEARTBEAT_MS,
@@ -56,7 +57,8 @@ function forwarder(acknowledges = false, encrypted = false) {
     },
     look: () => seen.looked++,
     heartbeatMs: () => undefined,
-    frameMs: () => undefined,
+    neighbour: () => NEW_NEIGHBOUR,
+    ageMs: () => 0,
     linkTrouble: () => seen.linkTrouble,
     sendControl: (tag) => {
       if (tag === CONTROL.heartbeatAck) seen.acknowledged++;

@@ -707,6 +707,7 @@ describe("a forwarder of sleeve", () => {
       outgrown: () => {},
       heard: () => seen.heard,
       carried: () => seen.carried,
+      frames: () => ({ received: 0, sent: 0 }),
       refusal: () => seen.refusal,
     });
     every(clock, 500, () => subject.tick());

@@ -10,6 +10,7 @@ import { Peer } from "../../lib/mesh/peer.ts";
 import type { MeshRouter } from "../../lib/mesh/router.ts";
 import type { ForwardingTable } from "../../lib/overlay/datapath/contents.ts";
 import type { Datapath } from "../../lib/overlay/datapath/datapath.ts";
+import { NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
 import type { Esp } from "../../lib/overlay/fastdp/esp.ts";
 import { CONTROL } from "../../lib/overlay/fastdp/forwarder.ts";
 import { NetworkOverlay } from "../../lib/overlay/network.ts";
@@ -57,7 +58,7 @@ function network() {
     forgetMacs: (before: bigint) => told.forgotten.push(before),
     renumberMacs() {},
     heartbeat: () => kernel.heartbeat,
-    lastFrame: () => 0n,
+    neighbour: () => NEW_NEIGHBOUR,
     macs: () => [],
   } as unknown as Datapath;
   const esp = { unavailable: undefined, settle() {}, allowClear() {}, end() {} } as unknown as Esp;

@@ -1,7 +1,7 @@
 // What the kernel forwards by, as desired state: others can write the maps, too (bpftool).
 import type { IPv4 } from "../../address/ipv4.ts";
 import type { Change, Resource } from "../../host/reconcile/resource.ts";
-import { type DatapathMaps, type Hops, MAX_HOPS } from "./maps.ts";
+import { type DatapathMaps, type Hops, MAX_HOPS, NEW_NEIGHBOUR } from "./maps.ts";
 
 /** Where frames of one peer go: what the maps are made from. Peers are given by their numbers. */
 export interface ForwardingTable {
@@ -69,7 +69,7 @@ export function readTable(maps: DatapathMaps): ForwardingTable {
 export function writeEntries({ routes, hops, neighbours }: DatapathMaps, entries: readonly Entry[]): void {
   for (const { map, key, value } of entries) {
     if (map === "routes") routes.set(key, value ?? 0);
-    else if (map === "neighbours") value ? neighbours.set(key, 0n) : neighbours.delete(key);
+    else if (map === "neighbours") value ? neighbours.set(key, NEW_NEIGHBOUR) : neighbours.delete(key);
     else if (value) hops.set(key, value);
     else hops.delete(key);
   }

@@ -10,7 +10,15 @@ import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
 import { Contents, type ForwardingTable, readTable, tableDifference, writeEntries } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
 import { linkAddress, need, TapLink, tapName, VxlanLink, vxlanName } from "./links.ts";
-import { adoptMaps, createMaps, type DatapathMaps, type MacEntry, type ReceivedHeartbeat } from "./maps.ts";
+import {
+  adoptMaps,
+  createMaps,
+  type DatapathMaps,
+  type MacEntry,
+  NEW_NEIGHBOUR,
+  type NeighbourEntry,
+  type ReceivedHeartbeat,
+} from "./maps.ts";
 
 export interface DatapathConfig {
   /** Name of our peer. */
@@ -141,9 +149,9 @@ export class Datapath {
     return this.maps.heartbeats.get(shortId);
   }
 
-  /** When the last frame came from a neighbour: CLOCK_MONOTONIC in ns, 0 for never. */
-  lastFrame(neighbour: IPv4): bigint {
-    return this.maps.neighbours.get(neighbour) ?? 0n;
+  /** What came from a neighbour and went to it. */
+  neighbour(address: IPv4): NeighbourEntry {
+    return this.maps.neighbours.get(address) ?? NEW_NEIGHBOUR;
   }
 
   macs(): [string, MacEntry][] {

@@ -3,7 +3,7 @@
 
 import type { IPv4 } from "../../address/ipv4.ts";
 import { MacKey } from "../../bpf/mackey.ts";
-import { BpfMap, type Layout, U32, U64 } from "../../bpf/map.ts";
+import { BpfMap, type Layout, U32 } from "../../bpf/map.ts";
 import { SHORT_IDS } from "../../mesh/bounds.ts";
 import { PEER_IDS } from "../peerid.ts";
 
@@ -88,6 +88,35 @@ const HopsValue: Layout<Hops> = {
   }),
 };
 
+/** A neighbour that frames are taken from by VXLAN. */
+export interface NeighbourEntry {
+  /** When the last frame came from it: CLOCK_MONOTONIC in ns, 0 for never. */
+  readonly seen: bigint;
+  /** Bytes of the frames that came from it and went to it, with their Ethernet headers. */
+  readonly received: bigint;
+  readonly sent: bigint;
+}
+
+/** Byte offsets in the value of `neighbours`. */
+export const NEIGHBOUR_VALUE = { seen: 0, received: 8, sent: 16, size: 24 } as const;
+
+const NeighbourValue: Layout<NeighbourEntry> = {
+  size: NEIGHBOUR_VALUE.size,
+  encode({ seen, received, sent }, view) {
+    view.setBigUint64(NEIGHBOUR_VALUE.seen, seen, true);
+    view.setBigUint64(NEIGHBOUR_VALUE.received, received, true);
+    view.setBigUint64(NEIGHBOUR_VALUE.sent, sent, true);
+  },
+  decode: (view) => ({
+    seen: view.getBigUint64(NEIGHBOUR_VALUE.seen, true),
+    received: view.getBigUint64(NEIGHBOUR_VALUE.received, true),
+    sent: view.getBigUint64(NEIGHBOUR_VALUE.sent, true),
+  }),
+};
+
+/** A neighbour that nothing has come from yet. */
+export const NEW_NEIGHBOUR: NeighbourEntry = { seen: 0n, received: 0n, sent: 0n };
+
 /** In place of the address of a next hop: the frame goes by sleeve. Nobody has that address (RFC 919). */
 export const SLEEVE = 0xffff_ffff;
 
@@ -129,8 +158,14 @@ const DEFINITIONS = {
   routes: { name: "weave_routes", type: "array", key: U32, value: U32, maxEntries: PEER_IDS },
   /** Number of the source of a broadcast -> where to pass it on to. */
   hops: { name: "weave_hops", type: "hash", key: U32, value: HopsValue, maxEntries: PEER_IDS },
-  /** Address of a neighbour -> when the last frame came from it (CLOCK_MONOTONIC, ns); others' frames are dropped. */
-  neighbours: { name: "weave_neighb", type: "hash", key: U32, value: U64, maxEntries: SHORT_IDS },
+  /** Address of a neighbour -> what came from it and went to it; others' frames are dropped. */
+  neighbours: {
+    name: "weave_neighb",
+    type: "hash",
+    key: U32,
+    value: NeighbourValue,
+    maxEntries: SHORT_IDS,
+  },
   /** Short id of a peer -> the last heartbeat that it sent. */
   heartbeats: {
     name: "weave_heartb",
@@ -145,7 +180,7 @@ export interface DatapathMaps {
   readonly macs: BpfMap<string, MacEntry>;
   readonly routes: BpfMap<number, number>;
   readonly hops: BpfMap<number, Hops>;
-  readonly neighbours: BpfMap<number, bigint>;
+  readonly neighbours: BpfMap<number, NeighbourEntry>;
   readonly heartbeats: BpfMap<number, ReceivedHeartbeat>;
 }
 
@@ -159,7 +194,7 @@ export function adoptMaps(ids: readonly number[]): DatapathMaps | undefined {
   const macs = BpfMap.adopt<string, MacEntry>(DEFINITIONS.macs, ids);
   const routes = BpfMap.adopt<number, number>(DEFINITIONS.routes, ids);
   const hops = BpfMap.adopt<number, Hops>(DEFINITIONS.hops, ids);
-  const neighbours = BpfMap.adopt<number, bigint>(DEFINITIONS.neighbours, ids);
+  const neighbours = BpfMap.adopt<number, NeighbourEntry>(DEFINITIONS.neighbours, ids);
   const heartbeats = BpfMap.adopt<number, ReceivedHeartbeat>(DEFINITIONS.heartbeats, ids);
   if (macs && routes && hops && neighbours && heartbeats)
     return { macs, routes, hops, neighbours, heartbeats };
@@ -172,7 +207,7 @@ export function createMaps(): DatapathMaps {
     macs: BpfMap.create<string, MacEntry>(DEFINITIONS.macs),
     routes: BpfMap.create<number, number>(DEFINITIONS.routes),
     hops: BpfMap.create<number, Hops>(DEFINITIONS.hops),
-    neighbours: BpfMap.create<number, bigint>(DEFINITIONS.neighbours),
+    neighbours: BpfMap.create<number, NeighbourEntry>(DEFINITIONS.neighbours),
     heartbeats: BpfMap.create<number, ReceivedHeartbeat>(DEFINITIONS.heartbeats),
   };
 }

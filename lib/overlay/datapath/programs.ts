@@ -47,6 +47,7 @@ import {
   HOPS_VALUE,
   MAC_VALUE,
   MAX_HOPS,
+  NEIGHBOUR_VALUE,
 } from "./maps.ts";
 
 // Helpers of the kernel (linux/bpf.h, enum bpf_func_id).
@@ -120,8 +121,9 @@ function loadNextHop(asm: Assembler, maps: DatapathMaps): void {
   asm.jumpIf(R0, "eq", { imm: 0 }, "drop").load("u32", R3, R0, 0).jumpIf(R3, "eq", { imm: 0 }, "drop");
 }
 
-/** Addresses the frame to the host in `remote`; the network identifier is in r1. */
-function setTunnel(asm: Assembler, remote: Register): void {
+/** Addresses the frame to the host in `remote`, and counts it; the network identifier is in r1. */
+function setTunnel(asm: Assembler, maps: DatapathMaps, remote: Register): void {
+  const uncounted = asm.unique("uncounted");
   asm
     .store("u32", FP, STACK.tunnel + TUNNEL_KEY.id, R1)
     .store("u32", FP, STACK.tunnel + TUNNEL_KEY.remote, remote)
@@ -135,7 +137,15 @@ function setTunnel(asm: Assembler, remote: Register): void {
   asm
     .mov(R3, { imm: TUNNEL_KEY.size })
     .mov(R4, { imm: BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT })
-    .call(SKB_SET_TUNNEL_KEY);
+    .call(SKB_SET_TUNNEL_KEY)
+    .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.remote)
+    .store("u32", FP, STACK.key, R1);
+  lookup(asm, maps.neighbours.fd, STACK.key);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, uncounted)
+    .load("u32", R1, R6, SKB.len)
+    .atomicAdd(R0, NEIGHBOUR_VALUE.sent, R1)
+    .label(uncounted);
 }
 
 /**
@@ -177,7 +187,7 @@ function sendToHops(
     .load("u32", R3, R2, HOPS_VALUE.first + 4)
     .alu("lsh", R1, { imm: SHORT_ID_BITS })
     .alu("or", R1, R7);
-  setTunnel(asm, R3);
+  setTunnel(asm, maps, R3);
   asm
     .mov(R1, MARK)
     .store("u32", R6, SKB.mark, R1)
@@ -289,7 +299,7 @@ export function egressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8A
   loadNextHop(asm, maps);
   asm.jumpIf32(R3, "eq", SLEEVE, "sleeve");
   asm.mov(R1, R8).alu("lsh", R1, { imm: SHORT_ID_BITS }).alu("or", R1, R7);
-  setTunnel(asm, R3);
+  setTunnel(asm, maps, R3);
   asm.mov(R0, TC_ACT_OK).exit();
 
   asm.label("sleeve");
@@ -339,7 +349,12 @@ export function ingressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8
   // Frames are taken from neighbours only; that one has come is a sign of life.
   asm.load("u32", R9, FP, STACK.tunnel + TUNNEL_KEY.remote).store("u32", FP, STACK.key, R9);
   lookup(asm, maps.neighbours.fd, STACK.key);
-  asm.jumpIf(R0, "eq", { imm: 0 }, "drop").mov(R9, R0).call(KTIME_GET_NS).store("u64", R9, 0, R0);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, "drop")
+    .mov(R9, R0)
+    .call(KTIME_GET_NS)
+    .store("u64", R9, NEIGHBOUR_VALUE.seen, R0);
+  asm.load("u32", R1, R6, SKB.len).atomicAdd(R9, NEIGHBOUR_VALUE.received, R1);
   asm.jumpIf(R8, "ne", { imm: config.self }, "relay");
 
   learn(asm, maps, R7);
@@ -353,7 +368,7 @@ export function ingressProgram(maps: DatapathMaps, config: ProgramConfig): Uint8
     .load("u32", R2, FP, STACK.tunnel + TUNNEL_KEY.remote)
     .jumpIf(R2, "eq", R3, "drop")
     .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.id);
-  setTunnel(asm, R3);
+  setTunnel(asm, maps, R3);
   asm
     .mov(R1, MARK)
     .store("u32", R6, SKB.mark, R1)

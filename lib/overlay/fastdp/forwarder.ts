@@ -11,7 +11,8 @@ import type { IPv4 } from "../../address/ipv4.ts";
 import type { Clock } from "../../clock/clock.ts";
 import type { OverlayVitals } from "../../mesh/overlay.ts";
 import { EMSGSIZE } from "../../sys/errno.ts";
-import type { ReceivedHeartbeat } from "../datapath/maps.ts";
+import type { NeighbourEntry, ReceivedHeartbeat } from "../datapath/maps.ts";
+import { Meter } from "../meter.ts";
 import { isTransient, refusalText } from "../refusal.ts";
 import type { CandidateConnection, Route } from "../switch.ts";
 
@@ -82,9 +83,12 @@ export interface ForwarderParams {
   sendHeartbeat(to: IPv4, whole: boolean): number;
   /** Looks for heartbeats of the peer now. */
   look(): void;
-  /** Milliseconds since the last heartbeat of this connection's peer came, and since its last frame; undefined for never. */
+  /** Milliseconds since the last heartbeat of this connection's peer came; undefined for never. */
   heartbeatMs(): number | undefined;
-  frameMs(): number | undefined;
+  /** What came from the peer's host and went there. */
+  neighbour(): NeighbourEntry;
+  /** Milliseconds since a moment of CLOCK_MONOTONIC, in ns. */
+  ageMs(at: bigint): number;
   /** What is wrong with the links that frames leave by; heartbeats have a socket, and leave all the same. */
   linkTrouble(): string | undefined;
   sendControl(tag: number, message: Uint8Array): void;
@@ -120,6 +124,8 @@ export class Forwarder implements CandidateConnection {
   /** Heartbeats in a row that our own kernel would not send. */
   #refusals = 0;
   #confirmedAt = 0;
+  #received: Meter | undefined;
+  #sent: Meter | undefined;
   /** What the peer said before we were ready for it. */
   #offer: Uint8Array | undefined;
   /** Frames of ours are encrypted, or need not be. */
@@ -226,12 +232,25 @@ export class Forwarder implements CandidateConnection {
     this.params.changed();
   }
 
+  /** Bytes of frames that have come from the peer's host and gone there; to be called every few seconds. */
+  counted(received: bigint, sent: bigint): void {
+    const now = this.params.clock.now();
+    this.#received ??= new Meter(now, Number(received));
+    this.#sent ??= new Meter(now, Number(sent));
+    this.#received.look(now, Number(received));
+    this.#sent.look(now, Number(sent));
+  }
+
   vitals(): OverlayVitals {
     const works = this.usable && this.established && this.#told === undefined;
+    const { seen, received, sent } = this.params.neighbour();
+    const now = this.params.clock.now();
     return {
       heardMs: this.params.heartbeatMs(),
       beatMs: works ? SLOW_HEARTBEAT_MS : undefined,
-      framesMs: this.params.frameMs(),
+      framesMs: seen === 0n ? undefined : this.params.ageMs(seen),
+      received: this.#received?.traffic(now, Number(received)),
+      sent: this.#sent?.traffic(now, Number(sent)),
     };
   }
 

@@ -99,10 +99,8 @@ export class FastdpOverlay implements NamedOverlay {
         const last = this.datapath.heartbeat(params.remotePeer.shortId);
         return last?.connectionUid === params.connectionUid ? ageMs(last.at) : undefined;
       },
-      frameMs: () => {
-        const at = this.datapath.lastFrame(forwarder.remoteAddress);
-        return at === 0n ? undefined : ageMs(at);
-      },
+      neighbour: () => this.datapath.neighbour(forwarder.remoteAddress),
+      ageMs,
       linkTrouble: () => this.datapath.fastdpTrouble ?? (params.sessionKey && this.esp.trouble),
       sendControl: params.sendControl,
       established: params.established,
@@ -195,7 +193,8 @@ export class FastdpOverlay implements NamedOverlay {
   #pollOne(peer: Peer, forwarder: Forwarder): void {
     const before = this.#seen.get(forwarder) ?? 0n;
     const heartbeat = this.datapath.heartbeat(peer.shortId);
-    const frame = this.datapath.lastFrame(forwarder.remoteAddress);
+    const { seen: frame, received, sent } = this.datapath.neighbour(forwarder.remoteAddress);
+    forwarder.counted(received, sent);
     const latest = heartbeat && heartbeat.at > frame ? heartbeat.at : frame;
     if (latest <= before) return;
     this.#seen.set(forwarder, latest);

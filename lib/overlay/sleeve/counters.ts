@@ -30,8 +30,11 @@ const NAMES = Object.keys(COUNTERS) as (keyof typeof COUNTERS)[];
 /** Links at one time. */
 export const MAX_LINKS = 4096;
 
-/** What is noted of each link: when it last received and last carried a frame of pods (ms), and why its last datagram was not sent. */
-const LINK = { heard: 0, carried: 1, refusal: 2, fields: 3 } as const;
+/**
+ * What is noted of each link: when it last received and last carried a frame of pods (ms), why its last datagram was not
+ * sent, and how many bytes the frames of pods had that came in and went out.
+ */
+const LINK = { heard: 0, carried: 1, refusal: 2, received: 3, sent: 4, fields: 5 } as const;
 
 export class Counters {
   readonly #numbers: Float64Array;
@@ -51,8 +54,25 @@ export class Counters {
   }
 
   /** A frame of pods was sent on its way by that link at this time (ms). */
-  carried(link: number, now: number): void {
-    this.#numbers[at(link, LINK.carried)] = now;
+  carried(link: number, now: number, bytes: number): void {
+    const first = at(link, 0);
+    this.#numbers[first + LINK.carried] = now;
+    this.#numbers[first + LINK.sent] = (this.#numbers[first + LINK.sent] as number) + bytes;
+  }
+
+  /** A frame of pods has come in by that link. */
+  brought(link: number, bytes: number): void {
+    const field = at(link, LINK.received);
+    this.#numbers[field] = (this.#numbers[field] as number) + bytes;
+  }
+
+  /** Bytes of the frames of pods that came in by that link and went out. */
+  frames(link: number): { received: number; sent: number } {
+    const first = at(link, 0);
+    return {
+      received: this.#numbers[first + LINK.received] ?? 0,
+      sent: this.#numbers[first + LINK.sent] ?? 0,
+    };
   }
 
   /** The kernel took a datagram of that link (0), or refused it with this errno. */

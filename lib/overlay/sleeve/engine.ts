@@ -303,6 +303,7 @@ export class Engine {
       }
       return;
     }
+    this.counters.brought(link.params.index, length);
     let source = this.#lastSourceId;
     if (sourceName !== this.#lastSource) {
       source = this.#ids.get(sourceName) ?? NONE;
@@ -458,7 +459,7 @@ export class Engine {
   #place(stream: Stream, source: number, destination: number, length: number): number {
     const { link } = stream;
     this.counters.add(COUNTERS.sent, 1);
-    this.counters.carried(link.params.index, this.io.now());
+    this.counters.carried(link.params.index, this.io.now(), length);
     if (link.params.kind === "vxlan") {
       return this.outbox.vxlan(link.df, networkIdentifier(source, destination), length);
     } else if (this.outbox.fits(link, length)) {

@@ -3,6 +3,7 @@
 // what the path carries (path.ts). The frames themselves are the engine's.
 import type { Clock } from "../../clock/clock.ts";
 import type { OverlayConnection, OverlayVitals } from "../../mesh/overlay.ts";
+import { Meter } from "../meter.ts";
 import { isTransient, refusalText } from "../refusal.ts";
 import {
   CONTROL,
@@ -68,6 +69,8 @@ export interface SleeveForwarderParams {
   /** Change when the engine hears of the peer, and when it sends it a frame of pods. */
   heard(): number;
   carried(): number;
+  /** Bytes of frames of pods by the engine, since it knows the link. */
+  frames(): { readonly received: number; readonly sent: number };
   /** Errno of the last datagram to the peer, 0 where our kernel took it. */
   refusal(): number;
 }
@@ -88,10 +91,14 @@ export class SleeveForwarder implements OverlayConnection {
   #carried = 0;
   #lastSent = Number.NEGATIVE_INFINITY;
   readonly #path: Path;
+  readonly #received: Meter;
+  readonly #sent: Meter;
 
   constructor(private readonly params: SleeveForwarderParams) {
     this.#remote = params.remote;
     this.#lastHeard = params.clock.now();
+    this.#received = new Meter(this.#lastHeard, 0);
+    this.#sent = new Meter(this.#lastHeard, 0);
     const { clock, encrypted, sendSpecial } = params;
     this.#path = new Path({
       clock,
@@ -189,12 +196,15 @@ export class SleeveForwarder implements OverlayConnection {
   vitals(): OverlayVitals {
     const now = this.params.clock.now();
     this.#hear(now);
+    const { received, sent } = this.params.frames();
     const works = this.usable && this.#acknowledgedTheirs && this.#trouble === undefined;
     return {
       // Frames come by the peer's router, too.
       heardMs: this.#heard === 0 ? undefined : now - this.#lastHeard,
       beatMs: works ? SLOW_HEARTBEAT_MS : undefined,
       framesMs: undefined,
+      received: this.#received.traffic(now, received),
+      sent: this.#sent.traffic(now, sent),
     };
   }
 
@@ -245,6 +255,9 @@ export class SleeveForwarder implements OverlayConnection {
 
   #watch(now: number): void {
     this.#hear(now);
+    const { received, sent } = this.params.frames();
+    this.#received.look(now, received);
+    this.#sent.look(now, sent);
     const refusal = this.params.refusal();
     if (refusal === 0 || isTransient(refusal)) this.#refusedSince = undefined;
     else this.#refusedSince ??= now;

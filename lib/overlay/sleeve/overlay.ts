@@ -138,6 +138,7 @@ export class SleeveOverlay implements NamedOverlay {
       outgrown: forgetPathMtus,
       heard: () => this.counters.lastHeard(index),
       carried: () => this.counters.lastCarried(index),
+      frames: () => this.counters.frames(index),
       refusal: () => this.counters.refusal(index),
     });
     this.#forwarders.set(index, forwarder);
@@ -150,6 +151,7 @@ export class SleeveOverlay implements NamedOverlay {
       control: (tag, message) => forwarder.control(tag, message),
       suspect: () => forwarder.suspect(),
       attributes: () => forwarder.attributes(),
+      vitals: () => forwarder.vitals(),
       stop: () => {
         forwarder.stop();
         this.#forwarders.delete(index);
