@@ -2,6 +2,8 @@
 import * as v from "valibot";
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { ApiError, apiClient, holders } from "../../lib/api/client.ts";
+import { connectionsTable } from "../../lib/api/connections.ts";
+import { emptyText } from "../../lib/api/empty.ts";
 import type { Report } from "../../lib/api/report.ts";
 import { Attached, Versions } from "../../lib/api/shapes.ts";
 import {
@@ -49,9 +51,9 @@ export const status: Command = {
       throw new UsageError(`invalid 'weave status' sub-command: ${words}${suggestion(words, PARTS)}`);
     }
     if (args.options["json"]) return answerSummary(args, part ?? "");
-    const text = await apiClient()("GET", part === undefined ? "/status" : `/status/${part}`);
-    process.stdout.write(part === undefined ? `\n${text}\n` : text);
-    if (part === undefined) process.stdout.write(await policyStatus());
+    if (part !== undefined) return showPart(part);
+    process.stdout.write(`\n${await apiClient()("GET", "/status")}\n`);
+    process.stdout.write(await policyStatus());
   },
 };
 
@@ -64,9 +66,26 @@ const SUMMARIES: Readonly<Record<string, (report: Report) => unknown>> = {
   ipam: ownersSummary,
 };
 
+async function askReport(): Promise<Report> {
+  return JSON.parse(await apiClient()("GET", "/report", { accept: "application/json" }));
+}
+
 async function answerSummary(args: Arguments, part: string): Promise<void> {
-  const report = JSON.parse(await apiClient()("GET", "/report", { accept: "application/json" }));
-  answer(args, v.unknown(), SUMMARIES[part]?.(report), "");
+  answer(args, v.unknown(), SUMMARIES[part]?.(await askReport()), "");
+}
+
+/** Print a part: the lines of the original for scripts, more on a terminal. */
+async function showPart(part: string): Promise<void> {
+  const text = await apiClient()("GET", `/status/${part}`);
+  if (text === "") return showNothing(part);
+  const table = part === "connections" && process.stdout.isTTY;
+  process.stdout.write(table ? connectionsTable(await askReport()) : text);
+}
+
+/** Say that a list is empty: to a person, not to a script that counts lines. */
+async function showNothing(part: string): Promise<void> {
+  const stream = [process.stdout, process.stderr].find(({ isTTY }) => isTTY);
+  if (stream) stream.write(`${emptyText(part, await askReport())}\n`);
 }
 
 /** What weave-npc says of itself; empty where none runs here. */

@@ -2,7 +2,9 @@
 import { type Clock, dateOf } from "../clock/clock.ts";
 import type { LocalConnection } from "../mesh/connection.ts";
 import type { MeshRouter } from "../mesh/router.ts";
+import { connectionRemedy } from "./remedies.ts";
 import type { ConnectionReport, ProblemReport, RouterReport } from "./report.ts";
+import { type TargetReport, targetState } from "./targets.ts";
 
 /** How a connection does at this moment. Bytes are those of frames, with their Ethernet headers. */
 export interface VitalsReport {
@@ -128,13 +130,13 @@ export function peerProblems(mesh: MeshRouter, router: RouterReport): ProblemRep
   const more = strangers.length - MAX_STRANGERS;
   return [
     ...Connections.flatMap(silence),
-    ...Lost.filter(({ Reachable, OwnsAddresses }) => !Reachable && OwnsAddresses).map(
-      ({ Name, NickName, Address, At, Reason }) =>
-        problem(
-          `peer ${Name}(${NickName}) at ${Address} was lost at ${At.replace(/\.\d+/, "")}: ${Reason}`,
-          `start its router again, or 'weave rmpeer ${Name}' if it is gone for good`,
-        ),
+    ...Lost.filter(isMissed).map(({ Name, NickName, Address, At, Reason }) =>
+      problem(
+        `peer ${Name}(${NickName}) at ${Address} was lost at ${At.replace(/\.\d+/, "")}: ${Reason}`,
+        `start its router again, or 'weave rmpeer ${Name}' if it is gone for good`,
+      ),
     ),
+    ...unreached(mesh, router).map(missing),
     ...told.map(({ found, advice }) => problem(found, advice)),
     ...strangers
       .slice(0, MAX_STRANGERS)
@@ -144,6 +146,30 @@ export function peerProblems(mesh: MeshRouter, router: RouterReport): ProblemRep
     ...(more > 0 ? [problem(`${more} more hosts are refused`, "'weave status connections' lists them")] : []),
   ];
 }
+
+/** Named peers that are not reached, but for those of which more is known. */
+function unreached(mesh: MeshRouter, { Lost = [], Refused = [] }: RouterReport): TargetReport[] {
+  const told = new Set([
+    ...Lost.filter(isMissed).map(({ Address }) => Address),
+    ...Refused.filter(({ Outbound }) => Outbound).map(({ Address }) => Address),
+  ]);
+  const targets = mesh.maker.namedTargets().map(targetState);
+  return targets.filter(
+    ({ State, Address }) => State === "unresolved" || (State === "failed" && !told.has(Address)),
+  );
+}
+
+function missing({ Target, Address, Reason }: TargetReport): ProblemReport {
+  const at = Address === "" ? "" : ` at ${Address}`;
+  return {
+    Check: "connections",
+    Found: `named peer ${Target}${at} is not reached: ${Reason}`,
+    Advice: connectionRemedy(Reason, Address || Target),
+  };
+}
+
+/** It is a member of the network that nobody reaches. */
+const isMissed = ({ Reachable, OwnsAddresses }: LostReport) => !Reachable && OwnsAddresses;
 
 function silence({ Peer, Address, Vitals }: ConnectionReport): ProblemReport[] {
   if (!Vitals?.Silent || !Peer) return [];

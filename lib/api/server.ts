@@ -23,10 +23,11 @@ import { PeerAddressError } from "../mesh/maker.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { connectionsText } from "./connections.ts";
 import { PingError } from "./pingerror.ts";
 import { type DnsSources, nameJson, type Report, reportJson } from "./report.ts";
 import type { Pings, Shape } from "./shapes.ts";
-import { connectionsText, ipamText, namesText, peersText, statusText, targetsText } from "./status.ts";
+import { ipamText, namesText, peersText, statusText, targetsText } from "./status.ts";
 import { fillTemplate } from "./template/evaluate.ts";
 import { TemplateError } from "./template/lexer.ts";
 

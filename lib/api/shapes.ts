@@ -90,6 +90,8 @@ export const Problem = v.object({ check: v.string(), found: v.string(), advice: 
 export const Status = v.object({
   /** No problem, and ready. */
   ok: v.boolean(),
+  /** The same in words: "all is well", what is waited for, or how many problems there are. */
+  health: v.string(),
   ready: v.boolean(),
   version: v.string(),
   name: v.string(),

@@ -1,6 +1,7 @@
 // The status texts, laid out as the original's (weave: prog/weaver/http.go), for people and for scripts that read them.
 import { printedLines } from "../log/printable.ts";
-import type { ConnectionReport, Report } from "./report.ts";
+import { healthText, ipamStatus } from "./health.ts";
+import type { Report } from "./report.ts";
 
 const STATES = ["established", "pending", "retrying", "failed", "connecting"] as const;
 
@@ -20,6 +21,7 @@ const inBrackets = (text: string) => (text === "" ? "" : ` (${text})`);
 /** "weave status". */
 export function statusText(report: Report): string {
   return printedLines([
+    ...health(report),
     ...overview(report),
     "",
     ...ipamOverview(report),
@@ -77,53 +79,26 @@ function dnsOverview({ DNS: dns }: Report): string[] {
   ];
 }
 
-/** Where the division of the range stands, in words. */
-export function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Report["IPAM"]): string {
-  if (Entries) {
-    if (!Entries.some((entry) => entry.Size > 0 && entry.IsKnownPeer)) {
-      return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead";
-    }
-    return PendingAllocates ? "waiting for IP(s) to become available" : "ready";
-  }
-  if (!Paxos) return "idle";
-  if (!Paxos.Elector) return "priming";
-  if (WaitsFor) {
-    return `waiting for ${WaitsFor.join(", ")}, which may know the ring - use 'forget' for peers that are gone`;
-  }
-  return `awaiting consensus (quorum: ${Paxos.Quorum}, known: ${Paxos.KnownNodes})`;
-}
-
-function notes({ Notes, Problems = [] }: Report): string[] {
+/** Whether all is well, and what is not. The original has no such section: its scripts look for lines, and find theirs below. */
+function health(report: Report): string[] {
+  const { Problems } = report;
+  if (!Problems) return [];
   const more = Problems.length - MAX_PROBLEMS;
-  const lines = [
+  return [
+    `         Health: ${healthText(report)}`,
     ...Problems.slice(0, MAX_PROBLEMS).map(({ Found, Advice }) => `        Problem: ${Found}; ${Advice}`),
     ...(more > 0 ? [`        Problem: ${more} more; 'weave report' has them all`] : []),
-    ...Notes.map((note) => `           Note: ${note}`),
+    "",
   ];
-  return lines.length === 0 ? [] : ["", ...lines];
+}
+
+function notes({ Notes }: Report): string[] {
+  return Notes.length === 0 ? [] : ["", ...Notes.map((note) => `           Note: ${note}`)];
 }
 
 /** "weave status targets": the peers we were told to connect to. */
 export function targetsText({ Router }: Report): string {
   return printedLines(Router.Targets);
-}
-
-/** Attributes in order of their names, and last, in brackets, why a better overlay is not in use. */
-function attributes({ Attrs }: ConnectionReport): string {
-  const { name, reason, ...shown } = Attrs ?? {};
-  const words = Object.entries(shown)
-    .sort()
-    .map(([key, value]) => `${key}=${value}`);
-  return [...words, ...(reason === undefined ? [] : [`(${reason})`])].join(" ");
-}
-
-/** "weave status connections". */
-export function connectionsText({ Router }: Report): string {
-  const lines = Router.Connections.map((connection) => {
-    const { Address, Outbound, State, Info } = connection;
-    return `${Outbound ? "->" : "<-"} ${Address.padEnd(21)} ${State.padEnd(11)} ${Info} ${attributes(connection)}`;
-  });
-  return printedLines(lines);
 }
 
 /** "weave status peers": all peers and their connections. */

@@ -1,7 +1,9 @@
 // The report in the shapes of `weave status --json` and its parts.
+
+import { healthText, ipamStatus } from "./health.ts";
+import { connectionRemedy, overlayRemedy } from "./remedies.ts";
 import type { Report } from "./report.ts";
 import type { Connections, Names, Owners, PeerList, Shape, Status, Targets } from "./shapes.ts";
-import { ipamStatus } from "./status.ts";
 
 export function statusSummary(report: Report): Shape<typeof Status> {
   const { Router: router, IPAM: ipam, DNS: dns, Problems = [], Notes } = report;
@@ -9,6 +11,7 @@ export function statusSummary(report: Report): Shape<typeof Status> {
   for (const { State } of router.Connections) connections[State] = (connections[State] ?? 0) + 1;
   return {
     ok: report.Ready && Problems.length === 0,
+    health: healthText(report),
     ready: report.Ready,
     version: report.Version,
     name: router.Name,
@@ -96,6 +99,7 @@ function connected({ Connections: all, Refused = [] }: Report["Router"]): Shape<
   return shown.map(({ Address, Outbound, State, Info, Attrs, Peer, Vitals }) => {
     const { name, mtu, reason, encrypted } = Attrs ?? {};
     const why = reason ?? (Peer ? undefined : Info);
+    const error = State === "failed" || State === "retrying" ? Info.replace(/, retry: .*$/, "") : "";
     return {
       address: Address,
       outbound: Outbound,
@@ -105,7 +109,7 @@ function connected({ Connections: all, Refused = [] }: Report["Router"]): Shape<
       encrypted: encrypted === true,
       mtu: typeof mtu === "number" ? mtu : null,
       reason: why === undefined || why === "" ? null : String(why),
-      remedy: null,
+      remedy: remedyOf(reason, Peer || error === "" ? undefined : error, Address),
       since: Vitals?.Since ?? null,
       lastHeardMs: Vitals?.LastHeardMs ?? null,
       silent: Vitals?.Silent ?? false,
@@ -116,6 +120,11 @@ function connected({ Connections: all, Refused = [] }: Report["Router"]): Shape<
       sentBytesPerS: Vitals?.SentBytesPerS ?? null,
     };
   });
+}
+
+function remedyOf(reason: unknown, error: string | undefined, address: string): string | null {
+  if (reason !== undefined) return overlayRemedy(String(reason));
+  return error === undefined ? null : connectionRemedy(error, address);
 }
 
 export function peersSummary({ Router }: Report): Shape<typeof PeerList> {

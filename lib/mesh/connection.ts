@@ -141,7 +141,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
 
   /** Where the peer is, and when anything of it was last heard. */
   get keeper(): Keeper {
-    return { ip: this.remoteIp, lastHeard: this.#lastHeard };
+    return { ip: this.remoteIp, lastHeard: this.host.clock.now() - this.vitals().heardMs };
   }
 
   /** The uid that the peer at the other end has in its present life. */
@@ -211,10 +211,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     const { clock } = this.host;
     const now = clock.now();
     const overlay = this.#overlay?.vitals?.();
-    const heardMs = Math.max(
-      0,
-      Math.min(now - this.#lastHeard, overlay?.heardMs ?? Number.POSITIVE_INFINITY),
-    );
+    const heardAgo = Math.min(now - this.#lastHeard, overlay?.heardMs ?? Number.POSITIVE_INFINITY);
+    const heardMs = Math.max(0, Math.round(heardAgo));
     const dueMs = (overlay?.beatMs ?? HEARTBEAT_MS) + LATE_MS;
     return {
       since: this.#since,

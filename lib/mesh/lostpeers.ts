@@ -28,7 +28,7 @@ export class LostPeers {
   constructor(private readonly clock: Pick<Clock, "now">) {}
 
   /** Note that the connection to a peer has ended. */
-  add({ address, outbound }: Ended, { name, nickName }: Peer, error: Error): void {
+  add({ address, outbound }: Ended, { name, nickName }: Pick<Peer, "name" | "nickName">, error: Error): void {
     const reason = plainReason(error.message);
     this.#byName.delete(name);
     this.#byName.set(name, { name, nickName, address, outbound, at: this.clock.now(), reason });

@@ -1,14 +1,8 @@
 // The status texts: made from the original's own reports they have to be the original's own texts.
 import { expect, test } from "bun:test";
+import { connectionsText } from "../../lib/api/connections.ts";
 import type { Report } from "../../lib/api/report.ts";
-import {
-  connectionsText,
-  ipamText,
-  namesText,
-  peersText,
-  statusText,
-  targetsText,
-} from "../../lib/api/status.ts";
+import { ipamText, namesText, peersText, statusText, targetsText } from "../../lib/api/status.ts";
 import { apiAnswers } from "../support/vectors.ts";
 
 const answers = await apiAnswers();

@@ -269,7 +269,7 @@ test("peers that are not reached", async () => {
     () => about("connections"),
     (list) => list.length > 0,
   );
-  expect(found[0]).toContain("problem: 10.99.0.2:6783 is not reached: ");
+  expect(found[0]).toContain("problem: named peer 10.99.0.2 at 10.99.0.2:6783 is not reached: ");
 }, 30_000);
 
 test("firewalld: the zone of the bridge, by the rules that it has made", async () => {

@@ -20,6 +20,7 @@ const NOT_A_COMMAND: readonly RegExp[] = [
   /^(TCP|UDP) connection from /, // a line of a log
   /^(<-|->) /, // a row of a status
   /^ *\d+ FAIL /, // a hop of a trace
+  /^(Health:|Problem:|ADDRESS |round trip |remedy: )/, // other lines of one
   /^unmanaged-devices=/, // a setting of NetworkManager
 ];
 

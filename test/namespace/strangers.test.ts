@@ -55,7 +55,11 @@ test.each(["2", "1"])(
       const said = await b.must([process.execPath, PROGRAM, a.ip, "version1", as]);
       expect(said).toMatch(version === "2" ? /incompatible[\s\S]*closed/ : /Unable to decrypt[\s\S]*closed/);
     }
-    expect(await a.weave("status", "connections")).toBe(before);
+    // The one is still there, and the other is told of.
+    const [, refused = ""] = (await a.weave("status", "connections")).split(before);
+    const why = version === "2" ? "it speaks versions 1 to 1" : "the passwords of the two hosts differ";
+    expect(refused).toMatch(/^<- 10\.99\.0\.2 +refused +since \S+: [^\n]+\n$/);
+    expect(refused).toContain(why);
     expect(await a.weave("status", "peers")).not.toContain("02:00:00:00:00:66");
     const warned = /names of peers that speak protocol 1 can be changed/;
     for (const text of [await a.weave("status"), a.log]) {

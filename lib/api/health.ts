@@ -1,0 +1,32 @@
+// Whether all is well with a router, in a few words.
+import type { Report } from "./report.ts";
+
+/** Where the division of the range stands, in words. */
+export function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Report["IPAM"]): string {
+  if (Entries) {
+    if (!Entries.some((entry) => entry.Size > 0 && entry.IsKnownPeer)) {
+      return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead";
+    }
+    return PendingAllocates ? "waiting for IP(s) to become available" : "ready";
+  }
+  if (!Paxos) return "idle";
+  if (!Paxos.Elector) return "priming";
+  if (WaitsFor) {
+    return `waiting for ${WaitsFor.join(", ")}, which may know the ring - use 'forget' for peers that are gone`;
+  }
+  return `awaiting consensus (quorum: ${Paxos.Quorum}, known: ${Paxos.KnownNodes})`;
+}
+
+/** The verdict: "all is well", what is waited for, or how many problems there are. */
+export function healthText({ Ready, Problems = [], IPAM, Router }: Report): string {
+  if (Problems.length > 0) return Problems.length === 1 ? "1 problem" : `${Problems.length} problems`;
+  if (!Ready) return "starting: not ready yet";
+  const ring = ipamStatus(IPAM);
+  if (ring !== "ready" && ring !== "idle") return `no address can be given out: ${ring}`;
+  const established = Router.Connections.filter(({ State }) => State === "established");
+  // What was asked for is not worth a word.
+  const isSlow = (reason: unknown) => reason !== undefined && !String(reason).includes("--no-fastdp");
+  const slow = established.filter(({ Attrs }) => isSlow(Attrs?.["reason"])).length;
+  if (slow === 0) return "all is well";
+  return `all is well, but ${slow} of ${established.length} connections by sleeve; 'weave status connections' says why`;
+}
