@@ -409,7 +409,7 @@ describe("the switch between overlays", () => {
 
   test("a peer that does not negotiate gets sleeve, and its messages no number", () => {
     const { connection, params, sent, events } = prepare(undefined, ["fastdp", "sleeve"]);
-    expect(connection.attributes()).toEqual({ name: "sleeve" });
+    expect(connection.attributes()).toEqual({ name: "sleeve", reason: "fastdp: the peer does not offer it" });
     params.get("sleeve")?.sendControl(3, Uint8Array.of(5, 6));
     expect(sent).toEqual(["3 5,6"]);
     connection.control(TAG.reserved2, Uint8Array.of(7));
