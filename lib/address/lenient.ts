@@ -24,7 +24,7 @@ export function parseLenientSubnet(text: string): IpRange {
 
 /** Without leading zeros of any number. */
 function canonical(text: string): string {
-  if (text.length > MAX_LENGTH) throw new AddressError("an address has no more than 128 characters");
+  if (text.length > MAX_LENGTH) throw new AddressError("an address has at most 128 characters");
   return text.replace(/(^|[.:/])0+(?=[\da-f])/gi, "$1");
 }
 

@@ -93,10 +93,10 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
           !isAddress(request.headers.get("host"))) ||
         (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))
       ) {
-        return new Response("refused: the request was made for, or by, another site\n", { status: 403 });
+        return new Response("refused: the Host or Origin of the request is another site\n", { status: 403 });
       }
       if (request.method !== "GET" && !access.writes) {
-        return new Response("read only here: use the Unix socket, or launch with --http-writes\n", {
+        return new Response("read-only; use the Unix socket, or launch with --http-writes\n", {
           status: 403,
         });
       }

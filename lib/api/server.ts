@@ -206,14 +206,14 @@ function available({ allocator }: ApiTarget, subnet: Cidr): Response {
 
 /** weaveDNS; its paths do not exist where there is none. */
 function dnsOf({ dns }: ApiTarget): DnsSources {
-  if (!dns) throw new NotFound("there is no DNS here: it was launched with --no-dns");
+  if (!dns) throw new NotFound("no DNS: the router was launched with --no-dns");
   return dns;
 }
 
 function dnsAddress(target: ApiTarget): string {
   const address = dnsOf(target).address();
   if (!address)
-    throw new BadRequest("DNS queries are not answered yet: 'weave expose' gives the host an address");
+    throw new BadRequest("not answering DNS queries yet: the host has no address; 'weave expose' adds one");
   return address;
 }
 
@@ -281,7 +281,7 @@ const ROUTES: Record<string, Handler> = {
   "POST /ping": async (request, _parameters, target) => {
     const values = await form(request);
     const count = values.get("count") ?? "10";
-    if (!/^[1-9]\d{0,2}$/.test(count)) throw new BadRequest(`count ${count} is no number of 1 to 999`);
+    if (!/^[1-9]\d{0,2}$/.test(count)) throw new BadRequest(`count ${count} is not a number from 1 to 999`);
     return json(await target.ping(values.getAll("peer").slice(0, MAX_PINGED), Number(count)));
   },
   "POST /expose/:ip/:prefix": async (request, parameters, target) => {
@@ -453,9 +453,9 @@ function failure(error: unknown, log: Log, what: string): Response {
   // Runtimes try again every few seconds; the allocator logs it once a minute.
   if (error instanceof ExhaustedError) return text(`${message}\n`, 400);
   // Whoever can reach a port can ask for nonsense without end; the answer says what is wrong with it.
-  if (expected && what.startsWith("GET ")) log.debug(`${what}: ${message}`);
-  else if (expected) log.warning(`${what}: ${message}`);
-  else log.error(`${what}: ${message}`);
+  if (expected && what.startsWith("GET ")) log.debug(message, { request: what });
+  else if (expected) log.warning(message, { request: what });
+  else log.error(message, { request: what });
   return text(`${message}\n`, expected ? 400 : 500);
 }
 

@@ -71,7 +71,7 @@ export function startTcpServers(services: readonly TcpService[], log: Log): TcpS
   return {
     notes: () => [
       ...(closedAt
-        ? [`too many open files: connections to the HTTP ports were closed (${closedAt.toISOString()})`]
+        ? [`too many open files: closed connections to the HTTP ports (${closedAt.toISOString()})`]
         : []),
       ...(missing === undefined ? [] : [missing]),
     ],

@@ -38,7 +38,7 @@ const MAX_ALLOWED = 60;
 
 const Config = v.object({
   cniVersion: v.optional(v.string(), UNSAID_VERSION),
-  name: v.optional(v.pipe(v.string(), v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, "no valid network name"))),
+  name: v.optional(v.pipe(v.string(), v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, "not a valid network name"))),
   type: v.optional(v.string()),
   bridge: v.optional(
     v.pipe(v.string(), v.minLength(1, "is empty"), v.maxLength(LINK_NAME_MAX, "too long for a link's name")),

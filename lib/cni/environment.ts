@@ -29,7 +29,7 @@ export function readEnvironment(variables: Variables): Environment {
     const given = variables["CNI_COMMAND"];
     throw invalid(
       "CNI_COMMAND",
-      given ? `"${given}" is none of ${COMMANDS.join(", ")}` : "required, but not set",
+      given ? `"${given}" is not one of ${COMMANDS.join(", ")}` : "required, but not set",
     );
   }
   const forContainer = command === "ADD" || command === "DEL" || command === "CHECK";
@@ -42,7 +42,7 @@ export function readEnvironment(variables: Variables): Environment {
   if (containerId !== "" && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/.test(containerId)) {
     throw invalid(
       "CNI_CONTAINERID",
-      `"${containerId}" is no container id (letters, digits, '_', '.' and '-')`,
+      `"${containerId}" is not a container id (letters, digits, '_', '.' and '-')`,
     );
   }
   const ifName = required("CNI_IFNAME", forContainer);
@@ -52,7 +52,7 @@ export function readEnvironment(variables: Variables): Environment {
   ) {
     throw invalid(
       "CNI_IFNAME",
-      `"${ifName}" is no interface name (at most ${LINK_NAME_MAX} characters, no '/', ':' or space)`,
+      `"${ifName}" is not an interface name (at most ${LINK_NAME_MAX} characters, no '/', ':' or space)`,
     );
   }
   const netns = required("CNI_NETNS", command === "ADD" || command === "CHECK");

@@ -147,7 +147,7 @@ function remember(containerId: string, attachment: string): void {
   try {
     rememberRelease(releaseDirectory(), containerId, attachment);
   } catch (error) {
-    console.error(`weave-net: cannot note that ${containerId} has gone: ${reasonOf(error)}`);
+    console.error(`weave-net: cannot save the release of container ${containerId}: ${reasonOf(error)}`);
   }
 }
 

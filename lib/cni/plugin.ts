@@ -120,7 +120,7 @@ export async function status({ environment, config, input, api }: Call): Promise
   using nl = new NetlinkSocket(NETLINK_ROUTE);
   const bridge = linkByName(nl, config.bridge);
   if (bridge?.kind !== "bridge" || !bridge.up) {
-    const state = bridge ? "is down, or no bridge" : "is not there";
+    const state = bridge ? "is down, or not a bridge" : "does not exist";
     throw new CniError(CODE.notAvailable, `bridge "${config.bridge}" ${state}; did you launch weave?`);
   }
   await ipamSource(config, input, environment, api).status();
@@ -146,7 +146,7 @@ export function toCniError(error: unknown): CniError {
     return new CniError(CODE.tryAgainLater, message);
   if (error instanceof ApiError && error.status === NO_ANSWER)
     return new CniError(CODE.tryAgainLater, message);
-  if (error instanceof ApiError) return new CniError(CODE.failed, `the weave router says: ${message}`);
+  if (error instanceof ApiError) return new CniError(CODE.failed, `the weave router refused: ${message}`);
   if (error instanceof AlreadyAttachedError)
     return new CniError(CODE.invalidEnvironment, `CNI_IFNAME: ${message}`);
   if (error instanceof NetnsError) return new CniError(NETNS_CODE[error.kind], `CNI_NETNS: ${message}`);

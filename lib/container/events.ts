@@ -61,12 +61,13 @@ async function follow(
     if (existsSync(socket)) {
       try {
         await listen(socket, listener, end, () => {
-          log.info(`listening to the events of ${socket}`);
+          log.info("listening to container events", { socket });
           retryMs = FIRST_RETRY_MS;
           listener.connected();
         });
       } catch (error) {
-        if (!end.aborted) log.warning(`events of ${socket}: ${reasonOf(error)}; trying again`);
+        if (!end.aborted)
+          log.warning(`cannot read container events: ${reasonOf(error)}; trying again`, { socket });
       }
     }
     // Ended, it is not waited for any longer.

@@ -39,9 +39,7 @@ export function socketsOf(endpoint: string | undefined): string[] {
   if (endpoint === undefined) return SOCKETS;
   if (endpoint === "") return [];
   if (!endpoint.startsWith("unix:///")) {
-    throw new ContainerError(
-      `"${endpoint}" is no endpoint of Docker or podman on this host: unix:///path/to/socket is`,
-    );
+    throw new ContainerError(`"${endpoint}" is not a socket of Docker or podman; use unix:///PATH`);
   }
   return [endpoint.slice("unix://".length)];
 }
@@ -85,7 +83,7 @@ export async function runningContainer(sockets: readonly string[], idOrName: str
   if (!container) {
     const asked = sockets.filter((path) => existsSync(path));
     const where =
-      asked.length > 0 ? `asked at ${asked.join(", ")}` : `neither ${sockets.join(" nor ")} is there`;
+      asked.length > 0 ? `asked at ${asked.join(", ")}` : `found neither ${sockets.join(" nor ")}`;
     throw new ContainerError(
       `no container "${idOrName}" (${where}); use --pid or --netns for other runtimes`,
     );

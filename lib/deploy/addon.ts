@@ -14,7 +14,8 @@ export class AddonError extends Error {
 /** What `npm run image` makes. */
 const IMAGE = "localhost/weave";
 
-const name = (what: string, pattern: RegExp) => v.pipe(v.string(), v.regex(pattern, `is no ${what}`));
+const name = (what: string, pattern: RegExp) =>
+  v.pipe(v.string(), v.regex(pattern, `is not a valid ${what}`));
 const flag = v.pipe(
   v.union(
     [
@@ -29,7 +30,7 @@ const flag = v.pipe(
 );
 const list = <T>(item: (text: string) => T) => parsed((text) => text.split(",").filter(Boolean).map(item));
 const host = (text: string) => {
-  if (!splitHostPort(text)) throw new AddressError(`"${text}" is no host`);
+  if (!splitHostPort(text)) throw new AddressError(`"${text}" is not a host`);
   return text;
 };
 /** The name of a variable of the environment. */
@@ -101,7 +102,6 @@ export function addonSettings({ plain, env, selinux }: AddonParameters): AddonSe
     throw new AddonError(`${path}: ${JSON.stringify(issue.input)} ${issue.message}`);
   }
   const { output } = result;
-  if (output.image && output.version)
-    throw new AddonError("image: has a tag of its own: no version beside it");
+  if (output.image && output.version) throw new AddonError("image: has a tag; leave out the version");
   return { ...output, image: output.image ?? `${IMAGE}:${output.version ?? VERSION}` };
 }

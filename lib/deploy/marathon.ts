@@ -7,15 +7,12 @@ import { parseAllocationSubnet } from "../address/subnet.ts";
 import { AddonError, variable } from "./addon.ts";
 
 const Schema = v.object({
-  "host-prefix": v.pipe(
-    v.string(),
-    v.regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,200}$/, "is no beginning of a host name"),
-  ),
+  "host-prefix": v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,200}$/, "cannot begin a host name")),
   "ipalloc-range": v.pipe(v.string(), parsed(parseAllocationSubnet)),
   instances: v.pipe(v.string(), v.regex(/^[1-9]\d{0,3}$/, "should be 1 … 9999"), v.transform(Number)),
-  uri: v.optional(v.pipe(v.string(), v.url("is no URL"))),
+  uri: v.optional(v.pipe(v.string(), v.url("is not a URL"))),
   command: v.optional(
-    v.pipe(v.string(), v.regex(/^\/[\w./-]+$/, "is no absolute path")),
+    v.pipe(v.string(), v.regex(/^\/[\w./-]+$/, "is not an absolute path")),
     "/usr/local/bin/weave",
   ),
   env: v.record(variable, v.string()),
@@ -30,7 +27,7 @@ export function marathonApp(parameters: MarathonParameters): object {
     const [issue] = result.issues;
     const [name, { input, message }] = [v.getDotPath(issue) ?? "", issue];
     throw new AddonError(
-      input === undefined ? `--${name} is needed` : `--${name}: ${JSON.stringify(input)} ${message}`,
+      input === undefined ? `--${name} is required` : `--${name}: ${JSON.stringify(input)} ${message}`,
     );
   }
   const { "host-prefix": prefix, "ipalloc-range": range, instances, uri, command, env } = result.output;

@@ -15,7 +15,7 @@ export function neighbours(hostname: string, prefix: string): string[] {
   const number = own.startsWith(prefix.toLowerCase()) ? own.slice(prefix.length) : "";
   if (prefix === "" || !/^\d{1,9}$/.test(number)) {
     throw new AgentNameError(
-      `this host is called "${hostname}", which is not HOST_PREFIX "${prefix}" and a number, such as ${prefix || "agent"}3`,
+      `the host name "${hostname}" is not HOST_PREFIX "${prefix}" and a number, such as ${prefix || "agent"}3`,
     );
   }
   // Some number them 001, 002, …

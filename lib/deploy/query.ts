@@ -16,7 +16,7 @@ export function queryParameters(query: string): AddonParameters {
     else if (PARAMETERS.includes(key)) plain[key] = value;
     else
       throw new AddonError(
-        `unknown parameter "${key}": there are ${PARAMETERS.join(", ")}, env.NAME and seLinuxOptions.NAME`,
+        `unknown parameter "${key}": known: ${PARAMETERS.join(", ")}, env.NAME and seLinuxOptions.NAME`,
       );
   }
   return { plain, env, selinux };

@@ -14,7 +14,7 @@ export function answerManifest(request: Request, defaults: AddonParameters): Res
   const [path, version] = PATH.exec(url.pathname) ?? [];
   if (path === undefined) return new Response("not found: ask for /k8s/net?k8s-version=…\n", { status: 404 });
   if (request.method !== "GET" && request.method !== "HEAD")
-    return new Response("only GET is possible here\n", { status: 405 });
+    return new Response("use GET\n", { status: 405 });
   try {
     const byPath = { plain: version ? { "k8s-version": version } : {}, env: {}, selinux: {} };
     const asked = mergeParameters(byPath, queryParameters(url.search));

@@ -34,7 +34,7 @@ export interface UnitSettings {
  * containers forward by is the kernel's, and stays over a restart.
  */
 export function unitFile({ executable, environmentFile }: UnitSettings): string {
-  return `${OURS} Changes belong into a drop-in: systemctl edit weave
+  return `${OURS} Make changes in a drop-in: systemctl edit weave
 [Unit]
 Description=Weave container network
 After=network.target local-fs.target
@@ -104,13 +104,13 @@ export function environmentFile(settings: readonly Setting[]): string {
   const all: readonly Setting[] = [
     {
       variable: "PEERS",
-      description: "peers to connect to, with blanks between; those of the last time if empty",
+      description: "peers to connect to, separated by blanks; if empty, those of the last run",
     },
-    { variable: "EXTRA_ARGS", description: "options of 'weave launch', with blanks between" },
+    { variable: "EXTRA_ARGS", description: "options of 'weave launch', separated by blanks" },
     ...settings,
   ];
   return [
-    "# Settings of weave.service. 'systemctl restart weave' puts changes into force.",
+    "# Settings of weave.service. 'systemctl restart weave' applies changes.",
     ...all.flatMap(({ variable, description }) => [`# ${description}`, `#${variable}=`]),
     "",
   ].join("\n");

@@ -80,7 +80,7 @@ export class KubeClient {
       const query = new URLSearchParams({ limit: String(PAGE), ...(from ? { continue: from } : {}) });
       const response = await this.#fetch(`${path}?${query}`, [AbortSignal.timeout(this.answerMs), signal]);
       const page = v.safeParse(Page, await response.json().catch(() => undefined));
-      if (!page.success) throw new KubeError(`${path}: the answer is no list`, 0);
+      if (!page.success) throw new KubeError(`${path}: the answer is not a list`, 0);
       items.push(...(page.output.items ?? []));
       from = page.output.metadata.continue;
       if (!from) return { items, resourceVersion: page.output.metadata.resourceVersion };
@@ -139,10 +139,10 @@ function eventOf(line: string, path: string): WatchEvent {
   try {
     json = JSON.parse(line);
   } catch {
-    throw new KubeError(`${path}: the server sends no JSON`, GONE);
+    throw new KubeError(`${path}: the server did not send JSON`, GONE);
   }
   const event = v.safeParse(Event, json);
-  if (!event.success) throw new KubeError(`${path}: the server sends what is no event`, GONE);
+  if (!event.success) throw new KubeError(`${path}: the server did not send an event`, GONE);
   const { type, object } = event.output;
   if (type === "ERROR") {
     const status = v.safeParse(Status, object);

@@ -38,7 +38,7 @@ export function inClusterConfig(
   const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = env;
   if (!host || !port || !existsSync(`${folder}/token`)) {
     throw new KubeConfigError(
-      "not in a pod of Kubernetes (KUBERNETES_SERVICE_HOST and a service account): say where the API server is by --kubeconfig FILE",
+      "no API server: not in a pod of Kubernetes (no KUBERNETES_SERVICE_HOST or service account); use --kubeconfig FILE",
     );
   }
   return {
@@ -112,7 +112,7 @@ function readFile(path: string): v.InferOutput<typeof File> {
   } catch (error) {
     if (error instanceof KubeConfigError) throw error;
     const where = error instanceof v.ValiError ? `${v.getDotPath(error.issues[0])}: ` : "";
-    throw new KubeConfigError(`${path} is no kubeconfig: ${where}${reasonOf(error)}`);
+    throw new KubeConfigError(`${path} is not a kubeconfig: ${where}${reasonOf(error)}`);
   }
 }
 

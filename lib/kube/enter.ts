@@ -40,10 +40,10 @@ export async function enter(newcomer: Newcomer): Promise<string> {
   const peer = twin === undefined ? newcomer.peer : newcomer.unique;
   if (twin !== undefined) {
     newcomer.forget(
-      `node ${twin} is peer ${newcomer.peer} as well: this host must be a copy; it is ${peer} from now on`,
+      `node ${twin} has the peer name ${newcomer.peer}, too: this host is a copy of it and takes the name ${peer}`,
     );
   } else if (takingOver(annotations, peer) !== undefined || (!entry && newcomer.listedBefore)) {
-    newcomer.forget(`the addresses of ${peer} were taken over while its node was gone`);
+    newcomer.forget(`another peer took over the addresses of ${peer} while its node was gone`);
   }
   await update(
     shared,

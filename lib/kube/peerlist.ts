@@ -33,7 +33,7 @@ export function listedPeers(annotations: Annotations): readonly ListedPeer[] {
     // It says so below.
   }
   throw new PeerListError(
-    `annotation ${PEERS} of ConfigMap ${CONFIGMAP} is no list of peers: mend it, or delete it to have peers enter themselves anew`,
+    `annotation ${PEERS} of ConfigMap ${CONFIGMAP} is not a list of peers; repair it, or delete it: peers then add themselves again`,
   );
 }
 

@@ -45,7 +45,7 @@ export async function reclaim(heir: Heir): Promise<number> {
     try {
       if (!(await reclaimFrom(heir, PeerName))) left++;
     } catch (error) {
-      log.warning(`cannot take over from ${PeerName} yet: ${reasonOf(error)}`);
+      log.warning(`cannot take over the addresses of a peer yet: ${reasonOf(error)}`, { peer: PeerName });
       left++;
     }
   }
@@ -56,7 +56,7 @@ export async function reclaim(heir: Heir): Promise<number> {
 async function reclaimFrom(heir: Heir, peer: string): Promise<boolean> {
   const { shared, log } = heir;
   if (await heir.isReachable(peer)) {
-    log.info(`the node of peer ${peer} is gone, but the peer is not: leaving it its addresses for now`);
+    log.info("leaving a peer its addresses: its node is gone, but the peer is not", { peer });
     return false;
   }
   const annotations = await shared.read();
@@ -69,7 +69,7 @@ async function reclaimFrom(heir: Heir, peer: string): Promise<boolean> {
       return false;
     if (!(await shared.write(withTakeOver(annotations, peer, heir.peer)))) return false;
   }
-  log.info(`taking over the addresses of ${peer}, whose node is gone`);
+  log.info("taking over the addresses of a peer whose node is gone", { peer });
   await heir.takeOver(peer);
   await update(shared, (now) => withoutPeer(now, peer), heir);
   return true;

@@ -65,9 +65,12 @@ export function reflect(
       } catch (error) {
         if (abort.signal.aborted) return;
         if (error instanceof KubeError && error.status === GONE) {
-          log.info(`${reasonOf(error)}; listing ${path} anew`);
+          log.info(`listing objects again: ${reasonOf(error)}`, { path });
           version = undefined;
-        } else log.warning(`${reasonOf(error)}; what was known stays in force`);
+        } else
+          log.warning(`cannot watch objects: ${reasonOf(error)}; the last known state stays in force`, {
+            path,
+          });
       }
       await sleep(pause * (0.5 + random.float()));
       pause = Math.min(2 * pause, LONGEST_PAUSE_MS);

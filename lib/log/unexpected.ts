@@ -57,7 +57,7 @@ export function unexpectedErrors(): UnexpectedErrors {
 export function unexpectedNotes(): string[] {
   return [
     ...(count > 0 ? [`${count} unexpected errors since the start, the last in ${last}; see the log`] : []),
-    ...(unwritten > 0 ? [`${unwritten} lines could not be written to the log: ${whyUnwritten}`] : []),
+    ...(unwritten > 0 ? [`cannot write to the log, lost ${unwritten} lines: ${whyUnwritten}`] : []),
   ];
 }
 

@@ -82,7 +82,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
     isPod: (address) => enforcer.model.owner(address) !== undefined,
     send: sendReset,
     sent: () => metrics.resets.inc(),
-    failed: (error) => log.warning(`the ends of cut TCP connections are not reset: ${error.message}`),
+    failed: (error) => log.warning(`cannot reset the ends of cut TCP connections: ${error.message}`),
   });
   const failed = (what: string) => (error: Error) => {
     metrics.errors.inc();
@@ -100,7 +100,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
       lost: () => drops.lost(),
       failed(error) {
         // The one before us may still be ending.
-        failed("blocked connections are not read; trying again")(error);
+        failed("cannot read blocked connections; trying again")(error);
         packets?.stop();
         reading = clock.after(TICK_MS, readPackets);
       },
@@ -110,7 +110,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
   const tables = watchTables([TABLE, BRIDGE_TABLE], () => new Set([nf.port]), {
     changed: (_table, by) => enforcer.touchedByOthers(by),
     lost: () => enforcer.touchedByOthers(undefined),
-    failed: failed("changes of nftables by others are no longer seen; trying again"),
+    failed: failed("cannot watch nftables for changes by others; trying again"),
   });
   const timers = [clock.after(STARTED_MS, forgetStart), every(clock, TICK_MS, () => drops.tick())];
 
@@ -120,7 +120,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
       return readObject(kind, json);
     } catch (error) {
       metrics.errors.inc();
-      limited(`read ${kind}`, `${reasonOf(error)}; it is left out`);
+      limited(`read ${kind}`, `ignoring an object: ${reasonOf(error)}`);
       return undefined;
     }
   };
@@ -131,7 +131,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
       limited(`unreadable ${object.kind} ${identify(object)}`, text);
       events.warn(object, "Unreadable", text);
     },
-    mended: (object) => log.info(`${object.kind} ${identify(object)} can be read now`),
+    mended: (object) => log.info("can read an object again", { kind: object.kind, object: identify(object) }),
   });
   const reflectors = (Object.keys(COLLECTIONS) as Kind[]).map((kind) =>
     reflect(

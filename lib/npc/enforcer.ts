@@ -81,7 +81,7 @@ export class Enforcer {
       this.#repairedAt = this.clock.now();
       this.#warn(
         "touched",
-        `${by ? `${by.name} (pid ${by.pid})` : "another program"} has changed our nftables (table ${TABLE.name}); putting them right`,
+        `${by ? `${by.name} (pid ${by.pid})` : "another program"} changed our nftables table ${TABLE.name}; repairing it`,
       );
       this.metrics.repairs.inc();
       this.#inForce = undefined;
@@ -119,7 +119,7 @@ export class Enforcer {
       const rules = this.#compiler.update(touched);
       const settings = { ...this.config, bridge: this.#bridge };
       write(this.nf, this.#inForce, rules, settings);
-      if (!this.#inForce) this.log.info(`policies are in force for ${rules.local.size} pod addresses`);
+      if (!this.#inForce) this.log.info("policies are in force", { addresses: rules.local.size });
       this.#inForce = rules;
       this.#measure(rules, (performance.now() - began) / 1000);
     } catch (error) {
@@ -139,7 +139,7 @@ export class Enforcer {
       this.#bridge = false;
       this.log.warning(`${withoutBridge(error)}`);
     } else {
-      this.log.error(`cannot put policies in force: ${reasonOf(error)}; trying again with all of them`);
+      this.log.error(`cannot put policies in force: ${reasonOf(error)}; trying again with a full write`);
     }
   }
 

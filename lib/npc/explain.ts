@@ -56,8 +56,7 @@ export function endOf(model: Model, name: string): End {
   const pod = model.pods.get(name);
   if (pod?.ended) throw new EndError(`pod ${name} has ended`);
   if (pod?.hostNetwork) {
-    if (pod.nodeAddresses.length === 0)
-      throw new EndError(`the address of the node of pod ${name} is not known`);
+    if (pod.nodeAddresses.length === 0) throw new EndError(`the node of pod ${name} has no known address`);
     return { name, pod, addresses: pod.nodeAddresses };
   }
   if (pod && pod.addresses.length === 0) {
@@ -67,7 +66,7 @@ export function endOf(model: Model, name: string): End {
   }
   if (pod) {
     const addresses = model.addressesOf(pod);
-    if (addresses.length === 0) throw new EndError(`the address of pod ${name} is another pod's now`);
+    if (addresses.length === 0) throw new EndError(`the address of pod ${name} now belongs to another pod`);
     return { name, pod, addresses };
   }
   try {
@@ -77,7 +76,7 @@ export function endOf(model: Model, name: string): End {
     if (!(error instanceof AddressError)) throw error;
     throw new EndError(
       name.includes("/")
-        ? `there is no pod ${name}`
+        ? `no pod ${name}`
         : `"${name}" is neither a pod, such as default/web, nor an address`,
     );
   }
@@ -114,9 +113,9 @@ function opinion(
 ): Opinion {
   const silent = (reason: string): Opinion => ({ verdict: "allow", reason, isolatedBy: [], allowedBy: [] });
   const end = direction === "ingress" ? "destination" : "source";
-  if (!pod) return silent(`the ${end} is no pod of this cluster`);
+  if (!pod) return silent(`the ${end} is not a pod of this cluster`);
   if (pod.hostNetwork)
-    return silent(`the ${end} is in the network of its node, which policies are not about`);
+    return silent(`the ${end} is in the host network of its node, which policies do not apply to`);
   const compiler = new Compiler(model, { node: pod.node, legacy });
   const rules = compiler.all();
   const allowed = allows(rules, direction, packet);

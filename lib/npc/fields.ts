@@ -32,7 +32,7 @@ export class Reader {
   ): T[] | undefined {
     if (json === null || json === undefined) return undefined;
     if (!Array.isArray(json)) {
-      this.problem(path, "a list is expected");
+      this.problem(path, "expected a list");
       return [];
     }
     if (json.length === 0) return undefined;
@@ -49,7 +49,7 @@ export class Reader {
 export type Fields = Readonly<Record<string, unknown>>;
 export const AnyObject = v.custom<Fields>(
   (value) => value !== null && typeof value === "object" && !Array.isArray(value),
-  "an object is expected",
+  "expected an object",
 );
 
 /** An object with these keys and no others. */

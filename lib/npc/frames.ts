@@ -56,5 +56,5 @@ export function protocolName(type: number): string {
 /** The log line about a dropped frame. */
 export function frameLine({ source, type: number }: LoggedFrame, protocol: string): string {
   const type = `0x${number.toString(16).padStart(4, "0")}`;
-  return `dropped ${protocol} frame (type ${type})${source === undefined ? "" : ` from ${source}`}: where policies are enforced, pods exchange untagged IPv4, IPv6 and ARP only`;
+  return `dropped ${protocol} frame (type ${type})${source === undefined ? "" : ` from ${source}`}: with policies, pods exchange untagged IPv4, IPv6 and ARP only`;
 }

@@ -25,7 +25,7 @@ const WirePort = v.pipe(
   }),
   v.check(
     ({ port, endPort }) => endPort == null || (typeof port === "number" && port <= endPort),
-    "endPort needs a port that is a number and not larger",
+    "endPort needs a numeric port that is not larger",
   ),
   v.transform(({ protocol, port, endPort }): PolicyPort => {
     if (typeof port === "string") return { protocol, ports: { name: port } };
@@ -61,7 +61,7 @@ export function readPolicy(identity: Identity, json: unknown, reader: Reader): P
   const pods = spec && reader.part("spec.podSelector", v.nullish(WireSelector), spec["podSelector"]);
   const unknown = Object.keys(spec ?? {}).filter((key) => !KEYS.includes(key));
   // What a key that is not known says may be about the rules.
-  for (const key of unknown) reader.problem(`spec.${key}`, "a field of that name is not known");
+  for (const key of unknown) reader.problem(`spec.${key}`, "unknown field");
   const rules = (direction: Direction): PolicyRule[] =>
     reader.list(`spec.${direction}`, spec?.[direction], (path, rule) =>
       readRule(PEERS[direction], path, rule, reader),
@@ -84,7 +84,7 @@ function directionsOf(spec: Readonly<Record<string, unknown>>, reader: Reader): 
   const before = reader.problems.length;
   const types = reader.list("spec.policyTypes", spec["policyTypes"], (path, type) => {
     const direction = typeof type === "string" && Object.hasOwn(TYPES, type) ? TYPES[type] : undefined;
-    if (!direction) reader.problem(path, "Ingress or Egress is expected");
+    if (!direction) reader.problem(path, "expected Ingress or Egress");
     return direction;
   });
   if (reader.problems.length > before) return DIRECTIONS;

@@ -13,7 +13,7 @@ export function readSnapshot(text: string): KubeObject[] {
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new ObjectError(`no JSON: ${reasonOf(error)}`);
+    throw new ObjectError(`not JSON: ${reasonOf(error)}`);
   }
   return objectsOf(json);
 }
@@ -27,8 +27,7 @@ function objectsOf(json: unknown): KubeObject[] {
       isKind(kind) && !v.is(Listed, item) ? [readObject(kind, item)] : objectsOf(item),
     );
   }
-  if (!v.is(Listed, json))
-    throw new ObjectError("a list of Kubernetes objects is expected, each with its kind");
+  if (!v.is(Listed, json)) throw new ObjectError("expected a list of Kubernetes objects, each with its kind");
   return isKind(json.kind) ? [readObject(json.kind, json)] : [];
 }
 

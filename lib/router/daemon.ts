@@ -82,7 +82,7 @@ async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined>
     }
   }
   return new LaunchError(
-    `the router is not ready after ${START_TIMEOUT_MS / 1000} s, and goes on trying; see ${logFile()}`,
+    `the router is not ready after ${START_TIMEOUT_MS / 1000} s and keeps trying; see ${logFile()}`,
     1,
   );
 }

@@ -78,7 +78,7 @@ export class Entering {
   #name: PeerName | undefined;
   /** Answers of the API server so far. */
   #answers = 0;
-  #reason: string | undefined = "the API server was not asked yet";
+  #reason: string | undefined = "the API server has not answered yet";
   /** The router runs, and the state file is its alone. */
   #running = false;
   #stopped = false;
@@ -146,9 +146,9 @@ export class Entering {
       if (cluster) return cluster;
       if (!this.#kept || this.#answers > before) continue;
       this.#running = true;
-      this.log.warning(
-        `starting as ${this.#kept.peer}, with the peers of the last time, and entering once the API server answers`,
-      );
+      this.log.warning("starting with the peers of the last run: the API server does not answer yet", {
+        peer: this.#kept.peer,
+      });
       return this.#kept;
     }
   }
@@ -156,7 +156,7 @@ export class Entering {
   async #enter(): Promise<Cluster> {
     const { client, settings } = this;
     const nodes = await listNodes(client);
-    if (nodes.length === 0) throw new Error("the API server knows no nodes at all");
+    if (nodes.length === 0) throw new Error("the API server lists no nodes");
     this.#answers++;
     const own = nodes.find(({ name }) => name === settings.node);
     if (!own)
@@ -187,7 +187,7 @@ export class Entering {
 
   #forget(why: string): void {
     if (this.#running) throw new TakenOverError(why);
-    this.log.warning(`${why}; forgetting what was kept of addresses`);
+    this.log.warning(`deleting the saved addresses: ${why}`);
     this.#withState((_kept, store) => forgetAddresses(store));
   }
 

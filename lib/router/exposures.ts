@@ -52,13 +52,17 @@ export class Exposures {
       const key = formatCidr(cidr);
       this.#inForce.add(key);
       if (this.#kept.has(key)) continue;
-      log.info(`taking ${key}, which the bridge has, as exposed; 'weave hide ${key}' takes it away`);
+      log.info(`adopting an address of the bridge as exposed; 'weave hide ${key}' removes it`, {
+        address: key,
+      });
       const exposure = this.#exposure(cidr, masquerade);
       this.#kept.set(key, exposure);
       try {
         store.save(exposure);
       } catch (error) {
-        log.error(`${key} is exposed until the next reboot: ${reasonOf(error)}`);
+        log.error(
+          `cannot save the exposed address ${key}, which is lost at the next reboot: ${reasonOf(error)}`,
+        );
       }
     }
     kernel.start([...this.#kept.values()].filter(({ cidr }) => this.#inForce.has(formatCidr(cidr))));
@@ -125,8 +129,8 @@ export class Exposures {
     return [...this.#kept.keys()].flatMap((key) => {
       const why = this.#refused.get(key);
       if (this.#inForce.has(key) && why === undefined) return [];
-      const state = this.#inForce.has(key) ? "is in force all the same" : "is not in force";
-      const cause = why ?? "it is being asked for; 'weave status ipam' says who owns it";
+      const state = this.#inForce.has(key) ? "is in force nevertheless" : "is not in force";
+      const cause = why ?? "being claimed; 'weave status ipam' names its owner";
       const Found = `exposed address ${key} ${state}: ${cause}`;
       return [{ Check: "expose", Found, Advice: `'weave hide ${key}' forgets it` }];
     });
@@ -164,13 +168,15 @@ export class Exposures {
   #requireRange({ cidr, range: before }: SavedExposure): void {
     const { range } = this.host;
     if (before === undefined || cidrContains(range, cidr.address)) return;
-    throw new Error(`it is of range ${formatCidr(before)}, and the network has ${formatCidr(range)} now`);
+    throw new Error(
+      `it belongs to range ${formatCidr(before)}; the range of the network is now ${formatCidr(range)}`,
+    );
   }
 
   #refuse(key: string, why: string): void {
     if (this.#refused.get(key) === why) return;
     this.#refused.set(key, why);
-    this.host.log.warning(`cannot have the exposed address ${key}: ${why}; trying again`);
+    this.host.log.warning(`cannot claim the exposed address ${key}: ${why}; trying again`);
   }
 
   /** Does something to the kernel; where that fails, what was saved before is saved again. */
@@ -183,7 +189,9 @@ export class Exposures {
         if (before) store.save(before);
         else store.remove(cidr);
       } catch (failure) {
-        log.error(`what is saved of the exposed address ${formatCidr(cidr)} is wrong: ${reasonOf(failure)}`);
+        log.error(
+          `the saved state of the exposed address ${formatCidr(cidr)} is wrong: ${reasonOf(failure)}`,
+        );
       }
       throw error;
     }

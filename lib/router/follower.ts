@@ -113,14 +113,14 @@ export class Follower {
             if (error instanceof ApiError && error.status === 404) return error.message;
             throw error;
           });
-          log.info(`${done.trim()}`);
+          log.info(done.trim());
         },
         clock: systemClock,
         random: systemRandom,
         log,
       });
     } catch (error) {
-      log.warning(`cannot look for peers that are gone: ${reasonOf(error)}`);
+      log.warning(`cannot check for removed nodes: ${reasonOf(error)}`);
     }
     this.#again?.cancel();
     if (left > 0) this.#again = systemClock.after(AGAIN_MS, () => this.#reclaimWithin(SPREAD_MS));

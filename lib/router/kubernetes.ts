@@ -45,12 +45,12 @@ export function joinCluster(
       (reason) => log.warning(`cannot ${what} yet: ${reason}`),
     );
   const expose = async () => {
-    await persist("give this host an address", () => exposeHost(api, settings.exposeAddress));
+    await persist("expose this host", () => exposeHost(api, settings.exposeAddress));
     exposed = !stopped;
   };
   const join = async () => {
     // Whoever does not know who has what can take nothing over.
-    await persist("know who has which addresses", () => api("GET", "/ring"));
+    await persist("list the owners of addresses", () => api("GET", "/ring"));
     const exposing = expose();
     const cluster = await entering?.entered;
     if (entering && cluster && !stopped) {
@@ -58,9 +58,9 @@ export function joinCluster(
       follower.start();
     }
     await exposing;
-    if (cluster) await persist("mark the node as usable", () => markNode(cluster.client, settings.node));
+    if (cluster) await persist("mark the node as available", () => markNode(cluster.client, settings.node));
     marked = !stopped;
-    if (marked) log.info("this node is one of the network");
+    if (marked) log.info("joined the network");
   };
   const joined = join().catch((error) => {
     if (!(error instanceof TakenOverError)) throw error;
@@ -76,7 +76,7 @@ export function joinCluster(
       const reason = entering?.reason;
       return reason === undefined
         ? []
-        : [`not in the cluster's list of peers yet, going on with those of the last time: ${reason}`];
+        : [`not in the list of peers of the cluster yet; using the peers of the last run: ${reason}`];
     },
     stop() {
       stopped = true;

@@ -103,7 +103,7 @@ export function makeRoom({ kernel }: Original, log: Log): void {
   if (kernel.links.length === 0) return;
   using route = new NetlinkSocket(NETLINK_ROUTE);
   removeOriginalLinks(route);
-  log.info(`removed links of the original: ${kernel.links.join(", ")}`);
+  log.info("removed links of the original", { component: "migration", links: kernel.links });
 }
 
 /** What it has kept becomes ours; only where we have none of our own yet: whoever comes back does not go back in time. */
@@ -123,7 +123,7 @@ export function takeOverState({ state }: Original, log: Log): void {
       addresses.saveHolder(id, { isContainer: /^[0-9a-z][0-9a-z-]+$/i.test(id), cidrs });
     }
     if (ring) addresses.saveRing(ring);
-    log.info(`took over the state of the original: peer ${peer}, ${holders.size} holders of addresses`);
+    log.info("took over the state of the original", { component: "migration", peer, holders: holders.size });
   } finally {
     store.close();
   }
@@ -148,10 +148,11 @@ export function completeMigration(
       finish(original, log);
       timer.cancel();
     } catch (error) {
-      if (++attempts > PATIENCE) log.warning(`not finished yet: ${reasonOf(error)}`);
+      if (++attempts > PATIENCE)
+        log.warning(`cannot complete the migration yet: ${reasonOf(error)}`, { component: "migration" });
     }
   };
-  const timer = every(systemClock, LOOK_MS, () => detached("finishing", look()));
+  const timer = every(systemClock, LOOK_MS, () => detached("completing the migration", look()));
   return { stop: () => timer.cancel() };
 }
 
@@ -180,5 +181,5 @@ function finish({ file, state }: Original, log: Log): void {
   const left = removeOriginalRules(nf);
   if (left.length > 0) throw new Error(`ipsets are still in use: ${left.join(", ")}`);
   if (file !== undefined && state) renameSync(file, `${file}.migrated`);
-  log.info("removed what the original had left on this host");
+  log.info("removed rules and files that the original left", { component: "migration" });
 }

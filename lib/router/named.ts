@@ -126,11 +126,11 @@ export class NamedPeers {
     const missing = this.host.maker.unresolved();
     this.#pauseMs = missing.length > 0 ? Math.min(2 * this.#pauseMs, RESOLVE_MS) : RESOLVE_MS;
     this.#retry = this.host.clock.after(this.#pauseMs, () => this.#look());
-    this.#resolveAgain().catch((error) => this.host.log.warning(String(error)));
+    this.#resolveAgain().catch((error) => this.host.log.warning(reasonOf(error)));
   }
 
   async #resolveAgain(): Promise<void> {
     const moved = await this.host.maker.resolveAgain();
-    if (moved.length > 0) this.host.log.info(`Peers with a new address: ${moved.join(", ")}`);
+    if (moved.length > 0) this.host.log.info("peers have new addresses", { peers: moved });
   }
 }

@@ -164,8 +164,8 @@ export async function startRouter(
     : undefined;
   log.info(
     encryption
-      ? "Communication between peers via untrusted networks is encrypted."
-      : "Communication between peers is unencrypted.",
+      ? "communication between peers via untrusted networks is encrypted"
+      : "communication between peers is not encrypted",
   );
   if (encryption && options["min-protocol-version"] === 1) log.warning(V1_ALLOWED);
   // The one of the last time, if there was one: frames bear it, and others forward by it.
@@ -234,7 +234,7 @@ export async function startRouter(
     },
   );
   scope.defer("the mesh", () => mesh.stop());
-  log.info(`Our name is ${mesh.ourself}`);
+  log.info("starting the router", { peer: `${mesh.ourself}` });
 
   overlay.start(mesh);
   // Before the mesh stops: the kernel is to go on by the last topology.
@@ -328,7 +328,9 @@ export async function startRouter(
     settleReleases(
       releaseDirectory(),
       (id, attachment) => {
-        log.info(`releasing the addresses of ${id}, deleted while weave did not answer`);
+        log.info("releasing the addresses of a container that was removed while weave did not answer", {
+          container: id,
+        });
         detached(`releasing the addresses of ${id}`, allocator.delete(id, { attachment }));
       },
       (text) => warn("release notes", text),
@@ -484,7 +486,7 @@ export async function startRouter(
   scope.defer("container events", () => containers.stop());
 
   if (targets.remembered && targets.peers.length > 0)
-    log.info(`Connecting to the peers of the last time: ${targets.peers.join(", ")}`);
+    log.info("connecting to the peers of the last run", { peers: targets.peers });
   noteLaunch(kept, options.peers, log);
   // A host boots before its nameservers: what does not resolve yet is no reason to fail.
   const connecting = named.start().then((errors) => {
@@ -523,7 +525,7 @@ function checkOverlap(route: NetlinkSocket, options: RouterOptions, log: Log): v
     );
   }
   log.warning(
-    `Specified --ipalloc-range ${range} overlaps with existing route ${overlap} on host. ` +
-      "Unless this is deliberate, you must pick another range and set it on all hosts.",
+    `--ipalloc-range ${range} overlaps with the route ${overlap} of this host; ` +
+      "choose another range, the same on all hosts, unless this is deliberate",
   );
 }

@@ -50,7 +50,7 @@ function number(data: DataView, at: number, size: 2 | 4 | 8): number {
   if (size === 2) return data.getUint16(at, true);
   if (size === 4) return data.getUint32(at, true);
   const value = data.getBigUint64(at, true);
-  if (value > Number.MAX_SAFE_INTEGER) throw new BoltError("a number that cannot be");
+  if (value > Number.MAX_SAFE_INTEGER) throw new BoltError("an invalid number");
   return Number(value);
 }
 
@@ -58,7 +58,7 @@ function number(data: DataView, at: number, size: 2 | 4 | 8): number {
 function newestMeta(file: Uint8Array): { root: number; pageSize: number } {
   const metas = [0, ...[4096, 8192, 16_384, 65_536]].flatMap((at) => readMeta(file.subarray(at)) ?? []);
   const [newest] = metas.sort((a, b) => b.transaction - a.transaction);
-  if (!newest) throw new BoltError("it is no file of bolt");
+  if (!newest) throw new BoltError("not a bolt file");
   return newest;
 }
 
@@ -90,7 +90,7 @@ function readPage(bytes: Uint8Array): Page {
 
 function pageAt(file: Uint8Array, pageSize: number, id: number): Page {
   const start = id * pageSize;
-  if (pageSize < 512 || start + PAGE_HEADER > file.length) throw new BoltError(`there is no page ${id}`);
+  if (pageSize < 512 || start + PAGE_HEADER > file.length) throw new BoltError(`missing page ${id}`);
   const overflow = number(view(file.subarray(start)), 12, 4);
   return readPage(file.subarray(start, start + (overflow + 1) * pageSize));
 }
@@ -103,7 +103,7 @@ interface Leaf {
 
 /** All leaves below a page. */
 function leaves(file: Uint8Array, pageSize: number, { flags, count, bytes }: Page, depth = 0): Leaf[] {
-  if (depth > MAX_DEPTH) throw new BoltError("its pages lead in circles");
+  if (depth > MAX_DEPTH) throw new BoltError("its pages form a loop");
   const data = view(bytes);
   const elements = Array.from({ length: count }, (_, i) => PAGE_HEADER + i * ELEMENT);
   if (flags === FLAG.branch) {

@@ -91,9 +91,9 @@ export class Store {
       try {
         return v.parse(schema, JSON.parse(json));
       } catch (error) {
-        const what = `"${key}" of "${room}" makes no sense: ${reasonOf(error)}`;
+        const what = `"${key}" of "${room}" is invalid: ${reasonOf(error)}`;
         if (!lenient) throw openError(this.path, new DamagedError(what), () => this.close());
-        lenient.damaged(`skipping what ${this.path} has damaged: ${what}`);
+        lenient.damaged(`skipping a damaged entry of ${this.path}: ${what}`);
         return undefined;
       }
     };
@@ -155,7 +155,7 @@ export class Store {
     if (full && !hasNoRoom(this.path)) return [];
     const when = since.toISOString().replace(/\.\d+/, "");
     return [
-      `${message}; since ${when}, what is there goes on, but no new addresses and names are handed out`,
+      `${message}; since ${when}: existing containers keep working, new addresses and names are refused`,
     ];
   }
 
@@ -174,7 +174,7 @@ export class Store {
 
   #saveError(error: unknown): unknown {
     if (!(error instanceof SQLiteError)) return error;
-    const remedy = isFull(this.path, error) ? "make room on that disk" : "look at that disk";
+    const remedy = isFull(this.path, error) ? "free space on that disk" : "check that disk";
     const message = `cannot save to ${this.path}: ${reasonOf(error)}; ${remedy}`;
     this.#failed ??= { since: new Date(), message, full: isFull(this.path, error) };
     return new StoreError("disk", `${message} and try again`);
@@ -190,7 +190,7 @@ function prepare(database: Database): void {
   // which needs room.
   const tables = database.query<{ count: number }, []>("SELECT count(*) AS count FROM sqlite_schema").get();
   const ours = pragma("application_id") === APPLICATION_ID;
-  if (tables?.count !== 0 && !ours) throw new DamagedError("it is no file of weave");
+  if (tables?.count !== 0 && !ours) throw new DamagedError("not a state file of weave");
   const format = pragma("user_version");
   if (typeof format === "number" && format > FORMAT) {
     throw new StoreError("newer", `it has format ${format}, this version knows ${FORMAT}`);
@@ -243,7 +243,7 @@ function openError(path: string, error: unknown, close: () => void): StoreError 
     case "SQLITE_CORRUPT":
       return new StoreError("damaged", `${what}: ${reason}; ${aside}`);
     case "SQLITE_BUSY":
-      return new StoreError("locked", `${what}: another process has it open; is weave running already?`);
+      return new StoreError("locked", `${what}: another process has it open; weave may be running already`);
     default: {
       const remedy = isFull(path, error) ? `; the disk is full: free space in ${dirname(path)}` : "";
       return new StoreError("disk", `${what}: ${reason}${remedy}`);
@@ -269,8 +269,8 @@ function setAside(path: string, close: () => void): string {
       close();
       for (const suffix of SUFFIXES) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
     } catch (error) {
-      return `it could not be moved to ${aside} (${reasonOf(error)}): move it away yourself`;
+      return `it could not be moved to ${aside} (${reasonOf(error)}); move it away`;
     }
   }
-  return `it is kept as ${aside}. Launch again to start afresh (addresses in use are found again), or put a copy back`;
+  return `moved to ${aside}; launch again to start afresh (addresses in use are claimed again), or restore a copy`;
 }

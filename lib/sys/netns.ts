@@ -63,7 +63,11 @@ export class NetnsError extends Error {
 /** Throw NetnsError if the path names the namespace of this thread. */
 export function refuseOwnNetns(netns: Netns): void {
   if (isOwnNetns(netns))
-    throw new NetnsError(netnsPath(netns), "is the host's own; name that of a container", "own");
+    throw new NetnsError(
+      netnsPath(netns),
+      "is the network namespace of the host; name one of a container",
+      "own",
+    );
 }
 
 /**

@@ -34,7 +34,7 @@ describe("its file", () => {
       expect(boltBucket(one, "top")?.has("version")).toBe(true);
     }
     damaged[40] = damaged[4096 + 40] = 0xee;
-    expect(() => boltBucket(damaged, "top")).toThrow("it is no file of bolt");
+    expect(() => boltBucket(damaged, "top")).toThrow("not a bolt file");
     expect(boltBucket(FILE, "other")).toBeUndefined();
   });
 

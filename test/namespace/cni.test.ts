@@ -406,7 +406,7 @@ describe("STATUS", () => {
     const pod = await hosts.pod("small2");
     for (let attempt = 0; attempt < 2; attempt++) {
       const late = await add("small2", pod, { ...CONFIG, ipam });
-      expect([late.code, late.result.msg]).toEqual([1, `the weave router says: ${reason}`]);
+      expect([late.code, late.result.msg]).toEqual([1, `the weave router refused: ${reason}`]);
     }
     expect(host.log.split("\n").filter((line) => line.includes(reason)).length).toBe(1);
   });

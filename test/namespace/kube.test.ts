@@ -118,8 +118,8 @@ describe("a kubeconfig", () => {
   });
 
   test.each([
-    ["no YAML", "a: [", "is no kubeconfig"],
-    ["nothing in it", "{}", "is no kubeconfig: current-context: "],
+    ["no YAML", "a: [", "is not a kubeconfig"],
+    ["nothing in it", "{}", "is not a kubeconfig: current-context: "],
     ["a context that is not there", `current-context: x\n${CLUSTER}`, 'has no context "x"'],
     [
       "a cluster that is not there",

@@ -228,12 +228,12 @@ test("the addresses of a node that goes are taken over once; a node of that name
   );
   expect(Object.keys(annotations())).toEqual(["kube-peers.weave.works/peers"]);
   const logs = `${kubelet(1).log("weave")}${kubelet(2).log("weave")}`;
-  expect(logs.match(/\[kube\] taking over the addresses/g)).toHaveLength(1);
+  expect(logs.match(/ taking over the addresses of a peer/g)).toHaveLength(1);
   // The same machine joins again: what it kept is others' now.
   api.apply(node(gone));
   await kubelet(3).start();
   await kubelet(3).ready();
-  expect(kubelet(3).log("weave")).toContain("were taken over while its node was gone");
+  expect(kubelet(3).log("weave")).toContain("another peer took over the addresses of");
   expect(listed()).toHaveLength(3);
   await established(3, 2);
   const [client] = [await addPod(gone, "shop/again")];

@@ -97,7 +97,7 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
     },
     [],
     3,
-    "it is kept as",
+    "moved to",
   ],
 ];
 

@@ -76,10 +76,7 @@ describe("an agent that cannot be part of it says why, and nothing is done", () 
       { IPALLOC_RANGE: "10.99.0.0/16" },
       "IPALLOC_RANGE 10.99.0.0/16 overlaps with existing route 10.99.0.0/24 of this host: choose a range that no host uses",
     ],
-    [
-      { HOST_PREFIX: "c2agent" },
-      'this host is called "c1agent0", which is not HOST_PREFIX "c2agent" and a number',
-    ],
+    [{ HOST_PREFIX: "c2agent" }, 'the host name "c1agent0" is not HOST_PREFIX "c2agent" and a number'],
     [{ HOST_PREFIX: "" }, "--mesos needs HOST_PREFIX"],
     [{ IPALLOC_RANGE: "" }, "--mesos needs IPALLOC_RANGE"],
     [{ IPALLOC_INIT: "now" }, '--ipalloc-init: "now"'],

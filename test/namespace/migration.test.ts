@@ -145,7 +145,7 @@ test("a state file that cannot be read is left where it is, and said to be", asy
   await prepare("nft");
   writeFileSync(state("weave-netdata.db"), "no file of bolt at all");
   const plan = await host.weave("migrate", "--dry-run");
-  expect(plan).toContain("which cannot be read (it is no file of bolt)");
+  expect(plan).toContain("which cannot be read (not a bolt file)");
   await host.weave("launch", "--ipalloc-init=consensus=1");
   await eventually("nothing is left in the kernel", leftovers, (left) => left === "");
   expect(existsSync(state("weave-netdata.db"))).toBe(true);

@@ -381,7 +381,7 @@ describe("the controller", () => {
       await eventually(
         "it is put right",
         () => log,
-        (text) => /nft \(pid \d+\) has changed our nftables .* putting them right/.test(text),
+        (text) => /nft \(pid \d+\) changed our nftables table .*; repairing it/.test(text),
       );
       await becomes("z/a -> x/a 80", false);
       await goesOn();
@@ -440,7 +440,7 @@ describe("whatever happens", () => {
     api.start();
     await becomes("y/a -> x/a 80", true);
     expect(await passes("x/a -> y/a 80")).toBe(false);
-    expect(log).toContain("what was known stays in force");
+    expect(log).toContain("the last known state stays in force");
   }, 60_000);
 
   test("the API server ends watches, forgets the past, changes the token", async () => {
@@ -497,7 +497,7 @@ describe("whatever happens", () => {
       await eventually(
         "it is put right",
         () => log,
-        (text) => /nft \(pid \d+\) has changed our nftables .* putting them right/.test(text),
+        (text) => /nft \(pid \d+\) changed our nftables table .*; repairing it/.test(text),
       );
       await becomes("y/a -> x/a 80", false);
       expect(await counted("weavenpc_repairs_total")).toBe(1);
@@ -680,7 +680,7 @@ describe("by hand", () => {
       "81",
       /ingress: deny, isolated for ingress by x\/allow, and no rule of theirs allows it/,
     ],
-    ["deny", 3, "172.20.0.5", "80", /egress: {2}allow, the source is no pod of this cluster/],
+    ["deny", 3, "172.20.0.5", "80", /egress: {2}allow, the source is not a pod of this cluster/],
     ["allow", 0, "10.32.0.1", "81", /a pod and its node may always talk to each other/],
   ] as const)("explain: %s, exit code %i", async (verdict, expected, end, port, text) => {
     const file = join(folder, "snapshot.json");
@@ -714,7 +714,7 @@ describe("by hand", () => {
   });
 
   test.each([
-    [["explain", "--from", "x/a", "--to", "x/nobody", "--port", "80"], 1, "there is no pod x/nobody"],
+    [["explain", "--from", "x/a", "--to", "x/nobody", "--port", "80"], 1, "no pod x/nobody"],
     [["explain", "--from", "x/a", "--to", "nobody", "--port", "80"], 1, '"nobody" is neither a pod'],
     [
       ["explain", "--from", "x/a", "--to", "2001:db8::1", "--port", "80"],

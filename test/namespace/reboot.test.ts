@@ -115,7 +115,7 @@ test("an exposure whose address cannot be had is told of, kept, and comes back w
   await launch("10.33.0.0/16");
   expect(await bridge(a)).toEqual(["10.50.0.1/24"]);
   expect(await a.weave("status")).toContain(
-    `exposed address ${address}/16 is not in force: it is of range 10.32.0.0/16, and the network has 10.33.0.0/16 now; 'weave hide ${address}/16' forgets it`,
+    `exposed address ${address}/16 is not in force: it belongs to range 10.32.0.0/16; the range of the network is now 10.33.0.0/16; 'weave hide ${address}/16' forgets it`,
   );
   for (const what of ["10.50.0.9/24", '"x" of "names"', '"targets" of "router"'])
     expect(a.log).toContain(what);
@@ -125,7 +125,7 @@ test("an exposure whose address cannot be had is told of, kept, and comes back w
   expect(await a.weave("status")).not.toContain("is not in force");
   await a.weave("stop");
   await launch("10.33.0.0/16");
-  expect(await a.weave("status")).toContain(`exposed address ${address}/16 is in force all the same`);
+  expect(await a.weave("status")).toContain(`exposed address ${address}/16 is in force nevertheless`);
   await a.weave("hide", `${address}/16`);
   expect(await bridge(a)).toEqual(["10.50.0.1/24"]);
   expect(await a.weave("status")).not.toContain("exposed address");
@@ -210,7 +210,7 @@ test("what a full disk cannot save is refused, and nothing of it is done; what w
       expect([command, code, stderr]).toEqual([
         command,
         1,
-        expect.stringContaining("make room on that disk"),
+        expect.stringContaining("free space on that disk"),
       ]);
       expect(await seen()).toEqual(before);
     }

@@ -111,7 +111,7 @@ test("a full disk is an error of the request; the router goes on, and so do its 
         refusal = String(error);
       }
     }
-    expect(refusal).toContain("database or disk is full; make room on that disk and try again");
+    expect(refusal).toContain("database or disk is full; free space on that disk and try again");
     const pod = await hosts.pod("full");
     const add = await host.cni("ADD", CONFIG, { id: "cfull", netns: pod, env });
     expect(add.code).toBe(1);
@@ -126,7 +126,7 @@ test("a full disk is an error of the request; the router goes on, and so do its 
     expect((await host.cni("CHECK", CONFIG, { id: "before", netns: before.netns, env })).code).toBe(0);
     expect((await host.cni("DEL", CONFIG, { id: "before", netns: before.netns, env })).code).toBe(0);
     const notes = await host.must([join(DIST, "weave"), "status"], { env });
-    expect(notes).toContain("make room on that disk; since");
+    expect(notes).toContain("free space on that disk; since");
     expect(notes).toContain("of before was released, but the disk cannot save that");
     for (const file of ["ballast", "rest"]) rmSync(join(state, file));
     await eventually("the DEL is settled", held, (found) => !found.has("before"));
@@ -167,7 +167,7 @@ test("without its state a router finds the addresses in use, and a container tha
   await host.killRouter();
   writeFileSync(join(host.folder, "lib/weave.db"), "x".repeat(10_000));
   const { code, stderr } = await host.exec([join(DIST, "weave"), "launch"]);
-  expect([code, stderr]).toEqual([3, expect.stringContaining("it is kept as")]);
+  expect([code, stderr]).toEqual([3, expect.stringContaining("moved to")]);
   expect(readdirSync(join(host.folder, "lib")).some((name) => name.startsWith("weave.db.damaged-"))).toBe(
     true,
   );

@@ -59,7 +59,7 @@ describe("the list", () => {
     expect(listedPeers({ [`${KEY}peers`]: '{"Peers":null}' })).toEqual([]);
     for (const text of ["", "[]", '{"Peers":[{"PeerName":1}]}'])
       expect(() => listedPeers({ [`${KEY}peers`]: text })).toThrow(
-        "is no list of peers: mend it, or delete it",
+        "is not a list of peers; repair it, or delete it",
       );
   });
 
@@ -152,7 +152,7 @@ describe("entering", () => {
     const { forgotten, listed } = await newcomer(serverWith(withPeers({}, [entry(2)])), {
       listedBefore: true,
     });
-    expect(forgotten).toEqual([expect.stringContaining("were taken over")]);
+    expect(forgotten).toEqual([expect.stringContaining("took over")]);
     expect(listed).toContainEqual(entry(1));
   });
 
@@ -170,7 +170,9 @@ describe("entering", () => {
       listedBefore: true,
     });
     expect(peer).toBe("ee:00:00:00:00:01");
-    expect(forgotten).toEqual([expect.stringContaining("node node2 is peer 01:00:00:00:00:00 as well")]);
+    expect(forgotten).toEqual([
+      expect.stringContaining("node node2 has the peer name 01:00:00:00:00:00, too"),
+    ]);
     expect(listed).toEqual([twin, { PeerName: peer, NodeName: "node1" }]);
   });
 
@@ -222,7 +224,7 @@ describe("taking over", () => {
     expect(await reclaim(heir(three(), { nodes: async () => new Set() }, log))).toBe(0);
     const broken = new Server();
     broken.annotations = { [`${KEY}peers`]: "?" };
-    await expect(reclaim(heir(broken, {}, log))).rejects.toThrow("is no list of peers");
+    await expect(reclaim(heir(broken, {}, log))).rejects.toThrow("is not a list of peers");
     expect(log).toEqual([]);
   });
 

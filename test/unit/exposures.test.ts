@@ -136,7 +136,7 @@ test("what the bridge has is taken up and kept; what is kept is not in force bef
   );
   expect(kernel.exposed).toEqual(new Map([["10.32.0.1/12", true]]));
   expect(second.problems().map(({ Found }) => Found)).toEqual([
-    expect.stringContaining("10.32.0.2/12 is not in force: it is being asked"),
+    expect.stringContaining("10.32.0.2/12 is not in force: being claimed"),
   ]);
   resolve();
   await Bun.sleep(0);

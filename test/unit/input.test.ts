@@ -20,7 +20,7 @@ const valid = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "abc", CNI_NETNS: "/run/net
 describe("CNI environment", () => {
   test.each<[string, Record<string, string | undefined>, string]>([
     ["no command", { CNI_COMMAND: undefined }, "CNI_COMMAND: required"],
-    ["an unknown command", { CNI_COMMAND: "FOO" }, 'CNI_COMMAND: "FOO" is none of ADD'],
+    ["an unknown command", { CNI_COMMAND: "FOO" }, 'CNI_COMMAND: "FOO" is not one of ADD'],
     ["no container id", { CNI_CONTAINERID: "" }, "CNI_CONTAINERID: required"],
     ["a container id with a slash", { CNI_CONTAINERID: "a/b" }, "CNI_CONTAINERID"],
     ["no namespace", { CNI_NETNS: undefined }, "CNI_NETNS: required"],
@@ -70,7 +70,7 @@ describe("CNI configuration", () => {
       "ipam.routes.0.dst",
     ],
     ["an IPAM plugin elsewhere", '{"ipam":{"type":"../evil"}}', CODE.invalidConfig, "ipam.type"],
-    ["a network name with a slash", '{"name":"a/b"}', CODE.invalidConfig, "name: no valid network name"],
+    ["a network name with a slash", '{"name":"a/b"}', CODE.invalidConfig, "name: not a valid network name"],
     ["a gateway to be", '{"isGateway":true}', CODE.unsupportedField, "Gateway functionality not supported"],
     ["masquerading", '{"ipMasq":true}', CODE.unsupportedField, "Masquerading functionality not supported"],
   ])("%s", (_what, config, code, text) => {

@@ -165,7 +165,7 @@ test("a log on a full disk is lost, and said to be; nothing else happens", () =>
   );
   expect(JSON.parse(stdout.toString())).toEqual([
     0,
-    [expect.stringMatching(/^3 lines could not be written to the log: ENOSPC/)],
+    [expect.stringMatching(/^cannot write to the log, lost 3 lines: ENOSPC/)],
   ]);
 });
 

@@ -215,21 +215,21 @@ describe("parameters", () => {
 
   test.each([
     [{ "k8s-version": "1.5" }, 'k8s-version: "1.5" Kubernetes 1.5 has no networking.k8s.io/v1'],
-    [{ "k8s-version": "new" }, 'k8s-version: "new" "new" is no version of Kubernetes: say it as 1.35'],
-    [{ version: "a b" }, 'version: "a b" is no tag of an image'],
-    [{ image: "x", version: "1" }, "image: has a tag of its own"],
-    [{ "password-secret": "Secret" }, 'password-secret: "Secret" is no name of a secret'],
-    [{ "known-peers": "a,b c" }, 'known-peers: "a,b c" "b c" is no host'],
+    [{ "k8s-version": "new" }, 'k8s-version: "new" "new" is not a version of Kubernetes, such as 1.35'],
+    [{ version: "a b" }, 'version: "a b" is not a valid tag of an image'],
+    [{ image: "x", version: "1" }, "image: has a tag"],
+    [{ "password-secret": "Secret" }, 'password-secret: "Secret" is not a valid name of a secret'],
+    [{ "known-peers": "a,b c" }, 'known-peers: "a,b c" "b c" is not a host'],
     [{ "trusted-subnets": "10.0.0.0" }, "trusted-subnets: "],
     [{ "disable-npc": "yes" }, 'disable-npc: "yes" should be true or false'],
     [{ guaranteed: "1" }, "guaranteed: "],
-    [{ "cni-bin-dir": "opt" }, 'cni-bin-dir: "opt" is no absolute path'],
+    [{ "cni-bin-dir": "opt" }, 'cni-bin-dir: "opt" is not a valid absolute path'],
   ])("%o: %s", (plain, message) => {
     expect(() => manifest(plain)).toThrow(message);
   });
 
   test("names of variables and of SELinux options", () => {
-    expect(() => manifest({}, { "A-B": "1" })).toThrow("is no name of a variable");
+    expect(() => manifest({}, { "A-B": "1" })).toThrow("is not a valid name of a variable");
     expect(() => manifest({}, {}, { colour: "red" })).toThrow("should be level, role, type or user");
   });
 });
@@ -314,8 +314,8 @@ describe("the address of the original's web service", () => {
 
   test.each([
     ["/", 404, "not found: ask for /k8s/net?k8s-version=…"],
-    ["/k8s/net?colour=red", 400, 'unknown parameter "colour": there are k8s-version, '],
-    ["/k8s/net?env.=1", 400, "is no name of a variable"],
+    ["/k8s/net?colour=red", 400, 'unknown parameter "colour": known: k8s-version, '],
+    ["/k8s/net?env.=1", 400, "is not a valid name of a variable"],
     ["/k8s/net?disable-npc=1", 400, "should be true or false"],
   ])("%s", async (path, status, message) => {
     const answer = await get(path);

@@ -18,9 +18,7 @@ describe("the agents beside one", () => {
     ["web1", "c1agent"],
     ["c1agent1", ""],
   ])("%s with prefix %j is none", (hostname, prefix) => {
-    expect(() => neighbours(hostname, prefix)).toThrow(
-      `this host is called "${hostname}", which is not HOST_PREFIX`,
-    );
+    expect(() => neighbours(hostname, prefix)).toThrow(`the host name "${hostname}" is not HOST_PREFIX`);
   });
 });
 
@@ -47,11 +45,11 @@ describe("the app", () => {
   });
 
   test.each([
-    [{ instances: undefined }, "--instances is needed"],
+    [{ instances: undefined }, "--instances is required"],
     [{ "ipalloc-range": "10.0.0.1/12" }, '--ipalloc-range: "10.0.0.1/12" '],
-    [{ "host-prefix": "a b" }, '--host-prefix: "a b" is no beginning of a host name'],
-    [{ uri: "weave" }, '--uri: "weave" is no URL'],
-    [{ command: "weave" }, '--command: "weave" is no absolute path'],
+    [{ "host-prefix": "a b" }, '--host-prefix: "a b" cannot begin a host name'],
+    [{ uri: "weave" }, '--uri: "weave" is not a URL'],
+    [{ command: "weave" }, '--command: "weave" is not an absolute path'],
   ])("%o is refused", (wrong, message) => {
     expect(() => marathonApp({ ...parameters, ...wrong })).toThrow(message);
   });

@@ -142,7 +142,7 @@ test("what is to be is explained, too: pods without a node or an address; what i
     "allow",
   ]);
   expect(() => verdict("x/old", "x/a")).toThrow("pod x/old has ended");
-  expect(() => verdict("x/h", "x/a")).toThrow("the address of the node of pod x/h is not known");
+  expect(() => verdict("x/h", "x/a")).toThrow("the node of pod x/h has no known address");
 });
 
 describe("objects that are not what they should be", () => {
@@ -179,7 +179,7 @@ describe("objects that are not what they should be", () => {
       },
       "spec.podSelector.matchExpressions.0.operator: ",
     ],
-    ["NetworkPolicy", { metadata: { name: "p" }, spec: [] }, "spec: an object is expected"],
+    ["NetworkPolicy", { metadata: { name: "p" }, spec: [] }, "spec: expected an object"],
     ["Pod", { metadata: { name: "p" }, status: { podIP: "10.0.0.256" } }, "status.podIP: "],
     [
       "Pod",
@@ -290,7 +290,7 @@ describe("objects that are not what they should be", () => {
   });
 
   test("a file", () => {
-    expect(() => readSnapshot("{")).toThrow("no JSON");
+    expect(() => readSnapshot("{")).toThrow("not JSON");
     expect(() => readSnapshot("7")).toThrow("a list of Kubernetes objects");
     expect(() => readSnapshot('{"kind":"List","items":[{"a":1}]}')).toThrow("each with its kind");
     expect(readSnapshot('{"kind":"List","items":[{"kind":"Service"}]}')).toEqual([]);
