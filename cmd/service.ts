@@ -1,5 +1,5 @@
 // Where the service of systemd and its settings are, as options of the commands that install and remove it.
-import { installService, removeService } from "../lib/deploy/service.ts";
+import { installService, serviceSteps } from "../lib/deploy/service.ts";
 import type { OptionTable } from "../lib/help/spec.ts";
 import { executable } from "../lib/sys/executable.ts";
 import type { Arguments } from "./arguments.ts";
@@ -36,4 +36,4 @@ const files = (options: Arguments["options"]) => ({
 export const install = (options: Arguments["options"]) =>
   installService(files(options), executable("weave-router"), SETTINGS);
 
-export const remove = (options: Arguments["options"]) => removeService(files(options), SETTINGS);
+export const stepsToRemove = (options: Arguments["options"]) => serviceSteps(files(options), SETTINGS);

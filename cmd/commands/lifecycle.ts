@@ -1,20 +1,11 @@
-// weave launch, stop, reset.
-import { rmSync } from "node:fs";
-import { apiClient, RouterDownError } from "../../lib/api/client.ts";
-import { releaseDirectory, stateFile } from "../../lib/api/paths.ts";
-import { removeLinks } from "../../lib/host/bridge.ts";
-import { removeFirewall } from "../../lib/host/firewall.ts";
-import { linkList } from "../../lib/netlink/link.ts";
-import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { removePolicies } from "../../lib/npc/defaultdeny.ts";
-import { vxlanName } from "../../lib/overlay/datapath/links.ts";
-import { removeEsp } from "../../lib/overlay/fastdp/esp.ts";
+// weave launch, stop.
+import { Stopped } from "../../lib/api/shapes.ts";
 import { stopDaemon } from "../../lib/router/daemon.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { noteStopped } from "../../lib/router/targets.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
-import { JSON_OPTION } from "../answer.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { answerLaunched, awaitQuorum, daemonArguments, startDaemon, waitSeconds } from "../launching.ts";
@@ -23,11 +14,8 @@ import { prepareAgent } from "../mesos.ts";
 import { oldVariables } from "../oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { remove, SERVICE_FILES } from "../service.ts";
+import { whileWaiting } from "../waiting.ts";
 import { runRouter } from "./router.ts";
-
-/** More than the router takes to find out that no peer takes over. */
-const HAND_OVER_MS = 15_000;
 
 /** What the command line says; and, on an agent of Mesos, what its environment does. */
 async function wanted({ options, positionals }: Arguments) {
@@ -98,10 +86,15 @@ export const stop: Command = {
   name: "stop",
   group: "Life cycle",
   description: "Stop the router; containers keep talking",
-  async run({ positionals }) {
+  options: JSON_OPTION,
+  async run(args) {
+    const { options, positionals } = args;
     if (positionals.length > 0) throw new UsageError(`stop takes no arguments, such as ${positionals[0]}`);
     requireRoot();
-    if (!(await stopDaemon())) console.error("Weave is not running.");
+    const pid = runningPid();
+    const ending = `waiting for the router${pid === undefined ? "" : ` (pid ${pid})`} to end`;
+    const stopped = await whileWaiting(args, stopDaemon(), ending);
+    if (!stopped && !options["json"]) console.error("Weave is not running.");
     try {
       noteStopped();
     } catch (error) {
@@ -109,50 +102,6 @@ export const stop: Command = {
         `weave stop: a launch with the same peers goes on with the old targets: ${reasonOf(error)}`,
       );
     }
+    answer(args, Stopped, { stopped }, stopped ? "stopped the router; containers keep talking" : "");
   },
 };
-
-export const reset: Command = {
-  name: "reset",
-  group: "Life cycle",
-  description: "Leave the network and remove everything from this host",
-  details: [
-    "Hands the addresses of this host to another peer first, and fails unless that peer acknowledges.",
-  ],
-  options: {
-    force: { type: "boolean", default: false, description: "Reset even if no peer takes the addresses over" },
-    ...SERVICE_FILES,
-  },
-  async run({ options }) {
-    requireRoot();
-    if (runningPid() !== undefined) await handOver(Boolean(options["force"]));
-    await stopDaemon();
-    using route = new NetlinkSocket(NETLINK_ROUTE);
-    using filter = new NetlinkSocket(NETLINK_NETFILTER);
-    const vxlans = linkList(route).filter(
-      ({ name, vxlan }) => vxlan?.external && name === vxlanName(vxlan.port),
-    );
-    removeLinks(
-      route,
-      vxlans.map(({ name }) => name),
-    );
-    for (const { vxlan } of vxlans) if (vxlan) removeEsp(vxlan.port);
-    removeFirewall(filter);
-    removePolicies(filter);
-    for (const suffix of ["", "-wal", "-shm"]) rmSync(`${stateFile()}${suffix}`, { force: true });
-    rmSync(releaseDirectory(), { recursive: true, force: true });
-    for (const line of remove(options)) console.log(line);
-  },
-};
-
-async function handOver(force: boolean): Promise<void> {
-  try {
-    // Answers once another peer has acknowledged our addresses.
-    await apiClient()("DELETE", "/peer", { timeoutMs: HAND_OVER_MS });
-  } catch (error) {
-    if (force && error instanceof Error) return;
-    if (error instanceof RouterDownError)
-      throw new Error(`${error.message}; or use --force to reset without a hand-over`);
-    throw error;
-  }
-}

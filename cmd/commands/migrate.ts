@@ -4,16 +4,21 @@ import { basename, dirname, join } from "node:path";
 import * as v from "valibot";
 import { apiClient } from "../../lib/api/client.ts";
 import { logFile } from "../../lib/api/paths.ts";
+import { Steps } from "../../lib/api/shapes.ts";
+import { printable } from "../../lib/log/printable.ts";
 import { DEFAULT_PORT } from "../../lib/mesh/router.ts";
 import { runningPid } from "../../lib/router/instance.ts";
+import { askStarted, launchedText } from "../../lib/router/launched.ts";
 import { describeMigration, findMigration, isPending } from "../../lib/router/migration.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/router/originalprocess.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
 import type { Command } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { daemonArguments, startDaemon } from "../launching.ts";
 import { requireRoot } from "../main.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { whileWaiting } from "../waiting.ts";
 import { peersForm } from "./peers.ts";
 
 /** Where the original's router can be asked. */
@@ -93,10 +98,15 @@ export const migrate: Command = {
       valueHint: "FILE",
       completes: "files",
     },
+    ...JSON_OPTION,
     ...CNI_FOLDERS,
   },
   examples: [{ command: "weave migrate --dry-run", does: "See what it will do" }],
-  async run({ options, positionals }) {
+  async run(args) {
+    const { options, positionals } = args;
+    const say = (line: string) => {
+      if (!options["json"]) console.log(line);
+    };
     requireRoot();
     const theirs = findOriginalProcess();
     const state = options["state"] ?? (theirs?.stateFile && held(theirs.stateFile));
@@ -106,29 +116,31 @@ export const migrate: Command = {
     const { bin } = folders;
     const plugins = oldPlugins(bin);
     if (!theirs && !original && plugins.length === 0)
-      return console.log("there is nothing of the original on this host");
+      return answer(args, Steps, { done: true, steps: [] }, "there is nothing of the original on this host");
     const found = theirs ? optionsOf(theirs) : { options: {}, peers: [] };
     const given = { ...found.options, ...chosen(givenOptions(options)) };
     const peers = [...new Set([...found.peers, ...positionals])];
     parseOptions(given, peers);
-    const { args, env } = daemonArguments(given, peers);
+    const daemon = daemonArguments(given, peers);
     const running = runningPid() !== undefined;
     const steps = [
       ...(theirs ? [`stop the original's router (pid ${theirs.pid})`] : []),
-      ...(running ? [] : [["launch weave", ...args].join(" ")]),
+      ...(running ? [] : [["launch weave", ...daemon.args].join(" ")]),
       ...(original ? describeMigration(original) : []),
       ...(plugins.length > 0 ? [`put our CNI plugin in ${bin} and remove ${plugins.join(", ")}`] : []),
     ];
-    for (const step of steps) console.log(step);
-    if (options["dry-run"]) return;
+    for (const step of steps) say(step);
+    if (options["dry-run"]) return answer(args, Steps, { done: false, steps }, "");
+    const warnings: string[] = [];
     const neighbours = theirs ? await neighboursOf(givenPort(found.options)) : [];
-    if (theirs) await stopOriginal(theirs);
+    if (theirs) await whileWaiting(args, stopOriginal(theirs), "waiting for the original's router to end");
     if (!running) {
-      const { pid } = await startDaemon({
-        args,
-        env: { ...env, ...(elsewhere && { WEAVE_ORIGINAL_STATE: elsewhere }) },
-      });
-      console.log(`weave is running (pid ${pid}, log ${logFile()})`);
+      const env = { ...daemon.env, ...(elsewhere && { WEAVE_ORIGINAL_STATE: elsewhere }) };
+      const launching = startDaemon({ ...daemon, env });
+      const launched = await whileWaiting(args, launching, "waiting for weave to start");
+      say(launchedText(launched));
+      warnings.push(...launched.warnings);
+      if (!options["json"]) for (const each of warnings) console.error(`warning: ${printable(each)}`);
       // They would come back by themselves, but later.
       await tell("connect", neighbours);
     }
@@ -136,15 +148,27 @@ export const migrate: Command = {
       installCni(folders);
       for (const name of plugins) rmSync(join(bin, name), { force: true });
     }
-    const deadline = performance.now() + TIMEOUT_MS;
-    while (isPending(findMigration(elsewhere))) {
-      if (performance.now() > deadline)
-        throw new Error(
-          `our router does not carry traffic yet, so what the original left stays: see 'weave status connections' and ${logFile()}`,
-        );
-      await Bun.sleep(200);
-    }
+    await whileWaiting(args, untilDone(elsewhere), untilConnected);
     await tell("forget", unnamed(neighbours, peers));
-    console.log("this host is ours; nothing of the original is left");
+    const told = { done: true, steps, ...(warnings.length > 0 && { warnings }) };
+    answer(args, Steps, told, "this host is ours; nothing of the original is left");
   },
 };
+
+/** Resolve once our router has done the rest; reject where that takes too long. */
+async function untilDone(elsewhere: string | undefined): Promise<void> {
+  const deadline = performance.now() + TIMEOUT_MS;
+  while (isPending(findMigration(elsewhere))) {
+    if (performance.now() > deadline)
+      throw new Error(
+        `our router does not carry traffic yet, so what the original left stays: see 'weave status connections' and ${logFile()}`,
+      );
+    await Bun.sleep(200);
+  }
+}
+
+async function untilConnected(): Promise<string> {
+  const { targets } = await askStarted(apiClient());
+  const connected = targets.filter(({ State }) => State === "connected").length;
+  return `waiting until our router carries traffic: ${connected} of ${targets.length} peers connected`;
+}

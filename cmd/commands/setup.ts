@@ -1,9 +1,12 @@
 // weave setup: the CNI plugin and its configuration, what of the kernel the network needs, and the service of systemd.
+import { Steps } from "../../lib/api/shapes.ts";
 import { filterBridged } from "../../lib/host/bridged.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
-import { install, remove, SERVICE_FILES } from "../service.ts";
+import { install, SERVICE_FILES, stepsToRemove } from "../service.ts";
+import { take } from "../steps.ts";
 
 export const setup: Command = {
   name: "setup",
@@ -26,17 +29,21 @@ export const setup: Command = {
       description: "With --systemd: remove weave.service, and nothing else",
     },
     ...SERVICE_FILES,
+    ...JSON_OPTION,
   },
-  run({ options }) {
+  async run(args) {
+    const { options } = args;
     if (options["remove"] && !options["systemd"]) throw new UsageError("--remove goes with --systemd");
     requireRoot();
     if (options["remove"]) {
-      const done = remove(options);
-      return console.log((done.length > 0 ? done : ["weave.service is not installed"]).join("\n"));
+      const { did, failed } = await take(stepsToRemove(options));
+      answer(args, Steps, { done: true, steps: did }, did.join("\n") || "weave.service is not installed");
+      if (failed.length > 0) throw new Error(failed.join("; "));
+      return;
     }
-    if (options["systemd"]) for (const line of install(options)) console.log(line);
-    for (const line of installCni(cniFolders(options))) console.log(line);
+    const steps = [...(options["systemd"] ? install(options) : []), ...installCni(cniFolders(options))];
     const warning = filterBridged();
-    if (warning) console.error(`weave setup: ${warning}`);
+    answer(args, Steps, { done: true, steps, ...(warning && { warnings: [warning] }) }, steps.join("\n"));
+    if (warning && !options["json"]) console.error(`weave setup: ${warning}`);
   },
 };

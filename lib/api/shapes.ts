@@ -39,8 +39,13 @@ export const Peers = v.object({
   warnings: v.optional(v.array(v.string())),
 });
 
-/** setup, migrate, reset: what was done, or with --dry-run what would be. */
-export const Steps = v.object({ done: v.boolean(), steps: v.array(v.string()) });
+/** setup, migrate, reset: what was done, or with --dry-run what would be, one sentence each. */
+export const Steps = v.object({
+  done: v.boolean(),
+  steps: v.array(v.string()),
+  /** What does not work for all that. */
+  warnings: v.optional(v.array(v.string())),
+});
 
 /** A peer that launch was asked to connect to, or that is left of the last launch. */
 export const LaunchedPeer = v.object({

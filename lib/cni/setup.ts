@@ -17,7 +17,7 @@ import { join } from "node:path";
 export const PLUGIN = "weave-net";
 /** The list of plugins, with host ports; or our plugin alone, for runtimes that know no lists. */
 export const LIST = "10-weave.conflist";
-const SINGLE = "10-weave.conf";
+export const SINGLE = "10-weave.conf";
 /** Bytes of a file that are compared at once. */
 const PIECE = 1 << 20;
 
@@ -92,7 +92,7 @@ export function installPlugin(binDir: string, executable: string): string {
 }
 
 /** Whether two paths are one file, or two of the same contents: on another file system the plugin is a copy. */
-function sameFile(a: string, b: string): boolean {
+export function sameFile(a: string, b: string): boolean {
   const [one, other] = [statSync(a), statSync(b)];
   if (one.dev === other.dev && one.ino === other.ino) return true;
   return one.size === other.size && sameContents(a, b);

@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { reasonOf } from "../sys/reason.ts";
+import { keeping, removing, type Step } from "../sys/step.ts";
 import { environmentFile, OURS, type Setting, unitFile } from "./systemd.ts";
 
 const UNIT = "weave.service";
@@ -51,20 +52,25 @@ export function installService(
 }
 
 /**
- * Remove the unit if it is ours, and its settings unless somebody has changed them. Returns what was done, a line each;
- * nothing where there was none.
+ * Return the steps that remove the unit if it is ours, and its settings unless somebody has changed them; none where there
+ * is no unit.
  */
-export function removeService(files: ServiceFiles, settings: readonly Setting[]): string[] {
+export function serviceSteps(files: ServiceFiles, settings: readonly Setting[]): Step[] {
   const unit = unitPath(files);
   if (!textOf(unit)?.startsWith(OURS)) return [];
-  rmSync(linkPath(files), { force: true });
-  rmSync(unit);
-  const untouched = textOf(files.environment) === environmentFile(settings);
-  if (untouched) rmSync(files.environment);
+  const { environment } = files;
+  const present = textOf(environment);
+  const untouched = present === environmentFile(settings);
+  const remove = () => {
+    rmSync(linkPath(files), { force: true });
+    rmSync(unit);
+    const [failed] = reload();
+    if (failed !== undefined) throw new Error(failed);
+  };
   return [
-    `removed ${unit}`,
-    ...(untouched || !existsSync(files.environment) ? [] : [`kept ${files.environment}, which was changed`]),
-    ...reload(),
+    removing(unit, remove),
+    ...(untouched ? [removing(environment, () => rmSync(environment, { force: true }))] : []),
+    ...(!untouched && present !== undefined ? [keeping(`${environment}, which was changed`)] : []),
   ];
 }
 

@@ -58,7 +58,7 @@ test("the host gets its address by itself, or the one of WEAVE_EXPOSE_IP; it goe
   expect(await host.weave("status")).toContain("(node1)");
   expect(await host.weave("--local", "status", "ipam")).toContain("(1 active)");
   await stop();
-  await host.weave("reset");
+  await host.weave("reset", "--yes");
   await start({ WEAVE_EXPOSE_IP: "10.33.0.9", EXPECT_NPC: "0" });
   expect(await addresses()).toMatch(/ 10\.33\.0\.9\/12 /);
 }, 60_000);

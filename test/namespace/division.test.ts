@@ -89,7 +89,7 @@ test("reset right after another host has joined hands over to that one", async (
   await a.weave("launch");
   await allocate(a, "c1");
   await b.weave("launch", a.ip);
-  await a.weave("reset");
+  await a.weave("reset", "--yes");
   expect(await status(b, "ipam")).toContain("(100.0% of total)");
   await allocate(b, "c1");
 });
@@ -106,7 +106,7 @@ test("reset fails where nobody takes the addresses over, and the router goes on"
     () => peersOf(a),
     (peers) => peers === "1",
   );
-  const { code, stderr } = await weave(a, "reset");
+  const { code, stderr } = await weave(a, "reset", "--yes");
   expect(code).toBe(1);
   expect(stderr).toContain("cannot hand the addresses of this host to another peer: none can be reached");
   expect(existsSync(join(a.folder, "lib/weave.db"))).toBe(true);

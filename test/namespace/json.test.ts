@@ -93,7 +93,39 @@ test("peers and versions", async () => {
   expect(router).toBe(weave);
 });
 
+test("what starts, ends and changes a host says so", async () => {
+  const folders = ["--cni-bin-dir", b.binDir, "--cni-conf-dir", b.confDir];
+  const units = ["--systemd-dir", join(b.folder, "units"), "--systemd-env", join(b.folder, "default/weave")];
+  expect(await answer(b, shapes.Stopped, "stop")).toEqual({ stopped: true });
+  expect(await answer(b, shapes.Stopped, "stop")).toEqual({ stopped: false });
+  expect(await answer(b, shapes.Launched, "launch", a.ip)).toMatchObject({
+    nickname: expect.any(String),
+    range: "10.32.0.0/12",
+    encryption: false,
+    peers: [{ peer: a.ip, address: `${a.ip}:6783`, state: "connected", nickname: "a", reason: null }],
+  });
+  const set = await answer(b, shapes.Steps, "setup", "--systemd", ...folders, ...units);
+  expect(set).toMatchObject({
+    done: true,
+    steps: expect.arrayContaining([expect.stringContaining("installed")]),
+  });
+  expect(await answer(b, shapes.Steps, "setup", "--systemd", "--remove", ...units)).toEqual({
+    done: true,
+    steps: [`removed ${b.folder}/units/weave.service`, `removed ${b.folder}/default/weave`],
+  });
+  const nothing = { done: true, steps: [] };
+  expect(await answer(b, shapes.Steps, "migrate", "--dry-run", "--cni-bin-dir", b.confDir)).toEqual(nothing);
+  const planned = await answer(b, shapes.Steps, "reset", "--dry-run", ...folders, ...units);
+  expect(planned.done).toBe(false);
+  const done = await answer(b, shapes.Steps, "reset", "--yes", ...folders, ...units);
+  expect(done.done).toBe(true);
+  expect(done.steps).toHaveLength(planned.steps.length);
+  expect(await answer(b, shapes.Steps, "reset", ...folders, ...units)).toEqual(nothing);
+});
+
 test.each<[string[], number, string, RegExp]>([
+  [["reset"], 2, "usage", /no terminal to ask on/],
+
   [["stauts"], 2, "usage", /^unknown command 'stauts'/],
   [["attach", "--frobnicate"], 2, "usage", /^unknown option --frobnicate/],
   [["rmpeer", "nobody"], 1, "refused", /nobody/],

@@ -36,6 +36,7 @@ const ELSEWHERE: readonly (readonly [RegExp, string])[] = [
   [/^weave-npc apply /, "test/namespace/npc.test.ts"],
   [/^weave migrate/, "test/namespace/migration.test.ts"],
   [/^(weave setup --systemd|systemctl start weave|editor )/, "test/vm-long/boot.test.ts"],
+  [/^weave reset/, "test/namespace/reset.test.ts"],
   [/^weave trace /, "test/namespace/trace.test.ts"],
   [/^firewall-cmd /, "test/namespace/takeover.test.ts"],
 ];

@@ -300,7 +300,7 @@ test("reset hands addresses over and removes everything", async () => {
   const notes = join(c.folder, "lib/releases");
   mkdirSync(notes, { recursive: true });
   writeFileSync(join(notes, "weave%2Feth0%2Fc1"), "");
-  await c.weave("reset");
+  await c.weave("reset", "--yes");
   expect(existsSync(notes)).toBe(false);
   const links = await c.must(["ip", "-br", "link"]);
   expect(links).not.toMatch(/weave|vxlan|vethwepl/);

@@ -3,7 +3,8 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ForeignUnitError, installService, removeService } from "../../lib/deploy/service.ts";
+import { take } from "../../cmd/steps.ts";
+import { ForeignUnitError, installService, serviceSteps } from "../../lib/deploy/service.ts";
 import { environmentFile, unitFile } from "../../lib/deploy/systemd.ts";
 import { createLog, isJournal } from "../../lib/log/log.ts";
 import { ServiceManager } from "../../lib/sys/servicemanager.ts";
@@ -79,6 +80,8 @@ describe("the unit", () => {
   const settings = [{ variable: "WEAVE_MTU", description: "MTU of the network" }];
   const files = () => ({ units: join(folder, "units"), environment: join(folder, "default/weave") });
   const unit = () => join(files().units, "weave.service");
+  /** Removes it; returns what was done. */
+  const removed = async () => (await take(serviceSteps(files(), settings))).did;
 
   test.skipIf(Bun.which("systemd-analyze") === null)("is one that systemd understands", () => {
     // A path with all that has a meaning in units.
@@ -109,7 +112,7 @@ describe("the unit", () => {
     }
   });
 
-  test("is installed, enabled, and installed again with a new path; settings stay as people left them", () => {
+  test("is installed, enabled, and installed again with a new path; settings stay as people left them", async () => {
     installService(files(), "/usr/local/bin/weave", settings);
     expect(readFileSync(unit(), "utf8")).toContain(
       "ExecStart=@/usr/local/bin/weave weave-router $EXTRA_ARGS $PEERS\n",
@@ -123,24 +126,24 @@ describe("the unit", () => {
     installService(files(), "/opt/weave", settings);
     expect(readFileSync(unit(), "utf8")).toContain("ExecStart=@/opt/weave weave-router");
     expect(readFileSync(files().environment, "utf8")).toBe("PEERS=host2\n");
-    expect(removeService(files(), settings).join()).toContain(`kept ${files().environment}`);
+    expect(await removed()).toContain(`kept ${files().environment}, which was changed`);
     expect([existsSync(unit()), existsSync(files().environment)]).toEqual([false, true]);
-    expect(removeService(files(), settings)).toEqual([]);
+    expect(await removed()).toEqual([]);
   });
 
-  test("leaves nothing behind when it is removed", () => {
+  test("leaves nothing behind when it is removed", async () => {
     installService(files(), "/usr/local/bin/weave", settings);
-    removeService(files(), settings);
+    await removed();
     for (const path of ["weave.service", "multi-user.target.wants/weave.service"])
       expect(existsSync(join(files().units, path))).toBe(false);
     expect(existsSync(files().environment)).toBe(false);
   });
 
-  test("of somebody else is neither replaced nor removed", () => {
+  test("of somebody else is neither replaced nor removed", async () => {
     installService(files(), "/usr/local/bin/weave", settings);
     writeFileSync(unit(), "[Service]\nExecStart=/usr/local/bin/weave launch\n");
     expect(() => installService(files(), "/usr/local/bin/weave", settings)).toThrow(ForeignUnitError);
-    expect(removeService(files(), settings)).toEqual([]);
+    expect(await removed()).toEqual([]);
     expect(readFileSync(unit(), "utf8")).toContain("launch");
   });
 });

@@ -110,6 +110,15 @@ export function undoForwarding(nf: NetlinkSocket): void {
   for (const table of tablesWithOurs(nf)) table.remove();
 }
 
+/** Whether a table of iptables has rules of ours; false, too, where the kernel does not say. */
+export function hasForwarding(nf: NetlinkSocket): boolean {
+  try {
+    return tablesWithOurs(nf).length > 0;
+  } catch {
+    return false;
+  }
+}
+
 function tablesWithOurs(nf: NetlinkSocket): ForwardingTable[] {
   return tables(nf).filter((table) => {
     const { jumps, rules } = table.observe();

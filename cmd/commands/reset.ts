@@ -1,0 +1,118 @@
+// weave reset: leave the network, and take everything of weave from this host.
+import { type ApiClient, apiClient, RouterDownError } from "../../lib/api/client.ts";
+import { Steps } from "../../lib/api/shapes.ts";
+import { cniSteps } from "../../lib/cni/remove.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { stopDaemon } from "../../lib/router/daemon.ts";
+import { kernelSteps, stateSteps } from "../../lib/router/hoststeps.ts";
+import { runningPid } from "../../lib/router/instance.ts";
+import { executable } from "../../lib/sys/executable.ts";
+import type { Step } from "../../lib/sys/step.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
+import { requireRoot } from "../main.ts";
+import { SERVICE_FILES, stepsToRemove } from "../service.ts";
+import { agreed, take } from "../steps.ts";
+import { whileWaiting } from "../waiting.ts";
+
+/** More than the router takes to find out that no peer takes over. */
+const HAND_OVER_MS = 15_000;
+
+const NO_TERMINAL =
+  "reset asks before it removes anything, and there is no terminal to ask on: give --yes, or --force to go on even if no peer takes this host's addresses over";
+
+export const reset: Command = {
+  name: "reset",
+  group: "Life cycle",
+  description: "Leave the network and remove everything from this host",
+  details: [
+    "Lists what it will remove, and asks. Then hands the addresses of this host to another peer, and removes nothing unless that peer acknowledges; after that, what launch, setup and attach have made: links, packet filter rules, state, the service, the CNI plugin and its configuration. Files that others have changed are kept.",
+    "Without a terminal nobody is asked, and nothing is removed, unless --yes or --force is given.",
+  ],
+  options: {
+    yes: { type: "boolean", default: false, alias: "y", description: "Do not ask" },
+    force: {
+      type: "boolean",
+      default: false,
+      description: "Do not ask, and go on even if no peer takes the addresses over",
+    },
+    "dry-run": { type: "boolean", default: false, description: "Only list what would be removed" },
+    ...JSON_OPTION,
+    ...CNI_FOLDERS,
+    ...SERVICE_FILES,
+  },
+  examples: [
+    { command: "weave reset --dry-run", does: "See what it will remove" },
+    { command: "weave reset --yes", does: "Hand the addresses over and remove all, in a script" },
+  ],
+  async run(args) {
+    const { options, positionals } = args;
+    if (positionals.length > 0) throw new UsageError(`reset takes no arguments, such as ${positionals[0]}`);
+    requireRoot();
+    using route = new NetlinkSocket(NETLINK_ROUTE);
+    using filter = new NetlinkSocket(NETLINK_NETFILTER);
+    const pid = runningPid();
+    const steps = [
+      ...(pid === undefined ? [] : routerSteps(pid, args)),
+      ...kernelSteps(route, filter),
+      ...stateSteps(),
+      ...stepsToRemove(options),
+      ...ofRuntimes(options),
+    ];
+    const listed = steps.map(({ does }) => does);
+    const plain = (done: boolean, lines: string[], text: readonly string[]) =>
+      answer(args, Steps, { done, steps: lines }, text.join("\n"));
+    // What is kept is no reason to ask.
+    if (!steps.some(({ run }) => run))
+      return plain(true, listed, [...listed, "nothing of weave is on this host"]);
+    if (options["dry-run"]) return plain(false, listed, listed);
+    if (!(options["yes"] || options["force"])) await ask(args, listed);
+    if (pid !== undefined) await handOver(Boolean(options["force"]), args);
+    const { did, failed } = await take(steps);
+    plain(failed.length === 0, did, did);
+    if (failed.length > 0) throw new Error(`reset is not complete: ${failed.join("; ")}`);
+  },
+};
+
+/** Throw unless somebody agrees. */
+async function ask({ options }: Pick<Arguments, "options">, listed: readonly string[]): Promise<void> {
+  if (options["json"]) throw new UsageError(NO_TERMINAL);
+  if (process.stdin.isTTY)
+    console.error(["weave reset will", ...listed.map((line) => `  ${line}`)].join("\n"));
+  const answered = await agreed("Do this?");
+  if (answered === undefined) throw new UsageError(NO_TERMINAL);
+  if (!answered) throw new Error("nothing was removed");
+}
+
+/** The hand-over goes before all steps: where it fails, nothing is done. */
+function routerSteps(pid: number, args: Arguments): Step[] {
+  const stop = async () => {
+    await whileWaiting(args, stopDaemon(), `waiting for the router (pid ${pid}) to end`);
+  };
+  return [
+    {
+      does: `hand the addresses of this host to another peer, and stop the router (pid ${pid})`,
+      did: `stopped the router (pid ${pid})`,
+      run: stop,
+    },
+  ];
+}
+
+function ofRuntimes(options: Arguments["options"]): Step[] {
+  const { bin, conf } = cniFolders(options);
+  return cniSteps({ binDir: bin, confDir: conf, executable: executable("weave-net") });
+}
+
+async function handOver(force: boolean, args: Arguments, api: ApiClient = apiClient()): Promise<void> {
+  try {
+    // Answers once another peer has acknowledged our addresses.
+    const handed = api("DELETE", "/peer", { timeoutMs: HAND_OVER_MS });
+    await whileWaiting(args, handed, "handing the addresses of this host to another peer");
+  } catch (error) {
+    if (force && error instanceof Error) return;
+    if (error instanceof RouterDownError)
+      throw new Error(`${error.message}; or use --force to reset without a hand-over`);
+    throw error;
+  }
+}

@@ -1,0 +1,36 @@
+// Taking from a host what `weave setup` has installed for container runtimes, and nothing else.
+import { lstatSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { keeping, removing, type Step } from "../sys/step.ts";
+import { textOf } from "../sys/textfile.ts";
+import { conf, conflist, LIST, PLUGIN, type SetupOptions, SINGLE, sameFile } from "./setup.ts";
+
+const FORMATS = { [LIST]: conflist, [SINGLE]: conf };
+
+/** Return the steps that remove the plugin and its configuration, and what is kept as others have changed it. */
+export function cniSteps({
+  binDir,
+  confDir,
+  executable,
+}: Pick<SetupOptions, "binDir" | "confDir" | "executable">): Step[] {
+  const plugin = join(binDir, PLUGIN);
+  const configurations = Object.entries(FORMATS).flatMap(([name, format]) => {
+    const path = join(confDir, name);
+    const text = textOf(path);
+    if (text === "") return [];
+    const ours = text === format(true) || text === format(false);
+    return [ours ? removingFile(path) : keeping(`${path}, which was changed by hand`)];
+  });
+  // Without its configuration a runtime starts no more pods with it.
+  return [...configurations, ...pluginSteps(plugin, executable)];
+}
+
+const removingFile = (path: string) => removing(path, () => rmSync(path, { force: true }));
+
+function pluginSteps(plugin: string, executable: string): Step[] {
+  const found = lstatSync(plugin, { throwIfNoEntry: false });
+  if (!found) return [];
+  // The original's is a symbolic link.
+  const ours = found.isFile() && sameFile(plugin, executable);
+  return [ours ? removingFile(plugin) : keeping(`${plugin}, which is of another version or program`)];
+}

@@ -1,0 +1,93 @@
+// What weave has made on a host, as steps that take it away: kernel state and state on disk. For `weave reset`.
+import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { releaseDirectory, stateFile } from "../api/paths.ts";
+import { removeLinks } from "../host/bridge.ts";
+import { FIREWALL, removeFirewall } from "../host/firewall.ts";
+import { hasForwarding } from "../host/forwarding/forwarding.ts";
+import { BRIDGE, isContainerVeth, TABLE } from "../host/names.ts";
+import { type Link, linkList } from "../netlink/link.ts";
+import { type TableName, tableList } from "../netlink/nftables/table.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { removePolicies } from "../npc/defaultdeny.ts";
+import { TABLE as POLICIES } from "../npc/tables.ts";
+import { vxlanName } from "../overlay/datapath/links.ts";
+import { removeEsp } from "../overlay/fastdp/esp.ts";
+import { keeping, removing, type Step } from "../sys/step.ts";
+
+const isOverlay = ({ name, vxlan }: Link) => vxlan?.external === true && name === vxlanName(vxlan.port);
+
+/** Return the steps for links, encryption, the packet filter and network policies; only what is there is listed. */
+export function kernelSteps(route: NetlinkSocket, filter: NetlinkSocket): Step[] {
+  const links = linkList(route);
+  const containers = links.filter(({ name }) => isContainerVeth(name)).length;
+  const found = [
+    ...(links.some(({ name }) => name === BRIDGE) ? [`bridge ${BRIDGE}`] : []),
+    ...(containers > 0 ? [`the network links of ${containers} container${containers === 1 ? "" : "s"}`] : []),
+    ...links.filter(isOverlay).map(({ name }) => `link ${name}`),
+  ];
+  return [
+    ...(found.length > 0 ? [removing(found.join(", "), () => removeAll(route))] : []),
+    ...(hasTable(filter, FIREWALL) || hasForwarding(filter)
+      ? [removing(`our rules from the packet filter (table ${TABLE})`, () => removeFirewall(filter))]
+      : []),
+    ...(hasTable(filter, POLICIES)
+      ? [
+          removing(`the network policies in force (table ${POLICIES.name})`, () => {
+            removePolicies(filter);
+          }),
+        ]
+      : []),
+  ];
+}
+
+/** False, too, where the kernel has no nftables. */
+function hasTable(filter: NetlinkSocket, { family, name }: TableName): boolean {
+  try {
+    return tableList(filter, family).includes(name);
+  } catch {
+    return false;
+  }
+}
+
+/** Looks anew: a container may have been attached meanwhile. */
+function removeAll(route: NetlinkSocket): void {
+  const overlays = linkList(route).filter(isOverlay);
+  removeLinks(
+    route,
+    overlays.map(({ name }) => name),
+  );
+  for (const { vxlan } of overlays) if (vxlan) removeEsp(vxlan.port);
+}
+
+/** Return the step that forgets who this host was; none where nothing is kept. */
+export function stateSteps(): Step[] {
+  const file = stateFile();
+  if (!existsSync(file) && !existsSync(releaseDirectory())) return [];
+  const forget = () => {
+    for (const suffix of ["", "-wal", "-shm"]) rmSync(`${file}${suffix}`, { force: true });
+    rmSync(releaseDirectory(), { recursive: true, force: true });
+    removeIfEmpty(dirname(file));
+  };
+  const what = `name, addresses, exposures and peers of this host (${file})`;
+  return [
+    { does: `forget ${what}`, did: `forgot ${what}`, run: forget },
+    ...asides(file).map((path) => keeping(`${path}, a damaged state file`)),
+  ];
+}
+
+/** Damaged state files that were put aside. */
+function asides(file: string): string[] {
+  const [folder, name] = [dirname(file), basename(file)];
+  return (existsSync(folder) ? readdirSync(folder) : [])
+    .filter((each) => each.startsWith(`${name}.damaged`))
+    .map((each) => join(folder, each));
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // It has files of others, or is a mount point.
+  }
+}
