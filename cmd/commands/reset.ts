@@ -3,6 +3,7 @@ import { type ApiClient, apiClient, RouterDownError } from "../../lib/api/client
 import { Steps } from "../../lib/api/shapes.ts";
 import { cniSteps } from "../../lib/cni/remove.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { policySteps } from "../../lib/npc/defaultdeny.ts";
 import { stopDaemon } from "../../lib/router/daemon.ts";
 import { kernelSteps, stateSteps } from "../../lib/router/hoststeps.ts";
 import { runningPid } from "../../lib/router/instance.ts";
@@ -56,6 +57,7 @@ export const reset: Command = {
     const steps = [
       ...(pid === undefined ? [] : routerSteps(pid, args)),
       ...kernelSteps(route, filter),
+      ...policySteps(filter),
       ...stateSteps(),
       ...stepsToRemove(options),
       ...ofRuntimes(options),

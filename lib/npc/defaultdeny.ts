@@ -11,12 +11,14 @@ import {
   commit,
   deleteChain,
   deleteTable,
+  hasTable,
   type TableName,
   tableDelete,
   tableList,
 } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import { EEXIST, ENOENT, isErrno } from "../sys/errno.ts";
+import { removing, type Step } from "../sys/step.ts";
 import { wholeTable } from "./difference.ts";
 import { NO_RULES } from "./ruleset.ts";
 import { TABLE } from "./tables.ts";
@@ -135,6 +137,14 @@ function commitUnless(errno: number, nf: NetlinkSocket, requests: readonly Reque
     if (isErrno(error, errno)) return false;
     throw error;
   }
+}
+
+/** Return the step that removes all policies; none where there are none. */
+export function policySteps(nf: NetlinkSocket): Step[] {
+  const remove = () => {
+    removePolicies(nf);
+  };
+  return hasTable(nf, TABLE) ? [removing(`the network policies in force (table ${TABLE.name})`, remove)] : [];
 }
 
 /** Removes all policies, for a host that is to have none; returns whether there were any. */

@@ -7,17 +7,15 @@ import { FIREWALL, removeFirewall } from "../host/firewall.ts";
 import { hasForwarding } from "../host/forwarding/forwarding.ts";
 import { BRIDGE, isContainerVeth, TABLE } from "../host/names.ts";
 import { type Link, linkList } from "../netlink/link.ts";
-import { type TableName, tableList } from "../netlink/nftables/table.ts";
+import { hasTable } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import { removePolicies } from "../npc/defaultdeny.ts";
-import { TABLE as POLICIES } from "../npc/tables.ts";
 import { vxlanName } from "../overlay/datapath/links.ts";
 import { removeEsp } from "../overlay/fastdp/esp.ts";
 import { keeping, removing, type Step } from "../sys/step.ts";
 
 const isOverlay = ({ name, vxlan }: Link) => vxlan?.external === true && name === vxlanName(vxlan.port);
 
-/** Return the steps for links, encryption, the packet filter and network policies; only what is there is listed. */
+/** Return the steps for links, encryption and the packet filter; only what is there is listed. */
 export function kernelSteps(route: NetlinkSocket, filter: NetlinkSocket): Step[] {
   const links = linkList(route);
   const containers = links.filter(({ name }) => isContainerVeth(name)).length;
@@ -31,23 +29,7 @@ export function kernelSteps(route: NetlinkSocket, filter: NetlinkSocket): Step[]
     ...(hasTable(filter, FIREWALL) || hasForwarding(filter)
       ? [removing(`our rules from the packet filter (table ${TABLE})`, () => removeFirewall(filter))]
       : []),
-    ...(hasTable(filter, POLICIES)
-      ? [
-          removing(`the network policies in force (table ${POLICIES.name})`, () => {
-            removePolicies(filter);
-          }),
-        ]
-      : []),
   ];
-}
-
-/** False, too, where the kernel has no nftables. */
-function hasTable(filter: NetlinkSocket, { family, name }: TableName): boolean {
-  try {
-    return tableList(filter, family).includes(name);
-  } catch {
-    return false;
-  }
 }
 
 /** Looks anew: a container may have been attached meanwhile. */

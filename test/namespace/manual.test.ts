@@ -21,6 +21,8 @@ const NOT_A_COMMAND: readonly RegExp[] = [
   /^(<-|->) /, // a row of a status
   /^ *\d+ FAIL /, // a hop of a trace
   /^(Health:|Problem:|ADDRESS |round trip |remedy: )/, // other lines of one
+  /^(INFO|WARN|ERRO): /, // a line of our log
+  /^(weave is running|name |range |overlay |peers )/, // what launch says
   /^unmanaged-devices=/, // a setting of NetworkManager
 ];
 

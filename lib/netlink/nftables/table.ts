@@ -186,6 +186,15 @@ export function tableList(nl: NetlinkSocket, family: TableFamily): string[] {
     .map(({ body }) => tableAttributes(body).need(1).string);
 }
 
+/** Whether a table is there; false, too, where the kernel has no nftables. */
+export function hasTable(nl: NetlinkSocket, { family, name }: TableName): boolean {
+  try {
+    return tableList(nl, family).includes(name);
+  } catch {
+    return false;
+  }
+}
+
 /** Whether only the process that has made a table may change it (NFT_TABLE_F_OWNER); false where there is none. */
 export function isOwned(nl: NetlinkSocket, table: TableName): boolean {
   const request = nftMessage(table, "getTable", `get table ${table.family} ${table.name}`, (body) =>
