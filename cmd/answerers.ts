@@ -1,5 +1,6 @@
 // What this host's router answers other routers: read-only, within seconds, and whatever a peer says in its question.
 import type { ApiClient } from "../lib/api/client.ts";
+import { HEALTH_SUBJECT, healthAnswerer } from "../lib/doctor/health.ts";
 import type { Answerer } from "../lib/mesh/ask.ts";
 import { TRACE_SUBJECT, traceAnswerer } from "../lib/trace/question.ts";
 import { VERSION } from "../lib/version.ts";
@@ -9,6 +10,7 @@ import { runtimeSockets } from "./commands/target.ts";
 export function answerers(api: ApiClient): ReadonlyMap<string, Answerer> {
   return new Map<string, Answerer>([
     ["version", async () => ({ version: VERSION })],
+    [HEALTH_SUBJECT, healthAnswerer(api)],
     [TRACE_SUBJECT, traceAnswerer(api, runtimeSockets())],
   ]);
 }

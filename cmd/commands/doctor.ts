@@ -1,14 +1,19 @@
 // weave doctor: what is wrong with this host, what to do, and doing it.
 import { createInterface } from "node:readline/promises";
 import { apiClient } from "../../lib/api/client.ts";
+import { Cluster } from "../../lib/api/shapes.ts";
 import { applyFixes, type FixOutcome } from "../../lib/doctor/apply.ts";
+import { diagnoseCluster } from "../../lib/doctor/cluster.ts";
+import { clusterText, hasClusterProblem } from "../../lib/doctor/clustertext.ts";
 import { diagnose } from "../../lib/doctor/doctor.ts";
 import { type Finding, findingsText } from "../../lib/doctor/finding.ts";
 import { type PlannedFix, planFixes } from "../../lib/doctor/fix.ts";
 import { printedLines } from "../../lib/log/printable.ts";
-import { type Command, UsageError } from "../arguments.ts";
+import { answer } from "../answer.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
+import { whileWaiting } from "../waiting.ts";
 
 export const doctor: Command = {
   name: "doctor",
@@ -16,18 +21,29 @@ export const doctor: Command = {
   description: "Find what is wrong with this host, and the remedy",
   details: [
     "--fix puts right what the router does not touch by itself: kernel settings and modules, the CNI plugin and its configuration, leftovers. It lists every change first, and asks; without a terminal it changes nothing unless --yes is given.",
+    "--cluster asks the routers of all hosts what is wrong there, and has each of them ping all others by the overlays, as 'weave ping' does. It is read-only. Hosts of Weave Net 2.x and of older versions are not asked.",
     "Exit code 1: a problem is left.",
   ],
   options: {
     fix: { type: "boolean", default: false, description: "List what can be put right, ask, and do it" },
     yes: { type: "boolean", default: false, alias: "y", description: "With --fix: do not ask" },
     force: { type: "boolean", default: false, description: "The same as --yes" },
+    cluster: {
+      type: "boolean",
+      default: false,
+      description: "Ask all routers over the mesh, and ping all pairs of hosts",
+    },
     json: { type: "boolean", default: false, description: "Print the findings as JSON" },
     ...CNI_FOLDERS,
   },
-  async run({ options }) {
+  async run(args) {
+    const { options } = args;
     const yes = Boolean(options["yes"] || options["force"]);
     if (yes && !options["fix"]) throw new UsageError("--yes is for --fix");
+    if (options["cluster"]) {
+      if (options["fix"]) throw new UsageError("--fix is for this host alone: leave out --cluster");
+      return doctorCluster(args);
+    }
     requireRoot();
     const cni = cniQuestions(options);
     const look = () => diagnose(apiClient(), cni);
@@ -48,6 +64,16 @@ export const doctor: Command = {
     if (outcomes.some(({ error }) => error !== undefined)) process.exitCode = 1;
   },
 };
+
+async function doctorCluster(args: Arguments): Promise<void> {
+  const found = await whileWaiting(
+    args,
+    diagnoseCluster(apiClient()),
+    "waiting for the routers of all hosts",
+  );
+  answer(args, Cluster, found, clusterText(found).trimEnd());
+  if (hasClusterProblem(found)) process.exitCode = 1;
+}
 
 function report(findings: readonly Finding[], print: () => void): void {
   print();

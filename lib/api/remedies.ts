@@ -56,6 +56,6 @@ const OVERLAY_REMEDIES: readonly (readonly [RegExp, string])[] = [
 export function overlayRemedy(reason: string): string {
   return (
     OVERLAY_REMEDIES.find(([pattern]) => pattern.test(reason))?.[1] ??
-    "open UDP 6784 between the hosts; one of them may run without fast datapath ('weave status' there)"
+    "see 'weave status' there: its kernel may lack what that needs, or it was launched without"
   );
 }

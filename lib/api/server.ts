@@ -60,7 +60,7 @@ export interface ApiTarget {
   /** False for a container that Docker or podman, where there is one, does not know or says is not running. */
   isRunning(id: string): Promise<boolean>;
   /** Asks a peer's router; rejects with AskError or ProtocolError. */
-  ask(peer: PeerName, subject: string, body: unknown): Promise<unknown>;
+  ask(peer: PeerName, subject: string, body: unknown, timeoutMs: number): Promise<unknown>;
   /** Sends probes to peers, all where none is named; rejects with PingError for one that there is not. */
   ping(peers: readonly string[], count: number): Promise<Shape<typeof Pings>>;
   /** Undefined where there is no DNS. */
@@ -91,6 +91,9 @@ class NotFound extends Error {}
 
 /** Peers that may be named for one ping. */
 const MAX_PINGED = 48;
+
+/** No answerer of a question takes longer. */
+const MAX_ASK_MS = 30_000;
 
 /** Status of a question to a peer without an answer. */
 const ASK_STATUS = { "not-ours": 501, silent: 504, refused: 502, busy: 503 } as const;
@@ -306,7 +309,11 @@ const ROUTES: Record<string, Handler> = {
     const body: unknown = await request.json().catch(() => {
       throw new BadRequest("a question is JSON");
     });
-    return json(await target.ask(parsePeerName(parameters["peer"] ?? ""), parameters["subject"] ?? "", body));
+    const timeout = query(request, "timeout") ?? "10000";
+    if (!/^[1-9]\d{0,4}$/.test(timeout) || Number(timeout) > MAX_ASK_MS)
+      throw new BadRequest(`timeout ${timeout} is no number of 1 to ${MAX_ASK_MS} ms`);
+    const peer = parsePeerName(parameters["peer"] ?? "");
+    return json(await target.ask(peer, parameters["subject"] ?? "", body, Number(timeout)));
   },
   "PUT /attachment/:id": async (request, parameters, target) => {
     const noted = v.safeParse(AttachmentSchema, await request.json().catch(() => undefined));

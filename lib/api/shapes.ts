@@ -235,22 +235,39 @@ const PingWay = v.object({
   remedy: nullable(v.string()),
 });
 
+const Ping = v.object({
+  peer: Peer,
+  /** The peer that passes frames on; null where there is a connection. */
+  via: nullable(Peer),
+  /** MTU of this host's bridge: the largest packet that was tried. */
+  networkMtu: v.number(),
+  overlays: v.array(PingWay),
+  /** Why there are no overlays, where that is wrong. */
+  problem: nullable(v.string()),
+  remedy: nullable(v.string()),
+  /** Why there are none, where nothing is wrong: Weave Net 2.x and older versions answer no probes. */
+  note: nullable(v.string()),
+});
+
 /** ping: a peer each. */
-export const Pings = v.array(
-  v.object({
-    peer: Peer,
-    /** The peer that passes frames on; null where there is a connection. */
-    via: nullable(Peer),
-    /** MTU of this host's bridge: the largest packet that was tried. */
-    networkMtu: v.number(),
-    overlays: v.array(PingWay),
-    /** Why there are no overlays, where that is wrong. */
-    problem: nullable(v.string()),
-    remedy: nullable(v.string()),
-    /** Why there are none, where nothing is wrong: Weave Net 2.x and older versions answer no probes. */
-    note: nullable(v.string()),
-  }),
-);
+export const Pings = v.array(Ping);
+
+/** doctor --cluster. */
+export const Cluster = v.object({
+  hosts: v.array(
+    v.object({
+      peer: Peer,
+      /** "older": it cannot be asked. */
+      state: v.picklist(["answers", "older", "silent", "refused", "lost"]),
+      version: nullable(v.string()),
+      problems: v.array(v.object({ level: v.picklist(["problem", "warning"]), ...Problem.entries })),
+      /** Problems and warnings that are not listed. */
+      more: v.number(),
+    }),
+  ),
+  /** From each host that answers to each of its peers. */
+  paths: v.array(v.object({ from: Peer, ping: Ping })),
+});
 
 /** On standard error, where a command with --json fails. */
 export const Failure = v.object({

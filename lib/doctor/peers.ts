@@ -12,13 +12,15 @@ export const ConnectionSchema = v.object({
 type Connection = v.InferOutput<typeof ConnectionSchema>;
 
 const CHECK = "connections";
+/** All hosts may be launched with one list of peers, in which each finds itself. */
+const SELF = /^cannot connect to ourself\b/;
 
 /** `told`: what is reported as problems already; a refused peer is among them, with its cause. */
 export function connectionFindings(connections: readonly Connection[], told: readonly string[]): Finding[] {
   const isTold = ({ Address }: Connection) => told.some((found) => found.includes(` at ${Address} `));
   return connections.flatMap((connection) => {
     if (connection.State === "failed" || connection.State === "retrying")
-      return isTold(connection) ? [] : [failing(connection)];
+      return isTold(connection) || SELF.test(connection.Info) ? [] : [failing(connection)];
     return connection.State === "established" ? slow(connection) : [];
   });
 }
@@ -30,7 +32,7 @@ function failing({ Address, Info }: Connection): Finding {
 
 function slow({ Address, Info, Attrs }: Connection): Finding[] {
   if (!/\bsleeve\b/.test(Info)) return [];
-  const reason = String(Attrs?.["reason"] ?? "the fast datapath is not in use");
+  const reason = String(Attrs?.["reason"] ?? "that peer offers no fast datapath");
   const found = `${Address} is reached by sleeve only: ${reason}`;
   return [warning(CHECK, found, overlayRemedy(reason))];
 }

@@ -1,6 +1,6 @@
 // What weave ping prints: a line for each peer and overlay, and below it what is wrong and the remedy.
 import type { Pings, Shape } from "../api/shapes.ts";
-import { printedLines } from "../log/printable.ts";
+import { printable, printedLines } from "../log/printable.ts";
 
 type Ping = Shape<typeof Pings>[number];
 type Way = Ping["overlays"][number];
@@ -27,7 +27,7 @@ function pingLines(ping: Ping): string[] {
   ]);
 }
 
-const nameOf = ({ name, nickname }: Ping["peer"]) => nickname || name;
+const nameOf = ({ name, nickname }: Ping["peer"]) => printable(nickname || name);
 
 function overlayOf({ overlay, inUse }: Way, via: Ping["via"]): string {
   if (via) return `via ${nameOf(via)}`.slice(0, (WIDTHS[1] ?? 0) - 1);

@@ -68,8 +68,10 @@ export class Pinger {
     questions.answer("ping", async () => this.#pingForOthers());
   }
 
-  /** Ping peers by name, nickname or address, or all; throws PingError for one that there is not. */
-  async ping(names: readonly string[], count: number): Promise<Ping[]> {
+  /**
+   * Ping peers by name, nickname or address, or all; throws PingError for one that there is not. `here`: this host in texts.
+   */
+  async ping(names: readonly string[], count: number, here = "this host"): Promise<Ping[]> {
     const { mesh } = this.parts;
     const reachable = mesh.reachablePeers().flatMap((name) => mesh.peers.get(name) ?? []);
     const chosen = names.length === 0 ? reachable : names.flatMap((name) => this.#find(name, reachable));
@@ -79,16 +81,20 @@ export class Pinger {
     const pings: Ping[] = [];
     for (let i = 0; i < drawn.length; i += AT_ONCE)
       pings.push(
-        ...(await Promise.all(drawn.slice(i, i + AT_ONCE).map((peer) => this.#pingPeer(peer, count)))),
+        ...(await Promise.all(drawn.slice(i, i + AT_ONCE).map((peer) => this.#pingPeer(peer, count, here)))),
       );
     return [...pings, ...lost];
   }
 
   /** One run serves all that ask within a while: nobody can have us send more than that. */
   #pingForOthers(): Promise<Ping[]> {
+    const { ourself } = this.parts.mesh;
     const now = this.parts.clock.now();
     if (!this.#forOthers || now - this.#forOthers.at > FRESH_MS)
-      this.#forOthers = { at: now, answer: this.ping([], COUNT_FOR_OTHERS) };
+      this.#forOthers = {
+        at: now,
+        answer: this.ping([], COUNT_FOR_OTHERS, ourself.nickName || ourself.name),
+      };
     return this.#forOthers.answer;
   }
 
@@ -125,7 +131,7 @@ export class Pinger {
         : [
             unpinged({ name, nickname: nickName }, mtu, {
               problem: `not connected any more: ${reason}`,
-              remedy: `start weave at ${address} again, or 'weave rmpeer ${name}' if it is gone for good`,
+              remedy: `start weave at ${address.replace(/:\d+$/, "")} again, or 'weave rmpeer ${name}' if it is gone for good`,
             }),
           ],
     );
@@ -137,7 +143,7 @@ export class Pinger {
     );
   }
 
-  async #pingPeer(peer: Peer, count: number): Promise<Ping> {
+  async #pingPeer(peer: Peer, count: number, here: string): Promise<Ping> {
     const { mtu, overlay } = this.parts;
     const who = { name: peer.name as string, nickname: peer.nickName };
     const path = overlay.pathTo(peer);
@@ -152,7 +158,12 @@ export class Pinger {
     try {
       await this.#ask(peer.name, "probe", question);
     } catch (error) {
-      return unpinged(who, mtu, whyUnanswered(error));
+      // A peer that hangs may still tell of a connection to one that has gone.
+      const silent = error instanceof AskError && error.code === "silent";
+      return (
+        (silent ? this.#lost([]).find((lost) => lost.peer.name === peer.name) : undefined) ??
+        unpinged(who, mtu, whyUnanswered(error))
+      );
     }
     const runs: { way: Way; name: string; inUse: boolean }[] = [
       { way: "route", name: path.overlay, inUse: true },
@@ -164,7 +175,7 @@ export class Pinger {
         results.push({ ...each, result: await this.parts.probes.run(session, peer.name, each.way, count) });
       } catch (error) {
         const problem = `no probe can be sent: ${reasonOf(error)}`;
-        return unpinged(who, mtu, { problem, remedy: "see 'weave doctor' on this host" });
+        return unpinged(who, mtu, { problem, remedy: `see 'weave doctor' on ${here}` });
       }
     }
     const arrived = await this.#arrived(peer.name, question);
@@ -175,6 +186,7 @@ export class Pinger {
         overlay: name,
         inUse,
         peer: peer.nickName || peer.name,
+        here,
         result,
         arrived: there,
         mtu,

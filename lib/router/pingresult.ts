@@ -12,8 +12,9 @@ export type PingWay = Ping["overlays"][number];
 export interface RunFacts {
   readonly overlay: string;
   readonly inUse: boolean;
-  /** Nickname or name of the peer. */
+  /** Nickname or name of the peer; and what this host is called in texts. */
   readonly peer: string;
+  readonly here: string;
   readonly result: RunResult;
   /** What the peer says has arrived there; undefined where it does not say. */
   readonly arrived: Arrived | undefined;
@@ -64,28 +65,28 @@ function troubleOf(facts: RunFacts): Trouble | undefined {
   return result.mtu !== undefined && result.mtu < mtu ? small(facts, result.mtu) : undefined;
 }
 
-function silence({ overlay, peer, result, arrived, port }: RunFacts): Trouble {
+function silence({ overlay, peer, here, result, arrived, port }: RunFacts): Trouble {
   if (result.errno !== 0) {
     return {
-      problem: `this host cannot send: ${refusalText(result.errno, port)}`,
-      remedy: "see 'weave doctor' on this host",
+      problem: `${here} cannot send: ${refusalText(result.errno, port)}`,
+      remedy: `see 'weave doctor' on ${here}`,
     };
   }
   if (arrived?.probes === 0) {
     return {
       problem: `no frame by ${overlay} arrives at ${peer}`,
-      remedy: `open UDP ${port} from this host to ${peer}, in the firewalls of both and on the way; see 'weave doctor' on both`,
+      remedy: `open UDP ${port} from ${here} to ${peer}, in the firewalls of both and on the way; see 'weave doctor' on both`,
     };
   }
   if (arrived) {
     return {
       problem: `frames by ${overlay} arrive at ${peer}, and none comes back`,
-      remedy: `open UDP ${port} from ${peer} to this host, in the firewalls of both and on the way; see 'weave doctor' on both`,
+      remedy: `open UDP ${port} from ${peer} to ${here}, in the firewalls of both and on the way; see 'weave doctor' on both`,
     };
   }
   return {
     problem: `no frame by ${overlay} is answered`,
-    remedy: `open UDP ${port} both ways between this host and ${peer}`,
+    remedy: `open UDP ${port} both ways between ${here} and ${peer}`,
   };
 }
 

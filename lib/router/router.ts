@@ -79,9 +79,6 @@ const V1_ALLOWED =
 /** Interval of settling remembered releases. */
 const SETTLE_MS = 5_000;
 
-/** Time-out of a question to a peer's router. */
-const ASK_MS = 10_000;
-
 /** When a container runtime that did not answer is asked again; it stops with the addresses that are to be released. */
 const ASK_AGAIN_MS = 5_000;
 
@@ -424,7 +421,7 @@ export async function startRouter(
       });
       return container !== undefined && container.pid !== 0;
     },
-    ask: (peer, subject, body) => mesh.questions.ask(peer, subject, body, ASK_MS),
+    ask: (peer, subject, body, ms) => mesh.questions.ask(peer, subject, body, ms),
     ping: (peers, count) => pinger.ping(peers, count),
     dns,
     async expose(cidr, masquerade) {

@@ -85,6 +85,7 @@ test("a peer that is not reached: one problem, and advice for its cause", () => 
         failed("10.0.0.1:6783", "dial tcp 10.0.0.1:6783: connect: connection refused, retry: soon"),
         failed("10.0.0.2:6783", "password specified, but peer requested an unencrypted connection"),
         failed("10.0.0.3:6783", "Incompatible IP allocation ranges"),
+        failed("10.0.0.4:6783", "cannot connect to ourself, retry: never"),
       ],
     },
     IPAM: { Range: "10.32.0.0/12", RangeNumIPs: 1 },
@@ -137,7 +138,6 @@ test.each([
   ["dial tcp h:7000: connect: no route to host", "h is down"],
   ["dial tcp h:7000: connect: network is unreachable", "this host has no route to h"],
   ["getaddrinfo ENOTFOUND h", "the name h does not resolve"],
-  ["cannot connect to ourself", "that is this host: 'weave forget h:7000'"],
   ["no working forwarders to x: sleeve: nothing heard", "open UDP 7000"],
   ["EOF", "h has ended the connection"],
   ["what nobody foresaw", "'weave logs', here and on h"],
@@ -160,7 +160,7 @@ test.each([
     "launch all hosts with the same --port",
   ],
   ["fastdp: no encryption of the fast datapath: no AES-GCM", "load ESP"],
-  ["", "open UDP 6784 between"],
+  ["that peer offers no fast datapath", "see 'weave status' there"],
 ])("sleeve only, by %p: %s", (reason, remedy) => expect(overlayRemedy(reason)).toStartWith(remedy));
 
 describe("addresses", () => {

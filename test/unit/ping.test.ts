@@ -153,6 +153,7 @@ describe("what is made of it", () => {
       overlay: "fastdp",
       inUse: true,
       peer: "h2",
+      here: "this host",
       result: result(given),
       arrived,
       mtu: 1376,
