@@ -103,7 +103,7 @@ export const ROUTER_OPTIONS = {
   "ipalloc-range": {
     group: ADDRESSES,
     type: "string",
-    description: "Address range of the network, the same on all peers",
+    description: "Address range of the network, the same on all peers; empty to allocate no addresses",
     defaultText: "10.32.0.0/12",
     valueHint: "CIDR",
   },

@@ -74,8 +74,13 @@ function parseArgument(arg: string): AddressArgument {
 
 /** An address of the default subnet with its prefix length; throws AddressError where it is not in it. */
 async function inDefaultSubnet(api: ApiClient, address: IPv4): Promise<Cidr> {
-  const format = encodeURIComponent("{{.IPAM.DefaultSubnet}}");
-  const subnet = parseCidr(await api("GET", `/report?format=${format}`));
+  const format = encodeURIComponent("{{if .IPAM}}{{.IPAM.DefaultSubnet}}{{end}}");
+  const given = await api("GET", `/report?format=${format}`);
+  if (given === "")
+    throw new AddressError(
+      `${formatIPv4(address)}: there is no default subnet; add the prefix length, as in ${formatCidr({ address, prefix: 24 })}`,
+    );
+  const subnet = parseCidr(given);
   const cidr = { address, prefix: subnet.prefix };
   if (!cidrContains(subnet, address)) {
     throw new AddressError(

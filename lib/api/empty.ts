@@ -12,7 +12,9 @@ export function emptyText(part: string, { DNS, IPAM }: Report): string {
     case "dns":
       return `no names: containers with a host name in ${DNS?.Domain} get one`;
     case "ipam":
-      return `the address range is not divided among peers yet: ${ipamStatus(IPAM)}`;
+      return IPAM
+        ? `the address range is not divided among peers yet: ${ipamStatus(IPAM)}`
+        : "no addresses are allocated: the router was launched with an empty --ipalloc-range";
     default:
       return `no ${part}`;
   }

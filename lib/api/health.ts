@@ -1,8 +1,8 @@
 // Whether all is well with a router, in a few words.
-import type { Report } from "./report.ts";
+import type { IpamReport, Report } from "./report.ts";
 
 /** Where the division of the range stands, in words. */
-export function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Report["IPAM"]): string {
+export function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: IpamReport): string {
   if (Entries) {
     if (!Entries.some((entry) => entry.Size > 0 && entry.IsKnownPeer)) {
       return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead";
@@ -21,7 +21,7 @@ export function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: Repor
 export function healthText({ Ready, Problems = [], IPAM, Router }: Report): string {
   if (Problems.length > 0) return Problems.length === 1 ? "1 problem" : `${Problems.length} problems`;
   if (!Ready) return "starting: not ready yet";
-  const ring = ipamStatus(IPAM);
+  const ring = IPAM ? ipamStatus(IPAM) : "idle";
   if (ring !== "ready" && ring !== "idle") return `no address can be given out: ${ring}`;
   const established = Router.Connections.filter(({ State }) => State === "established");
   // What was asked for is not worth a word.

@@ -2,7 +2,7 @@
 import { Counter, Gauge, Registry } from "prom-client";
 import { unexpectedErrors } from "../log/unexpected.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
-import type { ConnectionReport, Report } from "./report.ts";
+import type { ConnectionReport, IpamReport, Report } from "./report.ts";
 
 const STATES: readonly ConnectionReport["State"][] = [
   "established",
@@ -11,6 +11,21 @@ const STATES: readonly ConnectionReport["State"][] = [
   "failed",
   "connecting",
 ];
+
+type MakeGauge = (name: string, help: string) => Gauge;
+
+/** Who of the owners of the range is away, and who waits for an address. */
+function addressMetrics(gauge: MakeGauge, IPAM: IpamReport): void {
+  const unreachable = (IPAM.Entries ?? []).filter(({ IsKnownPeer }) => !IsKnownPeer);
+  gauge("ipam_unreachable_count", "Number of unreachable peers.").set(
+    new Set(unreachable.map(({ Peer }) => Peer)).size,
+  );
+  gauge("ipam_unreachable_percentage", "Percentage of IP addresses owned by unreachable peers.").set(
+    (unreachable.reduce((sum, { Size }) => sum + Size, 0) * 100) / IPAM.RangeNumIPs,
+  );
+  gauge("ipam_pending_allocates", "Number of pending allocates.").set(IPAM.PendingAllocates?.length ?? 0);
+  gauge("ipam_pending_claims", "Number of pending claims.").set(IPAM.PendingClaims?.length ?? 0);
+}
 
 /** The metrics of a report, in Prometheus' text format. */
 export async function metricsText(report: Report): Promise<string> {
@@ -40,21 +55,15 @@ export async function metricsText(report: Report): Promise<string> {
   }).inc(Router.TerminationCount);
   const flows = flowCount(report);
   if (flows !== undefined) gauge("flows", "Number of FastDP flows.").set(flows);
-  gauge("ips", "Number of IP addresses.", "state").set({ state: "local-used" }, IPAM.ActiveIPs);
-  gauge("max_ips", "Size of IP address space used by allocator.").set(IPAM.RangeNumIPs);
+  if (IPAM) {
+    gauge("ips", "Number of IP addresses.", "state").set({ state: "local-used" }, IPAM.ActiveIPs);
+    gauge("max_ips", "Size of IP address space used by allocator.").set(IPAM.RangeNumIPs);
+    addressMetrics(gauge, IPAM);
+  }
   if (DNS) {
     const own = (DNS.Entries ?? []).filter(({ Origin, Tombstone }) => Origin === Router.Name && !Tombstone);
     gauge("dns_entries", "Number of DNS entries.").set(own.length);
   }
-  const unreachable = (IPAM.Entries ?? []).filter(({ IsKnownPeer }) => !IsKnownPeer);
-  gauge("ipam_unreachable_count", "Number of unreachable peers.").set(
-    new Set(unreachable.map(({ Peer }) => Peer)).size,
-  );
-  gauge("ipam_unreachable_percentage", "Percentage of IP addresses owned by unreachable peers.").set(
-    (unreachable.reduce((sum, { Size }) => sum + Size, 0) * 100) / IPAM.RangeNumIPs,
-  );
-  gauge("ipam_pending_allocates", "Number of pending allocates.").set(IPAM.PendingAllocates?.length ?? 0);
-  gauge("ipam_pending_claims", "Number of pending claims.").set(IPAM.PendingClaims?.length ?? 0);
   gauge("unexpected_errors_total", "Number of errors that nothing handled; see the log.").set(
     unexpectedErrors().count,
   );

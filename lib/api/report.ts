@@ -123,7 +123,8 @@ export interface Report {
   Version: string;
   VersionCheck: { Enabled: boolean; Success: boolean; NewVersion: string; NextCheckAt: string };
   Router: RouterReport;
-  IPAM: IpamReport;
+  /** Undefined where no addresses are allocated. */
+  IPAM?: IpamReport;
   DNS?: DnsReport;
   /** Links of containers on this host. */
   Containers: ContainerReport[];
@@ -158,6 +159,8 @@ export interface ReportSources {
   readonly ready: boolean;
   readonly mesh: MeshRouter;
   readonly allocator: Allocator;
+  /** Whether addresses are allocated. */
+  readonly allocates: boolean;
   readonly defaultSubnet: Cidr;
   readonly dns: DnsSources | undefined;
   readonly interfaceName: string;
@@ -182,7 +185,7 @@ export function makeReport(sources: ReportSources): Report {
     // There is no phoning home, and so no check.
     VersionCheck: { Enabled: false, Success: false, NewVersion: "", NextCheckAt: "0001-01-01T00:00:00Z" },
     Router: router,
-    IPAM: ipamReport(sources),
+    ...(sources.allocates && { IPAM: ipamReport(sources) }),
     ...(sources.dns && { DNS: dnsReport(sources.dns) }),
     Containers: sources.links.map(linkReport),
     Notes: [...sources.notes, ...sources.allocator.sharing.notes()],

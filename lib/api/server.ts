@@ -41,6 +41,8 @@ export interface CniOutcome {
 export interface ApiTarget {
   readonly log: Log;
   readonly allocator: Allocator;
+  /** Whether addresses are allocated. */
+  readonly allocates: boolean;
   readonly defaultSubnet: Cidr;
   report(): Report;
   /** Resolves with what is wrong with any of the peers, which stay; rejects with PeerAddressError. */
@@ -101,6 +103,10 @@ const ASK_STATUS = { "not-ours": 501, silent: 504, refused: 502, busy: 503 } as 
 const text = (body: string, status = 200) => new Response(body, { status });
 const json = (value: unknown) =>
   new Response(`${reportJson(value)}\n`, { headers: { "content-type": "application/json" } });
+/** Why a router that was launched with an empty range gives no address. */
+const NO_ALLOCATION =
+  'no addresses are allocated (launched with --ipalloc-range ""): name one with its prefix length, such as 10.32.0.5/12';
+
 const done = () => new Response(null, { status: 204 });
 
 const CniCallSchema = v.object({
@@ -160,7 +166,14 @@ function cidrOf(parameters: Parameters): Cidr {
   return parseContainerCidr(`${parameters["ip"]}/${parameters["prefix"]}`);
 }
 
-function subnetOf(parameters: Parameters): Cidr {
+/** The default subnet; what is allocated from it does not exist where nothing is. */
+function defaultSubnetOf({ allocates, defaultSubnet }: ApiTarget): Cidr {
+  if (!allocates) throw new NotFound(NO_ALLOCATION);
+  return defaultSubnet;
+}
+
+function subnetOf(parameters: Parameters, { allocates }: ApiTarget): Cidr {
+  if (!allocates) throw new NotFound(NO_ALLOCATION);
   return parseAllocationSubnet(`${parameters["ip"]}/${parameters["prefix"]}`);
 }
 
@@ -258,7 +271,10 @@ const ROUTES: Record<string, Handler> = {
   "GET /status/targets": statusRoute(targetsText),
   "GET /status/connections": statusRoute(connectionsText),
   "GET /status/peers": statusRoute(peersText),
-  "GET /status/ipam": statusRoute(ipamText),
+  "GET /status/ipam": (request, parameters, target, signal) => {
+    defaultSubnetOf(target);
+    return statusRoute(ipamText)(request, parameters, target, signal);
+  },
   "GET /status/dns": (request, parameters, target, signal) => {
     dnsOf(target);
     return statusRoute(namesText)(request, parameters, target, signal);
@@ -348,13 +364,14 @@ const ROUTES: Record<string, Handler> = {
   "DELETE /name/:id": deleteNames,
   "DELETE /name": deleteNames,
   "GET /ring": async (_request, _parameters, target, signal) => {
+    defaultSubnetOf(target);
     await target.allocator.prime(signal);
     return text("");
   },
-  "GET /ipinfo/defaultsubnet": (_request, _parameters, target) => text(formatCidr(target.defaultSubnet)),
-  "GET /ipinfo/available": (_request, _parameters, target) => available(target, target.defaultSubnet),
+  "GET /ipinfo/defaultsubnet": (_request, _parameters, target) => text(formatCidr(defaultSubnetOf(target))),
+  "GET /ipinfo/available": (_request, _parameters, target) => available(target, defaultSubnetOf(target)),
   "GET /ipinfo/available/:ip/:prefix": (_request, parameters, target) =>
-    available(target, subnetOf(parameters)),
+    available(target, subnetOf(parameters, target)),
   "GET /ipinfo/waits": (_request, _parameters, { allocator }) => waits(allocator.waits()),
   "GET /ipinfo/waits/:id": (_request, parameters, { allocator }) =>
     waits(allocator.waits(identifier(parameters))),
@@ -369,11 +386,11 @@ const ROUTES: Record<string, Handler> = {
   "GET /ip/:id": (request, parameters, target) =>
     lookup(request, parameters, target, hostRange(target.defaultSubnet)),
   "GET /ip/:id/:ip/:prefix": (request, parameters, target) =>
-    lookup(request, parameters, target, hostRange(subnetOf(parameters))),
+    lookup(request, parameters, target, hostRange(subnetOf(parameters, target))),
   "POST /ip/:id": (request, parameters, target, signal) =>
-    allocate(request, parameters, target, target.defaultSubnet, signal),
+    allocate(request, parameters, target, defaultSubnetOf(target), signal),
   "POST /ip/:id/:ip/:prefix": (request, parameters, target, signal) =>
-    allocate(request, parameters, target, subnetOf(parameters), signal),
+    allocate(request, parameters, target, subnetOf(parameters, target), signal),
   "PUT /ip/:id/:ip/:prefix": async (request, parameters, target, signal) => {
     const { allocator } = target;
     const id = identifier(parameters);

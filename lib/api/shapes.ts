@@ -69,7 +69,8 @@ export const Launched = v.object({
   log: v.string(),
   name: v.string(),
   nickname: v.string(),
-  range: cidr,
+  /** Null where no addresses are allocated. */
+  range: nullable(cidr),
   /** "fast datapath: VXLAN and eBPF" or "sleeve". */
   overlay: v.string(),
   encryption: v.boolean(),
@@ -109,13 +110,16 @@ export const Status = v.object({
   connections: v.record(v.string(), v.number()),
   peers: v.number(),
   trustedSubnets: v.array(cidr),
-  ipam: v.object({
-    status: v.string(),
-    range: cidr,
-    defaultSubnet: cidr,
-    addresses: v.number(),
-    active: v.number(),
-  }),
+  /** Null where no addresses are allocated. */
+  ipam: nullable(
+    v.object({
+      status: v.string(),
+      range: cidr,
+      defaultSubnet: cidr,
+      addresses: v.number(),
+      active: v.number(),
+    }),
+  ),
   dns: nullable(
     v.object({
       domain: v.string(),

@@ -23,7 +23,6 @@ export function statusText(report: Report): string {
   return printedLines([
     ...health(report),
     ...overview(report),
-    "",
     ...ipamOverview(report),
     ...dnsOverview(report),
     ...notes(report),
@@ -59,7 +58,9 @@ function overview({ Router: router, ...report }: Report): string[] {
 }
 
 function ipamOverview({ IPAM: ipam }: Report): string[] {
+  if (!ipam) return [];
   return [
+    "",
     "        Service: ipam",
     `         Status: ${ipamStatus(ipam)}`,
     `          Range: ${ipam.Range}`,
@@ -127,6 +128,7 @@ export function namesText({ DNS: dns }: Report): string {
 
 /** "weave status ipam": who owns how much of the range. */
 export function ipamText({ Router, IPAM }: Report): string {
+  if (!IPAM) return "";
   const owners = new Map<string, { nickname: string; addresses: number; note: string }>();
   for (const { Peer, Nickname, Size, IsKnownPeer, UnreachableSince } of IPAM.Entries ?? []) {
     const since = UnreachableSince === undefined ? "" : ` since ${UnreachableSince.replace(/\.\d+/, "")}`;

@@ -23,13 +23,15 @@ export function statusSummary(report: Report): Shape<typeof Status> {
     connections,
     peers: router.Peers.length,
     trustedSubnets: router.TrustedSubnets,
-    ipam: {
-      status: ipamStatus(ipam),
-      range: ipam.Range,
-      defaultSubnet: ipam.DefaultSubnet,
-      addresses: ipam.RangeNumIPs,
-      active: ipam.ActiveIPs,
-    },
+    ipam: ipam
+      ? {
+          status: ipamStatus(ipam),
+          range: ipam.Range,
+          defaultSubnet: ipam.DefaultSubnet,
+          addresses: ipam.RangeNumIPs,
+          active: ipam.ActiveIPs,
+        }
+      : null,
     dns: dns
       ? {
           domain: dns.Domain,
@@ -143,7 +145,7 @@ export function peersSummary({ Router }: Report): Shape<typeof PeerList> {
 
 export function ownersSummary({ Router, IPAM }: Report): Shape<typeof Owners> {
   const owners = new Map<string, Shape<typeof Owners>[number]>();
-  for (const { Peer, Nickname, Size, IsKnownPeer, UnreachableSince } of IPAM.Entries ?? []) {
+  for (const { Peer, Nickname, Size, IsKnownPeer, UnreachableSince } of IPAM?.Entries ?? []) {
     owners.set(Peer, {
       name: Peer,
       nickname: Nickname,

@@ -21,7 +21,8 @@ const Report = v.object({
     Interface: v.string(),
     Connections: v.array(ConnectionSchema),
   }),
-  IPAM: IpamSchema,
+  /** Missing where no addresses are allocated. */
+  IPAM: v.optional(IpamSchema),
 });
 export type RouterSeen = v.InferOutput<typeof Report>;
 
@@ -50,7 +51,7 @@ export async function askRouter(api: ApiClient): Promise<RouterState> {
     const report = v.safeParse(Report, JSON.parse(answer));
     if (!report.success) return { state: "failing", reason: "its report is of another version" };
     // Asking a router that has no ring yet would begin the division of the range.
-    const obstacle = report.output.IPAM.Entries ? await obstacleNow(api) : undefined;
+    const obstacle = report.output.IPAM?.Entries ? await obstacleNow(api) : undefined;
     return { state: "answers", report: report.output, obstacle };
   } catch (error) {
     if (error instanceof RouterSilentError) return silent();
@@ -85,7 +86,7 @@ function absent(): RouterState {
 /** The link that other hosts are behind: "vxlan-6784 (fast datapath: …)". */
 export const portOf = ({ Router }: RouterSeen) => Router.Interface.split(" ")[0] ?? "";
 
-export const rangeOf = (report: RouterSeen | undefined) => report && parseCidr(report.IPAM.Range);
+export const rangeOf = (report: RouterSeen | undefined) => report?.IPAM && parseCidr(report.IPAM.Range);
 
 /** What is wrong with a router, answering or not. */
 export function routerFindings(router: RouterState): Finding[] {
@@ -129,7 +130,7 @@ export function reportFindings(report: RouterSeen, obstacle?: string): Finding[]
   const { Router, IPAM, Problems } = report;
   const established = Router.Connections.filter(({ State }) => State === "established").length;
   const told = Problems.map(({ Found }) => Found);
-  const addresses = addressFindings(IPAM, obstacle);
+  const addresses = IPAM ? addressFindings(IPAM, obstacle) : [];
   // What keeps it from being ready is said on its own, where it is known.
   const notReady = problem("router", "it is not ready for containers yet", "see 'weave logs'");
   return [

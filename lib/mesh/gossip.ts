@@ -36,6 +36,9 @@ export interface GossipChannel {
   neighbours(data: GossipData): void;
 }
 
+/** A channel that nobody is on: for a user that keeps to itself. */
+export const MUTE: GossipChannel = { unicast: () => false, broadcast() {}, neighbours() {} };
+
 /** Ready bytes that cannot be joined into less: sent one after the other. */
 export class RawGossip implements GossipData {
   readonly bytes: number;

@@ -28,7 +28,7 @@ const Started = v.object({
     Encryption: v.boolean(),
     Interface: v.string(),
   }),
-  range: v.string(),
+  range: v.nullable(v.string()),
   targets: v.array(Target),
 });
 
@@ -38,7 +38,7 @@ export type Started = v.InferOutput<typeof Started>;
 const FORMAT =
   '{"router":{"Name":{{json .Router.Name}},"NickName":{{json .Router.NickName}},' +
   '"Encryption":{{json .Router.Encryption}},"Interface":{{json .Router.Interface}}},' +
-  '"range":{{json .IPAM.Range}},"targets":{{json .Router.TargetStates}}}';
+  '"range":{{if .IPAM}}{{json .IPAM.Range}}{{else}}null{{end}},"targets":{{json .Router.TargetStates}}}';
 
 /** Ask a router how it has started. Throw as the client does. */
 export async function askStarted(api: ApiClient): Promise<Started> {
@@ -120,7 +120,7 @@ export function launchedText(launched: Shape<typeof Launched>): string {
   return printedLines([
     `weave is running (pid ${pid}, log ${log})`,
     `  name     ${name}(${nickname})`,
-    `  range    ${range}`,
+    `  range    ${range ?? "none: addresses are those that are named"}`,
     `  overlay  ${overlay}; ${encryption ? "encrypted" : "not encrypted"}`,
     ...listed.map((row, i) => `${i === 0 ? "  peers" : "       "}    ${row}`),
   ]).trimEnd();

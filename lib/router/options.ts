@@ -91,6 +91,11 @@ function parseInit(text: string): InitMode {
 
 const subnet = parsed(parseAllocationSubnet);
 
+/** The range of a router that allocates no addresses: no container can have one of it. */
+const NO_RANGE: Cidr = { address: 0, prefix: 32 };
+
+const rangeOrNone = parsed((text) => (text === "" ? NO_RANGE : parseAllocationSubnet(text)));
+
 const Schema = v.object({
   name: v.optional(parsed(parsePeerName)),
   nickname: v.optional(
@@ -106,7 +111,7 @@ const Schema = v.object({
   discovery: v.optional(v.boolean(), true),
   fastdp: v.optional(v.boolean(), true),
   "min-protocol-version": v.optional(integer(1, 2)),
-  "ipalloc-range": v.optional(subnet),
+  "ipalloc-range": v.optional(rangeOrNone),
   "ipalloc-default-subnet": v.optional(subnet),
   "ipalloc-init": v.optional(parsed(parseInit), "consensus"),
   dns: v.optional(v.boolean(), true),
@@ -136,6 +141,8 @@ const Schema = v.object({
 export type RouterOptions = v.InferOutput<typeof Schema> & {
   readonly "docker-api": readonly string[];
   readonly range: Cidr;
+  /** False for an empty range: addresses are those that people name. */
+  readonly allocates: boolean;
   readonly defaultSubnet: Cidr;
   readonly peers: readonly string[];
 };
@@ -156,6 +163,11 @@ export function parseOptions(raw: Record<string, unknown>, peers: readonly strin
     throw new OptionError("--resume: is for the peers of the last time; name no others");
   }
   const range = options["ipalloc-range"] ?? parseSubnet(DEFAULT_RANGE);
+  const allocates = range !== NO_RANGE;
+  for (const option of ["ipalloc-init", "ipalloc-default-subnet"]) {
+    if (!allocates && raw[option] !== undefined)
+      throw new OptionError(`--${option}: there is no range to allocate from; give --ipalloc-range one`);
+  }
   const defaultSubnet = options["ipalloc-default-subnet"] ?? range;
   if (!rangesOverlap(cidrRange(range), cidrRange(defaultSubnet))) {
     throw new OptionError(
@@ -166,6 +178,7 @@ export function parseOptions(raw: Record<string, unknown>, peers: readonly strin
     ...options,
     "docker-api": options["docker-api"] ?? socketsOf(undefined),
     range,
+    allocates,
     defaultSubnet,
     peers,
   };

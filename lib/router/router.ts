@@ -33,6 +33,7 @@ import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { detached, unexpectedNotes } from "../log/unexpected.ts";
 import type { Answerer } from "../mesh/ask.ts";
+import { type Gossiper, MUTE } from "../mesh/gossip.ts";
 import { ratedLog } from "../mesh/ratedlog.ts";
 import { drawShortId, MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
@@ -314,9 +315,11 @@ export async function startRouter(
   };
   scope.defer("address allocation", () => allocator.stop());
   mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
-  mesh.guard(allocator.sharing);
+  if (options.allocates) mesh.guard(allocator.sharing);
   const sighting = await scope.wait(work.attached());
-  allocator.start((gossiper) => mesh.channel(IPAM_CHANNEL, gossiper), sighting);
+  // A router that allocates nothing passes on what others say of addresses.
+  const channel = (gossiper: Gossiper) => (options.allocates ? mesh.channel(IPAM_CHANNEL, gossiper) : MUTE);
+  allocator.start(channel, sighting);
   ports.follow({ addresses: allocator.releaser, work });
   const dns = options.dns ? await scope.wait(startDns(options, mesh, store, route, monitor, log)) : undefined;
   scope.defer("DNS", () => dns?.stop());
@@ -374,6 +377,7 @@ export async function startRouter(
   const target: ApiTarget = {
     log: log.with({ component: "api" }),
     allocator,
+    allocates: options.allocates,
     defaultSubnet: options.defaultSubnet,
     report: () =>
       makeReport({
@@ -381,6 +385,7 @@ export async function startRouter(
         ready,
         mesh,
         allocator,
+        allocates: options.allocates,
         defaultSubnet: options.defaultSubnet,
         dns,
         interfaceName: `${datapath.portName} (${withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
@@ -512,6 +517,7 @@ function checkHost(host: string | undefined): void {
 }
 
 function checkOverlap(route: NetlinkSocket, options: RouterOptions, log: Log): void {
+  if (!options.allocates) return;
   const range = formatCidr(options.range);
   const overlap = overlappingRoute(route, options.range);
   if (!overlap) return;

@@ -80,7 +80,7 @@ async function addressOfPod({ pod }: Lookups, name: string): Promise<string> {
 async function whereIs({ api }: Lookups, report: Report, address: string): Promise<Whereabouts> {
   const number = parseIPv4(address);
   const { IPAM, Router } = report;
-  const owner = (IPAM.Entries ?? []).find(({ Token, Size }) => {
+  const owner = (IPAM?.Entries ?? []).find(({ Token, Size }) => {
     const start = parseIPv4(Token);
     return number >= start && number < start + Size;
   });
@@ -94,9 +94,10 @@ async function whereIs({ api }: Lookups, report: Report, address: string): Promi
   if (other) return { kind: "peer", ...other };
   if (owner?.Peer === Router.Name) return { kind: "here" };
   if (owner) return { kind: "peer", name: owner.Peer, nickname: nickname(owner.Peer) };
-  const outside = !cidrContains(parseCidr(IPAM.Range), number);
+  const range = IPAM?.Range;
+  const outside = range === undefined || !cidrContains(parseCidr(range), number);
   const why = outside
-    ? `${formatIPv4(number)} is outside the range of the network, ${IPAM.Range}, and no container has it`
+    ? `${formatIPv4(number)} is outside the range of the network, ${range ?? "which has none"}, and no container has it`
     : `no host owns ${formatIPv4(number)}: the range is not divided yet`;
   return { kind: "nowhere", why };
 }

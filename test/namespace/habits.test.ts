@@ -1,7 +1,7 @@
 // What scripts written for Weave Net 2.x do and rely on: variables, ports, DNS at once, metrics, commands given twice.
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { DIST, eventually, type Host, Hosts, type Output } from "../support/hosts.ts";
+import { DIST, eventually, exec, type Host, Hosts, type Output } from "../support/hosts.ts";
 import { addPod, inPod } from "../support/pods.ts";
 
 let hosts: Hosts;
@@ -27,7 +27,7 @@ beforeAll(() => {
 });
 
 beforeEach(async () => {
-  hosts = await Hosts.create("hab", 1);
+  hosts = await Hosts.create("hab", 2);
   host = hosts.host(1);
 });
 
@@ -181,3 +181,67 @@ test("expose and hide twice are no errors", async () => {
   }
   expect((await host.must(["ip", "-4", "addr", "show", "weave"])).trim()).not.toContain("inet ");
 }, 60_000);
+
+describe("an empty --ipalloc-range", () => {
+  test("allocates nothing: addresses are those that are named, and others may allocate", async () => {
+    const other = hosts.host(2);
+    const launched = await host.exec([WEAVE, "launch", "--ipalloc-range", ""]);
+    expect([launched.code, launched.stderr]).toEqual([0, ""]);
+    expect(launched.stdout).toContain("range    none");
+    await other.weave("launch", "--ipalloc-init=consensus=1", host.ip);
+    const [here, there] = [await hosts.pod("here"), await hosts.pod("there")];
+    expect((await weave("attach", "10.2.1.1/24", "--netns", here)).stdout).toBe("10.2.1.1\n");
+    await other.weave("attach", "10.2.1.2/24", "--netns", there);
+    const ping = [
+      "ip",
+      "netns",
+      "exec",
+      here.replace("/run/netns/", ""),
+      "ping",
+      "-c",
+      "2",
+      "-W",
+      "5",
+      "10.2.1.2",
+    ];
+    expect((await exec(ping)).stdout).toContain(" 0% packet loss");
+    expect(await other.weave("expose")).toMatch(/^10\.(3[2-9]|4[0-7])\./);
+
+    const why =
+      'no addresses are allocated (launched with --ipalloc-range ""): name one with its prefix length';
+    for (const command of [
+      ["attach", "--netns", here],
+      ["expose"],
+      ["prime"],
+      ["attach", "net:10.3.0.0/16", "--netns", here],
+    ]) {
+      const { code, stderr } = await weave(...command);
+      expect([command, code, stderr]).toEqual([command, 1, expect.stringContaining(why)]);
+    }
+    const bare = await weave("attach", "10.2.1.9", "--netns", here);
+    expect([bare.code, bare.stderr]).toEqual([
+      1,
+      expect.stringContaining("add the prefix length, as in 10.2.1.9/24"),
+    ]);
+    expect((await weave("expose", "10.2.1.101/24")).stdout).toBe("10.2.1.101\n");
+    expect((await weave("hide", "10.2.1.101/24")).code).toBe(0);
+    expect((await weave("hide")).code).toBe(0);
+
+    expect((await weave("status")).stdout).not.toContain("ipam");
+    expect((await weave("status", "ipam")).code).toBe(1);
+    expect(JSON.parse((await weave("status", "--json")).stdout)).toMatchObject({ ipam: null, ready: true });
+    expect((await weave("report", "-f", "{{if .IPAM}}ipam{{else}}none{{end}}")).stdout).toBe("none\n");
+    expect(await get("http://127.0.0.1:6782/metrics")).not.toContain("weave_max_ips");
+    expect((await weave("detach", "10.2.1.1/24", "--netns", here)).stdout).toBe("10.2.1.1\n");
+    await weave("stop");
+    expect((await host.exec([WEAVE, "launch", "--ipalloc-range="])).code).toBe(0);
+  }, 60_000);
+
+  test.each(["--ipalloc-init=observer", "--ipalloc-default-subnet=10.32.0.0/16"])(
+    "needs no %s",
+    async (option) => {
+      const { code, stderr } = await host.exec([WEAVE, "launch", "--ipalloc-range=", option]);
+      expect([code, stderr]).toEqual([2, expect.stringContaining("there is no range to allocate from")]);
+    },
+  );
+});

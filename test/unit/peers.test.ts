@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { connectionsTable, connectionsText } from "../../lib/api/connections.ts";
 import { healthText } from "../../lib/api/health.ts";
 import { ageText, rateText, roundTripText } from "../../lib/api/quantities.ts";
-import type { Report, RouterReport } from "../../lib/api/report.ts";
+import type { IpamReport, Report, RouterReport } from "../../lib/api/report.ts";
 import { statusText } from "../../lib/api/status.ts";
 import { connectionsSummary } from "../../lib/api/summary.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -274,7 +274,10 @@ describe("the verdict", () => {
     ["starting: not ready yet", report({}, { Ready: false })],
     [
       "no address can be given out: awaiting consensus (quorum: 2, known: 1)",
-      report({}, { IPAM: { ...report({}).IPAM, Paxos: waiting } }),
+      report(
+        {},
+        { IPAM: { Entries: null, PendingAllocates: null, Paxos: waiting } as unknown as IpamReport },
+      ),
     ],
   ])("%p", (text, made) => expect(healthText(made)).toBe(text));
 
