@@ -1,7 +1,10 @@
 // weave attach, detach: a container, by its id or name at Docker or podman, its network namespace or a process in it.
+import { isIP } from "node:net";
 import { type Cidr, formatCidr, formatIPv4 } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import type { NotedAttachment } from "../../lib/api/server.ts";
+import { type ExtraHost, hostsText, rewriteHosts } from "../../lib/container/hosts.ts";
+import type { Container } from "../../lib/container/runtime.ts";
 import { attach as attachContainer, detachAddresses } from "../../lib/host/attach.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
 import { LINK } from "../../lib/host/names.ts";
@@ -9,7 +12,7 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { type Netns, netnsPath } from "../../lib/sys/netns.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { JSON_OPTION } from "../answer.ts";
-import { type Command, UsageError } from "../arguments.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 import { acquire, answerAddresses, lookup, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
@@ -34,6 +37,17 @@ export const attach: Command = {
       description: "Route multicast by the network",
     },
     ...JSON_OPTION,
+    "rewrite-hosts": {
+      type: "boolean",
+      default: false,
+      description: "Write the container's name and addresses into its /etc/hosts",
+    },
+    "add-host": {
+      type: "string",
+      description: "With --rewrite-hosts: add a name",
+      valueHint: "NAME:IP",
+      repeatable: true,
+    },
     "without-dns": { type: "boolean", default: false, description: "Do not name the container in DNS" },
   },
   examples: [
@@ -42,7 +56,8 @@ export const attach: Command = {
   ],
   async run(args) {
     requireRoot();
-    const { addresses, where, id, kind, fqdn } = await target(args);
+    const { addresses, where, id, kind, fqdn, container } = await target(args);
+    const rewrite = hostsWriter(args, container);
     if (/^\d+\.\d+\.\d+|[\s/:,]/.test(id)) {
       throw new UsageError(`"${id}" is neither the id of a container nor an address such as 10.32.0.5/12`);
     }
@@ -51,6 +66,7 @@ export const attach: Command = {
     const cidrs = await acquire(api, id, addresses, kind, args);
     const multicastRoute = args.options["multicast-route"] !== false;
     try {
+      rewrite?.(ipsOf(cidrs));
       attachContainer({
         netns: where,
         containerId: id,
@@ -74,6 +90,29 @@ export const attach: Command = {
     answerAddresses(args, id, cidrs);
   },
 };
+
+/** What writes /etc/hosts of a container for its addresses; undefined where that is not asked for. */
+function hostsWriter(
+  { options, lists }: Arguments,
+  container: Container | undefined,
+): ((ips: readonly string[]) => void) | undefined {
+  const extra = (lists?.["add-host"] ?? []).map(extraHost);
+  if (!options["rewrite-hosts"]) {
+    if (extra.length > 0) throw new UsageError("--add-host goes with --rewrite-hosts");
+    return undefined;
+  }
+  if (!container) throw new UsageError("--rewrite-hosts is for a container of Docker or podman");
+  const { hostname, hostsPath, id } = container;
+  if (hostsPath === undefined)
+    throw new Error(`cannot rewrite /etc/hosts of container ${id.slice(0, 12)}: its runtime keeps none`);
+  return (ips) => rewriteHosts(hostsPath, hostsText(hostname, ips, extra));
+}
+
+function extraHost(text: string): ExtraHost {
+  const [, name = "", address = ""] = /^([\w.-]{1,253}):(.*)$/.exec(text) ?? [];
+  if (isIP(address) === 0) throw new UsageError(`--add-host "${text}": should be NAME:IP`);
+  return { name, address };
+}
 
 /** Has the router attach the container again when it is restarted; one of an older version does not. */
 async function note(api: ApiClient, id: string, attachment: NotedAttachment): Promise<void> {

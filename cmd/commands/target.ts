@@ -1,7 +1,7 @@
 // Which container a command means: one of Docker's or podman's by its id or name, or any by its network namespace or a
 // process in it.
 import { basename } from "node:path";
-import { findContainer, runningContainer, socketsOf } from "../../lib/container/runtime.ts";
+import { type Container, findContainer, runningContainer, socketsOf } from "../../lib/container/runtime.ts";
 import type { Netns } from "../../lib/sys/netns.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
 import { type AddressArgument, type HolderKind, takeAddresses } from "./addresses.ts";
@@ -21,6 +21,8 @@ export interface Target {
   readonly kind: HolderKind;
   readonly where: Netns;
   readonly fqdn: string | undefined;
+  /** What Docker or podman says of it. */
+  readonly container?: Container;
   readonly addresses: readonly AddressArgument[];
 }
 
@@ -51,7 +53,8 @@ export async function target({ options, positionals }: Arguments, mayBeStopped =
   const container =
     (mayBeStopped && (await findContainer(runtimeSockets(), id))) ||
     (await runningContainer(runtimeSockets(), id));
-  return { id: container.id, kind: "runtime", where: container.pid, fqdn: container.fqdn, addresses };
+  const { pid: where, fqdn } = container;
+  return { id: container.id, kind: "runtime", where, fqdn, container, addresses };
 }
 
 /** The name of a namespace, or "pid-PID" for /proc/PID/ns/net, whose last part is the same for all. */

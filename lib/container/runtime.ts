@@ -20,10 +20,15 @@ export interface Container {
   readonly pid: number;
   /** Its host name with its domain, where it has one. */
   readonly fqdn: string | undefined;
+  /** Its host name, with its domain where the runtime has that apart. */
+  readonly hostname: string;
+  /** The file on this host that is its /etc/hosts; undefined where its runtime keeps none. */
+  readonly hostsPath: string | undefined;
 }
 
 const Inspected = v.object({
   Id: v.pipe(v.string(), v.regex(/^[0-9a-f]{12,64}$/)),
+  HostsPath: v.optional(v.nullable(v.string()), ""),
   State: v.object({ Running: v.boolean(), Pid: v.pipe(v.number(), v.integer(), v.minValue(0)) }),
   Config: v.object({
     Hostname: v.optional(v.string(), ""),
@@ -67,11 +72,13 @@ export async function findContainer(
   for (const socket of sockets.filter((path) => existsSync(path))) {
     const answer = await get(socket, `/containers/${encodeURIComponent(idOrName)}/json`);
     if (answer === undefined) continue;
-    const { Id, State, Config } = v.parse(Inspected, answer);
+    const { Id, State, Config, HostsPath } = v.parse(Inspected, answer);
     return {
       id: Id,
       pid: State.Running ? State.Pid : 0,
       fqdn: fqdnOf(Config.Hostname, Config.Domainname ?? ""),
+      hostname: [Config.Hostname, Config.Domainname].filter(Boolean).join("."),
+      hostsPath: HostsPath || undefined,
     };
   }
   return undefined;

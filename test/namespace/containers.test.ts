@@ -66,6 +66,24 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     expect(await weave("dns-lookup", "zwei")).toBe("");
   });
 
+  test("its names are written into /etc/hosts where that is asked for", async () => {
+    await run("written", "--hostname=written.weave.local");
+    const before = await runtime.run("exec", "written", "/bin/busybox", "cat", "/etc/hosts");
+    const plain = (await weave("attach", "written")).trim();
+    expect(await runtime.run("exec", "written", "/bin/busybox", "cat", "/etc/hosts")).toBe(before);
+    const bad = await tryWeave("attach", "--rewrite-hosts", "--add-host", "db", "written");
+    expect([bad.code, bad.stderr]).toEqual([
+      2,
+      expect.stringContaining('--add-host "db": should be NAME:IP'),
+    ]);
+    await weave("attach", "--rewrite-hosts", "--add-host", "db:192.0.2.1", "written");
+    const after = await runtime.run("exec", "written", "/bin/busybox", "cat", "/etc/hosts");
+    expect(after).toContain(`${plain.padEnd(15)} written.weave.local written\n`);
+    expect(after).toContain("192.0.2.1       db\n");
+    expect(await runtime.run("exec", "written", "/bin/ping", "-c", "1", "written")).toContain(plain);
+    await runtime.run("rm", "-f", "written");
+  });
+
   test("an address is not given to another while somebody shares its container's namespace", async () => {
     const id = await run("lender");
     const address = (await weave("attach", "lender")).trim();

@@ -52,7 +52,10 @@ const open = () =>
     }),
     clock,
     log: silentLog,
-    find: async () => (world.pid === undefined ? undefined : { id: ID, pid: world.pid, fqdn: undefined }),
+    find: async () =>
+      world.pid === undefined
+        ? undefined
+        : { id: ID, pid: world.pid, fqdn: undefined, hostname: "", hostsPath: undefined },
     isAttached: async () => world.linked,
     async attach(attachment) {
       world.attached.push(attachment);

@@ -1,0 +1,100 @@
+// /etc/hosts of a container, as the original rewrote it (weave: proxy/hosts.go): its name with the addresses that it has on the
+// network. Docker and podman keep the file on this host and mount it into the container.
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  realpathSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { reasonOf } from "../sys/reason.ts";
+
+/** A name that is added by hand, and its address. */
+export interface ExtraHost {
+  readonly name: string;
+  readonly address: string;
+}
+
+const LOCAL = [
+  "127.0.0.1       localhost",
+  "::1             ip6-localhost ip6-loopback",
+  "fe00::0         ip6-localnet",
+  "ff00::0         ip6-mcastprefix",
+  "ff02::1         ip6-allnodes",
+  "ff02::2         ip6-allrouters",
+];
+
+/** What is a name in the file; a runtime may say anything. */
+const NAME = /^[\w.-]{1,253}$/;
+
+/** The file for a container of this host name, with its domain or without, and its addresses. Throws for no name. */
+export function hostsText(
+  hostname: string,
+  addresses: readonly string[],
+  extra: readonly ExtraHost[],
+): string {
+  const full = hostname.replace(/\.$/, "");
+  if (!NAME.test(full))
+    throw new Error(`cannot write /etc/hosts: ${JSON.stringify(hostname)} is no host name`);
+  const [name = ""] = full.split(".");
+  const names = name === full ? name : `${full} ${name}`;
+  const line = (address: string, what: string) => `${address.padEnd(15)} ${what}`;
+  return [
+    "# created by Weave - BEGIN",
+    "# container hostname",
+    ...addresses.map((address) => line(address, names)),
+    "",
+    "# static names added with --add-host",
+    ...extra.map(({ name: other, address }) => line(address, other)),
+    "",
+    "# default localhost entries",
+    ...LOCAL,
+    "# created by Weave - END",
+    "",
+  ].join("\n");
+}
+
+const O_SAFE = constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/**
+ * Writes the file that a container has as its /etc/hosts, in place: the container has it mounted. The original also put
+ * another file in its place, out of the runtime's sight; a second attach would then be out of the container's. Throws,
+ * with nothing changed, where it is no regular file in a folder of root's.
+ */
+export function rewriteHosts(path: string, text: string): void {
+  try {
+    const folder = safeFolder(dirname(path));
+    const file = join(folder, basename(path));
+    const fd = openSync(file, constants.O_WRONLY | O_SAFE);
+    try {
+      const found = fstatSync(fd);
+      // One with another name could be any file of this host.
+      if (!found.isFile() || found.nlink !== 1) throw new Error("it is no regular file of one name");
+      ftruncateSync(fd, 0);
+      writeSync(fd, text, 0);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    throw new Error(`cannot rewrite /etc/hosts of the container (${path}): ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** A folder without symbolic links in its path, which nobody but root can change, nor any above it. */
+function safeFolder(path: string): string {
+  if (!path.startsWith("/")) throw new Error("the path is not absolute");
+  const folder = realpathSync(path);
+  for (let at = folder; ; at = dirname(at)) {
+    const { uid, mode } = statSync(at);
+    const sticky = (mode & 0o1000) !== 0;
+    if (uid !== 0 || ((mode & 0o022) !== 0 && !sticky))
+      throw new Error(`others than root can change folder ${at}`);
+    if (at === "/") return folder;
+  }
+}
