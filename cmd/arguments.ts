@@ -1,5 +1,6 @@
 // A command line, read strictly: what no table of options knows is an error, with the nearest word that one does.
 import { parseArgs } from "citty";
+import type { Style } from "../lib/help/layout.ts";
 import { suggestion } from "../lib/help/nearest.ts";
 import type { CommandSpec, OptionTable } from "../lib/help/spec.ts";
 
@@ -15,6 +16,8 @@ export interface Arguments {
   readonly positionals: readonly string[];
   /** All values of the options that may be given more than once. */
   readonly lists?: Record<string, readonly string[]>;
+  /** How what it prints is emphasised. */
+  readonly style?: Style;
   /** What is said of options that have no effect any more. */
   readonly warnings?: readonly string[];
 }
@@ -42,16 +45,37 @@ function optionOf(arg: string, options: OptionTable): string {
   throw new UsageError(`unknown option ${given}${suggestion(word, known, "--")}`);
 }
 
+/** "--watch 5" and "--watch" as "--watch=5" and "--watch=2", for options whose value may be left out. */
+function withOptionalValues(argv: readonly string[], options: OptionTable): string[] {
+  const found: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const arg = argv[i] ?? "";
+    if (arg === "--") return [...found, ...argv.slice(i)];
+    const option = Object.entries(options).find(
+      ([name, { alias }]) => arg === `--${name}` || arg === `-${alias}`,
+    );
+    if (option?.[1].optional === undefined) {
+      found.push(arg);
+      continue;
+    }
+    const isGiven = /^\d/.test(argv[i + 1] ?? "");
+    found.push(`--${option[0]}=${isGiven ? argv[i + 1] : option[1].optional}`);
+    if (isGiven) i++;
+  }
+  return found;
+}
+
 /** Reads arguments against a command's options; throws UsageError for what it does not know. */
 export function readArguments(
   command: Pick<Command, "options" | "passesOver">,
-  argv: readonly string[],
+  given: readonly string[],
 ): Arguments {
   const { options = {} } = command;
   if (command.passesOver) {
-    const given = Object.keys(options).map((name) => [name, argv.includes(`--${name}`)] as const);
-    return { options: Object.fromEntries(given), positionals: [] };
+    const named = Object.keys(options).map((name) => [name, given.includes(`--${name}`)] as const);
+    return { options: Object.fromEntries(named), positionals: [] };
   }
+  const argv = withOptionalValues(given, options);
   const warnings: string[] = [];
   const lists: Record<string, string[]> = {};
   for (const [name, { repeatable }] of Object.entries(options)) if (repeatable) lists[name] = [];

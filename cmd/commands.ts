@@ -16,6 +16,7 @@ import { ping } from "./commands/ping.ts";
 import { reset } from "./commands/reset.ts";
 import { setup } from "./commands/setup.ts";
 import { ps, report, status, version } from "./commands/status.ts";
+import { top } from "./commands/top.ts";
 import { trace } from "./commands/trace.ts";
 
 export const COMMANDS: readonly Command[] = [
@@ -44,6 +45,7 @@ export const COMMANDS: readonly Command[] = [
   serve,
   marathon,
   status,
+  top,
   report,
   logs,
   doctor,

@@ -17,7 +17,7 @@ export async function run(program: string, command: Command, argv: readonly stri
       process.stdout.write(usage(program, command, style));
       return;
     }
-    const args = readArguments(command, rest);
+    const args = { ...readArguments(command, rest), style };
     for (const warning of args.warnings ?? []) console.error(`${program}: ${warning}`);
     await command.run(args);
   } catch (error) {

@@ -23,7 +23,9 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { VERSION } from "../../lib/version.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
-import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { type Command, UsageError } from "../arguments.ts";
+import { intervalOf, WATCH_OPTION } from "../live/interval.ts";
+import { watchStatus } from "../live/statuswatch.ts";
 import { requireRoot } from "../main.ts";
 import { runtimeSockets } from "./target.ts";
 
@@ -41,19 +43,31 @@ export const status: Command = {
   examples: [
     { command: "weave status", does: "See at a glance whether all is well" },
     { command: "weave status connections", does: "List peers: overlay, MTU, encryption, why not better" },
+    { command: "weave status connections --watch", does: "Watch connections come and go" },
     { command: "weave status ipam", does: "See who owns which part of the address range" },
   ],
-  options: JSON_OPTION,
+  details: [
+    "With --watch, changed words are marked; without colour, their lines are. Where the output is no terminal, it is printed once, and then the lines that are new or have changed; with --json, one line of JSON each time. A router that is away is waited for.",
+  ],
+  options: { ...JSON_OPTION, ...WATCH_OPTION },
   async run(args) {
     const [part, ...rest] = args.positionals;
     if (rest.length > 0 || (part !== undefined && !PARTS.includes(part))) {
       const words = [part, ...rest].join(" ");
       throw new UsageError(`invalid 'weave status' sub-command: ${words}${suggestion(words, PARTS)}`);
     }
-    if (args.options["json"]) return answerSummary(args, part ?? "");
-    if (part !== undefined) return showPart(part);
-    process.stdout.write(`\n${await apiClient()("GET", "/status")}\n`);
-    process.stdout.write(await policyStatus());
+    const everyMs = intervalOf(args, "watch");
+    if (everyMs !== undefined) {
+      return watchStatus(args, {
+        part: part ?? "",
+        everyMs,
+        text: () => (part === undefined ? overview() : partText(part)),
+        json: () => summary(part ?? ""),
+      });
+    }
+    if (args.options["json"]) return answer(args, v.unknown(), await summary(part ?? ""), "");
+    if (part === undefined) process.stdout.write(await overview());
+    else await showPart(part);
   },
 };
 
@@ -70,22 +84,28 @@ async function askReport(): Promise<Report> {
   return JSON.parse(await apiClient()("GET", "/report", { accept: "application/json" }));
 }
 
-async function answerSummary(args: Arguments, part: string): Promise<void> {
-  answer(args, v.unknown(), SUMMARIES[part]?.(await askReport()), "");
+async function summary(part: string): Promise<unknown> {
+  return SUMMARIES[part]?.(await askReport());
 }
 
-/** Print a part: the lines of the original for scripts, more on a terminal. */
-async function showPart(part: string): Promise<void> {
+/** The status of all, and what weave-npc adds. */
+async function overview(): Promise<string> {
+  return `\n${await apiClient()("GET", "/status")}\n${await policyStatus()}`;
+}
+
+/** A part: the lines of the original for scripts, more on a terminal. Empty only for scripts. */
+async function partText(part: string): Promise<string> {
   const text = await apiClient()("GET", `/status/${part}`);
-  if (text === "") return showNothing(part);
-  const table = part === "connections" && process.stdout.isTTY;
-  process.stdout.write(table ? connectionsTable(await askReport()) : text);
+  if (!process.stdout.isTTY) return text;
+  if (text === "") return `${emptyText(part, await askReport())}\n`;
+  return part === "connections" ? connectionsTable(await askReport()) : text;
 }
 
-/** Say that a list is empty: to a person, not to a script that counts lines. */
-async function showNothing(part: string): Promise<void> {
-  const stream = [process.stdout, process.stderr].find(({ isTTY }) => isTTY);
-  if (stream) stream.write(`${emptyText(part, await askReport())}\n`);
+async function showPart(part: string): Promise<void> {
+  const text = await partText(part);
+  process.stdout.write(text);
+  // A script counts lines; a person who runs it is told.
+  if (text === "" && process.stderr.isTTY) process.stderr.write(`${emptyText(part, await askReport())}\n`);
 }
 
 /** What weave-npc says of itself; empty where none runs here. */

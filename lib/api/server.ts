@@ -30,6 +30,7 @@ import type { Pings, Shape } from "./shapes.ts";
 import { ipamText, namesText, peersText, statusText, targetsText } from "./status.ts";
 import { fillTemplate } from "./template/evaluate.ts";
 import { TemplateError } from "./template/lexer.ts";
+import type { TrafficSample } from "./traffic.ts";
 
 /** Of a call of the CNI plugin: what it is to print, and its exit code. */
 export interface CniOutcome {
@@ -48,6 +49,8 @@ export interface ApiTarget {
   /** Resolves with what is wrong with any of the peers, which stay; rejects with PeerAddressError. */
   connect(peers: readonly string[], replace: boolean): Promise<string[]>;
   forget(peers: readonly string[]): void;
+  /** What the containers have received and sent. */
+  traffic(): TrafficSample;
   /** Attachments that outlive a restart of their container. */
   readonly attachments: {
     note(
@@ -288,6 +291,7 @@ const ROUTES: Record<string, Handler> = {
     }
     return new Response(reportJson(report), { headers: { "content-type": "application/json" } });
   },
+  "GET /traffic": (_request, _parameters, target) => json(target.traffic()),
   "POST /connect": async (request, _parameters, target) => {
     const values = await form(request);
     const warnings = await target.connect(values.getAll("peer"), values.get("replace") === "true");

@@ -177,6 +177,37 @@ export const PeerList = v.array(
   }),
 );
 
+/** top: containers as they see their traffic, the busiest first; counters since each was attached. */
+export const Top = v.object({
+  ...Peer.entries,
+  /** Established connections to peers. */
+  peers: v.number(),
+  containers: v.array(
+    v.object({
+      /** As the runtime calls it ("web", "namespace/pod"), else the beginning of its ID, or its port on the bridge. */
+      name: v.string(),
+      /** Empty where nobody knows it. */
+      id: v.string(),
+      interface: v.string(),
+      addresses: v.array(cidr),
+      receivedBytes: v.number(),
+      sentBytes: v.number(),
+      receivedPackets: v.number(),
+      sentPackets: v.number(),
+      /** Dropped on the way to it. */
+      receivedDropped: v.number(),
+      /** Dropped on the way from it, with what anti-spoofing and storm control dropped. */
+      sentDropped: v.number(),
+      receivedBytesPerS: v.number(),
+      sentBytesPerS: v.number(),
+      receivedPacketsPerS: v.number(),
+      sentPacketsPerS: v.number(),
+      /** Dropped both ways since the sample before. */
+      newlyDropped: v.number(),
+    }),
+  ),
+});
+
 /** status targets. */
 export const Targets = v.array(v.string());
 

@@ -104,3 +104,30 @@ function fqdnOf(hostname: string, domain: string): string | undefined {
   if (domain !== "") return `${hostname}.${domain}`;
   return hostname.includes(".") ? hostname : undefined;
 }
+
+const Listed = v.array(
+  v.object({
+    Id: v.string(),
+    Names: v.optional(v.array(v.string()), []),
+    Labels: v.nullish(v.record(v.string(), v.string()), {}),
+  }),
+);
+
+/** Labels that Kubernetes gives a pod's sandbox. */
+const POD_NAME = "io.kubernetes.pod.name";
+const POD_NAMESPACE = "io.kubernetes.pod.namespace";
+
+/** Names of running containers by their ids; of pods, "namespace/name". Empty where no runtime answers. */
+export async function containerNames(sockets: readonly string[]): Promise<Map<string, string>> {
+  const names = new Map<string, string>();
+  for (const socket of sockets.filter((path) => existsSync(path))) {
+    const listed = v.safeParse(Listed, await get(socket, "/containers/json").catch(() => undefined));
+    if (!listed.success) continue;
+    for (const { Id, Names, Labels } of listed.output) {
+      const [pod, namespace] = [Labels?.[POD_NAME], Labels?.[POD_NAMESPACE]];
+      const name = pod !== undefined ? `${namespace ?? "default"}/${pod}` : Names[0]?.replace(/^\//, "");
+      if (name) names.set(Id, name);
+    }
+  }
+  return names;
+}

@@ -39,7 +39,7 @@ function possible(
   if (!command) return nextWords(commands, before);
   const { options = {}, positionalsComplete = [] } = command;
   const spec = optionNamed(options, before.at(-1) ?? "");
-  if (spec?.type === "string") return valuesOf(spec, candidates).map(plain);
+  if (spec?.type === "string" && spec.optional === undefined) return valuesOf(spec, candidates).map(plain);
   const [, assigned] = /^(--[\w-]+=)/.exec(last) ?? [];
   if (assigned !== undefined) {
     const named = optionNamed(options, assigned.slice(0, -1));

@@ -10,13 +10,15 @@ const GAP = 2;
 export interface Style {
   heading(text: string): string;
   name(text: string): string;
+  /** What has changed; there is none without colour. */
+  readonly mark?: (text: string) => string;
 }
 
 const ESCAPE = "\u001b[";
 const sgr = (code: number) => (text: string) => `${ESCAPE}${code}m${text}${ESCAPE}0m`;
 
 export const PLAIN: Style = { heading: (text) => text, name: (text) => text };
-export const COLOURED: Style = { heading: sgr(1), name: sgr(36) };
+export const COLOURED: Style = { heading: sgr(1), name: sgr(36), mark: sgr(7) };
 
 /** Breaks text into lines of at most `width` columns, at spaces. */
 export function wrap(text: string, width: number): string[] {

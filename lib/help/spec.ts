@@ -15,6 +15,8 @@ export interface OptionSpec {
   /** A letter. */
   readonly alias?: string;
   readonly valueHint?: string;
+  /** Its value where none is given; one that is given begins with a digit. */
+  readonly optional?: string;
   /** The variable that stands for it. */
   readonly env?: string;
   /** The variable that switches a boolean off, whatever is in it. */
@@ -77,10 +79,14 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
 };
 
 /** "--[no-]discovery", "--port PORT", "-h, --hostname FQDN". */
-export function flagText(name: string, { type, default: preset, alias, valueHint }: OptionSpec): string {
+export function flagText(
+  name: string,
+  { type, default: preset, alias, valueHint, optional }: OptionSpec,
+): string {
   const letter = alias === undefined ? "" : `-${alias}, `;
   if (type === "boolean") return `${letter}--${preset === true ? "[no-]" : ""}${name}`;
-  return `${letter}--${name} ${valueHint ?? "VALUE"}`;
+  const value = valueHint ?? "VALUE";
+  return `${letter}--${name} ${optional === undefined ? value : `[${value}]`}`;
 }
 
 /** What is said of an option: its description, then values, default and variable in brackets. */

@@ -1,12 +1,14 @@
 // Ports of containers, looked after as far as the kernel can: a network without it works, but says so.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { type TrafficSample, trafficOf } from "../api/traffic.ts";
 import { systemClock } from "../clock/clock.ts";
 import { ContainerLinks } from "../host/ports/links.ts";
 import { Ports, type PortsConfig } from "../host/ports/ports.ts";
 import type { KeptSettings } from "../host/ports/settings.ts";
 import type { Reconciler } from "../host/reconcile/reconciler.ts";
 import type { Log } from "../log/log.ts";
+import { linkCounters } from "../netlink/linkstats.ts";
 import type { RouteEvent } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Datapath } from "../overlay/datapath/datapath.ts";
@@ -20,6 +22,8 @@ const CNI_FOLDER = "/etc/cni/net.d";
 export interface ContainerPorts extends Pick<ContainerLinks, "follow" | "letGo" | "ended" | "states"> {
   renumber(self: number): void;
   changed(event: RouteEvent): void;
+  /** What the containers have received and sent. */
+  traffic(): TrafficSample["links"];
   notes(): string[];
   stop(): void;
 }
@@ -55,6 +59,13 @@ export function startPorts(
     letGo: (work) => kept.letGo(work),
     ended: (id, ended) => kept.ended(id, ended),
     states: () => kept.states(),
+    traffic() {
+      const counters = linkCounters(route);
+      return kept.states().flatMap((state) => {
+        const found = counters.get(state.port.index);
+        return found ? [trafficOf(state, found, ports?.dropped(state.port.index) ?? 0)] : [];
+      });
+    },
     notes: () => ports?.notes() ?? [why],
     stop() {
       kept.stop();

@@ -414,6 +414,12 @@ export async function startRouter(
           ...unexpectedNotes(),
         ],
       }),
+    traffic: () => ({
+      name,
+      nickname: mesh.ourself.nickName,
+      peers: [...mesh.maker.connections].filter(({ established }) => established).length,
+      links: ports.traffic(),
+    }),
     attachments,
     connect: (peers, replace) => named.connect(peers, replace),
     forget: (peers) => named.forget(peers),

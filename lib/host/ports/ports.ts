@@ -156,6 +156,13 @@ export class Ports {
     return this.#hooked.has(port);
   }
 
+  /** Frames of a port's container that the program dropped, by ifindex. */
+  dropped(port: number): number {
+    const dropped = this.#maps.ports.get(port)?.dropped;
+    if (!dropped) return 0;
+    return Number(dropped.flood + dropped.multicast + dropped.spoofed + dropped.protocol);
+  }
+
   /** Puts the program back. */
   rehook({ link, direction }: Unhooked): void {
     this.#hooked.delete(link.index);

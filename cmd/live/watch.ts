@@ -1,0 +1,157 @@
+// Looks at something again and again and shows it in place, until Ctrl-C. Where the output is no terminal, it is printed
+// once, and then the lines that are new or have changed, as of `kubectl get --watch`. What cannot be asked for a while is
+// told, and waited for.
+import { hostname } from "node:os";
+import { RouterDownError } from "../../lib/api/client.ts";
+import type { Style } from "../../lib/help/layout.ts";
+import { reasonOf } from "../../lib/sys/reason.ts";
+import { Changes, type MarkedLine } from "./changes.ts";
+import { openScreen, plain, type ScreenLine } from "./screen.ts";
+
+export interface Watched {
+  /** The command, as a person typed it. */
+  readonly command: string;
+  readonly everyMs: number;
+  readonly style: Style;
+  /** Whether changes are marked; not where all changes all the time. */
+  readonly marks?: boolean;
+  /** Returns the lines of this moment. */
+  look(): Promise<readonly string[]>;
+}
+
+/** Looks until a signal ends the process. Rejects with what cannot get better by waiting. */
+export function watch(watched: Watched): Promise<void> {
+  return process.stdout.isTTY ? watchInPlace(watched) : watchLines(watched);
+}
+
+/** The lines of a look; or why there are none, for a router that may come back. */
+async function lookOnce(watched: Watched): Promise<{ lines: readonly string[] } | { away: string }> {
+  try {
+    return { lines: await watched.look() };
+  } catch (error) {
+    if (error instanceof RouterDownError) return { away: reasonOf(error) };
+    throw error;
+  }
+}
+
+async function watchInPlace(watched: Watched): Promise<void> {
+  const { command, everyMs, style } = watched;
+  const changes = new Changes();
+  let shown: readonly ScreenLine[] = [];
+  const title = () =>
+    [
+      `Every ${everyMs / 1_000} s: ${command}`,
+      `${hostname()}  ${new Date().toTimeString().slice(0, 8)}`,
+    ] as const;
+  const draw = () => screen.draw(title(), shown);
+  const screen = openScreen(process.stdout, draw);
+  const end = endOnSignals(() => screen.close());
+  try {
+    for (let awaySince: string | undefined; ; ) {
+      const seen = await lookOnce(watched);
+      if ("lines" in seen) {
+        awaySince = undefined;
+        shown =
+          watched.marks === false
+            ? seen.lines.map(plain)
+            : changes.next(seen.lines).map((line) => marked(line, style));
+      } else {
+        awaySince ??= new Date().toTimeString().slice(0, 8);
+        shown = [plain(`${seen.away}`), plain(`since ${awaySince}; trying again`)];
+      }
+      draw();
+      await Bun.sleep(everyMs);
+    }
+  } finally {
+    screen.close();
+    end();
+  }
+}
+
+/** Changed words stand out; without colour, an asterisk is in front of their line. */
+function marked({ text, marks }: MarkedLine, { mark }: Style): ScreenLine {
+  if (mark === undefined) return plain(`${marks.length > 0 ? "*" : " "} ${text}`);
+  return {
+    text,
+    show(fitting) {
+      let [shown, at] = ["", 0];
+      for (const [from, to] of marks) {
+        shown += fitting.slice(at, from) + (from < fitting.length ? mark(fitting.slice(from, to)) : "");
+        at = to;
+      }
+      return shown + fitting.slice(at);
+    },
+  };
+}
+
+async function watchLines(watched: Watched): Promise<void> {
+  const changes = new Changes();
+  let isFirst = true;
+  let away = "";
+  const end = endOnSignals(() => {});
+  try {
+    for (;;) {
+      const seen = await lookOnce(watched);
+      if ("lines" in seen) {
+        if (away !== "") console.error(`${watched.command}: the router answers again`);
+        away = "";
+        const lines = changes.next(seen.lines);
+        for (const { text, marks } of lines)
+          if (isFirst || marks.length > 0) process.stdout.write(`${text}\n`);
+        isFirst = false;
+      } else if (seen.away !== away) {
+        away = seen.away;
+        console.error(`${watched.command}: ${away}; waiting for it`);
+      }
+      await Bun.sleep(watched.everyMs);
+    }
+  } finally {
+    end();
+  }
+}
+
+/** Prints what each look returns as one line of JSON, until a signal ends the process. */
+export async function watchJson(
+  command: string,
+  everyMs: number,
+  look: () => Promise<unknown>,
+): Promise<void> {
+  let away = "";
+  const end = endOnSignals(() => {});
+  try {
+    for (;;) {
+      try {
+        process.stdout.write(`${JSON.stringify(await look())}\n`);
+        away = "";
+      } catch (error) {
+        if (!(error instanceof RouterDownError)) throw error;
+        const why = reasonOf(error);
+        if (why !== away) console.error(`${command}: ${why}; waiting for it`);
+        away = why;
+      }
+      await Bun.sleep(everyMs);
+    }
+  } finally {
+    end();
+  }
+}
+
+/** Ctrl-C is how it ends well; a reader that has gone (`| head`) ends it, too. Returns what undoes this. */
+function endOnSignals(restore: () => void): () => void {
+  const finish = (code: number) => () => {
+    restore();
+    process.exit(code);
+  };
+  const [interrupted, terminated, hungUp] = [finish(0), finish(143), finish(129)];
+  const gone = (error: NodeJS.ErrnoException) => finish(error.code === "EPIPE" ? 0 : 1)();
+  process.on("SIGINT", interrupted);
+  process.on("SIGTERM", terminated);
+  process.on("SIGHUP", hungUp);
+  process.stdout.on("error", gone);
+  return () => {
+    process.off("SIGINT", interrupted);
+    process.off("SIGTERM", terminated);
+    process.off("SIGHUP", hungUp);
+    process.stdout.off("error", gone);
+  };
+}
