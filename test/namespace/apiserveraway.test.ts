@@ -54,7 +54,7 @@ const logs = (host: Host, text: string) =>
 const established = (host: Host) =>
   eventually(
     `${host.name} has a connection by fastdp`,
-    () => host.weave("status", "connections"),
+    () => host.status("connections"),
     (text) => / established .*fastdp /.test(text),
   );
 const reaches = (from: Pod, to: Pod) =>

@@ -47,7 +47,7 @@ async function ask(...servers: string[]): Promise<void> {
   writeFileSync(resolvConf, servers.map((server) => `nameserver ${server}\n`).join(""));
   await eventually(
     "the file is read",
-    () => host.weave("status"),
+    () => host.status(),
     (text) => text.includes(`Upstream: ${servers.join(", ")}\n`),
   );
 }

@@ -45,7 +45,7 @@ describe("dials that fail", () => {
     const told = (text: string) => causes.filter(([peer, why]) => text.includes(`dial tcp ${peer}: ${why}`));
     const text = await eventually(
       "all causes are told",
-      () => host.weave("status", "connections"),
+      () => host.status("connections"),
       (status) => told(status).length === causes.length,
       30_000,
     );

@@ -16,12 +16,12 @@ interface Network {
 }
 
 const mtu = async (host: Host) =>
-  Number((await host.weave("status", "connections")).match(/ sleeve .*mtu=(\d+)/)?.[1]);
+  Number((await host.status("connections")).match(/ sleeve .*mtu=(\d+)/)?.[1]);
 
 const established = (host: Host) =>
   eventually(
     "a connection by sleeve",
-    () => host.weave("status", "connections"),
+    () => host.status("connections"),
     (text) => / established .*sleeve /.test(text),
     60_000,
   );
@@ -169,10 +169,14 @@ describe.each([
     await b.weave("launch", "--ipalloc-init=consensus=2", "--no-fastdp", ...options, a.ip);
     await eventually(
       "a connection",
-      () => a.weave("status", "connections"),
+      () => a.status("connections"),
       (text) => text.includes(" sleeve "),
     );
-    await Bun.sleep(2000);
+    await eventually(
+      "datagrams of the one arrive at the other",
+      async () => JSON.parse(await b.report("{{json .Router.OverlayDiagnostics}}")).sleeve.received,
+      (received) => received >= 4,
+    );
     for (const host of [a, b]) {
       const routes = JSON.parse(await host.weave("report", "-f", "{{json .Router.UnicastRoutes}}"));
       expect(routes.length).toBe(1);
@@ -211,7 +215,7 @@ test("what this host itself refuses to send ends nothing: said in status, left, 
   const by = (overlay: string) =>
     eventually(
       `a connection by ${overlay}`,
-      () => a.weave("status", "connections"),
+      () => a.status("connections"),
       (text) => new RegExp(` established .*\\b${overlay} `).test(text),
       60_000,
     );
@@ -241,7 +245,7 @@ test("what this host itself refuses to send ends nothing: said in status, left, 
     await a.must(["ip", "route", "add", kind, b.ip]);
     await eventually(
       "the connection has ended",
-      () => a.weave("status", "connections"),
+      () => a.status("connections"),
       (text) => !text.includes(" established "),
     );
     await a.must(["ip", "route", "del", kind, b.ip]);
@@ -269,7 +273,7 @@ test.each([
         [a, b].map((host) =>
           eventually(
             what,
-            () => host.weave("status", "connections"),
+            () => host.status("connections"),
             (text) => line.test(text),
             60_000,
           ),
@@ -337,7 +341,7 @@ describe.each([
       await a.must(what === "tc" ? ["tc", ...words] : ["ip", ...change]);
       await eventually(
         `${change.join(" ")} is repaired`,
-        () => a.weave("status"),
+        () => a.status(),
         (text) => repaired(text) > before,
       );
       for (const to of [one.address, exposed]) {

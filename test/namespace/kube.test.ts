@@ -8,7 +8,7 @@ import { systemRandom } from "../../lib/clock/random.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
 import { fileConfig, inClusterConfig } from "../../lib/kube/config.ts";
 import { type Reflector, reflect } from "../../lib/kube/reflector.ts";
-import { silentLog } from "../../lib/log/log.ts";
+import { logTo } from "../../lib/log/log.ts";
 import { OWN_NETNS } from "../../lib/sys/netns.ts";
 import { ApiServer, TOKEN } from "../support/apiserver.ts";
 import { certificates } from "../support/certificates.ts";
@@ -48,6 +48,8 @@ describe("in a pod", () => {
     const names = new Set<string>();
     const nameOf = (item: unknown) => (item as { metadata: { name: string } }).metadata.name;
     const client = new KubeClient(inClusterConfig(env, account));
+    const said: string[] = [];
+    const log = logTo((_level, text) => said.push(text));
     expect(client.list("/api/v1/namespaces")).rejects.toThrow("401 Unauthorized");
     writeFileSync(join(account, "token"), TOKEN);
     expect(client.list("/api/v1/nothing")).rejects.toThrow(
@@ -56,7 +58,7 @@ describe("in a pod", () => {
     reflector = reflect(
       client,
       "/api/v1/namespaces",
-      { clock: systemClock, random: systemRandom, log: silentLog },
+      { clock: systemClock, random: systemRandom, log },
       {
         listed(items) {
           names.clear();
@@ -84,7 +86,11 @@ describe("in a pod", () => {
     await api.stop();
     api.start(other);
     api.apply(namespace("later"));
-    await Bun.sleep(1_000);
+    await eventually(
+      "it is not trusted, twice",
+      () => said.filter((text) => /certificate/.test(text)).length,
+      (times) => times >= 2,
+    );
     expect(names.has("later")).toBe(false);
     copyFileSync(other.ca, join(account, "ca.crt"));
     await eventually("it is trusted", () => names.has("later"), Boolean);

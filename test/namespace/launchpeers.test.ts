@@ -101,7 +101,7 @@ test("a name that does not resolve is looked up until it does", async () => {
   writeFileSync(`/etc/netns/${b.netns}/hosts`, `127.0.0.1 localhost\n${a.ip} host1.example\n`);
   await eventually(
     "it is connected once its name resolves",
-    () => b.weave("status", "connections"),
+    () => b.status("connections"),
     (text) => / established /.test(text),
   );
 });

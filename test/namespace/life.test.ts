@@ -122,7 +122,7 @@ describe("SIGTERM ends the router in order", () => {
       const add = host.cni("ADD", config, { id: "waits", netns });
       await eventually(
         "the call is held",
-        () => host.weave("report", "-f", "{{json .IPAM.PendingAllocates}}"),
+        () => host.report("{{json .IPAM.PendingAllocates}}"),
         (text) => text.includes("waits"),
       );
       await ends(child);
@@ -194,8 +194,13 @@ describe("a service of systemd", () => {
           await socket.said("READY=1");
           await socket.said("WATCHDOG=1", 3);
           process.kill(host.pid, "SIGSTOP");
-          await Bun.sleep(150);
+          await eventually(
+            "the router is stopped",
+            () => readFileSync(`/proc/${host.pid}/stat`, "utf8").split(") ")[1]?.[0],
+            (state) => state === "T",
+          );
           const stopped = socket.lines.length;
+          // Six times as long as between two of them.
           await Bun.sleep(600);
           expect(socket.lines.length).toBe(stopped);
           process.kill(host.pid, "SIGCONT");
@@ -264,7 +269,7 @@ test.each([
     const established = () =>
       eventually(
         `a connection by ${overlay}`,
-        () => b.weave("status", "connections"),
+        () => b.status("connections"),
         (text) => new RegExp(` established .*\\b${overlay} `).test(text),
       );
     const talk = () =>

@@ -65,7 +65,7 @@ async function live(
       // Until the router has seen what is inside, it cannot bring it back.
       await eventually(
         `ps knows ${id}`,
-        () => host.weave("report", "-f", "{{json .Containers}}"),
+        () => host.report("{{json .Containers}}"),
         (text) =>
           JSON.parse(text).some(
             (each: { ContainerID: string; Mac: string }) => each.ContainerID === id && each.Mac,

@@ -112,7 +112,7 @@ test("each agent is connected to those beside it, and by them to all; no host ha
 const connected = (number: number, count: number) =>
   eventually(
     `agent ${number} is connected by the fast datapath`,
-    () => agent(number).weave("status", "connections"),
+    () => agent(number).status("connections"),
     (text) => text.split("\n").filter((line) => / established .*fastdp /.test(line)).length === count,
   );
 

@@ -92,7 +92,11 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (variant) => {
     const text = new Response(flow.stdout).text();
     await host.weave("launch", other.ip);
     // There is nobody to be connected to yet.
-    await Bun.sleep(1500);
+    await eventually(
+      "the other host has been tried",
+      () => host.status("connections"),
+      (text) => new RegExp(`${other.ip}:6783 +(failed|retrying)`).test(text),
+    );
     expect(await leftovers()).toContain("WEAVE-NPC-INGRESS");
     expect(await host.weave("status")).toContain(`Name: ${NAME}`);
     await other.weave("launch", "--ipalloc-init=observer", host.ip);

@@ -21,12 +21,12 @@ beforeAll(async () => {
   await c.weave("launch", "--nickname=c", "--ipalloc-init=consensus=3", b.ip);
   await eventually(
     "routes to all",
-    () => a.weave("report", "-f", "{{json .Router.UnicastRoutes}}"),
+    () => a.report("{{json .Router.UnicastRoutes}}"),
     (text) => JSON.parse(text).length === 3,
   );
   await eventually(
     "routes to all",
-    () => c.weave("report", "-f", "{{json .Router.UnicastRoutes}}"),
+    () => c.report("{{json .Router.UnicastRoutes}}"),
     (text) => JSON.parse(text).length === 3,
   );
   pods = [];
@@ -268,7 +268,7 @@ test("stop leaves pods attached and those of the host talking; launch again find
   expect(await b.weave("report", "-f", "{{.Router.Name}}")).toBe(name);
   await eventually(
     "both connected again",
-    () => b.weave("status", "connections"),
+    () => b.status("connections"),
     (text) => (text.match(/ established /g) ?? []).length === 2,
   );
   expect(await owned()).toEqual(before);
@@ -308,7 +308,7 @@ test("reset hands addresses over and removes everything", async () => {
   expect(existsSync(join(c.folder, "lib/weave.db"))).toBe(false);
   await eventually(
     "all space with those who stay",
-    () => b.weave("status", "ipam"),
+    () => b.status("ipam"),
     (text) => !text.includes("(c)"),
   );
 });

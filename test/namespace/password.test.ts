@@ -15,7 +15,7 @@ beforeEach(async () => {
 afterEach(() => hosts.disposeSync());
 
 const launch = (host: Host, ...args: string[]) => host.weave("launch", "--ipalloc-init=consensus=2", ...args);
-const connections = (host: Host) => host.weave("status", "connections");
+const connections = (host: Host) => host.status("connections");
 
 /** Two pods, one on each host. */
 async function pods(): Promise<[Pod, Pod]> {

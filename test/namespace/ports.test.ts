@@ -234,7 +234,7 @@ describe("what a container sends as", () => {
     await host.must(["nft", "add", "table", "inet", "weave-npc"]);
     await eventually(
       "anti-spoofing is on",
-      () => host.weave("status"),
+      () => host.status(),
       (text) => text.includes("anti-spoofing is on"),
     );
     await onlyOwn();
@@ -278,7 +278,7 @@ describe("what a container sends as", () => {
     // A link that was lost and made anew is bound as before, once the router has seen what is inside.
     await eventually(
       "the router has looked into it",
-      () => host.weave("report", "-f", "{{json .Containers}}"),
+      () => host.report("{{json .Containers}}"),
       (text) => text.includes(d.mac),
     );
     await host.must(["ip", "link", "del", "vethwepld-port-"]);
@@ -350,7 +350,7 @@ describe("what a container sends as", () => {
     await host.must(["nft", "delete", "table", "inet", "weave-npc"]);
     await eventually(
       "anti-spoofing is off",
-      () => host.weave("status"),
+      () => host.status(),
       (text) => !text.includes("anti-spoofing is on"),
     );
     const { own, foreign } = frames(a, b, c);
@@ -398,7 +398,7 @@ describe("what a container sends as", () => {
     for (const to of [BROADCAST, "02:00:00:00:00:77"]) send(a, udp(a, b, "<round>", { to }));
     await eventually(
       "status tells of the storm",
-      () => host.weave("status"),
+      () => host.status(),
       (text) => /storm control dropped \d+ frames from vethweplloop-/.test(text),
     );
     const received = async () => {

@@ -143,7 +143,7 @@ test("an address of another peer is not put in force before that one gives it up
   expect(await bridge(a)).toEqual([]);
   await eventually(
     "the hosts know each other",
-    () => b.weave("status", "connections"),
+    () => b.status("connections"),
     (text) => text.includes("established"),
   );
   await b.weave("rmpeer", "before");

@@ -8,7 +8,8 @@ import { fillUp } from "../support/disk.ts";
 import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { CONFIG } from "../support/pods.ts";
 
-const KILLS = 200;
+/** How often it is killed: $KILLS. */
+const KILLS = Number(process.env["KILLS"] ?? 60);
 
 let hosts: Hosts;
 let host: Host;
@@ -39,51 +40,55 @@ async function start(): Promise<ReturnType<typeof Bun.spawn>> {
 const held = async (): Promise<Map<string, string>> =>
   new Map(Array.from(await holders(api()), ([id, addresses]) => [id, addresses.join()]));
 
-test(`killed ${KILLS} times while it hands out addresses: nothing acknowledged is lost, nothing handed out twice`, async () => {
-  const random = seededRandom(4n);
-  const acknowledged = new Map<string, string>();
-  let doubtful = new Set<string>();
-  let next = 0;
-  let allocations = 0;
-  for (let round = 0; round < KILLS; round++) {
-    const child = await start();
-    const found = await held();
-    for (const [id, address] of acknowledged) {
-      if (found.get(id) !== address)
-        throw new Error(`round ${round}: ${id} had ${address}, now ${found.get(id)}`);
-    }
-    const known = (id: string) => acknowledged.has(id) || doubtful.has(id);
-    expect([...found.keys()].filter((id) => !known(id))).toEqual([]);
-    for (const id of doubtful) {
-      const address = found.get(id);
-      if (address) acknowledged.set(id, address);
-    }
-    expect(new Set(acknowledged.values()).size).toBe(acknowledged.size);
-    doubtful = new Set();
-    const client = async () => {
-      for (;;) {
-        const [victim] = acknowledged.keys();
-        if (victim && acknowledged.size > 40 && below(random, 2) === 0) {
-          acknowledged.delete(victim);
-          doubtful.add(victim);
-          await api()("DELETE", `/ip/${victim}`);
-          doubtful.delete(victim);
-        } else {
-          const id = `c${next++}`;
-          doubtful.add(id);
-          acknowledged.set(id, await api()("POST", `/ip/${id}`));
-          doubtful.delete(id);
-          allocations++;
-        }
+test(
+  `killed ${KILLS} times while it hands out addresses: nothing acknowledged is lost, nothing handed out twice`,
+  async () => {
+    const random = seededRandom(4n);
+    const acknowledged = new Map<string, string>();
+    let doubtful = new Set<string>();
+    let next = 0;
+    let allocations = 0;
+    for (let round = 0; round < KILLS; round++) {
+      const child = await start();
+      const found = await held();
+      for (const [id, address] of acknowledged) {
+        if (found.get(id) !== address)
+          throw new Error(`round ${round}: ${id} had ${address}, now ${found.get(id)}`);
       }
-    };
-    const clients = [client(), client(), client()].map((running) => running.catch(() => {}));
-    await Bun.sleep(below(random, 40));
-    child.kill("SIGKILL");
-    await Promise.all([child.exited, ...clients]);
-  }
-  expect(allocations).toBeGreaterThan(KILLS);
-}, 240_000);
+      const known = (id: string) => acknowledged.has(id) || doubtful.has(id);
+      expect([...found.keys()].filter((id) => !known(id))).toEqual([]);
+      for (const id of doubtful) {
+        const address = found.get(id);
+        if (address) acknowledged.set(id, address);
+      }
+      expect(new Set(acknowledged.values()).size).toBe(acknowledged.size);
+      doubtful = new Set();
+      const client = async () => {
+        for (;;) {
+          const [victim] = acknowledged.keys();
+          if (victim && acknowledged.size > 40 && below(random, 2) === 0) {
+            acknowledged.delete(victim);
+            doubtful.add(victim);
+            await api()("DELETE", `/ip/${victim}`);
+            doubtful.delete(victim);
+          } else {
+            const id = `c${next++}`;
+            doubtful.add(id);
+            acknowledged.set(id, await api()("POST", `/ip/${id}`));
+            doubtful.delete(id);
+            allocations++;
+          }
+        }
+      };
+      const clients = [client(), client(), client()].map((running) => running.catch(() => {}));
+      await Bun.sleep(below(random, 40));
+      child.kill("SIGKILL");
+      await Promise.all([child.exited, ...clients]);
+    }
+    expect(allocations).toBeGreaterThan(KILLS);
+  },
+  60_000 + KILLS * 2_000,
+);
 
 /** Attaches a pod. */
 async function attached(id: string, env: Record<string, string> = {}) {

@@ -20,7 +20,7 @@ const strange = (...args: string[]) => b.command(process.execPath, PROGRAM, a.ip
 const established = () =>
   eventually(
     "the two are connected",
-    () => a.weave("status", "connections"),
+    () => a.status("connections"),
     (text) => / established /.test(text),
   );
 

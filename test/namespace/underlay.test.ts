@@ -17,7 +17,7 @@ const talk = (from: Pod, to: Pod) =>
 const connected = (host: Host, count: number, what = "established") =>
   eventually(
     `${host.name} is connected`,
-    () => host.weave("status", "connections"),
+    () => host.status("connections"),
     (text) => text.split("\n").filter((line) => line.includes(` ${what} `)).length === count,
   );
 
@@ -79,7 +79,7 @@ test("a host with two addresses loses the one in use, gets it back, and loses th
   const uses = (address: string) =>
     eventually(
       `a connection from ${address}`,
-      () => b.weave("status", "connections"),
+      () => b.status("connections"),
       (text) => text.includes(`${address}:`) && / established fastdp /.test(text),
     );
   await ip("addr", "add", "10.99.0.101/24", "dev", "eth0");
@@ -156,7 +156,7 @@ test("while the VXLAN link cannot be put back, sleeve carries the frames, and no
     / established sleeve .*\(fastdp: link vxlan-6784 is in the way: not an external VXLAN link on UDP port 6784/;
   await eventually(
     "fastdp is left",
-    () => a.weave("status", "connections"),
+    () => a.status("connections"),
     (text) => line.test(text),
   );
   await recovered(pods, "sleeve");

@@ -186,7 +186,7 @@ async function build(hosts: Hosts): Promise<{
   await must(podCommand(four, "ip", "route", "add", "default", "via", exposed.get(b) ?? ""));
   await eventually(
     "the fast datapath is in use",
-    () => a.weave("status", "connections"),
+    () => a.status("connections"),
     (text) => /established fastdp/.test(text),
   );
   const streams = [

@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type ApiClient, apiClient } from "../../lib/api/client.ts";
 import type { Treatment } from "./relay.ts";
 
 export const DIST = join(import.meta.dir, "../../dist");
@@ -96,6 +97,20 @@ export class Host {
   /** Runs the compiled `weave`, which has to succeed. */
   weave(...args: string[]): Promise<string> {
     return this.must([join(DIST, "weave"), ...args]);
+  }
+
+  /** What `weave status [PART]` shows, asked of the router itself: a probe that is repeated starts no program. */
+  status(part = ""): Promise<string> {
+    return this.#api("GET", part === "" ? "/status" : `/status/${part}`);
+  }
+
+  /** What `weave report -f FORMAT` shows, asked likewise. */
+  report(format: string): Promise<string> {
+    return this.#api("GET", `/report?format=${encodeURIComponent(format)}`);
+  }
+
+  get #api(): ApiClient {
+    return apiClient(join(this.folder, "run/weave.sock"));
   }
 
   /** Runs the CNI plugin as a runtime does. */

@@ -32,7 +32,7 @@ import {
 } from "../../lib/sys/socket.ts";
 import { ENDS } from "./conformance.ts";
 import { checksum } from "./frames.ts";
-import { must } from "./hosts.ts";
+import { eventually, must } from "./hosts.ts";
 
 const ETH_P_ALL = 0x0003;
 const ETHERTYPE = { 4: 0x0800, 6: 0x86dd } as const;
@@ -312,6 +312,27 @@ export class PolicyNet {
     this.#receive(sendings, ports, arrived);
     for (const port of ports) this.#told.delete(port);
     return ports.map((port) => arrived.has(port));
+  }
+
+  /**
+   * Whether a packet arrives before a later one, to the same end, which has to arrive: for what is dropped without a
+   * word.
+   */
+  async arrivesBefore(sending: Sending, later: Sending): Promise<boolean> {
+    const [sendings, ports] = [
+      [sending, later],
+      [this.nextPort(), this.nextPort()],
+    ] as const;
+    const [first = 0, last = 0] = ports;
+    this.send(sending, first);
+    this.send(later, last);
+    const arrived = new Set<number>();
+    await eventually(
+      "the later packet",
+      () => this.#receive(sendings, ports, arrived),
+      () => arrived.has(last),
+    );
+    return arrived.has(first);
   }
 
   #receive(sendings: readonly Sending[], ports: readonly number[], arrived: Set<number>): void {

@@ -13,13 +13,14 @@ export class Stream implements Disposable {
   #highest = 0;
   #mark = 0;
 
-  /** `within` is a command line to run ping by. */
+  /** `within` is a command line to run ping by; `rate` is in pings a second. */
   constructor(
     readonly name: string,
     within: readonly string[],
     to: string,
+    rate = RATE,
   ) {
-    const ping = ["ping", "-n", "-O", "-W", "1", "-i", String(1 / RATE), to];
+    const ping = ["ping", "-n", "-O", "-W", "1", "-i", String(1 / rate), to];
     this.#child = Bun.spawn([...within, ...ping], { stdio: ["ignore", "pipe", "ignore"] });
     void this.#read();
   }
@@ -58,6 +59,21 @@ export class Stream implements Disposable {
       Boolean,
       timeoutMs,
     );
+  }
+
+  /** Resolves once so many more were sent, answered or not. */
+  async sends(count: number): Promise<void> {
+    const from = this.#highest;
+    await eventually(
+      `${count} pings of ${this.name}`,
+      () => this.#highest - from,
+      (sent) => sent >= count,
+    );
+  }
+
+  /** Pings since the mark. */
+  get sent(): number {
+    return this.#highest - this.#mark;
   }
 
   /** Pings since the mark that were not answered. */

@@ -28,6 +28,7 @@ inventory() {
   for path in "$TMPDIR"/* "$TMPDIR"/.[!.]*; do [ -e "$path" ] && echo "file $path"; done
 }
 list=/run/netns/.inventory
+found=/run/netns/.found
 inventory > $list
 before=$(cat $list)
 rm $list
@@ -35,18 +36,24 @@ rm $list
 "$@"
 code=$?
 
-# What was killed a moment ago may take a moment to end.
-for _ in 1 2 3 4 5 6 7 8 9 10; do
+# What is here that was not here before.
+left() {
   inventory > $list
-  [ "$(cat $list)" = "$before" ] && exit $code
-  sleep 0.2
-done
-while IFS= read -r line; do
-  case "
+  while IFS= read -r line; do
+    case "
 $before
 " in *"
 $line
-"*) ;; *) echo "left behind: $line" >&2 ;; esac
-done < $list
+"*) ;; *) echo "left behind: $line" ;; esac
+  done < $list
+}
+
+# What was killed a moment ago may take a moment to end.
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  left > $found
+  [ -s $found ] || exit $code
+  sleep 0.2
+done
+cat $found >&2
 [ $code = 0 ] && code=1
 exit $code
