@@ -10,6 +10,7 @@ import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { KUBECONFIG } from "../kubeconfig.ts";
 import { requireRoot } from "../main.ts";
+import { whileWaiting } from "../waiting.ts";
 import { SNAPSHOT } from "./npc/options.ts";
 import { podAddress, policyOpinion } from "./pods.ts";
 import { runtimeSockets } from "./target.ts";
@@ -61,17 +62,22 @@ export const trace: Command = {
     for (const end of [from, to])
       if (end === "" || end.length > 256) throw new UsageError("an end has 1 to 256 characters");
     requireRoot();
-    const outcome = await walk(
+    let waits: string | undefined;
+    const walking = walk(
       { from, to, ...probe },
       {
         api: apiClient(),
         runtimes: runtimeSockets(),
         clock: systemClock,
         random: systemRandom,
+        probing: (ms) => {
+          waits = `watching the probe at both ends, for up to ${ms / 1000} s`;
+        },
         pod: (name) => podAddress(args.options, name),
         policy: (sent) => policyOpinion(args.options, sent),
       },
     );
+    const outcome = await whileWaiting(args, walking, async () => waits);
     answer(args, Trace, shapeOf(outcome), traceText(outcome).trimEnd());
     if (!outcome.reached) process.exitCode = 1;
   },

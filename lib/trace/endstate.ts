@@ -1,8 +1,8 @@
 // The kernel state of one end: its link inside, the way from there to the other end, and its port of the bridge.
 import { formatCidr, formatIPv4, type IPv4 } from "../address/ipv4.ts";
-import { requireBridge } from "../host/bridge.ts";
-import { findProgram } from "../host/ports/hook.ts";
+import { findProgram, type HookLink } from "../host/ports/hook.ts";
 import { closePortMaps, mapsOf } from "../host/ports/maps.ts";
+import { PROGRAM_NAMES } from "../host/ports/program.ts";
 import { type Link, linkByIndex } from "../netlink/link.ts";
 import { NUD_FAILED, neighbourList } from "../netlink/neighbour.ts";
 import { pathTo } from "../netlink/path.ts";
@@ -19,14 +19,14 @@ export function endState(host: NetlinkSocket, place: Place, other: IPv4, before:
   const { container } = place;
   const port = linkByIndex(host, place.port.index) ?? place.port;
   const inside = inNetns(container.netns, () => lookFromInside(place, other));
-  const now = droppedAt(host, place.port.index);
+  const { bound, dropped: now } = guardAt(host, port);
   return {
     id: container.owner?.containerId ?? "",
     ...inside,
     port: {
       ...linkState(port),
       bridge: port.master === undefined ? null : (linkByIndex(host, port.master)?.name ?? null),
-      isolated: port.bridgePort?.isolated ?? false,
+      bound,
     },
     dropped: {
       spoofed: now.spoofed - before.spoofed,
@@ -63,17 +63,20 @@ function lookFromInside({ container }: Place, other: IPv4): Pick<EndState, "insi
   };
 }
 
-/** Frames of a container that its port has dropped so far; none where ports are not guarded. */
-export function droppedAt(host: NetlinkSocket, port: number): Dropped {
-  const found = findProgram(host, requireBridge(host), "egress");
-  const maps = found && mapsOf(found.program);
-  found?.program.close();
+/** What the program at a port does: whether it binds it to addresses, and what it has dropped so far. */
+export function guardAt(
+  host: NetlinkSocket,
+  port: HookLink,
+): { readonly bound: boolean; readonly dropped: Dropped } {
+  const program = findProgram(host, port, "ingress")?.program;
+  const maps = program && mapsOf(program);
+  program?.close();
   try {
-    const dropped = maps?.ports.get(port)?.dropped;
+    const entry = maps?.ports.get(port.index);
+    const { spoofed = 0n, protocol = 0n, flood = 0n } = entry?.dropped ?? {};
     return {
-      spoofed: Number(dropped?.spoofed ?? 0n),
-      protocol: Number(dropped?.protocol ?? 0n),
-      flood: Number(dropped?.flood ?? 0n),
+      bound: program?.name === PROGRAM_NAMES.strict && entry?.mac !== undefined,
+      dropped: { spoofed: Number(spoofed), protocol: Number(protocol), flood: Number(flood) },
     };
   } finally {
     if (maps) closePortMaps(maps);

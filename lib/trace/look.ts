@@ -9,7 +9,7 @@ import type { TracedDrop } from "../netlink/nftables/trace.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns } from "../sys/netns.ts";
 import { type Capture, capture, type Sighting } from "./capture.ts";
-import { droppedAt, endState, NOTHING_DROPPED } from "./endstate.ts";
+import { endState, guardAt, NOTHING_DROPPED } from "./endstate.ts";
 import { forwarding, overlayLinks } from "./forwarding.ts";
 import type { Place } from "./places.ts";
 import type { Probe } from "./probe.ts";
@@ -42,7 +42,7 @@ export interface Looking {
 export async function look(looking: Looking, clock: Clock, ms: number): Promise<Side> {
   const { address, place, probe } = looking;
   using host = new NetlinkSocket(NETLINK_ROUTE);
-  const before = place ? droppedAt(host, place.port.index) : NOTHING_DROPPED;
+  const before = place ? guardAt(host, place.port).dropped : NOTHING_DROPPED;
   const trace = looking.rules ? followRules(probe) : "followed by the other end";
   const captures: { capture: Capture; seen: (sighting: Sighting) => Seen }[] = [];
   const seen = new Map<string, Seen>();

@@ -1,13 +1,13 @@
 // What routers ask each other for a trace, and the answers: read-only, one at a time for each host.
 import * as v from "valibot";
-import { formatIPv4, parseIPv4 } from "../address/ipv4.ts";
+import { formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { systemClock } from "../clock/clock.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { locate } from "./locate.ts";
 import { look } from "./look.ts";
-import { type PlaceHint, placeAt } from "./places.ts";
+import { type Place, placeAt, placeOf, places } from "./places.ts";
 import { PROTOCOLS } from "./probe.ts";
 import { hasAnswer, hasSeen, type Seen, type Side } from "./side.ts";
 
@@ -70,9 +70,9 @@ async function answerLook(
   const [source, destination] = [parseIPv4(asked.source), parseIPv4(asked.destination)];
   const { protocol, port: number, id } = asked;
   const probe = { source, destination, protocol, port: number, id };
-  const hint = await hintOf(api, asked.destination);
+  const known = await knownPlaces(api);
   using host = new NetlinkSocket(NETLINK_ROUTE);
-  const place = hint && placeAt(host, hint);
+  const place = findPlace(host, known, destination);
   const exposed = bridgeAddresses(host).some((cidr) => cidr.address === destination);
   const done = (seen: readonly Seen[]) => {
     const arrived = place ? hasSeen(seen, "inside", "probe", false) : seen.length > 0;
@@ -83,12 +83,20 @@ async function answerLook(
 
 const Containers = v.array(v.object({ Netns: v.string(), Port: v.string(), Addresses: v.array(v.string()) }));
 
-/** Where the router knows the container to be that has an address. */
-async function hintOf(api: ApiClient, address: string): Promise<PlaceHint | undefined> {
+type Known = v.InferOutput<typeof Containers>;
+
+/** Where containers are, as the router knows it. */
+async function knownPlaces(api: ApiClient): Promise<Known> {
   const format = encodeURIComponent("{{json .Containers}}");
-  const containers = v.parse(Containers, JSON.parse(await api("GET", `/report?format=${format}`)));
-  const found = containers.find(({ Addresses }) => Addresses.some((cidr) => cidr.startsWith(`${address}/`)));
-  return found && { port: found.Port, netns: found.Netns };
+  return v.parse(Containers, JSON.parse(await api("GET", `/report?format=${format}`)));
+}
+
+/** A container that was attached just now is not known yet, or without its address; to look into all would take long. */
+function findPlace(host: NetlinkSocket, known: Known, address: IPv4): Place | undefined {
+  const found = known.find(({ Addresses }) => Addresses.some((cidr) => parseCidr(cidr).address === address));
+  if (found) return placeAt(host, { port: found.Port, netns: found.Netns });
+  const others = known.filter(({ Addresses }) => Addresses.length > 0).map(({ Port }) => Port);
+  return placeOf(places(host, new Set(others)), address);
 }
 
 /** The question about a probe to another host's container. */

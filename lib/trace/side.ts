@@ -27,8 +27,8 @@ export const EndState = v.object({
     mac: nullable(mac),
     addresses: v.pipe(v.array(text(18)), v.maxLength(256)),
   }),
-  /** The host's end; `bridge` is the one it is a port of. */
-  port: v.object({ ...LinkState.entries, bridge: nullable(text(15)), isolated: v.boolean() }),
+  /** The host's end; `bridge` is the one it is a port of; `bound` by anti-spoofing to the container's addresses. */
+  port: v.object({ ...LinkState.entries, bridge: nullable(text(15)), bound: v.boolean() }),
   /** Inside, to the other end; null where there is no route. */
   route: nullable(v.object({ link: text(15), gateway: nullable(address), source: nullable(address) })),
   /** ARP entry of the next hop. */

@@ -58,6 +58,8 @@ export interface Outcome {
 export interface Tools extends Lookups {
   readonly clock: Clock;
   readonly random: Random;
+  /** Probes begin; they may take this long, in ms. */
+  probing(ms: number): void;
   /** What the policies of the cluster say; undefined where they are not known. */
   policy(probe: Probe): Promise<PolicyOpinion | undefined>;
 }
@@ -105,6 +107,7 @@ async function gather(
   const id = FIRST_ID + below(tools.random, IDS);
   const probe: Probe = { source: source.address, destination: address, protocol, port, id };
   const ms = isHopeless(host, place, probe) ? HOPELESS_MS : LOOK_MS;
+  tools.probing(ms + MARGIN_MS);
   const asked = where.kind === "peer" ? askLook(tools, where.name, probe, ms) : undefined;
   const watched = await watch(
     tools,

@@ -74,6 +74,7 @@ async function portOf(host: Host, pod: Pod): Promise<string> {
 describe("a path that is in order", () => {
   test("to another host, with ICMP, in 80 columns", async () => {
     const { code, stdout } = await weave(a, web.address, db.address);
+    if (code !== 0) console.log(stdout);
     expect(code).toBe(0);
     const lines = stdout.trimEnd().split("\n");
     expect(lines.filter((line) => line.length > 80)).toEqual([]);

@@ -1,12 +1,14 @@
 // What a trace makes of what was seen: each fault names its own hop, and only that one. Frames of strangers do no harm.
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import * as v from "valibot";
 import { ipv4Octets, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { commentIn } from "../../lib/netlink/nftables/comment.ts";
 import type { Evidence, Tunnel } from "../../lib/trace/hops/hop.ts";
 import { pathOf, reached } from "../../lib/trace/hops/path.ts";
 import { type Probe, probePayload, signOf } from "../../lib/trace/probe.ts";
-import type { EndState, Seen, Side } from "../../lib/trace/side.ts";
+import { traceAnswerer } from "../../lib/trace/question.ts";
+import { type EndState, type Seen, Side } from "../../lib/trace/side.ts";
 import { traceText } from "../../lib/trace/text.ts";
 
 const WEB = "10.32.0.1";
@@ -39,7 +41,7 @@ const END: EndState = {
     mac: "5e:00:00:00:00:01",
     addresses: [`${WEB}/12`],
   },
-  port: { name: "vethweplweb", up: true, carrier: true, mtu: 1376, bridge: "weave", isolated: false },
+  port: { name: "vethweplweb", up: true, carrier: true, mtu: 1376, bridge: "weave", bound: false },
   route: { link: "eth0", gateway: null, source: WEB },
   neighbour: { address: DB, mac: MAC, failed: false },
   dropped: { spoofed: 0, protocol: 0, flood: 0 },
@@ -389,6 +391,53 @@ describe("frames", () => {
     const payload = probePayload(PROBE, 5, 1376);
     expect(payload).toHaveLength(1356);
     expect(sum(payload) & 0xffff).toBe(0xffff);
+  });
+});
+
+describe("questions of other routers", () => {
+  const unused = () => Promise.reject(new Error("not to be asked"));
+  const look = { kind: "look", source: WEB, destination: DB, protocol: "icmp", port: 0, id: 7, ms: 10 };
+
+  test.each([
+    [undefined],
+    [{}],
+    [{ kind: "write" }],
+    [{ kind: "locate", name: "" }],
+    [{ kind: "locate", name: "x".repeat(257) }],
+    [{ ...look, ms: 5001 }],
+    [{ ...look, ms: -1 }],
+    [{ ...look, source: "10.32.0.300" }],
+    [{ ...look, protocol: "sctp" }],
+    [{ ...look, port: 65_536 }],
+    [{ ...look, id: 1.5 }],
+  ])("%j is refused before anything is looked at", async (body) => {
+    await expect(traceAnswerer(unused, [])(body)).rejects.toThrow("not a question of trace");
+  });
+
+  test("one trace is answered at a time, and the next after it", async () => {
+    let fail: (error: Error) => void = () => {};
+    const api = () =>
+      new Promise<string>((_resolve, reject) => {
+        fail = reject;
+      });
+    const answerer = traceAnswerer(api, []);
+    const first = answerer(look);
+    await expect(answerer(look)).rejects.toThrow("another trace");
+    fail(new Error("router stopping"));
+    await expect(first).rejects.toThrow("router stopping");
+    const next = answerer(look);
+    fail(new Error("still stopping"));
+    await expect(next).rejects.toThrow("still stopping");
+  });
+
+  test("answers beyond their bounds are not taken", () => {
+    expect(v.is(Side, FAR)).toBe(true);
+    expect(v.is(Side, { ...FAR, seen: Array(65).fill(FAR.seen[0]) })).toBe(false);
+    expect(v.is(Side, { ...FAR, unfiltered: "x".repeat(257) })).toBe(false);
+    expect(v.is(Side, { ...FAR, drops: Array(17).fill(drop(true).drops[0]) })).toBe(false);
+    expect(
+      v.is(Side, { ...FAR, end: { ...FAR_END, neighbour: { address: "x", mac: null, failed: true } } }),
+    ).toBe(false);
   });
 });
 

@@ -25,7 +25,7 @@ export function destinationHops(evidence: Evidence): Hop[] {
 type End = NonNullable<Side["end"]>;
 
 function portHop(evidence: Evidence, host: string, far: Side, { port, inside }: End): Hop {
-  const { name, up, carrier, bridge } = port;
+  const { name, up, carrier, bridge, bound } = port;
   if (!up)
     return fail(host, "port", `${name}, the host's end of ${inside.name}, is down`, `ip link set ${name} up`);
   if (bridge !== BRIDGE) {
@@ -42,7 +42,7 @@ function portHop(evidence: Evidence, host: string, far: Side, { port, inside }: 
       "rules of iptables-legacy or ebtables: 'iptables-legacy -S', 'ebtables -L'",
     );
   }
-  return ok(host, "port", `${name} is up, on bridge ${BRIDGE}`);
+  return ok(host, "port", `${name} is up, on bridge ${BRIDGE}${bound ? ", anti-spoofing on" : ""}`);
 }
 
 function insideHop(evidence: Evidence, host: string, far: Side, { inside, port }: End): Hop {

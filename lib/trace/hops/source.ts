@@ -68,7 +68,7 @@ function arpHop(evidence: Evidence, { inside, route, neighbour }: End): Hop {
 
 function portHop(evidence: Evidence, { inside, port, dropped }: End): Hop {
   const { here } = evidence;
-  const { name, up, carrier, bridge } = port;
+  const { name, up, carrier, bridge, bound } = port;
   if (!up)
     return fail(here, "port", `${name}, the host's end of ${inside.name}, is down`, `ip link set ${name} up`);
   if (bridge !== BRIDGE) {
@@ -86,7 +86,7 @@ function portHop(evidence: Evidence, { inside, port, dropped }: End): Hop {
     const found = `anti-spoofing at ${name} has dropped ${refused} frames: not from an address that is the container's`;
     return fail(here, "port", found, "'weave ps' lists its addresses; 'weave attach' adds one");
   }
-  return ok(here, "port", `${name} is up, on bridge ${BRIDGE}`);
+  return ok(here, "port", `${name} is up, on bridge ${BRIDGE}${bound ? ", anti-spoofing on" : ""}`);
 }
 
 /** Whether anything got past the port. */
