@@ -1,6 +1,6 @@
 // Waits are told of: on a terminal in a line that is replaced, elsewhere in a line for each new text, with --json not at all.
 import yoctoSpinner from "yocto-spinner";
-import { type ApiClient, ApiError } from "../lib/api/client.ts";
+import { type ApiClient, ApiError, apiClient } from "../lib/api/client.ts";
 import { printable } from "../lib/log/printable.ts";
 import type { Arguments } from "./arguments.ts";
 
@@ -64,8 +64,14 @@ export async function whileWaiting<T>(
 /** What the router waits for on behalf of a holder of addresses, or of all. */
 export async function awaited(api: ApiClient, id?: string): Promise<string> {
   const path = id === undefined ? "" : `/${encodeURIComponent(id)}`;
-  const [reason] = (await api("GET", `/ipinfo/waits${path}`)).split("\n");
+  const reasons = await api("GET", `/ipinfo/waits${path}`, { timeoutMs: TELL_AFTER_MS }).catch(() => "");
+  const [reason] = reasons.split("\n");
   return reason ? `waiting: ${reason}` : "waiting for the router to answer";
+}
+
+/** Return a client whose calls say what they wait for. */
+export function tellingClient(args: Pick<Arguments, "options">, api: ApiClient = apiClient()): ApiClient {
+  return (method, path, options) => whileWaiting(args, api(method, path, options), () => awaited(api));
 }
 
 /** Why no address of the default subnet can be had now; undefined where one can. */

@@ -14,6 +14,7 @@ import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
+import { tellingClient } from "../waiting.ts";
 import { acquire, answerAddresses, lookup, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 import { NOT_RUNNING, target, WHERE } from "./target.ts";
@@ -145,7 +146,7 @@ export const detach: Command = {
   async run(args) {
     requireRoot();
     const { addresses, where, id, fqdn } = await target(args, true);
-    const api = apiClient();
+    const api = tellingClient(args);
     const cidrs = await lookup(api, id, addresses);
     const isStopped = where === NOT_RUNNING;
     // It may have lost its addresses since it was stopped.

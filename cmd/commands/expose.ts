@@ -5,6 +5,7 @@ import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
+import { tellingClient } from "../waiting.ts";
 import { acquire, answerAddresses, lookup, release, takeAddresses } from "./addresses.ts";
 import { addName, FQDN, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 
@@ -86,7 +87,7 @@ export const hide: Command = {
     const { positionals } = args;
     const { addresses, rest } = takeAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
-    const api = apiClient();
+    const api = tellingClient(args);
     const cidrs = await lookup(api, EXPOSE_ID, addresses);
     for (const cidr of cidrs) {
       await api("DELETE", `/expose/${formatCidr(cidr)}`).catch((error) => {

@@ -1,11 +1,12 @@
 // weave dns-add, dns-remove, dns-lookup, dns-args: names on the network.
 import { type Cidr, formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
-import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
+import { type ApiClient, ApiError, holders } from "../../lib/api/client.ts";
 import { DnsArguments, Lookup, Named } from "../../lib/api/shapes.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { tellingClient } from "../waiting.ts";
 import { acquire } from "./addresses.ts";
 import { runtimeSockets } from "./target.ts";
 
@@ -89,7 +90,7 @@ export const dnsAdd: Command = {
   positionalsComplete: POSITIONALS_COMPLETE,
   options: { ...FQDN, ...JSON_OPTION },
   async run(args) {
-    const api = apiClient();
+    const api = tellingClient(args);
     const { id, fqdn, ips } = await named(args, api);
     if (fqdn === undefined) throw new UsageError("no domain name is known for it; say one with -h FQDN");
     await addName(api, id, fqdn, ips);
@@ -105,7 +106,7 @@ export const dnsRemove: Command = {
   positionalsComplete: POSITIONALS_COMPLETE,
   options: { ...FQDN, ...JSON_OPTION },
   async run(args) {
-    const api = apiClient();
+    const api = tellingClient(args);
     const { id, ips } = await named(args, api);
     const fqdn = args.options["hostname"];
     const name = typeof fqdn === "string" ? fqdn : undefined;
@@ -123,7 +124,7 @@ export const dnsLookup: Command = {
   async run(args) {
     const [name, ...more] = args.positionals;
     if (name === undefined || more.length > 0) throw new UsageError("one name or address is needed");
-    const text = (await apiClient()("GET", `/dns-lookup/${encodeURIComponent(name)}`)).trimEnd();
+    const text = (await tellingClient(args)("GET", `/dns-lookup/${encodeURIComponent(name)}`)).trimEnd();
     answer(args, Lookup, { query: name, answers: text.split("\n").filter(Boolean) }, text);
   },
 };
@@ -141,7 +142,7 @@ export const dnsArgs: Command = {
   options: JSON_OPTION,
   passesOver: true,
   async run(args) {
-    const api = apiClient();
+    const api = tellingClient(args);
     await whereThereIsDns(async () => {
       const domain = await api("GET", "/domain");
       const address = await dnsAddress(api, args);

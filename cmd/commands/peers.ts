@@ -3,7 +3,7 @@ import { apiClient } from "../../lib/api/client.ts";
 import { Peers, Primed } from "../../lib/api/shapes.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
-import { awaited, whileWaiting } from "../waiting.ts";
+import { awaited, tellingClient, whileWaiting } from "../waiting.ts";
 
 /** Peers as the API takes them. */
 export function peersForm(peers: readonly string[]): URLSearchParams {
@@ -51,7 +51,7 @@ export const forget: Command = {
   async run(args) {
     const { positionals } = args;
     if (positionals.length === 0) throw new UsageError("name at least one peer");
-    await apiClient()("POST", "/forget", { form: peersForm(positionals) });
+    await tellingClient(args)("POST", "/forget", { form: peersForm(positionals) });
     answer(args, Peers, { peers: [...positionals] }, "");
   },
 };
@@ -88,7 +88,7 @@ export const rmpeer: Command = {
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     const query = options["force"] ? "?force=true" : "";
     for (const peer of positionals) {
-      const told = await apiClient()("DELETE", `/peer/${encodeURIComponent(peer)}${query}`);
+      const told = await tellingClient(args)("DELETE", `/peer/${encodeURIComponent(peer)}${query}`);
       if (!options["json"]) process.stdout.write(told);
     }
     answer(args, Peers, { peers: [...positionals] }, "");

@@ -58,7 +58,7 @@ export const reset: Command = {
       ...(pid === undefined ? [] : routerSteps(pid, args)),
       ...kernelSteps(route, filter),
       ...policySteps(filter),
-      ...stateSteps(),
+      ...stateSteps(pid !== undefined),
       ...stepsToRemove(options),
       ...ofRuntimes(options),
     ];

@@ -1,5 +1,11 @@
 // Where each peer stands that was named, by launch or connect: what launch says came of it.
-import { CollisionError, HandshakeError, RefusedError, SelfConnectionError } from "../mesh/errors.ts";
+import {
+  CollisionError,
+  DialError,
+  HandshakeError,
+  RefusedError,
+  SelfConnectionError,
+} from "../mesh/errors.ts";
 import type { NamedTarget } from "../mesh/maker.ts";
 
 export interface TargetReport {
@@ -30,6 +36,7 @@ export function targetState({ name, address, unresolved, connection, target }: N
   if (error instanceof RefusedError || error instanceof HandshakeError)
     return as("refused", error.reason, error.remedy);
   if (error instanceof CollisionError) return as("refused", error.message);
+  if (error instanceof DialError && !connection) return as("failed", error.reason, error.remedy);
   if (error && !connection) return as("failed", error.message);
   return as("connecting");
 }

@@ -42,8 +42,8 @@ function removeAll(route: NetlinkSocket): void {
   for (const { vxlan } of overlays) if (vxlan) removeEsp(vxlan.port);
 }
 
-/** Return the step that forgets who this host was; none where nothing is kept. */
-export function stateSteps(): Step[] {
+/** Return the step that forgets who this host was; none where nothing is kept. Without a router nothing is handed over. */
+export function stateSteps(running: boolean): Step[] {
   const file = stateFile();
   if (!existsSync(file) && !existsSync(releaseDirectory())) return [];
   const forget = () => {
@@ -53,10 +53,15 @@ export function stateSteps(): Step[] {
   };
   const what = `name, addresses, exposures and peers of this host (${file})`;
   return [
+    ...(running ? [] : [{ does: `leave ${NOT_HANDED_OVER}`, did: `left ${NOT_HANDED_OVER}` }]),
     { does: `forget ${what}`, did: `forgot ${what}`, run: forget },
     ...asides(file).map((path) => keeping(`${path}, a damaged state file`)),
   ];
 }
+
+/** What nobody is left to do for a host that was stopped before. */
+const NOT_HANDED_OVER =
+  "its addresses with the network, as no router runs here to hand them over: 'weave rmpeer' on another host takes them over";
 
 /** Damaged state files that were put aside. */
 function asides(file: string): string[] {

@@ -57,8 +57,8 @@ export async function awaitPeers(ask: () => Promise<Started>, clock: Clock): Pro
   }
 }
 
-/** Addresses are said once. */
-const plainReason = (reason: string) => reason.replace(/^dial tcp \S+: /, "");
+/** The system call says nothing to people. */
+const plainReason = (reason: string) => reason.replace(/^connect: /, "");
 
 function launchedPeer({ Target, Address, State, Reason, Advice, Peer }: Started["targets"][number]) {
   return {
@@ -105,7 +105,10 @@ function peerLines({ peer, address, state, name, nickname, reason, advice }: Sha
     case "unresolved":
       return [`no answer yet: the name does not resolve (${reason}); tried again`];
     default:
-      return [`no answer yet${at}${reason === null ? "" : `: ${reason}`}; dialled until it answers`];
+      return [
+        `no answer yet${at}${reason === null ? "" : `: ${reason}`}; dialled until it answers`,
+        ...(advice === null ? [] : [advice]),
+      ];
   }
 }
 

@@ -158,3 +158,12 @@ test("a hanging router is ended with --force only, and what cannot be removed is
     await must(["umount", busy]);
   }
 });
+
+test("without a router nothing is handed over, and what to do about it is said", async () => {
+  await furnish();
+  await host.weave("stop");
+  const { code, stdout } = await reset("--yes");
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^left its addresses with the network, as no router runs here .*'weave rmpeer'/m);
+  expect(await left()).toEqual(NOTHING);
+});

@@ -99,3 +99,19 @@ test("a claim names the peer whose part the address is of", async () => {
   await b.weave("launch", a.ip);
   expect(await claim.ended()).toBe(0);
 });
+
+test.each(["dns-add 10.0.0.9 -h x.weave.local", "hide 10.32.9.9/12", "forget 10.99.0.9"])(
+  "%s: a router that hangs is waited for, and said to hang",
+  async (args) => {
+    process.kill(a.pid, "SIGSTOP");
+    try {
+      const command = begin(a, [WEAVE, ...args.split(" ")]);
+      const code = await command.ended();
+      const [first, last] = command.said.err.trim().split("\n");
+      expect([code, first]).toEqual([1, "waiting for the router to answer"]);
+      expect(last).toContain("stopped or overloaded");
+    } finally {
+      process.kill(a.pid, "SIGCONT");
+    }
+  },
+);

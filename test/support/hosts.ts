@@ -96,7 +96,13 @@ export class Host {
 
   /** Runs the compiled `weave`, which has to succeed. */
   weave(...args: string[]): Promise<string> {
-    return this.must([join(DIST, "weave"), ...args]);
+    return this.must([join(DIST, "weave"), ...args, ...(args[0] === "reset" ? this.#installed : [])]);
+  }
+
+  /** Where setup installs on this host; by default, reset would look in the folders of the machine. */
+  get #installed(): string[] {
+    const cni = ["--cni-bin-dir", this.binDir, "--cni-conf-dir", this.confDir];
+    return [...cni, "--systemd-dir", join(this.folder, "units"), "--systemd-env", join(this.folder, "env")];
   }
 
   /** What `weave status [PART]` shows, asked of the router itself: a probe that is repeated starts no program. */

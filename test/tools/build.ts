@@ -1,6 +1,7 @@
 // npm run build [-- --target linux-arm64]: the four executables, into dist/.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { progress } from "../../cmd/waiting.ts";
 import manifest from "../../package.json" with { type: "json" };
 
 const root = join(import.meta.dir, "../..");
@@ -114,7 +115,12 @@ if (import.meta.main) {
   const outdir = given ? join(root, "dist", target) : join(root, "dist");
   mkdirSync(outdir, { recursive: true });
   const started = performance.now();
-  for (const name of EXECUTABLES) build(name, target, outdir);
+  const shown = progress({ options: {} });
+  for (const [i, name] of EXECUTABLES.entries()) {
+    shown.say(`building ${name} for ${target} (${i + 1} of ${EXECUTABLES.length})`);
+    build(name, target, outdir);
+  }
+  shown.end();
   console.log(
     `built ${EXECUTABLES.join(", ")} in ${outdir.slice(root.length + 1)}/ (${((performance.now() - started) / 1000).toFixed(1)} s)`,
   );

@@ -2,6 +2,7 @@
 // it. With --built it takes the executable that is in dist/ already.
 import { chmodSync, copyFileSync, linkSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { type Progress, progress } from "../../cmd/waiting.ts";
 import { VERSION } from "../../lib/version.ts";
 import { build, EXECUTABLES } from "./build.ts";
 
@@ -42,9 +43,10 @@ export function layOut(folder: string): void {
   copyFileSync(join(root, "LICENSE"), join(folder, HOME, "LICENSE"));
 }
 
-/** Makes the image under a name; returns that. */
-function makeImage(tag: string): string {
+/** Makes the image under a name. */
+function makeImage(tag: string, shown: Progress): void {
   const folder = join(root, "dist/image");
+  shown.say(`laying out ${folder}`);
   rmSync(folder, { recursive: true, force: true });
   layOut(folder);
   // The same files make the same image.
@@ -52,10 +54,10 @@ function makeImage(tag: string): string {
   run("tar", "-C", folder, ...reproducible, "-cf", join(root, "dist/image.tar"), ".");
   const builder = ["podman", "buildah"].find((program) => Bun.which(program));
   if (!builder) throw new Error("podman or buildah is needed to make an image: install one of them");
+  shown.say(`${builder} makes the image`);
   run(builder, "build", "--timestamp=0", "--format=oci", "-t", tag, "-f", "Containerfile", ".");
   rmSync(join(root, "dist/image.tar"));
   rmSync(folder, { recursive: true });
-  return tag;
 }
 
 if (import.meta.main) {
@@ -64,8 +66,14 @@ if (import.meta.main) {
   try {
     if (args.length !== 0 && (option !== "--tag" || args.length !== 2))
       throw new Error("usage: npm run image [-- --tag NAME]");
-    if (!process.argv.includes("--built")) build("weave", `linux-${process.arch}`, join(root, "dist"));
-    console.log(`made image ${makeImage(tag)}`);
+    const shown = progress({ options: {} });
+    if (!process.argv.includes("--built")) {
+      shown.say("building weave");
+      build("weave", `linux-${process.arch}`, join(root, "dist"));
+    }
+    makeImage(tag, shown);
+    shown.end();
+    console.log(`made image ${tag}`);
   } catch (error) {
     console.error(`error: ${error instanceof Error ? error.message : error}`);
     process.exit(1);
