@@ -22,7 +22,9 @@ const COUNT_FOR_OTHERS = 5;
 /** Peers that are pinged where none is named; more are drawn by lot. */
 const MAX_PEERS = 48;
 const AT_ONCE = 8;
-const ASK_MS = 3_000;
+const ASK_MS = 5_000;
+/** What has arrived is worth a wait: the path that loses probes loses questions, too. */
+const ARRIVED_MS = 10_000;
 /** Tries of a question that a busy peer refuses. */
 const TRIES = 4;
 const TRY_AGAIN_MS = 700;
@@ -200,7 +202,7 @@ export class Pinger {
   /** What a peer says has arrived there; undefined where it says nothing. */
   async #arrived(peer: PeerName, question: object): Promise<ReadonlyMap<Way, Arrived> | undefined> {
     try {
-      const answer = v.parse(ArrivedSchema, await this.#ask(peer, "probed", question));
+      const answer = v.parse(ArrivedSchema, await this.#ask(peer, "probed", question, ARRIVED_MS));
       return new Map(
         Object.entries(answer).flatMap(([way, arrived]) => (arrived ? [[way as Way, arrived]] : [])),
       );
@@ -210,10 +212,10 @@ export class Pinger {
     }
   }
 
-  async #ask(peer: PeerName, subject: string, body: object): Promise<unknown> {
+  async #ask(peer: PeerName, subject: string, body: object, timeoutMs = ASK_MS): Promise<unknown> {
     for (let left = TRIES - 1; ; left--) {
       try {
-        return await this.parts.mesh.questions.ask(peer, subject, body, ASK_MS);
+        return await this.parts.mesh.questions.ask(peer, subject, body, timeoutMs);
       } catch (error) {
         if (
           !(error instanceof AskError && error.code === "refused" && /too many/.test(error.message)) ||

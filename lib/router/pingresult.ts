@@ -92,12 +92,9 @@ function silence({ overlay, peer, here, result, arrived, port }: RunFacts): Trou
 
 function loss({ peer, result, arrived }: RunFacts): Trouble {
   const lost = result.sent - result.received;
-  const where =
-    arrived === undefined
-      ? ""
-      : arrived.probes < result.sent
-        ? ` on the way to ${peer}`
-        : ` on the way back from ${peer}`;
+  const there = Math.max(0, result.sent - (arrived?.probes ?? 0));
+  const back = Math.max(0, lost - there);
+  const where = arrived === undefined ? "" : `: ${there} on the way to ${peer}, ${back} on the way back`;
   return {
     problem: `${lost} of ${result.sent} frames are lost${where}`,
     remedy: "look for errors, drops and full queues on the links between the hosts: 'ip -s link' on both",

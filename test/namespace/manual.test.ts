@@ -21,6 +21,7 @@ const NOT_A_COMMAND: readonly RegExp[] = [
   /^(<-|->) /, // a row of a status
   /^ *\d+ FAIL /, // a hop of a trace
   /^(Health:|Problem:|ADDRESS |round trip |remedy: )/, // other lines of one
+  /^(HOST |PEER |host\d |paths: |\(sleeve\) |problem: )/, // rows of ping and of doctor --cluster
   /^(INFO|WARN|ERRO): /, // a line of our log
   /^(weave is running|name |range |overlay |peers )/, // what launch says
   /^unmanaged-devices=/, // a setting of NetworkManager
@@ -40,6 +41,7 @@ const ELSEWHERE: readonly (readonly [RegExp, string])[] = [
   [/^(weave setup --systemd|systemctl start weave|editor )/, "test/vm-long/boot.test.ts"],
   [/^weave reset/, "test/namespace/reset.test.ts"],
   [/^weave trace /, "test/namespace/trace.test.ts"],
+  [/^weave ping host2/, "test/namespace/ping.test.ts"],
   [/^firewall-cmd /, "test/namespace/takeover.test.ts"],
 ];
 

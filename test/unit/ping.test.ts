@@ -166,8 +166,16 @@ describe("what is made of it", () => {
     [{ received: 0 }, { probes: 0, largest: 0 }, "no frame by fastdp arrives at h2"],
     [{ received: 0 }, { probes: 9, largest: 60 }, "frames by fastdp arrive at h2, and none comes back"],
     [{ received: 0 }, undefined, "no frame by fastdp is answered"],
-    [{ received: 9 }, { probes: 10, largest: 1390 }, "1 of 10 frames are lost on the way back from h2"],
-    [{ received: 9 }, { probes: 9, largest: 1390 }, "1 of 10 frames are lost on the way to h2"],
+    [
+      { received: 9 },
+      { probes: 10, largest: 1390 },
+      "1 of 10 frames are lost: 0 on the way to h2, 1 on the way back",
+    ],
+    [
+      { received: 9 },
+      { probes: 9, largest: 1390 },
+      "1 of 10 frames are lost: 1 on the way to h2, 0 on the way back",
+    ],
     [{ mtu: 1250 }, { probes: 10, largest: 1264 }, "packets over 1250 bytes are lost on the way to h2"],
     [
       { mtu: 1250 },

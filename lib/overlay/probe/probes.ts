@@ -1,7 +1,7 @@
 // Probes of this router and echoes of others'. A peer's probes are answered only in a session that it has announced over
 // the mesh, where it is known who it is: nobody on the network can use us to send frames to others. The packet socket is
 // open only while there is a session.
-import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import type { Clock, Timer } from "../../clock/clock.ts";
 import type { Random } from "../../clock/random.ts";
 import { TokenBucket } from "../../clock/tokenbucket.ts";
 import { limitedWarnings } from "../../log/limited.ts";
@@ -14,8 +14,11 @@ import { decodeProbe, encodeProbe, MIN_PROBE, type ProbeFrame, type Way } from "
 import { ProbeRun, type RunResult } from "./run.ts";
 import { ProbeSocket } from "./socket.ts";
 
-/** How often frames are looked for; times are the kernel's, and do not depend on it. */
+/** How often frames are looked for while some come, and else; times are the kernel's, and do not depend on it. */
 const POLL_MS = 2;
+const IDLE_POLL_MS = 25;
+/** Frames may still come so long after the last. */
+const BUSY_MS = 1_000;
 /** Frames that are taken at a time. */
 const POLL_FRAMES = 256;
 /** A session of a peer ends after this. */
@@ -70,6 +73,7 @@ export class Probes {
   #socket: ProbeSocket | undefined;
   #poll: Timer | undefined;
   #closing: Timer | undefined;
+  #lastFrame = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly host: ProbeHost) {
     this.#warn = limitedWarnings(host.log, () => host.clock.now());
@@ -141,7 +145,16 @@ export class Probes {
     if (this.#socket?.ifindex === ifindex) return;
     this.#close();
     this.#socket = new ProbeSocket(ifindex);
-    this.#poll = every(this.host.clock, POLL_MS, () => this.#receive());
+    this.#pollSoon();
+  }
+
+  #pollSoon(): void {
+    const { clock } = this.host;
+    const busy = this.#running.size > 0 || clock.now() - this.#lastFrame < BUSY_MS;
+    this.#poll = clock.after(busy ? POLL_MS : IDLE_POLL_MS, () => {
+      this.#receive();
+      if (this.#socket) this.#pollSoon();
+    });
   }
 
   #closeIfIdle(): void {
@@ -170,6 +183,7 @@ export class Probes {
       for (let i = 0; i < POLL_FRAMES; i++) {
         const arrival = this.#socket?.receive();
         if (!arrival) return;
+        this.#lastFrame = this.host.clock.now();
         const frame = decodeProbe(arrival.frame);
         if (frame?.to !== this.host.name) continue;
         if (frame.kind === "probe") this.#probe(frame, arrival.at);
