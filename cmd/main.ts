@@ -3,6 +3,7 @@
 
 import type { Failure as FailureShape, Shape } from "../lib/api/shapes.ts";
 import { journalPrefix } from "../lib/log/log.ts";
+import { causeOf } from "../lib/sys/cause.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { NotRootError } from "../lib/sys/rights.ts";
 import { asksForHelp, type Command, readArguments, UsageError } from "./arguments.ts";
@@ -33,7 +34,7 @@ export function fail(program: string, error: unknown, json = false): void {
     process.exitCode = kindOf(error.cause).exit;
     return;
   }
-  const message = reasonOf(error);
+  const message = withRemedy(error);
   const { code, exit } = kindOf(error);
   const help = error instanceof UsageError ? `see '${program} --help'` : undefined;
   console.error(
@@ -42,6 +43,13 @@ export function fail(program: string, error: unknown, json = false): void {
       : `${journalPrefix("error")}${program}: ${message}${help === undefined ? "" : ` (${help})`}`,
   );
   process.exitCode = exit;
+}
+
+/** The message; where a connection failed and it names no remedy, with that of the cause. */
+function withRemedy(error: unknown): string {
+  const message = reasonOf(error);
+  const remedy = error instanceof Error ? causeOf(error.cause)?.remedy : undefined;
+  return !remedy || message.includes("; ") ? message : `${message}; ${remedy}`;
 }
 
 type Failure = Shape<typeof FailureShape>;

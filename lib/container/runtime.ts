@@ -2,6 +2,7 @@
 // process and network namespace a container has, and when containers come and go.
 import { existsSync } from "node:fs";
 import * as v from "valibot";
+import { codeOf } from "../sys/cause.ts";
 import { reasonOf } from "../sys/reason.ts";
 
 /** Where Docker and podman listen, unless told otherwise. */
@@ -60,8 +61,16 @@ async function get(socket: string, path: string): Promise<unknown> {
     if (!response.ok) throw new Error((await response.text()).trim() || `HTTP ${response.status}`);
     return await response.json();
   } catch (error) {
-    throw new ContainerError(`the container runtime at ${socket} does not answer: ${reasonOf(error)}`);
+    throw new ContainerError(
+      `the container runtime at ${socket} does not answer: ${reasonOf(error)}; ${remedyFor(error)}`,
+    );
   }
+}
+
+function remedyFor(error: unknown): string {
+  return codeOf(error) === "EACCES"
+    ? "run it as root, with sudo"
+    : "start it, or name its socket with DOCKER_HOST or --docker-api";
 }
 
 /** A container by its id, the beginning of it, or its name; undefined where no runtime knows it. Throws ContainerError. */

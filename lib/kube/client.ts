@@ -14,8 +14,9 @@ export class KubeError extends Error {
   constructor(
     message: string,
     readonly status: number,
+    options?: ErrorOptions,
   ) {
-    super(message);
+    super(message, options);
   }
 }
 
@@ -125,7 +126,7 @@ export class KubeClient {
         signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
       });
     } catch (error) {
-      throw new KubeError(`${this.config.server}: ${reasonOf(error)}`, 0);
+      throw new KubeError(`${this.config.server}: ${reasonOf(error)}`, 0, { cause: error });
     }
     if (response.ok) return response;
     const status = v.safeParse(Status, await response.json().catch(() => undefined));

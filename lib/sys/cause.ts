@@ -17,7 +17,6 @@ const noRoute = "that host is down or does not answer ARP, or a firewall on the 
 const unreachable = "this host has no route there; see 'ip route get' with that address";
 const dropped = "that host is down, or a firewall on the way drops the packets";
 const cut = "the other end, or something on the way, ended the connection; see its log";
-const rights = "run it as root";
 const blocked = "a firewall rule on this host blocks it, or its conntrack table is full";
 const untrusted = "name the certificate authority that signed it, or correct the address";
 
@@ -31,7 +30,7 @@ const CAUSES: Readonly<Record<string, readonly [cause: string, remedy: string]>>
   ECONNRESET: ["connection reset by peer", cut],
   ECONNABORTED: ["connection aborted", cut],
   EPIPE: ["connection closed by the other end", cut],
-  EACCES: ["permission denied", rights],
+  EACCES: ["permission denied", "a prohibit route on this host leads there; see 'ip route get'"],
   EPERM: ["operation not permitted", blocked],
   EINVAL: ["invalid argument", "a blackhole route on this host leads there; see 'ip route get'"],
   EADDRINUSE: ["address already in use", "stop what uses it, or take another port"],

@@ -1,5 +1,6 @@
 // Errors of connections and listeners name their cause: each is made in the kernel, and told apart.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
 
@@ -122,6 +123,50 @@ test("--host that is none of this host's addresses is refused with those it has"
   expect(code).toBe(2);
   expect((await launch("--http-addr=10.99.0.9:6784")).stderr).toContain(
     "cannot serve the control API on 10.99.0.9:6784: not an address of this host; choose one with --http-addr: ",
+  );
+});
+
+test.each([
+  ["10.99.0.2:7001", "connection refused; nothing listens on that port there"],
+  ["10.99.0.2:7002", "no route to host; that host is down"],
+  ["192.0.2.1:7005", "network is unreachable; this host has no route there"],
+  ["10.98.0.1:7006", "permission denied; a prohibit route on this host leads there"],
+])("an API server of Kubernetes at %s: %s", async (server, text) => {
+  const file = join(host.folder, "kubeconfig");
+  writeFileSync(
+    file,
+    `apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://${server}"}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+users: [{name: u, user: {token: t}}]
+current-context: x
+`,
+  );
+  const explain = [
+    "explain",
+    "--kubeconfig",
+    file,
+    "--from",
+    "10.32.0.1",
+    "--to",
+    "10.32.0.2",
+    "--port",
+    "80",
+  ];
+  const { code, stderr } = await host.exec([join(DIST, "weave-npc"), ...explain]);
+  expect(stderr).toStartWith(`weave-npc explain: https://${server}: ${text}`);
+  expect(stderr.trim().split("\n").length).toBe(1);
+  expect(code).toBe(1);
+});
+
+test("a container runtime whose socket is a leftover is said to be that", async () => {
+  const socket = join(host.folder, "docker.sock");
+  writeFileSync(socket, "");
+  const env = { DOCKER_HOST: `unix://${socket}` };
+  const { stderr } = await host.exec([join(DIST, "weave"), "attach", "web"], { env });
+  expect(stderr).toBe(
+    `weave attach: the container runtime at ${socket} does not answer: connection refused; start it, or name its socket with DOCKER_HOST or --docker-api\n`,
   );
 });
 
