@@ -1,4 +1,4 @@
-// What routers ask each other for a trace, and the answers: read-only, one at a time for each host.
+// What routers ask each other for a trace, and the answers: read-only, and a few at a time.
 import * as v from "valibot";
 import { formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
@@ -16,6 +16,8 @@ export const TRACE_SUBJECT = "trace";
 /** Time-outs of a look, in ms. */
 export const LOOK_MS = 2_000;
 const MAX_LOOK_MS = 5_000;
+/** Traces that are answered at a time. */
+export const MAX_LOOKS = 4;
 
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
 const address = v.pipe(v.string(), v.ipv4());
@@ -46,19 +48,19 @@ export function traceAnswerer(
   api: ApiClient,
   runtimes: readonly string[],
 ): (body: unknown) => Promise<Located | Side> {
-  let busy = false;
+  let looks = 0;
   return async (body) => {
     const asked = v.safeParse(TraceQuestion, body);
     if (!asked.success) throw new Error("not a question of trace that this version knows");
     const question = asked.output;
     if (question.kind === "locate")
       return { container: (await locate(api, runtimes, question.name)) ?? null };
-    if (busy) throw new Error("another trace is being answered; try again");
-    busy = true;
+    if (looks >= MAX_LOOKS) throw new Error(`${MAX_LOOKS} traces are being answered; try again`);
+    looks++;
     try {
       return await answerLook(api, question);
     } finally {
-      busy = false;
+      looks--;
     }
   };
 }

@@ -348,6 +348,28 @@ describe("policies", () => {
   });
 });
 
+test("a container with another Ethernet address, where policies are in force", async () => {
+  const file = join(hosts.folder, "none.json");
+  writeFileSync(file, JSON.stringify({ kind: "List", apiVersion: "v1", items: [] }));
+  undo.push(() => a.exec(["sh", "-c", "nft delete table inet weave-npc; nft delete table bridge weave-npc"]));
+  await a.must([join(DIST, "weave-npc"), "apply", "--snapshot", file, "--node", "hosta"]);
+  await eventually(
+    "anti-spoofing is on",
+    async () => (await trace(near.address)).hops.map(({ found }) => found).join(),
+    (text) => text.includes("anti-spoofing on"),
+  );
+  await broken(
+    web.netns,
+    "ip link set eth0 address 02:00:00:00:00:77",
+    `ip link set eth0 address ${web.mac}`,
+  );
+  expect(last(await trace(near.address))).toMatchObject({
+    host: "hosta",
+    name: "port",
+    found: expect.stringContaining("anti-spoofing at"),
+  });
+});
+
 describe("the overlay", () => {
   test("an Ethernet address is taken to be elsewhere", async () => {
     await ping(web, db.address);

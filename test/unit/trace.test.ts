@@ -7,7 +7,7 @@ import { commentIn } from "../../lib/netlink/nftables/comment.ts";
 import type { Evidence, Tunnel } from "../../lib/trace/hops/hop.ts";
 import { pathOf, reached } from "../../lib/trace/hops/path.ts";
 import { type Probe, probePayload, signOf } from "../../lib/trace/probe.ts";
-import { traceAnswerer } from "../../lib/trace/question.ts";
+import { MAX_LOOKS, traceAnswerer } from "../../lib/trace/question.ts";
 import { type EndState, type Seen, Side } from "../../lib/trace/side.ts";
 import { traceText } from "../../lib/trace/text.ts";
 
@@ -414,19 +414,17 @@ describe("questions of other routers", () => {
     await expect(traceAnswerer(unused, [])(body)).rejects.toThrow("not a question of trace");
   });
 
-  test("one trace is answered at a time, and the next after it", async () => {
-    let fail: (error: Error) => void = () => {};
-    const api = () =>
-      new Promise<string>((_resolve, reject) => {
-        fail = reject;
-      });
+  test("a few are answered at a time, and others after them", async () => {
+    const pending: ((error: Error) => void)[] = [];
+    const api = () => new Promise<string>((_resolve, reject) => pending.push(reject));
     const answerer = traceAnswerer(api, []);
-    const first = answerer(look);
-    await expect(answerer(look)).rejects.toThrow("another trace");
-    fail(new Error("router stopping"));
-    await expect(first).rejects.toThrow("router stopping");
+    const first = Array.from({ length: MAX_LOOKS }, () => answerer(look));
+    await expect(answerer(look)).rejects.toThrow("traces are being answered");
+    const ended = Promise.allSettled(first);
+    for (const each of pending.splice(0)) each(new Error("router stopping"));
+    expect((await ended).map(({ status }) => status)).toEqual(first.map(() => "rejected"));
     const next = answerer(look);
-    fail(new Error("still stopping"));
+    pending[0]?.(new Error("still stopping"));
     await expect(next).rejects.toThrow("still stopping");
   });
 

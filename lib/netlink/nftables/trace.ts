@@ -86,15 +86,19 @@ export interface PacketTrace {
   close(): void;
 }
 
+/** Traces of this process so far: each has tables of its own. */
+let traces = 0;
+
 /** Traces a flow in the network namespace that this thread is in now; throws NetlinkError where the kernel cannot. */
 export function tracePackets(flow: Flow): PacketTrace {
   const fd = openNetlink("nftables trace", NETLINK_NETFILTER, [GROUP_NFTRACE]);
   let owner: NetlinkSocket | undefined;
   try {
     owner = new NetlinkSocket(NETLINK_NETFILTER);
-    install(owner, "inet", flow);
+    const name = `weave-trace-${process.pid}-${++traces}`;
+    install(owner, "inet", name, flow);
     try {
-      install(owner, "bridge", flow);
+      install(owner, "bridge", name, flow);
     } catch {
       // A kernel without nftables for bridges has no rules there, either.
     }
@@ -113,8 +117,8 @@ export function tracePackets(flow: Flow): PacketTrace {
   };
 }
 
-function install(nf: NetlinkSocket, family: "inet" | "bridge", flow: Flow): void {
-  const table: TableName = { family, name: `weave-trace-${process.pid}` };
+function install(nf: NetlinkSocket, family: "inet" | "bridge", name: string, flow: Flow): void {
+  const table: TableName = { family, name };
   const hooks = family === "bridge" ? (["prerouting"] as const) : (["prerouting", "output"] as const);
   commit(nf, [
     addOwnedTable(table),
