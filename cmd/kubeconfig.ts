@@ -5,8 +5,8 @@ import type { Arguments } from "./arguments.ts";
 export const KUBECONFIG = {
   kubeconfig: {
     type: "string",
-    description: "Reach the API server as this file says",
-    defaultText: "as a pod does",
+    description: "Use this kubeconfig to reach the API server",
+    defaultText: "the service account of the pod",
     valueHint: "FILE",
     env: "KUBECONFIG",
     completes: "files",

@@ -70,7 +70,7 @@ export async function awaitQuorum(
     if (!(error instanceof ApiError && error.status === NO_ANSWER)) throw error;
     const why = await awaitedAddress(api);
     throw new Error(
-      `no quorum within ${seconds} s${why === undefined ? "" : `: ${why}`}; the router runs and goes on waiting`,
+      `no quorum within ${seconds} s${why === undefined ? "" : `: ${why}`}; the router runs and keeps waiting`,
     );
   }
 }

@@ -28,10 +28,9 @@ export async function prepareAgent(
     if (options[option] === undefined && env[variable]) options[option] = env[variable];
   }
   const prefix = env["HOST_PREFIX"] ?? "";
-  if (prefix === "")
-    throw new UsageError("--mesos needs HOST_PREFIX: what the names of all agents begin with");
+  if (prefix === "") throw new UsageError("--mesos needs HOST_PREFIX, the prefix of the names of all agents");
   if (options["ipalloc-range"] === undefined)
-    throw new UsageError("--mesos needs IPALLOC_RANGE: a range that no host uses");
+    throw new UsageError("--mesos needs IPALLOC_RANGE, a range that no host uses");
   const beside = neighbours(hostname(), prefix);
   const { range } = parseOptions(options, peers);
   {
@@ -52,7 +51,7 @@ async function existing(hosts: readonly string[]): Promise<string[]> {
         return [host];
       } catch (error) {
         console.error(
-          `weave launch: no agent "${host}" (${reasonOf(error)}); it will connect to us when there is`,
+          `weave launch: no agent "${host}" (${reasonOf(error)}); it connects to this host once it runs`,
         );
         return [];
       }

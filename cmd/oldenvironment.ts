@@ -1,7 +1,7 @@
 // Variables of the environment that the weave script of 2.x took: those that mean nothing any more, each with why. Others are
 // options (cmd/routeroptions.ts), and CHECKPOINT_DISABLE asks for what is the case anyway.
 
-const CONTAINER = "weave runs in no container";
+const CONTAINER = "weave does not run in a container";
 const IMAGES = "there are no images to choose";
 const DOCKER = "weave asks Docker at DOCKER_HOST, without its client";
 

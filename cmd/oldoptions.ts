@@ -5,7 +5,7 @@ const PROXY = "there is no Docker proxy";
 const PLUGIN = "there is no Docker network plugin";
 const CLOUD = "Weave Cloud is gone; name the peers";
 const PACKETS = "'tcpdump -i weave' shows the packets of containers";
-const CONTAINER = "weave runs in no container";
+const CONTAINER = "weave does not run in a container";
 const flag = (retired: string) => ({ type: "boolean", description: "", retired }) as const;
 const value = (retired: string) => ({ type: "string", description: "", retired }) as const;
 

@@ -1,6 +1,6 @@
 // Commands of Weave Net 2.x that are no more, and what takes their place.
 
-const LAUNCH = "'weave launch' starts all that there is";
+const LAUNCH = "'weave launch' starts everything";
 const PROXY = "there is no Docker proxy: use 'weave attach CONTAINER', or CNI";
 const CONTAINER = "start the container with docker or podman, then 'weave attach CONTAINER'";
 const PLUGIN = "there is no Docker network plugin: use 'weave attach CONTAINER', or CNI";
@@ -15,14 +15,14 @@ const RETIRED: Readonly<Record<string, string>> = {
   "launch-router": LAUNCH,
   "launch-proxy": `${LAUNCH}; ${PROXY}`,
   "launch-plugin": `${LAUNCH}; ${PLUGIN}`,
-  "stop-router": "'weave stop' stops all that there is",
+  "stop-router": "'weave stop' stops everything",
   "stop-proxy": PROXY,
   "stop-plugin": PLUGIN,
   "setup-cni": "'weave setup' installs the CNI plugin",
   "docker-bridge-ip": "'ip -4 address show docker0' prints it",
   "attach-bridge": "Docker's bridge is not used",
   "bridge-type": "there is one type: 'weave status' names the overlay",
-  local: "leave the word out: every command runs on this host",
+  local: "leave it out: every command runs on this host",
 };
 
 /** What takes the place of a command of Weave Net 2.x; undefined where the word is none of them. */

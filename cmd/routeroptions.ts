@@ -32,7 +32,7 @@ export const ROUTER_OPTIONS = {
     group: PEERS,
     type: "string",
     description: "Unique name of this peer, six octets",
-    defaultText: "kept from the last launch, else made from the machine's IDs",
+    defaultText: "kept from the last launch, else derived from the machine's IDs",
     valueHint: "MAC",
   },
   nickname: {
@@ -46,7 +46,7 @@ export const ROUTER_OPTIONS = {
     group: PEERS,
     type: "boolean",
     default: true,
-    description: "Find further peers through those we know",
+    description: "Find further peers through known peers",
   },
   resume: {
     group: PEERS,
@@ -92,7 +92,7 @@ export const ROUTER_OPTIONS = {
     group: SECURITY,
     type: "boolean",
     default: false,
-    description: "Let containers send from their own addresses only, even without network policies",
+    description: "Drop frames from source addresses that are not the container's own, even without policies",
   },
   "expect-npc": {
     group: SECURITY,
@@ -118,7 +118,7 @@ export const ROUTER_OPTIONS = {
     group: ADDRESSES,
     type: "string",
     description:
-      "How to divide the range first: consensus[=COUNT] (a majority of the peers named, or of COUNT), seed=NAME,… or observer",
+      "Initial division of the range: consensus[=COUNT] (a majority of the peers named, or of COUNT), seed=NAME,… or observer",
     defaultText: "consensus",
     valueHint: "MODE",
   },
@@ -177,7 +177,7 @@ export const ROUTER_OPTIONS = {
     group: OVERLAY,
     type: "boolean",
     default: true,
-    description: "Use the fast datapath (VXLAN and eBPF); off leaves sleeve alone",
+    description: "Use the fast datapath (VXLAN and eBPF); off: sleeve only",
     envOff: "WEAVE_NO_FASTDP",
   },
   mtu: {
@@ -199,7 +199,7 @@ export const ROUTER_OPTIONS = {
   "http-addr": {
     group: SERVERS,
     type: "string",
-    description: "Serve the control API for reading at this address",
+    description: "Serve the control API read-only at this address",
     defaultText: "127.0.0.1:6784",
     valueHint: "IP:PORT",
     env: "WEAVE_HTTP_ADDR",
@@ -208,7 +208,7 @@ export const ROUTER_OPTIONS = {
     group: SERVERS,
     type: "boolean",
     default: false,
-    description: "Let requests to --http-addr change things, too",
+    description: "Allow writes through --http-addr",
   },
   "status-addr": {
     group: SERVERS,
@@ -279,7 +279,7 @@ function variable(env: Readonly<Record<string, string | undefined>>, name: strin
 function readPassword(file: string): string {
   try {
     const password = readFileSync(file, "utf8").replace(/\r?\n$/, "");
-    if (password === "") throw new Error("it is empty");
+    if (password === "") throw new Error("the file is empty");
     return password;
   } catch (error) {
     throw new UsageError(`--password-file ${file}: ${reasonOf(error)}`);

@@ -44,7 +44,7 @@ export async function runDaemon(
   // By the event loop: one that hangs is noticed.
   if (manager?.aliveMs !== undefined) every(systemClock, manager.aliveMs, () => manager.alive());
   const exit = () => process.exit(0);
-  const giveUp = () => log.error(`${scope.current ?? "the start"} does not stop: exiting all the same`);
+  const giveUp = () => log.error(`${scope.current ?? "the start"} does not stop; exiting nevertheless`);
   const ended = () => Promise.race([scope.end(), Bun.sleep(GRACE_MS).then(giveUp)]);
   let finish: () => void = exit;
   const stop = (how: () => void) => {
@@ -57,7 +57,7 @@ export async function runDaemon(
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
       if (scope.signal.aborted) return exit();
-      log.info(`${signal} received, exiting; ${whatStays}`);
+      log.info(`exiting on ${signal}; ${whatStays}`);
       setTimeout(() => {
         giveUp();
         exit();

@@ -28,7 +28,7 @@ function unknown(words: readonly string[]): UsageError {
   }
   const parts = group.map(({ name }) => name.slice(word.length + 1));
   if (second === undefined || second.startsWith("-"))
-    return new UsageError(`'weave ${word}' which one? ${parts.join(", ")}`);
+    return new UsageError(`'weave ${word}': which one? ${parts.join(", ")}`);
   return new UsageError(`unknown command '${word} ${second}'${suggestion(second, parts, `weave ${word} `)}`);
 }
 

@@ -124,7 +124,7 @@ export async function acquire(
 function warnOfOverlap(cidr: Cidr): void {
   using nl = new NetlinkSocket(NETLINK_ROUTE);
   const route = overlappingRoute(nl, cidr);
-  if (route) console.error(`warning: ${formatCidr(cidr)} overlaps with existing route ${route} on host`);
+  if (route) console.error(`warning: ${formatCidr(cidr)} overlaps with the route ${route} of this host`);
 }
 
 /** The addresses of `id` that the arguments mean. */

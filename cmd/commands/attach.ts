@@ -26,7 +26,7 @@ export const attach: Command = {
   positionals: "[ADDRESS…] [CONTAINER]",
   positionalsComplete: "containers",
   details: [
-    "CONTAINER is the name or ID of a container of Docker or podman. With --netns or --pid it is the ID to file the addresses under.",
+    "CONTAINER is the name or ID of a container of Docker or podman. With --netns or --pid it is any ID for the addresses.",
     "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for a free one of that subnet, or net:default, the default.",
     "A container of Docker or podman that is restarted is attached again with its addresses and names, until it is removed or detached.",
   ],
@@ -35,7 +35,7 @@ export const attach: Command = {
     "multicast-route": {
       type: "boolean",
       default: true,
-      description: "Route multicast by the network",
+      description: "Route multicast over the network",
     },
     ...JSON_OPTION,
     "rewrite-hosts": {
@@ -171,6 +171,6 @@ async function refuseSharedId(api: ApiClient, id: string, where: Netns): Promise
   );
   if (!other) return;
   throw new Error(
-    `cannot attach "${id}": the container in ${other.netns} is attached by that id; give this one another ('weave attach ID --netns PATH')`,
+    `cannot attach "${id}": the container in ${other.netns} is attached with that ID; use another one ('weave attach ID --netns PATH')`,
   );
 }

@@ -30,7 +30,7 @@ export const bugreport: Command = {
   group: "Troubleshooting",
   description: "Pack status, log and kernel state into one file",
   details: [
-    "Passwords, tokens and keys are taken out. Names and addresses of hosts and containers stay: look before you publish it.",
+    "Passwords, tokens and keys are removed. Names and addresses of hosts and containers are not: check the file before you publish it.",
   ],
   options: {
     output: {
@@ -51,7 +51,8 @@ export const bugreport: Command = {
     requireRoot();
     const output = options["output"];
     const file = typeof output === "string" && output !== "" ? output : defaultName(new Date());
-    if (existsSync(file)) throw new Error(`cannot write ${file}: it exists; name another by --output FILE`);
+    if (existsSync(file))
+      throw new Error(`cannot write ${file}: it exists; choose another with --output FILE`);
     const pid = runningPid();
     const parts = await collect({
       api: apiClient(),

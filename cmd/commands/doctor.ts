@@ -18,14 +18,14 @@ import { whileWaiting } from "../waiting.ts";
 export const doctor: Command = {
   name: "doctor",
   group: "Troubleshooting",
-  description: "Find what is wrong with this host, and the remedy",
+  description: "Find problems of this host, with remedies",
   details: [
-    "--fix puts right what the router does not touch by itself: kernel settings and modules, the CNI plugin and its configuration, leftovers. It lists every change first, and asks; without a terminal it changes nothing unless --yes is given.",
+    "--fix repairs what the router does not manage: kernel settings and modules, the CNI plugin and its configuration, leftovers. It lists every change and asks first; without a terminal it needs --yes.",
     "--cluster asks the routers of all hosts what is wrong there, and has each of them ping all others by the overlays, as 'weave ping' does. It is read-only. Hosts of Weave Net 2.x and of older versions are not asked.",
-    "Exit code 1: a problem is left.",
+    "Exit code 1: problems remain.",
   ],
   options: {
-    fix: { type: "boolean", default: false, description: "List what can be put right, ask, and do it" },
+    fix: { type: "boolean", default: false, description: "List the repairs, ask, and make them" },
     yes: { type: "boolean", default: false, alias: "y", description: "With --fix: do not ask" },
     force: { type: "boolean", default: false, description: "The same as --yes" },
     cluster: {
@@ -108,7 +108,7 @@ const printText: Printer = {
   findings(findings, planned) {
     process.stdout.write(findingsText(findings));
     if (planned.length > 0)
-      write("", `'weave doctor --fix' can do ${planned.length} of that, and lists it first`);
+      write("", `'weave doctor --fix' can make ${planned.length} of these repairs; it lists them first`);
   },
   plan(findings, planned) {
     if (ill(findings).length > 0) process.stdout.write(findingsText(ill(findings)));
@@ -116,8 +116,8 @@ const printText: Printer = {
       write("", "to be done:", ...planned.map(({ check, does }) => `  ${check}: ${does}`));
   },
   nothing: (findings) =>
-    write(ill(findings).length > 0 ? "there is nothing that --fix can put right" : "nothing is wrong"),
-  refused: () => write("nothing was changed: agree on a terminal, or give --yes"),
+    write(ill(findings).length > 0 ? "nothing that --fix can repair" : "nothing is wrong"),
+  refused: () => write("nothing changed: confirm on a terminal, or use --yes"),
   done(_before, outcomes, left) {
     write(
       "",

@@ -38,7 +38,7 @@ export const expose: Command = {
   async run(args) {
     const { options, positionals } = args;
     const { addresses, rest } = takeAddresses(positionals);
-    if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
+    if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
     const api = apiClient();
     const before = (await holders(api)).get(EXPOSE_ID) ?? [];
     const cidrs = await acquire(api, EXPOSE_ID, addresses, "other", args);
@@ -86,7 +86,7 @@ export const hide: Command = {
   async run(args) {
     const { positionals } = args;
     const { addresses, rest } = takeAddresses(positionals);
-    if (rest.length > 0) throw new UsageError(`"${rest[0]}" is no address`);
+    if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
     const api = tellingClient(args);
     const cidrs = await lookup(api, EXPOSE_ID, addresses);
     for (const cidr of cidrs) {

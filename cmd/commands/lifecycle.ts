@@ -33,8 +33,8 @@ export const launch: Command = {
   positionals: "[PEER…]",
   positionalsComplete: "peers",
   details: [
-    "PEER is HOST or HOST:PORT. Without any, the peers of the last launch are connected to.",
-    "Says what came of it: who this host is, and of each peer whether it is connected, refused and why, or has not answered within 1.5 s. A peer that is away, or whose name does not resolve yet, is no error: it is dialled until it answers.",
+    "PEER is HOST or HOST:PORT. Without any, the router connects to the peers of the last launch.",
+    "Prints the name of this host and the state of each peer after 1.5 s at most: connected, refused (with the reason) or no answer yet. A peer that does not answer, or whose name does not resolve yet, is not an error: the router keeps dialling.",
   ],
   options: {
     ...ROUTER_OPTIONS,
@@ -45,7 +45,7 @@ export const launch: Command = {
     },
     wait: {
       type: "string",
-      description: "Wait until enough peers are connected to give out addresses; fail after this time",
+      description: "Wait until enough peers are connected to allocate addresses; fail after this time",
       defaultText: "no wait",
       valueHint: "SECONDS",
     },
@@ -53,15 +53,15 @@ export const launch: Command = {
     mesos: {
       type: "boolean",
       default: false,
-      description: "Run on a Mesos agent, by the variables HOST_PREFIX and IPALLOC_RANGE",
+      description: "Run on a Mesos agent; reads HOST_PREFIX and IPALLOC_RANGE from the environment",
     },
     ...CNI_FOLDERS,
     ...OLD_LAUNCH_OPTIONS,
   },
   examples: [
     { command: "weave launch", does: "Start the first host" },
-    { command: "weave launch host1 host2", does: "Start another, and connect to these" },
-    { command: "weave launch --password-file /etc/weave.key host1", does: "Encrypt" },
+    { command: "weave launch host1 host2", does: "Start another host, and connect it to these" },
+    { command: "weave launch --password-file /etc/weave.key host1", does: "Encrypt traffic between hosts" },
   ],
   environment: {
     WEAVE_RUN_DIR: "folder of socket, log and process ID (default: /run/weave)",
@@ -94,12 +94,12 @@ export const stop: Command = {
     const pid = runningPid();
     const ending = `waiting for the router${pid === undefined ? "" : ` (pid ${pid})`} to end`;
     const stopped = await whileWaiting(args, stopDaemon(), ending);
-    if (!stopped && !options["json"]) console.error("Weave is not running.");
+    if (!stopped && !options["json"]) console.error("weave is not running");
     try {
       noteStopped();
     } catch (error) {
       console.error(
-        `weave stop: a launch with the same peers goes on with the old targets: ${reasonOf(error)}`,
+        `weave stop: cannot note the stop, so the next launch also uses the old targets: ${reasonOf(error)}`,
       );
     }
     answer(args, Stopped, { stopped }, stopped ? "stopped the router; containers keep talking" : "");

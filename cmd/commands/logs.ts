@@ -27,7 +27,7 @@ export function logPlace(): Place {
       `no log: weave is not running, and ${target} does not exist; 'journalctl -u weave' if systemd ran it`,
     );
   throw new Error(
-    `the log of the router (pid ${pid}) goes to its own standard error, ${target}; its terminal, 'docker logs' or 'kubectl logs' shows it`,
+    `the log of the router (pid ${pid}) goes to its standard error, ${target}; see its terminal, 'docker logs' or 'kubectl logs'`,
   );
 }
 
@@ -111,7 +111,7 @@ export const logs: Command = {
       valueHint: "N",
     },
   },
-  examples: [{ command: "weave logs -f", does: "Watch what it does" }],
+  examples: [{ command: "weave logs -f", does: "Follow the log" }],
   async run({ options, positionals }) {
     const lines = Number(options["lines"]);
     if (positionals.length > 0) throw new UsageError(`logs takes no arguments, such as ${positionals[0]}`);

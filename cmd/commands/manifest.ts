@@ -14,7 +14,7 @@ import { runDaemon } from "../shutdown.ts";
 const PARAMETER_OPTIONS = {
   "k8s-version": {
     type: "string",
-    description: "Version of Kubernetes, such as 1.21, or all that 'kubectl version' prints",
+    description: "Version of Kubernetes, such as 1.21, or the output of 'kubectl version'",
     defaultText: "the current one",
     valueHint: "VERSION",
   },
@@ -22,7 +22,7 @@ const PARAMETER_OPTIONS = {
   image: {
     type: "string",
     description: "Image, with its tag",
-    defaultText: "localhost/weave, as 'npm run image' makes it",
+    defaultText: "localhost/weave, as 'npm run image' builds it",
     valueHint: "IMAGE",
   },
   "password-secret": {
@@ -32,7 +32,7 @@ const PARAMETER_OPTIONS = {
   },
   "known-peers": {
     type: "string",
-    description: "Peers, instead of the nodes of the cluster",
+    description: "Peers to use instead of the nodes of the cluster",
     valueHint: "HOST,…",
   },
   "trusted-subnets": {
@@ -125,7 +125,7 @@ export const kubernetes: Command = {
 export const serve: Command = {
   name: "manifest serve",
   group: "Kubernetes and Mesos",
-  description: "Serve that YAML by HTTP at /k8s/net?…",
+  description: "Serve that YAML over HTTP at /k8s/net?…",
   options: {
     ...PARAMETER_OPTIONS,
     listen: {
@@ -158,7 +158,7 @@ export const marathon: Command = {
   options: {
     "host-prefix": {
       type: "string",
-      description: "Beginning of the host names of all agents; a number follows it",
+      description: "Prefix of the host names of all agents; a number follows it",
       valueHint: "PREFIX",
     },
     "ipalloc-range": {
@@ -170,7 +170,7 @@ export const marathon: Command = {
     uri: { type: "string", description: "Where agents fetch the executable from", valueHint: "URL" },
     command: {
       type: "string",
-      description: "Path of the executable on agents that need not fetch it",
+      description: "Path of the executable on agents that have it",
       defaultText: "/usr/local/bin/weave",
       valueHint: "PATH",
     },

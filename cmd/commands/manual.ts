@@ -14,7 +14,7 @@ export const manual = (commands: () => readonly Command[]): Command => ({
   options: {
     man: {
       type: "string",
-      description: "Folder that has, or gets, man7 and man8",
+      description: "Folder that contains man7 and man8; created if missing",
       valueHint: "DIR",
       completes: "folders",
     },
@@ -23,7 +23,7 @@ export const manual = (commands: () => readonly Command[]): Command => ({
   run({ options, positionals }) {
     const folder = options["man"];
     if (typeof folder !== "string" || folder === "" || positionals.length > 0)
-      throw new UsageError("name the folder by --man DIR; 'weave help TOPIC' shows a page");
+      throw new UsageError("name the folder with --man DIR; 'weave help TOPIC' shows a page");
     const pages = [
       ["man8/weave.8", overviewPage(commands(), Object.keys(TOPICS), VERSION)] as const,
       ...commands().map((each) => [`man8/${pageName(each)}.8`, commandPage(each, VERSION)] as const),

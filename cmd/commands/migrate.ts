@@ -101,7 +101,7 @@ export const migrate: Command = {
     ...JSON_OPTION,
     ...CNI_FOLDERS,
   },
-  examples: [{ command: "weave migrate --dry-run", does: "See what it will do" }],
+  examples: [{ command: "weave migrate --dry-run", does: "Show what it would do" }],
   async run(args) {
     const { options, positionals } = args;
     const say = (line: string) => {
@@ -116,7 +116,7 @@ export const migrate: Command = {
     const { bin } = folders;
     const plugins = oldPlugins(bin);
     if (!theirs && !original && plugins.length === 0)
-      return answer(args, Steps, { done: true, steps: [] }, "there is nothing of the original on this host");
+      return answer(args, Steps, { done: true, steps: [] }, "nothing of the original found on this host");
     const found = theirs ? optionsOf(theirs) : { options: {}, peers: [] };
     const given = { ...found.options, ...chosen(givenOptions(options)) };
     const peers = [...new Set([...found.peers, ...positionals])];
@@ -151,7 +151,7 @@ export const migrate: Command = {
     await whileWaiting(args, untilDone(elsewhere), untilConnected);
     await tell("forget", unnamed(neighbours, peers));
     const told = { done: true, steps, ...(warnings.length > 0 && { warnings }) };
-    answer(args, Steps, told, "this host is ours; nothing of the original is left");
+    answer(args, Steps, told, "migrated: nothing of the original is left on this host");
   },
 };
 
@@ -161,7 +161,7 @@ async function untilDone(elsewhere: string | undefined): Promise<void> {
   while (isPending(findMigration(elsewhere))) {
     if (performance.now() > deadline)
       throw new Error(
-        `our router does not carry traffic yet, so what the original left stays: see 'weave status connections' and ${logFile()}`,
+        `the router does not carry traffic yet, so the rules of the original stay: see 'weave status connections' and ${logFile()}`,
       );
     await Bun.sleep(200);
   }

@@ -63,7 +63,7 @@ async function named({ options, positionals }: Arguments, api: ApiClient) {
   const end = at < 0 ? positionals.length : at;
   const given = positionals.slice(0, end).map((ip) => formatIPv4(parseIPv4(ip)));
   const [name, extra] = positionals.slice(end);
-  if (extra !== undefined) throw new UsageError(`"${extra}" is no address, and one container is enough`);
+  if (extra !== undefined) throw new UsageError(`"${extra}" is not an address; name one container only`);
   const fqdn = typeof options["hostname"] === "string" ? options["hostname"] : undefined;
   if (name === undefined) {
     if (given.length === 0) throw new UsageError("name a container, or addresses");
@@ -92,7 +92,7 @@ export const dnsAdd: Command = {
   async run(args) {
     const api = tellingClient(args);
     const { id, fqdn, ips } = await named(args, api);
-    if (fqdn === undefined) throw new UsageError("no domain name is known for it; say one with -h FQDN");
+    if (fqdn === undefined) throw new UsageError("no name given, and the container has none; add -h FQDN");
     await addName(api, id, fqdn, ips);
     answer(args, Named, { id, name: fqdn, addresses: ips }, "");
   },
@@ -123,7 +123,7 @@ export const dnsLookup: Command = {
   options: JSON_OPTION,
   async run(args) {
     const [name, ...more] = args.positionals;
-    if (name === undefined || more.length > 0) throw new UsageError("one name or address is needed");
+    if (name === undefined || more.length > 0) throw new UsageError("expected one name or address");
     const text = (await tellingClient(args)("GET", `/dns-lookup/${encodeURIComponent(name)}`)).trimEnd();
     answer(args, Lookup, { query: name, answers: text.split("\n").filter(Boolean) }, text);
   },
@@ -135,8 +135,8 @@ export const dnsArgs: Command = {
   description: "Print 'docker run' options that select weave's DNS",
   positionals: "[ARGUMENT…]",
   details: [
-    "Arguments of 'docker run' are passed over. Prints nothing where the router was launched with --no-dns.",
-    "Without a Docker bridge, and until 'weave expose', DNS is answered nowhere: this host is then exposed, as by 'weave expose --no-masquerade'.",
+    "Ignores arguments of 'docker run'. Prints nothing if the router was launched with --no-dns.",
+    "Without a Docker bridge and before 'weave expose', no address answers DNS: the command then exposes this host, as 'weave expose --no-masquerade' does.",
   ],
   examples: [{ command: "docker run $(weave dns-args) alpine", does: "Start a container that uses it" }],
   options: JSON_OPTION,
@@ -163,7 +163,7 @@ async function dnsAddress(api: ApiClient, args: Arguments): Promise<string> {
   for (const cidr of cidrs) {
     await api("POST", `/expose/${formatCidr(cidr)}?skipNAT=true`);
     console.error(
-      `weave dns-args: exposed this host at ${formatCidr(cidr)}, to answer DNS there; 'weave hide' takes it back`,
+      `weave dns-args: exposed this host at ${formatCidr(cidr)}, to answer DNS there; 'weave hide' undoes it`,
     );
   }
   return api("GET", "/dns-address");

@@ -19,7 +19,7 @@ export const ping: Command = {
   details: [
     "PEER is a name, a nickname or an address of a peer; all peers without one. Probes go from bridge to bridge, the way of containers' frames: by the eBPF programs, VXLAN, ESP or sleeve. They need no address on the bridge, and pass no packet filter of IP. An overlay in brackets is ready, and not in use.",
     "MTU is the size of the largest packet that got there and back, up to the MTU of the network.",
-    "Weave Net 2.x and older versions answer no probes; that is no problem.",
+    "Weave Net 2.x and older versions do not answer probes; that is not a problem.",
     "Exit code 1: a peer or an overlay has a problem.",
   ],
   examples: [
@@ -39,7 +39,7 @@ export const ping: Command = {
   async run(args) {
     const count = String(args.options["count"]);
     if (!/^\d{1,3}$/.test(count) || Number(count) < 1)
-      throw new UsageError(`--count ${count} is no number of 1 to ${MAX_COUNT}`);
+      throw new UsageError(`--count ${count} is not a number from 1 to ${MAX_COUNT}`);
     const form = peersForm(args.positionals);
     form.set("count", count);
     const sent = await whileWaiting(args, apiClient()("POST", "/ping", { form }), "waiting for echoes");

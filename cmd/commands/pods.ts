@@ -15,7 +15,7 @@ type Options = Arguments["options"];
 export async function podAddress(options: Options, name: string): Promise<string> {
   const [, namespace, pod] = POD.exec(name) ?? [];
   if (namespace === undefined || pod === undefined)
-    throw new Error(`"${name}" is no pod, such as default/web, and no container is called that`);
+    throw new Error(`"${name}" is neither a pod, such as default/web, nor a container`);
   const address =
     options["snapshot"] === undefined
       ? await addressByServer(options, namespace, pod)

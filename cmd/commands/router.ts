@@ -74,7 +74,7 @@ async function runInCluster(args: Arguments): Promise<void> {
   const provisional = addon.options();
   await begin(provisional, async (scope, log, restart) => {
     if (process.env["CHECKPOINT_DISABLE"] !== undefined)
-      log.info("CHECKPOINT_DISABLE means nothing here: nobody is asked for new versions");
+      log.info("CHECKPOINT_DISABLE has no effect: weave does not check for new versions");
     {
       using route = new NetlinkSocket(NETLINK_ROUTE);
       refuseOverlap(route, provisional.range);
@@ -158,10 +158,12 @@ function awaitPolicies(original: Original | undefined, log: Log): boolean {
   try {
     if (keeper(new DefaultDeny(nf)).reconcile(() => true).length > 0)
       log.info(
-        "default deny: containers reach nothing but this host until weave-npc, or weave-npc apply, has policies in force",
+        "default deny: containers reach only this host until weave-npc, or weave-npc apply, enforces policies",
       );
   } catch (error) {
-    log.warning(`containers are open to all until weave-npc has its policies in force: ${reasonOf(error)}`);
+    log.warning(
+      `cannot install the default deny, so containers are open until weave-npc enforces policies: ${reasonOf(error)}`,
+    );
   }
   return true;
 }
@@ -175,7 +177,7 @@ function policyNotes(): string[] {
     using nf = new NetlinkSocket(NETLINK_NETFILTER);
     return hasDefaultDeny(nf)
       ? [
-          "default deny (--expect-npc): containers reach nothing but this host until weave-npc, or weave-npc apply, has policies in force",
+          "default deny (--expect-npc): containers reach only this host until weave-npc, or weave-npc apply, enforces policies",
         ]
       : [];
   } catch {
@@ -196,8 +198,7 @@ function expectNoPolicies(log: Log): void {
 
 function noPolicies(log: Log): void {
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
-  if (removePolicies(nf))
-    log.info("network policies are off (EXPECT_NPC=0): removed what weave-npc had in force");
+  if (removePolicies(nf)) log.info("network policies are off (EXPECT_NPC=0): removed the rules of weave-npc");
 }
 
 export const router: Command = {
@@ -210,7 +211,7 @@ export const router: Command = {
     kubernetes: {
       type: "boolean",
       default: false,
-      description: "Join a Kubernetes cluster, by the variables of 'weave manifest kubernetes'",
+      description: "Join a Kubernetes cluster; reads the variables of 'weave manifest kubernetes'",
     },
     ...KUBECONFIG,
     version: { type: "boolean", description: "Print the version" },

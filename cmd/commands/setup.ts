@@ -13,7 +13,7 @@ export const setup: Command = {
   group: "Kubernetes and Mesos",
   description: "Install the CNI plugin and its configuration",
   details: [
-    "Installs into those of the two folders that exist, and loads br_netfilter. A configuration that you have changed is kept.",
+    "Installs into each of the two folders that exists, and loads br_netfilter. Keeps a configuration that you have changed.",
     "With --systemd, also installs weave.service, which starts the router at boot, and a file with its settings.",
   ],
   options: {

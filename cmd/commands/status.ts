@@ -41,13 +41,13 @@ export const status: Command = {
   positionals: `[${PARTS.join("|")}]`,
   positionalsComplete: PARTS,
   examples: [
-    { command: "weave status", does: "See at a glance whether all is well" },
-    { command: "weave status connections", does: "List peers: overlay, MTU, encryption, why not better" },
+    { command: "weave status", does: "Show whether all is well, and problems" },
+    { command: "weave status connections", does: "List peers: overlay, MTU, encryption, reasons" },
     { command: "weave status connections --watch", does: "Watch connections come and go" },
-    { command: "weave status ipam", does: "See who owns which part of the address range" },
+    { command: "weave status ipam", does: "Show who owns which part of the address range" },
   ],
   details: [
-    "With --watch, changed words are marked; without colour, their lines are. Where the output is no terminal, it is printed once, and then the lines that are new or have changed; with --json, one line of JSON each time. A router that is away is waited for.",
+    "--watch marks changed words, or their lines without colour. If the output is not a terminal, it prints everything once, then new and changed lines; with --json, one line of JSON each time. It waits for a router that is down.",
   ],
   options: { ...JSON_OPTION, ...WATCH_OPTION },
   async run(args) {
@@ -121,7 +121,7 @@ async function policyStatus(): Promise<string> {
 export const report: Command = {
   name: "report",
   group: "Troubleshooting",
-  description: "Print all that the router knows, as JSON or in a format",
+  description: "Print the state of the router, as JSON or in a format",
   details: [
     "A template is text with {{actions}}: {{.Path.To.Value}}, range, if, with, else, break, continue, variables and pipes; functions and, or, not, eq, ne, lt, le, gt, ge, len, index, slice, print, printf, println and json. Objects are printed as Go prints structs; json prints them as JSON.",
   ],
@@ -174,7 +174,7 @@ export const ps: Command = {
   positionalsComplete: "containers",
   details: [
     "CONTAINER is a name, an ID or the beginning of one, and is shown in place of the ID. weave:expose is the host itself.",
-    "A line ends with # and what is wrong with the link of the container, if anything is.",
+    "If the link of a container has a problem, its line ends with # and the problem.",
   ],
   examples: [
     { command: "weave ps", does: "List all" },

@@ -39,17 +39,17 @@ export const runtimeSockets = () => socketsOf(process.env["DOCKER_HOST"] || unde
 export async function target({ options, positionals }: Arguments, mayBeStopped = false): Promise<Target> {
   const { addresses, rest } = takeAddresses(positionals);
   const [id, extra] = rest;
-  if (extra !== undefined) throw new UsageError(`"${extra}" is no address, and one container is enough`);
+  if (extra !== undefined) throw new UsageError(`"${extra}" is not an address; name one container only`);
   const { netns, pid } = options;
   if (netns !== undefined && pid !== undefined) throw new UsageError("--netns or --pid, not both");
   if (typeof pid === "string") {
-    if (!/^[1-9]\d{0,9}$/.test(pid)) throw new UsageError(`--pid "${pid}" is no process id`);
+    if (!/^[1-9]\d{0,9}$/.test(pid)) throw new UsageError(`--pid "${pid}" is not a process ID`);
     return { id: id ?? `pid-${pid}`, kind: "container", where: Number(pid), fqdn: undefined, addresses };
   }
   if (typeof netns === "string") {
     return { id: id ?? idOf(netns), kind: "container", where: netns, fqdn: undefined, addresses };
   }
-  if (id === undefined) throw new UsageError("name a container, or say --netns PATH or --pid PID");
+  if (id === undefined) throw new UsageError("name a container, or use --netns PATH or --pid PID");
   const container =
     (mayBeStopped && (await findContainer(runtimeSockets(), id))) ||
     (await runningContainer(runtimeSockets(), id));

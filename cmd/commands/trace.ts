@@ -22,7 +22,7 @@ function probeOf(port: unknown): { protocol: ProbeProtocol; port: number } {
   if (port === undefined) return { protocol: "icmp", port: 0 };
   const [, number, protocol = "tcp"] = /^(\d{1,5})(?:\/(tcp|udp))?$/i.exec(String(port)) ?? [];
   if (number === undefined || Number(number) < 1 || Number(number) > MAX_PORT)
-    throw new UsageError(`--port "${port}" is no port and protocol, such as 80/tcp or 53/udp`);
+    throw new UsageError(`--port "${port}" is not PORT/PROTOCOL, such as 80/tcp or 53/udp`);
   return { protocol: protocol.toLowerCase() === "udp" ? "udp" : "tcp", port: Number(number) };
 }
 
@@ -34,10 +34,10 @@ export const trace: Command = {
   positionalsComplete: "containers",
   details: [
     "FROM is a container of this host: its name, ID, address or NAMESPACE/POD. TO may be on any host, and a name of weaveDNS, too.",
-    "Probes are sent from FROM by its own routes, and watched at both ends: in the containers, at the ports of the bridges, in the packet filters and at the tunnel. Each hop is a line; the last one says why the packet stops, and what to do.",
-    "The other host is asked over the mesh. Hosts of Weave Net 2.x cannot be asked; the probe is sent all the same.",
+    "Sends probes from FROM over its own routes and watches them at both ends: in the containers, at the bridge ports, in the packet filters and at the tunnel. Prints one line per hop; the last one says why the packet stops, and what to do.",
+    "Asks the other host over the mesh. A host of Weave Net 2.x cannot be asked; the probe is sent nevertheless.",
   ],
-  exitCodes: { 0: "TO was reached", 1: "the packet stops on the way, or a failure" },
+  exitCodes: { 0: "TO was reached", 1: "the packet stops on the way, or the trace failed" },
   options: {
     port: {
       type: "string",
@@ -57,7 +57,7 @@ export const trace: Command = {
   async run(args) {
     const [from, to, extra] = args.positionals;
     if (from === undefined || to === undefined) throw new UsageError("name both ends: weave trace FROM TO");
-    if (extra !== undefined) throw new UsageError(`"${extra}" is one end too many`);
+    if (extra !== undefined) throw new UsageError(`"${extra}" is superfluous: trace takes two ends`);
     const probe = probeOf(args.options["port"]);
     for (const end of [from, to])
       if (end === "" || end.length > 256) throw new UsageError("an end has 1 to 256 characters");

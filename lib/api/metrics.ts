@@ -67,7 +67,7 @@ export async function metricsText(report: Report): Promise<string> {
   gauge("unexpected_errors_total", "Number of errors that nothing handled; see the log.").set(
     unexpectedErrors().count,
   );
-  const repairs = gauge("reconcile_repairs_total", "Number of changes by others put right.", "resource");
+  const repairs = gauge("reconcile_repairs_total", "Number of repaired changes by others.", "resource");
   const failures = gauge("reconcile_failures_total", "Number of failed repairs.", "resource");
   for (const { Name, Repairs, Failures } of report.Repairs?.Resources ?? []) {
     repairs.set({ resource: Name }, Repairs);
@@ -76,7 +76,7 @@ export async function metricsText(report: Report): Promise<string> {
   gauge("reconcile_fights", "Number of objects that others keep changing.").set(
     report.Repairs?.Fights.length ?? 0,
   );
-  gauge("ready", "1 once this host is one of the network.").set(report.Ready ? 1 : 0);
+  gauge("ready", "1 once this host has joined the network.").set(report.Ready ? 1 : 0);
   return registry.metrics();
 }
 

@@ -195,10 +195,9 @@ export function makeReport(sources: ReportSources): Report {
 }
 
 const CONTRADICTION =
-  "a peer that took over a live one, or one that lies: 'weave status ipam' on both; 'weave reset' on the one that is to give in";
+  "a peer took over from a live one, or lies: 'weave status ipam' on both; 'weave reset' on the one whose ring is to go";
 
-const LINK_ADVICE =
-  "put it right inside (ip link, addr, route), or restart the container; 'weave ps' lists all";
+const LINK_ADVICE = "repair it inside (ip link, addr, route), or restart the container; 'weave ps' lists all";
 
 function problemReports(
   { mesh, allocator, links, problems }: ReportSources,

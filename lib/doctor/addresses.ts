@@ -35,7 +35,7 @@ function divisionFinding({ Entries, Paxos, Range, WaitsFor = [] }: Ipam): Findin
   if (WaitsFor.length > 0) {
     return problem(
       CHECK,
-      `range ${Range} is not divided yet: ${WaitsFor.join(", ")} may have divided it and has not been heard`,
+      `range ${Range} is not divided yet: ${WaitsFor.join(", ")} may know the ring and does not answer`,
       "launch weave there, or 'weave forget' peers that are gone",
     );
   }
@@ -49,7 +49,7 @@ function divisionFinding({ Entries, Paxos, Range, WaitsFor = [] }: Ipam): Findin
   const { KnownNodes: known, Quorum: quorum } = Paxos;
   return problem(
     CHECK,
-    `no quorum: ${known} of at least ${quorum} peers that are to divide range ${Range} are known`,
+    `no quorum: ${known} of at least ${quorum} peers for the division of range ${Range} are known`,
     "launch and connect the others; on hosts that start a network of another size, --ipalloc-init consensus=COUNT",
   );
 }

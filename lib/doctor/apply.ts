@@ -36,7 +36,7 @@ function applyFix(fix: Fix): void {
   switch (fix.action) {
     case "set-sysctl":
       if (!sysctlSet(fix.name, fix.value) || sysctlGet(fix.name) !== fix.value)
-        throw new Error(`the kernel does not take ${fix.value} for it, or /proc/sys is read-only`);
+        throw new Error(`the kernel refuses ${fix.value}, or /proc/sys is read-only`);
       return;
     case "load-module":
       return loadModule(fix.module);
@@ -88,7 +88,7 @@ function requireSame(
   }: { readonly link: string; readonly index: number; readonly kind?: string | undefined },
 ): void {
   const now = linkByName(route, link);
-  if (!now) throw new Error("it has gone meanwhile");
+  if (!now) throw new Error("it was removed meanwhile");
   if (now.index !== index || ("kind" in seen && now.kind !== seen.kind))
-    throw new Error("it is another link by now");
+    throw new Error("another link has that name now");
 }

@@ -54,7 +54,7 @@ export async function collect(sources: BugReportSources): Promise<Record<string,
       const text = await make();
       if (text !== undefined) parts[name] = redact(text, secrets);
     } catch (error) {
-      parts[name] = `cannot be had: ${redact(reasonOf(error), secrets)}\n`;
+      parts[name] = `not available: ${redact(reasonOf(error), secrets)}\n`;
     }
   };
   const ask = (path: string) => () => sources.api("GET", path, { timeoutMs: TIMEOUT_MS });

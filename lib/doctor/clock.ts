@@ -7,7 +7,7 @@ const TIMEX = 256;
 const TIME_ERROR = 5;
 /** No host of ours was there before. */
 const EARLIEST = Date.UTC(2024, 0, 1);
-const ADVICE = "have NTP keep it (chrony, systemd-timesyncd)";
+const ADVICE = "install and start an NTP client (chrony, systemd-timesyncd)";
 
 export function clockFinding(now = Date.now()): Finding {
   if (now < EARLIEST) return problem("clock", `the clock says ${new Date(now).toISOString()}`, ADVICE);
@@ -15,8 +15,8 @@ export function clockFinding(now = Date.now()): Finding {
   if (state === TIME_ERROR)
     return warning(
       "clock",
-      "nothing keeps this host's clock right: peers do not believe one that is an hour off",
+      "no time synchronisation is running; peers reject clocks more than 1 h off",
       ADVICE,
     );
-  return ok("clock", "it is kept right");
+  return ok("clock", "time synchronisation is running");
 }

@@ -53,7 +53,7 @@ const ADVICE = "'weave setup' installs it";
 export function cniFindings({ bin, conf, executable, hairpin, runtime, named }: CniQuestions): Finding[] {
   if (!existsSync(bin) && !existsSync(conf)) {
     if (runtime === undefined) return [];
-    const found = `${runtime} runs on this host and neither ${bin} nor ${conf} is there`;
+    const found = `${runtime} runs on this host and neither ${bin} nor ${conf} exists`;
     return [
       warning("cni", found, "'weave setup' with the folders that it uses (--cni-bin-dir, --cni-conf-dir)"),
     ];
@@ -78,9 +78,9 @@ export function cniFindings({ bin, conf, executable, hairpin, runtime, named }: 
     return [warning("cni", found, ADVICE, [...install, ...write])];
   }
   const findings: Finding[] = [];
-  if (!installed) findings.push(problem("cni", `${bin} has no ${PLUGIN} that can be run`, ADVICE, install));
+  if (!installed) findings.push(problem("cni", `${bin} has no executable ${PLUGIN}`, ADVICE, install));
   else if (!isSameContent(plugin, executable))
-    findings.push(warning("cni", `${plugin} is not that of this version`, ADVICE, install));
+    findings.push(warning("cni", `${plugin} is of another version`, ADVICE, install));
   if (!own) findings.push(problem("cni", `${conf} has no configuration of weave`, ADVICE, write));
   else {
     const [first] = files;
@@ -89,7 +89,7 @@ export function cniFindings({ bin, conf, executable, hairpin, runtime, named }: 
         problem(
           "cni",
           `runtimes take ${join(conf, first ?? "")} before ${own}: containers get another network`,
-          "remove it, if that network is not wanted any more",
+          "remove it, unless you want that network",
         ),
       );
     findings.push(...contents(join(conf, own), bin, write));
@@ -104,7 +104,7 @@ function contents(file: string, bin: string, write: readonly Fix[]): Finding[] {
     JSON.parse(text);
   } catch {
     return [
-      problem("cni", `${file} is no JSON`, "remove it, and 'weave setup' writes it anew", [
+      problem("cni", `${file} is not JSON`, "remove it, and run 'weave setup'", [
         { action: "remove-file", file },
         ...write,
       ]),

@@ -50,6 +50,6 @@ function tried(check: string, look: () => Finding[]): Finding[] {
   try {
     return look();
   } catch (error) {
-    return [problem(check, `it cannot be looked at: ${reasonOf(error)}`, "run this as root, on the host")];
+    return [problem(check, `cannot check it: ${reasonOf(error)}`, "run this as root, on the host")];
   }
 }

@@ -23,14 +23,17 @@ export function filterFindings(running: boolean): Finding[] {
 
 function forwardPolicy(nf: NetlinkSocket, launched: boolean, running: boolean): Finding {
   const dropping = droppingForwarded(nf);
-  if (dropping.length === 0) return ok("forward", "nothing drops forwarded packets by policy");
+  if (dropping.length === 0) return ok("forward", "no FORWARD policy drops packets");
   const names = dropping.map(({ variant }) => variant).join(", ");
   if (!launched || dropping.every(({ accepts }) => accepts))
-    return ok("forward", `${names} drops forwarded packets by policy; weave has its own accepted`);
+    return ok(
+      "forward",
+      `${names} drops forwarded packets by policy; chain WEAVE-FORWARD accepts those of weave`,
+    );
   return problem(
     "forward",
-    `${names} drops forwarded packets by policy, and nothing accepts ours`,
-    "'weave launch' has ours accepted, or 'iptables -P FORWARD ACCEPT'",
+    `${names} drops forwarded packets by policy, and no rule accepts those of weave`,
+    "'weave launch' adds that rule; or 'iptables -P FORWARD ACCEPT'",
     running ? [] : [{ action: "accept-forwarded", variants: dropping.map(({ variant }) => variant) }],
   );
 }
@@ -38,8 +41,8 @@ function forwardPolicy(nf: NetlinkSocket, launched: boolean, running: boolean): 
 /** Our table, as far as the addresses of the bridge tell what has to be in it. */
 function rules(nf: NetlinkSocket, exposed: readonly Cidr[], running: boolean): Finding[] {
   const advice = running
-    ? "'weave status' says why the router does not put it right"
-    : "'weave launch' puts it right";
+    ? "'weave status' shows why the router does not repair it"
+    : "'weave launch' repairs it";
   const of = (addresses: readonly Cidr[]) =>
     stateOf(
       fillTable(
@@ -54,13 +57,19 @@ function rules(nf: NetlinkSocket, exposed: readonly Cidr[], running: boolean): F
   const found = readTable(nf, FIREWALL, wanted);
   const table = `nftables table ${FIREWALL.family} ${FIREWALL.name}`;
   if (!found)
-    return [problem("firewall", `${table} is missing: nothing of ours is accepted or masqueraded`, advice)];
+    return [
+      problem(
+        "firewall",
+        `${table} is missing: traffic of the network is neither accepted nor masqueraded`,
+        advice,
+      ),
+    ];
   const wrong = [
     ...(found.dormant ? ["it is dormant"] : []),
     ...[...wanted.chains]
       .filter(([name, { hook }]) => found.chains.get(name)?.hook !== hook)
-      .map(([name]) => `chain ${name} is missing or hangs elsewhere`),
-    ...(missing(wanted, found, "forward").length > 0 ? ["chain forward lacks rules of ours"] : []),
+      .map(([name]) => `chain ${name} is missing or has another hook`),
+    ...(missing(wanted, found, "forward").length > 0 ? ["chain forward lacks rules of weave"] : []),
   ];
   if (wrong.length > 0) return [problem("firewall", `${table} was changed: ${wrong.join(", ")}`, advice)];
   const bare = running
@@ -70,7 +79,7 @@ function rules(nf: NetlinkSocket, exposed: readonly Cidr[], running: boolean): F
   return [
     warning(
       "firewall",
-      `nothing is masqueraded for the exposed ${bare.join(", ")}: it was exposed with --no-masq, or rules were removed`,
+      `no masquerading for the exposed address ${bare.join(", ")}: it was exposed with --no-masq, or rules were removed`,
       advice,
     ),
   ];

@@ -39,14 +39,14 @@ const FEATURES: readonly Feature[] = [
   {
     name: "VXLAN",
     module: "vxlan",
-    without: "hosts are connected by sleeve alone, which is slower",
+    without: "only sleeve connects hosts, which is slower",
     try: () => withRoute((nl) => linkAdd(nl, { kind: "vxlan", name: "x", port: 6784 })),
   },
   {
     name: "TAP",
     module: "tun",
     try() {
-      if (!existsSync("/dev/net/tun")) throw new Error("/dev/net/tun is not there");
+      if (!existsSync("/dev/net/tun")) throw new Error("/dev/net/tun does not exist");
       closeSync(openTap("t", true));
     },
   },
@@ -77,7 +77,7 @@ const FEATURES: readonly Feature[] = [
 const ENCRYPTION: Feature = {
   name: "ESP",
   module: "esp4",
-  without: "what is encrypted goes by sleeve, which is slower",
+  without: "encrypted traffic uses sleeve, which is slower",
   try() {
     const esp = new Esp(systemRandom, 6784);
     esp.close();
@@ -92,7 +92,7 @@ export function kernelFindings(encrypted: boolean): Finding[] {
   const names = features
     .filter(({ name }) => !missing.some(({ check }) => check === name))
     .map(({ name }) => name);
-  return [...(names.length > 0 ? [ok("kernel", `${names.join(", ")} are there`)] : []), ...missing];
+  return [...(names.length > 0 ? [ok("kernel", `the kernel has ${names.join(", ")}`)] : []), ...missing];
 }
 
 function lacking({ name, module, without, try: attempt }: Feature): Finding | undefined {

@@ -58,7 +58,7 @@ export function kubeProxyProblems(
     findings.push(
       problem(
         "kube-proxy",
-        `kube-proxy takes ${clusterCidr} for the pods' addresses, but the network has ${formatCidr(range)}`,
+        `kube-proxy expects pods in ${clusterCidr}, but the range of the network is ${formatCidr(range)}`,
         "set --cluster-cidr (clusterCIDR) to the network's IPALLOC_RANGE, or leave it out",
       ),
     );
@@ -89,7 +89,7 @@ export function kubeProxyFindings(range: Cidr | undefined): Finding[] {
         readKubeProxy(args, (file) => of(`root${file}`)),
         range,
       );
-      return problems.length > 0 ? problems : [ok("kube-proxy", "kube-proxy goes with the network")];
+      return problems.length > 0 ? problems : [ok("kube-proxy", "kube-proxy fits the network")];
     } catch {
       // It has ended since.
     }

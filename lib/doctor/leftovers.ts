@@ -32,9 +32,7 @@ export function leftoverFindings(router: RouterSeen | undefined): Finding[] {
     ...staleLinks(links, bridge, router, running),
     ...(running ? [] : [...staleFiles(), ...(bridge ? [] : staleFilter(nf))]),
   ];
-  return [
-    ...(findings.length > 0 ? findings : [ok("leftovers", "nothing is left of a router that has gone")]),
-  ];
+  return [...(findings.length > 0 ? findings : [ok("leftovers", "no leftovers of a router that ended")])];
 }
 
 function inTheWay(bridge: Link | undefined): Finding[] {
@@ -43,8 +41,8 @@ function inTheWay(bridge: Link | undefined): Finding[] {
   return [
     problem(
       "leftovers",
-      `link ${BRIDGE} is no bridge but ${kind}: the router does not start`,
-      `'ip link del ${BRIDGE}', if it is of no other use`,
+      `link ${BRIDGE} is not a bridge but ${kind}: the router cannot start`,
+      `'ip link del ${BRIDGE}', if nothing else uses it`,
       bridge.kind === undefined ? [] : [deletes(bridge)],
     ),
   ];
@@ -65,7 +63,7 @@ function staleLinks(
     .map((link) =>
       warning(
         "leftovers",
-        `link ${link.name} is of a router that has gone, and no router uses it`,
+        `link ${link.name} is a leftover of a router that ended`,
         `'ip link del ${link.name}' removes it`,
         [deletes(link)],
       ),
@@ -79,7 +77,7 @@ function staleFiles(): Finding[] {
   return [
     warning(
       "leftovers",
-      `${controlSocket()} is of a router that was killed`,
+      `${controlSocket()} is a leftover of a router that was killed`,
       "'weave launch' replaces it",
       files.filter((file) => existsSync(file)).map((file) => ({ action: "remove-file", file })),
     ),
@@ -98,8 +96,8 @@ function staleFilter(nf: NetlinkSocket): Finding[] {
   return [
     warning(
       "leftovers",
-      `${what.join(" and ")} of a router that has gone, with its bridge`,
-      "'weave launch' puts them in order, 'weave reset' removes everything",
+      `${what.join(" and ")} of a router that ended, with its bridge`,
+      "'weave launch' takes them over, 'weave reset' removes everything",
       [{ action: "remove-filter", table, variants }],
     ),
   ];
@@ -119,8 +117,8 @@ export function originalFindings(running: boolean): Finding[] {
   return [
     warning(
       "original",
-      `there is something left of the original: ${describeMigration(original).join("; ")}`,
-      "'weave migrate --dry-run' says what would be done, 'weave migrate' does it",
+      `leftovers of the original: ${describeMigration(original).join("; ")}`,
+      "'weave migrate --dry-run' lists the steps, 'weave migrate' performs them",
       over ? removals : [],
     ),
   ];

@@ -19,15 +19,16 @@ export function linkProblems(links: readonly Link[], running: boolean, port: str
   // A host that was never one of the network, or is no longer.
   if (!bridge && !running) return [];
   const advice = running
-    ? "the router does not put it back: see 'repairs' and 'weave logs'; 'weave stop' and 'weave launch' make it anew"
-    : "'weave launch' makes it anew";
-  if (!bridge) return [problem(CHECK, `bridge ${BRIDGE} is missing: containers reach nobody`, advice)];
+    ? "the router does not restore it: see 'repairs' and 'weave logs'; 'weave stop' and 'weave launch' recreate it"
+    : "'weave launch' recreates it";
+  if (!bridge)
+    return [problem(CHECK, `bridge ${BRIDGE} is missing: containers cannot reach each other`, advice)];
   const ports = links.filter((link) => (port === undefined ? isOverlayPort(link) : link.name === port));
   const wrong = [
-    ...(bridge.up ? [] : [`bridge ${BRIDGE} is down: containers reach nobody`]),
+    ...(bridge.up ? [] : [`bridge ${BRIDGE} is down: containers cannot reach each other`]),
     ...(ports.length > 0
       ? ports.flatMap((link) => wrongPort(link, bridge))
-      : [`link ${port ?? "vxlan-6784"} is missing: containers reach nobody on other hosts`]),
+      : [`link ${port ?? "vxlan-6784"} is missing: containers cannot reach containers on other hosts`]),
   ];
   if (wrong.length > 0) return wrong.map((found) => problem(CHECK, found, advice));
   const names = [BRIDGE, ...ports.map(({ name }) => name)];
@@ -36,10 +37,10 @@ export function linkProblems(links: readonly Link[], running: boolean, port: str
 
 function wrongPort({ name, up, master }: Link, bridge: Link): string[] {
   return [
-    ...(up ? [] : [`link ${name} is down: containers reach nobody on other hosts`]),
+    ...(up ? [] : [`link ${name} is down: containers cannot reach containers on other hosts`]),
     ...(master === bridge.index
       ? []
-      : [`link ${name} is off bridge ${BRIDGE}: containers reach nobody on other hosts`]),
+      : [`link ${name} is off bridge ${BRIDGE}: containers cannot reach containers on other hosts`]),
   ];
 }
 

@@ -57,19 +57,19 @@ function mtu(route: NetlinkSocket, { encrypted, running }: NetworkQuestions): Fi
   const own = bridge && bridge.mtu <= 9_600 ? bridge.mtu : (wanted ?? DEFAULT_MTU);
   const around = ENCAPSULATION + (encrypted ? ENCRYPTION : 0);
   const smallest = uplinks(route).sort((a, b) => a.mtu - b.mtu)[0];
-  if (!smallest) return warning("mtu", "this host has no link to others that is up", "bring one up");
+  if (!smallest) return warning("mtu", "no link to other hosts is up", "bring one up");
   const fits = smallest.mtu - around;
   if (own > fits) {
     return problem(
       "mtu",
-      `frames of ${own} bytes and ${around} around them do not fit ${smallest.name}, which takes ${smallest.mtu}`,
-      `launch weave with --mtu ${fits} (or WEAVE_MTU=${fits}) on all hosts, or less where a path between them takes less`,
+      `frames of ${own} bytes and ${around} bytes of encapsulation exceed the MTU of ${smallest.name}, ${smallest.mtu}`,
+      `launch weave with --mtu ${fits} (or WEAVE_MTU=${fits}) on all hosts, or less if the path between them has a lower MTU`,
       bridge && !running ? [{ action: "set-mtu", link: BRIDGE, index: bridge.index, mtu: fits }] : [],
     );
   }
   return ok(
     "mtu",
-    `${own} bytes fit ${smallest.name}, which takes ${smallest.mtu} with ${around} around them`,
+    `${own} bytes and ${around} bytes of encapsulation fit the MTU of ${smallest.name}, ${smallest.mtu}`,
   );
 }
 
@@ -110,8 +110,8 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
     findings.push(
       warning(
         "ip_forward",
-        "this host forwards no packets: containers get no further than the network",
-        "'sysctl -w net.ipv4.ip_forward=1' (weave expose does it), and see what turns it off",
+        "IP forwarding is off: containers cannot reach anything outside the network",
+        "'sysctl -w net.ipv4.ip_forward=1' ('weave expose' does it), and find out what turns it off",
         [{ action: "set-sysctl", name: "net/ipv4/ip_forward", value: "1" }],
       ),
     );
@@ -124,7 +124,7 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
         : "bridged packets are not filtered (bridge-nf-call-iptables is 0)";
     const advice =
       "'modprobe br_netfilter' and 'sysctl -w net.bridge.bridge-nf-call-iptables=1'; weave setup does both";
-    const what = `${found}: network policies and kube-proxy do not see what goes from pod to pod`;
+    const what = `${found}: network policies and kube-proxy do not see traffic between pods of a node`;
     findings.push((kubernetes ? problem : warning)("br_netfilter", what, advice, filterBridged(bridged)));
   } else findings.push(ok("br_netfilter", "bridged packets are filtered"));
   const strict = [...links.map(({ name }) => name), BRIDGE].filter(isStrict);
@@ -132,11 +132,11 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
     findings.push(
       warning(
         "rp_filter",
-        `packets are dropped on ${strict.join(", ")} unless the way back is the same (rp_filter=1), and this host has several ways out`,
-        "'sysctl -w net.ipv4.conf.LINK.rp_filter=2' for each, or see that routes are the same both ways",
+        `strict reverse path filtering (rp_filter=1) on ${strict.join(", ")}, and this host has several uplinks: packets on asymmetric paths are dropped`,
+        "'sysctl -w net.ipv4.conf.LINK.rp_filter=2' for each, or make routes symmetric",
         strict.map((link) => ({ action: "set-sysctl", name: `net/ipv4/conf/${link}/rp_filter`, value: "2" })),
       ),
     );
-  } else findings.push(ok("rp_filter", "nothing is dropped for coming by another way than the way back"));
+  } else findings.push(ok("rp_filter", "reverse path filtering drops nothing"));
   return findings;
 }

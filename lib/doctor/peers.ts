@@ -27,7 +27,7 @@ export function connectionFindings(connections: readonly Connection[], told: rea
 
 function failing({ Address, Info }: Connection): Finding {
   const cause = Info.replace(/, retry: .*$/, "");
-  return problem(CHECK, `${Address} is not reached: ${cause}`, connectionRemedy(cause, Address));
+  return problem(CHECK, `${Address} cannot be reached: ${cause}`, connectionRemedy(cause, Address));
 }
 
 function slow({ Address, Info, Attrs }: Connection): Finding[] {

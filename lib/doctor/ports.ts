@@ -24,13 +24,13 @@ export function portFindings(running: boolean): Finding[] {
     return [
       problem(
         "ports",
-        `${protocol.toUpperCase()} port ${port}, for ${purpose}, is taken by ${who}`,
-        "stop that, or launch weave with another --port on all hosts",
+        `${protocol.toUpperCase()} port ${port}, for ${purpose}, is in use by ${who}`,
+        "stop it, or launch weave with another --port on all hosts",
       ),
     ];
   });
   if (conflicts.length > 0) return conflicts;
   return [
-    ok("ports", running ? "our router has its ports" : "TCP 6783 and 6784, UDP 6783 and 6784 are free"),
+    ok("ports", running ? "the router has its ports" : "TCP 6783 and 6784, UDP 6783 and 6784 are free"),
   ];
 }

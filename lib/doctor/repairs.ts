@@ -24,7 +24,7 @@ type RepairsSeen = v.InferOutput<typeof RepairsSchema>;
 
 const CHECK = "repairs";
 const ADVICE =
-  "have the one that does it leave it alone (NetworkManager: unmanaged-devices; systemd-networkd: Unmanaged=yes; firewalld: zone trusted)";
+  "exempt it in the program that does it (NetworkManager: unmanaged-devices; systemd-networkd: Unmanaged=yes; firewalld: zone trusted)";
 
 /** `now`: ms since the epoch. */
 export function repairFindings(repairs: RepairsSeen, now: number): Finding[] {
@@ -34,8 +34,8 @@ export function repairFindings(repairs: RepairsSeen, now: number): Finding[] {
       : [
           problem(
             CHECK,
-            `${Name} cannot be put right: ${Failing}`,
-            "see the log; 'weave launch' again makes all of it anew",
+            `${Name} cannot be repaired: ${Failing}`,
+            "see 'weave logs'; 'weave stop' and 'weave launch' recreate everything",
           ),
         ],
   );
@@ -46,8 +46,8 @@ export function repairFindings(repairs: RepairsSeen, now: number): Finding[] {
     ok(
       CHECK,
       repairs.Count === 0
-        ? "nobody has changed what the router keeps in order"
-        : `${repairs.Count} changes by others were put right, none of them in the last hour`,
+        ? "no other program changed kernel state of the router"
+        : `${repairs.Count} changes by others were repaired, none of them in the last hour`,
     ),
   ];
 }
@@ -68,6 +68,6 @@ function recent({ Latest }: RepairsSeen, now: number): Finding[] {
   });
   if (lines.length === 0) return [];
   const more = shown.length > lines.length ? `, and ${shown.length - lines.length} more` : "";
-  const found = `changed by others in the last hour, and put right: ${lines.join(", ")}${more}`;
-  return [warning(CHECK, found, `if that goes on, ${ADVICE}`)];
+  const found = `changed by others in the last hour, and repaired: ${lines.join(", ")}${more}`;
+  return [warning(CHECK, found, `if that continues, ${ADVICE}`)];
 }

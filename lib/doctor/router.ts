@@ -99,29 +99,29 @@ export function routerFindings(router: RouterState): Finding[] {
         router.stopped
           ? problem(
               "router",
-              `it runs${process} and does not answer: a signal has stopped it`,
-              `'kill -CONT ${router.pid}' lets it go on`,
+              `it runs${process} and does not answer: stopped by a signal`,
+              `'kill -CONT ${router.pid}' continues it`,
             )
           : problem(
               "router",
               `it runs${process} and does not answer: this host is overloaded, or the router hangs`,
-              "see 'top' and 'weave logs'; 'weave stop' and 'weave launch' start it again",
+              "see 'top' and 'weave logs'; 'weave stop' and 'weave launch' restart it",
             ),
       ];
     case "no socket":
       return [
         problem(
           "router",
-          `it runs${process} and nothing listens at ${controlSocket()}: it is starting or ending, or the socket was removed`,
-          "wait a moment; if that stays, 'weave stop' and 'weave launch' start it again",
+          `it runs${process} but does not listen at ${controlSocket()}: it is starting or stopping, or the socket was removed`,
+          "wait a moment; if that persists, 'weave stop' and 'weave launch' restart it",
         ),
       ];
     case "failing":
-      return [problem("router", `it gives no report: ${router.reason}`, "see 'weave logs'")];
+      return [problem("router", `cannot read its report: ${router.reason}`, "see 'weave logs'")];
     case "down":
       return router.launchedBefore
-        ? [problem("router", "it does not run", "'weave launch' starts it")]
-        : [warning("router", "it was never launched on this host", "'weave launch' starts it")];
+        ? [problem("router", "not running", "'weave launch' starts it")]
+        : [warning("router", "never launched on this host", "'weave launch' starts it")];
   }
 }
 
@@ -132,12 +132,12 @@ export function reportFindings(report: RouterSeen, obstacle?: string): Finding[]
   const told = Problems.map(({ Found }) => Found);
   const addresses = IPAM ? addressFindings(IPAM, obstacle) : [];
   // What keeps it from being ready is said on its own, where it is known.
-  const notReady = problem("router", "it is not ready for containers yet", "see 'weave logs'");
+  const notReady = problem("router", "not ready for containers yet", "see 'weave logs'");
   return [
     report.Ready
-      ? ok("router", `it is ready, with ${established} connections`)
+      ? ok("router", `ready, with ${established} connections`)
       : addresses.some(({ level }) => level === "problem")
-        ? warning("router", "it is not ready for containers yet", "see 'addresses'")
+        ? warning("router", "not ready for containers yet", "see 'addresses'")
         : notReady,
     ...(report.Repairs ? repairFindings(report.Repairs, Date.now()) : []),
     ...Problems.map(({ Check, Found, Advice }) => problem(Check, Found, Advice)),

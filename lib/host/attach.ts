@@ -97,7 +97,7 @@ export function attach(attachment: Attachment): Attached {
     const outer = existing ? undefined : makeVeth(host, attachment, netnsFd, attachment.mtu || bridge.mtu);
     try {
       const inner = existing ?? linkByName(inside, ifName);
-      if (!inner) throw new Error(`interface ${ifName} has vanished from ${netnsPath(netns)}`);
+      if (!inner) throw new Error(`interface ${ifName} disappeared from ${netnsPath(netns)}`);
       const fresh = configure(inside, inner, attachment);
       if (guard) guardPort(guard, outer, inner, attachment);
       if (outer) join(host, outer, bridge, attachment);
@@ -142,7 +142,7 @@ function makeVeth(host: NetlinkSocket, attachment: Attachment, netnsFd: number, 
     add(name);
   }
   const link = linkByName(host, name);
-  if (!link) throw new Error(`link ${name} has vanished`);
+  if (!link) throw new Error(`link ${name} disappeared`);
   return link;
 }
 
@@ -250,8 +250,7 @@ export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Ci
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const link = linkByName(inside, ifName);
     if (!link) return [];
-    if (!outer)
-      throw new Error(`interface ${ifName} in ${netnsPath(netns)} is not on the network: left alone`);
+    if (!outer) throw new Error(`interface ${ifName} in ${netnsPath(netns)} is not on the network`);
     const removed = cidrs.filter((cidr) => addressDelete(inside, ifName, link.index, cidr));
     const gone = removed.map(({ address }) => formatIPv4(address));
     guard?.removeAddresses(outer.index, gone);

@@ -21,7 +21,7 @@ export interface BridgeSettings {
 export function requireBridge(nl: NetlinkSocket, name = BRIDGE): Link {
   const bridge = linkByName(nl, name);
   if (!bridge) throw new Error(`bridge "${name}" not present; did you launch weave?`);
-  if (bridge.kind !== "bridge") throw new Error(`link "${name}" is in the way: it is no bridge`);
+  if (bridge.kind !== "bridge") throw new Error(`link "${name}" is in the way: not a bridge`);
   return bridge;
 }
 

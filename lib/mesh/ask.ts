@@ -144,12 +144,12 @@ export class Ask implements Gossiper {
           ? "too many questions at a time; try again"
           : undefined;
     if (answerer === undefined || reason !== undefined) {
-      if (answerer) this.#warn(`rate ${source}`, `[ask] refusing a question of ${source}: ${reason}`);
+      if (answerer) this.#warn(`rate ${source}`, `refusing a question of peer ${source}: ${reason}`);
       return this.#reply(source, { kind: "refusal", id, reason: reason ?? "" });
     }
     this.#answering.set(source, running + 1);
     this.#answer(source, id, () => answerer(body, source)).catch((error) =>
-      this.#warn("answer", `[ask] cannot answer ${source}: ${reasonOf(error)}`),
+      this.#warn("answer", `cannot answer peer ${source}: ${reasonOf(error)}`),
     );
   }
 

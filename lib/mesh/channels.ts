@@ -2,7 +2,7 @@
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { finish, type Work } from "../clock/slices.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { LocalConnection } from "./connection.ts";
@@ -41,8 +41,8 @@ interface Channel {
 export class Channels {
   readonly #channels = new Map<string, Channel>();
   readonly #surrogate: (channel: string) => Gossiper;
-  readonly #note: (kind: string, text: string) => void;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #note: LimitedWarning;
+  readonly #warn: LimitedWarning;
 
   constructor(private readonly host: ChannelHost) {
     const { clock, log } = host;
@@ -53,7 +53,7 @@ export class Channels {
 
   /** Opens a channel; what peers say on it goes to `gossiper`. */
   open(channel: string, gossiper: Gossiper): GossipChannel {
-    if (this.#channels.has(channel)) throw new Error(`[gossip] duplicate channel ${channel}`);
+    if (this.#channels.has(channel)) throw new Error(`duplicate gossip channel ${channel}`);
     this.#channels.set(channel, { gossiper, quietUntil: 0 });
     const source = this.host.ourself.name;
     return {
@@ -72,10 +72,7 @@ export class Channels {
     switch (message.kind) {
       case "unicast":
         if (!this.#mayPassOn(from, source))
-          this.#warn(
-            `forged ${from}`,
-            `[gossip] ignoring a message that ${from} has sent in the name of ${source}`,
-          );
+          this.#warn(`forged ${from}`, `ignoring gossip of peer ${from} in the name of ${source}`);
         else if (message.destination !== this.host.ourself.name) this.#unicast(message);
         else if (source === from) yield* finish(gossiper.onUnicast(source, payload));
         else yield* this.#takeRelayed(from, gossiper, message);
@@ -125,7 +122,7 @@ export class Channels {
     const known = this.#channels.get(channel);
     if (known) return known.gossiper;
     const name = channel.slice(0, SHOWN_CHANNEL);
-    this.#note("surrogate", `[gossip ${name}]: passing on messages of a channel that we do not use`);
+    this.#note("surrogate", "relaying gossip of an unknown channel", { channel: name });
     return this.#surrogate(channel);
   }
 
@@ -142,7 +139,7 @@ export class Channels {
     } catch (error) {
       this.#warn(
         `relayed ${from}`,
-        `[gossip] ignoring a message that ${from} has passed on for ${source}: ${reasonOf(error)}`,
+        `ignoring gossip that peer ${from} relays for ${source}: ${reasonOf(error)}`,
       );
     }
   }
@@ -153,7 +150,10 @@ export class Channels {
     const connection = hop && connections.get(hop);
     if (!connection) {
       const channel = message.channel.slice(0, SHOWN_CHANNEL);
-      this.#note("relay", `[gossip ${channel}]: unknown relay destination: ${message.destination}`);
+      this.#note("relay", "cannot relay gossip: unknown destination", {
+        channel,
+        destination: `${message.destination}`,
+      });
       return false;
     }
     // At every hop: an original would pass the message on to one that does not know what to do with it.

@@ -140,7 +140,7 @@ function keepLatest(map: Map<string, unknown>): void {
   }
 }
 
-const REMEDY = "run 'weave reset' on the one that is to give in, and launch it with --name and another name";
+const REMEDY = "run 'weave reset' on one of them, and launch it with --name and another name";
 
 /** Refuses another host that has our own name. */
 export const sameName = (name: PeerName) =>

@@ -135,7 +135,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   }
 
   get remote(): Peer {
-    if (!this.#remote) throw new Error(`the peer at ${this.address} has not said yet who it is`);
+    if (!this.#remote) throw new Error(`the peer at ${this.address} has not introduced itself yet`);
     return this.#remote;
   }
 
@@ -228,7 +228,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   /** Sends gossip or, with a source, a broadcast of that peer, when there is room on the wire. */
   sendGossip(channel: string, source: PeerName | undefined, data: GossipData): void {
     if (this.#pending.add(channel, source, data)) this.#scheduleFlush();
-    else this.host.warn("pending gossip", `${this.#remote} reads too slowly: gossip for it is dropped`);
+    else this.host.warn("pending gossip", `peer ${this.#remote} reads too slowly: dropping gossip for it`);
   }
 
   /** Sends a message (its tag in front) at once. One that is too long is not sent: it would end the connection. */
@@ -236,7 +236,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     if (this.#ended || !this.#framing) return;
     if (message.length > MAX_SENT) {
       const size = `${message.length} bytes, more than ${MAX_SENT}`;
-      return this.host.warn("message size", `message to ${this.#remote} not sent: it has ${size}`);
+      return this.host.warn("message size", `cannot send a message to peer ${this.#remote}: ${size}`);
     }
     if (!this.stream.write(this.#framing.frame(message))) this.#blocked = true;
   }
@@ -258,7 +258,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#checking = this.host.clock.after(ms, () => {
       this.#checking = undefined;
       if (this.stream.unacknowledgedMs() >= ms)
-        this.shutdown(new Error(`${reason}, and nothing reaches the peer by this connection any more`));
+        this.shutdown(new Error(`${reason}, and the peer acknowledges nothing on this connection`));
     });
   }
 
@@ -390,7 +390,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       case TAG.gossipBroadcast:
         return this.#do(this.host.gossip(this.remote.name, tag, body));
       default:
-        this.host.warn("unknown tag", `ignoring messages of ${this.remote} with unknown tag ${tag}`);
+        this.host.warn("unknown tag", `ignoring messages of peer ${this.remote} with unknown tag ${tag}`);
     }
   }
 

@@ -17,8 +17,8 @@ export function goneLog(clock: Clock, log: Log, warn: (kind: string, text: strin
     }
     const named = peers.slice(0, MAX_NAMED - count);
     count += named.length;
-    for (const peer of named) log.info(`Removed unreachable peer ${peer}`);
+    for (const peer of named) log.info("removed an unreachable peer", { peer: `${peer}` });
     const others = peers.length - named.length;
-    if (others > 0) warn("gone", `Removed ${others} more unreachable peers`);
+    if (others > 0) warn("gone", `removed ${others} more unreachable peers`);
   };
 }

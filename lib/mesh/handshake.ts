@@ -116,7 +116,7 @@ export class Handshake {
     if (!MAGIC.every((byte, i) => header[i] === byte)) {
       throw new HandshakeError(
         "no router",
-        "what answers there is no weave router",
+        "the program that answers is not a weave router",
         "check the address and the port",
         `remote protocol header not recognised: [${header.subarray(0, MAGIC.length).join(" ")}]`,
       );
@@ -128,7 +128,7 @@ export class Handshake {
       const theirs = `[${theirMin},${theirMax}]`;
       throw new HandshakeError(
         "version",
-        `it speaks versions ${theirMin} to ${theirMax} of the mesh protocol, this host ${minVersion} to ${maxVersion}`,
+        `it supports versions ${theirMin} to ${theirMax} of the mesh protocol, this host ${minVersion} to ${maxVersion}`,
         "upgrade the older one, or launch this host with a lower --min-protocol-version",
         `remote version range ${theirs} is incompatible with ours [${minVersion},${maxVersion}]`,
       );

@@ -197,7 +197,7 @@ export class Peers {
     return this.#refused === 0
       ? []
       : [
-          `${this.#refused} peers or connections of peers were not taken into the topology: there is room for ` +
+          `${this.#refused} peers or connections of peers were not added to the topology: limits are ` +
             `${MAX_PEERS} peers (${this.#byName.size} known) and ${MAX_CONNECTIONS} connections (${this.#connections} known)`,
         ];
   }

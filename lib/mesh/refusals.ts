@@ -2,7 +2,7 @@
 // range, our own name. Refusals are remembered and shown. Those that a handshake cannot repeat also bind: that life of
 // the peer is refused on every connection until the cause has changed.
 import { type Clock, timeText } from "../clock/clock.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { RefusedError } from "./errors.ts";
 import type { PeerName } from "./name.ts";
@@ -32,7 +32,7 @@ export interface RefusedPeer {
 
 export class Refusals {
   readonly #byName = new Map<PeerName, RefusedPeer>();
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
 
   constructor(
     private readonly clock: Clock,
@@ -69,7 +69,10 @@ export class Refusals {
       if (this.#byName.size <= MAX_REFUSALS) break;
       this.#byName.delete(oldest);
     }
-    this.#warn(`refused ${name}`, `Refusing peer ${name}(${nickName}) at ${address}: ${error.message}`);
+    this.#warn(`refused ${name}`, `refusing a peer: ${error.message}`, {
+      peer: `${name}(${nickName})`,
+      address,
+    });
   }
 
   /** Why this life of a peer is refused whatever it says; undefined where it is not. */

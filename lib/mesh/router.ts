@@ -187,8 +187,7 @@ export class MeshRouter implements ConnectionHost {
       },
       ourselfChanged: () => this.#news.tellAnew(),
       exhausted: () => this.#beginAnew(),
-      refused: (what) =>
-        this.warn("topology size", `${what} not taken into the topology: no room, or no sense`),
+      refused: (what) => this.warn("topology size", `${what} not added to the topology: no room, or invalid`),
     });
     this.routes = new Routes(this.ourself, this.peers);
     this.maker = new ConnectionMaker({
@@ -282,12 +281,12 @@ export class MeshRouter implements ConnectionHost {
     if (this.#stopped || now < this.#aloneUntil + ANEW_INTERVAL_MS) return;
     this.#aloneUntil = now + ALONE_MS;
     this.log.error(
-      `another peer speaks in our name (${this.ourself}), with a version that we cannot exceed: connecting anew`,
+      `another peer uses our name (${this.ourself}) with a version that we cannot exceed; reconnecting`,
     );
     this.clock.after(0, () => {
       this.ourself.uid = this.random.u64() || 1n;
       this.ourself.version = 0;
-      for (const connection of [...this.maker.connections]) connection.shutdown(new Error("connecting anew"));
+      for (const connection of [...this.maker.connections]) connection.shutdown(new Error("reconnecting"));
     });
   }
 
@@ -370,7 +369,7 @@ export class MeshRouter implements ConnectionHost {
 
   identify(remote: Peer, connection: LocalConnection, features: Features): Peer {
     if (this.#stopped) throw new Error("router stopping");
-    if (this.clock.now() < this.#aloneUntil) throw new Error("connecting anew, in a few seconds");
+    if (this.clock.now() < this.#aloneUntil) throw new Error("reconnecting in a few seconds");
     if (remote.name === this.ourself.name) {
       if (remote.uid === this.ourself.uid) throw new SelfConnectionError();
       const collision = new CollisionError(this.ourself, remote, connection.address);
@@ -412,7 +411,7 @@ export class MeshRouter implements ConnectionHost {
     const duplicate = this.connections.get(remote.name);
     if (duplicate && duplicate.remoteUid !== connection.remoteUid) {
       // Two hosts of one name, or one that was restarted; its kernel then resets what it does not know any more.
-      duplicate.check(DUPLICATE_CHECK_MS, `another life of ${remote} came from ${connection.remoteIp}`);
+      duplicate.check(DUPLICATE_CHECK_MS, `${remote} was restarted at ${connection.remoteIp}`);
       this.collisions.note(remote.name, duplicate.keeper, connection.remoteIp);
       throw new DuplicateNameError(remote, duplicate.address);
     }
@@ -421,7 +420,7 @@ export class MeshRouter implements ConnectionHost {
       const tie = connection.breakTie(duplicate);
       if (tie !== "lost") duplicate.shutdown(error);
       // A peer that has got another address knows the old connection no more, and comes again.
-      else duplicate.check(DUPLICATE_CHECK_MS, `the peer came again, from ${connection.remoteIp}`);
+      else duplicate.check(DUPLICATE_CHECK_MS, `the peer connected again, from ${connection.remoteIp}`);
       if (tie !== "won") throw error;
     }
     const reachable = this.routes.unicastAll.has(remote.name);

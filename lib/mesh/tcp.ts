@@ -126,8 +126,9 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
     write(bytes) {
       if (closed) return false;
       const room = socket.write(bytes);
-      if (socket.writableLength > MAX_BACKLOG) end(new Error("peer does not read what it is sent"));
-      else if (!room) backlog.set(end, socket.writableLength)?.(new Error("peer is the slowest of too many"));
+      if (socket.writableLength > MAX_BACKLOG) end(new Error("the peer does not read"));
+      else if (!room)
+        backlog.set(end, socket.writableLength)?.(new Error("the peer is the slowest of too many"));
       return room;
     },
     pause() {

@@ -45,9 +45,7 @@ export function createMetrics(): Metrics {
       of("cut_connections_total", "Established connections cut when policies became stricter."),
     ),
     resets: new Counter(of("tcp_resets_total", "TCP resets sent to the ends of cut connections.")),
-    repairs: new Counter(
-      of("repairs_total", "Times that somebody else's changes to our tables were undone."),
-    ),
+    repairs: new Counter(of("repairs_total", "Number of changes by others to our tables undone.")),
     syncSeconds: new Histogram({
       ...of("sync_seconds", "Time to compile and write a change."),
       buckets: BUCKETS,
@@ -56,10 +54,10 @@ export function createMetrics(): Metrics {
       ...of("lag_seconds", "Time from an event of the API server until its rules are in force."),
       buckets: BUCKETS,
     }),
-    lastEvent: new Gauge(of("last_event_timestamp_seconds", "When the API server last told of a change.")),
+    lastEvent: new Gauge(of("last_event_timestamp_seconds", "Time of the last change from the API server.")),
     inSync: new Gauge(of("in_sync", "1 once the rules in force are those of the API server's objects.")),
     bridgedFiltered: new Gauge(
-      of("bridged_traffic_filtered", "1 where the kernel hands bridged packets to the filter."),
+      of("bridged_traffic_filtered", "1 if the kernel passes bridged packets to the packet filter."),
     ),
     objects: new Gauge({ ...of("objects", "Objects of Kubernetes known."), labelNames: ["kind"] }),
     unreadable: new Gauge({

@@ -160,7 +160,7 @@ export function parseOptions(raw: Record<string, unknown>, peers: readonly strin
     if (!splitHostPort(peer)) throw new OptionError(`peer "${peer}": should be HOST or HOST:PORT`);
   }
   if (options.resume && peers.length > 0) {
-    throw new OptionError("--resume: is for the peers of the last time; name no others");
+    throw new OptionError("--resume: uses the peers of the last launch; name no others");
   }
   const range = options["ipalloc-range"] ?? parseSubnet(DEFAULT_RANGE);
   const allocates = range !== NO_RANGE;

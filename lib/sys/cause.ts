@@ -41,7 +41,7 @@ const CAUSES: Readonly<Record<string, readonly [cause: string, remedy: string]>>
   EMFILE: ["too many open files", ""],
   ENFILE: ["too many open files on this host", ""],
   ENOENT: ["no such file or directory", ""],
-  ENOTSOCK: ["it is no socket", ""],
+  ENOTSOCK: ["not a socket", ""],
   // getaddrinfo(3), as libuv names its codes.
   ENOTFOUND: ["no such host name", "correct the name, or see /etc/hosts and /etc/resolv.conf"],
   ENODATA: ["the host name has no address", "correct the name, or see /etc/hosts and /etc/resolv.conf"],

@@ -206,7 +206,7 @@ async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, a
 
 /** Whether a probe as large as that is answered. */
 async function passesLarge(tools: Tools, place: Place, probe: Probe, bytes: number): Promise<boolean> {
-  const nobody = Promise.resolve("nobody is asked");
+  const nobody = Promise.resolve("no router to ask");
   const { near } = await watch(tools, place, probe, LARGE_MS - MARGIN_MS, nobody, bytes);
   return saw(near, "inside", "answer", false);
 }

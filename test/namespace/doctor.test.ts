@@ -48,7 +48,7 @@ test("a host that is well: exit code 0, before it is launched and after", async 
   expect(before.findings.filter(({ level }) => level === "problem")).toEqual([]);
   expect(before.code).toBe(0);
   expect(before.findings.find(({ check }) => check === "kernel")?.found).toBe(
-    "bridge, veth, VXLAN, TAP, eBPF, nftables are there",
+    "the kernel has bridge, veth, VXLAN, TAP, eBPF, nftables",
   );
   // Looking changes nothing.
   expect(await host.must(["ip", "-o", "link"])).not.toContain("weave");
@@ -62,14 +62,14 @@ test("a host that is well: exit code 0, before it is launched and after", async 
     "ok       router ",
   );
   await host.weave("stop");
-  expect(await about("router")).toEqual(["problem: it does not run"]);
+  expect(await about("router")).toEqual(["problem: not running"]);
   expect((await doctor()).code).toBe(1);
 }, 60_000);
 
 test("MTU", async () => {
   await host.must(["ip", "link", "set", "eth0", "mtu", "1400"]);
   expect(await about("mtu")).toEqual([
-    "problem: frames of 1376 bytes and 50 around them do not fit eth0, which takes 1400",
+    "problem: frames of 1376 bytes and 50 bytes of encapsulation exceed the MTU of eth0, 1400",
   ]);
   expect(await about("mtu", { WEAVE_MTU: "1350" })).toEqual([]);
   expect(await about("mtu", { WEAVE_MTU: "1350", WEAVE_PASSWORD: "x" })).toHaveLength(1);
@@ -88,9 +88,9 @@ test("ports that others have", async () => {
   );
   expect(found).toEqual([
     expect.stringMatching(
-      /^problem: TCP port 6783, for connections between peers, is taken by \S+ \(pid \d+\)$/,
+      /^problem: TCP port 6783, for connections between peers, is in use by \S+ \(pid \d+\)$/,
     ),
-    expect.stringMatching(/^problem: UDP port 6784, for the fast datapath, is taken by \S+ \(pid \d+\)$/),
+    expect.stringMatching(/^problem: UDP port 6784, for the fast datapath, is in use by \S+ \(pid \d+\)$/),
   ]);
   child.kill();
   await child.exited;
@@ -102,7 +102,7 @@ test("forwarding: a policy of iptables, and what is turned off", async () => {
   await host.weave("stop");
   await host.must(["iptables-nft", "-P", "FORWARD", "DROP"]);
   expect(await about("forward")).toEqual([
-    "problem: iptables-nft drops forwarded packets by policy, and nothing accepts ours",
+    "problem: iptables-nft drops forwarded packets by policy, and no rule accepts those of weave",
   ]);
   await host.weave("launch");
   await host.weave("expose");
@@ -111,10 +111,10 @@ test("forwarding: a policy of iptables, and what is turned off", async () => {
   await host.weave("stop");
   await host.must(["nft", "flush", "chain", "ip", "weave", "postrouting"]);
   expect(await about("firewall")).toEqual([
-    expect.stringContaining("nothing is masqueraded for the exposed 10."),
+    expect.stringContaining("no masquerading for the exposed address 10."),
   ]);
   await host.must(["nft", "flush", "chain", "ip", "weave", "forward"]);
-  expect(await about("firewall")).toEqual([expect.stringContaining("chain forward lacks rules of ours")]);
+  expect(await about("firewall")).toEqual([expect.stringContaining("chain forward lacks rules of weave")]);
   await host.must(["nft", "delete", "table", "ip", "weave"]);
   expect(await about("firewall")).toEqual([expect.stringContaining("table ip weave is missing")]);
   await sysctl("ipv4/ip_forward", "0");
@@ -150,7 +150,7 @@ test("kube-proxy's settings", async () => {
   try {
     expect(await about("kube-proxy")).toEqual([
       expect.stringContaining("problem: kube-proxy masquerades everything"),
-      expect.stringContaining("problem: kube-proxy takes 10.244.0.0/16 for the pods' addresses"),
+      expect.stringContaining("problem: kube-proxy expects pods in 10.244.0.0/16"),
     ]);
   } finally {
     proxy.kill();
@@ -173,13 +173,13 @@ test("a router that was stopped is told from one that does not run, and from a l
   process.kill(pid, "SIGSTOP");
   try {
     expect(await about("router")).toEqual([
-      `problem: it runs (pid ${pid}) and does not answer: a signal has stopped it`,
+      `problem: it runs (pid ${pid}) and does not answer: stopped by a signal`,
     ]);
     await host.must(["ip", "link", "set", "weave", "down"]);
     await host.must(["ip", "link", "set", "vxlan-6784", "nomaster"]);
     expect(await about("links")).toEqual([
-      "problem: bridge weave is down: containers reach nobody",
-      "problem: link vxlan-6784 is off bridge weave: containers reach nobody on other hosts",
+      "problem: bridge weave is down: containers cannot reach each other",
+      "problem: link vxlan-6784 is off bridge weave: containers cannot reach containers on other hosts",
     ]);
   } finally {
     process.kill(pid, "SIGCONT");
@@ -191,13 +191,13 @@ test("a router that was stopped is told from one that does not run, and from a l
   );
   await host.must(["rm", join(host.folder, "run/weave.sock")]);
   expect(await about("router")).toEqual([
-    expect.stringMatching(/^problem: it runs \(pid \d+\) and nothing listens at /),
+    expect.stringMatching(/^problem: it runs \(pid \d+\) but does not listen at /),
   ]);
   await host.killRouter();
   await host.must(["ip", "link", "del", "vxlan-6784"]);
-  expect(await about("router")).toEqual(["problem: it does not run"]);
+  expect(await about("router")).toEqual(["problem: not running"]);
   expect(await about("links")).toEqual([
-    "problem: link vxlan-6784 is missing: containers reach nobody on other hosts",
+    "problem: link vxlan-6784 is missing: containers cannot reach containers on other hosts",
   ]);
 }, 60_000);
 
@@ -218,7 +218,7 @@ test("no quorum", async () => {
       () => about("addresses"),
       (list) => list.length > 0,
     ),
-  ).toEqual(["problem: no quorum: 1 of at least 2 peers that are to divide range 10.32.0.0/12 are known"]);
+  ).toEqual(["problem: no quorum: 1 of at least 2 peers for the division of range 10.32.0.0/12 are known"]);
   await host.weave("stop");
   await waiting;
 }, 60_000);
@@ -269,7 +269,7 @@ test("peers that are not reached", async () => {
     () => about("connections"),
     (list) => list.length > 0,
   );
-  expect(found[0]).toContain("problem: named peer 10.99.0.2 at 10.99.0.2:6783 is not reached: ");
+  expect(found[0]).toContain("problem: named peer 10.99.0.2 at 10.99.0.2:6783 cannot be reached: ");
 }, 30_000);
 
 test("firewalld: the zone of the bridge, by the rules that it has made", async () => {
@@ -308,7 +308,7 @@ test("what others changed and the router put right, by name", async () => {
   );
   expect(found).toEqual([
     expect.stringMatching(
-      /^warning: changed by others in the last hour, and put right: .*\bweave\b.*\bdown\b/,
+      /^warning: changed by others in the last hour, and repaired: .*\bweave\b.*\bdown\b/,
     ),
   ]);
 }, 30_000);

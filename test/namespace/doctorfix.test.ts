@@ -141,8 +141,10 @@ test("it asks on a terminal, changes nothing without one or --yes, and needs --f
   const plan = "to be done:\n  ip_forward: sysctl -w net.ipv4.ip_forward=1\n";
   const alone = await doctor("--fix");
   expect([alone.code, alone.stdout]).toEqual([1, expect.stringContaining(plan)]);
-  expect(alone.stdout).toContain("nothing was changed: agree on a terminal, or give --yes\n");
-  expect((await doctor()).stdout).toContain("'weave doctor --fix' can do 1 of that, and lists it first\n");
+  expect(alone.stdout).toContain("nothing changed: confirm on a terminal, or use --yes\n");
+  expect((await doctor()).stdout).toContain(
+    "'weave doctor --fix' can make 1 of these repairs; it lists them first\n",
+  );
   expect((await doctor("--yes")).code).toBe(2);
   const answer = (text: string) => {
     const command = [join(DIST, "weave"), "doctor", "--fix", ...folders()].join(" ");
@@ -153,7 +155,7 @@ test("it asks on a terminal, changes nothing without one or --yes, and needs --f
   expect([refused.code, await forwarding()]).toEqual([1, ["0"]]);
   expect((await answer("y\n")).stdout).toContain("done: sysctl -w net.ipv4.ip_forward=1");
   expect(await forwarding()).toEqual(["1"]);
-  expect((await doctor("--fix", "--force")).stdout).toContain("there is nothing that --fix can put right");
+  expect((await doctor("--fix", "--force")).stdout).toContain("nothing that --fix can repair");
 }, 60_000);
 
 test("what cannot be done is told, and keeps nothing else from being done", async () => {

@@ -106,7 +106,7 @@ test("variables of 2.x count, or are answered in a line each", async () => {
   );
   expect(code).toBe(0);
   for (const line of [
-    "weave launch: WEAVE_DOCKER_ARGS has no effect: weave runs in no container; 'systemctl edit weave' limits its resources",
+    "weave launch: WEAVE_DOCKER_ARGS has no effect: weave does not run in a container; 'systemctl edit weave' limits its resources",
     "weave launch: WEAVE_NO_BRIDGED_FASTDP has no effect: containers are always on a bridge",
     "weave launch: --plugin has no effect: there is no Docker network plugin",
     "weave launch: --awsvpc has no effect: the AWS VPC router is gone; the overlay carries all traffic",
@@ -157,7 +157,7 @@ describe("weaveDNS", () => {
     const first = await weave("dns-args");
     const [, address = ""] = /^--dns=(10\.[\d.]+) --dns-search=weave\.local\.$/.exec(first.stdout) ?? [];
     expect(first.stderr).toBe(
-      `weave dns-args: exposed this host at ${address}/12, to answer DNS there; 'weave hide' takes it back\n`,
+      `weave dns-args: exposed this host at ${address}/12, to answer DNS there; 'weave hide' undoes it\n`,
     );
     expect(await weave("dns-args")).toEqual({ code: 0, stdout: first.stdout, stderr: "" });
     const pod = await addPod(hosts, host, "asks");

@@ -65,7 +65,7 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
     },
     [],
     1,
-    'link "weave" is in the way: it is no bridge',
+    'link "weave" is in the way: not a bridge',
   ],
   [
     "a link of the overlay's name is another kind of link",
@@ -202,7 +202,7 @@ describe("the pid file and the log", () => {
       );
       writeFileSync(runFile("weave.pid"), `${bystander.pid}\n`);
       const { stderr } = await host.exec([join(DIST, "weave"), "stop"], { timeoutMs: 20_000 });
-      expect(stderr).toContain("Weave is not running.");
+      expect(stderr).toContain("weave is not running");
       expect([bystander.exitCode, bystander.signalCode]).toEqual([null, null]);
       expect((await launch()).stderr).toContain("weave is already running");
     } finally {

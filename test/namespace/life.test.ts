@@ -56,7 +56,7 @@ const says = (text: string) => eventually(`the log says "${text}"`, logged, (lin
 async function ends(child: Bun.Subprocess): Promise<void> {
   child.kill("SIGTERM");
   expect(await child.exited).toBe(0);
-  expect(logged()).toContain("SIGTERM received, exiting");
+  expect(logged()).toContain("exiting on SIGTERM");
   expect(logged()).not.toMatch(/^ERRO|unexpected error/m);
   expect(lockHolder(join(host.folder, "run/weave.pid"))).toBeUndefined();
   expect(existsSync(join(host.folder, "run/weave.sock"))).toBe(false);

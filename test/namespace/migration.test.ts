@@ -130,7 +130,7 @@ test.each(["nft", "legacy"])(
     await host.must([`iptables-${variant}`, ...rule.split(" ")]);
     await host.weave("launch", "--ipalloc-init=consensus=1");
     await addPod(hosts, host, "pod");
-    expect(await host.weave("migrate")).toBe("there is nothing of the original on this host\n");
+    expect(await host.weave("migrate")).toBe("nothing of the original found on this host\n");
     expect(await host.must([`iptables-${variant}`, "-S", "FORWARD"])).toContain(rule);
   },
   30_000,
@@ -196,13 +196,13 @@ describe("weave migrate", () => {
     expect(await leftovers()).toBe(before);
     await other.weave("launch", "--ipalloc-init=observer", host.ip);
     const done = await host.weave("migrate", ...folders, "--conn-limit=50");
-    expect(done).toContain("this host is ours; nothing of the original is left");
+    expect(done).toContain("migrated: nothing of the original is left on this host");
     expect(await running.exited).not.toBe(0);
     expect(await leftovers()).toBe("");
     expect(await host.must(["ls", host.binDir])).toBe("weave-net\n");
     expect(await host.weave("status")).toContain(`Name: ${NAME}(node1)`);
     expect(existsSync(join(hosts.folder, "weavedb/weavedata.db.migrated"))).toBe(true);
     expect(await host.weave("ps")).toContain("id-of-clien");
-    expect(await host.weave("migrate")).toBe("there is nothing of the original on this host\n");
+    expect(await host.weave("migrate")).toBe("nothing of the original found on this host\n");
   }, 60_000);
 });

@@ -218,10 +218,10 @@ describe("bad command lines", () => {
     [["forget"], 2, "name at least one peer"],
     [["status", "weather"], 2, "invalid 'weave status' sub-command: weather"],
     [["attach", "10.32.0.9/12"], 2, "say --netns PATH or --pid PID"],
-    [["attach", "--pid", "one"], 2, "is no process id"],
+    [["attach", "--pid", "one"], 2, "is not a process ID"],
     [["attach", "10.32.0.300/12", "--pid", "1"], 2, "is not an IPv4 address: 300 is more than 255"],
     [["attach", "--netns", "/run/netns/there-is-none"], 1, "no such network namespace"],
-    [["expose", "somewhere"], 2, "is no address"],
+    [["expose", "somewhere"], 2, "is not an address"],
     [["stop", "now"], 2, "stop takes no arguments"],
     [["rmpeer"], 2, "name at least one peer"],
   ])("weave %p", async (args, code, text) => {

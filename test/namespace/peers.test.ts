@@ -232,7 +232,7 @@ test("a named peer that is away, and what is no router", async () => {
     "the named peer is missed",
     () => status(b),
     (text) =>
-      /Problem: named peer 10\.99\.0\.1 at 10\.99\.0\.1:6783 is not reached: .*connection refused; 10\.99\.0\.1 is up/.test(
+      /Problem: named peer 10\.99\.0\.1 at 10\.99\.0\.1:6783 cannot be reached: .*connection refused; 10\.99\.0\.1 is up/.test(
         health(text),
       ),
   );
@@ -242,7 +242,7 @@ test("a named peer that is away, and what is no router", async () => {
     await other.stdout.getReader().read();
     const refused = await seen(b, "refused", ({ state }) => state === "refused");
     expect(refused).toMatchObject({
-      reason: "what answers there is no weave router",
+      reason: "the program that answers is not a weave router",
       remedy: "check the address and the port",
     });
   } finally {

@@ -57,7 +57,7 @@ test.each(["2", "1"])(
     }
     // The one is still there, and the other is told of.
     const [, refused = ""] = (await a.weave("status", "connections")).split(before);
-    const why = version === "2" ? "it speaks versions 1 to 1" : "the passwords of the two hosts differ";
+    const why = version === "2" ? "it supports versions 1 to 1" : "the passwords of the two hosts differ";
     expect(refused).toMatch(/^<- 10\.99\.0\.2 +refused +since \S+: [^\n]+\n$/);
     expect(refused).toContain(why);
     expect(await a.weave("status", "peers")).not.toContain("02:00:00:00:00:66");

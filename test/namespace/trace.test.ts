@@ -159,7 +159,7 @@ describe("who the ends are", () => {
 
   test.each([
     [["nobody"], 2, "name both ends"],
-    [["a", "b", "c"], 2, '"c" is one end too many'],
+    [["a", "b", "c"], 2, '"c" is superfluous'],
     [["a", "b", "--port", "80/sctp"], 2, '--port "80/sctp" is no port'],
     [["a", "b", "--port", "70000"], 2, '--port "70000" is no port'],
     [["nobody", "10.32.0.1"], 1, 'no container "nobody" on this host'],

@@ -20,8 +20,8 @@ export interface Sentence {
 /** Calls and properties by the kind of the strings in them. */
 const OWNERS: readonly (readonly [RegExp, SentenceKind])[] = [
   [/Error$|^(refused|failed|fail|complaint)$/, "error"],
-  [/^(debug|info|error|note|warn|warnings?Text|limited|#?log|#?warn|#?note|#?info|#?debug)$/, "log"],
-  [/^(ok|warning|problem|advice|found|without|fixes)$/, "finding"],
+  [/^(debug|info|warning|error|note|warn|warnings?Text|limited|#?log|#?warn|#?note|#?info|#?debug)$/, "log"],
+  [/^(ok|problem|advice|found|without|fixes)$/, "finding"],
   [/^(description|details|does|defaultText|environment|exitCodes)$/, "help"],
   [/^retired$/, "retired"],
 ];
@@ -46,7 +46,10 @@ export function sentencesOf(file: string, source: string): Sentence[] {
       return;
     }
     const line = source.slice(0, at).split("\n").length;
-    sentences.push({ file, line, kind: kindOf([...owners, property]), text });
+    const kind = kindOf([...owners, property]);
+    // The doctor's findings are made by functions that are called as a log's.
+    const isFinding = kind === "log" && file.startsWith("lib/doctor/");
+    sentences.push({ file, line, kind: isFinding ? "finding" : kind, text });
   };
   for (let token = scanner.scan(); token !== SyntaxKind.EndOfFile; token = scanner.scan()) {
     const at = scanner.getTokenStart();

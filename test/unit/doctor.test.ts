@@ -172,13 +172,13 @@ describe("addresses", () => {
   test("a range that nobody has asked for yet is no finding; one that waits for others is", () => {
     expect(found({})).toEqual([]);
     expect(found({ Paxos: { Elector: true, KnownNodes: 1, Quorum: 2 } })).toEqual([
-      "problem: no quorum: 1 of at least 2 peers that are to divide range 10.32.0.0/12 are known",
+      "problem: no quorum: 1 of at least 2 peers for the division of range 10.32.0.0/12 are known",
     ]);
     expect(found({ Paxos: { Elector: false, KnownNodes: 0, Quorum: 0 } })).toEqual([
       "problem: range 10.32.0.0/12 is not divided yet: this host has no vote in it",
     ]);
     expect(found({ Paxos: { Elector: true, KnownNodes: 1, Quorum: 2 }, WaitsFor: ["h2"] })).toEqual([
-      "problem: range 10.32.0.0/12 is not divided yet: h2 may have divided it and has not been heard",
+      "problem: range 10.32.0.0/12 is not divided yet: h2 may know the ring and does not answer",
     ]);
   });
 
@@ -208,18 +208,18 @@ describe("links", () => {
 
   test.each<[string, Link[], string | undefined, string[]]>([
     ["all", [bridge, vxlan], "vxlan-6784", ["ok: weave and vxlan-6784 are up"]],
-    ["nothing", [], undefined, ["problem: bridge weave is missing: containers reach nobody"]],
+    ["nothing", [], undefined, ["problem: bridge weave is missing: containers cannot reach each other"]],
     [
       "no port",
       [bridge],
       "vxlan-6784",
-      ["problem: link vxlan-6784 is missing: containers reach nobody on other hosts"],
+      ["problem: link vxlan-6784 is missing: containers cannot reach containers on other hosts"],
     ],
     [
       "another port",
       [bridge, vxlan],
       "sleeve-6783",
-      ["problem: link sleeve-6783 is missing: containers reach nobody on other hosts"],
+      ["problem: link sleeve-6783 is missing: containers cannot reach containers on other hosts"],
     ],
     [
       "down, and off",
@@ -229,9 +229,9 @@ describe("links", () => {
       ],
       undefined,
       [
-        "problem: bridge weave is down: containers reach nobody",
-        "problem: link vxlan-6784 is down: containers reach nobody on other hosts",
-        "problem: link vxlan-6784 is off bridge weave: containers reach nobody on other hosts",
+        "problem: bridge weave is down: containers cannot reach each other",
+        "problem: link vxlan-6784 is down: containers cannot reach containers on other hosts",
+        "problem: link vxlan-6784 is off bridge weave: containers cannot reach containers on other hosts",
       ],
     ],
   ])("%s", (_, links, port, expected) => expect(found(links, true, port)).toEqual(expected));
@@ -269,7 +269,7 @@ describe("kube-proxy", () => {
     expect(found(false, "fd00::/64,10.32.0.0/12")).toEqual([]);
     expect(found(true, "")).toEqual([expect.stringContaining("masquerades everything")]);
     expect(found(false, "10.244.0.0/16")).toEqual([
-      "kube-proxy takes 10.244.0.0/16 for the pods' addresses, but the network has 10.32.0.0/12",
+      "kube-proxy expects pods in 10.244.0.0/16, but the range of the network is 10.32.0.0/12",
     ]);
     expect(found(false, "everything")).toHaveLength(1);
   });
@@ -320,7 +320,7 @@ describe("CNI's folders", () => {
     expect(found()).toEqual([]);
     expect(found({ named: true })).toEqual([]);
     expect(found({ runtime: "CRI-O" })).toEqual([
-      "warning: CRI-O runs on this host and neither /bin nor /conf is there",
+      "warning: CRI-O runs on this host and neither /bin nor /conf exists",
     ]);
     mkdirSync(at("bin"));
     mkdirSync(at("conf"));
@@ -334,7 +334,7 @@ describe("CNI's folders", () => {
     writeFileSync(at("bin/weave-net"), "");
     writeFileSync(at("conf/10-weave.conflist"), LIST);
     expect(found()).toEqual([
-      "problem: /bin has no weave-net that can be run",
+      "problem: /bin has no executable weave-net",
       "problem: /bin has no portmap, which /conf/10-weave.conflist names: no pod starts",
     ]);
     expect(fixes()).toEqual([install]);
@@ -343,7 +343,7 @@ describe("CNI's folders", () => {
     plugin("portmap");
     expect(found()).toEqual(["ok: weave-net is in /bin, and /conf names it first"]);
     writeFileSync(at("bin/weave-net"), "older");
-    expect(found()).toEqual(["warning: /bin/weave-net is not that of this version"]);
+    expect(found()).toEqual(["warning: /bin/weave-net is of another version"]);
     expect(fixes()).toEqual([install]);
     writeFileSync(at("executable"), "newer");
     expect(fixes()).toEqual([install]);
@@ -355,7 +355,7 @@ describe("CNI's folders", () => {
     ]);
     rmSync(at("conf/05-flannel.conflist"));
     writeFileSync(at("conf/10-weave.conflist"), "{");
-    expect(found()).toEqual(["problem: /conf/10-weave.conflist is no JSON"]);
+    expect(found()).toEqual(["problem: /conf/10-weave.conflist is not JSON"]);
     expect(fixes()).toEqual(["rm /conf/10-weave.conflist", write]);
     rmSync(at("conf/10-weave.conflist"));
     expect(found()).toEqual(["problem: /conf has no configuration of weave"]);
@@ -376,10 +376,10 @@ describe("repairs", () => {
     repairFindings(repairs, NOW).map(({ level, found }) => `${level}: ${found}`);
 
   test("of the last hour are named by object; older ones are counted", () => {
-    expect(found(none)).toEqual(["ok: nobody has changed what the router keeps in order"]);
+    expect(found(none)).toEqual(["ok: no other program changed kernel state of the router"]);
     const old = at(61, "link weave", "down");
     expect(found({ ...none, Count: 7, Latest: [old] })).toEqual([
-      "ok: 7 changes by others were put right, none of them in the last hour",
+      "ok: 7 changes by others were repaired, none of them in the last hour",
     ]);
     const ip = { Name: "ip", Pid: 12 };
     const latest = [
@@ -389,7 +389,7 @@ describe("repairs", () => {
       at(2, "link weave", "down", ip),
     ];
     expect(found({ ...none, Count: 9, Latest: latest })).toEqual([
-      "warning: changed by others in the last hour, and put right: link weave (down by ip (pid 12), 2 times), table ip weave (missing)",
+      "warning: changed by others in the last hour, and repaired: link weave (down by ip (pid 12), 2 times), table ip weave (missing)",
     ]);
     const many = Array.from({ length: 8 }, (_, i) => at(1, `link v${i}`, "down"));
     expect(found({ ...none, Count: 8, Latest: many })[0]).toEndWith("link v3 (down), and 3 more");
@@ -402,7 +402,7 @@ describe("repairs", () => {
       Fights: ["link weave: undone 9 times"],
     };
     expect(found(repairs)).toEqual([
-      "problem: links cannot be put right: EPERM",
+      "problem: links cannot be repaired: EPERM",
       "problem: link weave: undone 9 times",
     ]);
   });

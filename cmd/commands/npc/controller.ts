@@ -62,7 +62,7 @@ export const controller: Command = {
     if (positionals.length > 0) throw new UsageError(`unknown command "${positionals[0]}"`);
     const node = options["node-name"] ?? process.env["HOSTNAME"];
     if (typeof node !== "string" || node === "")
-      throw new UsageError("say which node this is by --node-name NAME or $HOSTNAME");
+      throw new UsageError("name this node with --node-name NAME or $HOSTNAME");
     const level = String(options["log-level"]);
     if (!isLevel(level)) throw new UsageError(`--log-level is one of ${LOG_LEVELS.join(", ")}`);
     const format = options["log-format"] ?? (process.env["WEAVE_LOG_FORMAT"] || "text");
@@ -73,7 +73,7 @@ export const controller: Command = {
     const config = kubeConfig(options);
     requireRoot();
     const log = createLog(level, format);
-    await runLoggedDaemon(log, "policies stay in force as they are", async (scope, restart) => {
+    await runLoggedDaemon(log, "policies stay in force", async (scope, restart) => {
       surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
       log.info(`weave-npc ${VERSION}; node name "${node}"`);
       const npc = startController(

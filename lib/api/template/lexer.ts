@@ -143,7 +143,7 @@ function unescaped(format: string, at: number, quoted: string): string {
       const octal = /^[0-7]{3}$/.test(code);
       const value = octal ? Number.parseInt(code, 8) : Number.parseInt(code.slice(1), 16);
       if ((!octal && code.length === 1) || !(value <= 0x10ffff))
-        throw errorAt(format, at, `${whole} in a string means nothing`);
+        throw errorAt(format, at, `${whole} is not an escape sequence`);
       return String.fromCodePoint(value);
     });
 }

@@ -226,7 +226,7 @@ class Parser {
   }
 
   #unexpected(token: Token | undefined) {
-    return this.#error(token?.at ?? 0, `"${token?.text ?? ""}" makes no sense here`);
+    return this.#error(token?.at ?? 0, `"${token?.text ?? ""}" is not expected here`);
   }
 
   #error(at: number, what: string) {

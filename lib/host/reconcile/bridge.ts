@@ -37,7 +37,7 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
 
   observe(): Link | undefined {
     const link = findLink(this.nl, BRIDGE, this.#index);
-    if (link && link.kind !== "bridge") throw new Error(`link "${BRIDGE}" is in the way: it is no bridge`);
+    if (link && link.kind !== "bridge") throw new Error(`link "${BRIDGE}" is in the way: not a bridge`);
     this.#index = link?.index;
     return link;
   }
