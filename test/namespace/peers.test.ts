@@ -99,6 +99,23 @@ test("a connection tells when the peer was heard, the round trip and the rates; 
   );
 }, 120_000);
 
+test("a blocked port: why it is no better overlay, and what to do", async () => {
+  const rules =
+    "table inet blocked { chain input { type filter hook input priority -300; udp dport 6784 drop; }; }\n";
+  await a.must(["nft", "-f", "-"], { stdin: rules });
+  await a.weave("launch");
+  await b.weave("launch", a.ip);
+  const slow = await seen(a, "the reason", ({ reason }) => /heartbeats do not/.test(reason ?? ""));
+  expect(slow).toMatchObject({
+    state: "established",
+    overlay: "sleeve",
+    reason: expect.stringContaining("is UDP 6784 blocked"),
+    remedy: expect.stringContaining("open UDP 6784 both ways"),
+  });
+  expect(health(await status(a))).toMatch(/^Health: all is well, but 1 of 1 connections by sleeve; /);
+  expect(await onTerminal(a, "status", "connections")).toContain("     remedy: open UDP 6784 both ways");
+}, 60_000);
+
 test("empty lists say so on a terminal, and are empty for scripts", async () => {
   await a.weave("launch");
   for (const [part, text] of [
