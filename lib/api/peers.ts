@@ -1,6 +1,8 @@
 // Peers in the report: how a connection does, who was lost, who is refused, and what of that is a problem.
 import { type Clock, dateOf } from "../clock/clock.ts";
 import type { LocalConnection } from "../mesh/connection.ts";
+import type { RefusedPeer } from "../mesh/refusals.ts";
+import type { RefusedHandshake } from "../mesh/refusedhandshakes.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { connectionRemedy } from "./remedies.ts";
 import type { ConnectionReport, ProblemReport, RouterReport } from "./report.ts";
@@ -90,31 +92,26 @@ export function lostReports({ clock, lost, routes }: MeshRouter, owners: Readonl
 
 export function refusedReports({ clock, refusals, refusedHandshakes }: MeshRouter): RefusedReport[] {
   const iso = (at: number) => dateOf(clock, at).toISOString();
-  const peers = refusals
-    .standing()
-    .map(({ address, outbound, name, nickName, error, since, last, attempts }) => ({
-      Address: address,
-      Outbound: outbound,
-      Peer: { Name: name, NickName: nickName },
-      Cause: error.refusal,
-      Reason: error.reason,
-      Remedy: error.remedy,
-      Since: iso(since),
-      Last: iso(last),
-      Attempts: attempts,
-    }));
-  const others = refusedHandshakes.standing().map(({ address, outbound, error, since, last, attempts }) => ({
+  const report = (
+    { address, outbound, error, since, last, attempts }: RefusedPeer | RefusedHandshake,
+    Peer: RefusedReport["Peer"],
+  ): RefusedReport => ({
     Address: address,
     Outbound: outbound,
-    Peer: null,
+    Peer,
     Cause: error.refusal,
     Reason: error.reason,
     Remedy: error.remedy,
     Since: iso(since),
     Last: iso(last),
     Attempts: attempts,
-  }));
-  return [...peers, ...others];
+  });
+  return [
+    ...refusals
+      .standing()
+      .map((refused) => report(refused, { Name: refused.name, NickName: refused.nickName })),
+    ...refusedHandshakes.standing().map((refused) => report(refused, null)),
+  ];
 }
 
 /** More hosts than these that are refused without a name are only counted: strangers can be many. */
