@@ -37,6 +37,8 @@ function optionOf(arg: string, options: OptionTable): string {
   }
   const [name] = Object.entries(options).find(([, { alias }]) => given === `-${alias}`) ?? [];
   if (name !== undefined) return name;
+  const [renamed] = Object.entries(options).find(([, { formerly }]) => formerly === word) ?? [];
+  if (renamed !== undefined) throw new UsageError(`option ${given} is called --${renamed}`);
   const known = Object.entries(options)
     .filter(([, { retired }]) => retired === undefined)
     .flatMap(([each, { type, default: preset }]) =>

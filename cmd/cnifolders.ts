@@ -12,6 +12,7 @@ export const CNI_FOLDERS = {
     description: "Folder of CNI plugins",
     completes: "folders",
     valueHint: "DIR",
+    env: "WEAVE_CNI_PLUGIN_DIR",
   },
   "cni-conf-dir": {
     type: "string",
@@ -29,7 +30,10 @@ export interface CniFolders {
 
 /** What the options say. */
 export function cniFolders(options: Arguments["options"]): CniFolders {
-  return { bin: String(options["cni-bin-dir"]), conf: String(options["cni-conf-dir"]) };
+  const { default: preset, env } = CNI_FOLDERS["cni-bin-dir"];
+  const given = String(options["cni-bin-dir"]);
+  const bin = given === preset ? process.env[env] || preset : given;
+  return { bin, conf: String(options["cni-conf-dir"]) };
 }
 
 /** Whether pods are to reach themselves by a service's address. */

@@ -20,6 +20,9 @@ const RETIRED: Readonly<Record<string, string>> = {
   AWSVPC: "the AWS VPC router is gone; the overlay carries all traffic",
 };
 
+/** The variables that mean nothing any more. */
+export const OLD_VARIABLES: readonly string[] = Object.keys(RETIRED);
+
 /** What is to be said of the variables that are set and mean nothing, a line each. */
 export function oldVariables(env: Readonly<Record<string, string | undefined>>): string[] {
   return Object.entries(RETIRED)

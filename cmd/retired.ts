@@ -25,6 +25,9 @@ const RETIRED: Readonly<Record<string, string>> = {
   local: "leave it out: every command runs on this host",
 };
 
+/** The commands of Weave Net 2.x that are no more. */
+export const RETIRED_COMMANDS: readonly string[] = Object.keys(RETIRED);
+
 /** What takes the place of a command of Weave Net 2.x; undefined where the word is none of them. */
 export function retired(word: string): string | undefined {
   const instead = Object.hasOwn(RETIRED, word) ? RETIRED[word] : undefined;

@@ -102,6 +102,7 @@ export const ROUTER_OPTIONS = {
   },
   "ipalloc-range": {
     group: ADDRESSES,
+    formerly: "iprange",
     type: "string",
     description: "Address range of the network, the same on all peers; empty to allocate no addresses",
     defaultText: "10.32.0.0/12",

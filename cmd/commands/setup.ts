@@ -31,6 +31,7 @@ export const setup: Command = {
     ...SERVICE_FILES,
     ...JSON_OPTION,
   },
+  environment: { HAIRPIN_MODE: "false: pods do not reach themselves by a service's address (default: true)" },
   async run(args) {
     const { options } = args;
     if (options["remove"] && !options["systemd"]) throw new UsageError("--remove goes with --systemd");

@@ -29,6 +29,8 @@ export interface OptionSpec {
   /** The values it can have. */
   readonly values?: readonly string[];
   readonly completes?: Completes;
+  /** What it was called in 1.x: whoever says that is told the name. */
+  readonly formerly?: string;
   /** It has no effect any more, and why: accepted with a warning, and left out of help. */
   readonly retired?: string;
 }
