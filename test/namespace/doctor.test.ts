@@ -201,6 +201,50 @@ test("a router that was stopped is told from one that does not run, and from a l
   ]);
 }, 60_000);
 
+test("a peer that is silent, and one with another password", async () => {
+  const other = hosts.host(2);
+  await host.weave("launch", "--ipalloc-init=consensus=2", other.ip);
+  await other.weave("launch", "--nickname", "two", "--ipalloc-init=consensus=2", host.ip);
+  await eventually(
+    "they are connected",
+    () => host.weave("status", "connections"),
+    (text) => text.includes("established"),
+  );
+  const { pid } = other;
+  process.kill(pid, "SIGSTOP");
+  try {
+    const found = await eventually(
+      "it is told",
+      () => about("peers"),
+      (list) => list.length > 0,
+    );
+    expect(found).toEqual([
+      expect.stringMatching(/^problem: peer .*\(two\) at 10\.99\.0\.2:\d+ is silent for \d+ s/),
+    ]);
+  } finally {
+    process.kill(pid, "SIGCONT");
+  }
+  await other.weave("stop");
+  await other.weave("launch", "--password", "a long enough secret", host.ip);
+  const refused = await eventually(
+    "it is refused",
+    () => about("peers"),
+    (list) => list.some((found) => found.includes("refused")),
+  );
+  expect(refused).toEqual([
+    expect.stringMatching(/^problem: the host at 10\.99\.0\.2.* is refused since .*password/),
+  ]);
+}, 60_000);
+
+test("a route of the host within the network's range", async () => {
+  await host.weave("launch", "--ipalloc-init=consensus=1", "--ipalloc-range=10.32.0.0/12");
+  expect(await about("range")).toEqual([]);
+  await host.must(["ip", "route", "add", "10.33.0.0/16", "via", "10.99.0.2"]);
+  expect(await about("range")).toEqual([
+    "problem: the network's range 10.32.0.0/12 overlaps with route 10.33.0.0/16 of this host",
+  ]);
+}, 30_000);
+
 test("portmap is missing", async () => {
   await host.weave("setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir);
   expect(await about("cni")).toEqual([

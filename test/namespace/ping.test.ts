@@ -73,7 +73,6 @@ test("all peers by both overlays", async () => {
   expect(code).toBe(0);
   for (const { overlays } of pings)
     for (const { roundTripMs } of overlays) expect(roundTripMs?.max).toBeGreaterThan(roundTripMs?.min ?? 0);
-  console.log(await one.weave("ping"));
   // The packet socket is gone with the session.
   await eventually(
     "no probe socket is left",
@@ -121,7 +120,6 @@ test("VXLAN that loses frames one way while heartbeats get through", async () =>
     "host1 fastdp 0/10 null: frames by fastdp arrive at host1, and none comes back",
   ]);
   expect(await one.weave("status", "connections")).toMatch(/established.* fastdp/);
-  console.log((await one.exec([join(DIST, "weave"), "ping"])).stdout);
 }, 120_000);
 
 test("UDP 6784 blocked: sleeve carries frames, the fast datapath gets none across", async () => {
@@ -138,6 +136,29 @@ test("UDP 6784 blocked: sleeve carries frames, the fast datapath gets none acros
     "host2 sleeve 10/10 1376",
   ]);
   expect(code).toBe(1);
+}, 120_000);
+
+test("UDP 6783 blocked: the overlay that stands by is missed before it is needed", async () => {
+  await launch(FASTDP);
+  await nft(one, dropping("input", "udp dport 6783"));
+  const { code, pings } = await ping(one, "host2");
+  expect(shown(pings)).toEqual([
+    "host2 (sleeve) 0/10 null: frames by sleeve arrive at host2, and none comes back",
+    "host2 fastdp 10/10 1376",
+  ]);
+  expect(code).toBe(1);
+}, 120_000);
+
+test("probes of a session that was not announced are not answered, also while another is", async () => {
+  await launch(FASTDP);
+  const { pings } = await ping(one, "-n", "1", "host2");
+  const [link] = JSON.parse(await one.must(["ip", "-j", "link", "show", "weave"]));
+  const to = pings[0]?.peer.name ?? "";
+  const running = ping(one, "-n", "150", "host2");
+  const script = join(import.meta.dir, "../support/strayprobes.ts");
+  const told = await one.must([process.execPath, script, String(link.ifindex), link.address, to]);
+  expect(told).toBe("0 true\n");
+  expect((await running).code).toBe(0);
 }, 120_000);
 
 test("an MTU that is too small on the way, lost frames", async () => {
