@@ -2,6 +2,8 @@
 // before comes back. Drawn by log-update, which writes what has changed.
 import ansiEscapes from "ansi-escapes";
 import { createLogUpdate } from "log-update";
+import type { MarkedLine } from "./changes.ts";
+import { cut, shown, wrapped } from "./fitting.ts";
 
 const DEFAULT_COLUMNS = 80;
 const DEFAULT_ROWS = 24;
@@ -9,20 +11,15 @@ const DEFAULT_ROWS = 24;
 const GAP = 2;
 
 export interface Screen {
-  /** Draws lines, cut to what fits; both ends of the title, and then the rest. */
-  draw(title: readonly [left: string, right: string], lines: readonly ScreenLine[]): void;
+  /** Draws both ends of the title, and lines, as many as there is room for; `mark` shows what has changed in them. */
+  draw(
+    title: readonly [left: string, right: string],
+    lines: readonly MarkedLine[],
+    mark: (text: string) => string,
+  ): void;
   /** Gives the terminal back as it was; may be called again. */
   close(): void;
 }
-
-/** Text without escapes, and how a part of it that fits is shown. */
-export interface ScreenLine {
-  readonly text: string;
-  show(fitting: string): string;
-}
-
-/** A line as it stands. */
-export const plain = (text: string): ScreenLine => ({ text, show: (fitting) => fitting });
 
 /** Takes the terminal over; calls `resized` after its size has changed, with nothing on it. */
 export function openScreen(stream: NodeJS.WriteStream, resized: () => void): Screen {
@@ -58,18 +55,17 @@ export function openScreen(stream: NodeJS.WriteStream, resized: () => void): Scr
   process.on("SIGCONT", onContinue);
   enter();
   return {
-    draw([left, right], lines) {
+    draw([left, right], lines, mark) {
       const [columns, rows] = [stream.columns || DEFAULT_COLUMNS, stream.rows || DEFAULT_ROWS];
-      const head = cut(
-        left + " ".repeat(Math.max(GAP, columns - width(left) - width(right))) + right,
-        columns,
-      );
+      const gap = Math.max(GAP, columns - Bun.stringWidth(left) - Bun.stringWidth(right));
+      const head = cut(left + " ".repeat(gap) + right, columns);
       // The cursor takes the last row.
       const room = rows - 3;
-      const hidden = lines.length > room ? lines.length - room + 1 : 0;
-      const shown = lines.slice(0, lines.length - hidden).map((line) => line.show(cut(line.text, columns)));
+      const all = lines.flatMap((line) => wrapped(line, columns));
+      const hidden = all.length > room ? all.length - room + 1 : 0;
+      const drawn = all.slice(0, all.length - hidden).map((row) => shown(row, mark));
       const more = hidden > 0 ? [cut(`… ${hidden} more lines`, columns)] : [];
-      render([head, "", ...shown, ...more].join("\n"));
+      render([head, "", ...drawn, ...more].join("\n"));
     },
     close() {
       stream.off("resize", onResize);
@@ -78,17 +74,4 @@ export function openScreen(stream: NodeJS.WriteStream, resized: () => void): Scr
       leave();
     },
   };
-}
-
-const width = (text: string) => Bun.stringWidth(text);
-
-/** Cuts text without escapes to so many columns. */
-function cut(text: string, columns: number): string {
-  if (width(text) <= columns) return text;
-  let fitting = "";
-  for (const character of text) {
-    if (width(fitting + character) >= columns) break;
-    fitting += character;
-  }
-  return `${fitting}…`;
 }

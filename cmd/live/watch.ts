@@ -6,7 +6,7 @@ import { RouterDownError } from "../../lib/api/client.ts";
 import type { Style } from "../../lib/help/layout.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { Changes, type MarkedLine } from "./changes.ts";
-import { openScreen, plain, type ScreenLine } from "./screen.ts";
+import { openScreen } from "./screen.ts";
 
 export interface Watched {
   /** The command, as a person typed it. */
@@ -35,15 +35,16 @@ async function lookOnce(watched: Watched): Promise<{ lines: readonly string[] } 
 }
 
 async function watchInPlace(watched: Watched): Promise<void> {
-  const { command, everyMs, style } = watched;
+  const { command, everyMs } = watched;
+  const { mark } = watched.style;
   const changes = new Changes();
-  let shown: readonly ScreenLine[] = [];
+  let shown: readonly MarkedLine[] = [];
   const title = () =>
     [
       `Every ${everyMs / 1_000} s: ${command}`,
       `${hostname()}  ${new Date().toTimeString().slice(0, 8)}`,
     ] as const;
-  const draw = () => screen.draw(title(), shown);
+  const draw = () => screen.draw(title(), shown, mark ?? String);
   const screen = openScreen(process.stdout, draw);
   const end = endOnSignals(() => screen.close());
   try {
@@ -51,10 +52,8 @@ async function watchInPlace(watched: Watched): Promise<void> {
       const seen = await lookOnce(watched);
       if ("lines" in seen) {
         awaySince = undefined;
-        shown =
-          watched.marks === false
-            ? seen.lines.map(plain)
-            : changes.next(seen.lines).map((line) => marked(line, style));
+        const lines = watched.marks === false ? seen.lines.map(plain) : changes.next(seen.lines);
+        shown = mark || watched.marks === false ? lines : lines.map(starred);
       } else {
         awaySince ??= new Date().toTimeString().slice(0, 8);
         shown = [plain(`${seen.away}`), plain(`since ${awaySince}; trying again`)];
@@ -68,21 +67,11 @@ async function watchInPlace(watched: Watched): Promise<void> {
   }
 }
 
-/** Changed words stand out; without colour, an asterisk is in front of their line. */
-function marked({ text, marks }: MarkedLine, { mark }: Style): ScreenLine {
-  if (mark === undefined) return plain(`${marks.length > 0 ? "*" : " "} ${text}`);
-  return {
-    text,
-    show(fitting) {
-      let [shown, at] = ["", 0];
-      for (const [from, to] of marks) {
-        shown += fitting.slice(at, from) + (from < fitting.length ? mark(fitting.slice(from, to)) : "");
-        at = to;
-      }
-      return shown + fitting.slice(at);
-    },
-  };
-}
+/** As it stands. */
+const plain = (text: string): MarkedLine => ({ text, marks: [] });
+
+/** Without colour, an asterisk is in front of what has changed. */
+const starred = ({ text, marks }: MarkedLine): MarkedLine => plain(`${marks.length > 0 ? "*" : " "} ${text}`);
 
 async function watchLines(watched: Watched): Promise<void> {
   const changes = new Changes();

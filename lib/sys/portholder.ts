@@ -6,7 +6,7 @@ import { textOf } from "./textfile.ts";
 
 export type Protocol = "tcp" | "udp";
 
-/** A port in use, and the socket that has it; socket 0 is the kernel's own, as of a VXLAN link. */
+/** A port in use, and the socket that has it. */
 export interface Taken {
   readonly protocol: Protocol;
   /** As hexadecimal octets in the host's order; all zeros for every address. */
@@ -79,9 +79,8 @@ export function portHolder(protocol: Protocol, hostname: string, port: number): 
   if (!found) return undefined;
   const program = programOf(found.inode);
   if (program) return `${program.name} (pid ${program.pid})`;
-  return found.inode === "0"
-    ? "a link of the kernel (see 'ip -d link')"
-    : "a program in another pid namespace";
+  // Sockets of the kernel's tunnels have a number like all others.
+  return "a tunnel link (see 'ip -d link') or a program in another pid namespace";
 }
 
 /** "127.0.0.1" as /proc/net/tcp has it on a little-endian machine: "0100007F". */

@@ -11,6 +11,14 @@ let other: Host;
 beforeAll(async () => {
   hosts = await Hosts.create("err", 2);
   [host, other] = [hosts.host(1), hosts.host(2)];
+  await other.must(["nft", "add", "table", "ip", "f"]);
+  const chain = "{ type filter hook input priority 0; }";
+  await other.must(["nft", "add", "chain", "ip", "f", "in", chain]);
+  // As firewalld does.
+  await reject(7002, "reject with icmp type host-prohibited");
+  await reject(7003, "drop");
+  await host.must(["ip", "route", "add", "prohibit", "10.98.0.0/24"]);
+  await host.must(["ip", "route", "add", "blackhole", "10.98.1.0/24"]);
 }, 60_000);
 
 afterAll(() => hosts.disposeSync());
@@ -31,14 +39,6 @@ describe("dials that fail", () => {
   ];
 
   beforeAll(async () => {
-    await other.must(["nft", "add", "table", "ip", "f"]);
-    const chain = "{ type filter hook input priority 0; }";
-    await other.must(["nft", "add", "chain", "ip", "f", "in", chain]);
-    // As firewalld does.
-    await reject(7002, "reject with icmp type host-prohibited");
-    await reject(7003, "drop");
-    await host.must(["ip", "route", "add", "prohibit", "10.98.0.0/24"]);
-    await host.must(["ip", "route", "add", "blackhole", "10.98.1.0/24"]);
     await host.weave("launch", "--ipalloc-init=consensus=1", ...causes.map(([peer]) => peer));
   }, 60_000);
 
@@ -113,6 +113,18 @@ describe("a port in use", () => {
       await host.weave("stop");
     });
   });
+});
+
+test("a port of VXLAN that another link has: that is named", async () => {
+  await host.weave("reset", "--force");
+  await host.must(["ip", "link", "add", "vx9", "type", "vxlan", "id", "9", "dstport", "6784", "dev", "eth0"]);
+  await host.must(["ip", "link", "set", "vx9", "up"]);
+  expect((await launch()).code).toBe(0);
+  expect(await host.weave("status")).toContain(
+    "no VXLAN link on UDP port 6784: link vx9 has it; remove that, or choose another with --port",
+  );
+  await host.weave("stop");
+  await host.must(["ip", "link", "del", "vx9"]);
 });
 
 test("--host that is none of this host's addresses is refused with those it has", async () => {

@@ -1,7 +1,9 @@
 // Views that are drawn again and again: what is marked as a change, and what rates are.
 import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { readArguments } from "../../cmd/arguments.ts";
 import { Changes } from "../../cmd/live/changes.ts";
+import { shown, wrapped } from "../../cmd/live/fitting.ts";
 import { intervalOf, WATCH_OPTION } from "../../cmd/live/interval.ts";
 import { topOf } from "../../cmd/live/rates.ts";
 import { topLines, topSummary } from "../../cmd/live/toptable.ts";
@@ -48,6 +50,49 @@ describe("changes", () => {
       `     round trip ${trip}, heard ${heard} ago, in ${rate}, out 0 B/s`,
     ];
     expect(marked(line("0.35 ms", "1 s", "12 kB/s"), line("2 ms", "2 min", "1.4 MB/s"))).toEqual([[], []]);
+  });
+});
+
+describe("lines that are too long", () => {
+  const bold = (text: string) => `<${text}>`;
+  const rows = (text: string, columns: number, marks: [number, number][] = []) =>
+    wrapped({ text, marks }, columns).map((row) => shown(row, bold));
+
+  test("are broken at spaces, and go on behind a margin", () => {
+    expect(rows("-> 10.0.0.2:6783 failed dial tcp: no route to host", 24)).toEqual([
+      "-> 10.0.0.2:6783 failed",
+      "       dial tcp: no",
+      "       route to host",
+    ]);
+    expect(rows("short", 24)).toEqual(["short"]);
+  });
+
+  test("keep their marks, over a break too", () => {
+    const text = "state was pending and is established now";
+    const from = text.indexOf("pending");
+    expect(rows(text, 24, [[from, text.indexOf(" now")]])).toEqual([
+      "state was <pending and is>",
+      "       <established> now",
+    ]);
+  });
+
+  test("without spaces are broken anywhere; no text is lost and no row is too wide", () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: fc.constantFrom("a", " ", "é", "界", "-") }),
+        fc.integer({ min: 20, max: 50 }),
+        (text, columns) => {
+          const made = wrapped({ text, marks: [] }, columns);
+          for (const row of made) expect(Bun.stringWidth(row.text)).toBeLessThanOrEqual(columns);
+          expect(
+            made
+              .map((row) => row.text)
+              .join("")
+              .replaceAll(" ", ""),
+          ).toBe(text.replaceAll(" ", ""));
+        },
+      ),
+    );
   });
 });
 

@@ -20,6 +20,7 @@ import {
   linkByIndex,
   linkByName,
   linkDelete,
+  linkList,
   vxlanStopLearning,
 } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
@@ -166,6 +167,10 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
 
   #whyNot(error: unknown): string {
     if (!isErrno(error, EADDRINUSE)) return `${reasonOf(error)}; does the kernel have CONFIG_VXLAN?`;
+    const other = linkList(this.nl).find(
+      ({ name, vxlan }) => vxlan?.port === this.port && name !== this.link,
+    );
+    if (other) return `link ${other.name} has it; remove that, or choose another with --port`;
     return listenReason(error, { protocol: "udp", hostname: "", port: this.port, option: "--port" });
   }
 
