@@ -29,7 +29,7 @@ export const reset: Command = {
   description: "Leave the network and remove everything from this host",
   details: [
     "Lists what it will remove, and asks. Then hands the addresses of this host to another peer, and removes nothing unless that peer acknowledges; after that, what launch, setup and attach have made: links, packet filter rules, state, the service, the CNI plugin and its configuration. Files that others have changed are kept.",
-    "Without a terminal nobody is asked, and nothing is removed, unless --yes or --force is given.",
+    "Without a terminal it removes nothing unless --yes or --force is given.",
   ],
   options: {
     yes: { type: "boolean", default: false, alias: "y", description: "Do not ask" },

@@ -24,7 +24,7 @@ export const top: Command = {
   description: "Show traffic and drops of containers, busiest first",
   details: [
     "IN is what a container receives, OUT what it sends. DROPS counts frames that the kernel, anti-spoofing or storm control dropped, both ways, and behind + those since the line before.",
-    "Where the output is no terminal, one table is printed after 1 s.",
+    "If the output is not a terminal, prints one table after 1 s.",
   ],
   options: {
     interval: {

@@ -23,6 +23,8 @@ export function intervalOf({ options }: Pick<Arguments, "options">, option: stri
   const seconds =
     typeof given === "string" && /^\d{1,4}(\.\d{1,3})?$/.test(given) ? Number(given) : Number.NaN;
   if (!(seconds >= MIN_S && seconds <= MAX_S))
-    throw new UsageError(`--${option} "${String(given)}" is no interval of ${MIN_S} to ${MAX_S} seconds`);
+    throw new UsageError(
+      `--${option} "${String(given)}" is not an interval from ${MIN_S} to ${MAX_S} seconds`,
+    );
   return seconds * 1_000;
 }

@@ -160,7 +160,7 @@ function missing({ Target, Address, Reason }: TargetReport): ProblemReport {
   const at = Address === "" ? "" : ` at ${Address}`;
   return {
     Check: "connections",
-    Found: `named peer ${Target}${at} is not reached: ${Reason}`,
+    Found: `named peer ${Target}${at} cannot be reached: ${Reason}`,
     Advice: connectionRemedy(Reason, Address || Target),
   };
 }

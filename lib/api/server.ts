@@ -331,7 +331,7 @@ const ROUTES: Record<string, Handler> = {
     });
     const timeout = query(request, "timeout") ?? "10000";
     if (!/^[1-9]\d{0,4}$/.test(timeout) || Number(timeout) > MAX_ASK_MS)
-      throw new BadRequest(`timeout ${timeout} is no number of 1 to ${MAX_ASK_MS} ms`);
+      throw new BadRequest(`timeout ${timeout} is not a number from 1 to ${MAX_ASK_MS} ms`);
     const peer = parsePeerName(parameters["peer"] ?? "");
     return json(await target.ask(peer, parameters["subject"] ?? "", body, Number(timeout)));
   },

@@ -39,7 +39,7 @@ export function hostsText(
 ): string {
   const full = hostname.replace(/\.$/, "");
   if (!NAME.test(full))
-    throw new Error(`cannot write /etc/hosts: ${JSON.stringify(hostname)} is no host name`);
+    throw new Error(`cannot write /etc/hosts: ${JSON.stringify(hostname)} is not a host name`);
   const [name = ""] = full.split(".");
   const names = name === full ? name : `${full} ${name}`;
   const line = (address: string, what: string) => `${address.padEnd(15)} ${what}`;
@@ -73,7 +73,7 @@ export function rewriteHosts(path: string, text: string): void {
     try {
       const found = fstatSync(fd);
       // One with another name could be any file of this host.
-      if (!found.isFile() || found.nlink !== 1) throw new Error("it is no regular file of one name");
+      if (!found.isFile() || found.nlink !== 1) throw new Error("not a regular file with one link");
       ftruncateSync(fd, 0);
       writeSync(fd, text, 0);
     } finally {

@@ -4,6 +4,7 @@ import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Slices, Work } from "../clock/slices.ts";
+import type { Fields } from "../log/fields.ts";
 import type { Log } from "../log/log.ts";
 import type { Keeper } from "./collisions.ts";
 import { RefusedError } from "./errors.ts";
@@ -52,7 +53,7 @@ export interface ConnectionHost {
   /** The connection holds this many bytes of an unfinished message. */
   holds(connection: LocalConnection, bytes: number): void;
   /** Logs what happens to a connection, but not too much of it. */
-  note(text: string): void;
+  note(text: string, fields: Fields): void;
   /** Warns, but not too often of one kind. */
   warn(kind: string, text: string): void;
   /** The connection is about to end by a fault of this host: its peer is to be dialled. */
@@ -177,9 +178,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     return this.#uid < other.#uid ? "won" : "lost";
   }
 
-  log(text: string): void {
-    const who = this.#remote ? `|${this.#remote}` : "";
-    this.host.note(`->[${this.address}${who}]: ${text}`);
+  log(text: string, fields: Fields = {}): void {
+    this.host.note(text, { address: this.address, peer: this.#remote && `${this.#remote}`, ...fields });
   }
 
   data(bytes: Uint8Array): void {
@@ -301,7 +301,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     const remote = this.host.identify(described.peer, this, features);
     this.#remote = remote;
     this.host.introduced(this);
-    this.log(`connection ready; using protocol version ${version}`);
+    this.log("connection ready", { protocol: version });
     this.#overlay = this.host.overlay.prepare({
       remotePeer: remote,
       localIp: this.localIp,

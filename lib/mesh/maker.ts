@@ -420,7 +420,7 @@ export class ConnectionMaker {
     target.state = "attempting";
     // What gossip tells of may fail again and again, and there may be much of it.
     const log = direct || !target.lastError ? this.params.log.info : this.params.log.debug;
-    log(`->[${address}] attempting connection`);
+    log("attempting connection", { address });
     target.giveUp = transport.connect(
       address,
       (stream): StreamHandler => {
@@ -429,7 +429,7 @@ export class ConnectionMaker {
         return connection;
       },
       (error) => {
-        log(`->[${address}] error during connection attempt: ${error.message}`);
+        log(`error during connection attempt: ${error.message}`, { address });
         this.#failed(target, error);
         this.refresh();
       },

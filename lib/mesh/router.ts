@@ -5,7 +5,8 @@ import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
 import { Slices, type Work } from "../clock/slices.ts";
-import { limitedLines, limitedWarnings } from "../log/limited.ts";
+import type { Fields } from "../log/fields.ts";
+import { type LimitedWarning, limitedLines, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { Ask } from "./ask.ts";
 import { SHORT_IDS } from "./bounds.ts";
@@ -120,8 +121,8 @@ export class MeshRouter implements ConnectionHost {
   readonly minVersion: number;
   readonly port: number;
   readonly #limit: number;
-  readonly #warn: (kind: string, text: string) => void;
-  readonly note: (text: string) => void;
+  readonly #warn: LimitedWarning;
+  readonly note: (text: string, fields?: Fields) => void;
   readonly #strangers: Strangers;
   readonly #unfinished = new SharedLimit<LocalConnection>(MAX_UNFINISHED);
   readonly slices: Slices;
@@ -299,7 +300,7 @@ export class MeshRouter implements ConnectionHost {
   accept(stream: Stream): StreamHandler | undefined {
     const ip = splitHostPort(stream.remoteAddress)?.host ?? "";
     if (this.#stopped || !this.#strangers.admits(ip)) return undefined;
-    this.log.debug(`->[${stream.remoteAddress}] connection accepted`);
+    this.log.debug("connection accepted", { address: stream.remoteAddress });
     const connection = new LocalConnection(this, stream, false, true);
     this.#strangers.add(connection);
     return connection;
@@ -430,7 +431,7 @@ export class MeshRouter implements ConnectionHost {
     this.maker.created(connection);
     this.#topologyChanged();
     const isNew = restarted || !reachable;
-    connection.log(`connection added${restarted ? " (restarted peer)" : isNew ? " (new peer)" : ""}`);
+    connection.log(`connection added${restarted ? ": restarted peer" : isNew ? ": new peer" : ""}`);
     if (isNew) this.#news.welcome(connection);
     this.#news.tell();
     if (!connection.fits) this.#gate?.connected(remote.name);

@@ -3,6 +3,7 @@
 
 import type { Clock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
+import type { LimitedWarning } from "../log/limited.ts";
 import { RefusedError } from "./errors.ts";
 
 /** Connections without an end of their handshake, in all and from one address. */
@@ -30,7 +31,7 @@ export class Strangers {
 
   constructor(
     private readonly clock: Clock,
-    private readonly warn: (kind: string, text: string) => void,
+    private readonly warn: LimitedWarning,
   ) {}
 
   /** What the limits have done, for the status. */
@@ -89,7 +90,7 @@ export class Strangers {
     if (error instanceof RefusedError) return;
     const { name, message } = error;
     const text = `connection shutting down due to error during handshake: ${message}`;
-    this.warn(`${name} ${stranger.remoteIp}`, `->[${stranger.address}]: ${text}`);
+    this.warn(`${name} ${stranger.remoteIp}`, text, { address: stranger.address });
   }
 
   #evict(own: ReadonlySet<Stranger>, what: string): void {

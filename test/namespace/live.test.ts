@@ -243,9 +243,9 @@ test("top on a terminal sorts by rate, and is one table off it", async () => {
 
 test("what makes no sense is refused at once", async () => {
   for (const [args, text] of [
-    [["status", "--watch=0"], '--watch "0" is no interval of 0.5 to 3600 seconds'],
+    [["status", "--watch=0"], '--watch "0" is not an interval from 0.5 to 3600 seconds'],
     [["status", "weather", "--watch"], "invalid 'weave status' sub-command: weather"],
-    [["top", "-n", "x"], '--interval "x" is no interval'],
+    [["top", "-n", "x"], '--interval "x" is not an interval'],
     [["top", "web"], "top takes no arguments, such as web"],
   ] as const) {
     const { code, stderr } = await a.exec([join(DIST, "weave"), ...args]);

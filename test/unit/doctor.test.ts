@@ -71,7 +71,7 @@ test("what several findings ask for is done once, in order", () => {
   ]);
 });
 
-test("a peer that is not reached: one problem, and advice for its cause", () => {
+test("a peer that cannot be reached: one problem, and advice for its cause", () => {
   const failed = (Address: string, Info: string) => ({ Address, State: "failed", Info });
   const findings = reportFindings({
     Ready: true,

@@ -47,7 +47,7 @@ ff02::2         ip6-allrouters
 });
 
 test.each(["", "a b", "a\nb 6.6.6.6", "a".repeat(300), "#x"])("%j is no host name", (hostname) => {
-  expect(() => hostsText(hostname, [], [])).toThrow("is no host name");
+  expect(() => hostsText(hostname, [], [])).toThrow("is not a host name");
 });
 
 describe("the file", () => {

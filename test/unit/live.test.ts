@@ -117,7 +117,7 @@ describe("the interval", () => {
 
   test.each([["0"], ["0.1"], ["3601"], ["1e3"], ["5s"]])("%s is none", (given) => {
     expect(() => read(`--watch=${given}`)).toThrow(
-      `--watch "${given}" is no interval of 0.5 to 3600 seconds`,
+      `--watch "${given}" is not an interval from 0.5 to 3600 seconds`,
     );
   });
 });

@@ -181,7 +181,7 @@ export class FastdpOverlay implements NamedOverlay {
     const delay = fast ? POLL_FAST_MS : watched ? POLL_WATCHED_MS : POLL_SLOW_MS;
     this.#poll = this.clock.after(delay, () => {
       for (const [peer, forwarder] of this.#forwarders) {
-        guarded(`fastdp ->[${peer}]`, () => {
+        guarded(`fastdp to ${peer}`, () => {
           this.#pollOne(peer, forwarder);
           forwarder.tick();
         });
