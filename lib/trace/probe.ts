@@ -16,12 +16,16 @@ export interface Probe {
   readonly id: number;
 }
 
-/** What a frame is of a probe: the probe itself, its answer, or a refusal of the other end. */
-export type Sign = "probe" | "answer" | "refused" | "arp";
+/**
+ * What a frame is of a probe: the probe itself, its answer, a refusal of the other end, or the word that it is too large to
+ * be sent on in one piece (RFC 1191).
+ */
+export const SIGNS = ["probe", "answer", "refused", "too-large", "arp"] as const;
+export type Sign = (typeof SIGNS)[number];
 
 const ETHERNET_HEADER = 14;
 const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806 } as const;
-const ECHO = { reply: 0, unreachable: 3, request: 8 } as const;
+const ICMP = { reply: 0, unreachable: 3, fragmentationNeeded: 4, request: 8 } as const;
 const TCP = { flags: 13, syn: 0x02, rst: 0x04, ack: 0x10 } as const;
 const MARK = new TextEncoder().encode("weave trace ");
 
@@ -45,7 +49,7 @@ export function probePayload(probe: Probe, sequence: number, size = 0): Uint8Arr
   const view = new DataView(bytes.buffer);
   if (protocol !== "tcp") bytes.set(MARK, header);
   if (protocol === "icmp") {
-    view.setUint8(0, ECHO.request);
+    view.setUint8(0, ICMP.request);
     view.setUint16(4, id);
     view.setUint16(6, sequence);
     view.setUint16(2, checksum(bytes));
@@ -92,17 +96,18 @@ function packetSign(packet: Uint8Array, probe: Probe): Sign | undefined {
   if (forth) {
     if (number !== PROTOCOL_NUMBER[probe.protocol]) return undefined;
     if (probe.protocol === "icmp")
-      return rest[0] === ECHO.request && view.getUint16(4) === probe.id ? "probe" : undefined;
+      return rest[0] === ICMP.request && view.getUint16(4) === probe.id ? "probe" : undefined;
     return view.getUint16(0) === probe.id && view.getUint16(2) === probe.port ? "probe" : undefined;
   }
   if (source !== probe.destination) return undefined;
-  if (number === PROTOCOL_NUMBER.icmp && rest[0] === ECHO.unreachable && probe.protocol !== "icmp") {
+  if (number === PROTOCOL_NUMBER.icmp && rest[0] === ICMP.unreachable) {
     const quoted = rest.subarray(8);
-    return quoted.length >= 28 && packetSign(quoted, probe) === "probe" ? "refused" : undefined;
+    if (quoted.length < 28 || packetSign(quoted, probe) !== "probe") return undefined;
+    return rest[1] === ICMP.fragmentationNeeded ? "too-large" : "refused";
   }
   if (number !== PROTOCOL_NUMBER[probe.protocol]) return undefined;
   if (probe.protocol === "icmp")
-    return rest[0] === ECHO.reply && view.getUint16(4) === probe.id ? "answer" : undefined;
+    return rest[0] === ICMP.reply && view.getUint16(4) === probe.id ? "answer" : undefined;
   if (view.getUint16(0) !== probe.port || view.getUint16(2) !== probe.id) return undefined;
   if (probe.protocol === "udp") return "answer";
   return (rest[TCP.flags] ?? 0) & TCP.rst ? "refused" : "answer";

@@ -1,6 +1,7 @@
 // What one host has of a path: its end of it (a container, its link, the bridge port), what its kernel forwards by, and what
 // was seen there of the probe. Hosts tell each other of it, so it is a shape with bounds.
 import * as v from "valibot";
+import { SIGNS } from "./probe.ts";
 
 const text = (length: number) => v.pipe(v.string(), v.maxLength(length));
 const nullable = <T extends v.GenericSchema>(schema: T) => v.nullable(schema);
@@ -44,7 +45,7 @@ export type Point = (typeof POINTS)[number];
 /** Something of the probe, where it was seen. */
 export const Seen = v.object({
   point: v.picklist(POINTS),
-  sign: v.picklist(["probe", "answer", "refused", "arp"]),
+  sign: v.picklist(SIGNS),
   out: v.boolean(),
   /** The link's name. */
   link: text(15),

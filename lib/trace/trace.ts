@@ -26,7 +26,7 @@ import { type Place, placeOf, places } from "./places.ts";
 import type { Probe, ProbeProtocol } from "./probe.ts";
 import { LOOK_MS, lookQuestion } from "./question.ts";
 import { sender } from "./send.ts";
-import { hasAnswer, type Seen, Side, saw } from "./side.ts";
+import { hasAnswer, hasSeen, type Seen, Side, saw } from "./side.ts";
 
 const SEND_MS = 100;
 /** The other host may begin later. */
@@ -123,7 +123,7 @@ async function gather(
   const bytes = near.end?.inside.mtu ?? 0;
   const large =
     answered && bytes > 0
-      ? { bytes, passed: await passesLarge(tools, place, { ...probe, id: id + 1 }, bytes) }
+      ? { bytes, outcome: await sendLarge(tools, place, { ...probe, id: id + 1 }, bytes) }
       : undefined;
   const denied = [near, far].some((side) => side?.drops.some(({ table }) => table === POLICY_TABLE));
   return {
@@ -179,7 +179,8 @@ async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, a
   const send = () => {
     refused = sending.send(++sequence);
   };
-  const answered = (seen: readonly Seen[]) => hasAnswer(seen, "inside", false);
+  const answered = (seen: readonly Seen[]) =>
+    hasAnswer(seen, "inside", false) || hasSeen(seen, "inside", "too-large", false);
   try {
     const near = await look(
       {
@@ -204,11 +205,17 @@ async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, a
   }
 }
 
-/** Whether a probe as large as that is answered. */
-async function passesLarge(tools: Tools, place: Place, probe: Probe, bytes: number): Promise<boolean> {
+/** What becomes of a probe as large as that. */
+async function sendLarge(
+  tools: Tools,
+  place: Place,
+  probe: Probe,
+  bytes: number,
+): Promise<"passed" | "told" | "lost"> {
   const nobody = Promise.resolve("no router to ask");
   const { near } = await watch(tools, place, probe, LARGE_MS - MARGIN_MS, nobody, bytes);
-  return saw(near, "inside", "answer", false);
+  if (saw(near, "inside", "answer", false)) return "passed";
+  return saw(near, "inside", "too-large", false) ? "told" : "lost";
 }
 
 function targetOf(

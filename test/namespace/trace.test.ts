@@ -177,7 +177,7 @@ describe("who the ends are", () => {
     expect((await weave(a, web.address, "nobody")).stderr).toContain('no container "nobody" on any host');
     expect((await weave(a, web.address, web.address)).stderr).toContain("the same container");
     expect((await weave(a, web.address, "x/../../y")).stderr).toContain('"x/../../y" is no pod');
-    expect((await weave(a, web.address, "x/y")).stderr).toContain("by --kubeconfig FILE");
+    expect((await weave(a, web.address, "x/y")).stderr).toContain("--kubeconfig FILE");
     expect((await weave(a, web.address, "10.300.0.1")).stderr).toContain(
       '"10.300.0.1" is not an IPv4 address',
     );
@@ -412,6 +412,21 @@ describe("the overlay", () => {
     expect(last(await trace(db.address))).toMatchObject({
       name: "size",
       found: expect.stringContaining("packets of 1500 bytes, the MTU of eth0, are lost on the way"),
+    });
+  });
+
+  test("a path between the hosts that carries less, of which the container is told", async () => {
+    await broken(a.netns, "ip link set eth0 mtu 1300", "ip link set eth0 mtu 1500");
+    await eventually(
+      "a smaller MTU",
+      () => a.weave("status", "connections"),
+      (text) => /mtu=1[0-2]\d\d/.test(text),
+    );
+    const outcome = await trace(db.address);
+    expect(outcome.reached).toBe(true);
+    expect(last(outcome)).toMatchObject({
+      name: "size",
+      found: expect.stringContaining("the container is told"),
     });
   });
 

@@ -92,7 +92,7 @@ const GOOD: Evidence = {
     [3, "hostc"],
   ]),
   refused: undefined,
-  large: { bytes: 1376, passed: true },
+  large: { bytes: 1376, outcome: "passed" },
   policy: undefined,
 };
 
@@ -284,7 +284,7 @@ const CASES: [string, Partial<Evidence>, string, string][] = [
     " answer",
     "nothing listens",
   ],
-  ["large", { large: { bytes: 1500, passed: false } }, " size", "packets of 1500 bytes"],
+  ["large", { large: { bytes: 1500, outcome: "lost" } }, " size", "packets of 1500 bytes"],
 ];
 
 describe("a path stops at", () => {
@@ -302,6 +302,15 @@ describe("a path stops at", () => {
     const hops = pathOf(GOOD);
     expect(hops.map(({ state }) => state)).toEqual(hops.map(() => "ok"));
     expect(reached(hops)).toBe(true);
+  });
+
+  test("nothing, where the container is told to send smaller packets", () => {
+    const hops = pathOf({ ...GOOD, large: { bytes: 1376, outcome: "told" } });
+    expect(hops.at(-1)).toMatchObject({
+      name: "size",
+      state: "ok",
+      found: expect.stringContaining("is told"),
+    });
   });
 
   test("the answer alone, where the other side cannot be looked at", () => {
@@ -371,6 +380,8 @@ describe("frames", () => {
     const quoted = frame(probe, probePayload(probe, 1)).subarray(14);
     const icmp = Buffer.concat([Uint8Array.of(3, 3, 0, 0, 0, 0, 0, 0), quoted]);
     expect(signOf(frame({ ...probe, protocol: "icmp" }, icmp, true), probe)).toBe("refused");
+    icmp[1] = 4;
+    expect(signOf(frame({ ...probe, protocol: "icmp" }, icmp, true), probe)).toBe("too-large");
   });
 
   test("of strangers are none, and never throw", () => {

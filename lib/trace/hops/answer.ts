@@ -75,10 +75,18 @@ function back(evidence: Evidence, far: Side, what: string): Hop {
   return fail(host, "answer", `${to} has got it, and sends no ${what}`, advice);
 }
 
-function largeHop({ target, near }: Evidence, { bytes, passed }: { bytes: number; passed: boolean }): Hop {
-  if (passed) return ok("", "size", `packets of ${bytes} bytes, its MTU, pass unfragmented`);
+type Large = NonNullable<Evidence["large"]>;
+
+function largeHop({ target, near }: Evidence, { bytes, outcome }: Large): Hop {
+  if (outcome === "passed") return ok("", "size", `packets of ${bytes} bytes, its MTU, pass unfragmented`);
   const tunnel = target.kind === "peer" ? target.tunnel?.mtu : undefined;
   const limit = tunnel === undefined || tunnel === null ? "" : `; the tunnel carries ${tunnel}`;
+  if (outcome === "told")
+    return ok(
+      "",
+      "size",
+      `packets of ${bytes} bytes are too large${limit}; the container is told, and sends smaller ones`,
+    );
   const link = near.end?.inside.name ?? "its link";
   const found = `packets of ${bytes} bytes, the MTU of ${link}, are lost on the way${limit}`;
   const size = tunnel !== undefined && tunnel !== null && tunnel < bytes ? ` mtu ${tunnel}` : " mtu BYTES";

@@ -54,8 +54,8 @@ export interface Evidence {
   readonly nicknames: ReadonlyMap<number, string>;
   /** Why the kernel would not send the probe. */
   readonly refused: string | undefined;
-  /** A probe as large as the container's MTU, where one was sent. */
-  readonly large: { readonly bytes: number; readonly passed: boolean } | undefined;
+  /** A probe as large as the container's MTU, where one was sent: "told" where the container was told to send smaller ones. */
+  readonly large: { readonly bytes: number; readonly outcome: "passed" | "told" | "lost" } | undefined;
   /** What the policies of the cluster say, where they are known. */
   readonly policy: PolicyOpinion | undefined;
 }
