@@ -76,12 +76,17 @@ test("a host with two addresses loses the one in use, gets it back, and loses th
   const pods = await mesh("two", 2);
   const [a, b] = [hosts.host(1), hosts.host(2)];
   const ip = (...args: string[]) => a.must(["ip", ...args]);
-  const uses = (address: string) =>
-    eventually(
+  /** It uses this address, and has given the other one up since it is gone, not when nothing came from it any more. */
+  const uses = async (address: string, gone: string) => {
+    await eventually(
       `a connection from ${address}`,
       () => b.status("connections"),
-      (text) => text.includes(`${address}:`) && / established fastdp /.test(text),
+      (text) =>
+        new RegExp(`${address}:\\d+ +established fastdp `).test(text) &&
+        !new RegExp(`${gone}:\\d+ +established `).test(text),
     );
+    expect(a.log).toContain(`shutting down due to error: this host has no address ${gone} any more`);
+  };
   await ip("addr", "add", "10.99.0.101/24", "dev", "eth0");
   await eventually(
     "the address is seen",
@@ -92,11 +97,11 @@ test("a host with two addresses loses the one in use, gets it back, and loses th
   expect(await terminations(a)).toBe(0);
   await a.must(["sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1"]);
   await ip("addr", "del", "10.99.0.1/24", "dev", "eth0");
-  await uses("10.99.0.101");
+  await uses("10.99.0.101", "10.99.0.1");
   await recovered(pods, "fastdp");
   await ip("addr", "add", "10.99.0.1/24", "dev", "eth0");
   await ip("addr", "del", "10.99.0.101/24", "dev", "eth0");
-  await uses("10.99.0.1");
+  await uses("10.99.0.1", "10.99.0.101");
   await recovered(pods, "fastdp");
 }, 90_000);
 

@@ -1,7 +1,7 @@
 // "Hosts" on one machine: network namespaces with an address each, on a bridge in a namespace of its own. Everything
 // made here is taken away again by `dispose`, whatever happened in between; also when the process is interrupted.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ApiClient, apiClient } from "../../lib/api/client.ts";
 import type { Treatment } from "./relay.ts";
@@ -341,19 +341,28 @@ function kill(pid: number): void {
   }
 }
 
-/** Tries until it holds; throws after `timeoutMs` with what was last seen. */
+/** How long is waited where nothing else is said. What takes longer by its nature says so. */
+const PATIENCE_MS = 10_000;
+
+/** A bound on a quiet machine, as a bound on this one: a machine with more to do than processors is slower by that. */
+const patience = (ms: number) => ms * Math.max(1, (loadavg()[0] ?? 1) / availableParallelism());
+
+/** Tries until it holds; throws after `timeoutMs` (of a quiet machine) with what was last seen. */
 export async function eventually<T>(
   what: string,
   probe: () => Promise<T> | T,
   holds: (seen: T) => boolean,
-  timeoutMs = 30_000,
+  timeoutMs = PATIENCE_MS,
 ): Promise<T> {
-  const deadline = Date.now() + timeoutMs;
+  const start = Date.now();
   for (;;) {
     const seen = await probe();
     if (holds(seen)) return seen;
-    if (Date.now() > deadline)
-      throw new Error(`${what}: not within ${timeoutMs / 1000} s; last seen: ${String(seen)}`);
+    const waited = Date.now() - start;
+    if (waited > patience(timeoutMs))
+      throw new Error(
+        `${what}: not within ${waited / 1000} s, ${timeoutMs / 1000} s on a quiet machine; last seen: ${String(seen)}`,
+      );
     await Bun.sleep(25);
   }
 }
