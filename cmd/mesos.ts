@@ -22,6 +22,7 @@ export async function prepareAgent(
   peers: readonly string[],
   env: Environment,
   folders: CniFolders,
+  say: (line: string) => void,
 ): Promise<{ options: Record<string, unknown>; peers: string[] }> {
   const options = { ...given };
   for (const [variable, option] of Object.entries(VARIABLES)) {
@@ -38,7 +39,7 @@ export async function prepareAgent(
     refuseOverlap(route, range);
   }
   for (const folder of [folders.bin, folders.conf]) mkdirSync(folder, { recursive: true });
-  for (const line of installCni(folders, true)) console.log(line);
+  for (const line of installCni(folders, true)) say(line);
   return { options, peers: [...peers, ...(await existing(beside))] };
 }
 

@@ -22,7 +22,9 @@ async function wanted({ options, positionals }: Arguments) {
   const given = givenOptions(options);
   if (!options["mesos"]) return { given, peers: positionals };
   requireRoot();
-  const agent = await prepareAgent(given, positionals, process.env, cniFolders(options));
+  const agent = await prepareAgent(given, positionals, process.env, cniFolders(options), (line) => {
+    if (!options["json"]) console.log(line);
+  });
   return { given: agent.options, peers: agent.peers };
 }
 

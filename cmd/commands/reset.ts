@@ -21,7 +21,7 @@ import { whileWaiting } from "../waiting.ts";
 const HAND_OVER_MS = 15_000;
 
 const NO_TERMINAL =
-  "reset asks before it removes anything, and there is no terminal to ask on: give --yes, or --force to go on even if no peer takes this host's addresses over";
+  "nothing was removed: there is no terminal to ask on; give --yes, or --force to go on even if no peer takes the addresses over";
 
 export const reset: Command = {
   name: "reset",

@@ -4,7 +4,7 @@
 import type { Clock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LimitedWarning } from "../log/limited.ts";
-import { RefusedError } from "./errors.ts";
+import { RefusedError, SelfConnectionError } from "./errors.ts";
 
 /** Connections without an end of their handshake, in all and from one address. */
 export const MAX_STRANGERS = 512;
@@ -88,6 +88,8 @@ export class Strangers {
     this.remove(stranger);
     // Refusals have a line of their own.
     if (error instanceof RefusedError) return;
+    // The end that dialled says so, and does not do it again.
+    if (error instanceof SelfConnectionError) return;
     const { name, message } = error;
     const text = `connection shutting down due to error during handshake: ${message}`;
     this.warn(`${name} ${stranger.remoteIp}`, text, { address: stranger.address });

@@ -88,18 +88,18 @@ export function launchedShape(
   };
 }
 
+/** Whether a name says the address, but perhaps for the port. */
+const isNamed = (peer: string, address: string) => address === peer || address.startsWith(`${peer}:`);
+
 /** What is said of one peer, in a line or two. */
 function peerLines({ peer, address, state, name, nickname, reason, advice }: Shape<typeof LaunchedPeer>) {
   const who = name === null ? "" : ` ${name}(${nickname})`;
-  const at = address === null || address === peer ? "" : ` at ${address}`;
+  const at = address === null || isNamed(peer, address) ? "" : ` at ${address}`;
   switch (state) {
     case "connected":
       return [`connected to${who}${at}`];
     case "refused":
-      return [
-        `refused:${at === "" ? "" : `${at.slice(3)}:`} ${reason}`,
-        ...(advice === null ? [] : [advice]),
-      ];
+      return [`refused${at}: ${reason}`, ...(advice === null ? [] : [advice])];
     case "self":
       return ["this host itself"];
     case "unresolved":

@@ -48,9 +48,7 @@ test("a live peer: connected", async () => {
   expect(stdout).toContain(
     "  range    10.32.0.0/12\n  overlay  fast datapath: VXLAN and eBPF; not encrypted\n",
   );
-  expect(stdout).toMatch(
-    /^ {2}peers {4}10\.99\.0\.1 {2}connected to [0-9a-f:]{17}\(a\) at 10\.99\.0\.1:6783$/m,
-  );
+  expect(stdout).toMatch(/^ {2}peers {4}10\.99\.0\.1 {2}connected to [0-9a-f:]{17}\(a\)$/m);
 });
 
 test("a peer with another password is refused, with why and what to do, and is no error", async () => {
@@ -71,15 +69,14 @@ test("a peer with another range is refused, with why and what to do", async () =
   await a.weave("launch");
   const { code, stdout } = await launch(b, "--ipalloc-range=10.48.0.0/16", a.ip);
   expect(code).toBe(0);
-  expect(stdout).toMatch(
-    /peers {4}10\.99\.0\.1 {2}refused: 10\.99\.0\.1:6783: Incompatible IP allocation ranges/,
-  );
+  expect(stdout).toMatch(/peers {4}10\.99\.0\.1 {2}refused: Incompatible IP allocation ranges/);
   expect(stdout).toContain("launch all peers with the same --ipalloc-range");
 });
 
 test("a host without a router, one that is silent, and ourselves", async () => {
   await b.must(["ip", "neigh", "add", "10.99.0.78", "lladdr", "02:00:00:00:00:78", "dev", "eth0"]);
-  const { peers } = await launched(b, a.ip, "10.99.0.78", b.ip);
+  const { peers, warnings } = await launched(b, a.ip, "10.99.0.78", b.ip);
+  expect(warnings).toEqual([]);
   expect(peers).toEqual([
     expect.objectContaining({ peer: a.ip, state: "no-answer", reason: expect.stringMatching(/refused/i) }),
     expect.objectContaining({
