@@ -189,6 +189,7 @@ export class Pinger {
         inUse,
         peer: peer.nickName || peer.name,
         here,
+        via: path.via && (path.via.nickName || path.via.name),
         result,
         arrived: there,
         mtu,

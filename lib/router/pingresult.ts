@@ -15,6 +15,8 @@ export interface RunFacts {
   /** Nickname or name of the peer; and what this host is called in texts. */
   readonly peer: string;
   readonly here: string;
+  /** The peer that passes frames on. */
+  readonly via: string | undefined;
   readonly result: RunResult;
   /** What the peer says has arrived there; undefined where it does not say. */
   readonly arrived: Arrived | undefined;
@@ -65,29 +67,31 @@ function troubleOf(facts: RunFacts): Trouble | undefined {
   return result.mtu !== undefined && result.mtu < mtu ? small(facts, result.mtu) : undefined;
 }
 
-function silence({ overlay, peer, here, result, arrived, port }: RunFacts): Trouble {
+function silence(facts: RunFacts): Trouble {
+  const { overlay, peer, here, result, arrived, port } = facts;
   if (result.errno !== 0) {
     return {
       problem: `${here} cannot send: ${refusalText(result.errno, port)}`,
       remedy: `see 'weave doctor' on ${here}`,
     };
   }
-  if (arrived?.probes === 0) {
-    return {
-      problem: `no frame by ${overlay} arrives at ${peer}`,
-      remedy: `open UDP ${port} from ${here} to ${peer}, in the firewalls of both and on the way; see 'weave doctor' on both`,
-    };
-  }
+  if (arrived?.probes === 0)
+    return { problem: `no frame by ${overlay} arrives at ${peer}`, remedy: unblock(facts, here, peer) };
   if (arrived) {
     return {
       problem: `frames by ${overlay} arrive at ${peer}, and none comes back`,
-      remedy: `open UDP ${port} from ${peer} to ${here}, in the firewalls of both and on the way; see 'weave doctor' on both`,
+      remedy: unblock(facts, peer, here),
     };
   }
-  return {
-    problem: `no frame by ${overlay} is answered`,
-    remedy: `open UDP ${port} both ways between ${here} and ${peer}`,
-  };
+  return { problem: `no frame by ${overlay} is answered`, remedy: unblock(facts, here, peer) };
+}
+
+/** Heartbeats of the fast datapath are no VXLAN link's, and may pass where its frames do not. */
+function unblock({ overlay, port, via }: RunFacts, from: string, to: string): string {
+  if (via !== undefined) return `'weave ping' on ${via}, which passes the frames on, shows the part at fault`;
+  const open = `open UDP ${port} from ${from} to ${to}, in the firewalls of both and on the way`;
+  if (overlay !== "fastdp") return open;
+  return `${open}; if it is open, find what drops VXLAN alone: 'nft list ruleset', 'tc filter show dev vxlan-${port} egress'`;
 }
 
 function loss({ peer, result, arrived }: RunFacts): Trouble {

@@ -148,12 +148,13 @@ describe("what is made of it", () => {
     errno: 0,
     ...given,
   });
-  const way = (given: Partial<RunResult>, arrived?: { probes: number; largest: number }) =>
+  const way = (given: Partial<RunResult>, arrived?: { probes: number; largest: number }, via?: string) =>
     wayOf({
       overlay: "fastdp",
       inUse: true,
       peer: "h2",
       here: "this host",
+      via,
       result: result(given),
       arrived,
       mtu: 1376,
@@ -187,6 +188,13 @@ describe("what is made of it", () => {
     if (problem === null) expect(made.problem).toBeNull();
     else expect(made.problem).toStartWith(problem);
     expect(made.remedy === null).toBe(problem === null);
+  });
+
+  test("the remedy names the direction, and who passes frames on", () => {
+    const none = { received: 0 };
+    expect(way(none, { probes: 0, largest: 0 }).remedy).toStartWith("open UDP 6784 from this host to h2");
+    expect(way(none, { probes: 9, largest: 60 }).remedy).toStartWith("open UDP 6784 from h2 to this host");
+    expect(way(none, { probes: 0, largest: 0 }, "h3").remedy).toStartWith("'weave ping' on h3");
   });
 
   test("times", () => {
