@@ -220,7 +220,7 @@ export class SwitchedConnection implements OverlayConnection {
 
   #health(candidate: Candidate, trouble: string | undefined): void {
     candidate.trouble = trouble;
-    this.#log(`${candidate.name} ${trouble ?? "works again"}`);
+    this.#log(trouble === undefined ? `${candidate.name} works again` : `${candidate.name}: ${trouble}`);
     if (trouble !== undefined) this.#suspect(candidate);
     this.#choose();
   }
@@ -231,7 +231,7 @@ export class SwitchedConnection implements OverlayConnection {
 
   #fail(candidate: Candidate, error: Error): void {
     if (this.#stopped) return;
-    this.#log(`${candidate.name} ${error.message}`);
+    this.#log(`${candidate.name}: ${error.message}`);
     candidate.connection = undefined;
     candidate.trouble = error.message;
     this.#suspect(candidate);

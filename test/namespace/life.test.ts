@@ -287,7 +287,7 @@ test.each([
       "the engine is back, and its connections",
       () => b.log,
       (text) =>
-        text.includes("the sleeve engine was restarted") &&
+        text.includes("restarted the sleeve engine") &&
         (text.match(/connection fully established/g)?.length ?? 0) > connections,
     );
     await established();

@@ -1,6 +1,6 @@
 // Looking for a fault on one host with a password: the log, and the file for whoever is to find it.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { appendFileSync, existsSync, statSync } from "node:fs";
+import { appendFileSync, existsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LOG_LIMIT } from "../../lib/router/logfile.ts";
 import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
@@ -132,6 +132,17 @@ test("an address without its prefix length is one of the default subnet", async 
   for (const command of ["expose", "hide"])
     expect((await a.exec([join(DIST, "weave"), command, "10.32.0.777"])).code).toBe(2);
   expect(await a.weave("detach", "10.32.0.50", "--netns", pod)).toBe("10.32.0.50\n");
+});
+
+test("a launch that fails says why in words, whatever the format of its log", async () => {
+  await a.weave("stop");
+  writeFileSync(join(a.env["WEAVE_STATE_DIR"] ?? "", "weave.db"), "no database");
+  const { code, stderr } = await a.exec([join(DIST, "weave"), "launch", "--log-format=json"]);
+  expect([code, stderr]).toEqual([
+    3,
+    expect.stringMatching(/^weave launch: cannot use the state file .*moved to/),
+  ]);
+  expect(stderr.trim().split("\n")).toHaveLength(1);
 });
 
 test("no log where weave never ran", async () => {
