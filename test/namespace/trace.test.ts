@@ -74,8 +74,7 @@ async function portOf(host: Host, pod: Pod): Promise<string> {
 describe("a path that is in order", () => {
   test("to another host, with ICMP, in 80 columns", async () => {
     const { code, stdout } = await weave(a, web.address, db.address);
-    if (code !== 0) console.log(stdout);
-    expect(code).toBe(0);
+    expect({ code, stdout }).toMatchObject({ code: 0 });
     const lines = stdout.trimEnd().split("\n");
     expect(lines.filter((line) => line.length > 80)).toEqual([]);
     expect(lines[0]).toBe(`ICMP echo: ${web.address} (hosta) -> ${db.address} (hostb)`);
@@ -160,8 +159,8 @@ describe("who the ends are", () => {
   test.each([
     [["nobody"], 2, "name both ends"],
     [["a", "b", "c"], 2, '"c" is superfluous'],
-    [["a", "b", "--port", "80/sctp"], 2, '--port "80/sctp" is no port'],
-    [["a", "b", "--port", "70000"], 2, '--port "70000" is no port'],
+    [["a", "b", "--port", "80/sctp"], 2, '--port "80/sctp" is not PORT/PROTOCOL'],
+    [["a", "b", "--port", "70000"], 2, '--port "70000" is not PORT/PROTOCOL'],
     [["nobody", "10.32.0.1"], 1, 'no container "nobody" on this host'],
   ])("%p is refused in one line", async (args, exit, message) => {
     const { code, stdout, stderr } = await weave(a, ...args);
@@ -176,7 +175,7 @@ describe("who the ends are", () => {
     );
     expect((await weave(a, web.address, "nobody")).stderr).toContain('no container "nobody" on any host');
     expect((await weave(a, web.address, web.address)).stderr).toContain("the same container");
-    expect((await weave(a, web.address, "x/../../y")).stderr).toContain('"x/../../y" is no pod');
+    expect((await weave(a, web.address, "x/../../y")).stderr).toContain('"x/../../y" is neither a pod');
     expect((await weave(a, web.address, "x/y")).stderr).toContain("--kubeconfig FILE");
     expect((await weave(a, web.address, "10.300.0.1")).stderr).toContain(
       '"10.300.0.1" is not an IPv4 address',
