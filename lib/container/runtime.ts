@@ -21,6 +21,8 @@ export interface Container {
   readonly pid: number;
   /** Its host name with its domain, where it has one. */
   readonly fqdn: string | undefined;
+  /** Of the runtime that knows it. */
+  readonly socket: string;
   /** Its host name, with its domain where the runtime has that apart. */
   readonly hostname: string;
   /** The file on this host that is its /etc/hosts; undefined where its runtime keeps none. */
@@ -86,6 +88,7 @@ export async function findContainer(
       id: Id,
       pid: State.Running ? State.Pid : 0,
       fqdn: fqdnOf(Config.Hostname, Config.Domainname ?? ""),
+      socket,
       hostname: [Config.Hostname, Config.Domainname].filter(Boolean).join("."),
       hostsPath: HostsPath || undefined,
     };

@@ -1,4 +1,5 @@
 // The router's side of attachments that outlive a restart of their container: who is asked, and who does the work.
+import { existsSync } from "node:fs";
 import type { Clock } from "../clock/clock.ts";
 import { findContainer } from "../container/runtime.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
@@ -29,6 +30,7 @@ export function takeUpAttachments(parts: AttachingParts): Attachments {
     clock,
     log,
     find: (id) => findContainer(sockets, id),
+    isThere: (socket) => sockets.includes(socket) && existsSync(socket),
     isAttached: async (pid) => (await work.inspect(pid, LINK)) !== undefined,
     attach: (attachment) => work.attach(attachment),
     held: (id) => allocator.owned.get(id).cidrs,

@@ -31,6 +31,8 @@ export interface AttachmentsHost {
   readonly log: Log;
   /** Asks the runtimes; undefined where none knows the container. Rejects where one does not answer. */
   find(id: string): Promise<Container | undefined>;
+  /** Whether a runtime has its socket there, and was asked. */
+  isThere(socket: string): boolean;
   /** Whether the container has a link of ours; rejects where its namespace is gone. */
   isAttached(pid: number): Promise<boolean>;
   attach(attachment: Attachment): Promise<unknown>;
@@ -62,16 +64,22 @@ export class Attachments {
   /** Notes what a container was given; adds to what is known of it. Throws, with nothing changed, where it cannot. */
   note(id: string, addresses: readonly KeptAddress[], multicastRoute: boolean): void {
     const before = this.#kept.get(id);
-    if (!before && this.#kept.size >= MAX_ATTACHMENTS)
-      throw new Error(`container ${id} is not attached again after a restart: ${MAX_ATTACHMENTS} others are`);
+    const [oldest] = this.#kept.keys();
+    if (!before && oldest !== undefined && this.#kept.size >= MAX_ATTACHMENTS) this.forget(oldest);
     const others = (before?.addresses ?? []).filter(
       ({ address }) => !addresses.some((added) => added.address === address),
     );
     const all = [...others, ...addresses];
     if (all.length > MAX_ADDRESSES)
       throw new Error(`container ${id} has more than ${MAX_ADDRESSES} addresses`);
-    this.#save(id, { addresses: all, names: before?.names ?? [], multicastRoute });
+    this.#save(id, {
+      addresses: all,
+      names: before?.names ?? [],
+      multicastRoute,
+      socket: before?.socket,
+    });
     this.#settled(id);
+    this.started(id);
   }
 
   /** Forgets addresses of a container, and the container with the last of them; all without `addresses`. */
@@ -133,7 +141,8 @@ export class Attachments {
     this.#again.delete(id);
     try {
       const container = await this.host.find(id);
-      if (!container) return this.destroyed(id);
+      if (!container) return this.#missing(id);
+      this.#knownAt(id, container.socket);
       if (container.pid === 0) return this.#settled(id);
       if (!(await this.host.isAttached(container.pid))) await this.#attach(id, container.pid);
       this.#name(id);
@@ -147,6 +156,18 @@ export class Attachments {
       this.#busy.delete(id);
       if (again) this.started(id);
     }
+  }
+
+  /** No runtime that is there knows the container: it was removed, unless its own runtime is not there yet. */
+  #missing(id: string): void {
+    const socket = this.#kept.get(id)?.socket;
+    if (socket !== undefined && this.host.isThere(socket)) this.destroyed(id);
+    else this.#settled(id);
+  }
+
+  #knownAt(id: string, socket: string): void {
+    const known = this.#kept.get(id);
+    if (known && known.socket !== socket) this.#save(id, { ...known, socket });
   }
 
   async #attach(id: string, pid: number): Promise<void> {
@@ -168,11 +189,12 @@ export class Attachments {
       multicastRoute,
       extend: true,
     });
+    if (this.#kept.get(id) !== known) return;
     const names = known.names.map(({ hostname, address }) => ({
       hostname,
       address: moved.get(address)?.address ?? address,
     }));
-    this.#save(id, { addresses, names, multicastRoute });
+    this.#save(id, { ...known, addresses, names });
     const shown = addresses.map(formatCidr).join(", ");
     this.host.log.info(`[container] ${id} was started again: attached with ${shown}`);
   }

@@ -26,6 +26,7 @@ const Schema = v.object({
   ),
   names: v.pipe(v.array(v.object({ hostname: v.string(), address: Address })), v.maxLength(MAX_NAMES)),
   multicastRoute: v.boolean(),
+  socket: v.optional(v.string()),
 });
 
 /** An address of a container; `asked`: somebody chose it, and another one would not do. */
@@ -38,6 +39,8 @@ export interface SavedAttachment {
   /** Names that it had when it ended; none while it runs. */
   readonly names: readonly { readonly hostname: string; readonly address: number }[];
   readonly multicastRoute: boolean;
+  /** Of the runtime that knew the container last; undefined where it was not asked yet. */
+  readonly socket: string | undefined;
 }
 
 /** Where attachments are kept, by the container's id. What saves throws StoreError when it has not saved. */
@@ -51,12 +54,14 @@ export interface AttachmentsStore {
 export function attachmentsStore(store: Store, damaged: (what: string) => void): AttachmentsStore {
   const rows = store.rows(ROOM, Schema, { damaged, limit: MAX_ATTACHMENTS });
   return {
-    load: () => rows.all(),
-    save: (id, { addresses, names, multicastRoute }) =>
+    load: () =>
+      new Map(Array.from(rows.all(), ([id, { socket, ...kept }]) => [id, { ...kept, socket }] as const)),
+    save: (id, { addresses, names, multicastRoute, socket }) =>
       rows.set(id, {
         addresses: addresses.map(({ address, prefix, asked }) => ({ address, prefix, asked })),
         names: names.slice(0, MAX_NAMES).map(({ hostname, address }) => ({ hostname, address })),
         multicastRoute,
+        ...(socket !== undefined && { socket }),
       }),
     remove: (id) => rows.delete(id),
   };

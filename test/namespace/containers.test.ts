@@ -282,7 +282,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     for (const [container, text] of [
       ["nobody", `no container "nobody" (asked at ${runtime.socket})`],
       [stopped, "is not running"],
-      [shared, "is the host's own"],
+      [shared, "is the network namespace of the host"],
     ] as const) {
       const { code, stderr } = await tryWeave("attach", container);
       expect([code, stderr]).toEqual([1, expect.stringContaining(text)]);

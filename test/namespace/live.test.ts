@@ -14,6 +14,7 @@ const children: Bun.Subprocess[] = [];
 const LAUNCH = ["launch", "--ipalloc-init=consensus=1"];
 const ENTER = "\u001b[?1049h";
 const LEAVE = "\u001b[?25h\u001b[?1049l";
+const CTRL_Z = "\u001a";
 const CTRL_C = "\u0003";
 const MARK = "\u001b[7m";
 
@@ -109,6 +110,12 @@ test("on a terminal: in place, changes marked, over a router that goes away, unt
   terminal?.resize(40, 8);
   const small = await shows("it fits", (now) => now.every((line) => line.length <= 40));
   expect(small.length).toBeLessThanOrEqual(8);
+
+  // Ctrl-Z gives the terminal back, too; fg takes it again.
+  terminal?.write(CTRL_Z);
+  const stopped = await eventually("it is stopped", raw, (text) => text.endsWith(LEAVE));
+  process.kill(child.pid, "SIGCONT");
+  await eventually("it goes on", raw, (text) => text.slice(stopped.length).startsWith(ENTER));
 
   terminal?.write(CTRL_C);
   expect(await child.exited).toBe(0);

@@ -36,6 +36,7 @@ function makeWorld() {
     /** Of the container; 0: it does not run; undefined: it is removed. */
     pid: 1 as number | undefined,
     linked: true,
+    isRuntimeThere: true,
     held: [OWN, FREE] as Cidr[],
     takenByOthers: new Set<IPv4>(),
     names: new Map<string, IPv4>(),
@@ -52,10 +53,18 @@ const open = () =>
     }),
     clock,
     log: silentLog,
+    isThere: () => world.isRuntimeThere,
     find: async () =>
       world.pid === undefined
         ? undefined
-        : { id: ID, pid: world.pid, fqdn: undefined, hostname: "", hostsPath: undefined },
+        : {
+            id: ID,
+            pid: world.pid,
+            fqdn: undefined,
+            hostname: "",
+            hostsPath: undefined,
+            socket: "/run/docker.sock",
+          },
     isAttached: async () => world.linked,
     async attach(attachment) {
       world.attached.push(attachment);
@@ -162,6 +171,18 @@ test("one that was removed, while we listened or not, is forgotten; one that is 
   expect(given()).toEqual([]);
 });
 
+test("one whose runtime is not there yet, at boot, is not forgotten", async () => {
+  await settled();
+  attachments = open();
+  Object.assign(world, { pid: undefined, isRuntimeThere: false, linked: false });
+  attachments.look();
+  await settled();
+  Object.assign(world, { pid: 7, isRuntimeThere: true });
+  attachments.look();
+  await settled();
+  expect(given()).toEqual(["192.168.5.7/24 10.32.0.1/12"]);
+});
+
 test("what was detached is not given back", async () => {
   attachments.forget(ID, [OWN.address]);
   await restarted();
@@ -196,6 +217,12 @@ test("an end during the work is no problem", async () => {
 
 test("there is a bound on them", () => {
   for (let i = 1; i < MAX_ATTACHMENTS; i++) attachments.note(String(i), [OWN], true);
-  expect(() => attachments.note("more", [OWN], true)).toThrow("4096 others are");
-  attachments.note(ID, [OWN], true);
+  attachments.note("more", [OWN], true);
+  const kept = attachmentsStore(store, () => {}).load();
+  expect([kept.size, kept.has(ID), kept.has("1"), kept.has("more")]).toEqual([
+    MAX_ATTACHMENTS,
+    false,
+    true,
+    true,
+  ]);
 });
