@@ -1,5 +1,6 @@
 // What scripts written for Weave Net 2.x do and rely on: variables, ports, DNS at once, metrics, commands given twice.
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DIST, eventually, exec, type Host, Hosts, type Output } from "../support/hosts.ts";
 import { addPod, inPod } from "../support/pods.ts";
@@ -118,6 +119,20 @@ test("variables of 2.x count, or are answered in a line each", async () => {
   expect((await host.exec(["ip", "link", "show", "type", "vxlan"])).stdout).toBe("");
   expect(await get("http://127.0.0.1:6794/report?format={{.Router.Port}}", "-g")).toBe("6793");
   expect(await get("http://127.0.0.1:6794/metrics")).not.toContain("weave_flows");
+}, 60_000);
+
+test("WEAVE_CNI_PLUGIN_DIR and HAIRPIN_MODE count at setup; an option goes before a variable", async () => {
+  const env = { WEAVE_CNI_PLUGIN_DIR: host.binDir, HAIRPIN_MODE: "false" };
+  const setup = (...args: string[]) =>
+    host.must([WEAVE, "setup", "--cni-conf-dir", host.confDir, ...args], { env });
+  await setup();
+  expect(readdirSync(host.binDir)).toContain("weave-net");
+  const config = readFileSync(join(host.confDir, "10-weave.conflist"), "utf8");
+  expect(JSON.parse(config).plugins[0]).toMatchObject({ type: "weave-net", hairpinMode: false });
+  const elsewhere = join(host.folder, "elsewhere");
+  mkdirSync(elsewhere);
+  await setup("--cni-bin-dir", elsewhere);
+  expect(readdirSync(elsewhere)).toContain("weave-net");
 }, 60_000);
 
 describe("weaveDNS", () => {
