@@ -32,11 +32,11 @@ export function waitsFor(sources: WaitSources, { kind, cidr, subnet }: Waiting):
   if (kind === "claim" && cidr) {
     const owner = outside ? undefined : ring.owner(cidr.address);
     if (owner === undefined || owner === config.ourName)
-      return `looking whether a container still has ${formatIPv4(cidr.address)}`;
+      return `checking whether a container still uses ${formatIPv4(cidr.address)}`;
     const peer = sharing.nicknames.annotate(owner);
     return config.isKnownPeer(owner)
-      ? `asking ${peer} for ${formatIPv4(cidr.address)}, which is of its part of the range`
-      : `${formatIPv4(cidr.address)} is of the part of ${peer}, which cannot be reached`;
+      ? `asking ${peer} for ${formatIPv4(cidr.address)}, which it owns`
+      : `${formatIPv4(cidr.address)} belongs to ${peer}, which cannot be reached`;
   }
   const wanted = subnet ?? config.universe;
   return sources.obstacle(wanted) ?? `asking other peers for free addresses of ${formatCidr(wanted)}`;

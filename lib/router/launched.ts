@@ -103,7 +103,7 @@ function peerLines({ peer, address, state, name, nickname, reason, advice }: Sha
     case "self":
       return ["this host itself"];
     case "unresolved":
-      return [`no answer yet: the name does not resolve (${reason}); tried again`];
+      return [`no answer yet: the name does not resolve (${reason}); retried`];
     default:
       return [
         `no answer yet${at}${reason === null ? "" : `: ${reason}`}; dialled until it answers`,

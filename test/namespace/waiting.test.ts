@@ -94,7 +94,7 @@ test("a claim names the peer whose part the address is of", async () => {
     () => claim.said.err,
     (text) => text.includes("\n"),
   );
-  expect(claim.said.err).toStartWith(`waiting: ${address} is of the part of ${name}`);
+  expect(claim.said.err).toStartWith(`waiting: ${address} belongs to ${name}`);
   expect(claim.said.err).toContain("which cannot be reached");
   await b.weave("launch", a.ip);
   expect(await claim.ended()).toBe(0);
