@@ -125,7 +125,7 @@ test("weave-npc without an API server opens nothing, and weave status shows what
   try {
     const text = await eventually(
       "it is shown",
-      () => host.status(),
+      () => host.weave("status"),
       (shown) => shown.includes("Service: weave-npc"),
     );
     expect(text).toContain("           Node: n1\n       Policies: not in force yet\n");

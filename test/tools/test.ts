@@ -30,7 +30,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   simulation: { about: "many routers in one process", weight: 1 },
   namespace: {
     about: "compiled executables against the kernel, in network namespaces",
-    weight: 0.5,
+    weight: 0.4,
     root: true,
   },
   vm: { about: "what this kernel may lack: a virtual machine with Debian's", weight: 1, root: true },
