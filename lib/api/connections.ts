@@ -1,10 +1,14 @@
 // "weave status connections": the lines of the original, and behind them what it did not tell; on a terminal with a
 // heading and more lines for each.
+import { paragraph } from "../help/layout.ts";
 import { printedLines } from "../log/printable.ts";
-import type { LostReport, RefusedReport } from "./peers.ts";
+import type { LostReport, RefusedReport, VitalsReport } from "./peers.ts";
 import { ageText, rateText, roundTripText } from "./quantities.ts";
-import { overlayRemedy } from "./remedies.ts";
+import { connectionRemedy, overlayRemedy } from "./remedies.ts";
 import type { ConnectionReport, Report } from "./report.ts";
+
+/** Of what is below a line on a terminal. */
+const INDENT = 5;
 
 const front = (outbound: boolean, address: string, state: string) =>
   `${outbound ? "->" : "<-"} ${address.padEnd(21)} ${state.padEnd(11)}`;
@@ -13,19 +17,25 @@ const named = ({ Name, NickName }: { Name: string; NickName: string }) => `${Nam
 
 const toTheSecond = (time: string) => time.replace(/\.\d+/, "");
 
-/** Attributes in order of their names, and last, in brackets, why a better overlay is not in use. */
-function attributes({ Attrs }: ConnectionReport): string {
+/** Attributes in order of their names, without why a better overlay is not in use. */
+function attributes({ Attrs }: ConnectionReport): string[] {
   const { name, reason, ...shown } = Attrs ?? {};
-  const words = Object.entries(shown)
+  return Object.entries(shown)
     .sort()
     .map(([key, value]) => `${key}=${value}`);
-  return [...words, ...(reason === undefined ? [] : [`(${reason})`])].join(" ");
 }
 
+const isTarget = ({ State, Peer }: ConnectionReport) =>
+  !Peer && (State === "failed" || State === "retrying" || State === "waiting");
+
+const silence = ({ Vitals }: ConnectionReport) =>
+  Vitals?.Silent ? ` silent for ${ageText(Vitals.LastHeardMs)}` : "";
+
 function connectionLine(connection: ConnectionReport): string {
-  const { Address, Outbound, State, Info, Vitals } = connection;
-  const silent = Vitals?.Silent ? ` silent for ${ageText(Vitals.LastHeardMs)}` : "";
-  return `${front(Outbound, Address, State)} ${Info} ${attributes(connection)}${silent}`;
+  const { Address, Outbound, State, Info, Attrs } = connection;
+  const reason = Attrs?.["reason"];
+  const words = [...attributes(connection), ...(reason === undefined ? [] : [`(${reason})`])].join(" ");
+  return `${front(Outbound, Address, State)} ${Info} ${words}${silence(connection)}`;
 }
 
 const lostLine = ({ Address, Outbound, At, Reason, ...peer }: LostReport) =>
@@ -51,28 +61,54 @@ export function connectionsText({ Router }: Report): string {
   ]);
 }
 
-/** For people: the same lines below a heading, and what is known of each connection below it. */
-export function connectionsTable(report: Report): string {
-  const { Router } = report;
+/** For people: a heading, the beginning of the same lines, and what is known of each below it. */
+export function connectionsTable({ Router }: Report): string {
   const secrecy = Router.Encryption ? `${"ENCRYPTION".padEnd(11)} ` : "";
   return printedLines([
     `   ${"ADDRESS".padEnd(21)} ${"STATE".padEnd(11)} ${secrecy}${"BY".padEnd(6)} PEER`,
-    ...Router.Connections.flatMap((connection) => [connectionLine(connection), ...vitalsLines(connection)]),
-    ...(Router.Lost ?? []).map(lostLine),
-    ...callers(Router).map(refusedLine),
+    ...Router.Connections.flatMap((connection) =>
+      isTarget(connection) ? targetLines(connection) : connectionLines(connection),
+    ),
+    ...(Router.Lost ?? []).flatMap(({ Address, Outbound, At, Reason, Remedy, ...peer }) => [
+      `${front(Outbound, Address, "lost")} ${named(peer)}`,
+      ...below(`at ${toTheSecond(At)}: ${Reason}`, Remedy),
+    ]),
+    ...callers(Router).flatMap(({ Address, Outbound, Peer, Since, Reason, Remedy }) => [
+      `${front(Outbound, Address, "refused")} ${Peer ? named(Peer) : ""}`.trimEnd(),
+      ...below(`since ${toTheSecond(Since)}: ${Reason}`, Remedy),
+    ]),
   ]);
 }
 
-function vitalsLines({ Vitals, Attrs }: ConnectionReport): string[] {
-  if (!Vitals) return [];
-  const { RoundTripMs, LastHeardMs, ReceivedBytesPerS, SentBytesPerS } = Vitals;
-  const facts = [
+const below = (text: string, remedy: string) => [
+  ...paragraph(text, INDENT),
+  ...paragraph(`remedy: ${remedy}`, INDENT),
+];
+
+function targetLines({ Address, Outbound, State, Info }: ConnectionReport): string[] {
+  const [, cause = Info, retry = ""] = /^(.*), retry: (.*)$/.exec(Info) ?? [];
+  const again = retry === "" ? [] : [`     retried at ${retry.replace(/(\.\d+)? \+0000 UTC$/, " UTC")}`];
+  const remedy =
+    State === "waiting" ? paragraph(cause, INDENT) : below(cause, connectionRemedy(cause, Address));
+  return [front(Outbound, Address, State).trimEnd(), ...remedy, ...again];
+}
+
+function connectionLines(connection: ConnectionReport): string[] {
+  const { Address, Outbound, State, Info, Attrs, Vitals } = connection;
+  const line = [front(Outbound, Address, State), Info, ...attributes(connection)].join(" ").trimEnd();
+  const reason = Attrs?.["reason"];
+  return [
+    `${line}${silence(connection)}`,
+    ...(Vitals ? [`     ${vitalsText(Vitals)}`] : []),
+    ...(reason === undefined ? [] : below(String(reason), overlayRemedy(String(reason)))),
+  ];
+}
+
+function vitalsText({ RoundTripMs, LastHeardMs, ReceivedBytesPerS, SentBytesPerS }: VitalsReport): string {
+  return [
     ...(RoundTripMs === null ? [] : [`round trip ${roundTripText(RoundTripMs)}`]),
     `heard ${ageText(LastHeardMs)} ago`,
     ...(ReceivedBytesPerS === null ? [] : [`in ${rateText(ReceivedBytesPerS)}`]),
     ...(SentBytesPerS === null ? [] : [`out ${rateText(SentBytesPerS)}`]),
-  ];
-  const reason = Attrs?.["reason"];
-  const remedy = reason === undefined ? [] : [`     remedy: ${overlayRemedy(String(reason))}`];
-  return [`     ${facts.join(", ")}`, ...remedy];
+  ].join(", ");
 }

@@ -1,6 +1,7 @@
 // Peers in the report: how a connection does, who was lost, who is refused, and what of that is a problem.
 import { type Clock, dateOf } from "../clock/clock.ts";
 import type { LocalConnection } from "../mesh/connection.ts";
+import type { PeerName } from "../mesh/name.ts";
 import type { RefusedPeer } from "../mesh/refusals.ts";
 import type { RefusedHandshake } from "../mesh/refusedhandshakes.ts";
 import type { MeshRouter } from "../mesh/router.ts";
@@ -36,7 +37,8 @@ export interface LostReport {
   /** RFC 3339. */
   At: string;
   Reason: string;
-  /** Other peers still lead to it. */
+  Remedy: string;
+  /** Other peers still lead to it, and are heard. */
   Reachable: boolean;
   /** A part of the address range is its own. */
   OwnsAddresses: boolean;
@@ -77,7 +79,12 @@ export function vitalsReport(clock: Clock, connection: LocalConnection): VitalsR
 }
 
 /** `owners` are the names of peers that own a part of the range. */
-export function lostReports({ clock, lost, routes }: MeshRouter, owners: ReadonlySet<string>): LostReport[] {
+export function lostReports(mesh: MeshRouter, owners: ReadonlySet<string>): LostReport[] {
+  const { clock, lost, routes } = mesh;
+  const isReachable = (name: PeerName) => {
+    const via = routes.unicastAll.get(name);
+    return via !== undefined && mesh.connections.get(via)?.vitals().silent === false;
+  };
   return lost.recent().map(({ name, nickName, address, outbound, at, reason }) => ({
     Name: name,
     NickName: nickName,
@@ -85,7 +92,8 @@ export function lostReports({ clock, lost, routes }: MeshRouter, owners: Readonl
     Outbound: outbound,
     At: dateOf(clock, at).toISOString(),
     Reason: reason,
-    Reachable: routes.unicastAll.has(name),
+    Remedy: `start its router again, or 'weave rmpeer ${name}' if it is gone for good`,
+    Reachable: isReachable(name),
     OwnsAddresses: owners.has(name),
   }));
 }
@@ -127,10 +135,10 @@ export function peerProblems(mesh: MeshRouter, router: RouterReport): ProblemRep
   const more = strangers.length - MAX_STRANGERS;
   return [
     ...Connections.flatMap(silence),
-    ...Lost.filter(isMissed).map(({ Name, NickName, Address, At, Reason }) =>
+    ...Lost.filter(isMissed).map(({ Name, NickName, Address, At, Reason, Remedy }) =>
       problem(
         `peer ${Name}(${NickName}) at ${Address} was lost at ${At.replace(/\.\d+/, "")}: ${Reason}`,
-        `start its router again, or 'weave rmpeer ${Name}' if it is gone for good`,
+        Remedy,
       ),
     ),
     ...unreached(mesh, router).map(missing),

@@ -72,22 +72,22 @@ const NO_VITALS = {
 /** Peers that were lost, and hosts that are refused. */
 function absent({ Lost = [], Refused = [] }: Report["Router"]): Shape<typeof Connections> {
   return [
-    ...Lost.map(({ Address, Outbound, Name, NickName, Reason, At }) => ({
-      ...NO_VITALS,
+    ...Lost.map(({ Address, Outbound, Name, NickName, Reason, Remedy, At }) => ({
       address: Address,
       outbound: Outbound,
       state: "lost",
       peer: { name: Name, nickname: NickName },
+      ...NO_VITALS,
       reason: Reason,
-      remedy: null,
+      remedy: Remedy,
       since: At,
     })),
     ...Refused.map(({ Address, Outbound, Peer, Reason, Remedy, Since }) => ({
-      ...NO_VITALS,
       address: Address,
       outbound: Outbound,
       state: "refused",
       peer: Peer && { name: Peer.Name, nickname: Peer.NickName },
+      ...NO_VITALS,
       reason: Reason,
       remedy: Remedy,
       since: Since,

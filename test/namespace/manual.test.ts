@@ -20,7 +20,7 @@ const NOT_A_COMMAND: readonly RegExp[] = [
   /^(TCP|UDP) connection from /, // a line of a log
   /^(<-|->) /, // a row of a status
   /^ *\d+ FAIL /, // a hop of a trace
-  /^(Health:|Problem:|ADDRESS |round trip |remedy: )/, // other lines of one
+  /^(Health:|Problem:|ADDRESS |round trip |fastdp: |MTU |remedy: |ping' )/, // other lines of one
   /^(HOST |PEER |host\d |paths: |\(sleeve\) |problem: )/, // rows of ping and of doctor --cluster
   /^(INFO|WARN|ERRO): /, // a line of our log
   /^(weave is running|name |range |overlay |peers )/, // what launch says

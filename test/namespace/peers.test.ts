@@ -239,7 +239,7 @@ test("the same name", async () => {
   const name = "--name=02:00:00:00:00:07";
   await a.weave("launch", name);
   await b.weave("launch", name, a.ip);
-  const cause = [/the peer name of this host, 02:00:00:00:00:07/, "'weave reset' on the one"] as const;
+  const cause = [/the peer name of this host, 02:00:00:00:00:07/, "'weave reset' on "] as const;
   await refusedAtBothEnds(cause, cause, /the same peer name|the peer name of this host/);
 });
 

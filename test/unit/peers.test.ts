@@ -207,6 +207,7 @@ const absent: Partial<RouterReport> = {
       Outbound: false,
       At: "2026-11-26T03:00:00.123Z",
       Reason: "nothing heard for 60 s",
+      Remedy: "start it",
       Reachable: false,
       OwnsAddresses: true,
     },
@@ -223,6 +224,9 @@ const failed: RouterReport["Connections"][number] = {
 delete failed.Peer;
 delete failed.Vitals;
 
+const FAILED =
+  "dial tcp 10.0.0.3:6783: connect: connection refused, retry: 2026-11-26 04:08:10.764 +0000 UTC";
+
 test("scripts read the original's lines; what is new is behind them, or a line of another state", () => {
   const silent = { ...connection, Vitals: { ...Vitals, Silent: true, LastHeardMs: 14_100 } };
   expect(connectionsText(report({ Connections: [connection] }))).toBe(`${LINE}\n`);
@@ -235,12 +239,26 @@ test("scripts read the original's lines; what is new is behind them, or a line o
   ]);
 });
 
-test("a terminal has a heading, and more lines", () => {
-  expect(connectionsTable(report({ Connections: [connection] })).split("\n")).toEqual([
+test("a terminal has a heading, and what is known of each in lines of its own", () => {
+  const router = { Connections: [connection, { ...failed, Info: FAILED }], ...absent };
+  expect(connectionsTable(report(router)).split("\n")).toEqual([
     "   ADDRESS               STATE       BY     PEER",
-    LINE,
+    "-> 10.0.0.2:6783         established sleeve n(b) mtu=1438",
     "     round trip 0.40 ms, heard 1 s ago, in 1.2 kB/s, out 0 B/s",
-    expect.stringMatching(/^ {5}remedy: open UDP 6784 both ways/),
+    "     fastdp: heartbeats do not get through",
+    "     remedy: open UDP 6784 both ways between the hosts; if it is open, 'weave",
+    "     ping' finds the MTU",
+    "-> 10.0.0.3:6783         failed",
+    "     dial tcp 10.0.0.3:6783: connect: connection refused",
+    "     remedy: 10.0.0.3 is up and no router listens on TCP 6783: 'weave launch'",
+    "     there, or 'weave forget 10.0.0.3:6783'",
+    "     retried at 2026-11-26 04:08:10 UTC",
+    "<- 10.0.0.4:40000        lost        m(c\\x1b[2J)",
+    "     at 2026-11-26T03:00:00Z: nothing heard for 60 s",
+    "     remedy: start it",
+    "<- 10.0.0.5              refused",
+    "     since 2026-11-26T03:00:00Z: the passwords differ",
+    "     remedy: use one",
     "",
   ]);
 });
