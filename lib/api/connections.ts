@@ -1,6 +1,6 @@
 // "weave status connections": the lines of the original, and behind them what it did not tell; on a terminal with a
 // heading and more lines for each.
-import { paragraph } from "../help/layout.ts";
+import { paragraph } from "../log/paragraph.ts";
 import { printedLines } from "../log/printable.ts";
 import type { LostReport, RefusedReport, VitalsReport } from "./peers.ts";
 import { ageText, rateText, roundTripText } from "./quantities.ts";

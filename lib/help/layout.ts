@@ -1,6 +1,6 @@
 // Text for terminals of 80 columns.
+import { WIDTH, wrap } from "../log/paragraph.ts";
 
-export const WIDTH = 80;
 /** Where the second column begins at most; a longer first one gets a line of its own. */
 const MAX_COLUMN = 30;
 const INDENT = 2;
@@ -19,25 +19,6 @@ const sgr = (code: number) => (text: string) => `${ESCAPE}${code}m${text}${ESCAP
 
 export const PLAIN: Style = { heading: (text) => text, name: (text) => text };
 export const COLOURED: Style = { heading: sgr(1), name: sgr(36), mark: sgr(7) };
-
-/** Breaks text into lines of at most `width` columns, at spaces. */
-export function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = "";
-  for (const word of text.split(/\s+/).filter(Boolean)) {
-    if (line !== "" && Bun.stringWidth(`${line} ${word}`) > width) {
-      lines.push(line);
-      line = "";
-    }
-    line = line === "" ? word : `${line} ${word}`;
-  }
-  return [...lines, ...(line === "" ? [] : [line])];
-}
-
-/** Indented paragraph. */
-export function paragraph(text: string, indent = 0): string[] {
-  return wrap(text, WIDTH - indent).map((line) => " ".repeat(indent) + line);
-}
 
 /** Rows of a name and its text, in two columns. */
 export function rows(entries: readonly (readonly [string, string])[], style: Style): string[] {

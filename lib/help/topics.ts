@@ -1,5 +1,6 @@
 // The manual: one Markdown page a topic, part of the executable.
-import { PLAIN, type Style, WIDTH } from "./layout.ts";
+import { WIDTH } from "../log/paragraph.ts";
+import { PLAIN, type Style } from "./layout.ts";
 import compatibility from "./pages/compatibility.md" with { type: "text" };
 import docker from "./pages/docker.md" with { type: "text" };
 import howItWorks from "./pages/how-it-works.md" with { type: "text" };

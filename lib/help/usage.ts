@@ -1,5 +1,6 @@
 // The help of one command, and the overview of all.
-import { paragraph, rows, type Style, section } from "./layout.ts";
+import { paragraph } from "../log/paragraph.ts";
+import { rows, type Style, section } from "./layout.ts";
 import { type CommandSpec, EXIT_CODES, flagText, GROUPS, optionGroups, optionText } from "./spec.ts";
 import { TOPICS } from "./topics.ts";
 

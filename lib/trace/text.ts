@@ -1,5 +1,5 @@
 // A trace for people: a line for each hop, which fits 80 columns or goes on indented.
-import { WIDTH, wrap } from "../help/layout.ts";
+import { WIDTH, wrap } from "../log/paragraph.ts";
 import { printable } from "../log/printable.ts";
 import type { Hop } from "./hops/hop.ts";
 import type { Outcome } from "./trace.ts";

@@ -9,12 +9,13 @@ import { router } from "../../cmd/commands/router.ts";
 import { COMMANDS } from "../../cmd/commands.ts";
 import { retired } from "../../cmd/retired.ts";
 import { completions, SCRIPTS } from "../../lib/help/completion.ts";
-import { COLOURED, PLAIN, WIDTH, wrap } from "../../lib/help/layout.ts";
+import { COLOURED, PLAIN } from "../../lib/help/layout.ts";
 import { commandPage, topicPage } from "../../lib/help/man.ts";
 import { nearest } from "../../lib/help/nearest.ts";
 import { flagText, GROUPS, optionText } from "../../lib/help/spec.ts";
 import { TOPICS, topicText } from "../../lib/help/topics.ts";
 import { overview, usage } from "../../lib/help/usage.ts";
+import { WIDTH, wrap } from "../../lib/log/paragraph.ts";
 
 const ALL: readonly (readonly [string, Command])[] = [
   ...COMMANDS.map((command) => [`weave ${command.name}`, command] as const),
