@@ -41,8 +41,8 @@ export function connectionRemedy(cause: string, address: string): string {
 const OVERLAY_REMEDIES: readonly (readonly [RegExp, string])[] = [
   [/EMSGSIZE|too large for|message too long/i, "launch all hosts with a smaller --mtu"],
   [/EPERM|firewall rule on this host/, "remove the firewall rule of this host that drops UDP 6784"],
-  [/is on UDP port/, "launch all hosts with the same --port"],
-  [/ESP|no encryption/, "load ESP with AES-GCM on both hosts: 'modprobe esp4'"],
+  [/uses UDP port/, "launch all hosts with the same --port"],
+  [/ESP|cannot encrypt/, "load ESP with AES-GCM on both hosts: 'modprobe esp4'"],
   [/no VXLAN|CONFIG_VXLAN/, "'modprobe vxlan' on both hosts, then launch weave again"],
   [/switched off/, "launch both hosts without --no-fastdp"],
   [/not established yet/, "wait some seconds; if that stays, open UDP 6784 between the hosts"],

@@ -142,7 +142,7 @@ describe("the API server is away", () => {
     await reaches(...more);
     await reaches(more[1], pods[0]);
     for (const host of [one, two])
-      expect(await host.weave("status")).toContain("not in the cluster's list of peers yet");
+      expect(await host.weave("status")).toContain("not in the list of peers of the cluster yet");
   }, 60_000);
 
   test("and enter when it is back, whatever it says first", async () => {
@@ -155,7 +155,7 @@ describe("the API server is away", () => {
     await silence(two, false);
     for (const host of [one, two]) {
       await logs(host, "joined the network");
-      expect(await host.weave("status")).not.toContain("not in the cluster's list");
+      expect(await host.weave("status")).not.toContain("not in the list of peers of the cluster");
     }
     // One that forgets them later, all at once, takes nobody's peers away.
     await api.stop();

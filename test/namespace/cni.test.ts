@@ -514,7 +514,7 @@ test("weave attach: one id is one container; what looks like an address is no id
   expect((await weave("attach", "web", "--netns", one)).code).toBe(0);
   expect((await weave("attach", "web", "--netns", one)).code).toBe(0);
   const shared = await weave("attach", "web", "--netns", other);
-  expect([shared.code, shared.stderr]).toEqual([1, expect.stringContaining("is attached by that id")]);
+  expect([shared.code, shared.stderr]).toEqual([1, expect.stringContaining("is attached with that ID")]);
   for (const id of ["10.32.0.5,12", "10.32.0.5:12", "10.32.0"]) {
     expect((await weave("attach", id, "--netns", other)).code).not.toBe(0);
   }

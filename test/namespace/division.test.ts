@@ -108,7 +108,7 @@ test("reset fails where nobody takes the addresses over, and the router goes on"
   );
   const { code, stderr } = await weave(a, "reset", "--yes");
   expect(code).toBe(1);
-  expect(stderr).toContain("cannot hand the addresses of this host to another peer: none can be reached");
+  expect(stderr).toContain("cannot hand the addresses of this host to another peer: no peer can be reached");
   expect(existsSync(join(a.folder, "lib/weave.db"))).toBe(true);
   await allocate(a, "c2");
 });

@@ -97,7 +97,7 @@ describe("in a pod", () => {
   }, 60_000);
 
   test("outside of a pod it says what to do", () => {
-    expect(() => inClusterConfig({}, account)).toThrow("say where the API server is by --kubeconfig FILE");
+    expect(() => inClusterConfig({}, account)).toThrow("use --kubeconfig FILE");
   });
 });
 

@@ -272,7 +272,7 @@ describe("requests over TCP", () => {
     ];
     await host.must(limited);
     await host.must([process.execPath, "-e", script], { timeoutMs: 30_000 });
-    expect(await host.weave("status")).toContain("connections to the HTTP ports were closed");
+    expect(await host.weave("status")).toContain("closed connections to the HTTP ports");
     expect(await raw("GET /healthz HTTP/1.0\r\n\r\n")).toContain("ok");
   });
 

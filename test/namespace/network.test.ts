@@ -160,7 +160,7 @@ describe("the control API on TCP", () => {
   });
 
   test.each<[string, string[], string]>([
-    ["a write", ["http://127.0.0.1:6784/ip/c1", "POST"], "403 read only"],
+    ["a write", ["http://127.0.0.1:6784/ip/c1", "POST"], "403 read-only"],
     ["a foreign host", ["http://127.0.0.1:6784/status", "GET", '{"Host":"evil.example"}'], "403 refused"],
     [
       "a foreign origin",
@@ -217,7 +217,7 @@ describe("bad command lines", () => {
     [["connect", "a:b:c"], 1, "should be HOST or HOST:PORT"],
     [["forget"], 2, "name at least one peer"],
     [["status", "weather"], 2, "invalid 'weave status' sub-command: weather"],
-    [["attach", "10.32.0.9/12"], 2, "say --netns PATH or --pid PID"],
+    [["attach", "10.32.0.9/12"], 2, "use --netns PATH or --pid PID"],
     [["attach", "--pid", "one"], 2, "is not a process ID"],
     [["attach", "10.32.0.300/12", "--pid", "1"], 2, "is not an IPv4 address: 300 is more than 255"],
     [["attach", "--netns", "/run/netns/there-is-none"], 1, "no such network namespace"],

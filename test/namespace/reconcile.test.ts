@@ -142,7 +142,7 @@ test.each<[string, string, (string | RegExp)[]]>([
     [
       "link vxlan-7784 was missing",
       ...programs("missing", ...PROGRAMS),
-      ...programs("made for other links", TAP_PROGRAM),
+      ...programs("built for other links", TAP_PROGRAM),
     ],
   ],
   [
@@ -179,7 +179,7 @@ test.each<[string, string, (string | RegExp)[]]>([
     "ip link del sleeve-7783",
     [
       "link sleeve-7783 was missing",
-      ...programs("made for other links", ...PROGRAMS),
+      ...programs("built for other links", ...PROGRAMS),
       ...programs("missing", TAP_PROGRAM),
     ],
   ],

@@ -113,7 +113,7 @@ test("the path of a host moves to another link, the link to it goes down, and is
   await eventually(
     "the connection ends",
     () => a.log,
-    (log) => log.includes("nothing reaches the peer by this connection any more"),
+    (log) => log.includes("the peer acknowledges nothing on this connection"),
   );
   await ip("link", "set", "eth0", "up");
   await recovered(pods, "fastdp");

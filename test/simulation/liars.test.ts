@@ -88,7 +88,7 @@ test("what no version is, and short ids beyond all, do not end the connection th
   simulation.clock.advance(1_000);
   expect(first.router.connections.size).toBe(2);
   expect(first.router.peers.get(someone)).toBeUndefined();
-  expect(first.router.notes().join()).toContain("not taken into the topology");
+  expect(first.router.notes().join()).toContain("not added to the topology");
 });
 
 test("a topology of 20,000 peers is taken in as far as there is room, and forgotten with the liar", async () => {
@@ -101,7 +101,7 @@ test("a topology of 20,000 peers is taken in as far as there is room, and forgot
   simulation.clock.advance(500);
   expect(first.router.peers.size).toBe(MAX_PEERS);
   expect(first.router.connections.size).toBe(2);
-  expect(first.router.notes().join()).toContain(`there is room for ${MAX_PEERS} peers`);
+  expect(first.router.notes().join()).toContain(`limits are ${MAX_PEERS} peers`);
   simulation.kill(liar);
   simulation.until(() => simulation.converged(), 2 * MINUTE);
   expect(first.router.peers.size).toBe(2);

@@ -155,11 +155,8 @@ test.each([
     "remove the firewall rule",
   ],
   ["fastdp: heartbeats cannot be sent: EMSGSIZE; the path's MTU", "launch all hosts with a smaller --mtu"],
-  [
-    "fastdp: the peer's fast datapath is on UDP port 7, ours on 6784",
-    "launch all hosts with the same --port",
-  ],
-  ["fastdp: no encryption of the fast datapath: no AES-GCM", "load ESP"],
+  ["fastdp: the peer's fast datapath uses UDP port 7, ours 6784", "launch all hosts with the same --port"],
+  ["fastdp: cannot encrypt the fast datapath: no AES-GCM", "load ESP"],
   ["that peer offers no fast datapath", "see 'weave status' there"],
 ])("sleeve only, by %p: %s", (reason, remedy) => expect(overlayRemedy(reason)).toStartWith(remedy));
 
