@@ -17,7 +17,7 @@ import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Sighting } from "../host/containers.ts";
 import type { Fields } from "../log/fields.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
@@ -101,7 +101,7 @@ export class Allocator {
   readonly #gateways: Gateways;
   readonly homeless: Homeless;
   readonly #log: Log;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
   readonly #clock: Clock;
   #ticker: Timer | undefined;
   #shuttingDown = false;
@@ -290,7 +290,8 @@ export class Allocator {
     if (this.pending.waiting(id).length === 0) return request;
     const timer = this.#clock.after(TELL_AFTER_MS, () => {
       const [reason] = this.waits(id);
-      if (reason !== undefined) this.#warn("waiting", `[allocator] ${id} waits for an address: ${reason}`);
+      if (reason !== undefined)
+        this.#warn("waiting", `a container waits for an address: ${reason}`, { container: id });
     });
     return request.finally(() => timer.cancel());
   }

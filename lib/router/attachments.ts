@@ -126,7 +126,7 @@ export class Attachments {
     return [...this.#failed].map(([id, why]) => ({
       Check: "attach",
       Found: `container ${id.slice(0, ID_SHOWN)} was started again and is not attached: ${why}`,
-      Advice: `tried again every ${AGAIN_MS / 1_000} s; 'weave detach ${id.slice(0, ID_SHOWN)}' gives up`,
+      Advice: `retried every ${AGAIN_MS / 1_000} s; 'weave detach ${id.slice(0, ID_SHOWN)}' gives up`,
     }));
   }
 
@@ -195,8 +195,10 @@ export class Attachments {
       address: moved.get(address)?.address ?? address,
     }));
     this.#save(id, { ...known, addresses, names });
-    const shown = addresses.map(formatCidr).join(", ");
-    this.host.log.info(`[container] ${id} was started again: attached with ${shown}`);
+    this.host.log.info("attached a container that was started again", {
+      container: id,
+      addresses: addresses.map(formatCidr),
+    });
   }
 
   /** Gives a container that runs the names back that it had. */
@@ -218,16 +220,20 @@ export class Attachments {
       if (kept.asked) throw error;
       const subnet = { address: cidrRange(kept).start, prefix: kept.prefix };
       const address = await host.allocate(id, subnet);
-      host.log.info(
-        `[container] ${id} gets ${formatIPv4(address)}: ${formatIPv4(kept.address)} was given away while it did not run`,
-      );
+      host.log.info("replaced an address that was allocated elsewhere while the container did not run", {
+        container: id,
+        address: formatIPv4(address),
+        before: formatIPv4(kept.address),
+      });
       return { ...kept, address };
     }
   }
 
   #fail(id: string, why: string): void {
     if (this.#failed.get(id) !== why)
-      this.host.log.warning(`[container] cannot attach ${id}, which was started again: ${why}; trying again`);
+      this.host.log.warning(`cannot attach a container that was started again: ${why}; trying again`, {
+        container: id,
+      });
     this.#failed.set(id, why);
     this.#again.set(
       id,
@@ -250,7 +256,9 @@ export class Attachments {
     try {
       change();
     } catch (error) {
-      this.host.log.error(`[container] what is kept of ${id} is wrong: ${reasonOf(error)}`);
+      this.host.log.error(`the saved attachment of a container is invalid: ${reasonOf(error)}`, {
+        container: id,
+      });
     }
   }
 }

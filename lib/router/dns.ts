@@ -65,7 +65,7 @@ export async function startDns(
   const upstream = () => resolvConf.servers.filter((address) => !isOurs(address));
   const warn = limitedWarnings(log, systemClock.now);
   const forwarder = new Forwarder(upstream, options["dns-fallback-timeout"], PORT, (text) =>
-    warn(text, `[dns] ${text}`),
+    warn(text, text),
   );
   const config = { domain: options["dns-domain"], ttl: options["dns-ttl"] };
   const server = new DnsServer(config, { names: nameserver, forwarder, local, log });

@@ -298,7 +298,7 @@ export async function startRouter(
   const attachments = takeUpAttachments({
     store: attachmentsStore(store, damaged),
     clock: systemClock,
-    log,
+    log: log.with({ component: "containers" }),
     sockets: options["docker-api"],
     allocator,
     work,

@@ -575,9 +575,9 @@ test("while the peers have not agreed yet: ADD says try again later, and leaves 
     expect.objectContaining({ code: 11, msg: expect.stringContaining("have not divided the range") }),
   ]);
   const why =
-    "early waits for an address: the peers have not divided the range 10.32.0.0/12 yet: 1 of 2 peers known";
-  expect(stderr).toBe(`weave-net: ADD of ${why}\n`);
-  expect(lonely.log.match(new RegExp(`^WARN: .*${why}`, "gm"))).toHaveLength(1);
+    "waits for an address: the peers have not divided the range 10.32.0.0/12 yet: 1 of 2 peers known";
+  expect(stderr).toBe(`weave-net: ADD of early ${why}\n`);
+  expect(lonely.log.match(new RegExp(`^WARN: .*${why}.* container=early$`, "gm"))).toHaveLength(1);
   const status = await lonely.cni("STATUS", { ...CONFIG, cniVersion: "1.1.0" });
   expect(JSON.parse(status.stdout)).toMatchObject({
     code: 50,

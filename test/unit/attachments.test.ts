@@ -147,7 +147,7 @@ test("an address that was given away is replaced, and its names follow; one that
       Check: "attach",
       Found:
         "container aaaaaaaaaaaa was started again and is not attached: 192.168.5.7 is already owned by b",
-      Advice: "tried again every 5 s; 'weave detach aaaaaaaaaaaa' gives up",
+      Advice: "retried every 5 s; 'weave detach aaaaaaaaaaaa' gives up",
     },
   ]);
   world.takenByOthers.clear();
