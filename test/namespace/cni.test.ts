@@ -395,7 +395,7 @@ describe("STATUS", () => {
 
   test("no bridge, a range that nobody has divided, a subnet outside, an exhausted one", async () => {
     expect(await status(host)).toBe("");
-    expect(await status(host, { bridge: "nobridge" })).toMatch(/^50 bridge "nobridge" is not there/);
+    expect(await status(host, { bridge: "nobridge" })).toMatch(/^50 bridge "nobridge" does not exist/);
     expect(await status(host, { ipam: { subnet: "192.168.0.0/24" } })).toMatch(/^50 .*out of bounds/);
     const ipam = { subnet: "10.45.0.0/30", gateway: "10.45.0.1" };
     expect(await status(host, { ipam })).toBe("");
