@@ -1,8 +1,8 @@
 // npm run record: from nothing to containers that ping each other on two hosts. The commands are typed into real shells
 // on bare hosts, with a terminal of 80 columns each; what they showed, when they showed it, becomes the README's picture.
 import { join } from "node:path";
-import { type BareHost, BareHosts } from "../support/barehosts.ts";
-import { eventually, must } from "../support/hosts.ts";
+import { type BareHost, BareHosts, startDocker } from "../support/barehosts.ts";
+import { must } from "../support/hosts.ts";
 import { busyboxImage } from "../support/runtimes.ts";
 import { type Shown, svg } from "./terminal.ts";
 
@@ -19,25 +19,13 @@ const SCRIPT: readonly (readonly [host: number, command: string])[] = [
   [2, "weave launch host1"],
   [1, "weave attach web"],
   [2, "weave attach db"],
-  [1, "weave dns-add web -h web.weave.local"],
   [2, "docker exec db ping -c 2 10.32.0.1"],
-  [2, "weave dns-lookup web"],
-  [1, "weave status connections"],
+  [1, "weave ping"],
+  [1, "weave trace web 10.36.0.0"],
 ];
 
 /** Containers that the script attaches, by the number of their host. */
 const CONTAINERS = ["web", "db"] as const;
-
-async function prepare(host: BareHost, container: string, image: string): Promise<void> {
-  Bun.spawn(host.entered("dockerd"), { stdout: "ignore", stderr: "ignore" });
-  await eventually(
-    "dockerd answers",
-    () => host.shell("docker version"),
-    ({ code }) => code === 0,
-  );
-  await must(host.entered("docker", "import", image, "alpine"));
-  await must(host.entered("docker", "run", "-d", "--name", container, "alpine", "/bin/sleep", "3600"));
-}
 
 /** Runs a command with a terminal; its lines, each with when it was complete, in ms after the command was entered. */
 async function typed(host: BareHost, command: string): Promise<Shown[]> {
@@ -67,7 +55,7 @@ async function record(): Promise<void> {
   await must([process.execPath, join(import.meta.dir, "../tools/build.ts")]);
   await using world = await BareHosts.create("rec", 2);
   const image = await busyboxImage(world.network.folder);
-  await Promise.all(CONTAINERS.map((name, i) => prepare(world.host(i + 1), name, image)));
+  await Promise.all(CONTAINERS.map((name, i) => startDocker(world.host(i + 1), image, [name])));
   const lines: Shown[] = [];
   let now = 300;
   for (const [number, command] of SCRIPT) {

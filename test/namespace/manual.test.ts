@@ -3,8 +3,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type BareHost, BareHosts } from "../support/barehosts.ts";
-import { eventually, must } from "../support/hosts.ts";
+import { BareHosts, startDocker } from "../support/barehosts.ts";
+import { must } from "../support/hosts.ts";
 import { type Command, commands } from "../support/manual.ts";
 import { busyboxImage } from "../support/runtimes.ts";
 
@@ -85,25 +85,12 @@ let world: BareHosts;
 beforeAll(async () => {
   world = await BareHosts.create("man", 3);
   const image = await busyboxImage(world.network.folder);
-  await Promise.all([1, 2].map((i) => startDocker(world.host(i), image)));
+  await Promise.all([1, 2].map((i) => startDocker(world.host(i), image, ["web", "db"])));
 }, 120_000);
 
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]();
 });
-
-/** dockerd with its own bridge and the containers of the manual, as a newcomer finds them. */
-async function startDocker(host: BareHost, image: string): Promise<void> {
-  Bun.spawn(host.entered("dockerd"), { stdout: "ignore", stderr: "ignore" });
-  await eventually(
-    "dockerd answers",
-    () => host.shell("docker version"),
-    ({ code }) => code === 0,
-  );
-  await must(host.entered("docker", "import", image, "alpine"));
-  for (const name of ["web", "db"])
-    await must(host.entered("docker", "run", "-d", "--name", name, "alpine", "/bin/sleep", "3600"));
-}
 
 async function run(command: Command, page: string): Promise<void> {
   const adapted = ADAPTED[command.text] ?? {};

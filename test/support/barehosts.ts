@@ -2,7 +2,7 @@
 // the manual run as they stand, with the folders that are the default.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DIST, exec, type Host, Hosts, must, type Output } from "./hosts.ts";
+import { DIST, eventually, exec, type Host, Hosts, must, type Output } from "./hosts.ts";
 
 const OWN_FOLDERS = ["/etc", "/var", "/opt", "/usr/local", "/root", "/home"];
 
@@ -106,4 +106,18 @@ mount -t overlay -o lowerdir=${folder},upperdir=${at}/up,workdir=${at}/work over
       await init.exited;
     }
   }
+}
+
+/** dockerd with its own bridge, and containers of these names of an image alpine (a tar), as a newcomer has them. */
+export async function startDocker(host: BareHost, image: string, names: readonly string[]): Promise<void> {
+  Bun.spawn(host.entered("dockerd"), { stdout: "ignore", stderr: "ignore" });
+  await eventually(
+    "dockerd answers",
+    () => host.shell("docker version"),
+    ({ code }) => code === 0,
+    30_000,
+  );
+  await must(host.entered("docker", "import", image, "alpine"));
+  for (const name of names)
+    await must(host.entered("docker", "run", "-d", "--name", name, "alpine", "/bin/sleep", "3600"));
 }
