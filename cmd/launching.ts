@@ -32,7 +32,7 @@ export async function startDaemon({
   const daemon = await launchDaemon(args, env);
   try {
     const api = apiClient();
-    const started = await awaitPeers(() => askStarted(api), systemClock);
+    const started = await daemon.whileRunning(awaitPeers(() => askStarted(api), systemClock));
     return launchedShape(started, { pid: daemon.pid, log: logFile(), warnings: daemon.warnings() });
   } finally {
     daemon.leave();

@@ -4,7 +4,7 @@ import { closeSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
 import * as v from "valibot";
-import { apiClient } from "../api/client.ts";
+import { apiClient, RouterDownError, RouterSilentError } from "../api/client.ts";
 import { logFile } from "../api/paths.ts";
 import { executable } from "../sys/executable.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
@@ -16,6 +16,8 @@ import { LOG_FLAGS, LOG_MODE } from "./logfile.ts";
 
 const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 10_000;
+/** The kernel closes the sockets of a process that was killed before its parent hears of its end. */
+const END_TIMEOUT_MS = 5_000;
 
 /** The router did not start; the message is what it said, `exitCode` its own. */
 export class LaunchError extends Error {
@@ -33,6 +35,8 @@ export interface Daemon {
   readonly pid: number;
   /** What it has warned of so far. */
   warnings(): string[];
+  /** Resolve with the answer of a router that runs; reject with LaunchError where it ends meanwhile. */
+  whileRunning<T>(answer: Promise<T>): Promise<T>;
   /** Look on no longer. */
   leave(): void;
 }
@@ -66,7 +70,20 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   giveUp.abort();
   if (failure) throw failure;
   child.unref();
-  return { pid: child.pid ?? 0, warnings, leave: () => line?.destroy() };
+  const whileRunning = <T>(answer: Promise<T>) => answeredBeforeEnd(answer, ended);
+  return { pid: child.pid ?? 0, warnings, whileRunning, leave: () => line?.destroy() };
+}
+
+/** What nothing answers any more is told by how the process ended; a request only sees that the socket is closed. */
+async function answeredBeforeEnd<T>(answer: Promise<T>, ended: Promise<LaunchError>): Promise<T> {
+  const end = ended.then((error) => Promise.reject(error));
+  try {
+    return await Promise.race([answer, end]);
+  } catch (error) {
+    if (error instanceof RouterDownError && !(error instanceof RouterSilentError))
+      await Promise.race([end, Bun.sleep(END_TIMEOUT_MS)]);
+    throw error;
+  }
 }
 
 /** Resolves with undefined once the router answers, with a complaint when it does not in time. */

@@ -3,7 +3,6 @@
 import { closeSync, writeSync } from "node:fs";
 import type { Readable } from "node:stream";
 import * as v from "valibot";
-import { logfmt } from "../log/fields.ts";
 import { type Log, logTo } from "../log/log.ts";
 
 /** The variable with the file descriptor of the line. */
@@ -20,7 +19,10 @@ const MAX_TEXT = 32_768;
 
 const Warning = v.pipe(v.string(), v.parseJson(), v.object({ warning: v.string() }));
 
-/** Return a log that also tells warnings and errors to the launcher, where there is one, for the first 10 s. */
+/**
+ * Return a log that also tells warnings and errors to the launcher, where there is one, for the first 10 s: the sentence
+ * alone, without the fields, which are for searching the log.
+ */
 export function toldToLauncher(log: Log): Log {
   const told = process.env[VARIABLE] === String(LAUNCHER_FD);
   // A router that starts again in place has none.
@@ -43,7 +45,7 @@ export function toldToLauncher(log: Log): Log {
   };
   return logTo((level, text, fields) => {
     log[level](text, fields);
-    if (level === "warning" || level === "error") tell(text + logfmt(fields));
+    if (level === "warning" || level === "error") tell(text);
   });
 }
 
