@@ -1,7 +1,9 @@
 // Where the control API is to be had: on a Unix socket, which can do everything; on TCP, for reading; and without a socket.
 import { isIP } from "node:net";
+import { systemClock } from "../clock/clock.ts";
 import { HTTP_SERVER, requestUrl } from "../sys/httpserver.ts";
 import { type ApiClient, ApiError, NO_ANSWER } from "./client.ts";
+import { ReadingTime } from "./readingtime.ts";
 import { type ApiTarget, answer } from "./server.ts";
 
 // A form with a few peers, a network configuration, or nothing.
@@ -63,20 +65,28 @@ export interface TcpAccess {
 /** What the original serves beside its control API: status, report and metrics; and what probes ask. */
 export const STATUS_PATHS = /^\/(?:status(?:\/\w+)?|report|metrics|healthz|readyz)$/;
 
+/** Paths whose answers take time, and wait for nothing. */
+const DEAR_PATHS = /^\/(?:status(?:\/\w+)?|report|metrics|traffic|name|ip)$/;
+
 /** Counts, that may be read by whatever name a collector has for this host. */
 const METRICS = "/metrics";
 
 const LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"];
 
+const isLoopback = (address: string) => /^(?:::ffff:)?127\.|^::1$|^localhost$/.test(address);
+
 /**
  * Serves on TCP. Requests that a page in somebody's browser could have made are refused: those for another host's
- * name (DNS rebinding) and those with a foreign origin.
+ * name (DNS rebinding) and those with a foreign origin. On loopback, so are those of other addresses: with route_localnet,
+ * which kube-proxy sets, the kernel takes packets of containers to 127.0.0.1 (CVE-2020-8558).
  */
 export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undefined> {
   const names = [...LOCAL_NAMES, access.hostname];
   const foreign = (host: string | null) => host !== null && !names.includes(host.replace(/:\d+$/, ""));
   // Another name can be made to mean us, an address cannot.
   const isAddress = (host: string | null) => isIP(host?.replace(/:\d+$/, "") ?? "") !== 0;
+  const local = isLoopback(access.hostname);
+  const time = new ReadingTime(systemClock.now);
   return Bun.serve({
     ...HTTP_SERVER,
     hostname: access.hostname,
@@ -86,6 +96,8 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
       const { pathname } = requestUrl(request);
       if (access.only && !access.only.test(pathname))
         return new Response("404 page not found\n", { status: 404 });
+      if (local && !isLoopback(server.requestIP(request)?.address ?? ""))
+        return new Response("refused: this port is for this host\n", { status: 403 });
       const origin = request.headers.get("origin");
       if (
         (pathname !== METRICS &&
@@ -102,7 +114,8 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
       }
       // Waiting for an address or a quorum may take long; a body may not.
       if (request.body === null) server.timeout(request, 0);
-      return answerCaller(request, target);
+      if (request.method !== "GET" || !DEAR_PATHS.test(pathname)) return answerCaller(request, target);
+      return time.spend(() => answerCaller(request, target));
     },
   });
 }

@@ -1,7 +1,9 @@
 // What a router counts, for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
 import { Counter, Gauge, Registry } from "prom-client";
+import { systemClock } from "../clock/clock.ts";
 import { unexpectedErrors } from "../log/unexpected.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
+import { ReadingTime } from "./readingtime.ts";
 import type { ConnectionReport, IpamReport, Report } from "./report.ts";
 
 const STATES: readonly ConnectionReport["State"][] = [
@@ -101,11 +103,12 @@ export function serveMetrics(
   access: { readonly hostname: string; readonly port: number },
   report: () => Report,
 ): Bun.Server<undefined> {
+  const time = new ReadingTime(systemClock.now);
   return Bun.serve({
     ...HTTP_SERVER,
     ...access,
     routes: {
-      "/metrics": () => metricsResponse(report()),
+      "/metrics": () => time.spend(() => metricsResponse(report())),
     },
     fetch: () => new Response("not found\n", { status: 404 }),
   });

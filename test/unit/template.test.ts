@@ -125,3 +125,39 @@ test("any text is a format, or an error that names the place", () => {
     { numRuns: 2_000 },
   );
 });
+
+describe("work of a format is charged before it is done", () => {
+  const text = "x".repeat(8_000);
+
+  /** How many elements of a list of 10,000 a format looks at. */
+  function looks(format: string): number {
+    let count = 0;
+    const list = Array.from({ length: 10_000 }, () => ({
+      get Value() {
+        count++;
+        return 1;
+      },
+    }));
+    try {
+      fill(format, { text, list, other: ["y"] });
+    } catch (error) {
+      expect(error).toBeInstanceOf(TemplateError);
+    }
+    return count;
+  }
+
+  test.each(["index $s 1", "len $s", "eq $s $s", 'printf "%.1s" $s', "slice $.list 1"])(
+    "of {{%s}}",
+    (call) => {
+      expect(looks(`{{$s := .text}}{{range .list}}{{.Value}}{{$x := ${call}}}{{end}}`)).toBeLessThan(2_000);
+    },
+  );
+
+  test("a range reads no more elements than it is run for", () => {
+    let read = 0;
+    const list = [1, 2, 3];
+    Object.defineProperty(list, 2, { get: () => ++read });
+    expect(fill("{{range .}}{{.}}{{break}}{{end}}", list)).toBe("1");
+    expect(read).toBe(0);
+  });
+});

@@ -6,7 +6,7 @@ import { valueText } from "./print.ts";
 import type { Node, Pipe, Term } from "./tree.ts";
 import { elementOf, Float, fieldOf, isFields, isNil, namesOf, truth, typeOf } from "./values.ts";
 
-/** Steps: an operand, or so many characters of a text: 8 MB in all. A report of 1,000 peers with 30 connections each has 5 MB. */
+/** Steps: an operand, an element, or so many characters of a text: 8 MB in all. A report of 1,000 peers with 30 connections each has 5 MB. */
 const MAX_STEPS = 2_000_000;
 const CHARACTERS_A_STEP = 4;
 
@@ -76,13 +76,19 @@ class Evaluation {
     return any ? undefined : this.run(node.otherwise, dot);
   }
 
-  #elements(value: unknown, at: number): Iterable<readonly [string | number, unknown]> {
-    if (isNil(value)) return [];
-    if (Array.isArray(value)) return value.map((each, i) => [i, elementOf(each)] as const);
+  /** One by one: a loop may end with the first. */
+  *#elements(value: unknown, at: number): Generator<readonly [string | number, unknown]> {
+    if (isNil(value)) return;
+    if (Array.isArray(value)) {
+      for (const [i, each] of value.entries()) yield [i, elementOf(each)];
+      return;
+    }
     // The elements of a map only: a struct has fields.
-    if (isFields(value) && !/^struct$/.test(typeOf(value)))
-      return namesOf(value).map((name) => [name, fieldOf(value, name)] as const);
-    throw this.#error(at, `range over a ${typeOf(value)}`);
+    if (!isFields(value) || typeOf(value) === "struct")
+      throw this.#error(at, `range over a ${typeOf(value)}`);
+    const names = namesOf(value);
+    this.#step(names.length);
+    for (const name of names) yield [name, fieldOf(value, name)];
   }
 
   #pipe({ commands }: Pipe, dot: unknown): unknown {
@@ -101,6 +107,8 @@ class Evaluation {
     this.#step(1);
     if (name === "and" || name === "or" || name === "not") return this.#logic(name, at, terms, dot, piped);
     const args = [...terms.map((term) => this.#term(term, dot)), ...piped];
+    // What a function reads costs as much as what it answers.
+    for (const arg of args) this.#step(sizeOf(arg));
     try {
       const answer = call(name, args, this.toJson);
       if (typeof answer === "string") this.#step(answer.length / CHARACTERS_A_STEP);
@@ -178,4 +186,11 @@ class Evaluation {
   #error(at: number, what: string): TemplateError {
     return errorAt(this.format, at, what);
   }
+}
+
+/** Steps that a function takes to read an argument, at least. */
+function sizeOf(value: unknown): number {
+  if (typeof value === "string") return value.length / CHARACTERS_A_STEP;
+  if (Array.isArray(value)) return value.length;
+  return isFields(value) ? Object.keys(value).length : 0;
 }

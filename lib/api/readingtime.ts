@@ -1,0 +1,32 @@
+// Time of the router's only thread that requests over TCP may take: whoever reaches the port may ask for the dearest
+// answer without end, on loopback every local user.
+import { TokenBucket } from "../clock/tokenbucket.ts";
+
+/** Milliseconds at once, then so many a second. */
+const BURST_MS = 2_000;
+const MS_PER_S = 250;
+
+export class ReadingTime {
+  readonly #bucket: TokenBucket;
+
+  /** `now` is in ms. */
+  constructor(private readonly now: () => number) {
+    this.#bucket = new TokenBucket(BURST_MS, MS_PER_S, now());
+  }
+
+  /** Run what answers a request and charge the time it takes; resolves with 503 and Retry-After once none is left. */
+  async spend(answer: () => Response | Promise<Response>): Promise<Response> {
+    const start = this.now();
+    if (!this.#bucket.take(start, 0)) {
+      const seconds = Math.ceil(this.#bucket.wait(start) / 1_000);
+      const text = `busy: requests over TCP may take ${MS_PER_S} ms a second; try again in ${seconds} s, or use the Unix socket\n`;
+      return new Response(text, { status: 503, headers: { "retry-after": String(seconds) } });
+    }
+    try {
+      return await answer();
+    } finally {
+      const end = this.now();
+      this.#bucket.take(end, end - start);
+    }
+  }
+}

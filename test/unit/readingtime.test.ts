@@ -1,0 +1,32 @@
+// Time that requests over TCP may take of the router's thread.
+import { expect, test } from "bun:test";
+import { ReadingTime } from "../../lib/api/readingtime.ts";
+
+test("dear answers are refused once the time is used up, and given again when there is some", async () => {
+  let now = 0;
+  const time = new ReadingTime(() => now);
+  const dear = () => {
+    now += 1_500;
+    return new Response("dear");
+  };
+  expect(await (await time.spend(dear)).text()).toBe("dear");
+  expect(await (await time.spend(dear)).text()).toBe("dear");
+  const refused = await time.spend(() => expect.unreachable());
+  expect(refused.status).toBe(503);
+  const wait = Number(refused.headers.get("retry-after"));
+  expect(await refused.text()).toContain(`try again in ${wait} s`);
+  now += wait * 1_000;
+  expect((await time.spend(dear)).status).toBe(200);
+});
+
+test("what an answer throws has taken time, too", async () => {
+  let now = 0;
+  const time = new ReadingTime(() => now);
+  const failing = () => {
+    now += 5_000;
+    throw new Error("no");
+  };
+  expect(time.spend(failing)).rejects.toThrow("no");
+  await Promise.resolve();
+  expect((await time.spend(() => new Response("x"))).status).toBe(503);
+});
