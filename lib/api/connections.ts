@@ -4,7 +4,6 @@ import { paragraph } from "../log/paragraph.ts";
 import { printedLines } from "../log/printable.ts";
 import type { LostReport, RefusedReport, VitalsReport } from "./peers.ts";
 import { ageText, rateText, roundTripText } from "./quantities.ts";
-import { connectionRemedy, overlayRemedy } from "./remedies.ts";
 import type { ConnectionReport, Report } from "./report.ts";
 
 /** Of what is below a line on a terminal. */
@@ -85,22 +84,22 @@ const below = (text: string, remedy: string) => [
   ...paragraph(`remedy: ${remedy}`, INDENT),
 ];
 
-function targetLines({ Address, Outbound, State, Info }: ConnectionReport): string[] {
-  const [, cause = Info, retry = ""] = /^(.*), retry: (.*)$/.exec(Info) ?? [];
-  const again = retry === "" ? [] : [`     retried at ${retry.replace(/(\.\d+)? \+0000 UTC$/, " UTC")}`];
-  const remedy =
-    State === "waiting" ? paragraph(cause, INDENT) : below(cause, connectionRemedy(cause, Address));
-  return [front(Outbound, Address, State).trimEnd(), ...remedy, ...again];
+function targetLines({ Address, Outbound, State, Trouble, RetryAt }: ConnectionReport): string[] {
+  const tried = State === "waiting" ? "tried" : "retried";
+  return [
+    front(Outbound, Address, State).trimEnd(),
+    ...(Trouble ? below(Trouble.Reason, Trouble.Remedy) : []),
+    ...(RetryAt === undefined ? [] : [`     ${tried} at ${toTheSecond(RetryAt)}`]),
+  ];
 }
 
 function connectionLines(connection: ConnectionReport): string[] {
-  const { Address, Outbound, State, Info, Attrs, Vitals } = connection;
+  const { Address, Outbound, State, Info, Trouble, Vitals } = connection;
   const line = [front(Outbound, Address, State), Info, ...attributes(connection)].join(" ").trimEnd();
-  const reason = Attrs?.["reason"];
   return [
     `${line}${silence(connection)}`,
     ...(Vitals ? [`     ${vitalsText(Vitals)}`] : []),
-    ...(reason === undefined ? [] : below(String(reason), overlayRemedy(String(reason)))),
+    ...(Trouble ? below(Trouble.Reason, Trouble.Remedy) : []),
   ];
 }
 

@@ -25,8 +25,7 @@ export function healthText({ Ready, Problems = [], IPAM, Router }: Report): stri
   if (ring !== "ready" && ring !== "idle") return `no address can be given out: ${ring}`;
   const established = Router.Connections.filter(({ State }) => State === "established");
   // What was asked for is not worth a word.
-  const isSlow = (reason: unknown) => reason !== undefined && !String(reason).includes("--no-fastdp");
-  const slow = established.filter(({ Attrs }) => isSlow(Attrs?.["reason"])).length;
+  const slow = established.filter(({ Trouble }) => Trouble && Trouble.Cause !== "switched off").length;
   if (slow === 0) return "all is well";
   return `all is well, but ${slow} of ${established.length} connections by sleeve; 'weave status connections' says why`;
 }

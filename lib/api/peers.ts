@@ -5,7 +5,7 @@ import type { PeerName } from "../mesh/name.ts";
 import type { RefusedPeer } from "../mesh/refusals.ts";
 import type { RefusedHandshake } from "../mesh/refusedhandshakes.ts";
 import type { MeshRouter } from "../mesh/router.ts";
-import { connectionRemedy } from "./remedies.ts";
+import { troubleReport } from "../sys/trouble.ts";
 import type { ConnectionReport, ProblemReport, RouterReport } from "./report.ts";
 import { type TargetReport, targetState } from "./targets.ts";
 
@@ -107,9 +107,7 @@ export function refusedReports({ clock, refusals, refusedHandshakes }: MeshRoute
     Address: address,
     Outbound: outbound,
     Peer,
-    Cause: error.refusal,
-    Reason: error.reason,
-    Remedy: error.remedy,
+    ...troubleReport(error.trouble),
     Since: iso(since),
     Last: iso(last),
     Attempts: attempts,
@@ -164,12 +162,12 @@ function unreached(mesh: MeshRouter, { Lost = [], Refused = [] }: RouterReport):
   );
 }
 
-function missing({ Target, Address, Reason }: TargetReport): ProblemReport {
+function missing({ Target, Address, Reason, Advice }: TargetReport): ProblemReport {
   const at = Address === "" ? "" : ` at ${Address}`;
   return {
     Check: "connections",
     Found: `named peer ${Target}${at} cannot be reached: ${Reason}`,
-    Advice: connectionRemedy(Reason, Address || Target),
+    Advice,
   };
 }
 

@@ -16,6 +16,7 @@ import type { Target } from "../mesh/maker.ts";
 import { nameToNumber, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
+import { type TroubleReport, troubleReport } from "../sys/trouble.ts";
 import {
   type LostReport,
   lostReports,
@@ -34,6 +35,10 @@ export interface ConnectionReport {
   State: "established" | "pending" | "retrying" | "failed" | "connecting" | "waiting";
   Info: string;
   Attrs: Record<string, string | number | boolean> | null;
+  /** Why it is not connected; of a connection, why frames go by a slower overlay than they could. */
+  Trouble?: TroubleReport;
+  /** RFC 3339, when it is tried again; absent for a target that is connected, or never tried again. */
+  RetryAt?: string;
   /** Who is at the other end, once that is known. */
   Peer?: { Name: string; NickName: string };
   /** How it does; absent for targets that are not connected. */
@@ -290,6 +295,7 @@ function peerReport(peer: Peer): PeerReport {
 
 function connectionReport(mesh: MeshRouter, connection: LocalConnection): ConnectionReport {
   const attributes = connection.attributes() ?? {};
+  const trouble = connection.slowness();
   const secrecy = mesh.encryption ? `${(connection.trusted ? "unencrypted" : "encrypted").padEnd(11)} ` : "";
   return {
     Address: connection.address,
@@ -298,20 +304,27 @@ function connectionReport(mesh: MeshRouter, connection: LocalConnection): Connec
     Info: `${secrecy}${String(attributes["name"] ?? "none").padEnd(6)} ${connection.remote}`,
     Attrs: mesh.encryption && !connection.trusted ? { ...attributes, encrypted: true } : attributes,
     Peer: { Name: connection.remote.name, NickName: connection.remote.nickName },
+    ...(trouble && { Trouble: troubleReport(trouble) }),
     Vitals: vitalsReport(mesh.clock, connection),
   };
 }
 
 function targetReport(clock: Clock, Address: string, target: Target): ConnectionReport[] {
-  const error = target.lastError?.message;
+  const { lastError, trouble, tryAfter } = target;
+  const error = lastError?.message;
+  const retry = target.state === "waiting" && tryAfter !== undefined ? dateOf(clock, tryAfter) : undefined;
   const report = (State: ConnectionReport["State"], Info: string): ConnectionReport[] => [
-    { Address, Outbound: true, State, Info, Attrs: null },
+    {
+      ...{ Address, Outbound: true, State, Info, Attrs: null },
+      ...(trouble && { Trouble: troubleReport(trouble) }),
+      ...(retry && { RetryAt: retry.toISOString() }),
+    },
   ];
   switch (target.state) {
     case "attempting":
       return error === undefined ? report("connecting", "") : report("retrying", error);
     case "waiting": {
-      const when = target.tryAfter === undefined ? "never" : goTime(dateOf(clock, target.tryAfter));
+      const when = retry ? goTime(retry) : "never";
       return error === undefined
         ? report("waiting", `until: ${when}`)
         : report("failed", `${error}, retry: ${when}`);

@@ -1,7 +1,6 @@
 // The report in the shapes of `weave status --json` and its parts.
 
 import { healthText, ipamStatus } from "./health.ts";
-import { connectionRemedy, overlayRemedy } from "./remedies.ts";
 import type { Report } from "./report.ts";
 import type { Connections, Names, Owners, PeerList, Shape, Status, Targets } from "./shapes.ts";
 
@@ -98,10 +97,10 @@ function absent({ Lost = [], Refused = [] }: Report["Router"]): Shape<typeof Con
 function connected({ Connections: all, Refused = [] }: Report["Router"]): Shape<typeof Connections> {
   const isRefused = new Set(Refused.filter(({ Outbound }) => Outbound).map(({ Address }) => Address));
   const shown = all.filter(({ Peer, Address }) => Peer || !isRefused.has(Address));
-  return shown.map(({ Address, Outbound, State, Info, Attrs, Peer, Vitals }) => {
-    const { name, mtu, reason, encrypted } = Attrs ?? {};
-    const why = reason ?? (Peer ? undefined : Info);
-    const error = State === "failed" || State === "retrying" ? Info.replace(/, retry: .*$/, "") : "";
+  return shown.map(({ Address, Outbound, State, Info, Attrs, Peer, Trouble, Vitals }) => {
+    const { name, mtu, encrypted } = Attrs ?? {};
+    // A target that waits for its first attempt has no trouble yet.
+    const why = Trouble?.Reason ?? (Peer ? "" : Info);
     return {
       address: Address,
       outbound: Outbound,
@@ -110,8 +109,8 @@ function connected({ Connections: all, Refused = [] }: Report["Router"]): Shape<
       overlay: name === undefined ? null : String(name),
       encrypted: encrypted === true,
       mtu: typeof mtu === "number" ? mtu : null,
-      reason: why === undefined || why === "" ? null : String(why),
-      remedy: remedyOf(reason, Peer || error === "" ? undefined : error, Address),
+      reason: why || null,
+      remedy: Trouble?.Remedy ?? null,
       since: Vitals?.Since ?? null,
       lastHeardMs: Vitals?.LastHeardMs ?? null,
       silent: Vitals?.Silent ?? false,
@@ -122,11 +121,6 @@ function connected({ Connections: all, Refused = [] }: Report["Router"]): Shape<
       sentBytesPerS: Vitals?.SentBytesPerS ?? null,
     };
   });
-}
-
-function remedyOf(reason: unknown, error: string | undefined, address: string): string | null {
-  if (reason !== undefined) return overlayRemedy(String(reason));
-  return error === undefined ? null : connectionRemedy(error, address);
 }
 
 export function peersSummary({ Router }: Report): Shape<typeof PeerList> {

@@ -1,12 +1,7 @@
 // Where each peer stands that was named, by launch or connect: what launch says came of it.
-import {
-  CollisionError,
-  DialError,
-  HandshakeError,
-  RefusedError,
-  SelfConnectionError,
-} from "../mesh/errors.ts";
+import { CollisionError, HandshakeError, RefusedError } from "../mesh/errors.ts";
 import type { NamedTarget } from "../mesh/maker.ts";
+import type { PeerTrouble } from "../mesh/trouble.ts";
 
 export interface TargetReport {
   /** As it was named. */
@@ -24,19 +19,17 @@ export interface TargetReport {
 
 /** Return the report on one named peer. */
 export function targetState({ name, address, unresolved, connection, target }: NamedTarget): TargetReport {
-  const error = target?.lastError;
   const peer = connection?.knownRemote;
-  const as = (State: TargetReport["State"], Reason = "", Advice = ""): TargetReport => ({
-    ...{ Target: name, Address: address ?? "", State, Reason, Advice },
+  const as = (State: TargetReport["State"], trouble?: PeerTrouble): TargetReport => ({
+    ...{ Target: name, Address: address ?? "", State },
+    ...{ Reason: trouble?.reason ?? "", Advice: trouble?.remedy ?? "" },
     ...(peer && { Peer: { Name: peer.name, NickName: peer.nickName } }),
   });
   if (connection?.established) return as("connected");
   if (unresolved !== undefined) return as("unresolved", unresolved);
-  if (error instanceof SelfConnectionError) return as("self");
-  if (error instanceof RefusedError || error instanceof HandshakeError)
-    return as("refused", error.reason, error.remedy);
-  if (error instanceof CollisionError) return as("refused", error.message);
-  if (error instanceof DialError && !connection) return as("failed", error.reason, error.remedy);
-  if (error && !connection) return as("failed", error.message);
-  return as("connecting");
+  const { lastError: error, trouble } = target ?? {};
+  if (trouble?.cause === "self") return as("self");
+  if (error instanceof RefusedError || error instanceof HandshakeError || error instanceof CollisionError)
+    return as("refused", trouble);
+  return trouble && !connection ? as("failed", trouble) : as("connecting");
 }

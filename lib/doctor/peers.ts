@@ -1,6 +1,5 @@
 // Connections to peers, by a router's report: which of them fail, are silent or slow, and the remedy for each cause.
 import * as v from "valibot";
-import { connectionRemedy, overlayRemedy } from "../api/remedies.ts";
 import { type Finding, problem, warning } from "./finding.ts";
 
 export const ConnectionSchema = v.object({
@@ -8,31 +7,32 @@ export const ConnectionSchema = v.object({
   State: v.string(),
   Info: v.string(),
   Attrs: v.nullish(v.record(v.string(), v.union([v.string(), v.number(), v.boolean()]))),
+  Trouble: v.optional(v.object({ Cause: v.string(), Reason: v.string(), Remedy: v.string() })),
 });
 type Connection = v.InferOutput<typeof ConnectionSchema>;
 
 const CHECK = "connections";
-/** All hosts may be launched with one list of peers, in which each finds itself. */
-const SELF = /^cannot connect to ourself\b/;
+/** A router of an earlier version tells no remedy. */
+const LOGS = "'weave logs', here and there, says more";
 
 /** `told`: what is reported as problems already; a refused peer is among them, with its cause. */
 export function connectionFindings(connections: readonly Connection[], told: readonly string[]): Finding[] {
   const isTold = ({ Address }: Connection) => told.some((found) => found.includes(` at ${Address} `));
   return connections.flatMap((connection) => {
     if (connection.State === "failed" || connection.State === "retrying")
-      return isTold(connection) || SELF.test(connection.Info) ? [] : [failing(connection)];
+      // All hosts may be launched with one list of peers, in which each finds itself.
+      return isTold(connection) || connection.Trouble?.Cause === "self" ? [] : [failing(connection)];
     return connection.State === "established" ? slow(connection) : [];
   });
 }
 
-function failing({ Address, Info }: Connection): Finding {
-  const cause = Info.replace(/, retry: .*$/, "");
-  return problem(CHECK, `${Address} cannot be reached: ${cause}`, connectionRemedy(cause, Address));
+function failing({ Address, Info, Trouble }: Connection): Finding {
+  const { Reason, Remedy } = Trouble ?? { Reason: Info, Remedy: LOGS };
+  return problem(CHECK, `${Address} cannot be reached: ${Reason}`, Remedy);
 }
 
-function slow({ Address, Info, Attrs }: Connection): Finding[] {
-  if (!/\bsleeve\b/.test(Info)) return [];
-  const reason = String(Attrs?.["reason"] ?? "that peer offers no fast datapath");
-  const found = `${Address} is reached by sleeve only: ${reason}`;
-  return [warning(CHECK, found, overlayRemedy(reason))];
+function slow({ Address, Attrs, Trouble }: Connection): Finding[] {
+  if (Attrs?.["name"] !== "sleeve") return [];
+  const { Reason, Remedy } = Trouble ?? { Reason: String(Attrs["reason"] ?? "cause unknown"), Remedy: LOGS };
+  return [warning(CHECK, `${Address} is reached by sleeve only: ${Reason}`, Remedy)];
 }

@@ -6,8 +6,9 @@ import type { Random } from "../clock/random.ts";
 import type { Slices, Work } from "../clock/slices.ts";
 import type { Fields } from "../log/fields.ts";
 import type { Log } from "../log/log.ts";
+import type { Trouble } from "../sys/trouble.ts";
 import type { Keeper } from "./collisions.ts";
-import { RefusedError } from "./errors.ts";
+import { ConnectionError, RefusedError } from "./errors.ts";
 import { makeFeatures, parseFeatures } from "./features.ts";
 import { type Framing, MAX_MESSAGE } from "./framing.ts";
 import type { GossipData } from "./gossip.ts";
@@ -127,7 +128,9 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#uid = host.random.u64();
     this.#trustsThem = host.trusts(this.remoteIp);
     this.#lastHeard = host.clock.now();
-    this.#timer = host.clock.after(HANDSHAKE_MS, () => this.shutdown(new Error("timeout during handshake")));
+    this.#timer = host.clock.after(HANDSHAKE_MS, () =>
+      this.shutdown(new ConnectionError("timeout during handshake", "silent")),
+    );
     const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));
     const { encryption, minVersion } = host;
     this.#handshake = new Handshake({ outbound, features, encryption, minVersion }, (bytes) =>
@@ -171,6 +174,11 @@ export class LocalConnection implements PeerConnection, StreamHandler {
 
   attributes(): Record<string, string | number | boolean> | undefined {
     return this.#overlay?.attributes();
+  }
+
+  /** Why frames go by a slower overlay than they could. */
+  slowness(): Trouble | undefined {
+    return this.#overlay?.slowness?.();
   }
 
   breakTie(other: LocalConnection): TieBreak {
@@ -258,7 +266,9 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#checking = this.host.clock.after(ms, () => {
       this.#checking = undefined;
       if (this.stream.unacknowledgedMs() >= ms)
-        this.shutdown(new Error(`${reason}, and the peer acknowledges nothing on this connection`));
+        this.shutdown(
+          new ConnectionError(`${reason}, and the peer acknowledges nothing on this connection`, "silent"),
+        );
     });
   }
 
@@ -326,7 +336,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
 
   #beat(): void {
     if (this.host.clock.now() - this.#lastHeard > SILENCE_MS) {
-      this.shutdown(new Error(`nothing heard for ${SILENCE_MS / 1000} s`));
+      this.shutdown(new ConnectionError(`nothing heard for ${SILENCE_MS / 1000} s`, "silent"));
     } else {
       this.probe();
     }

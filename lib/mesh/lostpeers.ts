@@ -1,6 +1,7 @@
 // Peers whose connection has ended: for a while they stay known, with when and why. Only peers are listed that were
 // connected, frames and all, so nobody gets in here without having proved who they are where that is asked for.
 import type { Clock } from "../clock/clock.ts";
+import { peerTrouble } from "./errors.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 
@@ -29,7 +30,7 @@ export class LostPeers {
 
   /** Note that the connection to a peer has ended. */
   add({ address, outbound }: Ended, { name, nickName }: Pick<Peer, "name" | "nickName">, error: Error): void {
-    const reason = plainReason(error.message);
+    const reason = peerTrouble(error, address).reason.slice(0, MAX_REASON);
     this.#byName.delete(name);
     this.#byName.set(name, { name, nickName, address, outbound, at: this.clock.now(), reason });
     for (const oldest of this.#byName.keys()) {
@@ -49,14 +50,4 @@ export class LostPeers {
     for (const { name, at } of this.#byName.values()) if (now - at >= SHOWN_MS) this.#byName.delete(name);
     return [...this.#byName.values()].reverse();
   }
-}
-
-/** Words of the socket layer that say little to a reader, and what they mean here. */
-const PLAIN: Readonly<Record<string, string>> = {
-  EOF: "the peer closed the connection: its router was stopped or killed",
-  "connection reset by peer": "the peer's host reset the connection: its router or the host was restarted",
-};
-
-function plainReason(message: string): string {
-  return (PLAIN[message] ?? message).slice(0, MAX_REASON);
 }

@@ -6,13 +6,15 @@ import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { Log } from "../log/log.ts";
+import { codeOf } from "../sys/cause.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
-import { CollisionError, RefusedError, SelfConnectionError } from "./errors.ts";
+import { CollisionError, peerTrouble, RefusedError, SelfConnectionError } from "./errors.ts";
 import { DIAL_BURST, DIALS_PER_S, dialable, GossipedAddresses, MAX_GOSSIPED } from "./gossiped.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 import type { StreamHandler, Transport } from "./transport.ts";
+import { connectionCause, connectionTrouble, type PeerTrouble } from "./trouble.ts";
 
 const INITIAL_INTERVAL_MS = 250;
 const MAX_INTERVAL_MS = 6 * 60_000;
@@ -41,6 +43,8 @@ const CHECK_DELAY_PER_TARGET_MS = 0.2;
 export interface Target {
   state: "waiting" | "attempting" | "connected";
   lastError: Error | undefined;
+  /** What that was, and what to do about it. */
+  trouble: PeerTrouble | undefined;
   /** When to try next, in ms of the clock; undefined for never. */
   tryAfter: number | undefined;
   intervalMs: number;
@@ -53,7 +57,7 @@ interface DirectPeer {
   readonly ip: string | undefined;
   readonly port: number | undefined;
   /** Why no address was found for it the last time. */
-  readonly unresolved?: string;
+  readonly unresolved?: PeerTrouble;
 }
 
 /** Where a peer stands that the user named. */
@@ -62,7 +66,7 @@ export interface NamedTarget {
   /** "ip:port"; undefined while its name has no address. */
   readonly address: string | undefined;
   /** Why its name has no address, once that was looked for. */
-  readonly unresolved: string | undefined;
+  readonly unresolved: PeerTrouble | undefined;
   /** The connection to whoever is there, established or not. */
   readonly connection: LocalConnection | undefined;
   /** The attempt to connect to that address. */
@@ -130,7 +134,7 @@ export class ConnectionMaker {
     const errors = await Promise.all(
       Array.from(ports.keys(), async (peer) => {
         const { ip, unresolved } = await this.#resolve(peer);
-        if (unresolved !== undefined) return [`cannot resolve peer "${peer}": ${unresolved}`];
+        if (unresolved !== undefined) return [`cannot resolve peer "${peer}": ${unresolved.reason}`];
         const target = ip === undefined ? undefined : this.targets.get(this.#addressOf(ip, ports.get(peer)));
         if (target?.state === "waiting") this.#tryNow(target);
         this.refresh();
@@ -149,7 +153,7 @@ export class ConnectionMaker {
     const { ip, port } = before;
     const found = await this.params.transport.resolve(host).then(
       (address): DirectPeer => ({ ip: address, port }),
-      (error): DirectPeer => ({ ip, port, unresolved: reasonOf(error) }),
+      (error): DirectPeer => ({ ip, port, unresolved: unresolvable(host, error) }),
     );
     if (this.#direct.get(name) === before) this.#direct.set(name, found);
     return found;
@@ -267,7 +271,7 @@ export class ConnectionMaker {
     if (!(error instanceof SelfConnectionError)) this.terminations++;
     this.connections.delete(connection);
     const target = connection.outbound ? this.targets.get(connection.address) : undefined;
-    if (target) this.#failed(target, error);
+    if (target) this.#failed(connection.address, target, error);
     this.refresh();
   }
 
@@ -281,11 +285,12 @@ export class ConnectionMaker {
     return joinHostPort(ip, port ?? this.params.port);
   }
 
-  #failed(target: Target, error: Error): void {
+  #failed(address: string, target: Target, error: Error): void {
     const now = this.params.clock.now();
     const lasted = target.tryAfter !== undefined && now > target.tryAfter + RESET_AFTER_MS;
     target.state = "waiting";
     target.lastError = error;
+    target.trouble = peerTrouble(error, address);
     if (error instanceof SelfConnectionError) {
       target.tryAfter = undefined;
       target.intervalMs = MAX_INTERVAL_MS;
@@ -407,6 +412,7 @@ export class ConnectionMaker {
     const target: Target = {
       state: "waiting",
       lastError: undefined,
+      trouble: undefined,
       tryAfter: this.params.clock.now() + (reason === "theirs to call" ? THEIR_TURN_MS : 0),
       intervalMs: INITIAL_INTERVAL_MS,
       giveUp: undefined,
@@ -430,9 +436,13 @@ export class ConnectionMaker {
       },
       (error) => {
         log(`error during connection attempt: ${error.message}`, { address });
-        this.#failed(target, error);
+        this.#failed(address, target, error);
         this.refresh();
       },
     );
   }
 }
+
+/** Why a name has no address. */
+const unresolvable = (host: string, error: unknown): PeerTrouble =>
+  connectionTrouble(connectionCause(codeOf(error)), reasonOf(error), host);

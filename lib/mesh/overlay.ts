@@ -1,4 +1,5 @@
 // What the mesh asks of an overlay: for each connection, a forwarder that carries frames beside it.
+import type { Trouble } from "../sys/trouble.ts";
 import type { Features } from "./handshake.ts";
 import type { Peer } from "./peer.ts";
 
@@ -53,6 +54,8 @@ export interface OverlayConnection {
   control(tag: number, message: Uint8Array): void;
   stop(): void;
   vitals?(): OverlayVitals;
+  /** Why frames go by a slower overlay than they could; undefined where they do not. */
+  slowness?(): Trouble | undefined;
   /** For status: name, mtu, … */
   attributes(): Record<string, string | number | boolean>;
 }

@@ -98,8 +98,8 @@ export class Refusals {
     return this.standing().map(({ name, nickName, address, since, error }) => ({
       found:
         `peer ${name}(${nickName}) at ${address} is refused since ` +
-        `${timeText(this.clock, since)}: ${error.reason}`,
-      advice: error.remedy,
+        `${timeText(this.clock, since)}: ${error.trouble.reason}`,
+      advice: error.trouble.remedy,
     }));
   }
 

@@ -36,13 +36,13 @@ export class RefusedHandshakes {
 
   /** Note a handshake that failed. A caller that is no router, such as a port scan, is not listed. */
   note({ address, remoteIp: ip, outbound }: Called, error: HandshakeError): void {
-    if (!outbound && error.refusal === "no router") return;
+    if (!outbound && error.trouble.cause === "no router") return;
     const now = this.clock.now();
     const [map, key, max] = outbound
       ? ([this.#dialled, address, MAX_DIALLED] as const)
       : ([this.#callers, ip, MAX_CALLERS] as const);
     const known = map.get(key);
-    const same = known?.error.refusal === error.refusal ? known : undefined;
+    const same = known?.error.trouble.cause === error.trouble.cause ? known : undefined;
     map.delete(key);
     map.set(key, {
       address: key,

@@ -4,12 +4,14 @@ import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import { joinHostPort, splitHostPort } from "../address/hostport.ts";
 import { detached } from "../log/unexpected.ts";
+import { codeOf } from "../sys/cause.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { roundTripMs, unacknowledgedMs } from "../sys/tcpinfo.ts";
 import { whyNotConnected } from "../sys/whynot.ts";
-import { DialError } from "./errors.ts";
+import { ClosedError, ConnectionError, DialError } from "./errors.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import type { Stream, StreamHandler, Transport } from "./transport.ts";
+import { connectionCause } from "./trouble.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /**
@@ -26,7 +28,7 @@ export function tcpTransport(localIp: string | undefined): Transport {
     connect(address, opened, failed) {
       const target = splitHostPort(address);
       if (!target?.port) {
-        failed(new DialError(address, "invalid address", ""));
+        failed(new DialError(address, "invalid address", "invalid address"));
         return () => {};
       }
       let socket: Socket;
@@ -38,7 +40,7 @@ export function tcpTransport(localIp: string | undefined): Transport {
         });
       } catch (error) {
         // A port or an address that there cannot be.
-        failed(new DialError(address, reasonOf(error), ""));
+        failed(new DialError(address, "invalid address", reasonOf(error)));
         return () => {};
       }
       const { host, port } = target;
@@ -49,8 +51,9 @@ export function tcpTransport(localIp: string | undefined): Transport {
         clearTimeout(timer);
         const asking = whyNotConnected(error, { host, port, from: localIp }).then((why) => {
           if (givenUp) return;
-          const found = why ?? { cause: reasonOf(error), remedy: "" };
-          failed(new DialError(address, `connect: ${found.cause}`, found.remedy));
+          failed(
+            new DialError(address, connectionCause(why?.code), why?.cause ?? reasonOf(error), "connect"),
+          );
         });
         detached(`asking why ${address} cannot be dialled`, asking);
       };
@@ -62,7 +65,7 @@ export function tcpTransport(localIp: string | undefined): Transport {
           attach(socket, opened);
         } catch (error) {
           socket.destroy();
-          failed(new DialError(address, reasonOf(error), ""));
+          failed(new DialError(address, connectionCause(codeOf(error)), reasonOf(error)));
         }
       });
       return () => {
@@ -153,8 +156,8 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
       setTimeout(() => socket.destroy(), 100);
     },
   };
-  socket.on("error", (error) => end(new Error(reasonOf(error))));
-  socket.on("close", () => end(new Error("EOF")));
+  socket.on("error", (error) => end(streamError(error)));
+  socket.on("close", () => end(new ClosedError()));
   socket.on("drain", () => {
     backlog.set(end, 0);
     handler?.drained();
@@ -168,6 +171,17 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
   socket.on("data", (chunk: Buffer) => {
     if (!closed) handler?.data(new Uint8Array(chunk));
   });
+}
+
+const RESET = "the peer's host reset the connection: its router or the host was restarted";
+
+function streamError(error: Error): ConnectionError {
+  const code = codeOf(error);
+  return new ConnectionError(
+    reasonOf(error),
+    connectionCause(code),
+    code === "ECONNRESET" ? RESET : reasonOf(error),
+  );
 }
 
 /** The socket's open file, which Bun has behind its handle. */

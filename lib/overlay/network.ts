@@ -101,7 +101,7 @@ export class NetworkOverlay implements Overlay {
     this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, tapGone, () => this.#sleeveRestarted());
     tap.madeAnew = () => this.#sleeve.tapBack();
     datapath.troubled = () => this.#fastdp.linksChanged();
-    if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdp}`);
+    if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdp.reason}`);
   }
 
   get #overlays() {
@@ -169,6 +169,7 @@ export class NetworkOverlay implements Overlay {
       control: (tag, message) => connection.control(tag, message),
       attributes: () => connection.attributes(),
       vitals: () => connection.vitals(),
+      slowness: () => connection.slowness(),
       stop: () => {
         connection.stop();
         if (this.#connections.get(peer) === connection) this.#connections.delete(peer);
@@ -230,7 +231,7 @@ export class NetworkOverlay implements Overlay {
   diagnostics(): Record<string, unknown> {
     const { withoutFastdp, portName } = this.datapath;
     return {
-      fastdp: withoutFastdp === undefined ? { interface: portName } : { unavailable: withoutFastdp },
+      fastdp: withoutFastdp === undefined ? { interface: portName } : { unavailable: withoutFastdp.reason },
       sleeve: { crypto: this.#sleeve.crypto ?? "", ...this.#sleeve.counters.all() },
     };
   }

@@ -4,10 +4,11 @@
 
 import type { IPv4 } from "../address/ipv4.ts";
 import type { Log } from "../log/log.ts";
-import { HandshakeError } from "../mesh/errors.ts";
+import { ConnectionError, HandshakeError } from "../mesh/errors.ts";
 import { encodeTagged, TAG } from "../mesh/message.ts";
 import type { OverlayConnection, OverlayParams, OverlayVitals, Traffic } from "../mesh/overlay.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { OverlayError, type OverlayTrouble, overlayTrouble } from "./trouble.ts";
 
 const FEATURE = "Overlays";
 /** Characters of a peer's list that are shown. */
@@ -21,7 +22,7 @@ export type Route =
 /** What an overlay is told of a connection. */
 export interface CandidateParams extends OverlayParams {
   /** Frames do not get through any more, and why; undefined when they do again. */
-  health(trouble: string | undefined): void;
+  health(trouble: OverlayTrouble | undefined): void;
   /** The connection's frames go by this overlay, if there are any. */
   preferred(): boolean;
 }
@@ -37,15 +38,18 @@ export interface CandidateConnection extends OverlayConnection {
 /** An overlay with the name that peers know it by. */
 export interface NamedOverlay {
   readonly name: string;
+  /** UDP port. */
+  readonly port: number;
   prepare(params: CandidateParams): CandidateConnection;
 }
 
 interface Candidate {
   readonly name: string;
+  readonly port: number;
   connection: CandidateConnection | undefined;
   established: boolean;
   /** Why it is not to be used; undefined where nothing is known against it. */
-  trouble: string | undefined;
+  trouble: OverlayTrouble | undefined;
 }
 
 /** The feature that tells peers of our overlays, in order of preference. */
@@ -57,7 +61,7 @@ export interface SwitchOptions {
   /** In order of preference. */
   readonly overlays: readonly NamedOverlay[];
   /** Overlays that this host has not, and why. */
-  readonly missing?: ReadonlyMap<string, string>;
+  readonly missing?: ReadonlyMap<string, OverlayTrouble>;
   /** That of peers which do not negotiate. */
   readonly compatible: NamedOverlay;
   readonly log: Log;
@@ -96,8 +100,9 @@ export class SwitchedConnection implements OverlayConnection {
     private readonly params: OverlayParams,
     private readonly options: SwitchOptions,
   ) {
-    this.#candidates = overlays.map(({ name }) => ({
+    this.#candidates = overlays.map(({ name, port }) => ({
       name,
+      port,
       connection: undefined,
       established: false,
       trouble: undefined,
@@ -107,7 +112,10 @@ export class SwitchedConnection implements OverlayConnection {
       if (candidate) this.#prepare(overlay, candidate, i);
     });
     if (!this.#candidates.some((candidate) => candidate.connection)) {
-      throw new Error(`no usable overlay to ${params.remotePeer}: ${this.#troubles().join("; ")}`);
+      throw new ConnectionError(
+        `no usable overlay to ${params.remotePeer}: ${this.#troubles().join("; ")}`,
+        "forwarders",
+      );
     }
     this.#choose();
   }
@@ -152,29 +160,37 @@ export class SwitchedConnection implements OverlayConnection {
   attributes(): Record<string, string | number | boolean> {
     const best = this.#best;
     if (!best?.connection) return {};
-    const better = this.#candidates.slice(0, this.#candidates.indexOf(best));
-    const reasons = [
-      ...this.#absent(best),
-      ...better.map(({ name, trouble }) => `${name}: ${trouble ?? "not established yet"}`),
-    ];
+    const trouble = this.slowness();
     return {
       ...best.connection.attributes(),
       ...(this.#fallbacks > 0 && { fallbacks: this.#fallbacks }),
-      ...(reasons.length > 0 && { reason: reasons.join("; ") }),
+      ...(trouble && { reason: trouble.reason }),
     };
   }
 
+  /** Why better overlays are not in use: all reasons, and the remedy of the first; undefined where the best is. */
+  slowness(): OverlayTrouble | undefined {
+    const best = this.#best;
+    if (!best?.connection) return undefined;
+    const better = this.#candidates.slice(0, this.#candidates.indexOf(best));
+    const troubles = [
+      ...this.#absent(best),
+      ...better.map(({ name, port, trouble }) => [name, trouble ?? pending(port)] as const),
+    ];
+    const [first] = troubles;
+    return (
+      first && { ...first[1], reason: troubles.map(([name, { reason }]) => `${name}: ${reason}`).join("; ") }
+    );
+  }
+
   /** Overlays that are better than `best` and not tried, as one of the ends has them not. */
-  #absent(best: Candidate): string[] {
+  #absent(best: Candidate): (readonly [name: string, OverlayTrouble])[] {
     const { overlays, missing } = this.options;
     const here = overlays.findIndex(({ name }) => name === best.name);
     const there = overlays
       .slice(0, Math.max(0, here))
       .filter(({ name }) => !this.#candidates.some((candidate) => candidate.name === name));
-    return [
-      ...Array.from(missing ?? [], ([name, why]) => `${name}: ${why}`),
-      ...there.map(({ name }) => `${name}: the peer does not offer it`),
-    ];
+    return [...(missing ?? []), ...there.map(({ name, port }) => [name, notOffered(port)] as const)];
   }
 
   /** Signs of life by whatever overlay; frames of all of them together. */
@@ -204,8 +220,8 @@ export class SwitchedConnection implements OverlayConnection {
         preferred: () => this.#best === candidate,
       });
     } catch (error) {
-      candidate.trouble = reasonOf(error);
-      this.#log(`cannot use ${overlay.name}: ${candidate.trouble}`);
+      candidate.trouble = troubleOf(error, overlay.port);
+      this.#log(`cannot use ${overlay.name}: ${candidate.trouble.reason}`);
     }
   }
 
@@ -218,9 +234,11 @@ export class SwitchedConnection implements OverlayConnection {
     this.params.established();
   }
 
-  #health(candidate: Candidate, trouble: string | undefined): void {
+  #health(candidate: Candidate, trouble: OverlayTrouble | undefined): void {
     candidate.trouble = trouble;
-    this.#log(trouble === undefined ? `${candidate.name} works again` : `${candidate.name}: ${trouble}`);
+    this.#log(
+      trouble === undefined ? `${candidate.name} works again` : `${candidate.name}: ${trouble.reason}`,
+    );
     if (trouble !== undefined) this.#suspect(candidate);
     this.#choose();
   }
@@ -233,7 +251,7 @@ export class SwitchedConnection implements OverlayConnection {
     if (this.#stopped) return;
     this.#log(`${candidate.name}: ${error.message}`);
     candidate.connection = undefined;
-    candidate.trouble = error.message;
+    candidate.trouble = troubleOf(error, candidate.port);
     this.#suspect(candidate);
     this.#choose();
   }
@@ -244,7 +262,8 @@ export class SwitchedConnection implements OverlayConnection {
     const best = working.find(({ established }) => established) ?? working[0];
     if (!best) {
       const { remotePeer, failed } = this.params;
-      return failed(new Error(`no working forwarders to ${remotePeer}: ${this.#troubles().join("; ")}`));
+      const text = `no working forwarders to ${remotePeer}: ${this.#troubles().join("; ")}`;
+      return failed(new ConnectionError(text, "forwarders"));
     }
     if (best === this.#best) return;
     const worse = this.#best && this.#candidates.indexOf(best) > this.#candidates.indexOf(this.#best);
@@ -256,13 +275,18 @@ export class SwitchedConnection implements OverlayConnection {
   }
 
   #troubles(): string[] {
-    return this.#candidates.flatMap(({ name, trouble }) => (trouble ? `${name}: ${trouble}` : []));
+    return this.#candidates.flatMap(({ name, trouble }) => (trouble ? `${name}: ${trouble.reason}` : []));
   }
 
   #log(text: string): void {
     this.options.log.info(text, { peer: `${this.params.remotePeer}` });
   }
 }
+
+const pending = (port: number) => overlayTrouble("pending", "not established yet", port);
+const notOffered = (port: number) => overlayTrouble("not offered", "the peer does not offer it", port);
+const troubleOf = (error: unknown, port: number) =>
+  error instanceof OverlayError ? error.trouble : overlayTrouble("other", reasonOf(error), port);
 
 const isKnown = <T>(value: T | undefined): value is T => value !== undefined;
 

@@ -57,9 +57,6 @@ export async function awaitPeers(ask: () => Promise<Started>, clock: Clock): Pro
   }
 }
 
-/** The system call says nothing to people. */
-const plainReason = (reason: string) => reason.replace(/^connect: /, "");
-
 function launchedPeer({ Target, Address, State, Reason, Advice, Peer }: Started["targets"][number]) {
   return {
     peer: Target,
@@ -67,7 +64,7 @@ function launchedPeer({ Target, Address, State, Reason, Advice, Peer }: Started[
     state: State === "failed" || State === "connecting" ? "no-answer" : State,
     name: Peer?.Name ?? null,
     nickname: Peer?.NickName ?? null,
-    reason: plainReason(Reason) || null,
+    reason: Reason || null,
     advice: Advice || null,
   } satisfies Shape<typeof LaunchedPeer>;
 }
@@ -103,7 +100,10 @@ function peerLines({ peer, address, state, name, nickname, reason, advice }: Sha
     case "self":
       return ["this host itself"];
     case "unresolved":
-      return [`no answer yet: the name does not resolve (${reason}); retried`];
+      return [
+        `no answer yet: the name does not resolve (${reason}); retried`,
+        ...(advice === null ? [] : [advice]),
+      ];
     default:
       return [
         `no answer yet${at}${reason === null ? "" : `: ${reason}`}; dialled until it answers`,

@@ -4,7 +4,7 @@ import type { Pings, Shape } from "../api/shapes.ts";
 import { ETHERNET_HEADER } from "../overlay/probe/frame.ts";
 import type { Arrived } from "../overlay/probe/probes.ts";
 import type { RunResult } from "../overlay/probe/run.ts";
-import { refusalText } from "../overlay/refusal.ts";
+import { refusal } from "../overlay/refusal.ts";
 
 export type Ping = Shape<typeof Pings>[number];
 export type PingWay = Ping["overlays"][number];
@@ -70,10 +70,8 @@ function troubleOf(facts: RunFacts): Trouble | undefined {
 function silence(facts: RunFacts): Trouble {
   const { overlay, peer, here, result, arrived, port } = facts;
   if (result.errno !== 0) {
-    return {
-      problem: `${here} cannot send: ${refusalText(result.errno, port)}`,
-      remedy: `see 'weave doctor' on ${here}`,
-    };
+    const { reason, remedy } = refusal(`${here} cannot send`, result.errno, port);
+    return { problem: reason, remedy };
   }
   if (arrived?.probes === 0)
     return { problem: `no frame by ${overlay} arrives at ${peer}`, remedy: unblock(facts, here, peer) };

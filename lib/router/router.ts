@@ -405,7 +405,7 @@ export async function startRouter(
           ...(dns?.notes() ?? []),
           ...store.notes(),
           ...allocator.releaser.notes(),
-          ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp}`] : []),
+          ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp.reason}`] : []),
           ...ports.notes(),
           ...reconciler.notes(),
           ...(services.notes?.() ?? []),

@@ -232,6 +232,6 @@ function targetOf(
 function tunnelTo(report: Report, name: string): Tunnel | undefined {
   const connection = connectionsSummary(report).find(({ peer }) => peer?.name === name);
   if (!connection?.peer) return undefined;
-  const { peer, state, overlay, mtu, encrypted, reason } = connection;
-  return { neighbour: peer.nickname, state, overlay, mtu, encrypted, reason };
+  const { peer, state, overlay, mtu, encrypted, reason, remedy } = connection;
+  return { neighbour: peer.nickname, state, overlay, mtu, encrypted, reason, remedy };
 }

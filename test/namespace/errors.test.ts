@@ -106,7 +106,10 @@ describe("a port in use", () => {
     // The link of an earlier launch has the port.
     await host.weave("reset", "--force");
     await occupied(udp(6784, "0.0.0.0"), async (pid) => {
-      expect((await launch()).code).toBe(0);
+      const { code, stderr } = await launch();
+      expect(code).toBe(0);
+      // The sentence alone: fields are for searching the log.
+      expect(stderr).toMatch(/^warning: no fast datapath: .*; stop that, or choose another with --port$/m);
       const text = await host.weave("status");
       expect(text).toContain("no VXLAN link on UDP port 6784: UDP port 6784 is in use by bun");
       expect(text).toContain(`(pid ${pid}); stop that, or choose another with --port`);

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { Failure, Launched, Primed, type Shape } from "../../lib/api/shapes.ts";
+import { Connections, Failure, Launched, Primed, type Shape } from "../../lib/api/shapes.ts";
 import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
 
 let hosts: Hosts;
@@ -87,6 +87,22 @@ test("a host without a router, one that is silent, and ourselves", async () => {
     }),
     expect.objectContaining({ peer: b.ip, state: "self" }),
   ]);
+});
+
+test("launch, status and doctor have one reason and one remedy for a peer", async () => {
+  const { peers } = await launched(b, a.ip);
+  const [said] = peers;
+  expect(said).toMatchObject({ reason: "connection refused", advice: expect.stringContaining(a.ip) });
+  const [status] = v.parse(Connections, JSON.parse(await b.weave("status", "connections", "--json")));
+  expect([status?.reason, status?.remedy]).toEqual([said?.reason, said?.advice] as never);
+  const { stdout } = await b.exec([join(DIST, "weave"), "doctor", "--json"]);
+  const findings = v.parse(v.array(v.looseObject({ found: v.string() })), JSON.parse(stdout));
+  expect(findings).toContainEqual(
+    expect.objectContaining({
+      found: expect.stringContaining(`cannot be reached: ${said?.reason}`),
+      advice: said?.advice,
+    }),
+  );
 });
 
 test("a name that does not resolve is looked up until it does", async () => {

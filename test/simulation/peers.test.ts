@@ -67,7 +67,7 @@ test.each<[string, Partial<MeshConfig>, Partial<MeshConfig>, string, string]>([
   const seen = [dialled, dialler].map(({ router }) =>
     router.refusedHandshakes
       .standing()
-      .map(({ address, outbound, error }) => [address, outbound, error.refusal]),
+      .map(({ address, outbound, error }) => [address, outbound, error.trouble.cause]),
   );
   expect(seen).toEqual([[[dialler.ip, false, here]], [[`${dialled.ip}:6783`, true, there]]]);
   for (const { router } of [dialled, dialler]) {
@@ -82,5 +82,5 @@ test("two of one name: both ends list the other", async () => {
   const [simulation, dialled, dialler] = await two(name);
   simulation.clock.advance(MINUTE);
   for (const { router } of [dialled, dialler])
-    expect(router.refusedHandshakes.standing().map(({ error }) => error.refusal)).toEqual(["name"]);
+    expect(router.refusedHandshakes.standing().map(({ error }) => error.trouble.cause)).toEqual(["name"]);
 });

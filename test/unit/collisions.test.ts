@@ -19,7 +19,7 @@ test("a host that was restarted is no second one, whatever its address; one besi
   expect(collisions.isAmbiguous(NAME)).toBe(false);
   expect(collisions.judge(NAME, OTHER, undefined)).toBeUndefined();
   collisions.note(NAME, { ip: ONE, lastHeard: clock.now() }, OTHER);
-  expect(collisions.judge(NAME, OTHER, undefined)?.reason).toContain(
+  expect(collisions.judge(NAME, OTHER, undefined)?.trouble.reason).toContain(
     "is that of two hosts, at 10.0.0.1 and at 10.0.0.2",
   );
   expect(collisions.judge(NAME, ONE, undefined)).toBeUndefined();
@@ -53,7 +53,7 @@ test("the second host learns it in the handshake, where the name is its own", ()
   const features = new Map(Object.entries(there.features("10.0.0.2")));
   expect(here.told(nameFromNumber(8n), features)).toBeUndefined();
   expect(here.nameIsTaken).toBe(false);
-  expect(here.told(NAME, features)?.reason).toContain("is also that of the host at 10.0.0.1");
+  expect(here.told(NAME, features)?.trouble.reason).toContain("is also that of the host at 10.0.0.1");
   expect(here.nameIsTaken).toBe(true);
   for (const lie of ["", "x", `${NAME} `, `${NAME} ${"9".repeat(80)}`])
     expect(here.told(NAME, new Map([["NameTaken", lie]]))).toBeUndefined();

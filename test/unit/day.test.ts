@@ -61,7 +61,7 @@ function sleeveLink() {
         clock.after(path.delayMs, () => ends[1 - i]?.forwarder.control(tag, message));
       },
       established: () => state.established++,
-      health: (trouble) => state.health.push(trouble),
+      health: (trouble) => state.health.push(trouble?.reason),
       changed: () => state.settings++,
       log() {},
       preferred: () => true,
@@ -179,7 +179,7 @@ function fastdpLink() {
     established: () => seen.established++,
     failed: (error: Error) => health.push(error.message),
     restart: () => {},
-    health: (trouble: string | undefined) => health.push(trouble),
+    health: (trouble: { reason: string } | undefined) => health.push(trouble?.reason),
     preferred: () => true,
   });
   const at = () => BigInt(clock.now() + 1) * 1_000_000n;

@@ -74,7 +74,7 @@ test("the text has a line for each peer, and fits 80 columns", () => {
           Reason: "no",
           Advice: "do this",
         }),
-        target("failed", { Reason: "connect: connection refused" }),
+        target("failed", { Reason: "connection refused" }),
         target("connecting"),
         target("unresolved", { Target: "host4", Address: "", Reason: "ENOTFOUND" }),
         target("self", { Target: "10.99.0.2", Address: "10.99.0.2:6783" }),

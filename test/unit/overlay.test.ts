@@ -14,6 +14,7 @@ import {
   SLOW_HEARTBEAT_MS,
 } from "../../lib/overlay/fastdp/forwarder.ts";
 import { type CandidateParams, type NamedOverlay, switchedConnection } from "../../lib/overlay/switch.ts";
+import { overlayTrouble } from "../../lib/overlay/trouble.ts";
 import { EAGAIN, EMSGSIZE } from "../../lib/sys/errno.ts";
 
 const EPERM = 1;
@@ -70,7 +71,7 @@ function forwarder(acknowledges = false, encrypted = false) {
     },
     established: () => seen.established++,
     failed: (error) => seen.failed.push(error.message),
-    health: (trouble) => seen.health.push(trouble),
+    health: (trouble) => seen.health.push(trouble?.reason),
     changed: () => {},
   });
   every(clock, 100, () => subject.tick());
@@ -332,6 +333,7 @@ describe("the switch between overlays", () => {
     const events: string[] = [];
     const named: NamedOverlay[] = overlays.map((name) => ({
       name,
+      port: 6_784,
       prepare(given) {
         params.set(name, given);
         return {
@@ -361,7 +363,7 @@ describe("the switch between overlays", () => {
       },
       {
         overlays: named,
-        compatible: named.at(-1) ?? { name: "none", prepare: () => expect.unreachable() },
+        compatible: named.at(-1) ?? { name: "none", port: 0, prepare: () => expect.unreachable() },
         log,
         changed: () => events.push("changed"),
       },
@@ -387,7 +389,7 @@ describe("the switch between overlays", () => {
     const { connection, params, events } = prepare("fastdp sleeve", ["fastdp", "sleeve"]);
     params.get("sleeve")?.established();
     params.get("fastdp")?.established();
-    params.get("fastdp")?.health("blocked");
+    params.get("fastdp")?.health(overlayTrouble("blocked", "blocked", 6_784));
     expect(connection.attributes()).toMatchObject({ name: "sleeve", reason: "fastdp: blocked" });
     expect(connection.route).toEqual({ kind: "sleeve", link: 1 });
     expect(events).toContain("using sleeve (fastdp: blocked)");

@@ -79,6 +79,7 @@ const TUNNEL: Tunnel = {
   mtu: 1376,
   encrypted: false,
   reason: null,
+  remedy: null,
 };
 const GOOD: Evidence = {
   probe: PROBE,

@@ -7,6 +7,7 @@ import { type Keeper, keeper } from "../../host/reconcile/resource.ts";
 import { linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
+import type { OverlayTrouble } from "../trouble.ts";
 import { Contents, type ForwardingTable, readTable, tableDifference, writeEntries } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
 import { linkAddress, need, TapLink, tapName, VxlanLink, vxlanName } from "./links.ts";
@@ -83,7 +84,7 @@ export class Datapath {
   }
 
   /** Why there is no fast datapath; undefined where there is one. */
-  get withoutFastdp(): string | undefined {
+  get withoutFastdp(): OverlayTrouble | undefined {
     return this.#vxlan.without;
   }
 

@@ -29,6 +29,7 @@ import { EADDRINUSE, EBUSY, isErrno } from "../../sys/errno.ts";
 import { listenReason } from "../../sys/listening.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { syscall } from "../../sys/syscall.ts";
+import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
 
 const O_CLOEXEC = 0x80000;
 
@@ -83,7 +84,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
   readonly sources = ["links"] as const;
   readonly link: string;
   /** Why there is none; undefined where there is one. Known once it has started. */
-  without: string | undefined;
+  without: OverlayTrouble | undefined;
   /** Others may rename it. */
   #index: number | undefined;
   #started = false;
@@ -100,7 +101,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     readonly trouble: (reason: string | undefined) => void,
   ) {
     this.link = vxlanName(port);
-    if (!enabled) this.without = "switched off (--no-fastdp)";
+    if (!enabled) this.without = overlayTrouble("switched off", "switched off (--no-fastdp)", port);
   }
 
   desired(): DesiredLink | undefined {
@@ -145,7 +146,11 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
       if (!present || !this.#started) linkDelete(this.nl, this.link);
       if (this.#started) throw new DatapathError(reason);
       this.#created = false;
-      this.without = reason;
+      this.without = overlayTrouble(
+        isErrno(error, EADDRINUSE) ? "port in use" : "no VXLAN",
+        reason,
+        this.port,
+      );
     }
   }
 

@@ -13,8 +13,9 @@ import type { OverlayVitals } from "../../mesh/overlay.ts";
 import { EMSGSIZE } from "../../sys/errno.ts";
 import type { NeighbourEntry, ReceivedHeartbeat } from "../datapath/maps.ts";
 import { Meter } from "../meter.ts";
-import { isTransient, refusalText } from "../refusal.ts";
+import { isTransient, refusal } from "../refusal.ts";
 import type { CandidateConnection, Route } from "../switch.ts";
+import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
 
 /** Fast until the first is acknowledged, and while one is missing. */
 export const FAST_HEARTBEAT_MS = 500;
@@ -95,7 +96,7 @@ export interface ForwarderParams {
   established(): void;
   failed(error: Error): void;
   /** Frames do not get through any more, and why; undefined when they do again. */
-  health(trouble: string | undefined): void;
+  health(trouble: OverlayTrouble | undefined): void;
   /** The peer's address or the forwarder's usability has changed. */
   changed(): void;
 }
@@ -108,9 +109,9 @@ export class Forwarder implements CandidateConnection {
   #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
   /** Of heartbeats. */
-  #trouble: string | undefined;
+  #trouble: OverlayTrouble | undefined;
   /** What was told last. */
-  #told: string | undefined;
+  #told: OverlayTrouble | undefined;
   /** A heartbeat or frame of the peer; a heartbeat of the peer, or that we have said that one is missing; a frame. */
   #lastHeard: number;
   #lastHeartbeat = Number.NEGATIVE_INFINITY;
@@ -188,7 +189,7 @@ export class Forwarder implements CandidateConnection {
       this.#asked = false;
       if (this.#unanswered >= UNANSWERED && this.#refusals === 0) {
         this.#answers = 0;
-        this.#setTrouble(`heartbeats do not arrive any more: ${this.#remedy}`);
+        this.#setTrouble(this.#silent("heartbeats do not arrive any more"));
       }
     }
   }
@@ -305,8 +306,8 @@ export class Forwarder implements CandidateConnection {
     this.#tell();
   }
 
-  #setTrouble(trouble: string | undefined): void {
-    if (this.#stopped || trouble === this.#trouble) return;
+  #setTrouble(trouble: OverlayTrouble | undefined): void {
+    if (this.#stopped || trouble?.reason === this.#trouble?.reason) return;
     this.#trouble = trouble;
     this.#answers = 0;
     this.#tell();
@@ -314,8 +315,8 @@ export class Forwarder implements CandidateConnection {
 
   #tell(): void {
     const link = this.params.linkTrouble();
-    const trouble = link ?? this.#trouble;
-    if (this.#stopped || trouble === this.#told) return;
+    const trouble = link === undefined ? this.#trouble : overlayTrouble("links", link, this.params.port);
+    if (this.#stopped || trouble?.reason === this.#told?.reason) return;
     this.#told = trouble;
     this.params.health(trouble);
     // The peer's frames may be lost as well: it is to see whether its heartbeats arrive.
@@ -350,7 +351,7 @@ export class Forwarder implements CandidateConnection {
     this.#refusals++;
     this.#answers = 0;
     if (this.#refusals >= REFUSALS || errno === EMSGSIZE)
-      this.#setTrouble(`heartbeats cannot be sent: ${refusalText(errno, this.params.port)}`);
+      this.#setTrouble(refusal("heartbeats cannot be sent", errno, this.params.port));
     return false;
   }
 
@@ -364,21 +365,22 @@ export class Forwarder implements CandidateConnection {
     return this.#unanswered === 1 && !this.#active ? LOOK_MS : FAST_HEARTBEAT_MS;
   }
 
-  get #remedy(): string {
-    return `is UDP ${this.params.port} blocked, or the MTU too large?`;
+  #silent(what: string): OverlayTrouble {
+    const { port } = this.params;
+    return overlayTrouble("silent", `${what}: is UDP ${port} blocked, or the MTU too large?`, port);
   }
 
   #watch(): void {
     const now = this.params.clock.now();
     if (!this.established) {
       if (now - this.#confirmedAt > FIRST_MS && this.#refusals === 0)
-        this.#setTrouble(`heartbeats do not get through: ${this.#remedy}`);
+        this.#setTrouble(this.#silent("heartbeats do not get through"));
     } else if (this.params.acknowledges) {
       if (now - this.#lastHeartbeat < MISSING_MS) return;
       this.#lastHeartbeat = now;
       this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
     } else if (now - this.#lastHeard > SILENCE_MS && this.#refusals === 0) {
-      this.#setTrouble(`nothing heard for ${SILENCE_MS / 1000} s: ${this.#remedy}`);
+      this.#setTrouble(this.#silent(`nothing heard for ${SILENCE_MS / 1000} s`));
     }
   }
 }

@@ -11,6 +11,7 @@ import type { Datapath } from "../datapath/datapath.ts";
 import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
 import { GRACE_MS } from "../linger.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
+import { type OverlayCause, OverlayError, overlayTrouble } from "../trouble.ts";
 import { networkIdentifier } from "../vxlan.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
 import { ACKNOWLEDGES, CONTROL, Forwarder, type Security } from "./forwarder.ts";
@@ -52,6 +53,10 @@ export class FastdpOverlay implements NamedOverlay {
     esp.troubled = () => this.linksChanged();
   }
 
+  get port(): number {
+    return this.config.port;
+  }
+
   /** Leaves the kernel's part as it is from now on, whatever ends. */
   freeze(): void {
     this.#frozen = true;
@@ -76,20 +81,21 @@ export class FastdpOverlay implements NamedOverlay {
   /** Throws when this connection cannot use the fast datapath. */
   prepare(params: CandidateParams): CandidateConnection {
     const { withoutFastdp } = this.datapath;
-    if (withoutFastdp !== undefined) throw new Error(withoutFastdp);
+    if (withoutFastdp !== undefined) throw new OverlayError(withoutFastdp);
     if (params.sessionKey && this.esp.unavailable !== undefined) {
-      throw new Error(`cannot encrypt the fast datapath: ${this.esp.unavailable}`);
+      throw this.#unusable("no encryption", `cannot encrypt the fast datapath: ${this.esp.unavailable}`);
     }
     const theirPort = params.remotePort + 1;
     if (params.outbound && theirPort !== this.config.port) {
-      throw new Error(`the peer's fast datapath uses UDP port ${theirPort}, ours ${this.config.port}`);
+      const reason = `the peer's fast datapath uses UDP port ${theirPort}, ours ${this.config.port}`;
+      throw this.#unusable("other port", reason);
     }
-    const remoteAddress = requireIPv4(params.remoteIp);
+    const remoteAddress = this.#requireIPv4(params.remoteIp);
     const forwarder: Forwarder = new Forwarder({
       clock: this.clock,
       connectionUid: params.connectionUid,
       remoteAddress,
-      security: this.#security(params, requireIPv4(params.localIp), remoteAddress),
+      security: this.#security(params, this.#requireIPv4(params.localIp), remoteAddress),
       acknowledges: params.features.get(ACKNOWLEDGES.feature) === ACKNOWLEDGES.value,
       mtu: this.config.mtu,
       port: this.config.port,
@@ -109,6 +115,19 @@ export class FastdpOverlay implements NamedOverlay {
       changed: () => this.#changed(params.remotePeer, forwarder),
     });
     return forwarder;
+  }
+
+  #unusable(cause: OverlayCause, reason: string): OverlayError {
+    return new OverlayError(overlayTrouble(cause, reason, this.port));
+  }
+
+  #requireIPv4(ip: string): IPv4 {
+    try {
+      return parseIPv4(ip);
+    } catch (error) {
+      if (!(error instanceof AddressError)) throw error;
+      throw this.#unusable("no IPv4", `the fast datapath needs an IPv4 address, not ${ip}`);
+    }
   }
 
   /** Frames are encrypted, or allowed to go in clear. */
@@ -205,12 +224,3 @@ export class FastdpOverlay implements NamedOverlay {
 
 /** Milliseconds since a moment of CLOCK_MONOTONIC, in ns. */
 const ageMs = (at: bigint) => Number((monotonicNow() - at) / 1_000_000n);
-
-function requireIPv4(ip: string): IPv4 {
-  try {
-    return parseIPv4(ip);
-  } catch (error) {
-    if (error instanceof AddressError) throw new Error(`the fast datapath needs an IPv4 address, not ${ip}`);
-    throw error;
-  }
-}

@@ -4,7 +4,8 @@
 import type { Clock } from "../../clock/clock.ts";
 import type { OverlayConnection, OverlayVitals } from "../../mesh/overlay.ts";
 import { Meter } from "../meter.ts";
-import { isTransient, refusalText } from "../refusal.ts";
+import { isTransient, refusal as refusalTrouble } from "../refusal.ts";
+import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
 import {
   CONTROL,
   DISCOVERY_SIZE,
@@ -58,7 +59,7 @@ export interface SleeveForwarderParams {
   sendControl(tag: number, message: Uint8Array): void;
   established(): void;
   /** Frames do not get through any more, and why; undefined when they do again. */
-  health(trouble: string | undefined): void;
+  health(trouble: OverlayTrouble | undefined): void;
   /** The engine is to know. */
   changed(settings: LinkSettings): void;
   log(text: string): void;
@@ -81,7 +82,7 @@ export class SleeveForwarder implements OverlayConnection {
   #stopped = false;
   #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
-  #trouble: string | undefined;
+  #trouble: OverlayTrouble | undefined;
   /** Since when our own kernel has refused all datagrams. */
   #refusedSince: number | undefined;
   /** When datagrams of the peer were last found to have come. */
@@ -262,17 +263,21 @@ export class SleeveForwarder implements OverlayConnection {
     if (refusal === 0 || isTransient(refusal)) this.#refusedSince = undefined;
     else this.#refusedSince ??= now;
     const trouble = this.#troubleAt(now, refusal);
-    if (trouble === this.#trouble) return;
+    if (trouble?.reason === this.#trouble?.reason) return;
     this.#trouble = trouble;
     this.params.health(trouble);
   }
 
-  #troubleAt(now: number, refusal: number): string | undefined {
+  #troubleAt(now: number, refusal: number): OverlayTrouble | undefined {
     const { port } = this.params;
     if (this.#refusedSince !== undefined && now - this.#refusedSince >= REFUSED_MS)
-      return `datagrams cannot be sent: ${refusalText(refusal, port)}`;
-    const silent = now - this.#lastHeard > SILENCE_MS;
-    return silent ? `nothing heard for ${SILENCE_MS / 1000} s: is UDP ${port} blocked?` : undefined;
+      return refusalTrouble("datagrams cannot be sent", refusal, port);
+    if (now - this.#lastHeard <= SILENCE_MS) return undefined;
+    return overlayTrouble(
+      "silent",
+      `nothing heard for ${SILENCE_MS / 1000} s: is UDP ${port} blocked?`,
+      port,
+    );
   }
 }
 

@@ -111,6 +111,10 @@ export class SleeveOverlay implements NamedOverlay {
     return [...this.#restarts.notes(), ...(this.#dead === undefined ? [] : [this.#dead])];
   }
 
+  get port(): number {
+    return this.config.port;
+  }
+
   prepare(params: CandidateParams): CandidateConnection {
     const peer = this.#peerId(params.remotePeer);
     if (this.#dead !== undefined) throw new Error(this.#dead);

@@ -53,12 +53,8 @@ function unconnected({ nickname, tunnel }: Peer): Hop {
     return fail("", "tunnel", `host ${nickname} is not connected, nor reached through another one`, advice);
   }
   const found = `connection to ${tunnel.neighbour} is ${tunnel.state}: ${tunnel.reason ?? "no answer yet"}`;
-  return fail(
-    "",
-    "tunnel",
-    found,
-    "let TCP and UDP port 6783 pass between the hosts, and UDP 6784 for speed",
-  );
+  const ports = "let TCP and UDP port 6783 pass between the hosts, and UDP 6784 for speed";
+  return fail("", "tunnel", found, tunnel.remedy ?? ports);
 }
 
 function tunnelHop(evidence: Evidence, { nickname, unseen }: Peer, tunnel: Tunnel): Hop {

@@ -27,6 +27,7 @@ export interface Tunnel {
   readonly encrypted: boolean;
   /** Why no better overlay is in use, or why there is no connection. */
   readonly reason: string | null;
+  readonly remedy: string | null;
 }
 
 /** Where the destination is. */

@@ -1,0 +1,99 @@
+// Why a peer is not connected, and what to do about it: the codes of all causes, and their remedies.
+import { splitHostPort } from "../address/hostport.ts";
+import type { Trouble } from "../sys/trouble.ts";
+
+/** Why a handshake is refused, in a word. Its error has the remedy. */
+export type Refusal =
+  | "password"
+  | "password missing here"
+  | "password missing there"
+  | "version"
+  | "no router"
+  | "name"
+  | "range"
+  | "division"
+  | "overlay";
+
+/** Why else a peer is not connected. */
+export const CONNECTION_CAUSES = [
+  "refused",
+  "no route",
+  "no network",
+  "no answer",
+  "prohibited",
+  "blocked",
+  "closed",
+  "silent",
+  "unresolved",
+  "name servers",
+  "self",
+  "duplicate name",
+  "limit",
+  "forwarders",
+  "protocol",
+  "invalid address",
+  "other",
+] as const;
+export type ConnectionCause = (typeof CONNECTION_CAUSES)[number];
+
+export type PeerTrouble = Trouble<ConnectionCause | Refusal>;
+
+/** By the address that was dialled, "host:port", in its parts. */
+const REMEDIES: Record<ConnectionCause, (host: string, port: number, address: string) => string> = {
+  refused: (host, port, address) =>
+    `${host} is up and no router listens on TCP ${port}: 'weave launch' there, or 'weave forget ${address}'`,
+  "no route": (host, _port, address) =>
+    `${host} is down or a firewall rejects: 'ping ${host}', then 'weave forget ${address}' if it is gone`,
+  "no network": (host) => `this host has no route to ${host}: see 'ip route get ${host}'`,
+  "no answer": (host, port) => `open TCP ${port} in the firewalls on the way to ${host}, or start ${host}`,
+  prohibited: (host) => `a route of this host forbids packets to ${host}: see 'ip route get ${host}'`,
+  blocked: (host, port) => `remove the firewall rule of this host that drops TCP ${port} to ${host}`,
+  closed: (host) => `${host} has ended the connection: 'weave logs' there says why`,
+  silent: (host, port) => `'weave doctor' on ${host}; if it is well, open TCP ${port} on the way there`,
+  unresolved: (host) => `the name ${host} does not resolve: see /etc/resolv.conf and /etc/hosts`,
+  "name servers": () => "no name server answers: see /etc/resolv.conf",
+  self: (_host, _port, address) => `that is this host: 'weave forget ${address}'`,
+  "duplicate name": () => "two hosts have one peer name: 'weave reset' one of them, launch it with --name",
+  limit: (host) => `raise --conn-limit, here and on ${host}`,
+  forwarders: (host, port) => `open UDP ${port} and the UDP port above it between this host and ${host}`,
+  protocol: (host) => `'weave version' here and on ${host}: upgrade the older of the two`,
+  "invalid address": (_host, _port, address) =>
+    `'weave forget ${address}', then name it as HOST or HOST:PORT`,
+  other: (host) => `'weave logs', here and on ${host}, says more`,
+};
+
+const DEFAULT_PORT = 6783;
+
+/** Return the trouble with a peer at an address ("host:port", or "host"). */
+export function connectionTrouble(cause: ConnectionCause, reason: string, address: string): PeerTrouble {
+  const { host, port = DEFAULT_PORT } = splitHostPort(address) ?? { host: address };
+  return { cause, reason, remedy: REMEDIES[cause](host, port, address) };
+}
+
+/** The codes of lib/sys/cause.ts for which a peer has a remedy of its own. */
+const BY_CODE: ReadonlyMap<string, ConnectionCause> = new Map(
+  Object.entries({
+    ECONNREFUSED: "refused",
+    ConnectionRefused: "refused",
+    EHOSTUNREACH: "no route",
+    EHOSTDOWN: "no route",
+    ENETUNREACH: "no network",
+    ENETDOWN: "no network",
+    ETIMEDOUT: "no answer",
+    EACCES: "prohibited",
+    EINVAL: "prohibited",
+    EPERM: "blocked",
+    ECONNRESET: "closed",
+    ECONNABORTED: "closed",
+    EPIPE: "closed",
+    ConnectionClosed: "closed",
+    ENOTFOUND: "unresolved",
+    ENODATA: "unresolved",
+    EAI_AGAIN: "name servers",
+    EAI_FAIL: "name servers",
+  } as const),
+);
+
+/** Return the cause that a code such as "ECONNREFUSED" stands for; "other" where a peer has no remedy for it. */
+export const connectionCause = (code: string | undefined): ConnectionCause =>
+  BY_CODE.get(code ?? "") ?? "other";

@@ -1,0 +1,23 @@
+// What does not work, as a value: made once, where the cause is known, and carried as it is to whoever shows it.
+
+/** A trouble. `Cause` is a union of codes: programs branch on it, and never on the sentences. */
+export interface Trouble<Cause extends string = string> {
+  readonly cause: Cause;
+  /** Why, as a clause: lower case, no full stop. */
+  readonly reason: string;
+  /** What to do about it. */
+  readonly remedy: string;
+}
+
+/** A trouble in a report. */
+export interface TroubleReport {
+  Cause: string;
+  Reason: string;
+  Remedy: string;
+}
+
+export const troubleReport = ({ cause, reason, remedy }: Trouble): TroubleReport => ({
+  Cause: cause,
+  Reason: reason,
+  Remedy: remedy,
+});
