@@ -16,6 +16,7 @@ const AF_BRIDGE = 7;
 const IFINFOMSG = 16;
 const IFF_UP = 1;
 const IFF_RUNNING = 0x40;
+const IFF_NOARP = 0x80;
 
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
@@ -53,6 +54,11 @@ const BRIDGE_PORT_FLAGS = {
   isolated: 33,
 } as const;
 
+const IFLA_BRPORT_STATE = 1;
+/** linux/if_bridge.h */
+const BR_STATE_FORWARDING = 3;
+const BR_STATE_BLOCKING = 4;
+
 const IFLA_BR_AGEING_TIME = 4;
 const IFLA_BR_STP_STATE = 5;
 const IFLA_BR_VLAN_FILTERING = 7;
@@ -73,6 +79,8 @@ export interface LinkSettings {
   /** ifindex of the bridge it is a port of; 0 takes it out of its bridge. */
   readonly master?: number;
   readonly up?: boolean;
+  /** Whether the host answers and asks by ARP there (`ip link set LINK arp on`). */
+  readonly arp?: boolean;
   /** Packets that may wait to be sent. */
   readonly queue?: number;
   /** A text of at most LINK_ALIAS_MAX bytes that the kernel keeps with the link. */
@@ -94,7 +102,10 @@ export type NewLink = Made &
   );
 
 /** Settings of a port of a bridge. */
-export type BridgePort = { readonly [Flag in keyof typeof BRIDGE_PORT_FLAGS]?: boolean };
+export type BridgePort = { readonly [Flag in keyof typeof BRIDGE_PORT_FLAGS]?: boolean } & {
+  /** It forwards no frames although its link has a carrier; the kernel itself does that to those without one. */
+  readonly blocked?: boolean;
+};
 
 /** How a bridge works. */
 export interface BridgeMode {
@@ -119,6 +130,7 @@ export interface Link {
   /** The other end's namespace, by its id in this one (netns.ts); undefined where it is this one. */
   readonly peerNetns: number | undefined;
   readonly up: boolean;
+  readonly arp: boolean;
   /** Packets that may wait to be sent. */
   readonly queue: number;
   readonly vxlan:
@@ -132,13 +144,14 @@ export interface Link {
   readonly bridgePort: Required<BridgePort> | undefined;
 }
 
-function header(family: number, index: number, up: boolean | undefined): Uint8Array {
+/** struct ifinfomsg (linux/rtnetlink.h); flags that are undefined stay as they are. */
+function header(family: number, index: number, up: boolean | undefined, arp?: boolean): Uint8Array {
   const bytes = new Uint8Array(IFINFOMSG);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, family);
   view.setInt32(4, index, true);
-  view.setUint32(8, up ? IFF_UP : 0, true);
-  view.setUint32(12, up === undefined ? 0 : IFF_UP, true);
+  view.setUint32(8, (up ? IFF_UP : 0) | (arp === false ? IFF_NOARP : 0), true);
+  view.setUint32(12, (up === undefined ? 0 : IFF_UP) | (arp === undefined ? 0 : IFF_NOARP), true);
   return bytes;
 }
 
@@ -193,7 +206,7 @@ export function linkAdd(nl: NetlinkSocket, link: NewLink): void {
 
 /** Changes a link. `what` names it in errors. */
 export function linkSet(nl: NetlinkSocket, what: string, index: number, settings: LinkSettings): void {
-  const encoder = new AttributeEncoder().raw(header(AF_UNSPEC, index, settings.up));
+  const encoder = new AttributeEncoder().raw(header(AF_UNSPEC, index, settings.up, settings.arp));
   encodeSettings(encoder, settings);
   nl.request({ operation: `link set ${what}`, type: RTM_NEWLINK, body: encoder.done() });
 }
@@ -238,8 +251,11 @@ function setKind(
 export function encodeBridgePort(index: number, port: BridgePort): Uint8Array {
   const encoder = new AttributeEncoder().raw(header(AF_BRIDGE, index, undefined));
   encoder.nested(IFLA_PROTINFO, (info) => {
-    for (const [flag, on] of Object.entries(port)) {
-      info.u8(BRIDGE_PORT_FLAGS[flag as keyof BridgePort], Number(on));
+    const { blocked, ...flags } = port;
+    if (blocked !== undefined)
+      info.u8(IFLA_BRPORT_STATE, blocked ? BR_STATE_BLOCKING : BR_STATE_FORWARDING);
+    for (const [flag, on] of Object.entries(flags)) {
+      info.u8(BRIDGE_PORT_FLAGS[flag as keyof typeof BRIDGE_PORT_FLAGS], Number(on));
     }
   });
   return encoder.done();
@@ -351,6 +367,7 @@ export function decodeLink(message: Message): Link {
   const info = attributes.get(IFLA_LINKINFO)?.nested;
   const kind = info?.get(IFLA_INFO_KIND)?.string;
   const address = attributes.get(IFLA_ADDRESS)?.payload;
+  const carrier = (view.getUint32(8, true) & IFF_RUNNING) !== 0;
   return {
     index: view.getInt32(4, true),
     name: attributes.get(IFLA_IFNAME)?.string ?? "",
@@ -362,12 +379,14 @@ export function decodeLink(message: Message): Link {
     peerIndex: attributes.get(IFLA_LINK)?.u32,
     peerNetns: attributes.get(IFLA_LINK_NETNSID)?.u32,
     up: (view.getUint32(8, true) & IFF_UP) !== 0,
+    arp: (view.getUint32(8, true) & IFF_NOARP) === 0,
     queue: attributes.get(IFLA_TXQLEN)?.u32 ?? 0,
-    carrier: (view.getUint32(8, true) & IFF_RUNNING) !== 0,
+    carrier,
     leaving: isLeavingGroup(attributes.get(IFLA_GROUP)?.u32 ?? 0),
     vxlan: kind === "vxlan" ? decodeVxlan(info?.get(IFLA_INFO_DATA)?.nested) : undefined,
     bridge: kind === "bridge" ? decodeBridge(info?.get(IFLA_INFO_DATA)?.nested) : undefined,
-    bridgePort: attributes.get(IFLA_MASTER) && decodeBridgePort(info?.get(IFLA_INFO_SLAVE_DATA)?.nested),
+    bridgePort:
+      attributes.get(IFLA_MASTER) && decodeBridgePort(info?.get(IFLA_INFO_SLAVE_DATA)?.nested, carrier),
   };
 }
 
@@ -392,7 +411,10 @@ function decodeVxlan(data: Attributes | undefined): Link["vxlan"] {
   };
 }
 
-function decodeBridgePort(data: Attributes | undefined): Required<BridgePort> | undefined {
+function decodeBridgePort(
+  data: Attributes | undefined,
+  carrier: boolean,
+): Required<BridgePort> | undefined {
   if (!data) return undefined;
   const flag = (type: number) => (data.get(type)?.u8 ?? 0) !== 0;
   return {
@@ -404,5 +426,6 @@ function decodeBridgePort(data: Attributes | undefined): Required<BridgePort> | 
     multicastFlood: flag(BRIDGE_PORT_FLAGS.multicastFlood),
     broadcastFlood: flag(BRIDGE_PORT_FLAGS.broadcastFlood),
     isolated: flag(BRIDGE_PORT_FLAGS.isolated),
+    blocked: carrier && data.get(IFLA_BRPORT_STATE)?.u8 !== BR_STATE_FORWARDING,
   };
 }

@@ -42,6 +42,7 @@ const PORT_BITS = [
   "guard on",
   "root_block on",
   "mcast_flood off",
+  "state 0",
 ];
 
 function linkChanges(link: string): Script[] {
@@ -59,7 +60,7 @@ function bridgeChanges({ exposed, network }: Target): Table {
   const type = (rest: string) => set(`type bridge ${rest}`);
   const address = exposed.replace(/\/.*/, "");
   return {
-    bridge: [...linkChanges(BRIDGE), `ip link del ${BRIDGE}`],
+    bridge: [...linkChanges(BRIDGE), set("arp off"), `ip link del ${BRIDGE}`],
     "bridge settings": [...["stp_state 1", "ageing_time 100", "mcast_snooping 0"].map(type)],
     addresses: [
       `ip addr flush dev ${BRIDGE} scope global`,

@@ -26,6 +26,7 @@ export const PORT_FLAGS = {
   isolated: false,
   guard: false,
   rootBlock: false,
+  blocked: false,
 } as const;
 
 export interface KnownLink {
@@ -134,8 +135,11 @@ export function wrongAt({ port }: KnownLink, now: Link, bridge: Link): string[] 
   const flags = now.bridgePort;
   if (now.master !== bridge.index || !flags) return wrong;
   const wanted: Required<BridgePort> = { ...PORT_FLAGS, hairpin: port.bridgePort?.hairpin ?? false };
-  for (const flag of Object.keys(wanted) as (keyof BridgePort)[])
-    if (flags[flag] !== wanted[flag]) wrong.push(`${FLAG_NAMES[flag] ?? flag} ${flags[flag] ? "on" : "off"}`);
+  for (const flag of Object.keys(wanted) as (keyof BridgePort)[]) {
+    // Those of a bridge that is down are blocked.
+    if (flags[flag] === wanted[flag] || (flag === "blocked" && !bridge.up)) continue;
+    wrong.push(flag === "blocked" ? flag : `${FLAG_NAMES[flag] ?? flag} ${flags[flag] ? "on" : "off"}`);
+  }
   return wrong;
 }
 

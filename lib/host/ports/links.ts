@@ -251,7 +251,10 @@ export class ContainerLinks implements Keeper {
     if (now.name !== name) this.#rename(now, name);
     const moved = now.address !== address && address !== undefined ? { address } : {};
     linkSet(this.route, name, index, { master: bridge.index, up: true, mtu, alias, ...moved });
-    bridgePortSet(this.route, name, index, { ...PORT_FLAGS, hairpin: bridgePort?.hairpin ?? false });
+    const { blocked, ...flags } = PORT_FLAGS;
+    bridgePortSet(this.route, name, index, { ...flags, hairpin: bridgePort?.hairpin ?? false });
+    // The kernel refuses it of ports without a carrier.
+    if (now.bridgePort?.blocked) bridgePortSet(this.route, name, index, { blocked });
   }
 
   #rename({ index, name: now }: Link, name: string): void {

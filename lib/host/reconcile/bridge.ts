@@ -32,7 +32,7 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
   ) {}
 
   desired(): DesiredLink {
-    return { name: BRIDGE, ...this.settings, bridge: MODE };
+    return { name: BRIDGE, ...this.settings, arp: true, bridge: MODE };
   }
 
   observe(): Link | undefined {

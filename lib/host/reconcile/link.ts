@@ -19,6 +19,8 @@ export interface DesiredLink {
   readonly mtu?: number;
   readonly address?: string;
   readonly queue?: number;
+  /** Whether the host speaks ARP there. */
+  readonly arp?: boolean;
   /** The bridge that it is a port of; null for none. */
   readonly master?: string | null | undefined;
   /** How that bridge treats it. */
@@ -54,7 +56,7 @@ export function linkDifference(
     wrong.push(what);
   };
   if (link.name !== desired.name) want({ name: desired.name }, `renamed to ${link.name}`);
-  const { mtu, address, queue } = desired;
+  const { mtu, address, queue, arp } = desired;
   if (!link.up) want({ up: true }, "down");
   if (mtu !== undefined && link.mtu !== mtu) want({ mtu }, `of MTU ${link.mtu} instead of ${mtu}`);
   if (address !== undefined && link.address !== address) {
@@ -62,17 +64,22 @@ export function linkDifference(
   }
   if (queue !== undefined && link.queue !== queue)
     want({ queue }, `of queue length ${link.queue} instead of ${queue}`);
+  if (arp !== undefined && link.arp !== arp) want({ arp }, text("ARP", link.arp));
   if (desired.master === null) {
     if (link.master !== undefined) want({ master: 0 }, "a port of a bridge");
   } else if (desired.master !== undefined && (!master || link.master !== master.index)) {
     const what = link.master === undefined ? `no port of ${desired.master}` : "a port of another bridge";
     want(master ? { master: master.index } : {}, what);
   }
-  // One that is made a port has the kernel's defaults, and is looked at again then.
-  const port = partsThatDiffer(desired.port, link.bridgePort);
+  // One that is made a port has the kernel's defaults, and is looked at again then. Ports of a bridge that is down are blocked.
+  const found = link.bridgePort;
+  const ofOurs = master?.up === true && link.master === master.index;
+  const port = partsThatDiffer(desired.port, found && !ofOurs ? { ...found, blocked: false } : found);
   const bridge = partsThatDiffer(desired.bridge, link.bridge);
   for (const name of Object.keys(port) as (keyof BridgePort)[])
-    wrong.push(`a port with ${text(name, link.bridgePort?.[name] ?? false)}`);
+    wrong.push(
+      name === "blocked" ? "a blocked port" : `a port with ${text(name, link.bridgePort?.[name] ?? false)}`,
+    );
   for (const name of Object.keys(bridge) as (keyof BridgeMode)[])
     wrong.push(`a bridge with ${text(name, link.bridge?.[name] ?? false)}`);
   return wrong.length === 0
