@@ -131,6 +131,7 @@ test.each<[string, string, (string | RegExp)[]]>([
     "ip link set weave type bridge stp_state 1 ageing_time 0 mcast_snooping 0",
     ["link weave was a bridge with ageingTime 0, a bridge with stp on, a bridge with multicastSnooping off"],
   ],
+  ["bridge without ARP", "ip link set weave arp off", ["link weave was ARP off"]],
   ["addresses flushed", "ip addr flush dev weave", BRIDGE_LOST],
   ["address of another prefix", "ip addr del 10.96.0.1/24 dev weave", BRIDGE_LOST.slice(1)],
   ["route deleted", "ip route del 10.32.0.0/12", ["route 10.32.0.0/12 dev weave was missing"]],
@@ -173,6 +174,11 @@ test.each<[string, string, (string | RegExp)[]]>([
       "link vxlan-7784 was a port with learning off, a port with flood off, a port with multicastFlood off, " +
         "a port with broadcastFlood off, a port with isolated on, a port with guard on, a port with rootBlock on, a port with hairpin on",
     ],
+  ],
+  [
+    "port blocked",
+    "bridge link set dev vxlan-7784 state 0",
+    ["link vxlan-7784 was a blocked port"],
   ],
   [
     "TAP link deleted",
@@ -228,6 +234,8 @@ test.each([
   ["ip link set vxlan-7784 mtu 1300", "links vxlan-7784"],
   ["ip link del vxlan-7784", "links vxlan-7784"],
   ["bridge link set dev vxlan-7784 learning off", "links vxlan-7784"],
+  ["bridge link set dev vxlan-7784 state 0", "links vxlan-7784"],
+  ["ip link set weave arp off", "links weave"],
   ["tc filter del dev sleeve-7783 ingress", "trafficcontrol sleeve-7783"],
   ["ip addr del 10.96.0.1/24 dev weave", "addresses weave"],
   ["ip route del 10.32.0.0/12", "routes weave"],
@@ -291,6 +299,15 @@ describe("programs of others", () => {
     expect(reconcile()).toEqual([]);
     expect(await sh("tc filter show dev vxlan-7784 ingress")).toContain("pref 77");
   });
+});
+
+test("the program that left by the TAP link while there was no VXLAN link is removed", async () => {
+  using program = passAll();
+  const tap = inHost(() => linkByName(nl, "sleeve-7783"))?.index ?? 0;
+  inHost(() => bpfFilterReplace(nl, "sleeve-7783", tap, "egress", program));
+  expect(reconcile()).toEqual(["program at egress of sleeve-7783 was not needed"]);
+  expect(await sh("tc filter show dev sleeve-7783 egress")).toBe("");
+  expect(reconcile()).toEqual([]);
 });
 
 test("what others write into the maps is written over", () => {

@@ -86,6 +86,18 @@ describe("notifications", () => {
     expect([looks, made]).toEqual([["link a"], ["link a"]]);
   });
 
+  test("is tried again at once when what it depends on was put right", () => {
+    keep(wants("bridge", ["links"]), wants("port", ["netconf"]));
+    for (const each of ["bridge", "port"]) refusals.set(each, "no bridge");
+    undo("bridge");
+    undo("port", "netconf");
+    clock.advance(33_000);
+    refusals.clear();
+    reconciler.notified("links");
+    clock.advance(1_200);
+    expect(made).toEqual(["bridge", "port"]);
+  });
+
   test("while nothing is wrong, a look is all that comes of them", () => {
     keep(wants("link a", ["links"]));
     reconciler.notified("links", "a");
@@ -215,6 +227,20 @@ describe("a resource that cannot be put right", () => {
     ]);
     expect(troubles.get("link a")).toBeUndefined();
     expect(lines.filter((line) => line.startsWith("cannot"))).toHaveLength(1);
+  });
+
+  test("is looked at within a second once the kernel tells of a change, without waiting for the back-off", () => {
+    keep(wants("switch", ["silent"]), wants("link a", ["links"]));
+    for (const each of ["link a", "switch"]) refusals.set(each, "another is in its place");
+    undo("link a");
+    undo("switch", "silent");
+    // 1, 2, 4, 8 and 16 s after each other; the next is after 30 s.
+    clock.advance(33_000);
+    looks = [];
+    refusals.clear();
+    reconciler.notified("links");
+    clock.advance(1_200);
+    expect([looks, made]).toEqual([["link a"], ["link a"]]);
   });
 });
 

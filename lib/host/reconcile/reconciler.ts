@@ -39,6 +39,9 @@ interface Kept {
   due: boolean;
   /** The next look after a failure, or while a fight holds a repair back. */
   retry: Timer | undefined;
+  /** Not later than this. */
+  retryBy: number;
+  failedAt: number;
 }
 
 export class Reconciler {
@@ -118,7 +121,9 @@ export class Reconciler {
       this.#soon = undefined;
       const told = new Set(this.#pending);
       this.#pending.clear();
-      this.#look(({ sources }) => sources.some((each) => told.has(each)));
+      const concerns = ({ sources }: Keeper) => sources.some((each) => told.has(each));
+      for (const kept of this.#kept) if (concerns(kept.keeper)) this.#hasten(kept);
+      this.#look(concerns);
     });
   }
 
@@ -167,7 +172,7 @@ export class Reconciler {
   }
 
   #add(keeper: Keeper): Kept {
-    const kept: Kept = { keeper, failure: undefined, failures: 0, due: false, retry: undefined };
+    const kept: Kept = { keeper, failure: undefined, failures: 0, due: false, retry: undefined, retryBy: 0, failedAt: 0 };
     this.#kept.push(kept);
     return kept;
   }
@@ -189,10 +194,13 @@ export class Reconciler {
         return;
       }
       kept.due = false;
-      // What depends on it comes behind it, and is not notified of what we do.
+      // What depends on it comes behind it, is not notified of what we do, and may have failed for want of it.
       if (this.#reconcile(kept))
         this.#behind(kept).forEach((later) => {
           later.due = true;
+          if (!later.failure) return;
+          later.retry?.cancel();
+          later.retry = undefined;
         });
     }
   }
@@ -237,6 +245,7 @@ export class Reconciler {
     const attempts = (kept.failure?.attempts ?? 0) + 1;
     kept.failure = { reason, attempts };
     kept.failures++;
+    kept.failedAt = this.clock.now();
     this.#retry(kept, Math.min(RETRY_MS * 2 ** Math.min(attempts - 1, 10), MAX_RETRY_MS));
     this.#tell(kept, reason);
     return reason;
@@ -245,6 +254,22 @@ export class Reconciler {
   #retry(kept: Kept, ms: number): void {
     kept.retry?.cancel();
     if (this.#stopped) return;
+    kept.retryBy = this.clock.now() + ms;
+    this.#retryAfter(kept, ms);
+  }
+
+  /**
+   * What made it fail may have changed: it is looked at once nothing more is told, without waiting for the whole back-off.
+   * What is told at once after a failure is of the attempt itself.
+   */
+  #hasten(kept: Kept): void {
+    const now = this.clock.now();
+    if (!kept.failure || !kept.retry || now - kept.failedAt < RETRY_MS) return;
+    kept.retry.cancel();
+    this.#retryAfter(kept, Math.min(RETRY_MS, kept.retryBy - now));
+  }
+
+  #retryAfter(kept: Kept, ms: number): void {
     kept.retry = this.clock.after(ms, () => {
       kept.retry = undefined;
       kept.due = true;

@@ -5,6 +5,7 @@ import type { Change, Resource } from "../../host/reconcile/resource.ts";
 import { linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import {
+  bpfFilterDelete,
   bpfFilterList,
   bpfFilterReplace,
   clsactReplace,
@@ -39,10 +40,13 @@ interface Observed {
   readonly indexes: ReadonlyMap<string, number>;
   /** Id of the program at our place of each hook; undefined where there is none. */
   readonly ids: ReadonlyMap<Hook, number | undefined>;
+  /** The program that left by the TAP link while there was no VXLAN link is still there. */
+  readonly stale: boolean;
 }
 
 interface HookChange extends Change {
-  readonly hook: Hook;
+  /** undefined where the program at egress of the TAP link is to go. */
+  readonly hook: Hook | undefined;
   readonly index: number;
   readonly config: ProgramConfig;
 }
@@ -98,11 +102,15 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
         return [hook, filters.find(({ ours }) => ours)?.id] as const;
       }),
     );
-    return { config: { self, port, tap }, indexes, ids };
+    const stale = port !== tap && bpfFilterList(this.nl, tap, "egress").some(({ ours }) => ours);
+    return { config: { self, port, tap }, indexes, ids, stale };
   }
 
-  difference(_: Desired, { config, indexes, ids }: Observed): HookChange[] {
-    const changes: HookChange[] = [];
+  difference({ links: { tap } }: Desired, { config, indexes, ids, stale }: Observed): HookChange[] {
+    const object = `program at egress of ${tap}`;
+    const changes: HookChange[] = stale
+      ? [{ object, wrong: "not needed", hook: undefined, index: config.tap, config }]
+      : [];
     for (const [hook, id] of ids) {
       const loaded = this.#loaded.get(hook.program);
       const current = loaded?.key === keyOf(config);
@@ -118,6 +126,10 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
   apply(changes: readonly HookChange[]): void {
     need("traffic control with eBPF (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)", () => {
       for (const { hook, index, config } of changes) {
+        if (!hook) {
+          bpfFilterDelete(this.nl, this.links().tap, index, "egress");
+          continue;
+        }
         clsactReplace(this.nl, hook.link, index);
         bpfFilterReplace(this.nl, hook.link, index, hook.direction, this.#load(hook, config));
       }
