@@ -252,8 +252,7 @@ export function encodeBridgePort(index: number, port: BridgePort): Uint8Array {
   const encoder = new AttributeEncoder().raw(header(AF_BRIDGE, index, undefined));
   encoder.nested(IFLA_PROTINFO, (info) => {
     const { blocked, ...flags } = port;
-    if (blocked !== undefined)
-      info.u8(IFLA_BRPORT_STATE, blocked ? BR_STATE_BLOCKING : BR_STATE_FORWARDING);
+    if (blocked !== undefined) info.u8(IFLA_BRPORT_STATE, blocked ? BR_STATE_BLOCKING : BR_STATE_FORWARDING);
     for (const [flag, on] of Object.entries(flags)) {
       info.u8(BRIDGE_PORT_FLAGS[flag as keyof typeof BRIDGE_PORT_FLAGS], Number(on));
     }
@@ -411,10 +410,7 @@ function decodeVxlan(data: Attributes | undefined): Link["vxlan"] {
   };
 }
 
-function decodeBridgePort(
-  data: Attributes | undefined,
-  carrier: boolean,
-): Required<BridgePort> | undefined {
+function decodeBridgePort(data: Attributes | undefined, carrier: boolean): Required<BridgePort> | undefined {
   if (!data) return undefined;
   const flag = (type: number) => (data.get(type)?.u8 ?? 0) !== 0;
   return {

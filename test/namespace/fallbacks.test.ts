@@ -38,7 +38,7 @@ test("what this host itself refuses to send ends nothing: said in status, left, 
   await eventually(
     "no sleeve",
     () => a.log,
-    (text) => /sleeve datagrams cannot be sent: EPERM/.test(text),
+    (text) => /sleeve: datagrams cannot be sent: EPERM/.test(text),
   );
   await a.must(["nft", "delete", "table", "ip", "f"]);
   await by("fastdp");

@@ -175,11 +175,7 @@ test.each<[string, string, (string | RegExp)[]]>([
         "a port with broadcastFlood off, a port with isolated on, a port with guard on, a port with rootBlock on, a port with hairpin on",
     ],
   ],
-  [
-    "port blocked",
-    "bridge link set dev vxlan-7784 state 0",
-    ["link vxlan-7784 was a blocked port"],
-  ],
+  ["port blocked", "bridge link set dev vxlan-7784 state 0", ["link vxlan-7784 was a blocked port"]],
   [
     "TAP link deleted",
     "ip link del sleeve-7783",

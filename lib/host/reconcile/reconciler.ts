@@ -172,7 +172,15 @@ export class Reconciler {
   }
 
   #add(keeper: Keeper): Kept {
-    const kept: Kept = { keeper, failure: undefined, failures: 0, due: false, retry: undefined, retryBy: 0, failedAt: 0 };
+    const kept: Kept = {
+      keeper,
+      failure: undefined,
+      failures: 0,
+      due: false,
+      retry: undefined,
+      retryBy: 0,
+      failedAt: 0,
+    };
     this.#kept.push(kept);
     return kept;
   }
