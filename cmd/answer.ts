@@ -1,6 +1,7 @@
 // What a command answers: text for people, or with --json one of the shapes of lib/api/shapes.ts.
 import type { GenericSchema, InferOutput } from "valibot";
 import type { Arguments } from "./arguments.ts";
+import { print } from "./stdout.ts";
 
 export const JSON_OPTION = {
   json: { type: "boolean", default: false, description: "Print JSON" },
@@ -13,6 +14,6 @@ export function answer<S extends GenericSchema>(
   value: InferOutput<S>,
   text: string,
 ): void {
-  if (options["json"]) console.log(JSON.stringify(value, null, 2));
-  else if (text !== "") console.log(text);
+  if (options["json"]) print(JSON.stringify(value, null, 2));
+  else if (text !== "") print(text);
 }

@@ -116,6 +116,17 @@ export function readArguments(
   return { options: Object.fromEntries(read), positionals: parsed._, lists, warnings };
 }
 
+/** Throws UsageError for arguments of a command that takes none, and for an empty one, which names nothing. */
+export function refuseUnexpected(
+  { name, positionals, passesOver }: Pick<Command, "name" | "positionals" | "passesOver">,
+  given: Pick<Arguments, "positionals">,
+): void {
+  const [first] = given.positionals;
+  if (passesOver || first === undefined) return;
+  if (positionals === undefined) throw new UsageError(`${name} takes no arguments; got "${first}"`);
+  if (given.positionals.includes("")) throw new UsageError("an argument is empty");
+}
+
 /**
  * Whether these arguments ask for help. `-h` alone does, even where it is the letter of an option with a value; with
  * `alone`, where others are for another program, nothing but help alone does.

@@ -3,10 +3,11 @@
 
 import type { Failure as FailureShape, Shape } from "../lib/api/shapes.ts";
 import { journalPrefix } from "../lib/log/log.ts";
+import { escapeUnprintable, printable } from "../lib/log/printable.ts";
 import { causeOf } from "../lib/sys/cause.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { NotRootError } from "../lib/sys/rights.ts";
-import { asksForHelp, type Command, readArguments, UsageError } from "./arguments.ts";
+import { asksForHelp, type Command, readArguments, refuseUnexpected, UsageError } from "./arguments.ts";
 import { colours } from "./colour.ts";
 
 /** Runs a command; on failure, prints one line and exits. */
@@ -19,6 +20,7 @@ export async function run(program: string, command: Command, argv: readonly stri
       return;
     }
     const args = { ...readArguments(command, rest), style };
+    refuseUnexpected(command, args);
     for (const warning of args.warnings ?? []) console.error(`${program}: ${warning}`);
     await command.run(args);
   } catch (error) {
@@ -39,8 +41,12 @@ export function fail(program: string, error: unknown, json = false): void {
   const help = error instanceof UsageError ? `see '${program} --help'` : undefined;
   console.error(
     json
-      ? JSON.stringify({ error: { code, message, hint: help ?? hintIn(message) } satisfies Failure["error"] })
-      : `${journalPrefix("error")}${program}: ${message}${help === undefined ? "" : ` (${help})`}`,
+      ? escapeUnprintable(
+          JSON.stringify({
+            error: { code, message, hint: help ?? hintIn(message) } satisfies Failure["error"],
+          }),
+        )
+      : `${journalPrefix("error")}${program}: ${printable(message)}${help === undefined ? "" : ` (${help})`}`,
   );
   process.exitCode = exit;
 }

@@ -260,8 +260,10 @@ export function givenOptions(
   }
   const file = given["password-file"];
   if (typeof file === "string") {
+    if (options["password"] !== undefined) throw new UsageError("--password or --password-file, not both");
     delete given["password-file"];
-    if (given["password"] === undefined) given["password"] = readPassword(file);
+    // What the command line names comes before WEAVE_PASSWORD.
+    given["password"] = readPassword(file);
   }
   return given;
 }

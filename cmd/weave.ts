@@ -7,6 +7,7 @@ import { colours } from "./colour.ts";
 import { COMMANDS } from "./commands.ts";
 import { fail, run } from "./main.ts";
 import { retired } from "./retired.ts";
+import { endWithOutput, print } from "./stdout.ts";
 
 const TITLE = `weave ${VERSION}: a container network`;
 
@@ -23,8 +24,10 @@ function unknown(words: readonly string[]): UsageError {
   const [word = "", second] = words;
   const group = groupOf(word);
   if (group.length === 0) {
+    if (word.startsWith("-")) return new UsageError(`unknown option ${word}; options follow the command`);
     const known = COMMANDS.map(({ name }) => name.split(" ")[0] ?? "");
-    return new UsageError(`unknown command '${word}'${suggestion(word, known, "weave ")}`);
+    const hint = word === "" ? "" : suggestion(word, known, "weave ");
+    return new UsageError(`unknown command '${word}'${hint}`);
   }
   const parts = group.map(({ name }) => name.slice(word.length + 1));
   if (second === undefined || second.startsWith("-"))
@@ -33,6 +36,7 @@ function unknown(words: readonly string[]): UsageError {
 }
 
 async function weave(argv: readonly string[]): Promise<void> {
+  endWithOutput("weave");
   try {
     // Scripts for the original say where it is to run; we always run here.
     await dispatch(argv.filter((arg) => arg !== "--local"));
@@ -49,7 +53,7 @@ async function dispatch(argv: readonly string[]): Promise<void> {
     process.stdout.write(help.overview(title, commands, style));
   };
   if (word === undefined || word === "--help" || word === "-h") return overview(TITLE, COMMANDS);
-  if (word === "--version" || word === "-v") return console.log(`weave ${VERSION}`);
+  if (word === "--version" || word === "-v") return print(`weave ${VERSION}`);
   if (word === "help") {
     const [topic] = words;
     if (topic === undefined) return overview(TITLE, COMMANDS);
@@ -64,7 +68,8 @@ async function dispatch(argv: readonly string[]): Promise<void> {
   if (command)
     return run(`weave ${command.name}`, command, argv.slice(argv.indexOf(word) + wordsIn(command)));
   const group = groupOf(word);
-  if (group.length > 0 && asksForHelp(words)) return overview(`${TITLE}: ${word}`, group);
+  if (group.length > 0 && asksForHelp(words))
+    return overview(`weave ${word}: ${group.length} commands`, group);
   const instead = retired(word);
   throw instead === undefined ? unknown(rest) : new UsageError(instead);
 }

@@ -4,6 +4,7 @@ import {
   AddressError,
   type Cidr,
   cidrContains,
+  cidrRange,
   formatCidr,
   formatIPv4,
   type IPv4,
@@ -90,6 +91,16 @@ async function inDefaultSubnet(api: ApiClient, address: IPv4): Promise<Cidr> {
   return parseContainerCidr(formatCidr(cidr));
 }
 
+/** Throws UsageError for a subnet's first and last address: nothing reaches a host by them (RFC 1122, 3.2.1.3). */
+function refuseEdges(cidr: Cidr): void {
+  const { start, end } = cidrRange(cidr);
+  if (cidr.prefix > 30 || (cidr.address !== start && cidr.address !== end - 1)) return;
+  const what = cidr.address === start ? "network" : "broadcast";
+  throw new UsageError(
+    `${formatCidr(cidr)} is the ${what} address of its subnet; use one from ${formatIPv4(start + 1)} to ${formatIPv4(end - 2)}`,
+  );
+}
+
 /** Claims or allocates each address for `id`, and says what it waits for. Gives back what it got where a later one fails. */
 export async function acquire(
   api: ApiClient,
@@ -105,6 +116,7 @@ export async function acquire(
     for (const address of addresses) {
       if (address.kind !== "net") {
         const cidr = address.kind === "own" ? address.cidr : await inDefaultSubnet(api, address.address);
+        refuseEdges(cidr);
         warnOfOverlap(cidr);
         await told(api("PUT", `${path}/${formatCidr(cidr)}${QUERY[kind]}`));
         got.push(cidr);

@@ -140,6 +140,10 @@ export const detach: Command = {
   name: "detach",
   group: "Containers",
   description: "Take a container off the network",
+  examples: [
+    { command: "weave detach web", does: "Take container web off" },
+    { command: "weave detach --netns /run/netns/blue", does: "Take any network namespace off" },
+  ],
   positionals: "[ADDRESS…] [CONTAINER]",
   positionalsComplete: "containers",
   options: { ...WHERE, ...JSON_OPTION },

@@ -9,6 +9,7 @@ import { previousLog } from "../../lib/router/logfile.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
+import { print } from "../stdout.ts";
 
 const JOURNAL_LINES = "20000";
 
@@ -29,6 +30,7 @@ export const bugreport: Command = {
   name: "bugreport",
   group: "Troubleshooting",
   description: "Pack status, log and kernel state into one file",
+  examples: [{ command: "weave bugreport -o /tmp/report.tar.gz", does: "Write it to /tmp" }],
   details: [
     "Passwords, tokens and keys are removed. Names and addresses of hosts and containers are not: check the file before you publish it.",
   ],
@@ -43,14 +45,11 @@ export const bugreport: Command = {
     },
     ...CNI_FOLDERS,
   },
-  async run({ options, positionals }) {
-    if (positionals.length > 0)
-      throw new UsageError(
-        `bugreport takes no arguments, such as ${positionals[0]}; --output FILE names the file`,
-      );
+  async run({ options }) {
     requireRoot();
     const output = options["output"];
-    const file = typeof output === "string" && output !== "" ? output : defaultName(new Date());
+    if (output === "") throw new UsageError("--output is empty");
+    const file = typeof output === "string" ? output : defaultName(new Date());
     if (existsSync(file))
       throw new Error(`cannot write ${file}: it exists; choose another with --output FILE`);
     const pid = runningPid();
@@ -68,6 +67,6 @@ export const bugreport: Command = {
     const archive = new Bun.Archive(named, { compress: "gzip" });
     // Others have no business with it.
     writeFileSync(file, await archive.bytes(), { mode: 0o600, flag: "wx" });
-    console.log(`${Object.keys(parts).length} files in ${file}`);
+    print(`${Object.keys(parts).length} files in ${file}`);
   },
 };

@@ -80,6 +80,10 @@ export const hide: Command = {
   name: "hide",
   group: "Network",
   description: "Take an address of this host off the network",
+  examples: [
+    { command: "weave hide", does: "Take all addresses of this host off" },
+    { command: "weave hide 10.32.0.99/12", does: "Take this one off" },
+  ],
   positionals: "[ADDRESS…]",
   details: [EXPOSE_ADDRESSES],
   options: JSON_OPTION,

@@ -14,6 +14,7 @@ import { prepareAgent } from "../mesos.ts";
 import { oldVariables } from "../oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { print } from "../stdout.ts";
 import { whileWaiting } from "../waiting.ts";
 import { runRouter } from "./router.ts";
 
@@ -23,7 +24,7 @@ async function wanted({ options, positionals }: Arguments) {
   if (!options["mesos"]) return { given, peers: positionals };
   requireRoot();
   const agent = await prepareAgent(given, positionals, process.env, cniFolders(options), (line) => {
-    if (!options["json"]) console.log(line);
+    if (!options["json"]) print(line);
   });
   return { given: agent.options, peers: agent.peers };
 }
@@ -90,8 +91,7 @@ export const stop: Command = {
   description: "Stop the router; containers keep talking",
   options: JSON_OPTION,
   async run(args) {
-    const { options, positionals } = args;
-    if (positionals.length > 0) throw new UsageError(`stop takes no arguments, such as ${positionals[0]}`);
+    const { options } = args;
     requireRoot();
     const pid = runningPid();
     const ending = `waiting for the router${pid === undefined ? "" : ` (pid ${pid})`} to end`;

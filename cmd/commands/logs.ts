@@ -112,9 +112,8 @@ export const logs: Command = {
     },
   },
   examples: [{ command: "weave logs -f", does: "Follow the log" }],
-  async run({ options, positionals }) {
+  async run({ options }) {
     const lines = Number(options["lines"]);
-    if (positionals.length > 0) throw new UsageError(`logs takes no arguments, such as ${positionals[0]}`);
     if (!Number.isInteger(lines) || lines < 1 || lines > MAX_LINES)
       throw new UsageError(`--lines "${options["lines"]}": not a number from 1 to ${MAX_LINES}`);
     requireRoot();

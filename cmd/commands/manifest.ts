@@ -10,6 +10,7 @@ import { HTTP_SERVER } from "../../lib/sys/httpserver.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { endpoint } from "../endpoint.ts";
 import { runDaemon } from "../shutdown.ts";
+import { print } from "../stdout.ts";
 
 const PARAMETER_OPTIONS = {
   "k8s-version": {
@@ -90,10 +91,6 @@ function parameters({ options, lists }: Arguments): AddonParameters {
   };
 }
 
-function noPositionals({ positionals }: Arguments): void {
-  if (positionals.length > 0) throw new UsageError(`unknown argument "${positionals[0]}"`);
-}
-
 export const kubernetes: Command = {
   name: "manifest kubernetes",
   group: "Kubernetes and Mesos",
@@ -114,7 +111,6 @@ export const kubernetes: Command = {
     },
   },
   run(args) {
-    noPositionals(args);
     const own = parameters(args);
     const { query } = args.options;
     const queried = typeof query === "string" ? queryParameters(query) : NONE;
@@ -126,6 +122,9 @@ export const serve: Command = {
   name: "manifest serve",
   group: "Kubernetes and Mesos",
   description: "Serve that YAML over HTTP at /k8s/net?…",
+  examples: [
+    { command: "weave manifest serve --listen 127.0.0.1:8080", does: "Serve it to this host alone" },
+  ],
   options: {
     ...PARAMETER_OPTIONS,
     listen: {
@@ -136,7 +135,6 @@ export const serve: Command = {
     },
   },
   async run(args) {
-    noPositionals(args);
     const defaults = parameters(args);
     addonSettings(defaults);
     await runDaemon(silentLog, "", async (scope) => {
@@ -146,7 +144,7 @@ export const serve: Command = {
         fetch: (request) => answerManifest(request, defaults),
       });
       scope.defer("the server", () => server.stop(true));
-      console.log(`serving http://${server.hostname}:${server.port}/k8s/net`);
+      print(`serving http://${server.hostname}:${server.port}/k8s/net`);
     });
   },
 };
@@ -155,6 +153,12 @@ export const marathon: Command = {
   name: "manifest marathon",
   group: "Kubernetes and Mesos",
   description: "Print the Marathon app that runs weave on Mesos agents",
+  examples: [
+    {
+      command: "weave manifest marathon --host-prefix agent --ipalloc-range 10.32.0.0/12 --instances 3",
+      does: "Print the app for agent1, agent2 and agent3",
+    },
+  ],
   options: {
     "host-prefix": {
       type: "string",
@@ -177,9 +181,8 @@ export const marathon: Command = {
     env: { type: "string", description: "Variable of the task", repeatable: true, valueHint: "NAME=VALUE" },
   },
   run(args) {
-    noPositionals(args);
     const given = Object.entries(args.options).filter(([, value]) => value !== undefined);
     const app = marathonApp({ ...Object.fromEntries(given), env: pairs("env", args.lists?.["env"]) });
-    console.log(JSON.stringify(app, null, 2));
+    print(JSON.stringify(app, null, 2));
   },
 };

@@ -5,6 +5,7 @@ import { commandPage, overviewPage, pageName, topicPage } from "../../lib/help/m
 import { TOPICS } from "../../lib/help/topics.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Command, UsageError } from "../arguments.ts";
+import { print } from "../stdout.ts";
 
 /** The command that writes a page for each of `commands`, itself among them. */
 export const manual = (commands: () => readonly Command[]): Command => ({
@@ -20,9 +21,9 @@ export const manual = (commands: () => readonly Command[]): Command => ({
     },
   },
   examples: [{ command: "weave manual --man /usr/local/share/man", does: "Install them; then 'man weave'" }],
-  run({ options, positionals }) {
+  run({ options }) {
     const folder = options["man"];
-    if (typeof folder !== "string" || folder === "" || positionals.length > 0)
+    if (typeof folder !== "string" || folder === "")
       throw new UsageError("name the folder with --man DIR; 'weave help TOPIC' shows a page");
     const pages = [
       ["man8/weave.8", overviewPage(commands(), Object.keys(TOPICS), VERSION)] as const,
@@ -33,6 +34,6 @@ export const manual = (commands: () => readonly Command[]): Command => ({
     ];
     for (const section of ["man7", "man8"]) mkdirSync(join(folder, section), { recursive: true });
     for (const [path, text] of pages) writeFileSync(join(folder, path), text);
-    console.log(`${pages.length} manual pages in ${folder}`);
+    print(`${pages.length} manual pages in ${folder}`);
   },
 });

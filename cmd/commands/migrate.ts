@@ -18,6 +18,7 @@ import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { daemonArguments, startDaemon } from "../launching.ts";
 import { requireRoot } from "../main.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { print } from "../stdout.ts";
 import { whileWaiting } from "../waiting.ts";
 import { peersForm } from "./peers.ts";
 
@@ -105,7 +106,7 @@ export const migrate: Command = {
   async run(args) {
     const { options, positionals } = args;
     const say = (line: string) => {
-      if (!options["json"]) console.log(line);
+      if (!options["json"]) print(line);
     };
     requireRoot();
     const theirs = findOriginalProcess();

@@ -4,6 +4,7 @@ import { type ApiClient, ApiError, holders } from "../../lib/api/client.ts";
 import { DnsArguments, Lookup, Named } from "../../lib/api/shapes.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
+import { reasonOf } from "../../lib/sys/reason.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { tellingClient } from "../waiting.ts";
@@ -61,7 +62,7 @@ export const ipsOf = (cidrs: readonly Cidr[]) => cidrs.map(({ address }) => form
 async function named({ options, positionals }: Arguments, api: ApiClient) {
   const at = positionals.findIndex((arg) => !/^[\d.]+$/.test(arg));
   const end = at < 0 ? positionals.length : at;
-  const given = positionals.slice(0, end).map((ip) => formatIPv4(parseIPv4(ip)));
+  const given = positionals.slice(0, end).map(readAddress);
   const [name, extra] = positionals.slice(end);
   if (extra !== undefined) throw new UsageError(`"${extra}" is not an address; name one container only`);
   const fqdn = typeof options["hostname"] === "string" ? options["hostname"] : undefined;
@@ -74,8 +75,16 @@ async function named({ options, positionals }: Arguments, api: ApiClient) {
   const id = container?.id ?? name;
   const ips = given.length > 0 ? given : ipsOf(((await holders(api)).get(id) ?? []).map(parseCidr));
   if (ips.length === 0)
-    throw new Error(`container "${name}" has no addresses on the network; attach it first`);
+    throw new Error(`container "${name}" has no addresses on the network; 'weave ps' lists all that have`);
   return { id, fqdn: fqdn ?? container?.fqdn, ips };
+}
+
+function readAddress(text: string): string {
+  try {
+    return formatIPv4(parseIPv4(text));
+  } catch (error) {
+    throw new UsageError(reasonOf(error));
+  }
 }
 
 export const dnsAdd: Command = {
@@ -102,6 +111,10 @@ export const dnsRemove: Command = {
   name: "dns-remove",
   group: "Names",
   description: "Delete names of a container or of addresses",
+  examples: [
+    { command: "weave dns-remove web -h db.weave.local", does: "Delete one name of container web" },
+    { command: "weave dns-remove 192.168.1.7", does: "Delete all names of a host elsewhere" },
+  ],
   positionals: POSITIONALS,
   positionalsComplete: POSITIONALS_COMPLETE,
   options: { ...FQDN, ...JSON_OPTION },
@@ -119,6 +132,10 @@ export const dnsLookup: Command = {
   name: "dns-lookup",
   group: "Names",
   description: "Look up a name or an address",
+  examples: [
+    { command: "weave dns-lookup web", does: "Look up the addresses of web.weave.local" },
+    { command: "weave dns-lookup 10.32.0.5", does: "Look up the name of an address" },
+  ],
   positionals: "NAME",
   options: JSON_OPTION,
   async run(args) {

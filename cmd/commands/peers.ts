@@ -1,4 +1,5 @@
 // weave connect, forget, prime, rmpeer.
+import { splitHostPort } from "../../lib/address/hostport.ts";
 import { apiClient } from "../../lib/api/client.ts";
 import { Peers, Primed } from "../../lib/api/shapes.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
@@ -16,6 +17,10 @@ export const connect: Command = {
   name: "connect",
   group: "Network",
   description: "Connect to more peers",
+  examples: [
+    { command: "weave connect host3", does: "Connect to host3, and keep dialling it" },
+    { command: "weave connect --replace host4", does: "Connect to host4 in place of all others" },
+  ],
   positionals: "PEER…",
   positionalsComplete: "peers",
   details: [
@@ -28,6 +33,8 @@ export const connect: Command = {
   async run(args) {
     const { options, positionals } = args;
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
+    for (const peer of positionals)
+      if (!splitHostPort(peer)) throw new UsageError(`peer "${peer}": should be HOST or HOST:PORT`);
     const form = peersForm(positionals);
     if (options["replace"]) form.set("replace", "true");
     const told = await whileWaiting(
@@ -45,6 +52,7 @@ export const forget: Command = {
   name: "forget",
   group: "Network",
   description: "Stop dialling peers; existing connections stay",
+  examples: [{ command: "weave forget host3", does: "Stop dialling host3" }],
   positionals: "PEER…",
   positionalsComplete: "targets",
   options: JSON_OPTION,
@@ -60,6 +68,12 @@ export const prime: Command = {
   name: "prime",
   group: "Addresses",
   description: "Wait until peers have divided the address range",
+  examples: [
+    {
+      command: "weave launch host2 && weave prime && weave attach web",
+      does: "Attach a container once addresses can be allocated",
+    },
+  ],
   options: JSON_OPTION,
   async run(args) {
     const api = apiClient();
@@ -72,6 +86,7 @@ export const rmpeer: Command = {
   name: "rmpeer",
   group: "Addresses",
   description: "Take over the addresses of peers gone for good",
+  examples: [{ command: "weave rmpeer host3", does: "Take over the addresses of host3, which is gone" }],
   positionals: "PEER…",
   positionalsComplete: "peers",
   details: ["PEER is a name or nickname. Run it on one host, while all that are to stay are connected."],

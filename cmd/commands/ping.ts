@@ -39,7 +39,7 @@ export const ping: Command = {
   async run(args) {
     const count = String(args.options["count"]);
     if (!/^\d{1,3}$/.test(count) || Number(count) < 1)
-      throw new UsageError(`--count ${count} is not a number from 1 to ${MAX_COUNT}`);
+      throw new UsageError(`--count "${count}" is not a number from 1 to ${MAX_COUNT}`);
     const form = peersForm(args.positionals);
     form.set("count", count);
     const sent = await whileWaiting(args, apiClient()("POST", "/ping", { form }), "waiting for echoes");

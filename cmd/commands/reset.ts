@@ -48,8 +48,7 @@ export const reset: Command = {
     { command: "weave reset --yes", does: "Hand the addresses over and remove all, in a script" },
   ],
   async run(args) {
-    const { options, positionals } = args;
-    if (positionals.length > 0) throw new UsageError(`reset takes no arguments, such as ${positionals[0]}`);
+    const { options } = args;
     requireRoot();
     using route = new NetlinkSocket(NETLINK_ROUTE);
     using filter = new NetlinkSocket(NETLINK_NETFILTER);

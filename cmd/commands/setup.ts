@@ -12,6 +12,10 @@ export const setup: Command = {
   name: "setup",
   group: "Kubernetes and Mesos",
   description: "Install the CNI plugin and its configuration",
+  examples: [
+    { command: "weave setup", does: "Install the CNI plugin for Kubernetes or podman" },
+    { command: "weave setup --systemd", does: "Start weave at boot, too" },
+  ],
   details: [
     "Installs into each of the two folders that exists, and loads br_netfilter. Keeps a configuration that you have changed.",
     "With --systemd, also installs weave.service, which starts the router at boot, and a file with its settings.",

@@ -46,6 +46,7 @@ export async function target({ options, positionals }: Arguments, mayBeStopped =
     if (!/^[1-9]\d{0,9}$/.test(pid)) throw new UsageError(`--pid "${pid}" is not a process ID`);
     return { id: id ?? `pid-${pid}`, kind: "container", where: Number(pid), fqdn: undefined, addresses };
   }
+  if (netns === "") throw new UsageError("--netns is empty");
   if (typeof netns === "string") {
     return { id: id ?? idOf(netns), kind: "container", where: netns, fqdn: undefined, addresses };
   }

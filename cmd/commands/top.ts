@@ -6,7 +6,7 @@ import { TrafficSample } from "../../lib/api/traffic.ts";
 import { containerNames } from "../../lib/container/runtime.ts";
 import { PLAIN } from "../../lib/help/layout.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
-import { type Command, UsageError } from "../arguments.ts";
+import type { Command } from "../arguments.ts";
 import { intervalOf } from "../live/interval.ts";
 import { type Names, topOf } from "../live/rates.ts";
 import { topLines, topSummary } from "../live/toptable.ts";
@@ -42,8 +42,7 @@ export const top: Command = {
     { command: "weave top --json", does: "Measure for 1 s and print JSON" },
   ],
   async run(args) {
-    const { options, positionals, style = PLAIN } = args;
-    if (positionals.length > 0) throw new UsageError(`top takes no arguments, such as ${positionals[0]}`);
+    const { options, style = PLAIN } = args;
     const everyMs = intervalOf(args, "interval");
     const next = sampler();
     if (options["json"] || options["once"] || !process.stdout.isTTY || everyMs === undefined) {

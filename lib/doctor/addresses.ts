@@ -35,7 +35,7 @@ function divisionFinding({ Entries, Paxos, Range, WaitsFor = [] }: Ipam): Findin
   if (WaitsFor.length > 0) {
     return problem(
       CHECK,
-      `range ${Range} is not divided yet: ${WaitsFor.join(", ")} may know the ring and does not answer`,
+      `range ${Range} is not divided yet: no answer from ${WaitsFor.join(", ")}, which may know the ring`,
       "launch weave there, or 'weave forget' peers that are gone",
     );
   }

@@ -13,11 +13,11 @@ import {
 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
-import { socketsOf } from "../container/runtime.ts";
-import { fullyQualified } from "../dns/name.ts";
+import { ContainerError, socketsOf } from "../container/runtime.ts";
+import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../log/log.ts";
-import { type PeerName, parsePeerName } from "../mesh/name.ts";
+import { nameToBytes, type PeerName, parsePeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/router.ts";
 
 export const DEFAULT_RANGE = "10.32.0.0/12";
@@ -41,7 +41,7 @@ const port = v.pipe(
 const integer = (min: number, max: number) =>
   v.pipe(
     v.string(),
-    v.regex(/^\d{1,9}$/, "not a whole number"),
+    v.regex(/^\d+$/, "not a whole number"),
     v.transform(Number),
     v.minValue(min, `less than ${min}`),
     v.maxValue(max, `more than ${max}`),
@@ -89,6 +89,17 @@ function parseInit(text: string): InitMode {
   throw new AddressError("should be consensus, consensus=COUNT, seed=NAME,NAME,… or observer");
 }
 
+/** The name of this peer, which is the Ethernet address of the bridge, too: Linux takes no group address, nor zero. */
+function parseOwnName(text: string): PeerName {
+  const name = parsePeerName(text);
+  const [first = 0] = nameToBytes(name);
+  if ((first & 1) !== 0 || name === UNKNOWN_PEER)
+    throw new AddressError(
+      "the bridge cannot have this address; use a unicast MAC, such as 5e:3a:00:00:00:01",
+    );
+  return name;
+}
+
 const subnet = parsed(parseAllocationSubnet);
 
 /** The range of a router that allocates no addresses: no container can have one of it. */
@@ -97,7 +108,7 @@ const NO_RANGE: Cidr = { address: 0, prefix: 32 };
 const rangeOrNone = parsed((text) => (text === "" ? NO_RANGE : parseAllocationSubnet(text)));
 
 const Schema = v.object({
-  name: v.optional(parsed(parsePeerName)),
+  name: v.optional(parsed(parseOwnName)),
   nickname: v.optional(
     v.pipe(v.string(), v.minLength(1, "is empty"), v.maxLength(255, "longer than 255 characters")),
   ),
@@ -115,7 +126,7 @@ const Schema = v.object({
   "ipalloc-default-subnet": v.optional(subnet),
   "ipalloc-init": v.optional(parsed(parseInit), "consensus"),
   dns: v.optional(v.boolean(), true),
-  "dns-domain": v.optional(parsed(fullyQualified), "weave.local."),
+  "dns-domain": v.optional(parsed(fullyQualified, DomainNameError), "weave.local."),
   "dns-listen-address": v.optional(address, ""),
   "docker-bridge": v.optional(
     v.pipe(v.string(), v.regex(/^[^\s/]{0,15}$/, "should be the name of a link: at most 15 characters")),
@@ -125,7 +136,7 @@ const Schema = v.object({
   "dns-fallback-timeout": v.optional(parsed(parseDuration), "5s"),
   "resolv-conf": v.optional(v.pipe(v.string(), v.minLength(1, "is empty")), "/etc/resolv.conf"),
   mtu: v.optional(integer(576, 65_000), String(DEFAULT_MTU)),
-  "docker-api": v.optional(parsed(socketsOf)),
+  "docker-api": v.optional(parsed(socketsOf, ContainerError)),
   "http-addr": v.optional(address, "127.0.0.1:6784"),
   "http-writes": v.optional(v.boolean(), false),
   "status-addr": v.optional(address, DEFAULT_STATUS_ADDRESS),
@@ -153,7 +164,10 @@ export function parseOptions(raw: Record<string, unknown>, peers: readonly strin
   if (!result.success) {
     const [issue] = result.issues;
     const key = String(issue.path?.[0]?.key ?? "");
-    throw new OptionError(`--${key}: ${JSON.stringify(raw[key])}: ${issue.message}`);
+    const value = JSON.stringify(raw[key]);
+    // Parsers name the text themselves.
+    const isNamed = issue.message.includes(value) || issue.message.startsWith(`${raw[key]} `);
+    throw new OptionError(`--${key}: ${isNamed ? "" : `${value}: `}${issue.message}`);
   }
   const options = result.output;
   for (const peer of peers) {

@@ -116,12 +116,12 @@ export class Pinger {
     );
     if (found.length > 1)
       throw new PingError(
-        `${text} is the nickname of ${found.length} peers: give the name, such as ${found[0]?.name}`,
+        `"${text}" is the nickname of ${found.length} peers; use a name, such as ${found[0]?.name}`,
       );
     if (found.length === 1 || this.#lostNamed(text, reachable).length > 0) return found;
     if (text === mesh.ourself.name || text === mesh.ourself.nickName)
-      throw new PingError(`${text} is this host: name another peer`);
-    throw new PingError(`no peer ${text} is known: 'weave status peers' lists them`);
+      throw new PingError(`peer "${text}" is this host; name another`);
+    throw new PingError(`no peer "${text}" is known; 'weave status peers' lists all`);
   }
 
   #lost(reachable: readonly Peer[]): Ping[] {

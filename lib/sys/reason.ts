@@ -3,5 +3,13 @@ import { causeOf } from "./cause.ts";
 
 /** One line about an error; of a connection or a listener that failed, the cause alone (lib/sys/cause.ts). */
 export function reasonOf(error: unknown): string {
-  return causeOf(error)?.cause ?? (error instanceof Error ? error.message : String(error));
+  return causeOf(error)?.cause ?? (error instanceof Error ? ofFile(error) : String(error));
+}
+
+/** "ENOENT: no such file or directory, open '/x'" of node:fs as "open /x: no such file or directory"; others as they are. */
+function ofFile(error: Error): string {
+  const { code, syscall, path } = error as { code?: unknown; syscall?: unknown; path?: unknown };
+  const [, cause] = /^E[A-Z0-9]+: ([^,]+), \w+( '|$)/.exec(error.message) ?? [];
+  if (cause === undefined || !error.message.startsWith(`${code}: `)) return error.message;
+  return typeof path === "string" ? `${syscall} ${path}: ${cause}` : cause;
 }

@@ -253,7 +253,7 @@ test("what makes no sense is refused at once", async () => {
     [["status", "--watch=0"], '--watch "0" is not an interval from 0.5 to 3600 seconds'],
     [["status", "weather", "--watch"], "invalid 'weave status' sub-command: weather"],
     [["top", "-n", "x"], '--interval "x" is not an interval'],
-    [["top", "web"], "top takes no arguments, such as web"],
+    [["top", "web"], 'top takes no arguments; got "web"'],
   ] as const) {
     const { code, stderr } = await a.exec([join(DIST, "weave"), ...args]);
     expect([code, stderr]).toEqual([2, expect.stringContaining(text)]);

@@ -214,7 +214,20 @@ describe("bad command lines", () => {
     [["launch", "--password-file=/there/is/none"], 2, "--password-file"],
     [["launch"], 1, "weave is already running (pid "],
     [["connect"], 2, "name at least one peer"],
-    [["connect", "a:b:c"], 1, "should be HOST or HOST:PORT"],
+    [["launch", "--name=ff:ff:ff:ff:ff:ff"], 2, "use a unicast MAC"],
+    [["--frobnicate"], 2, "unknown option --frobnicate"],
+    [["doctor", "host1"], 2, 'doctor takes no arguments; got "host1"'],
+    [["dns-lookup", ""], 2, "an argument is empty"],
+    [["dns-add", "10.1.1.300", "-h", "a.weave.local"], 2, "is not an IPv4 address: 300"],
+    [["ping", "a\u001b[31m\nb"], 1, 'no peer "a\\x1b[31m\\x0ab" is known'],
+    [["attach", "--netns", ""], 2, "--netns is empty"],
+    [
+      ["expose", "10.32.0.0/12"],
+      2,
+      "10.32.0.0/12 is the network address of its subnet; use one from 10.32.0.1 to",
+    ],
+    [["expose", "10.47.255.255/12"], 2, "is the broadcast address"],
+    [["connect", "a:b:c"], 2, "should be HOST or HOST:PORT"],
     [["forget"], 2, "name at least one peer"],
     [["status", "weather"], 2, "invalid 'weave status' sub-command: weather"],
     [["attach", "10.32.0.9/12"], 2, "use --netns PATH or --pid PID"],
@@ -230,6 +243,18 @@ describe("bad command lines", () => {
     expect(result.stderr.trim().split("\n").length).toBe(1);
     expect(result.code).toBe(code);
   });
+});
+
+test.each([
+  ["help launch | true", 0, ""],
+  ["report | (exec <&-; sleep 0.2)", 0, ""],
+  ["status > /dev/full", 1, "weave: cannot write standard output: no space left on device\n"],
+  ["ps --json > /dev/full", 1, "weave: cannot write standard output: no space left on device\n"],
+])("output that cannot be written: weave %s", async (line, code, text) => {
+  const script = `${join(DIST, "weave")} ${line}; exit $PIPESTATUS`;
+  const result = await a.exec(["bash", "-c", script], { env: a.env });
+  expect(result.stderr).toBe(text);
+  expect(result.code).toBe(code);
 });
 
 test("attach and detach by namespace", async () => {

@@ -83,7 +83,7 @@ describe("variables", () => {
 
   test.each([
     [{ CONN_LIMIT: "many" }, 'CONN_LIMIT: "many": not a whole number'],
-    [{ IPALLOC_RANGE: "10.0.0.0" }, 'IPALLOC_RANGE: "10.0.0.0": '],
+    [{ IPALLOC_RANGE: "10.0.0.0" }, 'IPALLOC_RANGE: "10.0.0.0" is not'],
     [{ IPALLOC_INIT: "now" }, 'IPALLOC_INIT: "now": should be consensus'],
     [{ EXPECT_NPC: "perhaps" }, 'EXPECT_NPC: "perhaps": should be 0 or 1'],
     [{ NO_MASQ_LOCAL: "2" }, 'NO_MASQ_LOCAL: "2": should be 0 or 1'],

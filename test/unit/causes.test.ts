@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { causeOf, causeOfErrno } from "../../lib/sys/cause.ts";
 import { isOwnAddress, listenReason, notOurs } from "../../lib/sys/listening.ts";
@@ -84,12 +85,24 @@ test("what fetch says of a socket is what the kernel said", async () => {
   expect(reasonOf(late)).toBe("no answer in time");
 });
 
+test("an error of a file names the call, the file and the cause, without the code", () => {
+  expect(reasonOf(attempt(() => readFileSync("/nosuch/file")))).toBe(
+    "open /nosuch/file: no such file or directory",
+  );
+  expect(reasonOf(attempt(() => mkdirSync("/proc/nosuch")))).toStartWith("mkdir /proc/nosuch: ");
+  expect(reasonOf(attempt(() => readFileSync("/etc")))).toBe("illegal operation on a directory");
+});
+
+function attempt(act: () => unknown): unknown {
+  try {
+    return act();
+  } catch (error) {
+    return error;
+  }
+}
+
 test("an error that is none of a connection keeps its words", () => {
-  expect(
-    reasonOf(
-      Object.assign(new Error("ENOENT: no such file, open '/x'"), { code: "ENOENT", syscall: "open" }),
-    ),
-  ).toBe("ENOENT: no such file, open '/x'");
+  expect(reasonOf(new Error("EVIL: said, by 'somebody'"))).toBe("EVIL: said, by 'somebody'");
   expect(reasonOf(new SysError("binding", 98))).toStartWith("binding: ");
   expect(reasonOf("text")).toBe("text");
   expect(causeOf(new Error("plain"))).toBeUndefined();

@@ -150,7 +150,7 @@ describe("addresses", () => {
       "problem: range 10.32.0.0/12 is not divided yet: this host has no vote in it",
     ]);
     expect(found({ Paxos: { Elector: true, KnownNodes: 1, Quorum: 2 }, WaitsFor: ["h2"] })).toEqual([
-      "problem: range 10.32.0.0/12 is not divided yet: h2 may know the ring and does not answer",
+      "problem: range 10.32.0.0/12 is not divided yet: no answer from h2, which may know the ring",
     ]);
   });
 

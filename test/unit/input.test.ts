@@ -97,6 +97,14 @@ describe("router options", () => {
     [{ port: "65535" }, [], "--port"],
     [{ port: "six" }, [], "--port"],
     [{ name: "host1" }, [], "--name"],
+    [{ name: "zz" }, [], '--name: invalid peer name format: "zz"'],
+    [{ name: "ff:ff:ff:ff:ff:ff" }, [], "unicast"],
+    [{ name: "01:00:5e:00:00:01" }, [], "unicast"],
+    [{ name: "00:00:00:00:00:00" }, [], "unicast"],
+    [{ "conn-limit": "99999999999999" }, [], "more than 4096"],
+    [{ "dns-domain": "" }, [], '--dns-domain: "" is not a domain name'],
+    [{ "docker-api": "tcp://192.0.2.1" }, [], '--docker-api: "tcp://192.0.2.1" is not'],
+    [{ "trusted-subnets": "x" }, [], '--trusted-subnets: "x" is not an IPv4'],
     [{ nickname: "" }, [], "--nickname"],
     [{ host: "nowhere" }, [], "--host"],
     [{ mtu: "100" }, [], "--mtu"],
@@ -249,6 +257,16 @@ test.each<[string, string | undefined]>([
   ["a:b:6781", undefined],
 ])("to listen on %p", (text, host) => {
   expect(listenAddress(text)?.host).toBe(host as string);
+});
+
+test("a password file comes before the environment, and not with --password", () => {
+  const file = join(mkdtempSync(join(tmpdir(), "password-")), "key");
+  writeFileSync(file, "of the file\n");
+  const options = { "password-file": file };
+  expect(givenOptions(options, { WEAVE_PASSWORD: "of the environment" })).toEqual({
+    password: "of the file",
+  });
+  expect(() => givenOptions({ ...options, password: "x" }, {})).toThrow("not both");
 });
 
 test("an empty variable is no password, an empty option is refused", () => {

@@ -7,6 +7,7 @@ import { problemText } from "../../../lib/npc/unreadable.ts";
 import { refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { requireRoot } from "../../main.ts";
+import { print } from "../../stdout.ts";
 import { LEGACY, MULTICAST, SNAPSHOT } from "./options.ts";
 import { modelOfFile } from "./snapshot.ts";
 
@@ -19,9 +20,8 @@ export const apply: Command = {
     ...MULTICAST,
     ...LEGACY,
   },
-  run({ options, positionals }) {
+  run({ options }) {
     const { snapshot, node } = options;
-    if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not understood`);
     if (typeof snapshot !== "string") throw new UsageError("say which policies by --snapshot FILE");
     if (typeof node !== "string") throw new UsageError("say which node this is by --node NAME");
     const model = modelOfFile(snapshot);
@@ -46,7 +46,7 @@ export const apply: Command = {
       process.exitCode = 1;
     }
     const { policyCount: count } = model;
-    console.log(
+    print(
       `${rules.local.size} pod addresses on ${node}, ${isolated.size} of them isolated; ${count} ${count === 1 ? "policy" : "policies"}`,
     );
   },

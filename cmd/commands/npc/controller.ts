@@ -57,9 +57,8 @@ export const controller: Command = {
     "max-list-size": RETIRED,
     version: { type: "boolean", description: "Print the version" },
   },
-  async run({ options, positionals }) {
+  async run({ options }) {
     if (options["version"]) return console.log(`weave ${VERSION}`);
-    if (positionals.length > 0) throw new UsageError(`unknown command "${positionals[0]}"`);
     const node = options["node-name"] ?? process.env["HOSTNAME"];
     if (typeof node !== "string" || node === "")
       throw new UsageError("name this node with --node-name NAME or $HOSTNAME");

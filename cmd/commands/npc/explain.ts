@@ -4,6 +4,7 @@ import { MAX_PORT, PROTOCOLS, type Protocol } from "../../../lib/npc/objects.ts"
 import { JSON_OPTION } from "../../answer.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { KUBECONFIG } from "../../kubeconfig.ts";
+import { print } from "../../stdout.ts";
 import { LEGACY, SNAPSHOT } from "./options.ts";
 import { modelOf } from "./snapshot.ts";
 
@@ -31,9 +32,8 @@ export const explainCommand: Command = {
     ...JSON_OPTION,
     ...LEGACY,
   },
-  async run({ options, positionals }) {
+  async run({ options }) {
     const { from, to, port } = options;
-    if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not understood`);
     if (typeof from !== "string" || typeof to !== "string")
       throw new UsageError("say --from END and --to END");
     const number = Number(port);
@@ -44,7 +44,7 @@ export const explainCommand: Command = {
     const model = await modelOf(options);
     const ends = [endOf(model, from), endOf(model, to)] as const;
     const explanation = explain(model, ...ends, protocol, number, options["use-legacy-netpol"] === true);
-    if (options["json"]) console.log(JSON.stringify(explanation));
+    if (options["json"]) print(JSON.stringify(explanation));
     else process.stdout.write(explanationText(...ends, protocol, number, explanation));
     if (explanation.verdict === "deny") process.exitCode = DENIED;
   },
