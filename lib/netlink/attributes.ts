@@ -94,6 +94,12 @@ export class AttributeEncoder {
     return this;
   }
 
+  u64be(type: number, value: bigint): this {
+    const at = this.#open(type, 8);
+    this.#view.setBigUint64(at, value, false);
+    return this;
+  }
+
   /** An attribute that holds attributes. `flagged` sets NLA_F_NESTED, which newer families insist on. */
   nested(type: number, fill: (inner: this) => void, flagged = true): this {
     const start = this.#open(flagged ? type | NESTED : type, 0) - HEADER;

@@ -15,8 +15,9 @@ const PACKET_OUTGOING = 4;
 const SOCKADDR = { index: 4, type: 10, size: 20 } as const;
 /** Headers, and enough behind them. */
 const FRAME = 256;
-/** Frames read at a time. */
+/** Frames read at a time, and in all: a peer may ask for a flow that is busy. A trace sends far fewer. */
 const MAX_FRAMES = 256;
+const MAX_ALL = 1_024;
 
 /** A probe, or what belongs to it, on a link. */
 export interface Sighting {
@@ -37,7 +38,7 @@ export interface Capture {
 export function capture(probe: Probe): Capture {
   const fd = openSocket("packet socket", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
   try {
-    attachFilter(fd, probeFilter(probe.source, probe.destination));
+    attachFilter(fd, probeFilter(probe));
     const sockaddr = new Uint8Array(SOCKADDR.size);
     const view = new DataView(sockaddr.buffer);
     view.setUint16(0, AF_PACKET, true);
@@ -47,7 +48,23 @@ export function capture(probe: Probe): Capture {
     closeLater(fd);
     throw error;
   }
-  return { read: () => readAll(fd, probe), close: () => closeLater(fd) };
+  let left = MAX_ALL;
+  let open = true;
+  const close = () => {
+    if (open) closeLater(fd);
+    open = false;
+  };
+  return {
+    read() {
+      if (!open) return [];
+      const { frames, sightings } = readAll(fd, probe);
+      left -= frames;
+      // The kernel copies no more of them, either.
+      if (left <= 0) close();
+      return sightings;
+    },
+    close,
+  };
 }
 
 function attachFilter(fd: number, instructions: Uint8Array): void {
@@ -60,13 +77,14 @@ function attachFilter(fd: number, instructions: Uint8Array): void {
   syscall(operation, "setsockopt", fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
 }
 
-function readAll(fd: number, probe: Probe): Sighting[] {
+function readAll(fd: number, probe: Probe): { readonly frames: number; readonly sightings: Sighting[] } {
   const sightings: Sighting[] = [];
   const buffer = new Uint8Array(FRAME);
   const sockaddr = new Uint8Array(SOCKADDR.size);
   const view = new DataView(sockaddr.buffer);
   const length = new Uint8Array(4);
-  for (let i = 0; i < MAX_FRAMES; i++) {
+  let frames = 0;
+  for (; frames < MAX_FRAMES; frames++) {
     new DataView(length.buffer).setUint32(0, SOCKADDR.size, true);
     const got = trySyscall("recvfrom", fd, buffer, buffer.length, 0, sockaddr, length);
     if (got === -EAGAIN) break;
@@ -78,7 +96,7 @@ function readAll(fd: number, probe: Probe): Sighting[] {
     const out = view.getUint8(SOCKADDR.type) === PACKET_OUTGOING;
     sightings.push({ link: view.getInt32(SOCKADDR.index, true), sign, out });
   }
-  return sightings;
+  return { frames, sightings };
 }
 
 /** Closing a packet socket waits for all processors: not on this thread. */

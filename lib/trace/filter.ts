@@ -1,9 +1,23 @@
-// The filter of packet sockets: classic BPF (linux/filter.h), so that on a busy host only frames between the two ends reach
-// us, and ARP about them; in each case also behind the four octets of sleeve's tag.
-import type { IPv4 } from "../address/ipv4.ts";
+// The filter of packet sockets: classic BPF (linux/filter.h), so that on a busy host only what may belong to the probe reaches
+// us, and ARP about both ends; in each case also behind the four octets of sleeve's tag.
+import { PROTOCOL_NUMBER, type Probe } from "./probe.ts";
 
-/** BPF_LD | BPF_H/W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K. */
-const OP = { half: 0x28, word: 0x20, jumpEqual: 0x15, answer: 0x06 } as const;
+/** BPF_LD | BPF_B/H/W | BPF_ABS, or | BPF_IND; BPF_LDX | BPF_B | BPF_MSH; BPF_JMP | BPF_JEQ/JSET | BPF_K; BPF_RET | BPF_K. */
+const OP = {
+  byte: 0x30,
+  half: 0x28,
+  word: 0x20,
+  byteIndexed: 0x50,
+  halfIndexed: 0x48,
+  wordIndexed: 0x40,
+  headerLength: 0xb1,
+  jumpEqual: 0x15,
+  jumpSet: 0x45,
+  answer: 0x06,
+} as const;
+const ICMP = 1;
+const ICMP_TYPE = { reply: 0, unreachable: 3, request: 8 } as const;
+const FRAGMENT_OFFSET = 0x1fff;
 /** struct sock_filter: code (2 bytes), jt, jf (1 each), k (4). */
 const INSTRUCTION = 8;
 const WHOLE = 0xffff;
@@ -17,10 +31,26 @@ interface Step {
   readonly label?: string;
 }
 
-/** The instructions that pass IPv4 between the two addresses, either way, and ARP from either. */
-export function probeFilter(a: IPv4, b: IPv4): Uint8Array {
+/** The instructions that pass the probe, its answers, ICMP errors between the two ends, and ARP from either. */
+export function probeFilter(probe: Probe): Uint8Array {
+  const { source: a, destination: b, protocol, port, id } = probe;
   const at = (tag: number, last: string): Step[] => {
     const name = (label: string) => `${label}${tag}`;
+    const ip = tag + 14;
+    const own: Step[] =
+      protocol === "icmp"
+        ? []
+        : [
+            { op: OP.wordIndexed, k: ip, label: name("ports") },
+            { op: OP.jumpEqual, k: id * 65_536 + port, yes: "take" },
+            { op: OP.jumpEqual, k: port * 65_536 + id, yes: "take", no: "drop" },
+          ];
+    const echo: Step[] = [
+      { op: OP.jumpEqual, k: ICMP_TYPE.reply, yes: name("echo") },
+      { op: OP.jumpEqual, k: ICMP_TYPE.request, no: "drop" },
+      { op: OP.halfIndexed, k: ip + 4, label: name("echo") },
+      { op: OP.jumpEqual, k: id, yes: "take", no: "drop" },
+    ];
     return [
       { op: OP.half, k: tag + 12, label: name("begin") },
       { op: OP.jumpEqual, k: 0x0806, yes: name("arp") },
@@ -29,9 +59,23 @@ export function probeFilter(a: IPv4, b: IPv4): Uint8Array {
       { op: OP.jumpEqual, k: a, yes: name("toB") },
       { op: OP.jumpEqual, k: b, no: "drop" },
       { op: OP.word, k: tag + 30 },
-      { op: OP.jumpEqual, k: a, yes: "take", no: "drop" },
+      { op: OP.jumpEqual, k: a, yes: name("between"), no: "drop" },
       { op: OP.word, k: tag + 30, label: name("toB") },
-      { op: OP.jumpEqual, k: b, yes: "take", no: "drop" },
+      { op: OP.jumpEqual, k: b, no: "drop" },
+      // Only the first fragment has the header behind that of IP.
+      { op: OP.half, k: ip + 6, label: name("between") },
+      { op: OP.jumpSet, k: FRAGMENT_OFFSET, yes: "drop" },
+      { op: OP.headerLength, k: ip },
+      { op: OP.byte, k: ip + 9 },
+      ...(own.length === 0
+        ? [{ op: OP.jumpEqual, k: ICMP, no: "drop" }]
+        : [
+            { op: OP.jumpEqual, k: PROTOCOL_NUMBER[protocol], yes: name("ports") },
+            { op: OP.jumpEqual, k: ICMP, no: "drop" },
+          ]),
+      { op: OP.byteIndexed, k: ip },
+      { op: OP.jumpEqual, k: ICMP_TYPE.unreachable, yes: "take", ...(own.length > 0 && { no: "drop" }) },
+      ...(own.length === 0 ? echo : own),
       { op: OP.word, k: tag + 28, label: name("arp") },
       { op: OP.jumpEqual, k: a, yes: "take" },
       { op: OP.jumpEqual, k: b, yes: "take", no: "drop" },

@@ -16,8 +16,9 @@ import type { Probe } from "./probe.ts";
 import { describeDrops, followRules, isolation } from "./rules.ts";
 import type { Point, Seen, Side } from "./side.ts";
 
-/** Interval of looking for what was seen. */
+/** Interval of looking for what was seen; for another host's question, of which there may be several. */
 const LOOK_MS = 3;
+const LOOK_FOR_OTHERS_MS = 25;
 /** What belongs to an answer, and comes behind it. */
 const SETTLE_MS = 30;
 const MAX_SEEN = 64;
@@ -64,7 +65,8 @@ export async function look(looking: Looking, clock: Clock, ms: number): Promise<
     looking.begun?.();
     const end = clock.now() + ms;
     const dropped = () => looking.begun === undefined && drops.filter(({ forth }) => forth).length >= DROPS;
-    while (clock.now() < end && !looking.done(collect()) && !dropped()) await sleep(clock, LOOK_MS);
+    const interval = looking.begun ? LOOK_MS : LOOK_FOR_OTHERS_MS;
+    while (clock.now() < end && !looking.done(collect()) && !dropped()) await sleep(clock, interval);
     await sleep(clock, SETTLE_MS);
     const all = collect();
     const other = address === probe.source ? probe.destination : probe.source;

@@ -63,3 +63,8 @@ export function mask(value: Uint8Array, or: Uint8Array = new Uint8Array(value.le
 export function hostOrder(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer);
 }
+
+/** Goes on for so many packets a second, and so many more at once. */
+export function limit(perSecond: number, burst: number): Expression {
+  return expression("limit", (data) => data.u64be(1, BigInt(perSecond)).u64be(2, 1n).u32be(3, burst));
+}

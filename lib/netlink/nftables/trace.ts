@@ -13,6 +13,7 @@ import {
   compare,
   type Expression,
   expression,
+  limit,
   meta,
   NFTA_DATA_VALUE,
   PAYLOAD_NETWORK,
@@ -45,6 +46,9 @@ const FIRST = -10_000;
 /** Bytes of a datagram of the kernel. */
 const DATAGRAM = 1 << 16;
 const MAX_DATAGRAMS = 1024;
+/** Packets of a direction and hook that are traced: the kernel tells of each rule that each of them meets. */
+const TRACED_PER_S = 5;
+const TRACED_BURST = 20;
 /** Packets that are remembered. */
 const MAX_IDS = 4096;
 
@@ -149,6 +153,7 @@ function traceRule(family: "inet" | "bridge", flow: Flow, forth: boolean): Rule 
     compare(Uint8Array.of(flow.protocol), true),
     payload(PAYLOAD_TRANSPORT, flow.at, octets.length),
     compare(octets, true),
+    limit(TRACED_PER_S, TRACED_BURST),
     ...setTrace(),
   ];
 }
