@@ -3,13 +3,13 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DIST, eventually, exec, Host, Hosts } from "../support/hosts.ts";
-import { addPod, CONFIG, inPod, type Pod, ping } from "../support/pods.ts";
+import { addPod, type CniPod, CONFIG, inPod, ping } from "../support/pods.ts";
 
 let hosts: Hosts;
 let a: Host;
 let b: Host;
 let c: Host;
-let pods: Pod[];
+let pods: CniPod[];
 
 beforeAll(async () => {
   hosts = await Hosts.create("net", 3);
@@ -35,7 +35,7 @@ beforeAll(async () => {
 
 afterAll(() => hosts.disposeSync());
 
-function pod(i: number): Pod {
+function pod(i: number): CniPod {
   const found = pods[i];
   if (!found) throw new Error(`no pod ${i}`);
   return found;
@@ -105,11 +105,12 @@ test("frames as large as the MTU get through, larger ones are fragmented", async
 test("a pod that moves to another host with its address and MAC is found there from its first frame on", async () => {
   const mac = pod(0).mac;
   await ping(pod(2), pod(0).address);
-  await exec(["ip", "netns", "exec", pod(0).netns, "ip", "link", "del", "eth0"]);
+  // Not by deleting the link: the router makes one anew whose container is still there.
+  expect((await a.cni("DEL", CONFIG, { id: pod(0).id, netns: `/run/netns/${pod(0).netns}` })).code).toBe(0);
   const moved = await hosts.pod("moved");
   const netns = moved.split("/").at(-1) ?? "";
-  const result = await b.cni("ADD", CONFIG, { id: crypto.randomUUID(), netns: moved });
-  expect(result.code).toBe(0);
+  const call = { id: crypto.randomUUID(), netns: moved };
+  expect((await b.cni("ADD", CONFIG, call)).code).toBe(0);
   const inMoved = (...command: string[]) => exec(["ip", "netns", "exec", netns, ...command]);
   await inMoved("ip", "link", "set", "eth0", "address", mac);
   await inMoved("ip", "addr", "flush", "dev", "eth0", "scope", "global");
@@ -117,6 +118,7 @@ test("a pod that moves to another host with its address and MAC is found there f
   // Its first frame tells where it is now.
   expect((await inMoved("ping", "-n", "-c", "1", "-W", "2", pod(2).address)).code).toBe(0);
   expect((await ping(pod(2), pod(0).address)).stdout).toContain(" 0% packet loss");
+  expect((await b.cni("DEL", CONFIG, call)).code).toBe(0);
   pods[0] = await addPod(hosts, a, "host1-pod-again");
 });
 

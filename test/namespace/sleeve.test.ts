@@ -37,7 +37,7 @@ async function twoHosts(name: string, ...options: string[]): Promise<[Host, Host
   const [a, b] = [hosts.host(1), hosts.host(2)];
   await a.weave("launch", "--ipalloc-init=consensus=2", ...options);
   await b.weave("launch", "--ipalloc-init=consensus=2", ...options, a.ip);
-  const pods = [];
+  const pods: Pod[] = [];
   for (const host of [a, b]) pods.push(await addPod(hosts, host, `${host.name}-pod`));
   const [one, two] = pods as [Pod, Pod];
   return [a, b, one, two];

@@ -10,13 +10,20 @@ export interface Pod {
   readonly mac: string;
 }
 
+/** A pod, and the ID of its container. */
+export interface CniPod extends Pod {
+  readonly id: string;
+}
+
 /** Attaches a namespace (a new one of that name, unless a path is given) to a host's network. */
-export async function addPod(hosts: Hosts, host: Host, name: string, netns?: string): Promise<Pod> {
+export async function addPod(hosts: Hosts, host: Host, name: string, netns?: string): Promise<CniPod> {
   const path = netns ?? (await hosts.pod(name));
-  const { code, stdout } = await host.cni("ADD", CONFIG, { id: crypto.randomUUID(), netns: path });
+  const id = crypto.randomUUID();
+  const { code, stdout } = await host.cni("ADD", CONFIG, { id, netns: path });
   if (code !== 0) throw new Error(stdout);
   const result = JSON.parse(stdout);
   return {
+    id,
     netns: path.split("/").at(-1) ?? "",
     address: result.ips[0].address.split("/")[0],
     mac: result.interfaces[1].mac,
