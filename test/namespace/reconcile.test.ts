@@ -226,6 +226,17 @@ test.each<[string, string, (string | RegExp)[]]>([
   expect(reconcile()).toEqual([]);
 });
 
+test("a bridge that was renamed while no router ran is known by its Ethernet address", async () => {
+  const before = await state();
+  await sh("ip link set weave down; ip link set weave name other0");
+  const next = new BridgeResource(nl, { address: ADDRESS, mtu: 1376 });
+  expect(inHost(() => keeper(next).reconcile(() => true))).toEqual([
+    expect.objectContaining({ object: "link weave", wrong: "renamed to other0, down" }),
+  ]);
+  reconcile();
+  expect(await state()).toBe(before);
+});
+
 test.each([
   ["ip link set vxlan-7784 mtu 1300", "links vxlan-7784"],
   ["ip link del vxlan-7784", "links vxlan-7784"],
