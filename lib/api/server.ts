@@ -217,11 +217,14 @@ function lookup(request: Request, parameters: Parameters, target: ApiTarget, ran
 /** What requests for addresses wait for, a line each. */
 const waits = (reasons: readonly string[]) => text(reasons.map((reason) => `${reason}\n`).join(""));
 
-/** Whether a container could have an address now; where not, why. */
-function available({ allocator }: ApiTarget, subnet: Cidr): Response {
+/** Whether a container could have an address now; where not, why: the reason, or as JSON with cause and remedy. */
+function available(request: Request, { allocator }: ApiTarget, subnet: Cidr): Response {
   const obstacle = allocator.obstacle(subnet);
-  return obstacle === undefined ? text("ok\n") : text(`${obstacle}\n`, 503);
+  if (obstacle === undefined) return text("ok\n");
+  return wantsJson(request) ? Response.json(obstacle, { status: 503 }) : text(`${obstacle.reason}\n`, 503);
 }
+
+const wantsJson = (request: Request) => request.headers.get("accept")?.includes("application/json") === true;
 
 /** weaveDNS; its paths do not exist where there is none. */
 function dnsOf({ dns }: ApiTarget): DnsSources {
@@ -286,7 +289,7 @@ const ROUTES: Record<string, Handler> = {
     const report = target.report();
     const format = query(request, "format");
     if (format !== null) return text(fillTemplate(format, report, (part) => reportJson(part, 0)));
-    if (!request.headers.get("accept")?.includes("application/json")) {
+    if (!wantsJson(request)) {
       throw new BadRequest("error: must supply one format parameter");
     }
     return new Response(reportJson(report), { headers: { "content-type": "application/json" } });
@@ -373,9 +376,10 @@ const ROUTES: Record<string, Handler> = {
     return text("");
   },
   "GET /ipinfo/defaultsubnet": (_request, _parameters, target) => text(formatCidr(defaultSubnetOf(target))),
-  "GET /ipinfo/available": (_request, _parameters, target) => available(target, defaultSubnetOf(target)),
-  "GET /ipinfo/available/:ip/:prefix": (_request, parameters, target) =>
-    available(target, subnetOf(parameters, target)),
+  "GET /ipinfo/available": (request, _parameters, target) =>
+    available(request, target, defaultSubnetOf(target)),
+  "GET /ipinfo/available/:ip/:prefix": (request, parameters, target) =>
+    available(request, target, subnetOf(parameters, target)),
   "GET /ipinfo/waits": (_request, _parameters, { allocator }) => waits(allocator.waits()),
   "GET /ipinfo/waits/:id": (_request, parameters, { allocator }) =>
     waits(allocator.waits(identifier(parameters))),

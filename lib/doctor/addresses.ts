@@ -1,5 +1,6 @@
 // Addresses, by a router's report: whether the range is divided, reachable, and has one left.
 import * as v from "valibot";
+import type { Trouble } from "../sys/trouble.ts";
 import { type Finding, problem, warning } from "./finding.ts";
 
 export const IpamSchema = v.object({
@@ -18,13 +19,13 @@ const CHECK = "addresses";
 /** Share of the range that nobody can reach and that is worth a warning. */
 const UNREACHABLE = 0.05;
 
-/** `obstacle`: why a container would get no address now, in the router's words. */
-export function addressFindings(ipam: Ipam, obstacle?: string): Finding[] {
+/** `obstacle`: why a container would get no address now, as the router tells it. */
+export function addressFindings(ipam: Ipam, obstacle?: Trouble): Finding[] {
   const undivided = divisionFinding(ipam);
   if (undivided) return [undivided];
   const unreachable = unreachableFinding(ipam);
   return [
-    ...(obstacle === undefined ? waiting(ipam) : [problem(CHECK, obstacle, remedy(obstacle))]),
+    ...(obstacle === undefined ? waiting(ipam) : [problem(CHECK, obstacle.reason, obstacle.remedy)]),
     ...(unreachable ? [unreachable] : []),
   ];
 }
@@ -70,11 +71,4 @@ function waiting({ PendingAllocates }: Ipam): Finding[] {
   const count = (PendingAllocates ?? []).length;
   if (count === 0) return [];
   return [problem(CHECK, `${count} containers wait for addresses`, "see 'weave status ipam'")];
-}
-
-function remedy(obstacle: string): string {
-  if (/cannot be reached/.test(obstacle))
-    return "reconnect them, or 'weave rmpeer NAME' takes over from those that are gone for good";
-  if (/leaving/.test(obstacle)) return "'weave launch' joins the network again";
-  return "remove containers that are not needed ('weave ps'); a larger --ipalloc-range needs 'weave reset' on all hosts";
 }

@@ -7,6 +7,7 @@ import { controlSocket, stateFile } from "../api/paths.ts";
 import { isInstanceLocked, runningPid } from "../router/instance.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { textOf } from "../sys/textfile.ts";
+import type { Trouble } from "../sys/trouble.ts";
 import { addressFindings, IpamSchema } from "./addresses.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import { ConnectionSchema, connectionFindings } from "./peers.ts";
@@ -34,7 +35,7 @@ export type RouterState =
       readonly state: "answers";
       readonly report: RouterSeen;
       /** Why a container would get no address now, in the router's words. */
-      readonly obstacle: string | undefined;
+      readonly obstacle: Trouble | undefined;
     }
   /** It runs and does not answer; `stopped`: by a signal. */
   | { readonly state: "silent"; readonly pid: number | undefined; readonly stopped: boolean }
@@ -61,13 +62,23 @@ export async function askRouter(api: ApiClient): Promise<RouterState> {
   }
 }
 
-async function obstacleNow(api: ApiClient): Promise<string | undefined> {
+const ObstacleJson = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({ cause: v.string(), reason: v.string(), remedy: v.string() }),
+);
+
+async function obstacleNow(api: ApiClient): Promise<Trouble | undefined> {
   try {
-    await api("GET", "/ipinfo/available", { timeoutMs: ANSWER_MS });
+    await api("GET", "/ipinfo/available", { accept: "application/json", timeoutMs: ANSWER_MS });
     return undefined;
   } catch (error) {
-    if (error instanceof ApiError && error.status === 503) return error.message;
-    throw error;
+    if (!(error instanceof ApiError && error.status === 503)) throw error;
+    const read = v.safeParse(ObstacleJson, error.message);
+    // A router of an earlier version tells the reason alone.
+    return read.success
+      ? read.output
+      : { cause: "other", reason: error.message, remedy: "see 'weave status ipam'" };
   }
 }
 
@@ -126,7 +137,7 @@ export function routerFindings(router: RouterState): Finding[] {
 }
 
 /** What a router's own report says is wrong. `obstacle`: why a container would get no address now. */
-export function reportFindings(report: RouterSeen, obstacle?: string): Finding[] {
+export function reportFindings(report: RouterSeen, obstacle?: Trouble): Finding[] {
   const { Router, IPAM, Problems } = report;
   const established = Router.Connections.filter(({ State }) => State === "established").length;
   const told = Problems.map(({ Found }) => Found);

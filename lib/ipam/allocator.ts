@@ -26,6 +26,7 @@ import { Claim, type ClaimOptions, NO_CONTAINER } from "./claim.ts";
 import { CancelledError, ExhaustedError, IpamError } from "./errors.ts";
 import { Gateways } from "./gateways.ts";
 import { Homeless } from "./homeless.ts";
+import { type AddressObstacle, addressObstacle } from "./obstacle.ts";
 import { OwnedAddresses } from "./owned.ts";
 import { DONE, Pending } from "./pending.ts";
 import { type ReleaseOptions, Releaser } from "./releaser.ts";
@@ -221,21 +222,23 @@ export class Allocator {
   }
 
   /** Why an address of a subnet cannot be given now; undefined where it can, or another peer may have one. */
-  obstacle(subnet: Cidr): string | undefined {
+  obstacle(subnet: Cidr): AddressObstacle | undefined {
     const { sharing, config, space } = this;
-    if (this.#shuttingDown) return "this peer is leaving the network";
+    if (this.#shuttingDown) return addressObstacle("leaving", "this peer is leaving the network");
     if (!rangesOverlap(cidrRange(config.universe), cidrRange(subnet))) {
-      return `range ${formatCidr(subnet)} out of bounds: ${formatCidr(config.universe)}`;
+      const reason = `range ${formatCidr(subnet)} out of bounds: ${formatCidr(config.universe)}`;
+      return addressObstacle("out of range", reason);
     }
     sharing.establish();
-    if (sharing.ring.empty) return undivided(this);
+    if (sharing.ring.empty) return addressObstacle("undivided", undivided(this));
     const hosts = hostRange(subnet);
     if (space.canAllocate(hosts, this.#excepted)) return undefined;
     const donors = sharing.ring.donors(hosts.start, hosts.end, () => 1);
     if (donors.some(config.isKnownPeer)) return undefined;
     const names = donors.map((name) => sharing.nicknames.annotate(name));
-    const away = donors.length > 0 ? `; peers that have some cannot be reached: ${names.join(", ")}` : "";
-    return this.#exhausted(subnet) + away;
+    if (donors.length === 0) return addressObstacle("exhausted", this.#exhausted(subnet));
+    const away = `peers that have some cannot be reached: ${names.join(", ")}`;
+    return addressObstacle("unreachable", `${this.#exhausted(subnet)}; ${away}`);
   }
 
   /** Whether nobody has a free address, reachable or not. */

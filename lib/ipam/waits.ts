@@ -1,6 +1,7 @@
 // What requests for addresses wait for, in words: for whoever waits, the log and the status.
 import { type Cidr, cidrRange, formatCidr, formatIPv4, rangeContains } from "../address/ipv4.ts";
 import type { AllocatorConfig } from "./allocator.ts";
+import type { AddressObstacle } from "./obstacle.ts";
 import type { Waiting } from "./pending.ts";
 import type { Sharing } from "./sharing.ts";
 
@@ -9,7 +10,7 @@ export interface WaitSources {
   readonly config: AllocatorConfig;
   readonly sharing: Sharing;
   /** Why an address of a subnet cannot be given now. */
-  obstacle(subnet: Cidr): string | undefined;
+  obstacle(subnet: Cidr): AddressObstacle | undefined;
 }
 
 /** Return why the range is not divided yet, and how many of how many peers are known. */
@@ -39,5 +40,5 @@ export function waitsFor(sources: WaitSources, { kind, cidr, subnet }: Waiting):
       : `${formatIPv4(cidr.address)} belongs to ${peer}, which cannot be reached`;
   }
   const wanted = subnet ?? config.universe;
-  return sources.obstacle(wanted) ?? `asking other peers for free addresses of ${formatCidr(wanted)}`;
+  return sources.obstacle(wanted)?.reason ?? `asking other peers for free addresses of ${formatCidr(wanted)}`;
 }

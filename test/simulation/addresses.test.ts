@@ -192,7 +192,7 @@ test("a host that lost its state waits for the peers that were named, and claims
   expect(returned.sharing.ring.empty).toBe(true);
   expect(returned.sharing.division.unheard).toEqual([first.ip, "10.0.0.99"]);
   // What a runtime is told is the cause, too.
-  expect(returned.obstacle(UNIVERSE)).toContain(`waiting for ${first.ip}, 10.0.0.99`);
+  expect(returned.obstacle(UNIVERSE)?.reason).toContain(`waiting for ${first.ip}, 10.0.0.99`);
   simulation.network.cut(again.ip, first.ip, false);
   expect(await settled(simulation, waiting)).not.toBe(address);
   expect(returned.sharing.ring.seeds).toEqual(a.sharing.ring.seeds);

@@ -13,7 +13,9 @@ import { kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts"
 import { linkProblems } from "../../lib/doctor/links.ts";
 import { repairFindings } from "../../lib/doctor/repairs.ts";
 import { reportFindings } from "../../lib/doctor/router.ts";
+import { addressObstacle } from "../../lib/ipam/obstacle.ts";
 import type { Link } from "../../lib/netlink/link.ts";
+import type { Trouble } from "../../lib/sys/trouble.ts";
 
 test("findings read as a table", () => {
   expect(findingsText([ok("mtu", "fits"), problem("ports", "taken", "free them")])).toBe(
@@ -137,7 +139,7 @@ describe("a router's report", () => {
 
 describe("addresses", () => {
   const ipam = { Range: "10.32.0.0/12", RangeNumIPs: 100 };
-  const found = (given: object, obstacle?: string) =>
+  const found = (given: object, obstacle?: Trouble) =>
     addressFindings({ ...ipam, ...given }, obstacle).map(({ level, found }) => `${level}: ${found}`);
   const whole = [{ Size: 100, Peer: "x", Nickname: "one", IsKnownPeer: true }];
 
@@ -159,9 +161,10 @@ describe("addresses", () => {
     expect(found({ Entries: whole, PendingAllocates: ["a"] })).toEqual([
       "problem: 1 containers wait for addresses",
     ]);
-    expect(found({ Entries: whole, PendingAllocates: ["a"] }, "range is full")).toEqual([
-      "problem: range is full",
-    ]);
+    const full = addressObstacle("exhausted", "range is full");
+    const given = { ...ipam, Entries: whole, PendingAllocates: ["a"] };
+    expect(found(given, full)).toEqual(["problem: range is full"]);
+    expect(addressFindings(given, full)[0]?.advice).toBe(full.remedy);
   });
 });
 

@@ -182,7 +182,8 @@ test("no free address: said at once, with figures, where nobody has any", async 
   expect(allocator.allocate("late", SUBNET, { failWhenExhausted: true })).rejects.toThrow(
     "no free address in 10.32.0.0/28 (14 of 14 in use)",
   );
-  expect(allocator.obstacle(SUBNET)).toContain("14 of 14 in use");
+  const obstacle = allocator.obstacle(SUBNET);
+  expect(obstacle).toMatchObject({ cause: "exhausted", reason: expect.stringContaining("14 of 14 in use") });
 });
 
 test("a gateway is no container's address, also after a restart and for other networks", async () => {

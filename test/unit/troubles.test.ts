@@ -6,6 +6,7 @@ import { connectionsSummary } from "../../lib/api/summary.ts";
 import { targetState } from "../../lib/api/targets.ts";
 import { connectionFindings } from "../../lib/doctor/peers.ts";
 import { differentRange, differentSeeds } from "../../lib/ipam/announcement.ts";
+import { addressObstacle, OBSTACLE_CAUSES } from "../../lib/ipam/obstacle.ts";
 import {
   CollisionError,
   ConnectionLimitError,
@@ -46,6 +47,8 @@ describe("every cause has a reason and a remedy", () => {
   test.each([...OVERLAY_CAUSES])("of an overlay: %s", (cause) =>
     expectWhole(overlayTrouble(cause, "why", 6784)),
   );
+
+  test.each([...OBSTACLE_CAUSES])("of addresses: %s", (cause) => expectWhole(addressObstacle(cause, "why")));
 
   test("no two causes have one remedy", () => {
     const connections = CONNECTION_CAUSES.map((cause) => connectionTrouble(cause, "", ADDRESS).remedy);
