@@ -19,6 +19,7 @@ import { suggestion } from "../../lib/help/nearest.ts";
 import { bridgeAddresses, requireBridge } from "../../lib/host/bridge.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
+import { printableLines } from "../../lib/log/printable.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { VERSION } from "../../lib/version.ts";
@@ -149,8 +150,9 @@ export const report: Command = {
       typeof format === "string"
         ? await apiClient()("GET", `/report?format=${encodeURIComponent(format)}`)
         : await apiClient()("GET", "/report", { accept: "application/json" });
-    // A format may end its lines itself.
-    process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+    // A format may end its lines itself. Peers choose their nicknames, also escape sequences.
+    const shown = process.stdout.isTTY ? printableLines(text) : text;
+    process.stdout.write(shown.endsWith("\n") ? shown : `${shown}\n`);
   },
 };
 

@@ -1,6 +1,7 @@
 // The table of `weave top`, for 80 columns. Pure.
 import { rateText } from "../../lib/api/quantities.ts";
 import type { Shape, Top } from "../../lib/api/shapes.ts";
+import { printable } from "../../lib/log/printable.ts";
 
 type TopAnswer = Shape<typeof Top>;
 type Row = TopAnswer["containers"][number];
@@ -42,7 +43,7 @@ export function topSummary({ nickname, peers, containers }: TopAnswer): string {
   const sum = (of: (row: Row) => number) => rateText(containers.reduce((all, row) => all + of(row), 0));
   const some = (count: number, what: string) => `${count} ${what}${count === 1 ? "" : "s"}`;
   return [
-    `${nickname}: ${some(containers.length, "container")}, ${some(peers, "peer")} connected`,
+    `${printable(nickname)}: ${some(containers.length, "container")}, ${some(peers, "peer")} connected`,
     `in ${sum((row) => row.receivedBytesPerS)}, out ${sum((row) => row.sentBytesPerS)}`,
   ].join("; ");
 }
@@ -60,7 +61,7 @@ export function topLines(answer: TopAnswer): string[] {
     ),
     ...answer.containers.map((row) =>
       line(
-        row.name,
+        printable(row.name),
         COLUMNS.map(([, width, text]) => fit(text(row), width)),
       ),
     ),

@@ -414,10 +414,9 @@ export function nameJson(entry: Entry): object {
  * JSON.stringify cannot write by itself.
  */
 export function reportJson(report: unknown, indent = 4): string {
-  const quoted = JSON.stringify(
+  return JSON.stringify(
     report,
-    (_, value) => (typeof value === "bigint" ? `\u0000${value}` : value),
+    (_, value) => (typeof value === "bigint" ? JSON.rawJSON(String(value)) : value),
     indent,
   );
-  return quoted.replace(/"\\u0000(\d+)"/g, "$1");
 }

@@ -1,0 +1,28 @@
+// The report as JSON: peers choose their nicknames, and no text of theirs changes what is around it.
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { reportJson } from "../../lib/api/report.ts";
+import { printableLines } from "../../lib/log/printable.ts";
+import { SEED } from "../support/seed.ts";
+
+test("numbers of 64 bits are written in full", () => {
+  expect(reportJson({ UID: 18_446_744_073_709_551_615n }, 0)).toBe('{"UID":18446744073709551615}');
+});
+
+test.each(["\u0000123", 'x"\u00001', '\\"\u00001'])("nickname %j stays a text", (NickName) => {
+  const report = { NickName, [NickName]: 1, UID: 2n };
+  expect(JSON.parse(reportJson(report))).toEqual({ NickName, [NickName]: 1, UID: 2 });
+});
+
+test("any text comes back as it was", () => {
+  fc.assert(
+    fc.property(fc.array(fc.string({ unit: "binary" })), (texts) => {
+      expect(JSON.parse(reportJson({ texts, UID: 1n }, 0)).texts).toEqual(texts);
+    }),
+    { seed: SEED },
+  );
+});
+
+test("lines for a terminal keep their ends, and nothing else that is not printed", () => {
+  expect(printableLines("a\tb\n\u001b[2J\u009b1m\u061c\n")).toBe("a\tb\n\\x1b[2J\\x9b1m\\u61c\n");
+});
