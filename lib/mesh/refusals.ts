@@ -43,7 +43,7 @@ export class Refusals {
 
   /** Notes that a peer was refused; `binding` where its handshakes do not show the cause. */
   add(
-    { name, uid, nickName }: Peer,
+    { name, uid, nickName }: Pick<Peer, "name" | "uid" | "nickName">,
     { address, outbound }: Pick<PeerConnection, "address" | "outbound">,
     error: RefusedError,
     binding: boolean,
@@ -76,15 +76,15 @@ export class Refusals {
   }
 
   /** Why this life of a peer is refused whatever it says; undefined where it is not. */
-  binding({ name, uid }: Peer): RefusedError | undefined {
+  binding({ name, uid }: Pick<Peer, "name" | "uid">): RefusedError | undefined {
     const refusal = this.#byName.get(name);
     return refusal?.uid === uid && refusal.boundUntil > this.clock.now() ? refusal.error : undefined;
   }
 
-  /** A peer of this name is connected: what an earlier life of it was refused for is history. */
-  connected(name: PeerName): void {
+  /** A peer is connected: what an earlier life of it was refused for is history. */
+  connected({ name, uid }: Pick<Peer, "name" | "uid">): void {
     const refusal = this.#byName.get(name);
-    if (refusal && refusal.boundUntil <= this.clock.now()) this.#byName.delete(name);
+    if (refusal && (refusal.uid !== uid || refusal.boundUntil <= this.clock.now())) this.#byName.delete(name);
   }
 
   /** The cause is gone, of one peer or, where we have changed, of all. */

@@ -441,7 +441,7 @@ export class MeshRouter implements ConnectionHost {
     if (this.connections.get(connection.remote.name) !== connection) {
       return connection.shutdown(new Error("Cannot set unknown connection active"));
     }
-    this.refusals.connected(connection.remote.name);
+    this.refusals.connected(connection.remote);
     this.lost.back(connection.remote.name);
     this.maker.established(connection);
     this.peers.raise();
