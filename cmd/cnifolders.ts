@@ -2,7 +2,7 @@
 import { setup } from "../lib/cni/setup.ts";
 import { type CniQuestions, findRuntime } from "../lib/doctor/cni.ts";
 import { executable } from "../lib/sys/executable.ts";
-import type { Arguments } from "./arguments.ts";
+import { type Arguments, UsageError } from "./arguments.ts";
 
 /** Where container runtimes look. */
 export const CNI_FOLDERS = {
@@ -33,7 +33,10 @@ export function cniFolders(options: Arguments["options"]): CniFolders {
   const { default: preset, env } = CNI_FOLDERS["cni-bin-dir"];
   const given = String(options["cni-bin-dir"]);
   const bin = given === preset ? process.env[env] || preset : given;
-  return { bin, conf: String(options["cni-conf-dir"]) };
+  const conf = String(options["cni-conf-dir"]);
+  if (bin === "" || conf === "")
+    throw new UsageError(`--cni-${bin === "" ? "bin" : "conf"}-dir is empty; name a folder`);
+  return { bin, conf };
 }
 
 /** Whether pods are to reach themselves by a service's address. */

@@ -71,8 +71,15 @@ export function setup({ binDir, executable, ...options }: SetupOptions): string[
   return [plugin, ...installConfig(options)];
 }
 
+/** Throws where something else than a folder is in its place. */
+function requireFolder(path: string): void {
+  if (existsSync(path) && !statSync(path).isDirectory())
+    throw new Error(`cannot install into ${path}: not a folder`);
+}
+
 /** Puts the plugin into a folder, unless it is there; returns what was done. */
 export function installPlugin(binDir: string, executable: string): string {
+  requireFolder(binDir);
   const target = join(binDir, PLUGIN);
   if (existsSync(target) && sameFile(target, executable)) return `${target} is up to date`;
   const temporary = `${target}.tmp${process.pid}`;
@@ -142,7 +149,11 @@ export function installConfig({
     if (present !== format(!hairpin)) return [...done, `${target} was changed by hand: kept`];
   }
   const temporary = `${target}.tmp${process.pid}`;
-  writeFileSync(temporary, text);
-  renameSync(temporary, target);
+  try {
+    writeFileSync(temporary, text);
+    renameSync(temporary, target);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
   return [...done, `wrote ${target}`];
 }
