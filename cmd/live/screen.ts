@@ -23,6 +23,9 @@ export interface Screen {
 
 /** Takes the terminal over; calls `resized` after its size has changed, with nothing on it. */
 export function openScreen(stream: NodeJS.WriteStream, resized: () => void): Screen {
+  // A serial console says that it has no columns and no rows; log-update would cut all away.
+  if (!stream.columns) stream.columns = DEFAULT_COLUMNS;
+  if (!stream.rows) stream.rows = DEFAULT_ROWS;
   const render = createLogUpdate(stream, { showCursor: true });
   let open = false;
   const enter = () => {
