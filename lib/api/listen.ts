@@ -112,10 +112,12 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
           status: 403,
         });
       }
+      // Who does not read an answer of megabytes is not to have it kept: these keep their time-out.
+      if (request.method === "GET" && DEAR_PATHS.test(pathname))
+        return time.spend(() => answerCaller(request, target));
       // Waiting for an address or a quorum may take long; a body may not.
       if (request.body === null) server.timeout(request, 0);
-      if (request.method !== "GET" || !DEAR_PATHS.test(pathname)) return answerCaller(request, target);
-      return time.spend(() => answerCaller(request, target));
+      return answerCaller(request, target);
     },
   });
 }

@@ -5,6 +5,8 @@ import { TokenBucket } from "../clock/tokenbucket.ts";
 /** Milliseconds at once, then so many a second. */
 const BURST_MS = 2_000;
 const MS_PER_S = 250;
+/** An answer is kept until it is read: 4 MB a second. */
+const CHARACTERS_PER_MS = 16_384;
 
 export class ReadingTime {
   readonly #bucket: TokenBucket;
@@ -22,11 +24,15 @@ export class ReadingTime {
       const text = `busy: requests over TCP may take ${MS_PER_S} ms a second; try again in ${seconds} s, or use the Unix socket\n`;
       return new Response(text, { status: 503, headers: { "retry-after": String(seconds) } });
     }
+    let length = 0;
     try {
-      return await answer();
+      const response = await answer();
+      const text = await response.text();
+      length = text.length;
+      return new Response(text, { status: response.status, headers: response.headers });
     } finally {
       const end = this.now();
-      this.#bucket.take(end, end - start);
+      this.#bucket.take(end, end - start + length / CHARACTERS_PER_MS);
     }
   }
 }

@@ -30,3 +30,13 @@ test("what an answer throws has taken time, too", async () => {
   await Promise.resolve();
   expect((await time.spend(() => new Response("x"))).status).toBe(503);
 });
+
+test("a long answer is charged for its length", async () => {
+  const time = new ReadingTime(() => 0);
+  const long = () => new Response("x".repeat(8 << 20), { headers: { "content-type": "application/json" } });
+  for (let i = 0; i < 4; i++) {
+    const { status, headers } = await time.spend(long);
+    expect([status, headers.get("content-type")]).toEqual([200, "application/json"]);
+  }
+  expect((await time.spend(long)).status).toBe(503);
+});
