@@ -102,7 +102,7 @@ test("encrypted; peers by name, nickname and address; what is no peer", async ()
   expect(await fails("-n", "0")).toStartWith("2 ");
   expect(await fails("-n", "many")).toStartWith("2 ");
   expect(await fails("nobody")).toMatch(/^1 .*no peer "nobody" is known; 'weave status peers' lists all\n$/);
-  expect(await fails("host1")).toMatch(/^1 .*host1 is this host/);
+  expect(await fails("host1")).toMatch(/^1 .*peer "host1" is this host; name another/);
 }, 120_000);
 
 test("VXLAN that loses frames one way while heartbeats get through", async () => {
