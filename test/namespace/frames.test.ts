@@ -95,7 +95,7 @@ async function arriving(from: string): Promise<string[]> {
       for (;;) {
         const frame = receiveDatagram("frame", receiver.fd, BUFFER, false);
         if (!frame) return arrived;
-        const word = /<(.*)>/.exec(Buffer.from(frame).toString("latin1"))?.[1];
+        const word = /<([ -~]*)>/.exec(Buffer.from(frame).toString("latin1"))?.[1];
         if (word !== undefined) arrived.push(word);
       }
     },

@@ -449,7 +449,7 @@ describe("attach", () => {
   });
 
   test("refuses the host's own namespace", () => {
-    expect(() => attachHere({ netns: host })).toThrow("is the host's own");
+    expect(() => attachHere({ netns: host })).toThrow("is the network namespace of the host");
     linkSet(nl, "weave", linkByName(nl, "weave")?.index ?? 0, { up: false });
     linkDelete(nl, "weave");
   });

@@ -68,6 +68,7 @@ const ADAPTED: Readonly<Record<string, Adapted>> = {
   "weave launch --expect-npc": { first: "weave stop" },
   "weave doctor": { codes: [0, 1] },
   "weave doctor --fix": { run: "weave doctor --fix < /dev/null", codes: [0, 1] },
+  "weave status connections --watch": { run: "timeout 2 weave status connections --watch", codes: [124] },
   "weave logs -f": { run: "timeout 2 weave logs -f", codes: [124] },
   "weave attach --pid 1234": { run: "weave attach --pid $(docker inspect -f '{{.State.Pid}}' db)" },
 };
