@@ -8,6 +8,7 @@ import { launchDaemon } from "../lib/router/daemon.ts";
 import { askStarted, awaitPeers, launchedShape, launchedText } from "../lib/router/launched.ts";
 import { answer } from "./answer.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
+import { warn } from "./stderr.ts";
 import { awaited, awaitedAddress, whileWaiting } from "./waiting.ts";
 
 // What a daemon must not inherit: it would make it another program.
@@ -45,7 +46,7 @@ export function answerLaunched(args: Arguments, launched: Shape<typeof Launched>
   const said = launched.peers.flatMap(({ reason }) => reason ?? []);
   if (!args.options["json"])
     for (const warning of launched.warnings)
-      if (!said.some((reason) => warning.includes(reason))) console.error(`warning: ${printable(warning)}`);
+      if (!said.some((reason) => warning.includes(reason))) warn(`warning: ${printable(warning)}`);
   answer(args, Launched, launched, launchedText(launched));
 }
 

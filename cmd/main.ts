@@ -9,6 +9,7 @@ import { reasonOf } from "../lib/sys/reason.ts";
 import { NotRootError } from "../lib/sys/rights.ts";
 import { asksForHelp, type Command, readArguments, refuseUnexpected, UsageError } from "./arguments.ts";
 import { colours } from "./colour.ts";
+import { warn } from "./stderr.ts";
 
 /** Runs a command; on failure, prints one line and exits. */
 export async function run(program: string, command: Command, argv: readonly string[]): Promise<void> {
@@ -21,7 +22,7 @@ export async function run(program: string, command: Command, argv: readonly stri
     }
     const args = { ...readArguments(command, rest), style };
     refuseUnexpected(command, args);
-    for (const warning of args.warnings ?? []) console.error(`${program}: ${warning}`);
+    for (const warning of args.warnings ?? []) warn(`${program}: ${warning}`);
     await command.run(args);
   } catch (error) {
     fail(program, error, argv.includes("--json"));
@@ -39,7 +40,7 @@ export function fail(program: string, error: unknown, json = false): void {
   const message = withRemedy(error);
   const { code, exit } = kindOf(error);
   const help = error instanceof UsageError ? `see '${program} --help'` : undefined;
-  console.error(
+  warn(
     json
       ? escapeUnprintable(
           JSON.stringify({

@@ -10,6 +10,7 @@ import { parseOptions } from "../lib/router/options.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { UsageError } from "./arguments.ts";
 import { type CniFolders, installCni } from "./cnifolders.ts";
+import { warn } from "./stderr.ts";
 
 /** Options for the router from the task's environment, where the command line does not say otherwise. */
 const VARIABLES = { IPALLOC_RANGE: "ipalloc-range", IPALLOC_INIT: "ipalloc-init", CONN_LIMIT: "conn-limit" };
@@ -51,9 +52,7 @@ async function existing(hosts: readonly string[]): Promise<string[]> {
         await lookup(host, { family: 4 });
         return [host];
       } catch (error) {
-        console.error(
-          `weave launch: no agent "${host}" (${reasonOf(error)}); it connects to this host once it runs`,
-        );
+        warn(`weave launch: no agent "${host}" (${reasonOf(error)}); it connects to this host once it runs`);
         return [];
       }
     }),

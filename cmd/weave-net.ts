@@ -5,6 +5,7 @@ import { type ApiClient, ApiError, apiClient, NO_ANSWER, RouterSilentError } fro
 import type { CniOutcome } from "../lib/api/server.ts";
 import { readInput } from "../lib/cni/input.ts";
 import { netnsInode } from "../lib/sys/netnsinode.ts";
+import { warn } from "./stderr.ts";
 
 const USAGE = `CNI plugin of weave. Container runtimes run it, with CNI_COMMAND and the rest of
 the protocol's parameters in the environment and a network configuration on standard input (https://www.cni.dev).
@@ -64,7 +65,7 @@ async function tellingOfWait<T>(variables: Record<string, string>, call: Promise
     const path = `/ipinfo/waits/${encodeURIComponent(id)}`;
     const reasons = await apiClient()("GET", path, { timeoutMs: ASK_TIMEOUT_MS }).catch(() => "");
     for (const reason of reasons.split("\n").filter(Boolean))
-      console.error(`weave-net: ${command} of ${id} waits for an address: ${reason}`);
+      warn(`weave-net: ${command} of ${id} waits for an address: ${reason}`);
   };
   const timer = setTimeout(tell, TELL_AFTER_MS);
   try {

@@ -19,6 +19,7 @@ import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { answer } from "../answer.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
+import { warn } from "../stderr.ts";
 import { awaited, whileWaiting } from "../waiting.ts";
 
 /** Answers with the addresses of `id` that a command is about. */
@@ -136,7 +137,7 @@ export async function acquire(
 function warnOfOverlap(cidr: Cidr): void {
   using nl = new NetlinkSocket(NETLINK_ROUTE);
   const route = overlappingRoute(nl, cidr);
-  if (route) console.error(`warning: ${formatCidr(cidr)} overlaps with the route ${route} of this host`);
+  if (route) warn(`warning: ${formatCidr(cidr)} overlaps with the route ${route} of this host`);
 }
 
 /** The addresses of `id` that the arguments mean. */

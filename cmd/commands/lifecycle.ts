@@ -14,6 +14,7 @@ import { prepareAgent } from "../mesos.ts";
 import { oldVariables } from "../oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { warn } from "../stderr.ts";
 import { print } from "../stdout.ts";
 import { whileWaiting } from "../waiting.ts";
 import { runRouter } from "./router.ts";
@@ -75,7 +76,7 @@ export const launch: Command = {
     const seconds = waitSeconds(args);
     if (args.options["foreground"] && (seconds !== undefined || args.options["json"]))
       throw new UsageError("--wait and --json are for a launch in the background");
-    for (const warning of oldVariables(process.env)) console.error(`weave launch: ${warning}`);
+    for (const warning of oldVariables(process.env)) warn(`weave launch: ${warning}`);
     const { given, peers } = await wanted(args);
     const parsed = parseOptions(given, peers);
     requireRoot();
@@ -96,11 +97,11 @@ export const stop: Command = {
     const pid = runningPid();
     const ending = `waiting for the router${pid === undefined ? "" : ` (pid ${pid})`} to end`;
     const stopped = await whileWaiting(args, stopDaemon(), ending);
-    if (!stopped && !options["json"]) console.error("weave is not running");
+    if (!stopped && !options["json"]) warn("weave is not running");
     try {
       noteStopped();
     } catch (error) {
-      console.error(
+      warn(
         `weave stop: cannot note the stop, so the next launch also uses the old targets: ${reasonOf(error)}`,
       );
     }

@@ -18,6 +18,7 @@ import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { daemonArguments, startDaemon } from "../launching.ts";
 import { requireRoot } from "../main.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
+import { warn } from "../stderr.ts";
 import { print } from "../stdout.ts";
 import { whileWaiting } from "../waiting.ts";
 import { peersForm } from "./peers.ts";
@@ -141,7 +142,7 @@ export const migrate: Command = {
       const launched = await whileWaiting(args, launching, "waiting for weave to start");
       say(launchedText(launched));
       warnings.push(...launched.warnings);
-      if (!options["json"]) for (const each of warnings) console.error(`warning: ${printable(each)}`);
+      if (!options["json"]) for (const each of warnings) warn(`warning: ${printable(each)}`);
       // They would come back by themselves, but later.
       await tell("connect", neighbours);
     }

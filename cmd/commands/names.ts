@@ -7,6 +7,7 @@ import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { warn } from "../stderr.ts";
 import { tellingClient } from "../waiting.ts";
 import { acquire } from "./addresses.ts";
 import { runtimeSockets } from "./target.ts";
@@ -179,7 +180,7 @@ async function dnsAddress(api: ApiClient, args: Arguments): Promise<string> {
   const cidrs = await acquire(api, EXPOSE_ID, [{ kind: "net", path: "" }], "other", args);
   for (const cidr of cidrs) {
     await api("POST", `/expose/${formatCidr(cidr)}?skipNAT=true`);
-    console.error(
+    warn(
       `weave dns-args: exposed this host at ${formatCidr(cidr)}, to answer DNS there; 'weave hide' undoes it`,
     );
   }

@@ -4,6 +4,7 @@ import { apiClient } from "../../lib/api/client.ts";
 import { Peers, Primed } from "../../lib/api/shapes.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
+import { warn } from "../stderr.ts";
 import { awaited, tellingClient, whileWaiting } from "../waiting.ts";
 
 /** Peers as the API takes them. */
@@ -43,7 +44,7 @@ export const connect: Command = {
       `waiting for nameservers to resolve ${positionals.join(", ")}`,
     );
     const warnings = told.split("\n").filter(Boolean);
-    if (!options["json"]) for (const each of warnings) console.error(`weave connect: ${each}; trying again`);
+    if (!options["json"]) for (const each of warnings) warn(`weave connect: ${each}; trying again`);
     answer(args, Peers, { peers: [...positionals], ...(warnings.length > 0 && { warnings }) }, "");
   },
 };

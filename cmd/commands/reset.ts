@@ -14,6 +14,7 @@ import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 import { SERVICE_FILES, stepsToRemove } from "../service.ts";
+import { warn } from "../stderr.ts";
 import { agreed, take } from "../steps.ts";
 import { whileWaiting } from "../waiting.ts";
 
@@ -79,8 +80,7 @@ export const reset: Command = {
 /** Throw unless somebody agrees. */
 async function ask({ options }: Pick<Arguments, "options">, listed: readonly string[]): Promise<void> {
   if (options["json"]) throw new UsageError(NO_TERMINAL);
-  if (process.stdin.isTTY)
-    console.error(["weave reset will", ...listed.map((line) => `  ${line}`)].join("\n"));
+  if (process.stdin.isTTY) warn(["weave reset will", ...listed.map((line) => `  ${line}`)].join("\n"));
   const answered = await agreed("Do this?");
   if (answered === undefined) throw new UsageError(NO_TERMINAL);
   if (!answered) throw new Error("nothing was removed");

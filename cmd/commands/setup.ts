@@ -6,6 +6,7 @@ import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 import { install, SERVICE_FILES, stepsToRemove } from "../service.ts";
+import { warn } from "../stderr.ts";
 import { take } from "../steps.ts";
 
 export const setup: Command = {
@@ -49,6 +50,6 @@ export const setup: Command = {
     const steps = [...(options["systemd"] ? install(options) : []), ...installCni(cniFolders(options))];
     const warning = filterBridged();
     answer(args, Steps, { done: true, steps, ...(warning && { warnings: [warning] }) }, steps.join("\n"));
-    if (warning && !options["json"]) console.error(`weave setup: ${warning}`);
+    if (warning && !options["json"]) warn(`weave setup: ${warning}`);
   },
 };

@@ -5,6 +5,7 @@ import { hostname } from "node:os";
 import { RouterDownError } from "../../lib/api/client.ts";
 import type { Style } from "../../lib/help/layout.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
+import { warn } from "../stderr.ts";
 import { Changes, type MarkedLine } from "./changes.ts";
 import { openScreen } from "./screen.ts";
 
@@ -82,7 +83,7 @@ async function watchLines(watched: Watched): Promise<void> {
     for (;;) {
       const seen = await lookOnce(watched);
       if ("lines" in seen) {
-        if (away !== "") console.error(`${watched.command}: the router answers again`);
+        if (away !== "") warn(`${watched.command}: the router answers again`);
         away = "";
         const lines = changes.next(seen.lines);
         for (const { text, marks } of lines)
@@ -90,7 +91,7 @@ async function watchLines(watched: Watched): Promise<void> {
         isFirst = false;
       } else if (seen.away !== away) {
         away = seen.away;
-        console.error(`${watched.command}: ${away}; waiting for it`);
+        warn(`${watched.command}: ${away}; waiting for it`);
       }
       await Bun.sleep(watched.everyMs);
     }
@@ -115,7 +116,7 @@ export async function watchJson(
       } catch (error) {
         if (!(error instanceof RouterDownError)) throw error;
         const why = reasonOf(error);
-        if (why !== away) console.error(`${command}: ${why}; waiting for it`);
+        if (why !== away) warn(`${command}: ${why}; waiting for it`);
         away = why;
       }
       await Bun.sleep(everyMs);

@@ -7,6 +7,7 @@ import { problemText } from "../../../lib/npc/unreadable.ts";
 import { refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { requireRoot } from "../../main.ts";
+import { warn } from "../../stderr.ts";
 import { print } from "../../stdout.ts";
 import { LEGACY, MULTICAST, SNAPSHOT } from "./options.ts";
 import { modelOfFile } from "./snapshot.ts";
@@ -36,13 +37,13 @@ export const apply: Command = {
     } catch (error) {
       if (!refusesBridge(error)) throw error;
       write(nf, undefined, rules, { ...settings, bridge: false });
-      console.error(`weave-npc apply: ${withoutBridge(error)}`);
+      warn(`weave-npc apply: ${withoutBridge(error)}`);
     }
-    if (warning) console.error(`weave-npc apply: ${warning}`);
+    if (warning) warn(`weave-npc apply: ${warning}`);
     const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);
     // All is in force, but not as it is meant.
     for (const object of model.unreadable()) {
-      console.error(`weave-npc apply: ${problemText(object)}`);
+      warn(`weave-npc apply: ${problemText(object)}`);
       process.exitCode = 1;
     }
     const { policyCount: count } = model;
