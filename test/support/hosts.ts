@@ -148,7 +148,8 @@ export class Host {
 
   /** Ends the router as suddenly as can be; resolves when it is gone. */
   async killRouter(): Promise<void> {
-    process.kill(this.pid, "SIGKILL");
+    // One that was stopped has left the number of a process that has ended.
+    kill(this.pid);
     const lock = ["flock", "-n", join(this.folder, "run/weave.pid"), "true"];
     await eventually(
       "the router is gone",
