@@ -28,7 +28,7 @@ export async function take(steps: readonly Step[]): Promise<Made> {
       await run?.();
       made.did.push(did);
     } catch (error) {
-      made.failed.push(`cannot ${does}: ${reasonOf(error)}`);
+      made.failed.push(`cannot ${does}: ${reasonOf(error, does)}`);
     }
   }
   return made;

@@ -12,8 +12,19 @@ export async function main(argv: readonly string[]): Promise<void> {
     import("./commands/npc/controller.ts"),
   ]);
   const command = [apply, explainCommand].find(({ name }) => name === argv[0]);
+  const [word] = argv;
   if (command) await run(`weave-npc ${command.name}`, command, argv.slice(1));
+  else if (word && !word.startsWith("-")) await unknown(word, [apply.name, explainCommand.name]);
   else await run("weave-npc", controller, argv);
+}
+
+async function unknown(word: string, known: readonly string[]): Promise<void> {
+  const [{ fail }, { UsageError }, { suggestion }] = await Promise.all([
+    import("./main.ts"),
+    import("./arguments.ts"),
+    import("../lib/help/nearest.ts"),
+  ]);
+  fail("weave-npc", new UsageError(`unknown command "${word}"${suggestion(word, known, "weave-npc ")}`));
 }
 
 if (import.meta.main) await main(process.argv.slice(2));

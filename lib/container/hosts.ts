@@ -80,7 +80,7 @@ export function rewriteHosts(path: string, text: string): void {
       closeSync(fd);
     }
   } catch (error) {
-    throw new Error(`cannot rewrite /etc/hosts of the container (${path}): ${reasonOf(error)}`, {
+    throw new Error(`cannot rewrite /etc/hosts of the container (${path}): ${reasonOf(error, path)}`, {
       cause: error,
     });
   }

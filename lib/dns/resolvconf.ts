@@ -42,7 +42,7 @@ export class ResolvConf {
       if (seen !== this.#seen) this.#servers = parseResolvConf(readFileSync(this.path, "utf8"));
       this.#seen = seen;
     } catch (error) {
-      if (this.#seen !== "") this.warn(`cannot read ${this.path}: ${reasonOf(error)}`);
+      if (this.#seen !== "") this.warn(`cannot read ${this.path}: ${reasonOf(error, this.path)}`);
       this.#seen = "";
     }
     return this.#servers;

@@ -120,6 +120,6 @@ function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    throw new KubeConfigError(`cannot read ${path}: ${reasonOf(error)}`);
+    throw new KubeConfigError(`cannot read ${path}: ${reasonOf(error, path)}`);
   }
 }

@@ -18,7 +18,7 @@ export function openOwnFile(path: string, flags: number, mode: number): number {
   try {
     fd = openSync(path, flags | SAFE, mode);
   } catch (error) {
-    throw new InTheWayError(`cannot open ${path}: ${reasonOf(error)}`, { cause: error });
+    throw new InTheWayError(`cannot open ${path}: ${reasonOf(error, path)}`, { cause: error });
   }
   const stat = fstatSync(fd);
   if (!stat.isFile() || stat.uid !== process.geteuid?.()) {

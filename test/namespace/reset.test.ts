@@ -153,7 +153,7 @@ test("a hanging router is ended with --force only, and what cannot be removed is
     expect(forced.stdout).toContain(`stopped the router (pid ${pid})`);
     expect(forced.code).toBe(1);
     expect(forced.stderr.trim().split("\n").at(-1)).toStartWith(
-      `weave reset: reset is not complete: cannot remove ${busy}: EBUSY`,
+      `weave reset: reset is not complete: cannot remove ${busy}: resource busy`,
     );
     expect((await left()).with(5, false)).toEqual(NOTHING);
   } finally {

@@ -90,6 +90,12 @@ test("an error of a file names the call, the file and the cause, without the cod
     "open /nosuch/file: no such file or directory",
   );
   expect(reasonOf(attempt(() => mkdirSync("/proc/nosuch")))).toStartWith("mkdir /proc/nosuch: ");
+  expect(
+    reasonOf(
+      attempt(() => readFileSync("/nosuch/file")),
+      "cannot read /nosuch/file",
+    ),
+  ).toBe("no such file or directory");
   expect(reasonOf(attempt(() => readFileSync("/etc")))).toBe("illegal operation on a directory");
 });
 

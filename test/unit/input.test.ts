@@ -1,6 +1,6 @@
 // Bad input at the edges, case by case: each has one clear line to say, and changes nothing.
 
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, onTestFinished, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -260,7 +260,9 @@ test.each<[string, string | undefined]>([
 });
 
 test("a password file comes before the environment, and not with --password", () => {
-  const file = join(mkdtempSync(join(tmpdir(), "password-")), "key");
+  const folder = mkdtempSync(join(tmpdir(), "weave-password-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "key");
   writeFileSync(file, "of the file\n");
   const options = { "password-file": file };
   expect(givenOptions(options, { WEAVE_PASSWORD: "of the environment" })).toEqual({
