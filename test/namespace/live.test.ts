@@ -108,8 +108,8 @@ test("on a terminal: in place, changes marked, over a router that goes away, unt
   await shows("it is back", (now) => now.join().includes("established"));
 
   terminal?.resize(40, 8);
-  const small = await shows("it fits", (now) => now.every((line) => line.length <= 40));
-  expect(small.length).toBeLessThanOrEqual(8);
+  // What was drawn before may happen to be as narrow.
+  await shows("it fits", (now) => now.length <= 8 && now.every((line) => line.length <= 40));
 
   // Ctrl-Z gives the terminal back, too; fg takes it again.
   terminal?.write(CTRL_Z);
