@@ -1,6 +1,8 @@
 // TCP resets (RFC 9293, 3.5.2) for both ends of a connection that is cut: neither waits for packets that are dropped. Built
 // from a dropped segment, which has the numbers that each end accepts (RFC 5961: exactly the next one that it expects).
+
 import { closeSync } from "node:fs";
+import { internetChecksum } from "../address/checksum.ts";
 import { familyOf, type Ip, ipOctets } from "../address/ip.ts";
 import type { Clock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
@@ -66,16 +68,8 @@ export function resetPacket({ source, sourcePort, destination, port, sequence }:
   view.setUint8(header + 12, (TCP_HEADER / 4) << 4);
   view.setUint8(header + 13, TCP_RST);
   const pseudo = [...ipOctets(source), ...ipOctets(destination), 0, TCP, 0, TCP_HEADER];
-  view.setUint16(header + 16, checksum([...pseudo, ...bytes.subarray(header)]));
+  view.setUint16(header + 16, internetChecksum(pseudo, bytes.subarray(header)));
   return bytes;
-}
-
-/** RFC 1071, of an even number of octets. */
-function checksum(octets: readonly number[]): number {
-  let sum = 0;
-  for (let i = 0; i < octets.length; i += 2) sum += ((octets[i] ?? 0) << 8) | (octets[i + 1] ?? 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }
 
 /** The resets that a dropped segment leads to: for its receiver, and for its sender where it says what that expects. */

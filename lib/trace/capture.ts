@@ -2,11 +2,19 @@
 import { ptr } from "bun:ffi";
 import { close } from "node:fs";
 import { EAGAIN, EINTR, ENETDOWN, ENOBUFS } from "../sys/errno.ts";
-import { AF_PACKET, bindSocket, openSocket, SOCK_NONBLOCK, SOCK_RAW } from "../sys/socket.ts";
+import {
+  AF_PACKET,
+  bindSocket,
+  openSocket,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  sockaddrLinkLayer,
+} from "../sys/socket.ts";
 import { SysError, syscall, trySyscall } from "../sys/syscall.ts";
 import { probeFilter } from "./filter.ts";
 import { type Probe, type Sign, signOf } from "./probe.ts";
 
+const ALL_LINKS = 0;
 const ETH_P_ALL = 3;
 const SOL_SOCKET = 1;
 const SO_ATTACH_FILTER = 26;
@@ -39,11 +47,7 @@ export function capture(probe: Probe): Capture {
   const fd = openSocket("packet socket", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
   try {
     attachFilter(fd, probeFilter(probe));
-    const sockaddr = new Uint8Array(SOCKADDR.size);
-    const view = new DataView(sockaddr.buffer);
-    view.setUint16(0, AF_PACKET, true);
-    view.setUint16(2, ETH_P_ALL);
-    bindSocket("packet socket", fd, sockaddr);
+    bindSocket("packet socket", fd, sockaddrLinkLayer(ALL_LINKS, ETH_P_ALL));
   } catch (error) {
     closeLater(fd);
     throw error;

@@ -1,5 +1,6 @@
 // The probe: an ICMP echo request (RFC 792), a TCP SYN (RFC 9293) or a UDP datagram (RFC 768) that is told from other
 // packets by its number; and what frames say of it. Only IPv4, as all addresses of the network.
+import { internetChecksum } from "../address/checksum.ts";
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
 
 export const PROTOCOLS = ["icmp", "tcp", "udp"] as const;
@@ -29,14 +30,6 @@ const ICMP = { reply: 0, unreachable: 3, fragmentationNeeded: 4, request: 8 } as
 const TCP = { flags: 13, syn: 0x02, rst: 0x04, ack: 0x10 } as const;
 const MARK = new TextEncoder().encode("weave trace ");
 
-/** The internet checksum (RFC 1071) of parts that each have an even length but the last. */
-function checksum(...parts: readonly Uint8Array[]): number {
-  let sum = 0;
-  for (const part of parts) for (const [i, octet] of part.entries()) sum += i % 2 === 0 ? octet << 8 : octet;
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
-}
-
 /**
  * The probe from behind its IP header, which the kernel adds; `size` is that of the whole IP packet in bytes, as far as it
  * is larger than the headers need.
@@ -52,7 +45,7 @@ export function probePayload(probe: Probe, sequence: number, size = 0): Uint8Arr
     view.setUint8(0, ICMP.request);
     view.setUint16(4, id);
     view.setUint16(6, sequence);
-    view.setUint16(2, checksum(bytes));
+    view.setUint16(2, internetChecksum(bytes));
     return bytes;
   }
   view.setUint16(0, id);
@@ -69,7 +62,7 @@ export function probePayload(probe: Probe, sequence: number, size = 0): Uint8Arr
   pseudo.set(ipv4Octets(destination), 4);
   pseudo[9] = PROTOCOL_NUMBER[protocol];
   new DataView(pseudo.buffer).setUint16(10, length);
-  view.setUint16(protocol === "tcp" ? 16 : 6, checksum(pseudo, bytes));
+  view.setUint16(protocol === "tcp" ? 16 : 6, internetChecksum(pseudo, bytes));
   return bytes;
 }
 
