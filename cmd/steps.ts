@@ -4,9 +4,12 @@ import { reasonOf } from "../lib/sys/reason.ts";
 import type { Step } from "../lib/sys/step.ts";
 
 /** Ask on a terminal; resolve with undefined where there is none to ask on. */
-export async function agreed(question: string): Promise<boolean | undefined> {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined;
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+export async function agreed(
+  question: string,
+  output: NodeJS.WriteStream = process.stderr,
+): Promise<boolean | undefined> {
+  if (!process.stdin.isTTY || !output.isTTY) return undefined;
+  const terminal = createInterface({ input: process.stdin, output });
   try {
     return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
   } finally {

@@ -1,5 +1,4 @@
 // weave doctor: what is wrong with this host, what to do, and doing it.
-import { createInterface } from "node:readline/promises";
 import { apiClient } from "../../lib/api/client.ts";
 import { Cluster } from "../../lib/api/shapes.ts";
 import { applyFixes, type FixOutcome } from "../../lib/doctor/apply.ts";
@@ -13,6 +12,7 @@ import { answer } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
+import { agreed } from "../steps.ts";
 import { whileWaiting } from "../waiting.ts";
 
 export const doctor: Command = {
@@ -53,7 +53,7 @@ export const doctor: Command = {
     if (!options["fix"]) return report(findings, () => print.findings(findings, planned));
     print.plan(findings, planned);
     if (planned.length === 0) return report(findings, () => print.nothing(findings));
-    if (!yes && !(await agreed(Boolean(options["json"])))) {
+    if (!yes && (options["json"] || !(await agreed("Do this?", process.stdout)))) {
       print.refused(findings, planned);
       process.exitCode = 1;
       return;
@@ -78,17 +78,6 @@ async function doctorCluster(args: Arguments): Promise<void> {
 function report(findings: readonly Finding[], print: () => void): void {
   print();
   if (findings.some(({ level }) => level === "problem")) process.exitCode = 1;
-}
-
-/** Asks on a terminal; without one nobody has agreed. */
-async function agreed(json: boolean): Promise<boolean> {
-  if (json || !process.stdin.isTTY || !process.stdout.isTTY) return false;
-  const terminal = createInterface({ input: process.stdin, output: process.stdout });
-  try {
-    return /^y(es)?$/i.test((await terminal.question("Do this? [y/N] ")).trim());
-  } finally {
-    terminal.close();
-  }
 }
 
 const ill = (findings: readonly Finding[]) => findings.filter(({ level }) => level !== "ok");

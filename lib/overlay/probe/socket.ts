@@ -1,6 +1,7 @@
 // The packet socket on the bridge that probes leave by and arrive at (packet(7)): the kernel's bridge, the eBPF programs,
 // VXLAN, ESP and sleeve do with them what they do with frames of containers.
 import { closeSync } from "node:fs";
+import { nanoseconds } from "../../sys/clockgettime.ts";
 import { realtimeNow } from "../../sys/realtime.ts";
 import {
   AF_PACKET,
@@ -64,6 +65,6 @@ export class ProbeSocket {
     const timespec = new BigInt64Array(2);
     const result = trySyscall("ioctl", this.#fd, SIOCGSTAMPNS, new Uint8Array(timespec.buffer));
     if (result < 0) return undefined;
-    return (timespec[0] ?? 0n) * 1_000_000_000n + (timespec[1] ?? 0n);
+    return nanoseconds(timespec);
   }
 }
