@@ -1,28 +1,28 @@
 // The router in the foreground: what weave-router is, and weave launch --foreground.
 import type { ApiClient } from "../../lib/api/client.ts";
 import { logFile } from "../../lib/api/paths.ts";
+import { type ClusterPeers, Entering } from "../../lib/cluster/entering.ts";
+import { joinCluster, type Membership } from "../../lib/cluster/membership.ts";
 import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
 import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
-import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { DefaultDeny, hasDefaultDeny, removeDefaultDeny, removePolicies } from "../../lib/npc/defaultdeny.ts";
-import { type ClusterPeers, Entering } from "../../lib/router/entering.ts";
-import { acquireInstanceLock } from "../../lib/router/instance.ts";
-import { joinCluster, type Membership } from "../../lib/router/kubernetes.ts";
-import { toldToLauncher } from "../../lib/router/launcher.ts";
-import { boundedLog } from "../../lib/router/logfile.ts";
 import {
   completeMigration,
   findMigration,
   makeRoom,
   type Original,
   takeOverState,
-} from "../../lib/router/migration.ts";
+} from "../../lib/migration/migration.ts";
+import { findOriginalProcess } from "../../lib/migration/process.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { DefaultDeny, hasDefaultDeny, removeDefaultDeny, removePolicies } from "../../lib/npc/defaultdeny.ts";
+import { acquireInstanceLock } from "../../lib/router/instance.ts";
+import { toldToLauncher } from "../../lib/router/launcher.ts";
+import { boundedLog } from "../../lib/router/logfile.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
-import { findOriginalProcess } from "../../lib/router/originalprocess.ts";
 import { startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";

@@ -2,7 +2,7 @@
 // changed by looking.
 import { existsSync } from "node:fs";
 import type { ApiClient } from "../api/client.ts";
-import { findOriginalProcess } from "../router/originalprocess.ts";
+import { findOriginalProcess } from "../migration/process.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { clockFinding } from "./clock.ts";
 import { type CniQuestions, cniFindings } from "./cni.ts";

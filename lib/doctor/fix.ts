@@ -2,7 +2,7 @@
 // anything is done.
 import type { Variant } from "../host/forwarding/table.ts";
 import { BRIDGE, FORWARDING_CHAIN, TABLE } from "../host/names.ts";
-import type { OriginalRules } from "../host/original.ts";
+import type { OriginalRules } from "../migration/kernel.ts";
 
 /** A link as it was when it was looked at. */
 interface LinkSeen {

@@ -4,12 +4,12 @@ import { controlSocket, pidFile } from "../api/paths.ts";
 import { FIREWALL } from "../host/firewall.ts";
 import { forwardingThere } from "../host/forwarding/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
+import { describeMigration, findMigration } from "../migration/migration.ts";
 import { type Link, linkList } from "../netlink/link.ts";
 import { tableList } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { vxlanName } from "../overlay/datapath/links.ts";
 import { isInstanceLocked } from "../router/instance.ts";
-import { describeMigration, findMigration } from "../router/migration.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 

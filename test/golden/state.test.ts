@@ -4,9 +4,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { formatCidr, formatIPv4 } from "../../lib/address/ipv4.ts";
-import { readOriginalState } from "../../lib/ipam/original.ts";
-import { optionsOf } from "../../lib/router/originalprocess.ts";
-import { boltBucket } from "../../lib/store/bolt.ts";
+import { boltBucket } from "../../lib/migration/bolt.ts";
+import { optionsOf } from "../../lib/migration/process.ts";
+import { readOriginalState } from "../../lib/migration/state.ts";
 
 const FILE = new Uint8Array(readFileSync(join(import.meta.dir, "../vectors/original/data.db")));
 

@@ -8,17 +8,18 @@ const root = join(import.meta.dir, "../..");
 
 /** Rooms by floor, the lowest first. */
 const FLOORS: readonly (readonly string[])[] = [
-  ["sys", "address", "clock", "log", "version"],
+  ["sys", "address", "bytes", "clock", "log", "version"],
   ["netlink", "bpf", "gob", "crypto", "store"],
-  ["mesh", "host"],
-  ["ipam", "dns", "overlay", "api", "kube", "deploy", "container", "help"],
-  ["router", "cni", "npc"],
-  ["doctor", "trace"],
+  ["mesh", "host", "kube"],
+  ["ipam", "dns", "overlay", "api", "deploy", "container", "help"],
+  ["npc"],
+  ["router", "cni", "cluster", "migration"],
+  ["doctor", "trace", "ui"],
   ["cmd"],
 ];
 
 /** Uses between rooms on one floor. */
-const ARROWS = ["api -> ipam", "api -> dns", "log -> clock"];
+const ARROWS = ["api -> ipam", "api -> dns", "log -> clock", "cluster -> router", "migration -> router"];
 
 function roomOf(path: string): string {
   const [first = "", second = ""] = path.split("/");

@@ -3,11 +3,11 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { seededRandom } from "../../lib/clock/random.ts";
-import { type Annotations, type SharedAnnotations, update } from "../../lib/kube/annotations.ts";
-import { enter, type Newcomer } from "../../lib/kube/enter.ts";
+import { type Annotations, type SharedAnnotations, update } from "../../lib/cluster/annotations.ts";
+import { enter, type Newcomer } from "../../lib/cluster/enter.ts";
+import { listedPeers, takingOver, withoutPeer, withPeers, withTakeOver } from "../../lib/cluster/peerlist.ts";
+import { type Heir, reclaim } from "../../lib/cluster/reclaim.ts";
 import { peerAddresses, readNode } from "../../lib/kube/nodes.ts";
-import { listedPeers, takingOver, withoutPeer, withPeers, withTakeOver } from "../../lib/kube/peerlist.ts";
-import { type Heir, reclaim } from "../../lib/kube/reclaim.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { hurry } from "../support/clocks.ts";
 

@@ -1,7 +1,7 @@
 // An API server that contradicts, refuses, and falls silent.
 import { afterEach, expect, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
-import { configMapAnnotations, update } from "../../lib/kube/annotations.ts";
+import { configMapAnnotations, update } from "../../lib/cluster/annotations.ts";
 import { KubeClient, KubeError } from "../../lib/kube/client.ts";
 import { hurry } from "../support/clocks.ts";
 

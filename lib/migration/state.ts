@@ -1,10 +1,10 @@
 // What the original has kept of a host: a file of bolt, its values in gob (weave: db/boltdb.go, ipam/allocator.go).
 import { GobReader } from "../gob/decoder.ts";
 import { bool, int, map, slice, string, struct, uint, uint64 } from "../gob/type.ts";
+import type { Owned, SavedRing } from "../ipam/saved.ts";
+import { RingType, ringFromWire } from "../ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../mesh/name.ts";
-import { boltBucket } from "../store/bolt.ts";
-import type { Owned, SavedRing } from "./saved.ts";
-import { RingType, ringFromWire } from "./wire.ts";
+import { boltBucket } from "./bolt.ts";
 
 /** The state of a host, as far as we take it over. */
 export interface OriginalState {

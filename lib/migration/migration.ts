@@ -7,22 +7,22 @@ import type { ApiClient } from "../api/client.ts";
 import { stateDirectory, stateFile } from "../api/paths.ts";
 import { every, systemClock } from "../clock/clock.ts";
 import { POLICY_TABLE } from "../host/names.ts";
+import { allocatorStore } from "../ipam/saved.ts";
+import type { Log } from "../log/log.ts";
+import { detached } from "../log/unexpected.ts";
+import { tableList } from "../netlink/nftables/table.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { identity } from "../router/identity.ts";
+import { Store } from "../store/store.ts";
+import { reasonOf } from "../sys/reason.ts";
 import {
   findOriginal,
   isNothing,
   type OriginalKernel,
   removeOriginalLinks,
   removeOriginalRules,
-} from "../host/original.ts";
-import { type OriginalState, readOriginalState } from "../ipam/original.ts";
-import { allocatorStore } from "../ipam/saved.ts";
-import type { Log } from "../log/log.ts";
-import { detached } from "../log/unexpected.ts";
-import { tableList } from "../netlink/nftables/table.ts";
-import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
-import { Store } from "../store/store.ts";
-import { reasonOf } from "../sys/reason.ts";
-import { identity } from "./identity.ts";
+} from "./kernel.ts";
+import { type OriginalState, readOriginalState } from "./state.ts";
 
 /** How often we look whether the rest can be done. */
 const LOOK_MS = 1_000;

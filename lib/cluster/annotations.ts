@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { type Clock, sleep } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
-import { CONFLICT, type KubeClient, KubeError, NOT_FOUND } from "./client.ts";
+import { CONFLICT, type KubeClient, KubeError, NOT_FOUND } from "../kube/client.ts";
 
 export type Annotations = Readonly<Record<string, string>>;
 

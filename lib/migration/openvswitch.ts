@@ -1,8 +1,9 @@
 // Datapaths of openvswitch, as far as one has to know them to remove them: generic netlink (linux/genetlink.h), family
 // "ovs_datapath" (linux/openvswitch.h).
+
+import { AttributeEncoder, decodeAttributes } from "../netlink/attributes.ts";
+import { NetlinkSocket } from "../netlink/socket.ts";
 import { ENODEV, ENOENT, isErrno } from "../sys/errno.ts";
-import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
-import { NetlinkSocket } from "./socket.ts";
 
 const NETLINK_GENERIC = 16;
 const CONTROL = { type: 16, getFamily: 3, familyId: 1, familyName: 2 } as const;

@@ -1,9 +1,9 @@
 // Sets of addresses of iptables' (linux/netfilter/ipset/ip_set.h), as far as one has to know them to remove them.
 import { existsSync } from "node:fs";
+import { AttributeEncoder, decodeAttributes } from "../netlink/attributes.ts";
+import { NetlinkError } from "../netlink/message.ts";
+import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import { ENOENT, isErrno } from "../sys/errno.ts";
-import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
-import { NetlinkError } from "./message.ts";
-import type { NetlinkSocket, Request } from "./socket.ts";
 
 const SUBSYSTEM = 6;
 const COMMAND = { protocol: 1, destroy: 3, flush: 4, list: 7 } as const;

@@ -5,17 +5,17 @@ import { sleep, systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { hostAddresses } from "../host/addresses.ts";
 import { forgetAddresses } from "../ipam/saved.ts";
-import { configMapAnnotations, type SharedAnnotations } from "../kube/annotations.ts";
 import type { KubeClient } from "../kube/client.ts";
-import { enter } from "../kube/enter.ts";
 import { listNodes, peerAddresses } from "../kube/nodes.ts";
 import type { Log } from "../log/log.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { type Identity, identity } from "../router/identity.ts";
+import { deriveName, findName } from "../router/peername.ts";
 import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { type Identity, identity } from "./identity.ts";
-import { deriveName, findName } from "./peername.ts";
+import { configMapAnnotations, type SharedAnnotations } from "./annotations.ts";
+import { enter } from "./enter.ts";
 
 /** A node that was in the list starts without the API server if that answers nothing for so long. */
 const PATIENCE_MS = 3_000;

@@ -1,7 +1,7 @@
 // What the original leaves in the kernel of a host, and what takes it away: links of its datapaths, rules of iptables, sets
 // of ipset (weave: net/bridge.go, net/iptables.go, npc/). What is ours as well is left: the bridge, containers' links.
 
-import { ipsetDestroy, ipsetList } from "../netlink/ipset.ts";
+import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../netlink/iptables/socket.ts";
 import { type LegacyChain, type LegacyRule, type LegacyTable, linksOf } from "../netlink/iptables/table.ts";
 import { type Link, linkDelete, linkList } from "../netlink/link.ts";
@@ -14,9 +14,9 @@ import {
   ruleList,
   type TableName,
 } from "../netlink/nftables/table.ts";
-import { datapathDelete } from "../netlink/openvswitch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import { BRIDGE, FORWARDING_CHAIN } from "./names.ts";
+import { ipsetDestroy, ipsetList } from "./ipset.ts";
+import { datapathDelete } from "./openvswitch.ts";
 
 /** The link of its datapath of openvswitch, and the ports that join that, or its capture, to the bridge. */
 const DATAPATH = "datapath";

@@ -4,14 +4,14 @@ import { type ApiClient, ApiError } from "../api/client.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { hostAddresses } from "../host/addresses.ts";
-import { configMapAnnotations, type SharedAnnotations } from "../kube/annotations.ts";
 import { type ClusterNode, listNodes, NODES, peerAddresses, readNode } from "../kube/nodes.ts";
-import { reclaim } from "../kube/reclaim.ts";
 import { reflect } from "../kube/reflector.ts";
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { configMapAnnotations, type SharedAnnotations } from "./annotations.ts";
 import type { Cluster, EnteringSettings } from "./entering.ts";
+import { reclaim } from "./reclaim.ts";
 
 /** Nodes do not all act on the same event at the same time: each within this. */
 const SPREAD_MS = 5_000;
