@@ -1,0 +1,54 @@
+// The bytes of the eBPF programs, as a count of instructions and a digest: a change in how they are written leaves them
+// alone; a change in what they do comes with new digests here, after the namespace tests have passed.
+import { expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { type PortMaps } from "../../lib/host/ports/maps.ts";
+import { portProgram } from "../../lib/host/ports/program.ts";
+import { type DatapathMaps, MAC_VALUE } from "../../lib/overlay/datapath/maps.ts";
+import { egressProgram, ingressProgram, tapProgram } from "../../lib/overlay/datapath/programs.ts";
+
+const maps = {
+  macs: { fd: 11 },
+  routes: { fd: 12 },
+  hops: { fd: 13 },
+  neighbours: { fd: 14 },
+  heartbeats: { fd: 15 },
+} as unknown as DatapathMaps;
+const portMaps = { ports: { fd: 21 }, seen: { fd: 22 }, bindings: { fd: 23 } } as unknown as PortMaps;
+
+const CONFIGS = [
+  { self: 0, port: 5, tap: 6 },
+  { self: 1, port: 7, tap: 6 },
+  { self: 4095, port: 65_537, tap: 2 },
+  // No fast datapath: the TAP link is the port.
+  { self: 77, port: 9, tap: 9 },
+];
+
+const digest = (bytes: Uint8Array) =>
+  `${bytes.length / 8} ${createHash("sha256").update(bytes).digest("hex").slice(0, 16)}`;
+
+test("the datapath's programs are what they were", () => {
+  const found = CONFIGS.map((config) => ({
+    egress: digest(egressProgram(maps, config)),
+    ingress: digest(ingressProgram(maps, config)),
+    tap: digest(tapProgram(maps, config)),
+  }));
+  expect(found).toEqual([
+    { egress: "191 6eca843918d1c6cc", ingress: "262 80f6b7990310b2d2", tap: "130 22c21eb5434ff4f5" },
+    { egress: "191 259d7fd12a7b3d07", ingress: "262 0df9ba0bb73460a7", tap: "130 f5d947a8e73844d6" },
+    { egress: "191 ca904817c304f3d9", ingress: "262 7aa6e7b5d0a6c7a7", tap: "130 5d0c7dcb4d6afa7b" },
+    { egress: "191 fd1ce906708b5089", ingress: "262 6b5bf94e537b63fa", tap: "130 a9559c8fd588961e" },
+  ]);
+});
+
+test("the programs of the bridge's ports are what they were", () => {
+  const { peer: peerAt, seen: timeAt } = MAC_VALUE;
+  const found = [0, 4095].map((self) => {
+    const remote = { fd: 11, peerAt, timeAt, self };
+    return [false, true].map((strict) => digest(portProgram(portMaps, remote, strict).instructions));
+  });
+  expect(found).toEqual([
+    ["200 8e3cda5519fbc7c6", "812 603947c14fdc19ae"],
+    ["200 63376d5b8dc88af7", "812 86ba6cbaf25084f4"],
+  ]);
+});
