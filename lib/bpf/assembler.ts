@@ -1,20 +1,28 @@
-// An assembler for eBPF, as RFC 9669 (BPF Instruction Set Architecture) defines it: instructions of 8 bytes,
-// little-endian, jumps to labels. What it emits is handed to the kernel's verifier as it is.
+// An assembler for eBPF (RFC 9669, BPF Instruction Set Architecture): instructions of 8 bytes, little-endian, jumps to
+// labels.
+import { BPF_FUNC, type Helper } from "./helpers.ts";
 
-/** Registers: r0 result, r1–r5 arguments (lost in a call), r6–r9 kept, r10 the read-only frame pointer. */
-export const R0 = 0;
-export const R1 = 1;
-export const R2 = 2;
-export const R3 = 3;
-export const R4 = 4;
-export const R5 = 5;
-export const R6 = 6;
-export const R7 = 7;
-export const R8 = 8;
-export const R9 = 9;
-export const FP = 10;
+declare const REGISTER: unique symbol;
+/** A register's number. Plain numbers are none: an immediate is written as { imm }. */
+export type Register = number & { readonly [REGISTER]: true };
 
-export type Register = number;
+const register = (number: number) => number as Register;
+
+/** Return value. */
+export const R0 = register(0);
+/** Arguments; a call clobbers R1 to R5. */
+export const R1 = register(1);
+export const R2 = register(2);
+export const R3 = register(3);
+export const R4 = register(4);
+export const R5 = register(5);
+/** Callee-saved. */
+export const R6 = register(6);
+export const R7 = register(7);
+export const R8 = register(8);
+export const R9 = register(9);
+/** Frame pointer, read-only; the stack is the 512 bytes below it. */
+export const FP = register(10);
 
 // Instruction classes, sources and modes (RFC 9669, section 3).
 const LD = 0x00;
@@ -43,8 +51,11 @@ export type Comparison = keyof typeof JUMP;
 const CALL = 0x80;
 const EXIT = 0x90;
 
-/** An operand: a register, or a signed 32-bit number as { imm }. */
-export type Operand = Register | { readonly imm: number };
+/** A signed 32-bit number. */
+export interface Immediate {
+  readonly imm: number;
+}
+export type Operand = Register | Immediate;
 
 interface Instruction {
   readonly opcode: number;
@@ -54,7 +65,7 @@ interface Instruction {
   readonly imm: number;
 }
 
-/** Emits one program. Methods return the assembler, so that a program reads from top to bottom. */
+/** Emits one program. Methods return the assembler, for chaining. */
 export class Assembler {
   readonly #instructions: Instruction[] = [];
   readonly #labels = new Map<string, number>();
@@ -65,7 +76,7 @@ export class Assembler {
     return this;
   }
 
-  /** A label name that no other call returns: for code that is emitted more than once. */
+  /** Return a fresh label name, for code that is emitted more than once. */
   unique(name: string): string {
     return `${name}#${this.#unique++}`;
   }
@@ -109,7 +120,7 @@ export class Assembler {
     return this.#emit(STX | MODE_ATOMIC | SIZE.u64, base, value, offset, 0);
   }
 
-  /** dst = the map behind an open fd. Two instruction slots long. */
+  /** dst = the map behind an open fd. Takes two instruction slots. */
   loadMap(dst: Register, fd: number): this {
     this.#emit(LD | MODE_IMM | SIZE.u64, dst, PSEUDO_MAP_FD, 0, fd);
     return this.#emit(0, 0, 0, 0, 0);
@@ -119,12 +130,12 @@ export class Assembler {
     return this.#emit(JMP, 0, 0, label, 0);
   }
 
-  /** Jumps when `register comparison value` holds, comparing all 64 bits. */
+  /** Jump when `register comparison value` holds, comparing all 64 bits. */
   jumpIf(register: Register, comparison: Comparison, value: Operand, label: string): this {
     return this.#compare(JMP, register, comparison, value, label);
   }
 
-  /** Like jumpIf, comparing the lower 32 bits. */
+  /** Like jumpIf, but compare the lower 32 bits. */
   jumpIf32(register: Register, comparison: Comparison, value: Operand, label: string): this {
     return this.#compare(JMP32, register, comparison, value, label);
   }
@@ -136,15 +147,15 @@ export class Assembler {
       : this.#emit(opcode, register, 0, label, value.imm);
   }
 
-  call(helper: number): this {
-    return this.#emit(JMP | CALL, 0, 0, 0, helper);
+  call(helper: Helper): this {
+    return this.#emit(JMP | CALL, 0, 0, 0, BPF_FUNC[helper]);
   }
 
   exit(): this {
     return this.#emit(JMP | EXIT, 0, 0, 0, 0);
   }
 
-  /** The program's bytes; throws for a label that was never set. */
+  /** Return the program's bytes. Throws for a label that was never set. */
   assemble(): Uint8Array {
     const bytes = new Uint8Array(8 * this.#instructions.length);
     const view = new DataView(bytes.buffer);

@@ -9,7 +9,7 @@ import type { Peers } from "../mesh/peers.ts";
 /** Numbers are below this. */
 export const PEER_IDS = 2 * SHORT_IDS;
 /** In place of a destination: everybody that the source's broadcasts go to. */
-export const EVERYBODY = 0xffff;
+export const BROADCAST = 0xffff;
 
 /** True for numbers that VXLAN can carry. */
 export function isShortId(id: number): boolean {

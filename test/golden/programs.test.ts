@@ -2,10 +2,12 @@
 // alone; a change in what they do comes with new digests here, after the namespace tests have passed.
 import { expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { type PortMaps } from "../../lib/host/ports/maps.ts";
+import type { PortMaps } from "../../lib/host/ports/maps.ts";
 import { portProgram } from "../../lib/host/ports/program.ts";
-import { type DatapathMaps, MAC_VALUE } from "../../lib/overlay/datapath/maps.ts";
-import { egressProgram, ingressProgram, tapProgram } from "../../lib/overlay/datapath/programs.ts";
+import { MAC_VALUE } from "../../lib/overlay/datapath/maps.ts";
+import { egressProgram } from "../../lib/overlay/datapath/programs/egress.ts";
+import { ingressProgram } from "../../lib/overlay/datapath/programs/ingress.ts";
+import { tapProgram } from "../../lib/overlay/datapath/programs/tap.ts";
 
 const maps = {
   macs: { fd: 11 },
@@ -13,7 +15,7 @@ const maps = {
   hops: { fd: 13 },
   neighbours: { fd: 14 },
   heartbeats: { fd: 15 },
-} as unknown as DatapathMaps;
+};
 const portMaps = { ports: { fd: 21 }, seen: { fd: 22 }, bindings: { fd: 23 } } as unknown as PortMaps;
 
 const CONFIGS = [

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
-import { Assembler, R0 } from "../../lib/bpf/assembler.ts";
+import { Assembler, R0, R1 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, type MapDefinition, U32, U64 } from "../../lib/bpf/map.ts";
 import { loadProgram, mapIdsOf } from "../../lib/bpf/program.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
@@ -177,7 +177,7 @@ test("maps are taken over where name, type, sizes and number of entries are the 
     const map = BpfMap.create({ ...wanted, ...definition } as MapDefinition<number, bigint>);
     const program = loadProgram(
       "keeps",
-      new Assembler().loadMap(1, map.fd).mov(R0, { imm: 0 }).exit().assemble(),
+      new Assembler().loadMap(R1, map.fd).mov(R0, { imm: 0 }).exit().assemble(),
     );
     const adopted = BpfMap.adopt(wanted, mapIdsOf(program));
     const result = adopted !== undefined;

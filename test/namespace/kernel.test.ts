@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
-import { Assembler, R0, R5 } from "../../lib/bpf/assembler.ts";
+import { Assembler, R0, R1, R5 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
 import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bpf/program.ts";
 import { tcxPrograms } from "../../lib/bpf/tcx.ts";
@@ -354,7 +354,7 @@ describe("eBPF", () => {
     const map = BpfMap.create({ name: "used", type: "array", key: U32, value: U32, maxEntries: 1 });
     const program = loadProgram(
       "pass",
-      new Assembler().loadMap(1, map.fd).mov(R0, { imm: 0 }).exit().assemble(),
+      new Assembler().loadMap(R1, map.fd).mov(R0, { imm: 0 }).exit().assemble(),
     );
     clsactEnsure(nl, "tc0", index);
     clsactEnsure(nl, "tc0", index);

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { Assembler, R0, R1 } from "../../lib/bpf/assembler.ts";
 import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -430,25 +429,5 @@ describe("the switch between overlays", () => {
     expect(() => prepare("awsvpc", ["fastdp"])).toThrow(
       "no overlays in common with peer (ours: fastdp; theirs: awsvpc)",
     );
-  });
-});
-
-describe("the eBPF assembler", () => {
-  test("encodes instructions as RFC 9669 lays them out", () => {
-    const program = new Assembler()
-      .mov(R0, { imm: 1 })
-      .jumpIf(R1, "eq", { imm: -1 }, "end")
-      .load("u32", R1, R0, 4)
-      .label("end")
-      .exit()
-      .assemble();
-    expect(program.toHex()).toBe(
-      "b700000001000000" + "15010100ffffffff" + "6101040000000000" + "9500000000000000",
-    );
-  });
-
-  test("a label that is missing or set twice is an error", () => {
-    expect(() => new Assembler().jump("nowhere").assemble()).toThrow("label nowhere is not set");
-    expect(() => new Assembler().label("a").label("a")).toThrow("label a is set twice");
   });
 });

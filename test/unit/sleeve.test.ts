@@ -6,7 +6,7 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { type Secretbox, wasmSecretbox } from "../../lib/crypto/secretbox.ts";
 import { nameFromNumber, nameToBytes } from "../../lib/mesh/name.ts";
 import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
-import { EVERYBODY } from "../../lib/overlay/peerid.ts";
+import { BROADCAST } from "../../lib/overlay/peerid.ts";
 import { sum, swap16 } from "../../lib/overlay/sleeve/checksum.ts";
 import {
   CONTROL,
@@ -255,7 +255,7 @@ describe.each([
     expect(checksum(answer.subarray(34))).toBe(0xffff);
     expect(answer.subarray(42).toHex()).toBe(frame.subarray(14, 42).toHex());
     // Not for what goes to everybody.
-    a.capture(1, EVERYBODY, frame);
+    a.capture(1, BROADCAST, frame);
     expect(a.frames.length).toBe(1);
     expect(a.counters.all()["tooBig"]).toBe(1);
   });
@@ -388,7 +388,7 @@ describe.each([
     const names = new Map([1, 2].map((peer) => [peer, bytesOf(peer)]));
     a.configure({ self: 1, names, broadcast: new Map([[1, [0]]]) });
     b.configure({ self: 2, names });
-    a.capture(1, EVERYBODY, ipv4Frame(random(50)));
+    a.capture(1, BROADCAST, ipv4Frame(random(50)));
     b.receive(...a.sent.map(({ bytes }) => bytes));
     expect(b.frames.length).toBe(1);
   });

@@ -5,7 +5,8 @@
 // bridged inside would send such a frame round for ever, and a copy of each round to everybody. So what goes to many has
 // a rate for each port, by GCRA: one number, the time until which the rate is used up (ITU-T I.371).
 import { Assembler, FP, R0, R1, R2, R3, R6, R7, R8, type Register } from "../../bpf/assembler.ts";
-import { copyMac, KTIME_GET_NS, loadFrame, lookup, SKB, update } from "../../bpf/skb.ts";
+import { copyMac, loadFrame, lookup, update, verdict } from "../../bpf/emit.ts";
+import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
 import { PORT, type PortMaps, SEEN } from "./maps.ts";
 import { STACK } from "./stack.ts";
 import { checkSender } from "./strict.ts";
@@ -24,10 +25,6 @@ const ELSEWHERE_NS = 2 * NS_PER_S + 100_000_000;
 const KNOWN_NS = 290 * NS_PER_S;
 /** An address that goes on talking is written down this often. */
 const REFRESH_NS = NS_PER_S;
-
-/** Go on with other programs on this link, if there are any, and let it pass. */
-const TC_ACT_UNSPEC = { imm: -1 };
-const TC_ACT_SHOT = { imm: 2 };
 
 export interface PortProgram {
   readonly name: string;
@@ -64,21 +61,21 @@ export function portProgram(maps: PortMaps, remote: RemoteMacs, strict: boolean)
     checkSender(asm, maps);
   }
   asm.label("learn");
-  asm.call(KTIME_GET_NS).mov(R8, R0);
+  asm.call("ktime_get_ns").mov(R8, R0);
   asm.load("u8", R1, FP, STACK.source).alu("and", R1, { imm: 1 }).jumpIf(R1, "ne", { imm: 0 }, "learned");
   asm.jumpIf(R7, "eq", { imm: 0 }, "note");
   limitMoves(asm, maps, remote);
   note(asm, maps);
   asm.label("learned").jumpIf(R7, "eq", { imm: 0 }, "pass");
   limit(asm, maps, remote);
-  asm.label("pass").mov(R0, TC_ACT_UNSPEC).exit();
+  verdict(asm.label("pass"), TC_ACT.UNSPEC);
   if (strict) {
     count(asm, "spoofed", PORT.spoofed);
     count(asm, "protocol", PORT.protocol);
   }
   count(asm, "flooding", PORT.flood);
   count(asm, "multicasting", PORT.multicast);
-  asm.label("drop").mov(R0, TC_ACT_SHOT).exit();
+  verdict(asm.label("drop"), TC_ACT.SHOT);
   return { name: strict ? PROGRAM_NAMES.strict : PROGRAM_NAMES.plain, instructions: asm.assemble() };
 }
 

@@ -2,7 +2,8 @@
 // addresses, and about no others (ARP: RFC 826, 5227; neighbour discovery: RFC 4861, 6980). What it would need from the
 // unspecified address passes: DHCP, duplicate address detection, membership reports.
 import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
-import { ETHERNET_HEADER, loadBytes, lookup, SKB } from "../../bpf/skb.ts";
+import { ETHERNET_HEADER, loadBytes, lookup } from "../../bpf/emit.ts";
+import { SKB } from "../../bpf/skbuff.ts";
 import { BINDING, BINDING_HEAD_BITS, CLASS, PORT, type PortMaps } from "./maps.ts";
 import { STACK } from "./stack.ts";
 
@@ -25,7 +26,7 @@ const SOLICITATION = { router: 133, advertisement: 134, neighbour: 135, answer: 
 /** Jumps to "learn" where the port (its entry in r7) may send the frame; to "spoofed" or "protocol" where not. */
 export function checkSender(asm: Assembler, maps: PortMaps): void {
   asm
-    .load("u32", R1, R6, SKB.vlanPresent)
+    .load("u32", R1, R6, SKB.vlan_present)
     .jumpIf(R1, "ne", { imm: 0 }, "protocol")
     .load("u32", R9, R6, SKB.protocol)
     .jumpIf(R9, "eq", IPV4, "allowed-protocol")

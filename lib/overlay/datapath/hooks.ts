@@ -13,14 +13,17 @@ import {
 } from "../../netlink/trafficcontrol.ts";
 import { need } from "./links.ts";
 import type { DatapathMaps } from "./maps.ts";
-import { egressProgram, ingressProgram, type ProgramConfig, tapProgram } from "./programs.ts";
+import { egressProgram } from "./programs/egress.ts";
+import { ingressProgram } from "./programs/ingress.ts";
+import type { ProgramConfig, ProgramMaps } from "./programs/layout.ts";
+import { tapProgram } from "./programs/tap.ts";
 
 /** One place for a program. */
 interface Hook {
   readonly link: string;
   readonly direction: Direction;
   readonly program: string;
-  readonly make: (maps: DatapathMaps, config: ProgramConfig) => Uint8Array;
+  readonly make: (maps: ProgramMaps, config: ProgramConfig) => Uint8Array;
 }
 
 /** Names of the links that the programs are on; `vxlan` is undefined where there is no fast datapath. */

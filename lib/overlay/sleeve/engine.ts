@@ -2,7 +2,7 @@
 // next peer. It decides by tables that the router keeps up to date, works in one arena, and touches no kernel itself.
 import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
-import { EVERYBODY, isShortId, PEER_IDS } from "../peerid.ts";
+import { BROADCAST, isShortId, PEER_IDS } from "../peerid.ts";
 import { ETHERTYPE_PROBE } from "../probe/frame.ts";
 import { networkIdentifier } from "../vxlan.ts";
 import { complement, sum } from "./checksum.ts";
@@ -178,7 +178,7 @@ export class Engine {
       this.#checksum(tag + start, size + TAG_LENGTH - start, tag + start + offset);
     }
     this.counters.add(COUNTERS.captured, 1);
-    if (destination === EVERYBODY) {
+    if (destination === BROADCAST) {
       for (const index of this.#broadcast.get(source) ?? []) {
         const link = this.#links[index];
         if (link) this.#forward(link, source, link.peer, frame, size, segment, true);

@@ -1,0 +1,15 @@
+/** Helper functions of the kernel by their names (linux/bpf.h, enum bpf_func_id). */
+export const BPF_FUNC = {
+  map_lookup_elem: 1,
+  map_update_elem: 2,
+  ktime_get_ns: 5,
+  skb_store_bytes: 9,
+  clone_redirect: 13,
+  skb_get_tunnel_key: 20,
+  skb_set_tunnel_key: 21,
+  redirect: 23,
+  skb_load_bytes: 26,
+  skb_change_head: 43,
+} as const;
+
+export type Helper = keyof typeof BPF_FUNC;

@@ -1,0 +1,112 @@
+// The program for frames that arrive by VXLAN.
+//
+//   heartbeat: note it; for another peer: relay it; for us: learn the source's peer and deliver the frame
+import { Assembler, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9 } from "../../../bpf/assembler.ts";
+import {
+  copyMac,
+  ETHERNET_HEADER,
+  loadBytes,
+  loadFrame,
+  lookup,
+  redirect,
+  setMark,
+  stackAddress,
+  update,
+  verdict,
+} from "../../../bpf/emit.ts";
+import { SKB, TC_ACT, TUNNEL_KEY } from "../../../bpf/skbuff.ts";
+import { SHORT_ID_BITS, SHORT_IDS } from "../../../mesh/bounds.ts";
+import { HEARTBEAT_PAYLOAD, HEARTBEAT_VALUE, NEIGHBOUR_VALUE } from "../maps.ts";
+import { deliver, passDelivered } from "./deliver.ts";
+import { learnSource, loadNextHop, redirectToSleeve, setTunnelKey } from "./emit.ts";
+import { type ProgramConfig, type ProgramMaps, SENT, SLEEVE_HOP, STACK } from "./layout.ts";
+
+const SHORT_ID_MASK = { imm: SHORT_IDS - 1 };
+
+export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Array {
+  const asm = new Assembler();
+  asm.mov(R6, R1);
+  passDelivered(asm);
+  loadPeers(asm);
+  // A frame of ours that has come back.
+  asm.jumpIf(R7, "eq", { imm: config.self }, "drop");
+  loadFrame(asm, "drop");
+  asm
+    .load("u32", R3, R2, 0)
+    .load("u32", R4, R2, 4)
+    .load("u32", R5, R2, 8)
+    .alu("or", R3, R4)
+    .alu("or", R3, R5)
+    .jumpIf(R3, "eq", { imm: 0 }, "heartbeat");
+  copyMac(asm, 6, STACK.source);
+  copyMac(asm, 0, STACK.destination);
+  requireNeighbour(asm, maps);
+  asm.jumpIf(R8, "ne", { imm: config.self }, "relay");
+
+  learnSource(asm, maps);
+  deliver(asm, maps, config, config.port);
+
+  asm.label("relay");
+  loadNextHop(asm, maps);
+  asm
+    .jumpIf32(R3, "eq", SLEEVE_HOP, "relay-sleeve")
+    // Never back to where it came from.
+    .load("u32", R2, FP, STACK.tunnel + TUNNEL_KEY.remote_ipv4)
+    .jumpIf(R2, "eq", R3, "drop")
+    .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.tunnel_id);
+  setTunnelKey(asm, maps, R3);
+  setMark(asm, SENT);
+  redirect(asm, config.port);
+
+  asm.label("relay-sleeve");
+  redirectToSleeve(asm, config, R8);
+
+  asm.label("heartbeat");
+  noteHeartbeat(asm, maps);
+  asm.label("drop");
+  verdict(asm, TC_ACT.SHOT);
+  return asm.assemble();
+}
+
+/** r7, r8 = the short ids of the frame's source and destination; its tunnel key at STACK.tunnel. */
+function loadPeers(asm: Assembler): void {
+  asm.mov(R1, R6);
+  stackAddress(asm, R2, STACK.tunnel);
+  asm
+    .mov(R3, { imm: TUNNEL_KEY.size })
+    .mov(R4, { imm: 0 })
+    .call("skb_get_tunnel_key")
+    .jumpIf(R0, "ne", { imm: 0 }, "drop")
+    .load("u32", R7, FP, STACK.tunnel + TUNNEL_KEY.tunnel_id)
+    .mov(R8, R7)
+    .alu("rsh", R8, { imm: SHORT_ID_BITS })
+    .alu("and", R8, SHORT_ID_MASK)
+    .alu("and", R7, SHORT_ID_MASK);
+}
+
+/** Drop frames of hosts that are no neighbours; count those of others, which are signs of life. Clobbers r9. */
+function requireNeighbour(asm: Assembler, maps: ProgramMaps): void {
+  asm.load("u32", R9, FP, STACK.tunnel + TUNNEL_KEY.remote_ipv4).store("u32", FP, STACK.key, R9);
+  lookup(asm, maps.neighbours.fd, STACK.key);
+  asm
+    .jumpIf(R0, "eq", { imm: 0 }, "drop")
+    .mov(R9, R0)
+    .call("ktime_get_ns")
+    .store("u64", R9, NEIGHBOUR_VALUE.seen, R0)
+    .load("u32", R1, R6, SKB.len)
+    .atomicAdd(R9, NEIGHBOUR_VALUE.received, R1);
+}
+
+function noteHeartbeat(asm: Assembler, maps: ProgramMaps): void {
+  asm.store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.size, { imm: 0 });
+  loadBytes(asm, { imm: ETHERNET_HEADER }, HEARTBEAT_PAYLOAD, STACK.heartbeat, "drop");
+  asm
+    .load("u32", R1, R6, SKB.len)
+    .store("u32", FP, STACK.heartbeat + HEARTBEAT_VALUE.length, R1)
+    .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.remote_ipv4)
+    .store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.sender, R1)
+    .call("ktime_get_ns")
+    .store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.at, R0)
+    .store("u32", FP, STACK.key, R7);
+  update(asm, maps.heartbeats.fd, STACK.key, STACK.heartbeat);
+}
