@@ -5,6 +5,7 @@ import { listenReason } from "../sys/listening.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { TransportName } from "./exchange.ts";
 import { type Forwarder, LoopError } from "./forwarder.ts";
+import type { Handler, Listener } from "./listener.ts";
 import { errorReply, type Query, RCODE, type Rcode, readQuery, writeReply } from "./message.ts";
 import { type Names, type ResolveConfig, resolve } from "./resolve.ts";
 import { listenTcp } from "./tcp.ts";
@@ -16,22 +17,6 @@ export interface DnsServerDependencies {
   readonly local: LocalAddresses;
   readonly log: Log;
 }
-
-/** What ends when it is closed. */
-export interface Listener {
-  close(): void;
-}
-
-/**
- * Takes one message. `answer` is called once, with the reply or with undefined where there is nothing to say; it must not
- * throw.
- */
-export type Handler = (
-  bytes: Uint8Array,
-  transport: TransportName,
-  from: string,
-  answer: (reply: Uint8Array | undefined) => void,
-) => void;
 
 const failure = (rcode: Rcode) => ({ rcode, authoritative: false, answers: [] });
 

@@ -3,7 +3,7 @@
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Frames, frame } from "./frames.ts";
-import type { Handler, Listener } from "./server.ts";
+import type { Handler, Listener } from "./listener.ts";
 
 /** Connections at a time, in all and of one address. */
 const MAX_CLIENTS = 256;

@@ -3,7 +3,7 @@
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
-import type { Handler, Listener } from "./server.ts";
+import type { Handler, Listener } from "./listener.ts";
 
 const ANY = "0.0.0.0";
 /**

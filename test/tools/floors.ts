@@ -1,10 +1,7 @@
 // Imports only run down the floors of the house: a room uses the rooms below it, never one above or beside it, but for
 // the few arrows named here.
 
-import { dirname, join, relative } from "node:path";
-import { Glob } from "bun";
-
-const root = join(import.meta.dir, "../..");
+import type { ImportGraph } from "./imports.ts";
 
 /** Rooms by floor, the lowest first. */
 const FLOORS: readonly (readonly string[])[] = [
@@ -32,19 +29,12 @@ function floorOf(room: string): number {
   return floor;
 }
 
-/** What is wrong with the imports of all files, a line each. */
-export async function wrongImports(): Promise<string[]> {
+/** What is wrong with the imports of cmd and lib, a line each. */
+export function wrongFloors(graph: ImportGraph): string[] {
   const wrong: string[] = [];
-  const scanner = new Bun.Transpiler({ loader: "ts" });
-  for await (const file of new Glob("{cmd,lib}/**/*.ts").scan(root)) {
-    const source = await Bun.file(join(root, file)).text();
-    const types = [...source.matchAll(/^(?:import|export)[^;]*? from "(\.[^"]+)"/gms)].map(
-      (match) => match[1] ?? "",
-    );
-    const values = scanner.scanImports(source).map((found) => found.path);
-    for (const path of new Set([...types, ...values].filter((found) => found.startsWith(".")))) {
-      const target = relative(root, join(root, dirname(file), path));
-      if (!/^(cmd|lib)\//.test(target)) continue;
+  for (const [file, targets] of graph) {
+    if (file.startsWith("test/")) continue;
+    for (const target of targets.filter((path) => /^(cmd|lib)\//.test(path))) {
       const [from, to] = [roomOf(file), roomOf(target)];
       if (from === to || ARROWS.includes(`${from} -> ${to}`)) continue;
       if (floorOf(to) >= floorOf(from)) wrong.push(`${file}: ${from} must not import ${to} (${target})`);

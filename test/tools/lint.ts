@@ -1,6 +1,8 @@
-// npm run lint: formatting and rules by Biome, and imports by floor.
+// npm run lint: formatting and rules by Biome; imports by floor, and without circles.
 import { join } from "node:path";
-import { wrongImports } from "./floors.ts";
+import { wrongCircles } from "./circles.ts";
+import { wrongFloors } from "./floors.ts";
+import { readImports } from "./imports.ts";
 
 const root = join(import.meta.dir, "../..");
 
@@ -11,7 +13,8 @@ export async function lint(): Promise<boolean> {
     stdout: "inherit",
     stderr: "inherit",
   });
-  const wrong = await wrongImports();
+  const graph = await readImports();
+  const wrong = [...wrongFloors(graph), ...wrongCircles(graph)];
   for (const line of wrong) console.error(line);
   return biome.exitCode === 0 && wrong.length === 0;
 }
