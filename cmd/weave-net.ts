@@ -1,8 +1,9 @@
 // weave-net: the CNI plugin, as container runtimes run it. It is started for every container, so it does as little as it
 // can: calls are handed to the router, which has everything loaded. Only where that is not there, or cannot see the
 // container, the plugin loads what it takes and runs the call itself.
+
+import type { CniOutcome } from "../lib/api/bodies.ts";
 import { type ApiClient, ApiError, apiClient, NO_ANSWER, RouterSilentError } from "../lib/api/client.ts";
-import type { CniOutcome } from "../lib/api/server.ts";
 import { readInput } from "../lib/cni/input.ts";
 import { netnsInode } from "../lib/sys/netnsinode.ts";
 import { warn } from "./stderr.ts";

@@ -1,8 +1,8 @@
 // weave attach, detach: a container, by its id or name at Docker or podman, its network namespace or a process in it.
 import { isIP } from "node:net";
 import { type Cidr, formatCidr, formatIPv4 } from "../../lib/address/ipv4.ts";
+import type { NotedAttachment } from "../../lib/api/bodies.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
-import type { NotedAttachment } from "../../lib/api/server.ts";
 import { type ExtraHost, hostsText, rewriteHosts } from "../../lib/container/hosts.ts";
 import type { Container } from "../../lib/container/runtime.ts";
 import { attach as attachContainer, detachAddresses } from "../../lib/host/attach.ts";

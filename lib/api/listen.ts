@@ -4,13 +4,13 @@ import { systemClock } from "../clock/clock.ts";
 import { HTTP_SERVER, requestUrl } from "../sys/httpserver.ts";
 import { type ApiClient, ApiError, NO_ANSWER } from "./client.ts";
 import { ReadingTime } from "./readingtime.ts";
-import { type ApiTarget, answer } from "./server.ts";
+import { type Api, answer, routeOf } from "./server.ts";
 
 // A form with a few peers, a network configuration, or nothing.
 const MAX_BODY = 1024 * 1024;
 
 /** Return a client without a socket, for code in the router itself; calls are cancelled when `caller` fires. */
-export function localClient(target: ApiTarget, caller?: AbortSignal): ApiClient {
+export function localClient(target: Api, caller?: AbortSignal): ApiClient {
   return async (method, path, { form, accept, timeoutMs } = {}) => {
     const headers = accept === undefined ? {} : { accept };
     const request = new Request(`http://localhost${path}`, { method, headers, body: form ?? null });
@@ -32,7 +32,7 @@ export function localClient(target: ApiTarget, caller?: AbortSignal): ApiClient 
  * Answer a request from a socket, unless it is a write whose caller has gone: requests queue while the router is stopped,
  * and a closed connection shows one turn of the event loop after its request.
  */
-async function answerCaller(request: Request, target: ApiTarget): Promise<Response> {
+async function answerCaller(request: Request, target: Api): Promise<Response> {
   if (request.method !== "GET") {
     await new Promise(setImmediate);
     if (request.signal.aborted) return new Response("the caller has gone\n", { status: 408 });
@@ -41,7 +41,7 @@ async function answerCaller(request: Request, target: ApiTarget): Promise<Respon
 }
 
 /** Serves everything on a Unix socket that only root can open. */
-export function serveUnix(path: string, target: ApiTarget): Bun.Server<undefined> {
+export function serveUnix(path: string, target: Api): Bun.Server<undefined> {
   return Bun.serve({
     ...HTTP_SERVER,
     unix: path,
@@ -58,18 +58,9 @@ export interface TcpAccess {
   readonly port: number;
   /** Lets requests change things; else they can only look. */
   readonly writes: boolean;
-  /** The paths that are served; all where none are named. */
-  readonly only?: RegExp;
+  /** Serves status, report, metrics and probes alone, as the original does beside its control API. */
+  readonly statusOnly?: boolean;
 }
-
-/** What the original serves beside its control API: status, report and metrics; and what probes ask. */
-export const STATUS_PATHS = /^\/(?:status(?:\/\w+)?|report|metrics|healthz|readyz)$/;
-
-/** Paths whose answers take time, and wait for nothing. */
-const DEAR_PATHS = /^\/(?:status(?:\/\w+)?|report|metrics|traffic|name|ip)$/;
-
-/** Counts, that may be read by whatever name a collector has for this host. */
-const METRICS = "/metrics";
 
 const LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"];
 
@@ -80,7 +71,7 @@ const isLoopback = (address: string) => /^(?:::ffff:)?127\.|^::1$|^localhost$/.t
  * name (DNS rebinding) and those with a foreign origin. On loopback, so are those of other addresses: with route_localnet,
  * which kube-proxy sets, the kernel takes packets of containers to 127.0.0.1 (CVE-2020-8558).
  */
-export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undefined> {
+export function serveTcp(access: TcpAccess, target: Api): Bun.Server<undefined> {
   const names = [...LOCAL_NAMES, access.hostname];
   const foreign = (host: string | null) => host !== null && !names.includes(host.replace(/:\d+$/, ""));
   // Another name can be made to mean us, an address cannot.
@@ -94,13 +85,13 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
     ...(access.writes ? { maxRequestBodySize: MAX_BODY } : {}),
     fetch(request, server) {
       const { pathname } = requestUrl(request);
-      if (access.only && !access.only.test(pathname))
-        return new Response("404 page not found\n", { status: 404 });
+      const route = routeOf(target, pathname)?.route;
+      if (access.statusOnly && !route?.status) return new Response("404 page not found\n", { status: 404 });
       if (local && !isLoopback(server.requestIP(request)?.address ?? ""))
         return new Response("refused: this port is for this host\n", { status: 403 });
       const origin = request.headers.get("origin");
       if (
-        (pathname !== METRICS &&
+        (!route?.anyHost &&
           foreign(request.headers.get("host")) &&
           !isAddress(request.headers.get("host"))) ||
         (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))
@@ -113,8 +104,7 @@ export function serveTcp(access: TcpAccess, target: ApiTarget): Bun.Server<undef
         });
       }
       // Who does not read an answer of megabytes is not to have it kept: these keep their time-out.
-      if (request.method === "GET" && DEAR_PATHS.test(pathname))
-        return time.spend(() => answerCaller(request, target));
+      if (request.method === "GET" && route?.costly) return time.spend(() => answerCaller(request, target));
       // Waiting for an address or a quorum may take long; a body may not.
       if (request.body === null) server.timeout(request, 0);
       return answerCaller(request, target);

@@ -1,6 +1,7 @@
 // One call of the plugin: environment and configuration in, one JSON document and an exit code out.
+
+import type { CniCall, CniOutcome } from "../api/bodies.ts";
 import type { ApiClient } from "../api/client.ts";
-import type { CniCall, CniOutcome } from "../api/server.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { netnsInode } from "../sys/netnsinode.ts";
 import { checkVersion, parseConfig, SUPPORTED_VERSIONS } from "./config.ts";

@@ -3,11 +3,12 @@
 import { existsSync } from "node:fs";
 import { hostname } from "node:os";
 import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
+import type { CniCall, CniOutcome } from "../api/bodies.ts";
 import type { ApiClient } from "../api/client.ts";
 import { localClient } from "../api/listen.ts";
 import { releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
-import type { ApiTarget, CniCall, CniOutcome } from "../api/server.ts";
+import type { ApiTarget } from "../api/target.ts";
 import type { TcpServers } from "../api/tcpservers.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";

@@ -1,9 +1,9 @@
 // Where the control API and metrics are served: a Unix socket, and TCP as far as that is wanted.
 import { rmSync } from "node:fs";
 import { dirname } from "node:path";
-import { STATUS_PATHS, serveTcp, serveUnix } from "../api/listen.ts";
+import { serveTcp, serveUnix } from "../api/listen.ts";
 import { controlSocket } from "../api/paths.ts";
-import type { ApiTarget } from "../api/server.ts";
+import type { Api } from "../api/server.ts";
 import { startTcpServers, type TcpServers, type TcpService } from "../api/tcpservers.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { listenReason } from "../sys/listening.ts";
@@ -13,7 +13,7 @@ import { DEFAULT_STATUS_ADDRESS, type RouterOptions } from "./options.ts";
 type Server = Bun.Server<undefined>;
 
 /** Serves them all, or none; rejects with the one that cannot be. */
-export async function serveAll(target: ApiTarget, options: RouterOptions): Promise<TcpServers> {
+export async function serveAll(target: Api, options: RouterOptions): Promise<TcpServers> {
   const socket = controlSocket();
   makeOwnFolder(dirname(socket));
   rmSync(socket, { force: true });
@@ -63,7 +63,7 @@ export function serveWaiting(options: RouterOptions, why: () => string): { stop(
 }
 
 /** Return each TCP server in the options. */
-async function tcpServers(target: ApiTarget, options: RouterOptions): Promise<TcpService[]> {
+async function tcpServers(target: Api, options: RouterOptions): Promise<TcpService[]> {
   const services: TcpService[] = [];
   const control = bound(options["http-addr"]);
   if (control) {
@@ -72,7 +72,7 @@ async function tcpServers(target: ApiTarget, options: RouterOptions): Promise<Tc
   }
   const status = bound(options["status-addr"]);
   if (status) {
-    const serve = () => serveTcp({ ...status, writes: false, only: STATUS_PATHS }, target);
+    const serve = () => serveTcp({ ...status, writes: false, statusOnly: true }, target);
     services.push({
       serve: () => listening("the status", "--status-addr", status, serve),
       // By default it is there where it can be.

@@ -1,7 +1,7 @@
 // The report as JSON: peers choose their nicknames, and no text of theirs changes what is around it.
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { reportJson } from "../../lib/api/report.ts";
+import { reportJson } from "../../lib/api/reportjson.ts";
 import { printableLines } from "../../lib/log/printable.ts";
 import { SEED } from "../support/seed.ts";
 

@@ -1,7 +1,7 @@
 // Formats of "weave report -f": what is wrong with one, said with its place, and how much one may ask for.
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { reportJson } from "../../lib/api/report.ts";
+import { reportJson } from "../../lib/api/reportjson.ts";
 import { fillTemplate } from "../../lib/api/template/evaluate.ts";
 import { TemplateError } from "../../lib/api/template/lexer.ts";
 

@@ -1,0 +1,165 @@
+// Addresses: allocating, claiming, listing and releasing them, and taking over those of other peers.
+import { type AddressRange, type Cidr, formatCidr, hostRange } from "../../address/ipv4.ts";
+import { parseAllocationSubnet } from "../../address/subnet.ts";
+import { CancelledError, ExhaustedError, IpamError, UnknownPeerError } from "../../ipam/errors.ts";
+import { HttpError } from "../httperror.ts";
+import { cidrOf, containerId, form, ipv4, query, read, wantsJson } from "../request.ts";
+import { done, json, lines, text } from "../responses.ts";
+import { type Call, subject } from "../routing.ts";
+
+const route = subject((cause) => {
+  if (cause instanceof CancelledError) return text("cancelled");
+  if (cause instanceof UnknownPeerError) return new HttpError(404, cause.message, { cause });
+  // Runtimes try again every few seconds; the allocator logs it once a minute.
+  const logged = !(cause instanceof ExhaustedError);
+  return cause instanceof IpamError ? new HttpError(400, cause.message, { cause, logged }) : undefined;
+});
+
+/** Why a router that was launched with an empty range gives no address. */
+const NO_ALLOCATION =
+  'no addresses are allocated (launched with --ipalloc-range ""): name one with its prefix length, such as 10.32.0.5/12';
+
+/** Return the default subnet; throw HttpError 404 where no addresses are allocated. */
+export function allocatedSubnet({ target: { allocates, defaultSubnet } }: Call): Cidr {
+  if (!allocates) throw new HttpError(404, NO_ALLOCATION);
+  return defaultSubnet;
+}
+
+/** "/:ip/:prefix" as a subnet to allocate from. */
+function subnetOf({ target: { allocates }, parameters: { ip, prefix } }: Call<"ip" | "prefix">): Cidr {
+  if (!allocates) throw new HttpError(404, NO_ALLOCATION);
+  return read(parseAllocationSubnet, `${ip}/${prefix}`);
+}
+
+/** "NETWORK/INTERFACE" of CNI, where an address is for one of several attachments of a container. */
+function attachmentOf(call: Call): string | undefined {
+  const attachment = query(call, "attachment") ?? undefined;
+  if (attachment !== undefined && !/^[^/\s]{0,256}\/[^/\s]{1,15}$/.test(attachment))
+    throw new HttpError(400, "an attachment is NETWORK/INTERFACE");
+  return attachment;
+}
+
+/**
+ * Whether addresses are for a container, to be released when that is gone: one that only we know of ("container"), or
+ * one of Docker's or podman's ("check-alive"), which may have ended by now.
+ */
+async function isLiveContainer(call: Call, id: string): Promise<boolean> {
+  if (query(call, "container") === "true") return true;
+  if (query(call, "check-alive") !== "true") return false;
+  if (!(await call.target.isRunning(id))) throw new CancelledError(`container ${id} is not running`);
+  return true;
+}
+
+async function allocate(call: Call<"id">, subnet: Cidr): Promise<Response> {
+  const { target, signal } = call;
+  const id = containerId(call);
+  const isContainer = await isLiveContainer(call, id);
+  const attachment = attachmentOf(call);
+  const failWhenExhausted = query(call, "wait") === "false";
+  const given = query(call, "gateway");
+  const gateway = given === null ? undefined : ipv4(given);
+  const options = { isContainer, attachment, gateway, failWhenExhausted, signal };
+  const address = await target.allocator.allocate(id, subnet, options);
+  return text(formatCidr({ address, prefix: subnet.prefix }));
+}
+
+function lookUp(call: Call<"id">, range: AddressRange): Response {
+  const held = call.target.allocator.lookup(containerId(call), range, attachmentOf(call));
+  return text(held.map(formatCidr).join(" "));
+}
+
+/** Do `work`; an error of the allocator is answered with what was not possible. */
+async function orUnable(what: string, work: () => Promise<void> | void): Promise<Response> {
+  try {
+    await work();
+  } catch (cause) {
+    if (!(cause instanceof IpamError) || cause instanceof CancelledError) throw cause;
+    throw new HttpError(400, `Unable to ${what}: ${cause.message}`, { cause });
+  }
+  return done();
+}
+
+/** Whether a container could have an address now; where not, why: the reason, or as JSON with cause and remedy. */
+function available(call: Call, subnet: Cidr): Response {
+  const obstacle = call.target.allocator.obstacle(subnet);
+  if (obstacle === undefined) return text("ok\n");
+  return wantsJson(call) ? Response.json(obstacle, { status: 503 }) : text(`${obstacle.reason}\n`, 503);
+}
+
+export const IP_ROUTES = [
+  route("/ring", {
+    async GET(call) {
+      allocatedSubnet(call);
+      await call.target.allocator.prime(call.signal);
+      return text("");
+    },
+  }),
+  route("/ipinfo/defaultsubnet", { GET: (call) => text(formatCidr(allocatedSubnet(call))) }),
+  route("/ipinfo/available", { GET: (call) => available(call, allocatedSubnet(call)) }),
+  route("/ipinfo/available/:ip/:prefix", { GET: (call) => available(call, subnetOf(call)) }),
+  // What requests for addresses wait for.
+  route("/ipinfo/waits", { GET: ({ target }) => lines(target.allocator.waits()) }),
+  route("/ipinfo/waits/:id", { GET: (call) => lines(call.target.allocator.waits(containerId(call))) }),
+  route("/ipinfo/tracker", { GET: () => text("\n") }),
+  route(
+    "/ip",
+    {
+      GET({ target }) {
+        const owned = Array.from(target.allocator.owned.entries(), ([containerid, { cidrs }]) => ({
+          containerid,
+          addrs: cidrs.map(formatCidr),
+        }));
+        return json({ owned });
+      },
+    },
+    { costly: true },
+  ),
+  route("/ip/:id", {
+    GET: (call) => lookUp(call, hostRange(call.target.defaultSubnet)),
+    POST: (call) => allocate(call, allocatedSubnet(call)),
+    async DELETE(call) {
+      const detached = query(call, "detached") === "true";
+      await call.target.allocator.delete(containerId(call), { attachment: attachmentOf(call), detached });
+      return done();
+    },
+  }),
+  route("/ip/:id/:ip", {
+    DELETE(call) {
+      const [id, address] = [containerId(call), ipv4(call.parameters.ip)];
+      return orUnable("free", () => call.target.allocator.free(id, address));
+    },
+  }),
+  route("/ip/:id/:ip/:prefix", {
+    GET: (call) => lookUp(call, hostRange(subnetOf(call))),
+    POST: (call) => allocate(call, subnetOf(call)),
+    async PUT(call) {
+      const { allocator } = call.target;
+      const id = containerId(call);
+      const cidr = cidrOf(call);
+      const isContainer = await isLiveContainer(call, id);
+      const noErrorOnUnknown = query(call, "noErrorOnUnknown") === "true";
+      const { signal } = call;
+      return orUnable("claim", () => allocator.claim(id, cidr, { isContainer, noErrorOnUnknown, signal }));
+    },
+  }),
+  route("/gc/:network", {
+    async POST(call) {
+      const valid = new Set((await form(call)).getAll("valid"));
+      await call.target.allocator.releaser.collect(call.parameters.network, valid);
+      return done();
+    },
+  }),
+  route("/peer", {
+    async DELETE({ target }) {
+      await target.allocator.shutdown();
+      return done();
+    },
+  }),
+  route("/peer/:id", {
+    async DELETE(call) {
+      const id = containerId(call);
+      const force = query(call, "force") === "true";
+      return text(`${await call.target.allocator.sharing.takeOver(id, force)} IPs taken over from ${id}\n`);
+    },
+  }),
+];

@@ -1,0 +1,46 @@
+// What the control API acts on: a router, as the routes see it.
+import type { Cidr, IPv4 } from "../address/ipv4.ts";
+import type { Allocator } from "../ipam/allocator.ts";
+import type { Log } from "../log/log.ts";
+import type { PeerName } from "../mesh/name.ts";
+import type { CniCall, CniOutcome } from "./bodies.ts";
+import type { DnsSources, Report } from "./report.ts";
+import type { Pings, Shape } from "./shapes.ts";
+import type { TrafficSample } from "./traffic.ts";
+
+export interface ApiTarget {
+  readonly log: Log;
+  readonly allocator: Allocator;
+  /** Whether addresses are allocated. */
+  readonly allocates: boolean;
+  readonly defaultSubnet: Cidr;
+  report(): Report;
+  /** Resolves with what is wrong with any of the peers, which stay; rejects with PeerAddressError. */
+  connect(peers: readonly string[], replace: boolean): Promise<string[]>;
+  forget(peers: readonly string[]): void;
+  /** What the containers have received and sent. */
+  traffic(): TrafficSample;
+  /** Attachments that outlive a restart of their container. */
+  readonly attachments: {
+    note(
+      id: string,
+      addresses: readonly (Cidr & { readonly asked: boolean })[],
+      multicastRoute: boolean,
+    ): void;
+    forget(id: string, addresses?: readonly IPv4[]): void;
+  };
+  expose(cidr: Cidr, masquerade: boolean): Promise<void>;
+  hide(cidr: Cidr): Promise<boolean>;
+  /** False for a container that Docker or podman, where there is one, does not know or says is not running. */
+  isRunning(id: string): Promise<boolean>;
+  /** Asks a peer's router; rejects with AskError or ProtocolError. */
+  ask(peer: PeerName, subject: string, body: unknown, timeoutMs: number): Promise<unknown>;
+  /** Sends probes to peers, all where none is named; rejects with PingError for one that there is not. */
+  ping(peers: readonly string[], count: number): Promise<Shape<typeof Pings>>;
+  /** Undefined where there is no DNS. */
+  readonly dns: DnsSources | undefined;
+  /** Whether this host is ready for containers; it lives in any case. */
+  isReady(): boolean;
+  /** Runs a call of the CNI plugin, for as long as its caller waits; undefined where the plugin has to run it itself. */
+  cni(call: CniCall, caller: AbortSignal): Promise<CniOutcome | undefined>;
+}

@@ -1,0 +1,70 @@
+// Routes of the control API: which one answers, and what becomes of an error.
+import { expect, test } from "bun:test";
+import { HttpError } from "../../lib/api/httperror.ts";
+import { text } from "../../lib/api/responses.ts";
+import { subject } from "../../lib/api/routing.ts";
+import { type Api, answer } from "../../lib/api/server.ts";
+import { type LogLevel, logTo } from "../../lib/log/log.ts";
+
+class RoomError extends Error {}
+
+const route = subject((error) =>
+  error instanceof RoomError ? new HttpError(400, error.message) : undefined,
+);
+
+const fail = (error: unknown) => () => {
+  throw error;
+};
+
+const ROUTES = [
+  route("/test", { GET: () => text("list") }),
+  route("/test/:id", { GET: ({ parameters }) => text(parameters.id), POST: () => text("posted") }),
+  route("/test/:id/:part", { DELETE: ({ parameters: { id, part } }) => text(`${id} ${part}`) }),
+  route("/failing", {
+    GET: fail(new RoomError("not so")),
+    POST: fail(new RoomError("not so")),
+    PUT: fail(new HttpError(404, "not there")),
+    DELETE: fail(new Error("broken")),
+  }),
+];
+
+/** Asks an API with these routes; returns the status, the answer, and the levels of what it logged. */
+async function ask(method: string, path: string) {
+  const logged: LogLevel[] = [];
+  const log = logTo((level) => logged.push(level));
+  const api = { log, routes: ROUTES } as unknown as Api;
+  const response = await answer(new Request(`http://localhost${path}`, { method }), api);
+  return { status: response.status, body: await response.text(), logged };
+}
+
+test.each([
+  ["GET", "/test", 200, "list"],
+  ["GET", "/test/a", 200, "a"],
+  ["POST", "/test/a?b=c", 200, "posted"],
+  ["DELETE", "/test/a/b", 200, "a b"],
+  ["GET", "/test/a%2Fb", 200, "a/b"],
+  ["GET", "/test/%C3%A9", 200, "é"],
+  ["GET", "/test/%ff", 400, "URI error\n"],
+  ["GET", "/test/", 404, "404 page not found\n"],
+  ["GET", "//test", 404, "404 page not found\n"],
+  ["GET", "/Test", 404, "404 page not found\n"],
+  ["GET", "/test/a/b/c", 404, "404 page not found\n"],
+  ["HEAD", "/test", 405, "HEAD is not possible on /test\n"],
+  ["PUT", "/test/a", 405, "PUT is not possible on /test/a\n"],
+  ["GET", "/test/a/b", 405, "GET is not possible on /test/a/b\n"],
+] as const)("%s %s is answered with %d", async (method, path, status, body) => {
+  expect(await ask(method, path)).toMatchObject({ status, body });
+});
+
+test.each([
+  ["POST", 400, "not so\n", ["warning"]],
+  ["GET", 400, "not so\n", ["debug"]],
+  ["PUT", 404, "not there\n", []],
+  ["DELETE", 500, "broken\n", ["error"]],
+] as const)(
+  "a %s that fails is answered with %d, and logged as that deserves",
+  async (method, ...expected) => {
+    const [status, body, logged] = expected;
+    expect(await ask(method, "/failing")).toEqual({ status, body, logged: [...logged] });
+  },
+);
