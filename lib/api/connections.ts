@@ -2,9 +2,10 @@
 // heading and more lines for each.
 import { paragraph } from "../log/paragraph.ts";
 import { printedLines } from "../log/printable.ts";
-import type { LostReport, RefusedReport, VitalsReport } from "./peers.ts";
+import type { ConnectionReport } from "../mesh/report/connections.ts";
+import type { LostReport, RefusedReport, VitalsReport } from "../mesh/report/peers.ts";
 import { ageText, rateText, roundTripText } from "./quantities.ts";
-import type { ConnectionReport, Report } from "./report.ts";
+import type { Report } from "./report.ts";
 
 /** Of what is below a line on a terminal. */
 const INDENT = 5;

@@ -1,5 +1,6 @@
 // Whether all is well with a router, in a few words.
-import type { IpamReport, Report } from "./report.ts";
+import type { IpamReport } from "../ipam/report.ts";
+import type { Report } from "./report.ts";
 
 /** Where the division of the range stands, in words. */
 export function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: IpamReport): string {

@@ -1,10 +1,12 @@
 // What a router counts, for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
 import { Counter, Gauge, Registry } from "prom-client";
 import { systemClock } from "../clock/clock.ts";
+import type { IpamReport } from "../ipam/report.ts";
 import { unexpectedErrors } from "../log/unexpected.ts";
+import type { ConnectionReport } from "../mesh/report/connections.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { ReadingTime } from "./readingtime.ts";
-import type { ConnectionReport, IpamReport, Report } from "./report.ts";
+import type { Report } from "./report.ts";
 
 const STATES: readonly ConnectionReport["State"][] = [
   "established",

@@ -1,10 +1,11 @@
 // What the control API acts on: a router, as the routes see it.
 import type { Cidr, IPv4 } from "../address/ipv4.ts";
+import type { DnsSources } from "../dns/report.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import type { Log } from "../log/log.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { CniCall, CniOutcome } from "./bodies.ts";
-import type { DnsSources, Report } from "./report.ts";
+import type { Report } from "./report.ts";
 import type { Pings, Shape } from "./shapes.ts";
 import type { TrafficSample } from "./traffic.ts";
 

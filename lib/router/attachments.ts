@@ -3,7 +3,6 @@
 // detached; a container that was only stopped may be started again. A stopped container does not keep its addresses from
 // others for ever: one that was given away meanwhile is replaced by another of its subnet, unless somebody chose it.
 import { type Cidr, cidrRange, formatCidr, formatIPv4, type IPv4 } from "../address/ipv4.ts";
-import type { ProblemReport } from "../api/report.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Container } from "../container/runtime.ts";
 import type { Attachment } from "../host/attach.ts";
@@ -13,6 +12,7 @@ import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { NetnsError } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
+import type { ProblemReport } from "../sys/trouble.ts";
 import {
   type AttachmentsStore,
   type KeptAddress,

@@ -1,9 +1,9 @@
 // weaveDNS in a router: the nameserver on the mesh, and the server that answers this host's containers.
 import { type Cidr, formatIPv4 } from "../address/ipv4.ts";
-import type { DnsSources } from "../api/report.ts";
 import { systemClock, type Timer } from "../clock/clock.ts";
 import { Forwarder } from "../dns/forwarder.ts";
 import { Nameserver } from "../dns/nameserver.ts";
+import type { DnsSources } from "../dns/report.ts";
 import { ResolvConf } from "../dns/resolvconf.ts";
 import { namesStore } from "../dns/saved.ts";
 import { DnsServer } from "../dns/server.ts";

@@ -1,12 +1,12 @@
 // The exposures of this host, as people gave them: saved before they are applied, and in force again after a reboot. What is
 // in force is never taken away at a start; what may belong to another host by now is not put in force, but told of.
 import { type Cidr, cidrContains, formatCidr } from "../address/ipv4.ts";
-import type { ProblemReport } from "../api/report.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Exposed } from "../host/expose.ts";
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
+import type { ProblemReport } from "../sys/trouble.ts";
 import { type ExposuresStore, MAX_EXPOSURES, type SavedExposure } from "./savedexposures.ts";
 
 /** Interval at which an address that another peer owns is claimed again: it may have been given up. */

@@ -21,3 +21,11 @@ export const troubleReport = ({ cause, reason, remedy }: Trouble): TroubleReport
   Reason: reason,
   Remedy: remedy,
 });
+
+/** Something that is wrong on a host, as status and doctor show it. */
+export interface ProblemReport {
+  /** What was looked at, in a word. */
+  Check: string;
+  Found: string;
+  Advice: string;
+}

@@ -8,15 +8,15 @@ const FLOORS: readonly (readonly string[])[] = [
   ["sys", "address", "bytes", "clock", "log", "version"],
   ["netlink", "bpf", "gob", "crypto", "store"],
   ["mesh", "host", "kube"],
-  ["ipam", "dns", "overlay", "api", "deploy", "container", "help"],
-  ["npc"],
+  ["ipam", "dns", "overlay", "deploy", "container", "help"],
+  ["api", "npc"],
   ["router", "cni", "cluster", "migration"],
   ["doctor", "trace", "ui"],
   ["cmd"],
 ];
 
 /** Uses between rooms on one floor. */
-const ARROWS = ["api -> ipam", "api -> dns", "log -> clock", "cluster -> router", "migration -> router"];
+const ARROWS = ["log -> clock", "cluster -> router", "migration -> router"];
 
 function roomOf(path: string): string {
   const [first = "", second = ""] = path.split("/");

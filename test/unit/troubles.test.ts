@@ -1,9 +1,8 @@
 // Troubles of connections and overlays: every cause has a reason and a remedy, and status, doctor and launch show the same.
 import { describe, expect, test } from "bun:test";
 import { connectionsTable } from "../../lib/api/connections.ts";
-import type { ConnectionReport, Report } from "../../lib/api/report.ts";
+import type { Report } from "../../lib/api/report.ts";
 import { connectionsSummary } from "../../lib/api/summary.ts";
-import { targetState } from "../../lib/api/targets.ts";
 import { connectionFindings } from "../../lib/doctor/peers.ts";
 import { differentRange, differentSeeds } from "../../lib/ipam/announcement.ts";
 import { addressObstacle, OBSTACLE_CAUSES } from "../../lib/ipam/obstacle.ts";
@@ -20,6 +19,8 @@ import { ProtocolError } from "../../lib/mesh/framing.ts";
 import type { Target } from "../../lib/mesh/maker.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
+import type { ConnectionReport } from "../../lib/mesh/report/connections.ts";
+import { targetState } from "../../lib/mesh/report/targets.ts";
 import { CONNECTION_CAUSES, connectionCause, connectionTrouble } from "../../lib/mesh/trouble.ts";
 import { refusal } from "../../lib/overlay/refusal.ts";
 import { OVERLAY_CAUSES, overlayTrouble } from "../../lib/overlay/trouble.ts";

@@ -1,8 +1,8 @@
 // Names: weaveDNS. Its paths do not exist where there is none.
 import { formatIPv4 } from "../../address/ipv4.ts";
 import { DomainNameError, fullyQualified } from "../../dns/name.ts";
+import { type DnsSources, nameJson } from "../../dns/report.ts";
 import { HttpError } from "../httperror.ts";
-import { type DnsSources, nameJson } from "../report.ts";
 import { containerId, form, ipv4 } from "../request.ts";
 import { done, json, text } from "../responses.ts";
 import { type Call, subject } from "../routing.ts";

@@ -1,5 +1,6 @@
 // Containers' links in words, for report, status and doctor.
 import { formatCidr } from "../../address/ipv4.ts";
+import type { ProblemReport } from "../../sys/trouble.ts";
 import type { LinkState } from "./links.ts";
 
 /** A container's link as the report has it. */
@@ -32,13 +33,20 @@ export function linkReport({ port, owner, inside, problem }: LinkState): Contain
   };
 }
 
-/** What is wrong, one line a link: "container abc: eth0 (vethweplabc): down inside". */
-export function linkProblems(states: readonly LinkState[]): string[] {
+const ADVICE = "repair it inside (ip link, addr, route), or restart the container; 'weave ps' lists all";
+
+/** What is wrong, one problem a link: "container abc: eth0 (vethweplabc): down inside". */
+export function linkProblems(states: readonly LinkState[]): ProblemReport[] {
   return states.flatMap(({ port, owner, inside, problem }) => {
     if (problem === undefined) return [];
     const who = owner?.containerId.slice(0, 12) ?? inside?.netns ?? "unknown";
+    const link = inside?.link.name ?? owner?.ifName ?? "its link";
     return [
-      `container ${who}: ${inside?.link.name ?? owner?.ifName ?? "its link"} (${port.name}): ${problem}`,
+      {
+        Check: "containers",
+        Found: `container ${who}: ${link} (${port.name}): ${problem}`,
+        Advice: ADVICE,
+      },
     ];
   });
 }

@@ -1,7 +1,7 @@
 // Where each peer stands that was named, by launch or connect: what launch says came of it.
-import { CollisionError, HandshakeError, RefusedError } from "../mesh/errors.ts";
-import type { NamedTarget } from "../mesh/maker.ts";
-import type { PeerTrouble } from "../mesh/trouble.ts";
+import { CollisionError, HandshakeError, RefusedError } from "../errors.ts";
+import type { NamedTarget } from "../maker.ts";
+import type { PeerTrouble } from "../trouble.ts";
 
 export interface TargetReport {
   /** As it was named. */

@@ -1,6 +1,6 @@
 // What the router has put right in the kernel, as a part of the report.
-import type { Culprit } from "../host/reconcile/culprit.ts";
-import type { Repair } from "../host/reconcile/repairs.ts";
+import type { Culprit } from "./culprit.ts";
+import type { Repair } from "./repairs.ts";
 
 export interface RepairsReport {
   Count: number;
@@ -26,7 +26,7 @@ export interface RepairsReport {
   Fights: string[];
 }
 
-/** Where it is from; see host/reconcile/reconciler.ts. */
+/** Where it is from: the reconciler. */
 export interface RepairsSources {
   readonly repairs: { readonly count: number; readonly latest: readonly Repair[] };
   readonly resources: readonly {

@@ -1,13 +1,11 @@
-// Peers in the report: how a connection does, who was lost, who is refused, and what of that is a problem.
-import { type Clock, dateOf } from "../clock/clock.ts";
-import type { LocalConnection } from "../mesh/connection.ts";
-import type { PeerName } from "../mesh/name.ts";
-import type { RefusedPeer } from "../mesh/refusals.ts";
-import type { RefusedHandshake } from "../mesh/refusedhandshakes.ts";
-import type { MeshRouter } from "../mesh/router.ts";
-import { troubleReport } from "../sys/trouble.ts";
-import type { ConnectionReport, ProblemReport, RouterReport } from "./report.ts";
-import { type TargetReport, targetState } from "./targets.ts";
+// Peers in the report: how a connection does, who was lost, and who is refused.
+import { type Clock, dateOf } from "../../clock/clock.ts";
+import { troubleReport } from "../../sys/trouble.ts";
+import type { LocalConnection } from "../connection.ts";
+import type { PeerName } from "../name.ts";
+import type { RefusedPeer } from "../refusals.ts";
+import type { RefusedHandshake } from "../refusedhandshakes.ts";
+import type { MeshRouter } from "../router.ts";
 
 /** How a connection does at this moment. Bytes are those of frames, with their Ethernet headers. */
 export interface VitalsReport {
@@ -117,76 +115,5 @@ export function refusedReports({ clock, refusals, refusedHandshakes }: MeshRoute
       .standing()
       .map((refused) => report(refused, { Name: refused.name, NickName: refused.nickName })),
     ...refusedHandshakes.standing().map((refused) => report(refused, null)),
-  ];
-}
-
-/** More hosts than these that are refused without a name are only counted: strangers can be many. */
-const MAX_STRANGERS = 5;
-
-/** What is wrong with peers, the worst first. */
-export function peerProblems(mesh: MeshRouter, router: RouterReport): ProblemReport[] {
-  const problem = (Found: string, Advice: string) => ({ Check: "peers", Found, Advice });
-  const told = [...mesh.collisions.problems(mesh.ourself.name), ...mesh.refusals.problems()];
-  // A name that two hosts have is told by the collision.
-  const { Connections, Lost = [], Refused = [] } = router;
-  const strangers = Refused.filter(({ Peer, Cause }) => Peer === null && Cause !== "name");
-  const more = strangers.length - MAX_STRANGERS;
-  return [
-    ...Connections.flatMap(silence),
-    ...Lost.filter(isMissed).map(({ Name, NickName, Address, At, Reason, Remedy }) =>
-      problem(
-        `peer ${Name}(${NickName}) at ${Address} was lost at ${At.replace(/\.\d+/, "")}: ${Reason}`,
-        Remedy,
-      ),
-    ),
-    ...unreached(mesh, router).map(missing),
-    ...told.map(({ found, advice }) => problem(found, advice)),
-    ...strangers
-      .slice(0, MAX_STRANGERS)
-      .map(({ Address, Reason, Remedy, Since }) =>
-        problem(`the host at ${Address} is refused since ${Since.replace(/\.\d+/, "")}: ${Reason}`, Remedy),
-      ),
-    ...(more > 0 ? [problem(`${more} more hosts are refused`, "'weave status connections' lists them")] : []),
-  ];
-}
-
-/** Named peers that are not reached, but for those of which more is known. */
-function unreached(mesh: MeshRouter, { Lost = [], Refused = [] }: RouterReport): TargetReport[] {
-  const told = new Set([
-    ...Lost.filter(isMissed).map(({ Address }) => Address),
-    ...Refused.filter(({ Outbound }) => Outbound).map(({ Address }) => Address),
-  ]);
-  const targets = mesh.maker.namedTargets().map(targetState);
-  return targets.filter(
-    ({ State, Address }) => State === "unresolved" || (State === "failed" && !told.has(Address)),
-  );
-}
-
-function missing({ Target, Address, Reason, Advice }: TargetReport): ProblemReport {
-  const at = Address === "" ? "" : ` at ${Address}`;
-  return {
-    Check: "connections",
-    Found: `named peer ${Target}${at} cannot be reached: ${Reason}`,
-    Advice,
-  };
-}
-
-/** It is a member of the network that nobody reaches. */
-const isMissed = ({ Reachable, OwnsAddresses }: LostReport) => !Reachable && OwnsAddresses;
-
-function silence({ Peer, Address, Vitals }: ConnectionReport): ProblemReport[] {
-  if (!Vitals?.Silent || !Peer) return [];
-  const seconds = Math.floor(Vitals.LastHeardMs / 1_000);
-  const frames =
-    Vitals.LastFrameMs !== null && Vitals.LastFrameMs < Vitals.LastHeardMs
-      ? "; its kernel still forwards frames of its containers"
-      : "";
-  const Found = `peer ${Peer.Name}(${Peer.NickName}) at ${Address} is silent for ${seconds} s${frames}`;
-  return [
-    {
-      Check: "peers",
-      Found,
-      Advice: "its router hangs, or the path to its host is cut: 'weave doctor' there",
-    },
   ];
 }

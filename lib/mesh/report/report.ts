@@ -1,0 +1,93 @@
+// The mesh in the report, with the field names of the original (mesh: status.go).
+import { PROTOCOL_MAX_VERSION } from "../handshake.ts";
+import type { Peer } from "../peer.ts";
+import type { MeshRouter } from "../router.ts";
+import { type ConnectionReport, connectionReport, targetReport } from "./connections.ts";
+import { type LostReport, lostReports, type RefusedReport, refusedReports } from "./peers.ts";
+import { type TargetReport, targetState } from "./targets.ts";
+
+export interface PeerReport {
+  Name: string;
+  NickName: string;
+  UID: bigint;
+  ShortID: number;
+  Version: number;
+  Connections: { Name: string; NickName: string; Address: string; Outbound: boolean; Established: boolean }[];
+}
+
+export interface MeshReport {
+  Protocol: "weave";
+  ProtocolMinVersion: number;
+  ProtocolMaxVersion: number;
+  Encryption: boolean;
+  PeerDiscovery: boolean;
+  Name: string;
+  NickName: string;
+  Port: number;
+  Peers: PeerReport[];
+  UnicastRoutes: { Dest: string; Via: string }[];
+  BroadcastRoutes: { Source: string; Via: string[] | null }[];
+  Connections: ConnectionReport[];
+  /** Peers lost in the last 10 min that are not connected again, the latest first. */
+  Lost?: LostReport[];
+  /** Peers, and hosts that may be none, that are not let in or do not let us in. */
+  Refused?: RefusedReport[];
+  TerminationCount: number;
+  Targets: string[];
+  /** Where each of the targets stands. */
+  TargetStates: TargetReport[];
+}
+
+const byName = <T extends { Name: string }>(a: T, b: T) => (a.Name < b.Name ? -1 : 1);
+
+/** `owners`: peers that own a part of the address range. */
+export function meshReport(mesh: MeshRouter, owners: ReadonlySet<string>): MeshReport {
+  const { clock, ourself } = mesh;
+  let peers: PeerReport[] | undefined;
+  return {
+    Protocol: "weave",
+    ProtocolMinVersion: mesh.minVersion,
+    ProtocolMaxVersion: PROTOCOL_MAX_VERSION,
+    Encryption: mesh.encryption !== undefined,
+    PeerDiscovery: mesh.config.discovery ?? true,
+    Name: ourself.name,
+    NickName: ourself.nickName,
+    Port: mesh.port,
+    // By far the longest part, and most who ask for a report do not look at it.
+    get Peers() {
+      peers ??= Array.from(mesh.peers.all(), peerReport).sort(byName);
+      return peers;
+    },
+    UnicastRoutes: Array.from(mesh.routes.unicast, ([Dest, Via]) => ({ Dest, Via })),
+    BroadcastRoutes: Array.from(mesh.peers.all(), ({ name }) => {
+      const via = [...mesh.routes.shownBroadcast(name)];
+      return { Source: name, Via: via.length > 0 ? via : null };
+    }),
+    Connections: [
+      ...Array.from(mesh.maker.connections, (connection) => connectionReport(mesh, connection)),
+      ...Array.from(mesh.maker.targets, ([address, target]) => targetReport(clock, address, target)).flat(),
+    ],
+    Lost: lostReports(mesh, owners),
+    Refused: refusedReports(mesh),
+    TerminationCount: mesh.maker.terminations,
+    Targets: mesh.maker.directPeers(),
+    TargetStates: mesh.maker.namedTargets().map(targetState),
+  };
+}
+
+function peerReport(peer: Peer): PeerReport {
+  return {
+    Name: peer.name,
+    NickName: peer.nickName,
+    UID: peer.uid,
+    ShortID: peer.shortId,
+    Version: peer.version,
+    Connections: Array.from(peer.connections.values(), ({ remote, address, outbound, established }) => ({
+      Name: remote.name as string,
+      NickName: remote.nickName,
+      Address: address,
+      Outbound: outbound,
+      Established: established,
+    })).sort(byName),
+  };
+}
