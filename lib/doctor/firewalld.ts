@@ -2,7 +2,8 @@
 // link is in: chain filter_FORWARD_ZONES of table firewalld has a rule for each link, and last that of the default zone.
 import { FIREWALLD } from "../host/forwarding/nft.ts";
 import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
-import { ruleList, tableList } from "../netlink/nftables/table.ts";
+import { ruleList } from "../netlink/nftables/rule.ts";
+import { tableList } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 

@@ -6,7 +6,7 @@ import { loadProgram } from "../bpf/program.ts";
 import { systemRandom } from "../clock/random.ts";
 import { hasModule, isLoaded } from "../host/modules.ts";
 import { linkAdd } from "../netlink/link.ts";
-import { masquerade } from "../netlink/nftables/expression.ts";
+import { masquerade } from "../netlink/nftables/expr/masq.ts";
 import { tableReplace } from "../netlink/nftables/replace.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { openTap } from "../netlink/tap.ts";

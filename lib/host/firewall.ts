@@ -1,20 +1,17 @@
 // What we ask of the host's packet filter: one nftables table of our own. What iptables may have to be told beside it is in
 // forwarding/.
 import { type AddressRange, ipv4Octets, parseCidr } from "../address/ipv4.ts";
-import {
-  connectionKnown,
-  inSet,
-  ipAddress,
-  linkName,
-  masquerade,
-  tcpDestinationPort,
-  verdict,
-} from "../netlink/nftables/expression.ts";
+import { matchEstablished } from "../netlink/nftables/conntrack.ts";
+import type { Expression } from "../netlink/nftables/expr/expression.ts";
+import { verdict } from "../netlink/nftables/expr/immediate.ts";
+import { masquerade } from "../netlink/nftables/expr/masq.ts";
+import { matchAddress, matchLink, matchSet } from "../netlink/nftables/match.ts";
+import { commit, type TableName } from "../netlink/nftables/message.ts";
 import { fillTable, type Table } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
 import { readTable, stateOf, type TableState, tableDifference } from "../netlink/nftables/state.ts";
-import type { Expression } from "../netlink/nftables/step.ts";
-import { commit, renewTable, type TableName, tableDelete } from "../netlink/nftables/table.ts";
+import { renewTable, tableDelete } from "../netlink/nftables/table.ts";
+import { matchTcpPort } from "../netlink/nftables/transport.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import type { Exposed } from "./expose.ts";
 import { undoForwarding } from "./forwarding/forwarding.ts";
@@ -41,16 +38,20 @@ const LOCAL: SetDefinition = { name: "local", key: ["ipv4"], interval: true };
 
 function masqueradeRules({ cidr }: Exposed): Expression[][] {
   return [
-    ...NOT_UNICAST.map((all) => [...ipAddress("saddr", cidr), ...ipAddress("daddr", all), verdict("return")]),
-    [...ipAddress("daddr", cidr), ...ipAddress("saddr", cidr, false), masquerade()],
-    [...ipAddress("saddr", cidr), ...ipAddress("daddr", cidr, false), masquerade()],
+    ...NOT_UNICAST.map((all) => [
+      ...matchAddress("saddr", cidr),
+      ...matchAddress("daddr", all),
+      verdict("return"),
+    ]),
+    [...matchAddress("daddr", cidr), ...matchAddress("saddr", cidr, false), masquerade()],
+    [...matchAddress("saddr", cidr), ...matchAddress("daddr", cidr, false), masquerade()],
   ];
 }
 
 /** The table for these settings. */
 export function firewallTable({ exposed, controlPort, local }: FirewallSettings): Table {
-  const fromUs = linkName("iifname", BRIDGE);
-  const toUs = linkName("oifname", BRIDGE);
+  const fromUs = matchLink("iifname", BRIDGE);
+  const toUs = matchLink("oifname", BRIDGE);
   return {
     ...FIREWALL,
     sets: [
@@ -64,7 +65,7 @@ export function firewallTable({ exposed, controlPort, local }: FirewallSettings)
         name: "postrouting",
         base: { type: "nat", hook: "postrouting", priority: SOURCE_NAT, policy: "accept" },
         rules: [
-          ...(local.length > 0 ? [[...inSet(4, ["daddr"], LOCAL.name), verdict("return")]] : []),
+          ...(local.length > 0 ? [[...matchSet(4, ["daddr"], LOCAL.name), verdict("return")]] : []),
           ...exposed.filter((address) => address.masquerade).flatMap(masqueradeRules),
         ],
       },
@@ -73,8 +74,8 @@ export function firewallTable({ exposed, controlPort, local }: FirewallSettings)
         base: { type: "filter", hook: "forward", priority: FILTER, policy: "accept" },
         rules: [
           [...fromUs, verdict("accept")],
-          ...exposed.map(({ cidr }) => [...toUs, ...ipAddress("daddr", cidr), verdict("accept")]),
-          [...toUs, ...connectionKnown(), verdict("accept")],
+          ...exposed.map(({ cidr }) => [...toUs, ...matchAddress("daddr", cidr), verdict("accept")]),
+          [...toUs, ...matchEstablished(), verdict("accept")],
         ],
       },
       {
@@ -85,9 +86,9 @@ export function firewallTable({ exposed, controlPort, local }: FirewallSettings)
             ? []
             : [
                 [
-                  ...linkName("iifname", "lo", false),
-                  ...ipAddress("daddr", LOOPBACK),
-                  ...tcpDestinationPort(controlPort),
+                  ...matchLink("iifname", "lo", false),
+                  ...matchAddress("daddr", LOOPBACK),
+                  ...matchTcpPort(controlPort),
                   verdict("drop"),
                 ],
               ],

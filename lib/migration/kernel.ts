@@ -5,15 +5,9 @@ import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../netlink/iptables/socket.ts";
 import { type LegacyChain, type LegacyRule, type LegacyTable, linksOf } from "../netlink/iptables/table.ts";
 import { type Link, linkDelete, linkList } from "../netlink/link.ts";
-import {
-  chainList,
-  commit,
-  deleteChain,
-  deleteRule,
-  flushChain,
-  ruleList,
-  type TableName,
-} from "../netlink/nftables/table.ts";
+import { chainList, deleteChain } from "../netlink/nftables/chain.ts";
+import { commit, type TableName } from "../netlink/nftables/message.ts";
+import { deleteRule, flushChain, ruleList } from "../netlink/nftables/rule.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { ipsetDestroy, ipsetList } from "./ipset.ts";
 import { datapathDelete } from "./openvswitch.ts";

@@ -6,28 +6,28 @@
 // that was could be chosen by the pods, so isolated pods have no such connections.
 import type { Family } from "../address/ip.ts";
 import { BRIDGE } from "../host/names.ts";
+import type { Chain } from "../netlink/nftables/chain.ts";
 import {
-  connectionMarked,
-  connectionState,
-  markConnection,
-  midStream,
+  matchConnectionMark,
+  matchMidStream,
+  matchState,
   STATE,
-  tcpReset,
+  setConnectionMark,
 } from "../netlink/nftables/conntrack.ts";
+import { verdict } from "../netlink/nftables/expr/immediate.ts";
 import {
-  byMap,
-  destinationBegins,
-  hostAddress,
-  inSet,
-  linkLocal,
-  linkName,
-  mark,
-  marked,
-  neighbourDiscovery,
-  ofFamily,
-  verdict,
-} from "../netlink/nftables/expression.ts";
-import type { Chain, Rule } from "../netlink/nftables/table.ts";
+  matchDestinationPrefix,
+  matchFamily,
+  matchLink,
+  matchLinkLocal,
+  matchLocalAddress,
+  matchMark,
+  matchSet,
+  setMark,
+  verdictByMap,
+} from "../netlink/nftables/match.ts";
+import type { Rule } from "../netlink/nftables/rule.ts";
+import { matchNeighbourDiscovery, matchTcpReset } from "../netlink/nftables/transport.ts";
 import { blocking, FAMILIES, FROM_NODE, FROM_UNKNOWN, isolatedMap, isolatedSet } from "./tables.ts";
 
 /** What is the same for all packets. */
@@ -52,8 +52,8 @@ const isolatedEnds = (why: string): Rule[] =>
   FAMILIES.flatMap((family) =>
     (["saddr", "daddr"] as const).map(
       (field): Rule => [
-        ...ofFamily(family),
-        ...inSet(family, [field], isolatedSet(family).name),
+        ...matchFamily(family),
+        ...matchSet(family, [field], isolatedSet(family).name),
         ...blocking(why),
       ],
     ),
@@ -66,7 +66,7 @@ const UNJUDGED: readonly Chain[] = [UNTRACKED, MID_STREAM].map((name) => ({
 }));
 
 function multicast(family: Family, octet: number, bits: number, allowed: boolean): Rule {
-  const to = [...ofFamily(family), ...destinationBegins(family, octet, bits)];
+  const to = [...matchFamily(family), ...matchDestinationPrefix(family, octet, bits)];
   return [...to, ...(allowed ? [verdict("accept")] : blocking("multicast"))];
 }
 
@@ -77,27 +77,27 @@ export function baseChains({ allowMulticast }: Settings): Chain[] {
   const ipv6: Chain = {
     name: IPV6,
     rules: [
-      [...neighbourDiscovery(), verdict("accept")],
+      [...matchNeighbourDiscovery(), verdict("accept")],
       multicast(6, 0xff, 8, allowMulticast),
       // By these addresses pods of one network could talk past all policies, which are about others.
-      [...linkName("oifname", BRIDGE), ...linkLocal("saddr"), verdict("drop")],
+      [...matchLink("oifname", BRIDGE), ...matchLinkLocal("saddr"), verdict("drop")],
     ],
   };
   const base: Chain = {
     name: "postrouting",
     base: { type: "filter", hook: "postrouting", priority: BEFORE_SOURCE_NAT, policy: "accept" },
     rules: [
-      [...marked(FROM_UNKNOWN), ...blocking("unknown")],
-      [...marked(RESET_MARK), ...tcpReset(), verdict("accept")],
-      [...hostAddress("saddr"), ...mark(FROM_NODE), verdict("accept")],
+      [...matchMark(FROM_UNKNOWN), ...blocking("unknown")],
+      [...matchMark(RESET_MARK), ...matchTcpReset(), verdict("accept")],
+      [...matchLocalAddress("saddr"), ...setMark(FROM_NODE), verdict("accept")],
       multicast(4, 0xe0, 4, allowMulticast),
-      [...ofFamily(6), verdict({ jump: IPV6 })],
-      [...connectionState(STATE.invalid | STATE.untracked), verdict({ jump: UNTRACKED })],
-      ...midStream().map((packets): Rule => [...packets, ...markConnection(MID_STREAM_MARK)]),
-      [...connectionMarked(MID_STREAM_MARK), verdict({ jump: MID_STREAM })],
+      [...matchFamily(6), verdict({ jump: IPV6 })],
+      [...matchState(STATE.invalid | STATE.untracked), verdict({ jump: UNTRACKED })],
+      ...matchMidStream().map((packets): Rule => [...packets, ...setConnectionMark(MID_STREAM_MARK)]),
+      [...matchConnectionMark(MID_STREAM_MARK), verdict({ jump: MID_STREAM })],
       ...FAMILIES.flatMap((family): Rule[] => [
-        [...ofFamily(family), ...byMap(family, ["opener"], isolatedMap("egress", family).name)],
-        [...ofFamily(family), ...byMap(family, ["target"], isolatedMap("ingress", family).name)],
+        [...matchFamily(family), ...verdictByMap(family, ["opener"], isolatedMap("egress", family).name)],
+        [...matchFamily(family), ...verdictByMap(family, ["target"], isolatedMap("ingress", family).name)],
       ]),
     ],
   };

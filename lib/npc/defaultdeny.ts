@@ -3,19 +3,10 @@
 // weave-npc apply) replaces the whole table, and so takes the mark away.
 import type { Change, Resource } from "../host/reconcile/resource.ts";
 import { NLM_F_EXCL } from "../netlink/message.ts";
+import { addChain, chainGet, deleteChain } from "../netlink/nftables/chain.ts";
+import { commit, type TableName } from "../netlink/nftables/message.ts";
 import { readTable, stateOf, type TableState, tableDifference } from "../netlink/nftables/state.ts";
-import {
-  addChain,
-  addTable,
-  chainGet,
-  commit,
-  deleteChain,
-  deleteTable,
-  hasTable,
-  type TableName,
-  tableDelete,
-  tableList,
-} from "../netlink/nftables/table.ts";
+import { addTable, deleteTable, hasTable, tableDelete, tableList } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import { EEXIST, ENOENT, isErrno } from "../sys/errno.ts";
 import { removing, type Step } from "../sys/step.ts";

@@ -1,14 +1,11 @@
 // From one set of rules to the next: what the kernel has to be told, and no more. Both are compared by identity where
 // they can be (see compiler.ts), so that it costs what has changed.
 import { type Family, familyOf, type Ip } from "../address/ip.ts";
-import { addElements, addSet, deleteElements, deleteSet, type FilledSet } from "../netlink/nftables/set.ts";
-import {
-  addChain,
-  addRule,
-  deleteChain,
-  type Chain as NftChain,
-  renewTable,
-} from "../netlink/nftables/table.ts";
+import { addChain, deleteChain, type Chain as NftChain } from "../netlink/nftables/chain.ts";
+import { addElements, deleteElements, type FilledSet } from "../netlink/nftables/element.ts";
+import { addRule } from "../netlink/nftables/rule.ts";
+import { addSet, deleteSet } from "../netlink/nftables/set.ts";
+import { renewTable } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
 import { baseChains, type Settings } from "./basechain.ts";
 import { DIRECTIONS } from "./objects.ts";

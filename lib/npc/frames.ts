@@ -2,8 +2,11 @@
 // them over only where the Ethernet header says IPv4 or IPv6 and nothing comes before it; but a receiver takes the packet
 // out of an 802.1Q tag of VLAN 0, too. So this is an allow list, and all other frames are dropped in both directions.
 import type { LoggedFrame } from "../netlink/nflog.ts";
-import { etherType, linkNamePrefix, nflog, verdict } from "../netlink/nftables/expression.ts";
-import type { Chain, Rule } from "../netlink/nftables/table.ts";
+import type { Chain } from "../netlink/nftables/chain.ts";
+import { verdict } from "../netlink/nftables/expr/immediate.ts";
+import { log } from "../netlink/nftables/expr/log.ts";
+import { matchEtherType, matchLinkPrefix } from "../netlink/nftables/match.ts";
+import type { Rule } from "../netlink/nftables/rule.ts";
 import { NFLOG_GROUP } from "./tables.ts";
 
 /** How the names of the bridge's ports begin that pods are behind. */
@@ -23,15 +26,15 @@ const CHAIN = "protocols";
 export const protocolsChain: Chain = {
   name: CHAIN,
   rules: [
-    ...Object.values(ALLOWED).map((type): Rule => [...etherType(type), verdict("return")]),
-    [nflog(NFLOG_GROUP, FRAME, LOGGED_BYTES)],
+    ...Object.values(ALLOWED).map((type): Rule => [...matchEtherType(type), verdict("return")]),
+    [log(NFLOG_GROUP, FRAME, LOGGED_BYTES)],
     [verdict("drop")],
   ],
 };
 
 /** Sends frames from, or to, ports of pods through that chain. */
 export function checkProtocol(link: "iifname" | "oifname"): Rule {
-  return [...linkNamePrefix(link, PORT_PREFIX), verdict({ jump: CHAIN })];
+  return [...matchLinkPrefix(link, PORT_PREFIX), verdict({ jump: CHAIN })];
 }
 
 /** Names of the types that are met; the rest shares one, so that a pod cannot make up labels of metrics without end. */

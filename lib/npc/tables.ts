@@ -7,19 +7,17 @@
 //   blocked-…     a direction: logs and drops
 import { type Family, familyOf, type Ip, ipOctets, octets } from "../address/ip.ts";
 import { POLICY_TABLE } from "../host/names.ts";
-import { connectionState, isReply, STATE } from "../netlink/nftables/conntrack.ts";
-import {
-  byMap,
-  type Field,
-  inSet,
-  nflog,
-  ofFamily,
-  type Verdict,
-  verdict,
-} from "../netlink/nftables/expression.ts";
-import { concatenated, type Element, type FilledSet, type SetDefinition } from "../netlink/nftables/set.ts";
-import type { Expression } from "../netlink/nftables/step.ts";
-import type { Chain as NftChain, Rule, TableName } from "../netlink/nftables/table.ts";
+import type { Chain as NftChain } from "../netlink/nftables/chain.ts";
+import { matchReply, matchState, STATE } from "../netlink/nftables/conntrack.ts";
+import type { Element, FilledSet } from "../netlink/nftables/element.ts";
+import type { Verdict } from "../netlink/nftables/expr/data.ts";
+import type { Expression } from "../netlink/nftables/expr/expression.ts";
+import { verdict } from "../netlink/nftables/expr/immediate.ts";
+import { log } from "../netlink/nftables/expr/log.ts";
+import { type Field, matchFamily, matchSet, verdictByMap } from "../netlink/nftables/match.ts";
+import type { TableName } from "../netlink/nftables/message.ts";
+import type { Rule } from "../netlink/nftables/rule.ts";
+import { concatenated, type SetDefinition } from "../netlink/nftables/set.ts";
 import { DIRECTIONS, type Direction, type Protocol } from "./objects.ts";
 import type { Chain, Peers, PortRange, RuleSet, Ruleset } from "./ruleset.ts";
 
@@ -154,7 +152,7 @@ export function podChain(chain: Chain): NftChain {
   const { key, direction, any, named } = chain;
   const rules: Rule[] = any ? passing(direction, any) : [];
   for (const { definition } of portsMaps(chain))
-    rules.push(byMap(4, ["protocol", "target port"], definition.name));
+    rules.push(verdictByMap(4, ["protocol", "target port"], definition.name));
   if (named !== undefined) {
     const fields = [peer(direction), "protocol", "target port"] as const;
     for (const family of FAMILIES) rules.push(returning(family, fields, setName("endpoints", named, family)));
@@ -166,7 +164,7 @@ export function podChain(chain: Chain): NftChain {
 const peer = (direction: Direction) => (direction === "ingress" ? "opener" : "target");
 
 function returning(family: Family, fields: readonly Field[], set: string): Rule {
-  return [...ofFamily(family), ...inSet(family, fields, set), verdict("return")];
+  return [...matchFamily(family), ...matchSet(family, fields, set), verdict("return")];
 }
 
 /** Rules that let these peers through. */
@@ -183,7 +181,7 @@ const blockedName = (direction: Direction) => `blocked-${direction}`;
 
 /** Logs a packet with the reason, and who sent it where its connection is cut (see drops.ts); drops it. */
 export function blocking(why: string, cut?: "opener" | "target"): Expression[] {
-  return [nflog(NFLOG_GROUP, cut ? `${why} ${cut}` : why, NFLOG_BYTES), verdict("drop")];
+  return [log(NFLOG_GROUP, cut ? `${why} ${cut}` : why, NFLOG_BYTES), verdict("drop")];
 }
 
 /**
@@ -192,15 +190,15 @@ export function blocking(why: string, cut?: "opener" | "target"): Expression[] {
  * end has sent them.
  */
 export const BLOCKED: readonly NftChain[] = DIRECTIONS.map((direction) => {
-  const established = connectionState(STATE.established | STATE.related);
+  const established = matchState(STATE.established | STATE.related);
   return {
     name: blockedName(direction),
     rules: [
       ...FAMILIES.map((family): Rule => {
-        const self = inSet(family, ["opener", "target"], selfSet(family).name);
-        return [...ofFamily(family), ...self, verdict("accept")];
+        const self = matchSet(family, ["opener", "target"], selfSet(family).name);
+        return [...matchFamily(family), ...self, verdict("accept")];
       }),
-      [...established, ...isReply(), ...blocking(direction, "target")],
+      [...established, ...matchReply(), ...blocking(direction, "target")],
       [...established, ...blocking(direction, "opener")],
       blocking(direction),
     ],

@@ -4,26 +4,23 @@
 
 import { type Family, ipOctets } from "../address/ip.ts";
 import { POLICY_TABLE } from "../host/names.ts";
+import { addChain, type Chain } from "../netlink/nftables/chain.ts";
+import { addElements, deleteElements } from "../netlink/nftables/element.ts";
+import { verdict } from "../netlink/nftables/expr/immediate.ts";
 import {
-  destinationBegins,
-  frameOf,
-  inSet,
-  linkLocal,
-  linkNamePrefix,
-  mark,
-  marked,
-  unicastFrame,
-  verdict,
-} from "../netlink/nftables/expression.ts";
-import { addElements, addSet, deleteElements, type SetDefinition } from "../netlink/nftables/set.ts";
-import {
-  addChain,
-  addRule,
-  type Chain,
-  type Rule,
-  renewTable,
-  type TableName,
-} from "../netlink/nftables/table.ts";
+  matchDestinationPrefix,
+  matchFrameFamily,
+  matchLinkLocal,
+  matchLinkPrefix,
+  matchMark,
+  matchSet,
+  matchUnicastFrame,
+  setMark,
+} from "../netlink/nftables/match.ts";
+import type { TableName } from "../netlink/nftables/message.ts";
+import { addRule, type Rule } from "../netlink/nftables/rule.ts";
+import { addSet, type SetDefinition } from "../netlink/nftables/set.ts";
+import { renewTable } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
 import { checkProtocol, PORT_PREFIX, protocolsChain } from "./frames.ts";
 import type { Ruleset } from "./ruleset.ts";
@@ -43,26 +40,26 @@ const knownSet = (family: Family): SetDefinition => ({ name: `pods${family}`, ke
  */
 function fromUnknown(family: Family): Rule {
   return [
-    ...linkNamePrefix("iifname", PORT_PREFIX),
-    ...frameOf(family),
+    ...matchLinkPrefix("iifname", PORT_PREFIX),
+    ...matchFrameFamily(family),
     // 224.0.0.0/4 and what is above, such as 255.255.255.255; ff00::/8.
-    ...(family === 4 ? destinationBegins(4, 0xe0, 3, false) : destinationBegins(6, 0xff, 8, false)),
+    ...(family === 4 ? matchDestinationPrefix(4, 0xe0, 3, false) : matchDestinationPrefix(6, 0xff, 8, false)),
     // Nor is what means something on this link only (see tables.ts).
-    ...(family === 6 ? linkLocal("saddr", false) : []),
-    ...inSet(family, ["saddr"], knownSet(family).name, false),
-    ...mark(FROM_UNKNOWN),
+    ...(family === 6 ? matchLinkLocal("saddr", false) : []),
+    ...matchSet(family, ["saddr"], knownSet(family).name, false),
+    ...setMark(FROM_UNKNOWN),
   ];
 }
 
 /** Frames for an unknown pod. One for many it does not take a packet for one from (see sysctlsForLink). */
 function toUnknown(family: Family): Rule {
   return [
-    ...linkNamePrefix("oifname", PORT_PREFIX),
-    ...unicastFrame(),
-    ...frameOf(family),
-    ...(family === 6 ? linkLocal("daddr", false) : []),
-    ...inSet(family, ["daddr"], knownSet(family).name, false),
-    ...marked(FROM_NODE, false),
+    ...matchLinkPrefix("oifname", PORT_PREFIX),
+    ...matchUnicastFrame(),
+    ...matchFrameFamily(family),
+    ...(family === 6 ? matchLinkLocal("daddr", false) : []),
+    ...matchSet(family, ["daddr"], knownSet(family).name, false),
+    ...matchMark(FROM_NODE, false),
     verdict("drop"),
   ];
 }

@@ -1,6 +1,6 @@
 // The kernel's side: rules in force are always one whole set of them, never the half of two.
 import { NetlinkError } from "../netlink/message.ts";
-import { commit } from "../netlink/nftables/table.ts";
+import { commit } from "../netlink/nftables/message.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Settings } from "./basechain.ts";
 import { changes, wholeTable } from "./difference.ts";

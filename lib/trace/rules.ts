@@ -1,7 +1,7 @@
 // Rules of nftables that dropped something of the probe, and whether policies are in force for an end.
 import { type IPv4, ipv4Octets } from "../address/ipv4.ts";
-import { ruleComment } from "../netlink/nftables/comment.ts";
 import { hasElement } from "../netlink/nftables/element.ts";
+import { ruleComment } from "../netlink/nftables/rule.ts";
 import { tableList } from "../netlink/nftables/table.ts";
 import { type Flow, type PacketTrace, type TracedDrop, tracePackets } from "../netlink/nftables/trace.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";

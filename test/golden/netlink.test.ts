@@ -6,14 +6,11 @@ import { decodeAttributes } from "../../lib/netlink/attributes.ts";
 import { encodeBridgePort, encodeNewLink } from "../../lib/netlink/link.ts";
 import { decodeMessages } from "../../lib/netlink/message.ts";
 import { encodeNeighbour } from "../../lib/netlink/neighbour.ts";
-import {
-  connectionKnown,
-  ipAddress,
-  linkName,
-  masquerade,
-  verdict,
-} from "../../lib/netlink/nftables/expression.ts";
-import { addRule } from "../../lib/netlink/nftables/table.ts";
+import { matchEstablished } from "../../lib/netlink/nftables/conntrack.ts";
+import { verdict } from "../../lib/netlink/nftables/expr/immediate.ts";
+import { masquerade } from "../../lib/netlink/nftables/expr/masq.ts";
+import { matchAddress, matchLink } from "../../lib/netlink/nftables/match.ts";
+import { addRule } from "../../lib/netlink/nftables/rule.ts";
 import { encodeRoute, encodeRule } from "../../lib/netlink/route.ts";
 import { encodeClsact } from "../../lib/netlink/trafficcontrol.ts";
 import { encodePolicy, encodePolicyId, encodeState, encodeStateId } from "../../lib/netlink/xfrm.ts";
@@ -148,11 +145,11 @@ describe("nftables rules", () => {
   const ours = [
     [
       "postrouting",
-      [...ipAddress("saddr", net), ...ipAddress("daddr", parseCidr("224.0.0.0/4")), verdict("return")],
+      [...matchAddress("saddr", net), ...matchAddress("daddr", parseCidr("224.0.0.0/4")), verdict("return")],
     ],
-    ["postrouting", [...ipAddress("saddr", net), ...ipAddress("daddr", net, false), masquerade()]],
-    ["forward", [...linkName("iifname", "weave"), verdict("accept")]],
-    ["forward", [...linkName("oifname", "weave"), ...connectionKnown(), verdict("accept")]],
+    ["postrouting", [...matchAddress("saddr", net), ...matchAddress("daddr", net, false), masquerade()]],
+    ["forward", [...matchLink("iifname", "weave"), verdict("accept")]],
+    ["forward", [...matchLink("oifname", "weave"), ...matchEstablished(), verdict("accept")]],
   ] as const;
 
   /** Names and sorted attributes of a rule's expressions. Counters of our own making would show here. */

@@ -7,7 +7,9 @@ import { FirewallResource, removeFirewall } from "../../lib/host/firewall.ts";
 import { ForwardingResource } from "../../lib/host/forwarding/forwarding.ts";
 import { type Keeper, keeper } from "../../lib/host/reconcile/resource.ts";
 import { legacyTables } from "../../lib/netlink/iptables/socket.ts";
-import { addChain, commit, deleteTable, nftMessage } from "../../lib/netlink/nftables/table.ts";
+import { addChain } from "../../lib/netlink/nftables/chain.ts";
+import { commit } from "../../lib/netlink/nftables/message.ts";
+import { addTable, deleteTable, NFT_TABLE_F_OWNER } from "../../lib/netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { type Host, Hosts } from "../support/hosts.ts";
@@ -235,12 +237,11 @@ describe("forwarding by firewalld", () => {
   test("is nothing where only firewalld may change its table", async () => {
     using owner = inNetns(netns(), () => new NetlinkSocket(NETLINK_NETFILTER));
     const table = { family: "inet", name: "firewalld" } as const;
-    const own = nftMessage(table, "newTable", "own table", (body) => body.string(1, table.name).u32be(2, 2));
     const chain = {
       name: "filter_FORWARD",
       base: { type: "filter", hook: "forward", priority: 10, policy: "drop" },
     } as const;
-    commit(owner, [own, addChain(table, chain)]);
+    commit(owner, [addTable(table, NFT_TABLE_F_OWNER), addChain(table, chain)]);
     expect(reconcile(forwarding())).toEqual([]);
     commit(owner, [deleteTable(table)]);
   });

@@ -17,9 +17,11 @@ import {
   linksOf,
 } from "../../lib/netlink/iptables/table.ts";
 import { decodeLink, encodeNewLink } from "../../lib/netlink/link.ts";
+import { decodeChain } from "../../lib/netlink/nftables/chain.ts";
+import { nftAttributes } from "../../lib/netlink/nftables/message.ts";
 import { fillTable } from "../../lib/netlink/nftables/replace.ts";
-import { ruleText, stateOf } from "../../lib/netlink/nftables/state.ts";
-import { listedChain, listedRule, tableAttributes } from "../../lib/netlink/nftables/table.ts";
+import { decodeRule, ruleContent, ruleText } from "../../lib/netlink/nftables/rule.ts";
+import { stateOf } from "../../lib/netlink/nftables/state.ts";
 
 interface Damage {
   readonly keep: number;
@@ -64,9 +66,9 @@ describe("nftables", () => {
       fc.property(fc.constantFrom(...requests), damage(4, 6, 8), (request, how) => {
         const body = damaged(request.body, how);
         reads(() => stateOf([{ ...request, body }]), AttributeError);
-        reads(() => ruleText(tableAttributes(body)), AttributeError);
-        reads(() => listedChain({ body }), AttributeError);
-        reads(() => listedRule({ body }), AttributeError);
+        reads(() => ruleText(ruleContent(nftAttributes(body))), AttributeError);
+        reads(() => decodeChain({ body }), AttributeError);
+        reads(() => decodeRule({ body }), AttributeError);
       }),
       { numRuns: 1_000 },
     );

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import * as v from "valibot";
 import { ipv4Octets, parseIPv4 } from "../../lib/address/ipv4.ts";
-import { commentIn } from "../../lib/netlink/nftables/comment.ts";
+import { commentIn } from "../../lib/netlink/nftables/rule.ts";
 import type { Evidence, Tunnel } from "../../lib/trace/hops/hop.ts";
 import { pathOf, reached } from "../../lib/trace/hops/path.ts";
 import { type Probe, probePayload, signOf } from "../../lib/trace/probe.ts";

@@ -1,30 +1,28 @@
 // Our chain in the tables of others: that of iptables-nft, and that of firewalld.
 import type { IptablesMatch } from "../../netlink/iptables/table.ts";
-import { dataText } from "../../netlink/nftables/canonical.ts";
-import { ofFamily, type Verdict } from "../../netlink/nftables/expression.ts";
+import { addChain, chainGet, deleteChain } from "../../netlink/nftables/chain.ts";
+import { COUNTER } from "../../netlink/nftables/expr/counter.ts";
+import type { Verdict } from "../../netlink/nftables/expr/data.ts";
+import { drops } from "../../netlink/nftables/expr/immediate.ts";
+import { rejects } from "../../netlink/nftables/expr/reject.ts";
 import { iptablesRule } from "../../netlink/nftables/iptables.ts";
-import { ruleText, stateOf } from "../../netlink/nftables/state.ts";
+import { matchFamily } from "../../netlink/nftables/match.ts";
+import { commit, type TableName } from "../../netlink/nftables/message.ts";
 import {
-  addChain,
   addRule,
-  chainGet,
-  commit,
-  deleteChain,
   deleteRule,
   flushChain,
   insertRule,
-  isOwned,
   type ListedRule,
   type Rule,
   ruleList,
-  type TableName,
-  tableAttributes,
-} from "../../netlink/nftables/table.ts";
+  ruleText,
+} from "../../netlink/nftables/rule.ts";
+import { stateOf } from "../../netlink/nftables/state.ts";
+import { tableGet } from "../../netlink/nftables/table.ts";
 import type { NetlinkSocket, Request } from "../../netlink/socket.ts";
 import { FORWARDING_CHAIN } from "../names.ts";
 import type { ForwardingTable, Variant } from "./table.ts";
-
-const DROP = "verdict 0";
 
 /** A chain that forwarded packets pass, and how rules are written there. */
 export interface ForwardChain {
@@ -46,7 +44,7 @@ export const FIREWALLD: ForwardChain = {
   variant: "firewalld",
   table: { family: "inet", name: "firewalld" },
   name: "filter_FORWARD",
-  rule: (match, decision) => [...(match.destination ? ofFamily(4) : []), ...iptablesRule(match, decision)],
+  rule: (match, decision) => [...(match.destination ? matchFamily(4) : []), ...iptablesRule(match, decision)],
 };
 
 export function nftForwarding(
@@ -67,11 +65,11 @@ export function nftForwarding(
       const forward = chainGet(nf, table, name);
       const rules = forward ? ruleList(nf, table, name) : [];
       const own = chainGet(nf, table, FORWARDING_CHAIN) && ruleList(nf, table, FORWARDING_CHAIN);
-      const drops = forward?.policy === "drop" || (forward?.policy === "accept" && rules.some(dropsAll));
+      const isShut = forward?.policy === "drop" || (forward?.policy === "accept" && rules.some(dropsAll));
       return {
-        drops: drops && !isOwned(nf, table),
+        drops: isShut && !tableGet(nf, table)?.owned,
         jumps: rules.flatMap(({ jump }, i) => (jump === FORWARDING_CHAIN ? [i] : [])),
-        rules: own?.map(({ content }) => ruleText(tableAttributes(content))),
+        rules: own?.map(ruleText),
       };
     },
     accept(matches) {
@@ -88,14 +86,8 @@ export function nftForwarding(
   };
 }
 
-/** Whether a rule drops or rejects every packet; REJECT of iptables is an expression of its own in some versions only. */
-function dropsAll({ content }: ListedRule): boolean {
-  const [only, ...others] = (tableAttributes(content).get(4)?.nested.list ?? [])
-    .map(({ nested }) => ({ name: nested.need(1).string, data: nested.get(2)?.nested }))
-    .filter(({ name }) => name !== "counter");
-  if (!only || others.length > 0) return false;
-  const { name, data } = only;
-  if (name === "target") return data?.get(1)?.string === "REJECT";
-  const value = name === "immediate" ? data?.get(2) : undefined;
-  return name === "reject" || (value !== undefined && dataText(value) === DROP);
+/** Whether a rule drops or rejects every packet. */
+function dropsAll({ expressions }: ListedRule): boolean {
+  const [only, ...others] = expressions.filter(({ name }) => name !== COUNTER.name);
+  return only !== undefined && others.length === 0 && (drops(only) || rejects(only));
 }

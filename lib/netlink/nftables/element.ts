@@ -1,21 +1,133 @@
-// Whether a set or map has an element, without reading the others.
-import { ENOENT, isErrno } from "../../sys/errno.ts";
-import type { NetlinkSocket } from "../socket.ts";
-import { named, nftMessage, type TableName } from "./table.ts";
+// Elements of sets and maps of nftables (linux/netfilter/nf_tables.h: enum nft_set_elem_attributes). Keys are bytes as in the
+// packet, the parts of a concatenation each padded to four bytes.
+import type { AttributeEncoder, Attributes } from "../attributes.ts";
+import type { NetlinkSocket, Request } from "../socket.ts";
+import { dataText, encodeData, type Verdict } from "./expr/data.ts";
+import { ifPresent, named, type TableName, tableMessage } from "./message.ts";
+import { isConcatenation, type SetDefinition } from "./set.ts";
 
-/** False, too, where there is no such set. Throws NetlinkError. */
-export function hasElement(nl: NetlinkSocket, table: TableName, set: string, key: Uint8Array): boolean {
-  const request = nftMessage(table, "getSetElem", `get element ${named(table)} ${set}`, (body) =>
-    body
-      .string(1, table.name)
-      .string(2, set)
-      .nested(3, (list) => list.nested(1, (element) => element.nested(1, (data) => data.bytes(1, key)))),
-  );
-  try {
-    nl.request(request);
-    return true;
-  } catch (error) {
-    if (isErrno(error, ENOENT)) return false;
-    throw error;
+/** enum nft_set_elem_list_attributes */
+export const NFTA_SET_ELEM_LIST_SET = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
+const NFTA_LIST_ELEM = 1;
+
+const NFTA_SET_ELEM_KEY = 1;
+const NFTA_SET_ELEM_DATA = 2;
+const NFTA_SET_ELEM_FLAGS = 3;
+const NFTA_SET_ELEM_KEY_END = 10;
+
+/** enum nft_set_elem_flags */
+const NFT_SET_ELEM_INTERVAL_END = 1;
+
+/** Bytes of elements in one message: their list is one attribute, of less than 64 KiB. */
+const LIST_SIZE = 32_768;
+
+export interface Element {
+  readonly key: Uint8Array;
+  /** The last key of a range of keys, in sets of intervals. */
+  readonly last?: Uint8Array | undefined;
+  readonly verdict?: Verdict | undefined;
+}
+
+/** A set or map with what is in it. */
+export interface FilledSet {
+  readonly definition: SetDefinition;
+  readonly elements: Iterable<Element>;
+}
+
+export function addElements(table: TableName, set: SetDefinition, elements: Iterable<Element>): Request[] {
+  return elementMessages(table, "NEWSETELEM", set, elements);
+}
+
+export function deleteElements(table: TableName, set: SetDefinition, elements: Iterable<Element>): Request[] {
+  return elementMessages(table, "DELSETELEM", set, elements);
+}
+
+function elementMessages(
+  table: TableName,
+  type: "NEWSETELEM" | "DELSETELEM",
+  set: SetDefinition,
+  elements: Iterable<Element>,
+): Request[] {
+  const messages: Request[] = [];
+  const what = `${type === "NEWSETELEM" ? "add" : "delete"} elements ${named(table)} ${set.name}`;
+  let waiting: Element[] = [];
+  let size = 0;
+  const flush = () => {
+    const list = waiting;
+    if (list.length === 0) return;
+    messages.push(
+      tableMessage(table, type, what, (body) =>
+        body.string(NFTA_SET_ELEM_LIST_SET, set.name).nested(NFTA_SET_ELEM_LIST_ELEMENTS, (items) => {
+          for (const element of list) encodeElement(items, set, element, type === "NEWSETELEM");
+        }),
+      ),
+    );
+    waiting = [];
+    size = 0;
+  };
+  for (const element of elements) {
+    waiting.push(element);
+    // Generously: keys twice, a verdict with the name of a chain, headers.
+    size += 2 * element.key.length + (element.verdict ? 128 : 32);
+    if (size > LIST_SIZE) flush();
   }
+  flush();
+  return messages;
+}
+
+function encodeElement(items: AttributeEncoder, set: SetDefinition, element: Element, whole: boolean): void {
+  const { key, last, verdict } = element;
+  const concat = isConcatenation(set);
+  items.nested(NFTA_LIST_ELEM, (item) => {
+    item.nested(NFTA_SET_ELEM_KEY, (data) => encodeData(data, key));
+    if (set.interval && concat) item.nested(NFTA_SET_ELEM_KEY_END, (data) => encodeData(data, last ?? key));
+    if (verdict && whole) item.nested(NFTA_SET_ELEM_DATA, (data) => encodeData(data, verdict));
+  });
+  if (!set.interval || concat) return;
+  // The end of an interval is an element of its own: the first key behind it. Behind the last of all there is none.
+  const end = nextKey(last ?? key);
+  if (!end) return;
+  items.nested(NFTA_LIST_ELEM, (item) =>
+    item
+      .u32be(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END)
+      .nested(NFTA_SET_ELEM_KEY, (data) => encodeData(data, end)),
+  );
+}
+
+/** The key behind this one, as big-endian numbers go; undefined behind the last. */
+function nextKey(key: Uint8Array): Uint8Array | undefined {
+  const bytes = key.slice();
+  for (let i = bytes.length - 1; i >= 0; i--) {
+    bytes[i] = ((bytes[i] ?? 0) + 1) & 255;
+    if (bytes[i] !== 0) return bytes;
+  }
+  return undefined;
+}
+
+/** Whether a set or map has an element, without reading the others; false, too, where there is no such set. */
+export function hasElement(nl: NetlinkSocket, table: TableName, set: string, key: Uint8Array): boolean {
+  const request = tableMessage(table, "GETSETELEM", `get element ${named(table)} ${set}`, (body) =>
+    body
+      .string(NFTA_SET_ELEM_LIST_SET, set)
+      .nested(NFTA_SET_ELEM_LIST_ELEMENTS, (list) =>
+        list.nested(NFTA_LIST_ELEM, (item) =>
+          item.nested(NFTA_SET_ELEM_KEY, (data) => encodeData(data, key)),
+        ),
+      ),
+  );
+  return ifPresent(() => nl.request(request)) !== undefined;
+}
+
+/** Reads the elements in a message, as text to be compared; throws AttributeError. */
+export function elementTexts(message: Attributes): string[] {
+  const list = message.get(NFTA_SET_ELEM_LIST_ELEMENTS)?.nested.list ?? [];
+  return list.map(({ nested }) => {
+    const [key, end, data] = [NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_DATA].map((type) => {
+      const found = nested.get(type);
+      return found && dataText(found);
+    });
+    const isEnd = (nested.get(NFTA_SET_ELEM_FLAGS)?.u32be ?? 0) & NFT_SET_ELEM_INTERVAL_END;
+    return `${isEnd ? "end " : ""}${key ?? ""}${end ? `-${end}` : ""}${data ? ` ${data}` : ""}`;
+  });
 }

@@ -1,15 +1,12 @@
 // A table as a whole: what messages make of it, what the kernel has of it, and how the two differ. Both sides are read from
 // messages by the same decoders, so that nothing can be encoded in one way and compared in another.
-import { ENOENT, isErrno } from "../../sys/errno.ts";
-import type { Attributes } from "../attributes.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
-import { dataText, expressionTexts } from "./canonical.ts";
-import { HOOK, NFT_MSG, named, nftMessage, type TableName, tableAttributes } from "./table.ts";
-
-const DORMANT = 1;
-/** NFT_CHAIN_BASE, which the kernel sets. */
-const BASE = 1;
-const INTERVAL_END = 1;
+import { chainGet, decodeChain } from "./chain.ts";
+import { elementTexts, NFTA_SET_ELEM_LIST_SET } from "./element.ts";
+import { ifPresent, NFT_MSG, named, nftAttributes, type TableName, tableMessage } from "./message.ts";
+import { NFTA_RULE_CHAIN, ruleContent, ruleList, ruleText } from "./rule.ts";
+import { definitionText, NFTA_SET_NAME } from "./set.ts";
+import { tableGet } from "./table.ts";
 
 export interface ChainState {
   /** Its hook in the words of nft; "" for chains that others jump to. */
@@ -32,59 +29,27 @@ export interface TableState {
   readonly sets: ReadonlyMap<string, SetState>;
 }
 
-const NAMES = new Map<number, string>(Object.entries(HOOK).map(([name, number]) => [number, name]));
-
-function hookText(chain: Attributes): string {
-  const hook = chain.get(4)?.nested;
-  if (!hook) return "";
-  const number = hook.need(1).u32be;
-  const flags = (chain.get(10)?.u32be ?? 0) & ~BASE;
-  const policy = chain.get(5)?.u32be === 0 ? "drop" : "accept";
-  const text = `type ${chain.need(7).string} hook ${NAMES.get(number) ?? number} priority ${hook.need(2).u32be | 0} policy ${policy}`;
-  return flags === 0 ? text : `${text} flags ${flags}`;
-}
-
-/** What a rule says. */
-export function ruleText(rule: Attributes): string {
-  const comment = rule.get(7)?.payload;
-  const lines = expressionTexts(rule.get(4)?.nested);
-  return [...lines, ...(comment?.length ? [`comment ${Buffer.from(comment).toString("hex")}`] : [])].join(
-    "\n",
-  );
-}
-
-function definitionText(set: Attributes): string {
-  const number = (type: number) => set.get(type)?.u32be ?? 0;
-  return `flags ${number(3)} key ${number(4)} of ${number(5)} bytes, data ${number(6)}`;
-}
-
-function elementTexts(list: Attributes | undefined): string[] {
-  return (list?.list ?? []).map(({ nested }) => {
-    const [key, end, data] = [nested.get(1), nested.get(10), nested.get(2)];
-    const flags = (nested.get(3)?.u32be ?? 0) & INTERVAL_END;
-    return `${flags ? "end " : ""}${key ? dataText(key) : ""}${end ? `-${dataText(end)}` : ""}${data ? ` ${dataText(data)}` : ""}`;
-  });
-}
-
-/** What these messages put into an empty table. */
+/** Return what these messages put into an empty table; throws AttributeError. */
 export function stateOf(requests: readonly Request[]): TableState {
   const chains = new Map<string, { hook: string; rules: string[] }>();
   const sets = new Map<string, { definition: string; elements: string[] }>();
-  for (const { type, body } of requests) {
-    const attributes = tableAttributes(body);
-    const name = (at: number) => attributes.need(at).string;
-    switch (type & 255) {
-      case NFT_MSG.newChain:
-        chains.set(name(3), { hook: hookText(attributes), rules: [] });
+  for (const request of requests) {
+    const attributes = nftAttributes(request.body);
+    const name = (type: number) => attributes.need(type).string;
+    switch (request.type & 255) {
+      case NFT_MSG.NEWCHAIN: {
+        const chain = decodeChain(request);
+        chains.set(chain.name, { hook: chain.hook, rules: [] });
         break;
-      case NFT_MSG.newRule:
-        chains.get(name(2))?.rules.push(ruleText(attributes));
+      }
+      case NFT_MSG.NEWRULE:
+        chains.get(name(NFTA_RULE_CHAIN))?.rules.push(ruleText(ruleContent(attributes)));
         break;
-      case NFT_MSG.newSet:
-        sets.set(name(2), { definition: definitionText(attributes), elements: [] });
+      case NFT_MSG.NEWSET:
+        sets.set(name(NFTA_SET_NAME), { definition: definitionText(attributes), elements: [] });
         break;
-      case NFT_MSG.newSetElem:
-        sets.get(name(2))?.elements.push(...elementTexts(attributes.get(3)?.nested));
+      case NFT_MSG.NEWSETELEM:
+        sets.get(name(NFTA_SET_ELEM_LIST_SET))?.elements.push(...elementTexts(attributes));
         break;
     }
   }
@@ -93,59 +58,38 @@ export function stateOf(requests: readonly Request[]): TableState {
 }
 
 /**
- * What the kernel has of a table, of the chains and sets that `wanted` has; undefined where there is no such table. Others
- * are counted only: a dump of chains would have those of all tables.
+ * Reads what the kernel has of a table, of the chains and sets that `wanted` has; undefined where there is no such table.
+ * Others are counted only: a dump of chains would have those of all tables. Throws NetlinkError, AttributeError.
  */
 export function readTable(nl: NetlinkSocket, table: TableName, wanted: TableState): TableState | undefined {
-  const get = (type: "getTable" | "getChain" | "getSet", what: string, attribute: number, name = "") => {
-    const request = nftMessage(table, type, `get ${what} ${named(table)} ${name}`, (body) => {
-      body.string(1, table.name);
-      if (name !== "") body.string(attribute, name);
-    });
-    return orNothing(() => nl.request(request)[0]);
-  };
-  const dump = (type: "getRule" | "getSetElem", what: string, name: string) =>
-    nl.dump(
-      nftMessage(table, type, `list ${what} ${named(table)} ${name}`, (body) =>
-        body.string(1, table.name).string(2, name),
-      ),
-    );
-  const own = get("getTable", "table", 0);
+  const own = tableGet(nl, table);
   if (!own) return undefined;
-  const attributes = tableAttributes(own.body);
   const chains = new Map<string, ChainState>();
   for (const name of wanted.chains.keys()) {
-    const chain = get("getChain", "chain", 3, name);
-    if (!chain) continue;
-    const rules = dump("getRule", "rules", name).map(({ body }) => ruleText(tableAttributes(body)));
-    chains.set(name, { hook: hookText(tableAttributes(chain.body)), rules });
+    const chain = chainGet(nl, table, name);
+    if (chain) chains.set(name, { hook: chain.hook, rules: ruleList(nl, table, name).map(ruleText) });
   }
   const sets = new Map<string, SetState>();
   for (const name of wanted.sets.keys()) {
-    const set = get("getSet", "set", 2, name);
-    if (!set) continue;
-    const elements = orNothing(() => dump("getSetElem", "elements", name)) ?? [];
-    sets.set(name, {
-      definition: definitionText(tableAttributes(set.body)),
-      elements: elements.flatMap(({ body }) => elementTexts(tableAttributes(body).get(3)?.nested)).sort(),
-    });
+    const set = readSet(nl, table, name);
+    if (set) sets.set(name, set);
   }
-  return {
-    dormant: ((attributes.get(2)?.u32be ?? 0) & DORMANT) !== 0,
-    foreign: attributes.need(3).u32be !== chains.size + sets.size,
-    chains,
-    sets,
-  };
+  return { dormant: own.dormant, foreign: own.objects !== chains.size + sets.size, chains, sets };
 }
 
-/** Undefined where the kernel has no such thing, any more. */
-function orNothing<T>(ask: () => T): T | undefined {
-  try {
-    return ask();
-  } catch (error) {
-    if (isErrno(error, ENOENT)) return undefined;
-    throw error;
-  }
+function readSet(nl: NetlinkSocket, table: TableName, name: string): SetState | undefined {
+  const which = `${named(table)} ${name}`;
+  const get = tableMessage(table, "GETSET", `get set ${which}`, (body) => body.string(NFTA_SET_NAME, name));
+  const set = ifPresent(() => nl.request(get)[0]);
+  if (!set) return undefined;
+  const list = tableMessage(table, "GETSETELEM", `list elements ${which}`, (body) =>
+    body.string(NFTA_SET_ELEM_LIST_SET, name),
+  );
+  const elements = ifPresent(() => nl.dump(list)) ?? [];
+  return {
+    definition: definitionText(nftAttributes(set.body)),
+    elements: elements.flatMap(({ body }) => elementTexts(nftAttributes(body))).sort(),
+  };
 }
 
 /** What is wrong with a table, in words; nothing where it is as wanted. */

@@ -5,42 +5,37 @@ import { closeSync } from "node:fs";
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../../address/ipv4.ts";
 import { EAGAIN, ENOBUFS, isErrno } from "../../sys/errno.ts";
 import { receiveDatagram } from "../../sys/socket.ts";
-import { type Attributes, decodeAttributes } from "../attributes.ts";
+import type { Attributes } from "../attributes.ts";
 import { decodeMessages, type Message } from "../message.ts";
-import { NETLINK_NETFILTER, NetlinkSocket, openNetlink, type Request } from "../socket.ts";
-import { etherType, ofFamily } from "./expression.ts";
-import {
-  compare,
-  type Expression,
-  expression,
-  limit,
-  meta,
-  NFTA_DATA_VALUE,
-  PAYLOAD_NETWORK,
-  PAYLOAD_TRANSPORT,
-  payload,
-  REGISTER,
-} from "./step.ts";
-import { addChain, addRule, commit, nftMessage, type Rule, type TableName } from "./table.ts";
+import { NFNL_SUBSYS_NFTABLES, NFPROTO, nfnlType } from "../nfnetlink.ts";
+import { NETLINK_NETFILTER, NetlinkSocket, openNetlink } from "../socket.ts";
+import { addChain } from "./chain.ts";
+import { decodeVerdict, NF_DROP } from "./expr/data.ts";
+import { load } from "./expr/immediate.ts";
+import { limit } from "./expr/limit.ts";
+import { metaSet } from "./expr/meta.ts";
+import { matchAddressOctets, matchEtherType, matchFamily } from "./match.ts";
+import { commit, NFT_MSG, nftAttributes, type TableName } from "./message.ts";
+import { addRule, type Rule } from "./rule.ts";
+import { addTable, NFT_TABLE_F_OWNER } from "./table.ts";
+import { matchProtocol, matchTransport } from "./transport.ts";
 
-const GROUP_NFTRACE = 9;
-const TRACE = (10 << 8) | 17;
-const ATTRIBUTE = {
-  table: 1,
-  chain: 2,
-  handle: 3,
-  type: 4,
-  verdict: 5,
-  id: 6,
-  network: 8,
-  policy: 16,
-} as const;
-const TYPE = { policy: 1, rule: 3 } as const;
-const VERDICT_CODE = 1;
-const DROP = 0;
-const META_NFTRACE = 12;
-/** NFT_TABLE_F_OWNER (Linux 5.12). */
-const OWNED = 2;
+/** enum nfnetlink_groups */
+const NFNLGRP_NFTRACE = 9;
+
+/** enum nft_trace_attributes */
+const NFTA_TRACE_TABLE = 1;
+const NFTA_TRACE_CHAIN = 2;
+const NFTA_TRACE_RULE_HANDLE = 3;
+const NFTA_TRACE_TYPE = 4;
+const NFTA_TRACE_VERDICT = 5;
+const NFTA_TRACE_ID = 6;
+const NFTA_TRACE_NETWORK_HEADER = 8;
+const NFTA_TRACE_POLICY = 16;
+/** enum nft_trace_types */
+const NFT_TRACETYPE_POLICY = 1;
+const NFT_TRACETYPE_RULE = 3;
+
 /** Before all others. */
 const FIRST = -10_000;
 /** Bytes of a datagram of the kernel. */
@@ -52,14 +47,10 @@ const TRACED_BURST = 20;
 /** Packets that are remembered. */
 const MAX_IDS = 4096;
 
-const FAMILIES: Readonly<Record<number, string>> = {
-  1: "inet",
-  2: "ip",
-  3: "arp",
-  5: "netdev",
-  7: "bridge",
-  10: "ip6",
-};
+type TracedFamily = keyof typeof NFPROTO;
+const FAMILIES: ReadonlyMap<number, TracedFamily> = new Map(
+  (Object.keys(NFPROTO) as TracedFamily[]).map((name) => [NFPROTO[name], name]),
+);
 
 /** Packets of a flow: of both directions. */
 export interface Flow {
@@ -75,7 +66,7 @@ export interface Flow {
 
 /** A rule, or the policy of a chain, that dropped a packet of the flow. */
 export interface TracedDrop {
-  readonly family: string;
+  readonly family: TracedFamily;
   readonly table: string;
   readonly chain: string;
   /** The rule's; undefined for the policy of the chain. */
@@ -95,7 +86,7 @@ let traces = 0;
 
 /** Traces a flow in the network namespace that this thread is in now; throws NetlinkError where the kernel cannot. */
 export function tracePackets(flow: Flow): PacketTrace {
-  const fd = openNetlink("nftables trace", NETLINK_NETFILTER, [GROUP_NFTRACE]);
+  const fd = openNetlink("nftables trace", NETLINK_NETFILTER, [NFNLGRP_NFTRACE]);
   let owner: NetlinkSocket | undefined;
   try {
     owner = new NetlinkSocket(NETLINK_NETFILTER);
@@ -125,7 +116,7 @@ function install(nf: NetlinkSocket, family: "inet" | "bridge", name: string, flo
   const table: TableName = { family, name };
   const hooks = family === "bridge" ? (["prerouting"] as const) : (["prerouting", "output"] as const);
   commit(nf, [
-    addOwnedTable(table),
+    addTable(table, NFT_TABLE_F_OWNER),
     ...hooks.flatMap((hook) => {
       const base = { type: "filter", hook, priority: FIRST, policy: "accept" } as const;
       const rules = [traceRule(family, flow, true), traceRule(family, flow, false)];
@@ -134,36 +125,18 @@ function install(nf: NetlinkSocket, family: "inet" | "bridge", name: string, flo
   ]);
 }
 
-function addOwnedTable(table: TableName): Request {
-  return nftMessage(table, "newTable", `add table ${table.family} ${table.name}`, (body) =>
-    body.string(1, table.name).u32be(2, OWNED),
-  );
-}
-
 function traceRule(family: "inet" | "bridge", flow: Flow, forth: boolean): Rule {
   const [source, destination] = forth ? [flow.source, flow.destination] : [flow.destination, flow.source];
   const octets = forth ? flow.forth : flow.back;
   return [
-    ...(family === "bridge" ? etherType(0x0800) : ofFamily(4)),
-    payload(PAYLOAD_NETWORK, 12, 4),
-    compare(ipv4Octets(source), true),
-    payload(PAYLOAD_NETWORK, 16, 4),
-    compare(ipv4Octets(destination), true),
-    meta("l4proto"),
-    compare(Uint8Array.of(flow.protocol), true),
-    payload(PAYLOAD_TRANSPORT, flow.at, octets.length),
-    compare(octets, true),
+    ...(family === "bridge" ? matchEtherType(0x0800) : matchFamily(4)),
+    ...matchAddressOctets("saddr", ipv4Octets(source)),
+    ...matchAddressOctets("daddr", ipv4Octets(destination)),
+    ...matchProtocol(flow.protocol),
+    ...matchTransport(flow.at, octets),
     limit(TRACED_PER_S, TRACED_BURST),
-    ...setTrace(),
-  ];
-}
-
-function setTrace(): Expression[] {
-  return [
-    expression("immediate", (data) =>
-      data.u32be(1, REGISTER).nested(2, (value) => value.bytes(NFTA_DATA_VALUE, Uint8Array.of(1))),
-    ),
-    expression("meta", (data) => data.u32be(2, META_NFTRACE).u32be(3, REGISTER)),
+    load(Uint8Array.of(1)),
+    metaSet("nftrace"),
   ];
 }
 
@@ -191,30 +164,33 @@ export class TraceReader {
 
   /** The drop that a message tells of. */
   read({ type, body }: Pick<Message, "type" | "body">): TracedDrop | undefined {
-    if (type !== TRACE) return undefined;
-    const attributes = decodeAttributes(body.subarray(4));
-    const id = attributes.get(ATTRIBUTE.id)?.u32be ?? 0;
-    const network = attributes.get(ATTRIBUTE.network)?.payload;
+    const family = FAMILIES.get(body[0] ?? 0);
+    if (type !== nfnlType(NFNL_SUBSYS_NFTABLES, NFT_MSG.TRACE) || family === undefined) return undefined;
+    const attributes = nftAttributes(body);
+    const id = attributes.get(NFTA_TRACE_ID)?.u32be ?? 0;
+    const network = attributes.get(NFTA_TRACE_NETWORK_HEADER)?.payload;
     if (network && network.length >= 20 && this.#forth.size < MAX_IDS)
       this.#forth.set(id, ipv4FromOctets(network.subarray(12, 16)) === this.flow.source);
     if (!isDrop(attributes)) return undefined;
-    const rule = attributes.get(ATTRIBUTE.type)?.u32be === TYPE.rule;
+    const isRule = attributes.get(NFTA_TRACE_TYPE)?.u32be === NFT_TRACETYPE_RULE;
     return {
-      family: FAMILIES[body[0] ?? 0] ?? String(body[0]),
-      table: attributes.get(ATTRIBUTE.table)?.string ?? "",
-      chain: attributes.get(ATTRIBUTE.chain)?.string ?? "",
-      handle: rule ? attributes.get(ATTRIBUTE.handle)?.u64be : undefined,
+      family,
+      table: attributes.get(NFTA_TRACE_TABLE)?.string ?? "",
+      chain: attributes.get(NFTA_TRACE_CHAIN)?.string ?? "",
+      handle: isRule ? attributes.get(NFTA_TRACE_RULE_HANDLE)?.u64be : undefined,
       forth: this.#forth.get(id) ?? true,
     };
   }
 }
 
 function isDrop(attributes: Attributes): boolean {
-  switch (attributes.get(ATTRIBUTE.type)?.u32be) {
-    case TYPE.rule:
-      return attributes.get(ATTRIBUTE.verdict)?.nested.get(VERDICT_CODE)?.u32be === DROP;
-    case TYPE.policy:
-      return attributes.get(ATTRIBUTE.policy)?.u32be === DROP;
+  switch (attributes.get(NFTA_TRACE_TYPE)?.u32be) {
+    case NFT_TRACETYPE_RULE: {
+      const verdict = attributes.get(NFTA_TRACE_VERDICT);
+      return verdict !== undefined && decodeVerdict(verdict).code === NF_DROP;
+    }
+    case NFT_TRACETYPE_POLICY:
+      return attributes.get(NFTA_TRACE_POLICY)?.u32be === NF_DROP;
     default:
       return false;
   }

@@ -5,19 +5,20 @@ import { printable } from "../../log/printable.ts";
 import type { Watch } from "../../sys/readable.ts";
 import { listen } from "../listen.ts";
 import type { Message } from "../message.ts";
+import { NFGENMSG, NFNL_SUBSYS_NFTABLES, NFPROTO } from "../nfnetlink.ts";
 import { NETLINK_NETFILTER, openNetlink } from "../socket.ts";
-import { FAMILY, NFT_MSG, type TableName, tableAttributes } from "./table.ts";
+import { NFTA_CHAIN_NAME } from "./chain.ts";
+import { NFT_MSG, NFTA_TABLE, nftAttributes, type TableName } from "./message.ts";
+import { NFTA_RULE_CHAIN } from "./rule.ts";
 
-const GROUP_NFTABLES = 7;
-const SUBSYSTEM = 10;
-const NEW_GENERATION = 15;
-const PROCESS_ID = 2;
-const PROCESS_NAME = 3;
+/** enum nfnetlink_groups */
+const NFNLGRP_NFTABLES = 7;
+/** enum nft_gen_attributes */
+const NFTA_GEN_PROC_PID = 2;
+const NFTA_GEN_PROC_NAME = 3;
 
-/** The family header, and the header of the first attribute: the name of the table, in all messages about one. */
-const FAMILY_HEADER = 4;
-const NAME_AT = FAMILY_HEADER + 4;
-const NAME_TYPE = 1;
+/** Where the name of the table is in all messages about one: behind the header of the first attribute. */
+const NAME_AT = NFGENMSG + 4;
 
 /** A process that has changed tables. */
 export interface Writer {
@@ -30,12 +31,12 @@ export interface WatchedTable extends TableName {
   readonly chains?: readonly string[];
 }
 
-/** Where messages have the name of a chain. */
-const CHAIN_AT: ReadonlyMap<number, number> = new Map([
-  [NFT_MSG.newChain, 3],
-  [NFT_MSG.delChain, 3],
-  [NFT_MSG.newRule, 2],
-  [NFT_MSG.delRule, 2],
+/** The attribute with the name of a chain, by message. */
+const CHAIN_NAME: ReadonlyMap<number, number> = new Map([
+  [NFT_MSG.NEWCHAIN, NFTA_CHAIN_NAME],
+  [NFT_MSG.DELCHAIN, NFTA_CHAIN_NAME],
+  [NFT_MSG.NEWRULE, NFTA_RULE_CHAIN],
+  [NFT_MSG.DELRULE, NFTA_RULE_CHAIN],
 ]);
 
 export interface TablesListener {
@@ -55,10 +56,10 @@ export function watchTables(
 ): Watch {
   const find = finder(tables);
   const touched = new Set<WatchedTable>();
-  return listen(() => openNetlink("nftables monitor", NETLINK_NETFILTER, [GROUP_NFTABLES]), {
+  return listen(() => openNetlink("nftables monitor", NETLINK_NETFILTER, [NFNLGRP_NFTABLES]), {
     message(message) {
-      if (message.type >> 8 !== SUBSYSTEM) return;
-      if ((message.type & 255) === NEW_GENERATION) {
+      if (message.type >> 8 !== NFNL_SUBSYS_NFTABLES) return;
+      if ((message.type & 255) === NFT_MSG.NEWGEN) {
         if (touched.size === 0) return;
         const by = writerOf(message);
         for (const table of touched) listener.changed(table, by);
@@ -79,26 +80,26 @@ export function watchTables(
 function isAbout({ chains }: WatchedTable, { type, body }: Message): boolean {
   if (!chains) return true;
   const kind = type & 255;
-  if (kind === NFT_MSG.newTable || kind === NFT_MSG.delTable) return true;
-  const at = CHAIN_AT.get(kind);
-  const name = at === undefined ? undefined : tableAttributes(body).get(at)?.string;
+  if (kind === NFT_MSG.NEWTABLE || kind === NFT_MSG.DELTABLE) return true;
+  const attribute = CHAIN_NAME.get(kind);
+  const name = attribute === undefined ? undefined : nftAttributes(body).get(attribute)?.string;
   return name !== undefined && chains.includes(name);
 }
 
 /** Who has made a new generation of rules; undefined where the kernel does not tell. */
 function writerOf({ body }: Message): Writer | undefined {
-  const attributes = tableAttributes(body);
-  const [pid, name] = [attributes.get(PROCESS_ID)?.u32be, attributes.get(PROCESS_NAME)?.string];
+  const attributes = nftAttributes(body);
+  const [pid, name] = [attributes.get(NFTA_GEN_PROC_PID)?.u32be, attributes.get(NFTA_GEN_PROC_NAME)?.string];
   return pid === undefined || name === undefined ? undefined : { pid, name: printable(name) };
 }
 
 /** Returns what finds the table that a message is about, by its first bytes. */
 function finder(tables: readonly WatchedTable[]): (body: Uint8Array) => WatchedTable | undefined {
   const known = tables.map((table) => {
-    return { table, family: FAMILY[table.family], name: new TextEncoder().encode(`${table.name}\0`) };
+    return { table, family: NFPROTO[table.family], name: new TextEncoder().encode(`${table.name}\0`) };
   });
   return (body) => {
-    if (body[FAMILY_HEADER + 2] !== NAME_TYPE) return undefined;
+    if (body[NFGENMSG + 2] !== NFTA_TABLE) return undefined;
     const isNamed = (name: Uint8Array) => name.every((byte, i) => body[NAME_AT + i] === byte);
     return known.find(({ family, name }) => body[0] === family && isNamed(name))?.table;
   };
