@@ -1,6 +1,8 @@
 // The router in the foreground: what weave-router is, and weave launch --foreground.
 import type { ApiClient } from "../../lib/api/client.ts";
+import type { PageSources } from "../../lib/api/page.ts";
 import { logFile } from "../../lib/api/paths.ts";
+import { systemClock } from "../../lib/clock/clock.ts";
 import { type ClusterPeers, Entering } from "../../lib/cluster/entering.ts";
 import { joinCluster, type Membership } from "../../lib/cluster/membership.ts";
 import { runInRouter } from "../../lib/cni/main.ts";
@@ -23,11 +25,13 @@ import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { toldToLauncher } from "../../lib/router/launcher.ts";
 import { boundedLog } from "../../lib/router/logfile.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
-import { startRouter } from "../../lib/router/router.ts";
+import { type RouterServices, startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { mayRestart } from "../../lib/sys/runtime.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
+import { EventLog } from "../../lib/ui/events.ts";
+import { statusPage } from "../../lib/ui/ui.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Addon, readAddon } from "../addon.ts";
 import { answerers } from "../answerers.ts";
@@ -39,13 +43,14 @@ import { runLoggedDaemon } from "../shutdown.ts";
 
 /** Run a router in the foreground until it is told to stop. */
 export async function runRouter(options: RouterOptions): Promise<void> {
-  await begin(options, async (scope, log) => {
+  await begin(options, async ({ scope, log, page }) => {
     const original = takeOver(log);
     const denied = options["expect-npc"] && awaitPolicies(original, log);
     if (!options["expect-npc"]) expectNoPolicies(log);
     if (original) makeRoom(original, log);
     const services = {
       cni: runInRouter,
+      page,
       answerers,
       notes: policyNotes,
       keepers: policyKeepers(denied),
@@ -72,7 +77,7 @@ async function runInCluster(args: Arguments): Promise<void> {
   const addon = readAddon(process.env, args);
   const client = kubeClient(addon, args);
   const provisional = addon.options();
-  await begin(provisional, async (scope, log, restart) => {
+  await begin(provisional, async ({ scope, log, restart, page }) => {
     if (process.env["CHECKPOINT_DISABLE"] !== undefined)
       log.info("CHECKPOINT_DISABLE has no effect: weave does not check for new versions");
     {
@@ -89,6 +94,7 @@ async function runInCluster(args: Arguments): Promise<void> {
     let membership: Membership | undefined;
     const services = {
       cni: runInRouter,
+      page,
       answerers,
       notes: () => [...policyNotes(), ...(membership?.notes() ?? [])],
       keepers: policyKeepers(denied),
@@ -136,18 +142,26 @@ function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | unde
   }
 }
 
+/** What a router is started with. */
+interface Begun {
+  readonly scope: Scope;
+  readonly log: Log;
+  readonly restart: (why: string) => void;
+  readonly page: RouterServices["page"] & {};
+}
+
 /** Become the router of this host: one at a time, and it survives errors that nobody caught. */
-async function begin(
-  options: RouterOptions,
-  start: (scope: Scope, log: Log, restart: (why: string) => void) => Promise<void>,
-): Promise<void> {
+async function begin(options: RouterOptions, start: (begun: Begun) => Promise<void>): Promise<void> {
   requireRoot();
-  const log = toldToLauncher(createLog(options["log-level"], options["log-format"], boundedLog(logFile())));
+  const written = createLog(options["log-level"], options["log-format"], boundedLog(logFile()));
+  const events = new EventLog(systemClock);
+  const log = events.heard(toldToLauncher(written));
   await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
     acquireInstanceLock();
     surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
     log.info(`weave ${VERSION}`);
-    await start(scope, log, restart);
+    const page = (sources: PageSources) => statusPage(sources, events);
+    await start({ scope, log, restart, page });
   });
 }
 

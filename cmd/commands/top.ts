@@ -1,6 +1,7 @@
 // weave top: what each container receives, sends and loses, by the kernel's counters.
 import * as v from "valibot";
 import { apiClient } from "../../lib/api/client.ts";
+import { type Names, topOf } from "../../lib/api/rates.ts";
 import { type Shape, Top } from "../../lib/api/shapes.ts";
 import { TrafficSample } from "../../lib/api/traffic.ts";
 import { containerNames } from "../../lib/container/runtime.ts";
@@ -8,7 +9,6 @@ import { PLAIN } from "../../lib/help/layout.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import type { Command } from "../arguments.ts";
 import { intervalOf } from "../live/interval.ts";
-import { type Names, topOf } from "../live/rates.ts";
 import { topLines, topSummary } from "../live/toptable.ts";
 import { watch } from "../live/watch.ts";
 import { runtimeSockets } from "./target.ts";

@@ -106,7 +106,7 @@ export function serveTcp(access: TcpAccess, target: Api): Bun.Server<undefined> 
       // Who does not read an answer of megabytes is not to have it kept: these keep their time-out.
       if (request.method === "GET" && route?.costly) return time.spend(() => answerCaller(request, target));
       // Waiting for an address or a quorum may take long; a body may not.
-      if (request.body === null) server.timeout(request, 0);
+      if (request.body === null && !route?.endless) server.timeout(request, 0);
       return answerCaller(request, target);
     },
   });

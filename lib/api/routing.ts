@@ -29,6 +29,8 @@ export interface Traits {
   readonly status?: boolean;
   /** Reading it takes time and waits for nothing: over TCP within bounds (readingtime.ts). */
   readonly costly?: boolean;
+  /** Its answer has no end, and something in it every few seconds: who does not read it is cut off. */
+  readonly endless?: boolean;
   /** Read over TCP under any host name: collectors have their own. */
   readonly anyHost?: boolean;
 }

@@ -124,6 +124,11 @@ export class Space {
     return this.#used.size();
   }
 
+  /** Free addresses that were given back, and are reused last. */
+  get restingCount(): number {
+    return this.#resting.size;
+  }
+
   freeCount(range?: AddressRange): number {
     return this.#free.size(range);
   }

@@ -6,6 +6,7 @@ import { cidrContains, formatCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { CniCall, CniOutcome } from "../api/bodies.ts";
 import type { ApiClient } from "../api/client.ts";
 import { localClient } from "../api/listen.ts";
+import type { PageSources, StatusPage } from "../api/page.ts";
 import { releaseDirectory, stateFile } from "../api/paths.ts";
 import { makeReport } from "../api/report.ts";
 import type { ApiTarget } from "../api/target.ts";
@@ -103,6 +104,8 @@ export interface RouterServices {
   answerers?(api: ApiClient): ReadonlyMap<string, Answerer>;
   /** What the status has to say of them. */
   notes?(): string[];
+  /** The status page. */
+  page?(sources: PageSources): StatusPage;
   /** Kernel state that they want kept. */
   keepers?(nf: NetlinkSocket): Keeper[];
 }
@@ -450,7 +453,11 @@ export async function startRouter(
   };
   for (const [subject, answerer] of services.answerers?.(localClient(target)) ?? [])
     mesh.questions.answer(subject, answerer);
-  servers = await serveAll(target, options);
+  const { report, traffic } = target;
+  const shown = { report, traffic, allocator, store, runtimes: options["docker-api"], clock: systemClock };
+  const page = services.page?.({ ...shown, log: target.log });
+  scope.defer("the status page", () => page?.stop());
+  servers = await serveAll({ ...target, routes: page?.routes ?? [] }, options);
   scope.defer("the control API", () => servers?.stop());
   // A container that ends takes its link along, and a DEL gives the addresses back right after the link is gone.
   let leaving: Timer | undefined;

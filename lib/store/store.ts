@@ -6,6 +6,7 @@ import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statfsSync } f
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
+import { type Journal, type JournalBounds, openJournal } from "./journal.ts";
 
 /** Marks the file as ours ("WEAV"), in its header. */
 const APPLICATION_ID = 0x57454156;
@@ -135,6 +136,15 @@ export class Store {
       delete: (key) => this.#run("DELETE FROM state WHERE room = ? AND key = ?", room, key),
       clear: () => this.#run("DELETE FROM state WHERE room = ?", room),
     };
+  }
+
+  /** The journal, of which there is one; `now` is in ms since the epoch. Throws what SQLite throws. */
+  journal<S extends v.GenericSchema<unknown, { readonly at: number }>>(
+    schema: S,
+    bounds: JournalBounds,
+    now: () => number,
+  ): Journal<v.InferOutput<S>> {
+    return openJournal(this.#database, schema, bounds, now);
   }
 
   /** Changes made in here are to survive even a power cut, at the price of waiting for the disk. */

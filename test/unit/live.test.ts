@@ -5,8 +5,8 @@ import { readArguments } from "../../cmd/arguments.ts";
 import { Changes } from "../../cmd/live/changes.ts";
 import { shown, wrapped } from "../../cmd/live/fitting.ts";
 import { intervalOf, WATCH_OPTION } from "../../cmd/live/interval.ts";
-import { topOf } from "../../cmd/live/rates.ts";
 import { topLines, topSummary } from "../../cmd/live/toptable.ts";
+import { topOf } from "../../lib/api/rates.ts";
 import type { TrafficSample } from "../../lib/api/traffic.ts";
 
 describe("changes", () => {

@@ -1,6 +1,6 @@
 // Rates of containers' links: two samples of their counters and the time between them. Pure.
-import type { Shape, Top } from "../../lib/api/shapes.ts";
-import type { TrafficSample } from "../../lib/api/traffic.ts";
+import type { Shape, Top } from "./shapes.ts";
+import type { TrafficSample } from "./traffic.ts";
 
 type Link = TrafficSample["links"][number];
 type Row = Shape<typeof Top>["containers"][number];

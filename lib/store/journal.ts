@@ -1,0 +1,49 @@
+// A bounded list of entries on disk, oldest first: a table of the state file. Values are JSON.
+import type { Database } from "bun:sqlite";
+import * as v from "valibot";
+
+/** A table of its own; older versions leave it alone. */
+const TABLE = `CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, value TEXT NOT NULL) STRICT`;
+
+export interface JournalBounds {
+  readonly entries: number;
+  readonly ageMs: number;
+}
+
+/** Entries, and when each was made, in ms since the epoch. */
+export interface Journal<T> {
+  /** Entries within the bounds; those that make no sense are left out. */
+  all(): T[];
+  /** Add entries, and remove those beyond the bounds. Throws what SQLite throws. */
+  add(entries: readonly T[]): void;
+}
+
+/** Return the journal of a database, made where there is none. Throws what SQLite throws. */
+export function openJournal<S extends v.GenericSchema<unknown, { readonly at: number }>>(
+  database: Database,
+  schema: S,
+  bounds: JournalBounds,
+  now: () => number,
+): Journal<v.InferOutput<S>> {
+  database.run(TABLE);
+  const insert = database.query<never, [number, string]>("INSERT INTO journal (at, value) VALUES (?, ?)");
+  const prune = database.query<never, [number, number]>(
+    `DELETE FROM journal WHERE at < ? OR id <= (SELECT max(id) FROM journal) - ?`,
+  );
+  const select = database.query<{ value: string }, [number, number]>(
+    "SELECT value FROM (SELECT id, value FROM journal WHERE at >= ? ORDER BY id DESC LIMIT ?) ORDER BY id",
+  );
+  return {
+    all: () =>
+      select.all(now() - bounds.ageMs, bounds.entries).flatMap(({ value }) => {
+        const read = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), value);
+        return read.success ? [read.output] : [];
+      }),
+    add(entries) {
+      database.transaction(() => {
+        for (const entry of entries) insert.run(entry.at, JSON.stringify(entry));
+        prune.run(now() - bounds.ageMs, bounds.entries);
+      })();
+    },
+  };
+}

@@ -1,0 +1,64 @@
+// The status page: what answers requests under /ui/.
+
+import { formatIPv4 } from "../address/ipv4.ts";
+import type { PageSources, StatusPage } from "../api/page.ts";
+import { text } from "../api/responses.ts";
+import { subject } from "../api/routing.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { Assets, type BundledFile } from "./assets.ts";
+import { EVENT_BOUNDS, type EventLog, EventSchema } from "./events.ts";
+import page from "./page/index.html";
+import { RuntimeNames } from "./runtimenames.ts";
+import { snapshots } from "./snapshot.ts";
+import { Stream } from "./stream.ts";
+
+/** Files of the page; only an executable has them. */
+const FILES = (page as unknown as { readonly files?: readonly BundledFile[] }).files ?? [];
+
+/** Start the page of a router; nothing is looked at before somebody looks at it. */
+export function statusPage(sources: PageSources, events: EventLog): StatusPage {
+  const { clock, log, store, allocator } = sources;
+  try {
+    events.keep(store.journal(EventSchema, EVENT_BOUNDS, () => clock.wall()));
+  } catch (error) {
+    log.warning(`cannot keep events in the state file: ${reasonOf(error)}`);
+  }
+  const names = new RuntimeNames(sources.runtimes, clock);
+  const facts = snapshots(
+    {
+      report: sources.report,
+      traffic: sources.traffic,
+      resting: () => allocator.space.restingCount,
+      free: () =>
+        new Map(
+          allocator.sharing.ring.ranges().map(({ entry, range }) => [formatIPv4(range.start), entry.free]),
+        ),
+      names: (ids) => names.of(ids),
+    },
+    clock,
+  );
+  const stream = new Stream({ facts, events }, clock);
+  const assets = new Assets(FILES);
+  const path = subject();
+  const read = { status: true };
+  return {
+    routes: [
+      path("/ui", { GET: () => Response.redirect("/ui/", 308) }, read),
+      path("/ui/", { GET: () => assets.answer("") }, read),
+      path("/ui/stream", { GET: ({ request }) => (isForeign(request) ? refused() : stream.open()) }, STREAM),
+      path("/ui/:file", { GET: ({ parameters }) => assets.answer(parameters.file) }, read),
+    ],
+    stop() {
+      stream.stop();
+      events.close();
+    },
+  };
+}
+
+const STREAM = { status: true, endless: true };
+
+/** Another site's page has asked for it (https://www.w3.org/TR/fetch-metadata/). */
+const isForeign = ({ headers }: Request) =>
+  !["same-origin", "none", null].includes(headers.get("sec-fetch-site"));
+
+const refused = () => text("refused: another site asks\n", 403);

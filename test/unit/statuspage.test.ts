@@ -1,0 +1,264 @@
+// The status page but for its pictures: differences, the stream, events, and where things are drawn.
+import { Database } from "bun:sqlite";
+import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { logTo, silentLog } from "../../lib/log/log.ts";
+import { Store } from "../../lib/store/store.ts";
+import { EVENT_BOUNDS, EventLog, EventSchema } from "../../lib/ui/events.ts";
+import type { Event, Facts } from "../../lib/ui/facts.ts";
+import { difference, type JsonObject, merge, type Patch } from "../../lib/ui/mergepatch.ts";
+import { placePeers } from "../../lib/ui/page/maplayout.ts";
+import { standings } from "../../lib/ui/page/standing.ts";
+import { Stream } from "../../lib/ui/stream.ts";
+
+const name = fc.constantFrom("a", "b", "c", "__proto__", "constructor");
+const { object } = fc.letrec<{ value: unknown; object: JsonObject }>((tie) => ({
+  value: fc.oneof(
+    { depthSize: "small" },
+    fc.boolean(),
+    fc.integer(),
+    fc.string(),
+    fc.array(fc.string(), { maxLength: 2 }),
+    tie("object"),
+  ),
+  object: fc
+    .array(fc.tuple(name, tie("value")), { maxLength: 4 })
+    .map((members) => Object.fromEntries(members)) as fc.Arbitrary<JsonObject>,
+}));
+const json = (value: unknown) => JSON.parse(JSON.stringify(value));
+
+describe("differences", () => {
+  test("a patch makes the second of the first, over the wire, and is none where they are equal", () => {
+    fc.assert(
+      fc.property(object, object, (before, after) => {
+        const patch = difference(before, after);
+        if (patch === undefined) expect(json(before)).toEqual(json(after));
+        else expect(json(merge(before, JSON.parse(JSON.stringify(patch)) as Patch))).toEqual(json(after));
+        expect(difference(after, json(after))).toBeUndefined();
+      }),
+    );
+  });
+
+  test("what a patch leaves alone stays the same object", () => {
+    const before = { a: { x: 1 }, b: { x: 1 } };
+    const after = merge(before, { a: { x: 2 } });
+    expect(after.b).toBe(before.b);
+    expect(before.a.x).toBe(1);
+  });
+});
+
+/** A stream of facts that a test sets. */
+function streamed(clock: SimulatedClock) {
+  const seen = { looks: 0, facts: { resting: 0 } as unknown as Facts };
+  const events = new EventLog(clock);
+  const facts = () => {
+    seen.looks++;
+    return seen.facts;
+  };
+  const stream = new Stream({ facts, events }, clock);
+  const set = (resting: number) => {
+    seen.facts = { resting } as unknown as Facts;
+  };
+  return { seen, set, events, stream };
+}
+
+/** What comes to a viewer: "event data" each. */
+async function read(response: Response) {
+  const reader = (response.body as ReadableStream<Uint8Array<ArrayBuffer>>).getReader();
+  const lines: string[] = [];
+  const reading = (async () => {
+    for (let next = await reader.read(); !next.done; next = await reader.read())
+      for (const message of new TextDecoder().decode(next.value).split("\n\n").filter(Boolean))
+        lines.push(message.replace(/^event: /, "").replace(/\ndata: /, " "));
+  })();
+  await Bun.sleep(0);
+  return { lines, reading, leave: () => reader.cancel() };
+}
+
+describe("the stream", () => {
+  const told = (lines: readonly string[]) => lines.filter((line) => !line.startsWith("beat"));
+
+  test("the state once, then differences, and nothing where nothing changes", async () => {
+    const clock = new SimulatedClock();
+    const { set, stream, seen } = streamed(clock);
+    const viewer = await read(stream.open());
+    expect(told(viewer.lines)).toEqual(['state {"resting":0}', "events []"]);
+    clock.advance(3_000);
+    await Bun.sleep(0);
+    expect(told(viewer.lines).length).toBe(2);
+    set(1);
+    clock.advance(1_000);
+    await Bun.sleep(0);
+    expect(told(viewer.lines).slice(2)).toEqual(['change {"resting":1}']);
+    const { looks } = seen;
+    await viewer.leave();
+    clock.advance(60_000);
+    expect(seen.looks).toBe(looks);
+  });
+
+  test("a hundred viewers share one look a second", async () => {
+    const clock = new SimulatedClock();
+    const { stream, seen, set } = streamed(clock);
+    const viewers = await Promise.all(Array.from({ length: 100 }, () => read(stream.open())));
+    expect(seen.looks).toBe(1);
+    set(5);
+    clock.advance(10_000);
+    expect(seen.looks).toBeLessThanOrEqual(11);
+    await Bun.sleep(0);
+    for (const { lines } of viewers) expect(told(lines)).toContain('change {"resting":5}');
+    stream.stop();
+    await Promise.all(viewers.map(({ reading }) => reading));
+  });
+
+  test("there are bounds on viewers, and on what one leaves unread", async () => {
+    const clock = new SimulatedClock();
+    const { stream, seen } = streamed(clock);
+    const unread = stream.open();
+    const reader = (unread.body as ReadableStream<Uint8Array>).getReader();
+    for (let i = 1; i <= 10; i++) {
+      seen.facts = { text: String(i).repeat(1_000_000) } as unknown as Facts;
+      clock.advance(1_000);
+    }
+    let bytes = 0;
+    for (let next = await reader.read(); !next.done; next = await reader.read()) bytes += next.value.length;
+    expect(bytes).toBeLessThan(6_000_000);
+    const answers = Array.from({ length: 300 }, () => stream.open());
+    expect(answers.filter(({ status }) => status === 503).length).toBe(300 - 256);
+    stream.stop();
+  });
+});
+
+describe("events", () => {
+  test("lines that tell of something become events, steps on the way do not", () => {
+    const clock = new SimulatedClock();
+    const log = new EventLog(clock);
+    const heard = log.heard(silentLog).with({ component: "mesh" });
+    heard.info("attempting connection", { address: "10.0.0.1:6783" });
+    heard.debug("details");
+    heard.info("connection fully established", { peer: "<b>x</b>" });
+    heard.with({ component: "host" }).warning("repaired link weave: it was down");
+    clock.advance(1_000);
+    expect(log.all().map(({ kind, text, fields }) => [kind, text, fields])).toEqual([
+      ["peers", "connection fully established", { peer: "<b>x</b>" }],
+      ["repairs", "repaired link weave: it was down", undefined],
+    ]);
+  });
+
+  test("what is logged is logged all the same", () => {
+    const lines: string[] = [];
+    const log = new EventLog(new SimulatedClock()).heard(
+      logTo((level, text) => lines.push(`${level} ${text}`)),
+    );
+    log.info("attempting connection");
+    log.error("broken");
+    expect(lines).toEqual(["info attempting connection", "error broken"]);
+  });
+
+  test("a flood is counted, and followers hear of events together", () => {
+    const clock = new SimulatedClock();
+    const log = new EventLog(clock);
+    const batches: (readonly Event[])[] = [];
+    const following = log.follow((events) => batches.push(events));
+    const heard = log.heard(silentLog);
+    for (let i = 0; i < 1_000; i++) heard.warning(`no ${i}`);
+    clock.advance(1_000);
+    expect(batches.length).toBe(1);
+    expect(batches[0]?.at(-1)?.text).toBe("800 more events within a second: see the log");
+    following.cancel();
+    for (let second = 0; second < 20; second++) {
+      for (let i = 0; i < 190; i++) heard.warning("again");
+      clock.advance(1_000);
+    }
+    expect(log.all().length).toBe(EVENT_BOUNDS.entries);
+    expect(batches.length).toBe(1);
+    clock.advance(EVENT_BOUNDS.ageMs);
+    heard.info("a day later");
+    clock.advance(1_000);
+    expect(log.all().map(({ text }) => text)).toEqual(["a day later"]);
+  });
+});
+
+test("peers have the same places each time, apart from each other, on the stage", () => {
+  for (const [count, width, height] of [
+    [1, 300, 300],
+    [3, 900, 500],
+    [40, 900, 500],
+    [200, 1_000, 600],
+    [500, 360, 480],
+  ] as const) {
+    const keys = Array.from({ length: count }, (_, i) => `peer ${i}`);
+    const places = placePeers(keys, "peer 0", width, height);
+    expect(placePeers(keys, "peer 0", width, height)).toEqual(places);
+    expect([...places.keys()].sort()).toEqual([...keys].sort());
+    for (const { x, y } of places.values()) {
+      expect(x).toBeWithin(0, width);
+      expect(y).toBeWithin(0, height);
+    }
+    expect(new Set(Array.from(places.values(), ({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`)).size).toBe(
+      count,
+    );
+  }
+});
+
+test("a peer stands as its best connection, and an address of a known host is no other peer", () => {
+  const connection = { outbound: true, encrypted: false, silent: false };
+  const lost = { ...connection, address: "10.0.0.2:6783", state: "lost", peer: { name: "b", nickname: "B" } };
+  const facts = {
+    host: { name: "a" },
+    peers: { a: { nickname: "A", links: {} }, c: { nickname: "C", links: {} } },
+    connections: {
+      "1": lost,
+      "2": { ...connection, address: "10.0.0.2:6783", state: "failed" },
+      "3": { ...connection, address: "10.0.0.9:6783", state: "waiting" },
+    },
+  } as unknown as Facts;
+  const all = standings(facts);
+  expect([...all].map(([key, { tone, state }]) => [key, tone, state])).toEqual([
+    ["a", "own", "this host"],
+    ["c", "far", "reached through other peers"],
+    ["b", "bad", "lost"],
+    ["10.0.0.9:6783", "waiting", "waiting"],
+  ]);
+});
+
+test("events are kept in the state file over a restart, within their bounds", () => {
+  const folder = mkdtempSync(join(tmpdir(), "weave-journal-"));
+  const file = join(folder, "weave.db");
+  const clock = new SimulatedClock();
+  const opened = () => {
+    const store = Store.open(file);
+    const log = new EventLog(clock);
+    log.keep(store.journal(EventSchema, EVENT_BOUNDS, () => clock.wall()));
+    return { store, log, heard: log.heard(silentLog) };
+  };
+  try {
+    const first = opened();
+    first.heard.info("one");
+    first.log.close();
+    first.store.close();
+    const second = opened();
+    expect(second.log.all().map(({ text }) => text)).toEqual(["one"]);
+    for (let round = 0; round < 15; round++) {
+      for (let i = 0; i < 199; i++) second.heard.info(`more ${round} ${i}`);
+      clock.advance(1_000);
+    }
+    second.log.close();
+    second.store.close();
+    const third = opened();
+    expect(third.log.all().length).toBe(EVENT_BOUNDS.entries);
+    expect(third.log.all().at(-1)?.text).toBe("more 14 198");
+    clock.advance(EVENT_BOUNDS.ageMs + 1);
+    third.heard.info("late");
+    third.log.close();
+    third.store.close();
+    const database = new Database(file);
+    expect(database.query("SELECT count(*) AS count FROM journal").get()).toEqual({ count: 1 });
+    database.close();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
