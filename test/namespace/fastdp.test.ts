@@ -229,9 +229,11 @@ describe("frames", () => {
   });
 
   test("of addresses not seen for long are forgotten, and those of peers that are gone; those of peers renumbered stay", async () => {
-    const before = datapath.macs().length;
+    const known = () => datapath.macs().map(([mac]) => mac);
+    const before = known();
     datapath.forgetMacs(0n);
-    expect(datapath.macs().length).toBe(before);
+    // The kernel of the pod's own link may speak in between, and is learned as well.
+    expect(known()).toEqual(expect.arrayContaining(before));
     const macsAt = (wanted: number) => datapath.macs().filter(([, { peer }]) => peer === wanted).length;
     const count = macsAt(id(1));
     expect(count).toBeGreaterThan(0);

@@ -37,6 +37,14 @@ pod() {
     CNI_COMMAND=ADD CNI_CONTAINERID=p$1 CNI_NETNS=/run/netns/p$1 CNI_IFNAME=eth0 CNI_PATH=/usr/bin on $1 weave-net > /tmp/cni$1
   sed -n 's/.*"address": *"\\([0-9.]*\\)\\/.*/\\1/p' /tmp/cni$1 | tr -d '\\n' > /tmp/pod$1
 }
+# connections N: what \`weave status connections\` shows; under emulation that program takes seconds to start
+connections() {
+  on $1 wget -q -O - http://127.0.0.1:6784/status/connections
+}
+# established A B TEXT: the connections of both, each to the other, say so
+established() {
+  connections $1 | grep -q "established $3" && connections $2 | grep -q "established $3"
+}
 inpod() {
   n=$1; shift
   $IP netns exec p$n "$@"

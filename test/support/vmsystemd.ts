@@ -64,7 +64,7 @@ export async function bootSystemd({ modules, files, script, timeoutMs }: Systemd
         ...["-cpu", "max", "-m", "1024", "-nic", "none", "-kernel", kernel, "-initrd", initrd],
         "-nographic",
         ...["-drive", `file=${disk},if=virtio,format=raw,cache=unsafe`],
-        ...["-append", "console=ttyS0 panic=1 quiet"],
+        ...["-append", "console=ttyS0 panic=1 quiet no_timer_check"],
       ],
       { timeoutMs },
     );

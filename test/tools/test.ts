@@ -44,6 +44,7 @@ const LONG =
 /** A file that hangs is ended after this. */
 const PATIENCE_MS = 15 * 60_000;
 const SHOWN = 8;
+const SHOWN_OF_A_FAILURE = 12;
 
 const isRoot = process.getuid?.() === 0;
 
@@ -79,7 +80,8 @@ const seed = process.env["SEED"] ?? String(Math.floor(Math.random() * 2 ** 31));
 console.log(`SEED=${seed} repeats the random tests of this run`);
 
 const total = { pass: 0, fail: 0, skip: 0 };
-const failures: string[] = [];
+/** What failed, and the lines that say how. */
+const failures = new Map<string, readonly string[]>();
 
 function heading(text: string): void {
   console.log(`\n## ${text}`);
@@ -92,7 +94,7 @@ async function step(name: string, run: () => boolean | Promise<boolean>): Promis
   if (ok) total.pass++;
   else {
     total.fail++;
-    failures.push(name);
+    failures.set(name, []);
   }
 }
 
@@ -108,7 +110,14 @@ function count(name: string, code: number, output: string): void {
   total.pass += number("pass");
   total.skip += number("skip");
   total.fail += number("fail") || (code === 0 ? 0 : 1);
-  if (code !== 0) failures.push(name);
+  if (code !== 0) failures.set(name, failureLines(output));
+}
+
+/** The lines that say what failed: they are repeated at the end, which is what a log that is cut still has. */
+function failureLines(output: string): string[] {
+  const lines = output.split("\n");
+  const telling = /^(\(fail\)|error:|[A-Za-z]*Error:|Expected|Received|\s+at .*\.test\.ts|[-+] )/;
+  return lines.filter((line) => telling.test(line)).slice(0, SHOWN_OF_A_FAILURE);
 }
 
 const env = { ...(process.env as Record<string, string>), FORCE_COLOR: "0", SEED: seed };
@@ -207,6 +216,6 @@ const together = [...selection].filter(([kind]) => KINDS[kind]?.weight === undef
 for (const [kind, files] of together) await testTogether(kind, files);
 await testApart(new Map([...selection].filter(([kind]) => KINDS[kind]?.weight !== undefined)));
 
-for (const name of failures) console.log(`FAILED: ${name}`);
+for (const [name, lines] of failures) console.log([`FAILED: ${name}`, ...lines].join("\n  "));
 console.log(`\n${total.pass} passed, ${total.fail} failed, ${total.skip} skipped`);
 process.exitCode = total.fail === 0 ? 0 : 1;

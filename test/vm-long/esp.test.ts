@@ -10,7 +10,7 @@ until_ 10 grep -q listening /tmp/tcpdump
 on 1 weave launch --password=s3cr3t --ipalloc-init=consensus=2
 on 2 weave launch --password=s3cr3t --ipalloc-init=consensus=2 10.99.0.1
 pod 1; pod 2
-by() { on 1 weave status connections | grep -q "established encrypted   $1 " && on 2 weave status connections | grep -q "established encrypted   $1 "; }
+by() { established 1 2 "encrypted   $1 "; }
 until_ 30 by fastdp
 # bulk FROM TO: 20 MB by TCP
 bulk() {
@@ -51,7 +51,7 @@ section blocked
 on 1 nft -f - << END
 table inet blocked { chain input { type filter hook input priority -300; ip protocol esp drop; }; }
 END
-switched() { on 2 weave status connections | grep -q "established encrypted   sleeve "; }
+switched() { connections 2 | grep -q "established encrypted   sleeve "; }
 until_ 60 switched && echo "by sleeve"
 on 2 weave status connections
 inpod 1 ping -n -c 5 -i 0.2 -W 5 $(cat /tmp/pod2)

@@ -1,13 +1,15 @@
 // The encrypted fast datapath on a kernel that has ESP: Debian's, in a virtual machine.
 import { expect, test } from "bun:test";
-import { bootVm } from "../support/vm.ts";
+import { bootVm, VM_TEST_TIMEOUT_MS } from "../support/vm.ts";
 import { sections, weaveMachine } from "../support/vmhosts.ts";
 
 const MARKER = "the-secret!";
 
-test("two hosts with a password talk by ESP, and never in clear", async () => {
-  const output = await bootVm(
-    weaveMachine(`
+test(
+  "two hosts with a password talk by ESP, and never in clear",
+  async () => {
+    const output = await bootVm(
+      weaveMachine(`
 host 1; host 2; wire 1 2
 # From before the first packet to after the last one.
 on 1 tcpdump -i eth0 --immediate-mode -w /tmp/capture -U ip 2> /tmp/tcpdump &
@@ -15,7 +17,7 @@ until_ 10 grep -q listening /tmp/tcpdump
 on 1 weave launch --password=s3cr3t --ipalloc-init=consensus=2
 on 2 weave launch --password=s3cr3t --ipalloc-init=consensus=2 10.99.0.1
 pod 1; pod 2
-encrypted() { on 1 weave status connections | grep -q "established encrypted   fastdp" && on 2 weave status connections | grep -q "established encrypted   fastdp"; }
+encrypted() { established 1 2 "encrypted   fastdp"; }
 until_ 30 encrypted
 section status
 on 1 weave status connections
@@ -44,22 +46,24 @@ section clear
 tcpdump -nn -r /tmp/capture udp port 6784 2> /dev/null | wc -l
 grep -c "${MARKER}" /tmp/capture
 `),
-  );
-  const found = sections(output);
-  const status = found.get("status") ?? output;
-  expect(status.match(/established encrypted {3}fastdp \S+ encrypted=true mtu=1376/g)?.length).toBe(2);
-  expect(found.get("ping")).toContain(" 0% packet loss");
-  expect(found.get("full")).toContain(" 0% packet loss");
-  const flushed = found.get("flushed") ?? "";
-  expect(flushed).toContain("encrypted\n");
-  expect(flushed).toContain("repaired ESP policy out 10.99.0.1 to 10.99.0.2: it was missing");
-  expect(flushed).toContain("repaired ESP policy out any address to 10.99.0.2: it was missing");
-  expect(flushed).toContain("repaired ESP association 10.99.0.1 to 10.99.0.2: it was missing");
-  expect(found.get("stopped")).toContain(" 0% packet loss");
-  const kernel = found.get("kernel") ?? "";
-  expect(kernel).toMatch(/src 10\.99\.0\.1\/32 dst 10\.99\.0\.2\/32 proto 17 dport 6784\s+dir out/);
-  expect(kernel).toMatch(/src 10\.99\.0\.2\/32 dst 10\.99\.0\.1\/32 proto 17 dport 6784\s+dir in/);
-  expect(kernel.match(/aead rfc4106\(gcm\(aes\)\) KEY 128/g)?.length).toBe(2);
-  expect(Number(found.get("wire")?.match(/(\d+) ESP/)?.[1])).toBeGreaterThan(20);
-  expect(found.get("clear")?.trim().split("\n")).toEqual(["0", "0"]);
-});
+    );
+    const found = sections(output);
+    const status = found.get("status") ?? output;
+    expect(status.match(/established encrypted {3}fastdp \S+ encrypted=true mtu=1376/g)?.length).toBe(2);
+    expect(found.get("ping")).toContain(" 0% packet loss");
+    expect(found.get("full")).toContain(" 0% packet loss");
+    const flushed = found.get("flushed") ?? "";
+    expect(flushed).toContain("encrypted\n");
+    expect(flushed).toContain("repaired ESP policy out 10.99.0.1 to 10.99.0.2: it was missing");
+    expect(flushed).toContain("repaired ESP policy out any address to 10.99.0.2: it was missing");
+    expect(flushed).toContain("repaired ESP association 10.99.0.1 to 10.99.0.2: it was missing");
+    expect(found.get("stopped")).toContain(" 0% packet loss");
+    const kernel = found.get("kernel") ?? "";
+    expect(kernel).toMatch(/src 10\.99\.0\.1\/32 dst 10\.99\.0\.2\/32 proto 17 dport 6784\s+dir out/);
+    expect(kernel).toMatch(/src 10\.99\.0\.2\/32 dst 10\.99\.0\.1\/32 proto 17 dport 6784\s+dir in/);
+    expect(kernel.match(/aead rfc4106\(gcm\(aes\)\) KEY 128/g)?.length).toBe(2);
+    expect(Number(found.get("wire")?.match(/(\d+) ESP/)?.[1])).toBeGreaterThan(20);
+    expect(found.get("clear")?.trim().split("\n")).toEqual(["0", "0"]);
+  },
+  VM_TEST_TIMEOUT_MS,
+);

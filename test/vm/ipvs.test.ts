@@ -1,7 +1,7 @@
 // Network policy beside kube-proxy in its IPVS mode, on a kernel that has IPVS: Debian's, in a virtual machine. Packets
 // to a service then are the host's own on their way in, and are sent on from there.
 import { expect, test } from "bun:test";
-import { bootVm } from "../support/vm.ts";
+import { bootVm, VM_TEST_TIMEOUT_MS } from "../support/vm.ts";
 import { sections, weaveMachine } from "../support/vmhosts.ts";
 
 const SERVICE = "10.96.0.10";
@@ -29,10 +29,12 @@ const SNAPSHOT = {
   ],
 };
 
-test("the pod behind a service counts, and who asks for it", async () => {
-  const output = await bootVm(
-    weaveMachine(
-      `
+test(
+  "the pod behind a service counts, and who asks for it",
+  async () => {
+    const output = await bootVm(
+      weaveMachine(
+        `
 $IP link add weave type bridge; $IP link set weave up; $IP addr add 10.32.0.1/12 dev weave
 echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv4/vs/conntrack
 for n in 11 21 31; do
@@ -53,27 +55,29 @@ section apply
 weave-npc apply --snapshot /snapshot.json --node n1
 ask 21 after; ask 31 after
 `,
-      {
-        modules: [
-          "dummy",
-          "ip_vs",
-          "ip_vs_rr",
-          "nft_fib",
-          "nft_fib_ipv4",
-          "nft_fib_ipv6",
-          "nft_fib_inet",
-          "nft_log",
-          "nfnetlink_log",
-        ],
-        programs: ["/usr/sbin/ipvsadm"],
-        files: { "/snapshot.json": new TextEncoder().encode(JSON.stringify(SNAPSHOT)) },
-        links: { "/usr/bin/weave-npc": "/usr/bin/weave" },
-      },
-    ),
-  );
-  const found = sections(output);
-  expect(found.get("apply") ?? output).toContain("3 pod addresses on n1, 1 of them isolated; 1 policy");
-  const answer = (title: string) => found.get(title)?.trim();
-  expect([answer("21 before"), answer("31 before")]).toEqual(["answer", "answer"]);
-  expect([answer("21 after"), answer("31 after")]).toEqual(["answer", "no answer"]);
-}, 180_000);
+        {
+          modules: [
+            "dummy",
+            "ip_vs",
+            "ip_vs_rr",
+            "nft_fib",
+            "nft_fib_ipv4",
+            "nft_fib_ipv6",
+            "nft_fib_inet",
+            "nft_log",
+            "nfnetlink_log",
+          ],
+          programs: ["/usr/sbin/ipvsadm"],
+          files: { "/snapshot.json": new TextEncoder().encode(JSON.stringify(SNAPSHOT)) },
+          links: { "/usr/bin/weave-npc": "/usr/bin/weave" },
+        },
+      ),
+    );
+    const found = sections(output);
+    expect(found.get("apply") ?? output).toContain("3 pod addresses on n1, 1 of them isolated; 1 policy");
+    const answer = (title: string) => found.get(title)?.trim();
+    expect([answer("21 before"), answer("31 before")]).toEqual(["answer", "answer"]);
+    expect([answer("21 after"), answer("31 after")]).toEqual(["answer", "no answer"]);
+  },
+  VM_TEST_TIMEOUT_MS,
+);

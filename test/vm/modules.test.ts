@@ -2,20 +2,22 @@
 // lie where they always do.
 import { expect, test } from "bun:test";
 import { DIST } from "../support/hosts.ts";
-import { bootVm, bridgeModules, fetchKernel } from "../support/vm.ts";
+import { bootVm, bridgeModules, fetchKernel, VM_TEST_TIMEOUT_MS } from "../support/vm.ts";
 import { sections } from "../support/vmhosts.ts";
 
-test("weave setup loads br_netfilter and what it needs, and turns it on", async () => {
-  const kernel = await fetchKernel();
-  const { folder, files } = bridgeModules(kernel);
-  const output = await bootVm({
-    modules: [],
-    programs: [],
-    files: {
-      "/usr/bin/weave": `${DIST}/weave`,
-      ...files,
-    },
-    script: `
+test(
+  "weave setup loads br_netfilter and what it needs, and turns it on",
+  async () => {
+    const kernel = await fetchKernel();
+    const { folder, files } = bridgeModules(kernel);
+    const output = await bootVm({
+      modules: [],
+      programs: [],
+      files: {
+        "/usr/bin/weave": `${DIST}/weave`,
+        ...files,
+      },
+      script: `
 echo "### before"
 ls /proc/sys/net/bridge
 echo "### setup"
@@ -27,12 +29,14 @@ mv ${folder} /gone; rmmod br_netfilter
 echo "### without"
 weave setup --cni-bin-dir /none --cni-conf-dir /none
 `,
-  });
-  const of = sections(output);
-  expect(of.get("before")).toContain("No such file");
-  expect(of.get("setup")).not.toContain("br_netfilter");
-  expect(of.get("after")?.trim()).toBe("1\n1");
-  expect(of.get("without")).toContain(
-    "weave setup: the kernel has no br_netfilter, so policies are not enforced between pods: 'modprobe br_netfilter' loads it (cannot load br_netfilter: it is not among the kernel's modules",
-  );
-}, 180_000);
+    });
+    const of = sections(output);
+    expect(of.get("before")).toContain("No such file");
+    expect(of.get("setup")).not.toContain("br_netfilter");
+    expect(of.get("after")?.trim()).toBe("1\n1");
+    expect(of.get("without")).toContain(
+      "weave setup: the kernel has no br_netfilter, so policies are not enforced between pods: 'modprobe br_netfilter' loads it (cannot load br_netfilter: it is not among the kernel's modules",
+    );
+  },
+  VM_TEST_TIMEOUT_MS,
+);
