@@ -1,6 +1,7 @@
 // One question to one nameserver, and the answer that belongs to it (RFC 5452: a forger has to guess the id, the port
 // and the question; a socket of its own for each question draws the port anew).
 import { isIPv6 } from "node:net";
+import { readBe16 } from "../bytes/bigendian.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { whyNotConnected } from "../sys/whynot.ts";
@@ -67,7 +68,7 @@ export function answers(reply: Uint8Array, query: Uint8Array): boolean {
   if (reply.length < HEADER || messageId(reply) !== messageId(query)) return false;
   const [flags = 0, asked = 0] = [reply[2], query[2]];
   if (!(flags & 0x80) || (flags & 0x78) !== (asked & 0x78)) return false;
-  const questions = ((reply[4] ?? 0) << 8) | (reply[5] ?? 0);
+  const questions = readBe16(reply, 4);
   // A server that could not read the question may leave it away; it has nothing else to say then.
   if (questions === 0) return rcodeOf(reply) !== RCODE.ok && rcodeOf(reply) !== RCODE.nameError;
   if (questions !== 1) return false;

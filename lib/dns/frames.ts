@@ -1,15 +1,13 @@
 // Messages over TCP: each with its length in front, two bytes, high one first (RFC 1035, 4.2.2; RFC 7766).
+import { be16, readBe16 } from "../bytes/bigendian.ts";
+import { concat } from "../bytes/concat.ts";
 import { ReceiveBuffer } from "../mesh/receivebuffer.ts";
 
 const LENGTH = 2;
 
 /** A message as it goes over TCP. */
 export function frame(message: Uint8Array): Uint8Array {
-  const framed = new Uint8Array(message.length + LENGTH);
-  framed[0] = message.length >> 8;
-  framed[1] = message.length & 255;
-  framed.set(message, LENGTH);
-  return framed;
+  return concat([be16(message.length), message]);
 }
 
 /** Puts messages together that come over TCP in pieces. */
@@ -22,8 +20,7 @@ export class Frames {
     this.#received.push(chunk);
     for (;;) {
       const { waiting } = this.#received;
-      const [high = 0, low = 0] = waiting;
-      const end = LENGTH + ((high << 8) | low);
+      const end = LENGTH + readBe16(waiting, 0);
       if (waiting.length < LENGTH || waiting.length < end) return;
       this.#received.take(end);
       this.message(waiting.slice(LENGTH, end));

@@ -7,6 +7,8 @@ import packet, {
   type Packet,
   type Question,
 } from "dns-packet";
+import { be16, readBe16 } from "../bytes/bigendian.ts";
+import { viewOf } from "../bytes/view.ts";
 
 /** Response codes. */
 export const RCODE = {
@@ -66,15 +68,14 @@ export interface Unreadable {
 
 /** The id of a message, in its first two bytes. */
 export function messageId(bytes: Uint8Array): number {
-  return ((bytes[0] ?? 0) << 8) | (bytes[1] ?? 0);
+  return readBe16(bytes, 0);
 }
 
 /** The same message under another id. */
 export function withId(bytes: Uint8Array, id: number): Uint8Array {
   // Not slice(): a Buffer's is no copy.
   const copy = new Uint8Array(bytes);
-  copy[0] = id >> 8;
-  copy[1] = id & 255;
+  copy.set(be16(id));
   return copy;
 }
 
@@ -103,7 +104,7 @@ export function questionEnd(message: Uint8Array): number | undefined {
 /** Reads a query; undefined for what is not to be answered at all. */
 export function readQuery(bytes: Uint8Array): { query: Query } | { unreadable: Unreadable } | undefined {
   if (bytes.length < HEADER) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const view = viewOf(bytes);
   const id = messageId(bytes);
   const flags = view.getUint16(2);
   // Answers to answers would go on for ever.
@@ -202,6 +203,6 @@ function withQuestion(bytes: Uint8Array, asked: Uint8Array): Uint8Array {
   message.set(bytes.subarray(0, HEADER));
   message.set(asked, HEADER);
   message.set(bytes.subarray(HEADER), HEADER + asked.length);
-  new DataView(message.buffer).setUint16(4, 1);
+  message.set(be16(1), 4);
   return message;
 }

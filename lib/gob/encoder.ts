@@ -1,4 +1,5 @@
 // Encoding gob: a stream of messages, each with its length in front; a type is described before its first value.
+import { concat } from "../bytes/concat.ts";
 import { BASIC_ID, type GobType } from "./type.ts";
 
 const WIRE_SLICE = 2;
@@ -248,15 +249,4 @@ export class GobEncoder {
 export function gobEncode(...items: readonly (readonly [GobType, unknown])[]): Uint8Array {
   const encoder = new GobEncoder();
   return concat(items.map(([type, value]) => encoder.encode(type, value)));
-}
-
-/** Joins byte arrays. */
-export function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

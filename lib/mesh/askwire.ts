@@ -1,6 +1,7 @@
 // The messages of the ask channel, which only our own versions speak: one octet for the kind, eight for the number of
 // the question (big endian), then for a question the length of its subject in one octet and the subject; the rest is
 // JSON, or the reason of a refusal.
+import { viewOf } from "../bytes/view.ts";
 import { ProtocolError } from "./framing.ts";
 
 /** Bytes of a question's and of an answer's JSON. */
@@ -47,7 +48,7 @@ export function encodeAsk(message: AskMessage): Uint8Array {
 export function decodeAsk(bytes: Uint8Array): AskMessage {
   const kind = KINDS[bytes[0] ?? KINDS.length];
   if (kind === undefined || bytes.length < HEADER) throw new ProtocolError("no message of the ask channel");
-  const id = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(1);
+  const id = viewOf(bytes).getBigUint64(1);
   const rest = Buffer.from(bytes.buffer, bytes.byteOffset + HEADER, bytes.length - HEADER);
   if (kind === "refusal")
     return {

@@ -1,5 +1,6 @@
 // How messages lie on a control connection: with a length in front (protocol 2) or as gob byte slices (protocol 1),
 // sealed or plain (mesh: protocol_crypto.go).
+import { viewOf } from "../bytes/view.ts";
 import type { Nacl } from "../crypto/nacl.ts";
 import { NONCE_LENGTH } from "../crypto/nacl.ts";
 import { GobDecoder } from "../gob/decoder.ts";
@@ -41,7 +42,7 @@ export function lengthPrefixed(): Framing {
     },
     unframe(bytes) {
       if (bytes.length < 4) return undefined;
-      const length = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, false);
+      const length = viewOf(bytes).getUint32(0, false);
       if (length > MAX_MESSAGE) {
         throw new ProtocolError(`incoming message exceeds maximum size: ${length} > ${MAX_MESSAGE}`);
       }

@@ -1,8 +1,9 @@
 // The handshake of a control connection, versions 1 and 2 (mesh: protocol.go), as a pure state machine: bytes of the
 // peer in, bytes for the peer out, and in the end what both have agreed on.
+import { concat } from "../bytes/concat.ts";
 import { formSessionKey, KEY_LENGTH, type KeyPair, type Nacl } from "../crypto/nacl.ts";
 import { GobDecoder, GobReader } from "../gob/decoder.ts";
-import { concat, GobEncoder } from "../gob/encoder.ts";
+import { GobEncoder } from "../gob/encoder.ts";
 import { map, string } from "../gob/type.ts";
 import { HandshakeError } from "./errors.ts";
 import { type Framing, gobFramed, lengthPrefixed, ProtocolError, sealed, UnopenedError } from "./framing.ts";
@@ -142,7 +143,7 @@ export class Handshake {
 
   #startV1(keys: KeyPair | undefined): void {
     const features = onlyV1(this.params.features);
-    if (keys) features.set("PublicKey", Buffer.from(keys.publicKey).toString("hex"));
+    if (keys) features.set("PublicKey", keys.publicKey.toHex());
     const encoder = new GobEncoder();
     const decoder = new GobDecoder();
     this.send(encoder.encode(FeaturesType, features));

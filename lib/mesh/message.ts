@@ -1,7 +1,8 @@
 // The messages on a control connection: a tag, then for gossip a gob stream of channel name, source, (destination,)
 // payload (mesh: protocol.go, gossip_channel.go).
+import { concat } from "../bytes/concat.ts";
 import { GobReader } from "../gob/decoder.ts";
-import { concat, gobEncode } from "../gob/encoder.ts";
+import { gobEncode } from "../gob/encoder.ts";
 import { bytes, string, uint64 } from "../gob/type.ts";
 import { nameFromNumber, nameToNumber, type PeerName } from "./name.ts";
 

@@ -65,7 +65,7 @@ export function nameToBytes(name: PeerName): Uint8Array {
 
 /** Reads six octets (fewer count as the lower ones, as in the original); throws PeerNameError for more. */
 export function nameFromBytes(bytes: Uint8Array): PeerName {
-  if (bytes.length > NAME_LENGTH) throw new PeerNameError(Buffer.from(bytes).toString("hex"));
+  if (bytes.length > NAME_LENGTH) throw new PeerNameError(bytes.toHex());
   const octets = new Uint8Array(NAME_LENGTH);
   octets.set(bytes, NAME_LENGTH - bytes.length);
   return formatMac(octets) as PeerName;

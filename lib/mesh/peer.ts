@@ -1,7 +1,8 @@
 // A peer as the topology knows it, and how it travels in topology gossip: a gob stream of peer, its connections,
 // peer, its connections, … (mesh: peer.go, peers.go).
+import { concat } from "../bytes/concat.ts";
 import { GobReader } from "../gob/decoder.ts";
-import { concat, GobEncoder } from "../gob/encoder.ts";
+import { GobEncoder } from "../gob/encoder.ts";
 import { bool, bytes, type GobValue, slice, string, struct, uint64 } from "../gob/type.ts";
 import {
   MAX_ADDRESS,

@@ -1,5 +1,6 @@
 // Reading a file of bolt, the store of the original (github.com/boltdb/bolt: db.go, page.go, bucket.go): a tree of pages in
 // one file. All integers are little-endian. Only for reading, and only what one takes of it.
+import { viewOf } from "../bytes/view.ts";
 
 const PAGE_HEADER = 16;
 const ELEMENT = 16;
@@ -32,7 +33,7 @@ export function boltBucket(file: Uint8Array, name: string): Map<string, Uint8Arr
   const top = leaves(file, pageSize, pageAt(file, pageSize, root));
   for (const { flags, key, value } of top) {
     if ((flags & IS_BUCKET) === 0 || new TextDecoder().decode(key) !== name) continue;
-    const page = number(view(value), 0, 8);
+    const page = number(viewOf(value), 0, 8);
     // A small bucket lies in the value itself.
     const start = page === 0 ? readPage(value.subarray(BUCKET_HEADER)) : pageAt(file, pageSize, page);
     return new Map(
@@ -41,8 +42,6 @@ export function boltBucket(file: Uint8Array, name: string): Map<string, Uint8Arr
   }
   return undefined;
 }
-
-const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 
 /** A number of 2, 4 or 8 bytes; throws where there are none. */
 function number(data: DataView, at: number, size: 2 | 4 | 8): number {
@@ -64,9 +63,9 @@ function newestMeta(file: Uint8Array): { root: number; pageSize: number } {
 
 function readMeta(bytes: Uint8Array): { root: number; pageSize: number; transaction: number } | undefined {
   if (bytes.length < PAGE_HEADER + META) return undefined;
-  const meta = view(bytes.subarray(PAGE_HEADER, PAGE_HEADER + META));
+  const meta = viewOf(bytes.subarray(PAGE_HEADER, PAGE_HEADER + META));
   if (
-    number(view(bytes), 8, 2) !== FLAG.meta ||
+    number(viewOf(bytes), 8, 2) !== FLAG.meta ||
     number(meta, 0, 4) !== MAGIC ||
     number(meta, 4, 4) !== VERSION
   )
@@ -84,14 +83,14 @@ function checksum(bytes: Uint8Array): bigint {
 }
 
 function readPage(bytes: Uint8Array): Page {
-  const data = view(bytes);
+  const data = viewOf(bytes);
   return { flags: number(data, 8, 2), count: number(data, 10, 2), bytes };
 }
 
 function pageAt(file: Uint8Array, pageSize: number, id: number): Page {
   const start = id * pageSize;
   if (pageSize < 512 || start + PAGE_HEADER > file.length) throw new BoltError(`missing page ${id}`);
-  const overflow = number(view(file.subarray(start)), 12, 4);
+  const overflow = number(viewOf(file.subarray(start)), 12, 4);
   return readPage(file.subarray(start, start + (overflow + 1) * pageSize));
 }
 
@@ -104,7 +103,7 @@ interface Leaf {
 /** All leaves below a page. */
 function leaves(file: Uint8Array, pageSize: number, { flags, count, bytes }: Page, depth = 0): Leaf[] {
   if (depth > MAX_DEPTH) throw new BoltError("its pages form a loop");
-  const data = view(bytes);
+  const data = viewOf(bytes);
   const elements = Array.from({ length: count }, (_, i) => PAGE_HEADER + i * ELEMENT);
   if (flags === FLAG.branch) {
     return elements.flatMap((at) =>

@@ -1,5 +1,7 @@
 // What a packet says of its connection: addresses, protocol, ports (RFC 791, RFC 8200).
 import { type Ip, ipFromOctets } from "../address/ip.ts";
+import { readBe16 } from "../bytes/bigendian.ts";
+import { viewOf } from "../bytes/view.ts";
 import type { Protocol } from "./objects.ts";
 
 const IPV4_HEADER = 20;
@@ -60,19 +62,18 @@ function connection(
   transport: Uint8Array,
 ): Connection {
   const protocol = NUMBERS[number];
-  const u16 = (at: number) => ((transport[at] ?? 0) << 8) | (transport[at + 1] ?? 0);
   return {
     source: ipFromOctets(source),
     destination: ipFromOctets(destination),
     protocol: protocol ?? number,
-    sourcePort: protocol ? u16(0) : 0,
-    port: protocol ? u16(2) : 0,
+    sourcePort: protocol ? readBe16(transport, 0) : 0,
+    port: protocol ? readBe16(transport, 2) : 0,
     segment: protocol === "TCP" && transport.length >= TCP_NEEDED ? segment(transport) : undefined,
   };
 }
 
 function segment(bytes: Uint8Array): Segment {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const view = viewOf(bytes);
   const flags = view.getUint8(TCP_FLAGS);
   return {
     sequence: view.getUint32(4),

@@ -6,6 +6,7 @@
 //   peers-KEY     of a range of ports: who may use it
 //   blocked-…     a direction: logs and drops
 import { type Family, familyOf, type Ip, ipOctets, octets } from "../address/ip.ts";
+import { be16 } from "../bytes/bigendian.ts";
 import { POLICY_TABLE } from "../host/names.ts";
 import type { Chain as NftChain } from "../netlink/nftables/chain.ts";
 import { matchReply, matchState, STATE } from "../netlink/nftables/conntrack.ts";
@@ -88,7 +89,7 @@ export function contentElements(set: RuleSet, family: Family): Element[] {
       return [...set.endpoints.values()]
         .filter(({ ip }) => familyOf(ip) === family)
         .map(({ ip, protocol, port }) => ({
-          key: concatenated(ipOctets(ip), Uint8Array.of(PROTOCOL[protocol]), portOctets(port)),
+          key: concatenated(ipOctets(ip), Uint8Array.of(PROTOCOL[protocol]), be16(port)),
         }));
   }
 }
@@ -102,8 +103,6 @@ export function addressElements(addresses: Iterable<Ip>, family: Family): Elemen
 export function ofThatFamily(addresses: Iterable<Ip>, family: Family): Ip[] {
   return [...addresses].filter((address) => familyOf(address) === family);
 }
-
-const portOctets = (port: number) => Uint8Array.of(port >> 8, port & 255);
 
 /**
  * The maps from ports to who may use them. Ranges have one of their own: looking one up takes the longer, the more there
@@ -121,9 +120,9 @@ export function portsMaps({ key, direction, ports }: Chain): FilledSet[] {
         elements: own.map(({ protocol, first, last, peers }: PortRange) => {
           const number = Uint8Array.of(PROTOCOL[protocol]);
           const verdict = who(peers);
-          const from = concatenated(number, portOctets(first));
+          const from = concatenated(number, be16(first));
           return interval
-            ? { key: from, last: concatenated(number, portOctets(last)), verdict }
+            ? { key: from, last: concatenated(number, be16(last)), verdict }
             : { key: from, verdict };
         }),
       },

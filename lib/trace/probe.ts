@@ -2,6 +2,7 @@
 // packets by its number; and what frames say of it. Only IPv4, as all addresses of the network.
 import { internetChecksum } from "../address/checksum.ts";
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
+import { viewOf } from "../bytes/view.ts";
 
 export const PROTOCOLS = ["icmp", "tcp", "udp"] as const;
 export type ProbeProtocol = (typeof PROTOCOLS)[number];
@@ -68,7 +69,7 @@ export function probePayload(probe: Probe, sequence: number, size = 0): Uint8Arr
 
 /** What an Ethernet frame (or one with the four octets of sleeve's tag in front) is of a probe; undefined for others. */
 export function signOf(frame: Uint8Array, probe: Probe): Sign | undefined {
-  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  const view = viewOf(frame);
   for (const at of [0, 4]) {
     if (frame.length < at + ETHERNET_HEADER + 20) return undefined;
     const type = view.getUint16(at + 12);
@@ -85,7 +86,7 @@ function packetSign(packet: Uint8Array, probe: Probe): Sign | undefined {
   const source = ipv4FromOctets(packet.subarray(12, 16));
   const forth = source === probe.source && ipv4FromOctets(packet.subarray(16, 20)) === probe.destination;
   const number = packet[9];
-  const view = new DataView(rest.buffer, rest.byteOffset, rest.byteLength);
+  const view = viewOf(rest);
   if (forth) {
     if (number !== PROTOCOL_NUMBER[probe.protocol]) return undefined;
     if (probe.protocol === "icmp")

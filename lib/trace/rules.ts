@@ -1,5 +1,7 @@
 // Rules of nftables that dropped something of the probe, and whether policies are in force for an end.
 import { type IPv4, ipv4Octets } from "../address/ipv4.ts";
+import { be16 } from "../bytes/bigendian.ts";
+import { concat } from "../bytes/concat.ts";
 import { hasElement } from "../netlink/nftables/element.ts";
 import { ruleComment } from "../netlink/nftables/rule.ts";
 import { tableList } from "../netlink/nftables/table.ts";
@@ -14,15 +16,13 @@ import type { Drop, Side } from "./side.ts";
 
 /** The packets of a probe, and of its answer. */
 export function flowOf({ source, destination, protocol, port, id }: Probe): Flow {
-  const u16 = (value: number) => [value >> 8, value & 255];
   const shared = { source, destination, protocol: PROTOCOL_NUMBER[protocol] };
-  if (protocol === "icmp")
-    return { ...shared, at: 4, forth: Uint8Array.from(u16(id)), back: Uint8Array.from(u16(id)) };
+  if (protocol === "icmp") return { ...shared, at: 4, forth: be16(id), back: be16(id) };
   return {
     ...shared,
     at: 0,
-    forth: Uint8Array.from([...u16(id), ...u16(port)]),
-    back: Uint8Array.from([...u16(port), ...u16(id)]),
+    forth: concat([be16(id), be16(port)]),
+    back: concat([be16(port), be16(id)]),
   };
 }
 

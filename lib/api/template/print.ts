@@ -115,7 +115,7 @@ function verbText(value: unknown, spec: Spec): string | undefined {
     case "x":
     case "X": {
       const hex = isString
-        ? Buffer.from(value).toString("hex")
+        ? Buffer.from(value).toHex()
         : isInt
           ? whole(number as number, 16, spec)
           : undefined;

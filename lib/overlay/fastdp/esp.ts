@@ -4,6 +4,7 @@
 
 import { hkdfSync } from "node:crypto";
 import type { IPv4 } from "../../address/ipv4.ts";
+import { viewOf } from "../../bytes/view.ts";
 import type { Random } from "../../clock/random.ts";
 import { nameToNumber, type PeerName } from "../../mesh/name.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
@@ -49,7 +50,7 @@ export function encodeOffer({ nonce, spi }: SecurityOffer): Uint8Array {
 /** Throws for a message that is no offer. */
 export function decodeOffer(bytes: Uint8Array): SecurityOffer {
   if (bytes.length !== MESSAGE) throw new Error(`an ESP offer has ${MESSAGE} bytes, not ${bytes.length}`);
-  const spi = new DataView(bytes.buffer, bytes.byteOffset).getUint32(NONCE, false);
+  const spi = viewOf(bytes).getUint32(NONCE, false);
   if (spi < FIRST_SPI) throw new Error(`${spi} is not an SPI`);
   return { nonce: bytes.slice(0, NONCE), spi };
 }

@@ -6,6 +6,7 @@
 //
 // `size` is the frame's length as it was sent; `dwell` the nanoseconds between the arrival of a probe and its echo. The
 // ethertype is the first of the two that IEEE Std 802 leaves to experiments: no kernel does anything with it.
+import { viewOf } from "../../bytes/view.ts";
 import { nameFromBytes, nameToBytes, type PeerName } from "../../mesh/name.ts";
 
 export const ETHERTYPE_PROBE = 0x88b5;
@@ -69,7 +70,7 @@ export function encodeProbe(frame: ProbeFrame): Uint8Array {
 /** Read a frame; undefined for what is none, or has not arrived whole. */
 export function decodeProbe(bytes: Uint8Array): ProbeFrame | undefined {
   if (bytes.length < MIN_PROBE) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const view = viewOf(bytes);
   if (view.getUint16(AT.ethertype) !== ETHERTYPE_PROBE || view.getUint8(AT.version) !== VERSION)
     return undefined;
   const kind = KINDS[view.getUint8(AT.kind)];

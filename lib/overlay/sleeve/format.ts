@@ -8,6 +8,7 @@
 // The highest bit of the sequence says that the datagram belongs to the stream that must not be fragmented (DF); the
 // sequence is also the last 8 bytes of the nonce, of which the first bit is set by the end that connected. All numbers
 // are big-endian.
+import { be16, readBe16 } from "../../bytes/bigendian.ts";
 import { MAC_LENGTH } from "../../crypto/secretbox.ts";
 
 export const NAME = 6;
@@ -49,11 +50,10 @@ export function mtuTestSize(mtu: number): number {
 
 /** The body of `mtuVerified`. */
 export function encodeMtuVerified(mtu: number): Uint8Array {
-  return Uint8Array.of(mtu >> 8, mtu & 0xff);
+  return be16(mtu);
 }
 
 /** Reads the body of `mtuVerified`; undefined where it is too short. */
 export function decodeMtuVerified(body: Uint8Array): number | undefined {
-  const [high, low] = body;
-  return high === undefined || low === undefined ? undefined : (high << 8) | low;
+  return body.length < 2 ? undefined : readBe16(body, 0);
 }
