@@ -50,9 +50,10 @@ export async function runDaemon(
   const stop = (how: () => void) => {
     finish = how;
     manager?.stopping();
+    const { state } = scope;
     scope.interrupt();
-    // Before that, the start ends by itself, and then the scope.
-    if (scope.started) detached("stopping", ended().then(finish));
+    // A start gives up by itself, and then ends the scope.
+    if (state === "ready") detached("stopping", ended().then(finish));
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {

@@ -111,12 +111,8 @@ async function runInCluster(args: Arguments): Promise<void> {
 
 /** Find out who we are in the cluster; until then, probes are answered. */
 async function whileProbed(entering: Entering, options: RouterOptions): Promise<ClusterPeers> {
-  const server = serveWaiting(options, () => entering.reason ?? "starting");
-  try {
-    return await entering.start();
-  } finally {
-    server.stop();
-  }
+  using _probes = serveWaiting(options, () => entering.reason ?? "starting");
+  return await entering.start();
 }
 
 /** Finish the migration from the original, if there was one, while the router runs. */

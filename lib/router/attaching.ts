@@ -18,8 +18,8 @@ export interface AttachingParts {
   readonly sockets: readonly string[];
   readonly allocator: Allocator;
   readonly work: ContainerWork;
-  /** Undefined where there is none, or not yet. */
-  nameserver(): Nameserver | undefined;
+  /** Undefined without DNS. */
+  readonly nameserver: Nameserver | undefined;
 }
 
 /** Takes up the attachments of this host; nothing is done before a runtime tells of a container. */
@@ -38,16 +38,16 @@ export function takeUpAttachments(parts: AttachingParts): Attachments {
     allocate: (id, subnet) => allocator.allocate(id, subnet, { isContainer: true, failWhenExhausted: true }),
     names: {
       of(id) {
-        const entries = nameserver()?.entries.all() ?? [];
+        const entries = nameserver?.entries.all() ?? [];
         return Array.from(entries)
           .filter(
             ({ containerId, origin, tombstone }) =>
-              containerId === id && tombstone === 0 && origin === nameserver()?.config.ourName,
+              containerId === id && tombstone === 0 && origin === nameserver?.config.ourName,
           )
           .map(({ hostname, address }) => ({ hostname, address }));
       },
       add(hostname, id, address) {
-        nameserver()?.add(hostname, id, address);
+        nameserver?.add(hostname, id, address);
       },
     },
   });

@@ -1,4 +1,4 @@
-// weaveDNS in a router: the nameserver on the mesh, and the server that answers this host's containers.
+// weaveDNS in a router: names of containers, shared over the mesh, and the server that answers this host's containers.
 import { type Cidr, formatIPv4 } from "../address/ipv4.ts";
 import { systemClock, type Timer } from "../clock/clock.ts";
 import { Forwarder } from "../dns/forwarder.ts";
@@ -17,9 +17,9 @@ import { addressList } from "../netlink/address.ts";
 import { linkByName } from "../netlink/link.ts";
 import type { RouteMonitor } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import type { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
-import type { RouterOptions } from "./options.ts";
+import type { RouterContext } from "./context.ts";
+import type { HostNetwork } from "./hostnetwork.ts";
 
 const PORT = 53;
 const ANY = "0.0.0.0";
@@ -31,31 +31,37 @@ export interface RunningDns extends DnsSources {
   bridgeHas(addresses: readonly Cidr[]): Promise<void>;
   /** Lines for the status. */
   notes(): string[];
-  stop(): void;
 }
 
-/** Starts weaveDNS; rejects where it is to listen on an address and cannot. */
-export async function startDns(
-  options: RouterOptions,
+/** Share names over the mesh. Undefined without DNS. */
+export function startNames(
+  { options, scope, store, log, damaged }: RouterContext,
   mesh: MeshRouter,
-  store: Store,
-  route: NetlinkSocket,
-  monitor: RouteMonitor,
-  routerLog: Log,
-): Promise<RunningDns> {
-  const log = routerLog.with({ component: "dns" });
-  const fixed = options["dns-listen-address"];
+): Nameserver | undefined {
+  if (!options.dns) return undefined;
   const nameserver = new Nameserver(
     {
       ourName: mesh.ourself.name,
       domain: options["dns-domain"],
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
     },
-    { clock: systemClock, log, store: namesStore(store, (what) => log.error(what)) },
+    { clock: systemClock, log: log.with({ component: "dns" }), store: namesStore(store, damaged) },
   );
+  scope.use("names", nameserver);
   mesh.listen({ peerGone: (peer) => nameserver.peerGone(peer.name) });
   nameserver.start((gossiper) => mesh.channel(CHANNEL, gossiper));
+  return nameserver;
+}
 
+/** Answer queries; rejects if --dns-listen-address is in use. */
+export async function startDns(
+  context: RouterContext,
+  { monitor }: HostNetwork,
+  nameserver: Nameserver,
+): Promise<RunningDns> {
+  const { options, scope, route } = context;
+  const log = context.log.with({ component: "dns" });
+  const fixed = options["dns-listen-address"];
   const resolvConf = new ResolvConf(options["resolv-conf"], (text) => log.warning(text));
   const local = localAddresses(route, monitor);
   const isOurs = (address: string) =>
@@ -68,9 +74,9 @@ export async function startDns(
     warn(text, text),
   );
   const config = { domain: options["dns-domain"], ttl: options["dns-ttl"] };
-  const server = new DnsServer(config, { names: nameserver, forwarder, local, log });
-  if (fixed) await server.listen(`${fixed.host}:${fixed.port}`);
-  const bridge = new BridgeListeners(server, log);
+  const server = scope.use("DNS", new DnsServer(config, { names: nameserver, forwarder, local, log }));
+  if (fixed) await scope.wait(server.listen(`${fixed.host}:${fixed.port}`));
+  const bridge = scope.use("DNS on the bridge", new BridgeListeners(server, log));
   let exposed: readonly Cidr[] = [];
   // Containers of Docker know its bridge before they are attached.
   const wanted = () =>
@@ -85,6 +91,7 @@ export async function startDns(
     changed: ({ kind }) => (kind === "addresses" ? changed() : undefined),
     lost: changed,
   });
+  scope.defer("DNS addresses", () => following.close());
 
   return {
     nameserver,
@@ -95,12 +102,6 @@ export async function startDns(
     async bridgeHas(addresses) {
       exposed = addresses;
       await settle();
-    },
-    stop() {
-      following.close();
-      nameserver.stop();
-      bridge.stop();
-      server.stop();
     },
   };
 }

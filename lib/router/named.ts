@@ -23,8 +23,6 @@ export interface NamedPeersHost {
   /** The names as they survive a restart. */
   readonly kept: Kept<readonly string[]>;
   isReachable(peer: PeerName): boolean;
-  /** True when a peer has told us what it knows of the ring. */
-  hasSpoken(peer: PeerName): boolean;
 }
 
 export class NamedPeers {
@@ -55,10 +53,10 @@ export class NamedPeers {
 
   /**
    * Named peers that have not told us yet whether they know a ring, and those that have gone since: they may know one
-   * by now.
+   * by now. `hasSpoken` is true for a peer that has told us what it knows of the ring.
    */
-  unheard(): string[] {
-    const { maker, ourself, clock, hasSpoken, isReachable } = this.host;
+  unheard(hasSpoken: (peer: PeerName) => boolean): string[] {
+    const { maker, ourself, clock, isReachable } = this.host;
     const found = maker.named();
     return [...this.#names].filter((name) => {
       const peer = found.get(name);

@@ -5,7 +5,7 @@ import { type TrafficSample, trafficOf } from "../api/traffic.ts";
 import { systemClock } from "../clock/clock.ts";
 import { ContainerLinks } from "../host/ports/links.ts";
 import { Ports, type PortsConfig } from "../host/ports/ports.ts";
-import type { KeptSettings } from "../host/ports/settings.ts";
+import { KeptSettings } from "../host/ports/settings.ts";
 import type { Reconciler } from "../host/reconcile/reconciler.ts";
 import type { Log } from "../log/log.ts";
 import { linkCounters } from "../netlink/linkstats.ts";
@@ -14,6 +14,7 @@ import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Datapath } from "../overlay/datapath/datapath.ts";
 import { MAC_VALUE } from "../overlay/datapath/maps.ts";
 import { reasonOf } from "../sys/reason.ts";
+import type { RouterContext } from "./context.ts";
 
 /** Where runtimes have their networks' configurations. */
 const CNI_FOLDER = "/etc/cni/net.d";
@@ -28,23 +29,21 @@ export interface ContainerPorts extends Pick<ContainerLinks, "follow" | "letGo" 
   stop(): void;
 }
 
-/** Looks after the ports of our bridge; throws where it cannot and `antiSpoof` was asked for. `self` is our short id. */
+/** Look after the ports of our bridge; throws if it cannot and --anti-spoof is given. `self` is our short id. */
 export function startPorts(
-  route: NetlinkSocket,
-  filter: NetlinkSocket,
+  { options, route, filter, store, damaged, log: routerLog }: RouterContext,
   { maps, linkNames }: Datapath,
   self: number,
-  antiSpoof: boolean,
-  settings: KeptSettings,
   reconciler: Reconciler,
-  log: Log,
 ): ContainerPorts {
+  const log = routerLog.with({ component: "ports" });
+  const antiSpoof = options["anti-spoof"];
   const value = { peerAt: MAC_VALUE.peer, timeAt: MAC_VALUE.seen };
   const leaveQdisc = hasBandwidthPlugin(CNI_FOLDER);
   const config = { antiSpoof, leaveQdisc, macs: maps.macs, value, self, overlayPorts: linkNames };
   const { ports, why } = startPrograms(route, filter, config, log);
   const again = () => reconciler.notified("ports");
-  const kept = new ContainerLinks(route, systemClock, log, ports, settings, again);
+  const kept = new ContainerLinks(route, systemClock, log, ports, new KeptSettings(store, damaged), again);
   reconciler.keep(kept);
   return {
     renumber: (number) => ports?.renumber(number),

@@ -8,58 +8,41 @@ import { startTcpServers, type TcpServers, type TcpService } from "../api/tcpser
 import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { listenReason } from "../sys/listening.ts";
 import { makeOwnFolder } from "../sys/ownfile.ts";
+import type { Scope } from "../sys/scope.ts";
 import { DEFAULT_STATUS_ADDRESS, type RouterOptions } from "./options.ts";
 
 type Server = Bun.Server<undefined>;
 
-/** Serves them all, or none; rejects with the one that cannot be. */
-export async function serveAll(target: Api, options: RouterOptions): Promise<TcpServers> {
+/** Serve the control API and metrics; rejects with the error of the server that cannot start. */
+export async function serveAll(target: Api, options: RouterOptions, scope: Scope): Promise<TcpServers> {
   const socket = controlSocket();
   makeOwnFolder(dirname(socket));
   rmSync(socket, { force: true });
   const unix = servePrivately(() => serveUnix(socket, target));
-  const stop = () => {
-    unix.stop(true).catch(() => {});
+  scope.defer("the control socket", () => {
+    close(unix);
     rmSync(socket, { force: true });
-  };
-  try {
-    const tcp = startTcpServers(await tcpServers(target, options), target.log);
-    return {
-      notes: tcp.notes,
-      stop() {
-        tcp.stop();
-        stop();
-      },
-    };
-  } catch (error) {
-    stop();
-    throw error;
-  }
+  });
+  return scope.use("the control API", startTcpServers(await tcpServers(target, options), target.log));
 }
 
 /** Answer probes before there is a router: it is alive, and not ready because of `why`. */
-export function serveWaiting(options: RouterOptions, why: () => string): { stop(): void } {
-  const servers: Server[] = [];
-  const stop = () => {
-    for (const server of servers) server.stop(true).catch(() => {});
-  };
+export function serveWaiting(options: RouterOptions, why: () => string): Disposable {
+  using servers = new DisposableStack();
   const notReady = () => new Response(`not ready: ${why()}\n`, { status: 503 });
-  try {
-    for (const option of ["http-addr", "status-addr"] as const) {
-      const at = bound(options[option]);
-      if (!at) continue;
-      const routes = { "/healthz": () => new Response("ok\n") };
-      servers.push(
-        listening("probes", `--${option}`, at, () =>
-          Bun.serve({ ...HTTP_SERVER, ...at, routes, fetch: notReady }),
-        ),
-      );
-    }
-  } catch (error) {
-    stop();
-    throw error;
+  for (const option of ["http-addr", "status-addr"] as const) {
+    const at = bound(options[option]);
+    if (!at) continue;
+    const routes = { "/healthz": () => new Response("ok\n") };
+    const serve = () => Bun.serve({ ...HTTP_SERVER, ...at, routes, fetch: notReady });
+    servers.adopt(listening("probes", `--${option}`, at, serve), close);
   }
-  return { stop };
+  return servers.move();
+}
+
+/** Close a server with its connections; nothing waits for the rest. */
+function close(server: Server): void {
+  server.stop(true).catch(() => {});
 }
 
 /** Return each TCP server in the options. */

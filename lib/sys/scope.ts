@@ -9,6 +9,9 @@ export class InterruptedError extends Error {
   }
 }
 
+/** The life of a daemon, in order. "draining" is also a start that is given up. */
+export type DaemonState = "starting" | "ready" | "draining" | "stopped";
+
 interface Step {
   readonly what: string;
   readonly undo: () => unknown;
@@ -21,6 +24,7 @@ export class Scope {
   readonly #interruption = new AbortController();
   #started = false;
   #ended: Promise<void> | undefined;
+  #stopped = false;
   #current: string | undefined;
 
   /** `failed` is told of an undo that throws; the remaining ones are still run. */
@@ -29,6 +33,12 @@ export class Scope {
   /** Undo a step whenever the scope ends. */
   defer(what: string, undo: () => unknown): void {
     this.#steps.push({ what, undo, unlessStarted: false });
+  }
+
+  /** Stop a part whenever the scope ends; returns the part. */
+  use<T extends { stop(): unknown }>(what: string, part: T): T {
+    this.defer(what, () => part.stop());
+    return part;
   }
 
   /** Undo a step only if the start does not succeed: what it made outlives the daemon. */
@@ -68,8 +78,10 @@ export class Scope {
     this.#started = true;
   }
 
-  get started(): boolean {
-    return this.#started;
+  get state(): DaemonState {
+    if (this.#stopped) return "stopped";
+    if (this.#ended || this.signal.aborted) return "draining";
+    return this.#started ? "ready" : "starting";
   }
 
   /** The step that is being undone. */
@@ -94,5 +106,6 @@ export class Scope {
       }
     }
     this.#current = undefined;
+    this.#stopped = true;
   }
 }

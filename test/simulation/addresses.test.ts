@@ -7,8 +7,14 @@ import type { Allocator, AllocatorConfig } from "../../lib/ipam/allocator.ts";
 import { encodeRangeMessage, encodeState } from "../../lib/ipam/wire.ts";
 import { RefusedError } from "../../lib/mesh/errors.ts";
 import { nameFromNumber, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
-import type { NamedPeers } from "../../lib/router/named.ts";
-import { MemoryDisk, nameFor, settled, UNIVERSE, withAddresses } from "../support/allocators.ts";
+import {
+  MemoryDisk,
+  type NamedInTest,
+  nameFor,
+  settled,
+  UNIVERSE,
+  withAddresses,
+} from "../support/allocators.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;
@@ -175,7 +181,7 @@ test("a host that lost its state waits for the peers that were named, and claims
   simulation.clock.advance(2_000);
   // Its state is lost, its containers go on, and of the peers that were named one cannot be reached.
   const again = simulation.add(3);
-  let named: NamedPeers | undefined;
+  let named: NamedInTest | undefined;
   const returned = withAddresses(
     simulation,
     again,
@@ -202,7 +208,7 @@ test("a host that lost its state waits for the peers that were named, and claims
 test("named peers are waited for until they are heard or given up, whatever the quorum", async () => {
   const simulation = new Simulation(81n);
   const [a, b] = [simulation.add(1), simulation.add(2)];
-  let named: NamedPeers | undefined;
+  let named: NamedInTest | undefined;
   const waits = withAddresses(simulation, a, { quorum: () => 1, unheard: () => named?.unheard() ?? [] });
   withAddresses(simulation, b, { quorum: () => 2 });
   named = await nameFor(simulation, a, [b.ip, "10.0.0.99"], (peer) => waits.sharing.spoken.has(peer));

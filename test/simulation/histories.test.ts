@@ -9,8 +9,7 @@ import { UnknownPeerError } from "../../lib/ipam/errors.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
 import { encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import type { NamedPeers } from "../../lib/router/named.ts";
-import { MemoryDisk, nameFor, UNIVERSE, withAddresses } from "../support/allocators.ts";
+import { MemoryDisk, type NamedInTest, nameFor, UNIVERSE, withAddresses } from "../support/allocators.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const HISTORIES = Number(process.env["HISTORIES"] ?? 80);
@@ -74,7 +73,7 @@ class History {
     const quorum = () => Math.floor(this.initial / 2) + 1;
     // Who comes later must not begin a network of its own while it cannot see the one there is.
     const names = [this.pick(others), this.pick(others)].flatMap((other) => other?.running?.peer.ip ?? []);
-    let named: NamedPeers | undefined;
+    let named: NamedInTest | undefined;
     const unheard = () => named?.unheard() ?? names;
     const attached = () => Array.from(host.containers.values(), (address) => ({ address, prefix: 24 }));
     const allocator = withAddresses(this.simulation, peer, { quorum, unheard }, store, attached);

@@ -93,13 +93,17 @@ export function withAddresses(
   return allocator;
 }
 
+export interface NamedInTest extends Pick<NamedPeers, "forget"> {
+  unheard(): string[];
+}
+
 /** Peers that the user named for a simulated peer, which is connected to them. */
 export async function nameFor(
   simulation: Simulation,
   { router }: SimulatedPeer,
   names: readonly string[],
   hasSpoken: (peer: PeerName) => boolean,
-): Promise<NamedPeers> {
+): Promise<NamedInTest> {
   const named = new NamedPeers(names, {
     maker: router.maker,
     ourself: router.ourself,
@@ -107,10 +111,9 @@ export async function nameFor(
     log: silentLog,
     kept: { get: () => undefined, set() {} },
     isReachable: (peer) => router.peers.get(peer) !== undefined,
-    hasSpoken,
   });
   await named.connect(names, false);
-  return named;
+  return { unheard: () => named.unheard(hasSpoken), forget: (peers) => named.forget(peers) };
 }
 
 /** Lets promises and simulated time go on together until a promise is settled. */

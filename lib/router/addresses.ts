@@ -1,0 +1,141 @@
+// Address allocation in a router, and what holds addresses: attached containers, and those that ended while weave did not run.
+import { releaseDirectory } from "../api/paths.ts";
+import { every, systemClock, type Timer } from "../clock/clock.ts";
+import { systemRandom } from "../clock/random.ts";
+import { askAboutGone } from "../container/gone.ts";
+import type { Nameserver } from "../dns/nameserver.ts";
+import { WorkThread } from "../host/workthread.ts";
+import { Allocator } from "../ipam/allocator.ts";
+import { settleReleases } from "../ipam/releases.ts";
+import { allocatorStore } from "../ipam/saved.ts";
+import { CHANNEL } from "../ipam/wire.ts";
+import { detached } from "../log/unexpected.ts";
+import { type Gossiper, MUTE } from "../mesh/gossip.ts";
+import type { MeshRouter } from "../mesh/router.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { takeUpAttachments } from "./attaching.ts";
+import type { Attachments } from "./attachments.ts";
+import type { RouterContext } from "./context.ts";
+import type { HostNetwork } from "./hostnetwork.ts";
+import type { NamedPeers } from "./named.ts";
+import type { ContainerPorts } from "./ports.ts";
+import { attachmentsStore } from "./savedattachments.ts";
+
+/** Interval of releasing the addresses of containers that were removed while weave did not answer. */
+const SETTLE_MS = 5_000;
+/** Pause before a container runtime that did not answer is asked again which containers have ended. */
+const ASK_AGAIN_MS = 5_000;
+
+export interface Addresses {
+  readonly allocator: Allocator;
+  readonly attachments: Attachments;
+  readonly work: WorkThread;
+  /** A container has ended: forget its names. */
+  unname(id: string): void;
+  /** Ask the runtimes which of the containers whose links are gone have ended. */
+  askAboutGone(): void;
+}
+
+export interface AddressesParts {
+  readonly host: HostNetwork;
+  readonly mesh: MeshRouter;
+  readonly named: NamedPeers;
+  /** Undefined without DNS. */
+  readonly nameserver: Nameserver | undefined;
+  readonly ports: ContainerPorts;
+}
+
+/** Start the allocator with the addresses that this host's containers have. Rejects if they cannot be read. */
+export async function startAddresses(
+  context: RouterContext,
+  { host, mesh, named, nameserver, ports }: AddressesParts,
+): Promise<Addresses> {
+  const { options, scope, store, log, warn, damaged } = context;
+  const work = new WorkThread();
+  const sockets = options["docker-api"];
+  const init = options["ipalloc-init"];
+  const count = init.kind === "consensus" ? init.count : undefined;
+  const allocator: Allocator = new Allocator(
+    {
+      ourName: context.name,
+      ourUid: mesh.ourself.uid,
+      ourNickName: mesh.ourself.nickName,
+      universe: options.range,
+      seed: init.kind === "seed" ? init.peers : [],
+      observer: init.kind === "observer",
+      quorum: () => Math.floor((count ?? named.count) / 2) + 1,
+      unheard: () => (count === undefined ? named.unheard((peer) => allocator.sharing.spoken.has(peer)) : []),
+      isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
+      nameIsTaken: () => mesh.collisions.nameIsTaken,
+      isAmbiguous: (peer) => mesh.collisions.isAmbiguous(peer),
+      reachablePeers: () => mesh.reachablePeers(),
+    },
+    {
+      clock: systemClock,
+      random: systemRandom,
+      log: log.with({ component: "ipam" }),
+      store: allocatorStore(store),
+      attached: () => work.attached(),
+      released: (id) => unname(id),
+      divisionChanged: () => mesh.refusals.lift(),
+      gone: (ids) => ask(ids),
+      ...(options["masq-local"] ? {} : { owns: (ranges) => host.exposure.keepSourcesTo(ranges) }),
+    },
+  );
+  const attachments = scope.use(
+    "attachments",
+    takeUpAttachments({
+      store: attachmentsStore(store, damaged),
+      clock: systemClock,
+      log: log.with({ component: "containers" }),
+      sockets,
+      allocator,
+      work,
+      nameserver,
+    }),
+  );
+  const unname = (id: string) => {
+    attachments.died(id);
+    try {
+      nameserver?.delete({ containerId: id });
+    } catch (error) {
+      log.error(reasonOf(error));
+    }
+  };
+  let again: Timer | undefined;
+  scope.defer("questions to container runtimes", () => again?.cancel());
+  const ask = (ids: ReadonlySet<string>) => {
+    const destroyed = (id: string) => allocator.releaser.destroyed(id);
+    askAboutGone(sockets, ids, { destroyed, unname }).catch((error) => {
+      warn("runtime", `cannot ask which containers have ended: ${reasonOf(error)}; trying again`);
+      // Stops once no address waits for its release.
+      again?.cancel();
+      again = systemClock.after(ASK_AGAIN_MS, askAgain);
+    });
+  };
+  const askAgain = () => ask(allocator.releaser.departing());
+  scope.use("address allocation", allocator);
+  mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
+  if (options.allocates) mesh.guard(allocator.sharing);
+  const sighting = await scope.wait(work.attached());
+  // A router that allocates nothing relays what others say of addresses.
+  const channel = (gossiper: Gossiper) => (options.allocates ? mesh.channel(CHANNEL, gossiper) : MUTE);
+  allocator.start(channel, sighting);
+  ports.follow({ addresses: allocator.releaser, work });
+  settleRemembered(context, allocator);
+  return { allocator, attachments, work, unname, askAboutGone: askAgain };
+}
+
+/** Release the addresses of containers that were removed while weave did not answer, now and every 5 s. */
+function settleRemembered({ scope, log, warn }: RouterContext, allocator: Allocator): void {
+  const release = (id: string, attachment: string | undefined) => {
+    log.info("releasing the addresses of a container that was removed while weave did not answer", {
+      container: id,
+    });
+    detached(`releasing the addresses of ${id}`, allocator.delete(id, { attachment }));
+  };
+  const settle = () => settleReleases(releaseDirectory(), release, (text) => warn("release notes", text));
+  settle();
+  const settling = every(systemClock, SETTLE_MS, settle);
+  scope.defer("remembered releases", () => settling.cancel());
+}

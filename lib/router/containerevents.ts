@@ -1,0 +1,71 @@
+// What happens to containers, as their runtimes and the kernel's notifications tell it.
+import { systemClock, type Timer } from "../clock/clock.ts";
+import { watchContainers } from "../container/events.ts";
+import { isContainerVeth } from "../host/names.ts";
+import { detached } from "../log/unexpected.ts";
+import type { Addresses } from "./addresses.ts";
+import type { RouterContext } from "./context.ts";
+import type { HostNetwork } from "./hostnetwork.ts";
+import type { ContainerPorts } from "./ports.ts";
+
+/** Time from the removal of a container's link to the end of the DEL that removed it, which releases the addresses. */
+const LEAVING_MS = 1_000;
+
+/** Watch the links of containers: a container that ends without a DEL takes its link along. */
+export function watchLinks(
+  { scope }: RouterContext,
+  { monitor }: HostNetwork,
+  ports: ContainerPorts,
+  { allocator }: Addresses,
+): void {
+  let leaving: Timer | undefined;
+  const containersLeft = () => {
+    leaving ??= systemClock.after(LEAVING_MS, () => {
+      leaving = undefined;
+      detached("noticing containers that have gone", allocator.releaser.noticeGone());
+    });
+  };
+  const watch = monitor.add({
+    changed(event) {
+      ports.changed(event);
+      if (event.link?.removed && isContainerVeth(event.link.name)) containersLeft();
+    },
+    lost: containersLeft,
+  });
+  scope.defer("container removal", () => {
+    watch.close();
+    leaving?.cancel();
+  });
+}
+
+/** Follow the containers of the runtimes at the sockets of --docker-api. */
+export function followContainers(
+  { options, scope, log }: RouterContext,
+  ports: ContainerPorts,
+  { allocator, attachments, unname, askAboutGone }: Addresses,
+): void {
+  const listener = {
+    connected() {
+      askAboutGone();
+      attachments.look();
+    },
+    started(id: string) {
+      allocator.releaser.started(id);
+      ports.ended(id, false);
+      attachments.started(id);
+    },
+    died(id: string) {
+      ports.ended(id, true);
+      allocator.releaser.died(id);
+      unname(id);
+    },
+    destroyed(id: string) {
+      attachments.destroyed(id);
+      allocator.releaser.destroyed(id);
+    },
+  };
+  scope.use(
+    "container events",
+    watchContainers(options["docker-api"], listener, log.with({ component: "containers" })),
+  );
+}

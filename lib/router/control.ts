@@ -1,0 +1,165 @@
+// The control API of a router: what it answers, and what it does to the router's parts.
+import { existsSync } from "node:fs";
+import { formatCidr } from "../address/ipv4.ts";
+import type { ApiClient } from "../api/client.ts";
+import { localClient } from "../api/listen.ts";
+import { makeReport, type Report } from "../api/report.ts";
+import type { ApiTarget } from "../api/target.ts";
+import type { TcpServers } from "../api/tcpservers.ts";
+import { systemClock } from "../clock/clock.ts";
+import { systemRandom } from "../clock/random.ts";
+import { findContainer } from "../container/runtime.ts";
+import { requireBridge } from "../host/bridge.ts";
+import type { Log } from "../log/log.ts";
+import { unexpectedNotes } from "../log/unexpected.ts";
+import type { MeshRouter } from "../mesh/router.ts";
+import { Probes } from "../overlay/probe/probes.ts";
+import { EHOSTUNREACH } from "../sys/errno.ts";
+import { reasonOf } from "../sys/reason.ts";
+import { VERSION } from "../version.ts";
+import type { Addresses } from "./addresses.ts";
+import type { RouterContext } from "./context.ts";
+import type { RouterDatapath } from "./datapath.ts";
+import type { RunningDns } from "./dns.ts";
+import type { Exposing } from "./exposing.ts";
+import type { HostNetwork } from "./hostnetwork.ts";
+import { meshNotes } from "./mesh.ts";
+import type { NamedPeers } from "./named.ts";
+import { Pinger } from "./ping.ts";
+import { serveAll } from "./servers.ts";
+
+/** What the control API reports on and acts on. */
+export interface RouterParts {
+  readonly host: HostNetwork;
+  readonly datapath: RouterDatapath;
+  readonly mesh: MeshRouter;
+  readonly named: NamedPeers;
+  readonly addresses: Addresses;
+  readonly dns: RunningDns | undefined;
+  readonly exposing: Exposing;
+}
+
+/** Serve the control API and answer other routers' questions. Resolves with a client that needs no socket. */
+export async function startControl(context: RouterContext, parts: RouterParts): Promise<ApiClient> {
+  const { options, services, scope, log } = context;
+  const { datapath, mesh, named, addresses, dns, exposing } = parts;
+  const { ports } = datapath;
+  const { allocator, attachments, work } = addresses;
+  const pinger = startPinger(context, mesh, datapath);
+  let servers: TcpServers | undefined;
+  const target: ApiTarget = {
+    log: log.with({ component: "api" }),
+    allocator,
+    allocates: options.allocates,
+    defaultSubnet: options.defaultSubnet,
+    report: () => report(context, parts, servers),
+    traffic: () => ({
+      name: context.name,
+      nickname: mesh.ourself.nickName,
+      peers: [...mesh.maker.connections].filter(({ established }) => established).length,
+      links: ports.traffic(),
+    }),
+    attachments,
+    connect: (peers, replace) => named.connect(peers, replace),
+    forget: (peers) => named.forget(peers),
+    isRunning: (id) => isRunning(options["docker-api"], id, log),
+    ask: (peer, subject, body, ms) => mesh.questions.ask(peer, subject, body, ms),
+    ping: (peers, count) => pinger.ping(peers, count),
+    dns,
+    expose: exposing.expose,
+    hide: exposing.hide,
+    isReady: () => scope.state === "ready" && (services.ready?.() ?? true),
+    cni: (call, caller) => services.cni(call, localClient(target, caller), ports.letGo(work), caller),
+  };
+  const api = localClient(target);
+  for (const [subject, answerer] of services.answerers?.(api) ?? []) mesh.questions.answer(subject, answerer);
+  const page = services.page?.({
+    report: target.report,
+    traffic: target.traffic,
+    allocator,
+    store: context.store,
+    runtimes: options["docker-api"],
+    clock: systemClock,
+    log: target.log,
+  });
+  if (page) scope.use("the status page", page);
+  servers = await serveAll({ ...target, routes: page?.routes ?? [] }, options, scope);
+  return api;
+}
+
+function startPinger(
+  { options, scope, route, log }: RouterContext,
+  mesh: MeshRouter,
+  { overlay }: RouterDatapath,
+): Pinger {
+  const shared = { clock: systemClock, random: systemRandom, mtu: options.mtu };
+  const probes = new Probes({
+    ...shared,
+    log,
+    name: mesh.ourself.name,
+    bridge: () => requireBridge(route).index,
+    sendBy: (by, peer, frame) => {
+      const known = mesh.peers.get(peer);
+      return known ? overlay.sendBy(by, known, frame) : EHOSTUNREACH;
+    },
+  });
+  scope.use("probes", probes);
+  return new Pinger({ ...shared, mesh, overlay, probes });
+}
+
+function report(
+  { options, services, scope, store }: RouterContext,
+  { host, datapath: { datapath, overlay, ports }, mesh, addresses, dns }: RouterParts,
+  servers: TcpServers | undefined,
+): Report {
+  const { allocator, attachments, work } = addresses;
+  const { withoutFastdp } = datapath;
+  return makeReport({
+    version: VERSION,
+    ready: scope.state === "ready",
+    mesh,
+    allocator,
+    allocates: options.allocates,
+    defaultSubnet: options.defaultSubnet,
+    dns,
+    interfaceName: `${datapath.portName} (${withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
+    diagnostics: overlay.diagnostics(),
+    trustedSubnets: options["trusted-subnets"].map(formatCidr),
+    macs: overlay.macs(),
+    links: ports.states(),
+    problems: [...host.exposures.problems(), ...attachments.problems()],
+    repairs: host.reconciler,
+    notes: [
+      ...meshNotes(options),
+      ...mesh.notes(),
+      ...(servers?.notes() ?? []),
+      ...host.forwarding.dropping.map(
+        (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
+      ),
+      ...(dns?.notes() ?? []),
+      ...store.notes(),
+      ...allocator.releaser.notes(),
+      ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp.reason}`] : []),
+      ...ports.notes(),
+      ...host.reconciler.notes(),
+      ...(services.notes?.() ?? []),
+      ...overlay.notes(),
+      ...work.notes(),
+      ...unexpectedNotes(),
+    ],
+  });
+}
+
+/** False for a container that a runtime of this host, if there is one, does not know or says is not running. */
+async function isRunning(sockets: readonly string[], id: string, log: Log): Promise<boolean> {
+  const there = sockets.filter((path) => existsSync(path));
+  if (there.length === 0) return true;
+  try {
+    const container = await findContainer(there, id);
+    return container !== undefined && container.pid !== 0;
+  } catch (error) {
+    // A runtime that does not answer says nothing against it.
+    log.warning(reasonOf(error));
+    return true;
+  }
+}

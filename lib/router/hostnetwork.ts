@@ -1,0 +1,53 @@
+// The kernel state of this host that is not the overlay's: bridge, addresses, settings and packet filter, kept as desired.
+import { systemClock } from "../clock/clock.ts";
+import { Exposure, exposedByBridge } from "../host/expose.ts";
+import { removeFirewall } from "../host/firewall.ts";
+import type { ForwardingResource } from "../host/forwarding/forwarding.ts";
+import { BRIDGE } from "../host/names.ts";
+import { Reconciler } from "../host/reconcile/reconciler.ts";
+import { linkByName, linkDelete } from "../netlink/link.ts";
+import { RouteMonitor } from "../netlink/monitor.ts";
+import type { RouterContext } from "./context.ts";
+import { Exposures } from "./exposures.ts";
+import { followKernel, keepHost } from "./kernelstate.ts";
+import { exposuresStore } from "./savedexposures.ts";
+
+export interface HostNetwork {
+  readonly monitor: RouteMonitor;
+  readonly reconciler: Reconciler;
+  readonly exposure: Exposure;
+  readonly exposures: Exposures;
+  readonly forwarding: ForwardingResource;
+}
+
+/** Make the host's kernel state as desired and keep it so. Throws the kernel's error. */
+export function startHostNetwork(context: RouterContext): HostNetwork {
+  const { options, services, scope, route, filter, name } = context;
+  const { port, mtu } = options;
+  const log = context.log.with({ component: "host" });
+  const existed = linkByName(route, BRIDGE) !== undefined;
+  if (!existed) scope.deferUnlessStarted("the bridge", () => linkDelete(route, BRIDGE));
+  const monitor = scope.use(
+    "the rtnetlink monitor",
+    new RouteMonitor((error) => context.log.error(`rtnetlink monitor: ${error.message}`)),
+  );
+  const reconciler = scope.use("the reconciler", new Reconciler(systemClock, log));
+  scope.defer(
+    "kernel notifications",
+    followKernel(monitor, reconciler, { route, filter, port }, context.log),
+  );
+  if (!existed) scope.deferUnlessStarted("the packet filter", () => removeFirewall(filter));
+  const exposure = new Exposure(route, reconciler);
+  const exposures = new Exposures({
+    store: exposuresStore(context.store, context.damaged),
+    kernel: exposure,
+    range: options.range,
+    clock: systemClock,
+    log,
+  });
+  const settings = { route, filter, address: name, mtu, port, controlPort: options["http-addr"]?.port };
+  const begin = () => exposures.start(exposedByBridge(route));
+  const forwarding = keepHost(reconciler, exposure, settings, begin, log);
+  for (const each of services.keepers?.(filter) ?? []) reconciler.keepTrying(each);
+  return { monitor, reconciler, exposure, exposures, forwarding };
+}
