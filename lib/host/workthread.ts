@@ -33,6 +33,7 @@ export class WorkThread implements ContainerWork {
   #worker: Worker | undefined;
   #nextId = 0;
   #failures = 0;
+  #stopped = false;
   #lastFailure = "";
 
   constructor(
@@ -56,7 +57,14 @@ export class WorkThread implements ContainerWork {
     ];
   }
 
+  /** End the thread and reject all waiting calls, and every later one. */
+  stop(): void {
+    this.#stopped = true;
+    this.#end("container work: the router is stopping");
+  }
+
   #call<T>(operation: Operation, ...parameters: readonly unknown[]): Promise<T> {
+    if (this.#stopped) return Promise.reject(new BusyError("container work: the router is stopping"));
     if (this.#waiting.size >= MAX_WAITING)
       return Promise.reject(new BusyError(`container work: ${MAX_WAITING} calls are waiting`));
     if (!this.#worker && this.#rate.wait(systemClock.now()) > 0)
@@ -97,13 +105,18 @@ export class WorkThread implements ContainerWork {
     else waiting.resolve(answer.result);
   }
 
-  /** Abandon the thread and reject all waiting calls; a thread that hangs in the kernel cannot be ended. */
+  /** Abandon the thread, which has failed or hangs. */
   #abandon(why: string): void {
-    const worker = this.#worker;
-    this.#worker = undefined;
     this.#failures++;
     this.#lastFailure = why;
     this.#rate.take(systemClock.now());
+    this.#end(why);
+  }
+
+  /** Reject all waiting calls; a thread that hangs in the kernel goes on until it returns. */
+  #end(why: string): void {
+    const worker = this.#worker;
+    this.#worker = undefined;
     worker?.terminate().catch(() => {});
     for (const { reject, timer } of this.#waiting.values()) {
       clearTimeout(timer);

@@ -51,7 +51,7 @@ export async function startAddresses(
   { host, mesh, named, nameserver, ports }: AddressesParts,
 ): Promise<Addresses> {
   const { options, scope, store, log, warn, damaged } = context;
-  const work = new WorkThread();
+  const work = scope.use("the thread for container work", new WorkThread());
   const sockets = options["docker-api"];
   const init = options["ipalloc-init"];
   const count = init.kind === "consensus" ? init.count : undefined;

@@ -30,6 +30,7 @@ export function startDatapath(context: RouterContext, { reconciler }: HostNetwor
     reconciler.keep(keeper),
   );
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
+  scope.defer("eBPF maps", () => datapath.closeMaps());
   const ports = scope.use("container ports", startPorts(context, datapath, shortId, reconciler));
   const esp = new Esp(systemRandom, port + 1);
   scope.defer("ESP", () => esp.close());

@@ -49,6 +49,53 @@ describe("the end of a scope", () => {
   });
 });
 
+test.each([1, 2, 3, 4, 5])(
+  "a start that fails at step %p of 5 undoes the steps before it, whatever undos throw",
+  async (at) => {
+    const { scope, done } = scopeWith([]);
+    const start = () => {
+      for (let step = 1; step <= 5; step++) {
+        if (step === at) throw new Error(`no step ${step}`);
+        const undo = () => {
+          done.push(String(step));
+          if (step % 2 === 0) throw new Error("no undo");
+        };
+        if (step === 3) scope.use(`step ${step}`, { stop: undo });
+        else scope.defer(`step ${step}`, undo);
+      }
+    };
+    expect(start).toThrow(`no step ${at}`);
+    await scope.end();
+    const undone = [1, 2, 3, 4].filter((step) => step < at).reverse();
+    const told = (step: number) => [`${step}`, ...(step % 2 === 0 ? [`step ${step} failed: no undo`] : [])];
+    expect(done).toEqual(undone.flatMap(told));
+  },
+);
+
+test("the state of a daemon goes one way", async () => {
+  const { scope } = scopeWith([]);
+  const seen = [scope.state];
+  scope.use("part", { stop: () => seen.push(scope.state) });
+  scope.start();
+  seen.push(scope.state);
+  scope.interrupt();
+  seen.push(scope.state);
+  await scope.end();
+  expect([...seen, scope.state]).toEqual(["starting", "ready", "draining", "draining", "stopped"]);
+  expect(scope.current).toBeUndefined();
+});
+
+test("a start that is given up is never ready, and its end needs no interruption", async () => {
+  const { scope: interrupted } = scopeWith([]);
+  interrupted.interrupt();
+  expect(interrupted.state).toBe("draining");
+  const { scope: failed } = scopeWith([]);
+  const ended = failed.end();
+  expect(failed.state).toBe("draining");
+  await ended;
+  expect(failed.state).toBe("stopped");
+});
+
 describe("an interrupted start", () => {
   test("gives up a step that never ends, and every later one", async () => {
     const { scope } = scopeWith([]);

@@ -13,6 +13,7 @@ import { Hooks } from "./hooks.ts";
 import { linkAddress, need, TapLink, tapName, VxlanLink, vxlanName } from "./links.ts";
 import {
   adoptMaps,
+  closeMaps,
   createMaps,
   type DatapathMaps,
   type MacEntry,
@@ -41,6 +42,9 @@ export class Datapath {
   readonly #tap: TapLink;
   readonly #hooks: Hooks;
   readonly #troubles = new Map<string, string>();
+  /** The sleeve engine has let go of its files. */
+  #unused = true;
+  #mapsClosed = false;
   #table: ForwardingTable = { routes: new Map(), hops: new Map(), neighbours: new Set() };
 
   /**
@@ -123,6 +127,7 @@ export class Datapath {
   remove(): void {
     this.close();
     this.#vxlan.remove();
+    this.closeMaps();
   }
 
   /**
@@ -132,6 +137,14 @@ export class Datapath {
   close(unused = true): void {
     this.#hooks?.close();
     this.#tap.close(unused);
+    this.#unused &&= unused;
+  }
+
+  /** Close our end of the maps, once no part reads or writes them; the programs in the kernel keep theirs. */
+  closeMaps(): void {
+    // There are none where the kernel has refused them.
+    if (this.#unused && !this.#mapsClosed && this.maps) closeMaps(this.maps);
+    this.#mapsClosed = true;
   }
 
   /** What the kernel forwards by: at the start what a router before us has left. */

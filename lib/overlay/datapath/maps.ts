@@ -202,6 +202,10 @@ export function adoptMaps(ids: readonly number[]): DatapathMaps | undefined {
   return undefined;
 }
 
+export function closeMaps({ macs, routes, hops, neighbours, heartbeats }: DatapathMaps): void {
+  for (const map of [macs, routes, hops, neighbours, heartbeats]) map.close();
+}
+
 export function createMaps(): DatapathMaps {
   return {
     macs: BpfMap.create<string, MacEntry>(DEFINITIONS.macs),
