@@ -89,7 +89,7 @@ test("a start that is given up is never ready, and its end needs no interruption
   const { scope: interrupted } = scopeWith([]);
   interrupted.interrupt();
   expect(interrupted.state).toBe("draining");
-  const { scope: failed } = scopeWith([]);
+  const { scope: failed } = scopeWith(["one"]);
   const ended = failed.end();
   expect(failed.state).toBe("draining");
   await ended;
