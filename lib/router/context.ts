@@ -1,10 +1,10 @@
 // What every part of a router is made from: its options, its life, the kernel's sockets and the state file.
 
 import { formatCidr } from "../address/ipv4.ts";
+import type { CniCall, CniOutcome } from "../api/bodies.ts";
 import type { ApiClient } from "../api/client.ts";
 import type { PageSources, StatusPage } from "../api/page.ts";
 import { stateFile } from "../api/paths.ts";
-import type { CniCall, CniOutcome } from "../api/bodies.ts";
 import { systemClock } from "../clock/clock.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { overlappingRoute } from "../host/overlap.ts";
