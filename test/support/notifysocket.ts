@@ -14,6 +14,8 @@ import { eventually } from "./hosts.ts";
 export class NotifySocket implements Disposable {
   readonly #fd = openSocket("a test's socket", AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
   readonly #lines: string[] = [];
+  /** The kernel keeps ten datagrams (net.unix.max_dgram_qlen) and loses the others. */
+  readonly #reading = setInterval(() => this.lines, 50);
 
   /** A path, or an abstract address that begins with "@". */
   constructor(readonly path: string) {
@@ -41,6 +43,7 @@ export class NotifySocket implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    clearInterval(this.#reading);
     closeSync(this.#fd);
     if (!this.path.startsWith("@")) rmSync(this.path, { force: true });
   }
