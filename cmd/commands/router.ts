@@ -21,11 +21,12 @@ import {
 import { findOriginalProcess } from "../../lib/migration/process.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { DefaultDeny, hasDefaultDeny, removeDefaultDeny, removePolicies } from "../../lib/npc/defaultdeny.ts";
+import type { RouterServices } from "../../lib/router/context.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { toldToLauncher } from "../../lib/router/launcher.ts";
 import { boundedLog } from "../../lib/router/logfile.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
-import { type RouterServices, startRouter } from "../../lib/router/router.ts";
+import { startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { mayRestart } from "../../lib/sys/runtime.ts";
