@@ -2,34 +2,34 @@
 import { basename } from "node:path";
 import { suggestion } from "../lib/help/nearest.ts";
 import { VERSION } from "../lib/version.ts";
-import { asksForHelp, type Command, UsageError } from "./arguments.ts";
+import { asksForHelp, UsageError } from "./arguments.ts";
 import { colours } from "./colour.ts";
-import { COMMANDS } from "./commands.ts";
+import { COMMAND_NAMES, type CommandName, loadCommand, loadCommands } from "./commands.ts";
 import { fail, run } from "./main.ts";
 import { retired } from "./retired.ts";
 import { endWithOutput, print } from "./stdout.ts";
 
 const TITLE = `weave ${VERSION}: a container network`;
 
-const wordsIn = ({ name }: Command) => name.split(" ").length;
+const wordsIn = (name: CommandName) => name.split(" ").length;
 
-/** The command that these words begin with. */
+/** Return the name of the command that these words begin with. */
 const commandOf = (words: readonly string[]) =>
-  COMMANDS.find((known) => known.name === words.slice(0, wordsIn(known)).join(" "));
+  COMMAND_NAMES.find((name) => name === words.slice(0, wordsIn(name)).join(" "));
 
-/** Commands that begin with a word that is none by itself. */
-const groupOf = (word: string) => COMMANDS.filter(({ name }) => name.startsWith(`${word} `));
+/** Return the names of the subcommands of a word that is no command by itself. */
+const groupOf = (word: string) => COMMAND_NAMES.filter((name) => name.startsWith(`${word} `));
 
 function unknown(words: readonly string[]): UsageError {
   const [word = "", second] = words;
   const group = groupOf(word);
   if (group.length === 0) {
     if (word.startsWith("-")) return new UsageError(`unknown option ${word}; options follow the command`);
-    const known = COMMANDS.map(({ name }) => name.split(" ")[0] ?? "");
+    const known = COMMAND_NAMES.map((name) => name.split(" ")[0] ?? "");
     const hint = word === "" ? "" : suggestion(word, known, "weave ");
     return new UsageError(`unknown command '${word}'${hint}`);
   }
-  const parts = group.map(({ name }) => name.slice(word.length + 1));
+  const parts = group.map((name) => name.slice(word.length + 1));
   if (second === undefined || second.startsWith("-"))
     return new UsageError(`'weave ${word}': which one? ${parts.join(", ")}`);
   return new UsageError(`unknown command '${word} ${second}'${suggestion(second, parts, `weave ${word} `)}`);
@@ -48,25 +48,26 @@ async function weave(argv: readonly string[]): Promise<void> {
 async function dispatch(argv: readonly string[]): Promise<void> {
   const { style, rest } = colours(argv, process.stdout);
   const [word, ...words] = rest;
-  const overview = async (title: string, commands: readonly Command[]) => {
+  const overview = async (title: string, names: readonly CommandName[]) => {
     const help = await import("../lib/help/usage.ts");
-    process.stdout.write(help.overview(title, commands, style));
+    process.stdout.write(help.overview(title, await loadCommands(names), style));
   };
-  if (word === undefined || word === "--help" || word === "-h") return overview(TITLE, COMMANDS);
+  if (word === undefined || word === "--help" || word === "-h") return overview(TITLE, COMMAND_NAMES);
   if (word === "--version" || word === "-v") return print(`weave ${VERSION}`);
   if (word === "help") {
     const [topic] = words;
-    if (topic === undefined) return overview(TITLE, COMMANDS);
+    if (topic === undefined) return overview(TITLE, COMMAND_NAMES);
     const { topicText } = await import("../lib/help/topics.ts");
     const text = topicText(topic, style);
     if (text === undefined) return dispatch([...argv.filter((arg) => arg !== "help"), "--help"]);
     process.stdout.write(text);
     return;
   }
-  if (word === "complete") return (await import("./complete.ts")).complete(COMMANDS, words.slice(1));
-  const command = commandOf(rest);
-  if (command)
-    return run(`weave ${command.name}`, command, argv.slice(argv.indexOf(word) + wordsIn(command)));
+  if (word === "complete")
+    return (await import("./complete.ts")).complete(await loadCommands(), words.slice(1));
+  const name = commandOf(rest);
+  if (name !== undefined)
+    return run(`weave ${name}`, await loadCommand(name), argv.slice(argv.indexOf(word) + wordsIn(name)));
   const group = groupOf(word);
   if (group.length > 0 && asksForHelp(words))
     return overview(`weave ${word}: ${group.length} commands`, group);

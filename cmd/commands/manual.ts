@@ -7,8 +7,8 @@ import { VERSION } from "../../lib/version.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { print } from "../stdout.ts";
 
-/** The command that writes a page for each of `commands`, itself among them. */
-export const manual = (commands: () => readonly Command[]): Command => ({
+/** The command that writes a page for each of the commands, itself among them. */
+export const manual = (load: () => Promise<readonly Command[]>): Command => ({
   name: "manual",
   group: "Life cycle",
   description: "Write the manual pages to a folder",
@@ -21,13 +21,14 @@ export const manual = (commands: () => readonly Command[]): Command => ({
     },
   },
   examples: [{ command: "weave manual --man /usr/local/share/man", does: "Install them; then 'man weave'" }],
-  run({ options }) {
+  async run({ options }) {
     const folder = options["man"];
     if (typeof folder !== "string" || folder === "")
       throw new UsageError("name the folder with --man DIR; 'weave help TOPIC' shows a page");
+    const commands = await load();
     const pages = [
-      ["man8/weave.8", overviewPage(commands(), Object.keys(TOPICS), VERSION)] as const,
-      ...commands().map((each) => [`man8/${pageName(each)}.8`, commandPage(each, VERSION)] as const),
+      ["man8/weave.8", overviewPage(commands, Object.keys(TOPICS), VERSION)] as const,
+      ...commands.map((each) => [`man8/${pageName(each)}.8`, commandPage(each, VERSION)] as const),
       ...Object.entries(TOPICS).map(
         ([topic, text]) => [`man7/weave-${topic}.7`, topicPage(topic, text, VERSION)] as const,
       ),

@@ -1,13 +1,15 @@
 // Every command, option and variable of Weave Net 2.8 has an answer here, and the page that compares names what it is.
 import { describe, expect, test } from "bun:test";
 import { readArguments } from "../../cmd/arguments.ts";
-import { COMMANDS } from "../../cmd/commands.ts";
+import { loadCommands } from "../../cmd/commands.ts";
 import { OLD_VARIABLES, oldVariables } from "../../cmd/oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../../cmd/oldoptions.ts";
 import { RETIRED_COMMANDS, retired } from "../../cmd/retired.ts";
 import { givenOptions } from "../../cmd/routeroptions.ts";
 import { TOPICS } from "../../lib/help/topics.ts";
 import { variables } from "../../lib/help/usage.ts";
+
+const COMMANDS = await loadCommands();
 
 const PAGE = TOPICS["compatibility"] ?? "";
 const command = (name: string) => {

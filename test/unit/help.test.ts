@@ -6,7 +6,7 @@ import { apply } from "../../cmd/commands/npc/apply.ts";
 import { controller } from "../../cmd/commands/npc/controller.ts";
 import { explainCommand } from "../../cmd/commands/npc/explain.ts";
 import { router } from "../../cmd/commands/router.ts";
-import { COMMANDS } from "../../cmd/commands.ts";
+import { COMMAND_NAMES, loadCommands } from "../../cmd/commands.ts";
 import { retired } from "../../cmd/retired.ts";
 import { completions, SCRIPTS } from "../../lib/help/completion.ts";
 import { COLOURED, PLAIN } from "../../lib/help/layout.ts";
@@ -16,6 +16,8 @@ import { flagText, GROUPS, optionText } from "../../lib/help/spec.ts";
 import { TOPICS, topicText } from "../../lib/help/topics.ts";
 import { overview, usage } from "../../lib/help/usage.ts";
 import { WIDTH, wrap } from "../../lib/log/paragraph.ts";
+
+const COMMANDS = await loadCommands();
 
 const ALL: readonly (readonly [string, Command])[] = [
   ...COMMANDS.map((command) => [`weave ${command.name}`, command] as const),
@@ -225,4 +227,8 @@ describe("completion", () => {
     expect(stdout.toString()).toBe("<b><$(touch NEVER)><x/*>");
     expect(stderr.toString()).toBe("complete -- connect $(touch NEVER) a:\n");
   });
+});
+
+test("each command has the name that it is loaded by", () => {
+  expect(COMMANDS.map(({ name }) => name)).toEqual([...COMMAND_NAMES]);
 });
