@@ -81,7 +81,7 @@ function extraArguments(text = ""): Arguments {
   try {
     return readArguments({ options: ROUTER_OPTIONS }, text.split(/\s+/).filter(Boolean));
   } catch (error) {
-    if (error instanceof UsageError) throw new OptionError(`EXTRA_ARGS: ${error.message}`);
+    if (error instanceof UsageError) throw new OptionError(`EXTRA_ARGS: ${error.message}`, { cause: error });
     throw error;
   }
 }
@@ -92,7 +92,8 @@ function exposeAddress(text: string | undefined, prefix: number): string | undef
   try {
     return formatCidr(parseCidr(text.includes("/") ? text : `${text}/${prefix}`));
   } catch (error) {
-    if (error instanceof AddressError) throw new OptionError(`WEAVE_EXPOSE_IP: ${error.message}`);
+    if (error instanceof AddressError)
+      throw new OptionError(`WEAVE_EXPOSE_IP: ${error.message}`, { cause: error });
     throw error;
   }
 }
@@ -110,6 +111,6 @@ function checked(
     const [variable] =
       Object.entries(OPTIONS).find(([, option]) => error.message.startsWith(`--${option}: `)) ?? [];
     if (!variable || raw[OPTIONS[variable] ?? ""] !== named[OPTIONS[variable] ?? ""]) throw error;
-    throw new OptionError(error.message.replace(/^--[\w-]+/, variable));
+    throw new OptionError(error.message.replace(/^--[\w-]+/, variable), { cause: error });
   }
 }

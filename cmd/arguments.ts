@@ -7,6 +7,7 @@ import type { CommandSpec, OptionTable } from "../lib/help/spec.ts";
 /** A command line that makes no sense; the message says what is wrong with it. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+  readonly failure = "usage" as const;
 }
 
 /** The arguments of a command, as it gets them. */

@@ -72,6 +72,7 @@ export async function awaitQuorum(
     const why = await awaitedAddress(api);
     throw new Error(
       `no quorum within ${seconds} s${why === undefined ? "" : `: ${why}`}; the router runs and keeps waiting`,
+      { cause: error },
     );
   }
 }

@@ -1,15 +1,21 @@
 // What all our commands share: help, one-line errors, exit codes. 1: failure; 2: wrong command line; 3: the state file cannot
 // be used.
 
-import type { Failure as FailureShape, Shape } from "../lib/api/shapes.ts";
+import type { Failure, Shape } from "../lib/api/shapes.ts";
 import { journalPrefix } from "../lib/log/log.ts";
 import { escapeUnprintable, printable } from "../lib/log/printable.ts";
 import { causeOf } from "../lib/sys/cause.ts";
+import { EXIT_CODES, failureOf } from "../lib/sys/failure.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { NotRootError } from "../lib/sys/rights.ts";
 import { asksForHelp, type Command, readArguments, refuseUnexpected, UsageError } from "./arguments.ts";
 import { colours } from "./colour.ts";
 import { warn } from "./stderr.ts";
+
+/** The cause ends the program, and its line is in the log already. */
+export class LoggedError extends Error {
+  override readonly name = "LoggedError";
+}
 
 /** Runs a command; on failure, prints one line and exits. */
 export async function run(program: string, command: Command, argv: readonly string[]): Promise<void> {
@@ -33,23 +39,21 @@ export async function run(program: string, command: Command, argv: readonly stri
 
 /** Prints an error, in one line or as JSON, and sets the exit code. */
 export function fail(program: string, error: unknown, json = false): void {
-  if (error instanceof Error && error.name === LOGGED) {
-    process.exitCode = kindOf(error.cause).exit;
-    return;
-  }
+  process.exitCode = exitCodeOf(error instanceof LoggedError ? error.cause : error);
+  if (error instanceof LoggedError) return;
   const message = withRemedy(error);
-  const { code, exit } = kindOf(error);
   const help = error instanceof UsageError ? `see '${program} --help'` : undefined;
   warn(
     json
       ? escapeUnprintable(
           JSON.stringify({
-            error: { code, message, hint: help ?? hintIn(message) } satisfies Failure["error"],
+            error: { code: failureOf(error), message, hint: help ?? hintIn(message) } satisfies Shape<
+              typeof Failure
+            >["error"],
           }),
         )
       : `${journalPrefix("error")}${program}: ${printable(message)}${help === undefined ? "" : ` (${help})`}`,
   );
-  process.exitCode = exit;
 }
 
 /** The message; where a connection failed and it names no remedy, with that of the cause. */
@@ -59,42 +63,16 @@ function withRemedy(error: unknown): string {
   return !remedy || message.includes("; ") ? message : `${message}; ${remedy}`;
 }
 
-type Failure = Shape<typeof FailureShape>;
-
 /** Messages are "what failed, on what: cause; remedy". */
 function hintIn(message: string): string | null {
   const at = message.lastIndexOf("; ");
   return at < 0 ? null : message.slice(at + 2);
 }
 
-interface Kind {
-  readonly code: string;
-  readonly exit: number;
-}
-
-const USAGE: Kind = { code: "usage", exit: 2 };
-const FAILED: Kind = { code: "failed", exit: 1 };
-
-/** Of cmd/shutdown.ts. */
-const LOGGED = "LoggedError";
-
-// Told by name: the rooms these come from are only loaded where they are needed.
-const KINDS: Readonly<Record<string, Kind>> = {
-  UsageError: USAGE,
-  OptionError: USAGE,
-  AddonError: USAGE,
-  AgentNameError: USAGE,
-  StoreError: { code: "state-file", exit: 3 },
-  NotRootError: { code: "not-root", exit: 1 },
-  RouterDownError: { code: "not-running", exit: 1 },
-  RouterSilentError: { code: "no-answer", exit: 1 },
-  ApiError: { code: "refused", exit: 1 },
-};
-
-function kindOf(error: unknown): Kind {
-  if (!(error instanceof Error)) return FAILED;
-  const kind = KINDS[error.name] ?? FAILED;
-  return "exitCode" in error && typeof error.exitCode === "number" ? { ...kind, exit: error.exitCode } : kind;
+/** The exit code of an error: its own, or that of its kind. */
+function exitCodeOf(error: unknown): number {
+  const own = error instanceof Error && "exitCode" in error ? error.exitCode : undefined;
+  return typeof own === "number" ? own : EXIT_CODES[failureOf(error)];
 }
 
 /** Throws unless we are root: nearly everything we do to a kernel needs it. */

@@ -285,7 +285,7 @@ function readPassword(file: string): string {
     if (password === "") throw new Error("the file is empty");
     return password;
   } catch (error) {
-    throw new UsageError(`--password-file ${file}: ${reasonOf(error, file)}`);
+    throw new UsageError(`--password-file ${file}: ${reasonOf(error, file)}`, { cause: error });
   }
 }
 

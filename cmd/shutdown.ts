@@ -7,11 +7,7 @@ import { reasonOf } from "../lib/sys/reason.ts";
 import { mayRestart, restart } from "../lib/sys/runtime.ts";
 import { Scope } from "../lib/sys/scope.ts";
 import { ServiceManager } from "../lib/sys/servicemanager.ts";
-
-/** The cause ends the program, and its line is in the log already. */
-export class LoggedError extends Error {
-  override readonly name = "LoggedError";
-}
+import { LoggedError } from "./main.ts";
 
 /** Run a daemon as runDaemon does; write the error of a failed start to its log, and reject with LoggedError. */
 export async function runLoggedDaemon(log: Log, whatStays: string, start: Start): Promise<void> {

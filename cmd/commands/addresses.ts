@@ -61,7 +61,7 @@ function readArgument(arg: string): AddressArgument {
   try {
     return parseArgument(arg);
   } catch (error) {
-    throw error instanceof AddressError ? new UsageError(error.message) : error;
+    throw error instanceof AddressError ? new UsageError(error.message, { cause: error }) : error;
   }
 }
 

@@ -52,7 +52,9 @@ export const expose: Command = {
         api,
         cidrs.filter((cidr) => !before.includes(formatCidr(cidr))),
       );
-      throw left.length === 0 ? error : new Error(`${reasonOf(error)}; and then: ${left.join("; ")}`);
+      throw left.length === 0
+        ? error
+        : new Error(`${reasonOf(error)}; and then: ${left.join("; ")}`, { cause: error });
     }
     answerAddresses(args, EXPOSE_ID, cidrs);
   },

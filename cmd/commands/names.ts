@@ -84,7 +84,7 @@ function readAddress(text: string): string {
   try {
     return formatIPv4(parseIPv4(text));
   } catch (error) {
-    throw new UsageError(reasonOf(error));
+    throw new UsageError(reasonOf(error), { cause: error });
   }
 }
 

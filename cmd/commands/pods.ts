@@ -22,8 +22,10 @@ export async function podAddress(options: Options, name: string): Promise<string
       : await addressInSnapshot(options, name);
   try {
     return formatIPv4(parseIPv4(address ?? ""));
-  } catch {
-    throw new Error(`pod ${name} has no IPv4 address; 'kubectl get pod -o wide' shows whether it runs`);
+  } catch (cause) {
+    throw new Error(`pod ${name} has no IPv4 address; 'kubectl get pod -o wide' shows whether it runs`, {
+      cause,
+    });
   }
 }
 

@@ -113,7 +113,7 @@ async function handOver(force: boolean, args: Arguments, api: ApiClient = apiCli
   } catch (error) {
     if (force && error instanceof Error) return;
     if (error instanceof RouterDownError)
-      throw new Error(`${error.message}; or use --force to reset without a hand-over`);
+      throw new Error(`${error.message}; or use --force to reset without a hand-over`, { cause: error });
     throw error;
   }
 }

@@ -1,18 +1,21 @@
 // The client of the control API, over the router's Unix socket.
 import { codeOf } from "../sys/cause.ts";
+import type { Failure } from "../sys/failure.ts";
 import { NotRootError } from "../sys/rights.ts";
 import { controlSocket } from "./paths.ts";
 
 /** The router cannot be asked: it does not run, or not here. */
 export class RouterDownError extends Error {
   override readonly name = "RouterDownError";
-  constructor(socket: string) {
-    super(`weave is not running (nothing answers at ${socket}); launch it with 'weave launch'`);
+  readonly failure: Failure = "not-running";
+  constructor(socket: string, options?: ErrorOptions) {
+    super(`weave is not running (nothing answers at ${socket}); launch it with 'weave launch'`, options);
   }
 }
 
 /** The router runs but does not answer: it is stopped (SIGSTOP), or the host is overloaded. */
 export class RouterSilentError extends RouterDownError {
+  override readonly failure = "no-answer";
   constructor(socket: string) {
     super(socket);
     this.message = `weave does not answer at ${socket}: stopped or overloaded; 'weave stop' ends it`;
@@ -22,11 +25,13 @@ export class RouterSilentError extends RouterDownError {
 /** The router has refused a request; the message is its answer. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
+  readonly failure = "refused" as const;
   constructor(
     readonly status: number,
     message: string,
+    options?: ErrorOptions,
   ) {
-    super(message);
+    super(message, options);
   }
 }
 
@@ -88,8 +93,9 @@ export function apiClient(socket = controlSocket()): ApiClient {
       if (giveUp.signal.aborted) throw giveUp.signal.reason;
       if (error instanceof ApiError) throw error;
       const code = codeOf(error);
-      if (code === "EACCES" || code === "EPERM") throw new NotRootError(`cannot ask the router at ${socket}`);
-      throw new RouterDownError(code === "ECONNREFUSED" ? `${socket}, a leftover` : socket);
+      if (code === "EACCES" || code === "EPERM")
+        throw new NotRootError(`cannot ask the router at ${socket}`, { cause: error });
+      throw new RouterDownError(code === "ECONNREFUSED" ? `${socket}, a leftover` : socket, { cause: error });
     } finally {
       clearTimeout(timer);
       clearTimeout(watch);

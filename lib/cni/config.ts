@@ -78,7 +78,7 @@ export function parseConfig(text: string | undefined): CniConfig {
     json = JSON.parse(text);
   } catch (error) {
     const reason = reasonOf(error);
-    throw new CniError(CODE.decode, `failed to load netconf: ${reason}`);
+    throw new CniError(CODE.decode, `failed to load netconf: ${reason}`, "", { cause: error });
   }
   if (Array.isArray(json))
     throw new CniError(CODE.invalidConfig, "network configuration: a list, not an object");

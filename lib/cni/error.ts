@@ -24,7 +24,8 @@ export class CniError extends Error {
     readonly code: number,
     message: string,
     readonly details = "",
+    options?: ErrorOptions,
   ) {
-    super(message);
+    super(message, options);
   }
 }

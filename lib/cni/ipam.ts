@@ -72,7 +72,8 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
   const explain = async (error: unknown): Promise<never> => {
     if (!(error instanceof ApiError) || error.status !== 504) throw error;
     await requireAvailable().catch((reason) => {
-      if (reason instanceof ApiError && reason.status === 503) throw new ApiError(504, reason.message);
+      if (reason instanceof ApiError && reason.status === 503)
+        throw new ApiError(504, reason.message, { cause: reason });
     });
     throw error;
   };
@@ -121,7 +122,12 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
         await requireAvailable();
       } catch (error) {
         if (!(error instanceof RouterDownError || error instanceof ApiError)) throw error;
-        throw new CniError(CODE.notAvailable, `the weave router has no address to give: ${error.message}`);
+        throw new CniError(
+          CODE.notAvailable,
+          `the weave router has no address to give: ${error.message}`,
+          "",
+          { cause: error },
+        );
       }
     },
     async gc() {

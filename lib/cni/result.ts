@@ -114,6 +114,8 @@ export function parseAddressing(text: string, plugin: string): Addressing {
     };
   } catch (error) {
     const reason = reasonOf(error);
-    throw new CniError(CODE.decode, `unusable result from IPAM plugin ${plugin}: ${reason}`);
+    throw new CniError(CODE.decode, `unusable result from IPAM plugin ${plugin}: ${reason}`, "", {
+      cause: error,
+    });
   }
 }

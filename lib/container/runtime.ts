@@ -65,6 +65,7 @@ async function get(socket: string, path: string): Promise<unknown> {
   } catch (error) {
     throw new ContainerError(
       `the container runtime at ${socket} does not answer: ${reasonOf(error)}; ${remedyFor(error)}`,
+      { cause: error },
     );
   }
 }

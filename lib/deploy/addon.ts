@@ -9,6 +9,7 @@ import { CURRENT, KubeVersionError, parseKubeVersion } from "./version.ts";
 /** A parameter with a value that cannot be; the message names both. */
 export class AddonError extends Error {
   override readonly name = "AddonError";
+  readonly failure = "usage" as const;
 }
 
 /** What `npm run image` makes. */

@@ -4,6 +4,7 @@
 /** A host name that the numbering does not fit. */
 export class AgentNameError extends Error {
   override readonly name = "AgentNameError";
+  readonly failure = "usage" as const;
 }
 
 /**

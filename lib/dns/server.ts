@@ -45,7 +45,7 @@ export class DnsServer {
       await listening;
     } catch (error) {
       if (this.#listeners.get(address) === listening) this.#listeners.delete(address);
-      throw new Error(`cannot answer DNS queries on ${address}: ${reasonOf(error)}`);
+      throw new Error(`cannot answer DNS queries on ${address}: ${reasonOf(error)}`, { cause: error });
     }
     this.dependencies.log.info("answering DNS queries", { address });
   }
@@ -70,7 +70,7 @@ export class DnsServer {
     const handle: Handler = (bytes, transport, from, answer) => this.#handle(bytes, transport, from, answer);
     const place = { hostname, port, option: "--dns-listen-address" };
     const udp = await listenUdp(hostname, port, handle, local, log).catch((error) => {
-      throw new Error(listenReason(error, { ...place, protocol: "udp" }));
+      throw new Error(listenReason(error, { ...place, protocol: "udp" }), { cause: error });
     });
     try {
       const tcp = listenTcp(hostname, port, handle, log);
@@ -82,7 +82,7 @@ export class DnsServer {
       };
     } catch (error) {
       udp.close();
-      throw new Error(listenReason(error, { ...place, protocol: "tcp" }));
+      throw new Error(listenReason(error, { ...place, protocol: "tcp" }), { cause: error });
     }
   }
 

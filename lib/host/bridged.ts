@@ -56,7 +56,7 @@ function turnOn(name: string): void {
     try {
       loadModule(MODULE);
     } catch (error) {
-      throw new Error(`${need} (${reasonOf(error)})`);
+      throw new Error(`${need} (${reasonOf(error)})`, { cause: error });
     }
     if (sysctlGet(name) === undefined) throw new Error(need);
   }

@@ -139,8 +139,8 @@ function eventOf(line: string, path: string): WatchEvent {
   let json: unknown;
   try {
     json = JSON.parse(line);
-  } catch {
-    throw new KubeError(`${path}: the server did not send JSON`, GONE);
+  } catch (cause) {
+    throw new KubeError(`${path}: the server did not send JSON`, GONE, { cause });
   }
   const event = v.safeParse(Event, json);
   if (!event.success) throw new KubeError(`${path}: the server did not send an event`, GONE);

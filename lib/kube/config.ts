@@ -112,7 +112,7 @@ function readFile(path: string): v.InferOutput<typeof File> {
   } catch (error) {
     if (error instanceof KubeConfigError) throw error;
     const where = error instanceof v.ValiError ? `${v.getDotPath(error.issues[0])}: ` : "";
-    throw new KubeConfigError(`${path} is not a kubeconfig: ${where}${reasonOf(error)}`);
+    throw new KubeConfigError(`${path} is not a kubeconfig: ${where}${reasonOf(error)}`, { cause: error });
   }
 }
 
@@ -120,6 +120,6 @@ function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    throw new KubeConfigError(`cannot read ${path}: ${reasonOf(error, path)}`);
+    throw new KubeConfigError(`cannot read ${path}: ${reasonOf(error, path)}`, { cause: error });
   }
 }

@@ -70,7 +70,7 @@ function json(bytes: Buffer, limit: number): unknown {
   if (bytes.length > limit) throw new ProtocolError(`${bytes.length} bytes; ${limit} is the limit`);
   try {
     return JSON.parse(bytes.toString());
-  } catch {
-    throw new ProtocolError("not JSON");
+  } catch (cause) {
+    throw new ProtocolError("not JSON", { cause });
   }
 }

@@ -78,6 +78,7 @@ export function endOf(model: Model, name: string): End {
       name.includes("/")
         ? `no pod ${name}`
         : `"${name}" is neither a pod, such as default/web, nor an address`,
+      { cause: error },
     );
   }
 }

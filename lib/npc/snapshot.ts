@@ -13,7 +13,7 @@ export function readSnapshot(text: string): KubeObject[] {
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new ObjectError(`not JSON: ${reasonOf(error)}`);
+    throw new ObjectError(`not JSON: ${reasonOf(error)}`, { cause: error });
   }
   return objectsOf(json);
 }

@@ -28,6 +28,7 @@ export const DEFAULT_STATUS_ADDRESS = "127.0.0.1:6782";
 /** An option with a value that cannot be; the message names both. */
 export class OptionError extends Error {
   override readonly name = "OptionError";
+  readonly failure = "usage" as const;
 }
 
 const port = v.pipe(

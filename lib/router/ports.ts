@@ -84,7 +84,7 @@ function startPrograms(
     return { ports: new Ports(route, filter, config, systemClock, log), why: "" };
   } catch (error) {
     const why = `no storm control and no anti-spoofing on container ports: ${reasonOf(error)}`;
-    if (config.antiSpoof) throw new Error(`--anti-spoof: ${why}`);
+    if (config.antiSpoof) throw new Error(`--anti-spoof: ${why}`, { cause: error });
     log.warning(why);
     return { ports: undefined, why };
   }

@@ -94,6 +94,6 @@ function listening<T>(
     return serve();
   } catch (error) {
     const reason = listenReason(error, { protocol: "tcp", ...at, option });
-    throw new Error(`cannot serve ${what} on ${at.hostname}:${at.port}: ${reason}`);
+    throw new Error(`cannot serve ${what} on ${at.hostname}:${at.port}: ${reason}`, { cause: error });
   }
 }

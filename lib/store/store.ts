@@ -24,6 +24,7 @@ export type StoreErrorCode = "damaged" | "newer" | "locked" | "disk" | "invalid"
 /** A file that cannot be used, or a change that could not be saved; the message says which, and what to do. */
 export class StoreError extends Error {
   override readonly name = "StoreError";
+  readonly failure = "state-file" as const;
   constructor(
     readonly code: StoreErrorCode,
     message: string,
@@ -93,7 +94,8 @@ export class Store {
         return v.parse(schema, JSON.parse(json));
       } catch (error) {
         const what = `"${key}" of "${room}" is invalid: ${reasonOf(error)}`;
-        if (!lenient) throw openError(this.path, new DamagedError(what), () => this.close());
+        if (!lenient)
+          throw openError(this.path, new DamagedError(what, { cause: error }), () => this.close());
         lenient.damaged(`skipping a damaged entry of ${this.path}: ${what}`);
         return undefined;
       }

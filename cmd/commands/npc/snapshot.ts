@@ -17,7 +17,7 @@ export function modelOfFile(file: string): Model {
     const objects = readSnapshot(readFileSync(file === "-" ? 0 : file, "utf8"));
     model.apply(objects.map((object) => ({ type: "set", object })));
   } catch (error) {
-    throw new Error(`${file}: ${reasonOf(error, file)}`);
+    throw new Error(`${file}: ${reasonOf(error, file)}`, { cause: error });
   }
   return model;
 }

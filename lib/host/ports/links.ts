@@ -323,7 +323,7 @@ export class ContainerLinks implements Keeper {
       });
     } catch (error) {
       if (!(error instanceof AlreadyAttachedError)) throw error;
-      throw new Error(`${inside.netns} has another interface ${link.name}`);
+      throw new Error(`${inside.netns} has another interface ${link.name}`, { cause: error });
     }
     known.inside = inside;
     known.restoredAt = this.clock.now();

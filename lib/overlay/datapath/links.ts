@@ -65,7 +65,9 @@ export function need<T>(what: string, fn: () => T): T {
     return fn();
   } catch (error) {
     if (error instanceof DatapathError) throw error;
-    throw new DatapathError(`the overlay needs ${what}, which this kernel refuses: ${reasonOf(error)}`);
+    throw new DatapathError(`the overlay needs ${what}, which this kernel refuses: ${reasonOf(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -144,7 +146,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     } catch (error) {
       const reason = `no VXLAN link on UDP port ${this.port}: ${this.#whyNot(error)}`;
       if (!present || !this.#started) linkDelete(this.nl, this.link);
-      if (this.#started) throw new DatapathError(reason);
+      if (this.#started) throw new DatapathError(reason, { cause: error });
       this.#created = false;
       this.without = overlayTrouble(
         isErrno(error, EADDRINUSE) ? "port in use" : "no VXLAN",
@@ -190,7 +192,7 @@ function exclusiveTap(name: string): number {
     return openTap(name, true);
   } catch (error) {
     if (isErrno(error, EBUSY))
-      throw new DatapathError(`link ${name} is in use: weave may be running already`);
+      throw new DatapathError(`link ${name} is in use: weave may be running already`, { cause: error });
     throw error;
   }
 }

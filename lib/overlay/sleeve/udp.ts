@@ -112,7 +112,10 @@ function bindSleeve(fd: number, host: IPv4, port: number): void {
     bindSocket(what, fd, sockaddrIn(ipv4Octets(host), port));
   } catch (error) {
     const hostname = formatIPv4(host);
-    throw new Error(`${what}: ${listenReason(error, { protocol: "udp", hostname, port, option: "--port" })}`);
+    throw new Error(
+      `${what}: ${listenReason(error, { protocol: "udp", hostname, port, option: "--port" })}`,
+      { cause: error },
+    );
   }
 }
 
