@@ -95,7 +95,9 @@ export async function openMesh({ options, scope, warn, route, log }: RouterConte
     (text) => warn("accept", text),
   ).catch((error) => {
     const at = { protocol: "tcp", hostname: options.host ?? "", port, option: "--port" } as const;
-    throw new Error(`cannot listen for peers on ${at.hostname}:${port}: ${listenReason(error, at)}`);
+    throw new Error(`cannot listen for peers on ${at.hostname}:${port}: ${listenReason(error, at)}`, {
+      cause: error,
+    });
   });
   scope.defer("the mesh's port", () => listener.close());
   mesh.start();
