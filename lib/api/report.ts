@@ -6,7 +6,7 @@ import type { LinkState } from "../host/ports/links.ts";
 import { type ContainerReport, linkProblems, linkReport } from "../host/ports/states.ts";
 import { type RepairsReport, type RepairsSources, repairsReport } from "../host/reconcile/report.ts";
 import type { Allocator } from "../ipam/allocator.ts";
-import { type IpamReport, ipamProblems, ipamReport, rangeOwners } from "../ipam/report.ts";
+import { type IpamReport, ipamProblems } from "../ipam/report.ts";
 import type { Peer } from "../mesh/peer.ts";
 import { peerProblems } from "../mesh/report/problems.ts";
 import { type MeshReport, meshReport } from "../mesh/report/report.ts";
@@ -72,16 +72,14 @@ export function makeReport(sources: ReportSources): Report {
     // There is no phoning home, and so no check.
     VersionCheck: { Enabled: false, Success: false, NewVersion: "", NextCheckAt: "0001-01-01T00:00:00Z" },
     Router: router,
-    ...(sources.allocates && {
-      IPAM: ipamReport(sources.allocator, sources.defaultSubnet, sources.mesh.clock),
-    }),
+    ...(sources.allocates && { IPAM: sources.allocator.report(sources.defaultSubnet) }),
     ...(sources.dns && { DNS: dnsReport(sources.dns) }),
     Containers: sources.links.map(linkReport),
-    Notes: [...sources.notes, ...sources.allocator.sharing.notes()],
+    Notes: [...sources.notes],
     ...(sources.repairs && { Repairs: repairsReport(sources.repairs) }),
     Problems: [
       ...peerProblems(sources.mesh, router),
-      ...ipamProblems(sources.allocator),
+      ...ipamProblems(sources.allocator.problems()),
       ...linkProblems(sources.links),
       ...sources.problems,
     ],
@@ -90,7 +88,7 @@ export function makeReport(sources: ReportSources): Report {
 
 function routerReport(sources: ReportSources): RouterReport {
   const { mesh, allocator, macs, interfaceName, trustedSubnets, diagnostics } = sources;
-  const report = meshReport(mesh, rangeOwners(allocator));
+  const report = meshReport(mesh, allocator.ring.peerNames());
   // Not by spreading it: that would make its list of peers at once.
   return Object.assign(report, {
     OverlayDiagnostics: diagnostics,

@@ -1,297 +1,228 @@
-// The allocator of one peer: hands out addresses from the part of the range it owns, and waits for other peers where it
-// has none left (weave: ipam/allocator.go). Pure: clock, chance, gossip and disk are passed in; what has to wait for
-// other peers is a promise.
+// The allocator of one peer: hands out addresses of the ranges it owns, and waits for other peers where none is free
+// (weave: ipam/allocator.go). Pure: clock, chance, gossip and disk are passed in.
 import {
   type AddressRange,
   type Cidr,
   cidrRange,
   formatCidr,
-  formatIPv4,
   formatRange,
-  hostRange,
   type IPv4,
-  rangeSize,
-  rangesOverlap,
 } from "../address/ipv4.ts";
-import { type Clock, every, type Timer } from "../clock/clock.ts";
-import type { Random } from "../clock/random.ts";
+import { every, type Timer } from "../clock/clock.ts";
 import type { Sighting } from "../host/containers.ts";
-import type { Fields } from "../log/fields.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
-import type { Log } from "../log/log.ts";
+import type { Gate } from "../mesh/gate.ts";
 import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { Claim, type ClaimOptions, NO_CONTAINER } from "./claim.ts";
-import { CancelledError, ExhaustedError, IpamError } from "./errors.ts";
+import { type AllocateOptions, allocation } from "./allocation.ts";
+import { Claim, type ClaimOptions } from "./claim.ts";
+import type { AllocatorConfig, AllocatorDependencies } from "./config.ts";
+import { DisplacedAddresses } from "./displaced.ts";
+import { CancelledError, ExhaustedError, IpamError, ownedElsewhere } from "./errors.ts";
 import { Gateways } from "./gateways.ts";
-import { Homeless } from "./homeless.ts";
-import { type AddressObstacle, addressObstacle } from "./obstacle.ts";
-import { OwnedAddresses } from "./owned.ts";
-import { DONE, Pending } from "./pending.ts";
-import { type ReleaseOptions, Releaser } from "./releaser.ts";
-import type { AllocatorStore, Lease } from "./saved.ts";
-import { Sharing } from "./sharing.ts";
+import { Holders, NO_CONTAINER } from "./holders.ts";
+import { type AddressObstacle, addressObstacle, findObstacle } from "./obstacle.ts";
+import type { AllocatorParts } from "./parts.ts";
+import { DONE, PendingRequests } from "./pending.ts";
+import { type HolderLifecycle, type ReleaseOptions, Releaser } from "./releaser.ts";
+import { RingReplicator } from "./replicator.ts";
+import { type IpamProblems, type IpamReport, ipamReport } from "./report.ts";
+import type { RingView } from "./ring/ring.ts";
+import type { Lease, Owned } from "./saved.ts";
 import { Space } from "./space.ts";
-import { undivided, waitsFor } from "./waits.ts";
+import { waitReason } from "./waits.ts";
 
 const TICK_MS = 5_000;
 
-/** A wait for an address that is longer is logged. */
-const TELL_AFTER_MS = 1_000;
-
-export interface AllocatorConfig {
-  readonly ourName: PeerName;
-  readonly ourUid: bigint;
-  readonly ourNickName: string;
-  /** The whole range that peers share. */
-  readonly universe: Cidr;
-  /** Peers to divide the range among, without asking anybody. */
-  readonly seed: readonly PeerName[];
-  /** Never takes part in the first division; waits for others. */
-  readonly observer: boolean;
-  /** How many peers have to agree on the first division; asked when it begins. */
-  readonly quorum: () => number;
-  /** Peers that the user named and that have not been heard yet; they may know a ring. None unless given. */
-  readonly unheard?: () => readonly string[];
-  /** True while another host is known to have our name: what is given to that name may be given to it. */
-  readonly nameIsTaken?: () => boolean;
-  /** True where two hosts are known to have this name. */
-  readonly isAmbiguous?: (name: PeerName) => boolean;
-  readonly isKnownPeer: (name: PeerName) => boolean;
-  /** Other peers that can be reached. */
-  readonly reachablePeers: () => readonly PeerName[];
-}
-
-export interface AllocatorDependencies {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  readonly store: AllocatorStore;
-  /** Looks which addresses links of containers have; asked before anything is taken from a container. */
-  attached?(): Promise<Sighting>;
-  /** The range is divided in another way than it was: who was refused for that may fit now. */
-  divisionChanged?(): void;
-  /** What is ours of the range has changed. */
-  owns?(ranges: readonly AddressRange[]): void;
-  /** A holder has no addresses any more. */
-  released?(id: string): void;
-  /** Containers have lost their links, and nobody has said why. */
-  gone?(ids: ReadonlySet<string>): void;
-}
-
-/** For whom an address is, and how long to wait for it. */
-export interface AllocateOptions {
-  /** It is to be released when the container has gone. */
-  readonly isContainer?: boolean;
-  /** See Lease. */
-  readonly attachment?: string | undefined;
-  /** The container's gateway, which no container is to have as its own. */
-  readonly gateway?: IPv4 | undefined;
-  /** Rejects at once where no peer has a free address, instead of waiting until one is released. */
-  readonly failWhenExhausted?: boolean;
-  readonly signal?: AbortSignal | undefined;
-}
+/** A longer wait for an address is logged. */
+const LOG_WAIT_MS = 1_000;
 
 export class Allocator {
-  readonly space = new Space();
-  readonly owned: OwnedAddresses;
-  readonly pending = new Pending();
-  readonly sharing: Sharing;
-  readonly releaser: Releaser;
-  readonly #gateways: Gateways;
-  readonly homeless: Homeless;
-  readonly #log: Log;
+  readonly #parts: AllocatorParts;
+  readonly #displaced: DisplacedAddresses;
   readonly #warn: LimitedWarning;
-  readonly #clock: Clock;
   #ticker: Timer | undefined;
   #shuttingDown = false;
 
   constructor(
-    readonly config: AllocatorConfig,
+    config: AllocatorConfig,
     private readonly dependencies: AllocatorDependencies,
   ) {
-    this.owned = new OwnedAddresses(dependencies.store);
-    this.#log = dependencies.log;
-    this.#clock = dependencies.clock;
-    this.#warn = limitedWarnings(this.#log, () => this.#clock.now());
-    this.sharing = new Sharing(config, dependencies, this.space, {
-      changed: () => this.pending.retry(),
-      replaced: () => this.homeless.settle(),
+    const { clock, log, store } = dependencies;
+    this.#warn = limitedWarnings(log, () => clock.now());
+    const [space, holders, pending] = [new Space(), new Holders(store), new PendingRequests()];
+    const replicator = new RingReplicator(config, dependencies, space, {
+      changed: () => pending.retry(),
+      replaced: () => this.#displaced.settle(),
       denied: (range, by) =>
-        this.pending.denied(range, (cidr) => this.sharing.ownedElsewhere(formatCidr(cidr), by)),
+        pending.denied(range, (cidr) => ownedElsewhere(formatCidr(cidr), by, replicator.nicknames.get(by))),
     });
-    this.#gateways = new Gateways(dependencies.store);
-    this.homeless = new Homeless({ ...this, log: this.#log });
-    this.releaser = new Releaser(this.owned, this.space, this.pending, {
+    const releaser = new Releaser(holders, space, pending, {
       ...dependencies,
       changed: () => {
-        this.sharing.reportFree();
-        this.pending.retry();
+        replicator.reportFree();
+        pending.retry();
       },
     });
+    this.#parts = { config, replicator, space, holders, gateways: new Gateways(store), pending, releaser };
+    this.#displaced = new DisplacedAddresses(this.#parts, log);
   }
 
   /**
-   * Takes up what was saved, or begins anew, and speaks on the channel that `open` makes from now on. Addresses that
-   * links of containers have (`sighting`) are claimed before anybody can ask for one.
+   * Load what was saved, or begin anew, and speak on `channel` from now on. Addresses on links of containers (`sighting`)
+   * are claimed before anything else is allocated.
    */
-  start(open: (gossiper: Gossiper) => GossipChannel, sighting?: Sighting): void {
-    const { seed, observer } = this.config;
-    const persisted = this.#load();
-    if (persisted) {
-      this.#info(
-        `starting with the saved ring${seed.length > 0 ? "; ignoring the seed of --ipalloc-init" : ""}`,
-      );
-    } else if (seed.length > 0) {
-      this.#info("starting with the seed of --ipalloc-init");
-    } else {
-      this.#info(
-        observer
-          ? "starting as observer: waiting for the ring of another peer"
-          : "starting without a ring: peers agree on one at the first request",
-      );
-    }
-    this.sharing.start(open(this.sharing));
-    this.homeless.settle();
-    if (sighting) this.#takeStock(sighting);
-    this.#ticker = every(this.#clock, TICK_MS, () => this.#tick());
+  start(channel: GossipChannel, sighting?: Sighting): void {
+    const { replicator, config } = this.#parts;
+    const { info } = this.dependencies.log;
+    const seeded = config.seed.length > 0;
+    if (this.#load())
+      info(`starting with the saved ring${seeded ? "; ignoring the seed of --ipalloc-init" : ""}`);
+    else if (seeded) info("starting with the seed of --ipalloc-init");
+    else if (config.observer) info("starting as observer: waiting for the ring of another peer");
+    else info("starting without a ring: peers agree on one at the first request");
+    replicator.start(channel);
+    this.#displaced.settle();
+    if (sighting) this.#claimSeen(sighting);
+    this.#ticker = every(this.dependencies.clock, TICK_MS, () => this.#tick());
   }
 
   stop(): void {
     this.#ticker?.cancel();
-    this.pending.cancelAll();
-    this.sharing.stop();
+    this.#parts.pending.cancelAll();
+    this.#parts.replicator.stop();
   }
 
-  /** Resolves once the range has been divided, which this asks for where it has not. */
+  /** The ring, to be read. */
+  get ring(): RingView {
+    return this.#parts.replicator.ring;
+  }
+
+  /** The user of the IPAM channel. */
+  get gossiper(): Gossiper {
+    return this.#parts.replicator;
+  }
+
+  /** What this peer says of its range in handshakes, and by which it judges others. */
+  get gate(): Gate {
+    return this.#parts.replicator;
+  }
+
+  /** To be told what happens to containers that hold addresses. */
+  get lifecycle(): HolderLifecycle {
+    return this.#parts.releaser;
+  }
+
+  /** See ipamReport(). */
+  report(defaultSubnet: Cidr): IpamReport {
+    return ipamReport(this.#parts, defaultSubnet, this.dependencies.clock);
+  }
+
+  problems(): IpamProblems {
+    return { ring: this.#parts.replicator.problems(), addresses: this.#displaced.problems() };
+  }
+
+  /** What is held back or limited, and what was settled lately. */
+  notes(): string[] {
+    return [...this.#parts.releaser.notes(), ...this.#parts.replicator.notes()];
+  }
+
+  /** Ranges of ours that are not handed out yet: another peer may do so. */
+  get contested(): readonly AddressRange[] {
+    return this.#parts.replicator.contested;
+  }
+
+  /** See Space.releasedCount. */
+  get releasedCount(): number {
+    return this.#parts.space.releasedCount;
+  }
+
+  /** Return whether a neighbour has told us what it knows of the ring. */
+  hasHeard(peer: PeerName): boolean {
+    return this.#parts.replicator.heard.has(peer);
+  }
+
+  /** Note that a peer became unreachable. */
+  peerGone(peer: { readonly name: PeerName; readonly nickName: string }): void {
+    this.#parts.replicator.peerGone(peer);
+  }
+
+  /** Resolve once there is a ring, for which the peers vote where they have not. */
   prime(signal?: AbortSignal): Promise<void> {
-    return this.pending.run("prime", "", "Prime request", signal, () => {
-      this.sharing.establish();
-      return this.sharing.ring.empty ? undefined : DONE;
+    const { pending, replicator } = this.#parts;
+    return pending.run("prime", "", "Prime request", signal, () => {
+      replicator.establish();
+      return replicator.ring.empty ? undefined : DONE;
     });
   }
 
   /**
-   * An address for `id` in a subnet: the one it has, else a free one of ours, else one that another peer can spare;
-   * waits while there is none. Rejects with IpamError where the subnet lies outside the range, with StoreError where
-   * it cannot be saved.
+   * Allocate an address of a subnet for `id`: the one it has, else a free one of ours, else one that another peer
+   * donates; waits while there is none. Rejects with IpamError where the subnet lies outside the range, with StoreError.
    */
   allocate(id: string, subnet: Cidr, options: AllocateOptions = {}): Promise<IPv4> {
     this.#refuseWhenShuttingDown();
-    const { attachment, isContainer = false, gateway, signal } = options;
-    if (gateway !== undefined) this.#gateways.reserve(gateway);
-    const text = `${id} ${formatCidr(subnet)}`;
-    const attempt = () => {
-      const held = this.owned.within(id, cidrRange(subnet)).find((lease) => lease.attachment === attachment);
-      if (held) {
-        this.releaser.keep(held.address);
-        return { value: held.address };
-      }
-      if (!rangesOverlap(cidrRange(this.config.universe), cidrRange(subnet))) {
-        throw new IpamError(`range ${formatCidr(subnet)} out of bounds: ${formatCidr(this.config.universe)}`);
-      }
-      this.sharing.establish();
-      const hosts = hostRange(subnet);
-      const address = this.space.allocate(hosts, this.#excepted);
-      if (address === undefined) {
-        this.sharing.askForSpace(hosts);
-        if (!options.failWhenExhausted || !this.#isExhausted(hosts)) return undefined;
-        const reason = this.#exhausted(subnet);
-        this.#warn("exhausted", reason);
-        throw new ExhaustedError(reason);
-      }
-      const holder = id === NO_CONTAINER ? formatIPv4(address) : id;
-      this.#hold(holder, { address, prefix: subnet.prefix, attachment }, isContainer);
-      this.#debug("allocated an address", {
-        address: formatIPv4(address),
-        container: holder,
-        subnet: formatCidr(subnet),
-      });
-      return { value: address };
-    };
+    const { holders, gateways, pending } = this.#parts;
+    const { attachment, gateway, signal } = options;
+    if (gateway !== undefined) gateways.reserve(gateway);
+    const attempt = allocation(this.#parts, this.dependencies.log, id, subnet, options);
     const run = () => {
-      const request = this.pending.run("allocate", id, text, signal, attempt, { attachment, subnet });
-      return this.#watched(id, request);
+      const text = `${id} ${formatCidr(subnet)}`;
+      const request = pending.run("allocate", id, text, signal, attempt, { attachment, subnet });
+      return this.#watched(id, request).catch((error) => {
+        if (error instanceof ExhaustedError) this.#warn("exhausted", error.message);
+        throw error;
+      });
     };
-    const held = this.owned.within(id, cidrRange(subnet));
-    const unsaid = held.some((lease) => lease.attachment === undefined);
-    if (attachment === undefined || !unsaid || held.some((lease) => lease.attachment === attachment))
-      return run();
-    return this.#adopt(id, cidrRange(subnet), attachment).then(run);
+    const held = holders.within(id, cidrRange(subnet));
+    const unattributed = held.some((lease) => lease.attachment === undefined);
+    const own = held.some((lease) => lease.attachment === attachment);
+    if (attachment === undefined || !unattributed || own) return run();
+    return this.#attribute(id, cidrRange(subnet), attachment).then(run);
   }
 
-  /** Why an address of a subnet cannot be given now; undefined where it can, or another peer may have one. */
+  /** Return why no address of a subnet can be allocated now; undefined where one can, or a peer may have one. */
   obstacle(subnet: Cidr): AddressObstacle | undefined {
-    const { sharing, config, space } = this;
-    if (this.#shuttingDown) return addressObstacle("leaving", "this peer is leaving the network");
-    if (!rangesOverlap(cidrRange(config.universe), cidrRange(subnet))) {
-      const reason = `range ${formatCidr(subnet)} out of bounds: ${formatCidr(config.universe)}`;
-      return addressObstacle("out of range", reason);
-    }
-    sharing.establish();
-    if (sharing.ring.empty) return addressObstacle("undivided", undivided(this));
-    const hosts = hostRange(subnet);
-    if (space.canAllocate(hosts, this.#excepted)) return undefined;
-    const donors = sharing.ring.donors(hosts.start, hosts.end, () => 1);
-    if (donors.some(config.isKnownPeer)) return undefined;
-    const names = donors.map((name) => sharing.nicknames.annotate(name));
-    if (donors.length === 0) return addressObstacle("exhausted", this.#exhausted(subnet));
-    const away = `peers that have some cannot be reached: ${names.join(", ")}`;
-    return addressObstacle("unreachable", `${this.#exhausted(subnet)}; ${away}`);
-  }
-
-  /** Whether nobody has a free address, reachable or not. */
-  #isExhausted({ start, end }: AddressRange): boolean {
-    const { ring, contested } = this.sharing;
-    return !ring.empty && contested.length === 0 && ring.donors(start, end, () => 1).length === 0;
-  }
-
-  #exhausted(subnet: Cidr): string {
-    const [{ start, end }, universe] = [hostRange(subnet), cidrRange(this.config.universe)];
-    const within = { start: Math.max(start, universe.start), end: Math.min(end, universe.end) };
-    const total = rangeSize(within);
-    const reserved = this.#gateways.ranges.filter((range) => rangesOverlap(range, within)).length;
-    const also = reserved > 0 ? `, ${reserved} reserved for gateways` : "";
-    return `no free address in ${formatCidr(subnet)} (${total - reserved} of ${total} in use${also})`;
-  }
-
-  /** Addresses of ours that are not to be allocated now. */
-  get #excepted(): readonly AddressRange[] {
-    return [...this.sharing.contested, ...this.#gateways.ranges];
+    return this.#shuttingDown
+      ? addressObstacle("leaving", "this peer is leaving the network")
+      : findObstacle(this.#parts, subnet);
   }
 
   /**
-   * Gives an attachment an address that its container has for nobody in particular, while no link has it: it was
-   * claimed for the container before that was attached, or is left from a version that did not tell attachments apart.
+   * Give an attachment an address that its container holds for no attachment and that no link has: claimed before the
+   * container was attached, or saved by a version that did not tell attachments apart.
    */
-  async #adopt(id: string, range: AddressRange, attachment: string): Promise<void> {
-    const present = await this.releaser.look();
-    const [idle] = this.owned
+  async #attribute(id: string, range: AddressRange, attachment: string): Promise<void> {
+    const { holders, releaser } = this.#parts;
+    const present = await releaser.look();
+    const [idle] = holders
       .within(id, range)
       .filter((lease) => lease.attachment === undefined && !present.has(lease.address));
-    if (idle) this.owned.attribute(id, idle.address, attachment);
+    if (idle) holders.attribute(id, idle.address, attachment);
   }
 
-  /** Takes a certain address into use for `id`; waits where another peer has to give it up first. */
+  /** Take a certain address into use for `id`; waits where another peer has to donate it first. */
   claim(id: string, cidr: Cidr, options: ClaimOptions = {}): Promise<void> {
     this.#refuseWhenShuttingDown();
     const { attachment, signal } = options;
-    const claim = new Claim(this, id, cidr, options);
+    const { pending } = this.#parts;
+    const claim = new Claim(this.#parts, id, cidr, options, (again) => this.claim(id, cidr, again));
     const attempt = () => claim.attempt();
-    const request = this.pending.run("claim", id, formatCidr(cidr), signal, attempt, { cidr, attachment });
+    const request = pending.run("claim", id, formatCidr(cidr), signal, attempt, { cidr, attachment });
     return this.#watched(id, request);
   }
 
-  /** What requests wait for: those of one holder, or all. */
+  /** Return what requests wait for: those of one holder, or all. */
   waits(id?: string): string[] {
-    return [...new Set(this.pending.waiting(id).map((request) => waitsFor(this, request)))];
+    const waiting = this.#parts.pending.waiting(id);
+    return [...new Set(waiting.map((request) => waitReason(this.#parts, request)))];
   }
 
-  /** Logs what a request waits for that takes longer than a second. */
+  /** Log what a request waits for that takes longer than LOG_WAIT_MS. */
   #watched<T>(id: string, request: Promise<T>): Promise<T> {
-    if (this.pending.waiting(id).length === 0) return request;
-    const timer = this.#clock.after(TELL_AFTER_MS, () => {
+    if (this.#parts.pending.waiting(id).length === 0) return request;
+    const timer = this.dependencies.clock.after(LOG_WAIT_MS, () => {
       const [reason] = this.waits(id);
       if (reason !== undefined)
         this.#warn("waiting", `a container waits for an address: ${reason}`, { container: id });
@@ -299,52 +230,51 @@ export class Allocator {
     return request.finally(() => timer.cancel());
   }
 
-  lookup(id: string, range: AddressRange, attachment?: string): Cidr[] {
-    const leases = this.owned.within(id, range);
+  /** Return the addresses of a holder in a range, or those for one attachment. */
+  lookup(id: string, range: AddressRange, attachment?: string): Lease[] {
+    const leases = this.#parts.holders.within(id, range);
     return attachment === undefined ? leases : leases.filter((lease) => lease.attachment === attachment);
   }
 
-  /** See Releaser. */
-  free(id: string, address: IPv4): Promise<void> {
-    return this.releaser.free(id, address);
+  /** Return all addresses of a holder. */
+  leases(id: string): readonly Lease[] {
+    return this.#parts.holders.get(id).cidrs;
   }
 
-  /** See Releaser. */
+  /** Return all holders and their addresses. */
+  holders(): Iterable<readonly [string, Owned]> {
+    return this.#parts.holders.entries();
+  }
+
+  /** See Releaser.free(). */
+  free(id: string, address: IPv4): Promise<void> {
+    return this.#parts.releaser.free(id, address);
+  }
+
+  /** See Releaser.release(). */
   delete(id: string, options?: ReleaseOptions): Promise<void> {
-    return this.releaser.release(id, options);
+    return this.#parts.releaser.release(id, options);
+  }
+
+  /** See TakeOvers.takeOver(). */
+  takeOver(nameOrNickname: string, force?: boolean): Promise<number> {
+    return this.#parts.replicator.takeOver(nameOrNickname, force);
   }
 
   /**
-   * Hands all our space to another peer and allocates nothing any more; resolves once that peer has acknowledged.
-   * Rejects with IpamError where none does; while no peer has got our space, allocation goes on.
+   * Hand all our space to another peer and stop allocating; resolves once that peer has acknowledged. Rejects with
+   * IpamError where none does; until a peer has got our space, allocation goes on.
    */
   async shutdown(): Promise<void> {
+    const { pending, replicator } = this.#parts;
     this.#shuttingDown = true;
-    this.pending.cancelAll();
+    pending.cancelAll();
     try {
-      await this.sharing.leave();
+      await replicator.leave();
     } catch (error) {
-      this.#shuttingDown = this.sharing.leaving;
+      this.#shuttingDown = replicator.leaving;
       throw error;
     }
-  }
-
-  /** Notes that `id` has an address, which is in use already; throws StoreError, with the address free again. */
-  #hold(id: string, lease: Lease, isContainer: boolean): void {
-    try {
-      this.owned.add(id, lease, isContainer);
-    } catch (error) {
-      this.space.unuse(lease.address);
-      throw error;
-    }
-    this.sharing.reportFree();
-  }
-
-  /** As `allocate`, for an address that is known; for claims. Returns false where it is not ours or not free. */
-  take(id: string, lease: Lease, isContainer: boolean): boolean {
-    if (!this.space.claim(lease.address)) return false;
-    this.#hold(id, lease, isContainer);
-    return true;
   }
 
   #refuseWhenShuttingDown(): void {
@@ -352,57 +282,53 @@ export class Allocator {
       throw new IpamError("this peer is leaving the network and allocates no addresses");
   }
 
+  /** Load what was saved; false where there is nothing, or it belongs to another network or peer. */
   #load(): boolean {
-    const { store } = this.dependencies;
-    this.#gateways.load();
-    const saved = store.loadRing();
-    const { start, end, peer } = this.sharing.ring;
-    if (!saved || saved.entries.length === 0) {
-      this.owned.forgetAll();
+    const { gateways, holders, replicator, space, config } = this.#parts;
+    const { start, end, peer } = replicator.ring;
+    gateways.load();
+    const saved = this.dependencies.store.loadRing();
+    const isOurs = saved?.peer === peer && saved.start === start && saved.end === end;
+    if (!saved || saved.entries.length === 0 || !isOurs) {
+      if (saved && saved.entries.length > 0) {
+        const other =
+          saved.peer === peer
+            ? `IPAM range ${formatRange(saved)}; our range is ${formatCidr(config.universe)}`
+            : `peername ${saved.peer}`;
+        this.dependencies.log.info("deleting the saved ring: it belongs to another network or peer", {
+          saved: other,
+        });
+      }
+      holders.forgetAll();
       return false;
     }
-    if (saved.peer !== peer || saved.start !== start || saved.end !== end) {
-      const other =
-        saved.peer === peer
-          ? `IPAM range ${formatRange(saved)}; our range is ${formatCidr(this.config.universe)}`
-          : `peername ${saved.peer}`;
-      this.#info("deleting the saved ring: it belongs to another network or peer", { saved: other });
-      this.owned.forgetAll();
-      return false;
-    }
-    this.sharing.restore(saved);
-    this.owned.load();
-    for (const [, { cidrs }] of this.owned.entries())
-      for (const { address } of cidrs) this.space.claim(address);
+    replicator.restore(saved);
+    holders.load();
+    for (const [, { cidrs }] of holders.entries()) for (const { address } of cidrs) space.claim(address);
     return true;
   }
 
-  /** Claims what is in use and nobody holds, for its owner where that is known; notices who has gone. */
-  #takeStock(sighting: Sighting): void {
+  /** Claim addresses that are in use and held by nobody, for their containers; note containers that are gone. */
+  #claimSeen(sighting: Sighting): void {
+    const { holders, releaser } = this.#parts;
+    const { log } = this.dependencies;
     for (const { owner, ...cidr } of sighting.addresses) {
-      if (this.owned.holderOf(cidr.address) !== undefined) continue;
+      if (holders.holderOf(cidr.address) !== undefined) continue;
       const id = owner?.containerId ?? NO_CONTAINER;
-      this.#info("found an address in use", { address: formatCidr(cidr), container: owner && id });
+      log.info("found an address in use", { address: formatCidr(cidr), container: owner && id });
       const attachment = owner?.network === undefined ? undefined : `${owner.network}/${owner.ifName}`;
       const options = { isContainer: true, noErrorOnUnknown: true, attachment };
       this.claim(id, cidr, options).catch((error) => {
-        if (!(error instanceof CancelledError)) this.#log.error(reasonOf(error));
+        if (!(error instanceof CancelledError)) log.error(reasonOf(error));
       });
     }
-    this.releaser.notice(sighting);
+    releaser.noteGone(sighting);
   }
 
   #tick(): void {
-    this.sharing.tick();
-    if (!this.sharing.division.awaited && this.pending.size > 0) this.pending.retry();
-    this.releaser.releaseDue();
-  }
-
-  #info(text: string, fields?: Fields): void {
-    this.#log.info(text, fields);
-  }
-
-  #debug(text: string, fields?: Fields): void {
-    this.#log.debug(text, fields);
+    const { replicator, pending, releaser } = this.#parts;
+    replicator.tick();
+    if (!replicator.bootstrap.awaited && pending.size > 0) pending.retry();
+    releaser.releaseDue();
   }
 }

@@ -1,5 +1,5 @@
-// The feature by which routers tell in the handshake which range they share and how it was divided, so that two
-// networks that were divided apart never become one. The original ignores it; its ring tells the same, later.
+// The handshake feature by which routers announce their range and the seeds of its ring, so that networks with different
+// rings never join. The original ignores it; its ring tells the same, later.
 import { createHash } from "node:crypto";
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { RefusedError } from "../mesh/errors.ts";
@@ -7,12 +7,12 @@ import type { Features } from "../mesh/handshake.ts";
 import type { PeerName } from "../mesh/name.ts";
 
 const FEATURE = "IPAM";
-/** "RANGE", or "RANGE DIGEST SEED,…" where the range is divided. */
+/** "RANGE", or "RANGE DIGEST SEED,…" where there is a ring. */
 const FORMAT = /^(\d[\d./-]{6,40})(?: ([0-9a-f]{16}) ([0-9a-f:,]{17,80}))?$/;
-/** Seeds that are named in the feature; the digest is over all of them. */
+/** Seeds named in the feature; the digest covers all. */
 const NAMED_SEEDS = 4;
 
-/** The range that a peer shares, and for whom it was divided first; no seeds where that may still change. */
+/** The range that a peer shares, and the seeds of its ring; none where that may still change. */
 export interface Announcement {
   readonly range: AddressRange;
   readonly seeds: readonly PeerName[];
@@ -23,7 +23,7 @@ export function announce({ range, seeds }: Announcement): Record<string, string>
   return { [FEATURE]: `${formatRange(range)}${division}` };
 }
 
-/** Judges a peer's announcement by ours; `annotate` adds nicknames. `path` is where our state is kept. */
+/** Judge the announcement of a peer by ours. `annotate` adds nicknames; `path` is our state file. */
 export function judge(
   ours: Announcement,
   features: Features,

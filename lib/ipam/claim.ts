@@ -1,103 +1,106 @@
-// Taking a certain address into use (weave: ipam/claim.go).
+// Claim of a certain address (weave: ipam/claim.go).
 import { type Cidr, formatCidr, formatIPv4, rangeContains } from "../address/ipv4.ts";
 import { detached } from "../log/unexpected.ts";
 import { UNKNOWN_PEER } from "../mesh/name.ts";
-import type { Allocator } from "./allocator.ts";
-import { IpamError } from "./errors.ts";
+import { hold } from "./allocation.ts";
+import { IpamError, ownedElsewhere } from "./errors.ts";
+import { holderId, NO_CONTAINER } from "./holders.ts";
+import type { AllocatorParts } from "./parts.ts";
 import { DONE } from "./pending.ts";
 import type { Lease } from "./saved.ts";
 
-/** The id that stands for nobody in particular; the address itself is then the holder's id. */
-export const NO_CONTAINER = "_";
-
-/** Attempts before a claim of an address whose owner cannot be reached fails. */
+/** Attempts, after which a claim of an address fails whose owner cannot be reached. */
 const MAX_ATTEMPTS = 5;
 
 export interface ClaimOptions {
-  /** It is to be released when the container has gone. */
+  /** Release the address when the container is gone. */
   readonly isContainer?: boolean;
   /** See Lease. */
   readonly attachment?: string | undefined;
-  /** Succeeds at once where the owner is not known yet, and goes on trying. */
+  /** Succeed at once where the owner is not known yet, and go on claiming. */
   readonly noErrorOnUnknown?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
 export class Claim {
   #attempts = 0;
-  /** We wait for a look whether the address is still in use. */
-  #hurried = false;
+  /** We wait for a look at the links: a dead container may still have the address. */
+  #expedited = false;
 
+  /** `again` claims the same once more. */
   constructor(
-    private readonly allocator: Allocator,
+    private readonly parts: Pick<AllocatorParts, "config" | "replicator" | "space" | "holders" | "releaser">,
     private readonly id: string,
     private readonly cidr: Cidr,
     private readonly options: ClaimOptions,
+    private readonly again: (options: ClaimOptions) => Promise<void>,
   ) {}
 
   /** See Attempt in pending.ts. */
   attempt(): typeof DONE | undefined {
     this.#attempts++;
-    const { sharing, config, owned, releaser } = this.allocator;
-    const { ring } = sharing;
+    const { replicator, config, holders, releaser } = this.parts;
+    const { ring } = replicator;
     const { address } = this.cidr;
-    if (owned.holderOf(address) === this.id) releaser.keep(address);
-    if (!ring.contains(address)) {
-      const holder = owned.holderOf(address);
-      if (holder !== undefined && (holder === this.id || this.id === NO_CONTAINER)) return DONE;
-      // Nobody remembers an address outside the range: that of a container that has died may go to another at once.
-      if (holder !== undefined && !this.#hurried) this.#hurried = releaser.hurry(address);
-      else if (holder !== undefined && !releaser.isLooking(address)) this.#hurried = false;
-      if (holder !== undefined && !this.#hurried) {
-        throw new IpamError(`address ${formatCidr(this.cidr)} already in use by ${holder}`);
-      }
-      if (owned.holderOf(address) !== undefined) return undefined;
-      owned.add(this.#holder, this.#lease, this.#isContainer);
-      return DONE;
-    }
-    sharing.establish();
+    if (holders.holderOf(address) === this.id) releaser.keep(address);
+    if (!ring.contains(address)) return this.#claimOutside();
+    replicator.establish();
     const owner = ring.owner(address);
-    if (owner === config.ourName) return this.#takeOurs();
-    if (owner === UNKNOWN_PEER) {
-      // Nobody owns anything yet.
-      return this.options.noErrorOnUnknown ? this.#answerAndWait() : undefined;
-    }
-    if (sharing.askForAddress(owner, address)) return undefined;
-    if (this.options.noErrorOnUnknown) return this.#answerAndWait();
+    if (owner === config.ourName) return this.#claimOurs();
+    // Nobody owns anything before there is a ring.
+    if (owner === UNKNOWN_PEER) return this.options.noErrorOnUnknown ? this.#continueDetached() : undefined;
+    if (replicator.askForAddress(owner, address)) return undefined;
+    if (this.options.noErrorOnUnknown) return this.#continueDetached();
     if (this.#attempts > MAX_ATTEMPTS) {
-      throw sharing.ownedElsewhere(formatCidr(this.cidr), owner, " - which cannot be reached");
+      const nickname = replicator.nicknames.get(owner);
+      throw ownedElsewhere(formatCidr(this.cidr), owner, nickname, " - which cannot be reached");
     }
     return undefined;
   }
 
-  /** Says yes for now; the claim itself goes on with a request of its own that nobody waits for. */
-  #answerAndWait(): typeof DONE {
-    const { allocator, id, cidr } = this;
-    const options = { ...this.options, noErrorOnUnknown: false, signal: undefined };
-    queueMicrotask(() => {
-      const claimed = allocator.claim(id, cidr, options).catch((error) => {
-        if (!(error instanceof IpamError)) throw error;
-      });
-      detached(`claiming ${formatCidr(cidr)}`, claimed);
-    });
-    return DONE;
-  }
-
-  #takeOurs(): typeof DONE | undefined {
-    const { owned, sharing } = this.allocator;
+  /** Outside the range no other peer has to be asked, so the address of a dead container is free at once. */
+  #claimOutside(): typeof DONE | undefined {
+    const { holders, releaser } = this.parts;
     const { address } = this.cidr;
-    if (sharing.contested.some((range) => rangeContains(range, address))) return undefined;
-    const holder = owned.holderOf(address);
-    const own = formatIPv4(address);
+    const holder = holders.holderOf(address);
     if (holder === undefined) {
-      if (!this.allocator.take(this.#holder, this.#lease, this.#isContainer)) {
-        throw new IpamError(`Address ${own} is not free to claim`);
-      }
+      holders.add(holderId(this.id, address), this.#lease, this.#isContainer);
       return DONE;
     }
     if (holder === this.id || this.id === NO_CONTAINER) return DONE;
-    if (holder === own) throw new IpamError(`address ${formatCidr(this.cidr)} already in use`);
+    if (!this.#expedited) this.#expedited = releaser.expedite(address);
+    else if (!releaser.isChecking(address)) this.#expedited = false;
+    if (!this.#expedited) throw new IpamError(`address ${formatCidr(this.cidr)} already in use by ${holder}`);
+    // A disk that fails may release it within expedite().
+    return holders.holderOf(address) === undefined ? this.#claimOutside() : undefined;
+  }
+
+  #claimOurs(): typeof DONE | undefined {
+    const { holders, replicator, space } = this.parts;
+    const { address } = this.cidr;
+    if (replicator.contested.some((range) => rangeContains(range, address))) return undefined;
+    const holder = holders.holderOf(address);
+    const text = formatIPv4(address);
+    if (holder === undefined) {
+      if (!space.claim(address)) throw new IpamError(`Address ${text} is not free to claim`);
+      hold(this.parts, holderId(this.id, address), this.#lease, this.#isContainer);
+      return DONE;
+    }
+    if (holder === this.id || this.id === NO_CONTAINER) return DONE;
+    if (holder === text) throw new IpamError(`address ${formatCidr(this.cidr)} already in use`);
     throw new IpamError(`address ${formatCidr(this.cidr)} is already owned by ${holder}`);
+  }
+
+  /** Succeed; the claim goes on as a request of its own. */
+  #continueDetached(): typeof DONE {
+    const options = { ...this.options, noErrorOnUnknown: false, signal: undefined };
+    queueMicrotask(() => {
+      const claimed = this.again(options).catch((error) => {
+        if (!(error instanceof IpamError)) throw error;
+      });
+      detached(`claiming ${formatCidr(this.cidr)}`, claimed);
+    });
+    return DONE;
   }
 
   get #lease(): Lease {
@@ -106,9 +109,5 @@ export class Claim {
 
   get #isContainer(): boolean {
     return this.options.isContainer ?? false;
-  }
-
-  get #holder(): string {
-    return this.id === NO_CONTAINER ? formatIPv4(this.cidr.address) : this.id;
   }
 }

@@ -1,22 +1,22 @@
-// How peers that start together agree on who gets which part of the range: Paxos by gossip (weave: ipam/paxos).
-// Everybody gossips everything known of everybody's promises and acceptances; whoever sees a quorum knows the outcome.
-// A participant has to stand by its word: whoever restarts it gives it what it had claimed, under the same id.
+// Consensus of peers that start together on the first ring: Paxos by gossip (weave: ipam/paxos). Every peer gossips all
+// promises and acceptances that it knows; one that sees a quorum knows the outcome. A participant is bound by what it has
+// promised and accepted, so a restarted one has to be given its claims, under the same id.
 import type { PeerName } from "../mesh/name.ts";
 
-/** A participant: a peer in one of its lives. */
+/** A participant: a peer, from one start to the next. */
 export interface NodeId {
   readonly name: PeerName;
   readonly uid: bigint;
 }
 
-/** A round and who proposed in it. Round 0 is none. */
+/** A round and its proposer. Round 0 is none. */
 export interface ProposalId {
   readonly round: number;
   readonly proposer: NodeId;
 }
 
 export interface AcceptedValue {
-  /** The peers that the range is to be divided among. */
+  /** The peers to divide the range among. */
   readonly value: readonly PeerName[];
   readonly origin: ProposalId;
 }
@@ -27,12 +27,12 @@ export interface Claims {
   readonly acceptedValue: AcceptedValue;
 }
 
-/** What is known of each participant. */
+/** The claims of each participant, by nodeKey(). */
 export type ConsensusState = ReadonlyMap<string, { readonly id: NodeId; readonly claims: Claims }>;
 
-/** Rounds are saved and sent in 32 bits; in the last one a liar can only hold the others up. */
+/** Rounds are saved and sent in 32 bits; in the last one a liar can only delay the others. */
 const MAX_ROUND = 2 ** 32 - 1;
-/** Participants that are known at most: more than peers that start together. */
+/** Participants; more than peers that start together. */
 const MAX_PARTICIPANTS = 4_096;
 
 const NOBODY: NodeId = { name: "00:00:00:00:00:00" as PeerName, uid: 0n };
@@ -43,7 +43,7 @@ const NO_CLAIMS: Claims = {
   acceptedValue: { value: [], origin: NO_PROPOSAL },
 };
 
-/** A key by which participants are told apart. */
+/** Return the key of a participant. */
 export function nodeKey(id: NodeId): string {
   return `${id.name}/${id.uid}`;
 }
@@ -58,7 +58,7 @@ function compare(a: ProposalId, b: ProposalId): number {
 const same = (a: ProposalId, b: ProposalId) => compare(a, b) === 0;
 const precedes = (a: ProposalId, b: ProposalId) => compare(a, b) < 0;
 
-/** One participant's view. */
+/** The view of one participant. */
 export class Consensus {
   readonly #known = new Map<string, { id: NodeId; claims: Claims }>();
   readonly #key: string;
@@ -72,20 +72,20 @@ export class Consensus {
     if (claims !== NO_CLAIMS) this.#set(claims);
   }
 
-  /** Who proposes in the round that we have promised to follow; undefined before any. */
+  /** The proposer of the round that we have promised; undefined before any. */
   get proposer(): PeerName | undefined {
     const { promise } = this.#own();
     return promise.round > 0 ? promise.proposer.name : undefined;
   }
 
-  /** Others who have proposed, with names that go before ours: where there are several, one alone should go on. */
+  /** Other proposers with greater names: of several proposers one alone should go on. */
   get rivals(): PeerName[] {
     return [...this.#known.values()]
       .filter(({ id, claims }) => id.name > this.id.name && claims.promise.proposer.name === id.name)
       .map(({ id }) => id.name);
   }
 
-  /** What we have promised and accepted. */
+  /** Our own promise and acceptance. */
   get own(): { readonly id: NodeId; readonly claims: Claims } {
     return { id: this.id, claims: this.#own() };
   }
@@ -94,7 +94,7 @@ export class Consensus {
     return this.#known;
   }
 
-  /** Merges what a peer knows; true when any of it was new. */
+  /** Merge the view of a peer; return whether any of it was new. */
   update(from: ConsensusState): boolean {
     let changed = false;
     for (const [key, { id, claims: theirs }] of from) {
@@ -114,18 +114,18 @@ export class Consensus {
     return changed;
   }
 
-  /** Begins a new round. */
+  /** Begin a new round. */
   propose(): void {
     let round = 0;
     for (const { claims } of this.#known.values()) {
       round = Math.max(round, claims.promise.round, claims.accepted.round);
     }
     this.#set({ ...this.#own(), promise: { round: Math.min(round + 1, MAX_ROUND), proposer: this.id } });
-    // Alone there is nobody to wait for.
+    // There is no other peer to wait for.
     if (this.quorum === 1) this.think();
   }
 
-  /** Draws conclusions from what is known; true when that changed our own claims, which others then should hear. */
+  /** Promise and accept by what is known; return whether our own claims changed, so that peers have to get them. */
   think(): boolean {
     let ours = this.#own();
     for (const { claims } of this.#known.values()) {
@@ -143,7 +143,7 @@ export class Consensus {
     return true;
   }
 
-  /** With a quorum of promises for our proposal, we accept: what was accepted before, else everybody known. */
+  /** With a quorum of promises for our proposal, accept the value accepted last, else all known participants. */
   #concludeProposal(ours: Claims): Claims {
     let promised = 0;
     let latest = NO_CLAIMS;
@@ -158,7 +158,7 @@ export class Consensus {
     return { ...ours, accepted: ours.promise, acceptedValue };
   }
 
-  /** The value agreed on, once a quorum has accepted it. */
+  /** Return the value that a quorum has accepted; undefined where there is none. */
   agreed(): readonly PeerName[] | undefined {
     if (this.quorum === 0) return undefined;
     const counts = new Map<string, number>();

@@ -1,38 +1,38 @@
-// Ranges that two rings give to different owners, one of them ours and in use. We keep them; the other side is told at
-// once, and both sides show it until one gives in.
+// Ranges in use here that another ring gives to another peer. We keep them; both sides show the dispute until one gives
+// in.
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { type Clock, timeText } from "../clock/clock.ts";
 import type { PeerName } from "../mesh/name.ts";
-import type { Dispute } from "./ring.ts";
+import type { Dispute } from "./ring/merge.ts";
 
-/** Our version of a disputed token is raised at most this often, or two owners would race to the last version. */
-const ASSERT_MS = 10_000;
-/** A contradiction that nobody repeats for so long is over. */
+/** Interval at which our version of a disputed token is raised: two owners must not race to the last version. */
+const REASSERT_INTERVAL_MS = 10_000;
+/** A dispute that no ring repeats within this is over. */
 const OVER_MS = 5 * 60_000;
-/** Peers that contradict us, at most; the oldest goes first. */
+/** Disputing peers; the oldest is forgotten first. */
 const MAX_PEERS = 64;
 /** Ranges of one peer that are kept and shown. */
 const MAX_RANGES = 16;
-/** Contradictions that were settled are shown for so long, and so many of them. */
+/** Time for which settled disputes are shown, and their number. */
 const SETTLED_MS = 10 * 60_000;
 const MAX_SETTLED = 16;
 
-interface Contradiction {
+interface DisputeWithPeer {
   ranges: readonly AddressRange[];
   readonly since: number;
   last: number;
-  assertedAt: number;
-  /** The peer says it itself, so it may hand the same addresses out. */
+  reassertedAt: number;
+  /** The peer claims the ranges itself, so it may hand out the same addresses. */
   direct: boolean;
 }
 
 export class Disputes {
-  readonly #byPeer = new Map<PeerName, Contradiction>();
+  readonly #byPeer = new Map<PeerName, DisputeWithPeer>();
   #settled: { readonly peer: PeerName; readonly ranges: readonly AddressRange[]; readonly at: number }[] = [];
 
   /**
-   * Takes what a merge with the ring of `sender` disputed; returns the disputes on which our word is to be made newer.
-   * `stillClaims`: that ring gives ranges of ours to its sender.
+   * Record the disputes of a merge with the ring of `sender`; return those to reassert. `stillClaims`: that ring gives
+   * ranges of ours to its sender.
    */
   heard(
     sender: PeerName,
@@ -52,16 +52,16 @@ export class Disputes {
     );
   }
 
-  /** True when our word is to be made newer. */
+  /** Return whether to reassert. */
   #note(claimer: PeerName, claims: readonly Dispute[], direct: boolean, now: number): boolean {
     const known = this.#byPeer.get(claimer);
-    const due = !known || now - known.assertedAt >= ASSERT_MS;
+    const due = !known || now - known.reassertedAt >= REASSERT_INTERVAL_MS;
     this.#byPeer.delete(claimer);
     this.#byPeer.set(claimer, {
       ranges: claims.flatMap(({ ranges }) => ranges).slice(0, MAX_RANGES),
       since: known?.since ?? now,
       last: now,
-      assertedAt: due ? now : known.assertedAt,
+      reassertedAt: due ? now : known.reassertedAt,
       direct: direct || (known?.direct ?? false),
     });
     for (const oldest of this.#byPeer.keys()) {
@@ -71,7 +71,7 @@ export class Disputes {
     return due;
   }
 
-  /** Forgets what nobody repeats. */
+  /** Forget disputes that no ring repeats. */
   expire(now: number): void {
     for (const [peer, { last }] of this.#byPeer) if (now - last > OVER_MS) this.#byPeer.delete(peer);
   }
@@ -81,7 +81,7 @@ export class Disputes {
     return [...this.#byPeer.values()].flatMap(({ direct, ranges }) => (direct ? ranges : []));
   }
 
-  /** Each contradiction in words; `annotate` adds nicknames. */
+  /** For the status; `annotate` adds nicknames. */
   problems(clock: Pick<Clock, "now" | "wall">, us: string, annotate: (name: PeerName) => string): string[] {
     return Array.from(
       this.#byPeer,
@@ -90,7 +90,7 @@ export class Disputes {
     );
   }
 
-  /** Contradictions that the other side gave in to of late, in words. */
+  /** Disputes that the other side gave in to lately, for the status. */
   settled(clock: Pick<Clock, "now" | "wall">, annotate: (name: PeerName) => string): string[] {
     const now = clock.now();
     return this.#settled

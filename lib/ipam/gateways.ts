@@ -1,8 +1,8 @@
-// Addresses that configurations name as gateways: given to no container, free for the host that is to have them.
+// Addresses that configurations name as gateways: allocated to no container, free for the host that exposes them.
 import type { AddressRange, IPv4 } from "../address/ipv4.ts";
 import type { AllocatorStore } from "./saved.ts";
 
-/** The oldest go first. */
+/** The oldest are forgotten first. */
 const MAX_GATEWAYS = 64;
 
 export class Gateways {
@@ -14,7 +14,7 @@ export class Gateways {
     this.#addresses = this.store.loadGateways().slice(-MAX_GATEWAYS);
   }
 
-  /** Reserves one, on disk; throws StoreError. */
+  /** Reserve an address, on disk; throws StoreError. */
   reserve(address: IPv4): void {
     if (this.#addresses.includes(address)) return;
     const addresses = [...this.#addresses, address].slice(-MAX_GATEWAYS);

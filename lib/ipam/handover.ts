@@ -1,47 +1,47 @@
-// Handing all of our space to another peer before this host leaves the network. The heir has to be alive, to run an
-// allocator, and to acknowledge: each step waits for its own ring to come back.
+// Hand-over of all our space to another peer before this host leaves the network. The heir has to be alive, run an
+// allocator and acknowledge: each step waits until it has sent its ring.
 import { type Clock, sleep, type Timer } from "../clock/clock.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import { IpamError } from "./errors.ts";
-import type { Ring, RingState } from "./ring.ts";
+import type { RingState } from "./ring/entry.ts";
+import type { RingView } from "./ring/ring.ts";
 
-/** Timeout for a step: an answer to the question for the ring, and the acknowledgement. */
+/** Timeout for the answer to the question for the ring, and for the acknowledgement. */
 const STEP_MS = 3_000;
-/** Interval at which a peer that has not answered is asked again. */
+/** Interval at which the question is repeated. */
 const REPEAT_MS = 500;
-/** Time for a connection that is just being made, where there is none yet. */
+/** Time for a first connection that is being made. */
 const CONNECT_MS = 1_000;
-const LOOK_MS = 100;
-/** Peers that are asked at the same time. */
+const CONNECT_INTERVAL_MS = 100;
+/** Peers that are asked at once. */
 const MAX_CANDIDATES = 16;
 
-/** What the hand-over needs of the peer that leaves. */
+/** The peer that leaves. */
 export interface LeavingPeer {
-  readonly ring: Ring;
+  readonly ring: RingView;
   readonly clock: Clock;
-  /** Peers that can be reached, those first that are known to run an allocator. */
+  /** Reachable peers, those first that are known to run an allocator. */
   candidates(): readonly PeerName[];
-  /** Sends our ring to a peer and asks for its own. */
+  /** Send our ring to a peer and ask for its own. */
   exchange(peer: PeerName): void;
-  /** Makes our space the heir's, saves that and broadcasts it. */
+  /** Make our space the heir's, save and broadcast that. */
   transfer(heir: PeerName): void;
 }
 
-export class HandOver {
+export class Handover {
   #heir: PeerName | undefined;
   #heard: ((peer: PeerName, ring: RingState) => void) | undefined;
 
   constructor(private readonly peer: LeavingPeer) {}
 
-  /** Takes the ring that a peer has sent. */
+  /** A peer has sent its ring. */
   heard(peer: PeerName, ring: RingState): void {
     this.#heard?.(peer, ring);
   }
 
   /**
-   * Hands our space over; resolves with the heir once it has acknowledged, with undefined where there is nothing to
-   * hand over or nobody who shares the range. Rejects with IpamError where that fails; before an heir was found, with
-   * nothing changed. May be tried again.
+   * Hand our space over. Resolves with the heir once it has acknowledged, with undefined where there is nothing to hand
+   * over or no other peer. Rejects with IpamError; before an heir was found, with nothing changed. Can be repeated.
    */
   async run(): Promise<PeerName | undefined> {
     const { ring } = this.peer;
@@ -62,8 +62,12 @@ export class HandOver {
 
   async #findHeir(): Promise<PeerName | undefined> {
     const { ring } = this.peer;
-    for (let waited = 0; waited < CONNECT_MS && this.peer.candidates().length === 0; waited += LOOK_MS) {
-      await sleep(this.peer.clock, LOOK_MS);
+    for (
+      let waited = 0;
+      waited < CONNECT_MS && this.peer.candidates().length === 0;
+      waited += CONNECT_INTERVAL_MS
+    ) {
+      await sleep(this.peer.clock, CONNECT_INTERVAL_MS);
     }
     const candidates = this.peer.candidates().slice(0, MAX_CANDIDATES);
     const heir = candidates.length > 0 ? await this.#await(candidates, () => true) : undefined;
@@ -78,7 +82,7 @@ export class HandOver {
     );
   }
 
-  /** Exchanges rings with these peers until one sends one that is right; undefined when none does in time. */
+  /** Exchange rings with these peers until one sends a ring that is `right`; undefined where none does in time. */
   #await(peers: readonly PeerName[], right: (ring: RingState) => boolean): Promise<PeerName | undefined> {
     const { clock } = this.peer;
     const end = clock.now() + STEP_MS;

@@ -1,9 +1,9 @@
-// What people call peers, as far as gossip has told; a peer that is gone may still own space, and be asked about.
+// Nicknames of peers, as gossip has told them. A peer that is gone may still own space, and be named.
 import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
 
-/** Names that are kept, and told others: more than a ring has owners. */
+/** Names that are kept and sent to other peers: more than a ring has owners. */
 const MAX_NAMES = 4_096;
-/** Characters of a nickname. The longest host name has 253. */
+/** Characters of a nickname; the longest host name has 253. */
 const MAX_LENGTH = 255;
 
 export class Nicknames {
@@ -13,7 +13,7 @@ export class Nicknames {
     return this.#byName;
   }
 
-  /** Takes in names, as far as there is room: those that are `wanted` (all, unless given) before others. */
+  /** Add names while there is room, those `wanted` (all, unless given) before others. */
   learn(
     names: Iterable<readonly [PeerName, string]>,
     wanted: (name: PeerName) => boolean = () => true,
@@ -32,18 +32,18 @@ export class Nicknames {
     return this.#byName.get(name);
   }
 
-  /** Forgets peers that `wanted` does not want. */
+  /** Forget peers that are not `wanted`. */
   prune(wanted: (name: PeerName) => boolean): void {
     for (const name of this.#byName.keys()) if (!wanted(name)) this.#byName.delete(name);
   }
 
-  /** "name(nickname)", or the name alone. */
-  annotate(name: PeerName): string {
+  /** Return "name(nickname)", or the name alone. */
+  readonly annotate = (name: PeerName): string => {
     const nickname = this.#byName.get(name);
     return nickname === undefined ? name : `${name}(${nickname})`;
-  }
+  };
 
-  /** Return the peers that a name or a nickname stands for; several hosts may share a nickname. */
+  /** Return the peers with a name or nickname; several hosts may share a nickname. */
   find(text: string): PeerName[] {
     const named = [...this.#byName].filter(([, nickname]) => nickname === text).map(([name]) => name);
     if (named.length > 0) return named;

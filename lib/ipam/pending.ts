@@ -1,26 +1,24 @@
-// Requests that wait for other peers: tried at once, and again whenever something has changed.
+// Requests that wait for other peers: tried at once, and again after every change.
 import { type AddressRange, type Cidr, rangeContains } from "../address/ipv4.ts";
 import { CancelledError } from "./errors.ts";
 
 export type OperationKind = "prime" | "claim" | "allocate";
 
-/** Tries a request: returns its outcome, throws to refuse it, or returns undefined to wait. */
+/** Try a request: return its outcome, throw to refuse it, or return undefined to wait. */
 export type Attempt<T> = () => { readonly value: T } | undefined;
 
-/** The outcome of a request that is only to be done. */
+/** The outcome of a request without a result. */
 export const DONE = { value: undefined } as const;
 
-/** What else is known of a request. */
 interface Details {
   /** The address that is claimed. */
   readonly cidr?: Cidr;
-  /** The subnet that any address of is wanted. */
+  /** The subnet of which any address is wanted. */
   readonly subnet?: Cidr;
   /** The attachment that the address is for. */
   readonly attachment?: string | undefined;
 }
 
-/** A request that waits. */
 export interface Waiting extends Pick<Details, "cidr" | "subnet"> {
   readonly kind: OperationKind;
   readonly id: string;
@@ -37,19 +35,19 @@ interface Operation {
 
 const ORDER: readonly OperationKind[] = ["prime", "claim", "allocate"];
 
-export class Pending {
+export class PendingRequests {
   readonly #operations: Operation[] = [];
 
   get size(): number {
     return this.#operations.length;
   }
 
-  /** Waiting requests of a kind, as the status shows them. */
+  /** Return the requests of a kind, as status shows them. */
   list(kind: OperationKind): { readonly id: string; readonly text: string }[] {
     return this.#operations.filter((operation) => operation.kind === kind);
   }
 
-  /** Waiting requests, those of one holder where it is named. */
+  /** Return all requests, or those of one holder. */
   waiting(holder?: string): Waiting[] {
     return this.#operations
       .filter(({ id }) => holder === undefined || id === holder)
@@ -60,7 +58,7 @@ export class Pending {
       }));
   }
 
-  /** Runs a request to its end; rejects with CancelledError when `signal` fires before that. */
+  /** Resolve with the outcome of a request; rejects with CancelledError when `signal` fires first. */
   run<T>(
     kind: OperationKind,
     id: string,
@@ -96,7 +94,7 @@ export class Pending {
     });
   }
 
-  /** Tries everything again: those who want to know the ring, then those who want a certain address, then the rest. */
+  /** Try all requests again: for the ring first, then for certain addresses, then for any address. */
   retry(): void {
     for (const kind of ORDER) {
       for (const operation of this.#operations.filter((waiting) => waiting.kind === kind)) {
@@ -107,7 +105,7 @@ export class Pending {
     }
   }
 
-  /** Another peer refuses to give up addresses of a range: claims in it fail. */
+  /** A peer denies addresses of a range: reject the claims in it. */
   denied(range: AddressRange, error: (cidr: Cidr) => Error): void {
     this.#reject(
       ({ kind, details: { cidr } }) =>
@@ -116,7 +114,7 @@ export class Pending {
     );
   }
 
-  /** Calls off requests of one holder, all or those for one attachment; true if there were any. */
+  /** Cancel requests of one holder, all or those for one attachment; return whether there were any. */
   cancel(id: string, attachment?: string): boolean {
     return this.#reject(
       ({ id: holder, kind, details }) =>

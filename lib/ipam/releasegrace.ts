@@ -1,14 +1,13 @@
-// Addresses about to be released. A container that has died keeps its addresses for a while: one that is restarted finds
-// them again, and nobody else gets an address that others still remember as somebody's (weave: containerDiedTimeout).
-// One that was given back for good keeps them only while something is in the way: a link that still has the address, or
-// a disk that cannot save it.
+// Addresses about to be released. A container that died keeps its addresses for a grace period: a restarted one finds
+// them again, and no other gets an address that peers still remember (weave: containerDiedTimeout). A removed one keeps
+// them while there is an obstacle: a link that still has the address, or a disk that cannot save the release.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 
 const GRACE_MS = 30_000;
 /** Notes shown in the status. */
 const MAX_NOTES = 5;
 
-/** "unseen": nobody has looked yet whether a link has it. */
+/** "unseen": links have not been searched for the address yet. */
 export type Obstacle = "unseen" | "on-link" | "not-saved";
 
 export interface Departure {
@@ -29,7 +28,7 @@ const REASONS: Record<Exclude<Obstacle, "unseen">, string> = {
 export class ReleaseGrace {
   readonly #departures = new Map<IPv4, Departure>();
 
-  /** The container has died, `now` in milliseconds; its grace period is over at once where it is not `mayReturn`. False where that is known. */
+  /** Start the grace period of an address, 0 unless the container `mayReturn`. Returns false where it has started. */
   died(id: string, address: IPv4, now: number, mayReturn = true): boolean {
     if (this.#departures.has(address)) return false;
     const dueAt = now + (mayReturn ? GRACE_MS : 0);
@@ -37,7 +36,7 @@ export class ReleaseGrace {
     return true;
   }
 
-  /** It is gone for good, but this is in the way. */
+  /** Its container was removed, but there is an obstacle. */
   blocked(id: string, address: IPv4, now: number, obstacle: Obstacle): void {
     this.#departures.set(address, { address, id, dueAt: now, obstacle });
   }
@@ -46,7 +45,7 @@ export class ReleaseGrace {
     return this.#departures.get(address);
   }
 
-  /** Its holder is there again, or the address has been released. */
+  /** Its holder runs again, or the address was released. */
   forget(address: IPv4): void {
     this.#departures.delete(address);
   }
@@ -57,7 +56,7 @@ export class ReleaseGrace {
     }
   }
 
-  /** Holders of addresses in their grace period. */
+  /** Return the holders of these addresses. */
   holders(): Set<string> {
     return new Set(Array.from(this.#departures.values(), ({ id }) => id));
   }
@@ -66,7 +65,7 @@ export class ReleaseGrace {
     return [...this.#departures.values()].filter(({ dueAt }) => dueAt <= now);
   }
 
-  /** Why addresses are in use that were given back, for the status. */
+  /** Why released addresses are still in use, for the status. */
   notes(): string[] {
     const notes = [...this.#departures.values()].flatMap(({ address, id, obstacle }) =>
       obstacle && obstacle !== "unseen"

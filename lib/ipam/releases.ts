@@ -1,6 +1,6 @@
-// Attachments that went while no router was there to be told: one empty file each, named after the attachment and the
-// container ("NETWORK/INTERFACE/ID", encoded), until a router has released their addresses. Older versions named
-// the container alone. A full disk has room for empty files.
+// Attachments that were removed while no router answered: one empty file each, named for the attachment and the container
+// ("NETWORK/INTERFACE/ID", URI-encoded), until a router has released their addresses. Older versions named the container
+// alone. A full disk has room for empty files.
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../sys/reason.ts";
@@ -9,21 +9,21 @@ import { IpamError } from "./errors.ts";
 const fileOf = (directory: string, id: string, attachment: string) =>
   join(directory, encodeURIComponent(`${attachment}/${id}`));
 
-/** Notes that the addresses of `id` for an attachment are to be released; throws what the file system does. */
+/** Note to release the addresses of `id` for an attachment; throws what the file system does. */
 export function rememberRelease(directory: string, id: string, attachment: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   writeFileSync(fileOf(directory, id, attachment), "");
 }
 
-/** Removes the note: the attachment is there again. */
+/** Remove the note: the attachment is there again. */
 export function forgetRelease(directory: string, id: string, attachment: string): void {
   for (const file of [fileOf(directory, id, attachment), join(directory, encodeURIComponent(id))])
     rmSync(file, { force: true });
 }
 
 /**
- * Releases what was noted, and removes the notes. An id without addresses is no error; notes that cannot be read or
- * removed are told to `warn`, and left.
+ * Release what was noted, and remove the notes. An id without addresses is no error; notes that cannot be read or
+ * removed are passed to `warn`, and left.
  */
 export function settleReleases(
   directory: string,

@@ -3,7 +3,7 @@ import { type Cidr, cidrSize, formatCidr, formatIPv4, rangeSize } from "../addre
 import { type Clock, dateOf } from "../clock/clock.ts";
 import { UNKNOWN_PEER } from "../mesh/name.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
-import type { Allocator } from "./allocator.ts";
+import type { AllocatorParts } from "./parts.ts";
 
 export interface IpamReport {
   Paxos: { Elector: boolean; KnownNodes: number; Quorum: number } | null;
@@ -29,35 +29,40 @@ export interface IpamReport {
   PendingAllocates: string[] | null;
 }
 
-/** Return the section of an allocator; `defaultSubnet`: where a request names none. */
-export function ipamReport(allocator: Allocator, defaultSubnet: Cidr, clock: Clock): IpamReport {
-  const { config, space, pending, sharing } = allocator;
-  const { ring, division } = sharing;
-  const { consensus } = division;
+/** What is wrong: between our ring and those of others, and with addresses in use here. */
+export interface IpamProblems {
+  readonly ring: readonly string[];
+  readonly addresses: readonly string[];
+}
+
+/** Return the section of an allocator; `defaultSubnet` is that of requests that name none. */
+export function ipamReport(
+  { config, replicator, space, pending }: Omit<AllocatorParts, "holders" | "gateways" | "releaser">,
+  defaultSubnet: Cidr,
+  clock: Clock,
+): IpamReport {
+  const { bootstrap, nicknames, ring, unreachable } = replicator;
+  const { elector, known, quorum } = bootstrap.progress;
   const orNull = <T>(list: T[]) => (list.length > 0 ? list : null);
-  const paxos = () => {
-    if (!consensus) return { Elector: false, KnownNodes: 0, Quorum: 0 };
-    return { Elector: true, KnownNodes: consensus.state.size, Quorum: consensus.quorum };
-  };
   return {
-    Paxos: sharing.division.awaited ? paxos() : null,
-    ...(division.awaited && division.unheard.length > 0 && { WaitsFor: [...division.unheard] }),
+    Paxos: bootstrap.awaited ? { Elector: elector, KnownNodes: known, Quorum: quorum } : null,
+    ...(bootstrap.awaited && bootstrap.unheard.length > 0 && { WaitsFor: [...bootstrap.unheard] }),
     Range: formatCidr(config.universe),
     RangeNumIPs: cidrSize(config.universe),
     ActiveIPs: space.usedCount,
     DefaultSubnet: formatCidr(defaultSubnet),
     Entries: orNull(
-      ring.ranges().map(({ entry, range }) => {
-        const known = entry.peer !== UNKNOWN_PEER && config.isKnownPeer(entry.peer);
-        const since = known ? undefined : sharing.unreachable.get(entry.peer);
+      ring.ranges().map(({ entry: { peer, version }, range }) => {
+        const isKnown = peer !== UNKNOWN_PEER && config.isKnownPeer(peer);
+        const since = isKnown ? undefined : unreachable.get(peer);
         return {
           Token: formatIPv4(range.start),
           Size: rangeSize(range),
-          Peer: entry.peer,
-          Nickname: sharing.nicknames.get(entry.peer) ?? "",
-          IsKnownPeer: known,
+          Peer: peer,
+          Nickname: nicknames.get(peer) ?? "",
+          IsKnownPeer: isKnown,
           ...(since !== undefined && { UnreachableSince: dateOf(clock, since).toISOString() }),
-          Version: entry.version,
+          Version: version,
         };
       }),
     ),
@@ -69,14 +74,10 @@ export function ipamReport(allocator: Allocator, defaultSubnet: Cidr, clock: Clo
 const CONTRADICTION =
   "a peer took over from a live one, or lies: 'weave status ipam' on both; 'weave reset' on the one whose ring is to go";
 
-/** Return the names of the peers that own a part of the range. */
-export const rangeOwners = ({ sharing }: Allocator): ReadonlySet<string> =>
-  new Set(sharing.ring.ranges().map(({ entry }) => entry.peer));
-
-/** What is wrong with the ring and with addresses. */
-export function ipamProblems({ sharing, homeless }: Allocator): ProblemReport[] {
+/** Return the problems of an allocator, with what to do about them. */
+export function ipamProblems({ ring, addresses }: IpamProblems): ProblemReport[] {
   return [
-    ...sharing.problems().map((Found) => ({ Check: "ring", Found, Advice: CONTRADICTION })),
-    ...homeless.problems().map((Found) => ({ Check: "addresses", Found, Advice: "restart the container" })),
+    ...ring.map((Found) => ({ Check: "ring", Found, Advice: CONTRADICTION })),
+    ...addresses.map((Found) => ({ Check: "addresses", Found, Advice: "restart the container" })),
   ];
 }

@@ -1,15 +1,15 @@
-// What the allocator keeps on disk: the ring, and who holds which addresses.
+// What the allocator keeps on disk: the ring, its vote on the first one, holders and gateways.
 import * as v from "valibot";
 import type { Cidr, IPv4 } from "../address/ipv4.ts";
 import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
 import type { Claims, NodeId } from "./consensus.ts";
-import type { RingState } from "./ring.ts";
+import type { RingState } from "./ring/entry.ts";
 
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
 const Name = v.pipe(v.string(), v.transform(parsePeerName));
-/** A version of the ring. Earlier releases counted on beyond the 32 bits that it has on the wire. */
+/** A version of an entry. Earlier releases counted beyond the 32 bits that it has on the wire. */
 const Version = v.pipe(
   v.number(),
   v.integer(),
@@ -54,8 +54,8 @@ const HolderSchema = v.object({
 });
 
 /**
- * An address of a holder. `attachment` is the one of its interfaces that it is for, "NETWORK/INTERFACE" as CNI names
- * them; undefined where nobody has said: attached by hand, or saved by an older version or the original.
+ * An address of a holder. `attachment` is the interface that it is for, "NETWORK/INTERFACE" as CNI names them; undefined
+ * for one attached by hand, or saved by an older version or the original.
  */
 export interface Lease extends Cidr {
   readonly attachment?: string | undefined;
@@ -67,7 +67,7 @@ export interface Owned {
   readonly cidrs: readonly Lease[];
 }
 
-/** What a peer has promised and accepted while the first division is being agreed on. */
+/** What a peer has promised and accepted in the consensus on the first ring. */
 export interface Vote {
   readonly id: NodeId;
   readonly claims: Claims;
@@ -75,20 +75,20 @@ export interface Vote {
 
 export type SavedRing = RingState & {
   readonly peer: RingState["seeds"][number];
-  /** Made by us for ourselves, and known to nobody else. */
+  /** We made it for ourselves, and no other peer has it. */
   readonly alone?: boolean;
 };
 
-/** Where the allocator keeps its state. What saves throws StoreError when it has not saved. */
+/** The disk of the allocator. Methods that save throw StoreError where they have not saved. */
 export interface AllocatorStore {
-  /** Where that is, for people. */
+  /** Of the file, for messages. */
   readonly path: string;
   loadRing(): SavedRing | undefined;
   saveRing(ring: SavedRing): void;
   loadVote(): Vote | undefined;
   saveVote(vote: Vote): void;
   loadHolders(): Map<string, Owned>;
-  /** Saves what one holder has; undefined when it has nothing any more. */
+  /** Save what one holder has; undefined for nothing any more. */
   saveHolder(id: string, owned: Owned | undefined): void;
   forgetHolders(): void;
   loadGateways(): readonly IPv4[];
@@ -113,7 +113,7 @@ export function allocatorStore(store: Store): AllocatorStore {
   return {
     path: store.path,
     loadRing: () => rings.get(RING),
-    // Others go by what we say of our ranges: a power cut must not take it back.
+    // Peers act on what we say of our ranges: a power cut must not take it back.
     saveRing: ({ peer, start, end, entries, seeds, alone = false }) =>
       store.durably(() =>
         rings.set(RING, { peer, start, end, entries: [...entries], seeds: [...seeds], alone }),
@@ -131,7 +131,7 @@ export function allocatorStore(store: Store): AllocatorStore {
   };
 }
 
-/** Forgets all that is kept of addresses: the ring, the vote and who holds what. */
+/** Delete the ring, the vote, holders and gateways. */
 export function forgetAddresses(store: Store): void {
   for (const room of [ROOM, HOLDERS]) store.rows(room, v.unknown()).clear();
 }

@@ -1,7 +1,7 @@
-// Which of the addresses that we own are free, and which are in use: sorted, disjoint ranges (weave: ipam/space).
+// The addresses that we own, free and in use: sorted, disjoint ranges (weave: ipam/space).
 import { type AddressRange, formatIPv4, type IPv4, rangeContains, rangeSize } from "../address/ipv4.ts";
 
-/** A set of addresses as disjoint ranges in order. */
+/** A set of addresses as sorted, disjoint ranges. */
 class RangeSet {
   ranges: AddressRange[] = [];
 
@@ -13,7 +13,7 @@ class RangeSet {
     return this.within(within).reduce((sum, range) => sum + rangeSize(range), 0);
   }
 
-  /** The parts that lie in a range. */
+  /** Return the parts that lie in a range. */
   within(bounds: AddressRange | undefined): AddressRange[] {
     if (!bounds) return this.ranges;
     const parts: AddressRange[] = [];
@@ -63,21 +63,18 @@ const single = (address: IPv4): AddressRange => ({ start: address, end: address 
 export class Space {
   readonly #used = new RangeSet();
   readonly #free = new RangeSet();
-  /** Addresses that were given back, oldest first: they rest as long as there are others. */
-  readonly #resting = new Set<IPv4>();
+  /** Released addresses, the oldest first: reused last. */
+  readonly #released = new Set<IPv4>();
 
-  /**
-   * Takes an address of the range into use, none of `except`: one that never was, else the one that has rested
-   * longest.
-   */
+  /** Take an address of a range and not of `except` into use: one that never was, else the one released first. */
   allocate(range: AddressRange, except: readonly AddressRange[] = []): IPv4 | undefined {
     const available = this.#available(range, except);
     for (const free of available) {
       for (let address = free.start; address < free.end; address++) {
-        if (!this.#resting.has(address)) return this.#use(address);
+        if (!this.#released.has(address)) return this.#use(address);
       }
     }
-    for (const address of this.#resting) {
+    for (const address of this.#released) {
       if (available.some((free) => rangeContains(free, address))) return this.#use(address);
     }
     return undefined;
@@ -91,21 +88,21 @@ export class Space {
     return free.ranges;
   }
 
-  /** Takes this very address into use; false when it is not ours or not free. */
+  /** Take this address into use; returns false where it is not ours or not free. */
   claim(address: IPv4): boolean {
     if (!this.#free.contains(address)) return false;
     this.#use(address);
     return true;
   }
 
-  /** Gives an address back, to rest; false when it was not in use. */
+  /** Release an address; returns false where it was not in use. */
   release(address: IPv4): boolean {
     if (!this.unuse(address)) return false;
-    this.#resting.add(address);
+    this.#released.add(address);
     return true;
   }
 
-  /** Takes back that an address was taken into use; false when it was not. */
+  /** Undo that an address was taken into use; returns false where it was not. */
   unuse(address: IPv4): boolean {
     if (!this.#used.contains(address)) return false;
     this.#used.remove(single(address));
@@ -114,7 +111,7 @@ export class Space {
   }
 
   #use(address: IPv4): IPv4 {
-    this.#resting.delete(address);
+    this.#released.delete(address);
     this.#free.remove(single(address));
     this.#used.add(single(address));
     return address;
@@ -124,23 +121,23 @@ export class Space {
     return this.#used.size();
   }
 
-  /** Free addresses that were given back, and are reused last. */
-  get restingCount(): number {
-    return this.#resting.size;
+  /** Free addresses that were in use before: reused last. */
+  get releasedCount(): number {
+    return this.#released.size;
   }
 
   freeCount(range?: AddressRange): number {
     return this.#free.size(range);
   }
 
-  /** Whether `allocate` would find an address. */
+  /** Return whether allocate() would find an address. */
   canAllocate(range: AddressRange, except: readonly AddressRange[]): boolean {
     return this.#available(range, except).length > 0;
   }
 
   /**
-   * Gives away part of what is free in a range and not of `except`, as a run that fits a prefix, at most half of it
-   * (rounded up) and at most `most` addresses. Undefined when nothing is free there.
+   * Give away part of what is free in a range and not of `except`: a run that fits a prefix, at most half of it (rounded
+   * up) and at most `most` addresses. Returns undefined where nothing is free.
    */
   donate(
     range: AddressRange,
@@ -160,11 +157,11 @@ export class Space {
       biggest = { start: biggest.start + Math.floor(rangeSize(biggest) / 2), end: biggest.end };
     }
     this.#free.remove(biggest);
-    for (const address of this.#resting) if (rangeContains(biggest, address)) this.#resting.delete(address);
+    for (const address of this.#released) if (rangeContains(biggest, address)) this.#released.delete(address);
     return biggest;
   }
 
-  /** Brings the space in line with what the ring says is ours; what is new is free. Throws on lost used addresses. */
+  /** Set the ranges that we own; new ones are free. Throws where addresses in use are not among them. */
   update(owned: readonly AddressRange[]): void {
     const ours = new RangeSet();
     for (const range of owned) ours.add(range);
@@ -182,11 +179,11 @@ export class Space {
   clear(): void {
     this.#used.ranges = [];
     this.#free.ranges = [];
-    this.#resting.clear();
+    this.#released.clear();
   }
 }
 
-/** The biggest run in a range that is a power of two long and starts at a multiple of its length. */
+/** Return the biggest run in a range that is a power of two long and starts at a multiple of its length. */
 export function biggestAligned({ start, end }: AddressRange): AddressRange {
   for (let size = 2 ** Math.floor(Math.log2(end - start)); size >= 1; size /= 2) {
     const aligned = Math.ceil(start / size) * size;

@@ -1,5 +1,5 @@
-// The wire format of IPAM: the state that is gossiped on channel "IPallocation", and the small messages by which peers
-// ask each other for space (weave: ipam/allocator.go). Gob names are Go's.
+// Wire format of IPAM: the state gossiped on channel "IPallocation", and the messages by which peers ask for space (weave:
+// ipam/allocator.go). Gob names are those of the Go types.
 import type { AddressRange } from "../address/ipv4.ts";
 import { atOnce, type Work } from "../clock/slices.ts";
 import { GobReader } from "../gob/decoder.ts";
@@ -9,7 +9,7 @@ import { encodeTagged } from "../mesh/message.ts";
 import { nameFromNumber, nameToNumber, type PeerName } from "../mesh/name.ts";
 import { type Claims, type ConsensusState, type NodeId, nodeKey, type ProposalId } from "./consensus.ts";
 import { IpamError } from "./errors.ts";
-import type { RingState } from "./ring.ts";
+import type { SentRing } from "./ring/entry.ts";
 
 export const CHANNEL = "IPallocation";
 
@@ -19,7 +19,7 @@ export const MESSAGE = { spaceRequest: 0, ringUpdate: 1, spaceRequestDenied: 2 }
 const address = uint(32);
 const name = uint64;
 
-// Go leaves the names of types away that it comes upon inside a slice or map of a name of its own.
+// Go leaves out the names of types inside a slice or map that has a name of its own.
 const EntryType = struct("", { Token: address, Peer: name, Version: uint(32), Free: uint(32) });
 export const RingType = struct("Ring", {
   Start: address,
@@ -44,22 +44,22 @@ const StateType = struct("gossipState", {
 });
 const RangeType = struct("Range", { Start: address, End: address });
 
-/** Rounds of a consensus, participants and the peers that they may agree on: what we would not write, we do not read. */
+/** Limits of the consensus: what we would not write, we do not read. */
 const MAX_ROUND = 2 ** 32 - 1;
 const MAX_PARTICIPANTS = 4_096;
 
-/** What peers tell each other of addresses. */
+/** What peers gossip. */
 export interface IpamState {
   /** Seconds since the epoch at the sender. */
   readonly now: bigint;
   readonly nicknames: ReadonlyMap<PeerName, string>;
   /** Undefined from observers, and once there is a ring. */
   readonly consensus: ConsensusState | undefined;
-  /** Undefined before there is one. `peer` is the sender. */
-  readonly ring: (RingState & { readonly peer: PeerName }) | undefined;
+  /** Undefined before there is one. */
+  readonly ring: SentRing | undefined;
 }
 
-// A range that ends with the last address of all has its end at 0 in 32 bits.
+// The end of a range up to 255.255.255.255 is 0 in 32 bits.
 const wrapEnd = (end: number) => end % 2 ** 32;
 const unwrapEnd = (end: number) => end || 2 ** 32;
 
@@ -86,12 +86,12 @@ export function encodeState(state: IpamState, encoder = new GobEncoder()): Uint8
   });
 }
 
-/** Decodes a state at once; throws GobError, PeerNameError or IpamError. */
+/** Decode a state at once; throws GobError, PeerNameError or IpamError. */
 export function decodeState(bytes: Uint8Array): IpamState {
   return atOnce(readState(bytes));
 }
 
-/** Decodes a state in steps. Throws GobError, PeerNameError or IpamError. */
+/** Decode a state in slices. Throws GobError, PeerNameError or IpamError. */
 export function* readState(bytes: Uint8Array): Work<IpamState> {
   const wire = yield* new GobReader(bytes).readSliced(StateType);
   const { Paxos, Ring } = wire;
@@ -112,8 +112,8 @@ export function* readState(bytes: Uint8Array): Work<IpamState> {
   };
 }
 
-/** A ring as gob has it. Throws PeerNameError. */
-export function ringFromWire(ring: GobValue<typeof RingType>): RingState & { readonly peer: PeerName } {
+/** Convert a decoded ring. Throws PeerNameError. */
+export function ringFromWire(ring: GobValue<typeof RingType>): SentRing {
   return {
     start: ring.Start,
     end: unwrapEnd(ring.End),
@@ -128,13 +128,13 @@ export function ringFromWire(ring: GobValue<typeof RingType>): RingState & { rea
   };
 }
 
-/** A request for space in a range, or the refusal of one. */
+/** Encode a space request or its denial. */
 export function encodeRangeMessage(kind: number, range: AddressRange): Uint8Array {
   const body = new GobEncoder().encode(RangeType, { Start: range.start, End: wrapEnd(range.end) });
   return encodeTagged(kind, body);
 }
 
-/** Reads the body of a request or refusal; throws GobError. */
+/** Decode the body of a space request or its denial; throws GobError. */
 export function decodeRange(bytes: Uint8Array): AddressRange {
   const { Start, End } = new GobReader(bytes).read(RangeType);
   return { start: Start, end: unwrapEnd(End) };

@@ -10,7 +10,7 @@ import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL } from "../ipam/wire.ts";
 import { detached } from "../log/unexpected.ts";
-import { type Gossiper, MUTE } from "../mesh/gossip.ts";
+import { MUTE } from "../mesh/gossip.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { takeUpAttachments } from "./attaching.ts";
@@ -64,7 +64,7 @@ export async function startAddresses(
       seed: init.kind === "seed" ? init.peers : [],
       observer: init.kind === "observer",
       quorum: () => Math.floor((count ?? named.count) / 2) + 1,
-      unheard: () => (count === undefined ? named.unheard((peer) => allocator.sharing.spoken.has(peer)) : []),
+      unheard: () => (count === undefined ? named.unheard((peer) => allocator.hasHeard(peer)) : []),
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
       nameIsTaken: () => mesh.collisions.nameIsTaken,
       isAmbiguous: (peer) => mesh.collisions.isAmbiguous(peer),
@@ -77,7 +77,7 @@ export async function startAddresses(
       store: allocatorStore(store),
       attached: () => work.attached(),
       released: (id) => unname(id),
-      divisionChanged: () => mesh.refusals.lift(),
+      ringReplaced: () => mesh.refusals.lift(),
       gone: (ids) => ask(ids),
       ...(options["masq-local"] ? {} : { owns: (ranges) => host.exposure.keepSourcesTo(ranges) }),
     },
@@ -105,7 +105,7 @@ export async function startAddresses(
   let again: Timer | undefined;
   scope.defer("questions to container runtimes", () => again?.cancel());
   const ask = (ids: ReadonlySet<string>) => {
-    const destroyed = (id: string) => allocator.releaser.destroyed(id);
+    const destroyed = (id: string) => allocator.lifecycle.destroyed(id);
     askAboutGone(sockets, ids, { destroyed, unname }).catch((error) => {
       warn("runtime", `cannot ask which containers have ended: ${reasonOf(error)}; trying again`);
       // Stops once no address waits for its release.
@@ -113,15 +113,14 @@ export async function startAddresses(
       again = systemClock.after(ASK_AGAIN_MS, askAgain);
     });
   };
-  const askAgain = () => ask(allocator.releaser.departing());
+  const askAgain = () => ask(allocator.lifecycle.departing());
   scope.use("address allocation", allocator);
-  mesh.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
-  if (options.allocates) mesh.guard(allocator.sharing);
+  mesh.listen({ peerGone: (peer) => allocator.peerGone(peer) });
+  if (options.allocates) mesh.guard(allocator.gate);
   const sighting = await scope.wait(work.attached());
   // A router that allocates nothing relays what others say of addresses.
-  const channel = (gossiper: Gossiper) => (options.allocates ? mesh.channel(CHANNEL, gossiper) : MUTE);
-  allocator.start(channel, sighting);
-  ports.follow({ addresses: allocator.releaser, work });
+  allocator.start(options.allocates ? mesh.channel(CHANNEL, allocator.gossiper) : MUTE, sighting);
+  ports.follow({ addresses: allocator.lifecycle, work });
   settleRemembered(context, allocator);
   return { allocator, attachments, work, unname, askAboutGone: askAgain };
 }

@@ -33,7 +33,7 @@ export function takeUpAttachments(parts: AttachingParts): Attachments {
     isThere: (socket) => sockets.includes(socket) && existsSync(socket),
     isAttached: async (pid) => (await work.inspect(pid, LINK)) !== undefined,
     attach: (attachment) => work.attach(attachment),
-    held: (id) => allocator.owned.get(id).cidrs,
+    held: (id) => allocator.leases(id),
     claim: (id, cidr) => allocator.claim(id, cidr, { isContainer: true }),
     allocate: (id, subnet) => allocator.allocate(id, subnet, { isContainer: true, failWhenExhausted: true }),
     names: {

@@ -22,7 +22,7 @@ export function watchLinks(
   const containersLeft = () => {
     leaving ??= systemClock.after(LEAVING_MS, () => {
       leaving = undefined;
-      detached("noticing containers that have gone", allocator.releaser.noticeGone());
+      detached("noticing containers that have gone", allocator.lifecycle.checkGone());
     });
   };
   const watch = monitor.add({
@@ -50,18 +50,18 @@ export function followContainers(
       attachments.look();
     },
     started(id: string) {
-      allocator.releaser.started(id);
+      allocator.lifecycle.started(id);
       ports.ended(id, false);
       attachments.started(id);
     },
     died(id: string) {
       ports.ended(id, true);
-      allocator.releaser.died(id);
+      allocator.lifecycle.died(id);
       unname(id);
     },
     destroyed(id: string) {
       attachments.destroyed(id);
-      allocator.releaser.destroyed(id);
+      allocator.lifecycle.destroyed(id);
     },
   };
   scope.use(

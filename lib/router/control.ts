@@ -138,7 +138,7 @@ function report(
       ),
       ...(dns?.notes() ?? []),
       ...store.notes(),
-      ...allocator.releaser.notes(),
+      ...allocator.notes(),
       ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp.reason}`] : []),
       ...ports.notes(),
       ...host.reconciler.notes(),

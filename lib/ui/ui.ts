@@ -28,11 +28,9 @@ export function statusPage(sources: PageSources, events: EventLog): StatusPage {
     {
       report: sources.report,
       traffic: sources.traffic,
-      resting: () => allocator.space.restingCount,
+      resting: () => allocator.releasedCount,
       free: () =>
-        new Map(
-          allocator.sharing.ring.ranges().map(({ entry, range }) => [formatIPv4(range.start), entry.free]),
-        ),
+        new Map(allocator.ring.ranges().map(({ entry, range }) => [formatIPv4(range.start), entry.free])),
       names: (ids) => names.of(ids),
     },
     clock,

@@ -80,7 +80,7 @@ export async function grow(count: number): Promise<Growth> {
   const requests = nodes.map(({ allocator }, i) => allocator.allocate(`first${i}`, RANGE));
   await settled(simulation, Promise.all(requests), 30 * 60_000);
   const ring = ({ allocator }: Node) =>
-    allocator.sharing.ring
+    allocator.ring
       .ranges()
       .map(({ entry, range }) => `${range.start} ${entry.peer}`)
       .join();
@@ -119,7 +119,7 @@ export async function grow(count: number): Promise<Growth> {
     changingBytes,
     idleBytes,
     nameS,
-    ringBytes: size([...(first?.allocator.sharing.gossip().encode() ?? [])]),
+    ringBytes: size([...(first?.allocator.gossiper.gossip()?.encode() ?? [])]),
     topologyBytes: size([encodeTopology(first?.peer.router.peers.all() ?? [])]),
     memoryMB: (process.memoryUsage().heapUsed - before) / count / 1e6,
   };

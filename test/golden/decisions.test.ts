@@ -2,7 +2,7 @@
 // original's own functions have made them (test/vectors/README.md).
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { Ring } from "../../lib/ipam/ring.ts";
+import { Ring } from "../../lib/ipam/ring/ring.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { Routes } from "../../lib/mesh/routes.ts";

@@ -1,9 +1,17 @@
 // Address allocation among many peers: the real allocators over the real mesh, on a simulated clock.
 import { expect, test } from "bun:test";
-import { cidrRange, cidrSize, formatIPv4, parseCidr, rangeSize } from "../../lib/address/ipv4.ts";
+import {
+  cidrRange,
+  cidrSize,
+  formatIPv4,
+  parseCidr,
+  rangeContains,
+  rangeSize,
+} from "../../lib/address/ipv4.ts";
 import { sleep } from "../../lib/clock/clock.ts";
-import { atOnce } from "../../lib/clock/slices.ts";
-import type { Allocator, AllocatorConfig } from "../../lib/ipam/allocator.ts";
+import { atOnce, finish } from "../../lib/clock/slices.ts";
+import type { Allocator } from "../../lib/ipam/allocator.ts";
+import type { AllocatorConfig } from "../../lib/ipam/config.ts";
 import { encodeRangeMessage, encodeState } from "../../lib/ipam/wire.ts";
 import { RefusedError } from "../../lib/mesh/errors.ts";
 import { nameFromNumber, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
@@ -46,10 +54,10 @@ test("20 peers agree on one ring and hand out every address of the range once", 
   simulation.clock.advance(2 * MINUTE);
   const [first] = allocators;
   const owners = (allocator: Allocator) =>
-    allocator.sharing.ring.ranges().map(({ entry, range }) => `${formatIPv4(range.start)} ${entry.peer}`);
+    allocator.ring.ranges().map(({ entry, range }) => `${formatIPv4(range.start)} ${entry.peer}`);
   for (const allocator of allocators) expect(owners(allocator)).toEqual(owners(first as Allocator));
   const owned = allocators.reduce(
-    (sum, { sharing }) => sum + sharing.ring.ownedRanges().reduce((own, range) => own + rangeSize(range), 0),
+    (sum, { ring }) => sum + ring.ownedRanges().reduce((own, range) => own + rangeSize(range), 0),
     0,
   );
   expect(owned).toBe(256);
@@ -62,7 +70,7 @@ test("one more than there is waits, until one is given back", async () => {
   for (let i = 0; i < 254; i++) await settled(simulation, a.allocate(`a${i}`, UNIVERSE));
   const waiting = b.allocate("late", UNIVERSE);
   simulation.clock.advance(MINUTE);
-  expect(b.pending.list("allocate").length).toBe(1);
+  expect(b.report(UNIVERSE).PendingAllocates?.length).toBe(1);
   await a.delete("a7");
   expect(await settled(simulation, waiting)).toBeGreaterThan(0);
 });
@@ -74,10 +82,10 @@ test("claims: free, taken, another peer's", async () => {
   if (!a || !b) throw new Error("no allocators");
   await settled(simulation, a.allocate("first", UNIVERSE));
   simulation.clock.advance(5_000);
-  const theirs = b.sharing.ring.ownedRanges()[0]?.start ?? 0;
+  const theirs = b.ring.ownedRanges()[0]?.start ?? 0;
   const cidr = { address: theirs + 3, prefix: 24 };
   await settled(simulation, a.claim("mine", cidr));
-  expect(a.owned.holderOf(cidr.address)).toBe("mine");
+  expect(a.lifecycle.holderOf(cidr.address)).toBe("mine");
   expect(a.claim("other", cidr)).rejects.toThrow("is already owned by mine");
   const used = await settled(simulation, b.allocate("used", UNIVERSE));
   expect(settled(simulation, a.claim("greedy", { address: used, prefix: 24 }))).rejects.toThrow(
@@ -106,20 +114,23 @@ test("a peer that leaves hands over its share; one that is gone is taken over", 
   expect(() => c.allocate("late", UNIVERSE)).toThrow("leaving the network");
   await settled(simulation, left);
   simulation.clock.advance(10_000);
-  expect(a.sharing.ring.peerNames().has(c.config.ourName)).toBe(false);
-  const share = b.sharing.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0);
-  expect(a.sharing.takeOver("h2")).rejects.toThrow(/^peer \S+\(h2\) is connected .*--force/);
+  expect(a.ring.peerNames().has(c.ring.peer)).toBe(false);
+  const share = b.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0);
+  expect(a.takeOver("h2")).rejects.toThrow(/^peer \S+\(h2\) is connected .*--force/);
   const gone = simulation.peers[1];
   if (gone) simulation.kill(gone);
-  simulation.until(() => !a.config.isKnownPeer(b.config.ourName), MINUTE);
-  expect(await settled(simulation, a.sharing.takeOver("h2"))).toBe(share);
-  for (const name of ["h2", "nobody", b.config.ourName]) {
-    expect(a.sharing.takeOver(name)).rejects.toThrow(`no peer "${name}" owns addresses`);
+  simulation.until(
+    () => a.report(UNIVERSE).Entries?.some(({ IsKnownPeer }) => !IsKnownPeer) === true,
+    MINUTE,
+  );
+  expect(await settled(simulation, a.takeOver("h2"))).toBe(share);
+  for (const name of ["h2", "nobody", b.ring.peer]) {
+    expect(a.takeOver(name)).rejects.toThrow(`no peer "${name}" owns addresses`);
   }
-  for (const name of ["h1", a.config.ourName]) {
-    expect(a.sharing.takeOver(name)).rejects.toThrow("it is this host");
+  for (const name of ["h1", a.ring.peer]) {
+    expect(a.takeOver(name)).rejects.toThrow("it is this host");
   }
-  expect(a.sharing.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0)).toBe(256);
+  expect(a.ring.ownedRanges().reduce((sum, range) => sum + rangeSize(range), 0)).toBe(256);
 });
 
 test("a connected peer is taken over from by force alone; a nickname of two says which names to use", async () => {
@@ -128,10 +139,10 @@ test("a connected peer is taken over from by force alone; a nickname of two says
   if (!a || !b) throw new Error("no allocators");
   await settled(simulation, a.prime());
   simulation.clock.advance(5_000);
-  expect(a.sharing.takeOver("same")).rejects.toThrow("is the nickname of");
-  expect(a.sharing.takeOver(b.config.ourName)).rejects.toThrow("is connected");
-  const share = b.sharing.ring.ownedIn(cidrRange(UNIVERSE));
-  expect(await settled(simulation, a.sharing.takeOver(b.config.ourName, true))).toBe(share);
+  expect(a.takeOver("same")).rejects.toThrow("is the nickname of");
+  expect(a.takeOver(b.ring.peer)).rejects.toThrow("is connected");
+  const share = b.ring.ownedIn(cidrRange(UNIVERSE));
+  expect(await settled(simulation, a.takeOver(b.ring.peer, true))).toBe(share);
 });
 
 test("a peer that leaves right after another has joined hands over to that one, which acknowledges", async () => {
@@ -144,7 +155,7 @@ test("a peer that leaves right after another has joined hands over to that one, 
     await simulation.connect(b, a);
     simulation.clock.advance(delay);
     await settled(simulation, first.shutdown());
-    expect(second.sharing.ring.ownedIn(cidrRange(UNIVERSE))).toBe(256);
+    expect(second.ring.ownedIn(cidrRange(UNIVERSE))).toBe(256);
     simulation.kill(a);
     await settled(simulation, second.allocate("c2", UNIVERSE));
   }
@@ -191,18 +202,16 @@ test("a host that lost its state waits for the peers that were named, and claims
   );
   const waiting = returned.allocate("c2", UNIVERSE);
   simulation.network.cut(again.ip, first.ip);
-  named = await nameFor(simulation, again, [first.ip, "10.0.0.99"], (peer) =>
-    returned.sharing.spoken.has(peer),
-  );
+  named = await nameFor(simulation, again, [first.ip, "10.0.0.99"], (peer) => returned.hasHeard(peer));
   simulation.clock.advance(MINUTE);
-  expect(returned.sharing.ring.empty).toBe(true);
-  expect(returned.sharing.division.unheard).toEqual([first.ip, "10.0.0.99"]);
+  expect(returned.ring.empty).toBe(true);
+  expect(returned.report(UNIVERSE).WaitsFor).toEqual([first.ip, "10.0.0.99"]);
   // What a runtime is told is the cause, too.
   expect(returned.obstacle(UNIVERSE)?.reason).toContain(`waiting for ${first.ip}, 10.0.0.99`);
   simulation.network.cut(again.ip, first.ip, false);
   expect(await settled(simulation, waiting)).not.toBe(address);
-  expect(returned.sharing.ring.seeds).toEqual(a.sharing.ring.seeds);
-  expect(returned.owned.holderOf(address)).toBe(formatIPv4(address));
+  expect(returned.ring.seeds).toEqual(a.ring.seeds);
+  expect(returned.lifecycle.holderOf(address)).toBe(formatIPv4(address));
 });
 
 test("named peers are waited for until they are heard or given up, whatever the quorum", async () => {
@@ -211,11 +220,11 @@ test("named peers are waited for until they are heard or given up, whatever the 
   let named: NamedInTest | undefined;
   const waits = withAddresses(simulation, a, { quorum: () => 1, unheard: () => named?.unheard() ?? [] });
   withAddresses(simulation, b, { quorum: () => 2 });
-  named = await nameFor(simulation, a, [b.ip, "10.0.0.99"], (peer) => waits.sharing.spoken.has(peer));
+  named = await nameFor(simulation, a, [b.ip, "10.0.0.99"], (peer) => waits.hasHeard(peer));
   const waiting = waits.allocate("c1", UNIVERSE);
   simulation.clock.advance(MINUTE);
-  expect(waits.sharing.division.unheard).toEqual(["10.0.0.99"]);
-  expect(waits.sharing.ring.empty).toBe(true);
+  expect(waits.report(UNIVERSE).WaitsFor).toEqual(["10.0.0.99"]);
+  expect(waits.ring.empty).toBe(true);
   named.forget(["10.0.0.99"]);
   await settled(simulation, waiting);
 });
@@ -254,8 +263,8 @@ test("an observer takes no part, and gets its addresses from the others", async 
   await simulation.connect(b, a);
   simulation.until(() => simulation.converged(), MINUTE);
   const address = await settled(simulation, observer.allocate("c1", UNIVERSE));
-  expect(elector.sharing.ring.seeds).toEqual([a.router.ourself.name]);
-  expect(observer.sharing.ring.owner(address)).toBe(b.router.ourself.name);
+  expect(elector.ring.seeds).toEqual([a.router.ourself.name]);
+  expect(observer.ring.owner(address)).toBe(b.router.ourself.name);
 });
 
 test("different seeds and different ranges keep peers apart, and say why", async () => {
@@ -357,15 +366,15 @@ test("a ring that only its maker knows gives in to that of a network, and its co
   await simulation.connect(late, first);
   simulation.until(() => simulation.converged(), MINUTE);
   await settled(simulation, sleep(simulation.clock, MINUTE));
-  expect(lonely.sharing.ring.seeds).toEqual(a.sharing.ring.seeds);
+  expect(lonely.ring.seeds).toEqual(a.ring.seeds);
   // One of them is in use by the other network already, and stays a problem; the others are ours by now.
   const [taken, ...mine] = held;
-  for (const address of mine) expect(lonely.sharing.ring.owner(address)).toBe(late.router.ourself.name);
-  expect(a.sharing.ring.owner(taken ?? 0)).toBe(a.config.ourName);
-  expect(lonely.homeless.problems()).toEqual([
+  for (const address of mine) expect(lonely.ring.owner(address)).toBe(late.router.ourself.name);
+  expect(a.ring.owner(taken ?? 0)).toBe(a.ring.peer);
+  expect(lonely.problems().addresses).toEqual([
     expect.stringContaining(`container c0 has ${formatIPv4(taken ?? 0)}`),
   ]);
-  expect(lonely.space.usedCount).toBe(2);
+  expect(lonely.report(UNIVERSE).ActiveIPs).toBe(2);
 });
 
 test("a liar that gives one peer's range to another gets nothing handed out twice, and is told of", async () => {
@@ -375,23 +384,23 @@ test("a liar that gives one peer's range to another gets nothing handed out twic
   if (!a || !b) throw new Error("no allocators");
   const inUse = await settled(simulation, b.allocate("c1", UNIVERSE));
   simulation.clock.advance(5_000);
-  const before = b.sharing.ring.ownedRanges();
-  const entries = a.sharing.ring.entries.map((entry) => ({
+  const before = b.ring.ownedRanges();
+  const entries = a.ring.entries.map((entry) => ({
     ...entry,
-    peer: a.config.ourName,
+    peer: a.ring.peer,
     version: entry.version + 1_000,
   }));
-  const ring = { ...a.sharing.ring.state(), peer: a.config.ourName, entries };
+  const ring = { ...a.ring.state(), peer: a.ring.peer, entries };
   const lie = encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring });
   const liar = nameFromNumber(99n);
-  atOnce(a.sharing.onGossip(lie, liar));
-  expect(a.sharing.problems()).toEqual([expect.stringContaining("was donated to us by another peer")]);
-  expect(a.space.allocate({ start: inUse, end: inUse + 3 }, a.sharing.contested)).toBeUndefined();
+  atOnce(finish(a.gossiper.onGossip(lie, liar)));
+  expect(a.problems().ring).toEqual([expect.stringContaining("was donated to us by another peer")]);
+  expect(a.contested.some((range) => rangeContains(range, inUse))).toBe(true);
   simulation.clock.advance(2_000);
-  expect(b.sharing.ring.ownedRanges()).toEqual(before);
-  expect(a.sharing.ring.owner(inUse)).toBe(b.config.ourName);
-  expect([...a.sharing.problems(), ...b.sharing.problems()]).toEqual([]);
-  expect(b.sharing.notes()).toEqual([expect.stringContaining("which gave it back")]);
+  expect(b.ring.ownedRanges()).toEqual(before);
+  expect(a.ring.owner(inUse)).toBe(b.ring.peer);
+  expect([...a.problems().ring, ...b.problems().ring]).toEqual([]);
+  expect(b.notes()).toEqual([expect.stringContaining("which gave it back")]);
 });
 
 test("two peers that both use a range say that they contradict each other, until one gives in", async () => {
@@ -400,17 +409,17 @@ test("two peers that both use a range say that they contradict each other, until
   const [a, b] = allocators;
   const [p1, p2] = simulation.peers;
   if (!a || !b || !p1 || !p2) throw new Error("no allocators");
-  const subnet = { address: b.sharing.ring.ownedRanges()[0]?.start ?? 0, prefix: 25 };
+  const subnet = { address: b.ring.ownedRanges()[0]?.start ?? 0, prefix: 25 };
   await settled(simulation, b.allocate("c1", subnet));
   simulation.network.cut(p1.ip, p2.ip);
   simulation.clock.advance(3 * MINUTE);
-  await settled(simulation, a.sharing.takeOver(b.config.ourName));
+  await settled(simulation, a.takeOver(b.ring.peer));
   await settled(simulation, a.allocate("c1", subnet));
   simulation.network.cut(p1.ip, p2.ip, false);
   await simulation.connect(p2, p1);
   simulation.clock.advance(MINUTE);
   for (const allocator of [a, b])
-    expect(allocator.sharing.problems()).toEqual([
+    expect(allocator.problems().ring).toEqual([
       expect.stringContaining("contradict each other over 10.32.0.128/25"),
     ]);
   const more = new AbortController();
@@ -421,8 +430,8 @@ test("two peers that both use a range say that they contradict each other, until
   await a.delete("c1");
   simulation.clock.advance(10 * MINUTE);
   for (const allocator of [a, b]) {
-    expect(allocator.sharing.problems()).toEqual([]);
-    expect(allocator.sharing.ring.owner(subnet.address)).toBe(b.config.ourName);
+    expect(allocator.problems().ring).toEqual([]);
+    expect(allocator.ring.owner(subnet.address)).toBe(b.ring.peer);
   }
 });
 
@@ -434,11 +443,11 @@ test("a peer that asks again and again gets half of what is free at once, and th
   await settled(simulation, a.allocate("c1", universe));
   const greedy = nameFromNumber(99n);
   for (let i = 0; i < 6_000; i++) {
-    a.sharing.onUnicast(greedy, encodeRangeMessage(0, cidrRange(universe)));
+    a.gossiper.onUnicast(greedy, encodeRangeMessage(0, cidrRange(universe)));
     simulation.clock.advance(1);
   }
-  expect(a.space.freeCount()).toBeGreaterThan(cidrSize(universe) / 2.1);
-  expect(a.sharing.notes()).toEqual([expect.stringContaining("asks for more addresses than its share")]);
+  expect(a.ring.ownedIn(cidrRange(universe))).toBeGreaterThan(cidrSize(universe) / 2.1);
+  expect(a.notes()).toEqual([expect.stringContaining("asks for more addresses than its share")]);
 });
 
 test("addresses that belong to nobody are taken over by those who are left", async () => {
@@ -447,10 +456,15 @@ test("addresses that belong to nobody are taken over by those who are left", asy
   if (!a || !b) throw new Error("no allocators");
   await settled(simulation, a.allocate("c1", UNIVERSE));
   simulation.clock.advance(5_000);
-  a.sharing.ring.transfer(b.config.ourName, UNKNOWN_PEER);
-  atOnce(a.sharing.onBroadcast(b.config.ourName, [...a.sharing.gossip().encode()][0] ?? new Uint8Array()));
+  const entries = a.ring.entries.map((entry) =>
+    entry.peer === b.ring.peer ? { ...entry, peer: UNKNOWN_PEER, version: entry.version + 100 } : entry,
+  );
+  const ring = { ...a.ring.state(), peer: b.ring.peer, entries };
+  const left = encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring });
+  atOnce(finish(a.gossiper.onBroadcast(b.ring.peer, left)));
+  expect(a.ring.peerNames().has(UNKNOWN_PEER)).toBe(true);
   simulation.clock.advance(3 * MINUTE);
-  for (const { sharing } of allocators) expect(sharing.ring.peerNames().has(UNKNOWN_PEER)).toBe(false);
+  for (const { ring } of allocators) expect(ring.peerNames().has(UNKNOWN_PEER)).toBe(false);
 });
 
 test("out of bounds and too small", async () => {
@@ -469,7 +483,7 @@ test("a request that is called off waits no more", async () => {
   simulation.clock.advance(1_000);
   abort.abort();
   expect(waiting).rejects.toThrow("cancelled");
-  expect(a.pending.size).toBe(0);
+  expect(a.waits()).toEqual([]);
 });
 
 test("two that take over the same peer at once get its addresses once", async () => {
@@ -479,7 +493,7 @@ test("two that take over the same peer at once get its addresses once", async ()
     const [a, b, c, d] = allocators;
     const gone = simulation.peers[3];
     if (!a || !b || !c || !d || !gone) throw new Error("no allocators");
-    const share = d.sharing.ring.ownedIn(cidrRange(UNIVERSE));
+    const share = d.ring.ownedIn(cidrRange(UNIVERSE));
     // Nearly all they have is in use.
     for (const allocator of [a, b]) {
       const own = Array.from({ length: 60 }, (_, i) => allocator.allocate(`own${i}`, UNIVERSE));
@@ -487,16 +501,16 @@ test("two that take over the same peer at once get its addresses once", async ()
     }
     simulation.kill(gone);
     simulation.clock.advance(2_000);
-    const [byA, byB] = [a.sharing.takeOver("h4"), b.sharing.takeOver("h4")];
+    const [byA, byB] = [a.takeOver("h4"), b.takeOver("h4")];
     // Requests that come in the meantime are served from elsewhere, or wait.
     const requests = Array.from({ length: 40 }, (_, i) => (i % 2 ? a : b).allocate(`c${i}`, UNIVERSE));
     const addresses = await settled(simulation, Promise.all(requests));
     expect(new Set(addresses).size).toBe(40);
     expect((await settled(simulation, byA)) + (await settled(simulation, byB))).toBe(share);
     simulation.clock.advance(60_000);
-    const owned = [a, b, c].reduce((sum, { sharing }) => sum + sharing.ring.ownedIn(cidrRange(UNIVERSE)), 0);
+    const owned = [a, b, c].reduce((sum, { ring }) => sum + ring.ownedIn(cidrRange(UNIVERSE)), 0);
     expect(owned).toBe(256);
-    expect(a.sharing.ring.peerNames().has(d.config.ourName)).toBe(false);
+    expect(a.ring.peerNames().has(d.ring.peer)).toBe(false);
   }
 });
 
@@ -523,14 +537,14 @@ test("a container that has died keeps its addresses for half a minute, unless it
   const [a] = allocators;
   if (!a) throw new Error("no allocator");
   const get = (id: string) => settled(simulation, a.allocate(id, UNIVERSE, { isContainer: true }));
-  const holds = (id: string) => a.owned.get(id).cidrs.length > 0;
+  const holds = (id: string) => a.leases(id).length > 0;
   for (const id of ["dies", "restarts", "goes"]) await get(id);
   await settled(simulation, a.allocate("host", UNIVERSE));
-  for (const id of ["dies", "restarts", "goes", "host"]) a.releaser.died(id);
-  a.releaser.destroyed("goes");
+  for (const id of ["dies", "restarts", "goes", "host"]) a.lifecycle.died(id);
+  a.lifecycle.destroyed("goes");
   expect(holds("goes")).toBe(false);
   simulation.clock.advance(25_000);
-  a.releaser.started("restarts");
+  a.lifecycle.started("restarts");
   expect(holds("dies")).toBe(true);
   simulation.clock.advance(10_000);
   expect([holds("dies"), holds("restarts"), holds("host")]).toEqual([false, true, true]);
@@ -543,22 +557,21 @@ test("a participant that restarts while they agree is the same one, and stands b
   await simulation.connect(b, a);
   simulation.until(() => a.router.peers.size === 2, MINUTE);
   const asked = withAddresses(simulation, a, { quorum: () => 3 });
-  const participant = withAddresses(simulation, b, { quorum: () => 3 }, disk.mount());
+  withAddresses(simulation, b, { quorum: () => 3 }, disk.mount());
   const waiting = asked.allocate("c1", UNIVERSE);
   simulation.clock.advance(1_000);
-  const id = participant.sharing.division.consensus?.own.id;
-  expect(participant.sharing.division.consensus?.proposer).toBe(a.router.ourself.name);
+  const vote = disk.mount().loadVote();
+  expect(vote?.claims.promise.proposer.name).toBe(a.router.ourself.name);
   simulation.kill(b);
   const again = simulation.add(2);
   const returned = withAddresses(simulation, again, { quorum: () => 3 }, disk.mount());
-  expect(returned.sharing.division.consensus?.own.id).toEqual(id as NonNullable<typeof id>);
-  expect(returned.sharing.division.consensus?.proposer).toBe(a.router.ourself.name);
+  expect(disk.mount().loadVote()).toEqual(vote);
   withAddresses(simulation, c, { quorum: () => 3 });
   await simulation.connect(again, a);
   await simulation.connect(c, a);
   await settled(simulation, waiting);
   simulation.clock.advance(1_000);
-  expect(returned.sharing.ring.seeds.length).toBe(3);
+  expect(returned.ring.seeds.length).toBe(3);
 });
 
 test("200 routers that start at once, all asked for an address, agree within seconds, and say little", async () => {

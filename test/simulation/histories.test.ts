@@ -4,6 +4,7 @@
 import { describe, expect, test } from "bun:test";
 import { cidrSize, formatIPv4, rangeSize } from "../../lib/address/ipv4.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";
+import { atOnce, finish } from "../../lib/clock/slices.ts";
 import type { Allocator } from "../../lib/ipam/allocator.ts";
 import { UnknownPeerError } from "../../lib/ipam/errors.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
@@ -79,7 +80,7 @@ class History {
     const allocator = withAddresses(this.simulation, peer, { quorum, unheard }, store, attached);
     host.running = { peer, allocator, store };
     this.say(`launch ${host.number}, naming ${names}`);
-    named = await nameFor(this.simulation, peer, names, (name) => allocator.sharing.spoken.has(name));
+    named = await nameFor(this.simulation, peer, names, (name) => allocator.hasHeard(name));
     if (this.#parted) this.part();
   }
 
@@ -120,18 +121,19 @@ class History {
   /** A liar tells a host that the range of one is another's. */
   async lie(host: Host): Promise<void> {
     const [victim, heir] = [this.pick(this.live), this.pick(this.live)];
-    const { sharing } = host.running?.allocator ?? {};
-    const [from, to] = [victim, heir].map((one) => one?.running?.allocator.config.ourName);
+    const allocator = host.running?.allocator;
+    const [from, to] = [victim, heir].map((one) => one?.running?.allocator.ring.peer);
     // Nobody can object for a host that cannot be reached.
-    if (this.#parted || !this.simulation.converged() || !sharing || sharing.ring.empty || !from || !to)
+    if (this.#parted || !this.simulation.converged() || !allocator || allocator.ring.empty || !from || !to)
       return;
     this.say(`a liar gives the range of ${from} to ${to}, telling ${host.number}`);
-    const entries = sharing.ring.entries.map((entry) =>
+    const entries = allocator.ring.entries.map((entry) =>
       entry.peer === from ? { ...entry, peer: to, version: entry.version + 1_000 } : entry,
     );
     const liar = nameFromNumber(999n);
-    const ring = { ...sharing.ring.state(), peer: liar, entries };
-    sharing.onGossip(encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring }), liar);
+    const ring = { ...allocator.ring.state(), peer: liar, entries };
+    const lie = encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring });
+    atOnce(finish(allocator.gossiper.onGossip(lie, liar)));
     for (const one of [victim, heir]) if (one?.running && this.below(2)) await this.allocate(one);
     await this.pass(5_000);
   }
@@ -174,7 +176,7 @@ class History {
     const id = this.pick([...host.containers.keys()]);
     if (!id || !host.running) return;
     // After a loss of state, addresses are claimed only when the ring has been heard.
-    if (host.running.allocator.owned.get(id).cidrs.length === 0) return;
+    if (host.running.allocator.leases(id).length === 0) return;
     this.say(`release ${id} on ${host.number}`);
     await host.running.allocator.delete(id);
     host.containers.delete(id);
@@ -220,11 +222,11 @@ class History {
     if (this.#parted) await this.heal();
     await this.pass(10_000);
     // Before a host knows the ring, it refuses.
-    const ready = this.live.filter(({ running }) => running?.allocator.sharing.ring.empty === false);
+    const ready = this.live.filter(({ running }) => running?.allocator.ring.empty === false);
     const heirs = [this.pick(ready), this.pick(ready)].filter((heir) => heir !== undefined);
     const name = nameFromNumber(BigInt(-host.number));
     const shares = [...new Set(heirs)].map((heir) =>
-      heir.running?.allocator.sharing.takeOver(name).catch((error) => {
+      heir.running?.allocator.takeOver(name).catch((error) => {
         if (!(error instanceof UnknownPeerError)) throw error;
       }),
     );
@@ -293,25 +295,25 @@ class History {
   verify(): void {
     const [first] = this.live.map(({ running }) => running?.allocator);
     if (!first) throw new Error("nobody is left");
-    if (first.sharing.ring.empty)
+    if (first.ring.empty)
       return expect(this.hosts.every(({ containers }) => containers.size === 0)).toBe(true);
     let owned = 0;
     for (const { running, containers } of this.live) {
-      const { ring } = running?.allocator.sharing ?? {};
+      const { ring } = running?.allocator ?? {};
       for (const range of ring?.ownedRanges() ?? []) owned += rangeSize(range);
-      const held = [...(running?.allocator.owned.entries() ?? [])].map(([id, { cidrs }]) => [
+      const held = [...(running?.allocator.holders() ?? [])].map(([id, { cidrs }]) => [
         id,
         cidrs[0]?.address,
       ]);
       expect(new Map(held as [string, number][])).toEqual(containers);
-      expect(running?.allocator.space.usedCount).toBe(containers.size);
+      expect(running?.allocator.report(UNIVERSE).ActiveIPs).toBe(containers.size);
     }
     expect(owned).toBe(cidrSize(UNIVERSE));
   }
 }
 
 function ringOf({ running }: Host): string {
-  return JSON.stringify(running?.allocator.sharing.ring.state());
+  return JSON.stringify(running?.allocator.ring.state());
 }
 
 describe("random histories", () => {

@@ -81,7 +81,7 @@ test("24 hours of three peers: the same connections and topology, as much traffi
   simulation.clock.advance(HOUR);
   const before = peers.map(standing);
   expect(before.map(({ connections }) => connections.length)).toEqual([2, 2, 2]);
-  const rings = allocators.map(({ sharing }) => sharing.ring.entries);
+  const rings = allocators.map(({ ring }) => ring.entries);
   let usual: { bytes: number; timers: number } | undefined;
   for (let hour = 2; hour <= 24; hour++) {
     const sent = simulation.network.bytes;
@@ -102,8 +102,8 @@ test("24 hours of three peers: the same connections and topology, as much traffi
   // Names that live are known, and one that was deleted is not even remembered.
   for (const { entries } of nameservers)
     expect([...entries.all()].map(({ hostname }) => hostname)).toEqual(["web.weave.local."]);
-  expect(allocators.map(({ sharing }) => sharing.ring.entries)).toEqual(rings);
-  expect(allocators[0]?.space.usedCount).toBe(1);
+  expect(allocators.map(({ ring }) => ring.entries)).toEqual(rings);
+  expect(allocators[0]?.report(UNIVERSE).ActiveIPs).toBe(1);
 });
 
 test("a peer that falls silent is given up after a minute, and neither earlier nor much later", async () => {

@@ -2,7 +2,8 @@
 import { type Cidr, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import type { Sighting } from "../../lib/host/containers.ts";
-import { Allocator, type AllocatorConfig } from "../../lib/ipam/allocator.ts";
+import { Allocator } from "../../lib/ipam/allocator.ts";
+import type { AllocatorConfig } from "../../lib/ipam/config.ts";
 import type { AllocatorStore, Owned, SavedRing, Vote } from "../../lib/ipam/saved.ts";
 import { CHANNEL } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -84,12 +85,12 @@ export function withAddresses(
       log: silentLog,
       store,
       ...(attached && { attached: async () => seen(attached()) }),
-      divisionChanged: () => router.refusals.lift(),
+      ringReplaced: () => router.refusals.lift(),
     },
   );
-  router.listen({ peerGone: (peer) => allocator.sharing.peerGone(peer) });
-  router.guard(allocator.sharing);
-  allocator.start((gossiper) => router.channel(CHANNEL, gossiper), attached && seen(attached()));
+  router.listen({ peerGone: (peer) => allocator.peerGone(peer) });
+  router.guard(allocator.gate);
+  allocator.start(router.channel(CHANNEL, allocator.gossiper), attached && seen(attached()));
   return allocator;
 }
 

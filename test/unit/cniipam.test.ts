@@ -38,7 +38,7 @@ function host() {
       store: new MemoryDisk().mount(),
     },
   );
-  allocator.start(() => ({ unicast: () => false, broadcast: () => {}, neighbours: () => {} }));
+  allocator.start({ unicast: () => false, broadcast: () => {}, neighbours: () => {} });
   let calls = 0;
   let failure: { readonly at: number; readonly done: boolean } | undefined;
   const step = async <T>(what: () => T | Promise<T>): Promise<T> => {
@@ -96,9 +96,7 @@ function host() {
     work,
   };
   const held = () =>
-    new Map(
-      [...allocator.owned.entries()].map(([id, { cidrs }]) => [id, cidrs.map((lease) => lease.address)]),
-    );
+    new Map([...allocator.holders()].map(([id, { cidrs }]) => [id, cidrs.map((lease) => lease.address)]));
   const run = async (what: () => Promise<unknown>, fails?: typeof failure) => {
     calls = 0;
     failure = fails;
@@ -162,8 +160,8 @@ test("GC leaves what is the host's own, whatever the runtime lists", async () =>
   await allocator.allocate("10.32.0.9", SUBNET);
   await allocator.allocate("gone", SUBNET, { isContainer: true, attachment: "weave/eth0" });
   await allocator.allocate("kept", SUBNET, { isContainer: true, attachment: "weave/eth0" });
-  await allocator.releaser.collect("weave", new Set(["kept/eth0", "/", "kept", ""]));
+  await allocator.lifecycle.collect("weave", new Set(["kept/eth0", "/", "kept", ""]));
   expect([...held().keys()].sort()).toEqual(["10.32.0.9", "kept", "weave:expose"]);
-  await allocator.releaser.collect("weave", new Set());
+  await allocator.lifecycle.collect("weave", new Set());
   expect([...held().keys()].sort()).toEqual(["10.32.0.9", "weave:expose"]);
 });

@@ -12,6 +12,7 @@ import { Gateways } from "../../lib/ipam/gateways.ts";
 import { forgetRelease, rememberRelease, settleReleases } from "../../lib/ipam/releases.ts";
 import type { Owned } from "../../lib/ipam/saved.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { MUTE } from "../../lib/mesh/gossip.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { StoreError } from "../../lib/store/store.ts";
 import { MemoryDisk, seen } from "../support/allocators.ts";
@@ -51,14 +52,14 @@ function alone(holders: Record<string, Owned> = {}) {
       released: (id) => released.push(id),
     },
   );
-  allocator.start(() => ({ unicast: () => false, broadcast: () => {}, neighbours: () => {} }));
+  allocator.start(MUTE);
   const add = async (id: string, attachment?: string) => {
     const address = await allocator.allocate(id, SUBNET, { isContainer: true, attachment });
     links.add(address);
     return address;
   };
-  const held = (id: string) => allocator.owned.get(id).cidrs.map(({ address }) => address);
-  return { allocator, clock, links, disk, released, add, held, releaser: allocator.releaser };
+  const held = (id: string) => allocator.leases(id).map(({ address }) => address);
+  return { allocator, clock, links, disk, released, add, held, lifecycle: allocator.lifecycle };
 }
 
 describe("attachments of one container", () => {
@@ -78,7 +79,7 @@ describe("attachments of one container", () => {
     for (let i = 0; i < 14; i++) await add(`c${i}`, ETH0);
     const waiting = allocator.allocate("late", SUBNET, { attachment: NET1 });
     expect(() => allocator.delete("late", { attachment: ETH0 })).toThrow("no addresses for late");
-    expect(allocator.pending.size).toBe(1);
+    expect(allocator.waits().length).toBe(1);
     await allocator.delete("late", { attachment: NET1 });
     expect(waiting).rejects.toThrow("cancelled");
   });
@@ -102,14 +103,14 @@ describe("attachments of one container", () => {
     // It may be another interface that has it.
     await allocator.delete("shared", { attachment: NET1, detached: true });
     expect(held("shared").map(formatIPv4)).toEqual(["10.32.0.7"]);
-    expect(allocator.releaser.notes()).toEqual([]);
+    expect(allocator.notes()).toEqual([]);
     links.delete(address("10.32.0.7"));
     await allocator.delete("shared", { attachment: ETH0, detached: true });
     expect(held("shared")).toEqual([]);
   });
 
   test("GC releases what is not listed, of its own network alone", async () => {
-    const { releaser, links, add, held } = alone();
+    const { allocator, lifecycle, links, add, held } = alone();
     const [kept, gone, other, byHand] = [
       await add("kept", ETH0),
       await add("kept", NET1),
@@ -120,55 +121,56 @@ describe("attachments of one container", () => {
     links.delete(gone);
     links.delete(other);
     links.delete(byHand);
-    await releaser.collect("weave", new Set(["kept/eth0"]));
+    await lifecycle.collect("weave", new Set(["kept/eth0"]));
     expect(held("kept")).toEqual([kept]);
     expect([held("other"), held("hand"), held("lives")]).toEqual([[other], [byHand], [lives]]);
-    expect(releaser.notes()).toEqual([expect.stringContaining("of lives was released, but a link")]);
+    expect(allocator.notes()).toEqual([expect.stringContaining("of lives was released, but a link")]);
   });
 });
 
 describe("an address is in use", () => {
   test("as long as a link has it, whoever says that its container is gone; the status says why", async () => {
-    for (const go of ["destroyed", "release"] as const) {
-      const { releaser, clock, links, released, add, held } = alone();
+    for (const isReported of [true, false]) {
+      const { allocator, lifecycle, clock, links, released, add, held } = alone();
       const address = await add("c");
-      releaser[go]("c");
+      if (isReported) lifecycle.destroyed("c");
+      else await allocator.delete("c");
       for (let i = 0; i < 10; i++) {
         clock.advance(GRACE_MS);
-        await releaser.noticeGone();
+        await lifecycle.checkGone();
       }
       expect(held("c")).toEqual([address]);
-      expect(releaser.notes()).toEqual([
+      expect(allocator.notes()).toEqual([
         "10.32.0.1 of c was released, but a link on the bridge still has it; it is free once that link is gone",
       ]);
       links.clear();
-      await releaser.noticeGone();
-      expect([held("c"), released, releaser.notes()]).toEqual([[], ["c"], []]);
+      await lifecycle.checkGone();
+      expect([held("c"), released, allocator.notes()]).toEqual([[], ["c"], []]);
     }
   });
 
   test("until a full disk has room; DEL succeeds meanwhile, and ADD takes it back", async () => {
-    const { allocator, clock, links, disk, add, held, releaser } = alone();
+    const { allocator, clock, links, disk, add, held, lifecycle } = alone();
     const [first, second] = [await add("a", ETH0), await add("b", ETH0)];
     links.clear();
     disk.full = true;
     for (const id of ["a", "b"]) await allocator.delete(id, { attachment: ETH0, detached: true });
     expect([held("a"), held("b")]).toEqual([[first], [second]]);
-    expect(releaser.notes().join()).toContain("make room");
+    expect(allocator.notes().join()).toContain("make room");
     expect(await add("b", ETH0)).toBe(second);
     disk.full = false;
     clock.advance(10_000);
-    await releaser.noticeGone();
-    expect([held("a"), held("b"), releaser.notes()]).toEqual([[], [second], []]);
+    await lifecycle.checkGone();
+    expect([held("a"), held("b"), allocator.notes()]).toEqual([[], [second], []]);
   });
 
   test("outside the range a dead container's goes to whoever claims it, but not while a link has it", async () => {
-    const { allocator, links, releaser, held } = alone();
+    const { allocator, links, lifecycle, held } = alone();
     const cidr = parseCidr("192.168.7.7/24");
     await allocator.claim("a", cidr, CONTAINER);
     expect(allocator.claim("b", cidr, CONTAINER)).rejects.toThrow("already in use by a");
     links.add(cidr.address);
-    releaser.died("a");
+    lifecycle.died("a");
     expect(allocator.claim("b", cidr, CONTAINER)).rejects.toThrow("already in use by a");
     links.clear();
     await allocator.claim("b", cidr, CONTAINER);

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { rangeSize } from "../../lib/address/ipv4.ts";
-import { MAX_ENTRIES, Ring, RingError, type RingState } from "../../lib/ipam/ring.ts";
+import { MAX_ENTRIES, RingError, type RingState } from "../../lib/ipam/ring/entry.ts";
+import { Ring } from "../../lib/ipam/ring/ring.ts";
 import { biggestAligned, Space } from "../../lib/ipam/space.ts";
 import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
@@ -34,7 +35,7 @@ class Participant {
   }
 
   receive(state: RingState): void {
-    const inUse = (ranges: { start: number; end: number }[]) =>
+    const inUse = (ranges: readonly { start: number; end: number }[]) =>
       ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
     if (this.ring.merge(state, inUse).change !== "nothing") this.space.update(this.ring.ownedRanges());
   }
@@ -166,7 +167,7 @@ describe("merging", () => {
     expect(change).toBe("counts");
     expect(ring.ownedRanges()).toEqual([{ start: START, end: START + SIZE / 2 }]);
     expect(disputes.map(({ token, peer }) => [token, peer])).toEqual([[START, name(2)]]);
-    ring.assert(disputes);
+    ring.reassert(disputes);
     expect(ring.entries[0]).toEqual({ ...before[0], version: 105 } as never);
     const free = ringOf(name(1), { ...ring.state(), entries: before });
     expect(free.merge({ ...free.state(), entries: stolen }, () => false).change).toBe("owners");
@@ -197,7 +198,7 @@ test("a token inside a range in use is refused, and others then hear that it is 
   other.merge(liar, nothingInUse);
   const { disputes } = ring.merge(liar, () => true);
   expect(ring.owner(START + 10)).toBe(name(1));
-  ring.assert(disputes);
+  ring.reassert(disputes);
   other.merge(ring.state(), nothingInUse);
   expect(other.owner(START + 10)).toBe(name(1));
 });
@@ -212,7 +213,7 @@ test("versions that a liar has raised to the last one stay what can be saved and
   ring.grant(START + 8, START + 16, name(2));
   ring.grant(START, START + 8, name(2));
   ring.transfer(name(2), name(1));
-  ring.assert([{ token: START, peer: name(2), version: last, ranges: [] }]);
+  ring.reassert([{ token: START, peer: name(2), version: last, ranges: [] }]);
   for (const { version } of ring.entries) expect(version).toBeLessThanOrEqual(last);
   const sent = encodeState({
     now: 0n,

@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { type Claims, Consensus, type NodeId, nodeKey } from "../../lib/ipam/consensus.ts";
-import { Ring, type RingState } from "../../lib/ipam/ring.ts";
+import type { RingState } from "../../lib/ipam/ring/entry.ts";
+import { Ring } from "../../lib/ipam/ring/ring.ts";
 import { allocatorStore } from "../../lib/ipam/saved.ts";
 import {
   decodeRange,

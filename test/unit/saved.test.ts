@@ -6,7 +6,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import * as v from "valibot";
 import { Consensus, NO_PROPOSAL, nodeKey, type ProposalId } from "../../lib/ipam/consensus.ts";
-import { Ring } from "../../lib/ipam/ring.ts";
+import { Ring } from "../../lib/ipam/ring/ring.ts";
 import { allocatorStore } from "../../lib/ipam/saved.ts";
 import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
@@ -52,7 +52,7 @@ test("a ring that was merged from anything that peers may send is sent and saved
         const ring = new Ring(START, END, us);
         for (const list of told) {
           const { disputes } = ring.merge({ start: START, end: END, seeds: [], entries: list }, () => used);
-          ring.assert(disputes);
+          ring.reassert(disputes);
           ring.reportFree(() => 0);
           ring.transfer(nameFromNumber(2n), us);
         }

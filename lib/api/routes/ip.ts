@@ -105,7 +105,7 @@ export const IP_ROUTES = [
     "/ip",
     {
       GET({ target }) {
-        const owned = Array.from(target.allocator.owned.entries(), ([containerid, { cidrs }]) => ({
+        const owned = Array.from(target.allocator.holders(), ([containerid, { cidrs }]) => ({
           containerid,
           addrs: cidrs.map(formatCidr),
         }));
@@ -145,7 +145,7 @@ export const IP_ROUTES = [
   route("/gc/:network", {
     async POST(call) {
       const valid = new Set((await form(call)).getAll("valid"));
-      await call.target.allocator.releaser.collect(call.parameters.network, valid);
+      await call.target.allocator.lifecycle.collect(call.parameters.network, valid);
       return done();
     },
   }),
@@ -159,7 +159,7 @@ export const IP_ROUTES = [
     async DELETE(call) {
       const id = containerId(call);
       const force = query(call, "force") === "true";
-      return text(`${await call.target.allocator.sharing.takeOver(id, force)} IPs taken over from ${id}\n`);
+      return text(`${await call.target.allocator.takeOver(id, force)} IPs taken over from ${id}\n`);
     },
   }),
 ];

@@ -1,29 +1,29 @@
-// Ranges that others say are ours now. Unless their owner said so, it may not know: a liar can give one peer's range to
-// another. So they are not handed out until the owner has confirmed, or cannot be asked.
+// Ranges that are ours by the word of another peer than their owner: a liar can give one peer's range to another. They
+// are not handed out until the owner has confirmed, or cannot be asked.
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import type { PeerName } from "../mesh/name.ts";
 
-/** Time for an owner that cannot be reached to object through others. */
+/** Time for an owner that is not connected to object through others. */
 const GONE_MS = 2_000;
-/** An owner that can be reached, but does not answer, is waited for no longer than this. */
+/** Timeout for a connected owner that does not answer. */
 const SILENT_MS = 120_000;
-/** Ranges of one owner that wait, at most; more are put into one that spans them. */
+/** Ranges of one owner; more are joined into one that spans them. */
 const MAX_RANGES = 64;
 
-interface Gain {
+interface Unconfirmed {
   readonly range: AddressRange;
   readonly from: PeerName;
   readonly since: number;
 }
 
-export class Gains {
-  #waiting: Gain[] = [];
+export class UnconfirmedRanges {
+  #waiting: Unconfirmed[] = [];
 
-  /** Notes ranges that were `from`'s and are said to be ours. */
+  /** Add ranges that were `from`'s and are said to be ours. */
   add(ranges: readonly AddressRange[], from: PeerName, since: number): void {
-    const all = this.#waiting.filter((gain) => gain.from === from).map(({ range }) => range);
+    const all = this.#waiting.filter((range) => range.from === from).map(({ range }) => range);
     all.push(...ranges);
-    this.#waiting = this.#waiting.filter((gain) => gain.from !== from);
+    this.#waiting = this.#waiting.filter((range) => range.from !== from);
     for (const range of all.length > MAX_RANGES ? [spanOf(all)] : all)
       this.#waiting.push({ range, from, since });
   }
@@ -33,21 +33,21 @@ export class Gains {
     return [...new Set(this.#waiting.map(({ from }) => from))];
   }
 
-  /** A former owner has sent its ring, by which nothing of ours is its own. True where that frees a range. */
+  /** A former owner sent a ring that claims nothing of ours. Returns whether that frees a range. */
   confirmed(from: PeerName): boolean {
-    return this.#keep((gain) => gain.from !== from);
+    return this.#keep((range) => range.from !== from);
   }
 
-  /** Believes what nobody can object to any more. True where that frees a range. */
+  /** Accept ranges whose owner did not object in time. Returns whether there were any. */
   expire(now: number, isReachable: (peer: PeerName) => boolean): boolean {
     return this.#keep(({ from, since }) => now - since < (isReachable(from) ? SILENT_MS : GONE_MS));
   }
 
-  get contested(): AddressRange[] {
+  get ranges(): AddressRange[] {
     return this.#waiting.map(({ range }) => range);
   }
 
-  /** What waits, in words. */
+  /** For the status. */
   problems(annotate: (name: PeerName) => string): string[] {
     return this.owners.map((owner) => {
       const ranges = this.#waiting
@@ -57,7 +57,7 @@ export class Gains {
     });
   }
 
-  #keep(wanted: (gain: Gain) => boolean): boolean {
+  #keep(wanted: (range: Unconfirmed) => boolean): boolean {
     const before = this.#waiting.length;
     this.#waiting = this.#waiting.filter(wanted);
     return this.#waiting.length < before;
@@ -75,7 +75,7 @@ export interface OwnedRange {
   readonly range: AddressRange;
 }
 
-/** The parts of `owned` that others had before, by who that was. */
+/** Return the parts of `owned` that other peers had before, by peer. */
 export function gainedFrom(
   before: readonly OwnedRange[],
   owned: readonly AddressRange[],
@@ -99,7 +99,7 @@ export function gainedFrom(
   return gained;
 }
 
-/** The parts of `ranges` that lie in none of `others`. */
+/** Return the parts of `ranges` that lie in none of `others`. */
 export function without(ranges: readonly AddressRange[], others: readonly AddressRange[]): AddressRange[] {
   return others.reduce<AddressRange[]>(
     (left, other) =>

@@ -1,17 +1,17 @@
-// How much of our free space another peer may have of us: half of it at once, as the protocol has it, and then little
-// by little. A peer that asks again and again would else have all of it in seconds.
+// Quota of donations to each peer: half of our free space at once, as the protocol has it, and then little by little. A
+// peer that repeats its requests would otherwise get all of it in seconds.
 import { type Clock, timeText } from "../clock/clock.ts";
 import type { PeerName } from "../mesh/name.ts";
 
-/** Requests of one peer that are answered at once, and how many a second after that. */
+/** Requests of one peer that are answered at once, and then each second. */
 const BURST = 32;
 const REQUESTS_PER_S = 4;
-/** What was granted counts for so long. */
+/** Time for which a grant counts. */
 const WINDOW_MS = 10 * 60_000;
-/** A peer that has more of us than we have left gets this part of it, at least one address, a second. */
+/** A peer that has got more of us than we have left gets this part of it, at least one address, a second. */
 const SLOW_SHARE = 1 / 1024;
 const SLOW_INTERVAL_MS = 1_000;
-/** Peers that are kept account of; the one that asked longest ago goes first. */
+/** Accounts; the peer that asked longest ago is forgotten first. */
 const MAX_PEERS = 1_024;
 
 interface Account {
@@ -23,10 +23,10 @@ interface Account {
   limitedAt: number;
 }
 
-export class Grants {
+export class DonationQuota {
   readonly #accounts = new Map<PeerName, Account>();
 
-  /** How many of `free` addresses a peer that asks now may have; 0 for none now. */
+  /** Return how many of `free` addresses a peer may have now; 0 for none. */
   allowance(peer: PeerName, free: number, now: number): number {
     const account = this.#account(peer, now);
     account.tokens = Math.min(
@@ -48,7 +48,7 @@ export class Grants {
     account.grantedAt = now;
   }
 
-  /** Peers that are held back, in words. */
+  /** Peers at their limit, for the status. */
   limits(clock: Pick<Clock, "now" | "wall">, annotate: (name: PeerName) => string): string[] {
     const now = clock.now();
     return [...this.#accounts].flatMap(([peer, { granted, since, limitedAt }]) =>

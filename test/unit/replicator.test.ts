@@ -5,7 +5,7 @@ import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, finish } from "../../lib/clock/slices.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
-import type { RingState } from "../../lib/ipam/ring.ts";
+import type { RingState } from "../../lib/ipam/ring/entry.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
 import { decodeState, encodeRangeMessage, encodeState, MESSAGE } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -61,19 +61,19 @@ function first(n = 0, reachable: PeerName[] = []) {
     },
     { clock, random: seededRandom(1n), log: silentLog, store },
   );
-  allocator.start(() => ({
+  allocator.start({
     unicast: (to, message) => sent.push({ to, kind: message[0] }) > 0,
     broadcast: () => {},
     neighbours: () => {},
-  }));
+  });
   count.started = true;
   const hear = (from: PeerName, message: Uint8Array) =>
-    atOnce(finish(allocator.sharing.onUnicast(from, message)));
+    atOnce(finish(allocator.gossiper.onUnicast(from, message)));
   const state = () => ({
-    ring: allocator.sharing.ring.state().entries,
-    holders: new Map([...allocator.owned.entries()].map(([id, { cidrs }]) => [id, cidrs])),
-    free: allocator.space.freeCount(),
-    used: allocator.space.usedCount,
+    ring: allocator.ring.state().entries,
+    holders: new Map([...allocator.holders()].map(([id, { cidrs }]) => [id, cidrs])),
+    owned: allocator.ring.ownedRanges(),
+    used: allocator.report(SUBNET).ActiveIPs,
   });
   return { allocator, clock, disk, count, sent, hear, state };
 }
@@ -82,7 +82,7 @@ type Subject = ReturnType<typeof first>;
 
 describe("a disk that refuses a write", () => {
   const holderOf = (subject: Subject, id: string) =>
-    subject.allocator.owned.get(id).cidrs[0]?.address ?? expect.unreachable();
+    subject.allocator.leases(id)[0]?.address ?? expect.unreachable();
 
   /** Each leaves everything as it was where its write fails. */
   const STEPS: readonly (readonly [string, (subject: Subject) => unknown])[] = [
@@ -96,7 +96,7 @@ describe("a disk that refuses a write", () => {
     [
       "take over from a peer that is gone",
       async ({ allocator, clock }) => {
-        const taken = allocator.sharing.takeOver(THREE);
+        const taken = allocator.takeOver(THREE);
         clock.advance(3_000);
         expect(await taken).toBeGreaterThan(0);
       },
@@ -144,7 +144,7 @@ describe("a disk that refuses a write", () => {
       const result = await run(n);
       if (result.failed) failed.add(result.failed);
       expect([...result.end.holders.keys()].sort()).toEqual([...end.holders.keys()].sort());
-      expect([result.end.free, result.end.used]).toEqual([end.free, end.used]);
+      expect([result.end.owned, result.end.used]).toEqual([end.owned, end.used]);
       expect(result.end.ring.map(({ token, peer }) => [token, peer])).toEqual(
         end.ring.map(({ token, peer }) => [token, peer]),
       );
@@ -156,7 +156,7 @@ describe("a disk that refuses a write", () => {
 test("what another peer says is its own is given to nobody, until that is settled", async () => {
   const { allocator, hear, sent, clock } = first(0, [TWO, THREE]);
   await allocator.allocate("web", SUBNET);
-  const ours = allocator.sharing.ring.ownedRanges();
+  const ours = allocator.ring.ownedRanges();
   const say = (from: PeerName, ring: RingState) =>
     hear(
       from,
@@ -170,29 +170,29 @@ test("what another peer says is its own is given to nobody, until that is settle
         }),
       ),
     );
-  const before = allocator.sharing.ring.state();
+  const before = allocator.ring.state();
   const theirs = before.entries.map((entry) =>
     entry.peer === ONE ? { ...entry, peer: TWO, version: 500 } : entry,
   );
   say(TWO, { ...before, entries: theirs });
-  expect(allocator.sharing.contested.map(formatRange)).toEqual(ours.map(formatRange));
+  expect(allocator.contested.map(formatRange)).toEqual(ours.map(formatRange));
   sent.length = 0;
   for (let i = 0; i < 3; i++) hear(THREE, encodeRangeMessage(MESSAGE.spaceRequest, RANGE));
   expect(sent.filter(({ to }) => to === THREE).map(({ kind }) => kind)).toEqual(
     Array(3).fill([MESSAGE.ringUpdate, MESSAGE.spaceRequestDenied]).flat(),
   );
-  expect(allocator.sharing.ring.ownedRanges()).toEqual(ours);
+  expect(allocator.ring.ownedRanges()).toEqual(ours);
   // Nor to containers of ours.
   const waiting = allocator.allocate("db", SUBNET);
-  expect(allocator.owned.get("db").cidrs).toEqual([]);
+  expect(allocator.leases("db")).toEqual([]);
   // It gives in: all goes on.
-  say(TWO, allocator.sharing.ring.state());
-  expect(allocator.sharing.contested).toEqual([]);
+  say(TWO, allocator.ring.state());
+  expect(allocator.contested).toEqual([]);
   clock.advance(10_000);
   await waiting;
   hear(THREE, encodeRangeMessage(MESSAGE.spaceRequest, RANGE));
   expect(
-    allocator.sharing.ring
+    allocator.ring
       .ownedRanges(THREE)
       .some(({ start }) => ours.some((range) => range.start <= start && start < range.end)),
   ).toBe(true);
@@ -201,7 +201,8 @@ test("what another peer says is its own is given to nobody, until that is settle
 
 test("messages tell the time in seconds since the epoch: the original refuses what is an hour off", () => {
   const { allocator, clock } = first();
-  const now = () => [...allocator.sharing.gossip().encode()].map((message) => decodeState(message).now);
+  const now = () =>
+    [...(allocator.gossiper.gossip()?.encode() ?? [])].map((message) => decodeState(message).now);
   expect(now()).toEqual([1_700_000_000n]);
   clock.wallOffset = 3_600_000;
   expect(now()).toEqual([1_700_003_600n]);

@@ -1,11 +1,17 @@
-// Who holds which addresses on this host.
-import { type AddressRange, type IPv4, rangeContains } from "../address/ipv4.ts";
+// The holders of addresses on this host (weave: ipam/allocator.go, owned).
+import { type AddressRange, formatIPv4, type IPv4, rangeContains } from "../address/ipv4.ts";
 import type { AllocatorStore, Lease, Owned } from "./saved.ts";
+
+/** The id for nobody in particular: the address itself is then the id of its holder. */
+export const NO_CONTAINER = "_";
+
+/** Return the id under which an address is held. */
+export const holderId = (id: string, address: IPv4) => (id === NO_CONTAINER ? formatIPv4(address) : id);
 
 const NOTHING: Owned = { isContainer: false, cidrs: [] };
 
-/** Holders by their id. Every change is on disk before it takes effect; one that cannot be saved throws StoreError. */
-export class OwnedAddresses {
+/** Holders by id. A change is on disk before it takes effect; throws StoreError where it cannot be saved. */
+export class Holders {
   readonly #holders = new Map<string, Owned>();
   readonly #byAddress = new Map<IPv4, string>();
 
@@ -29,7 +35,7 @@ export class OwnedAddresses {
     return this.#holders.get(id) ?? NOTHING;
   }
 
-  /** Addresses of one holder that lie in a range. */
+  /** Return the addresses of one holder in a range. */
   within(id: string, range: AddressRange): Lease[] {
     return this.get(id).cidrs.filter((cidr) => rangeContains(range, cidr.address));
   }
@@ -42,14 +48,14 @@ export class OwnedAddresses {
     this.#change(id, { isContainer, cidrs: [...this.get(id).cidrs, lease] });
   }
 
-  /** Says what an address that a holder has is for. */
+  /** Record the attachment that an address is for. */
   attribute(id: string, address: IPv4, attachment: string): void {
     const { isContainer, cidrs } = this.get(id);
     const attributed = cidrs.map((lease) => (lease.address === address ? { ...lease, attachment } : lease));
     this.#change(id, { isContainer, cidrs: attributed });
   }
 
-  /** Takes addresses from their holder, all or none. */
+  /** Remove addresses of a holder, all or none. */
   remove(id: string, addresses: readonly IPv4[]): void {
     const { isContainer, cidrs } = this.get(id);
     const left = cidrs.filter(({ address }) => !addresses.includes(address));

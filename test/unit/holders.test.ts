@@ -1,7 +1,7 @@
 // Who holds which address: by holder and by address the same, after any changes, and after writes that failed.
 import { expect, test } from "bun:test";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
-import { OwnedAddresses } from "../../lib/ipam/owned.ts";
+import { Holders } from "../../lib/ipam/holders.ts";
 import { StoreError } from "../../lib/store/store.ts";
 import { MemoryDisk } from "../support/allocators.ts";
 import { randomOf } from "../support/seed.ts";
@@ -13,7 +13,7 @@ test("by holder, by address and on disk they are the same, also where a write fa
   for (let run = 0; run < 100; run++) {
     const disk = new MemoryDisk().mount();
     let full = false;
-    const owned = new OwnedAddresses({
+    const owned = new Holders({
       ...disk,
       saveHolder(id, held) {
         if (full) throw new StoreError("disk", "the disk is full");

@@ -1,0 +1,148 @@
+// The ring of this peer, the space that it gives us, and their record on disk.
+import { type AddressRange, cidrRange, rangeSize } from "../address/ipv4.ts";
+import type { PeerName } from "../mesh/name.ts";
+import { reasonOf } from "../sys/reason.ts";
+import type { AllocatorConfig, AllocatorDependencies } from "./config.ts";
+import type { RingState } from "./ring/entry.ts";
+import type { Dispute, Merged } from "./ring/merge.ts";
+import { Ring, type RingView } from "./ring/ring.ts";
+import type { SavedRing } from "./saved.ts";
+import type { Space } from "./space.ts";
+
+export class PersistentRing {
+  readonly #ring: Ring;
+  #unshared = false;
+  /** The ring on disk is older than ours. */
+  #dirty = false;
+
+  constructor(
+    private readonly config: Pick<AllocatorConfig, "ourName" | "universe">,
+    private readonly dependencies: Pick<AllocatorDependencies, "log" | "store" | "owns">,
+    private readonly space: Space,
+  ) {
+    const { start, end } = cidrRange(config.universe);
+    this.#ring = new Ring(start, end, config.ourName);
+  }
+
+  get ring(): RingView {
+    return this.#ring;
+  }
+
+  /** We made the ring for ourselves and no other peer has it: it can still give in to another. */
+  get unshared(): boolean {
+    return this.#unshared;
+  }
+
+  load(saved: SavedRing): void {
+    this.#ring.restore(saved);
+    this.#unshared = saved.alone ?? false;
+    this.updateSpace();
+  }
+
+  /** Divide an empty ring among peers, sorted by name. */
+  create(peers: readonly PeerName[], unshared: boolean): void {
+    this.#unshared = unshared;
+    this.#ring.claimForPeers(peers);
+    this.save();
+  }
+
+  /** Note that another peer has our ring, or is about to: it stands. */
+  share(): void {
+    if (!this.#unshared) return;
+    this.#unshared = false;
+    this.save();
+  }
+
+  /** Put another ring in place of ours; no address is in use by it. */
+  replace(other: RingState): void {
+    this.#unshared = false;
+    this.#ring.restore(other);
+    this.space.clear();
+    this.updateSpace();
+  }
+
+  /** Grant a range of ours to a peer, on disk; throws StoreError, with the range still ours. */
+  grant({ start, end }: AddressRange, peer: PeerName): void {
+    this.#unshared = false;
+    this.#transact(() => this.#ring.grant(start, end, peer));
+  }
+
+  /** Make the space of another peer ours, on disk; return its ranges. Throws StoreError, with nothing changed. */
+  takeOver(peer: PeerName): AddressRange[] {
+    return this.#transact(() => this.#ring.transfer(peer, this.config.ourName));
+  }
+
+  /** Make all our space another peer's. */
+  handOver(heir: PeerName): void {
+    this.#ring.transfer(this.config.ourName, heir);
+    this.space.clear();
+    this.save();
+  }
+
+  /** See Ring.merge(). */
+  merge(other: RingState): Merged {
+    return this.#ring.merge(other, (ranges) =>
+      ranges.some((range) => this.space.freeCount(range) !== rangeSize(range)),
+    );
+  }
+
+  /** See Ring.reassert(). */
+  reassert(disputes: readonly Dispute[]): void {
+    this.#ring.reassert(disputes);
+    this.reportFree();
+    this.save();
+    this.updateSpace();
+  }
+
+  /** Report the free addresses in our ranges. */
+  reportFree(): void {
+    if (!this.#ring.empty && this.#ring.reportFree((range) => this.space.freeCount(range)))
+      this.#dirty = true;
+  }
+
+  /** Bring the space in line with the ring. */
+  updateSpace(): void {
+    const ranges = this.#ring.ownedRanges();
+    this.space.update(ranges);
+    this.dependencies.owns?.(ranges);
+  }
+
+  /** Save with the next tick: only counts have changed. */
+  saveLater(): void {
+    this.#dirty = true;
+  }
+
+  /** Save what has not been saved yet. */
+  flush(): void {
+    if (this.#dirty) this.save();
+  }
+
+  /** Save, or try again with the next tick: what other peers have said can be had from them again. */
+  save(): void {
+    try {
+      this.#write();
+    } catch (error) {
+      if (!this.#dirty) this.dependencies.log.error(reasonOf(error));
+      this.#dirty = true;
+    }
+  }
+
+  /** Change the ring and save it, or neither; throws StoreError. */
+  #transact<T>(change: () => T): T {
+    const before = this.#ring.state();
+    const result = change();
+    try {
+      this.#write();
+      return result;
+    } catch (error) {
+      this.#ring.restore(before);
+      throw error;
+    }
+  }
+
+  #write(): void {
+    const { ourName: peer } = this.config;
+    this.dependencies.store.saveRing({ ...this.#ring.state(), peer, alone: this.#unshared });
+    this.#dirty = false;
+  }
+}

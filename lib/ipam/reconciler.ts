@@ -1,0 +1,172 @@
+// What the rings of other peers change in ours, and what of ours is disputed meanwhile.
+import { type AddressRange, formatRange } from "../address/ipv4.ts";
+import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
+import { differentRange, differentSeeds } from "./announcement.ts";
+import type { AllocatorConfig, AllocatorDependencies } from "./config.ts";
+import { Disputes } from "./disputes.ts";
+import { IpamError } from "./errors.ts";
+import type { RingMessenger } from "./messenger.ts";
+import type { Nicknames } from "./nicknames.ts";
+import type { PersistentRing } from "./persistentring.ts";
+import { survivingRing } from "./ring/conflict.ts";
+import { RingError, type SentRing } from "./ring/entry.ts";
+import type { Change, Dispute, Merged } from "./ring/merge.ts";
+import type { Space } from "./space.ts";
+import { gainedFrom, UnconfirmedRanges, without } from "./unconfirmed.ts";
+
+/** A peer whose ring has to give in to ours does so within this. */
+const GIVE_IN_MS = 5_000;
+/** Peers whose rings are awaited to give in. */
+const MAX_GIVING_IN = 64;
+
+export interface ReconcilerListener {
+  /** Our ring has given in to another: none of our addresses is known to be ours. */
+  replaced(): void;
+  /** The ring, or what is contested of it, has changed. */
+  changed(): void;
+}
+
+export class RingReconciler {
+  readonly #disputes = new Disputes();
+  readonly #unconfirmed = new UnconfirmedRanges();
+  /** Peers whose ring has to give in to ours, and since when. */
+  readonly #givingIn = new Map<PeerName, number>();
+  /** What was ours when another host was found to have our name. */
+  #beforeNamesake: readonly AddressRange[] | undefined;
+
+  constructor(
+    private readonly config: Pick<AllocatorConfig, "ourName" | "isKnownPeer" | "nameIsTaken">,
+    private readonly dependencies: Pick<AllocatorDependencies, "clock" | "log" | "store" | "ringReplaced">,
+    private readonly persistent: PersistentRing,
+    private readonly space: Space,
+    private readonly messenger: RingMessenger,
+    private readonly nicknames: Nicknames,
+    private readonly listener: ReconcilerListener,
+  ) {}
+
+  /** Ranges that another peer may hand out, or may not know to be ours. */
+  get contested(): readonly AddressRange[] {
+    return [...this.#unconfirmed.ranges, ...this.#disputes.contested, ...this.#ofNamesake()];
+  }
+
+  /** What is wrong between our ring and those of others, for the status. */
+  problems(): string[] {
+    const { annotate } = this.nicknames;
+    return [
+      ...this.#disputes.problems(this.dependencies.clock, annotate(this.config.ourName), annotate),
+      ...this.#unconfirmed.problems(annotate),
+    ];
+  }
+
+  /** Disputes that were settled lately, for the status. */
+  settled(): string[] {
+    return this.#disputes.settled(this.dependencies.clock, this.nicknames.annotate);
+  }
+
+  /** To be called every few seconds. */
+  tick(): void {
+    const now = this.dependencies.clock.now();
+    this.#disputes.expire(now);
+    for (const owner of this.#unconfirmed.owners) this.messenger.exchange(owner);
+    if (this.#unconfirmed.expire(now, this.config.isKnownPeer)) this.listener.changed();
+  }
+
+  /** Merge the ring that `speaker` has passed on. Throws RefusedError or IpamError where it cannot be merged. */
+  merge(other: SentRing, speaker: PeerName): Change {
+    this.#ofNamesake();
+    const { persistent } = this;
+    const { ring } = persistent;
+    const before = ring.ranges().map(({ entry: { peer }, range }) => ({ peer, range }));
+    const { change, disputes } = this.#mergeOrSettle(other);
+    const now = this.dependencies.clock.now();
+    if (change === "counts") persistent.saveLater();
+    if (change === "owners") {
+      const owners = ring.peerNames();
+      this.nicknames.prune((name) => owners.has(name) || this.config.isKnownPeer(name));
+      for (const [from, ranges] of gainedFrom(before, ring.ownedRanges(), this.config.ourName)) {
+        if (from === other.peer || from === UNKNOWN_PEER) continue;
+        this.#unconfirmed.add(ranges, from, now);
+        this.messenger.exchange(from);
+      }
+      persistent.save();
+    }
+    if (change !== "nothing") {
+      persistent.updateSpace();
+      this.listener.changed();
+    }
+    const isOwnWord = speaker === other.peer;
+    const stillClaims = isOwnWord && ring.contradicts(other, speaker);
+    if (isOwnWord && !stillClaims && this.#unconfirmed.confirmed(speaker)) this.listener.changed();
+    const toReassert = this.#disputes.heard(speaker, disputes, stillClaims, now);
+    if (toReassert.length > 0) this.#reassert(toReassert);
+    return change;
+  }
+
+  /** Ranges that our name has got since another host was found to have it, too. */
+  #ofNamesake(): AddressRange[] {
+    if (!this.config.nameIsTaken?.()) {
+      this.#beforeNamesake = undefined;
+      return [];
+    }
+    const owned = this.persistent.ring.ownedRanges();
+    this.#beforeNamesake ??= owned;
+    return without(owned, this.#beforeNamesake);
+  }
+
+  /** Make our entries newer than disputed ones, broadcast that, and ask the other owners for their rings. */
+  #reassert(disputes: readonly Dispute[]): void {
+    this.persistent.reassert(disputes);
+    for (const [peer, claims] of Map.groupBy(disputes, (dispute) => dispute.peer)) {
+      const ranges = claims.flatMap((dispute) => dispute.ranges);
+      this.dependencies.log.warning(
+        "keeping ranges with addresses in use here, which the ring of a peer claims",
+        { ranges: ranges.slice(0, 4).map(formatRange), peer: this.nicknames.annotate(peer) },
+      );
+      this.messenger.exchange(peer);
+    }
+    this.messenger.broadcast();
+  }
+
+  #mergeOrSettle(other: SentRing): Merged {
+    try {
+      const merged = this.persistent.merge(other);
+      if (other.peer !== this.config.ourName) this.persistent.share();
+      return merged;
+    } catch (error) {
+      if (!(error instanceof RingError)) throw error;
+      return this.#settle(error, other);
+    }
+  }
+
+  /** Let one of two rings give in; throws why they cannot be merged where neither does. */
+  #settle(error: RingError, other: SentRing): Merged {
+    if (error.code !== "different-seeds") throw this.#explain(error, other);
+    const { dependencies, messenger, persistent } = this;
+    const used = this.space.usedCount > 0;
+    const survivor = survivingRing({ peer: this.config.ourName, unshared: persistent.unshared, used }, other);
+    if (survivor === "theirs") {
+      const peer = this.nicknames.annotate(other.peer);
+      dependencies.log.info("replacing our ring, which no peer shares", { peer });
+      persistent.replace(other);
+      dependencies.ringReplaced?.();
+      this.listener.replaced();
+      return { change: "owners", disputes: [] };
+    }
+    const now = dependencies.clock.now();
+    const since = this.#givingIn.get(other.peer);
+    if (survivor !== "ours" || (since !== undefined && now - since > GIVE_IN_MS))
+      throw this.#explain(error, other);
+    if (since === undefined && this.#givingIn.size < MAX_GIVING_IN) this.#givingIn.set(other.peer, now);
+    messenger.send(other.peer);
+    return { change: "nothing", disputes: [] };
+  }
+
+  #explain(error: RingError, other: SentRing): Error {
+    const { ring } = this.persistent;
+    if (error.code === "different-range") return differentRange(formatRange(other), formatRange(ring));
+    if (error.code !== "different-seeds") return new IpamError(error.message, { cause: error });
+    const { annotate } = this.nicknames;
+    const { path } = this.dependencies.store;
+    return differentSeeds(other.seeds.map(annotate), ring.seeds.map(annotate), path);
+  }
+}
