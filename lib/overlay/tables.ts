@@ -4,7 +4,7 @@ import type { IPv4 } from "../address/ipv4.ts";
 import type { ForwardingTable } from "./datapath/contents.ts";
 import { type Hop, type Hops, SLEEVE } from "./datapath/maps.ts";
 import { isShortId } from "./peerid.ts";
-import type { ForwardingTables } from "./sleeve/engine.ts";
+import type { ForwardingTables } from "./sleeve/routes.ts";
 
 /** How a neighbour can be reached now. */
 export interface Neighbour {

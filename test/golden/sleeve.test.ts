@@ -151,7 +151,7 @@ describe.each(["plain", "password"])("%s", async (kind) => {
       sender.arena.bytes.set(plain, place);
       for (let p = 0; p < plain.length; ) {
         const length = ((plain[p + 12] ?? 0) << 8) | (plain[p + 13] ?? 0);
-        const to = sender.engine.outbox.frame(stream, place + p, place + p + 6, length);
+        const to = sender.engine.batch.frame(stream, place + p, place + p + 6, length);
         sender.arena.bytes.copyWithin(to, place + p + FRAME_HEADER, place + p + FRAME_HEADER + length);
         p += FRAME_HEADER + length;
       }

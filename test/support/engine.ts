@@ -2,11 +2,12 @@
 import { loadSecretbox, type Secretbox } from "../../lib/crypto/secretbox.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
 import { nameToBytes } from "../../lib/mesh/name.ts";
+import { MODE } from "../../lib/overlay/sleeve/batch.ts";
 import { Counters } from "../../lib/overlay/sleeve/counters.ts";
-import { Engine, type ForwardingTables, TAG_LENGTH } from "../../lib/overlay/sleeve/engine.ts";
-import { IOVEC } from "../../lib/overlay/sleeve/inbox.ts";
+import { Engine, TAG_LENGTH } from "../../lib/overlay/sleeve/engine.ts";
+import { IOVEC } from "../../lib/overlay/sleeve/gro.ts";
 import { Link, type LinkParams, type LinkSettings } from "../../lib/overlay/sleeve/link.ts";
-import { MODE } from "../../lib/overlay/sleeve/outbox.ts";
+import type { ForwardingTables } from "../../lib/overlay/sleeve/routes.ts";
 import { VIRTIO_HEADER } from "../../lib/overlay/sleeve/virtio.ts";
 import { Arena } from "../../lib/sys/arena.ts";
 
@@ -44,20 +45,20 @@ export class EngineHarness {
       secretbox,
       nameToBytes(name),
       {
-        send: (outbox) => {
-          for (let i = 0; i < outbox.count; i++) {
-            const at = outbox.at[i] ?? 0;
+        send: (batch) => {
+          for (let i = 0; i < batch.count; i++) {
+            const at = batch.at[i] ?? 0;
             this.sent.push({
-              link: outbox.links[i]?.params.index ?? -1,
-              df: outbox.mode[i] !== MODE.fragment,
-              bytes: arena.bytes.slice(at, at + (outbox.lengths[i] ?? 0)),
+              link: batch.links[i]?.params.index ?? -1,
+              df: batch.mode[i] !== MODE.fragment,
+              bytes: arena.bytes.slice(at, at + (batch.lengths[i] ?? 0)),
             });
           }
         },
         write: (iovecs, pieces) => this.written.push(gather(arena, iovecs, pieces)),
         now: () => this.now,
         learn: (at, peer) => this.learned.push({ mac: arena.bytes.slice(at, at + 6).toHex(), peer }),
-        special: (link, length, _address, _port, uid, zeros) =>
+        special: (link, { length, uid, zeros }) =>
           this.specials.push({ link: link.params.index, length, uid, zeros }),
       },
       this.counters,

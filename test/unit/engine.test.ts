@@ -1,7 +1,7 @@
 // The sleeve engine over hours and at its bounds: what it learns, and super-frames as long as a packet may be.
 import { describe, expect, test } from "bun:test";
 import { nameFromNumber, nameToBytes } from "../../lib/mesh/name.ts";
-import { Inbox } from "../../lib/overlay/sleeve/inbox.ts";
+import { GroCoalescer } from "../../lib/overlay/sleeve/gro.ts";
 import { Segmenter } from "../../lib/overlay/sleeve/segments.ts";
 import { Arena } from "../../lib/sys/arena.ts";
 import { EngineHarness } from "../support/engine.ts";
@@ -72,7 +72,7 @@ describe("super-frames", () => {
   function written(sizes: readonly number[]): number[] {
     const arena = new Arena(1 << 20);
     const lengths: number[] = [];
-    const inbox = new Inbox(arena, (iovecs, pieces) => {
+    const coalescer = new GroCoalescer(arena, (iovecs, pieces) => {
       let length = 0;
       for (let i = 1; i < pieces; i++) length += Number(arena.view.getBigUint64(iovecs + i * 16 + 8, true));
       lengths.push(length - 14);
@@ -82,10 +82,10 @@ describe("super-frames", () => {
       const frame = tcpFrame(new Uint8Array(size), { sequence, id: i });
       const at = arena.reserve(frame.length + (frame.length & 1));
       arena.bytes.set(frame, at);
-      inbox.deliver(at, frame.length);
+      coalescer.deliver(at, frame.length);
       sequence += size;
     }
-    inbox.flush();
+    coalescer.flush();
     return lengths;
   }
 

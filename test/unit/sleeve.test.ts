@@ -513,18 +513,18 @@ test(`${GIGABYTES} gigabytes through one connection use no nonce twice`, async (
   const link = harness.link({ index: 0, peer: 2, name: bytesOf(2), key: KEY });
   // A number that does not fit into 32 bits comes along, too.
   link.df.sequence = 2 ** 32 - 1000;
-  const { outbox } = harness.engine;
+  const { batch } = harness.engine;
   const names = harness.arena.reserve(64);
   let bytes = 0;
   for (let i = 0; bytes < GIGABYTES * 2 ** 30; i++) {
-    outbox.frame(i % 8 === 0 ? link.fragmentable : link.df, names, names, 1400);
+    batch.frame(i % 8 === 0 ? link.fragmentable : link.df, names, names, 1400);
     bytes += 1400;
     if (i % 400 === 0) {
-      outbox.flush();
+      batch.flush();
       harness.sent.length = 0;
     }
   }
-  outbox.flush();
+  batch.flush();
   expect(repeated).toBe(0);
   expect((last.get("df") ?? 0) + (last.get("fragmentable") ?? 0)).toBeGreaterThan(700_000 * GIGABYTES);
 }, 60_000);

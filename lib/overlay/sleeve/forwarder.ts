@@ -18,7 +18,7 @@ import {
   mtuTestSize,
   overhead,
 } from "./format.ts";
-import type { LinkSettings } from "./link.ts";
+import type { LinkSettings, Remote, SpecialFrame } from "./link.ts";
 import { Path } from "./path.ts";
 
 export const FAST_HEARTBEAT_MS = 500;
@@ -29,20 +29,6 @@ const SLOW_HEARTBEAT_MS = 10_000;
 const SILENCE_MS = 60_000;
 /** Our own kernel has refused several heartbeats. */
 const REFUSED_MS = 1_500;
-/** The far end of a link: an address as a number, and a UDP port. */
-export interface Remote {
-  readonly address: number;
-  readonly port: number;
-}
-
-/** A frame of the peer's router for ours. */
-export interface SpecialFrame {
-  readonly length: number;
-  readonly from: Remote;
-  /** The number that it begins with. */
-  readonly uid: bigint;
-  readonly zeros: boolean;
-}
 
 export interface SleeveForwarderParams {
   readonly clock: Clock;

@@ -19,16 +19,31 @@ export interface LinkParams {
   readonly outbound: boolean;
 }
 
+/** The far end of a link: an address as a number, and a UDP port. */
+export interface Remote {
+  readonly address: number;
+  readonly port: number;
+}
+
 /** What of a link may change. */
 export interface LinkSettings {
-  /** Address and UDP port of the far end, undefined until one is known. */
-  readonly remote: { readonly address: number; readonly port: number } | undefined;
+  /** Undefined until it is known. */
+  readonly remote: Remote | undefined;
   /** Address to send from; 0 leaves it to the kernel. */
   readonly local: number;
   /** Bytes that a packet of the overlay may have. */
   readonly mtu: number;
   /** Fragments get through to the peer. */
   readonly fragments: boolean;
+}
+
+/** A frame of the peer's router for ours. */
+export interface SpecialFrame {
+  readonly length: number;
+  readonly from: Remote;
+  /** The number that it begins with, behind the header. */
+  readonly uid: bigint;
+  readonly zeros: boolean;
 }
 
 /** Datagrams that must not be fragmented, or those that may be: each counts for itself. */
@@ -39,7 +54,7 @@ export class Stream {
   end = 0;
   /** The place set aside for it ends here. */
   limit = 0;
-  /** It is among the outbox' open streams. */
+  /** It is among the batch's open streams. */
   listed = false;
   sequence = 0;
 

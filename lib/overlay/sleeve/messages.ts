@@ -1,6 +1,7 @@
 // What the router and the sleeve engine, each in a thread of its own, tell each other.
-import type { ForwardingTables } from "./engine.ts";
-import type { LinkParams, LinkSettings } from "./link.ts";
+
+import type { LinkParams, LinkSettings, SpecialFrame } from "./link.ts";
+import type { ForwardingTables } from "./routes.ts";
 
 /** What the engine is started with. Open files are the process's, and so good in either thread. */
 export interface EngineSetup {
@@ -37,15 +38,7 @@ export type ToEngine =
 
 export type FromEngine =
   | { readonly type: "ready"; readonly crypto: string }
-  | {
-      readonly type: "special";
-      readonly index: number;
-      readonly length: number;
-      readonly address: number;
-      readonly port: number;
-      readonly uid: bigint;
-      readonly zeros: boolean;
-    }
+  | { readonly type: "special"; readonly index: number; readonly frame: SpecialFrame }
   | { readonly type: "tooBig"; readonly index: number; readonly mtu: number }
   /** The TAP link was removed; it is left alone until `tapBack`. */
   | { readonly type: "tapGone" }

@@ -11,10 +11,10 @@ import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
 import { Counters, MAX_LINKS } from "./counters.ts";
-import type { ForwardingTables } from "./engine.ts";
 import { addressText, FAST_HEARTBEAT_MS, SleeveForwarder } from "./forwarder.ts";
 import type { LinkKind, LinkSettings } from "./link.ts";
 import type { FromEngine, ToEngine } from "./messages.ts";
+import type { ForwardingTables } from "./routes.ts";
 import { EngineThread } from "./thread.ts";
 import { openSleeveSocket } from "./udp.ts";
 
@@ -249,13 +249,9 @@ export class SleeveOverlay implements NamedOverlay {
         this.crypto = message.crypto;
         return;
       case "special": {
-        const { length, address, port, uid, zeros } = message;
-        this.log.debug("received a special frame", {
-          overlay: "sleeve",
-          length,
-          address: addressText({ address, port }),
-        });
-        this.#forwarders.get(message.index)?.special({ length, from: { address, port }, uid, zeros });
+        const { length, from } = message.frame;
+        this.log.debug("received a special frame", { overlay: "sleeve", length, address: addressText(from) });
+        this.#forwarders.get(message.index)?.special(message.frame);
         return;
       }
       case "tooBig":

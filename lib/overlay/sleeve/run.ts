@@ -51,15 +51,14 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       secretbox,
       name,
       {
-        send: (outbox) => udp.send(outbox),
+        send: (batch) => udp.send(batch),
         write(iovecs, pieces) {
           rawSyscall(writev, tapFd, arena.address + iovecs, pieces, 0, 0, 0);
         },
         now: () => now,
         learn: (at, peer) =>
           macs.set(formatMac(arena.bytes.subarray(at, at + 6)), { peer, seen: monotonicNow() }),
-        special: (link, length, address, from, uid, zeros) =>
-          tell({ type: "special", index: link.params.index, length, address, port: from, uid, zeros }),
+        special: (link, frame) => tell({ type: "special", index: link.params.index, frame }),
       },
       counters,
     );

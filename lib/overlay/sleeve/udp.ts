@@ -16,11 +16,11 @@ import {
   sockaddrIn,
 } from "../../sys/socket.ts";
 import { syscall, syscallNumber } from "../../sys/syscall.ts";
+import { type DatagramBatch, MODE } from "./batch.ts";
 import { COUNTERS, type Counters } from "./counters.ts";
 import { UDP_OVERHEAD } from "./format.ts";
-import { IOVEC } from "./inbox.ts";
+import { IOVEC } from "./gro.ts";
 import type { Link } from "./link.ts";
-import { MODE, type Outbox } from "./outbox.ts";
 
 const IPPROTO_IP = 0;
 const IP_PKTINFO = 8;
@@ -162,25 +162,25 @@ export class UdpSocket {
     }
   }
 
-  /** Sends all that is in the outbox; waits, for SEND_TIMEOUT, where the network is slower than we are. */
-  send(outbox: Outbox): void {
+  /** Sends all that is in the batch; waits, for SEND_TIMEOUT, where the network is slower than we are. */
+  send(batch: DatagramBatch): void {
     let next = 0;
-    while (next < outbox.count) {
-      const mode = outbox.mode[next];
+    while (next < batch.count) {
+      const mode = batch.mode[next];
       let messages = 0;
       let iovecs = 0;
-      while (next < outbox.count && messages < SEND_MESSAGES && outbox.mode[next] === mode) {
-        const run = this.#run(outbox, next, SEND_IOVECS - iovecs);
+      while (next < batch.count && messages < SEND_MESSAGES && batch.mode[next] === mode) {
+        const run = this.#run(batch, next, SEND_IOVECS - iovecs);
         if (run === 0) break;
         this.#first[messages] = next;
-        this.#describe(outbox, messages, iovecs, next, run);
+        this.#describe(batch, messages, iovecs, next, run);
         messages++;
         iovecs += run;
         next += run;
       }
       this.#first[messages] = next;
       this.#setMode(mode ?? MODE.fragment);
-      this.#sendAll(outbox, messages);
+      this.#sendAll(batch, messages);
     }
   }
 
@@ -228,18 +228,18 @@ export class UdpSocket {
   }
 
   /** How many datagrams from `from` on make one message. */
-  #run(outbox: Outbox, from: number, room: number): number {
+  #run(batch: DatagramBatch, from: number, room: number): number {
     if (room === 0) return 0;
-    const link = outbox.links[from];
-    const length = outbox.lengths[from] as number;
-    const mode = outbox.mode[from];
+    const link = batch.links[from];
+    const length = batch.lengths[from] as number;
+    const mode = batch.mode[from];
     // Only what must not be fragmented is known to be short enough for the kernel to take together.
     if (mode === MODE.fragment) return 1;
     let run = 1;
     let total = length;
-    while (run < MAX_SEGMENTS && run < room && from + run < outbox.count) {
-      const next = outbox.lengths[from + run] as number;
-      if (outbox.links[from + run] !== link || outbox.mode[from + run] !== mode || next > length) break;
+    while (run < MAX_SEGMENTS && run < room && from + run < batch.count) {
+      const next = batch.lengths[from + run] as number;
+      if (batch.links[from + run] !== link || batch.mode[from + run] !== mode || next > length) break;
       if (total + next > MAX_MESSAGE) break;
       total += next;
       run++;
@@ -248,10 +248,10 @@ export class UdpSocket {
     return run;
   }
 
-  #describe(outbox: Outbox, index: number, iovecs: number, first: number, run: number): void {
+  #describe(batch: DatagramBatch, index: number, iovecs: number, first: number, run: number): void {
     const { arena } = this;
     const { view } = arena;
-    const link = outbox.links[first] as Link;
+    const link = batch.links[first] as Link;
     const { remote, local } = link.settings;
     const name = this.#sendNames + index * SOCKADDR;
     view.setUint16(name, AF_INET, true);
@@ -259,8 +259,8 @@ export class UdpSocket {
     view.setUint32(name + 4, remote?.address ?? 0, false);
     for (let i = 0; i < run; i++) {
       const iovec = this.#sendIovecs + (iovecs + i) * IOVEC;
-      arena.setPointer(iovec, outbox.at[first + i] as number);
-      view.setUint32(iovec + 8, outbox.lengths[first + i] as number, true);
+      arena.setPointer(iovec, batch.at[first + i] as number);
+      view.setUint32(iovec + 8, batch.lengths[first + i] as number, true);
       view.setUint32(iovec + 12, 0, true);
     }
     const control = this.#sendControls + index * CONTROL;
@@ -274,7 +274,7 @@ export class UdpSocket {
     }
     if (run > 1) {
       this.#controlHeader(control + size, CONTROL_HEADER + 2, SOL_UDP, UDP_SEGMENT);
-      view.setUint16(control + size + CONTROL_HEADER, outbox.lengths[first] as number, true);
+      view.setUint16(control + size + CONTROL_HEADER, batch.lengths[first] as number, true);
       size += SEGMENT;
     }
     const message = this.#sendMessages + index * MESSAGE.size;
@@ -301,39 +301,39 @@ export class UdpSocket {
     setOption("sleeve: IP_MTU_DISCOVER", this.fd, IPPROTO_IP, IP_MTU_DISCOVER, how);
   }
 
-  #sendAll(outbox: Outbox, messages: number): void {
+  #sendAll(batch: DatagramBatch, messages: number): void {
     let sent = 0;
     while (sent < messages) {
       const address = this.arena.address + this.#sendMessages + sent * MESSAGE.size;
       const count = Number(rawSyscall(this.#sendNumber, this.fd, address, messages - sent, 0, 0, 0));
       if (count > 0) {
-        for (const end = sent + count; sent < end; sent++) this.#note(outbox, sent, 0);
+        for (const end = sent + count; sent < end; sent++) this.#note(batch, sent, 0);
         continue;
       }
       const errno = lastErrno();
       if (errno === EINTR) continue;
-      this.#failed(outbox, sent, errno);
+      this.#failed(batch, sent, errno);
       sent++;
     }
   }
 
-  #note(outbox: Outbox, message: number, errno: number): void {
-    const link = outbox.links[this.#first[message] as number];
+  #note(batch: DatagramBatch, message: number, errno: number): void {
+    const link = batch.links[this.#first[message] as number];
     if (link) this.counters.sent(link.params.index, errno);
   }
 
-  #failed(outbox: Outbox, message: number, errno: number): void {
+  #failed(batch: DatagramBatch, message: number, errno: number): void {
     const first = this.#first[message] as number;
     this.counters.add(COUNTERS.unsent, (this.#first[message + 1] as number) - first);
-    const link = outbox.links[first];
+    const link = batch.links[first];
     // Segments that are too long for the path are EINVAL; but so is a blackhole route.
-    const size = (outbox.lengths[first] as number) + UDP_OVERHEAD;
+    const size = (batch.lengths[first] as number) + UDP_OVERHEAD;
     const mtu =
       link && this.#mode !== MODE.fragment && (errno === EMSGSIZE || errno === EINVAL)
         ? this.#pathMtu(link)
         : 0;
     if (link && mtu > 0 && size > mtu) this.tooBig(link, mtu);
-    else this.#note(outbox, message, errno);
+    else this.#note(batch, message, errno);
   }
 
   /** What the kernel knows of the path to a peer, in bytes; 0 where it knows nothing. */

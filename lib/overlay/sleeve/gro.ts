@@ -14,7 +14,7 @@ const MAX_PACKET = 65_535;
 /** Writes a frame of `pieces` parts, described by a table of struct iovec at `iovecs`. */
 export type WriteFrame = (iovecs: number, pieces: number) => void;
 
-export class Inbox {
+export class GroCoalescer {
   readonly #iovecs: number;
   readonly #header: number;
   /** The frame that may still grow: its first part, the whole payload so far, its parts; at -1 where there is none. */

@@ -23,10 +23,10 @@ const DF_BIT = 0x8000_0000;
 /** May be fragmented; must not be; must not be, and is tried though the kernel remembers that the path takes less. */
 export const MODE = { fragment: 0, df: 1, probe: 2 } as const;
 
-/** Takes the datagrams that are in the outbox; it is empty afterwards. */
-export type Send = (outbox: Outbox) => void;
+/** Sends the datagrams of a batch, which is empty afterwards. */
+export type Send = (batch: DatagramBatch) => void;
 
-export class Outbox {
+export class DatagramBatch {
   /** Datagrams to send: their number, and of each its link, its place, its length and how it is sent (MODE). */
   count = 0;
   readonly links: (Link | undefined)[] = new Array(MAX_DATAGRAMS).fill(undefined);
@@ -60,12 +60,14 @@ export class Outbox {
     const needed = FRAME_HEADER + length;
     if (stream.at >= 0 && stream.end + needed > stream.limit) this.#close(stream);
     if (stream.at < 0) this.#begin(stream, needed);
-    const { bytes } = this.arena;
+    const { view } = this.arena;
     const at = stream.end;
-    bytes.copyWithin(at, source, source + NAME);
-    bytes.copyWithin(at + NAME, destination, destination + NAME);
-    bytes[at + 2 * NAME] = length >> 8;
-    bytes[at + 2 * NAME + 1] = length;
+    // Quicker than copyWithin, for so few bytes.
+    view.setUint32(at, view.getUint32(source));
+    view.setUint16(at + 4, view.getUint16(source + 4));
+    view.setUint32(at + NAME, view.getUint32(destination));
+    view.setUint16(at + NAME + 4, view.getUint16(destination + 4));
+    view.setUint16(at + 2 * NAME, length, false);
     stream.end = at + needed;
     return at + FRAME_HEADER;
   }

@@ -1,0 +1,43 @@
+// Where the sources of received frames are, told to the kernel when new and refreshed while in use.
+import type { Arena } from "../../sys/arena.ts";
+
+/** An address in use is told again after this, before the kernel forgets it. */
+const REFRESH_MS = 60_000;
+const MAX_MACS = 16_384;
+
+export class MacLearning {
+  readonly #macs = new Map<number, { peer: number; at: number }>();
+  // Mostly that of the next frame, too.
+  #lastMac = -1;
+  #lastPeer = -1;
+  #lastAt = 0;
+
+  constructor(
+    private readonly arena: Arena,
+    /** The Ethernet address at `at` in the arena is at this peer. */
+    private readonly learn: (at: number, peer: number) => void,
+  ) {}
+
+  /** Note that the Ethernet address at `at` is at this peer; `now` in ms. */
+  note(at: number, peer: number, now: number): void {
+    const { view } = this.arena;
+    const mac = view.getUint16(at) * 2 ** 32 + view.getUint32(at + 2);
+    if (mac === this.#lastMac && peer === this.#lastPeer && now - this.#lastAt < REFRESH_MS) return;
+    const known = this.#macs.get(mac);
+    let since = known?.at ?? now;
+    if (!known || known.peer !== peer || now - known.at >= REFRESH_MS) {
+      if (this.#macs.size >= MAX_MACS) this.#macs.clear();
+      this.#macs.set(mac, { peer, at: now });
+      since = now;
+      this.learn(at, peer);
+    }
+    this.#lastMac = mac;
+    this.#lastPeer = peer;
+    this.#lastAt = since;
+  }
+
+  clear(): void {
+    this.#macs.clear();
+    this.#lastMac = -1;
+  }
+}
