@@ -4,7 +4,7 @@ import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { Slices, type Work } from "../clock/slices.ts";
 import type { Fields } from "../log/fields.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
@@ -70,7 +70,7 @@ export class Nameserver implements Gossiper {
   /** The last peer whose clock differed too much. */
   #skewed: Skew | undefined;
   readonly #slices: Slices;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
 
   constructor(
     readonly config: NameserverConfig,
@@ -247,7 +247,7 @@ export class Nameserver implements Gossiper {
     const timed = tombstone >= 0 && tombstone <= this.#now() + MAX_SKEW_S;
     if (named && timed && version >= 0 && version <= MAX_VERSION) return true;
     const what = named ? "with impossible versions or times" : "that are not domain names";
-    this.#warn(`unsound ${origin}`, `ignoring names of peer ${origin} ${what}`);
+    this.#warn(`unsound ${origin}`, `ignoring names ${what}`, { peer: origin });
     return false;
   }
 

@@ -1,7 +1,7 @@
 // Release of addresses: on request, or when their container is gone; never while a link still has them.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import type { Sighting } from "../host/containers.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import { detached } from "../log/unexpected.ts";
 import { StoreError } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -43,7 +43,7 @@ export class Releaser {
   #checkingGone = false;
   /** Incomplete looks in a row. */
   #incomplete = 0;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
 
   constructor(
     private readonly holders: Holders,
@@ -280,7 +280,7 @@ export class Releaser {
       if (!(error instanceof StoreError) || !this.holders.get(id).isContainer) throw error;
       this.#warn(
         "not-saved",
-        `cannot release the addresses of container ${id}: ${reasonOf(error)}; retrying`,
+        `cannot release the addresses of a container: ${reasonOf(error)}; retrying`, { container: id },
       );
       return this.#block(id, leases, "not-saved");
     }

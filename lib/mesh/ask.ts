@@ -3,7 +3,7 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { printable } from "../log/printable.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -60,7 +60,7 @@ export class Ask implements Gossiper {
   readonly #waiting = new Map<bigint, Waiting>();
   readonly #answering = new Map<PeerName, number>();
   readonly #rate: TokenBucket;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
 
   constructor(
     private readonly host: AskHost,
@@ -144,12 +144,12 @@ export class Ask implements Gossiper {
           ? "too many questions at a time; try again"
           : undefined;
     if (answerer === undefined || reason !== undefined) {
-      if (answerer) this.#warn(`rate ${source}`, `refusing a question of peer ${source}: ${reason}`);
+      if (answerer) this.#warn(`rate ${source}`, `refusing a question: ${reason}`, { peer: source });
       return this.#reply(source, { kind: "refusal", id, reason: reason ?? "" });
     }
     this.#answering.set(source, running + 1);
     this.#answer(source, id, () => answerer(body, source)).catch((error) =>
-      this.#warn("answer", `cannot answer peer ${source}: ${reasonOf(error)}`),
+      this.#warn("answer", `cannot answer a question: ${reasonOf(error)}`, { peer: source }),
     );
   }
 

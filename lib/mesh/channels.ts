@@ -72,7 +72,7 @@ export class Channels {
     switch (message.kind) {
       case "unicast":
         if (!this.#mayPassOn(from, source))
-          this.#warn(`forged ${from}`, `ignoring gossip of peer ${from} in the name of ${source}`);
+          this.#warn(`forged ${from}`, "ignoring gossip in the name of another peer", { peer: from, source });
         else if (message.destination !== this.host.ourself.name) this.#unicast(message);
         else if (source === from) yield* finish(gossiper.onUnicast(source, payload));
         else yield* this.#takeRelayed(from, gossiper, message);
@@ -137,10 +137,7 @@ export class Channels {
     try {
       yield* finish(gossiper.onUnicast(source, payload));
     } catch (error) {
-      this.#warn(
-        `relayed ${from}`,
-        `ignoring gossip that peer ${from} relays for ${source}: ${reasonOf(error)}`,
-      );
+      this.#warn(`relayed ${from}`, `ignoring relayed gossip: ${reasonOf(error)}`, { peer: from, source });
     }
   }
 

@@ -56,7 +56,7 @@ export interface ConnectionHost {
   /** Logs what happens to a connection, but not too much of it. */
   note(text: string, fields: Fields): void;
   /** Warns, but not too often of one kind. */
-  warn(kind: string, text: string): void;
+  warn(kind: string, text: string, fields: Fields): void;
   /** The connection is about to end by a fault of this host: its peer is to be dialled. */
   lose(connection: LocalConnection): void;
   /** The connection has ended. */
@@ -187,7 +187,16 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   }
 
   log(text: string, fields: Fields = {}): void {
-    this.host.note(text, { address: this.address, peer: this.#remote && `${this.#remote}`, ...fields });
+    this.host.note(text, { ...this.#fields, ...fields });
+  }
+
+  #warn(kind: string, text: string): void {
+    this.host.warn(kind, text, this.#fields);
+  }
+
+  /** In every log line of this connection. */
+  get #fields(): Fields {
+    return { address: this.address, peer: this.#remote && `${this.#remote}` };
   }
 
   data(bytes: Uint8Array): void {
@@ -236,7 +245,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   /** Sends gossip or, with a source, a broadcast of that peer, when there is room on the wire. */
   sendGossip(channel: string, source: PeerName | undefined, data: GossipData): void {
     if (this.#pending.add(channel, source, data)) this.#scheduleFlush();
-    else this.host.warn("pending gossip", `peer ${this.#remote} reads too slowly: dropping gossip for it`);
+    else this.#warn("pending gossip", "the peer reads too slowly: dropping gossip for it");
   }
 
   /** Sends a message (its tag in front) at once. One that is too long is not sent: it would end the connection. */
@@ -244,7 +253,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     if (this.#ended || !this.#framing) return;
     if (message.length > MAX_SENT) {
       const size = `${message.length} bytes, more than ${MAX_SENT}`;
-      return this.host.warn("message size", `cannot send a message to peer ${this.#remote}: ${size}`);
+      return this.#warn("message size", `cannot send a message: ${size}`);
     }
     if (!this.stream.write(this.#framing.frame(message))) this.#blocked = true;
   }
@@ -400,7 +409,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       case TAG.gossipBroadcast:
         return this.#do(this.host.gossip(this.remote.name, tag, body));
       default:
-        this.host.warn("unknown tag", `ignoring messages of peer ${this.remote} with unknown tag ${tag}`);
+        this.#warn("unknown tag", `ignoring messages with unknown tag ${tag}`);
     }
   }
 

@@ -263,8 +263,8 @@ export class MeshRouter implements ConnectionHost {
     this.slices.stop();
   }
 
-  warn(kind: string, text: string): void {
-    this.#warn(kind, text);
+  warn(kind: string, text: string, fields?: Fields): void {
+    this.#warn(kind, text, fields);
   }
 
   #work(what: string, work: Work): void {

@@ -106,6 +106,6 @@ export class Strangers {
 
   #refuse(ip: string, what: string): void {
     this.#refused++;
-    this.warn(`strangers ${ip}`, `${what} from ${ip}: closing connections`);
+    this.warn(`strangers ${ip}`, `${what}: closing connections`, { address: ip });
   }
 }

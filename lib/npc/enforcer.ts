@@ -1,7 +1,7 @@
 // Keeps the kernel's rules those of the model, whatever happens: events of the API server, others who touch our tables, a
 // kernel that refuses. Nothing is written before all is known: until then what was in force stays in force.
 import type { Clock, Timer } from "../clock/clock.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { Writer } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -39,7 +39,7 @@ export class Enforcer {
   #repair: Timer | undefined;
   #repairedAt = Number.NEGATIVE_INFINITY;
   #bridge = true;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
   #stopped = false;
 
   constructor(

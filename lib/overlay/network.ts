@@ -3,7 +3,7 @@
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Work } from "../clock/slices.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../mesh/name.ts";
@@ -71,7 +71,7 @@ export class NetworkOverlay implements Overlay {
   #outdated = false;
   #expiry: Timer | undefined;
   readonly #linger: Linger;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
   /** Why the kernel does not have the last tables. */
   #behind: string | undefined;
 

@@ -41,7 +41,7 @@ export function startDatapath(context: RouterContext, { reconciler }: HostNetwor
       watchXfrm(
         () => esp.kernel.port,
         () => reconciler.urgent("xfrm"),
-        (error) => log.error(`XFRM monitor: ${error.message}`),
+        (error) => log.error(`cannot watch XFRM: ${error.message}`),
       ),
     );
   }

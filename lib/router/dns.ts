@@ -9,7 +9,7 @@ import { namesStore } from "../dns/saved.ts";
 import { DnsServer } from "../dns/server.ts";
 import type { LocalAddresses } from "../dns/udp.ts";
 import { CHANNEL } from "../dns/wire.ts";
-import { limitedWarnings } from "../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import type { MeshRouter } from "../mesh/router.ts";
@@ -131,7 +131,7 @@ class BridgeListeners {
   #settled: Promise<void> = Promise.resolve();
   #again: Timer | undefined;
   #stopped = false;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
 
   constructor(
     private readonly server: DnsServer,

@@ -60,9 +60,9 @@ export class Exposures {
       try {
         store.save(exposure);
       } catch (error) {
-        log.error(
-          `cannot save the exposed address ${key}, which is lost at the next reboot: ${reasonOf(error)}`,
-        );
+        log.error(`cannot save an exposed address, which is lost at the next reboot: ${reasonOf(error)}`, {
+          address: key,
+        });
       }
     }
     kernel.start([...this.#kept.values()].filter(({ cidr }) => this.#inForce.has(formatCidr(cidr))));
@@ -176,7 +176,7 @@ export class Exposures {
   #refuse(key: string, why: string): void {
     if (this.#refused.get(key) === why) return;
     this.#refused.set(key, why);
-    this.host.log.warning(`cannot claim the exposed address ${key}: ${why}; trying again`);
+    this.host.log.warning(`cannot claim an exposed address: ${why}; trying again`, { address: key });
   }
 
   /** Does something to the kernel; where that fails, what was saved before is saved again. */
@@ -189,9 +189,9 @@ export class Exposures {
         if (before) store.save(before);
         else store.remove(cidr);
       } catch (failure) {
-        log.error(
-          `the saved state of the exposed address ${formatCidr(cidr)} is wrong: ${reasonOf(failure)}`,
-        );
+        log.error(`the saved state of an exposed address is wrong: ${reasonOf(failure)}`, {
+          address: formatCidr(cidr),
+        });
       }
       throw error;
     }

@@ -29,7 +29,7 @@ export function startHostNetwork(context: RouterContext): HostNetwork {
   if (!existed) scope.deferUnlessStarted("the bridge", () => linkDelete(route, BRIDGE));
   const monitor = scope.use(
     "the rtnetlink monitor",
-    new RouteMonitor((error) => context.log.error(`rtnetlink monitor: ${error.message}`)),
+    new RouteMonitor((error) => log.error(`cannot watch links and addresses: ${error.message}`)),
   );
   const reconciler = scope.use("the reconciler", new Reconciler(systemClock, log));
   scope.defer(

@@ -99,7 +99,7 @@ export function followKernel(
   const tables = watchTables(TABLES, () => new Set([filter.port]), {
     changed: ({ name }, by) => reconciler.notified("nftables", name, by),
     lost: () => reconciler.lost(),
-    failed: (error) => log.error(`nftables monitor: ${error.message}`),
+    failed: (error) => log.error(`cannot watch nftables: ${error.message}`),
   });
   return () => {
     links.close();

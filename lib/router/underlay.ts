@@ -81,7 +81,7 @@ export class Underlay {
     this.#watch = listen(() => openNetlink("underlay monitor", NETLINK_ROUTE, GROUPS), {
       message: (message) => this.#notified(message),
       lost: () => this.#lookSoon(),
-      failed: (error) => log.error(`underlay monitor: ${error.message}`),
+      failed: (error) => log.error(`cannot watch the underlay: ${error.message}`),
     });
     this.#tick = every(clock, TICK_MS, () => guarded("the clocks of this host", () => this.#lookAtClocks()));
   }

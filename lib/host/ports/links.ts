@@ -2,7 +2,7 @@
 // others remove or change of these is put back. What is inside belongs to the container: it comes back only with a link that
 // has to be made anew, and is told where it has changed.
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
-import { limitedWarnings } from "../../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { detached } from "../../log/unexpected.ts";
 import { bridgePortSet, type Link, linkList, linkSet, linksDelete } from "../../netlink/link.ts";
@@ -67,7 +67,7 @@ export class ContainerLinks implements Keeper {
   readonly name = "container links";
   readonly sources: readonly Source[] = ["ports", "trafficcontrol"];
   readonly #known = new KnownLinks();
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
   /** ifindex of our bridge. */
   #bridge: number | undefined;
   #books: Books | undefined;

@@ -4,7 +4,7 @@ import { formatIPv4 } from "../../address/ipv4.ts";
 import type { BpfMap } from "../../bpf/map.ts";
 import { loadProgram, type Program, programId } from "../../bpf/program.ts";
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
-import { limitedWarnings } from "../../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { type Link, linkByIndex, linkByName, linkList } from "../../netlink/link.ts";
 import { tableList } from "../../netlink/nftables/table.ts";
@@ -52,7 +52,7 @@ export interface Unhooked {
 
 export class Ports {
   readonly #maps: PortMaps;
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
   readonly #timers: readonly Timer[];
   #strict: boolean;
   #self: number;

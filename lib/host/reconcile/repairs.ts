@@ -1,6 +1,6 @@
 // What was put right lately, for logs, status and metrics.
 import { LogAllowance } from "../../log/allowance.ts";
-import { limitedWarnings } from "../../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import type { Culprit } from "./culprit.ts";
 
@@ -21,7 +21,7 @@ export interface Repair {
 export class Repairs {
   readonly #latest: Repair[] = [];
   readonly #counts = new Map<string, number>();
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
   readonly #allowance: LogAllowance;
 
   constructor(

@@ -4,7 +4,7 @@
 import type { Clock, Timer } from "../../clock/clock.ts";
 import type { Random } from "../../clock/random.ts";
 import { TokenBucket } from "../../clock/tokenbucket.ts";
-import { limitedWarnings } from "../../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import type { PeerName } from "../../mesh/name.ts";
 import { EMSGSIZE, ENXIO } from "../../sys/errno.ts";
@@ -69,7 +69,7 @@ export interface ProbeHost {
 export class Probes {
   readonly #sessions = new Map<bigint, Session>();
   readonly #running = new Map<bigint, Running>();
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
   #socket: ProbeSocket | undefined;
   #poll: Timer | undefined;
   #closing: Timer | undefined;
@@ -207,7 +207,7 @@ export class Probes {
     const echo = encodeProbe({ ...frame, kind: "echo", from: frame.to, to: frame.from, dwell });
     const errno = this.#send(frame.way, frame.from, echo);
     if (errno !== 0 && errno !== EMSGSIZE)
-      this.#warn(`echo ${frame.from}`, `cannot answer probes of ${frame.from}: errno ${errno}`);
+      this.#warn(`echo ${frame.from}`, `cannot answer probes: errno ${errno}`, { peer: frame.from });
   }
 
   #echo({ session, from, way, sequence, size, dwell }: ProbeFrame, at: bigint): void {

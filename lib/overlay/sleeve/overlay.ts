@@ -4,7 +4,7 @@ import { parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { Restarts } from "../../clock/restarts.ts";
 import { sysctlSet } from "../../host/sysctl.ts";
-import { limitedWarnings } from "../../log/limited.ts";
+import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { detached, guarded } from "../../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
@@ -40,7 +40,7 @@ export class SleeveOverlay implements NamedOverlay {
   readonly #restarts: Restarts;
   /** How connections are told that the engine is no more. */
   readonly #failures = new Map<number, (error: Error) => void>();
-  readonly #warn: (kind: string, text: string) => void;
+  readonly #warn: LimitedWarning;
   #nextLink = 0;
   #ticker: Timer | undefined;
   /** The next tick comes soon. */
@@ -260,7 +260,7 @@ export class SleeveOverlay implements NamedOverlay {
       case "tapGone":
         return this.tapGone();
       case "error":
-        return this.#warn("error", `sleeve: lost a frame: ${message.reason}`);
+        return this.#warn("error", `sleeve lost a frame: ${message.reason}`);
     }
   }
 }
