@@ -44,9 +44,10 @@ export class Donor {
       this.persistent.grant(chunk, to);
       return true;
     } catch (error) {
-      this.dependencies.log.error(
-        `cannot donate range ${formatRange(chunk)} to peer ${to}: ${reasonOf(error)}`,
-      );
+      this.dependencies.log.error(`cannot donate a range: ${reasonOf(error)}`, {
+        range: formatRange(chunk),
+        peer: to,
+      });
       return false;
     } finally {
       this.persistent.updateSpace();

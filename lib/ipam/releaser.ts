@@ -278,10 +278,9 @@ export class Releaser {
       this.holders.remove(id, addresses);
     } catch (error) {
       if (!(error instanceof StoreError) || !this.holders.get(id).isContainer) throw error;
-      this.#warn(
-        "not-saved",
-        `cannot release the addresses of a container: ${reasonOf(error)}; retrying`, { container: id },
-      );
+      this.#warn("not-saved", `cannot release the addresses of a container: ${reasonOf(error)}; retrying`, {
+        container: id,
+      });
       return this.#block(id, leases, "not-saved");
     }
     for (const address of addresses) {

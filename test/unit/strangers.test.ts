@@ -19,7 +19,9 @@ function gate() {
   const clock = new SimulatedClock(1_700_000_000_000);
   const warnings: string[] = [];
   const closed: Stranger[] = [];
-  const strangers = new Strangers(clock, (_kind, text) => warnings.push(text));
+  const strangers = new Strangers(clock, (_kind, text, { address } = {}) =>
+    warnings.push(`${address}: ${text}`),
+  );
   const open = (remoteIp: string): Stranger => {
     const stranger: Stranger = {
       address: `${remoteIp}:1`,
@@ -43,7 +45,7 @@ test("of one address too many unfinished handshakes, the oldest goes", () => {
   expect(closed).not.toContain(other);
   expect(strangers.all()).toHaveLength(MAX_STRANGERS_PER_ADDRESS + 1);
   expect(strangers.notes().join()).toStartWith("3 connections of strangers closed");
-  expect(warnings[0]).toContain("from 10.0.0.1");
+  expect(warnings[0]).toStartWith("10.0.0.1: more than");
 });
 
 test("in all too many, the oldest of the address with most goes, and honest ones stay", () => {
