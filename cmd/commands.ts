@@ -29,6 +29,7 @@ const LOADERS = {
   "manifest marathon": async () => (await import("./commands/manifest.ts")).marathon,
   status: async () => (await import("./commands/status.ts")).status,
   top: async () => (await import("./commands/top.ts")).top,
+  ui: async () => (await import("./commands/ui.ts")).ui,
   report: async () => (await import("./commands/status.ts")).report,
   logs: async () => (await import("./commands/logs.ts")).logs,
   doctor: async () => (await import("./commands/doctor.ts")).doctor,

@@ -13,6 +13,8 @@ export interface PageSources {
   traffic(): TrafficSample;
   readonly allocator: Allocator;
   readonly store: Store;
+  /** Where it is served. */
+  readonly places: readonly { readonly host: string; readonly port: number }[];
   /** Sockets of container runtimes. */
   readonly runtimes: readonly string[];
   readonly clock: Clock;

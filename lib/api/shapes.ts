@@ -208,6 +208,13 @@ export const Top = v.object({
   ),
 });
 
+/** ui. */
+export const Page = v.object({
+  url: v.string(),
+  /** The command that brings it to another machine. */
+  tunnel: v.string(),
+});
+
 /** status targets. */
 export const Targets = v.array(v.string());
 

@@ -19,15 +19,17 @@ import { isolating } from "./compiler.ts";
 import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
 import { EventWriter } from "./events.ts";
+import { type End, EndError, type Explanation, endOf, explain } from "./explain.ts";
 import { FRAME, frameLine, protocolName } from "./frames.ts";
 import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
 import { identify, keyOf, type Model } from "./model.ts";
-import type { Kind, KubeObject } from "./objects.ts";
+import type { Kind, KubeObject, Protocol } from "./objects.ts";
 import { readObject } from "./read.ts";
 import { Resets, sendReset } from "./reset.ts";
 import { NFLOG_GROUP, TABLE } from "./tables.ts";
 import { BRIDGE_TABLE } from "./unknown.ts";
 import { Unreadable } from "./unreadable.ts";
+import { isolation, LatestBlocked, type PolicyView } from "./view.ts";
 
 /** Where objects of each kind are. */
 export const COLLECTIONS: Record<Kind, string> = {
@@ -44,6 +46,10 @@ export interface Controller {
   readonly inSync: boolean;
   /** How things are, for people: lines of "name: value". */
   status(): string;
+  /** What the status page shows. */
+  view(): PolicyView;
+  /** Explain a connection by the policies in force. Throws EndError. */
+  explain(from: string, to: string, protocol: Protocol, port: number): Explanation;
   stop(): void;
 }
 
@@ -58,13 +64,16 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
   const bridged = (trouble: string | undefined) => metrics.bridgedFiltered.set(trouble === undefined ? 1 : 0);
   reconciler.keepTrying(keeper(new BridgedPackets(bridged)));
 
+  const latest = new LatestBlocked();
   const drops = new Drops(clock, {
     blocked({ protocol, port, cut }) {
       if (cut) metrics.cut.inc();
       else metrics.blocked.inc({ protocol: protocol.toLowerCase(), dport: portLabel(port) });
     },
     write(drop) {
-      log.warning(dropLine(drop), dropFields(drop, enforcer.model, config.legacy));
+      const fields = dropFields(drop, enforcer.model, config.legacy);
+      latest.add(clock.wall(), fields);
+      log.warning(dropLine(drop), fields);
     },
     leftOut(count) {
       metrics.leftOut.inc(count);
@@ -154,12 +163,24 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
     ),
   );
 
+  const isolated = isolation(enforcer.model, config.node, config.legacy, () => clock.now());
   return {
     metrics,
     get inSync() {
       return enforcer.inSync;
     },
     status: () => statusText(config.node, enforcer, unreadable.texts),
+    view: () => ({
+      node: config.node,
+      inSync: enforcer.inSync,
+      policies: enforcer.model.policyCount,
+      blocked: latest.all(),
+      pods: isolated(),
+    }),
+    explain(from, to, protocol, port) {
+      const ends = [placed(enforcer.model, from), placed(enforcer.model, to)] as const;
+      return explain(enforcer.model, ...ends, protocol, port, config.legacy);
+    },
     stop() {
       for (const reflector of reflectors) reflector.stop();
       for (const timer of timers) timer.cancel();
@@ -171,6 +192,14 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
       nf.close();
     },
   };
+}
+
+/** An end of the model in force, which is not to be changed for a pod without an address. Throws EndError. */
+function placed(model: Model, name: string): End {
+  const pod = model.pods.get(name);
+  if (pod && !pod.hostNetwork && pod.addresses.length === 0)
+    throw new EndError(`pod ${name} has no address yet`);
+  return endOf(model, name);
 }
 
 function statusText(node: string, { inSync, model }: Enforcer, unreadable: readonly string[]): string {

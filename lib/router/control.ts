@@ -78,6 +78,9 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
     traffic: target.traffic,
     allocator,
     store: context.store,
+    places: [options["http-addr"], options["status-addr"]].flatMap((at) =>
+      at?.port === undefined ? [] : [{ host: at.host, port: at.port }],
+    ),
     runtimes: options["docker-api"],
     clock: systemClock,
     log: target.log,

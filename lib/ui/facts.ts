@@ -94,6 +94,35 @@ export interface ContainerFacts extends JsonObject {
   readonly names: readonly string[];
 }
 
+/** A connection that policies blocked, or cut. */
+export interface BlockedFacts extends JsonObject {
+  readonly at: number;
+  readonly cut: boolean;
+  readonly protocol: string;
+  readonly source: string;
+  readonly sourcePort: number;
+  readonly sourcePod?: string;
+  readonly destination: string;
+  readonly destinationPort: number;
+  readonly destinationPod?: string;
+  readonly direction: string;
+  readonly isolatedBy: readonly string[];
+}
+
+/** What weave-npc of this host says. */
+export interface PolicyFacts extends JsonObject {
+  readonly node: string;
+  readonly inSync: boolean;
+  readonly policies: number;
+  readonly blocked: Keyed<BlockedFacts>;
+  /** By address. */
+  readonly pods: Keyed<{
+    readonly pod: string;
+    readonly ingress: readonly string[];
+    readonly egress: readonly string[];
+  }>;
+}
+
 /** Everything but events. */
 export interface Facts extends JsonObject {
   readonly host: HostFacts;
@@ -104,6 +133,8 @@ export interface Facts extends JsonObject {
   /** Addresses of this host that were given back, and are reused last. */
   readonly resting: number;
   readonly containers: Keyed<ContainerFacts>;
+  /** Left out where no weave-npc runs. */
+  readonly policy?: PolicyFacts;
 }
 
 export type EventKind = "peers" | "overlay" | "addresses" | "repairs" | "containers" | "cluster" | "router";

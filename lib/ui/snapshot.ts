@@ -4,7 +4,16 @@ import type { Report } from "../api/report.ts";
 import { connectionsSummary, ownersSummary, peersSummary, statusSummary } from "../api/summary.ts";
 import type { TrafficSample } from "../api/traffic.ts";
 import type { Clock } from "../clock/clock.ts";
-import type { ConnectionFacts, ContainerFacts, Facts, HostFacts, OwnerFacts, RangeFacts } from "./facts.ts";
+import type { PolicyView } from "../npc/view.ts";
+import type {
+  ConnectionFacts,
+  ContainerFacts,
+  Facts,
+  HostFacts,
+  OwnerFacts,
+  PolicyFacts,
+  RangeFacts,
+} from "./facts.ts";
 import type { Json } from "./mergepatch.ts";
 
 /** What snapshots are taken of. */
@@ -17,6 +26,8 @@ export interface Sources {
   resting(): number;
   /** Containers as their runtime calls them, by ID. */
   names(ids: Iterable<string>): Names;
+  /** What weave-npc said last; undefined where none answers. */
+  policy(): PolicyView | undefined;
 }
 
 /** Rates are measured over this at least. */
@@ -46,7 +57,9 @@ export function snapshots(sources: Sources, clock: Clock): () => Facts {
     const since = before ?? latest;
     const names = sources.names(sample.links.map(({ id }) => id).filter(Boolean));
     const { containers } = topOf(sample, since.sample, (at - since.at) / 1_000, names);
+    const policy = sources.policy();
     return {
+      ...(policy && { policy: known(policy) as PolicyFacts }),
       host: hostFacts(report),
       peers: peerFacts(report),
       connections: connectionFacts(report, clock.wall()),

@@ -2,18 +2,24 @@
 
 import { formatIPv4 } from "../address/ipv4.ts";
 import type { PageSources, StatusPage } from "../api/page.ts";
-import { text } from "../api/responses.ts";
+import { json, text } from "../api/responses.ts";
 import { subject } from "../api/routing.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Assets, type BundledFile } from "./assets.ts";
 import { EVENT_BOUNDS, type EventLog, EventSchema } from "./events.ts";
 import page from "./page/index.html";
+import { explained, PolicyWatch } from "./policy.ts";
 import { RuntimeNames } from "./runtimenames.ts";
 import { snapshots } from "./snapshot.ts";
 import { Stream } from "./stream.ts";
 
 /** Files of the page; only an executable has them. */
 const FILES = (page as unknown as { readonly files?: readonly BundledFile[] }).files ?? [];
+
+/** Questions to weave-npc at once, and a second: each compiles rules. */
+const QUESTIONS = 5;
+const QUESTIONS_PER_S = 1;
 
 /** Start the page of a router; nothing is looked at before somebody looks at it. */
 export function statusPage(sources: PageSources, events: EventLog): StatusPage {
@@ -24,6 +30,7 @@ export function statusPage(sources: PageSources, events: EventLog): StatusPage {
     log.warning(`cannot keep events in the state file: ${reasonOf(error)}`);
   }
   const names = new RuntimeNames(sources.runtimes, clock);
+  const policy = new PolicyWatch(clock);
   const facts = snapshots(
     {
       report: sources.report,
@@ -32,11 +39,15 @@ export function statusPage(sources: PageSources, events: EventLog): StatusPage {
       free: () =>
         new Map(allocator.ring.ranges().map(({ entry, range }) => [formatIPv4(range.start), entry.free])),
       names: (ids) => names.of(ids),
+      policy: () => policy.latest(),
     },
     clock,
   );
   const stream = new Stream({ facts, events }, clock);
   const assets = new Assets(FILES);
+  const questions = new TokenBucket(QUESTIONS, QUESTIONS_PER_S, clock.now());
+  const ask = (query: URLSearchParams) =>
+    questions.take(clock.now()) ? explained(query) : text("busy: try again in a second\n", 503);
   const path = subject();
   const read = { status: true };
   return {
@@ -44,6 +55,13 @@ export function statusPage(sources: PageSources, events: EventLog): StatusPage {
       path("/ui", { GET: () => Response.redirect("/ui/", 308) }, read),
       path("/ui/", { GET: () => assets.answer("") }, read),
       path("/ui/stream", { GET: ({ request }) => (isForeign(request) ? refused() : stream.open()) }, STREAM),
+      path(
+        "/ui/explain",
+        { GET: ({ request, url }) => (isForeign(request) ? refused() : ask(url.searchParams)) },
+        read,
+      ),
+      // For `weave ui`.
+      path("/ui/places", { GET: () => json(sources.places) }),
       path("/ui/:file", { GET: ({ parameters }) => assets.answer(parameters.file) }, read),
     ],
     stop() {

@@ -4,7 +4,9 @@ import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_FORMATS, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
 import { type Controller, startController } from "../../../lib/npc/controller.ts";
-import { HTTP_SERVER } from "../../../lib/sys/httpserver.ts";
+import { EndError } from "../../../lib/npc/explain.ts";
+import { MAX_PORT, PROTOCOLS } from "../../../lib/npc/objects.ts";
+import { HTTP_SERVER, isFromThisHost, requestUrl } from "../../../lib/sys/httpserver.ts";
 import { mayRestart } from "../../../lib/sys/runtime.ts";
 import { VERSION } from "../../../lib/version.ts";
 import { type Command, UsageError } from "../../arguments.ts";
@@ -106,6 +108,32 @@ function serve(where: { hostname: string; port: number }, npc: Controller): Bun.
       "/readyz": () =>
         npc.inSync ? new Response("ok\n") : new Response("policies are not in force yet\n", { status: 503 }),
     },
-    fetch: () => new Response("not found\n", { status: 404 }),
+    fetch: (request, server) =>
+      answerHost(request, server.requestIP(request)?.address ?? "", npc) ??
+      new Response("not found\n", { status: 404 }),
   });
+}
+
+/** What this host's status page asks; others are not told who talks to whom. */
+function answerHost(request: Request, caller: string, npc: Controller): Response | undefined {
+  const { pathname, searchParams } = requestUrl(request);
+  if (pathname !== "/view" && pathname !== "/explain") return undefined;
+  if (!isFromThisHost(request, caller))
+    return new Response("refused: this is for the router of this host\n", { status: 403 });
+  if (pathname === "/view") return Response.json(npc.view());
+  const [from = "", to = "", port = "", given = "TCP"] = ["from", "to", "port", "protocol"].map(
+    (name) => searchParams.get(name) ?? undefined,
+  );
+  const protocol = PROTOCOLS.find((each) => each === given);
+  const number = Number(port);
+  if (!protocol || !/^\d{1,5}$/.test(port) || number < 1 || number > MAX_PORT)
+    return new Response(`a port is a number from 1 to ${MAX_PORT}, a protocol TCP, UDP or SCTP\n`, {
+      status: 400,
+    });
+  try {
+    return Response.json(npc.explain(from, to, protocol, number));
+  } catch (error) {
+    if (!(error instanceof EndError)) throw error;
+    return new Response(`${error.message}\n`, { status: 400 });
+  }
 }

@@ -9,9 +9,6 @@ export const roundTrip = (ms: number | undefined) => (ms === undefined ? NOTHING
 export const count = (value: number | undefined) =>
   value === undefined ? NOTHING : value.toLocaleString("en-US");
 
-/** A size in powers of 1,000, as rates are told: "1.2 MB". */
-export const size = (bytes: number) => rateText(bytes).replace("/s", "");
-
 /** "14:03:07" of this day, else "11-25 14:03", by the viewer's clock. */
 export function time(at: number, now = Date.now()): string {
   const date = new Date(at);
@@ -21,4 +18,5 @@ export function time(at: number, now = Date.now()): string {
   return `${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock}`;
 }
 
-export const plural = (number: number, what: string) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
+export const plural = (number: number, one: string, many = `${one}s`) =>
+  `${count(number)} ${number === 1 ? one : many}`;

@@ -1,10 +1,20 @@
 // The status page of one router: what is shown is chosen by the address ("#map", "#map/PEER"), and follows its stream.
+import { AddressesView } from "./addresses.ts";
+import { ContainersView } from "./containers.ts";
+import { EventsView } from "./events.ts";
 import { Header } from "./header.ts";
 import { follow, type State } from "./live.ts";
 import { MapView } from "./map.ts";
+import { PolicyView } from "./policy.ts";
 import type { View } from "./view.ts";
 
-const views: readonly View[] = [new MapView()];
+const views: readonly View[] = [
+  new MapView(),
+  new AddressesView(),
+  new ContainersView(),
+  new PolicyView(),
+  new EventsView(),
+];
 
 function start(header: HTMLElement, main: HTMLElement, first: View): void {
   const top = new Header(header, views);

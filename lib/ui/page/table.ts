@@ -9,6 +9,8 @@ export interface Column<T> {
   readonly numeric?: boolean;
   /** A class of the cell: how it is coloured. */
   tone?(row: T): string;
+  /** A colour in front of it, as a picture has it. */
+  mark?(row: T): string;
 }
 
 export class Table<T> {
@@ -97,10 +99,14 @@ export class Table<T> {
   }
 
   #update(element: HTMLTableRowElement, row: T): void {
-    for (const [i, { text, tone, numeric }] of this.columns.entries()) {
+    for (const [i, { text, tone, numeric, mark }] of this.columns.entries()) {
       const cell = element.cells[i];
       if (!cell) continue;
       setText(cell, text(row));
+      if (mark) {
+        cell.style.setProperty("--mark", mark(row));
+        cell.classList.add("marked");
+      }
       if (tone)
         setAttribute(cell, "class", [numeric ? "number" : "", tone(row)].filter(Boolean).join(" ") || false);
     }

@@ -1,0 +1,52 @@
+// weave-npc of this host, as the page asks it: over its HTTP port on loopback, since it is a process of its own.
+import * as v from "valibot";
+import { text } from "../api/responses.ts";
+import type { Clock } from "../clock/clock.ts";
+import { PolicyView } from "../npc/view.ts";
+
+/** Where weave-npc answers by default. */
+const NPC = "http://127.0.0.1:6781";
+const TIMEOUT_MS = 3_000;
+/** One that does not answer is asked again after this. */
+const AGAIN_MS = 5_000;
+
+export class PolicyWatch {
+  #latest: PolicyView | undefined;
+  #asking = false;
+  #askAgainAt = Number.NEGATIVE_INFINITY;
+
+  constructor(private readonly clock: Clock) {}
+
+  /** Return what it said last, and ask anew; undefined where none answers. */
+  latest(): PolicyView | undefined {
+    if (!this.#asking && this.clock.now() >= this.#askAgainAt) {
+      this.#asking = true;
+      ask()
+        .catch(() => undefined)
+        .then((view) => {
+          this.#latest = view;
+          this.#asking = false;
+          if (!view) this.#askAgainAt = this.clock.now() + AGAIN_MS;
+        })
+        .catch(() => {});
+    }
+    return this.#latest;
+  }
+}
+
+async function ask(): Promise<PolicyView> {
+  const response = await fetch(`${NPC}/view`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+  return v.parse(PolicyView, await response.json());
+}
+
+/** Pass a question on ("from", "to", "protocol", "port"), and its answer back. */
+export async function explained(query: URLSearchParams): Promise<Response> {
+  try {
+    const response = await fetch(`${NPC}/explain?${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const body = await response.text();
+    const type = response.headers.get("content-type") ?? "text/plain";
+    return new Response(body, { status: response.status, headers: { "content-type": type } });
+  } catch {
+    return text("weave-npc of this host does not answer\n", 503);
+  }
+}

@@ -1,0 +1,40 @@
+// A real browser on a host: Debian's Chromium without a window, in the host's network namespace, driven by Playwright.
+import { chmodSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Browser, chromium, type Page } from "playwright-core";
+import type { Host } from "./hosts.ts";
+
+const CHROMIUM = "/usr/bin/chromium-headless-shell";
+
+/** A page, and what its console has said of errors and warnings. */
+export interface Opened {
+  readonly page: Page;
+  readonly complaints: string[];
+}
+
+/** Start a browser on a host, or where the test itself runs. */
+export async function startBrowser(host: Host | undefined, folder: string): Promise<Browser> {
+  const executablePath = join(folder, "chromium");
+  const enter = host ? host.command().join(" ") : "";
+  writeFileSync(executablePath, `#!/bin/sh\nexec ${enter} ${CHROMIUM} "$@"\n`);
+  chmodSync(executablePath, 0o755);
+  // As root it cannot make a sandbox of its own; what it shows is ours.
+  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+}
+
+/** Open an address in a new page. */
+export async function open(
+  browser: Browser,
+  url: string,
+  viewport = { width: 1280, height: 860 },
+): Promise<Opened> {
+  const page = await browser.newPage({ viewport });
+  const complaints: string[] = [];
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(error.message));
+  page.setDefaultTimeout(30_000);
+  await page.goto(url);
+  return { page, complaints };
+}
