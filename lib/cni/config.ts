@@ -6,7 +6,7 @@ import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
 import { BRIDGE } from "../host/names.ts";
 import { parseSender } from "../host/ports/binding.ts";
-import { LINK_NAME_MAX } from "../netlink/link.ts";
+import { LINK_NAME_MAX } from "../netlink/link/message.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { CniError, CODE } from "./error.ts";
 import { MAX_CONFIG_BYTES } from "./input.ts";

@@ -1,5 +1,5 @@
 // What a runtime passes in the environment: https://www.cni.dev/docs/spec/#parameters
-import { LINK_NAME_MAX } from "../netlink/link.ts";
+import { LINK_NAME_MAX } from "../netlink/link/message.ts";
 import { CniError, CODE } from "./error.ts";
 
 export const COMMANDS = ["ADD", "DEL", "CHECK", "VERSION", "STATUS", "GC"] as const;

@@ -2,17 +2,9 @@
 // All or nothing: whatever fails on the way, what was made before is removed again.
 import { type Cidr, cidrContains, formatIPv4, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
-import {
-  bridgePortSet,
-  type Link,
-  linkAdd,
-  linkByIndex,
-  linkByName,
-  linkDelete,
-  linkList,
-  linkSet,
-  linksDelete,
-} from "../netlink/link.ts";
+import { bridgePortSet } from "../netlink/link/bridgeport.ts";
+import { linkDelete, linksDelete } from "../netlink/link/delete.ts";
+import { type Link, linkAdd, linkByIndex, linkByName, linkList, linkSet } from "../netlink/link.ts";
 import { netnsId } from "../netlink/netnsid.ts";
 import { type Route, routeAdd, routeList } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";

@@ -1,7 +1,8 @@
 // The bridge that containers are attached to.
 import type { Cidr } from "../address/ipv4.ts";
 import { addressList } from "../netlink/address.ts";
-import { type Link, linkByName, linkDelete, linkList, linksDelete } from "../netlink/link.ts";
+import { linkDelete, linksDelete } from "../netlink/link/delete.ts";
+import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { BRIDGE, isContainerVeth } from "./names.ts";
 

@@ -1,6 +1,6 @@
 // Names of what we make on a host. They are the original's, so that people and tools find what they know.
 import { createHash } from "node:crypto";
-import { LINK_ALIAS_MAX, LINK_NAME_MAX } from "../netlink/link.ts";
+import { LINK_ALIAS_MAX, LINK_NAME_MAX } from "../netlink/link/message.ts";
 
 export const BRIDGE = "weave";
 /** Our link in a container that was attached by hand. */

@@ -4,7 +4,8 @@
 import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../netlink/iptables/socket.ts";
 import { type LegacyChain, type LegacyRule, type LegacyTable, linksOf } from "../netlink/iptables/table.ts";
-import { type Link, linkDelete, linkList } from "../netlink/link.ts";
+import { linkDelete } from "../netlink/link/delete.ts";
+import { type Link, linkList } from "../netlink/link.ts";
 import { chainList, deleteChain } from "../netlink/nftables/chain.ts";
 import { commit, type TableName } from "../netlink/nftables/message.ts";
 import { deleteRule, flushChain, ruleList } from "../netlink/nftables/rule.ts";

@@ -5,11 +5,24 @@
 const HEADER = 4;
 const NESTED = 0x8000;
 const TYPE_MASK = 0x3fff;
+/** The length of an attribute has 16 bits, and counts its header. */
+const MAX_LENGTH = 0xffff;
 
 const align = (length: number) => (length + 3) & ~3;
 const text = new TextEncoder();
 
-/** Builds a message body: a fixed header, then attributes, each padded to four bytes. */
+/** An attribute that is longer than its length field can say; split what it lists. */
+export class AttributeSizeError extends Error {
+  override readonly name = "AttributeSizeError";
+  constructor(type: number, length: number) {
+    super(`netlink attribute ${type & TYPE_MASK} of ${length} bytes: at most ${MAX_LENGTH} fit`);
+  }
+}
+
+/**
+ * Builds a message body: a fixed header, then attributes, each padded to four bytes. Throws AttributeSizeError where one is too
+ * long, nested ones included.
+ */
 export class AttributeEncoder {
   #bytes = new Uint8Array(512);
   #view = new DataView(this.#bytes.buffer);
@@ -30,9 +43,14 @@ export class AttributeEncoder {
 
   #open(type: number, length: number): number {
     const at = this.#reserve(HEADER + length);
-    this.#view.setUint16(at, HEADER + length, true);
     this.#view.setUint16(at + 2, type, true);
+    this.#close(at, type, HEADER + length);
     return at + HEADER;
+  }
+
+  #close(at: number, type: number, length: number): void {
+    if (length > MAX_LENGTH) throw new AttributeSizeError(type, length);
+    this.#view.setUint16(at, length, true);
   }
 
   /** Appends bytes that are no attribute: the family header in front, or a whole message of a batch. */
@@ -104,7 +122,7 @@ export class AttributeEncoder {
   nested(type: number, fill: (inner: this) => void, flagged = true): this {
     const start = this.#open(flagged ? type | NESTED : type, 0) - HEADER;
     fill(this);
-    this.#view.setUint16(start, this.#length - start, true);
+    this.#close(start, type, this.#length - start);
     return this;
   }
 

@@ -1,7 +1,16 @@
 // Links, addresses, routes, settings and traffic control as they change, by rtnetlink(7) multicast: one socket for all. Hosts
 // have many links that are nobody's business here, so only a few attributes are read.
 import type { Watch } from "../sys/readable.ts";
-import { IFLA_GROUP, isLeavingGroup, RTM_DELLINK, RTM_NEWLINK } from "./link.ts";
+import { isLeavingGroup } from "./link/delete.ts";
+import {
+  AF_UNSPEC,
+  IFINFOMSG,
+  IFLA_GROUP,
+  IFLA_IFNAME,
+  IFLA_MASTER,
+  RTM_DELLINK,
+  RTM_NEWLINK,
+} from "./link/message.ts";
 import { listen } from "./listen.ts";
 import { type Message, NLM_F_REPLACE } from "./message.ts";
 import { NETLINK_ROUTE, openNetlink } from "./socket.ts";
@@ -20,14 +29,10 @@ const KINDS: Readonly<Record<number, RouteKind>> = {
   80: "netconf",
 };
 
-const IFINFOMSG = 16;
 const RTMSG = 12;
 const NETCONFMSG = 4;
-const IFLA_IFNAME = 3;
-const IFLA_MASTER = 10;
 const RTA_OIF = 4;
 const NETCONFA_IFINDEX = 1;
-const AF_UNSPEC = 0;
 
 export type RouteKind = "links" | "addresses" | "routes" | "netconf" | "trafficcontrol";
 

@@ -1,4 +1,4 @@
-// Packets that rules of nftables tell of (linux/netfilter/nfnetlink_log.h), read by the process itself: no ulogd.
+// Packets that rules of nftables log (linux/netfilter/nfnetlink_log.h), read by the process itself: no ulogd.
 import { closeSync } from "node:fs";
 import { formatMac } from "../address/mac.ts";
 import type { Watch } from "../sys/readable.ts";
@@ -6,33 +6,44 @@ import { sendDatagram } from "../sys/socket.ts";
 import { AttributeEncoder, type Attributes, decodeAttributes } from "./attributes.ts";
 import { listen } from "./listen.ts";
 import { decodeError, encodeMessage, type Message, NLM_F_REQUEST, NLMSG_ERROR } from "./message.ts";
+import { NFGENMSG, NFNL_SUBSYS_ULOG, NFPROTO, nfgenmsg, nfnlType } from "./nfnetlink.ts";
 import { NETLINK_NETFILTER, openNetlink, SOCKADDR_KERNEL } from "./socket.ts";
 
-const SUBSYSTEM = 4;
-const MESSAGE = { packet: 0, config: 1 } as const;
-const FAMILY_HEADER = 4;
+/** enum nfulnl_msg_types */
+const NFULNL_MSG_PACKET = 0;
+const NFULNL_MSG_CONFIG = 1;
 
-const CONFIG = { command: 1, mode: 2, timeout: 4 } as const;
-const COMMAND_BIND = 1;
-const COPY_PACKET = 2;
-/** The kernel collects packets for so long, in hundredths of a second. */
+/** enum nfulnl_attr_config */
+const NFULA_CFG_CMD = 1;
+const NFULA_CFG_MODE = 2;
+const NFULA_CFG_TIMEOUT = 4;
+/** enum nfulnl_msg_config_cmds */
+const NFULNL_CFG_CMD_BIND = 1;
+const NFULNL_COPY_PACKET = 2;
+/** The kernel collects packets for this long, in hundredths of a second. */
 const COLLECT = 2;
-/** As much of a packet as the rule says. */
-const WHOLE = 0xffff;
+/** Bytes of a packet to copy: as many as the rule says. */
+const COPY_RANGE = 0xffff;
 
-const ATTRIBUTE = { packet: 1, payload: 9, prefix: 10, header: 16, vlan: 20, taggedHeader: 21 } as const;
-const VLAN_PROTOCOL = 1;
+/** enum nfulnl_attr_type */
+const NFULA_PACKET_HDR = 1;
+const NFULA_PAYLOAD = 9;
+const NFULA_PREFIX = 10;
+const NFULA_HWHEADER = 16;
+const NFULA_VLAN = 20;
+const NFULA_L2HDR = 21;
+/** enum nfulnl_vlan_attr */
+const NFULA_VLAN_PROTO = 1;
+
 const ETHERNET_HEADER = 14;
-/** Table family, as messages begin with it. */
-const BRIDGE = 7;
 
-/** A packet that a rule told of. */
+/** A packet that a rule logged. */
 export interface LoggedPacket {
   /** The text of the rule. */
   readonly prefix: string;
   /** From its IP header on; as much as the rule said. */
   readonly payload: Uint8Array;
-  /** Where a table of a bridge told of it, its frame. */
+  /** Its frame, where a table of family bridge logged it. */
   readonly frame: LoggedFrame | undefined;
 }
 
@@ -52,10 +63,15 @@ export interface PacketListener {
 }
 
 function configuration(group: number, fill: (body: AttributeEncoder) => void): Uint8Array {
-  const body = new AttributeEncoder().raw(Uint8Array.of(0, 0, group >> 8, group & 255));
+  const body = new AttributeEncoder().raw(nfgenmsg(0, group));
   fill(body);
-  const type = (SUBSYSTEM << 8) | MESSAGE.config;
+  const type = nfnlType(NFNL_SUBSYS_ULOG, NFULNL_MSG_CONFIG);
   return encodeMessage({ type, flags: NLM_F_REQUEST, sequence: 0, body: body.done() });
+}
+
+/** Return struct nfulnl_msg_config_mode: the range in network byte order, the mode, padding. */
+function copyMode(): Uint8Array {
+  return Uint8Array.of(0, 0, COPY_RANGE >> 8, COPY_RANGE & 255, NFULNL_COPY_PACKET, 0);
 }
 
 /** Opens a socket that gets the packets of a group. There is one of it at a time. */
@@ -64,12 +80,8 @@ function openGroup(group: number): number {
   const send = (fill: (body: AttributeEncoder) => void) =>
     sendDatagram(`nflog group ${group}`, fd, configuration(group, fill), SOCKADDR_KERNEL);
   try {
-    send((body) => body.u8(CONFIG.command, COMMAND_BIND));
-    send((body) =>
-      body
-        .bytes(CONFIG.mode, Uint8Array.of(0, 0, WHOLE >> 8, WHOLE & 255, COPY_PACKET, 0))
-        .u32be(CONFIG.timeout, COLLECT),
-    );
+    send((body) => body.u8(NFULA_CFG_CMD, NFULNL_CFG_CMD_BIND));
+    send((body) => body.bytes(NFULA_CFG_MODE, copyMode()).u32be(NFULA_CFG_TIMEOUT, COLLECT));
   } catch (error) {
     closeSync(fd);
     throw error;
@@ -96,19 +108,19 @@ export function watchPackets(group: number, { packet, lost, failed }: PacketList
 
 /** The packet that a message tells of. */
 function decodePacket({ type, body }: Message): LoggedPacket | undefined {
-  if (type !== ((SUBSYSTEM << 8) | MESSAGE.packet)) return undefined;
-  const attributes = decodeAttributes(body.subarray(FAMILY_HEADER));
-  const payload = attributes.get(ATTRIBUTE.payload)?.payload;
+  if (type !== nfnlType(NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET)) return undefined;
+  const attributes = decodeAttributes(body.subarray(NFGENMSG));
+  const payload = attributes.get(NFULA_PAYLOAD)?.payload;
   if (!payload) return undefined;
-  const prefix = attributes.get(ATTRIBUTE.prefix)?.string ?? "";
-  return { prefix, payload, frame: body[0] === BRIDGE ? decodeFrame(attributes) : undefined };
+  const prefix = attributes.get(NFULA_PREFIX)?.string ?? "";
+  return { prefix, payload, frame: body[0] === NFPROTO.bridge ? decodeFrame(attributes) : undefined };
 }
 
 function decodeFrame(attributes: Attributes): LoggedFrame {
-  const header = (attributes.get(ATTRIBUTE.taggedHeader) ?? attributes.get(ATTRIBUTE.header))?.payload;
+  const header = (attributes.get(NFULA_L2HDR) ?? attributes.get(NFULA_HWHEADER))?.payload;
   // A tag that the kernel keeps beside the packet is not in the header.
-  const tag = attributes.get(ATTRIBUTE.vlan)?.nested.get(VLAN_PROTOCOL)?.u16be;
-  const type = attributes.get(ATTRIBUTE.packet)?.u16be ?? 0;
+  const tag = attributes.get(NFULA_VLAN)?.nested.get(NFULA_VLAN_PROTO)?.u16be;
+  const type = attributes.get(NFULA_PACKET_HDR)?.u16be ?? 0;
   return {
     source: header && header.length >= ETHERNET_HEADER ? formatMac(header.subarray(6, 12)) : undefined,
     type: tag ?? type,

@@ -1,7 +1,7 @@
 // TAP links: Ethernet links whose other end is an open file of ours (linux/if_tun.h).
 import { closeSync, constants, openSync } from "node:fs";
 import { syscall } from "../sys/syscall.ts";
-import { LINK_NAME_MAX } from "./link.ts";
+import { LINK_NAME_MAX } from "./link/message.ts";
 
 const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;

@@ -15,7 +15,8 @@ import { makeBridge } from "../../lib/host/reconcile/bridge.ts";
 import { BusyError, WorkThread } from "../../lib/host/workthread.ts";
 import { addressAdd, addressList } from "../../lib/netlink/address.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../lib/netlink/iptables/socket.ts";
-import { linkAdd, linkByName, linkDelete, linkList, linkSet } from "../../lib/netlink/link.ts";
+import { linkDelete } from "../../lib/netlink/link/delete.ts";
+import { linkAdd, linkByName, linkList, linkSet } from "../../lib/netlink/link.ts";
 import { RouteMonitor } from "../../lib/netlink/monitor.ts";
 import { NUD_PERMANENT, neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
 import { tableReplace } from "../../lib/netlink/nftables/replace.ts";
@@ -30,15 +31,9 @@ import {
   clsactDelete,
   clsactEnsure,
 } from "../../lib/netlink/trafficcontrol.ts";
-import {
-  NETLINK_XFRM,
-  policyDelete,
-  policyList,
-  policySet,
-  stateAdd,
-  stateDelete,
-  stateList,
-} from "../../lib/netlink/xfrm.ts";
+import { NETLINK_XFRM } from "../../lib/netlink/xfrm/message.ts";
+import { policyDelete, policyList, policySet } from "../../lib/netlink/xfrm/policy.ts";
+import { stateAdd, stateDelete, stateList } from "../../lib/netlink/xfrm/state.ts";
 import { inNetns, isOwnNetns, NetnsError, OWN_NETNS } from "../../lib/sys/netns.ts";
 import { AF_INET, openSocket, SOCK_DGRAM, sendDatagram, sockaddrIn } from "../../lib/sys/socket.ts";
 import { eventually, Hosts, must } from "../support/hosts.ts";

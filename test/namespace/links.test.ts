@@ -91,6 +91,22 @@ describe("a container's link", () => {
     ["with another MTU", (port) => ["ip", "link", "set", port, "mtu", "1280"]],
     ["without hairpin mode", (port) => ["ip", "link", "set", port, "type", "bridge_slave", "hairpin", "off"]],
     ["that learns nothing", (port) => ["bridge", "link", "set", "dev", port, "learning", "off"]],
+    [
+      "that lets nothing in, hears no multicast, answers for others",
+      (port) => [
+        "bridge",
+        "link",
+        "set",
+        "dev",
+        port,
+        "locked",
+        "on",
+        "mcast_router",
+        "0",
+        "neigh_suppress",
+        "on",
+      ],
+    ],
     ["without its program", (port) => ["tc", "qdisc", "del", "dev", port, "clsact"]],
     ["removed", (port) => ["ip", "link", "del", port]],
   ];

@@ -10,6 +10,15 @@ import { type Keeper, keeper } from "../../lib/host/reconcile/resource.ts";
 import { Sysctls } from "../../lib/host/reconcile/sysctls.ts";
 import { ReconcilerWatch } from "../../lib/host/reconcile/watch.ts";
 import { linkSysctls, silentSysctls } from "../../lib/host/sysctl.ts";
+import { decodeAttributes } from "../../lib/netlink/attributes.ts";
+import { bridgePortSet, encodeBridgePort, NEW_PORT } from "../../lib/netlink/link/bridgeport.ts";
+import {
+  IFINFOMSG,
+  IFLA_INFO_SLAVE_DATA,
+  IFLA_LINKINFO,
+  linkMessage,
+  RTM_GETLINK,
+} from "../../lib/netlink/link/message.ts";
 import { linkByName, linkList } from "../../lib/netlink/link.ts";
 import { RouteMonitor } from "../../lib/netlink/monitor.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -171,8 +180,8 @@ test.each<[string, string, (string | RegExp)[]]>([
     "port flags",
     "bridge link set dev vxlan-7784 hairpin on learning off flood off mcast_flood off bcast_flood off isolated on guard on root_block on",
     [
-      "link vxlan-7784 was a port with learning off, a port with flood off, a port with multicastFlood off, " +
-        "a port with broadcastFlood off, a port with isolated on, a port with guard on, a port with rootBlock on, a port with hairpin on",
+      "link vxlan-7784 was a port with hairpin on, a port with guard on, a port with root_block on, a port with learning off, " +
+        "a port with flood off, a port with mcast_flood off, a port with bcast_flood off, a port with isolated on",
     ],
   ],
   ["port blocked", "bridge link set dev vxlan-7784 state 0", ["link vxlan-7784 was a blocked port"]],
@@ -224,6 +233,52 @@ test.each<[string, string, (string | RegExp)[]]>([
   await sh("ip link del br9 2>/dev/null || true");
   expect(await state()).toBe(before);
   expect(reconcile()).toEqual([]);
+});
+
+/** Attributes of a port that cannot be set, or that only the spanning tree protocol reads (linux/if_link.h: IFLA_BRPORT_*). */
+const NOT_KEPT = new Set([1, 2, 3, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26, 35, 36, 38, 41]);
+/** Settings that need more than a port: another one, a next hop, locked. */
+const NEED_MORE = ["backup_port", "backup_nhid", "mab"];
+
+describe("a bridge's port", () => {
+  const port = () => {
+    const link = inHost(() => linkByName(nl, "vxlan-7784"));
+    if (!link?.bridgePort) throw new Error("no port");
+    return { index: link.index, settings: link.bridgePort };
+  };
+
+  test("has no setting on this kernel that nobody looks at", () => {
+    const { index } = port();
+    const [message] = nl.request({ operation: "get", type: RTM_GETLINK, body: linkMessage(index).done() });
+    const attributes = decodeAttributes(message?.body.subarray(IFINFOMSG) ?? new Uint8Array());
+    const reported = attributes.need(IFLA_LINKINFO).nested.need(IFLA_INFO_SLAVE_DATA).nested.list;
+    const [kept] = decodeAttributes(encodeBridgePort(index, NEW_PORT).subarray(IFINFOMSG)).list;
+    const known = new Set(kept?.nested.list.map(({ type }) => type));
+    expect(reported.length).toBeGreaterThan(10);
+    expect(reported.filter(({ type }) => !known.has(type) && !NOT_KEPT.has(type))).toEqual([]);
+  });
+
+  test("any setting is put back, and looks as a new one does", () => {
+    const { index, settings } = port();
+    const { blocked: _, ...initial } = settings;
+    expect(NEW_PORT).toMatchObject(initial);
+    const refused: string[] = [];
+    for (const [name, value] of Object.entries(initial)) {
+      // Bits 0 to 2 of the mask are refused.
+      const other = typeof value === "boolean" ? !value : name === "group_fwd_mask" ? 8 : value + 1;
+      try {
+        using others = inHost(() => new NetlinkSocket(NETLINK_ROUTE));
+        bridgePortSet(others, "vxlan-7784", index, { [name]: other });
+      } catch {
+        refused.push(name);
+        continue;
+      }
+      const text = typeof other === "boolean" ? (other ? "on" : "off") : other;
+      expect(reconcile()).toEqual([`link vxlan-7784 was a port with ${name} ${text}`]);
+      expect(port().settings).toEqual(settings);
+    }
+    expect(NEED_MORE).toEqual(expect.arrayContaining(refused));
+  });
 });
 
 test("a bridge that was renamed while no router ran is known by its Ethernet address", async () => {

@@ -1,6 +1,6 @@
 // ESP of the fast datapath as desired state: what is missing, and what is other than it should be.
 import { expect, test } from "bun:test";
-import type { FoundPolicy, SecurityPolicy } from "../../lib/netlink/xfrm.ts";
+import type { FoundPolicy, SecurityPolicy } from "../../lib/netlink/xfrm/policy.ts";
 import type { SecuredPath } from "../../lib/overlay/fastdp/esp.ts";
 import { associationDifference, policyDifference } from "../../lib/overlay/fastdp/espstate.ts";
 

@@ -1,9 +1,22 @@
-// Which of the kernel's notifications concern what is kept.
-import { beforeEach, expect, test } from "bun:test";
+// Which of the kernel's notifications concern what is kept; and what becomes of listening that fails.
+import { beforeEach, describe, expect, test } from "bun:test";
+import { writeSync } from "node:fs";
 import type { Culprit } from "../../lib/host/reconcile/culprit.ts";
 import type { Source } from "../../lib/host/reconcile/resource.ts";
 import { ReconcilerWatch } from "../../lib/host/reconcile/watch.ts";
-import type { RouteEvent } from "../../lib/netlink/monitor.ts";
+import { AttributeEncoder } from "../../lib/netlink/attributes.ts";
+import {
+  IFLA_IFNAME,
+  IFLA_MASTER,
+  ifinfomsg,
+  RTM_DELLINK,
+  RTM_NEWLINK,
+} from "../../lib/netlink/link/message.ts";
+import { listen } from "../../lib/netlink/listen.ts";
+import { encodeMessage } from "../../lib/netlink/message.ts";
+import { decodeEvent, type RouteEvent } from "../../lib/netlink/monitor.ts";
+import { openPipe } from "../../lib/sys/pipe.ts";
+import { eventually } from "../support/hosts.ts";
 
 const OWN_PORT = 77;
 const [WEAVE, VETH, OTHER] = [3, 4, 9];
@@ -92,4 +105,57 @@ test("after lost notifications it begins with the links there are", () => {
   watch.changed(event("addresses", WEAVE));
   watch.changed(event("addresses", 20));
   expect(told).toEqual(["addresses weave"]);
+});
+
+describe("a notification about a link", () => {
+  const AF_BRIDGE = 7;
+  const decode = (type: number, family: number) => {
+    const body = new AttributeEncoder()
+      .raw(ifinfomsg(VETH, undefined, undefined, family))
+      .string(IFLA_IFNAME, "vethwepl1")
+      .u32(IFLA_MASTER, WEAVE)
+      .done();
+    return decodeEvent({ type, flags: 0, sequence: 0, port: 0, body })?.link;
+  };
+
+  test.each([
+    ["it is there", RTM_NEWLINK, 0, false],
+    ["it is gone", RTM_DELLINK, 0, true],
+    ["it is a port", RTM_NEWLINK, AF_BRIDGE, false],
+    ["it left its bridge, and is still there", RTM_DELLINK, AF_BRIDGE, false],
+  ])("%s", (_, type, family, removed) => {
+    expect(decode(type, family)).toEqual({ name: "vethwepl1", master: WEAVE, removed, leaving: false });
+  });
+});
+
+describe("listening", () => {
+  const message = encodeMessage({ type: RTM_NEWLINK, flags: 0, sequence: 1, body: new Uint8Array(16) });
+
+  test("that fails is told once, and begins again within a second: what was missed is told as lost", async () => {
+    const heard: string[] = [];
+    const pipes: ReturnType<typeof openPipe>[] = [];
+    const watching = listen(
+      () => {
+        const pipe = openPipe();
+        pipes.push(pipe);
+        return pipe.readFd;
+      },
+      {
+        message: ({ sequence }) => heard.push(`message ${sequence}`),
+        lost: () => heard.push("lost"),
+        failed: () => heard.push("failed"),
+      },
+    );
+    writeSync(pipes[0]?.writeFd ?? -1, message.subarray(0, 18));
+    const is = (...wanted: string[]) =>
+      eventually(
+        "heard",
+        async () => heard.join(),
+        (now) => now === wanted.join(),
+      );
+    await is("failed", "lost");
+    writeSync(pipes[1]?.writeFd ?? -1, message);
+    await is("failed", "lost", "message 1");
+    watching.stop();
+  });
 });

@@ -2,10 +2,12 @@
 // with addresses and routes. Pure.
 import type { IPv4 } from "../../address/ipv4.ts";
 import { formatCidr, formatIPv4 } from "../../address/ipv4.ts";
-import type { BridgePort, Link } from "../../netlink/link.ts";
+import { type BridgePort, NEW_PORT } from "../../netlink/link/bridgeport.ts";
+import type { Link } from "../../netlink/link.ts";
 import type { Route } from "../../netlink/route.ts";
 import type { AttachedContainer } from "../containers.ts";
 import { type AttachmentName, isContainerVeth, ownerOf } from "../names.ts";
+import { portDifference, settingText } from "../reconcile/bridgeport.ts";
 
 /** How long a link without an alias may still be in the making. */
 const MAKING_MS = 2_000;
@@ -17,17 +19,10 @@ export interface AddressBook {
   isGivenBack(address: IPv4): boolean;
 }
 
-/** What ports of containers are on a bridge, but for hairpin mode. */
-export const PORT_FLAGS = {
-  learning: true,
-  flood: true,
-  multicastFlood: true,
-  broadcastFlood: true,
-  isolated: false,
-  guard: false,
-  rootBlock: false,
-  blocked: false,
-} as const;
+/** What a port of a container is to be: as the kernel makes it, but for hairpin mode. */
+export function desiredPort({ bridgePort }: Link): BridgePort {
+  return { ...NEW_PORT, hairpin: bridgePort?.hairpin ?? false };
+}
 
 export interface KnownLink {
   /** The host's end as it is to be; its other end as it is. */
@@ -116,13 +111,6 @@ function newLink(port: Link): KnownLink {
   };
 }
 
-/** Names of flags where bridge(8) has others. */
-const FLAG_NAMES: { readonly [Flag in keyof BridgePort]?: string } = {
-  multicastFlood: "mcast_flood",
-  broadcastFlood: "bcast_flood",
-  rootBlock: "root_block",
-};
-
 /** What is wrong with the host's end, in words; empty where all is right. */
 export function wrongAt({ port }: KnownLink, now: Link, bridge: Link): string[] {
   const wrong: string[] = [];
@@ -132,14 +120,9 @@ export function wrongAt({ port }: KnownLink, now: Link, bridge: Link): string[] 
   if (now.mtu !== port.mtu) wrong.push(`MTU ${now.mtu} instead of ${port.mtu}`);
   if (now.alias !== port.alias) wrong.push("without its alias");
   if (now.address !== port.address) wrong.push(`Ethernet address ${now.address} instead of ${port.address}`);
-  const flags = now.bridgePort;
-  if (now.master !== bridge.index || !flags) return wrong;
-  const wanted: Required<BridgePort> = { ...PORT_FLAGS, hairpin: port.bridgePort?.hairpin ?? false };
-  for (const flag of Object.keys(wanted) as (keyof BridgePort)[]) {
-    // Those of a bridge that is down are blocked.
-    if (flags[flag] === wanted[flag] || (flag === "blocked" && !bridge.up)) continue;
-    wrong.push(flag === "blocked" ? flag : `${FLAG_NAMES[flag] ?? flag} ${flags[flag] ? "on" : "off"}`);
-  }
+  if (now.master !== bridge.index) return wrong;
+  for (const name of Object.keys(portDifference(desiredPort(port), now, bridge)) as (keyof BridgePort)[])
+    wrong.push(name === "blocked" ? name : settingText(name, now.bridgePort?.[name] ?? false));
   return wrong;
 }
 

@@ -5,7 +5,9 @@ import { type Clock, every, type Timer } from "../../clock/clock.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { detached } from "../../log/unexpected.ts";
-import { bridgePortSet, type Link, linkList, linkSet, linksDelete } from "../../netlink/link.ts";
+import { bridgePortSet } from "../../netlink/link/bridgeport.ts";
+import { linksDelete } from "../../netlink/link/delete.ts";
+import { type Link, linkList, linkSet } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { EBUSY, ENODEV, isErrno } from "../../sys/errno.ts";
 import { netnsPath } from "../../sys/netns.ts";
@@ -16,14 +18,15 @@ import type { AttachedContainer } from "../containers.ts";
 import { findNetns } from "../containers.ts";
 import type { ContainerWork } from "../containerwork.ts";
 import { BRIDGE } from "../names.ts";
+import { portDifference } from "../reconcile/bridgeport.ts";
 import type { Change, Keeper, Source } from "../reconcile/resource.ts";
 import {
   type AddressBook,
+  desiredPort,
   isGivenBack,
   type KnownLink,
   KnownLinks,
   lookedInside,
-  PORT_FLAGS,
   wrongAt,
 } from "./known.ts";
 import type { Ports, Unhooked } from "./ports.ts";
@@ -247,14 +250,15 @@ export class ContainerLinks implements Keeper {
   }
 
   #putRight({ port }: KnownLink, now: Link, bridge: Link): void {
-    const { index, name, mtu, alias = "", address, bridgePort } = port;
+    const { index, name, mtu, alias = "", address } = port;
+    const hairpin = port.bridgePort?.hairpin ?? false;
     if (now.name !== name) this.#rename(now, name);
     const moved = now.address !== address && address !== undefined ? { address } : {};
     linkSet(this.route, name, index, { master: bridge.index, up: true, mtu, alias, ...moved });
-    const { blocked, ...flags } = PORT_FLAGS;
-    bridgePortSet(this.route, name, index, { ...flags, hairpin: bridgePort?.hairpin ?? false });
-    // The kernel refuses it of ports without a carrier.
-    if (now.bridgePort?.blocked) bridgePortSet(this.route, name, index, { blocked });
+    // One that was off the bridge is a new port.
+    const isPort = now.master === bridge.index;
+    const changes = isPort ? portDifference(desiredPort(port), now, bridge) : { hairpin };
+    if (Object.keys(changes).length > 0) bridgePortSet(this.route, name, index, changes);
   }
 
   #rename({ index, name: now }: Link, name: string): void {

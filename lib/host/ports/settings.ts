@@ -1,8 +1,8 @@
 // What ports of containers are to be, on disk: what somebody changes while no router runs, the next one puts right.
 import * as v from "valibot";
+import { NEW_PORT } from "../../netlink/link/bridgeport.ts";
 import type { Link } from "../../netlink/link.ts";
 import { type Rows, type Store, StoreError } from "../../store/store.ts";
-import { PORT_FLAGS } from "./known.ts";
 
 /** A bridge has at most 1,024 ports. */
 const MAX_PORTS = 2_048;
@@ -34,7 +34,7 @@ export class KeptSettings {
     const { alias, name, mtu, address, hairpin } = kept;
     const isIt = alias === link.alias || (name === link.name && address === link.address);
     if (!isIt) return link;
-    return { ...link, alias: alias || undefined, name, mtu, address, bridgePort: { ...PORT_FLAGS, hairpin } };
+    return { ...link, alias: alias || undefined, name, mtu, address, bridgePort: { ...NEW_PORT, hairpin } };
   }
 
   save({ index, alias = "", name, mtu, address = "", bridgePort }: Link): void {

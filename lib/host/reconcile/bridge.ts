@@ -1,5 +1,7 @@
 // The bridge as desired state. One that others removed comes back with the same Ethernet address.
-import { type BridgeMode, type Link, linkAdd, linkList } from "../../netlink/link.ts";
+
+import type { BridgeMode } from "../../netlink/link/bridge.ts";
+import { type Link, linkAdd, linkList } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import type { BridgeSettings } from "../bridge.ts";
 import { BRIDGE } from "../names.ts";

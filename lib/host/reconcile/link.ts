@@ -1,16 +1,11 @@
 // What a link that exists has to be like, compared with what it is like.
-import {
-  type BridgeMode,
-  type BridgePort,
-  bridgePortSet,
-  bridgeSet,
-  type Link,
-  type LinkSettings,
-  linkByIndex,
-  linkByName,
-  linkSet,
-} from "../../netlink/link.ts";
+
+import { type BridgeMode, bridgeSet } from "../../netlink/link/bridge.ts";
+import { type BridgePort, bridgePortSet } from "../../netlink/link/bridgeport.ts";
+import type { LinkSettings } from "../../netlink/link/message.ts";
+import { type Link, linkByIndex, linkByName, linkSet } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
+import { portDifference, settingsThatDiffer, settingText } from "./bridgeport.ts";
 import type { Change } from "./resource.ts";
 
 /** A link that is up; what is not named may be as it is. */
@@ -37,10 +32,6 @@ export interface LinkChange extends Change {
   readonly bridge: Partial<BridgeMode>;
 }
 
-/** A flag, or a number, for people: "guard on", "ageingTime 30000". */
-const text = (name: string, value: boolean | number) =>
-  `${name} ${typeof value === "number" ? value : value ? "on" : "off"}`;
-
 /** Return what is wrong with a link; `master` is the bridge that it should be a port of, where there is that. */
 export function linkDifference(
   desired: DesiredLink,
@@ -64,40 +55,25 @@ export function linkDifference(
   }
   if (queue !== undefined && link.queue !== queue)
     want({ queue }, `of queue length ${link.queue} instead of ${queue}`);
-  if (arp !== undefined && link.arp !== arp) want({ arp }, text("ARP", link.arp));
+  if (arp !== undefined && link.arp !== arp) want({ arp }, settingText("ARP", link.arp));
   if (desired.master === null) {
     if (link.master !== undefined) want({ master: 0 }, "a port of a bridge");
   } else if (desired.master !== undefined && (!master || link.master !== master.index)) {
     const what = link.master === undefined ? `no port of ${desired.master}` : "a port of another bridge";
     want(master ? { master: master.index } : {}, what);
   }
-  // One that is made a port has the kernel's defaults, and is looked at again then. Ports of a bridge that is down are blocked.
-  const found = link.bridgePort;
-  const ofOurs = master?.up === true && link.master === master.index;
-  const port = partsThatDiffer(desired.port, found && !ofOurs ? { ...found, blocked: false } : found);
-  const bridge = partsThatDiffer(desired.bridge, link.bridge);
-  for (const name of Object.keys(port) as (keyof BridgePort)[])
-    wrong.push(
-      name === "blocked" ? "a blocked port" : `a port with ${text(name, link.bridgePort?.[name] ?? false)}`,
-    );
+  // One that is made a port has the kernel's defaults, and is looked at again then.
+  const port = desired.port ? portDifference(desired.port, link, master) : {};
+  const bridge = desired.bridge && link.bridge ? settingsThatDiffer(desired.bridge, link.bridge) : {};
+  for (const name of Object.keys(port) as (keyof BridgePort)[]) {
+    const value = link.bridgePort?.[name] ?? false;
+    wrong.push(name === "blocked" ? "a blocked port" : `a port with ${settingText(name, value)}`);
+  }
   for (const name of Object.keys(bridge) as (keyof BridgeMode)[])
-    wrong.push(`a bridge with ${text(name, link.bridge?.[name] ?? false)}`);
+    wrong.push(`a bridge with ${settingText(name, link.bridge?.[name] ?? false)}`);
   return wrong.length === 0
     ? []
     : [{ object, wrong: wrong.join(", "), index: link.index, settings, port, bridge }];
-}
-
-/** What is otherwise than desired; not what this kernel does not know. */
-function partsThatDiffer<T extends object>(
-  desired: T | undefined,
-  found: Partial<T> | undefined,
-): Partial<T> {
-  if (!desired || !found) return {};
-  const differs = ([key, value]: [string, unknown]) => {
-    const present = found[key as keyof T];
-    return present !== undefined && present !== value;
-  };
-  return Object.fromEntries(Object.entries(desired).filter(differs)) as Partial<T>;
 }
 
 /** The link of that name, or the one of that ifindex, which others have renamed. */

@@ -3,7 +3,7 @@
 // (kube-proxy) write thousands of rules a second: of a message nothing is read but the name of its table.
 import { printable } from "../../log/printable.ts";
 import type { Watch } from "../../sys/readable.ts";
-import { listen } from "../listen.ts";
+import { listen, type MessageListener } from "../listen.ts";
 import type { Message } from "../message.ts";
 import { NFGENMSG, NFNL_SUBSYS_NFTABLES, NFPROTO } from "../nfnetlink.ts";
 import { NETLINK_NETFILTER, openNetlink } from "../socket.ts";
@@ -54,9 +54,19 @@ export function watchTables(
   ports: () => ReadonlySet<number>,
   listener: TablesListener,
 ): Watch {
+  const open = () => openNetlink("nftables monitor", NETLINK_NETFILTER, [NFNLGRP_NFTABLES]);
+  return listen(open, readTransactions(tables, ports, listener));
+}
+
+/** Return what reads the messages of transactions in turn; see watchTables(). */
+export function readTransactions(
+  tables: readonly WatchedTable[],
+  ports: () => ReadonlySet<number>,
+  listener: TablesListener,
+): MessageListener {
   const find = finder(tables);
   const touched = new Set<WatchedTable>();
-  return listen(() => openNetlink("nftables monitor", NETLINK_NETFILTER, [NFNLGRP_NFTABLES]), {
+  return {
     message(message) {
       if (message.type >> 8 !== NFNL_SUBSYS_NFTABLES) return;
       if ((message.type & 255) === NFT_MSG.NEWGEN) {
@@ -73,7 +83,7 @@ export function watchTables(
       listener.lost();
     },
     failed: (error) => listener.failed(error),
-  });
+  };
 }
 
 /** Whether a message about a table may concern us: kube-proxy writes other chains of iptables all the time. */

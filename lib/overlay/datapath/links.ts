@@ -4,7 +4,6 @@ import { createHash } from "node:crypto";
 import { closeSync } from "node:fs";
 import { formatMac } from "../../address/mac.ts";
 import { BRIDGE } from "../../host/names.ts";
-import { PORT_FLAGS } from "../../host/ports/known.ts";
 import {
   alignLink,
   type DesiredLink,
@@ -14,15 +13,10 @@ import {
 } from "../../host/reconcile/link.ts";
 import type { Resource } from "../../host/reconcile/resource.ts";
 import { silentSysctls, sysctlSet } from "../../host/sysctl.ts";
-import {
-  type Link,
-  linkAdd,
-  linkByIndex,
-  linkByName,
-  linkDelete,
-  linkList,
-  vxlanStopLearning,
-} from "../../netlink/link.ts";
+import { NEW_PORT } from "../../netlink/link/bridgeport.ts";
+import { linkDelete } from "../../netlink/link/delete.ts";
+import { vxlanStopLearning } from "../../netlink/link/vxlan.ts";
+import { type Link, linkAdd, linkByIndex, linkByName, linkList } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { openTap } from "../../netlink/tap.ts";
 import { EADDRINUSE, EBUSY, isErrno } from "../../sys/errno.ts";
@@ -37,7 +31,7 @@ const O_CLOEXEC = 0x80000;
 const TAP_QUEUE = 256;
 
 /** The programs know better than the bridge which hosts are behind this port, but the bridge learns which are not. */
-const PORT = { master: BRIDGE, port: { ...PORT_FLAGS, hairpin: false } };
+const PORT = { master: BRIDGE, port: NEW_PORT };
 
 /** The kernel lacks something that the datapath needs; the message names it. */
 export class DatapathError extends Error {

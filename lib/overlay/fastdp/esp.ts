@@ -8,19 +8,16 @@ import { viewOf } from "../../bytes/view.ts";
 import type { Random } from "../../clock/random.ts";
 import { nameToNumber, type PeerName } from "../../mesh/name.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
+import { NETLINK_XFRM } from "../../netlink/xfrm/message.ts";
 import {
   type FoundPolicy,
-  NETLINK_XFRM,
   type PolicySelector,
   policyDelete,
   policyList,
   policySet,
-  type SecurityAssociation,
   type SecurityPolicy,
-  stateAdd,
-  stateDelete,
-  stateList,
-} from "../../netlink/xfrm.ts";
+} from "../../netlink/xfrm/policy.ts";
+import { type SecurityAssociation, stateAdd, stateDelete, stateList } from "../../netlink/xfrm/state.ts";
 import { EPROTONOSUPPORT, isErrno } from "../../sys/errno.ts";
 import { reasonOf } from "../../sys/reason.ts";
 

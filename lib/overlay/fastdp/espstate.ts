@@ -2,7 +2,8 @@
 // is put back as it was. An association is not: with its key the numbers of packets would begin again, and repeat what
 // AES-GCM must never see twice; so its connection is made anew, with other keys.
 import { type Change, type Keeper, keeper, type Resource } from "../../host/reconcile/resource.ts";
-import { pathText, policySet, type SecurityPolicy } from "../../netlink/xfrm.ts";
+import { pathText } from "../../netlink/xfrm/message.ts";
+import { policySet, type SecurityPolicy } from "../../netlink/xfrm/policy.ts";
 import { type Association, type Esp, type SecuredPath, selectorOf } from "./esp.ts";
 
 interface PolicyChange extends Change {

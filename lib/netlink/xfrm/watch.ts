@@ -1,8 +1,8 @@
 // IPsec associations and policies as others change them, by XFRM multicast (linux/xfrm.h).
-import type { Watch } from "../sys/readable.ts";
-import { listen } from "./listen.ts";
-import { openNetlink } from "./socket.ts";
-import { NETLINK_XFRM } from "./xfrm.ts";
+import type { Watch } from "../../sys/readable.ts";
+import { listen } from "../listen.ts";
+import { openNetlink } from "../socket.ts";
+import { NETLINK_XFRM } from "./message.ts";
 
 const XFRMNLGRP_SA = 3;
 const XFRMNLGRP_POLICY = 4;

@@ -1,0 +1,42 @@
+// Links of kind bridge (linux/if_link.h: IFLA_BR_*).
+import type { Attributes } from "../attributes.ts";
+import type { NetlinkSocket } from "../socket.ts";
+import { setKind } from "./message.ts";
+
+const IFLA_BR_AGEING_TIME = 4;
+const IFLA_BR_STP_STATE = 5;
+const IFLA_BR_VLAN_FILTERING = 7;
+const IFLA_BR_MCAST_SNOOPING = 23;
+
+/** How a bridge works. */
+export interface BridgeMode {
+  /** How long an Ethernet address is remembered, in 1/100 s. */
+  readonly ageingTime: number;
+  readonly stp: boolean;
+  readonly vlanFiltering: boolean;
+  readonly multicastSnooping: boolean;
+}
+
+/** Changes how a bridge works. */
+export function bridgeSet(nl: NetlinkSocket, what: string, index: number, mode: Partial<BridgeMode>): void {
+  const { ageingTime, stp, vlanFiltering, multicastSnooping } = mode;
+  setKind(nl, `bridge set ${what}`, index, "bridge", (data) => {
+    if (ageingTime !== undefined) data.u32(IFLA_BR_AGEING_TIME, ageingTime);
+    if (stp !== undefined) data.u32(IFLA_BR_STP_STATE, Number(stp));
+    if (vlanFiltering !== undefined) data.u8(IFLA_BR_VLAN_FILTERING, Number(vlanFiltering));
+    if (multicastSnooping !== undefined) data.u8(IFLA_BR_MCAST_SNOOPING, Number(multicastSnooping));
+  });
+}
+
+/** Reads IFLA_INFO_DATA of a bridge; a kernel may be built without VLANs or snooping. */
+export function decodeBridge(data: Attributes | undefined): Partial<BridgeMode> {
+  const [ageingTime, stp] = [data?.get(IFLA_BR_AGEING_TIME)?.u32, data?.get(IFLA_BR_STP_STATE)?.u32];
+  const vlanFiltering = data?.get(IFLA_BR_VLAN_FILTERING)?.u8;
+  const multicastSnooping = data?.get(IFLA_BR_MCAST_SNOOPING)?.u8;
+  return {
+    ...(ageingTime !== undefined && { ageingTime }),
+    ...(stp !== undefined && { stp: stp !== 0 }),
+    ...(vlanFiltering !== undefined && { vlanFiltering: vlanFiltering !== 0 }),
+    ...(multicastSnooping !== undefined && { multicastSnooping: multicastSnooping !== 0 }),
+  };
+}

@@ -1,0 +1,24 @@
+// What messages about IPsec associations and policies share: XFRM netlink (linux/xfrm.h). Bytes follow what ip-xfrm(8) sends.
+import { formatIPv4, type IPv4 } from "../../address/ipv4.ts";
+import { ENOENT, ESRCH, isErrno } from "../../sys/errno.ts";
+
+export const NETLINK_XFRM = 6;
+
+export const IPPROTO_ESP = 50;
+export const XFRM_MODE_TRANSPORT = 0;
+
+/** Bytes of struct xfrm_lifetime_cfg up to its times: four limits, which all ones make none. */
+export const LIMITS = 32;
+
+/** "10.0.0.1 to 10.0.0.2". */
+export const pathText = (source: IPv4 | undefined, destination: IPv4) =>
+  `${source === undefined ? "any address" : formatIPv4(source)} to ${formatIPv4(destination)}`;
+
+/** Runs a request to remove something; that it is missing is no error. */
+export function ignoreMissing(fn: () => unknown): void {
+  try {
+    fn();
+  } catch (error) {
+    if (!isErrno(error, ESRCH, ENOENT)) throw error;
+  }
+}
