@@ -22,6 +22,8 @@ const failure = (rcode: Rcode) => ({ rcode, authoritative: false, answers: [] })
 
 export class DnsServer {
   readonly #listeners = new Map<string, Promise<Listener>>();
+  /** Listeners of these addresses are still being closed. */
+  readonly #closing = new Map<string, Promise<void>>();
 
   constructor(
     readonly config: ResolveConfig,
@@ -51,12 +53,19 @@ export class DnsServer {
   }
 
   unlisten(address: string): void {
+    const listening = this.#listeners.get(address);
+    if (!listening) return;
+    this.#listeners.delete(address);
     // One that is still being opened is closed once it is; one that could not be needs no closing.
-    this.#listeners.get(address)?.then(
+    const closing = listening.then(
       (listener) => listener.close(),
       () => {},
     );
-    this.#listeners.delete(address);
+    this.#closing.set(address, closing);
+    const closed = closing.then(() => {
+      if (this.#closing.get(address) === closing) this.#closing.delete(address);
+    });
+    detached("closing a DNS listener", closed);
   }
 
   stop(): void {
@@ -64,6 +73,7 @@ export class DnsServer {
   }
 
   async #open(address: string): Promise<Listener> {
+    await this.#closing.get(address);
     const at = address.lastIndexOf(":");
     const [hostname, port] = [address.slice(0, at), Number(address.slice(at + 1))];
     const { local, log } = this.dependencies;
