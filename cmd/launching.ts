@@ -5,7 +5,13 @@ import { Launched, type Shape } from "../lib/api/shapes.ts";
 import { systemClock } from "../lib/clock/clock.ts";
 import { printable } from "../lib/log/printable.ts";
 import { launchDaemon } from "../lib/router/daemon.ts";
-import { askStarted, awaitPeers, launchedShape, launchedText } from "../lib/router/launched.ts";
+import {
+  askStarted,
+  awaitPeers,
+  launchedShape,
+  launchedText,
+  otherWarnings,
+} from "../lib/router/launched.ts";
 import { answer } from "./answer.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { warn } from "./stderr.ts";
@@ -34,7 +40,8 @@ export async function startDaemon({
   try {
     const api = apiClient();
     const started = await daemon.whileRunning(awaitPeers(() => askStarted(api), systemClock));
-    return launchedShape(started, { pid: daemon.pid, log: logFile(), warnings: daemon.warnings() });
+    const warnings = otherWarnings(daemon.warnings(), started);
+    return launchedShape(started, { pid: daemon.pid, log: logFile(), warnings });
   } finally {
     daemon.leave();
   }
@@ -42,11 +49,7 @@ export async function startDaemon({
 
 /** Say what came of a launch: on standard output, and what the router warned of on standard error. */
 export function answerLaunched(args: Arguments, launched: Shape<typeof Launched>): void {
-  // Of peers, the answer tells.
-  const said = launched.peers.flatMap(({ reason }) => reason ?? []);
-  if (!args.options["json"])
-    for (const warning of launched.warnings)
-      if (!said.some((reason) => warning.includes(reason))) warn(`warning: ${printable(warning)}`);
+  if (!args.options["json"]) for (const warning of launched.warnings) warn(`warning: ${printable(warning)}`);
   answer(args, Launched, launched, launchedText(launched));
 }
 

@@ -11,8 +11,8 @@ const HEALTH_MS = 8_000;
 const PING_MS = 28_000;
 /** Routers asked at once. */
 const AT_ONCE = 8;
-/** Status of a question that a peer cannot be sent, that it does not answer, and that it refuses. */
-const STATUS = { older: 501, silent: 504, refused: 502 } as const;
+/** Status of a question to a version without the channel or the doctor, and of one without an answer. */
+const STATUS = { older: 501, silent: 504 } as const;
 
 const Members = v.object({
   Router: v.object({
@@ -123,9 +123,7 @@ async function askHealth(api: ApiClient, peer: Named): Promise<Host> {
     return { peer, state: "answers", version, problems: findings, more };
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    // A version that has the channel, and does not know of the doctor.
-    const older = error.status === STATUS.older || /unknown subject/.test(error.message);
-    if (older) return unknown(peer, "older");
+    if (error.status === STATUS.older) return unknown(peer, "older");
     if (error.status === STATUS.silent) {
       return {
         ...unknown(peer, "silent"),

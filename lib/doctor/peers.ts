@@ -15,13 +15,14 @@ const CHECK = "connections";
 /** A router of an earlier version tells no remedy. */
 const LOGS = "'weave logs', here and there, says more";
 
-/** `told`: what is reported as problems already; a refused peer is among them, with its cause. */
-export function connectionFindings(connections: readonly Connection[], told: readonly string[]): Finding[] {
-  const isTold = ({ Address }: Connection) => told.some((found) => found.includes(` at ${Address} `));
+/** `told`: addresses that problems are reported of already; that of a refused peer is among them, with its cause. */
+export function connectionFindings(connections: readonly Connection[], told: ReadonlySet<string>): Finding[] {
   return connections.flatMap((connection) => {
     if (connection.State === "failed" || connection.State === "retrying")
       // All hosts may be launched with one list of peers, in which each finds itself.
-      return isTold(connection) || connection.Trouble?.Cause === "self" ? [] : [failing(connection)];
+      return told.has(connection.Address) || connection.Trouble?.Cause === "self"
+        ? []
+        : [failing(connection)];
     return connection.State === "established" ? slow(connection) : [];
   });
 }

@@ -16,7 +16,12 @@ import { RepairsSchema, repairFindings } from "./repairs.ts";
 const Report = v.object({
   Ready: v.boolean(),
   Repairs: v.optional(RepairsSchema),
-  Problems: v.optional(v.array(v.object({ Check: v.string(), Found: v.string(), Advice: v.string() })), []),
+  Problems: v.optional(
+    v.array(
+      v.object({ Check: v.string(), Found: v.string(), Advice: v.string(), Address: v.optional(v.string()) }),
+    ),
+    [],
+  ),
   Router: v.object({
     Encryption: v.boolean(),
     Interface: v.string(),
@@ -140,7 +145,7 @@ export function routerFindings(router: RouterState): Finding[] {
 export function reportFindings(report: RouterSeen, obstacle?: Trouble): Finding[] {
   const { Router, IPAM, Problems } = report;
   const established = Router.Connections.filter(({ State }) => State === "established").length;
-  const told = Problems.map(({ Found }) => Found);
+  const told = new Set(Problems.flatMap(({ Address }) => Address ?? []));
   const addresses = IPAM ? addressFindings(IPAM, obstacle) : [];
   // What keeps it from being ready is said on its own, where it is known.
   const notReady = problem("router", "not ready for containers yet", "see 'weave logs'");

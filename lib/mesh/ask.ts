@@ -7,7 +7,7 @@ import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { printable } from "../log/printable.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { type AskMessage, decodeAsk, encodeAsk } from "./askwire.ts";
+import { type AskMessage, type AskRefusal, decodeAsk, encodeAsk } from "./askwire.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
 
@@ -22,8 +22,8 @@ const ANSWER_MS = 30_000;
 const BURST = 64;
 const PER_S = 16;
 
-/** Why there is no answer: the peer cannot be asked, did not answer in time, or did not want to. */
-export type AskFailure = "not-ours" | "silent" | "refused" | "busy";
+/** Why there is no answer: the peer cannot be asked, did not answer in time, or refused. */
+export type AskFailure = "not-ours" | "silent" | AskRefusal;
 
 /** A question has no answer. */
 export class AskError extends Error {
@@ -36,7 +36,10 @@ export class AskError extends Error {
   }
 }
 
-/** Answers questions on one subject; `body` is a stranger's JSON. What it rejects with is told to the asker. */
+/**
+ * Answers questions on one subject; `body` is a stranger's JSON. The asker gets the message of what it rejects with, and the
+ * code where that is an AskError.
+ */
 export type Answerer = (body: unknown, source: PeerName) => Promise<unknown>;
 
 /** What asking needs of the router it belongs to. */
@@ -109,7 +112,7 @@ export class Ask implements Gossiper {
     // Of a peer that was not asked, or too late.
     if (waiting?.peer !== source) return;
     if (message.kind === "answer") this.#settle(message.id, undefined, message.body);
-    else this.#settle(message.id, new AskError("refused", printable(message.reason)));
+    else this.#settle(message.id, new AskError(message.code, printable(message.reason)));
   }
 
   // Questions are for one peer: nobody of ours speaks to all on this channel.
@@ -119,7 +122,7 @@ export class Ask implements Gossiper {
 
   async #own(subject: string, body: unknown): Promise<unknown> {
     const answerer = this.#answerers.get(subject);
-    if (!answerer) throw new AskError("refused", `unknown subject ${subject}`);
+    if (!answerer) throw new AskError("unknown subject", `unknown subject ${subject}`);
     return answerer(body, this.host.ourself.name);
   }
 
@@ -137,15 +140,12 @@ export class Ask implements Gossiper {
     const running = this.#answering.get(source) ?? 0;
     let all = 0;
     for (const count of this.#answering.values()) all += count;
-    const reason =
-      answerer === undefined
-        ? `unknown subject ${subject}`
-        : running >= MAX_ANSWERING_OF_ONE || all >= MAX_ANSWERING || !this.#rate.take(this.host.clock.now())
-          ? "too many questions at a time; try again"
-          : undefined;
-    if (answerer === undefined || reason !== undefined) {
-      if (answerer) this.#warn(`rate ${source}`, `refusing a question: ${reason}`, { peer: source });
-      return this.#reply(source, { kind: "refusal", id, reason: reason ?? "" });
+    if (!answerer)
+      return this.#refuse(source, id, new AskError("unknown subject", `unknown subject ${subject}`));
+    if (running >= MAX_ANSWERING_OF_ONE || all >= MAX_ANSWERING || !this.#rate.take(this.host.clock.now())) {
+      const busy = new AskError("busy", "too many questions at a time; try again");
+      this.#warn(`rate ${source}`, `refusing a question: ${busy.message}`, { peer: source });
+      return this.#refuse(source, id, busy);
     }
     this.#answering.set(source, running + 1);
     this.#answer(source, id, () => answerer(body, source)).catch((error) =>
@@ -162,13 +162,19 @@ export class Ask implements Gossiper {
     try {
       this.#reply(source, { kind: "answer", id, body: await Promise.race([answer(), late]) });
     } catch (error) {
-      this.#reply(source, { kind: "refusal", id, reason: reasonOf(error) });
+      this.#refuse(source, id, error);
     } finally {
       timer?.cancel();
       const left = (this.#answering.get(source) ?? 1) - 1;
       if (left > 0) this.#answering.set(source, left);
       else this.#answering.delete(source);
     }
+  }
+
+  #refuse(peer: PeerName, id: bigint, error: unknown): void {
+    const code = error instanceof AskError ? error.code : "refused";
+    const known = code === "not-ours" || code === "silent" ? "refused" : code;
+    this.#reply(peer, { kind: "refusal", id, code: known, reason: reasonOf(error) });
   }
 
   #reply(peer: PeerName, message: AskMessage): void {

@@ -1,6 +1,6 @@
 // The messages of the ask channel, which only our own versions speak: one octet for the kind, eight for the number of
-// the question (big endian), then for a question the length of its subject in one octet and the subject; the rest is
-// JSON, or the reason of a refusal.
+// the question (big endian), then for a question the length of its subject in one octet and the subject, for a refusal its
+// code in one octet; the rest is JSON, or the reason of a refusal.
 import { viewOf } from "../bytes/view.ts";
 import { ProtocolError } from "./framing.ts";
 
@@ -11,13 +11,17 @@ export const MAX_ANSWER = 64 * 1024;
 const MAX_REASON = 256;
 const SUBJECT = /^[a-z][a-z0-9-]{0,31}$/;
 
+/** Why a peer refuses a question: for reasons of its own, because it knows no such subject, or has too much to do. */
+export const REFUSALS = ["refused", "unknown subject", "busy"] as const;
+export type AskRefusal = (typeof REFUSALS)[number];
+
 const KINDS = ["question", "answer", "refusal"] as const;
 const HEADER = 9;
 
 export type AskMessage =
   | { readonly kind: "question"; readonly id: bigint; readonly subject: string; readonly body: unknown }
   | { readonly kind: "answer"; readonly id: bigint; readonly body: unknown }
-  | { readonly kind: "refusal"; readonly id: bigint; readonly reason: string };
+  | { readonly kind: "refusal"; readonly id: bigint; readonly code: AskRefusal; readonly reason: string };
 
 /** Throws ProtocolError for what the other end would not take. */
 export function encodeAsk(message: AskMessage): Uint8Array {
@@ -25,7 +29,8 @@ export function encodeAsk(message: AskMessage): Uint8Array {
   header[0] = KINDS.indexOf(message.kind);
   new DataView(header.buffer).setBigUint64(1, message.id);
   if (message.kind === "refusal") {
-    return Buffer.concat([header, Buffer.from(message.reason.slice(0, MAX_REASON))]);
+    const code = Uint8Array.of(REFUSALS.indexOf(message.code));
+    return Buffer.concat([header, code, Buffer.from(message.reason.slice(0, MAX_REASON))]);
   }
   const body = Buffer.from(JSON.stringify(message.body ?? null));
   if (message.kind === "answer") {
@@ -54,8 +59,10 @@ export function decodeAsk(bytes: Uint8Array): AskMessage {
     return {
       kind,
       id,
+      // Of a later version.
+      code: REFUSALS[rest[0] ?? 0] ?? "refused",
       reason: rest
-        .subarray(0, 4 * MAX_REASON)
+        .subarray(1, 1 + 4 * MAX_REASON)
         .toString()
         .slice(0, MAX_REASON),
     };

@@ -73,6 +73,12 @@ export interface NamedTarget {
   readonly target: Target | undefined;
 }
 
+/** A named peer without an address, and why, as a sentence. */
+export interface UnresolvedPeer {
+  readonly peer: string;
+  readonly problem: string;
+}
+
 /** A name of a peer that cannot be one. */
 export class PeerAddressError extends Error {
   override readonly name = "PeerAddressError";
@@ -126,7 +132,7 @@ export class ConnectionMaker {
    * what is wrong with any of them once all names were looked up; they stay, and `resolveAgain` looks them up anew.
    * Throw PeerAddressError, with nothing changed.
    */
-  async connect(peers: readonly string[], replace: boolean): Promise<string[]> {
+  async connect(peers: readonly string[], replace: boolean): Promise<UnresolvedPeer[]> {
     const ports = new Map(peers.map((peer) => [peer, portOf(peer)]));
     if (replace) for (const peer of this.#direct.keys()) if (!ports.has(peer)) this.#direct.delete(peer);
     for (const [peer, port] of ports)
@@ -134,7 +140,8 @@ export class ConnectionMaker {
     const errors = await Promise.all(
       Array.from(ports.keys(), async (peer) => {
         const { ip, unresolved } = await this.#resolve(peer);
-        if (unresolved !== undefined) return [`cannot resolve peer "${peer}": ${unresolved.reason}`];
+        if (unresolved !== undefined)
+          return [{ peer, problem: `cannot resolve peer "${peer}": ${unresolved.reason}` }];
         const target = ip === undefined ? undefined : this.targets.get(this.#addressOf(ip, ports.get(peer)));
         if (target?.state === "waiting") this.#tryNow(target);
         this.refresh();

@@ -94,8 +94,9 @@ export class Refusals {
   }
 
   /** Refusals that stand, in words. */
-  problems(): { readonly found: string; readonly advice: string }[] {
+  problems(): { readonly found: string; readonly advice: string; readonly address: string }[] {
     return this.standing().map(({ name, nickName, address, since, error }) => ({
+      address,
       found:
         `peer ${name}(${nickName}) at ${address} is refused since ` +
         `${timeText(this.clock, since)}: ${error.trouble.reason}`,

@@ -376,7 +376,7 @@ export class MeshRouter implements ConnectionHost {
       const collision = new CollisionError(this.ourself, remote, connection.address);
       this.refusedHandshakes.note(connection, sameName(this.ourself.name));
       this.collisions.noteOwn(connection.remoteIp);
-      this.warn(`collision ${connection.remoteIp}`, collision.message);
+      this.warn(`collision ${connection.remoteIp}`, collision.message, { address: connection.address });
       throw collision;
     }
     connection.fits = this.#judge(remote, connection, features);

@@ -31,7 +31,7 @@ export function startNamedPeers(
       noteLaunch(kept, options.peers, log);
       // A host boots before its nameservers: a name that does not resolve yet is retried.
       const connecting = named.start().then((errors) => {
-        for (const error of errors) log.warning(`${error}; trying again`);
+        for (const { peer, problem } of errors) log.warning(`${problem}; trying again`, { target: peer });
       });
       detached("connecting to peers", connecting);
     },

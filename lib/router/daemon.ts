@@ -11,7 +11,7 @@ import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { SIGCONT, SIGKILL, SIGTERM } from "../sys/pidfd.ts";
 import { daemonEnvironment } from "../sys/runtime.ts";
 import { AlreadyRunningError, runningPid, runningRouter } from "./instance.ts";
-import { heardFromRouter, LAUNCHER_ENV, LAUNCHER_FD } from "./launcher.ts";
+import { heardFromRouter, LAUNCHER_ENV, LAUNCHER_FD, type Warning } from "./launcher.ts";
 import { LOG_FLAGS, LOG_MODE } from "./logfile.ts";
 
 const START_TIMEOUT_MS = 30_000;
@@ -34,7 +34,7 @@ export class LaunchError extends Error {
 export interface Daemon {
   readonly pid: number;
   /** What it has warned of so far. */
-  warnings(): string[];
+  warnings(): Warning[];
   /** Resolve with the answer of a router that runs; reject with LaunchError where it ends meanwhile. */
   whileRunning<T>(answer: Promise<T>): Promise<T>;
   /** Look on no longer. */

@@ -1,9 +1,11 @@
 // What came of a launch: who this host is now, and where each peer stands that it was to connect to.
 import * as v from "valibot";
+import { splitHostPort } from "../address/hostport.ts";
 import type { ApiClient } from "../api/client.ts";
 import type { Launched, LaunchedPeer, Shape } from "../api/shapes.ts";
 import { type Clock, sleep } from "../clock/clock.ts";
 import { printedLines } from "../log/printable.ts";
+import type { Warning } from "./launcher.ts";
 
 /** How long peers have to answer before launch says that one does not yet. */
 export const PEERS_MS = 1_500;
@@ -55,6 +57,15 @@ export async function awaitPeers(ask: () => Promise<Started>, clock: Clock): Pro
       return started;
     await sleep(clock, LOOK_MS);
   }
+}
+
+/** Return what the router warned of, each once, without what is said of a named peer anyway. */
+export function otherWarnings(warnings: readonly Warning[], { targets }: Started): string[] {
+  const hostOf = (address = "") => splitHostPort(address)?.host;
+  const said = targets.filter(({ Reason }) => Reason !== "");
+  const isSaid = ({ target, address }: Warning) =>
+    said.some((each) => each.Target === target || (address && hostOf(each.Address) === hostOf(address)));
+  return [...new Set(warnings.filter((each) => !isSaid(each)).map(({ warning }) => warning))];
 }
 
 function launchedPeer({ Target, Address, State, Reason, Advice, Peer }: Started["targets"][number]) {

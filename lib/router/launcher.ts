@@ -3,6 +3,7 @@
 import { closeSync, writeSync } from "node:fs";
 import type { Readable } from "node:stream";
 import * as v from "valibot";
+import type { Fields } from "../log/fields.ts";
 import { type Log, logTo } from "../log/log.ts";
 
 /** The variable with the file descriptor of the line. */
@@ -17,11 +18,18 @@ const LOOKS_ON_MS = 10_000;
 const MAX_WARNING = 2_048;
 const MAX_TEXT = 32_768;
 
-const Warning = v.pipe(v.string(), v.parseJson(), v.object({ warning: v.string() }));
+const Warning = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({ warning: v.string(), target: v.optional(v.string()), address: v.optional(v.string()) }),
+);
+
+/** What a router has warned of, and of which peer: a named one without an address, or one at an address. */
+export type Warning = v.InferOutput<typeof Warning>;
 
 /**
- * Return a log that also tells warnings and errors to the launcher, where there is one, for the first 10 s: the sentence
- * alone, without the fields, which are for searching the log.
+ * Return a log that also tells warnings and errors to the launcher, where there is one, for the first 10 s: the sentence,
+ * and of the fields only which peer it is about.
  */
 export function toldToLauncher(log: Log): Log {
   const told = process.env[VARIABLE] === String(LAUNCHER_FD);
@@ -34,10 +42,10 @@ export function toldToLauncher(log: Log): Log {
     open = false;
   };
   setTimeout(close, LOOKS_ON_MS).unref();
-  const tell = (warning: string) => {
+  const tell = (text: string, { target, address }: Fields = {}) => {
     if (!open) return;
     try {
-      writeSync(LAUNCHER_FD, `${JSON.stringify({ warning: warning.slice(0, MAX_WARNING) })}\n`);
+      writeSync(LAUNCHER_FD, `${JSON.stringify({ warning: text.slice(0, MAX_WARNING), target, address })}\n`);
     } catch {
       // It has gone, or reads nothing.
       close();
@@ -45,12 +53,12 @@ export function toldToLauncher(log: Log): Log {
   };
   return logTo((level, text, fields) => {
     log[level](text, fields);
-    if (level === "warning" || level === "error") tell(text);
+    if (level === "warning" || level === "error") tell(text, fields);
   });
 }
 
 /** Collect what a router tells over its line. The function returned has it so far, in order and each once. */
-export function heardFromRouter(line: Readable): () => string[] {
+export function heardFromRouter(line: Readable): () => Warning[] {
   let text = "";
   line.setEncoding("utf8");
   line.on("data", (chunk: string) => {
@@ -59,7 +67,7 @@ export function heardFromRouter(line: Readable): () => string[] {
   // The router has ended, or launch no longer looks on.
   line.on("error", () => {});
   return () => {
-    const read = text.split("\n").map((each) => v.safeParse(Warning, each));
-    return [...new Set(read.flatMap(({ success, output }) => (success ? [output.warning] : [])))];
+    const read = [...new Set(text.split("\n"))].map((each) => v.safeParse(Warning, each));
+    return read.flatMap(({ success, output }) => (success ? [output] : []));
   };
 }

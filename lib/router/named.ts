@@ -2,7 +2,7 @@
 // names are resolved or they answer: one that may know the ring of the network is waited for.
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
-import { type ConnectionMaker, portOf } from "../mesh/maker.ts";
+import { type ConnectionMaker, portOf, type UnresolvedPeer } from "../mesh/maker.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -77,7 +77,7 @@ export class NamedPeers {
   }
 
   /** Connects to the peers there are from the start; resolves with what is wrong with any of them, which stay. */
-  start(): Promise<string[]> {
+  start(): Promise<UnresolvedPeer[]> {
     try {
       this.#keep(this.#names);
     } catch (error) {
@@ -94,7 +94,7 @@ export class NamedPeers {
   async connect(peers: readonly string[], replace: boolean): Promise<string[]> {
     for (const peer of peers) portOf(peer);
     this.#keep(new Set([...(replace ? [] : this.#names), ...peers]));
-    return this.host.maker.connect(peers, replace);
+    return (await this.host.maker.connect(peers, replace)).map(({ problem }) => problem);
   }
 
   /** Gives peers up. Throws StoreError, with nothing changed. */

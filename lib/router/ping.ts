@@ -218,11 +218,7 @@ export class Pinger {
       try {
         return await this.parts.mesh.questions.ask(peer, subject, body, timeoutMs);
       } catch (error) {
-        if (
-          !(error instanceof AskError && error.code === "refused" && /too many/.test(error.message)) ||
-          left === 0
-        )
-          throw error;
+        if (!(error instanceof AskError && error.code === "busy") || left === 0) throw error;
         await sleep(this.parts.clock, TRY_AGAIN_MS);
       }
     }
@@ -231,8 +227,7 @@ export class Pinger {
 
 function whyUnanswered(error: unknown): { problem: string; remedy: string } | { note: string } {
   const code = error instanceof AskError ? error.code : undefined;
-  if (code === "not-ours" || (code === "refused" && /unknown subject/.test(reasonOf(error))))
-    return { note: OLDER };
+  if (code === "not-ours" || code === "unknown subject") return { note: OLDER };
   if (code === "silent") {
     return {
       problem: "its router does not answer over the mesh",

@@ -28,4 +28,6 @@ export interface ProblemReport {
   Check: string;
   Found: string;
   Advice: string;
+  /** Where it is about a peer at one: "ip:port". */
+  Address?: string;
 }

@@ -4,6 +4,7 @@ import { formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts"
 import type { ApiClient } from "../api/client.ts";
 import { systemClock } from "../clock/clock.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
+import { AskError } from "../mesh/ask.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { locate } from "./locate.ts";
 import { look } from "./look.ts";
@@ -55,7 +56,7 @@ export function traceAnswerer(
     const question = asked.output;
     if (question.kind === "locate")
       return { container: (await locate(api, runtimes, question.name)) ?? null };
-    if (looks >= MAX_LOOKS) throw new Error(`${MAX_LOOKS} traces are being answered; try again`);
+    if (looks >= MAX_LOOKS) throw new AskError("busy", `${MAX_LOOKS} traces are being answered; try again`);
     looks++;
     try {
       return await answerLook(api, question);

@@ -83,10 +83,15 @@ test("unknown subjects and failures are refusals with their reason", async () =>
     throw new Error("no such\nthing");
   });
   at(2).router.questions.answer("long", async () => "x".repeat(MAX_ANSWER));
+  at(2).router.questions.answer("full", async () => {
+    throw new AskError("busy", "come back later");
+  });
   const refusals = await Promise.all(
-    ["missing", "broken", "long"].map((subject) => ask(1, name(2), subject, 1)),
+    ["missing", "broken", "long", "full"].map((subject) => ask(1, name(2), subject, 1)),
   );
-  expect(refusals).toEqual([failure("refused"), failure("refused"), failure("refused")]);
+  const codes = ["unknown subject", "refused", "refused", "busy"];
+  expect(refusals).toEqual(codes.map(failure));
+  expect(await ask(2, name(2), "missing", 1)).toEqual(failure("unknown subject"));
   expect(String(refusals[0])).toContain("unknown subject missing");
   expect(String(refusals[1])).toContain("no such\\x0athing");
   expect(String(refusals[2])).toContain(`${MAX_ANSWER} is the limit`);
@@ -118,7 +123,7 @@ test("one peer occupies four places at most, and gives them back", async () => {
   at(2).router.questions.answer("slow", () => new Promise((resolve) => release.push(() => resolve("done"))));
   const first = Array.from({ length: 4 }, () => at(1).router.questions.ask(name(2), "slow", 1, TIMEOUT_MS));
   simulation.until(() => release.length === 4, 1000);
-  expect(await ask(1, name(2), "slow", 1)).toEqual(failure("refused"));
+  expect(await ask(1, name(2), "slow", 1)).toEqual(failure("busy"));
   for (const each of release) each();
   for (let i = 0; i < 50; i++) {
     simulation.clock.advance(20);

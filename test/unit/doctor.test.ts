@@ -80,7 +80,7 @@ test("a peer that cannot be reached: one problem, and advice for its cause", () 
   const findings = reportFindings({
     Ready: true,
     Problems: [
-      { Check: "peers", Found: "peer x at 10.0.0.3:6783 is refused since then", Advice: "reset it" },
+      { Check: "peers", Found: "peer x is refused since then", Advice: "reset it", Address: "10.0.0.3:6783" },
     ],
     Router: {
       Encryption: true,

@@ -5,6 +5,7 @@ import {
   awaitPeers,
   launchedShape,
   launchedText,
+  otherWarnings,
   PEERS_MS,
   type Started,
 } from "../../lib/router/launched.ts";
@@ -102,4 +103,19 @@ test("what a peer calls itself cannot move the cursor", () => {
   const shape = launchedShape(started(evil), { pid: 1, log: "", warnings: [] });
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   expect(launchedText(shape)).not.toMatch(/\u001b|x\n\)/);
+});
+
+describe("warnings", () => {
+  const refused = target("refused", { Reason: "wrong password" });
+  test.each([
+    ["of a named peer", { target: "host1" }, []],
+    ["of the host of a named peer, whichever end called", { address: "10.99.0.1:40112" }, []],
+    ["of a peer that was not named", { address: "10.99.0.11:6783" }, ["bad"]],
+    ["of no peer", {}, ["bad"]],
+  ])("%s are said once", (_, about, expected) => {
+    const warning = { warning: "bad", ...about };
+    expect(otherWarnings([warning, warning], started(refused))).toEqual(expected);
+    // Nothing else says it.
+    expect(otherWarnings([warning], started(target("connecting")))).toEqual(["bad"]);
+  });
 });

@@ -125,7 +125,7 @@ const shown = (trouble: Trouble, Attrs: ConnectionReport["Attrs"], State: Connec
   return {
     table: connectionsTable(report).replaceAll(/\s+/g, " "),
     status: connectionsSummary(report).map(({ reason, remedy }) => [reason, remedy]),
-    doctor: connectionFindings(Connections, []).map(({ found, advice }) => [found, advice]),
+    doctor: connectionFindings(Connections, new Set()).map(({ found, advice }) => [found, advice]),
   };
 };
 

@@ -16,7 +16,13 @@ const MAX_PINGED = 48;
 const MAX_ASK_MS = 30_000;
 
 /** Status of a question to a peer without an answer. */
-const ASK_STATUS = { "not-ours": 501, silent: 504, refused: 502, busy: 503 } as const;
+const ASK_STATUS = {
+  "not-ours": 501,
+  "unknown subject": 501,
+  silent: 504,
+  refused: 502,
+  busy: 503,
+} as const;
 
 const route = subject((error) => {
   if (error instanceof AskError)

@@ -11,8 +11,11 @@ const MAX_STRANGERS = 5;
 
 /** What is wrong with peers, the worst first. */
 export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemReport[] {
-  const problem = (Found: string, Advice: string) => ({ Check: "peers", Found, Advice });
-  const told = [...mesh.collisions.problems(mesh.ourself.name), ...mesh.refusals.problems()];
+  const problem = (Found: string, Advice: string, Address?: string): ProblemReport => ({
+    ...{ Check: "peers", Found, Advice },
+    ...(Address && { Address }),
+  });
+  const collisions = mesh.collisions.problems(mesh.ourself.name);
   // A name that two hosts have is told by the collision.
   const { Connections, Lost = [], Refused = [] } = router;
   const strangers = Refused.filter(({ Peer, Cause }) => Peer === null && Cause !== "name");
@@ -23,14 +26,20 @@ export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemRepor
       problem(
         `peer ${Name}(${NickName}) at ${Address} was lost at ${At.replace(/\.\d+/, "")}: ${Reason}`,
         Remedy,
+        Address,
       ),
     ),
     ...unreached(mesh, router).map(missing),
-    ...told.map(({ found, advice }) => problem(found, advice)),
+    ...collisions.map(({ found, advice }) => problem(found, advice)),
+    ...mesh.refusals.problems().map(({ found, advice, address }) => problem(found, advice, address)),
     ...strangers
       .slice(0, MAX_STRANGERS)
       .map(({ Address, Reason, Remedy, Since }) =>
-        problem(`the host at ${Address} is refused since ${Since.replace(/\.\d+/, "")}: ${Reason}`, Remedy),
+        problem(
+          `the host at ${Address} is refused since ${Since.replace(/\.\d+/, "")}: ${Reason}`,
+          Remedy,
+          Address,
+        ),
       ),
     ...(more > 0 ? [problem(`${more} more hosts are refused`, "'weave status connections' lists them")] : []),
   ];
@@ -54,6 +63,7 @@ function missing({ Target, Address, Reason, Advice }: TargetReport): ProblemRepo
     Check: "connections",
     Found: `named peer ${Target}${at} cannot be reached: ${Reason}`,
     Advice,
+    ...(Address && { Address }),
   };
 }
 

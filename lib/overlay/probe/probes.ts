@@ -6,6 +6,7 @@ import type { Random } from "../../clock/random.ts";
 import { TokenBucket } from "../../clock/tokenbucket.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
+import { AskError } from "../../mesh/ask.ts";
 import type { PeerName } from "../../mesh/name.ts";
 import { EMSGSIZE, ENXIO } from "../../sys/errno.ts";
 import { realtimeNow } from "../../sys/realtime.ts";
@@ -110,7 +111,7 @@ export class Probes {
   admit(session: bigint, peer: PeerName): void {
     const own = [...this.#sessions.values()].filter((each) => each.peer === peer).length;
     if (this.#sessions.size >= MAX_SESSIONS || own >= MAX_SESSIONS_OF_ONE || this.#sessions.has(session))
-      throw new Error("too many sessions of probes; try again in a minute");
+      throw new AskError("busy", "too many sessions of probes; try again in a minute");
     this.#open();
     const { clock } = this.host;
     const expiry = clock.after(SESSION_MS, () => this.#end(session));
