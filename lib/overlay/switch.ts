@@ -2,46 +2,18 @@
 // the frames (weave: router/overlay_switch.go). Control messages bear the number of the overlay in the list of common
 // ones, which both ends order alike. Peers that do not negotiate overlays have one, and its messages bear no number.
 
-import type { IPv4 } from "../address/ipv4.ts";
 import type { Log } from "../log/log.ts";
 import { ConnectionError, HandshakeError } from "../mesh/errors.ts";
 import { encodeTagged, TAG } from "../mesh/message.ts";
-import type { OverlayConnection, OverlayParams, OverlayVitals, Traffic } from "../mesh/overlay.ts";
+import type { OverlayConnection, OverlayParams, OverlayVitals } from "../mesh/overlay.ts";
 import { reasonOf } from "../sys/reason.ts";
+import type { CandidateConnection, NamedOverlay, Route } from "./candidate.ts";
 import { OverlayError, type OverlayTrouble, overlayTrouble } from "./trouble.ts";
+import { mergeVitals } from "./vitals.ts";
 
 const FEATURE = "Overlays";
 /** Characters of a peer's list that are shown. */
 const MAX_OFFERED = 100;
-
-/** Where a neighbour's frames go: to its address by VXLAN, or by a link of the sleeve engine. */
-export type Route =
-  | { readonly kind: "fastdp"; readonly address: IPv4 }
-  | { readonly kind: "sleeve"; readonly link: number };
-
-/** What an overlay is told of a connection. */
-export interface CandidateParams extends OverlayParams {
-  /** Frames do not get through any more, and why; undefined when they do again. */
-  health(trouble: OverlayTrouble | undefined): void;
-  /** The connection's frames go by this overlay, if there are any. */
-  preferred(): boolean;
-}
-
-/** An overlay's part in one connection. */
-export interface CandidateConnection extends OverlayConnection {
-  /** Present while frames may go there. */
-  readonly route: Route | undefined;
-  /** Another overlay's frames do not get through any more: perhaps the path takes less than before. */
-  suspect?(): void;
-}
-
-/** An overlay with the name that peers know it by. */
-export interface NamedOverlay {
-  readonly name: string;
-  /** UDP port. */
-  readonly port: number;
-  prepare(params: CandidateParams): CandidateConnection;
-}
 
 interface Candidate {
   readonly name: string;
@@ -195,14 +167,7 @@ export class SwitchedConnection implements OverlayConnection {
 
   /** Signs of life by whatever overlay; frames of all of them together. */
   vitals(): OverlayVitals {
-    const all = this.#candidates.flatMap(({ connection }) => connection?.vitals?.() ?? []);
-    return {
-      heardMs: least(all.map(({ heardMs }) => heardMs)),
-      beatMs: least(all.map(({ beatMs }) => beatMs)),
-      framesMs: least(all.map(({ framesMs }) => framesMs)),
-      received: sum(all.map(({ received }) => received)),
-      sent: sum(all.map(({ sent }) => sent)),
-    };
+    return mergeVitals(this.#candidates.flatMap(({ connection }) => connection?.vitals?.() ?? []));
   }
 
   #prepare(overlay: NamedOverlay, candidate: Candidate, index: number): void {
@@ -287,17 +252,3 @@ const pending = (port: number) => overlayTrouble("pending", "not established yet
 const notOffered = (port: number) => overlayTrouble("not offered", "the peer does not offer it", port);
 const troubleOf = (error: unknown, port: number) =>
   error instanceof OverlayError ? error.trouble : overlayTrouble("other", reasonOf(error), port);
-
-const isKnown = <T>(value: T | undefined): value is T => value !== undefined;
-
-function least(values: readonly (number | undefined)[]): number | undefined {
-  const known = values.filter(isKnown);
-  return known.length === 0 ? undefined : Math.min(...known);
-}
-
-function sum(values: readonly (Traffic | undefined)[]): Traffic | undefined {
-  const known = values.filter(isKnown);
-  if (known.length === 0) return undefined;
-  const add = (field: keyof Traffic) => known.reduce((total, traffic) => total + traffic[field], 0);
-  return { bytes: add("bytes"), perSecond: add("perSecond") };
-}

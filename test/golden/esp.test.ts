@@ -6,7 +6,7 @@ import { lengthPrefixed, sealed } from "../../lib/mesh/framing.ts";
 import { TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { decodeOffer, deriveKey, encodeOffer } from "../../lib/overlay/fastdp/esp.ts";
-import { CONTROL } from "../../lib/overlay/fastdp/forwarder.ts";
+import { CONTROL } from "../../lib/overlay/fastdp/protocol.ts";
 import { capture, unframeAll, unhex } from "../support/vectors.ts";
 
 const nacl = await loadNacl();

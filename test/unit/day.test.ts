@@ -6,8 +6,8 @@ import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import type { Datapath } from "../../lib/overlay/datapath/datapath.ts";
 import type { Esp } from "../../lib/overlay/fastdp/esp.ts";
-import { CONTROL as FASTDP } from "../../lib/overlay/fastdp/forwarder.ts";
 import { FastdpOverlay } from "../../lib/overlay/fastdp/overlay.ts";
+import { CONTROL as FASTDP } from "../../lib/overlay/fastdp/protocol.ts";
 import { overhead } from "../../lib/overlay/sleeve/format.ts";
 import { SleeveForwarder } from "../../lib/overlay/sleeve/forwarder.ts";
 

@@ -5,14 +5,11 @@ import { silentLog } from "../../lib/log/log.ts";
 import { TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
+import type { CandidateParams, NamedOverlay } from "../../lib/overlay/candidate.ts";
 import { NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
-import {
-  CONTROL,
-  FAST_HEARTBEAT_MS,
-  Forwarder,
-  SLOW_HEARTBEAT_MS,
-} from "../../lib/overlay/fastdp/forwarder.ts";
-import { type CandidateParams, type NamedOverlay, switchedConnection } from "../../lib/overlay/switch.ts";
+import { FAST_HEARTBEAT_MS, Forwarder, SLOW_HEARTBEAT_MS } from "../../lib/overlay/fastdp/forwarder.ts";
+import { CONTROL } from "../../lib/overlay/fastdp/protocol.ts";
+import { switchedConnection } from "../../lib/overlay/switch.ts";
 import { overlayTrouble } from "../../lib/overlay/trouble.ts";
 import { EAGAIN, EMSGSIZE } from "../../lib/sys/errno.ts";
 

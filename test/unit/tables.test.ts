@@ -12,7 +12,7 @@ import type { ForwardingTable } from "../../lib/overlay/datapath/contents.ts";
 import type { Datapath } from "../../lib/overlay/datapath/datapath.ts";
 import { NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
 import type { Esp } from "../../lib/overlay/fastdp/esp.ts";
-import { CONTROL } from "../../lib/overlay/fastdp/forwarder.ts";
+import { CONTROL } from "../../lib/overlay/fastdp/protocol.ts";
 import { NetworkOverlay } from "../../lib/overlay/network.ts";
 import { closePipe, openPipe } from "../../lib/sys/pipe.ts";
 

@@ -1,21 +1,20 @@
-// One connection's part of the fast datapath, as a pure state machine (weave: router/fastdp.go): heartbeats to the peer
-// until it acknowledges them, and ever slower after that; heartbeats of the peer; and whether frames still get through.
+// One connection's part of the fast datapath, as a pure state machine (weave: router/fastdp.go): fast heartbeats until the
+// peer acknowledges them, slow ones after that; heartbeats of the peer; and whether frames still get through.
 //
-// The original acknowledges only the first heartbeat, so all that can be known of its path is that it has fallen silent.
-// Peers that say so (ACKNOWLEDGES) acknowledge all that follow each other closely, as they do while pods talk: then
-// whoever sends learns within seconds when its own frames do not arrive any more. While nothing goes on, heartbeats are
-// few and nothing is said of them, but for when one has not come: then they follow each other closely for a while. A busy
-// peer answers late, and is not to be mistaken for a blocked path: where answers are missing, it is asked over the
-// control connection, where it answers only once it has looked for heartbeats.
+// The original acknowledges only the first heartbeat: of its path it can only be known that it has fallen silent. Peers
+// with the feature ACKNOWLEDGES acknowledge each heartbeat that closely follows another, as they do while pods talk: the
+// sender learns within seconds that its frames do not arrive. An idle path has few heartbeats and no acknowledgements; a
+// missing heartbeat is reported, and makes them fast for a while. A busy peer answers late, and its path is not blocked:
+// before it is held to be, the peer is asked over the control connection, and answers once it has looked for heartbeats.
 import type { IPv4 } from "../../address/ipv4.ts";
-import type { Clock } from "../../clock/clock.ts";
 import type { OverlayVitals } from "../../mesh/overlay.ts";
 import { EMSGSIZE } from "../../sys/errno.ts";
-import type { NeighbourEntry, ReceivedHeartbeat } from "../datapath/maps.ts";
+import type { CandidateConnection, Route } from "../candidate.ts";
+import type { ReceivedHeartbeat } from "../datapath/maps.ts";
 import { Meter } from "../meter.ts";
 import { isTransient, refusal } from "../refusal.ts";
-import type { CandidateConnection, Route } from "../switch.ts";
 import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
+import { CONTROL, type ForwarderParams } from "./protocol.ts";
 
 /** Fast until the first is acknowledged, and while one is missing. */
 export const FAST_HEARTBEAT_MS = 500;
@@ -45,62 +44,6 @@ const SILENCE_MS = 3.5 * SLOW_HEARTBEAT_MS;
 /** A new connection gets so long until it is said that the path does not work. */
 const FIRST_MS = 5_000;
 
-/** Control messages between the two ends. */
-export const CONTROL = {
-  heartbeatAck: 0,
-  cryptoInitSaRemote: 1,
-  /** These only between peers that ACKNOWLEDGE. Are there any? What is found is acknowledged first. */
-  anyHeartbeats: 2,
-  noMoreHeartbeats: 3,
-  /** A slow heartbeat has not come. */
-  missingHeartbeat: 4,
-} as const;
-
-/** The feature of peers that acknowledge heartbeats that follow each other closely, and miss those that do not come. */
-export const ACKNOWLEDGES = { feature: "HeartbeatAcks", value: "close" } as const;
-
-/** How frames are kept from others' eyes, if they have to be. */
-export interface Security {
-  readonly encrypted: boolean;
-  /** Prepares for frames of the peer. Throws where the kernel refuses. */
-  start(): void;
-  /** The peer has prepared for ours, and says how. Throws likewise. */
-  offered(message: Uint8Array): void;
-  end(): void;
-}
-
-export interface ForwarderParams {
-  readonly clock: Clock;
-  readonly connectionUid: bigint;
-  readonly remoteAddress: IPv4;
-  readonly security: Security;
-  /** The peer ACKNOWLEDGES more than the first heartbeat. */
-  readonly acknowledges: boolean;
-  /** Bytes of payload that a frame of the overlay may have. */
-  readonly mtu: number;
-  /** UDP port of the fast datapath, for error texts. */
-  readonly port: number;
-  /** Sends one; as long as a frame may be, where that is to be tried. Returns the errno of a refusal, else 0. */
-  sendHeartbeat(to: IPv4, whole: boolean): number;
-  /** Looks for heartbeats of the peer now. */
-  look(): void;
-  /** Milliseconds since the last heartbeat of this connection's peer came; undefined for never. */
-  heartbeatMs(): number | undefined;
-  /** What came from the peer's host and went there. */
-  neighbour(): NeighbourEntry;
-  /** Milliseconds since a moment of CLOCK_MONOTONIC, in ns. */
-  ageMs(at: bigint): number;
-  /** What is wrong with the links that frames leave by; heartbeats have a socket, and leave all the same. */
-  linkTrouble(): string | undefined;
-  sendControl(tag: number, message: Uint8Array): void;
-  established(): void;
-  failed(error: Error): void;
-  /** Frames do not get through any more, and why; undefined when they do again. */
-  health(trouble: OverlayTrouble | undefined): void;
-  /** The peer's address or the forwarder's usability has changed. */
-  changed(): void;
-}
-
 export class Forwarder implements CandidateConnection {
   established = false;
   remoteAddress: IPv4;
@@ -110,8 +53,8 @@ export class Forwarder implements CandidateConnection {
   #acknowledgedTheirs = false;
   /** Of heartbeats. */
   #trouble: OverlayTrouble | undefined;
-  /** What was told last. */
-  #told: OverlayTrouble | undefined;
+  /** As reported last. */
+  #reported: OverlayTrouble | undefined;
   /** A heartbeat or frame of the peer; a heartbeat of the peer, or that we have said that one is missing; a frame. */
   #lastHeard: number;
   #lastHeartbeat = Number.NEGATIVE_INFINITY;
@@ -161,15 +104,15 @@ export class Forwarder implements CandidateConnection {
     if (this.#offer) this.#secure(this.#offer);
     if (this.#stopped) return;
     this.params.changed();
-    this.#beat();
+    this.#sendDue();
   }
 
   /** To be called every FAST_HEARTBEAT_MS or more often where `watched`, else once in a second or two. */
   tick(): void {
     if (!this.usable) return;
-    this.#tell();
-    this.#watch();
-    this.#beat();
+    this.#report();
+    this.#checkSilence();
+    this.#sendDue();
   }
 
   control(tag: number, message: Uint8Array = new Uint8Array()): void {
@@ -243,7 +186,7 @@ export class Forwarder implements CandidateConnection {
   }
 
   vitals(): OverlayVitals {
-    const works = this.usable && this.established && this.#told === undefined;
+    const works = this.usable && this.established && this.#reported === undefined;
     const { seen, received, sent } = this.params.neighbour();
     const now = this.params.clock.now();
     return {
@@ -273,7 +216,7 @@ export class Forwarder implements CandidateConnection {
 
   #secure(offer: Uint8Array): void {
     this.#secured = this.#try(() => this.params.security.offered(offer));
-    if (this.#secured) this.#beat();
+    if (this.#secured) this.#sendDue();
   }
 
   #acknowledged(): void {
@@ -302,29 +245,29 @@ export class Forwarder implements CandidateConnection {
     this.#trouble = undefined;
     this.params.established();
     // That it is established tells that all is well.
-    this.#told = undefined;
-    this.#tell();
+    this.#reported = undefined;
+    this.#report();
   }
 
   #setTrouble(trouble: OverlayTrouble | undefined): void {
     if (this.#stopped || trouble?.reason === this.#trouble?.reason) return;
     this.#trouble = trouble;
     this.#answers = 0;
-    this.#tell();
+    this.#report();
   }
 
-  #tell(): void {
+  #report(): void {
     const link = this.params.linkTrouble();
     const trouble = link === undefined ? this.#trouble : overlayTrouble("links", link, this.params.port);
-    if (this.#stopped || trouble?.reason === this.#told?.reason) return;
-    this.#told = trouble;
+    if (this.#stopped || trouble?.reason === this.#reported?.reason) return;
+    this.#reported = trouble;
     this.params.health(trouble);
     // The peer's frames may be lost as well: it is to see whether its heartbeats arrive.
     if (link !== undefined && this.params.acknowledges)
       this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
   }
 
-  #beat(): void {
+  #sendDue(): void {
     const now = this.params.clock.now();
     if (!this.#secured || now - this.#lastSent < this.#interval) return;
     const close = now - this.#lastSent < CLOSE_MS;
@@ -370,7 +313,7 @@ export class Forwarder implements CandidateConnection {
     return overlayTrouble("silent", `${what}: is UDP ${port} blocked, or the MTU too large?`, port);
   }
 
-  #watch(): void {
+  #checkSilence(): void {
     const now = this.params.clock.now();
     if (!this.established) {
       if (now - this.#confirmedAt > FIRST_MS && this.#refusals === 0)

@@ -7,15 +7,16 @@ import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
 import { EHOSTUNREACH } from "../../sys/errno.ts";
 import { monotonicNow } from "../../sys/monotonic.ts";
+import type { CandidateConnection, CandidateParams, NamedOverlay } from "../candidate.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
-import { GRACE_MS } from "../linger.ts";
-import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
+import { GRACE_MS } from "../gracefulrestart.ts";
 import { type OverlayCause, OverlayError, overlayTrouble } from "../trouble.ts";
 import { networkIdentifier } from "../vxlan.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
-import { ACKNOWLEDGES, CONTROL, Forwarder, type Security } from "./forwarder.ts";
+import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
+import { ACKNOWLEDGES, CONTROL, type Security } from "./protocol.ts";
 
 /** Heartbeats are looked for this often while one is waited for … */
 const POLL_FAST_MS = 5;

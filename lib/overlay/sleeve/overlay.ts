@@ -9,14 +9,14 @@ import type { Log } from "../../log/log.ts";
 import { detached, guarded } from "../../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
-import type { CandidateConnection, CandidateParams, NamedOverlay } from "../switch.ts";
+import type { CandidateConnection, CandidateParams, NamedOverlay } from "../candidate.ts";
 import { Counters, MAX_LINKS } from "./counters.ts";
 import { addressText, FAST_HEARTBEAT_MS, SleeveForwarder } from "./forwarder.ts";
 import type { LinkKind, LinkSettings } from "./link.ts";
 import type { FromEngine, ToEngine } from "./messages.ts";
 import type { ForwardingTables } from "./routes.ts";
+import { openSleeveSocket } from "./socket.ts";
 import { EngineThread } from "./thread.ts";
-import { openSleeveSocket } from "./udp.ts";
 
 /** Forwarders whose peer has answered are looked after this often. */
 const CALM_TICK_MS = 2_500;

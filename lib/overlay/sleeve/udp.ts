@@ -1,49 +1,24 @@
-// The UDP socket of sleeve, many datagrams per system call: sendmmsg with UDP_SEGMENT, where a run of datagrams of one
-// length is one message, and recvmmsg with UDP_GRO, where such a run may come in as one (udp(7), ip(7)).
-import { closeSync } from "node:fs";
-import { formatIPv4, type IPv4, ipv4Octets } from "../../address/ipv4.ts";
+// Datagrams of sleeve, many per system call: sendmmsg with UDP_SEGMENT, where a run of datagrams of one length is one
+// message, and recvmmsg with UDP_GRO, where such a run may come in as one (udp(7), ip(7)).
 import type { Arena } from "../../sys/arena.ts";
 import { EINTR, EINVAL, EMSGSIZE } from "../../sys/errno.ts";
 import { lastErrno, rawSyscall } from "../../sys/libc.ts";
-import { listenReason } from "../../sys/listening.ts";
-import {
-  AF_INET,
-  bindSocket,
-  getOption,
-  openSocket,
-  SOCK_DGRAM,
-  setOption,
-  sockaddrIn,
-} from "../../sys/socket.ts";
-import { syscall, syscallNumber } from "../../sys/syscall.ts";
+import { AF_INET } from "../../sys/socket.ts";
+import { syscallNumber } from "../../sys/syscall.ts";
 import { type DatagramBatch, MODE } from "./batch.ts";
 import { COUNTERS, type Counters } from "./counters.ts";
 import { UDP_OVERHEAD } from "./format.ts";
 import { IOVEC } from "./gro.ts";
 import type { Link } from "./link.ts";
+import { pathMtu, setDiscovery } from "./socket.ts";
 
 const IPPROTO_IP = 0;
 const IP_PKTINFO = 8;
-const IP_MTU_DISCOVER = 10;
-const IP_MTU = 14;
-const IP_PMTUDISC_DONT = 0;
-const IP_PMTUDISC_DO = 2;
-const IP_PMTUDISC_PROBE = 3;
-/** By MODE. */
-const DISCOVERY = [IP_PMTUDISC_DONT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE];
-const SOL_SOCKET = 1;
-const SO_SNDTIMEO = 21;
-const SO_SNDBUFFORCE = 32;
-const SO_RCVBUFFORCE = 33;
 const SOL_UDP = 17;
 const UDP_SEGMENT = 103;
 const UDP_GRO = 104;
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
-
-const SOCKET_BUFFER = 8 << 20;
-/** struct timeval: 200 ms. */
-const SEND_TIMEOUT = new Uint8Array(BigInt64Array.of(0n, 200_000n).buffer);
 
 // struct mmsghdr: struct msghdr (56 bytes), then the length of what was received. Pointers have 8 bytes.
 const MESSAGE = {
@@ -76,48 +51,6 @@ const RECEIVE_BUFFER = 65_536;
 
 /** Takes a datagram: its place and length, the sender's address and port. */
 export type Receive = (at: number, length: number, address: number, port: number) => void;
-
-/**
- * Opens the socket, bound to `host` (an address, 0 for all) and `port`, in the network namespace of this thread.
- * Returns its fd; throws SysError, or an error that names who has the port.
- */
-export function openSleeveSocket(host: number, port: number): number {
-  const fd = openSocket("sleeve socket", AF_INET, SOCK_DGRAM, 0);
-  try {
-    for (const option of [SO_SNDBUFFORCE, SO_RCVBUFFORCE])
-      setOption("sleeve: size of the socket's buffers", fd, SOL_SOCKET, option, SOCKET_BUFFER);
-    setOption("sleeve: UDP_GRO", fd, SOL_UDP, UDP_GRO, 1);
-    setOption("sleeve: IP_MTU_DISCOVER", fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
-    // A link that takes nothing any more must not stop the engine: what waits longer is lost.
-    syscall(
-      "sleeve: SO_SNDTIMEO",
-      "setsockopt",
-      fd,
-      SOL_SOCKET,
-      SO_SNDTIMEO,
-      SEND_TIMEOUT,
-      SEND_TIMEOUT.length,
-    );
-    bindSleeve(fd, host, port);
-    return fd;
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
-}
-
-function bindSleeve(fd: number, host: IPv4, port: number): void {
-  const what = `cannot open sleeve's port ${port}`;
-  try {
-    bindSocket(what, fd, sockaddrIn(ipv4Octets(host), port));
-  } catch (error) {
-    const hostname = formatIPv4(host);
-    throw new Error(
-      `${what}: ${listenReason(error, { protocol: "udp", hostname, port, option: "--port" })}`,
-      { cause: error },
-    );
-  }
-}
 
 export class UdpSocket {
   readonly #sendNumber = syscallNumber("sendmmsg");
@@ -166,20 +99,21 @@ export class UdpSocket {
   send(batch: DatagramBatch): void {
     let next = 0;
     while (next < batch.count) {
-      const mode = batch.mode[next];
+      const mode = batch.mode[next] as number;
       let messages = 0;
       let iovecs = 0;
       while (next < batch.count && messages < SEND_MESSAGES && batch.mode[next] === mode) {
         const run = this.#run(batch, next, SEND_IOVECS - iovecs);
         if (run === 0) break;
         this.#first[messages] = next;
-        this.#describe(batch, messages, iovecs, next, run);
+        this.#putMessage(batch, messages, iovecs, next, run);
         messages++;
         iovecs += run;
         next += run;
       }
       this.#first[messages] = next;
-      this.#setMode(mode ?? MODE.fragment);
+      if (mode !== this.#mode) setDiscovery(this.fd, mode);
+      this.#mode = mode;
       this.#sendAll(batch, messages);
     }
   }
@@ -248,7 +182,7 @@ export class UdpSocket {
     return run;
   }
 
-  #describe(batch: DatagramBatch, index: number, iovecs: number, first: number, run: number): void {
+  #putMessage(batch: DatagramBatch, index: number, iovecs: number, first: number, run: number): void {
     const { arena } = this;
     const { view } = arena;
     const link = batch.links[first] as Link;
@@ -266,14 +200,14 @@ export class UdpSocket {
     const control = this.#sendControls + index * CONTROL;
     let size = 0;
     if (local !== 0) {
-      this.#controlHeader(control, CONTROL_HEADER + 12, IPPROTO_IP, IP_PKTINFO);
+      this.#putControlHeader(control, CONTROL_HEADER + 12, IPPROTO_IP, IP_PKTINFO);
       view.setUint32(control + CONTROL_HEADER, 0, true);
       view.setUint32(control + CONTROL_HEADER + 4, local, false);
       view.setUint32(control + CONTROL_HEADER + 8, 0, true);
       size = PKTINFO;
     }
     if (run > 1) {
-      this.#controlHeader(control + size, CONTROL_HEADER + 2, SOL_UDP, UDP_SEGMENT);
+      this.#putControlHeader(control + size, CONTROL_HEADER + 2, SOL_UDP, UDP_SEGMENT);
       view.setUint16(control + size + CONTROL_HEADER, batch.lengths[first] as number, true);
       size += SEGMENT;
     }
@@ -286,19 +220,12 @@ export class UdpSocket {
     view.setUint32(message + MESSAGE.controlLength, size, true);
   }
 
-  #controlHeader(at: number, length: number, level: number, type: number): void {
+  #putControlHeader(at: number, length: number, level: number, type: number): void {
     const { view } = this.arena;
     view.setUint32(at, length, true);
     view.setUint32(at + 4, 0, true);
     view.setInt32(at + 8, level, true);
     view.setInt32(at + 12, type, true);
-  }
-
-  #setMode(mode: number): void {
-    if (this.#mode === mode) return;
-    this.#mode = mode;
-    const how = DISCOVERY[mode] ?? IP_PMTUDISC_DONT;
-    setOption("sleeve: IP_MTU_DISCOVER", this.fd, IPPROTO_IP, IP_MTU_DISCOVER, how);
   }
 
   #sendAll(batch: DatagramBatch, messages: number): void {
@@ -307,7 +234,7 @@ export class UdpSocket {
       const address = this.arena.address + this.#sendMessages + sent * MESSAGE.size;
       const count = Number(rawSyscall(this.#sendNumber, this.fd, address, messages - sent, 0, 0, 0));
       if (count > 0) {
-        for (const end = sent + count; sent < end; sent++) this.#note(batch, sent, 0);
+        for (const end = sent + count; sent < end; sent++) this.#noteSent(batch, sent, 0);
         continue;
       }
       const errno = lastErrno();
@@ -317,7 +244,7 @@ export class UdpSocket {
     }
   }
 
-  #note(batch: DatagramBatch, message: number, errno: number): void {
+  #noteSent(batch: DatagramBatch, message: number, errno: number): void {
     const link = batch.links[this.#first[message] as number];
     if (link) this.counters.sent(link.params.index, errno);
   }
@@ -330,26 +257,9 @@ export class UdpSocket {
     const size = (batch.lengths[first] as number) + UDP_OVERHEAD;
     const mtu =
       link && this.#mode !== MODE.fragment && (errno === EMSGSIZE || errno === EINVAL)
-        ? this.#pathMtu(link)
+        ? pathMtu(link.settings)
         : 0;
     if (link && mtu > 0 && size > mtu) this.tooBig(link, mtu);
-    else this.#note(batch, message, errno);
-  }
-
-  /** What the kernel knows of the path to a peer, in bytes; 0 where it knows nothing. */
-  #pathMtu({ settings: { remote, local } }: Link): number {
-    if (!remote) return 0;
-    const fd = openSocket("path MTU", AF_INET, SOCK_DGRAM, 0);
-    try {
-      setOption("path MTU", fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
-      if (local !== 0) bindSocket("path MTU", fd, sockaddrIn(ipv4Octets(local), 0));
-      const to = sockaddrIn(ipv4Octets(remote.address), remote.port);
-      syscall("path MTU", "connect", fd, to, to.length);
-      return getOption("path MTU", fd, IPPROTO_IP, IP_MTU);
-    } catch {
-      return 0;
-    } finally {
-      closeSync(fd);
-    }
+    else this.#noteSent(batch, message, errno);
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { ForwardingTable } from "../../lib/overlay/datapath/contents.ts";
 import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
-import { GRACE_MS, HOLD_MS, Linger } from "../../lib/overlay/linger.ts";
+import { GRACE_MS, GracefulRestart, HOLD_MS } from "../../lib/overlay/gracefulrestart.ts";
 
 // We are 1; 2 is our neighbour, 3 is behind it, 4 is another neighbour.
 const [B, D] = [0x0a630002, 0x0a630004];
@@ -37,22 +37,22 @@ const nothing = table([], {});
 
 describe("when a neighbour is suddenly gone", () => {
   test("all goes on as before for a while, and then no longer", () => {
-    const linger = new Linger(nothing);
-    linger.merge(whole, 0);
-    expect(linger.next).toBeUndefined();
-    expect(plain(linger.merge(withoutB, 1000))).toEqual(plain(whole));
-    expect(linger.next).toBe(1000 + GRACE_MS);
-    expect(plain(linger.merge(withoutB, 1000 + GRACE_MS - 1))).toEqual(plain(whole));
-    expect(plain(linger.merge(withoutB, 1000 + GRACE_MS))).toEqual(plain(withoutB));
-    expect(linger.next).toBeUndefined();
+    const restart = new GracefulRestart(nothing);
+    restart.merge(whole, 0);
+    expect(restart.next).toBeUndefined();
+    expect(plain(restart.merge(withoutB, 1000))).toEqual(plain(whole));
+    expect(restart.next).toBe(1000 + GRACE_MS);
+    expect(plain(restart.merge(withoutB, 1000 + GRACE_MS - 1))).toEqual(plain(whole));
+    expect(plain(restart.merge(withoutB, 1000 + GRACE_MS))).toEqual(plain(withoutB));
+    expect(restart.next).toBeUndefined();
   });
 
   test("when it comes back, the time starts anew with the next time it goes", () => {
-    const linger = new Linger(whole);
-    linger.merge(withoutB, 0);
-    linger.merge(whole, 30_000);
-    linger.merge(withoutB, 50_000);
-    expect(plain(linger.merge(withoutB, 50_000 + GRACE_MS - 1))).toEqual(plain(whole));
+    const restart = new GracefulRestart(whole);
+    restart.merge(withoutB, 0);
+    restart.merge(whole, 30_000);
+    restart.merge(withoutB, 50_000);
+    expect(plain(restart.merge(withoutB, 50_000 + GRACE_MS - 1))).toEqual(plain(whole));
   });
 
   const around = table(
@@ -65,18 +65,18 @@ describe("when a neighbour is suddenly gone", () => {
   );
 
   test("another way is taken, once it has proved to be one", () => {
-    const linger = new Linger(whole);
-    expect(linger.merge(around, 0).routes).toEqual(whole.routes);
-    expect(linger.next).toBe(HOLD_MS);
-    expect(plain(linger.merge(around, HOLD_MS))).toEqual(plain(around));
-    expect(linger.next).toBeUndefined();
+    const restart = new GracefulRestart(whole);
+    expect(restart.merge(around, 0).routes).toEqual(whole.routes);
+    expect(restart.next).toBe(HOLD_MS);
+    expect(plain(restart.merge(around, HOLD_MS))).toEqual(plain(around));
+    expect(restart.next).toBeUndefined();
   });
 
   test("a way by a neighbour that has lost it, too, but says so later, is none", () => {
-    const linger = new Linger(whole);
-    linger.merge(around, 0);
-    expect(plain(linger.merge(withoutB, 10))).toEqual(plain(whole));
-    expect(linger.next).toBe(GRACE_MS);
+    const restart = new GracefulRestart(whole);
+    restart.merge(around, 0);
+    expect(plain(restart.merge(withoutB, 10))).toEqual(plain(whole));
+    expect(restart.next).toBe(GRACE_MS);
   });
 
   test("a better way, and sleeve where the fast datapath does not get through, are taken at once", () => {
@@ -88,7 +88,7 @@ describe("when a neighbour is suddenly gone", () => {
       ],
       { 1: [hop(2, B), hop(4, D)] },
     );
-    expect(new Linger(whole).merge(better, 0).routes).toEqual(better.routes);
+    expect(new GracefulRestart(whole).merge(better, 0).routes).toEqual(better.routes);
     const bySleeve = table(
       [
         [2, SLEEVE],
@@ -96,18 +96,18 @@ describe("when a neighbour is suddenly gone", () => {
       ],
       { 1: [hop(4, D)] },
     );
-    expect(new Linger(whole).merge(bySleeve, 0).routes.get(2)).toBe(SLEEVE);
+    expect(new GracefulRestart(whole).merge(bySleeve, 0).routes.get(2)).toBe(SLEEVE);
   });
 
   test("sleeve ends with its engine: nothing is kept of it", () => {
-    const linger = new Linger(table([[2, SLEEVE]], {}));
-    expect(plain(linger.merge(nothing, 0))).toEqual(plain(nothing));
+    const restart = new GracefulRestart(table([[2, SLEEVE]], {}));
+    expect(plain(restart.merge(nothing, 0))).toEqual(plain(nothing));
   });
 
   test("a router that starts goes on with what the one before it has left", () => {
-    const linger = new Linger(whole);
-    expect(plain(linger.merge(nothing, 0))).toEqual(plain(whole));
-    expect(plain(linger.merge(whole, 500))).toEqual(plain(whole));
-    expect(linger.next).toBeUndefined();
+    const restart = new GracefulRestart(whole);
+    expect(plain(restart.merge(nothing, 0))).toEqual(plain(whole));
+    expect(plain(restart.merge(whole, 500))).toEqual(plain(whole));
+    expect(restart.next).toBeUndefined();
   });
 });

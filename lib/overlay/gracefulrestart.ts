@@ -1,27 +1,26 @@
-// What the kernel goes on forwarding by for a while when a peer is suddenly out of reach: its router may only be starting
-// again (an upgrade), while its kernel, like ours, forwards as before. Where there is another way, that is taken; but not at
-// once, for who else has lost that peer at the same moment takes a while to say so.
-// Pure: tables in, tables out.
+// Graceful restart: the kernel goes on forwarding to a peer for a while after its connection is lost. Its router may only
+// be restarting (an upgrade), while its kernel forwards as before. Where there is another way that one is taken, but only
+// after HOLD_MS: other peers that lost it at the same moment take a while to say so. Pure: tables in, tables out.
 import type { IPv4 } from "../address/ipv4.ts";
 import type { ForwardingTable } from "./datapath/contents.ts";
 import { type Hops, SLEEVE } from "./datapath/maps.ts";
 
-/** Longer than a router takes to be replaced, shorter than anybody waits for a host that is gone. */
+/** Longer than the replacement of a router takes, shorter than anybody waits for a host that is gone. */
 export const GRACE_MS = 60_000;
-/** Longer than it takes to hear of what neighbours have lost; short beside the time that it takes to notice a broken path. */
+/** Longer than it takes to hear what neighbours have lost; short beside the time until a broken path is noticed. */
 export const HOLD_MS = 1_000;
 
-export class Linger {
-  /** Peers whose way has gone, by their numbers: since when, and for how long it is kept, in ms. */
+export class GracefulRestart {
+  /** Peers whose route is gone, by their numbers: since when, and for how long it is kept, in ms. */
   readonly #gone = new Map<number, { readonly since: number; readonly limit: number }>();
   #last: ForwardingTable;
 
-  /** Begins with what the kernel forwards by already. */
+  /** `initial`: what the kernel forwards by already. */
   constructor(initial: ForwardingTable) {
     this.#last = initial;
   }
 
-  /** What to forward by now, given what the topology says. */
+  /** Return what to forward by, given the table that the topology says; `now` in ms. */
   merge(fresh: ForwardingTable, now: number): ForwardingTable {
     const ways = new Set(fresh.routes.values());
     const kept = new Map<number, IPv4>();
@@ -41,13 +40,13 @@ export class Linger {
     return this.#last;
   }
 
-  /** When the result will be another though the topology is not, in ms; undefined for never. */
+  /** When a kept route expires, in ms; undefined where there is none. */
   get next(): number | undefined {
     const ends = Array.from(this.#gone.values(), ({ since, limit }) => since + limit);
     return ends.length === 0 ? undefined : Math.min(...ends);
   }
 
-  /** Broadcasts go on to peers that are missed; those of such a peer go on to everybody they went to. */
+  /** Broadcasts still go to peers that are kept; those of such a peer still go wherever they went. */
   #hops(
     fresh: ForwardingTable,
     kept: ReadonlyMap<number, IPv4>,
