@@ -1,14 +1,9 @@
+// The nameserver as a participant of gossip: what it tells, believes, keeps and forgets.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
-import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
-import { Entries } from "../../lib/dns/entries.ts";
-import { type Entry, entryKey, MAX_ENTRIES_PER_PEER, tombstoned } from "../../lib/dns/entry.ts";
-import { DomainNameError, fullyQualified, isInDomain } from "../../lib/dns/name.ts";
+import { type Entry, MAX_ENTRIES_PER_PEER } from "../../lib/dns/entry.ts";
 import { Nameserver } from "../../lib/dns/nameserver.ts";
-import { parseResolvConf } from "../../lib/dns/resolvconf.ts";
-import { resolve } from "../../lib/dns/resolve.ts";
 import type { NamesStore, SavedEntry } from "../../lib/dns/saved.ts";
 import { decodeNames, encodeNames } from "../../lib/dns/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -17,14 +12,6 @@ import { nameFromNumber } from "../../lib/mesh/name.ts";
 
 const peer = (i: number) => nameFromNumber(BigInt(i));
 
-const entry = fc.record({
-  hostname: fc.constantFrom("a.weave.local.", "A.weave.local.", "b.weave.local."),
-  origin: fc.constantFrom(peer(1), peer(2)),
-  containerId: fc.constantFrom("c1", "c2"),
-  address: fc.constantFrom(1, 2, 3),
-  version: fc.nat(3),
-  tombstone: fc.constantFrom(0, 0, 5, 6),
-});
 const sample = (hostname: string): Entry => ({
   hostname,
   origin: peer(1),
@@ -32,84 +19,6 @@ const sample = (hostname: string): Entry => ({
   address: 1,
   version: 0,
   tombstone: 0,
-});
-const state = (entries: Entries) => [...entries.all()].map((e) => JSON.stringify(e)).sort();
-const merged = (...lists: Entry[][]) => {
-  const entries = new Entries();
-  for (const list of lists) entries.merge(list);
-  return state(entries);
-};
-
-describe("entries", () => {
-  test("merge to the same, whatever the order, and how often", () => {
-    fc.assert(
-      fc.property(fc.array(entry), fc.array(entry), fc.array(entry), (a, b, c) => {
-        const all = merged(a, b, c);
-        expect(merged(c, a, b)).toEqual(all);
-        expect(merged(b, b, c, a, c)).toEqual(all);
-        expect(merged([...a, ...b, ...c].reverse())).toEqual(all);
-      }),
-    );
-  });
-
-  test("are found by name, whatever the case, and by address, while they live", () => {
-    fc.assert(
-      fc.property(fc.array(entry), (list) => {
-        const entries = new Entries();
-        entries.merge(list);
-        const living = [...entries.all()].filter(({ tombstone }) => tombstone === 0);
-        const named = living.filter(({ hostname }) => hostname.toLowerCase() === "a.weave.local.");
-        expect(entries.lookup("a.WEAVE.local.").sort()).toEqual(named.map(({ address }) => address).sort());
-        expect(entries.reverse(2) !== undefined).toBe(living.some(({ address }) => address === 2));
-        atOnce(entries.remove(({ origin }) => origin === peer(1)));
-        expect([...entries.all()].every(({ origin }) => origin === peer(2))).toBe(true);
-        const left = living.filter(({ hostname, origin }) => hostname.startsWith("b") && origin === peer(2));
-        expect(entries.lookup("b.weave.local.").length).toBe(left.length);
-      }),
-    );
-  });
-
-  test("make the names above them exist, while they live", () => {
-    const entries = new Entries();
-    const web = { ...sample("web.east.weave.local."), containerId: "c" };
-    entries.set(web);
-    expect(entries.isParent("EAST.weave.local.")).toBe(true);
-    expect(entries.isParent("web.east.weave.local.")).toBe(false);
-    entries.set(tombstoned(web, 5));
-    expect(entries.isParent("east.weave.local.")).toBe(false);
-    atOnce(entries.remove(() => true));
-    expect([entries.origins(), entries.isParent("weave.local.")]).toEqual([[], false]);
-  });
-
-  test("cost no more than their room, however many labels, addresses and characters they have", () => {
-    const entries = new Entries();
-    const deep = `${"a.".repeat(100)}b.weave.local.`;
-    entries.set({ ...sample(deep), containerId: "c", origin: peer(1) });
-    expect([entries.isParent("b.weave.local."), entries.isParent("a.b.weave.local.")]).toEqual([true, true]);
-    expect(entries.isParent(deep.slice(2))).toBe(false);
-    expect(entries.room).toBe(1);
-    for (let i = 0; i < 3_000; i++)
-      entries.set({ ...sample("many.weave.local."), containerId: "c", origin: peer(2), address: i });
-    expect(entries.lookup("many.weave.local.").length).toBe(1_024);
-    entries.set({ ...sample("x.weave.local."), containerId: "c".repeat(1_000), origin: peer(3) });
-    expect(entries.countOf(peer(3))).toBe(5);
-    atOnce(entries.remove(({ origin }) => origin !== peer(3)));
-    expect([entries.size, entries.room]).toEqual([1, 5]);
-    atOnce(entries.remove(() => true));
-    expect([entries.size, entries.room, entries.origins()]).toEqual([0, 0, []]);
-  });
-
-  test("cross the wire unchanged, each once, in order", () => {
-    fc.assert(
-      fc.property(fc.uniqueArray(entry, { selector: entryKey }), fc.nat(), (entries, timestamp) => {
-        const again = decodeNames(encodeNames({ timestamp, entries }));
-        expect(again.timestamp).toBe(timestamp);
-        expect(again.entries.map((e) => JSON.stringify(e)).sort()).toEqual(
-          entries.map((e) => JSON.stringify(e)).sort(),
-        );
-      }),
-    );
-  });
 });
 
 function memory(): NamesStore & { rows: Map<string, SavedEntry> } {
@@ -319,68 +228,4 @@ describe("a nameserver", () => {
     moving.advance(30 * 60_000);
     expect(a.server.entries.size).toBe(0);
   });
-});
-
-describe("resolving", () => {
-  const names = {
-    lookup: (name: string) => (["w.weave.local.", "com.weave.local."].includes(name) ? [1, 2, 3] : []),
-    reverse: () => undefined,
-    isParent: (name: string) => name === "sub.weave.local.",
-  };
-  const ask = (name: string, type = "A") =>
-    resolve({ name, type: type as "A" }, names, { domain: "weave.local.", ttl: 1 }, seededRandom(1n).float);
-  const rcode = (name: string, type?: string) => {
-    const reply = ask(name, type);
-    return reply === "forward"
-      ? reply
-      : `${reply.rcode} ${reply.answers.length} ${reply.authorities?.length ?? 0}`;
-  };
-
-  test.each([
-    ["w.weave.local", "A", "0 3 0"],
-    ["w", "A", "0 3 0"],
-    ["w.weave.local", "ANY", "0 3 0"],
-    ["w.weave.local", "AAAA", "0 0 1"],
-    ["x.weave.local", "A", "3 0 1"],
-    ["weave.local", "SOA", "0 1 0"],
-    ["weave.local", "A", "0 0 1"],
-    ["notweave.local", "A", "forward"],
-    ["example.com", "A", "forward"],
-    [".", "NS", "forward"],
-    ["1.0.0.10.in-addr.arpa", "PTR", "forward"],
-    ["hello.in-addr.arpa", "PTR", "forward"],
-    ["intranet", "A", "forward"],
-    ["com", "A", "0 3 0"],
-    ["com", "NS", "forward"],
-    ["com", "DS", "forward"],
-    ["sub.weave.local", "A", "0 0 1"],
-    ["weave.local", "AXFR", "5 0 0"],
-    ["example.com", "IXFR", "5 0 0"],
-  ])("%s %s", (name, type, expected) => {
-    expect(rcode(name, type)).toBe(expected);
-  });
-});
-
-test("domain names", () => {
-  expect(fullyQualified("a.b")).toBe("a.b.");
-  expect(fullyQualified("a.b.")).toBe("a.b.");
-  for (const bad of [
-    "",
-    ".",
-    "a..b",
-    "a b.c",
-    `${"x".repeat(64)}.c`,
-    "ä.c",
-    Array(128).fill("ab").join("."),
-  ]) {
-    expect(() => fullyQualified(bad)).toThrow(DomainNameError);
-  }
-  expect(isInDomain("X.Weave.local.", "weave.LOCAL.")).toBe(true);
-  expect(isInDomain("xweave.local.", "weave.local.")).toBe(false);
-});
-
-test("resolv.conf", () => {
-  const text =
-    "# a\n; b\nnameserver 10.0.0.1\n nameserver\tfe80::1%eth0 \nsearch x y\nnameserver nonsense\noptions a\nnameserver 1.1.1.1\nnameserver 8.8.8.8";
-  expect(parseResolvConf(text)).toEqual(["10.0.0.1", "fe80::1%eth0", "1.1.1.1"]);
 });
