@@ -34,10 +34,10 @@ export async function prepareAgent(
   if (options["ipalloc-range"] === undefined)
     throw new UsageError("--mesos needs IPALLOC_RANGE, a range that no host uses");
   const beside = neighbours(hostname(), prefix);
-  const { range } = parseOptions(options, peers);
+  const { range, name } = parseOptions(options, peers);
   {
     using route = new NetlinkSocket(NETLINK_ROUTE);
-    refuseOverlap(route, range);
+    refuseOverlap(route, range, name);
   }
   for (const folder of [folders.bin, folders.conf]) mkdirSync(folder, { recursive: true });
   for (const line of installCni(folders, true)) say(line);

@@ -83,7 +83,7 @@ async function runInCluster(args: Arguments): Promise<void> {
       log.info("CHECKPOINT_DISABLE has no effect: weave does not check for new versions");
     {
       using route = new NetlinkSocket(NETLINK_ROUTE);
-      refuseOverlap(route, provisional.range);
+      refuseOverlap(route, provisional.range, provisional.name);
     }
     const original = takeOver(log);
     const denied = addon.policies && awaitPolicies(original, log);

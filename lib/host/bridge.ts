@@ -18,6 +18,13 @@ export interface BridgeSettings {
   readonly mtu: number;
 }
 
+/** The bridge, if there is one; where others have renamed it, known by its Ethernet address: the peer's name. */
+export function findBridge(nl: NetlinkSocket, address: string | undefined): Link | undefined {
+  const bridge = linkByName(nl, BRIDGE);
+  if (bridge || address === undefined) return bridge;
+  return linkList(nl).find((link) => link.kind === "bridge" && link.address === address);
+}
+
 /** The bridge, or an error that says what to do. */
 export function requireBridge(nl: NetlinkSocket, name = BRIDGE): Link {
   const bridge = linkByName(nl, name);

@@ -1,13 +1,15 @@
 // Whether a range is free on this host.
 import { AddressError, type Cidr, cidrRange, formatCidr, rangesOverlap } from "../address/ipv4.ts";
-import { linkByName } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import { BRIDGE } from "./names.ts";
+import { findBridge } from "./bridge.ts";
 
-/** A route of the host (other than our own) that overlaps with the range, as text; undefined where there is none. */
-export function overlappingRoute(nl: NetlinkSocket, range: Cidr): string | undefined {
-  const own = linkByName(nl, BRIDGE)?.index;
+/**
+ * Return a route of the host that overlaps with the range, as text, other than those of our bridge; `peer`, where it is known,
+ * is the Ethernet address of that. Undefined where there is none.
+ */
+export function overlappingRoute(nl: NetlinkSocket, range: Cidr, peer?: string): string | undefined {
+  const own = findBridge(nl, peer)?.index;
   const route = routeList(nl).find(
     ({ destination, link }) =>
       destination.prefix > 0 && link !== own && rangesOverlap(cidrRange(destination), cidrRange(range)),
@@ -16,8 +18,8 @@ export function overlappingRoute(nl: NetlinkSocket, range: Cidr): string | undef
 }
 
 /** Throws AddressError for a range that would take traffic away from a network that the host is on. */
-export function refuseOverlap(nl: NetlinkSocket, range: Cidr): void {
-  const route = overlappingRoute(nl, range);
+export function refuseOverlap(nl: NetlinkSocket, range: Cidr, peer?: string): void {
+  const route = overlappingRoute(nl, range, peer);
   if (route === undefined) return;
   throw new AddressError(
     `IPALLOC_RANGE ${formatCidr(range)} overlaps with existing route ${route} of this host: choose a range that no host uses, the same on all`,

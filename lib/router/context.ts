@@ -73,10 +73,10 @@ export function openContext(
   scope.defer("the netfilter socket", () => filter.close());
   const store = Store.open(stateFile());
   scope.defer("the state file", () => store.close());
-  checkHost(options.host);
-  checkOverlap(route, options, log);
   const damaged = (what: string) => log.error(what);
   const kept = identity(store, damaged);
+  checkHost(options.host);
+  checkOverlap(route, options, options.name ?? kept.name.get(), log);
   const name = findName(options.name, kept.name, route);
   const warn = limitedWarnings(log, systemClock.now);
   return { options, services, scope, log, warn, route, filter, store, damaged, kept, name };
@@ -88,10 +88,16 @@ function checkHost(host: string | undefined): void {
   throw new OptionError(`--host ${host}: ${notOurs("--host")}`);
 }
 
-function checkOverlap(route: NetlinkSocket, options: RouterOptions, log: Log): void {
+/** Throws OptionError where the default range overlaps with a route of this host; warns of a chosen one that does. */
+function checkOverlap(
+  route: NetlinkSocket,
+  options: RouterOptions,
+  name: PeerName | undefined,
+  log: Log,
+): void {
   if (!options.allocates) return;
   const range = formatCidr(options.range);
-  const overlap = overlappingRoute(route, options.range);
+  const overlap = overlappingRoute(route, options.range, name);
   if (!overlap) return;
   if (options["ipalloc-range"] === undefined) {
     throw new OptionError(

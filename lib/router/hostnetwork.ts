@@ -1,12 +1,12 @@
 // The kernel state of this host that is not the overlay's: bridge, addresses, settings and packet filter, kept as desired.
 import { systemClock } from "../clock/clock.ts";
+import { findBridge } from "../host/bridge.ts";
 import { Exposure, exposedByBridge } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
 import type { ForwardingResource } from "../host/forwarding/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { Reconciler } from "../host/reconcile/reconciler.ts";
 import { linkDelete } from "../netlink/link/delete.ts";
-import { linkByName } from "../netlink/link.ts";
 import { RouteMonitor } from "../netlink/monitor.ts";
 import type { RouterContext } from "./context.ts";
 import { Exposures } from "./exposures.ts";
@@ -26,7 +26,7 @@ export function startHostNetwork(context: RouterContext): HostNetwork {
   const { options, services, scope, route, filter, name } = context;
   const { port, mtu } = options;
   const log = context.log.with({ component: "host" });
-  const existed = linkByName(route, BRIDGE) !== undefined;
+  const existed = findBridge(route, name) !== undefined;
   if (!existed) scope.deferUnlessStarted("the bridge", () => linkDelete(route, BRIDGE));
   const monitor = scope.use(
     "the rtnetlink monitor",

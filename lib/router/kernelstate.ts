@@ -1,5 +1,6 @@
 // The kernel state of this host as the router keeps it: which resources there are, in the order in which they depend on each
 // other, and what of the kernel's notifications concerns them.
+import { findBridge } from "../host/bridge.ts";
 import type { Exposure } from "../host/expose.ts";
 import { FIREWALL, FirewallResource } from "../host/firewall.ts";
 import { ForwardingResource } from "../host/forwarding/forwarding.ts";
@@ -14,7 +15,7 @@ import { ReconcilerWatch } from "../host/reconcile/watch.ts";
 import { linkSysctls, silentSysctls } from "../host/sysctl.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
-import { linkByName, linkList } from "../netlink/link.ts";
+import { linkList } from "../netlink/link.ts";
 import type { RouteMonitor } from "../netlink/monitor.ts";
 import { type WatchedTable, watchTables } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -51,7 +52,7 @@ export function keepHost(
   exposed: () => void,
   log: Log,
 ): ForwardingResource {
-  const existed = linkByName(route, BRIDGE) !== undefined;
+  const existed = findBridge(route, address) !== undefined;
   const bridge = reconciler.keep(keeper(new BridgeResource(route, { address, mtu })));
   exposed();
   const links = [...linkSysctls(BRIDGE), ...[vxlanName(port + 1), tapName(port)].flatMap(silentSysctls)];

@@ -203,4 +203,18 @@ describe("a container's link", () => {
     expect((await must(["ip", "-n", c.name, "-br", "link"])).trim().split("\n").length).toBe(1);
     expect(await host.weave("ps")).not.toMatch(/hand-0004|c-link/);
   });
+
+  test("is on a bridge that others renamed while no router ran", async () => {
+    const a = victim(4);
+    const before = await stateOf(a);
+    await host.weave("expose");
+    await host.weave("stop");
+    await host.must(["ip", "link", "set", "weave", "down"]);
+    await host.must(["ip", "link", "set", "weave", "name", "other0"]);
+    await host.must(["ip", "link", "set", "other0", "up"]);
+    await host.weave("launch", "--resume");
+    await isAsBefore(a, before);
+    await reaches(a, b);
+    expect(await host.must(["ip", "-br", "link"])).not.toContain("other0");
+  });
 });

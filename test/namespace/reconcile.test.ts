@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { parseCidr } from "../../lib/address/ipv4.ts";
 import { Assembler, R0 } from "../../lib/bpf/assembler.ts";
 import { loadProgram, type Program } from "../../lib/bpf/program.ts";
+import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { Addresses, ConnectedRoutes } from "../../lib/host/reconcile/addresses.ts";
 import { BridgeResource } from "../../lib/host/reconcile/bridge.ts";
 import { type Keeper, keeper } from "../../lib/host/reconcile/resource.ts";
@@ -284,9 +285,13 @@ describe("a bridge's port", () => {
 test("a bridge that was renamed while no router ran is known by its Ethernet address", async () => {
   const before = await state();
   await sh("ip link set weave down; ip link set weave name other0");
+  const range = parseCidr("10.32.0.0/12");
+  await sh("ip link set other0 up; ip route replace 10.32.0.0/12 dev other0");
+  expect(inHost(() => overlappingRoute(nl, range))).toBe("10.32.0.0/12");
+  expect(inHost(() => overlappingRoute(nl, range, ADDRESS))).toBeUndefined();
   const next = new BridgeResource(nl, { address: ADDRESS, mtu: 1376 });
   expect(inHost(() => keeper(next).reconcile(() => true))).toEqual([
-    expect.objectContaining({ object: "link weave", wrong: "renamed to other0, down" }),
+    expect.objectContaining({ object: "link weave", wrong: "renamed to other0" }),
   ]);
   reconcile();
   expect(await state()).toBe(before);

@@ -1,43 +1,26 @@
 // Keeps the links of containers as they were when they were attached. The link itself and the host's end are ours: what
 // others remove or change of these is put back. What is inside belongs to the container: it comes back only with a link that
 // has to be made anew, and is told where it has changed.
-import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import type { Clock, Timer } from "../../clock/clock.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
-import { detached } from "../../log/unexpected.ts";
-import { bridgePortSet } from "../../netlink/link/bridgeport.ts";
 import { linksDelete } from "../../netlink/link/delete.ts";
-import { type Link, linkList, linkSet } from "../../netlink/link.ts";
+import { type Link, linkList } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
-import { EBUSY, ENODEV, isErrno } from "../../sys/errno.ts";
+import { ENODEV, isErrno } from "../../sys/errno.ts";
 import { netnsPath } from "../../sys/netns.ts";
 import { netnsInode } from "../../sys/netnsinode.ts";
 import { reasonOf } from "../../sys/reason.ts";
-import { AlreadyAttachedError, attach } from "../attach.ts";
-import type { AttachedContainer } from "../containers.ts";
-import { findNetns } from "../containers.ts";
+import { type AttachedContainer, findNetns } from "../containers.ts";
 import type { ContainerWork } from "../containerwork.ts";
 import { BRIDGE } from "../names.ts";
-import { portDifference } from "../reconcile/bridgeport.ts";
 import type { Change, Keeper, Source } from "../reconcile/resource.ts";
-import {
-  type AddressBook,
-  desiredPort,
-  isGivenBack,
-  type KnownLink,
-  KnownLinks,
-  lookedInside,
-  wrongAt,
-} from "./known.ts";
+import { type Books, Inspection } from "./inspection.ts";
+import { isGivenBack, type KnownLink, KnownLinks, wrongAt } from "./known.ts";
 import type { Ports, Unhooked } from "./ports.ts";
+import { repairPort, restoreLink } from "./repair.ts";
 import type { KeptSettings } from "./settings.ts";
 
-/** Interval of looking into containers that are new or may have changed, a few at a time, and else into one. */
-const LOOK_MS = 250;
-/** It takes 1 ms each, in the way of containers that are attached meanwhile. */
-const LOOKS = 4;
-/** A container is looked into again not before this. */
-const LOOK_AGAIN_MS = 5_000;
 /** Pause after a repair that failed. */
 const RETRY_MS = 10_000;
 /** How long the kernel's word on the removal of a link may take, where it comes at all. */
@@ -49,12 +32,6 @@ const DETACH_MS = 60_000;
 /** Links put right in one go, 0.2 ms each; and links made anew, 3 ms each. */
 const MAX_SETTINGS = 32;
 const MAX_RESTORED = 4;
-
-/** What the rest of the router knows of containers. */
-export interface Books {
-  readonly addresses: AddressBook;
-  readonly work: Pick<ContainerWork, "lookInside">;
-}
 
 type PortChange = Change & { readonly known?: KnownLink; apply(): void };
 
@@ -74,8 +51,7 @@ export class ContainerLinks implements Keeper {
   /** ifindex of our bridge. */
   #bridge: number | undefined;
   #books: Books | undefined;
-  #looks: Timer | undefined;
-  #looking = false;
+  readonly #inspection: Inspection;
   #again: Timer | undefined;
 
   /** Learns the links there are. `again` asks for another reconciliation. */
@@ -88,6 +64,7 @@ export class ContainerLinks implements Keeper {
     private readonly again: () => void,
   ) {
     this.#warn = limitedWarnings(log, () => clock.now());
+    this.#inspection = new Inspection(this.#known, clock, this.#warn);
     const links = linkList(route);
     const bridge = links.find(({ name }) => name === BRIDGE);
     if (!bridge) return;
@@ -104,17 +81,11 @@ export class ContainerLinks implements Keeper {
   /** Looks into containers from now on. */
   follow(books: Books): void {
     this.#books = books;
-    detached("looking into containers", this.#look(this.#known.all()));
-    this.#looks = every(this.clock, LOOK_MS, () => this.#lookSoon());
-  }
-
-  #lookSoon(): void {
-    const due = this.#due();
-    if (due.length > 0 && !this.#looking) detached("looking into containers", this.#look(due));
+    this.#inspection.start(books);
   }
 
   stop(): void {
-    this.#looks?.cancel();
+    this.#inspection.stop();
     this.#again?.cancel();
   }
 
@@ -202,7 +173,7 @@ export class ContainerLinks implements Keeper {
     const present = new Map(links.map((link) => [link.index, link]));
     const fresh = this.#known.learn(links, bridge.index, now);
     for (const { port } of fresh) this.kept.save(port);
-    if (fresh.length > 0) this.#lookSoon();
+    if (fresh.length > 0) this.#inspection.soon();
     const changes: PortChange[] = [];
     for (const known of this.#known.all()) {
       const link = present.get(known.port.index);
@@ -245,31 +216,8 @@ export class ContainerLinks implements Keeper {
     }
     if (now < known.retryAt) return undefined;
     known.wrong = wrong.join(", ");
-    const apply = () => this.#putRight(known, link, bridge);
+    const apply = () => repairPort(this.route, known, link, bridge);
     return { object: `link ${known.port.name}`, wrong: known.wrong, known, apply };
-  }
-
-  #putRight({ port }: KnownLink, now: Link, bridge: Link): void {
-    const { index, name, mtu, alias = "", address } = port;
-    const hairpin = port.bridgePort?.hairpin ?? false;
-    if (now.name !== name) this.#rename(now, name);
-    const moved = now.address !== address && address !== undefined ? { address } : {};
-    linkSet(this.route, name, index, { master: bridge.index, up: true, mtu, alias, ...moved });
-    // One that was off the bridge is a new port.
-    const isPort = now.master === bridge.index;
-    const changes = isPort ? portDifference(desiredPort(port), now, bridge) : { hairpin };
-    if (Object.keys(changes).length > 0) bridgePortSet(this.route, name, index, changes);
-  }
-
-  #rename({ index, name: now }: Link, name: string): void {
-    try {
-      linkSet(this.route, now, index, { name });
-    } catch (error) {
-      if (!isErrno(error, EBUSY)) throw error;
-      // Before Linux 6.2, only what is down can be renamed.
-      linkSet(this.route, now, index, { up: false });
-      linkSet(this.route, now, index, { name });
-    }
   }
 
   /** A detach that saw the link missing, and gave its addresses back, may have met one that was just made anew. */
@@ -299,42 +247,11 @@ export class ContainerLinks implements Keeper {
     }
     if (now < known.retryAt) return undefined;
     known.wrong = "deleted";
-    const apply = () => this.#restore(known, { ...inside, netns });
+    const apply = () => {
+      restoreLink(known, { ...inside, netns }, now);
+      this.#soon(AFTER_MS);
+    };
     return { object: `link ${port.name}`, wrong: "deleted", known, apply };
-  }
-
-  #restore(known: KnownLink, inside: AttachedContainer): void {
-    const { port, owner } = known;
-    const { name, index, alias, address = "", mtu } = port;
-    const { link } = inside;
-    try {
-      attach({
-        netns: inside.netns,
-        network: owner?.network,
-        containerId: owner?.containerId ?? "",
-        ifName: link.name,
-        mtu,
-        addresses: inside.addresses,
-        // Gateways are reached by routes of the link.
-        routes: [...inside.routes].sort(
-          (a, b) => Number(a.gateway !== undefined) - Number(b.gateway !== undefined),
-        ),
-        hairpin: port.bridgePort?.hairpin ?? false,
-        ends: {
-          outer: { name, index, address, alias },
-          inner: { name: link.name, index: link.index, address: inside.mac },
-        },
-      });
-    } catch (error) {
-      if (!(error instanceof AlreadyAttachedError)) throw error;
-      throw new Error(`${inside.netns} has another interface ${link.name}`, { cause: error });
-    }
-    known.inside = inside;
-    known.restoredAt = this.clock.now();
-    known.missingSince = undefined;
-    known.removed = false;
-    known.lookedAt = undefined;
-    this.#soon(AFTER_MS);
   }
 
   /** Asks for another reconciliation in so many milliseconds. */
@@ -343,45 +260,6 @@ export class ContainerLinks implements Keeper {
       this.#again = undefined;
       this.again();
     });
-  }
-
-  /** Links to look into: those that are new or may have changed, or else the one that was not for the longest time. */
-  #due(): KnownLink[] {
-    const now = this.clock.now();
-    const present = this.#known.all().filter(({ missingSince }) => missingSince === undefined);
-    const unseen = present.filter(({ lookedAt }) => lookedAt === undefined);
-    if (unseen.length > 0) return unseen.slice(0, LOOKS);
-    return present
-      .filter(({ lookedAt = 0 }) => now - lookedAt >= LOOK_AGAIN_MS)
-      .sort((a, b) => (a.lookedAt ?? 0) - (b.lookedAt ?? 0))
-      .slice(0, 1);
-  }
-
-  async #look(links: readonly KnownLink[]): Promise<void> {
-    const books = this.#books;
-    if (!books || links.length === 0) return;
-    this.#looking = true;
-    try {
-      const found = await books.work.lookInside(
-        links.map(({ port: { index, alias, peerIndex, peerNetns }, inside }) => ({
-          index,
-          alias,
-          peerIndex,
-          peerNetns,
-          netns: inside?.netns,
-        })),
-      );
-      const now = this.clock.now();
-      for (const known of links) {
-        known.lookedAt = now;
-        const seen = found.get(known.port.index);
-        if (seen) lookedInside(known, seen, books.addresses, now);
-      }
-    } catch (error) {
-      this.#warn("look", `cannot look into containers: ${reasonOf(error)}; retrying`);
-    } finally {
-      this.#looking = false;
-    }
   }
 }
 

@@ -1,9 +1,9 @@
 // The bridge as desired state. One that others removed comes back with the same Ethernet address.
 
 import type { BridgeMode } from "../../netlink/link/bridge.ts";
-import { type Link, linkAdd, linkList } from "../../netlink/link.ts";
+import { type Link, linkAdd } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
-import type { BridgeSettings } from "../bridge.ts";
+import { type BridgeSettings, findBridge } from "../bridge.ts";
 import { BRIDGE } from "../names.ts";
 import { sysctlsForLink } from "../sysctl.ts";
 import { alignLink, type DesiredLink, findLink, type LinkChange, linkDifference } from "./link.ts";
@@ -38,17 +38,14 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
   }
 
   observe(): Link | undefined {
-    const link = findLink(this.nl, BRIDGE, this.#index) ?? this.#renamed();
+    // While no router ran, others may have renamed it; the ports of containers are still on it.
+    const link =
+      this.#index === undefined
+        ? findBridge(this.nl, this.settings.address)
+        : findLink(this.nl, BRIDGE, this.#index);
     if (link && link.kind !== "bridge") throw new Error(`link "${BRIDGE}" is in the way: not a bridge`);
     this.#index = link?.index;
     return link;
-  }
-
-  /** A bridge that was renamed while no router ran: the ports of containers are still on it. */
-  #renamed(): Link | undefined {
-    if (this.#index !== undefined) return undefined;
-    const { address } = this.settings;
-    return linkList(this.nl).find((link) => link.kind === "bridge" && link.address === address);
   }
 
   difference(desired: DesiredLink, link: Link | undefined): LinkChange[] {
