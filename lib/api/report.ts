@@ -17,7 +17,10 @@ import type { ProblemReport } from "../sys/trouble.ts";
 export interface RouterReport extends MeshReport {
   OverlayDiagnostics: Record<string, unknown>;
   TrustedSubnets: string[];
+  /** In words, as the original has it: "vxlan-6784 (fast datapath: VXLAN and eBPF)". */
   Interface: string;
+  /** The same as values: the port of the bridge that other hosts are behind, and what carries frames to them. */
+  Overlay: { Port: string; Kind: string };
   CaptureStats: Record<string, number>;
   MACs: { Mac: string; Name: string; NickName: string; LastSeen: string }[];
 }
@@ -50,7 +53,7 @@ export interface ReportSources {
   readonly allocates: boolean;
   readonly defaultSubnet: Cidr;
   readonly dns: DnsSources | undefined;
-  readonly interfaceName: string;
+  readonly overlay: RouterReport["Overlay"];
   readonly trustedSubnets: readonly string[];
   readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
   /** Links of containers. */
@@ -87,13 +90,14 @@ export function makeReport(sources: ReportSources): Report {
 }
 
 function routerReport(sources: ReportSources): RouterReport {
-  const { mesh, allocator, macs, interfaceName, trustedSubnets, diagnostics } = sources;
+  const { mesh, allocator, macs, overlay, trustedSubnets, diagnostics } = sources;
   const report = meshReport(mesh, allocator.ring.peerNames());
   // Not by spreading it: that would make its list of peers at once.
   return Object.assign(report, {
     OverlayDiagnostics: diagnostics,
     TrustedSubnets: [...trustedSubnets],
-    Interface: interfaceName,
+    Interface: `${overlay.Port} (${overlay.Kind})`,
+    Overlay: overlay,
     CaptureStats: {},
     MACs: macs.map(({ mac, peer, seenAgoMs }) => ({
       Mac: mac,

@@ -1,8 +1,9 @@
 // The DNS server of a host: answers its containers over UDP and TCP, on addresses that may come and go.
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
-import { listenReason } from "../sys/listening.ts";
+import { listenTrouble } from "../sys/listening.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { troubleText } from "../sys/trouble.ts";
 import type { TransportName } from "./exchange.ts";
 import { type Forwarder, LoopError } from "./forwarder.ts";
 import type { Handler, Listener } from "./listener.ts";
@@ -80,7 +81,7 @@ export class DnsServer {
     const handle: Handler = (bytes, transport, from, answer) => this.#handle(bytes, transport, from, answer);
     const place = { hostname, port, option: "--dns-listen-address" };
     const udp = await listenUdp(hostname, port, handle, local, log).catch((error) => {
-      throw new Error(listenReason(error, { ...place, protocol: "udp" }), { cause: error });
+      throw new Error(troubleText(listenTrouble(error, { ...place, protocol: "udp" })), { cause: error });
     });
     try {
       const tcp = listenTcp(hostname, port, handle, log);
@@ -92,7 +93,7 @@ export class DnsServer {
       };
     } catch (error) {
       udp.close();
-      throw new Error(listenReason(error, { ...place, protocol: "tcp" }), { cause: error });
+      throw new Error(troubleText(listenTrouble(error, { ...place, protocol: "tcp" })), { cause: error });
     }
   }
 

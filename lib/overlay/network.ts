@@ -19,6 +19,7 @@ import { SleeveOverlay } from "./sleeve/overlay.ts";
 import { overlayFeature, type SwitchedConnection, switchedConnection } from "./switch.ts";
 import type { Neighbour } from "./tables.ts";
 import { TableUpdates } from "./tableupdates.ts";
+import { withoutFastdpText } from "./trouble.ts";
 
 /** As the original: a MAC address not seen for so long is forgotten. */
 const MAC_MAX_AGE_NS = 10n * 60n * 1_000_000_000n;
@@ -82,7 +83,7 @@ export class NetworkOverlay implements Overlay {
     });
     tap.madeAnew = () => this.#sleeve.tapBack();
     datapath.troubled = () => this.#fastdp.linksChanged();
-    if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdp.reason}`);
+    if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdpText(withoutFastdp)}`);
   }
 
   get #overlays() {
@@ -210,7 +211,10 @@ export class NetworkOverlay implements Overlay {
   diagnostics(): Record<string, unknown> {
     const { withoutFastdp, portName } = this.datapath;
     return {
-      fastdp: withoutFastdp === undefined ? { interface: portName } : { unavailable: withoutFastdp.reason },
+      fastdp:
+        withoutFastdp === undefined
+          ? { interface: portName }
+          : { unavailable: withoutFastdpText(withoutFastdp) },
       sleeve: { crypto: this.#sleeve.crypto ?? "", ...this.#sleeve.counters.all() },
     };
   }

@@ -1,5 +1,5 @@
 // Why a connection does not use an overlay, and what to do about it: the codes of all causes, and their remedies.
-import type { Trouble } from "../sys/trouble.ts";
+import { type Trouble, troubleText } from "../sys/trouble.ts";
 
 export const OVERLAY_CAUSES = [
   "blocked",
@@ -41,6 +41,10 @@ const REMEDIES: Record<OverlayCause, (port: number) => string> = {
   "no IPv4": () => "name the peers by IPv4 addresses",
   other: () => "'weave logs', here and there, says more",
 };
+
+/** Return why this host has no fast datapath; with the remedy, unless it was switched off. */
+export const withoutFastdpText = (trouble: OverlayTrouble) =>
+  trouble.cause === "switched off" ? trouble.reason : troubleText(trouble);
 
 /** Return the trouble with an overlay on a UDP port. */
 export function overlayTrouble(cause: OverlayCause, reason: string, port: number): OverlayTrouble {

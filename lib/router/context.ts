@@ -15,8 +15,9 @@ import type { Answerer } from "../mesh/ask.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { Store } from "../store/store.ts";
-import { isOwnAddress, notOurs } from "../sys/listening.ts";
+import { isOwnAddress, notOurAddress } from "../sys/listening.ts";
 import type { Scope } from "../sys/scope.ts";
+import { troubleText } from "../sys/trouble.ts";
 import { type Identity, identity } from "./identity.ts";
 import { OptionError, type RouterOptions } from "./options.ts";
 import { findName } from "./peername.ts";
@@ -85,7 +86,7 @@ export function openContext(
 /** Throws OptionError for a --host that is no address of this host. */
 function checkHost(host: string | undefined): void {
   if (host === undefined || isOwnAddress(host)) return;
-  throw new OptionError(`--host ${host}: ${notOurs("--host")}`);
+  throw new OptionError(`--host ${host}: ${troubleText(notOurAddress("--host"))}`);
 }
 
 /** Throws OptionError where the default range overlaps with a route of this host; warns of a chosen one that does. */

@@ -14,6 +14,7 @@ import type { Log } from "../log/log.ts";
 import { unexpectedNotes } from "../log/unexpected.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { Probes } from "../overlay/probe/probes.ts";
+import { withoutFastdpText } from "../overlay/trouble.ts";
 import { EHOSTUNREACH } from "../sys/errno.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { VERSION } from "../version.ts";
@@ -125,7 +126,10 @@ function report(
     allocates: options.allocates,
     defaultSubnet: options.defaultSubnet,
     dns,
-    interfaceName: `${datapath.portName} (${withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF"})`,
+    overlay: {
+      Port: datapath.portName,
+      Kind: withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF",
+    },
     diagnostics: overlay.diagnostics(),
     trustedSubnets: options["trusted-subnets"].map(formatCidr),
     macs: overlay.macs(),
@@ -142,7 +146,7 @@ function report(
       ...(dns?.notes() ?? []),
       ...store.notes(),
       ...allocator.notes(),
-      ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdp.reason}`] : []),
+      ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdpText(withoutFastdp)}`] : []),
       ...ports.notes(),
       ...host.reconciler.notes(),
       ...(services.notes?.() ?? []),

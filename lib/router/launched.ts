@@ -28,7 +28,7 @@ const Started = v.object({
     Name: v.string(),
     NickName: v.string(),
     Encryption: v.boolean(),
-    Interface: v.string(),
+    Overlay: v.object({ Kind: v.string() }),
   }),
   range: v.nullable(v.string()),
   targets: v.array(Target),
@@ -39,7 +39,7 @@ export type Started = v.InferOutput<typeof Started>;
 // Without the peers of the whole network, which are the longest part by far.
 const FORMAT =
   '{"router":{"Name":{{json .Router.Name}},"NickName":{{json .Router.NickName}},' +
-  '"Encryption":{{json .Router.Encryption}},"Interface":{{json .Router.Interface}}},' +
+  '"Encryption":{{json .Router.Encryption}},"Overlay":{{json .Router.Overlay}}},' +
   '"range":{{if .IPAM}}{{json .IPAM.Range}}{{else}}null{{end}},"targets":{{json .Router.TargetStates}}}';
 
 /** Ask a router how it has started. Throw as the client does. */
@@ -90,7 +90,7 @@ export function launchedShape(
     name: router.Name,
     nickname: router.NickName,
     range,
-    overlay: /\((.*)\)/.exec(router.Interface)?.[1] ?? router.Interface,
+    overlay: router.Overlay.Kind,
     encryption: router.Encryption,
     peers: targets.map(launchedPeer),
   };

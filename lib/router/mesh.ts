@@ -6,8 +6,9 @@ import { systemRandom } from "../clock/random.ts";
 import { loadNacl } from "../crypto/nacl.ts";
 import { MeshRouter } from "../mesh/router.ts";
 import { listenTcp, tcpTransport } from "../mesh/tcp.ts";
-import { listenReason } from "../sys/listening.ts";
+import { listenTrouble } from "../sys/listening.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { troubleText } from "../sys/trouble.ts";
 import type { RouterContext } from "./context.ts";
 import type { RouterDatapath } from "./datapath.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
@@ -95,9 +96,12 @@ export async function openMesh({ options, scope, warn, route, log }: RouterConte
     (text) => warn("accept", text),
   ).catch((error) => {
     const at = { protocol: "tcp", hostname: options.host ?? "", port, option: "--port" } as const;
-    throw new Error(`cannot listen for peers on ${at.hostname}:${port}: ${listenReason(error, at)}`, {
-      cause: error,
-    });
+    throw new Error(
+      `cannot listen for peers on ${at.hostname}:${port}: ${troubleText(listenTrouble(error, at))}`,
+      {
+        cause: error,
+      },
+    );
   });
   scope.defer("the mesh's port", () => listener.close());
   mesh.start();

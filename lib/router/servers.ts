@@ -6,9 +6,10 @@ import { controlSocket } from "../api/paths.ts";
 import type { Api } from "../api/server.ts";
 import { startTcpServers, type TcpServers, type TcpService } from "../api/tcpservers.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
-import { listenReason } from "../sys/listening.ts";
+import { listenTrouble } from "../sys/listening.ts";
 import { makeOwnFolder } from "../sys/ownfile.ts";
 import type { Scope } from "../sys/scope.ts";
+import { troubleText } from "../sys/trouble.ts";
 import { DEFAULT_STATUS_ADDRESS, type RouterOptions } from "./options.ts";
 
 type Server = Bun.Server<undefined>;
@@ -93,7 +94,7 @@ function listening<T>(
   try {
     return serve();
   } catch (error) {
-    const reason = listenReason(error, { protocol: "tcp", ...at, option });
+    const reason = troubleText(listenTrouble(error, { protocol: "tcp", ...at, option }));
     throw new Error(`cannot serve ${what} on ${at.hostname}:${at.port}: ${reason}`, { cause: error });
   }
 }

@@ -5,9 +5,12 @@ export interface Trouble<Cause extends string = string> {
   readonly cause: Cause;
   /** Why, as a clause: lower case, no full stop. */
   readonly reason: string;
-  /** What to do about it. */
+  /** What to do about it; empty if the reason says all. */
   readonly remedy: string;
 }
+
+/** Return a trouble as one clause: "reason; remedy". */
+export const troubleText = ({ reason, remedy }: Trouble) => (remedy === "" ? reason : `${reason}; ${remedy}`);
 
 /** A trouble in a report. */
 export interface TroubleReport {

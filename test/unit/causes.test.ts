@@ -5,11 +5,12 @@ import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { causeOf, causeOfErrno } from "../../lib/sys/cause.ts";
-import { isOwnAddress, listenReason, notOurs } from "../../lib/sys/listening.ts";
+import { isOwnAddress, listenTrouble, notOurAddress } from "../../lib/sys/listening.ts";
 import { portHolder, readTaken } from "../../lib/sys/portholder.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { NotRootError } from "../../lib/sys/rights.ts";
 import { SysError } from "../../lib/sys/syscall.ts";
+import { troubleText } from "../../lib/sys/trouble.ts";
 import { whyNotConnected } from "../../lib/sys/whynot.ts";
 
 test("ports in use, by the kernel's lists", () => {
@@ -48,13 +49,20 @@ test("an address in /proc is found by its text, and every address stands for eac
     other.listen({ host: "127.0.0.1", port });
     const [error] = await failed;
     const place = { protocol: "tcp", hostname: "127.0.0.1", port, option: "--http-addr" } as const;
-    expect(listenReason(error, place)).toMatch(
-      new RegExp(
-        `^TCP port ${port} is in use by .+ \\(pid ${process.pid}\\); stop that, or choose another with --http-addr$`,
+    const inUse = (protocol: string) => ({
+      cause: "port in use" as const,
+      reason: expect.stringMatching(
+        new RegExp(`^${protocol} port ${port} is in use by .+ \\(pid ${process.pid}\\)$`),
       ),
+      remedy: "stop that, or choose another with --http-addr",
+    });
+    expect(listenTrouble(error, place)).toEqual(inUse("TCP"));
+    expect(listenTrouble(new SysError("binding", 98), { ...place, protocol: "udp" })).toEqual(inUse("UDP"));
+    expect(troubleText(listenTrouble(new SysError("binding", 13), place))).toBe(
+      "permission denied: ports below 1024 need root; run it as root",
     );
-    expect(listenReason(new SysError("binding", 98), { ...place, protocol: "udp" })).toMatch(
-      new RegExp(`^UDP port ${port} is in use by .+ \\(pid ${process.pid}\\)`),
+    expect(troubleText(listenTrouble(new SysError("binding", 24), place))).toBe(
+      "binding: Too many open files",
     );
   } finally {
     server.close();
@@ -66,7 +74,7 @@ test("an address of another host is named, with those of this one", () => {
   expect(isOwnAddress("127.0.0.1")).toBe(true);
   expect(isOwnAddress("127.3.2.1")).toBe(true);
   expect(isOwnAddress("192.0.2.1")).toBe(false);
-  expect(notOurs("--host")).toMatch(
+  expect(troubleText(notOurAddress("--host"))).toMatch(
     /^not an address of this host; choose one with --host: .*127\.0\.0\.1 \(lo\)/,
   );
 });

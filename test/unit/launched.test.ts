@@ -22,7 +22,7 @@ const started = (...targets: Target[]): Started => ({
     Name: "5e:3a:00:00:00:01",
     NickName: "host2",
     Encryption: true,
-    Interface: "vxlan-6784 (fast datapath: VXLAN and eBPF)",
+    Overlay: { Kind: "fast datapath: VXLAN and eBPF" },
   },
   range: "10.32.0.0/12",
   targets,

@@ -139,7 +139,7 @@ describe("status, doctor and launch show the same", () => {
     const state = targetState({
       ...{ name: "h", address: ADDRESS, unresolved: undefined, connection: undefined, target },
     });
-    const router = { Name: "n", NickName: "n", Encryption: false, Interface: "" };
+    const router = { Name: "n", NickName: "n", Encryption: false, Overlay: { Kind: "" } };
     const launched = launchedShape(
       { router, range: null, targets: [state] },
       { pid: 1, log: "", warnings: [] },

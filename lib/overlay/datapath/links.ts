@@ -20,9 +20,10 @@ import { type Link, linkAdd, linkByIndex, linkByName, linkList } from "../../net
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { openTap } from "../../netlink/tap.ts";
 import { EADDRINUSE, EBUSY, isErrno } from "../../sys/errno.ts";
-import { listenReason } from "../../sys/listening.ts";
+import { listenTrouble } from "../../sys/listening.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { syscall } from "../../sys/syscall.ts";
+import { troubleText } from "../../sys/trouble.ts";
 import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
 
 const O_CLOEXEC = 0x80000;
@@ -138,15 +139,11 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
       alignLink(this.nl, desired, change?.index);
       this.observe();
     } catch (error) {
-      const reason = `no VXLAN link on UDP port ${this.port}: ${this.#whyNot(error)}`;
+      const trouble = this.#whyNot(error);
       if (!present || !this.#started) linkDelete(this.nl, this.link);
-      if (this.#started) throw new DatapathError(reason, { cause: error });
+      if (this.#started) throw new DatapathError(troubleText(trouble), { cause: error });
       this.#created = false;
-      this.without = overlayTrouble(
-        isErrno(error, EADDRINUSE) ? "port in use" : "no VXLAN",
-        reason,
-        this.port,
-      );
+      this.without = trouble;
     }
   }
 
@@ -166,13 +163,19 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     silence(this.link);
   }
 
-  #whyNot(error: unknown): string {
-    if (!isErrno(error, EADDRINUSE)) return `${reasonOf(error)}; does the kernel have CONFIG_VXLAN?`;
+  #whyNot(error: unknown): OverlayTrouble {
+    const what = `no VXLAN link on UDP port ${this.port}`;
+    if (!isErrno(error, EADDRINUSE)) {
+      const reason = `${what}: ${reasonOf(error)}; does the kernel have CONFIG_VXLAN?`;
+      return overlayTrouble("no VXLAN", reason, this.port);
+    }
     const other = linkList(this.nl).find(
       ({ name, vxlan }) => vxlan?.port === this.port && name !== this.link,
     );
-    if (other) return `link ${other.name} has it; remove that, or choose another with --port`;
-    return listenReason(error, { protocol: "udp", hostname: "", port: this.port, option: "--port" });
+    const { reason, remedy } = other
+      ? { reason: `link ${other.name} has it`, remedy: "remove that, or choose another with --port" }
+      : listenTrouble(error, { protocol: "udp", hostname: "", port: this.port, option: "--port" });
+    return { cause: "port in use", reason: `${what}: ${reason}`, remedy };
   }
 
   #isOurs({ vxlan }: Link): boolean {

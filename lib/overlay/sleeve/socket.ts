@@ -1,7 +1,7 @@
 // The UDP socket of sleeve, and sockets that tell what the kernel knows of a path (udp(7), ip(7)).
 import { closeSync } from "node:fs";
 import { formatIPv4, type IPv4, ipv4Octets } from "../../address/ipv4.ts";
-import { listenReason } from "../../sys/listening.ts";
+import { listenTrouble } from "../../sys/listening.ts";
 import {
   AF_INET,
   bindSocket,
@@ -12,6 +12,7 @@ import {
   sockaddrIn,
 } from "../../sys/socket.ts";
 import { syscall } from "../../sys/syscall.ts";
+import { troubleText } from "../../sys/trouble.ts";
 import { MODE } from "./batch.ts";
 import type { LinkSettings } from "./link.ts";
 
@@ -69,7 +70,7 @@ function bindSleeve(fd: number, host: IPv4, port: number): void {
     bindSocket(what, fd, sockaddrIn(ipv4Octets(host), port));
   } catch (error) {
     const hostname = formatIPv4(host);
-    const reason = listenReason(error, { protocol: "udp", hostname, port, option: "--port" });
+    const reason = troubleText(listenTrouble(error, { protocol: "udp", hostname, port, option: "--port" }));
     throw new Error(`${what}: ${reason}`, { cause: error });
   }
 }
