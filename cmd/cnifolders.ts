@@ -40,7 +40,7 @@ export function cniFolders(options: Arguments["options"]): CniFolders {
 }
 
 /** Whether pods are to reach themselves by a service's address. */
-export const hairpinMode = () => process.env["HAIRPIN_MODE"] !== "false";
+const hairpinMode = () => process.env["HAIRPIN_MODE"] !== "false";
 
 /** What doctor looks at: the folders, and what belongs there. */
 export function cniQuestions(options: Arguments["options"]): CniQuestions {

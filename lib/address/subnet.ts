@@ -23,7 +23,7 @@ const UNUSABLE = [
 ].map(([text = "", use]) => ({ cidr: parseCidr(text), use }));
 
 /** Throws AddressError where a range has addresses in it that no container can have. */
-export function refuseUnusable(range: AddressRange, what: string): void {
+function refuseUnusable(range: AddressRange, what: string): void {
   const unusable = UNUSABLE.find(({ cidr }) => rangesOverlap(cidrRange(cidr), range));
   if (!unusable) return;
   const { cidr, use } = unusable;

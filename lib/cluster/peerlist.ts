@@ -18,7 +18,7 @@ const PeerList = v.object({
 });
 
 /** The list is not one; nothing may be concluded from it. */
-export class PeerListError extends Error {
+class PeerListError extends Error {
   override readonly name = "PeerListError";
 }
 

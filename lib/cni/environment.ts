@@ -2,8 +2,8 @@
 import { LINK_NAME_MAX } from "../netlink/link/message.ts";
 import { CniError, CODE } from "./error.ts";
 
-export const COMMANDS = ["ADD", "DEL", "CHECK", "VERSION", "STATUS", "GC"] as const;
-export type Command = (typeof COMMANDS)[number];
+const COMMANDS = ["ADD", "DEL", "CHECK", "VERSION", "STATUS", "GC"] as const;
+type Command = (typeof COMMANDS)[number];
 
 export interface Environment {
   readonly command: Command;

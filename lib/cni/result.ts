@@ -15,7 +15,7 @@ export interface Addressing {
   readonly dns: unknown;
 }
 
-export interface Interface {
+interface Interface {
   readonly name: string;
   readonly mac: string;
   readonly mtu?: number;

@@ -5,7 +5,7 @@ export type KubeMinor = number;
 
 /** The newest that the manifest was checked against; and the oldest that has what weave-npc needs. */
 export const CURRENT: KubeMinor = 35;
-export const OLDEST: KubeMinor = 7;
+const OLDEST: KubeMinor = 7;
 
 /** A version that is none, or too old. */
 export class KubeVersionError extends Error {

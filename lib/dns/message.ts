@@ -52,7 +52,7 @@ export interface Query {
 }
 
 /** What an OPT record says (RFC 6891). */
-export interface Edns {
+interface Edns {
   readonly version: number;
   /** DNSSEC records are welcome: repeated in the reply (RFC 3225). */
   readonly dnssecOk: boolean;

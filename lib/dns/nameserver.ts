@@ -31,7 +31,7 @@ const MAX_SKEW_S = TOMBSTONE_S / 2;
 const SKEW_SHOWN_MS = 5 * 60_000;
 
 /** Names, deleted ones included, of all peers. Those beyond are not taken in. */
-export const MAX_ENTRIES = 16 * MAX_ENTRIES_PER_PEER;
+const MAX_ENTRIES = 16 * MAX_ENTRIES_PER_PEER;
 /** Names that others say are ours, and that we do not know, take no more than this of our own room. */
 const MAX_ALLEGED = MAX_ENTRIES_PER_PEER / 2;
 /** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */

@@ -15,7 +15,7 @@ import { LIST, PLUGIN } from "../cni/setup.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 
-export interface CniFolders {
+interface CniFolders {
   readonly bin: string;
   readonly conf: string;
 }

@@ -37,7 +37,7 @@ export interface OptionSpec {
 
 export type OptionTable = Readonly<Record<string, OptionSpec>>;
 
-export interface Example {
+interface Example {
   readonly command: string;
   readonly does: string;
 }

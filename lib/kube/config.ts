@@ -8,7 +8,7 @@ import { reasonOf } from "../sys/reason.ts";
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /** What a request needs to be let in. */
-export interface Credentials {
+interface Credentials {
   readonly headers: Readonly<Record<string, string>>;
   readonly tls: {
     readonly ca?: string | undefined;
@@ -26,7 +26,7 @@ export interface KubeConfig {
 }
 
 /** There is no way to know the API server, or the file that should tell is not in order. */
-export class KubeConfigError extends Error {
+class KubeConfigError extends Error {
   override readonly name = "KubeConfigError";
 }
 

@@ -5,7 +5,7 @@ import { printable } from "./printable.ts";
 
 /** Characters at once, 2,000 lines; then so many a second, 2 short lines. */
 export const LOG_BURST = 256 * 1024;
-export const LOG_PER_S = 256;
+const LOG_PER_S = 256;
 
 /** Lets lines pass while there is room for them, and counts the others; `now` is in ms. */
 export class LogAllowance {

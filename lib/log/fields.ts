@@ -1,7 +1,7 @@
 // The facts of a log line as fields: logfmt behind its text (https://brandur.org/logfmt), properties in JSON.
 import { escapeUnprintable, printable } from "./printable.ts";
 
-export type FieldValue = string | number | boolean | readonly string[] | undefined;
+type FieldValue = string | number | boolean | readonly string[] | undefined;
 
 /** Fields by name, in camel case; one that is undefined is left out. The names of the line's own parts are taken. */
 export type Fields = { readonly [name: string]: FieldValue } & {

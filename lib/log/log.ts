@@ -79,7 +79,7 @@ function textLine(level: LogLevel, text: string, fields: Fields, journal: boolea
 }
 
 /** Return a line of JSON; its time is RFC 3339 in UTC. */
-export function jsonLine(level: LogLevel, text: string, fields: Fields, journal: boolean): string {
+function jsonLine(level: LogLevel, text: string, fields: Fields, journal: boolean): string {
   const time = journal ? {} : { time: new Date().toISOString() };
   return escapeUnprintable(JSON.stringify({ ...time, level, msg: text, ...fields }));
 }

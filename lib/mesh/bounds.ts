@@ -5,7 +5,7 @@
 export const SHORT_ID_BITS = 12;
 export const SHORT_IDS = 1 << SHORT_ID_BITS;
 /** Peers: as many as have a short id of their own, which the fast datapath knows them by. */
-export const MAX_PEERS = SHORT_IDS;
+export const MAX_PEERS = 1 << SHORT_ID_BITS;
 /** Connections of all peers together, each counted at both ends: 512 peers connected to each other, 1,300 with 200 each. */
 export const MAX_CONNECTIONS = 1 << 18;
 /** Characters of a nickname; longer ones are cut. The longest host name has 253. */

@@ -15,7 +15,7 @@ const MAX_DEPTH = 32;
 const MAX_SIZE = 256 << 20;
 
 /** A file that is none of bolt's, or a damaged one. */
-export class BoltError extends Error {
+class BoltError extends Error {
   override readonly name = "BoltError";
 }
 

@@ -17,7 +17,7 @@ const LINES_PER_S = 10;
 
 /** What made a rule drop a packet: a pod's policies, or what is said in basechain.ts. */
 const REASONS = [...DIRECTIONS, "multicast", "unknown", UNTRACKED, MID_STREAM] as const;
-export type Why = (typeof REASONS)[number];
+type Why = (typeof REASONS)[number];
 
 /** An attempt at a connection that was blocked; or a connection that was established and is cut. */
 export interface Drop extends Omit<Connection, "segment"> {

@@ -17,7 +17,7 @@ const DIGEST_LENGTH = 16;
 const API_VERSION = { Namespace: "v1", Pod: "v1", NetworkPolicy: "networking.k8s.io/v1" } as const;
 
 /** An event about an object. Its name follows from what it says, so that it is made once, not once a node. */
-export function eventFor(
+function eventFor(
   { kind, object }: KubeObject,
   reason: string,
   text: string,

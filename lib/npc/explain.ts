@@ -16,13 +16,13 @@ export interface End {
 }
 
 /** A rule of a policy; rules are counted from 1. */
-export interface Decision {
+interface Decision {
   readonly policy: string;
   readonly rule: number;
 }
 
 /** What one end has to say. */
-export interface Opinion {
+interface Opinion {
   readonly verdict: "allow" | "deny";
   readonly reason: string;
   /** The policies that isolate the pod in this direction. */

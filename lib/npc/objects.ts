@@ -11,7 +11,7 @@ export type Direction = (typeof DIRECTIONS)[number];
 export const MAX_PORT = 65_535;
 
 /** What an object says of itself where a part of it cannot be read. */
-export interface Checked {
+interface Checked {
   /** Path and reason of each such part. */
   readonly problems: readonly string[];
 }

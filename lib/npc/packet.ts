@@ -29,7 +29,7 @@ export interface Connection {
   readonly segment: Segment | undefined;
 }
 
-export interface Segment {
+interface Segment {
   readonly sequence: number;
   readonly acknowledgement: number;
   /** The first packet of a connection: SYN and no ACK. */

@@ -35,11 +35,3 @@ export function readObject(kind: Kind, json: unknown): KubeObject {
       return { kind, object: readPolicy(identity, parts["spec"], reader) };
   }
 }
-
-/** "namespace/name", or the name of what has no namespace; for what is no object, too. */
-export function nameOf(json: unknown): string {
-  const result = v.safeParse(Named, json);
-  if (!result.success) return "without a name";
-  const { name, namespace } = result.output.metadata;
-  return namespace ? `${namespace}/${name}` : name;
-}

@@ -83,7 +83,7 @@ export function causeOfErrno(errno: number): Cause | undefined {
 }
 
 /** What a code such as "ECONNREFUSED" means; undefined where it is none of a connection or a listener. */
-export function causeOfCode(code: string): Cause | undefined {
+function causeOfCode(code: string): Cause | undefined {
   const known = CAUSES[code];
   return known && { code, cause: known[0], remedy: known[1] };
 }

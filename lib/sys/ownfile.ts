@@ -3,7 +3,7 @@ import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync } from 
 import { reasonOf } from "./reason.ts";
 
 /** The path of a private file or folder is occupied or unsafe. */
-export class InTheWayError extends Error {
+class InTheWayError extends Error {
   override readonly name = "InTheWayError";
 }
 

@@ -32,7 +32,7 @@ export function closePipe({ readFd, writeFd }: Pipe): void {
 }
 
 /** A message as it travels. */
-export function encodeMessage(message: unknown): Uint8Array {
+function encodeMessage(message: unknown): Uint8Array {
   const body = new Uint8Array(serialize(message));
   const bytes = new Uint8Array(LENGTH + body.length);
   new DataView(bytes.buffer).setUint32(0, body.length, true);

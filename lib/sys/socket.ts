@@ -10,7 +10,7 @@ export const AF_PACKET = 17;
 
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
-export const SOCK_CLOEXEC = 0x80000;
+const SOCK_CLOEXEC = 0x80000;
 export const SOCK_NONBLOCK = 0x800;
 
 const SOL_SOCKET = 1;

@@ -40,7 +40,7 @@ export async function findSource(lookups: Lookups, report: Report, name: string)
 }
 
 /** Where the destination is. */
-export type Whereabouts =
+type Whereabouts =
   | { readonly kind: "here" }
   | { readonly kind: "peer"; readonly name: string; readonly nickname: string }
   | { readonly kind: "nowhere"; readonly why: string };

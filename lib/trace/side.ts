@@ -39,7 +39,7 @@ export const EndState = v.object({
 });
 export type EndState = v.InferOutput<typeof EndState>;
 
-export const POINTS = ["inside", "port", "overlay", "bridge", "elsewhere"] as const;
+const POINTS = ["inside", "port", "overlay", "bridge", "elsewhere"] as const;
 export type Point = (typeof POINTS)[number];
 
 /** Something of the probe, where it was seen. */

@@ -234,7 +234,7 @@ const NODES = 50;
 const EVENTS = 600;
 
 /** A cluster as there are: each namespace with pods of five applications, policies that let some of them talk. */
-export function cluster() {
+function cluster() {
   const at = (i: number) => `10.${48 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`;
   const pod = (i: number, address = at(i)) => ({
     kind: "Pod",

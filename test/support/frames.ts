@@ -66,7 +66,7 @@ export function tcpFrame(payload: Uint8Array, options: SegmentOptions = {}): Uin
 }
 
 /** Over pseudo-header and segment: 0xffff where it is right. */
-export function tcpChecksum(frame: Uint8Array): number {
+function tcpChecksum(frame: Uint8Array): number {
   const segment = frame.subarray(34);
   return checksum(frame.subarray(26, 34), Uint8Array.of(0, 6, segment.length >> 8, segment.length), segment);
 }

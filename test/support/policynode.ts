@@ -51,7 +51,7 @@ export const inForce = () =>
     (text) => text === "ok\n",
   );
 
-export const metrics = () => must(inHost("curl", "-s", "http://127.0.0.1:6781/metrics"));
+const metrics = () => must(inHost("curl", "-s", "http://127.0.0.1:6781/metrics"));
 export const counted = async (line: string) =>
   Number(
     (await metrics())

@@ -1,9 +1,9 @@
 // What others do to kernel objects of a host that are the router's, by the tools that they do it with.
 import { type Host, must } from "./hosts.ts";
 
-export const BRIDGE = "weave";
-export const VXLAN = "vxlan-6784";
-export const TAP = "sleeve-6783";
+const BRIDGE = "weave";
+const VXLAN = "vxlan-6784";
+const TAP = "sleeve-6783";
 
 /** One thing that can be done to a host. */
 export interface Undoing {

@@ -8,12 +8,12 @@ export const unhex = (hex: string): Uint8Array => Uint8Array.fromHex(hex);
 export const hex = (bytes: Uint8Array): string => bytes.toHex();
 
 /** One control connection: what each side sent, whole. */
-export interface RecordedConnection {
+interface RecordedConnection {
   readonly client: Uint8Array;
   readonly server: Uint8Array;
 }
 
-export interface RecordedKeys {
+interface RecordedKeys {
   readonly private: string;
   readonly remotePublic: string;
   readonly session: string;

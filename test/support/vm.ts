@@ -164,7 +164,7 @@ export async function writeInitrd(
 }
 
 /** Return what a script has written between the marks for its beginning and its end. */
-export function resultOf(stdout: string, stderr: string): string {
+function resultOf(stdout: string, stderr: string): string {
   const output = stdout.replaceAll("\r", "");
   const [, after] = output.split("=== begin\n");
   const [result, rest] = (after ?? "").split("=== end");

@@ -15,7 +15,7 @@ export interface PortIdentity {
   readonly allowed?: readonly Sender[] | undefined;
 }
 
-export const MAC_BITS = 48;
+const MAC_BITS = 48;
 
 /** Reads an address, a subnet or an Ethernet address; throws AddressError. */
 export function parseSender(text: string): Sender {

@@ -116,7 +116,7 @@ const BindingLayout: Layout<Binding> = {
 };
 
 /** Where an Ethernet address was last seen. */
-export interface SeenMac {
+interface SeenMac {
   /** ifindex of the port. */
   readonly port: number;
   /** CLOCK_MONOTONIC, in ns. */

@@ -72,6 +72,6 @@ export class Repairs {
 }
 
 /** "link weave: it was down, by ip (pid 12)". */
-export function describeRepair({ object, wrong, by }: Repair): string {
+function describeRepair({ object, wrong, by }: Repair): string {
   return `${object}: it was ${wrong}${by ? `, by ${by.name} (pid ${by.pid})` : ""}`;
 }

@@ -20,7 +20,7 @@ function load(): ReadonlyMap<string, string> {
 }
 
 /** The line that a mutant changes, and what it becomes. */
-export function describe({ file, start, end, text }: Mutant): string {
+function describe({ file, start, end, text }: Mutant): string {
   const source = readFileSync(join(root, file), "utf8");
   const from = source.lastIndexOf("\n", start - 1) + 1;
   const to = source.indexOf("\n", end);
