@@ -44,8 +44,9 @@ export async function explained(query: URLSearchParams): Promise<Response> {
   try {
     const response = await fetch(`${NPC}/explain?${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     const body = await response.text();
-    const type = response.headers.get("content-type") ?? "text/plain";
-    return new Response(body, { status: response.status, headers: { "content-type": type } });
+    // A question about what is not there is no fault of the page's, which its browser would complain about.
+    if (response.status === 400) return Response.json({ error: body.trim() });
+    return new Response(body, { status: response.status, headers: { "content-type": "application/json" } });
   } catch {
     return text("weave-npc of this host does not answer\n", 503);
   }

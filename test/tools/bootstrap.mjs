@@ -33,6 +33,9 @@ const PACKAGES = {
   "dbus-send": "dbus-bin",
   firewalld: "firewalld",
   NetworkManager: "network-manager",
+  "chromium-headless-shell": "chromium-headless-shell",
+  "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core",
+  prometheus: "prometheus",
 };
 
 const MACHINE = [
@@ -60,6 +63,9 @@ const TASKS = {
       "/lib/systemd/systemd-networkd",
       "dbus-daemon",
       "dbus-send",
+      "chromium-headless-shell",
+      "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+      "prometheus",
     ],
     script: ["test/tools/test.ts"],
   },

@@ -155,7 +155,7 @@ function ownersOf({ owners, host }: Facts, shares: readonly Share[]): Map<string
         // Of this host the number that status has, which is never old.
         inUse: name === host.name ? host.ipam?.active : used.get(name),
         own: name === host.name,
-        colour: colourOf(i),
+        colour: owner.reachable ? colourOf(i) : "var(--bad)",
       },
     ]),
   );

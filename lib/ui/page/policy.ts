@@ -90,11 +90,14 @@ export class PolicyView implements View {
       protocol: this.#protocol.value,
     });
     const response = await fetch(`explain?${query}`);
-    if (!response.ok) {
+    const answer: Explanation | { readonly error: string } = response.ok
+      ? await response.json()
+      : { error: await response.text() };
+    if ("error" in answer) {
       this.#verdict.dataset["verdict"] = "error";
-      return setText(this.#verdict, (await response.text()).trim());
+      return setText(this.#verdict, answer.error.trim());
     }
-    const { verdict, egress, ingress }: Explanation = await response.json();
+    const { verdict, egress, ingress } = answer;
     this.#verdict.dataset["verdict"] = verdict;
     this.#verdict.replaceChildren(
       el("strong", {}, verdict === "allow" ? "Allowed" : "Denied"),
