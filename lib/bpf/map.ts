@@ -70,6 +70,7 @@ export class BpfMap<K, V> {
   private constructor(
     readonly definition: MapDefinition<K, V>,
     readonly fd: number,
+    private readonly command = tryBpf,
   ) {
     this.#key = new Uint8Array(definition.key.size);
     this.#next = new Uint8Array(definition.key.size);
@@ -121,9 +122,9 @@ export class BpfMap<K, V> {
     return text === name && numbers.join() === [TYPES[type], key.size, value.size, maxEntries].join();
   }
 
-  /** A map of this process that is open already. */
-  static behind<K, V>(definition: MapDefinition<K, V>, fd: number): BpfMap<K, V> {
-    return new BpfMap(definition, fd);
+  /** The map behind an open fd; `command` stands in for bpf(2) in tests. */
+  static behind<K, V>(definition: MapDefinition<K, V>, fd: number, command = tryBpf): BpfMap<K, V> {
+    return new BpfMap(definition, fd, command);
   }
 
   close(): void {
@@ -171,7 +172,7 @@ export class BpfMap<K, V> {
       view.setBigUint64(24, BigInt(ptr(values)), true);
       view.setUint32(32, entries, true);
       view.setUint32(36, this.fd, true);
-      const result = tryBpf(BPF_MAP_LOOKUP_BATCH, bytes);
+      const result = this.command(BPF_MAP_LOOKUP_BATCH, bytes);
       if (result === -EINVAL || result === -ENOTSUPP || result === -ENOSPC) return undefined;
       more = this.#result(result, "read");
       const count = view.getUint32(32, true);
@@ -207,7 +208,7 @@ export class BpfMap<K, V> {
     view.setUint32(0, this.fd, true);
     view.setBigUint64(8, fromKey ? BigInt(ptr(this.#key)) : 0n, true);
     view.setBigUint64(16, BigInt(ptr(this.#next)), true);
-    return this.#result(tryBpf(BPF_MAP_GET_NEXT_KEY, bytes), "walk");
+    return this.#result(this.command(BPF_MAP_GET_NEXT_KEY, bytes), "walk");
   }
 
   #run(command: number, what: string): boolean {
@@ -216,7 +217,7 @@ export class BpfMap<K, V> {
     view.setBigUint64(8, BigInt(ptr(this.#key)), true);
     // The kernel refuses an attribute that a command does not use, unless it is zero.
     view.setBigUint64(16, command === BPF_MAP_DELETE_ELEM ? 0n : BigInt(ptr(this.#value)), true);
-    return this.#result(tryBpf(command, bytes), what);
+    return this.#result(this.command(command, bytes), what);
   }
 
   #result(result: number, what: string): boolean {

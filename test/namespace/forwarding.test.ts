@@ -51,7 +51,7 @@ beforeAll(async () => {
     datapath = new Datapath(nl, config, (keeper) => keeper.reconcile(() => true));
   });
   expect(datapath.withoutFastdp).toBeUndefined();
-  for (const host of [2, 3])
+  for (const host of [2, 3, 4])
     senders.set(
       host,
       within(host, () => openSocket("sender", AF_INET, SOCK_DGRAM, 0)),
@@ -163,6 +163,22 @@ test("what is for another peer goes by the route, in packets that are not to be 
   datapath.apply({ ...EMPTY, neighbours, routes: new Map([[FAR, address(4)]]) });
   send(2, 3, FAR, 2);
   expect(await arrived(3)).toEqual([1, 3]);
+});
+
+test("what is for another peer never goes back to the host that it came from, whatever the route says", async () => {
+  datapath.apply({
+    ...EMPTY,
+    neighbours: new Set([address(2), address(4)]),
+    routes: new Map([[FAR, address(4)]]),
+  });
+  for (const [host, mark] of [
+    [4, 1],
+    [2, 2],
+    [4, 3],
+    [2, 4],
+  ] as const)
+    send(host, mark, FAR, 2);
+  expect(await arrived(4)).toEqual([2, 4]);
 });
 
 test("maps are taken over where name, type, sizes and number of entries are the same, and else not", () => {

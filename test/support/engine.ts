@@ -14,6 +14,8 @@ import { Arena } from "../../lib/sys/arena.ts";
 export interface SentDatagram {
   readonly link: number;
   readonly df: boolean;
+  /** How it is sent (MODE). */
+  readonly mode: number;
   readonly bytes: Uint8Array;
 }
 
@@ -51,6 +53,7 @@ export class EngineHarness {
             this.sent.push({
               link: batch.links[i]?.params.index ?? -1,
               df: batch.mode[i] !== MODE.fragment,
+              mode: batch.mode[i] ?? -1,
               bytes: arena.bytes.slice(at, at + (batch.lengths[i] ?? 0)),
             });
           }

@@ -1,6 +1,7 @@
 // The forwarding maps over many changes of tables: they hold what they should and nothing else, by as few writes as it takes.
 import { expect, test } from "bun:test";
 import {
+  Contents,
   type Entry,
   type ForwardingTable,
   tableDifference,
@@ -83,4 +84,38 @@ test("a peer that is removed is forwarded to no more, and its neighbour's frames
   expect(tableDifference(full, empty).map(({ map }) => map)).toEqual(["neighbours", "routes", "hops"]);
   writeEntries(maps, tableDifference(empty, full));
   expect(table()).toEqual(empty);
+});
+
+test("a table of which only some entries could be written counts as not written: the next one writes all", () => {
+  const random = randomOf("refused");
+  const { maps, table } = kernel();
+  /** Writes until the kernel refuses one. */
+  let left = 0;
+  const refusing = <T extends object>(map: T): T =>
+    new Proxy(map, {
+      get: (target, name) => {
+        if ((name === "set" || name === "delete") && left-- === 0) throw new Error("ENOMEM");
+        const method = Reflect.get(target, name);
+        return typeof method === "function" ? method.bind(target) : method;
+      },
+    });
+  const { routes, hops, neighbours } = maps;
+  const contents = new Contents(
+    { ...maps, routes: refusing(routes), hops: refusing(hops), neighbours: refusing(neighbours) },
+    false,
+  );
+  let refused = 0;
+  for (let i = 0; i < 100; i++) {
+    const next = randomTable(random);
+    left = random.below(6);
+    try {
+      contents.replace(next);
+    } catch {
+      refused++;
+    }
+    left = -1;
+    contents.replace(next);
+    expect(table()).toEqual(next);
+  }
+  expect(refused).toBeGreaterThan(50);
 });

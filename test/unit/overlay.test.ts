@@ -168,6 +168,26 @@ describe("a forwarder of the fast datapath", () => {
     expect(seen.health).toEqual([expect.anything(), undefined]);
   });
 
+  test("of a peer that acknowledges: notices it each time that the path is blocked, not the first time only", () => {
+    const { subject, seen, clock, heartbeat } = established(true);
+    const pass = (ms: number) => {
+      for (let i = 0; i < ms; i += 500) {
+        subject.heard();
+        subject.heartbeat(heartbeat);
+        clock.advance(500);
+      }
+    };
+    for (let times = 1; times <= 3; times++) {
+      seen.answering = false;
+      pass(10_000);
+      expect(seen.health.length).toBe(2 * times - 1);
+      seen.answering = true;
+      pass(10_000);
+      expect(seen.health.length).toBe(2 * times);
+      expect(seen.health.at(-1)).toBeUndefined();
+    }
+  });
+
   test("of a peer that acknowledges: one that is too busy to answer anything is not taken for blocked", () => {
     const { subject, seen, clock } = established(true);
     seen.attentive = false;

@@ -7,6 +7,7 @@ import { type Secretbox, wasmSecretbox } from "../../lib/crypto/secretbox.ts";
 import { nameFromNumber, nameToBytes } from "../../lib/mesh/name.ts";
 import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
 import { BROADCAST } from "../../lib/overlay/peerid.ts";
+import { MODE } from "../../lib/overlay/sleeve/batch.ts";
 import { sum, swap16 } from "../../lib/overlay/sleeve/checksum.ts";
 import {
   CONTROL,
@@ -136,6 +137,20 @@ describe("the replay window", () => {
       expect(window.accept(leap - 2 * WINDOW)).toBe(false);
     }
   });
+});
+
+test("a window takes at each edge what a set would, and refuses what it can no longer tell", () => {
+  const last = 5 * WINDOW + 7;
+  const oldest = (Math.floor(last / 32) + 1) * 32 - WINDOW;
+  for (const number of [oldest - 33, oldest - 32, oldest - 1, oldest, oldest + 31, oldest + 32, last - 1]) {
+    const window = new ReplayWindow();
+    if (number < oldest) window.accept(number);
+    expect(window.accept(last)).toBe(true);
+    // All that the last word but WINDOW holds is too old, seen or not.
+    expect(`${number - oldest} ${window.accept(number)}`).toBe(`${number - oldest} ${number >= oldest}`);
+    expect(window.accept(number)).toBe(false);
+    expect(window.accept(last)).toBe(false);
+  }
 });
 
 describe.each([
@@ -485,6 +500,17 @@ test("both builds of libsodium seal alike", async () => {
   }
   expect(sealed[0]).toBe(sealed[1] ?? "");
   expect(sealed[0]?.length).toBeGreaterThan(1400);
+});
+
+test("a probe alone is sent whatever the kernel remembers of the path, not what comes after it", async () => {
+  const [a] = await pair(false);
+  const link = a.engine.link(0);
+  if (!link) throw new Error("no link");
+  for (const probe of [true, false, true]) a.engine.sendSpecial(link, true, 600, undefined, probe);
+  a.capture(1, 2, ipv4Frame(random(100), { df: true }));
+  a.engine.sendSpecial(link, false, 600, undefined, false);
+  const { probe, df, fragment } = MODE;
+  expect(a.sent.map(({ mode }) => mode)).toEqual([probe, df, probe, df, fragment]);
 });
 
 /** A million frames and a half; the numbers of nonces do not depend on how many came before. */

@@ -46,7 +46,7 @@ function network() {
   } as unknown as MeshRouter;
   const tap = openPipe();
   const told = { tables: [] as ForwardingTable[], forgotten: [] as bigint[], attached: [] as number[] };
-  const kernel = { heartbeat: undefined as object | undefined };
+  const kernel = { heartbeat: undefined as object | undefined, refusals: 0 };
   const datapath = {
     table: { routes: new Map<number, IPv4>(), hops: new Map(), neighbours: new Set<IPv4>() },
     maps: { macs: { fd: tap.readFd } },
@@ -54,7 +54,10 @@ function network() {
     withoutFastdp: undefined,
     renumber: (id: number) => told.attached.push(id),
     close() {},
-    apply: (table: ForwardingTable) => told.tables.push(table),
+    apply: (table: ForwardingTable) => {
+      if (kernel.refusals-- > 0) throw new Error("ENOMEM");
+      told.tables.push(table);
+    },
     forgetMacs: (before: bigint) => told.forgotten.push(before),
     renumberMacs() {},
     heartbeat: () => kernel.heartbeat,
@@ -101,7 +104,7 @@ function network() {
     return connection;
   };
   const routes = () => [...(told.tables.at(-1)?.routes ?? [])];
-  return { clock, told, listeners, ourself, other, unicast, changed, connect, routes };
+  return { clock, told, kernel, listeners, ourself, other, unicast, changed, connect, routes };
 }
 
 test("a peer that is gone is forwarded to for a minute, and then no more, without any other event", () => {
@@ -132,6 +135,20 @@ test("a peer that comes back in time stays, for good", () => {
   clock.advance(MINUTE);
   changed();
   expect(routes().map(([id]) => id)).toEqual([2]);
+});
+
+test("a table that the kernel refuses is written again each second until it is taken, without any other event", () => {
+  const { clock, told, kernel, changed } = network();
+  clock.advance(10);
+  const { length } = told.tables;
+  kernel.refusals = 3;
+  changed();
+  clock.advance(2_900);
+  expect(told.tables.length).toBe(length);
+  clock.advance(200);
+  expect(told.tables.length).toBe(length + 1);
+  clock.advance(MINUTE);
+  expect(told.tables.length).toBe(length + 1);
 });
 
 test("with another short id of ours all that was learned by the old ones is forgotten, at once and once", () => {

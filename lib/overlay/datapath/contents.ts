@@ -58,7 +58,7 @@ function sameHops(a: Hops | undefined, b: Hops): boolean {
 }
 
 /** The table that is in the maps. */
-export function readTable(maps: DatapathMaps): ForwardingTable {
+function readTable(maps: DatapathMaps): ForwardingTable {
   return {
     routes: new Map(maps.routes.entries().filter(([, address]) => address !== 0)),
     hops: new Map(maps.hops.entries()),
@@ -75,15 +75,36 @@ export function writeEntries({ routes, hops, neighbours }: DatapathMaps, entries
   }
 }
 
-/** The maps' contents; nothing tells of changes. */
+const EMPTY: ForwardingTable = { routes: new Map(), hops: new Map(), neighbours: new Set() };
+
+/** The maps' contents; nothing notifies of changes. */
 export class Contents implements Resource<ForwardingTable, ForwardingTable, ContentsChange> {
   readonly name = "forwarding maps";
   readonly sources = [] as const;
+  #table: ForwardingTable;
 
+  /** `adopted`: the maps are those of a router before us, with what it has left in them. */
   constructor(
     private readonly maps: DatapathMaps,
-    readonly desired: () => ForwardingTable,
-  ) {}
+    adopted: boolean,
+  ) {
+    this.#table = adopted ? readTable(maps) : EMPTY;
+  }
+
+  /** What the kernel forwards by. */
+  get table(): ForwardingTable {
+    return this.#table;
+  }
+
+  /** Write the entries that differ from the table before. Throws SysError; then the next call writes them again. */
+  replace(table: ForwardingTable): void {
+    writeEntries(this.maps, tableDifference(table, this.#table));
+    this.#table = table;
+  }
+
+  desired(): ForwardingTable {
+    return this.#table;
+  }
 
   observe(): ForwardingTable {
     return readTable(this.maps);

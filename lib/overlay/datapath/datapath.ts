@@ -8,7 +8,7 @@ import { linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
 import type { OverlayTrouble } from "../trouble.ts";
-import { Contents, type ForwardingTable, readTable, tableDifference, writeEntries } from "./contents.ts";
+import { Contents, type ForwardingTable } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
 import { linkAddress, need, TapLink, tapName, VxlanLink, vxlanName } from "./links.ts";
 import {
@@ -45,7 +45,7 @@ export class Datapath {
   /** The sleeve engine has let go of its files. */
   #unused = true;
   #mapsClosed = false;
-  #table: ForwardingTable = { routes: new Map(), hops: new Map(), neighbours: new Set() };
+  readonly #contents: Contents;
 
   /**
    * Sets it all up by `keep`, which makes things as desired and keeps them so; throws DatapathError and leaves nothing behind
@@ -70,17 +70,19 @@ export class Datapath {
     const isPort = () => this.#vxlan.without !== undefined || this.#troubles.has("vxlan");
     this.#tap = new TapLink(nl, port, mtu, linkAddress(name, tapName(port)), isPort, trouble("tap"));
     try {
-      this.maps = need("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
+      const adopted = need("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
         liftMemoryLimit();
-        return (fastdp && this.#adopt()) || createMaps();
+        return fastdp ? this.#adopt() : undefined;
       });
+      this.maps = adopted ?? need("eBPF maps (CONFIG_BPF_SYSCALL)", createMaps);
+      this.#contents = new Contents(this.maps, adopted !== undefined);
       const links = () => ({ vxlan: isPort() ? undefined : this.#vxlan.link, tap: this.#tap.link });
       this.#hooks = new Hooks(nl, this.maps, links, self, trouble("programs"));
       keep(keeper(this.#vxlan));
       this.#vxlan.started();
       keep(keeper(this.#tap));
       keep(keeper(this.#hooks));
-      keep(keeper(new Contents(this.maps, () => this.#table)));
+      keep(keeper(this.#contents));
     } catch (error) {
       this.remove();
       throw error;
@@ -149,13 +151,12 @@ export class Datapath {
 
   /** What the kernel forwards by: at the start what a router before us has left. */
   get table(): ForwardingTable {
-    return this.#table;
+    return this.#contents.table;
   }
 
   /** Writes what differs from the table before. */
   apply(table: ForwardingTable): void {
-    writeEntries(this.maps, tableDifference(table, this.#table));
-    this.#table = table;
+    this.#contents.replace(table);
   }
 
   /** The last heartbeat from a peer, by its short id. */
@@ -187,13 +188,11 @@ export class Datapath {
     }
   }
 
-  /** The maps of a router before us, which the kernel still forwards by; and what is in them. */
+  /** The maps of a router before us, which the kernel still forwards by. */
   #adopt(): DatapathMaps | undefined {
     const link = linkByName(this.nl, this.#vxlan.link);
     const ingress = link && bpfFilterList(this.nl, link.index, "ingress").find(({ ours }) => ours);
-    const maps = ingress && adoptMaps(programMapIds(ingress.id));
-    if (maps) this.#table = readTable(maps);
-    return maps;
+    return ingress && adoptMaps(programMapIds(ingress.id));
   }
 
   #trouble(what: string, reason: string | undefined): void {

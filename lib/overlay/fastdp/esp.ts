@@ -72,6 +72,9 @@ export interface SecuredPath {
 
 export type Association = Pick<SecurityAssociation, "source" | "destination" | "spi">;
 
+/** The kernel's associations; tests have others on kernels without AES-GCM. */
+const kernelStates = { add: stateAdd, delete: stateDelete, list: stateList };
+
 /** All associations of one router with its neighbours. */
 export class Esp {
   /** Why policies cannot be kept, so that frames might leave in clear. */
@@ -95,12 +98,13 @@ export class Esp {
     private readonly random: Random,
     /** UDP port of the fast datapath; also marks associations and policies as ours. */
     private readonly port: number,
+    private readonly states = kernelStates,
   ) {
     let nl: NetlinkSocket | undefined;
     try {
       nl = new NetlinkSocket(NETLINK_XFRM);
-      this.#left = stateList(nl).filter(({ reqid }) => reqid === port);
-      probe(nl, this.#drawSpi(), port);
+      this.#left = states.list(nl).filter(({ reqid }) => reqid === port);
+      probe(nl, states, this.#drawSpi(), port);
     } catch (error) {
       const reason = reasonOf(error);
       this.unavailable = `the kernel lacks ESP with AES-GCM (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM): ${reason}`;
@@ -134,13 +138,13 @@ export class Esp {
   found(): { policies: FoundPolicy[]; associations: Association[] } {
     return {
       policies: ownPolicies(this.kernel, this.port),
-      associations: stateList(this.kernel).filter(({ reqid }) => reqid === this.port),
+      associations: this.states.list(this.kernel).filter(({ reqid }) => reqid === this.port),
     };
   }
 
   /** Removes the associations that a router before us has left; by now there are new ones, or the neighbours are gone. */
   settle(): void {
-    for (const association of this.#left.splice(0)) stateDelete(this.kernel, association);
+    for (const association of this.#left.splice(0)) this.states.delete(this.kernel, association);
   }
 
   /** Prepares to receive from the neighbour; the offer is for it. Nothing goes to it in clear from now on. */
@@ -188,7 +192,8 @@ export class Esp {
 
   /** Removes the associations of a path. */
   forget(path: SecuredPath): void {
-    for (const association of this.#associations.get(path) ?? []) stateDelete(this.kernel, association);
+    for (const association of this.#associations.get(path) ?? [])
+      this.states.delete(this.kernel, association);
     this.#associations.delete(path);
   }
 
@@ -223,7 +228,7 @@ export class Esp {
   #add(path: SecuredPath, source: IPv4, destination: IPv4, key: Uint8Array, given?: number): number {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const spi = given ?? this.#drawSpi();
-      if (stateAdd(this.kernel, { source, destination, spi, reqid: this.port, key })) {
+      if (this.states.add(this.kernel, { source, destination, spi, reqid: this.port, key })) {
         const associations = this.#associations.get(path) ?? [];
         associations.push({ source, destination, spi });
         this.#associations.set(path, associations);
@@ -252,10 +257,10 @@ export function selectorOf({ direction, source, destination, port }: PolicySelec
 }
 
 /** Makes an association of no use and removes it again; throws NetlinkError where the kernel cannot. */
-function probe(nl: NetlinkSocket, spi: number, reqid: number): void {
+function probe(nl: NetlinkSocket, states: typeof kernelStates, spi: number, reqid: number): void {
   const state = { source: LOOPBACK, destination: LOOPBACK, spi, reqid };
-  stateAdd(nl, { ...state, key: new Uint8Array(KEY) });
-  stateDelete(nl, state);
+  states.add(nl, { ...state, key: new Uint8Array(KEY) });
+  states.delete(nl, state);
 }
 
 /** Removes the associations and policies of a fast datapath on that UDP port; where there is no XFRM, there are none. */

@@ -16,7 +16,7 @@ import type { LinkKind, LinkSettings } from "./link.ts";
 import type { FromEngine, ToEngine } from "./messages.ts";
 import type { ForwardingTables } from "./routes.ts";
 import { openSleeveSocket } from "./socket.ts";
-import { EngineThread } from "./thread.ts";
+import { type EngineHandle, makeEngineThread } from "./thread.ts";
 
 /** Forwarders whose peer has answered are looked after this often. */
 const CALM_TICK_MS = 2_500;
@@ -48,7 +48,7 @@ export class SleeveOverlay implements NamedOverlay {
   /** Why the engine is no more. */
   #dead: string | undefined;
   #stopped = false;
-  #engine: EngineThread;
+  #engine: EngineHandle;
   /** Number of a peer, for the engine; the topology knows it. */
   #peerId: (peer: Peer) => number | undefined = () => undefined;
   /** How its messages are sealed: "native" or "wasm"; undefined until it runs. */
@@ -64,6 +64,7 @@ export class SleeveOverlay implements NamedOverlay {
     private readonly tapGone: () => void,
     /** The engine was started again, and knows nothing of connections, links and tables. */
     private readonly restarted: () => void,
+    private readonly makeEngine = makeEngineThread,
   ) {
     this.#warn = limitedWarnings(log, () => clock.now());
     const host = config.host === undefined ? 0 : parseIPv4(config.host);
@@ -72,7 +73,7 @@ export class SleeveOverlay implements NamedOverlay {
     this.#engine = this.#startEngine();
   }
 
-  #startEngine(): EngineThread {
+  #startEngine(): EngineHandle {
     const { tapFd, macsFd, name } = this.config;
     const setup = {
       tapFd,
@@ -81,7 +82,7 @@ export class SleeveOverlay implements NamedOverlay {
       name: nameToBytes(name),
       counters: this.counters.memory,
     };
-    return new EngineThread(setup, this.clock, {
+    return this.makeEngine(setup, this.clock, {
       received: (message) => this.#received(message),
       failed: (reason) => this.#failed(reason),
     });

@@ -26,7 +26,12 @@ export interface EngineListener {
   failed(reason: string): void;
 }
 
-export class EngineThread {
+export type EngineHandle = Pick<EngineThread, "tell" | "stop">;
+
+export const makeEngineThread = (...args: ConstructorParameters<typeof EngineThread>): EngineHandle =>
+  new EngineThread(...args);
+
+class EngineThread {
   readonly #down = openPipe();
   readonly #up = openPipe();
   readonly #writer = new MessageWriter(this.#down.writeFd);

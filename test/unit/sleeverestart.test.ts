@@ -1,0 +1,46 @@
+// Sleeve over many ends of its engine: connections end with it, and what they had is free again.
+import { afterEach, expect, test } from "bun:test";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { MAX_LINKS } from "../../lib/overlay/sleeve/counters.ts";
+import type { ToEngine } from "../../lib/overlay/sleeve/messages.ts";
+import { SleeveOverlay } from "../../lib/overlay/sleeve/overlay.ts";
+
+const MINUTE = 60_000;
+const name = nameFromNumber(1n);
+let overlay: SleeveOverlay | undefined;
+afterEach(() => overlay?.stop());
+
+test("after each end of the engine all link numbers are free, and those of before are not told to the next one", async () => {
+  const clock = new SimulatedClock(1_000);
+  const engines: { told: ToEngine[]; fail: (reason: string) => void }[] = [];
+  const config = { name, host: "127.0.0.1", port: 0, tapFd: -1, macsFd: -1 };
+  const nothing = () => {};
+  let restarts = 0;
+  overlay = new SleeveOverlay(
+    config,
+    clock,
+    silentLog,
+    nothing,
+    nothing,
+    () => restarts++,
+    (_setup, _clock, listener) => {
+      const told: ToEngine[] = [];
+      engines.push({ told, fail: listener.failed });
+      return { tell: (message) => told.push(message), stop: async () => true };
+    },
+  );
+  for (let round = 0; round < 5; round++) {
+    for (let i = 0; i < MAX_LINKS; i++) overlay.addLink("sleeve", 2, name);
+    expect(() => overlay?.addLink("sleeve", 2, name)).toThrow("limit of 4096 links reached");
+    const engine = engines.at(-1);
+    expect(engine?.told.length).toBe(MAX_LINKS);
+    engine?.fail("out of memory");
+    expect(overlay.notes()).toContain("the sleeve engine has ended: out of memory");
+    await Bun.sleep(0);
+    clock.advance(MINUTE);
+    expect([restarts, engines.length]).toEqual([round + 1, round + 2]);
+    expect(engines.at(-1)?.told).toEqual([]);
+  }
+});
