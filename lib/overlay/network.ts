@@ -8,7 +8,7 @@ import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { EHOSTUNREACH } from "../sys/errno.ts";
-import { monotonicNow } from "../sys/monotonic.ts";
+import { monotonicNow } from "../sys/clocks.ts";
 import type { Datapath } from "./datapath/datapath.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";

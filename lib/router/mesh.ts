@@ -14,6 +14,7 @@ import type { RouterDatapath } from "./datapath.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
 import type { RouterOptions } from "./options.ts";
 import { Underlay } from "./underlay.ts";
+import { underlayKernel } from "./underlaykernel.ts";
 
 const V1_ALLOWED =
   "--min-protocol-version 1: names of peers that speak protocol 1 can be changed on the path";
@@ -105,7 +106,7 @@ export async function openMesh({ options, scope, warn, route, log }: RouterConte
   });
   scope.defer("the mesh's port", () => listener.close());
   mesh.start();
-  scope.use("watching the underlay", new Underlay(route, mesh, systemClock, log));
+  scope.use("watching the underlay", new Underlay(underlayKernel(route), mesh, systemClock, log));
 }
 
 function trusted(subnet: Parameters<typeof cidrContains>[0], ip: string): boolean {

@@ -4,28 +4,14 @@
 
 import { isIP } from "node:net";
 import { splitHostPort } from "../address/hostport.ts";
-import { formatIPv4, parseIPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { limitedLines } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
 import type { LocalConnection } from "../mesh/connection.ts";
 import type { MeshRouter } from "../mesh/router.ts";
-import { addressList } from "../netlink/address.ts";
-import { RTM_DELLINK, RTM_NEWLINK } from "../netlink/link/message.ts";
-import { linkState } from "../netlink/link.ts";
-import { listen } from "../netlink/listen.ts";
-import type { Message } from "../netlink/message.ts";
-import { pathTo } from "../netlink/path.ts";
-import { NETLINK_ROUTE, type NetlinkSocket, openNetlink } from "../netlink/socket.ts";
-import { boottimeMs } from "../sys/boottime.ts";
 import type { Watch } from "../sys/readable.ts";
-
-const RTNLGRP_LINK = 1;
-const RTNLGRP_IPV4_IFADDR = 5;
-const RTNLGRP_IPV4_ROUTE = 7;
-const RTNLGRP_IPV4_RULE = 8;
-const GROUPS = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE];
+import type { UnderlayKernel } from "./underlaykernel.ts";
 
 /** An address that is given anew is away for a moment, and changes come in bursts. */
 const COALESCE_MS = 100;
@@ -66,22 +52,23 @@ export class Underlay {
   #view: UnderlayView;
   #soon: Timer | undefined;
   #lookedAt = Number.NEGATIVE_INFINITY;
-  #boottime = boottimeMs();
+  #boottime: number;
   /** How far the wall clock is from the time since boot. */
   #offset: number;
 
   constructor(
-    private readonly nl: NetlinkSocket,
-    private readonly mesh: MeshRouter,
+    private readonly kernel: UnderlayKernel,
+    private readonly mesh: Pick<MeshRouter, "maker" | "underlayChanged">,
     private readonly clock: Clock,
     log: Log,
   ) {
     this.#info = limitedLines(log, () => clock.now(), LINES_PER_MINUTE);
+    this.#boottime = kernel.boottime();
     this.#offset = clock.wall() - this.#boottime;
     this.#view = this.#see();
-    this.#watch = listen(() => openNetlink("underlay monitor", NETLINK_ROUTE, GROUPS), {
-      message: (message) => this.#notified(message),
-      lost: () => this.#lookSoon(),
+    this.#watch = kernel.watch({
+      link: (index, running) => this.#link(index, running),
+      changed: () => this.#lookSoon(),
       failed: (error) => log.error(`cannot watch the underlay: ${error.message}`),
     });
     this.#tick = every(clock, TICK_MS, () => guarded("the clocks of this host", () => this.#lookAtClocks()));
@@ -93,14 +80,10 @@ export class Underlay {
     this.#watch.stop();
   }
 
-  #notified(message: Message): void {
-    if (message.type === RTM_NEWLINK || message.type === RTM_DELLINK) {
-      const { index, running } = linkState(message);
-      const dark = message.type === RTM_NEWLINK && !running;
-      if (dark === this.#dark.has(index)) return;
-      if (dark) this.#dark.add(index);
-      else this.#dark.delete(index);
-    }
+  #link(index: number, running: boolean): void {
+    if (running === !this.#dark.has(index)) return;
+    if (running) this.#dark.delete(index);
+    else this.#dark.add(index);
     this.#lookSoon();
   }
 
@@ -130,7 +113,7 @@ export class Underlay {
 
   /** The host may have slept, this process been stopped, a virtual machine been paused with its clocks. */
   #lookAtClocks(): void {
-    const boottime = boottimeMs();
+    const boottime = this.kernel.boottime();
     const missed = boottime - this.#boottime - TICK_MS;
     const offset = this.clock.wall() - boottime;
     const jump = offset - this.#offset;
@@ -158,7 +141,7 @@ export class Underlay {
   }
 
   #see(): UnderlayView {
-    const addresses = new Set(addressList(this.nl).map(({ cidr }) => formatIPv4(cidr.address)));
+    const addresses = new Set(this.kernel.addresses());
     const paths = new Map<string, string>();
     const { connections, targets } = this.mesh.maker;
     for (const connection of connections) {
@@ -175,7 +158,7 @@ export class Underlay {
   }
 
   #path(remote: string, local?: string): string {
-    const path = pathTo(this.nl, parseIPv4(remote), local === undefined ? undefined : parseIPv4(local));
+    const path = this.kernel.path(remote, local);
     if (!path || (path.link !== undefined && this.#dark.has(path.link))) return "none";
     return `${path.link} ${path.gateway}`;
   }

@@ -14,7 +14,7 @@ import { Datapath } from "../../lib/overlay/datapath/datapath.ts";
 import { NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
 import { encodeHeartbeat } from "../../lib/overlay/fastdp/heartbeat.ts";
 import { networkIdentifier } from "../../lib/overlay/vxlan.ts";
-import { monotonicNow } from "../../lib/sys/monotonic.ts";
+import { monotonicNow } from "../../lib/sys/clocks.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import {
   AF_INET,

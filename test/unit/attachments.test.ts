@@ -41,8 +41,10 @@ function makeWorld() {
     takenByOthers: new Set<IPv4>(),
     names: new Map<string, IPv4>(),
     attached: [] as Attachment[],
-    /** Called in the middle of attaching. */
+    /** Called in the middle of attaching, of claiming, and of asking the runtime. */
     meanwhile: (): void => {},
+    whileClaiming: (): void => {},
+    whileAsking: (): void => {},
   };
 }
 
@@ -54,17 +56,12 @@ const open = () =>
     clock,
     log: silentLog,
     isThere: () => world.isRuntimeThere,
-    find: async () =>
-      world.pid === undefined
-        ? undefined
-        : {
-            id: ID,
-            pid: world.pid,
-            fqdn: undefined,
-            hostname: "",
-            hostsPath: undefined,
-            socket: "/run/docker.sock",
-          },
+    async find() {
+      world.whileAsking();
+      const { pid } = world;
+      if (pid === undefined) return undefined;
+      return { id: ID, pid, fqdn: undefined, hostname: "", hostsPath: undefined, socket: "/run/docker.sock" };
+    },
     isAttached: async () => world.linked,
     async attach(attachment) {
       world.attached.push(attachment);
@@ -75,6 +72,7 @@ const open = () =>
     async claim(_id, cidr) {
       if (world.takenByOthers.has(cidr.address))
         throw new IpamError(`${formatIPv4(cidr.address)} is already owned by b`);
+      world.whileClaiming();
       world.held.push(cidr);
     },
     async allocate(_id, subnet) {
@@ -203,6 +201,22 @@ test("a start during the work for an earlier one is not missed", async () => {
   await settled();
   expect(world.attached.map(({ netns }) => netns)).toEqual([1, 2]);
   expect(attachments.problems()).toEqual([]);
+});
+
+test.each(["whileAsking", "whileClaiming"] as const)("what is detached %s is not attached", async (when) => {
+  for (const detach of [() => attachments.forget(ID), () => attachments.stop()]) {
+    attachments = open();
+    attachments.note(ID, [OWN, FREE], false);
+    await settled();
+    world.held = [];
+    world.attached.length = 0;
+    world[when] = detach;
+    await restarted();
+    await settled();
+    expect(given()).toEqual([]);
+    expect(attachments.problems()).toEqual([]);
+    world[when] = () => {};
+  }
 });
 
 test("an end during the work is no problem", async () => {

@@ -146,6 +146,36 @@ test("what the bridge has is taken up and kept; what is kept is not in force bef
   second.stop();
 });
 
+test.each<[string, (exposures: Exposures, cidr: Cidr) => unknown, string[]]>([
+  ["it is hidden", (exposures, cidr) => exposures.hide(cidr), []],
+  ["it is exposed without masquerading", (exposures, cidr) => exposures.expose(cidr, false), ["false"]],
+  ["the router stops", (exposures) => exposures.stop(), []],
+])(
+  "an address that is being claimed when %s is not put in force by the claim",
+  async (_what, meanwhile, inForce) => {
+    const cidr = parseCidr("10.32.0.2/12");
+    saved().save({ cidr, masquerade: true, range: undefined });
+    for (const refused of [false, true]) {
+      const kernel = memoryKernel();
+      const exposures = exposuresOf(saved(), kernel);
+      exposures.start([]);
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      await exposures.claim(
+        () => promise,
+        async () => {},
+      );
+      meanwhile(exposures, cidr);
+      if (refused) reject(new Error("owned by another"));
+      else resolve();
+      await Bun.sleep(0);
+      expect([...kernel.exposed.values()].map(String)).toEqual(inForce);
+      expect(exposures.problems().filter(({ Found }) => Found.includes("owned by another"))).toEqual([]);
+      exposures.stop();
+      saved().save({ cidr, masquerade: true, range: undefined });
+    }
+  },
+);
+
 test("damaged rows are reported and skipped, and no more are taken than a host may have", () => {
   const rows = store.rows("exposures", v.any());
   const sound = { cidr: { address: 1, prefix: 8 }, masquerade: true };

@@ -1,6 +1,11 @@
 // What of this host's network has changed, as far as a mesh is concerned.
 import { expect, test } from "bun:test";
-import { type UnderlayView, underlayChange } from "../../lib/router/underlay.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import type { LocalConnection } from "../../lib/mesh/connection.ts";
+import type { MeshRouter } from "../../lib/mesh/router.ts";
+import { Underlay, type UnderlayView, underlayChange } from "../../lib/router/underlay.ts";
+import type { UnderlayKernel, UnderlayListener } from "../../lib/router/underlaykernel.ts";
 
 const view = (addresses: string[], paths: [string, string][] = []): UnderlayView => ({
   addresses: new Set(addresses),
@@ -25,4 +30,87 @@ test.each([
   ],
 ])("%s", (_what, before, after, change) => {
   expect(underlayChange(before, after)).toBe(change);
+});
+
+/** An underlay with one connection over link 2 and one over link 3, and what it says of them when something changes. */
+function simulated() {
+  const clock = new SimulatedClock();
+  const world = {
+    addresses: ["10.0.0.1", "10.1.0.1"],
+    links: new Map([
+      ["10.0.0.2", 2],
+      ["10.1.0.2", 3],
+    ]),
+    asleepMs: 0,
+  };
+  let listener: UnderlayListener | undefined;
+  const kernel: UnderlayKernel = {
+    addresses: () => world.addresses,
+    path: (remote) => ({ link: world.links.get(remote), gateway: undefined }),
+    boottime: () => clock.now() + world.asleepMs,
+    watch(heard) {
+      listener = heard;
+      return { stop: () => (listener = undefined) };
+    },
+  };
+  const connections = world.addresses.map((localIp) => ({ localIp, remoteIp: localIp.replace(/1$/, "2") }));
+  const told: (string | undefined)[][] = [];
+  const mesh = {
+    maker: { connections, targets: new Map() },
+    underlayChanged: (...reasons: ((connection: LocalConnection) => string | undefined)[]) =>
+      told.push(
+        connections.map((each) => reasons.map((why) => why(each as LocalConnection)).find((why) => why)),
+      ),
+  };
+  const underlay = new Underlay(kernel, mesh as unknown as MeshRouter, clock, silentLog);
+  const hear = (act: (listener: UnderlayListener) => void) => {
+    if (listener) act(listener);
+    clock.advance(5_000);
+    return told.splice(0);
+  };
+  return { world, underlay, hear, clock };
+}
+
+const CHANGED = "the path to the peer has changed";
+
+test("a link that loses its carrier, and gets it back, makes the connections over it doubtful, and no others", () => {
+  const { hear } = simulated();
+  expect(hear((kernel) => kernel.link(2, false))).toEqual([[CHANGED, undefined]]);
+  expect(hear((kernel) => kernel.link(2, false))).toEqual([]);
+  expect(hear((kernel) => kernel.link(4, false))).toEqual([]);
+  expect(hear((kernel) => kernel.link(2, true))).toEqual([[CHANGED, undefined]]);
+});
+
+test("a route that moves makes its connections doubtful; an address that goes ends them", () => {
+  const { world, hear } = simulated();
+  world.links.set("10.1.0.2", 2);
+  expect(hear((kernel) => kernel.changed())).toEqual([[undefined, CHANGED]]);
+  world.addresses = ["10.0.0.1"];
+  expect(hear((kernel) => kernel.changed())).toEqual([
+    [undefined, "this host has no address 10.1.0.1 any more"],
+  ]);
+  expect(hear((kernel) => kernel.changed())).toEqual([]);
+});
+
+test("time that this router did not live through makes all connections doubtful, once", () => {
+  const { world, hear, clock } = simulated();
+  const nothing = () => {};
+  expect(hear(nothing)).toEqual([]);
+  world.asleepMs += 60_000;
+  clock.wallOffset += 60_000;
+  expect(hear(nothing)).toEqual([Array(2).fill("this router did not run for 60 s")]);
+  clock.wallOffset -= 10_000;
+  expect(hear(nothing)).toEqual([Array(2).fill("the clock of this host jumped by 10 s")]);
+  clock.wallOffset += 1_000;
+  expect(hear(nothing)).toEqual([]);
+});
+
+test("nothing is looked at after the end", () => {
+  const { world, underlay, hear } = simulated();
+  const heard = hear((kernel) => {
+    kernel.link(2, false);
+    underlay.stop();
+    world.asleepMs += 60_000;
+  });
+  expect(heard).toEqual([]);
 });

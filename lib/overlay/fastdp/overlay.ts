@@ -6,7 +6,7 @@ import { guarded } from "../../log/unexpected.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
 import { EHOSTUNREACH } from "../../sys/errno.ts";
-import { monotonicNow } from "../../sys/monotonic.ts";
+import { monotonicNow } from "../../sys/clocks.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../candidate.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";

@@ -1,8 +1,7 @@
 // The packet socket on the bridge that probes leave by and arrive at (packet(7)): the kernel's bridge, the eBPF programs,
 // VXLAN, ESP and sleeve do with them what they do with frames of containers.
 import { closeSync } from "node:fs";
-import { nanoseconds } from "../../sys/clockgettime.ts";
-import { realtimeNow } from "../../sys/realtime.ts";
+import { nanoseconds, realtimeNow } from "../../sys/clocks.ts";
 import {
   AF_PACKET,
   bindSocket,

@@ -5,7 +5,7 @@ import { formatMac } from "../../address/mac.ts";
 import { loadSecretbox } from "../../crypto/secretbox.ts";
 import { Arena } from "../../sys/arena.ts";
 import { rawSyscall } from "../../sys/libc.ts";
-import { monotonicNow } from "../../sys/monotonic.ts";
+import { monotonicNow } from "../../sys/clocks.ts";
 import { MessageReader, offerMessage, readMessages } from "../../sys/pipe.ts";
 import { PolledFiles } from "../../sys/poll.ts";
 import { reasonOf } from "../../sys/reason.ts";

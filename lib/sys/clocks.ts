@@ -1,0 +1,24 @@
+// The kernel's clocks (clock_gettime(2), linux/time.h).
+import { syscall } from "./syscall.ts";
+
+const CLOCK = { realtime: 0, monotonic: 1, boottime: 7 } as const;
+
+function clockGettime(clock: number): bigint {
+  const timespec = new BigInt64Array(2);
+  syscall("reading the clock", "clock_gettime", clock, new Uint8Array(timespec.buffer));
+  return nanoseconds(timespec);
+}
+
+/** Return a struct timespec in ns. */
+export function nanoseconds(timespec: BigInt64Array): bigint {
+  return (timespec[0] ?? 0n) * 1_000_000_000n + (timespec[1] ?? 0n);
+}
+
+/** Return CLOCK_REALTIME in ns since the epoch, by which the kernel stamps packets; it can be set at any time. */
+export const realtimeNow = (): bigint => clockGettime(CLOCK.realtime);
+
+/** Return CLOCK_MONOTONIC in ns, the clock of bpf_ktime_get_ns(). process.hrtime counts from the start of the process instead. */
+export const monotonicNow = (): bigint => clockGettime(CLOCK.monotonic);
+
+/** Return CLOCK_BOOTTIME in ms since boot; unlike CLOCK_MONOTONIC, it goes on while the host is suspended. */
+export const boottimeMs = (): number => Number(clockGettime(CLOCK.boottime) / 1_000_000n);

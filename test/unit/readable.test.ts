@@ -1,0 +1,44 @@
+// A watch of a file owns its descriptor: it is closed once, and never another file that got the same number.
+import { expect, test } from "bun:test";
+import { closeSync, fstatSync, openSync } from "node:fs";
+import { openPipe } from "../../lib/sys/pipe.ts";
+import { watchReadable } from "../../lib/sys/readable.ts";
+
+const isOpen = (fd: number) => {
+  try {
+    fstatSync(fd);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+test("a watch that has failed, and is then stopped, closes no file that was opened meanwhile", async () => {
+  const { readFd, writeFd } = openPipe();
+  const { promise, resolve } = Promise.withResolvers<Error>();
+  const watch = watchReadable(readFd, () => {}, resolve);
+  closeSync(writeFd);
+  expect((await promise).message).toBe("closed by the kernel");
+  // The kernel gives the lowest number that is free.
+  const opened: number[] = [];
+  while (!opened.includes(readFd)) opened.push(openSync("/dev/null", "r"));
+  watch.stop();
+  watch.stop();
+  expect(opened.filter((fd) => !isOpen(fd))).toEqual([]);
+  for (const fd of opened) closeSync(fd);
+});
+
+test("a watch that is stopped closes its file, and hears nothing more", async () => {
+  const { readFd, writeFd } = openPipe();
+  const heard: Uint8Array[] = [];
+  const watch = watchReadable(
+    readFd,
+    (chunk) => heard.push(chunk),
+    () => heard.push(new Uint8Array()),
+  );
+  watch.stop();
+  expect(isOpen(readFd)).toBe(false);
+  closeSync(writeFd);
+  await Bun.sleep(20);
+  expect(heard).toEqual([]);
+});
