@@ -58,7 +58,7 @@ export interface ConnectionHost {
   /** Warns, but not too often of one kind. */
   warn(kind: string, text: string, fields: Fields): void;
   /** The connection is about to end by a fault of this host: its peer is to be dialled. */
-  lose(connection: LocalConnection): void;
+  redial(connection: LocalConnection): void;
   /** The connection has ended. */
   ended(connection: LocalConnection, error: Error): void;
 }
@@ -334,7 +334,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       established: () => this.#establish(),
       failed: (error) => this.shutdown(error),
       restart: (error) => {
-        if (!this.#ended) this.host.lose(this);
+        if (!this.#ended) this.host.redial(this);
         this.shutdown(error);
       },
     });

@@ -13,6 +13,7 @@ import { SHORT_IDS } from "./bounds.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import { Collisions, sameName } from "./collisions.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
+import { ConnectionMaker } from "./dial/maker.ts";
 import {
   CollisionError,
   ConnectionLimitError,
@@ -28,7 +29,6 @@ import type { GossipChannel, Gossiper } from "./gossip.ts";
 import { type Encryption, type Features, lowestVersion } from "./handshake.ts";
 import { prunable } from "./limit.ts";
 import { LostPeers } from "./lostpeers.ts";
-import { ConnectionMaker } from "./maker.ts";
 import type { PeerName } from "./name.ts";
 import { News } from "./news.ts";
 import type { Overlay } from "./overlay.ts";
@@ -306,8 +306,8 @@ export class MeshRouter implements ConnectionHost {
     return connection;
   }
 
-  lose(connection: LocalConnection): void {
-    this.maker.lose(connection);
+  redial(connection: LocalConnection): void {
+    this.maker.redial(connection);
   }
 
   /**
@@ -321,7 +321,7 @@ export class MeshRouter implements ConnectionHost {
     for (const connection of [...this.maker.connections]) {
       const why = gone(connection);
       const doubt = why === undefined ? doubtful(connection) : undefined;
-      if (why !== undefined || doubt !== undefined) this.lose(connection);
+      if (why !== undefined || doubt !== undefined) this.redial(connection);
       if (why !== undefined) connection.shutdown(new Error(why));
       else if (doubt !== undefined) connection.check(CHECK_MS, doubt);
     }

@@ -2,7 +2,8 @@
 // names are resolved or they answer: one that may know the ring of the network is waited for.
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
-import { type ConnectionMaker, portOf, type UnresolvedPeer } from "../mesh/maker.ts";
+import type { ConnectionMaker } from "../mesh/dial/maker.ts";
+import { portOf, type UnresolvedPeer } from "../mesh/dial/named.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import { reasonOf } from "../sys/reason.ts";

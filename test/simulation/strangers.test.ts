@@ -1,7 +1,7 @@
 // Strangers at the door of a simulated mesh: they cost it little, and take no peer's place.
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
-import { DIAL_BURST, DIALS_PER_S, MAX_GOSSIPED } from "../../lib/mesh/gossiped.ts";
+import { DIAL_BURST, DIALS_PER_S, MAX_GOSSIPED } from "../../lib/mesh/dial/gossiped.ts";
 import { type Agreement, type Encryption, Handshake } from "../../lib/mesh/handshake.ts";
 import { encodeGossip } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";

@@ -30,7 +30,12 @@ export class Simulation {
   }
 
   /** Adds a peer with number `i` (from 1): its name, address and nickname follow from that. */
-  add(i: number, config: Partial<MeshConfig> = {}, seed = this.random.u64()): SimulatedPeer {
+  add(
+    i: number,
+    config: Partial<MeshConfig> = {},
+    seed = this.random.u64(),
+    overlay = nullOverlay,
+  ): SimulatedPeer {
     const ip = `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
     const router = new MeshRouter(
       { name: nameFromNumber(BigInt(i)), nickName: `h${i}`, ...config },
@@ -38,7 +43,7 @@ export class Simulation {
         clock: this.seenAs(this.clock),
         random: seededRandom(seed),
         transport: this.network.transport(ip),
-        overlay: nullOverlay,
+        overlay,
         log: silentLog,
       },
     );

@@ -1,7 +1,7 @@
 // Which addresses of gossip are dialled, and how many.
 import { expect, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
-import { dialable, GossipedAddresses, MAX_GOSSIPED } from "../../lib/mesh/gossiped.ts";
+import { dialable, GossipedAddresses, MAX_GOSSIPED } from "../../lib/mesh/dial/gossiped.ts";
 
 test.each([
   ["10.0.0.1:7000", true, "10.0.0.1:7000"],

@@ -6,6 +6,7 @@ import { connectionsSummary } from "../../lib/api/summary.ts";
 import { connectionFindings } from "../../lib/doctor/peers.ts";
 import { differentRange, differentSeeds } from "../../lib/ipam/announcement.ts";
 import { addressObstacle, OBSTACLE_CAUSES } from "../../lib/ipam/obstacle.ts";
+import type { Target } from "../../lib/mesh/dial/target.ts";
 import {
   CollisionError,
   ConnectionLimitError,
@@ -16,7 +17,6 @@ import {
   SelfConnectionError,
 } from "../../lib/mesh/errors.ts";
 import { ProtocolError } from "../../lib/mesh/framing.ts";
-import type { Target } from "../../lib/mesh/maker.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import type { ConnectionReport } from "../../lib/mesh/report/connections.ts";
@@ -134,7 +134,7 @@ describe("status, doctor and launch show the same", () => {
     const trouble = peerTrouble(lastError, ADDRESS);
     const { reason, remedy } = trouble;
     const target: Target = {
-      ...{ state: "waiting" as const, lastError, trouble, tryAfter: 0, intervalMs: 0, giveUp: undefined },
+      ...{ state: "waiting" as const, lastError, trouble, tryAfter: 0, giveUp: undefined },
     };
     const state = targetState({
       ...{ name: "h", address: ADDRESS, unresolved: undefined, connection: undefined, target },

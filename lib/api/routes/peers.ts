@@ -1,7 +1,7 @@
 // Peers: connecting, forgetting, probing and asking them.
 import { AskError } from "../../mesh/ask.ts";
+import { PeerAddressError } from "../../mesh/dial/named.ts";
 import { ProtocolError } from "../../mesh/framing.ts";
-import { PeerAddressError } from "../../mesh/maker.ts";
 import { parsePeerName } from "../../mesh/name.ts";
 import { HttpError } from "../httperror.ts";
 import { PingError } from "../pingerror.ts";

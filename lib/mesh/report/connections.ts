@@ -2,7 +2,7 @@
 import { type Clock, dateOf } from "../../clock/clock.ts";
 import { type TroubleReport, troubleReport } from "../../sys/trouble.ts";
 import type { LocalConnection } from "../connection.ts";
-import type { Target } from "../maker.ts";
+import type { Target } from "../dial/target.ts";
 import type { MeshRouter } from "../router.ts";
 import { type VitalsReport, vitalsReport } from "./peers.ts";
 

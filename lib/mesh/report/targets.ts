@@ -1,6 +1,7 @@
 // Where each peer stands that was named, by launch or connect: what launch says came of it.
+
+import type { NamedTarget } from "../dial/target.ts";
 import { CollisionError, HandshakeError, RefusedError } from "../errors.ts";
-import type { NamedTarget } from "../maker.ts";
 import type { PeerTrouble } from "../trouble.ts";
 
 export interface TargetReport {

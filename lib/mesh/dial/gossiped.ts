@@ -2,8 +2,8 @@
 // are taken that a peer on another host can have.
 
 import { isIP } from "node:net";
-import { joinHostPort, splitHostPort } from "../address/hostport.ts";
-import { below, type Random } from "../clock/random.ts";
+import { joinHostPort, splitHostPort } from "../../address/hostport.ts";
+import { below, type Random } from "../../clock/random.ts";
 
 /** Addresses that are tried at a time. */
 export const MAX_GOSSIPED = 1024;
