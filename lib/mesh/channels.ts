@@ -1,4 +1,4 @@
-// The gossip channels of one peer, and what passes through it on those of others (mesh: gossip_channel.go).
+// Gossip channels: those of this peer, and the relaying of all others (mesh: gossip_channel.go).
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { finish, type Work } from "../clock/slices.ts";
@@ -14,13 +14,12 @@ import { type Routes, randomNeighbours } from "./routes.ts";
 import { surrogate } from "./surrogate.ts";
 
 export const GOSSIP_INTERVAL_MS = 30_000;
-/** Of what everybody should know already, a repetition to few is enough; and the rarer, the longer it is. */
+/** Repetitions go to few neighbours, as every peer should know the state already, and the longer, the more rarely. */
 const PERIODIC_SHARE = 0.3;
 const PERIODIC_BYTES_PER_S = 100;
-/** Characters of another's channel name in the log. */
+/** Characters of an unknown channel name in the log. */
 const SHOWN_CHANNEL = 64;
 
-/** What channels need of the peer that they are of. */
 export interface ChannelHost {
   readonly clock: Clock;
   readonly random: Random;
@@ -34,7 +33,7 @@ type Unicast = GossipMessage & { kind: "unicast" };
 
 interface Channel {
   readonly gossiper: Gossiper;
-  /** Not to be repeated before. */
+  /** No repetition before this, in ms of the clock. */
   quietUntil: number;
 }
 
@@ -51,7 +50,7 @@ export class Channels {
     this.#note = limitedWarnings({ warning: log.info }, () => clock.now());
   }
 
-  /** Opens a channel; what peers say on it goes to `gossiper`. */
+  /** Open a channel; messages on it go to `gossiper`. */
   open(channel: string, gossiper: Gossiper): GossipChannel {
     if (this.#channels.has(channel)) throw new Error(`duplicate gossip channel ${channel}`);
     this.#channels.set(channel, { gossiper, quietUntil: 0 });
@@ -64,7 +63,7 @@ export class Channels {
     };
   }
 
-  /** Takes a message that a neighbour has sent. What it throws is to end the connection, for it is the neighbour's. */
+  /** Handle a message of a neighbour. What it throws is the neighbour's fault, and ends the connection. */
   *receive(from: PeerName, tag: number, body: Uint8Array): Work {
     const message = decodeGossip(tag, body);
     const { channel, source, payload } = message;
@@ -91,15 +90,15 @@ export class Channels {
     }
   }
 
-  /** Tells a neighbour everything there is to say on all channels. */
-  tellAll(connection: LocalConnection): void {
+  /** Send a neighbour the full state of all channels. */
+  sendAll(connection: LocalConnection): void {
     for (const [channel, { gossiper }] of this.#channels) {
       const data = gossiper.gossip();
       if (data) connection.sendGossip(channel, undefined, data);
     }
   }
 
-  /** To be done every GOSSIP_INTERVAL_MS: repeats to few neighbours what they may have missed. */
+  /** To be called every GOSSIP_INTERVAL_MS: repeat to few neighbours what they may have missed. */
   *repeat(): Work {
     const now = this.host.clock.now();
     for (const [name, channel] of this.#channels) {
@@ -117,7 +116,7 @@ export class Channels {
     }
   }
 
-  /** Where nobody here is a user of a channel, others may be: what they say is to be passed on. */
+  /** Messages of channels that this peer does not use are relayed to peers that do. */
   #gossiper(channel: string): Gossiper {
     const known = this.#channels.get(channel);
     if (known) return known.gossiper;
@@ -126,13 +125,13 @@ export class Channels {
     return this.#surrogate(channel);
   }
 
-  /** We ourself, and neighbours of ours, have nobody pass on to us what they say: it is made up, or comes late. */
+  /** Our own messages and those of our neighbours reach us by no other peer: such a message is forged, or late. */
   #mayPassOn(from: PeerName, source: PeerName): boolean {
     const { ourself, connections } = this.host;
     return source === from || (source !== ourself.name && !connections.has(source));
   }
 
-  /** A neighbour that passes a message on has not read it: it is not to blame for what is in it. */
+  /** A neighbour that relays a message has not read it: what is in it is not its fault. */
   *#takeRelayed(from: PeerName, gossiper: Gossiper, { source, payload }: Unicast): Work {
     try {
       yield* finish(gossiper.onUnicast(source, payload));
@@ -153,7 +152,7 @@ export class Channels {
       });
       return false;
     }
-    // At every hop: an original would pass the message on to one that does not know what to do with it.
+    // At every hop: an original would relay the message to a peer that does not know the channel.
     if (isAnnounced(message.channel) && !connection.announces(message.channel)) return false;
     connection.send(encodeGossip(message));
     return true;
@@ -165,7 +164,7 @@ export class Channels {
     }
   }
 
-  /** Returns to how many. */
+  /** Returns the number of neighbours. */
   #neighbours(channel: string, source: PeerName, data: GossipData, share?: number): number {
     const { routes, random, connections } = this.host;
     const hops = randomNeighbours(routes.unicastAll, source, () => random.float(), share);

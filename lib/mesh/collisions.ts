@@ -1,5 +1,5 @@
-// Peer names that two hosts have, as cloned machines do. The host that was connected first keeps the name; the other one
-// is refused, also when the first has gone, as it would take its addresses for its own; and it is told why.
+// Peer names of two hosts, as cloned machines have. The host that was connected first keeps the name; the other is refused
+// and told why, also after the first is gone, whose addresses it would take for its own.
 import type { Clock } from "../clock/clock.ts";
 import { HandshakeError, RefusedError } from "./errors.ts";
 import type { Features } from "./handshake.ts";
@@ -8,30 +8,30 @@ import type { PeerName } from "./name.ts";
 const FEATURE = "NameTaken";
 const FORMAT = /^([0-9a-f:]{17}) ([\w.:]{2,45})$/;
 /**
- * A host that was restarted, perhaps with another address, looks the same until its last connection has ended. Two hosts
- * are proven by several attempts, and by the keeper, which has been heard so long after the first of them.
+ * A host that was restarted, perhaps with another address, looks the same until its old connection ends. Two hosts are
+ * proven by several attempts, with the keeper heard this long after the first.
  */
 const PROOF_ATTEMPTS = 3;
 const PROOF_MS = 5_000;
-/** For so long after the keeper was last there, the other one is refused; it tries at least every 9 minutes. */
+/** The other host is refused until this long after the keeper was last connected; it dials at least every 9 min. */
 const REFUSED_MS = 20 * 60_000;
-/** For so long nobody inherits by the name: a keeper whose router rests still has containers. */
+/** No peer may take over by the name for this long: a keeper whose router is stopped still has containers. */
 const AMBIGUOUS_MS = 24 * 3_600_000;
-/** Pairs of hosts, and hosts with our own name, that are remembered; the oldest goes first. */
+/** Pairs of hosts, and hosts with our own name; the oldest is forgotten first. */
 const MAX_PAIRS = 64;
 
 interface Pair {
   readonly name: PeerName;
-  /** Where the host is that keeps the name, and the other one. */
+  /** Addresses of the host that keeps the name, and of the other. */
   readonly keeper: string;
   readonly other: string;
   readonly since: number;
-  /** When the keeper was there last, as far as attempts of the other one made us look. */
+  /** When the keeper was last connected, as of the last attempt of the other host. */
   keeperThere: number;
   attempts: number;
 }
 
-/** How a keeper is connected to us now: where from, and when it was last heard, in ms of the clock. */
+/** The host that keeps a name: its address, and when it was last heard, in ms of the clock. */
 export interface Keeper {
   readonly ip: string;
   readonly lastHeard: number;
@@ -39,12 +39,12 @@ export interface Keeper {
 
 export class Collisions {
   readonly #pairs = new Map<string, Pair>();
-  /** Hosts that have our own name, and when we last heard of them, in ms of the clock. */
+  /** Hosts with our own name, and when they were last heard of, in ms of the clock. */
   readonly #own = new Map<string, number>();
 
   constructor(private readonly clock: Clock) {}
 
-  /** Notes that a host at `other` came with the name of a peer that is connected. */
+  /** Note that a host at `other` has the name of a connected peer. */
   note(name: PeerName, keeper: Keeper, other: string): void {
     if (keeper.ip === other) return;
     const now = this.clock.now();
@@ -58,14 +58,14 @@ export class Collisions {
     keepLatest(this.#pairs);
   }
 
-  /** Notes that a host at this address has our own name. */
+  /** Note that a host at this address has our own name. */
   noteOwn(address: string): void {
     this.#own.delete(address);
     this.#own.set(address, this.clock.now());
     keepLatest(this.#own);
   }
 
-  /** Why a host at `ip` may not have this name; undefined where it may. `connected`: who has the name with us now. */
+  /** Return why a host at `ip` may not have this name; `connected` is the host of this name that is connected now. */
   judge(name: PeerName, ip: string, connected: Keeper | undefined): RefusedError | undefined {
     const known = this.#pairs.get(`${name} ${ip}`);
     if (known && connected?.ip === known.keeper) this.note(name, connected, ip);
@@ -73,32 +73,32 @@ export class Collisions {
     return pair && twoHosts(`peer name ${name} is that of two hosts, at ${pair.keeper} and at ${ip}`);
   }
 
-  /** What a host at `ip` is told in the handshake. */
+  /** Features for a host at `ip`. */
   features(ip: string): Record<string, string> {
     for (const pair of this.#pairs.values())
       if (pair.other === ip && this.#refused(pair)) return { [FEATURE]: `${pair.name} ${pair.keeper}` };
     return {};
   }
 
-  /** Where a peer tells us that our name is another host's: why we may not connect to it. */
-  told(ourName: PeerName, features: Features): RefusedError | undefined {
+  /** Return why we may not connect, where a peer reports that another host has our name. */
+  reported(ourName: PeerName, features: Features): RefusedError | undefined {
     const [, name, keeper] = FORMAT.exec(features.get(FEATURE) ?? "") ?? [];
     if (name !== ourName || keeper === undefined) return undefined;
     this.noteOwn(keeper);
     return twoHosts(`the peer name of this host, ${name}, is also that of the host at ${keeper}`);
   }
 
-  /** True where a name is known to be that of two hosts, so that nobody can say whose its addresses are. */
+  /** Return whether two hosts have this name, so that its addresses have no certain owner. */
   isAmbiguous(name: PeerName): boolean {
     return [...this.#pairs.values()].some((pair) => pair.name === name && this.#proven(pair));
   }
 
-  /** True where another host has our own name. */
+  /** Whether another host has our own name. */
   get nameIsTaken(): boolean {
     return this.#ownAddresses(AMBIGUOUS_MS).length > 0;
   }
 
-  /** What is wrong, in words. */
+  /** For the status. */
   problems(ourName: PeerName): { readonly found: string; readonly advice: string }[] {
     const own = this.#ownAddresses(REFUSED_MS).map(
       (at) => `the peer name of this host, ${ourName}, is also that of the host at ${at}`,
@@ -142,7 +142,7 @@ function keepLatest(map: Map<string, unknown>): void {
 
 const REMEDY = "run 'weave reset' on one of them, and launch it with --name and another name";
 
-/** Refuses another host that has our own name. */
+/** Return the refusal of another host with our own name. */
 export const sameName = (name: PeerName) =>
   new HandshakeError("name", `it has the peer name of this host, ${name}`, REMEDY);
 

@@ -1,9 +1,45 @@
-// With a limit on connections: which of ours the network can do without.
+// The limit of connections. A peer that can be reached through others is turned away at the limit; one that cannot is let
+// in, and a connection that others can stand in for is closed: a limit never takes a peer off the network.
+import { ConnectionLimitError } from "./errors.ts";
 import type { Peer } from "./peer.ts";
 
+/** Peers that only we can reach are let in up to this, whatever the limit. */
+const MAX_CONNECTIONS = 4096;
+/** Part of the connections over the limit that is closed at a time: other peers may rely on the same detours. */
+const SHED_SHARE = 0.1;
+
+export class ConnectionLimit {
+  constructor(
+    private readonly ourself: Peer,
+    readonly max: number,
+    private readonly close: (peer: Peer, error: ConnectionLimitError) => void,
+  ) {}
+
+  /** Make room for one more connection, to a peer that is `reachable` without it or not. Throws ConnectionLimitError. */
+  admit(reachable: boolean): void {
+    const { size } = this.ourself.connections;
+    if (size >= MAX_CONNECTIONS) throw new ConnectionLimitError(MAX_CONNECTIONS);
+    if (size < this.max) return;
+    const error = new ConnectionLimitError(this.max);
+    if (reachable) throw error;
+    const spare = prunable(this.ourself);
+    if (spare) this.close(spare, error);
+  }
+
+  /** Close connections over the limit that others can stand in for by now. */
+  shed(): void {
+    const excess = this.ourself.connections.size - this.max;
+    for (let i = 0; i < Math.ceil(excess * SHED_SHARE); i++) {
+      const spare = prunable(this.ourself);
+      if (!spare) return;
+      this.close(spare, new ConnectionLimitError(this.max));
+    }
+  }
+}
+
 /**
- * The neighbour whose connection to us can best be spared: reachable without it, and of those the one with most
- * connections. Undefined where every neighbour hangs on us.
+ * Return the neighbour whose connection to us can best be spared: reachable without it, and of those the one with most
+ * connections. Undefined where every neighbour needs ours.
  */
 export function prunable(ourself: Peer): Peer | undefined {
   const reached = reachedFromNeighbours(ourself);
@@ -16,9 +52,8 @@ export function prunable(ourself: Peer): Peer | undefined {
 }
 
 /**
- * For each peer, two neighbours of ours at most that reach it on ways that do not lead through us. Two are enough: of
- * those that reach a neighbour, one is another than itself, or none is. So the whole is walked over twice at most,
- * however many neighbours there are.
+ * For each peer, at most two neighbours of ours that reach it on paths without us. Two are enough: of those that reach a
+ * neighbour, one is not itself, or none is. So the topology is walked at most twice.
  */
 function reachedFromNeighbours(ourself: Peer): Map<Peer, Peer[]> {
   const reached = new Map<Peer, Peer[]>();

@@ -1,5 +1,5 @@
-// All peers of the network, as far as gossip has told us. The newest word of each peer on itself wins: by its
-// version, then by its uid (mesh: peers.go).
+// All peers of the network, as gossip has told. What a peer says of itself wins by its version, then by its uid (mesh:
+// peers.go).
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Work } from "../clock/slices.ts";
@@ -18,18 +18,18 @@ import { type ShortIdChanges, ShortIds } from "./shortid.ts";
 const GARBAGE_COLLECTION_MS = 1000;
 
 export interface PeersListener {
-  /** Peers can no longer be reached and were forgotten. */
+  /** Peers became unreachable and were forgotten. */
   peersGone(peers: readonly Peer[]): void;
   shortIdsInvalidated(): void;
-  /** What we say of ourself has changed and should be told. */
+  /** What we say of ourself has changed and has to be broadcast. */
   ourselfChanged(): void;
-  /** There is no newer version of what we say of ourself than the one that others know. */
+  /** Peers know us with the greatest version, which we cannot exceed. */
   exhausted(): void;
-  /** Something of a topology update was not taken in, for want of room or sense. */
+  /** Part of a topology update was not added: no room, or invalid. */
   refused(what: string): void;
 }
 
-/** Of an update: peers that it told anything new of, and those it knew less of than we do. */
+/** The peers of an update of which it was newer than what we knew, and older. */
 export interface Applied {
   readonly fresh: Set<PeerName>;
   readonly stale: Set<PeerName>;
@@ -40,11 +40,11 @@ export class Peers {
   readonly #shortIds: ShortIds;
   #collection: Timer | undefined;
   #collectingSoon: Timer | undefined;
-  /** Updates that are being taken in. */
+  /** Updates that are being applied. */
   #applying = 0;
-  /** Connections that other peers say they have, each counted at both ends. */
+  /** Connections of other peers, each counted at both ends. */
   #connections = 0;
-  /** What there was no room for, counted. */
+  /** Peers and connections that there was no room for. */
   #refused = 0;
 
   constructor(
@@ -79,7 +79,7 @@ export class Peers {
     return this.#byName.size;
   }
 
-  /** The peer of that name, made known with this summary where it is new; referred to from now on. */
+  /** Return the known peer of that name, else add this one; with a reference to it. */
   referTo(peer: Peer): Peer {
     let known = this.#byName.get(peer.name);
     if (!known) {
@@ -98,8 +98,8 @@ export class Peers {
   }
 
   /**
-   * Takes in a topology update. Throws GobError or PeerNameError and changes nothing where it is malformed. What there
-   * is no room for is left out.
+   * Apply a topology update, as far as there is room. Throws GobError or PeerNameError, with nothing changed, where it is
+   * malformed.
    */
   *apply(bytes: Uint8Array): Work<Applied> {
     const updates: PeerUpdate[] = [];
@@ -152,7 +152,7 @@ export class Peers {
     return { fresh, stale };
   }
 
-  /** Forgets peers that no path of connections leads to, in a moment: much may end at once. */
+  /** Forget unreachable peers in the next turn: many connections may end at once. */
   collectSoon(): void {
     this.#collectingSoon ??= this.clock.after(0, () => {
       this.#collectingSoon = undefined;
@@ -176,23 +176,23 @@ export class Peers {
       this.#connections -= peer.connections.size;
       this.#shortIds.remove(peer, changes);
     }
-    // With an id freed, the draw that failed for want of one can be made up for.
+    // An id may be free now that was not when we lost ours.
     if (this.#shortIds.owner(this.ourself.shortId) !== this.ourself) changes.lost = true;
     this.listener.peersGone(gone);
     this.#settle(changes);
   }
 
   /**
-   * What we say of ourself has changed, or is to be newer than a version that others know: they believe no older one.
-   * Beyond the greatest there is none; then we have to begin anew.
+   * Raise our version: what we say of ourself has changed, or has to be newer than a version (`beyond`) that peers know.
+   * Where there is no greater one, we have to begin anew.
    */
-  raise(beyond = 0): void {
+  raiseVersion(beyond = 0): void {
     const version = Math.max(this.ourself.version, beyond) + 1;
     if (version <= MAX_VERSION) this.ourself.version = version;
     else this.listener.exhausted();
   }
 
-  /** What there is no room for, in words; empty while there is room. */
+  /** What there was no room for, for the status. */
   notes(): string[] {
     return this.#refused === 0
       ? []
@@ -218,7 +218,7 @@ export class Peers {
     this.listener.refused(what);
   }
 
-  /** True where the connections of a peer are worth looking at. */
+  /** Return whether to decode the connections of a peer. */
   #wants(summary: PeerSummary): boolean {
     const known = this.#byName.get(summary.name);
     if (!isValid(summary) || known === this.ourself) return false;
@@ -226,7 +226,7 @@ export class Peers {
     return supersedes(summary, known) || this.#canComplete(known, summary);
   }
 
-  /** True where there was no room for all connections of this very state of a peer, and may be now. */
+  /** Return whether there was no room for all connections of this version of a peer, and may be now. */
   #canComplete(peer: Peer, { version, uid }: PeerSummary): boolean {
     return (
       peer.incomplete &&
@@ -237,11 +237,11 @@ export class Peers {
     );
   }
 
-  /** An older life of ours, or an impostor, is remembered out there: our own word has to be newer than that. */
+  /** Raise our version above that of an earlier start, or of an impostor, which peers remember. */
   #correct({ uid, version }: PeerSummary): void {
     const { ourself } = this;
     if (version < ourself.version || (version === ourself.version && uid === ourself.uid)) return;
-    this.raise(version);
+    this.raiseVersion(version);
     this.listener.ourselfChanged();
   }
 
@@ -280,7 +280,7 @@ export class Peers {
       if (id !== undefined) {
         this.#shortIds.remove(this.ourself, changes);
         this.ourself.shortId = id;
-        this.raise();
+        this.raiseVersion();
         this.#shortIds.add(this.ourself, changes);
         changes.invalidated = true;
         this.listener.ourselfChanged();
@@ -290,12 +290,12 @@ export class Peers {
   }
 }
 
-/** True when the version can be compared with others. */
+/** Return whether the version can be compared with others. */
 function isValid({ version }: PeerSummary): boolean {
   return version <= MAX_VERSION;
 }
 
-/** True when `summary` is newer than what we know of the peer. */
+/** Return whether `summary` is newer than what we know of the peer. */
 function supersedes(summary: PeerSummary, peer: Peer): boolean {
   if (summary.version !== peer.version) return summary.version > peer.version;
   if (summary.uid !== peer.uid) return summary.uid > peer.uid;

@@ -1,27 +1,32 @@
-// Who has which short id. Two peers may draw the same one; then the lower name keeps it, and the other draws again
-// as soon as it hears (mesh: peers.go).
+// Owners of short ids. Of two peers that draw the same one, the lower name keeps it, and the other draws again once it
+// knows (mesh: peers.go).
 import { below, type Random } from "../clock/random.ts";
 import { SHORT_IDS } from "./bounds.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer } from "./peer.ts";
 
-/** What a change of short ids asks for. */
+/** Draw a short id; where another peer has it, the mesh draws again. */
+export function drawShortId(random: Random): number {
+  return Number(random.u64() & BigInt(SHORT_IDS - 1));
+}
+
+/** The effects of a change of short ids. */
 export interface ShortIdChanges {
-  /** The peer behind some id has changed, so everything derived from ids has to be derived anew. */
+  /** The owner of some id has changed. */
   invalidated: boolean;
-  /** Our own peer has lost its id to another and needs a new one. */
+  /** We lost our id to another peer and need a new one. */
   lost: boolean;
 }
 
-/** Short ids and the peers that claim them, lowest name first. */
+/** Short ids and the peers that claim them, the lowest name first. */
 export class ShortIds {
   readonly #claims = new Map<number, Peer[]>();
-  /** Who had an id last. */
+  /** The last owner of each id. */
   readonly #used = new Map<number, PeerName>();
 
   constructor(readonly ourself: Peer) {}
 
-  /** The peer that an id stands for. */
+  /** Return the owner of an id. */
   owner(id: number): Peer | undefined {
     return this.#claims.get(id)?.[0];
   }
@@ -49,7 +54,7 @@ export class ShortIds {
     else if (at === 0) changes.invalidated = true;
   }
 
-  /** An id that nobody claims, at random; undefined when there is none. */
+  /** Return an unclaimed id, at random; undefined where there is none. */
   chooseFree(random: Random): number | undefined {
     const free = SHORT_IDS - this.#claims.size;
     if (free <= 0) return undefined;
@@ -61,7 +66,7 @@ export class ShortIds {
   }
 }
 
-/** Where a name is in an ordered list of peers, or would be. */
+/** Return the index of a name in a sorted list of peers, or where it would be. */
 function placeOf(name: PeerName, peers: readonly Peer[]): number {
   let low = 0;
   let high = peers.length;

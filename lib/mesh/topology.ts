@@ -1,5 +1,4 @@
-// The topology as a gossip channel of its own: peers and their connections. What waits to be sent is only the names
-// of peers; they are encoded as they are at the moment of sending.
+// Topology gossip: peers and their connections. Only names of peers wait to be sent; peers are encoded when they are sent.
 import type { Clock } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
 import type { Work } from "../clock/slices.ts";
@@ -32,48 +31,46 @@ class TopologyData implements GossipData {
   *#known(): Generator<Peer> {
     for (const name of this.names) {
       const peer = this.peers.get(name);
-      // What we have cut is not passed on as what that peer says.
+      // A peer whose connections we have cut is not passed on.
       if (peer && !peer.incomplete) yield peer;
     }
   }
 }
 
-/** Peers that a repetition is about beside ourself: those with news of late, and a few that come up by chance. */
+/** Peers of a repetition, beside ourself: those that changed lately, and a few at random. */
 const MAX_RECENT = 16;
 const RECENT_MS = 60_000;
-const BY_CHANCE = 2;
+const MAX_RANDOM = 2;
 /** Peers that a neighbour is asked about at a time. */
-const MAX_DOUBTS = 32;
+const MAX_INCONSISTENT = 32;
 
-/** What the mesh is told. */
 export interface TopologyListener {
-  /** The topology has changed; with `tell`, there is something to tell on. */
-  changed(tell: boolean): void;
-  /** For a neighbour that is behind. */
+  /** The topology has changed; `hasPending`: there are updates to broadcast. */
+  changed(hasPending: boolean): void;
+  /** Send data to a neighbour that is behind. */
   reply(to: PeerName, data: GossipData): void;
 }
 
-/** Something to broadcast along our own tree; from whom we have it, if it is not of our own making. */
-export interface ToTell {
+/** An update to broadcast along our own tree, and the neighbour that it came from, unless it is our own. */
+export interface PendingUpdate {
   readonly data: GossipData;
   readonly from: PeerName | undefined;
 }
 
 /**
- * News travels along spanning trees, each piece to each peer once. What arrives otherwise (from a new neighbour, by
- * periodic gossip, from a peer of the original) is told on along our own tree, a little later and together, to those
- * that only we can tell: not to whom the neighbour reaches without us, nor if somebody else's broadcast is faster. Who has missed something gets it by repetitions: they
- * grow neither with the size of the network nor with its connections, but with what happens in it; and where what we
- * know does not fit together, we ask.
+ * Updates travel along spanning trees, each to each peer once. What arrives otherwise (from a new neighbour, by periodic
+ * gossip, from a peer of the original) is broadcast along our own tree a little later, except to peers that the neighbour
+ * reaches without us, and unless another broadcast is faster. What a peer has missed arrives by repetitions, which grow
+ * with the changes and not with the size of the network; and we ask about peers that are inconsistent.
  */
 export class TopologyGossip implements Gossiper {
-  /** Peers to be told of, by the neighbour that has told us, if one has. */
-  readonly #toTell = new Map<PeerName | undefined, Set<PeerName>>();
-  /** When we last heard news of a peer, the oldest first. */
+  /** Peers to broadcast, by the neighbour that they came from. */
+  readonly #pending = new Map<PeerName | undefined, Set<PeerName>>();
+  /** When each peer changed last, the oldest first. */
   readonly #recent = new Map<PeerName, number>();
 
-  /** There was nothing to doubt, and nothing has been heard since. */
-  #sound = false;
+  /** No peer was inconsistent, and none has changed since. */
+  #consistent = false;
 
   constructor(
     private readonly peers: Peers,
@@ -82,16 +79,16 @@ export class TopologyGossip implements Gossiper {
     private readonly listener: TopologyListener,
   ) {}
 
-  addToTell(names: Iterable<PeerName>, from?: PeerName): void {
-    const waiting = this.#toTell.get(from) ?? new Set();
+  addPending(names: Iterable<PeerName>, from?: PeerName): void {
+    const waiting = this.#pending.get(from) ?? new Set();
     for (const name of names) waiting.add(name);
-    if (waiting.size > 0) this.#toTell.set(from, waiting);
+    if (waiting.size > 0) this.#pending.set(from, waiting);
   }
 
-  /** What has to be told by now. */
-  takeToTell(): ToTell[] {
-    const all = Array.from(this.#toTell, ([from, names]) => ({ data: this.#of(names), from }));
-    this.#toTell.clear();
+  /** Take the updates to broadcast. */
+  takePending(): PendingUpdate[] {
+    const all = Array.from(this.#pending, ([from, names]) => ({ data: this.#of(names), from }));
+    this.#pending.clear();
     return all;
   }
 
@@ -102,9 +99,9 @@ export class TopologyGossip implements Gossiper {
   *onBroadcast(_source: PeerName, update: Uint8Array): Work<GossipData | undefined> {
     const { fresh } = yield* this.#apply(update);
     if (fresh.size === 0) return undefined;
-    for (const [from, waiting] of this.#toTell) {
+    for (const [from, waiting] of this.#pending) {
       for (const name of fresh) waiting.delete(name);
-      if (waiting.size === 0) this.#toTell.delete(from);
+      if (waiting.size === 0) this.#pending.delete(from);
     }
     this.listener.changed(false);
     return this.#of(fresh);
@@ -114,7 +111,7 @@ export class TopologyGossip implements Gossiper {
     const { fresh, stale } = yield* this.#apply(update);
     if (stale.size > 0) this.listener.reply(from, this.#of(stale));
     if (fresh.size === 0) return;
-    this.addToTell(fresh, from);
+    this.addPending(fresh, from);
     this.listener.changed(true);
   }
 
@@ -127,7 +124,7 @@ export class TopologyGossip implements Gossiper {
     for (const [name, at] of this.#recent) if (at < since) this.#recent.delete(name);
     const names = new Set([this.peers.ourself.name, ...[...this.#recent.keys()].slice(-MAX_RECENT)]);
     const all = [...this.peers.all()];
-    for (let i = 0; i < BY_CHANCE; i++) {
+    for (let i = 0; i < MAX_RANDOM; i++) {
       const peer = all[below(this.random, all.length)];
       if (peer) names.add(peer.name);
     }
@@ -135,31 +132,31 @@ export class TopologyGossip implements Gossiper {
   }
 
   /**
-   * Peers that we must know too little of, as far as we are going to ask for: one says that it is connected to the
-   * other, the other does not. Who of our neighbours knows more, tells us when he sees what we have.
+   * Return the peers that we know too little of, MAX_INCONSISTENT at most: one announces a connection that the other does
+   * not. A neighbour that knows more replies when it gets what we have.
    */
-  *doubts(): Work<GossipData | undefined> {
-    if (this.#sound) return undefined;
-    this.#sound = true;
-    const doubtful = new Set<PeerName>();
+  *inconsistentPeers(): Work<GossipData | undefined> {
+    if (this.#consistent) return undefined;
+    this.#consistent = true;
+    const inconsistent = new Set<PeerName>();
     const all = [...this.peers.all()];
     const start = below(this.random, all.length);
     for (const peer of [...all.slice(start), ...all.slice(0, start)]) {
       for (const { remote } of peer.connections.values()) {
-        if (!remote.connections.has(peer.name)) doubtful.add(peer.name).add(remote.name);
+        if (!remote.connections.has(peer.name)) inconsistent.add(peer.name).add(remote.name);
       }
-      if (doubtful.size > MAX_DOUBTS) break;
+      if (inconsistent.size > MAX_INCONSISTENT) break;
       yield;
     }
-    doubtful.delete(this.peers.ourself.name);
-    if (doubtful.size === 0) return undefined;
-    this.#sound = false;
-    return this.#of(new Set([...doubtful].slice(0, MAX_DOUBTS)));
+    inconsistent.delete(this.peers.ourself.name);
+    if (inconsistent.size === 0) return undefined;
+    this.#consistent = false;
+    return this.#of(new Set([...inconsistent].slice(0, MAX_INCONSISTENT)));
   }
 
   *#apply(update: Uint8Array): Work<Applied> {
     const { fresh, stale } = yield* this.peers.apply(update);
-    if (fresh.size > 0) this.#sound = false;
+    if (fresh.size > 0) this.#consistent = false;
     const now = this.clock.now();
     for (const name of fresh) {
       this.#recent.delete(name);

@@ -2,7 +2,7 @@
 import { systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { ratedLog } from "../mesh/ratedlog.ts";
-import { drawShortId } from "../mesh/router.ts";
+import { drawShortId } from "../mesh/shortid.ts";
 import { watchXfrm } from "../netlink/xfrm/watch.ts";
 import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";

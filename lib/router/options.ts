@@ -17,8 +17,8 @@ import { ContainerError, socketsOf } from "../container/runtime.ts";
 import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../log/log.ts";
+import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/config.ts";
 import { nameToBytes, type PeerName, parsePeerName, UNKNOWN_PEER } from "../mesh/name.ts";
-import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/router.ts";
 
 export const DEFAULT_RANGE = "10.32.0.0/12";
 

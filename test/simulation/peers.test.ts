@@ -1,7 +1,7 @@
 // Silent, lost and refused peers between routers on a simulated clock: when they are shown, and when no longer.
 import { expect, test } from "bun:test";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
-import type { MeshConfig } from "../../lib/mesh/router.ts";
+import type { MeshConfig } from "../../lib/mesh/config.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;

@@ -4,9 +4,10 @@ import type { Clock } from "../../lib/clock/clock.ts";
 import { below, type Random, seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import type { MeshConfig } from "../../lib/mesh/config.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { nullOverlay } from "../../lib/mesh/overlay.ts";
-import { type MeshConfig, MeshRouter } from "../../lib/mesh/router.ts";
+import { MeshRouter } from "../../lib/mesh/router.ts";
 import { SimulatedNetwork } from "./network.ts";
 
 export interface SimulatedPeer {

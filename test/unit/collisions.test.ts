@@ -51,12 +51,12 @@ test("the second host learns it in the handshake, where the name is its own", ()
     there.note(NAME, { ip: ONE, lastHeard: clock.now() }, OTHER);
   expect(there.features("10.0.0.1")).toEqual({});
   const features = new Map(Object.entries(there.features("10.0.0.2")));
-  expect(here.told(nameFromNumber(8n), features)).toBeUndefined();
+  expect(here.reported(nameFromNumber(8n), features)).toBeUndefined();
   expect(here.nameIsTaken).toBe(false);
-  expect(here.told(NAME, features)?.trouble.reason).toContain("is also that of the host at 10.0.0.1");
+  expect(here.reported(NAME, features)?.trouble.reason).toContain("is also that of the host at 10.0.0.1");
   expect(here.nameIsTaken).toBe(true);
   for (const lie of ["", "x", `${NAME} `, `${NAME} ${"9".repeat(80)}`])
-    expect(here.told(NAME, new Map([["NameTaken", lie]]))).toBeUndefined();
+    expect(here.reported(NAME, new Map([["NameTaken", lie]]))).toBeUndefined();
 });
 
 test("what is remembered is bounded", () => {

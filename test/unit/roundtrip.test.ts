@@ -86,7 +86,7 @@ describe("topology", () => {
             return made;
           });
           atOnce(topology.onGossip(encodeTopology(told), nameFromNumber(9n)));
-          peers.raise();
+          peers.raiseVersion();
         }
         const said = [...topology.gossip().encode()].flatMap((message) =>
           decodeTopology(message, () => true),

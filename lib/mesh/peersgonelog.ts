@@ -1,4 +1,4 @@
-// Peers that are gone, in the log: a few are named, crowds that come and go at a liar's word are counted.
+// Log lines on peers that became unreachable: a few are named; crowds, which a liar can make up, are counted.
 import type { Clock } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import type { Peer } from "./peer.ts";
@@ -6,8 +6,8 @@ import type { Peer } from "./peer.ts";
 const MAX_NAMED = 50;
 const INTERVAL_MS = 60_000;
 
-/** Returns what logs peers that are gone: MAX_NAMED of them within INTERVAL_MS, and of others how many, by `warn`. */
-export function goneLog(clock: Clock, log: Log, warn: (kind: string, text: string) => void) {
+/** Return a function that logs MAX_NAMED peers within INTERVAL_MS, and the number of others by `warn`. */
+export function peersGoneLog(clock: Clock, log: Log, warn: (kind: string, text: string) => void) {
   let since = Number.NEGATIVE_INFINITY;
   let count = 0;
   return (peers: readonly Peer[]): void => {

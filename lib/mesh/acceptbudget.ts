@@ -1,21 +1,20 @@
-// Inbound connections that have not proved who they are. Everybody can open them, so they are bounded by address and in
-// all, and the oldest gives way to the newest: an honest handshake takes milliseconds.
-
+// The budget of inbound connections before their handshakes end. Any host can open them, so they are bounded by address
+// and in all, and the oldest gives way to the newest: an honest handshake takes milliseconds.
 import type { Clock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LimitedWarning } from "../log/limited.ts";
 import { RefusedError, SelfConnectionError } from "./errors.ts";
 
-/** Connections without an end of their handshake, in all and from one address. */
-export const MAX_STRANGERS = 512;
-export const MAX_STRANGERS_PER_ADDRESS = 32;
-/** Connections that one address may open: so many at once, then so many a second. */
+/** Unfinished handshakes, in all and from one address. */
+export const MAX_HANDSHAKES = 512;
+export const MAX_HANDSHAKES_PER_ADDRESS = 32;
+/** Connections that one address may open at once, and then each second. */
 export const ACCEPT_BURST = 64;
 export const ACCEPTS_PER_S = 20;
 /** Addresses whose rate is kept; the oldest is forgotten first. */
 const MAX_ADDRESSES = 1024;
 
-/** A connection before its handshake has ended. */
+/** A connection before the end of its handshake. */
 export interface Stranger {
   readonly address: string;
   /** The far end's address, without the port. */
@@ -23,7 +22,7 @@ export interface Stranger {
   shutdown(error: Error): void;
 }
 
-export class Strangers {
+export class AcceptBudget {
   readonly #byAddress = new Map<string, Set<Stranger>>();
   readonly #rates = new Map<string, TokenBucket>();
   #count = 0;
@@ -34,7 +33,7 @@ export class Strangers {
     private readonly warn: LimitedWarning,
   ) {}
 
-  /** What the limits have done, for the status. */
+  /** For the status. */
   notes(): string[] {
     if (this.#refused === 0) return [];
     return [`${this.#refused} connections of strangers closed, ${this.#count} unfinished handshakes now`];
@@ -44,7 +43,7 @@ export class Strangers {
     return [...this.#byAddress.values()].flatMap((own) => [...own]);
   }
 
-  /** False when this address opens connections too fast. */
+  /** Return whether an address may open another connection now. */
   admits(ip: string): boolean {
     const now = this.clock.now();
     const rate = this.#rates.get(ip) ?? new TokenBucket(ACCEPT_BURST, ACCEPTS_PER_S, now);
@@ -61,21 +60,21 @@ export class Strangers {
     return admitted;
   }
 
-  /** Takes a connection in; another one that is older may have to go. */
+  /** Add a connection; the oldest is closed where there are too many. */
   add(stranger: Stranger): void {
     const own = this.#byAddress.get(stranger.remoteIp) ?? new Set();
     own.add(stranger);
     this.#byAddress.set(stranger.remoteIp, own);
     this.#count++;
-    if (own.size > MAX_STRANGERS_PER_ADDRESS) {
-      this.#evict(own, `more than ${MAX_STRANGERS_PER_ADDRESS} unfinished handshakes`);
-    } else if (this.#count > MAX_STRANGERS) {
+    if (own.size > MAX_HANDSHAKES_PER_ADDRESS) {
+      this.#evict(own, `more than ${MAX_HANDSHAKES_PER_ADDRESS} unfinished handshakes`);
+    } else if (this.#count > MAX_HANDSHAKES) {
       const largest = [...this.#byAddress.values()].reduce((a, b) => (b.size > a.size ? b : a));
-      this.#evict(largest, `more than ${MAX_STRANGERS} unfinished handshakes in all, most of them`);
+      this.#evict(largest, `more than ${MAX_HANDSHAKES} unfinished handshakes in all, most of them`);
     }
   }
 
-  /** Its handshake has ended, one way or the other. */
+  /** Its handshake has ended. */
   remove(stranger: Stranger): void {
     const own = this.#byAddress.get(stranger.remoteIp);
     if (!own?.delete(stranger)) return;
@@ -83,12 +82,12 @@ export class Strangers {
     if (own.size === 0) this.#byAddress.delete(stranger.remoteIp);
   }
 
-  /** Its handshake has failed. Everybody can cause that, so it is logged once a minute for each address and kind. */
+  /** Its handshake has failed: logged once a minute for each address and kind, as any host can cause that. */
   failed(stranger: Stranger, error: Error): void {
     this.remove(stranger);
     // Refusals have a line of their own.
     if (error instanceof RefusedError) return;
-    // The end that dialled says so, and does not do it again.
+    // The end that dialled logs it, and does not dial again.
     if (error instanceof SelfConnectionError) return;
     const { name, message } = error;
     const text = `connection shutting down due to error during handshake: ${message}`;

@@ -4,22 +4,22 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { LOG_BURST } from "../../lib/log/allowance.ts";
 import { logfmt } from "../../lib/log/fields.ts";
 import { logTo } from "../../lib/log/log.ts";
-import { ratedLog } from "../../lib/mesh/ratedlog.ts";
-import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 import {
   ACCEPT_BURST,
   ACCEPTS_PER_S,
-  MAX_STRANGERS,
-  MAX_STRANGERS_PER_ADDRESS,
+  AcceptBudget,
+  MAX_HANDSHAKES,
+  MAX_HANDSHAKES_PER_ADDRESS,
   type Stranger,
-  Strangers,
-} from "../../lib/mesh/strangers.ts";
+} from "../../lib/mesh/acceptbudget.ts";
+import { ratedLog } from "../../lib/mesh/ratedlog.ts";
+import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 
 function gate() {
   const clock = new SimulatedClock(1_700_000_000_000);
   const warnings: string[] = [];
   const closed: Stranger[] = [];
-  const strangers = new Strangers(clock, (_kind, text, { address } = {}) =>
+  const strangers = new AcceptBudget(clock, (_kind, text, { address } = {}) =>
     warnings.push(`${address}: ${text}`),
   );
   const open = (remoteIp: string): Stranger => {
@@ -40,10 +40,10 @@ function gate() {
 test("of one address too many unfinished handshakes, the oldest goes", () => {
   const { warnings, closed, strangers, open } = gate();
   const other = open("10.0.0.2");
-  const own = Array.from({ length: MAX_STRANGERS_PER_ADDRESS + 3 }, () => open("10.0.0.1"));
+  const own = Array.from({ length: MAX_HANDSHAKES_PER_ADDRESS + 3 }, () => open("10.0.0.1"));
   expect(closed).toEqual(own.slice(0, 3));
   expect(closed).not.toContain(other);
-  expect(strangers.all()).toHaveLength(MAX_STRANGERS_PER_ADDRESS + 1);
+  expect(strangers.all()).toHaveLength(MAX_HANDSHAKES_PER_ADDRESS + 1);
   expect(strangers.notes().join()).toStartWith("3 connections of strangers closed");
   expect(warnings[0]).toStartWith("10.0.0.1: more than");
 });
@@ -52,12 +52,12 @@ test("in all too many, the oldest of the address with most goes, and honest ones
   const { closed, strangers, open } = gate();
   const honest = open("10.0.1.1");
   for (let i = 0; i < 200; i++) for (let k = 0; k < 5; k++) open(`10.0.0.${i}`);
-  expect(strangers.all()).toHaveLength(MAX_STRANGERS);
+  expect(strangers.all()).toHaveLength(MAX_HANDSHAKES);
   expect(closed).not.toContain(honest);
   strangers.remove(honest);
   strangers.remove(honest);
-  expect(strangers.all()).toHaveLength(MAX_STRANGERS - 1);
-  expect(strangers.notes().join()).toContain(`${MAX_STRANGERS - 1} unfinished handshakes`);
+  expect(strangers.all()).toHaveLength(MAX_HANDSHAKES - 1);
+  expect(strangers.notes().join()).toContain(`${MAX_HANDSHAKES - 1} unfinished handshakes`);
 });
 
 test("an address opens a burst of connections, then so many a second", () => {

@@ -1,0 +1,77 @@
+// Gossip and broadcasts to one neighbour: joined while the wire is full, encoded when there is room.
+import type { Clock, Timer } from "../clock/clock.ts";
+import type { Slices, Work } from "../clock/slices.ts";
+import type { GossipData } from "./gossip.ts";
+import { encodeGossip } from "./message.ts";
+import type { PeerName } from "./name.ts";
+import { PendingGossip } from "./pending.ts";
+
+export interface GossipSenderHost {
+  readonly clock: Clock;
+  readonly slices: Slices;
+  readonly ourself: { readonly name: PeerName };
+}
+
+export class GossipSender {
+  readonly #pending = new PendingGossip();
+  #flush: Timer | undefined;
+  /** Gives up the flush under way. */
+  #giveUp: (() => void) | undefined;
+  #blocked = false;
+  #stopped = false;
+
+  constructor(
+    private readonly host: GossipSenderHost,
+    private readonly send: (message: Uint8Array) => void,
+    private readonly failed: (error: Error) => void,
+  ) {}
+
+  stop(): void {
+    this.#stopped = true;
+    this.#flush?.cancel();
+    this.#giveUp?.();
+  }
+
+  /** Add gossip or, with a source, a broadcast of that peer; returns false where there is no room for it. */
+  add(channel: string, source: PeerName | undefined, data: GossipData): boolean {
+    const added = this.#pending.add(channel, source, data);
+    if (added) this.#schedule();
+    return added;
+  }
+
+  /** The wire is full. */
+  block(): void {
+    this.#blocked = true;
+  }
+
+  /** The wire has room again. */
+  unblock(): void {
+    this.#blocked = false;
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#stopped || this.#blocked || this.#flush || this.#giveUp) return;
+    this.#flush = this.host.clock.after(0, () => {
+      this.#flush = undefined;
+      let ended = false;
+      const giveUp = this.host.slices.run(this.#sendAll(), (error) => {
+        ended = true;
+        this.#giveUp = undefined;
+        if (error) this.failed(error);
+      });
+      if (!ended) this.#giveUp = giveUp;
+    });
+  }
+
+  *#sendAll(): Work {
+    while (!this.#stopped && !this.#blocked) {
+      const next = this.#pending.next();
+      if (!next) return;
+      const { channel, payload } = next;
+      const source = next.source ?? this.host.ourself.name;
+      this.send(encodeGossip({ kind: next.source ? "broadcast" : "gossip", channel, source, payload }));
+      yield;
+    }
+  }
+}

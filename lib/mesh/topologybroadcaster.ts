@@ -1,0 +1,114 @@
+// Broadcasts of our own connections: soon and once to every peer, and not more than a large network can take that starts
+// all at once.
+import type { Clock, Timer } from "../clock/clock.ts";
+import type { Channels } from "./channels.ts";
+import type { LocalConnection } from "./connection.ts";
+import type { GossipChannel } from "./gossip.ts";
+import type { PeerName } from "./name.ts";
+import type { Peer } from "./peer.ts";
+import type { Peers } from "./peers.ts";
+import type { Routes } from "./routes.ts";
+import type { TopologyGossip } from "./topology.ts";
+
+/** Delay of a broadcast, for several changes together. */
+const DELAY_MS = 20;
+/**
+ * Interval of broadcasts for each connection of ours and each peer: every peer then receives less than 60 kB/s (about 60
+ * bytes a connection), were all to broadcast as often. Both the size of a broadcast and the number of its receivers grow
+ * with the network.
+ */
+const INTERVAL_PER_CONNECTION_MS = 1;
+
+/** Time for a new peer to announce its other neighbours, and how many of them send it everything. */
+const INTRODUCTION_DELAY_MS = 100;
+const ENOUGH_INTRODUCTIONS = 2;
+
+export interface TopologyBroadcasterHost {
+  readonly clock: Clock;
+  readonly ourself: Peer;
+  readonly peers: Peers;
+  readonly routes: Routes;
+  readonly connections: ReadonlyMap<PeerName, LocalConnection>;
+  readonly channels: Channels;
+}
+
+export class TopologyBroadcaster {
+  /** Peers that were unreachable before they connected to us, until we have broadcast them. */
+  readonly #newcomers = new Set<Peer>();
+  #timer: Timer | undefined;
+  #broadcastAt = Number.NEGATIVE_INFINITY;
+  /** Our connections, as broadcast last. */
+  #last = "";
+  #stopped = false;
+
+  constructor(
+    private readonly host: TopologyBroadcasterHost,
+    private readonly topology: TopologyGossip,
+    /** The channel of the topology. */
+    private readonly channel: GossipChannel,
+  ) {}
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+  }
+
+  /** Broadcast a peer that was unreachable before, and send it everything unless other neighbours do. */
+  introduce(connection: LocalConnection): void {
+    this.#newcomers.add(connection.remote);
+    this.host.clock.after(INTRODUCTION_DELAY_MS, () => this.#sendAll(connection));
+  }
+
+  /** Schedule a broadcast of ourself even if our connections are as before: something else has changed. */
+  invalidate(): void {
+    this.#last = "";
+    this.schedule();
+  }
+
+  /**
+   * Schedule a broadcast of our own connections, and of peers that are new by them. The spanning tree takes it to each
+   * peer once, where gossip to random neighbours would repeat it. Periodic gossip makes up for trees that peers do not
+   * agree on yet.
+   */
+  schedule(): void {
+    if (this.#stopped || this.#timer) return;
+    const { clock, peers, connections, ourself, routes } = this.host;
+    const interval = INTERVAL_PER_CONNECTION_MS * peers.size * connections.size;
+    const delay = Math.max(DELAY_MS, this.#broadcastAt + interval - clock.now());
+    this.#timer = clock.after(delay, () => {
+      this.#timer = undefined;
+      const unknown = [...this.#newcomers].filter((newcomer) => !this.#knownToOthers(newcomer));
+      this.topology.addPending(unknown.map(({ name }) => name));
+      this.#newcomers.clear();
+      // Connections that were refused at once are not broadcast.
+      const current = Array.from(connections, ([name, { established }]) => `${name} ${established}`).join();
+      if (current !== this.#last) this.topology.addPending([ourself.name]);
+      this.#last = current;
+      for (const { data, from } of this.topology.takePending()) {
+        this.#broadcastAt = clock.now();
+        const source = from === undefined ? undefined : peers.get(from);
+        this.channel.broadcast(data, source ? routes.reachedWithoutUs(source) : undefined);
+      }
+    });
+  }
+
+  /** Send a new peer everything, unless other neighbours do. */
+  #sendAll(connection: LocalConnection): void {
+    if (connection.ended || this.#stopped || this.#knownToOthers(connection.remote)) return;
+    this.host.channels.sendAll(connection);
+  }
+
+  /**
+   * Return whether a new peer is connected to others, who know what we know: one that joins a large network connects to
+   * many at once, and those with the least names are enough to send it everything.
+   */
+  #knownToOthers(newcomer: Peer): boolean {
+    const { ourself, routes } = this.host;
+    let others = 0;
+    for (const name of newcomer.connections.keys()) {
+      const hop = routes.unicastAll.get(name);
+      if (name < ourself.name && hop !== undefined && hop !== newcomer.name) others++;
+    }
+    return others >= ENOUGH_INTRODUCTIONS;
+  }
+}

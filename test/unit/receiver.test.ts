@@ -1,0 +1,83 @@
+// Messages in pieces: each handled once and in order, and what is counted as unfinished meanwhile.
+import { expect, test } from "bun:test";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { Slices, type Work } from "../../lib/clock/slices.ts";
+import { lengthPrefixed } from "../../lib/mesh/framing.ts";
+import { MessageReceiver } from "../../lib/mesh/receiver.ts";
+import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
+
+const MESSAGE = lengthPrefixed().frame(Uint8Array.of(1, 2, 3, 4, 5, 6));
+
+function subject(work: (message: Uint8Array) => Work | undefined = () => undefined) {
+  const clock = new SimulatedClock();
+  const buffered: number[] = [];
+  const messages: number[] = [];
+  const stream: string[] = [];
+  const failures: string[] = [];
+  const receiver = new MessageReceiver(
+    lengthPrefixed(),
+    { pause: () => stream.push("pause"), resume: () => stream.push("resume") },
+    {
+      slices: new Slices(clock),
+      message(message) {
+        messages.push(message.length);
+        return work(message);
+      },
+      buffered: (bytes) => buffered.push(bytes),
+      failed: (error) => failures.push(error.message),
+    },
+  );
+  return { clock, receiver, buffered, messages, stream, failures };
+}
+
+test("the start of the next message counts from its own arrival, not from that of the one before", () => {
+  const { receiver, buffered, messages } = subject();
+  receiver.data(MESSAGE.subarray(0, 7));
+  receiver.data(Buffer.concat([MESSAGE.subarray(7), MESSAGE.subarray(0, 4)]));
+  receiver.data(MESSAGE.subarray(4));
+  expect(messages).toEqual([6, 6]);
+  expect(buffered).toEqual([7, 0, 4, 0, 0]);
+});
+
+test("of many short waits and one long, the long one gives way", () => {
+  const limit = new SharedLimit<string>(12);
+  const busy = subject();
+  const hold = (bytes: number) => limit.set("busy", bytes);
+  limit.set("busy", 3);
+  limit.set("flood", 6);
+  busy.receiver.data(MESSAGE.subarray(0, 4));
+  busy.receiver.data(Buffer.concat([MESSAGE.subarray(4), MESSAGE.subarray(0, 7)]));
+  expect(busy.buffered.map(hold).at(-1)).toBe("flood");
+});
+
+test("while a message is handled, the stream is paused and later bytes wait; an end in between stops it", () => {
+  let steps = 0;
+  const { clock, receiver, messages, stream } = subject(function* () {
+    for (let i = 0; i < 3; i++) {
+      steps++;
+      clock.advance(5);
+      yield;
+    }
+  });
+  receiver.data(Buffer.concat([MESSAGE, MESSAGE]));
+  expect([messages.length, stream]).toEqual([1, ["pause"]]);
+  receiver.data(MESSAGE);
+  clock.advance(5);
+  expect([messages.length, stream]).toEqual([2, ["pause", "resume", "pause"]]);
+  receiver.stop();
+  clock.advance(100);
+  receiver.data(MESSAGE);
+  expect(messages.length).toBe(2);
+  expect(steps).toBeLessThan(6);
+});
+
+test("what the work for a message throws is told once, and nothing is handled after it", () => {
+  const { clock, receiver, messages, failures } = subject(function* () {
+    clock.advance(10);
+    yield;
+    throw new Error("no");
+  });
+  receiver.data(Buffer.concat([MESSAGE, MESSAGE]));
+  clock.advance(100);
+  expect([messages.length, failures]).toEqual([1, ["no"]]);
+});
