@@ -1,5 +1,5 @@
-// Questions from router to router, for `weave doctor --cluster` and `weave trace`: read-only, small, and only between
-// versions of ours that announce the channel (features.ts). Pure: clock, chance and the channel are passed in.
+// Questions from router to router, for `weave doctor --cluster` and `weave trace`: read-only, small, and only to peers that
+// announce the channel (features.ts). Pure: clock, chance and the channel are passed in.
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
@@ -7,20 +7,30 @@ import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { printable } from "../log/printable.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { type AskMessage, type AskRefusal, decodeAsk, encodeAsk } from "./askwire.ts";
+import {
+  type AskMessage,
+  type AskRefusal,
+  decodeAsk,
+  encodeAsk,
+  parseBody,
+  type ReceivedAsk,
+} from "./askwire.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
 
 /** Questions of ours that wait for an answer. */
 const MAX_WAITING = 512;
-/** Questions of others that are being answered, of all and of one peer. */
+/** Questions of peers in progress: of all, and by one neighbour. */
 const MAX_ANSWERING = 16;
-const MAX_ANSWERING_OF_ONE = 4;
-/** Time-out of an answerer, after which its place is free. */
+const MAX_ANSWERING_BY_ONE = 4;
+/** Timeout of an answerer. */
 const ANSWER_MS = 30_000;
-/** Questions of all peers: so many at once, then so many a second. */
+/** Questions by one neighbour: at once, then each second; four times as many by all. */
 const BURST = 64;
 const PER_S = 16;
+const NEIGHBOURS_AT_ONCE = 4;
+/** Neighbours whose rate is kept; the one that asked longest ago is forgotten first. */
+const MAX_NEIGHBOURS = 256;
 
 /** Why there is no answer: the peer cannot be asked, did not answer in time, or refused. */
 export type AskFailure = "not-ours" | "silent" | AskRefusal;
@@ -37,12 +47,11 @@ export class AskError extends Error {
 }
 
 /**
- * Answers questions on one subject; `body` is a stranger's JSON. The asker gets the message of what it rejects with, and the
- * code where that is an AskError.
+ * Answers questions on one subject; `body` is JSON of a peer, not validated. The asker gets the message of what it rejects
+ * with, and the code where that is an AskError.
  */
 export type Answerer = (body: unknown, source: PeerName) => Promise<unknown>;
 
-/** What asking needs of the router it belongs to. */
 export interface AskHost {
   readonly clock: Clock;
   readonly random: Random;
@@ -61,7 +70,9 @@ export class Ask implements Gossiper {
   readonly #channel: GossipChannel;
   readonly #answerers = new Map<string, Answerer>();
   readonly #waiting = new Map<bigint, Waiting>();
+  /** Questions in progress, by the neighbour that passed them on: a source can be forged. */
   readonly #answering = new Map<PeerName, number>();
+  readonly #rates = new Map<PeerName, TokenBucket>();
   readonly #rate: TokenBucket;
   readonly #warn: LimitedWarning;
 
@@ -70,19 +81,19 @@ export class Ask implements Gossiper {
     open: (gossiper: Gossiper) => GossipChannel,
   ) {
     const { clock, log } = host;
-    this.#rate = new TokenBucket(BURST, PER_S, clock.now());
+    this.#rate = new TokenBucket(NEIGHBOURS_AT_ONCE * BURST, NEIGHBOURS_AT_ONCE * PER_S, clock.now());
     this.#warn = limitedWarnings(log, () => clock.now());
     this.#channel = open(this);
   }
 
-  /** Answers questions on `subject` ([a-z0-9-], up to 32 characters) from now on. */
+  /** Answer questions on `subject` ([a-z0-9-], up to 32 characters) from now on. */
   answer(subject: string, answerer: Answerer): void {
     this.#answerers.set(subject, answerer);
   }
 
   /**
-   * Ask a peer, or this router itself. Resolves with its JSON, to be validated by the caller; rejects with AskError after
-   * `timeoutMs` at the latest, and with ProtocolError for a question over 4 KiB.
+   * Ask a peer, or this router itself. Resolves with its JSON, to be validated by the caller; rejects with AskError within
+   * `timeoutMs`, and with ProtocolError for a question over 4 KiB.
    */
   async ask(peer: PeerName, subject: string, body: unknown, timeoutMs: number): Promise<unknown> {
     if (peer === this.host.ourself.name) return this.#own(subject, body);
@@ -100,22 +111,22 @@ export class Ask implements Gossiper {
     });
   }
 
-  /** Gives up all questions. */
+  /** Give up all questions. */
   stop(): void {
     for (const id of [...this.#waiting.keys()]) this.#settle(id, new AskError("silent", "router stopping"));
   }
 
-  onUnicast(source: PeerName, bytes: Uint8Array): void {
+  onUnicast(source: PeerName, bytes: Uint8Array, neighbour: PeerName): void {
     const message = decodeAsk(bytes);
-    if (message.kind === "question") return this.#question(source, message);
+    if (message.kind === "question") return this.#question(source, neighbour, message);
     const waiting = this.#waiting.get(message.id);
     // Of a peer that was not asked, or too late.
     if (waiting?.peer !== source) return;
-    if (message.kind === "answer") this.#settle(message.id, undefined, message.body);
+    if (message.kind === "answer") this.#settle(message.id, undefined, parseBody(message.json));
     else this.#settle(message.id, new AskError(message.code, printable(message.reason)));
   }
 
-  // Questions are for one peer: nobody of ours speaks to all on this channel.
+  // Questions are for one peer: there are no broadcasts on this channel.
   onBroadcast(): undefined {}
   onGossip(): undefined {}
   gossip(): undefined {}
@@ -135,25 +146,47 @@ export class Ask implements Gossiper {
     else waiting.resolve(answer);
   }
 
-  #question(source: PeerName, { id, subject, body }: AskMessage & { kind: "question" }): void {
+  #question(
+    source: PeerName,
+    neighbour: PeerName,
+    { id, subject, json }: ReceivedAsk & { kind: "question" },
+  ): void {
     const answerer = this.#answerers.get(subject);
-    const running = this.#answering.get(source) ?? 0;
-    let all = 0;
-    for (const count of this.#answering.values()) all += count;
     if (!answerer)
       return this.#refuse(source, id, new AskError("unknown subject", `unknown subject ${subject}`));
-    if (running >= MAX_ANSWERING_OF_ONE || all >= MAX_ANSWERING || !this.#rate.take(this.host.clock.now())) {
+    if (!this.#admits(neighbour)) {
       const busy = new AskError("busy", "too many questions at a time; try again");
-      this.#warn(`rate ${source}`, `refusing a question: ${busy.message}`, { peer: source });
+      this.#warn(`rate ${neighbour}`, `refusing a question: ${busy.message}`, { peer: source });
       return this.#refuse(source, id, busy);
     }
-    this.#answering.set(source, running + 1);
-    this.#answer(source, id, () => answerer(body, source)).catch((error) =>
+    const body = parseBody(json);
+    this.#answering.set(neighbour, (this.#answering.get(neighbour) ?? 0) + 1);
+    this.#answer(source, neighbour, id, () => answerer(body, source)).catch((error) =>
       this.#warn("answer", `cannot answer a question: ${reasonOf(error)}`, { peer: source }),
     );
   }
 
-  async #answer(source: PeerName, id: bigint, answer: () => Promise<unknown>): Promise<void> {
+  /** Charge a neighbour with a question; returns false where it, or all, have asked too much. */
+  #admits(neighbour: PeerName): boolean {
+    const all = [...this.#answering.values()].reduce((sum, count) => sum + count, 0);
+    if (all >= MAX_ANSWERING || (this.#answering.get(neighbour) ?? 0) >= MAX_ANSWERING_BY_ONE) return false;
+    const now = this.host.clock.now();
+    const rate = this.#rates.get(neighbour) ?? new TokenBucket(BURST, PER_S, now);
+    this.#rates.delete(neighbour);
+    this.#rates.set(neighbour, rate);
+    for (const oldest of this.#rates.keys()) {
+      if (this.#rates.size <= MAX_NEIGHBOURS) break;
+      this.#rates.delete(oldest);
+    }
+    return rate.take(now) && this.#rate.take(now);
+  }
+
+  async #answer(
+    source: PeerName,
+    neighbour: PeerName,
+    id: bigint,
+    answer: () => Promise<unknown>,
+  ): Promise<void> {
     let timer: Timer | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       const error = new Error(`not answered within ${ANSWER_MS / 1000} s`);
@@ -165,9 +198,9 @@ export class Ask implements Gossiper {
       this.#refuse(source, id, error);
     } finally {
       timer?.cancel();
-      const left = (this.#answering.get(source) ?? 1) - 1;
-      if (left > 0) this.#answering.set(source, left);
-      else this.#answering.delete(source);
+      const left = (this.#answering.get(neighbour) ?? 1) - 1;
+      if (left > 0) this.#answering.set(neighbour, left);
+      else this.#answering.delete(neighbour);
     }
   }
 

@@ -1,6 +1,6 @@
-// The messages of the ask channel, which only our own versions speak: one octet for the kind, eight for the number of
-// the question (big endian), then for a question the length of its subject in one octet and the subject, for a refusal its
-// code in one octet; the rest is JSON, or the reason of a refusal.
+// Messages of the ask channel, which the original does not have: one octet for the kind, eight for the id of the question
+// (big endian), then for a question the length of its subject in one octet and the subject, for a refusal its code in one
+// octet; the rest is JSON, or the reason of a refusal.
 import { viewOf } from "../bytes/view.ts";
 import { ProtocolError } from "./framing.ts";
 
@@ -23,7 +23,13 @@ export type AskMessage =
   | { readonly kind: "answer"; readonly id: bigint; readonly body: unknown }
   | { readonly kind: "refusal"; readonly id: bigint; readonly code: AskRefusal; readonly reason: string };
 
-/** Throws ProtocolError for what the other end would not take. */
+/** A received message; its JSON is not parsed yet: that costs most, and is done last (parseBody). */
+export type ReceivedAsk =
+  | { readonly kind: "question"; readonly id: bigint; readonly subject: string; readonly json: Uint8Array }
+  | { readonly kind: "answer"; readonly id: bigint; readonly json: Uint8Array }
+  | { readonly kind: "refusal"; readonly id: bigint; readonly code: AskRefusal; readonly reason: string };
+
+/** Throws ProtocolError for what the other end would not accept. */
 export function encodeAsk(message: AskMessage): Uint8Array {
   const header = new Uint8Array(HEADER);
   header[0] = KINDS.indexOf(message.kind);
@@ -50,34 +56,33 @@ export function encodeAsk(message: AskMessage): Uint8Array {
 }
 
 /** Throws ProtocolError for what is no message of this channel, or too long. */
-export function decodeAsk(bytes: Uint8Array): AskMessage {
+export function decodeAsk(bytes: Uint8Array): ReceivedAsk {
   const kind = KINDS[bytes[0] ?? KINDS.length];
   if (kind === undefined || bytes.length < HEADER) throw new ProtocolError("no message of the ask channel");
   const id = viewOf(bytes).getBigUint64(1);
   const rest = Buffer.from(bytes.buffer, bytes.byteOffset + HEADER, bytes.length - HEADER);
-  if (kind === "refusal")
-    return {
-      kind,
-      id,
-      // Of a later version.
-      code: REFUSALS[rest[0] ?? 0] ?? "refused",
-      reason: rest
-        .subarray(1, 1 + 4 * MAX_REASON)
-        .toString()
-        .slice(0, MAX_REASON),
-    };
-  if (kind === "answer") return { kind, id, body: json(rest, MAX_ANSWER) };
+  if (kind === "refusal") {
+    const reason = rest.subarray(1, 1 + 4 * MAX_REASON).toString();
+    // An unknown code is that of a later version.
+    return { kind, id, code: REFUSALS[rest[0] ?? 0] ?? "refused", reason: reason.slice(0, MAX_REASON) };
+  }
+  if (kind === "answer") return { kind, id, json: bounded(rest, MAX_ANSWER) };
   const length = rest[0] ?? 0;
   const subject = rest.toString("latin1", 1, 1 + length);
   if (!SUBJECT.test(subject)) throw new ProtocolError("question without a subject");
-  return { kind, id, subject, body: json(rest.subarray(1 + length), MAX_QUESTION) };
+  return { kind, id, subject, json: bounded(rest.subarray(1 + length), MAX_QUESTION) };
 }
 
-function json(bytes: Buffer, limit: number): unknown {
-  if (bytes.length > limit) throw new ProtocolError(`${bytes.length} bytes; ${limit} is the limit`);
+/** Parse the JSON of a message; throws ProtocolError. */
+export function parseBody(json: Uint8Array): unknown {
   try {
-    return JSON.parse(bytes.toString());
+    return JSON.parse(Buffer.from(json).toString());
   } catch (cause) {
     throw new ProtocolError("not JSON", { cause });
   }
+}
+
+function bounded(json: Uint8Array, limit: number): Uint8Array {
+  if (json.length > limit) throw new ProtocolError(`${json.length} bytes; ${limit} is the limit`);
+  return json;
 }

@@ -73,7 +73,7 @@ export class Channels {
         if (!this.#mayPassOn(from, source))
           this.#warn(`forged ${from}`, "ignoring gossip in the name of another peer", { peer: from, source });
         else if (message.destination !== this.host.ourself.name) this.#unicast(message);
-        else if (source === from) yield* finish(gossiper.onUnicast(source, payload));
+        else if (source === from) yield* finish(gossiper.onUnicast(source, payload, from));
         else yield* this.#takeRelayed(from, gossiper, message);
         break;
       case "broadcast": {
@@ -134,7 +134,7 @@ export class Channels {
   /** A neighbour that relays a message has not read it: what is in it is not its fault. */
   *#takeRelayed(from: PeerName, gossiper: Gossiper, { source, payload }: Unicast): Work {
     try {
-      yield* finish(gossiper.onUnicast(source, payload));
+      yield* finish(gossiper.onUnicast(source, payload, from));
     } catch (error) {
       this.#warn(`relayed ${from}`, `ignoring relayed gossip: ${reasonOf(error)}`, { peer: from, source });
     }

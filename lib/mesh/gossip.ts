@@ -15,7 +15,8 @@ export interface GossipData {
 
 /** A user of a channel. What the handlers throw ends the connection that brought the message. */
 export interface Gossiper {
-  onUnicast(source: PeerName, message: Uint8Array): Sliced<void>;
+  /** Handle a message of `source`, as `neighbour` says, which has sent or relayed it. */
+  onUnicast(source: PeerName, message: Uint8Array, neighbour: PeerName): Sliced<void>;
   /** Takes in a broadcast, of UNKNOWN_PEER where it is doubtful whose; returns what to pass on along the tree. */
   onBroadcast(source: PeerName, message: Uint8Array): Sliced<GossipData | undefined>;
   /** Takes in gossip from a neighbour; returns what was new in it, to be passed on to random neighbours. */

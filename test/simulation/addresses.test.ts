@@ -443,7 +443,7 @@ test("a peer that asks again and again gets half of what is free at once, and th
   await settled(simulation, a.allocate("c1", universe));
   const greedy = nameFromNumber(99n);
   for (let i = 0; i < 6_000; i++) {
-    a.gossiper.onUnicast(greedy, encodeRangeMessage(0, cidrRange(universe)));
+    a.gossiper.onUnicast(greedy, encodeRangeMessage(0, cidrRange(universe)), greedy);
     simulation.clock.advance(1);
   }
   expect(a.ring.ownedIn(cidrRange(universe))).toBeGreaterThan(cidrSize(universe) / 2.1);

@@ -112,8 +112,12 @@ test("a peer that never answers, an answer of another peer and one that comes la
   const open = at(1).router.questions.ask(name(2), "echo", 1, TIMEOUT_MS);
   simulation.until(() => number !== undefined, 1000);
   const answer = encodeAsk({ kind: "answer", id: number ?? 0n, body: "forged" });
-  at(1).router.questions.onUnicast(name(3), answer);
-  at(1).router.questions.onUnicast(name(2), encodeAsk({ kind: "answer", id: number ?? 0n, body: "true" }));
+  at(1).router.questions.onUnicast(name(3), answer, name(2));
+  at(1).router.questions.onUnicast(
+    name(2),
+    encodeAsk({ kind: "answer", id: number ?? 0n, body: "true" }),
+    name(2),
+  );
   expect(await open).toBe("true");
 });
 
@@ -153,6 +157,36 @@ test("questions beyond 64 at once and 16 a second are refused before anything is
   expect(answered).toBeLessThanOrEqual(64 + 17);
   expect(answered).toBeGreaterThan(60);
   expect(refused).toHaveLength(200 - answered);
+});
+
+test("what a neighbour relays is charged to it, not to the source that it names", async () => {
+  const { ask, at, name, simulation } = await row(3);
+  at(3).router.questions.answer("never", () => new Promise(() => {}));
+  const [source, destination] = [name(1), name(3)];
+  const relayed = (id: bigint) => {
+    const payload = encodeAsk({ kind: "question", id, subject: "never", body: 1 });
+    const message = encodeGossip({ kind: "unicast", channel: ASK_CHANNEL, source, destination, payload });
+    at(2).router.connections.get(destination)?.send(message);
+  };
+  for (let id = 1n; id <= 100n; id++) relayed(id);
+  simulation.clock.advance(1000);
+  expect(await ask(2, destination, "echo", 1)).toEqual(failure("busy"));
+  // The source named is not held back when it comes by itself.
+  await simulation.connect(at(1), at(3));
+  simulation.until(() => at(1).router.connections.get(destination)?.established === true, 10_000);
+  expect(await ask(1, destination, "echo", 2)).toMatchObject({ body: 2, source });
+});
+
+test("JSON is parsed of no answer that nobody waits for, and of no question that is refused", async () => {
+  const { at, name, simulation, ask } = await row(2);
+  const broken = (kind: number, subject: string) =>
+    Buffer.from(`${String.fromCharCode(kind)}${"\0".repeat(8)}${subject}[[[`, "latin1");
+  const { questions } = at(1).router;
+  questions.onUnicast(name(2), broken(1, ""), name(2));
+  questions.onUnicast(name(2), broken(0, "\x04none"), name(2));
+  expect(() => questions.onUnicast(name(2), broken(0, "\x04echo"), name(2))).toThrow("not JSON");
+  simulation.clock.advance(100);
+  expect(await ask(2, name(1), "echo", 1)).toMatchObject({ body: 1 });
 });
 
 test("what is no message of the channel ends the connection of the neighbour that sent it", async () => {

@@ -68,7 +68,7 @@ function first(n = 0, reachable: PeerName[] = []) {
   });
   count.started = true;
   const hear = (from: PeerName, message: Uint8Array) =>
-    atOnce(finish(allocator.gossiper.onUnicast(from, message)));
+    atOnce(finish(allocator.gossiper.onUnicast(from, message, from)));
   const state = () => ({
     ring: allocator.ring.state().entries,
     holders: new Map([...allocator.holders()].map(([id, { cidrs }]) => [id, cidrs])),
