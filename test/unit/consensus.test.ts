@@ -45,6 +45,21 @@ describe("a proposer that dies when some have accepted", () => {
     for (const node of [b, c, e]) expect(node?.agreed()).toEqual(value ?? []);
   });
 
+  test("is not followed by one that has promised a later round meanwhile", () => {
+    const [a, b, c, d, e] = participants(5);
+    a?.propose();
+    tell(a, b, c);
+    tell(b, a);
+    tell(c, a);
+    expect(a?.own.claims.accepted.round).toBe(1);
+    tell(c, e);
+    e?.propose();
+    tell(e, d, c);
+    expect(c?.own.claims.promise.round).toBe(2);
+    tell(a, c);
+    expect(c?.own.claims.accepted.round).toBe(0);
+  });
+
   test("before anybody has accepted is forgotten: the next one proposes all that it knows", () => {
     const [a, b, c] = participants(3);
     a?.propose();

@@ -1,10 +1,18 @@
 // One allocator, its disk and its neighbours' words: what fails leaves all as it was, and works when it is tried again.
 import { describe, expect, test } from "bun:test";
-import { cidrRange, formatRange, parseCidr } from "../../lib/address/ipv4.ts";
+import {
+  cidrRange,
+  formatRange,
+  hostRange,
+  parseCidr,
+  rangeContains,
+  rangeSize,
+} from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, finish } from "../../lib/clock/slices.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
+import type { AllocatorConfig } from "../../lib/ipam/config.ts";
 import type { RingState } from "../../lib/ipam/ring/entry.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
 import { decodeState, encodeRangeMessage, encodeState, MESSAGE } from "../../lib/ipam/wire.ts";
@@ -16,6 +24,7 @@ import { MemoryDisk } from "../support/allocators.ts";
 
 const SUBNET = parseCidr("10.32.0.0/26");
 const RANGE = cidrRange(SUBNET);
+const SUBNET_HOSTS = hostRange(SUBNET);
 const [ONE, TWO, THREE] = [1n, 2n, 3n].map(nameFromNumber) as [PeerName, PeerName, PeerName];
 
 /** A disk that refuses its n-th write after the start, and that one only. */
@@ -42,11 +51,11 @@ function failing(disk: AllocatorStore, n: number) {
 }
 
 /** Peer one of three that share the range in equal parts, and can reach each other as far as `reachable` says. */
-function first(n = 0, reachable: PeerName[] = []) {
+function first(n = 0, reachable: PeerName[] = [], config: Partial<AllocatorConfig> = {}) {
   const clock = new SimulatedClock(1_700_000_000_000);
   const disk = new MemoryDisk().mount();
   const { store, count } = failing(disk, n);
-  const sent: { to: PeerName; kind: number | undefined }[] = [];
+  const sent: { to: PeerName | "all"; kind: number | undefined }[] = [];
   const allocator = new Allocator(
     {
       ourName: ONE,
@@ -58,12 +67,13 @@ function first(n = 0, reachable: PeerName[] = []) {
       quorum: () => 1,
       isKnownPeer: (name) => reachable.includes(name),
       reachablePeers: () => reachable,
+      ...config,
     },
     { clock, random: seededRandom(1n), log: silentLog, store },
   );
   allocator.start({
     unicast: (to, message) => sent.push({ to, kind: message[0] }) > 0,
-    broadcast: () => {},
+    broadcast: () => void sent.push({ to: "all", kind: undefined }),
     neighbours: () => {},
   });
   count.started = true;
@@ -75,7 +85,23 @@ function first(n = 0, reachable: PeerName[] = []) {
     owned: allocator.ring.ownedRanges(),
     used: allocator.report(SUBNET).ActiveIPs,
   });
-  return { allocator, clock, disk, count, sent, hear, state };
+  /** Hears the ring of a peer. */
+  const say = (from: PeerName, ring: RingState) =>
+    hear(
+      from,
+      encodeTagged(
+        MESSAGE.ringUpdate,
+        encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring: { ...ring, peer: from } }),
+      ),
+    );
+  /** Lets time pass, with promises. */
+  const pass = async (ms: number) => {
+    for (let passed = 0; passed < ms; passed += 50) {
+      clock.advance(Math.min(50, ms - passed));
+      for (let turn = 0; turn < 4; turn++) await Promise.resolve();
+    }
+  };
+  return { allocator, clock, disk, count, sent, hear, say, pass, state };
 }
 
 type Subject = ReturnType<typeof first>;
@@ -154,22 +180,9 @@ describe("a disk that refuses a write", () => {
 });
 
 test("what another peer says is its own is given to nobody, until that is settled", async () => {
-  const { allocator, hear, sent, clock } = first(0, [TWO, THREE]);
+  const { allocator, hear, say, sent, clock } = first(0, [TWO, THREE]);
   await allocator.allocate("web", SUBNET);
   const ours = allocator.ring.ownedRanges();
-  const say = (from: PeerName, ring: RingState) =>
-    hear(
-      from,
-      encodeTagged(
-        MESSAGE.ringUpdate,
-        encodeState({
-          now: BigInt(Math.floor(clock.wall() / 1_000)),
-          nicknames: new Map(),
-          consensus: undefined,
-          ring: { ...ring, peer: from },
-        }),
-      ),
-    );
   const before = allocator.ring.state();
   const theirs = before.entries.map((entry) =>
     entry.peer === ONE ? { ...entry, peer: TWO, version: 500 } : entry,
@@ -196,6 +209,72 @@ test("what another peer says is its own is given to nobody, until that is settle
       .ownedRanges(THREE)
       .some(({ start }) => ours.some((range) => range.start <= start && start < range.end)),
   ).toBe(true);
+  allocator.stop();
+});
+
+test("of two take-overs at once, each is given to nobody for 2 s, neither by allocation nor by claim", async () => {
+  const { allocator, pass } = first(0, [], { isKnownPeer: () => false });
+  const [own] = allocator.ring.ownedRanges();
+  const [theirs] = allocator.ring.ownedRanges(THREE);
+  if (!own || !theirs) throw new Error("no ranges");
+  const shares = [allocator.takeOver(TWO)];
+  await pass(1_000);
+  shares.push(allocator.takeOver(THREE));
+  await pass(1_500);
+  // What was TWO's may be used by now; what was THREE's is not, for half a second more.
+  const settled: string[] = [];
+  const wait = (what: string, request: Promise<unknown>) => request.then(() => settled.push(what));
+  for (let i = rangeSize(own); i < rangeSize(SUBNET_HOSTS); i++)
+    void wait("allocation", allocator.allocate(`c${i}`, SUBNET));
+  void wait("claim", allocator.claim("own", { address: theirs.start + 5, prefix: 26 }));
+  await pass(400);
+  expect(settled).not.toContain("claim");
+  const used = [...allocator.holders()].flatMap(([, { cidrs }]) => cidrs.map(({ address }) => address));
+  expect(used.length).toBeGreaterThan(10);
+  expect(used.filter((address) => rangeContains(theirs, address))).toEqual([]);
+  await pass(200);
+  expect(settled).toContain("claim");
+  expect((await Promise.all(shares)).every((count) => count > 0)).toBe(true);
+  allocator.stop();
+});
+
+test("a vote that cannot be saved is sent to nobody", async () => {
+  const { allocator, pass, sent, count } = first(1, [TWO], { seed: [], quorum: () => 2 });
+  allocator.prime().catch(() => {});
+  await pass(100);
+  expect(count.refused).toBe(true);
+  expect(sent).toEqual([]);
+  await pass(10_000);
+  expect(sent).toContainEqual({ to: "all", kind: undefined });
+  allocator.stop();
+});
+
+test("who leaves has left when its heir's ring says so, not when the heir owns something", async () => {
+  const { allocator, say, pass } = first(0, [TWO]);
+  const before = allocator.ring.state();
+  let outcome: unknown = "waiting";
+  const leave = () =>
+    allocator.shutdown().then(
+      () => {
+        outcome = "left";
+      },
+      (error: unknown) => {
+        outcome = error;
+      },
+    );
+  void leave();
+  for (let i = 0; i < 8; i++) {
+    say(TWO, before);
+    await pass(300);
+  }
+  expect(outcome).toBe("waiting");
+  await pass(3_000);
+  expect(String(outcome)).toContain("has not acknowledged");
+  void leave();
+  await pass(100);
+  say(TWO, allocator.ring.state());
+  await pass(100);
+  expect(outcome).toBe("left");
   allocator.stop();
 });
 

@@ -103,3 +103,35 @@ test("a round of consensus that a liar proposes is refused where it cannot be sa
     expect(saved.loadVote()).toEqual(consensus.own);
   });
 });
+
+test("what other peers go by is written through to the disk: ring and vote, with nothing saved outside of that", () => {
+  withStore((open) => {
+    const store = open();
+    const written: string[] = [];
+    let durable = false;
+    const watched = new Proxy(store, {
+      get(target, key) {
+        if (key === "durably")
+          return (change: () => void) => {
+            durable = true;
+            target.durably(change);
+            durable = false;
+          };
+        if (key !== "rows") return Reflect.get(target, key, target);
+        return (...args: Parameters<Store["rows"]>) => {
+          const rows = target.rows(...args);
+          return {
+            ...rows,
+            get: rows.get,
+            set: (row: string, value: never) => written.push(`${row} ${durable}`) && rows.set(row, value),
+          };
+        };
+      },
+    });
+    const saved = allocatorStore(watched);
+    const us = nameFromNumber(1n);
+    saved.saveRing({ peer: us, start: START, end: END, entries: [], seeds: [us] });
+    saved.saveVote(new Consensus({ name: us, uid: 1n }).own);
+    expect(written).toEqual(["ring true", "vote true"]);
+  });
+});

@@ -1,0 +1,42 @@
+// How long ranges are contested: until their former owner confirms, or cannot object any more; and how often we insist.
+import { expect, test } from "bun:test";
+import { Disputes } from "../../lib/ipam/disputes.ts";
+import { UnconfirmedRanges } from "../../lib/ipam/unconfirmed.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+
+const RANGE = { start: 100, end: 200 };
+const OWNER = nameFromNumber(2n);
+
+test.each([
+  ["reachable, but silent", true, 120_000],
+  ["gone", false, 2_000],
+])("an owner that is %s is waited for as long as that takes", (_what, reachable, ms) => {
+  const ranges = new UnconfirmedRanges();
+  ranges.add([RANGE], OWNER, 1_000);
+  expect(ranges.expire(1_000 + ms - 1, () => reachable)).toBe(false);
+  expect(ranges.ranges).toEqual([RANGE]);
+  expect(ranges.expire(1_000 + ms, () => reachable)).toBe(true);
+  expect(ranges.ranges).toEqual([]);
+});
+
+test("an owner that confirms frees its ranges alone, at once", () => {
+  const ranges = new UnconfirmedRanges();
+  ranges.add([RANGE], OWNER, 0);
+  ranges.add([{ start: 300, end: 400 }], nameFromNumber(3n), 0);
+  expect(ranges.confirmed(OWNER)).toBe(true);
+  expect(ranges.ranges).toEqual([{ start: 300, end: 400 }]);
+});
+
+test("a dispute that is heard every 2 s is reasserted every 10 s, as long as it lasts", () => {
+  const disputes = new Disputes();
+  const dispute = { token: RANGE.start, peer: OWNER, version: 7, ranges: [RANGE] };
+  const asserted: number[] = [];
+  for (let now = 0; now <= 60_000; now += 2_000)
+    if (disputes.heard(OWNER, [dispute], true, now).length > 0) asserted.push(now);
+  expect(asserted).toEqual([0, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000]);
+  expect(disputes.contested).toEqual([RANGE]);
+  disputes.expire(60_000 + 5 * 60_000);
+  expect(disputes.contested).toEqual([RANGE]);
+  disputes.expire(60_001 + 5 * 60_000);
+  expect(disputes.contested).toEqual([]);
+});
