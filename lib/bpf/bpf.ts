@@ -24,24 +24,24 @@ export function bpfAttr(length = 128): { bytes: Uint8Array; view: DataView } {
   return { bytes, view: new DataView(bytes.buffer) };
 }
 
-/** Runs a bpf command; minus errno where it fails. */
+/** Run a bpf command. Returns its result, or -errno. */
 export function tryBpf(command: number, attr: Uint8Array): number {
   return trySyscall("bpf", command, attr, attr.length);
 }
 
-/** Runs a bpf command; throws SysError. */
+/** Run a bpf command. Throws SysError; `operation` says what failed. */
 export function bpf(operation: string, command: number, attr: Uint8Array): number {
   const result = tryBpf(command, attr);
   if (result < 0) throw new SysError(operation, -result);
   return result;
 }
 
-/** Writes a name of at most 15 characters at `offset`. */
+/** Write a name of at most 15 characters at `offset`. */
 export function putName(bytes: Uint8Array, offset: number, name: string): void {
   bytes.set(new TextEncoder().encode(name.slice(0, 15)), offset);
 }
 
-/** Lifts the limit on locked memory, which kernels before 5.11 count maps against; later ones do not mind if it fails. */
+/** Lift RLIMIT_MEMLOCK, which limits maps in kernels before 5.11; elsewhere a failure does not matter. */
 export function liftMemoryLimit(): void {
   trySyscall("prlimit64", 0, RLIMIT_MEMLOCK, new Uint8Array(16).fill(0xff), 0);
 }

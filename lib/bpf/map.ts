@@ -1,4 +1,4 @@
-// eBPF maps: typed by two codecs, so that callers never see bytes. Layouts are in host byte order.
+// eBPF maps, typed by a layout of keys and one of values, so that callers never see bytes. Host byte order.
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { EINVAL, ENOENT, ENOSPC } from "../sys/errno.ts";
@@ -19,21 +19,21 @@ import {
 } from "./bpf.ts";
 
 const TYPES = { hash: 1, array: 2, lruHash: 9, lpmTrie: 11 } as const;
-/** Types that take memory as they fill; a trie knows no other way. */
+/** Types whose entries are allocated on insertion (BPF_F_NO_PREALLOC), which a trie requires. */
 const GROWING: ReadonlySet<string> = new Set(["hash", "lpmTrie"]);
 const BPF_F_NO_PREALLOC = 1;
 const INFO_LENGTH = 64;
-/** Bytes of values read at once; and entries, at least: as many as a bucket of a hash may have. */
+/** Bytes of values per batch, and the least number of entries: a batch has to hold a whole bucket of a hash. */
 const BATCH_BYTES = 1 << 18;
 const BATCH_ENTRIES = 256;
-/** What kernels before 5.6 answer to a request for a batch, and others for maps that have none. */
+/** Not in errno.h; what kernels answer where a type of map has no batches. */
 const ENOTSUPP = 524;
 
-/** How a key or a value is laid out: its length in bytes, and both ways. */
+/** The layout of a key or a value; `size` in bytes. */
 export interface Layout<T> {
   readonly size: number;
   encode(value: T, view: DataView): void;
-  /** Keeps nothing of the view, which is used again. */
+  /** The view is reused: a decoder must not keep it. */
   decode(view: DataView): T;
 }
 
@@ -77,7 +77,7 @@ export class BpfMap<K, V> {
     this.#value = new Uint8Array(definition.value.size);
   }
 
-  /** Makes a new map in the kernel. */
+  /** Create a map. */
   static create<K, V>(definition: MapDefinition<K, V>): BpfMap<K, V> {
     const { bytes, view } = bpfAttr();
     view.setUint32(0, TYPES[definition.type], true);
@@ -89,14 +89,14 @@ export class BpfMap<K, V> {
     return new BpfMap(definition, bpf(`eBPF map create ${definition.name}`, BPF_MAP_CREATE, bytes));
   }
 
-  /** Opens a map that is in the kernel already, by its id. */
+  /** Open an existing map by its id. */
   static open<K, V>(definition: MapDefinition<K, V>, id: number): BpfMap<K, V> {
     const { bytes, view } = bpfAttr();
     view.setUint32(0, id, true);
     return new BpfMap(definition, bpf(`eBPF map open ${definition.name}`, BPF_MAP_GET_FD_BY_ID, bytes));
   }
 
-  /** The map among those with these ids that is of this definition; undefined where none is. */
+  /** Open the map among those with these ids that matches the definition; undefined where none does. */
   static adopt<K, V>(definition: MapDefinition<K, V>, ids: readonly number[]): BpfMap<K, V> | undefined {
     for (const id of ids) {
       const map = BpfMap.open(definition, id);
@@ -106,7 +106,6 @@ export class BpfMap<K, V> {
     return undefined;
   }
 
-  /** The kernel's own description agrees with ours. */
   #isAsDefined(): boolean {
     // struct bpf_map_info.
     const info = new Uint8Array(INFO_LENGTH);
@@ -123,7 +122,7 @@ export class BpfMap<K, V> {
   }
 
   /** The map behind an open fd; `command` stands in for bpf(2) in tests. */
-  static behind<K, V>(definition: MapDefinition<K, V>, fd: number, command = tryBpf): BpfMap<K, V> {
+  static fromFd<K, V>(definition: MapDefinition<K, V>, fd: number, command = tryBpf): BpfMap<K, V> {
     return new BpfMap(definition, fd, command);
   }
 
@@ -144,23 +143,23 @@ export class BpfMap<K, V> {
     this.#run(BPF_MAP_UPDATE_ELEM, "update");
   }
 
-  /** Removes an entry of a hash; false if there was none. */
+  /** Remove an entry of a hash. Returns false if there was none. */
   delete(key: K): boolean {
     this.#put(this.definition.key, key, this.#key);
     return this.#run(BPF_MAP_DELETE_ELEM, "delete");
   }
 
-  /** All entries, as far as they hold still while being read. Read whole before anything is deleted. */
+  /** Return all entries; of those that change meanwhile, the old or the new. */
   entries(): [K, V][] {
     return this.#batches() ?? this.#walk();
   }
 
-  /** Entries by many at a time: 8,000 in 5 ms instead of 70. Undefined where the kernel cannot. */
+  /** Read entries in batches: 8,000 in 5 ms instead of 70. Undefined where the kernel cannot. */
   #batches(): [K, V][] | undefined {
     const { key, value } = this.definition;
     const entries = Math.max(BATCH_ENTRIES, Math.floor(BATCH_BYTES / value.size));
     const [keys, values] = [new Uint8Array(entries * key.size), new Uint8Array(entries * value.size)];
-    // Where the next batch begins: a key, or the number of a bucket.
+    // Opaque position of the next batch: a key, or the number of a bucket.
     const next = new Uint8Array(Math.max(4, key.size));
     const { bytes, view } = bpfAttr(56);
     const [keyView, valueView] = [new DataView(this.#key.buffer), new DataView(this.#value.buffer)];
@@ -190,7 +189,7 @@ export class BpfMap<K, V> {
     const seen = new Set<string>();
     for (let more = this.#advance(false); more; more = this.#advance(true)) {
       this.#key.set(this.#next);
-      // A hash that changes under the walk can send it back to the start.
+      // Where the key was deleted meanwhile, the kernel starts over.
       const id = this.#key.join();
       if (seen.has(id)) break;
       seen.add(id);
@@ -215,7 +214,7 @@ export class BpfMap<K, V> {
     const { bytes, view } = this.#attr;
     view.setUint32(0, this.fd, true);
     view.setBigUint64(8, BigInt(ptr(this.#key)), true);
-    // The kernel refuses an attribute that a command does not use, unless it is zero.
+    // Attributes that a command does not use have to be zero.
     view.setBigUint64(16, command === BPF_MAP_DELETE_ELEM ? 0n : BigInt(ptr(this.#value)), true);
     return this.#result(this.command(command, bytes), what);
   }

@@ -1,4 +1,4 @@
-// Loading eBPF programs, running them once on a frame (for tests), and finding what a loaded program uses.
+// Loading eBPF programs, test runs, and what the kernel tells of loaded programs.
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { EAGAIN } from "../sys/errno.ts";
@@ -17,7 +17,7 @@ import {
 const PROG_TYPE_SCHED_CLS = 3;
 const LOG_SIZE = 1 << 20;
 
-/** A program the verifier refused; `log` is the verifier's own account. */
+/** The verifier refused a program; `log` is the verifier's log. */
 export class VerifierError extends Error {
   override readonly name = "VerifierError";
   constructor(
@@ -32,14 +32,14 @@ export class VerifierError extends Error {
 
 const MAX_INTERRUPTIONS = 1_000;
 
-/** A loaded program: an fd that keeps it alive until something else does. */
+/** A loaded program; the fd keeps it loaded until it is attached. */
 export interface Program {
   readonly name: string;
   readonly fd: number;
   close(): void;
 }
 
-/** Loads a traffic control program (`instructions` as the assembler emits them). Throws VerifierError. */
+/** Load a traffic control program (`instructions` as the assembler emits them). Throws VerifierError. */
 export function loadProgram(name: string, instructions: Uint8Array): Program {
   const license = new TextEncoder().encode("GPL\0");
   const { bytes, view } = bpfAttr();
@@ -50,7 +50,7 @@ export function loadProgram(name: string, instructions: Uint8Array): Program {
   putName(bytes, 48, name);
   const fd = tryLoad(bytes);
   if (fd >= 0) return { name, fd, close: () => closeSync(fd) };
-  // Only a program that fails is worth the verifier's account of it.
+  // The log costs time: only for a program that fails.
   const log = new Uint8Array(LOG_SIZE);
   view.setUint32(24, 1, true);
   view.setUint32(28, LOG_SIZE, true);
@@ -63,14 +63,14 @@ export function loadProgram(name: string, instructions: Uint8Array): Program {
   throw new VerifierError(name, -fd, text);
 }
 
-/** The verifier gives up with EAGAIN when a signal comes, such as those by which the runtime stops its threads. */
+/** A signal interrupts the verifier with EAGAIN; the runtime stops its threads by signals. */
 function tryLoad(attr: Uint8Array): number {
   let result = -EAGAIN;
   for (let i = 0; i < MAX_INTERRUPTIONS && result === -EAGAIN; i++) result = tryBpf(BPF_PROG_LOAD, attr);
   return result;
 }
 
-/** Runs a program once on a frame, without any link. Returns its verdict and the frame it left. */
+/** Run a program once on a frame, without a link (BPF_PROG_TEST_RUN). Returns the verdict and the frame. */
 export function testRun(program: Program, frame: Uint8Array): { verdict: number; frame: Uint8Array } {
   const out = new Uint8Array(frame.length + 256);
   const { bytes, view } = bpfAttr();
@@ -86,7 +86,7 @@ export function testRun(program: Program, frame: Uint8Array): { verdict: number;
 const INFO_LENGTH = 128;
 const MAX_MAPS = 64;
 
-/** Opens a program that is in the kernel already, by its id. Throws SysError. */
+/** Open a loaded program by its id. Throws SysError. */
 export function openProgram(id: number): Program {
   const { bytes, view } = bpfAttr();
   view.setUint32(0, id, true);
@@ -100,12 +100,12 @@ export function openProgram(id: number): Program {
   }
 }
 
-/** The ids of the maps that a program uses. */
+/** Return the ids of the maps that a program uses. */
 export function mapIdsOf({ fd, name }: Program): number[] {
   return describe(fd, name).mapIds;
 }
 
-/** The ids of the maps that a loaded program (by its kernel-wide id) uses. */
+/** Return the ids of the maps that the program with this id uses. */
 export function programMapIds(id: number): number[] {
   const program = openProgram(id);
   try {
@@ -115,7 +115,7 @@ export function programMapIds(id: number): number[] {
   }
 }
 
-/** The id of a program, of the whole kernel. */
+/** Return a program's kernel-wide id. */
 export function programId({ fd, name }: Program): number {
   return describe(fd, name).id;
 }

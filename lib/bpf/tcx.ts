@@ -1,5 +1,5 @@
-// Programs on a link by TCX (linux/bpf.h: BPF_TCX_INGRESS; kernels from 6.6 on): beside traffic control's queueing
-// disciplines, so that others may have theirs. Links are those of the network namespace that this thread is in.
+// TCX (linux/bpf.h: BPF_TCX_INGRESS; since Linux 6.6): programs on a link without a clsact qdisc, beside other programs.
+// Links are those of the network namespace of this thread.
 import { ptr } from "bun:ffi";
 import { EINVAL, ENODEV } from "../sys/errno.ts";
 import { SysError } from "../sys/syscall.ts";
@@ -12,7 +12,7 @@ const MAX_PROGRAMS = 64;
 
 export type TcxDirection = keyof typeof ATTACH_TYPE;
 
-/** Ids of the programs on a link, in the order that they run; undefined where the kernel has no TCX. */
+/** Return the ids of the programs on a link, in running order; undefined where the kernel has no TCX. */
 export function tcxPrograms(link: number, direction: TcxDirection): number[] | undefined {
   const ids = new Uint32Array(MAX_PROGRAMS);
   const { bytes, view } = bpfAttr();
@@ -27,7 +27,7 @@ export function tcxPrograms(link: number, direction: TcxDirection): number[] | u
   return Array.from(ids.subarray(0, Math.min(view.getUint32(24, true), MAX_PROGRAMS)));
 }
 
-/** Attaches a program to a link, behind those that are there; or, atomically, in place of one of them. */
+/** Attach a program to a link, after those there; with `instead` atomically in place of that one. */
 export function tcxAttach(link: number, direction: TcxDirection, program: Program, instead?: Program): void {
   const { bytes, view } = bpfAttr();
   view.setUint32(0, link, true);
@@ -40,7 +40,7 @@ export function tcxAttach(link: number, direction: TcxDirection, program: Progra
   bpf(`TCX attach ${program.name} to link ${link}`, BPF_PROG_ATTACH, bytes);
 }
 
-/** Takes a program off a link. */
+/** Detach a program from a link. */
 export function tcxDetach(link: number, direction: TcxDirection, program: Program): void {
   const { bytes, view } = bpfAttr();
   view.setUint32(0, link, true);

@@ -1,4 +1,4 @@
-// What an overlay has to be for the switch of a connection (switch.ts).
+// An overlay as the switch of a connection uses it (switch.ts).
 import type { IPv4 } from "../address/ipv4.ts";
 import type { OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
 import type { OverlayTrouble } from "./trouble.ts";
@@ -8,19 +8,19 @@ export type Route =
   | { readonly kind: "fastdp"; readonly address: IPv4 }
   | { readonly kind: "sleeve"; readonly link: number };
 
-/** What an overlay is told of a connection. */
+/** A connection, as an overlay is given it. */
 export interface CandidateParams extends OverlayParams {
-  /** Frames do not get through any more, and why; undefined when they do again. */
+  /** Called with why frames do not get through any more; with undefined when they do again. */
   health(trouble: OverlayTrouble | undefined): void;
-  /** The connection's frames go by this overlay, if there are any. */
+  /** The connection's frames go by this overlay. */
   preferred(): boolean;
 }
 
 /** An overlay's part in one connection. */
 export interface CandidateConnection extends OverlayConnection {
-  /** Present while frames may go there. */
+  /** Undefined while frames must not go this way. */
   readonly route: Route | undefined;
-  /** Another overlay's frames do not get through any more: perhaps the path takes less than before. */
+  /** Another overlay's frames do not get through any more: test whether the path MTU has shrunk. */
   suspect?(): void;
 }
 

@@ -1,9 +1,9 @@
-// A rate from a counter that is looked at now and then: over the last 5 to 10 s, however often it is looked at.
+// A rate from samples of a counter: over the last 5 to 10 s, however often it is sampled.
 import type { Traffic } from "../mesh/overlay.ts";
 
 const WINDOW_MS = 5_000;
 
-/** Meters one counter of bytes, from what it shows at first on. Times are ms of a clock that never goes back. */
+/** Meter a counter of bytes, from its first value on. Times are ms of a monotonic clock. */
 export class Meter {
   #base: number;
   #from: { readonly at: number; readonly count: number };
@@ -14,10 +14,10 @@ export class Meter {
     this.#from = this.#latest = { at: now, count };
   }
 
-  /** Take a look; to be called every few seconds at least. */
-  look(now: number, count: number): void {
+  /** Sample the counter; to be called every few seconds at least. */
+  sample(now: number, count: number): void {
     if (count < this.#latest.count) {
-      // It has begun anew; what was counted before stays.
+      // The counter was reset; the bytes before that still count.
       this.#base -= this.#latest.count;
       this.#from = this.#latest = { at: now, count: 0 };
     }
@@ -26,9 +26,9 @@ export class Meter {
     this.#latest = { at: now, count };
   }
 
-  /** Bytes since the first look, and a second. */
+  /** Return bytes since the first sample, and bytes per second. */
   traffic(now: number, count: number): Traffic {
-    this.look(now, count);
+    this.sample(now, count);
     const ms = now - this.#from.at;
     return {
       bytes: count - this.#base,

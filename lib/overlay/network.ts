@@ -1,5 +1,5 @@
-// The overlay of one router: fast datapath and sleeve behind a switch for each connection, and the tables of kernel and
-// sleeve engine kept in step with the topology and with what works.
+// The overlay of one router: fast datapath and sleeve behind a switch for each connection, and forwarding tables in step
+// with the topology and with the overlays that work.
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
@@ -21,7 +21,7 @@ import type { Neighbour } from "./tables.ts";
 import { TableUpdates } from "./tableupdates.ts";
 import { withoutFastdpText } from "./trouble.ts";
 
-/** As the original: a MAC address not seen for so long is forgotten. */
+/** Age at which a MAC address is forgotten, as in the original. */
 const MAC_MAX_AGE_NS = 10n * 60n * 1_000_000_000n;
 const MAC_SWEEP_MS = 60_000;
 
@@ -34,13 +34,13 @@ export interface NetworkConfig {
   readonly mtu: number;
 }
 
-/** How frames to a peer go. */
+/** The way of frames to a peer. */
 export interface PathTo {
-  /** That of the first hop: "fastdp" or "sleeve". */
+  /** Overlay of the first hop: "fastdp" or "sleeve". */
   readonly overlay: string;
-  /** The neighbour that passes them on; undefined where the peer is one. */
+  /** The next hop; undefined where that is the peer itself. */
   readonly via: Peer | undefined;
-  /** Overlays that are ready and not in use; for neighbours only. */
+  /** Overlays ready to take over; for neighbours only. */
   readonly standby: readonly ("fastdp" | "sleeve")[];
   /** Why a better overlay is not in use. */
   readonly reason: string | undefined;
@@ -69,9 +69,9 @@ export class NetworkOverlay implements Overlay {
     this.#fastdp = new FastdpOverlay(datapath, esp, fastdpConfig, () => this.#mesh, clock, changed);
     const { maps, tap, withoutFastdp } = datapath;
     const sleeve = { name, host, port, tapFd: tap.fd, macsFd: maps.macs.fd };
-    const tapGone = () =>
+    const tapRemoved = () =>
       log.error(`link ${tap.link} was removed: sleeve loses frames until the link is restored`);
-    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, tapGone, () => this.#sleeveRestarted());
+    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, tapRemoved, () => this.#sleeveRestarted());
     this.#relayLinks = new RelayLinks(this.#sleeve, fastdpConfig, log);
     this.#tables = new TableUpdates({
       clock,
@@ -81,8 +81,8 @@ export class NetworkOverlay implements Overlay {
       vxlanSources: () => this.#fastdp.sources(),
       configure: (tables) => this.#sleeve.configure(tables),
     });
-    tap.madeAnew = () => this.#sleeve.tapBack();
-    datapath.troubled = () => this.#fastdp.linksChanged();
+    tap.recreated = () => this.#sleeve.tapRestored();
+    datapath.onTrouble = () => this.#fastdp.linksChanged();
     if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdpText(withoutFastdp)}`);
   }
 
@@ -90,7 +90,7 @@ export class NetworkOverlay implements Overlay {
     return this.datapath.withoutFastdp === undefined ? [this.#fastdp, this.#sleeve] : [this.#sleeve];
   }
 
-  /** Begins to follow the topology of a router. */
+  /** Follow the topology of a router. */
   start(mesh: MeshRouter): void {
     this.#mesh = mesh;
     const ids = new PeerIds(mesh.peers);
@@ -99,7 +99,7 @@ export class NetworkOverlay implements Overlay {
     mesh.listen({
       routesChanged: () => this.#tables.schedule(),
       shortIdsChanged: () => {
-        // Frames on their way may bear ids that now mean another peer; so may what was learned from them.
+        // Frames in flight, and what was learned from them, may have ids that now mean another peer.
         guarded("overlay", () => this.datapath.renumber(mesh.ourself.shortId));
         this.datapath.forgetMacs(monotonicNow());
         this.#tables.schedule();
@@ -111,7 +111,7 @@ export class NetworkOverlay implements Overlay {
     this.#tables.start(mesh, ids);
   }
 
-  /** Stops following the topology: the kernel goes on forwarding by what it was told last, whatever ends. */
+  /** Stop following the topology: the kernel goes on forwarding by its last table. */
   freeze(): void {
     this.#mesh = undefined;
     this.#sweep?.cancel();
@@ -119,7 +119,7 @@ export class NetworkOverlay implements Overlay {
     this.#fastdp.freeze();
   }
 
-  /** Ends; only the kernel's part of the fast datapath stays. */
+  /** Stop all but the kernel's part of the fast datapath. */
   async stop(): Promise<void> {
     this.freeze();
     this.#fastdp.stop();
@@ -158,7 +158,7 @@ export class NetworkOverlay implements Overlay {
     };
   }
 
-  /** Connections that lost sleeve end; the next ones have keys of their own. The kernel goes on by the tables it has. */
+  /** Renew connections that lost sleeve, as nonces must not be used twice. The kernel forwards by its tables meanwhile. */
   #sleeveRestarted(): void {
     this.#relayLinks.forget();
     for (const connection of [...this.#connections.values()])
@@ -166,7 +166,7 @@ export class NetworkOverlay implements Overlay {
     this.#tables.schedule();
   }
 
-  /** How frames to a peer go; undefined where there is no way. */
+  /** Return the way of frames to a peer; undefined where there is none. */
   pathTo(peer: Peer): PathTo | undefined {
     const hop = this.#mesh?.routes.unicast.get(peer.name);
     const next = hop === undefined ? undefined : this.#mesh?.peers.get(hop);
@@ -193,7 +193,7 @@ export class NetworkOverlay implements Overlay {
     return 0;
   }
 
-  /** MAC addresses and the peers they are at. */
+  /** Return MAC addresses and the peers they are at. */
   macs(): { mac: string; peer: Peer; seenAgoMs: number }[] {
     const now = monotonicNow();
     const peers = new Map<number, Peer>();
@@ -207,7 +207,7 @@ export class NetworkOverlay implements Overlay {
     });
   }
 
-  /** What status shows of the overlays. */
+  /** Return what status shows of the overlays. */
   diagnostics(): Record<string, unknown> {
     const { withoutFastdp, portName } = this.datapath;
     return {
@@ -219,7 +219,7 @@ export class NetworkOverlay implements Overlay {
     };
   }
 
-  /** What is wrong with the overlay, for status. */
+  /** Return what is wrong with the overlay, for status. */
   notes(): string[] {
     const behind =
       this.#tables.behind === undefined ? [] : [`forwarding tables are out of date: ${this.#tables.behind}`];

@@ -1,5 +1,5 @@
-// Numbers for peers, by which the kernel's tables and the sleeve engine know them: a peer's short id where it has one
-// to itself, else a number that only we know. The fast datapath's wire format knows short ids alone.
+// Numbers of peers in the tables of kernel and sleeve engine: a peer's short id where it is unique, else a number local to
+// this router. The wire format of the fast datapath has room for short ids only.
 
 import { SHORT_IDS } from "../mesh/bounds.ts";
 import type { PeerName } from "../mesh/name.ts";
@@ -8,36 +8,36 @@ import type { Peers } from "../mesh/peers.ts";
 
 /** Numbers are below this. */
 export const PEER_IDS = 2 * SHORT_IDS;
-/** In place of a destination: everybody that the source's broadcasts go to. */
+/** As a destination: along the source's broadcast tree. */
 export const BROADCAST = 0xffff;
 
-/** True for numbers that VXLAN can carry. */
+/** Return true for numbers that fit a VXLAN network identifier. */
 export function isShortId(id: number): boolean {
   return id < SHORT_IDS;
 }
 
-/** Gives every known peer a number. There are enough for as many as the topology has room for (mesh/bounds.ts). */
+/** Allocate a number for each known peer; there are as many as the topology has room for (mesh/bounds.ts). */
 export class PeerIds {
   readonly #own = new Map<PeerName, number>();
-  /** Numbers that no peer has; the last is given next. */
+  /** Unused numbers; the last is taken next. */
   readonly #free = Array.from({ length: PEER_IDS - SHORT_IDS }, (_, i) => PEER_IDS - 1 - i);
 
   constructor(private readonly peers: Pick<Peers, "get" | "byShortId">) {}
 
-  /** The peer's number; undefined when there are no more. */
+  /** Return the peer's number; undefined when there are no more. */
   of(peer: Peer): number | undefined {
     if (peer.hasShortId && this.peers.byShortId(peer.shortId) === peer) return peer.shortId;
-    return this.#own.get(peer.name) ?? this.#draw(peer.name);
+    return this.#own.get(peer.name) ?? this.#allocate(peer.name);
   }
 
-  #draw(name: PeerName): number | undefined {
+  #allocate(name: PeerName): number | undefined {
     if (this.#free.length === 0) this.#reclaim();
     const id = this.#free.pop();
     if (id !== undefined) this.#own.set(name, id);
     return id;
   }
 
-  /** Takes back the numbers of peers that are gone. */
+  /** Free the numbers of peers that are gone. */
   #reclaim(): void {
     for (const [name, id] of this.#own) {
       if (this.peers.get(name)) continue;

@@ -27,12 +27,12 @@ export class RelayLinks {
     return link;
   }
 
-  /** Remove the links to all others than these. */
+  /** Remove the links to all peers but these. */
   retain(peers: { has(peer: Peer): boolean }): void {
     for (const peer of this.#links.keys()) if (!peers.has(peer)) this.#remove(peer);
   }
 
-  /** Forget all links: the engine has none any more. */
+  /** Forget all links after a restart of the engine. */
   forget(): void {
     this.#links.clear();
   }

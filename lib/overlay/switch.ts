@@ -1,6 +1,6 @@
-// Several overlays under one connection: those that both ends have are tried at once, and the best that works carries
-// the frames (weave: router/overlay_switch.go). Control messages bear the number of the overlay in the list of common
-// ones, which both ends order alike. Peers that do not negotiate overlays have one, and its messages bear no number.
+// The overlays of one connection (weave: router/overlay_switch.go): those that both ends have are tried at once, and the
+// best that works carries the frames. A control message starts with the index of its overlay in the list of common ones,
+// which both ends order alike; without an index for peers that do not negotiate overlays and have one only.
 
 import type { Log } from "../log/log.ts";
 import { ConnectionError, HandshakeError } from "../mesh/errors.ts";
@@ -12,7 +12,7 @@ import { OverlayError, type OverlayTrouble, overlayTrouble } from "./trouble.ts"
 import { mergeVitals } from "./vitals.ts";
 
 const FEATURE = "Overlays";
-/** Characters of a peer's list that are shown. */
+/** Characters of a peer's list that an error shows. */
 const MAX_OFFERED = 100;
 
 interface Candidate {
@@ -20,11 +20,11 @@ interface Candidate {
   readonly port: number;
   connection: CandidateConnection | undefined;
   established: boolean;
-  /** Why it is not to be used; undefined where nothing is known against it. */
+  /** Why it must not be used. */
   trouble: OverlayTrouble | undefined;
 }
 
-/** The feature that tells peers of our overlays, in order of preference. */
+/** Return the feature that offers our overlays, in order of preference. */
 export function overlayFeature(overlays: readonly NamedOverlay[]): Record<string, string> {
   return { [FEATURE]: overlays.map((overlay) => overlay.name).join(" ") };
 }
@@ -32,16 +32,16 @@ export function overlayFeature(overlays: readonly NamedOverlay[]): Record<string
 export interface SwitchOptions {
   /** In order of preference. */
   readonly overlays: readonly NamedOverlay[];
-  /** Overlays that this host has not, and why. */
+  /** Overlays that this host lacks, and why. */
   readonly missing?: ReadonlyMap<string, OverlayTrouble>;
-  /** That of peers which do not negotiate. */
+  /** The overlay of peers that do not negotiate. */
   readonly compatible: NamedOverlay;
   readonly log: Log;
-  /** Another overlay is to be used, or the one in use has another route. */
+  /** Called when another overlay is used, or the one in use has another route. */
   changed(): void;
 }
 
-/** The overlays of one connection. Throws when there is none that both ends have. */
+/** Prepare the overlays of a connection. Throws HandshakeError when the two ends have none in common. */
 export function switchedConnection(params: OverlayParams, options: SwitchOptions): SwitchedConnection {
   const offered = params.features.get(FEATURE);
   if (offered === undefined) return new SwitchedConnection([options.compatible], false, params, options);
@@ -92,12 +92,12 @@ export class SwitchedConnection implements OverlayConnection {
     this.#choose();
   }
 
-  /** Where the best overlay's frames go; undefined where they cannot. */
+  /** The route of the overlay in use. */
   get route(): Route | undefined {
     return this.#best?.connection?.route;
   }
 
-  /** Where they would go by an overlay of that kind. */
+  /** Return the route by an overlay of that kind, in use or not. */
   routeBy(kind: Route["kind"]): Route | undefined {
     return this.#candidates.map(({ connection }) => connection?.route).find((route) => route?.kind === kind);
   }
@@ -113,12 +113,12 @@ export class SwitchedConnection implements OverlayConnection {
     this.#candidates[index]?.connection?.control(inner, message.subarray(2));
   }
 
-  /** Whether an overlay that both ends have is out of this connection for good. */
+  /** Return true where a common overlay has failed for good. */
   lost(name: string): boolean {
     return this.#candidates.some((candidate) => candidate.name === name && !candidate.connection);
   }
 
-  /** End the connection, for both ends to make another one. */
+  /** Fail the connection, so that both ends make a new one. */
   renew(reason: string): void {
     if (!this.#stopped) this.params.failed(new Error(reason));
   }
@@ -128,7 +128,7 @@ export class SwitchedConnection implements OverlayConnection {
     for (const { connection } of this.#candidates) connection?.stop();
   }
 
-  /** Those of the overlay in use; `fallbacks` counts how often a better one was left, `reason` says why it is not in use. */
+  /** Return those of the overlay in use; `fallbacks` counts switches to a worse one, `reason` says why it is not the best. */
   attributes(): Record<string, string | number | boolean> {
     const best = this.#best;
     if (!best?.connection) return {};
@@ -140,7 +140,7 @@ export class SwitchedConnection implements OverlayConnection {
     };
   }
 
-  /** Why better overlays are not in use: all reasons, and the remedy of the first; undefined where the best is. */
+  /** Return why better overlays are not in use: all reasons, the remedy of the first; undefined where the best is. */
   slowness(): OverlayTrouble | undefined {
     const best = this.#best;
     if (!best?.connection) return undefined;
@@ -155,7 +155,7 @@ export class SwitchedConnection implements OverlayConnection {
     );
   }
 
-  /** Overlays that are better than `best` and not tried, as one of the ends has them not. */
+  /** Overlays better than `best` that one of the ends lacks. */
   #absent(best: Candidate): (readonly [name: string, OverlayTrouble])[] {
     const { overlays, missing } = this.options;
     const here = overlays.findIndex(({ name }) => name === best.name);
@@ -165,7 +165,6 @@ export class SwitchedConnection implements OverlayConnection {
     return [...(missing ?? []), ...there.map(({ name, port }) => [name, notOffered(port)] as const)];
   }
 
-  /** Signs of life by whatever overlay; frames of all of them together. */
   vitals(): OverlayVitals {
     return mergeVitals(this.#candidates.flatMap(({ connection }) => connection?.vitals?.() ?? []));
   }

@@ -1,17 +1,17 @@
-// Where frames go, in terms of the kernel and of the sleeve engine: computed from the routes of the mesh and from how
-// each neighbour can be reached. Pure.
+// The forwarding tables of kernel and sleeve engine, computed from the routes of the mesh and the overlays to each
+// neighbour. Pure.
 import type { IPv4 } from "../address/ipv4.ts";
 import type { ForwardingTable } from "./datapath/contents.ts";
 import { type Hop, type Hops, SLEEVE } from "./datapath/maps.ts";
 import { isShortId } from "./peerid.ts";
 import type { ForwardingTables } from "./sleeve/routes.ts";
 
-/** How a neighbour can be reached now. */
+/** The ways to a neighbour. */
 export interface Neighbour {
   readonly id: number;
-  /** By VXLAN, if that is what its frames are to go by: its address, and the engine's link for it. */
+  /** Present where its frames go by VXLAN: its address, and the engine's link for relaying to it. */
   readonly fastdp: { readonly address: IPv4; readonly link: number } | undefined;
-  /** By sleeve, if that works at all: the engine's link. */
+  /** The engine's link, where sleeve works. */
   readonly sleeve: number | undefined;
 }
 
@@ -21,18 +21,18 @@ export interface Topology {
   /** Names of all peers, six bytes each, by their numbers. */
   readonly names: ReadonlyMap<number, Uint8Array>;
   readonly neighbours: readonly Neighbour[];
-  /** Addresses that VXLAN frames may come from: also while ours go another way. */
+  /** Addresses that VXLAN frames are accepted from, also while ours go another way. */
   readonly vxlanSources: ReadonlySet<IPv4>;
-  /** The neighbour on the way to each peer, by numbers. */
+  /** Next hop to each peer, by numbers. */
   readonly unicast: ReadonlyMap<number, number>;
-  /** The neighbours that each peer's broadcasts are passed on to, and the one they come from, by numbers. */
+  /** Children and parent of ourselves in each peer's broadcast tree, by numbers. */
   readonly broadcast: ReadonlyMap<
     number,
     { readonly from: number | undefined; readonly to: readonly number[] }
   >;
 }
 
-/** The tables of both. VXLAN carries only frames between peers with short ids; the others' go by sleeve. */
+/** Return the tables of both. VXLAN carries only frames between peers with short ids; all others go by sleeve. */
 export function makeTables(topology: Topology): { kernel: ForwardingTable; engine: ForwardingTables } {
   const { self, names, vxlanSources } = topology;
   const neighbours = new Map(topology.neighbours.map((neighbour) => [neighbour.id, neighbour]));

@@ -1,4 +1,4 @@
-// The tables of kernel and sleeve engine, kept in step with the topology and with the state of the overlays.
+// Updates of the forwarding tables of kernel and sleeve engine, as topology and overlays change.
 import type { IPv4 } from "../address/ipv4.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Work } from "../clock/slices.ts";
@@ -12,35 +12,35 @@ import type { PeerIds } from "./peerid.ts";
 import type { ForwardingTables } from "./sleeve/routes.ts";
 import { makeTables, type Neighbour } from "./tables.ts";
 
-/** Several changes make one new table. */
+/** Coalesces changes that come together. */
 const APPLY_DELAY_MS = 1;
-/** Tables that take long are not computed again before so many times as long. */
+/** Pause after an update, in multiples of what it took: a large mesh must not spend its time on tables. */
 const APPLY_PAUSE = 3;
-/** After the kernel has refused one. */
+/** After the kernel has refused a table. */
 const RETRY_MS = 1_000;
 
 export interface TableParams {
   readonly clock: Clock;
   readonly log: Log;
   readonly datapath: Pick<Datapath, "table" | "apply" | "renumberMacs">;
-  /** How neighbours can be reached now, given the numbers of peers. */
+  /** Return the ways to all neighbours, given the numbers of peers. */
   neighbours(numbers: ReadonlyMap<PeerName, number>): Neighbour[];
   /** Addresses that VXLAN frames may come from. */
   vxlanSources(): ReadonlySet<IPv4>;
-  /** Hands the engine its tables. */
+  /** Hand the engine its tables. */
   configure(tables: ForwardingTables): void;
 }
 
 export class TableUpdates {
   /** Why the kernel does not have the last tables. */
   behind: string | undefined;
-  /** The numbers of all peers, as the tables have them. */
+  /** Numbers of peers in the last tables. */
   #numbers: ReadonlyMap<PeerName, number> = new Map();
   #topology: { readonly mesh: MeshRouter; readonly ids: PeerIds } | undefined;
   #timer: Timer | undefined;
   /** Cancels the computation that is under way. */
   #cancel: (() => void) | undefined;
-  /** Something has changed since it began. */
+  /** Something has changed since it started. */
   #outdated = false;
   #expiry: Timer | undefined;
   readonly #restart: GracefulRestart;
@@ -93,7 +93,7 @@ export class TableUpdates {
     if (!ended) this.#cancel = cancel;
   }
 
-  /** Computes the tables of kernel and engine, peer by peer, and puts them in place at once. */
+  /** Compute the tables of kernel and engine, in slices, and apply them at once. */
   *#update(mesh: MeshRouter, ids: PeerIds): Work {
     const { routes, peers, ourself } = mesh;
     const names = new Map<number, Uint8Array>();
@@ -130,7 +130,7 @@ export class TableUpdates {
     this.#expiry = next === undefined ? undefined : clock.after(next - now, () => this.schedule());
   }
 
-  /** A peer may get another number; what was learned of its pods stays true, as long as it is not forgotten. */
+  /** Move learned MAC addresses along with peers whose numbers change; forget those of peers that are gone. */
   #renumber(numbers: ReadonlyMap<PeerName, number>, routes: ReadonlyMap<number, IPv4>): void {
     const changes = new Map<number, number | undefined>();
     const known = new Map(numbers);

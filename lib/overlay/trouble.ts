@@ -22,7 +22,7 @@ export type OverlayCause = (typeof OVERLAY_CAUSES)[number];
 
 export type OverlayTrouble = Trouble<OverlayCause>;
 
-/** By the UDP port of the overlay that is not used. */
+/** Remedies, given the UDP port of the overlay. */
 const REMEDIES: Record<OverlayCause, (port: number) => string> = {
   blocked: (port) => `remove the firewall rule of this host that drops UDP ${port}`,
   prohibited: () => "remove the prohibit route of this host that leads to the peer: see 'ip route get'",

@@ -1,7 +1,7 @@
-// Signs of life of a connection by several overlays, as one.
+// Signs of life and traffic of a connection, over all its overlays.
 import type { OverlayVitals, Traffic } from "../mesh/overlay.ts";
 
-/** Merge them: the latest signs of life, and the traffic of all. */
+/** Return the latest signs of life, and the sum of all traffic. */
 export function mergeVitals(all: readonly OverlayVitals[]): OverlayVitals {
   return {
     heardMs: least(all.map(({ heardMs }) => heardMs)),

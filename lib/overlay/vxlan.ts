@@ -4,12 +4,12 @@ import { SHORT_ID_BITS } from "../mesh/bounds.ts";
 export const VXLAN_HEADER = 8;
 const FLAG_VNI = 0x08;
 
-/** The network identifier of a frame between two peers, by their short ids. */
+/** Return the network identifier of a frame between two peers, by their short ids. */
 export function networkIdentifier(source: number, destination: number): number {
   return source | (destination << SHORT_ID_BITS);
 }
 
-/** Writes the header that is in front of a frame. */
+/** Write the header in front of a frame. */
 export function putVxlanHeader(view: DataView, at: number, vni: number): void {
   view.setUint32(at, FLAG_VNI << 24, false);
   view.setUint32(at + 4, vni * 256, false);

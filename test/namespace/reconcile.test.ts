@@ -37,7 +37,7 @@ let host: Host;
 let nl: NetlinkSocket;
 let datapath: Datapath;
 const keepers: Keeper[] = [];
-let madeAnew = 0;
+let recreated = 0;
 const troubles: (string | undefined)[] = [];
 
 const inHost = <T>(fn: () => T): T => inNetns(`/run/netns/${host.netns}`, fn);
@@ -94,8 +94,8 @@ beforeAll(async () => {
     keep(keeper(new ConnectedRoutes(nl, () => exposed)));
     datapath = new Datapath(nl, { name: ADDRESS, port: 7783, mtu: 1376, self: 5, fastdp: true }, keep);
     keep(keeper(new Sysctls("settings", [], () => sysctls)));
-    datapath.tap.madeAnew = () => madeAnew++;
-    datapath.troubled = (reason) => troubles.push(reason);
+    datapath.tap.recreated = () => recreated++;
+    datapath.onTrouble = (reason) => troubles.push(reason);
     datapath.apply({
       routes: new Map([[7, 0x0a630002]]),
       hops: new Map([[5, { vxlan: [{ shortId: 7, address: 0x0a630002 }], sleeve: false }]]),
@@ -332,10 +332,10 @@ test.each([
 });
 
 test("the sleeve engine is told of a TAP link that was made anew", async () => {
-  const before = madeAnew;
+  const before = recreated;
   await sh("ip link del sleeve-7783");
   reconcile();
-  expect(madeAnew).toBe(before + 1);
+  expect(recreated).toBe(before + 1);
 });
 
 describe("programs of others", () => {

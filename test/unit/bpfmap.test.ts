@@ -11,7 +11,7 @@ const definition = { name: "m", type: "hash", key: U32, value: U32, maxEntries: 
 /** An empty map, of which reading by many fails with this errno. */
 function map(errno: number) {
   const commands: number[] = [];
-  const subject = BpfMap.behind<number, number>(definition, 3, (command) => {
+  const subject = BpfMap.fromFd<number, number>(definition, 3, (command) => {
     commands.push(command);
     return command === BPF_MAP_LOOKUP_BATCH ? -errno : -ENOENT;
   });

@@ -107,7 +107,7 @@ describe("a meter", () => {
       const run = (perSecond: number, from: number, to: number) => {
         for (let now = from + everyMs; now <= to; now += everyMs) {
           count += (perSecond * everyMs) / 1_000;
-          meter.look(now, count);
+          meter.sample(now, count);
         }
       };
       run(1_000, 0, 60_000);
@@ -119,10 +119,10 @@ describe("a meter", () => {
 
   test("a counter that begins anew goes on", () => {
     const meter = new Meter(0, 100);
-    meter.look(1_000, 1_100);
+    meter.sample(1_000, 1_100);
     expect(meter.traffic(2_000, 1_100).bytes).toBe(1_000);
-    meter.look(6_000, 1_100);
-    meter.look(7_000, 500);
+    meter.sample(6_000, 1_100);
+    meter.sample(7_000, 500);
     expect(meter.traffic(7_000, 500).bytes).toBe(1_500);
     expect(meter.traffic(12_000, 1_500)).toMatchObject({ bytes: 2_500 });
     expect(meter.traffic(12_000, 1_500).perSecond).toBeGreaterThan(0);

@@ -28,7 +28,7 @@ test("after each end of the engine all link numbers are free, and those of befor
     (_setup, _clock, listener) => {
       const told: ToEngine[] = [];
       engines.push({ told, fail: listener.failed });
-      return { tell: (message) => told.push(message), stop: async () => true };
+      return { post: (message) => told.push(message), stop: async () => true };
     },
   );
   for (let round = 0; round < 5; round++) {

@@ -1,15 +1,15 @@
-// What the kernel forwards by, as desired state: others can write the maps, too (bpftool).
+// The forwarding table in the kernel's maps, as desired state: other programs can write them, too (bpftool).
 import type { IPv4 } from "../../address/ipv4.ts";
 import type { Change, Resource } from "../../host/reconcile/resource.ts";
 import { type DatapathMaps, type Hops, MAX_HOPS, NEW_NEIGHBOUR } from "./maps.ts";
 
-/** Where frames of one peer go: what the maps are made from. Peers are given by their numbers. */
+/** The kernel's forwarding table. Peers are given by their numbers. */
 export interface ForwardingTable {
   /** Next hop by destination: its address, or SLEEVE. */
   readonly routes: ReadonlyMap<number, IPv4>;
   /** Hops by source. */
   readonly hops: ReadonlyMap<number, Hops>;
-  /** Addresses that frames are taken from by VXLAN. */
+  /** Addresses that VXLAN frames are accepted from. */
   readonly neighbours: ReadonlySet<IPv4>;
 }
 
@@ -23,7 +23,7 @@ interface ContentsChange extends Change {
   readonly entries: readonly Entry[];
 }
 
-/** What to write so that one table becomes the other: new routes before those that use them. */
+/** Return the entries to write so that `found` becomes `desired`; what others depend on comes first. */
 export function tableDifference(desired: ForwardingTable, found: ForwardingTable): Entry[] {
   const entries: Entry[] = [];
   for (const key of desired.neighbours) {
@@ -47,7 +47,7 @@ export function tableDifference(desired: ForwardingTable, found: ForwardingTable
   return entries;
 }
 
-/** Whether the kernel does the same by both: it takes MAX_HOPS of them. */
+/** Return true where the kernel cannot tell them apart: it has room for MAX_HOPS. */
 function sameHops(a: Hops | undefined, b: Hops): boolean {
   if (!a || a.sleeve !== b.sleeve || (a.from ?? 0) !== (b.from ?? 0)) return false;
   const [first, second] = [a.vxlan.slice(0, MAX_HOPS), b.vxlan.slice(0, MAX_HOPS)];
@@ -57,7 +57,6 @@ function sameHops(a: Hops | undefined, b: Hops): boolean {
   );
 }
 
-/** The table that is in the maps. */
 function readTable(maps: DatapathMaps): ForwardingTable {
   return {
     routes: new Map(maps.routes.entries().filter(([, address]) => address !== 0)),
@@ -83,7 +82,7 @@ export class Contents implements Resource<ForwardingTable, ForwardingTable, Cont
   readonly sources = [] as const;
   #table: ForwardingTable;
 
-  /** `adopted`: the maps are those of a router before us, with what it has left in them. */
+  /** `adopted`: the maps are those of the router before us, with its table. */
   constructor(
     private readonly maps: DatapathMaps,
     adopted: boolean,

@@ -1,5 +1,4 @@
-// The kernel's part of the overlay: links with programs on them that move frames (links.ts), and the maps that they
-// move them by, written when the topology changes.
+// The kernel's part of the overlay: links, the programs on them that forward frames, and the maps they forward by.
 import type { IPv4 } from "../../address/ipv4.ts";
 import { liftMemoryLimit } from "../../bpf/bpf.ts";
 import { programMapIds } from "../../bpf/program.ts";
@@ -10,7 +9,7 @@ import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
 import type { OverlayTrouble } from "../trouble.ts";
 import { Contents, type ForwardingTable } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
-import { linkAddress, need, TapLink, tapName, VxlanLink, vxlanName } from "./links.ts";
+import { linkAddress, requireKernel, TapLink, tapName, VxlanLink, vxlanName } from "./links.ts";
 import {
   adoptMaps,
   closeMaps,
@@ -25,19 +24,19 @@ import {
 export interface DatapathConfig {
   /** Name of our peer. */
   readonly name: string;
-  /** Port of the mesh, and UDP port of sleeve; the fast datapath has the UDP port above. */
+  /** TCP port of the mesh, and UDP port of sleeve; the fast datapath uses the UDP port above it. */
   readonly port: number;
   readonly mtu: number;
   /** Our short id. */
   readonly self: number;
-  /** Whether to have a VXLAN link. */
+  /** Use the fast datapath. */
   readonly fastdp: boolean;
 }
 
 export class Datapath {
   readonly maps: DatapathMaps;
-  /** Called with why the kernel's part is not in order, so that frames may be lost; undefined when it is again. */
-  troubled: (reason: string | undefined) => void = () => {};
+  /** Called with why frames may be lost in the kernel's part; with undefined when it is repaired. */
+  onTrouble: (reason: string | undefined) => void = () => {};
   readonly #vxlan: VxlanLink;
   readonly #tap: TapLink;
   readonly #hooks: Hooks;
@@ -48,8 +47,8 @@ export class Datapath {
   readonly #contents: Contents;
 
   /**
-   * Sets it all up by `keep`, which makes things as desired and keeps them so; throws DatapathError and leaves nothing behind
-   * where the kernel lacks something.
+   * Set it up by `keep`, which reconciles each resource now and from then on. Throws DatapathError where the kernel lacks
+   * something, and leaves nothing behind.
    */
   constructor(
     private readonly nl: NetlinkSocket,
@@ -66,15 +65,15 @@ export class Datapath {
       fastdp,
       trouble("vxlan"),
     );
-    // While the VXLAN link cannot be put back, frames go by sleeve, and have to get there.
+    // While the VXLAN link cannot be restored, the TAP link is the bridge's port: frames go by sleeve.
     const isPort = () => this.#vxlan.without !== undefined || this.#troubles.has("vxlan");
     this.#tap = new TapLink(nl, port, mtu, linkAddress(name, tapName(port)), isPort, trouble("tap"));
     try {
-      const adopted = need("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
+      const adopted = requireKernel("eBPF maps (CONFIG_BPF_SYSCALL)", () => {
         liftMemoryLimit();
         return fastdp ? this.#adopt() : undefined;
       });
-      this.maps = adopted ?? need("eBPF maps (CONFIG_BPF_SYSCALL)", createMaps);
+      this.maps = adopted ?? requireKernel("eBPF maps (CONFIG_BPF_SYSCALL)", createMaps);
       this.#contents = new Contents(this.maps, adopted !== undefined);
       const links = () => ({ vxlan: isPort() ? undefined : this.#vxlan.link, tap: this.#tap.link });
       this.#hooks = new Hooks(nl, this.maps, links, self, trouble("programs"));
@@ -94,38 +93,38 @@ export class Datapath {
     return this.#vxlan.without;
   }
 
-  /** Name of the port of the bridge that other hosts are behind. */
+  /** Name of the bridge's port to other hosts. */
   get portName(): string {
     return this.#tap.isPort() ? this.#tap.link : this.#vxlan.link;
   }
 
-  /** Names of the links that may be that port. */
+  /** Names of the links that can be that port. */
   get linkNames(): readonly string[] {
     return [this.#vxlan.link, this.#tap.link];
   }
 
-  get tap(): Pick<TapLink, "fd" | "link" | "madeAnew"> {
+  get tap(): Pick<TapLink, "fd" | "link" | "recreated"> {
     return this.#tap;
   }
 
-  /** Why the kernel's part is not in order. */
+  /** Why frames may be lost in the kernel's part. */
   get trouble(): string | undefined {
     return this.#troubles.size === 0 ? undefined : [...this.#troubles.values()].join("; ");
   }
 
-  /** The same, but for what sleeve alone needs. */
+  /** The same, without the parts that only sleeve needs. */
   get fastdpTrouble(): string | undefined {
     const reasons = [...this.#troubles].flatMap(([what, reason]) => (what === "tap" ? [] : [reason]));
     return reasons.length === 0 ? undefined : reasons.join("; ");
   }
 
-  /** Puts programs for another short id in place, each atomically instead of the one before it. */
+  /** Replace the programs by those for another short id, each atomically. */
   renumber(self: number): void {
     this.#hooks.self = self;
     keeper(this.#hooks).reconcile(() => true);
   }
 
-  /** Takes away what was not there before. */
+  /** Remove what the constructor has made. */
   remove(): void {
     this.close();
     this.#vxlan.remove();
@@ -133,8 +132,8 @@ export class Datapath {
   }
 
   /**
-   * Closes our end; the VXLAN link and its programs stay, and go on forwarding. `unused` is false where the sleeve
-   * engine has not let go of the TAP link: then it is left to the end of the process.
+   * Close our end; the VXLAN link and its programs stay, and go on forwarding. `unused` is false where the sleeve
+   * engine has not released the TAP link: then its file stays open until the process ends.
    */
   close(unused = true): void {
     this.#hooks?.close();
@@ -149,22 +148,22 @@ export class Datapath {
     this.#mapsClosed = true;
   }
 
-  /** What the kernel forwards by: at the start what a router before us has left. */
+  /** The table that the kernel forwards by: at the start that of the router before us. */
   get table(): ForwardingTable {
     return this.#contents.table;
   }
 
-  /** Writes what differs from the table before. */
+  /** Write the entries that differ from the table before. */
   apply(table: ForwardingTable): void {
     this.#contents.replace(table);
   }
 
-  /** The last heartbeat from a peer, by its short id. */
+  /** Return the last heartbeat from a peer, by its short id. */
   heartbeat(shortId: number): ReceivedHeartbeat | undefined {
     return this.maps.heartbeats.get(shortId);
   }
 
-  /** What came from a neighbour and went to it. */
+  /** Return the traffic with a neighbour. */
   neighbour(address: IPv4): NeighbourEntry {
     return this.maps.neighbours.get(address) ?? NEW_NEIGHBOUR;
   }
@@ -173,12 +172,12 @@ export class Datapath {
     return this.maps.macs.entries();
   }
 
-  /** Forgets MAC addresses that were not seen since `before` (CLOCK_MONOTONIC, ns). */
+  /** Forget MAC addresses that were not seen since `before` (CLOCK_MONOTONIC, ns). */
   forgetMacs(before: bigint): void {
     for (const [mac, { seen }] of this.macs()) if (seen < before) this.maps.macs.delete(mac);
   }
 
-  /** Peers have other numbers now, or (undefined) are gone: their MAC addresses go along. */
+  /** Move MAC addresses along to the new numbers of their peers; remove those of peers that are gone (undefined). */
   renumberMacs(changes: ReadonlyMap<number, number | undefined>): void {
     for (const [mac, { peer, seen }] of this.macs()) {
       if (!changes.has(peer)) continue;
@@ -188,7 +187,7 @@ export class Datapath {
     }
   }
 
-  /** The maps of a router before us, which the kernel still forwards by. */
+  /** Open the maps of the router before us, which the kernel still forwards by. */
   #adopt(): DatapathMaps | undefined {
     const link = linkByName(this.nl, this.#vxlan.link);
     const ingress = link && bpfFilterList(this.nl, link.index, "ingress").find(({ ours }) => ours);
@@ -200,7 +199,7 @@ export class Datapath {
     const hadVxlan = !this.#troubles.has("vxlan");
     if (reason === undefined) this.#troubles.delete(what);
     else this.#troubles.set(what, reason);
-    if (this.trouble !== before) this.troubled(this.trouble);
+    if (this.trouble !== before) this.onTrouble(this.trouble);
     if (hadVxlan === !this.#troubles.has("vxlan")) return;
     for (const each of [keeper(this.#tap), keeper(this.#hooks)]) each.reconcile(() => true);
   }

@@ -1,5 +1,5 @@
-// The programs on the datapath's links as desired state: each at its place of traffic control, with the ids that we loaded.
-// What others have at other places stays.
+// The programs on the datapath's links as desired state: each as a filter of traffic control with its own handle and the
+// id that we loaded. Filters of others stay.
 import { loadProgram, type Program, programId } from "../../bpf/program.ts";
 import type { Change, Resource } from "../../host/reconcile/resource.ts";
 import { linkByName } from "../../netlink/link.ts";
@@ -11,14 +11,14 @@ import {
   clsactReplace,
   type Direction,
 } from "../../netlink/trafficcontrol.ts";
-import { need } from "./links.ts";
+import { requireKernel } from "./links.ts";
 import type { DatapathMaps } from "./maps.ts";
 import { egressProgram } from "./programs/egress.ts";
 import { ingressProgram } from "./programs/ingress.ts";
 import type { ProgramConfig, ProgramMaps } from "./programs/layout.ts";
 import { tapProgram } from "./programs/tap.ts";
 
-/** One place for a program. */
+/** A place for a program. */
 interface Hook {
   readonly link: string;
   readonly direction: Direction;
@@ -26,7 +26,7 @@ interface Hook {
   readonly make: (maps: ProgramMaps, config: ProgramConfig) => Uint8Array;
 }
 
-/** Names of the links that the programs are on; `vxlan` is undefined where there is no fast datapath. */
+/** Names of the links with programs; `vxlan` is undefined without a fast datapath. */
 export interface HookLinks {
   readonly vxlan: string | undefined;
   readonly tap: string;
@@ -41,14 +41,14 @@ interface Observed {
   readonly config: ProgramConfig;
   /** The links' ifindexes, by their names. */
   readonly indexes: ReadonlyMap<string, number>;
-  /** Id of the program at our place of each hook; undefined where there is none. */
+  /** Id of the program at each hook; undefined where there is none. */
   readonly ids: ReadonlyMap<Hook, number | undefined>;
-  /** The program that left by the TAP link while there was no VXLAN link is still there. */
+  /** The egress program is still on the TAP link, from when that was the bridge's port. */
   readonly stale: boolean;
 }
 
 interface HookChange extends Change {
-  /** undefined where the program at egress of the TAP link is to go. */
+  /** Undefined: remove the egress program of the TAP link. */
   readonly hook: Hook | undefined;
   readonly index: number;
   readonly config: ProgramConfig;
@@ -68,7 +68,7 @@ export function hooksOf({ vxlan, tap }: HookLinks): Hook[] {
 export class Hooks implements Resource<Desired, Observed, HookChange> {
   readonly name = "eBPF programs";
   readonly sources = ["links", "trafficcontrol"] as const;
-  /** Programs that we have loaded, by their names; they stay loaded, to be attached again. */
+  /** Programs by their names; they stay loaded, to be attached again. */
   readonly #loaded = new Map<
     string,
     { readonly program: Program; readonly id: number; readonly key: string }
@@ -127,7 +127,7 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
   }
 
   apply(changes: readonly HookChange[]): void {
-    need("traffic control with eBPF (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)", () => {
+    requireKernel("traffic control with eBPF (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)", () => {
       for (const { hook, index, config } of changes) {
         if (!hook) {
           bpfFilterDelete(this.nl, this.links().tap, index, "egress");

@@ -1,5 +1,5 @@
-// The links of the datapath as desired state: the VXLAN link of the fast datapath where the kernel has VXLAN, and the TAP
-// link of sleeve. One of them is the bridge's port to other hosts.
+// The links of the datapath as desired state: the VXLAN link of the fast datapath, where the kernel has VXLAN, and the TAP
+// link of sleeve. The first of them is the bridge's port to other hosts.
 import { createHash } from "node:crypto";
 import { closeSync } from "node:fs";
 import { formatMac } from "../../address/mac.ts";
@@ -28,13 +28,13 @@ import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
 
 const O_CLOEXEC = 0x80000;
 
-/** Frames that wait for the sleeve engine; more would only wait longer. */
+/** Frames queued for the sleeve engine; more would add latency only. */
 const TAP_QUEUE = 256;
 
-/** The programs know better than the bridge which hosts are behind this port, but the bridge learns which are not. */
+/** The programs know where remote addresses are; the bridge learns the local ones. */
 const PORT = { master: BRIDGE, port: NEW_PORT };
 
-/** The kernel lacks something that the datapath needs; the message names it. */
+/** The kernel lacks what the datapath needs; the message names it. */
 export class DatapathError extends Error {
   override readonly name = "DatapathError";
 }
@@ -47,15 +47,15 @@ export function tapName(port: number): string {
   return `sleeve-${port}`;
 }
 
-/** The Ethernet address of a link of a peer: locally administered, and the same whenever the link is made. */
+/** Return the Ethernet address of a peer's link: locally administered, the same each time that the link is made. */
 export function linkAddress(peer: string, link: string): string {
   const digest = createHash("sha256").update(`${peer}/${link}`).digest().subarray(0, 6);
   digest[0] = ((digest[0] ?? 0) & 0xfc) | 0x02;
   return formatMac(digest);
 }
 
-/** Runs what needs something of the kernel; throws DatapathError, which says what. */
-export function need<T>(what: string, fn: () => T): T {
+/** Run what needs a feature of the kernel. Throws DatapathError, which names it. */
+export function requireKernel<T>(what: string, fn: () => T): T {
   try {
     return fn();
   } catch (error) {
@@ -75,14 +75,14 @@ function silence(link: string): void {
   for (const { name, value } of silentSysctls(link)) sysctlSet(name, value);
 }
 
-/** The VXLAN link; undefined is desired where there is to be none. */
+/** The VXLAN link; undefined is desired where there has to be none. */
 export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkChange> {
   readonly name = "VXLAN link";
   readonly sources = ["links"] as const;
   readonly link: string;
-  /** Why there is none; undefined where there is one. Known once it has started. */
+  /** Why there is no VXLAN link; known once it has started. */
   without: OverlayTrouble | undefined;
-  /** Others may rename it. */
+  /** Finds it under another name, too. */
   #index: number | undefined;
   #started = false;
   #created = false;
@@ -92,7 +92,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     /** UDP port. */
     private readonly port: number,
     private readonly mtu: number,
-    /** The same whenever it is made. */
+    /** Its Ethernet address (linkAddress). */
     private readonly address: string,
     enabled: boolean,
     readonly trouble: (reason: string | undefined) => void,
@@ -107,7 +107,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
   }
 
   observe(): Found {
-    // Under another name it would be in the way of one that is made anew; one that is not known may be somebody else's.
+    // Renamed by others, it would hold the UDP port against a new one; a link unknown to us may be somebody else's.
     const link = findLink(this.nl, this.link, this.#index);
     if (link && this.without === undefined && !this.#isOurs(link)) {
       throw new DatapathError(
@@ -135,7 +135,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     try {
       if (!present) this.#make();
       else if (this.observe().link?.vxlan?.learning) vxlanStopLearning(this.nl, this.link, change.index);
-      // The kernel takes the UDP port when the link goes up.
+      // The kernel binds the UDP port when the link goes up.
       alignLink(this.nl, desired, change?.index);
       this.observe();
     } catch (error) {
@@ -147,12 +147,12 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     }
   }
 
-  /** Whether there is a fast datapath is known: from now on the link has to be there, or must not be. */
+  /** From now on a failure is trouble, and no longer a reason to do without the fast datapath. */
   started(): void {
     this.#started = true;
   }
 
-  /** Removes it, if it was not there before. */
+  /** Remove it, if we have made it. */
   remove(): void {
     if (this.#created) linkDelete(this.nl, this.link);
   }
@@ -183,7 +183,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
   }
 }
 
-/** The TAP link; there is one owner of it at a time. */
+/** Open the TAP link exclusively. */
 function exclusiveTap(name: string): number {
   try {
     return openTap(name, true);
@@ -194,7 +194,7 @@ function exclusiveTap(name: string): number {
   }
 }
 
-/** Puts another open file under the number of `fd`, for all threads that have it, and lets go of the one before. */
+/** Put the open file of `by` under the number of `fd`, which other threads use, and close `by`. */
 function replaceFile(fd: number, by: number): void {
   try {
     syscall("replacing the TAP link's file", "dup3", by, fd, O_CLOEXEC);
@@ -203,15 +203,15 @@ function replaceFile(fd: number, by: number): void {
   }
 }
 
-/** The TAP link; it goes with its file. */
+/** The TAP link, which exists as long as its file is open. */
 export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
   readonly name = "TAP link";
   readonly sources = ["links"] as const;
   readonly link: string;
   /** The engine's end. */
   readonly fd: number;
-  /** Told when it was made anew. */
-  madeAnew: () => void = () => {};
+  /** Called when it was made again, under the same fd. */
+  recreated: () => void = () => {};
   #index: number | undefined;
   #closed = false;
 
@@ -220,12 +220,12 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
     port: number,
     private readonly mtu: number,
     private readonly address: string,
-    /** It is the port of the bridge. */
+    /** It is the bridge's port to other hosts. */
     readonly isPort: () => boolean,
     readonly trouble: (reason: string | undefined) => void,
   ) {
     this.link = tapName(port);
-    this.fd = need("TAP links (CONFIG_TUN)", () => exclusiveTap(this.link));
+    this.fd = requireKernel("TAP links (CONFIG_TUN)", () => exclusiveTap(this.link));
     this.#made();
   }
 
@@ -235,7 +235,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
   }
 
   observe(): Found {
-    // Another one of that name is not at the end of our file.
+    // By index: another link of that name does not belong to our file.
     const link = this.#index === undefined ? undefined : linkByIndex(this.nl, this.#index);
     return { link, bridge: linkByName(this.nl, BRIDGE) };
   }
@@ -248,12 +248,12 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
     if (change?.index === undefined) {
       replaceFile(this.fd, exclusiveTap(this.link));
       this.#made();
-      this.madeAnew();
+      this.recreated();
     }
     alignLink(this.nl, this.desired(), this.#index);
   }
 
-  /** Closes it. `unused` is false where the engine has not let go of it: then it is left to the end of the process. */
+  /** Close it; where the engine has not released it (`unused` false), the file stays open until the process ends. */
   close(unused = true): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -262,7 +262,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
 
   #made(): void {
     this.#index = linkByName(this.nl, this.link)?.index;
-    // Nothing speaks here but the engine.
+    // No neighbour discovery or multicast reports of the host's own.
     silence(this.link);
   }
 }

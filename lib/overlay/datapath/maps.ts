@@ -1,5 +1,5 @@
-// The eBPF maps that the datapath's programs and the router share. The programs learn and look up; the router
-// writes routes when the topology changes, and reads what was learned.
+// The eBPF maps that the datapath's programs and the router share: the router writes routes, the programs learn MAC
+// addresses and count.
 
 import type { IPv4 } from "../../address/ipv4.ts";
 import { MacKey } from "../../bpf/mackey.ts";
@@ -7,14 +7,14 @@ import { BpfMap, type Layout, U32 } from "../../bpf/map.ts";
 import { SHORT_IDS } from "../../mesh/bounds.ts";
 import { PEER_IDS } from "../peerid.ts";
 
-/** Most neighbours that one frame is passed on to; the verifier wants a bound. */
+/** Most neighbours that a frame is flooded to; the verifier wants a bound. */
 export const MAX_HOPS = 256;
-/** MAC addresses remembered; beyond that the least used are forgotten. */
+/** Capacity for MAC addresses; the least recently used are evicted. */
 const MAX_MACS = 16_384;
 
 /** Where a MAC address was last seen. */
 export interface MacEntry {
-  /** Number of the peer that has it. */
+  /** Number of its peer. */
   readonly peer: number;
   /** CLOCK_MONOTONIC, in ns. */
   readonly seen: bigint;
@@ -35,28 +35,28 @@ const MacValue: Layout<MacEntry> = {
   }),
 };
 
-/** A neighbour to pass a broadcast on to. */
+/** A neighbour that a broadcast goes to. */
 export interface Hop {
   readonly shortId: number;
   readonly address: IPv4;
 }
 
-/** Where a broadcast is passed on to. */
+/** Our place in the broadcast tree of a peer. */
 export interface Hops {
   /**
-   * The neighbour that is to pass it to us (SLEEVE where that one does it by sleeve): what comes by VXLAN from others is
-   * not passed on. While peers do not agree on the trees yet, it would go round and round, and multiply.
+   * The neighbour that its broadcasts have to come from, or SLEEVE; those that come by VXLAN from others are not passed on
+   * (reverse path check). While peers do not agree on the trees, they would loop and multiply.
    */
   readonly from?: IPv4 | undefined;
-  /** Neighbours that get it by VXLAN. */
+  /** Children by VXLAN. */
   readonly vxlan: readonly Hop[];
-  /** Others get it by sleeve. */
+  /** There are children by sleeve. */
   readonly sleeve: boolean;
 }
 
 /**
- * Byte offsets in the value of `hops`: a count, whether sleeve gets it, from whom it has to come (0: from anybody), then
- * for each hop its short id and address.
+ * Byte offsets in the value of `hops`: number of VXLAN hops, `sleeve`, `from` (0: any), then short id and address of each
+ * hop.
  */
 export const HOPS_VALUE = {
   count: 0,
@@ -88,11 +88,11 @@ const HopsValue: Layout<Hops> = {
   }),
 };
 
-/** A neighbour that frames are taken from by VXLAN. */
+/** A neighbour that VXLAN frames are accepted from. */
 export interface NeighbourEntry {
-  /** When the last frame came from it: CLOCK_MONOTONIC in ns, 0 for never. */
+  /** Arrival of the last frame: CLOCK_MONOTONIC in ns, 0 for never. */
   readonly seen: bigint;
-  /** Bytes of the frames that came from it and went to it, with their Ethernet headers. */
+  /** Bytes of frames, with their Ethernet headers. */
   readonly received: bigint;
   readonly sent: bigint;
 }
@@ -117,13 +117,13 @@ const NeighbourValue: Layout<NeighbourEntry> = {
 /** A neighbour that nothing has come from yet. */
 export const NEW_NEIGHBOUR: NeighbourEntry = { seen: 0n, received: 0n, sent: 0n };
 
-/** In place of the address of a next hop: the frame goes by sleeve. Nobody has that address (RFC 919). */
+/** As the address of a next hop: by sleeve. No host has the broadcast address (RFC 919). */
 export const SLEEVE = 0xffff_ffff;
 
-/** A heartbeat as it came in: what a peer put into it, and what became of it on the way. */
+/** A received heartbeat. */
 export interface ReceivedHeartbeat {
   readonly connectionUid: bigint;
-  /** The frame's length as its sender wrote it, and as it arrived, in bytes. */
+  /** Bytes of the frame, as sent and as received. */
   readonly size: number;
   readonly length: number;
   readonly sender: IPv4;
@@ -131,10 +131,10 @@ export interface ReceivedHeartbeat {
   readonly at: bigint;
 }
 
-/** Bytes that a heartbeat has at least, behind its Ethernet header: the connection's uid and its size. */
+/** Least bytes of a heartbeat behind the Ethernet header: connection uid and size. */
 export const HEARTBEAT_PAYLOAD = 10;
 
-/** Byte offsets in the value of `heartbeats`. The uid and the size are as on the wire: big-endian. */
+/** Byte offsets in the value of `heartbeats`; uid and size are big-endian, as on the wire. */
 export const HEARTBEAT_VALUE = { uid: 0, size: 8, length: 12, sender: 16, at: 24, total: 32 } as const;
 
 const HeartbeatValue: Layout<ReceivedHeartbeat> = {
@@ -152,13 +152,13 @@ const HeartbeatValue: Layout<ReceivedHeartbeat> = {
 };
 
 const DEFINITIONS = {
-  /** MAC address -> the peer it is at. */
+  /** MAC address -> number of its peer. */
   macs: { name: "weave_macs", type: "lruHash", key: MacKey, value: MacValue, maxEntries: MAX_MACS },
-  /** Number of a peer -> address of the next hop to it; 0 for none. */
+  /** Number of a peer -> address of the next hop; 0 for none. */
   routes: { name: "weave_routes", type: "array", key: U32, value: U32, maxEntries: PEER_IDS },
-  /** Number of the source of a broadcast -> where to pass it on to. */
+  /** Number of a peer -> our place in its broadcast tree. */
   hops: { name: "weave_hops", type: "hash", key: U32, value: HopsValue, maxEntries: PEER_IDS },
-  /** Address of a neighbour -> what came from it and went to it; others' frames are dropped. */
+  /** Address of a neighbour -> its traffic; frames of other hosts are dropped. */
   neighbours: {
     name: "weave_neighb",
     type: "hash",
@@ -166,7 +166,7 @@ const DEFINITIONS = {
     value: NeighbourValue,
     maxEntries: SHORT_IDS,
   },
-  /** Short id of a peer -> the last heartbeat that it sent. */
+  /** Short id of a peer -> its last heartbeat. */
   heartbeats: {
     name: "weave_heartb",
     type: "lruHash",
@@ -184,12 +184,12 @@ export interface DatapathMaps {
   readonly heartbeats: BpfMap<number, ReceivedHeartbeat>;
 }
 
-/** The map of MAC addresses behind an open fd: for another thread than the one that made it. */
-export function macsBehind(fd: number): BpfMap<string, MacEntry> {
-  return BpfMap.behind<string, MacEntry>(DEFINITIONS.macs, fd);
+/** Return the map of MAC addresses behind an fd that another thread has opened. */
+export function macsFromFd(fd: number): BpfMap<string, MacEntry> {
+  return BpfMap.fromFd<string, MacEntry>(DEFINITIONS.macs, fd);
 }
 
-/** The maps with these ids; undefined where one is missing or has another shape. */
+/** Open the maps with these ids; undefined where one is missing or has another layout. */
 export function adoptMaps(ids: readonly number[]): DatapathMaps | undefined {
   const macs = BpfMap.adopt<string, MacEntry>(DEFINITIONS.macs, ids);
   const routes = BpfMap.adopt<number, number>(DEFINITIONS.routes, ids);

@@ -1,6 +1,6 @@
 // Encryption of the fast datapath: ESP over the VXLAN flow between two hosts (weave: net/ipsec/ipsec.go). Each end makes
-// the association for what it receives, and tells the other by a control message what to send with. Until both are there,
-// and ever after they are gone, the kernel lets nothing through in clear: that is what the policies are for.
+// the security association for what it receives, and offers it to the other by a control message. The policies fail
+// closed: without associations nothing leaves in clear.
 
 import { hkdfSync } from "node:crypto";
 import type { IPv4 } from "../../address/ipv4.ts";
@@ -24,14 +24,14 @@ import { reasonOf } from "../../sys/reason.ts";
 /** AES-256 key, and salt. */
 const KEY = 36;
 const NONCE = 32;
-/** The original leaves 32 bytes for an index of four. */
+/** The original has 32 bytes for an SPI of four. */
 const MESSAGE = NONCE + 32;
 /** Lower ones are reserved (RFC 4303). */
 const FIRST_SPI = 256;
 const ATTEMPTS = 10;
 const LOOPBACK = 0x7f000001;
 
-/** What the receiver of frames tells their sender. */
+/** What a receiver tells the sender to encrypt with. */
 export interface SecurityOffer {
   readonly nonce: Uint8Array;
   readonly spi: number;
@@ -44,7 +44,7 @@ export function encodeOffer({ nonce, spi }: SecurityOffer): Uint8Array {
   return bytes;
 }
 
-/** Throws for a message that is no offer. */
+/** Decode an offer. Throws for a message that is none. */
 export function decodeOffer(bytes: Uint8Array): SecurityOffer {
   if (bytes.length !== MESSAGE) throw new Error(`an ESP offer has ${MESSAGE} bytes, not ${bytes.length}`);
   const spi = viewOf(bytes).getUint32(NONCE, false);
@@ -52,21 +52,21 @@ export function decodeOffer(bytes: Uint8Array): SecurityOffer {
   return { nonce: bytes.slice(0, NONCE), spi };
 }
 
-/** The key of one direction: HKDF-SHA256 of the connection's session key, for the peer that receives. */
+/** Derive the key of one direction: HKDF-SHA256 of the connection's session key, for the receiving peer. */
 export function deriveKey(sessionKey: Uint8Array, nonce: Uint8Array, receiver: PeerName): Uint8Array {
   const info = new Uint8Array(8);
   new DataView(info.buffer).setBigUint64(0, nameToNumber(receiver), false);
   return new Uint8Array(hkdfSync("sha256", sessionKey, nonce, info, KEY));
 }
 
-/** The two hosts of a connection, and its key. */
+/** A connection between two hosts, and its session key. */
 export interface SecuredPath {
   readonly local: IPv4;
   readonly remote: IPv4;
   readonly ourName: PeerName;
   readonly theirName: PeerName;
   readonly sessionKey: Uint8Array;
-  /** Others have removed an association of it: its keys must not be used again, new ones have to be agreed on. */
+  /** Called when others have removed an association: its key must not be used again, the ends have to agree on new ones. */
   lost(): void;
 }
 
@@ -75,28 +75,28 @@ export type Association = Pick<SecurityAssociation, "source" | "destination" | "
 /** The kernel's associations; tests have others on kernels without AES-GCM. */
 const kernelStates = { add: stateAdd, delete: stateDelete, list: stateList };
 
-/** All associations of one router with its neighbours. */
+/** Associations and policies of this router with its neighbours. */
 export class Esp {
-  /** Why policies cannot be kept, so that frames might leave in clear. */
+  /** Why policies cannot be restored, so that frames might leave in clear. */
   trouble: string | undefined;
   /** Called when that changes. */
-  troubled: () => void = () => {};
-  /** The path in charge of a neighbour's policies: a newer connection takes over from an older one. */
+  onTrouble: () => void = () => {};
+  /** The path that owns a neighbour's policies: that of the newest connection. */
   readonly #paths = new Map<IPv4, SecuredPath>();
   readonly #associations = new Map<SecuredPath, Association[]>();
-  /** Associations that a router before us has left. */
+  /** Associations left by the router before us. */
   #left: Association[] = [];
-  /** As they have to be, by their selectors. */
+  /** Desired policies, by their selectors. */
   readonly #policies = new Map<string, SecurityPolicy>();
 
   readonly #nl: NetlinkSocket | undefined;
-  /** Why this kernel cannot do it; undefined when it can. */
+  /** Why this kernel cannot encrypt; undefined where it can. */
   readonly unavailable: string | undefined;
 
-  /** Leaves what a router before us has left as it is: the kernel still forwards by it. */
+  /** Keeps what the router before us has left: the kernel still forwards by it. */
   constructor(
     private readonly random: Random,
-    /** UDP port of the fast datapath; also marks associations and policies as ours. */
+    /** UDP port of the fast datapath; as reqid and priority it marks associations and policies as ours. */
     private readonly port: number,
     private readonly states = kernelStates,
   ) {
@@ -122,19 +122,19 @@ export class Esp {
     return this.#nl;
   }
 
-  /** The policies that there have to be. */
+  /** Desired policies. */
   get policies(): readonly SecurityPolicy[] {
     return [...this.#policies.values()];
   }
 
-  /** The associations that there have to be, and the paths that they are of. */
+  /** Desired associations, with their paths. */
   get associations(): { readonly path: SecuredPath; readonly association: Association }[] {
     return [...this.#paths.values()].flatMap((path) =>
       (this.#associations.get(path) ?? []).map((association) => ({ path, association })),
     );
   }
 
-  /** The policies and associations of ours that the kernel has. */
+  /** Return our policies and associations in the kernel. */
   found(): { policies: FoundPolicy[]; associations: Association[] } {
     return {
       policies: ownPolicies(this.kernel, this.port),
@@ -142,20 +142,20 @@ export class Esp {
     };
   }
 
-  /** Removes the associations that a router before us has left; by now there are new ones, or the neighbours are gone. */
+  /** Remove associations left by the router before us, once they are replaced or their neighbours are gone. */
   settle(): void {
     for (const association of this.#left.splice(0)) this.states.delete(this.kernel, association);
   }
 
-  /** Prepares to receive from the neighbour; the offer is for it. Nothing goes to it in clear from now on. */
+  /** Prepare to receive from the neighbour, and return the offer for it. From now on nothing goes to it in clear. */
   receive(path: SecuredPath): SecurityOffer {
     const { port } = this;
     const { local, remote, sessionKey, ourName } = path;
     const before = this.#paths.get(remote);
     if (before && before.local !== local) this.#unsetBetween(before.local, remote);
     this.#paths.set(remote, path);
-    // Where there is a policy already, frames go on by it until the neighbour has told how they are to go now; what leaves
-    // from another address of this host is dropped all the same.
+    // An existing policy for our address still encrypts until the neighbour's offer comes; this one blocks all other
+    // source addresses.
     this.#set({
       direction: "out",
       source: undefined,
@@ -172,7 +172,7 @@ export class Esp {
     return { nonce, spi };
   }
 
-  /** Begins to send to the neighbour by its offer. */
+  /** Encrypt to the neighbour by its offer. */
   send(path: SecuredPath, { nonce, spi }: SecurityOffer): void {
     const { port } = this;
     const { local, remote, sessionKey, theirName } = path;
@@ -182,7 +182,7 @@ export class Esp {
     this.#set({ direction: "out", source: local, destination: remote, port, priority: port, action });
   }
 
-  /** Ends a connection. What is still on its way to the neighbour is dropped, not sent in clear. */
+  /** End a connection. Frames still sent to the neighbour are dropped, not sent in clear. */
   end(path: SecuredPath): void {
     const { local, remote } = path;
     if (this.#paths.get(remote) === path)
@@ -190,16 +190,16 @@ export class Esp {
     this.forget(path);
   }
 
-  /** Removes the associations of a path. */
+  /** Remove the associations of a path. */
   forget(path: SecuredPath): void {
     for (const association of this.#associations.get(path) ?? [])
       this.states.delete(this.kernel, association);
     this.#associations.delete(path);
   }
 
-  /** Lets frames to and from a neighbour through in clear: a connection that needs no encryption begins. */
+  /** Allow frames to and from a neighbour in clear, for a connection without encryption. */
   allowClear(local: IPv4, remote: IPv4): void {
-    // Without XFRM there is nothing in the way.
+    // Without XFRM there are no policies.
     if (!this.#nl) return;
     const before = this.#paths.get(remote);
     this.#paths.delete(remote);
@@ -224,7 +224,7 @@ export class Esp {
     this.#unset({ direction: "in", source: remote, destination: local, port });
   }
 
-  /** Makes an association; with no index given, under one that is free. Returns the index. */
+  /** Add an association under the given SPI, else under a free one. Returns the SPI. */
   #add(path: SecuredPath, source: IPv4, destination: IPv4, key: Uint8Array, given?: number): number {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const spi = given ?? this.#drawSpi();
@@ -251,19 +251,19 @@ export class Esp {
   }
 }
 
-/** What datagrams a policy is for, as a key. */
+/** Return a policy's selector as a key. */
 export function selectorOf({ direction, source, destination, port }: PolicySelector): string {
   return `${direction} ${source} ${destination} ${port}`;
 }
 
-/** Makes an association of no use and removes it again; throws NetlinkError where the kernel cannot. */
+/** Add an association and remove it again. Throws NetlinkError where the kernel lacks ESP with AES-GCM. */
 function probe(nl: NetlinkSocket, states: typeof kernelStates, spi: number, reqid: number): void {
   const state = { source: LOOPBACK, destination: LOOPBACK, spi, reqid };
   states.add(nl, { ...state, key: new Uint8Array(KEY) });
   states.delete(nl, state);
 }
 
-/** Removes the associations and policies of a fast datapath on that UDP port; where there is no XFRM, there are none. */
+/** Remove the associations and policies of a fast datapath on that UDP port; without XFRM there are none. */
 export function removeEsp(port: number): void {
   try {
     using nl = new NetlinkSocket(NETLINK_XFRM);
@@ -273,7 +273,7 @@ export function removeEsp(port: number): void {
   }
 }
 
-/** Those of a path have the port for their priority, the ones that back them up the next. */
+/** Policies of a path have the port as priority, the blocking ones behind them port + 1. */
 function ownPolicies(nl: NetlinkSocket, port: number): FoundPolicy[] {
   return policyList(nl).filter(
     (policy) => policy.port === port && (policy.priority === port || policy.priority === port + 1),

@@ -1,6 +1,6 @@
 // ESP of the fast datapath as desired state: others (strongSwan, an administrator) flush policies and associations. A policy
-// is put back as it was. An association is not: with its key the numbers of packets would begin again, and repeat what
-// AES-GCM must never see twice; so its connection is made anew, with other keys.
+// is restored. An association is not: its sequence numbers would start over, and repeat nonces of AES-GCM under the same
+// key; its connection is renewed instead, with other keys.
 import { type Change, type Keeper, keeper, type Resource } from "../../host/reconcile/resource.ts";
 import { pathText } from "../../netlink/xfrm/message.ts";
 import { policySet, type SecurityPolicy } from "../../netlink/xfrm/policy.ts";
@@ -10,7 +10,7 @@ interface PolicyChange extends Change {
   readonly policy: SecurityPolicy;
 }
 
-/** The policies that are missing among those found, or other than they should be. */
+/** Return the policies that are missing or wrong among those found. */
 export function policyDifference(
   desired: readonly SecurityPolicy[],
   found: ReturnType<Esp["found"]>["policies"],
@@ -31,7 +31,7 @@ interface AssociationChange extends Change {
   readonly path: SecuredPath;
 }
 
-/** The associations that are missing among those found. */
+/** Return the associations that are missing among those found. */
 export function associationDifference(
   desired: Esp["associations"],
   found: readonly Association[],
@@ -45,7 +45,7 @@ export function associationDifference(
   });
 }
 
-/** What keeps them; nothing where this kernel has no ESP. */
+/** Return the keepers of both; none where this kernel has no ESP. */
 export function espKeepers(esp: Esp): Keeper[] {
   if (esp.unavailable !== undefined) return [];
   const policies: Resource<readonly SecurityPolicy[], ReturnType<Esp["found"]>["policies"], PolicyChange> = {
@@ -60,7 +60,7 @@ export function espKeepers(esp: Esp): Keeper[] {
     trouble(reason) {
       if (reason === esp.trouble) return;
       esp.trouble = reason;
-      esp.troubled();
+      esp.onTrouble();
     },
   };
   const associations: Resource<Esp["associations"], readonly Association[], AssociationChange> = {

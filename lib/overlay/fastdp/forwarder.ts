@@ -21,27 +21,27 @@ export const FAST_HEARTBEAT_MS = 500;
 /** While frames come from the peer. */
 const ACTIVE_HEARTBEAT_MS = 1_000;
 export const SLOW_HEARTBEAT_MS = 10_000;
-/** Frames came so recently that the path is in use. */
+/** The path is active for so long after a frame. */
 const ACTIVE_MS = 5_000;
-/** Heartbeats that are sent within this follow each other closely: an answer is expected … */
+/** An acknowledgement is expected for a heartbeat sent within this after another … */
 const CLOSE_MS = 3_000;
-/** … and given to those that arrive within this: one of them may be lost. */
-const ANSWERED_MS = 5_000;
-/** A slow heartbeat has not come: it may have been seen late, by a peer or by us. */
+/** … and given to one that arrives within this: one in between may be lost. */
+const ACKNOWLEDGED_MS = 5_000;
+/** A slow heartbeat counts as missing after this; either end may poll late. */
 const MISSING_MS = SLOW_HEARTBEAT_MS + 2_500;
-/** While nothing goes on, heartbeats are short, but for one now and then: a path that takes less is found by it. */
+/** An idle path gets short heartbeats, and one of full length after this, which tests the MTU. */
 const WHOLE_MS = 3 * SLOW_HEARTBEAT_MS;
-/** A peer that has nothing to do answers within this. */
+/** An idle peer acknowledges within this. */
 const LOOK_MS = 1_500;
-/** After so many heartbeats without an answer the peer is asked for them. */
-const UNANSWERED = 3;
-/** So many refusals in a row by our own kernel mean that it goes on refusing. */
+/** After so many heartbeats without an acknowledgement the peer is asked for them. */
+const UNACKNOWLEDGED = 3;
+/** Errors in a row from our own kernel until they count as trouble. */
 const REFUSALS = 3;
-/** So many answers in a row mean that they do again. */
-const ANSWERS = 3;
-/** Of a peer that does not answer each heartbeat: three slow ones have not come. */
+/** Acknowledgements in a row until the path counts as working again. */
+const RECOVERED = 3;
+/** A peer without ACKNOWLEDGES is silent after this: three slow heartbeats are missing. */
 const SILENCE_MS = 3.5 * SLOW_HEARTBEAT_MS;
-/** A new connection gets so long until it is said that the path does not work. */
+/** A new path that does not work is reported after this. */
 const FIRST_MS = 5_000;
 
 export class Forwarder implements CandidateConnection {
@@ -51,26 +51,26 @@ export class Forwarder implements CandidateConnection {
   #stopped = false;
   #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
-  /** Of heartbeats. */
+  /** Trouble with heartbeats. */
   #trouble: OverlayTrouble | undefined;
   /** As reported last. */
   #reported: OverlayTrouble | undefined;
-  /** A heartbeat or frame of the peer; a heartbeat of the peer, or that we have said that one is missing; a frame. */
+  // Times, ms: of a heartbeat or frame; of a heartbeat, or of our report that one is missing; of a frame; …
   #lastHeard: number;
   #lastHeartbeat = Number.NEGATIVE_INFINITY;
   #lastFrame = Number.NEGATIVE_INFINITY;
   #lastSent = Number.NEGATIVE_INFINITY;
   #lastWhole = Number.NEGATIVE_INFINITY;
-  /** Heartbeats without an answer; and the peer has been asked for them. */
-  #unanswered = 0;
+  /** Heartbeats without an acknowledgement; whether the peer has been asked for them. */
+  #unacknowledged = 0;
   #asked = false;
-  #answers = 0;
-  /** Heartbeats in a row that our own kernel would not send. */
+  #acknowledgements = 0;
+  /** Errors in a row from our own kernel. */
   #refusals = 0;
   #confirmedAt = 0;
   #received: Meter | undefined;
   #sent: Meter | undefined;
-  /** What the peer said before we were ready for it. */
+  /** An offer that came before we were ready for it. */
   #offer: Uint8Array | undefined;
   /** Frames of ours are encrypted, or need not be. */
   #secured: boolean;
@@ -81,7 +81,7 @@ export class Forwarder implements CandidateConnection {
     this.#lastHeard = params.clock.now();
   }
 
-  /** Frames may be taken from the peer: confirmed and not given up. */
+  /** Frames of the peer are accepted. */
   get usable(): boolean {
     return this.#confirmed && !this.#stopped;
   }
@@ -90,9 +90,9 @@ export class Forwarder implements CandidateConnection {
     return this.usable ? { kind: "fastdp", address: this.remoteAddress } : undefined;
   }
 
-  /** Heartbeats and their answers are to be looked for often. */
+  /** Heartbeats have to be polled for often. */
   get watched(): boolean {
-    const missing = this.#unanswered > 0 || this.#refusals > 0;
+    const missing = this.#unacknowledged > 0 || this.#refusals > 0;
     return !this.established || missing || this.#trouble !== undefined || this.#active;
   }
 
@@ -107,7 +107,7 @@ export class Forwarder implements CandidateConnection {
     this.#sendDue();
   }
 
-  /** To be called every FAST_HEARTBEAT_MS or more often where `watched`, else once in a second or two. */
+  /** To be called every FAST_HEARTBEAT_MS or more often where `watched`, else every second or two. */
   tick(): void {
     if (!this.usable) return;
     this.#report();
@@ -121,23 +121,23 @@ export class Forwarder implements CandidateConnection {
       if (this.#confirmed) this.#secure(message);
       else this.#offer = message.slice();
     }
-    if (tag === CONTROL.heartbeatAck) this.#acknowledged();
+    if (tag === CONTROL.heartbeatAck) this.#takeAcknowledgement();
     if (!this.params.acknowledges) return;
     if (tag === CONTROL.anyHeartbeats) {
       this.params.look();
       this.params.sendControl(CONTROL.noMoreHeartbeats, new Uint8Array());
     }
-    if (tag === CONTROL.missingHeartbeat) this.#unanswered = Math.max(1, this.#unanswered);
+    if (tag === CONTROL.missingHeartbeat) this.#unacknowledged = Math.max(1, this.#unacknowledged);
     if (tag === CONTROL.noMoreHeartbeats) {
       this.#asked = false;
-      if (this.#unanswered >= UNANSWERED && this.#refusals === 0) {
-        this.#answers = 0;
+      if (this.#unacknowledged >= UNACKNOWLEDGED && this.#refusals === 0) {
+        this.#acknowledgements = 0;
         this.#setTrouble(this.#silent("heartbeats do not arrive any more"));
       }
     }
   }
 
-  /** A heartbeat that claims to be of this connection's peer has come in. */
+  /** Take a heartbeat that claims to be of this connection's peer. */
   heartbeat(received: ReceivedHeartbeat): void {
     if (
       this.#stopped ||
@@ -146,14 +146,14 @@ export class Forwarder implements CandidateConnection {
     )
       return;
     this.#lastHeard = this.params.clock.now();
-    // ESP is between two addresses; another one would be another's.
+    // ESP is between two addresses: one from another address is not the peer's.
     if (received.sender !== this.remoteAddress && this.params.security.encrypted) return;
     if (received.sender !== this.remoteAddress) {
       this.remoteAddress = received.sender;
       this.params.changed();
     }
     const first = !this.#acknowledgedTheirs;
-    const close = this.#lastHeard - this.#lastHeartbeat < ANSWERED_MS;
+    const close = this.#lastHeard - this.#lastHeartbeat < ACKNOWLEDGED_MS;
     this.#acknowledgedTheirs = true;
     this.#lastHeartbeat = this.#lastHeard;
     if (first || (this.params.acknowledges && close)) {
@@ -163,7 +163,7 @@ export class Forwarder implements CandidateConnection {
     if (!this.params.acknowledges && this.#refusals === 0) this.#setTrouble(undefined);
   }
 
-  /** Frames of the peer's pods have come in: a sign of life, and of use. */
+  /** Frames of the peer's pods have come in: it is alive, and the path active. */
   heard(): void {
     this.#lastHeard = this.params.clock.now();
     this.#lastFrame = this.#lastHeard;
@@ -176,13 +176,13 @@ export class Forwarder implements CandidateConnection {
     this.params.changed();
   }
 
-  /** Bytes of frames that have come from the peer's host and gone there; to be called every few seconds. */
+  /** Take the counters of bytes from and to the peer's host; to be called every few seconds. */
   counted(received: bigint, sent: bigint): void {
     const now = this.params.clock.now();
     this.#received ??= new Meter(now, Number(received));
     this.#sent ??= new Meter(now, Number(sent));
-    this.#received.look(now, Number(received));
-    this.#sent.look(now, Number(sent));
+    this.#received.sample(now, Number(received));
+    this.#sent.sample(now, Number(sent));
   }
 
   vitals(): OverlayVitals {
@@ -202,7 +202,7 @@ export class Forwarder implements CandidateConnection {
     return { name: "fastdp", mtu: this.params.mtu };
   }
 
-  /** Does what the kernel may refuse; where it does, that is the end of this forwarder. */
+  /** Run what the kernel may refuse. Returns false where it does; then this forwarder has failed. */
   #try(fn: () => void): boolean {
     try {
       fn();
@@ -219,12 +219,12 @@ export class Forwarder implements CandidateConnection {
     if (this.#secured) this.#sendDue();
   }
 
-  #acknowledged(): void {
+  #takeAcknowledgement(): void {
     this.#acknowledgedOurs = true;
-    this.#unanswered = 0;
-    this.#answers++;
+    this.#unacknowledged = 0;
+    this.#acknowledgements++;
     this.#maybeEstablish();
-    if (this.params.acknowledges && this.#answers >= ANSWERS && this.#refusals === 0)
+    if (this.params.acknowledges && this.#acknowledgements >= RECOVERED && this.#refusals === 0)
       this.#setTrouble(undefined);
   }
 
@@ -232,19 +232,18 @@ export class Forwarder implements CandidateConnection {
     return this.params.clock.now() - this.#lastFrame < ACTIVE_MS;
   }
 
-  /** Nothing is amiss, and nothing goes on. */
+  /** No trouble and no traffic. */
   get #idle(): boolean {
-    const sound = this.established && this.#trouble === undefined && this.#unanswered === 0;
+    const sound = this.established && this.#trouble === undefined && this.#unacknowledged === 0;
     return sound && this.params.acknowledges && !this.#active;
   }
 
-  /** Frames have been seen to get through both ways. */
   #maybeEstablish(): void {
     if (this.established || !this.#acknowledgedOurs || !this.#acknowledgedTheirs) return;
     this.established = true;
     this.#trouble = undefined;
     this.params.established();
-    // That it is established tells that all is well.
+    // `established` implies that there is no trouble.
     this.#reported = undefined;
     this.#report();
   }
@@ -252,7 +251,7 @@ export class Forwarder implements CandidateConnection {
   #setTrouble(trouble: OverlayTrouble | undefined): void {
     if (this.#stopped || trouble?.reason === this.#trouble?.reason) return;
     this.#trouble = trouble;
-    this.#answers = 0;
+    this.#acknowledgements = 0;
     this.#report();
   }
 
@@ -262,7 +261,7 @@ export class Forwarder implements CandidateConnection {
     if (this.#stopped || trouble?.reason === this.#reported?.reason) return;
     this.#reported = trouble;
     this.params.health(trouble);
-    // The peer's frames may be lost as well: it is to see whether its heartbeats arrive.
+    // The peer's frames may be lost, too: have it test its path.
     if (link !== undefined && this.params.acknowledges)
       this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
   }
@@ -275,24 +274,29 @@ export class Forwarder implements CandidateConnection {
     const whole = !this.#idle || now - this.#lastWhole >= WHOLE_MS;
     if (whole) this.#lastWhole = now;
     if (!this.#send(whole)) return;
-    if (close || !this.established) this.#unanswered++;
-    if (this.established && this.params.acknowledges && this.#unanswered >= UNANSWERED && !this.#asked) {
+    if (close || !this.established) this.#unacknowledged++;
+    if (
+      this.established &&
+      this.params.acknowledges &&
+      this.#unacknowledged >= UNACKNOWLEDGED &&
+      !this.#asked
+    ) {
       this.#asked = true;
       this.params.sendControl(CONTROL.anyHeartbeats, new Uint8Array());
     }
   }
 
-  /** Sends a heartbeat; returns false where our own kernel refuses it, so that no answer can come. */
+  /** Send a heartbeat. Returns false where our own kernel refuses it: no acknowledgement can come. */
   #send(whole: boolean): boolean {
     const errno = this.params.sendHeartbeat(this.remoteAddress, whole);
     if (errno === 0 || isTransient(errno)) {
-      // A peer that acknowledges says by itself when they arrive again.
+      // Of peers with ACKNOWLEDGES, acknowledgements end the trouble.
       if (this.#refusals > 0 && this.established && !this.params.acknowledges) this.#setTrouble(undefined);
       this.#refusals = 0;
       return true;
     }
     this.#refusals++;
-    this.#answers = 0;
+    this.#acknowledgements = 0;
     if (this.#refusals >= REFUSALS || errno === EMSGSIZE)
       this.#setTrouble(refusal("heartbeats cannot be sent", errno, this.params.port));
     return false;
@@ -303,9 +307,9 @@ export class Forwarder implements CandidateConnection {
     if (this.#refusals > 0) return this.#trouble === undefined ? FAST_HEARTBEAT_MS : ACTIVE_HEARTBEAT_MS;
     if (!this.params.acknowledges) return SLOW_HEARTBEAT_MS;
     if (this.#trouble !== undefined) return ACTIVE_HEARTBEAT_MS;
-    if (this.#unanswered === 0) return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
-    // One is missing: the next come soon. But a peer with nothing to do looks for them once a second only.
-    return this.#unanswered === 1 && !this.#active ? LOOK_MS : FAST_HEARTBEAT_MS;
+    if (this.#unacknowledged === 0) return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
+    // An idle peer polls once a second only: give it time for the first.
+    return this.#unacknowledged === 1 && !this.#active ? LOOK_MS : FAST_HEARTBEAT_MS;
   }
 
   #silent(what: string): OverlayTrouble {

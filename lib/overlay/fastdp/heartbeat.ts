@@ -1,5 +1,5 @@
-// Heartbeats on their way out: a frame between zero addresses, as long as the overlay's frames may be, in VXLAN
-// (RFC 7348) in UDP, not to be fragmented, without a checksum: just like the frames they stand for.
+// Heartbeats on the wire: a frame between zero addresses, as long as the overlay's frames may be, in VXLAN (RFC 7348) in UDP
+// with DF and without checksum, like the frames of pods.
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
 import {
@@ -21,7 +21,7 @@ const IP_PMTUDISC_DO = 2;
 const SOL_SOCKET = 1;
 const SO_NO_CHECK = 11;
 
-/** The payload of the UDP datagram that carries a heartbeat. */
+/** Encode the UDP payload of a heartbeat; `mtu` in bytes, of the frame without Ethernet header. */
 export function encodeHeartbeat(vni: number, connectionUid: bigint, mtu: number): Uint8Array {
   const size = ETHERNET_OVERHEAD + mtu;
   const bytes = new Uint8Array(VXLAN_HEADER + size);
@@ -32,7 +32,7 @@ export function encodeHeartbeat(vni: number, connectionUid: bigint, mtu: number)
   return bytes;
 }
 
-/** The payload of the UDP datagram that carries a whole Ethernet frame. */
+/** Encode the UDP payload of a whole Ethernet frame. */
 export function encodeVxlan(vni: number, frame: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(VXLAN_HEADER + frame.length);
   putVxlanHeader(new DataView(bytes.buffer), 0, vni);
@@ -40,7 +40,7 @@ export function encodeVxlan(vni: number, frame: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** A socket that heartbeats leave by. */
+/** The socket of heartbeats. */
 export class HeartbeatSender {
   readonly #fd = openSocket("heartbeat socket", AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 
@@ -49,7 +49,7 @@ export class HeartbeatSender {
     setOption("heartbeats: no checksum", this.#fd, SOL_SOCKET, SO_NO_CHECK, 1);
   }
 
-  /** Sends one; returns 0, or the errno of the refusal. */
+  /** Send a payload. Returns 0 or an errno. */
   send(payload: Uint8Array, to: IPv4, port: number): number {
     return trySendDatagram(this.#fd, payload, sockaddrIn(ipv4Octets(to), port));
   }

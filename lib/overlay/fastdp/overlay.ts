@@ -1,5 +1,5 @@
-// The fast datapath as an overlay of the mesh: forwarders for its connections. The kernel moves the frames; this only
-// finds out whether they get through.
+// The fast datapath as an overlay of the mesh: a forwarder for each connection. The kernel forwards the frames; forwarders
+// find out whether they get through.
 import { AddressError, type IPv4, parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { guarded } from "../../log/unexpected.ts";
@@ -18,9 +18,9 @@ import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
 import { ACKNOWLEDGES, CONTROL, type Security } from "./protocol.ts";
 
-/** Heartbeats are looked for this often while one is waited for … */
+/** Polling interval for heartbeats while connections are established … */
 const POLL_FAST_MS = 5;
-/** … for so long after a connection was made; more rarely after that, and rarely where nothing moves. */
+/** … for so long after a connection was made; then by whether a forwarder is `watched`. */
 const POLL_FAST_FOR_MS = 2_000;
 const POLL_WATCHED_MS = 200;
 const POLL_SLOW_MS = 1_000;
@@ -47,18 +47,18 @@ export class FastdpOverlay implements NamedOverlay {
     private readonly config: FastdpConfig,
     private readonly mesh: () => MeshRouter | undefined,
     private readonly clock: Clock,
-    /** A forwarder has become usable, is so no longer, or has another address. */
+    /** Called when a forwarder becomes usable or unusable, or its address changes. */
     private readonly changed: () => void,
   ) {
     this.#later(GRACE_MS, () => this.esp.settle());
-    esp.troubled = () => this.linksChanged();
+    esp.onTrouble = () => this.linksChanged();
   }
 
   get port(): number {
     return this.config.port;
   }
 
-  /** Leaves the kernel's part as it is from now on, whatever ends. */
+  /** Leave the kernel's part as it is from now on, whatever stops. */
   freeze(): void {
     this.#frozen = true;
     for (const timer of this.#timers) timer.cancel();
@@ -69,17 +69,17 @@ export class FastdpOverlay implements NamedOverlay {
     this.#sender.close();
   }
 
-  /** The state of the links that frames leave by has changed. */
+  /** Report trouble with links to all forwarders, or its end. */
   linksChanged(): void {
     for (const forwarder of [...this.#forwarders.values()]) forwarder.tick();
   }
 
-  /** Addresses that frames may come from. */
+  /** Return the addresses that VXLAN frames are accepted from. */
   sources(): Set<IPv4> {
     return new Set(Array.from(this.#forwarders.values(), ({ remoteAddress }) => remoteAddress));
   }
 
-  /** Throws when this connection cannot use the fast datapath. */
+  /** Prepare a connection. Throws OverlayError where it cannot use the fast datapath. */
   prepare(params: CandidateParams): CandidateConnection {
     const { withoutFastdp } = this.datapath;
     if (withoutFastdp !== undefined) throw new OverlayError(withoutFastdp);
@@ -131,7 +131,7 @@ export class FastdpOverlay implements NamedOverlay {
     }
   }
 
-  /** Frames are encrypted, or allowed to go in clear. */
+  /** Return how the frames of a connection are secured: by ESP, or not at all. */
   #security(params: CandidateParams, local: IPv4, remote: IPv4): Security {
     const { sessionKey, remotePeer } = params;
     const ourName = this.mesh()?.ourself.name;
@@ -147,12 +147,12 @@ export class FastdpOverlay implements NamedOverlay {
       encrypted: true,
       start: () => params.sendControl(CONTROL.cryptoInitSaRemote, encodeOffer(this.esp.receive(path))),
       offered: (message) => this.esp.send(path, decodeOffer(message)),
-      // The neighbour may only be starting again, its kernel and ours still forwarding; and so may we.
+      // Graceful restart: either router may only be restarting, while both kernels still forward.
       end: () => this.#later(GRACE_MS, () => this.esp.end(path)),
     };
   }
 
-  /** Does something in a while, unless this router has ended by then. */
+  /** Run something later, unless this router has stopped by then. */
   #later(ms: number, fn: () => void): void {
     if (this.#frozen) return;
     const timer = this.clock.after(ms, () => {
@@ -162,7 +162,7 @@ export class FastdpOverlay implements NamedOverlay {
     this.#timers.add(timer);
   }
 
-  /** Send a frame of ours to a neighbour, whatever its other frames go by; returns the errno of a refusal, else 0. */
+  /** Send a frame of ours to a neighbour by VXLAN, whichever overlay is in use. Returns 0 or an errno. */
   sendFrame(peer: Peer, frame: Uint8Array): number {
     const mesh = this.mesh();
     const to = this.#forwarders.get(peer)?.remoteAddress;
@@ -171,7 +171,6 @@ export class FastdpOverlay implements NamedOverlay {
     return this.#sender.send(encodeVxlan(vni, frame), to, this.config.port);
   }
 
-  /** Returns the errno of a refusal, else 0. */
   #sendHeartbeat(peer: Peer, connectionUid: bigint, to: IPv4, whole: boolean): number {
     const mesh = this.mesh();
     if (!mesh || !peer.hasShortId) return 0;
@@ -223,5 +222,5 @@ export class FastdpOverlay implements NamedOverlay {
   }
 }
 
-/** Milliseconds since a moment of CLOCK_MONOTONIC, in ns. */
+/** Return the age in ms of a time of CLOCK_MONOTONIC in ns. */
 const ageMs = (at: bigint) => Number((monotonicNow() - at) / 1_000_000n);

@@ -1,24 +1,24 @@
-// Probes: frames between the bridges of two peers that say whether, how fast and how large frames of containers get
-// through. Each goes from the Ethernet address of one bridge, which is the peer's name, to that of the other:
+// Probes: frames between the bridges of two peers that measure loss, round-trip time and MTU of the overlay. Ethernet
+// addresses are those of the bridges, which are the peers' names:
 //
 //   destination[6] source[6] ethertype[2]=88b5
 //   version[1] kind[1] way[1] 0[1] session[8] sequence[4] size[2] 0[2] dwell[4] zeros…
 //
-// `size` is the frame's length as it was sent; `dwell` the nanoseconds between the arrival of a probe and its echo. The
-// ethertype is the first of the two that IEEE Std 802 leaves to experiments: no kernel does anything with it.
+// `size` is the length of the frame as sent; `dwell` the nanoseconds from the arrival of a probe to its echo. The ethertype
+// is the first of two for local experiments (IEEE Std 802), which kernels ignore.
 import { viewOf } from "../../bytes/view.ts";
 import { nameFromBytes, nameToBytes, type PeerName } from "../../mesh/name.ts";
 
 export const ETHERTYPE_PROBE = 0x88b5;
-/** Ethernet header and the fields behind it, filled up to the shortest frame of Ethernet. */
+/** The shortest frame of Ethernet, without FCS; has room for all fields. */
 export const MIN_PROBE = 60;
-/** The longest frame that a size can be told of. */
+/** The largest value of `size`. */
 export const MAX_PROBE = 0xffff;
 export const ETHERNET_HEADER = 14;
 
 const VERSION = 1;
 const KINDS = ["probe", "echo"] as const;
-/** How a probe travels: as frames of containers do now, or by an overlay that is not in use for them. */
+/** The way of a probe: that of the frames of containers, or a given overlay, in use or not. */
 export const WAYS = ["route", "fastdp", "sleeve"] as const;
 export type Way = (typeof WAYS)[number];
 
@@ -48,7 +48,7 @@ export interface ProbeFrame {
   readonly dwell: number;
 }
 
-/** The frame as it is sent. Throws RangeError for a size that does not fit. */
+/** Encode a probe. Throws RangeError for a size that does not fit. */
 export function encodeProbe(frame: ProbeFrame): Uint8Array {
   const { size } = frame;
   if (size < MIN_PROBE || size > MAX_PROBE) throw new RangeError(`no probe has ${size} bytes`);
@@ -67,7 +67,7 @@ export function encodeProbe(frame: ProbeFrame): Uint8Array {
   return bytes;
 }
 
-/** Read a frame; undefined for what is none, or has not arrived whole. */
+/** Decode a frame; undefined for what is no probe, or was truncated. */
 export function decodeProbe(bytes: Uint8Array): ProbeFrame | undefined {
   if (bytes.length < MIN_PROBE) return undefined;
   const view = viewOf(bytes);

@@ -1,6 +1,6 @@
-// Probes of this router and echoes of others'. A peer's probes are answered only in a session that it has announced over
-// the mesh, where it is known who it is: nobody on the network can use us to send frames to others. The packet socket is
-// open only while there is a session.
+// Probes of this router, and echoes to probes of others. Only probes of a session are echoed, which the peer has announced
+// over the authenticated mesh: nobody on the network can make us send frames to others. The packet socket is open only
+// while there is a session.
 import type { Clock, Timer } from "../../clock/clock.ts";
 import type { Random } from "../../clock/random.ts";
 import { TokenBucket } from "../../clock/tokenbucket.ts";
@@ -15,28 +15,28 @@ import { decodeProbe, encodeProbe, MIN_PROBE, type ProbeFrame, type Way } from "
 import { ProbeRun, type RunResult } from "./run.ts";
 import { ProbeSocket } from "./socket.ts";
 
-/** How often frames are looked for while some come, and else; times are the kernel's, and do not depend on it. */
+/** Polling interval while frames come, and while none do. Arrival times are the kernel's, and do not depend on it. */
 const POLL_MS = 2;
 const IDLE_POLL_MS = 25;
-/** Frames may still come so long after the last. */
+/** Fast polling goes on for so long after the last frame. */
 const BUSY_MS = 1_000;
-/** Frames that are taken at a time. */
+/** Frames per poll. */
 const POLL_FRAMES = 256;
-/** A session of a peer ends after this. */
+/** Lifetime of a peer's session. */
 const SESSION_MS = 60_000;
-/** The socket is closed so long after the last session. */
+/** Delay of closing the socket after the last session. */
 const IDLE_MS = 3_000;
 const MAX_SESSIONS = 128;
 const MAX_SESSIONS_OF_ONE = 4;
-/** Echoes of a session: so many at once, then so many a second. */
+/** Rate limit of a session's echoes: burst, and per second. */
 const BURST = 256;
 const PER_S = 400;
 
-/** What has arrived of a session's probes. */
+/** The probes of a session that have arrived. */
 export interface Arrived {
   /** Short ones. */
   readonly probes: number;
-  /** Bytes of the largest frame; 0 where none has come. */
+  /** Bytes of the largest frame; 0 for none. */
   readonly largest: number;
 }
 
@@ -57,11 +57,11 @@ export interface ProbeHost {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  /** Our name, which is the bridge's Ethernet address. */
+  /** Our name: the bridge's Ethernet address. */
   readonly name: PeerName;
-  /** Bytes of a packet that containers may send. */
+  /** MTU of containers, in bytes. */
   readonly mtu: number;
-  /** ifindex of the bridge. Throws where there is none. */
+  /** Return the ifindex of the bridge. Throws where there is none. */
   bridge(): number;
   /** Send a frame by an overlay, in use or not; returns 0 or an errno. */
   sendBy(overlay: "fastdp" | "sleeve", peer: PeerName, frame: Uint8Array): number;
@@ -107,7 +107,7 @@ export class Probes {
     });
   }
 
-  /** Answer a peer's probes of a session from now on; throws where there are too many, or no bridge. */
+  /** Echo a peer's probes of a session from now on. Throws where there are too many sessions, or no bridge. */
   admit(session: bigint, peer: PeerName): void {
     const own = [...this.#sessions.values()].filter((each) => each.peer === peer).length;
     if (this.#sessions.size >= MAX_SESSIONS || own >= MAX_SESSIONS_OF_ONE || this.#sessions.has(session))
@@ -119,7 +119,7 @@ export class Probes {
     this.#sessions.set(session, { peer, rate, arrived: new Map(), expiry });
   }
 
-  /** What has arrived of a peer's session, which ends with this; undefined where there is none. */
+  /** End a peer's session. Returns what has arrived, undefined where there is no such session. */
   settle(session: bigint, peer: PeerName): ReadonlyMap<Way, Arrived> | undefined {
     const known = this.#sessions.get(session);
     if (known?.peer !== peer) return undefined;
@@ -160,7 +160,7 @@ export class Probes {
 
   #closeIfIdle(): void {
     if (this.#sessions.size > 0 || this.#running.size > 0) return;
-    // Closing a packet socket waits for all processors: not after each of several runs.
+    // Closing a packet socket waits for an RCU grace period: not after each of several runs.
     this.#closing?.cancel();
     this.#closing = this.host.clock.after(IDLE_MS, () => {
       if (this.#sessions.size === 0 && this.#running.size === 0) this.#close();
@@ -191,7 +191,7 @@ export class Probes {
         else this.#echo(frame, arrival.at);
       }
     } catch (error) {
-      // The bridge has gone: the next session opens another socket, on the one that is put back.
+      // The bridge is gone: the next session opens a socket on the restored one.
       this.#warn("probes", `cannot receive probes: ${reasonOf(error)}`);
       this.#close();
     }
@@ -201,7 +201,7 @@ export class Probes {
     const session = this.#sessions.get(frame.session);
     if (session?.peer !== frame.from || !session.rate.take(this.host.clock.now())) return;
     const { probes, largest } = session.arrived.get(frame.way) ?? { probes: 0, largest: 0 };
-    // Longer ones look for the MTU.
+    // Longer ones belong to the search for the MTU.
     const short = frame.size === MIN_PROBE ? 1 : 0;
     session.arrived.set(frame.way, { probes: probes + short, largest: Math.max(largest, frame.size) });
     const dwell = Number(realtimeNow() - at);

@@ -1,33 +1,33 @@
-// One run of probes to a peer by one way, as a pure state machine: some short ones for loss and round-trip time, and
-// where any of them is answered, a search for the largest frame that gets there and back.
+// A run of probes to a peer by one way, as a pure state machine: short ones for loss and round-trip time, then, where any
+// was answered, a search for the MTU.
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { PathMtu } from "../sleeve/pathmtu.ts";
 import { ETHERNET_HEADER, MIN_PROBE } from "./frame.ts";
 
-/** Between two probes. */
+/** Interval of short probes. */
 export const INTERVAL_MS = 20;
-/** What is not answered so long after the last probe is lost. */
+/** Probes unanswered for so long after the last one count as lost. */
 const WAIT_MS = 1_000;
 
 export interface RunResult {
   readonly sent: number;
   /** Answered ones. */
   readonly received: number;
-  /** Round-trip times, milliseconds, ascending. */
+  /** Round-trip times in ms, ascending. */
   readonly roundTrips: readonly number[];
-  /** The largest packet that got there and back, bytes without Ethernet header; undefined where nothing was answered. */
+  /** The largest packet that got there and back, bytes without Ethernet header; undefined without any answer. */
   readonly mtu: number | undefined;
-  /** What this host's own kernel said last, 0 where it took all. */
+  /** Last errno of this host's own kernel, 0 for none. */
   readonly errno: number;
 }
 
 export interface RunParams {
   readonly clock: Clock;
-  /** Of short probes. */
+  /** Number of short probes. */
   readonly count: number;
-  /** The largest packet that is to be tried, bytes without Ethernet header. */
+  /** The largest packet to try, bytes without Ethernet header. */
   readonly mtu: number;
-  /** Send one; returns 0, or the errno of the refusal. */
+  /** Send a probe. Returns 0 or an errno. */
   send(sequence: number, size: number): number;
   /** CLOCK_REALTIME, ns. */
   now(): bigint;
@@ -63,19 +63,19 @@ export class ProbeRun {
     );
   }
 
-  /** An echo has arrived `at` (CLOCK_REALTIME, ns); `size` of the frame in bytes, `dwell` at the other end in ns. */
+  /** Take an echo that arrived `at` (CLOCK_REALTIME, ns); `size` of the frame in bytes, `dwell` at the other end in ns. */
   echo(sequence: number, size: number, at: bigint, dwell: number): void {
     if (this.#searching) return this.#search.verified(size - ETHERNET_HEADER);
     const sentAt = this.#sentAt.get(sequence);
     if (sentAt === undefined) return;
     this.#sentAt.delete(sequence);
-    // Somebody may have set the clock meanwhile, at either end.
+    // Either clock may have been set meanwhile.
     const ns = Math.min(Number(this.params.now() - sentAt), Math.max(0, Number(at - sentAt) - dwell));
     this.#roundTrips.push(Math.max(0, ns) / 1e6);
     if (this.#sentAt.size === 0 && this.#sent >= this.params.count) this.#counted();
   }
 
-  /** Give it up, without a result. */
+  /** Stop without a result. */
   stop(): void {
     this.#timer?.cancel();
     this.#search.stop();

@@ -1,5 +1,5 @@
-// The packet socket on the bridge that probes leave by and arrive at (packet(7)): the kernel's bridge, the eBPF programs,
-// VXLAN, ESP and sleeve do with them what they do with frames of containers.
+// The packet socket of probes (packet(7)), on the bridge: bridge, eBPF programs, VXLAN, ESP and sleeve treat probes like
+// frames of containers.
 import { closeSync } from "node:fs";
 import { nanoseconds, realtimeNow } from "../../sys/clocks.ts";
 import {
@@ -15,11 +15,11 @@ import {
 import { trySyscall } from "../../sys/syscall.ts";
 import { ETHERTYPE_PROBE, MAX_PROBE } from "./frame.ts";
 
-// linux/sockios.h: when the last packet handed over has arrived, by CLOCK_REALTIME.
+// linux/sockios.h: arrival of the last received packet, by CLOCK_REALTIME.
 const SIOCGSTAMPNS = 0x8907;
 
 export interface Arrival {
-  /** Good until the next call. */
+  /** Valid until the next call. */
   readonly frame: Uint8Array;
   /** CLOCK_REALTIME, ns, by the kernel. */
   readonly at: bigint;
@@ -32,12 +32,12 @@ export class ProbeSocket {
 
   /** `ifindex`: the bridge's. Throws SysError. */
   constructor(readonly ifindex: number) {
-    // None before it is bound: it would get those of all links.
+    // Protocol 0 until it is bound: else it would get packets of all links.
     this.#fd = openSocket("probe socket", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
     this.#address = sockaddrLinkLayer(ifindex, ETHERTYPE_PROBE);
     try {
       bindSocket("binding the probe socket to the bridge", this.#fd, this.#address);
-      // Asking for the first time has the kernel note arrivals from now on.
+      // The first SIOCGSTAMPNS turns timestamps on.
       this.#arrival();
     } catch (error) {
       this.close();
@@ -45,12 +45,12 @@ export class ProbeSocket {
     }
   }
 
-  /** Send a whole frame; returns 0, or the errno of the refusal. */
+  /** Send a whole frame. Returns 0 or an errno. */
   send(frame: Uint8Array): number {
     return trySendDatagram(this.#fd, frame, this.#address);
   }
 
-  /** The next frame that has come; undefined where there is none. Throws SysError where the bridge has gone. */
+  /** Return the next frame; undefined where there is none. Throws SysError where the bridge is gone. */
   receive(): Arrival | undefined {
     const frame = receiveDatagram("receiving probes", this.#fd, this.#buffer, false);
     return frame && { frame, at: this.#arrival() ?? realtimeNow() };

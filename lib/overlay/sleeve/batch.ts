@@ -23,7 +23,7 @@ const DF_BIT = 0x8000_0000;
 /** May be fragmented; must not be; must not be, and is tried though the kernel remembers that the path takes less. */
 export const MODE = { fragment: 0, df: 1, probe: 2 } as const;
 
-/** Sends the datagrams of a batch, which is empty afterwards. */
+/** Send the datagrams of a batch, which is empty afterwards. */
 export type Send = (batch: DatagramBatch) => void;
 
 export class DatagramBatch {
@@ -52,7 +52,7 @@ export class DatagramBatch {
   }
 
   /**
-   * Makes room for a frame of `length` bytes and writes the header in front of it; `source` and `destination` are
+   * Make room for a frame of `length` bytes and writes the header in front of it; `source` and `destination` are
    * the places of peers' names in the arena. Returns where the frame goes. It must not be longer than MAX_DATAGRAM
    * allows (fits).
    */
@@ -85,7 +85,7 @@ export class DatagramBatch {
     return packetOverhead(link.params.key !== undefined) + FRAME_HEADER + length <= MAX_DATAGRAM;
   }
 
-  /** Closes all datagrams and sends them. */
+  /** Close all datagrams and sends them. */
   flush(): void {
     for (const stream of this.#open) {
       stream.listed = false;

@@ -6,7 +6,7 @@ export function swap16(value: number): number {
   return ((value & 0xff) << 8) | (value >>> 8);
 }
 
-/** Folds a sum to 16 bits. */
+/** Fold a sum to 16 bits. */
 export function fold(sum: number): number {
   let folded = (sum & 0xffff) + (sum >>> 16);
   folded = (folded & 0xffff) + (folded >>> 16);

@@ -49,19 +49,19 @@ export class Counters {
   }
 
   /** A datagram of that link has come in at this time (ms). */
-  heard(link: number, now: number): void {
+  noteHeard(link: number, now: number): void {
     this.#numbers[at(link, LINK.heard)] = now;
   }
 
   /** A frame of pods was sent on its way by that link at this time (ms). */
-  carried(link: number, now: number, bytes: number): void {
+  countSent(link: number, now: number, bytes: number): void {
     const first = at(link, 0);
     this.#numbers[first + LINK.carried] = now;
     this.#numbers[first + LINK.sent] = (this.#numbers[first + LINK.sent] as number) + bytes;
   }
 
   /** A frame of pods has come in by that link. */
-  brought(link: number, bytes: number): void {
+  countReceived(link: number, bytes: number): void {
     const field = at(link, LINK.received);
     this.#numbers[field] = (this.#numbers[field] as number) + bytes;
   }
@@ -76,11 +76,11 @@ export class Counters {
   }
 
   /** The kernel took a datagram of that link (0), or refused it with this errno. */
-  sent(link: number, errno: number): void {
+  noteSendResult(link: number, errno: number): void {
     this.#numbers[at(link, LINK.refusal)] = errno;
   }
 
-  /** Forgets what was noted of a link: its number is another's now. */
+  /** Forget what was noted of a link: its number is another's now. */
   resetLink(link: number): void {
     this.#numbers.fill(0, at(link, 0), at(link, LINK.fields));
   }

@@ -69,7 +69,7 @@ export class Engine {
     this.#macs = new MacLearning(arena, (at, peer) => io.learn(at, peer));
   }
 
-  /** Puts new tables in place. */
+  /** Put new tables in place. */
   configure(tables: ForwardingTables): void {
     this.#routes.configure(tables);
     for (const [name, link] of this.#byName) {
@@ -80,7 +80,7 @@ export class Engine {
     this.#macs.clear();
   }
 
-  /** Adds a link, in place of the one that had its number. */
+  /** Add a link, in place of the one that had its number. */
   add(link: Link): void {
     this.remove(link.params.index);
     this.#links[link.params.index] = link;
@@ -148,13 +148,13 @@ export class Engine {
     const { key } = link.params;
     const frames = key ? this.#open(link, key, at, length) : at + NAME;
     if (frames === NONE) return;
-    this.counters.heard(link.params.index, this.io.now());
+    this.counters.noteHeard(link.params.index, this.io.now());
     this.counters.add(COUNTERS.received, 1);
     this.#unpack(link, frames, at + length, address, port);
   }
 
   /**
-   * Sends a frame of ours to the router at the other end of a link: `size` zeros, or with `uid` a heartbeat. With
+   * Send a frame of ours to the router at the other end of a link: `size` zeros, or with `uid` a heartbeat. With
    * `probe` also where the kernel remembers that the path takes less.
    */
   sendSpecial(link: Link, df: boolean, size: number, uid: bigint | undefined, probe = false): void {
@@ -173,7 +173,7 @@ export class Engine {
     batch.probing = false;
   }
 
-  /** Sends a whole frame of ours to the peer at the other end of a link, as one that must not be fragmented. */
+  /** Send a whole frame of ours to the peer at the other end of a link, as one that must not be fragmented. */
   sendFrame(link: Link, frame: Uint8Array): void {
     const { self } = this.#routes;
     if (!link.settings.remote || self === NONE || frame.length < ETHERNET_HEADER) return;
@@ -184,7 +184,7 @@ export class Engine {
     this.batch.flush();
   }
 
-  /** Lets go of all that was held back to be sent or written together. */
+  /** Let go of all that was held back to be sent or written together. */
   flush(): void {
     this.#coalescer.flush();
     this.batch.flush();
@@ -194,13 +194,13 @@ export class Engine {
     this.counters.add(counter, 1);
   }
 
-  /** Completes a checksum of which only the pseudo-header's part is there. */
+  /** Complete a checksum of which only the pseudo-header's part is there. */
   #completeChecksum(start: number, length: number, at: number): void {
     const value = complement(sum(this.arena, start, length));
     this.arena.view.setUint16(at, value === 0 ? 0xffff : value, true);
   }
 
-  /** Opens a sealed datagram in place; returns where its frames begin, or NONE where it is dropped. */
+  /** Open a sealed datagram in place; returns where its frames begin, or NONE where it is dropped. */
   #open(link: Link, key: Uint8Array, at: number, length: number): number {
     const { view } = this.arena;
     const sealed = at + NAME + SEQUENCE;
@@ -256,10 +256,10 @@ export class Engine {
     return { length, uid, zeros };
   }
 
-  /** Hands a frame of pods, which came by `link` behind the names at `header`, to the kernel or to the next peer. */
+  /** Hand a frame of pods, which came by `link` behind the names at `header`, to the kernel or to the next peer. */
   #forward(link: Link, header: number, length: number): void {
     const { arena } = this;
-    this.counters.brought(link.params.index, length);
+    this.counters.countReceived(link.params.index, length);
     const { self } = this.#routes;
     const source = this.#routes.idOfSource(nameAt(arena, header));
     const destinationName = nameAt(arena, header + NAME);
@@ -292,14 +292,14 @@ export class Engine {
     }
   }
 
-  /** Sends a frame on towards its destination. */
+  /** Send a frame on towards its destination. */
   #relay(frame: Frame): void {
     const link = this.#links[this.#routes.next(frame.source, frame.destination)];
     if (!link) return this.#drop(COUNTERS.unroutable);
     if (!this.#transmitter.send(link, frame)) this.#refuse(frame, link.settings.mtu);
   }
 
-  /** Tells the sender of a frame what fits. */
+  /** Tell the sender of a frame what fits. */
   #refuse(frame: Frame, mtu: number): void {
     this.counters.add(COUNTERS.refused, 1);
     const { source, destination } = frame;

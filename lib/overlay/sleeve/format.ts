@@ -53,7 +53,7 @@ export function encodeMtuVerified(mtu: number): Uint8Array {
   return be16(mtu);
 }
 
-/** Reads the body of `mtuVerified`; undefined where it is too short. */
+/** Read the body of `mtuVerified`; undefined where it is too short. */
 export function decodeMtuVerified(body: Uint8Array): number | undefined {
   return body.length < 2 ? undefined : readBe16(body, 0);
 }

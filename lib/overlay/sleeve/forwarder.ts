@@ -40,7 +40,7 @@ export interface SleeveForwarderParams {
   readonly local: number;
   /** UDP port of sleeve, for texts. */
   readonly port: number;
-  /** Sends a frame to the peer's router: a heartbeat with `uid`, else zeros; `probe` as for PathParams.test. */
+  /** Send a frame to the peer's router: a heartbeat with `uid`, else zeros; `probe` as for PathParams.test. */
   sendSpecial(df: boolean, size: number, uid?: bigint, probe?: boolean): void;
   sendControl(tag: number, message: Uint8Array): void;
   established(): void;
@@ -243,8 +243,8 @@ export class SleeveForwarder implements OverlayConnection {
   #watch(now: number): void {
     this.#hear(now);
     const { received, sent } = this.params.frames();
-    this.#received.look(now, received);
-    this.#sent.look(now, sent);
+    this.#received.sample(now, received);
+    this.#sent.sample(now, sent);
     const refusal = this.params.refusal();
     if (refusal === 0 || isTransient(refusal)) this.#refusedSince = undefined;
     else this.#refusedSince ??= now;

@@ -11,7 +11,7 @@ const MAX_PIECES = 256;
 /** The longest IPv4 packet. */
 const MAX_PACKET = 65_535;
 
-/** Writes a frame of `pieces` parts, described by a table of struct iovec at `iovecs`. */
+/** Write a frame of `pieces` parts, described by a table of struct iovec at `iovecs`. */
 export type WriteFrame = (iovecs: number, pieces: number) => void;
 
 export class GroCoalescer {
@@ -56,7 +56,7 @@ export class GroCoalescer {
     if (payload < this.#size || flags & TCP_PSH) this.flush();
   }
 
-  /** Writes what has been held back. */
+  /** Write what has been held back. */
   flush(): void {
     if (this.#at < 0) return;
     const at = this.#at;
@@ -98,7 +98,7 @@ export class GroCoalescer {
     this.#nextId = (view.getUint16(at + ETHERNET_HEADER + IP.id, false) + 1) & 0xffff;
   }
 
-  /** Adds a segment to the frame that is held back; false where it does not follow on it. */
+  /** Add a segment to the frame that is held back; false where it does not follow on it. */
   #append(at: number, headers: number, payload: number): boolean {
     if (this.#at < 0 || headers !== this.#headers || payload > this.#size || this.#pieces >= MAX_PIECES)
       return false;
@@ -150,7 +150,7 @@ export class GroCoalescer {
     return true;
   }
 
-  /** Makes the headers those of the super-frame; the kernel computes the TCP checksum where it is needed. */
+  /** Make the headers those of the super-frame; the kernel computes the TCP checksum where it is needed. */
   #finish(at: number): void {
     const { arena } = this;
     const { view } = arena;

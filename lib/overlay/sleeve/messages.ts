@@ -33,15 +33,15 @@ export type ToEngine =
   /** A whole Ethernet frame of our own for the peer at the other end, not to be fragmented. */
   | { readonly type: "frame"; readonly index: number; readonly frame: Uint8Array }
   /** There is a TAP link behind its file again. */
-  | { readonly type: "tapBack" }
+  | { readonly type: "tapRestored" }
   | { readonly type: "stop" };
 
 export type FromEngine =
   | { readonly type: "ready"; readonly crypto: string }
   | { readonly type: "special"; readonly index: number; readonly frame: SpecialFrame }
   | { readonly type: "tooBig"; readonly index: number; readonly mtu: number }
-  /** The TAP link was removed; it is left alone until `tapBack`. */
-  | { readonly type: "tapGone" }
+  /** The TAP link was removed; it is left alone until `tapRestored`. */
+  | { readonly type: "tapRemoved" }
   /** A frame or a datagram was lost by an error of ours. */
   | { readonly type: "error"; readonly reason: string }
   /** It cannot go on. */

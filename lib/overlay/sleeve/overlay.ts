@@ -61,7 +61,7 @@ export class SleeveOverlay implements NamedOverlay {
     /** A forwarder has become usable, or is so no longer. */
     private readonly changed: () => void,
     /** The TAP link was removed. */
-    private readonly tapGone: () => void,
+    private readonly tapRemoved: () => void,
     /** The engine was started again, and knows nothing of connections, links and tables. */
     private readonly restarted: () => void,
     private readonly makeEngine = makeEngineThread,
@@ -92,7 +92,7 @@ export class SleeveOverlay implements NamedOverlay {
     this.#peerId = peerId;
   }
 
-  /** Ends the engine; resolves with true once it has let go of its files, false if it does not in time. */
+  /** End the engine; resolves with true once it has let go of its files, false if it does not in time. */
   async stop(): Promise<boolean> {
     this.#stopped = true;
     this.#ticker?.cancel();
@@ -103,8 +103,8 @@ export class SleeveOverlay implements NamedOverlay {
   }
 
   /** The TAP link is there again, behind the same file. */
-  tapBack(): void {
-    this.#tell({ type: "tapBack" });
+  tapRestored(): void {
+    this.#post({ type: "tapRestored" });
   }
 
   /** What status says of the engine. */
@@ -130,7 +130,7 @@ export class SleeveOverlay implements NamedOverlay {
       local: parseIPv4(local),
       port: this.config.port,
       sendSpecial: (df, size, uid, probe = false) =>
-        this.#tell({ type: "special", index, df, size, uid, probe }),
+        this.#post({ type: "special", index, df, size, uid, probe }),
       sendControl: params.sendControl,
       established: params.established,
       health: params.health,
@@ -170,7 +170,7 @@ export class SleeveOverlay implements NamedOverlay {
     };
   }
 
-  /** Tells the engine of a link; returns its number. Throws when there are too many. */
+  /** Tell the engine of a link; returns its number. Throws when there are too many. */
   addLink(kind: LinkKind, peer: number, name: PeerName, key?: Uint8Array, outbound = false): number {
     if (this.#used.size >= MAX_LINKS) throw new Error(`limit of ${MAX_LINKS} links reached`);
     while (this.#used.has(this.#nextLink)) this.#nextLink = (this.#nextLink + 1) % MAX_LINKS;
@@ -179,26 +179,26 @@ export class SleeveOverlay implements NamedOverlay {
     this.#nextLink = (index + 1) % MAX_LINKS;
     this.#used.add(index);
     this.counters.resetLink(index);
-    this.#tell({ type: "add", params: { kind, index, peer, name: nameToBytes(name), key, outbound } });
+    this.#post({ type: "add", params: { kind, index, peer, name: nameToBytes(name), key, outbound } });
     return index;
   }
 
   setLink(index: number, settings: LinkSettings): void {
-    this.#tell({ type: "set", index, settings });
+    this.#post({ type: "set", index, settings });
   }
 
   removeLink(index: number): void {
     this.#used.delete(index);
-    this.#tell({ type: "remove", index });
+    this.#post({ type: "remove", index });
   }
 
   /** Send a whole frame of ours to the peer at the other end of a link; what does not fit is dropped. */
   sendFrame(index: number, frame: Uint8Array): void {
-    this.#tell({ type: "frame", index, frame });
+    this.#post({ type: "frame", index, frame });
   }
 
   configure(tables: ForwardingTables): void {
-    this.#tell({ type: "tables", tables });
+    this.#post({ type: "tables", tables });
   }
 
   #tickSoon(): void {
@@ -212,8 +212,8 @@ export class SleeveOverlay implements NamedOverlay {
     });
   }
 
-  #tell(message: ToEngine): void {
-    if (this.#dead === undefined) this.#engine.tell(message);
+  #post(message: ToEngine): void {
+    if (this.#dead === undefined) this.#engine.post(message);
   }
 
   /** Connections by sleeve end with the engine, which counted their messages: no nonce may be used twice. */
@@ -258,15 +258,15 @@ export class SleeveOverlay implements NamedOverlay {
       case "tooBig":
         this.#forwarders.get(message.index)?.tooBig(message.mtu);
         return;
-      case "tapGone":
-        return this.tapGone();
+      case "tapRemoved":
+        return this.tapRemoved();
       case "error":
         return this.#warn("error", `sleeve lost a frame: ${message.reason}`);
     }
   }
 }
 
-/** Lets the kernel forget what ICMP has told of paths' MTUs, for 10 min each: one of them has been proved wrong. */
+/** Let the kernel forget what ICMP has told of paths' MTUs, for 10 min each: one of them has been proved wrong. */
 function forgetPathMtus(): void {
   sysctlSet("net/ipv4/route/flush", "1");
 }

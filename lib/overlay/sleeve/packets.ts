@@ -25,7 +25,7 @@ const QUOTED = 8;
 export const FRAGMENTATION_NEEDED_MAX = ETHERNET_HEADER + IP_HEADER + ICMP_HEADER + 60 + QUOTED;
 
 /**
- * Writes to `to` the answer to a frame whose packet is longer than `mtu` bytes: from the packet's destination to its
+ * Write to `to` the answer to a frame whose packet is longer than `mtu` bytes: from the packet's destination to its
  * source, in IPv4 as in Ethernet. Returns its length. The frame has to hold a whole IPv4 packet.
  */
 export function writeFragmentationNeeded(arena: Arena, at: number, mtu: number, to: number): number {
@@ -69,7 +69,7 @@ export class Fragmenter {
 
   constructor(private readonly arena: Arena) {}
 
-  /** Begins with the frame at `at`, which has to hold a whole IPv4 packet with a header of `header` bytes. */
+  /** Begin with the frame at `at`, which has to hold a whole IPv4 packet with a header of `header` bytes. */
   start(at: number, header: number, mtu: number): void {
     const { view } = this.arena;
     const ip = at + ETHERNET_HEADER;

@@ -20,11 +20,11 @@ const UNKNOWN_MTU = 65_535;
 export interface PathParams {
   readonly clock: Clock;
   readonly encrypted: boolean;
-  /** Sends a test that a packet of so many bytes gets through; with `probe` also where the kernel remembers less. */
+  /** Send a test that a packet of so many bytes gets through; with `probe` also where the kernel remembers less. */
   test(mtu: number, probe: boolean): void;
-  /** Sends a test that fragments get through. */
+  /** Send a test that fragments get through. */
   testFragments(): void;
-  /** Sends what the kernel has to refuse: it says what it knows of the path (tooBig). */
+  /** Send what the kernel has to refuse: it says what it knows of the path (tooBig). */
   askKernel(): void;
   /** The path takes more than the kernel remembers: it is to forget that. */
   outgrown(): void;
@@ -66,7 +66,7 @@ export class Path {
     });
   }
 
-  /** Begins: datagrams get through. */
+  /** Begin: datagrams get through. */
   start(): void {
     this.#testFragments();
     this.#retest();

@@ -14,7 +14,7 @@ const SCHEDULE = [20, 60, 140, 300, 620];
 
 export interface PathMtuParams {
   readonly clock: Clock;
-  /** Sends a test that a packet of so many bytes gets through. */
+  /** Send a test that a packet of so many bytes gets through. */
   test(mtu: number): void;
   /** The search has come to an end. */
   found(mtu: number): void;
@@ -39,7 +39,7 @@ export class PathMtu {
     return this.#bad - 1;
   }
 
-  /** Looks for the largest size that gets through, up to `limit`; first whether that does. */
+  /** Look for the largest size that gets through, up to `limit`; first whether that does. */
   search(limit: number): void {
     this.#good = Math.min(MINIMUM_MTU, limit);
     this.#bad = limit + 1;
@@ -47,7 +47,7 @@ export class PathMtu {
     this.#round([limit]);
   }
 
-  /** Looks whether more than `known`, which gets through, does now; at little cost where it does not. */
+  /** Look whether more than `known`, which gets through, does now; at little cost where it does not. */
   grow(known: number, limit: number): void {
     if (known >= limit) return this.search(limit);
     this.#good = known;

@@ -6,7 +6,7 @@ import type { ToEngine } from "./messages.ts";
 /** Heartbeats and tests that wait at most; more are dropped, as the network might have done. */
 const MAX_SPECIALS = MAX_LINKS;
 
-/** Adds a message to those that wait. */
+/** Add a message to those that wait. */
 export function queueForEngine(waiting: ToEngine[], message: ToEngine): void {
   switch (message.type) {
     case "tables":

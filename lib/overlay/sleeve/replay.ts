@@ -11,7 +11,7 @@ export class ReplayWindow {
   /** The highest word that anything was received in. */
   #last = 0;
 
-  /** Notes a number below 2^53; false when it has come before, or may have. */
+  /** Note a number below 2^53; false when it has come before, or may have. */
   accept(sequence: number): boolean {
     const word = Math.floor(sequence / WORD_BITS);
     if (word <= this.#last - WORDS) return false;

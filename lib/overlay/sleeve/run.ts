@@ -10,7 +10,7 @@ import { MessageReader, offerMessage, readMessages } from "../../sys/pipe.ts";
 import { PolledFiles } from "../../sys/poll.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { syscallNumber } from "../../sys/syscall.ts";
-import { macsBehind } from "../datapath/maps.ts";
+import { macsFromFd } from "../datapath/maps.ts";
 import { COUNTERS, Counters } from "./counters.ts";
 import { Engine, TAG_LENGTH } from "./engine.ts";
 import { Link } from "./link.ts";
@@ -31,17 +31,17 @@ const MAX_REASON = 200;
 const CONTROL = 0;
 const TAP = 1;
 
-/** Runs until it is told to stop. */
+/** Run until it is told to stop. */
 export async function runEngine(setup: EngineSetup): Promise<void> {
   const { readFd, writeFd, tapFd, udpFd, macsFd, name } = setup;
-  const tell = (message: FromEngine) => offerMessage(writeFd, message);
+  const post = (message: FromEngine) => offerMessage(writeFd, message);
   try {
     const arena = new Arena(ARENA);
     const counters = new Counters(setup.counters);
     const secretbox = await loadSecretbox(arena);
-    const macs = macsBehind(macsFd);
+    const macs = macsFromFd(macsFd);
     const udp = new UdpSocket(arena, counters, udpFd, (link, mtu) =>
-      tell({ type: "tooBig", index: link.params.index, mtu }),
+      post({ type: "tooBig", index: link.params.index, mtu }),
     );
     const writev = syscallNumber("writev");
     const read = syscallNumber("read");
@@ -58,7 +58,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
         now: () => now,
         learn: (at, peer) =>
           macs.set(formatMac(arena.bytes.subarray(at, at + 6)), { peer, seen: monotonicNow() }),
-        special: (link, frame) => tell({ type: "special", index: link.params.index, frame }),
+        special: (link, frame) => post({ type: "special", index: link.params.index, frame }),
       },
       counters,
     );
@@ -69,7 +69,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
     const piece = new Uint8Array(65_536);
     const received = (at: number, length: number, address: number, from: number) =>
       engine.received(at, length, address, from);
-    /** Hands what waits in the TAP link and the socket to the engine; returns whether there may be more. */
+    /** Hand what waits in the TAP link and the socket to the engine; returns whether there may be more. */
     const move = (): boolean => {
       let busy = false;
       for (let i = 0; i < FRAMES_AT_ONCE; i++) {
@@ -85,7 +85,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       }
       return busy;
     };
-    tell({ type: "ready", crypto: secretbox.kind });
+    post({ type: "ready", crypto: secretbox.kind });
 
     for (let busy = false; ; ) {
       files.wait(busy);
@@ -97,7 +97,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       if (files.failed(CONTROL)) break;
       if (files.failed(TAP)) {
         files.pause(TAP);
-        tell({ type: "tapGone" });
+        post({ type: "tapRemoved" });
       }
       try {
         busy = move();
@@ -105,19 +105,19 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
         // The frame or datagram at fault has been taken; with a pause, in case it has not.
         busy = false;
         counters.add(COUNTERS.errors, 1);
-        tell({ type: "error", reason: reasonOf(error).slice(0, MAX_REASON) });
+        post({ type: "error", reason: reasonOf(error).slice(0, MAX_REASON) });
         sleepSync(ERROR_PAUSE_MS);
       }
     }
   } catch (error) {
-    tell({ type: "failed", reason: reasonOf(error).slice(0, MAX_REASON) });
+    post({ type: "failed", reason: reasonOf(error).slice(0, MAX_REASON) });
   }
 }
 
-/** Does what the router asks for; false when that is to stop. */
+/** Do what the router asks for; false when that is to stop. */
 function handle(message: ToEngine, engine: Engine, files: PolledFiles): boolean {
   switch (message.type) {
-    case "tapBack":
+    case "tapRestored":
       files.resume(TAP);
       return true;
     case "tables":

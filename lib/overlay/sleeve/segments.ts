@@ -24,7 +24,7 @@ export class Segmenter {
 
   constructor(private readonly arena: Arena) {}
 
-  /** Begins with the frame at `at`, of segments with `size` bytes of payload; false where it is no TCP frame. */
+  /** Begin with the frame at `at`, of segments with `size` bytes of payload; false where it is no TCP frame. */
   start(at: number, length: number, size: number): boolean {
     const { arena } = this;
     this.headers = tcpPayload(arena, at, length);
@@ -68,7 +68,7 @@ export class Segmenter {
     return this.#taken > 0 ? this.headers + this.#taken : 0;
   }
 
-  /** Writes that segment. */
+  /** Write that segment. */
   write(to: number): void {
     const { arena, headers } = this;
     const { bytes, view } = arena;

@@ -12,9 +12,9 @@ import { queueForEngine } from "./queue.ts";
 /** The engine's program: in an executable all modules but entry points lie in one folder. */
 const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/worker.ts" : "./worker.ts";
 
-const TELL_DELAY_MS = 2;
+const POST_DELAY_MS = 2;
 /** While the engine has not taken the last messages yet. */
-const TELL_AGAIN_MS = 20;
+const FLUSH_RETRY_MS = 20;
 /** An engine that takes nothing for so long has failed. */
 const STUCK_MS = 10_000;
 /** An engine that does not end in time is left to the end of the process. */
@@ -26,7 +26,7 @@ export interface EngineListener {
   failed(reason: string): void;
 }
 
-export type EngineHandle = Pick<EngineThread, "tell" | "stop">;
+export type EngineHandle = Pick<EngineThread, "post" | "stop">;
 
 export const makeEngineThread = (...args: ConstructorParameters<typeof EngineThread>): EngineHandle =>
   new EngineThread(...args);
@@ -40,7 +40,7 @@ class EngineThread {
   readonly #exited: Promise<true>;
   readonly #waiting: ToEngine[] = [];
   #stuckSince: number | undefined;
-  #telling: Timer | undefined;
+  #flushing: Timer | undefined;
   #ready = false;
   #over = false;
 
@@ -69,10 +69,10 @@ class EngineThread {
   }
 
   /** Messages are told together: when routers start together there are many. */
-  tell(message: ToEngine): void {
+  post(message: ToEngine): void {
     if (this.#over) return;
     queueForEngine(this.#waiting, message);
-    if (this.#ready) this.#telling ??= this.clock.after(TELL_DELAY_MS, () => this.#tellAll());
+    if (this.#ready) this.#flushing ??= this.clock.after(POST_DELAY_MS, () => this.#flush());
   }
 
   /**
@@ -81,7 +81,7 @@ class EngineThread {
    */
   async stop(): Promise<boolean> {
     this.#over = true;
-    this.#telling?.cancel();
+    this.#flushing?.cancel();
     try {
       if (this.#writer.backlog === 0) this.#writer.write([{ type: "stop" }]);
     } catch {
@@ -101,9 +101,9 @@ class EngineThread {
     return Promise.race([this.#exited, Bun.sleep(ms).then(() => false)]);
   }
 
-  /** Writes what waits; never waits itself for an engine that is slow, or stuck. */
-  #tellAll(): void {
-    this.#telling = undefined;
+  /** Write what waits; never waits itself for an engine that is slow, or stuck. */
+  #flush(): void {
+    this.#flushing = undefined;
     if (this.#over) return;
     try {
       this.#writer.flush();
@@ -118,14 +118,14 @@ class EngineThread {
     this.#stuckSince ??= this.clock.now();
     if (this.clock.now() - this.#stuckSince > STUCK_MS)
       return this.#failed(`it has not taken a message for ${STUCK_MS / 1000} s`);
-    this.#telling = this.clock.after(TELL_AGAIN_MS, () => this.#tellAll());
+    this.#flushing = this.clock.after(FLUSH_RETRY_MS, () => this.#flush());
   }
 
   #received(message: FromEngine): void {
     if (message.type === "failed") return this.#failed(message.reason);
     if (message.type === "ready") {
       this.#ready = true;
-      this.#tellAll();
+      this.#flush();
     }
     this.listener.received(message);
   }

@@ -75,7 +75,7 @@ export class Transmitter {
   place(stream: Stream, source: number, destination: number, length: number): number {
     const { link } = stream;
     this.counters.add(COUNTERS.sent, 1);
-    this.counters.carried(link.params.index, this.io.now(), length);
+    this.counters.countSent(link.params.index, this.io.now(), length);
     if (link.params.kind === "vxlan")
       return this.batch.vxlan(link.df, networkIdentifier(source, destination), length);
     if (this.batch.fits(link, length)) {

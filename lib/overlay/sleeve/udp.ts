@@ -95,7 +95,7 @@ export class UdpSocket {
     }
   }
 
-  /** Sends all that is in the batch; waits, for SEND_TIMEOUT, where the network is slower than we are. */
+  /** Send all that is in the batch; waits, for SEND_TIMEOUT, where the network is slower than we are. */
   send(batch: DatagramBatch): void {
     let next = 0;
     while (next < batch.count) {
@@ -118,7 +118,7 @@ export class UdpSocket {
     }
   }
 
-  /** Receives what is there, at most one batch; returns how many messages there were. */
+  /** Receive what is there, at most one batch; returns how many messages there were. */
   receive(take: Receive): number {
     const { view } = this.arena;
     for (let i = 0; i < RECEIVE_MESSAGES; i++) {
@@ -246,7 +246,7 @@ export class UdpSocket {
 
   #noteSent(batch: DatagramBatch, message: number, errno: number): void {
     const link = batch.links[this.#first[message] as number];
-    if (link) this.counters.sent(link.params.index, errno);
+    if (link) this.counters.noteSendResult(link.params.index, errno);
   }
 
   #failed(batch: DatagramBatch, message: number, errno: number): void {
