@@ -1,4 +1,4 @@
-// The router in the foreground: what weave-router is, and weave launch --foreground.
+// The router in the foreground: weave-router, and weave launch --foreground.
 import type { ApiClient } from "../../lib/api/client.ts";
 import type { PageSources } from "../../lib/api/page.ts";
 import { logFile } from "../../lib/api/paths.ts";
@@ -7,7 +7,6 @@ import { type ClusterPeers, Entering } from "../../lib/cluster/entering.ts";
 import { joinCluster, type Membership } from "../../lib/cluster/membership.ts";
 import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
-import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
@@ -19,16 +18,20 @@ import {
   takeOverState,
 } from "../../lib/migration/migration.ts";
 import { findOriginalProcess } from "../../lib/migration/process.ts";
-import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { DefaultDeny, hasDefaultDeny, removeDefaultDeny, removePolicies } from "../../lib/npc/defaultdeny.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import type { RouterServices } from "../../lib/router/context.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { toldToLauncher } from "../../lib/router/launcher.ts";
 import { boundedLog } from "../../lib/router/logfile.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
+import {
+  expectNoPolicies,
+  expectPolicies,
+  policyNotes,
+  switchPoliciesOff,
+} from "../../lib/router/policies.ts";
 import { startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
-import { reasonOf } from "../../lib/sys/reason.ts";
 import { mayRestart } from "../../lib/sys/runtime.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
 import { EventLog } from "../../lib/ui/events.ts";
@@ -46,22 +49,19 @@ import { runLoggedDaemon } from "../shutdown.ts";
 export async function runRouter(options: RouterOptions): Promise<void> {
   await begin(options, async ({ scope, log, page }) => {
     const original = takeOver(log);
-    const denied = options["expect-npc"] && awaitPolicies(original, log);
-    if (!options["expect-npc"]) expectNoPolicies(log);
+    const keepers = options["expect-npc"] ? expectPolicies(enforces(original), log) : undefined;
+    if (!keepers) expectNoPolicies(log);
     if (original) makeRoom(original, log);
-    const services = {
-      cni: runInRouter,
-      page,
-      answerers,
-      notes: policyNotes,
-      keepers: policyKeepers(denied),
-    };
+    const services = { cni: runInRouter, page, answerers, notes: policyNotes, ...(keepers && { keepers }) };
     const api = await startRouter(options, services, log, scope);
     migrate(original, api, options["expect-npc"], log, scope);
   });
 }
 
-/** Finds the original on this host; what it has kept becomes ours. */
+/** True if the original's policies are in force. */
+const enforces = (original: Original | undefined) => (original?.kernel.rules.length ?? 0) > 0;
+
+/** Find the original on this host and take over its state. */
 function takeOver(log: Log): Original | undefined {
   const running = findOriginalProcess();
   if (running)
@@ -73,7 +73,7 @@ function takeOver(log: Log): Original | undefined {
   return original;
 }
 
-/** Runs it as the addon's pods do: by its environment, and by what the API server tells. */
+/** Run as a pod of the addon: by its environment and the API server. */
 async function runInCluster(args: Arguments): Promise<void> {
   const addon = readAddon(process.env, args);
   const client = kubeClient(addon, args);
@@ -86,10 +86,12 @@ async function runInCluster(args: Arguments): Promise<void> {
       refuseOverlap(route, provisional.range, provisional.name);
     }
     const original = takeOver(log);
-    const denied = addon.policies && awaitPolicies(original, log);
-    if (!addon.policies) noPolicies(log);
+    const keepers = addon.policies ? expectPolicies(enforces(original), log) : undefined;
+    if (!keepers) switchPoliciesOff(log);
     const settings = { ...addon, peer: provisional.name };
-    const entering = client && new Entering(client, settings, log.with({ component: "kube" }));
+    const entering =
+      client &&
+      scope.use("entering the cluster", new Entering(client, settings, log.with({ component: "kube" })));
     const found = entering && (await scope.wait(whileProbed(entering, provisional)));
     const options = addon.options(found && { name: found.peer, peers: found.peers });
     let membership: Membership | undefined;
@@ -98,19 +100,18 @@ async function runInCluster(args: Arguments): Promise<void> {
       page,
       answerers,
       notes: () => [...policyNotes(), ...(membership?.notes() ?? [])],
-      keepers: policyKeepers(denied),
+      ...(keepers && { keepers }),
       ready: () => membership?.ready ?? false,
       peersAreTold: true,
     };
     if (original) makeRoom(original, log);
     const api = await startRouter(options, services, log, scope);
-    membership = joinCluster(api, entering, settings, log, restart);
-    scope.defer("membership of the cluster", () => membership?.stop());
+    membership = scope.use("membership of the cluster", joinCluster(api, entering, settings, log, restart));
     migrate(original, api, addon.policies, log, scope);
   });
 }
 
-/** Find out who we are in the cluster; until then, probes are answered. */
+/** Enter the cluster; answer probes until then. */
 async function whileProbed(entering: Entering, options: RouterOptions): Promise<ClusterPeers> {
   using _probes = serveWaiting(options, () => entering.reason ?? "starting");
   return await entering.start();
@@ -124,12 +125,10 @@ function migrate(
   log: Log,
   scope: Scope,
 ): void {
-  if (!original) return;
-  const migration = completeMigration(original, api, expectNpc, log);
-  scope.defer("the migration", () => migration.stop());
+  if (original) scope.use("the migration", completeMigration(original, api, expectNpc, log));
 }
 
-/** With peers that were named it goes without an API server, too: as a static pod. */
+/** Undefined without an API server: a static pod with KUBE_PEERS needs none. */
 function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | undefined {
   try {
     return new KubeClient(kubeConfig(options));
@@ -139,7 +138,7 @@ function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | unde
   }
 }
 
-/** What a router is started with. */
+/** What a daemon has before its router starts. */
 interface Begun {
   readonly scope: Scope;
   readonly log: Log;
@@ -147,7 +146,7 @@ interface Begun {
   readonly page: RouterServices["page"] & {};
 }
 
-/** Become the router of this host: one at a time, and it survives errors that nobody caught. */
+/** Become the router of this host: one at a time; it survives uncaught errors. */
 async function begin(options: RouterOptions, start: (begun: Begun) => Promise<void>): Promise<void> {
   requireRoot();
   const written = createLog(options["log-level"], options["log-format"], boundedLog(logFile()));
@@ -160,56 +159,6 @@ async function begin(options: RouterOptions, start: (begun: Begun) => Promise<vo
     const page = (sources: PageSources) => statusPage(sources, events);
     await start({ scope, log, restart, page });
   });
-}
-
-/** Policies of the original stay in force until ours are. Returns whether there is to be a default deny until then. */
-function awaitPolicies(original: Original | undefined, log: Log): boolean {
-  if (original && original.kernel.rules.length > 0) return false;
-  using nf = new NetlinkSocket(NETLINK_NETFILTER);
-  try {
-    if (keeper(new DefaultDeny(nf)).reconcile(() => true).length > 0)
-      log.info(
-        "default deny: containers reach only this host until weave-npc, or weave-npc apply, enforces policies",
-      );
-  } catch (error) {
-    log.warning(
-      `cannot install the default deny, so containers are open until weave-npc enforces policies: ${reasonOf(error)}`,
-    );
-  }
-  return true;
-}
-
-/** A table of policies that somebody removes is replaced by the default deny, until weave-npc puts its own in its place. */
-const policyKeepers = (denied: boolean) => (nf: NetlinkSocket) =>
-  denied ? [keeper(new DefaultDeny(nf))] : [];
-
-function policyNotes(): string[] {
-  try {
-    using nf = new NetlinkSocket(NETLINK_NETFILTER);
-    return hasDefaultDeny(nf)
-      ? [
-          "default deny (--expect-npc): containers reach only this host until weave-npc, or weave-npc apply, enforces policies",
-        ]
-      : [];
-  } catch {
-    // A kernel that has no nftables has no default deny.
-    return [];
-  }
-}
-
-/** Policies that are in force stay; what an earlier launch has put in their place does not. */
-function expectNoPolicies(log: Log): void {
-  using nf = new NetlinkSocket(NETLINK_NETFILTER);
-  try {
-    if (removeDefaultDeny(nf)) log.info("removed the default deny of an earlier launch with --expect-npc");
-  } catch (error) {
-    log.warning(`cannot remove the default deny of an earlier launch, if there was one: ${reasonOf(error)}`);
-  }
-}
-
-function noPolicies(log: Log): void {
-  using nf = new NetlinkSocket(NETLINK_NETFILTER);
-  if (removePolicies(nf)) log.info("network policies are off (EXPECT_NPC=0): removed the rules of weave-npc");
 }
 
 export const router: Command = {
