@@ -4,7 +4,7 @@
 import type { ImportGraph } from "./imports.ts";
 
 /** Rooms by floor, the lowest first. */
-const FLOORS: readonly (readonly string[])[] = [
+export const FLOORS: readonly (readonly string[])[] = [
   ["sys", "address", "bytes", "clock", "log", "version"],
   ["netlink", "bpf", "gob", "crypto", "store"],
   ["mesh", "host", "kube"],
