@@ -101,9 +101,12 @@ function installNpmPackages() {
   const lock = join(root, "package-lock.json");
   const stamp = join(root, "node_modules/.weave-installed");
   if (existsSync(bun) && existsSync(stamp) && statSync(stamp).mtimeMs >= statSync(lock).mtimeMs) return;
+  // Versions of npm differ in what they write into the lock file: --no-save leaves it alone.
   say("installing npm packages");
   if (
-    run("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] }) !== 0
+    run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], {
+      stdio: ["ignore", 2, 2],
+    }) !== 0
   )
     fail("npm install failed");
   // npm may leave install scripts unrun; Bun's puts the executable in its place.
@@ -148,8 +151,8 @@ function installDebianPackages(needs) {
 
 const [task = "", ...args] = process.argv.slice(2);
 const { needs, script } = TASKS[task] ?? fail(`no such task: ${task}`);
-installNpmPackages();
 installDebianPackages(needs);
+installNpmPackages();
 const path = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
 const child = spawn(bun, [...script, ...args], {
   cwd: root,
