@@ -1,7 +1,7 @@
 // What a command answers: text for people, or with --json one of the shapes of lib/api/shapes.ts.
 import type { GenericSchema, InferOutput } from "valibot";
 import type { Arguments } from "./arguments.ts";
-import { print } from "./stdout.ts";
+import { printJson, show, warn } from "./output/output.ts";
 
 export const JSON_OPTION = {
   json: { type: "boolean", default: false, description: "Print JSON" },
@@ -14,6 +14,11 @@ export function answer<S extends GenericSchema>(
   value: InferOutput<S>,
   text: string,
 ): void {
-  if (options["json"]) print(JSON.stringify(value, null, 2));
-  else if (text !== "") print(text);
+  if (options["json"]) printJson(value);
+  else if (text !== "") show(`${text}\n`);
+}
+
+/** Says on standard error what is no failure, but not what was expected; a program sees it in the answer. */
+export function remark({ options }: Pick<Arguments, "options">, text: string): void {
+  if (!options["json"]) warn(text);
 }

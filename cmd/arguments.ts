@@ -10,6 +10,13 @@ export class UsageError extends Error {
   readonly failure = "usage" as const;
 }
 
+/** The error of a command that there is not, with the nearest of those that there are; `program` goes before it. */
+export function unknownCommand(word: string, known: readonly string[], program: string): UsageError {
+  const [nearest = ""] = word.split(" ").slice(-1);
+  const hint = word === "" ? "" : suggestion(nearest, known, `${program} `);
+  return new UsageError(`unknown command '${word}'${hint}`);
+}
+
 /** The arguments of a command, as it gets them. */
 export interface Arguments {
   /** Options by name; a `--no-` form sets its boolean to false. */

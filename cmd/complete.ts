@@ -5,6 +5,7 @@ import * as v from "valibot";
 import { apiClient, holders } from "../lib/api/client.ts";
 import { commandOf, completions } from "../lib/help/completion.ts";
 import type { CommandSpec, Completes } from "../lib/help/spec.ts";
+import { print } from "./output/output.ts";
 
 /** A shell waits for no longer. */
 const TIMEOUT_MS = 500;
@@ -23,8 +24,7 @@ export async function complete(commands: readonly CommandSpec[], words: readonly
   for (const kind of kindsOf(commandOf(commands, words)))
     found.set(kind, await candidates(kind, words.at(-1) ?? "").catch(() => []));
   const lines = completions(commands, words, (kind) => found.get(kind) ?? []);
-  for (const { value, description } of lines.slice(0, MAX_COMPLETIONS))
-    console.log(`${value}\t${description}`);
+  for (const { value, description } of lines.slice(0, MAX_COMPLETIONS)) print(`${value}\t${description}`);
 }
 
 function kindsOf({ positionalsComplete, options = {} }: Partial<CommandSpec> = {}): Set<Completes> {

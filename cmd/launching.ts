@@ -14,7 +14,7 @@ import {
 } from "../lib/router/launched.ts";
 import { answer } from "./answer.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
-import { warn } from "./stderr.ts";
+import { warn } from "./output/output.ts";
 import { awaited, awaitedAddress, whileWaiting } from "./waiting.ts";
 
 // What a daemon must not inherit: it would make it another program.

@@ -9,8 +9,8 @@ import { EXIT_CODES, failureOf } from "../lib/sys/failure.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { NotRootError } from "../lib/sys/rights.ts";
 import { asksForHelp, type Command, readArguments, refuseUnexpected, UsageError } from "./arguments.ts";
-import { colours } from "./colour.ts";
-import { warn } from "./stderr.ts";
+import { colours } from "./output/colour.ts";
+import { warn, write } from "./output/output.ts";
 
 /** The cause ends the program, and its line is in the log already. */
 export class LoggedError extends Error {
@@ -23,7 +23,7 @@ export async function run(program: string, command: Command, argv: readonly stri
     const { style, rest } = colours(argv, process.stdout);
     if (asksForHelp(rest, command.options, command.passesOver)) {
       const { usage } = await import("../lib/help/usage.ts");
-      process.stdout.write(usage(program, command, style));
+      write(usage(program, command, style));
       return;
     }
     const args = { ...readArguments(command, rest), style };

@@ -10,7 +10,7 @@ import { parseOptions } from "../lib/router/options.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
 import { UsageError } from "./arguments.ts";
 import { type CniFolders, installCni } from "./cnifolders.ts";
-import { warn } from "./stderr.ts";
+import { warn } from "./output/output.ts";
 
 /** Options for the router from the task's environment, where the command line does not say otherwise. */
 const VARIABLES = { IPALLOC_RANGE: "ipalloc-range", IPALLOC_INIT: "ipalloc-init", CONN_LIMIT: "conn-limit" };

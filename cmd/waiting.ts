@@ -3,6 +3,7 @@ import yoctoSpinner from "yocto-spinner";
 import { type ApiClient, ApiError, apiClient } from "../lib/api/client.ts";
 import { printable } from "../lib/log/printable.ts";
 import type { Arguments } from "./arguments.ts";
+import { columnsOf } from "./output/fitting.ts";
 
 /** A wait that is longer is told of; what is waited for is asked again as often. */
 const TELL_AFTER_MS = 1_000;
@@ -30,7 +31,7 @@ export function progress({ options }: Pick<Arguments, "options">, stream = proce
   return {
     say(text) {
       // A line that is too long for the terminal would be more than one.
-      const fitting = printable(text).slice(0, Math.max(20, (stream.columns || 80) - 3));
+      const fitting = printable(text).slice(0, Math.max(20, columnsOf(stream) - 3));
       if (spinner.isSpinning) spinner.text = fitting;
       else spinner.start(fitting);
     },

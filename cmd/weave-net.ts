@@ -6,7 +6,7 @@ import type { CniOutcome } from "../lib/api/bodies.ts";
 import { type ApiClient, ApiError, apiClient, NO_ANSWER, RouterSilentError } from "../lib/api/client.ts";
 import { readInput } from "../lib/cni/input.ts";
 import { netnsInode } from "../lib/sys/netnsinode.ts";
-import { warn } from "./stderr.ts";
+import { print, warn } from "./output/output.ts";
 
 const USAGE = `CNI plugin of weave. Container runtimes run it, with CNI_COMMAND and the rest of
 the protocol's parameters in the environment and a network configuration on standard input (https://www.cni.dev).
@@ -86,12 +86,12 @@ function unexpected(error: unknown): CniOutcome {
 export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--version")) {
     const { VERSION } = await import("../lib/version.ts");
-    return console.log(`weave ${VERSION}`);
+    return print(`weave ${VERSION}`);
   }
   const variables = cniVariables();
   const command = variables["CNI_COMMAND"];
   if (argv.includes("--help") || (command === undefined && process.stdin.isTTY)) {
-    return console.log(`weave-net: ${USAGE}`);
+    return print(`weave-net: ${USAGE}`);
   }
   const outcome = await tellingOfWait(variables, runCall(variables)).catch(unexpected);
   if (outcome.output) await Bun.write(Bun.stdout, `${outcome.output}\n`);

@@ -19,12 +19,8 @@ export async function main(argv: readonly string[]): Promise<void> {
 }
 
 async function unknown(word: string, known: readonly string[]): Promise<void> {
-  const [{ fail }, { UsageError }, { suggestion }] = await Promise.all([
-    import("./main.ts"),
-    import("./arguments.ts"),
-    import("../lib/help/nearest.ts"),
-  ]);
-  fail("weave-npc", new UsageError(`unknown command "${word}"${suggestion(word, known, "weave-npc ")}`));
+  const [{ fail }, { unknownCommand }] = await Promise.all([import("./main.ts"), import("./arguments.ts")]);
+  fail("weave-npc", unknownCommand(word, known, "weave-npc"));
 }
 
 if (import.meta.main) await main(process.argv.slice(2));

@@ -1,13 +1,12 @@
 // weave: the command a person types; and, called by one of their names, each of the other three executables.
 import { basename } from "node:path";
-import { suggestion } from "../lib/help/nearest.ts";
 import { VERSION } from "../lib/version.ts";
-import { asksForHelp, UsageError } from "./arguments.ts";
-import { colours } from "./colour.ts";
+import { asksForHelp, UsageError, unknownCommand } from "./arguments.ts";
 import { COMMAND_NAMES, type CommandName, loadCommand, loadCommands } from "./commands.ts";
 import { fail, run } from "./main.ts";
+import { colours } from "./output/colour.ts";
+import { endWithOutput, print, write } from "./output/output.ts";
 import { retired } from "./retired.ts";
-import { endWithOutput, print } from "./stdout.ts";
 
 const TITLE = `weave ${VERSION}: a container network`;
 
@@ -26,13 +25,12 @@ function unknown(words: readonly string[]): UsageError {
   if (group.length === 0) {
     if (word.startsWith("-")) return new UsageError(`unknown option ${word}; options follow the command`);
     const known = COMMAND_NAMES.map((name) => name.split(" ")[0] ?? "");
-    const hint = word === "" ? "" : suggestion(word, known, "weave ");
-    return new UsageError(`unknown command '${word}'${hint}`);
+    return unknownCommand(word, known, "weave");
   }
   const parts = group.map((name) => name.slice(word.length + 1));
   if (second === undefined || second.startsWith("-"))
     return new UsageError(`'weave ${word}': which one? ${parts.join(", ")}`);
-  return new UsageError(`unknown command '${word} ${second}'${suggestion(second, parts, `weave ${word} `)}`);
+  return unknownCommand(`${word} ${second}`, parts, `weave ${word}`);
 }
 
 async function weave(argv: readonly string[]): Promise<void> {
@@ -50,7 +48,7 @@ async function dispatch(argv: readonly string[]): Promise<void> {
   const [word, ...words] = rest;
   const overview = async (title: string, names: readonly CommandName[]) => {
     const help = await import("../lib/help/usage.ts");
-    process.stdout.write(help.overview(title, await loadCommands(names), style));
+    write(help.overview(title, await loadCommands(names), style));
   };
   if (word === undefined || word === "--help" || word === "-h") return overview(TITLE, COMMAND_NAMES);
   if (word === "--version" || word === "-v") return print(`weave ${VERSION}`);
@@ -60,7 +58,7 @@ async function dispatch(argv: readonly string[]): Promise<void> {
     const { topicText } = await import("../lib/help/topics.ts");
     const text = topicText(topic, style);
     if (text === undefined) return dispatch([...argv.filter((arg) => arg !== "help"), "--help"]);
-    process.stdout.write(text);
+    write(text);
     return;
   }
   if (word === "complete")

@@ -19,7 +19,7 @@ import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { answer } from "../answer.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
-import { warn } from "../stderr.ts";
+import { warn } from "../output/output.ts";
 import { awaited, whileWaiting } from "../waiting.ts";
 
 /** Answers with the addresses of `id` that a command is about. */

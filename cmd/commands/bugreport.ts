@@ -9,7 +9,7 @@ import { previousLog } from "../../lib/router/logfile.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
-import { print } from "../stdout.ts";
+import { print } from "../output/output.ts";
 
 const JOURNAL_LINES = "20000";
 

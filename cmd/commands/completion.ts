@@ -1,6 +1,7 @@
 // weave completion: what a shell loads to complete commands, options, peers and containers.
 import { SCRIPTS, SHELLS, type Shell } from "../../lib/help/completion.ts";
 import { type Command, UsageError } from "../arguments.ts";
+import { write } from "../output/output.ts";
 
 const isShell = (word: string | undefined): word is Shell =>
   (SHELLS as readonly (string | undefined)[]).includes(word);
@@ -24,6 +25,6 @@ export const completion: Command = {
       throw new UsageError(
         `which shell? ${SHELLS.join(", ")}${shell === undefined ? "" : `, not "${shell}"`}`,
       );
-    process.stdout.write(SCRIPTS[shell]);
+    write(SCRIPTS[shell]);
   },
 };

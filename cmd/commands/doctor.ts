@@ -12,6 +12,7 @@ import { answer } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
+import { printJson, show } from "../output/output.ts";
 import { agreed } from "../steps.ts";
 import { whileWaiting } from "../waiting.ts";
 
@@ -48,7 +49,7 @@ export const doctor: Command = {
     const cni = cniQuestions(options);
     const look = () => diagnose(apiClient(), cni);
     const findings = await look();
-    const print = options["json"] ? printJson : printText;
+    const print = options["json"] ? asJson : asText;
     const planned = planFixes(findings);
     if (!options["fix"]) return report(findings, () => print.findings(findings, planned));
     print.plan(findings, planned);
@@ -81,7 +82,7 @@ function report(findings: readonly Finding[], print: () => void): void {
 }
 
 const ill = (findings: readonly Finding[]) => findings.filter(({ level }) => level !== "ok");
-const write = (...lines: string[]) => process.stdout.write(printedLines(lines));
+const lines = (...texts: string[]) => show(printedLines(texts));
 
 /** How it is told. */
 interface Printer {
@@ -93,22 +94,22 @@ interface Printer {
   done(before: readonly Finding[], outcomes: readonly FixOutcome[], left: readonly Finding[]): void;
 }
 
-const printText: Printer = {
+const asText: Printer = {
   findings(findings, planned) {
-    process.stdout.write(findingsText(findings));
+    show(findingsText(findings));
     if (planned.length > 0)
-      write("", `'weave doctor --fix' can make ${planned.length} of these repairs; it lists them first`);
+      lines("", `'weave doctor --fix' can make ${planned.length} of these repairs; it lists them first`);
   },
   plan(findings, planned) {
-    if (ill(findings).length > 0) process.stdout.write(findingsText(ill(findings)));
+    if (ill(findings).length > 0) show(findingsText(ill(findings)));
     if (planned.length > 0)
-      write("", "to be done:", ...planned.map(({ check, does }) => `  ${check}: ${does}`));
+      lines("", "to be done:", ...planned.map(({ check, does }) => `  ${check}: ${does}`));
   },
   nothing: (findings) =>
-    write(ill(findings).length > 0 ? "nothing that --fix can repair" : "nothing is wrong"),
-  refused: () => write("nothing changed: confirm on a terminal, or use --yes"),
+    lines(ill(findings).length > 0 ? "nothing that --fix can repair" : "nothing is wrong"),
+  refused: () => lines("nothing changed: confirm on a terminal, or use --yes"),
   done(_before, outcomes, left) {
-    write(
+    lines(
       "",
       ...outcomes.map(({ does, error }) =>
         error === undefined ? `done: ${does}` : `failed: ${does}: ${error}`,
@@ -116,18 +117,16 @@ const printText: Printer = {
     );
     const remaining = ill(left);
     if (remaining.length > 0) {
-      write("", "left:");
-      process.stdout.write(findingsText(remaining));
+      lines("", "left:");
+      show(findingsText(remaining));
     }
   },
 };
 
-const writeJson = (value: unknown) => process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
-
-const printJson: Printer = {
-  findings: (findings) => writeJson(findings),
+const asJson: Printer = {
+  findings: (findings) => printJson(findings),
   plan() {},
-  nothing: (findings) => writeJson({ findings, planned: [], done: [], left: findings }),
-  refused: (findings, planned) => writeJson({ findings, planned, done: [], left: findings }),
-  done: (findings, outcomes, left) => writeJson({ findings, planned: outcomes, done: outcomes, left }),
+  nothing: (findings) => printJson({ findings, planned: [], done: [], left: findings }),
+  refused: (findings, planned) => printJson({ findings, planned, done: [], left: findings }),
+  done: (findings, outcomes, left) => printJson({ findings, planned: outcomes, done: outcomes, left }),
 };

@@ -3,11 +3,11 @@ import { type Cidr, formatCidr } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
-import { JSON_OPTION } from "../answer.ts";
+import { JSON_OPTION, remark } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { tellingClient } from "../waiting.ts";
 import { acquire, answerAddresses, lookup, release, takeAddresses } from "./addresses.ts";
-import { addName, FQDN, ipsOf, removeName, whereThereIsDns } from "./names.ts";
+import { addName, FQDN, ipsOf, remarkIgnored, removeName, whereThereIsDns } from "./names.ts";
 
 const EXPOSE_ADDRESSES =
   "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for a free one of that subnet, or net:default, the default.";
@@ -46,7 +46,8 @@ export const expose: Command = {
     const fqdn = options["hostname"];
     try {
       for (const cidr of cidrs) await api("POST", `/expose/${formatCidr(cidr)}${skip}`);
-      if (typeof fqdn === "string") await addName(api, EXPOSE_ID, fqdn, ipsOf(cidrs));
+      if (typeof fqdn === "string")
+        remarkIgnored(args, "weave expose", fqdn, await addName(api, EXPOSE_ID, fqdn, ipsOf(cidrs)));
     } catch (error) {
       const left = await takeBack(
         api,
@@ -95,10 +96,12 @@ export const hide: Command = {
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
     const api = tellingClient(args);
     const cidrs = await lookup(api, EXPOSE_ID, addresses);
+    if (cidrs.length === 0) remark(args, "weave hide: no address of this host is exposed");
     for (const cidr of cidrs) {
       await api("DELETE", `/expose/${formatCidr(cidr)}`).catch((error) => {
         // What is wanted is the case: hidden before, or in a hide that failed half way.
         if (!(error instanceof ApiError && error.status === NOT_EXPOSED)) throw error;
+        remark(args, `weave hide: ${error.message}`);
       });
     }
     await whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf(cidrs)));

@@ -5,7 +5,7 @@ import { runningPid } from "../../lib/router/instance.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { noteStopped } from "../../lib/router/targets.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
-import { answer, JSON_OPTION } from "../answer.ts";
+import { answer, JSON_OPTION, remark } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { answerLaunched, awaitQuorum, daemonArguments, startDaemon, waitSeconds } from "../launching.ts";
@@ -13,9 +13,8 @@ import { requireRoot } from "../main.ts";
 import { prepareAgent } from "../mesos.ts";
 import { oldVariables } from "../oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
+import { print, warn } from "../output/output.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { warn } from "../stderr.ts";
-import { print } from "../stdout.ts";
 import { whileWaiting } from "../waiting.ts";
 import { runRouter } from "./router.ts";
 
@@ -92,12 +91,11 @@ export const stop: Command = {
   description: "Stop the router; containers keep talking",
   options: JSON_OPTION,
   async run(args) {
-    const { options } = args;
     requireRoot();
     const pid = runningPid();
     const ending = `waiting for the router${pid === undefined ? "" : ` (pid ${pid})`} to end`;
     const stopped = await whileWaiting(args, stopDaemon(), ending);
-    if (!stopped && !options["json"]) warn("weave is not running");
+    if (!stopped) remark(args, "weave is not running");
     try {
       noteStopped();
     } catch (error) {

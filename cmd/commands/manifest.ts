@@ -9,8 +9,8 @@ import { silentLog } from "../../lib/log/log.ts";
 import { HTTP_SERVER } from "../../lib/sys/httpserver.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { endpoint } from "../endpoint.ts";
+import { print, printJson, write } from "../output/output.ts";
 import { runDaemon } from "../shutdown.ts";
-import { print } from "../stdout.ts";
 
 const PARAMETER_OPTIONS = {
   "k8s-version": {
@@ -114,7 +114,7 @@ export const kubernetes: Command = {
     const own = parameters(args);
     const { query } = args.options;
     const queried = typeof query === "string" ? queryParameters(query) : NONE;
-    process.stdout.write(manifestText(kubernetesManifest(addonSettings(mergeParameters(queried, own)))));
+    write(manifestText(kubernetesManifest(addonSettings(mergeParameters(queried, own)))));
   },
 };
 
@@ -183,6 +183,6 @@ export const marathon: Command = {
   run(args) {
     const given = Object.entries(args.options).filter(([, value]) => value !== undefined);
     const app = marathonApp({ ...Object.fromEntries(given), env: pairs("env", args.lists?.["env"]) });
-    print(JSON.stringify(app, null, 2));
+    printJson(app);
   },
 };

@@ -5,7 +5,7 @@ import { commandPage, overviewPage, pageName, topicPage } from "../../lib/help/m
 import { TOPICS } from "../../lib/help/topics.ts";
 import { VERSION } from "../../lib/version.ts";
 import { type Command, UsageError } from "../arguments.ts";
-import { print } from "../stdout.ts";
+import { print } from "../output/output.ts";
 
 /** The command that writes a page for each of the commands, itself among them. */
 export const manual = (load: () => Promise<readonly Command[]>): Command => ({

@@ -17,9 +17,8 @@ import type { Command } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { daemonArguments, startDaemon } from "../launching.ts";
 import { requireRoot } from "../main.ts";
+import { print, warn } from "../output/output.ts";
 import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { warn } from "../stderr.ts";
-import { print } from "../stdout.ts";
 import { whileWaiting } from "../waiting.ts";
 import { peersForm } from "./peers.ts";
 

@@ -1,13 +1,14 @@
 // weave dns-add, dns-remove, dns-lookup, dns-args: names on the network.
+import * as v from "valibot";
 import { type Cidr, formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, holders } from "../../lib/api/client.ts";
 import { DnsArguments, Lookup, Named } from "../../lib/api/shapes.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
-import { answer, JSON_OPTION } from "../answer.ts";
+import { answer, JSON_OPTION, remark } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
-import { warn } from "../stderr.ts";
+import { warn, write } from "../output/output.ts";
 import { tellingClient } from "../waiting.ts";
 import { acquire } from "./addresses.ts";
 import { runtimeSockets } from "./target.ts";
@@ -25,15 +26,34 @@ const NO_ADDRESS = 400;
 const POSITIONALS = "[IP…] [CONTAINER]";
 const POSITIONALS_COMPLETE = "containers";
 
-/** Names addresses of `id`. */
+const Added = v.object({ added: v.boolean(), domain: v.string() });
+
+/** Names addresses of `id`; resolves with the domain where the name was ignored, as it is not in that. */
 export async function addName(
   api: ApiClient,
   id: string,
   fqdn: string,
   ips: readonly string[],
-): Promise<void> {
-  const form = new URLSearchParams({ fqdn });
-  for (const ip of ips) await api("PUT", `/name/${encodeURIComponent(id)}/${ip}`, { form });
+): Promise<string | undefined> {
+  const options = { form: new URLSearchParams({ fqdn }), accept: "application/json" };
+  let ignored: string | undefined;
+  for (const ip of ips) {
+    const sent = await api("PUT", `/name/${encodeURIComponent(id)}/${ip}`, options);
+    const { added, domain } = v.parse(Added, JSON.parse(sent));
+    if (!added) ignored = domain;
+  }
+  return ignored;
+}
+
+/** Says that a name was ignored, where it was; as with the original that is no failure. */
+export function remarkIgnored(
+  args: Pick<Arguments, "options">,
+  command: string,
+  fqdn: string,
+  domain: string | undefined,
+): void {
+  if (domain !== undefined)
+    remark(args, `${command}: "${fqdn}" was ignored: it is not in the domain ${domain}`);
 }
 
 /** Deletes names of addresses of `id`: this one, or all they have. */
@@ -48,7 +68,7 @@ export async function removeName(
 }
 
 /** Does something with names, where there is a DNS. */
-export async function whereThereIsDns(act: () => Promise<void>): Promise<void> {
+export async function whereThereIsDns(act: () => Promise<unknown>): Promise<void> {
   try {
     await act();
   } catch (error) {
@@ -103,7 +123,7 @@ export const dnsAdd: Command = {
     const api = tellingClient(args);
     const { id, fqdn, ips } = await named(args, api);
     if (fqdn === undefined) throw new UsageError("no name given, and the container has none; add -h FQDN");
-    await addName(api, id, fqdn, ips);
+    remarkIgnored(args, "weave dns-add", fqdn, await addName(api, id, fqdn, ips));
     answer(args, Named, { id, name: fqdn, addresses: ips }, "");
   },
 };
@@ -143,6 +163,8 @@ export const dnsLookup: Command = {
     const [name, ...more] = args.positionals;
     if (name === undefined || more.length > 0) throw new UsageError("expected one name or address");
     const text = (await tellingClient(args)("GET", `/dns-lookup/${encodeURIComponent(name)}`)).trimEnd();
+    if (text === "")
+      remark(args, `weave dns-lookup: nothing is known of "${name}"; 'weave status dns' lists all names`);
     answer(args, Lookup, { query: name, answers: text.split("\n").filter(Boolean) }, text);
   },
 };
@@ -165,7 +187,7 @@ export const dnsArgs: Command = {
       const domain = await api("GET", "/domain");
       const address = await dnsAddress(api, args);
       if (args.options["json"]) return answer(args, DnsArguments, { address, domain }, "");
-      process.stdout.write(`--dns=${address} --dns-search=${domain}`);
+      write(`--dns=${address} --dns-search=${domain}`);
     });
   },
 };

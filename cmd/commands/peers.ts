@@ -1,10 +1,11 @@
 // weave connect, forget, prime, rmpeer.
+import * as v from "valibot";
 import { splitHostPort } from "../../lib/address/hostport.ts";
 import { apiClient } from "../../lib/api/client.ts";
 import { Peers, Primed } from "../../lib/api/shapes.ts";
-import { answer, JSON_OPTION } from "../answer.ts";
-import { type Command, UsageError } from "../arguments.ts";
-import { warn } from "../stderr.ts";
+import { answer, JSON_OPTION, remark } from "../answer.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { write } from "../output/output.ts";
 import { awaited, tellingClient, whileWaiting } from "../waiting.ts";
 
 /** Peers as the API takes them. */
@@ -44,10 +45,23 @@ export const connect: Command = {
       `waiting for nameservers to resolve ${positionals.join(", ")}`,
     );
     const warnings = told.split("\n").filter(Boolean);
-    if (!options["json"]) for (const each of warnings) warn(`weave connect: ${each}; trying again`);
-    answer(args, Peers, { peers: [...positionals], ...(warnings.length > 0 && { warnings }) }, "");
+    answerWarned(args, "connect", warnings, "; trying again");
   },
 };
+
+const Forgotten = v.object({ unknown: v.array(v.string()) });
+
+/** Answers with the peers that were named, and what is wrong with them. */
+function answerWarned(args: Arguments, command: string, warnings: readonly string[], what = ""): void {
+  const { positionals } = args;
+  for (const each of warnings) remark(args, `weave ${command}: ${each}${what}`);
+  answer(
+    args,
+    Peers,
+    { peers: [...positionals], ...(warnings.length > 0 && { warnings: [...warnings] }) },
+    "",
+  );
+}
 
 export const forget: Command = {
   name: "forget",
@@ -60,8 +74,12 @@ export const forget: Command = {
   async run(args) {
     const { positionals } = args;
     if (positionals.length === 0) throw new UsageError("name at least one peer");
-    await tellingClient(args)("POST", "/forget", { form: peersForm(positionals) });
-    answer(args, Peers, { peers: [...positionals] }, "");
+    const form = peersForm(positionals);
+    const sent = await tellingClient(args)("POST", "/forget", { form, accept: "application/json" });
+    const warnings = v
+      .parse(Forgotten, JSON.parse(sent))
+      .unknown.map((peer) => `"${peer}" is not a target; 'weave status targets' lists all`);
+    answerWarned(args, "forget", warnings);
   },
 };
 
@@ -105,7 +123,7 @@ export const rmpeer: Command = {
     const query = options["force"] ? "?force=true" : "";
     for (const peer of positionals) {
       const told = await tellingClient(args)("DELETE", `/peer/${encodeURIComponent(peer)}${query}`);
-      if (!options["json"]) process.stdout.write(told);
+      if (!options["json"]) write(told);
     }
     answer(args, Peers, { peers: [...positionals] }, "");
   },

@@ -20,7 +20,7 @@ export const ping: Command = {
     "PEER is a name, a nickname or an address of a peer; all peers without one. Probes go from bridge to bridge, the way of containers' frames: by the eBPF programs, VXLAN, ESP or sleeve. They need no address on the bridge, and pass no packet filter of IP. An overlay in brackets is ready, and not in use.",
     "MTU is the size of the largest packet that got there and back, up to the MTU of the network.",
     "Weave Net 2.x and older versions do not answer probes; that is not a problem.",
-    "Exit code 1: a peer or an overlay has a problem.",
+    "Exit code 1: a peer or an overlay has a problem, or no peer is connected.",
   ],
   examples: [
     { command: "weave ping", does: "Ping all peers" },
@@ -45,6 +45,6 @@ export const ping: Command = {
     const sent = await whileWaiting(args, apiClient()("POST", "/ping", { form }), "waiting for echoes");
     const pings = v.parse(Pings, JSON.parse(sent));
     answer(args, Pings, pings, pingText(pings).trimEnd());
-    if (hasPingProblem(pings)) process.exitCode = 1;
+    if (pings.length === 0 || hasPingProblem(pings)) process.exitCode = 1;
   },
 };

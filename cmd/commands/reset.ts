@@ -1,11 +1,12 @@
 // weave reset: leave the network, and take everything of weave from this host.
+import * as v from "valibot";
 import { type ApiClient, apiClient, RouterDownError } from "../../lib/api/client.ts";
 import { Steps } from "../../lib/api/shapes.ts";
 import { cniSteps } from "../../lib/cni/remove.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { policySteps } from "../../lib/npc/defaultdeny.ts";
 import { stopDaemon } from "../../lib/router/daemon.ts";
-import { kernelSteps, stateSteps } from "../../lib/router/hoststeps.ts";
+import { kernelSteps, NOT_HANDED_OVER, runSteps, stateSteps } from "../../lib/router/hoststeps.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { executable } from "../../lib/sys/executable.ts";
 import type { Step } from "../../lib/sys/step.ts";
@@ -13,8 +14,8 @@ import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
+import { warn } from "../output/output.ts";
 import { SERVICE_FILES, stepsToRemove } from "../service.ts";
-import { warn } from "../stderr.ts";
 import { agreed, take } from "../steps.ts";
 import { whileWaiting } from "../waiting.ts";
 
@@ -59,6 +60,7 @@ export const reset: Command = {
       ...kernelSteps(route, filter),
       ...policySteps(filter),
       ...stateSteps(pid !== undefined),
+      ...runSteps(),
       ...stepsToRemove(options),
       ...ofRuntimes(options),
     ];
@@ -70,9 +72,10 @@ export const reset: Command = {
       return plain(true, listed, [...listed, "nothing of weave is on this host"]);
     if (options["dry-run"]) return plain(false, listed, listed);
     if (!(options["yes"] || options["force"])) await ask(args, listed);
-    if (pid !== undefined) await handOver(Boolean(options["force"]), args);
+    const handed = pid === undefined ? [] : [await handOver(Boolean(options["force"]), args)];
     const { did, failed } = await take(steps);
-    plain(failed.length === 0, did, did);
+    const made = [...handed, ...did];
+    plain(failed.length === 0, made, made);
     if (failed.length > 0) throw new Error(`reset is not complete: ${failed.join("; ")}`);
   },
 };
@@ -105,13 +108,19 @@ function ofRuntimes(options: Arguments["options"]): Step[] {
   return cniSteps({ binDir: bin, confDir: conf, executable: executable("weave-net") });
 }
 
-async function handOver(force: boolean, args: Arguments, api: ApiClient = apiClient()): Promise<void> {
+const Handed = v.object({ heir: v.nullable(v.object({ name: v.string(), nickname: v.string() })) });
+
+/** Resolves with what became of the addresses. */
+async function handOver(force: boolean, args: Arguments, api: ApiClient = apiClient()): Promise<string> {
   try {
     // Answers once another peer has acknowledged our addresses.
-    const handed = api("DELETE", "/peer", { timeoutMs: HAND_OVER_MS });
-    await whileWaiting(args, handed, "handing the addresses of this host to another peer");
+    const handed = api("DELETE", "/peer", { accept: "application/json", timeoutMs: HAND_OVER_MS });
+    const sent = await whileWaiting(args, handed, "handing the addresses of this host to another peer");
+    const { heir } = v.parse(Handed, JSON.parse(sent));
+    if (!heir) return "handed no addresses over: this host has none, or knows no other peer";
+    return `handed the addresses of this host to ${heir.name}(${heir.nickname})`;
   } catch (error) {
-    if (force && error instanceof Error) return;
+    if (force && error instanceof Error) return `left ${NOT_HANDED_OVER}`;
     if (error instanceof RouterDownError)
       throw new Error(`${error.message}; or use --force to reset without a hand-over`, { cause: error });
     throw error;

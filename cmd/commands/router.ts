@@ -42,6 +42,7 @@ import { answerers } from "../answerers.ts";
 import type { Arguments, Command } from "../arguments.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
 import { requireRoot } from "../main.ts";
+import { print } from "../output/output.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { runLoggedDaemon } from "../shutdown.ts";
 
@@ -177,7 +178,7 @@ export const router: Command = {
     version: { type: "boolean", description: "Print the version" },
   },
   async run(args) {
-    if (args.options["version"]) return console.log(`weave ${VERSION}`);
+    if (args.options["version"]) return print(`weave ${VERSION}`);
     if (args.options["kubernetes"]) return runInCluster(args);
     await runRouter(parseOptions(givenOptions(args.options), args.positionals));
   },

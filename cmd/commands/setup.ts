@@ -5,8 +5,8 @@ import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
+import { warn } from "../output/output.ts";
 import { install, SERVICE_FILES, stepsToRemove } from "../service.ts";
-import { warn } from "../stderr.ts";
 import { take } from "../steps.ts";
 
 export const setup: Command = {

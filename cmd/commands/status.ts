@@ -23,11 +23,12 @@ import { printableLines } from "../../lib/log/printable.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { VERSION } from "../../lib/version.ts";
-import { answer, JSON_OPTION } from "../answer.ts";
+import { answer, JSON_OPTION, remark } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { intervalOf, WATCH_OPTION } from "../live/interval.ts";
 import { watchStatus } from "../live/statuswatch.ts";
 import { requireRoot } from "../main.ts";
+import { show, warn, write } from "../output/output.ts";
 import { runtimeSockets } from "./target.ts";
 
 const NPC_STATUS = "http://127.0.0.1:6781/status";
@@ -67,7 +68,7 @@ export const status: Command = {
       });
     }
     if (args.options["json"]) return answer(args, v.unknown(), await summary(part ?? ""), "");
-    if (part === undefined) process.stdout.write(await overview());
+    if (part === undefined) show(await overview());
     else await showPart(part);
   },
 };
@@ -104,9 +105,9 @@ async function partText(part: string): Promise<string> {
 
 async function showPart(part: string): Promise<void> {
   const text = await partText(part);
-  process.stdout.write(text);
+  show(text);
   // A script counts lines; a person who runs it is told.
-  if (text === "" && process.stderr.isTTY) process.stderr.write(`${emptyText(part, await askReport())}\n`);
+  if (text === "" && process.stderr.isTTY) warn(emptyText(part, await askReport()));
 }
 
 /** What weave-npc says of itself; empty where none runs here. */
@@ -152,7 +153,7 @@ export const report: Command = {
         : await apiClient()("GET", "/report", { accept: "application/json" });
     // A format may end its lines itself. Peers choose their nicknames, also escape sequences.
     const shown = process.stdout.isTTY ? printableLines(text) : text;
-    process.stdout.write(shown.endsWith("\n") ? shown : `${shown}\n`);
+    write(shown.endsWith("\n") ? shown : `${shown}\n`);
   },
 };
 
@@ -230,6 +231,9 @@ export const ps: Command = {
       const mark = problem === undefined ? [] : [`# ${problem}`];
       return [nameOf(id) ?? id.slice(0, 12), mac, ...addresses, ...mark].join(" ");
     });
+    for (const { word, id } of wanted)
+      if (!rows.some((row) => row.id.startsWith(id)))
+        remark(args, `weave ps: no container "${word}" is attached; 'weave ps' lists all`);
     answer(args, Attached, shown, lines.join("\n"));
   },
 };

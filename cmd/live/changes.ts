@@ -1,16 +1,11 @@
 // What has changed between two looks at the same text, word by word, as `watch -d` marks it; measurements, which change at
 // every look, do not count. Pure.
+import type { MarkedLine } from "../output/fitting.ts";
 
 /** Looks for which a change stays marked. */
 const MARKED_LOOKS = 3;
 /** "1.2 kB/s", "350 ms", "3 s", or any other word. */
 const WORDS = /\d[\d.,]* (?:[kMG]?B\/s|ms|s|min|h|d)(?=[\s,;)]|$)|\S+/g;
-
-/** A line, and the parts of it that have changed: from where to where. */
-export interface MarkedLine {
-  readonly text: string;
-  readonly marks: readonly (readonly [from: number, to: number])[];
-}
 
 interface Word {
   readonly text: string;

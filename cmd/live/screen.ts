@@ -2,10 +2,8 @@
 // before comes back. Drawn by log-update, which writes what has changed.
 import ansiEscapes from "ansi-escapes";
 import { createLogUpdate } from "log-update";
-import type { MarkedLine } from "./changes.ts";
-import { cut, shown, wrapped } from "./fitting.ts";
+import { columnsOf, cut, DEFAULT_COLUMNS, type MarkedLine, shown, wrapped } from "../output/fitting.ts";
 
-const DEFAULT_COLUMNS = 80;
 const DEFAULT_ROWS = 24;
 /** Least columns between the two ends of the title. */
 const GAP = 2;
@@ -59,7 +57,7 @@ export function openScreen(stream: NodeJS.WriteStream, resized: () => void): Scr
   enter();
   return {
     draw([left, right], lines, mark) {
-      const [columns, rows] = [stream.columns || DEFAULT_COLUMNS, stream.rows || DEFAULT_ROWS];
+      const [columns, rows] = [columnsOf(stream), stream.rows || DEFAULT_ROWS];
       const gap = Math.max(GAP, columns - Bun.stringWidth(left) - Bun.stringWidth(right));
       const head = cut(left + " ".repeat(gap) + right, columns);
       // The cursor takes the last row.

@@ -5,8 +5,9 @@ import { hostname } from "node:os";
 import { RouterDownError } from "../../lib/api/client.ts";
 import type { Style } from "../../lib/help/layout.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
-import { warn } from "../stderr.ts";
-import { Changes, type MarkedLine } from "./changes.ts";
+import type { MarkedLine } from "../output/fitting.ts";
+import { warn, write } from "../output/output.ts";
+import { Changes } from "./changes.ts";
 import { openScreen } from "./screen.ts";
 
 export interface Watched {
@@ -86,8 +87,7 @@ async function watchLines(watched: Watched): Promise<void> {
         if (away !== "") warn(`${watched.command}: the router answers again`);
         away = "";
         const lines = changes.next(seen.lines);
-        for (const { text, marks } of lines)
-          if (isFirst || marks.length > 0) process.stdout.write(`${text}\n`);
+        for (const { text, marks } of lines) if (isFirst || marks.length > 0) write(`${text}\n`);
         isFirst = false;
       } else if (seen.away !== away) {
         away = seen.away;
@@ -111,7 +111,7 @@ export async function watchJson(
   try {
     for (;;) {
       try {
-        process.stdout.write(`${JSON.stringify(await look())}\n`);
+        write(`${JSON.stringify(await look())}\n`);
         away = "";
       } catch (error) {
         if (!(error instanceof RouterDownError)) throw error;

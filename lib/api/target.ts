@@ -18,7 +18,8 @@ export interface ApiTarget {
   report(): Report;
   /** Resolves with what is wrong with any of the peers, which stay; rejects with PeerAddressError. */
   connect(peers: readonly string[], replace: boolean): Promise<string[]>;
-  forget(peers: readonly string[]): void;
+  /** Returns those that were no targets. */
+  forget(peers: readonly string[]): string[];
   /** What the containers have received and sent. */
   traffic(): TrafficSample;
   /** Attachments that outlive a restart of their container. */

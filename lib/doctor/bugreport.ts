@@ -17,6 +17,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { VERSION } from "../version.ts";
 import { diagnose } from "./doctor.ts";
 import { redact } from "./redact.ts";
+import { knownSecrets } from "./secrets.ts";
 
 /** A call of the control API. */
 const TIMEOUT_MS = 5_000;
@@ -50,7 +51,7 @@ export interface BugReportSources {
 
 /** The parts by the name of their file. */
 export async function collect(sources: BugReportSources): Promise<Record<string, string>> {
-  const secrets = secretsOf(sources.pid);
+  const secrets = knownSecrets(sources.pid);
   const parts: Record<string, string> = {};
   const add = async (name: string, make: () => string | undefined | Promise<string | undefined>) => {
     try {
@@ -148,22 +149,4 @@ function sysctls(): string {
   };
   for (const name of SYSCTLS) visit(`/proc/sys/${name}`);
   return `${lines.join("\n")}\n`;
-}
-
-/** Values of the router's environment, and of ours, that are named as secrets are. */
-function secretsOf(pid: number | undefined): string[] {
-  const own = Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ""}`);
-  const theirs = environmentOf(pid);
-  return [...own, ...theirs].flatMap((entry) => {
-    const [name = "", value = ""] = entry.split(/=(.*)/s);
-    return /PASSWORD|SECRET|TOKEN/i.test(name) && value !== "" ? [value] : [];
-  });
-}
-
-function environmentOf(pid: number | undefined): string[] {
-  try {
-    return processFile(pid, "environ")?.split("\0") ?? [];
-  } catch {
-    return [];
-  }
 }

@@ -262,15 +262,16 @@ export class Allocator {
   }
 
   /**
-   * Hand all our space to another peer and stop allocating; resolves once that peer has acknowledged. Rejects with
-   * IpamError where none does; until a peer has got our space, allocation goes on.
+   * Hand all our space to another peer and stop allocating; resolves with that peer once it has acknowledged, with undefined
+   * where there is no space or no peer. Rejects with IpamError where none does; until a peer has got our space, allocation
+   * goes on.
    */
-  async shutdown(): Promise<void> {
+  async shutdown(): Promise<PeerName | undefined> {
     const { pending, replicator } = this.#parts;
     this.#shuttingDown = true;
     pending.cancelAll();
     try {
-      await replicator.leave();
+      return await replicator.leave();
     } catch (error) {
       this.#shuttingDown = replicator.leaving;
       throw error;

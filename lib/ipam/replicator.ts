@@ -171,11 +171,12 @@ export class RingReplicator implements Gossiper, Gate {
     return this.#takeOvers.takeOver(nameOrNickname, force);
   }
 
-  /** Hand all our space to another peer. Rejects with IpamError, with nothing changed unless `leaving`. */
-  async leave(): Promise<void> {
+  /** Hand all our space to another peer; resolves with it. Rejects with IpamError, with nothing changed unless `leaving`. */
+  async leave(): Promise<PeerName | undefined> {
     const heir = await this.#handover.run();
     if (heir)
       this.dependencies.log.info("handed all addresses to a peer", { peer: this.nicknames.annotate(heir) });
+    return heir;
   }
 
   /** Our space is another peer's, because we leave. */

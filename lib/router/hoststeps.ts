@@ -1,7 +1,7 @@
 // What weave has made on a host, as steps that take it away: kernel state and state on disk. For `weave reset`.
 import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { releaseDirectory, stateFile } from "../api/paths.ts";
+import { logFile, pidFile, releaseDirectory, runDirectory, stateFile } from "../api/paths.ts";
 import { removeLinks } from "../host/bridge.ts";
 import { FIREWALL, removeFirewall } from "../host/firewall.ts";
 import { hasForwarding } from "../host/forwarding/forwarding.ts";
@@ -12,6 +12,8 @@ import type { NetlinkSocket } from "../netlink/socket.ts";
 import { vxlanName } from "../overlay/datapath/links.ts";
 import { removeEsp } from "../overlay/fastdp/esp.ts";
 import { keeping, removing, type Step } from "../sys/step.ts";
+import { isInstanceLocked } from "./instance.ts";
+import { previousLog } from "./logfile.ts";
 
 const isOverlay = ({ name, vxlan }: Link) => vxlan?.external === true && name === vxlanName(vxlan.port);
 
@@ -51,17 +53,31 @@ export function stateSteps(running: boolean): Step[] {
     rmSync(releaseDirectory(), { recursive: true, force: true });
     removeIfEmpty(dirname(file));
   };
+  const without = NOT_HANDED_OVER.replace(":", ", as no router runs here to hand them over:");
   const what = `name, addresses, exposures and peers of this host (${file})`;
   return [
-    ...(running ? [] : [{ does: `leave ${NOT_HANDED_OVER}`, did: `left ${NOT_HANDED_OVER}` }]),
+    ...(running ? [] : [{ does: `leave ${without}`, did: `left ${without}` }]),
     { does: `forget ${what}`, did: `forgot ${what}`, run: forget },
     ...asides(file).map((path) => keeping(`${path}, a damaged state file`)),
   ];
 }
 
-/** What nobody is left to do for a host that was stopped before. */
-const NOT_HANDED_OVER =
-  "its addresses with the network, as no router runs here to hand them over: 'weave rmpeer' on another host takes them over";
+/** What a host leaves behind that hands nothing over. */
+export const NOT_HANDED_OVER =
+  "its addresses with the network: 'weave rmpeer' on another host takes them over";
+
+/** Return the step that removes what a router has left of its run. */
+export function runSteps(): Step[] {
+  const files = [logFile(), previousLog(logFile()), pidFile()].filter((file) => existsSync(file));
+  if (files.length === 0) return [];
+  const remove = () => {
+    // Without its file, a second router would not know of it.
+    if (isInstanceLocked()) throw new Error("a router runs");
+    for (const file of files) rmSync(file, { force: true });
+    removeIfEmpty(runDirectory());
+  };
+  return [removing(`the log and the pid file of the router (in ${runDirectory()})`, remove)];
+}
 
 /** Damaged state files that were put aside. */
 function asides(file: string): string[] {

@@ -98,10 +98,12 @@ export class NamedPeers {
     return (await this.host.maker.connect(peers, replace)).map(({ problem }) => problem);
   }
 
-  /** Gives peers up. Throws StoreError, with nothing changed. */
-  forget(peers: readonly string[]): void {
+  /** Gives peers up; returns those that were not named. Throws StoreError, with nothing changed. */
+  forget(peers: readonly string[]): string[] {
+    const unknown = peers.filter((peer) => !this.#names.has(peer));
     this.#keep(new Set([...this.#names].filter((name) => !peers.includes(name))));
     this.host.maker.forget(peers);
+    return unknown;
   }
 
   /** What is kept may be of a version that took more for an address. */

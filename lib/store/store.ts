@@ -2,7 +2,16 @@
 // on disk when the call returns, whole or not at all, and survives the end of the process however sudden.
 
 import { Database, SQLiteError } from "bun:sqlite";
-import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statfsSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
@@ -186,9 +195,10 @@ export class Store {
 
   #saveError(error: unknown): unknown {
     if (!(error instanceof SQLiteError)) return error;
-    const remedy = isFull(this.path, error) ? "free space on that disk" : "check that disk";
+    const full = isFull(this.path, error);
+    const remedy = full ? "free space on that disk" : (folderRemedy(this.path) ?? "check that disk");
     const message = `cannot save to ${this.path}: ${reasonOf(error)}; ${remedy}`;
-    this.#failed ??= { since: new Date(), message, full: isFull(this.path, error) };
+    this.#failed ??= { since: new Date(), message, full };
     return new StoreError("disk", `${message} and try again`);
   }
 }
@@ -231,6 +241,20 @@ function isFull(path: string, error: unknown): boolean {
   return hasNoRoom(path);
 }
 
+/** What to do about a folder that cannot be written to, of which SQLite says "disk I/O error"; undefined where it can. */
+function folderRemedy(path: string): string | undefined {
+  const folder = dirname(path);
+  try {
+    accessSync(folder, constants.W_OK);
+    return undefined;
+  } catch (denied) {
+    const readOnly = (denied as NodeJS.ErrnoException).code === "EROFS";
+    return readOnly
+      ? `the file system of ${folder} is read-only: mount it read-write, or move the file with WEAVE_STATE_DIR`
+      : `${folder} cannot be written to: ${reasonOf(denied, folder)}`;
+  }
+}
+
 function hasNoRoom(path: string): boolean {
   try {
     const { bavail, bsize } = statfsSync(dirname(path));
@@ -257,8 +281,9 @@ function openError(path: string, error: unknown, close: () => void): StoreError 
     case "SQLITE_BUSY":
       return new StoreError("locked", `${what}: another process has it open; weave may be running already`);
     default: {
-      const remedy = isFull(path, error) ? `; the disk is full: free space in ${dirname(path)}` : "";
-      return new StoreError("disk", `${what}: ${reason}${remedy}`);
+      const full = isFull(path, error);
+      const remedy = full ? `the disk is full: free space in ${dirname(path)}` : folderRemedy(path);
+      return new StoreError("disk", `${what}: ${reason}${remedy === undefined ? "" : `; ${remedy}`}`);
     }
   }
 }

@@ -205,6 +205,22 @@ describe("bad requests on the socket", () => {
   });
 });
 
+describe("words that name nothing are said to, and are no failure, as with the original", () => {
+  test.each<[string[], string]>([
+    [["forget", "nosuch"], "weave forget: \"nosuch\" is not a target; 'weave status targets' lists all"],
+    [["hide", "10.32.9.9/12"], "weave hide: 10.32.9.9/12 is not exposed"],
+    [["ps", "nosuch"], "weave ps: no container \"nosuch\" is attached; 'weave ps' lists all"],
+    [["dns-lookup", "nosuch"], 'weave dns-lookup: nothing is known of "nosuch"'],
+    [["dns-add", "10.1.1.3", "-h", "a.example.com"], 'weave dns-add: "a.example.com" was ignored'],
+  ])("%j", async (args, said) => {
+    const { code, stderr } = await a.exec([join(DIST, "weave"), ...args]);
+    expect([code, stderr]).toEqual([0, expect.stringContaining(said)]);
+    // A program finds it in the answer.
+    const asked = await a.exec([join(DIST, "weave"), ...args, "--json"]);
+    expect([asked.code, asked.stderr]).toEqual([0, ""]);
+  });
+});
+
 describe("bad command lines", () => {
   const weave = (...args: string[]) => a.exec([join(DIST, "weave"), ...args]);
   test.each<[string[], number, string]>([

@@ -123,7 +123,7 @@ describe("by hand", () => {
     [["apply", "--snapshot", "/nowhere", "--node", "n1"], 1, "/nowhere: "],
     [["--node-name", "n1", "--kubeconfig", "/nowhere"], 1, "cannot read /nowhere"],
     [["--node-name", "n1", "--log-format", "xml"], 2, "text or json"],
-    [["watch"], 2, 'unknown command "watch"'],
+    [["watch"], 2, "unknown command 'watch'"],
   ] as const)("refused: %j", async (args, expected, message) => {
     const file = join(folder, "snapshot.json");
     writeFileSync(file, JSON.stringify(snapshot()));

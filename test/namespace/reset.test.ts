@@ -36,9 +36,10 @@ const left = async () => [
   existsSync(join(host.folder, "units/weave.service")),
   existsSync(join(host.folder, "env")),
   existsSync(join(host.folder, "lib")),
+  existsSync(join(host.folder, "run")),
 ];
 
-const NOTHING = [null, "", [], [], false, false, false];
+const NOTHING = [null, "", [], [], false, false, false, false];
 
 /** Runs reset on a terminal, and answers its question. */
 async function onTerminal(reply: string): Promise<{ code: number; text: string }> {
@@ -84,6 +85,7 @@ test("without a terminal nothing is removed, unless that is what was asked for",
     "remove our rules from the packet filter (table weave)",
     "remove the network policies in force (table weave-npc)",
     `forget name, addresses, exposures and peers of this host (${host.folder}/lib/weave.db)`,
+    `remove the log and the pid file of the router (in ${host.folder}/run)`,
     `remove ${host.folder}/units/weave.service`,
     `remove ${host.folder}/env`,
     `remove ${host.confDir}/10-weave.conflist`,
@@ -94,6 +96,7 @@ test("without a terminal nothing is removed, unless that is what was asked for",
   const done = await reset("--yes");
   expect(done.code).toBe(0);
   expect(done.stdout.trim().split("\n")).toEqual([
+    "handed no addresses over: this host has none, or knows no other peer",
     `stopped the router (pid ${pid})`,
     ...dry.stdout
       .trim()

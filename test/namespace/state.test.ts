@@ -146,8 +146,14 @@ test("a full disk is an error of the request; the router goes on, and so do its 
     await host.must([join(DIST, "weave"), "stop"], { env });
     for (const name of readdirSync(state)) rmSync(join(state, name));
     fillUp(join(state, "ballast"));
-    const { code, stderr } = await host.exec([join(DIST, "weave"), "launch"], { env });
-    expect([code, stderr]).toEqual([3, expect.stringContaining(`the disk is full: free space in ${state}`)]);
+    const refusedFor = async (reason: string) => {
+      const { code, stderr } = await host.exec([join(DIST, "weave"), "launch"], { env });
+      expect([code, stderr]).toEqual([3, expect.stringContaining(reason)]);
+    };
+    await refusedFor(`the disk is full: free space in ${state}`);
+    rmSync(join(state, "ballast"));
+    await must(["mount", "-o", "remount,ro", state]);
+    await refusedFor(`the file system of ${state} is read-only: mount it read-write`);
   } finally {
     await host.exec([join(DIST, "weave"), "stop"], { env });
     await must(["umount", state]);

@@ -1,12 +1,12 @@
 // What the command line says of itself: every command, option and topic, on a terminal of 80 columns.
 import { describe, expect, test } from "bun:test";
 import { asksForHelp, type Command, readArguments } from "../../cmd/arguments.ts";
-import { colours } from "../../cmd/colour.ts";
 import { apply } from "../../cmd/commands/npc/apply.ts";
 import { controller } from "../../cmd/commands/npc/controller.ts";
 import { explainCommand } from "../../cmd/commands/npc/explain.ts";
 import { router } from "../../cmd/commands/router.ts";
 import { COMMAND_NAMES, loadCommands } from "../../cmd/commands.ts";
+import { colours } from "../../cmd/output/colour.ts";
 import { retired } from "../../cmd/retired.ts";
 import { completions, SCRIPTS } from "../../lib/help/completion.ts";
 import { COLOURED, PLAIN } from "../../lib/help/layout.ts";

@@ -3,9 +3,9 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { readArguments } from "../../cmd/arguments.ts";
 import { Changes } from "../../cmd/live/changes.ts";
-import { shown, wrapped } from "../../cmd/live/fitting.ts";
 import { intervalOf, WATCH_OPTION } from "../../cmd/live/interval.ts";
 import { topLines, topSummary } from "../../cmd/live/toptable.ts";
+import { columnsOf, fit, shown, wrapped } from "../../cmd/output/fitting.ts";
 import { topOf } from "../../lib/api/rates.ts";
 import type { TrafficSample } from "../../lib/api/traffic.ts";
 
@@ -193,4 +193,18 @@ describe("rates", () => {
       "no containers on the network: 'weave attach' or the CNI plugin attaches them",
     ]);
   });
+});
+
+test("text for people fits the terminal, line by line, and ends as it did", () => {
+  const text = "  Problem: one two three four five six\nshort\n\n";
+  expect(fit(text, 24)).toBe("  Problem: one two three\n       four five six\nshort\n\n");
+  expect(fit(text, 80)).toBe(text);
+});
+
+test.each([
+  [120, 120],
+  [0, 80],
+  [undefined, 80],
+])("a terminal that says it has %p columns has %d", (columns, expected) => {
+  expect(columnsOf(columns === undefined ? {} : { columns })).toBe(expected);
 });

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { redact } from "../../lib/doctor/redact.ts";
+import { secretsOf } from "../../lib/doctor/secrets.ts";
 
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 
@@ -27,4 +28,23 @@ test.each<[string, string, string]>([
 
 test("a password that is part of every word is not looked for", () => {
   expect(redact("a weave", ["a"])).toBe("a weave");
+});
+
+test.each([
+  [["abcdef", "abcdef-ghi"], "abcdef-ghi"],
+  [["abcdef-ghi", "abcdef"], "abcdef-ghi"],
+])("of secrets that contain another nothing is left: %j", (secrets, text) => {
+  expect(redact(text, secrets)).toBe("[redacted]");
+});
+
+test.each([
+  [["WEAVE_PASSWORD=one", "PATH=/bin", "API_TOKEN="], [], ["one"]],
+  [[], ["weave-router", "--password=two", "host1"], ["two"]],
+  [[], ["weave-router", "--password", "three"], ["three"]],
+  [[], ["weave", "launch", "--foreground", "--password-file=/etc/key"], ["four"]],
+  [[], ["weave", "launch", "--password-file", "/etc/key"], ["four"]],
+  [[], ["weave", "launch", "--password-file"], []],
+])("a process with %j, started by %j, knows %j", (environment, words, expected) => {
+  const read = (file: string) => (file === "/etc/key" ? "four\n" : "");
+  expect(secretsOf(environment, words, read)).toEqual(expected);
 });

@@ -7,8 +7,7 @@ import { problemText } from "../../../lib/npc/unreadable.ts";
 import { refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { requireRoot } from "../../main.ts";
-import { warn } from "../../stderr.ts";
-import { print } from "../../stdout.ts";
+import { print, warn } from "../../output/output.ts";
 import { LEGACY, MULTICAST, SNAPSHOT } from "./options.ts";
 import { modelOfFile } from "./snapshot.ts";
 

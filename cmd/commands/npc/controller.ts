@@ -13,6 +13,7 @@ import { type Command, UsageError } from "../../arguments.ts";
 import { endpoint } from "../../endpoint.ts";
 import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
 import { requireRoot } from "../../main.ts";
+import { print } from "../../output/output.ts";
 import { runLoggedDaemon } from "../../shutdown.ts";
 import { LEGACY, MULTICAST } from "./options.ts";
 
@@ -60,7 +61,7 @@ export const controller: Command = {
     version: { type: "boolean", description: "Print the version" },
   },
   async run({ options }) {
-    if (options["version"]) return console.log(`weave ${VERSION}`);
+    if (options["version"]) return print(`weave ${VERSION}`);
     const node = options["node-name"] ?? process.env["HOSTNAME"];
     if (typeof node !== "string" || node === "")
       throw new UsageError("name this node with --node-name NAME or $HOSTNAME");

@@ -4,7 +4,7 @@ import { MAX_PORT, PROTOCOLS, type Protocol } from "../../../lib/npc/objects.ts"
 import { JSON_OPTION } from "../../answer.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { KUBECONFIG } from "../../kubeconfig.ts";
-import { print } from "../../stdout.ts";
+import { print, write } from "../../output/output.ts";
 import { LEGACY, SNAPSHOT } from "./options.ts";
 import { modelOf } from "./snapshot.ts";
 
@@ -45,7 +45,7 @@ export const explainCommand: Command = {
     const ends = [endOf(model, from), endOf(model, to)] as const;
     const explanation = explain(model, ...ends, protocol, number, options["use-legacy-netpol"] === true);
     if (options["json"]) print(JSON.stringify(explanation));
-    else process.stdout.write(explanationText(...ends, protocol, number, explanation));
+    else write(explanationText(...ends, protocol, number, explanation));
     if (explanation.verdict === "deny") process.exitCode = DENIED;
   },
 };

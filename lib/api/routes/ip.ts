@@ -150,9 +150,12 @@ export const IP_ROUTES = [
     },
   }),
   route("/peer", {
-    async DELETE({ target }) {
-      await target.allocator.shutdown();
-      return done();
+    async DELETE(call) {
+      const { target } = call;
+      const name = await target.allocator.shutdown();
+      if (!wantsJson(call)) return done();
+      const peer = target.report().Router.Peers.find(({ Name }) => Name === name);
+      return json({ heir: name === undefined ? null : { name, nickname: peer?.NickName ?? "" } });
     },
   }),
   route("/peer/:id", {

@@ -3,7 +3,7 @@ import { formatIPv4 } from "../../address/ipv4.ts";
 import { DomainNameError, fullyQualified } from "../../dns/name.ts";
 import { type DnsSources, nameJson } from "../../dns/report.ts";
 import { HttpError } from "../httperror.ts";
-import { containerId, form, ipv4 } from "../request.ts";
+import { containerId, form, ipv4, wantsJson } from "../request.ts";
 import { done, json, text } from "../responses.ts";
 import { type Call, subject } from "../routing.ts";
 
@@ -72,8 +72,8 @@ export const NAME_ROUTES = [
       const id = containerId(call);
       const address = ipv4(call.parameters.ip);
       if (values.get("check-alive") === "true" && !(await call.target.isRunning(id))) return done();
-      nameserver.add(values.get("fqdn") ?? "", id, address);
-      return done();
+      const added = nameserver.add(values.get("fqdn") ?? "", id, address);
+      return wantsJson(call) ? json({ added, domain: nameserver.config.domain }) : done();
     },
     DELETE: (call) => deleteNames(call, call.parameters),
   }),

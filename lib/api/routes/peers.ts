@@ -5,7 +5,7 @@ import { ProtocolError } from "../../mesh/framing.ts";
 import { parsePeerName } from "../../mesh/name.ts";
 import { HttpError } from "../httperror.ts";
 import { PingError } from "../pingerror.ts";
-import { form, query, read } from "../request.ts";
+import { form, query, read, wantsJson } from "../request.ts";
 import { json, lines, text } from "../responses.ts";
 import { subject } from "../routing.ts";
 
@@ -42,8 +42,8 @@ export const PEER_ROUTES = [
   }),
   route("/forget", {
     async POST(call) {
-      call.target.forget((await form(call)).getAll("peer"));
-      return text("");
+      const unknown = call.target.forget((await form(call)).getAll("peer"));
+      return wantsJson(call) ? json({ unknown }) : text("");
     },
   }),
   route("/ping", {

@@ -1,6 +1,6 @@
 // Colour: on a terminal, unless NO_COLOR or TERM=dumb says otherwise (https://no-color.org); --color overrides both.
-import { COLOURED, PLAIN, type Style } from "../lib/help/layout.ts";
-import { UsageError } from "./arguments.ts";
+import { COLOURED, PLAIN, type Style } from "../../lib/help/layout.ts";
+import { UsageError } from "../arguments.ts";
 
 const MODES = ["auto", "always", "never"];
 

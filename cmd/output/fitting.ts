@@ -1,10 +1,20 @@
 // Lines cut and wrapped to the columns of a terminal, with what is marked in them. Pure.
-import type { MarkedLine } from "./changes.ts";
+
+/** A line, and the parts of it that have changed: from where to where. */
+export interface MarkedLine {
+  readonly text: string;
+  readonly marks: readonly (readonly [from: number, to: number])[];
+}
 
 /** In front of what a line goes on with. */
 const INDENT = "       ";
 /** A terminal so narrow is not wrapped for. */
 const LEAST_COLUMNS = 20;
+
+/** Columns of a terminal that says that it has none, as a serial console does. */
+export const DEFAULT_COLUMNS = 80;
+
+export const columnsOf = ({ columns }: { readonly columns?: number }): number => columns || DEFAULT_COLUMNS;
 
 const width = (text: string) => Bun.stringWidth(text);
 
@@ -61,4 +71,12 @@ export function shown({ text, marks }: MarkedLine, mark: (text: string) => strin
     at = to;
   }
   return row + text.slice(at);
+}
+
+/** Text with its lines wrapped to so many columns. */
+export function fit(text: string, columns: number): string {
+  return text
+    .split("\n")
+    .flatMap((line) => wrapped({ text: line, marks: [] }, columns).map((row) => row.text))
+    .join("\n");
 }
