@@ -72,9 +72,9 @@ export const reset: Command = {
       return plain(true, listed, [...listed, "nothing of weave is on this host"]);
     if (options["dry-run"]) return plain(false, listed, listed);
     if (!(options["yes"] || options["force"])) await ask(args, listed);
-    const handed = pid === undefined ? [] : [await handOver(Boolean(options["force"]), args)];
+    const handed = pid === undefined ? "" : `${await handOver(Boolean(options["force"]), args)}, and `;
     const { did, failed } = await take(steps);
-    const made = [...handed, ...did];
+    const made = did.map((line, i) => (i === 0 ? handed + line : line));
     plain(failed.length === 0, made, made);
     if (failed.length > 0) throw new Error(`reset is not complete: ${failed.join("; ")}`);
   },
@@ -117,7 +117,7 @@ async function handOver(force: boolean, args: Arguments, api: ApiClient = apiCli
     const handed = api("DELETE", "/peer", { accept: "application/json", timeoutMs: HAND_OVER_MS });
     const sent = await whileWaiting(args, handed, "handing the addresses of this host to another peer");
     const { heir } = v.parse(Handed, JSON.parse(sent));
-    if (!heir) return "handed no addresses over: this host has none, or knows no other peer";
+    if (!heir) return "handed no addresses over, as this host has none or knows no other peer";
     return `handed the addresses of this host to ${heir.name}(${heir.nickname})`;
   } catch (error) {
     if (force && error instanceof Error) return `left ${NOT_HANDED_OVER}`;

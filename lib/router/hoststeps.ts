@@ -53,7 +53,7 @@ export function stateSteps(running: boolean): Step[] {
     rmSync(releaseDirectory(), { recursive: true, force: true });
     removeIfEmpty(dirname(file));
   };
-  const without = NOT_HANDED_OVER.replace(":", ", as no router runs here to hand them over:");
+  const without = `${NOT_HANDED_OVER}, as no router runs here to hand them over`;
   const what = `name, addresses, exposures and peers of this host (${file})`;
   return [
     ...(running ? [] : [{ does: `leave ${without}`, did: `left ${without}` }]),
@@ -64,7 +64,7 @@ export function stateSteps(running: boolean): Step[] {
 
 /** What a host leaves behind that hands nothing over. */
 export const NOT_HANDED_OVER =
-  "its addresses with the network: 'weave rmpeer' on another host takes them over";
+  "its addresses with the network ('weave rmpeer' on another host takes them over)";
 
 /** Return the step that removes what a router has left of its run. */
 export function runSteps(): Step[] {

@@ -120,6 +120,7 @@ test("what starts, ends and changes a host says so", async () => {
   const done = await answer(b, shapes.Steps, "reset", "--yes", ...folders, ...units);
   expect(done.done).toBe(true);
   expect(done.steps).toHaveLength(planned.steps.length);
+  expect(done.steps[0]).toMatch(/^handed the addresses of this host to [0-9a-f:]{17}\(a\), and stopped/);
   expect(await answer(b, shapes.Steps, "reset", ...folders, ...units)).toEqual(nothing);
 });
 
