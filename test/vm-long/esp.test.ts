@@ -9,9 +9,9 @@ on 1 tcpdump -i eth0 --immediate-mode -w /tmp/capture -U -s 200 udp port 6784 2>
 until_ 10 grep -q listening /tmp/tcpdump
 on 1 weave launch --password=s3cr3t --ipalloc-init=consensus=2
 on 2 weave launch --password=s3cr3t --ipalloc-init=consensus=2 10.99.0.1
-pod 1; pod 2
+ready 1 2; pod 1; pod 2
 by() { established 1 2 "encrypted   $1 "; }
-until_ 30 by fastdp
+until_ 100 by fastdp
 # bulk FROM TO: 20 MB by TCP
 bulk() {
   inpod $2 iperf3 -s -1 > /dev/null 2>&1 &

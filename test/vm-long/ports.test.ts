@@ -11,8 +11,7 @@ host 2
 wire 1 2
 on 1 weave launch --anti-spoof
 on 2 weave launch --anti-spoof 10.99.0.1
-pod 1
-pod 2
+ready 1 2; pod 1; pod 2
 section own
 until_ 20 inpod 1 ping -n -c 1 -W 1 $(cat /tmp/pod2) && echo reached
 section other

@@ -16,9 +16,9 @@ on 1 tcpdump -i eth0 --immediate-mode -w /tmp/capture -U ip 2> /tmp/tcpdump &
 until_ 10 grep -q listening /tmp/tcpdump
 on 1 weave launch --password=s3cr3t --ipalloc-init=consensus=2
 on 2 weave launch --password=s3cr3t --ipalloc-init=consensus=2 10.99.0.1
-pod 1; pod 2
+ready 1 2; pod 1; pod 2
 encrypted() { established 1 2 "encrypted   fastdp"; }
-until_ 30 encrypted
+until_ 100 encrypted
 section status
 on 1 weave status connections
 on 2 weave status connections
@@ -33,7 +33,7 @@ section flushed
 # As others do that keep IPsec: everything is put back, with new keys.
 $IP -n h1 xfrm policy flush; $IP -n h1 xfrm state flush
 talk() { inpod 1 ping -n -c 1 -W 1 $(cat /tmp/pod2); }
-until_ 30 talk && until_ 30 encrypted && echo encrypted
+until_ 100 talk && until_ 100 encrypted && echo encrypted
 grep -o "repaired ESP .*" /run/h1/weave.log
 section stopped
 # The kernels go on without their routers, and go on encrypting.
