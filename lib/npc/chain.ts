@@ -17,6 +17,8 @@ export interface SetBuilder {
 /** A port by its name, at one of the destinations. */
 export interface NamedTerm {
   readonly selecting: Selecting;
+  /** Of the pods that are selected, those with an address in these. */
+  readonly within?: readonly IpRange[];
   readonly protocol: Protocol;
   readonly name: string;
 }
@@ -61,6 +63,9 @@ export function buildChain(
         const selecting = group.everybody ? [ALL_PODS] : group.selecting;
         const { name } = port.ports;
         named.push(...selecting.map((each) => ({ selecting: each, protocol, name })));
+        // Pods have names for ports wherever a rule finds them.
+        if (group.ranges.length > 0)
+          named.push({ selecting: ALL_PODS, within: merged(group.ranges), protocol, name });
       }
     }
     if (!scoped.rule.ports) any.push(group);

@@ -1,6 +1,7 @@
 // From the model to the rules of one node. What follows from the model is computed from the objects as they are; only what
 // a change touches is computed again, and what has not changed stays the same object: that is how difference.ts sees it.
-import type { Ip, IpRange } from "../address/ip.ts";
+import { familyOf, type Ip, type IpRange, ipNumber } from "../address/ip.ts";
+import { rangesContain } from "./blocks.ts";
 import { buildChain, type NamedTerm, rangesText, type ScopedRule, type SetBuilder } from "./chain.ts";
 import type { Model, Touched } from "./model.ts";
 import { DIRECTIONS, type Direction, type Pod, type Policy } from "./objects.ts";
@@ -82,7 +83,9 @@ export class Compiler implements SetBuilder {
 
   endpoints(named: readonly NamedTerm[]): string {
     const terms = named.map((term) => ({ selection: this.#selection(term.selecting), term }));
-    const texts = terms.map(({ selection, term }) => `${selection.key} ${term.protocol} ${term.name}`);
+    const texts = terms.map(({ selection, term: { protocol, name, within = [] } }) =>
+      [selection.key, protocol, name, rangesText(within)].join(" "),
+    );
     const key = digest(`endpoints ${[...new Set(texts)].sort().join()}`);
     return this.#define(key, { kind: "endpoints", terms });
   }
@@ -235,6 +238,7 @@ function fill(key: string, definition: Definition): RuleSet {
       for (const { name, protocol, port } of pod.ports) {
         if (name !== term.name || protocol !== term.protocol) continue;
         for (const ip of selection.addressesOf(member)) {
+          if (term.within && !rangesContain(term.within, familyOf(ip), ipNumber(ip))) continue;
           const endpoint = { ip, protocol, port };
           endpoints.set(endpointKey(endpoint), endpoint);
         }

@@ -24,10 +24,15 @@ const inHost = (...command: string[]) => ["ip", "netns", "exec", `${net.prefix}-
 
 /** Puts policies in force: the ingress rules of x/a, or none. */
 function enforce(ingress: object[] | undefined, allowMulticast = true): void {
+  enforceRules(ingress && { ingress }, allowMulticast);
+}
+
+/** The same with rules of any kind. */
+function enforceRules(rules: object | undefined, allowMulticast = true): void {
   const model = new Model();
   model.apply(baseCluster());
-  if (ingress) {
-    const spec = { podSelector: { matchLabels: { pod: "a" } }, ingress };
+  if (rules) {
+    const spec = { podSelector: { matchLabels: { pod: "a" } }, ...rules };
     const object = readObject("NetworkPolicy", { metadata: { namespace: "x", name: "p" }, spec });
     model.apply([{ type: "set", object }]);
   }
@@ -231,6 +236,27 @@ describe("a connection that was allowed when it began", () => {
     expect(second.destination).toBe(X_B);
     expect(await net.probe([first, { ...first, port: 81 }, second])).toEqual([true, false, true]);
   });
+});
+
+test("what conntrack is told not to track passes no isolated pod, in whatever direction it is isolated", async () => {
+  const udp = (from: string, to: string): Sending => ({
+    ...{ from, to, source: ENDS.get(from) ?? "", destination: ENDS.get(to) ?? "", protocol: "UDP", port: 80 },
+  });
+  const probes = [udp("y/a", "x/a"), udp("x/a", "y/a"), udp("y/b", "z/b")];
+  const notrack =
+    "table ip raw { chain prerouting { type filter hook prerouting priority raw; udp dport 80 notrack; }; }\n";
+  enforceRules({ policyTypes: ["Egress"], egress: [{}] });
+  expect(await net.probe(probes)).toEqual([true, true, true]);
+  await must(inHost("nft", "-f", "-"), { stdin: notrack });
+  try {
+    expect(await net.probe(probes)).toEqual([false, false, true]);
+    enforce([{}]);
+    expect(await net.probe(probes)).toEqual([false, false, true]);
+    enforce(undefined);
+    expect(await net.probe(probes)).toEqual([true, true, true]);
+  } finally {
+    await must(inHost("nft", "delete", "table", "ip", "raw"));
+  }
 });
 
 test("what goes to many goes everywhere, or nowhere", async () => {
