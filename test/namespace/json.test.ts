@@ -115,6 +115,8 @@ test("what starts, ends and changes a host says so", async () => {
   });
   const nothing = { done: true, steps: [] };
   expect(await answer(b, shapes.Steps, "migrate", "--dry-run", "--cni-bin-dir", b.confDir)).toEqual(nothing);
+  // It has addresses to hand over.
+  await b.weave("expose");
   const planned = await answer(b, shapes.Steps, "reset", "--dry-run", ...folders, ...units);
   expect(planned.done).toBe(false);
   const done = await answer(b, shapes.Steps, "reset", "--yes", ...folders, ...units);
