@@ -1,11 +1,11 @@
 // Addresses of links by rtnetlink(7): RTM_NEWADDR and its kin (linux/if_addr.h).
 import { type Ip, ipFromOctets } from "../address/ip.ts";
 import { type Cidr, cidrRange, formatCidr, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
-import { EADDRNOTAVAIL, EEXIST, isErrno } from "../sys/errno.ts";
+import { EADDRNOTAVAIL, EEXIST } from "../sys/errno.ts";
 import { AF_INET, AF_INET6 } from "../sys/socket.ts";
-import { AttributeEncoder, decodeAttributes, familyHeader } from "./attributes.ts";
+import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
-import type { NetlinkSocket } from "./socket.ts";
+import { attempt, type NetlinkSocket } from "./socket.ts";
 
 const RTM_NEWADDR = 20;
 const RTM_DELADDR = 21;
@@ -31,7 +31,7 @@ function header(index: number, prefix: number): Uint8Array {
   return bytes;
 }
 
-/** The body of an RTM_NEWADDR (with the subnet's broadcast address, as `ip addr add … brd +`) or RTM_DELADDR. */
+/** Return the body of an RTM_NEWADDR (with the subnet's broadcast address, as `ip addr add … brd +`) or RTM_DELADDR. */
 export function encodeAddress(index: number, cidr: Cidr, broadcast: boolean): Uint8Array {
   const octets = ipv4Octets(cidr.address);
   const encoder = new AttributeEncoder().raw(header(index, cidr.prefix));
@@ -40,33 +40,22 @@ export function encodeAddress(index: number, cidr: Cidr, broadcast: boolean): Ui
   return encoder.done();
 }
 
-/** Gives a link an address; false if it had it already. `what` names the link in errors. */
+/** Add an address to a link; false if it had it already. `what` names the link in errors. */
 export function addressAdd(nl: NetlinkSocket, what: string, index: number, cidr: Cidr): boolean {
   const operation = `address add ${formatCidr(cidr)} to ${what}`;
   const body = encodeAddress(index, cidr, true);
-  return !refused(EEXIST, () =>
-    nl.request({ operation, type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_EXCL, body }),
-  );
+  const flags = NLM_F_CREATE | NLM_F_EXCL;
+  return attempt(nl, { operation, type: RTM_NEWADDR, flags, body }, EEXIST);
 }
 
-/** Takes an address from a link; false if it did not have it. */
+/** Delete an address of a link; false if it did not have it. */
 export function addressDelete(nl: NetlinkSocket, what: string, index: number, cidr: Cidr): boolean {
   const operation = `address delete ${formatCidr(cidr)} from ${what}`;
   const body = encodeAddress(index, cidr, false);
-  return !refused(EADDRNOTAVAIL, () => nl.request({ operation, type: RTM_DELADDR, body }));
+  return attempt(nl, { operation, type: RTM_DELADDR, body }, EADDRNOTAVAIL);
 }
 
-function refused(errno: number, fn: () => void): boolean {
-  try {
-    fn();
-    return false;
-  } catch (error) {
-    if (isErrno(error, errno)) return true;
-    throw error;
-  }
-}
-
-/** The IPv4 addresses of one link, or of all links of the namespace. */
+/** Return the IPv4 addresses of one link, or of all links of the namespace. */
 export function addressList(nl: NetlinkSocket, index?: number): LinkAddress[] {
   const addresses = list(nl, AF_INET).map(({ index: link, prefix, octets }) => ({
     index: link,
@@ -75,7 +64,7 @@ export function addressList(nl: NetlinkSocket, index?: number): LinkAddress[] {
   return index === undefined ? addresses : addresses.filter((address) => address.index === index);
 }
 
-/** The IPv6 addresses of one link. */
+/** Return the IPv6 addresses of one link. */
 export function address6List(nl: NetlinkSocket, index: number): Ip[] {
   return list(nl, AF_INET6).flatMap((found) => (found.index === index ? [ipFromOctets(found.octets)] : []));
 }
@@ -86,9 +75,8 @@ function list(nl: NetlinkSocket, family: number): { index: number; prefix: numbe
   return nl.dump({ operation: "address list", type: RTM_GETADDR, body }).flatMap(({ body: found }) => {
     // A kernel without that family answers with all others.
     if (found[0] !== family) return [];
-    const view = familyHeader(found, IFADDRMSG);
-    const attributes = decodeAttributes(found.subarray(IFADDRMSG));
+    const { header: ifaddrmsg, attributes } = decodeBody(found, IFADDRMSG);
     const octets = (attributes.get(IFA_LOCAL) ?? attributes.need(IFA_ADDRESS)).payload;
-    return [{ index: view.getUint32(4, true), prefix: view.getUint8(1), octets }];
+    return [{ index: ifaddrmsg.getUint32(4, true), prefix: ifaddrmsg.getUint8(1), octets }];
   });
 }

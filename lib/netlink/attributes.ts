@@ -1,6 +1,7 @@
 // Netlink attributes (struct nlattr, linux/netlink.h): a growing encoder and a checked decoder. The cursor and the
 // arithmetic live here and nowhere else. Integers are in host byte order (little-endian on every target of ours)
 // unless a name says big-endian.
+import { viewOf } from "../bytes/view.ts";
 
 const HEADER = 4;
 const NESTED = 0x8000;
@@ -131,7 +132,7 @@ export class AttributeEncoder {
   }
 }
 
-/** A malformed attribute in a message from the kernel: a wrong length or a missing attribute. */
+/** A malformed message from the kernel: a wrong length, or a missing attribute. */
 export class AttributeError extends Error {
   override readonly name = "AttributeError";
   constructor(what: string) {
@@ -139,11 +140,19 @@ export class AttributeError extends Error {
   }
 }
 
-/** The header of a family in front of the attributes of a message; throws AttributeError where it is cut. */
+/** Return the header of `length` bytes in front of the attributes of a message; throws AttributeError where it is cut. */
 export function familyHeader(body: Uint8Array, length: number): DataView {
   if (body.length < length)
     throw new AttributeError(`message of ${body.length} bytes, not ${length} or more`);
   return new DataView(body.buffer, body.byteOffset, length);
+}
+
+/** Read the header of `length` bytes of a message and the attributes behind it; throws AttributeError. */
+export function decodeBody(
+  body: Uint8Array,
+  length: number,
+): { readonly header: DataView; readonly attributes: Attributes } {
+  return { header: familyHeader(body, length), attributes: decodeAttributes(body.subarray(length)) };
 }
 
 /** One decoded attribute; the getters check that its length fits what is asked for. */
@@ -157,7 +166,7 @@ export class Attribute {
     if (this.payload.length < length) {
       throw new AttributeError(`attribute ${this.type} has ${this.payload.length} bytes, not ${length}`);
     }
-    return new DataView(this.payload.buffer, this.payload.byteOffset, this.payload.length);
+    return viewOf(this.payload);
   }
 
   get u8(): number {
@@ -193,7 +202,7 @@ export class Attribute {
   }
 }
 
-/** Attributes in order, with look-up by type. */
+/** Attributes in order, with lookup by type. */
 export class Attributes {
   constructor(readonly list: readonly Attribute[]) {}
 
@@ -210,7 +219,7 @@ export class Attributes {
 
 /** Decodes a run of attributes; a length that does not fit the bytes left throws AttributeError. */
 export function decodeAttributes(bytes: Uint8Array): Attributes {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const view = viewOf(bytes);
   const list: Attribute[] = [];
   for (let at = 0; at < bytes.length; ) {
     if (bytes.length - at < HEADER)

@@ -1,6 +1,7 @@
 // Network links by rtnetlink(7): RTM_NEWLINK and its kin (linux/if_link.h).
 import { formatMac } from "../address/mac.ts";
-import { AttributeEncoder, decodeAttributes, familyHeader } from "./attributes.ts";
+import { ENODEV, unlessErrno } from "../sys/errno.ts";
+import { AttributeEncoder, decodeBody, familyHeader } from "./attributes.ts";
 import { type BridgeMode, decodeBridge } from "./link/bridge.ts";
 import { type BridgePort, decodeBridgePort } from "./link/bridgeport.ts";
 import { isLeavingGroup } from "./link/delete.ts";
@@ -30,7 +31,6 @@ import {
   linkMessage,
   RTM_GETLINK,
   RTM_NEWLINK,
-  unlessGone,
 } from "./link/message.ts";
 import { decodeVxlan, encodeVxlan, type Vxlan } from "./link/vxlan.ts";
 import { type Message, NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
@@ -116,16 +116,14 @@ export function linkSet(nl: NetlinkSocket, what: string, index: number, settings
   nl.request({ operation: `link set ${what}`, type: RTM_NEWLINK, body: encoder.done() });
 }
 
-/** The link of this index, if there is one. */
+/** Return the link of this index, if there is one. */
 export function linkByIndex(nl: NetlinkSocket, index: number): Link | undefined {
-  const body = ifinfomsg(index);
-  return first(unlessGone(() => nl.request({ operation: `link get ${index}`, type: RTM_GETLINK, body })));
+  return getLink(nl, index, linkMessage(index).done());
 }
 
-/** The link of this name, if there is one. */
+/** Return the link of this name, if there is one. */
 export function linkByName(nl: NetlinkSocket, name: string): Link | undefined {
-  const body = linkMessage().string(IFLA_IFNAME, name).done();
-  return first(unlessGone(() => nl.request({ operation: `link get ${name}`, type: RTM_GETLINK, body })));
+  return getLink(nl, name, linkMessage().string(IFLA_IFNAME, name).done());
 }
 
 /** All links of the namespace. */
@@ -135,8 +133,9 @@ export function linkList(nl: NetlinkSocket): Link[] {
   return nl.dump({ operation: "link list", type: RTM_GETLINK, body }).map(decodeLink);
 }
 
-function first(messages: Message[] | undefined): Link | undefined {
-  const message = messages?.[0];
+function getLink(nl: NetlinkSocket, which: number | string, body: Uint8Array): Link | undefined {
+  const request = { operation: `link get ${which}`, type: RTM_GETLINK, body };
+  const [message] = unlessErrno([ENODEV], () => nl.request(request)) ?? [];
   return message && decodeLink(message);
 }
 
@@ -149,16 +148,15 @@ export function linkState({ body }: Message): { readonly index: number; readonly
 
 /** Reads an RTM_NEWLINK or RTM_DELLINK. */
 export function decodeLink({ body }: Pick<Message, "body">): Link {
-  const view = familyHeader(body, IFINFOMSG);
-  const attributes = decodeAttributes(body.subarray(IFINFOMSG));
+  const { header, attributes } = decodeBody(body, IFINFOMSG);
   const info = attributes.get(IFLA_LINKINFO)?.nested;
   const kind = info?.get(IFLA_INFO_KIND)?.string;
   const address = attributes.get(IFLA_ADDRESS)?.payload;
-  const flags = view.getUint32(8, true);
+  const flags = header.getUint32(8, true);
   const carrier = (flags & IFF_RUNNING) !== 0;
   const data = info?.get(IFLA_INFO_DATA)?.nested;
   return {
-    index: view.getInt32(4, true),
+    index: header.getInt32(4, true),
     name: attributes.get(IFLA_IFNAME)?.string ?? "",
     kind,
     alias: attributes.get(IFLA_IFALIAS)?.string,

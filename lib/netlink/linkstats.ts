@@ -1,4 +1,5 @@
 // Counters of links by rtnetlink(7): RTM_GETSTATS and struct rtnl_link_stats64 (linux/if_link.h), since Linux 4.7.
+import { viewOf } from "../bytes/view.ts";
 import { decodeAttributes } from "./attributes.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
@@ -45,10 +46,10 @@ export function linkCounters(nl: NetlinkSocket): Map<number, LinkCounters> {
 /** The body of an RTM_NEWSTATS; undefined where it has no counters. */
 export function decodeCounters(body: Uint8Array): { index: number; counters: LinkCounters } | undefined {
   if (body.length < HEADER) return undefined;
-  const index = new DataView(body.buffer, body.byteOffset).getUint32(IFINDEX, true);
+  const index = viewOf(body).getUint32(IFINDEX, true);
   const payload = decodeAttributes(body.subarray(HEADER)).get(IFLA_STATS_LINK_64)?.payload;
   if (!payload || payload.length < NEEDED) return undefined;
-  const view = new DataView(payload.buffer, payload.byteOffset);
+  const view = viewOf(payload);
   // Exact up to 2^53: 9 petabytes.
   const word = (place: number) => Number(view.getBigUint64(place * 8, true));
   return {

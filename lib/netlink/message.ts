@@ -1,4 +1,6 @@
 // struct nlmsghdr (linux/netlink.h): framing of netlink messages, and the errors the kernel answers with.
+
+import { viewOf } from "../bytes/view.ts";
 import { strerror } from "../sys/libc.ts";
 import { decodeAttributes } from "./attributes.ts";
 
@@ -27,7 +29,7 @@ export interface Message {
   readonly type: number;
   readonly flags: number;
   readonly sequence: number;
-  /** Port of the socket that it answers, or whose request it tells others of. */
+  /** Port of the socket that it answers, or whose change it reports. */
   readonly port: number;
   readonly body: Uint8Array;
 }
@@ -47,7 +49,7 @@ export function encodeMessage(message: Omit<Message, "port">): Uint8Array {
 
 /** Splits a datagram into messages. The bodies share the bytes of the datagram. Throws on lengths that do not fit. */
 export function decodeMessages(bytes: Uint8Array): Message[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const view = viewOf(bytes);
   const messages: Message[] = [];
   for (let at = 0; at + HEADER_LENGTH <= bytes.length; ) {
     const length = view.getUint32(at, true);
@@ -66,7 +68,7 @@ export function decodeMessages(bytes: Uint8Array): Message[] {
   return messages;
 }
 
-/** A refused request: what was attempted, on what, and the kernel's reason with its extended text where it gave one. */
+/** A refused request: what was attempted, on what, and the kernel's reason, with its extended text if it gave one. */
 export class NetlinkError extends Error {
   override readonly name = "NetlinkError";
   constructor(
@@ -81,10 +83,10 @@ export class NetlinkError extends Error {
   }
 }
 
-/** Reads an NLMSG_ERROR (or a NLMSG_DONE that carries an error): undefined for an acknowledgement. */
+/** Read an NLMSG_ERROR, or an NLMSG_DONE that carries an error; undefined for an acknowledgement. */
 export function decodeError(message: Message, operation: string): NetlinkError | undefined {
-  const view = new DataView(message.body.buffer, message.body.byteOffset, message.body.length);
   if (message.body.length < 4) return undefined;
+  const view = viewOf(message.body);
   const errno = -view.getInt32(0, true);
   if (errno === 0) return undefined;
   return new NetlinkError(operation, errno, extendedText(message, view));

@@ -1,5 +1,6 @@
 // Links, addresses, routes, settings and traffic control as they change, by rtnetlink(7) multicast: one socket for all. Hosts
 // have many links that are nobody's business here, so only a few attributes are read.
+import { viewOf } from "../bytes/view.ts";
 import type { Watch } from "../sys/readable.ts";
 import { isLeavingGroup } from "./link/delete.ts";
 import {
@@ -103,7 +104,7 @@ export function decodeEvent(message: Message): RouteEvent | undefined {
   const { type, flags, port, body } = message;
   const kind = KINDS[type & ~3];
   if (kind === undefined) return undefined;
-  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  const view = viewOf(body);
   const about = (index: number | undefined) => ({
     kind,
     index,

@@ -1,8 +1,8 @@
-// Neighbour entries by rtnetlink(7): ARP entries and bridge forwarding entries (linux/neighbour.h).
+// ARP entries by rtnetlink(7): RTM_NEWNEIGH and its kin (linux/neighbour.h).
 import { formatIPv4, type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
 import { formatMac, parseMac } from "../address/mac.ts";
 import { AF_INET } from "../sys/socket.ts";
-import { AttributeEncoder, decodeAttributes, familyHeader } from "./attributes.ts";
+import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_REPLACE } from "./message.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
@@ -15,7 +15,7 @@ export const NUD_PERMANENT = 0x80;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 
-/** An ARP entry: who has an IPv4 address on a link. */
+/** An ARP entry: the Ethernet address of an IPv4 address on a link. */
 export interface Neighbour {
   readonly link: number;
   readonly address: IPv4;
@@ -34,7 +34,7 @@ function header(link: number): Uint8Array {
   return bytes;
 }
 
-/** The body of an RTM_NEWNEIGH for a permanent entry. */
+/** Return the body of an RTM_NEWNEIGH for a permanent entry. */
 export function encodeNeighbour(link: number, address: IPv4, mac: string): Uint8Array {
   return new AttributeEncoder()
     .raw(header(link))
@@ -43,7 +43,7 @@ export function encodeNeighbour(link: number, address: IPv4, mac: string): Uint8
     .done();
 }
 
-/** Sets a permanent ARP entry, in place of any there was. */
+/** Set a permanent ARP entry, in place of any there was. */
 export function neighbourSet(nl: NetlinkSocket, link: number, address: IPv4, mac: string): void {
   nl.request({
     operation: `neighbour set ${formatIPv4(address)}`,
@@ -53,19 +53,18 @@ export function neighbourSet(nl: NetlinkSocket, link: number, address: IPv4, mac
   });
 }
 
-/** The ARP entries of the namespace. */
+/** Return the ARP entries of the namespace. */
 export function neighbourList(nl: NetlinkSocket): Neighbour[] {
   const body = new Uint8Array(NDMSG);
   body[0] = AF_INET;
   return nl.dump({ operation: "neighbour list", type: RTM_GETNEIGH, body }).map(({ body: found }) => {
-    const view = familyHeader(found, NDMSG);
-    const attributes = decodeAttributes(found.subarray(NDMSG));
+    const { header: ndmsg, attributes } = decodeBody(found, NDMSG);
     const mac = attributes.get(NDA_LLADDR)?.payload;
     return {
-      link: view.getInt32(4, true),
+      link: ndmsg.getInt32(4, true),
       address: ipv4FromOctets(attributes.need(NDA_DST).payload),
       mac: mac && formatMac(mac),
-      state: view.getUint16(8, true),
+      state: ndmsg.getUint16(8, true),
     };
   });
 }

@@ -1,8 +1,8 @@
-// The way that packets to an address take, by rtnetlink(7): a route lookup, as `ip route get`.
+// Route lookup by rtnetlink(7), as `ip route get`: the way that packets to an address take.
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
-import { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, isErrno } from "../sys/errno.ts";
+import { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, unlessErrno } from "../sys/errno.ts";
 import { AF_INET } from "../sys/socket.ts";
-import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
 const RTM_GETROUTE = 26;
@@ -14,15 +14,18 @@ const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PREFSRC = 7;
 
+/** Refusals that mean that there is no route: those of unreachable, prohibit and blackhole routes included. */
+const UNREACHABLE = [ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL];
+
 export interface NetworkPath {
   /** ifindex of the link. */
   readonly link: number | undefined;
   readonly gateway: IPv4 | undefined;
-  /** The address that packets bear where their sender does not choose. */
+  /** The source address of packets whose sender does not choose one. */
   readonly source: IPv4 | undefined;
 }
 
-/** The path to `destination`, from one of our addresses where `source` is given; undefined where there is none. */
+/** Return the path to `destination`, from one of our addresses where `source` is given; undefined where there is none. */
 export function pathTo(nl: NetlinkSocket, destination: IPv4, source?: IPv4): NetworkPath | undefined {
   const header = new Uint8Array(RTMSG);
   header[0] = AF_INET;
@@ -30,21 +33,13 @@ export function pathTo(nl: NetlinkSocket, destination: IPv4, source?: IPv4): Net
   if (source !== undefined) header[2] = 32;
   const encoder = new AttributeEncoder().raw(header).bytes(RTA_DST, ipv4Octets(destination));
   if (source !== undefined) encoder.bytes(RTA_SRC, ipv4Octets(source));
-  try {
-    const [found] = nl.request({ operation: "route get", type: RTM_GETROUTE, body: encoder.done() });
-    if (!found) return undefined;
-    const attributes = decodeAttributes(found.body.subarray(RTMSG));
-    const address = (type: number) => {
-      const payload = attributes.get(type)?.payload;
-      return payload && ipv4FromOctets(payload);
-    };
-    return {
-      link: attributes.get(RTA_OIF)?.u32,
-      gateway: address(RTA_GATEWAY),
-      source: address(RTA_PREFSRC),
-    };
-  } catch (error) {
-    if (isErrno(error, ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL)) return undefined;
-    throw error;
-  }
+  const request = { operation: "route get", type: RTM_GETROUTE, body: encoder.done() };
+  const [found] = unlessErrno(UNREACHABLE, () => nl.request(request)) ?? [];
+  if (!found) return undefined;
+  const { attributes } = decodeBody(found.body, RTMSG);
+  const address = (type: number) => {
+    const payload = attributes.get(type)?.payload;
+    return payload && ipv4FromOctets(payload);
+  };
+  return { link: attributes.get(RTA_OIF)?.u32, gateway: address(RTA_GATEWAY), source: address(RTA_PREFSRC) };
 }

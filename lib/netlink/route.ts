@@ -8,11 +8,11 @@ import {
   ipv4Octets,
   subnetOf,
 } from "../address/ipv4.ts";
-import { EEXIST, ENOENT, ESRCH, isErrno } from "../sys/errno.ts";
+import { EEXIST, ENOENT, ESRCH } from "../sys/errno.ts";
 import { AF_INET } from "../sys/socket.ts";
-import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
-import type { NetlinkSocket } from "./socket.ts";
+import { attempt, type NetlinkSocket } from "./socket.ts";
 
 const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
@@ -24,7 +24,7 @@ const RTM_GETRULE = 34;
 const RTMSG = 12;
 const RT_TABLE_MAIN = 254;
 const RTPROT_KERNEL = 2;
-/** What programs add unless they say who they are; routes of ours. */
+/** The protocol of routes whose program does not say who it is; of ours, too. */
 export const RTPROT_BOOT = 3;
 const RTN_UNICAST = 1;
 const RT_SCOPE_UNIVERSE = 0;
@@ -50,11 +50,11 @@ export interface Route {
   readonly table?: number;
   /** The connected route that the kernel makes with this address of the link. */
   readonly connected?: IPv4 | undefined;
-  /** Who made it (RTPROT_…), in lists. */
+  /** RTPROT_…, in lists. */
   readonly protocol?: number;
 }
 
-/** A policy routing rule: packets that carry `mark` look into `table`. */
+/** A policy routing rule: packets with `mark` are routed by `table`. */
 export interface Rule {
   readonly priority: number;
   readonly mark?: number | undefined;
@@ -66,7 +66,7 @@ function headerTable(table: number): number {
   return table > 255 ? 0 : table;
 }
 
-/** The body of an RTM_NEWROUTE or RTM_DELROUTE. */
+/** Return the body of an RTM_NEWROUTE or RTM_DELROUTE. */
 export function encodeRoute(route: Route): Uint8Array {
   const table = route.table ?? RT_TABLE_MAIN;
   const scope = route.gateway === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
@@ -99,41 +99,39 @@ function describe(route: Route): string {
   return `${formatCidr(route.destination)}${via}`;
 }
 
-/** Adds a route; false if there was one to that destination already. */
+/** Add a route; false if there was one to that destination already. */
 export function routeAdd(nl: NetlinkSocket, route: Route): boolean {
   const operation = `route add ${describe(route)}`;
   const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return attempt([EEXIST], () =>
-    nl.request({ operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) }),
-  );
+  return attempt(nl, { operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) }, EEXIST);
 }
 
-/** Adds a route, instead of the one to that destination that there is. */
+/** Add a route, in place of the one to that destination, if there is one. */
 export function routeReplace(nl: NetlinkSocket, route: Route): void {
   const operation = `route replace ${describe(route)}`;
   const flags = NLM_F_CREATE | NLM_F_REPLACE;
   nl.request({ operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) });
 }
 
-/** Removes a route; false if there was none. */
+/** Delete a route; false if there was none. */
 export function routeDelete(nl: NetlinkSocket, route: Route): boolean {
   const operation = `route delete ${describe(route)}`;
-  return attempt([ESRCH], () => nl.request({ operation, type: RTM_DELROUTE, body: encodeRoute(route) }));
+  return attempt(nl, { operation, type: RTM_DELROUTE, body: encodeRoute(route) }, ESRCH);
 }
 
-/** The unicast IPv4 routes of the namespace's main table (or another), or of one link in it. */
+/** Return the unicast IPv4 routes of the namespace's main table (or another), or of one link in it. */
 export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN, link?: number): Route[] {
   const header = new Uint8Array(RTMSG);
   header[0] = AF_INET;
   const encoder = new AttributeEncoder().raw(header);
-  // Hosts may have very many others.
+  // Filtered by the kernel: hosts may have very many others.
   if (link !== undefined) encoder.u32(RTA_OIF, link);
   const body = encoder.done();
   return nl
     .dump({ operation: "route list", type: RTM_GETROUTE, body })
     .filter(({ body: found }) => found[7] === RTN_UNICAST)
     .map(({ body: found }) => {
-      const attributes = decodeAttributes(found.subarray(RTMSG));
+      const { attributes } = decodeBody(found, RTMSG);
       const address = attributes.get(RTA_DST)?.payload;
       const gateway = attributes.get(RTA_GATEWAY)?.payload;
       return {
@@ -147,7 +145,7 @@ export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN, link?: numbe
     .filter((route) => route.table === table && (link === undefined || route.link === link));
 }
 
-/** The body of an RTM_NEWRULE or RTM_DELRULE. */
+/** Return the body of an RTM_NEWRULE or RTM_DELRULE. */
 export function encodeRule(rule: Rule): Uint8Array {
   const header = Uint8Array.of(AF_INET, 0, 0, 0, headerTable(rule.table), 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0);
   const encoder = new AttributeEncoder().raw(header).u32(FRA_PRIORITY, rule.priority);
@@ -156,40 +154,29 @@ export function encodeRule(rule: Rule): Uint8Array {
   return encoder.done();
 }
 
-/** Adds a policy routing rule; false if it was there already. */
+/** Add a policy routing rule; false if it was there already. */
 export function ruleAdd(nl: NetlinkSocket, rule: Rule): boolean {
   const operation = `rule add ${rule.priority}`;
   const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return attempt([EEXIST], () => nl.request({ operation, type: RTM_NEWRULE, flags, body: encodeRule(rule) }));
+  return attempt(nl, { operation, type: RTM_NEWRULE, flags, body: encodeRule(rule) }, EEXIST);
 }
 
-/** Removes a policy routing rule; false if there was none. */
+/** Delete a policy routing rule; false if there was none. */
 export function ruleDelete(nl: NetlinkSocket, rule: Rule): boolean {
   const operation = `rule delete ${rule.priority}`;
-  return attempt([ENOENT], () => nl.request({ operation, type: RTM_DELRULE, body: encodeRule(rule) }));
+  return attempt(nl, { operation, type: RTM_DELRULE, body: encodeRule(rule) }, ENOENT);
 }
 
-/** The IPv4 policy routing rules of the namespace. */
+/** Return the IPv4 policy routing rules of the namespace. */
 export function ruleList(nl: NetlinkSocket): Rule[] {
   const body = new Uint8Array(RTMSG);
   body[0] = AF_INET;
   return nl.dump({ operation: "rule list", type: RTM_GETRULE, body }).map(({ body: found }) => {
-    const attributes = decodeAttributes(found.subarray(RTMSG));
+    const { attributes } = decodeBody(found, RTMSG);
     return {
       priority: attributes.get(FRA_PRIORITY)?.u32 ?? 0,
       mark: attributes.get(FRA_FWMARK)?.u32,
       table: attributes.get(FRA_TABLE)?.u32 ?? found[4] ?? 0,
     };
   });
-}
-
-/** Runs a request; false where it was refused with one of these errnos. */
-function attempt(errnos: readonly number[], fn: () => void): boolean {
-  try {
-    fn();
-    return true;
-  } catch (error) {
-    if (isErrno(error, ...errnos)) return false;
-    throw error;
-  }
 }

@@ -1,8 +1,8 @@
-// A netlink socket for requests: one question, its answer, in order. Requests are synchronous: the kernel has
-// answered before send returns, so there is nothing to wait for, and whole exchanges can run inside inNetns.
-// The socket stays in the network namespace it was opened in, whatever the thread does later.
+// A netlink socket for requests. They are synchronous: the kernel has answered before send returns, so there is nothing to
+// wait for, and whole exchanges can run inside inNetns. The socket stays in the network namespace that it was opened in,
+// whatever the thread does later.
 import { closeSync } from "node:fs";
-import { EBUSY } from "../sys/errno.ts";
+import { EBUSY, unlessErrno } from "../sys/errno.ts";
 import {
   AF_NETLINK,
   bindSocket,
@@ -38,7 +38,7 @@ const NETLINK_GET_STRICT_CHK = 12;
 const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;
 const SO_SNDBUFFORCE = 32;
-/** What every socket has room for. */
+/** Bytes that the send buffer of any socket has room for. */
 const SMALL_BATCH = 64 << 10;
 
 export const NETLINK_ROUTE = 0;
@@ -50,7 +50,7 @@ SOCKADDR_KERNEL[0] = AF_NETLINK;
 // An interrupted dump (NLM_F_DUMP_INTR) missed a change and has to be taken again; it cannot go on for ever.
 const DUMP_ATTEMPTS = 10;
 
-/** Opens and binds a netlink socket, as a member of these multicast groups; where it is listened to, non-blocking. */
+/** Open and bind a netlink socket, as a member of these multicast groups; non-blocking where it listens. Throws SysError. */
 export function openNetlink(
   what: string,
   family: number,
@@ -77,7 +77,7 @@ export function openNetlink(
   }
 }
 
-/** What is asked of the kernel; `operation` names it in errors, e.g. "link add weave". */
+/** A request; `operation` names it in errors, e.g. "link add weave". */
 export interface Request {
   readonly operation: string;
   readonly type: number;
@@ -85,10 +85,10 @@ export interface Request {
   readonly body: Uint8Array;
 }
 
-/** What carries datagrams to the kernel and back; tests script it. */
+/** Carries datagrams to the kernel and back; tests script it. */
 export interface Wire {
   send(what: string, datagram: Uint8Array): void;
-  /** The next datagram, put into `buffer`; undefined where there is none and it is not waited for. */
+  /** Return the next datagram, in `buffer`; undefined where there is none and `wait` is false. */
   receive(what: string, buffer: Uint8Array, wait: boolean): Uint8Array | undefined;
   /** See NetlinkSocket. */
   netnsCookie(): bigint | undefined;
@@ -120,7 +120,7 @@ export class NetlinkSocket implements Disposable {
     this.#wire = wire;
   }
 
-  /** The port that the kernel has given it; 0 until it has answered anything. */
+  /** The netlink port that the kernel has given it; 0 before the first answer. */
   get port(): number {
     return this.#port;
   }
@@ -138,13 +138,13 @@ export class NetlinkSocket implements Disposable {
     this.close();
   }
 
-  /** Sends one request and waits for its acknowledgement. Returns the messages that came before it. */
+  /** Send one request; return the messages before its acknowledgement. Throws NetlinkError, SysError. */
   request({ operation, type, flags = 0, body }: Request): Message[] {
     const sequence = this.#send(operation, type, flags | NLM_F_ACK, body);
     return this.#answers(operation, sequence).messages;
   }
 
-  /** Asks for all objects of a kind; a dump that something changed under is taken again. */
+  /** Dump all objects of a kind, again where something changed meanwhile. Throws NetlinkError, SysError. */
   dump({ operation, type, flags = 0, body }: Request): Message[] {
     for (let attempt = 0; attempt < DUMP_ATTEMPTS; attempt++) {
       const sequence = this.#send(operation, type, flags | NLM_F_DUMP, body);
@@ -155,8 +155,8 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
-   * Sends messages as one datagram (a batch: the kernel takes all of them or none) and waits for the
-   * acknowledgement of each that asks for one. Throws the first refusal, named by its request.
+   * Send messages as one datagram (a batch: the kernel takes all of them or none) and wait for the acknowledgements
+   * that they ask for. Throws the first refusal as NetlinkError, named by its request.
    */
   batch(requests: readonly Request[]): void {
     const first = this.#sequence + 1;
@@ -175,7 +175,7 @@ export class NetlinkSocket implements Disposable {
         const error = decodeError(message, request.operation);
         if (!error) continue;
         refused ??= error;
-        // A batch that could not even be parsed is answered once, for its first message, and not at all after.
+        // A batch that the kernel cannot parse is answered once, for its first message.
         if (message.sequence === first) waiting.clear();
       }
     }
@@ -211,7 +211,7 @@ export class NetlinkSocket implements Disposable {
     let interrupted = false;
     for (;;) {
       for (const message of this.#receive(operation)) {
-        // Left over from a request that was given up on (an error before the end of its dump).
+        // Left over from a request that was abandoned: an error before the end of its dump.
         if (message.sequence !== sequence) continue;
         if (message.flags & NLM_F_DUMP_INTR) interrupted = true;
         switch (message.type) {
@@ -230,4 +230,9 @@ export class NetlinkSocket implements Disposable {
       }
     }
   }
+}
+
+/** Send a request; false where the kernel refuses it with one of these errnos. */
+export function attempt(nl: NetlinkSocket, request: Request, ...errnos: number[]): boolean {
+  return unlessErrno(errnos, () => nl.request(request)) !== undefined;
 }

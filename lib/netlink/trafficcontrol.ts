@@ -1,8 +1,9 @@
 // Traffic control by rtnetlink(7): a clsact qdisc and eBPF programs on it (linux/pkt_sched.h, pkt_cls.h, tc-bpf(8)).
-import { EEXIST, EINVAL, ENOENT, isErrno } from "../sys/errno.ts";
+import { viewOf } from "../bytes/view.ts";
+import { EEXIST, EINVAL, ENOENT, unlessErrno } from "../sys/errno.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
-import type { NetlinkSocket } from "./socket.ts";
+import { attempt, type NetlinkSocket } from "./socket.ts";
 
 const RTM_NEWQDISC = 36;
 const RTM_DELQDISC = 37;
@@ -15,7 +16,7 @@ const TCMSG = 20;
 const TC_H_CLSACT = 0xfffffff1;
 const CLSACT_HANDLE = 0xffff0000;
 const ETH_P_ALL = 3;
-// One program a direction, always at this place, so that replacing it is atomic.
+// One program for each direction, always at this place, so that replacing it is atomic.
 const PRIORITY = 1;
 const FILTER_HANDLE = 1;
 
@@ -27,7 +28,7 @@ const TCA_BPF_FLAGS = 8;
 const TCA_BPF_ID = 11;
 const TCA_BPF_FLAG_ACT_DIRECT = 1;
 
-/** ingress: what comes in by the link; egress: what goes out. */
+/** ingress: frames that come in by the link; egress: those that go out. */
 export type Direction = "ingress" | "egress";
 
 const PARENT: Record<Direction, number> = { ingress: 0xfffffff2, egress: 0xfffffff3 };
@@ -45,7 +46,7 @@ function header(link: number, handle: number, parent: number, info: number): Uin
 // tcm_info holds the priority in its upper half and the protocol, in network byte order, in its lower.
 const INFO = (PRIORITY << 16) | (ETH_P_ALL << 8);
 
-/** The body of the RTM_NEWQDISC that adds a clsact qdisc. */
+/** Return the body of the RTM_NEWQDISC that adds a clsact qdisc. */
 export function encodeClsact(link: number): Uint8Array {
   return new AttributeEncoder()
     .raw(header(link, CLSACT_HANDLE, TC_H_CLSACT, 0))
@@ -53,7 +54,7 @@ export function encodeClsact(link: number): Uint8Array {
     .done();
 }
 
-/** The body of the RTM_NEWTFILTER that attaches an eBPF program, direct-action. */
+/** Return the body of the RTM_NEWTFILTER that attaches an eBPF program, direct-action. */
 export function encodeBpfFilter(
   link: number,
   direction: Direction,
@@ -74,16 +75,12 @@ export function encodeBpfFilter(
     .done();
 }
 
-/** Gives a link its clsact qdisc, unless it has it. `what` names the link in errors. */
+/** Give a link its clsact qdisc, unless it has it. `what` names the link in errors. */
 export function clsactEnsure(nl: NetlinkSocket, what: string, link: number): void {
-  try {
-    clsactAdd(nl, what, link);
-  } catch (error) {
-    if (!isErrno(error, EEXIST)) throw error;
-  }
+  unlessErrno([EEXIST], () => clsactAdd(nl, what, link));
 }
 
-/** The same for a link that is ours alone: an ingress qdisc, which has its place, goes. */
+/** Give a link that is ours alone its clsact qdisc, in place of an ingress qdisc. */
 export function clsactReplace(nl: NetlinkSocket, what: string, link: number): void {
   const kind = ingressKind(nl, link);
   if (kind === "clsact") return;
@@ -103,31 +100,24 @@ function clsactAdd(nl: NetlinkSocket, what: string, link: number): void {
   });
 }
 
-/** "clsact" or "ingress"; undefined where the link has neither. */
+/** Return "clsact" or "ingress"; undefined where the link has neither. */
 function ingressKind(nl: NetlinkSocket, link: number): string | undefined {
   return nl
     .dump({ operation: "qdisc list", type: RTM_GETQDISC, body: header(link, 0, 0, 0) })
     .filter(({ body }) => {
-      const view = new DataView(body.buffer, body.byteOffset, body.length);
+      const view = viewOf(body);
       return view.getInt32(4, true) === link && view.getUint32(8, true) === CLSACT_HANDLE;
     })
     .map(({ body }) => decodeAttributes(body.subarray(TCMSG)).get(TCA_KIND)?.string)[0];
 }
 
-/** Takes the clsact qdisc away, with all programs on it. */
+/** Remove the clsact qdisc, with all programs on it; none is no error. */
 export function clsactDelete(nl: NetlinkSocket, what: string, link: number): void {
-  try {
-    nl.request({
-      operation: `qdisc delete clsact from ${what}`,
-      type: RTM_DELQDISC,
-      body: encodeClsact(link),
-    });
-  } catch (error) {
-    if (!isErrno(error, ENOENT, EINVAL)) throw error;
-  }
+  const operation = `qdisc delete clsact from ${what}`;
+  attempt(nl, { operation, type: RTM_DELQDISC, body: encodeClsact(link) }, ENOENT, EINVAL);
 }
 
-/** Attaches a program to a link with a clsact qdisc, atomically in place of the one that was there. */
+/** Attach a program to a link with a clsact qdisc, atomically in place of the one before. */
 export function bpfFilterReplace(
   nl: NetlinkSocket,
   what: string,
@@ -143,7 +133,7 @@ export function bpfFilterReplace(
   });
 }
 
-/** Removes the program of one direction. */
+/** Remove the program of one direction. */
 export function bpfFilterDelete(nl: NetlinkSocket, what: string, link: number, direction: Direction): void {
   const body = header(link, FILTER_HANDLE, PARENT[direction], INFO);
   const encoder = new AttributeEncoder().raw(body).string(TCA_KIND, "bpf");
@@ -156,14 +146,14 @@ export function bpfFilterDelete(nl: NetlinkSocket, what: string, link: number, d
 
 /** An eBPF program on a link. */
 export interface BpfFilter {
-  /** The program's id, of the whole kernel. */
+  /** Id of the program, the same in all namespaces. */
   readonly id: number;
   readonly name: string;
-  /** It is at the place where bpfFilterReplace attaches programs. */
+  /** It has the priority and handle by which bpfFilterReplace attaches programs. */
   readonly ours: boolean;
 }
 
-/** The eBPF programs on one direction of a link. */
+/** Return the eBPF programs on one direction of a link. */
 export function bpfFilterList(nl: NetlinkSocket, link: number, direction: Direction): BpfFilter[] {
   const body = header(link, 0, PARENT[direction], 0);
   return nl
@@ -174,7 +164,7 @@ export function bpfFilterList(nl: NetlinkSocket, link: number, direction: Direct
       const options = attributes.get(TCA_OPTIONS)?.nested;
       const id = options?.get(TCA_BPF_ID)?.u32;
       if (id === undefined) return [];
-      const view = new DataView(found.buffer, found.byteOffset, found.length);
+      const view = viewOf(found);
       const ours = view.getUint32(8, true) === FILTER_HANDLE && view.getUint32(16, true) === INFO;
       return [{ id, name: options?.get(TCA_BPF_NAME)?.string ?? "", ours }];
     });

@@ -19,6 +19,16 @@ export const ENETUNREACH = 101;
 export const ENOBUFS = 105;
 export const EHOSTUNREACH = 113;
 
+/** Return what `fn` does; undefined where it throws with one of these errnos. */
+export function unlessErrno<T>(errnos: number[], fn: () => T): T | undefined {
+  try {
+    return fn();
+  } catch (error) {
+    if (isErrno(error, ...errnos)) return undefined;
+    throw error;
+  }
+}
+
 /** True when `error` carries one of these errno values (SysError, NetlinkError and Node's own errors do). */
 export function isErrno(error: unknown, ...errnos: number[]): boolean {
   if (typeof error !== "object" || error === null || !("errno" in error)) return false;

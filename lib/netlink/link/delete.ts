@@ -1,13 +1,12 @@
 // Removing links.
-import type { NetlinkSocket } from "../socket.ts";
-import { IFLA_GROUP, IFLA_IFNAME, linkMessage, RTM_DELLINK, RTM_SETLINK, unlessGone } from "./message.ts";
+import { ENODEV } from "../../sys/errno.ts";
+import { attempt, type NetlinkSocket } from "../socket.ts";
+import { IFLA_GROUP, IFLA_IFNAME, linkMessage, RTM_DELLINK, RTM_SETLINK } from "./message.ts";
 
 /** Removes a link; true if it was there. */
 export function linkDelete(nl: NetlinkSocket, name: string): boolean {
   const body = linkMessage().string(IFLA_IFNAME, name).done();
-  return (
-    unlessGone(() => nl.request({ operation: `link delete ${name}`, type: RTM_DELLINK, body })) !== undefined
-  );
+  return attempt(nl, { operation: `link delete ${name}`, type: RTM_DELLINK, body }, ENODEV);
 }
 
 /** Groups of links that are being removed: random numbers from here to twice that. */
@@ -23,15 +22,11 @@ export const isLeavingGroup = (group: number) => group >= LEAVING_GROUPS && grou
  */
 export function linksDelete(nl: NetlinkSocket, indices: readonly number[]): void {
   const group = LEAVING_GROUPS | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);
-  const gather = (index: number) =>
-    unlessGone(() =>
-      nl.request({
-        operation: `link set ${index} group ${group}`,
-        type: RTM_SETLINK,
-        body: linkMessage(index).u32(IFLA_GROUP, group).done(),
-      }),
-    ) !== undefined;
+  const gather = (index: number) => {
+    const body = linkMessage(index).u32(IFLA_GROUP, group).done();
+    return attempt(nl, { operation: `link set ${index} group ${group}`, type: RTM_SETLINK, body }, ENODEV);
+  };
   if (indices.filter(gather).length === 0) return;
   const body = linkMessage().u32(IFLA_GROUP, group).done();
-  unlessGone(() => nl.request({ operation: `link delete group ${group}`, type: RTM_DELLINK, body }));
+  attempt(nl, { operation: `link delete group ${group}`, type: RTM_DELLINK, body }, ENODEV);
 }

@@ -1,7 +1,6 @@
 // Messages about links by rtnetlink(7): struct ifinfomsg (linux/rtnetlink.h) and IFLA_* (linux/if_link.h). Bytes follow what
 // ip(8) and bridge(8) send.
 import { parseMac } from "../../address/mac.ts";
-import { ENODEV, isErrno } from "../../sys/errno.ts";
 import { AttributeEncoder } from "../attributes.ts";
 import type { NetlinkSocket } from "../socket.ts";
 
@@ -113,14 +112,4 @@ export function setKind(
 ): void {
   const body = encodeKind(linkMessage(index), kind, fill).done();
   nl.request({ operation, type: RTM_NEWLINK, body });
-}
-
-/** Return what `fn` does; undefined where the link is gone. */
-export function unlessGone<T>(fn: () => T): T | undefined {
-  try {
-    return fn();
-  } catch (error) {
-    if (isErrno(error, ENODEV)) return undefined;
-    throw error;
-  }
 }

@@ -1,6 +1,6 @@
 // Messages about nftables, and transactions of them (linux/netfilter/nf_tables.h, nfnetlink.h).
-import { ENOENT, isErrno } from "../../sys/errno.ts";
-import { AttributeEncoder, type Attributes, decodeAttributes, familyHeader } from "../attributes.ts";
+import { ENOENT, unlessErrno } from "../../sys/errno.ts";
+import { AttributeEncoder, type Attributes, decodeBody } from "../attributes.ts";
 import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from "../message.ts";
 import {
   NFGENMSG,
@@ -81,7 +81,7 @@ export function tableMessage(
 
 /** Reads the attributes of a message about nftables; throws AttributeError. */
 export function nftAttributes(body: Uint8Array): Attributes {
-  return decodeAttributes(body.subarray(familyHeader(body, NFGENMSG).byteLength));
+  return decodeBody(body, NFGENMSG).attributes;
 }
 
 /** Applies all requests in one transaction, or none; throws NetlinkError, named by the first that was refused. */
@@ -99,11 +99,4 @@ export function commit(nl: NetlinkSocket, requests: readonly Request[]): void {
 }
 
 /** Return what `ask` does; undefined where the kernel has no such object. */
-export function ifPresent<T>(ask: () => T): T | undefined {
-  try {
-    return ask();
-  } catch (error) {
-    if (isErrno(error, ENOENT)) return undefined;
-    throw error;
-  }
-}
+export const ifPresent = <T>(ask: () => T) => unlessErrno([ENOENT], ask);

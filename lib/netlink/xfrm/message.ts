@@ -1,6 +1,7 @@
 // What messages about IPsec associations and policies share: XFRM netlink (linux/xfrm.h). Bytes follow what ip-xfrm(8) sends.
 import { formatIPv4, type IPv4 } from "../../address/ipv4.ts";
-import { ENOENT, ESRCH, isErrno } from "../../sys/errno.ts";
+import { ENOENT, ESRCH } from "../../sys/errno.ts";
+import { attempt, type NetlinkSocket, type Request } from "../socket.ts";
 
 export const NETLINK_XFRM = 6;
 
@@ -14,11 +15,7 @@ export const LIMITS = 32;
 export const pathText = (source: IPv4 | undefined, destination: IPv4) =>
   `${source === undefined ? "any address" : formatIPv4(source)} to ${formatIPv4(destination)}`;
 
-/** Runs a request to remove something; that it is missing is no error. */
-export function ignoreMissing(fn: () => unknown): void {
-  try {
-    fn();
-  } catch (error) {
-    if (!isErrno(error, ESRCH, ENOENT)) throw error;
-  }
+/** Send a request to remove something; that it is missing is no error. */
+export function removeIfPresent(nl: NetlinkSocket, request: Request): void {
+  attempt(nl, request, ESRCH, ENOENT);
 }

@@ -1,9 +1,11 @@
 // IPsec security policies by XFRM netlink (linux/xfrm.h): which UDP datagrams go through ESP, or are dropped.
+
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../../address/ipv4.ts";
+import { viewOf } from "../../bytes/view.ts";
 import { AF_INET } from "../../sys/socket.ts";
 import { AttributeEncoder, decodeAttributes } from "../attributes.ts";
 import type { NetlinkSocket } from "../socket.ts";
-import { IPPROTO_ESP, ignoreMissing, LIMITS, pathText, XFRM_MODE_TRANSPORT } from "./message.ts";
+import { IPPROTO_ESP, LIMITS, pathText, removeIfPresent, XFRM_MODE_TRANSPORT } from "./message.ts";
 
 const XFRM_MSG_DELPOLICY = 20;
 const XFRM_MSG_GETPOLICY = 21;
@@ -120,7 +122,7 @@ export function policySet(nl: NetlinkSocket, policy: SecurityPolicy): void {
 /** Removes a policy; one that is not there is no error. */
 export function policyDelete(nl: NetlinkSocket, policy: PolicySelector): void {
   const operation = `removing ESP policy ${pathText(policy.source, policy.destination)}`;
-  ignoreMissing(() => nl.request({ operation, type: XFRM_MSG_DELPOLICY, body: encodePolicyId(policy) }));
+  removeIfPresent(nl, { operation, type: XFRM_MSG_DELPOLICY, body: encodePolicyId(policy) });
 }
 
 /** A policy as the kernel has it; `spi` is that of the association it names, if it names one. */
@@ -133,7 +135,7 @@ export interface FoundPolicy extends Omit<SecurityPolicy, "action"> {
 export function policyList(nl: NetlinkSocket): FoundPolicy[] {
   const found = nl.dump({ operation: "ESP policy list", type: XFRM_MSG_GETPOLICY, body: new Uint8Array() });
   return found.flatMap(({ body }) => {
-    const view = new DataView(body.buffer, body.byteOffset, body.length);
+    const view = viewOf(body);
     if (body.length < INFO.size || view.getUint16(SELECTOR.family, true) !== AF_INET) return [];
     const direction = body[INFO.direction];
     if (body[SELECTOR.protocol] !== IPPROTO_UDP || (direction !== 0 && direction !== 1)) return [];
@@ -154,5 +156,5 @@ export function policyList(nl: NetlinkSocket): FoundPolicy[] {
 
 function spiOf(template: Uint8Array | undefined): number | undefined {
   if (!template || template.length < TEMPLATE.size) return undefined;
-  return new DataView(template.buffer, template.byteOffset).getUint32(TEMPLATE.spi, false) || undefined;
+  return viewOf(template).getUint32(TEMPLATE.spi, false) || undefined;
 }

@@ -1,10 +1,12 @@
 // IPsec security associations by XFRM netlink (linux/xfrm.h): ESP in transport mode with AES-GCM (RFC 4106).
+
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../../address/ipv4.ts";
-import { EEXIST, isErrno } from "../../sys/errno.ts";
+import { viewOf } from "../../bytes/view.ts";
+import { EEXIST } from "../../sys/errno.ts";
 import { AF_INET } from "../../sys/socket.ts";
 import { AttributeEncoder } from "../attributes.ts";
-import type { NetlinkSocket } from "../socket.ts";
-import { IPPROTO_ESP, ignoreMissing, LIMITS, pathText, XFRM_MODE_TRANSPORT } from "./message.ts";
+import { attempt, type NetlinkSocket } from "../socket.ts";
+import { IPPROTO_ESP, LIMITS, pathText, removeIfPresent, XFRM_MODE_TRANSPORT } from "./message.ts";
 
 const XFRM_MSG_NEWSA = 16;
 const XFRM_MSG_DELSA = 17;
@@ -107,26 +109,20 @@ export function encodeStateId({
 /** Makes an association; false where its index is taken. Throws NetlinkError. */
 export function stateAdd(nl: NetlinkSocket, state: SecurityAssociation): boolean {
   const operation = `ESP association ${pathText(state.source, state.destination)}`;
-  try {
-    nl.request({ operation, type: XFRM_MSG_NEWSA, body: encodeState(state) });
-    return true;
-  } catch (error) {
-    if (isErrno(error, EEXIST)) return false;
-    throw error;
-  }
+  return attempt(nl, { operation, type: XFRM_MSG_NEWSA, body: encodeState(state) }, EEXIST);
 }
 
 /** Removes an association; one that is not there is no error. */
 export function stateDelete(nl: NetlinkSocket, state: Omit<SecurityAssociation, "key" | "reqid">): void {
   const operation = `removing ESP association ${pathText(state.source, state.destination)}`;
-  ignoreMissing(() => nl.request({ operation, type: XFRM_MSG_DELSA, body: encodeStateId(state) }));
+  removeIfPresent(nl, { operation, type: XFRM_MSG_DELSA, body: encodeStateId(state) });
 }
 
 /** The associations of the namespace, without their keys. */
 export function stateList(nl: NetlinkSocket): Omit<SecurityAssociation, "key">[] {
   const found = nl.dump({ operation: "ESP association list", type: XFRM_MSG_GETSA, body: new Uint8Array() });
   return found.flatMap(({ body }) => {
-    const view = new DataView(body.buffer, body.byteOffset, body.length);
+    const view = viewOf(body);
     if (body.length < INFO.size || view.getUint16(INFO.family, true) !== AF_INET) return [];
     if (body[INFO.protocol] !== IPPROTO_ESP) return [];
     return {
