@@ -12,6 +12,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { configMapAnnotations, type SharedAnnotations } from "./annotations.ts";
 import type { Cluster, EnteringSettings } from "./entering.ts";
 import { reclaim } from "./reclaim.ts";
+import { RouterTargets } from "./targets.ts";
 
 /** Nodes do not all act on the same event at the same time: each within this. */
 const SPREAD_MS = 5_000;
@@ -27,18 +28,18 @@ export class Follower {
   #soon: Timer | undefined;
   #again: Timer | undefined;
   #care: Timer | undefined;
-  #targets: string;
+  readonly #targets: RouterTargets;
 
   constructor(
     private readonly api: ApiClient,
     private readonly cluster: Cluster,
     private readonly settings: EnteringSettings,
     private readonly log: Log,
-    /** Addresses that the router connects to so far. */
+    /** Targets that the router was started with. */
     targets: readonly string[],
   ) {
     this.#shared = configMapAnnotations(cluster.client);
-    this.#targets = targets.join();
+    this.#targets = new RouterTargets(api, log, targets);
   }
 
   start(): void {
@@ -75,14 +76,7 @@ export class Follower {
     // A list without this node is none to go by.
     if (this.settings.peers || !this.#nodes.has(this.settings.node)) return;
     const peers = peerAddresses(this.#nodes.values(), hostAddresses());
-    if (peers.join() === this.#targets) return;
-    this.#targets = peers.join();
-    const form = new URLSearchParams({ replace: "true" });
-    for (const peer of peers) form.append("peer", peer);
-    this.api("POST", "/connect", { form }).catch((error) => {
-      this.#targets = "";
-      this.log.warning(reasonOf(error));
-    });
+    detached("telling the router its targets", this.#targets.tell(peers));
   }
 
   #reclaimWithin(ms: number): void {

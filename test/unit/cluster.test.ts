@@ -2,11 +2,13 @@
 // order of steps and with crashes between them.
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import type { ApiClient } from "../../lib/api/client.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { type Annotations, type SharedAnnotations, update } from "../../lib/cluster/annotations.ts";
 import { enter, type Newcomer } from "../../lib/cluster/enter.ts";
 import { listedPeers, takingOver, withoutPeer, withPeers, withTakeOver } from "../../lib/cluster/peerlist.ts";
 import { type Heir, reclaim } from "../../lib/cluster/reclaim.ts";
+import { RouterTargets } from "../../lib/cluster/targets.ts";
 import { peerAddresses, readNode } from "../../lib/kube/nodes.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { hurry } from "../support/clocks.ts";
@@ -39,6 +41,30 @@ class Server {
     };
   }
 }
+
+describe("the router's targets", () => {
+  test.each([1, 2, 3])(
+    "a router that refuses every list number n × %d is told the last one again",
+    async (n) => {
+      const told: string[] = [];
+      let count = 0;
+      const api: ApiClient = async (method, path, { form } = {}) => {
+        expect([method, path, form?.get("replace")]).toEqual(["POST", "/connect", "true"]);
+        told.push(`${form?.getAll("peer")}`);
+        if (++count % n === 0) throw new Error("refused");
+        return "";
+      };
+      const targets = new RouterTargets(api, silentLog, ["a"]);
+      for (const peers of ["a", "ab", "ab", "ab", "b", "b"]) await targets.tell([...peers]);
+      const expected: Record<number, string[]> = {
+        1: ["a,b", "a,b", "a,b", "b", "b"],
+        2: ["a,b", "b", "b"],
+        3: ["a,b", "b"],
+      };
+      expect(told).toEqual(expected[n] ?? []);
+    },
+  );
+});
 
 describe("the list", () => {
   test("is written as the original writes it", () => {
