@@ -1,5 +1,5 @@
-// What is to be sent: frames are packed into datagrams in the arena, each sealed in place once it is full, and all
-// handed to the kernel together. Nothing is allocated for a frame or a datagram.
+// Datagrams to send: frames are packed into datagrams in the arena, each sealed in place once it is full, and all are sent
+// together. Nothing is allocated per frame or datagram.
 import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { putVxlanHeader, VXLAN_HEADER } from "../vxlan.ts";
@@ -14,36 +14,36 @@ import {
 } from "./format.ts";
 import { type Link, NONCE, type Stream } from "./link.ts";
 
-/** Bytes for datagrams until they are sent: 64 KiB super-frames of several connections, cut up. */
+/** Bytes of the datagrams in a batch: several 64 KiB super-frames, segmented. */
 const SPACE = 1 << 20;
-/** Datagrams until they are sent. */
+/** Datagrams in a batch. */
 const MAX_DATAGRAMS = 512;
 const DF_BIT = 0x8000_0000;
 
-/** May be fragmented; must not be; must not be, and is tried though the kernel remembers that the path takes less. */
+/** How a datagram is sent: fragmented as needed; with DF; with DF, ignoring the path MTU that the kernel has cached. */
 export const MODE = { fragment: 0, df: 1, probe: 2 } as const;
 
 /** Send the datagrams of a batch, which is empty afterwards. */
 export type Send = (batch: DatagramBatch) => void;
 
 export class DatagramBatch {
-  /** Datagrams to send: their number, and of each its link, its place, its length and how it is sent (MODE). */
+  // Datagrams to send: their number; link, place, length and mode (MODE) of each.
   count = 0;
   readonly links: (Link | undefined)[] = new Array(MAX_DATAGRAMS).fill(undefined);
   readonly at = new Int32Array(MAX_DATAGRAMS);
   readonly lengths = new Int32Array(MAX_DATAGRAMS);
   readonly mode = new Uint8Array(MAX_DATAGRAMS);
-  /** What is added is to be sent whatever the kernel remembers of the path. */
+  /** Send datagrams with DF as MODE.probe. */
   probing = false;
   readonly #start: number;
   #cursor: number;
-  /** Streams with a datagram that is being filled. */
+  /** Streams with an open datagram. */
   readonly #open: Stream[] = [];
 
   constructor(
     private readonly arena: Arena,
     private readonly secretbox: Secretbox,
-    /** Place of our name, which is at the head of every datagram. */
+    /** Place of our name, the head of every datagram. */
     private readonly name: number,
     private readonly send: Send,
   ) {
@@ -72,7 +72,7 @@ export class DatagramBatch {
     return at + FRAME_HEADER;
   }
 
-  /** Room for a frame in VXLAN, in a datagram of its own; `vni` is the network identifier. Returns where it goes. */
+  /** Make room for a frame in VXLAN, in a datagram of its own, with that network identifier. Returns where it goes. */
   vxlan(stream: Stream, vni: number, length: number): number {
     const at = this.#place(VXLAN_HEADER + length);
     putVxlanHeader(this.arena.view, at, vni);
@@ -80,12 +80,12 @@ export class DatagramBatch {
     return at + VXLAN_HEADER;
   }
 
-  /** True when a frame of so many bytes can be carried at all. */
+  /** Return true for a frame that fits into a datagram at all. */
   fits(link: Link, length: number): boolean {
     return packetOverhead(link.params.key !== undefined) + FRAME_HEADER + length <= MAX_DATAGRAM;
   }
 
-  /** Close all datagrams and sends them. */
+  /** Close and send all datagrams. */
   flush(): void {
     for (const stream of this.#open) {
       stream.listed = false;
@@ -107,7 +107,7 @@ export class DatagramBatch {
     const { params, settings } = stream.link;
     const encrypted = params.key !== undefined;
     const head = packetOverhead(encrypted);
-    // Datagrams are filled up to the MTU; only a frame that is longer by itself gets more, and is fragmented.
+    // Fill datagrams up to the MTU; a single frame that is longer gets one of its own, to be fragmented.
     const payload = settings.mtu + overhead(encrypted) - UDP_OVERHEAD;
     const size = Math.max(head + needed, Math.min(payload, MAX_DATAGRAM));
     const at = this.#place(size);
@@ -120,9 +120,9 @@ export class DatagramBatch {
     this.#open.push(stream);
   }
 
-  /** A place for `size` bytes; sends what there is when there is no other. */
+  /** Reserve `size` bytes; sends the batch where there is no room. */
   #place(size: number): number {
-    // The frame's IP header, 34 or 58 bytes on, lies on a multiple of 4: checksums are faster so.
+    // Aligns the IP header, 34 or 58 bytes on, to 4 bytes, for quicker checksums.
     const at = ((this.#cursor + 63) & ~63) + 2;
     if (at + size > this.#start + SPACE) {
       this.flush();
@@ -151,7 +151,7 @@ export class DatagramBatch {
   }
 
   #add(stream: Stream, at: number, length: number): void {
-    // Not once it is full: the last frame is still to be written into its place.
+    // Drain before adding, not when full: the last frame has yet to be written.
     if (this.count === MAX_DATAGRAMS) this.#drain();
     const i = this.count++;
     this.links[i] = stream.link;
@@ -161,7 +161,7 @@ export class DatagramBatch {
   }
 }
 
-/** Two 32-bit numbers as eight bytes. */
+/** Write two 32-bit numbers as eight bytes. */
 export function setBigEndian(bytes: Uint8Array, at: number, high: number, low: number): void {
   bytes[at] = high >>> 24;
   bytes[at + 1] = high >>> 16;

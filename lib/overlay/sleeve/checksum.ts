@@ -1,7 +1,7 @@
 // The internet checksum (RFC 1071) over an arena, summed in host byte order, as the sum allows.
 import type { Arena } from "../../sys/arena.ts";
 
-/** The bytes of a 16-bit number the other way round. */
+/** Swap the bytes of a 16-bit number. */
 export function swap16(value: number): number {
   return ((value & 0xff) << 8) | (value >>> 8);
 }
@@ -63,7 +63,7 @@ function sumOdd({ bytes }: Arena, at: number, length: number): number {
   return fold(total);
 }
 
-/** The checksum to store, host byte order, for bytes that sum up to this. */
+/** Return the checksum of bytes with this sum, host byte order. */
 export function complement(total: number): number {
   return ~total & 0xffff;
 }

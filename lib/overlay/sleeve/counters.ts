@@ -1,4 +1,4 @@
-// What the engine counts, in memory that the router reads while the engine is at work.
+// Counters of the engine, in memory that it shares with the router's thread.
 
 export const COUNTERS = {
   /** Frames from the kernel, frames sent, datagrams received. */
@@ -7,9 +7,9 @@ export const COUNTERS = {
   received: 2,
   /** Dropped: no route, or a peer that is not known. */
   unroutable: 3,
-  /** Dropped: truncated, or otherwise not what it should be. */
+  /** Dropped: truncated or invalid. */
   malformed: 4,
-  /** Dropped: of nobody that we are connected to. */
+  /** Dropped: from no peer that we are connected to. */
   foreign: 5,
   undecryptable: 6,
   replayed: 7,
@@ -17,11 +17,11 @@ export const COUNTERS = {
   tooBig: 8,
   /** Answered by 'fragmentation needed'. */
   refused: 9,
-  /** Datagrams that the kernel would not send. */
+  /** Datagrams that our kernel refused. */
   unsent: 10,
-  /** Dropped: a broadcast that came round by another way than the tree's. */
+  /** Dropped by the reverse path check. */
   astray: 11,
-  /** Errors in our own code, each of which cost a frame or a datagram. */
+  /** Bugs of ours: exceptions, each of which cost a frame or a datagram. */
   errors: 12,
 } as const;
 
@@ -31,15 +31,15 @@ const NAMES = Object.keys(COUNTERS) as (keyof typeof COUNTERS)[];
 export const MAX_LINKS = 4096;
 
 /**
- * What is noted of each link: when it last received and last carried a frame of pods (ms), why its last datagram was not
- * sent, and how many bytes the frames of pods had that came in and went out.
+ * Fields of each link: time of the last datagram received and of the last frame of pods sent (ms), errno of the last
+ * datagram sent, bytes of frames of pods received and sent.
  */
 const LINK = { heard: 0, carried: 1, refusal: 2, received: 3, sent: 4, fields: 5 } as const;
 
 export class Counters {
   readonly #numbers: Float64Array;
 
-  /** On memory of one's own, or on what the other side has. */
+  /** With memory of its own, or that of the other thread. */
   constructor(readonly memory = new SharedArrayBuffer(8 * (NAMES.length + LINK.fields * MAX_LINKS))) {
     this.#numbers = new Float64Array(memory);
   }
@@ -48,25 +48,25 @@ export class Counters {
     this.#numbers[counter] = (this.#numbers[counter] as number) + count;
   }
 
-  /** A datagram of that link has come in at this time (ms). */
+  /** Note a datagram received by a link; `now` in ms. */
   noteHeard(link: number, now: number): void {
     this.#numbers[at(link, LINK.heard)] = now;
   }
 
-  /** A frame of pods was sent on its way by that link at this time (ms). */
+  /** Count a frame of pods sent by a link; `now` in ms. */
   countSent(link: number, now: number, bytes: number): void {
     const first = at(link, 0);
     this.#numbers[first + LINK.carried] = now;
     this.#numbers[first + LINK.sent] = (this.#numbers[first + LINK.sent] as number) + bytes;
   }
 
-  /** A frame of pods has come in by that link. */
+  /** Count a frame of pods received by a link. */
   countReceived(link: number, bytes: number): void {
     const field = at(link, LINK.received);
     this.#numbers[field] = (this.#numbers[field] as number) + bytes;
   }
 
-  /** Bytes of the frames of pods that came in by that link and went out. */
+  /** Return the bytes of frames of pods received and sent by a link. */
   frames(link: number): { received: number; sent: number } {
     const first = at(link, 0);
     return {
@@ -75,27 +75,27 @@ export class Counters {
     };
   }
 
-  /** The kernel took a datagram of that link (0), or refused it with this errno. */
+  /** Note the errno of a datagram to a link, 0 where it was sent. */
   noteSendResult(link: number, errno: number): void {
     this.#numbers[at(link, LINK.refusal)] = errno;
   }
 
-  /** Forget what was noted of a link: its number is another's now. */
+  /** Reset a link's fields, when its number is reused. */
   resetLink(link: number): void {
     this.#numbers.fill(0, at(link, 0), at(link, LINK.fields));
   }
 
-  /** When the last datagram came in; 0 for never. */
+  /** Return the time of the last datagram received; 0 for never. */
   lastHeard(link: number): number {
     return this.#numbers[at(link, LINK.heard)] ?? 0;
   }
 
-  /** When the last frame went out; 0 for never. */
+  /** Return the time of the last frame sent; 0 for never. */
   lastCarried(link: number): number {
     return this.#numbers[at(link, LINK.carried)] ?? 0;
   }
 
-  /** Errno of the last datagram, 0 where it was sent. */
+  /** Return the errno of the last datagram, 0 where it was sent. */
   refusal(link: number): number {
     return this.#numbers[at(link, LINK.refusal)] ?? 0;
   }

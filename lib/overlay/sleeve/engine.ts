@@ -1,5 +1,5 @@
 // The sleeve engine: frames from the TAP link go out in datagrams, frames from datagrams go to the TAP link or on to the
-// next peer. It decides by tables that the router keeps up to date, works in one arena, and touches no kernel itself.
+// next peer. It forwards by tables of the router, works in one arena, and makes no system calls.
 import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { BROADCAST } from "../peerid.ts";
@@ -16,10 +16,10 @@ import { type ForwardingTables, NONE, nameAt, nameNumber, Routes } from "./route
 import { Transmitter } from "./transmitter.ts";
 import { GSO_NONE, GSO_TCP4, NEEDS_CHECKSUM, VIRTIO, VIRTIO_HEADER } from "./virtio.ts";
 
-/** In front of each frame from the kernel: numbers of its source and its destination, two bytes each, host order. */
+/** Length of the tag in front of each frame from the kernel: numbers of source and destination, u16 each, host order. */
 export const TAG_LENGTH = 4;
 
-/** What the engine does to the world outside the arena. */
+/** The engine's effects outside the arena. */
 export interface EngineIo {
   readonly send: Send;
   readonly write: WriteFrame;
@@ -27,12 +27,12 @@ export interface EngineIo {
   now(): number;
   /** The MAC address at `at` in the arena is at this peer. */
   learn(at: number, peer: number): void;
-  /** A frame of the router at the other end for ours. */
+  /** A special frame has come by the link. */
   special(link: Link, frame: SpecialFrame): void;
 }
 
 export class Engine {
-  /** Datagrams that wait to be sent together. */
+  /** Datagrams to be sent together. */
   readonly batch: DatagramBatch;
   readonly #routes: Routes;
   readonly #transmitter: Transmitter;
@@ -46,7 +46,7 @@ export class Engine {
   readonly #self: number;
   readonly #scratch: number;
   readonly #frame = new Frame();
-  // The peer that the last datagram was of: mostly that of the next, too.
+  // Cache: the next datagram mostly is of the same peer.
   #lastName = NONE;
   #lastLink: Link | undefined;
 
@@ -69,18 +69,18 @@ export class Engine {
     this.#macs = new MacLearning(arena, (at, peer) => io.learn(at, peer));
   }
 
-  /** Put new tables in place. */
+  /** Replace the tables. */
   configure(tables: ForwardingTables): void {
     this.#routes.configure(tables);
     for (const [name, link] of this.#byName) {
       const id = this.#routes.idOf(name);
       if (id !== NONE) link.peer = id;
     }
-    // The router may have made the kernel forget what was learned of peers that went or were renumbered.
+    // The router may have removed the addresses of peers that are gone or renumbered from the kernel's map.
     this.#macs.clear();
   }
 
-  /** Add a link, in place of the one that had its number. */
+  /** Add a link, replacing the one with its number. */
   add(link: Link): void {
     this.remove(link.params.index);
     this.#links[link.params.index] = link;
@@ -98,7 +98,7 @@ export class Engine {
     const name = nameNumber(link.params.name);
     if (this.#byName.get(name) !== link) return;
     this.#byName.delete(name);
-    // Of two connections to one peer, which both ends may make at once, the newer may be the one that goes.
+    // Both ends may connect at once; of the two connections the newer may be the one that ends.
     const other = this.#links.find(
       (left) => left?.params.kind === "sleeve" && nameNumber(left.params.name) === name,
     );
@@ -109,7 +109,7 @@ export class Engine {
     return this.#links[index];
   }
 
-  /** A frame from the kernel: the virtio header, the tag, then the frame. `length` counts all of it. */
+  /** Take a frame from the kernel: virtio header, tag, frame; `length` in bytes of all. */
   captured(at: number, length: number): void {
     const { view, bytes } = this.arena;
     const tag = at + VIRTIO_HEADER;
@@ -134,7 +134,7 @@ export class Engine {
     else this.#relay(frame);
   }
 
-  /** A datagram that a peer has sent. `length` in bytes; where it came from as a number and a port. */
+  /** Take a datagram from the network; `length` in bytes, sender's address and port as numbers. */
   received(at: number, length: number, address: number, port: number): void {
     if (length < NAME) return this.#drop(COUNTERS.malformed);
     const name = nameAt(this.arena, at);
@@ -154,8 +154,8 @@ export class Engine {
   }
 
   /**
-   * Send a frame of ours to the router at the other end of a link: `size` zeros, or with `uid` a heartbeat. With
-   * `probe` also where the kernel remembers that the path takes less.
+   * Send a special frame to the router at the other end of a link: `size` zeros, or with `uid` a heartbeat. With `probe`
+   * ignore the path MTU that the kernel has cached.
    */
   sendSpecial(link: Link, df: boolean, size: number, uid: bigint | undefined, probe = false): void {
     const { batch } = this;
@@ -173,7 +173,7 @@ export class Engine {
     batch.probing = false;
   }
 
-  /** Send a whole frame of ours to the peer at the other end of a link, as one that must not be fragmented. */
+  /** Send a whole frame of ours, with DF, to the peer at the other end of a link. */
   sendFrame(link: Link, frame: Uint8Array): void {
     const { self } = this.#routes;
     if (!link.settings.remote || self === NONE || frame.length < ETHERNET_HEADER) return;
@@ -184,7 +184,7 @@ export class Engine {
     this.batch.flush();
   }
 
-  /** Let go of all that was held back to be sent or written together. */
+  /** Send and write all that is held back. */
   flush(): void {
     this.#coalescer.flush();
     this.batch.flush();
@@ -194,13 +194,13 @@ export class Engine {
     this.counters.add(counter, 1);
   }
 
-  /** Complete a checksum of which only the pseudo-header's part is there. */
+  /** Complete a checksum that holds only the sum of the pseudo-header. */
   #completeChecksum(start: number, length: number, at: number): void {
     const value = complement(sum(this.arena, start, length));
     this.arena.view.setUint16(at, value === 0 ? 0xffff : value, true);
   }
 
-  /** Open a sealed datagram in place; returns where its frames begin, or NONE where it is dropped. */
+  /** Decrypt a datagram in place. Returns the place of its frames, or NONE where it is dropped. */
   #open(link: Link, key: Uint8Array, at: number, length: number): number {
     const { view } = this.arena;
     const sealed = at + NAME + SEQUENCE;
@@ -231,7 +231,7 @@ export class Engine {
       if (frame + length > end) return this.#drop(COUNTERS.malformed);
       if (length < ETHERNET_HEADER) this.#drop(COUNTERS.malformed);
       else if (!this.#isSpecial(frame)) this.#forward(link, at, length);
-      // The name in front of the datagram is that of the link's peer.
+      // The name at the head of the datagram is that of the link's peer.
       else if (nameAt(this.arena, at) === this.#lastName && nameAt(this.arena, at + NAME) === this.#self)
         this.io.special(link, { ...this.#readSpecial(frame, length), from: { address, port } });
       at = frame + length;
@@ -256,7 +256,7 @@ export class Engine {
     return { length, uid, zeros };
   }
 
-  /** Hand a frame of pods, which came by `link` behind the names at `header`, to the kernel or to the next peer. */
+  /** Forward a frame of pods, whose header is at `header`, to the kernel or to the next peer. */
   #forward(link: Link, header: number, length: number): void {
     const { arena } = this;
     this.counters.countReceived(link.params.index, length);
@@ -273,8 +273,8 @@ export class Engine {
   }
 
   /**
-   * True for a multicast frame that another neighbour passed on to us than the source's broadcast tree says: while peers
-   * do not agree on the trees yet, such frames would loop and multiply.
+   * Return true for a multicast frame from another neighbour than the parent in the source's broadcast tree: while peers do
+   * not agree on the trees, such frames would loop and multiply.
    */
   #failsReversePathCheck(link: Link, source: number, at: number): boolean {
     if (source === link.peer || !((this.arena.bytes[at] as number) & 1)) return false;
@@ -292,14 +292,14 @@ export class Engine {
     }
   }
 
-  /** Send a frame on towards its destination. */
+  /** Send a frame towards its destination. */
   #relay(frame: Frame): void {
     const link = this.#links[this.#routes.next(frame.source, frame.destination)];
     if (!link) return this.#drop(COUNTERS.unroutable);
     if (!this.#transmitter.send(link, frame)) this.#refuse(frame, link.settings.mtu);
   }
 
-  /** Tell the sender of a frame what fits. */
+  /** Answer a frame that is too big by 'fragmentation needed'. */
   #refuse(frame: Frame, mtu: number): void {
     this.counters.add(COUNTERS.refused, 1);
     const { source, destination } = frame;
@@ -307,7 +307,7 @@ export class Engine {
     if (source !== this.#routes.self)
       return this.#relay(frame.set(destination, source, this.#scratch, length));
     this.#coalescer.deliver(this.#scratch, length);
-    // The place is used again.
+    // The scratch space is reused.
     this.#coalescer.flush();
   }
 }

@@ -1,4 +1,4 @@
-// Where things lie in an Ethernet frame with IPv4, UDP or TCP in it (RFC 894, 791, 768, 9293), and what is asked of it.
+// Layout of Ethernet frames with IPv4 and TCP (RFC 894, 791, 9293).
 import type { Arena } from "../../sys/arena.ts";
 import { fold, sum, swap16 } from "./checksum.ts";
 import { ETHERNET_HEADER } from "./format.ts";
@@ -40,7 +40,7 @@ export const TCP_PSH = 0x08;
 export const TCP_ACK = 0x10;
 export const TCP_CWR = 0x80;
 
-/** The length of the IPv4 header in a frame; 0 where the frame holds no whole IPv4 packet. */
+/** Return the length of the IPv4 header in a frame; 0 where the frame holds no whole IPv4 packet. */
 export function ipv4HeaderLength({ bytes, view }: Arena, at: number, length: number): number {
   if (length < ETHERNET_HEADER + IP_HEADER) return 0;
   if (view.getUint16(at + ETHERTYPE, false) !== ETHERTYPE_IPV4) return 0;
@@ -52,7 +52,7 @@ export function ipv4HeaderLength({ bytes, view }: Arena, at: number, length: num
   return total >= header && ETHERNET_HEADER + total <= length ? header : 0;
 }
 
-/** The payload of a TCP segment in a frame that holds nothing else, behind all headers; 0 where it is none. */
+/** Return the offset of the payload in a frame that holds one TCP segment; 0 for other frames. */
 export function tcpPayload(arena: Arena, at: number, length: number): number {
   const ipHeader = ipv4HeaderLength(arena, at, length);
   if (ipHeader === 0) return 0;
@@ -67,7 +67,7 @@ export function tcpPayload(arena: Arena, at: number, length: number): number {
   return ETHERNET_HEADER + ipHeader + tcpHeader;
 }
 
-/** The sum of a TCP segment's pseudo-header (RFC 9293), for the IPv4 header at `ip` and a segment of `length` bytes. */
+/** Sum the pseudo-header (RFC 9293) of a TCP segment of `length` bytes behind the IPv4 header at `ip`. */
 export function pseudoHeaderSum(arena: Arena, ip: number, length: number): number {
   return fold(sum(arena, ip + IP.source, IP_HEADER - IP.source) + swap16(PROTOCOL_TCP) + swap16(length));
 }

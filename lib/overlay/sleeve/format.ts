@@ -3,11 +3,10 @@
 //   plain      name[6] frame…
 //   encrypted  name[6] sequence[8] authenticator[16] sealed(frame…)
 //
-// name is the sending peer's. A frame is source[6] destination[6] length[2] and the Ethernet frame: source and
-// destination are the names of the peers it travels between, of which neither need be an end of this connection.
-// The highest bit of the sequence says that the datagram belongs to the stream that must not be fragmented (DF); the
-// sequence is also the last 8 bytes of the nonce, of which the first bit is set by the end that connected. All numbers
-// are big-endian.
+// name is that of the sending peer. A frame is source[6] destination[6] length[2] and the Ethernet frame; source and
+// destination are names of peers, which need not be ends of this connection. The highest bit of the sequence marks the
+// stream with DF. The sequence is also the last 8 bytes of the nonce, whose first bit is set by the end that connected.
+// All numbers are big-endian.
 import { be16, readBe16 } from "../../bytes/bigendian.ts";
 import { MAC_LENGTH } from "../../crypto/secretbox.ts";
 
@@ -26,34 +25,34 @@ export function packetOverhead(encrypted: boolean): number {
   return encrypted ? NAME + SEQUENCE + MAC_LENGTH : NAME;
 }
 
-/** What it takes to make an IP packet of the overlay one of the network below, in bytes. */
+/** Bytes that an IP packet of the overlay grows by on the underlay. */
 export function overhead(encrypted: boolean): number {
   return UDP_OVERHEAD + packetOverhead(encrypted) + FRAME_HEADER + ETHERNET_HEADER;
 }
 
-// Frames between the routers themselves have an Ethernet header of zeros, and are told apart by their length alone.
+// Special frames, between the routers themselves, have an Ethernet header of zeros and are told apart by their length.
 
-/** Connection uid behind the header. */
+/** A heartbeat: the connection uid behind the header. */
 export const HEARTBEAT_SIZE = ETHERNET_HEADER + 8;
-/** All zeros, longer than any MTU: arrives only where the stack fragments. */
+/** A fragmentation test: zeros, longer than any MTU, without DF. */
 export const FRAGMENT_TEST_SIZE = 60_001;
-/** Longer than any MTU, and not to be fragmented: makes the kernel tell the path's MTU. */
+/** Path MTU discovery: longer than any MTU, with DF; the kernel refuses it and says what it knows of the path. */
 export const DISCOVERY_SIZE = 60_000;
 
 /** Control messages, by the tags of peers that do not negotiate overlays. */
 export const CONTROL = { established: 1, fragmentsReceived: 2, mtuVerified: 3 } as const;
 
-/** The length of a test that a packet of `mtu` bytes gets through. */
+/** Return the length of a test of the path MTU. */
 export function mtuTestSize(mtu: number): number {
   return ETHERNET_HEADER + mtu;
 }
 
-/** The body of `mtuVerified`. */
+/** Encode the body of `mtuVerified`. */
 export function encodeMtuVerified(mtu: number): Uint8Array {
   return be16(mtu);
 }
 
-/** Read the body of `mtuVerified`; undefined where it is too short. */
+/** Decode the body of `mtuVerified`; undefined where it is too short. */
 export function decodeMtuVerified(body: Uint8Array): number | undefined {
   return body.length < 2 ? undefined : readBe16(body, 0);
 }

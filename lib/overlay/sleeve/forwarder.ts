@@ -1,6 +1,6 @@
-// One connection's part of sleeve, as a pure state machine (weave: router/sleeve.go): heartbeats until the peer says that
-// they arrive and ever slower after that, the peer's address as heartbeats show it, whether fragments get through, and
-// what the path carries (path.ts). The frames themselves are the engine's.
+// One connection's part of sleeve, as a pure state machine (weave: router/sleeve.go): fast heartbeats until the peer
+// acknowledges them, slow ones after that; the peer's address, learned from its heartbeats; fragments and MTU of the path
+// (path.ts). The engine forwards the frames.
 import type { Clock } from "../../clock/clock.ts";
 import type { OverlayConnection, OverlayVitals } from "../../mesh/overlay.ts";
 import { Meter } from "../meter.ts";
@@ -22,43 +22,43 @@ import type { LinkSettings, Remote, SpecialFrame } from "./link.ts";
 import { Path } from "./path.ts";
 
 export const FAST_HEARTBEAT_MS = 500;
-/** The first may come before the peer is ready for it; these follow soon. */
+/** Further first heartbeats, ms after confirmation: the peer may not be ready for the first. */
 const EARLY_HEARTBEATS_MS = [30, 100];
 const SLOW_HEARTBEAT_MS = 10_000;
-/** Six slow heartbeats: nothing at all for so long means that datagrams do not get through. */
+/** Datagrams do not get through if nothing comes for so long: six slow heartbeats. */
 const SILENCE_MS = 60_000;
-/** Our own kernel has refused several heartbeats. */
+/** Errors of our own kernel count as trouble after this: several heartbeats. */
 const REFUSED_MS = 1_500;
 
 export interface SleeveForwarderParams {
   readonly clock: Clock;
   readonly connectionUid: bigint;
   readonly encrypted: boolean;
-  /** Where the peer listens, as far as that is known: the end that accepted a connection waits for a heartbeat. */
+  /** The peer's UDP address; the end that accepted the connection learns it from a heartbeat. */
   readonly remote: Remote | undefined;
-  /** Our address of the control connection. */
+  /** Our address on the control connection. */
   readonly local: number;
   /** UDP port of sleeve, for texts. */
   readonly port: number;
-  /** Send a frame to the peer's router: a heartbeat with `uid`, else zeros; `probe` as for PathParams.test. */
+  /** Send a special frame: a heartbeat with `uid`, else zeros; `probe` as for PathParams.test. */
   sendSpecial(df: boolean, size: number, uid?: bigint, probe?: boolean): void;
   sendControl(tag: number, message: Uint8Array): void;
   established(): void;
-  /** Frames do not get through any more, and why; undefined when they do again. */
+  /** Called with why frames do not get through any more; with undefined when they do again. */
   health(trouble: OverlayTrouble | undefined): void;
-  /** The engine is to know. */
+  /** Called with new settings for the engine. */
   changed(settings: LinkSettings): void;
   log(text: string): void;
-  /** Frames of pods go by this overlay, not by a better one. */
+  /** Return true while frames of pods go by this overlay. */
   preferred(): boolean;
-  /** The path takes more than the kernel remembers. */
+  /** Called when the path takes more than the MTU that the kernel has cached. */
   outgrown(): void;
-  /** Change when the engine hears of the peer, and when it sends it a frame of pods. */
+  // Times by the engine: of the last datagram from the peer, of the last frame of pods to it; only changes count.
   heard(): number;
   carried(): number;
-  /** Bytes of frames of pods by the engine, since it knows the link. */
+  /** Return the bytes of frames of pods by the engine's link. */
   frames(): { readonly received: number; readonly sent: number };
-  /** Errno of the last datagram to the peer, 0 where our kernel took it. */
+  /** Return the errno of the last datagram to the peer, 0 where it was sent. */
   refusal(): number;
 }
 
@@ -71,9 +71,9 @@ export class SleeveForwarder implements OverlayConnection {
   #trouble: OverlayTrouble | undefined;
   /** Since when our own kernel has refused all datagrams. */
   #refusedSince: number | undefined;
-  /** When datagrams of the peer were last found to have come. */
+  /** When a tick last found that datagrams of the peer had come. */
   #lastHeard: number;
-  /** What was seen at the last tick. */
+  // As of the last tick.
   #heard = 0;
   #carried = 0;
   #lastSent = Number.NEGATIVE_INFINITY;
@@ -100,12 +100,12 @@ export class SleeveForwarder implements OverlayConnection {
     this.#changed();
   }
 
-  /** May be used for frames: confirmed, and it is known where to. */
+  /** Frames can be sent. */
   get usable(): boolean {
     return this.#confirmed && !this.#stopped && this.#remote !== undefined;
   }
 
-  /** The peer has not answered yet, or nothing can be sent: to be ticked often. */
+  /** Heartbeats are fast: the peer has not acknowledged, or our kernel refuses datagrams. */
   get hurried(): boolean {
     return this.#confirmed && (!this.#acknowledgedOurs || this.#refusedSince !== undefined);
   }
@@ -154,7 +154,7 @@ export class SleeveForwarder implements OverlayConnection {
     }
   }
 
-  /** A frame of the peer's router has come in. */
+  /** Take a special frame of the peer. */
   special(frame: SpecialFrame): void {
     if (this.#stopped) return;
     if (frame.length === HEARTBEAT_SIZE) return this.#heartbeat(frame);
@@ -165,12 +165,12 @@ export class SleeveForwarder implements OverlayConnection {
     this.params.sendControl(CONTROL.mtuVerified, encodeMtuVerified(frame.length - ETHERNET_HEADER));
   }
 
-  /** The kernel refused a datagram: the path takes packets of `mtu` bytes, with all headers. */
+  /** Our kernel refused a datagram: the path takes packets of `mtu` bytes, with all headers. */
   tooBig(mtu: number): void {
     if (!this.#stopped) this.#path.tooBig(mtu);
   }
 
-  /** Large packets may not get through any more. */
+  /** Test whether large packets still get through. */
   suspect(): void {
     if (!this.#stopped) this.#path.suspect();
   }
@@ -186,7 +186,7 @@ export class SleeveForwarder implements OverlayConnection {
     const { received, sent } = this.params.frames();
     const works = this.usable && this.#acknowledgedTheirs && this.#trouble === undefined;
     return {
-      // Frames come by the peer's router, too.
+      // Frames of pods, too, show that the peer's router is alive.
       heardMs: this.#heard === 0 ? undefined : now - this.#lastHeard,
       beatMs: works ? SLOW_HEARTBEAT_MS : undefined,
       framesMs: undefined,

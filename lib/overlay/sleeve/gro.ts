@@ -1,5 +1,5 @@
-// Frames for this host, on their way to the TAP link. Consecutive segments of one TCP flow become one super-frame (what
-// the kernel's GRO does for frames off a wire), which spares the host most of its work per frame.
+// Generic receive offload for frames to the TAP link: consecutive segments of a TCP flow become one super-frame, as the
+// kernel does for frames from a wire, which spares the host most of its work per frame.
 import type { Arena } from "../../sys/arena.ts";
 import { complement, fold, sum } from "./checksum.ts";
 import { IP, IP_DF, IP_HEADER, pseudoHeaderSum, TCP, TCP_ACK, TCP_PSH, tcpPayload } from "./ethernet.ts";
@@ -17,12 +17,12 @@ export type WriteFrame = (iovecs: number, pieces: number) => void;
 export class GroCoalescer {
   readonly #iovecs: number;
   readonly #header: number;
-  /** The frame that may still grow: its first part, the whole payload so far, its parts; at -1 where there is none. */
+  // The frame that can still grow: place of the first part (-1 for none), bytes of headers and of payload, parts.
   #at = -1;
   #headers = 0;
   #payload = 0;
   #pieces = 0;
-  /** Bytes of payload of each of its segments. */
+  /** Bytes of payload of each segment. */
   #size = 0;
   #nextSequence = 0;
   #nextId = 0;
@@ -36,7 +36,7 @@ export class GroCoalescer {
     this.#setPiece(0, this.#header, VIRTIO_HEADER);
   }
 
-  /** Takes a frame, which has to stay where it is until `flush`. */
+  /** Take a frame, which has to stay in its place until `flush`. */
   deliver(at: number, length: number): void {
     const headers = tcpPayload(this.arena, at, length);
     const payload = length - headers;
@@ -51,12 +51,12 @@ export class GroCoalescer {
       this.flush();
       this.#begin(at, headers, payload);
     }
-    // A short segment, or one that wants to be seen at once, is the last of its burst.
+    // A short segment, or one with PSH, is the last of its burst.
     const flags = this.arena.bytes[at + this.#tcp(at) + TCP.flags] as number;
     if (payload < this.#size || flags & TCP_PSH) this.flush();
   }
 
-  /** Write what has been held back. */
+  /** Write the frame that is held back. */
   flush(): void {
     if (this.#at < 0) return;
     const at = this.#at;
@@ -71,7 +71,7 @@ export class GroCoalescer {
     return ETHERNET_HEADER + ((this.arena.bytes[at + ETHERNET_HEADER] as number) & 0xf) * 4;
   }
 
-  /** A segment that is like others of its flow: plain data, with a right checksum, nothing padded. */
+  /** Return true for a plain data segment: right checksums, no padding, no flags but ACK and PSH. */
   #mergeable(at: number, length: number): boolean {
     const { arena } = this;
     const { bytes, view } = arena;
@@ -98,7 +98,7 @@ export class GroCoalescer {
     this.#nextId = (view.getUint16(at + ETHERNET_HEADER + IP.id, false) + 1) & 0xffff;
   }
 
-  /** Add a segment to the frame that is held back; false where it does not follow on it. */
+  /** Add a segment to the frame that is held back. Returns false where it does not continue it. */
   #append(at: number, headers: number, payload: number): boolean {
     if (this.#at < 0 || headers !== this.#headers || payload > this.#size || this.#pieces >= MAX_PIECES)
       return false;
@@ -109,7 +109,7 @@ export class GroCoalescer {
     const ip = at + ETHERNET_HEADER;
     const fragment = view.getUint16(ip + IP.fragment, false);
     const id = view.getUint16(ip + IP.id, false);
-    // Where packets must not be fragmented, ids mean nothing.
+    // With DF, ids mean nothing (RFC 6864).
     if (!(fragment & IP_DF) && id !== this.#nextId) return false;
     if (!this.#sameFlow(at, headers)) return false;
     if ((bytes[tcp + TCP.flags] as number) & TCP_PSH) {
@@ -124,7 +124,7 @@ export class GroCoalescer {
     return true;
   }
 
-  /** All headers are alike but for what differs from segment to segment. */
+  /** Return true where the headers differ only in what varies from segment to segment. */
   #sameFlow(at: number, headers: number): boolean {
     const { view } = this.arena;
     const ours = this.#at;
@@ -150,7 +150,7 @@ export class GroCoalescer {
     return true;
   }
 
-  /** Make the headers those of the super-frame; the kernel computes the TCP checksum where it is needed. */
+  /** Write the headers of the super-frame; the kernel completes the TCP checksum where it is needed. */
   #finish(at: number): void {
     const { arena } = this;
     const { view } = arena;

@@ -1,21 +1,21 @@
-// A link: what the frames of one connection are sent by and recognised from. Its parameters are set by the router, its
-// state (sequence numbers, what has been seen, the datagram that is being filled) belongs to the engine alone.
+// A link of the engine: the peer at the other end of a connection. The router sets its parameters; its state (sequence
+// numbers, replay windows, open datagrams) is the engine's.
 import { ReplayWindow } from "./replay.ts";
 
-/** How frames are carried: in sleeve datagrams, or (relayed to the fast datapath of a neighbour) in VXLAN. */
+/** Encapsulation: sleeve, or VXLAN for relaying to the fast datapath of a neighbour. */
 export type LinkKind = "sleeve" | "vxlan";
 
-/** What the router tells of a link. */
+/** Fixed parameters of a link. */
 export interface LinkParams {
   readonly kind: LinkKind;
-  /** Number of the link; small, and free for another once the link is gone. */
+  /** Number of the link, below MAX_LINKS; reused once the link is gone. */
   readonly index: number;
   /** The peer at the other end: its number (which may change), and its name, six bytes. */
   readonly peer: number;
   readonly name: Uint8Array;
-  /** Present where frames are to be encrypted. */
+  /** Session key; present where frames are encrypted. */
   readonly key: Uint8Array | undefined;
-  /** We connected to the peer, not it to us: gives each direction nonces of its own. */
+  /** We connected to the peer; gives each direction its own nonces. */
   readonly outbound: boolean;
 }
 
@@ -25,36 +25,36 @@ export interface Remote {
   readonly port: number;
 }
 
-/** What of a link may change. */
+/** Parameters of a link that change. */
 export interface LinkSettings {
-  /** Undefined until it is known. */
+  /** Undefined until known. */
   readonly remote: Remote | undefined;
   /** Address to send from; 0 leaves it to the kernel. */
   readonly local: number;
-  /** Bytes that a packet of the overlay may have. */
+  /** MTU of the overlay on this link, in bytes. */
   readonly mtu: number;
   /** Fragments get through to the peer. */
   readonly fragments: boolean;
 }
 
-/** A frame of the peer's router for ours. */
+/** A frame of the peer's router for ours (format.ts). */
 export interface SpecialFrame {
   readonly length: number;
   readonly from: Remote;
-  /** The number that it begins with, behind the header. */
+  /** The first 8 bytes behind the header. */
   readonly uid: bigint;
   readonly zeros: boolean;
 }
 
-/** Datagrams that must not be fragmented, or those that may be: each counts for itself. */
+/** The datagrams of a link with DF, or those without: each has its own sequence. */
 export class Stream {
-  /** Where the datagram that is being filled begins in the arena; -1 where there is none. */
+  /** Place in the arena of the open datagram; -1 for none. */
   at = -1;
-  /** Where its next frame goes. */
+  /** Place of its next frame. */
   end = 0;
-  /** The place set aside for it ends here. */
+  /** End of the space reserved for it. */
   limit = 0;
-  /** It is among the batch's open streams. */
+  /** In the batch's list of open streams. */
   listed = false;
   sequence = 0;
 
@@ -76,7 +76,7 @@ export class Link {
   readonly receiveNonce = new Uint8Array(NONCE);
   settings: LinkSettings = { remote: undefined, local: 0, mtu: 65_535, fragments: false };
 
-  /** The peer's number as the tables have it now. */
+  /** The peer's number in the current tables. */
   peer: number;
 
   constructor(readonly params: LinkParams) {

@@ -1,24 +1,24 @@
-// Where the sources of received frames are, told to the kernel when new and refreshed while in use.
+// Learning of MAC addresses from received frames: written to the kernel's map when new, and refreshed while in use.
 import type { Arena } from "../../sys/arena.ts";
 
-/** An address in use is told again after this, before the kernel forgets it. */
+/** Interval of refreshing an address in use, well below the age at which it is forgotten. */
 const REFRESH_MS = 60_000;
 const MAX_MACS = 16_384;
 
 export class MacLearning {
   readonly #macs = new Map<number, { peer: number; at: number }>();
-  // Mostly that of the next frame, too.
+  // Cache: the next frame mostly has the same source.
   #lastMac = -1;
   #lastPeer = -1;
   #lastAt = 0;
 
   constructor(
     private readonly arena: Arena,
-    /** The Ethernet address at `at` in the arena is at this peer. */
+    /** Write that the MAC address at `at` in the arena is at this peer. */
     private readonly learn: (at: number, peer: number) => void,
   ) {}
 
-  /** Note that the Ethernet address at `at` is at this peer; `now` in ms. */
+  /** Learn that the MAC address at `at` is at this peer; `now` in ms. */
   note(at: number, peer: number, now: number): void {
     const { view } = this.arena;
     const mac = view.getUint16(at) * 2 ** 32 + view.getUint32(at + 2);

@@ -1,11 +1,11 @@
-// What the router and the sleeve engine, each in a thread of its own, tell each other.
+// Messages between the router and the sleeve engine, each in a thread of its own.
 
 import type { LinkParams, LinkSettings, SpecialFrame } from "./link.ts";
 import type { ForwardingTables } from "./routes.ts";
 
-/** What the engine is started with. Open files are the process's, and so good in either thread. */
+/** Parameters of the engine's thread. Open files are shared by all threads of the process. */
 export interface EngineSetup {
-  /** Where messages come from, and go to. */
+  /** Pipes of messages from and to the router. */
   readonly readFd: number;
   readonly writeFd: number;
   readonly tapFd: number;
@@ -32,7 +32,7 @@ export type ToEngine =
     }
   /** A whole Ethernet frame of our own for the peer at the other end, not to be fragmented. */
   | { readonly type: "frame"; readonly index: number; readonly frame: Uint8Array }
-  /** There is a TAP link behind its file again. */
+  /** The TAP link is back, under the same fd. */
   | { readonly type: "tapRestored" }
   | { readonly type: "stop" };
 
@@ -40,9 +40,9 @@ export type FromEngine =
   | { readonly type: "ready"; readonly crypto: string }
   | { readonly type: "special"; readonly index: number; readonly frame: SpecialFrame }
   | { readonly type: "tooBig"; readonly index: number; readonly mtu: number }
-  /** The TAP link was removed; it is left alone until `tapRestored`. */
+  /** The TAP link was removed; the engine ignores it until `tapRestored`. */
   | { readonly type: "tapRemoved" }
-  /** A frame or a datagram was lost by an error of ours. */
+  /** An exception cost a frame or a datagram. */
   | { readonly type: "error"; readonly reason: string }
-  /** It cannot go on. */
+  /** The engine has failed. */
   | { readonly type: "failed"; readonly reason: string };

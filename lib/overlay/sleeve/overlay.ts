@@ -1,4 +1,4 @@
-// Sleeve as an overlay of the mesh: forwarders for its connections, and the engine's thread.
+// Sleeve as an overlay of the mesh: a forwarder for each connection, and the engine's thread.
 import { closeSync } from "node:fs";
 import { parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
@@ -18,7 +18,7 @@ import type { ForwardingTables } from "./routes.ts";
 import { openSleeveSocket } from "./socket.ts";
 import { type EngineHandle, makeEngineThread } from "./thread.ts";
 
-/** Forwarders whose peer has answered are looked after this often. */
+/** Tick interval while no forwarder is `hurried`. */
 const CALM_TICK_MS = 2_500;
 
 export interface SleeveConfig {
@@ -38,31 +38,31 @@ export class SleeveOverlay implements NamedOverlay {
   readonly #used = new Set<number>();
   readonly #udpFd: number;
   readonly #restarts: Restarts;
-  /** How connections are told that the engine is no more. */
+  /** Called for each connection when the engine fails. */
   readonly #failures = new Map<number, (error: Error) => void>();
   readonly #warn: LimitedWarning;
   #nextLink = 0;
   #ticker: Timer | undefined;
   /** The next tick comes soon. */
   #hurried = false;
-  /** Why the engine is no more. */
+  /** Why the engine has failed. */
   #dead: string | undefined;
   #stopped = false;
   #engine: EngineHandle;
-  /** Number of a peer, for the engine; the topology knows it. */
+  /** Returns the number of a peer. */
   #peerId: (peer: Peer) => number | undefined = () => undefined;
-  /** How its messages are sealed: "native" or "wasm"; undefined until it runs. */
+  /** The engine's crypto: "native" or "wasm"; undefined until it runs. */
   crypto: string | undefined;
 
   constructor(
     private readonly config: SleeveConfig,
     private readonly clock: Clock,
     private readonly log: Log,
-    /** A forwarder has become usable, or is so no longer. */
+    /** Called when a forwarder becomes usable or unusable. */
     private readonly changed: () => void,
-    /** The TAP link was removed. */
+    /** Called when the TAP link was removed. */
     private readonly tapRemoved: () => void,
-    /** The engine was started again, and knows nothing of connections, links and tables. */
+    /** Called when the engine was restarted, without any links and tables. */
     private readonly restarted: () => void,
     private readonly makeEngine = makeEngineThread,
   ) {
@@ -92,7 +92,7 @@ export class SleeveOverlay implements NamedOverlay {
     this.#peerId = peerId;
   }
 
-  /** End the engine; resolves with true once it has let go of its files, false if it does not in time. */
+  /** Stop the engine. Resolves with true once it has released its files, false if it does not in time. */
   async stop(): Promise<boolean> {
     this.#stopped = true;
     this.#ticker?.cancel();
@@ -102,12 +102,12 @@ export class SleeveOverlay implements NamedOverlay {
     return ended;
   }
 
-  /** The TAP link is there again, behind the same file. */
+  /** The TAP link is back, under the same fd. */
   tapRestored(): void {
     this.#post({ type: "tapRestored" });
   }
 
-  /** What status says of the engine. */
+  /** Return what status says of the engine. */
   notes(): string[] {
     return [...this.#restarts.notes(), ...(this.#dead === undefined ? [] : [this.#dead])];
   }
@@ -170,12 +170,12 @@ export class SleeveOverlay implements NamedOverlay {
     };
   }
 
-  /** Tell the engine of a link; returns its number. Throws when there are too many. */
+  /** Add a link to the engine. Returns its number; throws when there are too many. */
   addLink(kind: LinkKind, peer: number, name: PeerName, key?: Uint8Array, outbound = false): number {
     if (this.#used.size >= MAX_LINKS) throw new Error(`limit of ${MAX_LINKS} links reached`);
     while (this.#used.has(this.#nextLink)) this.#nextLink = (this.#nextLink + 1) % MAX_LINKS;
     const index = this.#nextLink;
-    // Not that of the link before it: something of that one may still be on its way from the engine.
+    // Not the number freed last: messages of that link may still be in flight.
     this.#nextLink = (index + 1) % MAX_LINKS;
     this.#used.add(index);
     this.counters.resetLink(index);
@@ -192,7 +192,7 @@ export class SleeveOverlay implements NamedOverlay {
     this.#post({ type: "remove", index });
   }
 
-  /** Send a whole frame of ours to the peer at the other end of a link; what does not fit is dropped. */
+  /** Send a whole frame of ours to the peer at the other end of a link; one that does not fit is dropped. */
   sendFrame(index: number, frame: Uint8Array): void {
     this.#post({ type: "frame", index, frame });
   }
@@ -216,7 +216,7 @@ export class SleeveOverlay implements NamedOverlay {
     if (this.#dead === undefined) this.#engine.post(message);
   }
 
-  /** Connections by sleeve end with the engine, which counted their messages: no nonce may be used twice. */
+  /** Fail all connections: the engine's sequence numbers are lost, and no nonce must be used twice. */
   #failed(reason: string): void {
     if (this.#stopped) return;
     this.#dead = `the sleeve engine has ended: ${reason}`;
@@ -266,7 +266,7 @@ export class SleeveOverlay implements NamedOverlay {
   }
 }
 
-/** Let the kernel forget what ICMP has told of paths' MTUs, for 10 min each: one of them has been proved wrong. */
+/** Flush the kernel's cached path MTUs, which stay for 10 min each: one of them has been proved wrong. */
 function forgetPathMtus(): void {
   sysctlSet("net/ipv4/route/flush", "1");
 }

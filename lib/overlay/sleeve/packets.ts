@@ -19,7 +19,7 @@ const ICMP_HEADER = 8;
 const ICMP_UNREACHABLE = 3;
 const ICMP_FRAGMENTATION_NEEDED = 4;
 const TTL = 64;
-/** What is quoted of a packet behind its IP header. */
+/** Bytes quoted of a packet behind its IP header. */
 const QUOTED = 8;
 /** The longest 'fragmentation needed' there can be: the quoted IP header has at most 60 bytes. */
 export const FRAGMENTATION_NEEDED_MAX = ETHERNET_HEADER + IP_HEADER + ICMP_HEADER + 60 + QUOTED;
@@ -57,7 +57,7 @@ export function writeFragmentationNeeded(arena: Arena, at: number, mtu: number, 
   return ETHERNET_HEADER + total;
 }
 
-/** Cuts a packet: `start`, then `next` and `write` for each fragment, as a frame. */
+/** Cut a packet into fragments: `start`, then `next` and `write` for each of them, as a frame. */
 export class Fragmenter {
   #at = 0;
   #header = 0;
@@ -82,7 +82,7 @@ export class Fragmenter {
     this.#fragment = view.getUint16(ip + IP.fragment, false);
   }
 
-  /** The length of the next fragment as a frame; 0 when there is none any more. */
+  /** Return the length of the next fragment as a frame; 0 at the end. */
   next(): number {
     this.#offset += this.#taken;
     this.#taken = Math.min(this.#size, this.#payload - this.#offset);

@@ -1,57 +1,56 @@
-// What a path carries: the largest packet, and whether fragments get through. Tested when a connection begins, again
-// and again while the path is used, at once when something tells that it takes less, and every GROW_MS whether it takes
-// more again. Pure: sends by functions, and is told the time.
+// MTU and fragmentation of a path: tested when a connection starts, periodically while the path is used, at once on signs
+// that the MTU has shrunk, and every GROW_MS for whether it has grown again. Pure: sends by functions; takes a clock.
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { overhead } from "./format.ts";
 import { PathMtu } from "./pathmtu.ts";
 
-/** A path that frames are sent by is tested this often … */
+/** Test interval of a path that carries frames … */
 const BUSY_TEST_MS = 2_500;
-/** … and this often while there is nothing to send, or, where another overlay carries the frames, only every RETEST_MS. */
+/** … and of an idle one. A path that is not in use is tested every RETEST_MS only. */
 const IDLE_TEST_MS = 20_000;
-/** Whether a path that took more before does so again; together with a search less than a minute. */
+/** Interval of tests for growth after the MTU has shrunk; with the search itself less than a minute. */
 const GROW_MS = 45_000;
-/** Whether fragments get through, and what the kernel knows of the path. */
+/** Interval of fragmentation tests and path MTU discovery. */
 const RETEST_MS = 5 * 60_000;
 const FRAGMENT_TEST_MS = 5_000;
-/** Until the kernel or a test says less. */
+/** MTU until the kernel or a test says less. */
 const UNKNOWN_MTU = 65_535;
 
 export interface PathParams {
   readonly clock: Clock;
   readonly encrypted: boolean;
-  /** Send a test that a packet of so many bytes gets through; with `probe` also where the kernel remembers less. */
+  /** Test a packet of so many bytes; with `probe` ignore the path MTU that the kernel has cached. */
   test(mtu: number, probe: boolean): void;
-  /** Send a test that fragments get through. */
+  /** Test whether fragments get through. */
   testFragments(): void;
-  /** Send what the kernel has to refuse: it says what it knows of the path (tooBig). */
+  /** Send what the kernel has to refuse; it tells the path MTU that it knows (tooBig). */
   askKernel(): void;
-  /** The path takes more than the kernel remembers: it is to forget that. */
+  /** Called when the path takes more than the MTU that the kernel has cached. */
   outgrown(): void;
   changed(): void;
   log(text: string): void;
 }
 
-/** What a path is used for. */
+/** The use of a path. */
 export interface PathUse {
-  /** Frames go by this overlay, if there are any. */
+  /** The overlay is in use. */
   readonly preferred: boolean;
-  /** Some went just now. */
+  /** It has carried frames since the last tick. */
   readonly carrying: boolean;
 }
 
 export class Path {
-  /** Bytes that a packet of the overlay may have. */
+  /** MTU of the overlay on this path, in bytes. */
   mtu = UNKNOWN_MTU;
   fragments = false;
   /** A search has found the MTU. */
   #verified = false;
-  /** The kernel's latest word on the path, and the largest there was. */
+  /** Path MTU according to the kernel: the latest, and the largest ever. */
   #kernelLimit = 0;
   #largest = 0;
-  /** The kernel said that the path takes more, in the middle of a search for less. */
+  /** During a search for less, the kernel reported more. */
   #growTo = 0;
-  /** A test of this size is on its way, larger than the kernel remembers the path to take. */
+  /** Size of the test in flight that is larger than the cached path MTU. */
   #probed: number | undefined;
   #testedAt = 0;
   #retestedAt = Number.POSITIVE_INFINITY;
@@ -66,7 +65,7 @@ export class Path {
     });
   }
 
-  /** Begin: datagrams get through. */
+  /** Start tests: datagrams get through. */
   start(): void {
     this.#testFragments();
     this.#retest();
@@ -87,7 +86,7 @@ export class Path {
     if (preferred && now - this.#testedAt >= interval) this.suspect();
   }
 
-  /** Something tells that the path may take less than before: tests it at once. */
+  /** Test the current MTU at once. */
   suspect(): void {
     if (!this.#verified || this.#search.searching) return;
     this.#testedAt = this.params.clock.now();
@@ -104,12 +103,12 @@ export class Path {
     this.#kernelLimit = limit;
     this.#largest = Math.max(this.#largest, limit);
     if (this.#verified && limit > this.mtu) return this.#search.grow(this.mtu, limit);
-    // Until more is known: what the kernel would not send needs no trying.
+    // The search starts from here: our kernel sends nothing larger.
     if (limit < this.mtu) this.#setMtu(limit);
     this.#search.search(limit);
   }
 
-  /** The peer has got a test of that size. */
+  /** The peer has received a test of that size. */
   verified(mtu: number): void {
     this.#search.verified(mtu);
     if (mtu !== this.#probed) return;
@@ -157,7 +156,7 @@ export class Path {
     if (mtu === this.mtu) return;
     const before = this.#verified ? this.mtu : mtu;
     this.mtu = mtu;
-    // Our kernel cuts fragments as large as its own link takes: on a path that takes less they are lost.
+    // Our kernel makes fragments of its own link's MTU, which are lost on a path with a smaller one.
     if (mtu < before) this.fragments = false;
     this.params.changed();
     if (mtu !== before) this.#testFragments();

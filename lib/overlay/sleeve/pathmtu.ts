@@ -1,29 +1,29 @@
-// The largest packet that gets through to a peer, found by trying: a test of that size is sent, and the peer says over
-// the control connection that it has come. The kernel's word on the path (its own links, ICMP) is where the search
-// begins; what drops large packets in silence is found out here. Pure: sends by a function, and is told the time.
+// Search for the path MTU by tests, which the peer acknowledges over the control connection (as RFC 8899 does for other
+// protocols). It starts from what the kernel knows (its links, ICMP) and finds black holes, too. Pure: sends by a
+// function; takes a clock.
 import type { Clock, Timer } from "../../clock/clock.ts";
 
-/** Every path takes as much (weave: sleeve.go; RFC 791 has 576 with all headers). */
+/** The least MTU of any path (weave: sleeve.go; RFC 791 has 576 with all headers). */
 export const MINIMUM_MTU = 552;
-/** Sizes that are tried at once: each round divides what is uncertain by one more than this. */
+/** Sizes tested per round, which narrow the range to a part of SIZES + 1. */
 const SIZES = 8;
-/** A path that grew by less than this is left as it was. */
+/** Growth by less than this is ignored. */
 const STEP = 8;
-/** When tests that were not answered are sent again, in ms since the first; the last is when they count as lost. */
+/** Times of retransmission, in ms since the first test; at the last one tests count as lost. */
 const SCHEDULE = [20, 60, 140, 300, 620];
 
 export interface PathMtuParams {
   readonly clock: Clock;
-  /** Send a test that a packet of so many bytes gets through. */
+  /** Test a packet of so many bytes. */
   test(mtu: number): void;
-  /** The search has come to an end. */
+  /** Called at the end of the search. */
   found(mtu: number): void;
 }
 
 export class PathMtu {
   #good = MINIMUM_MTU;
   #bad = 0;
-  /** What got through before, where only more is looked for. */
+  /** The MTU before, in a search for growth. */
   #known: number | undefined;
   #waiting = new Set<number>();
   #timer: Timer | undefined;
@@ -34,12 +34,12 @@ export class PathMtu {
     return this.#timer !== undefined;
   }
 
-  /** The smallest size that is known not to get through, less one; while searching. */
+  /** Upper bound of the range that is searched. */
   get limit(): number {
     return this.#bad - 1;
   }
 
-  /** Look for the largest size that gets through, up to `limit`; first whether that does. */
+  /** Search up to `limit`, which is tested first. */
   search(limit: number): void {
     this.#good = Math.min(MINIMUM_MTU, limit);
     this.#bad = limit + 1;
@@ -47,7 +47,7 @@ export class PathMtu {
     this.#round([limit]);
   }
 
-  /** Look whether more than `known`, which gets through, does now; at little cost where it does not. */
+  /** Search for growth from `known` to `limit`; costs one round where there is none. */
   grow(known: number, limit: number): void {
     if (known >= limit) return this.search(limit);
     this.#good = known;
@@ -56,11 +56,11 @@ export class PathMtu {
     this.#round([Math.min(known + STEP, limit), limit]);
   }
 
-  /** The peer has got a test of that size. */
+  /** The peer has received a test of that size. */
   verified(mtu: number): void {
     if (!this.searching || mtu >= this.#bad || mtu <= this.#good) return;
     this.#good = mtu;
-    // What is smaller gets through as well.
+    // Smaller ones get through as well.
     for (const size of this.#waiting) if (size <= mtu) this.#waiting.delete(size);
     if (this.#waiting.size === 0) this.#next();
   }

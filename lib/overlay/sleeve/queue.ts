@@ -1,19 +1,19 @@
-// Messages that wait for the sleeve engine. What a later one makes superfluous is left out, so that there are never more
-// than a few for each link, however long the engine takes none.
+// The bounded queue of messages to the sleeve engine: a later message replaces those that it makes superfluous, so that
+// there are at most a few for each link however long the engine reads none.
 import { MAX_LINKS } from "./counters.ts";
 import type { ToEngine } from "./messages.ts";
 
-/** Heartbeats and tests that wait at most; more are dropped, as the network might have done. */
+/** Most special frames queued; more are dropped, as the network may do. */
 const MAX_SPECIALS = MAX_LINKS;
 
-/** Add a message to those that wait. */
+/** Add a message to the queue. */
 export function queueForEngine(waiting: ToEngine[], message: ToEngine): void {
   switch (message.type) {
     case "tables":
       drop(waiting, (each) => each.type === "tables");
       break;
     case "set": {
-      // Not one before a heartbeat or a test: those go by the settings of their time.
+      // Not settings before a special frame, which goes by the settings of its time.
       const last = waiting.findLastIndex((each) => linkOf(each) === message.index);
       if (waiting[last]?.type === "set") waiting.splice(last, 1);
       break;
@@ -25,7 +25,7 @@ export function queueForEngine(waiting: ToEngine[], message: ToEngine): void {
     case "remove": {
       const added = waiting.some((each) => each.type === "add" && each.params.index === message.index);
       drop(waiting, (each) => linkOf(each) === message.index && each.type !== "remove");
-      // The engine has not heard of that one.
+      // The engine does not know that link yet.
       if (added) return;
       break;
     }

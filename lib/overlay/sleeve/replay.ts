@@ -1,17 +1,16 @@
-// Sequence numbers that were received, in a sliding window (RFC 6479): an old one counts as a replay, and so does one
-// that has been seen.
+// Anti-replay by a sliding window of sequence numbers (RFC 6479).
 
-/** Numbers this far below the highest are still told apart; a power of two, and a multiple of the bits of a word. */
+/** Size of the window in numbers: a power of two, and a multiple of the bits of a word. */
 export const WINDOW = 1 << 16;
 const WORD_BITS = 32;
 const WORDS = WINDOW / WORD_BITS;
 
 export class ReplayWindow {
   readonly #seen = new Uint32Array(WORDS);
-  /** The highest word that anything was received in. */
+  /** The highest word with a received number. */
   #last = 0;
 
-  /** Note a number below 2^53; false when it has come before, or may have. */
+  /** Accept a number below 2^53. Returns false for one that was seen, or is older than the window. */
   accept(sequence: number): boolean {
     const word = Math.floor(sequence / WORD_BITS);
     if (word <= this.#last - WORDS) return false;

@@ -1,4 +1,4 @@
-// How frames find their way, by numbers of peers and links; and the names of peers, which datagrams have in place of them.
+// Forwarding tables of the engine, by numbers of peers and links; and the names of peers, as datagrams have them.
 import type { Arena } from "../../sys/arena.ts";
 import { isShortId, PEER_IDS } from "../peerid.ts";
 import { NAME } from "./format.ts";
@@ -8,20 +8,20 @@ export interface ForwardingTables {
   readonly self: number;
   /** Names of peers, six bytes each, by their numbers. */
   readonly names: ReadonlyMap<number, Uint8Array>;
-  /** The link that frames for a peer leave by. */
+  /** The link of frames to a peer. */
   readonly next: ReadonlyMap<number, number>;
-  /** The sleeve link that they leave by where their source has no short id. */
+  /** The sleeve link, for frames whose source has no short id. */
   readonly nextBySleeve: ReadonlyMap<number, number>;
-  /** The sleeve links that broadcasts of a peer leave by. */
+  /** Sleeve links to our children in a peer's broadcast tree. */
   readonly broadcast: ReadonlyMap<number, readonly number[]>;
-  /** The neighbour that broadcasts of a peer are to come from, by numbers. */
+  /** Our parent in a peer's broadcast tree, by numbers. */
   readonly origins: ReadonlyMap<number, number>;
 }
 
 /** In place of the number of a peer or link. */
 export const NONE = -1;
 
-/** The tables in the form that is looked up for each frame. */
+/** The tables, laid out for lookups per frame. */
 export class Routes {
   self = NONE;
   /** Place of the names in the arena, six bytes each, by numbers of peers. */
@@ -33,7 +33,7 @@ export class Routes {
   readonly #nextBySleeve = new Int16Array(PEER_IDS).fill(NONE);
   #broadcast: ReadonlyMap<number, readonly number[]> = new Map();
   #origins: ReadonlyMap<number, number> = new Map();
-  // Mostly those of the next frame, too.
+  // Cache: the next frame mostly has the same source.
   #lastSource = NONE;
   #lastSourceId = NONE;
 
@@ -63,12 +63,12 @@ export class Routes {
     return id < PEER_IDS && this.#known[id] === 1;
   }
 
-  /** Number of the peer of that name, or NONE. */
+  /** Return the number of the peer of that name, or NONE. */
   idOf(name: number): number {
     return this.#ids.get(name) ?? NONE;
   }
 
-  /** The same, quicker where it was asked for last. */
+  /** The same, with the last result cached. */
   idOfSource(name: number): number {
     if (name !== this.#lastSource) {
       this.#lastSource = name;
@@ -77,29 +77,29 @@ export class Routes {
     return this.#lastSourceId;
   }
 
-  /** The link that a frame between two peers leaves by, or NONE. */
+  /** Return the link of a frame between two peers, or NONE. */
   next(source: number, destination: number): number {
     if (destination >= PEER_IDS) return NONE;
     return (isShortId(source) ? this.#next : this.#nextBySleeve)[destination] as number;
   }
 
-  /** The links that a broadcast of a peer leaves by; undefined for none. */
+  /** Return the links of a peer's broadcasts; undefined for none. */
   broadcast(source: number): readonly number[] | undefined {
     return this.#broadcast.get(source);
   }
 
-  /** The neighbour that a peer's broadcasts have to come from; undefined for any. */
+  /** Return the neighbour that a peer's broadcasts have to come from; undefined for any. */
   origin(source: number): number | undefined {
     return this.#origins.get(source);
   }
 }
 
-/** A name in the arena, as a number. */
+/** Return a name in the arena as a number. */
 export function nameAt({ view }: Arena, at: number): number {
   return view.getUint16(at, false) * 2 ** 32 + view.getUint32(at + 2, false);
 }
 
-/** A name of six bytes as a number. */
+/** Return a name of six bytes as a number. */
 export function nameNumber(name: Uint8Array): number {
   return name.reduce((number, octet) => number * 256 + octet, 0);
 }

@@ -1,4 +1,4 @@
-// The engine at work between its three files: the TAP link, the UDP socket, and the router's messages.
+// The engine's main loop over its files: the TAP link, the UDP socket, and the pipe of the router's messages.
 
 import { sleepSync } from "bun";
 import { formatMac } from "../../address/mac.ts";
@@ -19,19 +19,19 @@ import { UdpSocket } from "./udp.ts";
 import { VIRTIO_HEADER } from "./virtio.ts";
 
 const ARENA = 4 << 20;
-/** A super-frame with all that is in front of it. */
+/** Room for a super-frame with virtio header and tag. */
 const TAP_BUFFER = 70_000;
-/** Frames that are taken before they are sent and datagrams are looked at. */
+/** Frames read before they are sent and datagrams are received. */
 const FRAMES_AT_ONCE = 64;
-/** What comes after an error of our own may be the same again. */
+/** Pause after an exception, which may repeat. */
 const ERROR_PAUSE_MS = 10;
-/** Of a message to the router, which has to be short. */
+/** Bytes of an error text: messages to the router have to be short (PIPE_BUF). */
 const MAX_REASON = 200;
-/** The files by their place. */
+// Indexes of the polled files.
 const CONTROL = 0;
 const TAP = 1;
 
-/** Run until it is told to stop. */
+/** Run until a stop message comes. */
 export async function runEngine(setup: EngineSetup): Promise<void> {
   const { readFd, writeFd, tapFd, udpFd, macsFd, name } = setup;
   const post = (message: FromEngine) => offerMessage(writeFd, message);
@@ -69,7 +69,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
     const piece = new Uint8Array(65_536);
     const received = (at: number, length: number, address: number, from: number) =>
       engine.received(at, length, address, from);
-    /** Hand what waits in the TAP link and the socket to the engine; returns whether there may be more. */
+    /** Hand frames and datagrams that wait to the engine. Returns true where there may be more. */
     const move = (): boolean => {
       let busy = false;
       for (let i = 0; i < FRAMES_AT_ONCE; i++) {
@@ -102,7 +102,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       try {
         busy = move();
       } catch (error) {
-        // The frame or datagram at fault has been taken; with a pause, in case it has not.
+        // The frame or datagram at fault is read already; pause in case it is not.
         busy = false;
         counters.add(COUNTERS.errors, 1);
         post({ type: "error", reason: reasonOf(error).slice(0, MAX_REASON) });
@@ -114,7 +114,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
   }
 }
 
-/** Do what the router asks for; false when that is to stop. */
+/** Handle a message of the router. Returns false for the stop message. */
 function handle(message: ToEngine, engine: Engine, files: PolledFiles): boolean {
   switch (message.type) {
     case "tapRestored":

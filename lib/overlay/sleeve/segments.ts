@@ -1,10 +1,10 @@
-// Cutting a TCP super-frame, as the kernel hands them over unsegmented (TSO), into the frames it stands for.
+// Segmentation of TCP super-frames, which the kernel leaves to the TAP link (TSO).
 import type { Arena } from "../../sys/arena.ts";
 import { complement, fold, sum, swap16 } from "./checksum.ts";
 import { IP, pseudoHeaderSum, TCP, TCP_CWR, TCP_FIN, TCP_PSH, tcpPayload } from "./ethernet.ts";
 import { ETHERNET_HEADER } from "./format.ts";
 
-/** One at a time: `start`, then `next` and `write` for each segment. */
+/** Segment one frame at a time: `start`, then `next` and `write` for each segment. */
 export class Segmenter {
   /** Bytes of headers in front of each segment's payload. */
   headers = 0;
@@ -18,13 +18,13 @@ export class Segmenter {
   #id = 0;
   #sequence = 0;
   #flags = 0;
-  /** Sums of what all segments share, without the fields that differ. */
+  /** Sums of the headers, without the fields that vary. */
   #ipSum = 0;
   #tcpSum = 0;
 
   constructor(private readonly arena: Arena) {}
 
-  /** Begin with the frame at `at`, of segments with `size` bytes of payload; false where it is no TCP frame. */
+  /** Begin with the frame at `at`, `size` bytes of payload per segment. Returns false where it is no TCP frame. */
   start(at: number, length: number, size: number): boolean {
     const { arena } = this;
     this.headers = tcpPayload(arena, at, length);
@@ -44,7 +44,7 @@ export class Segmenter {
     this.#sequence = view.getUint32(tcp + TCP.sequence, false);
     this.#flags = bytes[tcp + TCP.flags] as number;
     const tcpHeader = this.headers - ETHERNET_HEADER - ipHeader;
-    // Taking a number out of a sum is adding its complement.
+    // Subtract by adding the complement (RFC 1624).
     const without = (place: number) => 0xffff - view.getUint16(place, true);
     this.#ipSum = fold(
       sum(arena, ip, ipHeader) + without(ip + IP.length) + without(ip + IP.id) + without(ip + IP.checksum),
@@ -60,7 +60,7 @@ export class Segmenter {
     return true;
   }
 
-  /** The length of the next segment as a frame; 0 when there is none any more. */
+  /** Return the length of the next segment as a frame; 0 at the end. */
   next(): number {
     this.#offset += this.#taken;
     this.#taken = Math.min(this.#size, this.#payload - this.#offset);

@@ -1,4 +1,4 @@
-// The UDP socket of sleeve, and sockets that tell what the kernel knows of a path (udp(7), ip(7)).
+// The UDP socket of sleeve, and the kernel's path MTU (udp(7), ip(7)).
 import { closeSync } from "node:fs";
 import { formatIPv4, type IPv4, ipv4Octets } from "../../address/ipv4.ts";
 import { listenTrouble } from "../../sys/listening.ts";
@@ -22,7 +22,7 @@ const IP_MTU = 14;
 const IP_PMTUDISC_DONT = 0;
 const IP_PMTUDISC_DO = 2;
 const IP_PMTUDISC_PROBE = 3;
-/** By MODE. */
+/** Values of IP_MTU_DISCOVER by MODE. */
 const DISCOVERY = [IP_PMTUDISC_DONT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE];
 const SOL_SOCKET = 1;
 const SO_SNDTIMEO = 21;
@@ -46,7 +46,7 @@ export function openSleeveSocket(host: number, port: number): number {
       setOption("sleeve: size of the socket's buffers", fd, SOL_SOCKET, option, SOCKET_BUFFER);
     setOption("sleeve: UDP_GRO", fd, SOL_UDP, UDP_GRO, 1);
     setDiscovery(fd, MODE.fragment);
-    // A link that takes nothing any more must not stop the engine: what waits longer is lost.
+    // A stalled link must not block the engine: datagrams that wait longer are lost.
     syscall(
       "sleeve: SO_SNDTIMEO",
       "setsockopt",

@@ -1,5 +1,4 @@
-// The thread of the sleeve engine, and the pipes to it and from it. It fails as a whole, and once: whoever wants to go on
-// starts another one.
+// The thread of the sleeve engine, and the pipes to it and from it. It fails once and for all: to go on, start another one.
 import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import type { Clock, Timer } from "../../clock/clock.ts";
@@ -9,20 +8,20 @@ import { reasonOf } from "../../sys/reason.ts";
 import type { EngineSetup, FromEngine, ToEngine } from "./messages.ts";
 import { queueForEngine } from "./queue.ts";
 
-/** The engine's program: in an executable all modules but entry points lie in one folder. */
+/** The thread's module; in an executable, entry points keep their paths while all other modules lie in one folder. */
 const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/worker.ts" : "./worker.ts";
 
 const POST_DELAY_MS = 2;
-/** While the engine has not taken the last messages yet. */
+/** While the engine has not read the last messages. */
 const FLUSH_RETRY_MS = 20;
-/** An engine that takes nothing for so long has failed. */
+/** An engine that reads nothing for so long has failed. */
 const STUCK_MS = 10_000;
-/** An engine that does not end in time is left to the end of the process. */
+/** Timeout of the engine's end; after it the thread stays until the process ends. */
 const STOP_MS = 1_000;
 
 export interface EngineListener {
   received(message: FromEngine): void;
-  /** It has failed; connections that went by it have, too. */
+  /** The engine has failed, and with it all its connections. */
   failed(reason: string): void;
 }
 
@@ -68,7 +67,7 @@ class EngineThread {
     );
   }
 
-  /** Messages are told together: when routers start together there are many. */
+  /** Send a message soon, together with others: there are many when routers start together. */
   post(message: ToEngine): void {
     if (this.#over) return;
     queueForEngine(this.#waiting, message);
@@ -76,8 +75,8 @@ class EngineThread {
   }
 
   /**
-   * End it, also after a failure; resolves with true once it has let go of its files. One that does not end in time has
-   * them until the process ends: under their numbers it would find others' files.
+   * Stop the engine, also after a failure. Resolves with true once it has released its files. One that does not end in time
+   * keeps them open: a reused fd would give it others' files.
    */
   async stop(): Promise<boolean> {
     this.#over = true;
@@ -85,7 +84,7 @@ class EngineThread {
     try {
       if (this.#writer.backlog === 0) this.#writer.write([{ type: "stop" }]);
     } catch {
-      // It reads no more.
+      // It does not read any more.
     }
     if (!(await this.#exitsWithin(STOP_MS / 2))) {
       this.#worker.terminate().catch(() => {});
@@ -101,7 +100,7 @@ class EngineThread {
     return Promise.race([this.#exited, Bun.sleep(ms).then(() => false)]);
   }
 
-  /** Write what waits; never waits itself for an engine that is slow, or stuck. */
+  /** Write the queue, without blocking on a slow or stuck engine. */
   #flush(): void {
     this.#flushing = undefined;
     if (this.#over) return;

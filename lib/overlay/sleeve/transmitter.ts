@@ -1,4 +1,4 @@
-// Frames on their way out by a link: cut up where the link carries less, and packed into datagrams.
+// Transmission of frames by a link: segmented or fragmented where the link carries less, and packed into datagrams.
 import type { Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { ETHERTYPE_PROBE } from "../probe/frame.ts";
@@ -33,7 +33,7 @@ export class Transmitter {
     this.#fragmenter = new Fragmenter(arena);
   }
 
-  /** Send a frame by a link, or drop it. Returns false where it is too big, and its sender has to be told. */
+  /** Send a frame by a link, or drop it. Returns false for one with DF that is too big: its sender has to be told. */
   send(link: Link, frame: Frame): boolean {
     const { at, segmentSize } = frame;
     const { remote, mtu, fragments } = link.settings;
@@ -48,7 +48,7 @@ export class Transmitter {
     const tooBig = length > mtu + ETHERNET_HEADER;
     let stream = link.df;
     if (ipHeader > 0 && view.getUint16(at + ETHERNET_HEADER + IP.fragment, false) & IP_DF) {
-      // Every frame to an unknown address is broadcast; its sender need not hear of each link that is too small.
+      // Frames to unknown addresses are broadcast: no answer for each link that is too small.
       if (tooBig) return frame.broadcast && this.#drop(COUNTERS.tooBig);
     } else if (ipHeader === 0 && view.getUint16(at + ETHERTYPE, false) === ETHERTYPE_PROBE) {
       // A probe tells how long an unfragmented frame may be.

@@ -42,14 +42,14 @@ const SOCKADDR = 16;
 
 const SEND_MESSAGES = 64;
 const SEND_IOVECS = 512;
-/** The kernel takes no more segments in a message. */
+/** UDP_MAX_SEGMENTS of the kernel. */
 const MAX_SEGMENTS = 64;
 const MAX_MESSAGE = 65_507;
 
 const RECEIVE_MESSAGES = 16;
 const RECEIVE_BUFFER = 65_536;
 
-/** Takes a datagram: its place and length, the sender's address and port. */
+/** Take a datagram: its place and length, the sender's address and port. */
 export type Receive = (at: number, length: number, address: number, port: number) => void;
 
 export class UdpSocket {
@@ -63,7 +63,7 @@ export class UdpSocket {
   readonly #receiveControls: number;
   readonly #receiveNames: number;
   readonly #buffers: number;
-  /** Of each message that is to be sent: its first datagram. */
+  /** Index of the first datagram of each message. */
   readonly #first = new Int32Array(SEND_MESSAGES + 1);
   #mode: number = MODE.fragment;
 
@@ -72,7 +72,7 @@ export class UdpSocket {
     private readonly counters: Counters,
     /** As openSleeveSocket made it. */
     private readonly fd: number,
-    /** A datagram was longer than the path to the peer takes: `mtu` bytes, IP header and all. */
+    /** Called when a datagram was larger than the path MTU: `mtu` bytes, with IP header. */
     private readonly tooBig: (link: Link, mtu: number) => void,
   ) {
     this.#sendMessages = arena.reserve(SEND_MESSAGES * MESSAGE.size);
@@ -95,7 +95,7 @@ export class UdpSocket {
     }
   }
 
-  /** Send all that is in the batch; waits, for SEND_TIMEOUT, where the network is slower than we are. */
+  /** Send a batch; blocks for up to SEND_TIMEOUT where the network is slower than we are. */
   send(batch: DatagramBatch): void {
     let next = 0;
     while (next < batch.count) {
@@ -118,7 +118,7 @@ export class UdpSocket {
     }
   }
 
-  /** Receive what is there, at most one batch; returns how many messages there were. */
+  /** Receive at most RECEIVE_MESSAGES messages. Returns how many there were. */
   receive(take: Receive): number {
     const { view } = this.arena;
     for (let i = 0; i < RECEIVE_MESSAGES; i++) {
@@ -149,7 +149,7 @@ export class UdpSocket {
       take(start + at, Math.min(segment, length - at), address, port);
   }
 
-  /** The length of each datagram in a message. */
+  /** Return the length of each datagram in a message (UDP_GRO). */
   #segmentOf(i: number, message: number, length: number): number {
     const { view } = this.arena;
     const control = this.#receiveControls + i * CONTROL;
@@ -161,13 +161,13 @@ export class UdpSocket {
     return segment > 0 ? segment : length;
   }
 
-  /** How many datagrams from `from` on make one message. */
+  /** Return how many datagrams from `from` on go into one message. */
   #run(batch: DatagramBatch, from: number, room: number): number {
     if (room === 0) return 0;
     const link = batch.links[from];
     const length = batch.lengths[from] as number;
     const mode = batch.mode[from];
-    // Only what must not be fragmented is known to be short enough for the kernel to take together.
+    // Without DF a datagram may be larger than the MTU, which UDP_SEGMENT refuses.
     if (mode === MODE.fragment) return 1;
     let run = 1;
     let total = length;
@@ -253,7 +253,7 @@ export class UdpSocket {
     const first = this.#first[message] as number;
     this.counters.add(COUNTERS.unsent, (this.#first[message + 1] as number) - first);
     const link = batch.links[first];
-    // Segments that are too long for the path are EINVAL; but so is a blackhole route.
+    // Segments larger than the path MTU give EINVAL; but so does a blackhole route.
     const size = (batch.lengths[first] as number) + UDP_OVERHEAD;
     const mtu =
       link && this.#mode !== MODE.fragment && (errno === EMSGSIZE || errno === EINVAL)

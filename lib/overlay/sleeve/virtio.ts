@@ -1,5 +1,5 @@
-// What a TAP link puts in front of each frame, and expects there (linux/virtio_net.h, struct virtio_net_hdr, host byte
-// order): which checksum is still to be computed, and how a super-frame is to be cut up.
+// The header of each frame on a TAP link (linux/virtio_net.h, struct virtio_net_hdr, host byte order): checksum and
+// segmentation offload.
 export const VIRTIO_HEADER = 10;
 export const VIRTIO = {
   flags: 0,
