@@ -18,7 +18,7 @@ let whyUnwritten = "";
 let report: ((error: unknown, what: string) => void) | undefined;
 
 /** So many at once, and a minute, are no accidents any more: some state cannot be right. */
-const STORM = 1_000;
+export const STORM = 1_000;
 
 /**
  * Makes this process survive errors that nobody caught: each is counted, and logged at most once a minute per place it

@@ -6,6 +6,7 @@ import { logfmt } from "../../lib/log/fields.ts";
 import { limitedLines, limitedWarnings } from "../../lib/log/limited.ts";
 import { createLog, logTo } from "../../lib/log/log.ts";
 import { printable, printedLines } from "../../lib/log/printable.ts";
+import { STORM } from "../../lib/log/unexpected.ts";
 
 const linesTo = (lines: string[]) => logTo((_level, text, fields) => lines.push(text + logfmt(fields)));
 
@@ -122,16 +123,16 @@ test("errors that nobody caught are counted, logged once for each place, and end
 
 const STORMY = `
   import { silentLog } from "./lib/log/log.ts";
-  import { detached, STORM, surviveUnexpectedErrors } from "./lib/log/unexpected.ts";
+  import { detached, surviveUnexpectedErrors } from "./lib/log/unexpected.ts";
   const storms = [];
   surviveUnexpectedErrors(silentLog, (why) => storms.push(why));
   const fail = async (count) => {
     for (let i = 0; i < count; i++) detached("a promise", Promise.reject(new Error("no")));
     await Bun.sleep(1);
   };
-  await fail(STORM);
+  await fail(${STORM});
   console.log(storms.length);
-  await fail(STORM);
+  await fail(${STORM});
   console.log(storms.join());
   process.exit(0);
 `;

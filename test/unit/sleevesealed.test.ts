@@ -1,0 +1,126 @@
+// What sleeve seals: nonces that are used once, replays, both builds of libsodium.
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { type Secretbox, wasmSecretbox } from "../../lib/crypto/secretbox.ts";
+import { ReplayWindow, WINDOW } from "../../lib/overlay/sleeve/replay.ts";
+import type { Arena } from "../../lib/sys/arena.ts";
+import { EngineHarness } from "../support/engine.ts";
+import { ipv4Frame } from "../support/frames.ts";
+import { bytesOf, KEY, name, pair, random } from "../support/sleevepair.ts";
+
+describe("the replay window", () => {
+  test("takes each number once, in any order within its size", () => {
+    const numbers = fc.uniqueArray(fc.nat(WINDOW / 2), { maxLength: 200 });
+    fc.assert(
+      fc.property(numbers, (list) => {
+        const window = new ReplayWindow();
+        for (const number of list) expect(window.accept(number)).toBe(true);
+        for (const number of list) expect(window.accept(number)).toBe(false);
+      }),
+    );
+  });
+
+  test("takes none that is too old to tell, and copes with gaps of any size", () => {
+    const window = new ReplayWindow();
+    expect(window.accept(5)).toBe(true);
+    for (const leap of [WINDOW - 40, 3 * WINDOW, 2 ** 40]) {
+      expect(window.accept(leap)).toBe(true);
+      expect(window.accept(leap)).toBe(false);
+      expect(window.accept(leap + 1)).toBe(true);
+      expect(window.accept(leap - 1)).toBe(true);
+      expect(window.accept(leap - 1)).toBe(false);
+      expect(window.accept(leap - 2 * WINDOW)).toBe(false);
+    }
+  });
+});
+
+test("a window takes at each edge what a set would, and refuses what it can no longer tell", () => {
+  const last = 5 * WINDOW + 7;
+  const oldest = (Math.floor(last / 32) + 1) * 32 - WINDOW;
+  for (const number of [oldest - 33, oldest - 32, oldest - 1, oldest, oldest + 31, oldest + 32, last - 1]) {
+    const window = new ReplayWindow();
+    if (number < oldest) window.accept(number);
+    expect(window.accept(last)).toBe(true);
+    // All that the last word but WINDOW holds is too old, seen or not.
+    expect(`${number - oldest} ${window.accept(number)}`).toBe(`${number - oldest} ${number >= oldest}`);
+    expect(window.accept(number)).toBe(false);
+    expect(window.accept(last)).toBe(false);
+  }
+});
+
+test("replayed datagrams are counted and dropped, late ones are not", async () => {
+  const [a, b] = await pair(true);
+  for (let i = 0; i < 50; i++) a.capture(1, 2, ipv4Frame(random(50), { id: i }));
+  const datagrams = a.sent.map(({ bytes }) => bytes).reverse();
+  for (const datagram of datagrams) b.receive(datagram.slice());
+  expect(b.frames.length).toBe(50);
+  for (const datagram of datagrams) b.receive(datagram.slice());
+  expect(b.frames.length).toBe(50);
+  expect(b.counters.all()["replayed"]).toBe(50);
+});
+
+test("what another end of the same connection sealed is not taken for the peer's: each direction has its own nonces", async () => {
+  const [a] = await pair(true);
+  a.capture(1, 2, ipv4Frame(random(50)));
+  const own = a.sent[0]?.bytes.slice() ?? new Uint8Array();
+  own.set(bytesOf(2), 0);
+  a.receive(own);
+  expect(a.counters.all()).toMatchObject({ undecryptable: 1, received: 0 });
+});
+
+test("both builds of libsodium seal alike", async () => {
+  const names = new Map([1, 2].map((peer) => [peer, bytesOf(peer)]));
+  const frame = ipv4Frame(random(700));
+  const sealed = [];
+  for (const box of [undefined, wasmSecretbox]) {
+    const harness = await EngineHarness.create(name(1), box);
+    harness.configure({ self: 1, names, next: new Map([[2, 0]]) });
+    harness.link({ index: 0, peer: 2, name: bytesOf(2), key: KEY });
+    harness.capture(1, 2, frame);
+    sealed.push(harness.sent[0]?.bytes.toHex());
+  }
+  expect(sealed[0]).toBe(sealed[1] ?? "");
+  expect(sealed[0]?.length).toBeGreaterThan(1400);
+});
+
+/** A million frames and a half; the numbers of nonces do not depend on how many came before. */
+const GIGABYTES = Number(process.env["GIGABYTES"] ?? 2);
+
+test(`${GIGABYTES} gigabytes through one connection use no nonce twice`, async () => {
+  const last = new Map<string, number>();
+  let repeated = 0;
+  const recording = async (arena: Arena): Promise<Secretbox> => ({
+    kind: "none",
+    seal(_at, _length, nonce) {
+      const stream = (nonce[16] ?? 0) & 0x80 ? "df" : "fragmentable";
+      const view = new DataView(nonce.buffer, nonce.byteOffset);
+      const sequence = (view.getUint32(16) & 0x7fff_ffff) * 2 ** 32 + view.getUint32(20);
+      if (sequence <= (last.get(stream) ?? -1)) repeated++;
+      last.set(stream, sequence);
+    },
+    open: () => arena.size > 0,
+  });
+  const harness = await EngineHarness.create(name(1), recording);
+  harness.configure({
+    self: 1,
+    names: new Map([1, 2].map((peer) => [peer, bytesOf(peer)])),
+    next: new Map([[2, 0]]),
+  });
+  const link = harness.link({ index: 0, peer: 2, name: bytesOf(2), key: KEY });
+  // A number that does not fit into 32 bits comes along, too.
+  link.df.sequence = 2 ** 32 - 1000;
+  const { batch } = harness.engine;
+  const names = harness.arena.reserve(64);
+  let bytes = 0;
+  for (let i = 0; bytes < GIGABYTES * 2 ** 30; i++) {
+    batch.frame(i % 8 === 0 ? link.fragmentable : link.df, names, names, 1400);
+    bytes += 1400;
+    if (i % 400 === 0) {
+      batch.flush();
+      harness.sent.length = 0;
+    }
+  }
+  batch.flush();
+  expect(repeated).toBe(0);
+  expect((last.get("df") ?? 0) + (last.get("fragmentable") ?? 0)).toBeGreaterThan(700_000 * GIGABYTES);
+}, 60_000);
