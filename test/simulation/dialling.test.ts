@@ -29,3 +29,34 @@ for (const mutual of [false, true])
     expect(dials() - before).toBeLessThan(20);
     expect(dials() - before).toBeGreaterThan(2);
   });
+
+test("after a change of the network a peer that failed many times is dialled at once, and several times within 2 s", async () => {
+  const simulation = new Simulation(2n);
+  const [a, b] = [simulation.add(1), simulation.add(2)];
+  simulation.network.cut(a.ip, b.ip);
+  await simulation.connect(a, b);
+  simulation.clock.advance(60 * MINUTE);
+  const dials = () => simulation.network.dialled.get(a.ip)?.length ?? 0;
+  const before = dials();
+  a.router.underlayChanged(
+    () => undefined,
+    () => undefined,
+  );
+  simulation.clock.advance(2_000);
+  expect(dials() - before).toBeGreaterThanOrEqual(3);
+});
+
+test("a peer that comes back after an hour is dialled soon, though it failed often before it came", async () => {
+  const simulation = new Simulation(3n);
+  const [a, b] = [simulation.add(1), simulation.add(2)];
+  simulation.network.cut(a.ip, b.ip);
+  await simulation.connect(a, b);
+  simulation.clock.advance(60 * MINUTE);
+  simulation.network.cut(a.ip, b.ip, false);
+  simulation.until(() => simulation.meshed(), 10 * MINUTE);
+  simulation.clock.advance(60 * MINUTE);
+  simulation.network.cut(a.ip, b.ip);
+  simulation.clock.advance(2_000);
+  simulation.network.cut(a.ip, b.ip, false);
+  simulation.until(() => simulation.meshed(), 5_000);
+});

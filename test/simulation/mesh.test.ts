@@ -1,6 +1,8 @@
 // Whole networks of mesh routers, in one process, on a simulated clock.
 import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
+import { encodeGossip } from "../../lib/mesh/message.ts";
+import { encodeTopology, Peer } from "../../lib/mesh/peer.ts";
 import { Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;
@@ -201,4 +203,29 @@ test("a silent peer is given up", async () => {
   simulation.network.mute(b.ip);
   simulation.clock.advance(3 * MINUTE);
   expect(a.router.connections.size).toBe(0);
+});
+
+test("a router that hears of an earlier life of its own with a greater version tells all at once that it has another", async () => {
+  const simulation = new Simulation(31n);
+  for (let i = 1; i <= 3; i++) simulation.add(i);
+  const [a, b, c] = simulation.peers;
+  if (!a || !b || !c) throw new Error("no peers");
+  await simulation.connect(b, a);
+  await simulation.connect(c, b);
+  simulation.until(() => simulation.meshed(), 60_000);
+  simulation.clock.advance(10_000);
+  const { ourself } = a.router;
+  const earlier = new Peer({ ...ourself, uid: 1n, version: 1_000 });
+  const source = b.router.ourself.name;
+  const gossip = encodeGossip({
+    kind: "gossip",
+    channel: "topology",
+    source,
+    payload: encodeTopology([earlier]),
+  });
+  b.router.connections.get(ourself.name)?.send(gossip);
+  simulation.clock.advance(1_000);
+  expect(ourself.version).toBeGreaterThan(1_000);
+  for (const { router } of [b, c])
+    expect(router.peers.get(ourself.name)).toMatchObject({ uid: ourself.uid, version: ourself.version });
 });

@@ -1,0 +1,88 @@
+// The topology of one peer: whose word on a peer it takes, who has which short id, and what it has room for after churn.
+import { describe, expect, test } from "bun:test";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { atOnce } from "../../lib/clock/slices.ts";
+import { MAX_CONNECTIONS } from "../../lib/mesh/bounds.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
+import { Peers } from "../../lib/mesh/peers.ts";
+
+const peer = (i: number, summary: Partial<PeerSummary> = {}) =>
+  new Peer({
+    name: nameFromNumber(BigInt(i)),
+    nickName: `h${i}`,
+    uid: 7n,
+    version: 5,
+    shortId: i,
+    hasShortId: true,
+    ...summary,
+  });
+
+function topology() {
+  const events: string[] = [];
+  const ourself = peer(1);
+  const peers = new Peers(ourself, new SimulatedClock(), seededRandom(1n), {
+    peersGone: (gone) => events.push(`${gone.length} gone`),
+    shortIdsInvalidated: () => events.push("short ids"),
+    ourselfChanged: () => events.push("ourself"),
+    exhausted: () => events.push("exhausted"),
+    refused: (what) => events.push(what),
+  });
+  /** Applies an update; returns the names of peers that it told anything new of. */
+  const apply = (...updated: Peer[]) => [...atOnce(peers.apply(encodeTopology(updated))).fresh];
+  const connect = (a: Peer, b: Peer) =>
+    a.connections.set(b.name, { remote: b, address: "10.0.0.1:6783", outbound: true, established: true });
+  /** Connects us to a peer, so that it is reached, or no more. */
+  const hold = (other: Peer | undefined) => {
+    ourself.connections.clear();
+    if (other) connect(ourself, peers.get(other.name) ?? other);
+    peers.collectGarbage();
+  };
+  return { peers, apply, connect, hold, events, ourself };
+}
+
+describe("of two words on one peer the newer is taken, as the original does", () => {
+  test.each<[string, Partial<PeerSummary>, boolean]>([
+    ["a greater version", { version: 6, uid: 1n }, true],
+    ["a lower version", { version: 4, uid: 9n }, false],
+    ["as great a version, a greater uid", { uid: 8n }, true],
+    ["as great a version, a lower uid", { uid: 6n }, false],
+    ["the same again", {}, false],
+  ])("%s", (_what, summary, newer) => {
+    const { apply, peers } = topology();
+    apply(peer(2));
+    expect(apply(peer(2, summary))).toEqual(newer ? [nameFromNumber(2n)] : []);
+    expect(peers.get(nameFromNumber(2n))).toMatchObject({ uid: 7n, version: 5, ...(newer && summary) });
+  });
+});
+
+test("a short id that its owner leaves passes to the next claimant, and everybody is told once", () => {
+  const { apply, peers, hold, events } = topology();
+  const [owner, next] = [peer(2, { shortId: 99 }), peer(3, { shortId: 99 })];
+  apply(owner, next);
+  expect(peers.byShortId(99)?.name).toBe(owner.name);
+  events.length = 0;
+  hold(next);
+  expect(peers.byShortId(99)?.name).toBe(next.name);
+  expect(events).toEqual(["1 gone", "short ids"]);
+  hold(undefined);
+  expect(events).toEqual(["1 gone", "short ids", "1 gone"]);
+});
+
+test("peers that come and go with their connections leave as much room as there was", () => {
+  const { apply, peers, connect, hold } = topology();
+  const size = 280;
+  const rounds = Math.ceil(MAX_CONNECTIONS / size ** 2) + 1;
+  for (let round = 0; round < rounds; round++) {
+    const crowd = Array.from({ length: size }, (_, i) =>
+      peer(2 + i, { uid: BigInt(round + 1), version: round }),
+    );
+    for (const a of crowd) for (const b of crowd) if (a !== b) connect(a, b);
+    expect(apply(...crowd)).toHaveLength(size);
+    expect(peers.size).toBe(size + 1);
+    hold(undefined);
+    expect(peers.size).toBe(1);
+  }
+  expect(peers.notes()).toEqual([]);
+});
