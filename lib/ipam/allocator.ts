@@ -29,7 +29,7 @@ import { type HolderLifecycle, type ReleaseOptions, Releaser } from "./releaser.
 import { RingReplicator } from "./replicator.ts";
 import { type IpamProblems, type IpamReport, ipamReport } from "./report.ts";
 import type { RingView } from "./ring/ring.ts";
-import type { Lease, Owned } from "./saved.ts";
+import type { Holder, Lease } from "./saved.ts";
 import { Space } from "./space.ts";
 import { waitReason } from "./waits.ts";
 
@@ -242,7 +242,7 @@ export class Allocator {
   }
 
   /** Return all holders and their addresses. */
-  holders(): Iterable<readonly [string, Owned]> {
+  holders(): Iterable<readonly [string, Holder]> {
     return this.#parts.holders.entries();
   }
 

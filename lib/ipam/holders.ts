@@ -1,6 +1,6 @@
 // The holders of addresses on this host (weave: ipam/allocator.go, owned).
 import { type AddressRange, formatIPv4, type IPv4, rangeContains } from "../address/ipv4.ts";
-import type { AllocatorStore, Lease, Owned } from "./saved.ts";
+import type { AllocatorStore, Holder, Lease } from "./saved.ts";
 
 /** The id for nobody in particular: the address itself is then the id of its holder. */
 export const NO_CONTAINER = "_";
@@ -8,11 +8,11 @@ export const NO_CONTAINER = "_";
 /** Return the id under which an address is held. */
 export const holderId = (id: string, address: IPv4) => (id === NO_CONTAINER ? formatIPv4(address) : id);
 
-const NOTHING: Owned = { isContainer: false, cidrs: [] };
+const NOTHING: Holder = { isContainer: false, cidrs: [] };
 
 /** Holders by id. A change is on disk before it takes effect; throws StoreError where it cannot be saved. */
 export class Holders {
-  readonly #holders = new Map<string, Owned>();
+  readonly #holders = new Map<string, Holder>();
   readonly #byAddress = new Map<IPv4, string>();
 
   constructor(private readonly store: AllocatorStore) {}
@@ -27,11 +27,11 @@ export class Holders {
     this.#byAddress.clear();
   }
 
-  entries(): IterableIterator<[string, Owned]> {
+  entries(): IterableIterator<[string, Holder]> {
     return this.#holders.entries();
   }
 
-  get(id: string): Owned {
+  get(id: string): Holder {
     return this.#holders.get(id) ?? NOTHING;
   }
 
@@ -62,7 +62,7 @@ export class Holders {
     if (left.length < cidrs.length) this.#change(id, { isContainer, cidrs: left });
   }
 
-  #change(id: string, owned: Owned): void {
+  #change(id: string, owned: Holder): void {
     const left = owned.cidrs.length > 0;
     this.store.saveHolder(id, left ? owned : undefined);
     for (const { address } of this.get(id).cidrs) this.#byAddress.delete(address);
@@ -70,7 +70,7 @@ export class Holders {
     else this.#holders.delete(id);
   }
 
-  #put(id: string, owned: Owned): void {
+  #put(id: string, owned: Holder): void {
     this.#holders.set(id, owned);
     for (const { address } of owned.cidrs) this.#byAddress.set(address, id);
   }

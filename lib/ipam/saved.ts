@@ -61,8 +61,8 @@ export interface Lease extends Cidr {
   readonly attachment?: string | undefined;
 }
 
-/** Addresses of one holder: a container, or something with a name such as "weave:expose". */
-export interface Owned {
+/** A holder of addresses: a container, or a name such as "weave:expose". */
+export interface Holder {
   readonly isContainer: boolean;
   readonly cidrs: readonly Lease[];
 }
@@ -87,9 +87,9 @@ export interface AllocatorStore {
   saveRing(ring: SavedRing): void;
   loadVote(): Vote | undefined;
   saveVote(vote: Vote): void;
-  loadHolders(): Map<string, Owned>;
+  loadHolders(): Map<string, Holder>;
   /** Save what one holder has; undefined for nothing any more. */
-  saveHolder(id: string, owned: Owned | undefined): void;
+  saveHolder(id: string, owned: Holder | undefined): void;
   forgetHolders(): void;
   loadGateways(): readonly IPv4[];
   saveGateways(addresses: readonly IPv4[]): void;

@@ -1,5 +1,4 @@
-// Why a connection is not made, or ends: each error has its cause, by which it is decided whether to try again and what to
-// do about it.
+// Why a connection is not made, or ends. The cause of an error decides whether to dial again, and on the remedy.
 import { GobError } from "../gob/cursor.ts";
 import { ProtocolError } from "./framing.ts";
 import type { Peer } from "./peer.ts";
@@ -11,7 +10,7 @@ export class ConnectionError extends Error {
   constructor(
     message: string,
     readonly why: ConnectionCause,
-    /** What status shows; the message is for logs. */
+    /** For the status; the message is for logs. */
     readonly reason: string = message,
   ) {
     super(message);
@@ -35,8 +34,8 @@ export class SelfConnectionError extends ConnectionError {
 }
 
 /**
- * A handshake that fails for a cause that waiting does not mend. Reason and remedy are our own words; nothing in them but
- * numbers is of the far end.
+ * A handshake that failed for a cause that waiting does not mend. Reason and remedy are our own words; only numbers in
+ * them come from the far end.
  */
 export class HandshakeError extends Error {
   override readonly name = "HandshakeError";
@@ -45,7 +44,7 @@ export class HandshakeError extends Error {
     cause: Refusal,
     reason: string,
     remedy: string,
-    /** What logs had for it always, in front. */
+    /** The words of the original, in front of the message. */
     original?: string,
   ) {
     super(`${original === undefined ? "" : `${original}: `}${reason}; ${remedy}`);
@@ -53,7 +52,7 @@ export class HandshakeError extends Error {
   }
 }
 
-/** Another host has our name: cloned machines do. Both stay in the dark about the other's containers until mended. */
+/** Another host has our name, as cloned machines do; neither reaches the containers of the other. */
 export class CollisionError extends Error {
   override readonly name = "CollisionError";
   readonly trouble: PeerTrouble;
@@ -74,7 +73,7 @@ export class DialError extends ConnectionError {
   }
 }
 
-/** There are as many connections as there may be, and this peer can be reached without one more. */
+/** The limit of connections is reached, and this peer can be reached through others. */
 export class ConnectionLimitError extends ConnectionError {
   override readonly name = "ConnectionLimitError";
   constructor(limit: number) {
@@ -82,7 +81,7 @@ export class ConnectionLimitError extends ConnectionError {
   }
 }
 
-/** Another host has a neighbour's name; or it is that neighbour, restarted, and the connection of its last life still is. */
+/** Another host has the name of a neighbour; or the neighbour was restarted, and its old connection has not ended yet. */
 export class DuplicateNameError extends ConnectionError {
   override readonly name = "DuplicateNameError";
   constructor(remote: Peer, address: string) {
@@ -93,7 +92,7 @@ export class DuplicateNameError extends ConnectionError {
   }
 }
 
-/** A peer that must not be connected to us, whatever way it comes, until what is named here has changed. */
+/** A peer that may not connect, inbound or outbound, until the cause has changed. */
 export class RefusedError extends Error {
   override readonly name = "RefusedError";
   readonly trouble: PeerTrouble & { readonly cause: Refusal };
@@ -103,7 +102,7 @@ export class RefusedError extends Error {
   }
 }
 
-/** Return the trouble that an error of a connection to an address ("host:port") stands for. */
+/** Return the trouble of a connection error; `address` is "host:port". */
 export function peerTrouble(error: Error, address: string): PeerTrouble {
   if (error instanceof HandshakeError || error instanceof RefusedError || error instanceof CollisionError)
     return error.trouble;

@@ -5,7 +5,7 @@ import type { Features } from "./handshake.ts";
 import { parsePeerName } from "./name.ts";
 import { Peer } from "./peer.ts";
 
-/** Gossip channels that 2.x does not have: their messages only go to neighbours that announce the channel. */
+/** Gossip channels that 2.x does not have: messages only go to neighbours that announce the channel. */
 export const ASK_CHANNEL = "weave-ask";
 const OWN_CHANNELS: readonly string[] = [ASK_CHANNEL];
 const MAX_CHANNELS = 16;
@@ -14,24 +14,23 @@ const PEER_NAME_FLAVOUR = "mac";
 const REQUIRED = ["PeerNameFlavour", "Name", "NickName", "UID", "ConnID"] as const;
 const MAX_NICKNAME = 1024;
 
-/** What the features of a peer say. */
 export interface RemoteFeatures {
-  /** The peer as it describes itself. */
+  /** The peer, as it describes itself. */
   readonly peer: Peer;
-  /** Their half of the connection's uid. */
+  /** Its half of the connection's uid. */
   readonly connectionId: bigint;
-  /** They consider us to be on a trusted network. */
+  /** We are on a network that it trusts. */
   readonly trustsUs: boolean;
-  /** Channels that they announce, beside those of 2.x. */
+  /** Channels that it announces, beside those of 2.x. */
   readonly channels: ReadonlySet<string>;
 }
 
-/** True for channels of which a neighbour has to say that it knows them. */
+/** Return whether messages of a channel only go to neighbours that announce it. */
 export function isAnnounced(channel: string): boolean {
   return OWN_CHANNELS.includes(channel);
 }
 
-/** Our features for one connection, the overlays' own among them. */
+/** Return our features for one connection, with those of overlays. */
 export function makeFeatures(
   ourself: Peer,
   connectionId: bigint,
@@ -53,7 +52,7 @@ export function makeFeatures(
   );
 }
 
-/** Reads a peer's features; throws ProtocolError or PeerNameError. */
+/** Parse the features of a peer; throws ProtocolError or PeerNameError. */
 export function parseFeatures(features: Features): RemoteFeatures {
   const get = (key: (typeof REQUIRED)[number]) => {
     const value = features.get(key);

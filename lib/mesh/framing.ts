@@ -1,5 +1,5 @@
-// How messages lie on a control connection: with a length in front (protocol 2) or as gob byte slices (protocol 1),
-// sealed or plain (mesh: protocol_crypto.go).
+// Framing of messages on a control connection: length-prefixed (protocol 2) or gob byte slices (protocol 1), sealed or
+// plain (mesh: protocol_crypto.go).
 import { viewOf } from "../bytes/view.ts";
 import type { Nacl } from "../crypto/nacl.ts";
 import { NONCE_LENGTH } from "../crypto/nacl.ts";
@@ -15,15 +15,15 @@ export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
 }
 
-/** A sealed message that does not open: another key, or changed on the way. */
+/** A sealed message that does not open: another key, or it was changed. */
 export class UnopenedError extends ProtocolError {}
 
-/** Puts messages on the wire and takes them off; one for each connection, both directions. */
+/** The framing of one connection, in both directions. */
 export interface Framing {
   frame(message: Uint8Array): Uint8Array;
   /**
-   * The message at the start of `bytes` (a copy) and how long it was on the wire; undefined while it is not all there,
-   * which takes the same short time however much of it is. Throws ProtocolError or GobError.
+   * Return the message at the start of `bytes` (a copy) and its length on the wire; undefined, in constant time, while it
+   * is incomplete. Throws ProtocolError or GobError.
    */
   unframe(bytes: Uint8Array): { message: Uint8Array; length: number } | undefined;
 }
@@ -52,12 +52,12 @@ export function lengthPrefixed(): Framing {
   };
 }
 
-/** The type id of byte slices as gob has it on the wire, in one byte. */
+/** The gob type id of byte slices on the wire, in one byte. */
 const BYTES_ID = 2 * BASIC_ID.bytes;
 
 /**
- * Protocol 1: a gob stream of byte slices, going on from the one that carried the features. Gob knows byte slices
- * without a description, so nothing else may come, and what does is refused before its end.
+ * Protocol 1: a gob stream of byte slices, which continues the one of the features. Byte slices need no type description,
+ * so anything else is refused before its end.
  */
 export function gobFramed(encoder: GobEncoder): Framing {
   return {
@@ -74,7 +74,7 @@ export function gobFramed(encoder: GobEncoder): Framing {
   };
 }
 
-/** Counts the messages of one direction: the nonce of each is made of that and of who opened the connection. */
+/** The nonces of one direction, from the number of the message and the end that opened the connection. */
 class NonceSequence {
   readonly nonce = new Uint8Array(NONCE_LENGTH);
   #count = 0n;
@@ -89,7 +89,7 @@ class NonceSequence {
   }
 }
 
-/** Seals each message with the session key. `outbound`: we opened the connection. */
+/** Seal each message with the session key. `outbound`: we opened the connection. */
 export function sealed(inner: Framing, nacl: Nacl, sessionKey: Uint8Array, outbound: boolean): Framing {
   const sending = new NonceSequence(outbound);
   const receiving = new NonceSequence(!outbound);

@@ -1,46 +1,46 @@
-// Gossip: what the rooms above the mesh (addresses, names) and the topology itself say to other peers. A channel has
-// three ways to speak: to one peer, to all along a spanning tree, and to random neighbours every so often.
+// Gossip channels, for the topology and the rooms above the mesh (addresses, names): unicast to one peer, broadcast along a
+// spanning tree, and gossip to random neighbours.
 import type { Sliced } from "../clock/slices.ts";
 import type { PeerName } from "./name.ts";
 
-/** Something to tell that can wait and be joined with what comes after it: a slow link gets one message, no queue. */
+/** Data to send, which is joined with later data while it waits: a slow link gets one message, no queue. */
 export interface GossipData {
-  /** Bytes that it takes while it waits, where these are the messages themselves; else 0. */
+  /** Bytes that wait where these are the messages themselves; else 0. */
   readonly bytes: number;
-  /** All of it and of others, as new data. */
+  /** Return this data and others as one. */
   join(others: readonly GossipData[]): GossipData;
-  /** The messages it is sent as; each encoded when there is room on the wire. */
+  /** Return its messages, each encoded when there is room on the wire. */
   encode(): Iterable<Uint8Array>;
 }
 
-/** A user of a channel. What the handlers throw ends the connection that brought the message. */
+/** A user of a channel. What its handlers throw ends the connection that the message arrived on. */
 export interface Gossiper {
   /** Handle a message of `source`, as `neighbour` says, which has sent or relayed it. */
   onUnicast(source: PeerName, message: Uint8Array, neighbour: PeerName): Sliced<void>;
-  /** Takes in a broadcast, of UNKNOWN_PEER where it is doubtful whose; returns what to pass on along the tree. */
+  /** Handle a broadcast, of UNKNOWN_PEER where its source may be forged; returns what to pass on along the tree. */
   onBroadcast(source: PeerName, message: Uint8Array): Sliced<GossipData | undefined>;
-  /** Takes in gossip from a neighbour; returns what was new in it, to be passed on to random neighbours. */
+  /** Handle gossip of a neighbour; returns what was new, to be passed on to random neighbours. */
   onGossip(message: Uint8Array, from: PeerName): Sliced<GossipData | undefined>;
-  /** Everything there is to say: for new neighbours. */
+  /** Return the full state, for new neighbours. */
   gossip(): GossipData | undefined;
-  /** What to repeat to few neighbours every 30 seconds, for those that have missed it; everything unless given. */
+  /** Return what to repeat to few neighbours every 30 s, for those that have missed it; unless given, gossip(). */
   repetition?(): GossipData | undefined;
 }
 
-/** How a user of a channel speaks. */
+/** The sending side of a channel. */
 export interface GossipChannel {
-  /** False where there is no way to that peer at the moment. */
+  /** Send to one peer; returns false where no route leads to it. */
   unicast(destination: PeerName, message: Uint8Array): boolean;
-  /** Along our spanning tree, but not to neighbours that are known to have it. */
+  /** Send along our spanning tree, except to neighbours that are known to have it. */
   broadcast(data: GossipData, except?: ReadonlySet<PeerName>): void;
-  /** To random neighbours. */
+  /** Send to random neighbours. */
   neighbours(data: GossipData): void;
 }
 
-/** A channel that nobody is on: for a user that keeps to itself. */
+/** A channel without other users. */
 export const MUTE: GossipChannel = { unicast: () => false, broadcast() {}, neighbours() {} };
 
-/** Ready bytes that cannot be joined into less: sent one after the other. */
+/** Encoded messages, which cannot be joined into fewer. */
 export class RawGossip implements GossipData {
   readonly bytes: number;
 

@@ -1,5 +1,5 @@
-// The handshake of a control connection, versions 1 and 2 (mesh: protocol.go), as a pure state machine: bytes of the
-// peer in, bytes for the peer out, and in the end what both have agreed on.
+// The handshake of a control connection, versions 1 and 2 (mesh: protocol.go). A pure state machine: bytes of the peer in,
+// bytes for the peer out, and in the end an agreement.
 import { concat } from "../bytes/concat.ts";
 import { formSessionKey, KEY_LENGTH, type KeyPair, type Nacl } from "../crypto/nacl.ts";
 import { GobDecoder, GobReader } from "../gob/decoder.ts";
@@ -16,28 +16,28 @@ const HEADER = MAGIC.length + 2;
 export const PROTOCOL_MIN_VERSION = 1;
 export const PROTOCOL_MAX_VERSION = 2;
 
-/** Version 1 knows these features and no others. */
+/** The features of version 1. */
 const V1_FEATURES = ["ConnID", "Name", "NickName", "PeerNameFlavour", "UID"];
 
-/** Bytes of a handshake. Features are a few hundred bytes, and are read before the peer has proved anything. */
+/** Bytes of a handshake. Features have a few hundred, and are read before the peer has proved who it is. */
 const MAX_HANDSHAKE = 16 * 1024;
-/** With protocol 1 the proof is the first message: the topology, of a network as small as those of its time. */
+/** Bytes of the first message, which is the proof in protocol 1: the topology. */
 const MAX_FIRST_MESSAGE = 256 * 1024;
 
 const FeaturesType = map(string, string);
 
-/** What a peer says of itself and of the connection. */
+/** What a peer announces of itself and of the connection. */
 export type Features = ReadonlyMap<string, string>;
 
-/** The password of the network, and what seals with it. */
+/** The password of the network, and the cipher. */
 export interface Encryption {
   readonly password: Uint8Array;
   readonly nacl: Nacl;
 }
 
 /**
- * The lowest version to accept unless told otherwise. Version 1 says who the peer is in clear, where whoever is on the
- * path can change it; so not with a password.
+ * Return the default lowest version to accept. Version 1 sends the peer's name in clear, where it can be changed on the
+ * path; so it is not accepted with a password.
  */
 export function lowestVersion(encryption: Encryption | undefined): number {
   return encryption ? 2 : PROTOCOL_MIN_VERSION;
@@ -54,24 +54,24 @@ export interface HandshakeParams {
   readonly maxVersion?: number;
 }
 
-/** What both ends have agreed on. */
+/** The outcome of a handshake. */
 export interface Agreement {
   readonly version: number;
   readonly features: Features;
   readonly framing: Framing;
-  /** Present on encrypted connections; the overlays derive their keys from it. */
+  /** Present on encrypted connections; overlays derive their keys from it. */
   readonly sessionKey: Uint8Array | undefined;
-  /** A message that came within the handshake, to be handled before `rest`. */
+  /** A message that arrived within the handshake, to be handled before `rest`. */
   readonly first?: Uint8Array;
-  /** Bytes that came behind the handshake. */
+  /** Bytes after the handshake. */
   readonly rest: Uint8Array;
 }
 
 type Step = () => Agreement | boolean;
 
 /**
- * One handshake. With a password it ends only when the peer has proved to know it. Methods throw HandshakeError where both
- * cannot agree, ProtocolError (or GobError) when the peer breaks the protocol.
+ * One handshake. With a password it ends once the peer has proved that it knows it. Methods throw HandshakeError where the
+ * ends cannot agree, ProtocolError or GobError where the peer breaks the protocol.
  */
 export class Handshake {
   readonly #received = new ReceiveBuffer();
@@ -88,12 +88,12 @@ export class Handshake {
     send(concat([MAGIC, Uint8Array.of(minVersion, maxVersion)]));
   }
 
-  /** Why it has failed where the stream ended now: a peer that cannot open what we sealed ends it without a word. */
+  /** Return why it failed where the stream ends now: a peer that cannot open what we sealed closes it without a message. */
   refusal(closed: Error): Error {
     return this.#proving ? wrongPassword(closed.message, "probably ") : closed;
   }
 
-  /** Takes what the peer sent; returns the agreement once it is complete. */
+  /** Take bytes of the peer; returns the agreement once it is complete. */
   receive(bytes: Uint8Array): Agreement | undefined {
     this.#received.push(bytes);
     for (;;) {
@@ -134,7 +134,7 @@ export class Handshake {
         `remote version range ${theirs} is incompatible with ours [${minVersion},${maxVersion}]`,
       );
     }
-    // A key costs more to make than a connection that is reset at once.
+    // Making a key costs more than a connection that is reset at once.
     const keys = this.params.encryption?.nacl.generateKeyPair();
     if (this.#version === 1) this.#startV1(keys);
     else this.#startV2(keys);
@@ -165,8 +165,8 @@ export class Handshake {
   }
 
   /**
-   * Protocol 1 has its features in clear, so nothing is proved by then; the first message that opens proves the
-   * password. A heartbeat proves ours at once, or two of us would wait for each other.
+   * Features of protocol 1 are in clear and prove nothing; the first message that opens proves the password. We send a
+   * heartbeat at once, or two of us would wait for each other.
    */
   #awaitProof(agreed: Omit<Agreement, "rest">): void {
     this.send(agreed.framing.frame(encodeTagged(TAG.heartbeat)));
@@ -245,7 +245,7 @@ function wrongPassword(original: string, how = ""): HandshakeError {
   return new HandshakeError("password", reason, "launch both with the same password", original);
 }
 
-/** Take the first sealed message off: what does not open was sealed with another password. */
+/** Unframe the first sealed message: one that does not open was sealed with another password. */
 function firstSealed(framing: Framing, bytes: Uint8Array): ReturnType<Framing["unframe"]> {
   try {
     return framing.unframe(bytes);

@@ -1,14 +1,14 @@
-// Peers whose connection has ended: for a while they stay known, with when and why. Only peers are listed that were
-// connected, frames and all, so nobody gets in here without having proved who they are where that is asked for.
+// Peers whose connection has ended lately, and why. Only established connections count, so every peer listed has proved
+// who it is where there is a password.
 import type { Clock } from "../clock/clock.ts";
 import { peerTrouble } from "./errors.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 
 const SHOWN_MS = 10 * 60_000;
-/** Peers listed; the one lost first goes first. */
+/** Peers listed; the one lost first is forgotten first. */
 const MAX_LOST = 64;
-/** Characters of a reason: parts of it may be what the far end has sent. */
+/** Characters of a reason, which may quote the far end. */
 const MAX_REASON = 300;
 
 /** A peer that was lost. `at` is in ms of the clock. */
@@ -39,7 +39,7 @@ export class LostPeers {
     }
   }
 
-  /** Forget a peer: it is connected again, or gone for good. */
+  /** Forget a peer: it is connected again. */
   back(name: PeerName): void {
     this.#byName.delete(name);
   }

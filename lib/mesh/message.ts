@@ -1,5 +1,5 @@
-// The messages on a control connection: a tag, then for gossip a gob stream of channel name, source, (destination,)
-// payload (mesh: protocol.go, gossip_channel.go).
+// Messages on a control connection: a tag, then for gossip a gob stream of channel, source, (destination,) payload (mesh:
+// protocol.go, gossip_channel.go).
 import { concat } from "../bytes/concat.ts";
 import { GobReader } from "../gob/decoder.ts";
 import { gobEncode } from "../gob/encoder.ts";
@@ -8,7 +8,7 @@ import { nameFromNumber, nameToNumber, type PeerName } from "./name.ts";
 
 export const TAG = {
   heartbeat: 0,
-  /** Control messages of an overlay for peers that do not negotiate overlays. */
+  /** Overlay control messages of peers that do not negotiate overlays. */
   reserved1: 1,
   reserved2: 2,
   reserved3: 3,
@@ -30,7 +30,7 @@ export type GossipMessage = {
 
 const KIND_TAG = { gossip: TAG.gossip, unicast: TAG.gossipUnicast, broadcast: TAG.gossipBroadcast } as const;
 
-/** A tag and its message. */
+/** Return a message with its tag in front. */
 export function encodeTagged(tag: number, payload: Uint8Array = new Uint8Array()): Uint8Array {
   return concat([Uint8Array.of(tag), payload]);
 }
@@ -45,7 +45,7 @@ export function encodeGossip(message: GossipMessage): Uint8Array {
   return encodeTagged(KIND_TAG[message.kind], body);
 }
 
-/** Reads the body of a gossip message; throws GobError or PeerNameError. */
+/** Decode the body of a gossip message; throws GobError or PeerNameError. */
 export function decodeGossip(tag: number, body: Uint8Array): GossipMessage {
   const reader = new GobReader(body);
   const channel = reader.read(string);

@@ -1,5 +1,5 @@
-// Peer names: six octets, written like an Ethernet address. As text of fixed length they sort as numbers do,
-// which the protocol relies on (spanning trees, short id disputes, the seeds of a ring).
+// Peer names: six octets, written like an Ethernet address. As text of fixed length they sort like numbers, which the
+// protocol relies on (spanning trees, short id disputes, the seeds of a ring).
 
 import { AddressError } from "../address/ipv4.ts";
 import { formatMac, parseMac } from "../address/mac.ts";
@@ -11,7 +11,7 @@ export type PeerName = string & { readonly [brand]: "PeerName" };
 
 export const NAME_LENGTH = 6;
 
-/** The name that no peer has. */
+/** A name that no peer has. */
 export const UNKNOWN_PEER = "00:00:00:00:00:00" as PeerName;
 
 /** Text that is no peer name. */
@@ -23,8 +23,8 @@ export class PeerNameError extends AddressError {
 }
 
 /**
- * Parses a peer name. Like the original it also takes one or two digits an octet and "::" for a run of zero
- * octets in one place ("::1" is 00:00:00:00:00:01). Throws PeerNameError.
+ * Parse a peer name. Like the original it accepts one or two digits an octet and one "::" for a run of zero octets ("::1"
+ * is 00:00:00:00:00:01). Throws PeerNameError.
  */
 export function parsePeerName(text: string): PeerName {
   const halves = text.split("::");
@@ -40,13 +40,13 @@ export function parsePeerName(text: string): PeerName {
   return all.map((octet) => octet.toLowerCase().padStart(2, "0")).join(":") as PeerName;
 }
 
-/** The name as a number, first octet highest: how gob carries it. */
+/** Return the name as a number, first octet highest, as gob carries it. */
 export function nameToNumber(name: PeerName): bigint {
-  // 48 bits fit a number, which is faster to make.
+  // 48 bits fit a number, which is faster to parse.
   return BigInt(Number.parseInt(name.replaceAll(":", ""), 16));
 }
 
-/** Throws PeerNameError for numbers of more than 48 bits. */
+/** Return the name of a number; throws PeerNameError for more than 48 bits. */
 export function nameFromNumber(value: bigint): PeerName {
   if (value < 0n || value >= 1n << 48n) throw new PeerNameError(value.toString(16));
   const octets = new Uint8Array(NAME_LENGTH);
@@ -58,12 +58,12 @@ export function nameFromNumber(value: bigint): PeerName {
   return formatMac(octets) as PeerName;
 }
 
-/** The six octets. */
+/** Return the six octets of a name. */
 export function nameToBytes(name: PeerName): Uint8Array {
   return parseMac(name);
 }
 
-/** Reads six octets (fewer count as the lower ones, as in the original); throws PeerNameError for more. */
+/** Return the name of six octets (fewer are the lower ones, as in the original); throws PeerNameError for more. */
 export function nameFromBytes(bytes: Uint8Array): PeerName {
   if (bytes.length > NAME_LENGTH) throw new PeerNameError(bytes.toHex());
   const octets = new Uint8Array(NAME_LENGTH);

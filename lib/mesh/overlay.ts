@@ -1,73 +1,73 @@
-// What the mesh asks of an overlay: for each connection, a forwarder that carries frames beside it.
+// Overlays, as the mesh sees them: each connection has one, which carries frames beside it.
 import type { Trouble } from "../sys/trouble.ts";
 import type { Features } from "./handshake.ts";
 import type { Peer } from "./peer.ts";
 
-/** What an overlay is told of a new connection. */
+/** A new connection. */
 export interface OverlayParams {
   readonly remotePeer: Peer;
-  /** Addresses of the control connection's ends, without ports. */
+  /** Addresses of both ends of the control connection, without ports. */
   readonly localIp: string;
   readonly remoteIp: string;
-  /** The TCP port of the far end; only that of an outbound connection is the peer's own. */
+  /** The TCP port of the far end; for an outbound connection, the port that the peer listens on. */
   readonly remotePort: number;
   readonly outbound: boolean;
-  /** The same number at both ends. */
+  /** The same at both ends. */
   readonly connectionUid: bigint;
   /** Present where frames have to be encrypted. */
   readonly sessionKey: Uint8Array | undefined;
   readonly features: Features;
-  /** Sends a message to the overlay at the far end, under one of the tags for overlays (message.ts). */
+  /** Send a message to the overlay at the far end, with one of the overlay tags (message.ts). */
   sendControl(tag: number, message: Uint8Array): void;
-  /** Frames get through: the connection counts for routes from now on. */
+  /** Frames get through: routes use the connection from now on. */
   established(): void;
-  /** This overlay cannot carry frames (any more). */
+  /** This overlay cannot carry frames. */
   failed(error: Error): void;
-  /** What the ends have agreed on is lost on this host: the connection is to end, and be made anew at once. */
+  /** This host lost what both ends agreed on: end the connection, and dial the peer again at once. */
   restart(error: Error): void;
 }
 
-/** Bytes that frames had, in all and a second of late. */
+/** Bytes of frames, in all and each second lately. */
 export interface Traffic {
   readonly bytes: number;
   readonly perSecond: number;
 }
 
-/** Signs of life of a peer, as an overlay sees them at a moment. */
+/** Signs of life of a peer, as an overlay sees them. */
 export interface OverlayVitals {
-  /** ms since the peer's router was heard; undefined where it never was. */
+  /** ms since the peer's router was heard; undefined for never. */
   readonly heardMs: number | undefined;
-  /** The peer's router sends something this often at least; undefined where that is not to be relied on. */
+  /** Longest interval at which the peer's router sends something; undefined where it need not. */
   readonly beatMs: number | undefined;
-  /** ms since a frame of the peer's containers came; undefined where none did. */
+  /** ms since a frame of the peer's containers; undefined for never. */
   readonly framesMs: number | undefined;
   /** Undefined where frames are not counted. */
   readonly received?: Traffic | undefined;
   readonly sent?: Traffic | undefined;
 }
 
-/** An overlay's part in one connection. */
+/** The overlay of one connection. */
 export interface OverlayConnection {
-  /** The connection is accepted at both ends; forwarding may begin. */
+  /** Both ends have accepted the connection: forwarding may begin. */
   confirm(): void;
-  /** A message of the overlay at the far end, and its tag. */
+  /** Handle a message of the overlay at the far end. */
   control(tag: number, message: Uint8Array): void;
   stop(): void;
   vitals?(): OverlayVitals;
-  /** Why frames go by a slower overlay than they could; undefined where they do not. */
+  /** Return why frames go by a slower overlay than they could; undefined where they do not. */
   slowness?(): Trouble | undefined;
   /** For status: name, mtu, … */
   attributes(): Record<string, string | number | boolean>;
 }
 
 export interface Overlay {
-  /** Features to announce in the handshake. */
+  /** Return the features to announce in the handshake. */
   features(): Record<string, string>;
-  /** Throws when the peer and we have no overlay in common. */
+  /** Throws where the peer and we have no overlay in common. */
   prepare(params: OverlayParams): OverlayConnection;
 }
 
-/** Carries nothing and is established at once: for control planes and simulations. */
+/** An overlay that carries nothing and is established at once, for simulations. */
 export const nullOverlay: Overlay = {
   features: () => ({}),
   prepare: (params) => ({

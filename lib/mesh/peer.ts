@@ -1,5 +1,5 @@
-// A peer as the topology knows it, and how it travels in topology gossip: a gob stream of peer, its connections,
-// peer, its connections, … (mesh: peer.go, peers.go).
+// A peer of the topology, and its encoding in topology gossip: a gob stream of peer, its connections, peer, its
+// connections, … (mesh: peer.go, peers.go).
 import { concat } from "../bytes/concat.ts";
 import { GobReader } from "../gob/decoder.ts";
 import { GobEncoder } from "../gob/encoder.ts";
@@ -13,28 +13,28 @@ import {
 } from "./bounds.ts";
 import { nameFromBytes, nameToBytes, type PeerName, UNKNOWN_PEER } from "./name.ts";
 
-/** One direction of a connection between two peers, as its `from` end describes it. */
+/** A connection between two peers, as one end announces it. */
 export interface PeerConnection {
   readonly remote: Peer;
-  /** "ip:port" of the other end as this end sees it. */
+  /** "ip:port" of the other end, as this end sees it. */
   readonly address: string;
   readonly outbound: boolean;
   readonly established: boolean;
 }
 
-/** What a peer says of itself. */
+/** What a peer announces of itself. */
 export interface PeerSummary {
   readonly name: PeerName;
   readonly nickName: string;
-  /** Drawn anew at each start; 0 for a peer of which only the name is known yet. */
+  /** Drawn at each start; 0 for a peer of which only the name is known. */
   readonly uid: bigint;
-  /** Counts the changes of the peer's own connections. What gossip says may be greater than MAX_VERSION. */
+  /** Counts changes of the peer's connections. In gossip it may be greater than MAX_VERSION. */
   readonly version: number;
   readonly shortId: number;
   readonly hasShortId: boolean;
 }
 
-/** A peer of the network, with the connections it says it has. */
+/** A peer of the network, with the connections that it announces. */
 export class Peer implements PeerSummary {
   readonly name: PeerName;
   nickName: string;
@@ -43,11 +43,11 @@ export class Peer implements PeerSummary {
   shortId: number;
   hasShortId: boolean;
   connections = new Map<PeerName, PeerConnection>();
-  /** There was no room for some of its connections. */
+  /** There was no room for all of its connections. */
   incomplete = false;
-  /** Connections of ours that refer to this peer; while there are any it is not forgotten. */
+  /** Connections of ours to this peer; it is not forgotten while there are any. */
   references = 0;
-  /** Of the last walk over the topology that came by here: its number, from whom, and the first hop (routes.ts). */
+  /** The last walk over the topology that found this peer: its number, the peer before, and the first hop (routes.ts). */
   walk = 0;
   foundBy: Peer | undefined;
   firstHop: PeerName = UNKNOWN_PEER;
@@ -91,7 +91,7 @@ const ConnectionsType = slice(
   }),
 );
 
-/** A connection as gossip names it: by the name of its far end. */
+/** A connection in gossip, which names its far end. */
 export interface ConnectionSummary {
   readonly name: PeerName;
   readonly address: string;
@@ -123,13 +123,13 @@ function encodePeer(peer: Peer, encoder: GobEncoder): Uint8Array {
   return concat([summary, encoder.encode(ConnectionsType, connections)]);
 }
 
-/** Encodes a topology update with gob type ids of one's choice, as tests against recorded bytes need. */
+/** Encode a topology update with given gob type ids, for tests against recorded bytes. */
 export function encodeTopologyWith(encoder: GobEncoder, peers: Iterable<Peer>): Uint8Array {
   return concat(Array.from(peers, (peer) => encodePeer(peer, encoder)));
 }
 
-// The same peer is sent to many neighbours many times. Behind the descriptions of the types, which come with the
-// first peer of a stream, its bytes are always the same until its version changes.
+// A peer is sent to many neighbours many times. Its bytes, without the type descriptions in front of the first peer of a
+// stream, stay the same until its version changes.
 const later = new GobEncoder();
 encodePeer(Peer.placeholder(UNKNOWN_PEER), later);
 interface Encoded extends Pick<Peer, "version" | "uid" | "connections"> {
@@ -147,7 +147,7 @@ function encodeLater(peer: Peer): Uint8Array {
   return bytes;
 }
 
-/** Encodes a topology update. */
+/** Encode a topology update. */
 export function encodeTopology(peers: Iterable<Peer>): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const peer of peers) {
@@ -156,7 +156,7 @@ export function encodeTopology(peers: Iterable<Peer>): Uint8Array {
   return concat(parts);
 }
 
-/** Encodes a topology update in as many messages as it takes, each when it is asked for. */
+/** Encode a topology update in messages of about MAX_TOPOLOGY_MESSAGE bytes, each when it is asked for. */
 export function* topologyMessages(peers: Iterable<Peer>): Generator<Uint8Array, void, void> {
   let some: Peer[] = [];
   let length = 0;
@@ -172,8 +172,8 @@ export function* topologyMessages(peers: Iterable<Peer>): Generator<Uint8Array, 
 }
 
 /**
- * Decodes a topology update peer by peer; throws GobError or PeerNameError. The connections of peers that are not
- * `wanted` are not looked at: most of what gossip brings is known already.
+ * Decode a topology update peer by peer; throws GobError or PeerNameError. Connections of peers that are not `wanted` are
+ * skipped: most of what gossip brings is known already.
  */
 export function* readTopology(
   update: Uint8Array,
@@ -192,7 +192,7 @@ export function* readTopology(
   }
 }
 
-/** Decodes a topology update as a whole, as tests against recorded bytes need. */
+/** Decode a whole topology update, for tests against recorded bytes. */
 export function decodeTopology(update: Uint8Array, wanted: (summary: PeerSummary) => boolean) {
   return Array.from(readTopology(update, wanted), ({ summary, connections }) => ({
     summary,

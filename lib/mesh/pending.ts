@@ -1,20 +1,19 @@
-// What one connection has yet to send: gossip that waits while the peer does not read as fast as there is news.
+// Gossip that waits to be sent to one peer, joined while the peer reads too slowly.
 import type { GossipData } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
 
-/** Bytes of messages that cannot be joined into less; what comes on top is not sent to this peer. */
+/** Bytes of messages that cannot be joined into fewer; further ones are dropped. */
 export const MAX_WAITING_BYTES = 4 * 1024 * 1024;
-/** Broadcasts wait apart for so many sources of a channel; those of others wait with the gossip. */
+/** Sources of a channel whose broadcasts wait apart; those of others wait with the gossip. */
 export const MAX_WAITING_SOURCES = 64;
-/** What it takes to keep a piece, about. */
+/** Overhead of a piece, about. */
 const OVERHEAD_BYTES = 100;
-/** Pieces are joined when there are so many of them, so that a piece is joined a few times at most. */
+/** Pieces that are joined together, so that each piece is joined few times. */
 const JOIN_AT = 64;
 
-/** A message to send. */
 export interface PendingMessage {
   readonly channel: string;
-  /** Of a broadcast: whose. */
+  /** The source of a broadcast; undefined for gossip. */
   readonly source: PeerName | undefined;
   readonly payload: Uint8Array;
 }
@@ -30,7 +29,7 @@ class Waiting {
     if (this.#pieces.length >= JOIN_AT) this.#pieces = this.joined();
   }
 
-  /** All of it as one piece. */
+  /** Return all pieces as one. */
   joined(): GossipData[] {
     const [first, ...others] = this.#pieces;
     return first ? [others.length > 0 ? first.join(others) : first] : [];
@@ -46,15 +45,15 @@ interface Sending {
 const GOSSIP = undefined;
 
 export class PendingGossip {
-  /** By channel: gossip under no source, and broadcasts under theirs. */
+  /** By channel and source; gossip has none. */
   readonly #channels = new Map<string, Map<PeerName | undefined, Waiting>>();
   #bytes = 0;
   #sending: Sending | undefined;
 
-  /** Adds gossip, or a broadcast of a source; false where there is no room for it. */
+  /** Add gossip, or a broadcast of a source; returns false where there is no room for it. */
   add(channel: string, source: PeerName | undefined, data: GossipData): boolean {
     const bytes = data.bytes === 0 ? 0 : data.bytes + channel.length + OVERHEAD_BYTES;
-    // A message that has nothing to wait for may be as long as it likes.
+    // A message that need not wait may have any length.
     if (bytes > 0 && this.#bytes > 0 && this.#bytes + bytes > MAX_WAITING_BYTES) return false;
     this.#bytes += bytes;
     const waiting = this.#channels.get(channel) ?? new Map<PeerName | undefined, Waiting>();
@@ -66,7 +65,7 @@ export class PendingGossip {
     return true;
   }
 
-  /** Takes out the message to be sent next; of a channel, gossip goes before broadcasts. */
+  /** Take the message to send next; gossip of a channel goes before its broadcasts. */
   next(): PendingMessage | undefined {
     for (;;) {
       this.#sending ??= this.#take();

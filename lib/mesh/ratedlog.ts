@@ -1,9 +1,9 @@
-// Each connection and each peer that comes and goes is a few lines in the log, and others decide how often that is.
+// A log with a limit of info lines: peers decide how often connections come and go.
 import type { Clock } from "../clock/clock.ts";
 import { LogAllowance } from "../log/allowance.ts";
 import { type Log, logTo } from "../log/log.ts";
 
-/** The log, without the info lines that are too many; the next one says how many they were. */
+/** Return the log without info lines over the limit; the next line has their number. */
 export function ratedLog(log: Log, clock: Clock): Log {
   const allowance = new LogAllowance(() => clock.now());
   return logTo((level, text, fields) => {

@@ -1,8 +1,8 @@
-// What has been received of a stream and not been taken yet. It grows by doubling, so that a long message that comes in
-// many pieces is not copied anew with each of them.
+// Bytes of a stream that were received and not taken yet. The buffer doubles, so that a long message in many pieces is
+// copied few times.
 
 const SMALLEST = 4096;
-/** An empty buffer larger than this is given back. */
+/** An empty buffer larger than this is freed. */
 const KEEP = 1 << 18;
 
 export class ReceiveBuffer {
@@ -10,12 +10,10 @@ export class ReceiveBuffer {
   #start = 0;
   #end = 0;
 
-  /** Bytes that wait. */
   get length(): number {
     return this.#end - this.#start;
   }
 
-  /** Appends what has come. */
   push(piece: Uint8Array): void {
     const { length } = this;
     if (this.#end + piece.length > this.#bytes.length) {
@@ -31,12 +29,12 @@ export class ReceiveBuffer {
     this.#end += piece.length;
   }
 
-  /** A view of all that waits; good until the next push. */
+  /** A view of all bytes, valid until the next push. */
   get waiting(): Uint8Array {
     return this.#bytes.subarray(this.#start, this.#end);
   }
 
-  /** Takes the first `length` bytes away. */
+  /** Remove the first `length` bytes. */
   take(length: number): void {
     this.#start += length;
     if (this.#start < this.#end) return;

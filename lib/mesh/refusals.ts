@@ -1,6 +1,6 @@
-// Peers that are refused for what they are, not for how a connection went: another division of the range, another
-// range, our own name. Refusals are remembered and shown. Those that a handshake cannot repeat also bind: that life of
-// the peer is refused on every connection until the cause has changed.
+// Peers that are refused for what they are: another ring, another range, our own name. Refusals are remembered and shown.
+// One that a handshake does not show also binds: that peer, until it restarts, is refused on every connection until the
+// cause has changed.
 import { type Clock, timeText } from "../clock/clock.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
@@ -8,11 +8,11 @@ import type { RefusedError } from "./errors.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 
-/** Refusals remembered; the oldest goes first. */
+/** Refusals remembered; the oldest is forgotten first. */
 const MAX_REFUSALS = 64;
-/** A refused peer is tried again at least every 2 minutes; a refusal that is older is history. */
+/** A refused peer is dialled at least every 2 min; an older refusal is over. */
 const SHOWN_MS = 5 * 60_000;
-/** A peer that does not tell its division in the handshake is looked at again after this. */
+/** Time for which a refusal binds, after which the peer is examined again. */
 const BINDING_MS = 10 * 60_000;
 
 /** A peer that is refused for what it is. Times are ms of the clock. */
@@ -24,7 +24,7 @@ export interface RefusedPeer {
   readonly outbound: boolean;
   readonly error: RefusedError;
   readonly attempts: number;
-  /** When the peer was refused first and last, and until when it is refused unseen, in ms of the clock. */
+  /** When the peer was refused first and last, and until when the refusal binds. */
   readonly since: number;
   readonly last: number;
   readonly boundUntil: number;
@@ -41,7 +41,7 @@ export class Refusals {
     this.#warn = limitedWarnings(log, () => clock.now());
   }
 
-  /** Notes that a peer was refused; `binding` where its handshakes do not show the cause. */
+  /** Note that a peer was refused; `binding` where its handshakes do not show the cause. */
   add(
     { name, uid, nickName }: Pick<Peer, "name" | "uid" | "nickName">,
     { address, outbound }: Pick<PeerConnection, "address" | "outbound">,
@@ -75,25 +75,25 @@ export class Refusals {
     });
   }
 
-  /** Why this life of a peer is refused whatever it says; undefined where it is not. */
+  /** Return the binding refusal of a peer since its last start. */
   binding({ name, uid }: Pick<Peer, "name" | "uid">): RefusedError | undefined {
     const refusal = this.#byName.get(name);
     return refusal?.uid === uid && refusal.boundUntil > this.clock.now() ? refusal.error : undefined;
   }
 
-  /** A peer is connected: what an earlier life of it was refused for is history. */
+  /** A peer is connected: refusals before its last start are over. */
   connected({ name, uid }: Pick<Peer, "name" | "uid">): void {
     const refusal = this.#byName.get(name);
     if (refusal && (refusal.uid !== uid || refusal.boundUntil <= this.clock.now())) this.#byName.delete(name);
   }
 
-  /** The cause is gone, of one peer or, where we have changed, of all. */
+  /** Forget the refusal of one peer or, where we have changed, of all. */
   lift(name?: PeerName): void {
     if (name === undefined) this.#byName.clear();
     else this.#byName.delete(name);
   }
 
-  /** Refusals that stand, in words. */
+  /** For the status. */
   problems(): { readonly found: string; readonly advice: string; readonly address: string }[] {
     return this.standing().map(({ name, nickName, address, since, error }) => ({
       address,
@@ -104,7 +104,7 @@ export class Refusals {
     }));
   }
 
-  /** Refusals that stand, the latest last. */
+  /** Return current refusals, the latest last. */
   standing(): RefusedPeer[] {
     const now = this.clock.now();
     return [...this.#byName.values()].filter(

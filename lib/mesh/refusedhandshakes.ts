@@ -1,17 +1,17 @@
-// Handshakes that failed for a cause that waiting does not mend, by address: what nobody has proved who they are can say
-// is a code and a version, so an entry is a few bytes of ours. A stranger has one entry, however often it calls.
+// Handshakes that failed for a cause that waiting does not mend, by address. The far end has not proved who it is, so an
+// entry holds our own words only, and an address has one entry.
 import type { Clock } from "../clock/clock.ts";
 import type { HandshakeError } from "./errors.ts";
 
-/** Addresses that we dialled, and addresses that only called us; the one not seen for longest goes first. */
+/** Addresses that we dialled, and that only dialled us; the one not seen for longest is forgotten first. */
 const MAX_DIALLED = 64;
 const MAX_CALLERS = 32;
-/** A failed target is dialled again within 9 min; an entry that is older is history. */
+/** A failed target is dialled again within 9 min; an older entry is over. */
 const SHOWN_MS = 10 * 60_000;
 
-/** One address, and why it is not connected. Times are ms of the clock. */
+/** An address, and why it is not connected. Times are ms of the clock. */
 export interface RefusedHandshake {
-  /** "ip:port" of a target that we dialled, "ip" of a caller. */
+  /** "ip:port" of a target, "ip" of a caller. */
   readonly address: string;
   readonly ip: string;
   readonly outbound: boolean;
@@ -21,7 +21,6 @@ export interface RefusedHandshake {
   readonly attempts: number;
 }
 
-/** A connection: "ip:port" and the address alone. */
 interface Called {
   readonly address: string;
   readonly remoteIp: string;
@@ -34,7 +33,7 @@ export class RefusedHandshakes {
 
   constructor(private readonly clock: Pick<Clock, "now">) {}
 
-  /** Note a handshake that failed. A caller that is no router, such as a port scan, is not listed. */
+  /** Note a failed handshake. A caller that is no router, such as a port scan, is not listed. */
   note({ address, remoteIp: ip, outbound }: Called, error: HandshakeError): void {
     if (!outbound && error.trouble.cause === "no router") return;
     const now = this.clock.now();
@@ -65,7 +64,7 @@ export class RefusedHandshakes {
     for (const [key, entry] of this.#dialled) if (entry.ip === ip) this.#dialled.delete(key);
   }
 
-  /** Return what stands, targets first; a caller that we dial as well is listed once. */
+  /** Return current entries, targets first; a caller that we dial as well is listed once. */
   standing(): RefusedHandshake[] {
     const now = this.clock.now();
     const dialled = [...this.#dialled.values()].filter(({ last }) => now - last < SHOWN_MS);

@@ -1,6 +1,6 @@
-// Routes through the mesh: the next hop to each peer, and for each source of a broadcast the neighbours to pass it
-// on to, so that it travels a spanning tree. Every peer computes the same trees from the same topology: levels of a
-// breadth-first walk are taken in order of names (mesh: routes.go, peer.go).
+// Routes through the mesh: the next hop to each peer, and the spanning tree of each source of broadcasts. All peers compute
+// the same trees from the same topology: levels of a breadth-first walk are visited in order of names (mesh: routes.go,
+// peer.go).
 import type { PeerName } from "./name.ts";
 import { UNKNOWN_PEER } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
@@ -8,14 +8,13 @@ import type { Peer, PeerConnection } from "./peer.ts";
 /** Next hops by destination; the source's own is UNKNOWN_PEER. */
 export type UnicastRoutes = ReadonlyMap<PeerName, PeerName>;
 
-/** Counts walks; what a peer carries of an earlier one means nothing. */
+/** Numbers walks: marks of earlier walks on peers are stale. */
 let walks = 0;
 
 /**
- * Walks from `start`, until `stopAt` is to be visited, and leaves at each peer that was found the number of the walk
- * and the first hop to it. With `established`, only over connections that both ends have established, i.e. those that
- * carry frames. Of `count` peers in all, there is nobody left to be found once so many have been: in a full mesh that
- * is after the first.
+ * Walk the topology breadth-first from `start` until `stopAt` is visited, and mark each peer found with the number of the
+ * walk and the first hop. With `established`, only over connections that both ends have established: those carry frames.
+ * The walk ends once `count` peers, which is all there are, have been found: in a full mesh after the first.
  */
 function walk(
   start: Peer,
@@ -50,18 +49,18 @@ function carriesFrames(peer: Peer, { remote, established }: PeerConnection): boo
   return established && remote.connections.get(peer.name)?.established === true;
 }
 
-/** Our place in the tree of a source: the neighbour that it comes from, and those that it goes on to. */
+/** Our place in the tree of a source: the neighbour before us, and those after us. */
 interface Branch {
   readonly from: PeerName | undefined;
   readonly to: readonly PeerName[];
 }
 
-/** In networks of so many peers all trees are computed to be shown. */
+/** Peers up to which all trees are computed to be shown. */
 const MAX_SHOWN = 512;
 
 const NO_BRANCH: Branch = { from: undefined, to: [] };
 
-/** All routes of one peer over the topology as it is now; trees are computed when they are first asked for. */
+/** The routes of one peer over the current topology, computed when they are first asked for. */
 export class Routes {
   #established: UnicastRoutes | undefined;
   #all: UnicastRoutes | undefined;
@@ -73,7 +72,7 @@ export class Routes {
     private readonly peers: { readonly size: number; get(name: PeerName): Peer | undefined },
   ) {}
 
-  /** Forgets what was computed: the topology has changed. */
+  /** The topology has changed. */
   invalidate(): void {
     this.#established = undefined;
     this.#all = undefined;
@@ -87,34 +86,34 @@ export class Routes {
     return this.#established;
   }
 
-  /** Next hops over all connections: control messages need no established overlay. */
+  /** Next hops over all connections, for control messages. */
   get unicastAll(): UnicastRoutes {
     this.#all ??= this.#unicast(false);
     return this.#all;
   }
 
-  /** The neighbours that a frame broadcast by `source` is to be passed on to. */
+  /** Return the neighbours to pass a frame on to that `source` has broadcast. */
   broadcast(source: PeerName): readonly PeerName[] {
     return this.#tree(source, true, this.#broadcast).to;
   }
 
-  /** As `broadcast`; in a large network without those that nobody has asked for yet, which would take long. */
+  /** As broadcast(); in a large network only trees that were computed already, as others would take long. */
   shownBroadcast(source: PeerName): readonly PeerName[] {
     if (this.peers.size <= MAX_SHOWN) return this.broadcast(source);
     return this.#broadcast.get(source)?.to ?? [];
   }
 
-  /** The neighbours that a control message broadcast by `source` is to be passed on to. */
+  /** Return the neighbours to pass a control message on to that `source` has broadcast. */
   broadcastAll(source: PeerName): readonly PeerName[] {
     return this.#tree(source, false, this.#broadcastAll).to;
   }
 
-  /** The neighbour that a frame broadcast by `source` is to come from. */
+  /** Return the neighbour from which a frame that `source` has broadcast arrives. */
   broadcastFrom(source: PeerName): PeerName | undefined {
     return this.#tree(source, true, this.#broadcast).from;
   }
 
-  /** Neighbours of ours that a peer reaches on ways that do not lead through us, itself among them. */
+  /** Return our neighbours that a peer reaches on paths without us, itself included. */
   reachedWithoutUs(from: Peer): ReadonlySet<PeerName> {
     const number = ++walks;
     const { connections } = this.ourself;
@@ -151,7 +150,7 @@ export class Routes {
   #branch(source: PeerName, established: boolean): Branch {
     const { ourself, peers } = this;
     const peer = peers.get(source);
-    // What carries frames carries them both ways: whom we do not reach, does not reach us.
+    // Connections that carry frames carry them both ways: a peer that we do not reach does not reach us.
     if (!peer || (established && !this.unicast.has(source))) return NO_BRANCH;
     const count = established ? this.unicast.size : peers.size;
     const { met, found } = walk(peer, count, established, ourself);
@@ -166,8 +165,8 @@ export class Routes {
 }
 
 /**
- * Neighbours to gossip to, drawn at random, a neighbour the likelier the more peers lie behind it. At most
- * `share`·log2(peers): something new reaches everybody with 2, a periodic repetition needs far less.
+ * Return random neighbours to gossip to, weighted by the number of peers behind each; at most `share`·log2(peers). With 2
+ * an update reaches every peer; a periodic repetition needs far less.
  */
 export function randomNeighbours(
   routes: UnicastRoutes,

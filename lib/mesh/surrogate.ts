@@ -1,13 +1,13 @@
-// Channels that we do not know: their messages are passed on unread, so that peers with features we lack (or that
-// run without IPAM or DNS where we do not) still reach each other through us (mesh: surrogate_gossiper.go).
+// Relaying of unknown channels, so that peers with other features (or with IPAM or DNS, where we run without) reach each
+// other through us (mesh: surrogate_gossiper.go).
 import { createHash } from "node:crypto";
 import type { Clock } from "../clock/clock.ts";
 import { type GossipData, type Gossiper, RawGossip } from "./gossip.ts";
 
-// Each remembered message is 32 bytes; nobody gets to make us remember more than this, over all channels.
+/** Digests of 32 bytes remembered, of all channels: no peer can make us remember more. */
 const MAX_REMEMBERED = 10_000;
 
-/** Passes on, for channels of any name, what it has not seen within the last `memoryMs` milliseconds. */
+/** Return gossipers that relay what they have not seen within the last `memoryMs` milliseconds. */
 export function surrogate(clock: Clock, memoryMs: number): (channel: string) => Gossiper {
   const seen = new Map<string, number>();
   return (channel) => ({

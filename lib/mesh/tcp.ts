@@ -1,4 +1,4 @@
-// The mesh over TCP: Bun's sockets behind the mesh's idea of a stream.
+// The transport of the mesh over TCP.
 
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
@@ -15,14 +15,14 @@ import { connectionCause } from "./trouble.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /**
- * Bytes written and not sent yet, for one peer and for all. A peer that reads slower than we write is disconnected
- * before its backlog becomes our memory.
+ * Bytes written and not sent yet, for one peer and for all. A peer that reads too slowly is disconnected before its backlog
+ * fills our memory.
  */
 const MAX_BACKLOG = 32 * 1024 * 1024;
 const MAX_BACKLOG_OF_ALL = 256 * 1024 * 1024;
 const backlog = new SharedLimit<(error: Error) => void>(MAX_BACKLOG_OF_ALL);
 
-/** Connects from `localIp` where one is given. */
+/** Return a transport that connects from `localIp` where one is given. */
 export function tcpTransport(localIp: string | undefined): Transport {
   return {
     connect(address, opened, failed) {
@@ -39,7 +39,7 @@ export function tcpTransport(localIp: string | undefined): Transport {
           ...(localIp === undefined ? {} : { localAddress: localIp }),
         });
       } catch (error) {
-        // A port or an address that there cannot be.
+        // An impossible port or address.
         failed(new DialError(address, "invalid address", reasonOf(error)));
         return () => {};
       }
@@ -85,8 +85,8 @@ export function tcpTransport(localIp: string | undefined): Transport {
 }
 
 /**
- * Listens; rejects when the address is in use. `accept` returns undefined for a connection that is to be closed at
- * once. What goes wrong with one connection is told to `failed` and ends that connection alone.
+ * Listen; rejects where the address is in use. `accept` returns undefined for a connection to close at once. A connection
+ * that fails is reported to `failed`, and ends alone.
  */
 export function listenTcp(
   ip: string,
@@ -151,7 +151,7 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
     close() {
       closed = true;
       backlog.set(end, 0);
-      // What was written last, such as the reason in a handshake, still goes out.
+      // What was written last, such as the reason in a handshake, is still sent.
       socket.end();
       setTimeout(() => socket.destroy(), 100);
     },
@@ -184,14 +184,14 @@ function streamError(error: Error): ConnectionError {
   );
 }
 
-/** The socket's open file, which Bun has behind its handle. */
+/** Return the file descriptor of a socket, which Bun has behind its handle. */
 function fileOf(socket: Socket): number | undefined {
   const { _handle: handle } = socket as { _handle?: { fd?: unknown } | null };
   const fd = handle?.fd;
   return typeof fd === "number" && fd >= 0 ? fd : undefined;
 }
 
-/** "::ffff:10.0.0.1" is 10.0.0.1 to everybody else. */
+/** Return 10.0.0.1 for "::ffff:10.0.0.1". */
 function plainIp(ip: string | undefined): string {
   return (ip ?? "").replace(/^::ffff:/, "");
 }

@@ -1,4 +1,4 @@
-// What the mesh asks of a network: streams of bytes to addresses. TCP is one (tcp.ts), the simulation another.
+// A network of byte streams, as the mesh needs it: TCP (tcp.ts), or a simulation.
 
 /** An established stream. */
 export interface Stream {
@@ -6,23 +6,23 @@ export interface Stream {
   readonly remoteAddress: string;
   /** "ip:port" of this end. */
   readonly localAddress: string;
-  /** False when the network cannot keep up: nothing more should be written before `drained`. */
+  /** Returns false where the network cannot keep up: write no more before `drained`. */
   write(bytes: Uint8Array): boolean;
-  /** Reads no more for now, so that the far end has to wait. */
+  /** Stop reading, so that the far end has to wait. */
   pause(): void;
   resume(): void;
   /**
-   * Milliseconds since the far end's host has acknowledged anything, where something that was written waits for that;
-   * 0 where nothing does, or where the network does not tell.
+   * Return ms since the far end's host has acknowledged anything, where written bytes wait for that; else 0, also where
+   * the network does not tell.
    */
   unacknowledgedMs(): number;
-  /** Lowest round trip of the last minutes; undefined where the network does not tell. */
+  /** Return the lowest round trip of the last 5 min; undefined where the network does not tell. */
   roundTripMs(): number | undefined;
-  /** Ends the stream; `closed` is not called for it. */
+  /** End the stream, without a call of `closed`. */
   close(): void;
 }
 
-/** What a stream tells its owner. */
+/** The owner of a stream. */
 export interface StreamHandler {
   data(bytes: Uint8Array): void;
   drained(): void;
@@ -31,14 +31,14 @@ export interface StreamHandler {
 
 export interface Transport {
   /**
-   * Opens a stream to "ip:port". Exactly one of `opened` and `failed` is called, later; neither once the attempt was
-   * given up by the function returned.
+   * Open a stream to "ip:port". Exactly one of `opened` and `failed` is called, later; neither after a call of the function
+   * returned, which cancels the attempt.
    */
   connect(
     address: string,
     opened: (stream: Stream) => StreamHandler,
     failed: (error: Error) => void,
   ): () => void;
-  /** Finds the address of a host name (or takes an address as it is); rejects when there is none. */
+  /** Resolve with the address of a host name, or an address as it is; rejects where there is none. */
   resolve(host: string): Promise<string>;
 }

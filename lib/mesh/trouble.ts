@@ -1,8 +1,8 @@
-// Why a peer is not connected, and what to do about it: the codes of all causes, and their remedies.
+// Causes for which a peer is not connected, and their remedies.
 import { splitHostPort } from "../address/hostport.ts";
 import type { Trouble } from "../sys/trouble.ts";
 
-/** Why a handshake is refused, in a word. Its error has the remedy. */
+/** Causes of a refused handshake; its error has the remedy. */
 export type Refusal =
   | "password"
   | "password missing here"
@@ -14,7 +14,7 @@ export type Refusal =
   | "division"
   | "overlay";
 
-/** Why else a peer is not connected. */
+/** Other causes. */
 export const CONNECTION_CAUSES = [
   "refused",
   "no route",
@@ -38,7 +38,7 @@ export type ConnectionCause = (typeof CONNECTION_CAUSES)[number];
 
 export type PeerTrouble = Trouble<ConnectionCause | Refusal>;
 
-/** By the address that was dialled, "host:port", in its parts. */
+/** By the address that was dialled, "host:port". */
 const REMEDIES: Record<ConnectionCause, (host: string, port: number, address: string) => string> = {
   refused: (host, port, address) =>
     `${host} is up and no router listens on TCP ${port}: 'weave launch' there, or 'weave forget ${address}'`,
@@ -70,7 +70,7 @@ export function connectionTrouble(cause: ConnectionCause, reason: string, addres
   return { cause, reason, remedy: REMEDIES[cause](host, port, address) };
 }
 
-/** The codes of lib/sys/cause.ts for which a peer has a remedy of its own. */
+/** The codes of lib/sys/cause.ts that have a cause here. */
 const BY_CODE: ReadonlyMap<string, ConnectionCause> = new Map(
   Object.entries({
     ECONNREFUSED: "refused",
@@ -94,6 +94,6 @@ const BY_CODE: ReadonlyMap<string, ConnectionCause> = new Map(
   } as const),
 );
 
-/** Return the cause that a code such as "ECONNREFUSED" stands for; "other" where a peer has no remedy for it. */
+/** Return the cause of a code such as "ECONNREFUSED"; "other" for unknown ones. */
 export const connectionCause = (code: string | undefined): ConnectionCause =>
   BY_CODE.get(code ?? "") ?? "other";

@@ -1,7 +1,7 @@
 // What the original has kept of a host: a file of bolt, its values in gob (weave: db/boltdb.go, ipam/allocator.go).
 import { GobReader } from "../gob/decoder.ts";
 import { bool, int, map, slice, string, struct, uint, uint64 } from "../gob/type.ts";
-import type { Owned, SavedRing } from "../ipam/saved.ts";
+import type { Holder, SavedRing } from "../ipam/saved.ts";
 import { RingType, ringFromWire } from "../ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../mesh/name.ts";
 import { boltBucket } from "./bolt.ts";
@@ -11,7 +11,7 @@ export interface OriginalState {
   readonly peer: PeerName | undefined;
   readonly ring: SavedRing | undefined;
   /** Who holds which addresses. */
-  readonly holders: ReadonlyMap<string, Owned>;
+  readonly holders: ReadonlyMap<string, Holder>;
   /** Peers that it was told to connect to. */
   readonly targets: readonly string[];
   /** It was in the list of a Kubernetes cluster's peers. */

@@ -4,7 +4,7 @@ import { seededRandom } from "../../lib/clock/random.ts";
 import type { Sighting } from "../../lib/host/containers.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
 import type { AllocatorConfig } from "../../lib/ipam/config.ts";
-import type { AllocatorStore, Owned, SavedRing, Vote } from "../../lib/ipam/saved.ts";
+import type { AllocatorStore, Holder, SavedRing, Vote } from "../../lib/ipam/saved.ts";
 import { CHANNEL } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
@@ -18,7 +18,7 @@ export class MemoryDisk {
   #ring: SavedRing | undefined;
   #vote: Vote | undefined;
   #gateways: IPv4[] = [];
-  readonly #holders = new Map<string, Owned>();
+  readonly #holders = new Map<string, Holder>();
 
   /** The disk as one router sees it, until it is unplugged: what is saved after that is lost. */
   mount(): AllocatorStore & { unplug(): void } {

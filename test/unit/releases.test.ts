@@ -10,7 +10,7 @@ import { askAboutGone } from "../../lib/container/gone.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
 import { Gateways } from "../../lib/ipam/gateways.ts";
 import { forgetRelease, rememberRelease, settleReleases } from "../../lib/ipam/releases.ts";
-import type { Owned } from "../../lib/ipam/saved.ts";
+import type { Holder } from "../../lib/ipam/saved.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { MUTE } from "../../lib/mesh/gossip.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
@@ -23,7 +23,7 @@ const CONTAINER = { isContainer: true };
 const [ETH0, NET1] = ["weave/eth0", "weave/net1"];
 
 /** One allocator, alone; `links` are the addresses that the kernel would show. */
-function alone(holders: Record<string, Owned> = {}) {
+function alone(holders: Record<string, Holder> = {}) {
   const clock = new SimulatedClock();
   const links = new Set<IPv4>();
   const released: string[] = [];

@@ -1,5 +1,5 @@
-// Addresses of peers that others have told us of. Nobody vouches for them, so they are bounded in number, and only those
-// are taken that a peer on another host can have.
+// Addresses of peers from gossip. Any peer can make them up, so they are bounded, and only those are used that another host
+// can have.
 
 import { isIP } from "node:net";
 import { joinHostPort, splitHostPort } from "../../address/hostport.ts";
@@ -7,20 +7,20 @@ import { below, type Random } from "../../clock/random.ts";
 
 /** Addresses that are tried at a time. */
 export const MAX_GOSSIPED = 1024;
-/** Of these, kept from before when there are more; the others change, so that everybody's turn comes. */
+/** Part of these that stay when there are more; the others change, so that each gets its turn. */
 const KEPT_SHARE = 0.75;
-/** Ports of one host, beside the usual one. */
+/** Ports of one host, beside the default one. */
 const MAX_PORTS = 8;
-/** New attempts: so many at once, then so many a second. */
+/** New attempts: at once, then each second. */
 export const DIAL_BURST = 64;
 export const DIALS_PER_S = 20;
 
-/** This host, links and groups: 0/8, 127/8, 169.254/16, 224/4 and above, and the same of IPv6. */
+/** This host, link-local and multicast: 0/8, 127/8, 169.254/16, 224/4 and above, and the same of IPv6. */
 const UNUSABLE = /^(?:0\.|127\.|169\.254\.|22[4-9]\.|2[3-5]\d\.|::|fe[89ab]|ff)/i;
 
 /**
- * The address to dial for a connection that another peer says it has to it. Who was called is reached at that address;
- * who called listens on `port`, as far as anybody knows. Undefined for host names and for what no other host can have.
+ * Return the address to dial for a connection that another peer announces: that of an outbound one as it is, that of an
+ * inbound one with `port`. Undefined for host names and addresses that no other host can have.
  */
 export function dialable(address: string, outbound: boolean, port: number): string | undefined {
   const told = splitHostPort(address);
@@ -29,12 +29,12 @@ export function dialable(address: string, outbound: boolean, port: number): stri
   return told.port === undefined ? undefined : joinHostPort(told.host, told.port);
 }
 
-/** Collects addresses, a few for each host. */
+/** Addresses, a few for each host. */
 export class GossipedAddresses<Reason> {
   readonly #all = new Map<string, Reason>();
   readonly #ports = new Map<string, number>();
 
-  /** `port` is the usual one. */
+  /** `port` is the default one. */
   constructor(private readonly port: number) {}
 
   get size(): number {
@@ -52,7 +52,7 @@ export class GossipedAddresses<Reason> {
     this.#all.set(address, reason);
   }
 
-  /** At most MAX_GOSSIPED of them: most of those that are tried already, and some by chance. */
+  /** Return at most MAX_GOSSIPED: most of those that are tried already, and others at random. */
   take(tried: { has(address: string): boolean }, random: Random): ReadonlyMap<string, Reason> {
     if (this.#all.size <= MAX_GOSSIPED) return this.#all;
     const old = [...this.#all.keys()].filter((address) => tried.has(address));
@@ -63,7 +63,7 @@ export class GossipedAddresses<Reason> {
   }
 }
 
-/** At most `count` elements, by chance. */
+/** Return at most `count` elements, at random. */
 function sample<T>(list: T[], count: number, random: Random): T[] {
   for (let i = 0; i < Math.min(count, list.length); i++) {
     const other = i + below(random, list.length - i);

@@ -12,13 +12,13 @@ export interface ConnectionReport {
   State: "established" | "pending" | "retrying" | "failed" | "connecting" | "waiting";
   Info: string;
   Attrs: Record<string, string | number | boolean> | null;
-  /** Why it is not connected; of a connection, why frames go by a slower overlay than they could. */
+  /** Why it is not connected, or why frames go by a slower overlay than they could. */
   Trouble?: TroubleReport;
   /** RFC 3339, when it is tried again; absent for a target that is connected, or never tried again. */
   RetryAt?: string;
-  /** Who is at the other end, once that is known. */
+  /** The peer at the other end, once it is known. */
   Peer?: { Name: string; NickName: string };
-  /** How it does; absent for targets that are not connected. */
+  /** Absent for targets that are not connected. */
   Vitals?: VitalsReport;
 }
 

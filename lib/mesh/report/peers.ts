@@ -1,4 +1,4 @@
-// Peers in the report: how a connection does, who was lost, and who is refused.
+// Peers in the report: vitals of connections, lost peers and refused peers.
 import { type Clock, dateOf } from "../../clock/clock.ts";
 import { troubleReport } from "../../sys/trouble.ts";
 import type { LocalConnection } from "../connection.ts";
@@ -7,7 +7,7 @@ import type { RefusedPeer } from "../refusals.ts";
 import type { RefusedHandshake } from "../refusedhandshakes.ts";
 import type { MeshRouter } from "../router.ts";
 
-/** How a connection does at this moment. Bytes are those of frames, with their Ethernet headers. */
+/** Vitals of a connection. Bytes are those of frames, with their Ethernet headers. */
 export interface VitalsReport {
   /** RFC 3339, when frames first got through; null before. */
   Since: string | null;
@@ -36,9 +36,9 @@ export interface LostReport {
   At: string;
   Reason: string;
   Remedy: string;
-  /** Other peers still lead to it, and are heard. */
+  /** A route leads to it through other peers. */
   Reachable: boolean;
-  /** A part of the address range is its own. */
+  /** It owns a part of the address range. */
   OwnsAddresses: boolean;
 }
 

@@ -1,4 +1,4 @@
-// What is wrong with peers, as status and doctor show it.
+// Problems with peers, for status and doctor.
 import type { ProblemReport } from "../../sys/trouble.ts";
 import type { MeshRouter } from "../router.ts";
 import type { ConnectionReport } from "./connections.ts";
@@ -6,17 +6,17 @@ import type { LostReport } from "./peers.ts";
 import type { MeshReport } from "./report.ts";
 import { type TargetReport, targetState } from "./targets.ts";
 
-/** More hosts than these that are refused without a name are only counted: strangers can be many. */
+/** Refused hosts without a name that are listed; further ones are counted. */
 const MAX_STRANGERS = 5;
 
-/** What is wrong with peers, the worst first. */
+/** Return the problems with peers, the worst first. */
 export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemReport[] {
   const problem = (Found: string, Advice: string, Address?: string): ProblemReport => ({
     ...{ Check: "peers", Found, Advice },
     ...(Address && { Address }),
   });
   const collisions = mesh.collisions.problems(mesh.ourself.name);
-  // A name that two hosts have is told by the collision.
+  // The collision reports a name that two hosts have.
   const { Connections, Lost = [], Refused = [] } = router;
   const strangers = Refused.filter(({ Peer, Cause }) => Peer === null && Cause !== "name");
   const more = strangers.length - MAX_STRANGERS;
@@ -45,7 +45,7 @@ export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemRepor
   ];
 }
 
-/** Named peers that are not reached, but for those of which more is known. */
+/** Named peers that are not reached, except those with a more specific problem. */
 function unreached(mesh: MeshRouter, { Lost = [], Refused = [] }: MeshReport): TargetReport[] {
   const told = new Set([
     ...Lost.filter(isMissed).map(({ Address }) => Address),
@@ -67,7 +67,7 @@ function missing({ Target, Address, Reason, Advice }: TargetReport): ProblemRepo
   };
 }
 
-/** It is a member of the network that nobody reaches. */
+/** Return whether a lost peer owns addresses and no route leads to it. */
 const isMissed = ({ Reachable, OwnsAddresses }: LostReport) => !Reachable && OwnsAddresses;
 
 function silence({ Peer, Address, Vitals }: ConnectionReport): ProblemReport[] {

@@ -30,11 +30,11 @@ export interface MeshReport {
   Connections: ConnectionReport[];
   /** Peers lost in the last 10 min that are not connected again, the latest first. */
   Lost?: LostReport[];
-  /** Peers, and hosts that may be none, that are not let in or do not let us in. */
+  /** Peers, and hosts that may be none, that we refuse or that refuse us. */
   Refused?: RefusedReport[];
   TerminationCount: number;
   Targets: string[];
-  /** Where each of the targets stands. */
+  /** The state of each target. */
   TargetStates: TargetReport[];
 }
 
@@ -53,7 +53,7 @@ export function meshReport(mesh: MeshRouter, owners: ReadonlySet<string>): MeshR
     Name: ourself.name,
     NickName: ourself.nickName,
     Port: mesh.port,
-    // By far the longest part, and most who ask for a report do not look at it.
+    // By far the longest part, and few readers of a report need it.
     get Peers() {
       peers ??= Array.from(mesh.peers.all(), peerReport).sort(byName);
       return peers;

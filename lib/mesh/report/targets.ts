@@ -1,4 +1,4 @@
-// Where each peer stands that was named, by launch or connect: what launch says came of it.
+// The state of each named peer, as launch shows it.
 
 import type { NamedTarget } from "../dial/target.ts";
 import { CollisionError, HandshakeError, RefusedError } from "../errors.ts";
@@ -12,9 +12,9 @@ export interface TargetReport {
   State: "connected" | "connecting" | "refused" | "failed" | "unresolved" | "self";
   /** Why it is not connected; "" where that is not known yet. */
   Reason: string;
-  /** What to do about it; "" where waiting is all there is. */
+  /** The remedy; "" where waiting is enough. */
   Advice: string;
-  /** Who answers there, once that is known. */
+  /** The peer that answers there, once it is known. */
   Peer?: { Name: string; NickName: string };
 }
 
