@@ -5,6 +5,7 @@ import type { IpamReport } from "../ipam/report.ts";
 import { unexpectedErrors } from "../log/unexpected.ts";
 import type { ConnectionReport } from "../mesh/report/connections.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
+import { addPeerMetrics, cniText } from "./peermetrics.ts";
 import { ReadingTime } from "./readingtime.ts";
 import type { Report } from "./report.ts";
 
@@ -36,6 +37,8 @@ export async function metricsText(report: Report): Promise<string> {
   const registry = new Registry();
   const gauge = <Label extends string>(name: string, help: string, ...labelNames: Label[]) =>
     new Gauge({ name: `weave_${name}`, help, labelNames, registers: [registry] });
+  const counter = <Label extends string>(name: string, help: string, ...labelNames: Label[]) =>
+    new Counter({ name: `weave_${name}`, help, labelNames, registers: [registry] });
   const { Router, IPAM, DNS } = report;
 
   const connections = gauge(
@@ -52,11 +55,9 @@ export async function metricsText(report: Report): Promise<string> {
     connections.inc({ state: State, type, encryption: "yes" }, Number(encrypted));
     connections.inc({ state: State, type, encryption: "" }, Number(!encrypted));
   }
-  new Counter({
-    name: "weave_connection_terminations_total",
-    help: "Number of peer-to-peer connections terminated.",
-    registers: [registry],
-  }).inc(Router.TerminationCount);
+  counter("connection_terminations_total", "Number of peer-to-peer connections terminated.").inc(
+    Router.TerminationCount,
+  );
   const flows = flowCount(report);
   if (flows !== undefined) gauge("flows", "Number of FastDP flows.").set(flows);
   if (IPAM) {
@@ -68,20 +69,21 @@ export async function metricsText(report: Report): Promise<string> {
     const own = (DNS.Entries ?? []).filter(({ Origin, Tombstone }) => Origin === Router.Name && !Tombstone);
     gauge("dns_entries", "Number of DNS entries.").set(own.length);
   }
-  gauge("unexpected_errors_total", "Number of errors that nothing handled; see the log.").set(
+  counter("unexpected_errors_total", "Number of errors that nothing handled; see the log.").inc(
     unexpectedErrors().count,
   );
-  const repairs = gauge("reconcile_repairs_total", "Number of repaired changes by others.", "resource");
-  const failures = gauge("reconcile_failures_total", "Number of failed repairs.", "resource");
+  const repairs = counter("reconcile_repairs_total", "Number of repaired changes by others.", "resource");
+  const failures = counter("reconcile_failures_total", "Number of failed repairs.", "resource");
   for (const { Name, Repairs, Failures } of report.Repairs?.Resources ?? []) {
-    repairs.set({ resource: Name }, Repairs);
-    failures.set({ resource: Name }, Failures);
+    repairs.inc({ resource: Name }, Repairs);
+    failures.inc({ resource: Name }, Failures);
   }
   gauge("reconcile_fights", "Number of objects that others keep changing.").set(
     report.Repairs?.Fights.length ?? 0,
   );
   gauge("ready", "1 once this host has joined the network.").set(report.Ready ? 1 : 0);
-  return registry.metrics();
+  addPeerMetrics(report, registry);
+  return (await registry.metrics()) + cniText(report.Cni ?? []);
 }
 
 /**

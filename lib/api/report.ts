@@ -12,6 +12,7 @@ import { peerProblems } from "../mesh/report/problems.ts";
 import { type MeshReport, meshReport } from "../mesh/report/report.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
+import type { CniReport } from "./cnitimes.ts";
 
 /** A router: the mesh, and what its overlays say. */
 export interface RouterReport extends MeshReport {
@@ -37,6 +38,10 @@ export interface Report {
   Containers: ContainerReport[];
   /** What the host's packet filter had to be told beside our own table, in words. */
   Notes: string[];
+  /** Frames of containers that the programs at their ports dropped, by reason. */
+  Dropped?: Record<string, number>;
+  /** How long calls of the CNI plugin take. */
+  Cni?: CniReport[];
   /** What was put right in the kernel. */
   Repairs?: RepairsReport;
   /** What is wrong between this host and others, as doctor shows it. */
@@ -62,6 +67,9 @@ export interface ReportSources {
   readonly problems: readonly ProblemReport[];
   readonly notes: readonly string[];
   readonly repairs?: RepairsSources;
+  /** Frames of containers that the programs at their ports dropped, by reason. */
+  readonly dropped: Readonly<Record<string, number>>;
+  readonly cni: readonly CniReport[];
   /** Of the overlays, by their names. */
   readonly diagnostics: Record<string, unknown>;
 }
@@ -79,6 +87,8 @@ export function makeReport(sources: ReportSources): Report {
     ...(sources.dns && { DNS: dnsReport(sources.dns) }),
     Containers: sources.links.map(linkReport),
     Notes: [...sources.notes],
+    Dropped: { ...sources.dropped },
+    Cni: [...sources.cni],
     ...(sources.repairs && { Repairs: repairsReport(sources.repairs) }),
     Problems: [
       ...peerProblems(sources.mesh, router),

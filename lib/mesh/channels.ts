@@ -27,6 +27,8 @@ export interface ChannelHost {
   readonly ourself: { readonly name: PeerName };
   readonly routes: Routes;
   readonly connections: ReadonlyMap<PeerName, LocalConnection>;
+  /** So many bytes of gossip were sent. */
+  gossiped(bytes: number): void;
 }
 
 type Unicast = GossipMessage & { kind: "unicast" };
@@ -154,6 +156,7 @@ export class Channels {
     }
     // At every hop: an original would relay the message to a peer that does not know the channel.
     if (isAnnounced(message.channel) && !connection.announces(message.channel)) return false;
+    this.host.gossiped(message.payload.length);
     connection.send(encodeGossip(message));
     return true;
   }

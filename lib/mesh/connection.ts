@@ -47,6 +47,8 @@ export interface ConnectionHost {
   add(connection: LocalConnection, restarted: boolean): void;
   established(connection: LocalConnection): void;
   gossip(from: PeerName, tag: number, body: Uint8Array): Work;
+  /** Count bytes of gossip that were sent. */
+  gossiped(bytes: number): void;
   /** The handshake of a connection has ended. */
   introduced(connection: LocalConnection): void;
   /** The connection buffers this many bytes of an unfinished message. */
@@ -108,7 +110,10 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     );
     this.#sender = new GossipSender(
       host,
-      (message) => this.send(message),
+      (message) => {
+        host.gossiped(message.length);
+        this.send(message);
+      },
       (error) => this.shutdown(error),
     );
     const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));

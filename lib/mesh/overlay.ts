@@ -44,6 +44,15 @@ export interface OverlayVitals {
   /** Undefined where frames are not counted. */
   readonly received?: Traffic | undefined;
   readonly sent?: Traffic | undefined;
+  /** The same by overlay, where a connection has several. */
+  readonly byOverlay?: readonly OverlayTraffic[];
+}
+
+/** Bytes of frames that went by one overlay. */
+export interface OverlayTraffic {
+  readonly overlay: string;
+  readonly received: number;
+  readonly sent: number;
 }
 
 /** The overlay of one connection. */

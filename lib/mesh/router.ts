@@ -68,6 +68,8 @@ export class MeshRouter implements ConnectionHost {
   /** Questions to other routers, and theirs to us. */
   readonly questions: Ask;
   readonly lost: LostPeers;
+  /** Bytes of gossip on all connections since the start. */
+  readonly gossipBytes = { received: 0, sent: 0 };
   readonly #admission: Admission;
   readonly #accepts: AcceptBudget;
   readonly #limit: ConnectionLimit;
@@ -326,7 +328,12 @@ export class MeshRouter implements ConnectionHost {
     one?.shutdown(new Error(`too many unfinished messages of all peers (${this.#unfinished.max} bytes)`));
   }
 
+  gossiped(bytes: number): void {
+    this.gossipBytes.sent += bytes;
+  }
+
   gossip(from: PeerName, tag: number, body: Uint8Array): Work {
+    this.gossipBytes.received += body.length;
     return this.channels.receive(from, tag, body);
   }
 

@@ -1,5 +1,5 @@
 // How a connection does at a moment.
-import type { OverlayVitals, Traffic } from "./overlay.ts";
+import type { OverlayTraffic, OverlayVitals, Traffic } from "./overlay.ts";
 
 export const HEARTBEAT_MS = 30_000;
 /** A heartbeat later than this is missed: both ends look at their clocks once a second. */
@@ -19,6 +19,7 @@ export interface Vitals {
   /** Frames received and sent. */
   readonly received: Traffic | undefined;
   readonly sent: Traffic | undefined;
+  readonly byOverlay: readonly OverlayTraffic[];
 }
 
 /** Return vitals from the control connection, last heard `controlMs` ago, and those of its overlay. */
@@ -36,5 +37,6 @@ export function vitalsOf(
     roundTripMs,
     received: overlay?.received,
     sent: overlay?.sent,
+    byOverlay: overlay?.byOverlay ?? [],
   };
 }

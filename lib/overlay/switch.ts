@@ -166,7 +166,14 @@ export class SwitchedConnection implements OverlayConnection {
   }
 
   vitals(): OverlayVitals {
-    return mergeVitals(this.#candidates.flatMap(({ connection }) => connection?.vitals?.() ?? []));
+    return mergeVitals(
+      new Map(
+        this.#candidates.flatMap(({ name, connection }) => {
+          const vitals = connection?.vitals?.();
+          return vitals ? [[name, vitals]] : [];
+        }),
+      ),
+    );
   }
 
   #prepare(overlay: NamedOverlay, candidate: Candidate, index: number): void {

@@ -1,14 +1,18 @@
 // Signs of life and traffic of a connection, over all its overlays.
 import type { OverlayVitals, Traffic } from "../mesh/overlay.ts";
 
-/** Return the latest signs of life, and the sum of all traffic. */
-export function mergeVitals(all: readonly OverlayVitals[]): OverlayVitals {
+/** Return the latest signs of life, and the sum of all traffic, from those of each overlay by its name. */
+export function mergeVitals(named: ReadonlyMap<string, OverlayVitals>): OverlayVitals {
+  const all = [...named.values()];
   return {
     heardMs: least(all.map(({ heardMs }) => heardMs)),
     beatMs: least(all.map(({ beatMs }) => beatMs)),
     framesMs: least(all.map(({ framesMs }) => framesMs)),
     received: sum(all.map(({ received }) => received)),
     sent: sum(all.map(({ sent }) => sent)),
+    byOverlay: [...named].flatMap(([overlay, { received, sent }]) =>
+      received && sent ? [{ overlay, received: received.bytes, sent: sent.bytes }] : [],
+    ),
   };
 }
 

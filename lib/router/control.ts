@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { formatCidr } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
+import { CniTimes } from "../api/cnitimes.ts";
 import { localClient } from "../api/listen.ts";
 import { makeReport, type Report } from "../api/report.ts";
 import type { ApiTarget } from "../api/target.ts";
@@ -48,12 +49,13 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
   const { allocator, attachments, work } = addresses;
   const pinger = startPinger(context, mesh, datapath);
   let servers: TcpServers | undefined;
+  const cniTimes = new CniTimes(() => performance.now());
   const target: ApiTarget = {
     log: log.with({ component: "api" }),
     allocator,
     allocates: options.allocates,
     defaultSubnet: options.defaultSubnet,
-    report: () => report(context, parts, servers),
+    report: () => report(context, parts, cniTimes, servers),
     traffic: () => ({
       name: context.name,
       nickname: mesh.ourself.nickName,
@@ -70,7 +72,10 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
     expose: exposing.expose,
     hide: exposing.hide,
     isReady: () => scope.state === "ready" && (services.ready?.() ?? true),
-    cni: (call, caller) => services.cni(call, localClient(target, caller), ports.letGo(work), caller),
+    cni: (call, caller) =>
+      cniTimes.measure(call, () =>
+        services.cni(call, localClient(target, caller), ports.letGo(work), caller),
+      ),
   };
   const api = localClient(target);
   for (const [subject, answerer] of services.answerers?.(api) ?? []) mesh.questions.answer(subject, answerer);
@@ -114,6 +119,7 @@ function startPinger(
 function report(
   { options, services, scope, store }: RouterContext,
   { host, datapath: { datapath, overlay, ports }, mesh, addresses, dns }: RouterParts,
+  cniTimes: CniTimes,
   servers: TcpServers | undefined,
 ): Report {
   const { allocator, attachments, work } = addresses;
@@ -136,6 +142,8 @@ function report(
     links: ports.states(),
     problems: [...host.exposures.problems(), ...attachments.problems()],
     repairs: host.reconciler,
+    dropped: ports.dropped(),
+    cni: cniTimes.report(),
     notes: [
       ...meshNotes(options),
       ...mesh.notes(),

@@ -25,6 +25,8 @@ export interface ContainerPorts extends Pick<ContainerLinks, "follow" | "letGo" 
   changed(event: RouteEvent): void;
   /** What the containers have received and sent. */
   traffic(): TrafficSample["links"];
+  /** Frames of containers that the programs dropped, by reason. */
+  dropped(): Record<string, number>;
   notes(): string[];
   stop(): void;
 }
@@ -65,6 +67,7 @@ export function startPorts(
         return found ? [trafficOf(state, found, ports?.dropped(state.port.index) ?? 0)] : [];
       });
     },
+    dropped: () => ports?.droppedByReason() ?? {},
     notes: () => ports?.notes() ?? [why],
     stop() {
       kept.stop();

@@ -17,7 +17,14 @@ import { BRIDGE, isContainerVeth, POLICY_TABLE } from "../names.ts";
 import { admitPort, bindPort, forgetPorts } from "./binding.ts";
 import { dropNotes, dropWarnings, strictNote } from "./drops.ts";
 import { findProgram, type HookLink, type How, hasTcx, hook, hookedPrograms, unhookOther } from "./hook.ts";
-import { closePortMaps, createPortMaps, mapsOf, type PortEntry, type PortMaps } from "./maps.ts";
+import {
+  closePortMaps,
+  createPortMaps,
+  type Dropped,
+  mapsOf,
+  type PortEntry,
+  type PortMaps,
+} from "./maps.ts";
 import { portProgram, type RemoteMacs } from "./program.ts";
 
 /** Policies that others put in force, or take away, are noticed within this. */
@@ -161,6 +168,20 @@ export class Ports {
     const dropped = this.#maps.ports.get(port)?.dropped;
     if (!dropped) return 0;
     return Number(dropped.flood + dropped.multicast + dropped.spoofed + dropped.protocol);
+  }
+
+  /** Frames of all ports that the program dropped, by reason. */
+  droppedByReason(): Record<keyof Dropped, number> {
+    const all = { flood: 0, multicast: 0, spoofed: 0, protocol: 0 };
+    for (const port of this.#hooked) {
+      const dropped = this.#maps.ports.get(port)?.dropped;
+      if (!dropped) continue;
+      all.flood += Number(dropped.flood);
+      all.multicast += Number(dropped.multicast);
+      all.spoofed += Number(dropped.spoofed);
+      all.protocol += Number(dropped.protocol);
+    }
+    return all;
   }
 
   /** Puts the program back. */

@@ -25,6 +25,8 @@ export interface VitalsReport {
   /** Of the last seconds. */
   ReceivedBytesPerS: number | null;
   SentBytesPerS: number | null;
+  /** Bytes by overlay, of those that count them. */
+  ByOverlay?: { Overlay: string; ReceivedBytes: number; SentBytes: number }[];
 }
 
 export interface LostReport {
@@ -62,7 +64,7 @@ export interface RefusedReport {
 const orNull = <T>(value: T | undefined): T | null => value ?? null;
 
 export function vitalsReport(clock: Clock, connection: LocalConnection): VitalsReport {
-  const { since, heardMs, silent, framesMs, roundTripMs, received, sent } = connection.vitals();
+  const { since, heardMs, silent, framesMs, roundTripMs, received, sent, byOverlay } = connection.vitals();
   return {
     Since: since === undefined ? null : dateOf(clock, since).toISOString(),
     LastHeardMs: Math.round(heardMs),
@@ -73,6 +75,11 @@ export function vitalsReport(clock: Clock, connection: LocalConnection): VitalsR
     SentBytes: orNull(sent?.bytes),
     ReceivedBytesPerS: orNull(received && Math.round(received.perSecond)),
     SentBytesPerS: orNull(sent && Math.round(sent.perSecond)),
+    ByOverlay: byOverlay.map((traffic) => ({
+      Overlay: traffic.overlay,
+      ReceivedBytes: traffic.received,
+      SentBytes: traffic.sent,
+    })),
   };
 }
 

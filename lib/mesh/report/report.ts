@@ -33,6 +33,8 @@ export interface MeshReport {
   /** Peers, and hosts that may be none, that we refuse or that refuse us. */
   Refused?: RefusedReport[];
   TerminationCount: number;
+  /** Of all connections since the start. */
+  GossipBytes?: { Received: number; Sent: number };
   Targets: string[];
   /** The state of each target. */
   TargetStates: TargetReport[];
@@ -70,6 +72,7 @@ export function meshReport(mesh: MeshRouter, owners: ReadonlySet<string>): MeshR
     Lost: lostReports(mesh, owners),
     Refused: refusedReports(mesh),
     TerminationCount: mesh.maker.terminations,
+    GossipBytes: { Received: mesh.gossipBytes.received, Sent: mesh.gossipBytes.sent },
     Targets: mesh.maker.directPeers(),
     TargetStates: mesh.maker.namedTargets().map(targetState),
   };

@@ -1,0 +1,55 @@
+// How long calls of the CNI plugin take in the router, by command and outcome.
+import { Histogram, type HistogramCounts } from "../clock/histogram.ts";
+import type { CniCall, CniOutcome } from "./bodies.ts";
+
+/** Commands of CNI 1.1; whatever else is asked for is counted together. */
+const COMMANDS = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"];
+
+/** In the report. */
+export interface CniReport {
+  Command: string;
+  Outcome: "success" | "failure";
+  Times: HistogramCounts;
+}
+
+export class CniTimes {
+  readonly #times = new Map<string, { command: string; outcome: CniReport["Outcome"]; times: Histogram }>();
+
+  /** `now` is in ms. */
+  constructor(private readonly now: () => number) {}
+
+  /** Run a call, and count how long it takes. */
+  async measure(
+    { variables }: CniCall,
+    run: () => Promise<CniOutcome | undefined>,
+  ): Promise<CniOutcome | undefined> {
+    const started = this.now();
+    const given = variables["CNI_COMMAND"] ?? "";
+    const count = (outcome: CniReport["Outcome"]) =>
+      this.#add(COMMANDS.includes(given) ? given : "other", outcome, (this.now() - started) / 1_000);
+    try {
+      const outcome = await run();
+      // What the plugin runs by itself is not known here.
+      if (outcome) count(outcome.code === 0 ? "success" : "failure");
+      return outcome;
+    } catch (error) {
+      count("failure");
+      throw error;
+    }
+  }
+
+  report(): CniReport[] {
+    return Array.from(this.#times.values(), ({ command, outcome, times }) => ({
+      Command: command,
+      Outcome: outcome,
+      Times: times.counts,
+    }));
+  }
+
+  #add(command: string, outcome: CniReport["Outcome"], seconds: number): void {
+    const key = `${command} ${outcome}`;
+    const entry = this.#times.get(key) ?? { command, outcome, times: new Histogram() };
+    this.#times.set(key, entry);
+    entry.times.add(seconds);
+  }
+}
