@@ -27,6 +27,7 @@ const LOADERS = {
   "manifest kubernetes": async () => (await import("./commands/manifest.ts")).kubernetes,
   "manifest serve": async () => (await import("./commands/manifest.ts")).serve,
   "manifest marathon": async () => (await import("./commands/manifest.ts")).marathon,
+  "manifest monitoring": async () => (await import("./commands/monitoring.ts")).monitoring,
   status: async () => (await import("./commands/status.ts")).status,
   top: async () => (await import("./commands/top.ts")).top,
   ui: async () => (await import("./commands/ui.ts")).ui,

@@ -192,7 +192,7 @@ describe("completion", () => {
     [["man"], ["manual", "manifest"]],
     [
       ["manifest", ""],
-      ["kubernetes", "serve", "marathon"],
+      ["kubernetes", "serve", "marathon", "monitoring"],
     ],
     [["manifest", "k"], ["kubernetes"]],
     [["status", "p"], ["peers"]],
