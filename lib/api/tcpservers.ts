@@ -1,5 +1,5 @@
 // HTTP servers on TCP, within a bound on open files: strangers may reach them, and the process needs files itself.
-import { every, systemClock } from "../clock/clock.ts";
+import { type Clock, every, systemClock } from "../clock/clock.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { openFiles, openFilesLimit } from "../sys/openfiles.ts";
@@ -25,7 +25,11 @@ export interface TcpService {
 }
 
 /** Start all servers, or none; throws the error of the one that fails. */
-export function startTcpServers(services: readonly TcpService[], log: Log): TcpServers {
+export function startTcpServers(
+  services: readonly TcpService[],
+  log: Log,
+  clock: Clock = systemClock,
+): TcpServers {
   const servers = new Map<TcpService, Server>();
   const close = () => {
     // All connections are closed at once; nothing waits for the rest.
@@ -46,7 +50,7 @@ export function startTcpServers(services: readonly TcpService[], log: Log): TcpS
     }
     if (missing !== undefined) warn("optional", missing);
   };
-  const warn = limitedWarnings(log, systemClock.now);
+  const warn = limitedWarnings(log, () => clock.now());
   try {
     beginMissing();
   } catch (error) {
@@ -55,7 +59,7 @@ export function startTcpServers(services: readonly TcpService[], log: Log): TcpS
   }
   const limit = Math.min(MAX_FILES, openFilesLimit() / 2);
   let closedAt: Date | undefined;
-  const counting = every(systemClock, COUNT_MS, () => {
+  const counting = every(clock, COUNT_MS, () => {
     const count = openFiles();
     if (count > limit) {
       closedAt = new Date();

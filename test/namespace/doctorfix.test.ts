@@ -48,6 +48,23 @@ async function expectFixed(planned: string[], state: () => Promise<unknown>): Pr
   expect(await does()).toEqual([]);
 }
 
+test("a link that was made anew since it was looked at is left alone", async () => {
+  await ip("link", "add", "vethweplx", "type", "veth", "peer", "name", "other0");
+  const index = Number((await ip("-o", "link", "show", "vethweplx")).split(":")[0]);
+  const apply = (at: number) =>
+    host.must([
+      process.execPath,
+      "-e",
+      `import { applyFixes } from "${join(import.meta.dir, "../../lib/doctor/apply.ts")}";
+       const fix = { action: "delete-link", link: "vethweplx", index: ${at}, kind: "veth" };
+       console.log(applyFixes([{ check: "links", does: "delete it", fix }])[0].error);`,
+    ]);
+  expect(await apply(index + 1)).toBe("another link has that name now\n");
+  expect(await ip("link", "show", "vethweplx")).toContain("vethweplx");
+  expect(await apply(index)).toBe("undefined\n");
+  expect((await host.exec(["ip", "link", "show", "vethweplx"])).code).not.toBe(0);
+});
+
 test("settings, CNI's folders, and leftovers of the original and of a router that was killed", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1");
   await host.weave("expose");

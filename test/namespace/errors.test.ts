@@ -1,4 +1,5 @@
-// Errors of connections and listeners name their cause: each is made in the kernel, and told apart.
+// Errors of connections and listeners name their cause: each is made in the kernel, and told apart. A command that fails
+// leaves all as it was.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -202,4 +203,30 @@ test("who is not root is told so, whether the router runs or not", async () => {
   expect((await host.exec([join(DIST, "weave"), "status"])).stderr).toStartWith(
     "weave status: weave is not running",
   );
+});
+
+describe("a command that fails half way", () => {
+  const weave = (...args: string[]) => host.exec([join(DIST, "weave"), ...args]);
+  const addresses = () =>
+    host.must(["curl", "-s", "--unix-socket", join(host.folder, "run/weave.sock"), "x/ip"]);
+
+  beforeAll(() => host.weave("launch", "--ipalloc-init=consensus=1"), 60_000);
+  afterAll(() => host.weave("stop"));
+
+  test("attach gives the address back", async () => {
+    await host.weave("expose");
+    const before = await addresses();
+    const { code, stderr } = await weave("attach", "--netns", "/proc/self/ns/net");
+    expect([code, stderr]).toEqual([1, expect.stringContaining("/proc/self/ns/net")]);
+    expect(await addresses()).toBe(before);
+  });
+
+  test("expose leaves what was exposed before", async () => {
+    await host.weave("expose", "10.32.0.99/12");
+    const before = await addresses();
+    const { code, stderr } = await weave("expose", "10.32.0.98/12", "10.32.0.99/12", "-h", "a..b");
+    expect([code, stderr]).toEqual([1, expect.stringContaining("is not a domain name")]);
+    expect(await addresses()).toBe(before);
+    expect(await host.must(["ip", "addr", "show", "weave"])).toContain("10.32.0.99/12");
+  });
 });

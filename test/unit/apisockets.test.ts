@@ -1,0 +1,97 @@
+// The control API over sockets: calls that take long, callers that go, and ports that are served once.
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { apiClient } from "../../lib/api/client.ts";
+import { serveUnix } from "../../lib/api/listen.ts";
+import { text } from "../../lib/api/responses.ts";
+import { subject } from "../../lib/api/routing.ts";
+import type { Api } from "../../lib/api/server.ts";
+import { startTcpServers } from "../../lib/api/tcpservers.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { logTo, silentLog } from "../../lib/log/log.ts";
+
+let folder: string;
+let socket: string;
+let server: Bun.Server<undefined> | undefined;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "weave-api-"));
+  socket = join(folder, "sock");
+});
+
+afterEach(async () => {
+  await server?.stop(true);
+  rmSync(folder, { recursive: true });
+});
+
+test("a call that takes long is watched, and nothing is asked after it", async () => {
+  let probes = 0;
+  server = Bun.serve({
+    unix: socket,
+    async fetch({ url }) {
+      if (url.endsWith("/healthz")) probes++;
+      else await Bun.sleep(1_300);
+      return new Response("ok");
+    },
+  });
+  expect(await apiClient(socket)("GET", "/slow")).toBe("ok");
+  const asked = probes;
+  expect(asked).toBeGreaterThan(0);
+  await Bun.sleep(1_500);
+  expect(probes).toBe(asked);
+});
+
+test("a write whose caller has gone before it is read is not done; others are", async () => {
+  const done: string[] = [];
+  const write = subject()("/write/:id", {
+    POST({ parameters }) {
+      done.push(parameters.id);
+      return text("");
+    },
+  });
+  server = serveUnix(socket, { log: silentLog, routes: [write] } as unknown as Api);
+  const post = async (id: string, leave: boolean) => {
+    const caller = await Bun.connect({ unix: socket, socket: { data() {} } });
+    caller.write(`POST /write/${id} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n`);
+    if (leave) caller.terminate();
+    await Bun.sleep(200);
+    caller.end();
+  };
+  await post("gone", true);
+  await post("there", false);
+  expect(done).toEqual(["there"]);
+});
+
+test("a port is served once, and one that was taken as soon as it is free", () => {
+  const clock = new SimulatedClock();
+  const warnings: string[] = [];
+  const calls = { good: 0, taken: 0 };
+  let free = false;
+  const fake = { stop: async () => {} } as unknown as Bun.Server<undefined>;
+  const good = {
+    serve() {
+      calls.good++;
+      return fake;
+    },
+  };
+  const taken = {
+    optional: true,
+    serve() {
+      calls.taken++;
+      if (!free) throw new Error("in use");
+      return fake;
+    },
+  };
+  const log = logTo((_level, line) => warnings.push(line));
+  const servers = startTcpServers([good, taken], log, clock);
+  clock.advance(6_000);
+  expect(calls).toEqual({ good: 1, taken: 4 });
+  expect([servers.notes(), warnings]).toEqual([["in use"], ["in use"]]);
+  free = true;
+  clock.advance(6_000);
+  expect(calls).toEqual({ good: 1, taken: 5 });
+  expect(servers.notes()).toEqual([]);
+  servers.stop();
+});
