@@ -1,22 +1,8 @@
 // eBPF maps, typed by a layout of keys and one of values, so that callers never see bytes. Host byte order.
-import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { EINVAL, ENOENT, ENOSPC } from "../sys/errno.ts";
 import { SysError } from "../sys/syscall.ts";
-import {
-  BPF_MAP_CREATE,
-  BPF_MAP_DELETE_ELEM,
-  BPF_MAP_GET_FD_BY_ID,
-  BPF_MAP_GET_NEXT_KEY,
-  BPF_MAP_LOOKUP_BATCH,
-  BPF_MAP_LOOKUP_ELEM,
-  BPF_MAP_UPDATE_ELEM,
-  BPF_OBJ_GET_INFO_BY_FD,
-  bpf,
-  bpfAttr,
-  putName,
-  tryBpf,
-} from "./bpf.ts";
+import { BpfCall, type Command } from "./bpf.ts";
 
 const TYPES = { hash: 1, array: 2, lruHash: 9, lpmTrie: 11 } as const;
 /** Types whose entries are allocated on insertion (BPF_F_NO_PREALLOC), which a trie requires. */
@@ -60,40 +46,53 @@ export interface MapDefinition<K, V> {
   readonly maxEntries: number;
 }
 
+type Invoke = (call: BpfCall<Command>) => number;
+
+/** Memory that stays in its place, as the kernel gets its address. */
+const pinned = (size: number) => new Uint8Array(new ArrayBuffer(size));
+
 /** An open map. Operations throw SysError. */
 export class BpfMap<K, V> {
   readonly #key: Uint8Array;
   readonly #next: Uint8Array;
   readonly #value: Uint8Array;
-  readonly #attr = bpfAttr(32);
+  readonly #lookup: BpfCall<"MAP_LOOKUP_ELEM">;
+  readonly #update: BpfCall<"MAP_UPDATE_ELEM">;
+  readonly #delete: BpfCall<"MAP_DELETE_ELEM">;
 
   private constructor(
     readonly definition: MapDefinition<K, V>,
     readonly fd: number,
-    private readonly command = tryBpf,
+    private readonly invoke: Invoke = (call) => call.try(),
   ) {
-    this.#key = new Uint8Array(definition.key.size);
-    this.#next = new Uint8Array(definition.key.size);
-    this.#value = new Uint8Array(definition.value.size);
+    const key = pinned(definition.key.size);
+    const value = pinned(definition.value.size);
+    this.#key = key;
+    this.#value = value;
+    this.#next = pinned(definition.key.size);
+    this.#lookup = new BpfCall("MAP_LOOKUP_ELEM", { map_fd: fd, key, value });
+    this.#update = new BpfCall("MAP_UPDATE_ELEM", { map_fd: fd, key, value });
+    this.#delete = new BpfCall("MAP_DELETE_ELEM", { map_fd: fd, key });
   }
 
   /** Create a map. */
   static create<K, V>(definition: MapDefinition<K, V>): BpfMap<K, V> {
-    const { bytes, view } = bpfAttr();
-    view.setUint32(0, TYPES[definition.type], true);
-    view.setUint32(4, definition.key.size, true);
-    view.setUint32(8, definition.value.size, true);
-    view.setUint32(12, definition.maxEntries, true);
-    view.setUint32(16, GROWING.has(definition.type) ? BPF_F_NO_PREALLOC : 0, true);
-    putName(bytes, 28, definition.name);
-    return new BpfMap(definition, bpf(`eBPF map create ${definition.name}`, BPF_MAP_CREATE, bytes));
+    const { name, type, key, value, maxEntries } = definition;
+    const call = new BpfCall("MAP_CREATE", {
+      map_type: TYPES[type],
+      key_size: key.size,
+      value_size: value.size,
+      max_entries: maxEntries,
+      map_flags: GROWING.has(type) ? BPF_F_NO_PREALLOC : 0,
+      map_name: name,
+    });
+    return new BpfMap(definition, call.run(`eBPF map create ${name}`));
   }
 
   /** Open an existing map by its id. */
   static open<K, V>(definition: MapDefinition<K, V>, id: number): BpfMap<K, V> {
-    const { bytes, view } = bpfAttr();
-    view.setUint32(0, id, true);
-    return new BpfMap(definition, bpf(`eBPF map open ${definition.name}`, BPF_MAP_GET_FD_BY_ID, bytes));
+    const call = new BpfCall("MAP_GET_FD_BY_ID", { map_id: id });
+    return new BpfMap(definition, call.run(`eBPF map open ${definition.name}`));
   }
 
   /** Open the map among those with these ids that matches the definition; undefined where none does. */
@@ -107,13 +106,11 @@ export class BpfMap<K, V> {
   }
 
   #isAsDefined(): boolean {
-    // struct bpf_map_info.
     const info = new Uint8Array(INFO_LENGTH);
-    const { bytes, view } = bpfAttr();
-    view.setUint32(0, this.fd, true);
-    view.setUint32(4, INFO_LENGTH, true);
-    view.setBigUint64(8, BigInt(ptr(info)), true);
-    bpf(`eBPF map info ${this.definition.name}`, BPF_OBJ_GET_INFO_BY_FD, bytes);
+    new BpfCall("OBJ_GET_INFO_BY_FD", { bpf_fd: this.fd, info_len: INFO_LENGTH, info }).run(
+      `eBPF map info ${this.definition.name}`,
+    );
+    // struct bpf_map_info.
     const found = new DataView(info.buffer);
     const { name, type, key, value, maxEntries } = this.definition;
     const numbers = [0, 8, 12, 16].map((at) => found.getUint32(at, true));
@@ -121,9 +118,9 @@ export class BpfMap<K, V> {
     return text === name && numbers.join() === [TYPES[type], key.size, value.size, maxEntries].join();
   }
 
-  /** The map behind an open fd; `command` stands in for bpf(2) in tests. */
-  static fromFd<K, V>(definition: MapDefinition<K, V>, fd: number, command = tryBpf): BpfMap<K, V> {
-    return new BpfMap(definition, fd, command);
+  /** The map behind an open fd; `invoke` stands in for bpf(2) in tests. */
+  static fromFd<K, V>(definition: MapDefinition<K, V>, fd: number, invoke?: Invoke): BpfMap<K, V> {
+    return new BpfMap(definition, fd, invoke);
   }
 
   close(): void {
@@ -132,7 +129,7 @@ export class BpfMap<K, V> {
 
   get(key: K): V | undefined {
     this.#put(this.definition.key, key, this.#key);
-    return this.#run(BPF_MAP_LOOKUP_ELEM, "lookup")
+    return this.#result(this.invoke(this.#lookup), "lookup")
       ? this.#take(this.definition.value, this.#value)
       : undefined;
   }
@@ -140,13 +137,13 @@ export class BpfMap<K, V> {
   set(key: K, value: V): void {
     this.#put(this.definition.key, key, this.#key);
     this.#put(this.definition.value, value, this.#value);
-    this.#run(BPF_MAP_UPDATE_ELEM, "update");
+    this.#result(this.invoke(this.#update), "update");
   }
 
   /** Remove an entry of a hash. Returns false if there was none. */
   delete(key: K): boolean {
     this.#put(this.definition.key, key, this.#key);
-    return this.#run(BPF_MAP_DELETE_ELEM, "delete");
+    return this.#result(this.invoke(this.#delete), "delete");
   }
 
   /** Return all entries; of those that change meanwhile, the old or the new. */
@@ -158,23 +155,18 @@ export class BpfMap<K, V> {
   #batches(): [K, V][] | undefined {
     const { key, value } = this.definition;
     const entries = Math.max(BATCH_ENTRIES, Math.floor(BATCH_BYTES / value.size));
-    const [keys, values] = [new Uint8Array(entries * key.size), new Uint8Array(entries * value.size)];
+    const [keys, values] = [pinned(entries * key.size), pinned(entries * value.size)];
     // Opaque position of the next batch: a key, or the number of a bucket.
-    const next = new Uint8Array(Math.max(4, key.size));
-    const { bytes, view } = bpfAttr(56);
+    const position = pinned(Math.max(4, key.size));
+    const call = new BpfCall("MAP_LOOKUP_BATCH", { map_fd: this.fd, out_batch: position, keys, values });
     const [keyView, valueView] = [new DataView(this.#key.buffer), new DataView(this.#value.buffer)];
     const found: [K, V][] = [];
-    for (let first = true, more = true; more; first = false) {
-      view.setBigUint64(0, first ? 0n : BigInt(ptr(next)), true);
-      view.setBigUint64(8, BigInt(ptr(next)), true);
-      view.setBigUint64(16, BigInt(ptr(keys)), true);
-      view.setBigUint64(24, BigInt(ptr(values)), true);
-      view.setUint32(32, entries, true);
-      view.setUint32(36, this.fd, true);
-      const result = this.command(BPF_MAP_LOOKUP_BATCH, bytes);
+    for (let more = true; more; call.set("in_batch", position)) {
+      call.set("count", entries);
+      const result = this.invoke(call);
       if (result === -EINVAL || result === -ENOTSUPP || result === -ENOSPC) return undefined;
       more = this.#result(result, "read");
-      const count = view.getUint32(32, true);
+      const count = call.get("count");
       for (let i = 0; i < count; i++) {
         this.#key.set(keys.subarray(i * key.size, (i + 1) * key.size));
         this.#value.set(values.subarray(i * value.size, (i + 1) * value.size));
@@ -187,36 +179,21 @@ export class BpfMap<K, V> {
   #walk(): [K, V][] {
     const found: [K, V][] = [];
     const seen = new Set<string>();
-    for (let more = this.#advance(false); more; more = this.#advance(true)) {
+    // Without a key: the first one.
+    const next = new BpfCall("MAP_GET_NEXT_KEY", { map_fd: this.fd, next_key: this.#next });
+    for (; this.#result(this.invoke(next), "walk"); next.set("key", this.#key)) {
       this.#key.set(this.#next);
       // Where the key was deleted meanwhile, the kernel starts over.
       const id = this.#key.join();
       if (seen.has(id)) break;
       seen.add(id);
-      if (!this.#run(BPF_MAP_LOOKUP_ELEM, "lookup")) continue;
+      if (!this.#result(this.invoke(this.#lookup), "lookup")) continue;
       found.push([
         this.#take(this.definition.key, this.#key),
         this.#take(this.definition.value, this.#value),
       ]);
     }
     return found;
-  }
-
-  #advance(fromKey: boolean): boolean {
-    const { bytes, view } = this.#attr;
-    view.setUint32(0, this.fd, true);
-    view.setBigUint64(8, fromKey ? BigInt(ptr(this.#key)) : 0n, true);
-    view.setBigUint64(16, BigInt(ptr(this.#next)), true);
-    return this.#result(this.command(BPF_MAP_GET_NEXT_KEY, bytes), "walk");
-  }
-
-  #run(command: number, what: string): boolean {
-    const { bytes, view } = this.#attr;
-    view.setUint32(0, this.fd, true);
-    view.setBigUint64(8, BigInt(ptr(this.#key)), true);
-    // Attributes that a command does not use have to be zero.
-    view.setBigUint64(16, command === BPF_MAP_DELETE_ELEM ? 0n : BigInt(ptr(this.#value)), true);
-    return this.#result(this.command(command, bytes), what);
   }
 
   #result(result: number, what: string): boolean {

@@ -3,16 +3,7 @@ import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { EAGAIN } from "../sys/errno.ts";
 import { SysError } from "../sys/syscall.ts";
-import {
-  BPF_OBJ_GET_INFO_BY_FD,
-  BPF_PROG_GET_FD_BY_ID,
-  BPF_PROG_LOAD,
-  BPF_PROG_TEST_RUN,
-  bpf,
-  bpfAttr,
-  putName,
-  tryBpf,
-} from "./bpf.ts";
+import { BpfCall } from "./bpf.ts";
 
 const PROG_TYPE_SCHED_CLS = 3;
 const LOG_SIZE = 1 << 20;
@@ -41,21 +32,21 @@ export interface Program {
 
 /** Load a traffic control program (`instructions` as the assembler emits them). Throws VerifierError. */
 export function loadProgram(name: string, instructions: Uint8Array): Program {
-  const license = new TextEncoder().encode("GPL\0");
-  const { bytes, view } = bpfAttr();
-  view.setUint32(0, PROG_TYPE_SCHED_CLS, true);
-  view.setUint32(4, instructions.length / 8, true);
-  view.setBigUint64(8, BigInt(ptr(instructions)), true);
-  view.setBigUint64(16, BigInt(ptr(license)), true);
-  putName(bytes, 48, name);
-  const fd = tryLoad(bytes);
+  const call = new BpfCall("PROG_LOAD", {
+    prog_type: PROG_TYPE_SCHED_CLS,
+    insn_cnt: instructions.length / 8,
+    insns: instructions,
+    license: new TextEncoder().encode("GPL\0"),
+    prog_name: name,
+  });
+  const fd = tryLoad(call);
   if (fd >= 0) return { name, fd, close: () => closeSync(fd) };
   // The log costs time: only for a program that fails.
   const log = new Uint8Array(LOG_SIZE);
-  view.setUint32(24, 1, true);
-  view.setUint32(28, LOG_SIZE, true);
-  view.setBigUint64(32, BigInt(ptr(log)), true);
-  const again = tryLoad(bytes);
+  call.set("log_level", 1);
+  call.set("log_size", LOG_SIZE);
+  call.set("log_buf", log);
+  const again = tryLoad(call);
   if (again >= 0) closeSync(again);
   const end = log.indexOf(0);
   const text = new TextDecoder().decode(log.subarray(0, end < 0 ? LOG_SIZE : end));
@@ -64,23 +55,24 @@ export function loadProgram(name: string, instructions: Uint8Array): Program {
 }
 
 /** A signal interrupts the verifier with EAGAIN; the runtime stops its threads by signals. */
-function tryLoad(attr: Uint8Array): number {
+function tryLoad(call: BpfCall<"PROG_LOAD">): number {
   let result = -EAGAIN;
-  for (let i = 0; i < MAX_INTERRUPTIONS && result === -EAGAIN; i++) result = tryBpf(BPF_PROG_LOAD, attr);
+  for (let i = 0; i < MAX_INTERRUPTIONS && result === -EAGAIN; i++) result = call.try();
   return result;
 }
 
 /** Run a program once on a frame, without a link (BPF_PROG_TEST_RUN). Returns the verdict and the frame. */
 export function testRun(program: Program, frame: Uint8Array): { verdict: number; frame: Uint8Array } {
   const out = new Uint8Array(frame.length + 256);
-  const { bytes, view } = bpfAttr();
-  view.setUint32(0, program.fd, true);
-  view.setUint32(8, frame.length, true);
-  view.setUint32(12, out.length, true);
-  view.setBigUint64(16, BigInt(ptr(frame)), true);
-  view.setBigUint64(24, BigInt(ptr(out)), true);
-  bpf(`eBPF program test run ${program.name}`, BPF_PROG_TEST_RUN, bytes);
-  return { verdict: view.getUint32(4, true), frame: out.subarray(0, view.getUint32(12, true)) };
+  const call = new BpfCall("PROG_TEST_RUN", {
+    prog_fd: program.fd,
+    data_size_in: frame.length,
+    data_in: frame,
+    data_size_out: out.length,
+    data_out: out,
+  });
+  call.run(`eBPF program test run ${program.name}`);
+  return { verdict: call.get("retval"), frame: out.subarray(0, call.get("data_size_out")) };
 }
 
 const INFO_LENGTH = 128;
@@ -88,9 +80,7 @@ const MAX_MAPS = 64;
 
 /** Open a loaded program by its id. Throws SysError. */
 export function openProgram(id: number): Program {
-  const { bytes, view } = bpfAttr();
-  view.setUint32(0, id, true);
-  const fd = bpf(`eBPF program open ${id}`, BPF_PROG_GET_FD_BY_ID, bytes);
+  const fd = new BpfCall("PROG_GET_FD_BY_ID", { prog_id: id }).run(`eBPF program open ${id}`);
   const close = () => closeSync(fd);
   try {
     return { name: describe(fd, id).name, fd, close };
@@ -127,11 +117,9 @@ function describe(fd: number, what: number | string): { id: number; name: string
   const infoView = new DataView(info.buffer);
   infoView.setUint32(52, MAX_MAPS, true);
   infoView.setBigUint64(56, BigInt(ptr(ids)), true);
-  const { bytes, view } = bpfAttr();
-  view.setUint32(0, fd, true);
-  view.setUint32(4, INFO_LENGTH, true);
-  view.setBigUint64(8, BigInt(ptr(info)), true);
-  bpf(`eBPF program info ${what}`, BPF_OBJ_GET_INFO_BY_FD, bytes);
+  new BpfCall("OBJ_GET_INFO_BY_FD", { bpf_fd: fd, info_len: INFO_LENGTH, info }).run(
+    `eBPF program info ${what}`,
+  );
   return {
     id: infoView.getUint32(4, true),
     name: new TextDecoder().decode(info.subarray(64, 80)).replace(/\0.*$/s, ""),
