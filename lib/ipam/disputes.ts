@@ -1,7 +1,9 @@
 // Ranges in use here that another ring gives to another peer. We keep them; both sides show the dispute until one gives
 // in.
+
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { type Clock, timeText } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Dispute } from "./ring/merge.ts";
 
@@ -27,7 +29,7 @@ interface DisputeWithPeer {
 }
 
 export class Disputes {
-  readonly #byPeer = new Map<PeerName, DisputeWithPeer>();
+  readonly #byPeer = new LatestMap<PeerName, DisputeWithPeer>(MAX_PEERS);
   #settled: { readonly peer: PeerName; readonly ranges: readonly AddressRange[]; readonly at: number }[] = [];
 
   /**
@@ -56,7 +58,6 @@ export class Disputes {
   #note(claimer: PeerName, claims: readonly Dispute[], direct: boolean, now: number): boolean {
     const known = this.#byPeer.get(claimer);
     const due = !known || now - known.reassertedAt >= REASSERT_INTERVAL_MS;
-    this.#byPeer.delete(claimer);
     this.#byPeer.set(claimer, {
       ranges: claims.flatMap(({ ranges }) => ranges).slice(0, MAX_RANGES),
       since: known?.since ?? now,
@@ -64,10 +65,6 @@ export class Disputes {
       reassertedAt: due ? now : known.reassertedAt,
       direct: direct || (known?.direct ?? false),
     });
-    for (const oldest of this.#byPeer.keys()) {
-      if (this.#byPeer.size <= MAX_PEERS) break;
-      this.#byPeer.delete(oldest);
-    }
     return due;
   }
 

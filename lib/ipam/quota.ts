@@ -1,6 +1,8 @@
 // Quota of donations to each peer: half of our free space at once, as the protocol has it, and then little by little. A
 // peer that repeats its requests would otherwise get all of it in seconds.
 import { type Clock, timeText } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { PeerName } from "../mesh/name.ts";
 
 /** Requests of one peer that are answered at once, and then each second. */
@@ -15,8 +17,7 @@ const SLOW_INTERVAL_MS = 1_000;
 const MAX_PEERS = 1_024;
 
 interface Account {
-  tokens: number;
-  at: number;
+  readonly requests: TokenBucket;
   granted: number;
   since: number;
   grantedAt: number;
@@ -24,18 +25,12 @@ interface Account {
 }
 
 export class DonationQuota {
-  readonly #accounts = new Map<PeerName, Account>();
+  readonly #accounts = new LatestMap<PeerName, Account>(MAX_PEERS);
 
   /** Return how many of `free` addresses a peer may have now; 0 for none. */
   allowance(peer: PeerName, free: number, now: number): number {
     const account = this.#account(peer, now);
-    account.tokens = Math.min(
-      BURST,
-      account.tokens + (Math.max(0, now - account.at) / 1000) * REQUESTS_PER_S,
-    );
-    account.at = now;
-    if (account.tokens < 1) return this.#limit(account, now, 0);
-    account.tokens--;
+    if (!account.requests.take(now)) return this.#limit(account, now, 0);
     if (account.granted <= free) return Number.POSITIVE_INFINITY;
     if (now >= account.grantedAt && now - account.grantedAt < SLOW_INTERVAL_MS)
       return this.#limit(account, now, 0);
@@ -71,20 +66,14 @@ export class DonationQuota {
     if (!account || now - account.since > WINDOW_MS) {
       const past = Number.NEGATIVE_INFINITY;
       account = {
-        tokens: BURST,
-        at: now,
+        requests: new TokenBucket(BURST, REQUESTS_PER_S, now),
         granted: 0,
         since: now,
         grantedAt: past,
         limitedAt: account?.limitedAt ?? past,
       };
     }
-    this.#accounts.delete(peer);
     this.#accounts.set(peer, account);
-    for (const oldest of this.#accounts.keys()) {
-      if (this.#accounts.size <= MAX_PEERS) break;
-      this.#accounts.delete(oldest);
-    }
     return account;
   }
 }

@@ -1,5 +1,7 @@
 // The addresses that we own, free and in use: sorted, disjoint ranges (weave: ipam/space).
+
 import { type AddressRange, formatIPv4, type IPv4, rangeContains, rangeSize } from "../address/ipv4.ts";
+import { firstIndex } from "../address/sorted.ts";
 
 /** A set of addresses as sorted, disjoint ranges. */
 class RangeSet {
@@ -17,23 +19,13 @@ class RangeSet {
   within(bounds: AddressRange | undefined): AddressRange[] {
     if (!bounds) return this.ranges;
     const parts: AddressRange[] = [];
-    for (let i = this.#firstEndingAfter(bounds.start); ; i++) {
+    const first = firstIndex(this.ranges.length, (at) => (this.ranges[at]?.end ?? 0) > bounds.start);
+    for (let i = first; ; i++) {
       const range = this.ranges[i];
       if (!range || range.start >= bounds.end) return parts;
       const [start, end] = [Math.max(range.start, bounds.start), Math.min(range.end, bounds.end)];
       if (start < end) parts.push({ start, end });
     }
-  }
-
-  #firstEndingAfter(address: IPv4): number {
-    let low = 0;
-    let high = this.ranges.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.ranges[middle]?.end ?? 0) > address) high = middle;
-      else low = middle + 1;
-    }
-    return low;
   }
 
   add(added: AddressRange): void {

@@ -1,5 +1,6 @@
 // Warnings that a peer, a pod or a fault could repeat without end: each kind is logged at most once a minute, with how
 // often it happened meanwhile.
+import { LatestMap } from "../clock/latestmap.ts";
 import { LogAllowance } from "./allowance.ts";
 import type { Fields } from "./fields.ts";
 import type { Log } from "./log.ts";
@@ -22,7 +23,7 @@ interface Kind {
  * `now` is in ms.
  */
 export function limitedWarnings(log: Pick<Log, "warning">, now: () => number): LimitedWarning {
-  const kinds = new Map<string, Kind>();
+  const kinds = new LatestMap<string, Kind>(MAX_KINDS);
   const allowance = new LogAllowance(now);
   return (kind, text, fields = {}) => {
     const known = kinds.get(kind);
@@ -32,12 +33,7 @@ export function limitedWarnings(log: Pick<Log, "warning">, now: () => number): L
     }
     const admitted = allowance.admit(text, { ...fields, suppressed: known?.suppressed || undefined });
     if (admitted) log.warning(text, admitted);
-    kinds.delete(kind);
     kinds.set(kind, { loggedAt: now(), suppressed: 0 });
-    for (const oldest of kinds.keys()) {
-      if (kinds.size <= MAX_KINDS) break;
-      kinds.delete(oldest);
-    }
   };
 }
 

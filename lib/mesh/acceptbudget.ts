@@ -1,6 +1,8 @@
 // The budget of inbound connections before their handshakes end. Any host can open them, so they are bounded by address
 // and in all, and the oldest gives way to the newest: an honest handshake takes milliseconds.
+
 import type { Clock } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LimitedWarning } from "../log/limited.ts";
 import { RefusedError, SelfConnectionError } from "./errors.ts";
@@ -24,7 +26,7 @@ export interface Stranger {
 
 export class AcceptBudget {
   readonly #byAddress = new Map<string, Set<Stranger>>();
-  readonly #rates = new Map<string, TokenBucket>();
+  readonly #rates = new LatestMap<string, TokenBucket>(MAX_ADDRESSES);
   #count = 0;
   #refused = 0;
 
@@ -48,14 +50,7 @@ export class AcceptBudget {
     const now = this.clock.now();
     const rate = this.#rates.get(ip) ?? new TokenBucket(ACCEPT_BURST, ACCEPTS_PER_S, now);
     const admitted = rate.take(now);
-    this.#rates.delete(ip);
     this.#rates.set(ip, rate);
-    if (this.#rates.size > MAX_ADDRESSES) {
-      for (const oldest of this.#rates.keys()) {
-        this.#rates.delete(oldest);
-        break;
-      }
-    }
     if (!admitted) this.#refuse(ip, `more than ${ACCEPTS_PER_S} connections a second`);
     return admitted;
   }

@@ -1,6 +1,8 @@
 // Questions from router to router, for `weave doctor --cluster` and `weave trace`: read-only, small, and only to peers that
 // announce the channel (features.ts). Pure: clock, chance and the channel are passed in.
+
 import type { Clock, Timer } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import type { Random } from "../clock/random.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
@@ -72,7 +74,7 @@ export class Ask implements Gossiper {
   readonly #waiting = new Map<bigint, Waiting>();
   /** Questions in progress, by the neighbour that passed them on: a source can be forged. */
   readonly #answering = new Map<PeerName, number>();
-  readonly #rates = new Map<PeerName, TokenBucket>();
+  readonly #rates = new LatestMap<PeerName, TokenBucket>(MAX_NEIGHBOURS);
   readonly #rate: TokenBucket;
   readonly #warn: LimitedWarning;
 
@@ -172,12 +174,7 @@ export class Ask implements Gossiper {
     if (all >= MAX_ANSWERING || (this.#answering.get(neighbour) ?? 0) >= MAX_ANSWERING_BY_ONE) return false;
     const now = this.host.clock.now();
     const rate = this.#rates.get(neighbour) ?? new TokenBucket(BURST, PER_S, now);
-    this.#rates.delete(neighbour);
     this.#rates.set(neighbour, rate);
-    for (const oldest of this.#rates.keys()) {
-      if (this.#rates.size <= MAX_NEIGHBOURS) break;
-      this.#rates.delete(oldest);
-    }
     return rate.take(now) && this.#rate.take(now);
   }
 

@@ -1,6 +1,8 @@
 // Peer names of two hosts, as cloned machines have. The host that was connected first keeps the name; the other is refused
 // and told why, also after the first is gone, whose addresses it would take for its own.
+
 import type { Clock } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import { HandshakeError, RefusedError } from "./errors.ts";
 import type { Features } from "./handshake.ts";
 import type { PeerName } from "./name.ts";
@@ -38,9 +40,9 @@ export interface Keeper {
 }
 
 export class Collisions {
-  readonly #pairs = new Map<string, Pair>();
+  readonly #pairs = new LatestMap<string, Pair>(MAX_PAIRS);
   /** Hosts with our own name, and when they were last heard of, in ms of the clock. */
-  readonly #own = new Map<string, number>();
+  readonly #own = new LatestMap<string, number>(MAX_PAIRS);
 
   constructor(private readonly clock: Clock) {}
 
@@ -53,16 +55,12 @@ export class Collisions {
     const pair = known ?? { name, keeper: keeper.ip, other, since: now, keeperThere: now, attempts: 0 };
     pair.attempts++;
     pair.keeperThere = Math.max(pair.keeperThere, keeper.lastHeard);
-    this.#pairs.delete(key);
     this.#pairs.set(key, pair);
-    keepLatest(this.#pairs);
   }
 
   /** Note that a host at this address has our own name. */
   noteOwn(address: string): void {
-    this.#own.delete(address);
     this.#own.set(address, this.clock.now());
-    keepLatest(this.#own);
   }
 
   /** Return why a host at `ip` may not have this name; `connected` is the host of this name that is connected now. */
@@ -130,13 +128,6 @@ export class Collisions {
   #refused(pair: Pair | undefined): Pair | undefined {
     const proven = this.#proven(pair);
     return proven && this.clock.now() - proven.keeperThere < REFUSED_MS ? proven : undefined;
-  }
-}
-
-function keepLatest(map: Map<string, unknown>): void {
-  for (const oldest of map.keys()) {
-    if (map.size <= MAX_PAIRS) break;
-    map.delete(oldest);
   }
 }
 

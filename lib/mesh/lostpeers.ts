@@ -1,6 +1,8 @@
 // Peers whose connection has ended lately, and why. Only established connections count, so every peer listed has proved
 // who it is where there is a password.
+
 import type { Clock } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import { peerTrouble } from "./errors.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
@@ -24,19 +26,14 @@ export interface LostPeer {
 type Ended = Pick<PeerConnection, "address" | "outbound">;
 
 export class LostPeers {
-  readonly #byName = new Map<PeerName, LostPeer>();
+  readonly #byName = new LatestMap<PeerName, LostPeer>(MAX_LOST);
 
   constructor(private readonly clock: Pick<Clock, "now">) {}
 
   /** Note that the connection to a peer has ended. */
   add({ address, outbound }: Ended, { name, nickName }: Pick<Peer, "name" | "nickName">, error: Error): void {
     const reason = peerTrouble(error, address).reason.slice(0, MAX_REASON);
-    this.#byName.delete(name);
     this.#byName.set(name, { name, nickName, address, outbound, at: this.clock.now(), reason });
-    for (const oldest of this.#byName.keys()) {
-      if (this.#byName.size <= MAX_LOST) break;
-      this.#byName.delete(oldest);
-    }
   }
 
   /** Forget a peer: it is connected again. */

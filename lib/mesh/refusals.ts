@@ -1,7 +1,9 @@
 // Peers that are refused for what they are: another ring, another range, our own name. Refusals are remembered and shown.
 // One that a handshake does not show also binds: that peer, until it restarts, is refused on every connection until the
 // cause has changed.
+
 import { type Clock, timeText } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { RefusedError } from "./errors.ts";
@@ -31,7 +33,7 @@ export interface RefusedPeer {
 }
 
 export class Refusals {
-  readonly #byName = new Map<PeerName, RefusedPeer>();
+  readonly #byName = new LatestMap<PeerName, RefusedPeer>(MAX_REFUSALS);
   readonly #warn: LimitedWarning;
 
   constructor(
@@ -52,7 +54,6 @@ export class Refusals {
     const known = this.#byName.get(name);
     const same = known?.uid === uid ? known : undefined;
     const boundUntil = binding ? now + BINDING_MS : (same?.boundUntil ?? Number.NEGATIVE_INFINITY);
-    this.#byName.delete(name);
     this.#byName.set(name, {
       name,
       uid,
@@ -65,10 +66,6 @@ export class Refusals {
       last: now,
       boundUntil,
     });
-    for (const oldest of this.#byName.keys()) {
-      if (this.#byName.size <= MAX_REFUSALS) break;
-      this.#byName.delete(oldest);
-    }
     this.#warn(`refused ${name}`, `refusing a peer: ${error.message}`, {
       peer: `${name}(${nickName})`,
       address,

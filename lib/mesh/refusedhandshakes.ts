@@ -1,6 +1,8 @@
 // Handshakes that failed for a cause that waiting does not mend, by address. The far end has not proved who it is, so an
 // entry holds our own words only, and an address has one entry.
+
 import type { Clock } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import type { HandshakeError } from "./errors.ts";
 
 /** Addresses that we dialled, and that only dialled us; the one not seen for longest is forgotten first. */
@@ -28,8 +30,8 @@ interface Called {
 }
 
 export class RefusedHandshakes {
-  readonly #dialled = new Map<string, RefusedHandshake>();
-  readonly #callers = new Map<string, RefusedHandshake>();
+  readonly #dialled = new LatestMap<string, RefusedHandshake>(MAX_DIALLED);
+  readonly #callers = new LatestMap<string, RefusedHandshake>(MAX_CALLERS);
 
   constructor(private readonly clock: Pick<Clock, "now">) {}
 
@@ -37,12 +39,9 @@ export class RefusedHandshakes {
   note({ address, remoteIp: ip, outbound }: Called, error: HandshakeError): void {
     if (!outbound && error.trouble.cause === "no router") return;
     const now = this.clock.now();
-    const [map, key, max] = outbound
-      ? ([this.#dialled, address, MAX_DIALLED] as const)
-      : ([this.#callers, ip, MAX_CALLERS] as const);
+    const [map, key] = outbound ? [this.#dialled, address] : [this.#callers, ip];
     const known = map.get(key);
     const same = known?.error.trouble.cause === error.trouble.cause ? known : undefined;
-    map.delete(key);
     map.set(key, {
       address: key,
       ip,
@@ -52,10 +51,6 @@ export class RefusedHandshakes {
       last: now,
       attempts: (same?.attempts ?? 0) + 1,
     });
-    for (const oldest of map.keys()) {
-      if (map.size <= max) break;
-      map.delete(oldest);
-    }
   }
 
   /** Forget an address: a handshake with it has succeeded. */

@@ -1,5 +1,6 @@
 // Owners of short ids. Of two peers that draw the same one, the lower name keeps it, and the other draws again once it
 // knows (mesh: peers.go).
+import { firstIndex } from "../address/sorted.ts";
 import { below, type Random } from "../clock/random.ts";
 import { SHORT_IDS } from "./bounds.ts";
 import type { PeerName } from "./name.ts";
@@ -68,12 +69,5 @@ export class ShortIds {
 
 /** Return the index of a name in a sorted list of peers, or where it would be. */
 function placeOf(name: PeerName, peers: readonly Peer[]): number {
-  let low = 0;
-  let high = peers.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((peers[middle]?.name ?? name) < name) low = middle + 1;
-    else high = middle;
-  }
-  return low;
+  return firstIndex(peers.length, (at) => (peers[at]?.name ?? name) >= name);
 }

@@ -1,6 +1,8 @@
 // Dropped packets as people are told of them: a line for each attempt at a connection, not for each packet of it, and no
 // more lines than a reader can use.
+
 import type { Clock } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LoggedPacket } from "../netlink/nflog.ts";
 import { MID_STREAM, UNTRACKED } from "./basechain.ts";
@@ -37,7 +39,7 @@ export interface DropListener {
 }
 
 export class Drops {
-  readonly #attempts = new Map<string, number>();
+  readonly #attempts = new LatestMap<string, number>(MAX_ATTEMPTS);
   readonly #lines: TokenBucket;
   #leftOut = 0;
 
@@ -94,13 +96,6 @@ export class Drops {
     const at = this.#attempts.get(key);
     const now = this.clock.now();
     if (at !== undefined && now - at < ATTEMPT_MS) return false;
-    this.#attempts.delete(key);
-    if (this.#attempts.size >= MAX_ATTEMPTS) {
-      for (const oldest of this.#attempts.keys()) {
-        this.#attempts.delete(oldest);
-        break;
-      }
-    }
     this.#attempts.set(key, now);
     return true;
   }

@@ -1,4 +1,5 @@
 // Repairs that others undo again and again: told as a fight, and repeated with back-off where they are undone at once.
+import { LatestMap } from "../../clock/latestmap.ts";
 import type { Culprit } from "./culprit.ts";
 
 const WINDOW_MS = 60_000;
@@ -21,16 +22,18 @@ interface Contested {
 }
 
 export class Fights {
-  readonly #objects = new Map<string, Contested>();
+  readonly #objects = new LatestMap<string, Contested>(MAX_OBJECTS);
   /** Who changed the link or table of that name, and when. */
-  readonly #suspects = new Map<string, { readonly culprit: Culprit; readonly at: number }>();
+  readonly #suspects = new LatestMap<string, { readonly culprit: Culprit; readonly at: number }>(
+    MAX_SUSPECTS,
+  );
 
   /** `now` is in ms, of a clock that nobody sets. */
   constructor(private readonly now: () => number) {}
 
   /** Note that a process has changed something about the link or table of that name. */
   suspect(subject: string, culprit: Culprit): void {
-    remember(this.#suspects, subject, { culprit, at: this.now() }, MAX_SUSPECTS);
+    this.#suspects.set(subject, { culprit, at: this.now() });
   }
 
   /** Return who has just changed the link or table that an object names. */
@@ -61,7 +64,7 @@ export class Fights {
       backoff: fighting ? nextBackoff(before?.backoff ?? 0, since) : 0,
       by: by ?? (fighting ? before?.by : undefined),
     };
-    remember(this.#objects, object, contested, MAX_OBJECTS);
+    this.#objects.set(object, contested);
     return fighting ? describe(object, contested) : undefined;
   }
 
@@ -78,16 +81,6 @@ export class Fights {
 function nextBackoff(backoff: number, since: number): number {
   if (backoff === 0) return BACKOFF_MS;
   return since < 2 * backoff ? Math.min(2 * backoff, MAX_BACKOFF_MS) : Math.max(backoff / 2, BACKOFF_MS);
-}
-
-/** Sets an entry as the newest of at most `limit`. */
-function remember<V>(map: Map<string, V>, key: string, value: V, limit: number): void {
-  map.delete(key);
-  map.set(key, value);
-  for (const oldest of map.keys()) {
-    if (map.size <= limit) break;
-    map.delete(oldest);
-  }
 }
 
 function describe(object: string, { backoff, by }: Contested): string {

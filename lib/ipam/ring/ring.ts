@@ -1,5 +1,6 @@
 // Who owns which part of the address range: a ring of tokens (weave: ipam/ring/ring.go). Pure; what breaks the rules
 // throws RingError and changes nothing.
+
 import {
   type AddressRange,
   formatIPv4,
@@ -7,6 +8,7 @@ import {
   rangeContains,
   rangesOverlap,
 } from "../../address/ipv4.ts";
+import { firstIndex } from "../../address/sorted.ts";
 import { type PeerName, UNKNOWN_PEER } from "../../mesh/name.ts";
 import {
   capFree,
@@ -224,14 +226,7 @@ export class Ring implements RingState {
 
   /** Index of the first entry whose token is greater than `address`. */
   #after(address: IPv4): number {
-    let low = 0;
-    let high = this.#entries.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.#entries[middle]?.token ?? 0) > address) high = middle;
-      else low = middle + 1;
-    }
-    return low;
+    return firstIndex(this.#entries.length, (at) => (this.#entries[at]?.token ?? 0) > address);
   }
 
   /** The entry at an index, which may be one round off. */

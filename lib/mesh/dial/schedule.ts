@@ -1,5 +1,6 @@
 // When an address is dialled: with an exponential back-off from 250 ms to 6 min after failures (mesh:
 // connection_maker.go). Pure.
+import { LatestMap } from "../../clock/latestmap.ts";
 import type { Random } from "../../clock/random.ts";
 import { CollisionError, RefusedError, SelfConnectionError } from "../errors.ts";
 
@@ -10,7 +11,7 @@ const GROWTH = 1.5;
 const RESET_AFTER_MS = 60_000;
 /** Interval for a peer that was refused for what it is (half of it to half as much again). */
 const REFUSED_INTERVAL_MS = 60_000;
-/** Addresses remembered; the one that failed first is forgotten first. */
+/** Addresses remembered; the one dialled longest ago is forgotten first. */
 const MAX_ADDRESSES = 4_096;
 
 interface BackOff {
@@ -24,7 +25,7 @@ interface BackOff {
  * at once must not reset the back-off of both ends.
  */
 export class DialSchedule {
-  readonly #backOffs = new Map<string, BackOff>();
+  readonly #backOffs = new LatestMap<string, BackOff>(MAX_ADDRESSES);
 
   constructor(private readonly random: Random) {}
 
@@ -43,8 +44,10 @@ export class DialSchedule {
   /** Note that an attempt or a connection has failed. Returns when to dial the address again; undefined for never. */
   failed(address: string, error: Error, now: number): number | undefined {
     const { intervalMs = INITIAL_INTERVAL_MS, tryAfter = now } = this.#backOffs.get(address) ?? {};
-    this.#backOffs.delete(address);
-    if (error instanceof SelfConnectionError) return undefined;
+    if (error instanceof SelfConnectionError) {
+      this.#backOffs.delete(address);
+      return undefined;
+    }
     const around = (ms: number) => now + ms * (0.5 + this.random.float());
     if (error instanceof RefusedError || error instanceof CollisionError)
       return this.#set(address, { intervalMs, tryAfter: around(REFUSED_INTERVAL_MS) });
@@ -61,10 +64,6 @@ export class DialSchedule {
 
   #set(address: string, backOff: BackOff): number {
     this.#backOffs.set(address, backOff);
-    for (const oldest of this.#backOffs.keys()) {
-      if (this.#backOffs.size <= MAX_ADDRESSES) break;
-      this.#backOffs.delete(oldest);
-    }
     return backOff.tryAfter;
   }
 }
