@@ -5,8 +5,8 @@ import { loadNative, type NativeSodium } from "./native.ts";
 
 /** Bytes of authenticator in front of each sealed message. */
 export const MAC_LENGTH = 16;
-/** Views are kept by place and length; those that are used come back at once. */
-const MAX_VIEWS = 16_384;
+/** Views that are kept, by place and length. Exported for tests. */
+export const MAX_VIEWS = 16_384;
 /** Lengths and places are told apart in one number. */
 const LENGTHS = 2 ** 17;
 
@@ -25,8 +25,8 @@ export async function loadSecretbox(arena: Arena): Promise<Secretbox> {
   return native ? nativeSecretbox(native, arena) : wasmSecretbox(arena);
 }
 
-/** Views of sealed and plain message by place and length. */
-function viewsOf(arena: Arena) {
+/** Return what gives views of a sealed and of a plain message by place and length. Exported for tests. */
+export function viewsOf(arena: Arena) {
   const known = new Map<number, { sealed: Uint8Array; plain: Uint8Array }>();
   return (at: number, length: number) => {
     const key = at * LENGTHS + length;

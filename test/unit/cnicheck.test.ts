@@ -1,5 +1,6 @@
 // CHECK: what is told of a container's link, by what is found.
 import { describe, expect, test } from "bun:test";
+import { parseCidr } from "../../lib/address/ipv4.ts";
 import { checkAttachment } from "../../lib/cni/check.ts";
 import type { CniConfig } from "../../lib/cni/config.ts";
 import type { Environment } from "../../lib/cni/environment.ts";
@@ -24,6 +25,24 @@ const CASES: [string, Inspected | undefined, string][] = [
 describe("CHECK", () => {
   test("passes where all is as it should be", () => {
     expect(() => checkAttachment(CONFIG, ENVIRONMENT, FOUND)).not.toThrow();
+  });
+  test("looks at addresses and routes of this interface alone, in a chain that made others", () => {
+    const prevResult = {
+      interfaces: [
+        { name: "vethwepla", sandbox: "" },
+        { name: "eth0", sandbox: "/run/netns/a" },
+        { name: "net1", sandbox: "/run/netns/a" },
+      ],
+      ips: [
+        { address: "10.32.0.5/12", interface: 1 },
+        { address: "192.168.9.9/24", interface: 2 },
+      ],
+    };
+    const config = { ...CONFIG, prevResult } as CniConfig;
+    const found = { ...FOUND, addresses: [parseCidr("10.32.0.5/12")] };
+    expect(() => checkAttachment(config, ENVIRONMENT, found)).not.toThrow();
+    const lacking = "interface eth0 in /run/netns/a lacks address 10.32.0.5/12";
+    expect(() => checkAttachment(config, ENVIRONMENT, FOUND)).toThrow(lacking);
   });
   test.each(CASES)("finds %s", (_, found, text) => {
     expect(() => checkAttachment(CONFIG, ENVIRONMENT, found)).toThrow(text);

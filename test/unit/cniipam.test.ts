@@ -1,6 +1,9 @@
 // A CNI ADD of which any step fails: the router holds what it held before, and the next ADD succeeds.
-import { describe, expect, test } from "bun:test";
-import { parseCidr } from "../../lib/address/ipv4.ts";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { formatIPv4, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER } from "../../lib/api/client.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -15,6 +18,18 @@ import { MemoryDisk } from "../support/allocators.ts";
 const SUBNET = parseCidr("10.32.0.0/24");
 const INPUT = JSON.stringify({ cniVersion: "1.0.0", name: "weave", type: "weave-net" });
 const ENVIRONMENT = { containerId: "c1", netns: "/run/netns/c1", ifName: "eth0", path: [] };
+
+let state: string;
+const before = process.env["WEAVE_STATE_DIR"];
+beforeAll(() => {
+  state = mkdtempSync(join(tmpdir(), "weave-cniipam-"));
+  process.env["WEAVE_STATE_DIR"] = state;
+});
+afterAll(() => {
+  if (before === undefined) delete process.env["WEAVE_STATE_DIR"];
+  else process.env["WEAVE_STATE_DIR"] = before;
+  rmSync(state, { recursive: true });
+});
 
 /** A router's allocator behind its API, and a host that has a bridge; each call may fail, before or after it was done. */
 function host() {
@@ -107,7 +122,7 @@ function host() {
     failure = undefined;
     return { error, calls };
   };
-  return { call, held, run, allocator };
+  return { call, held, run, allocator, attached: () => attached };
 }
 
 describe.each([
@@ -143,6 +158,47 @@ describe.each([
       }
     }
   });
+});
+
+test("an ADD whose caller has gone meanwhile makes no link and keeps no address", async () => {
+  const { call, held, run, attached } = host();
+  const caller = new AbortController();
+  const api: ApiClient = async (method, path, options) => {
+    const answer = await call.api(method, path, options);
+    if (method === "POST" && path.startsWith("/ip/c1")) caller.abort();
+    return answer;
+  };
+  const { error } = await run(() => add({ ...call, api, caller: caller.signal }));
+  expect(String(error)).toContain("the caller has gone");
+  expect([attached(), held().get("c1")]).toEqual([false, undefined]);
+});
+
+test("an ADD forgets the release of a DEL that no router answered", async () => {
+  const { call, run } = host();
+  expect((await run(() => add(call))).error).toBeUndefined();
+  const silent: ApiClient = () => Promise.reject(new ApiError(NO_ANSWER, "no answer"));
+  expect((await run(() => del({ ...call, api: silent }))).error).toBeUndefined();
+  expect(existsSync(join(state, "releases")) && readdirSync(join(state, "releases"))).toEqual([
+    "weave%2Feth0%2Fc1",
+  ]);
+  expect((await run(() => add(call))).error).toBeUndefined();
+  expect(readdirSync(join(state, "releases"))).toEqual([]);
+});
+
+test("the gateway is the host's address in the pod's own subnet, else any", async () => {
+  const { call, run } = host();
+  const gatewayWith = async (...exposed: string[]) => {
+    const work = { ...call.work, bridgeAddresses: async () => exposed.map(parseCidr) };
+    let gateway: number | undefined;
+    work.attach = async (attachment) => {
+      gateway = attachment.gateway;
+      return { hostName: "veth", hostMac: "02:00:00:00:00:01", mac: "02:00:00:00:00:02", mtu: 1376 };
+    };
+    expect((await run(() => add({ ...call, work: work as ContainerWork }))).error).toBeUndefined();
+    return gateway === undefined ? undefined : formatIPv4(gateway as IPv4);
+  };
+  expect(await gatewayWith("10.40.0.1/24", "10.32.0.1/24")).toBe("10.32.0.1");
+  expect(await gatewayWith("10.40.0.1/24")).toBe("10.40.0.1");
 });
 
 test("an ADD that fails gives back what it got: without a DEL, too", async () => {

@@ -143,6 +143,26 @@ describe("what a message may cost", () => {
 });
 
 describe("malformed input", () => {
+  /** A struct of one field, slices of slices that deep, of a type that is a slice of itself. */
+  function nested(depth: number): Uint8Array {
+    const [outer, inner] = [Uint8Array.of(0xff, 0x82), Uint8Array.of(0xff, 0x84)];
+    return Buffer.concat([
+      message(Uint8Array.of(0xff, 0x83, 2, 1, 1, 1, 0x49, 0, 1), inner, Uint8Array.of(0, 0)),
+      message(Uint8Array.of(0xff, 0x81, 3, 1, 1, 1, 0x4f, 0, 1, 1, 1, 1, 0x58, 1), inner, new Uint8Array(3)),
+      message(outer, Uint8Array.of(1), new Uint8Array(depth).fill(1), Uint8Array.of(0, 0)),
+    ]);
+  }
+
+  test("a type that holds itself ends the stream, not the stack, where it is read and where it is skipped", () => {
+    const Known = struct("O", { X: slice(slice(string)) });
+    const Other = struct("O", { Y: bool });
+    expect(new GobReader(nested(20)).read(Other)).toEqual({ Y: false });
+    for (const depth of [40, 1_000]) {
+      expect(() => new GobReader(nested(depth)).read(Other)).toThrow("gob nested too deeply");
+      expect(() => new GobReader(nested(depth)).read(Known)).toThrow(GobError);
+    }
+  });
+
   test("damaged bytes are decoded or refused with a GobError, nothing else", () => {
     fc.assert(
       fc.property(everything, fc.nat(), fc.integer({ min: 0, max: 255 }), (value, at, byte) => {

@@ -1,6 +1,6 @@
 // Both builds of libsodium, with messages of every length, at every place.
 import { expect, test } from "bun:test";
-import { loadSecretbox, MAC_LENGTH, wasmSecretbox } from "../../lib/crypto/secretbox.ts";
+import { loadSecretbox, MAC_LENGTH, MAX_VIEWS, viewsOf, wasmSecretbox } from "../../lib/crypto/secretbox.ts";
 import { Arena } from "../../lib/sys/arena.ts";
 import { randomOf } from "../support/seed.ts";
 
@@ -40,4 +40,13 @@ test("seal alike and open each other's messages, up to the longest datagram", as
       expect(Buffer.compare(before, arena.bytes.subarray(at, at + MAC_LENGTH + size))).toBe(0);
     }
   }
+});
+
+test("views of a place and a length are kept, and no more of them than the limit, whatever lengths there are", () => {
+  const views = viewsOf(new Arena(1 << 18));
+  const first = views(0, 100);
+  expect(views(0, 100)).toBe(first);
+  expect([first.sealed.length, first.plain.byteOffset - first.sealed.byteOffset]).toEqual([116, MAC_LENGTH]);
+  for (let i = 0; i < MAX_VIEWS; i++) views(1 + (i >> 10), i & 1023);
+  expect(views(0, 100)).not.toBe(first);
 });

@@ -1,4 +1,5 @@
 // The state file: damaged, of another, opened twice.
+import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -78,4 +79,21 @@ test("one of somebody else is never written to", () => {
   expect(codeOf(() => Store.open(path))).toBe("damaged");
   const [kept = ""] = readdirSync(folder);
   expect(readFileSync(join(folder, kept), "utf8")).toBe(text);
+});
+
+test("a change that cannot be saved is noted until one can", () => {
+  Store.open(path).close();
+  const database = new Database(path);
+  database.run(
+    "CREATE TRIGGER refuse BEFORE INSERT ON state WHEN NEW.key = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END",
+  );
+  database.close();
+  const store = Store.open(path);
+  const rows = store.rows("room", v.string());
+  expect(store.notes()).toEqual([]);
+  expect(codeOf(() => rows.set("bad", "1"))).toBe("disk");
+  expect(store.notes()).toEqual([expect.stringContaining(`cannot save to ${path}: `)]);
+  rows.set("good", "1");
+  expect([store.notes(), rows.get("bad"), rows.get("good")]).toEqual([[], undefined, "1"]);
+  store.close();
 });
