@@ -40,7 +40,7 @@ export const ui: Command = {
   },
 };
 
-/** The address at which whoever types this reached this host by SSH, else its name. */
+/** Return the address by which the user reached this host over SSH, else the host name. */
 function reachedAt(): string {
   // "CLIENT PORT SERVER PORT", see sshd(8).
   const server = process.env["SSH_CONNECTION"]?.split(" ")[2];

@@ -7,6 +7,7 @@ import howItWorks from "./pages/how-it-works.md" with { type: "text" };
 import kubernetes from "./pages/kubernetes.md" with { type: "text" };
 import mesos from "./pages/mesos.md" with { type: "text" };
 import migration from "./pages/migration.md" with { type: "text" };
+import monitoring from "./pages/monitoring.md" with { type: "text" };
 import policy from "./pages/policy.md" with { type: "text" };
 import quickstart from "./pages/quickstart.md" with { type: "text" };
 import troubleshooting from "./pages/troubleshooting.md" with { type: "text" };
@@ -19,6 +20,7 @@ export const TOPICS: Readonly<Record<string, string>> = {
   policy,
   migration,
   compatibility,
+  monitoring,
   troubleshooting,
   "how-it-works": howItWorks,
 };

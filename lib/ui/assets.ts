@@ -9,7 +9,7 @@ export interface BundledFile {
   readonly headers: { readonly "content-type": string };
 }
 
-/** The page runs its own script alone, talks to its own router alone, and is in nobody's frame. */
+/** The page runs its own script alone, talks to its own router alone, and cannot be framed. */
 const SECURITY = {
   "content-security-policy": [
     "default-src 'none'",

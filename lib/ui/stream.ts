@@ -72,7 +72,7 @@ export class Stream {
   }
 
   #add(viewer: Viewer): void {
-    // Whoever comes and goes costs no more than one that stays.
+    // Viewers that come and go cost no more than one that stays.
     if (!this.#facts || this.clock.now() - this.#facts.at >= TICK_MS) this.#look();
     this.#viewers.add(viewer);
     if (this.#viewers.size === 1) this.#begin();

@@ -21,7 +21,7 @@ const FILES = (page as unknown as { readonly files?: readonly BundledFile[] }).f
 const QUESTIONS = 5;
 const QUESTIONS_PER_S = 1;
 
-/** Start the page of a router; nothing is looked at before somebody looks at it. */
+/** Start the page of a router; without viewers it takes no snapshots. */
 export function statusPage(sources: PageSources, events: EventLog): StatusPage {
   const { clock, log, store, allocator } = sources;
   try {

@@ -23,6 +23,7 @@ const NOT_A_COMMAND: readonly RegExp[] = [
   /^(Health:|Problem:|ADDRESS |round trip |fastdp: |MTU |remedy: |ping' )/, // other lines of one
   /^(HOST |PEER |host\d |paths: |\(sleeve\) |problem: )/, // rows of ping and of doctor --cluster
   /^(INFO|WARN|ERRO): /, // a line of our log
+  /^(http:\/\/127\.0\.0\.1:6784\/ui\/|from another machine: )/, // what ui says
   /^(weave is running|name |range |overlay |peers )/, // what launch says
   /^unmanaged-devices=/, // a setting of NetworkManager
 ];
@@ -31,6 +32,8 @@ const NOT_A_COMMAND: readonly RegExp[] = [
 const ELSEWHERE: readonly (readonly [RegExp, string])[] = [
   [/^npm (run demo|run build|test)$/, ".ci/run"],
   [/^npm run image$/, "test/namespace/image.test.ts"],
+  [/^weave manifest monitoring \| /, "test/namespace/monitoring.test.ts"],
+  [/^kubectl port-forward /, "test/namespace/statuspage.test.ts"],
   [/kubectl (apply|exec) /, "test/namespace/kubernetes.test.ts"],
   [/^curl -X POST http:\/\/MARATHON/, "test/namespace/mesos.test.ts"],
   [/^mesos-agent /, "test/namespace/mesos.test.ts"],
@@ -78,6 +81,7 @@ const BEFORE: Readonly<Record<string, readonly string[]>> = {
   "docker.md": ["ip netns add blue", "weave launch"],
   "policy.md": ["weave launch"],
   "kubernetes.md": ["weave launch"],
+  "monitoring.md": ["weave launch"],
   "troubleshooting.md": ["weave launch"],
 };
 

@@ -50,6 +50,7 @@ export class Header {
     setText(this.#host, nickname);
     setAttribute(this.#host, "title", name);
     setText(this.#health, health);
+    setAttribute(this.#health, "title", health);
     setAttribute(this.#health, "data-ok", String(ok));
     const shown = problems.slice(0, 5).map(({ found, advice }) => `${found}. What to do: ${advice}`);
     const more = problems.length - shown.length;

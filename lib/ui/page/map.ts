@@ -3,7 +3,7 @@
 import type { ConnectionFacts, Facts } from "../facts.ts";
 import { el, Keyed, setAttribute, setText } from "./dom.ts";
 import { NOTHING, plural, rate, roundTrip } from "./format.ts";
-import { coloursOf, draw, type Edge, type Picture } from "./mapdraw.ts";
+import { coloursOf, drawOthers, drawOwn, type Edge, type Picture } from "./mapdraw.ts";
 import { type Place, placePeers } from "./maplayout.ts";
 import { PeerCard } from "./peercard.ts";
 import { type Standing, standings } from "./standing.ts";
@@ -33,7 +33,9 @@ export class MapView implements View {
     role: "group",
     "aria-label": "Peers: arrow keys go from one to the next, Enter chooses one",
   });
-  readonly #canvas = el("canvas", { "aria-hidden": "true" });
+  /** Connections between others, which seldom change, and above them our own. */
+  readonly #others = el("canvas", { "aria-hidden": "true" });
+  readonly #own = el("canvas", { "aria-hidden": "true" });
   readonly #search = el("input", { type: "search", placeholder: "Find a peer", "aria-label": "Find a peer" });
   readonly #found = el("span", { class: "muted", role: "status" });
   readonly #card = new PeerCard();
@@ -46,11 +48,12 @@ export class MapView implements View {
   #hovered: string | undefined;
   #chosen: string | undefined;
   #drawing = false;
+  #othersChanged = true;
   #size = { width: 0, height: 0 };
 
   constructor() {
     const nodes = el("div", { class: "nodes" });
-    this.#stage.append(this.#canvas, nodes);
+    this.#stage.append(this.#others, this.#own, nodes);
     this.#nodes = new Keyed<Standing, HTMLButtonElement>(
       nodes,
       (key) => this.#node(key),
@@ -91,7 +94,7 @@ export class MapView implements View {
 
   #listen(): void {
     new ResizeObserver(() => this.#place()).observe(this.#stage);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#place());
     this.#search.addEventListener("input", () => this.#show());
     this.#search.addEventListener("keydown", ({ key }) => {
       const [first] = this.#matches();
@@ -146,6 +149,7 @@ export class MapView implements View {
     const { clientWidth: width, clientHeight: height } = this.#stage;
     if (!this.#facts || width === 0) return;
     this.#size = { width, height };
+    this.#othersChanged = true;
     this.#places = placePeers([...this.#standings.keys()], this.#facts.host.name, width, height);
     setAttribute(this.#stage, "data-crowded", this.#standings.size > MAX_NAMES);
     this.#show();
@@ -233,19 +237,30 @@ export class MapView implements View {
     this.#drawing = true;
     requestAnimationFrame(() => {
       this.#drawing = false;
-      const { width, height } = this.#size;
-      const canvas = this.#canvas.getContext("2d");
-      if (!canvas || !this.#facts || width === 0) return;
-      const ratio = devicePixelRatio;
-      const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-      if (this.#canvas.width !== w || this.#canvas.height !== h) {
-        this.#canvas.width = w;
-        this.#canvas.height = h;
-      }
-      canvas.setTransform(ratio, 0, 0, ratio, 0, 0);
-      canvas.clearRect(0, 0, width, height);
-      draw(canvas, this.#picture(this.#facts), coloursOf(this.#stage));
+      if (!this.#facts || this.#size.width === 0) return;
+      const picture = this.#picture(this.#facts);
+      const colours = coloursOf(this.#stage);
+      const own = this.#cleared(this.#own);
+      if (own) drawOwn(own, picture, colours);
+      if (!this.#othersChanged) return;
+      this.#othersChanged = false;
+      const others = this.#cleared(this.#others);
+      if (others) drawOthers(others, picture, colours);
     });
+  }
+
+  /** A canvas of the stage's size with nothing on it, to draw on in CSS px. */
+  #cleared(canvas: HTMLCanvasElement): CanvasRenderingContext2D | null {
+    const { width, height } = this.#size;
+    const [w, h] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
+    if (canvas.width !== w || canvas.height !== h) {
+      canvas.width = w;
+      canvas.height = h;
+    }
+    const context = canvas.getContext("2d");
+    context?.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
+    context?.clearRect(0, 0, width, height);
+    return context;
   }
 
   #picture({ host }: Facts): Picture {

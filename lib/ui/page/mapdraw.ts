@@ -47,8 +47,22 @@ export function widthOf({ connection }: Standing): number {
   return 2 + Math.min(10, 1.6 * Math.log10(1 + (receivedBytesPerS + sentBytesPerS) / 1_000));
 }
 
-/** Draw it on a canvas of this size in CSS px. */
-export function draw(
+/** Draw the connections between others. */
+export function drawOthers(
+  canvas: CanvasRenderingContext2D,
+  { places, edges }: Pick<Picture, "places" | "edges">,
+  colours: Colours,
+): void {
+  canvas.lineWidth = 1;
+  canvas.strokeStyle = colours.line;
+  // All at once: one stroke for thousands of lines.
+  canvas.beginPath();
+  for (const { from, to } of edges) line(canvas, places.get(from), places.get(to));
+  canvas.stroke();
+}
+
+/** Draw our own connections, and those of the peer that is looked at. */
+export function drawOwn(
   canvas: CanvasRenderingContext2D,
   { places, standings, own, edges, focus, labels }: Picture,
   colours: Colours,
@@ -56,12 +70,6 @@ export function draw(
   const centre = places.get(own);
   canvas.lineCap = "butt";
   canvas.setLineDash([]);
-  canvas.lineWidth = 1;
-  canvas.strokeStyle = colours.line;
-  // All at once: one stroke for thousands of lines.
-  canvas.beginPath();
-  for (const { from, to } of edges) line(canvas, places.get(from), places.get(to));
-  canvas.stroke();
   if (focus !== undefined && focus !== own) {
     canvas.strokeStyle = colours.far;
     canvas.lineWidth = 1.5;
