@@ -124,6 +124,7 @@ test("errors that nobody caught are counted, logged once for each place, and end
 const STORMY = `
   import { silentLog } from "./lib/log/log.ts";
   import { detached, surviveUnexpectedErrors } from "./lib/log/unexpected.ts";
+  const STORM = 1_000;
   const storms = [];
   surviveUnexpectedErrors(silentLog, (why) => storms.push(why));
   const fail = async (count) => {
