@@ -1,10 +1,10 @@
 // weave-npc: the Kubernetes NetworkPolicy controller.
-import { beginAsDaemon } from "../lib/sys/runtime.ts";
+import { execAsDaemon } from "../lib/sys/runtime.ts";
 
 /** The executable. */
 export async function main(argv: readonly string[]): Promise<void> {
   const once = argv[0] === "apply" || argv[0] === "explain";
-  if (!once) beginAsDaemon(argv);
+  if (!once) execAsDaemon(argv);
   const [{ run }, { apply }, { explainCommand }, { controller }] = await Promise.all([
     import("./main.ts"),
     import("./commands/npc/apply.ts"),

@@ -1,9 +1,9 @@
 // weave-router: the daemon.
-import { beginAsDaemon } from "../lib/sys/runtime.ts";
+import { execAsDaemon } from "../lib/sys/runtime.ts";
 
 /** The executable. */
 export async function main(argv: readonly string[]): Promise<void> {
-  beginAsDaemon(argv);
+  execAsDaemon(argv);
   const [{ run }, { router }] = await Promise.all([import("./main.ts"), import("./commands/router.ts")]);
   await run("weave-router", router, argv);
 }

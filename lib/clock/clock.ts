@@ -1,37 +1,37 @@
-// Time as the protocols see it: passed in, never asked of the machine, so that a test can be the clock.
-import { LivedTime } from "./lived.ts";
+// Clocks and timers, passed to the protocols so that tests can control time.
+import { ActiveTime } from "./activetime.ts";
 
-/** Something that was set to happen later and can be called off. */
+/** A pending timer. */
 export interface Timer {
   cancel(): void;
 }
 
 export interface Clock {
-  /** Milliseconds that this process has lived through since some moment: to measure by. Never goes back, never jumps. */
+  /** Milliseconds since some moment, without suspensions of this process: monotonic, without jumps. */
   now(): number;
-  /** Milliseconds since the epoch, for people and for peers: somebody may set that clock at any time. */
+  /** Milliseconds since the epoch, for people and peers; this clock can be set at any time. */
   wall(): number;
-  /** Runs `fn` once, `ms` milliseconds from now. */
+  /** Run `fn` once, in `ms` milliseconds. */
   after(ms: number, fn: () => void): Timer;
 }
 
-/** How often somebody looks at the clock at least. */
+/** Interval at which the clock is read at least. */
 const LOOK_MS = 1_000;
 
-let lived: LivedTime | undefined;
+let active: ActiveTime | undefined;
 
-/** CLOCK_MONOTONIC, but for what this process has not lived through. */
-function livedNow(): number {
-  if (!lived) {
-    lived = new LivedTime(() => performance.now());
-    setInterval(() => lived?.now(), LOOK_MS).unref();
+/** CLOCK_MONOTONIC without suspensions of this process. */
+function activeNow(): number {
+  if (!active) {
+    active = new ActiveTime(() => performance.now());
+    setInterval(() => active?.now(), LOOK_MS).unref();
   }
-  return lived.now();
+  return active.now();
 }
 
-/** The machine's clock. */
+/** The clocks of this machine. */
 export const systemClock: Clock = {
-  now: livedNow,
+  now: activeNow,
   wall: () => Date.now(),
   after(ms, fn) {
     const timer = setTimeout(fn, ms);
@@ -39,22 +39,22 @@ export const systemClock: Clock = {
   },
 };
 
-/** The date of a moment of `clock.now()`, as the wall clock counts at present. */
+/** Return the date of a moment of `clock.now()`, by the present wall clock. */
 export function dateOf(clock: Pick<Clock, "now" | "wall">, at: number): Date {
   return new Date(clock.wall() - (clock.now() - at));
 }
 
-/** The same to the second, in ISO 8601. */
+/** The same to the second, in RFC 3339. */
 export function timeText(clock: Pick<Clock, "now" | "wall">, at: number): string {
   return dateOf(clock, at).toISOString().replace(/\.\d+/, "");
 }
 
-/** Resolves after `ms` milliseconds. */
+/** Resolve after `ms` milliseconds. */
 export function sleep(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => clock.after(ms, resolve));
 }
 
-/** Runs `fn` every `ms` milliseconds until cancelled; the first time one interval from now. */
+/** Run `fn` every `ms` milliseconds until cancelled; first after one interval. */
 export function every(clock: Clock, ms: number, fn: () => void): Timer {
   let timer: Timer;
   const again = () => {

@@ -1,10 +1,10 @@
-// Chance as the protocols see it: passed in, so that a simulation can be repeated by its seed.
+// Random numbers, passed to the protocols so that a seed repeats a simulation.
 import { randomBytes } from "node:crypto";
 
 export interface Random {
-  /** A uniformly distributed integer of 0 … 2^64-1. */
+  /** Return a uniformly distributed integer of 0 … 2^64-1. */
   u64(): bigint;
-  /** A uniformly distributed number of [0, 1). */
+  /** Return a uniformly distributed number of [0, 1). */
   float(): number;
 }
 
@@ -14,7 +14,7 @@ export const systemRandom: Random = {
   float: () => randomBytes(6).readUIntLE(0, 6) / 2 ** 48,
 };
 
-/** A repeatable sequence (splitmix64, Steele et al. 2014) for simulations; not for secrets. */
+/** Return a repeatable sequence (splitmix64, Steele et al. 2014) for simulations; not for secrets. */
 export function seededRandom(seed: bigint): Random {
   let state = BigInt.asUintN(64, seed);
   const u64 = () => {
@@ -27,7 +27,7 @@ export function seededRandom(seed: bigint): Random {
   return { u64, float: () => Number(u64() >> 11n) / 2 ** 53 };
 }
 
-/** A uniformly distributed integer of 0 … bound-1. */
+/** Return a uniformly distributed integer of 0 … bound-1. */
 export function below(random: Random, bound: number): number {
   return Math.floor(random.float() * bound);
 }

@@ -1,4 +1,4 @@
-// Starting a part again that has failed: a few times a minute, then with a pause, and never in silence.
+// Restart a part that has failed: three times at once, then once in 20 s.
 import type { Clock, Timer } from "./clock.ts";
 import { TokenBucket } from "./tokenbucket.ts";
 
@@ -19,7 +19,7 @@ export class Restarts {
     this.#rate = new TokenBucket(BURST, PER_S, clock.now());
   }
 
-  /** The part has failed because of `why`: call `start` as soon as the rate allows. Returns the pause in ms. */
+  /** The part has failed because of `why`: call `start` once the rate allows. Returns the pause in ms. */
   after(why: string, start: () => void): number {
     this.#count++;
     this.#last = why;
@@ -34,7 +34,7 @@ export class Restarts {
     this.#pending?.cancel();
   }
 
-  /** What status says. */
+  /** Lines for the status. */
   notes(): string[] {
     return this.#count === 0 ? [] : [`${this.part} has failed ${this.#count} times, the last: ${this.#last}`];
   }

@@ -1,4 +1,4 @@
-// A clock that moves only when told to: timers fire in order of time, and of setting where the time is the same.
+// A clock that moves only when told to. Timers fire in order of time, those of one moment in the order of their setting.
 import type { Clock, Timer } from "./clock.ts";
 
 interface Entry {
@@ -10,7 +10,7 @@ interface Entry {
 /** A simulated clock, starting at `start` milliseconds. */
 export class SimulatedClock implements Clock {
   #now: number;
-  /** How far somebody has set the wall clock off, in ms. */
+  /** Offset of the wall clock in ms. */
   wallOffset = 0;
   #order = 0;
   #heap: Entry[] = [];
@@ -37,7 +37,7 @@ export class SimulatedClock implements Clock {
     };
   }
 
-  /** Moves time on by `ms`, firing what falls due on the way. */
+  /** Advance time by `ms`, firing the timers on the way. */
   advance(ms: number): void {
     const end = this.#now + ms;
     for (let next = this.#heap[0]; next && next.at <= end; next = this.#heap[0]) {

@@ -1,25 +1,25 @@
-// Work that may take long, done in slices: whoever shares the event loop gets its turn in between.
+// Cooperative scheduling: long work runs in time slices between turns of the event loop.
 import type { Clock, Timer } from "./clock.ts";
 
-/** Work that may be put aside at each `yield`. Its steps should take a few milliseconds at most. */
+/** Work that can pause at each `yield`; its steps should take a few ms at most. */
 export type Work<T = void> = Generator<void, T, void>;
 
-/** The result, or the work that leads to it. */
+/** A result, or the work that computes it. */
 export type Sliced<T> = T | Work<T>;
 
-/** Longest slice, in ms; with the step that is under way when it ends, the loop is held for less than 20. */
+/** Longest slice in ms; with its last step, it blocks the loop for less than 20 ms. */
 const SLICE_MS = 8;
 
 function isWork<T>(result: Sliced<T>): result is Work<T> {
   return typeof result === "object" && result !== null && "next" in result && Symbol.iterator in result;
 }
 
-/** Does the work, if it is work, within the caller's. */
+/** Run the work, if it is work, as a part of the caller's. */
 export function* finish<T>(result: Sliced<T>): Work<T> {
   return isWork(result) ? yield* result : result;
 }
 
-/** Does all of the work at once. */
+/** Run all of the work at once. */
 export function atOnce<T>(work: Work<T>): T {
   for (;;) {
     const step = work.next();
@@ -33,25 +33,25 @@ interface Job {
   givenUp: boolean;
 }
 
-/** Does several pieces of work in turn, all of them together one slice at a time. */
+/** Runs several jobs round robin, one slice in each turn of the event loop. */
 export class Slices {
   readonly #jobs: Job[] = [];
   #timer: Timer | undefined;
   #running: Job | undefined;
-  /** Milliseconds of the present turn of the event loop that have gone into work. */
+  /** Milliseconds of work in this turn of the event loop. */
   #spent = 0;
   #turn: Timer | undefined;
 
   constructor(private readonly clock: Clock) {}
 
-  /** Pieces of work that are not done yet. */
+  /** Number of unfinished jobs. */
   get waiting(): number {
     return this.#jobs.length;
   }
 
   /**
-   * Begins the work, and does all of it now where little is to be done. `done` is called once, when it has ended, with
-   * what it has thrown. Returns how to give it up; `done` is not called then.
+   * Start a job; it ends at once if it fits into this slice. `done` is called once, with the error that it has thrown. Returns
+   * a function that abandons the job, without a call of `done`.
    */
   run(work: Work, done: (error?: Error) => void): () => void {
     const job: Job = { work, done, givenUp: false };
@@ -63,7 +63,7 @@ export class Slices {
     return () => this.#giveUp(job);
   }
 
-  /** Gives up all work. */
+  /** Abandon all jobs. */
   stop(): void {
     this.#timer?.cancel();
     this.#turn?.cancel();
@@ -74,7 +74,7 @@ export class Slices {
     job.givenUp = true;
     const at = this.#jobs.indexOf(job);
     if (at >= 0) this.#jobs.splice(at, 1);
-    // Work that gives itself up goes on to its next step.
+    // A job that abandons itself runs on to its next step.
     if (job !== this.#running) job.work.return();
   }
 
@@ -86,16 +86,16 @@ export class Slices {
       try {
         if (job && !this.#advance(job)) this.#jobs.push(job);
       } finally {
-        // What one job's end throws does not keep the others waiting.
+        // An error in `done` of one job must not stop the others.
         if (this.#jobs.length > 0) this.#schedule();
       }
     });
   }
 
-  /** Goes on with a job until it is done (true) or the slice is over. */
+  /** Continue a job until it ends (true) or the slice does (false). */
   #advance(job: Job): boolean {
     const started = this.clock.now();
-    // A clock that is set back does not make a slice longer.
+    // A clock that goes back must not lengthen a slice.
     const spent = () => Math.abs(this.clock.now() - started);
     let failure: Error | undefined;
     let ended = false;
@@ -118,7 +118,7 @@ export class Slices {
     return ended;
   }
 
-  /** What was spent counts until the loop has turned. */
+  /** Time counts until the next turn of the event loop. */
   #account(ms: number): void {
     if (ms === 0) return;
     this.#spent += ms;

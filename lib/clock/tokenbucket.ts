@@ -1,4 +1,4 @@
-// A rate: so much at once, then so much a second.
+// Token bucket: a burst, then a rate per second.
 
 export class TokenBucket {
   #tokens: number;
@@ -11,7 +11,7 @@ export class TokenBucket {
     this.#tokens = burst;
   }
 
-  /** Takes `count` tokens where there is one, the others in advance; `now` is in ms. */
+  /** Take `count` tokens if there is one, the others in advance; `now` in ms. */
   take(now: number, count = 1): boolean {
     this.#refill(now);
     if (this.#tokens < 1) return false;
@@ -19,14 +19,14 @@ export class TokenBucket {
     return true;
   }
 
-  /** Milliseconds until the next token; 0 where there is one. */
+  /** Return the ms until the next token; 0 if there is one. */
   wait(now: number): number {
     this.#refill(now);
     return Math.ceil((Math.max(0, 1 - this.#tokens) / this.perSecond) * 1000);
   }
 
   #refill(now: number): void {
-    // A clock that is set back takes nothing away.
+    // A clock that goes back takes nothing away.
     const elapsed = Math.max(0, now - this.at) / 1000;
     this.#tokens = Math.min(this.burst, this.#tokens + elapsed * this.perSecond);
     this.at = now;

@@ -1,13 +1,13 @@
-// How much others can make a program write to its log, whatever they choose for names: 1 MB an hour, once it is used up.
+// Bound on what strangers can make a program log by inventing names: a burst, then 1 MB an hour.
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { type Fields, logfmt } from "./fields.ts";
 import { printable } from "./printable.ts";
 
-/** Characters at once, 2,000 lines; then so many a second, 2 short lines. */
+/** Burst in characters, about 2,000 lines, and characters per second, about 2 short lines. */
 export const LOG_BURST = 256 * 1024;
 const LOG_PER_S = 256;
 
-/** Lets lines pass while there is room for them, and counts the others; `now` is in ms. */
+/** Admits lines within the bound and counts the others; `now` in ms. */
 export class LogAllowance {
   readonly #rate: TokenBucket;
   #dropped = 0;
@@ -16,7 +16,7 @@ export class LogAllowance {
     this.#rate = new TokenBucket(LOG_BURST, LOG_PER_S, now());
   }
 
-  /** Return the fields to write the line with: its own, and linesDropped before it. Undefined if there is no room. */
+  /** Return the fields of a line that may be written, with linesDropped for those before it; undefined for one that may not. */
   admit(text: string, fields: Fields = {}): Fields | undefined {
     const all = this.#dropped > 0 ? { ...fields, linesDropped: this.#dropped } : fields;
     if (!this.#rate.take(this.now(), printable(text).length + logfmt(all).length)) {

@@ -1,15 +1,14 @@
-// Warnings that a peer, a pod or a fault could repeat without end: each kind is logged at most once a minute, with how
-// often it happened meanwhile.
+// Rate limits for lines that a peer, a pod or a fault can repeat without end.
 import { LatestMap } from "../clock/latestmap.ts";
 import { LogAllowance } from "./allowance.ts";
 import type { Fields } from "./fields.ts";
 import type { Log } from "./log.ts";
 
 const INTERVAL_MS = 60_000;
-/** Kinds remembered; the oldest goes first. */
+/** Bound on remembered kinds; the oldest is forgotten. */
 const MAX_KINDS = 256;
 
-/** Warns, but not too often of one kind. */
+/** Warn at most once a minute of one kind. */
 export type LimitedWarning = (kind: string, text: string, fields?: Fields) => void;
 
 interface Kind {
@@ -18,9 +17,8 @@ interface Kind {
 }
 
 /**
- * Returns a function that logs `text` as a warning at most once a minute per `kind`, with how many were `suppressed`
- * since. Where a kind names a peer, whoever makes peers up makes kinds up: all kinds together keep within a LogAllowance.
- * `now` is in ms.
+ * Return a function that warns at most once a minute per kind, with the number of lines `suppressed` since. Strangers can invent
+ * kinds that name a peer, so that all kinds together stay within a LogAllowance. `now` in ms.
  */
 export function limitedWarnings(log: Pick<Log, "warning">, now: () => number): LimitedWarning {
   const kinds = new LatestMap<string, Kind>(MAX_KINDS);
@@ -37,10 +35,7 @@ export function limitedWarnings(log: Pick<Log, "warning">, now: () => number): L
   };
 }
 
-/**
- * Returns a function that logs lines, `perMinute` of them within a minute; of the others only how many there were.
- * `now` is in ms.
- */
+/** Return a function that logs `perMinute` lines a minute, and of the others their number. `now` in ms. */
 export function limitedLines(log: Pick<Log, "info">, now: () => number, perMinute: number) {
   let since = Number.NEGATIVE_INFINITY;
   let count = 0;
@@ -54,7 +49,7 @@ export function limitedLines(log: Pick<Log, "info">, now: () => number, perMinut
   };
 }
 
-/** True within the interval that began at `since`; false, too, where the clock was set back before it. */
+/** True within the interval from `since`; false if the clock went back before it. */
 function isWithin(since: number, now: number): boolean {
   return now >= since && now - since < INTERVAL_MS;
 }

@@ -1,5 +1,5 @@
-// One line an event, levelled, on standard error: "INFO: 2026/11/21 07:45:13.123456 text name=value", as the original's
-// logs, or as JSON: {"time":…,"level":"info","msg":"text","name":"value"}. The journal has dates of its own: "<6>text".
+// Structured logs on standard error, one line an event: "INFO: 2026/11/21 07:45:13.123456 text name=value" as the original, or
+// JSON {"time":…,"level":"info","msg":"text","name":"value"}; for the journal, which has its own times, "<6>text name=value".
 import { fstatSync } from "node:fs";
 import { type Fields, logfmt } from "./fields.ts";
 import { escapeUnprintable, printable } from "./printable.ts";
@@ -12,24 +12,24 @@ export const LOG_FORMATS = ["text", "json"] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
 const TAGS: Record<LogLevel, string> = { debug: "DEBU", info: "INFO", warning: "WARN", error: "ERRO" };
-/** syslog(3), as sd-daemon(3) wants them in front of a line. */
+/** Priorities of syslog(3), as prefixes for sd-daemon(3). */
 const PRIORITIES: Record<LogLevel, number> = { debug: 7, info: 6, warning: 4, error: 3 };
 
 const STDERR = 2;
 
 type Write = (text: string, fields?: Fields) => void;
 
-/** A text says what happened; facts that somebody searches for are fields. All functions may be passed on alone. */
+/** The text says what happened; what somebody searches for are fields. The functions need no `this`. */
 export interface Log {
   readonly debug: Write;
   readonly info: Write;
   readonly warning: Write;
   readonly error: Write;
-  /** Return a log with these fields in every line, before the line's own. */
+  /** Return a child logger with these fields in every line, before the line's own. */
   with(fields: Fields): Log;
 }
 
-/** Return a log that hands each line to `emit`. */
+/** Return a log that passes each line to `emit`. */
 export function logTo(emit: (level: LogLevel, text: string, fields: Fields) => void, own: Fields = {}): Log {
   const at =
     (level: LogLevel): Write =>
@@ -44,7 +44,7 @@ export function logTo(emit: (level: LogLevel, text: string, fields: Fields) => v
   };
 }
 
-/** True if a file, standard error unless told otherwise, is the journal: $JOURNAL_STREAM has its device and inode. */
+/** True if standard error, or `fd`, is the journal: $JOURNAL_STREAM has its device and inode. */
 export function isJournal(stream = process.env["JOURNAL_STREAM"], fd = STDERR): boolean {
   if (stream === undefined) return false;
   try {
@@ -55,10 +55,10 @@ export function isJournal(stream = process.env["JOURNAL_STREAM"], fd = STDERR): 
   }
 }
 
-/** What stands in front of a line of the journal, and of no other. */
+/** Return the prefix of a line for the journal; empty elsewhere. */
 export const journalPrefix = (level: LogLevel) => (isJournal() ? `<${PRIORITIES[level]}>` : "");
 
-/** A log that writes lines of `level` and above by `write` (to standard error unless told otherwise). */
+/** Return a log of lines of `level` and above, to standard error unless `write` is given. */
 export function createLog(
   level: LogLevel,
   format: LogFormat = "text",
@@ -78,13 +78,13 @@ function textLine(level: LogLevel, text: string, fields: Fields, journal: boolea
   return journal ? line : `${TAGS[level]}: ${timestamp(new Date())} ${line}`;
 }
 
-/** Return a line of JSON; its time is RFC 3339 in UTC. */
+/** Return a line of JSON, with the time in RFC 3339, UTC. */
 function jsonLine(level: LogLevel, text: string, fields: Fields, journal: boolean): string {
   const time = journal ? {} : { time: new Date().toISOString() };
   return escapeUnprintable(JSON.stringify({ ...time, level, msg: text, ...fields }));
 }
 
-/** A log that keeps nothing. */
+/** A log that drops all lines. */
 export const silentLog: Log = logTo(() => {});
 
 function writeStderr(line: string): void {

@@ -3,7 +3,7 @@
 /** Columns of a terminal. */
 export const WIDTH = 80;
 
-/** Breaks text into lines of at most `width` columns, at spaces. */
+/** Break text at spaces into lines of at most `width` columns. */
 export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = "";
@@ -17,7 +17,7 @@ export function wrap(text: string, width: number): string[] {
   return [...lines, ...(line === "" ? [] : [line])];
 }
 
-/** Indented paragraph. */
+/** Return an indented paragraph for a terminal. */
 export function paragraph(text: string, indent = 0): string[] {
   return wrap(text, WIDTH - indent).map((line) => " ".repeat(indent) + line);
 }

@@ -1,13 +1,13 @@
-// Errors that nobody caught: in a timer, an event handler or a detached promise. A daemon reports them here and goes on;
-// other programs end by them, as do tests.
+// Uncaught errors of timers, event handlers and detached promises. A daemon logs them and goes on; other programs, and tests,
+// end by them.
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { limitedWarnings } from "./limited.ts";
 import type { Log } from "./log.ts";
 
-/** What nobody caught since this process started. */
+/** Uncaught errors since the start of this process. */
 export interface UnexpectedErrors {
   readonly count: number;
-  /** The latest one, in words; undefined where there was none. */
+  /** The last one as text; undefined if there was none. */
   readonly last: string | undefined;
 }
 
@@ -17,12 +17,12 @@ let unwritten = 0;
 let whyUnwritten = "";
 let report: ((error: unknown, what: string) => void) | undefined;
 
-/** So many at once, and a minute, are no accidents any more: some state cannot be right. */
+/** Burst, and number a minute, above which the state of the process must be wrong. */
 export const STORM = 1_000;
 
 /**
- * Makes this process survive errors that nobody caught: each is counted, and logged at most once a minute per place it
- * was thrown at. Calls `storm`, once, if there are more than STORM of them a minute. For daemons.
+ * Make this process survive uncaught errors: each is counted, and logged at most once a minute per place that threw it. Calls
+ * `storm` once if there are more than STORM a minute. For daemons.
  */
 export function surviveUnexpectedErrors(log: Log, storm: (why: string) => void): void {
   const rate = new TokenBucket(STORM, STORM / 60, performance.now());
@@ -37,13 +37,13 @@ export function surviveUnexpectedErrors(log: Log, storm: (why: string) => void):
     }
     warn(placeOf(error) ?? what, `unexpected error in ${last}`, { place: placeOf(error) });
   };
-  // On a full disk, or with nobody who reads it, the log is lost, and nothing else.
+  // On a full disk, or without a reader, only the log is lost.
   process.stderr.on("error", noteUnwritten);
   process.on("uncaughtException", (error) => report?.(error, "a callback"));
   process.on("unhandledRejection", (error) => report?.(error, "a detached promise"));
 }
 
-/** Counts a line that could not be written to the log. */
+/** Count a line that could not be written to the log. */
 export function noteUnwritten(error: unknown): void {
   unwritten++;
   whyUnwritten = textOf(error);
@@ -53,7 +53,7 @@ export function unexpectedErrors(): UnexpectedErrors {
   return { count, last };
 }
 
-/** What of them is worth a line in status, and whether there is a log to look into. */
+/** Lines for the status. */
 export function unexpectedNotes(): string[] {
   return [
     ...(count > 0 ? [`${count} unexpected errors since the start, the last in ${last}; see the log`] : []),
@@ -61,7 +61,7 @@ export function unexpectedNotes(): string[] {
   ];
 }
 
-/** Runs one of several things that do not depend on each other; what it throws is reported as of `what`. */
+/** Run one of several independent functions; an error is reported with `what`, not thrown. */
 export function guarded(what: string, fn: () => void): void {
   try {
     fn();
@@ -71,7 +71,7 @@ export function guarded(what: string, fn: () => void): void {
   }
 }
 
-/** Lets a promise go: nobody waits for it, and its failure is reported as `what`. */
+/** Detach a promise: its rejection is reported with `what`. */
 export function detached(what: string, promise: Promise<unknown>): void {
   promise.catch((error) => {
     if (!report) throw error;
@@ -81,7 +81,7 @@ export function detached(what: string, promise: Promise<unknown>): void {
 
 const textOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
-/** The topmost line of the stack, without its "at": no stranger chooses it. */
+/** Return the top frame of the stack, which no stranger can choose. */
 function placeOf(error: unknown): string | undefined {
   return error instanceof Error ? /^ +at (.*)$/m.exec(error.stack ?? "")?.[1] : undefined;
 }

@@ -14,7 +14,7 @@ import { watchTables } from "../netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
 import type { Watch } from "../sys/readable.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
+import { releaseStartMemory, STARTED_MS } from "../sys/runtime.ts";
 import { isolating } from "./compiler.ts";
 import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
@@ -121,7 +121,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
     lost: () => enforcer.touchedByOthers(undefined),
     failed: failed("cannot watch nftables for changes by others; trying again"),
   });
-  const timers = [clock.after(STARTED_MS, forgetStart), every(clock, TICK_MS, () => drops.tick())];
+  const timers = [clock.after(STARTED_MS, releaseStartMemory), every(clock, TICK_MS, () => drops.tick())];
 
   /** What cannot be told from others is no reason to forget those. */
   const read = (kind: Kind, json: unknown): KubeObject | undefined => {

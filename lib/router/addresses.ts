@@ -13,7 +13,7 @@ import { detached } from "../log/unexpected.ts";
 import { MUTE } from "../mesh/gossip.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { takeUpAttachments } from "./attaching.ts";
+import { openAttachments } from "./attaching.ts";
 import type { Attachments } from "./attachments.ts";
 import type { RouterContext } from "./context.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
@@ -84,7 +84,7 @@ export async function startAddresses(
   );
   const attachments = scope.use(
     "attachments",
-    takeUpAttachments({
+    openAttachments({
       store: attachmentsStore(store, damaged),
       clock: systemClock,
       log: log.with({ component: "containers" }),

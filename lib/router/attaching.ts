@@ -1,4 +1,4 @@
-// The router's side of attachments that outlive a restart of their container: who is asked, and who does the work.
+// Attachments that survive a restart of their container, wired to runtimes, kernel, allocator and names.
 import { existsSync } from "node:fs";
 import type { Clock } from "../clock/clock.ts";
 import { findContainer } from "../container/runtime.ts";
@@ -14,7 +14,7 @@ export interface AttachingParts {
   readonly store: AttachmentsStore;
   readonly clock: Clock;
   readonly log: Log;
-  /** Of the runtimes. */
+  /** Sockets of the container runtimes. */
   readonly sockets: readonly string[];
   readonly allocator: Allocator;
   readonly work: ContainerWork;
@@ -22,8 +22,8 @@ export interface AttachingParts {
   readonly nameserver: Nameserver | undefined;
 }
 
-/** Takes up the attachments of this host; nothing is done before a runtime tells of a container. */
-export function takeUpAttachments(parts: AttachingParts): Attachments {
+/** Load the attachments of this host; nothing happens before a runtime reports a container. */
+export function openAttachments(parts: AttachingParts): Attachments {
   const { store, clock, log, sockets, allocator, work, nameserver } = parts;
   return new Attachments({
     store,

@@ -1,7 +1,7 @@
-// Containers of Docker and podman that were attached by hand stay attached over a restart: a new run of the container has a
-// new network namespace, and is given a link with the same addresses and names. That ends when the container is removed, or
-// detached; a container that was only stopped may be started again. A stopped container does not keep its addresses from
-// others for ever: one that was given away meanwhile is replaced by another of its subnet, unless somebody chose it.
+// Containers of Docker and podman that 'weave attach' attached stay attached across restarts: each run has a new network
+// namespace, which gets a link with the same addresses and names. Detaching or removing the container ends that; stopping
+// does not. While a container is stopped, its addresses can be allocated elsewhere: an address that nobody chose is then
+// replaced by another of its subnet.
 import { type Cidr, cidrRange, formatCidr, formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Container } from "../container/runtime.ts";
@@ -21,7 +21,7 @@ import {
   type SavedAttachment,
 } from "./savedattachments.ts";
 
-/** Interval at which an attachment that failed is tried again, while its container runs. */
+/** Interval of retries of an attachment that failed while its container runs. */
 const AGAIN_MS = 5_000;
 const ID_SHOWN = 12;
 
@@ -29,19 +29,19 @@ export interface AttachmentsHost {
   readonly store: AttachmentsStore;
   readonly clock: Clock;
   readonly log: Log;
-  /** Asks the runtimes; undefined where none knows the container. Rejects where one does not answer. */
+  /** Ask the runtimes; undefined if none knows the container. Rejects if one does not answer. */
   find(id: string): Promise<Container | undefined>;
-  /** Whether a runtime has its socket there, and was asked. */
+  /** True if `find` asks the runtime of this socket, and the socket exists. */
   isThere(socket: string): boolean;
-  /** Whether the container has a link of ours; rejects where its namespace is gone. */
+  /** True if the container has a link of ours; rejects if its namespace is gone. */
   isAttached(pid: number): Promise<boolean>;
   attach(attachment: Attachment): Promise<unknown>;
-  /** Addresses that it holds by our books. */
+  /** Addresses that the allocator has for a container. */
   held(id: string): readonly Cidr[];
-  /** Rejects where another has the address. */
+  /** Rejects if another holder has the address. */
   claim(id: string, cidr: Cidr): Promise<void>;
   allocate(id: string, subnet: Cidr): Promise<IPv4>;
-  /** Nothing happens to them where there is no DNS. */
+  /** Without DNS, none are found or added. */
   readonly names: {
     of(id: string): SavedAttachment["names"];
     add(hostname: string, id: string, address: IPv4): void;
@@ -50,9 +50,9 @@ export interface AttachmentsHost {
 
 export class Attachments {
   readonly #kept: Map<string, SavedAttachment>;
-  /** Containers that run and could not be attached, and why. */
+  /** Why running containers could not be attached, by their IDs. */
   readonly #failed = new Map<string, string>();
-  /** Containers that are being looked after; true where they have to be once more. */
+  /** Containers with work in flight; true if another start came meanwhile. */
   readonly #busy = new Map<string, boolean>();
   readonly #again = new Map<string, Timer>();
   #stopped = false;
@@ -61,7 +61,7 @@ export class Attachments {
     this.#kept = new Map(host.store.load());
   }
 
-  /** Notes what a container was given; adds to what is known of it. Throws, with nothing changed, where it cannot. */
+  /** Save addresses of a container besides those that are saved. Throws StoreError, with nothing changed. */
   note(id: string, addresses: readonly KeptAddress[], multicastRoute: boolean): void {
     const before = this.#kept.get(id);
     const [oldest] = this.#kept.keys();
@@ -82,7 +82,7 @@ export class Attachments {
     this.started(id);
   }
 
-  /** Forgets addresses of a container, and the container with the last of them; all without `addresses`. */
+  /** Forget addresses of a container, all unless given; the last one takes the container along. */
   forget(id: string, addresses?: readonly IPv4[]): void {
     const known = this.#kept.get(id);
     if (!known) return;
@@ -93,7 +93,7 @@ export class Attachments {
     this.#settled(id);
   }
 
-  /** A container has ended; its names are about to be deleted. */
+  /** A container has ended: save its names before they are deleted. */
   died(id: string): void {
     this.#settled(id);
     const known = this.#kept.get(id);
@@ -101,17 +101,17 @@ export class Attachments {
     if (known && names.length > 0) this.#try(id, () => this.#save(id, { ...known, names }));
   }
 
-  /** A container is gone for good. */
+  /** A container was removed. */
   destroyed(id: string): void {
     this.#try(id, () => this.forget(id));
   }
 
-  /** A container runs (again). */
+  /** A container was started: attach it if it was attached before. */
   started(id: string): void {
     if (this.#kept.has(id)) detached(`attaching container ${id} again`, this.#restore(id));
   }
 
-  /** Events were missed: looks what has become of all. */
+  /** Events may have been missed: check all containers. */
   look(): void {
     for (const id of this.#kept.keys()) this.started(id);
   }
@@ -121,7 +121,7 @@ export class Attachments {
     for (const timer of this.#again.values()) timer.cancel();
   }
 
-  /** Containers that run and could not be attached. */
+  /** Running containers that could not be attached. */
   problems(): ProblemReport[] {
     return [...this.#failed].map(([id, why]) => ({
       Check: "attach",
@@ -148,7 +148,7 @@ export class Attachments {
       this.#name(id);
       this.#settled(id);
     } catch (error) {
-      // Forgotten, or ended, meanwhile.
+      // The container was forgotten or has ended meanwhile.
       const ended = error instanceof CancelledError || (error instanceof NetnsError && error.gone);
       if (!ended && this.#kept.has(id) && !this.#stopped) this.#fail(id, reasonOf(error));
     } finally {
@@ -158,7 +158,7 @@ export class Attachments {
     }
   }
 
-  /** No runtime that is there knows the container: it was removed, unless its own runtime is not there yet. */
+  /** No runtime knows the container: it was removed, unless its own runtime is not running yet. */
   #missing(id: string): void {
     const socket = this.#kept.get(id)?.socket;
     if (socket !== undefined && this.host.isThere(socket)) this.destroyed(id);
@@ -175,9 +175,9 @@ export class Attachments {
     if (!known) return;
     const { multicastRoute } = known;
     const moved = new Map<IPv4, KeptAddress>();
-    // One after the other: it is rare, and what fails is clear.
+    // One after the other: rare, and the failing address is clear.
     for (const kept of known.addresses) moved.set(kept.address, await this.#take(id, kept));
-    // Detached meanwhile.
+    // The container was detached meanwhile.
     if (this.#kept.get(id) !== known || this.#stopped) return;
     const addresses = [...moved.values()];
     await this.host.attach({
@@ -201,7 +201,7 @@ export class Attachments {
     });
   }
 
-  /** Gives a container that runs the names back that it had. */
+  /** Add the saved names of a running container. */
   #name(id: string): void {
     const known = this.#kept.get(id);
     if (!known || known.names.length === 0) return;
@@ -209,7 +209,7 @@ export class Attachments {
     this.#save(id, { ...known, names: [] });
   }
 
-  /** Makes an address the container's; another one of its subnet where that is as good. */
+  /** Claim an address; if it is taken and nobody chose it, allocate another of its subnet. */
   async #take(id: string, kept: KeptAddress): Promise<KeptAddress> {
     const { host } = this;
     if (host.held(id).some(({ address }) => address === kept.address)) return kept;

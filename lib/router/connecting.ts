@@ -6,7 +6,7 @@ import type { RouterContext } from "./context.ts";
 import { NamedPeers } from "./named.ts";
 import { initialTargets, noteLaunch } from "./targets.ts";
 
-/** Named peers count for the quorum from now on; `connect` begins to dial them. */
+/** Count named peers for the quorum from now on; `connect` begins to dial them. */
 export function startNamedPeers(
   { options, services, scope, log, kept }: RouterContext,
   mesh: MeshRouter,

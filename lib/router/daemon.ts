@@ -1,4 +1,4 @@
-// The router as a daemon: started in the background by `weave launch`, found and ended by its pid file.
+// Start the router in the background, and end it.
 import { spawn } from "node:child_process";
 import { closeSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -16,10 +16,10 @@ import { LOG_FLAGS, LOG_MODE } from "./logfile.ts";
 
 const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 10_000;
-/** The kernel closes the sockets of a process that was killed before its parent hears of its end. */
+/** The sockets of a killed process close before its parent is told: time to wait for that. */
 const END_TIMEOUT_MS = 5_000;
 
-/** The router did not start; the message is what it said, `exitCode` its own. */
+/** The router did not start; the message is its last error, `exitCode` its own. */
 export class LaunchError extends Error {
   override readonly name = "LaunchError";
   constructor(
@@ -33,15 +33,15 @@ export class LaunchError extends Error {
 /** A router that runs in the background. */
 export interface Daemon {
   readonly pid: number;
-  /** What it has warned of so far. */
+  /** Warnings so far. */
   warnings(): Warning[];
-  /** Resolve with the answer of a router that runs; reject with LaunchError where it ends meanwhile. */
+  /** Wait for an answer; rejects with LaunchError if the router ends meanwhile. */
   whileRunning<T>(answer: Promise<T>): Promise<T>;
-  /** Look on no longer. */
+  /** Close the pipe: the router goes on alone. */
   leave(): void;
 }
 
-/** Starts the router in the background and waits until it is ready; rejects with what it said where it is not. */
+/** Start the router in the background and wait until it is ready. Rejects with LaunchError or AlreadyRunningError. */
 export async function launchDaemon(args: readonly string[], env: Record<string, string>): Promise<Daemon> {
   const running = runningPid();
   if (running !== undefined) throw new AlreadyRunningError(running);
@@ -74,7 +74,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   return { pid: child.pid ?? 0, warnings, whileRunning, leave: () => line?.destroy() };
 }
 
-/** What nothing answers any more is told by how the process ended; a request only sees that the socket is closed. */
+/** A request to a router that has ended only sees a closed socket: prefer the error of the process. */
 async function answeredBeforeEnd<T>(answer: Promise<T>, ended: Promise<LaunchError>): Promise<T> {
   const end = ended.then((error) => Promise.reject(error));
   try {
@@ -86,7 +86,7 @@ async function answeredBeforeEnd<T>(answer: Promise<T>, ended: Promise<LaunchErr
   }
 }
 
-/** Resolves with undefined once the router answers, with a complaint when it does not in time. */
+/** Resolve with undefined once the router answers, with an error if it does not in time. */
 async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined> {
   const api = apiClient();
   const deadline = performance.now() + START_TIMEOUT_MS;
@@ -106,7 +106,7 @@ async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined>
 
 async function lastError(from: number): Promise<string | undefined> {
   const file = Bun.file(logFile());
-  // One that is shorter was begun anew meanwhile.
+  // A shorter file was rotated meanwhile.
   const lines = (await file.slice(file.size < from ? 0 : from).text()).split("\n");
   for (const line of lines.reverse()) {
     const error = errorOf(line);
@@ -115,26 +115,26 @@ async function lastError(from: number): Promise<string | undefined> {
   return undefined;
 }
 
-/** The error that a line of the log tells of, in either format; before there is a log, "weave-router: text". */
+/** Return the error in a line of the log, in either format, or in "weave-router: text", written before there is a log. */
 function errorOf(line: string): string | undefined {
   if (!line.startsWith("{")) return /^(?:ERRO: \S+ \S+|weave-router:) (.*)$/.exec(line)?.[1];
   try {
     const result = v.safeParse(ErrorLine, JSON.parse(line));
     return result.success ? result.output.msg : undefined;
   } catch {
-    // A line that was cut.
+    // A truncated line.
     return undefined;
   }
 }
 
 const ErrorLine = v.object({ level: v.literal("error"), msg: v.string() });
 
-/** Ends the running router and waits until it is gone; false where none ran. */
+/** End the running router and wait for its end; resolves with false if none ran. */
 export async function stopDaemon(): Promise<boolean> {
   using router = runningRouter();
   if (!router) return false;
   router.signal(SIGTERM);
-  // One that is stopped (SIGSTOP) would never hear of it.
+  // A process stopped by SIGSTOP handles SIGTERM only after SIGCONT.
   router.signal(SIGCONT);
   const deadline = performance.now() + STOP_TIMEOUT_MS;
   while (!router.ended) {

@@ -1,5 +1,5 @@
-// The exposures of this host, as people gave them: saved before they are applied, and in force again after a reboot. What is
-// in force is never taken away at a start; what may belong to another host by now is not put in force, but told of.
+// The exposed addresses of this host: saved before they are applied, and applied again after a reboot. A start removes none
+// that the bridge has; it applies the others once they are claimed, since another host may own them by now.
 import { type Cidr, cidrContains, formatCidr } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Exposed } from "../host/expose.ts";
@@ -9,25 +9,25 @@ import { reasonOf } from "../sys/reason.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
 import { type ExposuresStore, MAX_EXPOSURES, type SavedExposure } from "./savedexposures.ts";
 
-/** Interval at which an address that another peer owns is claimed again: it may have been given up. */
+/** Interval of claiming again an address that another peer owns. */
 const CLAIM_AGAIN_MS = 10_000;
 
-/** The kernel's side: the addresses of the bridge, and the packet filter; see host/expose.ts. */
+/** Bridge addresses and packet filter; see host/expose.ts. */
 export interface ExposureKernel {
-  /** Puts these in force, and nothing else. */
+  /** Apply these exposures and no others. */
   start(exposed: readonly Exposed[]): void;
   expose(cidr: Cidr, masquerade: boolean): void;
-  /** Returns false where the address was not exposed. */
+  /** Returns false if the address was not exposed. */
   hide(cidr: Cidr): boolean;
 }
 
-/** Claims an address of the network for this host; rejects where another has it. */
+/** Claim an address of the network for this host; rejects if another holder has it. */
 export type Claim = (cidr: Cidr) => Promise<void>;
 
 export interface ExposuresHost {
   readonly store: ExposuresStore;
   readonly kernel: ExposureKernel;
-  /** The range that the peers share. */
+  /** Allocation range of the network. */
   readonly range: Cidr;
   readonly clock: Clock;
   readonly log: Log;
@@ -36,7 +36,7 @@ export interface ExposuresHost {
 export class Exposures {
   readonly #kept = new Map<string, SavedExposure>();
   readonly #inForce = new Set<string>();
-  /** Why an address cannot be had. */
+  /** Why an address cannot be claimed. */
   readonly #refused = new Map<string, string>();
   readonly #claiming = new Set<string>();
   #again: Timer | undefined;
@@ -44,7 +44,7 @@ export class Exposures {
 
   constructor(private readonly host: ExposuresHost) {}
 
-  /** Loads what was kept, takes up what the bridge has, and puts in force what needs no claim: what is there already. */
+  /** Load the saved exposures, adopt the addresses of the bridge, and apply the exposures that it has already. */
   start(present: readonly Exposed[]): void {
     const { store, kernel, log } = this.host;
     for (const exposure of store.load()) this.#kept.set(formatCidr(exposure.cidr), exposure);
@@ -69,8 +69,8 @@ export class Exposures {
   }
 
   /**
-   * Claims the addresses, and puts those in force that are not yet; calls `changed` after each. Resolves once all is done
-   * that needs no answer of a peer; the rest goes on, and what was refused is claimed again.
+   * Claim all addresses and apply the exposures that are not applied yet, with a call of `changed` after each. Resolves once
+   * the claims are done that need no answer of a peer; the others go on, and refused ones are retried.
    */
   async claim(claim: Claim, changed: () => Promise<void> | undefined): Promise<void> {
     const all = async (exposures: readonly SavedExposure[]) => {
@@ -85,7 +85,7 @@ export class Exposures {
       const refused = [...this.#kept].filter(([key]) => this.#refused.has(key));
       detached("claiming the exposed addresses again", all(refused.map(([, exposure]) => exposure)));
     });
-    // A claim that asks no peer is settled in this turn of the event loop.
+    // A claim that asks no peer settles within this turn of the event loop.
     await Promise.race([claims, new Promise((resolve) => setImmediate(resolve))]);
   }
 
@@ -94,7 +94,7 @@ export class Exposures {
     this.#again?.cancel();
   }
 
-  /** Exposes the host by an address, which is claimed already; throws, with nothing changed, where it cannot. */
+  /** Expose the host by an address that is claimed already. Throws StoreError or the kernel's error, with nothing changed. */
   expose(cidr: Cidr, masquerade: boolean): void {
     const { store, kernel } = this.host;
     const key = formatCidr(cidr);
@@ -111,7 +111,7 @@ export class Exposures {
     this.#refused.delete(key);
   }
 
-  /** Forgets an exposure; false where there was none. Throws, with nothing changed, where it cannot. */
+  /** Remove an exposure; returns false if there was none. Throws as `expose`, with nothing changed. */
   hide(cidr: Cidr): boolean {
     const { store, kernel } = this.host;
     const key = formatCidr(cidr);
@@ -124,7 +124,7 @@ export class Exposures {
     return before !== undefined || hidden;
   }
 
-  /** Exposures that are not in force, or should not be. */
+  /** Exposures that are not applied, or that are applied without a claim. */
   problems(): ProblemReport[] {
     return [...this.#kept.keys()].flatMap((key) => {
       const why = this.#refused.get(key);
@@ -141,7 +141,7 @@ export class Exposures {
     return { cidr, masquerade, range: cidrContains(range, cidr.address) ? range : undefined };
   }
 
-  /** Claims one; true where it is in force only now. */
+  /** Claim one; resolves with true if that has applied it. */
   async #claim(exposure: SavedExposure, claim: Claim): Promise<boolean> {
     const { cidr, masquerade } = exposure;
     const key = formatCidr(cidr);
@@ -150,7 +150,7 @@ export class Exposures {
     try {
       this.#requireRange(exposure);
       await claim(cidr);
-      // It may have been hidden, or exposed in another way, meanwhile.
+      // The exposure may have been removed or replaced meanwhile.
       if (this.#kept.get(key) !== exposure || this.#stopped) return false;
       const late = !this.#inForce.has(key);
       if (late) this.host.kernel.expose(cidr, masquerade);
@@ -179,7 +179,7 @@ export class Exposures {
     this.host.log.warning(`cannot claim an exposed address: ${why}; trying again`, { address: key });
   }
 
-  /** Does something to the kernel; where that fails, what was saved before is saved again. */
+  /** Change the kernel; if that fails, restore the saved exposure. */
   #orRestore<T>(cidr: Cidr, before: SavedExposure | undefined, change: () => T): T {
     const { store, log } = this.host;
     try {

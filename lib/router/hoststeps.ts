@@ -1,4 +1,4 @@
-// What weave has made on a host, as steps that take it away: kernel state and state on disk. For `weave reset`.
+// Steps of `weave reset`: remove kernel state and state on disk.
 import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { logFile, pidFile, releaseDirectory, runDirectory, stateFile } from "../api/paths.ts";
@@ -17,7 +17,7 @@ import { previousLog } from "./logfile.ts";
 
 const isOverlay = ({ name, vxlan }: Link) => vxlan?.external === true && name === vxlanName(vxlan.port);
 
-/** Return the steps for links, encryption and the packet filter; only what is there is listed. */
+/** Return the steps for links, encryption and the packet filter, as far as they exist. */
 export function kernelSteps(route: NetlinkSocket, filter: NetlinkSocket): Step[] {
   const links = linkList(route);
   const containers = links.filter(({ name }) => isContainerVeth(name)).length;
@@ -34,7 +34,7 @@ export function kernelSteps(route: NetlinkSocket, filter: NetlinkSocket): Step[]
   ];
 }
 
-/** Looks anew: a container may have been attached meanwhile. */
+/** List the links again: a container may have been attached meanwhile. */
 function removeAll(route: NetlinkSocket): void {
   const overlays = linkList(route).filter(isOverlay);
   removeLinks(
@@ -44,7 +44,7 @@ function removeAll(route: NetlinkSocket): void {
   for (const { vxlan } of overlays) if (vxlan) removeEsp(vxlan.port);
 }
 
-/** Return the step that forgets who this host was; none where nothing is kept. Without a router nothing is handed over. */
+/** Return the steps that remove the state of this host, if there is any. Without a router nothing is handed over. */
 export function stateSteps(running: boolean): Step[] {
   const file = stateFile();
   if (!existsSync(file) && !existsSync(releaseDirectory())) return [];
@@ -62,16 +62,16 @@ export function stateSteps(running: boolean): Step[] {
   ];
 }
 
-/** What a host leaves behind that hands nothing over. */
+/** Left to the other peers by a host that hands nothing over. */
 export const NOT_HANDED_OVER =
   "its addresses with the network ('weave rmpeer' on another host takes them over)";
 
-/** Return the step that removes what a router has left of its run. */
+/** Return the step that removes the files of a router's run. */
 export function runSteps(): Step[] {
   const files = [logFile(), previousLog(logFile()), pidFile()].filter((file) => existsSync(file));
   if (files.length === 0) return [];
   const remove = () => {
-    // Without its file, a second router would not know of it.
+    // A running router keeps its pid file: a second one would not notice it.
     if (isInstanceLocked()) throw new Error("a router runs");
     for (const file of files) rmSync(file, { force: true });
     removeIfEmpty(runDirectory());
@@ -79,7 +79,7 @@ export function runSteps(): Step[] {
   return [removing(`the log and the pid file of the router (in ${runDirectory()})`, remove)];
 }
 
-/** Damaged state files that were put aside. */
+/** Damaged state files that were set aside. */
 function asides(file: string): string[] {
   const [folder, name] = [dirname(file), basename(file)];
   return (existsSync(folder) ? readdirSync(folder) : [])
@@ -91,6 +91,6 @@ function removeIfEmpty(folder: string): void {
   try {
     rmdirSync(folder);
   } catch {
-    // It has files of others, or is a mount point.
+    // The folder has other files, or is a mount point.
   }
 }

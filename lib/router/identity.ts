@@ -1,10 +1,10 @@
-// What a router is, and whom it knew: kept, so that it is the same one after a restart.
+// The identity and the targets of a router, kept across restarts.
 import * as v from "valibot";
 import { SHORT_IDS } from "../mesh/bounds.ts";
 import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import type { Lenient, Store } from "../store/store.ts";
 
-/** A value that is kept. `set` throws StoreError when it could not be; what is kept already needs no room. */
+/** A value in the state file. `set` throws StoreError; a value that is kept already is not written again. */
 export interface Kept<T> {
   get(): T | undefined;
   set(value: T): void;
@@ -13,22 +13,22 @@ export interface Kept<T> {
 export interface Identity {
   readonly name: Kept<PeerName>;
   readonly shortId: Kept<number>;
-  /** Peers we were last told to connect to: by the launch, and by connect and forget after it. */
+  /** Targets: those of the launch, as changed by connect and forget. */
   readonly targets: Kept<readonly string[]>;
-  /** Those of them that the launch named. */
+  /** Targets of the last launch. */
   readonly launched: Kept<readonly string[]>;
-  /** The router was ended by 'weave stop', not by a reboot, a crash or a supervisor. */
+  /** True if 'weave stop' ended the router, not a reboot, a crash or a supervisor. */
   readonly stopped: Kept<boolean>;
-  /** We were in the list of a cluster's peers, so that others may take over our addresses when we are gone. */
+  /** True if this host was in the cluster's list of peers: others take over the addresses of a listed peer that is gone. */
   readonly listed: Kept<boolean>;
 }
 
 const ShortId = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(SHORT_IDS - 1));
 const Name = v.pipe(v.string(), v.transform(parsePeerName));
-/** As many as a network may have nodes; "host:port" each. */
+/** At most one "host:port" for each node of the largest network. */
 const Targets = v.pipe(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(300))), v.maxLength(16_384));
 
-/** `damaged` is called with what is wrong with a value that is taken as not there. */
+/** Open the identity in a state file; `damaged` is told of values that are invalid and ignored. */
 export function identity(store: Store, damaged: (what: string) => void): Identity {
   const kept = <T>(key: string, schema: v.GenericSchema<unknown, T>, lenient?: Lenient): Kept<T> => {
     const rows = store.rows("router", schema, lenient);
@@ -50,7 +50,7 @@ export function identity(store: Store, damaged: (what: string) => void): Identit
   };
 }
 
-/** What people said is not to be taken back by a power cut. */
+/** A power cut must not undo a command. */
 function durable<T>(store: Store, kept: Kept<T>): Kept<T> {
   return { get: kept.get, set: (value) => store.durably(() => kept.set(value)) };
 }

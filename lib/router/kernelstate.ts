@@ -1,5 +1,4 @@
-// The kernel state of this host as the router keeps it: which resources there are, in the order in which they depend on each
-// other, and what of the kernel's notifications concerns them.
+// The kernel resources that the router reconciles, in order of dependency, and the notifications that concern them.
 import { findBridge } from "../host/bridge.ts";
 import type { Exposure } from "../host/expose.ts";
 import { FIREWALL, FirewallResource } from "../host/firewall.ts";
@@ -21,7 +20,7 @@ import { type WatchedTable, watchTables } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { tapName, vxlanName } from "../overlay/datapath/links.ts";
 
-/** Tables that our resources look into, those of policies for the default deny. */
+/** Tables that our resources read; those of policies for the default deny. */
 const TABLES: readonly WatchedTable[] = [
   FIREWALL,
   ...[IPTABLES_NFT, FIREWALLD].map(({ table, name }) => ({ ...table, chains: [name, FORWARDING_CHAIN] })),
@@ -32,19 +31,16 @@ const TABLES: readonly WatchedTable[] = [
 export interface HostSettings {
   readonly route: NetlinkSocket;
   readonly filter: NetlinkSocket;
-  /** Ethernet address of the bridge; the peer's name. */
+  /** Ethernet address of the bridge: the peer's name. */
   readonly address: string;
   readonly mtu: number;
   /** Port of the mesh. */
   readonly port: number;
-  /** TCP port of the control API, to be shut to other hosts. */
+  /** TCP port of the control API, which other hosts must not reach. */
   readonly controlPort: number | undefined;
 }
 
-/**
- * Sets up what there is beside the overlay's own, and keeps it so; calls `exposed` once the bridge is there, to begin with the
- * exposures.
- */
+/** Reconcile all resources but the overlay's; calls `exposed`, which applies the exposures, once the bridge exists. */
 export function keepHost(
   reconciler: Reconciler,
   exposure: Exposure,
@@ -76,7 +72,7 @@ export function keepHost(
   return forwarding;
 }
 
-/** Tells the reconciler of changes that concern it; returns how to stop that. */
+/** Tell the reconciler of kernel changes that concern it; returns a function that stops that. */
 export function followKernel(
   monitor: RouteMonitor,
   reconciler: Reconciler,

@@ -1,4 +1,4 @@
-// What came of a launch: who this host is now, and where each peer stands that it was to connect to.
+// Outcome of a launch: name, range and overlay of this host, and the state of each target.
 import * as v from "valibot";
 import { splitHostPort } from "../address/hostport.ts";
 import type { ApiClient } from "../api/client.ts";
@@ -7,9 +7,9 @@ import { type Clock, sleep } from "../clock/clock.ts";
 import { printedLines } from "../log/printable.ts";
 import type { Warning } from "./launcher.ts";
 
-/** How long peers have to answer before launch says that one does not yet. */
+/** Time that launch gives peers to answer. */
 export const PEERS_MS = 1_500;
-/** Interval of asking the router. */
+/** Interval of asking the router, in ms. */
 const LOOK_MS = 25;
 
 const Peer = v.object({ Name: v.string(), NickName: v.string() });
@@ -36,19 +36,19 @@ const Started = v.object({
 
 export type Started = v.InferOutput<typeof Started>;
 
-// Without the peers of the whole network, which are the longest part by far.
+// Leaves out the peers of the network, by far the longest part of a report.
 const FORMAT =
   '{"router":{"Name":{{json .Router.Name}},"NickName":{{json .Router.NickName}},' +
   '"Encryption":{{json .Router.Encryption}},"Overlay":{{json .Router.Overlay}}},' +
   '"range":{{if .IPAM}}{{json .IPAM.Range}}{{else}}null{{end}},"targets":{{json .Router.TargetStates}}}';
 
-/** Ask a router how it has started. Throw as the client does. */
+/** Ask a router how it has started. Rejects as the client does. */
 export async function askStarted(api: ApiClient): Promise<Started> {
   const text = await api("GET", `/report?format=${encodeURIComponent(FORMAT)}`);
   return v.parse(Started, JSON.parse(text));
 }
 
-/** Ask until nothing more is to be expected of any named peer soon, or for 1.5 s. */
+/** Ask until no target is being dialled, for 1.5 s at most. */
 export async function awaitPeers(ask: () => Promise<Started>, clock: Clock): Promise<Started> {
   const deadline = clock.now() + PEERS_MS;
   for (;;) {
@@ -59,7 +59,7 @@ export async function awaitPeers(ask: () => Promise<Started>, clock: Clock): Pro
   }
 }
 
-/** Return what the router warned of, each once, without what is said of a named peer anyway. */
+/** Return the warnings of the router, each once, but for those that the state of a target tells. */
 export function otherWarnings(warnings: readonly Warning[], { targets }: Started): string[] {
   const hostOf = (address = "") => splitHostPort(address)?.host;
   const said = targets.filter(({ Reason }) => Reason !== "");
@@ -96,10 +96,10 @@ export function launchedShape(
   };
 }
 
-/** Whether a name says the address, but perhaps for the port. */
+/** True if a target names the address, with or without the port. */
 const isNamed = (peer: string, address: string) => address === peer || address.startsWith(`${peer}:`);
 
-/** What is said of one peer, in a line or two. */
+/** Return the text about one target: one line or two. */
 function peerLines({ peer, address, state, name, nickname, reason, advice }: Shape<typeof LaunchedPeer>) {
   const who = name === null ? "" : ` ${name}(${nickname})`;
   const at = address === null || isNamed(peer, address) ? "" : ` at ${address}`;
@@ -123,7 +123,7 @@ function peerLines({ peer, address, state, name, nickname, reason, advice }: Sha
   }
 }
 
-/** Return what launch says, a few lines. */
+/** Return the text of launch. */
 export function launchedText(launched: Shape<typeof Launched>): string {
   const { pid, log, name, nickname, range, overlay, encryption, peers } = launched;
   const width = Math.max(...peers.map(({ peer }) => peer.length), 0);

@@ -1,12 +1,11 @@
-// The log file of a router that runs in the background: standard error is the file. The router itself keeps it within
-// bounds, since /run is memory, and nobody else rotates it.
+// The log file of a router in the background, which is its standard error. The router rotates it itself: /run is memory.
 import { closeSync, constants, fstatSync, ftruncateSync, renameSync, statSync, writeSync } from "node:fs";
 import { noteUnwritten } from "../log/unexpected.ts";
 import { openOwnFile } from "../sys/ownfile.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { syscall } from "../sys/syscall.ts";
 
-/** Bytes of the file; there is one more of that size, with the lines before. */
+/** Bound in bytes of the file; the previous file is as large. */
 export const LOG_LIMIT = 8 << 20;
 /** Permissions of the file. */
 export const LOG_MODE = 0o640;
@@ -15,13 +14,13 @@ export const LOG_FLAGS = constants.O_WRONLY | constants.O_APPEND | constants.O_C
 const STDOUT = 1;
 const STDERR = 2;
 
-/** Where the lines before those of a log file are. */
+/** Path of the rotated file. */
 export const previousLog = (file: string) => `${file}.1`;
 
 /**
- * Return what writes lines to standard error if that is `file`, else undefined. The file is renamed to previousLog(file),
- * and begun anew, once it has `limit` bytes. If that fails, it is truncated: a log must not fill a disk. Lines are written
- * at once, so that the last one before a crash is there; process.stderr would keep the old file open, too.
+ * Return a function that writes lines to standard error, if that is `file`, else undefined. At `limit` bytes the file is
+ * renamed to previousLog(file) and begun anew; if that fails, it is truncated: a log must not fill a disk. Writes are
+ * synchronous, so that the last line before a crash is written; process.stderr would also keep the old file open.
  */
 export function boundedLog(file: string, limit = LOG_LIMIT): ((line: string) => void) | undefined {
   if (!isFile(STDERR, file)) return undefined;
@@ -45,10 +44,10 @@ function write(line: string): void {
   }
 }
 
-/** Returns what failed. */
+/** Rotate the file; returns why that failed, undefined if it did not. */
 function startAnew(file: string): string | undefined {
   try {
-    // What others have begun, or removed, in its place is not ours to rename.
+    // A file that another program has put in its place is not renamed.
     if (isFile(STDERR, file)) renameSync(file, previousLog(file));
     const fd = openOwnFile(file, LOG_FLAGS, LOG_MODE);
     try {

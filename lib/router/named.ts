@@ -1,5 +1,5 @@
-// The peers that the user, the cluster or an earlier run named. They count from the first moment, long before their
-// names are resolved or they answer: one that may know the ring of the network is waited for.
+// Peers that the user, the cluster or the last run named. They count for the quorum before their names resolve or they
+// answer, and the division of the range waits for them: any of them may know a ring.
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import type { ConnectionMaker } from "../mesh/dial/maker.ts";
@@ -9,11 +9,11 @@ import type { Peer } from "../mesh/peer.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { Kept } from "./identity.ts";
 
-/** A new connection brings the ring of the peer within this, if it has one. */
+/** Time within which a new connection brings the peer's ring, if it has one. */
 const INTRODUCTION_MS = 1_500;
-/** Interval at which names are resolved again whose peer does not answer: it may have moved. */
+/** Interval of resolving the names of peers that do not answer: they may have moved. */
 const RESOLVE_MS = 30_000;
-/** First pause before a name that could not be resolved is tried again; the next ones double, up to RESOLVE_MS. */
+/** First retry of a name that does not resolve; doubles up to RESOLVE_MS. */
 const FIRST_RESOLVE_MS = 1_000;
 
 export interface NamedPeersHost {
@@ -21,14 +21,14 @@ export interface NamedPeersHost {
   readonly ourself: Peer;
   readonly clock: Clock;
   readonly log: Log;
-  /** The names as they survive a restart. */
+  /** The names in the state file. */
   readonly kept: Kept<readonly string[]>;
   isReachable(peer: PeerName): boolean;
 }
 
 export class NamedPeers {
   #names: ReadonlySet<string>;
-  /** Who answers to a name, once it has told what it knows of the ring. */
+  /** Peer by its name, once it has told us of its ring. */
   readonly #heard = new Map<string, PeerName>();
   readonly #answeredAt = new Map<string, number>();
   #retry: Timer;
@@ -46,15 +46,15 @@ export class NamedPeers {
     this.#retry.cancel();
   }
 
-  /** How many peers there are in all by what the user named, ourself included. */
+  /** Number of named peers, plus ourself. */
   get count(): number {
     const found = this.host.maker.named();
     return [...this.#names].filter((name) => found.get(name) !== this.host.ourself).length + 1;
   }
 
   /**
-   * Named peers that have not told us yet whether they know a ring, and those that have gone since: they may know one
-   * by now. `hasSpoken` is true for a peer that has told us what it knows of the ring.
+   * Return the named peers that have not told us yet whether they know a ring, and those that have gone since: they may
+   * know one by now. `hasSpoken` is true for a peer that has told us of its ring.
    */
   unheard(hasSpoken: (peer: PeerName) => boolean): string[] {
     const { maker, ourself, clock, isReachable } = this.host;
@@ -77,20 +77,20 @@ export class NamedPeers {
     });
   }
 
-  /** Connects to the peers there are from the start; resolves with what is wrong with any of them, which stay. */
+  /** Connect to the first targets; resolves with an error for each that cannot be dialled yet, which is retried. */
   start(): Promise<UnresolvedPeer[]> {
     try {
       this.#keep(this.#names);
     } catch (error) {
-      // They are connected to; only a restart forgets them.
+      // Only a restart forgets them.
       this.host.log.error(reasonOf(error));
     }
     return this.host.maker.connect([...this.#names], false);
   }
 
   /**
-   * Connect to peers; resolve with what is wrong with any of them, which stay. Reject with StoreError or PeerAddressError,
-   * with nothing changed.
+   * Connect to peers; resolves with an error for each that cannot be dialled yet, which is retried. Rejects with StoreError
+   * or PeerAddressError, with nothing changed.
    */
   async connect(peers: readonly string[], replace: boolean): Promise<string[]> {
     for (const peer of peers) portOf(peer);
@@ -106,7 +106,7 @@ export class NamedPeers {
     return unknown;
   }
 
-  /** What is kept may be of a version that took more for an address. */
+  /** A saved name may be of a version that accepted more. */
   #isAddress(name: string): boolean {
     try {
       portOf(name);
@@ -122,7 +122,7 @@ export class NamedPeers {
     this.#names = names;
   }
 
-  /** Resolve names again that need it, soon if there are any that never could be. */
+  /** Resolve names again: with back-off while any never resolved, else every 30 s. */
   #look(): void {
     const missing = this.host.maker.unresolved();
     this.#pauseMs = missing.length > 0 ? Math.min(2 * this.#pauseMs, RESOLVE_MS) : RESOLVE_MS;

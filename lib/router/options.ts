@@ -1,4 +1,4 @@
-// The options of a router, checked: whatever passes here can be acted on.
+// The options of a router, parsed and checked.
 
 import * as v from "valibot";
 import { listenAddress, splitHostPort } from "../address/hostport.ts";
@@ -25,7 +25,7 @@ export const DEFAULT_RANGE = "10.32.0.0/12";
 /** Where the original serves status and metrics. */
 export const DEFAULT_STATUS_ADDRESS = "127.0.0.1:6782";
 
-/** An option with a value that cannot be; the message names both. */
+/** An option has an invalid value; the message names both. */
 export class OptionError extends Error {
   override readonly name = "OptionError";
   readonly failure = "usage" as const;
@@ -48,7 +48,7 @@ const integer = (min: number, max: number) =>
     v.maxValue(max, `more than ${max}`),
   );
 
-/** As Go writes them: "5s", "1m30s", "500ms"; in milliseconds. */
+/** Parse a duration as Go writes it ("5s", "1m30s", "500ms") into ms. */
 function parseDuration(text: string): number {
   const units: Record<string, number> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
   const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|[hms])/g)];
@@ -67,14 +67,14 @@ const list = <T>(parse: (text: string) => T) =>
       .map(parse),
   );
 
-/** Where to listen; undefined for nowhere, which is "". */
+/** An address to listen on; undefined for "", which is none. */
 const address = parsed((text) => {
   const found = listenAddress(text);
   if (!found && text !== "") throw new AddressError("should be IP:PORT or :PORT");
   return found;
 });
 
-/** How the range is first divided. */
+/** Initial division of the range. */
 export type InitMode =
   | { readonly kind: "consensus"; readonly count: number | undefined }
   | { readonly kind: "seed"; readonly peers: readonly PeerName[] }
@@ -90,7 +90,7 @@ function parseInit(text: string): InitMode {
   throw new AddressError("should be consensus, consensus=COUNT, seed=NAME,NAME,… or observer");
 }
 
-/** The name of this peer, which is the Ethernet address of the bridge, too: Linux takes no group address, nor zero. */
+/** Parse the name of this peer, which is also the bridge's Ethernet address: Linux refuses group addresses and zero. */
 function parseOwnName(text: string): PeerName {
   const name = parsePeerName(text);
   const [first = 0] = nameToBytes(name);
@@ -103,7 +103,7 @@ function parseOwnName(text: string): PeerName {
 
 const subnet = parsed(parseAllocationSubnet);
 
-/** The range of a router that allocates no addresses: no container can have one of it. */
+/** Range of a router that allocates no addresses; no container can have one of it. */
 const NO_RANGE: Cidr = { address: 0, prefix: 32 };
 
 const rangeOrNone = parsed((text) => (text === "" ? NO_RANGE : parseAllocationSubnet(text)));
@@ -153,20 +153,20 @@ const Schema = v.object({
 export type RouterOptions = v.InferOutput<typeof Schema> & {
   readonly "docker-api": readonly string[];
   readonly range: Cidr;
-  /** False for an empty range: addresses are those that people name. */
+  /** False for an empty range: only addresses that somebody names are used. */
   readonly allocates: boolean;
   readonly defaultSubnet: Cidr;
   readonly peers: readonly string[];
 };
 
-/** Checks options as they came from the command line and the environment; throws OptionError. */
+/** Parse options of the command line and the environment. Throws OptionError. */
 export function parseOptions(raw: Record<string, unknown>, peers: readonly string[]): RouterOptions {
   const result = v.safeParse(Schema, raw);
   if (!result.success) {
     const [issue] = result.issues;
     const key = String(issue.path?.[0]?.key ?? "");
     const value = JSON.stringify(raw[key]);
-    // Parsers name the text themselves.
+    // Some parsers name the value themselves.
     const isNamed = issue.message.includes(value) || issue.message.startsWith(`${raw[key]} `);
     throw new OptionError(`--${key}: ${isNamed ? "" : `${value}: `}${issue.message}`);
   }

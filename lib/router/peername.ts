@@ -1,6 +1,5 @@
-// Finding our own name. It has to stay the same over restarts and to differ from every other host's, although hosts
-// are cloned and hosters hand out the same hardware ids again and again: so several sources are mixed, and the result
-// is kept.
+// The name of this peer: the same across restarts and different from every other host's. Hosts are cloned and hardware IDs
+// are reused, so the name is a hash of several sources, and kept.
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { BRIDGE } from "../host/names.ts";
@@ -16,21 +15,21 @@ const ID_FILES = [
   "/sys/class/dmi/id/product_uuid",
   "/sys/hypervisor/uuid",
 ];
-/** The original's salt, so that a name tells nothing about the ids it was made of. */
+/** The original's salt: a name does not reveal the IDs that it was made of. */
 const SALT = "9oBJ0Jmip-";
 
-/** A name from everything that tells this host from others. */
+/** Return a name made from the sources. */
 export function deriveName(sources: readonly string[]): PeerName {
   const digest = createHash("sha256").update(SALT).update(sources.join("\n")).digest();
   const octets = new Uint8Array(digest.subarray(0, 6));
-  // Not a multicast address, and marked as made up locally: it becomes the bridge's.
+  // A unicast, locally administered address: it becomes the bridge's.
   octets[0] = ((octets[0] ?? 0) & 0xfe) | 0x02;
   return nameFromBytes(octets);
 }
 
 /**
- * Our name: as told, else as kept, else the bridge's address, else made anew (of `id`, where the host has one that no
- * other can have); kept from then on.
+ * Return and keep our name: as told, else as kept, else the bridge's address, else made from `id`, which must be unique, or
+ * from the IDs of this host.
  */
 export function findName(
   told: PeerName | undefined,
@@ -49,7 +48,7 @@ function bridgeName(nl: NetlinkSocket): PeerName | undefined {
 }
 
 function sources(nl: NetlinkSocket): string[] {
-  // Links without a kind are real ones (or the other end of somebody's veth); their addresses differ between clones.
+  // Links without a kind are hardware, or the other end of a veth; their addresses differ between clones.
   const macs = linkList(nl)
     .filter((link) => (link.kind === undefined || link.kind === "veth") && link.name !== "lo")
     .map((link) => link.address ?? "");

@@ -1,5 +1,5 @@
-// weave ping: probes by the overlays to other peers, and echoes of theirs. A session of probes is announced to the peer by
-// a question over the mesh, which also tells at the end what has arrived there: so the way there is told from the way back.
+// weave ping: probes over the overlays to other peers, which echo them. A question over the mesh announces a session of probes
+// to the peer; another asks at the end what has arrived there, which tells the way there from the way back.
 import * as v from "valibot";
 import { PingError } from "../api/pingerror.ts";
 import { type Clock, sleep } from "../clock/clock.ts";
@@ -17,18 +17,18 @@ import { type Ping, type PingWay, unpinged, wayOf } from "./pingresult.ts";
 /** Short probes to each peer and overlay. */
 export const DEFAULT_COUNT = 10;
 
-/** For others, who ask for the pairs of a whole network. */
+/** Probes for another peer, which asks all peers for a table of all pairs. */
 const COUNT_FOR_OTHERS = 5;
-/** Peers that are pinged where none is named; more are drawn by lot. */
+/** Bound on peers when none is named; chosen at random among more. */
 const MAX_PEERS = 48;
 const AT_ONCE = 8;
 const ASK_MS = 5_000;
-/** What has arrived is worth a wait: the path that loses probes loses questions, too. */
+/** A path that loses probes loses questions, too: time-out of the last question. */
 const ARRIVED_MS = 10_000;
-/** Tries of a question that a busy peer refuses. */
+/** Attempts at a question that a busy peer refuses. */
 const TRIES = 4;
 const TRY_AGAIN_MS = 700;
-/** Others who ask get the same answer for so long. */
+/** Time for which other peers get the same answer. */
 const FRESH_MS = 10_000;
 
 const OLDER =
@@ -56,7 +56,7 @@ export interface PingParts {
 export class Pinger {
   #forOthers: { readonly at: number; readonly answer: Promise<Ping[]> } | undefined;
 
-  /** Answers the questions of other routers from now on. */
+  /** Answer the questions of other routers from now on. */
   constructor(private readonly parts: PingParts) {
     const { questions } = parts.mesh;
     questions.answer("probe", async (body, source) => {
@@ -71,7 +71,7 @@ export class Pinger {
   }
 
   /**
-   * Ping peers by name, nickname or address, or all; throws PingError for one that there is not. `here`: this host in texts.
+   * Ping peers by name, nickname or address, or all. Rejects with PingError for an unknown peer. `here`: this host in texts.
    */
   async ping(names: readonly string[], count: number, here = "this host"): Promise<Ping[]> {
     const { mesh } = this.parts;
@@ -88,7 +88,7 @@ export class Pinger {
     return [...pings, ...lost];
   }
 
-  /** One run serves all that ask within a while: nobody can have us send more than that. */
+  /** One run serves all peers that ask within 10 s: a bound on what others can make us send. */
   #pingForOthers(): Promise<Ping[]> {
     const { ourself } = this.parts.mesh;
     const now = this.parts.clock.now();
@@ -160,7 +160,7 @@ export class Pinger {
     try {
       await this.#ask(peer.name, "probe", question);
     } catch (error) {
-      // A peer that hangs may still tell of a connection to one that has gone.
+      // A silent peer may be one that was lost: then that is the reason.
       const silent = error instanceof AskError && error.code === "silent";
       return (
         (silent ? this.#lost([]).find((lost) => lost.peer.name === peer.name) : undefined) ??
@@ -200,7 +200,7 @@ export class Pinger {
     return { peer: who, via, networkMtu: mtu, overlays, problem: null, remedy: null, note: null };
   }
 
-  /** What a peer says has arrived there; undefined where it says nothing. */
+  /** Ask a peer what has arrived there; undefined if it does not answer. */
   async #arrived(peer: PeerName, question: object): Promise<ReadonlyMap<Way, Arrived> | undefined> {
     try {
       const answer = v.parse(ArrivedSchema, await this.#ask(peer, "probed", question, ARRIVED_MS));
@@ -208,7 +208,7 @@ export class Pinger {
         Object.entries(answer).flatMap(([way, arrived]) => (arrived ? [[way as Way, arrived]] : [])),
       );
     } catch {
-      // Without it the direction at fault is not known.
+      // Only the direction at fault stays unknown.
       return undefined;
     }
   }

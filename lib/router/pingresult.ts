@@ -1,5 +1,4 @@
-// What a run of probes says of the path to a peer, in words: loss, round-trip time, MTU, which way is at fault, and the
-// remedy. Pure.
+// Result of a run of probes as text: loss, round-trip time, MTU, the direction at fault, and the remedy. Pure.
 import type { Pings, Shape } from "../api/shapes.ts";
 import { ETHERNET_HEADER } from "../overlay/probe/frame.ts";
 import type { Arrived } from "../overlay/probe/probes.ts";
@@ -12,21 +11,21 @@ export type PingWay = Ping["overlays"][number];
 export interface RunFacts {
   readonly overlay: string;
   readonly inUse: boolean;
-  /** Nickname or name of the peer; and what this host is called in texts. */
+  /** Names of the peer and of this host in texts. */
   readonly peer: string;
   readonly here: string;
-  /** The peer that passes frames on. */
+  /** Name of the peer that relays frames; undefined for a neighbour. */
   readonly via: string | undefined;
   readonly result: RunResult;
-  /** What the peer says has arrived there; undefined where it does not say. */
+  /** What has arrived at the peer; undefined if it does not say. */
   readonly arrived: Arrived | undefined;
-  /** The largest packet that was tried, bytes. */
+  /** Largest packet that was tried, in bytes. */
   readonly mtu: number;
   /** UDP port of the overlay. */
   readonly port: number;
 }
 
-/** Of one overlay to one peer. */
+/** Return the result of one overlay to one peer. */
 export function wayOf(facts: RunFacts): PingWay {
   const { overlay, inUse, result } = facts;
   const { roundTrips } = result;
@@ -47,7 +46,7 @@ export function wayOf(facts: RunFacts): PingWay {
   };
 }
 
-/** Of ascending numbers, at least one. */
+/** Return the median of ascending numbers. */
 function median(sorted: readonly number[]): number | undefined {
   const middle = sorted.length / 2;
   const upper = sorted[Math.floor(middle)];
@@ -84,7 +83,7 @@ function silence(facts: RunFacts): Trouble {
   return { problem: `no frame by ${overlay} is answered`, remedy: unblock(facts, here, peer) };
 }
 
-/** Heartbeats of the fast datapath are no VXLAN link's, and may pass where its frames do not. */
+/** Heartbeats of the fast datapath pass filters that drop the frames of VXLAN links. */
 function unblock({ overlay, port, via }: RunFacts, from: string, to: string): string {
   if (via !== undefined) return `'weave ping' on ${via}, which passes the frames on, shows the part at fault`;
   const open = `open UDP ${port} from ${from} to ${to}, in the firewalls of both and on the way`;
@@ -111,7 +110,7 @@ function small({ peer, arrived, mtu }: RunFacts, passes: number): Trouble {
   };
 }
 
-/** A peer to which nothing was sent. */
+/** Return the result of a peer to which nothing was sent. */
 export function unpinged(
   peer: { name: string; nickname: string },
   networkMtu: number,

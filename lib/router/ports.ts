@@ -1,4 +1,4 @@
-// Ports of containers, looked after as far as the kernel can: a network without it works, but says so.
+// Bridge ports of containers: storm control, anti-spoofing and repairs. Without them the network works, and status says so.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TrafficSample, trafficOf } from "../api/traffic.ts";
@@ -16,14 +16,14 @@ import { MAC_VALUE } from "../overlay/datapath/maps.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterContext } from "./context.ts";
 
-/** Where runtimes have their networks' configurations. */
+/** Folder of the runtimes' network configurations. */
 const CNI_FOLDER = "/etc/cni/net.d";
 
-/** Links of containers, kept, and the programs on their ports. */
+/** Links of containers and the programs on their ports. */
 export interface ContainerPorts extends Pick<ContainerLinks, "follow" | "letGo" | "ended" | "states"> {
   renumber(self: number): void;
   changed(event: RouteEvent): void;
-  /** What the containers have received and sent. */
+  /** Bytes and packets of each container. */
   traffic(): TrafficSample["links"];
   /** Frames of containers that the programs dropped, by reason. */
   dropped(): Record<string, number>;
@@ -53,7 +53,7 @@ export function startPorts(
       if (kind === "trafficcontrol") ports?.suspect(index);
       if (!link) return;
       if (link.removed) kept.removed(index, link.leaving);
-      // The reconciler hears of containers' links, not of others' on the bridge.
+      // The reconciler follows containers' links, not other links on the bridge.
       else if (kept.isNewPort(index, link.master)) again();
     },
     follow: (books) => kept.follow(books),
@@ -76,7 +76,7 @@ export function startPorts(
   };
 }
 
-/** A network without programs on its ports works, but says so. */
+/** Load the programs of the ports; `why` tells why there are none. Throws with --anti-spoof. */
 function startPrograms(
   route: NetlinkSocket,
   filter: NetlinkSocket,
@@ -93,10 +93,7 @@ function startPrograms(
   }
 }
 
-/**
- * Whether a list of plugins has ours and "bandwidth", which adds a queueing discipline of its own to ports, and fails where
- * there is one.
- */
+/** True if a list of plugins has ours and "bandwidth", which fails on ports that have a queueing discipline already. */
 function hasBandwidthPlugin(folder: string): boolean {
   try {
     return readdirSync(folder)

@@ -2,7 +2,7 @@
 import type { ApiClient } from "../api/client.ts";
 import { systemClock } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
-import { forgetStart, STARTED_MS } from "../sys/runtime.ts";
+import { releaseStartMemory, STARTED_MS } from "../sys/runtime.ts";
 import type { Scope } from "../sys/scope.ts";
 import { startAddresses } from "./addresses.ts";
 import { startNamedPeers } from "./connecting.ts";
@@ -43,7 +43,7 @@ export async function startRouter(
   followContainers(context, ports, addresses);
   connect();
   log.info("weave is ready");
-  const settled = systemClock.after(STARTED_MS, forgetStart);
+  const settled = systemClock.after(STARTED_MS, releaseStartMemory);
   scope.defer("memory release", () => settled.cancel());
   return api;
 }

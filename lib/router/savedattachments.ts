@@ -1,12 +1,11 @@
-// Containers of Docker and podman that were attached by hand, as they are kept on disk: what they are given back when they
-// are started again.
+// Attachments in the state file: what a container gets back when it is started again.
 import * as v from "valibot";
 import type { Cidr } from "../address/ipv4.ts";
 import type { Store } from "../store/store.ts";
 
 /** More containers than a host runs. */
 export const MAX_ATTACHMENTS = 4_096;
-/** Of one container. */
+/** Addresses of one container. */
 export const MAX_ADDRESSES = 64;
 const MAX_NAMES = 1_024;
 
@@ -29,28 +28,28 @@ const Schema = v.object({
   socket: v.optional(v.string()),
 });
 
-/** An address of a container; `asked`: somebody chose it, and another one would not do. */
+/** An address of a container; `asked` if somebody chose it, so that no other will do. */
 export interface KeptAddress extends Cidr {
   readonly asked: boolean;
 }
 
 export interface SavedAttachment {
   readonly addresses: readonly KeptAddress[];
-  /** Names that it had when it ended; none while it runs. */
+  /** Names that the container had when it ended; none while it runs. */
   readonly names: readonly { readonly hostname: string; readonly address: number }[];
   readonly multicastRoute: boolean;
-  /** Of the runtime that knew the container last; undefined where it was not asked yet. */
+  /** Socket of the runtime that knew the container last; undefined before the first look. */
   readonly socket: string | undefined;
 }
 
-/** Where attachments are kept, by the container's id. What saves throws StoreError when it has not saved. */
+/** Attachments by container ID. `save` and `remove` throw StoreError. */
 export interface AttachmentsStore {
   load(): Map<string, SavedAttachment>;
   save(id: string, attachment: SavedAttachment): void;
   remove(id: string): void;
 }
 
-/** Calls `damaged` with what is wrong with a row that is skipped. */
+/** Open the attachments in a state file; `damaged` is told of rows that are skipped. */
 export function attachmentsStore(store: Store, damaged: (what: string) => void): AttachmentsStore {
   const rows = store.rows(ROOM, Schema, { damaged, limit: MAX_ATTACHMENTS });
   return {

@@ -1,4 +1,4 @@
-// The exposures of this host, as they are kept on disk.
+// The exposures of this host in the state file.
 import * as v from "valibot";
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import type { Exposed } from "../host/expose.ts";
@@ -15,22 +15,22 @@ const CidrSchema = v.object({
 });
 const Schema = v.object({ cidr: CidrSchema, masquerade: v.boolean(), range: v.optional(CidrSchema) });
 
-/** An exposure; `range`: that of the network when it was given, where the address is of it. */
+/** An exposure; `range` is that of the network when it was made, if the address is in it. */
 export interface SavedExposure extends Exposed {
   readonly range: Cidr | undefined;
 }
 
-/** Where exposures are kept. What saves throws StoreError when it has not saved. */
+/** Saved exposures. `save` and `remove` throw StoreError. */
 export interface ExposuresStore {
   load(): SavedExposure[];
   save(exposure: SavedExposure): void;
   remove(cidr: Cidr): void;
 }
 
-/** Calls `damaged` with what is wrong with a row that is skipped. */
+/** Open the exposures in a state file; `damaged` is told of rows that are skipped. */
 export function exposuresStore(store: Store, damaged: (what: string) => void): ExposuresStore {
   const rows = store.rows(ROOM, Schema, { damaged, limit: MAX_EXPOSURES });
-  // People rely on them: a power cut must not take them back.
+  // A power cut must not undo a command.
   return {
     load: () =>
       Array.from(rows.all().values(), ({ cidr, masquerade, range }) => ({ cidr, masquerade, range })),
@@ -40,7 +40,7 @@ export function exposuresStore(store: Store, damaged: (what: string) => void): E
   };
 }
 
-/** Forgets all exposures. */
+/** Forget all exposures. */
 export function forgetExposures(store: Store): void {
   store.rows(ROOM, v.unknown()).clear();
 }

@@ -1,6 +1,6 @@
-// Whom a router connects to when it starts: as the original, one that a supervisor or a reboot starts again goes on with what
-// connect and forget have made of its targets; one that was stopped on purpose takes what it is launched with
-// (weave: router/network_router.go, InitialPeers).
+// The first targets of a router, as the original chooses them (weave: router/network_router.go, InitialPeers): after a crash,
+// a reboot or a restart by a supervisor, the targets of the last run as changed by connect and forget; after 'weave stop',
+// those of the launch.
 import { existsSync } from "node:fs";
 import { stateFile } from "../api/paths.ts";
 import type { Log } from "../log/log.ts";
@@ -9,14 +9,14 @@ import { reasonOf } from "../sys/reason.ts";
 import { type Identity, identity } from "./identity.ts";
 import type { RouterOptions } from "./options.ts";
 
-/** Targets to begin with. */
+/** First targets. */
 export interface Targets {
   readonly peers: readonly string[];
-  /** They are those of the last time, not those of this launch. */
+  /** True for those of the last run. */
   readonly remembered: boolean;
 }
 
-/** Decides it by the options and what is kept. `told`: a cluster says who the peers are, whatever was kept. */
+/** Choose the first targets; `told` if a cluster names the peers, so that the last run does not count. */
 export function initialTargets(
   { peers }: Pick<RouterOptions, "peers">,
   { targets, launched, stopped }: Pick<Identity, "targets" | "launched" | "stopped">,
@@ -31,19 +31,19 @@ export function initialTargets(
 const sameAs = (a: readonly string[] | undefined, b: readonly string[]) =>
   a !== undefined && JSON.stringify([...a].sort()) === JSON.stringify([...b].sort());
 
-/** Notes that the router was stopped on purpose; throws StoreError. For when none runs. */
+/** Save that 'weave stop' ended the router; only while no router runs. Throws StoreError. */
 export function noteStopped(): void {
   if (!existsSync(stateFile())) return;
   const store = Store.open(stateFile());
   try {
-    // What is damaged is told of at the next launch.
+    // The next launch logs damaged rows.
     identity(store, () => {}).stopped.set(true);
   } finally {
     store.close();
   }
 }
 
-/** Notes what a router was launched with, so that the next start is known for one of the same. */
+/** Save the targets of this launch, by which the next start is recognised as a restart. */
 export function noteLaunch(
   { launched, stopped }: Identity,
   peers: readonly string[],

@@ -1,6 +1,6 @@
-// The network under the mesh, as this host sees it: its addresses, the paths to its peers, and whether it was away. TCP
-// notices none of it for minutes, so connections that cannot go on end at once, doubtful ones are checked, and what could
-// not be reached is dialled again.
+// The network under the mesh: addresses of this host, paths to its peers, and time that it was suspended. TCP notices changes
+// only after minutes: connections from an address that is gone end at once, doubtful ones are checked, and targets that could
+// not be reached are dialled again.
 
 import { isIP } from "node:net";
 import { splitHostPort } from "../address/hostport.ts";
@@ -13,24 +13,24 @@ import type { MeshRouter } from "../mesh/router.ts";
 import type { Watch } from "../sys/readable.ts";
 import type { UnderlayKernel } from "./underlaykernel.ts";
 
-/** An address that is given anew is away for a moment, and changes come in bursts. */
+/** Changes come in bursts; an address that is replaced is absent for a moment. */
 const COALESCE_MS = 100;
-/** Others' routes may change all the time. */
+/** Bound on looks while routes change that are not ours. */
 const CALM_MS = 1_000;
 const TICK_MS = 1_000;
-/** A host that is only busy does not miss so much. */
+/** Longest delay of a busy host; more is a suspension or a set clock. */
 const AWAY_MS = 3_000;
-/** Targets without a connection that paths are looked up for. */
+/** Bound on path look-ups for targets without a connection. */
 const MAX_TARGETS = 64;
 const LINES_PER_MINUTE = 30;
 
-/** Addresses of this host, and paths by their ends: "local remote" or, where nothing is connected, "remote". */
+/** Addresses of this host, and paths by their ends: "local remote", or "remote" for a target without a connection. */
 export interface UnderlayView {
   readonly addresses: ReadonlySet<string>;
   readonly paths: ReadonlyMap<string, string>;
 }
 
-/** What differs between two views that matters to a mesh; undefined where nothing does. */
+/** Return what has changed for the mesh; undefined if nothing has. */
 export function underlayChange(before: UnderlayView, after: UnderlayView): string | undefined {
   const lost = [...before.addresses].filter((address) => !after.addresses.has(address));
   const gained = [...after.addresses].filter((address) => !before.addresses.has(address));
@@ -53,7 +53,7 @@ export class Underlay {
   #soon: Timer | undefined;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #boottime: number;
-  /** How far the wall clock is from the time since boot. */
+  /** Wall clock minus time since boot, in ms. */
   #offset: number;
 
   constructor(
@@ -99,7 +99,7 @@ export class Underlay {
     const before = this.#view;
     this.#view = this.#see();
     const change = underlayChange(before, this.#view);
-    // What concerns us is looked at again at once: more of it may follow.
+    // After a change that concerns us, more may follow: look again without a pause.
     this.#lookedAt = change === undefined ? this.clock.now() : Number.NEGATIVE_INFINITY;
     if (change === undefined) return;
     this.#info(`the network of this host has changed: ${change}`);
@@ -111,7 +111,7 @@ export class Underlay {
     );
   }
 
-  /** The host may have slept, this process been stopped, a virtual machine been paused with its clocks. */
+  /** The host may have been suspended, this process stopped, or a virtual machine paused with its clocks. */
   #lookAtClocks(): void {
     const boottime = this.kernel.boottime();
     const missed = boottime - this.#boottime - TICK_MS;

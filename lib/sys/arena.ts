@@ -1,5 +1,5 @@
-// A block of memory that stays where it is: the kernel reads and writes it by address while our code sees it as bytes,
-// 16-bit and 32-bit numbers. Loops that must not allocate keep all they work on in one of these, and pass offsets.
+// A block of memory at a fixed address, which the kernel reads and writes while our code sees it as bytes, 16-bit and 32-bit
+// numbers. Loops that must not allocate keep their data in one and pass offsets.
 import { ptr } from "bun:ffi";
 
 export class Arena {
@@ -8,7 +8,7 @@ export class Arena {
   /** In host byte order, as are `words`. */
   readonly halves: Uint16Array;
   readonly words: Int32Array;
-  /** Where the block begins, as the kernel knows it. */
+  /** Address of the first byte. */
   readonly address: number;
   #used = 0;
 
@@ -22,7 +22,7 @@ export class Arena {
     this.address = ptr(this.bytes);
   }
 
-  /** Sets aside `size` bytes; returns their offset, a multiple of `align`. Throws RangeError when all is used. */
+  /** Reserve `size` bytes; returns their offset, a multiple of `align`. Throws RangeError if the arena is full. */
   reserve(size: number, align = 64): number {
     const at = Math.ceil(this.#used / align) * align;
     if (at + size > this.size) throw new RangeError(`arena of ${this.size} bytes is used up`);
@@ -30,7 +30,7 @@ export class Arena {
     return at;
   }
 
-  /** Stores the address of the byte at `offset` as a pointer at `at`. */
+  /** Store the address of the byte at `offset` as a pointer at `at`. */
   setPointer(at: number, offset: number): void {
     const address = this.address + offset;
     this.view.setUint32(at, address % 2 ** 32, true);

@@ -1,14 +1,13 @@
-// Why a connection or a listener failed: the code that the kernel, the resolver or TLS gave, in plain words, and where to
-// look. The one table of them: whoever connects or listens takes its texts from here.
+// Why a connection or a listener failed: the one table from codes of kernel, resolver and TLS to a cause and a remedy.
 import { getSystemErrorName } from "node:util";
 
-/** What a failure says to a person. */
+/** A failure in words. */
 export interface Cause {
   /** As errno(3) names it: "ECONNREFUSED". */
   readonly code: string;
-  /** In plain words, lower case. */
+  /** Lower case, no full stop. */
   readonly cause: string;
-  /** Where to look, for a connection to another host; empty where the cause says all. */
+  /** What to do, for a connection to another host; empty if the cause says all. */
   readonly remedy: string;
 }
 
@@ -63,7 +62,7 @@ const CAUSES: Readonly<Record<string, readonly [cause: string, remedy: string]>>
   TimeoutError: ["no answer in time", dropped],
 };
 
-/** Calls whose errors are those of a connection, a listener, a datagram or a name. */
+/** System calls of connections, listeners, datagrams and name look-ups. */
 const CALLS = new Set([
   "connect",
   "listen",
@@ -77,18 +76,18 @@ const CALLS = new Set([
   "accept",
 ]);
 
-/** What an errno means, as a connection or a listener meets it; undefined for those that it never meets. */
+/** Return the meaning of an errno; undefined if connections and listeners never get it. */
 export function causeOfErrno(errno: number): Cause | undefined {
   return causeOfCode(getSystemErrorName(-Math.abs(errno)));
 }
 
-/** What a code such as "ECONNREFUSED" means; undefined where it is none of a connection or a listener. */
+/** Return the meaning of a code such as "ECONNREFUSED"; undefined as in causeOfErrno. */
 function causeOfCode(code: string): Cause | undefined {
   const known = CAUSES[code];
   return known && { code, cause: known[0], remedy: known[1] };
 }
 
-/** The code of an error ("EADDRINUSE"), whether it has that or, as SysError and NetlinkError have, the errno alone. */
+/** Return the code of an error ("EADDRINUSE"), also of SysError and NetlinkError, which have only an errno. */
 export function codeOf(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null) return undefined;
   const { code, errno } = error as { code?: unknown; errno?: unknown };
@@ -97,15 +96,15 @@ export function codeOf(error: unknown): string | undefined {
 }
 
 /**
- * What an error of a connection, a listener or a name look-up means; undefined for any other. Bun words its own ("Was there
- * a typo in the url or port?"), and means every cause by that.
+ * Return the meaning of an error of a connection, a listener or a name look-up; undefined for any other. Bun's own message
+ * ("Was there a typo in the url or port?") is the same for every cause.
  */
 export function causeOf(error: unknown): Cause | undefined {
   if (!(error instanceof Error)) return undefined;
   if (error.name === "TimeoutError") return causeOfCode(error.name);
   const { code, syscall } = error as { code?: unknown; syscall?: unknown };
   if (typeof code !== "string") return undefined;
-  // What fetch throws has no call in it; a file's errors have others ("open").
+  // Errors of fetch name no system call; those of files name others ("open").
   const isOfConnection =
     syscall === undefined ? error.name === "TypeError" || error.name === "Error" : CALLS.has(String(syscall));
   return isOfConnection ? causeOfCode(code) : undefined;

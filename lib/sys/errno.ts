@@ -1,4 +1,4 @@
-// The errno values that code decides on (include/uapi/asm-generic/errno*.h; the same on x86-64 and arm64).
+// The errno values that our code branches on (include/uapi/asm-generic/errno*.h; the same on x86-64 and arm64).
 export const ENOENT = 2;
 export const ESRCH = 3;
 export const EINTR = 4;
@@ -29,7 +29,7 @@ export function unlessErrno<T>(errnos: number[], fn: () => T): T | undefined {
   }
 }
 
-/** True when `error` carries one of these errno values (SysError, NetlinkError and Node's own errors do). */
+/** True if an error has one of these errno values; SysError, NetlinkError and Node's errors have one. */
 export function isErrno(error: unknown, ...errnos: number[]): boolean {
   if (typeof error !== "object" || error === null || !("errno" in error)) return false;
   return typeof error.errno === "number" && errnos.includes(Math.abs(error.errno));

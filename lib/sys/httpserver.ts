@@ -1,5 +1,4 @@
-// Options that all our HTTP servers share: errors are one line instead of a page with source code; idle connections are
-// closed.
+// Options of all our HTTP servers: errors are one line, not a page with source code; idle connections are closed.
 
 /** Seconds; limits slow requests and idle keep-alive connections. */
 const IDLE_S = 30;

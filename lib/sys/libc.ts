@@ -1,4 +1,4 @@
-// The one place that binds to libc: glibc or musl, whichever the host has.
+// The binding to libc: glibc or musl, whichever this host has.
 
 import { dlopen, FFIType, type Pointer, read } from "bun:ffi";
 import { reasonOf } from "./reason.ts";
@@ -28,18 +28,18 @@ function open() {
 
 const libc = open();
 
-/** libc's syscall(2): the result, or -1 with errno set. */
+/** syscall(2) of libc: returns the result, or -1 with errno set. */
 export const rawSyscall = libc.syscall;
 
-// One address for the life of this thread; each Worker loads this module for itself.
+// Fixed for this thread; each Worker loads this module for itself.
 const errnoAddress = libc.__errno_location() as Pointer;
 
-/** errno of this thread as the last failed libc call left it. */
+/** Return errno of this thread, as the last failed libc call set it. */
 export function lastErrno(): number {
   return read.i32(errnoAddress);
 }
 
-/** The C library's text for an errno, e.g. "File exists" for 17. */
+/** Return the C library's text for an errno: "File exists" for 17. */
 export function strerror(errno: number): string {
   return libc.strerror(errno)?.toString() ?? `errno ${errno}`;
 }

@@ -1,4 +1,4 @@
-// Network namespaces: run something inside one and always come back. See setns(2), network_namespaces(7).
+// Network namespaces: run a function in one and always return. See setns(2), network_namespaces(7).
 import { closeSync, constants, fstatSync, openSync, statfsSync, statSync } from "node:fs";
 import { reasonOf } from "./reason.ts";
 import { syscall, trySyscall } from "./syscall.ts";
@@ -8,7 +8,7 @@ const CLONE_NEWNET = 0x40000000;
 const NSFS_MAGIC = 0x6e736673;
 const NS_GET_NSTYPE = 0xb703;
 const NO_NETNS = "not a network namespace";
-// setns moves the calling thread only, so "self" here has to be the thread, not the process.
+// setns(2) moves the calling thread only: "self" would be the process.
 export const OWN_NETNS = "/proc/thread-self/ns/net";
 
 /** A network namespace: a path such as /run/netns/blue or /proc/4711/ns/net, or the pid of a process in it. */
@@ -42,7 +42,7 @@ function unreachable(path: string, error: unknown): NetnsError {
     : new NetnsError(path, reasonOf(error), "unreachable");
 }
 
-/** A namespace that cannot be entered. */
+/** A namespace cannot be entered. */
 export class NetnsError extends Error {
   override readonly name: string = "NetnsError";
   constructor(
@@ -54,7 +54,7 @@ export class NetnsError extends Error {
     super(`network namespace ${path}: ${reason}`);
   }
 
-  /** True if no container can be behind the path. */
+  /** True if the path cannot be that of a running container. */
   get gone(): boolean {
     return this.kind === "missing" || this.kind === "not a namespace";
   }
@@ -71,10 +71,9 @@ export function refuseOwnNetns(netns: Netns): void {
 }
 
 /**
- * Runs `fn` with this thread in the given network namespace and returns its result. The thread is back in its
- * own namespace afterwards, also when `fn` throws. `fn` has to be synchronous: an asynchronous one would go on
- * in the wrong namespace after its first await, so its promise is refused with a TypeError. To stay where one is takes no
- * privilege; to go elsewhere takes CAP_SYS_ADMIN. `fn` gets an open fd of the namespace.
+ * Run `fn`, which gets an open fd of the namespace, with this thread in a network namespace, and return its result; the thread
+ * returns to its own namespace in any case. `fn` must be synchronous, since what follows an await would run in the wrong
+ * namespace: a promise throws TypeError. Throws NetnsError, and SysError without CAP_SYS_ADMIN unless it is our own namespace.
  */
 export function inNetns<T>(netns: Netns, fn: (fd: number) => T): T {
   const target = openNetns(netns);
@@ -92,7 +91,7 @@ export function inNetns<T>(netns: Netns, fn: (fd: number) => T): T {
   }
 }
 
-/** Runs a synchronous function in a new network namespace, which is gone afterwards with all that was made in it. */
+/** Run a synchronous function in a new network namespace, which the kernel removes afterwards with its contents. */
 export function inNewNetns<T>(fn: () => T): T {
   const home = openSync(OWN_NETNS, "r");
   try {
@@ -125,7 +124,7 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
 }
 
-/** True when the path names the network namespace this thread is in. Throws NetnsError when it cannot be read. */
+/** True if the path names the network namespace of this thread. Throws NetnsError if it cannot be read. */
 export function isOwnNetns(netns: Netns): boolean {
   const path = netnsPath(netns);
   const own = statSync(OWN_NETNS, { bigint: true });

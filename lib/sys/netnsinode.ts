@@ -1,7 +1,7 @@
-// What tells network namespaces apart, whatever path they are seen by.
+// The inode of a network namespace identifies it, by whatever path.
 import { statSync } from "node:fs";
 
-/** The inode of the namespace at a path; "" where there is none to be seen. */
+/** Return the inode of the namespace at a path; "" if there is none, or none visible. */
 export function netnsInode(path: string | undefined): string {
   if (!path) return "";
   try {

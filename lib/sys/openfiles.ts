@@ -6,7 +6,7 @@ export function openFiles(): number {
   return readdirSync("/proc/self/fd").length;
 }
 
-/** Return the soft limit; Infinity if unlimited. */
+/** Return the soft limit on open files; Infinity if there is none. */
 export function openFilesLimit(): number {
   const soft = /^Max open files\s+(\d+)/m.exec(textOf("/proc/self/limits"))?.[1];
   return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);

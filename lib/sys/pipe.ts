@@ -1,6 +1,6 @@
-// A pipe with messages in it, from one thread to another: each has its length in front (u32, host order), then what
-// bun:jsc makes of it. Unlike a MessagePort it can be waited for together with other files, and has bounds: who writes
-// faster than the other reads keeps the rest, or loses what there is no room for.
+// Messages from one thread to another over a pipe: a length (u32, host order), then a value serialized by bun:jsc. Unlike a
+// MessagePort, ppoll(2) can wait for it together with other files, and it is bounded: the writer keeps or drops what does not
+// fit.
 
 import { deserialize, serialize } from "bun:jsc";
 import { closeSync } from "node:fs";
@@ -10,7 +10,7 @@ import { SysError, syscall, trySyscall } from "./syscall.ts";
 const O_NONBLOCK = 0x800;
 const O_CLOEXEC = 0x80000;
 const LENGTH = 4;
-/** Bytes of a message: far more than the tables of the largest network take. */
+/** Bound on a message in bytes: far more than the tables of the largest network. */
 const MAX_MESSAGE = 64 << 20;
 
 export interface Pipe {
@@ -18,7 +18,7 @@ export interface Pipe {
   readonly writeFd: number;
 }
 
-/** Opens one; neither end ever waits. */
+/** Open a non-blocking pipe. Throws SysError. */
 export function openPipe(): Pipe {
   const fds = new Int32Array(2);
   syscall("making a pipe", "pipe2", new Uint8Array(fds.buffer), O_CLOEXEC | O_NONBLOCK);
@@ -31,7 +31,7 @@ export function closePipe({ readFd, writeFd }: Pipe): void {
   closeSync(writeFd);
 }
 
-/** A message as it travels. */
+/** Return a message with its length. */
 function encodeMessage(message: unknown): Uint8Array {
   const body = new Uint8Array(serialize(message));
   const bytes = new Uint8Array(LENGTH + body.length);
@@ -40,24 +40,24 @@ function encodeMessage(message: unknown): Uint8Array {
   return bytes;
 }
 
-/** Writes messages to a pipe whose reader may be slow or stuck: never waits, and keeps what does not fit. */
+/** Writes messages to a pipe without blocking, and keeps the rest of one that does not fit. */
 export class MessageWriter {
   #rest: Uint8Array = new Uint8Array();
 
   constructor(private readonly writeFd: number) {}
 
-  /** Bytes of the last message that are not in the pipe yet. */
+  /** Bytes of the last message that are not written yet. */
   get backlog(): number {
     return this.#rest.length;
   }
 
-  /** Writes a message; only where there is no backlog. Throws SysError where nobody can read it any more. */
+  /** Write a message; only without a backlog. Throws SysError if the pipe has no reader. */
   write(message: unknown): void {
     this.#rest = encodeMessage(message);
     this.flush();
   }
 
-  /** Writes as much of the backlog as there is room for. Throws as `write`. */
+  /** Write as much of the backlog as fits. Throws as `write`. */
   flush(): void {
     while (this.#rest.length > 0) {
       const written = trySyscall("write", this.writeFd, this.#rest, this.#rest.length);
@@ -68,18 +68,18 @@ export class MessageWriter {
   }
 }
 
-/** Writes a short message (less than 4 KiB), whole or, where there is no room, not at all. */
+/** Write a message of less than 4 KiB (PIPE_BUF) whole, or drop it if it does not fit. */
 export function offerMessage(writeFd: number, message: unknown): void {
   const bytes = encodeMessage(message);
   trySyscall("write", writeFd, bytes, bytes.length);
 }
 
-/** Puts messages together out of the pieces in which they come. */
+/** Reassembles messages. */
 export class MessageReader {
   #pieces: Uint8Array[] = [];
   #length = 0;
 
-  /** Takes a piece (it is copied) and returns the messages that are complete with it; throws for what is none. */
+  /** Add a piece, which is copied; returns the messages that it completes. Throws for an impossible length. */
   take(piece: Uint8Array): unknown[] {
     this.#pieces.push(piece.slice());
     this.#length += piece.length;
@@ -100,7 +100,7 @@ export class MessageReader {
   }
 }
 
-/** Reads what is in a pipe now; the messages that are complete with it. `buffer` is used for the reading. */
+/** Read what is in a pipe now, by way of `buffer`; returns the messages that it completes. */
 export function readMessages(readFd: number, reader: MessageReader, buffer: Uint8Array): unknown[] {
   const messages: unknown[] = [];
   for (;;) {

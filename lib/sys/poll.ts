@@ -1,4 +1,4 @@
-// Waiting for several files at once: ppoll(2) on a list of struct pollfd in an arena, for threads that block.
+// ppoll(2) on a list of struct pollfd in an arena, for threads that block.
 import type { Arena } from "./arena.ts";
 import { EAGAIN, EINTR } from "./errno.ts";
 import { lastErrno, rawSyscall } from "./libc.ts";
@@ -8,13 +8,13 @@ const POLLIN = 1;
 const POLLERR = 8;
 const POLLHUP = 16;
 const POLLNVAL = 32;
-/** struct pollfd: fd (4 bytes), events (2), revents (2). A negative fd is left out. */
+/** struct pollfd: fd (4 bytes), events (2), revents (2). The kernel skips negative fds. */
 const POLLFD = { events: 4, revents: 6, size: 8 } as const;
 
-/** Files by their place in the list. */
+/** Files by their index in the list. */
 export class PolledFiles {
   readonly #at: number;
-  /** A struct timespec of 0. */
+  /** Offset of a struct timespec of 0. */
   readonly #noTime: number;
   readonly #ppoll = syscallNumber("ppoll");
 
@@ -30,7 +30,7 @@ export class PolledFiles {
     }
   }
 
-  /** Waits until one of the files can be read or has an error; with `busy` only looks. Throws SysError. */
+  /** Wait until a file is readable or has an error; with `busy`, return at once. Throws SysError. */
   wait(busy: boolean): void {
     const { arena, fds } = this;
     const timeout = busy ? arena.address + this.#noTime : 0;
@@ -46,12 +46,12 @@ export class PolledFiles {
     return (this.#events(i) & POLLIN) !== 0;
   }
 
-  /** It has an error, or its other end is gone: waiting for it would return at once, again and again. */
+  /** True if a file has an error or has lost its other end: until it is paused, `wait` returns at once. */
   failed(i: number): boolean {
     return (this.#events(i) & (POLLERR | POLLHUP | POLLNVAL)) !== 0;
   }
 
-  /** Leaves a file out until it is resumed. */
+  /** Skip a file until it is resumed. */
   pause(i: number): void {
     this.arena.view.setInt32(this.#entry(i), -1, true);
   }

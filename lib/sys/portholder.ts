@@ -1,15 +1,14 @@
-// Which program has a TCP or UDP port: /proc/net/{tcp,udp} and their like list sockets, as proc(5) has them, and
-// /proc/PID/fd tells whose they are.
+// The program that has a TCP or UDP port: /proc/net/{tcp,udp}{,6} list sockets (proc(5)), /proc/PID/fd their owners.
 import { readdirSync, readlinkSync } from "node:fs";
 import { processIds } from "./processes.ts";
 import { textOf } from "./textfile.ts";
 
 export type Protocol = "tcp" | "udp";
 
-/** A port in use, and the socket that has it. */
+/** A port in use. */
 export interface Taken {
   readonly protocol: Protocol;
-  /** As hexadecimal octets in the host's order; all zeros for every address. */
+  /** Hexadecimal octets in host byte order; all zeros for any address. */
   readonly address: string;
   readonly port: number;
   readonly inode: string;
@@ -23,7 +22,7 @@ export interface Program {
 const LISTENING = "0A";
 const IPV4_DIGITS = 8;
 
-/** Reads one of the files; of TCP, only what listens. */
+/** Parse one of the files; of TCP sockets, only those that listen. */
 export function readTaken(protocol: Protocol, text: string): Taken[] {
   return text
     .split("\n")
@@ -38,7 +37,7 @@ export function readTaken(protocol: Protocol, text: string): Taken[] {
     });
 }
 
-/** All ports in use in the network namespace of this thread. */
+/** Return all ports in use in the network namespace of this thread. */
 export function takenPorts(): Taken[] {
   return (["tcp", "udp"] as const).flatMap((protocol) =>
     ["", "6"].flatMap((version) =>
@@ -47,7 +46,7 @@ export function takenPorts(): Taken[] {
   );
 }
 
-/** The program that has a socket open; undefined for the kernel's own, and where it cannot be seen from here. */
+/** Return a program that has a socket open; undefined for sockets of the kernel, and for programs that are not visible. */
 export function programOf(inode: string): Program | undefined {
   if (inode === "0") return undefined;
   for (const pid of processIds()) {
@@ -57,15 +56,15 @@ export function programOf(inode: string): Program | undefined {
           return { pid: Number(pid), name: textOf(`/proc/${pid}/comm`).trim() };
       }
     } catch {
-      // It has ended, or is not ours to look into.
+      // The process has ended, or belongs to another user.
     }
   }
   return undefined;
 }
 
 /**
- * Who has a port of `hostname` (an IPv4 address; "0.0.0.0" and "" are all of them) or of every address, in words: "nc (pid
- * 4711)"; undefined where nobody has.
+ * Return the holder of a port on an IPv4 address ("0.0.0.0" and "" for any) as text: "nc (pid 4711)"; undefined if the port is
+ * free.
  */
 export function portHolder(protocol: Protocol, hostname: string, port: number): string | undefined {
   const wanted = inProc(hostname);
@@ -79,11 +78,11 @@ export function portHolder(protocol: Protocol, hostname: string, port: number): 
   if (!found) return undefined;
   const program = programOf(found.inode);
   if (program) return `${program.name} (pid ${program.pid})`;
-  // Sockets of the kernel's tunnels have a number like all others.
+  // Sockets of tunnel links have an inode, too, but no owner.
   return "a tunnel link (see 'ip -d link') or a program in another pid namespace";
 }
 
-/** "127.0.0.1" as /proc/net/tcp has it on a little-endian machine: "0100007F". */
+/** Return "127.0.0.1" as /proc/net/tcp has it on a little-endian machine: "0100007F". */
 function inProc(hostname: string): string {
   const octets = hostname.split(".").map(Number);
   if (octets.length !== 4 || octets.some(Number.isNaN)) return "0".repeat(IPV4_DIGITS);

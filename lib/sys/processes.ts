@@ -1,7 +1,7 @@
-// The processes that can be seen from here, by /proc.
+// Visible processes, from /proc.
 import { readdirSync } from "node:fs";
 
-/** Their ids, as /proc has them; any may end before it is looked at. */
+/** Return their pids; any process may end before it is looked at. */
 export function processIds(): string[] {
   try {
     return readdirSync("/proc").filter((entry) => /^\d+$/.test(entry));

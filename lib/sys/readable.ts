@@ -1,16 +1,15 @@
-// Waiting for a kernel fd (netlink, packet socket, tap) without blocking the event loop: Bun's own poller reads it.
+// Read a kernel fd (netlink, packet socket, TAP, pipe) in the event loop, by Bun's own poller.
 
 import { closeSync } from "node:fs";
 
-/** A running watch; `stop` ends it and closes the fd. */
+/** `stop` ends a watch and closes its file. */
 export interface Watch {
   stop(): void;
 }
 
 /**
- * Hands over what arrives on a non-blocking fd, as it arrives. Several datagrams may come glued together in one
- * chunk, so the format has to carry its own lengths (netlink does). The watch owns the fd and closes it.
- * `onError` gets what ends the watch, ENOBUFS (the kernel dropped something) among it.
+ * Pass on what arrives on a non-blocking fd, which the watch owns and closes. A chunk may have several datagrams, so the format
+ * has to carry lengths, as netlink does. `onError` gets the error that ends the watch, such as ENOBUFS for lost messages.
  */
 export function watchReadable(
   fd: number,
@@ -19,7 +18,7 @@ export function watchReadable(
 ): Watch {
   const reader = Bun.file(fd).stream().getReader();
   let stopped = false;
-  // Bun reads from a duplicate of the fd, and closes that one only.
+  // Bun reads from a duplicate of the fd and closes only that.
   let open = true;
   const close = () => {
     if (open) closeSync(fd);

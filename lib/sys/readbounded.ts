@@ -1,4 +1,4 @@
-// Read from a sender that may never stop, or never start.
+// Read a stream that may be endless or silent.
 
 /**
  * Read a stream to its end, as UTF-8. Returns undefined, without reading the rest, after more than `limit` bytes or once

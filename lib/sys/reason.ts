@@ -1,15 +1,15 @@
-// What went wrong, in words: anything may be thrown.
+// The text of anything that is thrown.
 import { causeOf } from "./cause.ts";
 
 /**
- * One line about an error; of a connection or a listener that failed, and of a file that the caller names itself
- * (its path is in `said`), the cause alone (lib/sys/cause.ts).
+ * Return one line about an error. For a failed connection or listener, and for a file whose path is in `said`, only the cause
+ * (cause.ts).
  */
 export function reasonOf(error: unknown, said = ""): string {
   return causeOf(error)?.cause ?? (error instanceof Error ? ofFile(error, said) : String(error));
 }
 
-/** "ENOENT: no such file or directory, open '/x'" of node:fs as "open /x: no such file or directory"; others as they are. */
+/** Return "ENOENT: no such file or directory, open '/x'" of node:fs as "open /x: no such file or directory". */
 function ofFile(error: Error, said: string): string {
   const { code, syscall, path } = error as { code?: unknown; syscall?: unknown; path?: unknown };
   const [, cause] = /^E[A-Z0-9]+: ([^,]+), \w+( '|$)/.exec(error.message) ?? [];

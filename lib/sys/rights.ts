@@ -1,10 +1,10 @@
-// Rights that a caller lacks.
+// Missing privileges.
 
-/** Somebody who is not root asks for what only root may do; or root, in a container, lacks the right. */
+/** The caller is not root, or is root in a container without the capability. */
 export class NotRootError extends Error {
   override readonly name = "NotRootError";
   readonly failure = "not-root" as const;
-  /** `what` could not be done for lack of rights; without it, nothing was tried. */
+  /** `what` was refused by the kernel; without it, nothing was tried. */
   constructor(what?: string, options?: ErrorOptions) {
     const isRoot = process.getuid?.() === 0;
     const remedy = isRoot

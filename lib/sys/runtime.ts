@@ -1,39 +1,39 @@
-// How the JavaScript engine is to run a daemon: for months, mostly idle, and beside others that need the processor more.
-// Left alone it spends half of a start on compiling for speed what then hardly runs again. It reads its options from
-// the environment when the process begins, so the process begins a second time.
+// Options of the JavaScript engine for a daemon, which runs for months and is mostly idle: by default, half of a start goes into
+// optimizing code that hardly runs again. The engine reads its options from the environment at the start of the process, so
+// the process replaces itself once.
 import { ptr } from "bun:ffi";
 import { readFileSync } from "node:fs";
 import { trySyscall } from "./syscall.ts";
 
-/** Calls of a function before it is compiled: simply, better, best. What frames pass through gets there soon enough. */
+/** Calls of a function before each of the three compilers; the path of frames gets there soon. */
 const OPTIONS = {
   BUN_JSC_thresholdForJITAfterWarmUp: "2000",
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "20000",
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
 } as const;
 
-/** The environment of a daemon: what of it is not said there already. */
+/** Return the environment of a daemon: `env` with the engine's options, unless it has them. */
 export function daemonEnvironment(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const set = Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined);
   return { ...OPTIONS, ...Object.fromEntries(set) };
 }
 
-/** Begins again with the options of a daemon, in place of this process; returns where there is no need, or no way. */
-export function beginAsDaemon(argv: readonly string[]): void {
+/** Replace this process by one with the engine's options; returns if it has them, or if the kernel refuses. */
+export function execAsDaemon(argv: readonly string[]): void {
   if (isCompiled() && !Object.keys(OPTIONS).every((name) => name in process.env)) replaceProcess(argv);
 }
 
-/** Times (ms since the epoch) of restarts in place, handed on by the environment. */
+/** Variable with the times of restarts in place, in ms since the epoch. */
 const RESTARTS = "WEAVE_RESTARTS";
 const MAX_RESTARTS = 3;
 const RESTARTS_WITHIN_MS = 600_000;
 
-/** Whether this process may restart in place: three times in 10 min. */
+/** True if this process may restart in place: three times in 10 min. */
 export function mayRestart(now = Date.now()): boolean {
   return isCompiled() && recentRestarts(now).length < MAX_RESTARTS;
 }
 
-/** Restart in place, with the same arguments and process id; returns where the kernel refuses. */
+/** Restart in place, with the same arguments and pid; returns if the kernel refuses. */
 export function restart(now = Date.now()): void {
   process.env[RESTARTS] = [...recentRestarts(now), now].join();
   replaceProcess(process.argv.slice(2));
@@ -49,7 +49,7 @@ const isCompiled = () => Bun.main.startsWith("/$bunfs/");
 function replaceProcess(argv: readonly string[]): void {
   const variables = Object.entries(daemonEnvironment(process.env)).map(([name, value]) => `${name}=${value}`);
   const strings = [process.execPath, process.argv0, ...argv, ...variables].map((text) => `${text}\0`);
-  // All strings in one block, the path first; what the kernel is passed stays where it is while it reads.
+  // One block, the path first: its address stays valid while the kernel reads.
   const block = new TextEncoder().encode(strings.join(""));
   let at = ptr(block) as number;
   const [, ...pointers] = strings.map((text) => {
@@ -59,22 +59,21 @@ function replaceProcess(argv: readonly string[]): void {
   });
   const list = (part: readonly bigint[]) => new Uint8Array(BigUint64Array.from([...part, 0n]).buffer);
   const count = 1 + argv.length;
-  // Where the kernel refuses, we are who we were, only slower.
+  // If the kernel refuses, this process goes on, only slower.
   trySyscall("execve", block, list(pointers.slice(0, count)), list(pointers.slice(count)));
 }
 
 /** include/uapi/asm-generic/mman-common.h */
 const MADV_DONTNEED = 4;
 
-/** After this nothing goes on any more that belongs to a start. */
+/** Time after which a start is over. */
 export const STARTED_MS = 10_000;
 
 /**
- * Lets go of what only the start has needed: garbage, and most pages of the executable. Of what is still in use the
- * kernel has a copy, and maps it again when it is asked for. Only what is never written to: the code, and the constants
- * before it.
+ * Release memory that only the start needed: garbage, and the read-only pages of the executable (code and constants), which
+ * the kernel maps again from the file on access.
  */
-export function forgetStart(): void {
+export function releaseStartMemory(): void {
   Bun.gc(true);
   for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
     const [, from, to, mode, offset, path] =

@@ -1,5 +1,5 @@
-// The life of a daemon as a stack: each step registers its undo where it is made, and a failed start, an interrupted
-// start and a stop run the same stack, last step first.
+// The life of a daemon as a stack of undos: each resource registers its own where it is made. A failed start, an interrupted
+// start, a stop and a restart after unexpected errors run the same stack, the last undo first.
 
 /** The daemon was told to stop while it was starting. */
 export class InterruptedError extends Error {
@@ -15,7 +15,7 @@ export type DaemonState = "starting" | "ready" | "draining" | "stopped";
 interface Step {
   readonly what: string;
   readonly undo: () => unknown;
-  /** Only while the start can still fail: afterwards what was made stays, for the next daemon. */
+  /** Undone only if the start fails; else the resource stays for the next daemon. */
   readonly unlessStarted: boolean;
 }
 
@@ -27,21 +27,21 @@ export class Scope {
   #stopped = false;
   #current: string | undefined;
 
-  /** `failed` is told of an undo that throws; the remaining ones are still run. */
+  /** `failed` is told of each undo that throws; the others run nevertheless. */
   constructor(private readonly failed: (what: string, error: unknown) => void) {}
 
-  /** Undo a step whenever the scope ends. */
+  /** Register an undo, run whenever the scope ends. */
   defer(what: string, undo: () => unknown): void {
     this.#steps.push({ what, undo, unlessStarted: false });
   }
 
-  /** Stop a part whenever the scope ends; returns the part. */
+  /** Register a part to stop whenever the scope ends; returns the part. */
   use<T extends { stop(): unknown }>(what: string, part: T): T {
     this.defer(what, () => part.stop());
     return part;
   }
 
-  /** Undo a step only if the start does not succeed: what it made outlives the daemon. */
+  /** Register an undo that runs only if the start fails: the resource outlives the daemon. */
   deferUnlessStarted(what: string, undo: () => unknown): void {
     this.#steps.push({ what, undo, unlessStarted: true });
   }
@@ -51,7 +51,7 @@ export class Scope {
     return this.#interruption.signal;
   }
 
-  /** Wait for a step of the start; rejects with InterruptedError as soon as the daemon is told to stop. */
+  /** Wait for a step of the start; rejects with InterruptedError once the daemon is told to stop. */
   async wait<T>(step: Promise<T>): Promise<T> {
     const { signal } = this;
     let interrupted = () => {};

@@ -1,5 +1,5 @@
-// What a service tells systemd that started it: sd_notify(3), one datagram of KEY=VALUE lines on the socket that
-// $NOTIFY_SOCKET names. Nothing here throws: a service goes on without its manager.
+// Notify systemd as in sd_notify(3): a datagram of KEY=VALUE lines to the socket in $NOTIFY_SOCKET. Nothing here throws: a
+// service works without its manager.
 import { closeSync } from "node:fs";
 import { AF_UNIX, openSocket, SOCK_DGRAM, SOCK_NONBLOCK, sockaddrUnix, trySendDatagram } from "./socket.ts";
 
@@ -7,7 +7,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 export class ServiceManager {
   readonly #address: Uint8Array;
-  /** Interval of `alive` that the manager expects, in ms; undefined if it does not watch this process. */
+  /** Interval of `alive` in ms; undefined if the manager does not watch this process. */
   readonly aliveMs: number | undefined;
 
   private constructor(path: string, env: Environment) {
@@ -19,14 +19,14 @@ export class ServiceManager {
     this.aliveMs = watched && usec > 0 ? usec / 2_000 : undefined;
   }
 
-  /** The manager that started this process; undefined if there is none that wants to be told. */
+  /** Return the manager of this process; undefined if there is none. */
   static of(env: Environment): ServiceManager | undefined {
     const path = env["NOTIFY_SOCKET"] ?? "";
     // "@" stands for the zero byte of an abstract address.
     return /^[@/]./.test(path) && Buffer.byteLength(path) < 108 ? new ServiceManager(path, env) : undefined;
   }
 
-  /** The service is up: units that are ordered after it may start. */
+  /** The service is ready: units ordered after it may start. */
   ready(): void {
     this.#tell("READY=1");
   }
@@ -40,7 +40,7 @@ export class ServiceManager {
     this.#tell(`STATUS=${text.replace(/\s+/g, " ")}`);
   }
 
-  /** The event loop turns. */
+  /** Reset the watchdog: the event loop runs. */
   alive(): void {
     this.#tell("WATCHDOG=1");
   }
@@ -51,7 +51,7 @@ export class ServiceManager {
       trySendDatagram(socket, new TextEncoder().encode(`${line}\n`), this.#address);
       closeSync(socket);
     } catch {
-      // No file left for a socket: the watchdog will judge.
+      // No file descriptor is left: the watchdog decides.
     }
   }
 }

@@ -1,4 +1,4 @@
-// Raw kernel sockets: the families that Bun's own networking does not speak, and options it does not set.
+// Kernel sockets of families that Bun does not support, and options that it does not set.
 import { EAGAIN, EINTR, ENOBUFS } from "./errno.ts";
 import { SysError, syscall, trySyscall } from "./syscall.ts";
 
@@ -19,18 +19,18 @@ const SO_NETNS_COOKIE = 71;
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
 
-/** Opens a socket, close-on-exec. `what` names it in errors. */
+/** Open a socket, close-on-exec. `what` names it in errors. Throws SysError, as all functions here. */
 export function openSocket(what: string, family: number, type: number, protocol: number): number {
   return syscall(`opening ${what}`, "socket", family, type | SOCK_CLOEXEC, protocol);
 }
 
-/** Sets an integer socket option. */
+/** Set an integer socket option. */
 export function setOption(what: string, fd: number, level: number, option: number, value: number): void {
   const buffer = new Uint8Array(new Int32Array([value]).buffer);
   syscall(what, "setsockopt", fd, level, option, buffer, buffer.length);
 }
 
-/** Reads an integer socket option. */
+/** Read an integer socket option. */
 export function getOption(what: string, fd: number, level: number, option: number): number {
   const value = new Int32Array(1);
   const length = new Uint8Array(Uint32Array.of(value.byteLength).buffer);
@@ -38,10 +38,7 @@ export function getOption(what: string, fd: number, level: number, option: numbe
   return value[0] ?? 0;
 }
 
-/**
- * The number of the network namespace that a socket was opened in, which no other ever gets; undefined before
- * Linux 5.14 (SO_NETNS_COOKIE).
- */
+/** Return the cookie of a socket's network namespace, unique since boot; undefined before Linux 5.14 (SO_NETNS_COOKIE). */
 export function netnsCookie(fd: number): bigint | undefined {
   const value = new BigUint64Array(1);
   const length = new Uint8Array(Uint32Array.of(value.byteLength).buffer);
@@ -56,18 +53,18 @@ export function netnsCookie(fd: number): bigint | undefined {
   return result < 0 ? undefined : value[0];
 }
 
-/** Binds to a packed struct sockaddr. */
+/** Bind to a packed struct sockaddr. */
 export function bindSocket(what: string, fd: number, sockaddr: Uint8Array): void {
   syscall(what, "bind", fd, sockaddr, sockaddr.length);
 }
 
-/** Sends one datagram to a packed struct sockaddr; throws SysError. */
+/** Send one datagram to a packed struct sockaddr. */
 export function sendDatagram(what: string, fd: number, data: Uint8Array, sockaddr: Uint8Array): void {
   const errno = trySendDatagram(fd, data, sockaddr);
   if (errno !== 0) throw new SysError(what, errno);
 }
 
-/** Sends one datagram to a packed struct sockaddr; returns 0, or the errno of the refusal. */
+/** Send one datagram to a packed struct sockaddr; returns 0 or an errno. */
 export function trySendDatagram(fd: number, data: Uint8Array, sockaddr: Uint8Array): number {
   for (;;) {
     const sent = trySyscall("sendto", fd, data, data.length, 0, sockaddr, sockaddr.length);
@@ -77,8 +74,8 @@ export function trySendDatagram(fd: number, data: Uint8Array, sockaddr: Uint8Arr
 }
 
 /**
- * Receives one datagram into `buffer` and returns the part that was filled. Waits for one unless `wait` is
- * false; then undefined says that there is none. A datagram longer than the buffer is an error, not a short one.
+ * Receive one datagram into `buffer`; returns the filled part. Without `wait`, undefined if there is none. Throws for a datagram
+ * longer than the buffer.
  */
 export function receiveDatagram(
   what: string,
@@ -104,7 +101,7 @@ export function receiveDatagram(
   }
 }
 
-/** struct sockaddr_un (sys/un.h), without the zero at the end; "@" in front makes the address abstract. At most 107 bytes. */
+/** Return a struct sockaddr_un (sys/un.h) without the final zero; a leading "@" makes it abstract. At most 107 bytes. */
 export function sockaddrUnix(path: string): Uint8Array {
   const name = new TextEncoder().encode(path);
   const sockaddr = new Uint8Array(2 + name.length);
@@ -114,7 +111,7 @@ export function sockaddrUnix(path: string): Uint8Array {
   return sockaddr;
 }
 
-/** struct sockaddr_in (netinet/in.h): address and port in network byte order. `address` is four octets. */
+/** Return a struct sockaddr_in (netinet/in.h). `address` is four octets. */
 export function sockaddrIn(address: Uint8Array, port: number): Uint8Array {
   const sockaddr = new Uint8Array(16);
   const view = new DataView(sockaddr.buffer);
@@ -124,7 +121,7 @@ export function sockaddrIn(address: Uint8Array, port: number): Uint8Array {
   return sockaddr;
 }
 
-/** struct sockaddr_in6 (netinet/in.h), without flow and scope. `address` is sixteen octets. */
+/** Return a struct sockaddr_in6 (netinet/in.h) without flow and scope. `address` is sixteen octets. */
 export function sockaddrIn6(address: Uint8Array, port: number): Uint8Array {
   const sockaddr = new Uint8Array(28);
   const view = new DataView(sockaddr.buffer);
@@ -134,7 +131,7 @@ export function sockaddrIn6(address: Uint8Array, port: number): Uint8Array {
   return sockaddr;
 }
 
-/** struct sockaddr_ll (linux/if_packet.h) for sending one frame out of a link. `ethertype` in host order. */
+/** Return a struct sockaddr_ll (linux/if_packet.h) for sending a frame on a link. `ethertype` in host byte order. */
 export function sockaddrLinkLayer(ifindex: number, ethertype: number): Uint8Array {
   const sockaddr = new Uint8Array(20);
   const view = new DataView(sockaddr.buffer);

@@ -1,11 +1,11 @@
-// A change to a host as it is listed before it is made, and told afterwards.
+// A change to a host: announced, made, reported.
 
 export interface Step {
   /** Verb first: "remove /etc/cni/net.d/10-weave.conflist". */
   readonly does: string;
   /** The same once it is done: "removed …". */
   readonly did: string;
-  /** Do it; throw the reason where it cannot be done. Undefined where something is left as it is, on purpose. */
+  /** Make the change; throws the reason if it fails. Undefined if something is kept on purpose. */
   readonly run?: () => void | Promise<void>;
 }
 
@@ -16,5 +16,5 @@ export const removing = (what: string, run: () => void): Step => ({
   run,
 });
 
-/** Return a step that leaves something, and says why. */
+/** Return a step that keeps something, and says why. */
 export const keeping = (what: string): Step => ({ does: `keep ${what}`, did: `kept ${what}` });

@@ -1,4 +1,4 @@
-// System calls by number through libc's syscall(2): one foreign function for everything the kernel offers.
+// System calls by number through syscall(2) of libc: one foreign function for all of them.
 // Numbers: linux/arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h (arm64).
 import { ptr } from "bun:ffi";
 import { lastErrno, rawSyscall, strerror } from "./libc.ts";
@@ -81,7 +81,7 @@ const numbers: Record<SyscallName, number> = NUMBERS[arch];
 /** An argument of a system call: an integer, or a buffer passed by its address. */
 export type SyscallArgument = number | bigint | Uint8Array;
 
-/** A failed system call: the operation as a person would name it, and the kernel's reason. */
+/** A system call failed: the operation in words, and the kernel's reason. */
 export class SysError extends Error {
   override readonly name = "SysError";
   constructor(
@@ -101,8 +101,8 @@ function argument(value: SyscallArgument | undefined): number | bigint {
 }
 
 /**
- * Calls the kernel and returns its result, or minus errno (like the kernel itself does), never throwing.
- * Buffers are passed by address and must be at least as long as the length handed over beside them.
+ * Call the kernel; returns its result, or minus errno as the kernel itself does. Buffers are passed by address and must be at
+ * least as long as the length that is passed with them.
  */
 export function trySyscall(name: SyscallName, ...args: SyscallArgument[]): number {
   const result = rawSyscall(
@@ -114,16 +114,16 @@ export function trySyscall(name: SyscallName, ...args: SyscallArgument[]): numbe
     argument(args[4]),
     argument(args[5]),
   );
-  // Nothing may run between the call and this read: errno belongs to the thread, not to the call.
+  // Read at once: any other call of this thread may set errno.
   return result < 0 ? -lastErrno() : Number(result);
 }
 
-/** The number of a system call on this machine, for loops that call libc's syscall(2) themselves (rawSyscall). */
+/** Return the number of a system call on this machine, for loops that use rawSyscall. */
 export function syscallNumber(name: SyscallName): number {
   return numbers[name];
 }
 
-/** Like trySyscall, but throws SysError with `operation` in its text. */
+/** As trySyscall, but throws SysError with `operation` in its text. */
 export function syscall(operation: string, name: SyscallName, ...args: SyscallArgument[]): number {
   const result = trySyscall(name, ...args);
   if (result < 0) throw new SysError(operation, -result);

@@ -1,4 +1,4 @@
-// struct tcp_info (linux/tcp.h): what the kernel knows of the far end of a TCP connection.
+// Round trips and acknowledgements of a TCP connection: struct tcp_info (linux/tcp.h).
 import { trySyscall } from "./syscall.ts";
 
 const IPPROTO_TCP = 6;
@@ -8,13 +8,13 @@ const LAST_ACK_RECEIVED = 56;
 const NOT_SENT_BYTES = 144;
 /** In µs. */
 const MIN_RTT = 148;
-/** Since Linux 5.4; before, nothing counts as waiting for a window. */
+/** Since Linux 5.4; before that, a closed window is not noticed. */
 const SEND_WINDOW = 228;
 const SIZE = 232;
 
 /**
- * Milliseconds since the far end's host has acknowledged anything, where something waits for that, or cannot even be
- * sent; 0 where nothing does, or nothing is known of the connection. A far end that has no room does acknowledge.
+ * Return the ms since the last acknowledgement if data is unacknowledged or unsent, else 0. A receiver with a closed window
+ * still acknowledges.
  */
 export function unacknowledgedMs(fd: number): number {
   const info = tcpInfo(fd);
@@ -25,8 +25,8 @@ export function unacknowledgedMs(fd: number): number {
 }
 
 /**
- * The lowest round trip of the last 5 min (tcp_min_rtt_wlen) in ms; undefined where none was measured. The mean would be
- * that of delayed acknowledgements: heartbeats are single segments.
+ * Return the lowest round trip of the last 5 min (tcp_min_rtt_wlen) in ms; undefined before the first measurement. The mean
+ * would be that of delayed acknowledgements, since heartbeats are single segments.
  */
 export function roundTripMs(fd: number): number | undefined {
   const micros = tcpInfo(fd)?.getUint32(MIN_RTT, true);

@@ -1,7 +1,7 @@
-// Files that may well not be there.
+// Text files that may not exist.
 import { readFileSync } from "node:fs";
 
-/** What is in a file, as text; "" where it cannot be read. */
+/** Return the text of a file; "" if it cannot be read. */
 export function textOf(path: string): string {
   try {
     return readFileSync(path, "utf8");

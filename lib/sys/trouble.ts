@@ -1,6 +1,6 @@
-// What does not work, as a value: made once, where the cause is known, and carried as it is to whoever shows it.
+// A trouble as a value: made where its cause is known, and passed unchanged to what shows it.
 
-/** A trouble. `Cause` is a union of codes: programs branch on it, and never on the sentences. */
+/** `Cause` is a union of codes: programs branch on it, never on the texts. */
 export interface Trouble<Cause extends string = string> {
   readonly cause: Cause;
   /** Why, as a clause: lower case, no full stop. */
@@ -25,7 +25,7 @@ export const troubleReport = ({ cause, reason, remedy }: Trouble): TroubleReport
   Remedy: remedy,
 });
 
-/** Something that is wrong on a host, as status and doctor show it. */
+/** A problem of a host, as status and doctor show it. */
 export interface ProblemReport {
   /** What was looked at, in a word. */
   Check: string;

@@ -1,5 +1,5 @@
-// Why a TCP connection cannot be made. Bun 1.4 says ECONNREFUSED of every cause (no route, unreachable, prohibited), so
-// the kernel is asked once more, by a connection of our own that is closed at once.
+// Why a TCP connection fails. Bun 1.4 reports every cause (no route, unreachable, prohibited) as ECONNREFUSED, so connect(2) is
+// tried once more, on a socket of our own that is closed at once.
 import { closeSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { setTimeout } from "node:timers/promises";
@@ -20,23 +20,23 @@ const FIRST_LOOK_MS = 1;
 const LAST_LOOK_MS = 100;
 
 export interface Attempted {
-  /** An address; of one that is not IPv4, nothing is asked. */
+  /** Only IPv4 addresses are tried. */
   readonly host: string;
   readonly port: number;
-  /** The address of ours that the connection was to come from. */
+  /** Source address. */
   readonly from?: string | undefined;
 }
 
 /**
- * The cause of a failed connection: what `error` says, but for ECONNREFUSED, of which the kernel is asked; undefined where
- * neither knows. Never rejects; ends within 4 s.
+ * Resolve with the cause of a failed connection: that of `error`, or for ECONNREFUSED the kernel's; undefined if neither is
+ * known. Never rejects; takes 4 s at most.
  */
 export async function whyNotConnected(error: unknown, attempted: Attempted): Promise<Cause | undefined> {
   const told = causeOf(error);
   return told?.code === "ECONNREFUSED" ? ((await causeByKernel(attempted)) ?? told) : told;
 }
 
-/** Why a connection fails; undefined where it does not, or takes longer than 4 s. Never rejects. */
+/** Resolve with the cause of a failing connection; undefined if it succeeds, or takes longer than 4 s. Never rejects. */
 export async function causeByKernel(attempted: Attempted): Promise<Cause | undefined> {
   try {
     return causeOfErrno(await connectErrno(attempted));
@@ -45,7 +45,7 @@ export async function causeByKernel(attempted: Attempted): Promise<Cause | undef
   }
 }
 
-/** The errno of one attempt, 0 where it succeeds or takes too long. Throws SysError. */
+/** Resolve with the errno of one attempt; 0 if it succeeds or takes too long. Rejects with SysError. */
 async function connectErrno({ host, port, from }: Attempted): Promise<number> {
   const what = `a connection to ${host}`;
   if (!isIPv4(host)) return 0;
@@ -55,7 +55,7 @@ async function connectErrno({ host, port, from }: Attempted): Promise<number> {
     if (from !== undefined && isIPv4(from)) bindSocket(`binding to ${from}`, fd, sockaddr(from, 0));
     const deadline = performance.now() + GIVE_UP_MS;
     for (let pause = FIRST_LOOK_MS; ; pause = Math.min(2 * pause, LAST_LOOK_MS)) {
-      // Called again, connect(2) tells what has become of the first call.
+      // A second connect(2) tells the outcome of the first.
       const errno = -trySyscall("connect", fd, to, to.length);
       if (errno === 0 || errno === EISCONN) return 0;
       const waits = errno === EINPROGRESS || errno === EALREADY || errno === EINTR;

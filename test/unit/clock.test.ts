@@ -1,12 +1,12 @@
 // Time that a process lives through, and dates of its moments.
 import { expect, test } from "bun:test";
+import { ActiveTime } from "../../lib/clock/activetime.ts";
 import { dateOf, timeText } from "../../lib/clock/clock.ts";
-import { LivedTime } from "../../lib/clock/lived.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 
 test("what a stopped process or a sleeping host has missed does not count", () => {
   let elapsed = 1_000_000;
-  const lived = new LivedTime(() => elapsed);
+  const lived = new ActiveTime(() => elapsed);
   const began = lived.now();
   for (let i = 0; i < 90; i++) {
     elapsed += 1_000;
