@@ -71,7 +71,7 @@ export class Claim {
     if (!this.#expedited) this.#expedited = releaser.expedite(address);
     else if (!releaser.isChecking(address)) this.#expedited = false;
     if (!this.#expedited) throw new IpamError(`address ${formatCidr(this.cidr)} already in use by ${holder}`);
-    // A disk that fails may release it within expedite().
+    // Where links cannot be searched, expedite() has released it.
     return holders.holderOf(address) === undefined ? this.#claimOutside() : undefined;
   }
 

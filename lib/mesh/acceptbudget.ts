@@ -17,7 +17,7 @@ export const ACCEPTS_PER_S = 20;
 const MAX_ADDRESSES = 1024;
 
 /** A connection before the end of its handshake. */
-export interface Stranger {
+export interface PendingHandshake {
   readonly address: string;
   /** The far end's address, without the port. */
   readonly remoteIp: string;
@@ -25,7 +25,7 @@ export interface Stranger {
 }
 
 export class AcceptBudget {
-  readonly #byAddress = new Map<string, Set<Stranger>>();
+  readonly #byAddress = new Map<string, Set<PendingHandshake>>();
   readonly #rates = new LatestMap<string, TokenBucket>(MAX_ADDRESSES);
   #count = 0;
   #refused = 0;
@@ -41,7 +41,7 @@ export class AcceptBudget {
     return [`${this.#refused} connections of strangers closed, ${this.#count} unfinished handshakes now`];
   }
 
-  all(): Stranger[] {
+  all(): PendingHandshake[] {
     return [...this.#byAddress.values()].flatMap((own) => [...own]);
   }
 
@@ -56,10 +56,10 @@ export class AcceptBudget {
   }
 
   /** Add a connection; the oldest is closed where there are too many. */
-  add(stranger: Stranger): void {
-    const own = this.#byAddress.get(stranger.remoteIp) ?? new Set();
-    own.add(stranger);
-    this.#byAddress.set(stranger.remoteIp, own);
+  add(pending: PendingHandshake): void {
+    const own = this.#byAddress.get(pending.remoteIp) ?? new Set();
+    own.add(pending);
+    this.#byAddress.set(pending.remoteIp, own);
     this.#count++;
     if (own.size > MAX_HANDSHAKES_PER_ADDRESS) {
       this.#evict(own, `more than ${MAX_HANDSHAKES_PER_ADDRESS} unfinished handshakes`);
@@ -70,26 +70,26 @@ export class AcceptBudget {
   }
 
   /** Its handshake has ended. */
-  remove(stranger: Stranger): void {
-    const own = this.#byAddress.get(stranger.remoteIp);
-    if (!own?.delete(stranger)) return;
+  remove(pending: PendingHandshake): void {
+    const own = this.#byAddress.get(pending.remoteIp);
+    if (!own?.delete(pending)) return;
     this.#count--;
-    if (own.size === 0) this.#byAddress.delete(stranger.remoteIp);
+    if (own.size === 0) this.#byAddress.delete(pending.remoteIp);
   }
 
   /** Its handshake has failed: logged once a minute for each address and kind, as any host can cause that. */
-  failed(stranger: Stranger, error: Error): void {
-    this.remove(stranger);
+  failed(pending: PendingHandshake, error: Error): void {
+    this.remove(pending);
     // Refusals have a line of their own.
     if (error instanceof RefusedError) return;
     // The end that dialled logs it, and does not dial again.
     if (error instanceof SelfConnectionError) return;
     const { name, message } = error;
     const text = `connection shutting down due to error during handshake: ${message}`;
-    this.warn(`${name} ${stranger.remoteIp}`, text, { address: stranger.address });
+    this.warn(`${name} ${pending.remoteIp}`, text, { address: pending.address });
   }
 
-  #evict(own: ReadonlySet<Stranger>, what: string): void {
+  #evict(own: ReadonlySet<PendingHandshake>, what: string): void {
     for (const oldest of own) {
       this.#refuse(oldest.remoteIp, what);
       oldest.shutdown(new Error(what));

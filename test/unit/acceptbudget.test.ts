@@ -10,7 +10,7 @@ import {
   AcceptBudget,
   MAX_HANDSHAKES,
   MAX_HANDSHAKES_PER_ADDRESS,
-  type Stranger,
+  type PendingHandshake,
 } from "../../lib/mesh/acceptbudget.ts";
 import { ratedLog } from "../../lib/mesh/ratedlog.ts";
 import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
@@ -18,12 +18,12 @@ import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 function gate() {
   const clock = new SimulatedClock(1_700_000_000_000);
   const warnings: string[] = [];
-  const closed: Stranger[] = [];
+  const closed: PendingHandshake[] = [];
   const strangers = new AcceptBudget(clock, (_kind, text, { address } = {}) =>
     warnings.push(`${address}: ${text}`),
   );
-  const open = (remoteIp: string): Stranger => {
-    const stranger: Stranger = {
+  const open = (remoteIp: string): PendingHandshake => {
+    const stranger: PendingHandshake = {
       address: `${remoteIp}:1`,
       remoteIp,
       shutdown() {
