@@ -1,6 +1,6 @@
 // weave setup: the CNI plugin and its configuration, what of the kernel the network needs, and the service of systemd.
 import { Steps } from "../../lib/api/shapes.ts";
-import { filterBridged } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
@@ -48,7 +48,7 @@ export const setup: Command = {
       return;
     }
     const steps = [...(options["systemd"] ? install(options) : []), ...installCni(cniFolders(options))];
-    const warning = filterBridged();
+    const warning = enableBridgeNetfilter();
     answer(args, Steps, { done: true, steps, ...(warning && { warnings: [warning] }) }, steps.join("\n"));
     if (warning && !options["json"]) warn(`weave setup: ${warning}`);
   },

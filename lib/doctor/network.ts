@@ -96,7 +96,7 @@ const BRIDGED = ["iptables", "ip6tables"].map((name) => `net/bridge/bridge-nf-ca
 const BR_NETFILTER = "br_netfilter";
 
 /** What has the packets filtered that the bridge passes on; `now`: whether it does, where it can. */
-function filterBridged(now: string | undefined): Fix[] {
+function bridgeNetfilterFix(now: string | undefined): Fix[] {
   if (now === undefined && !hasModule(BR_NETFILTER)) return [];
   return [
     ...(now === undefined ? [{ action: "load-module", module: BR_NETFILTER } as const] : []),
@@ -125,7 +125,9 @@ function switches(kubernetes: boolean, links: readonly Link[]): Finding[] {
     const advice =
       "'modprobe br_netfilter' and 'sysctl -w net.bridge.bridge-nf-call-iptables=1'; weave setup does both";
     const what = `${found}: network policies and kube-proxy do not see traffic between pods of a node`;
-    findings.push((kubernetes ? problem : warning)("br_netfilter", what, advice, filterBridged(bridged)));
+    findings.push(
+      (kubernetes ? problem : warning)("br_netfilter", what, advice, bridgeNetfilterFix(bridged)),
+    );
   } else findings.push(ok("br_netfilter", "bridged packets are filtered"));
   const strict = [...links.map(({ name }) => name), BRIDGE].filter(isStrict);
   if (strict.length > 1 && links.length > 1) {

@@ -65,7 +65,7 @@ function turnOn(name: string): void {
 }
 
 /** Turns them on, once; returns a warning where that cannot be. */
-export function filterBridged(): string | undefined {
+export function enableBridgeNetfilter(): string | undefined {
   try {
     keeper(new BridgedPackets()).reconcile(() => true);
     return undefined;

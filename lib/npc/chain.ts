@@ -1,4 +1,4 @@
-// From rules of policies to one chain: ports are parted into ranges that do not overlap, each with all who may use it.
+// From the rules of policies to one chain: ports become ranges that do not overlap, each with all peers that may use it.
 import { type IpRange, ipFromNumber } from "../address/ip.ts";
 import { merged, without } from "./blocks.ts";
 import type { Direction, NamedPort, PolicyRule, Protocol } from "./objects.ts";
@@ -73,7 +73,7 @@ export function buildChain(
   const chain = {
     direction,
     any: any.length > 0 ? peers(any, sets) : undefined,
-    ports: parted(spans, sets),
+    ports: splitPortRanges(spans, sets),
     named: named.length > 0 ? sets.endpoints(named) : undefined,
   };
   return { key: digest(JSON.stringify(chain)), ...chain };
@@ -111,7 +111,7 @@ interface Span {
 }
 
 /** Ranges without overlap, each with the groups of all spans over it. */
-function parted(spans: readonly Span[], sets: SetBuilder): PortRange[] {
+function splitPortRanges(spans: readonly Span[], sets: SetBuilder): PortRange[] {
   const ranges: PortRange[] = [];
   const known = new Map<string, Peers>();
   for (const protocol of new Set(spans.map((span) => span.protocol))) {

@@ -3,7 +3,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { filterBridged } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
 import { watchTables } from "../../lib/netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
@@ -173,7 +173,7 @@ async function connections(net: PolicyNet): Promise<number> {
 /** Turns of measurements with everything that is compared, one after the other. */
 async function packets(net: PolicyNet): Promise<Row[]> {
   using nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
-  const warning = inNetns(net.host, filterBridged);
+  const warning = inNetns(net.host, enableBridgeNetfilter);
   if (warning) throw new Error(warning);
   // Nobody is to be told of each packet here.
   await must(inHost(net, "nft", "delete", "table", "inet", "probe"));

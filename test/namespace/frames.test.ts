@@ -2,7 +2,7 @@
 // host, to a pod that policies isolate.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { parseMac } from "../../lib/address/mac.ts";
-import { filterBridged } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
 import { type LoggedPacket, watchPackets } from "../../lib/netlink/nflog.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
@@ -31,7 +31,7 @@ beforeAll(async () => {
   // Else most would not come as far as nftables.
   net = await PolicyNet.create("frm", { bound: false });
   nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
-  expect(inNetns(net.host, filterBridged)).toBeUndefined();
+  expect(inNetns(net.host, enableBridgeNetfilter)).toBeUndefined();
   watch = inNetns(net.host, () =>
     watchPackets(NFLOG_GROUP, {
       packet: (packet) => logged.push(packet),

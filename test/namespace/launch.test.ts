@@ -171,6 +171,7 @@ describe("the pid file and the log", () => {
     host.exec([join(DIST, "weave"), "launch", "--ipalloc-init=consensus=1"], { timeoutMs: 20_000 });
 
   test("others cannot lock the pid file, and a launch repairs the mode of an older version's", async () => {
+    mkdirSync(join(host.folder, "run"), { recursive: true });
     writeFileSync(runFile("weave.pid"), "");
     chmodSync(runFile("weave.pid"), 0o644);
     for (const path of [hosts.folder, host.folder]) chmodSync(path, 0o755);

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
-import { filterBridged } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
 import { Exposure } from "../../lib/host/expose.ts";
 import { firewallTable } from "../../lib/host/firewall.ts";
 import { tableReplace } from "../../lib/netlink/nftables/replace.ts";
@@ -55,7 +55,7 @@ beforeAll(async () => {
     await ip("route", "add", "default", "via", "10.32.0.1");
   }
   const [one = "", two = ""] = paths;
-  expect(within(path(1), filterBridged)).toBeUndefined();
+  expect(within(path(1), enableBridgeNetfilter)).toBeUndefined();
   using nf = within(path(1), () => new NetlinkSocket(NETLINK_NETFILTER));
   const exposed = [{ cidr: EXPOSED, masquerade: true }];
   tableReplace(nf, firewallTable({ exposed, controlPort: undefined, local: [] }));

@@ -1,6 +1,6 @@
 // Network policy in the kernel: every case of test/conformance with real packets between namespaces on a bridge.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { filterBridged } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { NO_RULES, type Ruleset } from "../../lib/npc/ruleset.ts";
@@ -19,7 +19,7 @@ let rules: Ruleset = NO_RULES;
 beforeAll(async () => {
   net = await PolicyNet.create("pol");
   nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
-  expect(inNetns(net.host, filterBridged)).toBeUndefined();
+  expect(inNetns(net.host, enableBridgeNetfilter)).toBeUndefined();
   write(nf, undefined, rules, SETTINGS);
 }, 60_000);
 

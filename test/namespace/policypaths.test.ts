@@ -1,7 +1,7 @@
 // The ways that packets take to a pod: from the world behind the host, by a port of the host, by the address of a service;
 // and what goes to many.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { filterBridged } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
@@ -44,7 +44,7 @@ beforeAll(async () => {
   await net.addWorld();
   bridge = await net.bridgeMac();
   nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
-  expect(inNetns(net.host, filterBridged)).toBeUndefined();
+  expect(inNetns(net.host, enableBridgeNetfilter)).toBeUndefined();
 }, 60_000);
 
 afterAll(() => {

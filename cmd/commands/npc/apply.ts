@@ -1,6 +1,6 @@
 // weave-npc apply: policies of a file, put in force once.
 
-import { filterBridged } from "../../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../../lib/host/bridged.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
 import { problemText } from "../../../lib/npc/unreadable.ts";
@@ -28,7 +28,7 @@ export const apply: Command = {
     requireRoot();
     const rules = new Compiler(model, { node, legacy: options["use-legacy-netpol"] === true }).all();
     using nf = new NetlinkSocket(NETLINK_NETFILTER);
-    const warning = filterBridged();
+    const warning = enableBridgeNetfilter();
     // Nobody is going to tell of those that the file does not know.
     const settings = { allowMulticast: options["allow-mcast"] !== false, denyUnknown: false };
     try {
