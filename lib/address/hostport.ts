@@ -1,5 +1,4 @@
-// HOST:PORT as a person, the environment or a peer writes it. Everything that reads one reads it here: what is left over
-// behind an address is an error, never a part of a name.
+// HOST:PORT of options, variables and peers. Text behind an address is an error, never part of a name.
 import { isIP, isIPv4, isIPv6 } from "node:net";
 
 export interface HostPort {
@@ -7,11 +6,11 @@ export interface HostPort {
   readonly port: number | undefined;
 }
 
-/** RFC 1123, section 2.1, and the underscore that names of containers have. */
+/** RFC 1123, section 2.1, and the underscore of containers' names. */
 const LABEL = /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
 const MAX_NAME = 253;
 
-/** An IPv4 address, or a name; what looks like an address has to be one. */
+/** An IPv4 address, or a name that does not look like one. */
 function isHost(text: string): boolean {
   if (/^[\d.]+$/.test(text)) return isIPv4(text);
   const name = text.endsWith(".") ? text.slice(0, -1) : text;

@@ -1,4 +1,4 @@
-// Addresses of both families, as text in the one form that they are compared by (RFC 5952 for IPv6), and ranges of them.
+// Addresses of both families in their canonical text (RFC 5952 for IPv6), and ranges of them.
 import { Address6 } from "ip-address";
 import { AddressError, formatIPv4, ipv4Octets, parseCidr, parseIPv4, subnetOf } from "./ipv4.ts";
 
@@ -16,7 +16,7 @@ export interface IpRange {
 
 export const BITS: Record<Family, number> = { 4: 32, 6: 128 };
 
-/** Reads an address of either family; throws AddressError. */
+/** Read an address of either family; throws AddressError. */
 export function parseIp(text: string): Ip {
   if (!text.includes(":")) return formatIPv4(parseIPv4(text));
   return address6(text, false).correctForm();
@@ -46,7 +46,7 @@ export function ipOctets(ip: Ip): Uint8Array {
   return familyOf(ip) === 4 ? ipv4Octets(parseIPv4(ip)) : octets(6, ipNumber(ip));
 }
 
-/** Reads 4 or 16 octets in network byte order. */
+/** Read 4 or 16 octets in network byte order. */
 export function ipFromOctets(bytes: Uint8Array): Ip {
   if (bytes.length !== 4 && bytes.length !== 16) {
     throw new AddressError(`an IP address has 4 or 16 octets, not ${bytes.length}`);

@@ -18,12 +18,12 @@ export interface AddressRange {
   readonly end: number;
 }
 
-/** Text that is not the address, name or list it should be; the message quotes it. */
+/** Invalid text for an address, name or list; the message quotes it. */
 export class AddressError extends Error {
   override readonly name: string = "AddressError";
 }
 
-/** What is wrong with what was meant as dotted decimal, where that can be told. */
+/** Say what is wrong with dotted decimal, if that is known. */
 function fault(text: string): string {
   if (!/^\d{1,9}(\.\d{1,9})+$/.test(text)) return "";
   const numbers = text.split(".");
@@ -34,7 +34,7 @@ function fault(text: string): string {
   return padded === undefined ? "" : `: ${padded} has a leading zero`;
 }
 
-/** Parses dotted decimal; throws AddressError. */
+/** Parse dotted decimal; throws AddressError. */
 export function parseIPv4(text: string): IPv4 {
   if (!/^\d{1,3}(\.\d{1,3}){3}$/.test(text) || !Address4.isValid(text)) {
     throw new AddressError(`"${text}" is not an IPv4 address${fault(text)}`);
@@ -51,13 +51,13 @@ export function ipv4Octets(address: IPv4): Uint8Array {
   return Uint8Array.of(address >>> 24, address >>> 16, address >>> 8, address);
 }
 
-/** Reads four octets in network byte order. */
+/** Read four octets in network byte order. */
 export function ipv4FromOctets(octets: Uint8Array): IPv4 {
   if (octets.length !== 4) throw new AddressError(`an IPv4 address has 4 octets, not ${octets.length}`);
   return new DataView(octets.buffer, octets.byteOffset, 4).getUint32(0, false);
 }
 
-/** Parses "address/prefix"; throws AddressError. */
+/** Parse "address/prefix"; throws AddressError. */
 export function parseCidr(text: string): Cidr {
   const match = /^([^/]+)\/(\d{1,3})$/.exec(text);
   const prefix = Number(match?.[2]);
@@ -68,7 +68,7 @@ export function parseCidr(text: string): Cidr {
   return { address: parseIPv4(match[1]), prefix };
 }
 
-/** Parses a subnet: like parseCidr, and all bits behind the prefix have to be zero. */
+/** Parse a subnet: like parseCidr, and all bits behind the prefix have to be zero. */
 export function parseSubnet(text: string): Cidr {
   const cidr = parseCidr(text);
   if (subnetOf(cidr).address !== cidr.address) {
@@ -86,7 +86,7 @@ export function cidrSize(cidr: Cidr): number {
   return 2 ** (32 - cidr.prefix);
 }
 
-/** The subnet an address lies in: host bits cleared. */
+/** Return the subnet of an address: host bits cleared. */
 export function subnetOf(cidr: Cidr): Cidr {
   const size = cidrSize(cidr);
   return { address: Math.floor(cidr.address / size) * size, prefix: cidr.prefix };
@@ -98,7 +98,7 @@ export function cidrRange(cidr: Cidr): AddressRange {
   return { start: address, end: address + cidrSize(cidr) };
 }
 
-/** The addresses of a subnet that hosts may have: without the first and the last (RFC 1122). */
+/** Return the host addresses of a subnet: without the first and the last (RFC 1122). */
 export function hostRange(cidr: Cidr): AddressRange {
   const { start, end } = cidrRange(cidr);
   return { start: start + 1, end: end - 1 };

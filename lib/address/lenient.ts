@@ -4,12 +4,12 @@
 import { type Ip, type IpRange, ipFromNumber, parseIp, parseIpSubnet } from "./ip.ts";
 import { AddressError } from "./ipv4.ts";
 
-/** Longer than any address with its prefix, but for leading zeros without end. */
+/** Longer than any address with its prefix and some leading zeros. */
 const MAX_LENGTH = 128;
 const MAPPED = 0xffffn;
 const MAPPED_SHIFT = 32n;
 
-/** Reads an address of either family; throws AddressError. */
+/** Read an address of either family; throws AddressError. */
 export function parseLenientIp(text: string): Ip {
   const ip = parseIp(canonical(text));
   if (!ip.includes(":")) return ip;
@@ -17,18 +17,18 @@ export function parseLenientIp(text: string): Ip {
   return ipFromNumber(family, first);
 }
 
-/** Reads a subnet of either family; host bits do not matter. Throws AddressError. */
+/** Read a subnet of either family; host bits do not matter. Throws AddressError. */
 export function parseLenientSubnet(text: string): IpRange {
   return unmapped(parseIpSubnet(canonical(text)));
 }
 
-/** Without leading zeros of any number. */
+/** Strip leading zeros of each number. */
 function canonical(text: string): string {
   if (text.length > MAX_LENGTH) throw new AddressError("an address has at most 128 characters");
   return text.replace(/(^|[.:/])0+(?=[\da-f])/gi, "$1");
 }
 
-/** Of addresses that are all IPv4-mapped, those that they mean. */
+/** Map a range of IPv4-mapped addresses to IPv4. */
 function unmapped(range: IpRange): IpRange {
   const { family, first, last } = range;
   if (family === 4 || first >> MAPPED_SHIFT !== MAPPED || last >> MAPPED_SHIFT !== MAPPED) return range;

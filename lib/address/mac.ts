@@ -1,7 +1,7 @@
 // Ethernet addresses: "5e:3a:00:00:00:01" in text, six octets on the wire.
 import { AddressError } from "./ipv4.ts";
 
-/** Parses six colon-separated octets; throws AddressError. */
+/** Parse six colon-separated octets; throws AddressError. */
 export function parseMac(text: string): Uint8Array {
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) {
     throw new AddressError(`"${text}" is not an Ethernet address`);

@@ -1,8 +1,8 @@
-// Text of the edge (options, configurations) turned into values by a parser of ours, as a valibot schema.
+// A parser as a valibot schema, for options and configurations.
 import * as v from "valibot";
 import { AddressError } from "./ipv4.ts";
 
-/** A string that `parse` takes; what it complains about (by an error of that class) becomes the schema's complaint. */
+/** Return the schema of strings that `parse` accepts; its errors of the given class become issues. */
 export function parsed<T>(
   parse: (text: string) => T,
   complaint: abstract new (...args: never) => Error = AddressError,

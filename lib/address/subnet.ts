@@ -11,10 +11,10 @@ import {
   rangesOverlap,
 } from "./ipv4.ts";
 
-/** The smallest: its first and its last address are left out. */
+/** Longest prefix: the first and the last address are not allocated. */
 const MIN_SIZE = 4;
 
-/** What Linux accepts on no link but loopback (RFC 6890, RFC 5771), and what it is for. */
+/** Ranges that containers cannot use (RFC 6890, RFC 5771), and their purpose. */
 const UNUSABLE = [
   ["0.0.0.0/8", "this host"],
   ["127.0.0.0/8", "loopback"],
@@ -22,7 +22,7 @@ const UNUSABLE = [
   ["255.255.255.255/32", "broadcast"],
 ].map(([text = "", use]) => ({ cidr: parseCidr(text), use }));
 
-/** Throws AddressError where a range has addresses in it that no container can have. */
+/** Throw AddressError if a range overlaps those. */
 function refuseUnusable(range: AddressRange, what: string): void {
   const unusable = UNUSABLE.find(({ cidr }) => rangesOverlap(cidrRange(cidr), range));
   if (!unusable) return;
@@ -32,14 +32,14 @@ function refuseUnusable(range: AddressRange, what: string): void {
   );
 }
 
-/** Parses the address of a container; throws AddressError. */
+/** Parse the address of a container; throws AddressError. */
 export function parseContainerCidr(text: string): Cidr {
   const cidr = parseCidr(text);
   refuseUnusable({ start: cidr.address, end: cidr.address + 1 }, text);
   return cidr;
 }
 
-/** Parses a subnet to allocate in; throws AddressError where it is none, too small, or for other purposes. */
+/** Parse a subnet to allocate from; throws AddressError if it is invalid, too small, or reserved. */
 export function parseAllocationSubnet(text: string): Cidr {
   const subnet = parseSubnet(text);
   if (cidrSize(subnet) < MIN_SIZE) {

@@ -1,5 +1,5 @@
-// What all peers of a cluster share: the annotations of one ConfigMap. Who changes them says which version of them was
-// read, and the API server refuses whoever comes too late; so of two that want the same, one gets it.
+// State that all peers of a cluster share: the annotations of one ConfigMap, changed by compare and swap. A write names the
+// version it read, and the API server refuses it if another write came first.
 import * as v from "valibot";
 import { type Clock, sleep } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
@@ -7,12 +7,11 @@ import { CONFLICT, type KubeClient, KubeError, NOT_FOUND } from "../kube/client.
 
 export type Annotations = Readonly<Record<string, string>>;
 
-/** Annotations that are changed by compare and swap. */
+/** Annotations with compare and swap. */
 export interface SharedAnnotations {
   read(): Promise<Annotations>;
   /**
-   * Replaces what was read last; false where somebody else has changed it since. Rejects where it cannot be asked, or
-   * was not read yet.
+   * Replace what was read last; false if it has changed since. Rejects with KubeError, or if nothing was read yet.
    */
   write(annotations: Annotations): Promise<boolean>;
 }
@@ -20,14 +19,14 @@ export interface SharedAnnotations {
 const NAMESPACE = "kube-system";
 const NAME = "weave-net";
 const COLLECTION = `/api/v1/namespaces/${NAMESPACE}/configmaps`;
-/** For people. */
+/** Its name in messages. */
 export const CONFIGMAP = `${NAMESPACE}/${NAME}`;
 
 const ConfigMap = v.looseObject({
   metadata: v.looseObject({ annotations: v.nullish(v.record(v.string(), v.string()), {}) }),
 });
 
-/** The annotations of ConfigMap kube-system/weave-net, the original's; made where there is none. */
+/** Return the annotations of the ConfigMap that the original uses, kube-system/weave-net, created if absent. */
 export function configMapAnnotations(client: KubeClient): SharedAnnotations {
   let last: v.InferOutput<typeof ConfigMap> | undefined;
   const got = (json: unknown) => {
@@ -72,12 +71,12 @@ function isStatus(error: unknown, status: number): boolean {
   return error instanceof KubeError && error.status === status;
 }
 
-/** Whoever was too late tries again within this. */
+/** Upper bound of the random pause after a conflict. */
 const AGAIN_MS = 500;
 
 /**
- * Changes annotations, as often as it takes until nobody else was faster. `change` gets them as they are, and may be
- * called several times; undefined from it leaves them so. Resolves with what they are then.
+ * Change annotations, retrying on conflict. `change` gets the current ones, and may be called several times; undefined
+ * leaves them unchanged. Resolves with the final annotations.
  */
 export async function update(
   shared: SharedAnnotations,

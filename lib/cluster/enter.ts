@@ -1,32 +1,32 @@
-// Entering the list of peers, before the router starts: as the peer that we were, if nobody has taken that over, and if
-// nobody else is it.
+// Register in the list of peers, before the router starts: under the kept name, unless another peer has taken over its
+// addresses or has that name.
 import { type Clock, sleep } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { type SharedAnnotations, update } from "./annotations.ts";
 import { listedPeers, takingOver, withoutPeer, withPeers } from "./peerlist.ts";
 
-/** One who enters. */
+/** The peer to register. */
 export interface Newcomer {
-  /** The name of the last time, or of the host as it was found. */
+  /** The kept name, or one derived from the host. */
   readonly peer: string;
-  /** A name that no other node can have. */
+  /** A name unique to the node. */
   readonly unique: string;
   readonly node: string;
-  /** What is kept on disk is from when we were in the list. */
+  /** The state on disk is of a registered peer. */
   readonly listedBefore: boolean;
   readonly shared: SharedAnnotations;
   readonly nodes: ReadonlySet<string>;
-  /** Forgets what is kept of addresses. Called before we enter, so that a crash in between makes no difference. */
+  /** Delete the saved addresses. Called before the registration, so that a crash in between does no harm. */
   forget(why: string): void;
   readonly clock: Clock;
   readonly random: Random;
 }
 
-/** Who takes over from us needs less than this for it, once it has said so. */
+/** Upper bound of a take-over, once it is announced. */
 const TAKE_OVER_MS = 10_000;
 const LOOK_MS = 1_000;
 
-/** Enters the list; resolves with the name to go by. Rejects where the list cannot be read or changed. */
+/** Register; resolves with the name to use. Rejects with KubeError or PeerListError. */
 export async function enter(newcomer: Newcomer): Promise<string> {
   const { node, nodes, shared, clock } = newcomer;
   let annotations = await shared.read();
@@ -48,7 +48,7 @@ export async function enter(newcomer: Newcomer): Promise<string> {
   await update(
     shared,
     (now) => {
-      // Whoever meant to take over from us has stopped on the way; but those that we take over from stay ours.
+      // The announced take-over was abandoned. Take-overs announced by this peer stay.
       const free = takingOver(now, peer) === undefined ? now : withoutPeer(now, peer);
       const peers = listedPeers(free);
       if (peers.some(({ PeerName, NodeName }) => PeerName === peer && NodeName === node)) return undefined;

@@ -1,5 +1,5 @@
-// Entering the list of a cluster's peers: before the router starts if the API server answers. A node that was in the list
-// before does not depend on that: it starts from what it keeps, and enters while its router runs.
+// Registration in the list of a cluster's peers, before the router starts if the API server answers. A node that was
+// registered before starts from its saved state without the API server, and registers while the router runs.
 import { stateFile } from "../api/paths.ts";
 import { sleep, systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
@@ -17,38 +17,38 @@ import { reasonOf } from "../sys/reason.ts";
 import { configMapAnnotations, type SharedAnnotations } from "./annotations.ts";
 import { enter } from "./enter.ts";
 
-/** A node that was in the list starts without the API server if that answers nothing for so long. */
+/** A registered node starts without the API server after this silence. */
 const PATIENCE_MS = 3_000;
-/** Pause before the API server is asked again. */
+/** Pause before the next request to the API server. */
 const RETRY_MS = 2_000;
 
-/** What of the settings matters here. */
+/** Settings of the registration. */
 export interface EnteringSettings {
-  /** The node that this host is. */
+  /** Name of this host's node. */
   readonly node: string;
-  /** The name of our peer, where it was told. */
+  /** Configured name of the peer. */
   readonly peer: PeerName | undefined;
-  /** Addresses of peers, where they are not to be asked from the API server. */
+  /** Configured addresses of peers, in place of those of the cluster's nodes. */
   readonly peers: readonly string[] | undefined;
 }
 
-/** Who we are in a cluster, and the addresses of the others. */
+/** The name of this peer in the cluster, and the addresses of the others. */
 export interface ClusterPeers {
   readonly peer: PeerName;
   readonly peers: readonly string[];
 }
 
-/** A cluster that we have entered. */
+/** A cluster that this peer is registered in. */
 export interface Cluster extends ClusterPeers {
   readonly client: KubeClient;
 }
 
-/** Our addresses are others' now, and the router uses them already: it has to start again, to forget them first. */
+/** Another peer has taken over the addresses that this router uses: it has to restart without them. */
 export class TakenOverError extends Error {
   override readonly name = "TakenOverError";
 }
 
-/** Run a step until it succeeds, or until `stopped`; `failed` is told of each new reason. TakenOverError ends it, too. */
+/** Retry a step until it succeeds, until `stopped`, or until TakenOverError. `failed` gets each new reason. */
 export async function persistently<T>(
   step: () => Promise<T>,
   stopped: () => boolean,
@@ -70,21 +70,21 @@ export async function persistently<T>(
 }
 
 export class Entering {
-  /** Resolves once we are in the list, with undefined if stopped before. Rejects with TakenOverError only. */
+  /** Resolves once registered; with undefined if stopped before. Rejects with TakenOverError only. */
   readonly entered: Promise<Cluster | undefined>;
   readonly #listed: boolean;
   readonly #kept: ClusterPeers | undefined;
   readonly #shared: SharedAnnotations;
   #name: PeerName | undefined;
-  /** Answers of the API server so far. */
+  /** Count of answers of the API server. */
   #answers = 0;
   #reason: string | undefined = "the API server has not answered yet";
-  /** The router runs, and the state file is its alone. */
+  /** The router runs, and owns the state file. */
   #running = false;
   #stopped = false;
   #peers: readonly string[] = [];
 
-  /** Reads what is kept; throws StoreError. */
+  /** Read the saved state; throws StoreError. */
   constructor(
     private readonly client: KubeClient,
     private readonly settings: EnteringSettings,
@@ -108,21 +108,21 @@ export class Entering {
         log.warning(`cannot enter the cluster yet: ${reason}`);
       },
     );
-    // Whoever waits for it later gets the error then.
+    // A later await still gets the error.
     this.entered.catch(() => {});
   }
 
-  /** Why we have not entered; undefined once we have. */
+  /** Why this peer is not registered; undefined once it is. */
   get reason(): string | undefined {
     return this.#reason;
   }
 
-  /** We started without the API server. */
+  /** The router started without the API server. */
   get early(): boolean {
     return this.#running;
   }
 
-  /** Addresses of peers that we started with. */
+  /** Addresses of peers at the start. */
   get peers(): readonly string[] {
     return this.#peers;
   }
@@ -131,7 +131,7 @@ export class Entering {
     this.#stopped = true;
   }
 
-  /** Resolve with what to start as: as the cluster says, or, if the API server is silent, as what we were. */
+  /** Resolve with the name and peers to start with: the cluster's, or, if the API server is silent, the saved ones. */
   async start(): Promise<ClusterPeers> {
     const started = await this.#start();
     this.#peers = started.peers;
@@ -193,7 +193,7 @@ export class Entering {
 
   #keep(peer: PeerName): void {
     this.#name = peer;
-    // The router has the same name, and we were in the list before.
+    // The router has this name already, and is marked as registered.
     if (this.#running) return;
     this.#withState(({ name, listed }) => {
       name.set(peer);
@@ -212,7 +212,7 @@ export class Entering {
     };
   }
 
-  /** Use the state file, while no router does. Throws StoreError. */
+  /** Use the state file while no router does. Throws StoreError. */
   #withState<T>(use: (kept: Identity, store: Store) => T): T {
     const store = Store.open(stateFile());
     try {

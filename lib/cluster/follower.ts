@@ -1,4 +1,4 @@
-// Follows the nodes of a cluster: the router connects to those there are, and takes over from those that are gone.
+// Follow the nodes of a cluster: connect the router to present ones, and reclaim the addresses of removed ones.
 import * as v from "valibot";
 import { type ApiClient, ApiError } from "../api/client.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
@@ -14,9 +14,9 @@ import type { Cluster, EnteringSettings } from "./entering.ts";
 import { reclaim } from "./reclaim.ts";
 import { RouterTargets } from "./targets.ts";
 
-/** Nodes do not all act on the same event at the same time: each within this. */
+/** Upper bound of the random delay after an event, so that nodes do not act at once. */
 const SPREAD_MS = 5_000;
-/** What could not be taken over is looked at again after this; and all of it, in case an event was missed. */
+/** Intervals of retries, and of full checks in case an event was missed. */
 const AGAIN_MS = 30_000;
 const CARE_MS = 600_000;
 
@@ -35,7 +35,7 @@ export class Follower {
     private readonly cluster: Cluster,
     private readonly settings: EnteringSettings,
     private readonly log: Log,
-    /** Targets that the router was started with. */
+    /** The router's targets at the start. */
     targets: readonly string[],
   ) {
     this.#shared = configMapAnnotations(cluster.client);
@@ -71,9 +71,9 @@ export class Follower {
     if (node) this.#nodes.set(node.name, node);
   }
 
-  /** Tells the router whom to connect to, where that has changed. */
+  /** Update the router's targets if they have changed. */
   #changed(): void {
-    // A list without this node is none to go by.
+    // Distrust a list without this node.
     if (this.settings.peers || !this.#nodes.has(this.settings.node)) return;
     const peers = peerAddresses(this.#nodes.values(), hostAddresses());
     detached("telling the router its targets", this.#targets.tell(peers));
@@ -103,7 +103,7 @@ export class Follower {
         isReachable: async (peer) => (await peersOf(api)).has(peer),
         async takeOver(peer) {
           const done = await api("DELETE", `/peer/${encodeURIComponent(peer)}`).catch((error) => {
-            // Whoever owns nothing has nothing to be taken over, or it has been already.
+            // A peer that owns nothing has nothing to reclaim, or it is reclaimed already.
             if (error instanceof ApiError && error.status === 404) return error.message;
             throw error;
           });
@@ -123,7 +123,7 @@ export class Follower {
 
 const ReportPeers = v.object({ Peers: v.array(v.object({ Name: v.string() })) });
 
-/** Peers that can be reached now. */
+/** Names of the reachable peers. */
 async function peersOf(api: ApiClient): Promise<Set<string>> {
   const report = await api("GET", `/report?format=${encodeURIComponent("{{json .Router}}")}`);
   return new Set(v.parse(ReportPeers, JSON.parse(report)).Peers.map(({ Name }) => Name));

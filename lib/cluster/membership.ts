@@ -1,5 +1,4 @@
-// A router as one of a Kubernetes cluster, once it runs: the host gets its address on the network, the node is marked as
-// usable, and nodes that come and go are followed.
+// The running router as a member of a Kubernetes cluster: expose the host, mark its node as available, follow the nodes.
 import { formatCidr, parseCidr } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { EXPOSE_ID } from "../host/names.ts";
@@ -11,22 +10,22 @@ import { type Entering, type EnteringSettings, persistently, TakenOverError } fr
 import { Follower } from "./follower.ts";
 
 export interface ClusterSettings extends EnteringSettings {
-  /** The address ("10.32.0.1/12") that the host is to have; one that is free, unless given. */
+  /** The host's address ("10.32.0.1/12"); by default a free one. */
   readonly exposeAddress: string | undefined;
 }
 
-/** What goes on once the router runs. */
+/** A running membership. */
 export interface Membership {
-  /** True once the host has its address and its node is marked as usable, now or before the router started. */
+  /** True once the host is exposed and its node is marked as available, now or by an earlier run. */
   readonly ready: boolean;
-  /** What status says. */
+  /** Notes for the status. */
   notes(): string[];
   stop(): void;
 }
 
 /**
- * Make the host one of the network, and keep up with the cluster, if there is one that tells anything. `takenOver` is
- * called if the cluster has given our addresses to others: the router has to start again then.
+ * Join the network, and follow the cluster, if there is one. `takenOver` is called if another peer has taken over this
+ * peer's addresses: the router has to restart.
  */
 export function joinCluster(
   api: ApiClient,
@@ -49,7 +48,7 @@ export function joinCluster(
     exposed = !stopped;
   };
   const join = async () => {
-    // Whoever does not know who has what can take nothing over.
+    // Reclaiming needs the ring: wait for it.
     await persist("list the owners of addresses", () => api("GET", "/ring"));
     const exposing = expose();
     const cluster = await entering?.entered;
@@ -69,7 +68,7 @@ export function joinCluster(
   detached("joining the network", joined);
   return {
     get ready() {
-      // One that was marked before, and starts without the API server, can serve containers.
+      // An early start follows a run that marked the node.
       return exposed && (marked || entering?.early === true);
     },
     notes() {
@@ -91,7 +90,7 @@ async function markNode(client: KubeClient, node: string): Promise<void> {
   await client.write("patch", `${NODES}/${encodeURIComponent(node)}/status`, patch);
 }
 
-/** Gives the host an address on the network, this one or any. */
+/** Expose the host at this address, by default a free one. */
 async function exposeHost(api: ApiClient, address: string | undefined): Promise<void> {
   const path = `/ip/${encodeURIComponent(EXPOSE_ID)}`;
   if (address !== undefined) await api("PUT", `${path}/${address}`);

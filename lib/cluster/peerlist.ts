@@ -1,5 +1,5 @@
-// The peers that hold addresses of the cluster, with the nodes they are on, in an annotation; one entry stays until the
-// addresses of that peer are taken over. Format and keys are those of the original's kube-utils, so that both share it.
+// The list of peers that own addresses of the cluster, with their nodes, in an annotation. An entry stays until the peer's
+// addresses are reclaimed. Format and keys are those of the original's kube-utils: both share the list.
 import * as v from "valibot";
 import type { Annotations } from "./annotations.ts";
 import { CONFIGMAP } from "./annotations.ts";
@@ -17,12 +17,12 @@ const PeerList = v.object({
   Peers: v.nullish(v.array(v.object({ PeerName: v.string(), NodeName: v.string() })), []),
 });
 
-/** The list is not one; nothing may be concluded from it. */
+/** The annotation is no list of peers. */
 class PeerListError extends Error {
   override readonly name = "PeerListError";
 }
 
-/** Reads the list; an annotation that is not there is an empty one. Throws PeerListError. */
+/** Read the list; empty if there is no annotation. Throws PeerListError. */
 export function listedPeers(annotations: Annotations): readonly ListedPeer[] {
   const text = annotations[PEERS];
   if (text === undefined) return [];
@@ -30,7 +30,7 @@ export function listedPeers(annotations: Annotations): readonly ListedPeer[] {
     const list: unknown = JSON.parse(text);
     if (!Array.isArray(list)) return v.parse(PeerList, list).Peers ?? [];
   } catch {
-    // It says so below.
+    // Reported below.
   }
   throw new PeerListError(
     `annotation ${PEERS} of ConfigMap ${CONFIGMAP} is not a list of peers; repair it, or delete it: peers then add themselves again`,
@@ -42,10 +42,10 @@ export function withPeers(annotations: Annotations, peers: readonly ListedPeer[]
   return { ...annotations, [PEERS]: JSON.stringify({ Peers }) };
 }
 
-/** The key under which one peer says that it is taking over from another; what keys may not contain becomes '_'. */
+/** The key that announces a take-over from a peer; characters that keys may not contain become '_'. */
 const lockKey = (peer: string) => `${PREFIX}${peer}`.replace(/[^A-Za-z0-9\-_./]/g, "_");
 
-/** Who is taking over from a peer. */
+/** Return the peer that takes over from `from`. */
 export function takingOver(annotations: Annotations, from: string): string | undefined {
   return annotations[lockKey(from)];
 }
@@ -54,7 +54,7 @@ export function withTakeOver(annotations: Annotations, from: string, by: string)
   return { ...annotations, [lockKey(from)]: by };
 }
 
-/** Without a peer: neither in the list, nor taken over, nor taking over from anybody. */
+/** Remove a peer: its entry, and take-overs from it and by it. */
 export function withoutPeer(annotations: Annotations, peer: string): Annotations {
   const kept = Object.entries(annotations).filter(
     ([key, value]) => key !== lockKey(peer) && !(key.startsWith(PREFIX) && value === peer),

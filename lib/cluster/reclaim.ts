@@ -1,7 +1,7 @@
-// The addresses of nodes that are gone go to one of the others, and only one: it says so in the shared annotations
-// before, and strikes the peer off the list after. The steps are those of the original's kube-utils, which may be what
-// other nodes run; what is different is what we do not take: from a peer that can still be reached, or that is on a
-// node that has come back meanwhile, or when we do not seem to be in the cluster ourselves.
+// Reclaim the addresses of removed nodes, by one peer only: it announces the take-over in the shared annotations, takes
+// over, and removes the peer from the list. The steps are those of the original's kube-utils, which other nodes may run.
+// Unlike it, do not reclaim from a peer that is reachable, from a node that has come back, or while this peer's own node
+// is not in the list of nodes.
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
@@ -9,25 +9,25 @@ import { reasonOf } from "../sys/reason.ts";
 import { type Annotations, type SharedAnnotations, update } from "./annotations.ts";
 import { type ListedPeer, listedPeers, takingOver, withoutPeer, withTakeOver } from "./peerlist.ts";
 
-/** One who may take over. */
+/** The peer that reclaims. */
 export interface Heir {
   readonly peer: string;
   readonly node: string;
   readonly shared: SharedAnnotations;
-  /** Names of the nodes that there are now. */
+  /** Names of the present nodes. */
   nodes(): Promise<ReadonlySet<string>>;
-  /** Whether a peer is connected to the network now: then it lives, whatever the cluster says. */
+  /** Whether a peer is reachable: then it is alive, whatever the cluster says. */
   isReachable(peer: string): Promise<boolean>;
-  /** Takes over the addresses of a peer; once it resolves they are ours, on disk. Twice is no harm. */
+  /** Take over the addresses of a peer, durably. Idempotent. */
   takeOver(peer: string): Promise<void>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
 }
 
-/** Listed peers whose node is gone, or is ours while they are not us. */
+/** Listed peers whose node is gone, or is this one under another name. */
 function gone(heir: Heir, annotations: Annotations, nodes: ReadonlySet<string>): readonly ListedPeer[] {
-  // What lists no node of ours is no list to judge others by.
+  // Distrust a list without this node.
   if (!nodes.has(heir.node)) return [];
   return listedPeers(annotations).filter(
     ({ PeerName, NodeName }) => PeerName !== heir.peer && (NodeName === heir.node || !nodes.has(NodeName)),
@@ -35,8 +35,8 @@ function gone(heir: Heir, annotations: Annotations, nodes: ReadonlySet<string>):
 }
 
 /**
- * Takes over from every peer whose node is gone, unless another does. Resolves with the number of peers that are left
- * to be taken over from, by whomever; the caller asks again later then. Rejects with what kept it from finding out.
+ * Reclaim from every peer whose node is gone, unless another peer does. Resolves with the number of peers that remain;
+ * the caller retries later. Rejects if the list or the nodes cannot be read.
  */
 export async function reclaim(heir: Heir): Promise<number> {
   const { shared, log } = heir;
@@ -52,7 +52,7 @@ export async function reclaim(heir: Heir): Promise<number> {
   return left;
 }
 
-/** True once the peer is off the list. */
+/** Return true once the peer is off the list. */
 async function reclaimFrom(heir: Heir, peer: string): Promise<boolean> {
   const { shared, log } = heir;
   if (await heir.isReachable(peer)) {
@@ -60,11 +60,11 @@ async function reclaimFrom(heir: Heir, peer: string): Promise<boolean> {
     return false;
   }
   const annotations = await shared.read();
-  // The list may be another one by now.
+  // The list may have changed.
   if (!gone(heir, annotations, await heir.nodes()).some(({ PeerName }) => PeerName === peer)) return true;
   const other = takingOver(annotations, peer);
   if (other !== heir.peer) {
-    // Who is taking over goes on after a restart, as long as it is a peer.
+    // A peer resumes its take-over after a restart, while it is listed.
     if (other !== undefined && listedPeers(annotations).some(({ PeerName }) => PeerName === other))
       return false;
     if (!(await shared.write(withTakeOver(annotations, peer, heir.peer)))) return false;

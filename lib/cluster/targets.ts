@@ -1,4 +1,4 @@
-// The addresses that the router connects to, as the nodes of the cluster have them.
+// The router's targets: the addresses of the cluster's nodes.
 import type { ApiClient } from "../api/client.ts";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -6,7 +6,7 @@ import { reasonOf } from "../sys/reason.ts";
 export class RouterTargets {
   #told: string;
 
-  /** `told`: the targets that the router was started with. */
+  /** `told`: the router's targets at the start. */
   constructor(
     private readonly api: ApiClient,
     private readonly log: Log,
@@ -15,7 +15,7 @@ export class RouterTargets {
     this.#told = told.join();
   }
 
-  /** Replace the router's targets unless it has these already. A list that it refuses counts as not told. */
+  /** Replace the router's targets if they differ. A refused list counts as not set. */
   async tell(peers: readonly string[]): Promise<void> {
     if (peers.join() === this.#told) return;
     this.#told = peers.join();

@@ -1,4 +1,4 @@
-// CHECK: whether a container is still as the result of its ADD says.
+// CHECK: compare a container's interface with the result of its ADD.
 import * as v from "valibot";
 import { formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
@@ -9,7 +9,7 @@ import { CniError, CODE } from "./error.ts";
 
 const isIPv6 = (text: string) => text.includes(":");
 
-/** The parts of a result that we can compare with the kernel; addresses of both families. */
+/** The comparable parts of a result; addresses of both families. */
 const Result = v.object({
   interfaces: v.nullish(
     v.array(v.object({ name: v.string(), mac: v.nullish(v.string()), sandbox: v.nullish(v.string()) })),
@@ -21,7 +21,7 @@ const Result = v.object({
 const Address = parsed(parseCidr);
 const Gateway = parsed(parseIPv4);
 
-/** Throws CniError for the first thing that is not as it should be. */
+/** Throw CniError for the first difference. */
 export function checkAttachment(
   config: CniConfig,
   { netns, ifName }: Environment,
@@ -58,7 +58,7 @@ function compare(
   const mac = interfaces?.[own]?.mac?.toLowerCase();
   if (mac && mac !== link.address) fail(`has Ethernet address ${link.address} instead of ${mac}`);
   for (const ip of ips ?? []) {
-    // Plugins before us in the chain may have made other interfaces.
+    // Earlier plugins of the chain may have added other interfaces.
     if (isIPv6(ip.address) || (own >= 0 && (ip.interface ?? own) !== own)) continue;
     const address = formatCidr(v.parse(Address, ip.address));
     if (!addresses.some((cidr) => formatCidr(cidr) === address)) fail(`lacks address ${address}`);

@@ -12,7 +12,7 @@ import { CniError, CODE } from "./error.ts";
 import { MAX_CONFIG_BYTES } from "./input.ts";
 
 export const SUPPORTED_VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
-/** Of a configuration that does not say. */
+/** Version of a configuration without cniVersion. */
 const UNSAID_VERSION = "0.1.0";
 
 const Route = v.object({ dst: parsed(parseCidr), gw: v.optional(parsed(parseIPv4)) });
@@ -25,15 +25,15 @@ const Dns = v.object({
 });
 
 const Ipam = v.object({
-  /** Another IPAM plugin to ask; ours unless given. */
+  /** The IPAM plugin; by default the router. */
   type: v.optional(v.pipe(v.string(), v.regex(/^[^/]*$/, "a plugin's name has no '/'")), ""),
   subnet: v.optional(parsed(parseAllocationSubnet)),
   gateway: v.optional(parsed(parseIPv4)),
-  /** Absent: a default route. An empty list: none at all. */
+  /** Absent: a default route. An empty list: no route. */
   routes: v.optional(v.nullable(v.array(Route))),
 });
 
-/** Each is an entry of a table of the kernel, for each container. */
+/** Each takes an entry of a kernel map for each container. */
 const MAX_ALLOWED = 60;
 
 const Config = v.object({
@@ -53,7 +53,7 @@ const Config = v.object({
     ),
     0,
   ),
-  /** What containers may send as beside their own addresses: addresses, subnets, Ethernet addresses. */
+  /** Further source addresses for containers: IP addresses, subnets, Ethernet addresses. */
   allowedAddresses: v.optional(
     v.pipe(v.array(parsed(parseSender)), v.maxLength(MAX_ALLOWED, `more than ${MAX_ALLOWED}`)),
     [],
@@ -69,7 +69,7 @@ const Config = v.object({
 
 export type CniConfig = v.InferOutput<typeof Config>;
 
-/** Reads a configuration, undefined for one that was too long to be read; throws CniError. */
+/** Read a configuration (undefined: it was too long). Throws CniError. */
 export function parseConfig(text: string | undefined): CniConfig {
   if (text === undefined || text.length > MAX_CONFIG_BYTES)
     throw new CniError(CODE.decode, "network configuration longer than 1 MiB");
@@ -99,7 +99,7 @@ export function parseConfig(text: string | undefined): CniConfig {
   return config;
 }
 
-/** The cniVersion to answer in; throws CniError for one we do not speak. */
+/** Return the cniVersion to answer in; throws CniError for an unsupported one. */
 export function checkVersion(version: string): string {
   if ((SUPPORTED_VERSIONS as readonly string[]).includes(version)) return version;
   throw new CniError(

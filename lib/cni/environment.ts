@@ -1,4 +1,4 @@
-// What a runtime passes in the environment: https://www.cni.dev/docs/spec/#parameters
+// Parameters of a call, in the environment: https://www.cni.dev/docs/spec/#parameters
 import { LINK_NAME_MAX } from "../netlink/link/message.ts";
 import { CniError, CODE } from "./error.ts";
 
@@ -8,10 +8,10 @@ type Command = (typeof COMMANDS)[number];
 export interface Environment {
   readonly command: Command;
   readonly containerId: string;
-  /** Path of the network namespace; "" where a DEL comes without. */
+  /** Path of the network namespace; "" for a DEL without one. */
   readonly netns: string;
   readonly ifName: string;
-  /** Folders with plugins. */
+  /** Folders of plugins. */
   readonly path: readonly string[];
 }
 
@@ -22,7 +22,7 @@ function invalid(variable: string, problem: string): CniError {
   return new CniError(CODE.invalidEnvironment, `${variable}: ${problem}`);
 }
 
-/** Reads and checks the environment; throws CniError. */
+/** Read and check the environment; throws CniError. */
 export function readEnvironment(variables: Variables): Environment {
   const command = COMMANDS.find((known) => known === variables["CNI_COMMAND"]);
   if (!command) {

@@ -1,4 +1,4 @@
-// Errors as the CNI specification has plugins report them: https://www.cni.dev/docs/spec/#error
+// Errors of plugins, by the CNI specification: https://www.cni.dev/docs/spec/#error
 
 export const CODE = {
   incompatibleVersion: 1,
@@ -8,16 +8,16 @@ export const CODE = {
   io: 5,
   decode: 6,
   invalidConfig: 7,
-  /** Of CNI's own library: CNI_NETNS is the namespace of the host. */
+  /** Used by libcni: CNI_NETNS is the host's namespace. */
   hostNetns: 8,
   tryAgainLater: 11,
   notAvailable: 50,
-  /** From here on codes are the plugin's own. */
+  /** Codes of the plugin start at 100. */
   failed: 100,
   checkFailed: 101,
 } as const;
 
-/** An error with its CNI code; the message says what, where and what to do. */
+/** An error with its CNI code. */
 export class CniError extends Error {
   override readonly name = "CniError";
   constructor(

@@ -1,7 +1,7 @@
 // Standard input of the plugin. Loaded for every container: imports nothing that parses configurations.
 import { readBounded } from "../sys/readbounded.ts";
 
-/** Bytes; far more than any configuration needs. */
+/** Limit of a configuration. */
 export const MAX_CONFIG_BYTES = 1 << 20;
 
 /** Read the configuration; undefined if it is too long. */

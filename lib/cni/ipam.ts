@@ -1,4 +1,4 @@
-// Where addresses come from: the router, or another IPAM plugin that the configuration names.
+// Sources of addresses: the router, or an IPAM plugin that the configuration names.
 import { formatCidr, formatIPv4, parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
 import { releaseDirectory } from "../api/paths.ts";
@@ -10,36 +10,35 @@ import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
 import { type Addressing, parseAddressing } from "./result.ts";
 
-/** An address may have to be asked for at another host; a runtime would rather try again than wait for ever. */
+/** An address may come from another host; a runtime retries rather than waits. */
 const ALLOCATE_TIMEOUT_MS = 10_000;
 const RELEASE_TIMEOUT_MS = 5_000;
 const ASK_TIMEOUT_MS = 1_500;
 const OWN_TYPES = ["", "weave-ipam"];
 
 export interface IpamSource {
-  /** Addresses for the container's attachment, or for the host's own end under another id. */
+  /** Allocate for the container's attachment, or for the host under another id. */
   add(containerId: string): Promise<Addressing>;
-  /** Gives back what an `add` that turned out useless has newly allocated. */
+  /** Release what a failed `add` has newly allocated. */
   undo(): Promise<void>;
   /**
-   * Gives back the addresses of the attachment; those that are gone already are no error. `detached`: its link has
-   * just been removed.
+   * Release the addresses of the attachment; none is no error. `detached`: its link was just removed.
    */
   release(detached: boolean): Promise<void>;
-  /** Rejects where the container's addresses are not as they should be. */
+  /** Rejects if the container's addresses are wrong. */
   check(): Promise<void>;
-  /** Rejects where `add` could not give an address now. */
+  /** Rejects if `add` would fail now. */
   status(): Promise<void>;
-  /** Releases what is for attachments that the configuration does not list. */
+  /** Release addresses of attachments that the configuration does not list. */
   gc(): Promise<void>;
 }
 
-/** True where the addresses are to come from the router. */
+/** Whether the router allocates the addresses. */
 export function isOurs({ ipam }: CniConfig): boolean {
   return OWN_TYPES.includes(ipam.type);
 }
 
-/** The source of addresses that the configuration asks for. */
+/** Return the source of addresses of a configuration. */
 export function ipamSource(
   config: CniConfig,
   input: string,
@@ -64,11 +63,11 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
       `/ip/${encodeURIComponent(containerId)}${query({ attachment, detached: String(detached) })}`,
       { timeoutMs: RELEASE_TIMEOUT_MS },
     );
-  /** Throws the reason where ADD could not give an address. */
+  /** Reject with the reason why ADD would fail. */
   const requireAvailable = async () => {
     await api("GET", `/ipinfo/available${inSubnet}`, { timeoutMs: ASK_TIMEOUT_MS });
   };
-  /** What has kept us waiting, rather than how long we have waited. */
+  /** Replace a timeout by the reason for the wait, if the router knows it. */
   const explain = async (error: unknown): Promise<never> => {
     if (!(error instanceof ApiError) || error.status !== 504) throw error;
     await requireAvailable().catch((reason) => {
@@ -115,7 +114,7 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
         remember(containerId, attachment);
       }
     },
-    // The addresses of the result are on the link, or CHECK has failed already.
+    // CHECK has compared the addresses with the link already.
     check: async () => {},
     async status() {
       try {
@@ -140,14 +139,14 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
   };
 }
 
-/** The key of an attachment at the router, beside the container's id. */
+/** Return the router's key of an attachment, beside the container's id. */
 function attachmentName({ name = "" }: CniConfig, { ifName }: Environment): string {
   return `${name}/${ifName}`;
 }
 
 /**
- * The container is gone all the same; a DEL that fails would only be repeated for ever. What cannot be remembered, the
- * router finds out by itself: the link is gone.
+ * Note a release for the router's return: the container is gone, and a failed DEL would only be repeated. If the note
+ * cannot be written, the router still notices that the link is gone.
  */
 function remember(containerId: string, attachment: string): void {
   try {

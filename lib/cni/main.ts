@@ -44,9 +44,8 @@ export async function runPlugin(
 }
 
 /**
- * Runs a call in the router, on behalf of a plugin that has handed it over: everything is loaded and warm there.
- * Undefined where the plugin has to run it itself: the namespace or another IPAM plugin is out of the router's sight,
- * which may be in a container.
+ * Run a call in the router for a plugin: the code is loaded there. Undefined if the plugin has to run it itself, because
+ * the router, which may run in a container, cannot see the namespace or the IPAM plugin.
  */
 export async function runInRouter(
   { variables, input, namespace }: CniCall,
@@ -54,12 +53,12 @@ export async function runInRouter(
   work: ContainerWork,
   caller: AbortSignal,
 ): Promise<CniOutcome | undefined> {
-  // The same path may well be another namespace for a router in a container.
+  // In a container, the same path may be another namespace.
   if (netnsInode(variables["CNI_NETNS"]) !== namespace) return undefined;
   try {
     if (!isOurs(parseConfig(input))) return undefined;
   } catch {
-    // It is wrong in itself; running it says how.
+    // Invalid: running it reports how.
   }
   return runPlugin(variables, input, api, work, caller);
 }

@@ -23,19 +23,19 @@ const ASK_TIMEOUT_MS = 1_500;
 export interface Call {
   readonly environment: Environment;
   readonly config: CniConfig;
-  /** The configuration as it came, for plugins we ask in turn. */
+  /** The configuration as it came, for delegated plugins. */
   readonly input: string;
   readonly api: ApiClient;
   readonly work: ContainerWork;
-  /** Fires when nobody waits for the result any more. */
+  /** Fires when the caller has gone. */
   readonly caller?: AbortSignal | undefined;
 }
 
-/** Attaches a container; returns the result in the shape of the configuration's version. */
+/** Attach a container; resolves with the result in the configuration's version. */
 export async function add(call: Call): Promise<object> {
   const { environment, config } = call;
   const { netns, ifName, containerId } = environment;
-  // A second ADD must not touch what the first has made.
+  // A second ADD must not touch the link of the first.
   if (await call.work.inspect(netns, ifName))
     throw new AlreadyAttachedError(`${netns} has an interface ${ifName} already`);
   const ipam = ipamSource(config, call.input, environment, call.api);
@@ -83,7 +83,7 @@ export async function add(call: Call): Promise<object> {
   }
 }
 
-/** The gateway that was given, else the host's own address on the bridge, which is made where there is none. */
+/** Return the given gateway, else the host's address on the bridge, which is exposed if it has none. */
 async function gatewayFor(call: Call, ipam: IpamSource, given: Addressing): Promise<IPv4 | undefined> {
   const [first] = given.addresses;
   if (!first) return undefined;
@@ -98,7 +98,7 @@ async function gatewayFor(call: Call, ipam: IpamSource, given: Addressing): Prom
   return own.cidr.address;
 }
 
-/** Detaches a container; what is gone already is no error. */
+/** Detach a container; a missing link is no error. */
 export async function del(call: Call): Promise<undefined> {
   const { config, environment } = call;
   const { netns, ifName, containerId } = environment;
@@ -108,14 +108,14 @@ export async function del(call: Call): Promise<undefined> {
   await ipamSource(config, call.input, environment, call.api).release(detached);
 }
 
-/** Throws CniError when the container is not as the result of its ADD says. */
+/** Reject with CniError if the container differs from the result of its ADD. */
 export async function check({ environment, config, input, api, work }: Call): Promise<undefined> {
   const { netns, ifName } = environment;
   checkAttachment(config, environment, await work.inspect(netns, ifName));
   await ipamSource(config, input, environment, api).check();
 }
 
-/** Throws CniError when an ADD could not be served now. */
+/** Reject with CniError if an ADD would fail now. */
 export async function status({ environment, config, input, api }: Call): Promise<undefined> {
   using nl = new NetlinkSocket(NETLINK_ROUTE);
   const bridge = linkByName(nl, config.bridge);
@@ -126,7 +126,7 @@ export async function status({ environment, config, input, api }: Call): Promise
   await ipamSource(config, input, environment, api).status();
 }
 
-/** Releases the addresses of attachments of this network that the runtime does not know any more. */
+/** Release addresses of this network's attachments that the runtime does not list. */
 export async function gc({ environment, config, input, api }: Call): Promise<undefined> {
   await ipamSource(config, input, environment, api).gc();
 }
@@ -138,7 +138,7 @@ const NETNS_CODE: Record<NetnsError["kind"], number> = {
   unreachable: CODE.invalidEnvironment,
 };
 
-/** The CNI error for whatever was thrown. */
+/** Return the CNI error for any error. */
 export function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
   const message = reasonOf(error);

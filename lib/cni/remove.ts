@@ -1,4 +1,4 @@
-// Taking from a host what `weave setup` has installed for container runtimes, and nothing else.
+// Uninstall what `weave setup` has installed for container runtimes, and nothing else.
 import { lstatSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { keeping, removing, type Step } from "../sys/step.ts";
@@ -21,7 +21,7 @@ export function cniSteps({
     const ours = text === format(true) || text === format(false);
     return [ours ? removingFile(path) : keeping(`${path}, which was changed by hand`)];
   });
-  // Without its configuration a runtime starts no more pods with it.
+  // Remove the configuration first: a runtime without it starts no more pods.
   return [...configurations, ...pluginSteps(plugin, executable)];
 }
 

@@ -1,4 +1,4 @@
-// Results, in the shapes that the versions of the CNI specification give them.
+// Results in the shapes of the CNI specification's versions.
 
 import * as v from "valibot";
 import { type Cidr, formatCidr, formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
@@ -7,10 +7,10 @@ import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
 import { CniError, CODE } from "./error.ts";
 
-/** What an IPAM plugin, ours or another, has given. */
+/** The result of an IPAM plugin, or of the router. */
 export interface Addressing {
   readonly addresses: readonly { readonly cidr: Cidr; readonly gateway: IPv4 | undefined }[];
-  /** Undefined where nothing was said of routes. */
+  /** Undefined if the source specifies no routes. */
   readonly routes: readonly ContainerRoute[] | undefined;
   readonly dns: unknown;
 }
@@ -22,7 +22,7 @@ interface Interface {
   readonly sandbox?: string;
 }
 
-/** The outcome of an ADD, whatever the version. */
+/** The result of an ADD, of no version. */
 export interface AddResult {
   readonly interfaces: readonly Interface[];
   /** Index of the container's own interface in `interfaces`. */
@@ -38,7 +38,7 @@ const compact = (object: object) =>
 const route = ({ destination, gateway }: ContainerRoute) =>
   compact({ dst: formatCidr(destination), gw: gateway === undefined ? undefined : formatIPv4(gateway) });
 
-/** A result as `version` of the specification has it, behind what plugins before us in the chain have done. */
+/** Format a result for `version`, appended to the result of earlier plugins in the chain. */
 export function formatResult(version: string, result: AddResult, previous: CniConfig["prevResult"]): object {
   const dns = result.dns ?? {};
   const routes = result.routes.map(route);
@@ -88,7 +88,7 @@ const Legacy = v.object({
   dns: v.optional(v.unknown()),
 });
 
-/** Reads the result of another IPAM plugin, of any version; throws CniError. */
+/** Read the result of another IPAM plugin, of any version; throws CniError. */
 export function parseAddressing(text: string, plugin: string): Addressing {
   try {
     const json: unknown = JSON.parse(text);

@@ -1,4 +1,4 @@
-// Installing the plugin on a host: the executable among the plugins, and a network configuration.
+// Install the plugin on a host: the executable in the folder of plugins, and a network configuration.
 import {
   closeSync,
   copyFileSync,
@@ -15,13 +15,13 @@ import {
 import { join } from "node:path";
 
 export const PLUGIN = "weave-net";
-/** The list of plugins, with host ports; or our plugin alone, for runtimes that know no lists. */
+/** A list of plugins with portmap; or the plugin alone, for runtimes without lists. */
 export const LIST = "10-weave.conflist";
 export const SINGLE = "10-weave.conf";
-/** Bytes of a file that are compared at once. */
+/** Bytes per comparison. */
 const PIECE = 1 << 20;
 
-/** The configuration as the original writes it. */
+/** Return the configuration as the original writes it. */
 export function conflist(hairpin: boolean): string {
   return `{
     "cniVersion": "0.3.0",
@@ -42,7 +42,7 @@ export function conflist(hairpin: boolean): string {
 `;
 }
 
-/** The configuration for runtimes of CNI 0.2 and before, such as Mesos. */
+/** Return the configuration for runtimes of CNI 0.2 and before, such as Mesos. */
 export function conf(hairpin: boolean): string {
   return `{
     "cniVersion": "0.2.0",
@@ -56,14 +56,14 @@ export function conf(hairpin: boolean): string {
 export interface SetupOptions {
   readonly binDir: string;
   readonly confDir: string;
-  /** The executable to install: weave-net itself, or weave, which answers by that name too. */
+  /** The executable to install: weave-net, or weave, which runs as weave-net by that name. */
   readonly executable: string;
   readonly hairpin: boolean;
-  /** Without a list of plugins: the runtime knows none. */
+  /** Install a single configuration: the runtime knows no lists. */
   readonly single?: boolean;
 }
 
-/** Installs what is not there yet; returns what was done, a line each. */
+/** Install what is missing; returns what was done, a line each. */
 export function setup({ binDir, executable, ...options }: SetupOptions): string[] {
   const plugin = existsSync(binDir)
     ? installPlugin(binDir, executable)
@@ -71,13 +71,13 @@ export function setup({ binDir, executable, ...options }: SetupOptions): string[
   return [plugin, ...installConfig(options)];
 }
 
-/** Throws where something else than a folder is in its place. */
+/** Throw if the path is no folder. */
 function requireFolder(path: string): void {
   if (existsSync(path) && !statSync(path).isDirectory())
     throw new Error(`cannot install into ${path}: not a folder`);
 }
 
-/** Puts the plugin into a folder, unless it is there; returns what was done. */
+/** Copy or link the plugin into a folder, unless it is there; returns what was done. */
 export function installPlugin(binDir: string, executable: string): string {
   requireFolder(binDir);
   const target = join(binDir, PLUGIN);
@@ -98,14 +98,14 @@ export function installPlugin(binDir: string, executable: string): string {
   return `${how} ${executable} to ${target}`;
 }
 
-/** Whether two paths are one file, or two of the same contents: on another file system the plugin is a copy. */
+/** Whether two paths are one file, or have the same contents: on another file system the plugin is a copy. */
 export function sameFile(a: string, b: string): boolean {
   const [one, other] = [statSync(a), statSync(b)];
   if (one.dev === other.dev && one.ino === other.ino) return true;
   return one.size === other.size && sameContents(a, b);
 }
 
-/** In pieces: an executable is over 100 MB. */
+/** Compare in pieces: an executable has over 100 MB. */
 function sameContents(a: string, b: string): boolean {
   const [one, other] = [Buffer.alloc(PIECE), Buffer.alloc(PIECE)];
   const first = openSync(a, "r");
@@ -126,7 +126,7 @@ function sameContents(a: string, b: string): boolean {
   }
 }
 
-/** Writes the configuration there, unless it is there or was changed by hand; returns what was done. */
+/** Write the configuration, unless it exists; one changed by hand stays. Returns what was done. */
 export function installConfig({
   confDir,
   hairpin,
@@ -135,7 +135,7 @@ export function installConfig({
   if (!existsSync(confDir)) return [`${confDir} does not exist: CNI configuration not written`];
   const done: string[] = [];
   const [name, other, format] = single ? [SINGLE, LIST, conf] : [LIST, SINGLE, conflist];
-  // Two configurations of one network are one too many: versions before 2.5 had the single one.
+  // Versions before 2.5 wrote the single configuration: remove it, or the network has two.
   const old = join(confDir, other);
   if (existsSync(old)) {
     rmSync(old);

@@ -1,4 +1,4 @@
-// What happens to containers, as Docker and podman tell it while it happens.
+// Events of containers, from Docker and podman.
 import { existsSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import * as v from "valibot";
@@ -8,17 +8,17 @@ import { reasonOf } from "../sys/reason.ts";
 
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 20_000;
-// Far longer than any event.
+/** Bytes of an event; far more than any needs. */
 const MAX_LINE = 1024 * 1024;
 
 export interface ContainerListener {
-  /** A runtime tells from now on; what has happened before has to be asked for. */
+  /** A runtime is connected; earlier events have to be asked for. */
   connected(): void;
-  /** It runs (again). */
+  /** A container runs, for the first time or again. */
   started(id: string): void;
-  /** It has ended, and may be started again. */
+  /** A container has ended, and may start again. */
   died(id: string): void;
-  /** It is gone for good. */
+  /** A container was removed. */
   destroyed(id: string): void;
 }
 
@@ -30,7 +30,7 @@ const Event = v.object({
   Actor: v.optional(v.object({ ID: v.string() })),
 });
 
-/** By their names at Docker, and at podman. */
+/** Actions by Docker's and podman's names. */
 const ACTIONS: Record<string, "started" | "died" | "destroyed"> = {
   start: "started",
   die: "died",
@@ -39,7 +39,7 @@ const ACTIONS: Record<string, "started" | "died" | "destroyed"> = {
   remove: "destroyed",
 };
 
-/** Listens to the runtimes at these sockets, to those that are not there yet as soon as they are. */
+/** Listen to the runtimes at these sockets, also to those that appear later. */
 export function watchContainers(
   sockets: readonly string[],
   listener: ContainerListener,
@@ -70,7 +70,7 @@ async function follow(
           log.warning(`cannot read container events: ${reasonOf(error)}; trying again`, { socket });
       }
     }
-    // Ended, it is not waited for any longer.
+    // A stopped watch does not wait.
     await setTimeout(retryMs, undefined, { signal: end }).catch(() => {});
     retryMs = Math.min(LAST_RETRY_MS, retryMs * 1.5);
   }
@@ -86,7 +86,7 @@ async function listen(
   const response = await fetch(`http://localhost/events?stream=true&filters=${filters}`, {
     unix: socket,
     signal,
-    // An idle host has no events for days.
+    // No timeout: an idle host has no events for days.
     timeout: false,
   } as RequestInit);
   if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);

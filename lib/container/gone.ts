@@ -1,17 +1,17 @@
-// Containers that ended while nobody listened: what events would have said, asked for.
+// Containers that ended while no router listened to events.
 import { existsSync } from "node:fs";
 import { findContainer } from "./runtime.ts";
 
 /**
- * Asks the runtimes about containers whose links have gone: one that none of them knows is `destroyed`, one that does not
- * run loses its names. Rejects with ContainerError where a runtime does not answer.
+ * Look up containers whose links are gone: an unknown one is `destroyed`, `unname` is called for a stopped one. Rejects with
+ * ContainerError if a runtime does not answer.
  */
 export async function askAboutGone(
   sockets: readonly string[],
   ids: ReadonlySet<string>,
   on: { destroyed(id: string): void; unname(id: string): void },
 ): Promise<void> {
-  // A runtime that is not there may come, and know them.
+  // A runtime that starts later may know them.
   if (!sockets.some((path) => existsSync(path))) return;
   for (const id of ids) {
     const container = await findContainer(sockets, id);

@@ -1,5 +1,5 @@
-// /etc/hosts of a container, as the original rewrote it (weave: proxy/hosts.go): its name with the addresses that it has on the
-// network. Docker and podman keep the file on this host and mount it into the container.
+// Rewrite a container's /etc/hosts as the original does (weave: proxy/hosts.go): its name with its addresses on the network.
+// Docker and podman keep the file on this host and mount it into the container.
 import {
   closeSync,
   constants,
@@ -13,7 +13,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { reasonOf } from "../sys/reason.ts";
 
-/** A name that is added by hand, and its address. */
+/** A name added by an option, and its address. */
 export interface ExtraHost {
   readonly name: string;
   readonly address: string;
@@ -28,10 +28,10 @@ const LOCAL = [
   "ff02::2         ip6-allrouters",
 ];
 
-/** What is a name in the file; a runtime may say anything. */
+/** Valid names; a runtime may report others. */
 const NAME = /^[\w.-]{1,253}$/;
 
-/** The file for a container of this host name, with its domain or without, and its addresses. Throws for no name. */
+/** Return the file for a host name, with or without domain, and addresses. Throws for an invalid name. */
 export function hostsText(
   hostname: string,
   addresses: readonly string[],
@@ -61,9 +61,8 @@ export function hostsText(
 const O_SAFE = constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /**
- * Writes the file that a container has as its /etc/hosts, in place: the container has it mounted. The original also put
- * another file in its place, out of the runtime's sight; a second attach would then be out of the container's. Throws,
- * with nothing changed, where it is no regular file in a folder of root's.
+ * Write the file in place, because the container has it mounted: a replaced file would not be visible inside. Throws, with
+ * nothing changed, unless it is a regular file in a folder that only root can write.
  */
 export function rewriteHosts(path: string, text: string): void {
   try {
@@ -72,7 +71,7 @@ export function rewriteHosts(path: string, text: string): void {
     const fd = openSync(file, constants.O_WRONLY | O_SAFE);
     try {
       const found = fstatSync(fd);
-      // One with another name could be any file of this host.
+      // A hard link could be any file of this host.
       if (!found.isFile() || found.nlink !== 1) throw new Error("not a regular file with one link");
       ftruncateSync(fd, 0);
       writeSync(fd, text, 0);
@@ -86,7 +85,7 @@ export function rewriteHosts(path: string, text: string): void {
   }
 }
 
-/** A folder without symbolic links in its path, which nobody but root can change, nor any above it. */
+/** Return the folder's path without symbolic links; only root may write it and its parents. */
 function safeFolder(path: string): string {
   if (!path.startsWith("/")) throw new Error("the path is not absolute");
   const folder = realpathSync(path);

@@ -1,31 +1,30 @@
-// Docker and podman, by the HTTP API that both speak on Unix sockets (https://docs.docker.com/engine/api/): which
-// process and network namespace a container has, and when containers come and go.
+// Docker and podman, by the HTTP API that both serve on Unix sockets (https://docs.docker.com/engine/api/).
 import { existsSync } from "node:fs";
 import * as v from "valibot";
 import { codeOf } from "../sys/cause.ts";
 import { reasonOf } from "../sys/reason.ts";
 
-/** Where Docker and podman listen, unless told otherwise. */
+/** Default sockets of Docker and podman. */
 const SOCKETS = ["/run/docker.sock", "/run/podman/podman.sock"];
 const ANSWER_TIMEOUT_MS = 10_000;
 
-/** A container that is not there, or not running; or a runtime that does not answer. */
+/** A container is unknown or not running, or a runtime does not answer. */
 export class ContainerError extends Error {
   override readonly name = "ContainerError";
 }
 
 export interface Container {
-  /** Whole, 64 hexadecimal digits. */
+  /** The full id, 64 hexadecimal digits. */
   readonly id: string;
-  /** Of its first process; 0 while it does not run. */
+  /** Pid of its first process; 0 while it does not run. */
   readonly pid: number;
-  /** Its host name with its domain, where it has one. */
+  /** Its host name with its domain; undefined without a domain. */
   readonly fqdn: string | undefined;
-  /** Of the runtime that knows it. */
+  /** Socket of its runtime. */
   readonly socket: string;
-  /** Its host name, with its domain where the runtime has that apart. */
+  /** Its host name, and its domain if the runtime stores that apart. */
   readonly hostname: string;
-  /** The file on this host that is its /etc/hosts; undefined where its runtime keeps none. */
+  /** Path of its /etc/hosts on this host; undefined if its runtime keeps none. */
   readonly hostsPath: string | undefined;
 }
 
@@ -40,8 +39,8 @@ const Inspected = v.object({
 });
 
 /**
- * The sockets of an endpoint such as "unix:///run/docker.sock": those that there are by default where none is named, and
- * none at all for an empty one. Throws ContainerError for other kinds.
+ * Return the sockets of an endpoint such as "unix:///run/docker.sock": by default the existing default ones, none for an
+ * empty endpoint. Throws ContainerError for other kinds.
  */
 export function socketsOf(endpoint: string | undefined): string[] {
   if (endpoint === undefined) return SOCKETS;
@@ -52,7 +51,7 @@ export function socketsOf(endpoint: string | undefined): string[] {
   return [endpoint.slice("unix://".length)];
 }
 
-/** Asks a runtime; undefined where it does not know what is asked for. Throws ContainerError. */
+/** Send a GET to a runtime; undefined for 404. Rejects with ContainerError. */
 async function get(socket: string, path: string): Promise<unknown> {
   try {
     const response = await fetch(`http://localhost${path}`, {
@@ -76,7 +75,7 @@ function remedyFor(error: unknown): string {
     : "start it, or name its socket with DOCKER_HOST or --docker-api";
 }
 
-/** A container by its id, the beginning of it, or its name; undefined where no runtime knows it. Throws ContainerError. */
+/** Find a container by id, id prefix or name; undefined if no runtime knows it. Rejects with ContainerError. */
 export async function findContainer(
   sockets: readonly string[],
   idOrName: string,
@@ -97,7 +96,7 @@ export async function findContainer(
   return undefined;
 }
 
-/** The same, where it has to be there and running; throws ContainerError. */
+/** Find a running container; rejects with ContainerError if there is none. */
 export async function runningContainer(sockets: readonly string[], idOrName: string): Promise<Container> {
   const container = await findContainer(sockets, idOrName);
   if (!container) {
@@ -112,7 +111,7 @@ export async function runningContainer(sockets: readonly string[], idOrName: str
   return container;
 }
 
-/** A host name with dots is one with a domain in it, too. */
+/** A host name with dots contains its domain. */
 function fqdnOf(hostname: string, domain: string): string | undefined {
   if (domain !== "") return `${hostname}.${domain}`;
   return hostname.includes(".") ? hostname : undefined;
@@ -126,11 +125,11 @@ const Listed = v.array(
   }),
 );
 
-/** Labels that Kubernetes gives a pod's sandbox. */
+/** Kubernetes' labels of a pod's sandbox. */
 const POD_NAME = "io.kubernetes.pod.name";
 const POD_NAMESPACE = "io.kubernetes.pod.namespace";
 
-/** Names of running containers by their ids; of pods, "namespace/name". Empty where no runtime answers. */
+/** Return the names of running containers by id, "namespace/name" for pods; empty if no runtime answers. */
 export async function containerNames(sockets: readonly string[]): Promise<Map<string, string>> {
   const names = new Map<string, string>();
   for (const socket of sockets.filter((path) => existsSync(path))) {

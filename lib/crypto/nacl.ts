@@ -18,11 +18,11 @@ export interface Nacl {
   sharedKey(remotePublicKey: Uint8Array, privateKey: Uint8Array): Uint8Array;
   /** 16 bytes of authenticator, then the ciphertext. */
   seal(message: Uint8Array, nonce: Uint8Array, key: Uint8Array): Uint8Array;
-  /** Undefined when the message was not sealed with this key and nonce. */
+  /** Undefined if the message was not sealed with this key and nonce. */
   open(sealed: Uint8Array, nonce: Uint8Array, key: Uint8Array): Uint8Array | undefined;
 }
 
-/** Loads libsodium, its native build where there is one; only networks with a password need it. */
+/** Load libsodium, its native build where there is one; only networks with a password need it. */
 export async function loadNacl(): Promise<Nacl> {
   const native = await loadNative();
   return native ? nativeNacl(native) : await wasmNacl();
@@ -57,8 +57,8 @@ function nativeNacl(sodium: NativeSodium): Nacl {
 const SIGMA = [0x61707865, 0x3320646e, 0x79622d32, 0x6b206574];
 
 /**
- * HSalsa20 of a key and zeros. It is what Salsa20 has before it adds its input: the words on the diagonal, where that
- * is SIGMA, and the middle ones, where nonce and counter are 0 (Bernstein, "Extending the Salsa20 nonce", 2011).
+ * HSalsa20 of a key and zeros: Salsa20 without its final addition, of which the diagonal words (SIGMA) and the middle ones
+ * (nonce and counter 0) are kept (Bernstein, "Extending the Salsa20 nonce", 2011).
  */
 function hsalsa20(sodium: NativeSodium, key: Uint8Array): Uint8Array {
   const block = new Uint8Array(64);

@@ -5,10 +5,10 @@ import { syscall } from "../sys/syscall.ts";
 
 const MFD_CLOEXEC = 1;
 
-/** What we use of it. Results go to the first argument. */
+/** The functions in use. Results go to the first argument. */
 export interface NativeSodium {
   crypto_box_keypair(publicKey: Uint8Array, privateKey: Uint8Array): void;
-  /** Throws for public keys of low order. */
+  /** Throw for public keys of low order. */
   crypto_scalarmult(product: Uint8Array, privateKey: Uint8Array, publicKey: Uint8Array): void;
   crypto_stream_salsa20(stream: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
   crypto_secretbox_easy(sealed: Uint8Array, message: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
@@ -20,7 +20,7 @@ export interface NativeSodium {
   ): boolean;
 }
 
-/** The native build, if there is one for this machine and it loads here (musl, say, cannot). */
+/** Load the native build; undefined if there is none for this machine, or it does not load (on musl). */
 export async function loadNative(): Promise<NativeSodium | undefined> {
   try {
     const loaded = { exports: {} };
@@ -36,7 +36,7 @@ export async function loadNative(): Promise<NativeSodium | undefined> {
   }
 }
 
-/** Where the file is: in the executable once compiled, in node_modules before. */
+/** Return the file's path: in the executable once compiled, else in node_modules. */
 async function nativeFile(): Promise<string> {
   try {
     const { default: file } =
@@ -45,13 +45,13 @@ async function nativeFile(): Promise<string> {
         : await import("sodium-native/prebuilds/linux-x64/sodium-native.node", { with: { type: "file" } });
     return file;
   } catch {
-    // The runtime itself takes no such file for data.
+    // Bun does not load such a file as data.
     const main = fileURLToPath(import.meta.resolve("sodium-native"));
     return `${main.slice(0, main.lastIndexOf("/"))}/prebuilds/linux-${process.arch}/sodium-native.node`;
   }
 }
 
-/** A file that is nowhere on disk, so that nobody can put another in its place. Returns its fd. */
+/** Create a memfd with the contents, which nobody can replace. Returns its fd. */
 function memoryFile(name: string, contents: Uint8Array): number {
   const path = new TextEncoder().encode(`${name}\0`);
   const fd = syscall(`making file ${name} in memory`, "memfd_create", path, MFD_CLOEXEC);

@@ -5,27 +5,27 @@ import { loadNative, type NativeSodium } from "./native.ts";
 
 /** Bytes of authenticator in front of each sealed message. */
 export const MAC_LENGTH = 16;
-/** Views that are kept, by place and length. Exported for tests. */
+/** Limit of cached views. Exported for tests. */
 export const MAX_VIEWS = 16_384;
-/** Lengths and places are told apart in one number. */
+/** Bound of lengths, so that a place and a length fit one number. */
 const LENGTHS = 2 ** 17;
 
 export interface Secretbox {
   /** "native" or "wasm". */
   readonly kind: string;
-  /** Seals the `length` bytes at `at + MAC_LENGTH`; the authenticator goes to `at`. */
+  /** Seal the `length` bytes at `at + MAC_LENGTH`; writes the authenticator to `at`. */
   seal(at: number, length: number, nonce: Uint8Array, key: Uint8Array): void;
-  /** Opens what seal made: `length` counts the message alone. False when it is not authentic; then it is unchanged. */
+  /** Open a sealed message in place; `length` is that of the message alone. False, and unchanged, if it is not authentic. */
   open(at: number, length: number, nonce: Uint8Array, key: Uint8Array): boolean;
 }
 
-/** A secretbox for messages in the arena. */
+/** Load a secretbox for messages in the arena. */
 export async function loadSecretbox(arena: Arena): Promise<Secretbox> {
   const native = await loadNative();
   return native ? nativeSecretbox(native, arena) : wasmSecretbox(arena);
 }
 
-/** Return what gives views of a sealed and of a plain message by place and length. Exported for tests. */
+/** Return a cache of views of messages, sealed and plain, by place and length. Exported for tests. */
 export function viewsOf(arena: Arena) {
   const known = new Map<number, { sealed: Uint8Array; plain: Uint8Array }>();
   return (at: number, length: number) => {
@@ -56,7 +56,7 @@ function nativeSecretbox(sodium: NativeSodium, arena: Arena): Secretbox {
   };
 }
 
-/** What libsodium-wrappers is made of: C functions on the memory of the WebAssembly module. */
+/** The C functions under libsodium-wrappers, on the memory of the WebAssembly module. */
 interface WasmSodium {
   readonly HEAPU8: Uint8Array;
   _malloc(size: number): number;
@@ -78,7 +78,7 @@ interface WasmSodium {
   ): number;
 }
 
-/** Messages are copied into the module's memory and back. Exported for tests. */
+/** Load the WebAssembly build, which copies messages into its memory and back. Exported for tests. */
 export async function wasmSecretbox(arena: Arena): Promise<Secretbox> {
   const { default: sodium } = await import("libsodium-wrappers");
   await sodium.ready;

@@ -1,4 +1,4 @@
-// What the manifest of the Kubernetes addon is made of: the parameters of the original's web service, checked.
+// Parameters of the Kubernetes addon's manifest: those of the original's web service, checked.
 import * as v from "valibot";
 import { splitHostPort } from "../address/hostport.ts";
 import { AddressError, formatCidr, parseCidr } from "../address/ipv4.ts";
@@ -6,13 +6,13 @@ import { parsed } from "../address/schema.ts";
 import { VERSION } from "../version.ts";
 import { CURRENT, KubeVersionError, parseKubeVersion } from "./version.ts";
 
-/** A parameter with a value that cannot be; the message names both. */
+/** An invalid parameter; the message names it and its value. */
 export class AddonError extends Error {
   override readonly name = "AddonError";
   readonly failure = "usage" as const;
 }
 
-/** What `npm run image` makes. */
+/** The image that `npm run image` builds. */
 const IMAGE = "localhost/weave";
 
 const name = (what: string, pattern: RegExp) =>
@@ -80,7 +80,7 @@ export interface AddonParameters {
   readonly selinux: Readonly<Record<string, string>>;
 }
 
-/** Parameters where those of `more` go before those of `some`. */
+/** Merge parameters; those of `more` win. */
 export function mergeParameters(some: AddonParameters, more: AddonParameters): AddonParameters {
   return {
     plain: { ...some.plain, ...more.plain },
@@ -89,12 +89,12 @@ export function mergeParameters(some: AddonParameters, more: AddonParameters): A
   };
 }
 
-/** Names of the parameters, but for `env` and `selinux-options`, which have names of their own in them. */
+/** Names of the parameters, without `env` and `selinux-options`, which contain names of their own. */
 export const PARAMETERS = Object.keys(Schema.entries).filter(
   (key) => key !== "env" && key !== "selinux-options",
 );
 
-/** Checks parameters; throws AddonError. */
+/** Check parameters; throws AddonError. */
 export function addonSettings({ plain, env, selinux }: AddonParameters): AddonSettings {
   const result = v.safeParse(Schema, { ...plain, env, "selinux-options": selinux });
   if (!result.success) {

@@ -10,7 +10,7 @@ const labels = { name: NAME };
 const metadata = { name: NAME, namespace: NAMESPACE, labels };
 const clusterWide = { name: NAME, labels };
 
-/** Since when Kubernetes has what. */
+/** The first minor version with each feature. */
 const HAS = {
   rbacV1: 8,
   appsV1: 9,
@@ -38,7 +38,7 @@ function access(minor: KubeMinor): object[] {
       rules: [
         { apiGroups: [""], resources: ["pods", "namespaces", "nodes"], verbs: READ },
         { apiGroups: ["networking.k8s.io"], resources: ["networkpolicies"], verbs: READ },
-        // weave-npc names policies that it cannot read.
+        // weave-npc creates events for unreadable policies.
         { apiGroups: [""], resources: ["events"], verbs: ["create"] },
         { apiGroups: [""], resources: ["nodes/status"], verbs: ["patch", "update"] },
       ],
@@ -57,13 +57,13 @@ function access(minor: KubeMinor): object[] {
   ];
 }
 
-/** A folder of the host, made where there is none, and where containers see it. */
+/** A host folder, created if absent, and its mount in containers. */
 interface Mount {
   readonly name: string;
   readonly host: string;
   readonly at: string;
   readonly readOnly?: boolean;
-  /** What the host mounts in there later is seen, too. */
+  /** Propagate later mounts of the host. */
   readonly follow?: boolean;
 }
 
@@ -73,7 +73,7 @@ const mounts = (settings: AddonSettings) =>
     cniConf: { name: "cni-conf", host: "/etc/cni/net.d", at: "/host/etc/cni/net.d" },
     modules: { name: "lib-modules", host: "/lib/modules", at: "/lib/modules", readOnly: true },
     state: { name: "weavedb", host: "/var/lib/weave", at: "/var/lib/weave" },
-    // The plugin, which runs on the host, finds the router's socket there.
+    // The router's socket, for the plugin, which runs on the host.
     run: { name: "run-weave", host: "/run/weave", at: "/run/weave" },
     // Network namespaces of pods.
     netns: { name: "run-netns", host: "/run/netns", at: "/run/netns", readOnly: true, follow: true },
@@ -112,12 +112,12 @@ function environment(settings: AddonSettings, secret = settings["password-secret
   ];
 }
 
-/** A question to the router, or to weave-npc, on the node itself. */
+/** An HTTP probe of the router, or of weave-npc, on the node. */
 const ask = (path: string, port = 6784) => ({ httpGet: { host: "127.0.0.1", path, port } });
 
 function probes(minor: KubeMinor): object {
   const readinessProbe = { ...ask("/readyz"), periodSeconds: 5 };
-  // Without a probe of its own for the start, a router that waits for the API server would be taken for dead.
+  // Without a startup probe, a router that waits for the API server would be killed.
   if (!has(minor, "startupProbe")) return { readinessProbe };
   return {
     readinessProbe,
@@ -152,7 +152,7 @@ function pod(settings: AddonSettings, minor: KubeMinor): object {
     dnsPolicy: "Default",
     restartPolicy: "Always",
     serviceAccountName: NAME,
-    // A Service named "weave" would set variables with our prefix.
+    // A Service named "weave" would set WEAVE_ variables.
     ...(has(minor, "serviceLinks") && { enableServiceLinks: false }),
     ...(has(minor, "systemPriority") && { priorityClassName: "system-node-critical" }),
     securityContext: { seLinuxOptions: settings["selinux-options"] },
@@ -200,7 +200,7 @@ function pod(settings: AddonSettings, minor: KubeMinor): object {
   };
 }
 
-/** The objects of the addon, in the order in which they are to be made. */
+/** Return the objects of the addon in the order of creation. */
 export function kubernetesManifest(settings: AddonSettings): object[] {
   const minor = settings["k8s-version"];
   return [
@@ -210,7 +210,7 @@ export function kubernetesManifest(settings: AddonSettings): object[] {
       kind: "DaemonSet",
       metadata,
       spec: {
-        // A node is done before the next one is touched.
+        // Update node by node.
         minReadySeconds: 5,
         selector: { matchLabels: labels },
         updateStrategy: { type: "RollingUpdate" },

@@ -20,7 +20,7 @@ const Schema = v.object({
 
 export type MarathonParameters = { readonly [K in keyof v.InferInput<typeof Schema>]?: unknown };
 
-/** The app; throws AddonError. */
+/** Return the app; throws AddonError. */
 export function marathonApp(parameters: MarathonParameters): object {
   const result = v.safeParse(Schema, parameters);
   if (!result.success) {
@@ -34,7 +34,7 @@ export function marathonApp(parameters: MarathonParameters): object {
   const weave = uri === undefined ? command : "./weave";
   return {
     id: "/weave",
-    // Routers are root, whoever the framework runs other tasks as.
+    // Routers run as root, whatever the framework's user.
     user: "root",
     cmd: `exec ${weave} launch --mesos --foreground`,
     cpus: 0.1,
@@ -47,7 +47,7 @@ export function marathonApp(parameters: MarathonParameters): object {
     env: {
       HOST_PREFIX: prefix,
       IPALLOC_RANGE: formatCidr(range),
-      // Most of them have to agree on how the range is divided.
+      // A quorum of them divides the range.
       IPALLOC_INIT: `consensus=${instances}`,
       ...env,
     },
@@ -61,7 +61,7 @@ export function marathonApp(parameters: MarathonParameters): object {
         maxConsecutiveFailures: 5,
       },
     ],
-    // There is no host to spare for a second one while the first is replaced.
+    // No host can run a second router during an upgrade.
     upgradeStrategy: { minimumHealthCapacity: 0.5, maximumOverCapacity: 0 },
   };
 }

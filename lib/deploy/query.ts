@@ -3,7 +3,7 @@ import { AddonError, type AddonParameters, PARAMETERS } from "./addon.ts";
 
 const MAX_LENGTH = 65_536;
 
-/** Reads a query; throws AddonError for what it does not know. */
+/** Read a query; throws AddonError for unknown parameters. */
 export function queryParameters(query: string): AddonParameters {
   if (query.length > MAX_LENGTH) throw new AddonError(`a query of more than ${MAX_LENGTH} characters`);
   const plain: Record<string, unknown> = {};

@@ -1,4 +1,4 @@
-// The manifest by HTTP, at the address that the original's web service had it:
+// Serve the manifest by HTTP at the paths of the original's web service:
 // kubectl apply -f "http://HOST/k8s/net?k8s-version=…&env.WEAVE_MTU=1337" or http://HOST/k8s/v1.21/net.
 import { requestUrl } from "../sys/httpserver.ts";
 import { AddonError, type AddonParameters, addonSettings, mergeParameters } from "./addon.ts";
@@ -8,7 +8,7 @@ import { manifestText } from "./yaml.ts";
 
 const PATH = /^\/k8s(?:\/(v?1\.\d+))?\/net(?:\.yaml)?$/;
 
-/** Answers a request; `defaults` are parameters that hold where the request does not say otherwise. */
+/** Answer a request; its parameters override `defaults`. */
 export function answerManifest(request: Request, defaults: AddonParameters): Response {
   const url = requestUrl(request);
   const [path, version] = PATH.exec(url.pathname) ?? [];

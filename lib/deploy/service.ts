@@ -17,7 +17,7 @@ export interface ServiceFiles {
   readonly environment: string;
 }
 
-/** A file that is not ours is where the unit belongs. */
+/** A foreign file is in the unit's place. */
 export class ForeignUnitError extends Error {
   override readonly name = "ForeignUnitError";
 }
@@ -41,7 +41,7 @@ export function installService(
     );
   write(unit, unitFile({ executable, environmentFile: files.environment }), 0o644);
   const kept = existsSync(files.environment);
-  // It may come to hold the password.
+  // It may hold the password.
   if (!kept) write(files.environment, environmentFile(settings), 0o600);
   enable(files);
   return [
@@ -79,7 +79,7 @@ function write(path: string, text: string, mode: number): void {
   writeFileSync(path, text, { mode });
 }
 
-/** What 'systemctl enable' does, which is not there in every image that is being built. */
+/** Enable the unit as 'systemctl enable' does, which images under construction may lack. */
 function enable(files: ServiceFiles): void {
   const link = linkPath(files);
   mkdirSync(dirname(link), { recursive: true });
@@ -87,7 +87,7 @@ function enable(files: ServiceFiles): void {
   symlinkSync(`../${UNIT}`, link);
 }
 
-/** Have systemd read its units again, if it is running; returns what did not work. */
+/** Reload systemd's units, if it is running; returns what failed. */
 function reload(): string[] {
   if (!existsSync(BOOTED)) return [];
   try {

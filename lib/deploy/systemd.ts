@@ -9,7 +9,7 @@ const RUNTIMES = [
   ...["docker", "containerd", "crio", "podman", "podman-restart", "kubelet", "mesos-slave"],
 ].map((name) => `${name}.service`);
 
-/** What the router asks of the kernel; the rest of root's rights is dropped. */
+/** Capabilities of the router; all others are dropped. */
 const CAPABILITIES = [
   // Links, routes, packet filters; ARP and raw packets; port 53.
   ...["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"],
@@ -29,9 +29,9 @@ export interface UnitSettings {
 }
 
 /**
- * Return the unit. It waits for the host's links and its firewall, not for DNS or peers. A router that is stopped by
- * 'weave stop' stays stopped; one that fails is started again, unless its options make no sense (exit code 2). What
- * containers forward by is the kernel's, and stays over a restart.
+ * Return the unit. It waits for the host's links and firewall, not for DNS or peers. A router stopped by 'weave stop' stays
+ * stopped; one that fails restarts, unless its options are invalid (exit code 2). Forwarding by the kernel survives
+ * restarts.
  */
 export function unitFile({ executable, environmentFile }: UnitSettings): string {
   return `${OURS} Make changes in a drop-in: systemctl edit weave
@@ -93,7 +93,7 @@ WantedBy=multi-user.target
 `;
 }
 
-/** One setting of the router by its variable of the environment. */
+/** A setting of the router and its environment variable. */
 export interface Setting {
   readonly variable: string;
   readonly description: string;

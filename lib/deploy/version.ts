@@ -1,20 +1,20 @@
-// Versions of Kubernetes, as people and `kubectl version` write them.
+// Versions of Kubernetes.
 
 /** The y of Kubernetes 1.y. */
 export type KubeMinor = number;
 
-/** The newest that the manifest was checked against; and the oldest that has what weave-npc needs. */
+/** The newest version that the manifest is tested with, and the oldest that weave-npc supports. */
 export const CURRENT: KubeMinor = 35;
 const OLDEST: KubeMinor = 7;
 
-/** A version that is none, or too old. */
+/** An invalid version, or one that is too old. */
 export class KubeVersionError extends Error {
   override readonly name = "KubeVersionError";
 }
 
 /**
- * Reads "1.21", "v1.21.3", "1.21+", or all that `kubectl version` prints, also in base64, as the original's documentation
- * has it made. The server's version counts. Throws KubeVersionError.
+ * Read "1.21", "v1.21.3", "1.21+", or the output of `kubectl version`, also in base64 as in the original's documentation. The
+ * server's version counts. Throws KubeVersionError.
  */
 export function parseKubeVersion(text: string): KubeMinor {
   const minor = find(text) ?? find(decoded(text));

@@ -1,10 +1,10 @@
-// YAML for kubectl, which reads it as 1.1 has it: there "yes", 10:20 and 2021-01-01 are no strings.
+// YAML 1.1 for kubectl: "yes", 10:20 and 2021-01-01 are not strings there.
 import { Document, visit } from "yaml";
 
-/** What is a string to all who read YAML. */
+/** Text that every YAML version reads as a string. */
 const PLAIN = /^[A-Za-z/][\w./-]*$/;
 
-/** One value as a document. */
+/** Return a value as a YAML document. */
 export function yamlText(value: object): string {
   const document = new Document(value, { version: "1.1", aliasDuplicateObjects: false });
   document.directives = undefined;
@@ -16,7 +16,7 @@ export function yamlText(value: object): string {
   return document.toString({ lineWidth: 0 });
 }
 
-/** Objects of Kubernetes as one that kubectl takes. */
+/** Return objects of Kubernetes as one List for kubectl. */
 export function manifestText(items: readonly object[]): string {
   return yamlText({ apiVersion: "v1", kind: "List", items });
 }

@@ -1,4 +1,4 @@
-// What decoding one stream may cost. An empty struct is one byte on the wire and a hundred in memory, so lengths alone
+// Budget of decoding one stream. An empty struct is one byte on the wire and a hundred in memory, so lengths alone
 // do not bound it: each value is charged, against an allowance that grows with the bytes received.
 import { GobError } from "./cursor.ts";
 
@@ -12,10 +12,10 @@ const PER_BYTE = 8;
 /** Units for a value, and more for each field of a struct. */
 export const VALUE_COST = 16;
 export const FIELD_COST = 8;
-/** Units for a value of a field that we do not know: it is passed over at once, however long it is. */
+/** Units for a value of an unknown field, which is skipped whatever its length. */
 export const UNKNOWN_COST = 256;
 
-/** A stream describes its types in less than 1 kB, each once. */
+/** Our streams describe their types in less than 1 kB, each once. */
 const MAX_DESCRIPTION_BYTES = 16 * 1024;
 const MAX_TYPES = 100;
 
@@ -24,18 +24,18 @@ export class Budget {
   #descriptionBytes = MAX_DESCRIPTION_BYTES;
   #types = MAX_TYPES;
 
-  /** For a stream of `bytes` bytes; none are promised for one that is open-ended. */
+  /** `bytes`: length of the stream; 0 if it is open-ended. */
   constructor(bytes = 0) {
     this.#units = BASE + PER_BYTE * bytes;
   }
 
-  /** Charges for values. Throws GobError when the allowance is used up. */
+  /** Charge for values. Throws GobError if the budget is exhausted. */
   spend(units: number): void {
     this.#units -= units;
     if (this.#units < 0) throw new GobError("gob holds more values than its length allows");
   }
 
-  /** Charges for the description of a type. Throws GobError when there are too many, or they are too long. */
+  /** Charge for a type description. Throws GobError if there are too many, or they are too long. */
   describe(bytes: number): void {
     this.#descriptionBytes -= bytes;
     this.#types--;

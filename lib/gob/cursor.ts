@@ -1,7 +1,7 @@
-// Reading gob's primitives (https://pkg.go.dev/encoding/gob, "Encoding Details"): every length is checked against the
+// Read gob's primitives (https://pkg.go.dev/encoding/gob, "Encoding Details"): every length is checked against the
 // bytes there are.
 
-/** Bytes that are no gob, not of the expected type, or more than a peer has reason to send. */
+/** Malformed gob, an unexpected type, or an exhausted budget. */
 export class GobError extends Error {
   override readonly name = "GobError";
 }
@@ -41,7 +41,7 @@ export class Cursor {
     return raw & 1n ? ~(raw >> 1n) : raw >> 1n;
   }
 
-  /** An unsigned number where only small ones make sense; larger than 2^53 it is wrong anyway, and stays large. */
+  /** Read an unsigned number; above 2^53 it is inexact, but stays large. */
   small(): number {
     const first = this.bytes[this.at];
     if (this.at < this.end && first !== undefined) {
@@ -60,14 +60,14 @@ export class Cursor {
     return Number(this.uint());
   }
 
-  /** A number that counts things of at least one byte each, so it cannot exceed the bytes left. */
+  /** Read a count of items of at least one byte each. Throws GobError if it exceeds the bytes left. */
   count(): number {
     const value = this.small();
     if (value > this.left) throw new GobError(`gob counts ${value} where ${this.left} bytes are left`);
     return value;
   }
 
-  /** A view of bytes with their length in front. */
+  /** Read length-prefixed bytes, as a view. */
   take(): Uint8Array {
     const length = this.count();
     this.at += length;
@@ -84,7 +84,7 @@ export class Cursor {
     return raw % 2 === 1 ? -(raw + 1) / 2 : raw / 2;
   }
 
-  /** Walks the fields of a struct: each has the distance from the last field's number in front, 0 ends it. */
+  /** Walk the fields of a struct: each is prefixed by the difference to the last field's number; 0 ends it. */
   eachField(read: (field: number) => void): void {
     for (let field = this.nextField(0); field > 0; field = this.nextField(field)) read(field);
   }
@@ -98,8 +98,8 @@ export class Cursor {
 }
 
 /**
- * The gob message at `at`: a length, then that many bytes. Undefined while it is not all there. Throws GobError when
- * it is longer than `max` bytes, as soon as its length is known.
+ * Return the message at `at`: a length, then that many bytes. Undefined while it is incomplete. Throws GobError for a
+ * length above `max` bytes.
  */
 export function messageAt(bytes: Uint8Array, at: number, max: number): Cursor | undefined {
   const first = bytes[at];

@@ -1,5 +1,5 @@
-// Decoding gob that a peer sent: every type is checked against what is expected, every value against a budget, and
-// what the receiver does not know is skipped, as Go does.
+// Decode a peer's gob: check every type against the expected one, charge every value to a budget, and skip unknown fields,
+// as Go does.
 
 import { atOnce, type Work } from "../clock/slices.ts";
 import { Budget, FIELD_COST, UNKNOWN_COST, VALUE_COST } from "./budget.ts";
@@ -15,30 +15,29 @@ const BASIC_KIND = new Map<number, BasicKind>(
   Object.entries(BASIC_ID).map(([kind, id]) => [id, kind as BasicKind]),
 );
 
-/** A gob message that was taken: its value, if it has one, and where it ends. */
+/** A decoded message: its value, if it has one, and its end. */
 type Taken<T> = { value: T | undefined; at: number } | undefined;
 
-/** Elements of a slice between two steps: less than a millisecond's work. */
+/** Elements of a slice per step: less than 1 ms of work. */
 const STEP = 64;
-/** Structs in structs whose slices are taken in steps. */
+/** Depth of structs up to which slices are decoded in steps. */
 const SLICED_DEPTH = 3;
 
-/** Decodes values of one stream; it remembers the types that the stream has described. */
+/** Decode values of one stream; it remembers the types that the stream has described. */
 export class GobDecoder {
   readonly #types = new Map<number, WireType>();
 
   constructor(private readonly budget = new Budget()) {}
 
   /**
-   * Takes the gob message at `at`: a value of `type`, or the description of a type, which has no value. Returns where
-   * it ends, so that a stream that comes in pieces is decoded message by message and never twice; undefined while the
-   * message is not all there. Throws GobError for anything malformed.
+   * Decode the message at `at`: a value of `type`, or a type description, which has no value. Returns its end, so that a
+   * stream in pieces is decoded once, message by message; undefined while the message is incomplete. Throws GobError.
    */
   take<T>(type: GobType<T>, bytes: Uint8Array, at: number): Taken<T> {
     return atOnce(this.takeSliced(type, bytes, at, Number.POSITIVE_INFINITY));
   }
 
-  /** As `take`, in steps of `step` elements of slices and maps; those that are elements themselves are taken at once. */
+  /** As `take`, in steps of `step` elements of slices and maps; nested ones are decoded at once. */
   *takeSliced<T>(type: GobType<T>, bytes: Uint8Array, at: number, step: number): Work<Taken<T>> {
     const message = messageAt(bytes, at, MAX_MESSAGE);
     if (!message) return undefined;
@@ -88,13 +87,13 @@ export class GobDecoder {
     return result;
   }
 
-  /** Takes the gob message at `at` without reading its value, if it has one. Returns as `take` does. */
+  /** Skip the message at `at` without decoding its value. Returns as `take` does. */
   pass(bytes: Uint8Array, at: number): { value: boolean; at: number } | undefined {
     const message = messageAt(bytes, at, MAX_MESSAGE);
     return message && { value: this.#idOf(message) >= 0, at: message.end };
   }
 
-  /** The type id of the value in a message; negative where the message described a type, which is known from now on. */
+  /** Return the type id of a message's value; negative for a type description, which is stored. */
   #idOf(message: Cursor): number {
     const length = message.left;
     const id = message.typeId();
@@ -105,7 +104,7 @@ export class GobDecoder {
     return id;
   }
 
-  /** Reads a value of wire type `id`; as `type`, or to skip it where that is undefined. */
+  /** Read a value of wire type `id` as `type`; skip it if that is undefined. */
   #value(cursor: Cursor, id: number, type: GobType | undefined, depth: number): unknown {
     if (depth > MAX_DEPTH) throw new GobError("gob nested too deeply");
     this.budget.spend(type ? VALUE_COST : UNKNOWN_COST);
@@ -179,7 +178,7 @@ function readBasic(cursor: Cursor, kind: BasicKind, wanted: GobType | undefined)
   }
 }
 
-/** Decodes a stream that is all there, value by value. */
+/** Decode a complete stream, value by value. */
 export class GobReader {
   readonly #decoder: GobDecoder;
   #at = 0;
@@ -199,7 +198,7 @@ export class GobReader {
     }
   }
 
-  /** The value of the next message, if it has one. */
+  /** Return the value of the next message, if it has one. */
   #next<T>(type: GobType<T>): T | undefined {
     const next = this.#decoder.take(type, this.bytes, this.#at);
     if (!next) throw new GobError("gob ends early");
@@ -217,7 +216,7 @@ export class GobReader {
     }
   }
 
-  /** Decodes the next value, or passes over it where it is longer than `maxBytes`: then undefined. */
+  /** Decode the next value; skip it and return undefined if it is longer than `maxBytes`. */
   readUpTo<T>(type: GobType<T>, maxBytes: number): T | undefined {
     for (;;) {
       if ((messageAt(this.bytes, this.#at, MAX_MESSAGE)?.left ?? 0) > maxBytes) return this.skip();
@@ -226,7 +225,7 @@ export class GobReader {
     }
   }
 
-  /** Passes over the next value. */
+  /** Skip the next value. */
   skip(): undefined {
     for (;;) {
       const next = this.#decoder.pass(this.bytes, this.#at);

@@ -1,4 +1,4 @@
-// The types that a gob stream describes before it uses them (encoding/gob: wireType).
+// Type descriptions of a gob stream (encoding/gob: wireType).
 import { type Cursor, GobError } from "./cursor.ts";
 
 const WIRE_ARRAY = 1;
@@ -6,13 +6,13 @@ const WIRE_SLICE = 2;
 const WIRE_STRUCT = 3;
 const WIRE_MAP = 4;
 
-/** A type as the sender has it; elements and fields are type ids. */
+/** A type of the sender; elements and fields are type ids. */
 export type WireType =
   | { readonly kind: "slice"; readonly element: number }
   | { readonly kind: "map"; readonly key: number; readonly element: number }
   | { readonly kind: "struct"; readonly fields: readonly { readonly name: string; readonly id: number }[] };
 
-/** Reads a type description behind its id; throws GobError. The caller bounds its length. */
+/** Read a type description behind its id; throws GobError. The caller bounds its length. */
 export function readDescription(cursor: Cursor): WireType {
   let wire: WireType | undefined;
   cursor.eachField((field) => {
@@ -35,7 +35,7 @@ export function readDescription(cursor: Cursor): WireType {
   return wire;
 }
 
-/** Skips a CommonType: a name and an id, which the definition's own id has told already. */
+/** Skip a CommonType: a name, and an id that the description repeats. */
 function readCommon(cursor: Cursor): void {
   cursor.eachField((field) => {
     if (field === 1) cursor.take();

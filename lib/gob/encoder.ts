@@ -1,4 +1,4 @@
-// Encoding gob: a stream of messages, each with its length in front; a type is described before its first value.
+// Encode gob: a stream of length-prefixed messages; a type is described before its first value.
 import { concat } from "../bytes/concat.ts";
 import { BASIC_ID, type GobType } from "./type.ts";
 
@@ -32,7 +32,7 @@ class Buffer {
     this.#bytes = grown;
   }
 
-  /** Below 128 one byte; else the negated count of the bytes that follow, big-endian. */
+  /** One byte below 128; else the negated count of the following bytes, then these, big-endian. */
   uint(value: number | bigint): void {
     if (value < 128) return this.byte(Number(value));
     if (value < 256) {
@@ -69,7 +69,7 @@ function isZero(type: GobType, value: unknown): boolean {
       return (value as Uint8Array).length === 0;
     case "slice":
       return (value as unknown[]).length === 0;
-    // Go sends empty maps and all-zero structs, unlike everything else that is empty.
+    // Go sends empty maps and zero structs, but omits other zero values.
     case "map":
     case "struct":
       return false;
@@ -81,9 +81,9 @@ function isZero(type: GobType, value: unknown): boolean {
 }
 
 /**
- * Encodes values of one stream. Type ids are handed out as Go does: `firstId` on, a struct before its fields, a
- * slice or map after its elements. A receiver takes any ids; a Go process counts on from what it used before, so
- * a test that wants a process's very bytes says which ids (`ids`) that process had given already.
+ * Encode values of one stream. Type ids are assigned as in Go: from `firstId`, a struct before its fields, a slice or map
+ * after its elements. Receivers accept any ids. A Go process counts across streams: a test that compares its bytes passes
+ * the ids (`ids`) that the process had assigned already.
  */
 export class GobEncoder {
   readonly #ids: Map<GobType, number>;
@@ -95,7 +95,7 @@ export class GobEncoder {
     this.#ids = new Map(ids);
   }
 
-  /** One value, with the descriptions of its types where the stream has not had them. */
+  /** Encode a value, preceded by descriptions of types that are new to the stream. */
   encode<T>(type: GobType<T>, value: T): Uint8Array {
     const out = new Buffer();
     this.#describe(out, type);
@@ -179,7 +179,7 @@ export class GobEncoder {
     }
   }
 
-  /** A wireType: its one field by kind, in it a CommonType (name and id), then what the kind adds. */
+  /** Encode a wireType: one field by kind, with a CommonType (name and id) and the kind's own fields. */
   #definition(out: Buffer, type: GobType, wire: number, name: string, rest: (body: Buffer) => void): void {
     const id = this.#id(type);
     this.#described.add(type);
@@ -245,7 +245,7 @@ export class GobEncoder {
   }
 }
 
-/** Encodes values as one short stream of their own. */
+/** Encode values as a stream of their own. */
 export function gobEncode(...items: readonly (readonly [GobType, unknown])[]): Uint8Array {
   const encoder = new GobEncoder();
   return concat(items.map(([type, value]) => encoder.encode(type, value)));

@@ -1,7 +1,6 @@
-// Descriptions of the types that cross the wire as gob (https://pkg.go.dev/encoding/gob), and what they are here.
-// A description says how Go sees a type; its type parameter says what a value of it is in TypeScript.
+// Types of gob values (https://pkg.go.dev/encoding/gob): how Go sees a type, and, as type parameter, how TypeScript does.
 
-/** Type ids that gob knows without being told. */
+/** Predefined type ids. */
 export const BASIC_ID = { bool: 1, int: 2, uint: 3, float: 4, bytes: 5, string: 6 } as const;
 export type BasicKind = keyof typeof BASIC_ID;
 
@@ -9,7 +8,7 @@ declare const value: unique symbol;
 
 interface Typed<T> {
   readonly [value]?: T;
-  /** What Go leaves away on the wire. */
+  /** The zero value, which Go omits. */
   zero(): T;
 }
 
@@ -17,7 +16,7 @@ export type GobType<T = unknown> = Typed<T> & (Basic | Slice | MapType | Struct 
 
 interface Basic {
   readonly kind: BasicKind;
-  /** For integers: the values allowed, and whether they (and the bounds) are bigints here. */
+  /** For integers: the allowed values, and whether these and the bounds are bigints. */
   readonly min?: bigint | number;
   readonly max?: bigint | number;
   readonly big?: boolean;
@@ -95,7 +94,7 @@ export function map<K, V>(key: GobType<K>, element: GobType<V>, name = ""): GobT
   return { kind: "map", name, key, element, zero: () => new Map() };
 }
 
-/** A *T, or a T that Go leaves away when it is nil (a map). */
+/** A *T, or a T that Go omits if it is nil (a map). */
 export function pointer<T>(target: GobType<T>): GobType<T | undefined> {
   return { kind: "pointer", target, zero: () => undefined };
 }
@@ -106,7 +105,7 @@ type StructValue<F extends Fields> = { [K in keyof F]: GobValue<F[K]> };
 /** A struct with fields in their Go order and by their Go names. */
 export function struct<F extends Fields>(name: string, fields: F): GobType<StructValue<F>> {
   const list = Object.entries(fields) as [string, GobType][];
-  // What can be changed is made anew for each value.
+  // Mutable zero values are created for each value.
   const fresh = list.filter(([, type]) => ["slice", "map", "struct"].includes(type.kind));
   const constant: Record<string, unknown> = Object.fromEntries(
     list.map(([field, type]) => [field, type.zero()]),

@@ -1,14 +1,14 @@
-// The API server by HTTP: objects, lists and watches (https://kubernetes.io/docs/reference/using-api/api-concepts/).
+// Client of the Kubernetes API: objects, lists and watches (https://kubernetes.io/docs/reference/using-api/api-concepts/).
 import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
 import type { KubeConfig } from "./config.ts";
 
 const ANSWER_TIMEOUT_MS = 30_000;
 const PAGE = 500;
-/** One object, as long as it may be: etcd takes 1.5 MB. */
+/** Bytes of an event; etcd limits objects to 1.5 MB. */
 const MAX_LINE = 8 << 20;
 
-/** A request that failed; `status` is HTTP's, 0 where there was no answer. */
+/** A failed request; `status` is HTTP's, or 0 if there was no answer. */
 export class KubeError extends Error {
   override readonly name = "KubeError";
   constructor(
@@ -20,13 +20,13 @@ export class KubeError extends Error {
   }
 }
 
-/** What we have is too old, or what follows on it cannot be read: the list has to be taken anew. */
+/** The version is too old, or an event is unreadable: list again. */
 export const GONE = 410;
 export const NOT_FOUND = 404;
-/** Somebody else has changed (or made) the object meanwhile. */
+/** The object has changed, or exists already. */
 export const CONFLICT = 409;
 
-/** What changes an object: a new one into a collection, all of one, or parts of one, as a strategic merge patch. */
+/** Writes: create in a collection, replace an object, or apply a strategic merge patch to it. */
 const WRITES = {
   create: { method: "POST", type: "application/json" },
   replace: { method: "PUT", type: "application/json" },
@@ -61,19 +61,19 @@ export class KubeClient {
     private readonly answerMs = ANSWER_TIMEOUT_MS,
   ) {}
 
-  /** One object ("/api/v1/nodes/n1"), as it is now. Rejects with KubeError. */
+  /** Get an object ("/api/v1/nodes/n1"). Rejects with KubeError. */
   async get(path: string): Promise<unknown> {
     return (await this.#fetch(path, [AbortSignal.timeout(this.answerMs)])).json();
   }
 
-  /** Changes an object; resolves with what it has become. Rejects with KubeError, of status CONFLICT where one comes too late. */
+  /** Write an object; resolves with the result. Rejects with KubeError, of status CONFLICT if its version is outdated. */
   async write(how: keyof typeof WRITES, path: string, body: object): Promise<unknown> {
     const { method, type } = WRITES[how];
     const init = { method, body: JSON.stringify(body), headers: { "content-type": type } };
     return (await this.#fetch(path, [AbortSignal.timeout(this.answerMs)], init)).json();
   }
 
-  /** All objects of a collection ("/api/v1/pods"), page by page. Rejects with KubeError. */
+  /** List a collection ("/api/v1/pods"), page by page. Rejects with KubeError. */
   async list(path: string, signal?: AbortSignal): Promise<List> {
     const items: unknown[] = [];
     let from = "";
@@ -89,9 +89,8 @@ export class KubeClient {
   }
 
   /**
-   * What changes in a collection after `resourceVersion`, until the server has enough (after `seconds`). Rejects with
-   * KubeError, of status GONE where that version is too old, or an event cannot be read: asked again, the server would
-   * send it again.
+   * Watch a collection from `resourceVersion` on, for `seconds` at most. Rejects with KubeError, of status GONE if that
+   * version is too old or an event is unreadable: the server would send it again.
    */
   async *watch(
     path: string,
@@ -105,7 +104,7 @@ export class KubeClient {
       resourceVersion,
       timeoutSeconds: String(seconds),
     });
-    // A server that has gone without a word does not end it.
+    // A server that vanishes does not end the stream.
     const limit = AbortSignal.timeout(seconds * 1000 + this.answerMs);
     const response = await this.#fetch(`${path}?${query}`, [limit, signal]);
     for await (const line of lines(response.body ?? new ReadableStream(), path)) yield eventOf(line, path);

@@ -1,5 +1,5 @@
-// Where the API server is and who we are to it: from inside a pod, or by a kubeconfig file. Tokens and certificates are
-// read anew for each request, as they are replaced while we run.
+// Address of the API server and credentials: a pod's service account, or a kubeconfig file. Tokens and certificates are
+// read for each request, because they rotate.
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import * as v from "valibot";
@@ -7,7 +7,7 @@ import { reasonOf } from "../sys/reason.ts";
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** What a request needs to be let in. */
+/** Credentials of a request. */
 interface Credentials {
   readonly headers: Readonly<Record<string, string>>;
   readonly tls: {
@@ -21,16 +21,16 @@ interface Credentials {
 export interface KubeConfig {
   /** "https://10.96.0.1:443", without a slash at the end. */
   readonly server: string;
-  /** Reads what may have changed; throws KubeConfigError. */
+  /** Read the current credentials; throws KubeConfigError. */
   credentials(): Credentials;
 }
 
-/** There is no way to know the API server, or the file that should tell is not in order. */
+/** No API server is configured, or its configuration is invalid. */
 class KubeConfigError extends Error {
   override readonly name = "KubeConfigError";
 }
 
-/** The configuration of a pod: its service account. Throws KubeConfigError outside of one. */
+/** Return the configuration of a pod's service account. Throws KubeConfigError outside a pod. */
 export function inClusterConfig(
   env: Readonly<Record<string, string | undefined>>,
   folder = SERVICE_ACCOUNT,
@@ -72,7 +72,7 @@ const File = v.object({
   contexts: v.optional(v.array(v.object({ name: v.string(), context: Context })), []),
 });
 
-/** The configuration of a kubeconfig file, by its current context. Throws KubeConfigError. */
+/** Return the configuration of a kubeconfig file's current context. Throws KubeConfigError. */
 export function fileConfig(path: string): KubeConfig {
   const file = readFile(path);
   const find = <T extends { readonly name: string }>(list: readonly T[], kind: string, name: string): T => {

@@ -1,9 +1,9 @@
-// Nodes of the cluster, as far as peers go: each is a host of the network.
+// Nodes of the cluster: each is a host of the network.
 import { isIPv4 } from "node:net";
 import * as v from "valibot";
 import type { KubeClient } from "./client.ts";
 
-/** One node: its name, the id that no other node has or had, and the address that its router is reached at. */
+/** A node: its name, its unique id, and the address of its router. */
 export interface ClusterNode {
   readonly name: string;
   readonly uid: string;
@@ -19,7 +19,7 @@ const Node = v.object({
 
 export const NODES = "/api/v1/nodes";
 
-/** Reads a Node; undefined for what is none. An internal address goes before an external one. */
+/** Read a Node; undefined if it is invalid. Prefers an internal address. */
 export function readNode(json: unknown): ClusterNode | undefined {
   const parsed = v.safeParse(Node, json);
   if (!parsed.success) return undefined;
@@ -29,13 +29,13 @@ export function readNode(json: unknown): ClusterNode | undefined {
   return { name: metadata.name, uid: metadata.uid, address: of("InternalIP") ?? of("ExternalIP") };
 }
 
-/** Where the other peers are: the addresses of nodes that are none of our own host's. */
+/** Return the addresses of the other nodes; `own`: the addresses of this host. */
 export function peerAddresses(nodes: Iterable<ClusterNode>, own: ReadonlySet<string>): string[] {
   const addresses = [...nodes].flatMap(({ address }) => address ?? []);
   return [...new Set(addresses)].filter((address) => !own.has(address)).sort();
 }
 
-/** The patch that tells the scheduler that a node's network works (time in RFC 3339). */
+/** Return the patch that clears NetworkUnavailable of a node (time in RFC 3339). */
 export function networkAvailable(now: string): object {
   const condition = {
     type: "NetworkUnavailable",
@@ -48,7 +48,7 @@ export function networkAvailable(now: string): object {
   return { status: { conditions: [condition] } };
 }
 
-/** All nodes that there are now. Rejects with KubeError. */
+/** List all nodes. Rejects with KubeError. */
 export async function listNodes(client: KubeClient): Promise<ClusterNode[]> {
   return (await client.list(NODES)).items.flatMap((item) => readNode(item) ?? []);
 }

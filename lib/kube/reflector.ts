@@ -1,5 +1,5 @@
-// A collection of the API server as it is and as it changes: a list, then a watch that goes on where the last one ended;
-// a list anew where the server does not remember that any more. While the server is away, what was known stays known.
+// Reflect a collection of the API server: list it, then watch from there on, each watch where the last one ended; list
+// again if the server has compacted that version. While the server is away, the last known state stays.
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Log } from "../log/log.ts";
@@ -7,13 +7,13 @@ import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { GONE, type KubeClient, KubeError } from "./client.ts";
 
-/** How long a server is asked to keep a watch, at least, and up to twice as long: not all end at once. */
+/** Length of a watch, up to twice as long at random so that not all end at once. */
 const WATCH_S = 300;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
 
 export interface ReflectorListener {
-  /** These are all objects that there are. */
+  /** All objects of the collection. */
   listed(items: readonly unknown[]): void;
   changed(type: "set" | "delete", object: unknown): void;
 }
@@ -22,7 +22,7 @@ export interface Reflector {
   stop(): void;
 }
 
-/** Follows a collection ("/api/v1/pods"). */
+/** Follow a collection ("/api/v1/pods"). */
 export function reflect(
   client: KubeClient,
   path: string,
@@ -60,7 +60,7 @@ export function reflect(
       const began = clock.now();
       try {
         await follow();
-        // A server that ends watches at once is not to be asked over and over.
+        // Back off from a server that ends watches at once.
         if (clock.now() - began >= LONGEST_PAUSE_MS) continue;
       } catch (error) {
         if (abort.signal.aborted) return;

@@ -1,5 +1,5 @@
 // Reading a file of bolt, the store of the original (github.com/boltdb/bolt: db.go, page.go, bucket.go): a tree of pages in
-// one file. All integers are little-endian. Only for reading, and only what one takes of it.
+// one file. All integers are little-endian. Read only.
 import { viewOf } from "../bytes/view.ts";
 
 const PAGE_HEADER = 16;
@@ -10,11 +10,11 @@ const VERSION = 2;
 const META = 64;
 const IS_BUCKET = 1;
 const BUCKET_HEADER = 16;
-/** A file that leads deeper than this leads in circles. */
+/** Levels of pages; a file with more has a circle. */
 const MAX_DEPTH = 32;
 const MAX_SIZE = 256 << 20;
 
-/** A file that is none of bolt's, or a damaged one. */
+/** The file is not bolt's, or is damaged. */
 class BoltError extends Error {
   override readonly name = "BoltError";
 }
@@ -22,11 +22,11 @@ class BoltError extends Error {
 interface Page {
   readonly flags: number;
   readonly count: number;
-  /** From the page's header on, with what it overflows into. */
+  /** From the page's header on, overflow pages included. */
   readonly bytes: Uint8Array;
 }
 
-/** The values of a bucket at the top of the file, by their keys as text; undefined where there is no such bucket. */
+/** Return the values of a top-level bucket by key, as text; undefined if there is no such bucket. Throws BoltError. */
 export function boltBucket(file: Uint8Array, name: string): Map<string, Uint8Array> | undefined {
   if (file.length > MAX_SIZE) throw new BoltError(`a file of more than ${MAX_SIZE} bytes`);
   const { root, pageSize } = newestMeta(file);
@@ -34,7 +34,7 @@ export function boltBucket(file: Uint8Array, name: string): Map<string, Uint8Arr
   for (const { flags, key, value } of top) {
     if ((flags & IS_BUCKET) === 0 || new TextDecoder().decode(key) !== name) continue;
     const page = number(viewOf(value), 0, 8);
-    // A small bucket lies in the value itself.
+    // A small bucket is inlined in its value.
     const start = page === 0 ? readPage(value.subarray(BUCKET_HEADER)) : pageAt(file, pageSize, page);
     return new Map(
       leaves(file, pageSize, start).map((leaf) => [new TextDecoder().decode(leaf.key), leaf.value]),
@@ -43,7 +43,7 @@ export function boltBucket(file: Uint8Array, name: string): Map<string, Uint8Arr
   return undefined;
 }
 
-/** A number of 2, 4 or 8 bytes; throws where there are none. */
+/** Read a number of 2, 4 or 8 bytes; throws BoltError past the end. */
 function number(data: DataView, at: number, size: 2 | 4 | 8): number {
   if (at + size > data.byteLength) throw new BoltError("it ends in the middle of a page");
   if (size === 2) return data.getUint16(at, true);
@@ -53,7 +53,7 @@ function number(data: DataView, at: number, size: 2 | 4 | 8): number {
   return Number(value);
 }
 
-/** Two pages at the beginning say where the tree is; the last one that was written whole counts. */
+/** Return the valid meta page of the two with the higher transaction. */
 function newestMeta(file: Uint8Array): { root: number; pageSize: number } {
   const metas = [0, ...[4096, 8192, 16_384, 65_536]].flatMap((at) => readMeta(file.subarray(at)) ?? []);
   const [newest] = metas.sort((a, b) => b.transaction - a.transaction);
@@ -100,7 +100,7 @@ interface Leaf {
   readonly value: Uint8Array;
 }
 
-/** All leaves below a page. */
+/** Return all leaves below a page. */
 function leaves(file: Uint8Array, pageSize: number, { flags, count, bytes }: Page, depth = 0): Leaf[] {
   if (depth > MAX_DEPTH) throw new BoltError("its pages form a loop");
   const data = viewOf(bytes);

@@ -1,4 +1,4 @@
-// Sets of addresses of iptables' (linux/netfilter/ipset/ip_set.h), as far as one has to know them to remove them.
+// ipset over netlink (linux/netfilter/ipset/ip_set.h): list and destroy sets.
 import { existsSync } from "node:fs";
 import { AttributeEncoder, decodeAttributes } from "../netlink/attributes.ts";
 import { NetlinkError } from "../netlink/message.ts";
@@ -11,10 +11,10 @@ const PROTOCOL = 6;
 const ATTRIBUTE = { protocol: 1, setName: 2, flags: 6 } as const;
 /** Names only. */
 const LIST_SETNAME = 2;
-/** Numbers of this family say that they are big-endian. */
+/** Attributes flagged as big-endian (NLA_F_NET_BYTEORDER). */
 const NET_BYTEORDER = 0x4000;
 const HEADER = 4;
-/** IPSET_ERR_BUSY: a rule or another set is about it. */
+/** IPSET_ERR_BUSY: a rule or another set refers to it. */
 const BUSY = 4100;
 
 function message(
@@ -27,7 +27,7 @@ function message(
   return { operation: `ipset ${operation}`, type: (SUBSYSTEM << 8) | COMMAND[command], body: body.done() };
 }
 
-/** The names of all sets; none where the kernel has no sets, or nobody has needed them yet: asking would load them. */
+/** Return the names of all sets; none if the module is not loaded: a request would load it. */
 export function ipsetList(nl: NetlinkSocket): string[] {
   if (!existsSync("/sys/module/ip_set")) return [];
   try {
@@ -40,11 +40,11 @@ export function ipsetList(nl: NetlinkSocket): string[] {
   }
 }
 
-/** Removes a set; false where something uses it, or it is not there. */
+/** Remove a set; false if it is in use, or absent. */
 export function ipsetDestroy(nl: NetlinkSocket, name: string): boolean {
   const named = (body: AttributeEncoder) => body.string(ATTRIBUTE.setName, name);
   try {
-    // A set may be in another one, which lets go of it so.
+    // A list of sets releases its members when it is flushed.
     nl.request(message("flush", `flush ${name}`, named));
     nl.request(message("destroy", `destroy ${name}`, named));
     return true;

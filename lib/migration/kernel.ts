@@ -1,5 +1,5 @@
-// What the original leaves in the kernel of a host, and what takes it away: links of its datapaths, rules of iptables, sets
-// of ipset (weave: net/bridge.go, net/iptables.go, npc/). What is ours as well is left: the bridge, containers' links.
+// Find and remove what the original leaves in a host's kernel: datapath links, iptables rules and chains, ipsets (weave:
+// net/bridge.go, net/iptables.go, npc/). The bridge and containers' links stay: the new router uses them.
 
 import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../netlink/iptables/socket.ts";
@@ -13,22 +13,22 @@ import type { NetlinkSocket } from "../netlink/socket.ts";
 import { ipsetDestroy, ipsetList } from "./ipset.ts";
 import { datapathDelete } from "./openvswitch.ts";
 
-/** The link of its datapath of openvswitch, and the ports that join that, or its capture, to the bridge. */
+/** The openvswitch datapath, and the veths that join it, or the pcap capture, to the bridge. */
 const DATAPATH = "datapath";
 const PORTS = ["vethwe-bridge", "vethwe-datapath", "vethwe-pcap"];
-/** The tables of iptables that it uses. */
+/** iptables tables that it uses. */
 const TABLES = ["filter", "nat", "mangle"];
 const CHAIN = /^WEAVE(-|$)/;
 const SETS = /^weaver?-/;
 
-/** Rules of one kind of iptables. */
+/** Counts of one variant of iptables. */
 export interface OriginalRules {
   readonly variant: "iptables-nft" | "iptables-legacy";
   readonly chains: number;
   readonly rules: number;
 }
 
-/** What there is of it on this host, in the namespace that this thread is in. */
+/** State of the original in this thread's network namespace. */
 export interface OriginalKernel {
   readonly links: readonly string[];
   readonly rules: readonly OriginalRules[];
@@ -52,7 +52,7 @@ function links(route: NetlinkSocket): Link[] {
   return all.filter((link) => link === datapath || (PORTS.includes(link.name) && link.kind === "veth"));
 }
 
-/** Removes its links: where openvswitch has the port that the fast datapath takes, ours cannot have it. */
+/** Remove its links: openvswitch holds the UDP port that the fast datapath needs. */
 export function removeOriginalLinks(route: NetlinkSocket): void {
   for (const { name, kind } of links(route)) {
     if (kind === "openvswitch") datapathDelete(name);
@@ -60,11 +60,11 @@ export function removeOriginalLinks(route: NetlinkSocket): void {
   }
 }
 
-/** Removes the rest; returns the sets that something still uses. */
+/** Remove rules, chains and sets; returns the sets that are still in use. */
 export function removeOriginalRules(nf: NetlinkSocket): string[] {
   removeNftRules(nf);
   removeLegacyRules();
-  // A set that lists others goes before these can.
+  // A list of sets has to go before its members.
   for (let again = true; again; ) {
     again = ipsetList(nf).some((name) => SETS.test(name) && ipsetDestroy(nf, name));
   }
@@ -72,12 +72,12 @@ export function removeOriginalRules(nf: NetlinkSocket): string[] {
 }
 
 const text = new TextDecoder("latin1");
-/** The name of our bridge, and no longer one that ends alike. */
+/** The bridge's name as a whole word. */
 const ABOUT_BRIDGE = new RegExp(`(^|[^\\w.-])${BRIDGE}\0`);
 
 const isOwnChain = (name: string) => CHAIN.test(name) && name !== FORWARDING_CHAIN;
 
-/** Whether a rule is about its chains, the bridge, or says that it is its. */
+/** Whether a rule jumps to its chains, matches the bridge, or has its comment. */
 function isOriginals(jump: string | undefined, aboutBridge: boolean, words: string): boolean {
   return jump === undefined ? aboutBridge || words.includes("Weave Net") : isOwnChain(jump);
 }
@@ -87,7 +87,7 @@ interface Part<Chain, Rule> {
   readonly rules: readonly Rule[];
 }
 
-/** What there is in some tables; nothing where none has a chain of the original: then rules are somebody else's. */
+/** Count chains and rules; empty if no table has a chain of the original: the rules are then not its own. */
 function summary(
   variant: OriginalRules["variant"],
   parts: readonly Part<unknown, unknown>[],
@@ -97,7 +97,7 @@ function summary(
   return chains === 0 ? [] : [{ variant, chains, rules }];
 }
 
-/** Its chains and rules by table; none where no table has a chain of its, so that rules need not be looked through. */
+/** Its chains and rules by table; empty if no table has a chain of its own, which saves listing all rules. */
 function nftParts(
   nf: NetlinkSocket,
 ): (Part<string, { chain: string; handle: bigint }> & { table: TableName })[] {
@@ -125,7 +125,7 @@ function removeNftRules(nf: NetlinkSocket): void {
     ...parts.flatMap(({ table, rules }) =>
       rules.map(({ chain, handle }) => deleteRule(table, chain, handle)),
     ),
-    // They jump to each other: all are emptied before any is deleted.
+    // Chains jump to each other: flush all before deleting any.
     ...parts.flatMap(({ table, own }) => own.map((chain) => flushChain(table, chain))),
     ...parts.flatMap(({ table, own }) => own.flatMap((chain) => deleteChain(table, chain))),
   ]);
@@ -136,7 +136,7 @@ interface LegacyPart extends Part<LegacyChain, LegacyRule> {
   readonly others: readonly LegacyChain[];
 }
 
-/** The same of the older kind. */
+/** The same for iptables-legacy. */
 function legacyParts(): LegacyPart[] {
   const tables = legacyTables()
     .filter((name) => TABLES.includes(name))

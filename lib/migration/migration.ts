@@ -1,6 +1,6 @@
-// Taking a host over from the original. Before our router starts, what it has kept becomes ours, and the links give way that
-// ours cannot be beside; once ours carries traffic, and policies are in force where there are any, the rest is removed.
-// Until then the original's rules go on as they are.
+// Take over a host from the original. Before the router starts, it imports the original's state and removes conflicting
+// links. Once the router carries traffic, and policies are in force if there are any, it removes the rest. Until then the
+// original's rules stay in force.
 import { existsSync, readFileSync, renameSync } from "node:fs";
 import * as v from "valibot";
 import type { ApiClient } from "../api/client.ts";
@@ -24,28 +24,28 @@ import {
 } from "./kernel.ts";
 import { type OriginalState, readOriginalState } from "./state.ts";
 
-/** How often we look whether the rest can be done. */
+/** Interval of checks whether the rest can be removed. */
 const LOOK_MS = 1_000;
-/** Who is not connected to anybody by then is alone; what is left would only be in its way. */
+/** A router without a connection after this is alone, and removes the rest all the same. */
 const ALONE_MS = 120_000;
-/** And how often in vain until somebody may want to know. */
+/** Failed checks before the first warning. */
 const PATIENCE = 10;
 
-/** Files of its state, as its addon and its script call them. */
+/** State files of its addon and of its script. */
 const STATE_FILES = ["weave-netdata.db", "weavedata.db"];
 
-/** What there is of the original on this host. */
+/** State of the original on this host. */
 export interface Original {
   readonly kernel: OriginalKernel;
-  /** Its state, where it lies; `error` instead where it cannot be read. */
+  /** Path of its state file, and its contents; `error` if it is unreadable. */
   readonly file: string | undefined;
   readonly state: OriginalState | undefined;
   readonly error: string | undefined;
 }
 
 /**
- * Looks for it; `elsewhere` is where its state is, when that is not where ours is ($WEAVE_ORIGINAL_STATE unless given).
- * Undefined where there is nothing of it.
+ * Find the original; undefined if there is nothing of it. `elsewhere`: path of its state file, by default
+ * $WEAVE_ORIGINAL_STATE, then the known names in the state directory.
  */
 export function findMigration(elsewhere = process.env["WEAVE_ORIGINAL_STATE"]): Original | undefined {
   const file = [elsewhere ?? "", ...STATE_FILES.map((name) => `${stateDirectory()}/${name}`)].find(
@@ -63,7 +63,7 @@ export function findMigration(elsewhere = process.env["WEAVE_ORIGINAL_STATE"]): 
   }
 }
 
-/** What is going to be done, a line each. */
+/** Return the planned steps, a line each. */
 export function describeMigration({ kernel, file, state, error }: Original): string[] {
   const { links, rules, sets } = kernel;
   const addresses = Array.from(state?.holders.values() ?? [], ({ cidrs }) => cidrs.length).reduce(
@@ -93,12 +93,12 @@ export function describeMigration({ kernel, file, state, error }: Original): str
   ];
 }
 
-/** Whether there is anything left to be done; a state file that cannot be read is left to people. */
+/** Whether steps are left; an unreadable state file alone is none. */
 export function isPending(original: Original | undefined): boolean {
   return original !== undefined && !(isNothing(original.kernel) && original.error !== undefined);
 }
 
-/** Makes room for our fast datapath, right before our router starts: from here on the original's carries nothing. */
+/** Remove the links in conflict with the fast datapath, just before the router starts: the original's datapath ends here. */
 export function makeRoom({ kernel }: Original, log: Log): void {
   if (kernel.links.length === 0) return;
   using route = new NetlinkSocket(NETLINK_ROUTE);
@@ -106,7 +106,7 @@ export function makeRoom({ kernel }: Original, log: Log): void {
   log.info("removed links of the original", { component: "migration", links: kernel.links });
 }
 
-/** What it has kept becomes ours; only where we have none of our own yet: whoever comes back does not go back in time. */
+/** Import its state, unless the router has state of its own, which is newer. Throws StoreError. */
 export function takeOverState({ state }: Original, log: Log): void {
   if (!state) return;
   const { peer, ring, holders, targets, listed } = state;
@@ -118,7 +118,7 @@ export function takeOverState({ state }: Original, log: Log): void {
     if (peer) kept.name.set(peer);
     if (targets.length > 0) kept.targets.set(targets);
     if (listed) kept.listed.set(true);
-    // Containers' ids, but for what has a meaning of its own, are given up when their links are gone.
+    // Addresses of containers are released when their links are gone; special ids ("weave:expose") keep theirs.
     for (const [id, { cidrs }] of holders) {
       addresses.saveHolder(id, { isContainer: /^[0-9a-z][0-9a-z-]+$/i.test(id), cidrs });
     }
@@ -130,8 +130,8 @@ export function takeOverState({ state }: Original, log: Log): void {
 }
 
 /**
- * Does the rest once ours carries traffic: it is connected to somebody, where there is anybody to be connected to within
- * two minutes; and weave-npc's rules are in force, where it is expected.
+ * Remove the rest once the router carries traffic (it has a connection, or is still alone after 2 min) and, if
+ * `expectNpc`, policies are in force.
  */
 export function completeMigration(
   original: Original,
@@ -161,7 +161,7 @@ const Report = v.object({
   IPAM: v.object({ Entries: v.nullish(v.array(v.object({ IsKnownPeer: v.boolean() }))) }),
 });
 
-/** Whether somebody is connected, or there is nobody: no one that we try to reach, nor one that has a share of the range. */
+/** Whether a peer is connected, or there is none: no target, and no other owner of addresses. */
 async function carriesTraffic(api: ApiClient): Promise<boolean> {
   const report = await api("GET", "/report", { accept: "application/json" });
   const { Router, IPAM } = v.parse(Report, JSON.parse(report));
@@ -174,10 +174,10 @@ function policiesInForce(): boolean {
   return tableList(nf, "inet").includes(POLICY_TABLE);
 }
 
-/** Throws while something is in the way. */
+/** Remove rules, sets and the state file. Throws while a set is in use. */
 function finish({ file, state }: Original, log: Log): void {
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
-  // The kernel lets go of sets a while after the rules that were about them.
+  // The kernel releases sets some time after the rules that refer to them.
   const left = removeOriginalRules(nf);
   if (left.length > 0) throw new Error(`ipsets are still in use: ${left.join(", ")}`);
   if (file !== undefined && state) renameSync(file, `${file}.migrated`);

@@ -1,5 +1,4 @@
-// Datapaths of openvswitch, as far as one has to know them to remove them: generic netlink (linux/genetlink.h), family
-// "ovs_datapath" (linux/openvswitch.h).
+// Delete openvswitch datapaths over generic netlink (linux/genetlink.h), family "ovs_datapath" (linux/openvswitch.h).
 
 import { AttributeEncoder, decodeAttributes } from "../netlink/attributes.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
@@ -10,12 +9,12 @@ const CONTROL = { type: 16, getFamily: 3, familyId: 1, familyName: 2 } as const;
 const DATAPATH = { family: "ovs_datapath", delete: 2, version: 2, name: 1 } as const;
 const HEADER = 4;
 
-/** Removes a datapath with all its ports; false where there is none of that name, or no openvswitch. */
+/** Remove a datapath with all its ports; false if there is none of that name, or no openvswitch. */
 export function datapathDelete(name: string): boolean {
   using nl = new NetlinkSocket(NETLINK_GENERIC);
   try {
     const family = familyId(nl, DATAPATH.family);
-    // The header says which datapath by its number; by name it is none.
+    // ovs_header.dp_ifindex is 0 where the name attribute identifies the datapath.
     const header = Uint8Array.of(DATAPATH.delete, DATAPATH.version, 0, 0, 0, 0, 0, 0);
     const body = new AttributeEncoder().raw(header).string(DATAPATH.name, name).done();
     nl.request({ operation: `openvswitch delete datapath ${name}`, type: family, body });

@@ -1,5 +1,4 @@
-// The original's router while it runs on this host, in a container or not: its process says how it was launched, and where
-// its state is.
+// The running router of the original, in a container or not: its process tells its options and its state file.
 import { readFileSync, readlinkSync } from "node:fs";
 import { OWN_NETNS } from "../sys/netns.ts";
 import { Pidfd, SIGTERM } from "../sys/pidfd.ts";
@@ -7,7 +6,7 @@ import { processIds } from "../sys/processes.ts";
 
 const PROGRAM = "weaver";
 const STOP_TIMEOUT_MS = 20_000;
-/** It may be somebody's task to start it again. */
+/** A supervisor restarts it within this. */
 const AGAIN_MS = 2_000;
 
 export interface OriginalProcess {
@@ -15,11 +14,11 @@ export interface OriginalProcess {
   /** Its arguments, without the program. */
   readonly args: readonly string[];
   readonly password: string | undefined;
-  /** Its state file, by a path of ours. */
+  /** Path of its state file in our mount namespace. */
   readonly stateFile: string | undefined;
 }
 
-/** The router of the original in this network namespace; undefined where none runs, or none that can be seen from here. */
+/** Find the original's router in this network namespace; undefined if none runs, or none is visible from here. */
 export function findOriginalProcess(): OriginalProcess | undefined {
   const namespace = readlinkSync(OWN_NETNS);
   for (const entry of processIds()) {
@@ -35,13 +34,13 @@ export function findOriginalProcess(): OriginalProcess | undefined {
         stateFile: prefix === undefined ? undefined : `/proc/${entry}/root${prefix}data.db`,
       };
     } catch {
-      // It has ended since.
+      // The process has ended.
     }
   }
   return undefined;
 }
 
-/** The value of an option, written "-name value", "--name value" or "--name=value". */
+/** Return the value of an option: "-name value", "--name value" or "--name=value". */
 function option(args: readonly string[], name: string): string | undefined {
   for (const [i, arg] of args.entries()) {
     const [, given, value] = /^--?([\w-]+)(?:=(.*))?$/s.exec(arg) ?? [];
@@ -50,7 +49,7 @@ function option(args: readonly string[], name: string): string | undefined {
   return undefined;
 }
 
-/** Options that mean the same to us; the others are about where the original keeps things, or about its start. */
+/** Options with the same meaning here; the others concern the original's paths or its start. */
 const KEPT = [
   "port",
   "host",
@@ -75,7 +74,7 @@ const SWITCHES: Record<string, readonly [string, boolean]> = {
   "expect-npc": ["expect-npc", true],
   "no-masq-local": ["masq-local", false],
 };
-/** Its other options that take a value, which is no peer. */
+/** Its options that take a value. */
 const VALUES = [
   ...KEPT,
   "name",
@@ -97,7 +96,7 @@ const VALUES = [
   "advertise-router",
 ];
 
-/** How a router of ours is to be launched in its place, by its arguments. */
+/** Translate its arguments to options and peers of `weave launch`. */
 export function optionsOf({ args, password }: Pick<OriginalProcess, "args" | "password">): {
   options: Record<string, unknown>;
   peers: string[];
@@ -122,10 +121,10 @@ export function optionsOf({ args, password }: Pick<OriginalProcess, "args" | "pa
   return { options, peers };
 }
 
-/** Ends it, as its own stop does; rejects where somebody starts it again. */
+/** Stop it with SIGTERM, as its own script does; rejects if it does not end, or is started again. */
 export async function stopOriginal({ pid }: OriginalProcess): Promise<void> {
   using original = Pidfd.open(pid);
-  // The pid may be another process's by now.
+  // The pid may have been reused.
   if (findOriginalProcess()?.pid === pid) original?.signal(SIGTERM);
   const deadline = performance.now() + STOP_TIMEOUT_MS;
   while (original && !original.ended) {

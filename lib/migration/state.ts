@@ -1,4 +1,4 @@
-// What the original has kept of a host: a file of bolt, its values in gob (weave: db/boltdb.go, ipam/allocator.go).
+// The original's state file: a bolt database with gob values (weave: db/boltdb.go, ipam/allocator.go).
 import { GobReader } from "../gob/decoder.ts";
 import { bool, int, map, slice, string, struct, uint, uint64 } from "../gob/type.ts";
 import type { Holder, SavedRing } from "../ipam/saved.ts";
@@ -6,13 +6,13 @@ import { RingType, ringFromWire } from "../ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../mesh/name.ts";
 import { boltBucket } from "./bolt.ts";
 
-/** The state of a host, as far as we take it over. */
+/** The part of its state that is taken over. */
 export interface OriginalState {
   readonly peer: PeerName | undefined;
   readonly ring: SavedRing | undefined;
-  /** Who holds which addresses. */
+  /** Addresses by holder. */
   readonly holders: ReadonlyMap<string, Holder>;
-  /** Peers that it was told to connect to. */
+  /** Peers given to it as targets. */
   readonly targets: readonly string[];
   /** It was in the list of a Kubernetes cluster's peers. */
   readonly listed: boolean;
@@ -24,7 +24,7 @@ const OwnedType = map(
   struct("ownedData", { IsContainer: bool, Cidrs: slice(Cidr, "[]address.CIDR") }),
 );
 
-/** Reads its file; throws BoltError, GobError or PeerNameError for what is none, or damaged. */
+/** Decode the file. Throws BoltError, GobError or PeerNameError if it is damaged. */
 export function readOriginalState(file: Uint8Array): OriginalState {
   const values = boltBucket(file, "top") ?? new Map<string, Uint8Array>();
   const read = <T>(key: string, decode: (reader: GobReader) => T): T | undefined => {

@@ -12,13 +12,13 @@ export interface JournalBounds {
 
 /** Entries, and when each was made, in ms since the epoch. */
 export interface Journal<T> {
-  /** Entries within the bounds; those that make no sense are left out. */
+  /** Entries within the bounds, without invalid ones. */
   all(): T[];
-  /** Add entries, and remove those beyond the bounds. Throws what SQLite throws. */
+  /** Add entries, and remove those beyond the bounds. Throws SQLiteError. */
   add(entries: readonly T[]): void;
 }
 
-/** Return the journal of a database, made where there is none. Throws what SQLite throws. */
+/** Return the journal of a database, created if absent. Throws SQLiteError. */
 export function openJournal<S extends v.GenericSchema<unknown, { readonly at: number }>>(
   database: Database,
   schema: S,

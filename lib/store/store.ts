@@ -1,5 +1,5 @@
-// State on disk: one SQLite file of rows, each with a room it belongs to, a key and a value as JSON. What was set is
-// on disk when the call returns, whole or not at all, and survives the end of the process however sudden.
+// State on disk: one SQLite file of rows, each with its room, a key and a JSON value. A change is on disk when the call
+// returns, whole or not at all, and survives kill -9.
 
 import { Database, SQLiteError } from "bun:sqlite";
 import {
@@ -17,20 +17,20 @@ import * as v from "valibot";
 import { reasonOf } from "../sys/reason.ts";
 import { type Journal, type JournalBounds, openJournal } from "./journal.ts";
 
-/** Marks the file as ours ("WEAV"), in its header. */
+/** application_id of the file's header: "WEAV". */
 const APPLICATION_ID = 0x57454156;
-/** Bytes below which SQLite cannot work: the index of its log has 32 kB. */
+/** Free bytes that SQLite needs: the index of its log has 32 kB. */
 const LEAST_ROOM = 64 * 1024;
-/** The format of the file; a newer one is not touched. */
+/** Format of the file; a newer one is refused. */
 const FORMAT = 2;
 
 /**
- * Why a file cannot be used: it is damaged (or no file of ours), of a newer version of weave, held by another process,
- * or the disk refuses it; or a value would not be understood when it is read again.
+ * Why a file cannot be used: it is damaged or foreign, of a newer version, locked by another process, or the disk refuses
+ * it; or a value does not fit its schema.
  */
 export type StoreErrorCode = "damaged" | "newer" | "locked" | "disk" | "invalid";
 
-/** A file that cannot be used, or a change that could not be saved; the message says which, and what to do. */
+/** The file cannot be used, or a change cannot be saved. */
 export class StoreError extends Error {
   override readonly name = "StoreError";
   readonly failure = "state-file" as const;
@@ -42,11 +42,11 @@ export class StoreError extends Error {
   }
 }
 
-/** How rows are treated that the state of this host does not hang on. */
+/** Handling of rows that the host can do without. */
 export interface Lenient {
-  /** Called with what is wrong with a row, and where; the row is skipped, and stays until it is set again. */
+  /** Called for an invalid row, which is skipped, and stays until it is set again. */
   readonly damaged: (what: string) => void;
-  /** Rows beyond are skipped. */
+  /** Further rows are skipped. */
   readonly limit: number;
 }
 
@@ -62,12 +62,12 @@ export interface Rows<T> {
 const codeOf = (error: unknown): string =>
   error instanceof SQLiteError ? (error.code ?? "") : error instanceof DamagedError ? "SQLITE_CORRUPT" : "";
 
-/** Contents that cannot be ours. */
+/** Invalid contents. */
 class DamagedError extends Error {}
 
 export class Store {
   readonly #database: Database;
-  /** Since when nothing could be saved. */
+  /** The first failure since the last successful save. */
   #failed: { readonly since: Date; readonly message: string; readonly full: boolean } | undefined;
 
   private constructor(
@@ -78,8 +78,8 @@ export class Store {
   }
 
   /**
-   * Opens the file, making it and its folder where there is none. A file that is damaged or not ours is moved aside,
-   * never written to. Throws StoreError.
+   * Open the file, creating it and its folder if absent. A damaged or foreign file is moved aside, never written. Throws
+   * StoreError.
    */
   static open(path: string): Store {
     let database: Database | undefined;
@@ -94,8 +94,8 @@ export class Store {
   }
 
   /**
-   * The rows of a room; values are checked against `schema` when they are read. One that makes no sense is the end of the
-   * whole file, which throws StoreError, unless `lenient` says otherwise.
+   * Return the rows of a room; `schema` checks values on read and write. An invalid value condemns the whole file and
+   * throws StoreError, unless `lenient`.
    */
   rows<S extends v.GenericSchema>(room: string, schema: S, lenient?: Lenient): Rows<v.InferOutput<S>> {
     const read = (key: string, json: string): v.InferOutput<S> | undefined => {
@@ -136,7 +136,7 @@ export class Store {
       },
       set: (key, value) => {
         const json = JSON.stringify(value);
-        // The next start would find no state where this could not be read.
+        // An unreadable value would cost the next start all state.
         const { success, issues } = v.safeParse(schema, JSON.parse(json));
         if (!success) {
           const wrong = issues.map(({ message }) => message).join("; ");
@@ -149,7 +149,7 @@ export class Store {
     };
   }
 
-  /** The journal, of which there is one; `now` is in ms since the epoch. Throws what SQLite throws. */
+  /** Return the journal, one a file; `now` is in ms since the epoch. Throws SQLiteError. */
   journal<S extends v.GenericSchema<unknown, { readonly at: number }>>(
     schema: S,
     bounds: JournalBounds,
@@ -158,7 +158,7 @@ export class Store {
     return openJournal(this.#database, schema, bounds, now);
   }
 
-  /** Changes made in here are to survive even a power cut, at the price of waiting for the disk. */
+  /** Make changes that survive a power cut, at the price of an fsync. */
   durably(change: () => void): void {
     try {
       this.#database.run("PRAGMA synchronous = FULL");
@@ -168,11 +168,11 @@ export class Store {
     }
   }
 
-  /** What is wrong with the disk, for the status. */
+  /** Notes on the disk, for the status. */
   notes(): string[] {
     if (!this.#failed) return [];
     const { since, message, full } = this.#failed;
-    // There may be room again that nobody has needed yet.
+    // There may be room again, with no save since.
     if (full && !hasNoRoom(this.path)) return [];
     const when = since.toISOString().replace(/\.\d+/, "");
     return [
