@@ -3,20 +3,20 @@
 import { AddressError, formatCidr, parseCidr } from "../lib/address/ipv4.ts";
 import { DEFAULT_RANGE, OptionError, parseOptions, type RouterOptions } from "../lib/router/options.ts";
 import { type Arguments, readArguments, UsageError } from "./arguments.ts";
-import { chosen, givenOptions, ROUTER_OPTIONS } from "./routeroptions.ts";
+import { givenOptions, ROUTER_OPTIONS, withoutDefaults } from "./routeroptions.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** How the router of a pod of the addon is to run. */
+/** Settings of a router in a pod of the addon. */
 export interface Addon {
   /** The node that this host is. */
   readonly node: string;
-  /** Peers that were named; undefined where the API server is to be asked. */
+  /** Named peers; undefined to ask the API server. */
   readonly peers: readonly string[] | undefined;
   readonly exposeAddress: string | undefined;
   /** Whether weave-npc enforces policies here. */
   readonly policies: boolean;
-  /** The router's options; with those that the cluster tells, once it has. */
+  /** The router's options, with those from the cluster once known. */
   options(cluster?: { readonly name?: string; readonly peers: readonly string[] }): RouterOptions;
 }
 
@@ -29,10 +29,10 @@ const OPTIONS: Record<string, string> = {
   LOG_LEVEL: "log-level",
 };
 
-/** What the original's launch script says where nobody says anything else. */
+/** Defaults of the original's launch script. */
 const DEFAULTS = { "status-addr": "", "metrics-addr": "0.0.0.0:6782", "ipalloc-range": DEFAULT_RANGE };
 
-/** Reads the addon's variables and the command line; throws UsageError or OptionError for what makes no sense. */
+/** Read the addon's variables and the command line; throw UsageError or OptionError for what makes no sense. */
 export function readAddon(env: Environment, { options, positionals }: Arguments): Addon {
   const node = env["HOSTNAME"];
   if (!node) throw new UsageError("HOSTNAME is not set: in Kubernetes it has to be the name of the node");
@@ -44,9 +44,9 @@ export function readAddon(env: Environment, { options, positionals }: Arguments)
   }
   const raw = {
     ...DEFAULTS,
-    ...chosen(givenOptions(extra.options, {})),
+    ...withoutDefaults(givenOptions(extra.options, {})),
     ...named,
-    ...chosen(givenOptions(options, env)),
+    ...withoutDefaults(givenOptions(options, env)),
     // The cluster has a DNS of its own, and a runtime that tells us of its containers.
     dns: false,
     "docker-api": "",
@@ -56,7 +56,7 @@ export function readAddon(env: Environment, { options, positionals }: Arguments)
   const known = (env["KUBE_PEERS"] ?? "").split(/[\s,]+/).filter(Boolean);
   const routerOptions: Addon["options"] = ({ name, peers } = { peers: known }) => {
     const told = name === undefined ? {} : { name };
-    // Of those that there are now, we included, most have to agree on how the range is divided.
+    // The quorum is that of all present nodes, including this one.
     const init = { "ipalloc-init": `consensus=${peers.length + 1}` };
     return checked({ ...init, ...raw, ...told }, named, [...extra.positionals, ...positionals, ...peers]);
   };
@@ -98,7 +98,7 @@ function exposeAddress(text: string | undefined, prefix: number): string | undef
   }
 }
 
-/** As parseOptions, but complains of a variable by its own name. */
+/** Like parseOptions, but errors name the variable. */
 function checked(
   raw: Record<string, unknown>,
   named: Record<string, unknown>,

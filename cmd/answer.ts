@@ -1,4 +1,4 @@
-// What a command answers: text for people, or with --json one of the shapes of lib/api/shapes.ts.
+// Output of a command: text for people, or with --json one of the shapes of lib/api/shapes.ts.
 import type { GenericSchema, InferOutput } from "valibot";
 import type { Arguments } from "./arguments.ts";
 import { printJson, show, warn } from "./output/output.ts";
@@ -7,7 +7,7 @@ export const JSON_OPTION = {
   json: { type: "boolean", default: false, description: "Print JSON" },
 } as const;
 
-/** Prints the answer; `text` is empty where people are told nothing. */
+/** Print the answer; `text` is "" if there is nothing to say. */
 export function answer<S extends GenericSchema>(
   { options }: Pick<Arguments, "options">,
   _shape: S,
@@ -18,7 +18,7 @@ export function answer<S extends GenericSchema>(
   else if (text !== "") show(`${text}\n`);
 }
 
-/** Says on standard error what is no failure, but not what was expected; a program sees it in the answer. */
+/** Print a remark on standard error: no failure, but not what was expected. --json has it in the answer. */
 export function remark({ options }: Pick<Arguments, "options">, text: string): void {
   if (!options["json"]) warn(text);
 }

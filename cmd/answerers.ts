@@ -1,4 +1,4 @@
-// What this host's router answers other routers: read-only, within seconds, and whatever a peer says in its question.
+// Answers to other routers' questions: read-only, within seconds, whatever the question contains.
 import type { ApiClient } from "../lib/api/client.ts";
 import { HEALTH_SUBJECT, healthAnswerer } from "../lib/doctor/health.ts";
 import type { Answerer } from "../lib/mesh/ask.ts";

@@ -1,32 +1,32 @@
-// A command line, read strictly: what no table of options knows is an error, with the nearest word that one does.
+// Strict parsing of command lines: an unknown option is an error that suggests the nearest known one.
 import { parseArgs } from "citty";
 import type { Style } from "../lib/help/layout.ts";
 import { suggestion } from "../lib/help/nearest.ts";
 import type { CommandSpec, OptionTable } from "../lib/help/spec.ts";
 
-/** A command line that makes no sense; the message says what is wrong with it. */
+/** An invalid command line. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
   readonly failure = "usage" as const;
 }
 
-/** The error of a command that there is not, with the nearest of those that there are; `program` goes before it. */
+/** Return the error of an unknown command, with the nearest known one; `program` goes before that. */
 export function unknownCommand(word: string, known: readonly string[], program: string): UsageError {
   const [nearest = ""] = word.split(" ").slice(-1);
   const hint = word === "" ? "" : suggestion(nearest, known, `${program} `);
   return new UsageError(`unknown command '${word}'${hint}`);
 }
 
-/** The arguments of a command, as it gets them. */
+/** Parsed arguments of a command. */
 export interface Arguments {
   /** Options by name; a `--no-` form sets its boolean to false. */
   readonly options: Record<string, string | boolean | undefined>;
   readonly positionals: readonly string[];
   /** All values of the options that may be given more than once. */
   readonly lists?: Record<string, readonly string[]>;
-  /** How what it prints is emphasised. */
+  /** Style of emphasis in its output. */
   readonly style?: Style;
-  /** What is said of options that have no effect any more. */
+  /** Warnings about options without effect. */
   readonly warnings?: readonly string[];
 }
 
@@ -75,7 +75,7 @@ function withOptionalValues(argv: readonly string[], options: OptionTable): stri
   return found;
 }
 
-/** Reads arguments against a command's options; throws UsageError for what it does not know. */
+/** Read arguments against a command's options; throw UsageError for what it does not know. */
 export function readArguments(
   command: Pick<Command, "options" | "passesOver">,
   given: readonly string[],
@@ -124,7 +124,7 @@ export function readArguments(
   return { options: Object.fromEntries(read), positionals: parsed._, lists, warnings };
 }
 
-/** Throws UsageError for arguments of a command that takes none, and for an empty one, which names nothing. */
+/** Throw UsageError for arguments of a command that takes none, and for an empty one, which names nothing. */
 export function refuseUnexpected(
   { name, positionals, passesOver }: Pick<Command, "name" | "positionals" | "passesOver">,
   given: Pick<Arguments, "positionals">,

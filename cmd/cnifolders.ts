@@ -1,4 +1,4 @@
-// The folders of CNI, as options of every command that has to do with them, and what is installed there.
+// CNI folders: options of the commands that use them, and installation.
 import { setup } from "../lib/cni/setup.ts";
 import { type CniQuestions, findRuntime } from "../lib/doctor/cni.ts";
 import { executable } from "../lib/sys/executable.ts";
@@ -28,7 +28,7 @@ export interface CniFolders {
   readonly conf: string;
 }
 
-/** What the options say. */
+/** Return the folders from the options. */
 export function cniFolders(options: Arguments["options"]): CniFolders {
   const { default: preset, env } = CNI_FOLDERS["cni-bin-dir"];
   const given = String(options["cni-bin-dir"]);
@@ -42,7 +42,7 @@ export function cniFolders(options: Arguments["options"]): CniFolders {
 /** Whether pods are to reach themselves by a service's address. */
 const hairpinMode = () => process.env["HAIRPIN_MODE"] !== "false";
 
-/** What doctor looks at: the folders, and what belongs there. */
+/** Return what doctor checks: the folders, and their expected contents. */
 export function cniQuestions(options: Arguments["options"]): CniQuestions {
   const folders = cniFolders(options);
   return {
@@ -56,7 +56,7 @@ export function cniQuestions(options: Arguments["options"]): CniQuestions {
   };
 }
 
-/** Installs our plugin and its configuration there, `single` for runtimes that know no lists; returns what was done. */
+/** Install our plugin and its configuration there, `single` for runtimes that know no lists; return what was done. */
 export function installCni({ bin, conf }: CniFolders, single = false): string[] {
   return setup({
     binDir: bin,

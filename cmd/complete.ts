@@ -1,5 +1,5 @@
-// weave complete: what the scripts of the shells run. Candidates are asked of the router and the file system; where these are
-// silent there are none.
+// weave complete: run by the shells' completion scripts. Candidates come from the router and the file system; if these do
+// not answer, there are none.
 import { readdirSync } from "node:fs";
 import * as v from "valibot";
 import { apiClient, holders } from "../lib/api/client.ts";
@@ -7,7 +7,7 @@ import { commandOf, completions } from "../lib/help/completion.ts";
 import type { CommandSpec, Completes } from "../lib/help/spec.ts";
 import { print } from "./output/output.ts";
 
-/** A shell waits for no longer. */
+/** Limit of a shell's patience. */
 const TIMEOUT_MS = 500;
 const MAX_COMPLETIONS = 500;
 
@@ -18,7 +18,7 @@ const Report = v.object({
   }),
 });
 
-/** Prints the completions of the last of these words, a line each: the word, a tab, what it is. */
+/** Print the completions of the last of these words, a line each: the word, a tab, what it is. */
 export async function complete(commands: readonly CommandSpec[], words: readonly string[]): Promise<void> {
   const found = new Map<Completes, readonly string[]>();
   for (const kind of kindsOf(commandOf(commands, words)))

@@ -1,4 +1,4 @@
-// How the executables that talk to an API server are told where it is.
+// Options for the API server's address and credentials.
 import { fileConfig, inClusterConfig, type KubeConfig } from "../lib/kube/config.ts";
 import type { Arguments } from "./arguments.ts";
 
@@ -13,7 +13,7 @@ export const KUBECONFIG = {
   },
 } as const;
 
-/** Where the API server is, by --kubeconfig, $KUBECONFIG or the service account. Throws KubeConfigError. */
+/** Return how to reach the API server: --kubeconfig, $KUBECONFIG or the service account. Throws KubeConfigError. */
 export function kubeConfig(options: Arguments["options"]): KubeConfig {
   const file = options["kubeconfig"] ?? process.env["KUBECONFIG"];
   return typeof file === "string" && file !== "" ? fileConfig(file) : inClusterConfig(process.env);

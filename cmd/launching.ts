@@ -1,4 +1,4 @@
-// Starting the router in the background, and saying what came of it: for launch and migrate.
+// Start of the router in the background, and its report: for launch and migrate.
 import { type ApiClient, ApiError, apiClient, NO_ANSWER } from "../lib/api/client.ts";
 import { logFile } from "../lib/api/paths.ts";
 import { Launched, type Shape } from "../lib/api/shapes.ts";
@@ -15,15 +15,15 @@ import {
 import { answer } from "./answer.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { warn } from "./output/output.ts";
-import { awaited, awaitedAddress, whileWaiting } from "./waiting.ts";
+import { noAddressReason, waitReason, withProgress } from "./waiting.ts";
 
-// What a daemon must not inherit: it would make it another program.
+// Variables that a daemon must not inherit: they load foreign code.
 const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
 
-/** How the daemon is called for these options: its command line and its environment. */
+/** Return the daemon's command line and environment for these options. */
 export function daemonArguments(given: Record<string, unknown>, peers: readonly string[]) {
   const environment = Object.entries(process.env).filter(([key]) => !STRIPPED.includes(key));
-  // The password goes by the environment: the command line is there for everybody to read.
+  // The password goes into the environment: everybody can read a command line.
   const { password, ...options } = given;
   const env = Object.fromEntries(environment as [string, string][]);
   if (typeof password === "string") env["WEAVE_PASSWORD"] = password;
@@ -31,7 +31,7 @@ export function daemonArguments(given: Record<string, unknown>, peers: readonly 
   return { args: [...flags, ...peers], env };
 }
 
-/** Start the router; resolve with what to say of it. Rejects with LaunchError. */
+/** Start the router; resolve with the answer of launch. Reject with LaunchError. */
 export async function startDaemon({
   args,
   env,
@@ -47,7 +47,7 @@ export async function startDaemon({
   }
 }
 
-/** Say what came of a launch: on standard output, and what the router warned of on standard error. */
+/** Print the answer of launch, and the router's warnings on standard error. */
 export function answerLaunched(args: Arguments, launched: Shape<typeof Launched>): void {
   if (!args.options["json"]) for (const warning of launched.warnings) warn(`warning: ${printable(warning)}`);
   answer(args, Launched, launched, launchedText(launched));
@@ -61,7 +61,7 @@ export function waitSeconds({ options }: Pick<Arguments, "options">): number | u
   return Number(text);
 }
 
-/** Wait until the range is divided; reject after so many seconds with what it was waited for. */
+/** Wait until the range is divided; reject after so many seconds with the reason of the wait. */
 export async function awaitQuorum(
   args: Arguments,
   seconds: number,
@@ -69,10 +69,10 @@ export async function awaitQuorum(
 ): Promise<void> {
   try {
     const ring = api("GET", "/ring", { timeoutMs: seconds * 1000 });
-    await whileWaiting(args, ring, () => awaited(api));
+    await withProgress(args, ring, () => waitReason(api));
   } catch (error) {
     if (!(error instanceof ApiError && error.status === NO_ANSWER)) throw error;
-    const why = await awaitedAddress(api);
+    const why = await noAddressReason(api);
     throw new Error(
       `no quorum within ${seconds} s${why === undefined ? "" : `: ${why}`}; the router runs and keeps waiting`,
       { cause: error },

@@ -1,5 +1,4 @@
-// What all our commands share: help, one-line errors, exit codes. 1: failure; 2: wrong command line; 3: the state file cannot
-// be used.
+// Help, one-line errors and exit codes of all commands. 1: failure; 2: invalid command line; 3: unusable state file.
 
 import type { Failure, Shape } from "../lib/api/shapes.ts";
 import { journalPrefix } from "../lib/log/log.ts";
@@ -12,12 +11,12 @@ import { asksForHelp, type Command, readArguments, refuseUnexpected, UsageError 
 import { colours } from "./output/colour.ts";
 import { warn, write } from "./output/output.ts";
 
-/** The cause ends the program, and its line is in the log already. */
+/** The error that ended a daemon; its line is in the log already. */
 export class LoggedError extends Error {
   override readonly name = "LoggedError";
 }
 
-/** Runs a command; on failure, prints one line and exits. */
+/** Run a command; on failure, print one line and exit. */
 export async function run(program: string, command: Command, argv: readonly string[]): Promise<void> {
   try {
     const { style, rest } = colours(argv, process.stdout);
@@ -37,7 +36,7 @@ export async function run(program: string, command: Command, argv: readonly stri
   }
 }
 
-/** Prints an error, in one line or as JSON, and sets the exit code. */
+/** Print an error, in one line or as JSON, and set the exit code. */
 export function fail(program: string, error: unknown, json = false): void {
   process.exitCode = exitCodeOf(error instanceof LoggedError ? error.cause : error);
   if (error instanceof LoggedError) return;
@@ -75,7 +74,7 @@ function exitCodeOf(error: unknown): number {
   return typeof own === "number" ? own : EXIT_CODES[failureOf(error)];
 }
 
-/** Throws unless we are root: nearly everything we do to a kernel needs it. */
+/** Throw unless we are root: nearly everything we do to a kernel needs it. */
 export function requireRoot(): void {
   if (process.getuid?.() !== 0) throw new NotRootError();
 }

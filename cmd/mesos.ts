@@ -1,5 +1,5 @@
-// weave launch --mesos: what a router on an agent of a Mesos cluster needs to know, from the environment of its task and the
-// name of its host; and the CNI configuration that the agent's isolator reads.
+// weave launch --mesos: options of a router on an agent of a Mesos cluster, from the environment of its task and the
+// name of its host; and the CNI configuration for the agent's isolator.
 import { lookup } from "node:dns/promises";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
@@ -12,12 +12,12 @@ import { UsageError } from "./arguments.ts";
 import { type CniFolders, installCni } from "./cnifolders.ts";
 import { warn } from "./output/output.ts";
 
-/** Options for the router from the task's environment, where the command line does not say otherwise. */
+/** Variables of the task's environment that set options; the command line goes first. */
 const VARIABLES = { IPALLOC_RANGE: "ipalloc-range", IPALLOC_INIT: "ipalloc-init", CONN_LIMIT: "conn-limit" };
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Sets this host up, and says how its router is to be launched; throws UsageError, OptionError or AgentNameError. */
+/** Set this host up; return the options of its router. Throw UsageError, OptionError or AgentNameError. */
 export async function prepareAgent(
   given: Record<string, unknown>,
   peers: readonly string[],
@@ -41,11 +41,11 @@ export async function prepareAgent(
   }
   for (const folder of [folders.bin, folders.conf]) mkdirSync(folder, { recursive: true });
   for (const line of installCni(folders, true)) say(line);
-  return { options, peers: [...peers, ...(await existing(beside))] };
+  return { options, peers: [...peers, ...(await resolvable(beside))] };
 }
 
-/** Those of the hosts that there are: the first agent has nobody before it, the last nobody behind. */
-async function existing(hosts: readonly string[]): Promise<string[]> {
+/** Return the hosts that resolve: the first and the last agent have one neighbour. */
+async function resolvable(hosts: readonly string[]): Promise<string[]> {
   const found = await Promise.all(
     hosts.map(async (host) => {
       try {

@@ -1,5 +1,5 @@
-// Variables of the environment that the weave script of 2.x took: those that mean nothing any more, each with why. Others are
-// options (cmd/routeroptions.ts), and CHECKPOINT_DISABLE asks for what is the case anyway.
+// Environment variables of the weave script of 2.x that have no effect any more, each with the reason. Others are
+// options (cmd/routeroptions.ts); CHECKPOINT_DISABLE is always in effect.
 
 const CONTAINER = "weave does not run in a container";
 const IMAGES = "there are no images to choose";
@@ -20,10 +20,10 @@ const RETIRED: Readonly<Record<string, string>> = {
   AWSVPC: "the AWS VPC router is gone; the overlay carries all traffic",
 };
 
-/** The variables that mean nothing any more. */
+/** Variables without effect. */
 export const OLD_VARIABLES: readonly string[] = Object.keys(RETIRED);
 
-/** What is to be said of the variables that are set and mean nothing, a line each. */
+/** Return a warning for each variable that is set and has no effect. */
 export function oldVariables(env: Readonly<Record<string, string | undefined>>): string[] {
   return Object.entries(RETIRED)
     .filter(([name]) => env[name])

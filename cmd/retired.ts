@@ -1,4 +1,4 @@
-// Commands of Weave Net 2.x that are no more, and what takes their place.
+// Commands of Weave Net 2.x that were removed, and their replacements.
 
 const LAUNCH = "'weave launch' starts everything";
 const PROXY = "there is no Docker proxy: use 'weave attach CONTAINER', or CNI";
@@ -25,10 +25,10 @@ const RETIRED: Readonly<Record<string, string>> = {
   local: "leave it out: every command runs on this host",
 };
 
-/** The commands of Weave Net 2.x that are no more. */
+/** Removed commands of Weave Net 2.x. */
 export const RETIRED_COMMANDS: readonly string[] = Object.keys(RETIRED);
 
-/** What takes the place of a command of Weave Net 2.x; undefined where the word is none of them. */
+/** Return the replacement of a removed command of Weave Net 2.x; undefined for other words. */
 export function retired(word: string): string | undefined {
   const instead = Object.hasOwn(RETIRED, word) ? RETIRED[word] : undefined;
   return instead === undefined ? undefined : `'weave ${word}' is gone since Weave Net 2.x: ${instead}`;

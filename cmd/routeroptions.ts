@@ -245,7 +245,7 @@ export const ROUTER_OPTIONS = {
   },
 } as const satisfies OptionTable;
 
-/** Options as given, the environment's where none were; without those that nobody gave. */
+/** Return the options given on the command line or, failing that, in the environment; without defaults. */
 export function givenOptions(
   options: Record<string, string | boolean | undefined>,
   env: Readonly<Record<string, string | undefined>> = process.env,
@@ -253,7 +253,7 @@ export function givenOptions(
   const given: Record<string, unknown> = {};
   const table: OptionTable = ROUTER_OPTIONS;
   for (const [key, { env: name = "", envOff = "", emptyCounts = false }] of Object.entries(table)) {
-    // An option given empty switches off what it would be by default; an empty variable means nothing, but for a few.
+    // An empty option switches a default off; an empty variable is ignored, with few exceptions.
     const value = options[key] ?? (variable(env, name) || (emptyCounts && env[name] === "" ? "" : undefined));
     if (value !== undefined) given[key] = value;
     if (env[envOff]) given[key] = false;
@@ -262,7 +262,7 @@ export function givenOptions(
   if (typeof file === "string") {
     if (options["password"] !== undefined) throw new UsageError("--password or --password-file, not both");
     delete given["password-file"];
-    // What the command line names comes before WEAVE_PASSWORD.
+    // The command line goes before WEAVE_PASSWORD.
     given["password"] = readPassword(file);
   }
   return given;
@@ -289,8 +289,8 @@ function readPassword(file: string): string {
   }
 }
 
-/** Options without those that are what they are by default: these are nobody's choice. */
-export function chosen(options: Record<string, unknown>): Record<string, unknown> {
+/** Return the options that differ from their defaults. */
+export function withoutDefaults(options: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(options).filter(([key, value]) => {
       const def = ROUTER_OPTIONS[key as keyof typeof ROUTER_OPTIONS];

@@ -1,4 +1,4 @@
-// Where the service of systemd and its settings are, as options of the commands that install and remove it.
+// Options for the paths of the systemd service and its settings.
 import { installService, serviceSteps } from "../lib/deploy/service.ts";
 import type { OptionTable } from "../lib/help/spec.ts";
 import { executable } from "../lib/sys/executable.ts";

@@ -1,5 +1,5 @@
-// The life of a daemon as signals see it: SIGTERM and SIGINT end it in every phase, in order, within 2 s. Signals have no
-// default action for process 1 of a container. systemd, where it has started the daemon, is told of each phase.
+// Signals of a daemon: SIGTERM and SIGINT end it in every phase, in order, within 2 s. Signals have no
+// default action for process 1 of a container. systemd, if it started the daemon, is notified of each phase.
 import { every, systemClock } from "../lib/clock/clock.ts";
 import type { Log } from "../lib/log/log.ts";
 import { detached } from "../lib/log/unexpected.ts";
@@ -26,7 +26,7 @@ const GRACE_MS = 1_800;
 
 /**
  * Run a daemon: `start` makes its parts in a scope, which ends on SIGTERM or SIGINT, before the process does. A second
- * signal, or 1.8 s, ends the process in any case. Rejects with the error of a failed start once everything is taken
+ * signal, or 1.8 s, ends the process in any case. Reject with the error of a failed start once everything is taken
  * back. The log line about a signal ends with `whatStays`. A start may keep `restart`: it ends the scope, too, and starts
  * the daemon again in place of this process, or ends it with an error.
  */
@@ -37,7 +37,7 @@ export async function runDaemon(
 ): Promise<void> {
   const scope = new Scope((what, error) => log.error(`cannot stop ${what}: ${reasonOf(error)}`));
   const manager = ServiceManager.of(process.env);
-  // By the event loop: one that hangs is noticed.
+  // From the event loop, so that a hanging one is noticed.
   if (manager?.aliveMs !== undefined) every(systemClock, manager.aliveMs, () => manager.alive());
   const exit = () => process.exit(0);
   const giveUp = () => log.error(`${scope.current ?? "the start"} does not stop; exiting nevertheless`);

@@ -1,10 +1,10 @@
-// Changes to a host that are listed, agreed to, made and told, one after the other.
+// Steps that change a host: listed, confirmed, taken, and reported.
 import { createInterface } from "node:readline/promises";
 import { reasonOf } from "../lib/sys/reason.ts";
 import type { Step } from "../lib/sys/step.ts";
 
 /** Ask on a terminal; resolve with undefined where there is none to ask on. */
-export async function agreed(
+export async function confirmed(
   question: string,
   output: NodeJS.WriteStream = process.stderr,
 ): Promise<boolean | undefined> {
@@ -17,15 +17,15 @@ export async function agreed(
   }
 }
 
-/** What became of steps. */
-export interface Made {
+/** Outcome of steps. */
+export interface StepResults {
   readonly did: string[];
   readonly failed: string[];
 }
 
-/** Take steps, each whatever became of the others. */
-export async function take(steps: readonly Step[]): Promise<Made> {
-  const made: Made = { did: [], failed: [] };
+/** Take all steps; a failure does not stop the rest. */
+export async function takeSteps(steps: readonly Step[]): Promise<StepResults> {
+  const made: StepResults = { did: [], failed: [] };
   for (const { does, did, run } of steps) {
     try {
       await run?.();

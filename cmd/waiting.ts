@@ -1,12 +1,12 @@
-// Waits are told of: on a terminal in a line that is replaced, elsewhere in a line for each new text, with --json not at all.
+// Progress of long waits: on a terminal in a line that is replaced, elsewhere a line for each new text, none with --json.
 import yoctoSpinner from "yocto-spinner";
 import { type ApiClient, ApiError, apiClient } from "../lib/api/client.ts";
 import { printable } from "../lib/log/printable.ts";
 import type { Arguments } from "./arguments.ts";
 import { columnsOf } from "./output/fitting.ts";
 
-/** A wait that is longer is told of; what is waited for is asked again as often. */
-const TELL_AFTER_MS = 1_000;
+/** Waits longer than this show progress; also the interval of updates. */
+const NOTICE_AFTER_MS = 1_000;
 
 /** Where progress is shown. */
 export interface Progress {
@@ -39,8 +39,8 @@ export function progress({ options }: Pick<Arguments, "options">, stream = proce
   };
 }
 
-/** Do some work; from a second on, say what it waits for: a text, or a function that may not know. */
-export async function whileWaiting<T>(
+/** Await some work; after 1 s, show what it waits for: a text, or a function that may not know. */
+export async function withProgress<T>(
   args: Pick<Arguments, "options">,
   work: Promise<T>,
   what: string | (() => Promise<string | undefined>),
@@ -49,10 +49,10 @@ export async function whileWaiting<T>(
   const tell = async () => {
     const text = typeof what === "string" ? what : await what().catch(() => undefined);
     if (text !== undefined && !ended) shown.say(text);
-    if (!ended) timer = setTimeout(tell, TELL_AFTER_MS);
+    if (!ended) timer = setTimeout(tell, NOTICE_AFTER_MS);
   };
   let ended = false;
-  let timer = setTimeout(tell, TELL_AFTER_MS);
+  let timer = setTimeout(tell, NOTICE_AFTER_MS);
   try {
     return await work;
   } finally {
@@ -62,21 +62,21 @@ export async function whileWaiting<T>(
   }
 }
 
-/** What the router waits for on behalf of a holder of addresses, or of all. */
-export async function awaited(api: ApiClient, id?: string): Promise<string> {
+/** Return what the router waits for on behalf of one holder of addresses, or of all. */
+export async function waitReason(api: ApiClient, id?: string): Promise<string> {
   const path = id === undefined ? "" : `/${encodeURIComponent(id)}`;
-  const reasons = await api("GET", `/ipinfo/waits${path}`, { timeoutMs: TELL_AFTER_MS }).catch(() => "");
+  const reasons = await api("GET", `/ipinfo/waits${path}`, { timeoutMs: NOTICE_AFTER_MS }).catch(() => "");
   const [reason] = reasons.split("\n");
   return reason ? `waiting: ${reason}` : "waiting for the router to answer";
 }
 
-/** Return a client whose calls say what they wait for. */
-export function tellingClient(args: Pick<Arguments, "options">, api: ApiClient = apiClient()): ApiClient {
-  return (method, path, options) => whileWaiting(args, api(method, path, options), () => awaited(api));
+/** Return a client whose calls show progress. */
+export function progressClient(args: Pick<Arguments, "options">, api: ApiClient = apiClient()): ApiClient {
+  return (method, path, options) => withProgress(args, api(method, path, options), () => waitReason(api));
 }
 
-/** Why no address of the default subnet can be had now; undefined where one can. */
-export async function awaitedAddress(api: ApiClient): Promise<string | undefined> {
+/** Return why no address of the default subnet can be allocated now; undefined if one can. */
+export async function noAddressReason(api: ApiClient): Promise<string | undefined> {
   try {
     await api("GET", "/ipinfo/available");
     return undefined;

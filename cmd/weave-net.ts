@@ -24,8 +24,8 @@ function cniVariables(): Record<string, string> {
 const HAND_OVER_TIMEOUT_MS = 30_000;
 
 /**
- * Let the router run the call. If it does not, returns the client to run it with: the same, or one that always fails if the
- * router is silent, so that the runtime gets an answer in time.
+ * Let the router run the call. If it does not, return the client to run it with: the same, or one that always fails
+ * if the router is silent, so that the runtime gets an answer in time.
  */
 async function handOver(
   variables: Record<string, string>,
@@ -55,12 +55,12 @@ async function runCall(variables: Record<string, string>): Promise<CniOutcome> {
   return runPlugin(variables, input, answer, workHere);
 }
 
-/** A wait that is longer is told of. */
-const TELL_AFTER_MS = 1_000;
+/** Waits longer than this are reported. */
+const NOTICE_AFTER_MS = 1_000;
 const ASK_TIMEOUT_MS = 2_000;
 
-/** Say on standard error, which runtimes log, what a call waits for that takes longer than a second. */
-async function tellingOfWait<T>(variables: Record<string, string>, call: Promise<T>): Promise<T> {
+/** Report on standard error, which runtimes log, what a call waits for after 1 s. */
+async function withWaitNotice<T>(variables: Record<string, string>, call: Promise<T>): Promise<T> {
   const { CNI_CONTAINERID: id = "", CNI_COMMAND: command } = variables;
   const tell = async () => {
     const path = `/ipinfo/waits/${encodeURIComponent(id)}`;
@@ -68,7 +68,7 @@ async function tellingOfWait<T>(variables: Record<string, string>, call: Promise
     for (const reason of reasons.split("\n").filter(Boolean))
       warn(`weave-net: ${command} of ${id} waits for an address: ${reason}`);
   };
-  const timer = setTimeout(tell, TELL_AFTER_MS);
+  const timer = setTimeout(tell, NOTICE_AFTER_MS);
   try {
     return await call;
   } finally {
@@ -93,7 +93,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--help") || (command === undefined && process.stdin.isTTY)) {
     return print(`weave-net: ${USAGE}`);
   }
-  const outcome = await tellingOfWait(variables, runCall(variables)).catch(unexpected);
+  const outcome = await withWaitNotice(variables, runCall(variables)).catch(unexpected);
   if (outcome.output) await Bun.write(Bun.stdout, `${outcome.output}\n`);
   process.exit(outcome.code);
 }

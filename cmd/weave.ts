@@ -1,4 +1,4 @@
-// weave: the command a person types; and, called by one of their names, each of the other three executables.
+// weave: the command; called by the name of another executable, it is that one.
 import { basename } from "node:path";
 import { VERSION } from "../lib/version.ts";
 import { asksForHelp, UsageError, unknownCommand } from "./arguments.ts";
@@ -36,7 +36,7 @@ function unknown(words: readonly string[]): UsageError {
 async function weave(argv: readonly string[]): Promise<void> {
   endWithOutput("weave");
   try {
-    // Scripts for the original say where it is to run; we always run here.
+    // Scripts for the original pass --local; every command runs locally.
     await dispatch(argv.filter((arg) => arg !== "--local"));
   } catch (error) {
     fail("weave", error, argv.includes("--json"));

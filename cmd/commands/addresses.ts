@@ -1,5 +1,6 @@
-// Address arguments as the original has them: "10.32.0.5/12" or "ip:10.32.0.5/12" for a certain one, "net:10.32.0.0/16" or
-// "net:default" for a free one of a subnet; none at all means net:default. And "10.32.0.5", which is in the default subnet.
+// Address arguments as the original has them: "10.32.0.5/12" or "ip:10.32.0.5/12" for a certain one, "net:10.32.0.0/16"
+// or "net:default" for a free one of a subnet; none at all means net:default. And "10.32.0.5", which is in the default
+// subnet.
 import {
   AddressError,
   type Cidr,
@@ -20,9 +21,9 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { answer } from "../answer.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
 import { warn } from "../output/output.ts";
-import { awaited, whileWaiting } from "../waiting.ts";
+import { waitReason, withProgress } from "../waiting.ts";
 
-/** Answers with the addresses of `id` that a command is about. */
+/** Print the addresses of `id` that a command was about. */
 export function answerAddresses(args: Arguments, id: string, cidrs: readonly Cidr[]): void {
   answer(args, Addresses, { id, addresses: cidrs.map(formatCidr) }, formatAddresses(cidrs));
 }
@@ -33,7 +34,7 @@ export type AddressArgument =
   | { readonly kind: "bare"; readonly address: IPv4 }
   | { readonly kind: "net"; readonly path: string };
 
-/** Whose addresses they are: the host's or somebody else's, a container's, or one that Docker or podman knows. */
+/** Kind of holder: a container of Docker or podman ("runtime"), another container, or the host and others. */
 export type HolderKind = "other" | "container" | "runtime";
 
 const QUERY: Record<HolderKind, string> = {
@@ -42,11 +43,11 @@ const QUERY: Record<HolderKind, string> = {
   runtime: "?check-alive=true",
 };
 
-/** What is meant as an address, even where it is none: "192.168.1.300". No container is called that. */
+/** Text meant as an address, even an invalid one such as "192.168.1.300". No container has such a name. */
 const LIKE_AN_ADDRESS = /^(ip:|net:)|^\d+(\.\d+)+(\/|$)|^[\d.]+\//;
 
-/** Splits address arguments from what follows them; throws UsageError for one that is malformed. */
-export function takeAddresses(args: readonly string[]): {
+/** Split address arguments from what follows them; throw UsageError for one that is malformed. */
+export function splitAddresses(args: readonly string[]): {
   addresses: AddressArgument[];
   rest: readonly string[];
 } {
@@ -92,7 +93,7 @@ async function inDefaultSubnet(api: ApiClient, address: IPv4): Promise<Cidr> {
   return parseContainerCidr(formatCidr(cidr));
 }
 
-/** Throws UsageError for a subnet's first and last address: nothing reaches a host by them (RFC 1122, 3.2.1.3). */
+/** Throw UsageError for a subnet's first and last address: nothing reaches a host by them (RFC 1122, 3.2.1.3). */
 function refuseEdges(cidr: Cidr): void {
   const { start, end } = cidrRange(cidr);
   if (cidr.prefix > 30 || (cidr.address !== start && cidr.address !== end - 1)) return;
@@ -102,7 +103,7 @@ function refuseEdges(cidr: Cidr): void {
   );
 }
 
-/** Claims or allocates each address for `id`, and says what it waits for. Gives back what it got where a later one fails. */
+/** Claim or allocate each address for `id`, showing progress. Release all of them if one fails. */
 export async function acquire(
   api: ApiClient,
   id: string,
@@ -111,7 +112,7 @@ export async function acquire(
   args: Pick<Arguments, "options">,
 ): Promise<Cidr[]> {
   const path = `/ip/${encodeURIComponent(id)}`;
-  const told = (answer: Promise<string>) => whileWaiting(args, answer, () => awaited(api, id));
+  const told = (answer: Promise<string>) => withProgress(args, answer, () => waitReason(api, id));
   const got: Cidr[] = [];
   try {
     for (const address of addresses) {
@@ -157,7 +158,7 @@ export async function lookup(
   return found.flat();
 }
 
-/** Gives addresses back; those that the router does not know of are no error. */
+/** Release addresses; unknown ones are no error. */
 export async function release(api: ApiClient, id: string, cidrs: readonly Cidr[]): Promise<void> {
   for (const { address } of cidrs) {
     await api("DELETE", `/ip/${encodeURIComponent(id)}/${formatIPv4(address)}`).catch(() => {});

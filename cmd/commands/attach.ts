@@ -14,7 +14,7 @@ import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
-import { tellingClient } from "../waiting.ts";
+import { progressClient } from "../waiting.ts";
 import { acquire, answerAddresses, lookup, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 import { NOT_RUNNING, target, WHERE } from "./target.ts";
@@ -92,7 +92,7 @@ export const attach: Command = {
   },
 };
 
-/** What writes /etc/hosts of a container for its addresses; undefined where that is not asked for. */
+/** Return a writer of the container's /etc/hosts; undefined without --rewrite-hosts. */
 function hostsWriter(
   { options, lists }: Arguments,
   container: Container | undefined,
@@ -115,13 +115,13 @@ function extraHost(text: string): ExtraHost {
   return { name, address };
 }
 
-/** Has the router attach the container again when it is restarted; one of an older version does not. */
+/** Make the router re-attach the container when it restarts; an older version cannot. */
 async function note(api: ApiClient, id: string, attachment: NotedAttachment): Promise<void> {
   const body = JSON.stringify(attachment);
   await api("PUT", `/attachment/${encodeURIComponent(id)}`, { body }).catch(unlessOlder);
 }
 
-/** Has it attached again no more, with these addresses or with any. */
+/** Stop re-attaching it with these addresses, or with any. */
 async function forget(api: ApiClient, id: string, cidrs: readonly Cidr[] | undefined): Promise<void> {
   const form = new URLSearchParams();
   for (const { address } of cidrs ?? []) form.append("address", formatIPv4(address));
@@ -129,7 +129,7 @@ async function forget(api: ApiClient, id: string, cidrs: readonly Cidr[] | undef
     await api("DELETE", `/attachment/${encodeURIComponent(id)}`, { form }).catch(unlessOlder);
 }
 
-/** How a router answers to a path that it does not know. */
+/** Status of an unknown path. */
 const NO_SUCH_PATH = 404;
 
 function unlessOlder(error: unknown): void {
@@ -150,7 +150,7 @@ export const detach: Command = {
   async run(args) {
     requireRoot();
     const { addresses, where, id, fqdn } = await target(args, true);
-    const api = tellingClient(args);
+    const api = progressClient(args);
     const cidrs = await lookup(api, id, addresses);
     const isStopped = where === NOT_RUNNING;
     // It may have lost its addresses since it was stopped.
@@ -163,7 +163,7 @@ export const detach: Command = {
   },
 };
 
-/** Throws where a container in another namespace has the addresses of this id: two would get the same ones. */
+/** Throw if a container in another namespace holds the addresses of this ID. */
 async function refuseSharedId(api: ApiClient, id: string, where: Netns): Promise<void> {
   const held = (await holders(api)).get(id) ?? [];
   if (held.length === 0) return;

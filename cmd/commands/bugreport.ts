@@ -1,4 +1,4 @@
-// weave bugreport: one file for whoever is to find a fault.
+// weave bugreport: diagnostics in one file.
 import { existsSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { apiClient } from "../../lib/api/client.ts";
@@ -13,7 +13,7 @@ import { print } from "../output/output.ts";
 
 const JOURNAL_LINES = "20000";
 
-/** What journald has of the router; undefined where it has nothing, or there is none. */
+/** Return the router's lines in the journal; undefined without any. */
 function journal(): string | undefined {
   if (!existsSync("/run/systemd/journal/socket")) return undefined;
   const { stdout, success } = Bun.spawnSync(["journalctl", "--no-pager", "-u", "weave", "-n", JOURNAL_LINES]);
@@ -65,7 +65,7 @@ export const bugreport: Command = {
       Object.entries(parts).map(([name, text]) => [`${folder}/${name}`, text]),
     );
     const archive = new Bun.Archive(named, { compress: "gzip" });
-    // Others have no business with it.
+    // Readable by root only.
     writeFileSync(file, await archive.bytes(), { mode: 0o600, flag: "wx" });
     print(`${Object.keys(parts).length} files in ${file}`);
   },

@@ -1,4 +1,4 @@
-// weave doctor: what is wrong with this host, what to do, and doing it.
+// weave doctor: check this host, and apply fixes.
 import { apiClient } from "../../lib/api/client.ts";
 import { Cluster } from "../../lib/api/shapes.ts";
 import { applyFixes, type FixOutcome } from "../../lib/doctor/apply.ts";
@@ -13,8 +13,8 @@ import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 import { printJson, show } from "../output/output.ts";
-import { agreed } from "../steps.ts";
-import { whileWaiting } from "../waiting.ts";
+import { confirmed } from "../steps.ts";
+import { withProgress } from "../waiting.ts";
 
 export const doctor: Command = {
   name: "doctor",
@@ -54,7 +54,7 @@ export const doctor: Command = {
     if (!options["fix"]) return report(findings, () => print.findings(findings, planned));
     print.plan(findings, planned);
     if (planned.length === 0) return report(findings, () => print.nothing(findings));
-    if (!yes && (options["json"] || !(await agreed("Do this?", process.stdout)))) {
+    if (!yes && (options["json"] || !(await confirmed("Do this?", process.stdout)))) {
       print.refused(findings, planned);
       process.exitCode = 1;
       return;
@@ -67,7 +67,7 @@ export const doctor: Command = {
 };
 
 async function doctorCluster(args: Arguments): Promise<void> {
-  const found = await whileWaiting(
+  const found = await withProgress(
     args,
     diagnoseCluster(apiClient()),
     "waiting for the routers of all hosts",
@@ -81,13 +81,13 @@ function report(findings: readonly Finding[], print: () => void): void {
   if (findings.some(({ level }) => level === "problem")) process.exitCode = 1;
 }
 
-const ill = (findings: readonly Finding[]) => findings.filter(({ level }) => level !== "ok");
+const notOk = (findings: readonly Finding[]) => findings.filter(({ level }) => level !== "ok");
 const lines = (...texts: string[]) => show(printedLines(texts));
 
-/** How it is told. */
+/** Output, as text or JSON. */
 interface Printer {
   findings(findings: readonly Finding[], planned: readonly PlannedFix[]): void;
-  /** What was found and what would be done, before anybody is asked. */
+  /** Findings and planned fixes, before confirmation. */
   plan(findings: readonly Finding[], planned: readonly PlannedFix[]): void;
   nothing(findings: readonly Finding[]): void;
   refused(findings: readonly Finding[], planned: readonly PlannedFix[]): void;
@@ -101,12 +101,12 @@ const asText: Printer = {
       lines("", `'weave doctor --fix' can make ${planned.length} of these repairs; it lists them first`);
   },
   plan(findings, planned) {
-    if (ill(findings).length > 0) show(findingsText(ill(findings)));
+    if (notOk(findings).length > 0) show(findingsText(notOk(findings)));
     if (planned.length > 0)
       lines("", "to be done:", ...planned.map(({ check, does }) => `  ${check}: ${does}`));
   },
   nothing: (findings) =>
-    lines(ill(findings).length > 0 ? "nothing that --fix can repair" : "nothing is wrong"),
+    lines(notOk(findings).length > 0 ? "nothing that --fix can repair" : "nothing is wrong"),
   refused: () => lines("nothing changed: confirm on a terminal, or use --yes"),
   done(_before, outcomes, left) {
     lines(
@@ -115,7 +115,7 @@ const asText: Printer = {
         error === undefined ? `done: ${does}` : `failed: ${does}: ${error}`,
       ),
     );
-    const remaining = ill(left);
+    const remaining = notOk(left);
     if (remaining.length > 0) {
       lines("", "left:");
       show(findingsText(remaining));

@@ -5,14 +5,14 @@ import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { JSON_OPTION, remark } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
-import { tellingClient } from "../waiting.ts";
-import { acquire, answerAddresses, lookup, release, takeAddresses } from "./addresses.ts";
+import { progressClient } from "../waiting.ts";
+import { acquire, answerAddresses, lookup, release, splitAddresses } from "./addresses.ts";
 import { addName, FQDN, ipsOf, remarkIgnored, removeName, whereThereIsDns } from "./names.ts";
 
 const EXPOSE_ADDRESSES =
   "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for a free one of that subnet, or net:default, the default.";
 
-/** How the router answers where an address is not exposed. */
+/** Status for an address that is not exposed. */
 const NOT_EXPOSED = 400;
 
 export const expose: Command = {
@@ -37,7 +37,7 @@ export const expose: Command = {
   ],
   async run(args) {
     const { options, positionals } = args;
-    const { addresses, rest } = takeAddresses(positionals);
+    const { addresses, rest } = splitAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
     const api = apiClient();
     const before = (await holders(api)).get(EXPOSE_ID) ?? [];
@@ -61,7 +61,7 @@ export const expose: Command = {
   },
 };
 
-/** Takes new exposures back with their names; what was not done yet is no error. Returns what failed. */
+/** Undo new exposures and their names; return the errors. */
 async function takeBack(api: ApiClient, cidrs: readonly Cidr[]): Promise<string[]> {
   const failures: string[] = [];
   for (const cidr of cidrs) {
@@ -92,14 +92,14 @@ export const hide: Command = {
   options: JSON_OPTION,
   async run(args) {
     const { positionals } = args;
-    const { addresses, rest } = takeAddresses(positionals);
+    const { addresses, rest } = splitAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
-    const api = tellingClient(args);
+    const api = progressClient(args);
     const cidrs = await lookup(api, EXPOSE_ID, addresses);
     if (cidrs.length === 0) remark(args, "weave hide: no address of this host is exposed");
     for (const cidr of cidrs) {
       await api("DELETE", `/expose/${formatCidr(cidr)}`).catch((error) => {
-        // What is wanted is the case: hidden before, or in a hide that failed half way.
+        // Hidden before, or by a hide that failed half way.
         if (!(error instanceof ApiError && error.status === NOT_EXPOSED)) throw error;
         remark(args, `weave hide: ${error.message}`);
       });

@@ -15,11 +15,11 @@ import { oldVariables } from "../oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { print, warn } from "../output/output.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { whileWaiting } from "../waiting.ts";
+import { withProgress } from "../waiting.ts";
 import { runRouter } from "./router.ts";
 
-/** What the command line says; and, on an agent of Mesos, what its environment does. */
-async function wanted({ options, positionals }: Arguments) {
+/** Return the options of the command line and, on an agent of Mesos, of its environment. */
+async function launchOptions({ options, positionals }: Arguments) {
   const given = givenOptions(options);
   if (!options["mesos"]) return { given, peers: positionals };
   requireRoot();
@@ -76,7 +76,7 @@ export const launch: Command = {
     if (args.options["foreground"] && (seconds !== undefined || args.options["json"]))
       throw new UsageError("--wait and --json are for a launch in the background");
     for (const warning of oldVariables(process.env)) warn(`weave launch: ${warning}`);
-    const { given, peers } = await wanted(args);
+    const { given, peers } = await launchOptions(args);
     const parsed = parseOptions(given, peers);
     requireRoot();
     if (args.options["foreground"]) return runRouter(parsed);
@@ -94,7 +94,7 @@ export const stop: Command = {
     requireRoot();
     const pid = runningPid();
     const ending = `waiting for the router${pid === undefined ? "" : ` (pid ${pid})`} to end`;
-    const stopped = await whileWaiting(args, stopDaemon(), ending);
+    const stopped = await withProgress(args, stopDaemon(), ending);
     if (!stopped) remark(args, "weave is not running");
     try {
       noteStopped();

@@ -16,7 +16,7 @@ const STDERR = 2;
 
 type Place = { readonly file: string } | "journal";
 
-/** Where the router that runs writes its log; where none runs, the last one did, if that is a file. */
+/** Return where the running router logs; without one, where the last one did, if that is a file. */
 export function logPlace(): Place {
   const pid = runningPid();
   const target = pid === undefined ? logFile() : readlinkSync(`/proc/${pid}/fd/${STDERR}`);
@@ -52,7 +52,7 @@ function tailOffset(fd: number, count: number): { readonly offset: number; reado
   return { offset: 0, missing: fstatSync(fd).size === 0 ? count : count - lines - 1 };
 }
 
-/** Writes what a file has from an offset on; returns the offset of its end. */
+/** Copy a file from an offset to standard output; return the offset of its end. */
 function copy(fd: number, from: number): number {
   const buffer = Buffer.alloc(CHUNK);
   let at = from;
@@ -64,7 +64,7 @@ function copy(fd: number, from: number): number {
   }
 }
 
-/** Writes the last lines of the file before the log, if there is one. */
+/** Write the last lines of the file before the log, if there is one. */
 function printPrevious(file: string, lines: number): void {
   if (!existsSync(file)) return;
   const fd = openSync(file, "r");

@@ -1,4 +1,4 @@
-// weave migrate: a host of the original becomes one of ours.
+// weave migrate: take over a host from the original.
 import { existsSync, openSync, readdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import * as v from "valibot";
@@ -18,18 +18,18 @@ import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { daemonArguments, startDaemon } from "../launching.ts";
 import { requireRoot } from "../main.ts";
 import { print, warn } from "../output/output.ts";
-import { chosen, givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { whileWaiting } from "../waiting.ts";
+import { givenOptions, ROUTER_OPTIONS, withoutDefaults } from "../routeroptions.ts";
+import { withProgress } from "../waiting.ts";
 import { peersForm } from "./peers.ts";
 
-/** Where the original's router can be asked. */
+/** Control API of the original. */
 const ORIGINAL_API = "127.0.0.1:6784";
 const ANSWER_MS = 5_000;
 
-/** How long our router may take until it carries traffic. */
+/** Timeout until our router carries traffic. */
 const TIMEOUT_MS = 180_000;
 
-/** The original's plugins, which ours are all of. */
+/** Plugins of the original; ours is one plugin. */
 const PLUGINS = /^weave-(ipam|plugin-.*)$/;
 
 function oldPlugins(folder: string): string[] {
@@ -40,8 +40,8 @@ function oldPlugins(folder: string): string[] {
     : [];
 }
 
-/** A path to a file in a container that stays good when the container is gone, for as long as this process lives. */
-function held(path: string): string | undefined {
+/** Return a path to a file in a container that stays valid while this process lives, even if the container goes. */
+function pinnedPath(path: string): string | undefined {
   if (!existsSync(path)) return undefined;
   const folder = openSync(dirname(path), "r");
   return `/proc/${process.pid}/fd/${folder}/${basename(path)}`;
@@ -53,14 +53,14 @@ const OriginalReport = v.object({
   }),
 });
 
-/** Where the hosts are that the original's router is connected to; none where it does not say. */
+/** Return the addresses of hosts that the original's router is connected to; none if it does not answer. */
 async function neighboursOf(port: string): Promise<string[]> {
   try {
     const headers = { accept: "application/json" };
     const signal = AbortSignal.timeout(ANSWER_MS);
     const response = await fetch(`http://${ORIGINAL_API}/report`, { headers, signal });
     const { Router } = v.parse(OriginalReport, await response.json());
-    // Who has connected to it listens at the port that all do.
+    // Inbound peers listen on the common port.
     return (Router.Connections ?? []).map(({ Address, Outbound }) =>
       Outbound ? Address : Address.replace(/:\d+$/, `:${port}`),
     );
@@ -69,8 +69,8 @@ async function neighboursOf(port: string): Promise<string[]> {
   }
 }
 
-/** Neighbours of the original's router that nobody has named: they are told to ours for a quick start only. */
-export const unnamed = (neighbours: readonly string[], named: readonly string[]): string[] =>
+/** Return neighbours of the original's router that were not named; ours connects to them only for a quick start. */
+export const unnamedNeighbours = (neighbours: readonly string[], named: readonly string[]): string[] =>
   neighbours.filter((peer) => !named.includes(peer));
 
 const givenPort = (options: Record<string, unknown>) => String(options["port"] ?? DEFAULT_PORT);
@@ -110,7 +110,7 @@ export const migrate: Command = {
     };
     requireRoot();
     const theirs = findOriginalProcess();
-    const state = options["state"] ?? (theirs?.stateFile && held(theirs.stateFile));
+    const state = options["state"] ?? (theirs?.stateFile && pinnedPath(theirs.stateFile));
     const elsewhere = typeof state === "string" ? state : undefined;
     const original = findMigration(elsewhere);
     const folders = cniFolders(options);
@@ -119,7 +119,7 @@ export const migrate: Command = {
     if (!theirs && !original && plugins.length === 0)
       return answer(args, Steps, { done: true, steps: [] }, "nothing of the original found on this host");
     const found = theirs ? optionsOf(theirs) : { options: {}, peers: [] };
-    const given = { ...found.options, ...chosen(givenOptions(options)) };
+    const given = { ...found.options, ...withoutDefaults(givenOptions(options)) };
     const peers = [...new Set([...found.peers, ...positionals])];
     parseOptions(given, peers);
     const daemon = daemonArguments(given, peers);
@@ -134,30 +134,30 @@ export const migrate: Command = {
     if (options["dry-run"]) return answer(args, Steps, { done: false, steps }, "");
     const warnings: string[] = [];
     const neighbours = theirs ? await neighboursOf(givenPort(found.options)) : [];
-    if (theirs) await whileWaiting(args, stopOriginal(theirs), "waiting for the original's router to end");
+    if (theirs) await withProgress(args, stopOriginal(theirs), "waiting for the original's router to end");
     if (!running) {
       const env = { ...daemon.env, ...(elsewhere && { WEAVE_ORIGINAL_STATE: elsewhere }) };
       const launching = startDaemon({ ...daemon, env });
-      const launched = await whileWaiting(args, launching, "waiting for weave to start");
+      const launched = await withProgress(args, launching, "waiting for weave to start");
       say(launchedText(launched));
       warnings.push(...launched.warnings);
       if (!options["json"]) for (const each of warnings) warn(`warning: ${printable(each)}`);
-      // They would come back by themselves, but later.
+      // They would reconnect by themselves, but later.
       await tell("connect", neighbours);
     }
     if (plugins.length > 0) {
       installCni(folders);
       for (const name of plugins) rmSync(join(bin, name), { force: true });
     }
-    await whileWaiting(args, untilDone(elsewhere), untilConnected);
-    await tell("forget", unnamed(neighbours, peers));
+    await withProgress(args, awaitMigration(elsewhere), untilConnected);
+    await tell("forget", unnamedNeighbours(neighbours, peers));
     const told = { done: true, steps, ...(warnings.length > 0 && { warnings }) };
     answer(args, Steps, told, "migrated: nothing of the original is left on this host");
   },
 };
 
 /** Resolve once our router has done the rest; reject where that takes too long. */
-async function untilDone(elsewhere: string | undefined): Promise<void> {
+async function awaitMigration(elsewhere: string | undefined): Promise<void> {
   const deadline = performance.now() + TIMEOUT_MS;
   while (isPending(findMigration(elsewhere))) {
     if (performance.now() > deadline)

@@ -9,18 +9,18 @@ import { reasonOf } from "../../lib/sys/reason.ts";
 import { answer, JSON_OPTION, remark } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { warn, write } from "../output/output.ts";
-import { tellingClient } from "../waiting.ts";
+import { progressClient } from "../waiting.ts";
 import { acquire } from "./addresses.ts";
 import { runtimeSockets } from "./target.ts";
 
-/** Whose names are those of hosts outside of the network. */
+/** Holder of names of hosts outside the network. */
 const EXTERN = "weave:extern";
 
 export const FQDN = {
   hostname: { type: "string", alias: "h", description: "Name, with its domain", valueHint: "FQDN" },
 } as const;
 
-/** How the router answers where DNS is answered at no address. */
+/** Status while DNS has no address. */
 const NO_ADDRESS = 400;
 
 const POSITIONALS = "[IP…] [CONTAINER]";
@@ -28,7 +28,7 @@ const POSITIONALS_COMPLETE = "containers";
 
 const Added = v.object({ added: v.boolean(), domain: v.string() });
 
-/** Names addresses of `id`; resolves with the domain where the name was ignored, as it is not in that. */
+/** Add a name for addresses of `id`; resolve with the domain if the name was ignored as outside of it. */
 export async function addName(
   api: ApiClient,
   id: string,
@@ -45,7 +45,7 @@ export async function addName(
   return ignored;
 }
 
-/** Says that a name was ignored, where it was; as with the original that is no failure. */
+/** Print a remark if a name was ignored; as with the original, that is no failure. */
 export function remarkIgnored(
   args: Pick<Arguments, "options">,
   command: string,
@@ -56,7 +56,7 @@ export function remarkIgnored(
     remark(args, `${command}: "${fqdn}" was ignored: it is not in the domain ${domain}`);
 }
 
-/** Deletes names of addresses of `id`: this one, or all they have. */
+/** Delete one name, or all, of addresses of `id`. */
 export async function removeName(
   api: ApiClient,
   id: string,
@@ -67,7 +67,7 @@ export async function removeName(
   for (const ip of ips) await api("DELETE", `/name/${encodeURIComponent(id)}/${ip}${query}`);
 }
 
-/** Does something with names, where there is a DNS. */
+/** Run `act`; do nothing without DNS. */
 export async function whereThereIsDns(act: () => Promise<unknown>): Promise<void> {
   try {
     await act();
@@ -79,7 +79,7 @@ export async function whereThereIsDns(act: () => Promise<unknown>): Promise<void
 /** "10.32.0.1" of each. */
 export const ipsOf = (cidrs: readonly Cidr[]) => cidrs.map(({ address }) => formatIPv4(address));
 
-/** Reads "[IPS…] [CONTAINER] [-h FQDN]": whose name it is, which, and for which addresses. */
+/** Parse "[IPS…] [CONTAINER] [-h FQDN]" into holder, name and addresses. */
 async function named({ options, positionals }: Arguments, api: ApiClient) {
   const at = positionals.findIndex((arg) => !/^[\d.]+$/.test(arg));
   const end = at < 0 ? positionals.length : at;
@@ -91,7 +91,7 @@ async function named({ options, positionals }: Arguments, api: ApiClient) {
     if (given.length === 0) throw new UsageError("name a container, or addresses");
     return { id: EXTERN, fqdn, ips: given };
   }
-  // Containers of other runtimes are known to the router alone, by the ids they have there.
+  // The router alone knows containers of other runtimes, by their IDs.
   const container = await findContainer(runtimeSockets(), name);
   const id = container?.id ?? name;
   const ips = given.length > 0 ? given : ipsOf(((await holders(api)).get(id) ?? []).map(parseCidr));
@@ -120,7 +120,7 @@ export const dnsAdd: Command = {
   positionalsComplete: POSITIONALS_COMPLETE,
   options: { ...FQDN, ...JSON_OPTION },
   async run(args) {
-    const api = tellingClient(args);
+    const api = progressClient(args);
     const { id, fqdn, ips } = await named(args, api);
     if (fqdn === undefined) throw new UsageError("no name given, and the container has none; add -h FQDN");
     remarkIgnored(args, "weave dns-add", fqdn, await addName(api, id, fqdn, ips));
@@ -140,7 +140,7 @@ export const dnsRemove: Command = {
   positionalsComplete: POSITIONALS_COMPLETE,
   options: { ...FQDN, ...JSON_OPTION },
   async run(args) {
-    const api = tellingClient(args);
+    const api = progressClient(args);
     const { id, ips } = await named(args, api);
     const fqdn = args.options["hostname"];
     const name = typeof fqdn === "string" ? fqdn : undefined;
@@ -162,7 +162,7 @@ export const dnsLookup: Command = {
   async run(args) {
     const [name, ...more] = args.positionals;
     if (name === undefined || more.length > 0) throw new UsageError("expected one name or address");
-    const text = (await tellingClient(args)("GET", `/dns-lookup/${encodeURIComponent(name)}`)).trimEnd();
+    const text = (await progressClient(args)("GET", `/dns-lookup/${encodeURIComponent(name)}`)).trimEnd();
     if (text === "")
       remark(args, `weave dns-lookup: nothing is known of "${name}"; 'weave status dns' lists all names`);
     answer(args, Lookup, { query: name, answers: text.split("\n").filter(Boolean) }, text);
@@ -182,7 +182,7 @@ export const dnsArgs: Command = {
   options: JSON_OPTION,
   passesOver: true,
   async run(args) {
-    const api = tellingClient(args);
+    const api = progressClient(args);
     await whereThereIsDns(async () => {
       const domain = await api("GET", "/domain");
       const address = await dnsAddress(api, args);
@@ -192,7 +192,7 @@ export const dnsArgs: Command = {
   },
 };
 
-/** Where DNS is answered; the host gets an address for it where there is none. */
+/** Return where DNS is answered; give the host an address first if it has none. */
 async function dnsAddress(api: ApiClient, args: Arguments): Promise<string> {
   try {
     return await api("GET", "/dns-address");

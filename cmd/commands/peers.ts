@@ -6,9 +6,9 @@ import { Peers, Primed } from "../../lib/api/shapes.ts";
 import { answer, JSON_OPTION, remark } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { write } from "../output/output.ts";
-import { awaited, tellingClient, whileWaiting } from "../waiting.ts";
+import { progressClient, waitReason, withProgress } from "../waiting.ts";
 
-/** Peers as the API takes them. */
+/** Return the form of peers for the API. */
 export function peersForm(peers: readonly string[]): URLSearchParams {
   const form = new URLSearchParams();
   for (const peer of peers) form.append("peer", peer);
@@ -39,20 +39,20 @@ export const connect: Command = {
       if (!splitHostPort(peer)) throw new UsageError(`peer "${peer}": should be HOST or HOST:PORT`);
     const form = peersForm(positionals);
     if (options["replace"]) form.set("replace", "true");
-    const told = await whileWaiting(
+    const told = await withProgress(
       args,
       apiClient()("POST", "/connect", { form }),
       `waiting for nameservers to resolve ${positionals.join(", ")}`,
     );
     const warnings = told.split("\n").filter(Boolean);
-    answerWarned(args, "connect", warnings, "; trying again");
+    answerWithWarnings(args, "connect", warnings, "; trying again");
   },
 };
 
 const Forgotten = v.object({ unknown: v.array(v.string()) });
 
-/** Answers with the peers that were named, and what is wrong with them. */
-function answerWarned(args: Arguments, command: string, warnings: readonly string[], what = ""): void {
+/** Print the named peers, and warnings about them. */
+function answerWithWarnings(args: Arguments, command: string, warnings: readonly string[], what = ""): void {
   const { positionals } = args;
   for (const each of warnings) remark(args, `weave ${command}: ${each}${what}`);
   answer(
@@ -75,11 +75,11 @@ export const forget: Command = {
     const { positionals } = args;
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     const form = peersForm(positionals);
-    const sent = await tellingClient(args)("POST", "/forget", { form, accept: "application/json" });
+    const sent = await progressClient(args)("POST", "/forget", { form, accept: "application/json" });
     const warnings = v
       .parse(Forgotten, JSON.parse(sent))
       .unknown.map((peer) => `"${peer}" is not a target; 'weave status targets' lists all`);
-    answerWarned(args, "forget", warnings);
+    answerWithWarnings(args, "forget", warnings);
   },
 };
 
@@ -96,7 +96,7 @@ export const prime: Command = {
   options: JSON_OPTION,
   async run(args) {
     const api = apiClient();
-    await whileWaiting(args, api("GET", "/ring"), () => awaited(api));
+    await withProgress(args, api("GET", "/ring"), () => waitReason(api));
     answer(args, Primed, { ready: true }, "");
   },
 };
@@ -122,7 +122,7 @@ export const rmpeer: Command = {
     if (positionals.length === 0) throw new UsageError("name at least one peer");
     const query = options["force"] ? "?force=true" : "";
     for (const peer of positionals) {
-      const told = await tellingClient(args)("DELETE", `/peer/${encodeURIComponent(peer)}${query}`);
+      const told = await progressClient(args)("DELETE", `/peer/${encodeURIComponent(peer)}${query}`);
       if (!options["json"]) write(told);
     }
     answer(args, Peers, { peers: [...positionals] }, "");

@@ -5,7 +5,7 @@ import { Pings } from "../../lib/api/shapes.ts";
 import { hasPingProblem, pingText } from "../../lib/doctor/pingtext.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
-import { whileWaiting } from "../waiting.ts";
+import { withProgress } from "../waiting.ts";
 import { peersForm } from "./peers.ts";
 
 const MAX_COUNT = 999;
@@ -42,7 +42,7 @@ export const ping: Command = {
       throw new UsageError(`--count "${count}" is not a number from 1 to ${MAX_COUNT}`);
     const form = peersForm(args.positionals);
     form.set("count", count);
-    const sent = await whileWaiting(args, apiClient()("POST", "/ping", { form }), "waiting for echoes");
+    const sent = await withProgress(args, apiClient()("POST", "/ping", { form }), "waiting for echoes");
     const pings = v.parse(Pings, JSON.parse(sent));
     answer(args, Pings, pings, pingText(pings).trimEnd());
     if (pings.length === 0 || hasPingProblem(pings)) process.exitCode = 1;

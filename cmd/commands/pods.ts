@@ -1,4 +1,4 @@
-// Pods and policies for commands that are not about Kubernetes: of a file, or of the API server where there is one.
+// Pods and policies for commands outside Kubernetes, from a file or the API server, if any.
 import * as v from "valibot";
 import { formatIPv4, parseIPv4 } from "../../lib/address/ipv4.ts";
 import type { PolicyOpinion } from "../../lib/trace/hops/hop.ts";
@@ -11,7 +11,7 @@ const Running = v.object({ status: v.object({ podIP: v.optional(v.string()) }) }
 
 type Options = Arguments["options"];
 
-/** The IPv4 address of a pod, "10.32.0.1", by --snapshot or the API server. Rejects with one line. */
+/** Return the IPv4 address of a pod, "10.32.0.1", from --snapshot or the API server. Rejects with one line. */
 export async function podAddress(options: Options, name: string): Promise<string> {
   const [, namespace, pod] = POD.exec(name) ?? [];
   if (namespace === undefined || pod === undefined)
@@ -50,7 +50,7 @@ async function addressInSnapshot(options: Options, name: string): Promise<string
   return endOf(await modelOf(options), name).addresses.find((address) => !address.includes(":"));
 }
 
-/** What policies say of both ends; undefined where nothing tells where to ask for them. Rejects as modelOf does. */
+/** Return the verdicts of policies for both ends; undefined without a source of policies. Rejects as modelOf does. */
 export async function policyOpinion(
   options: Options,
   { source, destination, protocol, port }: Probe,

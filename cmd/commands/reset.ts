@@ -1,4 +1,4 @@
-// weave reset: leave the network, and take everything of weave from this host.
+// weave reset: leave the network, and remove everything from this host.
 import * as v from "valibot";
 import { type ApiClient, apiClient, RouterDownError } from "../../lib/api/client.ts";
 import { Steps } from "../../lib/api/shapes.ts";
@@ -16,10 +16,10 @@ import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 import { warn } from "../output/output.ts";
 import { SERVICE_FILES, stepsToRemove } from "../service.ts";
-import { agreed, take } from "../steps.ts";
-import { whileWaiting } from "../waiting.ts";
+import { confirmed, takeSteps } from "../steps.ts";
+import { withProgress } from "../waiting.ts";
 
-/** More than the router takes to find out that no peer takes over. */
+/** Longer than the router's own timeout for a hand-over. */
 const HAND_OVER_MS = 15_000;
 
 const NO_TERMINAL =
@@ -67,32 +67,32 @@ export const reset: Command = {
     const listed = steps.map(({ does }) => does);
     const plain = (done: boolean, lines: string[], text: readonly string[]) =>
       answer(args, Steps, { done, steps: lines }, text.join("\n"));
-    // What is kept is no reason to ask.
+    // Steps that only keep something need no confirmation.
     if (!steps.some(({ run }) => run))
       return plain(true, listed, [...listed, "nothing of weave is on this host"]);
     if (options["dry-run"]) return plain(false, listed, listed);
     if (!(options["yes"] || options["force"])) await ask(args, listed);
     const handed = pid === undefined ? "" : `${await handOver(Boolean(options["force"]), args)}, and `;
-    const { did, failed } = await take(steps);
+    const { did, failed } = await takeSteps(steps);
     const made = did.map((line, i) => (i === 0 ? handed + line : line));
     plain(failed.length === 0, made, made);
     if (failed.length > 0) throw new Error(`reset is not complete: ${failed.join("; ")}`);
   },
 };
 
-/** Throw unless somebody agrees. */
+/** Throw unless the user confirms. */
 async function ask({ options }: Pick<Arguments, "options">, listed: readonly string[]): Promise<void> {
   if (options["json"]) throw new UsageError(NO_TERMINAL);
   if (process.stdin.isTTY) warn(["weave reset will", ...listed.map((line) => `  ${line}`)].join("\n"));
-  const answered = await agreed("Do this?");
+  const answered = await confirmed("Do this?");
   if (answered === undefined) throw new UsageError(NO_TERMINAL);
   if (!answered) throw new Error("nothing was removed");
 }
 
-/** The hand-over goes before all steps: where it fails, nothing is done. */
+/** The hand-over goes before all steps: if it fails, nothing is done. */
 function routerSteps(pid: number, args: Arguments): Step[] {
   const stop = async () => {
-    await whileWaiting(args, stopDaemon(), `waiting for the router (pid ${pid}) to end`);
+    await withProgress(args, stopDaemon(), `waiting for the router (pid ${pid}) to end`);
   };
   return [
     {
@@ -110,12 +110,12 @@ function ofRuntimes(options: Arguments["options"]): Step[] {
 
 const Handed = v.object({ heir: v.nullable(v.object({ name: v.string(), nickname: v.string() })) });
 
-/** Resolves with what became of the addresses. */
+/** Hand the addresses over; resolve with the outcome, in words. */
 async function handOver(force: boolean, args: Arguments, api: ApiClient = apiClient()): Promise<string> {
   try {
-    // Answers once another peer has acknowledged our addresses.
+    // Answered once another peer has acknowledged our addresses.
     const handed = api("DELETE", "/peer", { accept: "application/json", timeoutMs: HAND_OVER_MS });
-    const sent = await whileWaiting(args, handed, "handing the addresses of this host to another peer");
+    const sent = await withProgress(args, handed, "handing the addresses of this host to another peer");
     const { heir } = v.parse(Handed, JSON.parse(sent));
     if (!heir) return "handed no addresses over, as this host has none or knows no other peer";
     return `handed the addresses of this host to ${heir.name}(${heir.nickname})`;

@@ -21,7 +21,7 @@ import { findOriginalProcess } from "../../lib/migration/process.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import type { RouterServices } from "../../lib/router/context.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
-import { toldToLauncher } from "../../lib/router/launcher.ts";
+import { reportToLauncher } from "../../lib/router/launcher.ts";
 import { boundedLog } from "../../lib/router/logfile.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import {
@@ -152,7 +152,7 @@ async function begin(options: RouterOptions, start: (begun: Begun) => Promise<vo
   requireRoot();
   const written = createLog(options["log-level"], options["log-format"], boundedLog(logFile()));
   const events = new EventLog(systemClock);
-  const log = events.heard(toldToLauncher(written));
+  const log = events.heard(reportToLauncher(written));
   await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
     acquireInstanceLock();
     surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));

@@ -7,7 +7,7 @@ import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 import { warn } from "../output/output.ts";
 import { install, SERVICE_FILES, stepsToRemove } from "../service.ts";
-import { take } from "../steps.ts";
+import { takeSteps } from "../steps.ts";
 
 export const setup: Command = {
   name: "setup",
@@ -42,7 +42,7 @@ export const setup: Command = {
     if (options["remove"] && !options["systemd"]) throw new UsageError("--remove goes with --systemd");
     requireRoot();
     if (options["remove"]) {
-      const { did, failed } = await take(stepsToRemove(options));
+      const { did, failed } = await takeSteps(stepsToRemove(options));
       answer(args, Steps, { done: true, steps: did }, did.join("\n") || "weave.service is not installed");
       if (failed.length > 0) throw new Error(failed.join("; "));
       return;

@@ -90,12 +90,12 @@ async function summary(part: string): Promise<unknown> {
   return SUMMARIES[part]?.(await askReport());
 }
 
-/** The status of all, and what weave-npc adds. */
+/** Return the overview, with that of weave-npc. */
 async function overview(): Promise<string> {
   return `\n${await apiClient()("GET", "/status")}\n${await policyStatus()}`;
 }
 
-/** A part: the lines of the original for scripts, more on a terminal. Empty only for scripts. */
+/** Return one part: the original's lines for scripts, more on a terminal. Empty only for scripts. */
 async function partText(part: string): Promise<string> {
   const text = await apiClient()("GET", `/status/${part}`);
   if (!process.stdout.isTTY) return text;
@@ -106,11 +106,11 @@ async function partText(part: string): Promise<string> {
 async function showPart(part: string): Promise<void> {
   const text = await partText(part);
   show(text);
-  // A script counts lines; a person who runs it is told.
+  // Scripts count lines on standard output, so the text goes to standard error.
   if (text === "" && process.stderr.isTTY) warn(emptyText(part, await askReport()));
 }
 
-/** What weave-npc says of itself; empty where none runs here. */
+/** Return the status of weave-npc; "" if none runs here. */
 async function policyStatus(): Promise<string> {
   try {
     const response = await fetch(NPC_STATUS, { signal: AbortSignal.timeout(NPC_TIMEOUT_MS) });
@@ -157,7 +157,7 @@ export const report: Command = {
   },
 };
 
-/** What ps reads of the report: links of containers that the router keeps. */
+/** Part of the report for ps: links of containers. */
 const Kept = v.array(
   v.object({
     ContainerID: v.string(),

@@ -1,10 +1,10 @@
-// Which container a command means: one of Docker's or podman's by its id or name, or any by its network namespace or a
+// The container that a command is about: one of Docker or podman by ID or name, or any by its network namespace or a
 // process in it.
 import { basename } from "node:path";
 import { type Container, findContainer, runningContainer, socketsOf } from "../../lib/container/runtime.ts";
 import type { Netns } from "../../lib/sys/netns.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
-import { type AddressArgument, type HolderKind, takeAddresses } from "./addresses.ts";
+import { type AddressArgument, type HolderKind, splitAddresses } from "./addresses.ts";
 
 export const WHERE = {
   netns: {
@@ -21,23 +21,23 @@ export interface Target {
   readonly kind: HolderKind;
   readonly where: Netns;
   readonly fqdn: string | undefined;
-  /** What Docker or podman says of it. */
+  /** Facts from Docker or podman. */
   readonly container?: Container;
   readonly addresses: readonly AddressArgument[];
 }
 
-/** In place of the pid of a container that has none. */
+/** Namespace of a container that does not run. */
 export const NOT_RUNNING = 0;
 
 /** Where Docker's or podman's sockets are. */
 export const runtimeSockets = () => socketsOf(process.env["DOCKER_HOST"] || undefined);
 
 /**
- * Reads "[ADDRESSES…] CONTAINER", or "[ADDRESSES…] [ID]" with --netns or --pid. A container that does not run is an error,
+ * Read "[ADDRESSES…] CONTAINER", or "[ADDRESSES…] [ID]" with --netns or --pid. A container that does not run is an error,
  * unless `mayBeStopped`: `where` is NOT_RUNNING then.
  */
 export async function target({ options, positionals }: Arguments, mayBeStopped = false): Promise<Target> {
-  const { addresses, rest } = takeAddresses(positionals);
+  const { addresses, rest } = splitAddresses(positionals);
   const [id, extra] = rest;
   if (extra !== undefined) throw new UsageError(`"${extra}" is not an address; name one container only`);
   const { netns, pid } = options;

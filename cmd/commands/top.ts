@@ -1,4 +1,4 @@
-// weave top: what each container receives, sends and loses, by the kernel's counters.
+// weave top: traffic and drops of each container, from the kernel's counters.
 import * as v from "valibot";
 import { apiClient } from "../../lib/api/client.ts";
 import { type Names, topOf } from "../../lib/api/rates.ts";
@@ -65,7 +65,7 @@ export const top: Command = {
   },
 };
 
-/** Returns what takes a sample, and tells what has gone by since the one before; at first, rates are 0. */
+/** Return a function that takes a sample, with rates since the one before; at first, rates are 0. */
 function sampler(): () => Promise<Shape<typeof Top>> {
   let before: { sample: TrafficSample; at: number } | undefined;
   let names: { known: Names; at: number } | undefined;

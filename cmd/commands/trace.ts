@@ -1,4 +1,4 @@
-// weave trace: where a packet from one container to another goes, and where it stops.
+// weave trace: follow a packet from one container to another.
 import { apiClient } from "../../lib/api/client.ts";
 import { type Shape, Trace } from "../../lib/api/shapes.ts";
 import { systemClock } from "../../lib/clock/clock.ts";
@@ -10,14 +10,14 @@ import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { KUBECONFIG } from "../kubeconfig.ts";
 import { requireRoot } from "../main.ts";
-import { whileWaiting } from "../waiting.ts";
+import { withProgress } from "../waiting.ts";
 import { SNAPSHOT } from "./npc/options.ts";
 import { podAddress, policyOpinion } from "./pods.ts";
 import { runtimeSockets } from "./target.ts";
 
 const MAX_PORT = 65_535;
 
-/** Reads "80", "80/tcp" or "53/udp"; ICMP where there is no port. Throws UsageError. */
+/** Read "80", "80/tcp" or "53/udp"; ICMP where there is no port. Throw UsageError. */
 function probeOf(port: unknown): { protocol: ProbeProtocol; port: number } {
   if (port === undefined) return { protocol: "icmp", port: 0 };
   const [, number, protocol = "tcp"] = /^(\d{1,5})(?:\/(tcp|udp))?$/i.exec(String(port)) ?? [];
@@ -77,7 +77,7 @@ export const trace: Command = {
         policy: (sent) => policyOpinion(args.options, sent),
       },
     );
-    const outcome = await whileWaiting(args, walking, async () => waits);
+    const outcome = await withProgress(args, walking, async () => waits);
     answer(args, Trace, shapeOf(outcome), traceText(outcome).trimEnd());
     if (!outcome.reached) process.exitCode = 1;
   },

@@ -1,8 +1,8 @@
-// What has changed between two looks at the same text, word by word, as `watch -d` marks it; measurements, which change at
-// every look, do not count. Pure.
+// Differences between two versions of a text, word by word, as `watch -d` marks them; measurements, which change every
+// time, do not count. Pure.
 import type { MarkedLine } from "../output/fitting.ts";
 
-/** Looks for which a change stays marked. */
+/** Updates for which a change stays marked. */
 const MARKED_LOOKS = 3;
 /** "1.2 kB/s", "350 ms", "3 s", or any other word. */
 const WORDS = /\d[\d.,]* (?:[kMG]?B\/s|ms|s|min|h|d)(?=[\s,;)]|$)|\S+/g;
@@ -15,14 +15,14 @@ interface Word {
 
 interface Known {
   readonly words: readonly Word[];
-  /** For how many looks a word stays marked, by its place. */
+  /** For how many updates a word stays marked, by its place. */
   readonly left: ReadonlyMap<number, number>;
 }
 
 export class Changes {
   #known: ReadonlyMap<string, Known> | undefined;
 
-  /** Compares with the lines of the look before; the first has nothing to compare with. */
+  /** Return the lines, with the changes since the last call marked. */
   next(lines: readonly string[]): MarkedLine[] {
     const before = this.#known;
     const known = new Map<string, Known>();
@@ -46,7 +46,7 @@ function wordsOf(line: string): Word[] {
   }));
 }
 
-/** What a line is about: its first two words, and which line of these it is. */
+/** Return the identity of a line: its first two words, and its number among lines that begin with them. */
 function keyOf(words: readonly Word[], taken: ReadonlyMap<string, unknown>): string {
   const begin = words
     .slice(0, 2)

@@ -1,4 +1,4 @@
-// Options of commands that look again and again.
+// Options of commands that refresh.
 import type { OptionTable } from "../../lib/help/spec.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
 
@@ -16,7 +16,7 @@ export const WATCH_OPTION = {
   },
 } as const satisfies OptionTable;
 
-/** Returns the interval that an option asks for, in ms; undefined without it. Throws UsageError. */
+/** Return the interval that an option asks for, in ms; undefined without it. Throw UsageError. */
 export function intervalOf({ options }: Pick<Arguments, "options">, option: string): number | undefined {
   const given = options[option];
   if (given === undefined) return undefined;

@@ -1,5 +1,5 @@
-// A screen that is drawn again and again: the terminal's alternate one, as of watch(1) and top(1), so that what was there
-// before comes back. Drawn by log-update, which writes what has changed.
+// A screen that is redrawn: the terminal's alternate one, as of watch(1) and top(1), so that its contents
+// come back afterwards. log-update writes only the changes.
 import ansiEscapes from "ansi-escapes";
 import { createLogUpdate } from "log-update";
 import { columnsOf, cut, DEFAULT_COLUMNS, type MarkedLine, shown, wrapped } from "../output/fitting.ts";
@@ -9,17 +9,17 @@ const DEFAULT_ROWS = 24;
 const GAP = 2;
 
 export interface Screen {
-  /** Draws both ends of the title, and lines, as many as there is room for; `mark` shows what has changed in them. */
+  /** Draw both ends of the title, and lines, as many as there is room for; `mark` shows what has changed in them. */
   draw(
     title: readonly [left: string, right: string],
     lines: readonly MarkedLine[],
     mark: (text: string) => string,
   ): void;
-  /** Gives the terminal back as it was; may be called again. */
+  /** Restore the terminal; may be called again. */
   close(): void;
 }
 
-/** Takes the terminal over; calls `resized` after its size has changed, with nothing on it. */
+/** Take over the terminal; call `resized` after its size has changed, to redraw it. */
 export function openScreen(stream: NodeJS.WriteStream, resized: () => void): Screen {
   // A serial console says that it has no columns and no rows; log-update would cut all away.
   if (!stream.columns) stream.columns = DEFAULT_COLUMNS;
@@ -41,7 +41,7 @@ export function openScreen(stream: NodeJS.WriteStream, resized: () => void): Scr
     stream.write(ansiEscapes.clearViewport);
     resized();
   };
-  // Ctrl-Z: the shell gets its terminal, and fg takes it back.
+  // Ctrl-Z gives the terminal back to the shell; fg takes it over again.
   const onStop = () => {
     leave();
     process.kill(process.pid, "SIGSTOP");

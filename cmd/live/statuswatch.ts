@@ -1,10 +1,10 @@
-// weave status --watch: what the command prints, again and again.
+// weave status --watch: the output of the command, refreshed.
 import { ApiError } from "../../lib/api/client.ts";
 import { PLAIN } from "../../lib/help/layout.ts";
 import type { Arguments } from "../arguments.ts";
 import { watch, watchJson } from "./watch.ts";
 
-/** The router answers with its status all the same. */
+/** Status of a router that is not ready; the body is its status text. */
 const NOT_READY = 503;
 
 export interface StatusSource {
@@ -17,7 +17,7 @@ export interface StatusSource {
   json(): Promise<unknown>;
 }
 
-/** Shows the status until a signal ends the process. */
+/** Show the status until a signal ends the process. */
 export function watchStatus({ options, style = PLAIN }: Arguments, source: StatusSource): Promise<void> {
   const { part, everyMs, text, json } = source;
   const command = ["weave status", part].filter(Boolean).join(" ");

@@ -1,6 +1,5 @@
-// Looks at something again and again and shows it in place, until Ctrl-C. Where the output is no terminal, it is printed
-// once, and then the lines that are new or have changed, as of `kubectl get --watch`. What cannot be asked for a while is
-// told, and waited for.
+// Refresh of an output in place, until Ctrl-C. Without a terminal, it is printed once, and then new and changed lines,
+// as of `kubectl get --watch`. While the router does not answer, that is shown, and retried.
 import { hostname } from "node:os";
 import { RouterDownError } from "../../lib/api/client.ts";
 import type { Style } from "../../lib/help/layout.ts";
@@ -15,18 +14,18 @@ export interface Watched {
   readonly command: string;
   readonly everyMs: number;
   readonly style: Style;
-  /** Whether changes are marked; not where all changes all the time. */
+  /** Whether changes are marked; not for measurements. */
   readonly marks?: boolean;
-  /** Returns the lines of this moment. */
+  /** Return the current lines. */
   look(): Promise<readonly string[]>;
 }
 
-/** Looks until a signal ends the process. Rejects with what cannot get better by waiting. */
+/** Refresh until a signal ends the process. Reject with errors that waiting cannot cure. */
 export function watch(watched: Watched): Promise<void> {
   return process.stdout.isTTY ? watchInPlace(watched) : watchLines(watched);
 }
 
-/** The lines of a look; or why there are none, for a router that may come back. */
+/** Return the lines, or why there are none from a router that may come back. */
 async function lookOnce(watched: Watched): Promise<{ lines: readonly string[] } | { away: string }> {
   try {
     return { lines: await watched.look() };
@@ -55,7 +54,7 @@ async function watchInPlace(watched: Watched): Promise<void> {
       if ("lines" in seen) {
         awaySince = undefined;
         const lines = watched.marks === false ? seen.lines.map(plain) : changes.next(seen.lines);
-        shown = mark || watched.marks === false ? lines : lines.map(starred);
+        shown = mark || watched.marks === false ? lines : lines.map(withAsterisk);
       } else {
         awaySince ??= new Date().toTimeString().slice(0, 8);
         shown = [plain(`${seen.away}`), plain(`since ${awaySince}; trying again`)];
@@ -69,11 +68,12 @@ async function watchInPlace(watched: Watched): Promise<void> {
   }
 }
 
-/** As it stands. */
+/** Return a line without marks. */
 const plain = (text: string): MarkedLine => ({ text, marks: [] });
 
-/** Without colour, an asterisk is in front of what has changed. */
-const starred = ({ text, marks }: MarkedLine): MarkedLine => plain(`${marks.length > 0 ? "*" : " "} ${text}`);
+/** Without colour, an asterisk marks changed lines. */
+const withAsterisk = ({ text, marks }: MarkedLine): MarkedLine =>
+  plain(`${marks.length > 0 ? "*" : " "} ${text}`);
 
 async function watchLines(watched: Watched): Promise<void> {
   const changes = new Changes();
@@ -100,7 +100,7 @@ async function watchLines(watched: Watched): Promise<void> {
   }
 }
 
-/** Prints what each look returns as one line of JSON, until a signal ends the process. */
+/** Print each result as one line of JSON, until a signal ends the process. */
 export async function watchJson(
   command: string,
   everyMs: number,
@@ -126,7 +126,7 @@ export async function watchJson(
   }
 }
 
-/** Ctrl-C is how it ends well; a reader that has gone (`| head`) ends it, too. Returns what undoes this. */
+/** End on signals, with exit code 0 for Ctrl-C, and when the reader has gone (`| head`). Return the undo. */
 function endOnSignals(restore: () => void): () => void {
   const finish = (code: number) => () => {
     restore();

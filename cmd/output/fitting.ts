@@ -6,26 +6,26 @@ export interface MarkedLine {
   readonly marks: readonly (readonly [from: number, to: number])[];
 }
 
-/** In front of what a line goes on with. */
+/** Indent of a continuation. */
 const INDENT = "       ";
-/** A terminal so narrow is not wrapped for. */
+/** No wrapping below this width. */
 const LEAST_COLUMNS = 20;
 
-/** Columns of a terminal that says that it has none, as a serial console does. */
+/** Columns of a terminal that reports none, as a serial console. */
 export const DEFAULT_COLUMNS = 80;
 
 export const columnsOf = ({ columns }: { readonly columns?: number }): number => columns || DEFAULT_COLUMNS;
 
 const width = (text: string) => Bun.stringWidth(text);
 
-/** Cuts text without escapes to so many columns. */
+/** Cut text without escapes to so many columns. */
 export function cut(text: string, columns: number): string {
   if (width(text) <= columns) return text;
-  return `${beginning(text, columns - 1)}…`;
+  return `${prefix(text, columns - 1)}…`;
 }
 
-/** As much of the text as takes so many columns at most. */
-function beginning(text: string, columns: number): string {
+/** Return the longest prefix of a text that fits. */
+function prefix(text: string, columns: number): string {
   let [taken, used] = ["", 0];
   for (const character of text) {
     used += width(character);
@@ -35,13 +35,13 @@ function beginning(text: string, columns: number): string {
   return taken;
 }
 
-/** The rows that a line takes, broken at spaces where there are any. */
+/** Wrap a line, at spaces if possible. */
 export function wrapped({ text, marks }: MarkedLine, columns: number): MarkedLine[] {
   if (width(text) <= columns || columns < LEAST_COLUMNS) return [{ text: cut(text, columns), marks }];
   const rows: MarkedLine[] = [];
   for (let from = 0; from < text.length; ) {
     const indent = from === 0 ? "" : INDENT;
-    const fitting = beginning(text.slice(from), columns - indent.length);
+    const fitting = prefix(text.slice(from), columns - indent.length);
     const end = from + breakOf(fitting, text[from + fitting.length] ?? " ");
     rows.push({
       text: indent + text.slice(from, end),
@@ -56,14 +56,14 @@ export function wrapped({ text, marks }: MarkedLine, columns: number): MarkedLin
   return rows;
 }
 
-/** Where to break what fits, with this character behind it: at its last space, but none in the margin of the line. */
+/** Return where to break a fitting prefix, before the character `next`: at its last space, except in the margin. */
 function breakOf(fitting: string, next: string): number {
   const margin = fitting.length - fitting.trimStart().length;
   const space = next === " " ? -1 : fitting.lastIndexOf(" ");
   return space > margin ? space : fitting.length;
 }
 
-/** A row with what is marked in it shown as such. */
+/** Render a row with its marks. */
 export function shown({ text, marks }: MarkedLine, mark: (text: string) => string): string {
   let [row, at] = ["", 0];
   for (const [from, to] of marks.filter(([begin]) => begin < text.length)) {
@@ -73,7 +73,7 @@ export function shown({ text, marks }: MarkedLine, mark: (text: string) => strin
   return row + text.slice(at);
 }
 
-/** Text with its lines wrapped to so many columns. */
+/** Wrap all lines of a text. */
 export function fit(text: string, columns: number): string {
   return text
     .split("\n")

@@ -7,20 +7,20 @@ const MAX_ADDRESSES = 64;
 export const CniCall = v.object({
   variables: v.record(v.pipe(v.string(), v.startsWith("CNI_")), v.string()),
   input: v.string(),
-  /** Which network namespace CNI_NETNS is, as the plugin sees it: the inode; "" where there is none. */
+  /** Inode of the network namespace CNI_NETNS in the plugin's view; "" without one. */
   namespace: v.optional(v.string(), ""),
 });
 
-/** A call of the CNI plugin that it would have the router run. */
+/** A call that the CNI plugin hands over to the router. */
 export type CniCall = v.InferOutput<typeof CniCall>;
 
-/** Answer of a CNI call: what the plugin is to print, and its exit code. */
+/** Result of a CNI call: the plugin's output and exit code. */
 export interface CniOutcome {
   readonly output: string;
   readonly code: number;
 }
 
-/** What a container was given by 'weave attach'; `asked`: somebody chose the address. */
+/** Addresses given to a container by 'weave attach'; `asked`: chosen by the user. */
 export const NotedAttachment = v.object({
   addresses: v.pipe(
     v.array(v.object({ cidr: v.string(), asked: v.boolean() })),

@@ -4,7 +4,7 @@ import type { Failure } from "../sys/failure.ts";
 import { NotRootError } from "../sys/rights.ts";
 import { controlSocket } from "./paths.ts";
 
-/** The router cannot be asked: it does not run, or not here. */
+/** No router runs on this host. */
 export class RouterDownError extends Error {
   override readonly name = "RouterDownError";
   readonly failure: Failure = "not-running";
@@ -38,9 +38,9 @@ export class ApiError extends Error {
 /** Status of an ApiError for a call that timed out. */
 export const NO_ANSWER = 504;
 /** Interval of liveness probes during a call. */
-const PROBE_AFTER_MS = 1_000;
+const LIVENESS_INTERVAL_MS = 1_000;
 /** Time-out of a liveness probe. */
-const SILENT_MS = 4_000;
+const LIVENESS_TIMEOUT_MS = 4_000;
 
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
 
@@ -48,13 +48,13 @@ export interface CallOptions {
   readonly form?: URLSearchParams;
   readonly body?: string;
   readonly accept?: string;
-  /** Gives up after so many milliseconds; a request for an address may rightly take long. */
+  /** Timeout in ms, default none: a request for an address may wait for other hosts. */
   readonly timeoutMs?: number;
 }
 
 export type ApiClient = (method: Method, path: string, options?: CallOptions) => Promise<string>;
 
-/** Who holds which addresses ("10.32.0.1/12") on this host, by the holders' ids. Throws as the client does. */
+/** Return the addresses ("10.32.0.1/12") on this host by holder ID. Throws as the client does. */
 export async function holders(api: ApiClient, options: CallOptions = {}): Promise<Map<string, string[]>> {
   const { owned } = JSON.parse(await api("GET", "/ip", options)) as {
     owned: { containerid: string; addrs: string[] }[];
@@ -75,9 +75,9 @@ export function apiClient(socket = controlSocket()): ApiClient {
         ? undefined
         : setTimeout(() => giveUp.abort(noAnswer(timeoutMs, method, path)), timeoutMs);
     const watch = setTimeout(async () => {
-      while (!giveUp.signal.aborted && (await isAlive(socket))) await Bun.sleep(PROBE_AFTER_MS);
+      while (!giveUp.signal.aborted && (await isAlive(socket))) await Bun.sleep(LIVENESS_INTERVAL_MS);
       giveUp.abort(new RouterSilentError(socket));
-    }, PROBE_AFTER_MS);
+    }, LIVENESS_INTERVAL_MS);
     try {
       const response = await fetch(`http://localhost${path}`, {
         unix: socket,
@@ -112,7 +112,7 @@ async function isAlive(socket: string): Promise<boolean> {
   try {
     const answer = await fetch("http://localhost/healthz", {
       unix: socket,
-      signal: AbortSignal.timeout(SILENT_MS),
+      signal: AbortSignal.timeout(LIVENESS_TIMEOUT_MS),
     });
     return answer.ok;
   } catch {

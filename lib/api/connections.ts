@@ -1,4 +1,4 @@
-// "weave status connections": the lines of the original, and behind them what it did not tell; on a terminal with a
+// "weave status connections": the original's lines, followed by new facts; on a terminal with a
 // heading and more lines for each.
 import { paragraph } from "../log/paragraph.ts";
 import { printedLines } from "../log/printable.ts";
@@ -7,7 +7,7 @@ import type { LostReport, RefusedReport, VitalsReport } from "../mesh/report/pee
 import { ageText, rateText, roundTripText } from "./quantities.ts";
 import type { Report } from "./report.ts";
 
-/** Of what is below a line on a terminal. */
+/** Indent of details below a connection. */
 const INDENT = 5;
 
 const front = (outbound: boolean, address: string, state: string) =>
@@ -17,7 +17,7 @@ const named = ({ Name, NickName }: { Name: string; NickName: string }) => `${Nam
 
 const toTheSecond = (time: string) => time.replace(/\.\d+/, "");
 
-/** Attributes in order of their names, without why a better overlay is not in use. */
+/** Attributes in order of their names, without the reason for a slower overlay. */
 function attributes({ Attrs }: ConnectionReport): string[] {
   const { name, reason, ...shown } = Attrs ?? {};
   return Object.entries(shown)
@@ -46,8 +46,8 @@ function refusedLine({ Address, Outbound, Peer, Reason, Remedy, Since }: Refused
   return `${front(Outbound, Address, "refused")} ${who}since ${toTheSecond(Since)}: ${Reason}; ${Remedy}`;
 }
 
-/** Refused hosts without a line as a target: that tells the cause and the remedy, too. */
-function callers({ Connections, Refused = [] }: Report["Router"]): RefusedReport[] {
+/** Refused hosts that have no line as a target, which would show cause and remedy. */
+function untargetedRefusals({ Connections, Refused = [] }: Report["Router"]): RefusedReport[] {
   const shown = new Set(Connections.map(({ Address }) => Address));
   return Refused.filter(({ Address }) => !shown.has(Address));
 }
@@ -57,11 +57,11 @@ export function connectionsText({ Router }: Report): string {
   return printedLines([
     ...Router.Connections.map(connectionLine),
     ...(Router.Lost ?? []).map(lostLine),
-    ...callers(Router).map(refusedLine),
+    ...untargetedRefusals(Router).map(refusedLine),
   ]);
 }
 
-/** For people: a heading, the beginning of the same lines, and what is known of each below it. */
+/** For people: a heading, the same columns, and details below each line. */
 export function connectionsTable({ Router }: Report): string {
   const secrecy = Router.Encryption ? `${"ENCRYPTION".padEnd(11)} ` : "";
   return printedLines([
@@ -73,7 +73,7 @@ export function connectionsTable({ Router }: Report): string {
       `${front(Outbound, Address, "lost")} ${named(peer)}`,
       ...below(`at ${toTheSecond(At)}: ${Reason}`, Remedy),
     ]),
-    ...callers(Router).flatMap(({ Address, Outbound, Peer, Since, Reason, Remedy }) => [
+    ...untargetedRefusals(Router).flatMap(({ Address, Outbound, Peer, Since, Reason, Remedy }) => [
       `${front(Outbound, Address, "refused")} ${Peer ? named(Peer) : ""}`.trimEnd(),
       ...below(`since ${toTheSecond(Since)}: ${Reason}`, Remedy),
     ]),

@@ -1,4 +1,4 @@
-// What is said of a part of the status that has nothing in it.
+// Texts for empty parts of the status.
 import { ipamStatus } from "./health.ts";
 import type { Report } from "./report.ts";
 

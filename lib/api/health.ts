@@ -2,7 +2,7 @@
 import type { IpamReport } from "../ipam/report.ts";
 import type { Report } from "./report.ts";
 
-/** Where the division of the range stands, in words. */
+/** Return the state of address allocation, in words. */
 export function ipamStatus({ Entries, PendingAllocates, Paxos, WaitsFor }: IpamReport): string {
   if (Entries) {
     if (!Entries.some((entry) => entry.Size > 0 && entry.IsKnownPeer)) {
@@ -25,7 +25,7 @@ export function healthText({ Ready, Problems = [], IPAM, Router }: Report): stri
   const ring = IPAM ? ipamStatus(IPAM) : "idle";
   if (ring !== "ready" && ring !== "idle") return `no address can be given out: ${ring}`;
   const established = Router.Connections.filter(({ State }) => State === "established");
-  // What was asked for is not worth a word.
+  // Sleeve by configuration is no problem.
   const slow = established.filter(({ Trouble }) => Trouble && Trouble.Cause !== "switched off").length;
   if (slow === 0) return "all is well";
   return `all is well, but ${slow} of ${established.length} connections by sleeve; 'weave status connections' says why`;

@@ -1,10 +1,10 @@
-/** A request that is answered with an error; the message is the answer. */
+/** A request answered with an error; the message is the body. */
 export class HttpError extends Error {
   override readonly name = "HttpError";
-  /** Whether the log says it, too. */
+  /** Whether to log it. */
   readonly logged: boolean;
 
-  /** A request that is wrong (400) is logged unless `logged` says otherwise, one for what is not there is not. */
+  /** By default, only bad requests (400) are logged. */
   constructor(
     readonly status: number,
     message: string,

@@ -1,9 +1,9 @@
-// Where the control API is to be had: on a Unix socket, which can do everything; on TCP, for reading; and without a socket.
+// Listeners of the control API: a Unix socket with full access, TCP for reading, and a client without a socket.
 import { isIP } from "node:net";
 import { systemClock } from "../clock/clock.ts";
 import { HTTP_SERVER, requestUrl } from "../sys/httpserver.ts";
 import { type ApiClient, ApiError, NO_ANSWER } from "./client.ts";
-import { ReadingTime } from "./readingtime.ts";
+import { ReadBudget } from "./readbudget.ts";
 import { type Api, answer, routeOf } from "./server.ts";
 
 // A form with a few peers, a network configuration, or nothing.
@@ -40,7 +40,7 @@ async function answerCaller(request: Request, target: Api): Promise<Response> {
   return answer(request, target);
 }
 
-/** Serves everything on a Unix socket that only root can open. */
+/** Serve everything on a Unix socket that only root can open. */
 export function serveUnix(path: string, target: Api): Bun.Server<undefined> {
   return Bun.serve({
     ...HTTP_SERVER,
@@ -58,7 +58,7 @@ export interface TcpAccess {
   readonly port: number;
   /** Lets requests change things; else they can only look. */
   readonly writes: boolean;
-  /** Serves status, report, metrics and probes alone, as the original does beside its control API. */
+  /** Serve status, report, metrics and probes alone, as the original does beside its control API. */
   readonly statusOnly?: boolean;
 }
 
@@ -67,17 +67,17 @@ const LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"];
 const isLoopback = (address: string) => /^(?:::ffff:)?127\.|^::1$|^localhost$/.test(address);
 
 /**
- * Serves on TCP. Requests that a page in somebody's browser could have made are refused: those for another host's
- * name (DNS rebinding) and those with a foreign origin. On loopback, so are those of other addresses: with route_localnet,
- * which kube-proxy sets, the kernel takes packets of containers to 127.0.0.1 (CVE-2020-8558).
+ * Serve on TCP. Requests that a web page could forge are refused: those for another host's name (DNS rebinding) and
+ * those with a foreign origin. On loopback, so are those of other addresses: with route_localnet, which kube-proxy
+ * sets, the kernel takes packets of containers to 127.0.0.1 (CVE-2020-8558).
  */
 export function serveTcp(access: TcpAccess, target: Api): Bun.Server<undefined> {
   const names = [...LOCAL_NAMES, access.hostname];
   const foreign = (host: string | null) => host !== null && !names.includes(host.replace(/:\d+$/, ""));
-  // Another name can be made to mean us, an address cannot.
+  // DNS rebinding needs a name, so addresses are safe.
   const isAddress = (host: string | null) => isIP(host?.replace(/:\d+$/, "") ?? "") !== 0;
   const local = isLoopback(access.hostname);
-  const time = new ReadingTime(systemClock.now);
+  const time = new ReadBudget(systemClock.now);
   return Bun.serve({
     ...HTTP_SERVER,
     hostname: access.hostname,
@@ -103,7 +103,7 @@ export function serveTcp(access: TcpAccess, target: Api): Bun.Server<undefined> 
           status: 403,
         });
       }
-      // Who does not read an answer of megabytes is not to have it kept: these keep their time-out.
+      // Large answers keep their timeout, so that a slow reader does not hold them in memory.
       if (request.method === "GET" && route?.costly) return time.spend(() => answerCaller(request, target));
       // Waiting for an address or a quorum may take long; a body may not.
       if (request.body === null && !route?.endless) server.timeout(request, 0);

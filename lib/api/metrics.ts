@@ -1,4 +1,4 @@
-// What a router counts, for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
+// Router metrics for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
 import { Counter, Gauge, Registry } from "prom-client";
 import { systemClock } from "../clock/clock.ts";
 import type { IpamReport } from "../ipam/report.ts";
@@ -6,7 +6,7 @@ import { unexpectedErrors } from "../log/unexpected.ts";
 import type { ConnectionReport } from "../mesh/report/connections.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { addPeerMetrics, cniText } from "./peermetrics.ts";
-import { ReadingTime } from "./readingtime.ts";
+import { ReadBudget } from "./readbudget.ts";
 import type { Report } from "./report.ts";
 
 const STATES: readonly ConnectionReport["State"][] = [
@@ -19,7 +19,7 @@ const STATES: readonly ConnectionReport["State"][] = [
 
 type MakeGauge = (name: string, help: string) => Gauge;
 
-/** Who of the owners of the range is away, and who waits for an address. */
+/** Add metrics of unreachable owners and of pending requests. */
 function addressMetrics(gauge: MakeGauge, IPAM: IpamReport): void {
   const unreachable = (IPAM.Entries ?? []).filter(({ IsKnownPeer }) => !IsKnownPeer);
   gauge("ipam_unreachable_count", "Number of unreachable peers.").set(
@@ -102,12 +102,12 @@ export async function metricsResponse(report: Report): Promise<Response> {
   return new Response(await metricsText(report), { headers });
 }
 
-/** Serves them on TCP at /metrics. */
+/** Serve them on TCP at /metrics. */
 export function serveMetrics(
   access: { readonly hostname: string; readonly port: number },
   report: () => Report,
 ): Bun.Server<undefined> {
-  const time = new ReadingTime(systemClock.now);
+  const time = new ReadBudget(systemClock.now);
   return Bun.serve({
     ...HTTP_SERVER,
     ...access,

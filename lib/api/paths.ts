@@ -1,4 +1,4 @@
-// Where the executables meet on a host. Both folders can be moved, for several networks (or tests) on one machine.
+// Paths shared by the executables. Both folders can be moved, to run several networks (or tests) on one machine.
 
 /** Sockets, pid and log: gone after a reboot. WEAVE_RUN_DIR moves it. */
 export function runDirectory(): string {
@@ -14,5 +14,5 @@ export const controlSocket = () => `${runDirectory()}/weave.sock`;
 export const pidFile = () => `${runDirectory()}/weave.pid`;
 export const logFile = () => `${runDirectory()}/weave.log`;
 export const stateFile = () => `${stateDirectory()}/weave.db`;
-/** Containers that went while no router ran; see ipam/releases.ts. */
+/** Releases of containers removed while no router ran; see ipam/releases.ts. */
 export const releaseDirectory = () => `${stateDirectory()}/releases`;

@@ -1,4 +1,4 @@
-/** There is no such peer to ping; the message says which there are. */
+/** A peer to ping is unknown or ambiguous. */
 export class PingError extends Error {
   override readonly name = "PingError";
 }

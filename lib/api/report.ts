@@ -1,5 +1,5 @@
-// The report: the whole state of a router as data, with the field names of the original (weave: prog/weaver/http.go). Each
-// room makes its own section. The status texts are made from it.
+// The report: the whole state of a router as data, with the field names of the original (weave: prog/weaver/http.go).
+// Each room makes its own section. The status texts are made from it.
 import type { Cidr } from "../address/ipv4.ts";
 import { type DnsReport, type DnsSources, dnsReport } from "../dns/report.ts";
 import type { LinkState } from "../host/ports/links.ts";
@@ -36,7 +36,7 @@ export interface Report {
   DNS?: DnsReport;
   /** Links of containers on this host. */
   Containers: ContainerReport[];
-  /** What the host's packet filter had to be told beside our own table, in words. */
+  /** Notes for the status, in words. */
   Notes: string[];
   /** Frames of containers that the programs at their ports dropped, by reason. */
   Dropped?: Record<string, number>;
@@ -63,24 +63,24 @@ export interface ReportSources {
   readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
   /** Links of containers. */
   readonly links: readonly LinkState[];
-  /** What is wrong beside that of mesh, addresses and links. */
+  /** Problems other than those of mesh, addresses and links. */
   readonly problems: readonly ProblemReport[];
   readonly notes: readonly string[];
   readonly repairs?: RepairsSources;
   /** Frames of containers that the programs at their ports dropped, by reason. */
   readonly dropped: Readonly<Record<string, number>>;
   readonly cni: readonly CniReport[];
-  /** Of the overlays, by their names. */
+  /** Diagnostics by overlay. */
   readonly diagnostics: Record<string, unknown>;
 }
 
-/** The report of this moment. */
+/** Return the current report. */
 export function makeReport(sources: ReportSources): Report {
   const router = routerReport(sources);
   return {
     Ready: sources.ready,
     Version: sources.version,
-    // There is no phoning home, and so no check.
+    // Weave does not phone home.
     VersionCheck: { Enabled: false, Success: false, NewVersion: "", NextCheckAt: "0001-01-01T00:00:00Z" },
     Router: router,
     ...(sources.allocates && { IPAM: sources.allocator.report(sources.defaultSubnet) }),
@@ -102,7 +102,7 @@ export function makeReport(sources: ReportSources): Report {
 function routerReport(sources: ReportSources): RouterReport {
   const { mesh, allocator, macs, overlay, trustedSubnets, diagnostics } = sources;
   const report = meshReport(mesh, allocator.ring.peerNames());
-  // Not by spreading it: that would make its list of peers at once.
+  // Spreading would evaluate the lazy list of peers.
   return Object.assign(report, {
     OverlayDiagnostics: diagnostics,
     TrustedSubnets: [...trustedSubnets],

@@ -10,13 +10,16 @@ export interface Call<Parameter extends string = never> {
   /** Decoded, and never empty. */
   readonly parameters: Readonly<Record<Parameter, string>>;
   readonly target: ApiTarget;
-  /** Fires when nobody waits for the answer any more. */
+  /** Fires when the caller has gone. */
   readonly signal: AbortSignal;
 }
 
 type Answer = Response | Promise<Response>;
 
-/** Handlers by method; HttpError and what the subject translates are answered as such, other errors with 500. */
+/**
+ * Handlers by method. They throw HttpError or an error that the subject translates; other errors are answered with
+ * 500.
+ */
 interface Methods<Parameter extends string> {
   GET?(call: Call<Parameter>): Answer;
   POST?(call: Call<Parameter>): Answer;
@@ -27,15 +30,15 @@ interface Methods<Parameter extends string> {
 export interface Traits {
   /** Served at --status-addr, too. */
   readonly status?: boolean;
-  /** Reading it takes time and waits for nothing: over TCP within bounds (readingtime.ts). */
+  /** Expensive and never waiting: limited over TCP (readbudget.ts). */
   readonly costly?: boolean;
-  /** Its answer has no end, and something in it every few seconds: who does not read it is cut off. */
+  /** An endless stream with data every few seconds; a reader that stops reading is disconnected. */
   readonly endless?: boolean;
-  /** Read over TCP under any host name: collectors have their own. */
+  /** Allowed over TCP under any Host: collectors use their own names. */
   readonly anyHost?: boolean;
 }
 
-/** Return the error or the answer that an error of the subject's own room stands for; undefined for others. */
+/** Translate an error of the subject's own room; return undefined for others. */
 export type Translate = (error: unknown) => HttpError | Response | undefined;
 
 export interface Route extends Traits {
@@ -50,7 +53,7 @@ type ParameterOf<Path extends string> = Path extends `${infer Segment}/${infer R
     ? Name
     : never;
 
-/** Return a function that makes routes of one subject: "/path/with/:parameters", each parameter one segment. */
+/** Return a constructor of one subject's routes: "/path/with/:parameters", each parameter one segment. */
 export function subject(translate?: Translate) {
   return <Path extends `/${string}`>(
     path: Path,
@@ -59,7 +62,7 @@ export function subject(translate?: Translate) {
   ): Route => ({ segments: path.split("/"), methods, translate, ...traits });
 }
 
-/** Return the route of a path, and the parameters as they stand in it. */
+/** Return the route of a path, and its parameters, still percent-encoded. */
 export function findRoute(
   routes: readonly Route[],
   pathname: string,

@@ -21,7 +21,7 @@ const ROUTES: readonly Route[] = [
   ...CONTAINER_ROUTES,
 ];
 
-/** A router, and the routes of rooms above this one. */
+/** A router, and routes of rooms above this one. */
 export interface Api extends ApiTarget {
   readonly routes?: readonly Route[];
 }
@@ -30,7 +30,7 @@ export interface Api extends ApiTarget {
 export const routeOf = ({ routes = [] }: Api, pathname: string) =>
   findRoute(ROUTES, pathname) ?? findRoute(routes, pathname);
 
-/** Answer a request; `signal` fires when nobody waits for it any more. Never rejects. */
+/** Answer a request; `signal` fires when the caller has gone. Never rejects. */
 export async function answer(request: Request, target: Api, signal = request.signal): Promise<Response> {
   let what = request.method;
   let found: ReturnType<typeof routeOf>;
@@ -62,7 +62,7 @@ function decoded(encoded: Readonly<Record<string, string>>): Record<string, stri
 function refusal(error: unknown, { log }: ApiTarget, what: string): Response {
   const message = reasonOf(error);
   if (!(error instanceof HttpError)) log.error(message, { request: what });
-  // Whoever can reach a port can ask for nonsense without end; the answer says what is wrong with it.
+  // Anybody who reaches a port can send bad requests without end; the answer explains them.
   else if (error.logged && what.startsWith("GET ")) log.debug(message, { request: what });
   else if (error.logged) log.warning(message, { request: what });
   return text(`${message}\n`, error instanceof HttpError ? error.status : 500);

@@ -1,4 +1,4 @@
-// What commands print with --json: a promise to scripts. Fields may be added, none is taken away or changes its meaning.
+// Output of --json, a stable interface for scripts. Fields may be added, never removed or changed in meaning.
 import * as v from "valibot";
 
 /** "10.32.0.1/12". */
@@ -43,7 +43,7 @@ export const Peers = v.object({
 export const Steps = v.object({
   done: v.boolean(),
   steps: v.array(v.string()),
-  /** What does not work for all that. */
+  /** What still does not work. */
   warnings: v.optional(v.array(v.string())),
 });
 
@@ -55,7 +55,7 @@ export const LaunchedPeer = v.object({
   address: nullable(v.string()),
   /** connected, refused, no-answer, unresolved or self. */
   state: v.string(),
-  /** Who answers there, once that is known. */
+  /** The peer there, once known. */
   name: nullable(v.string()),
   nickname: nullable(v.string()),
   /** Why it is not connected, where that is known, and what to do. */
@@ -186,7 +186,7 @@ export const Top = v.object({
     v.object({
       /** As the runtime calls it ("web", "namespace/pod"), else the beginning of its ID, or its port on the bridge. */
       name: v.string(),
-      /** Empty where nobody knows it. */
+      /** Empty if unknown. */
       id: v.string(),
       interface: v.string(),
       addresses: v.array(cidr),

@@ -13,7 +13,7 @@ function counts(values: readonly string[], keys: readonly string[]): string {
     .join(", ");
 }
 
-/** More problems than these are only counted: a liar can cause many. */
+/** Problems listed; the rest are counted, as a hostile peer can cause many. */
 const MAX_PROBLEMS = 10;
 
 const inBrackets = (text: string) => (text === "" ? "" : ` (${text})`);
@@ -80,7 +80,7 @@ function dnsOverview({ DNS: dns }: Report): string[] {
   ];
 }
 
-/** Whether all is well, and what is not. The original has no such section: its scripts look for lines, and find theirs below. */
+/** Health and problems. The original has no such section; scripts that look for its lines find them below. */
 function health(report: Report): string[] {
   const { Problems } = report;
   if (!Problems) return [];
@@ -114,7 +114,7 @@ export function peersText({ Router }: Report): string {
   return printedLines(lines);
 }
 
-/** "weave status dns": the names there are. */
+/** "weave status dns": all names. */
 export function namesText({ DNS: dns }: Report): string {
   const suffix = `.${dns?.Domain}`;
   const lines = (dns?.Entries ?? [])

@@ -52,7 +52,7 @@ export function targetsSummary({ Router }: Report): Shape<typeof Targets> {
 }
 
 export function connectionsSummary({ Router }: Report): Shape<typeof Connections> {
-  return [...connected(Router), ...absent(Router)];
+  return [...connected(Router), ...unconnected(Router)];
 }
 
 const NO_VITALS = {
@@ -69,7 +69,7 @@ const NO_VITALS = {
 };
 
 /** Peers that were lost, and hosts that are refused. */
-function absent({ Lost = [], Refused = [] }: Report["Router"]): Shape<typeof Connections> {
+function unconnected({ Lost = [], Refused = [] }: Report["Router"]): Shape<typeof Connections> {
   return [
     ...Lost.map(({ Address, Outbound, Name, NickName, Reason, Remedy, At }) => ({
       address: Address,
@@ -99,7 +99,7 @@ function connected({ Connections: all, Refused = [] }: Report["Router"]): Shape<
   const shown = all.filter(({ Peer, Address }) => Peer || !isRefused.has(Address));
   return shown.map(({ Address, Outbound, State, Info, Attrs, Peer, Trouble, Vitals }) => {
     const { name, mtu, encrypted } = Attrs ?? {};
-    // A target that waits for its first attempt has no trouble yet.
+    // A target before its first attempt has no trouble.
     const why = Trouble?.Reason ?? (Peer ? "" : Info);
     return {
       address: Address,

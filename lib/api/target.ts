@@ -1,4 +1,4 @@
-// What the control API acts on: a router, as the routes see it.
+// The router as the control API sees it.
 import type { Cidr, IPv4 } from "../address/ipv4.ts";
 import type { DnsSources } from "../dns/report.ts";
 import type { Allocator } from "../ipam/allocator.ts";
@@ -16,9 +16,9 @@ export interface ApiTarget {
   readonly allocates: boolean;
   readonly defaultSubnet: Cidr;
   report(): Report;
-  /** Resolves with what is wrong with any of the peers, which stay; rejects with PeerAddressError. */
+  /** Resolve with what is wrong with any of the peers, which stay; reject with PeerAddressError. */
   connect(peers: readonly string[], replace: boolean): Promise<string[]>;
-  /** Returns those that were no targets. */
+  /** Return those that were no targets. */
   forget(peers: readonly string[]): string[];
   /** What the containers have received and sent. */
   traffic(): TrafficSample;
@@ -35,14 +35,14 @@ export interface ApiTarget {
   hide(cidr: Cidr): Promise<boolean>;
   /** False for a container that Docker or podman, where there is one, does not know or says is not running. */
   isRunning(id: string): Promise<boolean>;
-  /** Asks a peer's router; rejects with AskError or ProtocolError. */
+  /** Ask a peer's router; reject with AskError or ProtocolError. */
   ask(peer: PeerName, subject: string, body: unknown, timeoutMs: number): Promise<unknown>;
-  /** Sends probes to peers, all where none is named; rejects with PingError for one that there is not. */
+  /** Send probes to peers, all where none is named; reject with PingError for one that there is not. */
   ping(peers: readonly string[], count: number): Promise<Shape<typeof Pings>>;
   /** Undefined where there is no DNS. */
   readonly dns: DnsSources | undefined;
-  /** Whether this host is ready for containers; it lives in any case. */
+  /** Whether this host is ready for containers. */
   isReady(): boolean;
-  /** Runs a call of the CNI plugin, for as long as its caller waits; undefined where the plugin has to run it itself. */
+  /** Run a call of the CNI plugin, for as long as its caller waits; undefined where the plugin has to run it itself. */
   cni(call: CniCall, caller: AbortSignal): Promise<CniOutcome | undefined>;
 }

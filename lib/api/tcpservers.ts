@@ -1,4 +1,4 @@
-// HTTP servers on TCP, within a bound on open files: strangers may reach them, and the process needs files itself.
+// HTTP servers on TCP with a limit on open files: strangers may reach them, and the router needs files itself.
 import { type Clock, every, systemClock } from "../clock/clock.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
@@ -20,11 +20,11 @@ export interface TcpServers {
 
 export interface TcpService {
   serve(): Server;
-  /** Nobody has asked for it: where its port is taken, it is tried again, and the rest starts without. */
+  /** Enabled by default: if its port is taken, retry, and start the rest without it. */
   readonly optional?: boolean;
 }
 
-/** Start all servers, or none; throws the error of the one that fails. */
+/** Start all servers, or none; throw the error of the one that fails. */
 export function startTcpServers(
   services: readonly TcpService[],
   log: Log,

@@ -1,4 +1,4 @@
-// What containers have received and sent since they were attached, by the counters of the kernel.
+// Traffic of containers since they were attached, from the kernel's counters.
 import * as v from "valibot";
 import { formatCidr } from "../address/ipv4.ts";
 import type { LinkState } from "../host/ports/links.ts";
@@ -26,7 +26,7 @@ export const TrafficSample = v.object({
       receivedPackets: count,
       sentPackets: count,
       receivedDropped: count,
-      /** With what anti-spoofing and storm control dropped. */
+      /** Includes drops by anti-spoofing and storm control. */
       sentDropped: count,
     }),
   ),

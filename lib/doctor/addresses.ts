@@ -16,10 +16,10 @@ export const IpamSchema = v.object({
 type Ipam = v.InferOutput<typeof IpamSchema>;
 
 const CHECK = "addresses";
-/** Share of the range that nobody can reach and that is worth a warning. */
+/** Unreachable share of the range that is worth a warning. */
 const UNREACHABLE = 0.05;
 
-/** `obstacle`: why a container would get no address now, as the router tells it. */
+/** `obstacle`: why no address can be allocated now, from the router. */
 export function addressFindings(ipam: Ipam, obstacle?: Trouble): Finding[] {
   const undivided = divisionFinding(ipam);
   if (undivided) return [undivided];
@@ -30,7 +30,7 @@ export function addressFindings(ipam: Ipam, obstacle?: Trouble): Finding[] {
   ];
 }
 
-/** The peers have not agreed on how the range is divided, and somebody waits for that. */
+/** The range is not divided yet, and a request waits for it. */
 function divisionFinding({ Entries, Paxos, Range, WaitsFor = [] }: Ipam): Finding | undefined {
   if (Entries || !Paxos) return undefined;
   if (WaitsFor.length > 0) {

@@ -1,4 +1,4 @@
-// Does what the doctor has listed, and nothing else: what has changed since it was looked at is left alone.
+// Apply the planned fixes, and nothing else: objects that changed since they were examined are left alone.
 import { rmSync } from "node:fs";
 import { installConfig, installPlugin } from "../cni/setup.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
@@ -15,12 +15,12 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/sock
 import { reasonOf } from "../sys/reason.ts";
 import type { Fix, PlannedFix } from "./fix.ts";
 
-/** What became of a fix; `error`: why it could not be done. */
+/** Outcome of a fix; `error`: why it failed. */
 export interface FixOutcome extends PlannedFix {
   readonly error?: string;
 }
 
-/** Does what was planned, one after the other; one that fails keeps none from being done. */
+/** Apply the planned fixes in order; a failure does not stop the rest. */
 export function applyFixes(planned: readonly PlannedFix[]): FixOutcome[] {
   return planned.map((each) => {
     try {
@@ -32,7 +32,7 @@ export function applyFixes(planned: readonly PlannedFix[]): FixOutcome[] {
   });
 }
 
-/** Applies one; throws, with the reason, where it cannot. */
+/** Apply a fix; throw the reason if it fails. */
 function applyFix(fix: Fix): void {
   switch (fix.action) {
     case "set-sysctl":

@@ -1,5 +1,5 @@
-// What somebody who is to find a fault needs to see of a host: status, report, findings, log and the kernel's state, without
-// secrets. A part that cannot be had says why; the others are there all the same.
+// Contents of a bug report: status, report, findings, log and the kernel's state, without secrets.
+// A part that is not available says why.
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { join } from "node:path";
 import type { ApiClient } from "../api/client.ts";

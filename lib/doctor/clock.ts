@@ -1,11 +1,11 @@
-// The host's clock: peers whose clocks are more than an hour apart do not believe each other (weave: ipam/allocator.go).
+// The host's clock: peers reject gossip from clocks more than an hour off (weave: ipam/allocator.go).
 import { trySyscall } from "../sys/syscall.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 
 /** struct timex (linux/timex.h) is shorter; what adjtimex(2) returns while nothing keeps the clock. */
 const TIMEX = 256;
 const TIME_ERROR = 5;
-/** No host of ours was there before. */
+/** No clock can be right before this. */
 const EARLIEST = Date.UTC(2024, 0, 1);
 const ADVICE = "install and start an NTP client (chrony, systemd-timesyncd)";
 

@@ -1,4 +1,4 @@
-// All hosts of the network: each router is asked over the mesh how it does, and to ping all others.
+// All hosts of the network: ask each router over the mesh for its health, and to ping all others.
 import * as v from "valibot";
 import { type ApiClient, ApiError } from "../api/client.ts";
 import { type Cluster, Pings, type Shape } from "../api/shapes.ts";
@@ -38,7 +38,7 @@ const MAX_OVERLAYS = 4;
 const MAX_TEXT = 512;
 const short = (given: string | null) => given === null || given.length <= MAX_TEXT;
 
-/** A stranger's pings. */
+/** Pings of another router, bounded. */
 const TheirPings = v.pipe(
   Pings,
   v.maxLength(MAX_PINGS),
@@ -56,7 +56,7 @@ type Host = Shape<typeof Cluster>["hosts"][number];
 type Path = Shape<typeof Cluster>["paths"][number];
 type Named = Host["peer"];
 
-/** Ask all routers that can be reached. Rejects where this host's own does not answer. */
+/** Ask all routers that can be reached. Reject where this host's own does not answer. */
 export async function diagnoseCluster(api: ApiClient): Promise<Shape<typeof Cluster>> {
   const answer = await api("GET", "/report", { accept: "application/json" });
   const { Router } = v.parse(Members, JSON.parse(answer));
@@ -70,7 +70,7 @@ export async function diagnoseCluster(api: ApiClient): Promise<Shape<typeof Clus
   const asked = hosts.filter(({ state }) => state === "answers").map(({ peer }) => peer);
   const paths = await inTurns(asked, (peer) => askPings(api, peer));
   const lost = Router.Lost.map(lostHost);
-  // A peer that hangs may still tell of a connection to one that has gone.
+  // A hanging peer may still list a lost one as connected.
   const known = hosts.map((host) =>
     host.state === "silent" ? (lost.find(({ peer }) => peer.name === host.peer.name) ?? host) : host,
   );
@@ -151,7 +151,7 @@ async function askPings(api: ApiClient, from: Named): Promise<Path[]> {
     const pings = v.safeParse(TheirPings, await ask(api, from, PING_SUBJECT, PING_MS));
     return pings.success ? pings.output.map((ping) => ({ from, ping })) : [];
   } catch (error) {
-    // That it does not answer is told with the hosts.
+    // Reported with the hosts.
     if (error instanceof ApiError) return [];
     throw error;
   }

@@ -28,7 +28,7 @@ export function clusterText(found: Found): string {
   ]);
 }
 
-/** Whether any host or path has a problem; what cannot be asked is none. */
+/** Return whether any host or path has a problem; hosts that cannot be asked have none. */
 export function hasClusterProblem({ hosts, paths }: Found): boolean {
   return (
     hosts.some(({ problems }) => problems.some(({ level }) => level === "problem")) ||
@@ -60,7 +60,7 @@ function hostLines({ peer, state, version, problems, more }: Host): string[] {
 }
 
 function pathLines({ from, ping }: Path, hosts: readonly Host[]): string[] {
-  // What is wrong with a host as a whole is told with it.
+  // Problems of the whole host are listed with it.
   const told = hosts.some(({ peer, state }) => peer.name === ping.peer.name && state !== "answers");
   if (ping.overlays.length === 0 && told) return [];
   const between = `${nameOf(from)} -> ${nameOf(ping.peer)}`;

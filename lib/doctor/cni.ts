@@ -1,4 +1,4 @@
-// The folders of CNI: whether a runtime finds our plugin and our configuration there, and takes that one.
+// CNI folders: whether a runtime finds our plugin and selects our configuration.
 import {
   accessSync,
   closeSync,
@@ -22,12 +22,12 @@ interface CniFolders {
 
 /** Where runtimes look for plugins, and what is to be there. */
 export interface CniQuestions extends CniFolders {
-  /** Our plugin, as this version has it. */
+  /** The plugin of this version. */
   readonly executable: string;
   readonly hairpin: boolean;
   /** The container runtime of this host that calls CNI plugins; undefined where there is none. */
   readonly runtime: string | undefined;
-  /** The folders were named by whoever asks. */
+  /** The user named the folders. */
   readonly named: boolean;
 }
 

@@ -1,5 +1,4 @@
-// Everything that keeps a host from being one of the network, or is about to, looked at one after the other. Nothing is
-// changed by looking.
+// All checks of a host, one after the other. They change nothing.
 import { existsSync } from "node:fs";
 import type { ApiClient } from "../api/client.ts";
 import { findOriginalProcess } from "../migration/process.ts";
@@ -19,7 +18,7 @@ import { askRouter, portOf, rangeOf, routerFindings } from "./router.ts";
 
 const KUBELET = "/var/lib/kubelet";
 
-/** Look at all of it. Never rejects: what cannot be looked at is a finding. */
+/** Run all checks. Never rejects: a check that fails is a finding. */
 export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Finding[]> {
   const router = await askRouter(api);
   const report = router.state === "answers" ? router.report : undefined;
@@ -28,25 +27,25 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
   const range = rangeOf(report);
   const kubernetes = existsSync(KUBELET);
   const findings = [
-    ...tried("kernel", () => kernelFindings(encrypted)),
-    ...tried("network", () => networkFindings({ encrypted, range, kubernetes, running })),
-    ...tried("links", () => linkFindings(running, report && portOf(report))),
-    ...tried("forward", () => filterFindings(running)),
-    ...tried("firewalld", firewalldFindings),
-    ...tried("ports", () => portFindings(running)),
-    ...tried("cni", () => cniFindings(cni)),
-    ...tried("kube-proxy", () => kubeProxyFindings(range)),
-    ...tried("original", () => originalFindings(running)),
-    ...tried("leftovers", () => leftoverFindings(report && { link: portOf(report) })),
-    ...tried("clock", () => [clockFinding()]),
+    ...guarded("kernel", () => kernelFindings(encrypted)),
+    ...guarded("network", () => networkFindings({ encrypted, range, kubernetes, running })),
+    ...guarded("links", () => linkFindings(running, report && portOf(report))),
+    ...guarded("forward", () => filterFindings(running)),
+    ...guarded("firewalld", firewalldFindings),
+    ...guarded("ports", () => portFindings(running)),
+    ...guarded("cni", () => cniFindings(cni)),
+    ...guarded("kube-proxy", () => kubeProxyFindings(range)),
+    ...guarded("original", () => originalFindings(running)),
+    ...guarded("leftovers", () => leftoverFindings(report && { link: portOf(report) })),
+    ...guarded("clock", () => [clockFinding()]),
     ...routerFindings(router),
   ];
-  // The host is the original's: what ours needs could be in its way.
+  // On a host of the original, fixes could get in its way.
   return findOriginalProcess() ? findings.map(({ fixes: _, ...finding }) => finding) : findings;
 }
 
-/** That one thing cannot be looked at is a finding, too. */
-function tried(check: string, look: () => Finding[]): Finding[] {
+/** A check that fails is a finding, too. */
+function guarded(check: string, look: () => Finding[]): Finding[] {
   try {
     return look();
   } catch (error) {

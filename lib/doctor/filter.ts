@@ -1,4 +1,4 @@
-// What of the packet filter is in the way of ours, or of ours is missing in it. A router that runs puts it right itself.
+// Packet filter rules that block our traffic, or that are missing. A running router repairs its own.
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
 import { FIREWALL, firewallTable } from "../host/firewall.ts";

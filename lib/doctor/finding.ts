@@ -1,4 +1,4 @@
-// What the doctor finds: one thing that was looked at, how it is, and what to do about it where it should be otherwise.
+// Findings: what was examined, its state, and the remedy.
 
 import { printedLines } from "../log/printable.ts";
 import type { Fix } from "./fix.ts";
@@ -13,7 +13,7 @@ export interface Finding {
   readonly found: string;
   /** What to do. */
   readonly advice?: string;
-  /** What of that 'weave doctor --fix' does. */
+  /** What 'weave doctor --fix' can do. */
   readonly fixes?: readonly Fix[];
 }
 

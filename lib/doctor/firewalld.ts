@@ -1,5 +1,6 @@
-// firewalld, which rejects what is in none of its zones: what our table of nftables accepts, too. Its rules tell which zone a
-// link is in: chain filter_FORWARD_ZONES of table firewalld has a rule for each link, and last that of the default zone.
+// firewalld rejects packets of links in none of its zones, even if our nftables table accepts them. Its rules show the
+// zone of a link: chain filter_FORWARD_ZONES of table firewalld has a rule for each link, and last that of the default
+// zone.
 import { FIREWALLD } from "../host/forwarding/nft.ts";
 import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
 import { ruleList } from "../netlink/nftables/rule.ts";

@@ -1,10 +1,9 @@
-// What the doctor can put right: each action as data, listed in the words of ip, sysctl, nft and their like before
-// anything is done.
+// Fixes as data, listed in the words of ip, sysctl and nft before anything is changed.
 import type { Variant } from "../host/forwarding/table.ts";
 import { BRIDGE, FORWARDING_CHAIN, TABLE } from "../host/names.ts";
 import type { OriginalRules } from "../migration/kernel.ts";
 
-/** A link as it was when it was looked at. */
+/** A link as it was examined. */
 interface LinkSeen {
   readonly link: string;
   readonly index: number;
@@ -43,7 +42,7 @@ export interface PlannedFix {
   readonly does: string;
 }
 
-/** All that can be put right of these findings, in order, each once. */
+/** Return the fixes of these findings, in order, each once. */
 export function planFixes(
   findings: readonly { readonly check: string; readonly found: string; readonly fixes?: readonly Fix[] }[],
 ): PlannedFix[] {
@@ -57,7 +56,7 @@ export function planFixes(
   return [...planned.values()];
 }
 
-/** What is going to be done, as a command where there is one that does it. */
+/** Describe a fix, as a command if one does it. */
 export function describeFix(fix: Fix): string {
   switch (fix.action) {
     case "set-sysctl":

@@ -1,5 +1,5 @@
-// What a router tells other routers of its host's health, for weave doctor --cluster: what the doctor finds in its report,
-// small, from memory; nothing of the host is looked at for a stranger's question.
+// Health of this host for other routers' weave doctor --cluster: findings from its report,
+// bounded and from memory; a remote question never examines the host.
 import * as v from "valibot";
 import type { ApiClient } from "../api/client.ts";
 import { systemClock } from "../clock/clock.ts";
@@ -11,24 +11,24 @@ export const HEALTH_SUBJECT = "doctor";
 const MAX_FINDINGS = 32;
 /** Characters. */
 const MAX_TEXT = 400;
-/** Whoever asks gets the same answer for so long. */
+/** Lifetime of a cached answer. */
 const FRESH_MS = 2_000;
 
 const text = v.pipe(v.string(), v.maxLength(MAX_TEXT));
 
-/** The answer. Others' answers are a stranger's: what is not this is none. */
+/** The answer. Answers of other routers are validated against it. */
 export const Health = v.object({
   version: v.pipe(v.string(), v.maxLength(64)),
   findings: v.pipe(
     v.array(v.object({ check: text, level: v.picklist(["warning", "problem"]), found: text, advice: text })),
     v.maxLength(MAX_FINDINGS),
   ),
-  /** Findings that there was no room for. */
+  /** Number of findings left out. */
   more: v.pipe(v.number(), v.integer(), v.minValue(0)),
 });
 export type Health = v.InferOutput<typeof Health>;
 
-/** Returns what answers other routers; `api` is the router's own. */
+/** Return what answers other routers; `api` is the router's own. */
 export function healthAnswerer(api: ApiClient): () => Promise<Health> {
   let last: { readonly at: number; readonly answer: Promise<Health> } | undefined;
   return () => {
@@ -42,7 +42,7 @@ async function health(api: ApiClient): Promise<Health> {
   const findings = routerFindings(await askRouter(api)).flatMap(({ check, level, found, advice = "" }) =>
     level === "ok" ? [] : [{ check, level, found: cut(found), advice: cut(advice) }],
   );
-  // Problems first: they are not to be what there is no room for.
+  // Problems first, so that warnings are left out before them.
   const ordered = [
     ...findings.filter(({ level }) => level === "problem"),
     ...findings.filter(({ level }) => level === "warning"),

@@ -1,4 +1,4 @@
-// What the network needs of the kernel, tried out in a network namespace that is gone afterwards.
+// Kernel features that the network needs, tried in a temporary network namespace.
 import { closeSync, existsSync } from "node:fs";
 import { Assembler, R0 } from "../bpf/assembler.ts";
 import { liftMemoryLimit } from "../bpf/bpf.ts";
@@ -16,11 +16,11 @@ import { reasonOf } from "../sys/reason.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 
-/** A feature, the module that it is in, and what it takes to see that it is there; it throws where it is not. */
+/** A feature, its module, and a test that throws if it is missing. */
 interface Feature {
   readonly name: string;
   readonly module: string;
-  /** What does without it; undefined for what nothing does without. */
+  /** What works without it; undefined if it is required. */
   readonly without?: string;
   try(): void;
 }

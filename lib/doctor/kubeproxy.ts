@@ -1,12 +1,12 @@
-// kube-proxy on this node, by its command line and its configuration file: two of its settings do not go with a network that
-// knows who speaks to whom.
+// kube-proxy on this node, from its command line and configuration file: two of its settings break network policies,
+// which need the real source of packets.
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { AddressError, type Cidr, formatCidr, parseCidr } from "../address/ipv4.ts";
 import { processIds } from "../sys/processes.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 
-/** What we want to know of it. */
+/** Settings of kube-proxy. */
 export interface KubeProxy {
   readonly masqueradeAll: boolean;
   readonly clusterCidr: string;
@@ -19,7 +19,7 @@ const Configuration = v.object({
   nftables: v.nullish(v.object({ masqueradeAll: v.nullish(v.boolean(), false) })),
 });
 
-/** Reads a command line, and the configuration file that it names by `read`. */
+/** Read a command line, and the configuration file that it names by `read`. */
 export function readKubeProxy(args: readonly string[], read: (file: string) => string): KubeProxy {
   const value = (name: string) => {
     for (const [i, arg] of args.entries()) {

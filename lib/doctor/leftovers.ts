@@ -1,4 +1,4 @@
-// What the original, or a router of ours that was killed, has left on this host and nobody needs any more.
+// Leftovers of the original, or of a router of ours that was killed.
 import { existsSync } from "node:fs";
 import { controlSocket, pidFile } from "../api/paths.ts";
 import { FIREWALL } from "../host/firewall.ts";
@@ -14,14 +14,14 @@ import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 
 /** A router that runs, by the link that it forwards by: "vxlan-6784". */
-export interface RouterSeen {
+export interface RunningRouter {
   readonly link: string;
 }
 
 const deletes = ({ name, index, kind }: Link): Fix => ({ action: "delete-link", link: name, index, kind });
 
 /** `router`: ours, where it runs and answers. */
-export function leftoverFindings(router: RouterSeen | undefined): Finding[] {
+export function leftoverFindings(router: RunningRouter | undefined): Finding[] {
   using route = new NetlinkSocket(NETLINK_ROUTE);
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   const links = linkList(route);
@@ -52,7 +52,7 @@ function inTheWay(bridge: Link | undefined): Finding[] {
 function staleLinks(
   links: readonly Link[],
   bridge: Link | undefined,
-  router: RouterSeen | undefined,
+  router: RunningRouter | undefined,
   running: boolean,
 ): Finding[] {
   const ours = links.filter(({ name, vxlan }) => vxlan?.external && name === vxlanName(vxlan.port));
@@ -103,12 +103,12 @@ function staleFilter(nf: NetlinkSocket): Finding[] {
   ];
 }
 
-/** `running`: our router, which removes what is left itself once it carries traffic. */
+/** `running`: our router, which removes leftovers itself once it carries traffic. */
 export function originalFindings(running: boolean): Finding[] {
   const original = findMigration();
   if (!original) return [ok("original", "nothing of the original Weave Net is left")];
   const { links, rules, sets } = original.kernel;
-  // With its state it is to be taken over from, not removed.
+  // With its state there, migrate instead of removing it.
   const over = original.file === undefined && !running;
   const removals: readonly Fix[] = [
     ...linksNamed(links).map(deletes),

@@ -1,5 +1,5 @@
-// The links that frames between hosts take: the bridge, and the port of it that other hosts are behind. A router that is
-// well puts them back within milliseconds; one that is stopped or hangs does not.
+// Links that carry frames between hosts: the bridge and its overlay port. A healthy router
+// restores them within milliseconds; one that is stopped or hangs does not.
 import { BRIDGE } from "../host/names.ts";
 import { type Link, linkList } from "../netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
@@ -16,7 +16,7 @@ export function linkFindings(running: boolean, port: string | undefined): Findin
 
 export function linkProblems(links: readonly Link[], running: boolean, port: string | undefined): Finding[] {
   const bridge = links.find(({ name, kind }) => name === BRIDGE && kind === "bridge");
-  // A host that was never one of the network, or is no longer.
+  // A host that is not part of the network.
   if (!bridge && !running) return [];
   const advice = running
     ? "the router does not restore it: see 'repairs' and 'weave logs'; 'weave stop' and 'weave launch' recreate it"

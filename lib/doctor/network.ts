@@ -1,4 +1,4 @@
-// What of the host's own network is in the way of ours, or was turned off: MTU, forwarding, filters.
+// Settings of the host's own network that break ours: MTU, forwarding, filters.
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
 import { hasModule } from "../host/modules.ts";
@@ -53,7 +53,7 @@ function uplinks(route: NetlinkSocket): Link[] {
 function mtu(route: NetlinkSocket, { encrypted, running }: NetworkQuestions): Finding {
   const bridge = linkByName(route, BRIDGE);
   const wanted = Number(process.env["WEAVE_MTU"]) || undefined;
-  // Until there is a port on it, a bridge has no MTU to speak of.
+  // Without a port, the MTU of a bridge means nothing.
   const own = bridge && bridge.mtu <= 9_600 ? bridge.mtu : (wanted ?? DEFAULT_MTU);
   const around = ENCAPSULATION + (encrypted ? ENCRYPTION : 0);
   const smallest = uplinks(route).sort((a, b) => a.mtu - b.mtu)[0];
@@ -85,7 +85,9 @@ function overlap(route: NetlinkSocket, range: Cidr | undefined): Finding[] {
   ];
 }
 
-/** Packets are dropped on a link unless the way back is by it: the stricter number is the lower one, the higher counts. */
+/**
+ * Packets are dropped on a link unless the way back is by it: the stricter number is the lower one, the higher counts.
+ */
 function isStrict(link: string): boolean {
   const [all, own] = ["all", link].map((name) => sysctlGet(`net/ipv4/conf/${name}/rp_filter`));
   return own !== undefined && Math.max(Number(all ?? 0), Number(own)) === STRICT;

@@ -15,11 +15,11 @@ const CHECK = "connections";
 /** A router of an earlier version tells no remedy. */
 const LOGS = "'weave logs', here and there, says more";
 
-/** `told`: addresses that problems are reported of already; that of a refused peer is among them, with its cause. */
+/** `told`: addresses of peers that problems are reported for already, such as refused ones. */
 export function connectionFindings(connections: readonly Connection[], told: ReadonlySet<string>): Finding[] {
   return connections.flatMap((connection) => {
     if (connection.State === "failed" || connection.State === "retrying")
-      // All hosts may be launched with one list of peers, in which each finds itself.
+      // Hosts are often launched with one list of peers, which contains each of them.
       return told.has(connection.Address) || connection.Trouble?.Cause === "self"
         ? []
         : [failing(connection)];

@@ -1,4 +1,4 @@
-// Who has the ports that the network takes.
+// Programs that occupy the network's ports.
 import { type Protocol, programOf, takenPorts } from "../sys/portholder.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 

@@ -1,8 +1,8 @@
-// Secrets out of a text that leaves the host: those that are known, and what looks like one.
+// Redaction of text that leaves the host: known secrets, and whatever looks like one.
 
-/** In the place of a secret. */
+/** Replacement of a secret. */
 const REDACTED = "[redacted]";
-/** A shorter password would be found in every other word. */
+/** A shorter password would match parts of ordinary words. */
 const MIN_LENGTH = 4;
 
 /** What follows these, up to the next space, quote or comma, is secret. */
@@ -12,7 +12,7 @@ const NAMED =
 const TOKEN = /\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g;
 const KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g;
 
-/** Returns the text without these secrets, in clear, in base64 or as part of an address, and without what looks like one. */
+/** Redact these secrets, in clear, in base64 or percent-encoded, and whatever looks like one. */
 export function redact(text: string, secrets: readonly string[]): string {
   const known = secrets
     .filter((secret) => secret.length >= MIN_LENGTH)

@@ -1,8 +1,8 @@
-// What others have changed of the kernel's state, and the router has put right or cannot: by what it reports.
+// Kernel state changed by other programs, repaired by the router or not, from its report.
 import * as v from "valibot";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 
-/** How long a repair is worth a word. */
+/** Age up to which a repair is reported. */
 const RECENT_MS = 60 * 60_000;
 /** Objects that are named. */
 const MAX_OBJECTS = 5;
@@ -52,7 +52,7 @@ export function repairFindings(repairs: RepairsSeen, now: number): Finding[] {
   ];
 }
 
-/** What was put right lately, by object, that last changed first. */
+/** Recent repairs by object, the latest first. */
 function recent({ Latest }: RepairsSeen, now: number): Finding[] {
   const objects = new Map<string, { times: number; last: RepairsSeen["Latest"][number] }>();
   for (const last of Latest) {

@@ -1,4 +1,4 @@
-// The router of this host: whether it runs and answers, and what it says of itself.
+// The router of this host: whether it runs and answers, and the findings of its report.
 import { existsSync } from "node:fs";
 import * as v from "valibot";
 import { parseCidr } from "../address/ipv4.ts";
@@ -39,14 +39,14 @@ export type RouterState =
   | {
       readonly state: "answers";
       readonly report: RouterSeen;
-      /** Why a container would get no address now, in the router's words. */
+      /** Why no address can be allocated now. */
       readonly obstacle: Trouble | undefined;
     }
   /** It runs and does not answer; `stopped`: by a signal. */
   | { readonly state: "silent"; readonly pid: number | undefined; readonly stopped: boolean }
   /** It has the instance's lock, and no control socket. */
   | { readonly state: "no socket"; readonly pid: number | undefined }
-  /** It answers with an error, or with what is no report. */
+  /** It answers with an error, or not with a report. */
   | { readonly state: "failing"; readonly reason: string }
   | { readonly state: "down"; readonly launchedBefore: boolean };
 

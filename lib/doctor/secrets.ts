@@ -1,5 +1,5 @@
-// Secrets that are known because the router, or the command that asks, was started with them: in the environment, on the command
-// line, or in a file that is named there.
+// Secrets that this command or the router was started with: in the environment, on the command line, or in a file that is
+// named there.
 import { join } from "node:path";
 import { textOf } from "../sys/textfile.ts";
 

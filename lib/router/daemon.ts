@@ -11,7 +11,7 @@ import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { SIGCONT, SIGKILL, SIGTERM } from "../sys/pidfd.ts";
 import { daemonEnvironment } from "../sys/runtime.ts";
 import { AlreadyRunningError, runningPid, runningRouter } from "./instance.ts";
-import { heardFromRouter, LAUNCHER_ENV, LAUNCHER_FD, type Warning } from "./launcher.ts";
+import { LAUNCHER_ENV, LAUNCHER_FD, launcherWarnings, type Warning } from "./launcher.ts";
 import { LOG_FLAGS, LOG_MODE } from "./logfile.ts";
 
 const START_TIMEOUT_MS = 30_000;
@@ -56,7 +56,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   });
   closeSync(log);
   const line = child.stdio[LAUNCHER_FD];
-  const warnings = line instanceof Readable ? heardFromRouter(line) : () => [];
+  const warnings = line instanceof Readable ? launcherWarnings(line) : () => [];
   const ended = new Promise<LaunchError>((resolve) => {
     child.once("error", (error) => resolve(new LaunchError(error.message, 1)));
     child.once("exit", async (code, signal) => {

@@ -31,7 +31,7 @@ export type Warning = v.InferOutput<typeof Warning>;
  * Return a log that also writes warnings and errors to the launcher's pipe, if there is one, for the first 10 s: the text,
  * and of the fields only those that name a peer.
  */
-export function toldToLauncher(log: Log): Log {
+export function reportToLauncher(log: Log): Log {
   const told = process.env[VARIABLE] === String(LAUNCHER_FD);
   // A router that restarts in place must not write to another file of this number.
   delete process.env[VARIABLE];
@@ -58,7 +58,7 @@ export function toldToLauncher(log: Log): Log {
 }
 
 /** Collect the warnings that a router writes to the pipe; the function returns those so far, each once. */
-export function heardFromRouter(line: Readable): () => Warning[] {
+export function launcherWarnings(line: Readable): () => Warning[] {
   let text = "";
   line.setEncoding("utf8");
   line.on("data", (chunk: string) => {

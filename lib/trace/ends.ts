@@ -40,14 +40,14 @@ export async function findSource(lookups: Lookups, report: Report, name: string)
 }
 
 /** Where the destination is. */
-type Whereabouts =
+type Location =
   | { readonly kind: "here" }
   | { readonly kind: "peer"; readonly name: string; readonly nickname: string }
   | { readonly kind: "nowhere"; readonly why: string };
 
 export interface Destination {
   readonly address: IPv4;
-  readonly where: Whereabouts;
+  readonly where: Location;
 }
 
 /** The other end; rejects with TraceError for a name that nobody knows. */
@@ -77,7 +77,7 @@ async function addressOfPod({ pod }: Lookups, name: string): Promise<string> {
 }
 
 /** The owner of the range that an address is in is asked first, then all others. */
-async function whereIs({ api }: Lookups, report: Report, address: string): Promise<Whereabouts> {
+async function whereIs({ api }: Lookups, report: Report, address: string): Promise<Location> {
   const number = parseIPv4(address);
   const { IPAM, Router } = report;
   const owner = (IPAM?.Entries ?? []).find(({ Token, Size }) => {
@@ -102,7 +102,7 @@ async function whereIs({ api }: Lookups, report: Report, address: string): Promi
   return { kind: "nowhere", why };
 }
 
-/** The peer that has a container; of those that answer questions. */
+/** Return the peer that has a container, among those that answer questions. */
 async function askAll(
   api: ApiClient,
   { Router }: Report,
@@ -133,13 +133,13 @@ async function askLocate(
   }
 }
 
-/** Asks a peer's router; rejects with ApiError, whose message says why there is no answer. */
+/** Ask a peer's router; reject with ApiError, whose message says why there is no answer. */
 export async function askPeer(api: ApiClient, peer: string, question: TraceQuestion): Promise<unknown> {
   const body = JSON.stringify(question);
   return JSON.parse(await api("POST", `/ask/${peer}/${TRACE_SUBJECT}`, { body }));
 }
 
-/** Why a peer's side cannot be looked at. */
+/** Return why a peer's side cannot be examined. */
 export function unseenReason(error: unknown): string {
   if (!(error instanceof ApiError)) return `its answer cannot be read: ${reasonOf(error)}`;
   if (error.status === 501)

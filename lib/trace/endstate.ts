@@ -1,4 +1,4 @@
-// The kernel state of one end: its link inside, the way from there to the other end, and its port of the bridge.
+// Kernel state of one end: its link inside, the route to the other end, and its bridge port.
 import { formatCidr, formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { findProgram, type HookLink } from "../host/ports/hook.ts";
 import { closePortMaps, mapsOf } from "../host/ports/maps.ts";
@@ -14,7 +14,10 @@ import type { EndState } from "./side.ts";
 export type Dropped = EndState["dropped"];
 export const NOTHING_DROPPED: Dropped = { spoofed: 0, protocol: 0, flood: 0 };
 
-/** Looks at an end; throws NetnsError where its namespace is gone, and NetlinkError. `before` is what its port had dropped. */
+/**
+ * Return the state of an end; `before` are drops of its port. Throw NetnsError if its namespace is gone, and
+ * NetlinkError.
+ */
 export function endState(host: NetlinkSocket, place: Place, other: IPv4, before: Dropped): EndState {
   const { container } = place;
   const port = linkByIndex(host, place.port.index) ?? place.port;
@@ -63,7 +66,7 @@ function lookFromInside({ container }: Place, other: IPv4): Pick<EndState, "insi
   };
 }
 
-/** What the program at a port does: whether it binds it to addresses, and what it has dropped so far. */
+/** Return the state of the program at a port: whether it enforces source addresses, and its drops so far. */
 export function guardAt(
   host: NetlinkSocket,
   port: HookLink,

@@ -1,8 +1,11 @@
-// The filter of packet sockets: classic BPF (linux/filter.h), so that on a busy host only what may belong to the probe reaches
-// us, and ARP about both ends; in each case also behind the four octets of sleeve's tag.
+// Filter of packet sockets: classic BPF (linux/filter.h) that passes the probe, its answers, and ARP about both ends;
+// also behind the four octets of sleeve's tag.
 import { PROTOCOL_NUMBER, type Probe } from "./probe.ts";
 
-/** BPF_LD | BPF_B/H/W | BPF_ABS, or | BPF_IND; BPF_LDX | BPF_B | BPF_MSH; BPF_JMP | BPF_JEQ/JSET | BPF_K; BPF_RET | BPF_K. */
+/**
+ * BPF_LD | BPF_B/H/W | BPF_ABS, or | BPF_IND; BPF_LDX | BPF_B | BPF_MSH; BPF_JMP | BPF_JEQ/JSET | BPF_K; BPF_RET |
+ * BPF_K.
+ */
 const OP = {
   byte: 0x30,
   half: 0x28,

@@ -1,4 +1,4 @@
-// What the kernel of this host forwards frames to other hosts by: the maps of the overlay's programs.
+// Forwarding of frames to other hosts: the maps of the overlay's programs.
 import { formatIPv4 } from "../address/ipv4.ts";
 import { programMapIds } from "../bpf/program.ts";
 import { type Link, linkList } from "../netlink/link.ts";

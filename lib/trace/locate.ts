@@ -3,7 +3,7 @@ import { type ApiClient, holders } from "../api/client.ts";
 import { findContainer } from "../container/runtime.ts";
 import { EXPOSE_ID } from "../host/names.ts";
 
-/** As much of an id as names a container. */
+/** Shortest prefix of an ID that names a container. */
 const MIN_ID = 3;
 const TIMEOUT_MS = 3_000;
 
@@ -13,7 +13,7 @@ export interface Found {
   readonly address: string;
 }
 
-/** By an address, an id or its beginning, or the name that Docker or podman knows it by. Rejects as the client does. */
+/** Find a container by address, ID or prefix of one, or by its name in Docker or podman. Rejects as the client does. */
 export async function locate(
   api: ApiClient,
   runtimes: readonly string[],

@@ -1,4 +1,4 @@
-// Looks at one host's part of a path while probes pass: the same at both ends, here and for other hosts' questions.
+// Capture on one host's part of a path while probes pass, here and for other hosts' questions.
 import type { IPv4 } from "../address/ipv4.ts";
 import type { Clock } from "../clock/clock.ts";
 import { sleep } from "../clock/clock.ts";
@@ -19,28 +19,28 @@ import type { Point, Seen, Side } from "./side.ts";
 /** Interval of looking for what was seen; for another host's question, of which there may be several. */
 const LOOK_MS = 3;
 const LOOK_FOR_OTHERS_MS = 25;
-/** What belongs to an answer, and comes behind it. */
+/** Wait for packets that follow an answer. */
 const SETTLE_MS = 30;
 const MAX_SEEN = 64;
-/** So many probes that a rule has dropped end a look, but for the one that sends them. */
+/** Dropped probes after which a capture ends, except at the sender. */
 const DROPS = 3;
 
-export interface Looking {
+export interface LookOptions {
   /** The address of this host's end. */
   readonly address: IPv4;
   /** That end; undefined where no container has the address. */
   readonly place: Place | undefined;
   readonly probe: Probe;
-  /** Nobody else on this host follows the probe through the rules. */
+  /** Trace the probe through the rules; only one capture on a host can. */
   readonly rules: boolean;
-  /** Ends the look before its time-out. */
+  /** End the capture before its timeout. */
   done(seen: readonly Seen[]): boolean;
-  /** Called once all is watched; to send probes. */
+  /** Called once the capture runs; to send probes. */
   begun?(): void;
 }
 
-/** Looks for up to `ms`; resolves with what this host has of the path. Rejects with SysError or NetlinkError. */
-export async function look(looking: Looking, clock: Clock, ms: number): Promise<Side> {
+/** Capture for up to `ms`; resolve with this host's part of the path. Reject with SysError or NetlinkError. */
+export async function look(looking: LookOptions, clock: Clock, ms: number): Promise<Side> {
   const { address, place, probe } = looking;
   using host = new NetlinkSocket(NETLINK_ROUTE);
   const before = place ? guardAt(host, place.port).dropped : NOTHING_DROPPED;
@@ -86,7 +86,7 @@ export async function look(looking: Looking, clock: Clock, ms: number): Promise<
   }
 }
 
-/** Null where the container has gone meanwhile. */
+/** Return null if the container has gone meanwhile. */
 function stateOf(...args: Parameters<typeof endState>): Side["end"] {
   try {
     return endState(...args);
@@ -96,7 +96,7 @@ function stateOf(...args: Parameters<typeof endState>): Side["end"] {
   }
 }
 
-/** Tells links of the host apart. */
+/** Return a function that maps links of the host to points of the path. */
 function hostPoints(host: NetlinkSocket, place: Place | undefined): (sighting: Sighting) => Seen {
   const points = new Map<number, { point: Point; link: string }>();
   for (const { index, name } of overlayLinks(host)) points.set(index, { point: "overlay", link: name });

@@ -5,7 +5,7 @@ import { BRIDGE, isContainerVeth } from "../host/names.ts";
 import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 
-/** A container's link: the host's end, and what is at the other one. */
+/** A container's link: both ends. */
 export interface Place {
   readonly port: Link;
   readonly container: AttachedContainer;
@@ -19,7 +19,7 @@ export interface PlaceHint {
   readonly netns: string;
 }
 
-/** The place that a hint is about, if it is still there; for a router, which has no time to look at all. */
+/** Return the place of a hint, if it is still there; for a router, which cannot afford a full scan. */
 export function placeAt(host: NetlinkSocket, { port: name, netns }: PlaceHint): Place | undefined {
   const port = linkByName(host, name);
   const container = port && lookInside(host, [{ ...port, netns }]).get(port.index);
@@ -27,9 +27,8 @@ export function placeAt(host: NetlinkSocket, { port: name, netns }: PlaceHint): 
 }
 
 /**
- * Links of containers, whatever bridge they are on, as far as their namespaces can be seen from here; takes about 1 ms for
- * each.
- * Without ports of these names.
+ * Links of containers, whatever bridge they are on, as far as their namespaces can be seen from here; takes about 1 ms
+ * for each. Without ports of these names.
  */
 export function places(host: NetlinkSocket, except: ReadonlySet<string> = new Set()): Place[] {
   const bridge = linkByName(host, BRIDGE)?.index;
@@ -46,7 +45,7 @@ export function places(host: NetlinkSocket, except: ReadonlySet<string> = new Se
   });
 }
 
-/** The one that has an address. */
+/** Return the place that has an address. */
 export function placeOf(all: readonly Place[], address: IPv4): Place | undefined {
   return all.find(({ container }) => container.addresses.some((cidr) => cidr.address === address));
 }

@@ -1,5 +1,5 @@
 // The probe: an ICMP echo request (RFC 792), a TCP SYN (RFC 9293) or a UDP datagram (RFC 768) that is told from other
-// packets by its number; and what frames say of it. Only IPv4, as all addresses of the network.
+// packets by its number; and the classification of captured frames. IPv4 only, as all addresses of the network.
 import { internetChecksum } from "../address/checksum.ts";
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
 import { viewOf } from "../bytes/view.ts";
@@ -19,8 +19,8 @@ export interface Probe {
 }
 
 /**
- * What a frame is of a probe: the probe itself, its answer, a refusal of the other end, or the word that it is too large to
- * be sent on in one piece (RFC 1191).
+ * Kinds of frames of a probe: the probe, its answer, a refusal by the other end, or the message that it is too large to
+ * be forwarded in one piece (RFC 1191).
  */
 export const SIGNS = ["probe", "answer", "refused", "too-large", "arp"] as const;
 export type Sign = (typeof SIGNS)[number];
@@ -32,8 +32,8 @@ const TCP = { flags: 13, syn: 0x02, rst: 0x04, ack: 0x10 } as const;
 const MARK = new TextEncoder().encode("weave trace ");
 
 /**
- * The probe from behind its IP header, which the kernel adds; `size` is that of the whole IP packet in bytes, as far as it
- * is larger than the headers need.
+ * Encode the probe without its IP header, which the kernel adds; `size` is that of the whole IP packet in bytes, if it
+ * is larger than the headers.
  */
 export function probePayload(probe: Probe, sequence: number, size = 0): Uint8Array {
   const { protocol, id, port, source, destination } = probe;
@@ -67,7 +67,7 @@ export function probePayload(probe: Probe, sequence: number, size = 0): Uint8Arr
   return bytes;
 }
 
-/** What an Ethernet frame (or one with the four octets of sleeve's tag in front) is of a probe; undefined for others. */
+/** Classify an Ethernet frame, with or without the four octets of sleeve's tag; return undefined for other traffic. */
 export function signOf(frame: Uint8Array, probe: Probe): Sign | undefined {
   const view = viewOf(frame);
   for (const at of [0, 4]) {

@@ -1,4 +1,4 @@
-// What routers ask each other for a trace, and the answers: read-only, and a few at a time.
+// Questions and answers between routers for a trace: read-only, and a few at a time.
 import * as v from "valibot";
 import { formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
@@ -24,9 +24,9 @@ const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
 const address = v.pipe(v.string(), v.ipv4());
 
 export const TraceQuestion = v.variant("kind", [
-  /** Which container of yours is this, by its address, id or name? */
+  /** Which container is this, by its address, ID or name? */
   v.object({ kind: v.literal("locate"), name: v.pipe(v.string(), v.minLength(1), v.maxLength(256)) }),
-  /** What do you see of this probe, to a container of yours? */
+  /** What is captured of this probe? */
   v.object({
     kind: v.literal("look"),
     source: address,
@@ -44,7 +44,7 @@ export const Located = v.object({
 });
 export type Located = v.InferOutput<typeof Located>;
 
-/** Returns what answers a router's questions; `runtimes` are the sockets of Docker and podman. */
+/** Return what answers a router's questions; `runtimes` are the sockets of Docker and podman. */
 export function traceAnswerer(
   api: ApiClient,
   runtimes: readonly string[],
@@ -88,13 +88,13 @@ const Containers = v.array(v.object({ Netns: v.string(), Port: v.string(), Addre
 
 type Known = v.InferOutput<typeof Containers>;
 
-/** Where containers are, as the router knows it. */
+/** Return where containers are, from the router's report. */
 async function knownPlaces(api: ApiClient): Promise<Known> {
   const format = encodeURIComponent("{{json .Containers}}");
   return v.parse(Containers, JSON.parse(await api("GET", `/report?format=${format}`)));
 }
 
-/** A container that was attached just now is not known yet, or without its address; to look into all would take long. */
+/** A container that was just attached is not known yet, or without its address; a full scan would take long. */
 function findPlace(host: NetlinkSocket, known: Known, address: IPv4): Place | undefined {
   const found = known.find(({ Addresses }) => Addresses.some((cidr) => parseCidr(cidr).address === address));
   if (found) return placeAt(host, { port: found.Port, netns: found.Netns });
@@ -102,7 +102,7 @@ function findPlace(host: NetlinkSocket, known: Known, address: IPv4): Place | un
   return placeOf(places(host, new Set(others)), address);
 }
 
-/** The question about a probe to another host's container. */
+/** Return the question about a probe to another host's container. */
 export function lookQuestion(probe: Parameters<typeof look>[0]["probe"], ms: number): TraceQuestion {
   const { source, destination } = probe;
   return {

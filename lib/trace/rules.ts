@@ -14,7 +14,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { PROTOCOL_NUMBER, type Probe } from "./probe.ts";
 import type { Drop, Side } from "./side.ts";
 
-/** The packets of a probe, and of its answer. */
+/** Return the flow of a probe and its answer. */
 export function flowOf({ source, destination, protocol, port, id }: Probe): Flow {
   const shared = { source, destination, protocol: PROTOCOL_NUMBER[protocol] };
   if (protocol === "icmp") return { ...shared, at: 4, forth: be16(id), back: be16(id) };
@@ -26,7 +26,7 @@ export function flowOf({ source, destination, protocol, port, id }: Probe): Flow
   };
 }
 
-/** Follows the probe through the rules; or says why that is not possible. */
+/** Trace the probe through the rules; return the reason if that is not possible. */
 export function followRules(probe: Probe): PacketTrace | string {
   try {
     return tracePackets(flowOf(probe));

@@ -17,11 +17,11 @@ import { PROTOCOL_NUMBER, type Probe, probePayload } from "./probe.ts";
 
 const IPPROTO_IP = 0;
 const IP_MTU_DISCOVER = 10;
-/** Sets "don't fragment", and takes no notice of what the kernel has learned of the path. */
+/** Set "don't fragment", and takes no notice of what the kernel has learned of the path. */
 const PMTUDISC_PROBE = 3;
 
 export interface Sender {
-  /** Sends one; returns why the kernel refused it, if it did. */
+  /** Send one; return why the kernel refused it, if it did. */
   send(sequence: number): string | undefined;
   close(): void;
 }

@@ -1,5 +1,5 @@
-// What one host has of a path: its end of it (a container, its link, the bridge port), what its kernel forwards by, and what
-// was seen there of the probe. Hosts tell each other of it, so it is a shape with bounds.
+// One host's part of a path: its end (a container, its link, the bridge port), its forwarding maps, and what
+// was captured of the probe. Routers exchange it, so the schema is bounded.
 import * as v from "valibot";
 import { SIGNS } from "./probe.ts";
 
@@ -21,7 +21,7 @@ const LinkState = v.object({
 
 /** The container that has the address. */
 export const EndState = v.object({
-  /** Whose it is, as far as that is known; else "". */
+  /** ID of the container; "" if unknown. */
   id: text(256),
   inside: v.object({
     ...LinkState.entries,
@@ -42,7 +42,7 @@ export type EndState = v.InferOutput<typeof EndState>;
 const POINTS = ["inside", "port", "overlay", "bridge", "elsewhere"] as const;
 export type Point = (typeof POINTS)[number];
 
-/** Something of the probe, where it was seen. */
+/** A frame of the probe, and where it was captured. */
 export const Seen = v.object({
   point: v.picklist(POINTS),
   sign: v.picklist(SIGNS),
@@ -73,7 +73,7 @@ export const Side = v.object({
   drops: v.pipe(v.array(Drop), v.maxLength(16)),
   /** Why rules could not be followed; null where they were. */
   unfiltered: nullable(text(256)),
-  /** weave-npc's tables are there; whether they isolate the container, by direction; or all that are waiting for policies. */
+  /** weave-npc's tables: whether they isolate the container, by direction, or all containers that wait for policies. */
   policies: nullable(v.object({ ingress: v.boolean(), egress: v.boolean(), defaultDeny: v.boolean() })),
   /** What the kernel forwards frames to the other end by; null where there are no maps. */
   forward: nullable(

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { take } from "../../cmd/steps.ts";
+import { takeSteps } from "../../cmd/steps.ts";
 import { ForeignUnitError, installService, serviceSteps } from "../../lib/deploy/service.ts";
 import { environmentFile, unitFile } from "../../lib/deploy/systemd.ts";
 import { createLog, isJournal } from "../../lib/log/log.ts";
@@ -81,7 +81,7 @@ describe("the unit", () => {
   const files = () => ({ units: join(folder, "units"), environment: join(folder, "default/weave") });
   const unit = () => join(files().units, "weave.service");
   /** Removes it; returns what was done. */
-  const removed = async () => (await take(serviceSteps(files(), settings))).did;
+  const removed = async () => (await takeSteps(serviceSteps(files(), settings))).did;
 
   test.skipIf(Bun.which("systemd-analyze") === null)("is one that systemd understands", () => {
     // A path with all that has a meaning in units.

@@ -29,7 +29,7 @@ export const apply: Command = {
     const rules = new Compiler(model, { node, legacy: options["use-legacy-netpol"] === true }).all();
     using nf = new NetlinkSocket(NETLINK_NETFILTER);
     const warning = enableBridgeNetfilter();
-    // Nobody is going to tell of those that the file does not know.
+    // No events will announce pods that the file does not contain.
     const settings = { allowMulticast: options["allow-mcast"] !== false, denyUnknown: false };
     try {
       write(nf, undefined, rules, settings);
@@ -40,7 +40,7 @@ export const apply: Command = {
     }
     if (warning) warn(`weave-npc apply: ${warning}`);
     const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);
-    // All is in force, but not as it is meant.
+    // All policies are in force, but some are not readable.
     for (const object of model.unreadable()) {
       warn(`weave-npc apply: ${problemText(object)}`);
       process.exitCode = 1;

@@ -1,4 +1,4 @@
-// The model of a cluster at one time: of a file, or of an API server as it is now.
+// Snapshot of a cluster's model, from a file or from an API server.
 import { readFileSync } from "node:fs";
 import { KubeClient } from "../../../lib/kube/client.ts";
 import { COLLECTIONS } from "../../../lib/npc/controller.ts";
@@ -10,7 +10,7 @@ import { reasonOf } from "../../../lib/sys/reason.ts";
 import type { Arguments } from "../../arguments.ts";
 import { kubeConfig } from "../../kubeconfig.ts";
 
-/** The model of the cluster that a file tells of ("-" is standard input). Throws with the name of the file. */
+/** Read the model from a file ("-" is standard input). Throws an error that names the file. */
 export function modelOfFile(file: string): Model {
   const model = new Model();
   try {
@@ -22,7 +22,7 @@ export function modelOfFile(file: string): Model {
   return model;
 }
 
-/** That of --snapshot, or of the API server. Rejects with KubeConfigError, KubeError or ObjectError. */
+/** Return the model from --snapshot or the API server. Rejects with KubeConfigError, KubeError or ObjectError. */
 export async function modelOf(options: Arguments["options"]): Promise<Model> {
   const { snapshot } = options;
   if (typeof snapshot === "string") return modelOfFile(snapshot);

@@ -15,7 +15,7 @@ const route = subject((cause) => {
   return cause instanceof IpamError ? new HttpError(400, cause.message, { cause, logged }) : undefined;
 });
 
-/** Why a router that was launched with an empty range gives no address. */
+/** Error of a router that was launched with an empty range. */
 const NO_ALLOCATION =
   'no addresses are allocated (launched with --ipalloc-range ""): name one with its prefix length, such as 10.32.0.5/12';
 
@@ -40,7 +40,7 @@ function attachmentOf(call: Call): string | undefined {
 }
 
 /**
- * Whether addresses are for a container, to be released when that is gone: one that only we know of ("container"), or
+ * Return whether to release addresses when the container is gone: one that only we know of ("container"), or
  * one of Docker's or podman's ("check-alive"), which may have ended by now.
  */
 async function isLiveContainer(call: Call, id: string): Promise<boolean> {
@@ -68,8 +68,8 @@ function lookUp(call: Call<"id">, range: AddressRange): Response {
   return text(held.map(formatCidr).join(" "));
 }
 
-/** Do `work`; an error of the allocator is answered with what was not possible. */
-async function orUnable(what: string, work: () => Promise<void> | void): Promise<Response> {
+/** Do `work`; prefix errors of the allocator with the operation that failed. */
+async function unableTo(what: string, work: () => Promise<void> | void): Promise<Response> {
   try {
     await work();
   } catch (cause) {
@@ -79,7 +79,7 @@ async function orUnable(what: string, work: () => Promise<void> | void): Promise
   return done();
 }
 
-/** Whether a container could have an address now; where not, why: the reason, or as JSON with cause and remedy. */
+/** Answer whether an address can be allocated now; if not, with the reason, or as JSON with cause and remedy. */
 function available(call: Call, subnet: Cidr): Response {
   const obstacle = call.target.allocator.obstacle(subnet);
   if (obstacle === undefined) return text("ok\n");
@@ -126,7 +126,7 @@ export const IP_ROUTES = [
   route("/ip/:id/:ip", {
     DELETE(call) {
       const [id, address] = [containerId(call), ipv4(call.parameters.ip)];
-      return orUnable("free", () => call.target.allocator.free(id, address));
+      return unableTo("free", () => call.target.allocator.free(id, address));
     },
   }),
   route("/ip/:id/:ip/:prefix", {
@@ -139,7 +139,7 @@ export const IP_ROUTES = [
       const isContainer = await isLiveContainer(call, id);
       const noErrorOnUnknown = query(call, "noErrorOnUnknown") === "true";
       const { signal } = call;
-      return orUnable("claim", () => allocator.claim(id, cidr, { isContainer, noErrorOnUnknown, signal }));
+      return unableTo("claim", () => allocator.claim(id, cidr, { isContainer, noErrorOnUnknown, signal }));
     },
   }),
   route("/gc/:network", {

@@ -12,7 +12,7 @@ import { subject } from "../routing.ts";
 /** Peers that may be named for one ping. */
 const MAX_PINGED = 48;
 
-/** No answerer of a question takes longer. */
+/** Longest timeout of a question. */
 const MAX_ASK_MS = 30_000;
 
 /** Status of a question to a peer without an answer. */

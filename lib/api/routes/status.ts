@@ -72,7 +72,7 @@ export const STATUS_ROUTES = [
     "/metrics",
     {
       async GET({ target }) {
-        // Loaded by those who ask.
+        // Loaded on demand.
         const { metricsResponse } = await import("../metrics.ts");
         return metricsResponse(target.report());
       },

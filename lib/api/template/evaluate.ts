@@ -1,4 +1,4 @@
-// A format filled with values. Bounded: whoever can reach the port for reading can ask for anything.
+// Evaluation of a format. Bounded: anybody who can read over TCP can send any format.
 import { ArgumentError, call } from "./functions.ts";
 import { errorAt, TemplateError } from "./lexer.ts";
 import { parse } from "./parser.ts";
@@ -6,11 +6,14 @@ import { valueText } from "./print.ts";
 import type { Node, Pipe, Term } from "./tree.ts";
 import { elementOf, Float, fieldOf, isFields, isNil, namesOf, truth, typeOf } from "./values.ts";
 
-/** Steps: an operand, an element, or so many characters of a text: 8 MB in all. A report of 1,000 peers with 30 connections each has 5 MB. */
+/**
+ * Limit of steps: operands, elements, or parts of a text, 8 MB in all. A report of 1,000 peers with 30 connections
+ * each has 5 MB.
+ */
 const MAX_STEPS = 2_000_000;
 const CHARACTERS_A_STEP = 4;
 
-/** Fills a format with values of `data`; `toJson` is the format's function json. Throws TemplateError. */
+/** Fill a format with values of `data`; `toJson` is the format's function json. Throw TemplateError. */
 export function fillTemplate(format: string, data: unknown, toJson: (value: unknown) => string): string {
   const nodes = parse(format);
   const evaluation = new Evaluation(format, data, toJson);
@@ -32,7 +35,7 @@ class Evaluation {
     this.#slots = [data];
   }
 
-  /** Runs nodes with a value of the dot; says where a loop goes on. */
+  /** Run nodes with a value of the dot; say where a loop goes on. */
   run(nodes: readonly Node[], dot: unknown): "break" | "continue" | undefined {
     for (const node of nodes) {
       this.#step(1);

@@ -25,7 +25,7 @@ export type Piece =
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "action"; readonly tokens: readonly Token[]; readonly at: number };
 
-/** Returns an error at an index of a format. */
+/** Return an error at an index of a format. */
 export function errorAt(format: string, at: number, what: string): TemplateError {
   const before = format.slice(0, at).split("\n");
   const column = (before.at(-1)?.length ?? 0) + 1;
@@ -46,7 +46,7 @@ const TOKENS: readonly (readonly [TokenKind, RegExp])[] = [
   ["mark", /:=|[|().,=]/y],
 ];
 
-/** Splits a format into text and actions, with white space trimmed where {{- and -}} say so. Throws TemplateError. */
+/** Split a format into text and actions, with white space trimmed where {{- and -}} say so. Throw TemplateError. */
 export function pieces(format: string): Piece[] {
   if (format.length > MAX_FORMAT) throw new TemplateError(`format: longer than ${MAX_FORMAT} characters`);
   const found: Piece[] = [];

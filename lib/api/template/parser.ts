@@ -4,12 +4,12 @@ import { FUNCTIONS } from "./names.ts";
 import type { Node, Operand, Pipe, Term } from "./tree.ts";
 import { Float } from "./values.ts";
 
-/** How deep blocks and brackets may be within each other. */
+/** Maximum nesting of blocks and brackets. */
 const MAX_DEPTH = 50;
 /** How many variables there may be at once. */
 const MAX_VARIABLES = 256;
 
-/** Parses a format; throws TemplateError. */
+/** Parse a format; throw TemplateError. */
 export function parse(format: string): readonly Node[] {
   const parser = new Parser(format, pieces(format));
   const { nodes, end } = parser.block(false, 0);

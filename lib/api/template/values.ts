@@ -81,7 +81,7 @@ export const elementOf = (value: unknown): unknown => (value === null ? new Nil(
 export const isNil = (value: unknown): boolean =>
   value === null || value === undefined || value === NO_VALUE || value instanceof Nil;
 
-/** Whether it counts as true: all but false, 0, nil, and what is empty. */
+/** Return whether a value is true: all but false, 0, nil and empty ones. */
 export function truth(value: unknown): boolean {
   if (isNil(value)) return false;
   if (value instanceof Float) return value.value !== 0;

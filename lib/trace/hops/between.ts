@@ -46,7 +46,7 @@ function forwardHop(evidence: Evidence, { nickname, shortId }: Peer): Hop {
   return ok(here, "forward", found);
 }
 
-/** Nothing gets to the other host, whatever else is wrong. */
+/** No connection to the other host. */
 function unconnected({ nickname, tunnel }: Peer): Hop {
   if (!tunnel) {
     const advice = "'weave status connections'; 'weave connect' with its address";
@@ -81,11 +81,11 @@ function tunnelText({ overlay, neighbour, mtu, encrypted, reason }: Tunnel, nick
   return `${overlay ?? "no overlay"} ${by}${size}${secret}${reason === null ? "" : `; not faster: ${cut(reason)}`}`;
 }
 
-/** The kernel's own account may be long; status has it whole. */
+/** The kernel's message may be long; status shows it in full. */
 const cut = (reason: string) => (reason.length <= MAX_REASON ? reason : `${reason.slice(0, MAX_REASON)}…`);
 
 /** Whether the probe reached the host of the destination. */
-export function arrives(evidence: Evidence, far: Side): boolean {
+export function reachesFarHost(evidence: Evidence, far: Side): boolean {
   return evidence.target.kind === "here"
     ? passes(evidence, evidence.near, "port", false)
     : passes(evidence, far, "overlay", false);

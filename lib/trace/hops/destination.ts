@@ -1,8 +1,8 @@
 // At the host of the destination: its rules, the port of the bridge, and inside the container.
 import { BRIDGE } from "../../host/names.ts";
 import type { Side } from "../side.ts";
-import { arrives } from "./between.ts";
-import { destinationOf, type Evidence, fail, farHost, type Hop, leaves, ok, passes } from "./hop.ts";
+import { reachesFarHost } from "./between.ts";
+import { destinationOf, type Evidence, fail, farHost, type Hop, leavesContainer, ok, passes } from "./hop.ts";
 import { rulesHop } from "./rules.ts";
 
 export function destinationHops(evidence: Evidence): Hop[] {
@@ -17,7 +17,7 @@ export function destinationHops(evidence: Evidence): Hop[] {
     const advice = `it has ended, or another host has it: 'weave ps' on ${host}, 'weave status dns' for its name`;
     return [fail(host, "container", `no container here has ${to}`, advice)];
   }
-  // On one host, rules have been looked at already.
+  // On one host, its rules were examined already.
   const rules = target.kind === "here" ? [] : [rulesHop(evidence, host, far, ["ingress"])];
   return [...rules, portHop(evidence, host, far, far.end), insideHop(evidence, host, far, far.end)];
 }
@@ -33,7 +33,7 @@ function portHop(evidence: Evidence, host: string, far: Side, { port, inside }: 
     return fail(host, "port", found, `ip link set ${name} master ${BRIDGE}`);
   }
   if (!carrier && inside.up) return fail(host, "port", `${name} has no carrier`, `ip link set ${name} up`);
-  if (inside.up && arrives(evidence, far) && !passes(evidence, far, "port", true)) {
+  if (inside.up && reachesFarHost(evidence, far) && !passes(evidence, far, "port", true)) {
     const found = `it comes to bridge ${BRIDGE}, and does not leave it by ${name}`;
     return fail(
       host,
@@ -59,7 +59,11 @@ function insideHop(evidence: Evidence, host: string, far: Side, { inside, port }
     const advice = "programs of traffic control are in the way: tc filter show, inside and on the host";
     return fail(host, "inside", `what leaves ${port.name} does not arrive at ${name}`, advice);
   }
-  if (!leaves(evidence) && passes(evidence, far, "inside", false) && !passes(evidence, far, "inside", true)) {
+  if (
+    !leavesContainer(evidence) &&
+    passes(evidence, far, "inside", false) &&
+    !passes(evidence, far, "inside", true)
+  ) {
     const advice = `in the container: ip link show ${name} (NOARP?), sysctl net.ipv4.conf.${name}.arp_ignore`;
     return fail(host, "inside", `the container is asked by ARP for ${to}, and does not answer`, advice);
   }

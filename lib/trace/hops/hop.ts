@@ -1,4 +1,4 @@
-// One step of a path, and what the others are judged by. Everything here is pure.
+// One step of a path, and the evidence that steps are judged by. Pure.
 import { formatIPv4 } from "../../address/ipv4.ts";
 import type { Probe } from "../probe.ts";
 import { type Point, type Side, saw } from "../side.ts";
@@ -8,12 +8,12 @@ export interface Hop {
   readonly host: string;
   /** What was looked at, in a word. */
   readonly name: string;
-  /** "unknown" where it cannot be looked at; the path goes on behind it. */
+  /** "unknown" if it cannot be examined; the path continues after it. */
   readonly state: "ok" | "fail" | "unknown";
   readonly found: string;
   /** What to do where it failed. */
   readonly advice?: string;
-  /** The failure may come from a later hop: that one counts, if it has failed. */
+  /** The failure may be caused by a later hop; if that failed, it counts. */
   readonly soft?: boolean;
 }
 
@@ -37,25 +37,25 @@ export type Target =
       readonly kind: "peer";
       readonly nickname: string;
       readonly shortId: number;
-      /** Why its side could not be looked at; undefined where it was. */
+      /** Why its side could not be examined; undefined if it was. */
       readonly unseen?: string | undefined;
       readonly tunnel: Tunnel | undefined;
     };
 
-/** All that was found out about a path. */
+/** The evidence about a path. */
 export interface Evidence {
   readonly probe: Probe;
   /** Nickname of this host. */
   readonly here: string;
   readonly near: Side;
   readonly target: Target;
-  /** The destination's side, where it was looked at. */
+  /** The destination's side, if it was examined. */
   readonly far: Side | undefined;
   /** Nicknames by short ids. */
   readonly nicknames: ReadonlyMap<number, string>;
   /** Why the kernel would not send the probe. */
   readonly refused: string | undefined;
-  /** A probe as large as the container's MTU, where one was sent: "told" where the container was told to send smaller ones. */
+  /** A probe as large as the container's MTU, if one was sent; "told": the container was told to send smaller ones. */
   readonly large: { readonly bytes: number; readonly outcome: "passed" | "told" | "lost" } | undefined;
   /** What the policies of the cluster say, where they are known. */
   readonly policy: PolicyOpinion | undefined;
@@ -83,10 +83,10 @@ export const sourceOf = ({ probe }: Evidence) => formatIPv4(probe.source);
 /** Nickname of the destination's host. */
 export const farHost = ({ here, target }: Evidence) => (target.kind === "here" ? here : target.nickname);
 
-/** The probe left the container; where ARP has no answer it does not, and the request is followed instead. */
-export const leaves = ({ near }: Evidence) => saw(near, "inside", "probe", true);
+/** Return whether the probe left the container; if not, the ARP request is followed instead. */
+export const leavesContainer = ({ near }: Evidence) => saw(near, "inside", "probe", true);
 
-/** Whether what is followed (the probe, or ARP for it) was seen at a point on its way to the destination. */
+/** Return whether the probe, or ARP for it, was seen at a point on its way to the destination. */
 export function passes(evidence: Evidence, side: Side | undefined, point: Point, out: boolean): boolean {
-  return saw(side, point, leaves(evidence) ? "probe" : "arp", out);
+  return saw(side, point, leavesContainer(evidence) ? "probe" : "arp", out);
 }

@@ -20,7 +20,7 @@ export function pathOf(evidence: Evidence): Hop[] {
   return [...before, ...answerHops(evidence)];
 }
 
-/** A failure that comes from a later one is none of its own. */
+/** A failure caused by a later one does not count. */
 function softened(hops: readonly Hop[]): Hop[] {
   return hops.map((hop) =>
     hop.soft === true

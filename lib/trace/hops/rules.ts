@@ -26,7 +26,7 @@ export function rulesHop(
   return ok(host, "policy", `isolated for ${isolated.join(" and ")}, and allowed`);
 }
 
-/** The hop at which a rule dropped something. */
+/** Return the failed hop of a rule that dropped packets. */
 function dropped(evidence: Evidence, host: string, drop: Drop): Hop {
   const { table, chain } = drop;
   const rule = ruleName(drop);

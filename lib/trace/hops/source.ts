@@ -1,7 +1,7 @@
 // Inside the container that the probe comes from: its link, the route, ARP; and its port of the bridge.
 import { cidrContains, parseCidr } from "../../address/ipv4.ts";
 import { BRIDGE } from "../../host/names.ts";
-import { destinationOf, type Evidence, fail, type Hop, leaves, ok, passes } from "./hop.ts";
+import { destinationOf, type Evidence, fail, type Hop, leavesContainer, ok, passes } from "./hop.ts";
 
 export function sourceHops(evidence: Evidence): Hop[] {
   const { near, here } = evidence;
@@ -39,7 +39,7 @@ function routeHop(evidence: Evidence, { inside, route, neighbour }: End): Hop {
       `${to} goes to gateway ${gateway}${onLink ? ", but is on the link itself" : ", which does not answer"}`,
       remove,
     );
-  if (refused !== undefined && !leaves(evidence))
+  if (refused !== undefined && !leavesContainer(evidence))
     return fail(
       here,
       "route",
@@ -61,7 +61,7 @@ function arpHop(evidence: Evidence, { inside, route, neighbour }: End): Hop {
     }
     return ok(here, "arp", `${to} is at ${mac}`);
   }
-  if (leaves(evidence)) return ok(here, "arp", `${to} has answered`);
+  if (leavesContainer(evidence)) return ok(here, "arp", `${to} has answered`);
   const advice = `the container that has ${to} has ended, or its host is cut off; 'weave ps' there`;
   return { ...fail(here, "arp", `${to} does not answer ARP`, advice), soft: true };
 }
@@ -77,12 +77,12 @@ function portHop(evidence: Evidence, { inside, port, dropped }: End): Hop {
   }
   if (!carrier)
     return fail(here, "port", `${name} has no carrier`, `in the container: ip link set ${inside.name} up`);
-  if (leaves(evidence) && !passes(evidence, evidence.near, "port", false)) {
+  if (leavesContainer(evidence) && !passes(evidence, evidence.near, "port", false)) {
     const advice = "programs of traffic control are in the way: tc filter show, inside and on the host";
     return fail(here, "port", `what leaves ${inside.name} does not arrive at ${name}`, advice);
   }
   const refused = dropped.spoofed + dropped.protocol;
-  if (refused > 0 && !goesOn(evidence)) {
+  if (refused > 0 && !passesPort(evidence)) {
     const found = `anti-spoofing at ${name} has dropped ${refused} frames: not from an address that is the container's`;
     return fail(here, "port", found, "'weave ps' lists its addresses; 'weave attach' adds one");
   }
@@ -90,7 +90,7 @@ function portHop(evidence: Evidence, { inside, port, dropped }: End): Hop {
 }
 
 /** Whether anything got past the port. */
-function goesOn(evidence: Evidence): boolean {
+function passesPort(evidence: Evidence): boolean {
   const { near, far, target } = evidence;
   return target.kind === "here"
     ? passes(evidence, far, "port", true)

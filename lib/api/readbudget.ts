@@ -1,14 +1,14 @@
-// Time of the router's only thread that requests over TCP may take: whoever reaches the port may ask for the dearest
+// Budget of event-loop time for requests over TCP: whoever reaches the port may ask for the most expensive
 // answer without end, on loopback every local user.
 import { TokenBucket } from "../clock/tokenbucket.ts";
 
 /** Milliseconds at once, then so many a second. */
 const BURST_MS = 2_000;
 const MS_PER_S = 250;
-/** An answer is kept until it is read: 4 MB a second. */
+/** Charge for the memory of an answer until it is read: 4 MB a second. */
 const CHARACTERS_PER_MS = 16_384;
 
-export class ReadingTime {
+export class ReadBudget {
   readonly #bucket: TokenBucket;
 
   /** `now` is in ms. */
@@ -16,7 +16,7 @@ export class ReadingTime {
     this.#bucket = new TokenBucket(BURST_MS, MS_PER_S, now());
   }
 
-  /** Run what answers a request and charge the time it takes; resolves with 503 and Retry-After once none is left. */
+  /** Run what answers a request and charge the time it takes; resolve with 503 and Retry-After once none is left. */
   async spend(answer: () => Response | Promise<Response>): Promise<Response> {
     const start = this.now();
     if (!this.#bucket.take(start, 0)) {

@@ -1,10 +1,10 @@
 // Time that requests over TCP may take of the router's thread.
 import { expect, test } from "bun:test";
-import { ReadingTime } from "../../lib/api/readingtime.ts";
+import { ReadBudget } from "../../lib/api/readbudget.ts";
 
 test("dear answers are refused once the time is used up, and given again when there is some", async () => {
   let now = 0;
-  const time = new ReadingTime(() => now);
+  const time = new ReadBudget(() => now);
   const dear = () => {
     now += 1_500;
     return new Response("dear");
@@ -21,7 +21,7 @@ test("dear answers are refused once the time is used up, and given again when th
 
 test("what an answer throws has taken time, too", async () => {
   let now = 0;
-  const time = new ReadingTime(() => now);
+  const time = new ReadBudget(() => now);
   const failing = () => {
     now += 5_000;
     throw new Error("no");
@@ -32,7 +32,7 @@ test("what an answer throws has taken time, too", async () => {
 });
 
 test("a long answer is charged for its length", async () => {
-  const time = new ReadingTime(() => 0);
+  const time = new ReadBudget(() => 0);
   const long = () => new Response("x".repeat(8 << 20), { headers: { "content-type": "application/json" } });
   for (let i = 0; i < 4; i++) {
     const { status, headers } = await time.spend(long);
