@@ -133,29 +133,19 @@ export class NetworkOverlay implements Overlay {
 
   prepare(params: OverlayParams): OverlayConnection {
     const { withoutFastdp } = this.datapath;
-    const connection = switchedConnection(params, {
+    const peer = params.remotePeer;
+    return switchedConnection(params, {
       overlays: this.#overlays,
       compatible: this.#sleeve,
       missing: new Map(withoutFastdp === undefined ? [] : [[this.#fastdp.name, withoutFastdp]]),
       log: this.log,
+      confirmed: (connection) => this.#connections.set(peer, connection),
       changed: () => this.#tables.schedule(),
-    });
-    const peer = params.remotePeer;
-    return {
-      confirm: () => {
-        this.#connections.set(peer, connection);
-        connection.confirm();
-      },
-      control: (tag, message) => connection.control(tag, message),
-      attributes: () => connection.attributes(),
-      vitals: () => connection.vitals(),
-      slowness: () => connection.slowness(),
-      stop: () => {
-        connection.stop();
+      stopped: (connection) => {
         if (this.#connections.get(peer) === connection) this.#connections.delete(peer);
         this.#tables.schedule();
       },
-    };
+    });
   }
 
   /** Renew connections that lost sleeve, as nonces must not be used twice. The kernel forwards by its tables meanwhile. */

@@ -37,6 +37,8 @@ export interface SwitchOptions {
   /** The overlay of peers that do not negotiate. */
   readonly compatible: NamedOverlay;
   readonly log: Log;
+  confirmed(connection: SwitchedConnection): void;
+  stopped(connection: SwitchedConnection): void;
   /** Called when another overlay is used, or the one in use has another route. */
   changed(): void;
 }
@@ -103,6 +105,7 @@ export class SwitchedConnection implements OverlayConnection {
   }
 
   confirm(): void {
+    this.options.confirmed(this);
     for (const { connection } of this.#candidates) connection?.confirm();
   }
 
@@ -126,6 +129,7 @@ export class SwitchedConnection implements OverlayConnection {
   stop(): void {
     this.#stopped = true;
     for (const { connection } of this.#candidates) connection?.stop();
+    this.options.stopped(this);
   }
 
   /** Return those of the overlay in use; `fallbacks` counts switches to a worse one, `reason` says why it is not the best. */

@@ -63,7 +63,12 @@ describe.each([
     expect(a.log).toContain(
       "connection shutting down due to error: this host has no address 10.99.0.1 any more",
     );
-    expect(await b.weave("status", "connections")).toMatch(/10\.99\.0\.101:\d+ +established /);
+    // Until b has noticed, its old connection counts as established.
+    await eventually(
+      "b is connected to the new address",
+      () => b.weave("status", "connections"),
+      (text) => /10\.99\.0\.101:\d+ +established /.test(text) && !text.includes("10.99.0.1:"),
+    );
     for (const host of hosts.hosts) {
       const status = await host.weave("status");
       expect(status).not.toContain("is refused since");

@@ -381,6 +381,8 @@ describe("the switch between overlays", () => {
         overlays: named,
         compatible: named.at(-1) ?? { name: "none", port: 0, prepare: () => expect.unreachable() },
         log,
+        confirmed() {},
+        stopped() {},
         changed: () => events.push("changed"),
       },
     );

@@ -151,7 +151,15 @@ const HeartbeatValue: Layout<ReceivedHeartbeat> = {
   }),
 };
 
-const DEFINITIONS = {
+export interface DatapathMaps {
+  readonly macs: BpfMap<string, MacEntry>;
+  readonly routes: BpfMap<number, number>;
+  readonly hops: BpfMap<number, Hops>;
+  readonly neighbours: BpfMap<number, NeighbourEntry>;
+  readonly heartbeats: BpfMap<number, ReceivedHeartbeat>;
+}
+
+const DEFINITIONS: { readonly [name in keyof DatapathMaps]: DatapathMaps[name]["definition"] } = {
   /** MAC address -> number of its peer. */
   macs: { name: "weave_macs", type: "lruHash", key: MacKey, value: MacValue, maxEntries: MAX_MACS },
   /** Number of a peer -> address of the next hop; 0 for none. */
@@ -174,28 +182,20 @@ const DEFINITIONS = {
     value: HeartbeatValue,
     maxEntries: SHORT_IDS,
   },
-} as const;
-
-export interface DatapathMaps {
-  readonly macs: BpfMap<string, MacEntry>;
-  readonly routes: BpfMap<number, number>;
-  readonly hops: BpfMap<number, Hops>;
-  readonly neighbours: BpfMap<number, NeighbourEntry>;
-  readonly heartbeats: BpfMap<number, ReceivedHeartbeat>;
-}
+};
 
 /** Return the map of MAC addresses behind an fd that another thread has opened. */
 export function macsFromFd(fd: number): BpfMap<string, MacEntry> {
-  return BpfMap.fromFd<string, MacEntry>(DEFINITIONS.macs, fd);
+  return BpfMap.fromFd(DEFINITIONS.macs, fd);
 }
 
 /** Open the maps with these ids; undefined where one is missing or has another layout. */
 export function adoptMaps(ids: readonly number[]): DatapathMaps | undefined {
-  const macs = BpfMap.adopt<string, MacEntry>(DEFINITIONS.macs, ids);
-  const routes = BpfMap.adopt<number, number>(DEFINITIONS.routes, ids);
-  const hops = BpfMap.adopt<number, Hops>(DEFINITIONS.hops, ids);
-  const neighbours = BpfMap.adopt<number, NeighbourEntry>(DEFINITIONS.neighbours, ids);
-  const heartbeats = BpfMap.adopt<number, ReceivedHeartbeat>(DEFINITIONS.heartbeats, ids);
+  const macs = BpfMap.adopt(DEFINITIONS.macs, ids);
+  const routes = BpfMap.adopt(DEFINITIONS.routes, ids);
+  const hops = BpfMap.adopt(DEFINITIONS.hops, ids);
+  const neighbours = BpfMap.adopt(DEFINITIONS.neighbours, ids);
+  const heartbeats = BpfMap.adopt(DEFINITIONS.heartbeats, ids);
   if (macs && routes && hops && neighbours && heartbeats)
     return { macs, routes, hops, neighbours, heartbeats };
   for (const map of [macs, routes, hops, neighbours, heartbeats]) map?.close();
@@ -208,10 +208,10 @@ export function closeMaps({ macs, routes, hops, neighbours, heartbeats }: Datapa
 
 export function createMaps(): DatapathMaps {
   return {
-    macs: BpfMap.create<string, MacEntry>(DEFINITIONS.macs),
-    routes: BpfMap.create<number, number>(DEFINITIONS.routes),
-    hops: BpfMap.create<number, Hops>(DEFINITIONS.hops),
-    neighbours: BpfMap.create<number, NeighbourEntry>(DEFINITIONS.neighbours),
-    heartbeats: BpfMap.create<number, ReceivedHeartbeat>(DEFINITIONS.heartbeats),
+    macs: BpfMap.create(DEFINITIONS.macs),
+    routes: BpfMap.create(DEFINITIONS.routes),
+    hops: BpfMap.create(DEFINITIONS.hops),
+    neighbours: BpfMap.create(DEFINITIONS.neighbours),
+    heartbeats: BpfMap.create(DEFINITIONS.heartbeats),
   };
 }

@@ -2,6 +2,7 @@
 // with DF and without checksum, like the frames of pods.
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
+import { ETHERNET_HEADER } from "../../bpf/emit.ts";
 import {
   AF_INET,
   openSocket,
@@ -13,8 +14,6 @@ import {
 } from "../../sys/socket.ts";
 import { putVxlanHeader, VXLAN_HEADER } from "../vxlan.ts";
 
-const ETHERNET_OVERHEAD = 14;
-
 const IPPROTO_IP = 0;
 const IP_MTU_DISCOVER = 10;
 const IP_PMTUDISC_DO = 2;
@@ -23,13 +22,11 @@ const SO_NO_CHECK = 11;
 
 /** Encode the UDP payload of a heartbeat; `mtu` in bytes, of the frame without Ethernet header. */
 export function encodeHeartbeat(vni: number, connectionUid: bigint, mtu: number): Uint8Array {
-  const size = ETHERNET_OVERHEAD + mtu;
-  const bytes = new Uint8Array(VXLAN_HEADER + size);
-  const view = new DataView(bytes.buffer);
-  putVxlanHeader(view, 0, vni);
-  view.setBigUint64(VXLAN_HEADER + ETHERNET_OVERHEAD, connectionUid, false);
-  view.setUint16(VXLAN_HEADER + ETHERNET_OVERHEAD + 8, size, false);
-  return bytes;
+  const frame = new Uint8Array(ETHERNET_HEADER + mtu);
+  const view = new DataView(frame.buffer);
+  view.setBigUint64(ETHERNET_HEADER, connectionUid, false);
+  view.setUint16(ETHERNET_HEADER + 8, frame.length, false);
+  return encodeVxlan(vni, frame);
 }
 
 /** Encode the UDP payload of a whole Ethernet frame. */
