@@ -2,6 +2,7 @@
 // repairs, and all warnings, kept for 24 h in the state file.
 import * as v from "valibot";
 import type { Clock, Timer } from "../clock/clock.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { Fields } from "../log/fields.ts";
 import { type Log, type LogLevel, logTo } from "../log/log.ts";
 import type { Journal } from "../store/journal.ts";
@@ -27,6 +28,10 @@ const KINDS: Readonly<Record<string, EventKind>> = {
 /** Steps on the way to a connection, and attempts that are repeated for ever: the map shows where they stand. */
 const STEPS =
   /^(?:attempting connection|error during connection attempt|connection (?:ready|added|deleted)\b)/;
+
+/** Details in the log, and events for people. Peers can cause them: so many at once, then one a minute. */
+const HAND_OVER = /^donating a range\b/;
+const HAND_OVERS = 50;
 
 export const EventSchema = v.object({
   at: v.number(),
@@ -66,13 +71,18 @@ export class EventLog {
   #journal: Journal<Event> | undefined;
   readonly #followers = new Set<(events: readonly Event[]) => void>();
 
-  constructor(private readonly clock: Clock) {}
+  readonly #handOvers: TokenBucket;
+
+  constructor(private readonly clock: Clock) {
+    this.#handOvers = new TokenBucket(HAND_OVERS, 1 / 60, clock.now());
+  }
 
   /** Return a log that also keeps what it tells as events. */
   heard(log: Log): Log {
     return logTo((level, text, fields) => {
       log[level](text, fields);
-      const event = eventOf(level, text, fields, this.clock.wall());
+      const told = level === "debug" && HAND_OVER.test(text) && this.#handOvers.take(this.clock.now());
+      const event = eventOf(told ? "info" : level, text, fields, this.clock.wall());
       if (event) this.#add(event);
     });
   }

@@ -148,6 +148,16 @@ describe("events", () => {
     ]);
   });
 
+  test("addresses that are handed over are events, but no flood of them", () => {
+    const clock = new SimulatedClock();
+    const log = new EventLog(clock);
+    const heard = log.heard(silentLog).with({ component: "ipam" });
+    for (let i = 0; i < 1_000; i++) heard.debug("donating a range", { range: `10.32.0.${i}`, peer: "b" });
+    clock.advance(1_000);
+    expect(log.all().length).toBe(50);
+    expect(log.all()[0]).toMatchObject({ kind: "addresses", level: "info", fields: { peer: "b" } });
+  });
+
   test("what is logged is logged all the same", () => {
     const lines: string[] = [];
     const log = new EventLog(new SimulatedClock()).heard(

@@ -55,10 +55,13 @@ export function drawOthers(
 ): void {
   canvas.lineWidth = 1;
   canvas.strokeStyle = colours.line;
+  // Many together are a mist, not a wall.
+  canvas.globalAlpha = Math.min(1, Math.max(0.12, 200 / edges.length));
   // All at once: one stroke for thousands of lines.
   canvas.beginPath();
   for (const { from, to } of edges) line(canvas, places.get(from), places.get(to));
   canvas.stroke();
+  canvas.globalAlpha = 1;
 }
 
 /** Draw our own connections, and those of the peer that is looked at. */
@@ -80,7 +83,8 @@ export function drawOwn(
   }
   for (const [key, standing] of standings) {
     if (!standing.connection || key === own) continue;
-    const width = widthOf(standing);
+    // Fewer have more room.
+    const width = labels ? widthOf(standing) : Math.max(1, widthOf(standing) / 2);
     const { tone } = standing;
     canvas.setLineDash([...(DASHES[tone] ?? [])]);
     canvas.strokeStyle = colours[tone];
