@@ -1,4 +1,4 @@
-// Questions from router to router: who is asked, who is not, and what bounds both.
+// Questions from router to router: which peers are asked, and the limits of both ends.
 import { expect, test } from "bun:test";
 import { AskError } from "../../lib/mesh/ask.ts";
 import { decodeAsk, encodeAsk, MAX_ANSWER, MAX_QUESTION } from "../../lib/mesh/askwire.ts";
@@ -36,7 +36,7 @@ async function row(count: number, ...originals: number[]) {
     return peer;
   };
   const name = (i: number) => at(i).router.ourself.name;
-  /** Asks, and lets time go on until there is an answer. */
+  /** Ask, and advance the clock until there is an answer. */
   const ask = async (from: number, to: PeerName, subject: string, body: unknown) => {
     let done = false;
     const asked = at(from)
@@ -104,7 +104,7 @@ test("a peer that never answers, an answer of another peer and one that comes la
   at(2).router.questions.answer("never", () => new Promise(() => {}));
   const asked = ask(1, name(2), "never", 1);
   expect(await asked).toEqual(failure("silent"));
-  // 3 has overheard the number of a question to 2, and is not believed.
+  // 3 has overheard the id of a question to 2: its answer is ignored.
   let number: bigint | undefined;
   at(2).router.questions.onUnicast = (_source, bytes) => {
     number = decodeAsk(bytes).id;

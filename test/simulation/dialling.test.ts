@@ -1,4 +1,4 @@
-// When peers are dialled: soon where that may help, and ever more rarely where it does not.
+// Dialling: at once where the cause may be gone, with back-off where it is not.
 import { expect, test } from "bun:test";
 import { ConnectionError } from "../../lib/mesh/errors.ts";
 import { nullOverlay, type Overlay } from "../../lib/mesh/overlay.ts";

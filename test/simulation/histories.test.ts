@@ -1,6 +1,6 @@
-// Random histories of a network: peers join, leave, crash and come back, networks part and heal, containers come and
-// go, dead peers' shares are taken over, by two at once. Whatever happens: no two live containers have one address, no
-// address is lost, and in the end all have the same ring. $HISTORIES is how many; seeds 1 to 200 have all been run.
+// Random histories of a network: peers join, leave, crash and come back, networks part and heal, containers come and go,
+// liars move ranges, shares of dead peers are taken over, by two at once. Invariants: no two live containers have one
+// address, no address is lost, and in the end all peers have the same ring. $HISTORIES is their number.
 import { describe, expect, test } from "bun:test";
 import { cidrSize, formatIPv4, rangeSize } from "../../lib/address/ipv4.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";

@@ -1,4 +1,4 @@
-// Peers that lie in gossip, or say too much: what honest ones make of it, and whether they recover.
+// Peers that lie in gossip, or send too much: what honest peers accept, and whether they recover.
 import { expect, test } from "bun:test";
 import { MAX_PEERS, MAX_VERSION } from "../../lib/mesh/bounds.ts";
 import { RawGossip } from "../../lib/mesh/gossip.ts";
@@ -21,7 +21,7 @@ async function network(count: number, seed: bigint, seenAs?: ConstructorParamete
   return { simulation, peers, first, liar };
 }
 
-/** Makes a peer say to all its neighbours whatever it is told to. */
+/** Let a peer send anything to all its neighbours. */
 function say({ router }: SimulatedPeer, peers: readonly Peer[]): void {
   for (const connection of router.connections.values()) {
     connection.sendGossip("topology", undefined, new RawGossip([encodeTopology(peers)]));

@@ -1,4 +1,4 @@
-// Silent, lost and refused peers between routers on a simulated clock: when they are shown, and when no longer.
+// Silent, lost and refused peers on a simulated clock: from when and until when they are shown.
 import { expect, test } from "bun:test";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
 import type { MeshConfig } from "../../lib/mesh/config.ts";

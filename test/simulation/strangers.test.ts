@@ -1,4 +1,4 @@
-// Strangers at the door of a simulated mesh: they cost it little, and take no peer's place.
+// Unauthenticated connections to a simulated mesh: they cost little, and displace no peer.
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
 import { DIAL_BURST, DIALS_PER_S, MAX_GOSSIPED } from "../../lib/mesh/dial/gossiped.ts";

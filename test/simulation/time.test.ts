@@ -1,4 +1,4 @@
-// A day of one network on a simulated clock: connections stay, what has to expire does, nothing grows.
+// A day of one network on a simulated clock: connections stay, entries expire, nothing grows.
 import { expect, test } from "bun:test";
 import type { Clock } from "../../lib/clock/clock.ts";
 import { Nameserver } from "../../lib/dns/nameserver.ts";

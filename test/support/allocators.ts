@@ -13,14 +13,14 @@ import type { SimulatedPeer, Simulation } from "./simulation.ts";
 
 export const UNIVERSE = parseCidr("10.32.0.0/24");
 
-/** A disk in memory, that survives its router. */
+/** A disk in memory, which survives its router. */
 export class MemoryDisk {
   #ring: SavedRing | undefined;
   #vote: Vote | undefined;
   #gateways: IPv4[] = [];
   readonly #holders = new Map<string, Holder>();
 
-  /** The disk as one router sees it, until it is unplugged: what is saved after that is lost. */
+  /** Return the disk for one router, until it is unplugged: later writes are lost. */
   mount(): AllocatorStore & { unplug(): void } {
     let plugged = true;
     return {
@@ -52,12 +52,12 @@ export class MemoryDisk {
   }
 }
 
-/** What a look at the links of containers shows. */
+/** Return a sighting of links; incomplete for undefined. */
 export function seen(addresses: readonly Cidr[] | undefined): Sighting {
   return { addresses: addresses ?? [], complete: addresses !== undefined };
 }
 
-/** Gives a simulated peer an allocator; a quorum of two unless told otherwise. */
+/** Give a simulated peer an allocator, with a quorum of two unless given. */
 export function withAddresses(
   simulation: Simulation,
   { router }: SimulatedPeer,
@@ -98,7 +98,7 @@ export interface NamedInTest extends Pick<NamedPeers, "forget"> {
   unheard(): string[];
 }
 
-/** Peers that the user named for a simulated peer, which is connected to them. */
+/** Name peers for a simulated peer, and connect it to them. */
 export async function nameFor(
   simulation: Simulation,
   { router }: SimulatedPeer,
@@ -117,7 +117,7 @@ export async function nameFor(
   return { unheard: () => named.unheard(hasSpoken), forget: (peers) => named.forget(peers) };
 }
 
-/** Lets promises and simulated time go on together until a promise is settled. */
+/** Advance the clock and let promises settle, until this one has. */
 export async function settled<T>(simulation: Simulation, promise: Promise<T>, limitMs = 300_000): Promise<T> {
   let done = false;
   const end = () => {

@@ -1,4 +1,4 @@
-// A network in memory: streams with delay, that can be cut, on a simulated clock. Same seed, same run.
+// A network in memory: streams with delay, which can be cut, on a simulated clock. The same seed gives the same run.
 import type { Clock } from "../../lib/clock/clock.ts";
 import type { Stream, StreamHandler, Transport } from "../../lib/mesh/transport.ts";
 
@@ -7,21 +7,21 @@ interface End {
   handler: StreamHandler | undefined;
   peer: End | undefined;
   closed: boolean;
-  /** The host has forgotten it, without a word to the other end. */
+  /** The host has lost it, without a message to the other end. */
   lost: boolean;
   stream: Stream;
 }
 
-/** Hosts by their addresses; each may listen and connect. */
+/** Hosts by address; each may listen and connect. */
 export class SimulatedNetwork {
   readonly #listeners = new Map<string, (stream: Stream) => StreamHandler | undefined>();
   readonly #cut = new Set<string>();
   readonly #muted = new Set<string>();
   readonly #ends = new Set<End>();
   #nextPort = 40_000;
-  /** Addresses that were connected to, or tried, in order; by the address of the host that did. */
+  /** Addresses dialled, in order, by the address of the host that dialled them. */
   readonly dialled = new Map<string, string[]>();
-  /** Bytes that have been written to streams so far. */
+  /** Bytes written to streams so far. */
   bytes = 0;
 
   constructor(
@@ -29,7 +29,7 @@ export class SimulatedNetwork {
     private readonly delayMs: () => number,
   ) {}
 
-  /** Addresses of hosts that are called by name. */
+  /** Addresses of host names. */
   readonly names = new Map<string, string>();
 
   listen(address: string, accept: (stream: Stream) => StreamHandler | undefined): void {
@@ -40,7 +40,7 @@ export class SimulatedNetwork {
     this.#listeners.delete(address);
   }
 
-  /** Cuts (or mends) the path between two hosts: streams across it end, and new ones fail. */
+  /** Cut (or mend) the path between two hosts: its streams end, and new ones fail. */
   cut(a: string, b: string, cut = true): void {
     for (const key of [`${a} ${b}`, `${b} ${a}`]) {
       if (cut) this.#cut.add(key);
@@ -52,12 +52,12 @@ export class SimulatedNetwork {
     }
   }
 
-  /** What a host sends from now on is lost, without any stream ending. */
+  /** Lose what a host sends from now on; no stream ends. */
   mute(ip: string): void {
     this.#muted.add(ip);
   }
 
-  /** A host loses its power: its streams are gone, which others find out when they write to them. */
+  /** Power off a host: its streams are gone, as others notice when they write to them. */
   crash(ip: string): void {
     for (const end of this.#ends) {
       if (end.ip !== ip) continue;
@@ -100,7 +100,7 @@ export class SimulatedNetwork {
 
   #makeEnd(ip: string, localAddress: string, remoteAddress: string): End {
     let due = 0;
-    /** Since when something is on its way that will not arrive. */
+    /** Since when bytes are in flight that will not arrive. */
     let waitingSince: number | undefined;
     const end: End = {
       ip,
@@ -124,7 +124,7 @@ export class SimulatedNetwork {
           });
           return true;
         },
-        // What comes meanwhile waits at the connection.
+        // Bytes that arrive meanwhile wait at the connection.
         pause() {},
         resume() {},
         roundTripMs: () => undefined,

@@ -21,7 +21,7 @@ export class Simulation {
   readonly network: SimulatedNetwork;
   readonly peers: SimulatedPeer[] = [];
 
-  /** The clock that routers see is `seenAs` of the simulation's. */
+  /** `seenAs` returns the clock that routers see. */
   constructor(
     seed: bigint,
     private readonly seenAs: (clock: Clock) => Clock = (clock) => clock,
@@ -30,7 +30,7 @@ export class Simulation {
     this.network = new SimulatedNetwork(this.clock, () => 1 + below(this.random, 5));
   }
 
-  /** Adds a peer with number `i` (from 1): its name, address and nickname follow from that. */
+  /** Add a peer with number `i` (from 1), which decides its name, address and nickname. */
   add(
     i: number,
     config: Partial<MeshConfig> = {},
@@ -55,7 +55,7 @@ export class Simulation {
     return peer;
   }
 
-  /** Tells a peer to connect to others; name resolution takes a turn of the real event loop. */
+  /** Connect a peer to others; name resolution takes a turn of the real event loop. */
   async connect(peer: SimulatedPeer, ...others: SimulatedPeer[]): Promise<void> {
     await peer.router.maker.connect(
       others.map((other) => other.ip),
@@ -63,14 +63,14 @@ export class Simulation {
     );
   }
 
-  /** Stops a peer without a word to the others. */
+  /** Stop a peer without a message to the others. */
   kill(peer: SimulatedPeer): void {
     this.network.unlisten(`${peer.ip}:6783`);
     peer.router.stop();
     this.peers.splice(this.peers.indexOf(peer), 1);
   }
 
-  /** Moves time on until `done` holds; returns the milliseconds that took, or throws after `limitMs`. */
+  /** Advance the clock until `done` holds; return the ms that took, or throw after `limitMs`. */
   until(done: () => boolean, limitMs: number, stepMs = 20): number {
     const start = this.clock.now();
     while (!done()) {
@@ -80,7 +80,7 @@ export class Simulation {
     return this.clock.now() - start;
   }
 
-  /** True when every peer knows every other and has a route to it. */
+  /** Return whether every peer knows every other and has a route to it. */
   converged(): boolean {
     return this.peers.every(
       ({ router }) =>
@@ -88,7 +88,7 @@ export class Simulation {
     );
   }
 
-  /** True when every peer is connected to every other. */
+  /** Return whether every peer is connected to every other. */
   meshed(): boolean {
     return this.peers.every(({ router }) => {
       const { connections } = router;

@@ -1,4 +1,4 @@
-// Who may wait for the end of a handshake, and who gives way.
+// Unfinished handshakes: how many may wait, and which give way.
 import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { LOG_BURST } from "../../lib/log/allowance.ts";

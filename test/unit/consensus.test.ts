@@ -1,4 +1,4 @@
-// What participants agree on stays agreed on, whoever dies when, and whatever gets lost (Paxos).
+// Safety of consensus: an agreed value stays, whatever participants die and whatever messages are lost (Paxos).
 import { describe, expect, test } from "bun:test";
 import { Consensus, type NodeId } from "../../lib/ipam/consensus.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
@@ -6,7 +6,7 @@ import { randomOf } from "../support/seed.ts";
 
 const idOf = (i: number): NodeId => ({ name: nameFromNumber(BigInt(i + 1)), uid: BigInt(i + 1) });
 
-/** Participants that know of nobody yet, with the quorum of a majority. */
+/** Participants that know no other yet, with a majority as quorum. */
 function participants(count: number): Consensus[] {
   return Array.from({ length: count }, (_, i) => {
     const node = new Consensus(idOf(i));
@@ -15,7 +15,7 @@ function participants(count: number): Consensus[] {
   });
 }
 
-/** One tells others all it knows, and they think about it. */
+/** Send the view of one participant to others, which count. */
 function tell(from: Consensus | undefined, ...others: (Consensus | undefined)[]): void {
   for (const to of others) if (from && to?.update(new Map(from.state))) to.think();
 }
@@ -80,7 +80,7 @@ test("no two ever agree on different values, in 600 random histories with losses
     const nodes = participants(count);
     const alive = new Set(nodes.keys());
     let agreed: readonly string[] | undefined;
-    // What was said once may be heard much later.
+    // A message may arrive much later.
     const said: Parameters<Consensus["update"]>[0][] = [];
     for (let step = 0; step < 150; step++) {
       const at = random.below(count);

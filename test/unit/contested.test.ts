@@ -1,4 +1,4 @@
-// How long ranges are contested: until their former owner confirms, or cannot object any more; and how often we insist.
+// Contested ranges: until their former owner confirms or cannot object any more; and how often disputes are reasserted.
 import { expect, test } from "bun:test";
 import { Disputes } from "../../lib/ipam/disputes.ts";
 import { UnconfirmedRanges } from "../../lib/ipam/unconfirmed.ts";

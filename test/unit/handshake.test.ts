@@ -1,4 +1,4 @@
-// Two of ours shake hands, in both versions of the protocol, and go on talking.
+// Handshakes between two routers, in both versions of the protocol, and messages after them.
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { loadNacl, wasmNacl } from "../../lib/crypto/nacl.ts";

@@ -1,4 +1,4 @@
-// Who holds which address: by holder and by address the same, after any changes, and after writes that failed.
+// Holders and addresses: both indexes agree after any changes, and after failed writes.
 import { expect, test } from "bun:test";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Holders } from "../../lib/ipam/holders.ts";

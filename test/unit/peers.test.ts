@@ -1,4 +1,4 @@
-// Peers that are silent, lost or refused: what is remembered of them, for how long, and how it is told.
+// Silent, lost and refused peers: what is remembered, for how long, and how it is shown.
 import { describe, expect, test } from "bun:test";
 import { connectionsTable, connectionsText } from "../../lib/api/connections.ts";
 import { healthText } from "../../lib/api/health.ts";

@@ -1,4 +1,4 @@
-// Messages in pieces: each handled once and in order, and what is counted as unfinished meanwhile.
+// Messages in pieces: each is handled once and in order, and counted as unfinished meanwhile.
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Slices, type Work } from "../../lib/clock/slices.ts";

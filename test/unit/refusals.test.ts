@@ -1,4 +1,4 @@
-// Which refusals of a peer stand, over its lives.
+// Which refusals of a peer last across its restarts.
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { RefusedError } from "../../lib/mesh/errors.ts";

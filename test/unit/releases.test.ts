@@ -1,4 +1,4 @@
-// When addresses are released: by attachment, never while a link has them, and later where the disk is full.
+// Release of addresses: by attachment, never while a link has them, later where the disk is full.
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,5 @@
-// One allocator, its disk and its neighbours' words: what fails leaves all as it was, and works when it is tried again.
+// One allocator with its disk and its neighbours: a step that fails changes nothing and can be repeated; contested
+// ranges, votes and hand-overs.
 import { describe, expect, test } from "bun:test";
 import {
   cidrRange,
@@ -27,7 +28,7 @@ const RANGE = cidrRange(SUBNET);
 const SUBNET_HOSTS = hostRange(SUBNET);
 const [ONE, TWO, THREE] = [1n, 2n, 3n].map(nameFromNumber) as [PeerName, PeerName, PeerName];
 
-/** A disk that refuses its n-th write after the start, and that one only. */
+/** A disk that refuses only its n-th write after the start. */
 function failing(disk: AllocatorStore, n: number) {
   const count = { started: false, writes: 0, refused: false };
   const write =
@@ -85,7 +86,7 @@ function first(n = 0, reachable: PeerName[] = [], config: Partial<AllocatorConfi
     owned: allocator.ring.ownedRanges(),
     used: allocator.report(SUBNET).ActiveIPs,
   });
-  /** Hears the ring of a peer. */
+  /** Receive the ring of a peer. */
   const say = (from: PeerName, ring: RingState) =>
     hear(
       from,
@@ -94,7 +95,7 @@ function first(n = 0, reachable: PeerName[] = [], config: Partial<AllocatorConfi
         encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring: { ...ring, peer: from } }),
       ),
     );
-  /** Lets time pass, with promises. */
+  /** Advance the clock, and let promises settle. */
   const pass = async (ms: number) => {
     for (let passed = 0; passed < ms; passed += 50) {
       clock.advance(Math.min(50, ms - passed));
@@ -110,7 +111,7 @@ describe("a disk that refuses a write", () => {
   const holderOf = (subject: Subject, id: string) =>
     subject.allocator.leases(id)[0]?.address ?? expect.unreachable();
 
-  /** Each leaves everything as it was where its write fails. */
+  /** Steps that change nothing where their write fails. */
   const STEPS: readonly (readonly [string, (subject: Subject) => unknown])[] = [
     ["allocate", ({ allocator }) => allocator.allocate("web", SUBNET)],
     ["allocate another", ({ allocator }) => allocator.allocate("db", SUBNET)],
@@ -152,7 +153,7 @@ describe("a disk that refuses a write", () => {
         await attempt();
       } else if (error !== undefined) throw error;
     }
-    // What could not be saved at once has been by now.
+    // What could not be saved at once is saved by now.
     subject.clock.advance(20_000);
     const end = subject.state();
     expect(subject.disk.loadRing()?.entries).toEqual(end.ring);
@@ -221,7 +222,7 @@ test("of two take-overs at once, each is given to nobody for 2 s, neither by all
   await pass(1_000);
   shares.push(allocator.takeOver(THREE));
   await pass(1_500);
-  // What was TWO's may be used by now; what was THREE's is not, for half a second more.
+  // The range of TWO may be used by now, that of THREE only in half a second.
   const settled: string[] = [];
   const wait = (what: string, request: Promise<unknown>) => request.then(() => settled.push(what));
   for (let i = rangeSize(own); i < rangeSize(SUBNET_HOSTS); i++)

@@ -1,5 +1,5 @@
-// Whatever others have told us of addresses: what we would send of the ring and of votes is what others can read, and
-// what we would save is what the next start can read.
+// After any messages of peers on addresses: ring and votes that we send can be decoded by peers, and those that we save by
+// the next start.
 import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

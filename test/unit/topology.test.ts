@@ -1,4 +1,4 @@
-// The topology of one peer: whose word on a peer it takes, who has which short id, and what it has room for after churn.
+// The topology of one peer: precedence of updates, owners of short ids, room after churn.
 import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
