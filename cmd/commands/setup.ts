@@ -1,6 +1,6 @@
 // weave setup: the CNI plugin and its configuration, what of the kernel the network needs, and the service of systemd.
 import { Steps } from "../../lib/api/shapes.ts";
-import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";

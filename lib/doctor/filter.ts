@@ -2,7 +2,7 @@
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { bridgeAddresses } from "../host/bridge.ts";
 import { FIREWALL, firewallTable } from "../host/firewall.ts";
-import { droppingForwarded } from "../host/forwarding/forwarding.ts";
+import { forwardDrops } from "../host/forwarding/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { linkByName } from "../netlink/link.ts";
 import { fillTable } from "../netlink/nftables/replace.ts";
@@ -22,7 +22,7 @@ export function filterFindings(running: boolean): Finding[] {
 }
 
 function forwardPolicy(nf: NetlinkSocket, launched: boolean, running: boolean): Finding {
-  const dropping = droppingForwarded(nf);
+  const dropping = forwardDrops(nf);
   if (dropping.length === 0) return ok("forward", "no FORWARD policy drops packets");
   const names = dropping.map(({ variant }) => variant).join(", ");
   if (!launched || dropping.every(({ accepts }) => accepts))

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { controlSocket, pidFile } from "../api/paths.ts";
 import { FIREWALL } from "../host/firewall.ts";
-import { forwardingThere } from "../host/forwarding/forwarding.ts";
+import { installedForwarding } from "../host/forwarding/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { describeMigration, findMigration } from "../migration/migration.ts";
 import { type Link, linkList } from "../netlink/link.ts";
@@ -87,7 +87,7 @@ function staleFiles(): Finding[] {
 /** Rules of ours about a bridge that is not there. */
 function staleFilter(nf: NetlinkSocket): Finding[] {
   const table = tableList(nf, FIREWALL.family).includes(FIREWALL.name);
-  const variants = forwardingThere(nf);
+  const variants = installedForwarding(nf);
   if (!table && variants.length === 0) return [];
   const what = [
     ...(table ? [`table ip ${FIREWALL.name}`] : []),

@@ -1,5 +1,5 @@
 // Attaching a container: a veth from the bridge into its network namespace, addresses and routes on the inner end.
-// All or nothing: whatever fails on the way, what was made before is removed again.
+// A failed attach removes what it had made.
 import { type Cidr, cidrContains, formatIPv4, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { addressAdd, addressDelete, addressList } from "../netlink/address.ts";
 import { bridgePortSet } from "../netlink/link/bridgeport.ts";
@@ -15,9 +15,9 @@ import { requireBridge } from "./bridge.ts";
 import { alternativeVethName, BRIDGE, isContainerVeth, isVethAlias, vethAlias, vethName } from "./names.ts";
 import type { Sender } from "./ports/binding.ts";
 import { PortGuard } from "./ports/guard.ts";
-import { sysctlsForLink } from "./sysctl.ts";
+import { applyLinkSysctls } from "./sysctl.ts";
 
-/** A route in a container; via the gateway of the attachment where it names none of its own. */
+/** A route in a container; by the gateway of the attachment unless it has its own. */
 export interface ContainerRoute {
   readonly destination: Cidr;
   readonly gateway?: IPv4 | undefined;
@@ -36,21 +36,21 @@ export interface Attachment {
   readonly addresses: readonly Cidr[];
   readonly gateway?: IPv4 | undefined;
   readonly routes: readonly ContainerRoute[];
-  /** Sends multicast out by this link. */
+  /** Route multicast to this link. */
   readonly multicastRoute?: boolean;
-  /** Lets the bridge send frames back to where they came from: a container reaches itself by a service address. */
+  /** Let the bridge send frames back by the port that they came from: a container reaches itself by a service address. */
   readonly hairpin?: boolean;
-  /** Adds addresses to the link where it exists, instead of refusing. */
+  /** Add addresses to the link where it exists, instead of refusing. */
   readonly extend?: boolean;
-  /** What it may send as beside its own addresses, where ports are bound to these. */
+  /** Source addresses that it may use beside its own, where ports are bound to their addresses. */
   readonly allowed?: readonly Sender[] | undefined;
-  /** The ends of the link as they were, where a lost one is made anew. */
+  /** The ends of the link as they were, to restore one that was removed. */
   readonly ends?:
     | { readonly outer: LinkEnd & { readonly alias: string | undefined }; readonly inner: LinkEnd }
     | undefined;
 }
 
-/** What others know an end of a link by. */
+/** The identity of an end of a link. */
 interface LinkEnd {
   readonly name: string;
   readonly index: number;
@@ -66,14 +66,14 @@ export interface Attached {
   readonly mtu: number;
 }
 
-/** A link of that name is in the container already. */
+/** The container has a link of that name already. */
 export class AlreadyAttachedError extends Error {
   override readonly name = "AlreadyAttachedError";
 }
 
 const MULTICAST = parseCidr("224.0.0.0/4");
 
-/** Attaches; throws NetnsError, AlreadyAttachedError or NetlinkError, and leaves nothing behind then. */
+/** Attach a container. Throws NetnsError, AlreadyAttachedError or NetlinkError, and leaves nothing behind then. */
 export function attach(attachment: Attachment): Attached {
   const { netns, ifName } = attachment;
   refuseOwnNetns(netns);
@@ -107,12 +107,12 @@ export function attach(attachment: Attachment): Attached {
   });
 }
 
-/** Binds the port to what it may send as, before it is on the network. */
+/** Bind the port to its source addresses, before it is on the network. */
 function guardPort(guard: PortGuard, outer: Link | undefined, inner: Link, attachment: Attachment): void {
   const addresses = attachment.addresses.map(({ address }) => formatIPv4(address));
   if (outer) {
     guard.attach(outer);
-    // It has kept its ifindex, and what it is bound to with it.
+    // A restored link has its old ifindex, and the bindings of that.
     if (attachment.ends) return;
     guard.bind(outer.index, { mac: inner.address ?? "", addresses, allowed: attachment.allowed });
   } else if (inner.peerIndex !== undefined) guard.addAddresses(inner.peerIndex, addresses);
@@ -139,8 +139,8 @@ function makeVeth(host: NetlinkSocket, attachment: Attachment, netnsFd: number, 
 }
 
 /**
- * Puts the outer end on the bridge: last, so that no half-configured container is on the network. It has its alias when
- * it is all that it will be.
+ * Put the outer end on the bridge: last, so that no half-configured container is on the network. It gets its alias once it
+ * is complete.
  */
 function join(host: NetlinkSocket, outer: Link, bridge: Link, attachment: Attachment): void {
   const { hairpin = false, ends } = attachment;
@@ -151,10 +151,10 @@ function join(host: NetlinkSocket, outer: Link, bridge: Link, attachment: Attach
   linkSet(host, outer.name, outer.index, { alias });
 }
 
-/** The inner end, with this thread in the container's namespace; returns the addresses that are new to it. */
+/** Configure the inner end, with this thread in the container's namespace; return the addresses that are new to it. */
 function configure(inside: NetlinkSocket, link: Link, attachment: Attachment): Cidr[] {
   const { ifName, addresses, gateway, routes, multicastRoute } = attachment;
-  sysctlsForLink(ifName);
+  applyLinkSysctls(ifName);
   const fresh = addresses.filter((cidr) => addressAdd(inside, ifName, link.index, cidr));
   linkSet(inside, ifName, link.index, { up: true });
   if (multicastRoute) routeAdd(inside, { destination: MULTICAST, link: link.index });
@@ -177,14 +177,14 @@ export interface ContainerLink {
   readonly ifName: string;
   /** The alias of the host's end. */
   readonly alias?: string | undefined;
-  /** The bridge that it may be on, beside being a link that we made; ours unless given. */
+  /** The bridge whose ports count as ours, beside links that we made; our own unless given. */
   readonly bridge?: string | undefined;
 }
 
 /**
- * Remove links from containers, all of them in the time of one; a link that is not in the namespace is looked up by its
- * alias. Returns for each whether it is gone for certain: not while a container veth without our alias exists (from an
- * older version). Links that are not ours stay. An Error is that of one container.
+ * Remove links from containers, in one kernel grace period for all; a link that is not in the namespace is looked up by its
+ * alias. Return for each whether it is certainly gone: not while a container veth without our alias exists (from an older
+ * version), or the error of that container. Links that are not ours stay.
  */
 export function detach(links: readonly ContainerLink[]): (boolean | Error)[] {
   using host = new NetlinkSocket(NETLINK_ROUTE);
@@ -230,8 +230,8 @@ function hostEnd(host: NetlinkSocket, link: ContainerLink): Link | undefined {
 }
 
 /**
- * Takes addresses from the link, and the link itself with the last of them; returns those it had. Throws where the link is
- * not ours.
+ * Remove addresses from a link, and with the last one the link; return those that it had. Throws NetnsError, NetlinkError, and
+ * Error where the link is not ours.
  */
 export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Cidr[]): Cidr[] {
   using host = new NetlinkSocket(NETLINK_ROUTE);
@@ -255,14 +255,14 @@ export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Ci
 export interface Inspected {
   readonly link: Link;
   readonly addresses: readonly Cidr[];
-  /** Of the namespace's main table. */
+  /** Those of the namespace's main table. */
   readonly routes: readonly Route[];
-  /** The other end, and the bridge it is on, where that is in the host's namespace. */
+  /** The other end and its bridge, where these are in the host's namespace. */
   readonly port: Link | undefined;
   readonly bridge: string | undefined;
 }
 
-/** Looks at a link in a container; undefined where there is none. Throws NetnsError. */
+/** Inspect a link in a container; undefined where there is none. Throws NetnsError. */
 export function inspect(netns: Netns, ifName: string): Inspected | undefined {
   refuseOwnNetns(netns);
   using host = new NetlinkSocket(NETLINK_ROUTE);
@@ -279,7 +279,7 @@ export function inspect(netns: Netns, ifName: string): Inspected | undefined {
   return { ...found, port, bridge: bridge?.name };
 }
 
-/** "10.32.0.1" of each. */
+/** Format addresses without their prefixes, separated by spaces. */
 export function formatAddresses(cidrs: readonly Cidr[]): string {
   return cidrs.map(({ address }) => formatIPv4(address)).join(" ");
 }

@@ -7,25 +7,25 @@ import type { NetlinkSocket } from "../netlink/socket.ts";
 import { BRIDGE, isContainerVeth } from "./names.ts";
 
 /**
- * Bytes. The smallest MTU that hosts are likely to have between them is 1460; less the outer IP (20), UDP (8), VXLAN
- * (8) and inner Ethernet (14) headers, and 34 for ESP, which encryption of the fast datapath needs.
+ * Bytes: the smallest MTU to expect between hosts, 1460, less the outer IP (20), UDP (8), VXLAN (8) and inner Ethernet (14)
+ * headers, and 34 for ESP, which encrypts the fast datapath.
  */
 export const DEFAULT_MTU = 1376;
 
 export interface BridgeSettings {
-  /** Ethernet address; the peer's name. */
+  /** Ethernet address: the peer's name. */
   readonly address: string;
   readonly mtu: number;
 }
 
-/** The bridge, if there is one; where others have renamed it, known by its Ethernet address: the peer's name. */
+/** Return the bridge, if there is one; where others have renamed it, known by its Ethernet address: the peer's name. */
 export function findBridge(nl: NetlinkSocket, address: string | undefined): Link | undefined {
   const bridge = linkByName(nl, BRIDGE);
   if (bridge || address === undefined) return bridge;
   return linkList(nl).find((link) => link.kind === "bridge" && link.address === address);
 }
 
-/** The bridge, or an error that says what to do. */
+/** Return the bridge; throws an Error that says what to do where there is none. */
 export function requireBridge(nl: NetlinkSocket, name = BRIDGE): Link {
   const bridge = linkByName(nl, name);
   if (!bridge) throw new Error(`bridge "${name}" not present; did you launch weave?`);
@@ -33,12 +33,12 @@ export function requireBridge(nl: NetlinkSocket, name = BRIDGE): Link {
   return bridge;
 }
 
-/** The addresses of the bridge: those it was exposed with. */
+/** Return the addresses of the bridge, with which the host is exposed. */
 export function bridgeAddresses(nl: NetlinkSocket, name = BRIDGE): Cidr[] {
   return addressList(nl, requireBridge(nl, name).index).map(({ cidr }) => cidr);
 }
 
-/** Removes the bridge, the containers' veths and the given other links; what is not there is no error. */
+/** Remove the bridge, the containers' veths and the given other links; missing ones are no error. */
 export function removeLinks(nl: NetlinkSocket, others: readonly string[]): void {
   const veths = linkList(nl).filter(({ name }) => isContainerVeth(name));
   linksDelete(

@@ -1,4 +1,4 @@
-// Which containers are attached, found out from the kernel: network namespaces with the other end of a port of ours.
+// Attached containers, as the kernel has them: network namespaces with the other end of a port of ours.
 import { closeSync, readdirSync } from "node:fs";
 import type { Ip } from "../address/ip.ts";
 import type { Cidr } from "../address/ipv4.ts";
@@ -17,26 +17,26 @@ const NAMED = "/run/netns";
 /** A link in a container that is attached to our bridge. */
 export interface AttachedContainer {
   readonly netns: string;
-  /** Of the namespace; another may get it later. */
+  /** Inode of the namespace; reused for others once that is gone. */
   readonly inode: string;
-  /** Tells the namespace from all others; undefined before Linux 5.14. */
+  /** SO_NETNS_COOKIE: never reused; undefined before Linux 5.14. */
   readonly cookie: bigint | undefined;
-  /** As it is seen inside. */
+  /** The inner end. */
   readonly link: Link;
   readonly mac: string;
   readonly addresses: readonly Cidr[];
-  /** By this link, of the namespace's main table, as attach or an administrator added them; no routing daemon's. */
+  /** Routes by this link in the main table, as attach or an administrator added them; none of routing daemons. */
   readonly routes: readonly Route[];
-  /** Those of IPv6. */
+  /** IPv6 addresses. */
   readonly addresses6: readonly Ip[];
-  /** Whose it is, where that is known. */
+  /** The owner by the port's alias, if it has one of ours. */
   readonly owner: AttachmentName | undefined;
 }
 
-/** Addresses on links of containers. */
+/** Addresses in use by containers. */
 export interface Sighting {
   readonly addresses: readonly (Cidr & { readonly owner?: AttachmentName | undefined })[];
-  /** Every container could be looked into. */
+  /** All containers could be inspected. */
   readonly complete: boolean;
 }
 
@@ -48,7 +48,7 @@ function entries(directory: string): string[] {
   }
 }
 
-/** A path for each network namespace of the machine that has a name or a process, by its inode. */
+/** Return a path for each network namespace that has a name or a process, by its inode. */
 function namespaces(): Map<string, string> {
   const paths = [
     ...entries(NAMED).map((name) => `${NAMED}/${name}`),
@@ -63,10 +63,7 @@ function namespaces(): Map<string, string> {
   return byInode;
 }
 
-/**
- * Ports of our bridge, and links that we have made for containers, whatever bridge they are on; those also while somebody
- * has removed the bridge.
- */
+/** Return the ports of our bridge, and links that we made for containers on any bridge, or on none. */
 function containerPorts(host: NetlinkSocket): Link[] {
   const bridge = linkByName(host, BRIDGE)?.index;
   return linkList(host).filter(
@@ -75,15 +72,15 @@ function containerPorts(host: NetlinkSocket): Link[] {
   );
 }
 
-/** All containers that are attached, as far as their namespaces can be seen from here. */
+/** Return all attached containers whose namespaces can be seen from here. */
 export function attachedContainers(host: NetlinkSocket): AttachedContainer[] {
-  return [...lookInside(host, containerPorts(host)).values()].flatMap((container) => container ?? []);
+  return [...inspectPorts(host, containerPorts(host)).values()].flatMap((container) => container ?? []);
 }
 
-/** Addresses of all containers that are attached. It takes about 1 ms for each of them. */
+/** Return the addresses of all attached containers. Takes about 1 ms for each. */
 export function attachedAddresses(host: NetlinkSocket): Sighting {
   const ports = containerPorts(host);
-  const found = lookInside(host, ports);
+  const found = inspectPorts(host, ports);
   return {
     addresses: [...found.values()].flatMap((container) =>
       (container?.addresses ?? []).map((cidr) => ({ ...cidr, owner: container?.owner })),
@@ -92,18 +89,18 @@ export function attachedAddresses(host: NetlinkSocket): Sighting {
   };
 }
 
-/** A port, and a path where its other end was last. */
-export type PortToLookBehind = Pick<Link, "index" | "alias" | "peerIndex" | "peerNetns"> & {
+/** A port, and the last known path of its other end's namespace. */
+export type PortToInspect = Pick<Link, "index" | "alias" | "peerIndex" | "peerNetns"> & {
   readonly netns?: string | undefined;
 };
 
 /**
- * What is at the other end of each port, by the index of the port; undefined where the link has just gone. Without those
- * that cannot be seen from here.
+ * Return what is at the other end of each port, by the index of the port; undefined where the link has just gone. Leaves out
+ * ports whose other end cannot be seen from here.
  */
-export function lookInside(
+export function inspectPorts(
   host: NetlinkSocket,
-  ports: readonly PortToLookBehind[],
+  ports: readonly PortToInspect[],
 ): Map<number, AttachedContainer | undefined> {
   const found = new Map<number, AttachedContainer | undefined>();
   const look = (netns: string) => {
@@ -112,7 +109,7 @@ export function lookInside(
       const here = ports.filter(({ index, peerNetns }) => peerNetns === id && !found.has(index));
       if (id !== undefined && here.length > 0) inside(netns, here, found);
     } catch {
-      // It has gone since, or is no network namespace (a leftover file).
+      // The namespace has gone since, or the path is a leftover file.
     }
   };
   for (const netns of new Set(ports.map((port) => port.netns))) if (netns !== undefined) look(netns);
@@ -120,7 +117,7 @@ export function lookInside(
   return found;
 }
 
-/** A path to the namespace of a container, if it still is. */
+/** Return a path to the namespace of a container, if that still exists. */
 export function findNetns({ netns, inode, cookie }: AttachedContainer): string | undefined {
   const isIt = (path: string | undefined) =>
     path !== undefined && netnsInode(path) === inode && cookieOf(path) === cookie;
@@ -130,7 +127,7 @@ export function findNetns({ netns, inode, cookie }: AttachedContainer): string |
   return isIt(other) ? other : undefined;
 }
 
-/** See AttachedContainer; undefined, too, where the namespace is gone. */
+/** Return the cookie of a namespace; undefined where it is gone, or before Linux 5.14. */
 function cookieOf(netns: string): bigint | undefined {
   try {
     return inNetns(netns, () => {
@@ -153,7 +150,7 @@ function idOf(host: NetlinkSocket, netns: string): number | undefined {
 
 function inside(
   netns: string,
-  ports: readonly PortToLookBehind[],
+  ports: readonly PortToInspect[],
   found: Map<number, AttachedContainer | undefined>,
 ): void {
   inNetns(netns, () => {

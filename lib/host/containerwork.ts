@@ -1,26 +1,26 @@
-// Kernel work for containers. Some of it is slow: removing a link waits 10 to 20 ms for a grace period, with the rtnl lock
-// held. Daemons use a thread for it; see workthread.ts.
+// Kernel work for containers. Some is slow: removing a link waits 10 to 20 ms for a grace period, with the rtnl lock held.
+// Daemons run it in a thread (workthread.ts).
 import type { Cidr } from "../address/ipv4.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import type { Netns } from "../sys/netns.ts";
 import { type Attached, type Attachment, attach, type ContainerLink, detach, inspect } from "./attach.ts";
 import { bridgeAddresses } from "./bridge.ts";
-import { attachedAddresses, lookInside, type PortToLookBehind, type Sighting } from "./containers.ts";
+import { attachedAddresses, inspectPorts, type PortToInspect, type Sighting } from "./containers.ts";
 
-/** All operations reject with NetnsError, AlreadyAttachedError or the kernel's own error. */
+/** All operations reject with NetnsError, AlreadyAttachedError or the kernel's error. */
 export interface ContainerWork {
   attach(attachment: Attachment): Promise<Attached>;
-  /** Resolves to true if the link is gone for certain; see detach(). */
+  /** Resolve to true if the link is gone for certain; see detach(). */
   detach(link: ContainerLink): Promise<boolean>;
   inspect(netns: Netns, ifName: string): Promise<ReturnType<typeof inspect>>;
   bridgeAddresses(bridge: string): Promise<readonly Cidr[]>;
-  /** Addresses of all attached containers. */
+  /** See attachedAddresses(). */
   attached(): Promise<Sighting>;
-  /** See lookInside(). */
-  lookInside(ports: readonly PortToLookBehind[]): Promise<ReturnType<typeof lookInside>>;
+  /** See inspectPorts(). */
+  inspectPorts(ports: readonly PortToInspect[]): Promise<ReturnType<typeof inspectPorts>>;
 }
 
-/** Work in the calling thread, for programs without an event loop to keep free. */
+/** Runs in the calling thread, for programs without an event loop to keep free. */
 export const workHere: ContainerWork = {
   attach: async (attachment) => attach(attachment),
   async detach(link) {
@@ -37,8 +37,8 @@ export const workHere: ContainerWork = {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     return attachedAddresses(nl);
   },
-  async lookInside(ports) {
+  async inspectPorts(ports) {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
-    return lookInside(nl, ports);
+    return inspectPorts(nl, ports);
   },
 };

@@ -1,12 +1,11 @@
-// The addresses that give the host itself, and the world, a way into the network: a part of what is desired of the bridge and
-// of the packet filter.
+// Exposed addresses: addresses of the bridge by which the host itself, and others through it, reach the network.
 import { type AddressRange, type Cidr, formatCidr } from "../address/ipv4.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { bridgeAddresses, requireBridge } from "./bridge.ts";
 import type { DesiredAddresses } from "./reconcile/addresses.ts";
 import type { Reconciler } from "./reconcile/reconciler.ts";
 
-/** An address of the bridge; `masquerade` where what enters or leaves the network by it takes the host's address. */
+/** An address of the bridge; with `masquerade`, packets that enter or leave the network by it get the host's address. */
 export interface Exposed {
   readonly cidr: Cidr;
   readonly masquerade: boolean;
@@ -14,7 +13,7 @@ export interface Exposed {
 
 const isSame = (one: Cidr, other: Cidr) => formatCidr(one) === formatCidr(other);
 
-/** With one more; it takes the place of one of the same address and prefix. */
+/** Return the list with one more, in place of one of the same address and prefix. */
 export function withExposed(list: readonly Exposed[], exposed: Exposed): readonly Exposed[] {
   const at = list.findIndex(({ cidr }) => isSame(cidr, exposed.cidr));
   return at < 0 ? [...list, exposed] : list.with(at, exposed);
@@ -24,21 +23,20 @@ export function withoutExposed(list: readonly Exposed[], hidden: Cidr): readonly
   return list.filter(({ cidr }) => !isSame(cidr, hidden));
 }
 
-/** What the bridge is exposed by, where nothing else is known of it. */
+/** Return the exposures of a bridge of which nothing is saved. */
 export function exposedByBridge(route: NetlinkSocket): Exposed[] {
   return bridgeAddresses(route).map((cidr) => ({ cidr, masquerade: true }));
 }
 
-/** The exposed addresses of this host, and how they change. */
+/** The exposed addresses of this host. */
 export class Exposure {
   #exposed: readonly Exposed[] = [];
   #local: readonly AddressRange[] = [];
-  /** Addresses that are being taken from the bridge. */
+  /** Addresses that are being removed from the bridge. */
   #unwanted: readonly Cidr[] = [];
 
   constructor(
     private readonly route: NetlinkSocket,
-    /** Makes the kernel as desired. */
     private readonly reconciler: Pick<Reconciler, "check" | "apply">,
   ) {}
 
@@ -50,34 +48,34 @@ export class Exposure {
     return this.#exposed.map(({ cidr }) => cidr);
   }
 
-  /** What the bridge is to have. */
+  /** The desired addresses of the bridge. */
   get desired(): DesiredAddresses {
     return { wanted: this.addresses, unwanted: this.#unwanted };
   }
 
-  /** Addresses of this host's containers: what comes from outside to them is to keep its source. */
+  /** Ranges of this host's containers: packets to them from outside keep their source address. */
   get local(): readonly AddressRange[] {
     return this.#local;
   }
 
-  /** What is desired at the start, before anything is applied. */
+  /** Set the exposures to begin with, before anything is applied. */
   start(exposed: readonly Exposed[]): void {
     this.#exposed = exposed;
   }
 
-  /** Exposes the host by an address; nothing is changed where that fails. */
+  /** Expose the host by an address; changes nothing where that fails. */
   expose(cidr: Cidr, masquerade: boolean): void {
     this.#change(withExposed(this.#exposed, { cidr, masquerade }), []);
   }
 
-  /** Takes an address back; false where it was not exposed. Nothing is changed where that fails. */
+  /** Hide an address; false where it was not exposed. Changes nothing where that fails. */
   hide(cidr: Cidr): boolean {
     const there = [...this.addresses, ...bridgeAddresses(this.route)].some((other) => isSame(other, cidr));
     this.#change(withoutExposed(this.#exposed, cidr), [cidr]);
     return there;
   }
 
-  keepSourcesTo(local: readonly AddressRange[]): void {
+  setLocalRanges(local: readonly AddressRange[]): void {
     if (JSON.stringify(local) === JSON.stringify(this.#local)) return;
     this.reconciler.check();
     this.#local = local;
@@ -104,7 +102,7 @@ export class Exposure {
     }
   }
 
-  /** What was refused is told; what of it was done is taken back as far as that goes, and tried again later. */
+  /** Undo what was applied of a refused change; what fails is tried again later. */
   #applyAgain(): void {
     try {
       this.reconciler.apply();

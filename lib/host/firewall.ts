@@ -1,5 +1,4 @@
-// What we ask of the host's packet filter: one nftables table of our own. What iptables may have to be told beside it is in
-// forwarding/.
+// The host's packet filter: one nftables table of our own. Rules in the tables of iptables and firewalld are in forwarding/.
 import { type AddressRange, ipv4Octets, parseCidr } from "../address/ipv4.ts";
 import { matchEstablished } from "../netlink/nftables/conntrack.ts";
 import type { Expression } from "../netlink/nftables/expr/expression.ts";
@@ -14,22 +13,22 @@ import { renewTable, tableDelete } from "../netlink/nftables/table.ts";
 import { matchTcpPort } from "../netlink/nftables/transport.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import type { Exposed } from "./expose.ts";
-import { undoForwarding } from "./forwarding/forwarding.ts";
+import { removeForwarding } from "./forwarding/forwarding.ts";
 import { BRIDGE, TABLE } from "./names.ts";
 import type { Change, Resource } from "./reconcile/resource.ts";
 
-/** Addresses of nobody in particular: a pod that speaks to one is heard under its own. */
+/** Destinations that are not masqueraded: multicast and broadcast keep the pod's address. */
 const NOT_UNICAST = ["224.0.0.0/4", "255.255.255.255/32"].map(parseCidr);
 const LOOPBACK = parseCidr("127.0.0.0/8");
 const SOURCE_NAT = 100;
 const FILTER = 0;
 
-/** What the table is made of. */
+/** The contents of the table. */
 export interface FirewallSettings {
   readonly exposed: readonly Exposed[];
-  /** TCP port of the control API; shut to everybody but the host itself. */
+  /** TCP port of the control API; closed to all but the host itself. */
   readonly controlPort: number | undefined;
-  /** Addresses of this host's containers: what comes to them from outside keeps its source. */
+  /** Ranges of this host's containers: packets to them from outside keep their source address. */
   readonly local: readonly AddressRange[];
 }
 
@@ -48,7 +47,7 @@ function masqueradeRules({ cidr }: Exposed): Expression[][] {
   ];
 }
 
-/** The table for these settings. */
+/** Return the table for these settings. */
 export function firewallTable({ exposed, controlPort, local }: FirewallSettings): Table {
   const fromUs = matchLink("iifname", BRIDGE);
   const toUs = matchLink("oifname", BRIDGE);
@@ -103,9 +102,8 @@ interface Contents {
 }
 
 /**
- * The table as desired state. Whatever is wrong in it, all of it is replaced in one transaction: it is small, the order of
- * rules counts, and what others do meanwhile cannot make the transaction fail. Connections keep their translation, which
- * conntrack has.
+ * The table as desired state. Any difference replaces all of it in one transaction: it is small, the order of rules counts, and
+ * concurrent changes cannot make the transaction fail. Connections keep their translation, which conntrack has.
  */
 export class FirewallResource implements Resource<Contents, TableState | undefined, Change & Contents> {
   readonly name = "packet filter";
@@ -135,8 +133,8 @@ export class FirewallResource implements Resource<Contents, TableState | undefin
   }
 }
 
-/** Takes back everything that was put into the packet filter. */
+/** Remove everything of ours from the packet filter. */
 export function removeFirewall(nf: NetlinkSocket): void {
   tableDelete(nf, FIREWALL);
-  undoForwarding(nf);
+  removeForwarding(nf);
 }

@@ -1,5 +1,5 @@
-// Loading a module of the running kernel, from its files in /lib/modules, as modprobe(8) does it; there is none in our
-// image. Formats: modules.dep(5); finit_module(2).
+// Load modules of the running kernel from /lib/modules, as modprobe(8) does, which our image lacks. Formats: modules.dep(5);
+// finit_module(2).
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import { basename, join } from "node:path";
@@ -11,24 +11,21 @@ const plain = (name: string) => name.replace(/\.ko(\.\w+)?$/, "").replaceAll("-"
 
 const FOLDER = join("/lib/modules", release());
 
-/** Whether the running kernel has a module of that name to load, by the list of its modules. */
+/** Whether modules.dep of the running kernel lists a module. */
 export function hasModule(name: string): boolean {
   return moduleLine(name) !== undefined;
 }
 
-/**
- * Loads a module and those it depends on, unless they are there already; throws where it is not among the kernel's, or the
- * kernel refuses it.
- */
+/** Load a module and its dependencies, unless they are loaded; throws where there is none, or the kernel refuses it. */
 export function loadModule(name: string): void {
   if (isLoaded(name)) return;
   const line = moduleLine(name);
   if (!line) throw new Error(`cannot load ${name}: it is not among the kernel's modules in ${FOLDER}`);
-  // Each of them stands before what it needs.
+  // In modules.dep each module comes before its own dependencies.
   for (const path of [...line.needs.reverse(), line.file]) load(join(FOLDER, path));
 }
 
-/** Whether the kernel has loaded it, or has it built in with something to be seen of it. */
+/** Whether the kernel has loaded a module, or has it built in and shows it in /sys/module. */
 export function isLoaded(name: string): boolean {
   return existsSync(`/sys/module/${name.replaceAll("-", "_")}`);
 }

@@ -1,9 +1,9 @@
-// Names of what we make on a host. They are the original's, so that people and tools find what they know.
+// Names of links, tables and chains of ours: the original's, so that people and tools find what they know.
 import { createHash } from "node:crypto";
 import { LINK_ALIAS_MAX, LINK_NAME_MAX } from "../netlink/link/message.ts";
 
 export const BRIDGE = "weave";
-/** Our link in a container that was attached by hand. */
+/** The link in a container that was attached by `weave attach`. */
 export const LINK = "ethwe";
 /** The id under which the host itself holds addresses. */
 export const EXPOSE_ID = "weave:expose";
@@ -11,42 +11,42 @@ export const EXPOSE_ID = "weave:expose";
 export const TABLE = "weave";
 /** Our chain in the filter table of iptables. */
 export const FORWARDING_CHAIN = "WEAVE-FORWARD";
-/** Those of weave-npc. */
+/** The tables of weave-npc. */
 export const POLICY_TABLE = "weave-npc";
 
 const VETH_PREFIX = "vethwepl";
 
-/** Which link of which container a veth is for; the network is CNI's, where there is one. */
+/** The owner of a veth: a link of a container; the network is CNI's, if any. */
 export interface AttachmentName {
   readonly network?: string | undefined;
   readonly containerId: string;
   readonly ifName: string;
 }
 
-/** The alias of the host's end of a veth: names are cut and may be taken, this says whose it is. */
+/** Return the alias of the host's end of a veth, which names the owner whole; link names are cut and may be taken. */
 export function vethAlias({ network = "", containerId, ifName }: AttachmentName): string {
   const alias = `${network}/${containerId}/${ifName}`;
   return alias.length <= LINK_ALIAS_MAX ? alias : `sha256:${sha256(alias)}`;
 }
 
-/** Whether an alias is one that we give. */
+/** Whether an alias has the form of ours. */
 export function isVethAlias(alias: string | undefined): boolean {
   return alias !== undefined && /^([^/]*\/[^/]+\/[^/]+|sha256:[0-9a-f]{64})$/.test(alias);
 }
 
-/** Whose a veth is by its alias; undefined where nobody can tell. */
+/** Return the owner of a veth by its alias; undefined for a hash, and for others' aliases. */
 export function ownerOf(alias: string | undefined): AttachmentName | undefined {
   const [, network, containerId, ifName] = /^([^/]*)\/(.+)\/([^/]+)$/s.exec(alias ?? "") ?? [];
   if (containerId === undefined || ifName === undefined) return undefined;
   return { network: network || undefined, containerId, ifName };
 }
 
-/** The host's end of a container's veth: the prefix, then as much of the container's id as fits. */
+/** Return the name of the host's end of a veth: the prefix, then as much of the container's id as fits. */
 export function vethName(containerId: string): string {
   return `${VETH_PREFIX}${containerId.slice(0, LINK_NAME_MAX - VETH_PREFIX.length)}`;
 }
 
-/** For when that name is taken, by a second interface or by a container whose id begins alike. */
+/** Return another name, where that is taken by a second interface or by a container whose id begins alike. */
 export function alternativeVethName(name: AttachmentName): string {
   return vethName(sha256(vethAlias(name)));
 }

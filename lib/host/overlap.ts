@@ -1,4 +1,4 @@
-// Whether a range is free on this host.
+// Overlap of a range with routes of this host.
 import { AddressError, type Cidr, cidrRange, formatCidr, rangesOverlap } from "../address/ipv4.ts";
 import { routeList } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -17,7 +17,7 @@ export function overlappingRoute(nl: NetlinkSocket, range: Cidr, peer?: string):
   return route && formatCidr(route.destination);
 }
 
-/** Throws AddressError for a range that would take traffic away from a network that the host is on. */
+/** Throw AddressError for a range that would take traffic away from a network that the host is on. */
 export function refuseOverlap(nl: NetlinkSocket, range: Cidr, peer?: string): void {
   const route = overlappingRoute(nl, range, peer);
   if (route === undefined) return;

@@ -1,7 +1,7 @@
 // Kernel settings under /proc/sys, in the network namespace of the calling thread.
 import { readFileSync, writeFileSync } from "node:fs";
 
-/** A value; undefined where the kernel does not have it. */
+/** Return a value; undefined where the kernel does not have it. */
 export function sysctlGet(name: string): string | undefined {
   try {
     return readFileSync(`/proc/sys/${name}`, "utf8").trim();
@@ -11,7 +11,7 @@ export function sysctlGet(name: string): string | undefined {
   }
 }
 
-/** Sets a value; false where the kernel does not have it (IPv6 switched off) or /proc/sys is read-only. */
+/** Set a value; false where the kernel does not have it (IPv6 switched off) or /proc/sys is read-only. */
 export function sysctlSet(name: string, value: string): boolean {
   try {
     writeFileSync(`/proc/sys/${name}`, value);
@@ -30,9 +30,9 @@ export interface Sysctl {
 }
 
 /**
- * Settings that make a link notice quickly that an address has moved to another host: ARP entries are checked after 5 s
- * instead of 30. It takes no routes from IPv6 router advertisements, and asks for none: that would go to every host. It takes
- * no packet for this host out of a frame for many (RFC 1122, 3.3.6): policies judge by the frame who it is for.
+ * Return the settings of a link on the network. It notices within 5 s instead of 30 that an address has moved to another host.
+ * It takes no routes from IPv6 router advertisements, and solicits none: that would go to every host. It drops unicast packets
+ * in multicast frames (RFC 1122, 3.3.6): policies judge by the frame who a packet is for.
  */
 export function linkSysctls(link: string): Sysctl[] {
   return [
@@ -46,11 +46,11 @@ export function linkSysctls(link: string): Sysctl[] {
   ];
 }
 
-/** Settings of a link that carries others' frames: it says nothing itself. */
+/** Return the settings of a link that carries frames of others and sends none of the host's own. */
 export function silentSysctls(link: string): Sysctl[] {
   return [{ name: `net/ipv6/conf/${link}/disable_ipv6`, value: "1" }];
 }
 
-export function sysctlsForLink(link: string): void {
+export function applyLinkSysctls(link: string): void {
   for (const { name, value } of linkSysctls(link)) sysctlSet(name, value);
 }

@@ -17,7 +17,7 @@ export type WorkAnswer = { readonly id: number } & (
   | { readonly failure: Failure }
 );
 
-/** An error without its class, which structured cloning drops. */
+/** An error as data: structured cloning drops its class. */
 interface Failure {
   readonly name: string;
   readonly message: string;

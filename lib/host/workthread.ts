@@ -1,17 +1,17 @@
-// A thread for container work, so that slow kernel requests do not hold up the event loop. Started on first use, and again
-// after it has failed or hung.
+// A thread for container work, so that slow kernel requests do not block the event loop. Started on first use, and again after
+// it has failed or hung.
 import { Worker } from "node:worker_threads";
 import { systemClock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { ContainerWork } from "./containerwork.ts";
 import { errorOf, type Operation, type WorkAnswer, type WorkRequest } from "./workmessages.ts";
 
-/** The thread's program: in an executable all modules but entry points lie in one folder. */
+/** The thread's program. In an executable all modules but entry points are in one folder. */
 const PROGRAM = import.meta.path.startsWith("/$bunfs/") ? "./lib/host/workworker.ts" : "./workworker.ts";
 
-/** Far longer than any operation takes. */
+/** Timeout of an operation; all take far less. */
 const TIMEOUT_MS = 15_000;
-/** Threads that may fail at once, and a minute; one that hangs in the kernel stays there. */
+/** Failed threads allowed at once, and a minute: one that hangs in the kernel stays there. */
 const MAX_FAILURES = 5;
 /** Bound on waiting calls. */
 const MAX_WAITING = 1_024;
@@ -22,7 +22,7 @@ interface Waiting {
   readonly timer: ReturnType<typeof setTimeout>;
 }
 
-/** The thread failed, hung or has too much to do; retry later. */
+/** The thread failed, hung or is overloaded; retry later. */
 export class BusyError extends Error {
   override readonly name = "BusyError";
 }
@@ -47,7 +47,7 @@ export class WorkThread implements ContainerWork {
   readonly bridgeAddresses: ContainerWork["bridgeAddresses"] = (bridge) =>
     this.#call("bridgeAddresses", bridge);
   readonly attached: ContainerWork["attached"] = () => this.#call("attached");
-  readonly lookInside: ContainerWork["lookInside"] = (ports) => this.#call("lookInside", ports);
+  readonly inspectPorts: ContainerWork["inspectPorts"] = (ports) => this.#call("inspectPorts", ports);
 
   /** What status says. */
   notes(): string[] {

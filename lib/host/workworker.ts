@@ -1,4 +1,4 @@
-// The container work thread. Links that wait for removal are removed together.
+// The container work thread. Pending removals of links are done together.
 import { parentPort } from "node:worker_threads";
 import { type ContainerLink, detach } from "./attach.ts";
 import { workHere } from "./containerwork.ts";

@@ -54,7 +54,7 @@ export class AttributeEncoder {
     this.#view.setUint16(at, length, true);
   }
 
-  /** Appends bytes that are no attribute: the family header in front, or a whole message of a batch. */
+  /** Append bytes that are no attribute: the family header in front, or a whole message of a batch. */
   raw(bytes: Uint8Array): this {
     const at = this.#reserve(bytes.length);
     this.#bytes.set(bytes, at);
@@ -67,7 +67,7 @@ export class AttributeEncoder {
     return this;
   }
 
-  /** A string with its terminating zero. */
+  /** Append a string with its terminating zero. */
   string(type: number, value: string): this {
     return this.bytes(type, text.encode(`${value}\0`));
   }
@@ -119,7 +119,7 @@ export class AttributeEncoder {
     return this;
   }
 
-  /** An attribute that holds attributes. `flagged` sets NLA_F_NESTED, which newer families insist on. */
+  /** Append an attribute that holds attributes. `flagged` sets NLA_F_NESTED, which newer families require. */
   nested(type: number, fill: (inner: this) => void, flagged = true): this {
     const start = this.#open(flagged ? type | NESTED : type, 0) - HEADER;
     fill(this);
@@ -155,7 +155,7 @@ export function decodeBody(
   return { header: familyHeader(body, length), attributes: decodeAttributes(body.subarray(length)) };
 }
 
-/** One decoded attribute; the getters check that its length fits what is asked for. */
+/** One decoded attribute; the getters throw AttributeError where it is too short. */
 export class Attribute {
   constructor(
     readonly type: number,
@@ -217,7 +217,7 @@ export class Attributes {
   }
 }
 
-/** Decodes a run of attributes; a length that does not fit the bytes left throws AttributeError. */
+/** Decode a run of attributes; a length that does not fit the bytes left throws AttributeError. */
 export function decodeAttributes(bytes: Uint8Array): Attributes {
   const view = viewOf(bytes);
   const list: Attribute[] = [];

@@ -39,10 +39,10 @@ import type { NetlinkSocket } from "./socket.ts";
 const RTEXT_FILTER_SKIP_STATS = 1 << 3;
 const VETH_INFO_PEER = 1;
 
-/** A link to be made; the next free ifindex unless one is given. */
+/** A link to make; with the next free ifindex unless one is given. */
 type Made = LinkSettings & { readonly name: string; readonly index?: number | undefined };
 
-/** A link to be made. The other end of a veth gets the ifindex given only if this end is given one, too. */
+/** A link to make. The other end of a veth gets its ifindex only if this end has one, too. */
 export type NewLink = Made &
   (
     | { readonly kind: "bridge" }
@@ -71,7 +71,7 @@ export interface Link {
   readonly vxlan: Vxlan | undefined;
   /** Whether the other end of a veth is up, too. */
   readonly carrier: boolean;
-  /** It is about to be removed by linksDelete(), or was. */
+  /** linksDelete() is removing it, or has. */
   readonly leaving: boolean;
   readonly bridge: Partial<BridgeMode> | undefined;
   readonly bridgePort: BridgePort | undefined;
@@ -99,7 +99,7 @@ function encodePeer(encoder: AttributeEncoder, peer: Made): void {
   );
 }
 
-/** Makes a link; NetlinkError with EEXIST when the name is taken. */
+/** Make a link; throws NetlinkError, with EEXIST when the name is taken. */
 export function linkAdd(nl: NetlinkSocket, link: NewLink): void {
   nl.request({
     operation: `link add ${link.name}`,
@@ -109,7 +109,7 @@ export function linkAdd(nl: NetlinkSocket, link: NewLink): void {
   });
 }
 
-/** Changes a link. `what` names it in errors. */
+/** Change a link. `what` names it in errors. */
 export function linkSet(nl: NetlinkSocket, what: string, index: number, settings: LinkSettings): void {
   const encoder = new AttributeEncoder().raw(ifinfomsg(index, settings.up, settings.arp));
   encodeSettings(encoder, settings);
@@ -126,9 +126,9 @@ export function linkByName(nl: NetlinkSocket, name: string): Link | undefined {
   return getLink(nl, name, linkMessage().string(IFLA_IFNAME, name).done());
 }
 
-/** All links of the namespace. */
+/** Return all links of the namespace. */
 export function linkList(nl: NetlinkSocket): Link[] {
-  // Counters are half of what the kernel would tell.
+  // Counters would double the size of the answer.
   const body = linkMessage().u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS).done();
   return nl.dump({ operation: "link list", type: RTM_GETLINK, body }).map(decodeLink);
 }
@@ -139,14 +139,14 @@ function getLink(nl: NetlinkSocket, which: number | string, body: Uint8Array): L
   return message && decodeLink(message);
 }
 
-/** The part of an RTM_NEWLINK or RTM_DELLINK that tells whether packets leave by a link: up, and with a carrier. */
+/** Read of an RTM_NEWLINK or RTM_DELLINK whether a link is up and has a carrier. */
 export function linkState({ body }: Message): { readonly index: number; readonly running: boolean } {
   const view = familyHeader(body, IFINFOMSG);
   const flags = view.getUint32(8, true);
   return { index: view.getInt32(4, true), running: (flags & IFF_UP) !== 0 && (flags & IFF_RUNNING) !== 0 };
 }
 
-/** Reads an RTM_NEWLINK or RTM_DELLINK. */
+/** Read an RTM_NEWLINK or RTM_DELLINK. */
 export function decodeLink({ body }: Pick<Message, "body">): Link {
   const { header, attributes } = decodeBody(body, IFINFOMSG);
   const info = attributes.get(IFLA_LINKINFO)?.nested;

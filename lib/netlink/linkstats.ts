@@ -10,7 +10,7 @@ const IFINDEX = 4;
 const FILTER_MASK = 8;
 const IFLA_STATS_LINK_64 = 1;
 
-/** Counters since a link was made, as its own end sees them. */
+/** Counters of a link since it was made, from its own point of view. */
 export interface LinkCounters {
   readonly receivedPackets: number;
   readonly sentPackets: number;
@@ -20,7 +20,7 @@ export interface LinkCounters {
   readonly sentDropped: number;
 }
 
-/** Places in struct rtnl_link_stats64, in 64-bit words. */
+/** Offsets in struct rtnl_link_stats64, in 64-bit words. */
 const WORDS = {
   receivedPackets: 0,
   sentPackets: 1,
@@ -31,7 +31,7 @@ const WORDS = {
 } as const;
 const NEEDED = 8 * 8;
 
-/** Counters of all links of the namespace, by ifindex. About 250 bytes a link. */
+/** Return the counters of all links of the namespace, by ifindex. The answer has about 250 bytes a link. */
 export function linkCounters(nl: NetlinkSocket): Map<number, LinkCounters> {
   const body = new Uint8Array(HEADER);
   new DataView(body.buffer).setUint32(FILTER_MASK, 1 << (IFLA_STATS_LINK_64 - 1), true);
@@ -43,7 +43,7 @@ export function linkCounters(nl: NetlinkSocket): Map<number, LinkCounters> {
   return found;
 }
 
-/** The body of an RTM_NEWSTATS; undefined where it has no counters. */
+/** Read the body of an RTM_NEWSTATS; undefined where it has no counters. */
 export function decodeCounters(body: Uint8Array): { index: number; counters: LinkCounters } | undefined {
   if (body.length < HEADER) return undefined;
   const index = viewOf(body).getUint32(IFINDEX, true);

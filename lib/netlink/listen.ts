@@ -1,5 +1,5 @@
-// Listening to what the kernel tells of its own accord. It drops messages when a listener is slow (ENOBUFS); then nothing
-// that was heard can be trusted, so the listener is told, and listening begins again.
+// Notifications of the kernel by multicast. It drops messages when a listener is slow (ENOBUFS); then no state derived from
+// them can be trusted, so the listener is told, and listening begins again.
 import { closeSync, openSync } from "node:fs";
 import { systemClock, type Timer } from "../clock/clock.ts";
 import { ENOBUFS, isErrno } from "../sys/errno.ts";
@@ -11,20 +11,20 @@ import { decodeMessages, type Message } from "./message.ts";
 const RETRY_MS = 1_000;
 
 export interface MessageListener {
-  /** What it throws is a failure of the watch. */
+  /** What this throws makes the watch fail. */
   message(message: Message): void;
-  /** Messages were lost, or not heard while the watch had failed. */
+  /** Messages were lost, also while the watch had failed. */
   lost(): void;
-  /** The watch has failed, and begins again; not repeated while that fails, too. */
+  /** The watch has failed, and begins again; called once, however often that fails. */
   failed(error: Error): void;
 }
 
 /**
- * Listens on a non-blocking socket that `open` makes, in the namespace that this thread is in now. Throws where that
+ * Listen on a non-blocking socket that `open` makes, in the namespace that this thread is in now. Throws where that
  * cannot be opened; later it is tried until it can.
  */
 export function listen(open: () => number, listener: MessageListener): Watch {
-  // Starting again happens later, when this thread may be in another namespace.
+  // Later starts may find this thread in another namespace.
   const home = openSync(OWN_NETNS, "r");
   let watch: Watch | undefined;
   let retry: Timer | undefined;

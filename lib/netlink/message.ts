@@ -34,7 +34,7 @@ export interface Message {
   readonly body: Uint8Array;
 }
 
-/** Frames a message, padded to four bytes. */
+/** Frame a message, padded to four bytes. */
 export function encodeMessage(message: Omit<Message, "port">): Uint8Array {
   const length = HEADER_LENGTH + message.body.length;
   const bytes = new Uint8Array((length + 3) & ~3);
@@ -47,7 +47,7 @@ export function encodeMessage(message: Omit<Message, "port">): Uint8Array {
   return bytes;
 }
 
-/** Splits a datagram into messages. The bodies share the bytes of the datagram. Throws on lengths that do not fit. */
+/** Split a datagram into messages. The bodies share the bytes of the datagram. Throws on lengths that do not fit. */
 export function decodeMessages(bytes: Uint8Array): Message[] {
   const view = viewOf(bytes);
   const messages: Message[] = [];

@@ -1,5 +1,5 @@
-// Links, addresses, routes, settings and traffic control as they change, by rtnetlink(7) multicast: one socket for all. Hosts
-// have many links that are nobody's business here, so only a few attributes are read.
+// Changes of links, addresses, routes, settings and traffic control by rtnetlink(7) multicast, on one socket. Hosts have many
+// links that do not concern us, so only a few attributes are read.
 import { viewOf } from "../bytes/view.ts";
 import type { Watch } from "../sys/readable.ts";
 import { isLeavingGroup } from "./link/delete.ts";
@@ -37,40 +37,40 @@ const NETCONFA_IFINDEX = 1;
 
 export type RouteKind = "links" | "addresses" | "routes" | "netconf" | "trafficcontrol";
 
-/** A change as the kernel tells of it. */
+/** A change as the kernel reports it. */
 export interface RouteEvent {
   readonly kind: RouteKind;
-  /** ifindex of the link that it is about; undefined where it is about none, or all. */
+  /** ifindex of the link; undefined where the change is about none, or all. */
   readonly index: number | undefined;
-  /** Netlink port of whoever did it; 0 for the kernel itself. */
+  /** Netlink port of the process that made it; 0 for the kernel itself. */
   readonly port: number;
-  /** Of "routes" only: it has taken the place of another one. */
+  /** Of "routes" only: it has replaced another one. */
   readonly replaced: boolean;
-  /** Of "links" only: what has become of the link. */
+  /** Of "links" only: the state of the link. */
   readonly link: LinkEvent | undefined;
 }
 
 export interface LinkEvent {
   readonly name: string;
   readonly master: number | undefined;
-  /** It is gone; leaving a bridge is no removal. */
+  /** The link is gone; leaving a bridge is no removal. */
   readonly removed: boolean;
-  /** It is, or was, about to be removed by us. */
+  /** We are removing it, or have. */
   readonly leaving: boolean;
 }
 
 export interface RouteListener {
   changed(event: RouteEvent): void;
-  /** Messages were lost: read the state of everything anew. */
+  /** Messages were lost: read all state anew. */
   lost(): void;
 }
 
-/** Watches the namespace that this thread is in at its start, for several listeners. */
+/** Watches the namespace that this thread is in at the start, for several listeners. */
 export class RouteMonitor {
   readonly #listeners = new Set<RouteListener>();
   readonly #watch: Watch;
 
-  /** `failed` is told where the watch has failed; it begins again. */
+  /** `failed` is called where the watch has failed; it begins again. */
   constructor(failed: (error: Error) => void) {
     this.#watch = listen(() => openNetlink("rtnetlink monitor", NETLINK_ROUTE, Object.values(GROUPS)), {
       message: (message) => {
@@ -84,7 +84,7 @@ export class RouteMonitor {
     });
   }
 
-  /** Tells another listener, until that is closed. */
+  /** Add a listener, until that is closed. */
   add(listener: RouteListener): { close(): void } {
     this.#listeners.add(listener);
     return {
@@ -99,7 +99,7 @@ export class RouteMonitor {
   }
 }
 
-/** Reads a notification; undefined for one of another kind. */
+/** Read a notification; undefined for one of another kind. */
 export function decodeEvent(message: Message): RouteEvent | undefined {
   const { type, flags, port, body } = message;
   const kind = KINDS[type & ~3];
@@ -140,7 +140,7 @@ interface Found {
   readonly length: number;
 }
 
-/** The payload of the first attribute of a type, behind a header. */
+/** Return the payload of the first attribute of a type, behind a header. */
 function find(view: DataView, header: number, type: number): Found | undefined {
   for (let at = header; at + 4 <= view.byteLength; ) {
     const length = view.getUint16(at, true);
@@ -155,7 +155,7 @@ function u32(view: DataView, found: Found | undefined): number | undefined {
   return found && found.length >= 4 ? view.getUint32(found.at, true) : undefined;
 }
 
-/** A name of a link: ends with a zero. */
+/** Return text up to its terminating zero. */
 function text(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
   return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString();

@@ -7,7 +7,7 @@ const NETNSA_NSID = 1;
 const NETNSA_FD = 3;
 const UNKNOWN = 0xffffffff;
 
-/** The id that the socket's namespace has for the one behind an open fd; undefined where it has none. */
+/** Return the id that the socket's namespace has for the one behind an open fd; undefined where it has none. */
 export function netnsId(nl: NetlinkSocket, fd: number): number | undefined {
   const body = new AttributeEncoder().raw(new Uint8Array(4)).u32(NETNSA_FD, fd).done();
   const [answer] = nl.request({ operation: "namespace id", type: RTM_GETNSID, body });

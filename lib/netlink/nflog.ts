@@ -39,9 +39,9 @@ const ETHERNET_HEADER = 14;
 
 /** A packet that a rule logged. */
 export interface LoggedPacket {
-  /** The text of the rule. */
+  /** The prefix of the rule. */
   readonly prefix: string;
-  /** From its IP header on; as much as the rule said. */
+  /** The packet from its IP header on, up to the length that the rule says. */
   readonly payload: Uint8Array;
   /** Its frame, where a table of family bridge logged it. */
   readonly frame: LoggedFrame | undefined;
@@ -50,15 +50,15 @@ export interface LoggedPacket {
 export interface LoggedFrame {
   /** Ethernet address; undefined for untagged frames that were logged on their way out. */
   readonly source: string | undefined;
-  /** Of the outer tag, if it has one; less than 0x600 for LLC. */
+  /** EtherType of the frame, or of its outer tag; less than 0x600 for LLC. */
   readonly type: number;
 }
 
 export interface PacketListener {
   packet(packet: LoggedPacket): void;
-  /** More came than could be read: some are lost. */
+  /** Packets were lost: more arrived than could be read. */
   lost(): void;
-  /** The watch has ended for another reason. */
+  /** The watch has failed, and begins again. */
   failed(error: Error): void;
 }
 
@@ -74,7 +74,7 @@ function copyMode(): Uint8Array {
   return Uint8Array.of(0, 0, COPY_RANGE >> 8, COPY_RANGE & 255, NFULNL_COPY_PACKET, 0);
 }
 
-/** Opens a socket that gets the packets of a group. There is one of it at a time. */
+/** Open a socket that receives the packets of a group. A group has one at a time. */
 function openGroup(group: number): number {
   const fd = openNetlink("nflog", NETLINK_NETFILTER, [], true);
   const send = (fill: (body: AttributeEncoder) => void) =>
@@ -89,12 +89,12 @@ function openGroup(group: number): number {
   return fd;
 }
 
-/** Reads the packets that are told to a group in the namespace that this thread is in now. */
+/** Watch the packets logged to a group, in the namespace that this thread is in now. */
 export function watchPackets(group: number, { packet, lost, failed }: PacketListener): Watch {
   return listen(() => openGroup(group), {
     message(message) {
       if (message.type === NLMSG_ERROR) {
-        // The group is refused while somebody else reads it.
+        // The kernel refuses a group that another process reads.
         const error = decodeError(message, `reading nflog group ${group}`);
         if (error) throw error;
       }
@@ -106,7 +106,7 @@ export function watchPackets(group: number, { packet, lost, failed }: PacketList
   });
 }
 
-/** The packet that a message tells of. */
+/** Return the packet in a message. */
 function decodePacket({ type, body }: Message): LoggedPacket | undefined {
   if (type !== nfnlType(NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET)) return undefined;
   const attributes = decodeAttributes(body.subarray(NFGENMSG));

@@ -125,7 +125,7 @@ export class NetlinkSocket implements Disposable {
     return this.#port;
   }
 
-  /** Tells its network namespace from all others, also from later ones; undefined before Linux 5.14. */
+  /** Tell its network namespace from all others, also from later ones; undefined before Linux 5.14. */
   get netnsCookie(): bigint | undefined {
     return this.#wire.netnsCookie();
   }

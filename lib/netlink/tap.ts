@@ -14,7 +14,7 @@ const IFREQ = 40;
 const IFR_FLAGS = 16;
 
 /**
- * Makes a TAP link in this thread's namespace; it lasts as long as the file is open. Returns its non-blocking fd. With
+ * Make a TAP link in this thread's namespace; it lasts as long as the file is open. Returns its non-blocking fd. With
  * `offload` each frame has a struct virtio_net_hdr in front (10 bytes), checksums may be left to be computed, and TCP
  * segments over IPv4 come and go as super-frames.
  */

@@ -1,7 +1,7 @@
 // The policy controller of one node: follows the API server, keeps the kernel's rules, and tells of what they block.
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
-import { BridgedPackets } from "../host/bridged.ts";
+import { BridgeNetfilter } from "../host/bridgenetfilter.ts";
 import { Reconciler } from "../host/reconcile/reconciler.ts";
 import { keeper } from "../host/reconcile/resource.ts";
 import type { KubeClient } from "../kube/client.ts";
@@ -62,7 +62,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
 
   const reconciler = new Reconciler(clock, log);
   const bridged = (trouble: string | undefined) => metrics.bridgedFiltered.set(trouble === undefined ? 1 : 0);
-  reconciler.keepTrying(keeper(new BridgedPackets(bridged)));
+  reconciler.keepTrying(keeper(new BridgeNetfilter(bridged)));
 
   const latest = new LatestBlocked();
   const drops = new Drops(clock, {

@@ -51,7 +51,7 @@ function fromUnknown(family: Family): Rule {
   ];
 }
 
-/** Frames for an unknown pod. One for many it does not take a packet for one from (see sysctlsForLink). */
+/** Frames for an unknown pod. One for many it does not take a packet for one from (see applyLinkSysctls). */
 function toUnknown(family: Family): Rule {
   return [
     ...matchLinkPrefix("oifname", PORT_PREFIX),

@@ -79,7 +79,7 @@ export async function startAddresses(
       released: (id) => unname(id),
       ringReplaced: () => mesh.refusals.lift(),
       gone: (ids) => ask(ids),
-      ...(options["masq-local"] ? {} : { owns: (ranges) => host.exposure.keepSourcesTo(ranges) }),
+      ...(options["masq-local"] ? {} : { owns: (ranges) => host.exposure.setLocalRanges(ranges) }),
     },
   );
   const attachments = scope.use(

@@ -74,7 +74,7 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
     isReady: () => scope.state === "ready" && (services.ready?.() ?? true),
     cni: (call, caller) =>
       cniTimes.measure(call, () =>
-        services.cni(call, localClient(target, caller), ports.letGo(work), caller),
+        services.cni(call, localClient(target, caller), ports.forgetOnDetach(work), caller),
       ),
   };
   const api = localClient(target);

@@ -20,7 +20,8 @@ import type { RouterContext } from "./context.ts";
 const CNI_FOLDER = "/etc/cni/net.d";
 
 /** Links of containers and the programs on their ports. */
-export interface ContainerPorts extends Pick<ContainerLinks, "follow" | "letGo" | "ended" | "states"> {
+export interface ContainerPorts
+  extends Pick<ContainerLinks, "follow" | "forgetOnDetach" | "ended" | "states"> {
   renumber(self: number): void;
   changed(event: RouteEvent): void;
   /** Bytes and packets of each container. */
@@ -57,7 +58,7 @@ export function startPorts(
       else if (kept.isNewPort(index, link.master)) again();
     },
     follow: (books) => kept.follow(books),
-    letGo: (work) => kept.letGo(work),
+    forgetOnDetach: (work) => kept.forgetOnDetach(work),
     ended: (id, ended) => kept.ended(id, ended),
     states: () => kept.states(),
     traffic() {

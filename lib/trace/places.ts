@@ -1,6 +1,6 @@
 // Containers of this host with both ends of their links.
 import type { IPv4 } from "../address/ipv4.ts";
-import { type AttachedContainer, lookInside } from "../host/containers.ts";
+import { type AttachedContainer, inspectPorts } from "../host/containers.ts";
 import { BRIDGE, isContainerVeth } from "../host/names.ts";
 import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -22,7 +22,7 @@ export interface PlaceHint {
 /** Return the place of a hint, if it is still there; for a router, which cannot afford a full scan. */
 export function placeAt(host: NetlinkSocket, { port: name, netns }: PlaceHint): Place | undefined {
   const port = linkByName(host, name);
-  const container = port && lookInside(host, [{ ...port, netns }]).get(port.index);
+  const container = port && inspectPorts(host, [{ ...port, netns }]).get(port.index);
   return port && container && { port, container };
 }
 
@@ -38,7 +38,7 @@ export function places(host: NetlinkSocket, except: ReadonlySet<string> = new Se
       !except.has(name) &&
       (isContainerVeth(name) || (master !== undefined && master === bridge)),
   );
-  const found = lookInside(host, ports);
+  const found = inspectPorts(host, ports);
   return ports.flatMap((port) => {
     const container = found.get(port.index);
     return container ? [{ port, container }] : [];

@@ -3,7 +3,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { watchTables } from "../../lib/netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";

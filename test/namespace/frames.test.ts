@@ -2,7 +2,7 @@
 // host, to a pod that policies isolate.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { parseMac } from "../../lib/address/mac.ts";
-import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { type LoggedPacket, watchPackets } from "../../lib/netlink/nflog.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";

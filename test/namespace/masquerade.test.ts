@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
-import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { Exposure } from "../../lib/host/expose.ts";
 import { firewallTable } from "../../lib/host/firewall.ts";
 import { tableReplace } from "../../lib/netlink/nftables/replace.ts";

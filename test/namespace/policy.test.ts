@@ -1,6 +1,6 @@
 // Network policy in the kernel: every case of test/conformance with real packets between namespaces on a bridge.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { NO_RULES, type Ruleset } from "../../lib/npc/ruleset.ts";

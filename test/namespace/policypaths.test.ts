@@ -1,7 +1,7 @@
 // The ways that packets take to a pod: from the world behind the host, by a port of the host, by the address of a service;
 // and what goes to many.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { enableBridgeNetfilter } from "../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";

@@ -1,6 +1,6 @@
 // weave-npc apply: policies of a file, put in force once.
 
-import { enableBridgeNetfilter } from "../../../lib/host/bridged.ts";
+import { enableBridgeNetfilter } from "../../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
 import { problemText } from "../../../lib/npc/unreadable.ts";

@@ -1,6 +1,6 @@
-// Where iptables drops what is forwarded (Docker sets that policy), or firewalld, ours has to be accepted in their own chains:
-// there is no overruling a drop from elsewhere. iptables is one of two things: a way to write nftables, or the older tables
-// of the kernel; of both we do what its programs do, which need not be there.
+// Where iptables drops forwarded packets by policy (Docker sets it), or firewalld rejects them, ours have to be accepted in
+// their own chains: no other table can overrule a drop. iptables is either a front end of nftables or the older tables of
+// the kernel; we write both as its programs do, without needing them.
 import type { Cidr } from "../../address/ipv4.ts";
 import type { IptablesMatch } from "../../netlink/iptables/table.ts";
 import { rulesDifference } from "../../netlink/nftables/state.ts";
@@ -17,12 +17,12 @@ const tables = (nf: NetlinkSocket) => [
   legacyForwarding(),
 ];
 
-/** What our chain accepts: all from containers, and what is for the exposed subnets. */
+/** Return the packets that our chain accepts: all from containers, and those to exposed subnets. */
 function matches(subnets: readonly Cidr[]): IptablesMatch[] {
   return [{ inLink: BRIDGE }, ...subnets.map((destination) => ({ outLink: BRIDGE, destination }))];
 }
 
-/** What is wrong, in words; undefined where all is as it should be: our chain first where FORWARD drops, else no chain. */
+/** Return what is wrong, in words; undefined where our chain comes first and FORWARD drops, or neither. */
 export function forwardingDifference(wanted: readonly string[], found: Forwarding): string | undefined {
   const { drops, jumps, rules } = found;
   if (!drops)
@@ -40,7 +40,7 @@ interface Wrong extends Change {
 
 type Found = readonly (readonly [ForwardingTable, Forwarding])[];
 
-/** Packets of containers accepted by all of them, as desired state. */
+/** Packets of containers accepted by all tables that drop, as desired state. */
 export class ForwardingResource implements Resource<readonly IptablesMatch[], Found, Wrong> {
   readonly name = "forwarding";
   readonly sources = ["nftables", "silent"] as const;
@@ -54,7 +54,7 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
     this.#tables = tables(nf);
   }
 
-  /** What drops what is forwarded, when it was last looked at. */
+  /** The tables that dropped forwarded packets at the last check. */
   get dropping(): readonly Variant[] {
     return this.#dropping;
   }
@@ -78,7 +78,7 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
     });
   }
 
-  /** One that refuses keeps the others from nothing. */
+  /** Apply all changes; throws the first error after the last one. */
   apply(changes: readonly Wrong[]): void {
     const errors: unknown[] = [];
     for (const { put } of changes) {
@@ -92,25 +92,25 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
   }
 }
 
-/** What drops what is forwarded, as far as that can be seen, and whether it accepts ours. */
-export function droppingForwarded(nf: NetlinkSocket): { variant: Variant; accepts: boolean }[] {
+/** Return the tables that drop forwarded packets, and whether each accepts ours. */
+export function forwardDrops(nf: NetlinkSocket): { variant: Variant; accepts: boolean }[] {
   return tables(nf).flatMap((table) => {
     const { drops, jumps, rules } = table.observe();
     return drops ? [{ variant: table.variant, accepts: jumps[0] === 0 && (rules ?? []).length > 0 }] : [];
   });
 }
 
-/** The kinds of iptables that have something of ours. */
-export function forwardingThere(nf: NetlinkSocket): Variant[] {
+/** Return the tables that have our chain or a jump to it. */
+export function installedForwarding(nf: NetlinkSocket): Variant[] {
   return tablesWithOurs(nf).map(({ variant }) => variant);
 }
 
-/** Takes back what was put into either. */
-export function undoForwarding(nf: NetlinkSocket): void {
+/** Remove our chain from all tables. */
+export function removeForwarding(nf: NetlinkSocket): void {
   for (const table of tablesWithOurs(nf)) table.remove();
 }
 
-/** Whether a table of iptables has rules of ours; false, too, where the kernel does not say. */
+/** Whether any table has our chain; false, too, where the kernel refuses to say. */
 export function hasForwarding(nf: NetlinkSocket): boolean {
   try {
     return tablesWithOurs(nf).length > 0;

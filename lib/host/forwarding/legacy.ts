@@ -1,4 +1,4 @@
-// Our chain in the filter table of iptables-legacy, where that is in use: no table comes into being by looking at it.
+// Our chain in the filter table of iptables-legacy, where that is in use: looking at a table would create it.
 import { withIptablesLock } from "../../netlink/iptables/lock.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../netlink/iptables/socket.ts";
 import {
@@ -41,7 +41,7 @@ export function legacyForwarding(): ForwardingTable {
 
 const forwardOf = (table: LegacyTable | undefined) => table?.hooks.find(({ name }) => name === FORWARD);
 
-/** Changes the table, from which our chain and all jumps to it have been taken. */
+/** Replace the table, after removing our chain and all jumps to it and calling `act`. Throws SysError. */
 function change(act: (table: LegacyTable) => void): void {
   withIptablesLock(() => {
     const table = readLegacyTable(TABLE);

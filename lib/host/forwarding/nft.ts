@@ -1,4 +1,4 @@
-// Our chain in the tables of others: that of iptables-nft, and that of firewalld.
+// Our chain in the tables of iptables-nft and firewalld.
 import type { IptablesMatch } from "../../netlink/iptables/table.ts";
 import { addChain, chainGet, deleteChain } from "../../netlink/nftables/chain.ts";
 import { COUNTER } from "../../netlink/nftables/expr/counter.ts";
@@ -24,7 +24,7 @@ import type { NetlinkSocket, Request } from "../../netlink/socket.ts";
 import { FORWARDING_CHAIN } from "../names.ts";
 import type { ForwardingTable, Variant } from "./table.ts";
 
-/** A chain that forwarded packets pass, and how rules are written there. */
+/** A chain of others that forwarded packets traverse, and the form of rules in it. */
 export interface ForwardChain {
   readonly variant: Variant;
   readonly table: TableName;
@@ -39,7 +39,7 @@ export const IPTABLES_NFT: ForwardChain = {
   rule: iptablesRule,
 };
 
-/** firewalld rejects what comes from a link, or goes to one, that is in none of its zones. */
+/** firewalld rejects packets from or to links that are in none of its zones. */
 export const FIREWALLD: ForwardChain = {
   variant: "firewalld",
   table: { family: "inet", name: "firewalld" },

@@ -1,23 +1,24 @@
-// What a port may send as, in words of configurations: "10.32.0.7", "10.40.0.0/24", "fd00::/64", "00:00:5e:00:01:07".
+// Bindings: the source addresses that a port may use, in configurations as "10.32.0.7", "10.40.0.0/24", "fd00::/64",
+// "00:00:5e:00:01:07".
 import { BITS, familyOf, type Ip, ipOctets, octets, parseIp, parseIpSubnet } from "../../address/ip.ts";
 import { parseMac } from "../../address/mac.ts";
 import type { BpfMap } from "../../bpf/map.ts";
 import { type Binding, CLASS, type PortMaps } from "./maps.ts";
 
-/** An address, or addresses that begin alike. */
+/** A source address, or a prefix of several. */
 export type Sender = Omit<Binding, "port">;
 
-/** All that a port may send as. */
+/** All source addresses of a port. */
 export interface PortIdentity {
   readonly mac: string;
   readonly addresses: readonly Ip[];
-  /** Beside these (`allowedAddresses`). */
+  /** Further ones (`allowedAddresses`). */
   readonly allowed?: readonly Sender[] | undefined;
 }
 
 const MAC_BITS = 48;
 
-/** Reads an address, a subnet or an Ethernet address; throws AddressError. */
+/** Read an address, a subnet or an Ethernet address; throws AddressError. */
 export function parseSender(text: string): Sender {
   if (/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text))
     return { class: CLASS.mac, octets: parseMac(text), bits: MAC_BITS };
@@ -32,7 +33,7 @@ function ofAddress(address: Ip): Sender {
   return { class: CLASS[`ipv${family}`], octets: ipOctets(address), bits: BITS[family] };
 }
 
-/** The link-local address that a link makes of its Ethernet address (RFC 4291, appendix A). */
+/** Return the link-local address of an Ethernet address (RFC 4291, appendix A). */
 function linkLocalOf(mac: string): Sender {
   const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = parseMac(mac);
   const bytes = Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f);
@@ -41,7 +42,7 @@ function linkLocalOf(mac: string): Sender {
 
 const NOTHING_DROPPED = { flood: 0n, multicast: 0n, spoofed: 0n, protocol: 0n };
 
-/** Binds a new port. */
+/** Bind a new port to its addresses. */
 export function bindPort(maps: PortMaps, port: number, identity: PortIdentity): void {
   const { mac, addresses, allowed = [] } = identity;
   for (const sender of [linkLocalOf(mac), ...addresses.map(ofAddress), ...allowed])
@@ -54,17 +55,17 @@ export function bindPort(maps: PortMaps, port: number, identity: PortIdentity): 
   });
 }
 
-/** Makes a port known whose addresses are not: nothing is bound. */
+/** Enter a port whose addresses are not known, without binding it. */
 export function admitPort(maps: PortMaps, port: number): void {
   maps.ports.set(port, { mac: undefined, ipv4: new Uint8Array(4), dropped: NOTHING_DROPPED });
 }
 
-/** Binds a port to more addresses. */
+/** Bind a port to more addresses. */
 export function addAddresses(maps: PortMaps, port: number, addresses: readonly Ip[]): void {
   for (const address of addresses) maps.bindings.set({ port, ...ofAddress(address) }, 1);
 }
 
-/** Takes addresses from a port. */
+/** Remove bindings of a port. */
 export function removeAddresses(maps: PortMaps, port: number, addresses: readonly Ip[]): void {
   const entry = maps.ports.get(port);
   for (const address of addresses) {
@@ -75,7 +76,7 @@ export function removeAddresses(maps: PortMaps, port: number, addresses: readonl
   }
 }
 
-/** Forgets ports that are no more, and their own Ethernet addresses; `others` may have these, too. */
+/** Remove ports that are gone and their own Ethernet addresses, these also from `others`. */
 export function forgetPorts(
   { ports, bindings, seen }: PortMaps,
   exists: (port: number) => boolean,
@@ -85,7 +86,7 @@ export function forgetPorts(
   for (const [port, { mac }] of ports.entries()) {
     if (exists(port)) continue;
     ports.delete(port);
-    // It may have moved to another port or host since.
+    // Unless it has moved to another port or host since.
     if (mac === undefined || seen.get(mac)?.port !== port) continue;
     seen.delete(mac);
     others.delete(mac);

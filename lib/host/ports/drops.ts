@@ -1,17 +1,17 @@
-// What was dropped at ports, in words: for status all of it, for the log what is new. Ports are given by their names.
+// Frames dropped at ports, in words: the totals for status, what is new for the log. Ports are given by name.
 import type { Dropped, PortEntry } from "./maps.ts";
 import { FLOOD_RATE, MULTICAST_RATE } from "./program.ts";
 
 type Ports = ReadonlyMap<string, PortEntry>;
 
-/** Ports that status names: those that dropped most. */
+/** Ports that status names, those with most drops first. */
 const MAX_NAMED = 5;
 const LIMITS = `limits: ${FLOOD_RATE} broadcast or unknown unicast, ${MULTICAST_RATE} multicast frames/s`;
 
 const foreign = ({ spoofed, protocol }: Dropped) => spoofed + protocol;
 const storm = ({ flood, multicast }: Dropped) => flood + multicast;
 
-/** Says that ports are bound, and how many are not. */
+/** Return the note that ports are bound, with the number of those that are not. */
 export function strictNote(ports: Ports): string {
   const unbound = [...ports.values()].filter(({ mac }) => mac === undefined).length;
   const except =
@@ -36,7 +36,7 @@ export function dropNotes(ports: Ports): string[] {
   ];
 }
 
-/** Warnings about what was dropped since `before`, each with its kind. */
+/** Return warnings about drops since `before`, each with its kind. */
 export function dropWarnings(before: Ports, now: Ports): { kind: string; text: string }[] {
   const nothing = { flood: 0n, multicast: 0n, spoofed: 0n, protocol: 0n };
   return [...now].flatMap(([name, { dropped }]) => {

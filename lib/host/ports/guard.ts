@@ -1,5 +1,5 @@
-// Guarding the port of a container that is being attached, by whichever process attaches it: the router has loaded the
-// program once, and hung it on the bridge itself as well, where it is found with its maps.
+// Guards the port of a container from the moment of attaching, in whichever process attaches it: the router has loaded the
+// program and attached it to the bridge as well, where other processes find it with its maps.
 import { closeSync, openSync } from "node:fs";
 import type { Ip } from "../../address/ip.ts";
 import type { Program } from "../../bpf/program.ts";
@@ -9,19 +9,19 @@ import { addAddresses, bindPort, type PortIdentity, removeAddresses } from "./bi
 import { findProgram, type HookLink, type How, hook } from "./hook.ts";
 import { closePortMaps, mapsOf, type PortMaps } from "./maps.ts";
 
-/** The program of this host, opened by a thread in its network namespace. */
+/** The port program of this host, opened by a thread in its network namespace. */
 export class PortGuard {
   readonly #home = openSync(OWN_NETNS, "r");
 
   private constructor(
     private readonly nl: NetlinkSocket,
-    /** As on the bridge. */
+    /** How the program is attached to the bridge. */
     private readonly how: How,
     private readonly program: Program,
     private readonly maps: PortMaps,
   ) {}
 
-  /** Finds it by the bridge; undefined where no router has loaded one. */
+  /** Find the program by the bridge; undefined where no router has loaded one. */
   static find(nl: NetlinkSocket, bridge: HookLink): PortGuard | undefined {
     const found = findProgram(nl, bridge, "egress");
     const maps = found && mapsOf(found.program);
@@ -30,7 +30,7 @@ export class PortGuard {
     return undefined;
   }
 
-  /** Puts the program on a new port, whatever namespace this thread is in now. */
+  /** Attach the program to a new port, whatever namespace this thread is in now. */
   attach(port: HookLink): void {
     inNetns(`/proc/self/fd/${this.#home}`, () => hook(this.how, this.nl, port, "ingress", this.program));
   }

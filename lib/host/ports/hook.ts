@@ -1,5 +1,5 @@
-// Where a program of a port hangs: by traffic control, which takes 0.2 ms; or by TCX, which takes 10 ms (the kernel waits
-// for all processors) but leaves the queueing discipline of the link to others: CNI's bandwidth plugin adds its own.
+// Attachment of programs to links: by traffic control, which takes 0.2 ms; or by TCX, which takes 10 ms (the kernel waits for
+// all processors) but leaves the queueing discipline of the link to others: CNI's bandwidth plugin adds its own.
 import { openProgram, type Program } from "../../bpf/program.ts";
 import { tcxAttach, tcxDetach, tcxPrograms } from "../../bpf/tcx.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
@@ -23,7 +23,7 @@ export type How = "tc" | "tcx";
 
 const NAMES: readonly string[] = Object.values(PROGRAM_NAMES);
 
-/** Opens our program on a link, if there is one. */
+/** Open our program on a link, if there is one. Throws NetlinkError, SysError. */
 export function findProgram(
   nl: NetlinkSocket,
   link: HookLink,
@@ -36,7 +36,7 @@ export function findProgram(
   return undefined;
 }
 
-/** Ids of the programs on a link. */
+/** Return the ids of the programs on a link. */
 export function hookedPrograms(
   how: How,
   nl: NetlinkSocket,
@@ -57,7 +57,7 @@ function findBy(how: How, nl: NetlinkSocket, link: HookLink, direction: Directio
   return undefined;
 }
 
-/** Hangs a program on a link; by traffic control, atomically in place of the one that was there. */
+/** Attach a program to a link; by traffic control, atomically in place of the one before. */
 export function hook(
   how: How,
   nl: NetlinkSocket,
@@ -78,7 +78,7 @@ export function hook(
   }
 }
 
-/** Takes a program of ours away that hangs by the other way. */
+/** Detach a program of ours that is attached in the other way. */
 export function unhookOther(how: How, nl: NetlinkSocket, link: HookLink, direction: Direction): void {
   const other = how === "tc" ? "tcx" : "tc";
   const program = findBy(other, nl, link, direction);
@@ -100,7 +100,7 @@ function open(id: number): Program | undefined {
   try {
     return openProgram(id);
   } catch (error) {
-    // It has gone since.
+    // The program has gone since.
     if (isErrno(error, ENOENT)) return undefined;
     throw error;
   }

@@ -1,28 +1,28 @@
-// Looks into the network namespaces of containers, a few at a time: what is in them is told where it has changed.
+// Inspects the network namespaces of containers, a few at a time, for changes inside.
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
 import type { LimitedWarning } from "../../log/limited.ts";
 import { detached } from "../../log/unexpected.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import type { ContainerWork } from "../containerwork.ts";
-import { type AddressBook, type KnownLink, type KnownLinks, lookedInside } from "./known.ts";
+import { type AddressBook, type KnownLink, type KnownLinks, mergeInspection } from "./known.ts";
 
-/** Interval of looking into containers that are new or may have changed, a few at a time, and else into one. */
-const LOOK_MS = 250;
-/** It takes 1 ms each, in the way of containers that are attached meanwhile. */
-const LOOKS = 4;
-/** A container is looked into again not before this. */
-const LOOK_AGAIN_MS = 5_000;
+/** Interval of inspecting a few containers that are new or may have changed, or else one. */
+const INTERVAL_MS = 250;
+/** Containers at a time: each takes 1 ms, during which no container is attached. */
+const BATCH = 4;
+/** Least time between two inspections of a container without a hint. */
+const REPEAT_MS = 5_000;
 
-/** What the rest of the router knows of containers. */
+/** What the rest of the router knows of containers, and its thread for them. */
 export interface Books {
   readonly addresses: AddressBook;
-  readonly work: Pick<ContainerWork, "lookInside">;
+  readonly work: Pick<ContainerWork, "inspectPorts">;
 }
 
 export class Inspection {
   #books: Books | undefined;
   #timer: Timer | undefined;
-  #looking = false;
+  #running = false;
 
   constructor(
     private readonly known: KnownLinks,
@@ -30,41 +30,41 @@ export class Inspection {
     private readonly warn: LimitedWarning,
   ) {}
 
-  /** Looks into all containers, and from now on again. */
+  /** Inspect all containers now, and again from now on. */
   start(books: Books): void {
     this.#books = books;
-    detached("looking into containers", this.#look(this.known.all()));
-    this.#timer = every(this.clock, LOOK_MS, () => this.soon());
+    detached("inspecting containers", this.#inspect(this.known.all()));
+    this.#timer = every(this.clock, INTERVAL_MS, () => this.soon());
   }
 
-  /** Looks into those that are due, unless it is at it. */
+  /** Inspect those that are due, unless an inspection is under way. */
   soon(): void {
     const due = this.#due();
-    if (due.length > 0 && !this.#looking) detached("looking into containers", this.#look(due));
+    if (due.length > 0 && !this.#running) detached("inspecting containers", this.#inspect(due));
   }
 
   stop(): void {
     this.#timer?.cancel();
   }
 
-  /** Links to look into: those that are new or may have changed, or else the one that was not for the longest time. */
+  /** Return the links to inspect: those that are new or may have changed, or else the one inspected longest ago. */
   #due(): KnownLink[] {
     const now = this.clock.now();
     const present = this.known.all().filter(({ missingSince }) => missingSince === undefined);
-    const unseen = present.filter(({ lookedAt }) => lookedAt === undefined);
-    if (unseen.length > 0) return unseen.slice(0, LOOKS);
+    const unseen = present.filter(({ inspectedAt }) => inspectedAt === undefined);
+    if (unseen.length > 0) return unseen.slice(0, BATCH);
     return present
-      .filter(({ lookedAt = 0 }) => now - lookedAt >= LOOK_AGAIN_MS)
-      .sort((a, b) => (a.lookedAt ?? 0) - (b.lookedAt ?? 0))
+      .filter(({ inspectedAt = 0 }) => now - inspectedAt >= REPEAT_MS)
+      .sort((a, b) => (a.inspectedAt ?? 0) - (b.inspectedAt ?? 0))
       .slice(0, 1);
   }
 
-  async #look(links: readonly KnownLink[]): Promise<void> {
+  async #inspect(links: readonly KnownLink[]): Promise<void> {
     const books = this.#books;
     if (!books || links.length === 0) return;
-    this.#looking = true;
+    this.#running = true;
     try {
-      const found = await books.work.lookInside(
+      const found = await books.work.inspectPorts(
         links.map(({ port: { index, alias, peerIndex, peerNetns }, inside }) => ({
           index,
           alias,
@@ -75,14 +75,14 @@ export class Inspection {
       );
       const now = this.clock.now();
       for (const known of links) {
-        known.lookedAt = now;
+        known.inspectedAt = now;
         const seen = found.get(known.port.index);
-        if (seen) lookedInside(known, seen, books.addresses, now);
+        if (seen) mergeInspection(known, seen, books.addresses, now);
       }
     } catch (error) {
       this.warn("look", `cannot look into containers: ${reasonOf(error)}; retrying`);
     } finally {
-      this.#looking = false;
+      this.#running = false;
     }
   }
 }

@@ -1,5 +1,5 @@
-// Containers' links as they are to be: the host's end as it was when it was first seen complete, and the container's end
-// with addresses and routes. Pure.
+// Containers' links as desired: the host's end as it was when first seen complete, and the container's end with addresses and
+// routes. Pure.
 import type { IPv4 } from "../../address/ipv4.ts";
 import { formatCidr, formatIPv4 } from "../../address/ipv4.ts";
 import { type BridgePort, NEW_PORT } from "../../netlink/link/bridgeport.ts";
@@ -9,52 +9,52 @@ import type { AttachedContainer } from "../containers.ts";
 import { type AttachmentName, isContainerVeth, ownerOf } from "../names.ts";
 import { portDifference, settingText } from "../reconcile/bridgeport.ts";
 
-/** How long a link without an alias may still be in the making. */
+/** Time in which a link without an alias may still be under construction. */
 const MAKING_MS = 2_000;
 
-/** What the router has on an address. */
+/** What the router knows of an address. */
 export interface AddressBook {
   holderOf(address: IPv4): string | undefined;
-  /** It was given back, and waits for its link to go. */
+  /** It was released, and waits for its link to go. */
   isGivenBack(address: IPv4): boolean;
 }
 
-/** What a port of a container is to be: as the kernel makes it, but for hairpin mode. */
+/** Return the desired settings of a port: the kernel's defaults, but for hairpin mode. */
 export function desiredPort({ bridgePort }: Link): BridgePort {
   return { ...NEW_PORT, hairpin: bridgePort?.hairpin ?? false };
 }
 
 export interface KnownLink {
-  /** The host's end as it is to be; its other end as it is. */
+  /** The host's end as desired; the reference to its other end as it is. */
   port: Link;
   readonly owner: AttachmentName | undefined;
-  /** The container's end; undefined where nobody has looked, or its namespace cannot be seen. */
+  /** The container's end; undefined before an inspection, or where its namespace cannot be seen. */
   inside: AttachedContainer | undefined;
-  /** Who holds its addresses, of those that the router knows. */
+  /** Holders of its addresses, as far as the router knows them. */
   holders: ReadonlyMap<IPv4, string>;
-  /** What is not as it was inside, in words. */
+  /** What has changed inside, in words. */
   changed: string | undefined;
-  /** What is wrong with the host's end and could not be put right yet, in words. */
+  /** What is wrong with the host's end and not repaired yet, in words. */
   wrong: string | undefined;
-  /** When it was looked into last, in milliseconds; undefined where it has to be, now. */
-  lookedAt: number | undefined;
-  /** Its container's end is up. */
+  /** Time of the last inspection, in ms; undefined where one is due. */
+  inspectedAt: number | undefined;
+  /** The container's end is up. */
   carrier: boolean;
-  /** Its runtime says that the container has ended. */
+  /** The runtime says that the container has ended. */
   ended: boolean;
-  /** The kernel told of its removal, which was not ours. */
+  /** The kernel notified of its removal by others. */
   removed: boolean;
-  /** When it was first missing. */
+  /** Time at which it was first missing. */
   missingSince: number | undefined;
   restoredAt: number | undefined;
-  /** After a failure: not before this is it tried again. */
+  /** After a failure, the time of the next attempt. */
   retryAt: number;
 }
 
 /** Links by the ifindex of the host's end. */
 export class KnownLinks {
   readonly #known = new Map<number, KnownLink>();
-  /** When links that may not be complete were first seen. */
+  /** Times at which links that may be incomplete were first seen. */
   #making = new Map<number, number>();
 
   get(index: number): KnownLink | undefined {
@@ -70,8 +70,8 @@ export class KnownLinks {
   }
 
   /**
-   * Takes in links that are complete: those with an alias, and all that have been there for a while (from an original or
-   * an older version). `atStart` there is none in the making. Returns those that are new.
+   * Add links that are complete: those with an alias, and all that have existed for a while (from an original or an older
+   * version). With `atStart`, none is under construction. Return the new ones.
    */
   learn(links: Iterable<Link>, bridge: number, now: number, atStart = false): KnownLink[] {
     const making = new Map<number, number>();
@@ -88,7 +88,7 @@ export class KnownLinks {
   }
 }
 
-/** On our bridge, or on none: it was removed, or somebody took the link off. */
+/** Whether a link is a port of our bridge, or was until somebody removed the bridge or took the link off. */
 function isPort({ kind, name, master, leaving }: Link, bridge: number): boolean {
   return kind === "veth" && isContainerVeth(name) && !leaving && (master === bridge || master === undefined);
 }
@@ -101,7 +101,7 @@ function newLink(port: Link): KnownLink {
     holders: new Map(),
     changed: undefined,
     wrong: undefined,
-    lookedAt: undefined,
+    inspectedAt: undefined,
     carrier: port.carrier,
     ended: false,
     removed: false,
@@ -111,8 +111,8 @@ function newLink(port: Link): KnownLink {
   };
 }
 
-/** What is wrong with the host's end, in words; empty where all is right. */
-export function wrongAt({ port }: KnownLink, now: Link, bridge: Link): string[] {
+/** Return what is wrong with the host's end, in words. */
+export function portProblems({ port }: KnownLink, now: Link, bridge: Link): string[] {
   const wrong: string[] = [];
   if (now.master !== bridge.index) wrong.push(`off bridge ${bridge.name}`);
   if (!now.up) wrong.push("down");
@@ -127,17 +127,17 @@ export function wrongAt({ port }: KnownLink, now: Link, bridge: Link): string[] 
 }
 
 /**
- * Takes in what is inside now. The container may change it: what is to come back with a lost link is what was there at
- * first, and addresses that the router gave later; what is missing of it is told, not put back.
+ * Merge what an inspection found. The container may change what is inside: a removed link is restored with what was there
+ * first, and with addresses that the router assigned later; what is missing is reported, not put back.
  */
-export function lookedInside(
+export function mergeInspection(
   known: KnownLink,
   now: AttachedContainer,
   book: Pick<AddressBook, "holderOf">,
   at: number,
 ): void {
   const before = known.inside;
-  known.lookedAt = at;
+  known.inspectedAt = at;
   const isNew = !before || before.cookie !== now.cookie || before.inode !== now.inode;
   const addresses = isNew
     ? now.addresses
@@ -166,10 +166,10 @@ function changesInside(
   holders: ReadonlyMap<IPv4, string>,
 ): string | undefined {
   const changes: string[] = [];
-  // The kernel takes routes away from a link that is down.
+  // The kernel removes the routes of a link that is down.
   if (!now.link.up) return "down inside";
   if (now.mac !== before.mac) changes.push(`Ethernet address ${now.mac} instead of ${before.mac} inside`);
-  // Addresses that nobody holds by our books are ours only where another IPAM plugin has given all of them.
+  // Addresses without a holder count only where another IPAM plugin has assigned all of them.
   const ours = before.addresses.filter(({ address }) => holders.size === 0 || holders.has(address));
   const has = (address: IPv4) => now.addresses.some((cidr) => cidr.address === address);
   for (const cidr of ours) if (!has(cidr.address)) changes.push(`no address ${formatCidr(cidr)} inside`);
@@ -189,7 +189,7 @@ function formatRoute({ destination, gateway }: Route): string {
   return `${formatCidr(destination)}${via}`;
 }
 
-/** Whether an address of it was given back, or to somebody else, since it was looked into. */
+/** Whether an address of it was released, or assigned to another holder, since its inspection. */
 export function isGivenBack({ inside, holders }: KnownLink, book: AddressBook): boolean {
   return (
     [...holders].some(([address, holder]) => book.holderOf(address) !== holder) ||

@@ -1,6 +1,6 @@
-// Keeps the links of containers as they were when they were attached. The link itself and the host's end are ours: what
-// others remove or change of these is put back. What is inside belongs to the container: it comes back only with a link that
-// has to be made anew, and is told where it has changed.
+// Keeps the links of containers as they were when attached. The link and the host's end are ours: what others remove or change
+// of these is repaired. What is inside belongs to the container: changes are reported, and it is restored only with a link that
+// was removed.
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
@@ -16,26 +16,26 @@ import type { ContainerWork } from "../containerwork.ts";
 import { BRIDGE } from "../names.ts";
 import type { Change, Keeper, Source } from "../reconcile/resource.ts";
 import { type Books, Inspection } from "./inspection.ts";
-import { isGivenBack, type KnownLink, KnownLinks, wrongAt } from "./known.ts";
+import { isGivenBack, type KnownLink, KnownLinks, portProblems } from "./known.ts";
 import type { Ports, Unhooked } from "./ports.ts";
 import { repairPort, restoreLink } from "./repair.ts";
 import type { KeptSettings } from "./settings.ts";
 
 /** Pause after a repair that failed. */
 const RETRY_MS = 10_000;
-/** How long the kernel's word on the removal of a link may take, where it comes at all. */
+/** Time for the kernel's notification of a removal, which may be lost. */
 const UNHEARD_MS = 2_000;
-/** When a link that was made anew is looked at again: a detach that was under way may not have seen it. */
+/** Time after which a restored link is checked again: a concurrent detach may have missed it. */
 const AFTER_MS = 3_000;
-/** Within this it may still have been. */
+/** Duration of a detach, at most. */
 const DETACH_MS = 60_000;
-/** Links put right in one go, 0.2 ms each; and links made anew, 3 ms each. */
+/** Links repaired at a time, 0.2 ms each; and links restored, 3 ms each. */
 const MAX_SETTINGS = 32;
 const MAX_RESTORED = 4;
 
 type PortChange = Change & { readonly known?: KnownLink; apply(): void };
 
-/** A container's link, for status and report. */
+/** The state of a container's link, for status and report. */
 export interface LinkState {
   readonly port: Link;
   readonly owner: KnownLink["owner"];
@@ -54,7 +54,7 @@ export class ContainerLinks implements Keeper {
   readonly #inspection: Inspection;
   #again: Timer | undefined;
 
-  /** Learns the links there are. `again` asks for another reconciliation. */
+  /** Learn the existing links. `again` asks for another reconciliation. */
   constructor(
     private readonly route: NetlinkSocket,
     private readonly clock: Clock,
@@ -78,7 +78,7 @@ export class ContainerLinks implements Keeper {
     this.kept.forget(index);
   }
 
-  /** Looks into containers from now on. */
+  /** Inspect containers from now on. */
   follow(books: Books): void {
     this.#books = books;
     this.#inspection.start(books);
@@ -89,7 +89,7 @@ export class ContainerLinks implements Keeper {
     this.#again?.cancel();
   }
 
-  /** The kernel tells that a link is gone. */
+  /** Note the kernel's notification that a link is gone. */
   removed(index: number, leaving: boolean): void {
     const known = this.#known.get(index);
     if (known) known.removed = true;
@@ -101,14 +101,14 @@ export class ContainerLinks implements Keeper {
     return master !== undefined && master === this.#bridge && !this.ports?.has(index);
   }
 
-  /** Its runtime says that a container has ended, or runs again. */
+  /** Note that a container has ended, or runs again. */
   ended(id: string, ended: boolean): void {
     for (const known of this.#known.all())
       if (known.owner?.containerId === id || [...known.holders.values()].includes(id)) known.ended = ended;
   }
 
-  /** Container work that lets go of links before they are detached. */
-  letGo(work: ContainerWork): ContainerWork {
+  /** Return container work that forgets links before they are detached. */
+  forgetOnDetach(work: ContainerWork): ContainerWork {
     return {
       ...work,
       detach: (link) => {
@@ -122,7 +122,7 @@ export class ContainerLinks implements Keeper {
     };
   }
 
-  /** All links that are or should be, with what is wrong with them. */
+  /** Return all links that exist or should, with what is wrong with each. */
   states(): LinkState[] {
     return this.#known.all().map(({ port, owner, inside, wrong, changed }) => {
       const problem =
@@ -153,7 +153,7 @@ export class ContainerLinks implements Keeper {
   }
 
   #failed({ object, wrong, known }: PortChange, error: unknown): void {
-    // It has gone since.
+    // The link has gone since.
     if (isErrno(error, ENODEV)) return;
     const reason = reasonOf(error);
     if (known) {
@@ -167,7 +167,7 @@ export class ContainerLinks implements Keeper {
     const now = this.clock.now();
     const links = linkList(this.route);
     const bridge = links.find(({ name }) => name === BRIDGE);
-    // Whoever keeps the bridge makes it anew, and calls again.
+    // The keeper of the bridge restores it, and calls again.
     if (!bridge) return [];
     this.#bridge = bridge.index;
     const present = new Map(links.map((link) => [link.index, link]));
@@ -204,12 +204,12 @@ export class ContainerLinks implements Keeper {
       this.#forget(link.index);
       return undefined;
     }
-    // Somebody has set the container's end up or down, or moved it.
-    if (link.carrier !== known.carrier) known.lookedAt = undefined;
+    // The container's end was set up or down, or moved.
+    if (link.carrier !== known.carrier) known.inspectedAt = undefined;
     known.carrier = link.carrier;
     const { peerIndex, peerNetns } = link;
     known.port = { ...known.port, peerIndex, peerNetns };
-    const wrong = wrongAt(known, link, bridge);
+    const wrong = portProblems(known, link, bridge);
     if (wrong.length === 0) {
       known.wrong = undefined;
       return undefined;
@@ -220,7 +220,7 @@ export class ContainerLinks implements Keeper {
     return { object: `link ${known.port.name}`, wrong: known.wrong, known, apply };
   }
 
-  /** A detach that saw the link missing, and gave its addresses back, may have met one that was just made anew. */
+  /** Whether a detach that found the link missing, and released its addresses, met one that was just restored. */
   #wasDetached(known: KnownLink, now: number): boolean {
     const { restoredAt } = known;
     if (restoredAt === undefined || now - restoredAt > DETACH_MS || !this.#books) return false;
@@ -238,7 +238,7 @@ export class ContainerLinks implements Keeper {
     const netns = findNetns(inside);
     if (netns === undefined || isGivenBack(known, this.#books.addresses)) return forget();
     if (!known.removed) {
-      // It was not heard whether the removal was meant. It was not while the books have its addresses.
+      // Without a notification, a removal was not ours if the router still knows the addresses.
       if (now - known.missingSince < UNHEARD_MS) {
         this.#soon(UNHEARD_MS);
         return undefined;
@@ -254,7 +254,7 @@ export class ContainerLinks implements Keeper {
     return { object: `link ${port.name}`, wrong: "deleted", known, apply };
   }
 
-  /** Asks for another reconciliation in so many milliseconds. */
+  /** Ask for another reconciliation after a delay. */
   #soon(ms: number): void {
     this.#again ??= this.clock.after(ms, () => {
       this.#again = undefined;
@@ -263,7 +263,7 @@ export class ContainerLinks implements Keeper {
   }
 }
 
-/** What is done in one go, and how much is left. */
+/** Return the changes to apply now, and the number of those left. */
 function limited(changes: readonly PortChange[]): [PortChange[], number] {
   const restored = changes.filter(({ wrong }) => wrong === "deleted").slice(0, MAX_RESTORED);
   const others = changes.filter(({ wrong }) => wrong !== "deleted").slice(0, MAX_SETTINGS);

@@ -1,36 +1,36 @@
-// The eBPF maps about ports of the bridge: what a port may send as, what it has sent beyond its share, and where Ethernet
-// addresses were seen. Whoever attaches a container writes bindings; the programs do the rest.
+// The eBPF maps of the port programs: bindings of ports to source addresses, rate limits and drop counters, and the ports where
+// Ethernet addresses were seen. Processes that attach containers write bindings; the programs write the rest.
 import { formatMac, parseMac } from "../../address/mac.ts";
 import { MacKey } from "../../bpf/mackey.ts";
 import { BpfMap, type Layout, U32 } from "../../bpf/map.ts";
 import { mapIdsOf, type Program } from "../../bpf/program.ts";
 
-/** A bridge has at most 1024 ports (BR_MAX_PORTS); more than it leaves room for those of other bridges. */
+/** A bridge has at most 1024 ports (BR_MAX_PORTS); the rest is for ports of other bridges. */
 const MAX_PORTS = 2_048;
-/** Addresses that ports are bound to, in all: 64 each. They take memory as they come. */
+/** Bindings of all ports, 64 each on average. They take memory as they come. */
 const MAX_BINDINGS = 64 * MAX_PORTS;
 /**
- * Ethernet addresses of this host's containers remembered; beyond that the least used are forgotten. Each processor keeps
- * 128 free ones, so this has to be far more than there are.
+ * Ethernet addresses of this host's containers; beyond that the least recently used are evicted. Each processor keeps 128 free
+ * entries, so this has to be far more than there are addresses.
  */
 const MAX_MACS = 16_384;
 
 /** Frames of a port that were dropped. */
 export interface Dropped {
-  /** Broadcast, to an Ethernet address that nobody has, or from one that is elsewhere, beyond the rate. */
+  /** Beyond the rate: broadcast, unknown unicast, or from an Ethernet address that is elsewhere. */
   readonly flood: bigint;
   /** Multicast beyond the rate. */
   readonly multicast: bigint;
-  /** From an address that is not the port's. */
+  /** From a source address that is not the port's. */
   readonly spoofed: bigint;
   /** Neither IPv4, IPv6 nor ARP, or tagged. */
   readonly protocol: bigint;
 }
 
 export interface PortEntry {
-  /** Its own Ethernet address; undefined where it is not known, so that nothing is bound. */
+  /** Its own Ethernet address; undefined where unknown: then the port is not bound. */
   readonly mac: string | undefined;
-  /** The octets of its first IPv4 address as they are on the wire: saves a look-up. */
+  /** Its first IPv4 address in network byte order: saves a lookup. */
   readonly ipv4: Uint8Array;
   readonly dropped: Dropped;
 }
@@ -80,10 +80,10 @@ const PortLayout: Layout<PortEntry> = {
   },
 };
 
-/** What kind of address a binding is about. */
+/** Kinds of addresses in bindings. */
 export const CLASS = { mac: 1, ipv4: 4, ipv6: 6 } as const;
 
-/** Something that a port may send as: all addresses that begin with the first `bits` of the octets. */
+/** Source addresses of a port: all that begin with the first `bits` of the octets. */
 export interface Binding {
   readonly port: number;
   readonly class: (typeof CLASS)[keyof typeof CLASS];
@@ -93,7 +93,7 @@ export interface Binding {
 
 /** Byte offsets in the key of `bindings` (struct bpf_lpm_trie_key: the length in bits, then data of which so many count). */
 export const BINDING = { bits: 0, port: 4, class: 8, octets: 12, size: 28 } as const;
-/** Bits of port and class, which have to match whole. */
+/** Bits of port and class, which always match whole. */
 export const BINDING_HEAD_BITS = 64;
 
 const BindingLayout: Layout<Binding> = {

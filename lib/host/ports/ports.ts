@@ -1,5 +1,5 @@
-// The router's side: the program of ports is loaded, hangs on every port of the bridge, and is the strict one wherever
-// policies are enforced. What it drops is counted, logged and told in status.
+// The router's side of the port program: loads it, attaches it to every port of the bridge, in its strict form where policies
+// are enforced, and reports what it drops in log and status.
 import { formatIPv4 } from "../../address/ipv4.ts";
 import type { BpfMap } from "../../bpf/map.ts";
 import { loadProgram, type Program, programId } from "../../bpf/program.ts";
@@ -12,7 +12,7 @@ import type { NetlinkSocket } from "../../netlink/socket.ts";
 import type { Direction } from "../../netlink/trafficcontrol.ts";
 import { ENODEV, isErrno } from "../../sys/errno.ts";
 import { reasonOf } from "../../sys/reason.ts";
-import { lookInside } from "../containers.ts";
+import { inspectPorts } from "../containers.ts";
 import { BRIDGE, isContainerVeth, POLICY_TABLE } from "../names.ts";
 import { admitPort, bindPort, forgetPorts } from "./binding.ts";
 import { dropNotes, dropWarnings, strictNote } from "./drops.ts";
@@ -27,27 +27,27 @@ import {
 } from "./maps.ts";
 import { portProgram, type RemoteMacs } from "./program.ts";
 
-/** Policies that others put in force, or take away, are noticed within this. */
+/** Interval of checking whether policies are in force. */
 const MODE_MS = 1_000;
-/** Counters are looked at this often for the log. */
+/** Interval of reading counters for the log. */
 const LOG_MS = 5_000;
-/** Ports whose program is looked at in one go, beside those that are suspected: 0.03 ms each. */
+/** Ports whose program is checked at a time, beside suspects: 0.03 ms each. */
 const LOOKS = 64;
-/** Ports that get the program in one go: 0.3 ms each. */
+/** Ports that get the program at a time: 0.3 ms each. */
 const BATCH = 40;
 
 export interface PortsConfig {
-  /** Ports are bound to their addresses without policies, too. */
+  /** Bind ports to their addresses without policies, too. */
   readonly antiSpoof: boolean;
   /** Ethernet addresses of the whole network. */
   readonly macs: BpfMap<string, unknown>;
-  /** Where in its values what is. */
+  /** Byte offsets in its values. */
   readonly value: Pick<RemoteMacs, "peerAt" | "timeAt">;
-  /** Our number as a peer. */
+  /** Our short id. */
   readonly self: number;
-  /** Queueing disciplines of ports are somebody else's, where the kernel can do without. */
+  /** Leave the queueing disciplines of ports to others, where the kernel has TCX. */
   readonly leaveQdisc: boolean;
-  /** Names of the links that other hosts are behind; one of them is a port at a time. */
+  /** Names of the overlay's links, one of which is a port at a time. */
   readonly overlayPorts: readonly string[];
 }
 
@@ -72,11 +72,11 @@ export class Ports {
   #rest: Timer | undefined;
   /** Ports whose programs may have changed, by ifindex. */
   #suspects = new Set<number>();
-  /** The port whose program is looked at next, by its place among all. */
+  /** Position of the port whose program is checked next. */
   #turn = 0;
   #gone = true;
 
-  /** Puts it in place on a bridge that is there; throws where the kernel lacks what it needs. */
+  /** Attach it to an existing bridge; throws where the kernel lacks what it needs. */
   constructor(
     private readonly route: NetlinkSocket,
     private readonly filter: NetlinkSocket,
@@ -101,7 +101,7 @@ export class Ports {
     ];
   }
 
-  /** Our number as a peer has changed. */
+  /** Set our short id. */
   renumber(self: number): void {
     if (self === this.#self) return;
     this.#self = self;
@@ -109,8 +109,8 @@ export class Ports {
   }
 
   /**
-   * Puts the program on links that are new, and returns those that had it and have it no longer. Forgets what ports that
-   * do not exist were bound to, but for those that are to come back.
+   * Attach the program to new ports, and return those that have lost it. Removes the bindings of ports that are gone, but for
+   * those that will be restored.
    */
   follow(links: readonly Link[], bridge: Link, returns: (port: number) => boolean): Unhooked[] {
     const ports = links.filter(
@@ -136,7 +136,7 @@ export class Ports {
       ({ link, direction }) =>
         this.#hooked.has(link.index) &&
         !hookedPrograms(this.#how(link), this.route, link, direction).includes(id) &&
-        // It is not just on its way out.
+        // Unless the link is being removed.
         linkByIndex(this.route, link.index)?.leaving === false,
     );
     this.#hook(bridge, "egress");
@@ -144,7 +144,7 @@ export class Ports {
     return unhooked;
   }
 
-  /** Ports whose programs may have changed, and a few others in turn. */
+  /** Return the ports whose programs may have changed, and a few others in turn. */
   #toLookAt(ports: readonly Link[]): Link[] {
     const at = this.#turn < ports.length ? this.#turn : 0;
     this.#turn = at + LOOKS;
@@ -153,7 +153,7 @@ export class Ports {
     return ports.filter(({ index }, i) => (i >= at && i < at + LOOKS) || suspects.has(index));
   }
 
-  /** Somebody has changed the programs of a link. */
+  /** Note that the programs of a link may have changed. */
   suspect(index: number): void {
     if (this.#hooked.has(index)) this.#suspects.add(index);
   }
@@ -163,14 +163,14 @@ export class Ports {
     return this.#hooked.has(port);
   }
 
-  /** Frames of a port's container that the program dropped, by ifindex. */
+  /** Return the number of frames of a port, by its ifindex, that the program dropped. */
   dropped(port: number): number {
     const dropped = this.#maps.ports.get(port)?.dropped;
     if (!dropped) return 0;
     return Number(dropped.flood + dropped.multicast + dropped.spoofed + dropped.protocol);
   }
 
-  /** Frames of all ports that the program dropped, by reason. */
+  /** Return the number of frames of all ports that the program dropped, by reason. */
   droppedByReason(): Record<keyof Dropped, number> {
     const all = { flood: 0, multicast: 0, spoofed: 0, protocol: 0 };
     for (const port of this.#hooked) {
@@ -184,13 +184,13 @@ export class Ports {
     return all;
   }
 
-  /** Puts the program back. */
+  /** Attach the program again. */
   rehook({ link, direction }: Unhooked): void {
     this.#hooked.delete(link.index);
     this.#hook(link, direction);
   }
 
-  /** Stops looking after it; the kernel goes on. */
+  /** Stop; the programs stay attached. */
   stop(): void {
     this.#rest?.cancel();
     for (const timer of this.#timers) timer.cancel();
@@ -236,7 +236,7 @@ export class Ports {
     return loadProgram(name, instructions);
   }
 
-  /** The maps of a router before us, with what ports are bound to. */
+  /** Return the maps of an earlier router, with the bindings of ports. */
   #adopt(): PortMaps | undefined {
     const bridge = linkByName(this.route, BRIDGE);
     const found = bridge && findProgram(this.route, bridge, "egress");
@@ -255,7 +255,7 @@ export class Ports {
     }
   }
 
-  /** A few at a time: the router has other things to do. */
+  /** Attach the program to a few ports at a time, so as not to block the event loop. */
   #hookAll(ports: readonly HookLink[]): void {
     for (const port of ports.slice(0, BATCH)) this.#hook(port, "ingress");
     const rest = ports.slice(BATCH);
@@ -274,7 +274,7 @@ export class Ports {
       unhookOther(how, this.route, link, direction);
       this.#hooked.add(link.index);
     } catch (error) {
-      // It has gone since.
+      // The link has gone since.
       if (!isErrno(error, ENODEV)) throw error;
     }
   }
@@ -283,10 +283,10 @@ export class Ports {
     return this.config.leaveQdisc && hasTcx(link) ? "tcx" : "tc";
   }
 
-  /** Ports of containers that were attached by another program than ours: their namespaces tell what they have. */
+  /** Bind ports of containers that another program attached, by the addresses in their namespaces. */
   #bindUnknown(ports: readonly Link[]): void {
     const unknown = ports.filter(({ index }) => this.#maps.ports.get(index) === undefined);
-    const found = lookInside(this.route, unknown);
+    const found = inspectPorts(this.route, unknown);
     for (const { index } of unknown) {
       const container = found.get(index);
       if (!container) {
@@ -301,7 +301,7 @@ export class Ports {
     }
   }
 
-  /** What the kernel says of ports, by their names. */
+  /** Return the entries of ports by name. */
   #named(): Map<string, PortEntry> {
     const found = new Map<string, PortEntry>();
     for (const [port, entry] of this.#maps.ports.entries()) {

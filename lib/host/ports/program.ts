@@ -1,9 +1,9 @@
-// The program for frames that come in by a port of the bridge. It has two forms: the plain one holds storms down, the
-// strict one lets through only what the port may send (strict.ts). Both learn where Ethernet addresses are.
+// The program for frames that come in by a port of the bridge. It has two forms: the plain one controls storms, the strict one
+// also drops frames from source addresses that are not the port's (strict.ts). Both learn where Ethernet addresses are.
 //
-// An address that the bridge does not know goes out by all ports, as broadcasts do; two links of one container that are
-// bridged inside would send such a frame round for ever, and a copy of each round to everybody. So what goes to many has
-// a rate for each port, by GCRA: one number, the time until which the rate is used up (ITU-T I.371).
+// The bridge floods unknown unicast, as it does broadcast; two links of one container that are bridged inside would loop such a
+// frame for ever, with a copy of each round to all hosts. So flooded frames are rate limited for each port, by GCRA: one
+// number, the time until which the rate is used up (ITU-T I.371).
 import { Assembler, FP, R0, R1, R2, R3, R6, R7, R8, type Register } from "../../bpf/assembler.ts";
 import { copyMac, loadFrame, lookup, update, verdict } from "../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
@@ -11,19 +11,19 @@ import { PORT, type PortMaps, SEEN } from "./maps.ts";
 import { STACK } from "./stack.ts";
 import { checkSender } from "./strict.ts";
 
-/** Frames a second that all get, or that are for an Ethernet address that nobody has: by one port. */
+/** Broadcast and unknown unicast frames a second, by one port. */
 export const FLOOD_RATE = 1_000;
-/** Frames a second for groups of IPv4, which applications send to: by one port. */
+/** IPv4 multicast frames a second, by one port; applications send these. */
 export const MULTICAST_RATE = 10_000;
 const NS_PER_S = 1_000_000_000;
-/** Moves of others' Ethernet addresses to a port, a second, and at once: each takes an address away for a moment. */
+/** Moves of others' Ethernet addresses to a port, a second, and at once: each makes an address unreachable for a moment. */
 const MOVE_RATE = 1 / 30;
 const MOVE_BURST = 1;
-/** An address is elsewhere as long as it was heard there within this; more than twice REFRESH_NS. */
+/** An address is elsewhere while it was seen there within this; more than twice REFRESH_NS. */
 const ELSEWHERE_NS = 2 * NS_PER_S + 100_000_000;
-/** A silent address is known for so long: a little less than a bridge knows it (300 s). */
+/** A silent address stays known for this: a little less than in a bridge (300 s). */
 const KNOWN_NS = 290 * NS_PER_S;
-/** An address that goes on talking is written down this often. */
+/** Interval of refreshing the entry of an active address. */
 const REFRESH_NS = NS_PER_S;
 
 export interface PortProgram {
@@ -31,21 +31,21 @@ export interface PortProgram {
   readonly instructions: Uint8Array;
 }
 
-/** The names by which programs of ours are found again. */
+/** Names by which programs of ours are found again. */
 export const PROGRAM_NAMES = { plain: "weave_port", strict: "weave_port_own" } as const;
 
-/** The overlay's map of Ethernet addresses, with keys as those of `seen`; and where in its values what is. */
+/** The overlay's map of Ethernet addresses, with keys as in `seen`, and byte offsets in its values. */
 export interface RemoteMacs {
   readonly fd: number;
-  /** The number of a peer (u32). */
+  /** The short id of a peer (u32). */
   readonly peerAt: number;
   /** CLOCK_MONOTONIC, in ns (u64). */
   readonly timeAt: number;
-  /** Our own number. */
+  /** Our own short id. */
   readonly self: number;
 }
 
-/** Makes the program. r6: the context, r7: the port's entry or null, r8: the time. */
+/** Make the program. r6: the context, r7: the port's entry or null, r8: the time. */
 export function portProgram(maps: PortMaps, remote: RemoteMacs, strict: boolean): PortProgram {
   const asm = new Assembler();
   asm.mov(R6, R1).load("u32", R1, R6, SKB.ifindex).store("u32", FP, STACK.key, R1);
@@ -79,7 +79,7 @@ export function portProgram(maps: PortMaps, remote: RemoteMacs, strict: boolean)
   return { name: strict ? PROGRAM_NAMES.strict : PROGRAM_NAMES.plain, instructions: asm.assemble() };
 }
 
-/** Drops the frame, and counts it. */
+/** Count the frame and drop it. */
 function count(asm: Assembler, label: string, counter: number): void {
   asm
     .label(label)
@@ -90,9 +90,9 @@ function count(asm: Assembler, label: string, counter: number): void {
 }
 
 /**
- * A source address that is not the port's own, and has just been somewhere else, is that of a virtual machine that moves,
- * or of a frame that goes round a loop. Bridges believe each such frame: a loop takes others' addresses away. So moves
- * have a rate. Goes on to "note", or to "flooding".
+ * Limit the rate of moves. A source address that is not the port's own, and was just seen elsewhere, belongs to a virtual
+ * machine that moves, or to a looping frame. A bridge learns from each such frame: a loop makes others' addresses unreachable.
+ * Jumps to "note", or to "flooding".
  */
 function limitMoves(asm: Assembler, { ports, seen }: PortMaps, remote: RemoteMacs): void {
   for (const i of [0, 2, 4]) {
@@ -133,13 +133,13 @@ function limitMoves(asm: Assembler, { ports, seen }: PortMaps, remote: RemoteMac
   take(asm, { bucket: PORT.moveBucket, rate: MOVE_RATE, burst: MOVE_BURST }, "note", "flooding");
 }
 
-/** Jumps where the time in the register is no longer ago than so many ns. */
+/** Jump where the time in the register is at most `ns` ago. */
 function jumpIfWithin(asm: Assembler, time: Register, ns: number, label: string): void {
   loadNs(asm, R2, ns);
   asm.add(time, R2).jumpIf(time, "gt", R8, label);
 }
 
-/** Notes where the source address is. */
+/** Note where the source address is. */
 function note(asm: Assembler, { seen }: PortMaps): void {
   asm.label("note");
   lookup(asm, seen.fd, STACK.source);
@@ -187,7 +187,7 @@ function limit(asm: Assembler, maps: PortMaps, remote: RemoteMacs): void {
   take(asm, { bucket: PORT.floodBucket, rate: FLOOD_RATE, burst: FLOOD_RATE }, "pass", "flooding");
 }
 
-/** Jumps to "pass" where the destination was seen lately. */
+/** Jump to "pass" where the destination was seen lately. */
 function known(asm: Assembler, map: number, timeAt: number): void {
   const unknown = asm.unique("unknown");
   lookup(asm, map, STACK.destination);
@@ -196,7 +196,7 @@ function known(asm: Assembler, map: number, timeAt: number): void {
   asm.label(unknown);
 }
 
-/** Jumps to `within` with a frame less to come in this time, or to `beyond`. Rates are per second, bursts in frames. */
+/** Take a frame from the rate and jump to `within`, or jump to `beyond`. Rates are per second, bursts in frames. */
 function take(
   asm: Assembler,
   { bucket, rate, burst }: { bucket: number; rate: number; burst: number },

@@ -9,7 +9,7 @@ import type { AttachedContainer } from "../containers.ts";
 import { portDifference } from "../reconcile/bridgeport.ts";
 import { desiredPort, type KnownLink } from "./known.ts";
 
-/** Puts the host's end, which is as `now`, back as it was on the bridge; throws NetlinkError. */
+/** Put the host's end, which is as `now`, back as it was on the bridge; throws NetlinkError. */
 export function repairPort(route: NetlinkSocket, { port }: KnownLink, now: Link, bridge: Link): void {
   const { index, name, mtu, alias = "", address } = port;
   const hairpin = port.bridgePort?.hairpin ?? false;
@@ -33,7 +33,7 @@ function rename(route: NetlinkSocket, { index, name: now }: Link, name: string):
   }
 }
 
-/** Makes a link that was removed anew, as it was at both ends; throws NetnsError, NetlinkError. `now` is in ms. */
+/** Make a link that was removed anew, as it was at both ends; throws NetnsError, NetlinkError. `now` is in ms. */
 export function restoreLink(known: KnownLink, inside: AttachedContainer, now: number): void {
   const { port, owner } = known;
   const { name, index, alias, address = "", mtu } = port;
@@ -64,5 +64,5 @@ export function restoreLink(known: KnownLink, inside: AttachedContainer, now: nu
   known.restoredAt = now;
   known.missingSince = undefined;
   known.removed = false;
-  known.lookedAt = undefined;
+  known.inspectedAt = undefined;
 }

@@ -1,4 +1,4 @@
-// What ports of containers are to be, on disk: what somebody changes while no router runs, the next one puts right.
+// Desired settings of ports, saved: the next router repairs what changes while none runs.
 import * as v from "valibot";
 import { NEW_PORT } from "../../netlink/link/bridgeport.ts";
 import type { Link } from "../../netlink/link.ts";
@@ -22,12 +22,12 @@ type Settings = v.InferOutput<typeof Settings>;
 export class KeptSettings {
   readonly #rows: Rows<Settings>;
 
-  /** `damaged` is told of what cannot be read. */
+  /** `damaged` is called with what cannot be read. */
   constructor(store: Store, damaged: (what: string) => void) {
     this.#rows = store.rows("ports", Settings, { damaged, limit: MAX_PORTS });
   }
 
-  /** Return a port as it was to be, if it is one that is known. */
+  /** Return a port with its saved settings, if it has any. */
   known(link: Link): Link {
     const kept = this.#rows.get(String(link.index));
     if (!kept) return link;
@@ -46,13 +46,13 @@ export class KeptSettings {
     unlessFull(() => this.#rows.delete(String(index)));
   }
 
-  /** Forgets ports that are no more. */
+  /** Forget all ports but these. */
   keepOnly(indexes: ReadonlySet<number>): void {
     for (const index of this.#rows.all().keys()) if (!indexes.has(Number(index))) this.forget(Number(index));
   }
 }
 
-/** The store tells in status what it cannot save. */
+/** Ignore a full store, which reports that in status. */
 function unlessFull(change: () => void): void {
   try {
     change();

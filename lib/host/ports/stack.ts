@@ -1,4 +1,4 @@
-// Where things of the programs of ports lie on the stack, as offsets from the frame pointer.
+// The stack of the port programs, as offsets from the frame pointer.
 export const STACK = {
   /** ifindex of the port. */
   key: -8,

@@ -1,6 +1,6 @@
-// What a port bound to its addresses may send: untagged IPv4, IPv6 and ARP with its own Ethernet address, from its own IP
-// addresses, and about no others (ARP: RFC 826, 5227; neighbour discovery: RFC 4861, 6980). What it would need from the
-// unspecified address passes: DHCP, duplicate address detection, membership reports.
+// Source checks for a bound port: it may send untagged IPv4, IPv6 and ARP from its own Ethernet and IP addresses, and resolve no
+// others' addresses (ARP: RFC 826, 5227; neighbour discovery: RFC 4861, 6980). From the unspecified address it may send DHCP,
+// duplicate address detection and membership reports.
 import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { ETHERNET_HEADER, loadBytes, lookup } from "../../bpf/emit.ts";
 import { SKB } from "../../bpf/skbuff.ts";
@@ -15,15 +15,15 @@ const ARP = { imm: 0x0608 };
 const UDP = 17;
 const ICMPV6 = 58;
 const FRAGMENT = 44;
-/** IPv6 headers that say how long they are: hop-by-hop, routing, destination options. */
+/** IPv6 extension headers with a length: hop-by-hop, routing, destination options. */
 const EXTENSIONS = [0, 43, 60] as const;
-/** More of them than this, and more options of neighbour discovery than that, nobody needs. */
+/** Bounds on extension headers, and on options of neighbour discovery. */
 const MAX_EXTENSIONS = 6;
 const MAX_OPTIONS = 4;
 const IPV6_HEADER = 40;
 const SOLICITATION = { router: 133, advertisement: 134, neighbour: 135, answer: 136, redirect: 137 } as const;
 
-/** Jumps to "learn" where the port (its entry in r7) may send the frame; to "spoofed" or "protocol" where not. */
+/** Jump to "learn" where the port (its entry in r7) may send the frame; to "spoofed" or "protocol" where not. */
 export function checkSender(asm: Assembler, maps: PortMaps): void {
   asm
     .load("u32", R1, R6, SKB.vlan_present)
@@ -42,7 +42,7 @@ export function checkSender(asm: Assembler, maps: PortMaps): void {
   checkIPv6(asm, maps);
 }
 
-/** Begins a key of `bindings`: all bits of an address of that class. */
+/** Begin a key of `bindings`: all bits of an address of that class. */
 function beginBinding(asm: Assembler, kind: keyof typeof CLASS, bits: number): void {
   const at = STACK.binding;
   asm
@@ -58,7 +58,7 @@ function requireBinding(asm: Assembler, maps: PortMaps): void {
   asm.jumpIf(R0, "eq", { imm: 0 }, "spoofed");
 }
 
-/** Goes on where the Ethernet address at that place of the stack (divisible by 2) is the port's. */
+/** Go on where the Ethernet address at that place of the stack (divisible by 2) is the port's. */
 function requireMac(asm: Assembler, maps: PortMaps, at: number): void {
   const other = asm.unique("other-mac");
   const own = asm.unique("own-mac");
@@ -77,7 +77,7 @@ function requireMac(asm: Assembler, maps: PortMaps, at: number): void {
   asm.label(own);
 }
 
-/** Goes on where the IPv4 address in r8 is the port's. */
+/** Go on where the IPv4 address in r8 is the port's. */
 function requireIPv4(asm: Assembler, maps: PortMaps): void {
   const own = asm.unique("own-ipv4");
   asm.load("u32", R1, R7, PORT.ipv4).jumpIf(R1, "eq", R8, own);
@@ -87,7 +87,7 @@ function requireIPv4(asm: Assembler, maps: PortMaps): void {
   asm.label(own);
 }
 
-/** Goes on where the IPv6 address at that place of the stack (divisible by 4) is the port's. */
+/** Go on where the IPv6 address at that place of the stack (divisible by 4) is the port's. */
 function requireIPv6(asm: Assembler, maps: PortMaps, at: number): void {
   beginBinding(asm, "ipv6", 128);
   for (let i = 0; i < 16; i += 4) {
@@ -96,7 +96,7 @@ function requireIPv6(asm: Assembler, maps: PortMaps, at: number): void {
   requireBinding(asm, maps);
 }
 
-/** Goes on where the first four bits of the packet at STACK.frame are this number. */
+/** Go on where the first four bits of the packet at STACK.frame are this number. */
 function requireVersion(asm: Assembler, version: number): void {
   asm
     .load("u8", R1, FP, STACK.frame)
@@ -110,7 +110,7 @@ function checkIPv4(asm: Assembler, maps: PortMaps): void {
   asm.load("u32", R8, FP, STACK.frame + 12).jumpIf(R8, "eq", { imm: 0 }, "dhcp");
   requireIPv4(asm, maps);
   asm.jump("learn");
-  // Nobody yet (RFC 2131): to everybody on the link.
+  // DHCP before there is an address (RFC 2131): broadcast only.
   asm
     .label("dhcp")
     .load("u8", R1, FP, STACK.frame + 9)
@@ -135,7 +135,7 @@ function checkArp(asm: Assembler, maps: PortMaps): void {
     .alu("lsh", R8, { imm: 16 })
     .load("u16", R1, FP, STACK.frame + 14)
     .alu("or", R8, R1)
-    // A probe for an address (RFC 5227) says of nobody where he is.
+    // A probe for an address (RFC 5227) claims none.
     .jumpIf(R8, "eq", { imm: 0 }, "learn");
   requireIPv4(asm, maps);
   asm.jump("learn");
@@ -153,7 +153,7 @@ function checkIPv6(asm: Assembler, maps: PortMaps): void {
     return asm;
   };
   isSpecified().jumpIf(R1, "ne", { imm: 0 }, "from-somebody");
-  // Nobody yet: to many only.
+  // Before there is an address: multicast only.
   asm
     .load("u8", R1, FP, STACK.frame + 24)
     .jumpIf(R1, "ne", { imm: 0xff }, "spoofed")
@@ -176,12 +176,12 @@ function checkIPv6(asm: Assembler, maps: PortMaps): void {
     .load("u8", R9, FP, STACK.piece)
     .jumpIf(R9, "lt", { imm: SOLICITATION.router }, "learn")
     .jumpIf(R9, "gt", { imm: SOLICITATION.redirect }, "learn")
-    // Containers are no routers of others.
+    // Containers are not routers for others.
     .jumpIf(R9, "eq", { imm: SOLICITATION.advertisement }, "spoofed")
     .jumpIf(R9, "eq", { imm: SOLICITATION.redirect }, "spoofed")
     .add(R8, { imm: 8 })
     .jumpIf(R9, "eq", { imm: SOLICITATION.router }, "options");
-  // The target is the sender's own where it answers, and where it asks without an address whether somebody has it.
+  // An advertisement, and duplicate address detection, have the sender's own address as the target.
   asm.jumpIf(R9, "eq", { imm: SOLICITATION.answer }, "own-target");
   isSpecified().jumpIf(R1, "ne", { imm: 0 }, "target-checked");
   asm.label("own-target");
@@ -223,7 +223,7 @@ function skipExtension(asm: Assembler): void {
     .label(done);
 }
 
-/** Steps over the option at r8; a link layer address in it (1: of the source, 2: of the target) has to be the port's. */
+/** Step over the option at r8; a link layer address in it (1: of the source, 2: of the target) has to be the port's. */
 function checkOption(asm: Assembler, maps: PortMaps): void {
   const [address, next] = [asm.unique("option-address"), asm.unique("option-next")];
   loadBytes(asm, R8, 8, STACK.piece, "learn");

@@ -1,4 +1,4 @@
-// The addresses of the bridge, and the routes that come with them, as desired state. Addresses that others gave it stay.
+// The addresses of the bridge, and their connected routes, as desired state. Others' addresses stay.
 import { type Cidr, formatCidr, subnetOf } from "../../address/ipv4.ts";
 import { addressAdd, addressDelete, addressList } from "../../netlink/address.ts";
 import { type Link, linkByName } from "../../netlink/link.ts";
@@ -11,7 +11,7 @@ import type { Change, Resource } from "./resource.ts";
 
 export interface DesiredAddresses {
   readonly wanted: readonly Cidr[];
-  /** Addresses that the bridge is not to have any more. */
+  /** Addresses to remove from the bridge. */
   readonly unwanted: readonly Cidr[];
 }
 
@@ -67,7 +67,7 @@ interface RouteChange extends Change {
   readonly route: Route;
 }
 
-/** The connected routes: the kernel makes them with an address, and not again. */
+/** The connected routes: the kernel adds them with an address, and never again. */
 export class ConnectedRoutes implements Resource<readonly Cidr[], Found<Route> | undefined, RouteChange> {
   readonly name = "routes";
   readonly sources = ["links", "addresses", "routes"] as const;
@@ -93,7 +93,7 @@ export class ConnectedRoutes implements Resource<readonly Cidr[], Found<Route> |
     return addresses.flatMap((cidr) => {
       const destination = subnetOf(cidr);
       const key = formatCidr(destination);
-      // One for all addresses of a subnet; the kernel makes none for a single address.
+      // One for all addresses of a subnet; the kernel adds none for a /32.
       if (cidr.prefix === 32 || keys.has(key)) return [];
       keys.add(key);
       const route = { destination, link: found.bridge.index, connected: cidr.address };

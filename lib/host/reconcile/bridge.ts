@@ -1,15 +1,15 @@
-// The bridge as desired state. One that others removed comes back with the same Ethernet address.
+// The bridge as desired state. A removed one is restored with the same Ethernet address.
 
 import type { BridgeMode } from "../../netlink/link/bridge.ts";
 import { type Link, linkAdd } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { type BridgeSettings, findBridge } from "../bridge.ts";
 import { BRIDGE } from "../names.ts";
-import { sysctlsForLink } from "../sysctl.ts";
+import { applyLinkSysctls } from "../sysctl.ts";
 import { alignLink, type DesiredLink, findLink, type LinkChange, linkDifference } from "./link.ts";
 import { keeper, type Resource } from "./resource.ts";
 
-/** As the kernel makes bridges. */
+/** Defaults of the kernel. */
 const MODE: BridgeMode = {
   ageingTime: 30_000,
   stp: false,
@@ -17,7 +17,7 @@ const MODE: BridgeMode = {
   multicastSnooping: true,
 };
 
-/** Makes the bridge, or brings the one there is in line, once. */
+/** Make the bridge, or align the existing one, once. */
 export function makeBridge(nl: NetlinkSocket, settings: BridgeSettings): void {
   keeper(new BridgeResource(nl, settings)).reconcile(() => true);
 }
@@ -55,7 +55,7 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
   apply([change]: readonly LinkChange[]): void {
     if (change?.index === undefined) {
       linkAdd(this.nl, { kind: "bridge", name: BRIDGE, ...this.settings });
-      sysctlsForLink(BRIDGE);
+      applyLinkSysctls(BRIDGE);
     }
     alignLink(this.nl, this.desired(), change?.index);
     this.observe();

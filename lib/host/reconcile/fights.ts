@@ -1,4 +1,4 @@
-// Repairs that others undo again and again: told as a fight, and repeated with back-off where they are undone at once.
+// Fights: repairs that others undo again and again are reported, and repeated with back-off where they are undone at once.
 import { LatestMap } from "../../clock/latestmap.ts";
 import type { Culprit } from "./culprit.ts";
 
@@ -14,7 +14,7 @@ const SUSPECT_MS = 2_000;
 const MAX_SUSPECTS = 64;
 
 interface Contested {
-  /** When it was repaired, within the window; the latest PEACE + 1. */
+  /** Times of the latest PEACE + 1 repairs within the window. */
   readonly times: readonly number[];
   /** Pause between two repairs; 0 where there is no fight. */
   readonly backoff: number;
@@ -23,12 +23,12 @@ interface Contested {
 
 export class Fights {
   readonly #objects = new LatestMap<string, Contested>(MAX_OBJECTS);
-  /** Who changed the link or table of that name, and when. */
+  /** Who changed a link or table last, by its name, and when. */
   readonly #suspects = new LatestMap<string, { readonly culprit: Culprit; readonly at: number }>(
     MAX_SUSPECTS,
   );
 
-  /** `now` is in ms, of a clock that nobody sets. */
+  /** `now` is a monotonic time in ms. */
   constructor(private readonly now: () => number) {}
 
   /** Note that a process has changed something about the link or table of that name. */

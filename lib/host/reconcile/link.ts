@@ -1,4 +1,4 @@
-// What a link that exists has to be like, compared with what it is like.
+// Desired settings of a link, compared with those that it has.
 
 import { type BridgeMode, bridgeSet } from "../../netlink/link/bridge.ts";
 import { type BridgePort, bridgePortSet } from "../../netlink/link/bridgeport.ts";
@@ -8,7 +8,7 @@ import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { portDifference, settingsThatDiffer, settingText } from "./bridgeport.ts";
 import type { Change } from "./resource.ts";
 
-/** A link that is up; what is not named may be as it is. */
+/** A link that is up; settings that are left out do not matter. */
 export interface DesiredLink {
   readonly name: string;
   readonly mtu?: number;
@@ -18,14 +18,14 @@ export interface DesiredLink {
   readonly arp?: boolean;
   /** The bridge that it is a port of; null for none. */
   readonly master?: string | null | undefined;
-  /** How that bridge treats it. */
+  /** Its settings as a port. */
   readonly port?: BridgePort;
-  /** How it works, where it is a bridge. */
+  /** Its settings as a bridge. */
   readonly bridge?: BridgeMode;
 }
 
 export interface LinkChange extends Change {
-  /** undefined where it has to be made first. */
+  /** Undefined where the link is missing. */
   readonly index: number | undefined;
   readonly settings: LinkSettings;
   readonly port: BridgePort;
@@ -76,12 +76,12 @@ export function linkDifference(
     : [{ object, wrong: wrong.join(", "), index: link.index, settings, port, bridge }];
 }
 
-/** The link of that name, or the one of that ifindex, which others have renamed. */
+/** Return the link of this name, or of this ifindex where others have renamed it. */
 export function findLink(nl: NetlinkSocket, name: string, index: number | undefined): Link | undefined {
   return linkByName(nl, name) ?? (index === undefined ? undefined : linkByIndex(nl, index));
 }
 
-/** Makes a link that exists as desired; throws NetlinkError. */
+/** Align an existing link with what is desired; throws NetlinkError. */
 export function alignLink(nl: NetlinkSocket, desired: DesiredLink, index?: number): void {
   const { name } = desired;
   const of = desired.master ?? undefined;

@@ -1,5 +1,5 @@
-// Keeps the kernel's state as desired: compares at the start, when the kernel notifies of a change, and at intervals, and
-// puts back what others have removed or changed. Each repair is logged, counted and remembered.
+// Reconciles the kernel's state with what is desired: compares at the start, on the kernel's notifications and at intervals, and
+// repairs what others have removed or changed. Each repair is logged, counted and remembered.
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
 import type { Log } from "../../log/log.ts";
 import { guarded } from "../../log/unexpected.ts";
@@ -11,35 +11,35 @@ import type { Change, Keeper, Source } from "./resource.ts";
 
 /** Interval of comparing everything. */
 const CHECK_MS = 30_000;
-/** Interval of comparing what changes silently; it costs a few reads. */
+/** Interval of comparing what changes without a notification; it costs a few reads. */
 const SILENT_MS = 1_000;
-/** Several notifications come together. */
+/** Time in which notifications are coalesced. */
 const COALESCE_MS = 100;
-/** Checks of one turn of the event loop take no longer, but for the one that is under way. */
+/** Longest time for checks in one turn of the event loop, but for the current one. */
 const SLICE_MS = 8;
 const RETRY_MS = 1_000;
 const MAX_RETRY_MS = 30_000;
 
-/** A kind of kernel state that is kept. */
+/** A kind of kernel state that is reconciled. */
 export interface KeptResource {
   readonly name: string;
-  /** How often it was put right, and how often it could not be. */
+  /** Counts of repairs and of failures. */
   readonly repairs: number;
   readonly failures: number;
-  /** Why it cannot be put right now. */
+  /** Why it cannot be repaired now. */
   readonly failing: string | undefined;
 }
 
 interface Kept {
   readonly keeper: Keeper;
-  /** Why it cannot be put right, and how often in a row. */
+  /** The reason and number of consecutive failures. */
   failure: { readonly reason: string; readonly attempts: number } | undefined;
   failures: number;
-  /** To be looked at in the next turn. */
+  /** To be compared in the next turn. */
   due: boolean;
-  /** The next look after a failure, or while a fight holds a repair back. */
+  /** The next comparison after a failure, or while a fight holds a repair back. */
   retry: Timer | undefined;
-  /** Not later than this. */
+  /** The latest time of that. */
   retryBy: number;
   failedAt: number;
 }
@@ -68,9 +68,8 @@ export class Reconciler {
   }
 
   /**
-   * Makes what a keeper keeps as desired, and keeps it so from now on. Keepers come in the order in which they depend on each
-   * other: links before the addresses on them. Returns what was not as desired; throws, and does not keep it, where it
-   * cannot be made so.
+   * Reconcile a keeper now and from now on. Keepers come in the order in which they depend on each other: links before the
+   * addresses on them. Return what was changed; throws, and does not keep it, where that fails.
    */
   keep(keeper: Keeper): readonly Change[] {
     const changes = keeper.reconcile(() => true);
@@ -78,7 +77,7 @@ export class Reconciler {
     return changes;
   }
 
-  /** Keeps something as desired from now on, where that can be done: what is in the way is logged, and tried again. */
+  /** Reconcile a keeper now and from now on; failures are logged and retried. */
   keepTrying(keeper: Keeper): void {
     const kept = this.#add(keeper);
     try {
@@ -90,8 +89,8 @@ export class Reconciler {
   }
 
   /**
-   * Makes everything as desired, after what is desired has changed. Throws the first error, having tried all, but for what
-   * failed before in the same way; who changed what is desired takes that back and applies again.
+   * Reconcile everything, after what is desired has changed. Throws the first error after trying all, but for failures as
+   * before; the caller then restores what was desired and applies again.
    */
   apply(): void {
     let failed: { error: unknown } | undefined;
@@ -107,12 +106,12 @@ export class Reconciler {
     if (failed) throw failed.error;
   }
 
-  /** Compares everything now; before what is desired changes, so that others' changes are not mistaken for ours. */
+  /** Reconcile everything before what is desired changes, so that others' changes are not mistaken for ours. */
   check(): void {
     for (const kept of this.#kept) this.#reconcile(kept);
   }
 
-  /** The kernel has notified of a change of the link or table of that name, made by that process. */
+  /** Note a notification of the kernel about the link or table of that name, changed by that process. */
   notified(source: Source, subject = "", by?: Culprit): void {
     if (this.#stopped) return;
     this.#pending.add(source);
@@ -127,12 +126,12 @@ export class Reconciler {
     });
   }
 
-  /** As notified(), of what cannot wait for more to come. */
+  /** As notified(), without coalescing. */
   urgent(source: Source): void {
     if (!this.#stopped) this.#look(({ sources }) => sources.includes(source));
   }
 
-  /** Notifications were lost. */
+  /** Note that notifications were lost. */
   lost(): void {
     if (!this.#stopped) this.#look(() => true);
   }
@@ -145,7 +144,7 @@ export class Reconciler {
     for (const { retry } of this.#kept) retry?.cancel();
   }
 
-  /** What is kept, in order, and how that goes. */
+  /** What is reconciled, in order. */
   get resources(): KeptResource[] {
     return this.#kept.map(({ keeper: { name }, failures, failure }) => ({
       name,
@@ -155,7 +154,7 @@ export class Reconciler {
     }));
   }
 
-  /** Fights that go on, in words. */
+  /** Current fights, in words. */
   get fights(): string[] {
     return this.#fights.notes();
   }
@@ -185,7 +184,7 @@ export class Reconciler {
     return kept;
   }
 
-  /** Looks at some of what is kept, in this turn of the event loop and the next ones. */
+  /** Reconcile some keepers, in this turn of the event loop and the next ones. */
   #look(concerns: (keeper: Keeper) => boolean): void {
     for (const kept of this.#kept) kept.due ||= concerns(kept.keeper);
     this.#go();
@@ -202,7 +201,7 @@ export class Reconciler {
         return;
       }
       kept.due = false;
-      // What depends on it comes behind it, is not notified of what we do, and may have failed for want of it.
+      // Later keepers depend on it, are not notified of what we do, and may have failed for want of it.
       if (this.#reconcile(kept))
         this.#behind(kept).forEach((later) => {
           later.due = true;
@@ -217,10 +216,10 @@ export class Reconciler {
     return this.#kept.slice(this.#kept.indexOf(kept) + 1);
   }
 
-  /** Puts right what is not as desired; true where that was anything. */
+  /** Reconcile one keeper; return whether anything was changed. */
   #reconcile(kept: Kept): boolean {
     const { keeper, failure } = kept;
-    // While it fails it is looked at when the back-off is over.
+    // After a failure it waits for the end of the back-off.
     if (failure && kept.retry) return false;
     try {
       const waiting: Change[] = [];
@@ -247,7 +246,7 @@ export class Reconciler {
     this.#tell(kept, held && `${held.object} is ${held.wrong}, and changed again and again`);
   }
 
-  /** Notes a failure; returns why. */
+  /** Note a failure; return its reason. */
   #failed(kept: Kept, error: unknown): string {
     const reason = reasonOf(error);
     const attempts = (kept.failure?.attempts ?? 0) + 1;
@@ -267,8 +266,8 @@ export class Reconciler {
   }
 
   /**
-   * What made it fail may have changed: it is looked at once nothing more is told, without waiting for the whole back-off.
-   * What is told at once after a failure is of the attempt itself.
+   * Retry soon after a notification, as the cause of the failure may be gone. Notifications right after a failure come of the
+   * attempt itself.
    */
   #hasten(kept: Kept): void {
     const now = this.clock.now();

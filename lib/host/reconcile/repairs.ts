@@ -1,4 +1,4 @@
-// What was put right lately, for logs, status and metrics.
+// Recent repairs, for logs, status and metrics.
 import { LogAllowance } from "../../log/allowance.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
@@ -7,14 +7,14 @@ import type { Culprit } from "./culprit.ts";
 /** Repairs remembered. */
 const MAX_REPAIRS = 100;
 
-/** A change by others that was put right. */
+/** A repaired change by others. */
 export interface Repair {
   /** Milliseconds since the epoch. */
   readonly at: number;
   readonly resource: string;
   readonly object: string;
   readonly wrong: string;
-  /** Who did it, where the kernel tells. */
+  /** Who made the change, where the kernel tells. */
   readonly by: Culprit | undefined;
 }
 
@@ -32,7 +32,7 @@ export class Repairs {
     this.#allowance = new LogAllowance(now);
   }
 
-  /** Logs, counts and remembers a repair; `fight` says where it is one of too many. */
+  /** Log, count and remember a repair; `fight` is the warning to log where it is one of too many. */
   add(repair: Repair, fight: string | undefined): void {
     this.#counts.set(repair.resource, (this.#counts.get(repair.resource) ?? 0) + 1);
     this.#latest.push(repair);

@@ -1,8 +1,8 @@
-// One kind of kernel state that this host keeps: what it should be, what it is, and the smallest change between the two.
+// One kind of kernel state: what is desired, what is observed, and the smallest change between the two.
 
 /**
- * What the kernel notifies of. "links" are those that the router makes itself: bridge, TAP, VXLAN; "ports" are the links of
- * containers. "silent" is what changes without a word (most sysctls, the older iptables).
+ * Sources of notifications. "links" are those that the router makes itself: bridge, TAP, VXLAN; "ports" are the links of
+ * containers. "silent" changes without a notification (most sysctls, the older iptables).
  */
 export type Source =
   | "links"
@@ -15,11 +15,11 @@ export type Source =
   | "xfrm"
   | "silent";
 
-/** Something in the kernel that is not as desired, and all that is needed to put it right. */
+/** Something in the kernel that is not as desired, and all that is needed to repair it. */
 export interface Change {
   /**
-   * The kernel object in the words of ip, tc and nft: "link vxlan-6784", "table ip weave". Repairs and fights are counted by
-   * it; whoever changes the link or table that it names as a word is suspected.
+   * The kernel object in the words of ip, tc and nft: "link vxlan-6784", "table ip weave". Repairs and fights are counted by it;
+   * who changes the link or table that it names is suspected.
    */
   readonly object: string;
   /** What is wrong with it: "missing", "down", "MTU 1500 instead of 1376". */
@@ -30,7 +30,7 @@ export interface Change {
 export interface Resource<Desired, Observed, Wanted extends Change> {
   /** In logs, status and metrics, plural: "links", "addresses". */
   readonly name: string;
-  /** What tells of changes; all resources are looked at every 30 s beside that. */
+  /** What notifies of changes; all resources are compared every 30 s beside that. */
   readonly sources: readonly Source[];
   /** Pure: from options, exposures and attachments. */
   desired(): Desired;
@@ -38,15 +38,15 @@ export interface Resource<Desired, Observed, Wanted extends Change> {
   /** Pure: what has to change, in order; empty where all is as desired. */
   difference(desired: Desired, observed: Observed): Wanted[];
   apply(changes: readonly Wanted[]): void;
-  /** Told after each look what cannot be put right, or has to wait; undefined where all is as desired. */
+  /** Called after each comparison with what cannot be repaired, or has to wait; undefined where all is as desired. */
   trouble?(reason: string | undefined): void;
 }
 
-/** A resource with its types closed in. */
+/** A resource without its types. */
 export interface Keeper {
   readonly name: string;
   readonly sources: readonly Source[];
-  /** Applies the changes that `accepts` lets through; returns these. */
+  /** Apply the changes that `accepts` lets through; return these. */
   reconcile(accepts: (change: Change) => boolean): Change[];
   trouble?(reason: string | undefined): void;
 }

@@ -6,9 +6,9 @@ interface SysctlChange extends Change {
   readonly sysctl: Sysctl;
 }
 
-/** The settings that `desired` returns; those that this kernel does not have are none. */
+/** The settings that `desired` returns, but those that this kernel lacks. */
 export class Sysctls implements Resource<readonly Sysctl[], ReadonlyMap<string, string>, SysctlChange> {
-  /** Those that may not be written, as where /proc/sys is read-only. */
+  /** Those that cannot be written, as where /proc/sys is read-only. */
   readonly #refused = new Set<string>();
 
   constructor(

@@ -1,11 +1,11 @@
-// What the kernel notifies of, for the reconciler: only what concerns the links that are kept, and what others did.
+// Filters the kernel's notifications for the reconciler: those about our links and by others.
 import type { RouteEvent } from "../../netlink/monitor.ts";
 import { isContainerVeth } from "../names.ts";
 import { culpritOf } from "./culprit.ts";
 import type { Reconciler } from "./reconciler.ts";
 
 export class ReconcilerWatch {
-  /** Names of the links that matter, by their ifindexes. */
+  /** Names of the links that matter, by ifindex. */
   readonly #names = new Map<number, string>();
 
   constructor(
@@ -16,7 +16,7 @@ export class ReconcilerWatch {
     private readonly ownPorts: () => readonly number[],
   ) {}
 
-  /** Begins with the links there are; again after notifications were lost. */
+  /** Begin with the existing links; again after notifications were lost. */
   start(links: readonly { readonly index: number; readonly name: string }[]): void {
     this.#names.clear();
     for (const { index, name } of links) if (this.#matters(name)) this.#names.set(index, name);
@@ -24,7 +24,7 @@ export class ReconcilerWatch {
 
   changed({ kind, index, port, replaced, link }: RouteEvent): void {
     const known = index === undefined ? undefined : link ? this.#follow(index, link) : this.#names.get(index);
-    // A route by other links, or by none (blackhole), may stand where one of ours was; settings may be those of all links.
+    // A route by other links, or by none (blackhole), may have replaced one of ours; settings may be those of all links.
     const general = replaced || (kind === "netconf" && index === undefined);
     const name = known ?? (general ? "" : undefined);
     if (name === undefined || this.ownPorts().includes(port)) return;
@@ -36,7 +36,7 @@ export class ReconcilerWatch {
     return this.isOurs(name) || isContainerVeth(name);
   }
 
-  /** The name by which a link matters, or mattered. */
+  /** Return the name by which a link matters, or mattered before. */
   #follow(index: number, { name, removed }: NonNullable<RouteEvent["link"]>): string | undefined {
     const before = this.#names.get(index);
     const matters = this.#matters(name);

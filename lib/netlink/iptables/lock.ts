@@ -1,16 +1,15 @@
-// The lock that the programs of iptables-legacy hold while they change a table (iptables: iptables/xshared.c): between reading
-// a table and replacing it, nobody else may.
+// The lock of the programs of iptables-legacy (iptables: iptables/xshared.c): a table is read, changed and replaced under it.
 import { closeSync, constants, openSync } from "node:fs";
 import { EAGAIN } from "../../sys/errno.ts";
 import { SysError, trySyscall } from "../../sys/syscall.ts";
 
 const FILE = "/run/xtables.lock";
 const LOCK_EX_NB = 2 | 4;
-/** They hold it for milliseconds, mostly; nothing else goes on in this thread meanwhile. */
+/** Programs mostly hold it for milliseconds; this thread is blocked meanwhile. */
 const ATTEMPTS = 20;
 const PAUSE_MS = 10;
 
-/** Runs `act` with the lock; throws SysError where others hold it for long. */
+/** Run `act` under the lock; throws SysError where others hold it for longer than 200 ms. */
 export function withIptablesLock<T>(act: () => T): T {
   const fd = openLock();
   if (fd === undefined) return act();
@@ -22,7 +21,7 @@ export function withIptablesLock<T>(act: () => T): T {
   }
 }
 
-/** Undefined where there can be no such file, and so nobody who would lock it. */
+/** Open the lock; undefined where the file cannot exist, so that nobody locks it. */
 function openLock(): number | undefined {
   try {
     return openSync(FILE, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);

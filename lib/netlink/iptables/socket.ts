@@ -1,5 +1,4 @@
-// Reading and replacing the tables of iptables from before nftables, as its program does it: whole, through the options of a
-// socket (linux/netfilter_ipv4/ip_tables.h).
+// Tables of iptables-legacy, read and replaced whole by socket options (linux/netfilter_ipv4/ip_tables.h).
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { AF_INET, openSocket, SOCK_RAW } from "../../sys/socket.ts";
@@ -26,12 +25,12 @@ const SET_REPLACE = 64;
 const ENTRIES_HEADER = 40;
 const COUNTER = 16;
 
-/** The tables that are in use in this network namespace: looking at another would bring it into being. */
+/** Return the tables in use in this network namespace; reading another one would create it. */
 export function legacyTables(): string[] {
   return textOf("/proc/thread-self/net/ip_tables_names").split("\n").filter(Boolean);
 }
 
-/** Reads a table that is in use; throws SysError. */
+/** Read a table that is in use; throws SysError. */
 export function readLegacyTable(name: string): LegacyTable {
   const info = new Uint8Array(INFO);
   putText(info, 0, name);
@@ -49,10 +48,10 @@ export function readLegacyTable(name: string): LegacyTable {
   }
 }
 
-/** Puts a table in place of the one that it was read from; throws SysError where that is another one by now. */
+/** Replace a table with a changed one; throws SysError where it has changed since it was read. */
 export function replaceLegacyTable(table: LegacyTable): void {
   const { header, entries } = encodeTable(table);
-  // Where the counters of the old rules go, whom nobody asks for.
+  // The kernel wants room for the counters of the old rules.
   const counters = new Uint8Array(table.entries * COUNTER);
   const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
   try {

@@ -1,6 +1,5 @@
-// The tables of iptables from before nftables, as the kernel has them (linux/netfilter_ipv4/ip_tables.h,
-// linux/netfilter/x_tables.h): the rules of each hook and its policy, then chains that others jump to; a jump says how far
-// behind the beginning its chain is.
+// Tables of iptables-legacy in the kernel's format (linux/netfilter_ipv4/ip_tables.h, linux/netfilter/x_tables.h): the rules of
+// each hook and its policy, then user-defined chains; a jump has the offset of its chain.
 import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
 
 export const NAME = 32;
@@ -9,7 +8,7 @@ export const INFO = 84;
 const HOOKS = 5;
 export const REPLACE_HEADER = 96;
 
-/** struct ipt_entry: offsets of what we read or write in it, and its length without matches and target. */
+/** Byte offsets in struct ipt_entry, and its length without matches and target. */
 const ENTRY = {
   destination: 4,
   mask: 12,
@@ -17,7 +16,7 @@ const ENTRY = {
   outLink: 32,
   inMask: 48,
   outMask: 64,
-  /** What is before it says which packets. */
+  /** Everything before this selects packets. */
   cache: 84,
   target: 88,
   next: 90,
@@ -25,22 +24,22 @@ const ENTRY = {
   length: 112,
 };
 const LINK_NAME = 16;
-/** struct xt_entry_target: its length, its name; then, of the nameless one, the verdict, or the distance to jump. */
+/** Byte offsets in struct xt_entry_target; the nameless one has a verdict, or the offset to jump to. */
 const TARGET = { name: 2, nameLength: 29, verdict: 32, standard: 40, error: 64 };
 const ERROR = "ERROR";
-/** Verdicts are negative: -(NF_DROP) - 1 and so on; to return from a chain is one more. */
+/** Verdicts are negative: -NF_DROP - 1 and so on; XT_RETURN is -NF_REPEAT - 1. */
 const ACCEPT = -2;
 const DROP = -1;
 const RETURN = -5;
 
-/** Which packets: by links, and by the subnet of the destination. */
+/** A match of packets by links and by the subnet of the destination. */
 export interface IptablesMatch {
   readonly inLink?: string;
   readonly outLink?: string;
   readonly destination?: Cidr;
 }
 
-/** A table that the kernel gave and that makes no sense. */
+/** A malformed table from the kernel. */
 export class IptablesError extends Error {
   override readonly name = "IptablesError";
   constructor(what: string) {
@@ -48,7 +47,7 @@ export class IptablesError extends Error {
   }
 }
 
-/** A rule as the kernel has it; `jump` is the chain that it goes to. */
+/** A rule as the kernel has it; `jump` is the chain that it jumps to. */
 export interface LegacyRule {
   readonly bytes: Uint8Array;
   readonly jump: string | undefined;
@@ -59,18 +58,18 @@ export interface LegacyChain {
   rules: LegacyRule[];
 }
 
-/** A table; chains at hooks have their names: PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING. */
+/** A table; its built-in chains are PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING. */
 export interface LegacyTable {
   readonly name: string;
   readonly hooks: (LegacyChain & { readonly hook: number; readonly policy: Uint8Array })[];
   chains: LegacyChain[];
-  /** How many entries it had when it was read. */
+  /** Number of entries when it was read. */
   readonly entries: number;
 }
 
 const HOOK_NAMES = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
-/** Whether packets that no rule of a hook decides on are dropped. */
+/** Whether the policy of a built-in chain is to drop. */
 export function dropsByPolicy({ policy }: LegacyTable["hooks"][number]): boolean {
   return verdictOf(policy) === DROP;
 }
@@ -82,7 +81,7 @@ export function dropsAll({ bytes }: LegacyRule): boolean {
   return targetName(bytes) === "REJECT" || verdictOf(bytes) === DROP;
 }
 
-/** What a rule says, as text that is the same however often it was hit, and wherever in the table it is. */
+/** Return a rule as text, without counters and its place in the table. */
 export function legacyRuleText({ bytes, jump }: LegacyRule): string {
   const copy = bytes.slice();
   copy.fill(0, ENTRY.cache, ENTRY.target);
@@ -91,7 +90,7 @@ export function legacyRuleText({ bytes, jump }: LegacyRule): string {
   return `${Buffer.from(copy).toString("hex")} ${jump ?? ""}`.trimEnd();
 }
 
-/** A rule that accepts, or jumps. */
+/** Return a rule that accepts, or jumps. */
 export function legacyRule(match: IptablesMatch, jump?: string): LegacyRule {
   const bytes = entry("", TARGET.standard);
   const link = (name: string | undefined, at: number, mask: number) => {
@@ -110,12 +109,12 @@ export function legacyRule(match: IptablesMatch, jump?: string): LegacyRule {
   return { bytes, jump };
 }
 
-/** The links that a rule is about, in and out; "" for any. */
+/** Return the links that a rule matches, in and out; "" for any. */
 export function linksOf({ bytes }: LegacyRule): string[] {
   return [textAt(bytes, ENTRY.inLink, LINK_NAME), textAt(bytes, ENTRY.outLink, LINK_NAME)];
 }
 
-/** Entries of a table, with where each is; throws IptablesError where they do not fit into it, or their parts into them. */
+/** Split a table into entries with their offsets; throws IptablesError where one is cut or malformed. */
 function entriesOf(blob: Uint8Array): { at: number; bytes: Uint8Array }[] {
   const all: { at: number; bytes: Uint8Array }[] = [];
   for (let at = 0; at < blob.length; ) {
@@ -137,7 +136,7 @@ function hasTarget(bytes: Uint8Array): boolean {
   return target + length <= bytes.length;
 }
 
-/** Takes a table apart; `info` says where its hooks begin and end. Throws IptablesError. */
+/** Decode a table; `info` is struct ipt_getinfo. Throws IptablesError. */
 export function decodeTable(info: Uint8Array, blob: Uint8Array): LegacyTable {
   if (info.length < INFO) throw new IptablesError(`information about a table of ${info.length} bytes`);
   const data = view(info);
@@ -149,7 +148,7 @@ export function decodeTable(info: Uint8Array, blob: Uint8Array): LegacyTable {
     starts.set(data.getUint32(at, true), { hook, end: data.getUint32(at + 4 * HOOKS, true) });
   }
   const all = entriesOf(blob);
-  // First where chains begin, as rules before them jump there.
+  // Offsets of chains first: rules before them jump there.
   const names = new Map<number, string>();
   for (const { at, bytes } of all) {
     const name = chainName(bytes);
@@ -192,7 +191,7 @@ export function decodeTable(info: Uint8Array, blob: Uint8Array): LegacyTable {
   return table;
 }
 
-/** Puts it together again: struct ipt_replace without the counters, and the entries. */
+/** Encode a table: struct ipt_replace without the counters, and the entries. */
 export function encodeTable({ name, hooks, chains }: LegacyTable): {
   header: Uint8Array;
   entries: Uint8Array;
@@ -239,17 +238,17 @@ const int32 = (bytes: Uint8Array, at: number) => uint16(bytes, at) | (uint16(byt
 const uint16 = (bytes: Uint8Array, at: number) => (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8);
 const targetName = (bytes: Uint8Array) => textAt(bytes, targetAt(bytes) + TARGET.name, TARGET.nameLength);
 
-/** The name of the chain that begins behind an entry. */
+/** Return the name of the chain that begins behind an entry; undefined where none does. */
 function chainName(bytes: Uint8Array): string | undefined {
   return targetName(bytes) === ERROR ? textAt(bytes, targetAt(bytes) + TARGET.verdict, NAME) : undefined;
 }
 
-/** What a rule without a target of a name does; undefined for others. */
+/** Return the verdict, or offset to jump to, of the nameless target; undefined for others. */
 function verdictOf(bytes: Uint8Array): number | undefined {
   return targetName(bytes) === "" ? int32(bytes, targetAt(bytes) + TARGET.verdict) : undefined;
 }
 
-/** An entry that matches everything, with an empty target of that length. */
+/** Return an entry that matches all packets, with an empty target of that length. */
 function entry(target: string, length: number): Uint8Array {
   const bytes = new Uint8Array(ENTRY.length + length);
   const data = view(bytes);

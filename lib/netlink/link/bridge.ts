@@ -8,16 +8,16 @@ const IFLA_BR_STP_STATE = 5;
 const IFLA_BR_VLAN_FILTERING = 7;
 const IFLA_BR_MCAST_SNOOPING = 23;
 
-/** How a bridge works. */
+/** Settings of a bridge. */
 export interface BridgeMode {
-  /** How long an Ethernet address is remembered, in 1/100 s. */
+  /** Lifetime of learned Ethernet addresses, in 1/100 s. */
   readonly ageingTime: number;
   readonly stp: boolean;
   readonly vlanFiltering: boolean;
   readonly multicastSnooping: boolean;
 }
 
-/** Changes how a bridge works. */
+/** Change settings of a bridge. `what` names it in errors. */
 export function bridgeSet(nl: NetlinkSocket, what: string, index: number, mode: Partial<BridgeMode>): void {
   const { ageingTime, stp, vlanFiltering, multicastSnooping } = mode;
   setKind(nl, `bridge set ${what}`, index, "bridge", (data) => {
@@ -28,7 +28,7 @@ export function bridgeSet(nl: NetlinkSocket, what: string, index: number, mode: 
   });
 }
 
-/** Reads IFLA_INFO_DATA of a bridge; a kernel may be built without VLANs or snooping. */
+/** Read IFLA_INFO_DATA of a bridge; a kernel may be built without VLANs or snooping. */
 export function decodeBridge(data: Attributes | undefined): Partial<BridgeMode> {
   const [ageingTime, stp] = [data?.get(IFLA_BR_AGEING_TIME)?.u32, data?.get(IFLA_BR_STP_STATE)?.u32];
   const vlanFiltering = data?.get(IFLA_BR_VLAN_FILTERING)?.u8;

@@ -75,7 +75,7 @@ export function encodeBridgePort(index: number, port: BridgePort): Uint8Array {
     .done();
 }
 
-/** Changes how a bridge treats one of its ports. `what` names the link in errors. */
+/** Change settings of a port. `what` names the link in errors. */
 export function bridgePortSet(nl: NetlinkSocket, what: string, index: number, port: BridgePort): void {
   nl.request({
     operation: `bridge port set ${what}`,
@@ -84,7 +84,7 @@ export function bridgePortSet(nl: NetlinkSocket, what: string, index: number, po
   });
 }
 
-/** Reads IFLA_INFO_SLAVE_DATA of a port; throws AttributeError. */
+/** Read IFLA_INFO_SLAVE_DATA of a port; throws AttributeError. */
 export function decodeBridgePort(data: Attributes | undefined, carrier: boolean): BridgePort | undefined {
   if (!data) return undefined;
   const settings: Record<string, boolean | number> = {};

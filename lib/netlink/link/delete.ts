@@ -3,22 +3,22 @@ import { ENODEV } from "../../sys/errno.ts";
 import { attempt, type NetlinkSocket } from "../socket.ts";
 import { IFLA_GROUP, IFLA_IFNAME, linkMessage, RTM_DELLINK, RTM_SETLINK } from "./message.ts";
 
-/** Removes a link; true if it was there. */
+/** Remove a link; true if it was there. */
 export function linkDelete(nl: NetlinkSocket, name: string): boolean {
   const body = linkMessage().string(IFLA_IFNAME, name).done();
   return attempt(nl, { operation: `link delete ${name}`, type: RTM_DELLINK, body }, ENODEV);
 }
 
-/** Groups of links that are being removed: random numbers from here to twice that. */
+/** Groups of links that are being removed: random numbers from this to twice this. */
 const LEAVING_GROUPS = 1 << 30;
 
-/** Whether links of a group are about to be removed by linksDelete(). */
+/** Whether linksDelete() is removing the links of a group. */
 export const isLeavingGroup = (group: number) => group >= LEAVING_GROUPS && group < 2 * LEAVING_GROUPS;
 
 /**
- * Removes links by their index; those that are gone already are no error. All at once: a removal waits for the kernel's
- * grace period (10 to 20 ms), and links of one group share that (50 in 50 ms instead of 1.1 s). The group also tells
- * those who hear of the removal that it was meant.
+ * Remove links by their index; those that are gone already are no error. All at once: a removal waits for the kernel's
+ * grace period (10 to 20 ms), which links of one group share (50 in 50 ms instead of 1.1 s). In notifications, the group tells
+ * that the removal was ours.
  */
 export function linksDelete(nl: NetlinkSocket, indices: readonly number[]): void {
   const group = LEAVING_GROUPS | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);

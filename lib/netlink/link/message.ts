@@ -39,23 +39,23 @@ export const LINK_NAME_MAX = 15;
 /** Bytes: IFALIASZ without its terminating zero. */
 export const LINK_ALIAS_MAX = 255;
 
-/** What a link can be given when it is made, and later. */
+/** Settings of a link, when it is made and later. */
 export interface LinkSettings {
   readonly name?: string;
   /** Bytes. */
   readonly mtu?: number;
   /** Ethernet address, "aa:bb:cc:dd:ee:ff". */
   readonly address?: string;
-  /** ifindex of the bridge it is a port of; 0 takes it out of its bridge. */
+  /** ifindex of its bridge; 0 for none. */
   readonly master?: number;
   readonly up?: boolean;
   /** Whether the host answers and asks by ARP there (`ip link set LINK arp on`). */
   readonly arp?: boolean;
-  /** Packets that may wait to be sent. */
+  /** Length of the transmit queue, in packets. */
   readonly queue?: number;
   /** A text of at most LINK_ALIAS_MAX bytes that the kernel keeps with the link. */
   readonly alias?: string;
-  /** An open fd of the network namespace it belongs in. */
+  /** An open fd of the network namespace to move it to. */
   readonly netnsFd?: number;
 }
 
@@ -70,7 +70,7 @@ export function ifinfomsg(index: number, up?: boolean, arp?: boolean, family = A
   return bytes;
 }
 
-/** Begins a message about the link of this index; 0 where a name or group says which. */
+/** Begin a message about the link of this index; 0 where a name or group says which. */
 export function linkMessage(index = 0): AttributeEncoder {
   return new AttributeEncoder().raw(ifinfomsg(index));
 }
@@ -85,7 +85,7 @@ export function encodeSettings(encoder: AttributeEncoder, settings: LinkSettings
   if (settings.netnsFd !== undefined) encoder.u32(IFLA_NET_NS_FD, settings.netnsFd);
 }
 
-/** Encodes IFLA_LINKINFO: the kind, and what only links of it have. */
+/** Encode IFLA_LINKINFO: the kind, and what only links of it have. */
 export function encodeKind(
   encoder: AttributeEncoder,
   kind: string,
@@ -102,7 +102,7 @@ export function encodeKind(
   );
 }
 
-/** Changes what only links of this kind have; throws NetlinkError. */
+/** Change what only links of this kind have; throws NetlinkError. */
 export function setKind(
   nl: NetlinkSocket,
   operation: string,

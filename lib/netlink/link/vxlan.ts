@@ -17,17 +17,17 @@ export interface Vxlan {
   readonly learning: boolean;
 }
 
-/** Encodes IFLA_INFO_DATA of an external link that learns nothing. */
+/** Encode IFLA_INFO_DATA of an external link that learns nothing. */
 export function encodeVxlan(encoder: AttributeEncoder, port: number): void {
   encoder.u8(IFLA_VXLAN_LEARNING, 0).u16be(IFLA_VXLAN_PORT, port).u8(IFLA_VXLAN_COLLECT_METADATA, 1);
 }
 
-/** Stops a VXLAN link from learning where Ethernet addresses are. `what` names it in errors. */
+/** Stop a VXLAN link from learning where Ethernet addresses are. `what` names it in errors. */
 export function vxlanStopLearning(nl: NetlinkSocket, what: string, index: number): void {
   setKind(nl, `link set ${what} nolearning`, index, "vxlan", (data) => data.u8(IFLA_VXLAN_LEARNING, 0));
 }
 
-/** Reads IFLA_INFO_DATA of a VXLAN link. */
+/** Read IFLA_INFO_DATA of a VXLAN link. */
 export function decodeVxlan(data: Attributes | undefined): Vxlan {
   return {
     port: data?.get(IFLA_VXLAN_PORT)?.u16be ?? 0,

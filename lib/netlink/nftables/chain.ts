@@ -31,7 +31,7 @@ const NFT_CHAIN_BASE = 1;
 const NF_HOOK = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const;
 const HOOK_NAMES = new Map<number, string>(Object.entries(NF_HOOK).map(([name, number]) => [number, name]));
 
-/** Where in the path of a packet a base chain hangs, and what happens to packets that no rule decides on. */
+/** The hook of a base chain, and its policy. */
 export interface Hook {
   readonly type: "filter" | "nat";
   readonly hook: keyof typeof NF_HOOK;
@@ -46,7 +46,7 @@ export interface Chain {
   readonly rules: readonly Rule[];
 }
 
-/** Adds a chain, without its rules. */
+/** Add a chain, without its rules. */
 export function addChain(table: TableName, { name, base }: Omit<Chain, "rules">): Request {
   return tableMessage(table, "NEWCHAIN", `add chain ${named(table)} ${name}`, (body) => {
     body.string(NFTA_CHAIN_NAME, name);
@@ -60,7 +60,7 @@ export function addChain(table: TableName, { name, base }: Omit<Chain, "rules">)
   });
 }
 
-/** Deletes a chain that nothing refers to, with its rules. */
+/** Delete a chain that nothing refers to, with its rules. */
 export function deleteChain(table: TableName, name: string): Request[] {
   const remove = tableMessage(table, "DELCHAIN", `delete chain ${named(table)} ${name}`, (body) =>
     body.string(NFTA_CHAIN_NAME, name),
@@ -68,22 +68,22 @@ export function deleteChain(table: TableName, name: string): Request[] {
   return [flushChain(table, name), remove];
 }
 
-/** A chain of anybody's. */
+/** A chain of any program. */
 export interface ListedChain {
   readonly table: string;
   readonly name: string;
-  /** What becomes of packets that no rule decides on; undefined for chains that others jump to. */
+  /** Verdict on packets that no rule decides on; undefined for chains that others jump to. */
   readonly policy: "accept" | "drop" | undefined;
   /** Its hook in the words of nft(8); "" for chains that others jump to. */
   readonly hook: string;
 }
 
-/** All chains of a family. */
+/** Return all chains of a family. */
 export function chainList(nl: NetlinkSocket, family: TableFamily): ListedChain[] {
   return nl.dump(nftMessage(family, "GETCHAIN", "list chains")).map(decodeChain);
 }
 
-/** One chain, however many others there are; undefined where it or its table is missing. */
+/** Return one chain; undefined where it or its table is missing. */
 export function chainGet(nl: NetlinkSocket, table: TableName, chain: string): ListedChain | undefined {
   const request = tableMessage(table, "GETCHAIN", `get chain ${named(table)} ${chain}`, (body) =>
     body.string(NFTA_CHAIN_NAME, chain),
@@ -92,7 +92,7 @@ export function chainGet(nl: NetlinkSocket, table: TableName, chain: string): Li
   return found && decodeChain(found);
 }
 
-/** Reads a message about a chain; throws AttributeError. */
+/** Read a message about a chain; throws AttributeError. */
 export function decodeChain({ body }: Pick<Message, "body">): ListedChain {
   const attributes = nftAttributes(body);
   const policy = attributes.get(NFTA_CHAIN_POLICY)?.u32be;

@@ -30,12 +30,12 @@ export type ConnectionField = "opener" | "target" | "protocol" | "target port";
 
 const SOURCE_ADDRESS = { 4: NFT_CT_SRC_IP, 6: NFT_CT_SRC_IP6 } as const;
 
-/** Its length in registers, in bytes. */
+/** Return the length of a field in registers, in bytes. */
 export function connectionFieldLength(field: ConnectionField, family: Family): number {
   return family === 6 && (field === "opener" || field === "target") ? 16 : 4;
 }
 
-/** Loads a field; ends the rule for packets that belong to no connection. */
+/** Load a field; ends the rule for packets that belong to no connection. */
 export function loadConnectionField(field: ConnectionField, family: Family, register: number): Expression {
   switch (field) {
     case "opener":
@@ -49,27 +49,27 @@ export function loadConnectionField(field: ConnectionField, family: Family, regi
   }
 }
 
-/** Matches packets in one of these states (a sum of STATE). */
+/** Match packets in one of these states (a sum of STATE). */
 export function matchState(states: number): Expression[] {
   return [ct(NFT_CT_STATE), bitwise(hostOrder(states)), cmp(new Uint8Array(4), false)];
 }
 
-/** Matches packets of established connections, and those related to one. */
+/** Match packets of established connections, and those related to one. */
 export function matchEstablished(): Expression[] {
   return matchState(STATE.established | STATE.related);
 }
 
-/** Matches packets from the target of their connection to its opener. */
+/** Match packets from the target of their connection to its opener. */
 export function matchReply(): Expression[] {
   return [ct(NFT_CT_DIRECTION), cmp(Uint8Array.of(IP_CT_DIR_REPLY))];
 }
 
-/** Matches packets whose connection has this bit of the connection mark. */
+/** Match packets whose connection has this bit of the connection mark. */
 export function matchConnectionMark(bit: number): Expression[] {
   return [ct(NFT_CT_MARK), bitwise(hostOrder(bit)), cmp(new Uint8Array(4), false)];
 }
 
-/** Sets a bit of the connection mark. */
+/** Set a bit of the connection mark. */
 export function setConnectionMark(bit: number): Expression[] {
   return [ct(NFT_CT_MARK), bitwise(hostOrder(~bit >>> 0), hostOrder(bit)), ctSet(NFT_CT_MARK)];
 }

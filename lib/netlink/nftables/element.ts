@@ -95,7 +95,7 @@ function encodeElement(items: AttributeEncoder, set: SetDefinition, element: Ele
   );
 }
 
-/** The key behind this one, as big-endian numbers go; undefined behind the last. */
+/** Return the next key, as a big-endian number; undefined behind the last. */
 function nextKey(key: Uint8Array): Uint8Array | undefined {
   const bytes = key.slice();
   for (let i = bytes.length - 1; i >= 0; i--) {
@@ -119,7 +119,7 @@ export function hasElement(nl: NetlinkSocket, table: TableName, set: string, key
   return ifPresent(() => nl.request(request)) !== undefined;
 }
 
-/** Reads the elements in a message, as text to be compared; throws AttributeError. */
+/** Read the elements in a message, as text to be compared; throws AttributeError. */
 export function elementTexts(message: Attributes): string[] {
   const list = message.get(NFTA_SET_ELEM_LIST_ELEMENTS)?.nested.list ?? [];
   return list.map(({ nested }) => {

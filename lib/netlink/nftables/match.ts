@@ -26,25 +26,25 @@ const ADDRESS = {
 
 const u16 = (value: number) => Uint8Array.of(value >> 8, value & 255);
 
-/** Matches packets of a family, where a chain sees both (table family inet). */
+/** Match packets of a family, where a chain sees both (table family inet). */
 export function matchFamily(family: Family): Expression[] {
   return [meta("nfproto"), cmp(Uint8Array.of(PROTOCOL_FAMILY[family]))];
 }
 
-/** Matches frames that carry packets of a family (table family bridge). */
+/** Match frames that carry packets of a family (table family bridge). */
 export function matchFrameFamily(family: Family): Expression[] {
   return [meta("protocol"), cmp(u16(ETHERTYPE[family]))];
 }
 
 /**
- * Matches frames by the type in their Ethernet header (table family bridge): of a tagged frame, that of the outer tag,
+ * Match frames by the type in their Ethernet header (table family bridge): of a tagged frame, that of the outer tag,
  * also where the kernel keeps the tag beside the packet (linux/if_vlan.h: skb_vlan_tag_present).
  */
 export function matchEtherType(type: number): Expression[] {
   return [payload(NFT_PAYLOAD_LL_HEADER, 12, 2), cmp(u16(type))];
 }
 
-/** Matches frames for one receiver (table family bridge). */
+/** Match frames for one receiver (table family bridge). */
 export function matchUnicastFrame(): Expression[] {
   return [payload(NFT_PAYLOAD_LL_HEADER, 0, 1), bitwise(Uint8Array.of(1)), cmp(Uint8Array.of(0))];
 }
@@ -52,7 +52,7 @@ export function matchUnicastFrame(): Expression[] {
 /** A field that sets and maps are looked up by: an address of the packet, or a field of its connection. */
 export type Field = "saddr" | "daddr" | ConnectionField;
 
-/** Loads fields one behind the other, each padded to four bytes. */
+/** Load fields one behind the other, each padded to four bytes. */
 function loadFields(family: Family, fields: readonly Field[]): Expression[] {
   let register = NFT_REG32_00;
   return fields.map((field) => {
@@ -67,44 +67,44 @@ function loadFields(family: Family, fields: readonly Field[]): Expression[] {
   });
 }
 
-/** Matches packets whose fields, put together, are in a set; or are not. */
+/** Match packets whose fields, put together, are in a set; or are not. */
 export function matchSet(family: Family, fields: readonly Field[], set: string, member = true): Expression[] {
   return [...loadFields(family, fields), lookup(set, member)];
 }
 
-/** Ends the rule with the verdict that a map has for these fields; goes to the next rule where it has none. */
+/** End the rule with the verdict that a map has for these fields; goes to the next rule where it has none. */
 export function verdictByMap(family: Family, fields: readonly Field[], map: string): Expression[] {
   return [...loadFields(family, fields), verdictMap(map)];
 }
 
-/** Matches packets whose source or destination address is the host's own. */
+/** Match packets whose source or destination address is the host's own. */
 export function matchLocalAddress(field: "saddr" | "daddr"): Expression[] {
   return [fibAddressType(field), cmp(hostOrder(RTN_LOCAL))];
 }
 
-/** Matches packets that have this bit of the mark, or do not. */
+/** Match packets that have this bit of the mark, or do not. */
 export function matchMark(bit: number, set = true): Expression[] {
   return [meta("mark"), bitwise(hostOrder(bit)), cmp(new Uint8Array(4), !set)];
 }
 
-/** Sets a bit of the mark. */
+/** Set a bit of the mark. */
 export function setMark(bit: number): Expression[] {
   return [meta("mark"), bitwise(hostOrder(~bit >>> 0), hostOrder(bit)), metaSet("mark")];
 }
 
-/** Matches packets that come in or go out by links whose names begin like this. */
+/** Match packets that come in or go out by links whose names begin like this. */
 export function matchLinkPrefix(key: "iifname" | "oifname", prefix: string): Expression[] {
   return [meta(key), cmp(new TextEncoder().encode(prefix))];
 }
 
-/** Matches the name of the link that a packet comes in or goes out by. */
+/** Match the name of the link that a packet comes in or goes out by. */
 export function matchLink(key: "iifname" | "oifname", name: string, equal = true): Expression[] {
   const padded = new Uint8Array(IFNAMSIZ);
   padded.set(new TextEncoder().encode(name).subarray(0, IFNAMSIZ - 1));
   return [meta(key), cmp(padded, equal)];
 }
 
-/** Matches destinations by the first bits of their address, which are those of `octet`; or others. */
+/** Match destinations by the first bits of their address, which are those of `octet`; or others. */
 export function matchDestinationPrefix(
   family: Family,
   octet: number,
@@ -118,7 +118,7 @@ export function matchDestinationPrefix(
   ];
 }
 
-/** Matches IPv6 addresses that mean something on one link only, fe80::/10 (RFC 4291); or others. */
+/** Match IPv6 addresses that mean something on one link only, fe80::/10 (RFC 4291); or others. */
 export function matchLinkLocal(field: "saddr" | "daddr", equal = true): Expression[] {
   return [
     payload(NFT_PAYLOAD_NETWORK_HEADER, ADDRESS[6][field], 2),
@@ -127,7 +127,7 @@ export function matchLinkLocal(field: "saddr" | "daddr", equal = true): Expressi
   ];
 }
 
-/** Matches the source or destination address of an IPv4 packet with a subnet. */
+/** Match the source or destination address of an IPv4 packet with a subnet. */
 export function matchAddress(field: "saddr" | "daddr", subnet: Cidr, equal = true): Expression[] {
   const load = payload(NFT_PAYLOAD_NETWORK_HEADER, ADDRESS[4][field], 4);
   const wanted = cmp(ipv4Octets(subnetOf(subnet).address), equal);
@@ -136,7 +136,7 @@ export function matchAddress(field: "saddr" | "daddr", subnet: Cidr, equal = tru
   return [load, bitwise(subnet.prefix === 0 ? new Uint8Array(4) : bits), wanted];
 }
 
-/** Matches the source or destination address of an IPv4 packet by its first octets, as iptables writes it. */
+/** Match the source or destination address of an IPv4 packet by its first octets, as iptables writes it. */
 export function matchAddressOctets(field: "saddr" | "daddr", octets: Uint8Array): Expression[] {
   return [payload(NFT_PAYLOAD_NETWORK_HEADER, ADDRESS[4][field], octets.length), cmp(octets)];
 }

@@ -79,12 +79,12 @@ export function tableMessage(
   return nftMessage(table.family, type, operation, (body) => fill(body.string(NFTA_TABLE, table.name)));
 }
 
-/** Reads the attributes of a message about nftables; throws AttributeError. */
+/** Read the attributes of a message about nftables; throws AttributeError. */
 export function nftAttributes(body: Uint8Array): Attributes {
   return decodeBody(body, NFGENMSG).attributes;
 }
 
-/** Applies all requests in one transaction, or none; throws NetlinkError, named by the first that was refused. */
+/** Apply all requests in one transaction, or none; throws NetlinkError, named by the first that was refused. */
 export function commit(nl: NetlinkSocket, requests: readonly Request[]): void {
   const last = requests.at(-1);
   if (!last) return;

@@ -24,7 +24,7 @@ export function fillTable(table: Table): Request[] {
   ];
 }
 
-/** Puts a table in place of the one of that name, if there is one, in one transaction; throws NetlinkError. */
+/** Put a table in place of the one of that name, if there is one, in one transaction; throws NetlinkError. */
 export function tableReplace(nl: NetlinkSocket, table: Table): void {
   commit(nl, [...renewTable(table), ...fillTable(table)]);
 }

@@ -26,7 +26,7 @@ const MAX_COMMENT = 256;
 
 export type Rule = readonly Expression[];
 
-/** Appends a rule to a chain. */
+/** Append a rule to a chain. */
 export function addRule(table: TableName, chain: string, rule: Rule): Request {
   return tableMessage(table, "NEWRULE", `add rule ${named(table)} ${chain}`, (body) =>
     body
@@ -35,20 +35,20 @@ export function addRule(table: TableName, chain: string, rule: Rule): Request {
   );
 }
 
-/** Puts a rule before all others of a chain. */
+/** Put a rule before all others of a chain. */
 export function insertRule(table: TableName, chain: string, rule: Rule): Request {
   const request = addRule(table, chain, rule);
   return { ...request, flags: (request.flags ?? 0) & ~NLM_F_APPEND };
 }
 
-/** Deletes one rule, by the number that the kernel has given it. */
+/** Delete one rule, by the number that the kernel has given it. */
 export function deleteRule(table: TableName, chain: string, handle: bigint): Request {
   return tableMessage(table, "DELRULE", `delete rule ${named(table)} ${chain}`, (body) =>
     body.string(NFTA_RULE_CHAIN, chain).u64be(NFTA_RULE_HANDLE, handle),
   );
 }
 
-/** Deletes all rules of a chain. */
+/** Delete all rules of a chain. */
 export function flushChain(table: TableName, chain: string): Request {
   return tableMessage(table, "DELRULE", `flush chain ${named(table)} ${chain}`, (body) =>
     body.string(NFTA_RULE_CHAIN, chain),
@@ -58,11 +58,11 @@ export function flushChain(table: TableName, chain: string): Request {
 /** What a rule says. */
 export interface RuleContent {
   readonly expressions: readonly DecodedExpression[];
-  /** Its comment and other notes of whoever made it. */
+  /** Its comment and other notes of the program that made it. */
   readonly userData: Uint8Array | undefined;
 }
 
-/** A rule of anybody's. */
+/** A rule of any program. */
 export interface ListedRule extends RuleContent {
   /** Its number. */
   readonly handle: bigint;
@@ -72,7 +72,7 @@ export interface ListedRule extends RuleContent {
   readonly content: Uint8Array;
 }
 
-/** The rules of a chain, in order. */
+/** Return the rules of a chain, in order. */
 export function ruleList(nl: NetlinkSocket, table: TableName, chain: string): ListedRule[] {
   const request = tableMessage(table, "GETRULE", `list rules ${named(table)} ${chain}`, (body) =>
     body.string(NFTA_RULE_CHAIN, chain),
@@ -80,7 +80,7 @@ export function ruleList(nl: NetlinkSocket, table: TableName, chain: string): Li
   return nl.dump(request).map(decodeRule);
 }
 
-/** Reads a message about a rule; throws AttributeError. */
+/** Read a message about a rule; throws AttributeError. */
 export function decodeRule({ body }: Pick<Message, "body">): ListedRule {
   const attributes = nftAttributes(body);
   const content = ruleContent(attributes);
@@ -93,7 +93,7 @@ export function decodeRule({ body }: Pick<Message, "body">): ListedRule {
   };
 }
 
-/** Reads what a rule says; throws AttributeError. */
+/** Read what a rule says; throws AttributeError. */
 export function ruleContent(rule: Attributes): RuleContent {
   return {
     expressions: decodeExpressions(rule.get(NFTA_RULE_EXPRESSIONS)?.nested),
@@ -107,7 +107,7 @@ export function ruleText({ expressions, userData }: RuleContent): string {
   return [...expressionTexts(expressions), ...comment].join("\n");
 }
 
-/** The comment of a rule of any family; undefined where it has none, or is gone. */
+/** Return the comment of a rule of any family; undefined where it has none, or is gone. */
 export function ruleComment(
   nl: NetlinkSocket,
   family: keyof typeof NFPROTO,

@@ -47,7 +47,7 @@ export const isConcatenation = ({ key }: SetDefinition) => key.length > 1;
 
 const padded = (length: number) => (length + 3) & ~3;
 
-/** Puts the parts of a key together, in the byte order of packets, each padded to four bytes. */
+/** Put the parts of a key together, in the byte order of packets, each padded to four bytes. */
 export function concatenated(...parts: readonly Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + padded(part.length), 0));
   let at = 0;
@@ -58,7 +58,7 @@ export function concatenated(...parts: readonly Uint8Array[]): Uint8Array {
   return bytes;
 }
 
-/** Adds a set, empty. */
+/** Add a set, empty. */
 export function addSet(table: TableName, set: SetDefinition): Request {
   const parts = set.key.map((part) => KEY_PART[part]);
   const concat = isConcatenation(set);

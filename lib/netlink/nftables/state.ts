@@ -1,5 +1,5 @@
-// A table as a whole: what messages make of it, what the kernel has of it, and how the two differ. Both sides are read from
-// messages by the same decoders, so that nothing can be encoded in one way and compared in another.
+// The state of a table: as our messages make it, as the kernel has it, and the difference. Both sides are read from messages by
+// the same decoders, so that nothing can be encoded in one way and compared in another.
 import type { NetlinkSocket, Request } from "../socket.ts";
 import { chainGet, decodeChain } from "./chain.ts";
 import { elementTexts, NFTA_SET_ELEM_LIST_SET } from "./element.ts";
@@ -58,7 +58,7 @@ export function stateOf(requests: readonly Request[]): TableState {
 }
 
 /**
- * Reads what the kernel has of a table, of the chains and sets that `wanted` has; undefined where there is no such table.
+ * Read what the kernel has of a table, of the chains and sets that `wanted` has; undefined where there is no such table.
  * Others are counted only: a dump of chains would have those of all tables. Throws NetlinkError, AttributeError.
  */
 export function readTable(nl: NetlinkSocket, table: TableName, wanted: TableState): TableState | undefined {
@@ -92,7 +92,7 @@ function readSet(nl: NetlinkSocket, table: TableName, name: string): SetState | 
   };
 }
 
-/** What is wrong with a table, in words; nothing where it is as wanted. */
+/** Return what is wrong with a table, in words. */
 export function tableDifference(wanted: TableState, found: TableState | undefined): string[] {
   if (!found) return ["missing"];
   const wrong = found.dormant ? ["dormant"] : [];
@@ -113,7 +113,7 @@ export function tableDifference(wanted: TableState, found: TableState | undefine
   return wrong;
 }
 
-/** How rules differ, in words; undefined where they are the same. */
+/** Return how rules differ, in words; undefined where they are the same. */
 export function rulesDifference(wanted: readonly string[], found: readonly string[]): string | undefined {
   if (wanted.length !== found.length) return `${found.length} of ${wanted.length} rules`;
   return wanted.every((rule, i) => rule === found[i]) ? undefined : "changed rules";

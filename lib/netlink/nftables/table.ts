@@ -34,7 +34,7 @@ export function renewTable(table: TableName): Request[] {
   return [addTable(table), deleteTable(table), addTable(table)];
 }
 
-/** Removes a table; false if there was none. */
+/** Remove a table; false if there was none. */
 export function tableDelete(nl: NetlinkSocket, table: TableName): boolean {
   return (
     ifPresent(() => {
@@ -44,7 +44,7 @@ export function tableDelete(nl: NetlinkSocket, table: TableName): boolean {
   );
 }
 
-/** The names of all tables of a family. */
+/** Return the names of all tables of a family. */
 export function tableList(nl: NetlinkSocket, family: TableFamily): string[] {
   return nl
     .dump(nftMessage(family, "GETTABLE", "list tables"))
@@ -66,11 +66,11 @@ export interface FoundTable {
   readonly dormant: boolean;
   /** Only the socket that has made it may change it. */
   readonly owned: boolean;
-  /** How many chains, sets and other objects it has. */
+  /** Number of its chains, sets and other objects. */
   readonly objects: number;
 }
 
-/** Reads a table; undefined where there is none. Throws NetlinkError, AttributeError. */
+/** Read a table; undefined where there is none. Throws NetlinkError, AttributeError. */
 export function tableGet(nl: NetlinkSocket, table: TableName): FoundTable | undefined {
   const request = tableMessage(table, "GETTABLE", `get table ${table.family} ${table.name}`);
   const answer = ifPresent(() => nl.request(request)[0]);

@@ -1,6 +1,5 @@
-// Rules that a packet meets, as the kernel tells of packets that have nftrace set (`nft monitor trace`; NFT_MSG_TRACE in
-// linux/netfilter/nf_tables.h). A table of ours sets it, for one flow; the table belongs to our socket, so the kernel
-// removes it with the process, whatever becomes of that.
+// Packet tracing, as `nft monitor trace` (NFT_MSG_TRACE in linux/netfilter/nf_tables.h): the rules that packets with nftrace meet.
+// A table of ours sets it, for one flow; the table is owned by our socket, so the kernel removes it with the process.
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../../address/ipv4.ts";
 import { EAGAIN, ENOBUFS, isErrno } from "../../sys/errno.ts";
@@ -41,10 +40,10 @@ const FIRST = -10_000;
 /** Bytes of a datagram of the kernel. */
 const DATAGRAM = 1 << 16;
 const MAX_DATAGRAMS = 1024;
-/** Packets of a direction and hook that are traced: the kernel tells of each rule that each of them meets. */
+/** Packets traced, of a direction and hook: the kernel reports each rule that each of them meets. */
 const TRACED_PER_S = 5;
 const TRACED_BURST = 20;
-/** Packets that are remembered. */
+/** Bound on remembered packets. */
 const MAX_IDS = 4096;
 
 type TracedFamily = keyof typeof NFPROTO;
@@ -52,13 +51,13 @@ const FAMILIES: ReadonlyMap<number, TracedFamily> = new Map(
   (Object.keys(NFPROTO) as TracedFamily[]).map((name) => [NFPROTO[name], name]),
 );
 
-/** Packets of a flow: of both directions. */
+/** A flow, in both directions. */
 export interface Flow {
   readonly source: IPv4;
   readonly destination: IPv4;
   /** IP protocol number. */
   readonly protocol: number;
-  /** Octets that tell the flow's packets from others in the transport header, and where they begin; by direction. */
+  /** Offset in the transport header of octets that identify the flow, and these for each direction. */
   readonly at: number;
   readonly forth: Uint8Array;
   readonly back: Uint8Array;
@@ -71,20 +70,20 @@ export interface TracedDrop {
   readonly chain: string;
   /** The rule's; undefined for the policy of the chain. */
   readonly handle: bigint | undefined;
-  /** Towards the destination; else an answer. */
+  /** Whether the packet was to the destination, not an answer. */
   readonly forth: boolean;
 }
 
 export interface PacketTrace {
-  /** What was dropped since the last time. Throws SysError. */
+  /** Return the drops since the last call. Throws SysError. */
   read(): TracedDrop[];
   close(): void;
 }
 
-/** Traces of this process so far: each has tables of its own. */
+/** Number of traces of this process so far: each has its own tables. */
 let traces = 0;
 
-/** Traces a flow in the network namespace that this thread is in now; throws NetlinkError where the kernel cannot. */
+/** Trace a flow in the network namespace that this thread is in now; throws NetlinkError where the kernel cannot. */
 export function tracePackets(flow: Flow): PacketTrace {
   const fd = openNetlink("nftables trace", NETLINK_NETFILTER, [NFNLGRP_NFTRACE]);
   let owner: NetlinkSocket | undefined;
@@ -149,20 +148,20 @@ function drain(fd: number): Message[] {
       if (!datagram) break;
       messages.push(...decodeMessages(datagram.slice()));
     } catch (error) {
-      // The kernel has dropped messages: what is left is still true.
+      // The kernel has dropped messages; the rest is still valid.
       if (!isErrno(error, ENOBUFS, EAGAIN)) throw error;
     }
   }
   return messages;
 }
 
-/** Reads messages in turn: only the first of a packet says which way it goes. */
+/** Reads messages in order: only the first of a packet has its direction. */
 export class TraceReader {
   readonly #forth = new Map<number, boolean>();
 
   constructor(private readonly flow: Pick<Flow, "source">) {}
 
-  /** The drop that a message tells of. */
+  /** Return the drop that a message reports, if it does. */
   read({ type, body }: Pick<Message, "type" | "body">): TracedDrop | undefined {
     const family = FAMILIES.get(body[0] ?? 0);
     if (type !== nfnlType(NFNL_SUBSYS_NFTABLES, NFT_MSG.TRACE) || family === undefined) return undefined;

@@ -21,17 +21,17 @@ const NEIGHBOUR_DISCOVERY = { first: 133, last: 137 } as const;
 
 const transport = (offset: number, length: number) => payload(NFT_PAYLOAD_TRANSPORT_HEADER, offset, length);
 
-/** Matches packets of an IP protocol. */
+/** Match packets of an IP protocol. */
 export function matchProtocol(number: number): Expression[] {
   return [meta("l4proto"), cmp(Uint8Array.of(number))];
 }
 
-/** Matches octets of the transport header. */
+/** Match octets of the transport header. */
 export function matchTransport(offset: number, octets: Uint8Array): Expression[] {
   return [transport(offset, octets.length), cmp(octets)];
 }
 
-/** Matches TCP packets to a destination port. */
+/** Match TCP packets to a destination port. */
 export function matchTcpPort(port: number): Expression[] {
   return [
     ...matchProtocol(IPPROTO_TCP),
@@ -39,12 +39,12 @@ export function matchTcpPort(port: number): Expression[] {
   ];
 }
 
-/** Matches TCP segments that reset a connection. */
+/** Match TCP segments that reset a connection. */
 export function matchTcpReset(): Expression[] {
   return [...matchProtocol(IPPROTO_TCP), ...matchTransport(TCP_FLAGS_AT, Uint8Array.of(TCP_RST))];
 }
 
-/** Matches TCP segments that begin no connection: those with ACK and without SYN. */
+/** Match TCP segments that begin no connection: those with ACK and without SYN. */
 export function matchTcpMidStream(): Expression[] {
   return [
     ...matchProtocol(IPPROTO_TCP),
@@ -54,7 +54,7 @@ export function matchTcpMidStream(): Expression[] {
   ];
 }
 
-/** Matches SCTP packets that begin no association: those whose first chunk is not INIT. */
+/** Match SCTP packets that begin no association: those whose first chunk is not INIT. */
 export function matchSctpMidStream(): Expression[] {
   return [
     ...matchProtocol(IPPROTO_SCTP),
@@ -63,7 +63,7 @@ export function matchSctpMidStream(): Expression[] {
   ];
 }
 
-/** Matches what IPv6 finds its neighbours and routers by (RFC 4861). */
+/** Match what IPv6 finds its neighbours and routers by (RFC 4861). */
 export function matchNeighbourDiscovery(): Expression[] {
   const { first, last } = NEIGHBOUR_DISCOVERY;
   return [

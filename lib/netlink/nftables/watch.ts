@@ -1,6 +1,6 @@
-// Changes of nftables as they happen (NFNLGRP_NFTABLES), so that whoever keeps a table sees when somebody else touches it. The
-// kernel tells of each object that a transaction touches, and at its end of the process that it was. Some programs
-// (kube-proxy) write thousands of rules a second: of a message nothing is read but the name of its table.
+// Notifications of changes of nftables (NFNLGRP_NFTABLES), for keepers of tables that others may touch. The kernel sends one for
+// each object that a transaction touches, and at its end one with the process. Some programs (kube-proxy) write thousands of
+// rules a second: of a message only the name of its table is read.
 import { printable } from "../../log/printable.ts";
 import type { Watch } from "../../sys/readable.ts";
 import { listen, type MessageListener } from "../listen.ts";
@@ -20,13 +20,13 @@ const NFTA_GEN_PROC_NAME = 3;
 /** Where the name of the table is in all messages about one: behind the header of the first attribute. */
 const NAME_AT = NFGENMSG + 4;
 
-/** A process that has changed tables. */
+/** A process that changed tables. */
 export interface Writer {
   readonly pid: number;
   readonly name: string;
 }
 
-/** A table; of others' tables, the chains that matter. */
+/** A table to watch; of others' tables, the chains that matter. */
 export interface WatchedTable extends TableName {
   readonly chains?: readonly string[];
 }
@@ -40,7 +40,7 @@ const CHAIN_NAME: ReadonlyMap<number, number> = new Map([
 ]);
 
 export interface TablesListener {
-  /** A transaction of others has touched this table of ours. */
+  /** A transaction of another process has touched a table. */
   changed(table: TableName, by: Writer | undefined): void;
   /** Messages were lost: anything may have changed. */
   lost(): void;
@@ -48,7 +48,7 @@ export interface TablesListener {
   failed(error: Error): void;
 }
 
-/** Watches tables of the namespace that this thread is in now, but for what sockets of these ports change. */
+/** Watch tables of the namespace that this thread is in now, but for changes by sockets with these netlink ports. */
 export function watchTables(
   tables: readonly WatchedTable[],
   ports: () => ReadonlySet<number>,
@@ -86,7 +86,7 @@ export function readTransactions(
   };
 }
 
-/** Whether a message about a table may concern us: kube-proxy writes other chains of iptables all the time. */
+/** Whether a message about a table concerns us: kube-proxy writes other chains of iptables all the time. */
 function isAbout({ chains }: WatchedTable, { type, body }: Message): boolean {
   if (!chains) return true;
   const kind = type & 255;
@@ -96,14 +96,14 @@ function isAbout({ chains }: WatchedTable, { type, body }: Message): boolean {
   return name !== undefined && chains.includes(name);
 }
 
-/** Who has made a new generation of rules; undefined where the kernel does not tell. */
+/** Return the process that made a new generation of rules; undefined where the kernel does not tell. */
 function writerOf({ body }: Message): Writer | undefined {
   const attributes = nftAttributes(body);
   const [pid, name] = [attributes.get(NFTA_GEN_PROC_PID)?.u32be, attributes.get(NFTA_GEN_PROC_NAME)?.string];
   return pid === undefined || name === undefined ? undefined : { pid, name: printable(name) };
 }
 
-/** Returns what finds the table that a message is about, by its first bytes. */
+/** Return what finds the table that a message is about, by its first bytes. */
 function finder(tables: readonly WatchedTable[]): (body: Uint8Array) => WatchedTable | undefined {
   const known = tables.map((table) => {
     return { table, family: NFPROTO[table.family], name: new TextEncoder().encode(`${table.name}\0`) };

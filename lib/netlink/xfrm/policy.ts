@@ -47,23 +47,23 @@ const TEMPLATE = {
 
 const ANY: IPv4 = 0;
 
-/** What happens to UDP datagrams from one host to a port of another. */
+/** A policy for UDP datagrams from one host to a port of another. */
 export interface SecurityPolicy {
   readonly direction: keyof typeof DIRECTIONS;
   /** Undefined for any address. */
   readonly source: IPv4 | undefined;
   readonly destination: IPv4;
-  /** Port that they are sent to. */
+  /** Destination port. */
   readonly port: number;
-  /** Marks whose it is. */
+  /** Also tells our policies from others. */
   readonly priority: number;
-  /** Dropped, or (to be) protected by ESP: by the association of that index, or by any. */
+  /** Drop, or require ESP: by the association of that index, or by any. */
   readonly action: "block" | { readonly spi: number | undefined; readonly reqid: number };
 }
 
 type Selector = Pick<SecurityPolicy, "source" | "destination" | "port">;
 
-/** Which policy it is. */
+/** The selector of a policy. */
 export type PolicySelector = Selector & Pick<SecurityPolicy, "direction">;
 
 function putSelector(bytes: Uint8Array, { source, destination, port }: Selector): void {
@@ -113,25 +113,25 @@ export function encodePolicyId(policy: PolicySelector): Uint8Array {
   return id;
 }
 
-/** Sets a policy, in place of the one for the same datagrams. */
+/** Set a policy, in place of the one for the same datagrams. */
 export function policySet(nl: NetlinkSocket, policy: SecurityPolicy): void {
   const operation = `ESP policy ${pathText(policy.source, policy.destination)}`;
   nl.request({ operation, type: XFRM_MSG_UPDPOLICY, body: encodePolicy(policy) });
 }
 
-/** Removes a policy; one that is not there is no error. */
+/** Remove a policy; one that is not there is no error. */
 export function policyDelete(nl: NetlinkSocket, policy: PolicySelector): void {
   const operation = `removing ESP policy ${pathText(policy.source, policy.destination)}`;
   removeIfPresent(nl, { operation, type: XFRM_MSG_DELPOLICY, body: encodePolicyId(policy) });
 }
 
-/** A policy as the kernel has it; `spi` is that of the association it names, if it names one. */
+/** A policy as the kernel has it; with the `spi` of its association, if it names one. */
 export interface FoundPolicy extends Omit<SecurityPolicy, "action"> {
   readonly blocks: boolean;
   readonly spi: number | undefined;
 }
 
-/** The policies of the namespace for UDP to a host. */
+/** Return the policies of the namespace for UDP to a host. */
 export function policyList(nl: NetlinkSocket): FoundPolicy[] {
   const found = nl.dump({ operation: "ESP policy list", type: XFRM_MSG_GETPOLICY, body: new Uint8Array() });
   return found.flatMap(({ body }) => {

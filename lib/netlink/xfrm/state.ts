@@ -51,7 +51,7 @@ export interface SecurityAssociation {
   readonly destination: IPv4;
   /** Security parameters index, above 255. */
   readonly spi: number;
-  /** Marks whose it is. */
+  /** Tells our associations from others. */
   readonly reqid: number;
   /** AES key, and four bytes of salt. */
   readonly key: Uint8Array;
@@ -106,19 +106,19 @@ export function encodeStateId({
   return new AttributeEncoder().raw(id).bytes(XFRMA_SRCADDR, address).done();
 }
 
-/** Makes an association; false where its index is taken. Throws NetlinkError. */
+/** Make an association; false where its index is taken. Throws NetlinkError. */
 export function stateAdd(nl: NetlinkSocket, state: SecurityAssociation): boolean {
   const operation = `ESP association ${pathText(state.source, state.destination)}`;
   return attempt(nl, { operation, type: XFRM_MSG_NEWSA, body: encodeState(state) }, EEXIST);
 }
 
-/** Removes an association; one that is not there is no error. */
+/** Remove an association; one that is not there is no error. */
 export function stateDelete(nl: NetlinkSocket, state: Omit<SecurityAssociation, "key" | "reqid">): void {
   const operation = `removing ESP association ${pathText(state.source, state.destination)}`;
   removeIfPresent(nl, { operation, type: XFRM_MSG_DELSA, body: encodeStateId(state) });
 }
 
-/** The associations of the namespace, without their keys. */
+/** Return the associations of the namespace, without their keys. */
 export function stateList(nl: NetlinkSocket): Omit<SecurityAssociation, "key">[] {
   const found = nl.dump({ operation: "ESP association list", type: XFRM_MSG_GETSA, body: new Uint8Array() });
   return found.flatMap(({ body }) => {

@@ -1,4 +1,4 @@
-// IPsec associations and policies as others change them, by XFRM multicast (linux/xfrm.h).
+// Notifications of changes of IPsec associations and policies by XFRM multicast (linux/xfrm.h).
 import type { Watch } from "../../sys/readable.ts";
 import { listen } from "../listen.ts";
 import { openNetlink } from "../socket.ts";
@@ -8,7 +8,7 @@ const XFRMNLGRP_SA = 3;
 const XFRMNLGRP_POLICY = 4;
 
 /**
- * Calls `changed` when somebody but the socket with netlink port `own` may have changed something in the namespace that this
+ * Call `changed` when somebody but the socket with netlink port `own` may have changed something in the namespace that this
  * thread is in now; `failed` where the watch has failed, which begins again. Throws where the kernel has no XFRM.
  */
 export function watchXfrm(own: () => number, changed: () => void, failed: (error: Error) => void): Watch {

@@ -12,7 +12,7 @@ export const BITWISE = expressionFormat("bitwise", {
   NFTA_BITWISE_DATA: [7, "data"],
 });
 
-/** Keeps the bits of `mask` in register 1, and flips those of `xor`. */
+/** Keep the bits of `mask` in register 1, and flip those of `xor`. */
 export function bitwise(mask: Uint8Array, xor: Uint8Array = new Uint8Array(mask.length)): Expression {
   return BITWISE.make({
     NFTA_BITWISE_SREG: NFT_REG_1,

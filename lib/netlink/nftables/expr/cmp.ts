@@ -12,7 +12,7 @@ export const CMP = expressionFormat("cmp", {
 const NFT_CMP_EQ = 0;
 const NFT_CMP_NEQ = 1;
 
-/** Goes on if register 1 begins with this value, in the byte order of what was loaded; or if it does not. */
+/** Go on if register 1 begins with this value, in the byte order of what was loaded; or if it does not. */
 export function cmp(value: Uint8Array, equal = true): Expression {
   return CMP.make({
     NFTA_CMP_SREG: NFT_REG_1,

@@ -4,7 +4,7 @@ import { type Expression, expressionFormat } from "./expression.ts";
 /** enum nft_counter_attributes, which are left out: how much was counted is no part of what a rule says. */
 export const COUNTER = expressionFormat("counter", {});
 
-/** Counts from zero. */
+/** Count from zero. */
 export function counter(): Expression {
   return COUNTER.make({});
 }

@@ -1,4 +1,4 @@
-// Loads what conntrack has on the connection of a packet, or sets its mark. Loading ends the rule for packets that belong to no
+// Loads fields of the connection of a packet, or sets its mark. Loading ends the rule for packets that belong to no
 // connection, but for NFT_CT_STATE.
 import { type Expression, expressionFormat, NFT_REG_1 } from "./expression.ts";
 
@@ -23,7 +23,7 @@ export const NFT_CT_SRC_IP6 = 21;
 export const IP_CT_DIR_ORIGINAL = 0;
 export const IP_CT_DIR_REPLY = 1;
 
-/** Loads a field of the connection, of one direction where it has two: addresses and ports in network byte order. */
+/** Load a field of the connection, of one direction where it has two: addresses and ports in network byte order. */
 export function ct(key: number, register = NFT_REG_1, direction?: number): Expression {
   return CT.make({
     NFTA_CT_KEY: key,
@@ -32,7 +32,7 @@ export function ct(key: number, register = NFT_REG_1, direction?: number): Expre
   });
 }
 
-/** Sets a field of the connection to what is in register 1. */
+/** Set a field of the connection to what is in register 1. */
 export function ctSet(key: number): Expression {
   return CT.make({ NFTA_CT_KEY: key, NFTA_CT_SREG: NFT_REG_1 });
 }

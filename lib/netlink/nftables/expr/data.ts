@@ -19,7 +19,7 @@ const CODE = { drop: NF_DROP, accept: NF_ACCEPT, return: -5, jump: -3, goto: -4 
 /** Bytes as they are in the packet or register, or a verdict. */
 export type Data = Uint8Array | Verdict;
 
-/** Encodes the content of an attribute that holds data. */
+/** Encode the content of an attribute that holds data. */
 export function encodeData(encoder: AttributeEncoder, data: Data): void {
   if (data instanceof Uint8Array) encoder.bytes(NFTA_DATA_VALUE, data);
   else encoder.nested(NFTA_DATA_VERDICT, (verdict) => encodeVerdict(verdict, data));
@@ -38,7 +38,7 @@ export interface DecodedVerdict {
   readonly chain: string | undefined;
 }
 
-/** Reads NFTA_VERDICT_* in an attribute; throws AttributeError. */
+/** Read NFTA_VERDICT_* in an attribute; throws AttributeError. */
 export function decodeVerdict({ nested }: Attribute): DecodedVerdict {
   return { code: nested.need(NFTA_VERDICT_CODE).u32be | 0, chain: nested.get(NFTA_VERDICT_CHAIN)?.string };
 }

@@ -33,7 +33,7 @@ type ValuesOf<Table extends AttributeTable> = { readonly [Name in keyof Table]?:
 /** One step of a rule. */
 export interface Expression {
   readonly name: string;
-  /** Encodes the content of NFTA_EXPR_DATA. */
+  /** Encode the content of NFTA_EXPR_DATA. */
   encode(data: AttributeEncoder): void;
 }
 
@@ -43,7 +43,7 @@ export interface Format {
   readonly attributes: AttributeTable;
 }
 
-/** Describes an expression; `make` encodes attributes in the order in which they are given. */
+/** Describe an expression; `make` encodes attributes in the order in which they are given. */
 export function expressionFormat<const Table extends AttributeTable>(name: string, attributes: Table) {
   const make = (values: ValuesOf<Table>): Expression => ({
     name,
@@ -86,7 +86,7 @@ function encodeValue(
   }
 }
 
-/** Encodes the content of NFTA_RULE_EXPRESSIONS. */
+/** Encode the content of NFTA_RULE_EXPRESSIONS. */
 export function encodeExpressions(list: AttributeEncoder, expressions: readonly Expression[]): void {
   for (const { name, encode } of expressions) {
     list.nested(NFTA_LIST_ELEM, (element) =>
@@ -101,7 +101,7 @@ export interface DecodedExpression {
   readonly data: Attribute | undefined;
 }
 
-/** Reads the content of NFTA_RULE_EXPRESSIONS; throws AttributeError. */
+/** Read the content of NFTA_RULE_EXPRESSIONS; throws AttributeError. */
 export function decodeExpressions(list: Attributes | undefined): DecodedExpression[] {
   return (list?.list ?? []).map(({ nested }) => {
     return { name: nested.need(NFTA_EXPR_NAME).string, data: nested.get(NFTA_EXPR_DATA) };

@@ -13,7 +13,7 @@ const NFT_FIB_RESULT_ADDRTYPE = 3;
 /** enum nft_fib_flags */
 const NFTA_FIB_F = { saddr: 1, daddr: 2 } as const;
 
-/** Loads the type of the route to an address of the packet, in host byte order. */
+/** Load the type of the route to an address of the packet, in host byte order. */
 export function fibAddressType(field: keyof typeof NFTA_FIB_F): Expression {
   return FIB.make({
     NFTA_FIB_DREG: NFT_REG_1,

@@ -17,12 +17,12 @@ export const IMMEDIATE = expressionFormat("immediate", {
 const immediate = (register: number, data: Data) =>
   IMMEDIATE.make({ NFTA_IMMEDIATE_DREG: register, NFTA_IMMEDIATE_DATA: data });
 
-/** Puts bytes into register 1. */
+/** Put bytes into register 1. */
 export function load(value: Uint8Array): Expression {
   return immediate(NFT_REG_1, value);
 }
 
-/** Ends the rule with a verdict. */
+/** End the rule with a verdict. */
 export function verdict(verdict: Verdict): Expression {
   return immediate(NFT_REG_VERDICT, verdict);
 }

@@ -13,7 +13,7 @@ export const LIMIT = expressionFormat("limit", {
 /** Seconds. */
 const UNIT = 1n;
 
-/** Goes on for this many packets a second, and `burst` more at once. */
+/** Go on for this many packets a second, and `burst` more at once. */
 export function limit(perSecond: number, burst: number): Expression {
   return LIMIT.make({ NFTA_LIMIT_RATE: BigInt(perSecond), NFTA_LIMIT_UNIT: UNIT, NFTA_LIMIT_BURST: burst });
 }

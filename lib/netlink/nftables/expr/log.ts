@@ -11,7 +11,7 @@ export const LOG = expressionFormat("log", {
   NFTA_LOG_FLAGS: [6, "u32"],
 });
 
-/** Logs the first `bytes` of the packet, with a prefix of at most 127 bytes. */
+/** Log the first `bytes` of the packet, with a prefix of at most 127 bytes. */
 export function log(group: number, prefix: string, bytes: number): Expression {
   return LOG.make({ NFTA_LOG_GROUP: group, NFTA_LOG_PREFIX: prefix, NFTA_LOG_SNAPLEN: bytes });
 }

@@ -13,7 +13,7 @@ export const LOOKUP = expressionFormat("lookup", {
 /** enum nft_lookup_flags */
 const NFT_LOOKUP_F_INV = 1;
 
-/** Goes on if what is loaded from register NFT_REG32_00 on is in the set; or if it is not. */
+/** Go on if what is loaded from register NFT_REG32_00 on is in the set; or if it is not. */
 export function lookup(set: string, member = true): Expression {
   return LOOKUP.make({
     NFTA_LOOKUP_SET: set,
@@ -22,7 +22,7 @@ export function lookup(set: string, member = true): Expression {
   });
 }
 
-/** Ends the rule with the verdict that the map has for what is loaded; goes to the next rule where it has none. */
+/** End the rule with the verdict that the map has for what is loaded; goes to the next rule where it has none. */
 export function verdictMap(map: string): Expression {
   return LOOKUP.make({
     NFTA_LOOKUP_SET: map,

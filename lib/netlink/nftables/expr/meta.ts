@@ -1,4 +1,4 @@
-// Loads what the kernel has noted beside the packet, or sets it.
+// Loads metadata of the packet, or sets it.
 import { type Expression, expressionFormat, NFT_REG_1 } from "./expression.ts";
 
 /** enum nft_meta_attributes */
@@ -21,12 +21,12 @@ const NFT_META = {
 
 type Key = keyof typeof NFT_META;
 
-/** Loads it into register 1. */
+/** Load it into register 1. */
 export function meta(key: Key): Expression {
   return META.make({ NFTA_META_KEY: NFT_META[key], NFTA_META_DREG: NFT_REG_1 });
 }
 
-/** Sets it to what is in register 1. */
+/** Set it to what is in register 1. */
 export function metaSet(key: Extract<Key, "mark" | "nftrace">): Expression {
   return META.make({ NFTA_META_KEY: NFT_META[key], NFTA_META_SREG: NFT_REG_1 });
 }

@@ -18,7 +18,7 @@ export const NFT_PAYLOAD_LL_HEADER = 0;
 export const NFT_PAYLOAD_NETWORK_HEADER = 1;
 export const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
 
-/** Loads `length` bytes at an offset; ends the rule where the packet has no such header or is too short. */
+/** Load `length` bytes at an offset; ends the rule where the packet has no such header or is too short. */
 export function payload(base: number, offset: number, length: number, register = NFT_REG_1): Expression {
   return PAYLOAD.make({
     NFTA_PAYLOAD_DREG: register,

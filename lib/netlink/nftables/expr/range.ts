@@ -12,7 +12,7 @@ export const RANGE = expressionFormat("range", {
 /** enum nft_range_ops */
 const NFT_RANGE_EQ = 0;
 
-/** Goes on if register 1 is in the range, ends included. */
+/** Go on if register 1 is in the range, ends included. */
 export function range(from: Uint8Array, to: Uint8Array): Expression {
   return RANGE.make({
     NFTA_RANGE_SREG: NFT_REG_1,

@@ -1,5 +1,5 @@
-// Refuses packets with an answer, as others' rules do; we send none. iptables-nft writes its target REJECT as such an
-// expression, or in some versions as the target of the older iptables.
+// Rejects packets with an answer; only others' rules do. iptables-nft writes its target REJECT as this expression, or in some
+// versions as a target of iptables-legacy.
 import type { DecodedExpression } from "./expression.ts";
 
 const REJECT = "reject";

@@ -1,5 +1,5 @@
-// Frames that a bridge passes from port to port never come by the filter of IP packets, unless br_netfilter hands them
-// over: between the pods of a host, and from and to other hosts, network policy and kube-proxy depend on it.
+// br_netfilter: hands frames that a bridge forwards from port to port to the filter of IP packets. Network policy and
+// kube-proxy depend on it, between the pods of a host and between hosts.
 import { reasonOf } from "../sys/reason.ts";
 import { loadModule } from "./modules.ts";
 import { type Change, keeper, type Resource } from "./reconcile/resource.ts";
@@ -14,17 +14,17 @@ interface Switch extends Change {
 }
 
 /**
- * The switches of br_netfilter as desired state, in the network namespace of this thread; its module is loaded where that is
- * needed and possible. The kernel tells nobody when they are turned off.
+ * The sysctls of br_netfilter as desired state, in the network namespace of this thread; loads the module where it is missing.
+ * The kernel does not notify of changes.
  */
-export class BridgedPackets
+export class BridgeNetfilter
   implements Resource<readonly Sysctl[], ReadonlyMap<string, string | undefined>, Switch>
 {
   readonly name = "bridged packets";
   readonly sources = ["silent"] as const;
 
   constructor(
-    /** Told why they are not filtered; undefined where they are. */
+    /** Told why bridged packets are not filtered; undefined where they are. */
     readonly trouble: (reason: string | undefined) => void = () => {},
   ) {}
 
@@ -49,7 +49,7 @@ export class BridgedPackets
   }
 }
 
-/** Throws where the kernel does not have it, or it must not be written. */
+/** Turn a switch on; throws where the kernel lacks it, or /proc/sys is read-only. */
 function turnOn(name: string): void {
   if (sysctlGet(name) === undefined) {
     const need = `the kernel has no ${MODULE}, so ${UNENFORCED}: 'modprobe ${MODULE}' loads it`;
@@ -64,10 +64,10 @@ function turnOn(name: string): void {
     throw new Error(`bridged packets are not filtered, so ${UNENFORCED}: /proc/sys is read-only`);
 }
 
-/** Turns them on, once; returns a warning where that cannot be. */
+/** Enable br_netfilter once; return a warning where that is not possible. */
 export function enableBridgeNetfilter(): string | undefined {
   try {
-    keeper(new BridgedPackets()).reconcile(() => true);
+    keeper(new BridgeNetfilter()).reconcile(() => true);
     return undefined;
   } catch (error) {
     return reasonOf(error);
