@@ -7,7 +7,7 @@ import { logFile } from "../../lib/api/paths.ts";
 import { Steps } from "../../lib/api/shapes.ts";
 import { printable } from "../../lib/log/printable.ts";
 import { DEFAULT_PORT } from "../../lib/mesh/config.ts";
-import { describeMigration, findMigration, isPending } from "../../lib/migration/migration.ts";
+import { describeMigration, findOriginal, isPending } from "../../lib/migration/migration.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/migration/process.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { askStarted, launchedText } from "../../lib/router/launched.ts";
@@ -112,7 +112,7 @@ export const migrate: Command = {
     const theirs = findOriginalProcess();
     const state = options["state"] ?? (theirs?.stateFile && pinnedPath(theirs.stateFile));
     const elsewhere = typeof state === "string" ? state : undefined;
-    const original = findMigration(elsewhere);
+    const original = findOriginal(elsewhere);
     const folders = cniFolders(options);
     const { bin } = folders;
     const plugins = oldPlugins(bin);
@@ -159,7 +159,7 @@ export const migrate: Command = {
 /** Resolve once our router has done the rest; reject where that takes too long. */
 async function awaitMigration(elsewhere: string | undefined): Promise<void> {
   const deadline = performance.now() + TIMEOUT_MS;
-  while (isPending(findMigration(elsewhere))) {
+  while (isPending(findOriginal(elsewhere))) {
     if (performance.now() > deadline)
       throw new Error(
         `the router does not carry traffic yet, so the rules of the original stay: see 'weave status connections' and ${logFile()}`,

@@ -3,8 +3,8 @@ import type { ApiClient } from "../../lib/api/client.ts";
 import type { PageSources } from "../../lib/api/page.ts";
 import { logFile } from "../../lib/api/paths.ts";
 import { systemClock } from "../../lib/clock/clock.ts";
-import { type ClusterPeers, Entering } from "../../lib/cluster/entering.ts";
 import { joinCluster, type Membership } from "../../lib/cluster/membership.ts";
+import { type ClusterPeers, Registration } from "../../lib/cluster/registration.ts";
 import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
@@ -12,10 +12,10 @@ import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
 import {
   completeMigration,
-  findMigration,
-  makeRoom,
+  findOriginal,
+  importState,
   type Original,
-  takeOverState,
+  removeConflictingLinks,
 } from "../../lib/migration/migration.ts";
 import { findOriginalProcess } from "../../lib/migration/process.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -52,7 +52,7 @@ export async function runRouter(options: RouterOptions): Promise<void> {
     const original = takeOver(log);
     const keepers = options["expect-npc"] ? expectPolicies(enforces(original), log) : undefined;
     if (!keepers) expectNoPolicies(log);
-    if (original) makeRoom(original, log);
+    if (original) removeConflictingLinks(original, log);
     const services = { cni: runInRouter, page, answerers, notes: policyNotes, ...(keepers && { keepers }) };
     const api = await startRouter(options, services, log, scope);
     migrate(original, api, options["expect-npc"], log, scope);
@@ -69,8 +69,8 @@ function takeOver(log: Log): Original | undefined {
     throw new Error(
       `the original's router runs here (pid ${running.pid}): 'weave migrate' takes over from it`,
     );
-  const original = findMigration();
-  if (original) takeOverState(original, log);
+  const original = findOriginal();
+  if (original) importState(original, log);
   return original;
 }
 
@@ -90,10 +90,13 @@ async function runInCluster(args: Arguments): Promise<void> {
     const keepers = addon.policies ? expectPolicies(enforces(original), log) : undefined;
     if (!keepers) switchPoliciesOff(log);
     const settings = { ...addon, peer: provisional.name };
-    const entering =
+    const registration =
       client &&
-      scope.use("entering the cluster", new Entering(client, settings, log.with({ component: "kube" })));
-    const found = entering && (await scope.wait(whileProbed(entering, provisional)));
+      scope.use(
+        "registration in the cluster",
+        new Registration(client, settings, log.with({ component: "kube" })),
+      );
+    const found = registration && (await scope.wait(whileProbed(registration, provisional)));
     const options = addon.options(found && { name: found.peer, peers: found.peers });
     let membership: Membership | undefined;
     const services = {
@@ -105,17 +108,20 @@ async function runInCluster(args: Arguments): Promise<void> {
       ready: () => membership?.ready ?? false,
       peersAreTold: true,
     };
-    if (original) makeRoom(original, log);
+    if (original) removeConflictingLinks(original, log);
     const api = await startRouter(options, services, log, scope);
-    membership = scope.use("membership of the cluster", joinCluster(api, entering, settings, log, restart));
+    membership = scope.use(
+      "membership of the cluster",
+      joinCluster(api, registration, settings, log, restart),
+    );
     migrate(original, api, addon.policies, log, scope);
   });
 }
 
 /** Enter the cluster; answer probes until then. */
-async function whileProbed(entering: Entering, options: RouterOptions): Promise<ClusterPeers> {
-  using _probes = serveWaiting(options, () => entering.reason ?? "starting");
-  return await entering.start();
+async function whileProbed(registration: Registration, options: RouterOptions): Promise<ClusterPeers> {
+  using _probes = serveWaiting(options, () => registration.reason ?? "starting");
+  return await registration.start();
 }
 
 /** Finish the migration from the original, if there was one, while the router runs. */

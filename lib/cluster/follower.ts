@@ -10,8 +10,8 @@ import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { configMapAnnotations, type SharedAnnotations } from "./annotations.ts";
-import type { Cluster, EnteringSettings } from "./entering.ts";
 import { reclaim } from "./reclaim.ts";
+import type { Cluster, RegistrationSettings } from "./registration.ts";
 import { RouterTargets } from "./targets.ts";
 
 /** Upper bound of the random delay after an event, so that nodes do not act at once. */
@@ -33,7 +33,7 @@ export class Follower {
   constructor(
     private readonly api: ApiClient,
     private readonly cluster: Cluster,
-    private readonly settings: EnteringSettings,
+    private readonly settings: RegistrationSettings,
     private readonly log: Log,
     /** The router's targets at the start. */
     targets: readonly string[],

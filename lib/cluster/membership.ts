@@ -6,10 +6,10 @@ import type { KubeClient } from "../kube/client.ts";
 import { NODES, networkAvailable } from "../kube/nodes.ts";
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
-import { type Entering, type EnteringSettings, persistently, TakenOverError } from "./entering.ts";
 import { Follower } from "./follower.ts";
+import { type Registration, type RegistrationSettings, retryUntil, TakenOverError } from "./registration.ts";
 
-export interface ClusterSettings extends EnteringSettings {
+export interface ClusterSettings extends RegistrationSettings {
   /** The host's address ("10.32.0.1/12"); by default a free one. */
   readonly exposeAddress: string | undefined;
 }
@@ -29,7 +29,7 @@ export interface Membership {
  */
 export function joinCluster(
   api: ApiClient,
-  entering: Entering | undefined,
+  registration: Registration | undefined,
   settings: ClusterSettings,
   routerLog: Log,
   takenOver: (why: string) => void,
@@ -38,7 +38,7 @@ export function joinCluster(
   let follower: Follower | undefined;
   let [exposed, marked, stopped] = [false, false, false];
   const persist = <T>(what: string, step: () => Promise<T>) =>
-    persistently(
+    retryUntil(
       step,
       () => stopped,
       (reason) => log.warning(`cannot ${what} yet: ${reason}`),
@@ -51,9 +51,9 @@ export function joinCluster(
     // Reclaiming needs the ring: wait for it.
     await persist("list the owners of addresses", () => api("GET", "/ring"));
     const exposing = expose();
-    const cluster = await entering?.entered;
-    if (entering && cluster && !stopped) {
-      follower = new Follower(api, cluster, settings, log, entering.peers);
+    const cluster = await registration?.registered;
+    if (registration && cluster && !stopped) {
+      follower = new Follower(api, cluster, settings, log, registration.peers);
       follower.start();
     }
     await exposing;
@@ -69,17 +69,17 @@ export function joinCluster(
   return {
     get ready() {
       // An early start follows a run that marked the node.
-      return exposed && (marked || entering?.early === true);
+      return exposed && (marked || registration?.early === true);
     },
     notes() {
-      const reason = entering?.reason;
+      const reason = registration?.reason;
       return reason === undefined
         ? []
         : [`not in the list of peers of the cluster yet; using the peers of the last run: ${reason}`];
     },
     stop() {
       stopped = true;
-      entering?.stop();
+      registration?.stop();
       follower?.stop();
     },
   };

@@ -10,7 +10,7 @@ import { type Annotations, type SharedAnnotations, update } from "./annotations.
 import { type ListedPeer, listedPeers, takingOver, withoutPeer, withTakeOver } from "./peerlist.ts";
 
 /** The peer that reclaims. */
-export interface Heir {
+export interface Reclaimer {
   readonly peer: string;
   readonly node: string;
   readonly shared: SharedAnnotations;
@@ -26,11 +26,16 @@ export interface Heir {
 }
 
 /** Listed peers whose node is gone, or is this one under another name. */
-function gone(heir: Heir, annotations: Annotations, nodes: ReadonlySet<string>): readonly ListedPeer[] {
+function gone(
+  reclaimer: Reclaimer,
+  annotations: Annotations,
+  nodes: ReadonlySet<string>,
+): readonly ListedPeer[] {
   // Distrust a list without this node.
-  if (!nodes.has(heir.node)) return [];
+  if (!nodes.has(reclaimer.node)) return [];
   return listedPeers(annotations).filter(
-    ({ PeerName, NodeName }) => PeerName !== heir.peer && (NodeName === heir.node || !nodes.has(NodeName)),
+    ({ PeerName, NodeName }) =>
+      PeerName !== reclaimer.peer && (NodeName === reclaimer.node || !nodes.has(NodeName)),
   );
 }
 
@@ -38,12 +43,12 @@ function gone(heir: Heir, annotations: Annotations, nodes: ReadonlySet<string>):
  * Reclaim from every peer whose node is gone, unless another peer does. Resolves with the number of peers that remain;
  * the caller retries later. Rejects if the list or the nodes cannot be read.
  */
-export async function reclaim(heir: Heir): Promise<number> {
-  const { shared, log } = heir;
+export async function reclaim(reclaimer: Reclaimer): Promise<number> {
+  const { shared, log } = reclaimer;
   let left = 0;
-  for (const { PeerName } of gone(heir, await shared.read(), await heir.nodes())) {
+  for (const { PeerName } of gone(reclaimer, await shared.read(), await reclaimer.nodes())) {
     try {
-      if (!(await reclaimFrom(heir, PeerName))) left++;
+      if (!(await reclaimFrom(reclaimer, PeerName))) left++;
     } catch (error) {
       log.warning(`cannot take over the addresses of a peer yet: ${reasonOf(error)}`, { peer: PeerName });
       left++;
@@ -53,24 +58,25 @@ export async function reclaim(heir: Heir): Promise<number> {
 }
 
 /** Return true once the peer is off the list. */
-async function reclaimFrom(heir: Heir, peer: string): Promise<boolean> {
-  const { shared, log } = heir;
-  if (await heir.isReachable(peer)) {
+async function reclaimFrom(reclaimer: Reclaimer, peer: string): Promise<boolean> {
+  const { shared, log } = reclaimer;
+  if (await reclaimer.isReachable(peer)) {
     log.info("leaving a peer its addresses: its node is gone, but the peer is not", { peer });
     return false;
   }
   const annotations = await shared.read();
   // The list may have changed.
-  if (!gone(heir, annotations, await heir.nodes()).some(({ PeerName }) => PeerName === peer)) return true;
+  if (!gone(reclaimer, annotations, await reclaimer.nodes()).some(({ PeerName }) => PeerName === peer))
+    return true;
   const other = takingOver(annotations, peer);
-  if (other !== heir.peer) {
+  if (other !== reclaimer.peer) {
     // A peer resumes its take-over after a restart, while it is listed.
     if (other !== undefined && listedPeers(annotations).some(({ PeerName }) => PeerName === other))
       return false;
-    if (!(await shared.write(withTakeOver(annotations, peer, heir.peer)))) return false;
+    if (!(await shared.write(withTakeOver(annotations, peer, reclaimer.peer)))) return false;
   }
   log.info("taking over the addresses of a peer whose node is gone", { peer });
-  await heir.takeOver(peer);
-  await update(shared, (now) => withoutPeer(now, peer), heir);
+  await reclaimer.takeOver(peer);
+  await update(shared, (now) => withoutPeer(now, peer), reclaimer);
   return true;
 }

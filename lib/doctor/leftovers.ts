@@ -4,7 +4,7 @@ import { controlSocket, pidFile } from "../api/paths.ts";
 import { FIREWALL } from "../host/firewall.ts";
 import { installedForwarding } from "../host/forwarding/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
-import { describeMigration, findMigration } from "../migration/migration.ts";
+import { describeMigration, findOriginal } from "../migration/migration.ts";
 import { type Link, linkList } from "../netlink/link.ts";
 import { tableList } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
@@ -105,7 +105,7 @@ function staleFilter(nf: NetlinkSocket): Finding[] {
 
 /** `running`: our router, which removes leftovers itself once it carries traffic. */
 export function originalFindings(running: boolean): Finding[] {
-  const original = findMigration();
+  const original = findOriginal();
   if (!original) return [ok("original", "nothing of the original Weave Net is left")];
   const { links, rules, sets } = original.kernel;
   // With its state there, migrate instead of removing it.

@@ -35,7 +35,7 @@ export interface OriginalKernel {
   readonly sets: readonly string[];
 }
 
-export function findOriginal(route: NetlinkSocket, nf: NetlinkSocket): OriginalKernel {
+export function findOriginalKernel(route: NetlinkSocket, nf: NetlinkSocket): OriginalKernel {
   return {
     links: links(route).map(({ name }) => name),
     rules: [...summary("iptables-nft", nftParts(nf)), ...summary("iptables-legacy", legacyParts())],
@@ -43,7 +43,7 @@ export function findOriginal(route: NetlinkSocket, nf: NetlinkSocket): OriginalK
   };
 }
 
-export const isNothing = ({ links, rules, sets }: OriginalKernel) =>
+export const isEmpty = ({ links, rules, sets }: OriginalKernel) =>
   links.length + rules.length + sets.length === 0;
 
 function links(route: NetlinkSocket): Link[] {

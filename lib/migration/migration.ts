@@ -16,8 +16,8 @@ import { identity } from "../router/identity.ts";
 import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import {
-  findOriginal,
-  isNothing,
+  findOriginalKernel,
+  isEmpty,
   type OriginalKernel,
   removeOriginalLinks,
   removeOriginalRules,
@@ -47,14 +47,14 @@ export interface Original {
  * Find the original; undefined if there is nothing of it. `elsewhere`: path of its state file, by default
  * $WEAVE_ORIGINAL_STATE, then the known names in the state directory.
  */
-export function findMigration(elsewhere = process.env["WEAVE_ORIGINAL_STATE"]): Original | undefined {
+export function findOriginal(elsewhere = process.env["WEAVE_ORIGINAL_STATE"]): Original | undefined {
   const file = [elsewhere ?? "", ...STATE_FILES.map((name) => `${stateDirectory()}/${name}`)].find(
     (path) => path !== "" && existsSync(path),
   );
   using route = new NetlinkSocket(NETLINK_ROUTE);
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
-  const kernel = findOriginal(route, nf);
-  if (isNothing(kernel) && file === undefined) return undefined;
+  const kernel = findOriginalKernel(route, nf);
+  if (isEmpty(kernel) && file === undefined) return undefined;
   if (file === undefined) return { kernel, file, state: undefined, error: undefined };
   try {
     return { kernel, file, state: readOriginalState(readFileSync(file)), error: undefined };
@@ -95,11 +95,11 @@ export function describeMigration({ kernel, file, state, error }: Original): str
 
 /** Whether steps are left; an unreadable state file alone is none. */
 export function isPending(original: Original | undefined): boolean {
-  return original !== undefined && !(isNothing(original.kernel) && original.error !== undefined);
+  return original !== undefined && !(isEmpty(original.kernel) && original.error !== undefined);
 }
 
 /** Remove the links in conflict with the fast datapath, just before the router starts: the original's datapath ends here. */
-export function makeRoom({ kernel }: Original, log: Log): void {
+export function removeConflictingLinks({ kernel }: Original, log: Log): void {
   if (kernel.links.length === 0) return;
   using route = new NetlinkSocket(NETLINK_ROUTE);
   removeOriginalLinks(route);
@@ -107,7 +107,7 @@ export function makeRoom({ kernel }: Original, log: Log): void {
 }
 
 /** Import its state, unless the router has state of its own, which is newer. Throws StoreError. */
-export function takeOverState({ state }: Original, log: Log): void {
+export function importState({ state }: Original, log: Log): void {
   if (!state) return;
   const { peer, ring, holders, targets, listed } = state;
   const store = Store.open(stateFile());

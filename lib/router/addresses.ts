@@ -2,7 +2,7 @@
 import { releaseDirectory } from "../api/paths.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
-import { askAboutGone } from "../container/gone.ts";
+import { releaseMissed } from "../container/missed.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
 import { WorkThread } from "../host/workthread.ts";
 import { Allocator } from "../ipam/allocator.ts";
@@ -33,7 +33,7 @@ export interface Addresses {
   /** A container has ended: forget its names. */
   unname(id: string): void;
   /** Ask the runtimes which of the containers whose links are gone have ended. */
-  askAboutGone(): void;
+  releaseMissed(): void;
 }
 
 export interface AddressesParts {
@@ -106,7 +106,7 @@ export async function startAddresses(
   scope.defer("questions to container runtimes", () => again?.cancel());
   const ask = (ids: ReadonlySet<string>) => {
     const destroyed = (id: string) => allocator.lifecycle.destroyed(id);
-    askAboutGone(sockets, ids, { destroyed, unname }).catch((error) => {
+    releaseMissed(sockets, ids, { destroyed, unname }).catch((error) => {
       warn("runtime", `cannot ask which containers have ended: ${reasonOf(error)}; trying again`);
       // Stops once no address waits for its release.
       again?.cancel();
@@ -122,7 +122,7 @@ export async function startAddresses(
   allocator.start(options.allocates ? mesh.channel(CHANNEL, allocator.gossiper) : MUTE, sighting);
   ports.follow({ addresses: allocator.lifecycle, work });
   settleRemembered(context, allocator);
-  return { allocator, attachments, work, unname, askAboutGone: askAgain };
+  return { allocator, attachments, work, unname, releaseMissed: askAgain };
 }
 
 /** Release the addresses of containers that were removed while weave did not answer, now and every 5 s. */

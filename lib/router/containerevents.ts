@@ -42,11 +42,11 @@ export function watchLinks(
 export function followContainers(
   { options, scope, log }: RouterContext,
   ports: ContainerPorts,
-  { allocator, attachments, unname, askAboutGone }: Addresses,
+  { allocator, attachments, unname, releaseMissed }: Addresses,
 ): void {
   const listener = {
     connected() {
-      askAboutGone();
+      releaseMissed();
       attachments.look();
     },
     started(id: string) {

@@ -5,9 +5,9 @@ import fc from "fast-check";
 import type { ApiClient } from "../../lib/api/client.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { type Annotations, type SharedAnnotations, update } from "../../lib/cluster/annotations.ts";
-import { enter, type Newcomer } from "../../lib/cluster/enter.ts";
 import { listedPeers, takingOver, withoutPeer, withPeers, withTakeOver } from "../../lib/cluster/peerlist.ts";
-import { type Heir, reclaim } from "../../lib/cluster/reclaim.ts";
+import { type Reclaimer, reclaim } from "../../lib/cluster/reclaim.ts";
+import { type Registrant, register } from "../../lib/cluster/register.ts";
 import { RouterTargets } from "../../lib/cluster/targets.ts";
 import { peerAddresses, readNode } from "../../lib/kube/nodes.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -139,9 +139,9 @@ describe("nodes", () => {
 });
 
 describe("entering", () => {
-  const newcomer = (server: Server, of: Partial<Newcomer> = {}) => {
+  const newcomer = (server: Server, of: Partial<Registrant> = {}) => {
     const forgotten: string[] = [];
-    const enters = enter({
+    const enters = register({
       peer: name(1),
       unique: "ee:00:00:00:00:01",
       node: "node1",
@@ -213,7 +213,7 @@ describe("entering", () => {
 });
 
 describe("taking over", () => {
-  const heir = (server: Server, of: Partial<Heir> = {}, log: string[] = []): Heir => ({
+  const heir = (server: Server, of: Partial<Reclaimer> = {}, log: string[] = []): Reclaimer => ({
     peer: name(1),
     node: "node1",
     shared: server.client(),

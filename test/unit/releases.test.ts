@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { formatIPv4, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
-import { askAboutGone } from "../../lib/container/gone.ts";
+import { releaseMissed } from "../../lib/container/missed.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
 import { Gateways } from "../../lib/ipam/gateways.ts";
 import { forgetRelease, rememberRelease, settleReleases } from "../../lib/ipam/releases.ts";
@@ -227,6 +227,6 @@ describe("on disk", () => {
 
   test("without a runtime nobody is taken for gone", async () => {
     const on = { destroyed: () => expect.unreachable(), unname: () => expect.unreachable() };
-    await askAboutGone([join(folder, "none.sock")], new Set(["c"]), on);
+    await releaseMissed([join(folder, "none.sock")], new Set(["c"]), on);
   });
 });

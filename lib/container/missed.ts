@@ -6,7 +6,7 @@ import { findContainer } from "./runtime.ts";
  * Look up containers whose links are gone: an unknown one is `destroyed`, `unname` is called for a stopped one. Rejects with
  * ContainerError if a runtime does not answer.
  */
-export async function askAboutGone(
+export async function releaseMissed(
   sockets: readonly string[],
   ids: ReadonlySet<string>,
   on: { destroyed(id: string): void; unname(id: string): void },

@@ -15,7 +15,7 @@ import { deriveName, findName } from "../router/peername.ts";
 import { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { configMapAnnotations, type SharedAnnotations } from "./annotations.ts";
-import { enter } from "./enter.ts";
+import { register } from "./register.ts";
 
 /** A registered node starts without the API server after this silence. */
 const PATIENCE_MS = 3_000;
@@ -23,7 +23,7 @@ const PATIENCE_MS = 3_000;
 const RETRY_MS = 2_000;
 
 /** Settings of the registration. */
-export interface EnteringSettings {
+export interface RegistrationSettings {
   /** Name of this host's node. */
   readonly node: string;
   /** Configured name of the peer. */
@@ -49,7 +49,7 @@ export class TakenOverError extends Error {
 }
 
 /** Retry a step until it succeeds, until `stopped`, or until TakenOverError. `failed` gets each new reason. */
-export async function persistently<T>(
+export async function retryUntil<T>(
   step: () => Promise<T>,
   stopped: () => boolean,
   failed: (reason: string) => void,
@@ -69,9 +69,9 @@ export async function persistently<T>(
   return undefined;
 }
 
-export class Entering {
+export class Registration {
   /** Resolves once registered; with undefined if stopped before. Rejects with TakenOverError only. */
-  readonly entered: Promise<Cluster | undefined>;
+  readonly registered: Promise<Cluster | undefined>;
   readonly #listed: boolean;
   readonly #kept: ClusterPeers | undefined;
   readonly #shared: SharedAnnotations;
@@ -87,7 +87,7 @@ export class Entering {
   /** Read the saved state; throws StoreError. */
   constructor(
     private readonly client: KubeClient,
-    private readonly settings: EnteringSettings,
+    private readonly settings: RegistrationSettings,
     private readonly log: Log,
   ) {
     const { name, listed, targets } = this.#withState(({ name, listed, targets }) => ({
@@ -100,8 +100,8 @@ export class Entering {
     const peer = settings.peer ?? name;
     this.#kept = listed && peer !== undefined ? { peer, peers: settings.peers ?? targets } : undefined;
     this.#shared = this.#counted(configMapAnnotations(client));
-    this.entered = persistently(
-      () => this.#enter(),
+    this.registered = retryUntil(
+      () => this.#register(),
       () => this.#stopped,
       (reason) => {
         this.#reason = reason;
@@ -109,7 +109,7 @@ export class Entering {
       },
     );
     // A later await still gets the error.
-    this.entered.catch(() => {});
+    this.registered.catch(() => {});
   }
 
   /** Why this peer is not registered; undefined once it is. */
@@ -142,7 +142,7 @@ export class Entering {
     for (;;) {
       const before = this.#answers;
       const silence = sleep(systemClock, PATIENCE_MS).then(() => undefined);
-      const cluster = await Promise.race([this.entered, silence]);
+      const cluster = await Promise.race([this.registered, silence]);
       if (cluster) return cluster;
       if (!this.#kept || this.#answers > before) continue;
       this.#running = true;
@@ -153,7 +153,7 @@ export class Entering {
     }
   }
 
-  async #enter(): Promise<Cluster> {
+  async #register(): Promise<Cluster> {
     const { client, settings } = this;
     const nodes = await listNodes(client);
     if (nodes.length === 0) throw new Error("the API server lists no nodes");
@@ -168,7 +168,7 @@ export class Entering {
         this.#name = found;
       },
     };
-    const entered = await enter({
+    const registered = await register({
       peer: findName(settings.peer, name, route, own.uid),
       unique: deriveName([own.uid || own.name]),
       node: own.name,
@@ -179,7 +179,7 @@ export class Entering {
       clock: systemClock,
       random: systemRandom,
     });
-    const peer = parsePeerName(entered);
+    const peer = parsePeerName(registered);
     this.#keep(peer);
     this.#reason = undefined;
     return { client, peer, peers: settings.peers ?? peerAddresses(nodes, hostAddresses()) };

@@ -6,7 +6,7 @@ import { type SharedAnnotations, update } from "./annotations.ts";
 import { listedPeers, takingOver, withoutPeer, withPeers } from "./peerlist.ts";
 
 /** The peer to register. */
-export interface Newcomer {
+export interface Registrant {
   /** The kept name, or one derived from the host. */
   readonly peer: string;
   /** A name unique to the node. */
@@ -27,23 +27,23 @@ const TAKE_OVER_MS = 10_000;
 const LOOK_MS = 1_000;
 
 /** Register; resolves with the name to use. Rejects with KubeError or PeerListError. */
-export async function enter(newcomer: Newcomer): Promise<string> {
-  const { node, nodes, shared, clock } = newcomer;
+export async function register(registrant: Registrant): Promise<string> {
+  const { node, nodes, shared, clock } = registrant;
   let annotations = await shared.read();
   const began = clock.now();
-  while (takingOver(annotations, newcomer.peer) !== undefined && clock.now() - began < TAKE_OVER_MS) {
+  while (takingOver(annotations, registrant.peer) !== undefined && clock.now() - began < TAKE_OVER_MS) {
     await sleep(clock, LOOK_MS);
     annotations = await shared.read();
   }
-  const entry = listedPeers(annotations).find(({ PeerName }) => PeerName === newcomer.peer);
+  const entry = listedPeers(annotations).find(({ PeerName }) => PeerName === registrant.peer);
   const twin = entry && entry.NodeName !== node && nodes.has(entry.NodeName) ? entry.NodeName : undefined;
-  const peer = twin === undefined ? newcomer.peer : newcomer.unique;
+  const peer = twin === undefined ? registrant.peer : registrant.unique;
   if (twin !== undefined) {
-    newcomer.forget(
-      `node ${twin} has the peer name ${newcomer.peer}, too: this host is a copy of it and takes the name ${peer}`,
+    registrant.forget(
+      `node ${twin} has the peer name ${registrant.peer}, too: this host is a copy of it and takes the name ${peer}`,
     );
-  } else if (takingOver(annotations, peer) !== undefined || (!entry && newcomer.listedBefore)) {
-    newcomer.forget(`another peer took over the addresses of ${peer} while its node was gone`);
+  } else if (takingOver(annotations, peer) !== undefined || (!entry && registrant.listedBefore)) {
+    registrant.forget(`another peer took over the addresses of ${peer} while its node was gone`);
   }
   await update(
     shared,
@@ -55,7 +55,7 @@ export async function enter(newcomer: Newcomer): Promise<string> {
       const others = peers.filter(({ PeerName }) => PeerName !== peer);
       return withPeers(free, [...others, { PeerName: peer, NodeName: node }]);
     },
-    newcomer,
+    registrant,
   );
   return peer;
 }
