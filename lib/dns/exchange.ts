@@ -3,8 +3,8 @@
 import { isIPv6 } from "node:net";
 import { readBe16 } from "../bytes/bigendian.ts";
 import { detached } from "../log/unexpected.ts";
+import { causeOfFailedConnect } from "../sys/connectcause.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { whyNotConnected } from "../sys/whynot.ts";
 import { Frames, frame } from "./frames.ts";
 import { HEADER, messageId, questionEnd, RCODE, rcodeOf, TYPE_AND_CLASS } from "./message.ts";
 
@@ -34,7 +34,7 @@ export async function exchange(
     resolve(undefined);
     if (told || cancel.aborted) return;
     told = true;
-    const asking = whyNotConnected(error, { host: server.hostname, port: server.port });
+    const asking = causeOfFailedConnect(error, { host: server.hostname, port: server.port });
     detached(
       `asking why ${server.hostname} does not answer`,
       asking.then((why) => failed(why?.cause ?? reasonOf(error))),

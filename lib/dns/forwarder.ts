@@ -2,7 +2,7 @@
 // for UDP is asked for again over TCP by whoever wants all of it. Messages pass unchanged (RFC 5625).
 import { randomInt } from "node:crypto";
 import { detached } from "../log/unexpected.ts";
-import { causeByKernel } from "../sys/whynot.ts";
+import { causeOfConnect } from "../sys/connectcause.ts";
 import { exchange, type TransportName } from "./exchange.ts";
 import { type Attempt, inTurn } from "./inturn.ts";
 import { messageId, RCODE, rcodeOf, withId } from "./message.ts";
@@ -128,7 +128,7 @@ export class Forwarder {
 
   /** ARP takes longer than our patience: the kernel is asked what it finds. */
   #askWhySilent(hostname: string, waitedMs: number, failed: (why: string) => void): void {
-    const asking = causeByKernel({ host: hostname, port: this.port }).then((found) => {
+    const asking = causeOfConnect({ host: hostname, port: this.port }).then((found) => {
       if (!this.#silentSince.has(hostname)) return;
       // Refused over TCP, it is still there.
       const isThere = found === undefined || found.code === "ECONNREFUSED";

@@ -5,9 +5,9 @@ import { connect, createServer, isIP, type Server, type Socket } from "node:net"
 import { joinHostPort, splitHostPort } from "../address/hostport.ts";
 import { detached } from "../log/unexpected.ts";
 import { codeOf } from "../sys/cause.ts";
+import { causeOfFailedConnect } from "../sys/connectcause.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { roundTripMs, unacknowledgedMs } from "../sys/tcpinfo.ts";
-import { whyNotConnected } from "../sys/whynot.ts";
 import { ClosedError, ConnectionError, DialError } from "./errors.ts";
 import { SharedLimit } from "./sharedlimit.ts";
 import type { Stream, StreamHandler, Transport } from "./transport.ts";
@@ -49,7 +49,7 @@ export function tcpTransport(localIp: string | undefined): Transport {
       let givenUp = false;
       const onError = (error: Error) => {
         clearTimeout(timer);
-        const asking = whyNotConnected(error, { host, port, from: localIp }).then((why) => {
+        const asking = causeOfFailedConnect(error, { host, port, from: localIp }).then((why) => {
           if (givenUp) return;
           failed(
             new DialError(address, connectionCause(why?.code), why?.cause ?? reasonOf(error), "connect"),

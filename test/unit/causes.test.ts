@@ -5,13 +5,13 @@ import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { causeOf, causeOfErrno } from "../../lib/sys/cause.ts";
+import { causeOfFailedConnect } from "../../lib/sys/connectcause.ts";
 import { isOwnAddress, listenTrouble, notOurAddress } from "../../lib/sys/listening.ts";
 import { portHolder, readTaken } from "../../lib/sys/portholder.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { NotRootError } from "../../lib/sys/rights.ts";
 import { SysError } from "../../lib/sys/syscall.ts";
 import { troubleText } from "../../lib/sys/trouble.ts";
-import { whyNotConnected } from "../../lib/sys/whynot.ts";
 
 test("ports in use, by the kernel's lists", () => {
   const tcp = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -126,11 +126,15 @@ test("an error that is none of a connection keeps its words", () => {
 
 test("a port where nobody listens is refused, by the kernel's word", async () => {
   const refused = Object.assign(new Error("Failed to connect"), { code: "ECONNREFUSED", syscall: "connect" });
-  expect((await whyNotConnected(refused, { host: "127.0.0.1", port: 9 }))?.cause).toBe("connection refused");
+  expect((await causeOfFailedConnect(refused, { host: "127.0.0.1", port: 9 }))?.cause).toBe(
+    "connection refused",
+  );
   // Bun means this by ECONNREFUSED, too: an address that nothing here can come from.
-  const why = await whyNotConnected(refused, { host: "127.0.0.1", port: 9, from: "192.0.2.1" });
+  const why = await causeOfFailedConnect(refused, { host: "127.0.0.1", port: 9, from: "192.0.2.1" });
   expect(why?.cause).toBe("address is not on this host");
-  expect((await whyNotConnected(refused, { host: "255.255.255.255", port: 9 }))?.code).toBe("ENETUNREACH");
+  expect((await causeOfFailedConnect(refused, { host: "255.255.255.255", port: 9 }))?.code).toBe(
+    "ENETUNREACH",
+  );
 });
 
 test("missing rights name what could not be done, and the remedy", () => {

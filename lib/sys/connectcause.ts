@@ -31,13 +31,13 @@ export interface Attempted {
  * Resolve with the cause of a failed connection: that of `error`, or for ECONNREFUSED the kernel's; undefined if neither is
  * known. Never rejects; takes 4 s at most.
  */
-export async function whyNotConnected(error: unknown, attempted: Attempted): Promise<Cause | undefined> {
+export async function causeOfFailedConnect(error: unknown, attempted: Attempted): Promise<Cause | undefined> {
   const told = causeOf(error);
-  return told?.code === "ECONNREFUSED" ? ((await causeByKernel(attempted)) ?? told) : told;
+  return told?.code === "ECONNREFUSED" ? ((await causeOfConnect(attempted)) ?? told) : told;
 }
 
 /** Resolve with the cause of a failing connection; undefined if it succeeds, or takes longer than 4 s. Never rejects. */
-export async function causeByKernel(attempted: Attempted): Promise<Cause | undefined> {
+export async function causeOfConnect(attempted: Attempted): Promise<Cause | undefined> {
   try {
     return causeOfErrno(await connectErrno(attempted));
   } catch (failure) {
