@@ -2,7 +2,6 @@
 // under software emulation with files of our choice in memory, runs one shell script, and is gone.
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { gzipSync } from "bun";
 import { exec, must } from "./hosts.ts";
 
 const CACHE = join(import.meta.dir, "../../node_modules/.cache/linux");
@@ -159,7 +158,8 @@ export async function writeInitrd(
   archive.put("/modules", FILE, modules.map((path) => `/modules.d/${basename(path)}`).join("\n"));
   archive.put("/init", FILE, `${INIT}\n${then}\n`);
   const initrd = join(folder, "initrd");
-  writeFileSync(initrd, gzipSync(archive.bytes, { level: 1 }));
+  // Not compressed: an emulated processor would take longer to unpack it than for all the rest of the start.
+  writeFileSync(initrd, archive.bytes);
   return { kernel: kernel.image, initrd };
 }
 
