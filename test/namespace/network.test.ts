@@ -300,8 +300,14 @@ test("expose and hide", async () => {
 
 test("stop leaves pods attached and those of the host talking; launch again finds the same name and addresses", async () => {
   const name = await b.weave("report", "-f", "{{.Router.Name}}");
-  const owned = async () => (await b.weave("status", "ipam")).match(/^\S+:[0-9a-f]{2}\S* +\d+ IPs/gm)?.sort();
-  const before = await owned();
+  const owned = async (host = b) =>
+    (await host.status("ipam")).match(/^\S+:[0-9a-f]{2}\S* +\d+ IPs/gm)?.sort();
+  // What c has claimed just now is news that may still be on its way.
+  const before = await eventually(
+    "all know who owns what",
+    () => Promise.all([owned(), owned(a), owned(c)]),
+    ([ofB, ofA, ofC]) => Bun.deepEquals(ofB, ofA) && Bun.deepEquals(ofB, ofC),
+  ).then(([ofB]) => ofB);
   expect(before?.length).toBeGreaterThan(1);
   const neighbour = await addPod(hosts, b, "host2-second-pod");
   await b.weave("stop");
