@@ -24,12 +24,13 @@ import { FRAME, frameLine, protocolName } from "./frames.ts";
 import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
 import { identify, keyOf, type Model } from "./model.ts";
 import type { Kind, KubeObject, Protocol } from "./objects.ts";
+import type { PolicyView } from "./policyview.ts";
 import { readObject } from "./read.ts";
 import { Resets, sendReset } from "./reset.ts";
 import { NFLOG_GROUP, TABLE } from "./tables.ts";
 import { BRIDGE_TABLE } from "./unknown.ts";
 import { Unreadable } from "./unreadable.ts";
-import { isolation, LatestBlocked, type PolicyView } from "./view.ts";
+import { isolation, LatestBlocked } from "./view.ts";
 
 /** Where objects of each kind are. */
 export const COLLECTIONS: Record<Kind, string> = {

@@ -1,52 +1,20 @@
 // What weave-npc shows on the host's status page: the latest blocked connections, and what isolates the pods of the node.
 import * as v from "valibot";
+import { LatestMap } from "../clock/latestmap.ts";
 import type { Fields } from "../log/fields.ts";
 import { isolating } from "./compiler.ts";
 import { keyOf, type Model } from "./model.ts";
 import { DIRECTIONS } from "./objects.ts";
+import { Blocked, type PolicyView } from "./policyview.ts";
 
 /** Blocked connections remembered. */
 const MAX_BLOCKED = 200;
 /** What isolates pods is looked up again not before this: with thousands of policies it takes a while. */
 const PODS_MS = 5_000;
 
-const names = v.array(v.string());
-
-const Blocked = v.object({
-  /** ms since the epoch. */
-  at: v.number(),
-  /** It was allowed when it began. */
-  cut: v.boolean(),
-  protocol: v.string(),
-  source: v.string(),
-  sourcePort: v.number(),
-  /** "namespace/name". */
-  sourcePod: v.optional(v.string()),
-  destination: v.string(),
-  destinationPort: v.number(),
-  destinationPod: v.optional(v.string()),
-  /** "ingress" or "egress", or what else blocks it. */
-  direction: v.string(),
-  /** Policies, as "namespace/name". */
-  isolatedBy: names,
-});
-export type Blocked = v.InferOutput<typeof Blocked>;
-
-/** Answer of GET /view. */
-export const PolicyView = v.object({
-  node: v.string(),
-  inSync: v.boolean(),
-  policies: v.number(),
-  /** By a number that grows. */
-  blocked: v.record(v.string(), Blocked),
-  /** Pods of this node by address: which policies isolate them. */
-  pods: v.record(v.string(), v.object({ pod: v.string(), ingress: names, egress: names })),
-});
-export type PolicyView = v.InferOutput<typeof PolicyView>;
-
 /** The latest blocked connections. */
 export class LatestBlocked {
-  readonly #latest = new Map<string, Blocked>();
+  readonly #latest = new LatestMap<string, Blocked>(MAX_BLOCKED);
   #count = 0;
 
   /** Remember one, by the fields of its log line. */
@@ -55,8 +23,6 @@ export class LatestBlocked {
     const read = v.safeParse(Blocked, { ...rest, at, cut: event === "cut" });
     if (!read.success) return;
     this.#latest.set(String(++this.#count), read.output);
-    const [oldest] = this.#latest.keys();
-    if (this.#latest.size > MAX_BLOCKED && oldest !== undefined) this.#latest.delete(oldest);
   }
 
   all(): PolicyView["blocked"] {

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { text } from "../api/responses.ts";
 import type { Clock } from "../clock/clock.ts";
-import { PolicyView } from "../npc/view.ts";
+import { PolicyView } from "../npc/policyview.ts";
 
 /** Where weave-npc answers by default. */
 const NPC = "http://127.0.0.1:6781";

@@ -4,7 +4,7 @@ import type { Report } from "../api/report.ts";
 import { connectionsSummary, ownersSummary, peersSummary, statusSummary } from "../api/summary.ts";
 import type { TrafficSample } from "../api/traffic.ts";
 import type { Clock } from "../clock/clock.ts";
-import type { PolicyView } from "../npc/view.ts";
+import type { PolicyView } from "../npc/policyview.ts";
 import type {
   ConnectionFacts,
   ContainerFacts,

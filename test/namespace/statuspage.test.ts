@@ -217,8 +217,11 @@ test("the switch to sleeve shows with its reason while UDP 6784 is blocked", asy
     60_000,
   );
   await goTo("events");
-  const events = (await table("events", "Events, the latest first")).map((row) => row["Event"] ?? "");
-  expect(events.some((event) => event.startsWith("using sleeve (fastdp: "))).toBe(true);
+  await eventually(
+    "the switch is an event",
+    () => table("events", "Events, the latest first"),
+    (rows) => rows.some((row) => row["Event"]?.startsWith("using sleeve (fastdp: ")),
+  );
 });
 
 test("a router that is killed shows within 5 s, with what to do, and comes back", async () => {

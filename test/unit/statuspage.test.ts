@@ -7,6 +7,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { logTo, silentLog } from "../../lib/log/log.ts";
+import { LatestBlocked } from "../../lib/npc/view.ts";
 import { Store } from "../../lib/store/store.ts";
 import { EVENT_BOUNDS, EventLog, EventSchema } from "../../lib/ui/events.ts";
 import type { Event, Facts } from "../../lib/ui/facts.ts";
@@ -271,4 +272,16 @@ test("events are kept in the state file over a restart, within their bounds", ()
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+test("weave-npc remembers the latest blocked connections, by the fields of their log lines", () => {
+  const latest = new LatestBlocked();
+  const fields = {
+    ...{ event: "blocked", protocol: "TCP", source: "10.32.0.1", sourcePort: 4000, sourcePod: undefined },
+    ...{ destination: "10.32.0.2", destinationPort: 80, destinationPod: "a/b", direction: "ingress" },
+  };
+  for (let i = 1; i <= 300; i++) latest.add(i, { ...fields, isolatedBy: ["a/deny"] });
+  const all = latest.all();
+  expect(Object.keys(all).length).toBe(200);
+  expect(all["300"]).toMatchObject({ at: 300, cut: false, destinationPod: "a/b", isolatedBy: ["a/deny"] });
 });
