@@ -478,6 +478,16 @@ describe("the thread for containers", () => {
     }
   });
 
+  test("one that was stopped refuses the calls that wait, and every later one, and is not begun again", async () => {
+    using hangs = program("stopped", "await new Promise(() => setInterval(() => {}, 1000));");
+    const work = new WorkThread(hangs.url, 60_000);
+    const waiting = work.inspect(OWN_NETNS, "a");
+    work.stop();
+    await expect(waiting).rejects.toThrow("the router is stopping");
+    await expect(work.inspect(OWN_NETNS, "a")).rejects.toThrow("the router is stopping");
+    expect(work.notes()).toEqual([]);
+  });
+
   test("one that ends is begun again", async () => {
     using ends = program(
       "ends",
