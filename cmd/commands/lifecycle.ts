@@ -16,7 +16,6 @@ import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { print, warn } from "../output/output.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
 import { withProgress } from "../waiting.ts";
-import { runRouter } from "./router.ts";
 
 /** Return the options of the command line and, on an agent of Mesos, of its environment. */
 async function launchOptions({ options, positionals }: Arguments) {
@@ -79,7 +78,11 @@ export const launch: Command = {
     const { given, peers } = await launchOptions(args);
     const parsed = parseOptions(given, peers);
     requireRoot();
-    if (args.options["foreground"]) return runRouter(parsed);
+    if (args.options["foreground"]) {
+      // It is most of the program, and loaded for this alone.
+      const { runRouter } = await import("./router.ts");
+      return runRouter(parsed);
+    }
     answerLaunched(args, await startDaemon(daemonArguments(given, peers)));
     if (seconds !== undefined) await awaitQuorum(args, seconds);
   },

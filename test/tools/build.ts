@@ -87,12 +87,20 @@ export function build(name: string, target: string, outdir: string): void {
   harden(join(outdir, name));
 }
 
+/** Fail where the bundler has left out the root of a dynamic import, which is loaded only when it is needed. */
+function requireRoots(name: string, bytes: Buffer): void {
+  const lost = /import\("\/(?!\$bunfs\/)[\w-]+\.js"\)/.exec(bytes.toString("latin1"));
+  if (lost)
+    fail(`${name}: ${lost[0]} would not be found: import it from one file that is no part of a shared chunk`);
+}
+
 /** Variables of the environment by which the runtime would run other code than ours, before ours. */
 const SWITCHES = ["BUN_OPTIONS", "BUN_BE_BUN", "BUN_INSPECT", "BUN_INSPECT_PRELOAD"];
 
 /** Takes those switches out of an executable: their names become empty, and nothing in the environment has that name. */
 function harden(file: string): void {
   const bytes = readFileSync(file);
+  requireRoots(file, bytes);
   for (const name of SWITCHES) {
     const found: number[] = [];
     const wanted = Buffer.from(`\0${name}\0`);
