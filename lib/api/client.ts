@@ -42,7 +42,7 @@ const LIVENESS_INTERVAL_MS = 1_000;
 /** Time-out of a liveness probe. */
 const LIVENESS_TIMEOUT_MS = 4_000;
 
-export type Method = "GET" | "POST" | "PUT" | "DELETE";
+type Method = "GET" | "POST" | "PUT" | "DELETE";
 
 export interface CallOptions {
   readonly form?: URLSearchParams;

@@ -90,7 +90,7 @@ export const Versions = v.object({ weave: v.string(), router: nullable(v.string(
 
 const Peer = v.object({ name: v.string(), nickname: v.string() });
 
-export const Problem = v.object({ check: v.string(), found: v.string(), advice: v.string() });
+const Problem = v.object({ check: v.string(), found: v.string(), advice: v.string() });
 
 /** status. */
 export const Status = v.object({

@@ -15,7 +15,7 @@ export interface ProposalId {
   readonly proposer: NodeId;
 }
 
-export interface AcceptedValue {
+interface AcceptedValue {
   /** The peers to divide the range among. */
   readonly value: readonly PeerName[];
   readonly origin: ProposalId;

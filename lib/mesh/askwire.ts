@@ -12,7 +12,7 @@ const MAX_REASON = 256;
 const SUBJECT = /^[a-z][a-z0-9-]{0,31}$/;
 
 /** Why a peer refuses a question: for reasons of its own, because it knows no such subject, or has too much to do. */
-export const REFUSALS = ["refused", "unknown subject", "busy"] as const;
+const REFUSALS = ["refused", "unknown subject", "busy"] as const;
 export type AskRefusal = (typeof REFUSALS)[number];
 
 const KINDS = ["question", "answer", "refusal"] as const;

@@ -13,7 +13,7 @@ import { ReceiveBuffer } from "./receivebuffer.ts";
 const MAGIC = new TextEncoder().encode("weave");
 const HEADER = MAGIC.length + 2;
 
-export const PROTOCOL_MIN_VERSION = 1;
+const PROTOCOL_MIN_VERSION = 1;
 export const PROTOCOL_MAX_VERSION = 2;
 
 /** The features of version 1. */

@@ -9,7 +9,7 @@ declare const brand: unique symbol;
 /** A peer's name, "5e:3a:00:00:00:01", lower case. */
 export type PeerName = string & { readonly [brand]: "PeerName" };
 
-export const NAME_LENGTH = 6;
+const NAME_LENGTH = 6;
 
 /** A name that no peer has. */
 export const UNKNOWN_PEER = "00:00:00:00:00:00" as PeerName;

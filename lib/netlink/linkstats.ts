@@ -44,7 +44,7 @@ export function linkCounters(nl: NetlinkSocket): Map<number, LinkCounters> {
 }
 
 /** Read the body of an RTM_NEWSTATS; undefined where it has no counters. */
-export function decodeCounters(body: Uint8Array): { index: number; counters: LinkCounters } | undefined {
+function decodeCounters(body: Uint8Array): { index: number; counters: LinkCounters } | undefined {
   if (body.length < HEADER) return undefined;
   const index = viewOf(body).getUint32(IFINDEX, true);
   const payload = decodeAttributes(body.subarray(HEADER)).get(IFLA_STATS_LINK_64)?.payload;

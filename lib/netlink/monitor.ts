@@ -35,7 +35,7 @@ const NETCONFMSG = 4;
 const RTA_OIF = 4;
 const NETCONFA_IFINDEX = 1;
 
-export type RouteKind = "links" | "addresses" | "routes" | "netconf" | "trafficcontrol";
+type RouteKind = "links" | "addresses" | "routes" | "netconf" | "trafficcontrol";
 
 /** A change as the kernel reports it. */
 export interface RouteEvent {
@@ -50,7 +50,7 @@ export interface RouteEvent {
   readonly link: LinkEvent | undefined;
 }
 
-export interface LinkEvent {
+interface LinkEvent {
   readonly name: string;
   readonly master: number | undefined;
   /** The link is gone; leaving a bridge is no removal. */

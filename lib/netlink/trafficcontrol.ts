@@ -55,7 +55,7 @@ export function encodeClsact(link: number): Uint8Array {
 }
 
 /** Return the body of the RTM_NEWTFILTER that attaches an eBPF program, direct-action. */
-export function encodeBpfFilter(
+function encodeBpfFilter(
   link: number,
   direction: Direction,
   program: { fd: number; name: string },

@@ -20,7 +20,7 @@ const STOP_TIMEOUT_MS = 10_000;
 const END_TIMEOUT_MS = 5_000;
 
 /** The router did not start; the message is its last error, `exitCode` its own. */
-export class LaunchError extends Error {
+class LaunchError extends Error {
   override readonly name = "LaunchError";
   constructor(
     message: string,

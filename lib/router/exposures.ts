@@ -13,7 +13,7 @@ import { type ExposuresStore, MAX_EXPOSURES, type SavedExposure } from "./savede
 const CLAIM_AGAIN_MS = 10_000;
 
 /** Bridge addresses and packet filter; see host/expose.ts. */
-export interface ExposureKernel {
+interface ExposureKernel {
   /** Apply these exposures and no others. */
   start(exposed: readonly Exposed[]): void;
   expose(cidr: Cidr, masquerade: boolean): void;

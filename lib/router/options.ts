@@ -75,7 +75,7 @@ const address = parsed((text) => {
 });
 
 /** Initial division of the range. */
-export type InitMode =
+type InitMode =
   | { readonly kind: "consensus"; readonly count: number | undefined }
   | { readonly kind: "seed"; readonly peers: readonly PeerName[] }
   | { readonly kind: "observer" };

@@ -14,9 +14,6 @@ import type { Arrived, Probes } from "../overlay/probe/probes.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type Ping, type PingWay, unpinged, wayOf } from "./pingresult.ts";
 
-/** Short probes to each peer and overlay. */
-export const DEFAULT_COUNT = 10;
-
 /** Probes for another peer, which asks all peers for a table of all pairs. */
 const COUNT_FOR_OTHERS = 5;
 /** Bound on peers when none is named; chosen at random among more. */

@@ -39,8 +39,3 @@ export function exposuresStore(store: Store, damaged: (what: string) => void): E
     remove: (cidr) => store.durably(() => rows.delete(formatCidr(cidr))),
   };
 }
-
-/** Forget all exposures. */
-export function forgetExposures(store: Store): void {
-  store.rows(ROOM, v.unknown()).clear();
-}

@@ -42,7 +42,7 @@ export const EventSchema = v.object({
 });
 
 /** Return the event that a log line tells of; undefined for lines that are none. `at` is in ms since the epoch. */
-export function eventOf(
+function eventOf(
   level: LogLevel,
   text: string,
   { component, ...fields }: Fields,

@@ -4,7 +4,7 @@ import type { JsonObject } from "./mergepatch.ts";
 
 type Keyed<T> = { readonly [key: string]: T };
 
-export interface Problem extends JsonObject {
+interface Problem extends JsonObject {
   readonly check: string;
   readonly found: string;
   readonly advice: string;
@@ -33,7 +33,7 @@ export interface HostFacts extends JsonObject {
 }
 
 /** As `weave status peers --json`; `links` are its connections by the other peer's name: whether each is established. */
-export interface PeerFacts extends JsonObject {
+interface PeerFacts extends JsonObject {
   readonly nickname: string;
   readonly links: Keyed<boolean>;
 }

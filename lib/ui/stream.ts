@@ -8,7 +8,7 @@ import { difference } from "./mergepatch.ts";
 /** Interval of snapshots. */
 const TICK_MS = 1_000;
 /** Interval of a beat, by which a viewer knows that the router lives; and by which a dead viewer's connection ends. */
-export const BEAT_MS = 5_000;
+const BEAT_MS = 5_000;
 /** Viewers at one time; each keeps a connection open. */
 const MAX_VIEWERS = 256;
 /** Bytes that a viewer may leave unread; beyond, it has to connect again. */

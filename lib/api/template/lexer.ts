@@ -9,7 +9,7 @@ export class TemplateError extends Error {
 /** Characters of a format. */
 const MAX_FORMAT = 16_384;
 
-export type TokenKind = "word" | "field" | "variable" | "string" | "number" | "mark";
+type TokenKind = "word" | "field" | "variable" | "string" | "number" | "mark";
 
 export interface Token {
   readonly kind: TokenKind;

@@ -1,7 +1,7 @@
 // Alerts for Prometheus (https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/): each says what is
 // wrong, and which help topic has the remedy.
 
-export interface Alert {
+interface Alert {
   readonly name: string;
   readonly expr: string;
   /** How long it has to hold. */
@@ -15,7 +15,7 @@ export interface Alert {
 
 const TROUBLE = "troubleshooting";
 
-export const ALERTS: readonly Alert[] = [
+const ALERTS: readonly Alert[] = [
   {
     name: "WeaveRouterDown",
     expr: 'up{job="weave"} == 0',

@@ -6,7 +6,7 @@ import { type ConnectionReport, connectionReport, targetReport } from "./connect
 import { type LostReport, lostReports, type RefusedReport, refusedReports } from "./peers.ts";
 import { type TargetReport, targetState } from "./targets.ts";
 
-export interface PeerReport {
+interface PeerReport {
   Name: string;
   NickName: string;
   UID: bigint;

@@ -32,7 +32,7 @@ const NF_HOOK = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4
 const HOOK_NAMES = new Map<number, string>(Object.entries(NF_HOOK).map(([name, number]) => [number, name]));
 
 /** The hook of a base chain, and its policy. */
-export interface Hook {
+interface Hook {
   readonly type: "filter" | "nat";
   readonly hook: keyof typeof NF_HOOK;
   readonly priority: number;

@@ -8,14 +8,14 @@ import { NFTA_RULE_CHAIN, ruleContent, ruleList, ruleText } from "./rule.ts";
 import { definitionText, NFTA_SET_NAME } from "./set.ts";
 import { tableGet } from "./table.ts";
 
-export interface ChainState {
+interface ChainState {
   /** Its hook in the words of nft; "" for chains that others jump to. */
   readonly hook: string;
   /** Expressions, a line each, by rule. */
   readonly rules: readonly string[];
 }
 
-export interface SetState {
+interface SetState {
   readonly definition: string;
   readonly elements: readonly string[];
 }

@@ -156,7 +156,7 @@ function drain(fd: number): Message[] {
 }
 
 /** Reads messages in order: only the first of a packet has its direction. */
-export class TraceReader {
+class TraceReader {
   readonly #forth = new Map<number, boolean>();
 
   constructor(private readonly flow: Pick<Flow, "source">) {}

@@ -54,7 +54,7 @@ interface HookChange extends Change {
   readonly config: ProgramConfig;
 }
 
-export function hooksOf({ vxlan, tap }: HookLinks): Hook[] {
+function hooksOf({ vxlan, tap }: HookLinks): Hook[] {
   const port = vxlan ?? tap;
   return [
     ...(vxlan === undefined

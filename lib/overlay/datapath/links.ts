@@ -35,7 +35,7 @@ const TAP_QUEUE = 256;
 const PORT = { master: BRIDGE, port: NEW_PORT };
 
 /** The kernel lacks what the datapath needs; the message names it. */
-export class DatapathError extends Error {
+class DatapathError extends Error {
   override readonly name = "DatapathError";
 }
 

@@ -19,7 +19,7 @@ export const ETHERNET_HEADER = 14;
 const VERSION = 1;
 const KINDS = ["probe", "echo"] as const;
 /** The way of a probe: that of the frames of containers, or a given overlay, in use or not. */
-export const WAYS = ["route", "fastdp", "sleeve"] as const;
+const WAYS = ["route", "fastdp", "sleeve"] as const;
 export type Way = (typeof WAYS)[number];
 
 /** Byte offsets in the frame. */

@@ -5,7 +5,7 @@ import { PathMtu } from "../sleeve/pathmtu.ts";
 import { ETHERNET_HEADER, MIN_PROBE } from "./frame.ts";
 
 /** Interval of short probes. */
-export const INTERVAL_MS = 20;
+const INTERVAL_MS = 20;
 /** Probes unanswered for so long after the last one count as lost. */
 const WAIT_MS = 1_000;
 

@@ -23,7 +23,7 @@ export const IP_DF = 0x4000;
 export const IP_MF = 0x2000;
 export const IP_OFFSET = 0x1fff;
 export const PROTOCOL_ICMP = 1;
-export const PROTOCOL_TCP = 6;
+const PROTOCOL_TCP = 6;
 
 /** Offsets in a TCP header. */
 export const TCP = {
@@ -34,7 +34,7 @@ export const TCP = {
   window: 14,
   checksum: 16,
 } as const;
-export const TCP_HEADER = 20;
+const TCP_HEADER = 20;
 export const TCP_FIN = 0x01;
 export const TCP_PSH = 0x08;
 export const TCP_ACK = 0x10;

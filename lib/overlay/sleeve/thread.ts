@@ -19,7 +19,7 @@ const STUCK_MS = 10_000;
 /** Timeout of the engine's end; after it the thread stays until the process ends. */
 const STOP_MS = 1_000;
 
-export interface EngineListener {
+interface EngineListener {
   received(message: FromEngine): void;
   /** The engine has failed, and with it all its connections. */
   failed(reason: string): void;

@@ -42,7 +42,7 @@ export function coloursOf(element: Element): Colours {
 const DASHES: Partial<Record<Tone, readonly number[]>> = { sleeve: [9, 6], waiting: [2, 6], bad: [4, 5] };
 
 /** Width of a connection in px: a step for each tenfold of its traffic from 1 kB/s on. */
-export function widthOf({ connection }: Standing): number {
+function widthOf({ connection }: Standing): number {
   const { receivedBytesPerS = 0, sentBytesPerS = 0 } = connection ?? {};
   return 2 + Math.min(10, 1.6 * Math.log10(1 + (receivedBytesPerS + sentBytesPerS) / 1_000));
 }

@@ -13,7 +13,7 @@ export interface Share {
 }
 
 /** "10.32.0.0" as a number. */
-export const addressNumber = (address: string) =>
+const addressNumber = (address: string) =>
   address.split(".").reduce((number, octet) => number * 256 + Number(octet), 0);
 
 /** Return the parts of the address range in order. */
