@@ -157,6 +157,7 @@ test("a router that was stopped for longer than others wait for it is back, and 
 
 test("while the VXLAN link cannot be put back, sleeve carries the frames, and nothing is shown as fastdp", async () => {
   const pods = await mesh("nov", 2);
+  await recovered(pods, "fastdp");
   const [a, b] = [hosts.host(1), hosts.host(2)];
   const ip = (...args: string[]) => a.must(["ip", ...args]);
   const { pid } = a;
