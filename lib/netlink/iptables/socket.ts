@@ -1,19 +1,11 @@
 // Tables of iptables-legacy, read and replaced whole by socket options (linux/netfilter_ipv4/ip_tables.h).
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
+import { viewOf } from "../../bytes/view.ts";
 import { AF_INET, openSocket, SOCK_RAW } from "../../sys/socket.ts";
 import { syscall } from "../../sys/syscall.ts";
 import { textOf } from "../../sys/textfile.ts";
-import {
-  decodeTable,
-  encodeTable,
-  INFO,
-  type LegacyTable,
-  NAME,
-  putText,
-  REPLACE_HEADER,
-  view,
-} from "./table.ts";
+import { decodeTable, encodeTable, INFO, type LegacyTable, NAME, putText, REPLACE_HEADER } from "./table.ts";
 
 const IPPROTO_RAW = 255;
 const SOL_IP = 0;
@@ -37,10 +29,10 @@ export function readLegacyTable(name: string): LegacyTable {
   const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
   try {
     getOption(socket, `table ${name}`, GET_INFO, info);
-    const size = view(info).getUint32(80, true);
+    const size = viewOf(info).getUint32(80, true);
     const answer = new Uint8Array(ENTRIES_HEADER + size);
     putText(answer, 0, name);
-    view(answer).setUint32(NAME, size, true);
+    viewOf(answer).setUint32(NAME, size, true);
     getOption(socket, `entries of table ${name}`, GET_ENTRIES, answer);
     return decodeTable(info, answer.subarray(ENTRIES_HEADER));
   } finally {
@@ -58,8 +50,8 @@ export function replaceLegacyTable(table: LegacyTable): void {
     const message = new Uint8Array(REPLACE_HEADER + entries.length);
     message.set(header);
     message.set(entries, REPLACE_HEADER);
-    view(message).setUint32(84, table.entries, true);
-    view(message).setBigUint64(88, BigInt(ptr(counters)), true);
+    viewOf(message).setUint32(84, table.entries, true);
+    viewOf(message).setBigUint64(88, BigInt(ptr(counters)), true);
     syscall(
       `replace table ${table.name} of iptables`,
       "setsockopt",

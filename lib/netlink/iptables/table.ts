@@ -1,6 +1,7 @@
 // Tables of iptables-legacy in the kernel's format (linux/netfilter_ipv4/ip_tables.h, linux/netfilter/x_tables.h): the rules of
 // each hook and its policy, then user-defined chains; a jump has the offset of its chain.
 import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
+import { viewOf } from "../../bytes/view.ts";
 
 export const NAME = 32;
 /** Bytes of struct ipt_getinfo. */
@@ -105,7 +106,7 @@ export function legacyRule(match: IptablesMatch, jump?: string): LegacyRule {
     bytes.set(ipv4Octets(subnetOf(match.destination).address), ENTRY.destination);
     bytes.set(ipv4Octets(prefix === 0 ? 0 : (0xffffffff << (32 - prefix)) >>> 0), ENTRY.mask);
   }
-  view(bytes).setInt32(ENTRY.length + TARGET.verdict, ACCEPT, true);
+  viewOf(bytes).setInt32(ENTRY.length + TARGET.verdict, ACCEPT, true);
   return { bytes, jump };
 }
 
@@ -139,7 +140,7 @@ function hasTarget(bytes: Uint8Array): boolean {
 /** Decode a table; `info` is struct ipt_getinfo. Throws IptablesError. */
 export function decodeTable(info: Uint8Array, blob: Uint8Array): LegacyTable {
   if (info.length < INFO) throw new IptablesError(`information about a table of ${info.length} bytes`);
-  const data = view(info);
+  const data = viewOf(info);
   const valid = data.getUint32(NAME, true);
   const starts = new Map<number, { hook: number; end: number }>();
   for (let hook = 0; hook < HOOKS; hook++) {
@@ -203,7 +204,7 @@ export function encodeTable({ name, hooks, chains }: LegacyTable): {
     length += bytes.length;
   };
   const header = new Uint8Array(REPLACE_HEADER);
-  const data = view(header);
+  const data = viewOf(header);
   putText(header, 0, name);
   for (const { hook, rules, policy } of hooks) {
     data.setUint32(NAME, data.getUint32(NAME, true) | (1 << hook), true);
@@ -218,20 +219,19 @@ export function encodeTable({ name, hooks, chains }: LegacyTable): {
     starts.set(chain.name, length);
     for (const { bytes, jump } of chain.rules) put(bytes, jump);
     const back = entry("", TARGET.standard);
-    view(back).setInt32(ENTRY.length + TARGET.verdict, RETURN, true);
+    viewOf(back).setInt32(ENTRY.length + TARGET.verdict, RETURN, true);
     put(back);
   }
   put(errorEntry(ERROR));
   for (const { bytes, jump } of parts) {
     const start = jump === undefined ? undefined : starts.get(jump);
-    if (start !== undefined) view(bytes).setInt32(targetAt(bytes) + TARGET.verdict, start, true);
+    if (start !== undefined) viewOf(bytes).setInt32(targetAt(bytes) + TARGET.verdict, start, true);
   }
   data.setUint32(NAME + 4, parts.length, true);
   data.setUint32(NAME + 8, length, true);
   return { header, entries: new Uint8Array(Buffer.concat(parts.map(({ bytes }) => bytes))) };
 }
 
-export const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 const targetAt = (bytes: Uint8Array) => uint16(bytes, ENTRY.target);
 // Without a DataView for each of thousands of entries.
 const int32 = (bytes: Uint8Array, at: number) => uint16(bytes, at) | (uint16(bytes, at + 2) << 16);
@@ -251,7 +251,7 @@ function verdictOf(bytes: Uint8Array): number | undefined {
 /** Return an entry that matches all packets, with an empty target of that length. */
 function entry(target: string, length: number): Uint8Array {
   const bytes = new Uint8Array(ENTRY.length + length);
-  const data = view(bytes);
+  const data = viewOf(bytes);
   data.setUint16(ENTRY.target, ENTRY.length, true);
   data.setUint16(ENTRY.next, bytes.length, true);
   data.setUint16(ENTRY.length, length, true);
