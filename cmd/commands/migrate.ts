@@ -12,6 +12,7 @@ import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/migratio
 import { runningPid } from "../../lib/router/instance.ts";
 import { askStarted, launchedText } from "../../lib/router/launched.ts";
 import { parseOptions } from "../../lib/router/options.ts";
+import { askLocally } from "../../lib/sys/localhttp.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import type { Command } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
@@ -24,7 +25,7 @@ import { peersForm } from "./peers.ts";
 
 /** Control API of the original. */
 const ORIGINAL_API = "127.0.0.1:6784";
-const ANSWER_MS = 5_000;
+const QUESTION = { limit: 64 << 20, timeoutMs: 5_000, headers: { accept: "application/json" } };
 
 /** Timeout until our router carries traffic. */
 const TIMEOUT_MS = 180_000;
@@ -56,10 +57,8 @@ const OriginalReport = v.object({
 /** Return the addresses of hosts that the original's router is connected to; none if it does not answer. */
 async function neighboursOf(port: string): Promise<string[]> {
   try {
-    const headers = { accept: "application/json" };
-    const signal = AbortSignal.timeout(ANSWER_MS);
-    const response = await fetch(`http://${ORIGINAL_API}/report`, { headers, signal });
-    const { Router } = v.parse(OriginalReport, await response.json());
+    const { body } = await askLocally(`http://${ORIGINAL_API}/report`, QUESTION);
+    const { Router } = v.parse(OriginalReport, JSON.parse(body));
     // Inbound peers listen on the common port.
     return (Router.Connections ?? []).map(({ Address, Outbound }) =>
       Outbound ? Address : Address.replace(/:\d+$/, `:${port}`),

@@ -21,6 +21,7 @@ import { attachedContainers } from "../../lib/host/containers.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { printableLines } from "../../lib/log/printable.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { askLocally } from "../../lib/sys/localhttp.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { VERSION } from "../../lib/version.ts";
 import { answer, JSON_OPTION, remark } from "../answer.ts";
@@ -32,7 +33,7 @@ import { show, warn, write } from "../output/output.ts";
 import { runtimeSockets } from "./target.ts";
 
 const NPC_STATUS = "http://127.0.0.1:6781/status";
-const NPC_TIMEOUT_MS = 1_000;
+const NPC_QUESTION = { limit: 1 << 20, timeoutMs: 1_000 };
 
 const PARTS = ["targets", "connections", "peers", "dns", "ipam"];
 
@@ -113,8 +114,8 @@ async function showPart(part: string): Promise<void> {
 /** Return the status of weave-npc; "" if none runs here. */
 async function policyStatus(): Promise<string> {
   try {
-    const response = await fetch(NPC_STATUS, { signal: AbortSignal.timeout(NPC_TIMEOUT_MS) });
-    return response.ok ? `${await response.text()}\n` : "";
+    const { status, body } = await askLocally(NPC_STATUS, NPC_QUESTION);
+    return status === 200 ? `${body}\n` : "";
   } catch {
     return "";
   }

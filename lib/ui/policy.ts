@@ -3,10 +3,11 @@ import * as v from "valibot";
 import { text } from "../api/responses.ts";
 import type { Clock } from "../clock/clock.ts";
 import { PolicyView } from "../npc/policyview.ts";
+import { askLocally } from "../sys/localhttp.ts";
 
 /** Where weave-npc answers by default. */
 const NPC = "http://127.0.0.1:6781";
-const TIMEOUT_MS = 3_000;
+const QUESTION = { limit: 16 << 20, timeoutMs: 3_000 };
 /** One that does not answer is asked again after this. */
 const AGAIN_MS = 5_000;
 
@@ -35,18 +36,17 @@ export class PolicyWatch {
 }
 
 async function ask(): Promise<PolicyView> {
-  const response = await fetch(`${NPC}/view`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
-  return v.parse(PolicyView, await response.json());
+  const { body } = await askLocally(`${NPC}/view`, QUESTION);
+  return v.parse(PolicyView, JSON.parse(body));
 }
 
 /** Pass a question on ("from", "to", "protocol", "port"), and its answer back. */
 export async function explained(query: URLSearchParams): Promise<Response> {
   try {
-    const response = await fetch(`${NPC}/explain?${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
-    const body = await response.text();
+    const { status, body } = await askLocally(`${NPC}/explain?${query}`, QUESTION);
     // A question about what is not there is no fault of the page's, which its browser would complain about.
-    if (response.status === 400) return Response.json({ error: body.trim() });
-    return new Response(body, { status: response.status, headers: { "content-type": "application/json" } });
+    if (status === 400) return Response.json({ error: body.trim() });
+    return new Response(body, { status, headers: { "content-type": "application/json" } });
   } catch {
     return text("weave-npc of this host does not answer\n", 503);
   }
