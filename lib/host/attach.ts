@@ -86,8 +86,10 @@ export function attach(attachment: Attachment): Attached {
     if (existing && !attachment.extend) {
       throw new AlreadyAttachedError(`${netnsPath(netns)} has an interface ${ifName} already`);
     }
-    const outer = existing ? undefined : makeVeth(host, attachment, netnsFd, attachment.mtu || bridge.mtu);
+    const name = existing ? undefined : addVeth(host, attachment, netnsFd, attachment.mtu || bridge.mtu);
     try {
+      const outer = name === undefined ? undefined : linkByName(host, name);
+      if (name !== undefined && !outer) throw new Error(`link ${name} disappeared`);
       const inner = existing ?? linkByName(inside, ifName);
       if (!inner) throw new Error(`interface ${ifName} disappeared from ${netnsPath(netns)}`);
       const fresh = configure(inside, inner, attachment);
@@ -101,7 +103,7 @@ export function attach(attachment: Attachment): Attached {
         mtu: inner.mtu,
       };
     } catch (error) {
-      if (outer) linkDelete(host, outer.name);
+      if (name !== undefined) linkDelete(host, name);
       throw error;
     }
   });
@@ -118,24 +120,24 @@ function guardPort(guard: PortGuard, outer: Link | undefined, inner: Link, attac
   } else if (inner.peerIndex !== undefined) guard.addAddresses(inner.peerIndex, addresses);
 }
 
-function makeVeth(host: NetlinkSocket, attachment: Attachment, netnsFd: number, mtu: number): Link {
+/** Makes the link; returns the name of the host's end. */
+function addVeth(host: NetlinkSocket, attachment: Attachment, netnsFd: number, mtu: number): string {
   const { containerId, ifName, ends } = attachment;
   const add = (name: string) => {
     const peer = { ...ends?.inner, name: ifName, mtu, netnsFd };
     const { index, address } = ends?.outer ?? {};
     linkAdd(host, { index, ...(address && { address }), kind: "veth", name, mtu, up: true, peer });
   };
-  let name = ends?.outer.name ?? vethName(containerId);
+  const name = ends?.outer.name ?? vethName(containerId);
   try {
     add(name);
+    return name;
   } catch (error) {
     if (!isErrno(error, EEXIST) || ends) throw error;
-    name = alternativeVethName(attachment);
-    add(name);
+    const alternative = alternativeVethName(attachment);
+    add(alternative);
+    return alternative;
   }
-  const link = linkByName(host, name);
-  if (!link) throw new Error(`link ${name} disappeared`);
-  return link;
 }
 
 /**

@@ -1,5 +1,5 @@
 // The lower floors against the real kernel.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { closeSync, openSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +10,7 @@ import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
 import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bpf/program.ts";
 import { tcxPrograms } from "../../lib/bpf/tcx.ts";
 import { AlreadyAttachedError, attach, detach, inspect } from "../../lib/host/attach.ts";
+import { attachedAddresses } from "../../lib/host/containers.ts";
 import { findProgram, hasTcx, hook, unhookOther } from "../../lib/host/ports/hook.ts";
 import { makeBridge } from "../../lib/host/reconcile/bridge.ts";
 import { BusyError, WorkThread } from "../../lib/host/workthread.ts";
@@ -17,6 +18,7 @@ import { addressAdd, addressList } from "../../lib/netlink/address.ts";
 import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../lib/netlink/iptables/socket.ts";
 import { linkDelete } from "../../lib/netlink/link/delete.ts";
 import { linkAdd, linkByName, linkList, linkSet } from "../../lib/netlink/link.ts";
+import { NetlinkError } from "../../lib/netlink/message.ts";
 import { RouteMonitor } from "../../lib/netlink/monitor.ts";
 import { NUD_PERMANENT, neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
 import { tableReplace } from "../../lib/netlink/nftables/replace.ts";
@@ -34,6 +36,7 @@ import {
 import { NETLINK_XFRM } from "../../lib/netlink/xfrm/message.ts";
 import { policyDelete, policyList, policySet } from "../../lib/netlink/xfrm/policy.ts";
 import { stateAdd, stateDelete, stateList } from "../../lib/netlink/xfrm/state.ts";
+import { ENOBUFS } from "../../lib/sys/errno.ts";
 import { inNetns, isOwnNetns, NetnsError, OWN_NETNS } from "../../lib/sys/netns.ts";
 import { AF_INET, openSocket, SOCK_DGRAM, sendDatagram, sockaddrIn } from "../../lib/sys/socket.ts";
 import { eventually, Hosts, must } from "../support/hosts.ts";
@@ -441,6 +444,69 @@ describe("attach", () => {
     expect(() => attachHere(change)).toThrow();
     expect(ports()).toEqual([]);
     expect(inspect(pod, "eth0")).toBeUndefined();
+  });
+
+  test("rolls back, whichever request the kernel refuses", () => {
+    const { request } = NetlinkSocket.prototype;
+    let left = 0;
+    const refused: string[] = [];
+    const refusing = spyOn(NetlinkSocket.prototype, "request").mockImplementation(function (
+      this: NetlinkSocket,
+      asked,
+    ) {
+      if (--left === 0) {
+        refused.push(asked.operation);
+        throw new NetlinkError(asked.operation, ENOBUFS);
+      }
+      return request.call(this, asked);
+    });
+    try {
+      for (let n = 1; ; n++) {
+        left = n;
+        const before = refused.length;
+        try {
+          attachHere({ multicastRoute: true, hairpin: true });
+        } catch {}
+        if (refused.length === before) break;
+        left = 0;
+        expect([refused.at(-1), ports(), inspect(pod, "eth0")]).toEqual([refused.at(-1), [], undefined]);
+      }
+    } finally {
+      refusing.mockRestore();
+    }
+    expect(refused).toEqual(
+      expect.arrayContaining(["link add vethweplabcdef0", "bridge port set vethweplabcdef0"]),
+    );
+    expect(inNetns(host, () => detach([{ netns: pod, ifName: "eth0" }]))).toEqual([true]);
+  });
+
+  test("an address is not known to be free while an older container's link may have it", () => {
+    const link = (alias?: string) => ({ netns: undefined, ifName: "eth0", alias });
+    const gone = (alias?: string) => inNetns(host, () => detach([link(alias)]));
+    expect([gone("net/abc/eth0"), gone()]).toEqual([[true], [false]]);
+    // Versions without aliases.
+    linkAdd(nl, { kind: "veth", name: "vethweplold", peer: { name: "peerold" } });
+    expect(gone("net/abc/eth0")).toEqual([false]);
+    linkDelete(nl, "vethweplold");
+  });
+
+  test("a container that nobody can look into is not gone", async () => {
+    const hidden = await hosts.pod("hidden");
+    const bridge = linkByName(nl, "weave")?.index ?? 0;
+    const held = openSync(hidden, "r");
+    attachHere({ netns: hidden });
+    const sighting = () => inNetns(host, () => attachedAddresses(nl));
+    expect(sighting()).toMatchObject({ addresses: [parseCidr("10.32.0.9/12")], complete: true });
+    await must(["umount", "-l", hidden]);
+    expect(sighting()).toEqual({ addresses: [], complete: false });
+    expect(ports().map(({ master }) => master)).toEqual([bridge]);
+    closeSync(held);
+    await eventually(
+      "its link goes with it",
+      async () => ports(),
+      (left) => left.length === 0,
+    );
+    expect(sighting()).toEqual({ addresses: [], complete: true });
   });
 
   test("refuses the host's own namespace", () => {

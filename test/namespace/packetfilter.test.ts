@@ -1,6 +1,7 @@
 // What others do to our part of the packet filter, by the tools that they do it with, is seen for what it is, and put back to
 // the last byte.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { closeSync, openSync } from "node:fs";
 import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import type { Exposed } from "../../lib/host/expose.ts";
 import { FirewallResource, removeFirewall } from "../../lib/host/firewall.ts";
@@ -12,7 +13,10 @@ import { commit } from "../../lib/netlink/nftables/message.ts";
 import { addTable, deleteTable, NFT_TABLE_F_OWNER } from "../../lib/netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
+import { syscall } from "../../lib/sys/syscall.ts";
 import { type Host, Hosts } from "../support/hosts.ts";
+
+const LOCK_EX = 2;
 
 let hosts: Hosts;
 let host: Host;
@@ -166,6 +170,24 @@ describe.each(["iptables-nft", "iptables-legacy"])("forwarding by %s", (iptables
     await sh(`${iptables} -D FORWARD -j ${target}`);
     expect(reconcile(forwarding)).toEqual([expect.stringContaining("drops nothing any more")]);
     expect(reconcile(forwarding)).toEqual([]);
+  });
+
+  // Programs of nftables have transactions, and no lock.
+  const locked = iptables === "iptables-legacy" ? test : () => {};
+  locked("is not changed while another iptables changes it", async () => {
+    await sh(`${iptables} -P FORWARD DROP`);
+    const before = await ruleset();
+    const other = openSync("/run/xtables.lock", "r");
+    try {
+      syscall("lock", "flock", other, LOCK_EX);
+      expect(() => reconcile(forwarding)).toThrow("cannot lock /run/xtables.lock");
+    } finally {
+      closeSync(other);
+    }
+    expect(await ruleset()).toBe(before);
+    expect(reconcile(forwarding)).toEqual([expect.stringContaining("was missing")]);
+    await sh(`${iptables} -P FORWARD ACCEPT`);
+    reconcile(forwarding);
   });
 
   const save = `${iptables}-save -t filter`;

@@ -4,7 +4,13 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { ipOctets } from "../../lib/address/ip.ts";
 import { parseMac } from "../../lib/address/mac.ts";
+import { programMapIds } from "../../lib/bpf/program.ts";
 import { FLOOD_RATE } from "../../lib/host/ports/program.ts";
+import { linkList } from "../../lib/netlink/link.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { bpfFilterList } from "../../lib/netlink/trafficcontrol.ts";
+import { adoptMaps, type DatapathMaps } from "../../lib/overlay/datapath/maps.ts";
+import { monotonicNow } from "../../lib/sys/clocks.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import {
   AF_PACKET,
@@ -85,6 +91,16 @@ async function words(pod: Pod, ally: Pod): Promise<string[]> {
     (all) => all.includes(MARKER),
   );
   return found.filter((word) => word !== MARKER);
+}
+
+/** The maps of the overlay's programs. */
+function overlayMaps(): DatapathMaps {
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  const vxlan = linkList(nl).find(({ name }) => name.startsWith("vxlan-"))?.index ?? 0;
+  const program = bpfFilterList(nl, vxlan, "ingress").find(({ ours }) => ours);
+  const maps = program && adoptMaps(programMapIds(program.id));
+  if (!maps) throw new Error("no programs of the overlay");
+  return maps;
 }
 
 /** A UDP packet from one pod to another; as somebody else, where that is said. */
@@ -376,8 +392,13 @@ describe("what a container sends as", () => {
       );
     const storm = await dropped();
     expect(storm).toBeGreaterThan(0);
-    for (let i = 0; i < count; i++) send(a, udp(a, b, "<known>"));
+    const elsewhere = "02:00:00:00:00:78";
+    const maps = inNetns(`/run/netns/${host.netns}`, overlayMaps);
+    maps.macs.set(elsewhere, { peer: 7, seen: monotonicNow() });
+    for (const to of [b.mac, elsewhere])
+      for (let i = 0; i < count; i++) send(a, udp(a, b, "<known>", { to }));
     expect(await dropped()).toBe(storm);
+    for (const map of Object.values(maps)) map.close();
   }, 60_000);
 
   test("a container that bridges two of its links hurts nobody", async () => {

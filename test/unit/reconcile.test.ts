@@ -98,6 +98,29 @@ describe("notifications", () => {
     expect(made).toEqual(["bridge", "port"]);
   });
 
+  test("that come of its own attempts do not hasten it: attempts get rarer all the same", () => {
+    const attempts: number[] = [];
+    const refused = wants("link a", ["links"]);
+    keep({
+      ...refused,
+      reconcile(accepts) {
+        try {
+          return refused.reconcile(accepts);
+        } catch (error) {
+          attempts.push(clock.now());
+          reconciler.notified("links");
+          throw error;
+        }
+      },
+    });
+    refusals.set("link a", "no room");
+    undo("link a");
+    for (let second = 0; second < 600; second++) clock.advance(1_000);
+    const pauses = attempts.slice(1).map((at, i) => at - (attempts[i] ?? 0));
+    expect(attempts.length).toBeLessThan(40);
+    expect(pauses.slice(-5).every((pause) => pause >= 15_000)).toBe(true);
+  });
+
   test("while nothing is wrong, a look is all that comes of them", () => {
     keep(wants("link a", ["links"]));
     reconciler.notified("links", "a");
