@@ -13,6 +13,7 @@ import { EVENT_BOUNDS, EventLog, EventSchema } from "../../lib/ui/events.ts";
 import type { Event, Facts } from "../../lib/ui/facts.ts";
 import { difference, type JsonObject, merge, type Patch } from "../../lib/ui/mergepatch.ts";
 import { placePeers } from "../../lib/ui/page/maplayout.ts";
+import { parseMessage } from "../../lib/ui/page/message.ts";
 import { standings } from "../../lib/ui/page/standing.ts";
 import { Stream } from "../../lib/ui/stream.ts";
 
@@ -284,4 +285,16 @@ test("weave-npc remembers the latest blocked connections, by the fields of their
   const all = latest.all();
   expect(Object.keys(all).length).toBe(200);
   expect(all["300"]).toMatchObject({ at: 300, cut: false, destinationPod: "a/b", isolatedBy: ["a/deny"] });
+});
+
+test("no text that the page shows reverses the direction of others", () => {
+  const facts = {
+    peers: { ["__proto__"]: { nickname: "a\u202eb\u001b" } },
+    lines: ["a\nb"],
+    count: 1,
+  };
+  const parsed = parseMessage(JSON.stringify(facts));
+  expect(JSON.stringify(parsed)).toBe(
+    String.raw`{"peers":{"__proto__":{"nickname":"a\\u202eb\\x1b"}},"lines":["a\nb"],"count":1}`,
+  );
 });

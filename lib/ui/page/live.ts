@@ -1,6 +1,7 @@
 // The state that the router streams: whole at first, then by differences; and whether the router is still there.
 import type { Event, Facts } from "../facts.ts";
 import { merge, type Patch } from "../mergepatch.ts";
+import { parseMessage } from "./message.ts";
 
 /** The router beats every 5 s; one that is not heard for longer hangs, or is cut off. */
 const SILENCE_MS = 12_000;
@@ -33,7 +34,7 @@ export function follow(url: string, changed: (state: State) => void): void {
     const on = <T>(event: string, take: (data: T) => Partial<State>) =>
       source.addEventListener(event, ({ data }) => {
         heardAt = Date.now();
-        const next = take(JSON.parse(data));
+        const next = take(parseMessage(data));
         if (Object.keys(next).length > 0 || state.lostAt !== undefined) set({ ...next, lostAt: undefined });
       });
     on<number>("beat", (now) => {
