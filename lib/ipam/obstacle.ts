@@ -17,7 +17,7 @@ export type ObstacleCause = (typeof OBSTACLE_CAUSES)[number];
 export type AddressObstacle = Trouble<ObstacleCause>;
 
 const REMEDIES: Record<ObstacleCause, string> = {
-  leaving: "'weave launch' joins the network again",
+  leaving: "'weave stop' and then 'weave launch' join the network again",
   "out of range": "ask for a subnet within --ipalloc-range: 'weave status ipam' shows it",
   undivided: "launch and connect the other peers, or 'weave forget' those that are gone",
   unreachable: "reconnect them, or 'weave rmpeer NAME' takes over from those that are gone for good",
