@@ -29,7 +29,8 @@ export function findBridge(nl: NetlinkSocket, address: string | undefined): Link
 export function requireBridge(nl: NetlinkSocket, name = BRIDGE): Link {
   const bridge = linkByName(nl, name);
   if (!bridge) throw new Error(`bridge "${name}" not present; did you launch weave?`);
-  if (bridge.kind !== "bridge") throw new Error(`link "${name}" is in the way: not a bridge`);
+  if (bridge.kind !== "bridge")
+    throw new Error(`link "${name}" is in the way: not a bridge; remove or rename it`);
   return bridge;
 }
 

@@ -11,7 +11,7 @@ import type { Reconciler } from "../host/reconcile/reconciler.ts";
 import { keeper } from "../host/reconcile/resource.ts";
 import { Sysctls } from "../host/reconcile/sysctls.ts";
 import { ReconcilerWatch } from "../host/reconcile/watch.ts";
-import { linkSysctls, silentSysctls } from "../host/sysctl.ts";
+import { linkSysctls } from "../host/sysctl.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
 import { linkList } from "../netlink/link.ts";
@@ -44,14 +44,14 @@ export interface HostSettings {
 export function keepHost(
   reconciler: Reconciler,
   exposure: Exposure,
-  { route, filter, address, mtu, port, controlPort }: HostSettings,
+  { route, filter, address, mtu, controlPort }: HostSettings,
   exposed: () => void,
   log: Log,
 ): ForwardingResource {
   const existed = findBridge(route, address) !== undefined;
   const bridge = reconciler.keep(keeper(new BridgeResource(route, { address, mtu })));
   exposed();
-  const links = [...linkSysctls(BRIDGE), ...[vxlanName(port + 1), tapName(port)].flatMap(silentSysctls)];
+  const links = linkSysctls(BRIDGE);
   const forward = ["net/ipv4/ip_forward", `net/ipv4/conf/${BRIDGE}/forwarding`].map((each) => {
     return { name: each, value: "1" };
   });

@@ -18,13 +18,22 @@ type Server = Bun.Server<undefined>;
 export async function serveAll(target: Api, options: RouterOptions, scope: Scope): Promise<TcpServers> {
   const socket = controlSocket();
   makeOwnFolder(dirname(socket));
-  rmSync(socket, { force: true });
+  removeStale(socket);
   const unix = servePrivately(() => serveUnix(socket, target));
   scope.defer("the control socket", () => {
     close(unix);
     rmSync(socket, { force: true });
   });
   return scope.use("the control API", startTcpServers(await tcpServers(target, options), target.log));
+}
+
+/** Remove the socket that a killed router has left. */
+function removeStale(socket: string): void {
+  try {
+    rmSync(socket, { force: true });
+  } catch (error) {
+    throw new Error(`${socket} is in the way: not a socket; remove it`, { cause: error });
+  }
 }
 
 /** Answer probes before there is a router: it is alive, and not ready because of `why`. */

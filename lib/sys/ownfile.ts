@@ -1,5 +1,5 @@
 // Open private files and folders safely: refuse symbolic links, FIFOs and devices in their place.
-import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, lstatSync, mkdirSync, openSync } from "node:fs";
 import { reasonOf } from "./reason.ts";
 
 /** The path of a private file or folder is occupied or unsafe. */
@@ -28,9 +28,15 @@ export function openOwnFile(path: string, flags: number, mode: number): number {
   return fd;
 }
 
-/** Create a folder with mode 755; throws InTheWayError if it is a symbolic link or writable by others. */
+/** Create a folder with mode 755; throws InTheWayError if that fails, or if it is not a folder, or writable by others. */
 export function makeOwnFolder(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o755 });
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o755 });
+  } catch (error) {
+    if (!existsSync(path)) {
+      throw new InTheWayError(`cannot make the folder ${path}: ${reasonOf(error, path)}`, { cause: error });
+    }
+  }
   const stat = lstatSync(path);
   if (!stat.isDirectory()) throw new InTheWayError(`${path} is not a folder; remove it`);
   if (stat.uid !== process.geteuid?.() || (stat.mode & 0o022) !== 0) {

@@ -28,6 +28,7 @@ const state = async () => [
   await host.must(["ip", "-br", "link"]),
   await host.must(["nft", "list", "ruleset"]),
   await host.must(["ip", "-4", "addr"]),
+  await host.must(["sh", "-c", "grep . /proc/sys/net/ipv6/conf/*/disable_ipv6"]),
   existsSync(join(host.folder, "run/weave.sock")),
 ];
 
@@ -76,6 +77,27 @@ const cases: readonly [string, () => Promise<() => Promise<unknown>>, string[], 
     [],
     1,
     "link vxlan-6784 is in the way: not an external VXLAN link on UDP port 6784",
+  ],
+  [
+    "a folder is where the control socket belongs",
+    async () => {
+      mkdirSync(join(host.folder, "run/weave.sock"), { recursive: true });
+      return () => host.must(["rm", "-r", join(host.folder, "run/weave.sock")]);
+    },
+    [],
+    1,
+    "run/weave.sock is in the way: not a socket; remove it",
+  ],
+  [
+    "a file is where the run folder belongs",
+    async () => {
+      const folder = join(host.folder, "run");
+      await host.must(["sh", "-ec", `rm -r ${folder}; touch ${folder}`]);
+      return () => host.must(["rm", folder]);
+    },
+    [],
+    1,
+    "/run is not a folder; remove it",
   ],
   [
     "the name of a peer cannot be one",

@@ -397,7 +397,7 @@ test("what others write into the maps is written over", () => {
 
 test("another VXLAN link on our UDP port is not taken for ours", async () => {
   await sh("ip link del vxlan-7784; ip link add vx9 up type vxlan external dstport 7784");
-  expect(() => reconcile()).toThrow("no VXLAN link on UDP port 7784");
+  expect(() => reconcile()).toThrow("no VXLAN link on UDP port 7784: link vx9 has it");
   expect(await sh("ip -br link show vx9")).toContain("vx9");
   await sh("ip link del vx9");
   expect(reconcile()).toContain("link vxlan-7784 was missing");

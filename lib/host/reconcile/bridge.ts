@@ -43,7 +43,8 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
       this.#index === undefined
         ? findBridge(this.nl, this.settings.address)
         : findLink(this.nl, BRIDGE, this.#index);
-    if (link && link.kind !== "bridge") throw new Error(`link "${BRIDGE}" is in the way: not a bridge`);
+    if (link && link.kind !== "bridge")
+      throw new Error(`link "${BRIDGE}" is in the way: not a bridge; remove or rename it`);
     this.#index = link?.index;
     return link;
   }

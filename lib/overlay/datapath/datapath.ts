@@ -3,6 +3,8 @@ import type { IPv4 } from "../../address/ipv4.ts";
 import { liftMemoryLimit } from "../../bpf/bpf.ts";
 import { programMapIds } from "../../bpf/program.ts";
 import { type Keeper, keeper } from "../../host/reconcile/resource.ts";
+import { Sysctls } from "../../host/reconcile/sysctls.ts";
+import { silentSysctls } from "../../host/sysctl.ts";
 import { linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
@@ -80,6 +82,15 @@ export class Datapath {
       keep(keeper(this.#vxlan));
       this.#vxlan.started();
       keep(keeper(this.#tap));
+      // Not before: a link of that name that is in the way is somebody else's.
+      const ours = () => [...(isPort() ? [] : [this.#vxlan.link]), this.#tap.link];
+      keep(
+        keeper(
+          new Sysctls("overlay link settings", ["links", "netconf", "silent"], () =>
+            ours().flatMap(silentSysctls),
+          ),
+        ),
+      );
       keep(keeper(this.#hooks));
       keep(keeper(this.#contents));
     } catch (error) {

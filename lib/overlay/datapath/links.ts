@@ -19,7 +19,7 @@ import { vxlanStopLearning } from "../../netlink/link/vxlan.ts";
 import { type Link, linkAdd, linkByIndex, linkByName, linkList } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { openTap } from "../../netlink/tap.ts";
-import { EADDRINUSE, EBUSY, isErrno } from "../../sys/errno.ts";
+import { EADDRINUSE, EBUSY, EEXIST, isErrno } from "../../sys/errno.ts";
 import { listenTrouble } from "../../sys/listening.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { syscall } from "../../sys/syscall.ts";
@@ -165,13 +165,14 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
 
   #whyNot(error: unknown): OverlayTrouble {
     const what = `no VXLAN link on UDP port ${this.port}`;
-    if (!isErrno(error, EADDRINUSE)) {
-      const reason = `${what}: ${reasonOf(error)}; does the kernel have CONFIG_VXLAN?`;
-      return overlayTrouble("no VXLAN", reason, this.port);
-    }
     const other = linkList(this.nl).find(
       ({ name, vxlan }) => vxlan?.port === this.port && name !== this.link,
     );
+    // EEXIST: the other link is an external one, too.
+    if (!isErrno(error, EADDRINUSE) && !(other && isErrno(error, EEXIST))) {
+      const reason = `${what}: ${reasonOf(error)}; does the kernel have CONFIG_VXLAN?`;
+      return overlayTrouble("no VXLAN", reason, this.port);
+    }
     const { reason, remedy } = other
       ? { reason: `link ${other.name} has it`, remedy: "remove that, or choose another with --port" }
       : listenTrouble(error, { protocol: "udp", hostname: "", port: this.port, option: "--port" });
