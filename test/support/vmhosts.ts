@@ -31,11 +31,21 @@ on() {
   n=$1; shift
   WEAVE_RUN_DIR=/run/h$n WEAVE_STATE_DIR=/var/lib/h$n $IP netns exec h$n "$@"
 }
+# cni N COMMAND: calls the plugin for the namespace pN on host N
+cni() {
+  echo '{"cniVersion":"1.0.0","name":"weave","type":"weave-net"}' |
+    CNI_COMMAND=$2 CNI_CONTAINERID=p$1 CNI_NETNS=/run/netns/p$1 CNI_IFNAME=eth0 CNI_PATH=/usr/bin on $1 weave-net
+}
+# added N: one attempt to attach; as a runtime does, it is undone where it fails
+added() {
+  cni $1 ADD > /tmp/cni$1 && return 0
+  cni $1 DEL
+  return 1
+}
 # pod N: attaches a namespace to the network of host N; its address is in /tmp/podN
 pod() {
   $IP netns add p$1
-  echo '{"cniVersion":"1.0.0","name":"weave","type":"weave-net"}' |
-    CNI_COMMAND=ADD CNI_CONTAINERID=p$1 CNI_NETNS=/run/netns/p$1 CNI_IFNAME=eth0 CNI_PATH=/usr/bin on $1 weave-net > /tmp/cni$1
+  until_ 60 added $1 || cat /tmp/cni$1
   sed -n 's/.*"address": *"\\([0-9.]*\\)\\/.*/\\1/p' /tmp/cni$1 | tr -d '\\n' > /tmp/pod$1
 }
 # ready N...: wait for the routers of these hosts, longer than launch does; under emulation they may take a minute
