@@ -1,5 +1,6 @@
 // The DNS server's sockets, on loopback: what a listener that could not be opened leaves, and clients that come and go.
 import { afterEach, expect, test } from "bun:test";
+import { connect } from "node:net";
 import packet from "dns-packet";
 import { Forwarder } from "../../lib/dns/forwarder.ts";
 import { DnsServer } from "../../lib/dns/server.ts";
@@ -91,4 +92,64 @@ test("a listener is closed once it is not wanted any more, also while it is bein
   server.unlisten(address);
   expect(server.addresses).toEqual([]);
   await server.listen(address);
+});
+
+test("one address has 32 connections over TCP at a time; another is answered all the same", async () => {
+  const port = freePort();
+  await dnsServer().listen(`127.0.0.1:${port}`);
+  const opened = Array.from({ length: 40 }, () => connectFrom("127.0.0.1", port));
+  const closed = () => opened.filter(({ socket }) => socket.closed).length;
+  await Promise.all(opened.map(({ ready }) => ready));
+  const askedBySome = opened.map((each) => each.ask());
+  const answers = await Promise.all(askedBySome);
+  expect([answers.filter((answer) => answer).length, closed()]).toEqual([32, 8]);
+  const other = connectFrom("127.0.0.2", port);
+  await other.ready;
+  expect(await other.ask()).toBe(true);
+  for (const { socket } of [...opened, other]) socket.destroy();
+});
+
+/** A connection from an address: `ready` once it is there or refused, `ask` resolves with whether it was answered. */
+function connectFrom(localAddress: string, port: number) {
+  const socket = connect({ host: "127.0.0.1", port, localAddress });
+  socket.on("error", () => {});
+  const event = (...names: string[]) =>
+    new Promise<string>((resolve) => {
+      for (const name of names) socket.once(name, () => resolve(name));
+    });
+  const ready = event("connect", "close");
+  const answered = event("data", "close");
+  const ask = async () => {
+    if (!socket.destroyed) socket.write(Buffer.concat([Buffer.from([0, query.length]), query]));
+    return (await answered) === "data";
+  };
+  return { socket, ready, ask };
+}
+
+test("a client that asks on and on for names of others is answered each time", async () => {
+  const upstream = await Bun.udpSocket({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket, bytes, port, from) {
+        const reply = new Uint8Array(bytes);
+        reply[2] = 0x80;
+        socket.send(reply, port, from);
+      },
+    },
+  });
+  try {
+    const forwarder = new Forwarder(() => ["127.0.0.1"], 5_000, upstream.port);
+    for (let i = 0; i < 250; i++) {
+      const asked = packet.encode({
+        id: i,
+        type: "query",
+        questions: [{ name: `n${i}.example`, type: "A" }],
+      });
+      const reply = await forwarder.ask(new Uint8Array(asked), "udp", "10.32.0.1");
+      expect([i, reply?.length]).toEqual([i, asked.length]);
+    }
+  } finally {
+    upstream.close();
+  }
 });

@@ -114,3 +114,24 @@ test("a server that never answers is given up", async () => {
   const failed: unknown = await client.get("/api/v1/nodes/n").catch((error: unknown) => error);
   expect((failed as KubeError).status).toBe(0);
 }, 10_000);
+
+test("an event that comes in pieces is read as it was sent, wherever it was cut", async () => {
+  const event = {
+    type: "ADDED",
+    object: { metadata: { name: "a", resourceVersion: "2", annotations: { owner: "Zoë, 東京, 🦊" } } },
+  };
+  const bytes = new TextEncoder().encode(`${JSON.stringify(event)}\n`);
+  const client = clientOf(() => {
+    async function* pieces() {
+      for (const byte of bytes) {
+        yield Uint8Array.of(byte);
+        // What is sent at once may arrive at once.
+        if (byte > 127) await Bun.sleep(5);
+      }
+    }
+    return new Response(pieces() as unknown as ReadableStream);
+  });
+  const events: unknown[] = [];
+  for await (const each of client.watch("/x", "1", 5, new AbortController().signal)) events.push(each);
+  expect(events).toMatchObject([event]);
+});

@@ -97,3 +97,13 @@ test("a change that cannot be saved is noted until one can", () => {
   expect([store.notes(), rows.get("bad"), rows.get("good")]).toEqual([[], undefined, "1"]);
   store.close();
 });
+
+test.each([3, 4, 100])("a file of format %d, of a later version, is refused and left as it is", (format) => {
+  Store.open(path).close();
+  const later = new Database(path);
+  later.run(`PRAGMA user_version = ${format}`);
+  later.close();
+  const before = readFileSync(path);
+  expect(codeOf(() => Store.open(path))).toBe("newer");
+  expect(readFileSync(path).equals(before)).toBe(true);
+});
