@@ -4,6 +4,9 @@ import * as v from "valibot";
 /** Addresses in one request. */
 const MAX_ADDRESSES = 64;
 
+/** Commands of CNI 1.1 (https://www.cni.dev/docs/spec/#parameters). */
+export const CNI_COMMANDS = ["ADD", "DEL", "CHECK", "VERSION", "STATUS", "GC"] as const;
+
 export const CniCall = v.object({
   variables: v.record(v.pipe(v.string(), v.startsWith("CNI_")), v.string()),
   input: v.string(),

@@ -1,9 +1,6 @@
 // How long calls of the CNI plugin take in the router, by command and outcome.
 import { Histogram, type HistogramCounts } from "../clock/histogram.ts";
-import type { CniCall, CniOutcome } from "./bodies.ts";
-
-/** Commands of CNI 1.1; whatever else is asked for is counted together. */
-const COMMANDS = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"];
+import { CNI_COMMANDS, type CniCall, type CniOutcome } from "./bodies.ts";
 
 /** In the report. */
 export interface CniReport {
@@ -24,9 +21,10 @@ export class CniTimes {
     run: () => Promise<CniOutcome | undefined>,
   ): Promise<CniOutcome | undefined> {
     const started = this.now();
-    const given = variables["CNI_COMMAND"] ?? "";
+    // What is no command is counted together.
+    const command = CNI_COMMANDS.find((known) => known === variables["CNI_COMMAND"]) ?? "other";
     const count = (outcome: CniReport["Outcome"]) =>
-      this.#add(COMMANDS.includes(given) ? given : "other", outcome, (this.now() - started) / 1_000);
+      this.#add(command, outcome, (this.now() - started) / 1_000);
     try {
       const outcome = await run();
       // What the plugin runs by itself is not known here.

@@ -1,4 +1,5 @@
 // Sequences that traffic control programs are composed of. By convention r6 holds the context, a struct __sk_buff.
+import { ETHERNET_HEADER } from "../address/mac.ts";
 import {
   type Assembler,
   FP,
@@ -14,8 +15,6 @@ import {
   type Register,
 } from "./assembler.ts";
 import { SKB } from "./skbuff.ts";
-
-export const ETHERNET_HEADER = 14;
 
 /** `register` = address of a place on the stack. */
 export function stackAddress(asm: Assembler, register: Register, offset: number): void {

@@ -1,9 +1,9 @@
 // Parameters of a call, in the environment: https://www.cni.dev/docs/spec/#parameters
+import { CNI_COMMANDS } from "../api/bodies.ts";
 import { LINK_NAME_MAX } from "../netlink/link/message.ts";
 import { CniError, CODE } from "./error.ts";
 
-const COMMANDS = ["ADD", "DEL", "CHECK", "VERSION", "STATUS", "GC"] as const;
-type Command = (typeof COMMANDS)[number];
+type Command = (typeof CNI_COMMANDS)[number];
 
 export interface Environment {
   readonly command: Command;
@@ -24,12 +24,12 @@ function invalid(variable: string, problem: string): CniError {
 
 /** Read and check the environment; throws CniError. */
 export function readEnvironment(variables: Variables): Environment {
-  const command = COMMANDS.find((known) => known === variables["CNI_COMMAND"]);
+  const command = CNI_COMMANDS.find((known) => known === variables["CNI_COMMAND"]);
   if (!command) {
     const given = variables["CNI_COMMAND"];
     throw invalid(
       "CNI_COMMAND",
-      given ? `"${given}" is not one of ${COMMANDS.join(", ")}` : "required, but not set",
+      given ? `"${given}" is not one of ${CNI_COMMANDS.join(", ")}` : "required, but not set",
     );
   }
   const forContainer = command === "ADD" || command === "DEL" || command === "CHECK";

@@ -1,6 +1,6 @@
 // Packets that rules of nftables log (linux/netfilter/nfnetlink_log.h), read by the process itself: no ulogd.
 import { closeSync } from "node:fs";
-import { formatMac } from "../address/mac.ts";
+import { ETHERNET_HEADER, formatMac } from "../address/mac.ts";
 import type { Watch } from "../sys/readable.ts";
 import { sendDatagram } from "../sys/socket.ts";
 import { AttributeEncoder, type Attributes, decodeAttributes } from "./attributes.ts";
@@ -34,8 +34,6 @@ const NFULA_VLAN = 20;
 const NFULA_L2HDR = 21;
 /** enum nfulnl_vlan_attr */
 const NFULA_VLAN_PROTO = 1;
-
-const ETHERNET_HEADER = 14;
 
 /** A packet that a rule logged. */
 export interface LoggedPacket {

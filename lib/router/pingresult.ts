@@ -1,6 +1,6 @@
 // Result of a run of probes as text: loss, round-trip time, MTU, the direction at fault, and the remedy. Pure.
+import { ETHERNET_HEADER } from "../address/mac.ts";
 import type { Pings, Shape } from "../api/shapes.ts";
-import { ETHERNET_HEADER } from "../overlay/probe/frame.ts";
 import type { Arrived } from "../overlay/probe/probes.ts";
 import type { RunResult } from "../overlay/probe/run.ts";
 import { refusal } from "../overlay/refusal.ts";

@@ -2,6 +2,7 @@
 // packets by its number; and the classification of captured frames. IPv4 only, as all addresses of the network.
 import { internetChecksum } from "../address/checksum.ts";
 import { type IPv4, ipv4FromOctets, ipv4Octets } from "../address/ipv4.ts";
+import { ETHERNET_HEADER } from "../address/mac.ts";
 import { viewOf } from "../bytes/view.ts";
 
 export const PROTOCOLS = ["icmp", "tcp", "udp"] as const;
@@ -25,7 +26,6 @@ export interface Probe {
 export const SIGNS = ["probe", "answer", "refused", "too-large", "arp"] as const;
 export type Sign = (typeof SIGNS)[number];
 
-const ETHERNET_HEADER = 14;
 const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806 } as const;
 const ICMP = { reply: 0, unreachable: 3, fragmentationNeeded: 4, request: 8 } as const;
 const TCP = { flags: 13, syn: 0x02, rst: 0x04, ack: 0x10 } as const;

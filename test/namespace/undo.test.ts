@@ -25,12 +25,7 @@ function byObject(undoings: readonly Undoing[]): Undoing[][] {
 test(
   `${COUNT} kernel objects that others remove or change are put back`,
   async () => {
-    const random = randomOf("undo");
-    const pick = <T>(list: readonly T[]): T => {
-      const found = list[random.below(list.length)];
-      if (found === undefined) throw new Error("nothing to pick");
-      return found;
-    };
+    const { pick } = randomOf("undo");
     const objects = byObject(bed.undoings).map((undoings) => ({ undoings, times: [] as number[] }));
     for (let i = 1; i <= COUNT; i++) {
       const rested = () =>

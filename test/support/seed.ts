@@ -15,13 +15,25 @@ process.env["SEED"] = String(SEED);
 export interface TestRandom extends Random {
   /** An integer of 0 … bound-1. */
   below(bound: number): number;
+  /** One of a list that is not empty. */
+  pick<T>(list: readonly T[]): T;
   bytes(length: number): Uint8Array;
 }
 
 /** Chance of one test, by its name: the same whatever other tests run. */
 export function randomOf(name: string): TestRandom {
   const random = seededRandom(BigInt(SEED) ^ (BigInt(Bun.hash(name)) << 32n));
-  return { ...random, below: (bound) => below(random, bound), bytes: (length) => bytes(random, length) };
+  return {
+    ...random,
+    below: (bound) => below(random, bound),
+    pick: (list) => pick(random, list),
+    bytes: (length) => bytes(random, length),
+  };
+}
+
+function pick<T>(random: Random, list: readonly T[]): T {
+  if (list.length === 0) throw new Error("nothing to pick from");
+  return list[below(random, list.length)] as T;
 }
 
 /** Many bytes, quickly (xorshift32, Marsaglia 2003). */

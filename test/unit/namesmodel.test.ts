@@ -23,20 +23,14 @@ const NAMES = [
 const ALL_NAMES = [...NAMES, "weave.local.", "local.", "y.weave.local."];
 const ADDRESSES = [1, 2, 3];
 
-const pick = <T>(random: TestRandom, list: readonly T[]): T => {
-  const found = list[random.below(list.length)];
-  if (found === undefined) throw new Error("nothing to pick from");
-  return found;
-};
-
 const randomEntry = (random: TestRandom): Entry => ({
-  hostname: pick(random, NAMES),
-  origin: pick(random, PEERS),
+  hostname: random.pick(NAMES),
+  origin: random.pick(PEERS),
   // Those of one container take the room of two.
-  containerId: pick(random, ["c1", "c".repeat(300)]),
-  address: pick(random, ADDRESSES),
+  containerId: random.pick(["c1", "c".repeat(300)]),
+  address: random.pick(ADDRESSES),
   version: random.below(4),
-  tombstone: pick(random, [0, 0, 5, 9]),
+  tombstone: random.pick([0, 0, 5, 9]),
 });
 
 /** What is found in these entries, counted from nothing. */
@@ -92,7 +86,7 @@ test("entries: what is found by name, address, parent and peer, after every chan
           model.set(entryKey(entry), entry);
           break;
         case 1: {
-          const unwanted = pick(random, [
+          const unwanted = random.pick([
             ({ tombstone }: Entry) => tombstone > 5,
             ({ tombstone }: Entry) => tombstone > 0,
             ({ origin }: Entry) => origin === entry.origin,
@@ -213,7 +207,7 @@ test("nameservers: each knows the names of those it is connected with, and no ot
           break;
         case 3:
           deliver();
-          clock.advance(pick(random, [1_000, 31 * 60_000, 65 * 60_000]));
+          clock.advance(random.pick([1_000, 31 * 60_000, 65 * 60_000]));
           break;
         case 4:
         case 5: {
@@ -229,7 +223,7 @@ test("nameservers: each knows the names of those it is connected with, and no ot
         }
         default: {
           disk.full = fails;
-          const selection = pick(random, [{ hostname }, { containerId }, { address }, { hostname, address }]);
+          const selection = random.pick([{ hostname }, { containerId }, { address }, { hostname, address }]);
           const doomed = [...own(i).values()].filter(
             (entry) =>
               ("hostname" in selection ? entry.hostname.toLowerCase() === hostname.toLowerCase() : true) &&

@@ -1,16 +1,11 @@
 // Probes without a network: the frame, one run of them, and what is made of its result.
 import { describe, expect, test } from "bun:test";
+import { ETHERNET_HEADER } from "../../lib/address/mac.ts";
 import type { Pings, Shape } from "../../lib/api/shapes.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { hasPingProblem, pingText } from "../../lib/doctor/pingtext.ts";
 import { parsePeerName } from "../../lib/mesh/name.ts";
-import {
-  decodeProbe,
-  ETHERNET_HEADER,
-  encodeProbe,
-  MIN_PROBE,
-  type ProbeFrame,
-} from "../../lib/overlay/probe/frame.ts";
+import { decodeProbe, encodeProbe, MIN_PROBE, type ProbeFrame } from "../../lib/overlay/probe/frame.ts";
 import { ProbeRun, type RunResult } from "../../lib/overlay/probe/run.ts";
 import { wayOf } from "../../lib/router/pingresult.ts";
 

@@ -156,7 +156,7 @@ function matches({ matchLabels = {}, matchExpressions = [] }: Selector, labels: 
 }
 
 function generator(random: TestRandom) {
-  const pick = <T>(list: readonly T[]): T => list[random.below(list.length)] as T;
+  const { pick } = random;
   const some = <T>(make: () => T): T[] => Array.from({ length: 1 + random.below(2) }, make);
   const chance = (one: number) => random.below(one) === 0;
   const labels = (): Labels => ({

@@ -1,8 +1,9 @@
 // Source checks for a bound port: it may send untagged IPv4, IPv6 and ARP from its own Ethernet and IP addresses, and resolve no
 // others' addresses (ARP: RFC 826, 5227; neighbour discovery: RFC 4861, 6980). From the unspecified address it may send DHCP,
 // duplicate address detection and membership reports.
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
-import { ETHERNET_HEADER, loadBytes, lookup } from "../../bpf/emit.ts";
+import { loadBytes, lookup } from "../../bpf/emit.ts";
 import { SKB } from "../../bpf/skbuff.ts";
 import { BINDING, BINDING_HEAD_BITS, CLASS, PORT, type PortMaps } from "./maps.ts";
 import { STACK } from "./stack.ts";

@@ -47,6 +47,9 @@ const SETTINGS = {
 
 type Setting = keyof typeof SETTINGS;
 
+/** Read for each port of each list of links. */
+const ENTRIES = Object.entries(SETTINGS);
+
 /** Settings of a port of a bridge; as the kernel has them, those that it knows. */
 export type BridgePort = { readonly [S in Setting]?: Value<(typeof SETTINGS)[S][1]> } & {
   /** It forwards no frames although its link has a carrier; the kernel itself does that to those without one. */
@@ -55,7 +58,7 @@ export type BridgePort = { readonly [S in Setting]?: Value<(typeof SETTINGS)[S][
 
 /** A port as the kernel makes it. */
 export const NEW_PORT: BridgePort = {
-  ...Object.fromEntries(Object.entries(SETTINGS).map(([name, [, , initial]]) => [name, initial])),
+  ...Object.fromEntries(ENTRIES.map(([name, [, , initial]]) => [name, initial])),
   blocked: false,
 };
 
@@ -88,7 +91,7 @@ export function bridgePortSet(nl: NetlinkSocket, what: string, index: number, po
 export function decodeBridgePort(data: Attributes | undefined, carrier: boolean): BridgePort | undefined {
   if (!data) return undefined;
   const settings: Record<string, boolean | number> = {};
-  for (const [name, [type, size]] of Object.entries(SETTINGS)) {
+  for (const [name, [type, size]] of ENTRIES) {
     const attribute = data.get(type);
     if (attribute) settings[name] = size === "flag" ? attribute.u8 !== 0 : attribute[size];
   }

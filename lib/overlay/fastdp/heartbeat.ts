@@ -2,7 +2,7 @@
 // with DF and without checksum, like the frames of pods.
 import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
-import { ETHERNET_HEADER } from "../../bpf/emit.ts";
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import {
   AF_INET,
   openSocket,

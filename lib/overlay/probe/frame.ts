@@ -14,7 +14,6 @@ export const ETHERTYPE_PROBE = 0x88b5;
 export const MIN_PROBE = 60;
 /** The largest value of `size`. */
 export const MAX_PROBE = 0xffff;
-export const ETHERNET_HEADER = 14;
 
 const VERSION = 1;
 const KINDS = ["probe", "echo"] as const;

@@ -1,8 +1,9 @@
 // A run of probes to a peer by one way, as a pure state machine: short ones for loss and round-trip time, then, where any
 // was answered, a search for the MTU.
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { PathMtu } from "../sleeve/pathmtu.ts";
-import { ETHERNET_HEADER, MIN_PROBE } from "./frame.ts";
+import { MIN_PROBE } from "./frame.ts";
 
 /** Interval of short probes. */
 const INTERVAL_MS = 20;

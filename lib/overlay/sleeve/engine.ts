@@ -1,12 +1,13 @@
 // The sleeve engine: frames from the TAP link go out in datagrams, frames from datagrams go to the TAP link or on to the
 // next peer. It forwards by tables of the router, works in one arena, and makes no system calls.
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { BROADCAST } from "../peerid.ts";
 import { type DatagramBatch, type Send, setBigEndian } from "./batch.ts";
 import { complement, sum } from "./checksum.ts";
 import { COUNTERS, type Counters } from "./counters.ts";
-import { ETHERNET_HEADER, FRAME_HEADER, NAME, SEQUENCE } from "./format.ts";
+import { FRAME_HEADER, NAME, SEQUENCE } from "./format.ts";
 import { Frame } from "./frame.ts";
 import { GroCoalescer, type WriteFrame } from "./gro.ts";
 import { type Link, NONCE, type SpecialFrame } from "./link.ts";

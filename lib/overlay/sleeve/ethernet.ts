@@ -1,7 +1,7 @@
 // Layout of Ethernet frames with IPv4 and TCP (RFC 894, 791, 9293).
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { fold, sum, swap16 } from "./checksum.ts";
-import { ETHERNET_HEADER } from "./format.ts";
 
 export const ETHERTYPE = 12;
 export const ETHERTYPE_IPV4 = 0x0800;

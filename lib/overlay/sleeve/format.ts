@@ -7,6 +7,7 @@
 // destination are names of peers, which need not be ends of this connection. The highest bit of the sequence marks the
 // stream with DF. The sequence is also the last 8 bytes of the nonce, whose first bit is set by the end that connected.
 // All numbers are big-endian.
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import { be16, readBe16 } from "../../bytes/bigendian.ts";
 import { MAC_LENGTH } from "../../crypto/secretbox.ts";
 
@@ -14,7 +15,6 @@ export const NAME = 6;
 export const SEQUENCE = 8;
 /** Bytes in front of each frame: source, destination, length. */
 export const FRAME_HEADER = 2 * NAME + 2;
-export const ETHERNET_HEADER = 14;
 /** Bytes of IPv4 and UDP in front of each datagram. */
 export const UDP_OVERHEAD = 28;
 /** The longest payload of a UDP datagram over IPv4. */

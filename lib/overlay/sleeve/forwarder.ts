@@ -1,6 +1,7 @@
 // One connection's part of sleeve, as a pure state machine (weave: router/sleeve.go): fast heartbeats until the peer
 // acknowledges them, slow ones after that; the peer's address, learned from its heartbeats; fragments and MTU of the path
 // (path.ts). The engine forwards the frames.
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Clock } from "../../clock/clock.ts";
 import type { OverlayConnection, OverlayVitals } from "../../mesh/overlay.ts";
 import { Meter } from "../meter.ts";
@@ -10,7 +11,6 @@ import {
   CONTROL,
   DISCOVERY_SIZE,
   decodeMtuVerified,
-  ETHERNET_HEADER,
   encodeMtuVerified,
   FRAGMENT_TEST_SIZE,
   HEARTBEAT_SIZE,

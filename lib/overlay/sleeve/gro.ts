@@ -1,9 +1,9 @@
 // Generic receive offload for frames to the TAP link: consecutive segments of a TCP flow become one super-frame, as the
 // kernel does for frames from a wire, which spares the host most of its work per frame.
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { complement, fold, sum } from "./checksum.ts";
 import { IP, IP_DF, IP_HEADER, pseudoHeaderSum, TCP, TCP_ACK, TCP_PSH, tcpPayload } from "./ethernet.ts";
-import { ETHERNET_HEADER } from "./format.ts";
 import { GSO_NONE, GSO_TCP4, NEEDS_CHECKSUM, VIRTIO, VIRTIO_HEADER } from "./virtio.ts";
 
 export const IOVEC = 16;

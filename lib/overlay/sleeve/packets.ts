@@ -1,5 +1,6 @@
 // IPv4 packets that are too big for a link: cut into fragments (RFC 791), or answered by 'fragmentation needed' where
 // they must not be cut (RFC 792, 1191).
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { complement, sum } from "./checksum.ts";
 import {
@@ -12,7 +13,6 @@ import {
   IP_OFFSET,
   PROTOCOL_ICMP,
 } from "./ethernet.ts";
-import { ETHERNET_HEADER } from "./format.ts";
 
 const MAC = 6;
 const ICMP_HEADER = 8;

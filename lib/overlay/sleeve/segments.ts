@@ -1,8 +1,8 @@
 // Segmentation of TCP super-frames, which the kernel leaves to the TAP link (TSO).
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { complement, fold, sum, swap16 } from "./checksum.ts";
 import { IP, pseudoHeaderSum, TCP, TCP_CWR, TCP_FIN, TCP_PSH, tcpPayload } from "./ethernet.ts";
-import { ETHERNET_HEADER } from "./format.ts";
 
 /** Segment one frame at a time: `start`, then `next` and `write` for each segment. */
 export class Segmenter {

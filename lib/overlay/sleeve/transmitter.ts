@@ -1,4 +1,5 @@
 // Transmission of frames by a link: segmented or fragmented where the link carries less, and packed into datagrams.
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { ETHERTYPE_PROBE } from "../probe/frame.ts";
@@ -6,7 +7,7 @@ import { networkIdentifier } from "../vxlan.ts";
 import { DatagramBatch, type Send } from "./batch.ts";
 import { COUNTERS, type Counters } from "./counters.ts";
 import { ETHERTYPE, IP, IP_DF, ipv4HeaderLength } from "./ethernet.ts";
-import { ETHERNET_HEADER, NAME } from "./format.ts";
+import { NAME } from "./format.ts";
 import type { Frame } from "./frame.ts";
 import type { Link, Stream } from "./link.ts";
 import { Fragmenter } from "./packets.ts";

@@ -1,10 +1,10 @@
 // The program for frames that arrive by VXLAN.
 //
 //   heartbeat: note it; for another peer: relay it; for us: learn the source's peer and deliver the frame
+import { ETHERNET_HEADER } from "../../../address/mac.ts";
 import { Assembler, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9 } from "../../../bpf/assembler.ts";
 import {
   copyMac,
-  ETHERNET_HEADER,
   loadBytes,
   loadFrame,
   lookup,
