@@ -19,7 +19,7 @@ import { isolating } from "./compiler.ts";
 import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
 import { EventWriter } from "./events.ts";
-import { type End, EndError, type Explanation, endOf, explain } from "./explain.ts";
+import { type Explanation, existingEnd, explain } from "./explain.ts";
 import { FRAME, frameLine, protocolName } from "./frames.ts";
 import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
 import { identify, keyOf, type Model } from "./model.ts";
@@ -179,8 +179,8 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
       pods: isolated(),
     }),
     explain(from, to, protocol, port) {
-      const ends = [placed(enforcer.model, from), placed(enforcer.model, to)] as const;
-      return explain(enforcer.model, ...ends, protocol, port, config.legacy);
+      const { model } = enforcer;
+      return explain(model, existingEnd(model, from), existingEnd(model, to), protocol, port, config.legacy);
     },
     stop() {
       for (const reflector of reflectors) reflector.stop();
@@ -193,14 +193,6 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
       nf.close();
     },
   };
-}
-
-/** An end of the model in force, which is not to be changed for a pod without an address. Throws EndError. */
-function placed(model: Model, name: string): End {
-  const pod = model.pods.get(name);
-  if (pod && !pod.hostNetwork && pod.addresses.length === 0)
-    throw new EndError(`pod ${name} has no address yet`);
-  return endOf(model, name);
 }
 
 function statusText(node: string, { inSync, model }: Enforcer, unreadable: readonly string[]): string {

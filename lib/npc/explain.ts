@@ -49,21 +49,30 @@ function placeholder(model: Model, key: string): Ip {
 }
 
 /**
- * The end that "namespace/pod" or an address stands for; throws EndError. A pod that has no address yet is given one in
+ * Return the end that "namespace/pod" or an address stands for; throws EndError. A pod that has no address yet is given one in
  * the model.
  */
 export function endOf(model: Model, name: string): End {
+  const pod = model.pods.get(name);
+  if (pod && lacksAddress(pod)) {
+    const placed = { ...pod, addresses: [placeholder(model, name)] };
+    model.apply([{ type: "set", object: { kind: "Pod", object: placed } }]);
+  }
+  return existingEnd(model, name);
+}
+
+const lacksAddress = ({ ended, hostNetwork, addresses }: Pod) =>
+  !ended && !hostNetwork && addresses.length === 0;
+
+/** The same for an end that packets can be sent to; the model stays as it is. */
+export function existingEnd(model: Model, name: string): End {
   const pod = model.pods.get(name);
   if (pod?.ended) throw new EndError(`pod ${name} has ended`);
   if (pod?.hostNetwork) {
     if (pod.nodeAddresses.length === 0) throw new EndError(`the node of pod ${name} has no known address`);
     return { name, pod, addresses: pod.nodeAddresses };
   }
-  if (pod && pod.addresses.length === 0) {
-    const placed = { ...pod, addresses: [placeholder(model, name)] };
-    model.apply([{ type: "set", object: { kind: "Pod", object: placed } }]);
-    return { name, pod: placed, addresses: placed.addresses };
-  }
+  if (pod && lacksAddress(pod)) throw new EndError(`pod ${name} has no address yet`);
   if (pod) {
     const addresses = model.addressesOf(pod);
     if (addresses.length === 0) throw new EndError(`the address of pod ${name} now belongs to another pod`);
