@@ -1,6 +1,7 @@
 // All names of the network: by name and by address. Deleted ones are remembered, but found by neither.
 import type { IPv4 } from "../address/ipv4.ts";
 import type { Work } from "../clock/slices.ts";
+import { Tally } from "../clock/tally.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { compareEntries, type Entry, type EntryId, entryKey, newer } from "./entry.ts";
 
@@ -18,13 +19,12 @@ export class Entries {
   readonly #byName = new Map<string, Set<string>>();
   readonly #byAddress = new Map<IPv4, Set<string>>();
   /** How many entries lie below a name; of the names with the fewest labels. */
-  readonly #below = new Map<string, number>();
-  readonly #perOrigin = new Map<PeerName, number>();
-  #room = 0;
+  readonly #below = new Tally<string>();
+  readonly #roomOf = new Tally<PeerName>();
 
   /** How much room all entries take. */
   get room(): number {
-    return this.#room;
+    return this.#roomOf.total;
   }
 
   get size(): number {
@@ -41,12 +41,12 @@ export class Entries {
 
   /** The peers that entries come from. */
   origins(): PeerName[] {
-    return [...this.#perOrigin.keys()];
+    return [...this.#roomOf.keys()];
   }
 
   /** How much room the entries of a peer take, deleted ones included: 1 for each of common length. */
   countOf(origin: PeerName): number {
-    return this.#perOrigin.get(origin) ?? 0;
+    return this.#roomOf.of(origin);
   }
 
   /** Puts an entry in the place of an older state of it. */
@@ -54,7 +54,7 @@ export class Entries {
     const key = entryKey(entry);
     const known = this.#byKey.get(key);
     if (known?.tombstone === 0) this.#unindex(key, known);
-    if (!known) this.#account(entry.origin, roomOf(key));
+    if (!known) this.#roomOf.add(entry.origin, roomOf(key));
     this.#byKey.set(key, entry);
     if (entry.tombstone === 0) this.#index(key, entry);
   }
@@ -79,7 +79,7 @@ export class Entries {
       if (!unwanted(entry)) continue;
       this.#byKey.delete(key);
       if (entry.tombstone === 0) this.#unindex(key, entry);
-      this.#account(entry.origin, -roomOf(key));
+      this.#roomOf.add(entry.origin, -roomOf(key));
     }
   }
 
@@ -95,7 +95,7 @@ export class Entries {
 
   /** True where a living name lies below this fully qualified one. */
   isParent(hostname: string): boolean {
-    return this.#below.has(hostname.toLowerCase());
+    return this.#below.of(hostname.toLowerCase()) > 0;
   }
 
   /** The living entries behind these keys, as many as a question may cost. */
@@ -113,25 +113,14 @@ export class Entries {
     const name = hostname.toLowerCase();
     index(this.#byName, name, key);
     index(this.#byAddress, address, key);
-    for (const parent of parentsOf(name)) this.#below.set(parent, (this.#below.get(parent) ?? 0) + 1);
+    for (const parent of parentsOf(name)) this.#below.add(parent, 1);
   }
 
   #unindex(key: string, { hostname, address }: Entry): void {
     const name = hostname.toLowerCase();
     unindex(this.#byName, name, key);
     unindex(this.#byAddress, address, key);
-    for (const parent of parentsOf(name)) {
-      const left = (this.#below.get(parent) ?? 0) - 1;
-      if (left > 0) this.#below.set(parent, left);
-      else this.#below.delete(parent);
-    }
-  }
-
-  #account(origin: PeerName, room: number): void {
-    const left = this.countOf(origin) + room;
-    if (left > 0) this.#perOrigin.set(origin, left);
-    else this.#perOrigin.delete(origin);
-    this.#room += room;
+    for (const parent of parentsOf(name)) this.#below.add(parent, -1);
   }
 }
 

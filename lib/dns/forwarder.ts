@@ -1,6 +1,7 @@
 // Asks other nameservers what we do not know, over the transport that the client has used, so that an answer cut short
 // for UDP is asked for again over TCP by whoever wants all of it. Messages pass unchanged (RFC 5625).
 import { randomInt } from "node:crypto";
+import { Tally } from "../clock/tally.ts";
 import { detached } from "../log/unexpected.ts";
 import { causeOfConnect } from "../sys/connectcause.ts";
 import { exchange, type TransportName } from "./exchange.ts";
@@ -32,7 +33,7 @@ export class LoopError extends Error {
 export class Forwarder {
   /** Answers in flight, by transport and question. */
   readonly #inFlight = new Map<string, Promise<Uint8Array | undefined>>();
-  readonly #perClient = new Map<string, number>();
+  readonly #perClient = new Tally<string>();
   /** When servers last kept us waiting, in ms of the monotonic clock; only those that are still listed. */
   readonly #silentSince = new Map<string, number>();
 
@@ -72,21 +73,18 @@ export class Forwarder {
     let answer = this.#inFlight.get(key);
     if (answer && this.servers().includes(from))
       throw new LoopError(`${from} forwards queries to this server: forwarding loop`);
-    const own = this.#perClient.get(from) ?? 0;
-    if (own >= MAX_PER_CLIENT) return undefined;
+    if (this.#perClient.of(from) >= MAX_PER_CLIENT) return undefined;
     if (!answer) {
       if (this.#inFlight.size >= MAX_IN_FLIGHT) return undefined;
       answer = this.#askAll(query, transport).finally(() => this.#inFlight.delete(key));
       this.#inFlight.set(key, answer);
     }
-    this.#perClient.set(from, own + 1);
+    this.#perClient.add(from, 1);
     try {
       const bytes = await answer;
       return bytes && withId(bytes, messageId(query));
     } finally {
-      const left = (this.#perClient.get(from) ?? 1) - 1;
-      if (left > 0) this.#perClient.set(from, left);
-      else this.#perClient.delete(from);
+      this.#perClient.add(from, -1);
     }
   }
 

@@ -1,5 +1,6 @@
 // DNS over TCP (RFC 7766): many questions on one connection, answered as answers come. Clients are bounded in number; one
 // that asks faster than it is answered, or does not read, is not read from until it has caught up.
+import { Tally } from "../clock/tally.ts";
 import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Frames, frame } from "./frames.ts";
@@ -37,17 +38,14 @@ type Socket = Bun.Socket<Client>;
 
 /** Listens on one address, or on all ("0.0.0.0"); throws where that cannot be. */
 export function listenTcp(hostname: string, port: number, handle: Handler, log: Log): Listener {
-  const perAddress = new Map<string, number>();
-  let clients = 0;
+  const clients = new Tally<string>();
   const server = Bun.listen<Client>({
     hostname,
     port,
     socket: {
       open(socket) {
         const address = socket.remoteAddress;
-        const own = (perAddress.get(address) ?? 0) + 1;
-        perAddress.set(address, own);
-        clients++;
+        const own = clients.add(address, 1);
         const asked: Uint8Array[] = [];
         socket.data = {
           frames: new Frames((bytes) => asked.push(bytes)),
@@ -61,7 +59,7 @@ export function listenTcp(hostname: string, port: number, handle: Handler, log: 
           closed: false,
         };
         socket.timeout(IDLE_S);
-        if (clients > MAX_CLIENTS || own > MAX_PER_ADDRESS) socket.terminate();
+        if (clients.total > MAX_CLIENTS || own > MAX_PER_ADDRESS) socket.terminate();
       },
       data(socket, chunk) {
         socket.timeout(IDLE_S);
@@ -78,10 +76,7 @@ export function listenTcp(hostname: string, port: number, handle: Handler, log: 
       },
       close({ data: client }) {
         client.closed = true;
-        clients--;
-        const left = (perAddress.get(client.address) ?? 1) - 1;
-        if (left > 0) perAddress.set(client.address, left);
-        else perAddress.delete(client.address);
+        clients.add(client.address, -1);
       },
       error: (_socket, error) => log.debug(reasonOf(error)),
     },

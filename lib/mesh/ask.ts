@@ -4,6 +4,7 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
 import type { Random } from "../clock/random.ts";
+import { Tally } from "../clock/tally.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
@@ -73,7 +74,7 @@ export class Ask implements Gossiper {
   readonly #answerers = new Map<string, Answerer>();
   readonly #waiting = new Map<bigint, Waiting>();
   /** Questions in progress, by the neighbour that passed them on: a source can be forged. */
-  readonly #answering = new Map<PeerName, number>();
+  readonly #answering = new Tally<PeerName>();
   readonly #rates = new LatestMap<PeerName, TokenBucket>(MAX_NEIGHBOURS);
   readonly #rate: TokenBucket;
   readonly #warn: LimitedWarning;
@@ -162,7 +163,7 @@ export class Ask implements Gossiper {
       return this.#refuse(source, id, busy);
     }
     const body = parseBody(json);
-    this.#answering.set(neighbour, (this.#answering.get(neighbour) ?? 0) + 1);
+    this.#answering.add(neighbour, 1);
     this.#answer(source, neighbour, id, () => answerer(body, source)).catch((error) =>
       this.#warn("answer", `cannot answer a question: ${reasonOf(error)}`, { peer: source }),
     );
@@ -170,8 +171,8 @@ export class Ask implements Gossiper {
 
   /** Charge a neighbour with a question; returns false where it, or all, have asked too much. */
   #admits(neighbour: PeerName): boolean {
-    const all = [...this.#answering.values()].reduce((sum, count) => sum + count, 0);
-    if (all >= MAX_ANSWERING || (this.#answering.get(neighbour) ?? 0) >= MAX_ANSWERING_BY_ONE) return false;
+    const { total } = this.#answering;
+    if (total >= MAX_ANSWERING || this.#answering.of(neighbour) >= MAX_ANSWERING_BY_ONE) return false;
     const now = this.host.clock.now();
     const rate = this.#rates.get(neighbour) ?? new TokenBucket(BURST, PER_S, now);
     this.#rates.set(neighbour, rate);
@@ -195,9 +196,7 @@ export class Ask implements Gossiper {
       this.#refuse(source, id, error);
     } finally {
       timer?.cancel();
-      const left = (this.#answering.get(neighbour) ?? 1) - 1;
-      if (left > 0) this.#answering.set(neighbour, left);
-      else this.#answering.delete(neighbour);
+      this.#answering.add(neighbour, -1);
     }
   }
 
