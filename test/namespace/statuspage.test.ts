@@ -29,7 +29,11 @@ const names = new Map<Host, string>();
 const nameOf = (host: Host) => names.get(host) ?? "";
 const node = (host: Host) => opened.page.locator(`.node[data-key="${nameOf(host)}"]`);
 const toneOf = (host: Host) => node(host).getAttribute("data-tone");
-const goTo = (view: string) => opened.page.click(`nav a[href="#${view}"]`);
+/** Choose a view, and wait for the frame that shows it. */
+const goTo = async (view: string) => {
+  await opened.page.click(`nav a[href="#${view}"]`);
+  await opened.page.waitForSelector(`#view-${view}:not([hidden])`, { state: "attached" });
+};
 const text = (selector: string) => opened.page.locator(selector).allInnerTexts();
 /** Cells of the rows in sight, by column. */
 const table = async (view: string, name: string) => {

@@ -192,7 +192,11 @@ async function serve(facts: () => Facts, events: readonly Event[] = []) {
   };
 }
 
-const goTo = (page: Page, view: string) => page.click(`nav a[href="#${view}"]`);
+/** Choose a view, and wait for the frame that shows it. */
+const goTo = async (page: Page, view: string) => {
+  await page.click(`nav a[href="#${view}"]`);
+  await page.waitForSelector(`#view-${view}:not([hidden])`, { state: "attached" });
+};
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "weave-page-"));
