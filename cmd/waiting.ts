@@ -16,10 +16,15 @@ export interface Progress {
 
 const QUIET: Progress = { say() {}, end() {} };
 
+/** Whether a line can be replaced: the spinner writes a line a second where TERM or CI say that it cannot. */
+function replacesLines(stream: NodeJS.WriteStream): boolean {
+  return stream.isTTY && process.env["TERM"] !== "dumb" && !("CI" in process.env);
+}
+
 /** Progress on standard error. */
 export function progress({ options }: Pick<Arguments, "options">, stream = process.stderr): Progress {
   if (options["json"]) return QUIET;
-  if (!stream.isTTY) {
+  if (!replacesLines(stream)) {
     let last = "";
     const say = (text: string) => {
       if (text !== last) stream.write(`${printable(text)}\n`);

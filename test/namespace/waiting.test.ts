@@ -16,10 +16,13 @@ afterAll(() => hosts.disposeSync());
 
 const WEAVE = join(DIST, "weave");
 
+/** A person's environment; what CI sets for the tests themselves is told to a command on purpose only. */
+const { CI: _, ...ENVIRONMENT } = process.env as Record<string, string>;
+
 /** A command under way, with what it has said so far; each text is read as it comes. */
-function begin(host: Host, command: readonly string[]) {
+function begin(host: Host, command: readonly string[], env: Record<string, string> = {}) {
   const child = Bun.spawn(host.command(...command), {
-    env: { ...(process.env as Record<string, string>), ...host.env, TERM: "xterm" },
+    env: { ...ENVIRONMENT, ...host.env, TERM: "xterm", ...env },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
@@ -46,6 +49,8 @@ test("prime, expose and attach, until the peers are enough", async () => {
     attach: begin(a, [WEAVE, "attach", "--netns", netns]),
     quiet: begin(a, [WEAVE, "prime", "--json"]),
     terminal: begin(a, ["script", "-qefc", `${WEAVE} prime`, "/dev/null"]),
+    ci: begin(a, ["script", "-qefc", `${WEAVE} prime`, "/dev/null"], { CI: "true" }),
+    dumb: begin(a, ["script", "-qefc", `${WEAVE} prime`, "/dev/null"], { TERM: "dumb" }),
   };
   const reason = `the peers have not divided the range 10.32.0.0/12 yet: 1 of 2 peers known, waiting for ${b.ip}`;
   for (const name of ["prime", "expose", "attach"] as const)
@@ -54,20 +59,28 @@ test("prime, expose and attach, until the peers are enough", async () => {
       () => commands[name].said.err,
       (text) => text.includes("\n"),
     );
-  await eventually(
-    "the line on a terminal",
-    () => commands.terminal.said.out,
-    (text) => text.includes("waiting: the peers"),
-  );
+  for (const name of ["terminal", "ci", "dumb"] as const)
+    await eventually(
+      `the line on a terminal: ${name}`,
+      () => commands[name].said.out,
+      (text) => text.includes("waiting: the peers"),
+    );
   await b.weave("launch", a.ip);
   for (const { ended } of Object.values(commands)) expect(await ended()).toBe(0);
   for (const name of ["prime", "expose", "attach"] as const)
     expect(commands[name].said.err).toStartWith(`waiting: ${reason}`);
   expect(commands.quiet.said).toEqual({ out: expect.stringContaining('"ready": true'), err: "" });
-  const { out } = commands.terminal.said;
+  const waits = (name: keyof typeof commands) =>
+    commands[name].said.out.split("\n").filter((line) => line.includes("waiting:"));
   // In place, and gone at the end: the cursor is moved and shown again, and no line was begun.
-  expect(out).toContain("\u001b[?25h");
-  expect(out.split("\n").filter((line) => line.includes("waiting:"))).toHaveLength(1);
+  expect(commands.terminal.said.out).toContain("\u001b[?25h");
+  expect(waits("terminal")).toHaveLength(1);
+  // A log of CI, and a terminal that replaces nothing: whole lines, none twice.
+  for (const name of ["ci", "dumb"] as const) {
+    expect(commands[name].said.out).not.toContain("\u001b[?");
+    expect(waits(name)[0]).toStartWith(`waiting: ${reason}`);
+    expect(new Set(waits(name)).size).toBe(waits(name).length);
+  }
 });
 
 test("a claim names the peer whose part the address is of", async () => {
