@@ -1,55 +1,66 @@
-// npm run bench -- NAME [--json]: measures ours against a reference, in one run, turn by turn; medians and ratios.
-import { cniBench } from "./cni.ts";
-import { dnsBench } from "./dns.ts";
-import { ipamBench } from "./ipam.ts";
-import { meshBench } from "./mesh.ts";
-import { npcBench } from "./npc.ts";
-import { overlayBench } from "./overlay.ts";
-import type { Row } from "./row.ts";
-import { sleeveBench } from "./sleeve.ts";
+// npm run bench: measures ours against references, each turn by turn with its own; medians and ratios.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { BENCHES } from "./benches.ts";
+import { readResult, saveRows } from "./result.ts";
+import { compareText, markdownTable, tableText, withTable } from "./table.ts";
 
-const BENCHES: Record<string, { about: string; run(): Promise<Row[]> }> = {
-  cni: { about: "CNI ADD and DEL against bridge + host-local of containernetworking-plugins", run: cniBench },
-  dns: { about: "names over UDP against a program that sends the datagrams back", run: dnsBench },
-  ipam: { about: "addresses through the control API, and the first of a fresh cluster", run: ipamBench },
-  mesh: {
-    about: "full meshes of 3, 10 and 30 routers from a cold start, and idle, against figures of the original",
-    run: meshBench,
-  },
-  npc: {
-    about:
-      "network policy: 5,000 policies against 10, none, and iptables with ipset; events to rules, against the goals",
-    run: npcBench,
-  },
-  overlay: {
-    about: "pod to pod over the fast datapath against plain kernel VXLAN + bridge",
-    run: overlayBench,
-  },
-  sleeve: {
-    about: "pod to pod over sleeve against host to host without overlay, and plain kernel VXLAN",
-    run: sleeveBench,
-  },
-};
+const ROOT = join(import.meta.dir, "../..");
+const RESULT = join(ROOT, "bench.json");
+const README = join(ROOT, "README.md");
 
-const args = process.argv.slice(2);
-const json = args.includes("--json");
-const [name, ...rest] = args.filter((arg) => arg !== "--json");
-const bench = BENCHES[name ?? ""];
-if (!name || !bench || rest.length > 0) {
-  console.error("usage: npm run bench -- NAME [--json]");
-  for (const [known, { about }] of Object.entries(BENCHES)) console.error(`  ${known.padEnd(8)} ${about}`);
+const USAGE = `usage: npm run bench [-- NAME...]             measure all, or these; print a table, write bench.json
+       npm run bench -- compare OLD [NEW]     print two results side by side; NEW is bench.json
+       npm run bench -- readme                write the table of bench.json into README.md
+${Object.entries(BENCHES)
+  .map(([name, { about, reference }]) => `  ${name.padEnd(8)} ${about}, against ${reference}`)
+  .join("\n")}`;
+
+function usage(): never {
+  console.error(USAGE);
   process.exit(2);
 }
-if (process.getuid?.() !== 0) {
-  console.error("error: benchmarks make network namespaces: run them as root");
-  process.exit(1);
+
+/** Measure, one after the other; each one's rows are kept, whatever becomes of the next. Returns whether all went well. */
+async function measure(names: readonly string[]): Promise<boolean> {
+  if (process.getuid?.() !== 0) throw new Error("benchmarks make network namespaces; run them as root");
+  let well = true;
+  for (const name of names) {
+    console.error(`# ${name}`);
+    try {
+      const rows = (await BENCHES[name]?.run()) ?? [];
+      saveRows(RESULT, name, rows);
+    } catch (error) {
+      console.error(`error: ${name}:`, error);
+      well = false;
+    }
+  }
+  const { machine, benches } = readResult(RESULT);
+  const own = Object.fromEntries(Object.entries(benches).filter(([name]) => names.includes(name)));
+  console.log(tableText(BENCHES, { machine, benches: own }));
+  return well;
 }
 
-const rows = await bench.run();
-const number = (value: number) => value.toFixed(value < 100 ? 2 : 0);
-for (const { name: row, unit, ours, reference, ratio, runs } of rows) {
-  const line = `${row.padEnd(28)} ours ${number(ours)} ${unit}, reference ${number(reference)} ${unit}, ratio ${ratio.toFixed(2)} (${runs} runs)`;
-  if (json) console.error(line);
-  else console.log(line);
+async function main([command, ...rest]: readonly string[]): Promise<boolean> {
+  if (command === "compare") {
+    const [old, now = RESULT, ...more] = rest;
+    if (old === undefined || more.length > 0) usage();
+    console.log(compareText(BENCHES, readResult(old), readResult(now)));
+    return true;
+  }
+  if (command === "readme" && rest.length === 0) {
+    const table = markdownTable(BENCHES, readResult(RESULT));
+    writeFileSync(README, withTable(readFileSync(README, "utf8"), table));
+    return true;
+  }
+  const names = command === undefined ? Object.keys(BENCHES) : [command, ...rest];
+  if (names.some((name) => !Object.hasOwn(BENCHES, name))) usage();
+  return await measure(names);
 }
-if (json) console.log(JSON.stringify({ bench: name, rows }));
+
+try {
+  if (!(await main(process.argv.slice(2)))) process.exitCode = 1;
+} catch (error) {
+  console.error(`error: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}

@@ -52,7 +52,7 @@ async function firstOfCluster(): Promise<Row> {
       list.push(performance.now() - started);
     }
   }
-  return row("first of a fresh cluster", "ms", ...times);
+  return row("first of a fresh cluster", "ms", ...times, "the next address");
 }
 
 export async function ipamBench(): Promise<Row[]> {

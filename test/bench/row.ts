@@ -9,6 +9,8 @@ export interface Row {
   /** ours / reference */
   readonly ratio: number;
   readonly runs: number;
+  /** What the reference is, where it is not that of the whole benchmark. */
+  readonly against?: string | undefined;
 }
 
 export function median(values: readonly number[]): number {
@@ -18,7 +20,13 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? upper) + upper) / 2;
 }
 
-export function row(name: string, unit: string, ours: readonly number[], reference: readonly number[]): Row {
+export function row(
+  name: string,
+  unit: string,
+  ours: readonly number[],
+  reference: readonly number[],
+  against?: string,
+): Row {
   const [own, other] = [median(ours), median(reference)];
-  return { name, unit, ours: own, reference: other, ratio: own / other, runs: ours.length };
+  return { name, unit, ours: own, reference: other, ratio: own / other, runs: ours.length, against };
 }

@@ -8,6 +8,7 @@ import { median, type Row, row } from "./row.ts";
 const RUNS = 5;
 const SECONDS = 3;
 const MTU = 1376;
+const VXLAN = "plain kernel VXLAN + bridge";
 
 /** CPU time that all of the machine has used so far, in seconds: user, nice, system, interrupts. */
 function cpuSeconds(): number {
@@ -80,12 +81,12 @@ export async function sleeveBench(): Promise<Row[]> {
     const costs = (name: (typeof names)[number]) => bulks[name].map(({ cost }) => cost);
     rows.push(
       row(`sleeve ${kind} tcp`, "Gbit/s", rates("sleeve"), rates("direct")),
-      row(`sleeve ${kind} tcp / vxlan`, "Gbit/s", rates("sleeve"), rates("vxlan")),
+      row(`sleeve ${kind} tcp / vxlan`, "Gbit/s", rates("sleeve"), rates("vxlan"), VXLAN),
       row(`sleeve ${kind} cpu`, "CPU s/Gbit", costs("sleeve"), costs("direct")),
-      row(`sleeve ${kind} cpu / vxlan`, "CPU s/Gbit", costs("sleeve"), costs("vxlan")),
+      row(`sleeve ${kind} cpu / vxlan`, "CPU s/Gbit", costs("sleeve"), costs("vxlan"), VXLAN),
       row(`sleeve ${kind} small`, "kpackets/s", smalls.sleeve, smalls.direct),
       row(`sleeve ${kind} rtt`, "ms", trips.sleeve, trips.direct),
-      row(`sleeve ${kind} rtt / vxlan`, "ms", trips.sleeve, trips.vxlan),
+      row(`sleeve ${kind} rtt / vxlan`, "ms", trips.sleeve, trips.vxlan, VXLAN),
     );
     console.error(
       `# router's resident memory: ${(await memory(a)).toFixed(0)} and ${(await memory(b)).toFixed(0)} MB`,
