@@ -1,0 +1,444 @@
+// Small parts of the mesh at their bounds: at each limit, one below and one above it.
+import { describe, expect, test } from "bun:test";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { atOnce, finish } from "../../lib/clock/slices.ts";
+import { logTo } from "../../lib/log/log.ts";
+import {
+  ClosedError,
+  ConnectionError,
+  ConnectionLimitError,
+  HandshakeError,
+  RefusedError,
+} from "../../lib/mesh/errors.ts";
+import { ConnectionLimit, prunable } from "../../lib/mesh/limit.ts";
+import { LostPeers } from "../../lib/mesh/lostpeers.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { Peer } from "../../lib/mesh/peer.ts";
+import { peersGoneLog } from "../../lib/mesh/peersgonelog.ts";
+import { ratedLog } from "../../lib/mesh/ratedlog.ts";
+import { ReceiveBuffer } from "../../lib/mesh/receivebuffer.ts";
+import { RefusedHandshakes } from "../../lib/mesh/refusedhandshakes.ts";
+import { Refusals } from "../../lib/mesh/refusals.ts";
+import { RouteNotifier } from "../../lib/mesh/routenotifier.ts";
+import { randomNeighbours } from "../../lib/mesh/routes.ts";
+import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
+import { drawShortId, ShortIds } from "../../lib/mesh/shortid.ts";
+import { surrogate } from "../../lib/mesh/surrogate.ts";
+import { connectionCause, connectionTrouble } from "../../lib/mesh/trouble.ts";
+import { vitalsOf } from "../../lib/mesh/vitals.ts";
+import { randomOf } from "../support/seed.ts";
+
+const MINUTE = 60_000;
+const name = (i: number) => nameFromNumber(BigInt(i));
+const peer = (i: number, shortId?: number) =>
+  new Peer({
+    ...Peer.placeholder(name(i)),
+    nickName: `h${i}`,
+    uid: BigInt(i),
+    ...(shortId !== undefined && { shortId, hasShortId: true }),
+  });
+
+function connect(a: Peer, b: Peer): void {
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const)
+    from.connections.set(to.name, { remote: to, address: "", outbound: true, established: true });
+}
+
+describe("the limit of connections", () => {
+  /** Ourself with neighbours 1 … `count`, of which the first `ring` are also connected to each other in a circle. */
+  function hub(count: number, ring = count) {
+    const ourself = peer(9_999);
+    const peers = Array.from({ length: count }, (_, i) => peer(i + 1));
+    for (const each of peers) connect(ourself, each);
+    for (let i = 0; i < ring; i++) {
+      const [a, b] = [peers[i], peers[(i + 1) % ring]];
+      if (a && b && a !== b) connect(a, b);
+    }
+    return ourself;
+  }
+
+  const limited = (ourself: Peer, max: number) => {
+    const closed: [Peer, Error][] = [];
+    const limit = new ConnectionLimit(ourself, max, (other, error) => {
+      closed.push([other, error]);
+      ourself.connections.delete(other.name);
+      other.connections.delete(ourself.name);
+    });
+    return { limit, closed };
+  };
+
+  test.each([
+    [9, 10, 0],
+    [10, 10, 0],
+    [11, 10, 1],
+    [20, 10, 1],
+    [21, 10, 2],
+    [30, 10, 2],
+    [31, 10, 3],
+  ])("sheds a tenth of what is over it, rounded up: of %d at %d, %d", (count, max, expected) => {
+    const { limit, closed } = limited(hub(count), max);
+    limit.shed();
+    expect(closed).toHaveLength(expected);
+    for (const [, error] of closed) expect(error.message).toBe(`Connection limit reached (${max})`);
+  });
+
+  test("sheds nothing that others cannot stand in for", () => {
+    const { limit, closed } = limited(hub(30, 0), 10);
+    limit.shed();
+    expect(closed).toEqual([]);
+  });
+
+  test("turns away whom others reach, and makes room for whom only we reach, up to 4,096", () => {
+    const below = limited(hub(9), 10);
+    below.limit.admit(true);
+    below.limit.admit(false);
+    expect(below.closed).toEqual([]);
+    const at = limited(hub(10), 10);
+    expect(() => at.limit.admit(true)).toThrow(new ConnectionLimitError(10));
+    expect(at.closed).toEqual([]);
+    at.limit.admit(false);
+    expect(at.closed).toHaveLength(1);
+    const needed = limited(hub(10, 0), 10);
+    needed.limit.admit(false);
+    expect(needed.closed).toEqual([]);
+    const full = limited(hub(4_095, 0), 10);
+    full.limit.admit(false);
+    connect(full.limit["ourself"], peer(5_000));
+    expect(() => full.limit.admit(false)).toThrow(new ConnectionLimitError(4_096));
+  });
+
+  test("finds the connection to spare as a search without it does, in any topology", () => {
+    const random = randomOf("spare connections");
+    for (let run = 0; run < 300; run++) {
+      const peers = Array.from({ length: 2 + random.below(7) }, (_, i) => peer(i + 1));
+      const [ourself] = peers;
+      if (!ourself) continue;
+      for (const a of peers) for (const b of peers) if (a !== b && random.below(4) === 0) connect(a, b);
+      const reaches = (without: Peer) => {
+        const seen = new Set([...ourself.connections.values()].map(({ remote }) => remote).filter((p) => p !== without));
+        for (const at of seen)
+          for (const { remote } of at.connections.values()) if (remote !== ourself) seen.add(remote);
+        return seen.has(without);
+      };
+      const spare = [...ourself.connections.values()].map(({ remote }) => remote).filter(reaches);
+      const most = Math.max(...spare.map(({ connections }) => connections.size));
+      expect(prunable(ourself)).toBe(spare.find(({ connections }) => connections.size === most));
+    }
+  });
+});
+
+test("a shared limit: within it nobody gives way, above it the one that holds bytes for longest", () => {
+  const limit = new SharedLimit<string>(100);
+  expect([limit.set("a", 60), limit.set("b", 40), limit.total]).toEqual([undefined, undefined, 100]);
+  expect(limit.set("b", 41)).toBe("a");
+  limit.set("a", 0);
+  expect([limit.total, limit.set("a", 60)]).toEqual([41, "b"]);
+  limit.set("b", 0);
+  expect([limit.total, limit.set("a", 100), limit.set("a", 101)]).toEqual([60, undefined, "a"]);
+});
+
+test("of peers that are gone 50 a minute are named, the others counted", () => {
+  const clock = new SimulatedClock(5_000);
+  const [lines, warnings]: [string[], string[]] = [[], []];
+  const log = logTo((_level, text, fields) => lines.push(`${text} ${fields["peer"]}`));
+  const gone = peersGoneLog(clock, log, (_kind, text) => warnings.push(text));
+  gone([peer(1), peer(2)]);
+  expect(lines).toEqual([
+    `removed an unreachable peer ${name(1)}(h1)`,
+    `removed an unreachable peer ${name(2)}(h2)`,
+  ]);
+  gone(Array.from({ length: 48 }, (_, i) => peer(i)));
+  expect([lines.length, warnings]).toEqual([50, []]);
+  gone([peer(3), peer(4)]);
+  expect([lines.length, warnings]).toEqual([50, ["removed 2 more unreachable peers"]]);
+  clock.advance(MINUTE);
+  gone([peer(5)]);
+  expect(lines).toHaveLength(50);
+  clock.advance(1);
+  gone([peer(6)]);
+  expect(lines.at(-1)).toContain("h6");
+});
+
+test("info lines alone are limited", () => {
+  const clock = new SimulatedClock();
+  const lines: string[] = [];
+  const log = ratedLog(logTo((level, text) => lines.push(`${level} ${text.length}`)), clock);
+  const long = "x".repeat(100_000);
+  for (let i = 0; i < 5; i++) log.info(long);
+  expect(lines.splice(0)).toEqual(Array(3).fill("info 100000"));
+  for (const level of ["debug", "warning", "error"] as const) log[level](long);
+  expect(lines).toEqual(["debug 100000", "warning 100000", "error 100000"]);
+});
+
+test("changes of routes are told together: 10 ms after the first, and 100 ms apart", () => {
+  const clock = new SimulatedClock(1_000);
+  const told: number[] = [];
+  const notifier = new RouteNotifier(clock, () => told.push(clock.now() - 1_000));
+  notifier.schedule();
+  notifier.schedule();
+  clock.advance(9);
+  expect(told).toEqual([]);
+  clock.advance(1);
+  notifier.schedule();
+  clock.advance(50);
+  notifier.schedule();
+  clock.advance(500);
+  expect(told).toEqual([10, 110]);
+  notifier.schedule();
+  clock.advance(10);
+  expect(told).toEqual([10, 110, 570]);
+  notifier.schedule();
+  notifier.stop();
+  clock.advance(1_000);
+  expect(told).toHaveLength(3);
+});
+
+describe("a surrogate of unknown channels", () => {
+  const gossip = (clock: SimulatedClock) => {
+    const relays = surrogate(clock, 1_000);
+    return (channel: string, ...bytes: number[]) =>
+      relays(channel).onGossip(Uint8Array.from(bytes), name(1)) as { encode(): Iterable<Uint8Array> } | undefined;
+  };
+
+  test("passes gossip on once in its memory, by channel and bytes; broadcasts always", () => {
+    const clock = new SimulatedClock();
+    const on = gossip(clock);
+    expect([...(on("a", 1)?.encode() ?? [])]).toEqual([Uint8Array.of(1)]);
+    expect([on("a", 1), on("a", 2) !== undefined, on("b", 1) !== undefined]).toEqual([undefined, true, true]);
+    clock.advance(999);
+    expect(on("a", 1)).toBeUndefined();
+    clock.advance(1);
+    expect(on("a", 1)).toBeDefined();
+    const relay = surrogate(clock, 1_000)("a");
+    for (let i = 0; i < 2; i++) expect(atOnce(finish(relay.onBroadcast(name(1), Uint8Array.of(9))))).toBeDefined();
+    expect(relay.gossip()).toBeUndefined();
+  });
+
+  test("remembers 10,000 digests of all channels together", () => {
+    const on = gossip(new SimulatedClock());
+    for (let i = 0; i < 10_000; i++) on(`c${i % 3}`, i & 255, i >> 8);
+    expect(on("c0", 0, 0)).toBeDefined();
+    expect(on("c1", 7, 0)).toBeUndefined();
+  });
+});
+
+test("vitals: the peer is silent 2.5 s after its heartbeat was due, by whatever path it was heard last", () => {
+  const none = { since: undefined, roundTripMs: undefined };
+  const silent = (controlMs: number, heardMs?: number, beatMs?: number) =>
+    vitalsOf(controlMs, { heardMs, beatMs, framesMs: undefined }, none).silent;
+  expect([vitalsOf(32_500, undefined, none).silent, vitalsOf(32_501, undefined, none).silent]).toEqual([false, true]);
+  expect([silent(90_000, 12_500, 10_000), silent(90_000, 12_501, 10_000)]).toEqual([false, true]);
+  expect([silent(12_501, undefined, 10_000), silent(500, 90_000, 10_000)]).toEqual([true, false]);
+  const traffic = { bytes: 5, perSecond: 1 };
+  expect(
+    vitalsOf(
+      -3,
+      { heardMs: undefined, beatMs: undefined, framesMs: 7, received: traffic, byOverlay: [{ overlay: "x", received: 1, sent: 2 }] },
+      { since: 4, roundTripMs: 9 },
+    ),
+  ).toEqual({
+    ...{ since: 4, heardMs: 0, silent: false, framesMs: 7, roundTripMs: 9, received: traffic, sent: undefined },
+    byOverlay: [{ overlay: "x", received: 1, sent: 2 }],
+  });
+  expect(vitalsOf(1, undefined, none).byOverlay).toEqual([]);
+});
+
+test("the receive buffer gives its memory back once more than 256 KiB are taken", () => {
+  const buffer = new ReceiveBuffer();
+  buffer.push(new Uint8Array(300_000).fill(7));
+  const big = buffer.waiting.buffer.byteLength;
+  expect(big).toBe(524_288);
+  buffer.take(299_999);
+  expect([buffer.length, buffer.waiting]).toEqual([1, Uint8Array.of(7)]);
+  buffer.push(Uint8Array.of(8));
+  expect([...buffer.waiting]).toEqual([7, 8]);
+  buffer.take(2);
+  expect(buffer.waiting.buffer.byteLength).toBe(4_096);
+  const small = new ReceiveBuffer();
+  small.push(new Uint8Array(200_000));
+  small.take(200_000);
+  expect(small.waiting.buffer.byteLength).toBe(262_144);
+});
+
+test("lost peers are listed for less than 10 min, 64 of them, with the reason cut at 300 characters", () => {
+  const clock = new SimulatedClock();
+  const lost = new LostPeers(clock);
+  lost.add({ address: "10.0.0.1:6783", outbound: true }, peer(1), new Error("x".repeat(400)));
+  expect(lost.recent()).toEqual([
+    { name: name(1), nickName: "h1", address: "10.0.0.1:6783", outbound: true, at: 0, reason: "x".repeat(300) },
+  ]);
+  clock.advance(10 * MINUTE - 1);
+  expect(lost.recent()).toHaveLength(1);
+  clock.advance(1);
+  expect(lost.recent()).toEqual([]);
+  for (let i = 0; i < 65; i++) lost.add({ address: `a:${i}`, outbound: false }, peer(100 + i), new ClosedError());
+  expect(lost.recent().map(({ nickName }) => nickName)).toEqual(
+    Array.from({ length: 64 }, (_, i) => `h${164 - i}`),
+  );
+  expect(lost.recent()[0]?.reason).toBe("the peer closed the connection: its router was stopped or killed");
+  lost.back(name(164));
+  expect(lost.recent()[0]?.nickName).toBe("h163");
+});
+
+test("refused handshakes: attempts of one cause are counted together, and listed for less than 10 min", () => {
+  const clock = new SimulatedClock();
+  const refused = new RefusedHandshakes(clock);
+  const [password, version] = (["password", "version"] as const).map((cause) => new HandshakeError(cause, cause, "mend"));
+  if (!password || !version) throw new Error("no errors");
+  const target = { address: "10.0.0.1:6783", remoteIp: "10.0.0.1", outbound: true };
+  const shown = () => refused.standing().map(({ address, since, last, attempts }) => [address, since, last, attempts]);
+  refused.note(target, password);
+  clock.advance(1_000);
+  refused.note(target, password);
+  expect(shown()).toEqual([["10.0.0.1:6783", 0, 1_000, 2]]);
+  refused.note(target, version);
+  expect(shown()).toEqual([["10.0.0.1:6783", 1_000, 1_000, 1]]);
+  refused.note({ address: "10.0.0.2:41000", remoteIp: "10.0.0.2", outbound: false }, password);
+  refused.note({ ...target, address: "10.0.0.1:41000", outbound: false }, password);
+  expect(shown().map(([address]) => address)).toEqual(["10.0.0.1:6783", "10.0.0.2"]);
+  clock.advance(10 * MINUTE - 1);
+  expect(shown()).toHaveLength(2);
+  refused.lift("10.0.0.1");
+  expect(shown().map(([address]) => address)).toEqual(["10.0.0.2"]);
+  clock.advance(1);
+  expect(shown()).toEqual([]);
+});
+
+test("refusals bind a start of a peer for 10 min, are shown for 5, count its attempts, and are 64", () => {
+  const clock = new SimulatedClock();
+  const lines: string[] = [];
+  const refusals = new Refusals(clock, { warning: (text) => lines.push(text) });
+  const error = new RefusedError("another ring", "reset it", "division");
+  const one = { name: name(1), uid: 1n, nickName: "h1" };
+  const by = { address: "10.0.0.1:6783", outbound: true };
+  refusals.add(one, by, error, true);
+  clock.advance(MINUTE);
+  refusals.add(one, by, error, false);
+  expect(lines).toEqual(["refusing a peer: another ring; reset it", "refusing a peer: another ring; reset it"]);
+  expect(refusals.standing()).toEqual([
+    { ...one, ...by, error, attempts: 2, since: 0, last: MINUTE, boundUntil: 10 * MINUTE },
+  ]);
+  expect(refusals.problems()).toEqual([
+    {
+      address: "10.0.0.1:6783",
+      found: `peer ${name(1)}(h1) at 10.0.0.1:6783 is refused since 1970-01-01T00:00:00Z: another ring`,
+      advice: "reset it",
+    },
+  ]);
+  expect([refusals.binding(one), refusals.binding({ ...one, uid: 2n })]).toEqual([error, undefined]);
+  refusals.connected(one);
+  expect(refusals.binding(one)).toBe(error);
+  clock.advance(9 * MINUTE - 1);
+  expect([refusals.binding(one), refusals.standing().length]).toEqual([error, 1]);
+  clock.advance(1);
+  expect([refusals.binding(one), refusals.standing().length]).toEqual([undefined, 0]);
+  refusals.connected(one);
+  refusals.add(one, by, error, false);
+  expect([refusals.binding(one), refusals.standing()[0]?.attempts]).toEqual([undefined, 1]);
+  clock.advance(5 * MINUTE - 1);
+  expect(refusals.standing()).toHaveLength(1);
+  clock.advance(1);
+  expect(refusals.standing()).toEqual([]);
+  // Another start of it is counted by itself.
+  refusals.add(one, by, error, true);
+  refusals.add({ ...one, uid: 2n }, by, error, false);
+  expect(refusals.standing()[0]).toMatchObject({ attempts: 1, uid: 2n });
+  expect(refusals.binding({ ...one, uid: 2n })).toBeUndefined();
+  refusals.add({ ...one, name: name(2) }, by, error, true);
+  refusals.lift(name(1));
+  expect(refusals.standing().map((refused) => refused.name)).toEqual([name(2)]);
+  for (let i = 0; i < 70; i++) refusals.add({ ...one, name: name(100 + i) }, by, error, true);
+  expect(refusals.standing()).toHaveLength(64);
+  refusals.lift();
+  expect(refusals.standing()).toEqual([]);
+});
+
+describe("short ids", () => {
+  test("belong to the least name that claims them, and tell of every change of owner", () => {
+    const random = randomOf("short ids");
+    for (let run = 0; run < 100; run++) {
+      const ourself = peer(3, 1);
+      const ids = new ShortIds(ourself);
+      const claims = new Map<Peer, number>();
+      const owner = (id: number) =>
+        [...claims].filter(([, claimed]) => claimed === id).map(([each]) => each).sort((a, b) => (a.name < b.name ? -1 : 1))[0];
+      const last = new Map<number, PeerName>();
+      const others = [1, 2, 4, 5].map((i) => peer(i));
+      for (let step = 0; step < 30; step++) {
+        const each = random.pick([ourself, ...others]);
+        const changes = { invalidated: false, lost: false };
+        const id = claims.get(each);
+        if (id === undefined) {
+          each.shortId = 1 + random.below(3);
+          each.hasShortId = true;
+          const [before, used] = [owner(each.shortId), last.get(each.shortId)];
+          ids.add(each, changes);
+          claims.set(each, each.shortId);
+          const after = owner(each.shortId);
+          if (after) last.set(each.shortId, after.name);
+          const invalidated = before ? before !== after : used !== undefined && used !== each.name;
+          expect(changes).toEqual({ invalidated, lost: before === ourself && after !== ourself });
+        } else {
+          const before = owner(id);
+          ids.remove(each, changes);
+          claims.delete(each);
+          const after = owner(id);
+          expect(changes).toEqual({ invalidated: after !== undefined && after !== before, lost: false });
+        }
+        for (const at of [1, 2, 3]) expect(ids.owner(at)).toBe(owner(at));
+      }
+    }
+  });
+
+  test("are drawn of those that nobody claims, all 4,096, until none is left", () => {
+    const ids = new ShortIds(peer(1, 0));
+    for (let id = 0; id < 4_095; id++) ids.add(peer(10 + id, id), { invalidated: false, lost: false });
+    expect([0, 0.999].map((float) => ids.chooseFree({ float: () => float, u64: () => 0n }))).toEqual([4_095, 4_095]);
+    ids.remove(peer(10, 0), { invalidated: false, lost: false });
+    ids.add(peer(9_000, 4_095), { invalidated: false, lost: false });
+    expect(ids.chooseFree(seededRandom(1n))).toBeUndefined();
+    const nobody = peer(1);
+    ids.add(nobody, { invalidated: false, lost: false });
+    expect([0n, 4_095n, 4_096n + 5n].map((value) => drawShortId({ u64: () => value, float: () => 0 }))).toEqual([
+      0, 4_095, 5,
+    ]);
+  });
+});
+
+test("causes by errno, and remedies with the default port", () => {
+  const causes = {
+    refused: ["ECONNREFUSED", "ConnectionRefused"],
+    "no route": ["EHOSTUNREACH", "EHOSTDOWN"],
+    "no network": ["ENETUNREACH", "ENETDOWN"],
+    "no answer": ["ETIMEDOUT"],
+    prohibited: ["EACCES", "EINVAL"],
+    blocked: ["EPERM"],
+    closed: ["ECONNRESET", "ECONNABORTED", "EPIPE", "ConnectionClosed"],
+    unresolved: ["ENOTFOUND", "ENODATA"],
+    "name servers": ["EAI_AGAIN", "EAI_FAIL"],
+    other: ["EBUSY", undefined],
+  } as const;
+  for (const [cause, codes] of Object.entries(causes))
+    for (const code of codes) expect([code, connectionCause(code)]).toEqual([code, cause as never]);
+  expect(connectionTrouble("no answer", "r", "h1")).toEqual({
+    cause: "no answer",
+    reason: "r",
+    remedy: "open TCP 6783 in the firewalls on the way to h1, or start h1",
+  });
+  expect(new ConnectionError("text", "other").reason).toBe("text");
+});
+
+test("random neighbours are drawn by how many peers are behind each, up to 2·log2 of all", () => {
+  const routes = new Map<PeerName, PeerName>([[name(0), name(0)]]);
+  for (let i = 1; i <= 15; i++) routes.set(name(i), name(i <= 12 ? 1 : i));
+  const all = (share?: number) => randomNeighbours(routes, name(99), () => 0, share);
+  expect(all()).toEqual([name(1), name(13), name(14), name(15)]);
+  // 0.3 · log2(16) = 1.2
+  expect(all(0.3)).toHaveLength(2);
+  const drawn = (float: number) => randomNeighbours(routes, name(99), () => float, 0.25)[0];
+  expect([0, 0.79, 0.81, 0.9, 0.99].map(drawn)).toEqual([1, 1, 13, 14, 15].map(name));
+  expect(randomNeighbours(routes, name(1), () => 0)).toEqual([13, 14, 15].map(name));
+});
