@@ -1,6 +1,7 @@
 // When an address is dialled, to the millisecond: back-off, its cap and its reset; and the maker that follows it.
 import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { silentLog } from "../../lib/log/log.ts";
 import { ConnectionMaker } from "../../lib/mesh/dial/maker.ts";
 import { DialSchedule } from "../../lib/mesh/dial/schedule.ts";
 import type { Reason } from "../../lib/mesh/dial/target.ts";
@@ -9,7 +10,6 @@ import { CollisionError, DialError, RefusedError, SelfConnectionError } from "..
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer, type PeerConnection } from "../../lib/mesh/peer.ts";
 import type { Stream, StreamHandler } from "../../lib/mesh/transport.ts";
-import { silentLog } from "../../lib/log/log.ts";
 
 const at = (float: number) => ({ float: () => float, u64: () => 0n });
 const failure = new Error("no answer");
@@ -91,7 +91,10 @@ describe("the schedule", () => {
 function maker(options: { discovery?: boolean; limit?: number; name?: number } = {}) {
   const clock = new SimulatedClock(1_000_000);
   const dialled: string[] = [];
-  const attempts = new Map<string, { opened: (stream: Stream) => StreamHandler; failed(error: Error): void }>();
+  const attempts = new Map<
+    string,
+    { opened: (stream: Stream) => StreamHandler; failed(error: Error): void }
+  >();
   const cancelled: string[] = [];
   const addresses = new Map<string, string | Error>();
   const peers: Peer[] = [];
@@ -383,9 +386,9 @@ describe("the maker", () => {
 test("wanted addresses: each once, by the first reason, none that is connected", () => {
   const ourself = peer(5);
   const open = (remote: Peer, address: string, outbound: boolean) =>
-    ({ remote, address, outbound }) as unknown as Parameters<typeof wantedAddresses>[0]["connections"] extends Iterable<
-      infer C
-    >
+    ({ remote, address, outbound }) as unknown as Parameters<
+      typeof wantedAddresses
+    >[0]["connections"] extends Iterable<infer C>
       ? C
       : never;
   const announce = (by: Peer, remote: Peer, address: string, outbound = true) => {
@@ -402,7 +405,12 @@ test("wanted addresses: each once, by the first reason, none that is connected",
   const named = (address: string, anyPort = true) => ({ address, ip: address.split(":")[0] ?? "", anyPort });
   expect(
     wanted({
-      named: [named("10.0.0.1:6783"), named("10.0.0.2:6783"), named("10.0.0.2:7000", false), named("10.0.0.3:6783")],
+      named: [
+        named("10.0.0.1:6783"),
+        named("10.0.0.2:6783"),
+        named("10.0.0.2:7000", false),
+        named("10.0.0.3:6783"),
+      ],
       lost: [
         [one.name, "10.0.0.1:6783"],
         [six.name, "10.0.0.6:6783"],
@@ -417,7 +425,12 @@ test("wanted addresses: each once, by the first reason, none that is connected",
   ]);
   expect(
     wanted({
-      peers: [announce(announce(peer(20), one, "10.0.0.1:7001"), six, "10.0.0.6:40000", false), one, six, ourself],
+      peers: [
+        announce(announce(peer(20), one, "10.0.0.1:7001"), six, "10.0.0.6:40000", false),
+        one,
+        six,
+        ourself,
+      ],
     }).sort(),
   ).toEqual([
     ["10.0.0.1:7001", "ours to call"],
@@ -426,7 +439,8 @@ test("wanted addresses: each once, by the first reason, none that is connected",
   // Whether connections are looked through by those who have them, or by those who are missed.
   for (const others of [1, 40]) {
     const crowd = Array.from({ length: others }, (_, i) => peer(100 + i));
-    for (const each of crowd) for (const other of crowd) if (each !== other) announce(each, other, "10.9.9.9:1");
+    for (const each of crowd)
+      for (const other of crowd) if (each !== other) announce(each, other, "10.9.9.9:1");
     announce(crowd[0] ?? ourself, one, "10.0.0.1:6783");
     announce(crowd[0] ?? ourself, ourself, "10.0.0.5:6783");
     const found = wanted({

@@ -18,8 +18,8 @@ import { Peer } from "../../lib/mesh/peer.ts";
 import { peersGoneLog } from "../../lib/mesh/peersgonelog.ts";
 import { ratedLog } from "../../lib/mesh/ratedlog.ts";
 import { ReceiveBuffer } from "../../lib/mesh/receivebuffer.ts";
-import { RefusedHandshakes } from "../../lib/mesh/refusedhandshakes.ts";
 import { Refusals } from "../../lib/mesh/refusals.ts";
+import { RefusedHandshakes } from "../../lib/mesh/refusedhandshakes.ts";
 import { RouteNotifier } from "../../lib/mesh/routenotifier.ts";
 import { randomNeighbours } from "../../lib/mesh/routes.ts";
 import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
@@ -118,7 +118,9 @@ describe("the limit of connections", () => {
       if (!ourself) continue;
       for (const a of peers) for (const b of peers) if (a !== b && random.below(4) === 0) connect(a, b);
       const reaches = (without: Peer) => {
-        const seen = new Set([...ourself.connections.values()].map(({ remote }) => remote).filter((p) => p !== without));
+        const seen = new Set(
+          [...ourself.connections.values()].map(({ remote }) => remote).filter((p) => p !== without),
+        );
         for (const at of seen)
           for (const { remote } of at.connections.values()) if (remote !== ourself) seen.add(remote);
         return seen.has(without);
@@ -165,7 +167,10 @@ test("of peers that are gone 50 a minute are named, the others counted", () => {
 test("info lines alone are limited", () => {
   const clock = new SimulatedClock();
   const lines: string[] = [];
-  const log = ratedLog(logTo((level, text) => lines.push(`${level} ${text.length}`)), clock);
+  const log = ratedLog(
+    logTo((level, text) => lines.push(`${level} ${text.length}`)),
+    clock,
+  );
   const long = "x".repeat(100_000);
   for (let i = 0; i < 5; i++) log.info(long);
   expect(lines.splice(0)).toEqual(Array(3).fill("info 100000"));
@@ -200,7 +205,9 @@ describe("a surrogate of unknown channels", () => {
   const gossip = (clock: SimulatedClock) => {
     const relays = surrogate(clock, 1_000);
     return (channel: string, ...bytes: number[]) =>
-      relays(channel).onGossip(Uint8Array.from(bytes), name(1)) as { encode(): Iterable<Uint8Array> } | undefined;
+      relays(channel).onGossip(Uint8Array.from(bytes), name(1)) as
+        | { encode(): Iterable<Uint8Array> }
+        | undefined;
   };
 
   test("passes gossip on once in its memory, by channel and bytes; broadcasts always", () => {
@@ -213,7 +220,8 @@ describe("a surrogate of unknown channels", () => {
     clock.advance(1);
     expect(on("a", 1)).toBeDefined();
     const relay = surrogate(clock, 1_000)("a");
-    for (let i = 0; i < 2; i++) expect(atOnce(finish(relay.onBroadcast(name(1), Uint8Array.of(9))))).toBeDefined();
+    for (let i = 0; i < 2; i++)
+      expect(atOnce(finish(relay.onBroadcast(name(1), Uint8Array.of(9))))).toBeDefined();
     expect(relay.gossip()).toBeUndefined();
   });
 
@@ -229,18 +237,35 @@ test("vitals: the peer is silent 2.5 s after its heartbeat was due, by whatever 
   const none = { since: undefined, roundTripMs: undefined };
   const silent = (controlMs: number, heardMs?: number, beatMs?: number) =>
     vitalsOf(controlMs, { heardMs, beatMs, framesMs: undefined }, none).silent;
-  expect([vitalsOf(32_500, undefined, none).silent, vitalsOf(32_501, undefined, none).silent]).toEqual([false, true]);
+  expect([vitalsOf(32_500, undefined, none).silent, vitalsOf(32_501, undefined, none).silent]).toEqual([
+    false,
+    true,
+  ]);
   expect([silent(90_000, 12_500, 10_000), silent(90_000, 12_501, 10_000)]).toEqual([false, true]);
   expect([silent(12_501, undefined, 10_000), silent(500, 90_000, 10_000)]).toEqual([true, false]);
   const traffic = { bytes: 5, perSecond: 1 };
   expect(
     vitalsOf(
       -3,
-      { heardMs: undefined, beatMs: undefined, framesMs: 7, received: traffic, byOverlay: [{ overlay: "x", received: 1, sent: 2 }] },
+      {
+        heardMs: undefined,
+        beatMs: undefined,
+        framesMs: 7,
+        received: traffic,
+        byOverlay: [{ overlay: "x", received: 1, sent: 2 }],
+      },
       { since: 4, roundTripMs: 9 },
     ),
   ).toEqual({
-    ...{ since: 4, heardMs: 0, silent: false, framesMs: 7, roundTripMs: 9, received: traffic, sent: undefined },
+    ...{
+      since: 4,
+      heardMs: 0,
+      silent: false,
+      framesMs: 7,
+      roundTripMs: 9,
+      received: traffic,
+      sent: undefined,
+    },
     byOverlay: [{ overlay: "x", received: 1, sent: 2 }],
   });
   expect(vitalsOf(1, undefined, none).byOverlay).toEqual([]);
@@ -268,13 +293,21 @@ test("lost peers are listed for less than 10 min, 64 of them, with the reason cu
   const lost = new LostPeers(clock);
   lost.add({ address: "10.0.0.1:6783", outbound: true }, peer(1), new Error("x".repeat(400)));
   expect(lost.recent()).toEqual([
-    { name: name(1), nickName: "h1", address: "10.0.0.1:6783", outbound: true, at: 0, reason: "x".repeat(300) },
+    {
+      name: name(1),
+      nickName: "h1",
+      address: "10.0.0.1:6783",
+      outbound: true,
+      at: 0,
+      reason: "x".repeat(300),
+    },
   ]);
   clock.advance(10 * MINUTE - 1);
   expect(lost.recent()).toHaveLength(1);
   clock.advance(1);
   expect(lost.recent()).toEqual([]);
-  for (let i = 0; i < 65; i++) lost.add({ address: `a:${i}`, outbound: false }, peer(100 + i), new ClosedError());
+  for (let i = 0; i < 65; i++)
+    lost.add({ address: `a:${i}`, outbound: false }, peer(100 + i), new ClosedError());
   expect(lost.recent().map(({ nickName }) => nickName)).toEqual(
     Array.from({ length: 64 }, (_, i) => `h${164 - i}`),
   );
@@ -286,10 +319,13 @@ test("lost peers are listed for less than 10 min, 64 of them, with the reason cu
 test("refused handshakes: attempts of one cause are counted together, and listed for less than 10 min", () => {
   const clock = new SimulatedClock();
   const refused = new RefusedHandshakes(clock);
-  const [password, version] = (["password", "version"] as const).map((cause) => new HandshakeError(cause, cause, "mend"));
+  const [password, version] = (["password", "version"] as const).map(
+    (cause) => new HandshakeError(cause, cause, "mend"),
+  );
   if (!password || !version) throw new Error("no errors");
   const target = { address: "10.0.0.1:6783", remoteIp: "10.0.0.1", outbound: true };
-  const shown = () => refused.standing().map(({ address, since, last, attempts }) => [address, since, last, attempts]);
+  const shown = () =>
+    refused.standing().map(({ address, since, last, attempts }) => [address, since, last, attempts]);
   refused.note(target, password);
   clock.advance(1_000);
   refused.note(target, password);
@@ -317,7 +353,10 @@ test("refusals bind a start of a peer for 10 min, are shown for 5, count its att
   refusals.add(one, by, error, true);
   clock.advance(MINUTE);
   refusals.add(one, by, error, false);
-  expect(lines).toEqual(["refusing a peer: another ring; reset it", "refusing a peer: another ring; reset it"]);
+  expect(lines).toEqual([
+    "refusing a peer: another ring; reset it",
+    "refusing a peer: another ring; reset it",
+  ]);
   expect(refusals.standing()).toEqual([
     { ...one, ...by, error, attempts: 2, since: 0, last: MINUTE, boundUntil: 10 * MINUTE },
   ]);
@@ -364,7 +403,10 @@ describe("short ids", () => {
       const ids = new ShortIds(ourself);
       const claims = new Map<Peer, number>();
       const owner = (id: number) =>
-        [...claims].filter(([, claimed]) => claimed === id).map(([each]) => each).sort((a, b) => (a.name < b.name ? -1 : 1))[0];
+        [...claims]
+          .filter(([, claimed]) => claimed === id)
+          .map(([each]) => each)
+          .sort((a, b) => (a.name < b.name ? -1 : 1))[0];
       const last = new Map<number, PeerName>();
       const others = [1, 2, 4, 5].map((i) => peer(i));
       for (let step = 0; step < 30; step++) {
@@ -396,15 +438,17 @@ describe("short ids", () => {
   test("are drawn of those that nobody claims, all 4,096, until none is left", () => {
     const ids = new ShortIds(peer(1, 0));
     for (let id = 0; id < 4_095; id++) ids.add(peer(10 + id, id), { invalidated: false, lost: false });
-    expect([0, 0.999].map((float) => ids.chooseFree({ float: () => float, u64: () => 0n }))).toEqual([4_095, 4_095]);
+    expect([0, 0.999].map((float) => ids.chooseFree({ float: () => float, u64: () => 0n }))).toEqual([
+      4_095, 4_095,
+    ]);
     ids.remove(peer(10, 0), { invalidated: false, lost: false });
     ids.add(peer(9_000, 4_095), { invalidated: false, lost: false });
     expect(ids.chooseFree(seededRandom(1n))).toBeUndefined();
     const nobody = peer(1);
     ids.add(nobody, { invalidated: false, lost: false });
-    expect([0n, 4_095n, 4_096n + 5n].map((value) => drawShortId({ u64: () => value, float: () => 0 }))).toEqual([
-      0, 4_095, 5,
-    ]);
+    expect(
+      [0n, 4_095n, 4_096n + 5n].map((value) => drawShortId({ u64: () => value, float: () => 0 })),
+    ).toEqual([0, 4_095, 5]);
   });
 });
 
