@@ -16,6 +16,7 @@ import { ACKNOWLEDGES } from "./fastdp/protocol.ts";
 import { PeerIds } from "./peerid.ts";
 import { RelayLinks } from "./relaylinks.ts";
 import { SleeveOverlay } from "./sleeve/overlay.ts";
+import { makeEngineThread } from "./sleeve/thread.ts";
 import { overlayFeature, type SwitchedConnection, switchedConnection } from "./switch.ts";
 import type { Neighbour } from "./tables.ts";
 import { TableUpdates } from "./tableupdates.ts";
@@ -62,6 +63,7 @@ export class NetworkOverlay implements Overlay {
     config: NetworkConfig,
     private readonly clock: Clock,
     private readonly log: Log,
+    makeEngine = makeEngineThread,
   ) {
     const { name, host, port, mtu } = config;
     const fastdpConfig = { mtu, port: port + 1 };
@@ -71,7 +73,8 @@ export class NetworkOverlay implements Overlay {
     const sleeve = { name, host, port, tapFd: tap.fd, macsFd: maps.macs.fd };
     const tapRemoved = () =>
       log.error(`link ${tap.link} was removed: sleeve loses frames until the link is restored`);
-    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, tapRemoved, () => this.#sleeveRestarted());
+    const restarted = () => this.#sleeveRestarted();
+    this.#sleeve = new SleeveOverlay(sleeve, clock, log, changed, tapRemoved, restarted, makeEngine);
     this.#relayLinks = new RelayLinks(this.#sleeve, fastdpConfig, log);
     this.#tables = new TableUpdates({
       clock,

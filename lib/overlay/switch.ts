@@ -210,6 +210,7 @@ export class SwitchedConnection implements OverlayConnection {
   }
 
   #health(candidate: Candidate, trouble: OverlayTrouble | undefined): void {
+    if (this.#stopped) return;
     candidate.trouble = trouble;
     this.#log(
       trouble === undefined ? `${candidate.name} works again` : `${candidate.name}: ${trouble.reason}`,
