@@ -6,7 +6,7 @@ import { json, text } from "../api/responses.ts";
 import { subject } from "../api/routing.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { Assets, type BundledFile } from "./assets.ts";
+import { type BundledFile, pageDocument } from "./document.ts";
 import { EVENT_BOUNDS, type EventLog, EventSchema } from "./events.ts";
 import page from "./page/index.html";
 import { explained, PolicyWatch } from "./policy.ts";
@@ -44,7 +44,7 @@ export function statusPage(sources: PageSources, events: EventLog): StatusPage {
     clock,
   );
   const stream = new Stream({ facts, events }, clock);
-  const assets = new Assets(FILES);
+  const document = pageDocument(FILES);
   const questions = new TokenBucket(QUESTIONS, QUESTIONS_PER_S, clock.now());
   const ask = (query: URLSearchParams) =>
     questions.take(clock.now()) ? explained(query) : text("busy: try again in a second\n", 503);
@@ -53,7 +53,7 @@ export function statusPage(sources: PageSources, events: EventLog): StatusPage {
   return {
     routes: [
       path("/ui", { GET: () => Response.redirect("/ui/", 308) }, read),
-      path("/ui/", { GET: () => assets.answer("") }, read),
+      path("/ui/", { GET: document }, read),
       path("/ui/stream", { GET: ({ request }) => (isForeign(request) ? refused() : stream.open()) }, STREAM),
       path(
         "/ui/explain",
@@ -62,7 +62,6 @@ export function statusPage(sources: PageSources, events: EventLog): StatusPage {
       ),
       // For `weave ui`.
       path("/ui/places", { GET: () => json(sources.places) }),
-      path("/ui/:file", { GET: ({ parameters }) => assets.answer(parameters.file) }, read),
     ],
     stop() {
       stream.stop();

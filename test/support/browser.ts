@@ -6,6 +6,9 @@ import type { Host } from "./hosts.ts";
 
 const CHROMIUM = "/usr/bin/chromium-headless-shell";
 
+/** The browser ends requests when addresses of its host change, as they do when pods come; it asks again by itself. */
+const NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED";
+
 /** A page, and what its console has said of errors and warnings. */
 export interface Opened {
   readonly page: Page;
@@ -31,10 +34,18 @@ export async function open(
   const page = await browser.newPage({ viewport });
   const complaints: string[] = [];
   page.on("console", (message) => {
-    if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
+    const complains = message.type() === "error" || message.type() === "warning";
+    if (complains && !message.text().includes(NETWORK_CHANGED)) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(error.message));
   page.setDefaultTimeout(30_000);
-  await page.goto(url);
+  for (let aborted = true; aborted; )
+    aborted = await page.goto(url).then(
+      () => false,
+      (error: Error) => {
+        if (!error.message.includes(NETWORK_CHANGED)) throw error;
+        return true;
+      },
+    );
   return { page, complaints };
 }
