@@ -45,15 +45,23 @@ export async function runDaemon(
   let finish: () => void = exit;
   const stop = (how: () => void) => {
     finish = how;
+    // A restart was under way: it ends in the way of the last caller.
+    if (scope.signal.aborted) return;
     manager?.stopping();
     const { state } = scope;
     scope.interrupt();
     // A start gives up by itself, and then ends the scope.
-    if (state === "ready") detached("stopping", ended().then(finish));
+    if (state === "ready")
+      detached(
+        "stopping",
+        ended().then(() => finish()),
+      );
   };
+  let signalled = false;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
-      if (scope.signal.aborted) return exit();
+      if (signalled) return exit();
+      signalled = true;
       log.info(`exiting on ${signal}; ${whatStays}`);
       setTimeout(() => {
         giveUp();
