@@ -43,11 +43,11 @@ async function addressByServer(
 }
 
 async function addressInSnapshot(options: Options, name: string): Promise<string | undefined> {
-  const [{ modelOf }, { endOf }] = await Promise.all([
+  const [{ modelOf }, { existingEnd }] = await Promise.all([
     import("./npc/snapshot.ts"),
     import("../../lib/npc/explain.ts"),
   ]);
-  return endOf(await modelOf(options), name).addresses.find((address) => !address.includes(":"));
+  return existingEnd(await modelOf(options), name).addresses.find((address) => !address.includes(":"));
 }
 
 /** Return the verdicts of policies for both ends; undefined without a source of policies. Rejects as modelOf does. */
@@ -58,12 +58,12 @@ export async function policyOpinion(
   const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
   if (!(options["snapshot"] || options["kubeconfig"] || KUBECONFIG || KUBERNETES_SERVICE_HOST))
     return undefined;
-  const [{ modelOf }, { endOf, explain }] = await Promise.all([
+  const [{ modelOf }, { existingEnd, explain }] = await Promise.all([
     import("./npc/snapshot.ts"),
     import("../../lib/npc/explain.ts"),
   ]);
   const model = await modelOf(options);
-  const [from, to] = [endOf(model, formatIPv4(source)), endOf(model, formatIPv4(destination))];
+  const [from, to] = [existingEnd(model, formatIPv4(source)), existingEnd(model, formatIPv4(destination))];
   // Rules with ports are not about ICMP; no port is 0.
   const { egress, ingress } = explain(model, from, to, protocol === "udp" ? "UDP" : "TCP", port);
   return { egress: egress.reason, ingress: ingress.reason };
