@@ -16,6 +16,15 @@ const views: readonly View[] = [
   new EventsView(),
 ];
 
+/** The part of the address that names what to show; a malformed one names nothing. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return "";
+  }
+}
+
 function start(header: HTMLElement, main: HTMLElement, first: View): void {
   const top = new Header(header, views);
   for (const view of views) {
@@ -33,7 +42,7 @@ function start(header: HTMLElement, main: HTMLElement, first: View): void {
     for (const view of views) view.element.hidden = view !== current;
     top.show(state, current);
     const { facts } = state;
-    if (facts) current.render({ ...state, facts }, decodeURIComponent(rest));
+    if (facts) current.render({ ...state, facts }, decoded(rest));
   };
   // However much comes, once a frame.
   const showSoon = () => {
