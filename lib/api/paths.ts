@@ -1,13 +1,19 @@
 // Paths shared by the executables. Both folders can be moved, to run several networks (or tests) on one machine.
 
+const RUN = "/run/weave";
+const STATE = "/var/lib/weave";
+
+/** Folders that are made, and named, for weave alone. */
+export const OWN_FOLDERS: readonly string[] = [RUN, STATE];
+
 /** Sockets, pid and log: gone after a reboot. WEAVE_RUN_DIR moves it. */
 export function runDirectory(): string {
-  return process.env["WEAVE_RUN_DIR"] || "/run/weave";
+  return process.env["WEAVE_RUN_DIR"] || RUN;
 }
 
 /** State that is kept. WEAVE_STATE_DIR moves it. */
 export function stateDirectory(): string {
-  return process.env["WEAVE_STATE_DIR"] || "/var/lib/weave";
+  return process.env["WEAVE_STATE_DIR"] || STATE;
 }
 
 export const controlSocket = () => `${runDirectory()}/weave.sock`;

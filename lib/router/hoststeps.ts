@@ -1,7 +1,7 @@
 // Steps of `weave reset`: remove kernel state and state on disk.
 import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { logFile, pidFile, releaseDirectory, runDirectory, stateFile } from "../api/paths.ts";
+import { logFile, OWN_FOLDERS, pidFile, releaseDirectory, runDirectory, stateFile } from "../api/paths.ts";
 import { removeLinks } from "../host/bridge.ts";
 import { FIREWALL, removeFirewall } from "../host/firewall.ts";
 import { hasForwarding } from "../host/forwarding/forwarding.ts";
@@ -87,7 +87,9 @@ function asides(file: string): string[] {
     .map((each) => join(folder, each));
 }
 
+/** Remove a folder of ours; one that the administrator has named in the environment stays. */
 function removeIfEmpty(folder: string): void {
+  if (!OWN_FOLDERS.includes(folder)) return;
   try {
     rmdirSync(folder);
   } catch {

@@ -28,6 +28,9 @@ async function furnish(): Promise<void> {
   await host.weave("expose");
 }
 
+/** A folder that the environment names stays, without what was in it. */
+const inFolder = (name: string) => readdirSync(join(host.folder, name));
+
 const left = async () => [
   (await host.must(["ip", "-br", "link"])).match(/\b(weave|vxlan|vethwepl|sleeve)/g),
   await host.must(["nft", "list", "tables"]),
@@ -35,11 +38,11 @@ const left = async () => [
   readdirSync(host.confDir),
   existsSync(join(host.folder, "units/weave.service")),
   existsSync(join(host.folder, "env")),
-  existsSync(join(host.folder, "lib")),
-  existsSync(join(host.folder, "run")),
+  inFolder("lib"),
+  inFolder("run"),
 ];
 
-const NOTHING = [null, "", [], [], false, false, false, false];
+const NOTHING = [null, "", [], [], false, false, [], []];
 
 /** Runs reset on a terminal, and answers its question. */
 async function onTerminal(reply: string): Promise<{ code: number; text: string }> {
