@@ -80,11 +80,17 @@ export function attach(attachment: Attachment): Attached {
   using host = new NetlinkSocket(NETLINK_ROUTE);
   const bridge = requireBridge(host, attachment.bridge ?? BRIDGE);
   using guard = bridge.name === BRIDGE ? PortGuard.find(host, bridge) : undefined;
+  const extended = attachment.extend ? hostEnd(host, { netns, ifName, bridge: bridge.name }) : undefined;
   return inNetns(netns, (netnsFd) => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
     const existing = linkByName(inside, ifName);
     if (existing && !attachment.extend) {
       throw new AlreadyAttachedError(`${netnsPath(netns)} has an interface ${ifName} already`);
+    }
+    if (existing && !extended) {
+      throw new AlreadyAttachedError(
+        `${netnsPath(netns)} has an interface ${ifName} that is not on the network; rename or remove it`,
+      );
     }
     const name = existing ? undefined : addVeth(host, attachment, netnsFd, attachment.mtu || bridge.mtu);
     try {

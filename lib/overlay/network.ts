@@ -86,7 +86,10 @@ export class NetworkOverlay implements Overlay {
     });
     tap.recreated = () => this.#sleeve.tapRestored();
     datapath.onTrouble = () => this.#fastdp.linksChanged();
-    if (withoutFastdp) log.warning(`no fast datapath: ${withoutFastdpText(withoutFastdp)}`);
+    if (withoutFastdp) {
+      const level = withoutFastdp.cause === "switched off" ? "info" : "warning";
+      log[level](`no fast datapath: ${withoutFastdpText(withoutFastdp)}`);
+    }
   }
 
   get #overlays() {
