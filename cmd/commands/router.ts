@@ -32,6 +32,7 @@ import {
 } from "../../lib/router/policies.ts";
 import { startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
+import { requireOpenFiles } from "../../lib/sys/openfiles.ts";
 import { mayRestart } from "../../lib/sys/runtime.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
 import { EventLog } from "../../lib/ui/events.ts";
@@ -160,6 +161,7 @@ async function begin(options: RouterOptions, start: (begun: Begun) => Promise<vo
   const events = new EventLog(systemClock);
   const log = events.heard(reportToLauncher(written));
   await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
+    requireOpenFiles();
     acquireInstanceLock();
     surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
     log.info(`weave ${VERSION}`);

@@ -4,7 +4,7 @@ import { formatCidr } from "../address/ipv4.ts";
 import type { CniCall, CniOutcome } from "../api/bodies.ts";
 import type { ApiClient } from "../api/client.ts";
 import type { PageSources, StatusPage } from "../api/page.ts";
-import { stateFile } from "../api/paths.ts";
+import { logFile, pidFile, stateFile } from "../api/paths.ts";
 import { systemClock } from "../clock/clock.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { overlappingRoute } from "../host/overlap.ts";
@@ -19,7 +19,10 @@ import { isOwnAddress, notOurAddress } from "../sys/listening.ts";
 import type { Scope } from "../sys/scope.ts";
 import { troubleText } from "../sys/trouble.ts";
 import { type Identity, identity } from "./identity.ts";
+import { restoreInstanceLock } from "./instance.ts";
+import { restoreLog } from "./logfile.ts";
 import { OptionError, type RouterOptions } from "./options.ts";
+import { OwnFiles } from "./ownfiles.ts";
 import { findName } from "./peername.ts";
 
 /** What a daemon does beside being a router; wired in by cmd/. */
@@ -57,6 +60,8 @@ export interface RouterContext {
   /** Log a row of the state file that is damaged and skipped. */
   damaged(what: string): void;
   readonly kept: Identity;
+  /** Files that are written again where others remove them. */
+  readonly files: OwnFiles;
   /** The name of this peer. */
   readonly name: PeerName;
 }
@@ -74,13 +79,18 @@ export function openContext(
   scope.defer("the netfilter socket", () => filter.close());
   const store = Store.open(stateFile());
   scope.defer("the state file", () => store.close());
+  const files = scope.use("the router's files", new OwnFiles(systemClock, log));
+  // The log first: it tells of the others.
+  files.keep({ what: `the log ${logFile()}`, restore: () => restoreLog(logFile()) });
+  files.keep({ what: `the state file ${store.path}`, restore: () => store.restore() });
+  files.keep({ what: `the pid file ${pidFile()}`, restore: restoreInstanceLock });
   const damaged = (what: string) => log.error(what);
   const kept = identity(store, damaged);
   checkHost(options.host);
   checkOverlap(route, options, options.name ?? kept.name.get(), log);
   const name = findName(options.name, kept.name, route);
   const warn = limitedWarnings(log, systemClock.now);
-  return { options, services, scope, log, warn, route, filter, store, damaged, kept, name };
+  return { options, services, scope, log, warn, route, filter, store, damaged, kept, files, name };
 }
 
 /** Throws OptionError for a --host that is no address of this host. */

@@ -92,7 +92,7 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
     log: target.log,
   });
   if (page) scope.use("the status page", page);
-  servers = await serveAll({ ...target, routes: page?.routes ?? [] }, options, scope);
+  servers = await serveAll({ ...target, routes: page?.routes ?? [] }, context);
   return api;
 }
 
@@ -117,7 +117,7 @@ function startPinger(
 }
 
 function report(
-  { options, services, scope, store }: RouterContext,
+  { options, services, scope, store, files }: RouterContext,
   { host, datapath: { datapath, overlay, ports }, mesh, addresses, dns }: RouterParts,
   cniTimes: CniTimes,
   servers: TcpServers | undefined,
@@ -140,7 +140,7 @@ function report(
     trustedSubnets: options["trusted-subnets"].map(formatCidr),
     macs: overlay.macs(),
     links: ports.states(),
-    problems: [...host.exposures.problems(), ...attachments.problems()],
+    problems: [...files.problems(), ...host.exposures.problems(), ...attachments.problems()],
     repairs: host.reconciler,
     dropped: ports.dropped(),
     cni: cniTimes.report(),

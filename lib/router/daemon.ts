@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { apiClient, RouterDownError, RouterSilentError } from "../api/client.ts";
 import { logFile } from "../api/paths.ts";
 import { executable } from "../sys/executable.ts";
+import { requireOpenFiles } from "../sys/openfiles.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { SIGCONT, SIGKILL, SIGTERM } from "../sys/pidfd.ts";
 import { daemonEnvironment } from "../sys/runtime.ts";
@@ -45,6 +46,7 @@ export interface Daemon {
 export async function launchDaemon(args: readonly string[], env: Record<string, string>): Promise<Daemon> {
   const running = runningPid();
   if (running !== undefined) throw new AlreadyRunningError(running);
+  requireOpenFiles();
   makeOwnFolder(dirname(logFile()));
   const log = openOwnFile(logFile(), LOG_FLAGS, LOG_MODE);
   const logStart = statSync(logFile()).size;

@@ -1,9 +1,18 @@
 // One router per host: it locks the pid file for its whole life.
-import { closeSync, constants, existsSync, fchmodSync, ftruncateSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fstatSync,
+  ftruncateSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { pidFile } from "../api/paths.ts";
 import { EAGAIN } from "../sys/errno.ts";
-import { lockHolder } from "../sys/lockholder.ts";
+import { findLockHolder, lockHolder } from "../sys/lockholder.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { Pidfd } from "../sys/pidfd.ts";
 import { SysError, trySyscall } from "../sys/syscall.ts";
@@ -23,13 +32,15 @@ export class AlreadyRunningError extends Error {
   }
 }
 
+/** The pid file, locked; open until the process ends. */
+let held: number | undefined;
+
 /** Lock the pid file for the life of this process; throws AlreadyRunningError. */
 export function acquireInstanceLock(): void {
   makeOwnFolder(dirname(pidFile()));
   // Mode 600: a process that can open the file can lock it.
   const fd = openOwnFile(pidFile(), constants.O_RDWR | constants.O_CREAT, 0o600);
   fchmodSync(fd, 0o600);
-  // The lock ends with the process; its fd stays open until then.
   const locked = trySyscall("flock", fd, LOCK_EX_NB);
   if (locked < 0) {
     closeSync(fd);
@@ -38,11 +49,22 @@ export function acquireInstanceLock(): void {
   }
   ftruncateSync(fd, 0);
   writeSync(fd, `${process.pid}\n`);
+  if (held !== undefined) closeSync(held);
+  held = fd;
+}
+
+/** Write and lock the pid file again if it was removed; return whether it was. Throws as acquireInstanceLock does. */
+export function restoreInstanceLock(): boolean {
+  if (held === undefined) return false;
+  const [found, own] = [statSync(pidFile(), { throwIfNoEntry: false }), fstatSync(held)];
+  if (found && found.ino === own.ino && found.dev === own.dev) return false;
+  acquireInstanceLock();
+  return true;
 }
 
 /** Whether a router has the lock, visible in this pid namespace or not. */
 export function isInstanceLocked(): boolean {
-  if (!existsSync(pidFile())) return false;
+  if (!existsSync(pidFile())) return lockHolder(pidFile()) !== undefined;
   const fd = openOwnFile(pidFile(), constants.O_RDWR, 0o600);
   try {
     return trySyscall("flock", fd, LOCK_EX_NB) === -EAGAIN;
@@ -53,10 +75,10 @@ export function isInstanceLocked(): boolean {
 
 /** Return the pid of the running router; undefined if there is none, or none visible in this pid namespace. */
 export function runningPid(): number | undefined {
-  const pid = lockHolder(pidFile());
+  const { pid, file = "" } = findLockHolder(pidFile()) ?? {};
   // Another process may hold the lock for a moment; only the router's pid, in its own pid namespace, is in the file.
   const own = pid && /^NSpid:.*\s(\d+)$/m.exec(textOf(`/proc/${pid}/status`))?.[1];
-  return own && own === textOf(pidFile()).trim() ? pid : undefined;
+  return own && own === textOf(file).trim() ? pid : undefined;
 }
 
 /** Open the running router; undefined if there is none. Dispose of it after use. */

@@ -1,7 +1,17 @@
 // The log file of a router in the background, which is its standard error. The router rotates it itself: /run is memory.
-import { closeSync, constants, fstatSync, ftruncateSync, renameSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  renameSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
 import { noteUnwritten } from "../log/unexpected.ts";
-import { openOwnFile } from "../sys/ownfile.ts";
+import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { syscall } from "../sys/syscall.ts";
 
@@ -24,6 +34,7 @@ export const previousLog = (file: string) => `${file}.1`;
  */
 export function boundedLog(file: string, limit = LOG_LIMIT): ((line: string) => void) | undefined {
   if (!isFile(STDERR, file)) return undefined;
+  bounded = file;
   let size = fstatSync(STDERR).size;
   return (line) => {
     if (size >= limit) {
@@ -34,6 +45,19 @@ export function boundedLog(file: string, limit = LOG_LIMIT): ((line: string) => 
     write(line);
     size += Buffer.byteLength(line);
   };
+}
+
+/** The log file that standard error is. */
+let bounded: string | undefined;
+
+/** Begin the file of this log again if it was removed; return whether it was. Throws the reason it cannot. */
+export function restoreLog(file: string): boolean {
+  const removed = fstatSync(STDERR);
+  if (file !== bounded || removed.nlink > 0 || existsSync(file)) return false;
+  makeOwnFolder(dirname(file));
+  const failure = startAnew(file);
+  if (failure !== undefined) throw new Error(failure);
+  return true;
 }
 
 function write(line: string): void {

@@ -1,30 +1,65 @@
 // Where the control API and metrics are served: a Unix socket, and TCP as far as that is wanted.
-import { rmSync } from "node:fs";
+import { lstatSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { serveTcp, serveUnix } from "../api/listen.ts";
 import { controlSocket } from "../api/paths.ts";
 import type { Api } from "../api/server.ts";
 import { startTcpServers, type TcpServers, type TcpService } from "../api/tcpservers.ts";
+import { detached } from "../log/unexpected.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { listenTrouble } from "../sys/listening.ts";
 import { makeOwnFolder } from "../sys/ownfile.ts";
-import type { Scope } from "../sys/scope.ts";
 import { troubleText } from "../sys/trouble.ts";
+import type { RouterContext } from "./context.ts";
 import { DEFAULT_STATUS_ADDRESS, type RouterOptions } from "./options.ts";
 
 type Server = Bun.Server<undefined>;
 
 /** Serve the control API and metrics; rejects with the error of the server that cannot start. */
-export async function serveAll(target: Api, options: RouterOptions, scope: Scope): Promise<TcpServers> {
-  const socket = controlSocket();
-  makeOwnFolder(dirname(socket));
-  removeStale(socket);
-  const unix = servePrivately(() => serveUnix(socket, target));
-  scope.defer("the control socket", () => {
-    close(unix);
-    rmSync(socket, { force: true });
-  });
+export async function serveAll(
+  target: Api,
+  { options, scope, files }: Pick<RouterContext, "options" | "scope" | "files">,
+): Promise<TcpServers> {
+  const control = new ControlSocket(controlSocket(), target);
+  scope.use("the control socket", control);
+  files.keep(control);
   return scope.use("the control API", startTcpServers(await tcpServers(target, options), target.log));
+}
+
+/** The control API on its Unix socket. */
+class ControlSocket {
+  #server: Server;
+
+  /** Throws if the socket cannot be made. */
+  constructor(
+    private readonly path: string,
+    private readonly target: Api,
+  ) {
+    this.#server = this.#serve();
+  }
+
+  get what(): string {
+    return `the control socket ${this.path}`;
+  }
+
+  restore(): boolean {
+    if (lstatSync(this.path, { throwIfNoEntry: false })?.isSocket()) return false;
+    // Requests under way are answered. It removes the socket by its name: before there is a new one.
+    detached("closing the removed control socket", this.#server.stop());
+    this.#server = this.#serve();
+    return true;
+  }
+
+  stop(): void {
+    close(this.#server);
+    rmSync(this.path, { force: true });
+  }
+
+  #serve(): Server {
+    makeOwnFolder(dirname(this.path));
+    removeStale(this.path);
+    return servePrivately(() => serveUnix(this.path, this.target));
+  }
 }
 
 /** Remove the socket that a killed router has left. */

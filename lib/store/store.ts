@@ -11,6 +11,7 @@ import {
   renameSync,
   rmSync,
   statfsSync,
+  statSync,
 } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
@@ -66,7 +67,9 @@ const codeOf = (error: unknown): string =>
 class DamagedError extends Error {}
 
 export class Store {
-  readonly #database: Database;
+  #database: Database;
+  /** Of the file that is open, which may have been removed. */
+  #inode: string | undefined;
   /** The first failure since the last successful save. */
   #failed: { readonly since: Date; readonly message: string; readonly full: boolean } | undefined;
 
@@ -75,6 +78,7 @@ export class Store {
     database: Database,
   ) {
     this.#database = database;
+    this.#inode = inodeOf(path);
   }
 
   /**
@@ -82,15 +86,7 @@ export class Store {
    * StoreError.
    */
   static open(path: string): Store {
-    let database: Database | undefined;
-    try {
-      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-      database = new Database(path, { create: true });
-      prepare(database);
-      return new Store(path, database);
-    } catch (error) {
-      throw openError(path, error, () => database?.close());
-    }
+    return new Store(path, opened(path));
   }
 
   /**
@@ -155,7 +151,7 @@ export class Store {
     bounds: JournalBounds,
     now: () => number,
   ): Journal<v.InferOutput<S>> {
-    return openJournal(this.#database, schema, bounds, now);
+    return openJournal(() => this.#database, schema, bounds, now);
   }
 
   /** Make changes that survive a power cut, at the price of an fsync. */
@@ -180,6 +176,36 @@ export class Store {
     ];
   }
 
+  /**
+   * Write the file again if it was removed; return whether it was. Throws StoreError if that fails, or if another file is in
+   * its place, which stays as it is.
+   */
+  restore(): boolean {
+    const found = inodeOf(this.path);
+    if (found !== undefined && found === this.#inode) return false;
+    if (found !== undefined)
+      throw new StoreError(
+        "disk",
+        `the state file ${this.path} was replaced while the router runs, which goes on saving to the removed one; ` +
+          "'weave stop' and 'weave launch' begin with the file that is there, and removing it restores the router's",
+      );
+    const copy = `${this.path}.new`;
+    try {
+      mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
+      rmSync(copy, { force: true });
+      this.#database.query("VACUUM INTO ?").run(copy);
+    } catch (error) {
+      throw this.#saveError(error);
+    }
+    // SQLite removes the log by its name when it closes: first the old file, then the new one in its place.
+    this.#database.close();
+    renameSync(copy, this.path);
+    const { path } = this;
+    this.#database = opened(path);
+    this.#inode = inodeOf(path);
+    return true;
+  }
+
   close(): void {
     this.#database.close();
   }
@@ -201,6 +227,39 @@ export class Store {
     this.#failed ??= { since: new Date(), message, full };
     return new StoreError("disk", `${message} and try again`);
   }
+}
+
+/** Open the file, creating it and its folder if absent. Throws StoreError. */
+function opened(path: string): Database {
+  let database: Database | undefined;
+  try {
+    if (!existsSync(dirname(path))) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    refuseObstacles(path);
+    database = new Database(path, { create: true });
+    prepare(database);
+    return database;
+  } catch (error) {
+    throw openError(path, error, () => database?.close());
+  }
+}
+
+/** Throw for what is in the way: SQLite waits for the other end of a FIFO, and says of a folder "unable to open". */
+function refuseObstacles(path: string): void {
+  const folder = dirname(path);
+  if (!statSync(folder).isDirectory())
+    throw new StoreError("disk", `${folder} is not a folder; move it away`);
+  for (const file of SUFFIXES.map((suffix) => path + suffix)) {
+    const found = statSync(file, { throwIfNoEntry: false });
+    if (!found || found.isFile()) continue;
+    const what = found.isDirectory() ? "a folder" : "not a regular file";
+    throw new StoreError("disk", `${file} is ${what}; move it away`);
+  }
+}
+
+/** Device and inode of a file; undefined without one. */
+function inodeOf(path: string): string | undefined {
+  const found = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return found && `${found.dev}:${found.ino}`;
 }
 
 function prepare(database: Database): void {
@@ -271,6 +330,8 @@ function openError(path: string, error: unknown, close: () => void): StoreError 
   close();
   const what = `cannot use the state file ${path}`;
   const reason = reasonOf(error).replace(/\s+/g, " ");
+  if (error instanceof StoreError && error.code !== "newer")
+    return new StoreError(error.code, `${what}: ${reason}`);
   if (error instanceof StoreError) {
     return new StoreError(error.code, `${what}: ${reason}; run that version of weave, or move the file away`);
   }

@@ -1,34 +1,59 @@
 // Find the holder of a flock(2) lock without touching the lock: /proc/locks lists candidates, /proc/PID/fd tells which of
 // them has the file open.
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { textOf } from "./textfile.ts";
 
 /** "1: FLOCK  ADVISORY  WRITE 4711 00:19:123 0 EOF"; waiters have "->" after the number. See proc_locks(5). */
 const EXCLUSIVE = /^\d+: FLOCK +\w+ +WRITE (\d+) /gm;
 
+export interface LockHolder {
+  readonly pid: number;
+  /** The locked file, readable while the process lives, even if it was removed: "/proc/4711/fd/5". */
+  readonly file: string;
+}
+
 /**
- * Return the pid of the process that holds the exclusive lock of a file; undefined if there is none, or none visible in
- * this pid namespace.
+ * Return the process that holds the exclusive lock of a file; undefined if there is none, or none visible in this pid
+ * namespace. Where the file was removed, it is the process of this network namespace that has the removed one.
  */
-export function lockHolder(path: string): number | undefined {
-  const file = identity(path);
-  if (file === undefined) return undefined;
-  for (const [, pid = ""] of textOf("/proc/locks").matchAll(EXCLUSIVE)) {
-    if (holds(pid, file)) return Number(pid);
+export function findLockHolder(path: string): LockHolder | undefined {
+  const pids = Array.from(textOf("/proc/locks").matchAll(EXCLUSIVE), ([, pid = ""]) => pid);
+  const wanted = identity(path);
+  const isWanted =
+    wanted === undefined
+      ? (pid: string, file: string) => linkOf(file) === `${path} (deleted)` && isOfThisHost(pid)
+      : (_pid: string, file: string) => identity(file) === wanted;
+  for (const pid of pids) {
+    const file = lockedFile(pid, (candidate) => isWanted(pid, candidate));
+    if (file !== undefined) return { pid: Number(pid), file };
   }
   return undefined;
 }
 
-function holds(pid: string, file: string): boolean {
+/** Return the pid of the process that holds the exclusive lock of a file; undefined as above. */
+export const lockHolder = (path: string): number | undefined => findLockHolder(path)?.pid;
+
+function lockedFile(pid: string, isWanted: (file: string) => boolean): string | undefined {
   try {
-    return readdirSync(`/proc/${pid}/fd`).some(
-      (fd) =>
-        identity(`/proc/${pid}/fd/${fd}`) === file &&
-        /^lock:.* FLOCK .* WRITE /m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, "utf8")),
+    const fd = readdirSync(`/proc/${pid}/fd`).find(
+      (each) =>
+        isWanted(`/proc/${pid}/fd/${each}`) &&
+        /^lock:.* FLOCK .* WRITE /m.test(readFileSync(`/proc/${pid}/fdinfo/${each}`, "utf8")),
     );
+    return fd && `/proc/${pid}/fd/${fd}`;
   } catch {
     // The process has ended.
-    return false;
+    return undefined;
+  }
+}
+
+const isOfThisHost = (pid: string) => linkOf(`/proc/${pid}/ns/net`) === linkOf("/proc/self/ns/net");
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
   }
 }
 

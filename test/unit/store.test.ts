@@ -107,3 +107,33 @@ test.each([3, 4, 100])("a file of format %d, of a later version, is refused and 
   expect(codeOf(() => Store.open(path))).toBe("newer");
   expect(readFileSync(path).equals(before)).toBe(true);
 });
+
+test("a file that was removed is written again with all rows and the journal; another in its place is not touched", () => {
+  let store = Store.open(path);
+  const rows = store.rows("room", v.string());
+  const journal = store.journal(v.object({ at: v.number() }), { entries: 9, ageMs: 1_000 }, () => 5);
+  rows.set("before", "1");
+  journal.add([{ at: 1 }]);
+  expect(store.restore()).toBe(false);
+  rmSync(folder, { recursive: true });
+  rows.set("unlinked", "2");
+  expect(store.restore()).toBe(true);
+  rows.set("after", "3");
+  journal.add([{ at: 2 }]);
+  expect(store.restore()).toBe(false);
+  rmSync(path);
+  writeFileSync(path, "of another");
+  expect(codeOf(() => store.restore())).toBe("disk");
+  expect(readFileSync(path, "utf8")).toBe("of another");
+  rmSync(path);
+  expect(store.restore()).toBe(true);
+  expect(journal.all()).toEqual([{ at: 1 }, { at: 2 }]);
+  store.close();
+  store = Store.open(path);
+  expect(Object.fromEntries(store.rows("room", v.string()).all())).toEqual({
+    before: "1",
+    unlinked: "2",
+    after: "3",
+  });
+  store.close();
+});
