@@ -16,13 +16,17 @@ export function filterFindings(running: boolean): Finding[] {
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   const launched = linkByName(route, BRIDGE)?.kind === "bridge";
   return [
-    forwardPolicy(nf, launched, running),
-    ...(launched ? rules(nf, bridgeAddresses(route), running) : []),
+    forwardPolicy(forwardDrops(nf), launched, running),
+    ...(launched ? tableFindings(nf, bridgeAddresses(route), running) : []),
   ];
 }
 
-function forwardPolicy(nf: NetlinkSocket, launched: boolean, running: boolean): Finding {
-  const dropping = forwardDrops(nf);
+/** What of the packet filters that drop forwarded packets, `launched`: there is a bridge of ours. */
+export function forwardPolicy(
+  dropping: ReturnType<typeof forwardDrops>,
+  launched: boolean,
+  running: boolean,
+): Finding {
   if (dropping.length === 0) return ok("forward", "no FORWARD policy drops packets");
   const names = dropping.map(({ variant }) => variant).join(", ");
   if (!launched || dropping.every(({ accepts }) => accepts))
@@ -39,7 +43,7 @@ function forwardPolicy(nf: NetlinkSocket, launched: boolean, running: boolean): 
 }
 
 /** Our table, as far as the addresses of the bridge tell what has to be in it. */
-function rules(nf: NetlinkSocket, exposed: readonly Cidr[], running: boolean): Finding[] {
+export function tableFindings(nf: NetlinkSocket, exposed: readonly Cidr[], running: boolean): Finding[] {
   const advice = running
     ? "'weave status' shows why the router does not repair it"
     : "'weave launch' repairs it";
