@@ -307,7 +307,7 @@ describe("default deny", () => {
         "removed the network policies in force (table weave-npc)",
       ],
     ]);
-    policySteps(nf)[0]?.run?.();
+    void policySteps(nf)[0]?.run?.();
     expect(kernel.tables.size).toBe(0);
     expect(policySteps(nf)).toEqual([]);
     expect(removePolicies(nf)).toBe(false);
