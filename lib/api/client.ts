@@ -22,6 +22,14 @@ export class RouterSilentError extends RouterDownError {
   }
 }
 
+/** The router ended after it had got a request: nobody knows what it has done of it. */
+export class RouterEndedError extends RouterDownError {
+  constructor(socket: string, options?: ErrorOptions) {
+    super(socket, options);
+    this.message = "weave ended during this call; try again";
+  }
+}
+
 /** The router has refused a request; the message is its answer. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
@@ -68,44 +76,69 @@ export async function holders(api: ApiClient, options: CallOptions = {}): Promis
  * RouterSilentError, NotRootError or ApiError; the router does not start a call whose client has given up.
  */
 export function apiClient(socket = controlSocket()): ApiClient {
-  return async (method, path, { form, body, accept, timeoutMs } = {}) => {
-    const giveUp = new AbortController();
-    const timer =
-      timeoutMs === undefined
-        ? undefined
-        : setTimeout(() => giveUp.abort(noAnswer(timeoutMs, method, path)), timeoutMs);
-    const watch = setTimeout(async () => {
-      while (!giveUp.signal.aborted && (await isAlive(socket))) await Bun.sleep(LIVENESS_INTERVAL_MS);
-      giveUp.abort(new RouterSilentError(socket));
-    }, LIVENESS_INTERVAL_MS);
-    try {
+  return (method, path, { form, body, accept, timeoutMs } = {}) =>
+    whileAnswering({ socket, what: `${method} ${path}`, timeoutMs }, async (signal) => {
       const response = await fetch(`http://localhost${path}`, {
         unix: socket,
         method,
-        signal: giveUp.signal,
+        signal,
         ...(accept === undefined ? {} : { headers: { accept } }),
         ...(form === undefined && body === undefined ? {} : { body: form ?? body }),
       });
       const answer = await response.text();
       if (!response.ok) throw new ApiError(response.status, answer.trim() || `HTTP ${response.status}`);
       return answer;
-    } catch (error) {
-      if (giveUp.signal.aborted) throw giveUp.signal.reason;
-      if (error instanceof ApiError) throw error;
-      const code = codeOf(error);
-      if (code === "EACCES" || code === "EPERM")
-        throw new NotRootError(`cannot ask the router at ${socket}`, { cause: error });
-      throw new RouterDownError(code === "ECONNREFUSED" ? `${socket}, a leftover` : socket, { cause: error });
-    } finally {
-      clearTimeout(timer);
-      clearTimeout(watch);
-      giveUp.abort();
-    }
-  };
+    });
 }
 
-const noAnswer = (timeoutMs: number, method: Method, path: string) =>
-  new ApiError(NO_ANSWER, `no answer within ${timeoutMs} ms: ${method} ${path}`);
+/** Codes of a connection that ended before the answer. */
+const ENDED: readonly unknown[] = ["ECONNRESET", "EPIPE", "ConnectionClosed"];
+
+interface Asked {
+  readonly socket: string;
+  /** Method and path, for messages. */
+  readonly what: string;
+  /** Default none. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Run a request while the router is alive, until a timeout in ms; throws as ApiClient does. */
+export async function whileAnswering<T>(
+  { socket, what, timeoutMs }: Asked,
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const giveUp = new AbortController();
+  const gaveUp = new Promise<never>((_, reject) => {
+    giveUp.signal.addEventListener("abort", () => reject(giveUp.signal.reason));
+  });
+  gaveUp.catch(() => {});
+  const timer =
+    timeoutMs === undefined
+      ? undefined
+      : setTimeout(() => giveUp.abort(noAnswer(timeoutMs, what)), timeoutMs);
+  const watch = setTimeout(async () => {
+    while (!giveUp.signal.aborted && (await isAlive(socket))) await Bun.sleep(LIVENESS_INTERVAL_MS);
+    giveUp.abort(new RouterSilentError(socket));
+  }, LIVENESS_INTERVAL_MS);
+  try {
+    return await Promise.race([run(giveUp.signal), gaveUp]);
+  } catch (error) {
+    if (giveUp.signal.aborted) throw giveUp.signal.reason;
+    if (error instanceof ApiError || error instanceof RouterDownError) throw error;
+    const code = codeOf(error);
+    if (code === "EACCES" || code === "EPERM")
+      throw new NotRootError(`cannot ask the router at ${socket}`, { cause: error });
+    if (ENDED.includes(code)) throw new RouterEndedError(socket, { cause: error });
+    throw new RouterDownError(code === "ECONNREFUSED" ? `${socket}, a leftover` : socket, { cause: error });
+  } finally {
+    clearTimeout(timer);
+    clearTimeout(watch);
+    giveUp.abort();
+  }
+}
+
+const noAnswer = (timeoutMs: number, what: string) =>
+  new ApiError(NO_ANSWER, `no answer within ${timeoutMs} ms: ${what}`);
 
 /** Return whether the router's event loop answers. */
 async function isAlive(socket: string): Promise<boolean> {

@@ -3,12 +3,18 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { progress } from "../../cmd/waiting.ts";
 import manifest from "../../package.json" with { type: "json" };
+import { isX64, withEntry } from "./entry/elf.ts";
+import { entryProgram } from "./entry/program.ts";
+import { x64 } from "./entry/x64.ts";
 
 const root = join(import.meta.dir, "../..");
 export const EXECUTABLES = ["weave", "weave-net", "weave-router", "weave-npc"] as const;
 
 /** Those that can be the router. */
 const ROUTERS: readonly string[] = ["weave", "weave-router"];
+
+/** Those that run as the CNI plugin: always, or where they are called weave-net. */
+const HANDS_OVER: Record<string, "always" | "by name"> = { "weave-net": "always", weave: "by name" };
 
 /** What its threads run. */
 const THREADS = ["lib/overlay/sleeve/worker.ts", "lib/host/workworker.ts"];
@@ -84,7 +90,7 @@ export function build(name: string, target: string, outdir: string): void {
     ...(runtime ? [`--target=${TARGETS[target]?.bun}`, `--compile-executable-path=${runtime}`] : []),
     `--outfile=${join(outdir, name)}`,
   ]);
-  harden(join(outdir, name));
+  harden(join(outdir, name), HANDS_OVER[name]);
 }
 
 /** Fail where the bundler has left out the root of a dynamic import, which is loaded only when it is needed. */
@@ -98,7 +104,7 @@ function requireRoots(name: string, bytes: Buffer): void {
 const SWITCHES = ["BUN_OPTIONS", "BUN_BE_BUN", "BUN_INSPECT", "BUN_INSPECT_PRELOAD"];
 
 /** Takes those switches out of an executable: their names become empty, and nothing in the environment has that name. */
-function harden(file: string): void {
+function harden(file: string, handsOver: "always" | "by name" | undefined): void {
   const bytes = readFileSync(file);
   requireRoots(file, bytes);
   for (const name of SWITCHES) {
@@ -110,7 +116,13 @@ function harden(file: string): void {
       fail(`${file}: ${name} is there ${found.length} times, not once: look anew`);
     bytes[at] = 0;
   }
-  writeFileSync(file, bytes);
+  writeFileSync(file, handsOver ? handingOver(bytes, handsOver) : bytes);
+}
+
+/** Let an executable hand calls of the CNI plugin to the router before its runtime starts, where we know the processor's code. */
+function handingOver(elf: Buffer, when: "always" | "by name"): Buffer {
+  if (!isX64(elf)) return elf;
+  return withEntry(elf, (entry, here) => entryProgram(x64(), entry, here, when === "by name"));
 }
 
 if (import.meta.main) {

@@ -147,6 +147,7 @@ test("each path has its methods, and no other", async () => {
     [`/ask/${nameFromNumber(2n)}/echo`]: ["POST"],
     "/expose/10.32.0.7/12": ["POST", "DELETE"],
     "/cni": ["POST"],
+    "/cni/raw": ["POST"],
     "/attachment/c1": ["PUT", "DELETE"],
   };
   for (const [path, methods] of Object.entries(paths)) {
@@ -543,6 +544,8 @@ describe("a request is refused", () => {
       400,
       "10.32.0.7/12 is not exposed",
     ],
+    ["POST", "/cni/raw", { body: "\0" }, 400, "a CNI call has variables and input"],
+    ["POST", "/cni/raw", { body: "12345678PATH=x\0\0" }, 400, "a CNI call has"],
     ["POST", "/cni", { body: "{" }, 400, "a CNI call has variables and input"],
     ["POST", "/cni", { body: '{"variables":{"PATH":"x"},"input":""}' }, 400, "a CNI call has"],
     [

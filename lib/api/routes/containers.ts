@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { parseContainerCidr } from "../../address/subnet.ts";
 import { CniCall, NotedAttachment } from "../bodies.ts";
+import { decodeCniCall, encodeCniOutcome } from "../cniwire.ts";
 import { HttpError } from "../httperror.ts";
 import { containerId, form, ipv4, read } from "../request.ts";
 import { done, text } from "../responses.ts";
@@ -29,6 +30,15 @@ export const CONTAINER_ROUTES = [
         signal,
       );
       return outcome ? Response.json(outcome) : text("run it yourself\n", 409);
+    },
+  }),
+  // The same, as the entry program asks (lib/api/cniwire.ts).
+  route("/cni/raw", {
+    async POST({ request, target, signal }) {
+      const found = v.safeParse(CniCall, decodeCniCall(await request.bytes()));
+      if (!found.success) throw new HttpError(400, "a CNI call has variables and input");
+      const outcome = await target.cni(found.output, signal);
+      return outcome ? new Response(encodeCniOutcome(outcome)) : text("run it yourself\n", 409);
     },
   }),
   route("/attachment/:id", {

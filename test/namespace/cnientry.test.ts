@@ -1,0 +1,184 @@
+// The entry program of weave-net, and of weave under that name: what it asks a router, which a server plays, and what it leaves
+// to the runtime.
+import { afterAll, beforeEach, expect, test } from "bun:test";
+import { copyFileSync, linkSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { decodeCniCall, encodeCniOutcome } from "../../lib/api/cniwire.ts";
+import { netnsInode } from "../../lib/sys/netnsinode.ts";
+import { DIST, exec } from "../support/hosts.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "weave-entry-"));
+const CONFIG = '{"cniVersion":"1.0.0","name":"weave","type":"weave-net","dns":{"domain":"ü"}}';
+const OWN = "/proc/self/ns/net";
+
+interface Asked {
+  readonly path: string;
+  readonly call: unknown;
+}
+let asked: Asked[] = [];
+let respond: (path: string) => Response | Promise<Response>;
+
+const router = Bun.serve({
+  unix: join(folder, "weave.sock"),
+  async fetch(request) {
+    const { pathname: path } = new URL(request.url);
+    if (path === "/healthz") return new Response("ok\n");
+    if (path.startsWith("/ipinfo/")) return new Response("a reason\n");
+    const bytes = await request.bytes();
+    const call =
+      path === "/cni/raw"
+        ? decodeCniCall(bytes)
+        : path === "/cni"
+          ? JSON.parse(Buffer.from(bytes).toString())
+          : undefined;
+    asked.push({ path, call });
+    return respond(path);
+  },
+});
+
+beforeEach(() => {
+  asked = [];
+  respond = () => new Response(encodeCniOutcome({ output: '{"x":1}', code: 0 }));
+});
+afterAll(async () => {
+  await router.stop(true);
+  rmSync(folder, { recursive: true });
+});
+
+const call = (
+  command: string,
+  { input = CONFIG, env = {}, file = join(DIST, "weave-net"), args = [] as string[] } = {},
+) =>
+  exec([file, ...args], {
+    stdin: input,
+    env: {
+      WEAVE_RUN_DIR: folder,
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: "c1",
+      CNI_NETNS: OWN,
+      CNI_IFNAME: "eth0",
+      CNI_ARGS: "K8S_POD_NAME=ü",
+      CNI_PATH: "/nowhere",
+      ...env,
+    },
+  });
+
+const SENT = {
+  variables: {
+    CNI_CONTAINERID: "c1",
+    CNI_NETNS: OWN,
+    CNI_IFNAME: "eth0",
+    CNI_ARGS: "K8S_POD_NAME=ü",
+    CNI_PATH: "/nowhere",
+  },
+  input: CONFIG,
+  namespace: netnsInode(OWN),
+};
+
+test.each(["ADD", "DEL", "CHECK", "STATUS", "GC"])(
+  "%s is one request; its answer is the output",
+  async (command) => {
+    expect(await call(command)).toEqual({ code: 0, stdout: '{"x":1}\n', stderr: "" });
+    const variables = { ...SENT.variables, CNI_COMMAND: command };
+    expect(asked).toEqual([{ path: "/cni/raw", call: { ...SENT, variables } }]);
+  },
+);
+
+test("an error and an empty output are passed on", async () => {
+  respond = () => new Response(encodeCniOutcome({ output: '{"code":7}', code: 1 }));
+  expect(await call("ADD")).toEqual({ code: 1, stdout: '{"code":7}\n', stderr: "" });
+  respond = () => new Response(encodeCniOutcome({ output: "", code: 0 }));
+  expect(await call("DEL")).toEqual({ code: 0, stdout: "", stderr: "" });
+});
+
+test("a namespace that is not there has no inode", async () => {
+  await call("DEL", { env: { CNI_NETNS: "/nowhere/netns" } });
+  expect(asked).toMatchObject([{ path: "/cni/raw", call: { namespace: "" } }]);
+});
+
+test("a router that does not know the request, or refuses it, is asked again by the runtime", async () => {
+  respond = (path) =>
+    path === "/cni/raw"
+      ? new Response("404 page not found\n", { status: 404 })
+      : Response.json({ output: "old", code: 1 });
+  expect(await call("ADD")).toEqual({ code: 1, stdout: "old\n", stderr: "" });
+  expect(asked.map(({ path }) => path)).toEqual(["/cni/raw", "/cni"]);
+  expect(asked[1]?.call).toEqual({ ...SENT, variables: { ...SENT.variables, CNI_COMMAND: "ADD" } });
+});
+
+test.each([100_000, 130_900, 140_000, 500_000])(
+  "a configuration of %i bytes arrives whole",
+  async (length) => {
+    respond = (path) =>
+      path === "/cni/raw"
+        ? new Response(encodeCniOutcome({ output: "", code: 0 }))
+        : Response.json({ output: "", code: 0 });
+    const input = JSON.stringify({ x: "y".repeat(length - 8) });
+    expect(await call("DEL", { input })).toEqual({ code: 0, stdout: "", stderr: "" });
+    expect(asked).toMatchObject([{ call: { input } }]);
+  },
+);
+
+test("one that is too long is refused", async () => {
+  const { code, stdout } = await call("ADD", { input: " ".repeat(3 << 20) });
+  expect([code, JSON.parse(stdout)]).toEqual([1, expect.objectContaining({ code: 6 })]);
+});
+
+test("a large answer arrives whole", async () => {
+  const output = JSON.stringify("z".repeat(200_000));
+  respond = () => new Response(encodeCniOutcome({ output, code: 0 }));
+  expect(await call("ADD")).toEqual({ code: 0, stdout: `${output}\n`, stderr: "" });
+});
+
+test("an answer that takes longer than 1 s is waited for, and the wait is reported", async () => {
+  respond = async () => {
+    await Bun.sleep(2_500);
+    return new Response(encodeCniOutcome({ output: '{"late":1}', code: 0 }));
+  };
+  expect(await call("ADD")).toEqual({
+    code: 0,
+    stdout: '{"late":1}\n',
+    stderr: "weave-net: ADD of c1 waits for an address: a reason\n",
+  });
+  expect(asked.map(({ path }) => path)).toEqual(["/cni/raw"]);
+});
+
+test("where the router ends during an ADD, the runtime is to try again; a DEL is run here", async () => {
+  const server = Bun.listen({
+    unix: join(folder, "ends.sock"),
+    socket: { data: (socket) => void socket.end() },
+  });
+  const run = mkdtempSync(join(folder, "run-"));
+  linkSync(join(folder, "ends.sock"), join(run, "weave.sock"));
+  const env = { WEAVE_RUN_DIR: run, WEAVE_STATE_DIR: run, CNI_NETNS: "/nowhere/netns" };
+  const added = await call("ADD", { env });
+  expect([added.code, JSON.parse(added.stdout)]).toEqual([
+    1,
+    { cniVersion: "1.0.0", code: 11, msg: "weave ended during this call; try again" },
+  ]);
+  expect(await call("DEL", { env })).toEqual({ code: 0, stdout: "", stderr: "" });
+  server.stop(true);
+});
+
+test("without a router, and with arguments, the runtime answers", async () => {
+  const version = await call("VERSION");
+  expect(JSON.parse(version.stdout)).toHaveProperty("supportedVersions");
+  expect((await call("ADD", { args: ["--version"] })).stdout).toStartWith("weave ");
+  const without = await call("ADD", { env: { WEAVE_RUN_DIR: "/nowhere" } });
+  expect(JSON.parse(without.stdout)).toMatchObject({ code: 8 });
+  expect((await call("WRONG")).stdout).toContain("CNI_COMMAND");
+  expect(asked.map(({ path }) => path)).toEqual(["/cni"]);
+});
+
+test("weave hands calls over only where it is called weave-net", async () => {
+  const file = join(folder, "weave-net");
+  copyFileSync(join(DIST, "weave"), file);
+  linkSync(file, join(folder, "weave"));
+  linkSync(file, join(folder, "not-weave-net"));
+  expect((await call("ADD", { file })).stdout).toBe('{"x":1}\n');
+  expect(asked).toMatchObject([{ path: "/cni/raw" }]);
+  expect((await call("ADD", { file: join(folder, "weave") })).stdout).toContain("LIFE CYCLE");
+  expect((await call("ADD", { file: join(folder, "not-weave-net") })).stdout).toContain("LIFE CYCLE");
+  expect(asked).toHaveLength(1);
+});

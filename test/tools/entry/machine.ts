@@ -1,0 +1,42 @@
+// What the entry program (program.ts) is written in: the instructions that a processor's file (x64.ts) has to encode.
+
+/** r0: result of a system call; r1 to r5: its arguments, not preserved; r6 to r9 and fp: preserved. */
+export type Register = "r0" | "r1" | "r2" | "r3" | "r4" | "r5" | "r6" | "r7" | "r8" | "r9" | "fp";
+/** A register, or a signed 32-bit number. */
+export type Operand = Register | number;
+export type Size = "u8" | "u16" | "u32" | "u64";
+/** Unsigned, of 64 bits. */
+export type Comparison = "eq" | "ne" | "gt" | "ge" | "lt" | "le";
+export type SystemCall =
+  | "read"
+  | "write"
+  | "close"
+  | "lseek"
+  | "socket"
+  | "sendto"
+  | "connect"
+  | "fcntl"
+  | "exit_group"
+  | "newfstatat"
+  | "ppoll"
+  | "dup3"
+  | "memfd_create";
+
+export interface Machine {
+  /** The first instructions: r1 points to argc, as the kernel passes it; fp has `frame` bytes below it. */
+  enter(frame: number): void;
+  /** Go on at the address `entry` with registers and stack as they came; `here` is the address of the code. */
+  leave(entry: number, here: number): void;
+  label(name: string): void;
+  mov(to: Register, value: Operand): void;
+  add(to: Register, value: Operand): void;
+  sub(to: Register, value: Operand): void;
+  /** Load with zeros above. */
+  load(size: Size, to: Register, base: Register, offset: number): void;
+  store(size: Size, base: Register, offset: number, value: Operand): void;
+  jump(to: string): void;
+  jumpIf(register: Register, comparison: Comparison, value: Operand, to: string): void;
+  call(name: SystemCall): void;
+  /** Return the code; throws for a label that was never set. */
+  code(): Uint8Array;
+}
