@@ -19,6 +19,12 @@ export class TokenBucket {
     return true;
   }
 
+  /** Take `count` tokens, in advance where there are too few. */
+  charge(now: number, count: number): void {
+    this.#refill(now);
+    this.#tokens -= count;
+  }
+
   /** Return the ms until the next token; 0 if there is one. */
   wait(now: number): number {
     this.#refill(now);

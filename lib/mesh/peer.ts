@@ -11,7 +11,7 @@ import {
   MAX_TOPOLOGY_MESSAGE,
   SHORT_IDS,
 } from "./bounds.ts";
-import { nameFromBytes, nameToBytes, type PeerName, UNKNOWN_PEER } from "./name.ts";
+import { nameFromBytes, nameToBytes, nameToNumber, type PeerName, UNKNOWN_PEER } from "./name.ts";
 
 /** A connection between two peers, as one end announces it. */
 export interface PeerConnection {
@@ -37,6 +37,8 @@ export interface PeerSummary {
 /** A peer of the network, with the connections that it announces. */
 export class Peer implements PeerSummary {
   readonly name: PeerName;
+  /** The name as a number, which is faster to compare. */
+  readonly order: number;
   nickName: string;
   uid: bigint;
   version: number;
@@ -54,6 +56,7 @@ export class Peer implements PeerSummary {
 
   constructor(summary: PeerSummary) {
     this.name = summary.name;
+    this.order = Number(nameToNumber(summary.name));
     this.nickName = summary.nickName;
     this.uid = summary.uid;
     this.version = summary.version;

@@ -3,7 +3,7 @@
 import { splitHostPort } from "../address/hostport.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
-import { below, type Random } from "../clock/random.ts";
+import type { Random } from "../clock/random.ts";
 import { Slices, type Work } from "../clock/slices.ts";
 import type { Fields } from "../log/fields.ts";
 import { type LimitedWarning, limitedLines, limitedWarnings } from "../log/limited.ts";
@@ -23,6 +23,7 @@ import { ConnectionLimit } from "./limit.ts";
 import { LostPeers } from "./lostpeers.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay } from "./overlay.ts";
+import { Pace } from "./pace.ts";
 import { Peer } from "./peer.ts";
 import { Peers } from "./peers.ts";
 import { peersGoneLog } from "./peersgonelog.ts";
@@ -35,8 +36,11 @@ import { TopologyGossip } from "./topology.ts";
 import { TopologyBroadcaster } from "./topologybroadcaster.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
 
-/** Interval of topology checks and of closing connections over the limit. */
+/** Interval of closing connections over the limit. */
 const CARE_INTERVAL_MS = 5_000;
+/** Time from a change of the topology to the check whether it is consistent, and the longest one, reached by doubling. */
+const CHECK_TOPOLOGY_MS = 500;
+const MAX_CHECK_TOPOLOGY_MS = 8_000;
 /** Bytes of unfinished messages, of all peers together. */
 const MAX_UNFINISHED = 128 * 1024 * 1024;
 /** Time for peers to forget one that they cannot reach, and interval at which we rely on that at most. */
@@ -79,6 +83,7 @@ export class MeshRouter implements ConnectionHost {
   readonly #broadcaster: TopologyBroadcaster;
   readonly #routeNotifier: RouteNotifier;
   #timers: Timer[] = [];
+  #topologyCheck: Timer | undefined;
   #stopped = false;
   /** Without connections until then, so that peers forget us. */
   #aloneUntil = Number.NEGATIVE_INFINITY;
@@ -144,7 +149,9 @@ export class MeshRouter implements ConnectionHost {
       peers: () => this.peers.all(),
       ourself: this.ourself,
     });
+    const pace = new Pace(clock, random);
     this.#topology = new TopologyGossip(this.peers, clock, random, {
+      received: (bytes) => pace.received(bytes),
       reply: (to, data) => this.connections.get(to)?.sendGossip(TOPOLOGY, undefined, data),
       changed: (hasPending) => {
         this.maker.refresh();
@@ -154,7 +161,7 @@ export class MeshRouter implements ConnectionHost {
     });
     this.questions = new Ask(this, (gossiper) => this.channels.open(ASK_CHANNEL, gossiper));
     const channel = this.channels.open(TOPOLOGY, this.#topology);
-    this.#broadcaster = new TopologyBroadcaster(this, this.#topology, channel);
+    this.#broadcaster = new TopologyBroadcaster(this, this.#topology, channel, pace);
   }
 
   listen(listener: MeshListener): void {
@@ -169,10 +176,7 @@ export class MeshRouter implements ConnectionHost {
   start(): void {
     this.#timers = [
       every(this.clock, GOSSIP_INTERVAL_MS, () => this.#work("repeat gossip", this.channels.repeat())),
-      every(this.clock, CARE_INTERVAL_MS, () => {
-        this.#work("look through the topology", this.#askAboutInconsistent());
-        this.#limit.shed();
-      }),
+      every(this.clock, CARE_INTERVAL_MS, () => this.#limit.shed()),
     ];
   }
 
@@ -185,6 +189,7 @@ export class MeshRouter implements ConnectionHost {
     this.#routeNotifier.stop();
     this.questions.stop();
     for (const timer of this.#timers) timer.cancel();
+    this.#topologyCheck?.cancel();
     for (const connection of [...this.maker.connections, ...this.#accepts.all()]) {
       connection.shutdown(new Error("router stopping"));
     }
@@ -197,13 +202,28 @@ export class MeshRouter implements ConnectionHost {
     });
   }
 
-  /** Ask a neighbour, by sending what we have, about peers that we seem to know too little of. */
-  *#askAboutInconsistent(): Work {
-    const data = yield* this.#topology.inconsistentPeers();
-    if (!data) return;
-    const names = [...this.connections.keys()];
-    const name = names[below(this.random, names.length)];
-    if (name !== undefined) this.connections.get(name)?.sendGossip(TOPOLOGY, undefined, data);
+  /** Check in `ms` whether the topology is consistent, the sooner the later it changed; spread, as all peers do. */
+  #checkTopology(ms: number): void {
+    if (this.#stopped || this.#topologyCheck) return;
+    this.#topologyCheck = this.clock.after(ms * (0.75 + this.random.float() / 2), () => {
+      this.#topologyCheck = undefined;
+      this.#work("look through the topology", this.#askAboutInconsistent(ms));
+    });
+  }
+
+  /** Ask those next to inconsistent peers about them, by sending what we have. */
+  *#askAboutInconsistent(ms: number): Work {
+    const names = yield* this.#topology.inconsistentPeers();
+    if (!names) return;
+    const byHop = new Map<PeerName, PeerName[]>();
+    for (const name of names) {
+      const hop = this.routes.unicastAll.get(name);
+      if (hop === undefined) continue;
+      byHop.set(hop, [...(byHop.get(hop) ?? []), name]);
+    }
+    for (const [hop, some] of byHop)
+      this.connections.get(hop)?.sendGossip(TOPOLOGY, undefined, this.#topology.of(some));
+    this.#checkTopology(Math.min(2 * ms, MAX_CHECK_TOPOLOGY_MS));
   }
 
   /**
@@ -387,6 +407,7 @@ export class MeshRouter implements ConnectionHost {
   }
 
   #topologyChanged(): void {
+    this.#checkTopology(CHECK_TOPOLOGY_MS);
     this.routes.invalidate();
     this.#routeNotifier.schedule();
   }

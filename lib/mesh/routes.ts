@@ -27,7 +27,7 @@ function walk(
   start.walk = number;
   start.firstHop = UNKNOWN_PEER;
   for (let from = 0; from < found.length; ) {
-    const level = found.slice(from).sort((a, b) => (a.name < b.name ? -1 : 1));
+    const level = found.slice(from).sort((a, b) => a.order - b.order);
     from = found.length;
     for (const peer of level) {
       if (peer === stopAt) return { met: true, found };

@@ -43,8 +43,11 @@ const RECENT_MS = 60_000;
 const MAX_RANDOM = 2;
 /** Peers that a neighbour is asked about at a time. */
 const MAX_INCONSISTENT = 32;
+const MAX_UNKNOWN = 512;
 
 export interface TopologyListener {
+  /** A broadcast of `bytes` has arrived. */
+  received(bytes: number): void;
   /** The topology has changed; `hasPending`: there are updates to broadcast. */
   changed(hasPending: boolean): void;
   /** Send data to a neighbour that is behind. */
@@ -69,6 +72,8 @@ export class TopologyGossip implements Gossiper {
   /** When each peer changed last, the oldest first. */
   readonly #recent = new Map<PeerName, number>();
 
+  /** Peers that were inconsistent at the last check. */
+  #inconsistent: ReadonlySet<PeerName> = new Set();
   /** No peer was inconsistent, and none has changed since. */
   #consistent = false;
 
@@ -97,6 +102,7 @@ export class TopologyGossip implements Gossiper {
   }
 
   *onBroadcast(_source: PeerName, update: Uint8Array): Work<GossipData | undefined> {
+    this.listener.received(update.length);
     const { fresh } = yield* this.#apply(update);
     if (fresh.size === 0) return undefined;
     for (const [from, waiting] of this.#pending) {
@@ -132,26 +138,39 @@ export class TopologyGossip implements Gossiper {
   }
 
   /**
-   * Return the peers that we know too little of, MAX_INCONSISTENT at most: one announces a connection that the other does
-   * not. A neighbour that knows more replies when it gets what we have.
+   * Return the peers that we know too little of. Of some only the name is known, MAX_UNKNOWN at most; others have been
+   * inconsistent since the last call, MAX_INCONSISTENT at most: one announces a connection, or one that is established,
+   * which the other does not. Undefined where there are none.
    */
-  *inconsistentPeers(): Work<GossipData | undefined> {
+  *inconsistentPeers(): Work<PeerName[] | undefined> {
     if (this.#consistent) return undefined;
     this.#consistent = true;
     const inconsistent = new Set<PeerName>();
-    const all = [...this.peers.all()];
-    const start = below(this.random, all.length);
-    for (const peer of [...all.slice(start), ...all.slice(0, start)]) {
-      for (const { remote } of peer.connections.values()) {
-        if (!remote.connections.has(peer.name)) inconsistent.add(peer.name).add(remote.name);
+    const unknown = new Set<PeerName>();
+    for (const peer of this.peers.all()) {
+      for (const { remote, established } of peer.connections.values()) {
+        if (remote.uid === 0n) unknown.add(remote.name);
+        else if (remote.connections.get(peer.name)?.established !== established)
+          inconsistent.add(peer.name).add(remote.name);
       }
-      if (inconsistent.size > MAX_INCONSISTENT) break;
       yield;
     }
     inconsistent.delete(this.peers.ourself.name);
-    if (inconsistent.size === 0) return undefined;
+    // What changes just now is mostly on its way.
+    const lasting = [...inconsistent].filter((name) => this.#inconsistent.has(name));
+    this.#inconsistent = inconsistent;
+    if (inconsistent.size + unknown.size === 0) return undefined;
     this.#consistent = false;
-    return this.#of(new Set([...inconsistent].slice(0, MAX_INCONSISTENT)));
+    for (let i = 0; i < Math.min(MAX_INCONSISTENT, lasting.length); i++) {
+      const other = i + below(this.random, lasting.length - i);
+      [lasting[i], lasting[other]] = [lasting[other] as PeerName, lasting[i] as PeerName];
+    }
+    return [...[...unknown].slice(0, MAX_UNKNOWN), ...lasting.slice(0, MAX_INCONSISTENT)];
+  }
+
+  /** Return what we know of these peers. A neighbour that knows more replies to it. */
+  of(names: Iterable<PeerName>): GossipData {
+    return this.#of(new Set(names));
   }
 
   *#apply(update: Uint8Array): Work<Applied> {

@@ -5,6 +5,7 @@ import type { Channels } from "./channels.ts";
 import type { LocalConnection } from "./connection.ts";
 import type { GossipChannel } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
+import type { Pace } from "./pace.ts";
 import type { Peer } from "./peer.ts";
 import type { Peers } from "./peers.ts";
 import type { Routes } from "./routes.ts";
@@ -12,12 +13,8 @@ import type { TopologyGossip } from "./topology.ts";
 
 /** Delay of a broadcast, for several changes together. */
 const DELAY_MS = 20;
-/**
- * Interval of broadcasts for each connection of ours and each peer: every peer then receives less than 60 kB/s (about 60
- * bytes a connection), were all to broadcast as often. Both the size of a broadcast and the number of its receivers grow
- * with the network.
- */
-const INTERVAL_PER_CONNECTION_MS = 1;
+/** Bytes of a connection in a broadcast, about. */
+const CONNECTION_BYTES = 60;
 
 /** Time for a new peer to announce its other neighbours, and how many of them send it everything. */
 const INTRODUCTION_DELAY_MS = 100;
@@ -36,7 +33,6 @@ export class TopologyBroadcaster {
   /** Peers that were unreachable before they connected to us, until we have broadcast them. */
   readonly #newcomers = new Set<Peer>();
   #timer: Timer | undefined;
-  #broadcastAt = Number.NEGATIVE_INFINITY;
   /** Our connections, as broadcast last. */
   #last = "";
   #stopped = false;
@@ -46,6 +42,7 @@ export class TopologyBroadcaster {
     private readonly topology: TopologyGossip,
     /** The channel of the topology. */
     private readonly channel: GossipChannel,
+    private readonly pace: Pace,
   ) {}
 
   stop(): void {
@@ -73,19 +70,19 @@ export class TopologyBroadcaster {
   schedule(): void {
     if (this.#stopped || this.#timer) return;
     const { clock, peers, connections, ourself, routes } = this.host;
-    const interval = INTERVAL_PER_CONNECTION_MS * peers.size * connections.size;
-    const delay = Math.max(DELAY_MS, this.#broadcastAt + interval - clock.now());
-    this.#timer = clock.after(delay, () => {
+    this.#timer = clock.after(Math.max(DELAY_MS, this.pace.wait()), () => {
       this.#timer = undefined;
       const unknown = [...this.#newcomers].filter((newcomer) => !this.#knownToOthers(newcomer));
       this.topology.addPending(unknown.map(({ name }) => name));
       this.#newcomers.clear();
       // Connections that were refused at once are not broadcast.
       const current = Array.from(connections, ([name, { established }]) => `${name} ${established}`).join();
-      if (current !== this.#last) this.topology.addPending([ourself.name]);
+      if (current !== this.#last) {
+        this.topology.addPending([ourself.name]);
+        this.pace.sent(CONNECTION_BYTES * connections.size * routes.broadcastAll(ourself.name).length);
+      }
       this.#last = current;
       for (const { data, from } of this.topology.takePending()) {
-        this.#broadcastAt = clock.now();
         const source = from === undefined ? undefined : peers.get(from);
         this.channel.broadcast(data, source ? routes.reachedWithoutUs(source) : undefined);
       }

@@ -122,6 +122,12 @@ describe("a connection limit", () => {
   });
 });
 
+test("routers that start within a second, with few connections each, soon have ways to all others", async () => {
+  const simulation = new Simulation(12n);
+  await grow(simulation, 50, 20, { connectionLimit: 6 });
+  expect(simulation.until(() => simulation.converged(), MINUTE)).toBeLessThan(5_000);
+});
+
 test("who has missed news finds out by what does not fit together, and asks", async () => {
   for (let seed = 0n; seed < 10n; seed++) {
     const simulation = new Simulation(seed);
@@ -140,7 +146,7 @@ test("who has missed news finds out by what does not fit together, and asks", as
     simulation.clock.advance(3_000);
     deaf.router.peers.apply = apply;
     expect(deaf.router.routes.unicast.has(newcomer.router.ourself.name)).toBe(false);
-    simulation.until(() => simulation.converged(), 20_000, 100);
+    simulation.until(() => simulation.converged(), 40_000, 100);
   }
 });
 

@@ -76,7 +76,11 @@ describe("topology", () => {
           },
           refused() {},
         });
-        const topology = new TopologyGossip(peers, clock, random, { changed() {}, reply() {} });
+        const topology = new TopologyGossip(peers, clock, random, {
+          received() {},
+          changed() {},
+          reply() {},
+        });
         for (const update of updates) {
           const told = update.map(({ connections, ...described }) => {
             const made = new Peer(described);
