@@ -72,14 +72,20 @@ function copyMode(): Uint8Array {
   return Uint8Array.of(0, 0, COPY_RANGE >> 8, COPY_RANGE & 255, NFULNL_COPY_PACKET, 0);
 }
 
+/** Return the messages that make a socket receive the packets of a group. */
+export function groupMessages(group: number): Uint8Array[] {
+  return [
+    configuration(group, (body) => body.u8(NFULA_CFG_CMD, NFULNL_CFG_CMD_BIND)),
+    configuration(group, (body) => body.bytes(NFULA_CFG_MODE, copyMode()).u32be(NFULA_CFG_TIMEOUT, COLLECT)),
+  ];
+}
+
 /** Open a socket that receives the packets of a group. A group has one at a time. */
 function openGroup(group: number): number {
   const fd = openNetlink("nflog", NETLINK_NETFILTER, [], true);
-  const send = (fill: (body: AttributeEncoder) => void) =>
-    sendDatagram(`nflog group ${group}`, fd, configuration(group, fill), SOCKADDR_KERNEL);
   try {
-    send((body) => body.u8(NFULA_CFG_CMD, NFULNL_CFG_CMD_BIND));
-    send((body) => body.bytes(NFULA_CFG_MODE, copyMode()).u32be(NFULA_CFG_TIMEOUT, COLLECT));
+    for (const message of groupMessages(group))
+      sendDatagram(`nflog group ${group}`, fd, message, SOCKADDR_KERNEL);
   } catch (error) {
     closeSync(fd);
     throw error;
@@ -104,8 +110,8 @@ export function watchPackets(group: number, { packet, lost, failed }: PacketList
   });
 }
 
-/** Return the packet in a message. */
-function decodePacket({ type, body }: Message): LoggedPacket | undefined {
+/** Return the packet in a message; undefined where it has none. */
+export function decodePacket({ type, body }: Pick<Message, "type" | "body">): LoggedPacket | undefined {
   if (type !== nfnlType(NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET)) return undefined;
   const attributes = decodeAttributes(body.subarray(NFGENMSG));
   const payload = attributes.get(NFULA_PAYLOAD)?.payload;

@@ -7,7 +7,7 @@ import { receiveDatagram } from "../../sys/socket.ts";
 import type { Attributes } from "../attributes.ts";
 import { decodeMessages, type Message } from "../message.ts";
 import { NFNL_SUBSYS_NFTABLES, NFPROTO, nfnlType } from "../nfnetlink.ts";
-import { NETLINK_NETFILTER, NetlinkSocket, openNetlink } from "../socket.ts";
+import { NETLINK_NETFILTER, NetlinkSocket, openNetlink, type Request } from "../socket.ts";
 import { addChain } from "./chain.ts";
 import { decodeVerdict, NF_DROP } from "./expr/data.ts";
 import { load } from "./expr/immediate.ts";
@@ -112,16 +112,21 @@ export function tracePackets(flow: Flow): PacketTrace {
 }
 
 function install(nf: NetlinkSocket, family: "inet" | "bridge", name: string, flow: Flow): void {
+  commit(nf, traceRequests(family, name, flow));
+}
+
+/** Return what makes a table that has the packets of a flow traced, and goes with its socket. */
+export function traceRequests(family: "inet" | "bridge", name: string, flow: Flow): Request[] {
   const table: TableName = { family, name };
   const hooks = family === "bridge" ? (["prerouting"] as const) : (["prerouting", "output"] as const);
-  commit(nf, [
+  return [
     addTable(table, NFT_TABLE_F_OWNER),
     ...hooks.flatMap((hook) => {
       const base = { type: "filter", hook, priority: FIRST, policy: "accept" } as const;
       const rules = [traceRule(family, flow, true), traceRule(family, flow, false)];
       return [addChain(table, { name: hook, base }), ...rules.map((rule) => addRule(table, hook, rule))];
     }),
-  ]);
+  ];
 }
 
 function traceRule(family: "inet" | "bridge", flow: Flow, forth: boolean): Rule {
@@ -156,7 +161,7 @@ function drain(fd: number): Message[] {
 }
 
 /** Reads messages in order: only the first of a packet has its direction. */
-class TraceReader {
+export class TraceReader {
   readonly #forth = new Map<number, boolean>();
 
   constructor(private readonly flow: Pick<Flow, "source">) {}
