@@ -5,7 +5,7 @@ import { existsSync, readFileSync, renameSync } from "node:fs";
 import * as v from "valibot";
 import type { ApiClient } from "../api/client.ts";
 import { stateDirectory, stateFile } from "../api/paths.ts";
-import { every, systemClock } from "../clock/clock.ts";
+import { type Clock, every, systemClock } from "../clock/clock.ts";
 import { POLICY_TABLE } from "../host/names.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import type { Log } from "../log/log.ts";
@@ -129,6 +129,16 @@ export function importState({ state }: Original, log: Log): void {
   }
 }
 
+/** What completing a migration does to the host. */
+export interface MigrationHost {
+  readonly clock: Clock;
+  policiesInForce(): boolean;
+  /** Remove rules, sets and the state file. Throws while a set is in use. */
+  finish(original: Original, log: Log): void;
+}
+
+const THIS_HOST: MigrationHost = { clock: systemClock, policiesInForce, finish };
+
 /**
  * Remove the rest once the router carries traffic (it has a connection, or is still alone after 2 min) and, if
  * `expectNpc`, policies are in force.
@@ -138,22 +148,36 @@ export function completeMigration(
   api: ApiClient,
   expectNpc: boolean,
   log: Log,
+  host = THIS_HOST,
 ): { stop(): void } {
-  const began = systemClock.now();
+  const { clock } = host;
+  const began = clock.now();
   let attempts = 0;
+  // A router that answers late is asked once at a time.
+  let looking = false;
+  let ended = false;
+  const stop = () => {
+    ended = true;
+    timer.cancel();
+  };
   const look = async () => {
+    if (looking) return;
+    looking = true;
     try {
-      const patient = systemClock.now() - began < ALONE_MS;
-      if ((patient && !(await carriesTraffic(api))) || (expectNpc && !policiesInForce())) return;
-      finish(original, log);
-      timer.cancel();
+      const patient = clock.now() - began < ALONE_MS;
+      if ((patient && !(await carriesTraffic(api))) || ended) return;
+      if (expectNpc && !host.policiesInForce()) return;
+      host.finish(original, log);
+      stop();
     } catch (error) {
       if (++attempts > PATIENCE)
         log.warning(`cannot complete the migration yet: ${reasonOf(error)}`, { component: "migration" });
+    } finally {
+      looking = false;
     }
   };
-  const timer = every(systemClock, LOOK_MS, () => detached("completing the migration", look()));
-  return { stop: () => timer.cancel() };
+  const timer = every(clock, LOOK_MS, () => detached("completing the migration", look()));
+  return { stop };
 }
 
 const Report = v.object({
@@ -174,7 +198,6 @@ function policiesInForce(): boolean {
   return tableList(nf, "inet").includes(POLICY_TABLE);
 }
 
-/** Remove rules, sets and the state file. Throws while a set is in use. */
 function finish({ file, state }: Original, log: Log): void {
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   // The kernel releases sets some time after the rules that refer to them.

@@ -137,7 +137,7 @@ describe("unconfirmed ranges", () => {
     const addresses = (list: readonly { start: number; end: number }[]) =>
       list.flatMap(({ start, end }) => Array.from({ length: end - start }, (_, i) => start + i));
     const ascending = (list: number[]) => list.sort((a, b) => a - b);
-    for (let run = 0; run < 300; run++) {
+    for (let run = 0; run < 80; run++) {
       const [owned, others] = [ranges(), ranges()];
       const rest = addresses(owned).filter((address) => !addresses(others).includes(address));
       expect(ascending(addresses(without(owned, others)))).toEqual(rest);

@@ -398,7 +398,7 @@ test("refusals bind a start of a peer for 10 min, are shown for 5, count its att
 describe("short ids", () => {
   test("belong to the least name that claims them, and tell of every change of owner", () => {
     const random = randomOf("short ids");
-    for (let run = 0; run < 100; run++) {
+    for (let run = 0; run < 40; run++) {
       const ourself = peer(3, 1);
       const ids = new ShortIds(ourself);
       const claims = new Map<Peer, number>();
