@@ -28,6 +28,7 @@ import {
 } from "../netlink/nftables/match.ts";
 import type { Rule } from "../netlink/nftables/rule.ts";
 import { matchNeighbourDiscovery, matchTcpReset } from "../netlink/nftables/transport.ts";
+import { admitted, MID_STREAM_MARK, setAdmitted } from "./generation.ts";
 import { blocking, FAMILIES, FROM_NODE, FROM_UNKNOWN, isolatedMap, isolatedSet } from "./tables.ts";
 
 /** What is the same for all packets. */
@@ -41,8 +42,6 @@ const BEFORE_SOURCE_NAT = 95;
 
 /** Packet mark of the resets that weave-npc sends in the name of both ends (see reset.ts). */
 export const RESET_MARK = 0x40_0000;
-/** Connection mark of those whose beginning was not seen. */
-const MID_STREAM_MARK = 0x40_0000;
 
 /** Why packets of no known connection are dropped, and those of a connection whose beginning was not seen. */
 export const UNTRACKED = "untracked";
@@ -71,8 +70,11 @@ function multicast(family: Family, octet: number, bits: number, allowed: boolean
 }
 
 const IPV6 = "ipv6";
+const JUDGE = "judge";
+/** The name of the chain that every packet passes. */
+export const BASE = "postrouting";
 
-/** The chain that every packet passes, behind those that it jumps to. */
+/** The chain that every packet passes, behind those that it jumps to; its rules are those of generation 0. */
 export function baseChains({ allowMulticast }: Settings): Chain[] {
   const ipv6: Chain = {
     name: IPV6,
@@ -83,11 +85,9 @@ export function baseChains({ allowMulticast }: Settings): Chain[] {
       [...matchLink("oifname", BRIDGE), ...matchLinkLocal("saddr"), verdict("drop")],
     ],
   };
-  const base: Chain = {
-    name: "postrouting",
-    base: { type: "filter", hook: "postrouting", priority: BEFORE_SOURCE_NAT, policy: "accept" },
+  const judge: Chain = {
+    name: JUDGE,
     rules: [
-      [...matchMark(FROM_UNKNOWN), ...blocking("unknown")],
       [...matchMark(RESET_MARK), ...matchTcpReset(), verdict("accept")],
       [...matchLocalAddress("saddr"), ...setMark(FROM_NODE), verdict("accept")],
       multicast(4, 0xe0, 4, allowMulticast),
@@ -101,5 +101,21 @@ export function baseChains({ allowMulticast }: Settings): Chain[] {
       ]),
     ],
   };
-  return [...UNJUDGED, ipv6, base];
+  const base: Chain = {
+    name: BASE,
+    base: { type: "filter", hook: "postrouting", priority: BEFORE_SOURCE_NAT, policy: "accept" },
+    rules: baseRules(0),
+  };
+  return [...UNJUDGED, ipv6, judge, base];
+}
+
+/**
+ * The rules of the chain that every packet passes. With generation 0 each packet is judged by itself. What the judging
+ * accepts at once (of the node, for many) is not marked: there it depends on the packet, not on its connection.
+ */
+export function baseRules(generation: number): Rule[] {
+  const unknown: Rule = [...matchMark(FROM_UNKNOWN), ...blocking("unknown")];
+  const judge: Rule = [verdict({ jump: JUDGE })];
+  if (generation === 0) return [unknown, judge];
+  return [unknown, [...admitted(generation), verdict("accept")], judge, setAdmitted(generation)];
 }

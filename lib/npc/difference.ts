@@ -3,11 +3,11 @@
 import { type Family, familyOf, type Ip } from "../address/ip.ts";
 import { addChain, deleteChain, type Chain as NftChain } from "../netlink/nftables/chain.ts";
 import { addElements, deleteElements, type FilledSet } from "../netlink/nftables/element.ts";
-import { addRule } from "../netlink/nftables/rule.ts";
+import { addRule, flushChain } from "../netlink/nftables/rule.ts";
 import { addSet, deleteSet } from "../netlink/nftables/set.ts";
 import { renewTable } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
-import { baseChains, type Settings } from "./basechain.ts";
+import { BASE, baseChains, baseRules, type Settings } from "./basechain.ts";
 import { DIRECTIONS } from "./objects.ts";
 import { type Chain, NO_RULES, type RuleSet, type Ruleset } from "./ruleset.ts";
 import {
@@ -74,6 +74,31 @@ export function changes(before: Ruleset, next: Ruleset): Request[] {
     for (const family of FAMILIES) last.push(deleteSet(TABLE, contentDefinition(set, family).name));
   }
   return [...first, ...podChanges(before, next), ...last];
+}
+
+/** The messages that make this generation the present one (see generation.ts). */
+export function generationChanges(generation: number): Request[] {
+  return [flushChain(TABLE, BASE), ...rulesOf({ name: BASE, rules: baseRules(generation) })];
+}
+
+/** Whether `next` may block a connection that `before` lets through. */
+export function restricts(before: Ruleset, next: Ruleset): boolean {
+  for (const [key, set] of before.sets) {
+    const now = next.sets.get(key);
+    if (now && now !== set && !isEmpty(missing(set, now))) return true;
+  }
+  for (const address of before.local.keys()) if (!next.local.has(address)) return true;
+  // Chains of one name are the same, but for the sets that they look up.
+  return DIRECTIONS.some((direction) =>
+    next.isolated[direction]
+      .entries()
+      .some(([address, chain]) => before.isolated[direction].get(address) !== chain),
+  );
+}
+
+function isEmpty(set: RuleSet): boolean {
+  if (set.kind === "pods") return set.addresses.size === 0;
+  return set.kind === "endpoints" ? set.endpoints.size === 0 : set.ranges.length === 0;
 }
 
 /** The chains for ports that only the first of the two has. */

@@ -1,6 +1,7 @@
 // Keeps the kernel's rules those of the model, whatever happens: events of the API server, others who touch our tables, a
 // kernel that refuses. Nothing is written before all is known: until then what was in force stays in force.
 import type { Clock, Timer } from "../clock/clock.ts";
+import { Slices } from "../clock/slices.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { Writer } from "../netlink/nftables/watch.ts";
@@ -12,7 +13,14 @@ import { type Change, Model, type Touched } from "./model.ts";
 import { KINDS, type Kind, type KubeObject } from "./objects.ts";
 import type { Ruleset } from "./ruleset.ts";
 import { TABLE } from "./tables.ts";
-import { refusesBridge, type WriterSettings, withoutBridge, write } from "./writer.ts";
+import {
+  admitConnections,
+  type InForce,
+  refusesBridge,
+  type WriterSettings,
+  withoutBridge,
+  write,
+} from "./writer.ts";
 
 /** Events come in bursts; what comes within this is written together. */
 const GATHER_MS = 2;
@@ -33,12 +41,14 @@ export class Enforcer {
   #pods = new Set<string>();
   #policies = new Set<string>();
   /** What is in force; undefined when that is not known. */
-  #inForce: Ruleset | undefined;
+  #inForce: InForce | undefined;
   #earliestEvent: number | undefined;
   #flush: Timer | undefined;
   #repair: Timer | undefined;
   #repairedAt = Number.NEGATIVE_INFINITY;
   #bridge = true;
+  readonly #slices: Slices;
+  #giveUpAdmitting: (() => void) | undefined;
   readonly #warn: LimitedWarning;
   #stopped = false;
 
@@ -50,6 +60,7 @@ export class Enforcer {
     private readonly log: Log,
   ) {
     this.#compiler = new Compiler(this.#model, config);
+    this.#slices = new Slices(clock);
     this.#warn = limitedWarnings(log, () => clock.now());
   }
 
@@ -92,6 +103,7 @@ export class Enforcer {
   stop(): void {
     this.#stopped = true;
     for (const timer of [this.#flush, this.#repair]) timer?.cancel();
+    this.#slices.stop();
   }
 
   #touch({ pods, policies }: Touched): void {
@@ -118,9 +130,11 @@ export class Enforcer {
     try {
       const rules = this.#compiler.update(touched);
       const settings = { ...this.config, bridge: this.#bridge };
-      write(this.nf, this.#inForce, rules, settings);
+      const written = write(this.nf, this.#inForce, rules, settings);
       if (!this.#inForce) this.log.info("policies are in force", { addresses: rules.local.size });
-      this.#inForce = rules;
+      const renewed = this.#inForce?.generation !== written.generation && written.generation === 0;
+      this.#inForce = written;
+      if (renewed) this.#admit();
       this.#measure(rules, (performance.now() - began) / 1000);
     } catch (error) {
       this.#refused(error);
@@ -130,6 +144,20 @@ export class Enforcer {
       if (!this.#stopped) this.#flush ??= this.#soon(RETRY_MS);
     }
     this.metrics.inSync.set(this.#inForce ? 1 : 0);
+  }
+
+  /** Let connections through that were judged before, as soon as no mark of an earlier table is left. */
+  #admit(): void {
+    const { nf } = this;
+    const self = this;
+    const work = function* () {
+      const generation = yield* admitConnections(nf);
+      if (self.#inForce) self.#inForce = { ...self.#inForce, generation };
+    };
+    this.#giveUpAdmitting?.();
+    this.#giveUpAdmitting = this.#slices.run(work(), (error) => {
+      if (error) this.log.warning(`each packet is judged by itself, which costs time: ${reasonOf(error)}`);
+    });
   }
 
   #refused(error: unknown): void {

@@ -5,7 +5,7 @@ import type { LoggedFrame } from "../netlink/nflog.ts";
 import type { Chain } from "../netlink/nftables/chain.ts";
 import { verdict } from "../netlink/nftables/expr/immediate.ts";
 import { log } from "../netlink/nftables/expr/log.ts";
-import { matchEtherType, matchLinkPrefix } from "../netlink/nftables/match.ts";
+import { matchEtherType } from "../netlink/nftables/match.ts";
 import type { Rule } from "../netlink/nftables/rule.ts";
 import { NFLOG_GROUP } from "./tables.ts";
 
@@ -16,7 +16,7 @@ export const FRAME = "frame";
 /** Bytes of a frame, from behind its Ethernet header, that are logged; the kernel adds the header itself. */
 const LOGGED_BYTES = 16;
 
-const ALLOWED = { IPv4: 0x0800, ARP: 0x0806, IPv6: 0x86dd } as const;
+export const ETHERTYPE = { IPv4: 0x0800, ARP: 0x0806, IPv6: 0x86dd } as const;
 const CHAIN = "protocols";
 
 /**
@@ -26,16 +26,14 @@ const CHAIN = "protocols";
 export const protocolsChain: Chain = {
   name: CHAIN,
   rules: [
-    ...Object.values(ALLOWED).map((type): Rule => [...matchEtherType(type), verdict("return")]),
+    ...Object.values(ETHERTYPE).map((type): Rule => [...matchEtherType(type), verdict("return")]),
     [log(NFLOG_GROUP, FRAME, LOGGED_BYTES)],
     [verdict("drop")],
   ],
 };
 
-/** Sends frames from, or to, ports of pods through that chain. */
-export function checkProtocol(link: "iifname" | "oifname"): Rule {
-  return [...matchLinkPrefix(link, PORT_PREFIX), verdict({ jump: CHAIN })];
-}
+/** Sends frames of pods' ports through that chain. */
+export const checkProtocol: Rule = [verdict({ jump: CHAIN })];
 
 /** Names of the types that are met; the rest shares one, so that a pod cannot make up labels of metrics without end. */
 const NAMES: ReadonlyMap<number, string> = new Map([

@@ -1,7 +1,8 @@
 // Rules of a node as nftables. Names say the content: what changes gets another name, and what has the same name is the
 // same; but for the maps of isolated pods and the sets of pods and endpoints, whose elements come and go.
 //
-//   postrouting   see basechain.ts: egress[opener], then ingress[target] of the packet's connection
+//   postrouting   see basechain.ts: lets connections through that were admitted before; others go through judge:
+//                 egress[opener], then ingress[target] of the packet's connection
 //   chain-KEY     of pods that are isolated by the same rules: who may do anything; ports[protocol, port]; named ports
 //   peers-KEY     of a range of ports: who may use it
 //   blocked-…     a direction: logs and drops

@@ -9,6 +9,7 @@ import { addElements, deleteElements } from "../netlink/nftables/element.ts";
 import { verdict } from "../netlink/nftables/expr/immediate.ts";
 import {
   matchDestinationPrefix,
+  matchEtherType,
   matchFrameFamily,
   matchLinkLocal,
   matchLinkPrefix,
@@ -22,7 +23,7 @@ import { addRule, type Rule } from "../netlink/nftables/rule.ts";
 import { addSet, type SetDefinition } from "../netlink/nftables/set.ts";
 import { renewTable } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
-import { checkProtocol, PORT_PREFIX, protocolsChain } from "./frames.ts";
+import { checkProtocol, ETHERTYPE, PORT_PREFIX, protocolsChain } from "./frames.ts";
 import type { Ruleset } from "./ruleset.ts";
 import { FAMILIES, FROM_NODE, FROM_UNKNOWN, KEY, ofThatFamily } from "./tables.ts";
 
@@ -40,7 +41,6 @@ const knownSet = (family: Family): SetDefinition => ({ name: `pods${family}`, ke
  */
 function fromUnknown(family: Family): Rule {
   return [
-    ...matchLinkPrefix("iifname", PORT_PREFIX),
     ...matchFrameFamily(family),
     // 224.0.0.0/4 and what is above, such as 255.255.255.255; ff00::/8.
     ...(family === 4 ? matchDestinationPrefix(4, 0xe0, 3, false) : matchDestinationPrefix(6, 0xff, 8, false)),
@@ -54,7 +54,6 @@ function fromUnknown(family: Family): Rule {
 /** Frames for an unknown pod. One for many it does not take a packet for one from (see applyLinkSysctls). */
 function toUnknown(family: Family): Rule {
   return [
-    ...matchLinkPrefix("oifname", PORT_PREFIX),
     ...matchUnicastFrame(),
     ...matchFrameFamily(family),
     ...(family === 6 ? matchLinkLocal("daddr", false) : []),
@@ -64,18 +63,33 @@ function toUnknown(family: Family): Rule {
   ];
 }
 
+/** Untagged IPv4 of a known pod, or for one: as most frames are, and no more than that is asked of them. */
+const known4 = (field: "saddr" | "daddr"): Rule => [
+  ...matchEtherType(ETHERTYPE.IPv4),
+  ...matchSet(4, [field], knownSet(4).name),
+  verdict("accept"),
+];
+
+const SENT = "sent";
+const RECEIVED = "received";
+
 function chains(denyUnknown: boolean): Chain[] {
+  const ofPods = (name: string, rules: readonly Rule[]): Chain => {
+    return { name, rules: [checkProtocol, ...(denyUnknown ? rules : [])] };
+  };
   return [
     protocolsChain,
+    ofPods(SENT, FAMILIES.map(fromUnknown)),
+    ofPods(RECEIVED, FAMILIES.map(toUnknown)),
     {
       name: "prerouting",
       base: { type: "filter", hook: "prerouting", priority: FIRST, policy: "accept" },
-      rules: [checkProtocol("iifname"), ...(denyUnknown ? FAMILIES.map(fromUnknown) : [])],
+      rules: [known4("saddr"), [...matchLinkPrefix("iifname", PORT_PREFIX), verdict({ jump: SENT })]],
     },
     {
       name: "postrouting",
       base: { type: "filter", hook: "postrouting", priority: LATE, policy: "accept" },
-      rules: [checkProtocol("oifname"), ...(denyUnknown ? FAMILIES.map(toUnknown) : [])],
+      rules: [known4("daddr"), [...matchLinkPrefix("oifname", PORT_PREFIX), verdict({ jump: RECEIVED })]],
     },
   ];
 }

@@ -3,6 +3,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { atOnce } from "../../lib/clock/slices.ts";
 import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { watchTables } from "../../lib/netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -11,7 +12,7 @@ import { Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/read.ts";
 import { TABLE } from "../../lib/npc/tables.ts";
 import { BRIDGE_TABLE } from "../../lib/npc/unknown.ts";
-import { write } from "../../lib/npc/writer.ts";
+import { admitConnections, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { ApiServer, TOKEN } from "../support/apiserver.ts";
 import { baseCluster, ENDS, NODE } from "../support/conformance.ts";
@@ -202,6 +203,7 @@ async function packets(net: PolicyNet): Promise<Row[]> {
       await withoutIptables(net);
       for (const [i, each] of rules.entries()) {
         write(nf, undefined, each, { allowMulticast: true, denyUnknown: false });
+        atOnce(admitConnections(nf));
         await measure(String(counts[i]));
       }
     }

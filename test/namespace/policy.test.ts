@@ -1,10 +1,11 @@
 // Network policy in the kernel: every case of test/conformance with real packets between namespaces on a bridge.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { atOnce } from "../../lib/clock/slices.ts";
 import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
-import { NO_RULES, type Ruleset } from "../../lib/npc/ruleset.ts";
-import { write } from "../../lib/npc/writer.ts";
+import { NO_RULES } from "../../lib/npc/ruleset.ts";
+import { admitConnections, type InForce, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { type Case, conformanceCases, modelOf, NODE, type Probe } from "../support/conformance.ts";
 import { PolicyNet } from "../support/policynet.ts";
@@ -13,14 +14,14 @@ const SETTINGS = { allowMulticast: true, denyUnknown: false };
 
 let net: PolicyNet;
 let nf: NetlinkSocket;
-/** What is in force. */
-let rules: Ruleset = NO_RULES;
+let inForce: InForce | undefined;
 
 beforeAll(async () => {
   net = await PolicyNet.create("pol");
   nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
   expect(inNetns(net.host, enableBridgeNetfilter)).toBeUndefined();
-  write(nf, undefined, rules, SETTINGS);
+  write(nf, undefined, NO_RULES, SETTINGS);
+  inForce = { rules: NO_RULES, generation: atOnce(admitConnections(nf)) };
 }, 60_000);
 
 afterAll(() => {
@@ -37,8 +38,7 @@ describe.each(conformanceCases().map((each) => [each.file, each.name, each] as c
     test("with packets", async () => {
       const next = new Compiler(modelOf(each), { node: NODE, legacy: each.legacy }).all();
       // From the rules of the case before, by what is different.
-      write(nf, rules, next, SETTINGS);
-      rules = next;
+      inForce = write(nf, inForce, next, SETTINGS);
       const outcomes = await net.probe(each.probes);
       expect(each.probes.map((probe, i) => text(probe, outcomes[i] ?? false))).toEqual(
         each.probes.map((probe) => text(probe, probe.allowed)),

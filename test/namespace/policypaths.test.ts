@@ -1,13 +1,14 @@
 // The ways that packets take to a pod: from the world behind the host, by a port of the host, by the address of a service;
 // and what goes to many.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { atOnce } from "../../lib/clock/slices.ts";
 import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
 import type { Protocol } from "../../lib/npc/objects.ts";
 import { readObject } from "../../lib/npc/read.ts";
-import { write } from "../../lib/npc/writer.ts";
+import { admitConnections, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { baseCluster, ENDS, NODE } from "../support/conformance.ts";
 import { exec, must } from "../support/hosts.ts";
@@ -37,6 +38,7 @@ function enforceRules(rules: object | undefined, allowMulticast = true): void {
     model.apply([{ type: "set", object }]);
   }
   write(nf, undefined, new Compiler(model, { node: NODE }).all(), { allowMulticast, denyUnknown: false });
+  atOnce(admitConnections(nf));
 }
 
 beforeAll(async () => {

@@ -1,10 +1,12 @@
 // weave-npc apply: policies of a file, put in force once.
 
+import { atOnce } from "../../../lib/clock/slices.ts";
 import { enableBridgeNetfilter } from "../../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
 import { problemText } from "../../../lib/npc/unreadable.ts";
-import { refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
+import { admitConnections, refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
+import { reasonOf } from "../../../lib/sys/reason.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { requireRoot } from "../../main.ts";
 import { print, warn } from "../../output/output.ts";
@@ -37,6 +39,11 @@ export const apply: Command = {
       if (!refusesBridge(error)) throw error;
       write(nf, undefined, rules, { ...settings, bridge: false });
       warn(`weave-npc apply: ${withoutBridge(error)}`);
+    }
+    try {
+      atOnce(admitConnections(nf));
+    } catch (error) {
+      warn(`weave-npc apply: each packet is judged by itself, which costs time: ${reasonOf(error)}`);
     }
     if (warning) warn(`weave-npc apply: ${warning}`);
     const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);

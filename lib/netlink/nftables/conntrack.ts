@@ -69,9 +69,14 @@ export function matchConnectionMark(bit: number): Expression[] {
   return [ct(NFT_CT_MARK), bitwise(hostOrder(bit)), cmp(new Uint8Array(4), false)];
 }
 
-/** Set a bit of the connection mark. */
-export function setConnectionMark(bit: number): Expression[] {
-  return [ct(NFT_CT_MARK), bitwise(hostOrder(~bit >>> 0), hostOrder(bit)), ctSet(NFT_CT_MARK)];
+/** Match packets whose connection has this value in these bits of the connection mark. */
+export function matchConnectionMarkValue(value: number, mask: number): Expression[] {
+  return [ct(NFT_CT_MARK), bitwise(hostOrder(mask)), cmp(hostOrder(value))];
+}
+
+/** Set bits of the connection mark to a value. */
+export function setConnectionMark(value: number, mask = value): Expression[] {
+  return [ct(NFT_CT_MARK), bitwise(hostOrder(~mask >>> 0), hostOrder(value)), ctSet(NFT_CT_MARK)];
 }
 
 /**
