@@ -22,6 +22,9 @@ export class Entries {
   readonly #below = new Tally<string>();
   readonly #roomOf = new Tally<PeerName>();
 
+  /** Another number after each change of what is found. */
+  version = 0;
+
   /** How much room all entries take. */
   get room(): number {
     return this.#roomOf.total;
@@ -111,6 +114,7 @@ export class Entries {
 
   #index(key: string, { hostname, address }: Entry): void {
     const name = hostname.toLowerCase();
+    this.version++;
     index(this.#byName, name, key);
     index(this.#byAddress, address, key);
     for (const parent of parentsOf(name)) this.#below.add(parent, 1);
@@ -118,6 +122,7 @@ export class Entries {
 
   #unindex(key: string, { hostname, address }: Entry): void {
     const name = hostname.toLowerCase();
+    this.version++;
     unindex(this.#byName, name, key);
     unindex(this.#byAddress, address, key);
     for (const parent of parentsOf(name)) this.#below.add(parent, -1);

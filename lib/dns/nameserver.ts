@@ -172,6 +172,11 @@ export class Nameserver implements Gossiper {
     });
   }
 
+  /** Another number after each change of what is found. */
+  get version(): number {
+    return this.entries.version;
+  }
+
   /** Addresses of a fully qualified name. */
   lookup(hostname: string): IPv4[] {
     return this.entries.lookup(hostname);

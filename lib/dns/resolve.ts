@@ -20,6 +20,8 @@ export interface ResolveConfig {
 
 /** The names of the network. */
 export interface Names {
+  /** Another number after each change of what is found. */
+  readonly version: number;
   lookup(hostname: string): readonly IPv4[];
   reverse(address: IPv4): string | undefined;
   /** True where a name of the network lies below this one. */

@@ -6,6 +6,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { troubleText } from "../sys/trouble.ts";
 import type { TransportName } from "./exchange.ts";
 import { type Forwarder, LoopError } from "./forwarder.ts";
+import { KnownReplies } from "./known.ts";
 import type { Handler, Listener } from "./listener.ts";
 import { errorReply, type Query, RCODE, type Rcode, readQuery, writeReply } from "./message.ts";
 import { type Names, type ResolveConfig, resolve } from "./resolve.ts";
@@ -25,6 +26,8 @@ export class DnsServer {
   readonly #listeners = new Map<string, Promise<Listener>>();
   /** Listeners of these addresses are still being closed. */
   readonly #closing = new Map<string, Promise<void>>();
+
+  readonly #known = new KnownReplies(() => this.dependencies.names.version);
 
   constructor(
     readonly config: ResolveConfig,
@@ -98,6 +101,8 @@ export class DnsServer {
   }
 
   #handle(...[bytes, transport, from, answer]: Parameters<Handler>): void {
+    const known = transport === "udp" ? this.#known.get(bytes) : undefined;
+    if (known) return answer(known);
     const read = readQuery(bytes);
     if (!read) return answer(undefined);
     if ("unreadable" in read) return answer(errorReply(read.unreadable));
@@ -112,7 +117,12 @@ export class DnsServer {
     }
     try {
       const reply = resolve(query.question, names, this.config, Math.random);
-      if (reply !== "forward") return answer(writeReply(query, reply, transport === "udp"));
+      if (reply !== "forward") {
+        const written = writeReply(query, reply, transport === "udp");
+        // Several addresses come in another order each time.
+        if (transport === "udp" && reply.answers.length <= 1) this.#known.set(bytes, written);
+        return answer(written);
+      }
     } catch (error) {
       // A name with characters that cannot be written.
       return answer(failed(error));

@@ -7,6 +7,7 @@ import { resolve } from "../../lib/dns/resolve.ts";
 
 describe("resolving", () => {
   const names = {
+    version: 0,
     lookup: (name: string) => (["w.weave.local.", "com.weave.local."].includes(name) ? [1, 2, 3] : []),
     reverse: () => undefined,
     isParent: (name: string) => name === "sub.weave.local.",

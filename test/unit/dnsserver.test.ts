@@ -3,10 +3,12 @@ import { afterEach, expect, test } from "bun:test";
 import { connect } from "node:net";
 import packet from "dns-packet";
 import { Forwarder } from "../../lib/dns/forwarder.ts";
+import type { Names } from "../../lib/dns/resolve.ts";
 import { DnsServer } from "../../lib/dns/server.ts";
 import { silentLog } from "../../lib/log/log.ts";
 
 const names = {
+  version: 1,
   lookup: (name: string) => (name === "web.weave.local." ? [0x0a200001] : []),
   reverse: () => undefined,
   isParent: () => false,
@@ -18,10 +20,10 @@ afterEach(() => {
   for (const server of servers.splice(0)) server.stop();
 });
 
-function dnsServer(): DnsServer {
+function dnsServer(known: Names = names): DnsServer {
   const local = { list: () => ["127.0.0.1"], watch: () => ({ close() {} }) };
   const server = new DnsServer(config, {
-    names,
+    names: known,
     forwarder: new Forwarder(() => [], 1_000),
     local,
     log: silentLog,
@@ -125,6 +127,66 @@ function connectFrom(localAddress: string, port: number) {
   };
   return { socket, ready, ask };
 }
+
+test("a question that was asked before is answered under its own id, until a name changes", async () => {
+  const found = new Map([["web.weave.local.", [0x0a200001]]]);
+  const changing = {
+    version: 0,
+    lookup: (name: string) => found.get(name.toLowerCase()) ?? [],
+    reverse: () => undefined,
+    isParent: () => false,
+  };
+  const port = freePort();
+  await dnsServer(changing).listen(`127.0.0.1:${port}`);
+  const replies: Buffer[] = [];
+  let arrived = Promise.withResolvers<void>();
+  const client = await Bun.udpSocket({
+    connect: { hostname: "127.0.0.1", port },
+    socket: {
+      data(_socket, bytes) {
+        replies.push(Buffer.from(bytes));
+        arrived.resolve();
+      },
+    },
+  });
+  let id = 0;
+  const ask = async (name: string, more: packet.Packet = {}) => {
+    arrived = Promise.withResolvers();
+    const asked = packet.encode({ id: ++id, type: "query", questions: [{ name, type: "A" }], ...more });
+    client.send(asked);
+    await arrived.promise;
+    const reply = packet.decode(replies.at(-1) ?? Buffer.alloc(0));
+    expect([reply.id, reply.questions?.[0]?.name]).toEqual([id, name]);
+    const additionals = reply.additionals?.length ?? 0;
+    return [...(reply.answers ?? []).map((each) => ("data" in each ? each.data : "")), additionals];
+  };
+  try {
+    const edns = { additionals: [{ type: "OPT", name: ".", udpPayloadSize: 1232 } as packet.OptAnswer] };
+    for (let i = 0; i < 3; i++) {
+      expect(await ask("web.weave.local")).toEqual(["10.32.0.1", 0]);
+      expect(await ask("WEB.weave.local")).toEqual(["10.32.0.1", 0]);
+      expect(await ask("web.weave.local", edns)).toEqual(["10.32.0.1", 1]);
+      expect(await ask("none.weave.local")).toEqual([0]);
+    }
+    found.set("web.weave.local.", [0x0a200002]);
+    changing.version++;
+    for (let i = 0; i < 2; i++) expect(await ask("web.weave.local")).toEqual(["10.32.0.2", 0]);
+    found.set("none.weave.local.", [0x0a200003]);
+    changing.version++;
+    for (let i = 0; i < 2; i++) expect(await ask("none.weave.local")).toEqual(["10.32.0.3", 0]);
+    // More questions than are kept.
+    for (let i = 0; i < 1_100; i++) await ask(`n${i}.weave.local`);
+    expect(await ask("web.weave.local")).toEqual(["10.32.0.2", 0]);
+    // The addresses of a name come in any order, also when it is asked for again.
+    found.set("many.weave.local.", [1, 2, 3, 4, 5, 6]);
+    changing.version++;
+    const orders = new Set<string>();
+    for (let i = 0; i < 20; i++) orders.add((await ask("many.weave.local")).join());
+    expect(orders.size).toBeGreaterThan(1);
+  } finally {
+    client.close();
+  }
+});
 
 test("a client that asks on and on for names of others is answered each time", async () => {
   const upstream = await Bun.udpSocket({
