@@ -263,7 +263,9 @@ export class NftKernel {
     const answer = (kind: number, bytes: Uint8Array) =>
       encodeMessage({ type: (type & 0xff00) | kind, flags: 0, sequence, body: bytes });
     try {
-      const bodies = this.#found(type & 255, body).map(([kind, bytes]) => answer(kind, bytes));
+      // It tracks no connections (NFNL_SUBSYS_CTNETLINK).
+      const found = type >> 8 === 1 ? [] : this.#found(type & 255, body);
+      const bodies = found.map(([kind, bytes]) => answer(kind, bytes));
       if ((flags & NLM_F_DUMP) === NLM_F_DUMP)
         return [...bodies, encodeMessage({ type: NLMSG_DONE, flags: 0, sequence, body: new Uint8Array(4) })];
       return [...bodies, acknowledge(message, bodies.length === 0 ? ERRNO.ENOENT : 0)];
