@@ -104,6 +104,7 @@ test("names have labels of 63 and 253 characters in all", () => {
 
 describe("questions", () => {
   const names = {
+    version: 0,
     lookup: (name: string) => (name === "w.weave.local." ? [1, 2, 3] : []),
     reverse: (address: number) => (address === 0x0a000001 ? "w.weave.local." : undefined),
     isParent: () => false,
