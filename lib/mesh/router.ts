@@ -80,10 +80,12 @@ export class MeshRouter implements ConnectionHost {
   readonly #unfinished = new SharedLimit<LocalConnection>(MAX_UNFINISHED);
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
+  readonly #pace: Pace;
   readonly #broadcaster: TopologyBroadcaster;
   readonly #routeNotifier: RouteNotifier;
   #timers: Timer[] = [];
   #topologyCheck: Timer | undefined;
+  #checkAt = 0;
   #stopped = false;
   /** Without connections until then, so that peers forget us. */
   #aloneUntil = Number.NEGATIVE_INFINITY;
@@ -149,9 +151,9 @@ export class MeshRouter implements ConnectionHost {
       peers: () => this.peers.all(),
       ourself: this.ourself,
     });
-    const pace = new Pace(clock, random);
+    this.#pace = new Pace(clock, random);
     this.#topology = new TopologyGossip(this.peers, clock, random, {
-      received: (bytes) => pace.received(bytes),
+      received: (bytes) => this.#pace.received(bytes),
       reply: (to, data) => this.connections.get(to)?.sendGossip(TOPOLOGY, undefined, data),
       changed: (hasPending) => {
         this.maker.refresh();
@@ -161,7 +163,7 @@ export class MeshRouter implements ConnectionHost {
     });
     this.questions = new Ask(this, (gossiper) => this.channels.open(ASK_CHANNEL, gossiper));
     const channel = this.channels.open(TOPOLOGY, this.#topology);
-    this.#broadcaster = new TopologyBroadcaster(this, this.#topology, channel, pace);
+    this.#broadcaster = new TopologyBroadcaster(this, this.#topology, channel, this.#pace);
   }
 
   listen(listener: MeshListener): void {
@@ -204,8 +206,13 @@ export class MeshRouter implements ConnectionHost {
 
   /** Check in `ms` whether the topology is consistent, the sooner the later it changed; spread, as all peers do. */
   #checkTopology(ms: number): void {
-    if (this.#stopped || this.#topologyCheck) return;
-    this.#topologyCheck = this.clock.after(ms * (0.75 + this.random.float() / 2), () => {
+    const now = this.clock.now();
+    // While broadcasts wait, most of what seems to be missing is among them.
+    const longest = Math.max(ms, 2 * this.#pace.wait()) * 1.25;
+    if (this.#stopped || (this.#topologyCheck && this.#checkAt <= now + longest)) return;
+    this.#topologyCheck?.cancel();
+    this.#checkAt = now + longest * (0.6 + 0.4 * this.random.float());
+    this.#topologyCheck = this.clock.after(this.#checkAt - now, () => {
       this.#topologyCheck = undefined;
       this.#work("look through the topology", this.#askAboutInconsistent(ms));
     });

@@ -42,7 +42,7 @@ const MAX_RECENT = 16;
 const RECENT_MS = 60_000;
 const MAX_RANDOM = 2;
 /** Peers that a neighbour is asked about at a time. */
-const MAX_INCONSISTENT = 32;
+const MAX_INCONSISTENT = 64;
 const MAX_UNKNOWN = 512;
 
 export interface TopologyListener {

@@ -11,14 +11,15 @@ import type { Peers } from "./peers.ts";
 import type { Routes } from "./routes.ts";
 import type { TopologyGossip } from "./topology.ts";
 
-/** Delay of a broadcast, for several changes together. */
+/** Delay of a broadcast, for several changes together, and least interval: changes come in bursts. */
 const DELAY_MS = 20;
+const INTERVAL_MS = 300;
 /** Bytes of a connection in a broadcast, about. */
 const CONNECTION_BYTES = 60;
 
 /** Time for a new peer to announce its other neighbours, and how many of them send it everything. */
 const INTRODUCTION_DELAY_MS = 100;
-const ENOUGH_INTRODUCTIONS = 2;
+const ENOUGH_INTRODUCTIONS = 1;
 
 export interface TopologyBroadcasterHost {
   readonly clock: Clock;
@@ -33,6 +34,7 @@ export class TopologyBroadcaster {
   /** Peers that were unreachable before they connected to us, until we have broadcast them. */
   readonly #newcomers = new Set<Peer>();
   #timer: Timer | undefined;
+  #broadcastAt = Number.NEGATIVE_INFINITY;
   /** Our connections, as broadcast last. */
   #last = "";
   #stopped = false;
@@ -70,7 +72,8 @@ export class TopologyBroadcaster {
   schedule(): void {
     if (this.#stopped || this.#timer) return;
     const { clock, peers, connections, ourself, routes } = this.host;
-    this.#timer = clock.after(Math.max(DELAY_MS, this.pace.wait()), () => {
+    const interval = this.#broadcastAt + INTERVAL_MS - clock.now();
+    this.#timer = clock.after(Math.max(DELAY_MS, interval, this.pace.wait()), () => {
       this.#timer = undefined;
       const unknown = [...this.#newcomers].filter((newcomer) => !this.#knownToOthers(newcomer));
       this.topology.addPending(unknown.map(({ name }) => name));
@@ -83,6 +86,7 @@ export class TopologyBroadcaster {
       }
       this.#last = current;
       for (const { data, from } of this.topology.takePending()) {
+        this.#broadcastAt = clock.now();
         const source = from === undefined ? undefined : peers.get(from);
         this.channel.broadcast(data, source ? routes.reachedWithoutUs(source) : undefined);
       }
