@@ -13,10 +13,15 @@ export interface Clock {
   wall(): number;
   /** Run `fn` once, in `ms` milliseconds. */
   after(ms: number, fn: () => void): Timer;
+  /** Return the ms until a wake-up that a periodic timer of `ms` can share with others; unless given, `ms`. */
+  sharedWakeUp?(ms: number): number;
 }
 
 /** Interval at which the clock is read at least. */
 const LOOK_MS = 1_000;
+
+/** Periodic timers of this and longer fire at its multiples: one wake-up of an idle process costs as much as their work. */
+const SHARED_MS = 1_000;
 
 let active: ActiveTime | undefined;
 
@@ -24,9 +29,13 @@ let active: ActiveTime | undefined;
 function activeNow(): number {
   if (!active) {
     active = new ActiveTime(() => performance.now());
-    setInterval(() => active?.now(), LOOK_MS).unref();
+    lookAgain();
   }
   return active.now();
+}
+
+function lookAgain(): void {
+  setTimeout(lookAgain, systemClock.sharedWakeUp?.(LOOK_MS)).unref();
 }
 
 /** The clocks of this machine. */
@@ -36,6 +45,11 @@ export const systemClock: Clock = {
   after(ms, fn) {
     const timer = setTimeout(fn, ms);
     return { cancel: () => clearTimeout(timer) };
+  },
+  sharedWakeUp(ms) {
+    if (ms < SHARED_MS) return ms;
+    const now = activeNow();
+    return Math.ceil(Math.round((now + ms) / SHARED_MS) * SHARED_MS - now);
   },
 };
 
@@ -54,13 +68,16 @@ export function sleep(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => clock.after(ms, resolve));
 }
 
-/** Run `fn` every `ms` milliseconds until cancelled; first after one interval. */
+/** Run `fn` every `ms` milliseconds until cancelled; first after one interval, or up to half a second more or less. */
 export function every(clock: Clock, ms: number, fn: () => void): Timer {
   let timer: Timer;
+  const begin = () => {
+    timer = clock.after(clock.sharedWakeUp?.(ms) ?? ms, again);
+  };
   const again = () => {
-    timer = clock.after(ms, again);
+    begin();
     fn();
   };
-  timer = clock.after(ms, again);
+  begin();
   return { cancel: () => timer.cancel() };
 }

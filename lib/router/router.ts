@@ -2,7 +2,7 @@
 import type { ApiClient } from "../api/client.ts";
 import { systemClock } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
-import { releaseStartMemory, STARTED_MS } from "../sys/runtime.ts";
+import { MESHED_MS, releaseStartMemory, STARTED_MS } from "../sys/runtime.ts";
 import type { Scope } from "../sys/scope.ts";
 import { startAddresses } from "./addresses.ts";
 import { startNamedPeers } from "./connecting.ts";
@@ -43,7 +43,9 @@ export async function startRouter(
   followContainers(context, ports, addresses);
   connect();
   log.info("weave is ready");
-  const settled = systemClock.after(STARTED_MS, releaseStartMemory);
-  scope.defer("memory release", () => settled.cancel());
+  const settled = [STARTED_MS, MESHED_MS].map((ms) => systemClock.after(ms, releaseStartMemory));
+  scope.defer("memory release", () => {
+    for (const timer of settled) timer.cancel();
+  });
   return api;
 }

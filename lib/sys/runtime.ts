@@ -10,6 +10,8 @@ const OPTIONS = {
   BUN_JSC_thresholdForJITAfterWarmUp: "2000",
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "20000",
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
+  // Ms between looks for garbage beside those that allocation brings about; by default a second, idle or not.
+  BUN_GC_TIMER_INTERVAL: "30000",
 } as const;
 
 /** Return the environment of a daemon: `env` with the engine's options, unless it has them. */
@@ -66,8 +68,9 @@ function replaceProcess(argv: readonly string[]): void {
 /** include/uapi/asm-generic/mman-common.h */
 const MADV_DONTNEED = 4;
 
-/** Time after which a start is over. */
+/** Time after which a start is over, and after which a router has met its peers. */
 export const STARTED_MS = 10_000;
+export const MESHED_MS = 60_000;
 
 /**
  * Release memory that only the start needed: garbage, and the read-only pages of the executable (code and constants), which

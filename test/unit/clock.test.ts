@@ -1,7 +1,7 @@
 // Time that a process lives through, and dates of its moments.
 import { expect, test } from "bun:test";
 import { ActiveTime } from "../../lib/clock/activetime.ts";
-import { dateOf, timeText } from "../../lib/clock/clock.ts";
+import { dateOf, systemClock, timeText } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 
 test("what a stopped process or a sleeping host has missed does not count", () => {
@@ -27,4 +27,16 @@ test("a date is as the wall clock counts at present, whoever sets it", () => {
   clock.wallOffset = -3_600_000;
   expect(timeText(clock, at)).toBe("2023-11-14T21:13:20Z");
   expect(dateOf(clock, at).getTime()).toBe(1_700_000_000_000 - 3_600_000);
+});
+
+test("periodic timers of a second and more share wake-ups at whole seconds, shorter ones are as asked", () => {
+  expect(systemClock.sharedWakeUp?.(999)).toBe(999);
+  for (const ms of [1_000, 1_700, 30_000]) {
+    const before = systemClock.now();
+    const wait = systemClock.sharedWakeUp?.(ms) ?? 0;
+    const after = systemClock.now();
+    expect(Math.abs(wait - ms)).toBeLessThanOrEqual(501);
+    // `wait` is rounded up to whole ms.
+    expect(Math.floor((after + wait) / 1_000)).toBeGreaterThan(Math.floor((before + wait - 1.001) / 1_000));
+  }
 });

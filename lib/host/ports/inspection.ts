@@ -6,8 +6,10 @@ import { reasonOf } from "../../sys/reason.ts";
 import type { ContainerWork } from "../containerwork.ts";
 import { type AddressBook, type KnownLink, type KnownLinks, mergeInspection } from "./known.ts";
 
-/** Interval of inspecting a few containers that are new or may have changed, or else one. */
-const INTERVAL_MS = 250;
+/** Interval of inspecting a few containers. */
+const INTERVAL_MS = 1_000;
+/** Interval of inspecting those that are new or may have changed, if these are more than a few. */
+const NEXT_MS = 250;
 /** Containers at a time: each takes 1 ms, during which no container is attached. */
 const BATCH = 4;
 /** Least time between two inspections of a container without a hint. */
@@ -22,7 +24,9 @@ export interface Books {
 export class Inspection {
   #books: Books | undefined;
   #timer: Timer | undefined;
+  #next: Timer | undefined;
   #running = false;
+  #stopped = false;
 
   constructor(
     private readonly known: KnownLinks,
@@ -44,19 +48,28 @@ export class Inspection {
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#timer?.cancel();
+    this.#next?.cancel();
   }
 
-  /** Return the links to inspect: those that are new or may have changed, or else the one inspected longest ago. */
+  /** Return the links to inspect: those that are new or may have changed, or else those inspected longest ago. */
   #due(): KnownLink[] {
     const now = this.clock.now();
     const present = this.known.all().filter(({ missingSince }) => missingSince === undefined);
     const unseen = present.filter(({ inspectedAt }) => inspectedAt === undefined);
-    if (unseen.length > 0) return unseen.slice(0, BATCH);
+    if (unseen.length > 0) {
+      if (unseen.length > BATCH && !this.#stopped)
+        this.#next ??= this.clock.after(NEXT_MS, () => {
+          this.#next = undefined;
+          this.soon();
+        });
+      return unseen.slice(0, BATCH);
+    }
     return present
       .filter(({ inspectedAt = 0 }) => now - inspectedAt >= REPEAT_MS)
       .sort((a, b) => (a.inspectedAt ?? 0) - (b.inspectedAt ?? 0))
-      .slice(0, 1);
+      .slice(0, BATCH);
   }
 
   async #inspect(links: readonly KnownLink[]): Promise<void> {

@@ -18,9 +18,10 @@ import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
 import { ACKNOWLEDGES, CONTROL, type Security } from "./protocol.ts";
 
-/** Polling interval for heartbeats while connections are established … */
+/** Polling interval for heartbeats of connections that are not established, and at least so much for each of them … */
 const POLL_FAST_MS = 5;
-/** … for so long after a connection was made; then by whether a forwarder is `watched`. */
+const POLL_FAST_EACH_MS = 1;
+/** … for so long after a connection was made; then of all, by whether a forwarder is `watched`. */
 const POLL_FAST_FOR_MS = 2_000;
 const POLL_WATCHED_MS = 200;
 const POLL_SLOW_MS = 1_000;
@@ -38,6 +39,8 @@ export class FastdpOverlay implements NamedOverlay {
   readonly #sender = new HeartbeatSender();
   #poll: Timer | undefined;
   #pollFastUntil = 0;
+  /** When all are to be polled. */
+  #pollAllAt = 0;
   #frozen = false;
   readonly #timers = new Set<Timer>();
 
@@ -193,13 +196,19 @@ export class FastdpOverlay implements NamedOverlay {
   }
 
   #pollSoon(): void {
+    const { clock } = this;
     const forwarders = [...this.#forwarders.values()];
-    const fast =
-      this.clock.now() < this.#pollFastUntil && forwarders.some((forwarder) => !forwarder.established);
     const watched = forwarders.some((forwarder) => forwarder.watched);
-    const delay = fast ? POLL_FAST_MS : watched ? POLL_WATCHED_MS : POLL_SLOW_MS;
-    this.#poll = this.clock.after(delay, () => {
+    const slowly = watched ? POLL_WATCHED_MS : (clock.sharedWakeUp?.(POLL_SLOW_MS) ?? POLL_SLOW_MS);
+    this.#pollAllAt = Math.min(Math.max(this.#pollAllAt, clock.now()), clock.now() + slowly);
+    const pending = forwarders.filter((forwarder) => !forwarder.established).length;
+    const fast = clock.now() < this.#pollFastUntil && pending > 0;
+    const delay = fast ? Math.max(POLL_FAST_MS, pending * POLL_FAST_EACH_MS) : slowly;
+    this.#poll = clock.after(delay, () => {
+      const all = !fast || clock.now() >= this.#pollAllAt;
+      if (all) this.#pollAllAt = clock.now() + slowly;
       for (const [peer, forwarder] of this.#forwarders) {
+        if (!all && forwarder.established) continue;
         guarded(`fastdp to ${peer}`, () => {
           this.#pollOne(peer, forwarder);
           forwarder.tick();
