@@ -28,7 +28,7 @@ export class Donor {
     const chunk = this.space.donate(range, contested, allowance);
     if (chunk && this.#grant(chunk, to)) {
       const size = rangeSize(chunk);
-      log.debug("donating a range", { range: formatRange(chunk), size, peer: to });
+      log.debug("donating a range", { code: "range-donated", range: formatRange(chunk), size, peer: to });
       this.quota.granted(to, size, now);
       this.messenger.broadcastSoon();
       this.messenger.send(to);

@@ -3,8 +3,20 @@ import { escapeUnprintable, printable } from "./printable.ts";
 
 type FieldValue = string | number | boolean | readonly string[] | undefined;
 
-/** Fields by name, in camel case; undefined ones are left out. */
+/** What a line tells of, for programs: its text may change, its code does not. */
+export type EventCode =
+  | "dialling"
+  | "dial-failed"
+  | "connection-added"
+  | "connection-ready"
+  | "connection-deleted"
+  | "range-donated"
+  | "repaired"
+  | "repair-failed";
+
+/** Fields by name, in camel case; undefined ones are left out. `code` is in JSON alone. */
 export type Fields = { readonly [name: string]: FieldValue } & {
+  readonly code?: EventCode;
   readonly time?: never;
   readonly level?: never;
   readonly msg?: never;
@@ -16,7 +28,7 @@ const NEEDS_QUOTES = /[\s"=\\]|^$/;
 /** Return fields as " name=value name="other value"", on one line; lists are joined by commas. */
 export function logfmt(fields: Fields): string {
   return Object.entries(fields)
-    .filter(([, value]) => value !== undefined)
+    .filter(([name, value]) => value !== undefined && name !== "code")
     .map(([name, value]) => ` ${name}=${quoted(String(value))}`)
     .join("");
 }

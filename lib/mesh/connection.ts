@@ -284,7 +284,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     const remote = host.identify(described.peer, this, features);
     this.#remote = remote;
     host.introduced(this);
-    this.log("connection ready", { protocol: version });
+    this.log("connection ready", { code: "connection-ready", protocol: version });
     const receiver = new MessageReceiver(framing, stream, {
       slices: host.slices,
       message: (message) => this.#receive(remote, message),

@@ -375,7 +375,9 @@ export class MeshRouter implements ConnectionHost {
     this.maker.created(connection);
     this.#topologyChanged();
     const isNew = restarted || !reachable;
-    connection.log(`connection added${restarted ? ": restarted peer" : isNew ? ": new peer" : ""}`);
+    connection.log(`connection added${restarted ? ": restarted peer" : isNew ? ": new peer" : ""}`, {
+      code: "connection-added",
+    });
     if (isNew) this.#broadcaster.introduce(connection);
     this.#broadcaster.schedule();
     this.#admission.added(connection);
@@ -402,7 +404,7 @@ export class MeshRouter implements ConnectionHost {
     if (remote && this.connections.get(remote.name) === connection) {
       this.ourself.connections.delete(remote.name);
       this.peers.raiseVersion();
-      connection.log("connection deleted");
+      connection.log("connection deleted", { code: "connection-deleted" });
       if (connection.established && !this.#stopped) this.lost.add(connection, remote, error);
       if (!this.#stopped) {
         this.peers.collectSoon();

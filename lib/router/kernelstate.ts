@@ -67,7 +67,7 @@ export function keepHost(
   ].flatMap((each) => reconciler.keep(each));
   if (existed && bridge.length + found.length > 0) {
     const list = [...bridge, ...found].map(({ object, wrong }) => `${object} was ${wrong}`).join("; ");
-    log.info(`repaired kernel state that changed since the last run: ${list}`);
+    log.info(`repaired kernel state that changed since the last run: ${list}`, { code: "repaired" });
   }
   return forwarding;
 }

@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import type { Clock, Timer } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
-import type { Fields } from "../log/fields.ts";
+import type { EventCode, Fields } from "../log/fields.ts";
 import { type Log, type LogLevel, logTo } from "../log/log.ts";
 import type { Journal } from "../store/journal.ts";
 import type { Event, EventKind } from "./facts.ts";
@@ -26,11 +26,17 @@ const KINDS: Readonly<Record<string, EventKind>> = {
 };
 
 /** Steps on the way to a connection, and attempts that are repeated for ever: the map shows where they stand. */
-const STEPS =
-  /^(?:attempting connection|error during connection attempt|connection (?:ready|added|deleted)\b)/;
+const STEPS: readonly (EventCode | undefined)[] = [
+  "dialling",
+  "dial-failed",
+  "connection-added",
+  "connection-ready",
+  "connection-deleted",
+];
 
-/** Details in the log, and events for people. Peers can cause them: so many at once, then one a minute. */
-const HAND_OVER = /^donating a range\b/;
+const REPAIRS: readonly (EventCode | undefined)[] = ["repaired", "repair-failed"];
+
+/** Hand-overs are details in the log, and events for people. Peers can cause them: so many at once, then one a minute. */
 const HAND_OVERS = 50;
 
 export const EventSchema = v.object({
@@ -45,12 +51,12 @@ export const EventSchema = v.object({
 function eventOf(
   level: LogLevel,
   text: string,
-  { component, ...fields }: Fields,
+  { component, code, ...fields }: Fields,
   at: number,
 ): Event | undefined {
   if (level === "debug") return undefined;
-  const kind = /^(?:repaired|cannot repair) /.test(text) ? "repairs" : (KINDS[String(component)] ?? "router");
-  if (level === "info" && STEPS.test(text)) return undefined;
+  const kind = REPAIRS.includes(code) ? "repairs" : (KINDS[String(component)] ?? "router");
+  if (level === "info" && STEPS.includes(code)) return undefined;
   const told = Object.entries(fields).flatMap(([name, value]) =>
     value === undefined ? [] : [[name, String(value).slice(0, MAX_TEXT)] as const],
   );
@@ -81,7 +87,8 @@ export class EventLog {
   heard(log: Log): Log {
     return logTo((level, text, fields) => {
       log[level](text, fields);
-      const told = level === "debug" && HAND_OVER.test(text) && this.#handOvers.take(this.clock.now());
+      const told =
+        level === "debug" && fields.code === "range-donated" && this.#handOvers.take(this.clock.now());
       const event = eventOf(told ? "info" : level, text, fields, this.clock.wall());
       if (event) this.#add(event);
     });

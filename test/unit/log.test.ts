@@ -188,3 +188,18 @@ test("what others say cannot start a line, move the cursor or turn the direction
   );
   expect(printedLines(["a\rb", ""])).toBe("a\\x0db\n\n");
 });
+
+test("the code of an event is in JSON, and not in text", () => {
+  const lines: string[] = [];
+  for (const format of ["text", "json"] as const)
+    createLog("info", format, (line) => lines.push(line)).info("attempting connection", {
+      code: "dialling",
+      address: "a",
+    });
+  expect(lines[0]).toMatch(/^INFO: \S+ \S+ attempting connection address=a\n$/);
+  expect(JSON.parse(lines[1] ?? "")).toMatchObject({
+    msg: "attempting connection",
+    code: "dialling",
+    address: "a",
+  });
+});

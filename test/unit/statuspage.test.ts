@@ -139,10 +139,11 @@ describe("events", () => {
     const clock = new SimulatedClock();
     const log = new EventLog(clock);
     const heard = log.heard(silentLog).with({ component: "mesh" });
-    heard.info("attempting connection", { address: "10.0.0.1:6783" });
+    heard.info("attempting connection", { code: "dialling", address: "10.0.0.1:6783" });
+    heard.info("the same in other words", { code: "connection-deleted" });
     heard.debug("details");
     heard.info("connection fully established", { peer: "<b>x</b>" });
-    heard.with({ component: "host" }).warning("repaired link weave: it was down");
+    heard.with({ component: "host" }).warning("repaired link weave: it was down", { code: "repaired" });
     clock.advance(1_000);
     expect(log.all().map(({ kind, text, fields }) => [kind, text, fields])).toEqual([
       ["peers", "connection fully established", { peer: "<b>x</b>" }],
@@ -154,7 +155,8 @@ describe("events", () => {
     const clock = new SimulatedClock();
     const log = new EventLog(clock);
     const heard = log.heard(silentLog).with({ component: "ipam" });
-    for (let i = 0; i < 1_000; i++) heard.debug("donating a range", { range: `10.32.0.${i}`, peer: "b" });
+    for (let i = 0; i < 1_000; i++)
+      heard.debug("donating a range", { code: "range-donated", range: `10.32.0.${i}`, peer: "b" });
     clock.advance(1_000);
     expect(log.all().length).toBe(50);
     expect(log.all()[0]).toMatchObject({ kind: "addresses", level: "info", fields: { peer: "b" } });
@@ -165,7 +167,7 @@ describe("events", () => {
     const log = new EventLog(new SimulatedClock()).heard(
       logTo((level, text) => lines.push(`${level} ${text}`)),
     );
-    log.info("attempting connection");
+    log.info("attempting connection", { code: "dialling" });
     log.error("broken");
     expect(lines).toEqual(["info attempting connection", "error broken"]);
   });

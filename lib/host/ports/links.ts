@@ -160,7 +160,9 @@ export class ContainerLinks implements Keeper {
       known.wrong = `${wrong}, and cannot be repaired: ${reason}`;
       known.retryAt = this.clock.now() + RETRY_MS;
     }
-    this.#warn(`failed ${object}`, `cannot repair ${object}, which is ${wrong}: ${reason}; retrying`);
+    this.#warn(`failed ${object}`, `cannot repair ${object}, which is ${wrong}: ${reason}; retrying`, {
+      code: "repair-failed",
+    });
   }
 
   #changes(): PortChange[] {

@@ -39,12 +39,14 @@ export class Repairs {
     if (this.#latest.length > MAX_REPAIRS) this.#latest.shift();
     if (fight) return this.#warn(`fight ${repair.object}`, fight);
     const text = `repaired ${describeRepair(repair)}`;
-    const fields = this.#allowance.admit(text);
+    const fields = this.#allowance.admit(text, { code: "repaired" });
     if (fields) this.log.warning(text, fields);
   }
 
   failed(resource: string, reason: string): void {
-    this.#warn(`failed ${resource}`, `cannot repair ${resource}: ${reason}; trying again`);
+    this.#warn(`failed ${resource}`, `cannot repair ${resource}: ${reason}; trying again`, {
+      code: "repair-failed",
+    });
   }
 
   /** The latest, oldest first. */

@@ -305,7 +305,7 @@ export class ConnectionMaker {
     this.#schedule.begin(address, clock.now());
     // What gossip tells of may fail again and again, and there may be much of it.
     const log = direct || !target.lastError ? this.params.log.info : this.params.log.debug;
-    log("attempting connection", { address });
+    log("attempting connection", { code: "dialling", address });
     target.giveUp = transport.connect(
       address,
       (stream): StreamHandler => {
@@ -314,7 +314,7 @@ export class ConnectionMaker {
         return connection;
       },
       (error) => {
-        log(`error during connection attempt: ${error.message}`, { address });
+        log(`error during connection attempt: ${error.message}`, { code: "dial-failed", address });
         this.#failed(address, target, error);
         this.refresh();
       },
