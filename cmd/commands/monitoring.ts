@@ -1,7 +1,7 @@
 // weave manifest monitoring: scraping, alerts and a dashboard, for a cluster or for Prometheus and Grafana alone.
 import { alertRules } from "../../lib/deploy/monitoring/alerts.ts";
 import { dashboard } from "../../lib/deploy/monitoring/dashboard.ts";
-import { monitoringManifest } from "../../lib/deploy/monitoring/manifest.ts";
+import { monitoringManifest, SCRAPES } from "../../lib/deploy/monitoring/manifest.ts";
 import { manifestText, yamlText } from "../../lib/deploy/yaml.ts";
 import { suggestion } from "../../lib/help/nearest.ts";
 import { type Command, UsageError } from "../arguments.ts";
@@ -16,9 +16,16 @@ export const monitoring: Command = {
   positionals: "[dashboard|rules]",
   positionalsComplete: PARTS,
   details: [
-    "Without an argument, prints YAML for a cluster: a PodMonitor and a PrometheusRule for the Prometheus operator, and a ConfigMap for Grafana's sidecar. dashboard prints JSON to import in Grafana, rules a file for rule_files of Prometheus.",
+    "Without an argument, prints YAML for a cluster: a PodMonitor (with --scrape services, a headless Service and a ServiceMonitor) and a PrometheusRule for the Prometheus operator, and a ConfigMap for Grafana's sidecar. dashboard prints JSON to import in Grafana, rules a file for rule_files of Prometheus.",
   ],
   options: {
+    scrape: {
+      type: "string",
+      description: "Find the routers as pods, or as endpoints of a Service",
+      values: SCRAPES,
+      default: "pods",
+      valueHint: "WHAT",
+    },
     runbooks: {
       type: "string",
       description: "Link alerts to the help topics at this address, one TOPIC.md each",
@@ -42,8 +49,11 @@ export const monitoring: Command = {
     const runbooks = typeof options["runbooks"] === "string" ? options["runbooks"] : undefined;
     if (runbooks !== undefined && !/^https?:\/\//.test(runbooks))
       throw new UsageError(`--runbooks "${runbooks}": should be an http or https address`);
+    const scrape = SCRAPES.find((each) => each === options["scrape"]);
+    if (!scrape)
+      throw new UsageError(`--scrape "${String(options["scrape"])}": should be one of ${SCRAPES.join(", ")}`);
     if (part === "dashboard") printJson(dashboard());
     else if (part === "rules") write(yamlText(alertRules(runbooks)));
-    else write(manifestText(monitoringManifest(runbooks)));
+    else write(manifestText(monitoringManifest(runbooks, scrape)));
   },
 };

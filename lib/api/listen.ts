@@ -37,7 +37,9 @@ async function answerCaller(request: Request, target: Api): Promise<Response> {
     await new Promise(setImmediate);
     if (request.signal.aborted) return new Response("the caller has gone\n", { status: 408 });
   }
-  return answer(request, target);
+  const answered = answer(request, target);
+  const route = routeOf(target, requestUrl(request).pathname)?.route;
+  return target.times?.measure(request.method, route, answered) ?? answered;
 }
 
 /** Serve everything on a Unix socket that only root can open. */

@@ -1,7 +1,9 @@
-// Metrics of peers, overlays, drops and CNI calls: what the original has not.
+// Metrics of peers, overlays, drops, CNI calls and requests: what the original has not.
 import { Counter, Gauge, type Registry } from "prom-client";
+import type { HistogramCounts } from "../clock/histogram.ts";
 import type { CniReport } from "./cnitimes.ts";
 import type { Report } from "./report.ts";
+import type { RequestReport } from "./requesttimes.ts";
 
 /** Counters of the sleeve engine that are no drops. */
 const NO_DROPS = ["captured", "sent", "received", "crypto"];
@@ -39,7 +41,7 @@ export function addPeerMetrics(report: Report, registry: Registry): void {
 }
 
 function peers(
-  { Router }: Report,
+  { Router, Silences = [] }: Report,
   gauge: (name: string, help: string, ...labels: string[]) => Gauge,
   counter: (name: string, help: string, ...labels: string[]) => Counter,
 ): void {
@@ -56,6 +58,12 @@ function peers(
   );
   const heard = gauge("peer_last_heard_seconds", "Time since a peer was heard.", "peer", "nickname");
   const silent = gauge("peer_silent", "1 while a heartbeat of the peer is missing.", "peer", "nickname");
+  const silences = counter(
+    "peer_heartbeats_lost_total",
+    "Number of times that heartbeats of a peer were missing.",
+    ...["peer", "nickname"],
+  );
+  for (const { Peer, NickName, Count } of Silences) silences.inc({ peer: Peer, nickname: NickName }, Count);
   const mtu = gauge("peer_mtu_bytes", "MTU of the overlay to a peer.", "peer", "nickname");
   for (const { Peer, State, Attrs, Vitals } of Router.Connections) {
     if (!Peer || !Vitals || State !== "established") continue;
@@ -72,18 +80,39 @@ function peers(
   }
 }
 
-/** The histogram of CNI calls in Prometheus' text format: prom-client's own cannot be made of counts. */
-export function cniText(reports: readonly CniReport[]): string {
-  const name = "weave_cni_seconds";
-  const lines = reports.flatMap(({ Command, Outcome, Times }) => {
-    const labels = `command="${Command}",outcome="${Outcome}"`;
+/** The histogram of CNI calls. */
+export const cniText = (reports: readonly CniReport[]): string =>
+  histogramText(
+    "weave_cni_seconds",
+    "Time that CNI calls take in the router.",
+    reports.map(({ Command, Outcome, Times }) => [{ command: Command, outcome: Outcome }, Times]),
+  );
+
+/** The histogram of requests to the control API. */
+export const apiText = (reports: readonly RequestReport[]): string =>
+  histogramText(
+    "weave_api_seconds",
+    "Time that requests to the control API take, waits for other hosts included.",
+    reports.map(({ Method, Path, Times }) => [{ method: Method, path: Path }, Times]),
+  );
+
+/** A histogram in Prometheus' text format: prom-client's own cannot be made of counts. */
+function histogramText(
+  name: string,
+  help: string,
+  rows: readonly (readonly [labels: Labels, times: HistogramCounts])[],
+): string {
+  const lines = rows.flatMap(([values, { buckets, count, sum }]) => {
+    const labels = Object.entries(values)
+      .map(([label, value]) => `${label}="${value}"`)
+      .join();
     return [
-      ...Times.buckets.map(([bound, count]) => `${name}_bucket{${labels},le="${bound}"} ${count}`),
-      `${name}_bucket{${labels},le="+Inf"} ${Times.count}`,
-      `${name}_sum{${labels}} ${Times.sum}`,
-      `${name}_count{${labels}} ${Times.count}`,
+      ...buckets.map(([bound, within]) => `${name}_bucket{${labels},le="${bound}"} ${within}`),
+      `${name}_bucket{${labels},le="+Inf"} ${count}`,
+      `${name}_sum{${labels}} ${sum}`,
+      `${name}_count{${labels}} ${count}`,
     ];
   });
-  const head = [`# HELP ${name} Time that CNI calls take in the router.`, `# TYPE ${name} histogram`];
+  const head = [`# HELP ${name} ${help}`, `# TYPE ${name} histogram`];
   return lines.length === 0 ? "" : `\n${[...head, ...lines, ""].join("\n")}`;
 }

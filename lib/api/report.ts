@@ -13,6 +13,7 @@ import { type MeshReport, meshReport } from "../mesh/report/report.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
 import type { CniReport } from "./cnitimes.ts";
+import type { RequestReport } from "./requesttimes.ts";
 
 /** A router: the mesh, and what its overlays say. */
 export interface RouterReport extends MeshReport {
@@ -42,6 +43,10 @@ export interface Report {
   Dropped?: Record<string, number>;
   /** How long calls of the CNI plugin take. */
   Cni?: CniReport[];
+  /** How long requests to the control API take. */
+  Api?: RequestReport[];
+  /** Times that heartbeats of each peer were missing, since the start. */
+  Silences?: { Peer: string; NickName: string; Count: number }[];
   /** What was put right in the kernel. */
   Repairs?: RepairsReport;
   /** What is wrong between this host and others, as doctor shows it. */
@@ -70,6 +75,8 @@ export interface ReportSources {
   /** Frames of containers that the programs at their ports dropped, by reason. */
   readonly dropped: Readonly<Record<string, number>>;
   readonly cni: readonly CniReport[];
+  readonly requests: readonly RequestReport[];
+  readonly silences: readonly { Peer: string; NickName: string; Count: number }[];
   /** Diagnostics by overlay. */
   readonly diagnostics: Record<string, unknown>;
 }
@@ -89,6 +96,8 @@ export function makeReport(sources: ReportSources): Report {
     Notes: [...sources.notes],
     Dropped: { ...sources.dropped },
     Cni: [...sources.cni],
+    Api: [...sources.requests],
+    Silences: [...sources.silences],
     ...(sources.repairs && { Repairs: repairsReport(sources.repairs) }),
     Problems: [
       ...peerProblems(sources.mesh, router),

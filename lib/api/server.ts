@@ -2,6 +2,7 @@
 import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { HttpError } from "./httperror.ts";
+import type { RequestTimes } from "./requesttimes.ts";
 import { text } from "./responses.ts";
 import { CONTAINER_ROUTES } from "./routes/containers.ts";
 import { EXPOSE_ROUTES } from "./routes/expose.ts";
@@ -24,6 +25,8 @@ const ROUTES: readonly Route[] = [
 /** A router, and routes of rooms above this one. */
 export interface Api extends ApiTarget {
   readonly routes?: readonly Route[];
+  /** Times of requests over sockets. */
+  readonly times?: RequestTimes;
 }
 
 /** Return the route of a path; undefined where there is none. */

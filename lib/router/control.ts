@@ -5,6 +5,7 @@ import type { ApiClient } from "../api/client.ts";
 import { CniTimes } from "../api/cnitimes.ts";
 import { localClient } from "../api/listen.ts";
 import { makeReport, type Report } from "../api/report.ts";
+import { RequestTimes } from "../api/requesttimes.ts";
 import type { ApiTarget } from "../api/target.ts";
 import type { TcpServers } from "../api/tcpservers.ts";
 import { systemClock } from "../clock/clock.ts";
@@ -29,6 +30,7 @@ import { meshNotes } from "./mesh.ts";
 import type { NamedPeers } from "./named.ts";
 import { Pinger } from "./ping.ts";
 import { serveAll } from "./servers.ts";
+import { Silences } from "./silences.ts";
 
 /** What the control API reports on and acts on. */
 export interface RouterParts {
@@ -41,6 +43,13 @@ export interface RouterParts {
   readonly exposing: Exposing;
 }
 
+/** What is counted while the router runs. */
+interface Measures {
+  readonly cni: CniTimes;
+  readonly requests: RequestTimes;
+  readonly silences: Silences;
+}
+
 /** Serve the control API and answer other routers' questions. Resolves with a client that needs no socket. */
 export async function startControl(context: RouterContext, parts: RouterParts): Promise<ApiClient> {
   const { options, services, scope, log } = context;
@@ -49,13 +58,21 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
   const { allocator, attachments, work } = addresses;
   const pinger = startPinger(context, mesh, datapath);
   let servers: TcpServers | undefined;
-  const cniTimes = new CniTimes(() => performance.now());
+  const now = () => performance.now();
+  const measures = {
+    cni: new CniTimes(now),
+    requests: new RequestTimes(now),
+    silences: scope.use(
+      "counting missed heartbeats",
+      new Silences(systemClock, () => mesh.maker.connections),
+    ),
+  };
   const target: ApiTarget = {
     log: log.with({ component: "api" }),
     allocator,
     allocates: options.allocates,
     defaultSubnet: options.defaultSubnet,
-    report: () => report(context, parts, cniTimes, servers),
+    report: () => report(context, parts, measures, servers),
     traffic: () => ({
       name: context.name,
       nickname: mesh.ourself.nickName,
@@ -73,7 +90,7 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
     hide: exposing.hide,
     isReady: () => scope.state === "ready" && (services.ready?.() ?? true),
     cni: (call, caller) =>
-      cniTimes.measure(call, () =>
+      measures.cni.measure(call, () =>
         services.cni(call, localClient(target, caller), ports.forgetOnDetach(work), caller),
       ),
   };
@@ -92,7 +109,7 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
     log: target.log,
   });
   if (page) scope.use("the status page", page);
-  servers = await serveAll({ ...target, routes: page?.routes ?? [] }, context);
+  servers = await serveAll({ ...target, routes: page?.routes ?? [], times: measures.requests }, context);
   return api;
 }
 
@@ -119,7 +136,7 @@ function startPinger(
 function report(
   { options, services, scope, store, files }: RouterContext,
   { host, datapath: { datapath, overlay, ports }, mesh, addresses, dns }: RouterParts,
-  cniTimes: CniTimes,
+  { cni, requests, silences }: Measures,
   servers: TcpServers | undefined,
 ): Report {
   const { allocator, attachments, work } = addresses;
@@ -143,7 +160,9 @@ function report(
     problems: [...files.problems(), ...host.exposures.problems(), ...attachments.problems()],
     repairs: host.reconciler,
     dropped: ports.dropped(),
-    cni: cniTimes.report(),
+    cni: cni.report(),
+    requests: requests.report(),
+    silences: silences.report(),
     notes: [
       ...meshNotes(options),
       ...mesh.notes(),

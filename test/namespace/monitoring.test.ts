@@ -79,6 +79,7 @@ test("promtool finds nothing wrong with the metrics", async () => {
     "weave_cni_seconds_bucket",
     "weave_gossip_bytes_total",
     "weave_dropped_frames_total",
+    "weave_api_seconds_bucket",
   ])
     expect(router).toContain(`\n${name}{`);
   expect((await check(router)).filter((line) => !ORIGINALS.includes(line))).toEqual([]);
@@ -194,7 +195,7 @@ const FIRING: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 };
 
 /** Series that there are only once something of the kind has happened. */
-const MAY_BE_EMPTY = /weavenpc_(?:blocked|lag|unreadable)/;
+const MAY_BE_EMPTY = /weavenpc_(?:blocked|lag|unreadable)|heartbeats_lost/;
 
 test("Prometheus scrapes three routers, and answers each query of the dashboard", async () => {
   const targets = (port: number, on: readonly Host[]) => [{ targets: on.map(({ ip }) => `${ip}:${port}`) }];
@@ -272,4 +273,38 @@ test("the manifest for a cluster has what the operator and Grafana take", async 
   expect(JSON.parse(items[2]?.data?.["weave.json"] ?? "").title).toBe("weave");
   const { code, stderr } = await exec([join(DIST, "weave"), "manifest", "monitoring", "dashbord"]);
   expect([code, stderr]).toEqual([2, expect.stringContaining("dashboard")]);
+  const both = await exec([join(DIST, "weave"), "manifest", "monitoring", "--scrape", "both"]);
+  expect([both.code, both.stderr]).toEqual([2, expect.stringContaining("should be one of pods, services")]);
+});
+
+test("a ServiceMonitor finds the ports of the Service that selects the addon's pods", async () => {
+  const [document] = parseAllDocuments(await weave("manifest", "monitoring", "--scrape=services"));
+  const { items } = document?.toJS() ?? {};
+  const [service, monitor, ...more] = items;
+  expect(more.map(({ kind }: { kind: string }) => kind)).toEqual(["PrometheusRule", "ConfigMap"]);
+  expect(service).toMatchObject({
+    kind: "Service",
+    metadata: { labels: monitor.spec.selector.matchLabels },
+    spec: {
+      clusterIP: "None",
+      selector: { name: "weave-net" },
+      ports: [
+        { name: "weave", port: 6782 },
+        { name: "weave-npc", port: 6781 },
+      ],
+    },
+  });
+  const relabelings = (job: string) => [
+    { sourceLabels: ["__meta_kubernetes_pod_node_name"], targetLabel: "instance" },
+    { targetLabel: "job", replacement: job },
+  ];
+  expect(monitor).toMatchObject({
+    kind: "ServiceMonitor",
+    spec: {
+      endpoints: [
+        { port: "weave", relabelings: relabelings("weave") },
+        { port: "weave-npc", relabelings: relabelings("weave-npc") },
+      ],
+    },
+  });
 });

@@ -130,6 +130,17 @@ const ROWS: readonly { readonly title: string; readonly panels: readonly Panel[]
         ],
       },
       {
+        title: "Heartbeats lost",
+        type: "timeseries",
+        unit: "short",
+        queries: [
+          {
+            expr: `sum by (instance, nickname) (increase(weave_peer_heartbeats_lost_total{${AT}}[${RATE}]))`,
+            legend: "{{instance}} – {{nickname}}",
+          },
+        ],
+      },
+      {
         title: "Lowest MTU",
         type: "timeseries",
         unit: "decbytes",
@@ -229,6 +240,12 @@ const ROWS: readonly { readonly title: string; readonly panels: readonly Panel[]
         type: "timeseries",
         unit: "s",
         queries: quantiles("weave_cni_seconds", "command"),
+      },
+      {
+        title: "Latency of the control API",
+        type: "timeseries",
+        unit: "s",
+        queries: quantiles("weave_api_seconds", "path"),
       },
       {
         title: "DNS names",
