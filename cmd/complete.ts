@@ -20,11 +20,25 @@ const Report = v.object({
 
 /** Print the completions of the last of these words, a line each: the word, a tab, what it is. */
 export async function complete(commands: readonly CommandSpec[], words: readonly string[]): Promise<void> {
+  const [first = ""] = words;
+  if (first === "help" && words.length > 1) return completeHelp(commands, words.slice(1));
+  if (words.length === 1 && "help".startsWith(first)) print("help\tRead the manual");
   const found = new Map<Completes, readonly string[]>();
   for (const kind of kindsOf(commandOf(commands, words)))
     found.set(kind, await candidates(kind, words.at(-1) ?? "").catch(() => []));
   const lines = completions(commands, words, (kind) => found.get(kind) ?? []);
   for (const { value, description } of lines.slice(0, MAX_COMPLETIONS)) print(`${value}\t${description}`);
+}
+
+/** What help is about: a topic, or a command, whose words follow. */
+async function completeHelp(commands: readonly CommandSpec[], words: readonly string[]): Promise<void> {
+  const { TOPICS } = await import("../lib/help/topics.ts");
+  const topics =
+    words.length > 1 ? [] : Object.keys(TOPICS).filter((topic) => topic.startsWith(words[0] ?? ""));
+  for (const topic of topics) print(`${topic}\tPage of the manual`);
+  const named = completions(commands, words, () => []);
+  if (!commandOf(commands, words.slice(0, -1)))
+    for (const { value, description } of named) print(`${value}\t${description}`);
 }
 
 function kindsOf({ positionalsComplete, options = {} }: Partial<CommandSpec> = {}): Set<Completes> {

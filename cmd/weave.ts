@@ -1,5 +1,6 @@
 // weave: the command; called by the name of another executable, it is that one.
 import { basename } from "node:path";
+import { suggestion } from "../lib/help/nearest.ts";
 import { VERSION } from "../lib/version.ts";
 import { asksForHelp, UsageError, unknownCommand } from "./arguments.ts";
 import { COMMAND_NAMES, type CommandName, loadCommand, loadCommands } from "./commands.ts";
@@ -57,7 +58,7 @@ async function dispatch(argv: readonly string[]): Promise<void> {
     if (topic === undefined) return overview(TITLE, COMMAND_NAMES);
     const { topicText } = await import("../lib/help/topics.ts");
     const text = topicText(topic, style);
-    if (text === undefined) return dispatch([...argv.filter((arg) => arg !== "help"), "--help"]);
+    if (text === undefined) return helpOf(argv.filter((arg) => arg !== "help"));
     write(text);
     return;
   }
@@ -71,6 +72,16 @@ async function dispatch(argv: readonly string[]): Promise<void> {
     return overview(`weave ${word}: ${group.length} commands`, group);
   const instead = retired(word);
   throw instead === undefined ? unknown(rest) : new UsageError(instead);
+}
+
+/** Show the help of a command, or say which topic or command was meant. */
+async function helpOf(argv: readonly string[]): Promise<void> {
+  const words = argv.filter((arg) => !arg.startsWith("-"));
+  const [word = ""] = words;
+  if (commandOf(words) ?? groupOf(word)[0] ?? retired(word)) return dispatch([...argv, "--help"]);
+  const { TOPICS } = await import("../lib/help/topics.ts");
+  const known = [...Object.keys(TOPICS), ...COMMAND_NAMES.map((name) => name.split(" ")[0] ?? "")];
+  throw new UsageError(`no command or topic '${word}'${suggestion(word, known, "weave help ")}`);
 }
 
 const EXECUTABLES: Record<string, () => Promise<{ main(argv: readonly string[]): Promise<void> }>> = {

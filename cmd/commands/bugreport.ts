@@ -3,13 +3,14 @@ import { existsSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { apiClient } from "../../lib/api/client.ts";
 import { logFile } from "../../lib/api/paths.ts";
+import { Written } from "../../lib/api/shapes.ts";
 import { collect } from "../../lib/doctor/bugreport.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { previousLog } from "../../lib/router/logfile.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniQuestions } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
-import { print } from "../output/output.ts";
 
 const JOURNAL_LINES = "20000";
 
@@ -44,8 +45,10 @@ export const bugreport: Command = {
       completes: "files",
     },
     ...CNI_FOLDERS,
+    ...JSON_OPTION,
   },
-  async run({ options }) {
+  async run(args) {
+    const { options } = args;
     requireRoot();
     const output = options["output"];
     if (output === "") throw new UsageError("--output is empty");
@@ -67,6 +70,7 @@ export const bugreport: Command = {
     const archive = new Bun.Archive(named, { compress: "gzip" });
     // Readable by root only.
     writeFileSync(file, await archive.bytes(), { mode: 0o600, flag: "wx" });
-    print(`${Object.keys(parts).length} files in ${file}`);
+    const files = Object.keys(parts).length;
+    answer(args, Written, { path: file, files }, `${files} files in ${file}`);
   },
 };

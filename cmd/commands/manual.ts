@@ -1,11 +1,12 @@
 // weave manual: the manual pages, written to a folder.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Written } from "../../lib/api/shapes.ts";
 import { commandPage, overviewPage, pageName, topicPage } from "../../lib/help/man.ts";
 import { TOPICS } from "../../lib/help/topics.ts";
 import { VERSION } from "../../lib/version.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
-import { print } from "../output/output.ts";
 
 /** The command that writes a page for each of the commands, itself among them. */
 export const manual = (load: () => Promise<readonly Command[]>): Command => ({
@@ -19,10 +20,11 @@ export const manual = (load: () => Promise<readonly Command[]>): Command => ({
       valueHint: "DIR",
       completes: "folders",
     },
+    ...JSON_OPTION,
   },
   examples: [{ command: "weave manual --man /usr/local/share/man", does: "Install them; then 'man weave'" }],
-  async run({ options }) {
-    const folder = options["man"];
+  async run(args) {
+    const folder = args.options["man"];
     if (typeof folder !== "string" || folder === "")
       throw new UsageError("name the folder with --man DIR; 'weave help TOPIC' shows a page");
     const commands = await load();
@@ -35,6 +37,7 @@ export const manual = (load: () => Promise<readonly Command[]>): Command => ({
     ];
     for (const section of ["man7", "man8"]) mkdirSync(join(folder, section), { recursive: true });
     for (const [path, text] of pages) writeFileSync(join(folder, path), text);
-    print(`${pages.length} manual pages in ${folder}`);
+    const files = pages.length;
+    answer(args, Written, { path: folder, files }, `${files} manual pages in ${folder}`);
   },
 });

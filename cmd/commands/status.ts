@@ -136,6 +136,7 @@ export const report: Command = {
       defaultText: "JSON",
       valueHint: "FORMAT",
     },
+    json: { type: "boolean", default: false, description: "Print JSON; the default" },
   },
   examples: [
     { command: "weave report", does: "Print everything as JSON" },
@@ -148,6 +149,7 @@ export const report: Command = {
   ],
   async run({ options }) {
     const format = options["format"];
+    if (format !== undefined && options["json"]) throw new UsageError("--format or --json, not both");
     const text =
       typeof format === "string"
         ? await apiClient()("GET", `/report?format=${encodeURIComponent(format)}`)

@@ -29,6 +29,9 @@ export const Named = v.object({
 /** dns-lookup: addresses of a name, or names of an address. */
 export const Lookup = v.object({ query: v.string(), answers: v.array(v.string()) });
 
+/** bugreport, manual: what was written where. */
+export const Written = v.object({ path: v.string(), files: v.number() });
+
 /** dns-args. */
 export const DnsArguments = v.object({ address: v.string(), domain: v.string() });
 
