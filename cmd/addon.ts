@@ -35,7 +35,7 @@ const DEFAULTS = { "status-addr": "", "metrics-addr": "0.0.0.0:6782", "ipalloc-r
 /** Read the addon's variables and the command line; throw UsageError or OptionError for what makes no sense. */
 export function readAddon(env: Environment, { options, positionals }: Arguments): Addon {
   const node = env["HOSTNAME"];
-  if (!node) throw new UsageError("HOSTNAME is not set: in Kubernetes it has to be the name of the node");
+  if (!node) throw new UsageError("HOSTNAME is not set; in Kubernetes, set it to the name of the node");
   const policies = flag(env, "EXPECT_NPC", true);
   const extra = extraArguments(env["EXTRA_ARGS"]);
   const named: Record<string, unknown> = {};

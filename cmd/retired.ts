@@ -31,5 +31,5 @@ export const RETIRED_COMMANDS: readonly string[] = Object.keys(RETIRED);
 /** Return the replacement of a removed command of Weave Net 2.x; undefined for other words. */
 export function retired(word: string): string | undefined {
   const instead = Object.hasOwn(RETIRED, word) ? RETIRED[word] : undefined;
-  return instead === undefined ? undefined : `'weave ${word}' is gone since Weave Net 2.x: ${instead}`;
+  return instead === undefined ? undefined : `'weave ${word}' of Weave Net 2.x was removed: ${instead}`;
 }

@@ -26,7 +26,7 @@ export const attach: Command = {
   positionals: "[ADDRESS…] [CONTAINER]",
   positionalsComplete: "containers",
   details: [
-    "CONTAINER is the name or ID of a container of Docker or podman. With --netns or --pid it is any ID for the addresses.",
+    "CONTAINER is the name or ID of a container of Docker or podman. With --netns or --pid, it is an ID of your choice, under which the addresses are kept.",
     "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for a free one of that subnet, or net:default, the default.",
     "A container of Docker or podman that is restarted is attached again with its addresses and names, until it is removed or detached.",
   ],

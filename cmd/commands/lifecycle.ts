@@ -103,7 +103,7 @@ export const stop: Command = {
       noteStopped();
     } catch (error) {
       warn(
-        `weave stop: cannot note the stop, so the next launch also uses the old targets: ${reasonOf(error)}`,
+        `weave stop: cannot record the stop, so the next launch also uses the old targets: ${reasonOf(error)}`,
       );
     }
     answer(args, Stopped, { stopped }, stopped ? "stopped the router; containers keep talking" : "");

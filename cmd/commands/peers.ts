@@ -108,7 +108,7 @@ export const rmpeer: Command = {
   examples: [{ command: "weave rmpeer host3", does: "Take over the addresses of host3, which is gone" }],
   positionals: "PEER…",
   positionalsComplete: "peers",
-  details: ["PEER is a name or nickname. Run it on one host, while all that are to stay are connected."],
+  details: ["PEER is a name or nickname. Run it on one host, while all hosts that stay are connected."],
   options: {
     force: {
       type: "boolean",

@@ -1,4 +1,4 @@
-// Requests that wait for other peers: tried at once, and again after every change.
+// Waiting requests for other peers: tried at once, and again after every change.
 import { type AddressRange, type Cidr, rangeContains } from "../address/ipv4.ts";
 import { CancelledError } from "./errors.ts";
 

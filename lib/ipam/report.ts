@@ -72,7 +72,7 @@ export function ipamReport(
 }
 
 const CONTRADICTION =
-  "a peer took over from a live one, or lies: 'weave status ipam' on both; 'weave reset' on the one whose ring is to go";
+  "a peer took over from a live one, or its ring is corrupt: 'weave status ipam' on both; 'weave reset' on the one whose ring is to go";
 
 /** Return the problems of an allocator, with what to do about them. */
 export function ipamProblems({ ring, addresses }: IpamProblems): ProblemReport[] {

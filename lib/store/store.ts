@@ -186,8 +186,8 @@ export class Store {
     if (found !== undefined)
       throw new StoreError(
         "disk",
-        `the state file ${this.path} was replaced while the router runs, which goes on saving to the removed one; ` +
-          "'weave stop' and 'weave launch' begin with the file that is there, and removing it restores the router's",
+        `the state file ${this.path} was replaced while the router runs, which saves its changes to the removed one; ` +
+          "remove the file that is there, or 'weave stop' and 'weave launch' to use it",
       );
     const copy = `${this.path}.new`;
     try {

@@ -143,9 +143,9 @@ export async function askPeer(api: ApiClient, peer: string, question: TraceQuest
 export function unseenReason(error: unknown): string {
   if (!(error instanceof ApiError)) return `its answer cannot be read: ${reasonOf(error)}`;
   if (error.status === 501)
-    return "runs Weave Net 2.x, or is reached through it: its side cannot be looked at";
-  if (error.status === 504) return "its router does not answer: its side cannot be looked at";
-  return `its side cannot be looked at: ${error.message}`;
+    return "runs Weave Net 2.x, or is reached through it: its side cannot be examined";
+  if (error.status === 504) return "its router does not answer: its side cannot be examined";
+  return `its side cannot be examined: ${error.message}`;
 }
 
 async function dnsAddress(api: ApiClient, name: string): Promise<string | undefined> {

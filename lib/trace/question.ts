@@ -52,7 +52,7 @@ export function traceAnswerer(
   let looks = 0;
   return async (body) => {
     const asked = v.safeParse(TraceQuestion, body);
-    if (!asked.success) throw new Error("not a question of trace that this version knows");
+    if (!asked.success) throw new Error("a trace question that this version does not know");
     const question = asked.output;
     if (question.kind === "locate")
       return { container: (await locate(api, runtimes, question.name)) ?? null };

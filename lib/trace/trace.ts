@@ -166,7 +166,7 @@ async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, a
   let other: Side | string | undefined;
   let patientUntil = Number.POSITIVE_INFINITY;
   const settled = asked
-    .catch((error: unknown) => `its side cannot be looked at: ${reasonOf(error)}`)
+    .catch((error: unknown) => `its side cannot be examined: ${reasonOf(error)}`)
     .then((side) => {
       other = side;
       // That end has seen all there is to see; an answer may be on its way.

@@ -294,7 +294,7 @@ test("a router that does not answer is told, and the page goes on once it does; 
   await eventually(
     "it is told",
     async () => (await text(".away")).join(),
-    (told) => told.includes("does not answer"),
+    (told) => told.includes("has not answered"),
     SOON_MS,
   );
   await a.weave(...LAUNCH, "--nickname", "alpha", b.ip);

@@ -129,7 +129,7 @@ describe("a path that is in order", () => {
     undo.push(() => server.kill());
     await server.stdout.getReader().read();
     expect(last(await trace(db.address, "--port", "80/tcp"))).toMatchObject({ name: "size" });
-    expect(last(await trace(db.address, "--port", "53/udp"))?.found).toContain("UDP need not answer");
+    expect(last(await trace(db.address, "--port", "53/udp"))?.found).toContain("UDP needs no answer");
   });
 });
 
@@ -232,7 +232,7 @@ describe("inside the container", () => {
     );
     expect(last(await trace(db.address))).toMatchObject({
       name: "arp",
-      found: `${db.address} is taken to be at 02:00:00:00:00:99, but its container has ${db.mac}`,
+      found: `the ARP cache has 02:00:00:00:00:99 for ${db.address}, but its container has ${db.mac}`,
     });
   });
 
@@ -400,7 +400,7 @@ describe("the overlay", () => {
     expect(last(await trace(db.address))).toMatchObject({
       host: "hosta",
       name: "forward",
-      found: `${db.mac} is taken to be at hosta, but ${db.address} is at hostb`,
+      found: `the eBPF map has ${db.mac} at hosta, but ${db.address} is at hostb`,
     });
   });
 

@@ -148,7 +148,7 @@ const CASES: [string, Partial<Evidence>, string, string][] = [
     "poisoned",
     near({}, { neighbour: { address: DB, mac: "02:00:00:00:00:99", failed: false } }),
     "hosta arp",
-    "taken to be at 02:",
+    "ARP cache has 02:",
   ],
   ["port down", near({}, { port: { ...END.port, up: false, carrier: false } }), "hosta port", "is down"],
   [
@@ -265,7 +265,7 @@ const CASES: [string, Partial<Evidence>, string, string][] = [
       ),
     },
     "hostb answer",
-    "to be at 02:00:00:00:00:99",
+    "its ARP cache has 02:00:00:00:00:99",
   ],
   [
     "answer dropped",
@@ -423,7 +423,9 @@ describe("questions of other routers", () => {
     [{ ...look, port: 65_536 }],
     [{ ...look, id: 1.5 }],
   ])("%j is refused before anything is looked at", async (body) => {
-    await expect(traceAnswerer(unused, [])(body)).rejects.toThrow("not a question of trace");
+    await expect(traceAnswerer(unused, [])(body)).rejects.toThrow(
+      "a trace question that this version does not know",
+    );
   });
 
   test("a few are answered at a time, and others after them", async () => {

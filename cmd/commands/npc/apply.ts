@@ -24,8 +24,8 @@ export const apply: Command = {
   },
   run({ options }) {
     const { snapshot, node } = options;
-    if (typeof snapshot !== "string") throw new UsageError("say which policies by --snapshot FILE");
-    if (typeof node !== "string") throw new UsageError("say which node this is by --node NAME");
+    if (typeof snapshot !== "string") throw new UsageError("name the policies with --snapshot FILE");
+    if (typeof node !== "string") throw new UsageError("name this node with --node NAME");
     const model = modelOfFile(snapshot);
     requireRoot();
     const rules = new Compiler(model, { node, legacy: options["use-legacy-netpol"] === true }).all();

@@ -24,7 +24,7 @@ const isLevel = (text: string): text is LogLevel => (LOG_LEVELS as readonly stri
 export const controller: Command = {
   name: "weave-npc",
   description: "Enforce Kubernetes NetworkPolicies on this node",
-  details: ["'weave-npc apply' enforces the policies of a file; 'weave-npc explain' tells what they allow."],
+  details: ["'weave-npc apply' enforces the policies of a file; 'weave-npc explain' shows what they allow."],
   options: {
     "node-name": {
       type: "string",

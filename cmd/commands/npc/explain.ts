@@ -35,7 +35,7 @@ export const explainCommand: Command = {
   async run({ options }) {
     const { from, to, port } = options;
     if (typeof from !== "string" || typeof to !== "string")
-      throw new UsageError("say --from END and --to END");
+      throw new UsageError("name both ends with --from END and --to END");
     const number = Number(port);
     if (typeof port !== "string" || !/^\d+$/.test(port) || number < 1 || number > MAX_PORT)
       throw new UsageError(`--port is a number from 1 to ${MAX_PORT}`);

@@ -159,7 +159,7 @@ const ALERTS: readonly Alert[] = [
     expr: "increase(weave_unexpected_errors_total[15m]) > 0",
     for: "0m",
     severity: "warning",
-    summary: "the router on {{ $labels.instance }} has met an error of its own; its log has it",
+    summary: "the router on {{ $labels.instance }} had an unexpected error; see its log",
     topic: TROUBLE,
     section: "the-log",
   },
@@ -169,7 +169,7 @@ const ALERTS: readonly Alert[] = [
     for: "5m",
     severity: "warning",
     summary:
-      "weave-npc on {{ $labels.instance }} does not answer: policies stay in force, changes do not get there",
+      "weave-npc on {{ $labels.instance }} does not answer: policies stay in force, changes do not reach it",
     topic: "policy",
     section: "how-it-works",
   },

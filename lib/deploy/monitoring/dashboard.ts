@@ -216,7 +216,7 @@ const ROWS: readonly { readonly title: string; readonly panels: readonly Panel[]
         ],
       },
       {
-        title: "Requests that wait",
+        title: "Waiting requests",
         type: "timeseries",
         unit: "short",
         queries: [

@@ -47,32 +47,32 @@ function back(evidence: Evidence, far: Side, what: string): Hop {
     return fail("", "answer", found, `'weave trace ${to} ${from}' on ${host} follows that way`);
   }
   if (probe.protocol === "udp" && saw(far, "inside", "probe", false))
-    return ok(host, "answer", `the container has got it; UDP need not answer`);
+    return ok(host, "answer", `the container received it; UDP needs no answer`);
   const route = far.end?.route;
   const inside = far.end?.inside.name ?? "";
   if (!route || route.link !== inside) {
     const way = route
       ? `its route to ${from} goes by ${route.link}, not by ${inside}`
       : `it has no route to ${from}`;
-    return fail(host, "answer", `${to} has got it, and cannot answer: ${way}`, "in the container: ip route");
+    return fail(host, "answer", `${to} received it and cannot answer: ${way}`, "in the container: ip route");
   }
   const [mac, real] = [far.end?.neighbour?.mac, near.end?.inside.mac];
   if (mac && real && mac !== real && route.gateway === null)
     return fail(
       host,
       "answer",
-      `${to} has got it, but takes ${from} to be at ${mac}; its container has ${real}`,
+      `${to} received it, but its ARP cache has ${mac} for ${from}, whose container has ${real}`,
       `in the container: ip neigh del ${from} dev ${inside}`,
     );
   if (far.end?.neighbour?.failed)
     return fail(
       host,
       "answer",
-      `${to} has got it, and cannot answer: no ARP entry for ${route.gateway ?? from}`,
+      `${to} received it and cannot answer: no ARP entry for ${route.gateway ?? from}`,
       "in the container: ip neigh",
     );
   const advice = "a firewall in the container, or net.ipv4.icmp_echo_ignore_all; in it: nft list ruleset";
-  return fail(host, "answer", `${to} has got it, and sends no ${what}`, advice);
+  return fail(host, "answer", `${to} received it, and sends no ${what}`, advice);
 }
 
 type Large = NonNullable<Evidence["large"]>;

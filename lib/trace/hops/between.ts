@@ -4,7 +4,7 @@ import { destinationOf, type Evidence, fail, type Hop, ok, passes, type Target, 
 
 const MAX_REASON = 120;
 const FIREWALL =
-  "rules of iptables-legacy or ebtables, which cannot be followed: 'iptables-legacy -S', 'ebtables -L'";
+  "rules of iptables-legacy or ebtables, which cannot be traced: 'iptables-legacy -S', 'ebtables -L'";
 
 export function betweenHops(evidence: Evidence): Hop[] {
   const { target } = evidence;
@@ -31,7 +31,7 @@ function forwardHop(evidence: Evidence, { nickname, shortId }: Peer): Hop {
   const { peer, hop } = forward;
   if (peer !== null && peer !== shortId && nicknames.has(shortId)) {
     const at = nicknames.get(peer) ?? `peer number ${peer}`;
-    const found = `${mac} is taken to be at ${at}, but ${destinationOf(evidence)} is at ${nickname}`;
+    const found = `the eBPF map has ${mac} at ${at}, but ${destinationOf(evidence)} is at ${nickname}`;
     return fail(here, "forward", found, `a frame of ${destinationOf(evidence)} corrects it: ping from there`);
   }
   if (peer !== null && hop === null)

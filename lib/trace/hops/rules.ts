@@ -19,7 +19,7 @@ export function rulesHop(
   if (drop) return dropped(evidence, host, drop);
   const { policies, unfiltered } = side;
   if (unfiltered !== null)
-    return { host, name: "rules", state: "unknown", found: `rules cannot be followed: ${unfiltered}` };
+    return { host, name: "rules", state: "unknown", found: `rules cannot be traced: ${unfiltered}` };
   if (policies === null) return ok(host, "policy", "no policies here; no rule has dropped it");
   const isolated = directions.filter((direction) => policies[direction]);
   if (isolated.length === 0) return ok(host, "policy", "no policy isolates the container");
@@ -38,7 +38,7 @@ function dropped(evidence: Evidence, host: string, drop: Drop): Hop {
     | Direction
     | undefined;
   if (!direction) {
-    const found = `weave-npc drops it as from a pod that it does not know: ${rule}`;
+    const found = `weave-npc drops it because it does not know the sending pod: ${rule}`;
     return fail(
       host,
       "policy",

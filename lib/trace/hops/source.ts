@@ -56,7 +56,7 @@ function arpHop(evidence: Evidence, { inside, route, neighbour }: End): Hop {
   if (neighbour && !neighbour.failed) {
     const { mac } = neighbour;
     if (real && mac !== real) {
-      const found = `${to} is taken to be at ${mac}, but its container has ${real}`;
+      const found = `the ARP cache has ${mac} for ${to}, but its container has ${real}`;
       return fail(here, "arp", found, `in the container: ip neigh del ${to} dev ${inside.name}`);
     }
     return ok(here, "arp", `${to} is at ${mac}`);

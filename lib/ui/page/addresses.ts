@@ -101,7 +101,7 @@ export class AddressesView implements View {
     this.#summary.show(rows);
     this.#owners.show(
       [...this.#owned],
-      ipam ? "The address range is not divided among peers yet: the first container does it." : "",
+      ipam ? "The address range is not divided among peers yet; the first container starts that." : "",
     );
     this.#ranges.show(
       shares.map((share) => [

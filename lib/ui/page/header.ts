@@ -39,7 +39,7 @@ export class Header {
     const away =
       lostAt === undefined
         ? ""
-        : `The router does not answer since ${time(lostAt)}; trying again. What is shown is older.`;
+        : `The router has not answered since ${time(lostAt)}; trying again. The data shown is older.`;
     setText(this.#lost, away);
     document.body.classList.toggle("stale", lostAt !== undefined);
     if (!facts) {

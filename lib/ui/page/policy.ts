@@ -76,7 +76,7 @@ export class PolicyView implements View {
       `Node ${policy.node}: ${force}, ${plural(Object.keys(policy.pods).length, "pod address", "pod addresses")} here`,
     );
     const blocked = Object.entries(policy.blocked).sort(([a], [b]) => Number(b) - Number(a));
-    this.#table.show(blocked, "Nothing was blocked since weave-npc started.");
+    this.#table.show(blocked, "Nothing has been blocked since weave-npc started.");
     const pods = [...new Set(Object.values(policy.pods).map(({ pod }) => pod))].sort();
     if (pods.join() === Array.from(this.#pods.options, ({ value }) => value).join()) return;
     this.#pods.replaceChildren(...pods.map((value) => el("option", { value })));
