@@ -1,11 +1,14 @@
-// Full meshes from a cold start: 3, 10 and 30 routers in namespaces, all started at once and pointed at the first, until
-// every one has all its connections established; then what each of them costs while nothing happens. References are
-// figures of the original on a machine like this one (Weave Net 2.8, sleeve only).
+// One router from its start until it is ready. Full meshes from a cold start: 3, 10 and 30 routers in namespaces, all
+// started at once and pointed at the first, until every one has all its connections established; then what each of them
+// costs while nothing happens. 100 simulated routers. References are figures of the original on a machine like this one
+// (Weave Net 2.8, sleeve only), or goals of ours where there is none.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { apiClient } from "../../lib/api/client.ts";
+import { daemonEnvironment } from "../../lib/sys/runtime.ts";
 import { DIST, type Host, Hosts } from "../support/hosts.ts";
 import { type Row, row } from "./row.ts";
+import { grow } from "./scale.ts";
 
 const SIZES = [
   { routers: 3, runs: 3, originalS: 3.0 },
@@ -20,6 +23,11 @@ const SETTLE_S = 90;
 const IDLE_S = 120;
 const GIVE_UP_S = 120;
 const TICKS_PER_S = 100;
+const LAUNCHES = 10;
+/** The original took so long, most of it for its bridge and iptables. */
+const ORIGINAL_READY_MS = 300;
+/** Goal, in simulated s, and kB that each router sent until then before broadcasts were paced by what arrives. */
+const SIMULATED = { routers: 100, convergedS: 10, joinKB: 382 };
 
 const api = (host: Host) => apiClient(join(host.folder, "run/weave.sock"));
 
@@ -92,8 +100,46 @@ async function idle(hosts: Hosts): Promise<Row[]> {
   ];
 }
 
+/** Start a router and return the ms until it answers. */
+async function launched(host: Host): Promise<number> {
+  const started = performance.now();
+  const router = Bun.spawn(host.command(join(DIST, "weave-router"), "--log-level=error"), {
+    env: { ...process.env, ...daemonEnvironment({}), ...host.env },
+    stdout: "ignore",
+    stderr: "ignore",
+  });
+  while (
+    !(await api(host)("GET", "/status").then(
+      () => true,
+      () => false,
+    ))
+  )
+    await Bun.sleep(1);
+  const ready = performance.now() - started;
+  router.kill();
+  await router.exited;
+  return ready;
+}
+
+async function launches(): Promise<Row> {
+  await using hosts = await Hosts.create("bench", 1);
+  const [host] = hosts.hosts;
+  const times: number[] = [];
+  for (let i = 0; host && i < LAUNCHES; i++) times.push(await launched(host));
+  return row("start to ready", "ms", times, [ORIGINAL_READY_MS]);
+}
+
+async function simulated(): Promise<Row[]> {
+  const { routers, convergedS, joinKB } = SIMULATED;
+  const growth = await grow(routers);
+  return [
+    row(`simulated ${routers}`, "s", [growth.convergedS], [convergedS]),
+    row(`simulated ${routers}: sent`, "kB", [growth.joinBytes / 1000], [joinKB]),
+  ];
+}
+
 export async function meshBench(): Promise<Row[]> {
-  const rows: Row[] = [];
+  const rows: Row[] = [await launches()];
   for (const { routers, runs, originalS } of SIZES) {
     const times: number[] = [];
     for (let i = 0; i < runs; i++) {
@@ -103,5 +149,6 @@ export async function meshBench(): Promise<Row[]> {
     }
     rows.push(row(`full mesh ${routers}`, "s", times, [originalS]));
   }
+  rows.push(...(await simulated()));
   return rows;
 }
