@@ -1,5 +1,6 @@
 // When an address is dialled, to the millisecond: back-off, its cap and its reset; and the maker that follows it.
 import { describe, expect, test } from "bun:test";
+import { LatestMap } from "../../lib/clock/latestmap.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { ConnectionMaker } from "../../lib/mesh/dial/maker.ts";
@@ -399,7 +400,7 @@ test("wanted addresses: each once, by the first reason, none that is connected",
   const wanted = (known: Partial<Parameters<typeof wantedAddresses>[0]>): [string, Reason][] => [
     ...wantedAddresses({
       ...{ ourself, connections: [], named: [], lost: [], peers: [], port: 6783, random: at(0.5) },
-      ...{ targets: { has: () => false }, ...known },
+      ...{ targets: { has: () => false }, dials: new LatestMap<string, string | undefined>(100), ...known },
     }).wanted,
   ];
   const named = (address: string, anyPort = true) => ({ address, ip: address.split(":")[0] ?? "", anyPort });

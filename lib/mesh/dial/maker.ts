@@ -1,6 +1,7 @@
 // Makes connections to the peers that the user named and to those that gossip tells of (mesh: connection_maker.go).
 import { splitHostPort } from "../../address/hostport.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
+import { LatestMap } from "../../clock/latestmap.ts";
 import type { Random } from "../../clock/random.ts";
 import { TokenBucket } from "../../clock/tokenbucket.ts";
 import type { Log } from "../../log/log.ts";
@@ -13,7 +14,7 @@ import { DIAL_BURST, DIALS_PER_S, dialable, MAX_GOSSIPED } from "./gossiped.ts";
 import { NamedAddresses, type UnresolvedPeer } from "./named.ts";
 import { DialSchedule } from "./schedule.ts";
 import type { NamedTarget, Reason, Target } from "./target.ts";
-import { wantedAddresses } from "./wanted.ts";
+import { MAX_DIALS, wantedAddresses } from "./wanted.ts";
 
 /** Gossip brings changes in bursts; one check for new targets is enough for a burst. */
 const CHECK_DELAY_MS = 10;
@@ -51,6 +52,7 @@ export class ConnectionMaker {
   readonly #lost = new Map<PeerName, { readonly address: string; readonly since: number }>();
   readonly #schedule: DialSchedule;
   readonly #dials: TokenBucket;
+  readonly #dialable = new LatestMap<string, string | undefined>(MAX_DIALS);
   /** Addresses that gossip tells of. */
   #gossiped = 0;
   #check: Timer | undefined;
@@ -239,6 +241,7 @@ export class ConnectionMaker {
       lost: Array.from(this.#lost, ([name, { address }]) => [name, address] as const),
       peers: discovery && this.connections.size < limit ? peers() : [],
       targets: this.targets,
+      dials: this.#dialable,
     });
     this.#gossiped = gossiped;
     return wanted;
