@@ -181,6 +181,12 @@ export const ROUTER_OPTIONS = {
     description: "Use the fast datapath (VXLAN and eBPF); off: sleeve only",
     envOff: "WEAVE_NO_FASTDP",
   },
+  "flow-cache": {
+    group: OVERLAY,
+    type: "boolean",
+    default: false,
+    description: "Send established flows past bridge and packet filter",
+  },
   mtu: {
     group: OVERLAY,
     type: "string",

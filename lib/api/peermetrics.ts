@@ -36,8 +36,26 @@ export function addPeerMetrics(report: Report, registry: Registry): void {
     if (reason === "sent" || reason === "received") frames.inc({ direction: reason }, count);
     if (!NO_DROPS.includes(reason)) dropped.inc({ where: "sleeve", reason }, count);
   }
+  flowCache(report, counter);
   for (const [reason, count] of Object.entries(report.Dropped ?? {}))
     dropped.inc({ where: "container port", reason }, count);
+}
+
+/** Packets and bytes of containers by the fast path, where flows are cached. */
+function flowCache(
+  { Router }: Report,
+  counter: (name: string, help: string, ...labels: string[]) => Counter,
+): void {
+  const { fastdp } = Router.OverlayDiagnostics ?? {};
+  if (typeof fastdp !== "object" || fastdp === null || !("flowCache" in fastdp)) return;
+  const counts: Record<string, unknown> = { ...(fastdp.flowCache as object) };
+  const packets = counter("fast_path_packets_total", "Packets of containers by the fast path.", "direction");
+  const bytes = counter("fast_path_bytes_total", "Bytes of containers by the fast path.", "direction");
+  for (const direction of ["Sent", "Received"]) {
+    const labels = { direction: direction.toLowerCase() };
+    packets.inc(labels, Number(counts[`${direction}Packets`] ?? 0));
+    bytes.inc(labels, Number(counts[`${direction}Bytes`] ?? 0));
+  }
 }
 
 function peers(

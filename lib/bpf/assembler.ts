@@ -31,6 +31,7 @@ const ST = 0x02;
 const STX = 0x03;
 const JMP = 0x05;
 const JMP32 = 0x06;
+const ALU = 0x04;
 const ALU64 = 0x07;
 const SOURCE_REGISTER = 0x08;
 const MODE_IMM = 0x00;
@@ -41,13 +42,14 @@ const PSEUDO_MAP_FD = 1;
 const SIZE = { u8: 0x10, u16: 0x08, u32: 0x00, u64: 0x18 } as const;
 export type Size = keyof typeof SIZE;
 
-const ALU = { add: 0x00, sub: 0x10, or: 0x40, and: 0x50, lsh: 0x60, rsh: 0x70, mov: 0xb0 } as const;
-export type AluOperation = keyof typeof ALU;
+const OPERATION = { add: 0x00, sub: 0x10, or: 0x40, and: 0x50, lsh: 0x60, rsh: 0x70, mov: 0xb0 } as const;
+export type AluOperation = keyof typeof OPERATION;
 
 const JUMP = { eq: 0x10, gt: 0x20, ge: 0x30, ne: 0x50, lt: 0xa0, le: 0xb0 } as const;
 /** Comparisons are unsigned. */
 export type Comparison = keyof typeof JUMP;
 
+const TO_BIG_ENDIAN = 0xd8;
 const CALL = 0x80;
 const EXIT = 0x90;
 
@@ -89,7 +91,7 @@ export class Assembler {
 
   /** dst = dst op value, in 64 bits. */
   alu(operation: AluOperation, dst: Register, value: Operand): this {
-    const opcode = ALU64 | ALU[operation];
+    const opcode = ALU64 | OPERATION[operation];
     return typeof value === "number"
       ? this.#emit(opcode | SOURCE_REGISTER, dst, value, 0, 0)
       : this.#emit(opcode, dst, 0, 0, value.imm);
@@ -101,6 +103,11 @@ export class Assembler {
 
   add(dst: Register, value: Operand): this {
     return this.alu("add", dst, value);
+  }
+
+  /** dst = its lower bits in big-endian order, the others zero. */
+  bigEndian(dst: Register, bits: 16 | 32): this {
+    return this.#emit(ALU | TO_BIG_ENDIAN, dst, 0, 0, bits);
   }
 
   /** dst = *(size *)(base + offset) */

@@ -9,7 +9,12 @@ export const BPF_FUNC = {
   skb_set_tunnel_key: 21,
   redirect: 23,
   skb_load_bytes: 26,
+  skb_pull_data: 39,
   skb_change_head: 43,
+  skb_adjust_room: 50,
+  csum_level: 135,
+  redirect_peer: 155,
+  ktime_get_coarse_ns: 160,
 } as const;
 
 export type Helper = keyof typeof BPF_FUNC;

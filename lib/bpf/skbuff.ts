@@ -19,6 +19,7 @@ export const SKB = {
   tc_classid: 72,
   data: 76,
   data_end: 80,
+  gso_size: 176,
 } as const;
 
 /** Verdicts (linux/pkt_cls.h). UNSPEC goes on with the next program on the link; with OK the frame passes at once. */
@@ -26,6 +27,22 @@ export const TC_ACT = { UNSPEC: { imm: -1 }, OK: { imm: 0 }, SHOT: { imm: 2 } } 
 
 /** Flag of redirect and clone_redirect: the frame arrives by the link, instead of leaving by it. */
 export const BPF_F_INGRESS = { imm: 1 } as const;
+
+/** Mode of skb_adjust_room: behind the Ethernet header. */
+export const BPF_ADJ_ROOM_MAC = { imm: 1 } as const;
+
+/** Flags of skb_adjust_room; the length of an inner Ethernet header goes into the bits from ENCAP_L2_SHIFT. */
+export const BPF_F_ADJ_ROOM = {
+  FIXED_GSO: 1,
+  ENCAP_L3_IPV4: 2,
+  ENCAP_L4_UDP: 16,
+  NO_CSUM_RESET: 32,
+  ENCAP_L2_ETH: 64,
+  ENCAP_L2_SHIFT: 56,
+} as const;
+
+/** Level of csum_level: the checksum of the outermost header is taken off. */
+export const BPF_CSUM_LEVEL_DEC = { imm: 2 } as const;
 
 // Flags of skb_set_tunnel_key.
 export const BPF_F_ZERO_CSUM_TX = 2;

@@ -1,10 +1,11 @@
 // The host's packet filter: one nftables table of our own. Rules in the tables of iptables and firewalld are in forwarding/.
 import { type AddressRange, ipv4Octets, parseCidr } from "../address/ipv4.ts";
-import { matchEstablished } from "../netlink/nftables/conntrack.ts";
+import type { Chain } from "../netlink/nftables/chain.ts";
+import { matchEstablished, matchState, matchTranslated, STATE } from "../netlink/nftables/conntrack.ts";
 import type { Expression } from "../netlink/nftables/expr/expression.ts";
 import { verdict } from "../netlink/nftables/expr/immediate.ts";
 import { masquerade } from "../netlink/nftables/expr/masq.ts";
-import { matchAddress, matchLink, matchSet } from "../netlink/nftables/match.ts";
+import { matchAddress, matchLink, matchSet, setMark } from "../netlink/nftables/match.ts";
 import { commit, type TableName } from "../netlink/nftables/message.ts";
 import { fillTable, type Table } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
@@ -21,7 +22,15 @@ import type { Change, Resource } from "./reconcile/resource.ts";
 const NOT_UNICAST = ["224.0.0.0/4", "255.255.255.255/32"].map(parseCidr);
 const LOOPBACK = parseCidr("127.0.0.0/8");
 const SOURCE_NAT = 100;
+/** After source NAT, which is in the state of the connection by then. */
+const LAST = 300;
 const FILTER = 0;
+
+/**
+ * Packet mark of what may be cached (overlay/flowcache): packets to the bridge, of an established connection without address
+ * translation, that no rule has dropped.
+ */
+export const ESTABLISHED_MARK = 0x80_0000;
 
 /** The contents of the table. */
 export interface FirewallSettings {
@@ -30,6 +39,8 @@ export interface FirewallSettings {
   readonly controlPort: number | undefined;
   /** Ranges of this host's containers: packets to them from outside keep their source address. */
   readonly local: readonly AddressRange[];
+  /** Mark packets for the flow cache. */
+  readonly flowCache?: boolean;
 }
 
 export const FIREWALL: TableName = { family: "ip", name: TABLE };
@@ -47,8 +58,21 @@ function masqueradeRules({ cidr }: Exposed): Expression[][] {
   ];
 }
 
+const flowChain: Chain = {
+  name: "flows",
+  base: { type: "filter", hook: "postrouting", priority: LAST, policy: "accept" },
+  rules: [
+    [
+      ...matchLink("oifname", BRIDGE),
+      ...matchState(STATE.established),
+      ...matchTranslated(false),
+      ...setMark(ESTABLISHED_MARK),
+    ],
+  ],
+};
+
 /** Return the table for these settings. */
-export function firewallTable({ exposed, controlPort, local }: FirewallSettings): Table {
+export function firewallTable({ exposed, controlPort, local, flowCache = false }: FirewallSettings): Table {
   const fromUs = matchLink("iifname", BRIDGE);
   const toUs = matchLink("oifname", BRIDGE);
   return {
@@ -77,6 +101,7 @@ export function firewallTable({ exposed, controlPort, local }: FirewallSettings)
           [...toUs, ...matchEstablished(), verdict("accept")],
         ],
       },
+      ...(flowCache ? [flowChain] : []),
       {
         name: "input",
         base: { type: "filter", hook: "input", priority: FILTER, policy: "accept" },

@@ -25,6 +25,7 @@ import {
   IFLA_LINKINFO,
   IFLA_MASTER,
   IFLA_MTU,
+  IFLA_QDISC,
   IFLA_TXQLEN,
   ifinfomsg,
   type LinkSettings,
@@ -68,6 +69,8 @@ export interface Link {
   readonly arp: boolean;
   /** Packets that may wait to be sent. */
   readonly queue: number;
+  /** The root queueing discipline: "noqueue" for a veth that nobody has given one. */
+  readonly qdisc?: string | undefined;
   readonly vxlan: Vxlan | undefined;
   /** Whether the other end of a veth is up, too. */
   readonly carrier: boolean;
@@ -168,6 +171,7 @@ export function decodeLink({ body }: Pick<Message, "body">): Link {
     up: (flags & IFF_UP) !== 0,
     arp: (flags & IFF_NOARP) === 0,
     queue: attributes.get(IFLA_TXQLEN)?.u32 ?? 0,
+    qdisc: attributes.get(IFLA_QDISC)?.string,
     carrier,
     leaving: isLeavingGroup(attributes.get(IFLA_GROUP)?.u32 ?? 0),
     vxlan: kind === "vxlan" ? decodeVxlan(data) : undefined,

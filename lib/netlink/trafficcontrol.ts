@@ -44,7 +44,8 @@ function header(link: number, handle: number, parent: number, info: number): Uin
 }
 
 // tcm_info holds the priority in its upper half and the protocol, in network byte order, in its lower.
-const INFO = (PRIORITY << 16) | (ETH_P_ALL << 8);
+const info = (priority: number) => ((priority << 16) | (ETH_P_ALL << 8)) >>> 0;
+const INFO = info(PRIORITY);
 
 /** Return the body of the RTM_NEWQDISC that adds a clsact qdisc. */
 export function encodeClsact(link: number): Uint8Array {
@@ -59,9 +60,10 @@ function encodeBpfFilter(
   link: number,
   direction: Direction,
   program: { fd: number; name: string },
+  priority: number,
 ): Uint8Array {
   return new AttributeEncoder()
-    .raw(header(link, FILTER_HANDLE, PARENT[direction], INFO))
+    .raw(header(link, FILTER_HANDLE, PARENT[direction], info(priority)))
     .string(TCA_KIND, "bpf")
     .nested(
       TCA_OPTIONS,
@@ -124,18 +126,25 @@ export function bpfFilterReplace(
   link: number,
   direction: Direction,
   program: { fd: number; name: string },
+  priority = PRIORITY,
 ): void {
   nl.request({
     operation: `filter replace ${program.name} at ${direction} of ${what}`,
     type: RTM_NEWTFILTER,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
-    body: encodeBpfFilter(link, direction, program),
+    body: encodeBpfFilter(link, direction, program, priority),
   });
 }
 
 /** Remove the program of one direction. */
-export function bpfFilterDelete(nl: NetlinkSocket, what: string, link: number, direction: Direction): void {
-  const body = header(link, FILTER_HANDLE, PARENT[direction], INFO);
+export function bpfFilterDelete(
+  nl: NetlinkSocket,
+  what: string,
+  link: number,
+  direction: Direction,
+  priority = PRIORITY,
+): void {
+  const body = header(link, FILTER_HANDLE, PARENT[direction], info(priority));
   const encoder = new AttributeEncoder().raw(body).string(TCA_KIND, "bpf");
   nl.request({
     operation: `filter delete at ${direction} of ${what}`,

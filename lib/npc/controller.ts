@@ -12,6 +12,7 @@ import type { Log } from "../log/log.ts";
 import { type LoggedPacket, watchPackets } from "../netlink/nflog.ts";
 import { watchTables } from "../netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
+import { generationRaiser } from "../overlay/flowcache/generation.ts";
 import type { Watch } from "../sys/readable.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { releaseStartMemory, STARTED_MS } from "../sys/runtime.ts";
@@ -59,7 +60,8 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
   const clock = systemClock;
   const metrics = createMetrics();
   const nf = new NetlinkSocket(NETLINK_NETFILTER);
-  const enforcer = new Enforcer(config, nf, clock, metrics, log);
+  const changed = generationRaiser(() => clock.now());
+  const enforcer = new Enforcer({ ...config, changed }, nf, clock, metrics, log);
 
   const reconciler = new Reconciler(clock, log);
   const bridged = (trouble: string | undefined) => metrics.bridgedFiltered.set(trouble === undefined ? 1 : 0);

@@ -32,6 +32,8 @@ const REPAIR_INTERVAL_MS = 1_000;
 export interface EnforcerConfig extends WriterSettings {
   readonly node: string;
   readonly legacy: boolean;
+  /** Called after each change of the rules in force. */
+  readonly changed?: () => void;
 }
 
 export class Enforcer {
@@ -131,6 +133,7 @@ export class Enforcer {
       const rules = this.#compiler.update(touched);
       const settings = { ...this.config, bridge: this.#bridge };
       const written = write(this.nf, this.#inForce, rules, settings);
+      this.config.changed?.();
       if (!this.#inForce) this.log.info("policies are in force", { addresses: rules.local.size });
       const renewed = this.#inForce?.generation !== written.generation && written.generation === 0;
       this.#inForce = written;

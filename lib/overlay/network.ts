@@ -13,6 +13,7 @@ import type { Datapath } from "./datapath/datapath.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
 import { ACKNOWLEDGES } from "./fastdp/protocol.ts";
+import type { FlowCache } from "./flowcache/flowcache.ts";
 import { PeerIds } from "./peerid.ts";
 import { RelayLinks } from "./relaylinks.ts";
 import { SleeveOverlay } from "./sleeve/overlay.ts";
@@ -33,6 +34,7 @@ export interface NetworkConfig {
   /** Port of the mesh. */
   readonly port: number;
   readonly mtu: number;
+  readonly flowCache?: FlowCache | undefined;
 }
 
 /** The way of frames to a peer. */
@@ -56,6 +58,7 @@ export class NetworkOverlay implements Overlay {
   #mesh: MeshRouter | undefined;
   #ids: PeerIds | undefined;
   #sweep: Timer | undefined;
+  readonly #flowCache: FlowCache | undefined;
 
   constructor(
     private readonly datapath: Datapath,
@@ -65,8 +68,9 @@ export class NetworkOverlay implements Overlay {
     private readonly log: Log,
     makeEngine = makeEngineThread,
   ) {
-    const { name, host, port, mtu } = config;
-    const fastdpConfig = { mtu, port: port + 1 };
+    const { name, host, port, mtu, flowCache } = config;
+    this.#flowCache = flowCache;
+    const fastdpConfig = { mtu, port: port + 1, flowCache: flowCache !== undefined };
     const changed = () => this.#tables.schedule();
     this.#fastdp = new FastdpOverlay(datapath, esp, fastdpConfig, () => this.#mesh, clock, changed);
     const { maps, tap, withoutFastdp } = datapath;
@@ -107,6 +111,7 @@ export class NetworkOverlay implements Overlay {
       shortIdsChanged: () => {
         // Frames in flight, and what was learned from them, may have ids that now mean another peer.
         guarded("overlay", () => this.datapath.renumber(mesh.ourself.shortId));
+        guarded("overlay", () => this.#flowCache?.renumber(mesh.ourself.shortId));
         this.datapath.forgetMacs(monotonicNow());
         this.#tables.schedule();
       },
@@ -209,7 +214,7 @@ export class NetworkOverlay implements Overlay {
     return {
       fastdp:
         withoutFastdp === undefined
-          ? { interface: portName }
+          ? { interface: portName, ...(this.#flowCache && { flowCache: this.#flowCache.report() }) }
           : { unavailable: withoutFastdpText(withoutFastdp) },
       sleeve: { crypto: this.#sleeve.crypto ?? "", ...this.#sleeve.counters.all() },
     };

@@ -7,6 +7,9 @@ import { watchXfrm } from "../netlink/xfrm/watch.ts";
 import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
 import { espKeepers } from "../overlay/fastdp/espstate.ts";
+import { FlowCache, openFlowMaps, removeFlowCache } from "../overlay/flowcache/flowcache.ts";
+import type { FlowMaps } from "../overlay/flowcache/maps.ts";
+import { whyNoFlowCache } from "../overlay/flowcache/probe.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
 import type { RouterContext } from "./context.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
@@ -16,8 +19,21 @@ export interface RouterDatapath {
   readonly datapath: Datapath;
   readonly ports: ContainerPorts;
   readonly overlay: NetworkOverlay;
+  readonly flowCache: FlowCache | undefined;
   /** Our short id until the mesh chooses another. */
   readonly shortId: number;
+}
+
+/** Open the flow cache's maps; undefined where there is none. */
+function openFlowCache({ options, route, log }: RouterContext): FlowMaps | undefined {
+  if (!options.fastdp || !options["flow-cache"]) {
+    removeFlowCache(route);
+    return undefined;
+  }
+  const why = whyNoFlowCache();
+  if (why === undefined) return openFlowMaps(route);
+  log.info(`no flow cache: ${why}`);
+  return undefined;
 }
 
 /** Make the overlay's links and load its programs. Throws the kernel's error. */
@@ -26,12 +42,21 @@ export function startDatapath(context: RouterContext, { reconciler }: HostNetwor
   const { port, mtu, host } = options;
   // The one of the last run: frames bear it, and other peers forward by it.
   const shortId = context.kept.shortId.get() ?? drawShortId(systemRandom);
-  const datapath = new Datapath(route, { name, port, mtu, self: shortId, fastdp: options.fastdp }, (keeper) =>
-    reconciler.keep(keeper),
+  const flow = openFlowCache(context);
+  const datapath = new Datapath(
+    route,
+    { name, port, mtu, self: shortId, fastdp: options.fastdp, flow },
+    (keeper) => reconciler.keep(keeper),
   );
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
   scope.defer("eBPF maps", () => datapath.closeMaps());
-  const ports = scope.use("container ports", startPorts(context, datapath, shortId, reconciler));
+  const flowCache = flow && new FlowCache(route, flow, datapath, { port: port + 1, self: shortId });
+  if (flowCache) {
+    for (const each of flowCache.keepers()) reconciler.keepTrying(each);
+    datapath.onTable = () => flowCache.tableChanged();
+    scope.defer("the flow cache", () => flowCache.close());
+  }
+  const ports = scope.use("container ports", startPorts(context, datapath, shortId, reconciler, flowCache));
   const esp = new Esp(systemRandom, port + 1);
   scope.defer("ESP", () => esp.close());
   if (options.password !== undefined && esp.unavailable === undefined) {
@@ -48,7 +73,7 @@ export function startDatapath(context: RouterContext, { reconciler }: HostNetwor
   const overlayLog = ratedLog(log.with({ component: "overlay" }), systemClock);
   const overlay = scope.use(
     "the overlay",
-    new NetworkOverlay(datapath, esp, { name, host, port, mtu }, systemClock, overlayLog),
+    new NetworkOverlay(datapath, esp, { name, host, port, mtu, flowCache }, systemClock, overlayLog),
   );
-  return { datapath, ports, overlay, shortId };
+  return { datapath, ports, overlay, shortId, flowCache };
 }

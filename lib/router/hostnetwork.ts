@@ -46,7 +46,9 @@ export function startHostNetwork(context: RouterContext): HostNetwork {
     clock: systemClock,
     log,
   });
-  const settings = { route, filter, address: name, mtu, port, controlPort: options["http-addr"]?.port };
+  const flowCache = options["flow-cache"] && options.fastdp;
+  const controlPort = options["http-addr"]?.port;
+  const settings = { route, filter, address: name, mtu, port, controlPort, flowCache };
   const begin = () => exposures.start(exposedByBridge(route));
   const forwarding = keepHost(reconciler, exposure, settings, begin, log);
   for (const each of services.keepers?.(filter) ?? []) reconciler.keepTrying(each);

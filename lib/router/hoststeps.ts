@@ -11,6 +11,7 @@ import { hasTable } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { vxlanName } from "../overlay/datapath/links.ts";
 import { removeEsp } from "../overlay/fastdp/esp.ts";
+import { removeUnderlayPrograms } from "../overlay/flowcache/underlay.ts";
 import { keeping, removing, type Step } from "../sys/step.ts";
 import { isInstanceLocked } from "./instance.ts";
 import { previousLog } from "./logfile.ts";
@@ -42,6 +43,7 @@ function removeAll(route: NetlinkSocket): void {
     overlays.map(({ name }) => name),
   );
   for (const { vxlan } of overlays) if (vxlan) removeEsp(vxlan.port);
+  removeUnderlayPrograms(route);
 }
 
 /** Return the steps that remove the state of this host, if there is any. Without a router nothing is handed over. */

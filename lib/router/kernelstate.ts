@@ -38,13 +38,15 @@ export interface HostSettings {
   readonly port: number;
   /** TCP port of the control API, which other hosts must not reach. */
   readonly controlPort: number | undefined;
+  /** Flows may be cached. */
+  readonly flowCache: boolean;
 }
 
 /** Reconcile all resources but the overlay's; calls `exposed`, which applies the exposures, once the bridge exists. */
 export function keepHost(
   reconciler: Reconciler,
   exposure: Exposure,
-  { route, filter, address, mtu, controlPort }: HostSettings,
+  { route, filter, address, mtu, controlPort, flowCache }: HostSettings,
   exposed: () => void,
   log: Log,
 ): ForwardingResource {
@@ -55,7 +57,7 @@ export function keepHost(
   const forward = ["net/ipv4/ip_forward", `net/ipv4/conf/${BRIDGE}/forwarding`].map((each) => {
     return { name: each, value: "1" };
   });
-  const firewall = () => ({ exposed: exposure.exposed, controlPort, local: exposure.local });
+  const firewall = () => ({ exposed: exposure.exposed, controlPort, local: exposure.local, flowCache });
   const forwarding = new ForwardingResource(filter, () => exposure.addresses);
   const found = [
     keeper(new Sysctls("link settings", ["links", "netconf", "silent"], () => links)),

@@ -122,6 +122,7 @@ const Schema = v.object({
   "conn-limit": v.optional(integer(0, 4096), String(DEFAULT_CONNECTION_LIMIT)),
   discovery: v.optional(v.boolean(), true),
   fastdp: v.optional(v.boolean(), true),
+  "flow-cache": v.optional(v.boolean(), false),
   "min-protocol-version": v.optional(integer(1, 2)),
   "ipalloc-range": v.optional(rangeOrNone),
   "ipalloc-default-subnet": v.optional(subnet),

@@ -8,11 +8,13 @@ import { Ports, type PortsConfig } from "../host/ports/ports.ts";
 import { KeptSettings } from "../host/ports/settings.ts";
 import type { Reconciler } from "../host/reconcile/reconciler.ts";
 import type { Log } from "../log/log.ts";
-import { linkCounters } from "../netlink/linkstats.ts";
+import { type LinkCounters, linkCounters } from "../netlink/linkstats.ts";
 import type { RouteEvent } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Datapath } from "../overlay/datapath/datapath.ts";
 import { MAC_VALUE } from "../overlay/datapath/maps.ts";
+import type { FlowCache } from "../overlay/flowcache/flowcache.ts";
+import type { PortTraffic } from "../overlay/flowcache/maps.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterContext } from "./context.ts";
 
@@ -38,12 +40,21 @@ export function startPorts(
   { maps, linkNames }: Datapath,
   self: number,
   reconciler: Reconciler,
+  flowCache?: Pick<FlowCache, "ports" | "traffic">,
 ): ContainerPorts {
   const log = routerLog.with({ component: "ports" });
   const antiSpoof = options["anti-spoof"];
   const value = { peerAt: MAC_VALUE.peer, timeAt: MAC_VALUE.seen };
   const leaveQdisc = hasBandwidthPlugin(CNI_FOLDER);
-  const config = { antiSpoof, leaveQdisc, macs: maps.macs, value, self, overlayPorts: linkNames };
+  const config = {
+    antiSpoof,
+    leaveQdisc,
+    macs: maps.macs,
+    value,
+    self,
+    overlayPorts: linkNames,
+    flowCache: leaveQdisc ? undefined : flowCache?.ports,
+  };
   const { ports, why } = startPrograms(route, filter, config, log);
   const again = () => reconciler.notified("ports");
   const kept = new ContainerLinks(route, systemClock, log, ports, new KeptSettings(store, damaged), again);
@@ -63,9 +74,13 @@ export function startPorts(
     states: () => kept.states(),
     traffic() {
       const counters = linkCounters(route);
+      const past = flowCache?.traffic();
       return kept.states().flatMap((state) => {
-        const found = counters.get(state.port.index);
-        return found ? [trafficOf(state, found, ports?.dropped(state.port.index) ?? 0)] : [];
+        const { index } = state.port;
+        const found = counters.get(index);
+        return found
+          ? [trafficOf(state, withFastPath(found, past?.get(index)), ports?.dropped(index) ?? 0)]
+          : [];
       });
     },
     dropped: () => ports?.droppedByReason() ?? {},
@@ -74,6 +89,16 @@ export function startPorts(
       kept.stop();
       ports?.stop();
     },
+  };
+}
+
+/** Add what went into the container past its port, which its counters leave out. */
+function withFastPath(counters: LinkCounters, past: PortTraffic | undefined): LinkCounters {
+  if (!past) return counters;
+  return {
+    ...counters,
+    sentPackets: counters.sentPackets + Number(past.receivedPackets),
+    sentBytes: counters.sentBytes + Number(past.receivedBytes),
   };
 }
 

@@ -8,6 +8,10 @@ import { MAC_VALUE } from "../../lib/overlay/datapath/maps.ts";
 import { egressProgram } from "../../lib/overlay/datapath/programs/egress.ts";
 import { ingressProgram } from "../../lib/overlay/datapath/programs/ingress.ts";
 import { tapProgram } from "../../lib/overlay/datapath/programs/tap.ts";
+import { arrivalProgram } from "../../lib/overlay/flowcache/arrival.ts";
+import { confirmProgram } from "../../lib/overlay/flowcache/confirm.ts";
+import { departureProgram } from "../../lib/overlay/flowcache/departure.ts";
+import { leaveFast } from "../../lib/overlay/flowcache/leave.ts";
 
 const maps = {
   macs: { fd: 11 },
@@ -41,6 +45,31 @@ test("the datapath's programs are what they were", () => {
     { egress: "191 ca904817c304f3d9", ingress: "262 7aa6e7b5d0a6c7a7", tap: "130 5d0c7dcb4d6afa7b" },
     { egress: "191 fd1ce906708b5089", ingress: "262 6b5bf94e537b63fa", tap: "130 a9559c8fd588961e" },
   ]);
+});
+
+const flow = { control: { fd: 31 }, ports: { fd: 32 }, out: { fd: 33 }, in: { fd: 34 } };
+
+test("the flow cache's programs are what they were", () => {
+  const config = { self: 1, port: 7, tap: 6, flow };
+  const { peer: peerAt, seen: timeAt } = MAC_VALUE;
+  const port = portProgram(portMaps, { fd: 11, peerAt, timeAt, self: 1 }, false, (asm) =>
+    leaveFast(asm, flow, maps.neighbours),
+  );
+  expect({
+    egress: digest(egressProgram(maps, config)),
+    ingress: digest(ingressProgram(maps, config)),
+    port: digest(port.instructions),
+    arrival: digest(arrivalProgram(flow, maps.neighbours, { port: 6784, self: 1 })),
+    departure: digest(departureProgram(flow, 6784)),
+    confirm: digest(confirmProgram(flow)),
+  }).toEqual({
+    egress: "356 7d7c77354b304dd9",
+    ingress: "265 e5b75717abbc973d",
+    port: "432 d5796ea8ce7c57e9",
+    arrival: "269 50c72fafefda6665",
+    departure: "159 663bdf41c0cfd2b4",
+    confirm: "260 c330280fbfe15117",
+  });
 });
 
 test("the programs of the bridge's ports are what they were", () => {

@@ -21,6 +21,9 @@ export interface HookLink {
 
 export type How = "tc" | "tcx";
 
+/** The flow cache's program at egress of ports. */
+export const CONFIRM_PROGRAM = "weave_confirm";
+
 const NAMES: readonly string[] = Object.values(PROGRAM_NAMES);
 
 /** Open our program on a link, if there is one. Throws NetlinkError, SysError. */

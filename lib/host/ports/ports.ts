@@ -1,6 +1,7 @@
 // The router's side of the port program: loads it, attaches it to every port of the bridge, in its strict form where policies
 // are enforced, and reports what it drops in log and status.
 import { formatIPv4 } from "../../address/ipv4.ts";
+import type { Assembler } from "../../bpf/assembler.ts";
 import type { BpfMap } from "../../bpf/map.ts";
 import { loadProgram, type Program, programId } from "../../bpf/program.ts";
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
@@ -49,6 +50,17 @@ export interface PortsConfig {
   readonly leaveQdisc: boolean;
   /** Names of the overlay's links, one of which is a port at a time. */
   readonly overlayPorts: readonly string[];
+  readonly flowCache?: PortFlows | undefined;
+}
+
+/** What the flow cache needs of ports. */
+export interface PortFlows {
+  /** Emit what goes in front of the program at ingress of ports. */
+  fastPath(asm: Assembler): void;
+  /** The program at egress of ports. */
+  readonly confirm: Program;
+  /** The containers' ports that there are. */
+  follow(ports: readonly Link[]): void;
 }
 
 /** A link without our program. */
@@ -141,6 +153,7 @@ export class Ports {
     );
     this.#hook(bridge, "egress");
     this.#hookAll(ports.filter(({ index }) => !this.#hooked.has(index)));
+    this.config.flowCache?.follow(ports);
     return unhooked;
   }
 
@@ -232,7 +245,9 @@ export class Ports {
 
   #load(strict: boolean): Program {
     const remote = { ...this.config.value, fd: this.config.macs.fd, self: this.#self };
-    const { name, instructions } = portProgram(this.#maps, remote, strict);
+    const { name, instructions } = portProgram(this.#maps, remote, strict, (asm) =>
+      this.config.flowCache?.fastPath(asm),
+    );
     return loadProgram(name, instructions);
   }
 
@@ -272,6 +287,8 @@ export class Ports {
       const how = this.#how(link);
       hook(how, this.route, link, direction, this.#program);
       unhookOther(how, this.route, link, direction);
+      const confirm = this.config.flowCache?.confirm;
+      if (confirm && direction === "ingress") hook(how, this.route, link, "egress", confirm);
       this.#hooked.add(link.index);
     } catch (error) {
       // The link has gone since.

@@ -45,10 +45,17 @@ export interface RemoteMacs {
   readonly self: number;
 }
 
-/** Make the program. r6: the context, r7: the port's entry or null, r8: the time. */
-export function portProgram(maps: PortMaps, remote: RemoteMacs, strict: boolean): PortProgram {
+/** Make the program; `fastPath` emits what may send a frame on before anything is asked. r6: the context, r7: the port's entry or null, r8: the time. */
+export function portProgram(
+  maps: PortMaps,
+  remote: RemoteMacs,
+  strict: boolean,
+  fastPath: (asm: Assembler) => void = () => {},
+): PortProgram {
   const asm = new Assembler();
-  asm.mov(R6, R1).load("u32", R1, R6, SKB.ifindex).store("u32", FP, STACK.key, R1);
+  asm.mov(R6, R1);
+  fastPath(asm);
+  asm.load("u32", R1, R6, SKB.ifindex).store("u32", FP, STACK.key, R1);
   loadFrame(asm, "drop");
   copyMac(asm, 6, STACK.source);
   copyMac(asm, 0, STACK.destination);

@@ -14,6 +14,7 @@ import {
   NFT_CT_SRC_IP,
   NFT_CT_SRC_IP6,
   NFT_CT_STATE,
+  NFT_CT_STATUS,
 } from "./expr/ct.ts";
 import { hostOrder } from "./expr/data.ts";
 import type { Expression } from "./expr/expression.ts";
@@ -57,6 +58,14 @@ export function matchState(states: number): Expression[] {
 /** Match packets of established connections, and those related to one. */
 export function matchEstablished(): Expression[] {
   return matchState(STATE.established | STATE.related);
+}
+
+/** IPS_SRC_NAT and IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h) */
+const IPS_NAT = 0x30;
+
+/** Match packets whose connection has addresses translated; or has not. */
+export function matchTranslated(translated = true): Expression[] {
+  return [ct(NFT_CT_STATUS), bitwise(hostOrder(IPS_NAT)), cmp(new Uint8Array(4), !translated)];
 }
 
 /** Match packets from the target of their connection to its opener. */

@@ -8,6 +8,7 @@ import { silentSysctls } from "../../host/sysctl.ts";
 import { linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
+import { type FlowMaps, flowFds } from "../flowcache/maps.ts";
 import type { OverlayTrouble } from "../trouble.ts";
 import { Contents, type ForwardingTable } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
@@ -33,12 +34,16 @@ export interface DatapathConfig {
   readonly self: number;
   /** Use the fast datapath. */
   readonly fastdp: boolean;
+  /** Maps of the flow cache. */
+  readonly flow?: FlowMaps | undefined;
 }
 
 export class Datapath {
   readonly maps: DatapathMaps;
   /** Called with why frames may be lost in the kernel's part; with undefined when it is repaired. */
   onTrouble: (reason: string | undefined) => void = () => {};
+  /** Called when the table has changed. */
+  onTable: () => void = () => {};
   readonly #vxlan: VxlanLink;
   readonly #tap: TapLink;
   readonly #hooks: Hooks;
@@ -57,7 +62,7 @@ export class Datapath {
     config: DatapathConfig,
     keep: (keeper: Keeper) => void,
   ) {
-    const { name, port, mtu, self, fastdp } = config;
+    const { name, port, mtu, self, fastdp, flow } = config;
     const trouble = (what: string) => (reason: string | undefined) => this.#trouble(what, reason);
     this.#vxlan = new VxlanLink(
       nl,
@@ -78,7 +83,8 @@ export class Datapath {
       this.maps = adopted ?? requireKernel("eBPF maps (CONFIG_BPF_SYSCALL)", createMaps);
       this.#contents = new Contents(this.maps, adopted !== undefined);
       const links = () => ({ vxlan: isPort() ? undefined : this.#vxlan.link, tap: this.#tap.link });
-      this.#hooks = new Hooks(nl, this.maps, links, self, trouble("programs"));
+      const flowMaps = flow && flowFds(flow);
+      this.#hooks = new Hooks(nl, this.maps, links, self, flowMaps, trouble("programs"));
       keep(keeper(this.#vxlan));
       this.#vxlan.started();
       keep(keeper(this.#tap));
@@ -167,6 +173,7 @@ export class Datapath {
   /** Write the entries that differ from the table before. */
   apply(table: ForwardingTable): void {
     this.#contents.replace(table);
+    this.onTable();
   }
 
   /** Return the last heartbeat from a peer, by its short id. */

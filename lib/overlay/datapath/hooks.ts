@@ -80,6 +80,7 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
     private readonly links: () => HookLinks,
     /** Our short id. */
     public self: number,
+    private readonly flow: ProgramConfig["flow"],
     readonly trouble: (reason: string | undefined) => void,
   ) {}
 
@@ -106,7 +107,8 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
       }),
     );
     const stale = port !== tap && bpfFilterList(this.nl, tap, "egress").some(({ ours }) => ours);
-    return { config: { self, port, tap }, indexes, ids, stale };
+    const { flow } = this;
+    return { config: { self, port, tap, ...(flow && port !== tap && { flow }) }, indexes, ids, stale };
   }
 
   difference({ links: { tap } }: Desired, { config, indexes, ids, stale }: Observed): HookChange[] {

@@ -199,7 +199,8 @@ export class Forwarder implements CandidateConnection {
   }
 
   attributes(): Record<string, string | number> {
-    return { name: "fastdp", mtu: this.params.mtu };
+    const { mtu, flowCache, security } = this.params;
+    return { name: "fastdp", mtu, ...(flowCache && { path: security.encrypted ? "vxlan" : "direct" }) };
   }
 
   /** Run what the kernel may refuse. Returns false where it does; then this forwarder has failed. */

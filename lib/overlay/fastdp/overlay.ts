@@ -30,6 +30,8 @@ export interface FastdpConfig {
   readonly mtu: number;
   /** UDP port, one above the TCP port of the mesh. */
   readonly port: number;
+  /** Flows are cached. */
+  readonly flowCache?: boolean;
 }
 
 export class FastdpOverlay implements NamedOverlay {
@@ -102,6 +104,7 @@ export class FastdpOverlay implements NamedOverlay {
       security: this.#security(params, this.#requireIPv4(params.localIp), remoteAddress),
       acknowledges: params.features.get(ACKNOWLEDGES.feature) === ACKNOWLEDGES.value,
       mtu: this.config.mtu,
+      flowCache: this.config.flowCache === true,
       port: this.config.port,
       sendHeartbeat: (to, whole) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to, whole),
       look: () => this.#pollOne(params.remotePeer, forwarder),

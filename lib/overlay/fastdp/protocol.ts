@@ -39,6 +39,8 @@ export interface ForwarderParams {
   readonly acknowledges: boolean;
   /** Bytes of payload that a frame of the overlay may have. */
   readonly mtu: number;
+  /** Established flows take the fast path; encrypted ones past the bridge only. */
+  readonly flowCache?: boolean;
   /** UDP port of the fast datapath, for error texts. */
   readonly port: number;
   /** Send a heartbeat; `whole`: of full length. Returns 0 or an errno. */

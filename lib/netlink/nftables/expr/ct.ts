@@ -13,6 +13,7 @@ export const CT = expressionFormat("ct", {
 /** enum nft_ct_keys */
 export const NFT_CT_STATE = 0;
 export const NFT_CT_DIRECTION = 1;
+export const NFT_CT_STATUS = 2;
 export const NFT_CT_MARK = 3;
 export const NFT_CT_PROTOCOL = 10;
 export const NFT_CT_PROTO_SRC = 11;

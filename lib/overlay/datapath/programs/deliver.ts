@@ -2,6 +2,7 @@
 import { type Assembler, R0, R1, R6 } from "../../../bpf/assembler.ts";
 import { cloneRedirect, lookup, redirect, setMark, verdict } from "../../../bpf/emit.ts";
 import { BPF_F_INGRESS, SKB, TC_ACT } from "../../../bpf/skbuff.ts";
+import { distrustMark } from "../../flowcache/flow.ts";
 import { BROADCAST } from "../../peerid.ts";
 import { MAC_VALUE } from "../maps.ts";
 import { redirectToSleeve, sendToHops } from "./emit.ts";
@@ -29,8 +30,10 @@ export function deliver(asm: Assembler, maps: ProgramMaps, config: ProgramConfig
     .label("broadcast");
   sendToHops(asm, maps, config, "broadcast-sleeve", isPort);
   asm.label("accept");
-  if (isPort) verdict(asm, TC_ACT.OK);
-  else {
+  if (isPort) {
+    if (config.flow) distrustMark(asm);
+    verdict(asm, TC_ACT.OK);
+  } else {
     setMark(asm, DELIVERED);
     redirect(asm, config.port, BPF_F_INGRESS);
   }

@@ -4,6 +4,7 @@
 import { Assembler, R0, R1, R3, R6, R7, R8 } from "../../../bpf/assembler.ts";
 import { copyMac, loadFrame, lookup, setMark, verdict } from "../../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../../bpf/skbuff.ts";
+import { recordFlow } from "../../flowcache/record.ts";
 import { BROADCAST } from "../../peerid.ts";
 import { MAC_VALUE } from "../maps.ts";
 import {
@@ -33,6 +34,7 @@ export function egressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Ar
   asm.jumpIf32(R3, "eq", SLEEVE_HOP, "sleeve").mov(R1, R8);
   loadNetworkIdentifier(asm);
   setTunnelKey(asm, maps, R3);
+  if (config.flow) recordFlow(asm, config.flow, config.port);
   verdict(asm, TC_ACT.OK);
 
   asm.label("sleeve");

@@ -57,7 +57,7 @@ export function loadNetworkIdentifier(asm: Assembler): void {
 }
 
 /** Address the frame to the host in `remote`, by the network identifier in r1, and count its bytes for that neighbour. */
-export function setTunnelKey(asm: Assembler, maps: ProgramMaps, remote: Register): void {
+export function setTunnelKey(asm: Assembler, maps: Pick<ProgramMaps, "neighbours">, remote: Register): void {
   const uncounted = asm.unique("uncounted");
   asm
     .store("u32", FP, STACK.tunnel + TUNNEL_KEY.tunnel_id, R1)

@@ -2,6 +2,7 @@
 // none the TAP link of sleeve. The VXLAN network identifier holds the short ids of a frame's source peer (bits 0–11) and
 // destination peer (bits 12–23), as in the original's fast datapath. Frames for sleeve leave by the TAP link, behind a
 // tag: the numbers of source and destination (peerid.ts).
+import type { FlowProgramMaps } from "../../flowcache/flow.ts";
 import { type DatapathMaps, SLEEVE } from "../maps.ts";
 
 export interface ProgramConfig {
@@ -11,6 +12,8 @@ export interface ProgramConfig {
   readonly port: number;
   /** ifindex of the TAP link of sleeve. */
   readonly tap: number;
+  /** The flow cache's, where there is one. */
+  readonly flow?: FlowProgramMaps | undefined;
 }
 
 export type ProgramMaps = { readonly [name in keyof DatapathMaps]: { readonly fd: number } };

@@ -1,0 +1,147 @@
+// The program for packets that come in by a link of the underlay: VXLAN packets of cached flows go straight into their container.
+// Others are noted and marked, so that the program of the container's port can cache the flow if it gets that far.
+import { Assembler, FP, R0, R1, R2, R3, R4, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
+import { lookup, update, verdict } from "../../bpf/emit.ts";
+import { BPF_ADJ_ROOM_MAC, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM, SKB, TC_ACT } from "../../bpf/skbuff.ts";
+import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/bounds.ts";
+import { NEIGHBOUR_VALUE } from "../datapath/maps.ts";
+import {
+  addMark,
+  CLEAR,
+  countPacket,
+  type FlowProgramMaps,
+  loadControl,
+  loadFlow,
+  loadPacket,
+  loadPort,
+  requireEthernet,
+  requireFresh,
+  requireIPv4,
+  STACK,
+} from "./flow.ts";
+import { HEADERS, IN, MODE } from "./maps.ts";
+import { OUTER, requireVxlan } from "./outer.ts";
+
+const PACKET_HOST = 0;
+const ETHERTYPE_IPV4 = { imm: 0x0008 };
+const CE = { imm: 3 };
+const DECAPSULATE = BPF_F_ADJ_ROOM.FIXED_GSO | BPF_F_ADJ_ROOM.NO_CSUM_RESET;
+const VALUE = STACK.value;
+/** Fields of an entry that have to be those of the packet, and where they are in it. */
+const SAME = [
+  [IN.identifier, OUTER.identifier],
+  [IN.source, OUTER.source],
+  [IN.destination, OUTER.destination],
+] as const;
+
+/** `port` is the UDP port of the fast datapath, `self` our short id; frames are accepted from `neighbours`, and counted. */
+export function arrivalProgram(
+  maps: FlowProgramMaps,
+  neighbours: { readonly fd: number },
+  { port, self }: { readonly port: number; readonly self: number },
+): Uint8Array {
+  const asm = new Assembler();
+  asm
+    .mov(R6, R1)
+    .load("u32", R1, R6, SKB.protocol)
+    .jumpIf(R1, "ne", ETHERTYPE_IPV4, "pass")
+    .load("u32", R1, R6, SKB.pkt_type)
+    .jumpIf(R1, "ne", { imm: PACKET_HOST }, "pass")
+    .load("u32", R1, R6, SKB.vlan_present)
+    .jumpIf(R1, "ne", { imm: 0 }, "pass");
+  loadPacket(asm, HEADERS.all, "pass");
+  requireIPv4(asm, 0, "pass");
+  requireVxlan(asm, port, "pass");
+  // Congestion is to be told to the container (RFC 6040).
+  asm.load("u8", R1, R2, OUTER.tos).alu("and", R1, CE).jumpIf(R1, "eq", CE, "pass");
+  requirePeers(asm, self);
+  loadFlow(asm, HEADERS.outer, "pass");
+  asm.load("u32", R1, R2, OUTER.source).bigEndian(R1, 32).store("u32", FP, STACK.key, R1);
+  lookup(asm, neighbours.fd, STACK.key);
+  asm.jumpIf(R0, "eq", { imm: 0 }, "pass").mov(R8, R0);
+  lookup(asm, maps.in.fd, STACK.flow);
+  asm.jumpIf(R0, "eq", { imm: 0 }, "note").mov(R7, R0);
+  requireFresh(asm, maps, R7, IN, "renew");
+  asm.load("u32", R1, R7, IN.limit).jumpIf(R9, "gt", R1, "mark");
+  loadPacket(asm, HEADERS.all, "pass");
+  requireSame(asm, "pass");
+  asm.load("u32", R1, R7, IN.port);
+  loadPort(asm, maps, "pass");
+  asm.mov(R9, R0);
+  removeHeaders(asm);
+  noteNeighbour(asm);
+  asm.load("u32", R1, R6, SKB.len).atomicAdd(R8, NEIGHBOUR_VALUE.received, R1);
+  countPacket(asm, R9, "received");
+  asm.load("u32", R1, R7, IN.port).mov(R2, { imm: 0 }).call("redirect_peer").exit();
+
+  // An entry of the same flow by another way is overwritten only when it is stale: nobody takes over a flow that is alive.
+  asm.label("renew");
+  loadPacket(asm, HEADERS.all, "pass");
+  requireSame(asm, "note");
+  asm.jump("mark");
+
+  asm.label("note");
+  loadControl(asm, maps, "mode", "pass");
+  asm.alu("and", R1, { imm: MODE.on }).jumpIf(R1, "eq", { imm: 0 }, "pass");
+  loadPacket(asm, HEADERS.all, "pass");
+  noteFlow(asm);
+  update(asm, maps.in.fd, STACK.flow, VALUE);
+  asm.label("mark");
+  addMark(asm, CLEAR);
+  asm.label("pass");
+  verdict(asm, TC_ACT.UNSPEC);
+  verdict(asm.label("drop"), TC_ACT.SHOT);
+  return asm.assemble();
+}
+
+/** Pass packets by unless their network identifier is of a peer, to us. */
+function requirePeers(asm: Assembler, self: number): void {
+  asm
+    .load("u32", R1, R2, OUTER.identifier)
+    .bigEndian(R1, 32)
+    .alu("rsh", R1, { imm: 8 })
+    .mov(R4, R1)
+    .alu("rsh", R4, { imm: SHORT_ID_BITS })
+    .jumpIf(R4, "ne", { imm: self }, "pass")
+    .alu("and", R1, { imm: SHORT_IDS - 1 })
+    .jumpIf(R1, "eq", { imm: self }, "pass");
+}
+
+/** Jump to `no` unless the packet at r2 has come the way of the entry in r7. */
+function requireSame(asm: Assembler, no: string): void {
+  for (const [field, at] of SAME)
+    asm.load("u32", R1, R2, at).load("u32", R4, R7, field).jumpIf(R1, "ne", R4, no);
+  asm.load("u32", R1, R6, SKB.ifindex).load("u32", R4, R7, IN.link).jumpIf(R1, "ne", R4, no);
+  requireEthernet(asm, HEADERS.outer, R7, IN.ethernet, no);
+}
+
+/** Build the value of a flow that nothing has confirmed yet, at STACK.value. */
+function noteFlow(asm: Assembler): void {
+  for (let i = 0; i < IN.size; i += 8) asm.store("u64", FP, VALUE + i, { imm: 0 });
+  for (const [field, at] of SAME) asm.load("u32", R1, R2, at).store("u32", FP, VALUE + field, R1);
+  for (let i = 0; i < HEADERS.ethernet; i += 2)
+    asm.load("u16", R1, R2, HEADERS.outer + i).store("u16", FP, VALUE + IN.ethernet + i, R1);
+  asm.load("u32", R1, R6, SKB.ifindex).store("u32", FP, VALUE + IN.link, R1);
+}
+
+/** Take the outer headers off, and with them the level of checksums that the link has verified for them, as the kernel does. */
+function removeHeaders(asm: Assembler): void {
+  asm
+    .mov(R1, R6)
+    .mov(R2, { imm: -HEADERS.outer })
+    .mov(R3, BPF_ADJ_ROOM_MAC)
+    .mov(R4, { imm: DECAPSULATE })
+    .call("skb_adjust_room")
+    .jumpIf(R0, "ne", { imm: 0 }, "pass")
+    .mov(R1, R6)
+    .mov(R2, BPF_CSUM_LEVEL_DEC)
+    .call("csum_level");
+  loadPacket(asm, HEADERS.ethernet, "drop");
+  for (let i = 0; i < HEADERS.ethernet; i += 2)
+    asm.load("u16", R1, R7, IN.ethernet + i).store("u16", R2, i, R1);
+}
+
+/** Note that the neighbour in r8 is alive. */
+function noteNeighbour(asm: Assembler): void {
+  asm.call("ktime_get_coarse_ns").store("u64", R8, NEIGHBOUR_VALUE.seen, R0);
+}

@@ -1,0 +1,214 @@
+// The flow cache: established flows go from container to container past bridge, VXLAN link and packet filter. The slow path decides
+// everything; programs at its ends note what it let through (departure.ts, arrival.ts, confirm.ts) and repeat that for LIFETIME_NS.
+import type { Assembler } from "../../bpf/assembler.ts";
+import { loadProgram, type Program, programId, programMapIds } from "../../bpf/program.ts";
+import { BRIDGE } from "../../host/names.ts";
+import { CONFIRM_PROGRAM, findProgram } from "../../host/ports/hook.ts";
+import type { PortFlows } from "../../host/ports/ports.ts";
+import { type Keeper, keeper } from "../../host/reconcile/resource.ts";
+import { Sysctls } from "../../host/reconcile/sysctls.ts";
+import { sysctlGet } from "../../host/sysctl.ts";
+import { guarded } from "../../log/unexpected.ts";
+import { type Link, linkByName } from "../../netlink/link.ts";
+import type { NetlinkSocket } from "../../netlink/socket.ts";
+import type { Datapath } from "../datapath/datapath.ts";
+import { arrivalProgram } from "./arrival.ts";
+import { confirmProgram } from "./confirm.ts";
+import { departureProgram } from "./departure.ts";
+import { raiseGeneration } from "./generation.ts";
+import { leaveFast } from "./leave.ts";
+import {
+  adoptControl,
+  adoptFlowMaps,
+  CONTROL,
+  closeFlowMaps,
+  createFlowMaps,
+  type FlowMaps,
+  MODE,
+  type PortTraffic,
+} from "./maps.ts";
+import { removeUnderlayPrograms, UNDERLAY_PROGRAMS, UnderlayHooks } from "./underlay.ts";
+
+const BRIDGED = "net/bridge/bridge-nf-call-iptables";
+/**
+ * conntrack sees few of the packets of a cached TCP connection: what is beyond the windows that it knows of would be invalid, and the
+ * reset of such a connection.
+ */
+const CONNTRACK = [
+  "net/netfilter/nf_conntrack_tcp_be_liberal",
+  "net/netfilter/nf_conntrack_tcp_ignore_invalid_rst",
+];
+
+/** The flow cache in the report; packets and bytes are those of the fast path. */
+export interface FlowCacheReport {
+  /** The packet filter sees bridged packets, and marks those that may be cached. */
+  readonly Filtered: boolean;
+  /** Ports of containers whose flows are cached. */
+  readonly Ports: number;
+  readonly SentPackets: number;
+  readonly SentBytes: number;
+  readonly ReceivedPackets: number;
+  readonly ReceivedBytes: number;
+  /** Why flows to other hosts are not cached. */
+  readonly Trouble?: string;
+}
+
+export interface FlowCacheConfig {
+  /** UDP port of the fast datapath. */
+  readonly port: number;
+  /** Our short id. */
+  readonly self: number;
+}
+
+/** Open the maps of the router before us, or make new ones. Throws SysError. */
+export function openFlowMaps(nl: NetlinkSocket): FlowMaps {
+  const bridge = linkByName(nl, BRIDGE);
+  const found = bridge && findProgram(nl, bridge, "egress");
+  try {
+    return (found && adoptFlowMaps(programMapIds(programId(found.program)))) ?? createFlowMaps();
+  } finally {
+    found?.program.close();
+  }
+}
+
+export class FlowCache {
+  readonly #hooks: UnderlayHooks;
+  readonly #confirm: Program;
+  #programs: { readonly ingress: Program; readonly egress: Program };
+  /** Why it cannot be used. */
+  trouble: string | undefined;
+  #filtered = false;
+
+  /** Load the programs. Throws VerifierError, SysError. */
+  constructor(
+    private readonly nl: NetlinkSocket,
+    private readonly maps: FlowMaps,
+    private readonly datapath: Datapath,
+    private readonly config: FlowCacheConfig,
+  ) {
+    this.#confirm = loadProgram(CONFIRM_PROGRAM, confirmProgram(maps));
+    this.#programs = this.#load(config.self);
+    this.#hooks = new UnderlayHooks(
+      nl,
+      () => datapath.table.neighbours,
+      () => this.#programs,
+      (reason) => {
+        this.trouble = reason;
+      },
+    );
+    raiseGeneration(maps.control);
+  }
+
+  /** Kernel state to keep. */
+  keepers(): Keeper[] {
+    const liberal = () => (this.#filtered ? CONNTRACK.map((name) => ({ name, value: "1" })) : []);
+    return [
+      { name: "flow cache mode", sources: ["silent", "links"], reconcile: () => this.#follow() },
+      keeper(new Sysctls("conntrack of cached flows", ["silent"], liberal)),
+      keeper(this.#hooks),
+    ];
+  }
+
+  /** What status shows. */
+  report(): FlowCacheReport {
+    const all = [...this.traffic().values()];
+    const sum = (field: keyof PortTraffic) => all.reduce((total, port) => total + Number(port[field]), 0);
+    return {
+      Filtered: this.#filtered,
+      Ports: all.length,
+      SentPackets: sum("sentPackets"),
+      SentBytes: sum("sentBytes"),
+      ReceivedPackets: sum("receivedPackets"),
+      ReceivedBytes: sum("receivedBytes"),
+      ...(this.trouble !== undefined && { Trouble: this.trouble }),
+    };
+  }
+
+  /** What ports of containers need. */
+  get ports(): PortFlows {
+    return {
+      fastPath: (asm: Assembler) => leaveFast(asm, this.maps, this.datapath.maps.neighbours),
+      confirm: this.#confirm,
+      follow: (ports) => this.#followPorts(ports),
+    };
+  }
+
+  /** After a change of the forwarding table: forget flows, and look for links that lead to neighbours. */
+  tableChanged(): void {
+    raiseGeneration(this.maps.control);
+    guarded("the flow cache", () => keeper(this.#hooks).reconcile(() => true));
+  }
+
+  /** Replace the programs by those for another short id. */
+  renumber(self: number): void {
+    const before = this.#programs;
+    this.#programs = this.#load(self);
+    for (const program of [before.ingress, before.egress]) program.close();
+    this.tableChanged();
+  }
+
+  /** Packets and bytes of the fast path by port. */
+  traffic(): ReadonlyMap<number, PortTraffic> {
+    return new Map(this.maps.ports.entries());
+  }
+
+  close(): void {
+    for (const program of [this.#confirm, this.#programs.ingress, this.#programs.egress]) program.close();
+    closeFlowMaps(this.maps);
+  }
+
+  #load(self: number): { ingress: Program; egress: Program } {
+    const { port } = this.config;
+    const { neighbours } = this.datapath.maps;
+    return {
+      ingress: loadProgram(UNDERLAY_PROGRAMS.ingress, arrivalProgram(this.maps, neighbours, { port, self })),
+      egress: loadProgram(UNDERLAY_PROGRAMS.egress, departureProgram(this.maps, port)),
+    };
+  }
+
+  /** Let the programs ask for the packet filter's mark where that sees bridged packets. */
+  #follow(): [] {
+    this.#filtered = sysctlGet(BRIDGED) === "1";
+    const mode = MODE.on | (this.#filtered ? MODE.filtered : 0);
+    this.maps.control.set(CONTROL.overlay, linkByName(this.nl, this.datapath.portName)?.index ?? 0);
+    if (this.maps.control.get(CONTROL.mode) !== mode) this.maps.control.set(CONTROL.mode, mode);
+    return [];
+  }
+
+  #followPorts(links: readonly Link[]): void {
+    // A queueing discipline (CNI's bandwidth plugin) would see no packet of the fast path.
+    const wanted = new Set(
+      links
+        .filter(
+          ({ kind, peerNetns, qdisc }) => kind === "veth" && peerNetns !== undefined && qdisc === "noqueue",
+        )
+        .map(({ index }) => index),
+    );
+    const known = new Set(this.maps.ports.entries().map(([index]) => index));
+    for (const index of known) if (!wanted.has(index)) this.maps.ports.delete(index);
+    for (const index of wanted)
+      if (!known.has(index))
+        this.maps.ports.set(index, {
+          sentPackets: 0n,
+          sentBytes: 0n,
+          receivedPackets: 0n,
+          receivedBytes: 0n,
+        });
+  }
+}
+
+/** End the caching of an earlier router, whose programs may be in the kernel still: flows take the slow path from now on. */
+export function removeFlowCache(nl: NetlinkSocket): boolean {
+  const bridge = linkByName(nl, BRIDGE);
+  const found = bridge && findProgram(nl, bridge, "egress");
+  try {
+    const control = found && adoptControl(programMapIds(programId(found.program)));
+    if (!control) return false;
+    control.set(CONTROL.mode, 0);
+    raiseGeneration(control);
+    control.close();
+  } finally {
+    found?.program.close();
+  }
+  return removeUnderlayPrograms(nl);
+}

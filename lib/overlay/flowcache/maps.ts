@@ -1,0 +1,166 @@
+// The eBPF maps of the flow cache. Fields of packets are as on the wire, all others in host byte order.
+import { BpfMap, type Layout, U32 } from "../../bpf/map.ts";
+
+/** Flows of this host that are cached at a time, each way; the least recently used are evicted. */
+const MAX_FLOWS = 16_384;
+const MAX_PORTS = 2_048;
+
+/** Byte offsets in a key of flows, their 5-tuple. */
+export const FLOW = { source: 0, destination: 4, ports: 8, protocol: 12, size: 16 } as const;
+
+/** The way that a flow takes: outer headers by an underlay link, a port of this host, or tunnel metadata by the VXLAN link. */
+export const WAY = { direct: 0, local: 1, vxlan: 2 } as const;
+
+/** Bytes of the headers in front of a packet of a container: Ethernet, IPv4, UDP, VXLAN, Ethernet. */
+export const HEADERS = { ethernet: 14, outer: 50, all: 64 } as const;
+
+/**
+ * Byte offsets in a value of `out`: when the slow path took the flow last (coarse CLOCK_MONOTONIC, ns), the generation then, the way,
+ * the link to send by, bytes of the longest IP packet, the neighbour, the network identifier, the headers (the inner Ethernet header at
+ * `ethernet`), the sum of the outer IP header without its variable fields, and the port that the flow comes from.
+ */
+export const OUT = {
+  at: 0,
+  generation: 8,
+  way: 12,
+  link: 16,
+  limit: 20,
+  remote: 24,
+  identifier: 28,
+  headers: 32,
+  ethernet: 82,
+  sum: 96,
+  port: 100,
+  size: 104,
+} as const;
+
+/** Byte offsets in a value of `in`; `at` is 0 until the flow has reached its port. */
+export const IN = {
+  at: 0,
+  generation: 8,
+  port: 12,
+  limit: 16,
+  identifier: 20,
+  source: 24,
+  destination: 28,
+  link: 32,
+  ethernet: 40,
+  size: 56,
+} as const;
+
+/** Packets and bytes of a port that took the fast path. */
+export interface PortTraffic {
+  readonly sentPackets: bigint;
+  readonly sentBytes: bigint;
+  readonly receivedPackets: bigint;
+  readonly receivedBytes: bigint;
+}
+
+/** Byte offsets in a value of `ports`; sent and received by the container. */
+export const TRAFFIC = {
+  sentPackets: 0,
+  sentBytes: 8,
+  receivedPackets: 16,
+  receivedBytes: 24,
+  size: 32,
+} as const;
+
+const FIELDS = ["sentPackets", "sentBytes", "receivedPackets", "receivedBytes"] as const;
+
+const TrafficLayout: Layout<PortTraffic> = {
+  size: TRAFFIC.size,
+  encode: (traffic, view) => {
+    for (const field of FIELDS) view.setBigUint64(TRAFFIC[field], traffic[field], true);
+  },
+  decode: (view) => ({
+    sentPackets: view.getBigUint64(TRAFFIC.sentPackets, true),
+    sentBytes: view.getBigUint64(TRAFFIC.sentBytes, true),
+    receivedPackets: view.getBigUint64(TRAFFIC.receivedPackets, true),
+    receivedBytes: view.getBigUint64(TRAFFIC.receivedBytes, true),
+  }),
+};
+
+/** Bytes that only programs read and write. */
+const opaque = (size: number): Layout<Uint8Array> => ({
+  size,
+  encode: (bytes, view) => new Uint8Array(view.buffer).set(bytes),
+  decode: (view) => new Uint8Array(view.buffer).slice(),
+});
+
+/** Indexes of `control`; `overlay` is the ifindex of the VXLAN link. */
+export const CONTROL = { generation: 0, mode: 1, overlay: 2 } as const;
+
+/** Bits of CONTROL.mode. */
+export const MODE = {
+  /** Flows are cached. */
+  on: 1,
+  /** br_netfilter hands bridged packets to the packet filter, which marks those that may be cached. */
+  filtered: 2,
+} as const;
+
+export interface FlowMaps {
+  readonly control: BpfMap<number, number>;
+  /** Ports whose flows may be cached, by ifindex. */
+  readonly ports: BpfMap<number, PortTraffic>;
+  readonly out: BpfMap<Uint8Array, Uint8Array>;
+  readonly in: BpfMap<Uint8Array, Uint8Array>;
+}
+
+const DEFINITIONS: { readonly [name in keyof FlowMaps]: FlowMaps[name]["definition"] } = {
+  control: { name: "weave_flow_ctl", type: "array", key: U32, value: U32, maxEntries: 3 },
+  ports: { name: "weave_flow_port", type: "hash", key: U32, value: TrafficLayout, maxEntries: MAX_PORTS },
+  out: {
+    name: "weave_flow_out",
+    type: "lruHash",
+    key: opaque(FLOW.size),
+    value: opaque(OUT.size),
+    maxEntries: MAX_FLOWS,
+  },
+  in: {
+    name: "weave_flow_in",
+    type: "lruHash",
+    key: opaque(FLOW.size),
+    value: opaque(IN.size),
+    maxEntries: MAX_FLOWS,
+  },
+};
+
+export function createFlowMaps(): FlowMaps {
+  return {
+    control: BpfMap.create(DEFINITIONS.control),
+    ports: BpfMap.create(DEFINITIONS.ports),
+    out: BpfMap.create(DEFINITIONS.out),
+    in: BpfMap.create(DEFINITIONS.in),
+  };
+}
+
+/** Return the fds of maps, as programs are made with them. */
+export function flowFds(maps: FlowMaps): { readonly [name in keyof FlowMaps]: { readonly fd: number } } {
+  const { control, ports, out } = maps;
+  return {
+    control: { fd: control.fd },
+    ports: { fd: ports.fd },
+    out: { fd: out.fd },
+    in: { fd: maps.in.fd },
+  };
+}
+
+/** Open the maps with these ids; undefined where one is missing or has another layout. */
+export function adoptFlowMaps(ids: readonly number[]): FlowMaps | undefined {
+  const control = BpfMap.adopt(DEFINITIONS.control, ids);
+  const ports = BpfMap.adopt(DEFINITIONS.ports, ids);
+  const out = BpfMap.adopt(DEFINITIONS.out, ids);
+  const into = BpfMap.adopt(DEFINITIONS.in, ids);
+  if (control && ports && out && into) return { control, ports, out, in: into };
+  for (const map of [control, ports, out, into]) map?.close();
+  return undefined;
+}
+
+/** Open the map with the generation among those with these ids. */
+export function adoptControl(ids: readonly number[]): FlowMaps["control"] | undefined {
+  return BpfMap.adopt(DEFINITIONS.control, ids);
+}
+
+export function closeFlowMaps({ control, ports, out, in: into }: FlowMaps): void {
+  for (const map of [control, ports, out, into]) map.close();
+}

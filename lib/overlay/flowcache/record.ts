@@ -1,0 +1,66 @@
+// The end of the egress program of the VXLAN link for a frame to another host: caches its flow, by the way that it is about to take.
+import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
+import { SKB, TUNNEL_KEY } from "../../bpf/skbuff.ts";
+import { STACK as TUNNEL_STACK } from "../datapath/programs/layout.ts";
+import {
+  addMark,
+  clearMarks,
+  type FlowProgramMaps,
+  loadControl,
+  loadFlow,
+  loadPacket,
+  loadPort,
+  loadTime,
+  MAY_CACHE,
+  STACK,
+  writeOut,
+} from "./flow.ts";
+import { HEADERS, MODE, OUT, WAY } from "./maps.ts";
+
+const VALUE = STACK.value;
+
+/** The tunnel key of the frame is at STACK.tunnel of the datapath's programs; `link` is the VXLAN link's ifindex. Clobbers all. */
+export function recordFlow(asm: Assembler, maps: FlowProgramMaps, link: number): void {
+  asm
+    .load("u32", R7, FP, TUNNEL_STACK.tunnel + TUNNEL_KEY.tunnel_id)
+    .load("u32", R8, FP, TUNNEL_STACK.tunnel + TUNNEL_KEY.remote_ipv4);
+  loadControl(asm, maps, "mode", "unrecorded");
+  asm
+    .mov(R2, R1)
+    .alu("and", R2, { imm: MODE.on })
+    .jumpIf(R2, "eq", { imm: 0 }, "unrecorded")
+    .alu("and", R1, { imm: MODE.filtered })
+    .jumpIf(R1, "eq", { imm: 0 }, "record")
+    .load("u32", R1, R6, SKB.mark)
+    .alu("and", R1, MAY_CACHE)
+    .jumpIf(R1, "eq", { imm: 0 }, "recorded")
+    .label("record")
+    .load("u32", R1, R6, SKB.vlan_present)
+    .jumpIf(R1, "ne", { imm: 0 }, "unrecorded")
+    // The port that it came from; frames of the host, and those that it routes, have none.
+    .load("u32", R1, R6, SKB.ingress_ifindex);
+  loadPort(asm, maps, "unrecorded");
+  loadPacket(asm, HEADERS.ethernet, "unrecorded");
+  loadFlow(asm, 0, "unrecorded");
+  for (let i = 0; i < OUT.size; i += 8) asm.store("u64", FP, VALUE + i, { imm: 0 });
+  for (let i = 0; i < HEADERS.ethernet; i += 2)
+    asm.load("u16", R1, R2, i).store("u16", FP, VALUE + OUT.ethernet + i, R1);
+  asm
+    .load("u32", R1, R6, SKB.ingress_ifindex)
+    .store("u32", FP, VALUE + OUT.port, R1)
+    .store("u32", FP, VALUE + OUT.way, { imm: WAY.vxlan })
+    .store("u32", FP, VALUE + OUT.link, { imm: link })
+    .store("u32", FP, VALUE + OUT.limit, R9)
+    .store("u32", FP, VALUE + OUT.identifier, R7)
+    .store("u32", FP, VALUE + OUT.remote, R8);
+  loadControl(asm, maps, "generation", "unrecorded");
+  asm.store("u32", FP, VALUE + OUT.generation, R1);
+  loadTime(asm);
+  asm.store("u64", FP, VALUE + OUT.at, R0);
+  writeOut(asm, maps);
+  // The program of the underlay's link may know a shorter way.
+  addMark(asm, MAY_CACHE);
+  asm.jump("recorded").label("unrecorded");
+  clearMarks(asm);
+  asm.label("recorded");
+}
