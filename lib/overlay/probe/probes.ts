@@ -71,12 +71,17 @@ export class Probes {
   readonly #sessions = new Map<bigint, Session>();
   readonly #running = new Map<bigint, Running>();
   readonly #warn: LimitedWarning;
-  #socket: ProbeSocket | undefined;
+  #socket: Pick<ProbeSocket, "ifindex" | "send" | "receive" | "close"> | undefined;
   #poll: Timer | undefined;
   #closing: Timer | undefined;
   #lastFrame = Number.NEGATIVE_INFINITY;
 
-  constructor(private readonly host: ProbeHost) {
+  constructor(
+    private readonly host: ProbeHost,
+    private readonly makeSocket: (
+      ifindex: number,
+    ) => Pick<ProbeSocket, "ifindex" | "send" | "receive" | "close"> = (ifindex) => new ProbeSocket(ifindex),
+  ) {
     this.#warn = limitedWarnings(host.log, () => host.clock.now());
   }
 
@@ -145,7 +150,7 @@ export class Probes {
     const ifindex = this.host.bridge();
     if (this.#socket?.ifindex === ifindex) return;
     this.#close();
-    this.#socket = new ProbeSocket(ifindex);
+    this.#socket = this.makeSocket(ifindex);
     this.#pollSoon();
   }
 

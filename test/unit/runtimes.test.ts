@@ -1,0 +1,152 @@
+// Docker and podman as they answer, refuse or are not there.
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { releaseMissed } from "../../lib/container/missed.ts";
+import { containerNames, findContainer, runningContainer, socketsOf } from "../../lib/container/runtime.ts";
+
+let folder: string;
+const servers: { stop(force: boolean): unknown }[] = [];
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "weave-runtimes-"));
+});
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.stop(true);
+  rmSync(folder, { recursive: true });
+});
+
+const ID = "a".repeat(64);
+const container = (change: object = {}, config: object = {}, state: object = {}) => ({
+  Id: ID,
+  HostsPath: "/h",
+  State: { Running: true, Pid: 7, ...state },
+  Config: { Hostname: "web", Domainname: "", ...config },
+  ...change,
+});
+
+class Refused {
+  constructor(readonly text: string) {}
+}
+
+/** A runtime that answers these by path; 404 for others. */
+function runtime(name: string, answers: Record<string, unknown>, asked: string[] = []) {
+  const unix = join(folder, name);
+  servers.push(
+    Bun.serve({
+      unix,
+      fetch(request) {
+        const { pathname } = new URL(request.url);
+        asked.push(`${name} ${pathname}`);
+        const answer = answers[pathname];
+        if (answer instanceof Refused) return new Response(answer.text, { status: 500 });
+        return answer === undefined ? new Response("", { status: 404 }) : Response.json(answer);
+      },
+    }),
+  );
+  return unix;
+}
+
+test("endpoints: the default sockets, none, or one by its path", () => {
+  expect(socketsOf(undefined)).toEqual(["/run/docker.sock", "/run/podman/podman.sock"]);
+  expect(socketsOf("")).toEqual([]);
+  expect(socketsOf("unix:///x/y.sock")).toEqual(["/x/y.sock"]);
+  for (const bad of ["tcp://10.0.0.1:2375", "/x.sock", "unix://x"])
+    expect(() => socketsOf(bad)).toThrow("use unix:///PATH");
+});
+
+describe("a container", () => {
+  test("is that of the first runtime that knows it; sockets that are not there are passed over", async () => {
+    const asked: string[] = [];
+    const sockets = [
+      join(folder, "none"),
+      runtime("a", {}, asked),
+      runtime("b", { "/containers/x%2Fy/json": container() }, asked),
+      runtime("c", { "/containers/x%2Fy/json": container({}, {}, { Pid: 9 }) }, asked),
+    ];
+    expect(await findContainer(sockets, "x/y")).toEqual({
+      id: ID,
+      pid: 7,
+      fqdn: undefined,
+      socket: sockets[2] ?? "",
+      hostname: "web",
+      hostsPath: "/h",
+    });
+    expect(asked).toEqual(["a /containers/x%2Fy/json", "b /containers/x%2Fy/json"]);
+    expect(await findContainer(sockets.slice(0, 2), "x/y")).toBeUndefined();
+  });
+
+  test.each<[object, object]>([
+    [{ Domainname: "weave.local" }, { fqdn: "web.weave.local", hostname: "web.weave.local" }],
+    [{ Hostname: "web.weave.local" }, { fqdn: "web.weave.local", hostname: "web.weave.local" }],
+    [{ Domainname: null }, { fqdn: undefined, hostname: "web" }],
+  ])("its names: %j", async (config, expected) => {
+    const socket = runtime("a", { "/containers/x/json": container({ HostsPath: null }, config) });
+    expect(await findContainer([socket], "x")).toMatchObject({ ...expected, hostsPath: undefined });
+  });
+
+  test("that does not run has no process; one that is not known, or no runtime, is said", async () => {
+    const socket = runtime("a", { "/containers/x/json": container({}, {}, { Running: false }) });
+    expect((await findContainer([socket], "x"))?.pid).toBe(0);
+    await expect(runningContainer([socket], "x")).rejects.toThrow('container "x" is not running');
+    await expect(runningContainer([socket], "y")).rejects.toThrow(
+      `no container "y" (asked at ${socket}); use --pid or --netns for other runtimes`,
+    );
+    await expect(runningContainer(["/no/a", "/no/b"], "y")).rejects.toThrow("found neither /no/a nor /no/b");
+  });
+
+  test("of a runtime that fails is an error that names it; so is an answer that is none", async () => {
+    const failing = runtime("a", { "/containers/x/json": new Refused("broken\n") });
+    await expect(findContainer([failing], "x")).rejects.toThrow(
+      `the container runtime at ${failing} does not answer: broken; start it, or name its socket`,
+    );
+    const bare = runtime("c", { "/containers/x/json": new Refused("") });
+    await expect(findContainer([bare], "x")).rejects.toThrow("HTTP 500");
+    const strange = runtime("b", { "/containers/x/json": container({ Id: "../x" }) });
+    await expect(findContainer([strange], "x")).rejects.toThrow();
+    const file = join(folder, "file");
+    writeFileSync(file, "");
+    await expect(findContainer([file], "x")).rejects.toThrow("does not answer");
+  });
+});
+
+test("names of all that run: pods by theirs, others without the slash; a runtime that fails is passed over", async () => {
+  const sockets = [
+    runtime("a", {
+      "/containers/json": [
+        { Id: "1", Names: ["/web"] },
+        {
+          Id: "2",
+          Names: ["/k8s_x"],
+          Labels: { "io.kubernetes.pod.name": "p", "io.kubernetes.pod.namespace": "n" },
+        },
+        { Id: "3", Names: [], Labels: { "io.kubernetes.pod.name": "q" } },
+        { Id: "4", Labels: null },
+      ],
+    }),
+    runtime("b", { "/containers/json": new Refused("") }),
+    runtime("c", { "/containers/json": [{ Id: "5", Names: ["plain"] }] }),
+  ];
+  expect([...(await containerNames(sockets))]).toEqual([
+    ["1", "web"],
+    ["2", "n/p"],
+    ["3", "default/q"],
+    ["5", "plain"],
+  ]);
+});
+
+test("what ended unheard: unknown ones are gone, stopped ones lose their names, those that run nothing", async () => {
+  const socket = runtime("a", {
+    "/containers/runs/json": container(),
+    "/containers/stopped/json": container({}, {}, { Running: false }),
+  });
+  const told: string[] = [];
+  const on = {
+    destroyed: (id: string) => told.push(`destroyed ${id}`),
+    unname: (id: string) => told.push(`unname ${id}`),
+  };
+  await releaseMissed([socket], new Set(["runs", "stopped", "gone"]), on);
+  expect(told.splice(0)).toEqual(["unname stopped", "destroyed gone"]);
+  await releaseMissed(["/no/such"], new Set(["gone"]), on);
+  expect(told).toEqual([]);
+});
