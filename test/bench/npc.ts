@@ -14,7 +14,7 @@ import { PolicyNet } from "../support/policynet.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 5;
-const SECONDS = 2;
+const SECONDS = 1;
 const IPERF_PORT = 5201;
 const CONNECT_PORT = 5300;
 const CONNECTS = 1_500;
