@@ -57,8 +57,9 @@ export const attach: Command = {
   ],
   async run(args) {
     requireRoot();
+    const extra = extraHosts(args);
     const { addresses, where, id, kind, fqdn, container } = await target(args);
-    const rewrite = hostsWriter(args, container);
+    const rewrite = args.options["rewrite-hosts"] ? hostsWriter(extra, container) : undefined;
     if (/^\d+\.\d+\.\d+|[\s/:,]/.test(id)) {
       throw new UsageError(`"${id}" is neither the id of a container nor an address such as 10.32.0.5/12`);
     }
@@ -92,16 +93,19 @@ export const attach: Command = {
   },
 };
 
-/** Return a writer of the container's /etc/hosts; undefined without --rewrite-hosts. */
-function hostsWriter(
-  { options, lists }: Arguments,
-  container: Container | undefined,
-): ((ips: readonly string[]) => void) | undefined {
+/** Return the names of --add-host. Throw UsageError. */
+function extraHosts({ options, lists }: Arguments): ExtraHost[] {
   const extra = (lists?.["add-host"] ?? []).map(extraHost);
-  if (!options["rewrite-hosts"]) {
-    if (extra.length > 0) throw new UsageError("--add-host goes with --rewrite-hosts");
-    return undefined;
-  }
+  if (extra.length > 0 && !options["rewrite-hosts"])
+    throw new UsageError("--add-host goes with --rewrite-hosts");
+  return extra;
+}
+
+/** Return a writer of the container's /etc/hosts. */
+function hostsWriter(
+  extra: readonly ExtraHost[],
+  container: Container | undefined,
+): (ips: readonly string[]) => void {
   if (!container) throw new UsageError("--rewrite-hosts is for a container of Docker or podman");
   const { hostname, hostsPath, id } = container;
   if (hostsPath === undefined)

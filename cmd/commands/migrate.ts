@@ -107,6 +107,8 @@ export const migrate: Command = {
     const say = (line: string) => {
       if (!options["json"]) print(line);
     };
+    // What is wrong with the command line is said on any host.
+    parseOptions(withoutDefaults(givenOptions(options)), positionals);
     requireRoot();
     const theirs = findOriginalProcess();
     const state = options["state"] ?? (theirs?.stateFile && pinnedPath(theirs.stateFile));

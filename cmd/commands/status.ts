@@ -152,13 +152,22 @@ export const report: Command = {
     if (format !== undefined && options["json"]) throw new UsageError("--format or --json, not both");
     const text =
       typeof format === "string"
-        ? await apiClient()("GET", `/report?format=${encodeURIComponent(format)}`)
+        ? await apiClient()("GET", `/report?format=${encodeURIComponent(format)}`).catch(asUsageError)
         : await apiClient()("GET", "/report", { accept: "application/json" });
     // A format may end its lines itself. Peers choose their nicknames, also escape sequences.
     const shown = process.stdout.isTTY ? printableLines(text) : text;
     write(shown.endsWith("\n") ? shown : `${shown}\n`);
   },
 };
+
+/** Status of a template that cannot be read, or asks for what is not there. */
+const BAD_FORMAT = 400;
+
+function asUsageError(error: unknown): never {
+  if (error instanceof ApiError && error.status === BAD_FORMAT)
+    throw new UsageError(error.message, { cause: error });
+  throw error;
+}
 
 /** Part of the report for ps: links of containers. */
 const Kept = v.array(

@@ -19,7 +19,7 @@ export class KubeVersionError extends Error {
 export function parseKubeVersion(text: string): KubeMinor {
   const minor = find(text) ?? find(decoded(text));
   if (minor === undefined) {
-    throw new KubeVersionError(`"${text.slice(0, 40)}" is not a version of Kubernetes, such as 1.${CURRENT}`);
+    throw new KubeVersionError(`is not a version of Kubernetes, such as 1.${CURRENT}`);
   }
   if (minor < OLDEST) {
     throw new KubeVersionError(

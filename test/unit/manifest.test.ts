@@ -215,7 +215,7 @@ describe("parameters", () => {
 
   test.each([
     [{ "k8s-version": "1.5" }, 'k8s-version: "1.5" Kubernetes 1.5 has no networking.k8s.io/v1'],
-    [{ "k8s-version": "new" }, 'k8s-version: "new" "new" is not a version of Kubernetes, such as 1.35'],
+    [{ "k8s-version": "new" }, 'k8s-version: "new" is not a version of Kubernetes, such as 1.35'],
     [{ version: "a b" }, 'version: "a b" is not a valid tag of an image'],
     [{ image: "x", version: "1" }, "image: has a tag"],
     [{ "password-secret": "Secret" }, 'password-secret: "Secret" is not a valid name of a secret'],
