@@ -2,8 +2,10 @@
 import type { Cidr } from "../address/ipv4.ts";
 import { EXPOSE_ID } from "../host/names.ts";
 import type { Allocator } from "../ipam/allocator.ts";
+import { reasonOf } from "../sys/reason.ts";
 import type { RouterContext } from "./context.ts";
 import type { RunningDns } from "./dns.ts";
+import { ExposedNames, MAX_WITHDRAWN, WithdrawnSchema } from "./exposednames.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
 
 /** How exposures change while the router runs. */
@@ -15,12 +17,25 @@ export interface Exposing {
 
 /** Claim the exposed addresses; those that need an answer of a peer are claimed in the background. */
 export async function startExposing(
-  { scope }: RouterContext,
+  { scope, store, damaged, log }: RouterContext,
   { exposure, exposures }: HostNetwork,
   allocator: Allocator,
   dns: RunningDns | undefined,
 ): Promise<Exposing> {
-  const changed = () => dns?.bridgeHas(exposure.addresses);
+  const names =
+    dns &&
+    new ExposedNames(
+      dns.nameserver,
+      store.rows("withdrawn names", WithdrawnSchema, { damaged, limit: MAX_WITHDRAWN }),
+    );
+  const changed = () => {
+    try {
+      names?.follow((address) => exposures.stateOf(address));
+    } catch (error) {
+      log.error(`cannot adapt the names of exposed addresses: ${reasonOf(error)}`);
+    }
+    return dns?.bridgeHas(exposure.addresses);
+  };
   scope.use("exposures", exposures);
   await exposures.claim((cidr) => allocator.claim(EXPOSE_ID, cidr), changed);
   await changed();

@@ -1,12 +1,13 @@
 // The exposed addresses of this host: saved before they are applied, and applied again after a reboot. A start removes none
 // that the bridge has; it applies the others once they are claimed, since another host may own them by now.
-import { type Cidr, cidrContains, formatCidr } from "../address/ipv4.ts";
+import { type Cidr, cidrContains, formatCidr, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Exposed } from "../host/expose.ts";
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
+import type { ExposedState } from "./exposednames.ts";
 import { type ExposuresStore, MAX_EXPOSURES, type SavedExposure } from "./savedexposures.ts";
 
 /** Interval of claiming again an address that another peer owns. */
@@ -69,7 +70,8 @@ export class Exposures {
   }
 
   /**
-   * Claim all addresses and apply the exposures that are not applied yet, with a call of `changed` after each. Resolves once
+   * Claim all addresses and apply the exposures that are not applied yet, with a call of `changed` after each, and after
+   * each that is refused. Resolves once
    * the claims are done that need no answer of a peer; the others go on, and refused ones are retried.
    */
   async claim(claim: Claim, changed: () => Promise<void> | undefined): Promise<void> {
@@ -124,6 +126,14 @@ export class Exposures {
     return before !== undefined || hidden;
   }
 
+  /** Return the state of an exposed address; undefined for others. */
+  stateOf(address: IPv4): ExposedState | undefined {
+    const found = [...this.#kept].filter(([, { cidr }]) => cidr.address === address);
+    if (found.length === 0) return undefined;
+    if (found.some(([key]) => this.#inForce.has(key))) return "in force";
+    return found.every(([key]) => this.#refused.has(key)) ? "refused" : "claiming";
+  }
+
   /** Exposures that are not applied, or that are applied without a claim. */
   problems(): ProblemReport[] {
     return [...this.#kept.keys()].flatMap((key) => {
@@ -141,7 +151,7 @@ export class Exposures {
     return { cidr, masquerade, range: cidrContains(range, cidr.address) ? range : undefined };
   }
 
-  /** Claim one; resolves with true if that has applied it. */
+  /** Claim one; resolves with true if it is applied, or refused, since. */
   async #claim(exposure: SavedExposure, claim: Claim): Promise<boolean> {
     const { cidr, masquerade } = exposure;
     const key = formatCidr(cidr);
@@ -158,8 +168,8 @@ export class Exposures {
       this.#refused.delete(key);
       return late;
     } catch (error) {
-      if (this.#kept.get(key) === exposure && !this.#stopped) this.#refuse(key, reasonOf(error));
-      return false;
+      if (this.#kept.get(key) !== exposure || this.#stopped) return false;
+      return this.#refuse(key, reasonOf(error));
     } finally {
       this.#claiming.delete(key);
     }
@@ -173,10 +183,12 @@ export class Exposures {
     );
   }
 
-  #refuse(key: string, why: string): void {
-    if (this.#refused.get(key) === why) return;
+  /** Return whether that is new. */
+  #refuse(key: string, why: string): boolean {
+    if (this.#refused.get(key) === why) return false;
     this.#refused.set(key, why);
     this.host.log.warning(`cannot claim an exposed address: ${why}; trying again`, { address: key });
+    return true;
   }
 
   /** Change the kernel; if that fails, restore the saved exposure. */
