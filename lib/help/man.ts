@@ -4,9 +4,10 @@ import { exitCodes, synopsis, variables } from "./usage.ts";
 
 const BACKSLASH = /\\/g;
 
-/** Text as roff has it: no line may begin with a control character. */
+/** Text as roff has it: no line may begin with a control character, and not each terminal has an ellipsis. */
 function roff(text: string): string {
   return text
+    .replaceAll("…", "...")
     .replace(BACKSLASH, "\\e")
     .replace(/-/g, "\\-")
     .replace(/^([.'])/gm, "\\&$1");

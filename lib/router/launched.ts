@@ -111,10 +111,7 @@ function peerLines({ peer, address, state, name, nickname, reason, advice }: Sha
     case "self":
       return ["this host itself"];
     case "unresolved":
-      return [
-        `no answer yet: the name does not resolve (${reason}); retried`,
-        ...(advice === null ? [] : [advice]),
-      ];
+      return [`the name does not resolve yet: ${reason}`, ...(advice === null ? [] : [advice])];
     default:
       return [
         `no answer yet${at}${reason === null ? "" : `: ${reason}`}; dialled until it answers`,

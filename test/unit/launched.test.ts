@@ -93,7 +93,7 @@ test("the text has a line for each peer, and fits 80 columns", () => {
     "                      do this",
     "           host1      no answer yet at 10.99.0.1:6783: connection refused; dialled until it answers",
     "           host1      no answer yet at 10.99.0.1:6783; dialled until it answers",
-    "           host4      no answer yet: the name does not resolve (ENOTFOUND); retried",
+    "           host4      the name does not resolve yet: ENOTFOUND",
     "           10.99.0.2  this host itself",
   ]);
 });
