@@ -8,6 +8,7 @@ import { DONE, type OperationKind, PendingRequests } from "../../lib/ipam/pendin
 import { ipamProblems } from "../../lib/ipam/report.ts";
 import { RefusedError } from "../../lib/mesh/errors.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { StoreError } from "../../lib/store/store.ts";
 import { MemoryDisk } from "../support/allocators.ts";
 import { ONE, onePeer, RANGE, SUBNET, THREE, TWO, watched } from "../support/onepeer.ts";
 
@@ -475,6 +476,55 @@ describe("an allocator", () => {
         ["addresses", "a"],
       ],
     );
+  });
+
+  test("tries again with each tick: a claim of an owner that cannot be reached fails after 25 s", async () => {
+    const { allocator, pass } = onePeer();
+    const [theirs] = allocator.ring.ownedRanges(TWO);
+    const outcome = watched(allocator.claim("c", { address: theirs?.start ?? 0, prefix: 26 }));
+    await pass(24_900, 100);
+    expect(outcome()).toBe("waiting");
+    await pass(100);
+    expect(outcome()).toContain("which cannot be reached");
+    allocator.stop();
+  });
+
+  test("calls off what waits when it stops, and logs neither that nor a refusal as exhaustion", async () => {
+    const { allocator, lines } = onePeer();
+    const [theirs] = allocator.ring.ownedRanges(TWO);
+    const outcome = watched(allocator.claim("c", { address: theirs?.start ?? 0, prefix: 26 }));
+    await expect(allocator.allocate("d", parseCidr("10.40.0.0/24"))).rejects.toThrow("out of bounds");
+    allocator.stop();
+    await Bun.sleep(0);
+    expect(outcome()).toBe("claim request for c cancelled");
+    expect(lines.filter((line) => line.startsWith("warning"))).toEqual([]);
+  });
+
+  test("denies a range that it cannot save as given away", () => {
+    const disk = new MemoryDisk().mount();
+    let full = false;
+    const store = {
+      ...disk,
+      saveRing(ring: Parameters<typeof disk.saveRing>[0]) {
+        if (full) throw new StoreError("disk", "the disk is full");
+        disk.saveRing(ring);
+      },
+    };
+    const { allocator, request, said, lines } = onePeer({ reachable: [TWO], store });
+    const before = allocator.ring.ownedIn(RANGE);
+    full = true;
+    said();
+    request(TWO);
+    expect(said()).toEqual([`ring ${TWO}`, `denial ${TWO}`]);
+    expect([allocator.ring.ownedIn(RANGE), allocator.report(SUBNET).Entries?.[0]?.Size]).toEqual([
+      before,
+      before,
+    ]);
+    expect(lines.at(-1)).toBe("error: cannot donate a range: the disk is full");
+    full = false;
+    request(TWO);
+    expect(allocator.ring.ownedIn(RANGE)).toBe(before / 2);
+    allocator.stop();
   });
 
   test("takes no more requests while it leaves, and goes on where nobody takes its space", async () => {

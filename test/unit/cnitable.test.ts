@@ -1,6 +1,6 @@
 // The CNI plugin by the specification's tables: variables, configurations, results of each version, codes of errors, and
 // what each verb asks of the router.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import {
   chmodSync,
   existsSync,
@@ -621,6 +621,17 @@ describe("delegation", () => {
     expect(await run("text")).toEqual([100, "IPAM plugin text failed: broken"]);
     plugin("mute", "exit 3");
     expect(await run("mute")).toEqual([100, "IPAM plugin mute failed: no output"]);
+  });
+
+  test("has a minute, unless told otherwise", async () => {
+    plugin("quick", "echo done");
+    const timeout = spyOn(AbortSignal, "timeout");
+    try {
+      expect(await run("quick")).toBe("done\n");
+      expect(timeout.mock.calls).toEqual([[60_000]]);
+    } finally {
+      timeout.mockRestore();
+    }
   });
 
   test("is ended where it does not answer in time, or prints without end", async () => {
