@@ -190,8 +190,8 @@ export const ROUTER_OPTIONS = {
   mtu: {
     group: OVERLAY,
     type: "string",
-    description: "MTU of the network",
-    defaultText: "1376",
+    description: "MTU of the network; auto: the most that all paths carry, 1376 beside Weave Net 2.x",
+    defaultText: "auto",
     valueHint: "BYTES",
     env: "WEAVE_MTU",
   },

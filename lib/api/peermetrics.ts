@@ -82,6 +82,8 @@ function peers(
     ...["peer", "nickname"],
   );
   for (const { Peer, NickName, Count } of Silences) silences.inc({ peer: Peer, nickname: NickName }, Count);
+  const { Mtu } = Router;
+  if (Mtu) gauge("mtu_bytes", "MTU of the network.").set(Mtu.Network);
   const mtu = gauge("peer_mtu_bytes", "MTU of the overlay to a peer.", "peer", "nickname");
   for (const { Peer, State, Attrs, Vitals } of Router.Connections) {
     if (!Peer || !Vitals || State !== "established") continue;

@@ -23,8 +23,19 @@ export interface RouterReport extends MeshReport {
   Interface: string;
   /** The same as values: the port of the bridge that other hosts are behind, and what carries frames to them. */
   Overlay: { Port: string; Kind: string };
+  /** The MTU of the network, in bytes. */
+  Mtu?: MtuReport;
   CaptureStats: Record<string, number>;
   MACs: { Mac: string; Name: string; NickName: string; LastSeen: string }[];
+}
+
+/** The MTU of the network, and what sets it. */
+export interface MtuReport {
+  Network: number;
+  /** Measured, not chosen by --mtu. */
+  Auto: boolean;
+  /** In words: "the path from b to c". */
+  By: string;
 }
 
 export interface Report {
@@ -64,6 +75,7 @@ export interface ReportSources {
   readonly defaultSubnet: Cidr;
   readonly dns: DnsSources | undefined;
   readonly overlay: RouterReport["Overlay"];
+  readonly mtu?: MtuReport;
   readonly trustedSubnets: readonly string[];
   readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
   /** Links of containers. */
@@ -117,6 +129,7 @@ function routerReport(sources: ReportSources): RouterReport {
     TrustedSubnets: [...trustedSubnets],
     Interface: `${overlay.Port} (${overlay.Kind})`,
     Overlay: overlay,
+    ...(sources.mtu && { Mtu: sources.mtu }),
     CaptureStats: {},
     MACs: macs.map(({ mac, peer, seenAgoMs }) => ({
       Mac: mac,

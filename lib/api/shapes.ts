@@ -108,6 +108,8 @@ export const Status = v.object({
   encryption: v.boolean(),
   discovery: v.boolean(),
   interface: v.string(),
+  /** The MTU of the network in bytes, and what sets it, in words; null in reports of older versions. */
+  mtu: nullable(v.object({ bytes: v.number(), auto: v.boolean(), by: v.string() })),
   targets: v.number(),
   /** Connections by state; states without any are left out. */
   connections: v.record(v.string(), v.number()),
@@ -284,7 +286,7 @@ const Ping = v.object({
   peer: Peer,
   /** The peer that passes frames on; null where there is a connection. */
   via: nullable(Peer),
-  /** MTU of this host's bridge: the largest packet that was tried. */
+  /** MTU of the network: the largest packet that was tried. */
   networkMtu: v.number(),
   overlays: v.array(PingWay),
   /** Why there are no overlays, where that is wrong. */

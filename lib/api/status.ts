@@ -1,7 +1,7 @@
 // The status texts, laid out as the original's (weave: prog/weaver/http.go), for people and for scripts that read them.
 import { printedLines } from "../log/printable.ts";
 import { healthText, ipamStatus } from "./health.ts";
-import type { Report } from "./report.ts";
+import type { MtuReport, Report } from "./report.ts";
 
 const STATES = ["established", "pending", "retrying", "failed", "connecting"] as const;
 
@@ -53,9 +53,13 @@ function overview({ Router: router, ...report }: Report): string[] {
       ),
     )}`,
     `          Peers: ${router.Peers.length}${inBrackets(withConnections && `with ${withConnections} connections`)}`,
+    ...(router.Mtu ? [`            MTU: ${mtuText(router.Mtu)}`] : []),
     ` TrustedSubnets: ${router.TrustedSubnets.join(", ") || "none"}`,
   ];
 }
+
+/** Return the MTU and what sets it: "1450 (auto: the path from b to c)". */
+const mtuText = ({ Network, Auto, By }: MtuReport) => `${Network} (${Auto ? `auto: ${By}` : By})`;
 
 function ipamOverview({ IPAM: ipam }: Report): string[] {
   if (!ipam) return [];

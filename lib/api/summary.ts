@@ -18,6 +18,7 @@ export function statusSummary(report: Report): Shape<typeof Status> {
     encryption: router.Encryption,
     discovery: router.PeerDiscovery,
     interface: router.Interface,
+    mtu: router.Mtu ? { bytes: router.Mtu.Network, auto: router.Mtu.Auto, by: router.Mtu.By } : null,
     targets: router.Targets.length,
     connections,
     peers: router.Peers.length,

@@ -2,6 +2,7 @@
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
 import { DEFAULT_MTU } from "../host/bridge.ts";
 import { hasModule } from "../host/modules.ts";
+import { networkMtuOf } from "../host/mtu.ts";
 import { BRIDGE } from "../host/names.ts";
 import { overlappingRoute } from "../host/overlap.ts";
 import { sysctlGet } from "../host/sysctl.ts";
@@ -54,7 +55,7 @@ function mtu(route: NetlinkSocket, { encrypted, running }: NetworkQuestions): Fi
   const bridge = linkByName(route, BRIDGE);
   const wanted = Number(process.env["WEAVE_MTU"]) || undefined;
   // Without a port, the MTU of a bridge means nothing.
-  const own = bridge && bridge.mtu <= 9_600 ? bridge.mtu : (wanted ?? DEFAULT_MTU);
+  const own = bridge && bridge.mtu <= 9_600 ? (networkMtuOf(bridge) ?? bridge.mtu) : (wanted ?? DEFAULT_MTU);
   const around = ENCAPSULATION + (encrypted ? ENCRYPTION : 0);
   const smallest = uplinks(route).sort((a, b) => a.mtu - b.mtu)[0];
   if (!smallest) return warning("mtu", "no link to other hosts is up", "bring one up");

@@ -12,6 +12,7 @@ import { EEXIST, isErrno } from "../sys/errno.ts";
 import { inNetns, type Netns, NetnsError, netnsPath, refuseOwnNetns } from "../sys/netns.ts";
 import { announce } from "./arp.ts";
 import { requireBridge } from "./bridge.ts";
+import { networkMtuOf, tellMtu } from "./mtu.ts";
 import { alternativeVethName, BRIDGE, isContainerVeth, isVethAlias, vethAlias, vethName } from "./names.ts";
 import type { Sender } from "./ports/binding.ts";
 import { PortGuard } from "./ports/guard.ts";
@@ -92,13 +93,15 @@ export function attach(attachment: Attachment): Attached {
         `${netnsPath(netns)} has an interface ${ifName} that is not on the network; rename or remove it`,
       );
     }
-    const name = existing ? undefined : addVeth(host, attachment, netnsFd, attachment.mtu || bridge.mtu);
+    const name = existing ? undefined : addVeth(host, attachment, netnsFd, linkMtu(attachment, bridge));
     try {
       const outer = name === undefined ? undefined : linkByName(host, name);
       if (name !== undefined && !outer) throw new Error(`link ${name} disappeared`);
       const inner = existing ?? linkByName(inside, ifName);
       if (!inner) throw new Error(`interface ${ifName} disappeared from ${netnsPath(netns)}`);
       const fresh = configure(inside, inner, attachment);
+      const network = networkMtuOf(bridge);
+      if (network !== undefined) tellMtu(inside, inner, network);
       if (guard) guardPort(guard, outer, inner, attachment);
       if (outer) join(host, outer, bridge, attachment);
       if (fresh.length > 0) announce(inside, { ...inner, name: ifName });
@@ -124,6 +127,11 @@ function guardPort(guard: PortGuard, outer: Link | undefined, inner: Link, attac
     if (attachment.ends) return;
     guard.bind(outer.index, { mac: inner.address ?? "", addresses, allowed: attachment.allowed });
   } else if (inner.peerIndex !== undefined) guard.addAddresses(inner.peerIndex, addresses);
+}
+
+/** Return the wanted MTU, in bytes: the bridge drops what is larger than its own. */
+function linkMtu({ mtu }: Attachment, bridge: Link): number {
+  return mtu && mtu < bridge.mtu ? mtu : bridge.mtu;
 }
 
 /** Makes the link; returns the name of the host's end. */

@@ -16,6 +16,8 @@ export interface BridgeSettings {
   /** Ethernet address: the peer's name. */
   readonly address: string;
   readonly mtu: number;
+  /** Tells the MTU of the network (mtu.ts). */
+  readonly alias?: string | undefined;
 }
 
 /** Return the bridge, if there is one; where others have renamed it, known by its Ethernet address: the peer's name. */

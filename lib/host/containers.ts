@@ -64,7 +64,7 @@ function namespaces(): Map<string, string> {
 }
 
 /** Return the ports of our bridge, and links that we made for containers on any bridge, or on none. */
-function containerPorts(host: NetlinkSocket): Link[] {
+export function containerPorts(host: NetlinkSocket): Link[] {
   const bridge = linkByName(host, BRIDGE)?.index;
   return linkList(host).filter(
     ({ kind, master, name }) =>

@@ -6,6 +6,7 @@ import type { Netns } from "../sys/netns.ts";
 import { type Attached, type Attachment, attach, type ContainerLink, detach, inspect } from "./attach.ts";
 import { bridgeAddresses } from "./bridge.ts";
 import { attachedAddresses, inspectPorts, type PortToInspect, type Sighting } from "./containers.ts";
+import { applyMtu, type MtuChange } from "./mtu.ts";
 
 /** All operations reject with NetnsError, AlreadyAttachedError or the kernel's error. */
 export interface ContainerWork {
@@ -18,6 +19,8 @@ export interface ContainerWork {
   attached(): Promise<Sighting>;
   /** See inspectPorts(). */
   inspectPorts(ports: readonly PortToInspect[]): Promise<ReturnType<typeof inspectPorts>>;
+  /** See applyMtu(). */
+  applyMtu(change: MtuChange): Promise<void>;
 }
 
 /** Runs in the calling thread, for programs without an event loop to keep free. */
@@ -40,5 +43,9 @@ export const workHere: ContainerWork = {
   async inspectPorts(ports) {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     return inspectPorts(nl, ports);
+  },
+  async applyMtu(change) {
+    using nl = new NetlinkSocket(NETLINK_ROUTE);
+    applyMtu(nl, change);
   },
 };

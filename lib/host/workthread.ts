@@ -49,6 +49,8 @@ export class WorkThread implements ContainerWork {
   readonly attached: ContainerWork["attached"] = () => this.#call("attached");
   readonly inspectPorts: ContainerWork["inspectPorts"] = (ports) => this.#call("inspectPorts", ports);
 
+  readonly applyMtu: ContainerWork["applyMtu"] = (change) => this.#call("applyMtu", change);
+
   /** What status says. */
   notes(): string[] {
     if (this.#failures === 0) return [];

@@ -9,7 +9,7 @@ import type { Log } from "../log/log.ts";
 import type { Trouble } from "../sys/trouble.ts";
 import type { Keeper } from "./collisions.ts";
 import { ConnectionError, RefusedError } from "./errors.ts";
-import { makeFeatures, parseFeatures } from "./features.ts";
+import { isAnnounced, makeFeatures, parseFeatures } from "./features.ts";
 import { type Framing, MAX_MESSAGE } from "./framing.ts";
 import type { GossipData } from "./gossip.ts";
 import { GossipSender } from "./gossipsender.ts";
@@ -214,8 +214,12 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.shutdown(this.#handshake?.refusal(reason) ?? reason);
   }
 
-  /** Send gossip or, with a source, a broadcast of that peer, when there is room on the wire. */
+  /**
+   * Send gossip or, with a source, a broadcast of that peer, when there is room on the wire; nothing on a channel that the
+   * peer does not know.
+   */
   sendGossip(channel: string, source: PeerName | undefined, data: GossipData): void {
+    if (isAnnounced(channel) && !this.announces(channel)) return;
     if (!this.#sender.add(channel, source, data))
       this.#warn("pending gossip", "the peer reads too slowly: dropping gossip for it");
   }

@@ -7,7 +7,8 @@ import { Peer } from "./peer.ts";
 
 /** Gossip channels that 2.x does not have: messages only go to neighbours that announce the channel. */
 export const ASK_CHANNEL = "weave-ask";
-const OWN_CHANNELS: readonly string[] = [ASK_CHANNEL];
+export const MTU_CHANNEL = "weave-mtu";
+const OWN_CHANNELS: readonly string[] = [ASK_CHANNEL, MTU_CHANNEL];
 const MAX_CHANNELS = 16;
 
 const PEER_NAME_FLAVOUR = "mac";

@@ -14,14 +14,14 @@ import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
 import { attempt, type NetlinkSocket } from "./socket.ts";
 
-const RTM_NEWROUTE = 24;
+export const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
-const RTM_GETROUTE = 26;
+export const RTM_GETROUTE = 26;
 const RTM_NEWRULE = 32;
 const RTM_DELRULE = 33;
 const RTM_GETRULE = 34;
 
-const RTMSG = 12;
+export const RTMSG = 12;
 const RT_TABLE_MAIN = 254;
 const RTPROT_KERNEL = 2;
 /** The protocol of routes whose program does not say who it is; of ours, too. */
@@ -31,9 +31,11 @@ const RT_SCOPE_UNIVERSE = 0;
 const RT_SCOPE_LINK = 253;
 
 const RTA_DST = 1;
-const RTA_OIF = 4;
+export const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PREFSRC = 7;
+export const RTA_METRICS = 8;
+export const RTAX_MTU = 2;
 const RTA_TABLE = 15;
 
 const FRA_PRIORITY = 6;
@@ -50,6 +52,8 @@ export interface Route {
   readonly table?: number;
   /** The connected route that the kernel makes with this address of the link. */
   readonly connected?: IPv4 | undefined;
+  /** Bytes that the kernel sends by it; those of the link unless given. */
+  readonly mtu?: number | undefined;
   /** RTPROT_…, in lists. */
   readonly protocol?: number;
 }
@@ -91,6 +95,8 @@ export function encodeRoute(route: Route): Uint8Array {
   if (route.connected !== undefined) encoder.bytes(RTA_PREFSRC, ipv4Octets(route.connected));
   if (route.link !== undefined) encoder.u32(RTA_OIF, route.link);
   if (table > 255) encoder.u32(RTA_TABLE, table);
+  const { mtu } = route;
+  if (mtu !== undefined) encoder.nested(RTA_METRICS, (metrics) => metrics.u32(RTAX_MTU, mtu), false);
   return encoder.done();
 }
 
@@ -139,6 +145,7 @@ export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN, link?: numbe
         gateway: gateway && ipv4FromOctets(gateway),
         link: attributes.get(RTA_OIF)?.u32,
         table: attributes.get(RTA_TABLE)?.u32 ?? found[4] ?? 0,
+        mtu: attributes.get(RTA_METRICS)?.nested.get(RTAX_MTU)?.u32,
         protocol: found[5] ?? 0,
       };
     })

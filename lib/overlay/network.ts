@@ -3,6 +3,7 @@
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
+import { MTU_CHANNEL } from "../mesh/features.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Overlay, OverlayConnection, OverlayParams } from "../mesh/overlay.ts";
 import type { Peer } from "../mesh/peer.ts";
@@ -12,8 +13,9 @@ import { EHOSTUNREACH } from "../sys/errno.ts";
 import type { Datapath } from "./datapath/datapath.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
-import { ACKNOWLEDGES } from "./fastdp/protocol.ts";
+import { ACKNOWLEDGES, TESTS_PATHS } from "./fastdp/protocol.ts";
 import type { FlowCache } from "./flowcache/flowcache.ts";
+import { LEAST_MTU, NetworkMtu, type NetworkMtuParams } from "./networkmtu.ts";
 import { PeerIds } from "./peerid.ts";
 import { RelayLinks } from "./relaylinks.ts";
 import { SleeveOverlay } from "./sleeve/overlay.ts";
@@ -33,8 +35,14 @@ export interface NetworkConfig {
   readonly host: string | undefined;
   /** Port of the mesh. */
   readonly port: number;
-  readonly mtu: number;
+  readonly mtu: HostMtu;
   readonly flowCache?: FlowCache | undefined;
+}
+
+/** The MTU of the network on this host. */
+export interface HostMtu extends Pick<NetworkMtuParams, "fixed" | "agreed" | "accept"> {
+  /** Apply the MTU of the network. */
+  changed(mtu: number): void;
 }
 
 /** The way of frames to a peer. */
@@ -55,6 +63,8 @@ export class NetworkOverlay implements Overlay {
   readonly #connections = new Map<Peer, SwitchedConnection>();
   readonly #relayLinks: RelayLinks;
   readonly #tables: TableUpdates;
+  /** The MTU of the network, and what sets it. */
+  readonly mtu: NetworkMtu;
   #mesh: MeshRouter | undefined;
   #ids: PeerIds | undefined;
   #sweep: Timer | undefined;
@@ -63,16 +73,43 @@ export class NetworkOverlay implements Overlay {
   constructor(
     private readonly datapath: Datapath,
     esp: Esp,
-    config: NetworkConfig,
+    private readonly config: NetworkConfig,
     private readonly clock: Clock,
     private readonly log: Log,
     makeEngine = makeEngineThread,
   ) {
-    const { name, host, port, mtu, flowCache } = config;
+    const { name, host, port, flowCache } = config;
     this.#flowCache = flowCache;
-    const fastdpConfig = { mtu, port: port + 1, flowCache: flowCache !== undefined };
-    const changed = () => this.#tables.schedule();
-    this.#fastdp = new FastdpOverlay(datapath, esp, fastdpConfig, () => this.#mesh, clock, changed);
+    const fastdpConfig = {
+      mtu: () => this.mtu.mtu,
+      measures: config.mtu.fixed === undefined,
+      port: port + 1,
+      flowCache: flowCache !== undefined,
+    };
+    const changed = () => {
+      this.#tables.schedule();
+      this.#measured();
+    };
+    const { fixed, agreed } = config.mtu;
+    this.mtu = new NetworkMtu({
+      fixed,
+      agreed,
+      accept: (bytes) => config.mtu.accept(bytes),
+      clock,
+      self: name,
+      peers: () => this.#mesh?.reachablePeers() ?? [],
+      takesPart: (peer) => this.#mesh?.connections.get(peer)?.announces(MTU_CHANNEL),
+      changed: (bytes) => this.#mtuChanged(bytes),
+    });
+    this.#fastdp = new FastdpOverlay(
+      datapath,
+      esp,
+      fastdpConfig,
+      () => this.#mesh,
+      clock,
+      changed,
+      () => this.#measured(),
+    );
     const { maps, tap, withoutFastdp } = datapath;
     const sleeve = { name, host, port, tapFd: tap.fd, macsFd: maps.macs.fd };
     const tapRemoved = () =>
@@ -107,7 +144,10 @@ export class NetworkOverlay implements Overlay {
     this.#ids = ids;
     this.#sleeve.start((peer) => ids.of(peer));
     mesh.listen({
-      routesChanged: () => this.#tables.schedule(),
+      routesChanged: () => {
+        this.#tables.schedule();
+        this.mtu.evaluate();
+      },
       shortIdsChanged: () => {
         // Frames in flight, and what was learned from them, may have ids that now mean another peer.
         guarded("overlay", () => this.datapath.renumber(mesh.ourself.shortId));
@@ -120,6 +160,7 @@ export class NetworkOverlay implements Overlay {
       this.datapath.forgetMacs(monotonicNow() - MAC_MAX_AGE_NS),
     );
     this.#tables.start(mesh, ids);
+    this.mtu.start(mesh.channel(MTU_CHANNEL, this.mtu));
   }
 
   /** Stop following the topology: the kernel goes on forwarding by its last table. */
@@ -127,6 +168,7 @@ export class NetworkOverlay implements Overlay {
     this.#mesh = undefined;
     this.#sweep?.cancel();
     this.#tables.stop();
+    this.mtu.stop();
     this.#fastdp.freeze();
   }
 
@@ -139,7 +181,11 @@ export class NetworkOverlay implements Overlay {
   }
 
   features(): Record<string, string> {
-    return { ...overlayFeature(this.#overlays), [ACKNOWLEDGES.feature]: ACKNOWLEDGES.value };
+    return {
+      ...overlayFeature(this.#overlays),
+      [ACKNOWLEDGES.feature]: ACKNOWLEDGES.value,
+      [TESTS_PATHS.feature]: TESTS_PATHS.value,
+    };
   }
 
   prepare(params: OverlayParams): OverlayConnection {
@@ -157,6 +203,22 @@ export class NetworkOverlay implements Overlay {
         this.#tables.schedule();
       },
     });
+  }
+
+  /** Tell the network what our paths carry. */
+  #measured(): void {
+    let least: { mtu: number; by: PeerName } | undefined;
+    for (const [peer, mtu] of this.#fastdp.pathMtus())
+      if (mtu >= LEAST_MTU && mtu < (least?.mtu ?? Number.POSITIVE_INFINITY)) least = { mtu, by: peer.name };
+    this.mtu.measured(least);
+  }
+
+  #mtuChanged(mtu: number): void {
+    this.log.info(`the MTU of the network is ${mtu}`);
+    this.config.mtu.changed(mtu);
+    this.#flowCache?.tableChanged();
+    this.#relayLinks.mtuChanged();
+    this.#fastdp.mtuChanged();
   }
 
   /** Renew connections that lost sleeve, as nonces must not be used twice. The kernel forwards by its tables meanwhile. */

@@ -10,7 +10,7 @@ export class RelayLinks {
   constructor(
     private readonly sleeve: Pick<SleeveOverlay, "addLink" | "setLink" | "removeLink">,
     /** `port`: the UDP port of the fast datapath. */
-    private readonly config: { readonly port: number; readonly mtu: number },
+    private readonly config: { readonly port: number; mtu(): number },
     private readonly log: Log,
   ) {}
 
@@ -20,11 +20,20 @@ export class RelayLinks {
     if (known && known.address === address && known.id === id) return known.link;
     this.#remove(peer);
     const link = this.sleeve.addLink("vxlan", id, peer.name);
-    const { mtu, port } = this.config;
-    this.sleeve.setLink(link, { remote: { address, port }, local: 0, mtu, fragments: false });
+    this.#set(link, address);
     this.#links.set(peer, { link, address, id });
     this.log.debug("relaying frames from sleeve to VXLAN", { peer: `${peer}`, address: formatIPv4(address) });
     return link;
+  }
+
+  /** The MTU of the network has changed. */
+  mtuChanged(): void {
+    for (const { link, address } of this.#links.values()) this.#set(link, address);
+  }
+
+  #set(link: number, address: IPv4): void {
+    const { port, mtu } = this.config;
+    this.sleeve.setLink(link, { remote: { address, port }, local: 0, mtu: mtu(), fragments: false });
   }
 
   /** Remove the links to all peers but these. */

@@ -121,6 +121,7 @@ export async function startAddresses(
   // A router that allocates nothing relays what others say of addresses.
   allocator.start(options.allocates ? mesh.channel(CHANNEL, allocator.gossiper) : MUTE, sighting);
   ports.follow({ addresses: allocator.lifecycle, work });
+  detached("the MTU of containers", host.mtu.start(work));
   settleRemembered(context, allocator);
   return { allocator, attachments, work, unname, releaseMissed: askAgain };
 }

@@ -25,8 +25,10 @@ import type { RouterContext } from "./context.ts";
 import type { RouterDatapath } from "./datapath.ts";
 import type { RunningDns } from "./dns.ts";
 import type { Exposing } from "./exposing.ts";
+import { warnOfMtu } from "./hostmtu.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
 import { meshNotes } from "./mesh.ts";
+import { mtuReport } from "./mtureport.ts";
 import type { NamedPeers } from "./named.ts";
 import { Pinger } from "./ping.ts";
 import { serveAll } from "./servers.ts";
@@ -58,6 +60,7 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
   const { allocator, attachments, work } = addresses;
   const pinger = startPinger(context, mesh, datapath);
   let servers: TcpServers | undefined;
+  const cniWork = warnOfMtu(ports.forgetOnDetach(work), context.warn);
   const now = () => performance.now();
   const measures = {
     cni: new CniTimes(now),
@@ -90,9 +93,7 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
     hide: exposing.hide,
     isReady: () => scope.state === "ready" && (services.ready?.() ?? true),
     cni: (call, caller) =>
-      measures.cni.measure(call, () =>
-        services.cni(call, localClient(target, caller), ports.forgetOnDetach(work), caller),
-      ),
+      measures.cni.measure(call, () => services.cni(call, localClient(target, caller), cniWork, caller)),
   };
   const api = localClient(target);
   for (const [subject, answerer] of services.answerers?.(api) ?? []) mesh.questions.answer(subject, answerer);
@@ -114,11 +115,11 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
 }
 
 function startPinger(
-  { options, scope, route, log }: RouterContext,
+  { scope, route, log }: RouterContext,
   mesh: MeshRouter,
   { overlay }: RouterDatapath,
 ): Pinger {
-  const shared = { clock: systemClock, random: systemRandom, mtu: options.mtu };
+  const shared = { clock: systemClock, random: systemRandom, mtu: () => overlay.mtu.mtu };
   const probes = new Probes({
     ...shared,
     log,
@@ -153,6 +154,7 @@ function report(
       Port: datapath.portName,
       Kind: withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF",
     },
+    mtu: mtuReport(overlay.mtu, mesh),
     diagnostics: overlay.diagnostics(),
     trustedSubnets: options["trusted-subnets"].map(formatCidr),
     macs: overlay.macs(),

@@ -37,17 +37,14 @@ function openFlowCache({ options, route, log }: RouterContext): FlowMaps | undef
 }
 
 /** Make the overlay's links and load its programs. Throws the kernel's error. */
-export function startDatapath(context: RouterContext, { reconciler }: HostNetwork): RouterDatapath {
+export function startDatapath(context: RouterContext, { reconciler, mtu }: HostNetwork): RouterDatapath {
   const { options, scope, route, log, name } = context;
-  const { port, mtu, host } = options;
+  const { port, host } = options;
   // The one of the last run: frames bear it, and other peers forward by it.
   const shortId = context.kept.shortId.get() ?? drawShortId(systemRandom);
   const flow = openFlowCache(context);
-  const datapath = new Datapath(
-    route,
-    { name, port, mtu, self: shortId, fastdp: options.fastdp, flow },
-    (keeper) => reconciler.keep(keeper),
-  );
+  const links = { name, port, mtu: () => mtu.link, self: shortId, fastdp: options.fastdp, flow };
+  const datapath = new Datapath(route, links, (keeper) => reconciler.keep(keeper));
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
   scope.defer("eBPF maps", () => datapath.closeMaps());
   const flowCache = flow && new FlowCache(route, flow, datapath, { port: port + 1, self: shortId });
@@ -57,6 +54,7 @@ export function startDatapath(context: RouterContext, { reconciler }: HostNetwor
     scope.defer("the flow cache", () => flowCache.close());
   }
   const ports = scope.use("container ports", startPorts(context, datapath, shortId, reconciler, flowCache));
+  mtu.follow({ reconcile: () => reconciler.apply(), raised: (from, to) => ports.mtuRaised(from, to) });
   const esp = new Esp(systemRandom, port + 1);
   scope.defer("ESP", () => esp.close());
   if (options.password !== undefined && esp.unavailable === undefined) {

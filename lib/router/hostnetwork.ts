@@ -10,6 +10,7 @@ import { linkDelete } from "../netlink/link/delete.ts";
 import { RouteMonitor } from "../netlink/monitor.ts";
 import type { RouterContext } from "./context.ts";
 import { Exposures } from "./exposures.ts";
+import { RouterMtu } from "./hostmtu.ts";
 import { followKernel, keepHost } from "./kernelstate.ts";
 import { exposuresStore } from "./savedexposures.ts";
 
@@ -19,14 +20,16 @@ export interface HostNetwork {
   readonly exposure: Exposure;
   readonly exposures: Exposures;
   readonly forwarding: ForwardingResource;
+  readonly mtu: RouterMtu;
 }
 
 /** Make the host's kernel state as desired and keep it so. Throws the kernel's error. */
 export function startHostNetwork(context: RouterContext): HostNetwork {
   const { options, services, scope, route, filter, name } = context;
-  const { port, mtu } = options;
+  const { port } = options;
   const log = context.log.with({ component: "host" });
   const existed = findBridge(route, name) !== undefined;
+  const mtu = new RouterMtu(context);
   if (!existed) scope.deferUnlessStarted("the bridge", () => linkDelete(route, BRIDGE));
   const monitor = scope.use(
     "the rtnetlink monitor",
@@ -52,5 +55,5 @@ export function startHostNetwork(context: RouterContext): HostNetwork {
   const begin = () => exposures.start(exposedByBridge(route));
   const forwarding = keepHost(reconciler, exposure, settings, begin, log);
   for (const each of services.keepers?.(filter) ?? []) reconciler.keepTrying(each);
-  return { monitor, reconciler, exposure, exposures, forwarding };
+  return { monitor, reconciler, exposure, exposures, forwarding, mtu };
 }

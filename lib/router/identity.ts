@@ -13,6 +13,8 @@ export interface Kept<T> {
 export interface Identity {
   readonly name: Kept<PeerName>;
   readonly shortId: Kept<number>;
+  /** MTU of the network that peers have agreed on, in bytes. */
+  readonly mtu: Kept<number>;
   /** Targets: those of the launch, as changed by connect and forget. */
   readonly targets: Kept<readonly string[]>;
   /** Targets of the last launch. */
@@ -24,6 +26,7 @@ export interface Identity {
 }
 
 const ShortId = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(SHORT_IDS - 1));
+const Mtu = v.pipe(v.number(), v.integer(), v.minValue(576), v.maxValue(65_000));
 const Name = v.pipe(v.string(), v.transform(parsePeerName));
 /** At most one "host:port" for each node of the largest network. */
 const Targets = v.pipe(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(300))), v.maxLength(16_384));
@@ -43,6 +46,7 @@ export function identity(store: Store, damaged: (what: string) => void): Identit
   return {
     name: kept("name", Name),
     shortId: kept("shortid", ShortId),
+    mtu: kept("mtu", Mtu, lenient),
     targets: durable(store, kept<readonly string[]>("targets", Targets, lenient)),
     launched: kept<readonly string[]>("launched", Targets, lenient),
     stopped: kept("stopped", v.boolean(), lenient),

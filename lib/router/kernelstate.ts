@@ -1,5 +1,5 @@
 // The kernel resources that the router reconciles, in order of dependency, and the notifications that concern them.
-import { findBridge } from "../host/bridge.ts";
+import { type BridgeSettings, findBridge } from "../host/bridge.ts";
 import type { Exposure } from "../host/expose.ts";
 import { FIREWALL, FirewallResource } from "../host/firewall.ts";
 import { ForwardingResource } from "../host/forwarding/forwarding.ts";
@@ -19,6 +19,7 @@ import type { RouteMonitor } from "../netlink/monitor.ts";
 import { type WatchedTable, watchTables } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { tapName, vxlanName } from "../overlay/datapath/links.ts";
+import type { RouterMtu } from "./hostmtu.ts";
 
 /** Tables that our resources read; those of policies for the default deny. */
 const TABLES: readonly WatchedTable[] = [
@@ -33,7 +34,7 @@ export interface HostSettings {
   readonly filter: NetlinkSocket;
   /** Ethernet address of the bridge: the peer's name. */
   readonly address: string;
-  readonly mtu: number;
+  readonly mtu: Pick<RouterMtu, "link" | "told" | "alias">;
   /** Port of the mesh. */
   readonly port: number;
   /** TCP port of the control API, which other hosts must not reach. */
@@ -51,7 +52,7 @@ export function keepHost(
   log: Log,
 ): ForwardingResource {
   const existed = findBridge(route, address) !== undefined;
-  const bridge = reconciler.keep(keeper(new BridgeResource(route, { address, mtu })));
+  const bridge = reconciler.keep(keeper(new BridgeResource(route, bridgeOf(address, mtu))));
   exposed();
   const links = linkSysctls(BRIDGE);
   const forward = ["net/ipv4/ip_forward", `net/ipv4/conf/${BRIDGE}/forwarding`].map((each) => {
@@ -62,7 +63,13 @@ export function keepHost(
   const found = [
     keeper(new Sysctls("link settings", ["links", "netconf", "silent"], () => links)),
     keeper(new Addresses(route, () => exposure.desired)),
-    keeper(new ConnectedRoutes(route, () => exposure.addresses)),
+    keeper(
+      new ConnectedRoutes(
+        route,
+        () => exposure.addresses,
+        () => mtu.told,
+      ),
+    ),
     keeper(new Sysctls("IP forwarding", ["netconf"], () => (exposure.exposed.length > 0 ? forward : []))),
     keeper(new FirewallResource(filter, firewall)),
     keeper(forwarding),
@@ -73,6 +80,17 @@ export function keepHost(
   }
   return forwarding;
 }
+
+/** Return the settings of the bridge, which follow those of the network. */
+const bridgeOf = (address: string, mtu: HostSettings["mtu"]): BridgeSettings => ({
+  address,
+  get mtu() {
+    return mtu.link;
+  },
+  get alias() {
+    return mtu.alias;
+  },
+});
 
 /** Tell the reconciler of kernel changes that concern it; returns a function that stops that. */
 export function followKernel(

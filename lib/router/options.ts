@@ -15,7 +15,6 @@ import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
 import { ContainerError, socketsOf } from "../container/runtime.ts";
 import { DomainNameError, fullyQualified } from "../dns/name.ts";
-import { DEFAULT_MTU } from "../host/bridge.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../log/log.ts";
 import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/config.ts";
 import { nameToBytes, type PeerName, parsePeerName, UNKNOWN_PEER } from "../mesh/name.ts";
@@ -47,6 +46,8 @@ const integer = (min: number, max: number) =>
     v.minValue(min, `less than ${min}`),
     v.maxValue(max, `more than ${max}`),
   );
+
+const notAnMtu = 'should be "auto" or a number of bytes, 576 … 65000';
 
 /** Parse a duration as Go writes it ("5s", "1m30s", "500ms") into ms. */
 function parseDuration(text: string): number {
@@ -137,7 +138,7 @@ const Schema = v.object({
   "dns-ttl": v.optional(integer(0, 604_800), "1"),
   "dns-fallback-timeout": v.optional(parsed(parseDuration), "5s"),
   "resolv-conf": v.optional(v.pipe(v.string(), v.minLength(1, "is empty")), "/etc/resolv.conf"),
-  mtu: v.optional(integer(576, 65_000), String(DEFAULT_MTU)),
+  mtu: v.optional(v.union([v.literal("auto"), integer(576, 65_000)], notAnMtu), "auto"),
   "docker-api": v.optional(parsed(socketsOf, ContainerError)),
   "http-addr": v.optional(address, "127.0.0.1:6784"),
   "http-writes": v.optional(v.boolean(), false),

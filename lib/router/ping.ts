@@ -47,7 +47,8 @@ export interface PingParts {
   readonly probes: Probes;
   readonly clock: Clock;
   readonly random: Random;
-  readonly mtu: number;
+  /** Return the MTU of the network, in bytes. */
+  mtu(): number;
 }
 
 export class Pinger {
@@ -122,7 +123,8 @@ export class Pinger {
   }
 
   #lost(reachable: readonly Peer[]): Ping[] {
-    const { mesh, mtu } = this.parts;
+    const { mesh } = this.parts;
+    const mtu = this.parts.mtu();
     const back = new Set<string>(reachable.map(({ name }) => name));
     return mesh.lost.recent().flatMap(({ name, nickName, address, reason }) =>
       back.has(name)
@@ -143,7 +145,8 @@ export class Pinger {
   }
 
   async #pingPeer(peer: Peer, count: number, here: string): Promise<Ping> {
-    const { mtu, overlay } = this.parts;
+    const { overlay } = this.parts;
+    const mtu = this.parts.mtu();
     const who = { name: peer.name as string, nickname: peer.nickName };
     const path = overlay.pathTo(peer);
     if (!path) {

@@ -23,7 +23,7 @@ const CNI_FOLDER = "/etc/cni/net.d";
 
 /** Links of containers and the programs on their ports. */
 export interface ContainerPorts
-  extends Pick<ContainerLinks, "follow" | "forgetOnDetach" | "ended" | "states"> {
+  extends Pick<ContainerLinks, "follow" | "forgetOnDetach" | "ended" | "states" | "mtuRaised"> {
   renumber(self: number): void;
   changed(event: RouteEvent): void;
   /** Bytes and packets of each container. */
@@ -72,6 +72,7 @@ export function startPorts(
     forgetOnDetach: (work) => kept.forgetOnDetach(work),
     ended: (id, ended) => kept.ended(id, ended),
     states: () => kept.states(),
+    mtuRaised: (from, to) => kept.mtuRaised(from, to),
     traffic() {
       const counters = linkCounters(route);
       const past = flowCache?.traffic();

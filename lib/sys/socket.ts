@@ -58,6 +58,11 @@ export function bindSocket(what: string, fd: number, sockaddr: Uint8Array): void
   syscall(what, "bind", fd, sockaddr, sockaddr.length);
 }
 
+/** Connect to a packed struct sockaddr, without waiting for datagram sockets; returns 0 or an errno. */
+export function connectSocket(fd: number, sockaddr: Uint8Array): number {
+  return -trySyscall("connect", fd, sockaddr, sockaddr.length);
+}
+
 /** Send one datagram to a packed struct sockaddr. */
 export function sendDatagram(what: string, fd: number, data: Uint8Array, sockaddr: Uint8Array): void {
   const errno = trySendDatagram(fd, data, sockaddr);

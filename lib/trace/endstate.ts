@@ -6,6 +6,7 @@ import { PROGRAM_NAMES } from "../host/ports/program.ts";
 import { type Link, linkByIndex } from "../netlink/link.ts";
 import { NUD_FAILED, neighbourList } from "../netlink/neighbour.ts";
 import { pathTo } from "../netlink/path.ts";
+import { routeList } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns } from "../sys/netns.ts";
 import type { Place } from "./places.ts";
@@ -52,6 +53,7 @@ function lookFromInside({ container }: Place, other: IPv4): Pick<EndState, "insi
   return {
     inside: {
       ...linkState(link),
+      mtu: Math.min(link.mtu, ...routeList(nl, undefined, link.index).flatMap(({ mtu }) => mtu ?? [])),
       mac: link.address ?? null,
       addresses: container.addresses.map(formatCidr),
     },

@@ -40,10 +40,10 @@ test("the datapath's programs are what they were", () => {
     tap: digest(tapProgram(maps, config)),
   }));
   expect(found).toEqual([
-    { egress: "191 6eca843918d1c6cc", ingress: "262 80f6b7990310b2d2", tap: "130 22c21eb5434ff4f5" },
-    { egress: "191 259d7fd12a7b3d07", ingress: "262 0df9ba0bb73460a7", tap: "130 f5d947a8e73844d6" },
-    { egress: "191 ca904817c304f3d9", ingress: "262 7aa6e7b5d0a6c7a7", tap: "130 5d0c7dcb4d6afa7b" },
-    { egress: "191 fd1ce906708b5089", ingress: "262 6b5bf94e537b63fa", tap: "130 a9559c8fd588961e" },
+    { egress: "191 6eca843918d1c6cc", ingress: "279 ac2dd7a59fd9400d", tap: "130 22c21eb5434ff4f5" },
+    { egress: "191 259d7fd12a7b3d07", ingress: "279 168173f404e20a49", tap: "130 f5d947a8e73844d6" },
+    { egress: "191 ca904817c304f3d9", ingress: "279 505cd985e16f29cc", tap: "130 5d0c7dcb4d6afa7b" },
+    { egress: "191 fd1ce906708b5089", ingress: "279 bad29c9c9356c17c", tap: "130 a9559c8fd588961e" },
   ]);
 });
 
@@ -64,7 +64,7 @@ test("the flow cache's programs are what they were", () => {
     confirm: digest(confirmProgram(flow)),
   }).toEqual({
     egress: "356 7d7c77354b304dd9",
-    ingress: "265 e5b75717abbc973d",
+    ingress: "282 37b3f83a453cc6c3",
     port: "432 d5796ea8ce7c57e9",
     arrival: "269 50c72fafefda6665",
     departure: "159 663bdf41c0cfd2b4",

@@ -97,7 +97,7 @@ beforeAll(async () => {
     () =>
       new Datapath(
         nl,
-        { name: "00:00:00:00:00:02", port: PORT - 1, mtu: 1376, self: id(2), fastdp: true },
+        { name: "00:00:00:00:00:02", port: PORT - 1, mtu: () => 1376, self: id(2), fastdp: true },
         (keeper) => keeper.reconcile(() => true),
       ),
   );

@@ -47,7 +47,7 @@ beforeAll(async () => {
   within(1, () => {
     linkAdd(nl, { kind: "bridge", name: "weave" });
     linkSet(nl, "weave", linkByName(nl, "weave")?.index ?? 0, { up: true });
-    const config = { name: nameFromNumber(1n), port: PORT - 1, mtu: 1_376, self: SELF, fastdp: true };
+    const config = { name: nameFromNumber(1n), port: PORT - 1, mtu: () => 1_376, self: SELF, fastdp: true };
     datapath = new Datapath(nl, config, (keeper) => keeper.reconcile(() => true));
   });
   expect(datapath.withoutFastdp).toBeUndefined();
@@ -179,6 +179,34 @@ test("what is for another peer never goes back to the host that it came from, wh
   ] as const)
     send(host, mark, FAR, 2);
   expect(await arrived(4)).toEqual([2, 4]);
+});
+
+test("a frame that is larger than the kernel knows the path to be is answered, for its sender", async () => {
+  const host = hosts.host(1);
+  await host.must(["ip", "addr", "add", "10.32.0.1/24", "dev", "weave"]);
+  const far = "02:00:00:00:00:44";
+  await host.must(["ip", "neigh", "add", "10.32.0.4", "lladdr", far, "dev", "weave"]);
+  await host.must(["ip", "route", "add", hosts.host(4).ip, "dev", "eth0", "mtu", "1200"]);
+  datapath.apply({
+    ...EMPTY,
+    neighbours: new Set([address(4)]),
+    routes: new Map([[FAR, address(4)]]),
+  });
+  datapath.maps.macs.set(far, { peer: FAR, seen: 0n });
+  const { stdout } = await host.exec([
+    "ping",
+    "-n",
+    "-M",
+    "do",
+    "-s",
+    "1200",
+    "-c",
+    "1",
+    "-W",
+    "1",
+    "10.32.0.4",
+  ]);
+  expect(stdout).toContain("From 10.32.0.4 icmp_seq=1 Frag needed and DF set (mtu = 1150)");
 });
 
 test("maps are taken over where name, type, sizes and number of entries are the same, and else not", () => {

@@ -162,7 +162,7 @@ test("probes of a session that was not announced are not answered, also while an
 }, 120_000);
 
 test("an MTU that is too small on the way, lost frames", async () => {
-  await launch(FASTDP);
+  await launch(FASTDP, "--mtu=1376");
   const treat = await hosts.impair(two);
   treat({ mtu: 1300 });
   await eventually(

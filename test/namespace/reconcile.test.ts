@@ -92,7 +92,7 @@ beforeAll(async () => {
     keep(keeper(new BridgeResource(nl, { address: ADDRESS, mtu: 1376 })));
     keep(keeper(new Addresses(nl, () => ({ wanted: exposed, unwanted: [] }))));
     keep(keeper(new ConnectedRoutes(nl, () => exposed)));
-    datapath = new Datapath(nl, { name: ADDRESS, port: 7783, mtu: 1376, self: 5, fastdp: true }, keep);
+    datapath = new Datapath(nl, { name: ADDRESS, port: 7783, mtu: () => 1376, self: 5, fastdp: true }, keep);
     keep(keeper(new Sysctls("settings", [], () => sysctls)));
     datapath.tap.recreated = () => recreated++;
     datapath.onTrouble = (reason) => troubles.push(reason);

@@ -267,6 +267,12 @@ export class Hosts {
     await must(["ip", "-n", host.netns, "link", "set", link, "up"]);
   }
 
+  /** Sets the MTU of the switch's port to a host: larger frames to it are dropped without a word. */
+  async narrow(host: Host, mtu: number): Promise<void> {
+    const name = host.name.replace("host", "h");
+    await must(["ip", "-n", `${this.#prefix}-switch`, "link", "set", name, "mtu", String(mtu)]);
+  }
+
   /** Cuts hosts off from each other, both ways (or lets them talk again). */
   async cut(a: Host, b: Host, cut = true): Promise<void> {
     for (const [from, to] of [

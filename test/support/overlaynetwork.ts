@@ -4,6 +4,7 @@ import type { IPv4 } from "../../lib/address/ipv4.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Slices } from "../../lib/clock/slices.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { MUTE } from "../../lib/mesh/gossip.ts";
 import { TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
@@ -47,6 +48,9 @@ export function overlayNetwork(withoutFastdp?: OverlayTrouble) {
     },
     routes: { unicast, broadcast: () => [], broadcastFrom: () => undefined },
     slices: new Slices(clock),
+    connections: new Map(),
+    reachablePeers: () => [],
+    channel: () => MUTE,
     listen: (listener: Parameters<MeshRouter["listen"]>[0]) => listeners.push(listener),
   } as unknown as MeshRouter;
   const tap = openPipe();
@@ -98,7 +102,8 @@ export function overlayNetwork(withoutFastdp?: OverlayTrouble) {
     engines.push({ told: messages, fail: failed, say: received });
     return { post: (message) => messages.push(message), stop: async () => true };
   };
-  const config = { name: ourself.name, host: "127.0.0.1", port: 0, mtu: 1_376 };
+  const mtu = { fixed: 1_376, agreed: 1_376, accept: async () => {}, changed() {} };
+  const config = { name: ourself.name, host: "127.0.0.1", port: 0, mtu };
   const overlay = new NetworkOverlay(datapath, esp, config, clock, log, makeEngine);
   overlay.start(mesh);
   ends.push(async () => {

@@ -161,9 +161,10 @@ function fastdpLink() {
       neighbour: () => ({ seen: kernel.frame, received: 0n, sent: 0n }),
     } as unknown as Datapath,
     { unavailable: undefined, settle() {}, allowClear() {}, end() {} } as unknown as Esp,
-    { mtu: 1_376, port: 6_784 },
+    { mtu: () => 1_376, measures: false, port: 6_784 },
     () => undefined,
     clock,
+    () => {},
     () => {},
   );
   const connection = overlay.prepare({

@@ -45,7 +45,8 @@ function forwarder(acknowledges = false, encrypted = false) {
       end: () => seen.security.push("end"),
     },
     acknowledges,
-    mtu: 1376,
+    tests: undefined,
+    mtu: () => 1376,
     port: 6784,
     sendHeartbeat: () => {
       seen.heartbeats++;

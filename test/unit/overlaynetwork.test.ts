@@ -187,7 +187,11 @@ describe("the engine of sleeve", () => {
 describe("what is offered and shown", () => {
   test("with the fast datapath", () => {
     const { overlay, told, clock, kernel, changed } = overlayNetwork();
-    expect(overlay.features()).toEqual({ Overlays: "fastdp sleeve", HeartbeatAcks: "close" });
+    expect(overlay.features()).toEqual({
+      Overlays: "fastdp sleeve",
+      HeartbeatAcks: "close",
+      PathMTU: "heartbeats",
+    });
     expect(overlay.diagnostics()).toMatchObject({ fastdp: { interface: "vxlan-6784" } });
     expect(told.logged).toEqual([]);
     expect(overlay.notes()).toEqual([]);

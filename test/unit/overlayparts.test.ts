@@ -100,7 +100,7 @@ test("relays: one link for each neighbour, another for another number or address
     setLink: (link: number, settings: object) => calls.push(`set ${link} ${JSON.stringify(settings)}`),
     removeLink: (link: number) => calls.push(`remove ${link}`),
   };
-  const links = new RelayLinks(sleeve as never, { port: 6784, mtu: 1376 }, silentLog);
+  const links = new RelayLinks(sleeve as never, { port: 6784, mtu: () => 1376 }, silentLog);
   const [b, c] = [2n, 3n].map((n) => Peer.placeholder(nameFromNumber(n))) as [Peer, Peer];
   const set = (link: number, address: number) =>
     `set ${link} {"remote":{"address":${address},"port":6784},"local":0,"mtu":1376,"fragments":false}`;

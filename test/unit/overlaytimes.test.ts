@@ -5,9 +5,9 @@ import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Forwarder } from "../../lib/overlay/fastdp/forwarder.ts";
 import { CONTROL } from "../../lib/overlay/fastdp/protocol.ts";
+import { PathMtu } from "../../lib/overlay/pathmtu.ts";
 import { SleeveForwarder } from "../../lib/overlay/sleeve/forwarder.ts";
 import { Path } from "../../lib/overlay/sleeve/path.ts";
-import { PathMtu } from "../../lib/overlay/sleeve/pathmtu.ts";
 import { OverlayError, overlayTrouble } from "../../lib/overlay/trouble.ts";
 
 const REMOTE = 0x0a630002;
@@ -58,7 +58,8 @@ function fastdp(
       end: () => step("end"),
     },
     acknowledges,
-    mtu: 1376,
+    tests: undefined,
+    mtu: () => 1376,
     port: 6784,
     sendHeartbeat(to, whole) {
       beats.push({ at: clock.now(), whole, to });

@@ -33,7 +33,7 @@ function probes() {
       random: { u32: () => 7 } as never,
       log: { ...silentLog, warning: (text: string) => seen.warned.push(text) },
       name: A,
-      mtu: 1_376,
+      mtu: () => 1_376,
       bridge() {
         if (world.bridge === 0) throw new Error("no bridge");
         return world.bridge;

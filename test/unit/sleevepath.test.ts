@@ -3,10 +3,10 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { MINIMUM_MTU, PathMtu } from "../../lib/overlay/pathmtu.ts";
 import { MODE } from "../../lib/overlay/sleeve/batch.ts";
 import { overhead } from "../../lib/overlay/sleeve/format.ts";
 import { Path } from "../../lib/overlay/sleeve/path.ts";
-import { MINIMUM_MTU, PathMtu } from "../../lib/overlay/sleeve/pathmtu.ts";
 import { ipv4Frame } from "../support/frames.ts";
 import { chance, pair, random } from "../support/sleevepair.ts";
 

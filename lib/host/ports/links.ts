@@ -101,6 +101,15 @@ export class ContainerLinks implements Keeper {
     return master !== undefined && master === this.#bridge && !this.ports?.has(index);
   }
 
+  /** Note that links with the MTU `from` get another. */
+  mtuRaised(from: number, to: number): void {
+    for (const known of this.#known.all()) {
+      if (known.port.mtu !== from) continue;
+      known.port = { ...known.port, mtu: to };
+      this.kept.save(known.port);
+    }
+  }
+
   /** Note that a container has ended, or runs again. */
   ended(id: string, ended: boolean): void {
     for (const known of this.#known.all())

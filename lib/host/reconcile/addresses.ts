@@ -76,6 +76,8 @@ export class ConnectedRoutes implements Resource<readonly Cidr[], Found<Route> |
     private readonly nl: NetlinkSocket,
     /** The addresses of the bridge. */
     readonly desired: () => readonly Cidr[],
+    /** Bytes that the network carries; undefined where the bridge has that MTU. */
+    private readonly mtu: () => number | undefined = () => undefined,
   ) {}
 
   observe(addresses: readonly Cidr[]): Found<Route> | undefined {
@@ -85,19 +87,26 @@ export class ConnectedRoutes implements Resource<readonly Cidr[], Found<Route> |
 
   difference(addresses: readonly Cidr[], found: Found<Route> | undefined): RouteChange[] {
     if (!found) return [];
-    const keys = new Set(
+    const mtu = this.mtu();
+    const present = new Map(
       found.present
         .filter(({ gateway }) => gateway === undefined)
-        .map(({ destination }) => formatCidr(destination)),
+        .map((route) => [formatCidr(route.destination), route]),
     );
+    const done = new Set<string>();
     return addresses.flatMap((cidr) => {
       const destination = subnetOf(cidr);
       const key = formatCidr(destination);
       // One for all addresses of a subnet; the kernel adds none for a /32.
-      if (cidr.prefix === 32 || keys.has(key)) return [];
-      keys.add(key);
-      const route = { destination, link: found.bridge.index, connected: cidr.address };
-      return [{ object: `route ${key} dev ${BRIDGE}`, wrong: "missing", route }];
+      if (cidr.prefix === 32 || done.has(key)) return [];
+      done.add(key);
+      const there = present.get(key);
+      if (there && there.mtu === mtu) return [];
+      const route = { destination, link: found.bridge.index, connected: cidr.address, mtu };
+      const wrong = there
+        ? `of MTU ${there.mtu ?? "of the link"} instead of ${mtu ?? "that of the link"}`
+        : "missing";
+      return [{ object: `route ${key} dev ${BRIDGE}`, wrong, route }];
     });
   }
 

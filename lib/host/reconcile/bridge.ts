@@ -55,7 +55,8 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
 
   apply([change]: readonly LinkChange[]): void {
     if (change?.index === undefined) {
-      linkAdd(this.nl, { kind: "bridge", name: BRIDGE, ...this.settings });
+      const { address, mtu } = this.settings;
+      linkAdd(this.nl, { kind: "bridge", name: BRIDGE, address, mtu });
       applyLinkSysctls(BRIDGE);
     }
     alignLink(this.nl, this.desired(), change?.index);

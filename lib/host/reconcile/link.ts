@@ -13,6 +13,7 @@ export interface DesiredLink {
   readonly name: string;
   readonly mtu?: number;
   readonly address?: string;
+  readonly alias?: string | undefined;
   readonly queue?: number;
   /** Whether the host speaks ARP there. */
   readonly arp?: boolean;
@@ -47,12 +48,14 @@ export function linkDifference(
     wrong.push(what);
   };
   if (link.name !== desired.name) want({ name: desired.name }, `renamed to ${link.name}`);
-  const { mtu, address, queue, arp } = desired;
+  const { mtu, address, alias, queue, arp } = desired;
   if (!link.up) want({ up: true }, "down");
   if (mtu !== undefined && link.mtu !== mtu) want({ mtu }, `of MTU ${link.mtu} instead of ${mtu}`);
   if (address !== undefined && link.address !== address) {
     want({ address }, `of Ethernet address ${link.address} instead of ${address}`);
   }
+  if (alias !== undefined && (link.alias ?? "") !== alias)
+    want({ alias }, `of alias "${link.alias ?? ""}" instead of "${alias}"`);
   if (queue !== undefined && link.queue !== queue)
     want({ queue }, `of queue length ${link.queue} instead of ${queue}`);
   if (arp !== undefined && link.arp !== arp) want({ arp }, settingText("ARP", link.arp));

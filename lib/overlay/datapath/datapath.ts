@@ -29,7 +29,8 @@ export interface DatapathConfig {
   readonly name: string;
   /** TCP port of the mesh, and UDP port of sleeve; the fast datapath uses the UDP port above it. */
   readonly port: number;
-  readonly mtu: number;
+  /** Return the MTU of the links, in bytes. */
+  mtu(): number;
   /** Our short id. */
   readonly self: number;
   /** Use the fast datapath. */
@@ -133,6 +134,11 @@ export class Datapath {
   get fastdpTrouble(): string | undefined {
     const reasons = [...this.#troubles].flatMap(([what, reason]) => (what === "tap" ? [] : [reason]));
     return reasons.length === 0 ? undefined : reasons.join("; ");
+  }
+
+  /** Align the links with their MTU, which has changed. Throws the kernel's error. */
+  alignLinks(): void {
+    for (const each of [keeper(this.#vxlan), keeper(this.#tap)]) each.reconcile(() => true);
   }
 
   /** Replace the programs by those for another short id, each atomically. */

@@ -91,7 +91,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     private readonly nl: NetlinkSocket,
     /** UDP port. */
     private readonly port: number,
-    private readonly mtu: number,
+    private readonly mtu: () => number,
     /** Its Ethernet address (linkAddress). */
     private readonly address: string,
     enabled: boolean,
@@ -103,7 +103,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
 
   desired(): DesiredLink | undefined {
     if (this.without !== undefined) return undefined;
-    return { name: this.link, mtu: this.mtu, address: this.address, ...PORT };
+    return { name: this.link, mtu: this.mtu(), address: this.address, ...PORT };
   }
 
   observe(): Found {
@@ -158,7 +158,7 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
   }
 
   #make(): void {
-    linkAdd(this.nl, { kind: "vxlan", name: this.link, port: this.port, mtu: this.mtu });
+    linkAdd(this.nl, { kind: "vxlan", name: this.link, port: this.port, mtu: this.mtu() });
     this.#created ||= !this.#started;
     silence(this.link);
   }
@@ -219,7 +219,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
   constructor(
     private readonly nl: NetlinkSocket,
     port: number,
-    private readonly mtu: number,
+    private readonly mtu: () => number,
     private readonly address: string,
     /** It is the bridge's port to other hosts. */
     readonly isPort: () => boolean,
@@ -231,8 +231,8 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
   }
 
   desired(): DesiredLink {
-    const { link: name, mtu, address } = this;
-    return { name, mtu, address, queue: TAP_QUEUE, ...(this.isPort() ? PORT : { master: null }) };
+    const { link: name, address } = this;
+    return { name, mtu: this.mtu(), address, queue: TAP_QUEUE, ...(this.isPort() ? PORT : { master: null }) };
   }
 
   observe(): Found {

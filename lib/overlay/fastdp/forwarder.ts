@@ -7,6 +7,7 @@
 // missing heartbeat is reported, and makes them fast for a while. A busy peer answers late, and its path is not blocked:
 // before it is held to be, the peer is asked over the control connection, and answers once it has looked for heartbeats.
 import type { IPv4 } from "../../address/ipv4.ts";
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { OverlayVitals } from "../../mesh/overlay.ts";
 import { EMSGSIZE } from "../../sys/errno.ts";
 import type { CandidateConnection, Route } from "../candidate.ts";
@@ -14,7 +15,16 @@ import type { ReceivedHeartbeat } from "../datapath/maps.ts";
 import { Meter } from "../meter.ts";
 import { isTransient, refusal } from "../refusal.ts";
 import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
-import { CONTROL, type ForwarderParams } from "./protocol.ts";
+import { FastdpPath } from "./path.ts";
+import {
+  CONTROL,
+  decodeAnswer,
+  decodeQuestion,
+  encodeAnswer,
+  encodeQuestion,
+  FIRST_TEST,
+  type ForwarderParams,
+} from "./protocol.ts";
 
 /** Fast until the first is acknowledged, and while one is missing. */
 export const FAST_HEARTBEAT_MS = 500;
@@ -74,11 +84,29 @@ export class Forwarder implements CandidateConnection {
   #offer: Uint8Array | undefined;
   /** Frames of ours are encrypted, or need not be. */
   #secured: boolean;
+  /** Undefined where the peer does not acknowledge tests. */
+  readonly #path: FastdpPath | undefined;
 
   constructor(private readonly params: ForwarderParams) {
     this.remoteAddress = params.remoteAddress;
     this.#secured = !params.security.encrypted;
     this.#lastHeard = params.clock.now();
+    const { tests } = params;
+    this.#path =
+      tests &&
+      new FastdpPath({
+        clock: params.clock,
+        limit: () => tests.limit(this.remoteAddress),
+        test: (mark, mtu) => tests.send(this.remoteAddress, mark, mtu),
+        ask: (mark) => params.sendControl(CONTROL.anyTest, encodeQuestion(mark)),
+        outgrown: () => tests.outgrown(),
+        changed: () => tests.changed(),
+      });
+  }
+
+  /** Bytes of payload that the path carries, as tested; undefined as long as no test has passed. */
+  get pathMtu(): number | undefined {
+    return this.usable ? this.#path?.mtu : undefined;
   }
 
   /** Frames of the peer are accepted. */
@@ -105,6 +133,7 @@ export class Forwarder implements CandidateConnection {
     if (this.#stopped) return;
     this.params.changed();
     this.#sendDue();
+    if (this.#secured) this.#path?.start();
   }
 
   /** To be called every FAST_HEARTBEAT_MS or more often where `watched`, else every second or two. */
@@ -113,6 +142,19 @@ export class Forwarder implements CandidateConnection {
     this.#report();
     this.#checkSilence();
     this.#sendDue();
+    this.#path?.tick();
+  }
+
+  /** The MTU of the network has changed: where tests of that size have passed, trouble with larger frames is over. */
+  mtuChanged(): void {
+    if (!this.usable || this.#trouble === undefined) return;
+    const fits = (this.pathMtu ?? 0) >= this.params.mtu() && this.#refusals === 0;
+    if (!fits || !this.established) {
+      this.#lastSent = Number.NEGATIVE_INFINITY;
+      return this.#sendDue();
+    }
+    this.#unacknowledged = 0;
+    this.#setTrouble(undefined);
   }
 
   control(tag: number, message: Uint8Array = new Uint8Array()): void {
@@ -122,6 +164,11 @@ export class Forwarder implements CandidateConnection {
       else this.#offer = message.slice();
     }
     if (tag === CONTROL.heartbeatAck) this.#takeAcknowledgement();
+    if (tag === CONTROL.anyTest) this.#answerTest(message);
+    if (tag === CONTROL.testReceived) {
+      const answer = decodeAnswer(message);
+      if (answer) this.#path?.answered(answer);
+    }
     if (!this.params.acknowledges) return;
     if (tag === CONTROL.anyHeartbeats) {
       this.params.look();
@@ -133,18 +180,27 @@ export class Forwarder implements CandidateConnection {
       if (this.#unacknowledged >= UNACKNOWLEDGED && this.#refusals === 0) {
         this.#acknowledgements = 0;
         this.#setTrouble(this.#silent("heartbeats do not arrive any more"));
+        this.#path?.suspect();
       }
     }
   }
 
+  #answerTest(message: Uint8Array): void {
+    const asked = decodeQuestion(message);
+    if (asked === undefined || !this.params.tests) return;
+    const last = this.params.tests.last();
+    const isTest = last !== undefined && last.size >= FIRST_TEST && last.sender === this.remoteAddress;
+    const [mark, mtu] = isTest ? [last.size, last.length - ETHERNET_HEADER] : [0, 0];
+    this.params.sendControl(CONTROL.testReceived, encodeAnswer({ asked, mark, mtu }));
+  }
+
   /** Take a heartbeat that claims to be of this connection's peer. */
   heartbeat(received: ReceivedHeartbeat): void {
-    if (
-      this.#stopped ||
-      received.connectionUid !== this.params.connectionUid ||
-      received.size !== received.length
-    )
+    if (this.#stopped || received.connectionUid !== this.params.connectionUid) return;
+    if (received.size !== received.length) {
+      if (received.size >= FIRST_TEST) this.#lastHeard = this.params.clock.now();
       return;
+    }
     this.#lastHeard = this.params.clock.now();
     // ESP is between two addresses: one from another address is not the peer's.
     if (received.sender !== this.remoteAddress && this.params.security.encrypted) return;
@@ -172,6 +228,7 @@ export class Forwarder implements CandidateConnection {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
+    this.#path?.stop();
     if (this.#confirmed) this.#try(() => this.params.security.end());
     this.params.changed();
   }
@@ -200,7 +257,8 @@ export class Forwarder implements CandidateConnection {
 
   attributes(): Record<string, string | number> {
     const { mtu, flowCache, security } = this.params;
-    return { name: "fastdp", mtu, ...(flowCache && { path: security.encrypted ? "vxlan" : "direct" }) };
+    const path = flowCache && { path: security.encrypted ? "vxlan" : "direct" };
+    return { name: "fastdp", mtu: this.pathMtu ?? mtu(), ...path };
   }
 
   /** Run what the kernel may refuse. Returns false where it does; then this forwarder has failed. */
@@ -217,7 +275,9 @@ export class Forwarder implements CandidateConnection {
 
   #secure(offer: Uint8Array): void {
     this.#secured = this.#try(() => this.params.security.offered(offer));
-    if (this.#secured) this.#sendDue();
+    if (!this.#secured) return;
+    this.#sendDue();
+    this.#path?.start();
   }
 
   #takeAcknowledgement(): void {
@@ -275,7 +335,8 @@ export class Forwarder implements CandidateConnection {
     const whole = !this.#idle || now - this.#lastWhole >= WHOLE_MS;
     if (whole) this.#lastWhole = now;
     if (!this.#send(whole)) return;
-    if (close || !this.established) this.#unacknowledged++;
+    // Tests may hide a heartbeat: the peer sees the last frame only.
+    if ((close && !this.#path?.searching) || !this.established) this.#unacknowledged++;
     if (
       this.established &&
       this.params.acknowledges &&
@@ -289,7 +350,12 @@ export class Forwarder implements CandidateConnection {
 
   /** Send a heartbeat. Returns false where our own kernel refuses it: no acknowledgement can come. */
   #send(whole: boolean): boolean {
-    const errno = this.params.sendHeartbeat(this.remoteAddress, whole);
+    let errno = this.params.sendHeartbeat(this.remoteAddress, whole);
+    if (errno === EMSGSIZE && this.#path) {
+      // The network's MTU falls with that of the path.
+      this.#path.refused();
+      errno = this.params.sendHeartbeat(this.remoteAddress, whole);
+    }
     if (errno === 0 || isTransient(errno)) {
       // Of peers with ACKNOWLEDGES, acknowledgements end the trouble.
       if (this.#refusals > 0 && this.established && !this.params.acknowledges) this.#setTrouble(undefined);

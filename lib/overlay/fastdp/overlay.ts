@@ -1,6 +1,7 @@
 // The fast datapath as an overlay of the mesh: a forwarder for each connection. The kernel forwards the frames; forwarders
 // find out whether they get through.
 import { AddressError, type IPv4, parseIPv4 } from "../../address/ipv4.ts";
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { guarded } from "../../log/unexpected.ts";
 import type { Peer } from "../../mesh/peer.ts";
@@ -11,12 +12,13 @@ import type { CandidateConnection, CandidateParams, NamedOverlay } from "../cand
 import type { Datapath } from "../datapath/datapath.ts";
 import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
 import { GRACE_MS } from "../gracefulrestart.ts";
+import { forgetPathMtus, pathMtuTo } from "../kernelmtu.ts";
 import { type OverlayCause, OverlayError, overlayTrouble } from "../trouble.ts";
-import { networkIdentifier } from "../vxlan.ts";
+import { networkIdentifier, VXLAN_HEADER } from "../vxlan.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
 import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
-import { ACKNOWLEDGES, CONTROL, type Security } from "./protocol.ts";
+import { ACKNOWLEDGES, CONTROL, MAX_MTU, type PathTests, type Security, TESTS_PATHS } from "./protocol.ts";
 
 /** Polling interval for heartbeats of connections that are not established, and at least so much for each of them … */
 const POLL_FAST_MS = 5;
@@ -26,8 +28,14 @@ const POLL_FAST_FOR_MS = 2_000;
 const POLL_WATCHED_MS = 200;
 const POLL_SLOW_MS = 1_000;
 
+/** Bytes around the payload of a frame: outer IP, UDP, VXLAN, and Ethernet. */
+const ENCAPSULATION = 20 + 8 + VXLAN_HEADER + ETHERNET_HEADER;
+
 export interface FastdpConfig {
-  readonly mtu: number;
+  /** Return the MTU of the network, in bytes. */
+  mtu(): number;
+  /** Measure what paths carry. */
+  readonly measures: boolean;
   /** UDP port, one above the TCP port of the mesh. */
   readonly port: number;
   /** Flows are cached. */
@@ -54,6 +62,8 @@ export class FastdpOverlay implements NamedOverlay {
     private readonly clock: Clock,
     /** Called when a forwarder becomes usable or unusable, or its address changes. */
     private readonly changed: () => void,
+    /** Called when the measured MTU of a path changes. */
+    private readonly measured: () => void,
   ) {
     this.#later(GRACE_MS, () => this.esp.settle());
     esp.onTrouble = () => this.linksChanged();
@@ -103,8 +113,9 @@ export class FastdpOverlay implements NamedOverlay {
       remoteAddress,
       security: this.#security(params, this.#requireIPv4(params.localIp), remoteAddress),
       acknowledges: params.features.get(ACKNOWLEDGES.feature) === ACKNOWLEDGES.value,
-      mtu: this.config.mtu,
       flowCache: this.config.flowCache === true,
+      tests: this.#tests(params),
+      mtu: () => this.config.mtu(),
       port: this.config.port,
       sendHeartbeat: (to, whole) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to, whole),
       look: () => this.#pollOne(params.remotePeer, forwarder),
@@ -181,8 +192,43 @@ export class FastdpOverlay implements NamedOverlay {
     const mesh = this.mesh();
     if (!mesh || !peer.hasShortId) return 0;
     const vni = networkIdentifier(mesh.ourself.shortId, peer.shortId);
-    const size = whole ? this.config.mtu : HEARTBEAT_PAYLOAD;
+    const size = whole ? this.config.mtu() : HEARTBEAT_PAYLOAD;
     return this.#sender.send(encodeHeartbeat(vni, connectionUid, size), to, this.config.port);
+  }
+
+  #tests({ remotePeer, connectionUid, features }: CandidateParams): PathTests | undefined {
+    if (features.get(TESTS_PATHS.feature) !== TESTS_PATHS.value) return undefined;
+    const { port } = this.config;
+    return {
+      limit: (to) => {
+        const mtu = this.config.measures ? pathMtuTo(to, port) : undefined;
+        return mtu === undefined ? undefined : Math.min(MAX_MTU, mtu - ENCAPSULATION);
+      },
+      send: (to, mark, mtu) => {
+        const mesh = this.mesh();
+        if (!mesh || !remotePeer.hasShortId) return;
+        const vni = networkIdentifier(mesh.ourself.shortId, remotePeer.shortId);
+        this.#sender.send(encodeHeartbeat(vni, connectionUid, mtu, mark), to, port, true);
+      },
+      last: () => {
+        const last = this.datapath.heartbeat(remotePeer.shortId);
+        return last?.connectionUid === connectionUid ? last : undefined;
+      },
+      outgrown: forgetPathMtus,
+      changed: this.measured,
+    };
+  }
+
+  /** Return what paths to neighbours carry, in bytes of payload; without those that nothing has passed. */
+  pathMtus(): [Peer, number][] {
+    return [...this.#forwarders].flatMap(([peer, { pathMtu }]) =>
+      pathMtu === undefined ? [] : [[peer, pathMtu]],
+    );
+  }
+
+  /** The MTU of the network has changed. */
+  mtuChanged(): void {
+    for (const forwarder of [...this.#forwarders.values()]) forwarder.mtuChanged();
   }
 
   #changed(peer: Peer, forwarder: Forwarder): void {

@@ -60,7 +60,7 @@ export interface ProbeHost {
   /** Our name: the bridge's Ethernet address. */
   readonly name: PeerName;
   /** MTU of containers, in bytes. */
-  readonly mtu: number;
+  mtu(): number;
   /** Return the ifindex of the bridge. Throws where there is none. */
   bridge(): number;
   /** Send a frame by an overlay, in use or not; returns 0 or an errno. */
@@ -88,12 +88,12 @@ export class Probes {
   /** Send probes to a peer that has admitted the session; rejects where there is no bridge to send them from. */
   run(session: bigint, peer: PeerName, way: Way, count: number): Promise<RunResult> {
     this.#open();
-    const { clock, mtu, name } = this.host;
+    const { clock, name } = this.host;
     return new Promise((resolve) => {
       const run = new ProbeRun({
         clock,
         count,
-        mtu,
+        mtu: this.host.mtu(),
         now: realtimeNow,
         send: (sequence, size) =>
           this.#send(

@@ -2,7 +2,7 @@
 // was answered, a search for the MTU.
 import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
-import { PathMtu } from "../sleeve/pathmtu.ts";
+import { PathMtu } from "../pathmtu.ts";
 import { MIN_PROBE } from "./frame.ts";
 
 /** Interval of short probes. */

@@ -3,13 +3,13 @@ import { closeSync } from "node:fs";
 import { parseIPv4 } from "../../address/ipv4.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { Restarts } from "../../clock/restarts.ts";
-import { sysctlSet } from "../../host/sysctl.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { detached, guarded } from "../../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../candidate.ts";
+import { forgetPathMtus } from "../kernelmtu.ts";
 import { Counters, MAX_LINKS } from "./counters.ts";
 import { addressText, FAST_HEARTBEAT_MS, SleeveForwarder } from "./forwarder.ts";
 import type { LinkKind, LinkSettings } from "./link.ts";
@@ -264,9 +264,4 @@ export class SleeveOverlay implements NamedOverlay {
         return this.#warn("error", `sleeve lost a frame: ${message.reason}`);
     }
   }
-}
-
-/** Flush the kernel's cached path MTUs, which stay for 10 min each: one of them has been proved wrong. */
-function forgetPathMtus(): void {
-  sysctlSet("net/ipv4/route/flush", "1");
 }

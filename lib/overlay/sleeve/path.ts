@@ -1,8 +1,8 @@
 // MTU and fragmentation of a path: tested when a connection starts, periodically while the path is used, at once on signs
 // that the MTU has shrunk, and every GROW_MS for whether it has grown again. Pure: sends by functions; takes a clock.
 import type { Clock, Timer } from "../../clock/clock.ts";
+import { PathMtu } from "../pathmtu.ts";
 import { overhead } from "./format.ts";
-import { PathMtu } from "./pathmtu.ts";
 
 /** Test interval of a path that carries frames … */
 const BUSY_TEST_MS = 2_500;

@@ -21,6 +21,12 @@ import { deliver, passDelivered } from "./deliver.ts";
 import { learnSource, loadNextHop, redirectToSleeve, setTunnelKey } from "./emit.ts";
 import { type ProgramConfig, type ProgramMaps, SENT, SLEEVE_HOP, STACK } from "./layout.ts";
 
+/** Offset of the type in an Ethernet header. */
+const ETHERTYPE = 12;
+const PROTOCOL_ICMP = 1;
+/** Type 3, code 4, as a little-endian number. */
+const FRAGMENTATION_NEEDED = 0x0403;
+
 const SHORT_ID_MASK = { imm: SHORT_IDS - 1 };
 
 export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Array {
@@ -28,8 +34,7 @@ export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8A
   asm.mov(R6, R1);
   passDelivered(asm);
   loadPeers(asm);
-  // A frame of ours that has come back.
-  asm.jumpIf(R7, "eq", { imm: config.self }, "drop");
+  asm.jumpIf(R7, "eq", { imm: config.self }, "own");
   loadFrame(asm, "drop");
   asm
     .load("u32", R3, R2, 0)
@@ -65,7 +70,28 @@ export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8A
   noteHeartbeat(asm, maps);
   asm.label("drop");
   verdict(asm, TC_ACT.SHOT);
+
+  asm.label("own");
+  requireTooBig(asm);
+  verdict(asm, TC_ACT.OK);
   return asm.assemble();
+}
+
+/**
+ * Drop frames of ours that have come back, but for those that this kernel makes of a frame that is larger than the path takes:
+ * ICMP's 'fragmentation needed' (RFC 1191), for the container that sent it.
+ */
+function requireTooBig(asm: Assembler): void {
+  loadBytes(asm, { imm: ETHERTYPE }, 24, STACK.heartbeat, "drop");
+  asm
+    .load("u16", R1, FP, STACK.heartbeat)
+    .jumpIf(R1, "ne", { imm: 0x0008 }, "drop")
+    .load("u8", R1, FP, STACK.heartbeat + 2)
+    .jumpIf(R1, "ne", { imm: 0x45 }, "drop")
+    .load("u8", R1, FP, STACK.heartbeat + 11)
+    .jumpIf(R1, "ne", { imm: PROTOCOL_ICMP }, "drop")
+    .load("u16", R1, FP, STACK.heartbeat + 22)
+    .jumpIf(R1, "ne", { imm: FRAGMENTATION_NEEDED }, "drop");
 }
 
 /** r7, r8 = the short ids of the frame's source and destination; its tunnel key at STACK.tunnel. */

@@ -1,7 +1,7 @@
 // Search for the path MTU by tests, which the peer acknowledges over the control connection (as RFC 8899 does for other
 // protocols). It starts from what the kernel knows (its links, ICMP) and finds black holes, too. Pure: sends by a
 // function; takes a clock.
-import type { Clock, Timer } from "../../clock/clock.ts";
+import type { Clock, Timer } from "../clock/clock.ts";
 
 /** The least MTU of any path (weave: sleeve.go; RFC 791 has 576 with all headers). */
 export const MINIMUM_MTU = 552;
@@ -9,6 +9,8 @@ export const MINIMUM_MTU = 552;
 const SIZES = 8;
 /** Growth by less than this is ignored. */
 const STEP = 8;
+/** After so many answers of the peer that know of no further test of a round, its larger tests count as lost. */
+const ANSWERS = 3;
 /** Times of retransmission, in ms since the first test; at the last one tests count as lost. */
 const SCHEDULE = [20, 60, 140, 300, 620];
 
@@ -27,6 +29,9 @@ export class PathMtu {
   #known: number | undefined;
   #waiting = new Set<number>();
   #timer: Timer | undefined;
+  #answers = 0;
+  /** Number of the round. */
+  round = 0;
 
   constructor(private readonly params: PathMtuParams) {}
 
@@ -39,12 +44,13 @@ export class PathMtu {
     return this.#bad - 1;
   }
 
-  /** Search up to `limit`, which is tested first. */
-  search(limit: number): void {
+  /** Search up to `limit`, which is tested first; with `doubtful` together with smaller sizes. */
+  search(limit: number, doubtful = false): void {
     this.#good = Math.min(MINIMUM_MTU, limit);
     this.#bad = limit + 1;
     this.#known = undefined;
-    this.#round([limit]);
+    if (doubtful) this.#next();
+    else this.#round([limit]);
   }
 
   /** Search for growth from `known` to `limit`; costs one round where there is none. */
@@ -65,6 +71,13 @@ export class PathMtu {
     if (this.#waiting.size === 0) this.#next();
   }
 
+  /** The peer has told what it has received, for tests that arrive in order: what is missing may be lost. */
+  answered(): void {
+    if (!this.searching || ++this.#answers < ANSWERS) return;
+    this.#bad = Math.min(...this.#waiting);
+    this.#next();
+  }
+
   stop(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
@@ -72,6 +85,8 @@ export class PathMtu {
 
   #round(sizes: readonly number[]): void {
     this.#waiting = new Set(sizes);
+    this.#answers = 0;
+    this.round++;
     this.#send(0);
   }
 

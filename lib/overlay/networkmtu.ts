@@ -1,0 +1,268 @@
+// The MTU of the network: the most that the paths of all peers carry, as their gossip says, and 1376 bytes as long as a peer
+// is in the mesh that does not take part, such as one of Weave Net 2.x. It falls at once, and rises once it could be larger
+// for a while. A peer first accepts what it announces, so that peers need not rise together. Pure: takes a clock.
+import type { Clock, Timer } from "../clock/clock.ts";
+import { MAX_PEERS } from "../mesh/bounds.ts";
+import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
+import type { PeerName } from "../mesh/name.ts";
+import { decodeRecords, MtuGossip, type MtuRecord, newerRecord } from "./mtu.ts";
+
+/** MTU of Weave Net 2.x: what fits paths of 1460 bytes, with ESP. */
+const ORIGINAL_MTU = 1_376;
+/** A path that carries less is left to sleeve, which fragments: it does not limit all others. 1,280 bytes with ESP. */
+export const LEAST_MTU = 1_196;
+/** The least that --mtu takes. */
+const LEAST_FIXED = 576;
+/** The MTU rises after this, and after twice the time for each fall that soon follows a rise. */
+export const RISE_MS = 10_000;
+export const MAX_RISE_MS = 10 * 60_000;
+const STEADY_MS = 10 * 60_000;
+/** Time for the record of a peer that is new in the topology. */
+export const RECORD_MS = 5_000;
+/** A peer counts for so long after it was last reachable: it may only be restarting, while its kernel forwards. */
+export const GONE_MS = 70_000;
+
+export interface NetworkMtuParams {
+  readonly clock: Clock;
+  readonly self: PeerName;
+  /** --mtu; undefined for auto. */
+  readonly fixed: number | undefined;
+  /** The MTU of the network so far. */
+  readonly agreed: number;
+  /** Return the other peers in the mesh. */
+  peers(): Iterable<PeerName>;
+  /** Return whether a neighbour takes part; undefined for peers that are no neighbours. */
+  takesPart(peer: PeerName): boolean | undefined;
+  /** Make links accept packets of that size; it is announced once this resolves. */
+  accept(mtu: number): Promise<void>;
+  /** Called when the MTU of the network changes. */
+  changed(mtu: number): void;
+}
+
+/** What sets the MTU of the network. */
+export interface MtuLimit {
+  /** The peer that limits it. */
+  readonly peer: PeerName;
+  /** The neighbour at the other end of its path. */
+  readonly to?: PeerName | undefined;
+  readonly why: "path" | "option" | "no part";
+  /** Bytes; more than the MTU of the network until that rises. */
+  readonly mtu: number;
+}
+
+interface Known {
+  readonly since: number;
+  /** It has been found to take no part. */
+  without?: boolean;
+  /** Since when it is no longer in the mesh. */
+  goneAt?: number | undefined;
+}
+
+export class NetworkMtu implements Gossiper {
+  /** MTU of the network, in bytes. */
+  mtu: number;
+  #own: MtuRecord;
+  readonly #records = new Map<PeerName, MtuRecord>();
+  readonly #known = new Map<PeerName, Known>();
+  #channel: GossipChannel | undefined;
+  /** The least that our own paths carry, and the neighbour on that path. */
+  #measured: { readonly mtu: number; readonly by: PeerName } | undefined;
+  #limit: MtuLimit;
+  #accepting = false;
+  #timer: Timer | undefined;
+  /** When the MTU may rise; undefined while it could not. */
+  #risesAt: number | undefined;
+  #riseMs = RISE_MS;
+  #rose = Number.NEGATIVE_INFINITY;
+  #stopped = false;
+
+  constructor(private readonly params: NetworkMtuParams) {
+    const { fixed, agreed, self } = params;
+    this.mtu = fixed ?? agreed;
+    this.#own = { version: 1, mtu: this.mtu, fixed: fixed !== undefined, by: self };
+    this.#limit = { peer: self, why: fixed === undefined ? "path" : "option", mtu: this.mtu };
+  }
+
+  start(channel: GossipChannel): void {
+    this.#channel = channel;
+    this.#publish();
+    this.evaluate();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+  }
+
+  get isFixed(): boolean {
+    return this.params.fixed !== undefined;
+  }
+
+  /** What sets the MTU. */
+  get limit(): MtuLimit {
+    return this.#limit;
+  }
+
+  /** Take the least that our paths carry, and the neighbour on that path; undefined where none has been measured. */
+  measured(least: { readonly mtu: number; readonly by: PeerName } | undefined): void {
+    this.#measured = least;
+    this.evaluate();
+  }
+
+  /** To be called when the topology or anything else has changed. */
+  evaluate(): void {
+    if (this.#stopped || this.isFixed) return;
+    const now = this.params.clock.now();
+    const { without, waitMs, nextMs } = this.#lookForOthers(now);
+    this.#follow(without !== undefined);
+    this.#limit =
+      without === undefined ? this.#least() : { peer: without, why: "no part", mtu: ORIGINAL_MTU };
+    const { mtu } = this.#limit;
+    let next: number = nextMs;
+    if (mtu < this.mtu) this.#fall(mtu, now);
+    else if (mtu === this.mtu) this.#risesAt = undefined;
+    else if (waitMs === Number.POSITIVE_INFINITY) {
+      this.#risesAt ??= now + this.#riseMs;
+      if (now >= this.#risesAt) this.#rise(mtu, now);
+      else next = this.#risesAt - now;
+    }
+    this.#timer?.cancel();
+    this.#timer = this.params.clock.after(next, () => this.evaluate());
+  }
+
+  onUnicast(): void {}
+
+  onBroadcast(_source: PeerName, message: Uint8Array): GossipData | undefined {
+    return this.#merge(message);
+  }
+
+  onGossip(message: Uint8Array): GossipData | undefined {
+    return this.#merge(message);
+  }
+
+  gossip(): GossipData {
+    const records = new Map(this.#records);
+    records.set(this.params.self, this.#own);
+    return new MtuGossip(records);
+  }
+
+  /**
+   * Return a peer that takes no part, if there is one; for how many ms the record of a new peer may still come; and when to
+   * look again.
+   */
+  #lookForOthers(now: number): { without: PeerName | undefined; waitMs: number; nextMs: number } {
+    const { self, takesPart } = this.params;
+    const present = new Set(this.params.peers());
+    present.delete(self);
+    for (const peer of present) if (!this.#known.has(peer)) this.#known.set(peer, { since: now });
+    let without: PeerName | undefined;
+    let waitMs = Number.POSITIVE_INFINITY;
+    let nextMs = GONE_MS;
+    for (const [peer, known] of this.#known) {
+      if (present.has(peer)) known.goneAt = undefined;
+      else known.goneAt ??= now;
+      const stays = known.goneAt === undefined ? GONE_MS : known.goneAt + GONE_MS - now;
+      if (stays <= 0) {
+        this.#known.delete(peer);
+        this.#records.delete(peer);
+        continue;
+      }
+      nextMs = Math.min(nextMs, stays);
+      const takes = takesPart(peer);
+      if (takes !== undefined) known.without = !takes;
+      const left = this.#records.has(peer) ? Number.POSITIVE_INFINITY : known.since + RECORD_MS - now;
+      if (known.without || left <= 0) without ??= peer;
+      else waitMs = Math.min(waitMs, left);
+    }
+    return { without, waitMs, nextMs: Math.min(nextMs, waitMs) };
+  }
+
+  /** Return the least that peers and we carry. */
+  #least(): MtuLimit {
+    const { self } = this.params;
+    let [least, record] = [self, this.#own];
+    for (const [peer, other] of this.#records)
+      if (this.#known.has(peer) && other.mtu < record.mtu) [least, record] = [peer, other];
+    const to = record.by === least ? undefined : record.by;
+    return { peer: least, to, why: record.fixed ? "option" : "path", mtu: record.mtu };
+  }
+
+  /** Announce what we measure; more than before only once our links accept it, and never beside peers that take no part. */
+  #follow(without: boolean): void {
+    const measured = this.#measured;
+    if (!measured) return;
+    const { mtu, by } = measured;
+    const unmeasured = this.#own.by === this.params.self;
+    if (mtu < this.#own.mtu || (mtu === this.#own.mtu && unmeasured)) return this.#announce(mtu, by);
+    if (mtu === this.#own.mtu || without || this.#accepting) return;
+    this.#accepting = true;
+    this.params.accept(mtu).then(
+      () => {
+        this.#accepting = false;
+        const least = this.#measured;
+        if (this.#stopped || !least) return;
+        this.#announce(Math.min(mtu, least.mtu), least.by);
+        this.evaluate();
+      },
+      // The next measurement tries again.
+      () => {
+        this.#accepting = false;
+      },
+    );
+  }
+
+  #announce(mtu: number, by: PeerName): void {
+    this.#own = { version: this.#own.version + 1, mtu, fixed: false, by };
+    this.#publish();
+  }
+
+  #publish(): void {
+    this.#channel?.broadcast(new MtuGossip(new Map([[this.params.self, this.#own]])));
+  }
+
+  #fall(mtu: number, now: number): void {
+    this.#riseMs = now - this.#rose < STEADY_MS ? Math.min(2 * this.#riseMs, MAX_RISE_MS) : RISE_MS;
+    this.#set(mtu);
+  }
+
+  #rise(mtu: number, now: number): void {
+    this.#rose = now;
+    this.#set(mtu);
+  }
+
+  #set(mtu: number): void {
+    this.#risesAt = undefined;
+    this.mtu = mtu;
+    this.params.changed(mtu);
+  }
+
+  #merge(message: Uint8Array): GossipData | undefined {
+    const { self } = this.params;
+    const news = new Map<PeerName, MtuRecord>();
+    for (const [peer, record] of decodeRecords(message)) {
+      if (peer === self) {
+        // Of an earlier run of ours, or somebody else's invention.
+        if (newerRecord(this.#own, record) !== this.#own && record.version < 0xffff_ffff) {
+          this.#own = { ...this.#own, version: record.version + 1 };
+          this.#publish();
+        }
+        continue;
+      }
+      if (record.mtu < (record.fixed ? LEAST_FIXED : LEAST_MTU)) continue;
+      const known = this.#records.get(peer);
+      if (known && newerRecord(known, record) === known) continue;
+      if (!known && this.#records.size >= MAX_PEERS) this.#forgetStrangers();
+      if (!known && this.#records.size >= MAX_PEERS) continue;
+      this.#records.set(peer, record);
+      news.set(peer, record);
+    }
+    if (news.size === 0) return undefined;
+    this.evaluate();
+    return new MtuGossip(news);
+  }
+
+  /** Forget records of peers that are not in the mesh. */
+  #forgetStrangers(): void {
+    for (const peer of this.#records.keys()) if (!this.#known.has(peer)) this.#records.delete(peer);
+  }
+}

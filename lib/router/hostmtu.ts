@@ -1,0 +1,130 @@
+// The MTU of the network applied to this host: to the bridge, to the overlay's links and to containers; kept in the state file,
+// so that a restart changes nothing.
+
+import { DEFAULT_MTU, findBridge } from "../host/bridge.ts";
+import type { ContainerWork } from "../host/containerwork.ts";
+import { mtuAlias, networkMtuOf } from "../host/mtu.ts";
+import type { LimitedWarning } from "../log/limited.ts";
+import type { Log } from "../log/log.ts";
+import { reasonOf } from "../sys/reason.ts";
+import type { RouterContext } from "./context.ts";
+
+/** The bridge of another version may have any MTU. */
+const MAX_LINK_MTU = 9_600;
+
+/** What it acts on; known once these parts have started. */
+export interface MtuParts {
+  /** Reconcile the kernel state that depends on it. Throws the kernel's error. */
+  reconcile(): void;
+  /** Note that links of containers with the MTU `from` get another. */
+  raised(from: number, to: number): void;
+}
+
+/** Return container work that warns where a configuration wants a larger MTU than links have. */
+export function warnOfMtu(work: ContainerWork, warn: LimitedWarning): ContainerWork {
+  return {
+    ...work,
+    async attach(attachment) {
+      const attached = await work.attach(attachment);
+      const { mtu = 0 } = attachment;
+      if (mtu > attached.mtu)
+        warn(
+          "mtu",
+          `the CNI configuration wants an MTU of ${mtu}: links have ${attached.mtu}; leave it out there`,
+        );
+      return attached;
+    },
+  };
+}
+
+export class RouterMtu {
+  /** --mtu; undefined for auto. */
+  readonly fixed: number | undefined;
+  /** MTU of the network that was agreed before, in bytes. */
+  readonly agreed: number;
+  #network: number;
+  /** MTU of links. */
+  #link: number;
+  #parts: MtuParts | undefined;
+  #work: Pick<ContainerWork, "applyMtu"> | undefined;
+  readonly #log: Log;
+  readonly #keep: (mtu: number) => void;
+  /** Containers may not have been told yet: their links may have this MTU. */
+  #due: number | undefined;
+  /** The bridge has borne our alias. */
+  #hasTold: boolean;
+
+  constructor({ options, route, kept, name, log }: RouterContext) {
+    this.#log = log.with({ component: "mtu" });
+    this.fixed = options.mtu === "auto" ? undefined : options.mtu;
+    this.agreed = this.fixed ?? kept.mtu.get() ?? DEFAULT_MTU;
+    this.#keep = (mtu) => kept.mtu.set(mtu);
+    this.#network = this.agreed;
+    const bridge = findBridge(route, name);
+    const before = bridge && bridge.mtu <= MAX_LINK_MTU ? bridge.mtu : 0;
+    this.#link = this.fixed ?? Math.max(this.agreed, before);
+    const told = bridge && networkMtuOf(bridge);
+    this.#hasTold = told !== undefined;
+    const grows = this.fixed === undefined && before > 0 && before < this.#link;
+    if (grows) this.#due = before;
+    else if (bridge && told !== this.told) this.#due = this.#link;
+  }
+
+  /** MTU of links, in bytes. */
+  get link(): number {
+    return this.#link;
+  }
+
+  /** What containers and the host are told: the MTU of the network; undefined where links have it. */
+  get told(): number | undefined {
+    return this.#network < this.#link ? this.#network : undefined;
+  }
+
+  /** The alias of the bridge that tells it; undefined for any. */
+  get alias(): string | undefined {
+    this.#hasTold ||= this.told !== undefined;
+    return this.#hasTold ? mtuAlias(this.told) : undefined;
+  }
+
+  follow(parts: MtuParts): void {
+    this.#parts = parts;
+  }
+
+  /** Containers can be told from now on. */
+  async start(work: Pick<ContainerWork, "applyMtu">): Promise<void> {
+    this.#work = work;
+    const from = this.#due;
+    if (from === undefined) return;
+    if (from !== this.#link) this.#parts?.raised(from, this.#link);
+    await this.#apply(from);
+  }
+
+  /** Let links take packets of that size. Rejects where the kernel refuses. */
+  async accept(mtu: number): Promise<void> {
+    if (mtu <= this.#link) return;
+    const from = this.#link;
+    this.#link = mtu;
+    this.#parts?.raised(from, mtu);
+    await this.#apply(from);
+  }
+
+  /** Tell containers and the host the MTU of the network. */
+  changed(mtu: number): void {
+    this.#network = mtu;
+    try {
+      this.#keep(mtu);
+    } catch (error) {
+      this.#log.error(reasonOf(error));
+    }
+    this.#apply(this.#link).catch((error) => this.#log.error(`cannot set the MTU: ${reasonOf(error)}`));
+  }
+
+  async #apply(from: number): Promise<void> {
+    this.#due ??= from;
+    // Before containers are looked at: new ones are told by the bridge.
+    this.#parts?.reconcile();
+    if (!this.#work) return;
+    this.#due = undefined;
+    await this.#work.applyMtu({ from, link: this.#link, network: this.told });
+  }
+}
