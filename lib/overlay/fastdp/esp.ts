@@ -99,10 +99,11 @@ export class Esp {
     /** UDP port of the fast datapath; as reqid and priority it marks associations and policies as ours. */
     private readonly port: number,
     private readonly states = kernelStates,
+    open = () => new NetlinkSocket(NETLINK_XFRM),
   ) {
     let nl: NetlinkSocket | undefined;
     try {
-      nl = new NetlinkSocket(NETLINK_XFRM);
+      nl = open();
       this.#left = states.list(nl).filter(({ reqid }) => reqid === port);
       probe(nl, states, this.#drawSpi(), port);
     } catch (error) {
