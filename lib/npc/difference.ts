@@ -87,7 +87,6 @@ export function restricts(before: Ruleset, next: Ruleset): boolean {
     const now = next.sets.get(key);
     if (now && now !== set && !isEmpty(missing(set, now))) return true;
   }
-  for (const address of before.local.keys()) if (!next.local.has(address)) return true;
   // Chains of one name are the same, but for the sets that they look up.
   return DIRECTIONS.some((direction) =>
     next.isolated[direction]

@@ -7,6 +7,7 @@ import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { following } from "../../lib/npc/generation.ts";
 import { Model } from "../../lib/npc/model.ts";
+import type { KubeObject } from "../../lib/npc/objects.ts";
 import { readObject } from "../../lib/npc/read.ts";
 import { admitConnections, type InForce, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
@@ -32,9 +33,11 @@ afterAll(() => {
 });
 
 /** Puts policies in force that let pods of a namespace reach x/a, as the enforcer does it. */
-function allow(namespace: string): void {
+function allow(namespace: string, gone?: string): void {
   const model = new Model();
-  model.apply(baseCluster());
+  const isGone = (each: KubeObject) =>
+    each.kind === "Pod" && `${each.object.namespace}/${each.object.name}` === gone;
+  model.apply(baseCluster().filter(({ object }) => !isGone(object)));
   const ingress = [{ from: [{ namespaceSelector: { matchLabels: { ns: namespace } } }] }];
   const spec = { podSelector: { matchLabels: { pod: "a" } }, ingress };
   const object = readObject("NetworkPolicy", { metadata: { namespace: "x", name: "p" }, spec });
@@ -100,6 +103,26 @@ test("whatever the generation: a change cuts what it blocks, and lets through wh
   while (inForce?.generation !== marked);
   expect(changes).toBeGreaterThan(200);
   expect(await resting()).toEqual([false, false]);
+});
+
+test("a peer that is gone is cut, and those of the same set are not; a new one cuts nobody", async () => {
+  allow("y");
+  const [stays, goes] = [connection("y/a"), connection("y/b")];
+  expect([await stays(), await goes()]).toEqual([
+    [true, true],
+    [true, true],
+  ]);
+  const before = inForce?.generation;
+  allow("y", "y/b");
+  expect([await stays(), await goes()]).toEqual([
+    [true, true],
+    [false, false],
+  ]);
+  const raised = inForce?.generation;
+  expect(raised).not.toBe(before);
+  allow("y");
+  expect(inForce?.generation).toBe(raised);
+  expect(await goes()).toEqual([true, true]);
 });
 
 test("a new table lets nothing through that another had marked", async () => {
