@@ -15,6 +15,7 @@ const RANGE = parseCidr("10.32.0.0/12");
 /** Simulated seconds. */
 const CHANGING_S = 60;
 const IDLE_S = 120;
+const SETTLE_S = 60;
 
 export interface Growth {
   readonly routers: number;
@@ -88,6 +89,8 @@ export async function grow(count: number): Promise<Growth> {
   const ringS = (clock.now() - asked) / 1000;
   const joinBytes = network.bytes / count;
 
+  // Connections over the limit are closed bit by bit.
+  clock.advance(Math.max(0, started + SETTLE_S * 1000 - clock.now()));
   const idleFrom = network.bytes;
   clock.advance(IDLE_S * 1000);
   const idleBytes = (network.bytes - idleFrom) / count / IDLE_S;
