@@ -7,7 +7,7 @@ import type { ProblemReport } from "../sys/trouble.ts";
 
 const LOOK_MS = 5_000;
 
-export interface OwnFile {
+interface OwnFile {
   /** "the control socket /run/weave/weave.sock" */
   readonly what: string;
   /** Write it again if it was removed; return whether it was. Throws "what failed: cause; remedy". */

@@ -8,6 +8,7 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   renameSync,
   rmSync,
   statfsSync,
@@ -182,7 +183,7 @@ export class Store {
    */
   restore(): boolean {
     const found = inodeOf(this.path);
-    if (found !== undefined && found === this.#inode) return false;
+    if (found !== undefined && (found === this.#inode || isOpen(found))) return false;
     if (found !== undefined)
       throw new StoreError(
         "disk",
@@ -261,6 +262,10 @@ function inodeOf(path: string): string | undefined {
   const found = statSync(path, { bigint: true, throwIfNoEntry: false });
   return found && `${found.dev}:${found.ino}`;
 }
+
+/** Whether this process has a file open; on overlayfs the inode of one changes with its first write. */
+const isOpen = (inode: string) =>
+  readdirSync("/proc/self/fd").some((fd) => inodeOf(`/proc/self/fd/${fd}`) === inode);
 
 function prepare(database: Database): void {
   const pragma = (name: string) => Object.values(database.query(`PRAGMA ${name}`).get() ?? {})[0];

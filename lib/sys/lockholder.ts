@@ -6,7 +6,7 @@ import { textOf } from "./textfile.ts";
 /** "1: FLOCK  ADVISORY  WRITE 4711 00:19:123 0 EOF"; waiters have "->" after the number. See proc_locks(5). */
 const EXCLUSIVE = /^\d+: FLOCK +\w+ +WRITE (\d+) /gm;
 
-export interface LockHolder {
+interface LockHolder {
   readonly pid: number;
   /** The locked file, readable while the process lives, even if it was removed: "/proc/4711/fd/5". */
   readonly file: string;

@@ -21,7 +21,7 @@ const metadata = (name: string, labels: Readonly<Record<string, string>> = {}) =
 
 /** What finds the pods: the pods themselves, or the endpoints of a Service. */
 export const SCRAPES = ["pods", "services"] as const;
-export type Scrape = (typeof SCRAPES)[number];
+type Scrape = (typeof SCRAPES)[number];
 
 /** Only one of the two: both would scrape each pod, and count it twice. */
 function scraping(scrape: Scrape): object[] {
