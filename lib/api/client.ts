@@ -2,6 +2,7 @@
 import { codeOf } from "../sys/cause.ts";
 import type { Failure } from "../sys/failure.ts";
 import { NotRootError } from "../sys/rights.ts";
+import { hasUnixListener } from "../sys/unixlistener.ts";
 import { controlSocket } from "./paths.ts";
 
 /** No router runs on this host. */
@@ -129,6 +130,8 @@ export async function whileAnswering<T>(
     if (code === "EACCES" || code === "EPERM")
       throw new NotRootError(`cannot ask the router at ${socket}`, { cause: error });
     if (ENDED.includes(code)) throw new RouterEndedError(socket, { cause: error });
+    // A router that hangs takes no more connections, once as many wait as it lets wait.
+    if (hasUnixListener(socket)) throw new RouterSilentError(socket);
     throw new RouterDownError(code === "ECONNREFUSED" ? `${socket}, a leftover` : socket, { cause: error });
   } finally {
     clearTimeout(timer);
