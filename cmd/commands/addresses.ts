@@ -15,7 +15,6 @@ import {
 import { parseAllocationSubnet, parseContainerCidr } from "../../lib/address/subnet.ts";
 import type { ApiClient } from "../../lib/api/client.ts";
 import { Addresses } from "../../lib/api/shapes.ts";
-import { formatAddresses } from "../../lib/host/attach.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { answer } from "../answer.ts";
@@ -25,7 +24,8 @@ import { waitReason, withProgress } from "../waiting.ts";
 
 /** Print the addresses of `id` that a command was about. */
 export function answerAddresses(args: Arguments, id: string, cidrs: readonly Cidr[]): void {
-  answer(args, Addresses, { id, addresses: cidrs.map(formatCidr) }, formatAddresses(cidrs));
+  const text = cidrs.map(({ address }) => formatIPv4(address)).join(" ");
+  answer(args, Addresses, { id, addresses: cidrs.map(formatCidr) }, text);
 }
 
 export type AddressArgument =

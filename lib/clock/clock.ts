@@ -1,5 +1,6 @@
 // Clocks and timers, passed to the protocols so that tests can control time.
 import { ActiveTime } from "./activetime.ts";
+import { noteLag } from "./eventloop.ts";
 
 /** A pending timer. */
 export interface Timer {
@@ -43,7 +44,11 @@ export const systemClock: Clock = {
   now: activeNow,
   wall: () => Date.now(),
   after(ms, fn) {
-    const timer = setTimeout(fn, ms);
+    const due = performance.now() + ms;
+    const timer = setTimeout(() => {
+      noteLag(performance.now() - due);
+      fn();
+    }, ms);
     return { cancel: () => clearTimeout(timer) };
   },
   sharedWakeUp(ms) {

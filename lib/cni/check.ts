@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
-import type { Inspected } from "../host/attach.ts";
+import type { Inspected } from "../host/inspect.ts";
 import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";

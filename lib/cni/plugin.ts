@@ -1,8 +1,14 @@
 // The verbs of the CNI plugin: https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations
 
-import { cidrContains, formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
+import { formatCidr, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
-import { AlreadyAttachedError, type ContainerRoute } from "../host/attach.ts";
+import {
+  AlreadyAttachedError,
+  type Attached,
+  type Attachment,
+  type ContainerRoute,
+  NoGatewayError,
+} from "../host/attach.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { EXPOSE_ID, vethAlias } from "../host/names.ts";
 import { BusyError } from "../host/workthread.ts";
@@ -35,18 +41,18 @@ export interface Call {
 export async function add(call: Call): Promise<object> {
   const { environment, config } = call;
   const { netns, ifName, containerId } = environment;
-  // A second ADD must not touch the link of the first.
-  if (await call.work.inspect(netns, ifName))
-    throw new AlreadyAttachedError(`${netns} has an interface ${ifName} already`);
   const ipam = ipamSource(config, call.input, environment, call.api);
-  const given = await ipam.add(containerId);
+  const given = await ipam.add(containerId).catch(async (error) => {
+    // What is wrong with the container explains more, and does not pass.
+    await requireNoLink(call);
+    throw error;
+  });
   try {
-    const gateway = await gatewayFor(call, ipam, given);
     const routes = given.routes ?? [{ destination: DEFAULT_ROUTE }];
     const addresses = given.addresses.map(({ cidr }) => cidr);
     // A caller that has given up may have called DEL by now.
     if (call.caller?.aborted) throw new CniError(CODE.tryAgainLater, "the caller has gone");
-    const attached = await call.work.attach({
+    const attached = await attachBy(call, ipam, {
       netns,
       containerId,
       ifName,
@@ -54,11 +60,12 @@ export async function add(call: Call): Promise<object> {
       bridge: config.bridge,
       mtu: config.mtu,
       addresses,
-      gateway,
+      gateway: gatewayFor(given),
       routes,
       hairpin: config.hairpinMode,
       allowed: config.allowedAddresses,
     });
+    const { gateway } = attached;
     return formatResult(
       config.cniVersion,
       {
@@ -83,19 +90,30 @@ export async function add(call: Call): Promise<object> {
   }
 }
 
-/** Return the given gateway, else the host's address on the bridge, which is exposed if it has none. */
-async function gatewayFor(call: Call, ipam: IpamSource, given: Addressing): Promise<IPv4 | undefined> {
-  const [first] = given.addresses;
-  if (!first) return undefined;
-  if (first.gateway !== undefined) return first.gateway;
-  if (given.routes && given.routes.length > 0) return undefined;
-  const exposed = await call.work.bridgeAddresses(call.config.bridge);
-  const [any] = exposed;
-  if (any) return (exposed.find((cidr) => cidrContains(first.cidr, cidr.address)) ?? any).address;
-  const [own] = (await ipam.add(EXPOSE_ID)).addresses;
-  if (!own) throw new CniError(CODE.failed, "unable to allocate IP address for bridge");
-  await call.api("POST", `/expose/${formatCidr(own.cidr)}`, { timeoutMs: ASK_TIMEOUT_MS });
-  return own.cidr.address;
+/** Throw AlreadyAttachedError or NetnsError where the container cannot be attached. */
+async function requireNoLink({ work, environment: { netns, ifName } }: Call): Promise<void> {
+  if (await work.inspect(netns, ifName))
+    throw new AlreadyAttachedError(`${netns} has an interface ${ifName} already`);
+}
+
+/** Return the given gateway; the host, unless there are routes of their own. */
+function gatewayFor({ addresses: [first], routes }: Addressing): IPv4 | "bridge" | undefined {
+  if (first?.gateway !== undefined) return first.gateway;
+  return first === undefined || (routes && routes.length > 0) ? undefined : "bridge";
+}
+
+/** Attach the container, with the host exposed if it has to be the gateway. */
+async function attachBy(call: Call, ipam: IpamSource, attachment: Attachment): Promise<Attached> {
+  try {
+    return await call.work.attach(attachment);
+  } catch (error) {
+    if (!(error instanceof NoGatewayError)) throw error;
+    const [own] = (await ipam.add(EXPOSE_ID)).addresses;
+    if (!own)
+      throw new CniError(CODE.failed, "unable to allocate IP address for bridge", "", { cause: error });
+    await call.api("POST", `/expose/${formatCidr(own.cidr)}`, { timeoutMs: ASK_TIMEOUT_MS });
+    return call.work.attach({ ...attachment, gateway: own.cidr.address });
+  }
 }
 
 /** Detach a container; a missing link is no error. */

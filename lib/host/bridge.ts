@@ -37,8 +37,8 @@ export function requireBridge(nl: NetlinkSocket, name = BRIDGE): Link {
 }
 
 /** Return the addresses of the bridge, with which the host is exposed. */
-export function bridgeAddresses(nl: NetlinkSocket, name = BRIDGE): Cidr[] {
-  return addressList(nl, requireBridge(nl, name).index).map(({ cidr }) => cidr);
+export function bridgeAddresses(nl: NetlinkSocket, bridge = requireBridge(nl)): Cidr[] {
+  return addressList(nl, bridge.index).map(({ cidr }) => cidr);
 }
 
 /** Remove the bridge, the containers' veths and the given other links; missing ones are no error. */

@@ -63,12 +63,12 @@ function namespaces(): Map<string, string> {
   return byInode;
 }
 
-/** Return the ports of our bridge, and links that we made for containers on any bridge, or on none. */
+/** Return the ports of our bridge, and links that we made for containers on any bridge, or on none; none that are leaving. */
 export function containerPorts(host: NetlinkSocket): Link[] {
   const bridge = linkByName(host, BRIDGE)?.index;
   return linkList(host).filter(
-    ({ kind, master, name }) =>
-      kind === "veth" && (isContainerVeth(name) || (master !== undefined && master === bridge)),
+    ({ kind, leaving, master, name }) =>
+      kind === "veth" && !leaving && (isContainerVeth(name) || (master !== undefined && master === bridge)),
   );
 }
 

@@ -1,11 +1,12 @@
 // Kernel work for containers. Some is slow: removing a link waits 10 to 20 ms for a grace period, with the rtnl lock held.
 // Daemons run it in a thread (workthread.ts).
-import type { Cidr } from "../address/ipv4.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import type { Netns } from "../sys/netns.ts";
-import { type Attached, type Attachment, attach, type ContainerLink, detach, inspect } from "./attach.ts";
-import { bridgeAddresses } from "./bridge.ts";
+import { type Attached, type Attachment, attach } from "./attach.ts";
 import { attachedAddresses, inspectPorts, type PortToInspect, type Sighting } from "./containers.ts";
+import { detach } from "./detach.ts";
+import type { ContainerLink } from "./hostend.ts";
+import { inspect } from "./inspect.ts";
 import { applyMtu, type MtuChange } from "./mtu.ts";
 
 /** All operations reject with NetnsError, AlreadyAttachedError or the kernel's error. */
@@ -14,7 +15,6 @@ export interface ContainerWork {
   /** Resolve to true if the link is gone for certain; see detach(). */
   detach(link: ContainerLink): Promise<boolean>;
   inspect(netns: Netns, ifName: string): Promise<ReturnType<typeof inspect>>;
-  bridgeAddresses(bridge: string): Promise<readonly Cidr[]>;
   /** See attachedAddresses(). */
   attached(): Promise<Sighting>;
   /** See inspectPorts(). */
@@ -32,10 +32,6 @@ export const workHere: ContainerWork = {
     return detached ?? false;
   },
   inspect: async (netns, ifName) => inspect(netns, ifName),
-  async bridgeAddresses(bridge) {
-    using nl = new NetlinkSocket(NETLINK_ROUTE);
-    return bridgeAddresses(nl, bridge);
-  },
   async attached() {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     return attachedAddresses(nl);

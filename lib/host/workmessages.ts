@@ -1,7 +1,7 @@
 // Messages to and from the container work thread.
 
 import { NetnsError } from "../sys/netns.ts";
-import { AlreadyAttachedError } from "./attach.ts";
+import { AlreadyAttachedError, NoGatewayError } from "./attach.ts";
 import type { ContainerWork } from "./containerwork.ts";
 
 export type Operation = keyof ContainerWork;
@@ -34,5 +34,6 @@ export function failureOf(error: unknown): Failure {
 
 export function errorOf({ name, message, netns }: Failure): Error {
   if (netns) return new NetnsError(netns.path, netns.reason, netns.kind);
-  return name === "AlreadyAttachedError" ? new AlreadyAttachedError(message) : new Error(message);
+  if (name === "AlreadyAttachedError") return new AlreadyAttachedError(message);
+  return name === "NoGatewayError" ? new NoGatewayError(message) : new Error(message);
 }

@@ -44,8 +44,6 @@ export class WorkThread implements ContainerWork {
   readonly attach: ContainerWork["attach"] = (attachment) => this.#call("attach", attachment);
   readonly detach: ContainerWork["detach"] = (link) => this.#call("detach", link);
   readonly inspect: ContainerWork["inspect"] = (netns, ifName) => this.#call("inspect", netns, ifName);
-  readonly bridgeAddresses: ContainerWork["bridgeAddresses"] = (bridge) =>
-    this.#call("bridgeAddresses", bridge);
   readonly attached: ContainerWork["attached"] = () => this.#call("attached");
   readonly inspectPorts: ContainerWork["inspectPorts"] = (ports) => this.#call("inspectPorts", ports);
 

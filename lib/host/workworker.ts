@@ -1,11 +1,15 @@
-// The container work thread. Pending removals of links are done together.
+// The container work thread. Pending removals of links are done together: they are answered once the links are marked as leaving,
+// and what is asked of this thread afterwards finds them removed.
 import { parentPort } from "node:worker_threads";
-import { type ContainerLink, detach } from "./attach.ts";
 import { workHere } from "./containerwork.ts";
+import { beginDetach, type Detaching } from "./detach.ts";
+import type { ContainerLink } from "./hostend.ts";
 import { failureOf, type WorkAnswer, type WorkRequest } from "./workmessages.ts";
 
 /** Links per removal: the kernel holds the rtnl lock for about 1 ms each. */
 const TOGETHER = 16;
+/** Pause after a removal that failed. */
+const RETRY_MS = 1_000;
 
 const leaving: { id: number; link: ContainerLink }[] = [];
 
@@ -16,14 +20,23 @@ function removeSome(): void {
   const some = leaving.splice(0, TOGETHER);
   if (leaving.length > 0) setImmediate(removeSome);
   try {
-    const results = detach(some.map(({ link }) => link));
+    const detaching = beginDetach(some.map(({ link }) => link));
     for (const [i, { id }] of some.entries()) {
-      const result = results[i];
+      const result = detaching.outcomes[i];
       if (result instanceof Error) refuse(id, result);
       else answer({ id, result: result ?? false });
     }
+    finish(detaching);
   } catch (error) {
     for (const { id } of some) refuse(id, error);
+  }
+}
+
+function finish(detaching: Detaching): void {
+  try {
+    detaching.finish();
+  } catch {
+    setTimeout(() => finish(detaching), RETRY_MS);
   }
 }
 

@@ -35,8 +35,9 @@ import {
 } from "./link/message.ts";
 import { decodeVxlan, encodeVxlan, type Vxlan } from "./link/vxlan.ts";
 import { type Message, NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
-import type { NetlinkSocket } from "./socket.ts";
+import type { NetlinkSocket, Request } from "./socket.ts";
 
+/** Counters would double the size of an answer. */
 const RTEXT_FILTER_SKIP_STATS = 1 << 3;
 const VETH_INFO_PEER = 1;
 
@@ -114,29 +115,34 @@ export function linkAdd(nl: NetlinkSocket, link: NewLink): void {
 
 /** Change a link. `what` names it in errors. */
 export function linkSet(nl: NetlinkSocket, what: string, index: number, settings: LinkSettings): void {
+  nl.request(linkChange(what, index, settings));
+}
+
+/** Return the request of linkSet(). */
+export function linkChange(what: string, index: number, settings: LinkSettings): Request {
   const encoder = new AttributeEncoder().raw(ifinfomsg(index, settings.up, settings.arp));
   encodeSettings(encoder, settings);
-  nl.request({ operation: `link set ${what}`, type: RTM_NEWLINK, body: encoder.done() });
+  return { operation: `link set ${what}`, type: RTM_NEWLINK, body: encoder.done() };
 }
 
 /** Return the link of this index, if there is one. */
 export function linkByIndex(nl: NetlinkSocket, index: number): Link | undefined {
-  return getLink(nl, index, linkMessage(index).done());
+  return getLink(nl, index, linkMessage(index));
 }
 
 /** Return the link of this name, if there is one. */
 export function linkByName(nl: NetlinkSocket, name: string): Link | undefined {
-  return getLink(nl, name, linkMessage().string(IFLA_IFNAME, name).done());
+  return getLink(nl, name, linkMessage().string(IFLA_IFNAME, name));
 }
 
 /** Return all links of the namespace. */
 export function linkList(nl: NetlinkSocket): Link[] {
-  // Counters would double the size of the answer.
   const body = linkMessage().u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS).done();
   return nl.dump({ operation: "link list", type: RTM_GETLINK, body }).map(decodeLink);
 }
 
-function getLink(nl: NetlinkSocket, which: number | string, body: Uint8Array): Link | undefined {
+function getLink(nl: NetlinkSocket, which: number | string, query: AttributeEncoder): Link | undefined {
+  const body = query.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS).done();
   const request = { operation: `link get ${which}`, type: RTM_GETLINK, body };
   const [message] = unlessErrno([ENODEV], () => nl.request(request)) ?? [];
   return message && decodeLink(message);

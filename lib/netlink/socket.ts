@@ -2,6 +2,7 @@
 // wait for, and whole exchanges can run inside inNetns. The socket stays in the network namespace that it was opened in,
 // whatever the thread does later.
 import { closeSync } from "node:fs";
+import { timedCall } from "../clock/eventloop.ts";
 import { EBUSY, unlessErrno } from "../sys/errno.ts";
 import {
   AF_NETLINK,
@@ -101,7 +102,7 @@ function kernelWire(family: number): Wire {
     send(what, datagram) {
       if (datagram.length > SMALL_BATCH)
         setOption("netlink: SO_SNDBUFFORCE", fd, SOL_SOCKET, SO_SNDBUFFORCE, 2 * datagram.length);
-      sendDatagram(what, fd, datagram, SOCKADDR_KERNEL);
+      timedCall(what, () => sendDatagram(what, fd, datagram, SOCKADDR_KERNEL));
     },
     receive: (what, buffer, wait) => receiveDatagram(what, fd, buffer, wait),
     netnsCookie: () => netnsCookie(fd),
@@ -142,6 +143,14 @@ export class NetlinkSocket implements Disposable {
   request({ operation, type, flags = 0, body }: Request): Message[] {
     const sequence = this.#send(operation, type, flags | NLM_F_ACK, body);
     return this.#answers(operation, sequence).messages;
+  }
+
+  /**
+   * Send requests as one datagram; rtnetlink does each, also where one before it failed. Throws the first refusal as
+   * NetlinkError.
+   */
+  requests(requests: readonly Request[]): void {
+    this.batch(requests.map((request) => ({ ...request, flags: (request.flags ?? 0) | NLM_F_ACK })));
   }
 
   /** Dump all objects of a kind, again where something changed meanwhile. Throws NetlinkError, SysError. */

@@ -32,6 +32,14 @@ const owned = async () =>
 // Names alone: a link may still be coming up.
 const links = async () => (await host.must(["ip", "-br", "link"])).replace(/ .*$/gm, "");
 
+/** A DEL is answered when the link is leaving; the kernel takes 10 to 20 ms to remove it. */
+const linkGone = (netns: string) =>
+  eventually(
+    "the link is gone",
+    () => inPod(netns, "ip", "link", "show", "eth0"),
+    ({ code }) => code !== 0,
+  );
+
 async function add(id: string, netns: string, config: object = CONFIG, ifName = "eth0") {
   const { code, stdout } = await host.cni("ADD", config, { id, netns, ifName });
   return { code, result: JSON.parse(stdout) };
@@ -70,8 +78,8 @@ describe("ADD and DEL", () => {
       }
       expect((await host.cni("CHECK", { ...config, prevResult: result }, { id, netns })).code).toBe(0);
       expect((await host.cni("DEL", config, { id, netns })).code).toBe(0);
-      expect((await inPod(netns, "ip", "link", "show", "eth0")).code).not.toBe(0);
       expect(await owned()).not.toHaveProperty(id);
+      await linkGone(netns);
     },
   );
 
@@ -537,6 +545,31 @@ test("while the router is down: ADD says try again later, DEL succeeds and is ma
   await host.weave("launch", "--ipalloc-init=consensus=1");
   await eventually("the address is free again", owned, (holders) => !("down" in holders));
   expect((await add("late", late)).code).toBe(0);
+});
+
+test("right after a DEL, CHECK fails, and ADD succeeds", async () => {
+  const netns = await hosts.pod("again");
+  for (let i = 0; i < 5; i++) {
+    const { code, result } = await add("again", netns);
+    expect([i, code, result.msg]).toEqual([i, 0, undefined]);
+    expect((await host.cni("DEL", CONFIG, { id: "again", netns })).code).toBe(0);
+    const check = await host.cni("CHECK", { ...CONFIG, prevResult: result }, { id: "again", netns });
+    expect(JSON.parse(check.stdout)).toMatchObject({ code: 101 });
+  }
+  await linkGone(netns);
+});
+
+test("links that a router left behind while it removed them are removed by the next", async () => {
+  const netns = await hosts.pod("left");
+  const { result } = await add("left", netns);
+  const [{ name }] = result.interfaces;
+  await host.killRouter();
+  // As linksLeave() does.
+  await host.must(["ip", "link", "set", name, "group", String((1 << 30) + 7)]);
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+  await linkGone(netns);
+  expect((await host.cni("DEL", CONFIG, { id: "left", netns })).code).toBe(0);
+  expect(await owned()).not.toHaveProperty("left");
 });
 
 test("while the router is stopped: ADD says try again later, DEL succeeds; nothing of it is done later", async () => {

@@ -9,7 +9,9 @@ import { Assembler, R0, R1, R5 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
 import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bpf/program.ts";
 import { tcxPrograms } from "../../lib/bpf/tcx.ts";
-import { AlreadyAttachedError, attach, detach, inspect } from "../../lib/host/attach.ts";
+import { AlreadyAttachedError, attach } from "../../lib/host/attach.ts";
+import { detach } from "../../lib/host/detach.ts";
+import { inspect } from "../../lib/host/inspect.ts";
 import { attachedAddresses } from "../../lib/host/containers.ts";
 import { findProgram, hasTcx, hook, unhookOther } from "../../lib/host/ports/hook.ts";
 import { makeBridge } from "../../lib/host/reconcile/bridge.ts";
@@ -460,6 +462,12 @@ describe("attach", () => {
       }
       return request.call(this, asked);
     });
+    const together = spyOn(NetlinkSocket.prototype, "requests").mockImplementation(function (
+      this: NetlinkSocket,
+      asked,
+    ) {
+      for (const each of asked) this.request(each);
+    });
     try {
       for (let n = 1; ; n++) {
         left = n;
@@ -473,6 +481,7 @@ describe("attach", () => {
       }
     } finally {
       refusing.mockRestore();
+      together.mockRestore();
     }
     expect(refused).toEqual(
       expect.arrayContaining(["link add vethweplabcdef0", "bridge port set vethweplabcdef0"]),

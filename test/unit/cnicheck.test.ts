@@ -4,7 +4,7 @@ import { parseCidr } from "../../lib/address/ipv4.ts";
 import { checkAttachment } from "../../lib/cni/check.ts";
 import type { CniConfig } from "../../lib/cni/config.ts";
 import type { Environment } from "../../lib/cni/environment.ts";
-import type { Inspected } from "../../lib/host/attach.ts";
+import type { Inspected } from "../../lib/host/inspect.ts";
 import type { Link } from "../../lib/netlink/link.ts";
 
 const CONFIG = { bridge: "weave" } as CniConfig;

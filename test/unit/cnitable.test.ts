@@ -34,8 +34,9 @@ import { toCniError } from "../../lib/cni/plugin.ts";
 import { cniSteps } from "../../lib/cni/remove.ts";
 import { type AddResult, formatResult, parseAddressing } from "../../lib/cni/result.ts";
 import { conf, conflist, installConfig, installPlugin, sameFile, setup } from "../../lib/cni/setup.ts";
-import { AlreadyAttachedError, type Inspected } from "../../lib/host/attach.ts";
+import { AlreadyAttachedError } from "../../lib/host/attach.ts";
 import type { ContainerWork } from "../../lib/host/containerwork.ts";
+import type { Inspected } from "../../lib/host/inspect.ts";
 import { NetnsError } from "../../lib/sys/netns.ts";
 
 let folder: string;

@@ -88,8 +88,8 @@ const CASES: readonly Case[] = [
   ["address list", (nl) => addressList(nl), "22 301 02[7]"],
   ["address list, IPv6", (nl) => address6List(nl, 5), "22 301 0a[7]"],
   ["link delete", (nl) => linkDelete(nl, "weave"), "17 5 [16]0a0003007765617665000000"],
-  ["link get by index", (nl) => linkByIndex(nl, 5), "18 5 [4]05[11]"],
-  ["link get by name", (nl) => linkByName(nl, "weave"), "18 5 [16]0a0003007765617665000000"],
+  ["link get by index", (nl) => linkByIndex(nl, 5), "18 5 [4]05[11]08001d0008000000"],
+  ["link get by name", (nl) => linkByName(nl, "weave"), "18 5 [16]0a000300776561766500000008001d0008000000"],
   ["link list", (nl) => linkList(nl), "18 301 [16]08001d0008000000"],
   [
     "link add",

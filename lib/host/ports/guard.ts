@@ -9,6 +9,9 @@ import { addAddresses, bindPort, type PortIdentity, removeAddresses } from "./bi
 import { findProgram, type HookLink, type How, hook } from "./hook.ts";
 import { closePortMaps, mapsOf, type PortMaps } from "./maps.ts";
 
+/** The program that was found last, still open: to open it takes longer than to look whether it is still the one. */
+let opened: { readonly program: Program; readonly maps: PortMaps } | undefined;
+
 /** The port program of this host, opened by a thread in its network namespace. */
 export class PortGuard {
   readonly #home = openSync(OWN_NETNS, "r");
@@ -23,16 +26,26 @@ export class PortGuard {
 
   /** Find the program by the bridge; undefined where no router has loaded one. */
   static find(nl: NetlinkSocket, bridge: HookLink): PortGuard | undefined {
-    const found = findProgram(nl, bridge, "egress");
-    const maps = found && mapsOf(found.program);
-    if (maps) return new PortGuard(nl, found.how, found.program, maps);
-    found?.program.close();
-    return undefined;
+    const found = findProgram(nl, bridge, "egress", opened?.program);
+    if (!found) return undefined;
+    if (found.program !== opened?.program) {
+      const maps = mapsOf(found.program);
+      if (!maps) {
+        found.program.close();
+        return undefined;
+      }
+      opened?.program.close();
+      if (opened) closePortMaps(opened.maps);
+      opened = { program: found.program, maps };
+    }
+    return new PortGuard(nl, found.how, opened.program, opened.maps);
   }
 
   /** Attach the program to a new port, whatever namespace this thread is in now. */
   attach(port: HookLink): void {
-    inNetns(`/proc/self/fd/${this.#home}`, () => hook(this.how, this.nl, port, "ingress", this.program));
+    // By netlink, the socket's namespace counts; by bpf(2), that of this thread.
+    if (this.how === "tc") hook(this.how, this.nl, port, "ingress", this.program);
+    else inNetns(`/proc/self/fd/${this.#home}`, () => hook(this.how, this.nl, port, "ingress", this.program));
   }
 
   bind(port: number, identity: PortIdentity): void {
@@ -49,7 +62,5 @@ export class PortGuard {
 
   [Symbol.dispose](): void {
     closeSync(this.#home);
-    this.program.close();
-    closePortMaps(this.maps);
   }
 }

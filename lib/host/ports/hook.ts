@@ -1,6 +1,6 @@
 // Attachment of programs to links: by traffic control, which takes 0.2 ms; or by TCX, which takes 10 ms (the kernel waits for
 // all processors) but leaves the queueing discipline of the link to others: CNI's bandwidth plugin adds its own.
-import { openProgram, type Program } from "../../bpf/program.ts";
+import { openProgram, type Program, programId } from "../../bpf/program.ts";
 import { tcxAttach, tcxDetach, tcxPrograms } from "../../bpf/tcx.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import {
@@ -26,14 +26,15 @@ export const CONFIRM_PROGRAM = "weave_confirm";
 
 const NAMES: readonly string[] = Object.values(PROGRAM_NAMES);
 
-/** Open our program on a link, if there is one. Throws NetlinkError, SysError. */
+/** Open our program on a link, if there is one; `known` itself if it is that one. Throws NetlinkError, SysError. */
 export function findProgram(
   nl: NetlinkSocket,
   link: HookLink,
   direction: Direction,
+  known?: Program,
 ): { program: Program; how: How } | undefined {
   for (const how of ["tc", "tcx"] as const) {
-    const program = findBy(how, nl, link, direction);
+    const program = findBy(how, nl, link, direction, known);
     if (program) return { program, how };
   }
   return undefined;
@@ -51,8 +52,16 @@ export function hookedPrograms(
     : (tcxPrograms(link.index, direction) ?? []);
 }
 
-function findBy(how: How, nl: NetlinkSocket, link: HookLink, direction: Direction): Program | undefined {
+function findBy(
+  how: How,
+  nl: NetlinkSocket,
+  link: HookLink,
+  direction: Direction,
+  known?: Program,
+): Program | undefined {
+  const knownId = known && programId(known);
   for (const id of hookedPrograms(how, nl, link, direction)) {
+    if (id === knownId) return known;
     const program = open(id);
     if (program && NAMES.includes(program.name)) return program;
     program?.close();

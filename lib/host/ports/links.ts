@@ -13,7 +13,7 @@ import { netnsInode } from "../../sys/netnsinode.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { type AttachedContainer, findNetns } from "../containers.ts";
 import type { ContainerWork } from "../containerwork.ts";
-import { BRIDGE } from "../names.ts";
+import { BRIDGE, isContainerVeth } from "../names.ts";
 import type { Change, Keeper, Source } from "../reconcile/resource.ts";
 import { type Books, Inspection } from "./inspection.ts";
 import { isGivenBack, type KnownLink, KnownLinks, portProblems } from "./known.ts";
@@ -66,6 +66,12 @@ export class ContainerLinks implements Keeper {
     this.#warn = limitedWarnings(log, () => clock.now());
     this.#inspection = new Inspection(this.#known, clock, this.#warn);
     const links = linkList(route);
+    // Of a router that ended while it removed links of containers.
+    const left = links.filter(({ leaving, name }) => leaving && isContainerVeth(name));
+    linksDelete(
+      route,
+      left.map(({ index }) => index),
+    );
     const bridge = links.find(({ name }) => name === BRIDGE);
     if (!bridge) return;
     const asBefore = links.map((link) => kept.known(link));

@@ -1,6 +1,6 @@
 // Settings of ports of bridges (linux/if_link.h: IFLA_BRPORT_*), by the names that bridge(8) has for them.
 import { AttributeEncoder, type Attributes } from "../attributes.ts";
-import type { NetlinkSocket } from "../socket.ts";
+import type { NetlinkSocket, Request } from "../socket.ts";
 import { ifinfomsg, RTM_SETLINK } from "./message.ts";
 
 const AF_BRIDGE = 7;
@@ -80,11 +80,16 @@ export function encodeBridgePort(index: number, port: BridgePort): Uint8Array {
 
 /** Change settings of a port. `what` names the link in errors. */
 export function bridgePortSet(nl: NetlinkSocket, what: string, index: number, port: BridgePort): void {
-  nl.request({
+  nl.request(bridgePortChange(what, index, port));
+}
+
+/** Return the request of bridgePortSet(). */
+export function bridgePortChange(what: string, index: number, port: BridgePort): Request {
+  return {
     operation: `bridge port set ${what}`,
     type: RTM_SETLINK,
     body: encodeBridgePort(index, port),
-  });
+  };
 }
 
 /** Read IFLA_INFO_SLAVE_DATA of a port; throws AttributeError. */

@@ -21,12 +21,22 @@ export const isLeavingGroup = (group: number) => group >= LEAVING_GROUPS && grou
  * that the removal was ours.
  */
 export function linksDelete(nl: NetlinkSocket, indices: readonly number[]): void {
+  const group = linksLeave(nl, indices);
+  if (group !== undefined) groupDelete(nl, group);
+}
+
+/** Put links into a group that is to be removed; undefined where all are gone already. Takes no grace period. */
+export function linksLeave(nl: NetlinkSocket, indices: readonly number[]): number | undefined {
   const group = LEAVING_GROUPS | ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2);
   const gather = (index: number) => {
     const body = linkMessage(index).u32(IFLA_GROUP, group).done();
     return attempt(nl, { operation: `link set ${index} group ${group}`, type: RTM_SETLINK, body }, ENODEV);
   };
-  if (indices.filter(gather).length === 0) return;
+  return indices.filter(gather).length === 0 ? undefined : group;
+}
+
+/** Remove the links of a group; none is no error. */
+export function groupDelete(nl: NetlinkSocket, group: number): void {
   const body = linkMessage().u32(IFLA_GROUP, group).done();
   attempt(nl, { operation: `link delete group ${group}`, type: RTM_DELLINK, body }, ENODEV);
 }
