@@ -5,7 +5,7 @@ import type { IpamReport } from "../ipam/report.ts";
 import { unexpectedErrors } from "../log/unexpected.ts";
 import type { ConnectionReport } from "../mesh/report/connections.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
-import { addPeerMetrics, apiText, cniText } from "./peermetrics.ts";
+import { addPeerMetrics, apiText, cniText, eventLoopText } from "./peermetrics.ts";
 import { ReadBudget } from "./readbudget.ts";
 import type { Report } from "./report.ts";
 
@@ -83,7 +83,12 @@ export async function metricsText(report: Report): Promise<string> {
   );
   gauge("ready", "1 once this host has joined the network.").set(report.Ready ? 1 : 0);
   addPeerMetrics(report, registry);
-  return (await registry.metrics()) + cniText(report.Cni ?? []) + apiText(report.Api ?? []);
+  return (
+    (await registry.metrics()) +
+    cniText(report.Cni ?? []) +
+    apiText(report.Api ?? []) +
+    eventLoopText(report.EventLoop)
+  );
 }
 
 /**

@@ -1,5 +1,6 @@
 // Metrics of peers, overlays, drops, CNI calls and requests: what the original has not.
 import { Counter, Gauge, type Registry } from "prom-client";
+import type { EventLoopReport } from "../clock/eventloop.ts";
 import type { HistogramCounts } from "../clock/histogram.ts";
 import type { CniReport } from "./cnitimes.ts";
 import type { Report } from "./report.ts";
@@ -116,6 +117,21 @@ export const apiText = (reports: readonly RequestReport[]): string =>
     reports.map(({ Method, Path, Times }) => [{ method: Method, path: Path }, Times]),
   );
 
+/** What holds the event loop up. */
+export function eventLoopText(report: EventLoopReport | undefined): string {
+  if (!report) return "";
+  const { KernelCalls, Lag, LongestCall } = report;
+  const longest = "weave_longest_kernel_call_seconds";
+  return [
+    histogramText("weave_event_loop_lag_seconds", "Delay of the router's timers.", [[{}, Lag]]),
+    histogramText("weave_kernel_call_seconds", "Time that netlink requests hold the router's event loop.", [
+      [{}, KernelCalls],
+    ]),
+    `\n# HELP ${longest} The longest of these since the start; the report names it.\n`,
+    `# TYPE ${longest} gauge\n${longest} ${LongestCall.Seconds}\n`,
+  ].join("");
+}
+
 /** A histogram in Prometheus' text format: prom-client's own cannot be made of counts. */
 function histogramText(
   name: string,
@@ -123,14 +139,15 @@ function histogramText(
   rows: readonly (readonly [labels: Labels, times: HistogramCounts])[],
 ): string {
   const lines = rows.flatMap(([values, { buckets, count, sum }]) => {
-    const labels = Object.entries(values)
-      .map(([label, value]) => `${label}="${value}"`)
-      .join();
+    const labels = Object.entries(values).map(([label, value]) => `${label}="${value}"`);
+    const all = labels.length === 0 ? "" : `{${labels.join()}}`;
+    const bucket = (bound: number | string, within: number) =>
+      `${name}_bucket{${[...labels, `le="${bound}"`].join()}} ${within}`;
     return [
-      ...buckets.map(([bound, within]) => `${name}_bucket{${labels},le="${bound}"} ${within}`),
-      `${name}_bucket{${labels},le="+Inf"} ${count}`,
-      `${name}_sum{${labels}} ${sum}`,
-      `${name}_count{${labels}} ${count}`,
+      ...buckets.map(([bound, within]) => bucket(bound, within)),
+      bucket("+Inf", count),
+      `${name}_sum${all} ${sum}`,
+      `${name}_count${all} ${count}`,
     ];
   });
   const head = [`# HELP ${name} ${help}`, `# TYPE ${name} histogram`];

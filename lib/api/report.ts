@@ -1,6 +1,8 @@
 // The report: the whole state of a router as data, with the field names of the original (weave: prog/weaver/http.go).
 // Each room makes its own section. The status texts are made from it.
+
 import type { Cidr } from "../address/ipv4.ts";
+import { type EventLoopReport, eventLoopReport } from "../clock/eventloop.ts";
 import { type DnsReport, type DnsSources, dnsReport } from "../dns/report.ts";
 import type { LinkState } from "../host/ports/links.ts";
 import { type ContainerReport, linkProblems, linkReport } from "../host/ports/states.ts";
@@ -58,6 +60,8 @@ export interface Report {
   Api?: RequestReport[];
   /** Times that heartbeats of each peer were missing, since the start. */
   Silences?: { Peer: string; NickName: string; Count: number }[];
+  /** What holds the router up. */
+  EventLoop?: EventLoopReport;
   /** What was put right in the kernel. */
   Repairs?: RepairsReport;
   /** What is wrong between this host and others, as doctor shows it. */
@@ -110,6 +114,7 @@ export function makeReport(sources: ReportSources): Report {
     Cni: [...sources.cni],
     Api: [...sources.requests],
     Silences: [...sources.silences],
+    EventLoop: eventLoopReport(),
     ...(sources.repairs && { Repairs: repairsReport(sources.repairs) }),
     Problems: [
       ...peerProblems(sources.mesh, router),

@@ -77,6 +77,8 @@ test("promtool finds nothing wrong with the metrics", async () => {
   for (const name of [
     "weave_peer_bytes_total",
     "weave_cni_seconds_bucket",
+    "weave_event_loop_lag_seconds_bucket",
+    "weave_kernel_call_seconds_bucket",
     "weave_gossip_bytes_total",
     "weave_dropped_frames_total",
     "weave_api_seconds_bucket",

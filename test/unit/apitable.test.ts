@@ -4,7 +4,7 @@ import { formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { CniTimes } from "../../lib/api/cnitimes.ts";
 import { emptyText } from "../../lib/api/empty.ts";
 import { localClient } from "../../lib/api/listen.ts";
-import { cniText } from "../../lib/api/peermetrics.ts";
+import { cniText, eventLoopText } from "../../lib/api/peermetrics.ts";
 import { PingError } from "../../lib/api/pingerror.ts";
 import { topOf } from "../../lib/api/rates.ts";
 import { type Api, answer, routeOf } from "../../lib/api/server.ts";
@@ -667,6 +667,12 @@ describe("figures of the API", () => {
     expect(text).toContain('weave_cni_seconds_sum{command="ADD",outcome="failure"} 3\n');
     expect(text).toEndWith('weave_cni_seconds_count{command="other",outcome="failure"} 1\n');
     expect(cniText([])).toBe("");
+    const counts = { buckets: [[0.001, 1]] as const, count: 2, sum: 0.5 };
+    const loop = { Lag: counts, KernelCalls: counts, LongestCall: { Operation: "x", Seconds: 0.4 } };
+    expect(eventLoopText(undefined)).toBe("");
+    expect(eventLoopText(loop)).toContain('\nweave_event_loop_lag_seconds_bucket{le="0.001"} 1\n');
+    expect(eventLoopText(loop)).toContain("\nweave_kernel_call_seconds_sum 0.5\n");
+    expect(eventLoopText(loop)).toEndWith("\nweave_longest_kernel_call_seconds 0.4\n");
   });
 
   const link = (id: string, more = {}) => ({
