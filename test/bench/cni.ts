@@ -1,4 +1,4 @@
-// CNI ADD and DEL: our plugin (with its router) against bridge + host-local, each called as a runtime calls it.
+// CNI ADD and DEL, one by one and many at once: our plugin (with its router) against bridge + host-local, each called as a runtime calls it.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { DIST, exec, type Host, Hosts } from "../support/hosts.ts";
@@ -6,6 +6,9 @@ import { type Row, row } from "./row.ts";
 
 const RUNS = 50;
 const WARM_UP = 3;
+/** Calls at once, and how often. */
+const BURST = 100;
+const BURSTS = 5;
 const PLUGINS = "/usr/lib/cni";
 
 interface Contestant {
@@ -78,5 +81,33 @@ export async function cniBench(): Promise<Row[]> {
       times.del[which]?.push(del);
     }
   }
-  return [row("cni add", "ms", ...times.add), row("cni del", "ms", ...times.del)];
+  const together = await bursts(hosts, host, [ours, reference]);
+  return [
+    row("cni add", "ms", ...times.add),
+    row("cni del", "ms", ...times.del),
+    row(`cni add, ${BURST} at once`, "ms", ...together.add),
+    row(`cni del, ${BURST} at once`, "ms", ...together.del),
+  ];
+}
+
+/** Many calls at once: until all have ended, and for DEL until all links are gone, since ours is answered before that. */
+async function bursts(hosts: Hosts, host: Host, contestants: readonly [Contestant, Contestant]) {
+  const pods = await Promise.all(Array.from({ length: BURST }, (_, i) => hosts.pod(`b${i}`)));
+  const links = async () => (await host.must(["ip", "-br", "link"])).split("\n").length;
+  const before = await links();
+  const times = { add: [[], []] as [number[], number[]], del: [[], []] as [number[], number[]] };
+  for (let i = 0; i < BURSTS; i++) {
+    for (const which of i % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)) {
+      const all = (command: string) =>
+        Promise.all(pods.map((netns, k) => call(host, contestants[which], command, `burst${i}-${k}`, netns)));
+      const started = performance.now();
+      await all("ADD");
+      const added = performance.now();
+      await all("DEL");
+      while ((await links()) > before);
+      times.add[which].push(added - started);
+      times.del[which].push(performance.now() - added);
+    }
+  }
+  return times;
 }
