@@ -213,8 +213,9 @@ export class Store {
 
   #run(sql: string, ...values: string[]): void {
     try {
-      this.#database.query<never, string[]>(sql).run(...values);
-      this.#failed = undefined;
+      const { changes } = this.#database.query<never, string[]>(sql).run(...values);
+      // A change of nothing is not written.
+      if (changes > 0) this.#failed = undefined;
     } catch (error) {
       throw this.#saveError(error);
     }
