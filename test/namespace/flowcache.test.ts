@@ -1,6 +1,10 @@
 // The flow cache with the executables, on two hosts: what takes the fast path, that nothing passes it that the slow path drops, and
 // that it ends where it is switched off. STEPS=500 plays as many random changes.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import * as v from "valibot";
+import { apiClient } from "../../lib/api/client.ts";
+import { TrafficSample } from "../../lib/api/traffic.ts";
 import { FlowPeer, fastTraffic } from "../support/flowpods.ts";
 import { eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { addPod, type CniPod, CONFIG } from "../support/pods.ts";
@@ -98,6 +102,18 @@ test.each([
 ])("flows between hosts, and between containers of a host, take the fast path: %s", async (_what, on) => {
   await filterBridged(on);
   await takesFastPath();
+});
+
+test("counters of containers include what takes the fast path", async () => {
+  const client = apiClient(join(b.folder, "run/weave.sock"));
+  const before = fastTraffic(b);
+  const { links } = v.parse(TrafficSample, JSON.parse(await client("GET", "/traffic")));
+  const [received, sent] = (["receivedPackets", "sentPackets"] as const).map((field) =>
+    links.reduce((sum, link) => sum + BigInt(link[field]), 0n),
+  );
+  expect(received).toBeGreaterThanOrEqual(before.receivedPackets);
+  expect(sent).toBeGreaterThanOrEqual(before.sentPackets);
+  expect(before.receivedPackets).toBeGreaterThan(10n);
 });
 
 /** Rules of a host that drop packets from one address to another. */
