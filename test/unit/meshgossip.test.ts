@@ -209,6 +209,12 @@ describe("broadcasts of our connections", () => {
     subject.invalidate();
     clock.advance(20);
     expect(sent.splice(0).map(([, names]) => names)).toEqual([["h5"]]);
+    // 300 ms apart.
+    subject.invalidate();
+    clock.advance(299);
+    expect(sent).toEqual([]);
+    clock.advance(1);
+    expect(sent.splice(0)).toHaveLength(1);
     add(7);
     subject.schedule();
     subject.stop();
@@ -255,7 +261,7 @@ describe("broadcasts of our connections", () => {
     expect([Math.round(2 * early.wait()), Math.round(late.wait())]).toEqual([1_001, 1_500]);
   });
 
-  test("tell of a new peer, and send it everything after 100 ms, unless two others with lesser names do", () => {
+  test("tell of a new peer, and send it everything after 100 ms, unless another with a lesser name does", () => {
     const lone = broadcaster();
     const newcomer = lone.add(9);
     lone.subject.introduce(newcomer as never);
@@ -265,9 +271,9 @@ describe("broadcasts of our connections", () => {
     lone.clock.advance(1);
     expect(lone.sentAll).toEqual([name(9)]);
     for (const [others, told] of [
-      [[2, 3], false],
-      [[2], true],
-      [[2, 8], true],
+      [[2, 8], false],
+      [[2], false],
+      [[8], true],
     ] as const) {
       const { clock, subject, sentAll, sent, add, routes } = broadcaster();
       const known = others.map((i) => add(i).remote);
@@ -405,7 +411,7 @@ describe("topology gossip", () => {
     expect(names(subject.gossip())).toHaveLength(22);
   });
 
-  test("asks about peers that are inconsistent twice, 32 at most, and at once about those of which it knows the name alone", () => {
+  test("asks about peers that are inconsistent twice, 64 at most, and at once about those of which it knows the name alone", () => {
     const { subject } = gossip();
     const [two, three] = [peer(2), peer(3)];
     connect(two, three);
@@ -417,7 +423,7 @@ describe("topology gossip", () => {
     atOnce(subject.onGossip(update(three), name(2)));
     expect(atOnce(subject.inconsistentPeers())).toEqual([]);
     expect(atOnce(subject.inconsistentPeers())?.sort()).toEqual([name(2), name(3)]);
-    const announcing = Array.from({ length: 60 }, (_, i) => {
+    const announcing = Array.from({ length: 80 }, (_, i) => {
       const each = peer(100 + i);
       each.connections.set(two.name, { remote: two, address: "", outbound: true, established: true });
       return each;
@@ -430,7 +436,7 @@ describe("topology gossip", () => {
     });
     atOnce(subject.onGossip(update(...announcing), name(2)));
     expect(atOnce(subject.inconsistentPeers())?.[0]).toBe(name(900));
-    expect(atOnce(subject.inconsistentPeers())).toHaveLength(1 + 32);
+    expect(atOnce(subject.inconsistentPeers())).toHaveLength(1 + 64);
   });
 
   test("messages begin anew at 256 KiB, and leave out peers whose connections were cut", () => {
@@ -812,6 +818,9 @@ describe("questions", () => {
   });
 });
 
+/** Channels that 2.x does not have. */
+const OWN_CHANNELS = "weave-ask weave-mtu";
+
 test("features: what is required, and bounds of numbers and names", () => {
   const ours = makeFeatures(peer(1, { shortId: 7, hasShortId: true }), 5n, true, { Overlays: "x" });
   expect(Object.fromEntries(ours)).toEqual({
@@ -824,7 +833,7 @@ test("features: what is required, and bounds of numbers and names", () => {
       ConnID: "5",
       Trusted: "true",
     },
-    ...{ Channels: "weave-ask", Overlays: "x" },
+    ...{ Channels: OWN_CHANNELS, Overlays: "x" },
   });
   const read = (more: Record<string, string | undefined>) =>
     parseFeatures(
@@ -834,7 +843,11 @@ test("features: what is required, and bounds of numbers and names", () => {
         ) as [string, string][],
       ),
     );
-  expect(read({})).toMatchObject({ connectionId: 5n, trustsUs: true, channels: new Set(["weave-ask"]) });
+  expect(read({})).toMatchObject({
+    connectionId: 5n,
+    trustsUs: true,
+    channels: new Set(OWN_CHANNELS.split(" ")),
+  });
   expect(read({ ShortID: undefined }).peer).toMatchObject({ shortId: 0, hasShortId: false, version: 0 });
   expect(read({ Trusted: "yes" }).trustsUs).toBe(false);
   expect(read({ NickName: "x".repeat(1_024) }).peer.nickName).toHaveLength(1_024);
