@@ -377,7 +377,7 @@ describe("inspections", () => {
     return { clock, known, subject, books, calls, warned };
   }
 
-  test("all at the start; then one at a time, the one longest ago first, none within 5 s", async () => {
+  test("all at the start; then four at a time, those longest ago first, none within 5 s", async () => {
     const { clock, known, subject, books, calls } = inspecting(6);
     subject.start(books as never);
     expect(calls.map(({ ports }) => ports)).toEqual([[10, 11, 12, 13, 14, 15]]);
@@ -389,21 +389,43 @@ describe("inspections", () => {
     expect(known.all().every(({ inside }) => inside !== undefined)).toBe(true);
     clock.advance(4_999);
     expect(calls.length).toBe(1);
-    clock.advance(251);
-    expect(calls.at(-1)?.ports).toEqual([10]);
+    clock.advance(1);
+    expect(calls.at(-1)?.ports).toEqual([10, 11, 12, 13]);
     await calls.at(-1)?.answer();
-    clock.advance(250);
-    expect(calls.at(-1)?.ports).toEqual([11]);
+    clock.advance(999);
+    expect(calls.length).toBe(2);
+    clock.advance(1);
+    expect(calls.at(-1)?.ports).toEqual([14, 15]);
     await calls.at(-1)?.answer();
-    // Those that may have changed come first, four at a time; those that are gone not at all.
+    subject.stop();
+  });
+
+  test("those that may have changed come first, four at a time, every 250 ms; those that are gone not at all", async () => {
+    const { clock, known, subject, books, calls } = inspecting(11);
+    subject.start(books as never);
+    await calls[0]?.answer(container());
     for (const each of known.all().slice(1)) each.inspectedAt = undefined;
     const gone = known.get(12);
     if (gone) gone.missingSince = 1;
+    const last = () => calls.at(-1)?.ports;
     subject.soon();
-    expect(calls.at(-1)?.ports).toEqual([11, 13, 14, 15]);
-    const { length } = calls;
+    expect(last()).toEqual([11, 13, 14, 15]);
     subject.soon();
-    expect(calls.length).toBe(length);
+    expect(calls.length).toBe(2);
+    await calls.at(-1)?.answer();
+    clock.advance(249);
+    expect(calls.length).toBe(2);
+    clock.advance(1);
+    expect(last()).toEqual([16, 17, 18, 19]);
+    await calls.at(-1)?.answer();
+    clock.advance(249);
+    expect(calls.length).toBe(3);
+    clock.advance(1);
+    expect(last()).toEqual([20]);
+    await calls.at(-1)?.answer();
+    // The rest were a few.
+    clock.advance(749);
+    expect(calls.length).toBe(4);
     subject.stop();
   });
 
@@ -412,7 +434,7 @@ describe("inspections", () => {
     subject.start(books as never);
     await calls[0]?.fail();
     expect(warned).toEqual(["cannot look into containers: ENOMEM; retrying"]);
-    clock.advance(250);
+    clock.advance(1_000);
     expect(calls.length).toBe(2);
     subject.stop();
     await calls[1]?.answer();

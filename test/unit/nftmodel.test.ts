@@ -66,7 +66,7 @@ describe("policies, change by change", () => {
     const kernel = new NftKernel();
     const nf = kernel.socket();
     let before: InForce | undefined;
-    for (const rules of histories(25)) {
+    for (const rules of histories(10)) {
       before = write(nf, before, rules, SETTINGS);
       const fresh = new NftKernel();
       write(fresh.socket(), undefined, rules, SETTINGS);
@@ -83,7 +83,7 @@ describe("policies, change by change", () => {
     const kernel = new NftKernel();
     const nf = kernel.socket();
     let before: InForce | undefined;
-    for (const rules of histories(8)) {
+    for (const rules of histories(5)) {
       const old = stateText(kernel);
       kernel.refuse = { transaction: kernel.transactions + 1, message: random.below(40), errno: ERRNO.EBUSY };
       if (rules !== before?.rules) {
