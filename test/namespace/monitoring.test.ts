@@ -94,10 +94,13 @@ test("promtool finds nothing wrong with the metrics", async () => {
 }, 60_000);
 
 test("bytes of peers are those of the status", async () => {
-  const metrics = await get("http://127.0.0.1:6782/metrics");
-  const status: { peer: { name: string }; receivedBytes: number }[] = JSON.parse(
-    await a.weave("status", "connections", "--json"),
+  const connections = async (): Promise<{ peer: { name: string }; receivedBytes: number }[]> =>
+    JSON.parse(await a.weave("status", "connections", "--json"));
+  await eventually("each peer has sent a frame", connections, (all) =>
+    all.every(({ receivedBytes }) => receivedBytes > 0),
   );
+  const metrics = await get("http://127.0.0.1:6782/metrics");
+  const status = await connections();
   for (const { peer, receivedBytes } of status) {
     const lines = metrics
       .split("\n")
