@@ -25,8 +25,8 @@ const undo: (() => unknown)[] = [];
 beforeAll(async () => {
   hosts = await Hosts.create("trace", 2);
   [a, b] = [hosts.host(1), hosts.host(2)];
-  await a.weave("launch", "--nickname=hosta", "--ipalloc-init=consensus=2");
-  await b.weave("launch", "--nickname=hostb", "--ipalloc-init=consensus=2", a.ip);
+  await a.weave("launch", "--nickname=hosta", "--ipalloc-init=consensus=2", "--mtu=1376");
+  await b.weave("launch", "--nickname=hostb", "--ipalloc-init=consensus=2", "--mtu=1376", a.ip);
   web = await addPod(hosts, a, "web");
   near = await addPod(hosts, a, "near");
   db = await addPod(hosts, b, "db");
@@ -447,7 +447,7 @@ describe("the overlay", () => {
   test("the other host is away", async () => {
     await b.killRouter();
     undo.push(async () => {
-      await b.weave("launch", "--nickname=hostb", "--ipalloc-init=consensus=2", a.ip);
+      await b.weave("launch", "--nickname=hostb", "--ipalloc-init=consensus=2", "--mtu=1376", a.ip);
       await eventually(
         "connected again",
         () => a.weave("status", "connections"),
