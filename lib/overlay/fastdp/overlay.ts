@@ -20,10 +20,9 @@ import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
 import { ACKNOWLEDGES, CONTROL, MAX_MTU, type PathTests, type Security, TESTS_PATHS } from "./protocol.ts";
 
-/** Polling interval for heartbeats of connections that are not established, and at least so much for each of them … */
+/** Polling interval for heartbeats while connections are established … */
 const POLL_FAST_MS = 5;
-const POLL_FAST_EACH_MS = 1;
-/** … for so long after a connection was made; then of all, by whether a forwarder is `watched`. */
+/** … for so long after a connection was made; then by whether a forwarder is `watched`. */
 const POLL_FAST_FOR_MS = 2_000;
 const POLL_WATCHED_MS = 200;
 const POLL_SLOW_MS = 1_000;
@@ -49,8 +48,6 @@ export class FastdpOverlay implements NamedOverlay {
   readonly #sender = new HeartbeatSender();
   #poll: Timer | undefined;
   #pollFastUntil = 0;
-  /** When all are to be polled. */
-  #pollAllAt = 0;
   #frozen = false;
   readonly #timers = new Set<Timer>();
 
@@ -247,17 +244,11 @@ export class FastdpOverlay implements NamedOverlay {
   #pollSoon(): void {
     const { clock } = this;
     const forwarders = [...this.#forwarders.values()];
+    const fast = clock.now() < this.#pollFastUntil && forwarders.some((forwarder) => !forwarder.established);
     const watched = forwarders.some((forwarder) => forwarder.watched);
     const slowly = watched ? POLL_WATCHED_MS : (clock.sharedWakeUp?.(POLL_SLOW_MS) ?? POLL_SLOW_MS);
-    this.#pollAllAt = Math.min(Math.max(this.#pollAllAt, clock.now()), clock.now() + slowly);
-    const pending = forwarders.filter((forwarder) => !forwarder.established).length;
-    const fast = clock.now() < this.#pollFastUntil && pending > 0;
-    const delay = fast ? Math.max(POLL_FAST_MS, pending * POLL_FAST_EACH_MS) : slowly;
-    this.#poll = clock.after(delay, () => {
-      const all = !fast || clock.now() >= this.#pollAllAt;
-      if (all) this.#pollAllAt = clock.now() + slowly;
+    this.#poll = clock.after(fast ? POLL_FAST_MS : slowly, () => {
       for (const [peer, forwarder] of this.#forwarders) {
-        if (!all && forwarder.established) continue;
         guarded(`fastdp to ${peer}`, () => {
           this.#pollOne(peer, forwarder);
           forwarder.tick();
