@@ -1,6 +1,6 @@
 // A router that hangs, and at which as many connections wait as its socket lets wait.
 import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { apiClient, RouterDownError, RouterSilentError } from "../../lib/api/client.ts";
@@ -25,6 +25,11 @@ test("it is silent, and one that has ended is down", async () => {
     }
     const ask = () => apiClient(path)("GET", "/status").catch((error) => error);
     expect(await ask()).toBeInstanceOf(RouterSilentError);
+    // Removed, it takes no connections, whatever is bound to it.
+    renameSync(path, `${path}.away`);
+    const away = await ask();
+    expect([away instanceof RouterDownError, away instanceof RouterSilentError]).toEqual([true, false]);
+    renameSync(`${path}.away`, path);
     router.kill("SIGKILL");
     await router.exited;
     const ended = await ask();
