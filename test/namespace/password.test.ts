@@ -14,7 +14,8 @@ beforeEach(async () => {
 
 afterEach(() => hosts.disposeSync());
 
-const launch = (host: Host, ...args: string[]) => host.weave("launch", "--ipalloc-init=consensus=2", ...args);
+const launch = (host: Host, ...args: string[]) =>
+  host.weave("launch", "--ipalloc-init=consensus=2", "--mtu=1376", ...args);
 const connections = (host: Host) => host.status("connections");
 
 /** Two pods, one on each host. */

@@ -53,8 +53,8 @@ const isWell = (host: Host) =>
   );
 
 async function connected(...options: string[]): Promise<void> {
-  await a.weave("launch", "--nickname=a", ...options);
-  await b.weave("launch", "--nickname=b", ...options, a.ip);
+  await a.weave("launch", "--nickname=a", "--mtu=1376", ...options);
+  await b.weave("launch", "--nickname=b", "--mtu=1376", ...options, a.ip);
   for (const host of [a, b]) await seen(host, "a connection", isEstablished);
 }
 

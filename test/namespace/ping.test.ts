@@ -25,7 +25,8 @@ const FASTDP = / fastdp /;
 async function launch(overlay: RegExp, ...more: string[]): Promise<void> {
   for (const host of hosts.hosts) {
     const others = hosts.hosts.filter((other) => other !== host).map(({ ip }) => ip);
-    await host.weave("launch", "--nickname", host.name, "--ipalloc-init=consensus=3", ...more, ...others);
+    const options = ["--nickname", host.name, "--ipalloc-init=consensus=3", "--mtu=1376"];
+    await host.weave("launch", ...options, ...more, ...others);
   }
   for (const host of hosts.hosts)
     await eventually(
@@ -162,7 +163,7 @@ test("probes of a session that was not announced are not answered, also while an
 }, 120_000);
 
 test("an MTU that is too small on the way, lost frames", async () => {
-  await launch(FASTDP, "--mtu=1376");
+  await launch(FASTDP);
   const treat = await hosts.impair(two);
   treat({ mtu: 1300 });
   await eventually(
@@ -208,7 +209,7 @@ test("a peer that another passes frames on to; the router of the one in between 
   const name = (i: number) => `02:00:00:00:00:0${i}`;
   for (const [i, host] of hosts.hosts.entries()) {
     const next = hosts.hosts.slice(i + 1, i + 2).map(({ ip }) => ip);
-    const id = ["--name", name(i + 1), "--nickname", host.name];
+    const id = ["--name", name(i + 1), "--nickname", host.name, "--mtu=1376"];
     await host.weave("launch", ...id, "--no-discovery", "--ipalloc-init=consensus=3", ...next);
   }
   await eventually(

@@ -12,7 +12,7 @@ import { addPod, inPod, type Pod, podCommand } from "../support/pods.ts";
 
 const URL = "http://127.0.0.1:6784/ui/";
 const SERVER = "10.99.0.254";
-const LAUNCH = ["launch", "--ipalloc-init=consensus=3"];
+const LAUNCH = ["launch", "--ipalloc-init=consensus=3", "--mtu=1376"];
 /** What is to be seen within 5 s on a quiet machine. */
 const SOON_MS = 5_000;
 
