@@ -66,8 +66,10 @@ test.each([
     hosts = await Hosts.create(id, 2);
     const [a, b] = [hosts.host(1), hosts.host(2)];
     const treat = await hosts.impair(a);
-    await a.weave("launch", "--ipalloc-init=consensus=2");
-    await b.weave("launch", "--ipalloc-init=consensus=2", a.ip);
+    // A measured MTU would follow the path (namespace/mtu).
+    const options = ["--ipalloc-init=consensus=2", "--mtu=1376"];
+    await a.weave("launch", ...options);
+    await b.weave("launch", ...options, a.ip);
     const [one, two] = [await addPod(hosts, a, "one"), await addPod(hosts, b, "two")];
     const both = (what: string, line: RegExp) =>
       Promise.all(
