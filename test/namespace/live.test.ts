@@ -212,8 +212,9 @@ test("top counts what containers receive, send and lose, as they see it", async 
   await inPod(one, "ping", "-b", "-q", "-c", "6000", "-l", "6000", "-W", "1", "10.47.255.255");
   const after = v.parse(Top, JSON.parse(await a.weave("top", "--json")));
   const noisy = after.containers.find(({ addresses }) => addresses.includes(`${one.address}/12`));
-  expect(noisy?.sentDropped).toBeGreaterThan(0);
-  expect(noisy?.receivedDropped).toBe(0);
+  // The other direction loses a frame where the kernel's backlog of a busy processor is full, and no more.
+  expect(noisy?.sentDropped).toBeGreaterThan(1_000);
+  expect(noisy?.receivedDropped).toBeLessThan(10);
 }, 60_000);
 
 /** Bytes by the container's own counters. */
