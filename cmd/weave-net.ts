@@ -11,6 +11,7 @@ import {
   RouterEndedError,
   RouterSilentError,
 } from "../lib/api/client.ts";
+import { NOT_WRITTEN } from "../lib/api/cniwire.ts";
 import { pendingAnswer } from "../lib/api/pendingcall.ts";
 import { readInput } from "../lib/cni/input.ts";
 import { netnsInode } from "../lib/sys/netnsinode.ts";
@@ -111,6 +112,16 @@ function unexpected(error: unknown): CniOutcome {
   return { output: JSON.stringify({ cniVersion: "1.1.0", code: 5, msg }), code: 1 };
 }
 
+async function isWritten(output: string): Promise<boolean> {
+  try {
+    if (output) await Bun.write(Bun.stdout, `${output}\n`);
+    return true;
+  } catch {
+    warn(NOT_WRITTEN);
+    return false;
+  }
+}
+
 /** The executable. */
 export async function main(argv: readonly string[]): Promise<void> {
   if (argv.includes("--version")) {
@@ -123,8 +134,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     return print(`weave-net: ${USAGE}`);
   }
   const outcome = await withWaitNotice(call, runCall(call)).catch(unexpected);
-  if (outcome.output) await Bun.write(Bun.stdout, `${outcome.output}\n`);
-  process.exit(outcome.code);
+  process.exit((await isWritten(outcome.output)) ? outcome.code : 1);
 }
 
 if (import.meta.main) await main(process.argv.slice(2));

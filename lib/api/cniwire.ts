@@ -7,6 +7,9 @@ import type { CniCall, CniOutcome } from "./bodies.ts";
 export const CNI_CALL_HEAD =
   "POST /cni/raw HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 000000\r\n\r\n";
 
+/** Told on standard error where the result cannot be written. */
+export const NOT_WRITTEN = "weave-net: cannot write the result to standard output";
+
 /** The connection of a call that was sent and is not answered yet, for the runtime. */
 export const PENDING_FD = 100;
 
@@ -42,13 +45,18 @@ export function encodeCniOutcome({ output, code }: CniOutcome): string {
   return `${code}${output && `${output}\n`}\0`;
 }
 
-/** Read an answer with its header; undefined where it is a refusal. */
+/**
+ * Read an answer with its header; undefined where it is a refusal. One without its beginning stays incomplete: the entry program
+ * had read that when the rest did not come within 1 s.
+ */
 export function decodeCniAnswer(bytes: Uint8Array): CniOutcome | "incomplete" | undefined {
   const text = utf8.decode(bytes);
   if (text.length < "HTTP/1.1 200 ".length) return "incomplete";
-  if (!text.startsWith("HTTP/1.1 200 ")) return undefined;
+  if (!text.startsWith("HTTP/1.1 ")) return "incomplete";
+  if (!text.startsWith("200 ", "HTTP/1.1 ".length)) return undefined;
   const [, code, output] = /\r\n\r\n(\d)([^\0]*)\0$/.exec(text) ?? [];
   return output === undefined ? "incomplete" : { output: output.replace(/\n$/, ""), code: Number(code) };
 }
 
-const utf8 = new TextDecoder();
+/** As Buffer reads it where the plugin runs: with a byte order mark, which no configuration may begin with. */
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });

@@ -1,12 +1,13 @@
 // The entry program of weave-net, and of weave under that name: what it asks a router, which a server plays, and what it leaves
 // to the runtime.
 import { afterAll, beforeEach, expect, test } from "bun:test";
-import { copyFileSync, linkSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, linkSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { constants, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { decodeCniCall, encodeCniOutcome } from "../../lib/api/cniwire.ts";
+import { decodeCniCall, encodeCniOutcome, NOT_WRITTEN } from "../../lib/api/cniwire.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
-import { DIST, exec } from "../support/hosts.ts";
+import { DIST, eventually, exec } from "../support/hosts.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "weave-entry-"));
 const CONFIG = '{"cniVersion":"1.0.0","name":"weave","type":"weave-net","dns":{"domain":"ü"}}';
@@ -46,23 +47,23 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-const call = (
-  command: string,
-  { input = CONFIG, env = {}, file = join(DIST, "weave-net"), args = [] as string[] } = {},
-) =>
-  exec([file, ...args], {
-    stdin: input,
-    env: {
-      WEAVE_RUN_DIR: folder,
-      CNI_COMMAND: command,
-      CNI_CONTAINERID: "c1",
-      CNI_NETNS: OWN,
-      CNI_IFNAME: "eth0",
-      CNI_ARGS: "K8S_POD_NAME=ü",
-      CNI_PATH: "/nowhere",
-      ...env,
-    },
-  });
+const PLUGIN = join(DIST, "weave-net");
+const environment = (command: string) => ({
+  WEAVE_RUN_DIR: folder,
+  CNI_COMMAND: command,
+  CNI_CONTAINERID: "c1",
+  CNI_NETNS: OWN,
+  CNI_IFNAME: "eth0",
+  CNI_ARGS: "K8S_POD_NAME=ü",
+  CNI_PATH: "/nowhere",
+});
+
+const call = (command: string, { input = CONFIG, env = {}, file = PLUGIN, args = [] as string[] } = {}) =>
+  exec([file, ...args], { stdin: input, env: { ...environment(command), ...env } });
+
+/** A shell that calls the plugin, which is `$0`. */
+const shell = (script: string) =>
+  exec(["sh", "-c", script, PLUGIN], { stdin: CONFIG, env: environment("ADD") });
 
 const SENT = {
   variables: {
@@ -125,6 +126,59 @@ test("one that is too long is refused", async () => {
   expect([code, JSON.parse(stdout)]).toEqual([1, expect.objectContaining({ code: 6 })]);
 });
 
+test("a long configuration in many small pieces arrives whole", async () => {
+  respond = () => Response.json({ output: "", code: 0 });
+  const written = await shell("for i in $(seq 400); do printf %01000d 0; done | $0");
+  expect(written).toEqual({ code: 0, stdout: "", stderr: "" });
+  expect(asked).toMatchObject([{ path: "/cni", call: { input: "0".repeat(400_000) } }]);
+});
+
+test("standard input that does not block is waited for", async () => {
+  const fifo = join(folder, "fifo");
+  await exec(["mkfifo", fifo]);
+  const input = await open(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
+  const output = await open(fifo, "w");
+  await output.write(CONFIG.slice(0, 20));
+  const env = { ...process.env, ...environment("ADD") };
+  const child = Bun.spawn([PLUGIN], { env, stdin: input.fd, stdout: "pipe" });
+  const state = () => [
+    readlinkSync(`/proc/${child.pid}/exe`),
+    readFileSync(`/proc/${child.pid}/stat`, "utf8").split(" ")[2],
+  ];
+  await eventually("the plugin waits", state, ([exe, seen]) => exe === PLUGIN && seen === "S");
+  await output.write(CONFIG.slice(20));
+  await output.close();
+  await input.close();
+  expect([await child.exited, await new Response(child.stdout).text()]).toEqual([0, '{"x":1}\n']);
+  expect(asked).toMatchObject([{ path: "/cni/raw", call: { input: CONFIG } }]);
+});
+
+test("closed descriptors are not taken for the connection", async () => {
+  expect(await shell("exec $0 >&-")).toEqual({ code: 0, stdout: "", stderr: "" });
+  expect(await shell("exec $0 >&- 2>&-")).toEqual({ code: 0, stdout: "", stderr: "" });
+  respond = () => Response.json({ output: "no input", code: 0 });
+  expect(await shell("exec $0 <&-")).toEqual({ code: 0, stdout: "no input\n", stderr: "" });
+  expect(asked.map(({ path }) => path)).toEqual(["/cni/raw", "/cni/raw", "/cni"]);
+});
+
+test("a result that cannot be written is an error", async () => {
+  const failed = { code: 1, stdout: "", stderr: `${NOT_WRITTEN}\n` };
+  expect(await shell("exec $0 > /dev/full")).toEqual(failed);
+  respond = (path) =>
+    path === "/cni" ? Response.json({ output: "{}", code: 0 }) : new Response("", { status: 409 });
+  expect(await shell("exec $0 > /dev/full")).toEqual(failed);
+});
+
+test("with few descriptors, the runtime asks", async () => {
+  respond = () => Response.json({ output: "{}", code: 0 });
+  expect(await shell("ulimit -n 64; exec $0")).toEqual({ code: 0, stdout: "{}\n", stderr: "" });
+  expect(asked.map(({ path }) => path)).toEqual(["/cni"]);
+});
+
+test("a small stack is enough", async () => {
+  expect(await shell("ulimit -s 256; exec $0")).toEqual({ code: 0, stdout: '{"x":1}\n', stderr: "" });
+});
+
 test("a large answer arrives whole", async () => {
   const output = JSON.stringify("z".repeat(200_000));
   respond = () => new Response(encodeCniOutcome({ output, code: 0 }));
@@ -158,6 +212,26 @@ test("where the router ends during an ADD, the runtime is to try again; a DEL is
     { cniVersion: "1.0.0", code: 11, msg: "weave ended during this call; try again" },
   ]);
   expect(await call("DEL", { env })).toEqual({ code: 0, stdout: "", stderr: "" });
+  server.stop(true);
+});
+
+test("an answer that stops after its first bytes is not asked for again", async () => {
+  const run = mkdtempSync(join(folder, "run-"));
+  let calls = 0;
+  const server = Bun.listen({
+    unix: join(run, "weave.sock"),
+    socket: {
+      data(socket, data) {
+        const isCall = data.toString("latin1").startsWith("POST /cni");
+        if (!isCall) return void socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        calls++;
+        socket.write("HTTP/1.1 200 OK\r\n\r\n");
+        setTimeout(() => socket.end('0{"cniVersion":"1.0.0"}\n\0'), 1_500);
+      },
+    },
+  });
+  const { code, stdout } = await call("ADD", { env: { WEAVE_RUN_DIR: run } });
+  expect([code, JSON.parse(stdout), calls]).toEqual([1, expect.objectContaining({ code: 11 }), 1]);
   server.stop(true);
 });
 

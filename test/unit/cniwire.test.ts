@@ -35,6 +35,16 @@ test("an answer is incomplete up to its last byte; another status is a refusal",
   expect(encodeCniOutcome({ output: "", code: 0 })).toBe("0\0");
 });
 
+test("an answer without its beginning is incomplete: it is no refusal", () => {
+  const whole = Buffer.from("HTTP/1.1 200 OK\r\nA: b\r\n\r\n0{}\n\0");
+  for (let from = 1; from < whole.length; from++)
+    expect(decodeCniAnswer(whole.subarray(from))).toBe("incomplete");
+});
+
+test("a byte order mark stays, as where the plugin runs", () => {
+  expect(decodeCniCall(body(0n, "\0\ufeff{}"))).toMatchObject({ input: "\ufeff{}" });
+});
+
 test("the head has room for 6 digits, where the entry program writes them", () => {
   expect(CNI_CALL_HEAD.slice(-10)).toBe("000000\r\n\r\n");
 });

@@ -6,10 +6,12 @@
 // - after that: standard input is a file in memory with what was read;
 // - after the request was sent, and not answered within 1 s: CNI_COMMAND in the environment is renamed CNI_PENDING, of the same
 //   length, and the connection is file descriptor 100 (lib/api/pendingcall.ts).
-import { CNI_CALL_HEAD, MAX_CNI_ANSWER, PENDING_FD } from "../../../lib/api/cniwire.ts";
+import { CNI_CALL_HEAD, MAX_CNI_ANSWER, NOT_WRITTEN, PENDING_FD } from "../../../lib/api/cniwire.ts";
 import type { Machine, Register } from "./machine.ts";
 
 const KB = 1024;
+/** The file in memory. Numbers above those that a process is started with: a closed standard descriptor is not taken for ours. */
+const INPUT_FD = PENDING_FD + 1;
 /** Bytes for the request. A longer configuration goes to the runtime. */
 const REQUEST_SIZE = 128 * KB;
 
@@ -18,7 +20,6 @@ const COMMAND = -16;
 const RUN_DIR = -24;
 const NETNS = -32;
 const INPUT = -40;
-const SOCKET = -48;
 const COMMAND_AT = -56;
 const POLL = -64;
 const TIMEOUT = -80;
@@ -38,11 +39,18 @@ const SOCK_STREAM_NONBLOCK = 1 | 0x800;
 const F_SETFL = 4;
 const MSG_NOSIGNAL = 0x4000;
 const POLLIN = 1;
+const POLLOUT = 4;
+const MFD_NOEXEC_SEAL = 8;
 /** System calls return errors as numbers above this. */
 const ERRORS = -4096;
 const EINTR = -4;
+const EAGAIN = -11;
+const EBADF = -9;
 const COMMANDS = ["ADD\0", "DEL\0", "CHEC", "STAT"];
 const DIGITS = 6;
+/** Bytes of a longer configuration that are kept: more than the plugin takes (lib/cni/input.ts). */
+const KEPT_SIZE = 2048 * KB;
+const PIECE_SIZE = 64 * KB;
 
 const word = (text: string) => Buffer.from(text.slice(0, 4), "latin1").readInt32LE();
 
@@ -171,10 +179,22 @@ export function entryProgram(asm: Machine, entry: number, here: number, byName: 
   put("r9", "/weave.sock\0");
   call("socket", AF_UNIX, SOCK_STREAM_NONBLOCK, 0);
   asm.jumpIf("r0", "gt", ERRORS, "runtime");
-  asm.store("u64", "fp", SOCKET, "r0");
+  moveTo(PENDING_FD, "runtime");
   local("r2", ADDRESS);
-  call("connect", "r0", "r2", SUN_SIZE);
+  call("connect", PENDING_FD, "r2", SUN_SIZE);
   asm.jumpIf("r0", "ne", 0, "not connected");
+
+  // The file for what is read: first, as input cannot be given back without. Linux 6.3 to 6.5 may require the flag
+  // (vm.memfd_noexec), which earlier ones refuse.
+  asm.store("u64", "fp", TEXT, word("cni\0"));
+  local("r1", TEXT);
+  call("memfd_create", "r1", MFD_NOEXEC_SEAL);
+  asm.jumpIf("r0", "le", ERRORS, "file");
+  local("r1", TEXT);
+  call("memfd_create", "r1", 0);
+  asm.jumpIf("r0", "gt", ERRORS, "not connected");
+  asm.label("file");
+  moveTo(INPUT_FD, "not connected");
 
   // Standard input, to its end.
   asm.store("u64", "fp", INPUT, "r7");
@@ -184,8 +204,8 @@ export function entryProgram(asm: Machine, entry: number, here: number, byName: 
   asm.jumpIf("r3", "eq", 0, "with input");
   call("read", 0, "r7", "r3");
   asm.jumpIf("r0", "eq", 0, "input read");
-  asm.jumpIf("r0", "eq", EINTR, "input");
-  asm.jumpIf("r0", "gt", ERRORS, "not connected");
+  again(0, POLLIN, "input");
+  asm.jumpIf("r0", "gt", ERRORS, "unreadable");
   asm.add("r7", "r0");
   asm.jump("input");
   asm.label("input read");
@@ -209,26 +229,22 @@ export function entryProgram(asm: Machine, entry: number, here: number, byName: 
   }
   asm.mov("r8", "r7");
   asm.sub("r8", "r1");
-  asm.load("u64", "r9", "fp", SOCKET);
   asm.mov("r2", "r1");
-  call("sendto", "r9", "r2", "r8", MSG_NOSIGNAL, 0);
+  call("sendto", PENDING_FD, "r2", "r8", MSG_NOSIGNAL, 0);
   asm.jumpIf("r0", "ne", "r8", "with input");
 
   // The answer: r8 is where it goes on.
   local("r8", ANSWER);
   asm.label("wait");
-  asm.store("u32", "fp", POLL, "r9");
-  asm.store("u32", "fp", POLL + 4, POLLIN);
   asm.store("u64", "fp", TIMEOUT, 1);
   asm.store("u64", "fp", TIMEOUT + 8, 0);
-  local("r1", POLL);
   local("r3", TIMEOUT);
-  call("ppoll", "r1", 1, "r3", 0, 8);
+  poll(PENDING_FD, POLLIN);
   asm.jumpIf("r0", "eq", EINTR, "wait");
   asm.jumpIf("r0", "ne", 1, "pending");
   local("r3", REQUEST);
   asm.sub("r3", "r8");
-  call("read", "r9", "r8", "r3");
+  call("read", PENDING_FD, "r8", "r3");
   asm.jumpIf("r0", "eq", 0, "pending");
   asm.jumpIf("r0", "gt", ERRORS, "pending");
   asm.add("r8", "r0");
@@ -247,6 +263,7 @@ export function entryProgram(asm: Machine, entry: number, here: number, byName: 
   asm.jumpIf("r2", "ne", word("\r\n\r\n"), "header");
   asm.load("u8", "r6", "r1", 3);
   asm.sub("r6", 48);
+  asm.jumpIf("r6", "gt", 9, "pending");
   asm.mov("r7", "r1");
   asm.add("r7", 4);
   asm.sub("r8", 1);
@@ -255,30 +272,39 @@ export function entryProgram(asm: Machine, entry: number, here: number, byName: 
   asm.sub("r3", "r7");
   asm.jumpIf("r3", "eq", 0, "exit");
   call("write", 1, "r7", "r3");
-  asm.jumpIf("r0", "eq", EINTR, "output");
-  asm.jumpIf("r0", "gt", ERRORS, "exit");
+  again(1, POLLOUT, "output");
+  // A closed standard output is /dev/null to the runtime.
+  asm.jumpIf("r0", "eq", EBADF, "exit");
+  asm.jumpIf("r0", "gt", ERRORS, "not written");
   asm.add("r7", "r0");
   asm.jump("output");
+  asm.label("not written");
+  local("r7", REQUEST);
+  put("r7", `${NOT_WRITTEN}\n`);
+  local("r2", REQUEST);
+  call("write", 2, "r2", NOT_WRITTEN.length + 1);
+  asm.mov("r6", 1);
   asm.label("exit");
   call("exit_group", "r6");
 
   // Unanswered: the runtime waits on.
   asm.label("pending");
-  call("fcntl", "r9", F_SETFL, 0);
-  call("dup3", "r9", PENDING_FD, 0);
+  call("fcntl", PENDING_FD, F_SETFL, 0);
   asm.load("u64", "r1", "fp", COMMAND_AT);
   asm.add("r1", 4);
   put("r1", "PENDING".slice(0, 4));
   asm.store("u16", "r1", 0, word("IN\0\0"));
   asm.store("u8", "r1", 2, "G".charCodeAt(0));
+  asm.jump("restore");
   asm.label("with input");
-  asm.load("u64", "r1", "fp", SOCKET);
-  call("close", "r1");
+  call("close", PENDING_FD);
+  asm.label("restore");
   restoreInput();
   asm.jump("runtime");
+  asm.label("unreadable");
+  call("close", INPUT_FD);
   asm.label("not connected");
-  asm.load("u64", "r1", "fp", SOCKET);
-  call("close", "r1");
+  call("close", PENDING_FD);
   asm.label("runtime");
   asm.leave(entry, here);
   return asm.code();
@@ -300,31 +326,55 @@ export function entryProgram(asm: Machine, entry: number, here: number, byName: 
     asm.label("named");
   }
 
-  /** Put a file in memory in place of standard input: what was read, and what there is still to read, up to 2 MiB. */
-  function restoreInput(): void {
-    asm.store("u64", "fp", TEXT, word("cni\0"));
-    local("r1", TEXT);
-    call("memfd_create", "r1", 0);
-    asm.jumpIf("r0", "gt", ERRORS, "runtime");
+  /** Give the descriptor in r0 another number; jump where the limit of descriptors is below. */
+  function moveTo(fd: number, otherwise: string): void {
     asm.mov("r9", "r0");
+    call("dup3", "r9", fd, 0);
+    asm.mov("r8", "r0");
+    call("close", "r9");
+    asm.jumpIf("r8", "ne", fd, otherwise);
+  }
+
+  /** Wait for an event of a descriptor, at most for the timespec at r3, for ever if that is 0. */
+  function poll(fd: number, event: number): void {
+    asm.store("u32", "fp", POLL, fd);
+    asm.store("u32", "fp", POLL + 4, event);
+    local("r1", POLL);
+    call("ppoll", "r1", 1, "r3", 0, 8);
+  }
+
+  /** Go back where a call was interrupted, and where a descriptor that does not block was not ready, once it is. */
+  function again(fd: number, event: number, to: string): void {
+    const other = fresh("other");
+    asm.jumpIf("r0", "eq", EINTR, to);
+    asm.jumpIf("r0", "ne", EAGAIN, other);
+    asm.mov("r3", 0);
+    poll(fd, event);
+    asm.jump(to);
+    asm.label(other);
+  }
+
+  /** Put the file in memory in place of standard input: what was read, and what there is still to read. */
+  function restoreInput(): void {
     asm.load("u64", "r8", "fp", INPUT);
     asm.mov("r3", "r7");
     asm.sub("r3", "r8");
-    call("write", "r9", "r8", "r3");
-    asm.mov("r6", 32);
+    call("write", INPUT_FD, "r8", "r3");
+    asm.mov("r6", KEPT_SIZE);
     asm.label("more input");
-    local("r2", ANSWER);
-    call("read", 0, "r2", 64 * KB);
+    local("r2", REQUEST);
+    call("read", 0, "r2", PIECE_SIZE);
+    again(0, POLLIN, "more input");
     asm.jumpIf("r0", "eq", 0, "input saved");
     asm.jumpIf("r0", "gt", ERRORS, "input saved");
+    asm.sub("r6", "r0");
     asm.mov("r3", "r0");
-    local("r2", ANSWER);
-    call("write", "r9", "r2", "r3");
-    asm.sub("r6", 1);
-    asm.jumpIf("r6", "ne", 0, "more input");
+    local("r2", REQUEST);
+    call("write", INPUT_FD, "r2", "r3");
+    asm.jumpIf("r6", "ge", PIECE_SIZE, "more input");
     asm.label("input saved");
-    call("lseek", "r9", 0, 0);
-    call("dup3", "r9", 0, 0);
-    call("close", "r9");
+    call("lseek", INPUT_FD, 0, 0);
+    call("dup3", INPUT_FD, 0, 0);
+    call("close", INPUT_FD);
   }
 }
