@@ -140,7 +140,9 @@ test("standard input that does not block is waited for", async () => {
   const output = await open(fifo, "w");
   await output.write(CONFIG.slice(0, 20));
   const env = { ...process.env, ...environment("ADD") };
-  const child = Bun.spawn([PLUGIN], { env, stdin: input.fd, stdout: "pipe" });
+  // Bun.spawn makes it block.
+  const unblock = "use Fcntl; fcntl(STDIN, F_SETFL, O_NONBLOCK); exec @ARGV";
+  const child = Bun.spawn(["perl", "-e", unblock, PLUGIN], { env, stdin: input.fd, stdout: "pipe" });
   const state = () => [
     readlinkSync(`/proc/${child.pid}/exe`),
     readFileSync(`/proc/${child.pid}/stat`, "utf8").split(" ")[2],
