@@ -368,7 +368,8 @@ export class MeshRouter implements ConnectionHost {
     const { remote } = connection;
     const duplicate = this.connections.get(remote.name);
     if (duplicate) this.#admission.settleDuplicate(connection, duplicate);
-    const reachable = this.routes.unicastAll.has(remote.name);
+    const before = this.routes.unicastAll;
+    const reachable = before.has(remote.name);
     this.#limit.admit(reachable);
     this.ourself.connections.set(remote.name, connection);
     this.peers.raiseVersion();
@@ -378,7 +379,7 @@ export class MeshRouter implements ConnectionHost {
     connection.log(`connection added${restarted ? ": restarted peer" : isNew ? ": new peer" : ""}`, {
       code: "connection-added",
     });
-    if (isNew) this.#broadcaster.introduce(connection);
+    if (isNew) this.#broadcaster.introduce(connection, before);
     this.#broadcaster.schedule();
     this.#admission.added(connection);
   }

@@ -8,7 +8,7 @@ import type { PeerName } from "./name.ts";
 import type { Pace } from "./pace.ts";
 import type { Peer } from "./peer.ts";
 import type { Peers } from "./peers.ts";
-import type { Routes } from "./routes.ts";
+import type { Routes, UnicastRoutes } from "./routes.ts";
 import type { TopologyGossip } from "./topology.ts";
 
 /** Delay of a broadcast, for several changes together, and least interval: changes come in bursts. */
@@ -31,8 +31,8 @@ export interface TopologyBroadcasterHost {
 }
 
 export class TopologyBroadcaster {
-  /** Peers that were unreachable before they connected to us, until we have broadcast them. */
-  readonly #newcomers = new Set<Peer>();
+  /** Peers that were unreachable before they connected to us, with our routes then, until we have broadcast them. */
+  readonly #newcomers = new Map<Peer, UnicastRoutes>();
   #timer: Timer | undefined;
   #broadcastAt = Number.NEGATIVE_INFINITY;
   /** Our connections, as broadcast last. */
@@ -52,10 +52,13 @@ export class TopologyBroadcaster {
     this.#timer?.cancel();
   }
 
-  /** Broadcast a peer that was unreachable before, and send it everything unless other neighbours do. */
-  introduce(connection: LocalConnection): void {
-    this.#newcomers.add(connection.remote);
-    this.host.clock.after(INTRODUCTION_DELAY_MS, () => this.#sendAll(connection));
+  /**
+   * Broadcast a peer that was unreachable, and send it everything unless other neighbours do; `before` are our routes
+   * without it.
+   */
+  introduce(connection: LocalConnection, before: UnicastRoutes): void {
+    this.#newcomers.set(connection.remote, before);
+    this.host.clock.after(INTRODUCTION_DELAY_MS, () => this.#sendAll(connection, before));
   }
 
   /** Schedule a broadcast of ourself even if our connections are as before: something else has changed. */
@@ -75,8 +78,10 @@ export class TopologyBroadcaster {
     const interval = this.#broadcastAt + INTERVAL_MS - clock.now();
     this.#timer = clock.after(Math.max(DELAY_MS, interval, this.pace.wait()), () => {
       this.#timer = undefined;
-      const unknown = [...this.#newcomers].filter((newcomer) => !this.#knownToOthers(newcomer));
-      this.topology.addPending(unknown.map(({ name }) => name));
+      const unknown = [...this.#newcomers].filter(
+        ([newcomer, before]) => !this.#knownToOthers(newcomer, before),
+      );
+      this.topology.addPending(unknown.map(([{ name }]) => name));
       this.#newcomers.clear();
       // Connections that were refused at once are not broadcast.
       const current = Array.from(connections, ([name, { established }]) => `${name} ${established}`).join();
@@ -94,21 +99,21 @@ export class TopologyBroadcaster {
   }
 
   /** Send a new peer everything, unless other neighbours do. */
-  #sendAll(connection: LocalConnection): void {
-    if (connection.ended || this.#stopped || this.#knownToOthers(connection.remote)) return;
+  #sendAll(connection: LocalConnection, before: UnicastRoutes): void {
+    if (connection.ended || this.#stopped || this.#knownToOthers(connection.remote, before)) return;
     this.host.channels.sendAll(connection);
   }
 
   /**
    * Return whether a new peer is connected to others, who know what we know: one that joins a large network connects to
-   * many at once, and those with the least names are enough to send it everything.
+   * many at once, and those with the least names are enough to send it everything. Those that came with it do not know.
    */
-  #knownToOthers(newcomer: Peer): boolean {
+  #knownToOthers(newcomer: Peer, before: UnicastRoutes): boolean {
     const { ourself, routes } = this.host;
     let others = 0;
     for (const name of newcomer.connections.keys()) {
       const hop = routes.unicastAll.get(name);
-      if (name < ourself.name && hop !== undefined && hop !== newcomer.name) others++;
+      if (name < ourself.name && before.has(name) && hop !== undefined && hop !== newcomer.name) others++;
     }
     return others >= ENOUGH_INTRODUCTIONS;
   }

@@ -1,7 +1,9 @@
 // Whole networks of mesh routers, in one process, on a simulated clock.
 import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
+import { RawGossip } from "../../lib/mesh/gossip.ts";
 import { encodeGossip } from "../../lib/mesh/message.ts";
+import type { PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer } from "../../lib/mesh/peer.ts";
 import { Simulation } from "../support/simulation.ts";
 
@@ -82,6 +84,43 @@ test("a partition heals: both halves go on, and join again", async () => {
   simulation.until(() => simulation.peers.every(({ router }) => router.peers.size === 5), 3 * MINUTE);
   cut(false);
   simulation.until(() => simulation.converged(), 10 * MINUTE, 500);
+});
+
+test("halves that meet send each other what they know on all channels, before they repeat it", async () => {
+  for (const seed of [1n, 2n, 3n, 4n]) {
+    const simulation = new Simulation(seed);
+    await grow(simulation, 10, 100);
+    const known = simulation.peers.map(({ router }) => {
+      const set = new Set([router.ourself.name]);
+      const merge = (message: Uint8Array) => {
+        const names = new TextDecoder().decode(message).split(" ") as PeerName[];
+        const fresh = names.filter((name) => !set.has(name));
+        for (const name of fresh) set.add(name);
+        return fresh.length > 0 ? said(fresh) : undefined;
+      };
+      const said = (names: Iterable<PeerName>) =>
+        new RawGossip([new TextEncoder().encode([...names].join(" "))]);
+      router.channel("names", {
+        onUnicast() {},
+        onBroadcast: (_, message) => merge(message),
+        onGossip: merge,
+        gossip: () => said(set),
+      });
+      return set;
+    });
+    const halves = [simulation.peers.slice(0, 5), simulation.peers.slice(5)] as const;
+    const cut = (on: boolean) => {
+      for (const a of halves[0]) for (const b of halves[1]) simulation.network.cut(a.ip, b.ip, on);
+    };
+    cut(true);
+    simulation.until(() => simulation.peers.every(({ router }) => router.peers.size === 5), 3 * MINUTE);
+    for (const [i, set] of known.entries())
+      for (const { router } of halves[i < 5 ? 0 : 1]) set.add(router.ourself.name);
+    cut(false);
+    simulation.until(() => simulation.meshed(), 5 * MINUTE, 20);
+    simulation.clock.advance(500);
+    expect(known.map((set) => set.size)).toEqual(known.map(() => 10));
+  }
 });
 
 test("where two cannot reach each other, the third passes on for them", async () => {

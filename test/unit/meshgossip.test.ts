@@ -264,23 +264,28 @@ describe("broadcasts of our connections", () => {
   test("tell of a new peer, and send it everything after 100 ms, unless another with a lesser name does", () => {
     const lone = broadcaster();
     const newcomer = lone.add(9);
-    lone.subject.introduce(newcomer as never);
+    lone.subject.introduce(newcomer as never, new Map());
     lone.subject.schedule();
     lone.clock.advance(99);
     expect([lone.sent.map(([, names]) => names), lone.sentAll]).toEqual([[["h5", "h9"]], []]);
     lone.clock.advance(1);
     expect(lone.sentAll).toEqual([name(9)]);
-    for (const [others, told] of [
-      [[2, 8], false],
-      [[2], false],
-      [[8], true],
+    // The last of them came with the newcomer, and does not know what we know.
+    for (const [others, told, cameBefore] of [
+      [[2, 8], false, true],
+      [[2], false, true],
+      [[8], true, true],
+      [[2], true, false],
     ] as const) {
       const { clock, subject, sentAll, sent, add, routes } = broadcaster();
+      const alone = routes.unicastAll;
       const known = others.map((i) => add(i).remote);
+      routes.invalidate();
+      const before = cameBefore ? routes.unicastAll : alone;
       const late = add(9);
       for (const other of known) connect(other, late.remote);
       routes.invalidate();
-      subject.introduce(late as never);
+      subject.introduce(late as never, before);
       subject.schedule();
       clock.advance(200);
       expect([others, sentAll.length > 0, sent.some(([, names]) => names.includes("h9"))]).toEqual([
@@ -290,8 +295,8 @@ describe("broadcasts of our connections", () => {
       ]);
     }
     const { clock, subject, sentAll, add } = broadcaster();
-    subject.introduce({ ...add(9), ended: true } as never);
-    subject.introduce(add(10) as never);
+    subject.introduce({ ...add(9), ended: true } as never, new Map());
+    subject.introduce(add(10) as never, new Map());
     subject.stop();
     clock.advance(200);
     expect(sentAll).toEqual([]);
