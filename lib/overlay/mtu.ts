@@ -2,6 +2,8 @@
 // by version. A message is a format byte and records of 20 bytes, numbers big-endian:
 //
 //   0  name of the peer   6  version (u32)   10  MTU (u16)   12  flags   13  0   14  name of the neighbour that limits it
+//
+// Versions are serial numbers (RFC 1982): there is no greatest, which an impostor could take.
 import { viewOf } from "../bytes/view.ts";
 import type { GossipData } from "../mesh/gossip.ts";
 import { nameFromBytes, nameToBytes, type PeerName } from "../mesh/name.ts";
@@ -61,9 +63,15 @@ export function encodeRecords(records: Iterable<readonly [PeerName, MtuRecord]>)
   return message;
 }
 
+/** Return the version after another. */
+export const nextVersion = (version: number) => (version + 1) >>> 0;
+
 /** Return the newer record; of two of the same version the smaller, so that all peers keep the same. */
 export function newerRecord(a: MtuRecord, b: MtuRecord): MtuRecord {
-  if (a.version !== b.version) return a.version > b.version ? a : b;
+  const ahead = (a.version - b.version) | 0;
+  // RFC 1982 leaves open which of two is newer that are half of all numbers apart.
+  if (ahead === -(2 ** 31)) return a.version > b.version ? a : b;
+  if (ahead !== 0) return ahead > 0 ? a : b;
   if (a.mtu !== b.mtu) return a.mtu < b.mtu ? a : b;
   return a.by <= b.by ? a : b;
 }

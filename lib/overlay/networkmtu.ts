@@ -5,7 +5,7 @@ import type { Clock, Timer } from "../clock/clock.ts";
 import { MAX_PEERS } from "../mesh/bounds.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
-import { decodeRecords, MtuGossip, type MtuRecord, newerRecord } from "./mtu.ts";
+import { decodeRecords, encodeRecords, MtuGossip, type MtuRecord, newerRecord, nextVersion } from "./mtu.ts";
 
 /** MTU of Weave Net 2.x: what fits paths of 1460 bytes, with ESP. */
 const ORIGINAL_MTU = 1_376;
@@ -17,8 +17,16 @@ const LEAST_FIXED = 576;
 export const RISE_MS = 10_000;
 export const MAX_RISE_MS = 10 * 60_000;
 const STEADY_MS = 10 * 60_000;
+/** Least interval of falls: all containers are told of each. */
+export const FALL_MS = 500;
 /** Time for the record of a peer that is new in the topology. */
 export const RECORD_MS = 5_000;
+/** A new router that has measured nothing announces its MTU this long after it has met others. */
+export const MEASURE_MS = 3_000;
+/** Delay of a record that supersedes one of an earlier run of ours, or of an impostor. */
+export const CORRECT_MS = 100;
+/** Records of peers that the topology does not have yet. */
+export const MAX_STRANGERS = 256;
 /** A peer counts for so long after it was last reachable: it may only be restarting, while its kernel forwards. */
 export const GONE_MS = 70_000;
 
@@ -27,8 +35,8 @@ export interface NetworkMtuParams {
   readonly self: PeerName;
   /** --mtu; undefined for auto. */
   readonly fixed: number | undefined;
-  /** The MTU of the network so far. */
-  readonly agreed: number;
+  /** The MTU of the network so far; undefined for a new router. */
+  readonly agreed: number | undefined;
   /** Return the other peers in the mesh. */
   peers(): Iterable<PeerName>;
   /** Return whether a neighbour takes part; undefined for peers that are no neighbours. */
@@ -56,6 +64,8 @@ interface Known {
   without?: boolean;
   /** Since when it is no longer in the mesh. */
   goneAt?: number | undefined;
+  /** It has our record, as our neighbour. */
+  told?: boolean;
 }
 
 export class NetworkMtu implements Gossiper {
@@ -73,29 +83,41 @@ export class NetworkMtu implements Gossiper {
   /** When the MTU may rise; undefined while it could not. */
   #risesAt: number | undefined;
   #riseMs = RISE_MS;
-  #rose = Number.NEGATIVE_INFINITY;
+  /** When it rose; undefined once it has fallen since. */
+  #rose: number | undefined;
+  #fellAt = Number.NEGATIVE_INFINITY;
+  #published = false;
+  #correcting: Timer | undefined;
+  #strangersForgottenAt = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
   constructor(private readonly params: NetworkMtuParams) {
     const { fixed, agreed, self } = params;
-    this.mtu = fixed ?? agreed;
+    this.mtu = fixed ?? agreed ?? ORIGINAL_MTU;
     this.#own = { version: 1, mtu: this.mtu, fixed: fixed !== undefined, by: self };
     this.#limit = { peer: self, why: fixed === undefined ? "path" : "option", mtu: this.mtu };
   }
 
   start(channel: GossipChannel): void {
     this.#channel = channel;
-    this.#publish();
+    // A new router limits others only once it knows by how much.
+    if ((this.params.fixed ?? this.params.agreed) !== undefined) this.#publish();
     this.evaluate();
   }
 
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
+    this.#correcting?.cancel();
   }
 
   get isFixed(): boolean {
     return this.params.fixed !== undefined;
+  }
+
+  /** Number of peers that count, present or gone. */
+  get size(): number {
+    return this.#known.size;
   }
 
   /** What sets the MTU. */
@@ -111,38 +133,49 @@ export class NetworkMtu implements Gossiper {
 
   /** To be called when the topology or anything else has changed. */
   evaluate(): void {
-    if (this.#stopped || this.isFixed) return;
+    if (this.#stopped) return;
     const now = this.params.clock.now();
     const { without, waitMs, nextMs } = this.#lookForOthers(now);
-    this.#follow(without !== undefined);
+    if (!this.isFixed) this.#follow(without !== undefined);
+    this.#tellNeighbours();
+    if (this.isFixed) return this.#lookAgain(nextMs);
     this.#limit =
       without === undefined ? this.#least() : { peer: without, why: "no part", mtu: ORIGINAL_MTU };
     const { mtu } = this.#limit;
     let next: number = nextMs;
-    if (mtu < this.mtu) this.#fall(mtu, now);
+    const fallsIn = this.#fellAt + FALL_MS - now;
+    if (mtu < this.mtu && fallsIn > 0) next = Math.min(next, fallsIn);
+    else if (mtu < this.mtu) this.#fall(mtu, now);
     else if (mtu === this.mtu) this.#risesAt = undefined;
     else if (waitMs === Number.POSITIVE_INFINITY) {
       this.#risesAt ??= now + this.#riseMs;
       if (now >= this.#risesAt) this.#rise(mtu, now);
       else next = this.#risesAt - now;
     }
+    this.#lookAgain(next);
+  }
+
+  #lookAgain(ms: number): void {
     this.#timer?.cancel();
-    this.#timer = this.params.clock.after(next, () => this.evaluate());
+    this.#timer = this.params.clock.after(ms, () => this.evaluate());
   }
 
-  onUnicast(): void {}
-
-  onBroadcast(_source: PeerName, message: Uint8Array): GossipData | undefined {
-    return this.#merge(message);
+  onUnicast(source: PeerName, message: Uint8Array): void {
+    const news = this.#merge(message, source);
+    if (news) this.#channel?.neighbours(news);
   }
 
-  onGossip(message: Uint8Array): GossipData | undefined {
-    return this.#merge(message);
+  onBroadcast(source: PeerName, message: Uint8Array): GossipData | undefined {
+    return this.#merge(message, source);
+  }
+
+  onGossip(message: Uint8Array, from: PeerName): GossipData | undefined {
+    return this.#merge(message, from);
   }
 
   gossip(): GossipData {
     const records = new Map(this.#records);
-    records.set(this.params.self, this.#own);
+    if (this.#published) records.set(this.params.self, this.#own);
     return new MtuGossip(records);
   }
 
@@ -155,12 +188,17 @@ export class NetworkMtu implements Gossiper {
     const present = new Set(this.params.peers());
     present.delete(self);
     for (const peer of present) if (!this.#known.has(peer)) this.#known.set(peer, { since: now });
+    const first = this.#known.values().next().value;
+    const silentMs = first && !this.#published ? first.since + MEASURE_MS - now : Number.POSITIVE_INFINITY;
+    if (silentMs <= 0) this.#publish();
     let without: PeerName | undefined;
     let waitMs = Number.POSITIVE_INFINITY;
-    let nextMs = GONE_MS;
+    let nextMs = silentMs > 0 ? Math.min(GONE_MS, silentMs) : GONE_MS;
     for (const [peer, known] of this.#known) {
       if (present.has(peer)) known.goneAt = undefined;
       else known.goneAt ??= now;
+      // Of more peers than a network can have, those that are gone were invented.
+      if (known.goneAt !== undefined && this.#known.size > 2 * MAX_PEERS) known.goneAt = now - GONE_MS;
       const stays = known.goneAt === undefined ? GONE_MS : known.goneAt + GONE_MS - now;
       if (stays <= 0) {
         this.#known.delete(peer);
@@ -170,6 +208,7 @@ export class NetworkMtu implements Gossiper {
       nextMs = Math.min(nextMs, stays);
       const takes = takesPart(peer);
       if (takes !== undefined) known.without = !takes;
+      if (takes === undefined) known.told = false;
       const left = this.#records.has(peer) ? Number.POSITIVE_INFINITY : known.since + RECORD_MS - now;
       if (known.without || left <= 0) without ??= peer;
       else waitMs = Math.min(waitMs, left);
@@ -212,16 +251,39 @@ export class NetworkMtu implements Gossiper {
   }
 
   #announce(mtu: number, by: PeerName): void {
-    this.#own = { version: this.#own.version + 1, mtu, fixed: false, by };
+    this.#own = { version: nextVersion(this.#own.version), mtu, fixed: false, by };
     this.#publish();
   }
 
   #publish(): void {
+    this.#published = true;
     this.#channel?.broadcast(new MtuGossip(new Map([[this.params.self, this.#own]])));
   }
 
+  /** Announce our record again, a few times a second where an impostor goes on. */
+  #correct(): void {
+    if (!this.#published) return;
+    this.#correcting ??= this.params.clock.after(CORRECT_MS, () => {
+      this.#correcting = undefined;
+      this.#publish();
+    });
+  }
+
+  /** Send our record to new neighbours, which believe nobody else about us. */
+  #tellNeighbours(): void {
+    if (!this.#published) return;
+    for (const [peer, known] of this.#known) {
+      if (known.told || this.params.takesPart(peer) !== true) continue;
+      known.told = this.#channel?.unicast(peer, encodeRecords([[this.params.self, this.#own]])) ?? false;
+    }
+  }
+
+  /** Several falls after one rise have one cause. */
   #fall(mtu: number, now: number): void {
-    this.#riseMs = now - this.#rose < STEADY_MS ? Math.min(2 * this.#riseMs, MAX_RISE_MS) : RISE_MS;
+    if (this.#rose !== undefined)
+      this.#riseMs = now - this.#rose < STEADY_MS ? Math.min(2 * this.#riseMs, MAX_RISE_MS) : RISE_MS;
+    this.#rose = undefined;
+    this.#fellAt = now;
     this.#set(mtu);
   }
 
@@ -236,22 +298,27 @@ export class NetworkMtu implements Gossiper {
     this.params.changed(mtu);
   }
 
-  #merge(message: Uint8Array): GossipData | undefined {
-    const { self } = this.params;
+  /** Take records that `speaker` has sent. Of a neighbour only its own word counts, once there is any. */
+  #merge(message: Uint8Array, speaker: PeerName): GossipData | undefined {
+    const { self, takesPart } = this.params;
+    this.#forgetStrangers();
+    let strangers = this.#countStrangers();
     const news = new Map<PeerName, MtuRecord>();
     for (const [peer, record] of decodeRecords(message)) {
       if (peer === self) {
         // Of an earlier run of ours, or somebody else's invention.
-        if (newerRecord(this.#own, record) !== this.#own && record.version < 0xffff_ffff) {
-          this.#own = { ...this.#own, version: record.version + 1 };
-          this.#publish();
+        if (newerRecord(this.#own, record) !== this.#own) {
+          this.#own = { ...this.#own, version: nextVersion(record.version) };
+          this.#correct();
         }
         continue;
       }
       if (record.mtu < (record.fixed ? LEAST_FIXED : LEAST_MTU)) continue;
       const known = this.#records.get(peer);
-      if (known && newerRecord(known, record) === known) continue;
-      if (!known && this.#records.size >= MAX_PEERS) this.#forgetStrangers();
+      if (known && peer === speaker ? isSame(known, record) : known && newerRecord(known, record) === known)
+        continue;
+      if (known && peer !== speaker && takesPart(peer) !== undefined) continue;
+      if (!known && !this.#known.has(peer) && ++strangers > MAX_STRANGERS) continue;
       if (!known && this.#records.size >= MAX_PEERS) continue;
       this.#records.set(peer, record);
       news.set(peer, record);
@@ -261,8 +328,21 @@ export class NetworkMtu implements Gossiper {
     return new MtuGossip(news);
   }
 
-  /** Forget records of peers that are not in the mesh. */
+  #countStrangers(): number {
+    let strangers = 0;
+    for (const peer of this.#records.keys()) if (!this.#known.has(peer)) strangers++;
+    return strangers;
+  }
+
+  /** Forget records of peers that are not in the mesh, now and then: they come before the topology has the peer. */
   #forgetStrangers(): void {
+    const now = this.params.clock.now();
+    if (now - this.#strangersForgottenAt < GONE_MS) return;
+    this.#strangersForgottenAt = now;
     for (const peer of this.#records.keys()) if (!this.#known.has(peer)) this.#records.delete(peer);
   }
+}
+
+function isSame(a: MtuRecord, b: MtuRecord): boolean {
+  return a.version === b.version && a.mtu === b.mtu && a.fixed === b.fixed && a.by === b.by;
 }

@@ -40,8 +40,8 @@ export function warnOfMtu(work: ContainerWork, warn: LimitedWarning): ContainerW
 export class RouterMtu {
   /** --mtu; undefined for auto. */
   readonly fixed: number | undefined;
-  /** MTU of the network that was agreed before, in bytes. */
-  readonly agreed: number;
+  /** MTU of the network that was agreed before, in bytes; undefined for a new router. */
+  readonly agreed: number | undefined;
   #network: number;
   /** MTU of links. */
   #link: number;
@@ -57,12 +57,12 @@ export class RouterMtu {
   constructor({ options, route, kept, name, log }: RouterContext) {
     this.#log = log.with({ component: "mtu" });
     this.fixed = options.mtu === "auto" ? undefined : options.mtu;
-    this.agreed = this.fixed ?? kept.mtu.get() ?? DEFAULT_MTU;
+    this.agreed = this.fixed ?? kept.mtu.get();
     this.#keep = (mtu) => kept.mtu.set(mtu);
-    this.#network = this.agreed;
+    this.#network = this.agreed ?? DEFAULT_MTU;
     const bridge = findBridge(route, name);
     const before = bridge && bridge.mtu <= MAX_LINK_MTU ? bridge.mtu : 0;
-    this.#link = this.fixed ?? Math.max(this.agreed, before);
+    this.#link = this.fixed ?? Math.max(this.#network, before);
     const told = bridge && networkMtuOf(bridge);
     this.#hasTold = told !== undefined;
     const grows = this.fixed === undefined && before > 0 && before < this.#link;

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import {
   decodeRecords,
@@ -11,9 +12,13 @@ import {
   newerRecord,
 } from "../../lib/overlay/mtu.ts";
 import {
+  CORRECT_MS,
+  FALL_MS,
   GONE_MS,
   LEAST_MTU,
   MAX_RISE_MS,
+  MAX_STRANGERS,
+  MEASURE_MS,
   NetworkMtu,
   RECORD_MS,
   RISE_MS,
@@ -82,10 +87,20 @@ describe("records", () => {
 });
 
 /** A router, peer 1, among others. */
-function router({ fixed, agreed = 1376 }: { fixed?: number; agreed?: number } = {}) {
+function router({
+  fixed,
+  agreed = 1376,
+  isNew = false,
+}: {
+  fixed?: number;
+  agreed?: number;
+  isNew?: boolean;
+} = {}) {
   const clock = new SimulatedClock(1_000_000);
   const peers = new Set<PeerName>();
   const without = new Set<PeerName>();
+  const neighbours = new Set<PeerName>();
+  const told: PeerName[] = [];
   const set: number[] = [];
   const accepted: number[] = [];
   const said: MtuRecord[] = [];
@@ -94,9 +109,9 @@ function router({ fixed, agreed = 1376 }: { fixed?: number; agreed?: number } = 
     clock,
     self: peer(1),
     fixed,
-    agreed,
+    agreed: isNew ? undefined : agreed,
     peers: () => peers,
-    takesPart: (name) => (without.has(name) ? false : undefined),
+    takesPart: (name) => (without.has(name) ? false : neighbours.has(name) || undefined),
     accept: async (mtu) => {
       if (refuses) throw new Error("no");
       accepted.push(mtu);
@@ -109,9 +124,14 @@ function router({ fixed, agreed = 1376 }: { fixed?: number; agreed?: number } = 
       if (own) said.push(own);
     }
   };
-  subject.start({ unicast: () => false, broadcast: listen, neighbours() {} });
-  const hear = (n: number, mtu: number, more: Partial<MtuRecord> = {}) =>
-    subject.onGossip(encodeRecords([[peer(n), record(mtu, { by: peer(9), ...more })]]));
+  const unicast = (name: PeerName, message: Uint8Array) => {
+    expect([...decodeRecords(message).keys()]).toEqual([peer(1)]);
+    told.push(name);
+    return true;
+  };
+  subject.start({ unicast, broadcast: listen, neighbours() {} });
+  const hear = (n: number, mtu: number, more: Partial<MtuRecord> = {}, from = n) =>
+    subject.onGossip(encodeRecords([[peer(n), record(mtu, { by: peer(9), ...more })]]), peer(from));
   const join = (n: number, mtu?: number) => {
     peers.add(peer(n));
     if (mtu !== undefined) hear(n, mtu);
@@ -129,7 +149,22 @@ function router({ fixed, agreed = 1376 }: { fixed?: number; agreed?: number } = 
   const refuse = (on: boolean) => {
     refuses = on;
   };
-  return { clock, subject, set, said, accepted, without, hear, join, measure, leave, refuse };
+  return {
+    clock,
+    subject,
+    peers,
+    set,
+    said,
+    accepted,
+    without,
+    neighbours,
+    told,
+    hear,
+    join,
+    measure,
+    leave,
+    refuse,
+  };
 }
 
 describe("the MTU of the network", () => {
@@ -168,9 +203,13 @@ describe("the MTU of the network", () => {
     await measure(1300);
     expect([set, said.at(-1)?.mtu]).toEqual([[1300], 1300]);
     hear(2, 1250, { version: 2 });
+    // Containers have just been told.
+    clock.advance(FALL_MS - 1);
+    expect(set).toEqual([1300]);
+    clock.advance(1);
     expect(set).toEqual([1300, 1250]);
     // The newer of two counts.
-    hear(2, 1450, { version: 1 });
+    hear(2, 1450, { version: 1 }, 3);
     clock.advance(10 * RISE_MS);
     expect(set).toEqual([1300, 1250]);
   });
@@ -287,11 +326,97 @@ describe("the MTU of the network", () => {
   });
 
   test("a record of an earlier run of ours is superseded", async () => {
-    const { said, hear } = router({ agreed: 1450 });
-    hear(1, 1200, { version: 41 });
-    expect(said.at(-1)).toMatchObject({ version: 42, mtu: 1450 });
-    hear(1, 1200, { version: 0xffff_ffff });
-    expect(said.at(-1)).toMatchObject({ version: 42 });
+    const { clock, said, hear } = router({ agreed: 1450 });
+    for (const [version, above] of [
+      [41, 42],
+      [0x7fff_ffff, 0x8000_0000],
+      [0xffff_ffff, 0],
+    ] as const) {
+      hear(1, 1200, { version }, 2);
+      clock.advance(CORRECT_MS);
+      expect(said.at(-1)).toMatchObject({ version: above, mtu: 1450 });
+    }
+    // Once for many.
+    const before = said.length;
+    for (let version = 1; version < 100; version++) hear(1, 1200, { version }, 2);
+    clock.advance(10 * CORRECT_MS);
+    expect(said.slice(before)).toMatchObject([{ version: 100 }]);
+  });
+
+  test("of a neighbour is what it says itself, whatever versions others invent", () => {
+    const { subject, set, told, neighbours, join, hear, leave } = router({ agreed: 1450 });
+    join(2);
+    neighbours.add(peer(2));
+    subject.evaluate();
+    subject.evaluate();
+    expect(told).toEqual([peer(2)]);
+    // As long as it has said nothing, others are heard.
+    expect(hear(2, 1440, { version: 9 }, 3)).toBeDefined();
+    expect(hear(2, 1196, { version: 0x7fff_ffff }, 3)).toBeUndefined();
+    expect(set).toEqual([1440]);
+    expect(hear(2, 1430, { version: 3 })).toBeDefined();
+    expect(hear(2, 8950, { version: 4 }, 3)).toBeUndefined();
+    expect(subject.limit).toMatchObject({ peer: peer(2), mtu: 1430 });
+    // It may have missed ours while it was away.
+    neighbours.clear();
+    leave(2);
+    neighbours.add(peer(2));
+    join(2);
+    expect(told).toEqual([peer(2), peer(2)]);
+  });
+
+  test("is not limited by a new router before it has measured, or 3 s have passed without", async () => {
+    for (const measures of [true, false]) {
+      const { clock, subject, said, join, measure } = router({ isNew: true });
+      join(2, 1450);
+      clock.advance(MEASURE_MS - 1);
+      expect([said, [...subject.gossip().encode()].map((each) => each.length)]).toEqual([[], [21]]);
+      if (measures) await measure(1450);
+      clock.advance(1);
+      expect(said.map(({ mtu }) => mtu)).toEqual([measures ? 1450 : 1376]);
+      clock.advance(GONE_MS);
+      expect(said).toHaveLength(1);
+    }
+  });
+
+  test("rises no later for many falls after one rise", async () => {
+    const { clock, set, join, measure } = router();
+    join(2, 9000);
+    await measure(9000);
+    clock.advance(RISE_MS);
+    for (let mtu = 8_000; mtu >= 1_400; mtu -= 100) await measure(mtu);
+    expect(set).toEqual([9000, 8000]);
+    clock.advance(FALL_MS);
+    await measure(1_500);
+    clock.advance(2 * RISE_MS - 1);
+    expect(set).toEqual([9000, 8000, 1400]);
+    clock.advance(1);
+    expect(set).toEqual([9000, 8000, 1400, 1500]);
+  });
+
+  test("has room for few strangers, and forgets invented peers of topologies", () => {
+    const { clock, subject, set, peers } = router({ agreed: 1450 });
+    const crowd = (from: number) =>
+      encodeRecords(Array.from({ length: 3_000 }, (_, i) => [peer(from + i), record(1200)]));
+    const count = () =>
+      [...subject.gossip().encode()].reduce((sum, each) => sum + (each.length - 1) / 20, -1);
+    for (let i = 0; i < 5; i++) subject.onGossip(crowd(10_000 + i * 3_000), peer(2));
+    expect(count()).toBe(MAX_STRANGERS);
+    clock.advance(GONE_MS);
+    subject.onGossip(encodeRecords([[peer(2), record(1450)]]), peer(2));
+    expect(count()).toBe(1);
+    expect(set).toEqual([]);
+    // Topologies with ever other peers, all of which would count for 70 s.
+    for (let i = 0; i < 5; i++) {
+      for (let n = 0; n < 4_000; n++) peers.add(peer(100_000 + 4_000 * i + n));
+      subject.evaluate();
+      peers.clear();
+      subject.evaluate();
+    }
+    clock.advance(RECORD_MS);
+    expect(subject.size).toBeLessThanOrEqual(2 * MAX_PEERS);
+    clock.advance(2 * GONE_MS);
+    expect(subject.size).toBe(0);
   });
 
   test("what is new is passed on, once", () => {
