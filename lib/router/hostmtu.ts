@@ -67,7 +67,8 @@ export class RouterMtu {
     this.#hasTold = told !== undefined;
     const grows = this.fixed === undefined && before > 0 && before < this.#link;
     if (grows) this.#due = before;
-    else if (bridge && told !== this.told) this.#due = this.#link;
+    // A router that is killed may have told the bridge, and not all containers.
+    else if (bridge && (this.fixed === undefined || told !== this.told)) this.#due = this.#link;
   }
 
   /** MTU of links, in bytes. */

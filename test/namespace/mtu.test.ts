@@ -180,6 +180,11 @@ test("1376 beside a host of Weave Net 2.x, which hears nothing of it; kept over 
   const carriesOn = await flow(one, two);
   for (const host of [a, b]) await agreed(host, 8950);
   await b.killRouter();
+  // As if it had been killed before it told the pod.
+  await must(
+    podCommand(two, ..."ip route replace 10.32.0.0/12 dev eth0 src".split(" "), two.address, "mtu", "1376"),
+  );
+  expect(await told(two, one)).toBe(1376);
   await b.weave("launch", "--resume", "--nickname", b.name, "--ipalloc-init=consensus=2");
   expect((await mtuOf(b)).mtu).toBe(8950);
   expect(await told(two, one)).toBe(8950);
