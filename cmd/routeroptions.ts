@@ -191,7 +191,7 @@ export const ROUTER_OPTIONS = {
     group: OVERLAY,
     type: "string",
     description: "MTU of the network; auto: the most that all paths carry, 1376 beside Weave Net 2.x",
-    defaultText: "auto",
+    defaultText: "1376",
     valueHint: "BYTES",
     env: "WEAVE_MTU",
   },

@@ -138,7 +138,7 @@ const Schema = v.object({
   "dns-ttl": v.optional(integer(0, 604_800), "1"),
   "dns-fallback-timeout": v.optional(parsed(parseDuration), "5s"),
   "resolv-conf": v.optional(v.pipe(v.string(), v.minLength(1, "is empty")), "/etc/resolv.conf"),
-  mtu: v.optional(v.union([v.literal("auto"), integer(576, 65_000)], notAnMtu), "auto"),
+  mtu: v.optional(v.union([v.literal("auto"), integer(576, 65_000)], notAnMtu), "1376"),
   "docker-api": v.optional(parsed(socketsOf, ContainerError)),
   "http-addr": v.optional(address, "127.0.0.1:6784"),
   "http-writes": v.optional(v.boolean(), false),

@@ -99,8 +99,9 @@ async function flow(from: Pod, to: Pod): Promise<() => Promise<unknown>> {
 async function launch(...options: string[]): Promise<void> {
   const [first, ...others] = hosts.hosts as [Host, ...Host[]];
   const common = [`--ipalloc-init=consensus=${hosts.hosts.length}`, ...options];
-  await first.weave("launch", "--nickname", first.name, ...common);
-  for (const host of others) await host.weave("launch", "--nickname", host.name, ...common, first.ip);
+  await first.weave("launch", "--nickname", first.name, "--mtu=auto", ...common);
+  for (const host of others)
+    await host.weave("launch", "--nickname", host.name, "--mtu=auto", ...common, first.ip);
 }
 
 const setUnderlay = (host: Host, mtu: number) => host.must(["ip", "link", "set", "eth0", "mtu", String(mtu)]);
@@ -174,7 +175,7 @@ test("1376 beside a host of Weave Net 2.x, which hears nothing of it; kept over 
   hosts = await Hosts.create("mtc", 3, 9000);
   const [a, b, c] = hosts.hosts as [Host, Host, Host];
   for (const host of [a, b])
-    await host.weave("launch", "--nickname", host.name, "--ipalloc-init=consensus=2", a.ip);
+    await host.weave("launch", "--nickname", host.name, "--mtu=auto", "--ipalloc-init=consensus=2", a.ip);
   const one = await addPod(hosts, a, "one");
   const two = await addPod(hosts, b, "two");
   const carriesOn = await flow(one, two);
@@ -185,7 +186,7 @@ test("1376 beside a host of Weave Net 2.x, which hears nothing of it; kept over 
     podCommand(two, ..."ip route replace 10.32.0.0/12 dev eth0 src".split(" "), two.address, "mtu", "1376"),
   );
   expect(await told(two, one)).toBe(1376);
-  await b.weave("launch", "--resume", "--nickname", b.name, "--ipalloc-init=consensus=2");
+  await b.weave("launch", "--resume", "--nickname", b.name, "--mtu=auto", "--ipalloc-init=consensus=2");
   expect((await mtuOf(b)).mtu).toBe(8950);
   expect(await told(two, one)).toBe(8950);
   await carriesOn();
@@ -214,7 +215,7 @@ test("--mtu BYTES stays, and rules those that measure; a CNI configuration gets 
   hosts = await Hosts.create("mtd", 2);
   const [a, b] = hosts.hosts as [Host, Host];
   await a.weave("launch", "--nickname=a", "--ipalloc-init=consensus=2", "--mtu=1300");
-  await b.weave("launch", "--nickname=b", "--ipalloc-init=consensus=2", a.ip);
+  await b.weave("launch", "--nickname=b", "--mtu=auto", "--ipalloc-init=consensus=2", a.ip);
   await agreed(b, 1300);
   expect(await mtuOf(a)).toEqual({ mtu: 1300, by: "by --mtu" });
   expect(await mtuOf(b)).toEqual({ mtu: 1300, by: "auto: --mtu of a" });

@@ -129,7 +129,7 @@ describe("status", () => {
     expect(text).toMatch(/^ {4}Connections: \d+ \(1 established.*\)$/m);
     expect(text).toMatch(/^ {9}Status: ready$/m);
     expect(await a.weave("status", "connections")).toMatch(
-      /^<- 10\.99\.0\.2:\d+ +established fastdp [0-9a-f:]{17}\(b\) mtu=1450$/m,
+      /^<- 10\.99\.0\.2:\d+ +established fastdp [0-9a-f:]{17}\(b\) mtu=1376$/m,
     );
     expect(await b.weave("status", "targets")).toBe("10.99.0.1\n");
     expect(await a.weave("status", "ipam")).toMatch(/\(a\) +\d+ IPs \(\d\d\.\d% of total\) \(\d active\)/);

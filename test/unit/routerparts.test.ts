@@ -35,7 +35,7 @@ describe("options", () => {
       },
       ...{
         "resolv-conf": "/etc/resolv.conf",
-        mtu: "auto",
+        mtu: 1_376,
         "flow-cache": false,
         "http-addr": { host: "127.0.0.1", port: 6784 },
       },
