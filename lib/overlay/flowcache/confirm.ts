@@ -1,9 +1,10 @@
 // The program for frames that the bridge sends to the port of a container: what gets here has passed all that the slow path asks.
 // It caches flows between containers of this host, and confirms those that came in clear from other hosts.
-import { Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
+import { Assembler, FP, R0, R1, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { lookup, verdict } from "../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
 import {
+  beginOut,
   CLEAR,
   type FlowProgramMaps,
   loadControl,
@@ -76,18 +77,12 @@ function fromPort(asm: Assembler, maps: FlowProgramMaps): void {
   loadPort(asm, maps, "pass");
   loadPacket(asm, HEADERS.ethernet, "pass");
   loadFlow(asm, 0, "pass");
-  for (let i = 0; i < OUT.size; i += 8) asm.store("u64", FP, VALUE + i, { imm: 0 });
-  for (let i = 0; i < HEADERS.ethernet; i += 2)
-    asm.load("u16", R1, R2, i).store("u16", FP, VALUE + OUT.ethernet + i, R1);
+  beginOut(asm);
   asm
     .load("u32", R1, R6, SKB.ifindex)
     .store("u32", FP, VALUE + OUT.link, R1)
     .store("u32", FP, VALUE + OUT.port, R8)
     .store("u32", FP, VALUE + OUT.way, { imm: WAY.local })
     .store("u32", FP, VALUE + OUT.limit, R9);
-  loadControl(asm, maps, "generation", "pass");
-  asm.store("u32", FP, VALUE + OUT.generation, R1);
-  loadTime(asm);
-  asm.store("u64", FP, VALUE + OUT.at, R0);
-  writeOut(asm, maps);
+  writeOut(asm, maps, "pass");
 }

@@ -4,7 +4,7 @@ import { type Assembler, FP, R0, R1, R2, R3, R4, R5, R6, R9, type Register } fro
 import { lookup, update } from "../../bpf/emit.ts";
 import { SKB } from "../../bpf/skbuff.ts";
 import { ESTABLISHED_MARK } from "../../host/firewall.ts";
-import { CONTROL, FLOW, type FlowMaps, OUT, TRAFFIC } from "./maps.ts";
+import { CONTROL, FLOW, type FlowMaps, HEADERS, OUT, TRAFFIC } from "./maps.ts";
 
 /**
  * A flow has to take the slow path at least once in this time: so long, plus a tick of the kernel (10 ms at most), a packet may go on
@@ -190,8 +190,26 @@ export function distrustMark(asm: Assembler): void {
   asm.load("u32", R1, R6, SKB.mark).alu("and", R1, { imm: ~MAY_CACHE.imm }).store("u32", R6, SKB.mark, R1);
 }
 
-/** Write the value at STACK.value to the entry of the flow, in place: one that is replaced may be in the hands of another processor. */
-export function writeOut(asm: Assembler, maps: Pick<FlowProgramMaps, "out">): void {
+/** Begin an entry of map `out` at STACK.value: zeros, and the Ethernet header of the packet at r2. Clobbers r1. */
+export function beginOut(asm: Assembler): void {
+  for (let i = 0; i < OUT.size; i += 8) asm.store("u64", FP, STACK.value + i, { imm: 0 });
+  for (let i = 0; i < HEADERS.ethernet; i += 2)
+    asm.load("u16", R1, R2, i).store("u16", FP, STACK.value + OUT.ethernet + i, R1);
+}
+
+/**
+ * Write the entry at STACK.value for the flow at STACK.flow, with the present generation and time, in place: one that is replaced
+ * may be in the hands of another processor. Jumps where there is no generation.
+ */
+export function writeOut(
+  asm: Assembler,
+  maps: Pick<FlowProgramMaps, "control" | "out">,
+  otherwise: string,
+): void {
+  loadControl(asm, maps, "generation", otherwise);
+  asm.store("u32", FP, STACK.value + OUT.generation, R1);
+  loadTime(asm);
+  asm.store("u64", FP, STACK.value + OUT.at, R0);
   const [known, written] = [asm.unique("flow-known"), asm.unique("flow-written")];
   lookup(asm, maps.out.fd, STACK.flow);
   asm.jumpIf(R0, "ne", { imm: 0 }, known);

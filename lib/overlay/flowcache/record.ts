@@ -1,16 +1,16 @@
 // The end of the egress program of the VXLAN link for a frame to another host: caches its flow, by the way that it is about to take.
-import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
+import { type Assembler, FP, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { SKB, TUNNEL_KEY } from "../../bpf/skbuff.ts";
 import { STACK as TUNNEL_STACK } from "../datapath/programs/layout.ts";
 import {
   addMark,
+  beginOut,
   clearMarks,
   type FlowProgramMaps,
   loadControl,
   loadFlow,
   loadPacket,
   loadPort,
-  loadTime,
   MAY_CACHE,
   STACK,
   writeOut,
@@ -42,9 +42,7 @@ export function recordFlow(asm: Assembler, maps: FlowProgramMaps, link: number):
   loadPort(asm, maps, "unrecorded");
   loadPacket(asm, HEADERS.ethernet, "unrecorded");
   loadFlow(asm, 0, "unrecorded");
-  for (let i = 0; i < OUT.size; i += 8) asm.store("u64", FP, VALUE + i, { imm: 0 });
-  for (let i = 0; i < HEADERS.ethernet; i += 2)
-    asm.load("u16", R1, R2, i).store("u16", FP, VALUE + OUT.ethernet + i, R1);
+  beginOut(asm);
   asm
     .load("u32", R1, R6, SKB.ingress_ifindex)
     .store("u32", FP, VALUE + OUT.port, R1)
@@ -53,11 +51,7 @@ export function recordFlow(asm: Assembler, maps: FlowProgramMaps, link: number):
     .store("u32", FP, VALUE + OUT.limit, R9)
     .store("u32", FP, VALUE + OUT.identifier, R7)
     .store("u32", FP, VALUE + OUT.remote, R8);
-  loadControl(asm, maps, "generation", "unrecorded");
-  asm.store("u32", FP, VALUE + OUT.generation, R1);
-  loadTime(asm);
-  asm.store("u64", FP, VALUE + OUT.at, R0);
-  writeOut(asm, maps);
+  writeOut(asm, maps, "unrecorded");
   // The program of the underlay's link may know a shorter way.
   addMark(asm, MAY_CACHE);
   asm.jump("recorded").label("unrecorded");
