@@ -12,6 +12,11 @@ export interface Clock {
   now(): number;
   /** Milliseconds since the epoch, for people and peers; this clock can be set at any time. */
   wall(): number;
+  /**
+   * Milliseconds of work of this thread since some moment: a thread that gets little of a processor does not work while it
+   * waits for one. Unless given, `now()`.
+   */
+  worked?(): number;
   /** Run `fn` once, in `ms` milliseconds. */
   after(ms: number, fn: () => void): Timer;
   /** Return the ms until a wake-up that a periodic timer of `ms` can share with others; unless given, `ms`. */
@@ -43,6 +48,10 @@ function lookAgain(): void {
 export const systemClock: Clock = {
   now: activeNow,
   wall: () => Date.now(),
+  worked() {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1_000;
+  },
   after(ms, fn) {
     const due = performance.now() + ms;
     const timer = setTimeout(() => {

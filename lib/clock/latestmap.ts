@@ -2,7 +2,7 @@
 
 /** Keeps at most `max` entries: set() makes an entry the latest, and forgets the oldest one above the limit. */
 export class LatestMap<K, V> extends Map<K, V> {
-  constructor(private readonly max: number) {
+  constructor(readonly max: number) {
     super();
   }
 

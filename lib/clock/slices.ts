@@ -7,8 +7,8 @@ export type Work<T = void> = Generator<void, T, void>;
 /** A result, or the work that computes it. */
 export type Sliced<T> = T | Work<T>;
 
-/** Longest slice in ms; with its last step, it blocks the loop for less than 20 ms. */
-const SLICE_MS = 8;
+/** Longest slice in ms, to which its last step comes. A request to the control API waits for two or three of them. */
+const SLICE_MS = 3;
 
 function isWork<T>(result: Sliced<T>): result is Work<T> {
   return typeof result === "object" && result !== null && "next" in result && Symbol.iterator in result;
@@ -17,6 +17,16 @@ function isWork<T>(result: Sliced<T>): result is Work<T> {
 /** Run the work, if it is work, as a part of the caller's. */
 export function* finish<T>(result: Sliced<T>): Work<T> {
   return isWork(result) ? yield* result : result;
+}
+
+/** Return what `convert` makes of each element, with a pause after every `step` of them. */
+export function* mapInSteps<T, R>(list: readonly T[], step: number, convert: (each: T) => R): Work<R[]> {
+  const converted: R[] = [];
+  for (const each of list) {
+    if (converted.length % step === step - 1) yield;
+    converted.push(convert(each));
+  }
+  return converted;
 }
 
 /** Run all of the work at once. */
@@ -33,7 +43,7 @@ interface Job {
   givenUp: boolean;
 }
 
-/** Runs several jobs round robin, one slice in each turn of the event loop. */
+/** Runs several jobs round robin, one slice of them in each turn of the event loop. */
 export class Slices {
   readonly #jobs: Job[] = [];
   #timer: Timer | undefined;
@@ -82,9 +92,8 @@ export class Slices {
     this.#timer ??= this.clock.after(0, () => {
       this.#timer = undefined;
       this.#spent = 0;
-      const job = this.#jobs.shift();
       try {
-        if (job && !this.#advance(job)) this.#jobs.push(job);
+        this.#advanceAll();
       } finally {
         // An error in `done` of one job must not stop the others.
         if (this.#jobs.length > 0) this.#schedule();
@@ -92,11 +101,23 @@ export class Slices {
     });
   }
 
+  /** Continue each job once, as far as the slice goes: short ones do not wait for turns of a loop that is slow. */
+  #advanceAll(): void {
+    for (let left = this.#jobs.length; left > 0 && this.#spent < SLICE_MS; left--) {
+      const job = this.#jobs.shift();
+      if (job && !this.#advance(job)) this.#jobs.push(job);
+    }
+  }
+
+  #worked(): number {
+    return this.clock.worked?.() ?? this.clock.now();
+  }
+
   /** Continue a job until it ends (true) or the slice does (false). */
   #advance(job: Job): boolean {
-    const started = this.clock.now();
+    const started = this.#worked();
     // A clock that goes back must not lengthen a slice.
-    const spent = () => Math.abs(this.clock.now() - started);
+    const spent = () => Math.abs(this.#worked() - started);
     let failure: Error | undefined;
     let ended = false;
     this.#running = job;

@@ -1,7 +1,7 @@
 // Decode a peer's gob: check every type against the expected one, charge every value to a budget, and skip unknown fields,
 // as Go does.
 
-import { atOnce, type Work } from "../clock/slices.ts";
+import type { Work } from "../clock/slices.ts";
 import { Budget, FIELD_COST, UNKNOWN_COST, VALUE_COST } from "./budget.ts";
 import { type Cursor, GobError, messageAt } from "./cursor.ts";
 import { readDescription, type WireType } from "./description.ts";
@@ -34,21 +34,32 @@ export class GobDecoder {
    * stream in pieces is decoded once, message by message; undefined while the message is incomplete. Throws GobError.
    */
   take<T>(type: GobType<T>, bytes: Uint8Array, at: number): Taken<T> {
-    return atOnce(this.takeSliced(type, bytes, at, Number.POSITIVE_INFINITY));
+    const message = messageAt(bytes, at, MAX_MESSAGE);
+    if (!message) return undefined;
+    const id = this.#begin(message);
+    if (id < 0) return { value: undefined, at: message.end };
+    const value = this.#value(message, id, type, 0) as T;
+    requireEnd(message);
+    return { value, at: message.end };
   }
 
   /** As `take`, in steps of `step` elements of slices and maps; nested ones are decoded at once. */
   *takeSliced<T>(type: GobType<T>, bytes: Uint8Array, at: number, step: number): Work<Taken<T>> {
     const message = messageAt(bytes, at, MAX_MESSAGE);
     if (!message) return undefined;
-    const id = this.#idOf(message);
+    const id = this.#begin(message);
     if (id < 0) return { value: undefined, at: message.end };
-    if (this.#types.get(id)?.kind !== "struct" && message.uint() !== 0n) {
-      throw new GobError("gob value without its zero byte");
-    }
     const value = (yield* this.#sliced(message, id, type, step, 0)) as T;
-    if (message.left > 0) throw new GobError(`${message.left} stray bytes after a gob value`);
+    requireEnd(message);
     return { value, at: message.end };
+  }
+
+  /** Read up to the value: returns its type id; negative for a type description, which is stored. */
+  #begin(message: Cursor): number {
+    const id = this.#idOf(message);
+    if (id >= 0 && this.#types.get(id)?.kind !== "struct" && message.small() !== 0)
+      throw new GobError("gob value without its zero byte");
+    return id;
   }
 
   *#sliced(cursor: Cursor, id: number, type: GobType, step: number, depth: number): Work<unknown> {
@@ -81,7 +92,9 @@ export class GobDecoder {
       const field = wire.fields[number - 1];
       if (!field) throw new GobError(`gob struct has no field ${number}`);
       const known = wanted.byName.get(field.name);
-      if (known) result[field.name] = yield* this.#sliced(cursor, field.id, known, step, depth + 1);
+      if (known && this.#types.has(field.id))
+        result[field.name] = yield* this.#sliced(cursor, field.id, known, step, depth + 1);
+      else if (known) result[field.name] = this.#value(cursor, field.id, known, depth + 1);
       else this.#value(cursor, field.id, undefined, depth + 1);
     }
     return result;
@@ -154,6 +167,10 @@ export class GobDecoder {
   }
 }
 
+function requireEnd({ left }: Cursor): void {
+  if (left > 0) throw new GobError(`${left} stray bytes after a gob value`);
+}
+
 function readBasic(cursor: Cursor, kind: BasicKind, wanted: GobType | undefined): unknown {
   if (wanted && wanted.kind !== kind) throw new GobError(`gob has a ${kind} for a ${wanted.kind}`);
   switch (kind) {
@@ -209,18 +226,23 @@ export class GobReader {
   /** As `read`, in steps. */
   *readSliced<T>(type: GobType<T>): Work<T> {
     for (;;) {
-      const next = yield* this.#decoder.takeSliced(type, this.bytes, this.#at, STEP);
-      if (!next) throw new GobError("gob ends early");
-      this.#at = next.at;
-      if (next.value !== undefined) return next.value;
+      const value = yield* this.#nextSliced(type);
+      if (value !== undefined) return value;
     }
   }
 
-  /** Decode the next value; skip it and return undefined if it is longer than `maxBytes`. */
-  readUpTo<T>(type: GobType<T>, maxBytes: number): T | undefined {
+  *#nextSliced<T>(type: GobType<T>): Work<T | undefined> {
+    const next = yield* this.#decoder.takeSliced(type, this.bytes, this.#at, STEP);
+    if (!next) throw new GobError("gob ends early");
+    this.#at = next.at;
+    return next.value;
+  }
+
+  /** As `readSliced`, but a value of more than `maxBytes` is skipped: undefined. */
+  *readUpTo<T>(type: GobType<T>, maxBytes: number): Work<T | undefined> {
     for (;;) {
       if ((messageAt(this.bytes, this.#at, MAX_MESSAGE)?.left ?? 0) > maxBytes) return this.skip();
-      const value = this.#next(type);
+      const value = yield* this.#nextSliced(type);
       if (value !== undefined) return value;
     }
   }

@@ -12,8 +12,30 @@ export type WireType =
   | { readonly kind: "map"; readonly key: number; readonly element: number }
   | { readonly kind: "struct"; readonly fields: readonly { readonly name: string; readonly id: number }[] };
 
-/** Read a type description behind its id; throws GobError. The caller bounds its length. */
-export function readDescription(cursor: Cursor): WireType {
+/** Type descriptions by their bytes: those of all streams of one sender are the same. */
+const descriptions = new Map<string, WireType>();
+const MAX_DESCRIPTIONS = 256;
+const MAX_KEPT = 512;
+
+/** Read a type description behind its id, to the end of its message; throws GobError. The caller bounds its length. */
+export function readDescription(message: Cursor): WireType {
+  if (message.left > MAX_KEPT) return parseDescription(message);
+  const { bytes, at, left } = message;
+  const key = Buffer.from(bytes.buffer, bytes.byteOffset + at, left).toString("latin1");
+  let wire = descriptions.get(key);
+  if (wire) {
+    message.at = message.end;
+    return wire;
+  }
+  wire = parseDescription(message);
+  // Bytes behind a description are skipped: others than these would be read in the same way.
+  if (descriptions.size >= MAX_DESCRIPTIONS) descriptions.clear();
+  descriptions.set(key, wire);
+  return wire;
+}
+
+/** Throws GobError. */
+function parseDescription(cursor: Cursor): WireType {
   let wire: WireType | undefined;
   cursor.eachField((field) => {
     switch (field) {

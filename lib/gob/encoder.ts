@@ -1,67 +1,12 @@
 // Encode gob: a stream of length-prefixed messages; a type is described before its first value.
 import { concat } from "../bytes/concat.ts";
 import { BASIC_ID, type GobType } from "./type.ts";
+import { message, Writer } from "./writer.ts";
 
 const WIRE_SLICE = 2;
 const WIRE_STRUCT = 3;
 const WIRE_MAP = 4;
 const FIRST_USER_ID = 65;
-
-const text = new TextEncoder();
-
-class Buffer {
-  #bytes = new Uint8Array(256);
-  length = 0;
-
-  raw(bytes: Uint8Array): void {
-    this.#grow(bytes.length);
-    this.#bytes.set(bytes, this.length);
-    this.length += bytes.length;
-  }
-
-  byte(value: number): void {
-    this.#grow(1);
-    this.#bytes[this.length++] = value;
-  }
-
-  #grow(by: number): void {
-    const need = this.length + by;
-    if (need <= this.#bytes.length) return;
-    const grown = new Uint8Array(Math.max(need, 2 * this.#bytes.length));
-    grown.set(this.#bytes.subarray(0, this.length));
-    this.#bytes = grown;
-  }
-
-  /** One byte below 128; else the negated count of the following bytes, then these, big-endian. */
-  uint(value: number | bigint): void {
-    if (value < 128) return this.byte(Number(value));
-    if (value < 256) {
-      this.byte(255);
-      return this.byte(Number(value));
-    }
-    const digits: number[] = [];
-    for (let rest = BigInt(value); rest > 0n; rest >>= 8n) digits.unshift(Number(rest & 255n));
-    this.byte(256 - digits.length);
-    for (const digit of digits) this.byte(digit);
-  }
-
-  /** The sign in the lowest bit, the rest (complemented where negative) above it. */
-  int(value: number | bigint): void {
-    if (typeof value === "number" && value >= 0 && value < 2 ** 31) return this.uint(2 * value);
-    const wide = BigInt(value);
-    this.uint(wide < 0n ? (~wide << 1n) | 1n : wide << 1n);
-  }
-
-  string(value: string): void {
-    const encoded = text.encode(value);
-    this.uint(encoded.length);
-    this.raw(encoded);
-  }
-
-  done(): Uint8Array {
-    return this.#bytes.slice(0, this.length);
-  }
-}
 
 function isZero(type: GobType, value: unknown): boolean {
   switch (type.kind) {
@@ -80,6 +25,14 @@ function isZero(type: GobType, value: unknown): boolean {
   }
 }
 
+/** What a new stream says of a type and all that it consists of: the same each time. */
+interface Preamble {
+  readonly bytes: Uint8Array;
+  readonly ids: ReadonlyMap<GobType, number>;
+  readonly nextId: number;
+}
+const preambles = new WeakMap<GobType, Preamble>();
+
 /**
  * Encode values of one stream. Type ids are assigned as in Go: from `firstId`, a struct before its fields, a slice or map
  * after its elements. Receivers accept any ids. A Go process counts across streams: a test that compares its bytes passes
@@ -89,6 +42,8 @@ export class GobEncoder {
   readonly #ids: Map<GobType, number>;
   readonly #described = new Set<GobType>();
   #nextId: number;
+  /** What begins the stream, unless it has ids of its own. */
+  #preamble: Preamble | undefined;
 
   constructor(firstId = FIRST_USER_ID, ids: Iterable<readonly [GobType, number]> = []) {
     this.#nextId = firstId;
@@ -97,25 +52,35 @@ export class GobEncoder {
 
   /** Encode a value, preceded by descriptions of types that are new to the stream. */
   encode<T>(type: GobType<T>, value: T): Uint8Array {
-    const out = new Buffer();
-    this.#describe(out, type);
-    const body = new Buffer();
-    body.int(this.#id(type));
-    if (type.kind !== "struct") body.byte(0);
-    this.#value(body, type, value);
-    this.#message(out, body);
+    const out = new Writer();
+    if (!this.#begin(out, type)) this.#describe(out, type);
+    message(out, (body) => {
+      body.int(this.#id(type));
+      if (type.kind !== "struct") body.byte(0);
+      this.#value(body, type, value);
+    });
     return out.done();
   }
 
-  #message(out: Buffer, body: Buffer): void {
-    const bytes = body.done();
-    out.uint(bytes.length);
-    out.raw(bytes);
+  /** Begin a stream as others of this type have begun; false where it has begun, or none has. */
+  #begin(out: Writer, type: GobType): boolean {
+    if (this.#preamble || this.#ids.size > 0 || this.#nextId !== FIRST_USER_ID) return false;
+    let preamble = preambles.get(type);
+    if (!preamble) {
+      const described = new Writer();
+      this.#describe(described, type);
+      preamble = { bytes: described.done(), ids: new Map(this.#ids), nextId: this.#nextId };
+      preambles.set(type, preamble);
+    }
+    this.#preamble = preamble;
+    this.#nextId = preamble.nextId;
+    out.raw(preamble.bytes);
+    return true;
   }
 
   #id(type: GobType): number {
     if (type.kind === "pointer") return this.#id(type.target);
-    const known = this.#ids.get(type);
+    const known = this.#preamble?.ids.get(type) ?? this.#ids.get(type);
     if (known !== undefined) return known;
     switch (type.kind) {
       case "struct": {
@@ -141,9 +106,9 @@ export class GobEncoder {
     return id;
   }
 
-  #describe(out: Buffer, type: GobType): void {
+  #describe(out: Writer, type: GobType): void {
     if (type.kind === "pointer") return this.#describe(out, type.target);
-    if (this.#described.has(type)) return;
+    if (this.#preamble?.ids.has(type) || this.#described.has(type)) return;
     switch (type.kind) {
       case "struct":
         this.#definition(out, type, WIRE_STRUCT, type.name, (body) => {
@@ -180,29 +145,29 @@ export class GobEncoder {
   }
 
   /** Encode a wireType: one field by kind, with a CommonType (name and id) and the kind's own fields. */
-  #definition(out: Buffer, type: GobType, wire: number, name: string, rest: (body: Buffer) => void): void {
+  #definition(out: Writer, type: GobType, wire: number, name: string, rest: (body: Writer) => void): void {
     const id = this.#id(type);
     this.#described.add(type);
-    const body = new Buffer();
-    body.int(-id);
-    body.byte(wire);
-    body.byte(1);
-    if (name === "") {
-      body.byte(2);
-    } else {
+    message(out, (body) => {
+      body.int(-id);
+      body.byte(wire);
       body.byte(1);
-      body.string(name);
-      body.byte(1);
-    }
-    body.int(id);
-    body.byte(0);
-    rest(body);
-    body.byte(0);
-    body.byte(0);
-    this.#message(out, body);
+      if (name === "") {
+        body.byte(2);
+      } else {
+        body.byte(1);
+        body.string(name);
+        body.byte(1);
+      }
+      body.int(id);
+      body.byte(0);
+      rest(body);
+      body.byte(0);
+      body.byte(0);
+    });
   }
 
-  #value(out: Buffer, type: GobType, value: unknown): void {
+  #value(out: Writer, type: GobType, value: unknown): void {
     switch (type.kind) {
       case "bool":
         return out.byte(value ? 1 : 0);
@@ -243,6 +208,18 @@ export class GobEncoder {
         throw new Error("floating point numbers are not used on our wire");
     }
   }
+}
+
+/** Return what is in front of so many bytes in a message that holds them alone: a long value needs no further copy. */
+export function bytesPrefix(length: number): Uint8Array {
+  const value = new Writer();
+  value.int(BASIC_ID.bytes);
+  value.byte(0);
+  value.uint(length);
+  const out = new Writer();
+  out.uint(value.length + length);
+  out.raw(value.view());
+  return out.done();
 }
 
 /** Encode values as a stream of their own. */

@@ -1,5 +1,6 @@
 // Client of the Kubernetes API: objects, lists and watches (https://kubernetes.io/docs/reference/using-api/api-concepts/).
 import * as v from "valibot";
+import { linesOf } from "../bytes/lines.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { KubeConfig } from "./config.ts";
 
@@ -26,11 +27,12 @@ export const NOT_FOUND = 404;
 /** The object has changed, or exists already. */
 export const CONFLICT = 409;
 
-/** Writes: create in a collection, replace an object, or apply a strategic merge patch to it. */
+/** Writes: create in a collection, replace an object, apply a strategic merge patch or a merge patch (RFC 7386) to it. */
 const WRITES = {
   create: { method: "POST", type: "application/json" },
   replace: { method: "PUT", type: "application/json" },
   patch: { method: "PATCH", type: "application/strategic-merge-patch+json" },
+  merge: { method: "PATCH", type: "application/merge-patch+json" },
 } as const;
 
 const Page = v.object({
@@ -107,7 +109,9 @@ export class KubeClient {
     // A server that vanishes does not end the stream.
     const limit = AbortSignal.timeout(seconds * 1000 + this.answerMs);
     const response = await this.#fetch(`${path}?${query}`, [limit, signal]);
-    for await (const line of lines(response.body ?? new ReadableStream(), path)) yield eventOf(line, path);
+    const tooLong = () => new KubeError(`${path}: a line of more than ${MAX_LINE} characters`, GONE);
+    for await (const line of linesOf(response.body ?? new ReadableStream(), MAX_LINE, tooLong))
+      if (line.trim() !== "") yield eventOf(line, path);
   }
 
   async #fetch(
@@ -152,17 +156,4 @@ function eventOf(line: string, path: string): WatchEvent {
   const versioned = v.safeParse(Versioned, object);
   if (!versioned.success) throw new KubeError(`${path}: an object without a version`, GONE);
   return { type, object, resourceVersion: versioned.output.metadata.resourceVersion };
-}
-
-async function* lines(body: ReadableStream<Uint8Array>, path: string): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  for await (const chunk of body) {
-    rest += decoder.decode(chunk, { stream: true });
-    const complete = rest.split("\n");
-    rest = complete.pop() ?? "";
-    if (rest.length > MAX_LINE)
-      throw new KubeError(`${path}: a line of more than ${MAX_LINE} characters`, GONE);
-    for (const line of complete) if (line.trim() !== "") yield line;
-  }
 }

@@ -3,6 +3,7 @@
 import { fstatSync } from "node:fs";
 import { type Fields, logfmt } from "./fields.ts";
 import { escapeUnprintable, printable } from "./printable.ts";
+import { remember } from "./recent.ts";
 
 const LEVELS = ["debug", "info", "warning", "error"] as const;
 export type LogLevel = (typeof LEVELS)[number];
@@ -69,7 +70,9 @@ export function createLog(
   return logTo((own, text, fields) => {
     if (LEVELS.indexOf(own) < threshold) return;
     const prefix = journal ? `<${PRIORITIES[own]}>` : "";
-    write(`${prefix}${(format === "json" ? jsonLine : textLine)(own, text, fields, journal)}\n`);
+    const line = `${prefix}${(format === "json" ? jsonLine : textLine)(own, text, fields, journal)}\n`;
+    remember(line);
+    write(line);
   });
 }
 

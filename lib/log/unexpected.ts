@@ -1,5 +1,5 @@
-// Uncaught errors of timers, event handlers and detached promises. A daemon logs them and goes on; other programs, and tests,
-// end by them.
+// Uncaught errors of timers, event handlers and detached promises. A daemon counts and logs them, and is told of them for a crash
+// report; other programs, and tests, end by them.
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { limitedWarnings } from "./limited.ts";
 import type { Log } from "./log.ts";
@@ -15,32 +15,48 @@ let count = 0;
 let last: string | undefined;
 let unwritten = 0;
 let whyUnwritten = "";
-let report: ((error: unknown, what: string) => void) | undefined;
+let report: ((error: unknown, what: string, caught?: boolean) => void) | undefined;
 
 /** Burst, and number a minute, above which the state of the process must be wrong. */
 export const STORM = 1_000;
 
+/** An unexpected error; `caught` where a part of the program failed on its own, and the rest can go on. */
+export type UnexpectedError = { readonly error: unknown; readonly what: string; readonly caught: boolean };
+
+/** Places whose failures are told of. */
+const MAX_PLACES = 100;
+
 /**
  * Make this process survive uncaught errors: each is counted, and logged at most once a minute per place that threw it. Calls
- * `storm` once if there are more than STORM a minute. For daemons.
+ * `storm` once if there are more than STORM a minute, `tell` for each uncaught error, and for caught ones once a place. For
+ * daemons.
  */
-export function surviveUnexpectedErrors(log: Log, storm: (why: string) => void): void {
+export function surviveUnexpectedErrors(
+  log: Log,
+  storm: (why: string) => void,
+  tell: (unexpected: UnexpectedError) => void = () => {},
+): void {
+  const places = new Set<string>();
   const rate = new TokenBucket(STORM, STORM / 60, performance.now());
   let calm = true;
   const warn = limitedWarnings({ warning: log.error }, () => performance.now());
-  report = (error, what) => {
+  report = (error, what, caught = true) => {
     count++;
     last = `${what}: ${textOf(error)}`;
     if (calm && !rate.take(performance.now())) {
       calm = false;
       storm(`more than ${STORM} unexpected errors within a minute, the last in ${last}`);
     }
-    warn(placeOf(error) ?? what, `unexpected error in ${last}`, { place: placeOf(error) });
+    const place = placeOf(error) ?? what;
+    warn(place, `unexpected error in ${last}`, { place: placeOf(error) });
+    const isNew = !places.has(place) && places.size < MAX_PLACES;
+    if (isNew) places.add(place);
+    if (!caught || isNew) tell({ error, what, caught });
   };
   // On a full disk, or without a reader, only the log is lost.
   process.stderr.on("error", noteUnwritten);
-  process.on("uncaughtException", (error) => report?.(error, "a callback"));
-  process.on("unhandledRejection", (error) => report?.(error, "a detached promise"));
+  process.on("uncaughtException", (error) => report?.(error, "a callback", false));
+  process.on("unhandledRejection", (error) => report?.(error, "a detached promise", false));
 }
 
 /** Count a line that could not be written to the log. */
@@ -59,6 +75,11 @@ export function unexpectedNotes(): string[] {
     ...(count > 0 ? [`${count} unexpected errors since the start, the last in ${last}; see the log`] : []),
     ...(unwritten > 0 ? [`cannot write to the log, lost ${unwritten} lines: ${whyUnwritten}`] : []),
   ];
+}
+
+/** Count and tell of a part that has failed and is started again. */
+export function noteFailure(what: string, error: unknown): void {
+  report?.(error, what);
 }
 
 /** Run one of several independent functions; an error is reported with `what`, not thrown. */

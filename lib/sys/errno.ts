@@ -1,4 +1,5 @@
 // The errno values that our code branches on (include/uapi/asm-generic/errno*.h; the same on x86-64 and arm64).
+export const EPERM = 1;
 export const ENOENT = 2;
 export const ESRCH = 3;
 export const EINTR = 4;
@@ -12,6 +13,8 @@ export const EINVAL = 22;
 export const ENOSPC = 28;
 export const EMSGSIZE = 90;
 export const EPROTONOSUPPORT = 93;
+export const EOPNOTSUPP = 95;
+export const EAFNOSUPPORT = 97;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
 export const ENETDOWN = 100;

@@ -11,6 +11,8 @@ export const EXIT_CODES = {
   "no-answer": 1,
   refused: 1,
   "state-file": 3,
+  /** A daemon has crashed too often to start again. */
+  crashed: 4,
   failed: 1,
 } as const;
 

@@ -1,6 +1,6 @@
 // Programs of this host, asked over HTTP on loopback. The environment's proxy is not used, which fetch would do, and no
 // redirection is followed. Any local user may have taken the port, so answers are bounded.
-import { get, type IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import { readBounded } from "./readbounded.ts";
 
@@ -22,6 +22,8 @@ export async function askLocally(
   url: string,
   { limit, timeoutMs, headers = {} }: LocalQuestion,
 ): Promise<LocalAnswer> {
+  // It takes a good part of a router's start, and is hardly used.
+  const { get } = await import("node:http");
   const late = AbortSignal.timeout(timeoutMs);
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const request = get(url, { headers, signal: late, agent: false }, resolve).on("error", reject);

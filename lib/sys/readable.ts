@@ -1,6 +1,5 @@
 // Read a kernel fd (netlink, packet socket, TAP, pipe) in the event loop, by Bun's own poller.
-
-import { closeSync } from "node:fs";
+import { closeOnce } from "./closeonce.ts";
 
 /** `stop` ends a watch and closes its file. */
 export interface Watch {
@@ -19,11 +18,7 @@ export function watchReadable(
   const reader = Bun.file(fd).stream().getReader();
   let stopped = false;
   // Bun reads from a duplicate of the fd and closes only that.
-  let open = true;
-  const close = () => {
-    if (open) closeSync(fd);
-    open = false;
-  };
+  const close = closeOnce(fd);
   const read = async () => {
     for (;;) {
       const { value, done } = await reader.read();

@@ -3,6 +3,8 @@
 // the process replaces itself once.
 import { ptr } from "bun:ffi";
 import { readFileSync } from "node:fs";
+import { limitNextProgram } from "./confine.ts";
+import type { DaemonName } from "./privileges.ts";
 import { trySyscall } from "./syscall.ts";
 
 /** Calls of a function before each of the three compilers; the path of frames gets there soon. */
@@ -12,6 +14,9 @@ const OPTIONS = {
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
   // Ms between looks for garbage beside those that allocation brings about; by default a second, idle or not.
   BUN_GC_TIMER_INTERVAL: "30000",
+  // Ms between looks into pages in use for free blocks to give back: by default 0.1 s, which costs a fifth of what an idle
+  // router takes. Free pages are given back at once all the same.
+  MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "10000",
 } as const;
 
 /** Return the environment of a daemon: `env` with the engine's options, unless it has them. */
@@ -20,25 +25,42 @@ export function daemonEnvironment(env: Readonly<Record<string, string | undefine
   return { ...OPTIONS, ...Object.fromEntries(set) };
 }
 
-/** Replace this process by one with the engine's options; returns if it has them, or if the kernel refuses. */
-export function execAsDaemon(argv: readonly string[]): void {
-  if (isCompiled() && !Object.keys(OPTIONS).every((name) => name in process.env)) replaceProcess(argv);
+/**
+ * Replace this process by one with the engine's options and the daemon's capabilities alone; returns if it is that already, or
+ * if the kernel refuses.
+ */
+export function execAsDaemon(daemon: DaemonName, argv: readonly string[]): void {
+  if (!isCompiled()) return;
+  const limited = limitNextProgram(daemon);
+  if (limited || !Object.keys(OPTIONS).every((name) => name in process.env)) replaceProcess(argv);
+}
+
+/** Let programs that this one executes have the daemon's capabilities alone. */
+export function limitDaemon(daemon: DaemonName): void {
+  if (isCompiled()) limitNextProgram(daemon);
 }
 
 /** Variable with the times of restarts in place, in ms since the epoch. */
 const RESTARTS = "WEAVE_RESTARTS";
-const MAX_RESTARTS = 3;
-const RESTARTS_WITHIN_MS = 600_000;
+export const MAX_RESTARTS = 5;
+const RESTARTS_WITHIN_MS = 60_000;
 
-/** True if this process may restart in place: three times in 10 min. */
+/** True if this process may restart in place: five times in a minute. */
 export function mayRestart(now = Date.now()): boolean {
-  return isCompiled() && recentRestarts(now).length < MAX_RESTARTS;
+  return recentRestarts(now).length < MAX_RESTARTS;
 }
 
-/** Restart in place, with the same arguments and pid; returns if the kernel refuses. */
+/** Restart in place, with the same arguments and pid; returns if the kernel refuses, or this is no executable of ours. */
 export function restart(now = Date.now()): void {
-  process.env[RESTARTS] = [...recentRestarts(now), now].join();
-  replaceProcess(process.argv.slice(2));
+  countRestart(now);
+  if (isCompiled()) replaceProcess(process.argv.slice(2));
+}
+
+/** Count a restart that the crash handler has made; returns whether it was one too many. */
+export function countRestart(now = Date.now()): boolean {
+  const times = [...recentRestarts(now), now];
+  process.env[RESTARTS] = times.join();
+  return times.length > MAX_RESTARTS;
 }
 
 function recentRestarts(now: number): number[] {
@@ -46,14 +68,24 @@ function recentRestarts(now: number): number[] {
   return times.filter((time) => time > 0 && Math.abs(now - time) < RESTARTS_WITHIN_MS);
 }
 
-const isCompiled = () => Bun.main.startsWith("/$bunfs/");
+export const isCompiled = () => Bun.main.startsWith("/$bunfs/");
 
 function replaceProcess(argv: readonly string[]): void {
-  const variables = Object.entries(daemonEnvironment(process.env)).map(([name, value]) => `${name}=${value}`);
+  const { kept: block, ...at } = execBlock(argv, {});
+  // If the kernel refuses, this process goes on, only slower.
+  trySyscall("execve", at.path, at.argv, at.envp);
+  // Until here its memory is in use.
+  block.length = 0;
+}
+
+/** What execve(2) needs to replace this program by itself as a daemon: addresses, and the memory that they are in. */
+export function execBlock(argv: readonly string[], more: Readonly<Record<string, string>>) {
+  const environment = { ...daemonEnvironment(process.env), ...more };
+  const variables = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
   const strings = [process.execPath, process.argv0, ...argv, ...variables].map((text) => `${text}\0`);
-  // One block, the path first: its address stays valid while the kernel reads.
   const block = new TextEncoder().encode(strings.join(""));
-  let at = ptr(block) as number;
+  const path = ptr(block) as number;
+  let at = path;
   const [, ...pointers] = strings.map((text) => {
     const here = BigInt(at);
     at += Buffer.byteLength(text);
@@ -61,8 +93,13 @@ function replaceProcess(argv: readonly string[]): void {
   });
   const list = (part: readonly bigint[]) => new Uint8Array(BigUint64Array.from([...part, 0n]).buffer);
   const count = 1 + argv.length;
-  // If the kernel refuses, this process goes on, only slower.
-  trySyscall("execve", block, list(pointers.slice(0, count)), list(pointers.slice(count)));
+  const [first, second] = [list(pointers.slice(0, count)), list(pointers.slice(count))];
+  return {
+    path,
+    argv: ptr(first) as number,
+    envp: ptr(second) as number,
+    kept: [block, first, second],
+  };
 }
 
 /** include/uapi/asm-generic/mman-common.h */
@@ -71,12 +108,15 @@ const MADV_DONTNEED = 4;
 /** Time after which a start is over, and after which a router has met its peers. */
 export const STARTED_MS = 10_000;
 export const MESHED_MS = 60_000;
+/** Interval of releasing memory. */
+export const RELEASE_MS = 10 * 60_000;
 
 /**
- * Release memory that only the start needed: garbage, and the read-only pages of the executable (code and constants), which
- * the kernel maps again from the file on access.
+ * Release memory that is not in use: garbage, code that has not run lately, and the read-only pages of the executable (code and
+ * constants), which the kernel maps again from the file on access. The engine itself collects all garbage only once the heap has
+ * grown much, which that of a daemon with a little work now and then does over hours. Takes 15 to 200 ms.
  */
-export function releaseStartMemory(): void {
+export function releaseMemory(): void {
   Bun.gc(true);
   for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
     const [, from, to, mode, offset, path] =

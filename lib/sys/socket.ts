@@ -14,6 +14,8 @@ const SOCK_CLOEXEC = 0x80000;
 export const SOCK_NONBLOCK = 0x800;
 
 const SOL_SOCKET = 1;
+const SO_RCVBUF = 8;
+const SO_RCVBUFFORCE = 33;
 const SO_NETNS_COOKIE = 71;
 
 const MSG_DONTWAIT = 0x40;
@@ -28,6 +30,13 @@ export function openSocket(what: string, family: number, type: number, protocol:
 export function setOption(what: string, fd: number, level: number, option: number, value: number): void {
   const buffer = new Uint8Array(new Int32Array([value]).buffer);
   syscall(what, "setsockopt", fd, level, option, buffer, buffer.length);
+}
+
+/** Set the size of a receive buffer, in bytes; without the right to exceed net.core.rmem_max, up to that. */
+export function setReceiveBuffer(what: string, fd: number, bytes: number): void {
+  const size = new Uint8Array(Int32Array.of(bytes).buffer);
+  if (trySyscall("setsockopt", fd, SOL_SOCKET, SO_RCVBUFFORCE, size, size.length) < 0)
+    setOption(what, fd, SOL_SOCKET, SO_RCVBUF, bytes);
 }
 
 /** Read an integer socket option. */

@@ -1,0 +1,28 @@
+// Work that may wait for a moment at which this thread has little else to do.
+import type { Clock, Timer } from "./clock.ts";
+
+const LOOK_MS = 1_000;
+/** Ms of work between two looks of a thread that is quiet. */
+const QUIET_MS = 50;
+/** Looks for a quiet moment; then it waits for the next time. */
+const MAX_LOOKS = 60;
+
+/** Run `fn` after each of these times in ms, then every `ms`, each time once the thread was quiet for a second; until cancelled. */
+export function atQuietTimes(clock: Clock, first: readonly number[], ms: number, fn: () => void): Timer {
+  const worked = () => clock.worked?.() ?? clock.now();
+  let timer: Timer;
+  const wait = (times: readonly number[], since: number) => {
+    const [next = since + ms, ...rest] = times;
+    timer = clock.after(Math.max(0, next - since), () => look(rest, next, worked(), MAX_LOOKS));
+  };
+  const look = (rest: readonly number[], since: number, before: number, left: number) => {
+    timer = clock.after(LOOK_MS, () => {
+      const now = worked();
+      if (now - before >= QUIET_MS && left > 1) return look(rest, since, now, left - 1);
+      wait(rest, since);
+      if (now - before < QUIET_MS) fn();
+    });
+  };
+  wait(first, 0);
+  return { cancel: () => timer.cancel() };
+}

@@ -1,0 +1,101 @@
+// Machine code of the handler of signals that end a crashed program (x86-64): it keeps what the kernel says of the crash in a
+// memfd and executes the program again, in the same process. It calls nothing but the kernel, for the rest may be damaged. A
+// fault in code that the engine has compiled is the engine's own means (memory bounds, stopping threads) and goes to its handler.
+
+/** Offsets in the block of data that the code reads; each value has 8 bytes. */
+export const DATA = {
+  /** Compiled code: from, and to. */
+  from: 0,
+  to: 8,
+  /** The memfd. */
+  fd: 16,
+  /** execve(2): path, arguments, environment. */
+  path: 24,
+  argv: 32,
+  envp: 40,
+  /** Handlers that were there, by signal. */
+  handlers: 48,
+  /** An empty mask, and an empty struct sigaction. */
+  mask: 560,
+  none: 568,
+  size: 600,
+} as const;
+
+/** What the code writes: struct siginfo, the registers of struct ucontext, and as much of the stack as there is. */
+export const RECORD = { siginfo: 128, registers: 184, stack: 8192 } as const;
+
+const F_SETFD = 2;
+const SIG_SETMASK = 2;
+const CALL = { write: 1, rtSigaction: 13, rtSigprocmask: 14, getpid: 39, execve: 59, kill: 62, fcntl: 72 };
+/** Offsets in struct ucontext: registers, rsp, rip. */
+const [REGISTERS, RSP, RIP] = [40, 160, 168];
+
+const int = (value: number) => [value & 255, (value >> 8) & 255, (value >> 16) & 255, (value >> 24) & 255];
+const long = (value: bigint) => Array.from({ length: 8 }, (_, i) => Number((value >> BigInt(8 * i)) & 255n));
+
+/** mov eax, number; syscall */
+const call = (number: number) => [0xb8, ...int(number), 0x0f, 0x05];
+/** mov edi, [rbx + fd] */
+const FD = [0x8b, 0x7b, DATA.fd];
+/** mov edx, value */
+const third = (value: number) => [0xba, ...int(value)];
+/** xor edx, edx; mov r10d, 8: no former value, and the size of a mask */
+const NO_FORMER = [0x31, 0xd2, 0x41, 0xba, ...int(8)];
+/** lea rsi, [rbx + offset] */
+const second = (offset: number) => [0x48, 0x8d, 0xb3, ...int(offset)];
+/** pop r14, r13, r12, rbx */
+const POP = [0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5b];
+
+/** Keep the record, and execute the program again; where the kernel refuses, end by the signal. */
+const CRASH = [
+  // mov rsi, r13 (siginfo)
+  ...[...FD, 0x4c, 0x89, 0xee, ...third(RECORD.siginfo), ...call(CALL.write)],
+  // lea rsi, [r14 + REGISTERS]
+  ...[...FD, 0x49, 0x8d, 0x76, REGISTERS, ...third(RECORD.registers), ...call(CALL.write)],
+  // mov rsi, [r14 + RSP]
+  ...[...FD, 0x49, 0x8b, 0xb6, ...int(RSP), ...third(RECORD.stack), ...call(CALL.write)],
+  // mov esi, F_SETFD; xor edx, edx: the memfd outlives execve
+  ...[...FD, 0xbe, ...int(F_SETFD), 0x31, 0xd2, ...call(CALL.fcntl)],
+  // mov edi, SIG_SETMASK: a mask outlives execve, too
+  ...[0xbf, ...int(SIG_SETMASK), ...second(DATA.mask), ...NO_FORMER, ...call(CALL.rtSigprocmask)],
+  // mov rdi, [rbx + path]; mov rsi, [rbx + argv]; mov rdx, [rbx + envp]
+  ...[0x48, 0x8b, 0x7b, DATA.path, 0x48, 0x8b, 0x73, DATA.argv, 0x48, 0x8b, 0x53, DATA.envp],
+  ...call(CALL.execve),
+  // mov edi, r12d (signal)
+  ...[0x44, 0x89, 0xe7, ...second(DATA.none), ...NO_FORMER, ...call(CALL.rtSigaction)],
+  // mov edi, eax; mov esi, r12d
+  ...[...call(CALL.getpid), 0x89, 0xc7, 0x44, 0x89, 0xe6, ...call(CALL.kill)],
+  // ret
+  ...[...POP, 0xc3],
+];
+
+/** Go to the handler that was there: mov rax, [rbx + 8 * rdi + handlers]; test rax, rax; jz CRASH; pop; jmp rax */
+const FORMER_JUMP = [...POP, 0xff, 0xe0];
+const FORMER = [
+  ...[0x48, 0x8b, 0x44, 0xfb, DATA.handlers, 0x48, 0x85, 0xc0],
+  ...[0x74, FORMER_JUMP.length, ...FORMER_JUMP],
+];
+
+/** mov rax, [rdx + RIP]; cmp with the bounds of compiled code; jb, jae CRASH */
+const ABOVE = [0x48, 0x3b, 0x43, DATA.to, 0x73, FORMER.length];
+const WHERE = [
+  ...[0x48, 0x8b, 0x82, ...int(RIP), 0x48, 0x3b, 0x03],
+  ...[0x72, ABOVE.length + FORMER.length, ...ABOVE],
+];
+
+/** Return the code of handler and restorer, and the offset of the restorer. `data` is the address of its data. */
+export function crashCode(data: bigint): { readonly code: Uint8Array; readonly restorer: number } {
+  const handler = [
+    // push rbx, r12, r13, r14; mov rbx, data
+    ...[0x53, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x48, 0xbb, ...long(data)],
+    // mov r12, rdi; mov r13, rsi; mov r14, rdx
+    ...[0x49, 0x89, 0xfc, 0x49, 0x89, 0xf5, 0x49, 0x89, 0xd6],
+    // mov eax, [rsi + si_code]; test eax, eax; jle CRASH: another process, or abort(3)
+    ...[0x8b, 0x46, 0x08, 0x85, 0xc0, 0x7e, WHERE.length + FORMER.length],
+    ...WHERE,
+    ...FORMER,
+    ...CRASH,
+  ];
+  // rt_sigreturn(2)
+  return { code: Uint8Array.from([...handler, ...call(15)]), restorer: handler.length };
+}

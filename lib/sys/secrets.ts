@@ -1,0 +1,36 @@
+// Secrets that this command or the router was started with: in the environment, on the command line, or in a file that is
+// named there.
+import { join } from "node:path";
+import { textOf } from "./textfile.ts";
+
+/** Return the secrets of our environment and of the router's process; undefined where none runs. */
+export function knownSecrets(pid: number | undefined): string[] {
+  const own = Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ""}`);
+  if (pid === undefined) return secretsOf(own, [], () => "");
+  // As that process sees it, which may be in a container.
+  const read = (file: string) =>
+    textOf(file.startsWith("/") ? join(`/proc/${pid}/root`, file) : join(`/proc/${pid}/cwd`, file));
+  const [environment, words] = ["environ", "cmdline"].map((name) =>
+    textOf(`/proc/${pid}/${name}`).split("\0"),
+  );
+  return secretsOf([...own, ...(environment ?? [])], words ?? [], read);
+}
+
+/** `environment`: "NAME=value"; `read` returns what a file has in it, "" where it cannot be read. */
+export function secretsOf(
+  environment: readonly string[],
+  words: readonly string[],
+  read: (file: string) => string,
+): string[] {
+  const variables = environment.flatMap((entry) => {
+    const [name = "", value = ""] = entry.split(/=(.*)/s);
+    return /PASSWORD|SECRET|TOKEN/i.test(name) ? [value] : [];
+  });
+  const options = words.flatMap((word, at) => {
+    const [, name, given] = /^--(password|password-file)(?:=(.*))?$/s.exec(word) ?? [];
+    const value = given ?? words[at + 1] ?? "";
+    if (name === undefined) return [];
+    return [name === "password" ? value : read(value).replace(/\r?\n$/, "")];
+  });
+  return [...variables, ...options].filter((secret) => secret !== "");
+}
