@@ -34,6 +34,9 @@ function fault(text: string): string {
   return padded === undefined ? "" : `: ${padded} has a leading zero`;
 }
 
+/** Whether a text can only be meant as an address; digits alone may be a name, or begin an ID in hexadecimal. */
+export const resemblesIPv4 = (text: string): boolean => /^[\d.]*\.\d[\d.]*$/.test(text);
+
 /** Parse dotted decimal; throws AddressError. */
 export function parseIPv4(text: string): IPv4 {
   if (!/^\d{1,3}(\.\d{1,3}){3}$/.test(text) || !Address4.isValid(text)) {

@@ -1,5 +1,6 @@
 // An assembler for eBPF (RFC 9669, BPF Instruction Set Architecture): instructions of 8 bytes, little-endian, jumps to
 // labels.
+import { viewOf } from "../bytes/view.ts";
 import { BPF_FUNC, type Helper } from "./helpers.ts";
 
 declare const REGISTER: unique symbol;
@@ -38,6 +39,7 @@ const MODE_IMM = 0x00;
 const MODE_MEM = 0x60;
 const MODE_ATOMIC = 0xc0;
 const PSEUDO_MAP_FD = 1;
+const PSEUDO_FUNC = 4;
 
 const SIZE = { u8: 0x10, u16: 0x08, u32: 0x00, u64: 0x18 } as const;
 export type Size = keyof typeof SIZE;
@@ -64,7 +66,8 @@ interface Instruction {
   readonly dst: number;
   readonly src: number;
   readonly offset: number | string;
-  readonly imm: number;
+  /** A number, or the label of a function. */
+  readonly imm: number | string;
 }
 
 /** Emits one program. Methods return the assembler, for chaining. */
@@ -73,7 +76,7 @@ export class Assembler {
   readonly #labels = new Map<string, number>();
   #unique = 0;
 
-  #emit(opcode: number, dst: number, src: number, offset: number | string, imm: number): this {
+  #emit(opcode: number, dst: number, src: number, offset: number | string, imm: number | string): this {
     this.#instructions.push({ opcode, dst, src, offset, imm });
     return this;
   }
@@ -133,6 +136,12 @@ export class Assembler {
     return this.#emit(0, 0, 0, 0, 0);
   }
 
+  /** dst = the callback at a label, which is behind the end of the program. Takes two instruction slots. */
+  loadCallback(dst: Register, label: string): this {
+    this.#emit(LD | MODE_IMM | SIZE.u64, dst, PSEUDO_FUNC, 0, label);
+    return this.#emit(0, 0, 0, 0, 0);
+  }
+
   jump(label: string): this {
     return this.#emit(JMP, 0, 0, label, 0);
   }
@@ -170,7 +179,7 @@ export class Assembler {
       view.setUint8(8 * i, instruction.opcode);
       view.setUint8(8 * i + 1, (instruction.src << 4) | instruction.dst);
       view.setInt16(8 * i + 2, this.#resolve(instruction.offset, i), true);
-      view.setInt32(8 * i + 4, instruction.imm, true);
+      view.setInt32(8 * i + 4, this.#resolve(instruction.imm, i), true);
     });
     return bytes;
   }
@@ -181,4 +190,17 @@ export class Assembler {
     if (to === undefined) throw new Error(`label ${offset} is not set`);
     return to - from - 1;
   }
+}
+
+/** Return where the callbacks of a program start, as indexes of instructions in ascending order. */
+export function callbacksOf(instructions: Uint8Array): number[] {
+  const view = viewOf(instructions);
+  const starts = new Set<number>();
+  for (let at = 0; at < instructions.length; at += 8) {
+    const isLoad = view.getUint8(at) === (LD | MODE_IMM | SIZE.u64);
+    if (isLoad && view.getUint8(at + 1) >> 4 === PSEUDO_FUNC)
+      starts.add(at / 8 + 1 + view.getInt32(at + 4, true));
+    if (isLoad) at += 8;
+  }
+  return [...starts].sort((a, b) => a - b);
 }

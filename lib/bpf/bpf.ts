@@ -23,6 +23,10 @@ const COMMANDS = {
       log_size: 28,
       log_buf: 32,
       prog_name: 48,
+      prog_btf_fd: 72,
+      func_info_rec_size: 76,
+      func_info: 80,
+      func_info_cnt: 88,
     },
   ],
   PROG_ATTACH: [8, ATTACH],
@@ -35,6 +39,7 @@ const COMMANDS = {
   MAP_GET_FD_BY_ID: [14, { map_id: 0 }],
   OBJ_GET_INFO_BY_FD: [15, { bpf_fd: 0, info_len: 4, info: 8 }],
   PROG_QUERY: [16, { target_ifindex: 0, attach_type: 4, prog_ids: 16, count: 24 }],
+  BTF_LOAD: [18, { btf: 0, btf_log_buf: 8, btf_size: 16 }],
   MAP_LOOKUP_BATCH: [24, { in_batch: 0, out_batch: 8, keys: 16, values: 24, count: 32, map_fd: 36 }],
 } as const satisfies Record<string, readonly [number, Record<string, number>]>;
 

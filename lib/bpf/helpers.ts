@@ -12,9 +12,11 @@ export const BPF_FUNC = {
   skb_pull_data: 39,
   skb_change_head: 43,
   skb_adjust_room: 50,
+  skb_load_bytes_relative: 68,
   csum_level: 135,
   redirect_peer: 155,
   ktime_get_coarse_ns: 160,
+  loop: 181,
 } as const;
 
 export type Helper = keyof typeof BPF_FUNC;

@@ -1,5 +1,5 @@
 // eBPF maps, typed by a layout of keys and one of values, so that callers never see bytes. Host byte order.
-import { closeSync } from "node:fs";
+import { closeOnce } from "../sys/closeonce.ts";
 import { EINVAL, ENOENT, ENOSPC } from "../sys/errno.ts";
 import { SysError } from "../sys/syscall.ts";
 import { BpfCall, type Command } from "./bpf.ts";
@@ -59,6 +59,7 @@ export class BpfMap<K, V> {
   readonly #lookup: BpfCall<"MAP_LOOKUP_ELEM">;
   readonly #update: BpfCall<"MAP_UPDATE_ELEM">;
   readonly #delete: BpfCall<"MAP_DELETE_ELEM">;
+  readonly close: () => void;
 
   private constructor(
     readonly definition: MapDefinition<K, V>,
@@ -72,6 +73,7 @@ export class BpfMap<K, V> {
     this.#next = pinned(definition.key.size);
     this.#lookup = new BpfCall("MAP_LOOKUP_ELEM", { map_fd: fd, key, value });
     this.#update = new BpfCall("MAP_UPDATE_ELEM", { map_fd: fd, key, value });
+    this.close = closeOnce(fd);
     this.#delete = new BpfCall("MAP_DELETE_ELEM", { map_fd: fd, key });
   }
 
@@ -121,10 +123,6 @@ export class BpfMap<K, V> {
   /** The map behind an open fd; `invoke` stands in for bpf(2) in tests. */
   static fromFd<K, V>(definition: MapDefinition<K, V>, fd: number, invoke?: Invoke): BpfMap<K, V> {
     return new BpfMap(definition, fd, invoke);
-  }
-
-  close(): void {
-    closeSync(this.fd);
   }
 
   get(key: K): V | undefined {

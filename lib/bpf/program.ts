@@ -1,11 +1,15 @@
 // Loading eBPF programs, test runs, and what the kernel tells of loaded programs.
+
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
+import { closeOnce } from "../sys/closeonce.ts";
 import { EAGAIN } from "../sys/errno.ts";
 import { SysError } from "../sys/syscall.ts";
+import { callbacksOf } from "./assembler.ts";
 import { BpfCall } from "./bpf.ts";
+import { FUNCTION_TYPES, loadFunctionTypes } from "./btf.ts";
 
-const PROG_TYPE_SCHED_CLS = 3;
+const TYPES = { socketFilter: 1, classifier: 3 } as const;
 const LOG_SIZE = 1 << 20;
 
 /** The verifier refused a program; `log` is the verifier's log. */
@@ -21,6 +25,8 @@ export class VerifierError extends Error {
   }
 }
 
+/** struct bpf_func_info: the first instruction of a function, and its type. */
+const FUNCTION_INFO = 8;
 const MAX_INTERRUPTIONS = 1_000;
 
 /** A loaded program; the fd keeps it loaded until it is attached. */
@@ -30,17 +36,47 @@ export interface Program {
   close(): void;
 }
 
-/** Load a traffic control program (`instructions` as the assembler emits them). Throws VerifierError. */
-export function loadProgram(name: string, instructions: Uint8Array): Program {
+/**
+ * Load a program, of traffic control unless told otherwise (`instructions` as the assembler emits them). Throws VerifierError,
+ * or SysError where the kernel knows no callbacks.
+ */
+export function loadProgram(
+  name: string,
+  instructions: Uint8Array,
+  type: keyof typeof TYPES = "classifier",
+): Program {
+  const callbacks = callbacksOf(instructions);
+  if (callbacks.length === 0) return load(name, instructions, { prog_type: TYPES[type] });
+  const types = loadFunctionTypes();
+  try {
+    const { program, callback } = FUNCTION_TYPES;
+    const functions = Uint32Array.from([0, program, ...callbacks.flatMap((start) => [start, callback])]);
+    return load(name, instructions, {
+      prog_type: TYPES[type],
+      prog_btf_fd: types,
+      func_info_rec_size: FUNCTION_INFO,
+      func_info: functions,
+      func_info_cnt: 1 + callbacks.length,
+    });
+  } finally {
+    closeSync(types);
+  }
+}
+
+function load(
+  name: string,
+  instructions: Uint8Array,
+  fields: ConstructorParameters<typeof BpfCall<"PROG_LOAD">>[1],
+): Program {
   const call = new BpfCall("PROG_LOAD", {
-    prog_type: PROG_TYPE_SCHED_CLS,
     insn_cnt: instructions.length / 8,
     insns: instructions,
     license: new TextEncoder().encode("GPL\0"),
     prog_name: name,
+    ...fields,
   });
   const fd = tryLoad(call);
-  if (fd >= 0) return { name, fd, close: () => closeSync(fd) };
+  if (fd >= 0) return { name, fd, close: closeOnce(fd) };
   // The log costs time: only for a program that fails.
   const log = new Uint8Array(LOG_SIZE);
   call.set("log_level", 1);
@@ -81,7 +117,7 @@ const MAX_MAPS = 64;
 /** Open a loaded program by its id. Throws SysError. */
 export function openProgram(id: number): Program {
   const fd = new BpfCall("PROG_GET_FD_BY_ID", { prog_id: id }).run(`eBPF program open ${id}`);
-  const close = () => closeSync(fd);
+  const close = closeOnce(fd);
   try {
     return { name: describe(fd, id).name, fd, close };
   } catch (error) {

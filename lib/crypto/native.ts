@@ -1,7 +1,8 @@
 // libsodium's native build (sodium-native), where one for this machine is embedded.
-import { closeSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, readFileSync, writeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { syscall } from "../sys/syscall.ts";
+import { functionAddresses } from "./image.ts";
 
 const MFD_CLOEXEC = 1;
 
@@ -20,19 +21,41 @@ export interface NativeSodium {
   ): boolean;
 }
 
+interface Library {
+  readonly exports: NativeSodium;
+  /** Return the addresses of functions that the binding does not wrap; undefined unless all are there. */
+  addresses<Name extends string>(names: readonly Name[]): Record<Name, number> | undefined;
+}
+
+/** Of this thread; each Worker loads this module for itself. */
+let library: Promise<Library | undefined> | undefined;
+
 /** Load the native build; undefined if there is none for this machine, or it does not load (on musl). */
 export async function loadNative(): Promise<NativeSodium | undefined> {
+  return (await loadLibrary())?.exports;
+}
+
+/** Load the library behind the native build, once; undefined as for loadNative. */
+export function loadLibrary(): Promise<Library | undefined> {
+  library ??= open().catch(() => undefined);
+  return library;
+}
+
+async function open(): Promise<Library> {
+  const loaded = { exports: {} };
+  // It stays open: the linker takes a second file of the same path, which has the fd's number, for the first one.
+  const fd = memoryFile("sodium", readFileSync(await nativeFile()));
+  const path = `/proc/self/fd/${fd}`;
   try {
-    const loaded = { exports: {} };
-    const fd = memoryFile("sodium", readFileSync(await nativeFile()));
-    try {
-      process.dlopen(loaded, `/proc/self/fd/${fd}`);
-    } finally {
-      closeSync(fd);
-    }
-    return loaded.exports as NativeSodium;
-  } catch {
-    return undefined;
+    process.dlopen(loaded, path);
+    return {
+      exports: loaded.exports as NativeSodium,
+      // Read again, rather than kept: it has a megabyte.
+      addresses: (names) => functionAddresses(fstatSync(fd).ino, readFileSync(path), names),
+    };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
   }
 }
 

@@ -1,6 +1,6 @@
-// Connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): their marks.
+// Connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): their marks, and deleting them.
 import type { Work } from "../clock/slices.ts";
-import { ENOENT, isErrno } from "../sys/errno.ts";
+import { ENOENT, isErrno, unlessErrno } from "../sys/errno.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
 import { type Message, NLM_F_ACK } from "./message.ts";
 import { NFGENMSG, nfgenmsg, nfnlType } from "./nfnetlink.ts";
@@ -10,11 +10,25 @@ const NFNL_SUBSYS_CTNETLINK = 1;
 /** enum cntl_msg_types */
 const IPCTNL_MSG_CT_NEW = 0;
 const IPCTNL_MSG_CT_GET = 1;
+const IPCTNL_MSG_CT_DELETE = 2;
 /** enum ctattr_type */
 const CTA_TUPLE_ORIG = 1;
+const CTA_TUPLE_REPLY = 2;
 const CTA_MARK = 8;
 const CTA_ZONE = 18;
 const CTA_MARK_MASK = 21;
+const CTA_FILTER = 25;
+/** enum ctattr_tuple, ctattr_ip, ctattr_l4proto, ctattr_filter */
+const CTA_TUPLE_IP = 1;
+const CTA_TUPLE_PROTO = 2;
+const CTA_IP_V4_SRC = 1;
+const CTA_PROTO_NUM = 1;
+const CTA_PROTO_DST_PORT = 3;
+const CTA_FILTER_ORIG_FLAGS = 1;
+/** CTA_FILTER_F_CTA_PROTO_NUM and CTA_FILTER_F_CTA_PROTO_DST_PORT (net/netfilter/nf_internals.h). */
+const BY_PROTOCOL_AND_PORT = (1 << 3) | (1 << 5);
+const AF_INET = 2;
+const IPPROTO_UDP = 17;
 const NLA_F_NESTED = 0x8000;
 
 /** Connections that are changed between two steps. */
@@ -72,4 +86,64 @@ export function* clearConnectionMarks(nl: NetlinkSocket, bit: number, mask: numb
     }
   }
   throw new Error("connections keep being marked while their marks are cleared");
+}
+
+/** Return the IPv4 connections that were opened to a UDP port: the kernel filters them (Linux 5.8), and so do we. */
+function toUdpPort(nl: NetlinkSocket, port: number): Message[] {
+  const body = new AttributeEncoder()
+    .raw(nfgenmsg(AF_INET))
+    .nested(CTA_FILTER, (filter) => filter.u32(CTA_FILTER_ORIG_FLAGS, BY_PROTOCOL_AND_PORT))
+    .nested(CTA_TUPLE_ORIG, (tuple) =>
+      tuple.nested(CTA_TUPLE_PROTO, (protocol) =>
+        protocol.u8(CTA_PROTO_NUM, IPPROTO_UDP).u16be(CTA_PROTO_DST_PORT, port),
+      ),
+    )
+    .done();
+  const found = nl.dump({
+    operation: "list connections",
+    type: nfnlType(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET),
+    body,
+  });
+  return found.filter(({ body }) => {
+    const tuple = decodeAttributes(body.subarray(NFGENMSG)).get(CTA_TUPLE_ORIG)?.nested;
+    const protocol = tuple?.get(CTA_TUPLE_PROTO)?.nested;
+    return (
+      protocol?.get(CTA_PROTO_NUM)?.payload[0] === IPPROTO_UDP &&
+      protocol.get(CTA_PROTO_DST_PORT)?.u16be === port
+    );
+  });
+}
+
+/** Return the source of the answers of a connection, its target after translation, in octets. */
+function answersFrom({ body }: Message): Uint8Array | undefined {
+  const reply = decodeAttributes(body.subarray(NFGENMSG)).get(CTA_TUPLE_REPLY)?.nested;
+  return reply?.get(CTA_TUPLE_IP)?.nested.get(CTA_IP_V4_SRC)?.payload;
+}
+
+/**
+ * Forget the IPv4 connections that were opened to a UDP port, those alone whose target `isMeant` accepts (the octets of its
+ * address): else, as UDP connections do not end, packets would follow a translation that no longer holds. Throws NetlinkError.
+ */
+export function forgetUdpConnections(
+  nl: NetlinkSocket,
+  port: number,
+  isMeant: (target: Uint8Array) => boolean,
+): void {
+  for (const message of toUdpPort(nl, port)) {
+    const target = answersFrom(message);
+    if (!target || !isMeant(target)) continue;
+    const connection = decodeAttributes(message.body.subarray(NFGENMSG));
+    const request = new AttributeEncoder()
+      .raw(nfgenmsg(AF_INET))
+      .bytes(CTA_TUPLE_ORIG | NLA_F_NESTED, connection.need(CTA_TUPLE_ORIG).payload);
+    const zone = connection.get(CTA_ZONE)?.payload;
+    if (zone) request.bytes(CTA_ZONE, zone);
+    unlessErrno([ENOENT], () =>
+      nl.request({
+        operation: "forget a connection",
+        type: nfnlType(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE),
+        body: request.done(),
+      }),
+    );
+  }
 }

@@ -2,7 +2,7 @@
 import { formatMac } from "../address/mac.ts";
 import { ENODEV, unlessErrno } from "../sys/errno.ts";
 import { AttributeEncoder, decodeBody, familyHeader } from "./attributes.ts";
-import { type BridgeMode, decodeBridge } from "./link/bridge.ts";
+import { decodeBridge, type FoundBridge } from "./link/bridge.ts";
 import { type BridgePort, decodeBridgePort } from "./link/bridgeport.ts";
 import { isLeavingGroup } from "./link/delete.ts";
 import {
@@ -77,7 +77,7 @@ export interface Link {
   readonly carrier: boolean;
   /** linksDelete() is removing it, or has. */
   readonly leaving: boolean;
-  readonly bridge: Partial<BridgeMode> | undefined;
+  readonly bridge: FoundBridge | undefined;
   readonly bridgePort: BridgePort | undefined;
 }
 

@@ -1,7 +1,9 @@
 // Notifications of the kernel by multicast. It drops messages when a listener is slow (ENOBUFS); then no state derived from
 // them can be trusted, so the listener is told, and listening begins again.
-import { closeSync, openSync } from "node:fs";
+
+import { openSync } from "node:fs";
 import { systemClock, type Timer } from "../clock/clock.ts";
+import { closeOnce } from "../sys/closeonce.ts";
 import { ENOBUFS, isErrno } from "../sys/errno.ts";
 import { inNetns, OWN_NETNS } from "../sys/netns.ts";
 import { type Watch, watchReadable } from "../sys/readable.ts";
@@ -26,6 +28,7 @@ export interface MessageListener {
 export function listen(open: () => number, listener: MessageListener): Watch {
   // Later starts may find this thread in another namespace.
   const home = openSync(OWN_NETNS, "r");
+  const leave = closeOnce(home);
   let watch: Watch | undefined;
   let retry: Timer | undefined;
   let stopped = false;
@@ -60,7 +63,7 @@ export function listen(open: () => number, listener: MessageListener): Watch {
       stopped = true;
       retry?.cancel();
       watch?.stop();
-      closeSync(home);
+      leave();
     },
   };
 }

@@ -2,6 +2,7 @@
 // links that do not concern us, so only a few attributes are read.
 import { viewOf } from "../bytes/view.ts";
 import type { Watch } from "../sys/readable.ts";
+import { familyHeader } from "./attributes.ts";
 import { isLeavingGroup } from "./link/delete.ts";
 import {
   AF_UNSPEC,
@@ -99,7 +100,7 @@ export class RouteMonitor {
   }
 }
 
-/** Read a notification; undefined for one of another kind. */
+/** Read a notification; undefined for one of another kind. Throws AttributeError where it is cut. */
 export function decodeEvent(message: Message): RouteEvent | undefined {
   const { type, flags, port, body } = message;
   const kind = KINDS[type & ~3];
@@ -112,7 +113,7 @@ export function decodeEvent(message: Message): RouteEvent | undefined {
     replaced: kind === "routes" && (flags & NLM_F_REPLACE) !== 0,
     link: undefined,
   });
-  if (kind === "addresses" || kind === "trafficcontrol") return about(view.getInt32(4, true));
+  if (kind === "addresses" || kind === "trafficcontrol") return about(indexIn(body));
   if (kind === "routes") return about(u32(view, find(view, RTMSG, RTA_OIF)));
   if (kind === "netconf") {
     // "all" and "default" have negative numbers.
@@ -123,7 +124,7 @@ export function decodeEvent(message: Message): RouteEvent | undefined {
   const name = find(view, IFINFOMSG, IFLA_IFNAME);
   return {
     kind,
-    index: view.getInt32(4, true),
+    index: indexIn(body),
     port,
     replaced: false,
     link: {
@@ -134,6 +135,9 @@ export function decodeEvent(message: Message): RouteEvent | undefined {
     },
   };
 }
+
+/** The ifindex is at the same place in struct ifinfomsg, ifaddrmsg and tcmsg. */
+const indexIn = (body: Uint8Array) => familyHeader(body, 8).getInt32(4, true);
 
 interface Found {
   readonly at: number;

@@ -10,7 +10,7 @@ const RTM_NEWNEIGH = 28;
 const RTM_GETNEIGH = 30;
 
 const NDMSG = 12;
-export const NUD_FAILED = 0x20;
+const NUD_FAILED = 0x20;
 export const NUD_PERMANENT = 0x80;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
@@ -23,6 +23,11 @@ export interface Neighbour {
   readonly mac: string | undefined;
   /** NUD_… (linux/neighbour.h). */
   readonly state: number;
+}
+
+/** Whether nobody has answered for an entry; one that is only asked for again still has its address. */
+export function hasFailed({ mac, state }: Pick<Neighbour, "mac" | "state">): boolean {
+  return (state & NUD_FAILED) !== 0 || mac === undefined;
 }
 
 function header(link: number): Uint8Array {

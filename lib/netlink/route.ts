@@ -28,14 +28,16 @@ const RTPROT_KERNEL = 2;
 export const RTPROT_BOOT = 3;
 const RTN_UNICAST = 1;
 const RT_SCOPE_UNIVERSE = 0;
-const RT_SCOPE_LINK = 253;
+export const RT_SCOPE_LINK = 253;
 
 const RTA_DST = 1;
 export const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
+const RTA_PRIORITY = 6;
 const RTA_PREFSRC = 7;
 export const RTA_METRICS = 8;
 export const RTAX_MTU = 2;
+const RTAX_ADVMSS = 8;
 const RTA_TABLE = 15;
 
 const FRA_PRIORITY = 6;
@@ -49,7 +51,13 @@ export interface Route {
   readonly gateway?: IPv4 | undefined;
   readonly link?: number | undefined;
   /** Routing table; the main one unless given. */
-  readonly table?: number;
+  readonly table?: number | undefined;
+  /** RT_SCOPE_…; by default that of a route with or without a gateway. */
+  readonly scope?: number | undefined;
+  /** Metric: the lowest goes first. */
+  readonly priority?: number | undefined;
+  /** Bytes of a TCP segment that is announced. */
+  readonly advmss?: number | undefined;
   /** The connected route that the kernel makes with this address of the link. */
   readonly connected?: IPv4 | undefined;
   /** Bytes that the kernel sends by it; those of the link unless given. */
@@ -73,7 +81,7 @@ function headerTable(table: number): number {
 /** Return the body of an RTM_NEWROUTE or RTM_DELROUTE. */
 export function encodeRoute(route: Route): Uint8Array {
   const table = route.table ?? RT_TABLE_MAIN;
-  const scope = route.gateway === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+  const scope = route.scope ?? (route.gateway === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE);
   const { prefix } = route.destination;
   const header = Uint8Array.of(
     AF_INET,
@@ -95,8 +103,15 @@ export function encodeRoute(route: Route): Uint8Array {
   if (route.connected !== undefined) encoder.bytes(RTA_PREFSRC, ipv4Octets(route.connected));
   if (route.link !== undefined) encoder.u32(RTA_OIF, route.link);
   if (table > 255) encoder.u32(RTA_TABLE, table);
-  const { mtu } = route;
-  if (mtu !== undefined) encoder.nested(RTA_METRICS, (metrics) => metrics.u32(RTAX_MTU, mtu), false);
+  const { mtu, advmss, priority } = route;
+  if (priority !== undefined) encoder.u32(RTA_PRIORITY, priority);
+  if (mtu !== undefined || advmss !== undefined) {
+    const fill = (metrics: AttributeEncoder) => {
+      if (mtu !== undefined) metrics.u32(RTAX_MTU, mtu);
+      if (advmss !== undefined) metrics.u32(RTAX_ADVMSS, advmss);
+    };
+    encoder.nested(RTA_METRICS, fill, false);
+  }
   return encoder.done();
 }
 
@@ -125,8 +140,8 @@ export function routeDelete(nl: NetlinkSocket, route: Route): boolean {
   return attempt(nl, { operation, type: RTM_DELROUTE, body: encodeRoute(route) }, ESRCH);
 }
 
-/** Return the unicast IPv4 routes of the namespace's main table (or another), or of one link in it. */
-export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN, link?: number): Route[] {
+/** Return the unicast IPv4 routes of the namespace's main table (another, or all), or of one link in it. */
+export function routeList(nl: NetlinkSocket, table: number | "all" = RT_TABLE_MAIN, link?: number): Route[] {
   const header = new Uint8Array(RTMSG);
   header[0] = AF_INET;
   const encoder = new AttributeEncoder().raw(header);
@@ -149,7 +164,9 @@ export function routeList(nl: NetlinkSocket, table = RT_TABLE_MAIN, link?: numbe
         protocol: found[5] ?? 0,
       };
     })
-    .filter((route) => route.table === table && (link === undefined || route.link === link));
+    .filter(
+      (route) => (table === "all" || route.table === table) && (link === undefined || route.link === link),
+    );
 }
 
 /** Return the body of an RTM_NEWRULE or RTM_DELRULE. */

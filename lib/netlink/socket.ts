@@ -1,8 +1,10 @@
 // A netlink socket for requests. They are synchronous: the kernel has answered before send returns, so there is nothing to
 // wait for, and whole exchanges can run inside inNetns. The socket stays in the network namespace that it was opened in,
 // whatever the thread does later.
+
 import { closeSync } from "node:fs";
 import { timedCall } from "../clock/eventloop.ts";
+import { closeOnce } from "../sys/closeonce.ts";
 import { EBUSY, unlessErrno } from "../sys/errno.ts";
 import {
   AF_NETLINK,
@@ -14,6 +16,7 @@ import {
   SOCK_RAW,
   sendDatagram,
   setOption,
+  setReceiveBuffer,
 } from "../sys/socket.ts";
 import {
   decodeError,
@@ -37,8 +40,9 @@ const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const SOL_SOCKET = 1;
-const SO_RCVBUF = 8;
 const SO_SNDBUFFORCE = 32;
+/** Bytes of events and answers that the kernel keeps for a busy reader: those of a few thousand links at once. */
+const RECEIVE_BUFFER = 1 << 20;
 /** Bytes that the send buffer of any socket has room for. */
 const SMALL_BATCH = 64 << 10;
 
@@ -63,7 +67,7 @@ export function openNetlink(
   try {
     setOption(`${what}: NETLINK_EXT_ACK`, fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
     setOption(`${what}: NETLINK_CAP_ACK`, fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
-    setOption(`${what}: SO_RCVBUF`, fd, SOL_SOCKET, SO_RCVBUF, 1 << 20);
+    setReceiveBuffer(`${what}: size of the receive buffer`, fd, RECEIVE_BUFFER);
     if (family === NETLINK_ROUTE) {
       setOption(`${what}: NETLINK_GET_STRICT_CHK`, fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
     }
@@ -106,7 +110,7 @@ function kernelWire(family: number): Wire {
     },
     receive: (what, buffer, wait) => receiveDatagram(what, fd, buffer, wait),
     netnsCookie: () => netnsCookie(fd),
-    close: () => closeSync(fd),
+    close: closeOnce(fd),
   };
 }
 

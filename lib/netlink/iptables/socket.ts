@@ -24,6 +24,12 @@ export function legacyTables(): string[] {
 
 /** Read a table that is in use; throws SysError. */
 export function readLegacyTable(name: string): LegacyTable {
+  const { info, entries } = readLegacyEntries(name);
+  return decodeTable(info, entries);
+}
+
+/** Read a table that is in use, as the kernel has it: struct ipt_getinfo, and entries with their counters. Throws SysError. */
+export function readLegacyEntries(name: string): { info: Uint8Array; entries: Uint8Array } {
   const info = new Uint8Array(INFO);
   putText(info, 0, name);
   const socket = openSocket("iptables", AF_INET, SOCK_RAW, IPPROTO_RAW);
@@ -34,7 +40,7 @@ export function readLegacyTable(name: string): LegacyTable {
     putText(answer, 0, name);
     viewOf(answer).setUint32(NAME, size, true);
     getOption(socket, `entries of table ${name}`, GET_ENTRIES, answer);
-    return decodeTable(info, answer.subarray(ENTRIES_HEADER));
+    return { info, entries: answer.subarray(ENTRIES_HEADER) };
   } finally {
     closeSync(socket);
   }

@@ -22,6 +22,7 @@ const ENTRY = {
   target: 88,
   next: 90,
   comesFrom: 92,
+  counters: 96,
   length: 112,
 };
 const LINK_NAME = 16;
@@ -113,6 +114,11 @@ export function legacyRule(match: IptablesMatch, jump?: string): LegacyRule {
 /** Return the links that a rule matches, in and out; "" for any. */
 export function linksOf({ bytes }: LegacyRule): string[] {
   return [textAt(bytes, ENTRY.inLink, LINK_NAME), textAt(bytes, ENTRY.outLink, LINK_NAME)];
+}
+
+/** Set all counters of a table to 0. Throws as decodeTable(). */
+export function clearCounters(blob: Uint8Array): void {
+  for (const { bytes } of entriesOf(blob)) bytes.fill(0, ENTRY.counters, ENTRY.length);
 }
 
 /** Split a table into entries with their offsets; throws IptablesError where one is cut or malformed. */

@@ -2,8 +2,9 @@
 // packet, the parts of a concatenation each padded to four bytes.
 import type { AttributeEncoder, Attributes } from "../attributes.ts";
 import type { NetlinkSocket, Request } from "../socket.ts";
-import { dataText, encodeData, type Verdict } from "./expr/data.ts";
-import { ifPresent, named, type TableName, tableMessage } from "./message.ts";
+import { dataText, encodeData, type Verdict, valueIn } from "./expr/data.ts";
+import { ifPresent, named, nftAttributes, type TableName, tableMessage } from "./message.ts";
+import { commentIn } from "./rule.ts";
 import { isConcatenation, type SetDefinition } from "./set.ts";
 
 /** enum nft_set_elem_list_attributes */
@@ -14,6 +15,7 @@ const NFTA_LIST_ELEM = 1;
 const NFTA_SET_ELEM_KEY = 1;
 const NFTA_SET_ELEM_DATA = 2;
 const NFTA_SET_ELEM_FLAGS = 3;
+const NFTA_SET_ELEM_USERDATA = 6;
 const NFTA_SET_ELEM_KEY_END = 10;
 
 /** enum nft_set_elem_flags */
@@ -22,11 +24,19 @@ const NFT_SET_ELEM_INTERVAL_END = 1;
 /** Bytes of elements in one message: their list is one attribute, of less than 64 KiB. */
 const LIST_SIZE = 32_768;
 
+/** Type of the comment in an element's user data (libnftnl: udata.h), and its longest text in bytes. */
+const NFTNL_UDATA_SET_ELEM_COMMENT = 0;
+const MAX_COMMENT = 128;
+
 export interface Element {
   readonly key: Uint8Array;
   /** The last key of a range of keys, in sets of intervals. */
   readonly last?: Uint8Array | undefined;
   readonly verdict?: Verdict | undefined;
+  /** In a map of values: the parts put together, as those of the key. */
+  readonly value?: Uint8Array | undefined;
+  /** Shown by nft(8); cut after 127 bytes. */
+  readonly comment?: string | undefined;
 }
 
 /** A set or map with what is in it. */
@@ -68,8 +78,8 @@ function elementMessages(
   };
   for (const element of elements) {
     waiting.push(element);
-    // Generously: keys twice, a verdict with the name of a chain, headers.
-    size += 2 * element.key.length + (element.verdict ? 128 : 32);
+    // Generously: keys twice, a verdict with the name of a chain or a comment, headers.
+    size += 2 * element.key.length + (element.verdict || element.comment ? 256 : 64);
     if (size > LIST_SIZE) flush();
   }
   flush();
@@ -77,12 +87,14 @@ function elementMessages(
 }
 
 function encodeElement(items: AttributeEncoder, set: SetDefinition, element: Element, whole: boolean): void {
-  const { key, last, verdict } = element;
+  const { key, last, verdict, value, comment } = element;
   const concat = isConcatenation(set);
   items.nested(NFTA_LIST_ELEM, (item) => {
     item.nested(NFTA_SET_ELEM_KEY, (data) => encodeData(data, key));
     if (set.interval && concat) item.nested(NFTA_SET_ELEM_KEY_END, (data) => encodeData(data, last ?? key));
-    if (verdict && whole) item.nested(NFTA_SET_ELEM_DATA, (data) => encodeData(data, verdict));
+    const content = verdict ?? value;
+    if (content && whole) item.nested(NFTA_SET_ELEM_DATA, (data) => encodeData(data, content));
+    if (comment && whole) item.bytes(NFTA_SET_ELEM_USERDATA, commentData(comment));
   });
   if (!set.interval || concat) return;
   // The end of an interval is an element of its own: the first key behind it. Behind the last of all there is none.
@@ -93,6 +105,12 @@ function encodeElement(items: AttributeEncoder, set: SetDefinition, element: Ele
       .u32be(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END)
       .nested(NFTA_SET_ELEM_KEY, (data) => encodeData(data, end)),
   );
+}
+
+/** Return user data with a comment: type, length, text that ends with a zero. */
+function commentData(comment: string): Uint8Array {
+  const text = new TextEncoder().encode(comment).subarray(0, MAX_COMMENT - 1);
+  return Uint8Array.of(NFTNL_UDATA_SET_ELEM_COMMENT, text.length + 1, ...text, 0);
 }
 
 /** Return the next key, as a big-endian number; undefined behind the last. */
@@ -130,4 +148,27 @@ export function elementTexts(message: Attributes): string[] {
     const isEnd = (nested.get(NFTA_SET_ELEM_FLAGS)?.u32be ?? 0) & NFT_SET_ELEM_INTERVAL_END;
     return `${isEnd ? "end " : ""}${key ?? ""}${end ? `-${end}` : ""}${data ? ` ${data}` : ""}`;
   });
+}
+
+/** An element with the comment that its maker has given it. */
+interface CommentedElement {
+  readonly key: Uint8Array;
+  readonly comment: string | undefined;
+}
+
+/** Return the elements of a set or map; none where there is no such set. Throws NetlinkError, AttributeError. */
+export function elementList(nl: NetlinkSocket, table: TableName, set: string): CommentedElement[] {
+  const request = tableMessage(table, "GETSETELEM", `list elements ${named(table)} ${set}`, (body) =>
+    body.string(NFTA_SET_ELEM_LIST_SET, set),
+  );
+  const messages = ifPresent(() => nl.dump(request)) ?? [];
+  return messages.flatMap(({ body }) =>
+    (nftAttributes(body).get(NFTA_SET_ELEM_LIST_ELEMENTS)?.nested.list ?? []).map(({ nested }) => {
+      const userData = nested.get(NFTA_SET_ELEM_USERDATA)?.payload;
+      return {
+        key: valueIn(nested.need(NFTA_SET_ELEM_KEY)),
+        comment: userData && commentIn(userData),
+      };
+    }),
+  );
 }

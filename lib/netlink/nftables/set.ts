@@ -8,6 +8,7 @@ const NFTA_SET_FLAGS = 3;
 const NFTA_SET_KEY_TYPE = 4;
 const NFTA_SET_KEY_LEN = 5;
 const NFTA_SET_DATA_TYPE = 6;
+const NFTA_SET_DATA_LEN = 7;
 const NFTA_SET_DESC = 9;
 const NFTA_SET_ID = 10;
 
@@ -40,12 +41,23 @@ export interface SetDefinition {
   readonly interval?: boolean;
   /** It has a verdict for each element. */
   readonly verdicts?: boolean;
+  /** It has a value for each element, put together of these parts. */
+  readonly values?: readonly (keyof typeof KEY_PART)[];
 }
 
 /** Whether keys are put together of several parts. */
 export const isConcatenation = ({ key }: SetDefinition) => key.length > 1;
 
 const padded = (length: number) => (length + 3) & ~3;
+
+/** Return the type of parts put together, as nft(8) numbers it, and their length in bytes. */
+function layout(names: readonly (keyof typeof KEY_PART)[]): { type: number; length: number } {
+  const parts = names.map((part) => KEY_PART[part]);
+  const [only] = parts;
+  const length =
+    parts.length === 1 && only ? only.length : parts.reduce((sum, part) => sum + padded(part.length), 0);
+  return { type: parts.reduce((types, part) => (types << TYPE_BITS) | part.type, 0), length };
+}
 
 /** Put the parts of a key together, in the byte order of packets, each padded to four bytes. */
 export function concatenated(...parts: readonly Uint8Array[]): Uint8Array {
@@ -64,10 +76,10 @@ export function addSet(table: TableName, set: SetDefinition): Request {
   const concat = isConcatenation(set);
   const flags =
     (set.interval ? NFT_SET_INTERVAL : 0) |
-    (set.verdicts ? NFT_SET_MAP : 0) |
+    (set.verdicts || set.values ? NFT_SET_MAP : 0) |
     (set.interval && concat ? NFT_SET_CONCAT : 0);
-  const type = parts.reduce((types, part) => (types << TYPE_BITS) | part.type, 0);
-  const length = concat ? parts.reduce((sum, part) => sum + padded(part.length), 0) : (parts[0]?.length ?? 0);
+  const { type, length } = layout(set.key);
+  const values = set.values && layout(set.values);
   return tableMessage(table, "NEWSET", `add set ${named(table)} ${set.name}`, (body) => {
     body
       .string(NFTA_SET_NAME, set.name)
@@ -75,6 +87,7 @@ export function addSet(table: TableName, set: SetDefinition): Request {
       .u32be(NFTA_SET_KEY_TYPE, type)
       .u32be(NFTA_SET_KEY_LEN, length);
     if (set.verdicts) body.u32be(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT);
+    if (values) body.u32be(NFTA_SET_DATA_TYPE, values.type).u32be(NFTA_SET_DATA_LEN, values.length);
     // Within a batch a set is found by its name; the kernel wants a number all the same.
     body.u32be(NFTA_SET_ID, 1);
     if (!set.interval || !concat) return;

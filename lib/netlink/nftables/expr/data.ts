@@ -53,7 +53,12 @@ export function verdictIn({ nested }: Attribute): DecodedVerdict | undefined {
 export function dataText(data: Attribute): string {
   const verdict = verdictIn(data);
   if (verdict) return `verdict ${verdict.code} ${verdict.chain ?? ""}`.trimEnd();
-  return hex(data.nested.get(NFTA_DATA_VALUE)?.payload ?? new Uint8Array());
+  return hex(valueIn(data));
+}
+
+/** Return the bytes in an attribute that holds data; none for verdicts. */
+export function valueIn({ nested }: Attribute): Uint8Array {
+  return nested.get(NFTA_DATA_VALUE)?.payload ?? new Uint8Array();
 }
 
 /** Return what the kernel has of a number that is not of the packet: in host byte order. */

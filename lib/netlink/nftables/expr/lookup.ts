@@ -30,3 +30,12 @@ export function verdictMap(map: string): Expression {
     NFTA_LOOKUP_DREG: NFT_REG_VERDICT,
   });
 }
+
+/** Load what the map has for what is loaded, into registers from `register` on; ends the rule where it has nothing. */
+export function lookupValue(map: string, register: number): Expression {
+  return LOOKUP.make({
+    NFTA_LOOKUP_SET: map,
+    NFTA_LOOKUP_SREG: NFT_REG32_00,
+    NFTA_LOOKUP_DREG: register,
+  });
+}

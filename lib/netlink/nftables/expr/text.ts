@@ -11,11 +11,12 @@ import { LOG } from "./log.ts";
 import { LOOKUP } from "./lookup.ts";
 import { MASQ } from "./masq.ts";
 import { META } from "./meta.ts";
+import { NAT } from "./nat.ts";
 import { PAYLOAD } from "./payload.ts";
 import { RANGE } from "./range.ts";
 
 const FORMATS: ReadonlyMap<string, Format> = new Map(
-  [BITWISE, CMP, COUNTER, CT, FIB, IMMEDIATE, LIMIT, LOG, LOOKUP, MASQ, META, PAYLOAD, RANGE].map(
+  [BITWISE, CMP, COUNTER, CT, FIB, IMMEDIATE, LIMIT, LOG, LOOKUP, MASQ, META, NAT, PAYLOAD, RANGE].map(
     (format: Format) => [format.name, format],
   ),
 );
