@@ -25,6 +25,9 @@ export class Entries {
   /** Another number after each change of what is found. */
   version = 0;
 
+  /** Entries that were not deleted. */
+  living = 0;
+
   /** How much room all entries take. */
   get room(): number {
     return this.#roomOf.total;
@@ -115,6 +118,7 @@ export class Entries {
   #index(key: string, { hostname, address }: Entry): void {
     const name = hostname.toLowerCase();
     this.version++;
+    this.living++;
     index(this.#byName, name, key);
     index(this.#byAddress, address, key);
     for (const parent of parentsOf(name)) this.#below.add(parent, 1);
@@ -123,6 +127,7 @@ export class Entries {
   #unindex(key: string, { hostname, address }: Entry): void {
     const name = hostname.toLowerCase();
     this.version++;
+    this.living--;
     unindex(this.#byName, name, key);
     unindex(this.#byAddress, address, key);
     for (const parent of parentsOf(name)) this.#below.add(parent, -1);

@@ -4,6 +4,7 @@ import { randomInt } from "node:crypto";
 import { Tally } from "../clock/tally.ts";
 import { detached } from "../log/unexpected.ts";
 import { causeOfConnect } from "../sys/connectcause.ts";
+import type { Limit } from "../sys/limit.ts";
 import { exchange, type TransportName } from "./exchange.ts";
 import { type Attempt, inTurn } from "./inturn.ts";
 import { messageId, RCODE, rcodeOf, withId } from "./message.ts";
@@ -33,6 +34,7 @@ export class LoopError extends Error {
 export class Forwarder {
   /** Answers in flight, by transport and question. */
   readonly #inFlight = new Map<string, Promise<Uint8Array | undefined>>();
+  #refused = 0;
   readonly #perClient = new Tally<string>();
   /** When servers last kept us waiting, in ms of the monotonic clock; only those that are still listed. */
   readonly #silentSince = new Map<string, number>();
@@ -57,6 +59,15 @@ export class Forwarder {
       .map(([hostname, { why }]) => silentText(hostname, why));
   }
 
+  /** What clients can make grow here, and how far. */
+  limits(): Limit[] {
+    const most = Math.max(0, ...Array.from(this.#perClient.keys(), (client) => this.#perClient.of(client)));
+    return [
+      { name: "forwarded-queries", value: this.#inFlight.size, max: MAX_IN_FLIGHT, refused: this.#refused },
+      { name: "forwarded-queries-of-one-client", value: most, max: MAX_PER_CLIENT },
+    ];
+  }
+
   /** False where there is nobody to ask. */
   get hasServers(): boolean {
     return this.servers().length > 0;
@@ -73,9 +84,9 @@ export class Forwarder {
     let answer = this.#inFlight.get(key);
     if (answer && this.servers().includes(from))
       throw new LoopError(`${from} forwards queries to this server: forwarding loop`);
-    if (this.#perClient.of(from) >= MAX_PER_CLIENT) return undefined;
+    if (this.#perClient.of(from) >= MAX_PER_CLIENT) return this.#refuse();
     if (!answer) {
-      if (this.#inFlight.size >= MAX_IN_FLIGHT) return undefined;
+      if (this.#inFlight.size >= MAX_IN_FLIGHT) return this.#refuse();
       answer = this.#askAll(query, transport).finally(() => this.#inFlight.delete(key));
       this.#inFlight.set(key, answer);
     }
@@ -86,6 +97,10 @@ export class Forwarder {
     } finally {
       this.#perClient.add(from, -1);
     }
+  }
+
+  #refuse(): undefined {
+    this.#refused++;
   }
 
   #askAll(query: Uint8Array, transport: TransportName): Promise<Uint8Array | undefined> {

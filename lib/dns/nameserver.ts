@@ -8,6 +8,7 @@ import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 import { Entries } from "./entries.ts";
 import {
   type Entry,
@@ -69,6 +70,8 @@ export class Nameserver implements Gossiper {
   #forgetting: Timer | undefined;
   /** The last peer whose clock differed too much. */
   #skewed: Skew | undefined;
+  /** Names that there was no room for. */
+  #refused = 0;
   readonly #slices: Slices;
   readonly #warn: LimitedWarning;
 
@@ -93,6 +96,16 @@ export class Nameserver implements Gossiper {
         ? full
         : [`DNS: there are ${MAX_ENTRIES} names; further names are ignored`]),
       ...(recent ? [`DNS: ${skewText(skewed)}`] : []),
+    ];
+  }
+
+  /** What peers can make grow here, and how far. */
+  limits(): Limit[] {
+    const { entries } = this;
+    const most = Math.max(0, ...entries.origins().map((origin) => entries.countOf(origin)));
+    return [
+      { name: "names", value: entries.room, max: MAX_ENTRIES, refused: this.#refused },
+      { name: "names-of-one-peer", value: most, max: MAX_ENTRIES_PER_PEER },
     ];
   }
 
@@ -260,6 +273,7 @@ export class Nameserver implements Gossiper {
     const limit = origin === this.config.ourName ? MAX_ALLEGED : MAX_ENTRIES_PER_PEER;
     const full = this.entries.countOf(origin) >= limit;
     if (!full && this.entries.room < MAX_ENTRIES) return true;
+    this.#refused++;
     const text = full
       ? `${origin} has ${limit} names; further names are ignored`
       : `there are ${MAX_ENTRIES} names; further names are ignored`;
@@ -271,6 +285,9 @@ export class Nameserver implements Gossiper {
   #correct(entry: Entry): Entry | undefined {
     const ours = this.entries.get(entry);
     if (!ours) return entry.tombstone > 0 ? undefined : tombstoned(entry, this.#now());
+    // Our clock was ahead when we deleted it, and others take no deletion of the future: now they may.
+    if (ours.tombstone > this.#now() + MAX_SKEW_S)
+      return tombstoned({ ...ours, version: Math.max(ours.version, entry.version) }, this.#now());
     const contradicts =
       ours.version < entry.version || (ours.version === entry.version && ours.tombstone !== entry.tombstone);
     return contradicts ? { ...ours, version: nextVersion(entry.version) } : undefined;

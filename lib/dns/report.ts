@@ -10,6 +10,8 @@ export interface DnsReport {
   Upstream: string[] | null;
   Address: string;
   TTL: number;
+  /** Names that exist. */
+  Names?: number;
   Entries:
     | {
         Hostname: string;
@@ -34,25 +36,41 @@ export interface DnsSources {
 
 export function dnsReport({ nameserver, server, upstream }: DnsSources): DnsReport {
   const servers = [...upstream()];
-  const entries = [...nameserver.entries.all()].sort(compareByName);
+  const { entries } = nameserver;
+  // Peers can make the list long, and few readers of a report need it.
+  let list: DnsReport["Entries"] | undefined;
   return {
     Domain: server.config.domain,
     Upstream: servers.length > 0 ? servers : null,
     Address: server.addresses.join(", "),
     TTL: server.config.ttl,
-    Entries:
-      entries.length === 0
-        ? null
-        : entries.map((entry) => ({
-            Hostname: entry.hostname,
-            Origin: entry.origin,
-            ContainerID: entry.containerId,
-            Address: formatIPv4(entry.address),
-            Version: entry.version,
-            Tombstone: entry.tombstone,
-          })),
+    Names: entries.living,
+    get Entries() {
+      list ??= listOf(entries.all());
+      return list;
+    },
   };
 }
+
+function listOf(entries: Iterable<Entry>): DnsReport["Entries"] {
+  const sorted = [...entries].sort(compareByName);
+  if (sorted.length === 0) return null;
+  return sorted.map((entry) => ({
+    Hostname: entry.hostname,
+    Origin: entry.origin,
+    ContainerID: entry.containerId,
+    Address: formatIPv4(entry.address),
+    Version: entry.version,
+    Tombstone: entry.tombstone,
+  }));
+}
+
+/** Return how many names exist; those of a report that does not say it, from its list. */
+export const nameCount = (report: DnsReport): number => report.Names ?? livingNames(report).length;
+
+/** Return the names of a report that exist. */
+export const livingNames = ({ Entries }: Pick<DnsReport, "Entries">) =>
+  (Entries ?? []).filter(({ Tombstone }) => Tombstone === 0);
 
 /** A name as "GET /name" lists it, with numbers as the original has them. */
 export function nameJson(entry: Entry): object {

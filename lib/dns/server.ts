@@ -1,6 +1,7 @@
 // The DNS server of a host: answers its containers over UDP and TCP, on addresses that may come and go.
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
+import type { Limit } from "../sys/limit.ts";
 import { listenTrouble } from "../sys/listening.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { troubleText } from "../sys/trouble.ts";
@@ -10,7 +11,7 @@ import { KnownReplies } from "./known.ts";
 import type { Handler, Listener } from "./listener.ts";
 import { errorReply, type Query, RCODE, type Rcode, readQuery, writeReply } from "./message.ts";
 import { type Names, type ResolveConfig, resolve } from "./resolve.ts";
-import { listenTcp } from "./tcp.ts";
+import { listenTcp, type TcpListener } from "./tcp.ts";
 import { type LocalAddresses, listenUdp } from "./udp.ts";
 
 export interface DnsServerDependencies {
@@ -27,6 +28,7 @@ export class DnsServer {
   /** Listeners of these addresses are still being closed. */
   readonly #closing = new Map<string, Promise<void>>();
 
+  readonly #tcp = new Set<TcpListener>();
   readonly #known = new KnownReplies(() => this.dependencies.names.version);
 
   constructor(
@@ -72,6 +74,13 @@ export class DnsServer {
     detached("closing a DNS listener", closed);
   }
 
+  /** What clients can make grow here, and how far: of the listener that is nearest to its bounds. */
+  limits(): Limit[] {
+    const all = [...this.#tcp].map((listener) => listener.limits());
+    const busiest = all.sort(([a], [b]) => (b?.value ?? 0) - (a?.value ?? 0));
+    return [...this.dependencies.forwarder.limits(), ...(busiest[0] ?? [])];
+  }
+
   stop(): void {
     for (const address of this.addresses) this.unlisten(address);
   }
@@ -88,12 +97,13 @@ export class DnsServer {
     });
     try {
       const tcp = listenTcp(hostname, port, handle, log);
-      return {
-        close() {
-          udp.close();
-          tcp.close();
-        },
+      this.#tcp.add(tcp);
+      const close = () => {
+        udp.close();
+        tcp.close();
+        this.#tcp.delete(tcp);
       };
+      return { close };
     } catch (error) {
       udp.close();
       throw new Error(troubleText(listenTrouble(error, { ...place, protocol: "tcp" })), { cause: error });

@@ -2,9 +2,15 @@
 // that asks faster than it is answered, or does not read, is not read from until it has caught up.
 import { Tally } from "../clock/tally.ts";
 import type { Log } from "../log/log.ts";
+import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { Frames, frame } from "./frames.ts";
 import type { Handler, Listener } from "./listener.ts";
+
+/** A listener that tells what its clients can make grow, and how far. */
+export interface TcpListener extends Listener {
+  limits(): Limit[];
+}
 
 /** Connections at a time, in all and of one address. */
 const MAX_CLIENTS = 256;
@@ -37,8 +43,9 @@ interface Client {
 type Socket = Bun.Socket<Client>;
 
 /** Listens on one address, or on all ("0.0.0.0"); throws where that cannot be. */
-export function listenTcp(hostname: string, port: number, handle: Handler, log: Log): Listener {
+export function listenTcp(hostname: string, port: number, handle: Handler, log: Log): TcpListener {
   const clients = new Tally<string>();
+  let refused = 0;
   const server = Bun.listen<Client>({
     hostname,
     port,
@@ -59,7 +66,9 @@ export function listenTcp(hostname: string, port: number, handle: Handler, log: 
           closed: false,
         };
         socket.timeout(IDLE_S);
-        if (clients.total > MAX_CLIENTS || own > MAX_PER_ADDRESS) socket.terminate();
+        if (clients.total <= MAX_CLIENTS && own <= MAX_PER_ADDRESS) return;
+        refused++;
+        socket.terminate();
       },
       data(socket, chunk) {
         socket.timeout(IDLE_S);
@@ -81,7 +90,15 @@ export function listenTcp(hostname: string, port: number, handle: Handler, log: 
       error: (_socket, error) => log.debug(reasonOf(error)),
     },
   });
-  return { close: () => server.stop(true) };
+  const limits = (): Limit[] => [
+    { name: "dns-connections", value: clients.total, max: MAX_CLIENTS, refused },
+    {
+      name: "dns-connections-of-one-address",
+      value: Math.max(0, ...Array.from(clients.keys(), (address) => clients.of(address))),
+      max: MAX_PER_ADDRESS,
+    },
+  ];
+  return { close: () => server.stop(true), limits };
 }
 
 /** Takes up what has been asked, as far as the bounds allow; reads on only when all of it is taken up. */

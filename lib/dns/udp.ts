@@ -3,6 +3,7 @@
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { setReceiveBuffer } from "../sys/socket.ts";
 import type { Handler, Listener } from "./listener.ts";
 
 const ANY = "0.0.0.0";
@@ -11,6 +12,8 @@ const ANY = "0.0.0.0";
  * tried again this often.
  */
 const MAX_SENDS = 8;
+/** Bytes of queries that wait for a busy thread: some thousands, where the kernel's default has room for 277. */
+const RECEIVE_BUFFER = 4 << 20;
 
 /** The addresses of the host. */
 export interface LocalAddresses {
@@ -76,7 +79,7 @@ export async function listenUdp(
 }
 
 async function listenOn(hostname: string, port: number, handle: Handler, log: Log): Promise<Listener> {
-  return Bun.udpSocket({
+  const opened = await Bun.udpSocket({
     hostname,
     port,
     socket: {
@@ -89,6 +92,10 @@ async function listenOn(hostname: string, port: number, handle: Handler, log: Lo
       error: (...args: unknown[]) => log.debug(reasonOf(args.at(-1))),
     },
   });
+  // Bun's types do not mention it.
+  const fd: unknown = Reflect.get(opened, "fd");
+  if (typeof fd === "number") setReceiveBuffer("DNS: size of the receive buffer", fd, RECEIVE_BUFFER);
+  return opened;
 }
 
 /** Sends a reply, or drops it, as UDP does; never throws. */

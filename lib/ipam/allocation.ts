@@ -13,6 +13,8 @@ export interface AllocateOptions {
   readonly isContainer?: boolean;
   /** See Lease. */
   readonly attachment?: string | undefined;
+  /** Prefix length of the address; that of the subnet unless given. */
+  readonly prefix?: number | undefined;
   /** The gateway of the container, to be allocated to no container. */
   readonly gateway?: IPv4 | undefined;
   /** Reject at once where no peer has a free address, instead of waiting until one is released. */
@@ -28,7 +30,7 @@ export function allocation(
   log: Pick<Log, "debug">,
   id: string,
   subnet: Cidr,
-  { attachment, isContainer = false, failWhenExhausted = false }: AllocateOptions,
+  { attachment, isContainer = false, failWhenExhausted = false, prefix = subnet.prefix }: AllocateOptions,
 ): Attempt<IPv4> {
   const { holders, releaser, replicator, space } = parts;
   return () => {
@@ -48,7 +50,7 @@ export function allocation(
       throw new ExhaustedError(exhaustedReason(parts, subnet));
     }
     const container = holderId(id, address);
-    hold(parts, container, { address, prefix: subnet.prefix, attachment }, isContainer);
+    hold(parts, container, { address, prefix, attachment }, isContainer);
     log.debug("allocated an address", {
       address: formatIPv4(address),
       container,

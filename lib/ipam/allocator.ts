@@ -1,5 +1,6 @@
 // The allocator of one peer: hands out addresses of the ranges it owns, and waits for other peers where none is free
 // (weave: ipam/allocator.go). Pure: clock, chance, gossip and disk are passed in.
+
 import {
   type AddressRange,
   type Cidr,
@@ -14,6 +15,7 @@ import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Gate } from "../mesh/gate.ts";
 import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type AllocateOptions, allocation } from "./allocation.ts";
 import { Claim, type ClaimOptions } from "./claim.ts";
@@ -123,6 +125,11 @@ export class Allocator {
     return { ring: this.#parts.replicator.problems(), addresses: this.#displaced.problems() };
   }
 
+  /** What peers, containers and clients can make grow here, and how far. */
+  limits(): Limit[] {
+    return [...this.#parts.replicator.limits(), this.#parts.pending.limit];
+  }
+
   /** What is held back or limited, and what was settled lately. */
   notes(): string[] {
     return [...this.#parts.releaser.notes(), ...this.#parts.replicator.notes()];
@@ -210,6 +217,7 @@ export class Allocator {
     const claim = new Claim(this.#parts, id, cidr, options, (again) => this.claim(id, cidr, again));
     const attempt = () => claim.attempt();
     const request = pending.run("claim", id, formatCidr(cidr), signal, attempt, { cidr, attachment });
+    request.catch(() => claim.abandon());
     return this.#watched(id, request);
   }
 
@@ -244,6 +252,23 @@ export class Allocator {
   /** Return all holders and their addresses. */
   holders(): Iterable<readonly [string, Holder]> {
     return this.#parts.holders.entries();
+  }
+
+  /** Let another container hold an address, for this attachment; false if it has no holder. Throws StoreError. */
+  transfer(address: IPv4, to: string, attachment?: string): boolean {
+    const { holders, releaser } = this.#parts;
+    releaser.keep(address);
+    return holders.transfer(address, to, attachment);
+  }
+
+  /** Allocate an address to no container of this host from now on; `on` false ends that. Throws StoreError. */
+  reserve(address: IPv4, on = true): void {
+    const { gateways, pending } = this.#parts;
+    if (on) gateways.reserve(address);
+    else {
+      gateways.unreserve(address);
+      pending.retry();
+    }
   }
 
   /** See Releaser.free(). */
@@ -318,7 +343,7 @@ export class Allocator {
       const id = owner?.containerId ?? NO_CONTAINER;
       log.info("found an address in use", { address: formatCidr(cidr), container: owner && id });
       const attachment = owner?.network === undefined ? undefined : `${owner.network}/${owner.ifName}`;
-      const options = { isContainer: true, noErrorOnUnknown: true, attachment };
+      const options = { isContainer: true, noErrorOnUnknown: true, patient: true, attachment };
       this.claim(id, cidr, options).catch((error) => {
         if (!(error instanceof CancelledError)) log.error(reasonOf(error));
       });

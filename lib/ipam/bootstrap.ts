@@ -1,7 +1,9 @@
 // The first ring: when to propose one, whom to send votes to, and what is saved (weave: ipam/allocator.go). The vote
 // itself is consensus.ts.
+
 import type { Timer } from "../clock/clock.ts";
 import type { PeerName } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./config.ts";
 import { Consensus, type ConsensusState } from "./consensus.ts";
@@ -62,6 +64,10 @@ export class RingBootstrap {
   get progress(): { readonly elector: boolean; readonly known: number; readonly quorum: number } {
     const { state, quorum = 0 } = this.#consensus ?? {};
     return { elector: this.isElector, known: state?.size ?? 0, quorum };
+  }
+
+  get limits(): Limit[] {
+    return this.#consensus ? [this.#consensus.limit] : [];
   }
 
   /** Named peers that may know a ring and have not been heard: until then we neither propose nor vote. */

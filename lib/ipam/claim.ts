@@ -2,6 +2,7 @@
 import { type Cidr, formatCidr, formatIPv4, rangeContains } from "../address/ipv4.ts";
 import { detached } from "../log/unexpected.ts";
 import { UNKNOWN_PEER } from "../mesh/name.ts";
+import { StoreError } from "../store/store.ts";
 import { hold } from "./allocation.ts";
 import { IpamError, ownedElsewhere } from "./errors.ts";
 import { holderId, NO_CONTAINER } from "./holders.ts";
@@ -19,6 +20,8 @@ export interface ClaimOptions {
   readonly attachment?: string | undefined;
   /** Succeed at once where the owner is not known yet, and go on claiming. */
   readonly noErrorOnUnknown?: boolean;
+  /** Wait as long as it takes, for an owner that cannot be reached and for room on the disk: the address is in use. */
+  readonly patient?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -26,6 +29,8 @@ export class Claim {
   #attempts = 0;
   /** We wait for a look at the links: a dead container may still have the address. */
   #expedited = false;
+  /** Nobody holds the address, for want of room on the disk, and nobody else is given it. */
+  #reserved = false;
 
   /** `again` claims the same once more. */
   constructor(
@@ -38,6 +43,23 @@ export class Claim {
 
   /** See Attempt in pending.ts. */
   attempt(): typeof DONE | undefined {
+    try {
+      return this.#attempt();
+    } catch (error) {
+      if (!this.options.patient || !(error instanceof StoreError)) throw error;
+      // The store tells of its failure in status. Nobody else may be given the address meanwhile.
+      this.#reserved = this.parts.space.claim(this.cidr.address);
+      return undefined;
+    }
+  }
+
+  /** Give up an address that is not held yet. */
+  abandon(): void {
+    if (this.#reserved) this.parts.space.unuse(this.cidr.address);
+    this.#reserved = false;
+  }
+
+  #attempt(): typeof DONE | undefined {
     this.#attempts++;
     const { replicator, config, holders, releaser } = this.parts;
     const { ring } = replicator;
@@ -51,7 +73,7 @@ export class Claim {
     if (owner === UNKNOWN_PEER) return this.options.noErrorOnUnknown ? this.#continueDetached() : undefined;
     if (replicator.askForAddress(owner, address)) return undefined;
     if (this.options.noErrorOnUnknown) return this.#continueDetached();
-    if (this.#attempts > MAX_ATTEMPTS) {
+    if (this.#attempts > MAX_ATTEMPTS && !this.options.patient) {
       const nickname = replicator.nicknames.get(owner);
       throw ownedElsewhere(formatCidr(this.cidr), owner, nickname, " - which cannot be reached");
     }
@@ -82,6 +104,7 @@ export class Claim {
     const holder = holders.holderOf(address);
     const text = formatIPv4(address);
     if (holder === undefined) {
+      this.abandon();
       if (!space.claim(address)) throw new IpamError(`Address ${text} is not free to claim`);
       hold(this.parts, holderId(this.id, address), this.#lease, this.#isContainer);
       return DONE;
@@ -91,9 +114,9 @@ export class Claim {
     throw new IpamError(`address ${formatCidr(this.cidr)} is already owned by ${holder}`);
   }
 
-  /** Succeed; the claim goes on as a request of its own. */
+  /** Succeed; the claim goes on as a request of its own, or whoever takes the owner's space over would allocate the address. */
   #continueDetached(): typeof DONE {
-    const options = { ...this.options, noErrorOnUnknown: false, signal: undefined };
+    const options = { ...this.options, noErrorOnUnknown: false, patient: true, signal: undefined };
     queueMicrotask(() => {
       const claimed = this.again(options).catch((error) => {
         if (!(error instanceof IpamError)) throw error;

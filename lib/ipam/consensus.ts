@@ -1,7 +1,9 @@
 // Consensus of peers that start together on the first ring: Paxos by gossip (weave: ipam/paxos). Every peer gossips all
 // promises and acceptances that it knows; one that sees a quorum knows the outcome. A participant is bound by what it has
 // promised and accepted, so a restarted one has to be given its claims, under the same id.
+
 import type { PeerName } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 
 /** A participant: a peer, from one start to the next. */
 export interface NodeId {
@@ -88,6 +90,10 @@ export class Consensus {
   /** Our own promise and acceptance. */
   get own(): { readonly id: NodeId; readonly claims: Claims } {
     return { id: this.id, claims: this.#own() };
+  }
+
+  get limit(): Limit {
+    return { name: "participants", value: this.#known.size, max: MAX_PARTICIPANTS };
   }
 
   get state(): ConsensusState {

@@ -5,6 +5,7 @@ import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { type Clock, timeText } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
 import type { PeerName } from "../mesh/name.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 import type { Dispute } from "./ring/merge.ts";
 
 /** Interval at which our version of a disputed token is raised: two owners must not race to the last version. */
@@ -31,6 +32,10 @@ interface DisputeWithPeer {
 export class Disputes {
   readonly #byPeer = new LatestMap<PeerName, DisputeWithPeer>(MAX_PEERS);
   #settled: { readonly peer: PeerName; readonly ranges: readonly AddressRange[]; readonly at: number }[] = [];
+
+  get limit(): Limit {
+    return forgetting("disputing-peers", this.#byPeer);
+  }
 
   /**
    * Record the disputes of a merge with the ring of `sender`; return those to reassert. `stillClaims`: that ring gives

@@ -1,5 +1,5 @@
 // Donation of space to peers that ask for it (weave: ipam/allocator.go).
-import { type AddressRange, formatRange, rangeSize } from "../address/ipv4.ts";
+import { type AddressRange, formatRange, rangeContains, rangeSize } from "../address/ipv4.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorDependencies } from "./config.ts";
@@ -32,11 +32,23 @@ export class Donor {
       this.quota.granted(to, size, now);
       this.messenger.broadcastSoon();
       this.messenger.send(to);
+    } else if (this.#mayFollow(range, contested)) {
+      // A denial would be final. The peer asks again.
+      this.messenger.send(to);
     } else {
       // The ring goes first: it may show that the peer owns what it asks for.
       this.messenger.send(to);
       this.messenger.denySpace(to, range);
     }
+  }
+
+  /** Whether a certain address is free, and ours to donate once nobody contests it. */
+  #mayFollow(range: AddressRange, contested: readonly AddressRange[]): boolean {
+    return (
+      rangeSize(range) === 1 &&
+      this.space.freeCount(range) === 1 &&
+      contested.some((each) => rangeContains(each, range.start))
+    );
   }
 
   #grant(chunk: AddressRange, to: PeerName): boolean {

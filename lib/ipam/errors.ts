@@ -31,3 +31,8 @@ export function ownedElsewhere(
   const who = nickname === undefined ? owner : `${owner} (${nickname})`;
   return new IpamError(`address ${address} is owned by other peer ${who}${reason}`);
 }
+
+/** There is nothing to release. */
+export class NoAddressesError extends IpamError {
+  override readonly name = "NoAddressesError";
+}

@@ -22,6 +22,14 @@ export class Gateways {
     this.#addresses = addresses;
   }
 
+  /** Let an address be allocated again, on disk; throws StoreError. */
+  unreserve(address: IPv4): void {
+    if (!this.#addresses.includes(address)) return;
+    const addresses = this.#addresses.filter((each) => each !== address);
+    this.store.saveGateways(addresses);
+    this.#addresses = addresses;
+  }
+
   get ranges(): AddressRange[] {
     return this.#addresses.map((address) => ({ start: address, end: address + 1 }));
   }

@@ -1,5 +1,6 @@
 // The holders of addresses on this host (weave: ipam/allocator.go, owned).
 import { type AddressRange, formatIPv4, type IPv4, rangeContains } from "../address/ipv4.ts";
+import { StoreError } from "../store/store.ts";
 import type { AllocatorStore, Holder, Lease } from "./saved.ts";
 
 /** The id for nobody in particular: the address itself is then the id of its holder. */
@@ -18,7 +19,12 @@ export class Holders {
   constructor(private readonly store: AllocatorStore) {}
 
   load(): void {
-    for (const [id, owned] of this.store.loadHolders()) this.#put(id, owned);
+    for (const [id, owned] of this.store.loadHolders()) {
+      // A transfer that was cut short has left an address with both holders.
+      const cidrs = owned.cidrs.filter(({ address }) => !this.#byAddress.has(address));
+      if (cidrs.length === owned.cidrs.length) this.#put(id, owned);
+      else this.#change(id, { ...owned, cidrs });
+    }
   }
 
   forgetAll(): void {
@@ -53,6 +59,32 @@ export class Holders {
     const { isContainer, cidrs } = this.get(id);
     const attributed = cidrs.map((lease) => (lease.address === address ? { ...lease, attachment } : lease));
     this.#change(id, { isContainer, cidrs: attributed });
+  }
+
+  /** Let another container hold an address, for this attachment; false if it has no holder. */
+  transfer(address: IPv4, to: string, attachment: string | undefined): boolean {
+    const from = this.holderOf(address);
+    const lease =
+      from === undefined ? undefined : this.get(from).cidrs.find((held) => held.address === address);
+    if (from === undefined || !lease) return false;
+    if (from === to) {
+      if (attachment !== undefined && lease.attachment !== attachment)
+        this.attribute(to, address, attachment);
+      return true;
+    }
+    this.add(to, { ...lease, attachment }, true);
+    const { isContainer, cidrs } = this.get(from);
+    const left = { isContainer, cidrs: cidrs.filter((held) => held.address !== address) };
+    try {
+      this.#change(from, left);
+    } catch (error) {
+      // On disk both have it: load() knows.
+      if (!(error instanceof StoreError)) throw error;
+      if (left.cidrs.length > 0) this.#holders.set(from, left);
+      else this.#holders.delete(from);
+    }
+    this.#byAddress.set(address, to);
+    return true;
   }
 
   /** Remove addresses of a holder, all or none. */

@@ -1,5 +1,6 @@
 // Nicknames of peers, as gossip has told them. A peer that is gone may still own space, and be named.
 import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 
 /** Names that are kept and sent to other peers: more than a ring has owners. */
 const MAX_NAMES = 4_096;
@@ -11,6 +12,10 @@ export class Nicknames {
 
   get all(): ReadonlyMap<PeerName, string> {
     return this.#byName;
+  }
+
+  get limit(): Limit {
+    return { name: "nicknames", value: this.#byName.size, max: MAX_NAMES };
   }
 
   /** Add names while there is room, those `wanted` (all, unless given) before others. */
@@ -30,6 +35,10 @@ export class Nicknames {
 
   get(name: PeerName): string | undefined {
     return this.#byName.get(name);
+  }
+
+  forget(name: PeerName): void {
+    this.#byName.delete(name);
   }
 
   /** Forget peers that are not `wanted`. */

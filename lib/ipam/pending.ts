@@ -1,6 +1,7 @@
 // Waiting requests for other peers: tried at once, and again after every change.
-import { type AddressRange, type Cidr, rangeContains } from "../address/ipv4.ts";
-import { CancelledError } from "./errors.ts";
+import { type AddressRange, type Cidr, rangeSize } from "../address/ipv4.ts";
+import type { Limit } from "../sys/limit.ts";
+import { CancelledError, IpamError } from "./errors.ts";
 
 export type OperationKind = "prime" | "claim" | "allocate";
 
@@ -33,13 +34,21 @@ interface Operation {
   reject(error: Error): void;
 }
 
+/** Waiting requests: each change tries them all again. */
+const MAX_PENDING = 4_096;
+
 const ORDER: readonly OperationKind[] = ["prime", "claim", "allocate"];
 
 export class PendingRequests {
   readonly #operations: Operation[] = [];
+  #refused = 0;
 
   get size(): number {
     return this.#operations.length;
+  }
+
+  get limit(): Limit {
+    return { name: "address-requests", value: this.size, max: MAX_PENDING, refused: this.#refused };
   }
 
   /** Return the requests of a kind, as status shows them. */
@@ -87,6 +96,12 @@ export class PendingRequests {
       };
       if (signal?.aborted) return reject(cancelled(operation));
       if (operation.attempt()) return;
+      if (this.size >= MAX_PENDING) {
+        this.#refused++;
+        return reject(
+          new IpamError(`cannot ${kind} for ${id}: ${MAX_PENDING} requests wait for addresses; try again`),
+        );
+      }
       this.#operations.push(operation);
       signal?.addEventListener("abort", () => this.#reject((waiting) => waiting === operation), {
         once: true,
@@ -105,11 +120,14 @@ export class PendingRequests {
     }
   }
 
-  /** A peer denies addresses of a range: reject the claims in it. */
+  /**
+   * A peer denies addresses of a range: reject the claim of the only address in it. That it has none to spare of a longer range
+   * says nothing of those that others own.
+   */
   denied(range: AddressRange, error: (cidr: Cidr) => Error): void {
     this.#reject(
       ({ kind, details: { cidr } }) =>
-        kind === "claim" && cidr !== undefined && rangeContains(range, cidr.address),
+        kind === "claim" && rangeSize(range) === 1 && cidr?.address === range.start,
       ({ details: { cidr } }) => (cidr ? error(cidr) : undefined),
     );
   }

@@ -4,6 +4,7 @@ import { type Clock, timeText } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { PeerName } from "../mesh/name.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 
 /** Requests of one peer that are answered at once, and then each second. */
 const BURST = 32;
@@ -41,6 +42,10 @@ export class DonationQuota {
     const account = this.#account(peer, now);
     account.granted += count;
     account.grantedAt = now;
+  }
+
+  get limit(): Limit {
+    return forgetting("peers-with-a-quota", this.#accounts);
   }
 
   /** Peers at their limit, for the status. */

@@ -1,6 +1,8 @@
 // What the rings of other peers change in ours, and what of ours is disputed meanwhile.
+
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 import { differentRange, differentSeeds } from "./announcement.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./config.ts";
 import { Disputes } from "./disputes.ts";
@@ -16,6 +18,8 @@ import { gainedFrom, UnconfirmedRanges, without } from "./unconfirmed.ts";
 
 /** A peer whose ring has to give in to ours does so within this. */
 const GIVE_IN_MS = 5_000;
+/** Peers that rings are exchanged with at a time. */
+const MAX_EXCHANGES = 16;
 /** Peers whose rings are awaited to give in. */
 const MAX_GIVING_IN = 64;
 
@@ -31,6 +35,8 @@ export class RingReconciler {
   readonly #unconfirmed = new UnconfirmedRanges();
   /** Peers whose ring has to give in to ours, and since when. */
   readonly #givingIn = new Map<PeerName, number>();
+  /** Where the next exchange begins among too many peers. */
+  #exchanges = 0;
   /** What was ours when another host was found to have our name. */
   #beforeNamesake: readonly AddressRange[] | undefined;
 
@@ -47,6 +53,10 @@ export class RingReconciler {
   /** Ranges that another peer may hand out, or may not know to be ours. */
   get contested(): readonly AddressRange[] {
     return [...this.#unconfirmed.ranges, ...this.#disputes.contested, ...this.#ofNamesake()];
+  }
+
+  get limit(): Limit {
+    return this.#disputes.limit;
   }
 
   /** What is wrong between our ring and those of others, for the status. */
@@ -67,7 +77,7 @@ export class RingReconciler {
   tick(): void {
     const now = this.dependencies.clock.now();
     this.#disputes.expire(now);
-    for (const owner of this.#unconfirmed.owners) this.messenger.exchange(owner);
+    this.#exchange(this.#unconfirmed.owners);
     if (this.#unconfirmed.expire(now, this.config.isKnownPeer)) this.listener.changed();
   }
 
@@ -76,18 +86,21 @@ export class RingReconciler {
     this.#ofNamesake();
     const { persistent } = this;
     const { ring } = persistent;
-    const before = ring.ranges().map(({ entry: { peer }, range }) => ({ peer, range }));
+    const { entries } = ring;
     const { change, disputes } = this.#mergeOrSettle(other);
     const now = this.dependencies.clock.now();
     if (change === "counts") persistent.saveLater();
     if (change === "owners") {
       const owners = ring.peerNames();
+      const before = ring.ranges(entries).map(({ entry: { peer }, range }) => ({ peer, range }));
       this.nicknames.prune((name) => owners.has(name) || this.config.isKnownPeer(name));
+      const gained: PeerName[] = [];
       for (const [from, ranges] of gainedFrom(before, ring.ownedRanges(), this.config.ourName)) {
         if (from === other.peer || from === UNKNOWN_PEER) continue;
         this.#unconfirmed.add(ranges, from, now);
-        this.messenger.exchange(from);
+        gained.push(from);
       }
+      this.#exchange(gained);
       persistent.save();
     }
     if (change !== "nothing") {
@@ -122,9 +135,18 @@ export class RingReconciler {
         "keeping ranges with addresses in use here, which the ring of a peer claims",
         { ranges: ranges.slice(0, 4).map(formatRange), peer: this.nicknames.annotate(peer) },
       );
-      this.messenger.exchange(peer);
     }
+    this.#exchange(disputes.map(({ peer }) => peer));
     this.messenger.broadcast();
+  }
+
+  /** Exchange rings with peers that are there; with a few each time, as a ring can name thousands, and has a megabyte. */
+  #exchange(peers: readonly PeerName[]): void {
+    const there = [...new Set(peers)].filter((peer) => this.config.isKnownPeer(peer));
+    this.#exchanges += MAX_EXCHANGES;
+    const from = there.length > MAX_EXCHANGES ? this.#exchanges % there.length : 0;
+    for (const peer of [...there, ...there].slice(from, from + Math.min(MAX_EXCHANGES, there.length)))
+      this.messenger.exchange(peer);
   }
 
   #mergeOrSettle(other: SentRing): Merged {

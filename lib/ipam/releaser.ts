@@ -6,7 +6,7 @@ import { detached } from "../log/unexpected.ts";
 import { StoreError } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorDependencies } from "./config.ts";
-import { IpamError } from "./errors.ts";
+import { IpamError, NoAddressesError } from "./errors.ts";
 import type { Holders } from "./holders.ts";
 import type { PendingRequests } from "./pending.ts";
 import { type Departure, type Obstacle, ReleaseGrace } from "./releasegrace.ts";
@@ -66,7 +66,7 @@ export class Releaser {
     const leases = cidrs.filter(
       (lease) => attachment === undefined || lease.attachment === undefined || isMeant(lease),
     );
-    if (leases.length === 0 && !waited) throw new IpamError(`Delete: no addresses for ${id}`);
+    if (leases.length === 0 && !waited) throw new NoAddressesError(`Delete: no addresses for ${id}`);
     if (!isContainer || (detached && leases.every(isMeant))) {
       this.#remove(id, leases);
       return Promise.resolve();

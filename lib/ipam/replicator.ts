@@ -1,11 +1,13 @@
 // Replication of the ring: all peers come to the same one by gossip (weave: ipam/allocator.go). Pure: clock, chance,
 // gossip and disk are passed in.
+
 import type { AddressRange, IPv4 } from "../address/ipv4.ts";
 import type { Sliced, Work } from "../clock/slices.ts";
 import type { Gate } from "../mesh/gate.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { Features } from "../mesh/handshake.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 import { announce, judge } from "./announcement.ts";
 import { RingBootstrap } from "./bootstrap.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./config.ts";
@@ -16,7 +18,8 @@ import { RingMessenger } from "./messenger.ts";
 import { Nicknames } from "./nicknames.ts";
 import { PersistentRing } from "./persistentring.ts";
 import { RingReconciler } from "./reconciler.ts";
-import type { Change } from "./ring/merge.ts";
+import { MAX_ENTRIES } from "./ring/entry.ts";
+import { type Change, MAX_SEEDS } from "./ring/merge.ts";
 import type { RingView } from "./ring/ring.ts";
 import type { SavedRing } from "./saved.ts";
 import type { Space } from "./space.ts";
@@ -128,6 +131,20 @@ export class RingReplicator implements Gossiper, Gate {
     return [...this.#reconciler.settled(), ...limits];
   }
 
+  /** What peers can make grow here, and how far. */
+  limits(): Limit[] {
+    const { entries, seeds } = this.ring;
+    return [
+      { name: "ring-entries", value: entries.length, max: MAX_ENTRIES },
+      { name: "ring-seeds", value: seeds.length, max: MAX_SEEDS },
+      ...this.bootstrap.limits,
+      this.nicknames.limit,
+      this.#donor.quota.limit,
+      this.#requests.limit,
+      this.#reconciler.limit,
+    ];
+  }
+
   features(): Record<string, string> {
     return announce(this.#announcement);
   }
@@ -207,7 +224,7 @@ export class RingReplicator implements Gossiper, Gate {
     if (this.ring.peerNames().has(name)) {
       this.nicknames.learn([[name, nickName]]);
       this.unreachable.set(name, this.dependencies.clock.now());
-    } else this.nicknames.prune((known) => known !== name);
+    } else this.nicknames.forget(name);
   }
 
   onUnicast(source: PeerName, message: Uint8Array): Sliced<void> {

@@ -1,7 +1,7 @@
 // Addresses in the report, with the field names of the original (weave: ipam/status.go).
 import { type Cidr, cidrSize, formatCidr, formatIPv4, rangeSize } from "../address/ipv4.ts";
 import { type Clock, dateOf } from "../clock/clock.ts";
-import { UNKNOWN_PEER } from "../mesh/name.ts";
+import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
 import type { AllocatorParts } from "./parts.ts";
 
@@ -11,6 +11,8 @@ export interface IpamReport {
   RangeNumIPs: number;
   ActiveIPs: number;
   DefaultSubnet: string;
+  /** In words, as `weave status` shows it. */
+  Status?: string;
   Entries:
     | {
         Token: string;
@@ -29,6 +31,27 @@ export interface IpamReport {
   PendingAllocates: string[] | null;
 }
 
+/** Return the state of address allocation, in words. */
+export function ipamStatus(
+  report: Pick<IpamReport, "PendingAllocates" | "Paxos" | "WaitsFor"> & {
+    Entries: readonly { Size: number; IsKnownPeer: boolean }[] | null;
+  },
+): string {
+  const { Entries, PendingAllocates, Paxos, WaitsFor } = report;
+  if (Entries) {
+    if (!Entries.some((entry) => entry.Size > 0 && entry.IsKnownPeer)) {
+      return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead";
+    }
+    return PendingAllocates ? "waiting for IP(s) to become available" : "ready";
+  }
+  if (!Paxos) return "idle";
+  if (!Paxos.Elector) return "priming";
+  if (WaitsFor) {
+    return `waiting for ${WaitsFor.join(", ")}, which may know the ring - use 'forget' for peers that are gone`;
+  }
+  return `awaiting consensus (quorum: ${Paxos.Quorum}, known: ${Paxos.KnownNodes})`;
+}
+
 /** What is wrong: between our ring and those of others, and with addresses in use here. */
 export interface IpamProblems {
   readonly ring: readonly string[];
@@ -44,30 +67,41 @@ export function ipamReport(
   const { bootstrap, nicknames, ring, unreachable } = replicator;
   const { elector, known, quorum } = bootstrap.progress;
   const orNull = <T>(list: T[]) => (list.length > 0 ? list : null);
-  return {
+  const isKnown = (peer: PeerName) => peer !== UNKNOWN_PEER && config.isKnownPeer(peer);
+  const state = {
     Paxos: bootstrap.awaited ? { Elector: elector, KnownNodes: known, Quorum: quorum } : null,
     ...(bootstrap.awaited && bootstrap.unheard.length > 0 && { WaitsFor: [...bootstrap.unheard] }),
+    PendingAllocates: orNull(pending.list("allocate").map(({ text }) => text)),
+  };
+  // One range of a known peer is enough for the status, and peers can make the ring long.
+  const reachable = [{ Size: 1, IsKnownPeer: ring.entries.some(({ peer }) => isKnown(peer)) }];
+  let entries: IpamReport["Entries"] | undefined;
+  return {
+    ...state,
+    Status: ipamStatus({ ...state, Entries: ring.empty ? null : reachable }),
     Range: formatCidr(config.universe),
     RangeNumIPs: cidrSize(config.universe),
     ActiveIPs: space.usedCount,
     DefaultSubnet: formatCidr(defaultSubnet),
-    Entries: orNull(
-      ring.ranges().map(({ entry: { peer, version }, range }) => {
-        const isKnown = peer !== UNKNOWN_PEER && config.isKnownPeer(peer);
-        const since = isKnown ? undefined : unreachable.get(peer);
-        return {
-          Token: formatIPv4(range.start),
-          Size: rangeSize(range),
-          Peer: peer,
-          Nickname: nicknames.get(peer) ?? "",
-          IsKnownPeer: isKnown,
-          ...(since !== undefined && { UnreachableSince: dateOf(clock, since).toISOString() }),
-          Version: version,
-        };
-      }),
-    ),
+    get Entries() {
+      entries ??= orNull(
+        ring.ranges().map(({ entry: { peer, version }, range }) => {
+          const IsKnownPeer = isKnown(peer);
+          const since = IsKnownPeer ? undefined : unreachable.get(peer);
+          return {
+            Token: formatIPv4(range.start),
+            Size: rangeSize(range),
+            Peer: peer,
+            Nickname: nicknames.get(peer) ?? "",
+            IsKnownPeer,
+            ...(since !== undefined && { UnreachableSince: dateOf(clock, since).toISOString() }),
+            Version: version,
+          };
+        }),
+      );
+      return entries;
+    },
     PendingClaims: orNull(pending.list("claim").map(({ id, text }) => ({ Ident: id, CIDR: text }))),
-    PendingAllocates: orNull(pending.list("allocate").map(({ text }) => text)),
   };
 }
 

@@ -3,8 +3,10 @@ import * as v from "valibot";
 import type { Cidr, IPv4 } from "../address/ipv4.ts";
 import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
+import { reasonOf } from "../sys/reason.ts";
 import type { Claims, NodeId } from "./consensus.ts";
 import type { RingState } from "./ring/entry.ts";
+import { Ring } from "./ring/ring.ts";
 
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
@@ -17,14 +19,26 @@ const Version = v.pipe(
   v.transform((version) => Math.min(version, 2 ** 32 - 1)),
 );
 
-const RingSchema = v.object({
-  peer: Name,
-  start: Address,
-  end: Address,
-  entries: v.array(v.object({ token: Address, peer: Name, version: Version, free: Count })),
-  seeds: v.array(Name),
-  alone: v.optional(v.boolean(), false),
-});
+/** A ring that cannot be loaded is damaged: a router would refuse it at every start. */
+const RingSchema = v.pipe(
+  v.object({
+    peer: Name,
+    start: Address,
+    end: Address,
+    entries: v.array(v.object({ token: Address, peer: Name, version: Version, free: Count })),
+    seeds: v.array(Name),
+    alone: v.optional(v.boolean(), false),
+  }),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const { start, end, peer } = dataset.value;
+    try {
+      new Ring(start, end, peer).restore(dataset.value);
+    } catch (error) {
+      addIssue({ message: reasonOf(error) });
+    }
+  }),
+);
 
 const Uid = v.pipe(
   v.string(),
@@ -47,7 +61,7 @@ const HolderSchema = v.object({
   cidrs: v.array(
     v.object({
       address: Address,
-      prefix: v.pipe(v.number(), v.minValue(0), v.maxValue(32)),
+      prefix: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(32)),
       attachment: v.optional(v.string()),
     }),
   ),

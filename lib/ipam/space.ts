@@ -7,6 +7,39 @@ import { firstIndex } from "../address/sorted.ts";
 class RangeSet {
   ranges: AddressRange[] = [];
 
+  /** Return the set of these ranges, in any order. */
+  static of(ranges: readonly AddressRange[]): RangeSet {
+    const set = new RangeSet();
+    for (const { start, end } of [...ranges].sort((a, b) => a.start - b.start)) {
+      if (start >= end) continue;
+      const last = set.ranges.at(-1);
+      if (last && start <= last.end)
+        set.ranges[set.ranges.length - 1] = { start: last.start, end: Math.max(last.end, end) };
+      else set.ranges.push({ start, end });
+    }
+    return set;
+  }
+
+  /** Return the parts that lie in no range of another set. */
+  except(other: RangeSet): AddressRange[] {
+    const parts: AddressRange[] = [];
+    let at = 0;
+    for (const { start, end } of this.ranges) {
+      let from = start;
+      for (; at < other.ranges.length; at++) {
+        const cut = other.ranges[at];
+        if (!cut || cut.start >= end) break;
+        if (cut.end <= from) continue;
+        if (cut.start > from) parts.push({ start: from, end: cut.start });
+        from = cut.end;
+        // It may reach into the next range.
+        if (cut.end > end) break;
+      }
+      if (from < end) parts.push({ start: from, end });
+    }
+    return parts;
+  }
+
   contains(address: IPv4): boolean {
     return this.ranges.some((range) => rangeContains(range, address));
   }
@@ -74,10 +107,7 @@ export class Space {
 
   #available(range: AddressRange, except: readonly AddressRange[]): AddressRange[] {
     if (except.length === 0) return this.#free.within(range);
-    const free = new RangeSet();
-    free.ranges = this.#free.within(range);
-    for (const excepted of except) free.remove(excepted);
-    return free.ranges;
+    return RangeSet.of(this.#free.within(range)).except(RangeSet.of(except));
   }
 
   /** Take this address into use; returns false where it is not ours or not free. */
@@ -155,17 +185,14 @@ export class Space {
 
   /** Set the ranges that we own; new ones are free. Throws where addresses in use are not among them. */
   update(owned: readonly AddressRange[]): void {
-    const ours = new RangeSet();
-    for (const range of owned) ours.add(range);
+    // Peers can cut the ring into thousands of ranges.
+    const ours = RangeSet.of(owned);
     for (const used of this.#used.ranges) {
       if (ours.size(used) !== rangeSize(used)) {
         throw new Error(`addresses in use at ${formatIPv4(used.start)} are no longer ours`);
       }
     }
-    const free = new RangeSet();
-    for (const range of owned) free.add(range);
-    for (const used of this.#used.ranges) free.remove(used);
-    this.#free.ranges = free.ranges;
+    this.#free.ranges = ours.except(this.#used);
   }
 
   clear(): void {

@@ -1,5 +1,8 @@
 // Requests to other peers for space (weave: ipam/allocator.go).
+
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
+import { LatestMap } from "../clock/latestmap.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 import type { AllocatorDependencies } from "./config.ts";
 import type { RingMessenger } from "./messenger.ts";
 import type { RingView } from "./ring/ring.ts";
@@ -7,10 +10,13 @@ import type { RingView } from "./ring/ring.ts";
 /** Timeout of a space request, after which it is repeated. */
 const ANSWER_MS = 1_000;
 
+/** Ranges that are remembered. */
+const MAX_RANGES = 1_024;
+
 /** One request at a time for each range, however many containers wait. */
 export class SpaceRequests {
   /** When space was asked for, by range. */
-  readonly #asked = new Map<string, number>();
+  readonly #asked = new LatestMap<string, number>(MAX_RANGES);
 
   constructor(
     private readonly dependencies: Pick<AllocatorDependencies, "clock" | "random">,
@@ -26,6 +32,10 @@ export class SpaceRequests {
     if (asked !== undefined && clock.now() - asked < ANSWER_MS) return;
     const donors = this.ring.donors(range.start, range.end, () => random.float());
     if (donors.some((donor) => this.messenger.requestSpace(donor, range))) this.#asked.set(key, clock.now());
+  }
+
+  get limit(): Limit {
+    return forgetting("requested-ranges", this.#asked);
   }
 
   /** Note that a peer has answered. */

@@ -9,58 +9,63 @@ const GONE_MS = 2_000;
 const SILENT_MS = 120_000;
 /** Ranges of one owner; more are joined into one that spans them. */
 const MAX_RANGES = 64;
+/** Owners that the status names. */
+const MAX_SHOWN = 16;
 
 interface Unconfirmed {
-  readonly range: AddressRange;
-  readonly from: PeerName;
+  readonly ranges: readonly AddressRange[];
   readonly since: number;
 }
 
 export class UnconfirmedRanges {
-  #waiting: Unconfirmed[] = [];
+  /** By the owner that has to confirm. */
+  readonly #waiting = new Map<PeerName, Unconfirmed>();
 
   /** Add ranges that were `from`'s and are said to be ours. */
   add(ranges: readonly AddressRange[], from: PeerName, since: number): void {
-    const all = this.#waiting.filter((range) => range.from === from).map(({ range }) => range);
-    all.push(...ranges);
-    this.#waiting = this.#waiting.filter((range) => range.from !== from);
-    for (const range of all.length > MAX_RANGES ? [spanOf(all)] : all)
-      this.#waiting.push({ range, from, since });
+    const all = [...(this.#waiting.get(from)?.ranges ?? []), ...ranges];
+    this.#waiting.set(from, { ranges: all.length > MAX_RANGES ? [spanOf(all)] : all, since });
   }
 
   /** Owners that have to confirm. */
   get owners(): PeerName[] {
-    return [...new Set(this.#waiting.map(({ from }) => from))];
+    return [...this.#waiting.keys()];
   }
 
   /** A former owner sent a ring that claims nothing of ours. Returns whether that frees a range. */
   confirmed(from: PeerName): boolean {
-    return this.#keep((range) => range.from !== from);
+    return this.#waiting.delete(from);
   }
 
   /** Accept ranges whose owner did not object in time. Returns whether there were any. */
   expire(now: number, isReachable: (peer: PeerName) => boolean): boolean {
-    return this.#keep(({ from, since }) => now - since < (isReachable(from) ? SILENT_MS : GONE_MS));
+    let expired = false;
+    for (const [from, { since }] of this.#waiting)
+      if (now - since >= (isReachable(from) ? SILENT_MS : GONE_MS)) expired = this.#waiting.delete(from);
+    return expired;
   }
 
   get ranges(): AddressRange[] {
-    return this.#waiting.map(({ range }) => range);
+    return [...this.#waiting.values()].flatMap(({ ranges }) => ranges);
   }
 
   /** For the status. */
   problems(annotate: (name: PeerName) => string): string[] {
-    return this.owners.map((owner) => {
-      const ranges = this.#waiting
-        .filter(({ from }) => from === owner)
-        .map(({ range }) => formatRange(range));
-      return `${ranges.slice(0, 8).join(", ")} of ${annotate(owner)} was donated to us by another peer; not used until ${annotate(owner)} confirms`;
-    });
-  }
-
-  #keep(wanted: (range: Unconfirmed) => boolean): boolean {
-    const before = this.#waiting.length;
-    this.#waiting = this.#waiting.filter(wanted);
-    return this.#waiting.length < before;
+    const problems: string[] = [];
+    for (const [owner, { ranges }] of this.#waiting) {
+      if (problems.length === MAX_SHOWN) {
+        const more = this.#waiting.size - MAX_SHOWN;
+        return [
+          ...problems,
+          `ranges of ${more} more peers were donated to us by others; not used until they confirm`,
+        ];
+      }
+      const shown = ranges.slice(0, 8).map(formatRange).join(", ");
+      problems.push(
+        `${shown} of ${annotate(owner)} was donated to us by another peer; not used until ${annotate(owner)} confirms`,
+      );
+    }
+    return problems;
   }
 }
 

@@ -1,7 +1,7 @@
 // Wire format of IPAM: the state gossiped on channel "IPallocation", and the messages by which peers ask for space (weave:
 // ipam/allocator.go). Gob names are those of the Go types.
 import type { AddressRange } from "../address/ipv4.ts";
-import { atOnce, type Work } from "../clock/slices.ts";
+import { atOnce, mapInSteps, type Work } from "../clock/slices.ts";
 import { GobReader } from "../gob/decoder.ts";
 import { GobEncoder } from "../gob/encoder.ts";
 import { type GobValue, int64, map, pointer, slice, string, struct, uint, uint64 } from "../gob/type.ts";
@@ -9,7 +9,7 @@ import { encodeTagged } from "../mesh/message.ts";
 import { nameFromNumber, nameToNumber, type PeerName } from "../mesh/name.ts";
 import { type Claims, type ConsensusState, type NodeId, nodeKey, type ProposalId } from "./consensus.ts";
 import { IpamError } from "./errors.ts";
-import type { SentRing } from "./ring/entry.ts";
+import type { Entry, SentRing } from "./ring/entry.ts";
 
 export const CHANNEL = "IPallocation";
 
@@ -47,6 +47,8 @@ const RangeType = struct("Range", { Start: address, End: address });
 /** Limits of the consensus: what we would not write, we do not read. */
 const MAX_ROUND = 2 ** 32 - 1;
 const MAX_PARTICIPANTS = 4_096;
+/** Entries of a ring between two steps. */
+const STEP = 256;
 
 /** What peers gossip. */
 export interface IpamState {
@@ -108,22 +110,24 @@ export function* readState(bytes: Uint8Array): Work<IpamState> {
           return [nodeKey(id), { id, claims: claimsFromWire(claims) }];
         }),
       ),
-    ring: Ring && ringFromWire(Ring),
+    ring: Ring && (yield* readRing(Ring)),
   };
 }
 
 /** Convert a decoded ring. Throws PeerNameError. */
 export function ringFromWire(ring: GobValue<typeof RingType>): SentRing {
+  return atOnce(readRing(ring));
+}
+
+function* readRing(ring: GobValue<typeof RingType>): Work<SentRing> {
+  const entries = yield* mapInSteps(ring.Entries, STEP, ({ Token, Peer, Version, Free }): Entry => {
+    return { token: Token, peer: nameFromNumber(Peer), version: Version, free: Free };
+  });
   return {
     start: ring.Start,
     end: unwrapEnd(ring.End),
     peer: nameFromNumber(ring.Peer),
-    entries: ring.Entries.map(({ Token, Peer, Version, Free }) => ({
-      token: Token,
-      peer: nameFromNumber(Peer),
-      version: Version,
-      free: Free,
-    })),
+    entries,
     seeds: ring.Seeds.map(nameFromNumber),
   };
 }

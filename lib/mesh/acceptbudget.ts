@@ -5,6 +5,7 @@ import type { Clock } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LimitedWarning } from "../log/limited.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 import { RefusedError, SelfConnectionError } from "./errors.ts";
 
 /** Unfinished handshakes, in all and from one address. */
@@ -39,6 +40,15 @@ export class AcceptBudget {
   notes(): string[] {
     if (this.#refused === 0) return [];
     return [`${this.#refused} connections of strangers closed, ${this.#count} unfinished handshakes now`];
+  }
+
+  limits(): Limit[] {
+    const largest = Math.max(0, ...Array.from(this.#byAddress.values(), ({ size }) => size));
+    return [
+      { name: "handshakes", value: this.#count, max: MAX_HANDSHAKES, refused: this.#refused },
+      { name: "handshakes-of-one-address", value: largest, max: MAX_HANDSHAKES_PER_ADDRESS },
+      forgetting("addresses-with-a-rate", this.#rates),
+    ];
   }
 
   all(): PendingHandshake[] {

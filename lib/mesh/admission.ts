@@ -1,7 +1,9 @@
 // Which peers may connect to us: those of our network, each under its own name.
+
 import type { Clock } from "../clock/clock.ts";
 import type { LimitedWarning } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import type { Limit } from "../sys/limit.ts";
 import { Collisions, sameName } from "./collisions.ts";
 import type { LocalConnection } from "./connection.ts";
 import {
@@ -35,6 +37,10 @@ export class Admission {
     this.refusals = new Refusals(clock, log);
     this.collisions = new Collisions(clock);
     this.refusedHandshakes = new RefusedHandshakes(clock);
+  }
+
+  limits(): Limit[] {
+    return [this.refusals, this.collisions, this.refusedHandshakes].flatMap((each) => each.limits());
   }
 
   /** Ask `gate`, too, who may connect. */

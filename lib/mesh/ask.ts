@@ -9,6 +9,7 @@ import { TokenBucket } from "../clock/tokenbucket.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { printable } from "../log/printable.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import {
   type AskMessage,
@@ -78,6 +79,7 @@ export class Ask implements Gossiper {
   readonly #rates = new LatestMap<PeerName, TokenBucket>(MAX_NEIGHBOURS);
   readonly #rate: TokenBucket;
   readonly #warn: LimitedWarning;
+  #refused = 0;
 
   constructor(
     private readonly host: AskHost,
@@ -112,6 +114,19 @@ export class Ask implements Gossiper {
       if (!this.#channel.unicast(peer, message))
         this.#settle(id, new AskError("not-ours", "not reachable through routers that answer questions"));
     });
+  }
+
+  limits(): Limit[] {
+    return [
+      { name: "questions", value: this.#waiting.size, max: MAX_WAITING },
+      {
+        name: "questions-of-peers",
+        value: this.#answering.total,
+        max: MAX_ANSWERING,
+        refused: this.#refused,
+      },
+      forgetting("neighbours-with-a-rate", this.#rates),
+    ];
   }
 
   /** Give up all questions. */
@@ -158,6 +173,7 @@ export class Ask implements Gossiper {
     if (!answerer)
       return this.#refuse(source, id, new AskError("unknown subject", `unknown subject ${subject}`));
     if (!this.#admits(neighbour)) {
+      this.#refused++;
       const busy = new AskError("busy", "too many questions at a time; try again");
       this.#warn(`rate ${neighbour}`, `refusing a question: ${busy.message}`, { peer: source });
       return this.#refuse(source, id, busy);

@@ -4,12 +4,14 @@ import type { Random } from "../clock/random.ts";
 import { finish, type Work } from "../clock/slices.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { LocalConnection } from "./connection.ts";
 import { isAnnounced } from "./features.ts";
 import type { GossipChannel, GossipData, Gossiper } from "./gossip.ts";
 import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
 import { type PeerName, UNKNOWN_PEER } from "./name.ts";
+import { WaitingBytes } from "./pending.ts";
 import { type Routes, randomNeighbours } from "./routes.ts";
 import { surrogate } from "./surrogate.ts";
 
@@ -41,7 +43,9 @@ interface Channel {
 
 export class Channels {
   readonly #channels = new Map<string, Channel>();
-  readonly #surrogate: (channel: string) => Gossiper;
+  readonly #surrogate: ReturnType<typeof surrogate>;
+  /** Gossip that waits for neighbours, on all connections. */
+  readonly waiting = new WaitingBytes();
   readonly #note: LimitedWarning;
   readonly #warn: LimitedWarning;
 
@@ -50,6 +54,10 @@ export class Channels {
     this.#surrogate = surrogate(clock, GOSSIP_INTERVAL_MS);
     this.#warn = limitedWarnings(log, () => clock.now());
     this.#note = limitedWarnings({ warning: log.info }, () => clock.now());
+  }
+
+  limits(): Limit[] {
+    return [...this.#surrogate.limits(), this.waiting.limit];
   }
 
   /** Open a channel; messages on it go to `gossiper`. */
@@ -124,7 +132,7 @@ export class Channels {
     if (known) return known.gossiper;
     const name = channel.slice(0, SHOWN_CHANNEL);
     this.#note("surrogate", "relaying gossip of an unknown channel", { channel: name });
-    return this.#surrogate(channel);
+    return this.#surrogate.gossiper(channel);
   }
 
   /** Our own messages and those of our neighbours reach us by no other peer: such a message is forged, or late. */

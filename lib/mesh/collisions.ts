@@ -3,6 +3,7 @@
 
 import type { Clock } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 import { HandshakeError, RefusedError } from "./errors.ts";
 import type { Features } from "./handshake.ts";
 import type { PeerName } from "./name.ts";
@@ -94,6 +95,10 @@ export class Collisions {
   /** Whether another host has our own name. */
   get nameIsTaken(): boolean {
     return this.#ownAddresses(AMBIGUOUS_MS).length > 0;
+  }
+
+  limits(): Limit[] {
+    return [forgetting("hosts-of-one-name", this.#pairs), forgetting("hosts-of-our-name", this.#own)];
   }
 
   /** For the status. */

@@ -18,6 +18,7 @@ import { encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
+import type { WaitingBytes } from "./pending.ts";
 import { MessageReceiver } from "./receiver.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
 import { HEARTBEAT_MS, type Vitals, vitalsOf } from "./vitals.ts";
@@ -35,6 +36,8 @@ export interface ConnectionHost {
   readonly log: Log;
   readonly slices: Slices;
   readonly overlay: Overlay;
+  /** Gossip that waits on all connections. */
+  readonly waiting: WaitingBytes;
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
   trusts(ip: string): boolean;
@@ -199,8 +202,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       if (!agreement) return;
       this.#handshake = undefined;
       const receiver = this.#agreed(agreement);
-      if (agreement.first) receiver.handle(agreement.first);
-      receiver.data(agreement.rest);
+      receiver.data(agreement.rest, agreement.first);
     } catch (error) {
       this.shutdown(error instanceof Error ? error : new Error(String(error)));
     }

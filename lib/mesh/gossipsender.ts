@@ -4,16 +4,18 @@ import type { Slices, Work } from "../clock/slices.ts";
 import type { GossipData } from "./gossip.ts";
 import { encodeGossip } from "./message.ts";
 import type { PeerName } from "./name.ts";
-import { PendingGossip } from "./pending.ts";
+import { PendingGossip, type WaitingBytes } from "./pending.ts";
 
 export interface GossipSenderHost {
   readonly clock: Clock;
   readonly slices: Slices;
   readonly ourself: { readonly name: PeerName };
+  /** What waits on all connections. */
+  readonly waiting: WaitingBytes;
 }
 
 export class GossipSender {
-  readonly #pending = new PendingGossip();
+  readonly #pending: PendingGossip;
   #flush: Timer | undefined;
   /** Gives up the flush under way. */
   #giveUp: (() => void) | undefined;
@@ -24,16 +26,20 @@ export class GossipSender {
     private readonly host: GossipSenderHost,
     private readonly send: (message: Uint8Array) => void,
     private readonly failed: (error: Error) => void,
-  ) {}
+  ) {
+    this.#pending = new PendingGossip(host.waiting);
+  }
 
   stop(): void {
     this.#stopped = true;
     this.#flush?.cancel();
     this.#giveUp?.();
+    this.#pending.clear();
   }
 
   /** Add gossip or, with a source, a broadcast of that peer; returns false where there is no room for it. */
   add(channel: string, source: PeerName | undefined, data: GossipData): boolean {
+    if (this.#stopped) return true;
     const added = this.#pending.add(channel, source, data);
     if (added) this.#schedule();
     return added;

@@ -1,29 +1,72 @@
 // The limit of connections. A peer that can be reached through others is turned away at the limit; one that cannot is let
-// in, and a connection that others can stand in for is closed: a limit never takes a peer off the network.
+// in, and a connection that others can stand in for is closed: a limit never takes a peer off the network. At the limit an
+// address that has connections already displaces its own alone: one host that is many peers evicts no other host.
+import { splitHostPort } from "../address/hostport.ts";
+import type { Limit } from "../sys/limit.ts";
 import { ConnectionLimitError } from "./errors.ts";
-import type { Peer } from "./peer.ts";
+import type { Peer, PeerConnection } from "./peer.ts";
 
 /** Peers that only we can reach are let in up to this, whatever the limit. */
 const MAX_CONNECTIONS = 4096;
+/** Connections with one address: peers behind one NAT, say. */
+export const MAX_CONNECTIONS_OF_ONE_ADDRESS = 128;
 /** Part of the connections over the limit that is closed at a time: other peers may rely on the same detours. */
 const SHED_SHARE = 0.1;
 
 export class ConnectionLimit {
+  #refused = 0;
+
   constructor(
     private readonly ourself: Peer,
     readonly max: number,
     private readonly close: (peer: Peer, error: ConnectionLimitError) => void,
   ) {}
 
-  /** Make room for one more connection, to a peer that is `reachable` without it or not. Throws ConnectionLimitError. */
-  admit(reachable: boolean): void {
+  /**
+   * Make room for one more connection, with `ip`, to a peer that is `reachable` without it or not. Throws
+   * ConnectionLimitError.
+   */
+  admit(reachable: boolean, ip: string): void {
     const { size } = this.ourself.connections;
-    if (size >= MAX_CONNECTIONS) throw new ConnectionLimitError(MAX_CONNECTIONS);
+    if (size >= MAX_CONNECTIONS) throw this.#refusal(MAX_CONNECTIONS);
+    const own = this.#byAddress().get(ip) ?? 0;
+    if (own >= MAX_CONNECTIONS_OF_ONE_ADDRESS) throw this.#refusal(MAX_CONNECTIONS_OF_ONE_ADDRESS);
     if (size < this.max) return;
-    const error = new ConnectionLimitError(this.max);
+    const error = this.#refusal(this.max);
     if (reachable) throw error;
-    const spare = prunable(this.ourself);
+    const spare = prunable(this.ourself, own > 0 ? ip : undefined);
     if (spare) this.close(spare, error);
+    else if (own > 0) throw error;
+  }
+
+  limits(): Limit[] {
+    return [
+      {
+        name: "connections",
+        value: this.ourself.connections.size,
+        max: Math.min(this.max, MAX_CONNECTIONS),
+        refused: this.#refused,
+      },
+      {
+        name: "connections-of-one-address",
+        value: Math.max(0, ...this.#byAddress().values()),
+        max: MAX_CONNECTIONS_OF_ONE_ADDRESS,
+      },
+    ];
+  }
+
+  #refusal(max: number): ConnectionLimitError {
+    this.#refused++;
+    return new ConnectionLimitError(max);
+  }
+
+  #byAddress(): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const connection of this.ourself.connections.values()) {
+      const ip = ipOf(connection);
+      counts.set(ip, (counts.get(ip) ?? 0) + 1);
+    }
+    return counts;
   }
 
   /** Close connections over the limit that others can stand in for by now. */
@@ -39,17 +82,21 @@ export class ConnectionLimit {
 
 /**
  * Return the neighbour whose connection to us can best be spared: reachable without it, and of those the one with most
- * connections. Undefined where every neighbour needs ours.
+ * connections; with `ip`, of those at that address. Undefined where every neighbour needs ours.
  */
-export function prunable(ourself: Peer): Peer | undefined {
+export function prunable(ourself: Peer, ip?: string): Peer | undefined {
   const reached = reachedFromNeighbours(ourself);
   let best: Peer | undefined;
-  for (const { remote } of ourself.connections.values()) {
+  for (const connection of ourself.connections.values()) {
+    const { remote } = connection;
+    if (ip !== undefined && ipOf(connection) !== ip) continue;
     if (best && remote.connections.size <= best.connections.size) continue;
     if (reached.get(remote)?.some((from) => from !== remote)) best = remote;
   }
   return best;
 }
+
+const ipOf = ({ address }: PeerConnection): string => splitHostPort(address)?.host ?? "";
 
 /**
  * For each peer, at most two neighbours of ours that reach it on paths without us. Two are enough: of those that reach a

@@ -3,6 +3,7 @@
 
 import type { Clock } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 import { peerTrouble } from "./errors.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
@@ -39,6 +40,10 @@ export class LostPeers {
   /** Forget a peer: it is connected again. */
   back(name: PeerName): void {
     this.#byName.delete(name);
+  }
+
+  limits(): Limit[] {
+    return [forgetting("lost-peers", this.#byName)];
   }
 
   /** Return those lost in the last 10 min, the latest first. */

@@ -2,7 +2,7 @@
 // protocol.go, gossip_channel.go).
 import { concat } from "../bytes/concat.ts";
 import { GobReader } from "../gob/decoder.ts";
-import { gobEncode } from "../gob/encoder.ts";
+import { bytesPrefix, gobEncode } from "../gob/encoder.ts";
 import { bytes, string, uint64 } from "../gob/type.ts";
 import { nameFromNumber, nameToNumber, type PeerName } from "./name.ts";
 
@@ -38,11 +38,9 @@ export function encodeTagged(tag: number, payload: Uint8Array = new Uint8Array()
 export function encodeGossip(message: GossipMessage): Uint8Array {
   const destination =
     message.destination === undefined ? [] : [[uint64, nameToNumber(message.destination)] as const];
-  const body = gobEncode([string, message.channel], [uint64, nameToNumber(message.source)], ...destination, [
-    bytes,
-    message.payload,
-  ]);
-  return encodeTagged(KIND_TAG[message.kind], body);
+  const { channel, source, payload } = message;
+  const head = gobEncode([string, channel], [uint64, nameToNumber(source)], ...destination);
+  return concat([Uint8Array.of(KIND_TAG[message.kind]), head, bytesPrefix(payload.length), payload]);
 }
 
 /** Decode the body of a gossip message; throws GobError or PeerNameError. */

@@ -40,33 +40,62 @@ export function parsePeerName(text: string): PeerName {
   return all.map((octet) => octet.toLowerCase().padStart(2, "0")).join(":") as PeerName;
 }
 
+/** Names by their numbers: gossip names the same peers again and again. */
+const known = new Map<number, PeerName>();
+/** Numbers and octets by their names. */
+const forms = new Map<PeerName, { readonly number: bigint; readonly octets: Uint8Array }>();
+/** More than a network has peers. Who makes names up only makes this slow. */
+const MAX_KNOWN = 4_096;
+
+function formsOf(name: PeerName) {
+  let found = forms.get(name);
+  if (!found) {
+    const octets = parseMac(name);
+    // 48 bits fit a number, which is faster to parse.
+    found = { number: BigInt(Number.parseInt(name.replaceAll(":", ""), 16)), octets };
+    if (forms.size >= MAX_KNOWN) forms.clear();
+    forms.set(name, found);
+  }
+  return found;
+}
+
+/** Return the name of a number of 48 bits. */
+function named(number: number): PeerName {
+  let name = known.get(number);
+  if (name === undefined) {
+    const octets = new Uint8Array(NAME_LENGTH);
+    let rest = number;
+    for (let i = NAME_LENGTH - 1; i >= 0; i--) {
+      octets[i] = rest % 256;
+      rest = Math.floor(rest / 256);
+    }
+    name = formatMac(octets) as PeerName;
+    if (known.size >= MAX_KNOWN) known.clear();
+    known.set(number, name);
+  }
+  return name;
+}
+
 /** Return the name as a number, first octet highest, as gob carries it. */
 export function nameToNumber(name: PeerName): bigint {
-  // 48 bits fit a number, which is faster to parse.
-  return BigInt(Number.parseInt(name.replaceAll(":", ""), 16));
+  return formsOf(name).number;
 }
 
 /** Return the name of a number; throws PeerNameError for more than 48 bits. */
 export function nameFromNumber(value: bigint): PeerName {
   if (value < 0n || value >= 1n << 48n) throw new PeerNameError(value.toString(16));
-  const octets = new Uint8Array(NAME_LENGTH);
-  let rest = Number(value);
-  for (let i = NAME_LENGTH - 1; i >= 0; i--) {
-    octets[i] = rest % 256;
-    rest = Math.floor(rest / 256);
-  }
-  return formatMac(octets) as PeerName;
+  return named(Number(value));
 }
 
 /** Return the six octets of a name. */
 export function nameToBytes(name: PeerName): Uint8Array {
-  return parseMac(name);
+  return formsOf(name).octets.slice();
 }
 
 /** Return the name of six octets (fewer are the lower ones, as in the original); throws PeerNameError for more. */
 export function nameFromBytes(bytes: Uint8Array): PeerName {
   if (bytes.length > NAME_LENGTH) throw new PeerNameError(bytes.toHex());
-  const octets = new Uint8Array(NAME_LENGTH);
-  octets.set(bytes, NAME_LENGTH - bytes.length);
-  return formatMac(octets) as PeerName;
+  let number = 0;
+  for (const octet of bytes) number = number * 256 + octet;
+  return named(number);
 }

@@ -1,6 +1,7 @@
 // A peer of the topology, and its encoding in topology gossip: a gob stream of peer, its connections, peer, its
 // connections, … (mesh: peer.go, peers.go).
 import { concat } from "../bytes/concat.ts";
+import { atOnce, mapInSteps, type Work } from "../clock/slices.ts";
 import { GobReader } from "../gob/decoder.ts";
 import { GobEncoder } from "../gob/encoder.ts";
 import { bool, bytes, type GobValue, slice, string, struct, uint64 } from "../gob/type.ts";
@@ -47,6 +48,8 @@ export class Peer implements PeerSummary {
   connections = new Map<PeerName, PeerConnection>();
   /** There was no room for all of its connections. */
   incomplete = false;
+  /** When we first heard of this life of it, in ms of the clock. */
+  heardAt = Number.NEGATIVE_INFINITY;
   /** Connections of ours to this peer; it is not forgotten while there are any. */
   references = 0;
   /** The last walk over the topology that found this peer: its number, the peer before, and the first hop (routes.ts). */
@@ -133,8 +136,13 @@ export function encodeTopologyWith(encoder: GobEncoder, peers: Iterable<Peer>): 
 
 // A peer is sent to many neighbours many times. Its bytes, without the type descriptions in front of the first peer of a
 // stream, stay the same until its version changes.
-const later = new GobEncoder();
-encodePeer(Peer.placeholder(UNKNOWN_PEER), later);
+let later: GobEncoder | undefined;
+function laterEncoder(): GobEncoder {
+  if (later) return later;
+  later = new GobEncoder();
+  encodePeer(Peer.placeholder(UNKNOWN_PEER), later);
+  return later;
+}
 interface Encoded extends Pick<Peer, "version" | "uid" | "connections"> {
   readonly bytes: Uint8Array;
 }
@@ -145,7 +153,7 @@ function encodeLater(peer: Peer): Uint8Array {
   const { version, uid, connections } = peer;
   if (known?.version === version && known.uid === uid && known.connections === connections)
     return known.bytes;
-  const bytes = encodePeer(peer, later);
+  const bytes = encodePeer(peer, laterEncoder());
   encoded.set(peer, { version, uid, connections, bytes });
   return bytes;
 }
@@ -174,30 +182,37 @@ export function* topologyMessages(peers: Iterable<Peer>): Generator<Uint8Array, 
   if (some.length > 0) yield encodeTopology(some);
 }
 
+/** Connections between two steps. */
+const STEP = 128;
+
 /**
- * Decode a topology update peer by peer; throws GobError or PeerNameError. Connections of peers that are not `wanted` are
- * skipped: most of what gossip brings is known already.
+ * Decode a topology update peer by peer, in steps; throws GobError or PeerNameError. Connections of peers that are not
+ * `wanted` are skipped: most of what gossip brings is known already.
  */
 export function* readTopology(
   update: Uint8Array,
   wanted: (summary: PeerSummary) => boolean,
-): Generator<PeerUpdate, void, void> {
+): Work<PeerUpdate[]> {
   const reader = new GobReader(update);
+  const updates: PeerUpdate[] = [];
   while (!reader.atEnd) {
     const summary = fromWire(reader.read(SummaryType));
     if (wanted(summary)) {
-      const connections = reader.readUpTo(ConnectionsType, MAX_CONNECTIONS_BYTES);
-      yield { summary, connections: connections?.map(connectionFromWire) ?? "too many" };
+      const read = yield* reader.readUpTo(ConnectionsType, MAX_CONNECTIONS_BYTES);
+      const connections = read ? yield* mapInSteps(read, STEP, connectionFromWire) : "too many";
+      updates.push({ summary, connections });
     } else {
       reader.skip();
-      yield { summary, connections: "not wanted" };
+      updates.push({ summary, connections: "not wanted" });
     }
+    yield;
   }
+  return updates;
 }
 
 /** Decode a whole topology update, for tests against recorded bytes. */
 export function decodeTopology(update: Uint8Array, wanted: (summary: PeerSummary) => boolean) {
-  return Array.from(readTopology(update, wanted), ({ summary, connections }) => ({
+  return atOnce(readTopology(update, wanted)).map(({ summary, connections }) => ({
     summary,
     connections: typeof connections === "string" ? [] : connections,
   }));

@@ -3,7 +3,8 @@
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Work } from "../clock/slices.ts";
-import { MAX_CONNECTIONS, MAX_PEERS, MAX_VERSION } from "./bounds.ts";
+import type { Limit } from "../sys/limit.ts";
+import { MAX_CONNECTIONS, MAX_PEERS, MAX_VERSION, SHORT_IDS } from "./bounds.ts";
 import type { PeerName } from "./name.ts";
 import {
   type ConnectionSummary,
@@ -44,6 +45,8 @@ export class Peers {
   #applying = 0;
   /** Connections of other peers, each counted at both ends. */
   #connections = 0;
+  /** Those of them that are established. */
+  #established = 0;
   /** Peers and connections that there was no room for. */
   #refused = 0;
 
@@ -79,12 +82,18 @@ export class Peers {
     return this.#byName.size;
   }
 
+  /** Numbers of connections of other peers, each counted at both ends. */
+  get connectionCounts(): { readonly all: number; readonly established: number } {
+    return { all: this.#connections, established: this.#established };
+  }
+
   /** Return the known peer of that name, else add this one; with a reference to it. */
   referTo(peer: Peer): Peer {
     let known = this.#byName.get(peer.name);
     if (!known) {
       known = peer;
       this.#byName.set(peer.name, peer);
+      peer.heardAt = this.clock.now();
       const changes = noChanges();
       this.#shortIds.add(peer, changes);
       this.#settle(changes);
@@ -102,11 +111,7 @@ export class Peers {
    * malformed.
    */
   *apply(bytes: Uint8Array): Work<Applied> {
-    const updates: PeerUpdate[] = [];
-    for (const update of readTopology(bytes, (summary) => this.#wants(summary))) {
-      updates.push(update);
-      yield;
-    }
+    const updates = yield* readTopology(bytes, (summary) => this.#wants(summary));
     this.#applying++;
     try {
       return yield* this.#applyAll(updates);
@@ -173,7 +178,7 @@ export class Peers {
     const changes = noChanges();
     for (const peer of gone) {
       this.#byName.delete(peer.name);
-      this.#connections -= peer.connections.size;
+      this.#count(peer, -1);
       this.#shortIds.remove(peer, changes);
     }
     // An id may be free now that was not when we lost ours.
@@ -202,6 +207,14 @@ export class Peers {
         ];
   }
 
+  limits(): Limit[] {
+    return [
+      { name: "peers", value: this.#byName.size, max: MAX_PEERS, refused: this.#refused },
+      { name: "topology-connections", value: this.#connections, max: MAX_CONNECTIONS },
+      { name: "short-ids", value: this.#shortIds.size, max: SHORT_IDS },
+    ];
+  }
+
   stop(): void {
     this.#collection?.cancel();
     this.#collectingSoon?.cancel();
@@ -210,6 +223,7 @@ export class Peers {
   #add(peer: Peer): Peer | undefined {
     if (this.#byName.size >= MAX_PEERS) return undefined;
     this.#byName.set(peer.name, peer);
+    peer.heardAt = this.clock.now();
     return peer;
   }
 
@@ -248,6 +262,7 @@ export class Peers {
   #supersede(peer: Peer, summary: PeerSummary, changes: ShortIdChanges): boolean {
     if (!isValid(summary) || !supersedes(summary, peer)) return false;
     peer.version = summary.version;
+    if (peer.uid !== summary.uid) peer.heardAt = this.clock.now();
     peer.uid = summary.uid;
     peer.nickName = summary.nickName;
     if (summary.shortId !== peer.shortId || summary.hasShortId !== peer.hasShortId) {
@@ -260,7 +275,7 @@ export class Peers {
   }
 
   #connect(peer: Peer, summaries: readonly ConnectionSummary[]): void {
-    this.#connections -= peer.connections.size;
+    this.#count(peer, -1);
     const connections = new Map<PeerName, PeerConnection>();
     peer.incomplete = false;
     for (const { name, address, outbound, established } of summaries) {
@@ -271,7 +286,13 @@ export class Peers {
     }
     if (peer.incomplete) this.#refuse(`connections of peer ${peer.name}`);
     peer.connections = connections;
-    this.#connections += connections.size;
+    this.#count(peer, 1);
+  }
+
+  /** Add the connections of a peer to the counts, or take them out. */
+  #count({ connections }: Peer, sign: 1 | -1): void {
+    this.#connections += sign * connections.size;
+    for (const { established } of connections.values()) if (established) this.#established += sign;
   }
 
   #settle(changes: ShortIdChanges): void {

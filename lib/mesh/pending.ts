@@ -1,4 +1,5 @@
 // Gossip that waits to be sent to one peer, joined while the peer reads too slowly.
+import type { Limit } from "../sys/limit.ts";
 import type { GossipData } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
 
@@ -6,6 +7,8 @@ import type { PeerName } from "./name.ts";
 export const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 /** Sources of a channel whose broadcasts wait apart; those of others wait with the gossip. */
 export const MAX_WAITING_SOURCES = 64;
+/** Bytes of such messages for all neighbours together. */
+export const MAX_WAITING_OF_ALL = 64 * 1024 * 1024;
 /** Overhead of a piece, about. */
 const OVERHEAD_BYTES = 100;
 /** Pieces that are joined together, so that each piece is joined few times. */
@@ -16,6 +19,29 @@ export interface PendingMessage {
   /** The source of a broadcast; undefined for gossip. */
   readonly source: PeerName | undefined;
   readonly payload: Uint8Array;
+}
+
+/** Bytes of messages that cannot be joined and wait, for all neighbours together. */
+export class WaitingBytes {
+  #bytes = 0;
+  #refused = 0;
+
+  get limit(): Limit {
+    return {
+      name: "waiting-gossip-bytes",
+      value: this.#bytes,
+      max: MAX_WAITING_OF_ALL,
+      refused: this.#refused,
+    };
+  }
+
+  /** Return whether there is room for so many more. */
+  take(bytes: number): boolean {
+    const fits = bytes <= 0 || this.#bytes + bytes <= MAX_WAITING_OF_ALL;
+    if (fits) this.#bytes += bytes;
+    else this.#refused++;
+    return fits;
+  }
 }
 
 /** Data of one channel and, for broadcasts, one source. */
@@ -50,11 +76,14 @@ export class PendingGossip {
   #bytes = 0;
   #sending: Sending | undefined;
 
+  constructor(private readonly all = new WaitingBytes()) {}
+
   /** Add gossip, or a broadcast of a source; returns false where there is no room for it. */
   add(channel: string, source: PeerName | undefined, data: GossipData): boolean {
     const bytes = data.bytes === 0 ? 0 : data.bytes + channel.length + OVERHEAD_BYTES;
     // A message that need not wait may have any length.
     if (bytes > 0 && this.#bytes > 0 && this.#bytes + bytes > MAX_WAITING_BYTES) return false;
+    if (!this.all.take(bytes)) return false;
     this.#bytes += bytes;
     const waiting = this.#channels.get(channel) ?? new Map<PeerName | undefined, Waiting>();
     this.#channels.set(channel, waiting);
@@ -77,12 +106,24 @@ export class PendingGossip {
     }
   }
 
+  /** Forget all that waits. */
+  clear(): void {
+    this.#channels.clear();
+    this.#sending = undefined;
+    this.#release(this.#bytes);
+  }
+
+  #release(bytes: number): void {
+    this.#bytes -= bytes;
+    this.all.take(-bytes);
+  }
+
   #take(): Sending | undefined {
     for (const [channel, waiting] of this.#channels) {
       const source = waiting.has(GOSSIP) ? GOSSIP : waiting.keys().next().value;
       const place = waiting.get(source);
       const [data] = place?.joined() ?? [];
-      this.#bytes -= place?.bytes ?? 0;
+      this.#release(place?.bytes ?? 0);
       waiting.delete(source);
       if (waiting.size === 0) this.#channels.delete(channel);
       if (!data) continue;

@@ -1,8 +1,15 @@
-// Messages that arrive on a connection, handled one after the other: while one is handled, the stream is paused.
-import type { Slices, Work } from "../clock/slices.ts";
+// Messages that arrive on a connection, handled one after the other in time slices, however many arrive at once: a peer that
+// floods us takes no more of the event loop than one long message does. Where much waits meanwhile, the stream is paused.
+import { finish, type Slices, type Work } from "../clock/slices.ts";
 import type { Framing } from "./framing.ts";
 import { ReceiveBuffer } from "./receivebuffer.ts";
 import type { Stream } from "./transport.ts";
+
+/**
+ * While a message is handled, more bytes than this are left to the kernel. A pause costs turns of the event loop, as Bun
+ * hands out what it has read meanwhile in as many pieces as it came in.
+ */
+const MAX_WAITING = 256 * 1024;
 
 export interface ReceiverHost {
   readonly slices: Slices;
@@ -15,8 +22,9 @@ export interface ReceiverHost {
 
 export class MessageReceiver {
   readonly #buffer = new ReceiveBuffer();
-  /** Gives up the work for the last message. */
+  /** Gives up what is being handled. */
   #giveUp: (() => void) | undefined;
+  #paused = false;
   #stopped = false;
 
   constructor(
@@ -30,63 +38,46 @@ export class MessageReceiver {
     this.#giveUp?.();
   }
 
-  /** Take bytes of the stream; throws what framing and handling throw. */
-  data(bytes: Uint8Array): void {
+  /** Take bytes of the stream, after a message that was received before them. */
+  data(bytes: Uint8Array, first?: Uint8Array): void {
     if (this.#stopped) return;
-    if (this.#giveUp) return this.#buffer.push(bytes);
-    if (this.#buffer.length > 0) {
-      this.#buffer.push(bytes);
-      return this.#continue();
-    }
-    // Mostly whole messages arrive, and nothing is buffered.
-    const length = this.#unframe(bytes);
-    if (length === bytes.length) return;
-    this.#buffer.push(bytes.subarray(length));
-    if (!this.#stopped) this.host.buffered(this.#buffer.length);
-  }
-
-  /** Handle one message. */
-  handle(message: Uint8Array): void {
-    if (this.#stopped) return;
-    const work = this.host.message(message);
-    if (!work) return;
+    this.#buffer.push(bytes);
+    if (this.#giveUp) return this.#pauseIfFull();
     let ended = false;
-    const giveUp = this.host.slices.run(work, (error) => {
+    const giveUp = this.host.slices.run(this.#handleAll(first), (error) => {
       ended = true;
-      const waited = this.#giveUp !== undefined;
       this.#giveUp = undefined;
       if (error) return this.host.failed(error);
-      if (!waited || this.#stopped) return;
+      if (!this.#paused || this.#stopped) return;
+      this.#paused = false;
       this.stream.resume();
-      try {
-        this.#continue();
-      } catch (failure) {
-        this.host.failed(failure instanceof Error ? failure : new Error(String(failure)));
-      }
     });
-    if (ended) return;
+    if (ended || this.#stopped) return;
     this.#giveUp = giveUp;
+    this.#pauseIfFull();
+  }
+
+  #pauseIfFull(): void {
+    if (this.#paused || this.#buffer.length <= MAX_WAITING) return;
+    this.#paused = true;
     this.stream.pause();
   }
 
-  /** Handle the whole messages in the buffer. */
-  #continue(): void {
-    const length = this.#unframe(this.#buffer.waiting);
-    this.#buffer.take(length);
-    // The next message begins to wait only now.
-    if (length > 0) this.host.buffered(0);
-    if (!this.#stopped) this.host.buffered(this.#buffer.length);
-  }
-
-  /** Handle the whole messages in these bytes; returns their length on the wire. */
-  #unframe(bytes: Uint8Array): number {
-    let at = 0;
-    while (!this.#stopped && !this.#giveUp) {
-      const next = this.framing.unframe(at === 0 ? bytes : bytes.subarray(at));
+  /** Handle the whole messages in the buffer, with a step after each. */
+  *#handleAll(first?: Uint8Array): Work {
+    if (first) yield* finish(this.host.message(first));
+    let handled = 0;
+    while (!this.#stopped) {
+      const next = this.framing.unframe(this.#buffer.waiting);
       if (!next) break;
-      at += next.length;
-      this.handle(next.message);
+      this.#buffer.take(next.length);
+      handled++;
+      yield* finish(this.host.message(next.message));
+      yield;
     }
-    return at;
+    if (this.#stopped) return;
+    // The next message begins to wait only now.
+    if (handled > 0) this.host.buffered(0);
+    if (!this.#stopped) this.host.buffered(this.#buffer.length);
   }
 }

@@ -6,6 +6,7 @@ import { type Clock, timeText } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 import type { RefusedError } from "./errors.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
@@ -88,6 +89,10 @@ export class Refusals {
   lift(name?: PeerName): void {
     if (name === undefined) this.#byName.clear();
     else this.#byName.delete(name);
+  }
+
+  limits(): Limit[] {
+    return [forgetting("refused-peers", this.#byName)];
   }
 
   /** For the status. */

@@ -3,6 +3,7 @@
 
 import type { Clock } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
+import { forgetting, type Limit } from "../sys/limit.ts";
 import type { HandshakeError } from "./errors.ts";
 
 /** Addresses that we dialled, and that only dialled us; the one not seen for longest is forgotten first. */
@@ -57,6 +58,10 @@ export class RefusedHandshakes {
   lift(ip: string): void {
     this.#callers.delete(ip);
     for (const [key, entry] of this.#dialled) if (entry.ip === ip) this.#dialled.delete(key);
+  }
+
+  limits(): Limit[] {
+    return [forgetting("refused-dials", this.#dialled), forgetting("refused-callers", this.#callers)];
   }
 
   /** Return current entries, targets first; a caller that we dial as well is listed once. */

@@ -8,6 +8,7 @@ import { Slices, type Work } from "../clock/slices.ts";
 import type { Fields } from "../log/fields.ts";
 import { type LimitedWarning, limitedLines, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import type { Limit } from "../sys/limit.ts";
 import { AcceptBudget } from "./acceptbudget.ts";
 import { Admission } from "./admission.ts";
 import { Ask } from "./ask.ts";
@@ -48,6 +49,8 @@ const ALONE_MS = 10_000;
 const ANEW_INTERVAL_MS = 60_000;
 /** Time for a peer's host to acknowledge something after the network of this host changed: two segments may be lost. */
 const CHECK_MS = 2_000;
+/** The same where heartbeats are missing; less than the interval of care. */
+const SILENT_CHECK_MS = 4_000;
 /** Log lines on connections; a network of 300 that starts at once writes as many. */
 const CONNECTION_LINES_PER_MINUTE = 1_000;
 
@@ -77,7 +80,7 @@ export class MeshRouter implements ConnectionHost {
   readonly #admission: Admission;
   readonly #accepts: AcceptBudget;
   readonly #limit: ConnectionLimit;
-  readonly #unfinished = new SharedLimit<LocalConnection>(MAX_UNFINISHED);
+  readonly #unfinished = new SharedLimit<LocalConnection>("unfinished-message-bytes", MAX_UNFINISHED);
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
   readonly #pace: Pace;
@@ -178,8 +181,21 @@ export class MeshRouter implements ConnectionHost {
   start(): void {
     this.#timers = [
       every(this.clock, GOSSIP_INTERVAL_MS, () => this.#work("repeat gossip", this.channels.repeat())),
-      every(this.clock, CARE_INTERVAL_MS, () => this.#limit.shed()),
+      every(this.clock, CARE_INTERVAL_MS, () => {
+        this.#limit.shed();
+        this.#checkSilent();
+      }),
     ];
+  }
+
+  /**
+   * A path that is cut, one way or both, ends no connection by itself. Neighbours whose heartbeats are missing have to
+   * acknowledge something soon: else frames and gossip take another way.
+   */
+  #checkSilent(): void {
+    for (const connection of this.connections.values())
+      if (connection.established && connection.vitals().silent)
+        connection.check(SILENT_CHECK_MS, "heartbeats are missing");
   }
 
   /** Close all connections and stop all timers. */
@@ -284,6 +300,21 @@ export class MeshRouter implements ConnectionHost {
     this.maker.retry();
   }
 
+  /** What peers and strangers can make grow here, and how far. */
+  limits(): Limit[] {
+    return [
+      ...this.#limit.limits(),
+      ...this.peers.limits(),
+      ...this.#accepts.limits(),
+      this.#unfinished.limit,
+      ...this.channels.limits(),
+      ...this.maker.limits(),
+      ...this.questions.limits(),
+      ...this.#admission.limits(),
+      ...this.lost.limits(),
+    ];
+  }
+
   /** What is at a limit, for the status. */
   notes(): string[] {
     const { total, max } = this.#unfinished;
@@ -299,6 +330,10 @@ export class MeshRouter implements ConnectionHost {
   /** Names of the other peers that a route leads to. */
   reachablePeers(): PeerName[] {
     return [...this.routes.unicastAll.keys()].filter((name) => name !== this.ourself.name);
+  }
+
+  get waiting() {
+    return this.channels.waiting;
   }
 
   get refusals() {
@@ -370,7 +405,7 @@ export class MeshRouter implements ConnectionHost {
     if (duplicate) this.#admission.settleDuplicate(connection, duplicate);
     const before = this.routes.unicastAll;
     const reachable = before.has(remote.name);
-    this.#limit.admit(reachable);
+    this.#limit.admit(reachable, connection.remoteIp);
     this.ourself.connections.set(remote.name, connection);
     this.peers.raiseVersion();
     this.maker.created(connection);
@@ -379,7 +414,7 @@ export class MeshRouter implements ConnectionHost {
     connection.log(`connection added${restarted ? ": restarted peer" : isNew ? ": new peer" : ""}`, {
       code: "connection-added",
     });
-    if (isNew) this.#broadcaster.introduce(connection, before);
+    if (isNew || this.#broadcaster.isRecent(remote)) this.#broadcaster.introduce(connection, before);
     this.#broadcaster.schedule();
     this.#admission.added(connection);
   }

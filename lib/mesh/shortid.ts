@@ -27,6 +27,11 @@ export class ShortIds {
 
   constructor(readonly ourself: Peer) {}
 
+  /** Number of claimed ids. */
+  get size(): number {
+    return this.#claims.size;
+  }
+
   /** Return the owner of an id. */
   owner(id: number): Peer | undefined {
     return this.#claims.get(id)?.[0];

@@ -2,15 +2,22 @@
 // other through us (mesh: surrogate_gossiper.go).
 import { createHash } from "node:crypto";
 import type { Clock } from "../clock/clock.ts";
+import type { Limit } from "../sys/limit.ts";
 import { type GossipData, type Gossiper, RawGossip } from "./gossip.ts";
 
 /** Digests of 32 bytes remembered, of all channels: no peer can make us remember more. */
 const MAX_REMEMBERED = 10_000;
 
+interface Surrogate {
+  /** Return the gossiper of a channel. */
+  gossiper(channel: string): Gossiper;
+  limits(): Limit[];
+}
+
 /** Return gossipers that relay what they have not seen within the last `memoryMs` milliseconds. */
-export function surrogate(clock: Clock, memoryMs: number): (channel: string) => Gossiper {
+export function surrogate(clock: Clock, memoryMs: number): Surrogate {
   const seen = new Map<string, number>();
-  return (channel) => ({
+  const gossiper = (channel: string): Gossiper => ({
     onUnicast() {},
     onBroadcast: (_source, message) => new RawGossip([message]),
     onGossip(message): GossipData | undefined {
@@ -26,4 +33,8 @@ export function surrogate(clock: Clock, memoryMs: number): (channel: string) => 
     },
     gossip: () => undefined,
   });
+  const limits = (): Limit[] => [
+    { name: "relayed-messages", value: seen.size, max: MAX_REMEMBERED, forgets: true },
+  ];
+  return { gossiper, limits };
 }

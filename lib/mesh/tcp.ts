@@ -6,6 +6,7 @@ import { joinHostPort, splitHostPort } from "../address/hostport.ts";
 import { detached } from "../log/unexpected.ts";
 import { codeOf } from "../sys/cause.ts";
 import { causeOfFailedConnect } from "../sys/connectcause.ts";
+import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { roundTripMs, unacknowledgedMs } from "../sys/tcpinfo.ts";
 import { ClosedError, ConnectionError, DialError } from "./errors.ts";
@@ -20,7 +21,10 @@ const CONNECT_TIMEOUT_MS = 10_000;
  */
 const MAX_BACKLOG = 32 * 1024 * 1024;
 const MAX_BACKLOG_OF_ALL = 256 * 1024 * 1024;
-const backlog = new SharedLimit<(error: Error) => void>(MAX_BACKLOG_OF_ALL);
+const backlog = new SharedLimit<(error: Error) => void>("unsent-bytes", MAX_BACKLOG_OF_ALL);
+
+/** The bound of bytes that wait for peers, of all connections of this process. */
+export const unsentLimit = (): Limit => backlog.limit;
 
 /** Return a transport that connects from `localIp` where one is given. */
 export function tcpTransport(localIp: string | undefined): Transport {

@@ -20,6 +20,10 @@ const CONNECTION_BYTES = 60;
 /** Time for a new peer to announce its other neighbours, and how many of them send it everything. */
 const INTRODUCTION_DELAY_MS = 100;
 const ENOUGH_INTRODUCTIONS = 1;
+/** Time for those neighbours to say that they are connected to it: their connections may have ended before they sent. */
+const CONFIRMATION_DELAY_MS = 3_000;
+/** A connection that is made this long after we heard of a peer may be one that another neighbour relies on. */
+const RECENT_MS = 5_000;
 
 export interface TopologyBroadcasterHost {
   readonly clock: Clock;
@@ -57,8 +61,17 @@ export class TopologyBroadcaster {
    * without it.
    */
   introduce(connection: LocalConnection, before: UnicastRoutes): void {
+    const { clock } = this.host;
     this.#newcomers.set(connection.remote, before);
-    this.host.clock.after(INTRODUCTION_DELAY_MS, () => this.#sendAll(connection, before));
+    clock.after(INTRODUCTION_DELAY_MS, () => {
+      if (this.#sendAll(connection, before)) return;
+      clock.after(CONFIRMATION_DELAY_MS, () => this.#sendAll(connection, before, true));
+    });
+  }
+
+  /** Return whether a peer, or this life of it, is new to us though others may have told us of it first. */
+  isRecent(peer: Peer): boolean {
+    return this.host.clock.now() - peer.heardAt < RECENT_MS;
   }
 
   /** Schedule a broadcast of ourself even if our connections are as before: something else has changed. */
@@ -98,21 +111,25 @@ export class TopologyBroadcaster {
     });
   }
 
-  /** Send a new peer everything, unless other neighbours do. */
-  #sendAll(connection: LocalConnection, before: UnicastRoutes): void {
-    if (connection.ended || this.#stopped || this.#knownToOthers(connection.remote, before)) return;
+  /** Send a new peer everything, unless it has gone, or other neighbours do; returns false in the last case. */
+  #sendAll(connection: LocalConnection, before: UnicastRoutes, confirmed = false): boolean {
+    if (connection.ended || this.#stopped) return true;
+    if (this.#knownToOthers(connection.remote, before, confirmed)) return false;
     this.host.channels.sendAll(connection);
+    return true;
   }
 
   /**
    * Return whether a new peer is connected to others, who know what we know: one that joins a large network connects to
    * many at once, and those with the least names are enough to send it everything. Those that came with it do not know.
+   * `confirmed` counts only those that say so, too.
    */
-  #knownToOthers(newcomer: Peer, before: UnicastRoutes): boolean {
+  #knownToOthers(newcomer: Peer, before: UnicastRoutes, confirmed = false): boolean {
     const { ourself, routes } = this.host;
     let others = 0;
-    for (const name of newcomer.connections.keys()) {
+    for (const [name, { remote }] of newcomer.connections) {
       const hop = routes.unicastAll.get(name);
+      if (confirmed && remote.connections.get(newcomer.name)?.established !== true) continue;
       if (name < ourself.name && before.has(name) && hop !== undefined && hop !== newcomer.name) others++;
     }
     return others >= ENOUGH_INTRODUCTIONS;

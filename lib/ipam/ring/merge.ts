@@ -12,7 +12,7 @@ import {
 } from "./entry.ts";
 
 /** Peers that a ring may first have been divided among. */
-const MAX_SEEDS = 4_096;
+export const MAX_SEEDS = 4_096;
 
 /** A token by which another ring gives a range of ours, with addresses in use, to a peer. The range stays ours. */
 export interface Dispute {
@@ -94,7 +94,9 @@ function mergeEntries(
     updated = true;
     previousOwner = undefined;
   };
-  const isInUse = ({ token, peer, version }: Entry, ranges: readonly AddressRange[]) => {
+  /** `next` is the entry behind it in our ring. */
+  const isInUse = ({ token, peer, version }: Entry, next: Entry) => {
+    const ranges = rangesBetween(ours, token, next.token);
     const inUse = hasAllocations(ranges);
     if (inUse) disputes.push({ token, peer, version, ranges });
     return inUse;
@@ -111,12 +113,10 @@ function mergeEntries(
       j++;
       const splitsOurs = previousOwner === ours.peer && their.peer !== ours.peer;
       // Behind our last token the range goes on to the first. (The original refuses that one, used or not.)
-      const reach = rangesBetween(ours, their.token, (mine ?? ours.entries[0] ?? their).token);
-      if (!(splitsOurs && isInUse(their, reach))) accept(their);
+      if (!(splitsOurs && isInUse(their, mine ?? ours.entries[0] ?? their))) accept(their);
     } else if (mine && their) {
       const next = ours.entries[i + 1] ?? ours.entries[0] ?? mine;
-      const reach = rangesBetween(ours, mine.token, next.token);
-      const chosen = choose(ours.peer, mine, their, () => isInUse(their, reach));
+      const chosen = choose(ours.peer, mine, their, () => isInUse(their, next));
       if (chosen === their && their !== mine) accept(their);
       else keep(chosen);
       i++;

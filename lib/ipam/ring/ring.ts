@@ -40,6 +40,8 @@ export type RingView = Omit<
 export class Ring implements RingState {
   #entries: readonly Entry[] = [];
   #seeds: readonly PeerName[] = [];
+  /** The peers of these entries; a change replaces the entries. */
+  #owners: { readonly of: readonly Entry[]; readonly names: ReadonlySet<PeerName> } | undefined;
 
   constructor(
     readonly start: IPv4,
@@ -81,8 +83,13 @@ export class Ring implements RingState {
     return this.#at(this.#after(address) - 1).peer;
   }
 
-  peerNames(): Set<PeerName> {
-    return new Set(this.#entries.map((entry) => entry.peer));
+  peerNames(): ReadonlySet<PeerName> {
+    if (this.#owners?.of !== this.#entries) {
+      const names = new Set<PeerName>();
+      for (const { peer } of this.#entries) names.add(peer);
+      this.#owners = { of: this.#entries, names };
+    }
+    return this.#owners.names;
   }
 
   /** Return the ranges that a peer owns (we, unless given), sorted; none crosses the end of the ring. */
@@ -99,9 +106,13 @@ export class Ring implements RingState {
     return parts.reduce((sum, size) => sum + Math.max(0, size), 0);
   }
 
-  /** Return all ranges with their entries. */
-  ranges(): RingRange[] {
-    return this.#entries.flatMap((entry, i) => this.#rangesOf(i).map((range) => ({ entry, range })));
+  /** Return all ranges with their entries; those of earlier `entries`, where given. */
+  ranges(entries = this.#entries): RingRange[] {
+    const ranges: RingRange[] = [];
+    entries.forEach((entry, i) => {
+      for (const range of this.#rangesOf(i, entries)) ranges.push({ entry, range });
+    });
+    return ranges;
   }
 
   /** Divide an empty ring among peers, by halving. `peers` are sorted by name, none twice. */
@@ -230,14 +241,14 @@ export class Ring implements RingState {
   }
 
   /** The entry at an index, which may be one round off. */
-  #at(index: number): Entry {
-    const { length } = this.#entries;
-    const entry = this.#entries[(index + length) % length];
+  #at(index: number, entries = this.#entries): Entry {
+    const { length } = entries;
+    const entry = entries[(index + length) % length];
     if (!entry) throw new RingError("invalid", "the ring is empty");
     return entry;
   }
 
-  #rangesOf(index: number): AddressRange[] {
-    return rangesBetween(this, this.#at(index).token, this.#at(index + 1).token);
+  #rangesOf(index: number, entries = this.#entries): AddressRange[] {
+    return rangesBetween(this, this.#at(index, entries).token, this.#at(index + 1, entries).token);
   }
 }

@@ -29,19 +29,24 @@ export function dialable(address: string, outbound: boolean, port: number): stri
   return told.port === undefined ? undefined : joinHostPort(told.host, told.port);
 }
 
-/** Addresses, a few for each host. */
-export class GossipedAddresses<Reason> {
-  readonly #all = new Map<string, Reason>();
+/** Addresses, a few for each host, each with what is known of it. */
+export class GossipedAddresses<Known> {
+  readonly #all = new Map<string, Known>();
   readonly #ports = new Map<string, number>();
+  readonly #tried: string[] = [];
+  readonly #fresh: string[] = [];
 
-  /** `port` is the default one. */
-  constructor(private readonly port: number) {}
+  /** `port` is the default one; addresses that are `tried` already are preferred. */
+  constructor(
+    private readonly port: number,
+    private readonly tried: { has(address: string): boolean },
+  ) {}
 
   get size(): number {
     return this.#all.size;
   }
 
-  add(address: string, reason: Reason): void {
+  add(address: string, known: Known): void {
     if (this.#all.has(address)) return;
     const { host = "", port } = splitHostPort(address) ?? {};
     if (port !== this.port) {
@@ -49,21 +54,25 @@ export class GossipedAddresses<Reason> {
       if (ports > MAX_PORTS) return;
       this.#ports.set(host, ports);
     }
-    this.#all.set(address, reason);
+    this.#all.set(address, known);
+    (this.tried.has(address) ? this.#tried : this.#fresh).push(address);
   }
 
   /** Return at most MAX_GOSSIPED: most of those that are tried already, and others at random. */
-  take(tried: { has(address: string): boolean }, random: Random): ReadonlyMap<string, Reason> {
+  take(random: Random): ReadonlyMap<string, Known> {
     if (this.#all.size <= MAX_GOSSIPED) return this.#all;
-    const old = [...this.#all.keys()].filter((address) => tried.has(address));
-    const fresh = [...this.#all.keys()].filter((address) => !tried.has(address));
-    const kept = sample(old, Math.max(MAX_GOSSIPED * KEPT_SHARE, MAX_GOSSIPED - fresh.length), random);
-    const chosen = new Set([...kept, ...sample(fresh, MAX_GOSSIPED - kept.length, random)]);
-    return new Map([...this.#all].filter(([address]) => chosen.has(address)));
+    const least = Math.max(MAX_GOSSIPED * KEPT_SHARE, MAX_GOSSIPED - this.#fresh.length);
+    const kept = sample(this.#tried, least, random);
+    const chosen = new Map<string, Known>();
+    for (const address of [...kept, ...sample(this.#fresh, MAX_GOSSIPED - kept.length, random)]) {
+      const known = this.#all.get(address);
+      if (known !== undefined) chosen.set(address, known);
+    }
+    return chosen;
   }
 }
 
-/** Return at most `count` elements, at random. */
+/** Return at most `count` elements, at random, and leave the list in another order. */
 function sample<T>(list: T[], count: number, random: Random): T[] {
   for (let i = 0; i < Math.min(count, list.length); i++) {
     const other = i + below(random, list.length - i);

@@ -3,8 +3,10 @@ import { splitHostPort } from "../../address/hostport.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { LatestMap } from "../../clock/latestmap.ts";
 import type { Random } from "../../clock/random.ts";
+import type { Work } from "../../clock/slices.ts";
 import { TokenBucket } from "../../clock/tokenbucket.ts";
 import type { Log } from "../../log/log.ts";
+import { forgetting, type Limit } from "../../sys/limit.ts";
 import { type ConnectionHost, LocalConnection } from "../connection.ts";
 import { CollisionError, peerTrouble, RefusedError, SelfConnectionError } from "../errors.ts";
 import type { PeerName } from "../name.ts";
@@ -14,12 +16,15 @@ import { DIAL_BURST, DIALS_PER_S, dialable, MAX_GOSSIPED } from "./gossiped.ts";
 import { NamedAddresses, type UnresolvedPeer } from "./named.ts";
 import { DialSchedule } from "./schedule.ts";
 import type { NamedTarget, Reason, Target } from "./target.ts";
-import { MAX_DIALS, wantedAddresses } from "./wanted.ts";
+import { gossipedAddresses, MAX_DIALS, NOTHING_GOSSIPED, wantedAddresses } from "./wanted.ts";
 
 /** Gossip brings changes in bursts; one check for new targets is enough for a burst. */
 const CHECK_DELAY_MS = 10;
 /** A check takes the longer the more targets there are, and is done the less often. */
 const CHECK_DELAY_PER_TARGET_MS = 0.2;
+const CHECK_DELAY_PER_CONNECTION_MS = 0.005;
+/** Attempts at what gossip tells of, beyond the first burst, begin together with others. */
+const TOGETHER_MS = 250;
 /**
  * Peers that hear of each other at the same time would both dial, with one connection too many. So the one with the
  * greater name dials, and the other only after this.
@@ -53,9 +58,13 @@ export class ConnectionMaker {
   readonly #schedule: DialSchedule;
   readonly #dials: TokenBucket;
   readonly #dialable = new LatestMap<string, string | undefined>(MAX_DIALS);
-  /** Addresses that gossip tells of. */
-  #gossiped = 0;
+  /** Addresses that gossip told of at the last check. */
+  #gossiped = NOTHING_GOSSIPED;
   #check: Timer | undefined;
+  /** Gives up the check under way. */
+  #giveUp: (() => void) | undefined;
+  /** Something has changed since the check under way began. */
+  #changed = false;
   #retry: Timer | undefined;
   #stopped = false;
 
@@ -147,12 +156,38 @@ export class ConnectionMaker {
 
   /** Look for addresses to dial, soon: something has changed. */
   refresh(): void {
-    if (this.#stopped || this.#check) return;
-    const delay = Math.max(CHECK_DELAY_MS, this.targets.size * CHECK_DELAY_PER_TARGET_MS);
+    this.#changed = true;
+    if (this.#stopped || this.#check || this.#giveUp) return;
+    const delay = Math.max(
+      CHECK_DELAY_MS,
+      this.targets.size * CHECK_DELAY_PER_TARGET_MS,
+      this.#gossiped.visited * CHECK_DELAY_PER_CONNECTION_MS,
+    );
     this.#check = this.params.clock.after(delay, () => {
       this.#check = undefined;
-      this.#attemptDue();
+      this.#changed = false;
+      let ended = false;
+      const giveUp = this.params.host.slices.run(this.#lookThrough(), (error) => {
+        ended = true;
+        this.#giveUp = undefined;
+        if (error) this.params.log.error(`cannot look for peers: ${error.message}`);
+        this.#attemptDue();
+        if (this.#changed) this.refresh();
+      });
+      if (!ended) this.#giveUp = giveUp;
     });
+  }
+
+  *#lookThrough(): Work {
+    const { connections, targets } = this;
+    const { discovery, limit, ourself, peers, port, random } = this.params;
+    this.#gossiped =
+      discovery && connections.size < limit
+        ? yield* gossipedAddresses({
+            ...{ ourself, port, random, connections, targets },
+            ...{ peers: peers(), dials: this.#dialable },
+          })
+        : NOTHING_GOSSIPED;
   }
 
   /**
@@ -181,8 +216,17 @@ export class ConnectionMaker {
 
   /** What is at a limit, for the status. */
   notes(): string[] {
-    if (this.#gossiped <= MAX_GOSSIPED) return [];
-    return [`gossip tells of ${this.#gossiped} addresses to connect to; ${MAX_GOSSIPED} are tried at a time`];
+    const { count } = this.#gossiped;
+    if (count <= MAX_GOSSIPED) return [];
+    return [`gossip tells of ${count} addresses to connect to; ${MAX_GOSSIPED} are tried at a time`];
+  }
+
+  limits(): Limit[] {
+    return [
+      { name: "gossiped-addresses", value: this.#gossiped.count, max: MAX_GOSSIPED, forgets: true },
+      forgetting("dial-back-offs", this.#schedule.backOffs),
+      forgetting("dialable-addresses", this.#dialable),
+    ];
   }
 
   created(connection: LocalConnection): void {
@@ -211,6 +255,7 @@ export class ConnectionMaker {
   stop(): void {
     this.#stopped = true;
     this.#check?.cancel();
+    this.#giveUp?.();
     this.#retry?.cancel();
   }
 
@@ -228,26 +273,23 @@ export class ConnectionMaker {
   }
 
   #wanted(): Map<string, Reason> {
-    const { clock, discovery, limit, ourself, peers, port, random } = this.params;
+    const { clock, limit } = this.params;
     for (const [name, { since }] of this.#lost) if (clock.now() - since >= LOST_MS) this.#lost.delete(name);
     const named = this.#named
       .all()
       .flatMap(({ address, ip, port: own }) =>
         address === undefined || ip === undefined ? [] : [{ address, ip, anyPort: own === undefined }],
       );
-    const { wanted, gossiped } = wantedAddresses({
-      ...{ ourself, port, random, named },
-      connections: this.connections,
+    const { connections } = this;
+    return wantedAddresses({
+      ...{ connections, named },
       lost: Array.from(this.#lost, ([name, { address }]) => [name, address] as const),
-      peers: discovery && this.connections.size < limit ? peers() : [],
-      targets: this.targets,
-      dials: this.#dialable,
+      gossiped: connections.size < limit ? this.#gossiped.targets : NOTHING_GOSSIPED.targets,
     });
-    this.#gossiped = gossiped;
-    return wanted;
   }
 
   #attemptDue(): void {
+    if (this.#stopped) return;
     const wanted = this.#wanted();
     for (const [address, target] of this.targets) {
       if (target.state === "waiting" && !wanted.has(address)) this.targets.delete(address);
@@ -267,7 +309,7 @@ export class ConnectionMaker {
         room--;
         this.#attempt(address, target, direct);
       } else if (room > 0) {
-        next = Math.min(next, this.#dials.wait(now));
+        next = Math.min(next, Math.max(TOGETHER_MS, this.#dials.wait(now)));
       }
     }
     this.#retry?.cancel();

@@ -25,27 +25,27 @@ interface BackOff {
  * at once must not reset the back-off of both ends.
  */
 export class DialSchedule {
-  readonly #backOffs = new LatestMap<string, BackOff>(MAX_ADDRESSES);
+  readonly backOffs = new LatestMap<string, BackOff>(MAX_ADDRESSES);
 
   constructor(private readonly random: Random) {}
 
   /** Return when to dial an address, `delayMs` from now at the earliest. */
   due(address: string, now: number, delayMs = 0): number {
-    const backOff = this.#backOffs.get(address);
+    const backOff = this.backOffs.get(address);
     return Math.max(now + delayMs, backOff?.tryAfter ?? 0);
   }
 
   /** Note that an address is dialled, or has dialled us. */
   begin(address: string, now: number): void {
-    const { intervalMs = INITIAL_INTERVAL_MS } = this.#backOffs.get(address) ?? {};
+    const { intervalMs = INITIAL_INTERVAL_MS } = this.backOffs.get(address) ?? {};
     this.#set(address, { intervalMs, tryAfter: now });
   }
 
   /** Note that an attempt or a connection has failed. Returns when to dial the address again; undefined for never. */
   failed(address: string, error: Error, now: number): number | undefined {
-    const { intervalMs = INITIAL_INTERVAL_MS, tryAfter = now } = this.#backOffs.get(address) ?? {};
+    const { intervalMs = INITIAL_INTERVAL_MS, tryAfter = now } = this.backOffs.get(address) ?? {};
     if (error instanceof SelfConnectionError) {
-      this.#backOffs.delete(address);
+      this.backOffs.delete(address);
       return undefined;
     }
     const around = (ms: number) => now + ms * (0.5 + this.random.float());
@@ -59,11 +59,11 @@ export class DialSchedule {
 
   /** Reset the back-off of an address. */
   reset(address: string): void {
-    this.#backOffs.delete(address);
+    this.backOffs.delete(address);
   }
 
   #set(address: string, backOff: BackOff): number {
-    this.#backOffs.set(address, backOff);
+    this.backOffs.set(address, backOff);
     return backOff.tryAfter;
   }
 }

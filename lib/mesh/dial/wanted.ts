@@ -2,21 +2,35 @@
 import { splitHostPort } from "../../address/hostport.ts";
 import type { LatestMap } from "../../clock/latestmap.ts";
 import type { Random } from "../../clock/random.ts";
+import type { Work } from "../../clock/slices.ts";
 import type { LocalConnection } from "../connection.ts";
 import type { PeerName } from "../name.ts";
 import type { Peer, PeerConnection } from "../peer.ts";
 import { dialable, GossipedAddresses } from "./gossiped.ts";
 import type { Reason } from "./target.ts";
 
-/** What is known when addresses are chosen. */
-export interface Known {
+/** An address that gossip tells of. */
+export interface GossipedTarget {
+  readonly peer: PeerName;
+  readonly reason: Reason;
+}
+
+/** Addresses that gossip tells of. */
+export interface Gossiped {
+  /** Those to dial. */
+  readonly targets: ReadonlyMap<string, GossipedTarget>;
+  /** How many there are in all. */
+  readonly count: number;
+  /** How many connections of peers were looked at. */
+  readonly visited: number;
+}
+
+export const NOTHING_GOSSIPED: Gossiped = { targets: new Map(), count: 0, visited: 0 };
+
+/** What is known when addresses are chosen that gossip tells of. */
+export interface Topology {
   readonly ourself: Peer;
   readonly connections: Iterable<LocalConnection>;
-  /** Addresses of named peers; `anyPort` for one that was named without a port. */
-  readonly named: Iterable<{ readonly address: string; readonly ip: string; readonly anyPort: boolean }>;
-  /** Addresses of peers that this host has lost. */
-  readonly lost: Iterable<readonly [PeerName, string]>;
-  /** Peers of the topology; empty where none may be sought. */
   readonly peers: Iterable<Peer>;
   /** The port that peers listen on. */
   readonly port: number;
@@ -27,11 +41,23 @@ export interface Known {
   readonly dials: LatestMap<string, string | undefined>;
 }
 
+/** What is known when addresses are chosen. */
+export interface Known {
+  readonly connections: Iterable<LocalConnection>;
+  /** Addresses of named peers; `anyPort` for one that was named without a port. */
+  readonly named: Iterable<{ readonly address: string; readonly ip: string; readonly anyPort: boolean }>;
+  /** Addresses of peers that this host has lost. */
+  readonly lost: Iterable<readonly [PeerName, string]>;
+  readonly gossiped: ReadonlyMap<string, GossipedTarget>;
+}
+
 /** Addresses whose results are kept: all of MAX_GOSSIPED, as each end of a connection has told them. */
 export const MAX_DIALS = 8_192;
+/** Connections looked at between two steps. */
+const STEP = 256;
 
 /** As dialable(), which takes microseconds. */
-function dialableAgain({ dials, port }: Known, address: string, outbound: boolean): string | undefined {
+function dialableAgain({ dials, port }: Topology, address: string, outbound: boolean): string | undefined {
   const key = outbound ? address : `<${address}`;
   const known = dials.get(key);
   if (known !== undefined || dials.has(key)) return known;
@@ -40,53 +66,68 @@ function dialableAgain({ dials, port }: Known, address: string, outbound: boolea
   return dial;
 }
 
-/** Return the addresses to dial, and how many gossip tells of: of those, not all may be among them. */
-export function wantedAddresses(known: Known): { wanted: Map<string, Reason>; gossiped: number } {
-  const { ourself, port, targets, random } = known;
-  const connectedAddresses = new Set<string>();
-  const connectedPeers = new Set<PeerName>();
-  const inboundIps = new Set<string>();
-  for (const connection of known.connections) {
-    connectedAddresses.add(connection.address);
-    connectedPeers.add(connection.remote.name);
-    if (!connection.outbound) inboundIps.add(splitHostPort(connection.address)?.host ?? "");
+/** Return where we are connected to, and whom. */
+function connectedOf(connections: Iterable<LocalConnection>) {
+  const all = [...connections];
+  return {
+    addresses: new Set(all.map(({ address }) => address)),
+    peers: new Set(all.map(({ remote }) => remote.name)),
+  };
+}
+
+/** Look through the topology for addresses of peers that we are not connected to. */
+export function* gossipedAddresses(topology: Topology): Work<Gossiped> {
+  const { ourself, port, targets, random } = topology;
+  const connected = connectedOf(topology.connections);
+  const gossiped = new GossipedAddresses<GossipedTarget>(port, targets);
+  let visited = 0;
+  for (const connection of connectionsToMissing(ourself, topology.peers, connected.peers)) {
+    if (++visited % STEP === 0) yield;
+    if (!connection) continue;
+    const { remote, address, outbound } = connection;
+    const dial = dialableAgain(topology, address, outbound);
+    const reason = ourself.name > remote.name ? "ours to call" : "theirs to call";
+    if (dial && !connected.addresses.has(dial)) gossiped.add(dial, { peer: remote.name, reason });
   }
+  return { targets: gossiped.take(random), count: gossiped.size, visited };
+}
+
+/** Return the addresses to dial. */
+export function wantedAddresses(known: Known): Map<string, Reason> {
+  const connected = connectedOf(known.connections);
+  const inboundIps = new Set<string>();
+  for (const { address, outbound } of known.connections)
+    if (!outbound) inboundIps.add(splitHostPort(address)?.host ?? "");
   const wanted = new Map<string, Reason>();
-  const isOpen = (address: string) => !connectedAddresses.has(address) && !wanted.has(address);
+  const isOpen = (address: string) => !connected.addresses.has(address) && !wanted.has(address);
   // A host that has dialled us is not dialled, unless it was named with a port: that may be another peer.
   for (const { address, ip, anyPort } of known.named)
     if (isOpen(address) && !(anyPort && inboundIps.has(ip))) wanted.set(address, "named");
   for (const [name, address] of known.lost)
-    if (isOpen(address) && !connectedPeers.has(name)) wanted.set(address, "lost");
-  const gossiped = new GossipedAddresses<Reason>(port);
-  for (const { remote, address, outbound } of connectionsToMissing(ourself, known.peers, connectedPeers)) {
-    const dial = dialableAgain(known, address, outbound);
-    const reason = ourself.name > remote.name ? "ours to call" : "theirs to call";
-    if (dial && isOpen(dial)) gossiped.add(dial, reason);
-  }
-  for (const [address, reason] of gossiped.take(targets, random)) wanted.set(address, reason);
-  return { wanted, gossiped: gossiped.size };
+    if (isOpen(address) && !connected.peers.has(name)) wanted.set(address, "lost");
+  for (const [address, { peer, reason }] of known.gossiped)
+    if (isOpen(address) && !connected.peers.has(peer)) wanted.set(address, reason);
+  return wanted;
 }
 
-/** Yield the connections of others to peers that we are not connected to; by those peers where they are few. */
+/**
+ * Yield the connections of others to peers that we are not connected to; by those peers where they are few. Undefined is one
+ * that was looked at, and leads elsewhere.
+ */
 function* connectionsToMissing(
   ourself: Peer,
   peers: Iterable<Peer>,
   connectedPeers: ReadonlySet<PeerName>,
-): Generator<PeerConnection> {
+): Generator<PeerConnection | undefined> {
   const others = [...peers].filter((peer) => peer !== ourself);
   const missing = others.filter(({ name }) => !connectedPeers.has(name));
   const connections = others.reduce((sum, peer) => sum + peer.connections.size, 0);
   for (const peer of others) {
     if (missing.length * others.length < connections) {
-      for (const { name } of missing) {
-        const connection = peer.connections.get(name);
-        if (connection) yield connection;
-      }
+      for (const { name } of missing) yield peer.connections.get(name);
     } else {
-      for (const [name, connection] of peer.connections) {
-        if (name !== ourself.name && !connectedPeers.has(name)) yield connection;
-      }
+      for (const [name, connection] of peer.connections)
+        yield name !== ourself.name && !connectedPeers.has(name) ? connection : undefined;
     }
   }
 }

@@ -49,17 +49,29 @@ export function targetReport(clock: Clock, Address: string, target: Target): Con
       ...(retry && { RetryAt: retry.toISOString() }),
     },
   ];
-  switch (target.state) {
-    case "attempting":
-      return error === undefined ? report("connecting", "") : report("retrying", error);
-    case "waiting": {
-      const when = retry ? goTime(retry) : "never";
-      return error === undefined
-        ? report("waiting", `until: ${when}`)
-        : report("failed", `${error}, retry: ${when}`);
-    }
-    case "connected":
+  const state = targetStateName(target);
+  const when = retry ? goTime(retry) : "never";
+  switch (state) {
+    case undefined:
       return [];
+    case "waiting":
+      return report(state, `until: ${when}`);
+    case "failed":
+      return report(state, `${error}, retry: ${when}`);
+    default:
+      return report(state, error ?? "");
+  }
+}
+
+/** Return the state of a target in the report; undefined for one that is connected, which a connection shows. */
+export function targetStateName({ state, lastError }: Target): ConnectionReport["State"] | undefined {
+  switch (state) {
+    case "attempting":
+      return lastError ? "retrying" : "connecting";
+    case "waiting":
+      return lastError ? "failed" : "waiting";
+    case "connected":
+      return undefined;
   }
 }
 

@@ -1,8 +1,8 @@
 // Problems with peers, for status and doctor.
 import type { ProblemReport } from "../../sys/trouble.ts";
+import type { LocalConnection } from "../connection.ts";
 import type { MeshRouter } from "../router.ts";
-import type { ConnectionReport } from "./connections.ts";
-import type { LostReport } from "./peers.ts";
+import { type LostReport, vitalsReport } from "./peers.ts";
 import type { MeshReport } from "./report.ts";
 import { type TargetReport, targetState } from "./targets.ts";
 
@@ -17,11 +17,11 @@ export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemRepor
   });
   const collisions = mesh.collisions.problems(mesh.ourself.name);
   // The collision reports a name that two hosts have.
-  const { Connections, Lost = [], Refused = [] } = router;
+  const { Lost = [], Refused = [] } = router;
   const strangers = Refused.filter(({ Peer, Cause }) => Peer === null && Cause !== "name");
   const more = strangers.length - MAX_STRANGERS;
   return [
-    ...Connections.flatMap(silence),
+    ...[...mesh.maker.connections].flatMap((connection) => silence(mesh, connection)),
     ...Lost.filter(isMissed).map(({ Name, NickName, Address, At, Reason, Remedy }) =>
       problem(
         `peer ${Name}(${NickName}) at ${Address} was lost at ${At.replace(/\.\d+/, "")}: ${Reason}`,
@@ -70,14 +70,15 @@ function missing({ Target, Address, Reason, Advice }: TargetReport): ProblemRepo
 /** Return whether a lost peer owns addresses and no route leads to it. */
 const isMissed = ({ Reachable, OwnsAddresses }: LostReport) => !Reachable && OwnsAddresses;
 
-function silence({ Peer, Address, Vitals }: ConnectionReport): ProblemReport[] {
-  if (!Vitals?.Silent || !Peer) return [];
+function silence({ clock }: MeshRouter, connection: LocalConnection): ProblemReport[] {
+  if (!connection.vitals().silent) return [];
+  const Vitals = vitalsReport(clock, connection);
   const seconds = Math.floor(Vitals.LastHeardMs / 1_000);
   const frames =
     Vitals.LastFrameMs !== null && Vitals.LastFrameMs < Vitals.LastHeardMs
       ? "; its kernel still forwards frames of its containers"
       : "";
-  const Found = `peer ${Peer.Name}(${Peer.NickName}) at ${Address} is silent for ${seconds} s${frames}`;
+  const Found = `peer ${connection.remote} at ${connection.address} is silent for ${seconds} s${frames}`;
   return [
     {
       Check: "peers",

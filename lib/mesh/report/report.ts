@@ -3,6 +3,7 @@ import { PROTOCOL_MAX_VERSION } from "../handshake.ts";
 import type { Peer } from "../peer.ts";
 import type { MeshRouter } from "../router.ts";
 import { type ConnectionReport, connectionReport, targetReport } from "./connections.ts";
+import { type MeshCounts, meshCounts } from "./counts.ts";
 import { type LostReport, lostReports, type RefusedReport, refusedReports } from "./peers.ts";
 import { type TargetReport, targetState } from "./targets.ts";
 
@@ -21,6 +22,7 @@ export interface MeshReport {
   ProtocolMaxVersion: number;
   Encryption: boolean;
   PeerDiscovery: boolean;
+  Counts?: MeshCounts;
   Name: string;
   NickName: string;
   Port: number;
@@ -45,30 +47,39 @@ const byName = <T extends { Name: string }>(a: T, b: T) => (a.Name < b.Name ? -1
 /** `owners`: peers that own a part of the address range. */
 export function meshReport(mesh: MeshRouter, owners: ReadonlySet<string>): MeshReport {
   const { clock, ourself } = mesh;
+  // Peers can make these lists long, and few readers of a report need them.
   let peers: PeerReport[] | undefined;
+  let connections: ConnectionReport[] | undefined;
   return {
     Protocol: "weave",
     ProtocolMinVersion: mesh.minVersion,
     ProtocolMaxVersion: PROTOCOL_MAX_VERSION,
     Encryption: mesh.encryption !== undefined,
     PeerDiscovery: mesh.config.discovery ?? true,
+    Counts: meshCounts(mesh),
     Name: ourself.name,
     NickName: ourself.nickName,
     Port: mesh.port,
-    // By far the longest part, and few readers of a report need it.
     get Peers() {
       peers ??= Array.from(mesh.peers.all(), peerReport).sort(byName);
       return peers;
     },
-    UnicastRoutes: Array.from(mesh.routes.unicast, ([Dest, Via]) => ({ Dest, Via })),
-    BroadcastRoutes: Array.from(mesh.peers.all(), ({ name }) => {
-      const via = [...mesh.routes.shownBroadcast(name)];
-      return { Source: name, Via: via.length > 0 ? via : null };
-    }),
-    Connections: [
-      ...Array.from(mesh.maker.connections, (connection) => connectionReport(mesh, connection)),
-      ...Array.from(mesh.maker.targets, ([address, target]) => targetReport(clock, address, target)).flat(),
-    ],
+    get UnicastRoutes() {
+      return Array.from(mesh.routes.unicast, ([Dest, Via]) => ({ Dest, Via }));
+    },
+    get BroadcastRoutes() {
+      return Array.from(mesh.peers.all(), ({ name }) => {
+        const via = [...mesh.routes.shownBroadcast(name)];
+        return { Source: name, Via: via.length > 0 ? via : null };
+      });
+    },
+    get Connections() {
+      connections ??= [
+        ...Array.from(mesh.maker.connections, (connection) => connectionReport(mesh, connection)),
+        ...Array.from(mesh.maker.targets, ([address, target]) => targetReport(clock, address, target)).flat(),
+      ];
+      return connections;
+    },
     Lost: lostReports(mesh, owners),
     Refused: refusedReports(mesh),
     TerminationCount: mesh.maker.terminations,
