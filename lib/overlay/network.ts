@@ -10,6 +10,7 @@ import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { monotonicNow } from "../sys/clocks.ts";
 import { EHOSTUNREACH } from "../sys/errno.ts";
+import type { Limit } from "../sys/limit.ts";
 import type { Datapath } from "./datapath/datapath.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
@@ -37,6 +38,8 @@ export interface NetworkConfig {
   readonly port: number;
   readonly mtu: HostMtu;
   readonly flowCache?: FlowCache | undefined;
+  /** Sleeve can seal by AEGIS-256. */
+  readonly aegis?: boolean;
 }
 
 /** The MTU of the network on this host. */
@@ -78,7 +81,7 @@ export class NetworkOverlay implements Overlay {
     private readonly log: Log,
     makeEngine = makeEngineThread,
   ) {
-    const { name, host, port, flowCache } = config;
+    const { name, host, port, flowCache, aegis } = config;
     this.#flowCache = flowCache;
     const fastdpConfig = {
       mtu: () => this.mtu.mtu,
@@ -111,7 +114,7 @@ export class NetworkOverlay implements Overlay {
       () => this.#measured(),
     );
     const { maps, tap, withoutFastdp } = datapath;
-    const sleeve = { name, host, port, tapFd: tap.fd, macsFd: maps.macs.fd };
+    const sleeve = { name, host, port, tapFd: tap.fd, macsFd: maps.macs.fd, aegis };
     const tapRemoved = () =>
       log.error(`link ${tap.link} was removed: sleeve loses frames until the link is restored`);
     const restarted = () => this.#sleeveRestarted();
@@ -183,6 +186,7 @@ export class NetworkOverlay implements Overlay {
   features(): Record<string, string> {
     return {
       ...overlayFeature(this.#overlays),
+      ...this.#sleeve.features(),
       [ACKNOWLEDGES.feature]: ACKNOWLEDGES.value,
       [TESTS_PATHS.feature]: TESTS_PATHS.value,
     };
@@ -196,6 +200,7 @@ export class NetworkOverlay implements Overlay {
       compatible: this.#sleeve,
       missing: new Map(withoutFastdp === undefined ? [] : [[this.#fastdp.name, withoutFastdp]]),
       log: this.log,
+      clock: this.clock,
       confirmed: (connection) => this.#connections.set(peer, connection),
       changed: () => this.#tables.schedule(),
       stopped: (connection) => {
@@ -278,8 +283,13 @@ export class NetworkOverlay implements Overlay {
         withoutFastdp === undefined
           ? { interface: portName, ...(this.#flowCache && { flowCache: this.#flowCache.report() }) }
           : { unavailable: withoutFastdpText(withoutFastdp) },
-      sleeve: { crypto: this.#sleeve.crypto ?? "", ...this.#sleeve.counters.all() },
+      sleeve: this.#sleeve.diagnostics(),
     };
+  }
+
+  /** What peers and containers can make grow here, and how far. */
+  limits(): Limit[] {
+    return [...this.#sleeve.limits(), ...this.mtu.limits()];
   }
 
   /** Return what is wrong with the overlay, for status. */

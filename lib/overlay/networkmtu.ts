@@ -5,6 +5,7 @@ import type { Clock, Timer } from "../clock/clock.ts";
 import { MAX_PEERS } from "../mesh/bounds.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 import { decodeRecords, encodeRecords, MtuGossip, type MtuRecord, newerRecord, nextVersion } from "./mtu.ts";
 
 /** MTU of Weave Net 2.x: what fits paths of 1460 bytes, with ESP. */
@@ -118,6 +119,10 @@ export class NetworkMtu implements Gossiper {
   /** Number of peers that count, present or gone. */
   get size(): number {
     return this.#known.size;
+  }
+
+  limits(): Limit[] {
+    return [{ name: "mtu-records", value: this.#records.size, max: MAX_PEERS + MAX_STRANGERS }];
   }
 
   /** What sets the MTU. */

@@ -2,6 +2,7 @@
 // best that works carries the frames. A control message starts with the index of its overlay in the list of common ones,
 // which both ends order alike; without an index for peers that do not negotiate overlays and have one only.
 
+import type { Clock, Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import { ConnectionError, HandshakeError } from "../mesh/errors.ts";
 import { encodeTagged, TAG } from "../mesh/message.ts";
@@ -14,6 +15,12 @@ import { mergeVitals } from "./vitals.ts";
 const FEATURE = "Overlays";
 /** Characters of a peer's list that an error shows. */
 const MAX_OFFERED = 100;
+
+/**
+ * Time that the best overlay has to be established first, in ms: a heartbeat of the fast datapath may be lost. A neighbour that was
+ * restarted is still reached the way it was before, and each change of the way can cost a frame.
+ */
+const PATIENCE_MS = 1_000;
 
 interface Candidate {
   readonly name: string;
@@ -37,6 +44,8 @@ export interface SwitchOptions {
   /** The overlay of peers that do not negotiate. */
   readonly compatible: NamedOverlay;
   readonly log: Log;
+  /** Without one, the first overlay that works is used. */
+  readonly clock?: Clock;
   confirmed(connection: SwitchedConnection): void;
   stopped(connection: SwitchedConnection): void;
   /** Called when another overlay is used, or the one in use has another route. */
@@ -65,6 +74,8 @@ export class SwitchedConnection implements OverlayConnection {
   readonly #candidates: Candidate[];
   #best: Candidate | undefined;
   #established = false;
+  /** While it runs, only the best overlay counts. */
+  #patience: Timer | undefined;
   #stopped = false;
   #fallbacks = 0;
 
@@ -106,6 +117,10 @@ export class SwitchedConnection implements OverlayConnection {
 
   confirm(): void {
     this.options.confirmed(this);
+    this.#patience = this.options.clock?.after(PATIENCE_MS, () => {
+      this.#patience = undefined;
+      this.#settle();
+    });
     for (const { connection } of this.#candidates) connection?.confirm();
   }
 
@@ -128,6 +143,7 @@ export class SwitchedConnection implements OverlayConnection {
 
   stop(): void {
     this.#stopped = true;
+    this.#patience?.cancel();
     for (const { connection } of this.#candidates) connection?.stop();
     this.options.stopped(this);
   }
@@ -203,9 +219,18 @@ export class SwitchedConnection implements OverlayConnection {
   #establish(candidate: Candidate): void {
     candidate.established = true;
     candidate.trouble = undefined;
+    this.#settle();
+  }
+
+  /** Choose, and tell once that the connection carries frames. */
+  #settle(): void {
+    if (this.#stopped) return;
     this.#choose();
-    if (this.#established) return;
+    const best = this.#best;
+    if (this.#established || !best?.established || !best.connection || best.trouble) return;
     this.#established = true;
+    this.#patience?.cancel();
+    this.#patience = undefined;
     this.params.established();
   }
 
@@ -216,7 +241,7 @@ export class SwitchedConnection implements OverlayConnection {
       trouble === undefined ? `${candidate.name} works again` : `${candidate.name}: ${trouble.reason}`,
     );
     if (trouble !== undefined) this.#suspect(candidate);
-    this.#choose();
+    this.#settle();
   }
 
   #suspect(troubled: Candidate): void {
@@ -229,13 +254,13 @@ export class SwitchedConnection implements OverlayConnection {
     candidate.connection = undefined;
     candidate.trouble = troubleOf(error, candidate.port);
     this.#suspect(candidate);
-    this.#choose();
+    this.#settle();
   }
 
   #choose(): void {
     if (this.#stopped) return;
     const working = this.#candidates.filter(({ connection, trouble }) => connection && trouble === undefined);
-    const best = working.find(({ established }) => established) ?? working[0];
+    const best = (this.#patience ? undefined : working.find(({ established }) => established)) ?? working[0];
     if (!best) {
       const { remotePeer, failed } = this.params;
       const text = `no working forwarders to ${remotePeer}: ${this.#troubles().join("; ")}`;

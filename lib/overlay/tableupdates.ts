@@ -123,8 +123,9 @@ export class TableUpdates {
     const now = clock.now();
     const table = this.#restart.merge(kernel, now);
     this.#renumber(numbers, table.routes);
-    datapath.apply(table);
+    // The engine first: it would drop frames that the kernel hands it before.
     this.params.configure(engine);
+    datapath.apply(table);
     this.#expiry?.cancel();
     const { next } = this.#restart;
     this.#expiry = next === undefined ? undefined : clock.after(next - now, () => this.schedule());

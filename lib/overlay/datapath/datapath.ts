@@ -18,6 +18,7 @@ import {
   closeMaps,
   createMaps,
   type DatapathMaps,
+  expectHeartbeats,
   type MacEntry,
   NEW_NEIGHBOUR,
   type NeighbourEntry,
@@ -82,6 +83,8 @@ export class Datapath {
         return fastdp ? this.#adopt() : undefined;
       });
       this.maps = adopted ?? requireKernel("eBPF maps (CONFIG_BPF_SYSCALL)", createMaps);
+      // Of connections of the router before us.
+      for (const [uid] of this.maps.heartbeats.entries()) this.maps.heartbeats.delete(uid);
       this.#contents = new Contents(this.maps, adopted !== undefined);
       const links = () => ({ vxlan: isPort() ? undefined : this.#vxlan.link, tap: this.#tap.link });
       const flowMaps = flow && flowFds(flow);
@@ -93,7 +96,7 @@ export class Datapath {
       const ours = () => [...(isPort() ? [] : [this.#vxlan.link]), this.#tap.link];
       keep(
         keeper(
-          new Sysctls("overlay link settings", ["links", "netconf", "silent"], () =>
+          new Sysctls("overlay link settings", ["links", "netconf", "settings"], () =>
             ours().flatMap(silentSysctls),
           ),
         ),
@@ -182,9 +185,20 @@ export class Datapath {
     this.onTable();
   }
 
-  /** Return the last heartbeat from a peer, by its short id. */
-  heartbeat(shortId: number): ReceivedHeartbeat | undefined {
-    return this.maps.heartbeats.get(shortId);
+  /** Accept heartbeats of a connection, by its uid, from now on. */
+  expectHeartbeats(uid: bigint): void {
+    expectHeartbeats(this.maps, uid);
+  }
+
+  /** Accept none of it any more. */
+  forgetHeartbeats(uid: bigint): void {
+    if (!this.#mapsClosed) this.maps.heartbeats.delete(uid);
+  }
+
+  /** Return the last heartbeat of a connection; undefined before the first. */
+  heartbeat(uid: bigint): ReceivedHeartbeat | undefined {
+    const last = this.maps.heartbeats.get(uid);
+    return last && last.at > 0n ? last : undefined;
   }
 
   /** Return the traffic with a neighbour. */

@@ -74,6 +74,8 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
     { readonly program: Program; readonly id: number; readonly key: string }
   >();
 
+  #callbacks = true;
+
   constructor(
     private readonly nl: NetlinkSocket,
     private readonly maps: DatapathMaps,
@@ -150,10 +152,20 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
     const key = keyOf(config);
     const loaded = this.#loaded.get(name);
     if (loaded?.key === key) return loaded.program;
-    const program = loadProgram(name, make(this.maps, config));
+    const program = this.#loadBest(name, (callbacks) => make(this.maps, { ...config, callbacks }));
     loaded?.program.close();
     this.#loaded.set(name, { program, id: programId(program), key });
     return program;
+  }
+
+  /** A kernel that has no callbacks, or does not let them pass, gets a loop. */
+  #loadBest(name: string, make: (callbacks: boolean) => Uint8Array): Program {
+    try {
+      if (this.#callbacks) return loadProgram(name, make(true));
+    } catch {
+      this.#callbacks = false;
+    }
+    return loadProgram(name, make(false));
   }
 }
 

@@ -120,9 +120,8 @@ export const NEW_NEIGHBOUR: NeighbourEntry = { seen: 0n, received: 0n, sent: 0n 
 /** As the address of a next hop: by sleeve. No host has the broadcast address (RFC 919). */
 export const SLEEVE = 0xffff_ffff;
 
-/** A received heartbeat. */
+/** A received heartbeat of a connection. */
 export interface ReceivedHeartbeat {
-  readonly connectionUid: bigint;
   /** Bytes of the frame, as sent and as received. */
   readonly size: number;
   readonly length: number;
@@ -134,16 +133,24 @@ export interface ReceivedHeartbeat {
 /** Least bytes of a heartbeat behind the Ethernet header: connection uid and size. */
 export const HEARTBEAT_PAYLOAD = 10;
 
-/** Byte offsets in the value of `heartbeats`; uid and size are big-endian, as on the wire. */
-export const HEARTBEAT_VALUE = { uid: 0, size: 8, length: 12, sender: 16, at: 24, total: 32 } as const;
+/** Byte offsets in the value of `heartbeats`; the size is big-endian, as on the wire. */
+export const HEARTBEAT_VALUE = { size: 0, length: 4, sender: 8, at: 16, total: 24 } as const;
+
+/** The uid of a connection, big-endian, as on the wire. */
+const UidKey: Layout<bigint> = {
+  size: 8,
+  encode: (uid, view) => view.setBigUint64(0, uid, false),
+  decode: (view) => view.getBigUint64(0, false),
+};
+
+/** None has come yet. */
+const NO_HEARTBEAT: ReceivedHeartbeat = { size: 0, length: 0, sender: 0, at: 0n };
 
 const HeartbeatValue: Layout<ReceivedHeartbeat> = {
   size: HEARTBEAT_VALUE.total,
-  encode() {
-    throw new Error("heartbeats are written by the eBPF program");
-  },
+  // They are written by the eBPF program.
+  encode: (_none, view) => new Uint8Array(view.buffer).fill(0),
   decode: (view) => ({
-    connectionUid: view.getBigUint64(HEARTBEAT_VALUE.uid, false),
     size: view.getUint16(HEARTBEAT_VALUE.size, false),
     length: view.getUint32(HEARTBEAT_VALUE.length, true),
     sender: view.getUint32(HEARTBEAT_VALUE.sender, true),
@@ -156,7 +163,7 @@ export interface DatapathMaps {
   readonly routes: BpfMap<number, number>;
   readonly hops: BpfMap<number, Hops>;
   readonly neighbours: BpfMap<number, NeighbourEntry>;
-  readonly heartbeats: BpfMap<number, ReceivedHeartbeat>;
+  readonly heartbeats: BpfMap<bigint, ReceivedHeartbeat>;
 }
 
 const DEFINITIONS: { readonly [name in keyof DatapathMaps]: DatapathMaps[name]["definition"] } = {
@@ -174,15 +181,20 @@ const DEFINITIONS: { readonly [name in keyof DatapathMaps]: DatapathMaps[name]["
     value: NeighbourValue,
     maxEntries: SHORT_IDS,
   },
-  /** Short id of a peer -> its last heartbeat. */
+  /** Uid of a connection that we have, which a stranger cannot know -> its last heartbeat. */
   heartbeats: {
     name: "weave_heartb",
-    type: "lruHash",
-    key: U32,
+    type: "hash",
+    key: UidKey,
     value: HeartbeatValue,
-    maxEntries: SHORT_IDS,
+    maxEntries: 2 * SHORT_IDS,
   },
 };
+
+/** Accept heartbeats of a connection from now on. */
+export function expectHeartbeats({ heartbeats }: DatapathMaps, uid: bigint): void {
+  heartbeats.set(uid, NO_HEARTBEAT);
+}
 
 /** Return the map of MAC addresses behind an fd that another thread has opened. */
 export function macsFromFd(fd: number): BpfMap<string, MacEntry> {
@@ -195,10 +207,12 @@ export function adoptMaps(ids: readonly number[]): DatapathMaps | undefined {
   const routes = BpfMap.adopt(DEFINITIONS.routes, ids);
   const hops = BpfMap.adopt(DEFINITIONS.hops, ids);
   const neighbours = BpfMap.adopt(DEFINITIONS.neighbours, ids);
-  const heartbeats = BpfMap.adopt(DEFINITIONS.heartbeats, ids);
-  if (macs && routes && hops && neighbours && heartbeats)
+  if (macs && routes && hops && neighbours) {
+    // Those of earlier versions had another layout.
+    const heartbeats = BpfMap.adopt(DEFINITIONS.heartbeats, ids) ?? BpfMap.create(DEFINITIONS.heartbeats);
     return { macs, routes, hops, neighbours, heartbeats };
-  for (const map of [macs, routes, hops, neighbours, heartbeats]) map?.close();
+  }
+  for (const map of [macs, routes, hops, neighbours]) map?.close();
   return undefined;
 }
 

@@ -51,8 +51,11 @@ const REFUSALS = 3;
 const RECOVERED = 3;
 /** A peer without ACKNOWLEDGES is silent after this: three slow heartbeats are missing. */
 const SILENCE_MS = 3.5 * SLOW_HEARTBEAT_MS;
+/** A new path is tested after this where no heartbeat has been acknowledged: it may be too narrow for them. */
+const TESTS_MS = 700;
 /** A new path that does not work is reported after this. */
 const FIRST_MS = 5_000;
+const FIRST_SILENCE = "heartbeats do not get through";
 
 export class Forwarder implements CandidateConnection {
   established = false;
@@ -109,6 +112,10 @@ export class Forwarder implements CandidateConnection {
     return this.usable ? this.#path?.mtu : undefined;
   }
 
+  get connectionUid(): bigint {
+    return this.params.connectionUid;
+  }
+
   /** Frames of the peer are accepted. */
   get usable(): boolean {
     return this.#confirmed && !this.#stopped;
@@ -133,7 +140,6 @@ export class Forwarder implements CandidateConnection {
     if (this.#stopped) return;
     this.params.changed();
     this.#sendDue();
-    if (this.#secured) this.#path?.start();
   }
 
   /** To be called every FAST_HEARTBEAT_MS or more often where `watched`, else every second or two. */
@@ -142,6 +148,7 @@ export class Forwarder implements CandidateConnection {
     this.#report();
     this.#checkSilence();
     this.#sendDue();
+    if (!this.established && this.params.clock.now() - this.#confirmedAt >= TESTS_MS) this.#startTests();
     this.#path?.tick();
   }
 
@@ -177,7 +184,10 @@ export class Forwarder implements CandidateConnection {
     if (tag === CONTROL.missingHeartbeat) this.#unacknowledged = Math.max(1, this.#unacknowledged);
     if (tag === CONTROL.noMoreHeartbeats) {
       this.#asked = false;
-      if (this.#unacknowledged >= UNACKNOWLEDGED && this.#refusals === 0) {
+      if (!this.established) {
+        this.params.look();
+        if (this.#isLate) this.#setTrouble(this.#silent(FIRST_SILENCE));
+      } else if (this.#unacknowledged >= UNACKNOWLEDGED && this.#refusals === 0) {
         this.#acknowledgements = 0;
         this.#setTrouble(this.#silent("heartbeats do not arrive any more"));
         this.#path?.suspect();
@@ -196,7 +206,7 @@ export class Forwarder implements CandidateConnection {
 
   /** Take a heartbeat that claims to be of this connection's peer. */
   heartbeat(received: ReceivedHeartbeat): void {
-    if (this.#stopped || received.connectionUid !== this.params.connectionUid) return;
+    if (this.#stopped) return;
     if (received.size !== received.length) {
       if (received.size >= FIRST_TEST) this.#lastHeard = this.params.clock.now();
       return;
@@ -228,6 +238,7 @@ export class Forwarder implements CandidateConnection {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
+    this.params.stopped();
     this.#path?.stop();
     if (this.#confirmed) this.#try(() => this.params.security.end());
     this.params.changed();
@@ -275,9 +286,12 @@ export class Forwarder implements CandidateConnection {
 
   #secure(offer: Uint8Array): void {
     this.#secured = this.#try(() => this.params.security.offered(offer));
-    if (!this.#secured) return;
-    this.#sendDue();
-    this.#path?.start();
+    if (this.#secured) this.#sendDue();
+  }
+
+  /** Tests hide a heartbeat, of which the peer sees the last frame only: the first has to be acknowledged before. */
+  #startTests(): void {
+    if (this.#secured) this.#path?.start();
   }
 
   #takeAcknowledgement(): void {
@@ -307,6 +321,7 @@ export class Forwarder implements CandidateConnection {
     // `established` implies that there is no trouble.
     this.#reported = undefined;
     this.#report();
+    this.#startTests();
   }
 
   #setTrouble(trouble: OverlayTrouble | undefined): void {
@@ -357,6 +372,7 @@ export class Forwarder implements CandidateConnection {
       errno = this.params.sendHeartbeat(this.remoteAddress, whole);
     }
     if (errno === 0 || isTransient(errno)) {
+      this.#path?.covered();
       // Of peers with ACKNOWLEDGES, acknowledgements end the trouble.
       if (this.#refusals > 0 && this.established && !this.params.acknowledges) this.#setTrouble(undefined);
       this.#refusals = 0;
@@ -379,6 +395,12 @@ export class Forwarder implements CandidateConnection {
     return this.#unacknowledged === 1 && !this.#active ? LOOK_MS : FAST_HEARTBEAT_MS;
   }
 
+  /** A new path has had the time that it needs, if both ends look for heartbeats. */
+  get #isLate(): boolean {
+    const time = this.params.clock.now() - this.#confirmedAt;
+    return !this.established && time > FIRST_MS && this.#refusals === 0;
+  }
+
   #silent(what: string): OverlayTrouble {
     const { port } = this.params;
     return overlayTrouble("silent", `${what}: is UDP ${port} blocked, or the MTU too large?`, port);
@@ -387,8 +409,10 @@ export class Forwarder implements CandidateConnection {
   #checkSilence(): void {
     const now = this.params.clock.now();
     if (!this.established) {
-      if (now - this.#confirmedAt > FIRST_MS && this.#refusals === 0)
-        this.#setTrouble(this.#silent("heartbeats do not get through"));
+      if (!this.#isLate || this.#trouble !== undefined || this.#asked) return;
+      if (!this.params.acknowledges) return this.#setTrouble(this.#silent(FIRST_SILENCE));
+      this.#asked = true;
+      this.params.sendControl(CONTROL.anyHeartbeats, new Uint8Array());
     } else if (this.params.acknowledges) {
       if (now - this.#lastHeartbeat < MISSING_MS) return;
       this.#lastHeartbeat = now;

@@ -1,8 +1,8 @@
 // Heartbeats on the wire: a frame between zero addresses, as long as the overlay's frames may be, in VXLAN (RFC 7348) in UDP
 // with DF and without checksum, like the frames of pods.
-import { closeSync } from "node:fs";
 import { type IPv4, ipv4Octets } from "../../address/ipv4.ts";
 import { ETHERNET_HEADER } from "../../address/mac.ts";
+import { closeOnce } from "../../sys/closeonce.ts";
 import {
   AF_INET,
   openSocket,
@@ -51,6 +51,7 @@ export function encodeVxlan(vni: number, frame: Uint8Array): Uint8Array {
 export class HeartbeatSender {
   readonly #heartbeats = openSender(IP_PMTUDISC_DO);
   readonly #tests = openSender(IP_PMTUDISC_PROBE);
+  readonly #closers = [closeOnce(this.#heartbeats), closeOnce(this.#tests)];
 
   /** Send a payload; a `test` whatever path MTU the kernel has cached. Returns 0 or an errno. */
   send(payload: Uint8Array, to: IPv4, port: number, test = false): number {
@@ -59,7 +60,7 @@ export class HeartbeatSender {
   }
 
   close(): void {
-    for (const fd of [this.#heartbeats, this.#tests]) closeSync(fd);
+    for (const close of this.#closers) close();
   }
 }
 

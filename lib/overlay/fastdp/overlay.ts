@@ -104,6 +104,7 @@ export class FastdpOverlay implements NamedOverlay {
       throw this.#unusable("other port", reason);
     }
     const remoteAddress = this.#requireIPv4(params.remoteIp);
+    this.datapath.expectHeartbeats(params.connectionUid);
     const forwarder: Forwarder = new Forwarder({
       clock: this.clock,
       connectionUid: params.connectionUid,
@@ -115,10 +116,11 @@ export class FastdpOverlay implements NamedOverlay {
       mtu: () => this.config.mtu(),
       port: this.config.port,
       sendHeartbeat: (to, whole) => this.#sendHeartbeat(params.remotePeer, params.connectionUid, to, whole),
-      look: () => this.#pollOne(params.remotePeer, forwarder),
+      look: () => this.#pollOne(forwarder),
+      stopped: () => this.datapath.forgetHeartbeats(params.connectionUid),
       heartbeatMs: () => {
-        const last = this.datapath.heartbeat(params.remotePeer.shortId);
-        return last?.connectionUid === params.connectionUid ? ageMs(last.at) : undefined;
+        const last = this.datapath.heartbeat(params.connectionUid);
+        return last && ageMs(last.at);
       },
       neighbour: () => this.datapath.neighbour(forwarder.remoteAddress),
       ageMs,
@@ -207,10 +209,7 @@ export class FastdpOverlay implements NamedOverlay {
         const vni = networkIdentifier(mesh.ourself.shortId, remotePeer.shortId);
         this.#sender.send(encodeHeartbeat(vni, connectionUid, mtu, mark), to, port, true);
       },
-      last: () => {
-        const last = this.datapath.heartbeat(remotePeer.shortId);
-        return last?.connectionUid === connectionUid ? last : undefined;
-      },
+      last: () => this.datapath.heartbeat(connectionUid),
       outgrown: forgetPathMtus,
       changed: this.measured,
     };
@@ -250,7 +249,7 @@ export class FastdpOverlay implements NamedOverlay {
     this.#poll = clock.after(fast ? POLL_FAST_MS : slowly, () => {
       for (const [peer, forwarder] of this.#forwarders) {
         guarded(`fastdp to ${peer}`, () => {
-          this.#pollOne(peer, forwarder);
+          this.#pollOne(forwarder);
           forwarder.tick();
         });
       }
@@ -258,9 +257,9 @@ export class FastdpOverlay implements NamedOverlay {
     });
   }
 
-  #pollOne(peer: Peer, forwarder: Forwarder): void {
+  #pollOne(forwarder: Forwarder): void {
     const before = this.#seen.get(forwarder) ?? 0n;
-    const heartbeat = this.datapath.heartbeat(peer.shortId);
+    const heartbeat = this.datapath.heartbeat(forwarder.connectionUid);
     const { seen: frame, received, sent } = this.datapath.neighbour(forwarder.remoteAddress);
     forwarder.counted(received, sent);
     const latest = heartbeat && heartbeat.at > frame ? heartbeat.at : frame;

@@ -11,6 +11,8 @@ const LIMIT_MS = 10_000;
 const GROW_MS = 45_000;
 /** Interval of tests of a new path that nothing has passed. */
 const AGAIN_MS = 5_000;
+/** No round has this number. */
+const NO_ROUND = 0;
 
 export interface FastdpPathParams {
   readonly clock: Clock;
@@ -38,7 +40,7 @@ export class FastdpPath {
   #searchedAt = 0;
   /** Tests sent so far. */
   #sent = 0;
-  /** Rounds of this search by the marks of their tests. */
+  /** Rounds of this search by the marks of their tests; NO_ROUND for what a heartbeat may have hidden. */
   readonly #rounds = new Map<number, number>();
   /** Size of the largest test of this search that has passed. */
   #passed = 0;
@@ -49,6 +51,7 @@ export class FastdpPath {
     this.#search = new PathMtu({
       clock: params.clock,
       test: (mtu) => this.#test(mtu),
+      ask: () => this.#askSoon(),
       found: () => this.#found(),
     });
   }
@@ -109,7 +112,13 @@ export class FastdpPath {
       this.#passed = Math.max(this.#passed, mtu);
       this.#search.verified(mtu);
     }
-    if (this.#rounds.get(asked) === this.#search.round) this.#search.answered();
+    const round = this.#rounds.get(asked);
+    if (round !== undefined) this.#search.answered(round);
+  }
+
+  /** A heartbeat has been sent, which may hide tests: answers to the questions until now do not tell that they are lost. */
+  covered(): void {
+    for (const mark of this.#rounds.keys()) this.#rounds.set(mark, NO_ROUND);
   }
 
   #readLimit(): void {
@@ -132,16 +141,20 @@ export class FastdpPath {
 
   /** Send a test; those that are sent at once have one mark, and one question behind them. */
   #test(mtu: number): void {
-    if (!this.#asking) {
-      this.#asking = true;
-      this.#sent++;
-      this.params.clock.after(0, () => {
-        this.#asking = false;
-        if (!this.#stopped) this.params.ask(this.#mark);
-      });
-    }
-    this.#rounds.set(this.#mark, this.#search.round);
+    this.#askSoon();
     this.params.test(this.#mark, mtu);
+  }
+
+  /** Ask by a new mark. */
+  #askSoon(): void {
+    if (this.#asking) return;
+    this.#asking = true;
+    this.#sent++;
+    this.#rounds.set(this.#mark, this.#search.round);
+    this.params.clock.after(0, () => {
+      this.#asking = false;
+      if (!this.#stopped) this.params.ask(this.#mark);
+    });
   }
 
   get #mark(): number {

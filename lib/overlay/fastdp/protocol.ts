@@ -96,6 +96,8 @@ export interface ForwarderParams {
   readonly port: number;
   /** Send a heartbeat; `whole`: of full length. Returns 0 or an errno. */
   sendHeartbeat(to: IPv4, whole: boolean): number;
+  /** Called once it has stopped. */
+  stopped(): void;
   /** Poll for heartbeats of the peer now. */
   look(): void;
   /** Return the age in ms of the last heartbeat of this connection; undefined for never. */

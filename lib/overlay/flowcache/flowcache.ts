@@ -6,7 +6,6 @@ import { BRIDGE } from "../../host/names.ts";
 import { CONFIRM_PROGRAM, findProgram } from "../../host/ports/hook.ts";
 import type { PortFlows } from "../../host/ports/ports.ts";
 import { type Keeper, keeper } from "../../host/reconcile/resource.ts";
-import { Sysctls } from "../../host/reconcile/sysctls.ts";
 import { sysctlGet } from "../../host/sysctl.ts";
 import { guarded } from "../../log/unexpected.ts";
 import { type Link, linkByName } from "../../netlink/link.ts";
@@ -14,31 +13,14 @@ import type { NetlinkSocket } from "../../netlink/socket.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import { arrivalProgram } from "./arrival.ts";
 import { confirmProgram } from "./confirm.ts";
+import { LooseConntrack, restoreConntrack } from "./conntrack.ts";
 import { departureProgram } from "./departure.ts";
 import { raiseGeneration } from "./generation.ts";
 import { leaveFast } from "./leave.ts";
-import {
-  adoptControl,
-  adoptFlowMaps,
-  CONTROL,
-  closeFlowMaps,
-  createFlowMaps,
-  type FlowMaps,
-  MODE,
-  type PortTraffic,
-} from "./maps.ts";
+import { adoptControl, adoptFlowMaps, CONTROL, type FlowMaps, MODE, type PortTraffic } from "./maps.ts";
 import { removeUnderlayPrograms, UNDERLAY_PROGRAMS, UnderlayHooks } from "./underlay.ts";
 
 const BRIDGED = "net/bridge/bridge-nf-call-iptables";
-/**
- * conntrack sees few of the packets of a cached TCP connection: what is beyond the windows that it knows of would be invalid, and the
- * reset of such a connection.
- */
-const CONNTRACK = [
-  "net/netfilter/nf_conntrack_tcp_be_liberal",
-  "net/netfilter/nf_conntrack_tcp_ignore_invalid_rst",
-];
-
 /** The flow cache in the report; packets and bytes are those of the fast path. */
 export interface FlowCacheReport {
   /** The packet filter sees bridged packets, and marks those that may be cached. */
@@ -60,12 +42,12 @@ export interface FlowCacheConfig {
   readonly self: number;
 }
 
-/** Open the maps of the router before us, or make new ones. Throws SysError. */
-export function openFlowMaps(nl: NetlinkSocket): FlowMaps {
+/** Open the maps of the router before us, if there are any. Throws SysError. */
+export function findFlowMaps(nl: NetlinkSocket): FlowMaps | undefined {
   const bridge = linkByName(nl, BRIDGE);
   const found = bridge && findProgram(nl, bridge, "egress");
   try {
-    return (found && adoptFlowMaps(programMapIds(programId(found.program)))) ?? createFlowMaps();
+    return found && adoptFlowMaps(programMapIds(programId(found.program)));
   } finally {
     found?.program.close();
   }
@@ -101,10 +83,14 @@ export class FlowCache {
 
   /** Kernel state to keep. */
   keepers(): Keeper[] {
-    const liberal = () => (this.#filtered ? CONNTRACK.map((name) => ({ name, value: "1" })) : []);
     return [
-      { name: "flow cache mode", sources: ["silent", "links"], reconcile: () => this.#follow() },
-      keeper(new Sysctls("conntrack of cached flows", ["silent"], liberal)),
+      {
+        name: "flow cache mode",
+        sources: ["silent", "links"],
+        glance: () => `${sysctlGet(BRIDGED)} ${this.datapath.portName}`,
+        reconcile: () => this.#follow(),
+      },
+      keeper(new LooseConntrack(this.maps.control, () => this.#filtered)),
       keeper(this.#hooks),
     ];
   }
@@ -133,6 +119,11 @@ export class FlowCache {
     };
   }
 
+  /** After a change of policies: forget flows. */
+  rulesChanged(): void {
+    raiseGeneration(this.maps.control);
+  }
+
   /** After a change of the forwarding table: forget flows, and look for links that lead to neighbours. */
   tableChanged(): void {
     raiseGeneration(this.maps.control);
@@ -152,9 +143,15 @@ export class FlowCache {
     return new Map(this.maps.ports.entries());
   }
 
+  /** Remove what a start has made that failed later. */
+  undo(): void {
+    endCaching(this.maps.control);
+    removeUnderlayPrograms(this.nl);
+  }
+
+  /** Close our end of the programs, not the maps. */
   close(): void {
     for (const program of [this.#confirm, this.#programs.ingress, this.#programs.egress]) program.close();
-    closeFlowMaps(this.maps);
   }
 
   #load(self: number): { ingress: Program; egress: Program } {
@@ -168,7 +165,9 @@ export class FlowCache {
 
   /** Let the programs ask for the packet filter's mark where that sees bridged packets. */
   #follow(): [] {
-    this.#filtered = sysctlGet(BRIDGED) === "1";
+    const filtered = sysctlGet(BRIDGED) === "1" || linkByName(this.nl, BRIDGE)?.bridge?.filtered === true;
+    if (this.#filtered && !filtered) restoreConntrack(this.maps.control);
+    this.#filtered = filtered;
     const mode = MODE.on | (this.#filtered ? MODE.filtered : 0);
     this.maps.control.set(CONTROL.overlay, linkByName(this.nl, this.datapath.portName)?.index ?? 0);
     if (this.maps.control.get(CONTROL.mode) !== mode) this.maps.control.set(CONTROL.mode, mode);
@@ -197,6 +196,13 @@ export class FlowCache {
   }
 }
 
+/** Let all flows take the slow path from now on. */
+function endCaching(control: FlowMaps["control"]): void {
+  control.set(CONTROL.mode, 0);
+  raiseGeneration(control);
+  restoreConntrack(control);
+}
+
 /** End the caching of an earlier router, whose programs may be in the kernel still: flows take the slow path from now on. */
 export function removeFlowCache(nl: NetlinkSocket): boolean {
   const bridge = linkByName(nl, BRIDGE);
@@ -204,8 +210,7 @@ export function removeFlowCache(nl: NetlinkSocket): boolean {
   try {
     const control = found && adoptControl(programMapIds(programId(found.program)));
     if (!control) return false;
-    control.set(CONTROL.mode, 0);
-    raiseGeneration(control);
+    endCaching(control);
     control.close();
   } finally {
     found?.program.close();

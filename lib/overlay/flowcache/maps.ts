@@ -87,8 +87,8 @@ const opaque = (size: number): Layout<Uint8Array> => ({
   decode: (view) => new Uint8Array(view.buffer).slice(),
 });
 
-/** Indexes of `control`; `overlay` is the ifindex of the VXLAN link. */
-export const CONTROL = { generation: 0, mode: 1, overlay: 2 } as const;
+/** Indexes of `control`: the generation, the mode, the ifindex of the VXLAN link, the sysctls to put back (conntrack.ts). */
+export const CONTROL = { generation: 0, mode: 1, overlay: 2, loosened: 3 } as const;
 
 /** Bits of CONTROL.mode. */
 export const MODE = {
@@ -107,7 +107,7 @@ export interface FlowMaps {
 }
 
 const DEFINITIONS: { readonly [name in keyof FlowMaps]: FlowMaps[name]["definition"] } = {
-  control: { name: "weave_flow_ctl", type: "array", key: U32, value: U32, maxEntries: 3 },
+  control: { name: "weave_flow_ctl", type: "array", key: U32, value: U32, maxEntries: 4 },
   ports: { name: "weave_flow_port", type: "hash", key: U32, value: TrafficLayout, maxEntries: MAX_PORTS },
   out: {
     name: "weave_flow_out",

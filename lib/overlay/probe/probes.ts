@@ -1,6 +1,7 @@
 // Probes of this router, and echoes to probes of others. Only probes of a session are echoed, which the peer has announced
 // over the authenticated mesh: nobody on the network can make us send frames to others. The packet socket is open only
 // while there is a session.
+
 import type { Clock, Timer } from "../../clock/clock.ts";
 import type { Random } from "../../clock/random.ts";
 import { TokenBucket } from "../../clock/tokenbucket.ts";
@@ -10,6 +11,7 @@ import { AskError } from "../../mesh/ask.ts";
 import type { PeerName } from "../../mesh/name.ts";
 import { realtimeNow } from "../../sys/clocks.ts";
 import { EMSGSIZE, ENXIO } from "../../sys/errno.ts";
+import type { Limit } from "../../sys/limit.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { decodeProbe, encodeProbe, MIN_PROBE, type ProbeFrame, type Way } from "./frame.ts";
 import { ProbeRun, type RunResult } from "./run.ts";
@@ -130,6 +132,10 @@ export class Probes {
     if (known?.peer !== peer) return undefined;
     this.#end(session);
     return known.arrived;
+  }
+
+  limits(): Limit[] {
+    return [{ name: "ping-sessions", value: this.#sessions.size, max: MAX_SESSIONS }];
   }
 
   stop(): void {

@@ -1,24 +1,16 @@
 // Datagrams to send: frames are packed into datagrams in the arena, each sealed in place once it is full, and all are sent
 // together. Nothing is allocated per frame or datagram.
-import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
+
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { putVxlanHeader, VXLAN_HEADER } from "../vxlan.ts";
-import {
-  FRAME_HEADER,
-  MAX_DATAGRAM,
-  NAME,
-  overhead,
-  packetOverhead,
-  SEQUENCE,
-  UDP_OVERHEAD,
-} from "./format.ts";
-import { type Link, NONCE, type Stream } from "./link.ts";
+import { DF_BIT, FRAME_HEADER, MAX_DATAGRAM, NAME, PARTIAL_BIT } from "./format.ts";
+import type { Link, Stream } from "./link.ts";
 
 /** Bytes of the datagrams in a batch: several 64 KiB super-frames, segmented. */
 const SPACE = 1 << 20;
 /** Datagrams in a batch. */
 const MAX_DATAGRAMS = 512;
-const DF_BIT = 0x8000_0000;
 
 /** How a datagram is sent: fragmented as needed; with DF; with DF, ignoring the path MTU that the kernel has cached. */
 export const MODE = { fragment: 0, df: 1, probe: 2 } as const;
@@ -42,7 +34,6 @@ export class DatagramBatch {
 
   constructor(
     private readonly arena: Arena,
-    private readonly secretbox: Secretbox,
     /** Place of our name, the head of every datagram. */
     private readonly name: number,
     private readonly send: Send,
@@ -54,12 +45,14 @@ export class DatagramBatch {
   /**
    * Make room for a frame of `length` bytes and writes the header in front of it; `source` and `destination` are
    * the places of peers' names in the arena. Returns where the frame goes. It must not be longer than MAX_DATAGRAM
-   * allows (fits).
+   * allows (fits). `partial`: a segment without checksum, where the link's sealing allows it.
    */
-  frame(stream: Stream, source: number, destination: number, length: number): number {
+  frame(stream: Stream, source: number, destination: number, length: number, partial = false): number {
     const needed = FRAME_HEADER + length;
-    if (stream.at >= 0 && stream.end + needed > stream.limit) this.#close(stream);
+    if (stream.at >= 0 && (stream.end + needed > stream.limit || stream.partial !== partial))
+      this.#close(stream);
     if (stream.at < 0) this.#begin(stream, needed);
+    stream.partial = partial;
     const { view } = this.arena;
     const at = stream.end;
     // Quicker than copyWithin, for so few bytes.
@@ -82,7 +75,7 @@ export class DatagramBatch {
 
   /** Return true for a frame that fits into a datagram at all. */
   fits(link: Link, length: number): boolean {
-    return packetOverhead(link.params.key !== undefined) + FRAME_HEADER + length <= MAX_DATAGRAM;
+    return headOf(link) + FRAME_HEADER + length <= MAX_DATAGRAM;
   }
 
   /** Close and send all datagrams. */
@@ -104,11 +97,9 @@ export class DatagramBatch {
   }
 
   #begin(stream: Stream, needed: number): void {
-    const { params, settings } = stream.link;
-    const encrypted = params.key !== undefined;
-    const head = packetOverhead(encrypted);
+    const head = headOf(stream.link);
     // Fill datagrams up to the MTU; a single frame that is longer gets one of its own, to be fragmented.
-    const payload = settings.mtu + overhead(encrypted) - UDP_OVERHEAD;
+    const payload = stream.link.settings.mtu + ETHERNET_HEADER + FRAME_HEADER + head;
     const size = Math.max(head + needed, Math.min(payload, MAX_DATAGRAM));
     const at = this.#place(size);
     this.arena.bytes.copyWithin(at, this.name, this.name + NAME);
@@ -135,16 +126,15 @@ export class DatagramBatch {
   #close(stream: Stream): void {
     const { at, end, link } = stream;
     stream.at = -1;
-    const { key } = link.params;
-    if (key) {
+    const { sealing } = link;
+    if (sealing) {
       const { view } = this.arena;
-      const high = (Math.floor(stream.sequence / 2 ** 32) | (stream.df ? DF_BIT : 0)) >>> 0;
+      const bits = (stream.df ? DF_BIT : 0) | (stream.partial ? PARTIAL_BIT : 0);
+      const high = (Math.floor(stream.sequence / 2 ** 32) | bits) >>> 0;
       const low = stream.sequence >>> 0;
       view.setUint32(at + NAME, high, false);
       view.setUint32(at + NAME + 4, low, false);
-      setBigEndian(link.sendNonce, NONCE - SEQUENCE, high, low);
-      const sealed = at + NAME + SEQUENCE;
-      this.secretbox.seal(sealed, end - sealed - MAC_LENGTH, link.sendNonce, key);
+      sealing.seal(at, end - at);
       stream.sequence++;
     }
     this.#add(stream, at, end - at);
@@ -161,14 +151,5 @@ export class DatagramBatch {
   }
 }
 
-/** Write two 32-bit numbers as eight bytes. */
-export function setBigEndian(bytes: Uint8Array, at: number, high: number, low: number): void {
-  bytes[at] = high >>> 24;
-  bytes[at + 1] = high >>> 16;
-  bytes[at + 2] = high >>> 8;
-  bytes[at + 3] = high;
-  bytes[at + 4] = low >>> 24;
-  bytes[at + 5] = low >>> 16;
-  bytes[at + 6] = low >>> 8;
-  bytes[at + 7] = low;
-}
+/** Bytes in front of the frames of a link's datagrams. */
+const headOf = ({ sealing }: Link) => sealing?.head ?? NAME;

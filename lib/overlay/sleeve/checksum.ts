@@ -67,3 +67,9 @@ function sumOdd({ bytes }: Arena, at: number, length: number): number {
 export function complement(total: number): number {
   return ~total & 0xffff;
 }
+
+/** Complete the checksum at `at`, which holds only the sum of the pseudo-header, of `length` bytes from `start` on. */
+export function completeChecksum(arena: Arena, start: number, length: number, at: number): void {
+  const value = complement(sum(arena, start, length));
+  arena.view.setUint16(at, value === 0 ? 0xffff : value, true);
+}

@@ -1,19 +1,22 @@
 // The sleeve engine: frames from the TAP link go out in datagrams, frames from datagrams go to the TAP link or on to the
 // next peer. It forwards by tables of the router, works in one arena, and makes no system calls.
 import { ETHERNET_HEADER } from "../../address/mac.ts";
-import { MAC_LENGTH, type Secretbox } from "../../crypto/secretbox.ts";
+import type { Aegis } from "../../crypto/aegis.ts";
+import type { Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { BROADCAST } from "../peerid.ts";
-import { type DatagramBatch, type Send, setBigEndian } from "./batch.ts";
-import { complement, sum } from "./checksum.ts";
+import type { DatagramBatch, Send } from "./batch.ts";
+import { completeChecksum } from "./checksum.ts";
 import { COUNTERS, type Counters } from "./counters.ts";
-import { FRAME_HEADER, NAME, SEQUENCE } from "./format.ts";
+import { completeSegment, isWholeSegment } from "./ethernet.ts";
+import { DF_BIT, FRAME_HEADER, NAME, PARTIAL_BIT } from "./format.ts";
 import { Frame } from "./frame.ts";
 import { GroCoalescer, type WriteFrame } from "./gro.ts";
-import { type Link, NONCE, type SpecialFrame } from "./link.ts";
+import type { Link, SpecialFrame } from "./link.ts";
 import { MacLearning } from "./maclearning.ts";
 import { FRAGMENTATION_NEEDED_MAX, writeFragmentationNeeded } from "./packets.ts";
 import { type ForwardingTables, NONE, nameAt, nameNumber, Routes } from "./routes.ts";
+import { aegisSealing, type Sealing, secretboxSealing } from "./sealing.ts";
 import { Transmitter } from "./transmitter.ts";
 import { GSO_NONE, GSO_TCP4, NEEDS_CHECKSUM, VIRTIO, VIRTIO_HEADER } from "./virtio.ts";
 
@@ -50,6 +53,8 @@ export class Engine {
   // Cache: the next datagram mostly is of the same peer.
   #lastName = NONE;
   #lastLink: Link | undefined;
+  /** The frames of the datagram in hand are segments without checksums. */
+  #partial = false;
 
   constructor(
     private readonly arena: Arena,
@@ -58,13 +63,15 @@ export class Engine {
     name: Uint8Array,
     private readonly io: EngineIo,
     private readonly counters: Counters,
+    /** Undefined where this host lacks it. */
+    private readonly aegis?: Aegis,
   ) {
     this.#routes = new Routes(arena);
     this.#scratch = arena.reserve(FRAGMENTATION_NEEDED_MAX) + 2;
     this.#ownName = arena.reserve(NAME);
     arena.bytes.set(name, this.#ownName);
     this.#self = nameNumber(name);
-    this.#transmitter = new Transmitter(arena, secretbox, this.#routes, counters, this.#ownName, io);
+    this.#transmitter = new Transmitter(arena, this.#routes, counters, this.#ownName, io);
     this.batch = this.#transmitter.batch;
     this.#coalescer = new GroCoalescer(arena, io.write);
     this.#macs = new MacLearning(arena, (at, peer) => io.learn(at, peer));
@@ -81,9 +88,10 @@ export class Engine {
     this.#macs.clear();
   }
 
-  /** Add a link, replacing the one with its number. */
+  /** Add a link, replacing the one with its number. Throws where this host lacks its cipher. */
   add(link: Link): void {
     this.remove(link.params.index);
+    link.sealing = this.#sealing(link);
     this.#links[link.params.index] = link;
     if (link.params.kind === "sleeve") this.#byName.set(nameNumber(link.params.name), link);
   }
@@ -127,7 +135,7 @@ export class Engine {
       const start = view.getUint16(at + VIRTIO.checksumStart, true);
       const offset = view.getUint16(at + VIRTIO.checksumOffset, true);
       if (start + offset + 2 > size + TAG_LENGTH) return this.#drop(COUNTERS.malformed);
-      this.#completeChecksum(tag + start, size + TAG_LENGTH - start, tag + start + offset);
+      completeChecksum(this.arena, tag + start, size + TAG_LENGTH - start, tag + start + offset);
     }
     this.counters.add(COUNTERS.captured, 1);
     const frame = this.#frame.set(source, destination, tag + TAG_LENGTH, size, segmentSize);
@@ -146,8 +154,9 @@ export class Engine {
       this.#lastName = name;
       this.#lastLink = link;
     }
-    const { key } = link.params;
-    const frames = key ? this.#open(link, key, at, length) : at + NAME;
+    const { sealing } = link;
+    this.#partial = false;
+    const frames = sealing ? this.#open(link, sealing, at, length) : at + NAME;
     if (frames === NONE) return;
     this.counters.noteHeard(link.params.index, this.io.now());
     this.counters.add(COUNTERS.received, 1);
@@ -191,31 +200,32 @@ export class Engine {
     this.batch.flush();
   }
 
+  #sealing({ params, sendNonce, receiveNonce }: Link): Sealing | undefined {
+    const { key, cipher, outbound } = params;
+    if (!key) return undefined;
+    if (cipher !== "aegis-256")
+      return secretboxSealing(this.arena, this.secretbox, key, sendNonce, receiveNonce);
+    if (!this.aegis) throw new Error("this host cannot seal by AEGIS-256");
+    return aegisSealing(this.arena, this.aegis, key, outbound);
+  }
+
   #drop(counter: number): void {
     this.counters.add(counter, 1);
   }
 
-  /** Complete a checksum that holds only the sum of the pseudo-header. */
-  #completeChecksum(start: number, length: number, at: number): void {
-    const value = complement(sum(this.arena, start, length));
-    this.arena.view.setUint16(at, value === 0 ? 0xffff : value, true);
-  }
-
   /** Decrypt a datagram in place. Returns the place of its frames, or NONE where it is dropped. */
-  #open(link: Link, key: Uint8Array, at: number, length: number): number {
+  #open(link: Link, sealing: Sealing, at: number, length: number): number {
     const { view } = this.arena;
-    const sealed = at + NAME + SEQUENCE;
-    const size = length - NAME - SEQUENCE - MAC_LENGTH;
-    if (size < 0) return this.#reject(COUNTERS.malformed);
+    if (length < sealing.head) return this.#reject(COUNTERS.malformed);
+    if (!sealing.open(at, length)) return this.#reject(COUNTERS.undecryptable);
     const high = view.getUint32(at + NAME, false);
     const low = view.getUint32(at + NAME + 4, false);
-    setBigEndian(link.receiveNonce, NONCE - SEQUENCE, high, low);
-    if (!this.secretbox.open(sealed, size, link.receiveNonce, key))
-      return this.#reject(COUNTERS.undecryptable);
-    const sequence = (high & 0x7fff_ffff) * 2 ** 32 + low;
-    const window = high >>> 31 ? link.receivedDf : link.received;
+    const bits = sealing.partial ? DF_BIT | PARTIAL_BIT : DF_BIT;
+    const sequence = (high & ~bits) * 2 ** 32 + low;
+    const window = high & DF_BIT ? link.receivedDf : link.received;
+    this.#partial = sealing.partial && (high & PARTIAL_BIT) !== 0;
     const fresh = sequence < Number.MAX_SAFE_INTEGER && window.accept(sequence);
-    return fresh ? sealed + MAC_LENGTH : this.#reject(COUNTERS.replayed);
+    return fresh ? at + sealing.head : this.#reject(COUNTERS.replayed);
   }
 
   #reject(counter: number): number {
@@ -267,10 +277,14 @@ export class Engine {
     const destination = destinationName === this.#self ? self : this.#routes.idOf(destinationName);
     if (source === NONE || destination === NONE || source === self) return this.#drop(COUNTERS.unroutable);
     const at = header + FRAME_HEADER;
-    if (destination !== self) return this.#relay(this.#frame.set(source, destination, at, length));
+    if (this.#partial && !isWholeSegment(arena, at, length)) return this.#drop(COUNTERS.malformed);
+    if (destination !== self) {
+      if (this.#partial) completeSegment(arena, at, length);
+      return this.#relay(this.#frame.set(source, destination, at, length));
+    }
     if (this.#failsReversePathCheck(link, source, at)) return this.#drop(COUNTERS.astray);
     this.#macs.note(at + 6, source, this.io.now());
-    this.#coalescer.deliver(at, length);
+    this.#coalescer.deliver(at, length, this.#partial);
   }
 
   /**

@@ -1,7 +1,7 @@
 // Layout of Ethernet frames with IPv4 and TCP (RFC 894, 791, 9293).
 import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Arena } from "../../sys/arena.ts";
-import { fold, sum, swap16 } from "./checksum.ts";
+import { completeChecksum, fold, sum, swap16 } from "./checksum.ts";
 
 export const ETHERTYPE = 12;
 export const ETHERTYPE_IPV4 = 0x0800;
@@ -65,6 +65,18 @@ export function tcpPayload(arena: Arena, at: number, length: number): number {
   const tcpHeader = ((bytes[ip + ipHeader + TCP.offset] as number) >> 4) * 4;
   if (tcpHeader < TCP_HEADER || tcpHeader > room) return 0;
   return ETHERNET_HEADER + ipHeader + tcpHeader;
+}
+
+/** Return true for a frame that holds one TCP segment and nothing behind it. */
+export function isWholeSegment(arena: Arena, at: number, length: number): boolean {
+  if (tcpPayload(arena, at, length) === 0) return false;
+  return ETHERNET_HEADER + arena.view.getUint16(at + ETHERNET_HEADER + IP.length, false) === length;
+}
+
+/** Complete the TCP checksum of such a frame, which holds only the sum of the pseudo-header. */
+export function completeSegment(arena: Arena, at: number, length: number): void {
+  const tcp = ETHERNET_HEADER + ipv4HeaderLength(arena, at, length);
+  completeChecksum(arena, at + tcp, length - tcp, at + tcp + TCP.checksum);
 }
 
 /** Sum the pseudo-header (RFC 9293) of a TCP segment of `length` bytes behind the IPv4 header at `ip`. */

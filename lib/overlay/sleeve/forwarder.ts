@@ -2,12 +2,14 @@
 // acknowledges them, slow ones after that; the peer's address, learned from its heartbeats; fragments and MTU of the path
 // (path.ts). The engine forwards the frames.
 import { ETHERNET_HEADER } from "../../address/mac.ts";
-import type { Clock } from "../../clock/clock.ts";
+import type { Clock, Timer } from "../../clock/clock.ts";
 import type { OverlayConnection, OverlayVitals } from "../../mesh/overlay.ts";
 import { Meter } from "../meter.ts";
 import { isTransient, refusal as refusalTrouble } from "../refusal.ts";
 import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
 import {
+  AEGIS,
+  type Cipher,
   CONTROL,
   DISCOVERY_SIZE,
   decodeMtuVerified,
@@ -27,13 +29,19 @@ const EARLY_HEARTBEATS_MS = [30, 100];
 const SLOW_HEARTBEAT_MS = 10_000;
 /** Datagrams do not get through if nothing comes for so long: six slow heartbeats. */
 const SILENCE_MS = 60_000;
+/**
+ * The path is tested this long after the peer has acknowledged a heartbeat, if frames go by it then; else as soon as they
+ * do, or within UNUSED_MS: routers that start together would test each path to each other at once.
+ */
+const TESTS_MS = 300;
+const UNUSED_MS = 30_000;
 /** Errors of our own kernel count as trouble after this: several heartbeats. */
 const REFUSED_MS = 1_500;
 
 export interface SleeveForwarderParams {
   readonly clock: Clock;
   readonly connectionUid: bigint;
-  readonly encrypted: boolean;
+  readonly cipher: Cipher | undefined;
   /** The peer's UDP address; the end that accepted the connection learns it from a heartbeat. */
   readonly remote: Remote | undefined;
   /** Our address on the control connection. */
@@ -68,6 +76,10 @@ export class SleeveForwarder implements OverlayConnection {
   #stopped = false;
   #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
+  #confirmedAt = 0;
+  /** When the first heartbeat was acknowledged, ms. */
+  #acknowledgedAt = 0;
+  #testing: Timer | undefined;
   #trouble: OverlayTrouble | undefined;
   /** Since when our own kernel has refused all datagrams. */
   #refusedSince: number | undefined;
@@ -86,13 +98,13 @@ export class SleeveForwarder implements OverlayConnection {
     this.#lastHeard = params.clock.now();
     this.#received = new Meter(this.#lastHeard, 0);
     this.#sent = new Meter(this.#lastHeard, 0);
-    const { clock, encrypted, sendSpecial } = params;
+    const { clock, cipher, sendSpecial } = params;
     this.#path = new Path({
       clock,
-      encrypted,
+      cipher,
       test: (mtu, probe) => sendSpecial(true, mtuTestSize(mtu), undefined, probe),
       testFragments: () => sendSpecial(false, FRAGMENT_TEST_SIZE),
-      askKernel: () => sendSpecial(true, Math.min(DISCOVERY_SIZE, MAX_DATAGRAM - overhead(encrypted))),
+      askKernel: () => sendSpecial(true, Math.min(DISCOVERY_SIZE, MAX_DATAGRAM - overhead(cipher))),
       outgrown: () => params.outgrown(),
       changed: () => this.#changed(),
       log: (text) => params.log(text),
@@ -114,6 +126,7 @@ export class SleeveForwarder implements OverlayConnection {
     if (this.#confirmed) return;
     this.#confirmed = true;
     this.#lastHeard = this.params.clock.now();
+    this.#confirmedAt = this.#lastHeard;
     this.#changed();
     this.tick();
     for (const ms of EARLY_HEARTBEATS_MS) {
@@ -131,6 +144,8 @@ export class SleeveForwarder implements OverlayConnection {
     const carried = this.params.carried();
     const carrying = carried !== this.#carried;
     this.#carried = carried;
+    const used = carrying || (this.params.preferred() && now - this.#acknowledgedAt >= TESTS_MS);
+    if (this.#acknowledgedOurs && used) this.#startTests();
     this.#path.tick({ preferred: this.params.preferred(), carrying });
     const interval = this.hurried ? FAST_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
     if (now - this.#lastSent < interval) return;
@@ -172,11 +187,14 @@ export class SleeveForwarder implements OverlayConnection {
 
   /** Test whether large packets still get through. */
   suspect(): void {
-    if (!this.#stopped) this.#path.suspect();
+    if (this.#stopped || !this.#acknowledgedOurs) return;
+    this.#startTests();
+    this.#path.suspect();
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#testing?.cancel();
     this.#path.stop();
   }
 
@@ -196,7 +214,8 @@ export class SleeveForwarder implements OverlayConnection {
   }
 
   attributes(): Record<string, string | number> {
-    return { name: "sleeve", mtu: this.#path.mtu };
+    const { cipher } = this.params;
+    return { name: "sleeve", mtu: this.#path.mtu, ...(cipher === AEGIS.value && { cipher }) };
   }
 
   #heartbeat({ uid, from }: SpecialFrame): void {
@@ -218,8 +237,20 @@ export class SleeveForwarder implements OverlayConnection {
   #acknowledged(): void {
     if (this.#acknowledgedOurs) return;
     this.#acknowledgedOurs = true;
+    this.#acknowledgedAt = this.params.clock.now();
     this.params.established();
-    if (!this.#stopped) this.#path.start();
+    if (this.#stopped) return;
+    this.#path.look();
+    this.#testing = this.params.clock.after(TESTS_MS, () => {
+      if (this.params.preferred()) return this.#startTests();
+      const spread = Number(this.params.connectionUid % BigInt(UNUSED_MS));
+      this.#testing = this.params.clock.after(spread, () => this.#startTests());
+    });
+  }
+
+  #startTests(): void {
+    this.#testing?.cancel();
+    this.#path.start(this.#acknowledgedAt - this.#confirmedAt);
   }
 
   #changed(): void {

@@ -26,6 +26,8 @@ export class GroCoalescer {
   #size = 0;
   #nextSequence = 0;
   #nextId = 0;
+  /** Its first segment came without checksum. */
+  #partial = false;
 
   constructor(
     private readonly arena: Arena,
@@ -36,13 +38,16 @@ export class GroCoalescer {
     this.#setPiece(0, this.#header, VIRTIO_HEADER);
   }
 
-  /** Take a frame, which has to stay in its place until `flush`. */
-  deliver(at: number, length: number): void {
+  /**
+   * Take a frame, which has to stay in its place until `flush`; `partial`: a TCP segment that has the sum of the
+   * pseudo-header in place of its checksum.
+   */
+  deliver(at: number, length: number, partial = false): void {
     const headers = tcpPayload(this.arena, at, length);
     const payload = length - headers;
-    if (headers === 0 || payload === 0 || !this.#mergeable(at, length)) {
+    if (headers === 0 || payload === 0 || !this.#mergeable(at, length, partial)) {
       this.flush();
-      this.#setHeader(0, GSO_NONE, 0, 0, 0, 0);
+      this.#setPlainHeader(at, partial);
       this.#setPiece(1, at, length);
       this.write(this.#iovecs, 2);
       return;
@@ -50,6 +55,7 @@ export class GroCoalescer {
     if (!this.#append(at, headers, payload)) {
       this.flush();
       this.#begin(at, headers, payload);
+      this.#partial = partial;
     }
     // A short segment, or one with PSH, is the last of its burst.
     const flags = this.arena.bytes[at + this.#tcp(at) + TCP.flags] as number;
@@ -61,7 +67,7 @@ export class GroCoalescer {
     if (this.#at < 0) return;
     const at = this.#at;
     this.#at = -1;
-    if (this.#pieces === 1) this.#setHeader(0, GSO_NONE, 0, 0, 0, 0);
+    if (this.#pieces === 1) this.#setPlainHeader(at, this.#partial);
     else this.#finish(at);
     this.write(this.#iovecs, this.#pieces + 1);
   }
@@ -72,7 +78,7 @@ export class GroCoalescer {
   }
 
   /** Return true for a plain data segment: right checksums, no padding, no flags but ACK and PSH. */
-  #mergeable(at: number, length: number): boolean {
+  #mergeable(at: number, length: number, partial: boolean): boolean {
     const { arena } = this;
     const { bytes, view } = arena;
     const ip = at + ETHERNET_HEADER;
@@ -83,7 +89,7 @@ export class GroCoalescer {
     if (((bytes[tcp + TCP.flags] as number) & ~TCP_PSH) !== TCP_ACK) return false;
     const segment = length - ETHERNET_HEADER - ipHeader;
     if (sum(arena, ip, ipHeader) !== 0xffff) return false;
-    return fold(pseudoHeaderSum(arena, ip, segment) + sum(arena, tcp, segment)) === 0xffff;
+    return partial || fold(pseudoHeaderSum(arena, ip, segment) + sum(arena, tcp, segment)) === 0xffff;
   }
 
   #begin(at: number, headers: number, payload: number): void {
@@ -169,6 +175,12 @@ export class GroCoalescer {
       ETHERNET_HEADER + IP_HEADER,
       TCP.checksum,
     );
+  }
+
+  /** Write the header of a frame that is no super-frame; where it came without checksum the kernel completes it. */
+  #setPlainHeader(at: number, partial: boolean): void {
+    if (partial) this.#setHeader(NEEDS_CHECKSUM, GSO_NONE, 0, 0, this.#tcp(at), TCP.checksum);
+    else this.#setHeader(0, GSO_NONE, 0, 0, 0, 0);
   }
 
   #setHeader(

@@ -1,6 +1,8 @@
 // A link of the engine: the peer at the other end of a connection. The router sets its parameters; its state (sequence
 // numbers, replay windows, open datagrams) is the engine's.
+import type { Cipher } from "./format.ts";
 import { ReplayWindow } from "./replay.ts";
+import { NONCE, type Sealing } from "./sealing.ts";
 
 /** Encapsulation: sleeve, or VXLAN for relaying to the fast datapath of a neighbour. */
 export type LinkKind = "sleeve" | "vxlan";
@@ -15,6 +17,8 @@ export interface LinkParams {
   readonly name: Uint8Array;
   /** Session key; present where frames are encrypted. */
   readonly key: Uint8Array | undefined;
+  /** What seals with it: secretbox unless both ends have agreed on another. */
+  readonly cipher?: Cipher;
   /** We connected to the peer; gives each direction its own nonces. */
   readonly outbound: boolean;
 }
@@ -54,6 +58,8 @@ export class Stream {
   end = 0;
   /** End of the space reserved for it. */
   limit = 0;
+  /** Its frames are segments without checksums. */
+  partial = false;
   /** In the batch's list of open streams. */
   listed = false;
   sequence = 0;
@@ -65,13 +71,14 @@ export class Stream {
 }
 
 const DIRECTION_BIT = 0x80;
-export const NONCE = 24;
 
 export class Link {
   readonly df = new Stream(this, true);
   readonly fragmentable = new Stream(this, false);
   readonly received = new ReplayWindow();
   readonly receivedDf = new ReplayWindow();
+  /** Undefined where frames are sent in clear; the engine sets it. */
+  sealing: Sealing | undefined;
   readonly sendNonce = new Uint8Array(NONCE);
   readonly receiveNonce = new Uint8Array(NONCE);
   settings: LinkSettings = { remote: undefined, local: 0, mtu: 65_535, fragments: false };

@@ -12,6 +12,8 @@ export interface EngineSetup {
   readonly udpFd: number;
   /** The kernel's map of MAC addresses. */
   readonly macsFd: number;
+  /** Load AEGIS-256, too: the router offers it to peers. */
+  readonly aegis: boolean;
   /** Our name, six bytes. */
   readonly name: Uint8Array;
   readonly counters: SharedArrayBuffer;
@@ -37,7 +39,7 @@ export type ToEngine =
   | { readonly type: "stop" };
 
 export type FromEngine =
-  | { readonly type: "ready"; readonly crypto: string }
+  | { readonly type: "ready"; readonly crypto: string; readonly aegis?: boolean }
   | { readonly type: "special"; readonly index: number; readonly frame: SpecialFrame }
   | { readonly type: "tooBig"; readonly index: number; readonly mtu: number }
   /** The TAP link was removed; the engine ignores it until `tapRestored`. */

@@ -8,12 +8,17 @@ import type { Log } from "../../log/log.ts";
 import { detached, guarded } from "../../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
+import type { Limit } from "../../sys/limit.ts";
+import { reasonOf } from "../../sys/reason.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../candidate.ts";
 import { forgetPathMtus } from "../kernelmtu.ts";
 import { Counters, MAX_LINKS } from "./counters.ts";
+import { StrangerFilter } from "./filter.ts";
+import { AEGIS, type Cipher } from "./format.ts";
 import { addressText, FAST_HEARTBEAT_MS, SleeveForwarder } from "./forwarder.ts";
-import type { LinkKind, LinkSettings } from "./link.ts";
+import type { LinkKind, LinkParams, LinkSettings } from "./link.ts";
 import type { FromEngine, ToEngine } from "./messages.ts";
+import { MAX_SPECIALS } from "./queue.ts";
 import type { ForwardingTables } from "./routes.ts";
 import { openSleeveSocket } from "./socket.ts";
 import { type EngineHandle, makeEngineThread } from "./thread.ts";
@@ -29,6 +34,8 @@ export interface SleeveConfig {
   readonly port: number;
   readonly tapFd: number;
   readonly macsFd: number;
+  /** This host can seal by AEGIS-256. */
+  readonly aegis?: boolean | undefined;
 }
 
 export class SleeveOverlay implements NamedOverlay {
@@ -37,6 +44,10 @@ export class SleeveOverlay implements NamedOverlay {
   readonly #forwarders = new Map<number, SleeveForwarder>();
   readonly #used = new Set<number>();
   readonly #udpFd: number;
+  /** Undefined where the kernel refuses it. */
+  readonly #filter: StrangerFilter | undefined;
+  /** Names of the peers of links. */
+  readonly #names = new Map<number, PeerName>();
   readonly #restarts: Restarts;
   /** Called for each connection when the engine fails. */
   readonly #failures = new Map<number, (error: Error) => void>();
@@ -53,6 +64,7 @@ export class SleeveOverlay implements NamedOverlay {
   #peerId: (peer: Peer) => number | undefined = () => undefined;
   /** The engine's crypto: "native" or "wasm"; undefined until it runs. */
   crypto: string | undefined;
+  #aegis: boolean;
 
   constructor(
     private readonly config: SleeveConfig,
@@ -67,8 +79,10 @@ export class SleeveOverlay implements NamedOverlay {
     private readonly makeEngine = makeEngineThread,
   ) {
     this.#warn = limitedWarnings(log, () => clock.now());
+    this.#aegis = config.aegis ?? false;
     const host = config.host === undefined ? 0 : parseIPv4(config.host);
     this.#udpFd = openSleeveSocket(host, config.port);
+    this.#filter = this.#filterStrangers();
     this.#restarts = new Restarts("the sleeve engine", clock);
     this.#engine = this.#startEngine();
   }
@@ -79,6 +93,7 @@ export class SleeveOverlay implements NamedOverlay {
       tapFd,
       udpFd: this.#udpFd,
       macsFd,
+      aegis: this.#aegis,
       name: nameToBytes(name),
       counters: this.counters.memory,
     };
@@ -86,6 +101,15 @@ export class SleeveOverlay implements NamedOverlay {
       received: (message) => this.#received(message),
       failed: (reason) => this.#failed(reason),
     });
+  }
+
+  #filterStrangers(): StrangerFilter | undefined {
+    try {
+      return new StrangerFilter(this.#udpFd);
+    } catch (error) {
+      this.log.warning(`datagrams of strangers wake the sleeve engine: ${reasonOf(error)}`);
+      return undefined;
+    }
   }
 
   start(peerId: (peer: Peer) => number | undefined): void {
@@ -99,6 +123,7 @@ export class SleeveOverlay implements NamedOverlay {
     this.#restarts.cancel();
     const ended = await this.#engine.stop();
     if (ended) closeSync(this.#udpFd);
+    this.#filter?.close();
     return ended;
   }
 
@@ -107,25 +132,49 @@ export class SleeveOverlay implements NamedOverlay {
     this.#post({ type: "tapRestored" });
   }
 
+  /** Return the counters of the engine, with those of datagrams that the kernel dropped for it. */
+  diagnostics(): Record<string, unknown> {
+    return { crypto: this.crypto ?? "", ...this.counters.all(), strangers: this.#filter?.dropped ?? 0 };
+  }
+
   /** Return what status says of the engine. */
   notes(): string[] {
     return [...this.#restarts.notes(), ...(this.#dead === undefined ? [] : [this.#dead])];
+  }
+
+  limits(): Limit[] {
+    return [
+      { name: "sleeve-links", value: this.#used.size, max: MAX_LINKS },
+      { name: "sleeve-engine-messages", value: this.#engine.waiting ?? 0, max: MAX_SPECIALS },
+    ];
   }
 
   get port(): number {
     return this.config.port;
   }
 
+  /** Return the features to announce: the ciphers beside the original's. */
+  features(): Record<string, string> {
+    return this.#aegis ? { [AEGIS.feature]: AEGIS.value } : {};
+  }
+
+  #cipher({ sessionKey, features }: CandidateParams): Cipher | undefined {
+    if (!sessionKey) return undefined;
+    return this.#aegis && features.get(AEGIS.feature) === AEGIS.value ? AEGIS.value : "secretbox";
+  }
+
   prepare(params: CandidateParams): CandidateConnection {
     const peer = this.#peerId(params.remotePeer);
     if (this.#dead !== undefined) throw new Error(this.#dead);
     if (peer === undefined) throw new Error("too many peers for the link numbers of sleeve");
-    const index = this.addLink("sleeve", peer, params.remotePeer.name, params.sessionKey, params.outbound);
+    const cipher = this.#cipher(params);
+    const { remotePeer, sessionKey: key, outbound } = params;
+    const index = this.addLink("sleeve", peer, remotePeer.name, { key, outbound, ...(cipher && { cipher }) });
     const local = this.config.host ?? params.localIp;
     const forwarder: SleeveForwarder = new SleeveForwarder({
       clock: this.clock,
       connectionUid: params.connectionUid,
-      encrypted: params.sessionKey !== undefined,
+      cipher,
       remote: params.outbound ? { address: parseIPv4(params.remoteIp), port: params.remotePort } : undefined,
       local: parseIPv4(local),
       port: this.config.port,
@@ -171,7 +220,12 @@ export class SleeveOverlay implements NamedOverlay {
   }
 
   /** Add a link to the engine. Returns its number; throws when there are too many. */
-  addLink(kind: LinkKind, peer: number, name: PeerName, key?: Uint8Array, outbound = false): number {
+  addLink(
+    kind: LinkKind,
+    peer: number,
+    name: PeerName,
+    sealing: Pick<LinkParams, "key" | "cipher" | "outbound"> = { key: undefined, outbound: false },
+  ): number {
     if (this.#used.size >= MAX_LINKS) throw new Error(`limit of ${MAX_LINKS} links reached`);
     while (this.#used.has(this.#nextLink)) this.#nextLink = (this.#nextLink + 1) % MAX_LINKS;
     const index = this.#nextLink;
@@ -179,16 +233,25 @@ export class SleeveOverlay implements NamedOverlay {
     this.#nextLink = (index + 1) % MAX_LINKS;
     this.#used.add(index);
     this.counters.resetLink(index);
-    this.#post({ type: "add", params: { kind, index, peer, name: nameToBytes(name), key, outbound } });
+    if (kind === "sleeve") {
+      this.#names.set(index, name);
+      this.#filter?.allow(name, index);
+    }
+    this.#post({ type: "add", params: { kind, index, peer, name: nameToBytes(name), ...sealing } });
     return index;
   }
 
   setLink(index: number, settings: LinkSettings): void {
+    const name = this.#names.get(index);
+    if (name !== undefined) this.#filter?.allow(name, index, settings.remote?.address);
     this.#post({ type: "set", index, settings });
   }
 
   removeLink(index: number): void {
     this.#used.delete(index);
+    const name = this.#names.get(index);
+    this.#names.delete(index);
+    if (name !== undefined) this.#filter?.remove(name, index);
     this.#post({ type: "remove", index });
   }
 
@@ -226,6 +289,8 @@ export class SleeveOverlay implements NamedOverlay {
     this.#forwarders.clear();
     this.#failures.clear();
     this.#used.clear();
+    this.#names.clear();
+    this.#filter?.clear();
     for (const fail of failures) guarded("sleeve", () => fail(new Error(this.#dead)));
     detached("restarting the sleeve engine", this.#startAgain(reason));
   }
@@ -248,6 +313,7 @@ export class SleeveOverlay implements NamedOverlay {
     switch (message.type) {
       case "ready":
         this.crypto = message.crypto;
+        if (!message.aegis) this.#aegis = false;
         return;
       case "special": {
         const { length, from } = message.frame;

@@ -1,8 +1,8 @@
 // MTU and fragmentation of a path: tested when a connection starts, periodically while the path is used, at once on signs
 // that the MTU has shrunk, and every GROW_MS for whether it has grown again. Pure: sends by functions; takes a clock.
 import type { Clock, Timer } from "../../clock/clock.ts";
-import { PathMtu } from "../pathmtu.ts";
-import { overhead } from "./format.ts";
+import { MINIMUM_MTU, PathMtu } from "../pathmtu.ts";
+import { type Cipher, overhead } from "./format.ts";
 
 /** Test interval of a path that carries frames … */
 const BUSY_TEST_MS = 2_500;
@@ -16,9 +16,13 @@ const FRAGMENT_TEST_MS = 5_000;
 /** MTU until the kernel or a test says less. */
 const UNKNOWN_MTU = 65_535;
 
+/** Questions are tests of sizes that every path carries: the size tells the round from the last ones. */
+const ROUNDS = 16;
+const questionSize = (round: number) => MINIMUM_MTU - (round % ROUNDS);
+
 export interface PathParams {
   readonly clock: Clock;
-  readonly encrypted: boolean;
+  readonly cipher: Cipher | undefined;
   /** Test a packet of so many bytes; with `probe` ignore the path MTU that the kernel has cached. */
   test(mtu: number, probe: boolean): void;
   /** Test whether fragments get through. */
@@ -43,6 +47,7 @@ export class Path {
   /** MTU of the overlay on this path, in bytes. */
   mtu = UNKNOWN_MTU;
   fragments = false;
+  #started = false;
   /** A search has found the MTU. */
   #verified = false;
   /** Path MTU according to the kernel: the latest, and the largest ever. */
@@ -61,12 +66,23 @@ export class Path {
     this.#search = new PathMtu({
       clock: params.clock,
       test: (mtu) => params.test(mtu, false),
+      ask: (round) => params.test(questionSize(round), false),
       found: (mtu) => this.#found(mtu),
+      silent() {},
     });
   }
 
-  /** Start tests: datagrams get through. */
-  start(): void {
+  /** Ask the kernel what the path takes while it is whole: later, it may have cached less. */
+  look(): void {
+    this.params.askKernel();
+  }
+
+  /** Start tests: datagrams get through, and an answer of the peer takes `ms`. */
+  start(ms = 0): void {
+    if (this.#started) return;
+    this.#started = true;
+    this.#search.took(ms);
+    if (this.mtu !== UNKNOWN_MTU) this.#search.search(this.mtu);
     this.#testFragments();
     this.#retest();
   }
@@ -88,14 +104,14 @@ export class Path {
 
   /** Test the current MTU at once. */
   suspect(): void {
-    if (!this.#verified || this.#search.searching) return;
+    if (!this.#started || this.mtu === UNKNOWN_MTU || this.#search.searching) return;
     this.#testedAt = this.params.clock.now();
     this.#search.search(this.mtu);
   }
 
   /** The kernel refused a datagram: the path takes packets of `mtu` bytes, with all headers. */
   tooBig(mtu: number): void {
-    const limit = mtu - overhead(this.params.encrypted);
+    const limit = mtu - overhead(this.params.cipher);
     if (this.#search.searching && limit >= this.#search.limit) {
       if (limit > this.mtu) this.#growTo = limit;
       return;
@@ -105,11 +121,13 @@ export class Path {
     if (this.#verified && limit > this.mtu) return this.#search.grow(this.mtu, limit);
     // The search starts from here: our kernel sends nothing larger.
     if (limit < this.mtu) this.#setMtu(limit);
-    this.#search.search(limit);
+    if (this.#started) this.#search.search(limit);
   }
 
   /** The peer has received a test of that size. */
   verified(mtu: number): void {
+    const { round } = this.#search;
+    if (mtu === questionSize(round)) this.#search.answered(round);
     this.#search.verified(mtu);
     if (mtu !== this.#probed) return;
     this.#probed = undefined;

@@ -4,7 +4,7 @@ import { MAX_LINKS } from "./counters.ts";
 import type { ToEngine } from "./messages.ts";
 
 /** Most special frames queued; more are dropped, as the network may do. */
-const MAX_SPECIALS = MAX_LINKS;
+export const MAX_SPECIALS = MAX_LINKS;
 
 /** Add a message to the queue. */
 export function queueForEngine(waiting: ToEngine[], message: ToEngine): void {

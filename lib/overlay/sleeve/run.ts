@@ -2,6 +2,7 @@
 
 import { sleepSync } from "bun";
 import { formatMac } from "../../address/mac.ts";
+import { loadAegis } from "../../crypto/aegis.ts";
 import { loadSecretbox } from "../../crypto/secretbox.ts";
 import { Arena } from "../../sys/arena.ts";
 import { monotonicNow } from "../../sys/clocks.ts";
@@ -39,6 +40,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
     const arena = new Arena(ARENA);
     const counters = new Counters(setup.counters);
     const secretbox = await loadSecretbox(arena);
+    const aegis = setup.aegis ? await loadAegis() : undefined;
     const macs = macsFromFd(macsFd);
     const udp = new UdpSocket(arena, counters, udpFd, (link, mtu) =>
       post({ type: "tooBig", index: link.params.index, mtu }),
@@ -61,6 +63,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
         special: (link, frame) => post({ type: "special", index: link.params.index, frame }),
       },
       counters,
+      aegis,
     );
     // The frame's IP header lies on a multiple of 4 behind virtio header, tag and Ethernet header.
     const buffer = arena.reserve(TAP_BUFFER) + ((4 - ((VIRTIO_HEADER + TAG_LENGTH + 14) % 4)) % 4);
@@ -85,7 +88,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       }
       return busy;
     };
-    post({ type: "ready", crypto: secretbox.kind });
+    post({ type: "ready", crypto: secretbox.kind, aegis: aegis !== undefined });
 
     for (let busy = false; ; ) {
       files.wait(busy);

@@ -21,6 +21,7 @@ export class Segmenter {
   /** Sums of the headers, without the fields that vary. */
   #ipSum = 0;
   #tcpSum = 0;
+  #pseudoSum = 0;
 
   constructor(private readonly arena: Arena) {}
 
@@ -49,9 +50,10 @@ export class Segmenter {
     this.#ipSum = fold(
       sum(arena, ip, ipHeader) + without(ip + IP.length) + without(ip + IP.id) + without(ip + IP.checksum),
     );
+    this.#pseudoSum = pseudoHeaderSum(arena, ip, 0);
     this.#tcpSum = fold(
       sum(arena, tcp, tcpHeader) +
-        pseudoHeaderSum(arena, ip, 0) +
+        this.#pseudoSum +
         without(tcp + TCP.sequence) +
         without(tcp + TCP.sequence + 2) +
         without(tcp + TCP.checksum) +
@@ -68,8 +70,8 @@ export class Segmenter {
     return this.#taken > 0 ? this.headers + this.#taken : 0;
   }
 
-  /** Write that segment. */
-  write(to: number): void {
+  /** Write that segment; `partial`: with the sum of the pseudo-header in place of its checksum. */
+  write(to: number, partial = false): void {
     const { arena, headers } = this;
     const { bytes, view } = arena;
     const from = this.#at + headers + this.#offset;
@@ -91,13 +93,18 @@ export class Segmenter {
     if (this.#offset + length < this.#payload) flags &= ~(TCP_FIN | TCP_PSH);
     view.setUint32(tcp + TCP.sequence, sequence, false);
     bytes[tcp + TCP.flags] = flags;
-    const partial =
+    if (partial) {
+      const pseudo = fold(this.#pseudoSum + swap16(total - this.#ipHeader));
+      view.setUint16(tcp + TCP.checksum, pseudo, true);
+      return;
+    }
+    const whole =
       this.#tcpSum +
       swap16(total - this.#ipHeader) +
       swap16(sequence >>> 16) +
       swap16(sequence & 0xffff) +
       swap16(flags) +
       sum(arena, from, length);
-    view.setUint16(tcp + TCP.checksum, complement(fold(partial)), true);
+    view.setUint16(tcp + TCP.checksum, complement(fold(whole)), true);
   }
 }

@@ -2,6 +2,7 @@
 import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import type { Clock, Timer } from "../../clock/clock.ts";
+import { noteFailure } from "../../log/unexpected.ts";
 import { closePipe, MessageReader, MessageWriter, openPipe } from "../../sys/pipe.ts";
 import { type Watch, watchReadable } from "../../sys/readable.ts";
 import { reasonOf } from "../../sys/reason.ts";
@@ -25,7 +26,10 @@ interface EngineListener {
   failed(reason: string): void;
 }
 
-export type EngineHandle = Pick<EngineThread, "post" | "stop">;
+export type EngineHandle = Pick<EngineThread, "post" | "stop"> & {
+  /** Messages that it has not taken. */
+  readonly waiting?: number;
+};
 
 export const makeEngineThread = (...args: ConstructorParameters<typeof EngineThread>): EngineHandle =>
   new EngineThread(...args);
@@ -58,7 +62,10 @@ class EngineThread {
     );
     const workerData = { ...setup, readFd: this.#down.readFd, writeFd: this.#up.writeFd };
     this.#worker = new Worker(new URL(WORKER, import.meta.url), { workerData });
-    this.#worker.on("error", (error: Error) => this.#failed(error.message));
+    this.#worker.on("error", (error: Error) => {
+      noteFailure("the sleeve engine", error);
+      this.#failed(error.message);
+    });
     this.#exited = new Promise((resolve) =>
       this.#worker.once("exit", () => {
         this.#failed("its thread has ended");
@@ -98,6 +105,10 @@ class EngineThread {
 
   #exitsWithin(ms: number): Promise<boolean> {
     return Promise.race([this.#exited, Bun.sleep(ms).then(() => false)]);
+  }
+
+  get waiting(): number {
+    return this.#waiting.length;
   }
 
   /** Write the queue, without blocking on a slow or stuck engine. */

@@ -1,6 +1,5 @@
 // Transmission of frames by a link: segmented or fragmented where the link carries less, and packed into datagrams.
 import { ETHERNET_HEADER } from "../../address/mac.ts";
-import type { Secretbox } from "../../crypto/secretbox.ts";
 import type { Arena } from "../../sys/arena.ts";
 import { ETHERTYPE_PROBE } from "../probe/frame.ts";
 import { networkIdentifier } from "../vxlan.ts";
@@ -21,7 +20,6 @@ export class Transmitter {
 
   constructor(
     private readonly arena: Arena,
-    secretbox: Secretbox,
     private readonly routes: Routes,
     private readonly counters: Counters,
     /** Place of our own name in the arena. */
@@ -29,7 +27,7 @@ export class Transmitter {
     /** `now` in ms. */
     private readonly io: { readonly send: Send; now(): number },
   ) {
-    this.batch = new DatagramBatch(arena, secretbox, ownName, io.send);
+    this.batch = new DatagramBatch(arena, ownName, io.send);
     this.#segmenter = new Segmenter(arena);
     this.#fragmenter = new Fragmenter(arena);
   }
@@ -65,15 +63,16 @@ export class Transmitter {
       if (to >= 0) this.arena.bytes.copyWithin(to, at, at + length);
       return true;
     }
+    const partial = link.sealing?.partial ?? false;
     for (let size = this.#segmenter.next(); size > 0; size = this.#segmenter.next()) {
-      const to = this.place(stream, frame.source, frame.destination, size);
-      if (to >= 0) this.#segmenter.write(to);
+      const to = this.place(stream, frame.source, frame.destination, size, partial);
+      if (to >= 0) this.#segmenter.write(to, partial);
     }
     return true;
   }
 
   /** Make room for a frame of so many bytes between two peers on a link; -1 where it cannot be carried. */
-  place(stream: Stream, source: number, destination: number, length: number): number {
+  place(stream: Stream, source: number, destination: number, length: number, partial = false): number {
     const { link } = stream;
     this.counters.add(COUNTERS.sent, 1);
     this.counters.countSent(link.params.index, this.io.now(), length);
@@ -81,7 +80,7 @@ export class Transmitter {
       return this.batch.vxlan(link.df, networkIdentifier(source, destination), length);
     if (this.batch.fits(link, length)) {
       const { names } = this.routes;
-      return this.batch.frame(stream, names + source * NAME, names + destination * NAME, length);
+      return this.batch.frame(stream, names + source * NAME, names + destination * NAME, length, partial);
     }
     this.#drop(COUNTERS.tooBig);
     return -1;

@@ -8,6 +8,7 @@ import { recordFlow } from "../../flowcache/record.ts";
 import { BROADCAST } from "../../peerid.ts";
 import { MAC_VALUE } from "../maps.ts";
 import {
+  hopCallback,
   learnSource,
   loadNetworkIdentifier,
   loadNextHop,
@@ -51,5 +52,6 @@ export function egressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Ar
   asm.label("sent");
   setMark(asm, UNMARKED);
   verdict(asm, TC_ACT.OK);
+  hopCallback(asm, maps, config);
   return asm.assemble();
 }

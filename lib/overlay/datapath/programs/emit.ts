@@ -94,8 +94,6 @@ export function sendToHops(
   sleeve: string,
   tunnelled = false,
 ): void {
-  const loop = asm.unique("hop");
-  const end = asm.unique("hops-end");
   const done = asm.unique("hops-done");
   asm.store("u32", FP, STACK.key, R7);
   lookup(asm, maps.hops.fd, STACK.key);
@@ -109,12 +107,56 @@ export function sendToHops(
       .jumpIf(R1, "ne", R2, done)
       .label(expected);
   }
+  if (config.callbacks) callForHops(asm);
+  else loopOverHops(asm, maps, config);
+  asm.load("u32", R1, R8, HOPS_VALUE.sleeve).jumpIf(R1, "ne", { imm: 0 }, sleeve).label(done);
+}
+
+/** Send a copy to each of the hops at r8. */
+function loopOverHops(asm: Assembler, maps: ProgramMaps, config: ProgramConfig): void {
+  const loop = asm.unique("hop");
+  const end = asm.unique("hops-end");
   asm
     .mov(R9, { imm: 0 })
     .label(loop)
     .jumpIf(R9, "ge", { imm: MAX_HOPS }, end)
     .load("u32", R1, R8, HOPS_VALUE.count)
-    .jumpIf(R9, "ge", R1, end)
+    .jumpIf(R9, "ge", R1, end);
+  sendToHop(asm, maps, config);
+  asm.add(R9, { imm: 1 }).jump(loop).label(end);
+}
+
+/** The same by bpf_loop and the callback of hopCallback(). */
+function callForHops(asm: Assembler): void {
+  asm
+    .store("u64", FP, STACK.loop, R6)
+    .store("u64", FP, STACK.loop + 8, R7)
+    .store("u64", FP, STACK.loop + 16, R8)
+    .load("u32", R1, R8, HOPS_VALUE.count)
+    .loadCallback(R2, HOP_CALLBACK);
+  stackAddress(asm, R3, STACK.loop);
+  asm.mov(R4, { imm: 0 }).call("loop");
+}
+
+const HOP_CALLBACK = "hop-callback";
+
+/** To be put behind the end of a program with sendToHops(). */
+export function hopCallback(asm: Assembler, maps: ProgramMaps, config: ProgramConfig): void {
+  if (!config.callbacks) return;
+  asm
+    .label(HOP_CALLBACK)
+    .mov(R9, R1)
+    .load("u64", R6, R2, 0)
+    .load("u64", R7, R2, 8)
+    .load("u64", R8, R2, 16)
+    .jumpIf(R9, "ge", { imm: MAX_HOPS }, "hops-over");
+  sendToHop(asm, maps, config);
+  asm.mov(R0, { imm: 0 }).exit().label("hops-over").mov(R0, { imm: 1 }).exit();
+}
+
+/** Send a copy to the hop with the number in r9, of those at r8. */
+function sendToHop(asm: Assembler, maps: ProgramMaps, config: ProgramConfig): void {
+  asm
     .mov(R2, R9)
     .alu("lsh", R2, { imm: Math.log2(HOPS_VALUE.stride) })
     .add(R2, R8)
@@ -125,13 +167,6 @@ export function sendToHops(
   setMark(asm, SENT);
   cloneRedirect(asm, config.port);
   setMark(asm, UNMARKED);
-  asm
-    .add(R9, { imm: 1 })
-    .jump(loop)
-    .label(end)
-    .load("u32", R1, R8, HOPS_VALUE.sleeve)
-    .jumpIf(R1, "ne", { imm: 0 }, sleeve)
-    .label(done);
 }
 
 /** End the program with the frame on its way to the sleeve engine, for the peer whose number is in `destination`. */

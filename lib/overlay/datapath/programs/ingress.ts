@@ -11,19 +11,20 @@ import {
   redirect,
   setMark,
   stackAddress,
-  update,
   verdict,
 } from "../../../bpf/emit.ts";
 import { SKB, TC_ACT, TUNNEL_KEY } from "../../../bpf/skbuff.ts";
 import { SHORT_ID_BITS, SHORT_IDS } from "../../../mesh/bounds.ts";
 import { HEARTBEAT_PAYLOAD, HEARTBEAT_VALUE, NEIGHBOUR_VALUE } from "../maps.ts";
 import { deliver, passDelivered } from "./deliver.ts";
-import { learnSource, loadNextHop, redirectToSleeve, setTunnelKey } from "./emit.ts";
+import { hopCallback, learnSource, loadNextHop, redirectToSleeve, setTunnelKey } from "./emit.ts";
 import { type ProgramConfig, type ProgramMaps, SENT, SLEEVE_HOP, STACK } from "./layout.ts";
 
 /** Offset of the type in an Ethernet header. */
 const ETHERTYPE = 12;
 const PROTOCOL_ICMP = 1;
+/** Bytes of the uid in front of the size. */
+const HEARTBEAT_UID = 8;
 /** Type 3, code 4, as a little-endian number. */
 const FRAGMENTATION_NEEDED = 0x0403;
 
@@ -74,6 +75,7 @@ export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8A
   asm.label("own");
   requireTooBig(asm);
   verdict(asm, TC_ACT.OK);
+  hopCallback(asm, maps, config);
   return asm.assemble();
 }
 
@@ -123,16 +125,19 @@ function requireNeighbour(asm: Assembler, maps: ProgramMaps): void {
     .atomicAdd(R9, NEIGHBOUR_VALUE.received, R1);
 }
 
+/** Note a heartbeat of a connection that we have; drop others, whose senders cannot know a uid. */
 function noteHeartbeat(asm: Assembler, maps: ProgramMaps): void {
-  asm.store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.size, { imm: 0 });
   loadBytes(asm, { imm: ETHERNET_HEADER }, HEARTBEAT_PAYLOAD, STACK.heartbeat, "drop");
+  lookup(asm, maps.heartbeats.fd, STACK.heartbeat);
   asm
-    .load("u32", R1, R6, SKB.len)
-    .store("u32", FP, STACK.heartbeat + HEARTBEAT_VALUE.length, R1)
-    .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.remote_ipv4)
-    .store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.sender, R1)
+    .jumpIf(R0, "eq", { imm: 0 }, "drop")
+    .mov(R9, R0)
     .call("ktime_get_ns")
-    .store("u64", FP, STACK.heartbeat + HEARTBEAT_VALUE.at, R0)
-    .store("u32", FP, STACK.key, R7);
-  update(asm, maps.heartbeats.fd, STACK.key, STACK.heartbeat);
+    .load("u16", R1, FP, STACK.heartbeat + HEARTBEAT_UID)
+    .store("u32", R9, HEARTBEAT_VALUE.size, R1)
+    .load("u32", R1, R6, SKB.len)
+    .store("u32", R9, HEARTBEAT_VALUE.length, R1)
+    .load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.remote_ipv4)
+    .store("u64", R9, HEARTBEAT_VALUE.sender, R1)
+    .store("u64", R9, HEARTBEAT_VALUE.at, R0);
 }

@@ -12,6 +12,8 @@ export interface ProgramConfig {
   readonly port: number;
   /** ifindex of the TAP link of sleeve. */
   readonly tap: number;
+  /** The kernel has bpf_loop (5.17): the verifier follows a loop's body once, and not MAX_HOPS times. */
+  readonly callbacks?: boolean;
   /** The flow cache's, where there is one. */
   readonly flow?: FlowProgramMaps | undefined;
 }
@@ -38,4 +40,6 @@ export const STACK = {
   destination: -96,
   heartbeat: -96,
   tag: -104,
+  /** What the callback of a loop needs: three registers. */
+  loop: -128,
 } as const;

@@ -4,6 +4,7 @@ import { copyMac, loadFrame, lookup, verdict } from "../../../bpf/emit.ts";
 import { TC_ACT } from "../../../bpf/skbuff.ts";
 import { MAC_VALUE } from "../maps.ts";
 import { deliver, passDelivered } from "./deliver.ts";
+import { hopCallback } from "./emit.ts";
 import { type ProgramConfig, type ProgramMaps, STACK } from "./layout.ts";
 
 export function tapProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Array {
@@ -21,5 +22,6 @@ export function tapProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Array
   deliver(asm, maps, config, config.tap);
   asm.label("drop");
   verdict(asm, TC_ACT.SHOT);
+  hopCallback(asm, maps, config);
   return asm.assemble();
 }
