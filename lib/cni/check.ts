@@ -1,6 +1,6 @@
 // CHECK: compare a container's interface with the result of its ADD.
 import * as v from "valibot";
-import { formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
+import { formatCidr, formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import type { Inspected } from "../host/inspect.ts";
 import type { CniConfig } from "./config.ts";
@@ -16,7 +16,10 @@ const Result = v.object({
     [],
   ),
   ips: v.nullish(v.array(v.object({ address: v.string(), interface: v.nullish(v.number()) })), []),
-  routes: v.nullish(v.array(v.object({ dst: v.string(), gw: v.nullish(v.string()) })), []),
+  routes: v.nullish(
+    v.array(v.object({ dst: v.string(), gw: v.nullish(v.string()), table: v.nullish(v.number()) })),
+    [],
+  ),
 });
 const Address = parsed(parseCidr);
 const Gateway = parsed(parseIPv4);
@@ -41,6 +44,19 @@ export function checkAttachment(
   if (config.prevResult) compare(config.prevResult, found, ifName, netns, fail);
 }
 
+/** Return the first IPv4 address of a result; undefined where it has none. Throws CniError. */
+export function previousAddress(previous: unknown): IPv4 | undefined {
+  const first =
+    previous === undefined ? undefined : read(previous).ips?.find(({ address }) => !isIPv6(address));
+  return first && v.parse(Address, first.address).address;
+}
+
+function read(previous: unknown): v.InferOutput<typeof Result> {
+  const result = v.safeParse(Result, previous);
+  if (!result.success) throw new CniError(CODE.decode, `prevResult: ${result.issues[0].message}`);
+  return result.output;
+}
+
 function compare(
   previous: unknown,
   { link, addresses, routes }: Inspected,
@@ -48,11 +64,7 @@ function compare(
   netns: string,
   fail: (what: string) => void,
 ): void {
-  const result = v.safeParse(Result, previous);
-  if (!result.success) {
-    throw new CniError(CODE.decode, `prevResult: ${result.issues[0].message}`);
-  }
-  const { interfaces, ips, routes: wanted } = result.output;
+  const { interfaces, ips, routes: wanted } = read(previous);
   const own =
     interfaces?.findIndex(({ name, sandbox }) => name === ifName && (sandbox ?? netns) === netns) ?? -1;
   const mac = interfaces?.[own]?.mac?.toLowerCase();
@@ -63,13 +75,15 @@ function compare(
     const address = formatCidr(v.parse(Address, ip.address));
     if (!addresses.some((cidr) => formatCidr(cidr) === address)) fail(`lacks address ${address}`);
   }
-  for (const { dst, gw } of wanted ?? []) {
+  for (const { dst, gw, table } of wanted ?? []) {
     if (isIPv6(dst)) continue;
     const destination = formatCidr(v.parse(Address, dst));
     const gateway = gw ? v.parse(Gateway, gw) : undefined;
     const there = routes.some(
       (route) =>
-        formatCidr(route.destination) === destination && (gateway === undefined || route.gateway === gateway),
+        formatCidr(route.destination) === destination &&
+        (gateway === undefined || route.gateway === gateway) &&
+        (table == null || route.table === table),
     );
     const via = gateway === undefined ? "" : ` via ${formatIPv4(gateway)}`;
     if (!there) fail(`lacks the route to ${destination}${via}`);

@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { parseAllocationSubnet } from "../address/subnet.ts";
+import { MAX_HOST_PORTS } from "../host/hostports/mapping.ts";
 import { BRIDGE } from "../host/names.ts";
 import { parseSender } from "../host/ports/binding.ts";
 import { LINK_NAME_MAX } from "../netlink/link/message.ts";
@@ -15,7 +16,28 @@ export const SUPPORTED_VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", 
 /** Version of a configuration without cniVersion. */
 const UNSAID_VERSION = "0.1.0";
 
-const Route = v.object({ dst: parsed(parseCidr), gw: v.optional(parsed(parseIPv4)) });
+/** A number of 32 bits, as the kernel has it. */
+const Word = v.pipe(
+  v.number(),
+  v.integer("not a whole number"),
+  v.minValue(0, "negative"),
+  v.maxValue(2 ** 32 - 1, "more than 32 bits"),
+);
+const Octet = v.pipe(Word, v.maxValue(255, "more than 255"));
+
+/** A route; all but destination and gateway since CNI 1.1. */
+const Route = v.object({
+  dst: parsed(parseCidr),
+  gw: v.optional(parsed(parseIPv4)),
+  mtu: v.optional(Word),
+  advmss: v.optional(Word),
+  priority: v.optional(Word),
+  table: v.optional(Word),
+  scope: v.optional(Octet),
+});
+
+/** Addresses that a runtime may ask for. */
+const MAX_WANTED = 16;
 
 const Dns = v.object({
   nameservers: v.optional(v.array(v.string())),
@@ -31,6 +53,57 @@ const Ipam = v.object({
   gateway: v.optional(parsed(parseIPv4)),
   /** Absent: a default route. An empty list: no route. */
   routes: v.optional(v.nullable(v.array(Route))),
+});
+
+const Port = v.pipe(
+  v.number(),
+  v.integer("not a whole number"),
+  v.minValue(1, "should be 1 to 65535"),
+  v.maxValue(65_535, "should be 1 to 65535"),
+);
+
+/** Keys as CNI has them; containerd and Nomad write the names of their structures ("HostPort"), as Go reads keys of any case. */
+const KEYS: ReadonlyMap<string, string> = new Map(
+  ["hostPort", "containerPort", "protocol", "hostIP"].map((key) => [key.toLowerCase(), key]),
+);
+const ofAnyCase = (entry: unknown): unknown =>
+  typeof entry === "object" && entry !== null
+    ? Object.fromEntries(
+        Object.entries(entry).map(([key, value]) => [KEYS.get(key.toLowerCase()) ?? key, value]),
+      )
+    : entry;
+
+const PortMappingFields = v.object({
+  hostPort: Port,
+  containerPort: Port,
+  protocol: v.optional(
+    v.pipe(
+      v.string(),
+      v.transform((text) => text.toLowerCase() || "tcp"),
+      v.picklist(["tcp", "udp", "sctp"], "should be tcp, udp or sctp"),
+    ),
+    "tcp",
+  ),
+  hostIP: v.optional(v.string(), ""),
+});
+
+const PortMapping = v.pipe(v.unknown(), v.transform(ofAnyCase), PortMappingFields);
+
+/** What the runtime adds for the capabilities that a configuration declares; see CONVENTIONS.md of CNI. */
+const RuntimeConfig = v.object({
+  portMappings: v.nullish(v.pipe(v.array(PortMapping), v.maxLength(MAX_HOST_PORTS, "too many")), []),
+  ips: v.nullish(v.pipe(v.array(v.string()), v.maxLength(MAX_WANTED, "too many")), []),
+  mac: v.nullish(v.string()),
+});
+
+/** The same by users, beside CNI_ARGS. */
+const Args = v.object({
+  cni: v.nullish(
+    v.object({
+      ips: v.nullish(v.pipe(v.array(v.string()), v.maxLength(MAX_WANTED, "too many")), []),
+      mac: v.nullish(v.string()),
+    }),
+  ),
 });
 
 /** Each takes an entry of a kernel map for each container. */
@@ -63,6 +136,8 @@ const Config = v.object({
   ipMasq: v.optional(v.boolean(), false),
   ipam: v.optional(Ipam, {}),
   dns: v.optional(Dns),
+  runtimeConfig: v.nullish(RuntimeConfig, {}),
+  args: v.nullish(Args, {}),
   prevResult: v.optional(v.record(v.string(), v.unknown())),
   "cni.dev/valid-attachments": v.nullish(v.array(v.object({ containerID: v.string(), ifname: v.string() }))),
 });

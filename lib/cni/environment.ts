@@ -13,6 +13,8 @@ export interface Environment {
   readonly ifName: string;
   /** Folders of plugins. */
   readonly path: readonly string[];
+  /** The words of CNI_ARGS ("KEY=VALUE;…"), of which runtimes pass many. */
+  readonly args: ReadonlyMap<string, string>;
 }
 
 /** The environment, or the CNI part of it. */
@@ -62,5 +64,15 @@ export function readEnvironment(variables: Variables): Environment {
     netns,
     ifName,
     path: (variables["CNI_PATH"] ?? "").split(":").filter(Boolean),
+    args: words(variables["CNI_ARGS"] ?? ""),
   };
 }
+
+const words = (text: string) =>
+  new Map(
+    text
+      .split(";")
+      .map((word) => word.split(/=(.*)/s))
+      .filter(([key, value]) => key && value !== undefined)
+      .map(([key = "", value = ""]) => [key, value] as const),
+  );

@@ -1,7 +1,8 @@
 // Sources of addresses: the router, or an IPAM plugin that the configuration names.
-import { formatCidr, formatIPv4, parseCidr } from "../address/ipv4.ts";
+import { type Cidr, formatCidr, formatIPv4, parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
 import { releaseDirectory } from "../api/paths.ts";
+import type { ContainerRoute } from "../host/attach.ts";
 import { forgetRelease, rememberRelease } from "../ipam/releases.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
@@ -9,6 +10,7 @@ import { delegate } from "./delegate.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
 import { type Addressing, parseAddressing } from "./result.ts";
+import { type Wanted, wanted } from "./wanted.ts";
 
 /** An address may come from another host; a runtime retries rather than waits. */
 const ALLOCATE_TIMEOUT_MS = 10_000;
@@ -60,7 +62,8 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
   const giveBack = (detached: boolean) =>
     api(
       "DELETE",
-      `/ip/${encodeURIComponent(containerId)}${query({ attachment, detached: String(detached) })}`,
+      // Runtimes repeat a DEL.
+      `/ip/${encodeURIComponent(containerId)}${query({ attachment, detached: String(detached), noErrorOnUnknown: "true" })}`,
       { timeoutMs: RELEASE_TIMEOUT_MS },
     );
   /** Reject with the reason why ADD would fail. */
@@ -76,6 +79,26 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
     });
     throw error;
   };
+  const addressing = (cidrs: readonly Cidr[]): Addressing => ({
+    addresses: cidrs.map((cidr) => ({ cidr, gateway })),
+    routes: routes?.map(containerRoute),
+    dns: undefined,
+  });
+  /** Claim the addresses that were asked for. */
+  const named = async (addresses: Wanted["addresses"]): Promise<Addressing> => {
+    const prefix = subnet?.prefix ?? (await defaultPrefix(api));
+    const cidrs = addresses.map(({ cidr, hasPrefix }) => (hasPrefix ? cidr : { ...cidr, prefix }));
+    for (const cidr of cidrs) {
+      const terms = query({ container: "true", attachment });
+      const place = `/ip/${encodeURIComponent(containerId)}/${formatCidr(cidr)}`;
+      await api("PUT", `${place}${terms}`, { timeoutMs: ALLOCATE_TIMEOUT_MS }).catch(async (error) => {
+        if (fresh) await giveBack(true).catch(() => {});
+        return explain(error);
+      });
+    }
+    return addressing(cidrs);
+  };
+  const asked = wanted(config, environment);
   let fresh = false;
   return {
     async add(id) {
@@ -87,6 +110,7 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
         fresh = held.trim() === "";
         forgetRelease(releaseDirectory(), id, attachment);
       }
+      if (isContainer && asked.addresses.length > 0) return named(asked.addresses);
       const terms = {
         wait: "false",
         ...(isContainer ? { container: "true", attachment } : {}),
@@ -95,11 +119,7 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
       const answer = await api("POST", `${path(id)}${query(terms)}`, {
         timeoutMs: ALLOCATE_TIMEOUT_MS,
       }).catch(explain);
-      return {
-        addresses: [{ cidr: parseCidr(answer.trim()), gateway }],
-        routes: routes?.map(({ dst, gw }) => ({ destination: dst, gateway: gw })),
-        dns: undefined,
-      };
+      return addressing([parseCidr(answer.trim())]);
     },
     async undo() {
       if (fresh) await giveBack(true);
@@ -137,6 +157,20 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
       await api("POST", `/gc/${network}`, { form, timeoutMs: RELEASE_TIMEOUT_MS });
     },
   };
+}
+
+async function defaultPrefix(api: ApiClient): Promise<number> {
+  const subnet = await api("GET", "/ipinfo/defaultsubnet", { timeoutMs: ASK_TIMEOUT_MS });
+  return parseCidr(subnet.trim()).prefix;
+}
+
+/** Return a route of the configuration as the container gets it. */
+export function containerRoute({
+  dst,
+  gw,
+  ...rest
+}: NonNullable<CniConfig["ipam"]["routes"]>[number]): ContainerRoute {
+  return { destination: dst, gateway: gw, ...rest };
 }
 
 /** Return the router's key of an attachment, beside the container's id. */

@@ -13,18 +13,22 @@ import type { ContainerWork } from "../host/containerwork.ts";
 import { EXPOSE_ID, vethAlias } from "../host/names.ts";
 import { BusyError } from "../host/workthread.ts";
 import { linkByName } from "../netlink/link.ts";
+import { RT_SCOPE_LINK } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NetnsError } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { checkAttachment } from "./check.ts";
+import { checkAttachment, previousAddress } from "./check.ts";
 import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
+import { checkPorts, endPorts, forwardPorts, hostPortsOf } from "./hostports.ts";
 import { type IpamSource, ipamSource } from "./ipam.ts";
 import { type Addressing, formatResult } from "./result.ts";
+import { wanted } from "./wanted.ts";
 
 const DEFAULT_ROUTE = parseCidr("0.0.0.0/0");
-const ASK_TIMEOUT_MS = 1_500;
+/** Many containers at once, the first ones of a host, all expose it: the router does one after the other. */
+const EXPOSE_TIMEOUT_MS = 10_000;
 
 export interface Call {
   readonly environment: Environment;
@@ -42,6 +46,7 @@ export async function add(call: Call): Promise<object> {
   const { environment, config } = call;
   const { netns, ifName, containerId } = environment;
   const ipam = ipamSource(config, call.input, environment, call.api);
+  const { mac } = wanted(config, environment);
   const given = await ipam.add(containerId).catch(async (error) => {
     // What is wrong with the container explains more, and does not pass.
     await requireNoLink(call);
@@ -50,6 +55,8 @@ export async function add(call: Call): Promise<object> {
   try {
     const routes = given.routes ?? [{ destination: DEFAULT_ROUTE }];
     const addresses = given.addresses.map(({ cidr }) => cidr);
+    const [own] = addresses;
+    const ports = own ? hostPortsOf(config, own.address) : [];
     // A caller that has given up may have called DEL by now.
     if (call.caller?.aborted) throw new CniError(CODE.tryAgainLater, "the caller has gone");
     const attached = await attachBy(call, ipam, {
@@ -59,6 +66,7 @@ export async function add(call: Call): Promise<object> {
       network: config.name,
       bridge: config.bridge,
       mtu: config.mtu,
+      mac,
       addresses,
       gateway: gatewayFor(given),
       routes,
@@ -66,6 +74,10 @@ export async function add(call: Call): Promise<object> {
       allowed: config.allowedAddresses,
     });
     const { gateway } = attached;
+    await forwardPorts(call, ports).catch(async (error) => {
+      await detach(call);
+      throw error;
+    });
     return formatResult(
       config.cniVersion,
       {
@@ -78,7 +90,10 @@ export async function add(call: Call): Promise<object> {
           cidr: address.cidr,
           gateway: address.gateway ?? gateway,
         })),
-        routes: routes.map((route: ContainerRoute) => ({ ...route, gateway: route.gateway ?? gateway })),
+        routes: routes.map((route: ContainerRoute) => ({
+          ...route,
+          gateway: route.gateway ?? (route.scope === RT_SCOPE_LINK ? undefined : gateway),
+        })),
         dns: config.dns ?? given.dns,
       },
       config.prevResult,
@@ -111,7 +126,7 @@ async function attachBy(call: Call, ipam: IpamSource, attachment: Attachment): P
     const [own] = (await ipam.add(EXPOSE_ID)).addresses;
     if (!own)
       throw new CniError(CODE.failed, "unable to allocate IP address for bridge", "", { cause: error });
-    await call.api("POST", `/expose/${formatCidr(own.cidr)}`, { timeoutMs: ASK_TIMEOUT_MS });
+    await call.api("POST", `/expose/${formatCidr(own.cidr)}`, { timeoutMs: EXPOSE_TIMEOUT_MS });
     return call.work.attach({ ...attachment, gateway: own.cidr.address });
   }
 }
@@ -119,17 +134,25 @@ async function attachBy(call: Call, ipam: IpamSource, attachment: Attachment): P
 /** Detach a container; a missing link is no error. */
 export async function del(call: Call): Promise<undefined> {
   const { config, environment } = call;
-  const { netns, ifName, containerId } = environment;
-  const alias = vethAlias({ network: config.name, containerId, ifName });
-  const link = { netns: netns || undefined, ifName, bridge: config.bridge, alias };
-  const detached = await call.work.detach(link);
+  await endPorts(call);
+  const detached = await detach(call);
   await ipamSource(config, call.input, environment, call.api).release(detached);
 }
 
+function detach({ config, environment, work }: Call): Promise<boolean> {
+  const { netns, ifName, containerId } = environment;
+  const alias = vethAlias({ network: config.name, containerId, ifName });
+  return work.detach({ netns: netns || undefined, ifName, bridge: config.bridge, alias });
+}
+
 /** Reject with CniError if the container differs from the result of its ADD. */
-export async function check({ environment, config, input, api, work }: Call): Promise<undefined> {
+export async function check(call: Call): Promise<undefined> {
+  const { environment, config, input, api, work } = call;
   const { netns, ifName } = environment;
-  checkAttachment(config, environment, await work.inspect(netns, ifName));
+  const found = await work.inspect(netns, ifName);
+  checkAttachment(config, environment, found);
+  const own = previousAddress(config.prevResult) ?? found?.addresses[0]?.address;
+  if (own !== undefined) await checkPorts(call, hostPortsOf(config, own));
   await ipamSource(config, input, environment, api).check();
 }
 

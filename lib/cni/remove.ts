@@ -3,9 +3,8 @@ import { lstatSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { keeping, removing, type Step } from "../sys/step.ts";
 import { textOf } from "../sys/textfile.ts";
-import { conf, conflist, LIST, PLUGIN, type SetupOptions, SINGLE, sameFile } from "./setup.ts";
-
-const FORMATS = { [LIST]: conflist, [SINGLE]: conf };
+import { isGenerated, LIST, SINGLE } from "./conflist.ts";
+import { PLUGIN, type SetupOptions, sameFile } from "./setup.ts";
 
 /** Return the steps that remove the plugin and its configuration, and what is kept as others have changed it. */
 export function cniSteps({
@@ -14,12 +13,11 @@ export function cniSteps({
   executable,
 }: Pick<SetupOptions, "binDir" | "confDir" | "executable">): Step[] {
   const plugin = join(binDir, PLUGIN);
-  const configurations = Object.entries(FORMATS).flatMap(([name, format]) => {
+  const configurations = [LIST, SINGLE].flatMap((name) => {
     const path = join(confDir, name);
     const text = textOf(path);
     if (text === "") return [];
-    const ours = text === format(true) || text === format(false);
-    return [ours ? removingFile(path) : keeping(`${path}, which was changed by hand`)];
+    return [isGenerated(text) ? removingFile(path) : keeping(`${path}, which was changed by hand`)];
   });
   // Remove the configuration first: a runtime without it starts no more pods.
   return [...configurations, ...pluginSteps(plugin, executable)];

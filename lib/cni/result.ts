@@ -35,13 +35,20 @@ export interface AddResult {
 const compact = (object: object) =>
   Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
 
-const route = ({ destination, gateway }: ContainerRoute) =>
-  compact({ dst: formatCidr(destination), gw: gateway === undefined ? undefined : formatIPv4(gateway) });
+/** Return a route; since CNI 1.1 with all that was said of it. */
+const route =
+  (version: string) =>
+  ({ destination, gateway, ...rest }: ContainerRoute) =>
+    compact({
+      dst: formatCidr(destination),
+      gw: gateway === undefined ? undefined : formatIPv4(gateway),
+      ...(version === "1.1.0" ? rest : {}),
+    });
 
 /** Format a result for `version`, appended to the result of earlier plugins in the chain. */
 export function formatResult(version: string, result: AddResult, previous: CniConfig["prevResult"]): object {
   const dns = result.dns ?? {};
-  const routes = result.routes.map(route);
+  const routes = result.routes.map(route(version));
   if (version === "0.1.0" || version === "0.2.0") {
     const [first] = result.addresses;
     const ip4 = first && {
@@ -77,7 +84,22 @@ export function formatResult(version: string, result: AddResult, previous: CniCo
 }
 
 const Gateway = v.optional(v.string());
-const Routes = v.optional(v.nullable(v.array(v.object({ dst: v.string(), gw: Gateway }))));
+const Figure = v.optional(v.number());
+const Routes = v.optional(
+  v.nullable(
+    v.array(
+      v.object({
+        dst: v.string(),
+        gw: Gateway,
+        mtu: Figure,
+        advmss: Figure,
+        priority: Figure,
+        table: Figure,
+        scope: Figure,
+      }),
+    ),
+  ),
+);
 const Modern = v.object({
   ips: v.array(v.object({ address: v.string(), gateway: Gateway })),
   routes: Routes,
@@ -106,9 +128,10 @@ export function parseAddressing(text: string, plugin: string): Addressing {
         cidr: parseCidr(address),
         gateway: gateway === undefined ? undefined : parseIPv4(gateway),
       })),
-      routes: routes?.map(({ dst, gw }) => ({
+      routes: routes?.map(({ dst, gw, ...rest }) => ({
         destination: parseCidr(dst),
         gateway: gw ? parseIPv4(gw) : undefined,
+        ...rest,
       })),
       dns,
     };

@@ -5,7 +5,7 @@ import {
   existsSync,
   linkSync,
   openSync,
-  readFileSync,
+  readdirSync,
   readSync,
   renameSync,
   rmSync,
@@ -13,45 +13,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { textOf } from "../sys/textfile.ts";
+import { conf, conflist, isGenerated, LIST, type ListVersion, SINGLE, versionAfter } from "./conflist.ts";
 
 export const PLUGIN = "weave-net";
-/** A list of plugins with portmap; or the plugin alone, for runtimes without lists. */
-export const LIST = "10-weave.conflist";
-export const SINGLE = "10-weave.conf";
 /** Bytes per comparison. */
 const PIECE = 1 << 20;
-
-/** Return the configuration as the original writes it. */
-export function conflist(hairpin: boolean): string {
-  return `{
-    "cniVersion": "0.3.0",
-    "name": "weave",
-    "plugins": [
-        {
-            "name": "weave",
-            "type": "weave-net",
-            "hairpinMode": ${hairpin}
-        },
-        {
-            "type": "portmap",
-            "capabilities": {"portMappings": true},
-            "snat": true
-        }
-    ]
-}
-`;
-}
-
-/** Return the configuration for runtimes of CNI 0.2 and before, such as Mesos. */
-export function conf(hairpin: boolean): string {
-  return `{
-    "cniVersion": "0.2.0",
-    "name": "weave",
-    "type": "weave-net",
-    "hairpinMode": ${hairpin}
-}
-`;
-}
 
 export interface SetupOptions {
   readonly binDir: string;
@@ -61,7 +28,13 @@ export interface SetupOptions {
   readonly hairpin: boolean;
   /** Install a single configuration: the runtime knows no lists. */
   readonly single?: boolean;
+  /** cniVersion of the list; by default 1.0.0, or that of the original's list that is there. */
+  readonly version?: ListVersion | undefined;
 }
+
+/** The configurations that runtimes read, in the order in which they do: the first one counts. */
+const CONFIGURATION = /\.(conf|conflist|json)$/;
+const OURS: readonly string[] = [LIST, SINGLE];
 
 /** Install what is missing; returns what was done, a line each. */
 export function setup({ binDir, executable, ...options }: SetupOptions): string[] {
@@ -131,10 +104,11 @@ export function installConfig({
   confDir,
   hairpin,
   single,
-}: Pick<SetupOptions, "confDir" | "hairpin" | "single">): string[] {
+  version,
+}: Omit<SetupOptions, "binDir" | "executable">): string[] {
   if (!existsSync(confDir)) return [`${confDir} does not exist: CNI configuration not written`];
   const done: string[] = [];
-  const [name, other, format] = single ? [SINGLE, LIST, conf] : [LIST, SINGLE, conflist];
+  const [name, other] = single ? [SINGLE, LIST] : [LIST, SINGLE];
   // Versions before 2.5 wrote the single configuration: remove it, or the network has two.
   const old = join(confDir, other);
   if (existsSync(old)) {
@@ -142,12 +116,10 @@ export function installConfig({
     done.push(`removed ${old}`);
   }
   const target = join(confDir, name);
-  const text = format(hairpin);
-  if (existsSync(target)) {
-    const present = readFileSync(target, "utf8");
-    if (present === text) return [...done, `${target} is up to date`];
-    if (present !== format(!hairpin)) return [...done, `${target} was changed by hand: kept`];
-  }
+  const present = textOf(target);
+  const text = single ? conf(hairpin) : conflist(hairpin, version ?? versionAfter(present));
+  if (present === text) return [...done, `${target} is up to date`];
+  if (present !== "" && !isGenerated(present)) return [...done, `${target} was changed by hand: kept`];
   const temporary = `${target}.tmp${process.pid}`;
   try {
     writeFileSync(temporary, text);
@@ -156,4 +128,35 @@ export function installConfig({
     rmSync(temporary, { force: true });
   }
   return [...done, `wrote ${target}`];
+}
+
+/** Remove the configuration, so that runtimes start no more pods here; one changed by hand stays. Returns what was done. */
+export function removeConfig(confDir: string): string[] {
+  return OURS.map((name) => join(confDir, name))
+    .filter((path) => isGenerated(textOf(path)))
+    .map((path) => {
+      rmSync(path, { force: true });
+      return `removed ${path}`;
+    });
+}
+
+/** Return the configurations in a folder, in the order in which runtimes take them. Throws as the file system does. */
+export function configurations(confDir: string): string[] {
+  if (!existsSync(confDir)) return [];
+  return readdirSync(confDir)
+    .filter((file) => CONFIGURATION.test(file))
+    .sort();
+}
+
+/** Return the configuration that runtimes take in place of ours, by its path; undefined where they take ours, or there is none. */
+export function precedingConfig(confDir: string): string | undefined {
+  const [first, ...others] = configurations(confDir);
+  if (first === undefined || OURS.includes(first) || !others.some((name) => OURS.includes(name)))
+    return undefined;
+  return join(confDir, first);
+}
+
+/** Return the warning about that configuration. */
+export function precedingText(path: string): string {
+  return `runtimes take ${path} before ${LIST}: containers get another network; remove it, unless you want that`;
 }

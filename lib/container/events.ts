@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import * as v from "valibot";
+import { linesOf } from "../bytes/lines.ts";
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -20,6 +21,8 @@ export interface ContainerListener {
   died(id: string): void;
   /** A container was removed. */
   destroyed(id: string): void;
+  /** A running container was connected to a network of its runtime. */
+  connectedTo?(id: string): void;
 }
 
 const Event = v.object({
@@ -27,7 +30,7 @@ const Event = v.object({
   Action: v.optional(v.string()),
   status: v.optional(v.string()),
   id: v.optional(v.string()),
-  Actor: v.optional(v.object({ ID: v.string() })),
+  Actor: v.optional(v.object({ ID: v.string(), Attributes: v.nullish(v.record(v.string(), v.unknown())) })),
 });
 
 /** Actions by Docker's and podman's names. */
@@ -82,7 +85,7 @@ async function listen(
   signal: AbortSignal,
   connected: () => void,
 ): Promise<void> {
-  const filters = encodeURIComponent(JSON.stringify({ type: ["container"] }));
+  const filters = encodeURIComponent(JSON.stringify({ type: ["container", "network"] }));
   const response = await fetch(`http://localhost/events?stream=true&filters=${filters}`, {
     unix: socket,
     signal,
@@ -91,20 +94,20 @@ async function listen(
   } as RequestInit);
   if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
   connected();
-  let rest = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of response.body) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = lines.pop() ?? "";
-    if (rest.length > MAX_LINE) throw new Error("an event without end");
-    for (const line of lines) tell(line, listener);
-  }
+  const tooLong = () => new Error("an event without end");
+  for await (const line of linesOf(response.body, MAX_LINE, tooLong)) tell(line, listener);
 }
 
-function tell(line: string, listener: ContainerListener): void {
+/** Report an event, a line of JSON of Docker or podman. What is none, or no concern of ours, is ignored. */
+export function tell(line: string, listener: Omit<ContainerListener, "connected">): void {
   const event = v.safeParse(v.pipe(v.string(), v.parseJson(), Event), line);
-  if (!event.success || event.output.Type !== "container") return;
-  const { Action, status, id, Actor } = event.output;
+  if (!event.success) return;
+  const { Type, Action, status, id, Actor } = event.output;
+  if (Type === "network" && Action === "connect") {
+    const container = Actor?.Attributes?.["container"];
+    if (typeof container === "string") listener.connectedTo?.(container);
+  }
+  if (Type !== "container") return;
   const action = ACTIONS[(Action ?? status ?? "").toLowerCase()];
   const container = Actor?.ID ?? id;
   if (action && container) listener[action](container);

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import * as v from "valibot";
 import { codeOf } from "../sys/cause.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { declaredAddresses } from "./declared.ts";
 
 /** Default sockets of Docker and podman. */
 const SOCKETS = ["/run/docker.sock", "/run/podman/podman.sock"];
@@ -26,6 +27,11 @@ export interface Container {
   readonly hostname: string;
   /** Path of its /etc/hosts on this host; undefined if its runtime keeps none. */
   readonly hostsPath: string | undefined;
+  /**
+   * Addresses that its maker declares; undefined for none, where its network is another container's or the host's, and
+   * where its image declares the same: an image does not choose what its host attaches.
+   */
+  readonly declared?: string | undefined;
 }
 
 const Inspected = v.object({
@@ -35,7 +41,20 @@ const Inspected = v.object({
   Config: v.object({
     Hostname: v.optional(v.string(), ""),
     Domainname: v.optional(v.nullable(v.string()), ""),
+    Env: v.nullish(v.array(v.string()), []),
+    Labels: v.nullish(v.record(v.string(), v.string()), {}),
   }),
+  Image: v.optional(v.string(), ""),
+  HostConfig: v.nullish(v.object({ NetworkMode: v.optional(v.string(), "") })),
+});
+
+const Image = v.object({
+  Config: v.nullish(
+    v.object({
+      Env: v.nullish(v.array(v.string()), []),
+      Labels: v.nullish(v.record(v.string(), v.string()), {}),
+    }),
+  ),
 });
 
 /**
@@ -52,7 +71,7 @@ export function socketsOf(endpoint: string | undefined): string[] {
 }
 
 /** Send a GET to a runtime; undefined for 404. Rejects with ContainerError. */
-async function get(socket: string, path: string): Promise<unknown> {
+export async function get(socket: string, path: string): Promise<unknown> {
   try {
     const response = await fetch(`http://localhost${path}`, {
       unix: socket,
@@ -83,7 +102,8 @@ export async function findContainer(
   for (const socket of sockets.filter((path) => existsSync(path))) {
     const answer = await get(socket, `/containers/${encodeURIComponent(idOrName)}/json`);
     if (answer === undefined) continue;
-    const { Id, State, Config, HostsPath } = v.parse(Inspected, answer);
+    const found = v.parse(Inspected, answer);
+    const { Id, State, Config, HostsPath } = found;
     return {
       id: Id,
       pid: State.Running ? State.Pid : 0,
@@ -91,9 +111,23 @@ export async function findContainer(
       socket,
       hostname: [Config.Hostname, Config.Domainname].filter(Boolean).join("."),
       hostsPath: HostsPath || undefined,
+      declared: await declaredBy(socket, found),
     };
   }
   return undefined;
+}
+
+/** See Container.declared. */
+async function declaredBy(
+  socket: string,
+  { Config, HostConfig, Image: image }: v.InferOutput<typeof Inspected>,
+): Promise<string | undefined> {
+  if (/^(host$|container:|ns:)/.test(HostConfig?.NetworkMode ?? "")) return undefined;
+  const declared = declaredAddresses({ env: Config.Env ?? [], labels: Config.Labels ?? {} });
+  if (declared === undefined || image === "") return declared;
+  const found = v.safeParse(Image, await get(socket, `/images/${encodeURIComponent(image)}/json`));
+  const { Env, Labels } = (found.success ? found.output.Config : undefined) ?? {};
+  return declaredAddresses({ env: Env ?? [], labels: Labels ?? {} }) === declared ? undefined : declared;
 }
 
 /** Find a running container; rejects with ContainerError if there is none. */
@@ -142,4 +176,14 @@ export async function containerNames(sockets: readonly string[]): Promise<Map<st
     }
   }
   return names;
+}
+
+/** Return the IDs of running containers. Rejects with ContainerError. */
+export async function runningIds(sockets: readonly string[]): Promise<string[]> {
+  const ids: string[] = [];
+  for (const socket of sockets.filter((path) => existsSync(path))) {
+    const listed = v.safeParse(Listed, await get(socket, "/containers/json"));
+    if (listed.success) ids.push(...listed.output.map(({ Id }) => Id));
+  }
+  return ids;
 }

@@ -6,7 +6,7 @@ import { addressAdd } from "../netlink/address.ts";
 import { bridgePortChange } from "../netlink/link/bridgeport.ts";
 import { linkDelete } from "../netlink/link/delete.ts";
 import { type Link, linkAdd, linkByName, linkChange, linkSet } from "../netlink/link.ts";
-import { routeAdd } from "../netlink/route.ts";
+import { RT_SCOPE_LINK, routeAdd } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { EEXIST, isErrno } from "../sys/errno.ts";
 import { inNetns, type Netns, netnsPath, refuseOwnNetns } from "../sys/netns.ts";
@@ -23,6 +23,14 @@ import { applyLinkSysctls } from "./sysctl.ts";
 export interface ContainerRoute {
   readonly destination: Cidr;
   readonly gateway?: IPv4 | undefined;
+  /** Bytes; unless given, those of the link and of the path. */
+  readonly mtu?: number | undefined;
+  readonly advmss?: number | undefined;
+  readonly priority?: number | undefined;
+  /** Routing table; the main one unless given. */
+  readonly table?: number | undefined;
+  /** RT_SCOPE_… */
+  readonly scope?: number | undefined;
 }
 
 export interface Attachment {
@@ -35,13 +43,18 @@ export interface Attachment {
   readonly bridge?: string;
   /** Bytes; the bridge's unless given. */
   readonly mtu?: number | undefined;
+  /** Ethernet address inside; by default the kernel's choice. */
+  readonly mac?: string | undefined;
   readonly addresses: readonly Cidr[];
   /** "bridge": the host's address on the bridge, that of the first address's subnet if there are several. */
   readonly gateway?: IPv4 | "bridge" | undefined;
   readonly routes: readonly ContainerRoute[];
   /** Route multicast to this link. */
   readonly multicastRoute?: boolean;
-  /** Let the bridge send frames back by the port that they came from: a container reaches itself by a service address. */
+  /**
+   * Let the bridge send frames back by the port that they came from: a container reaches itself by a service address.
+   * Default true, as with the original (weave: prog/weaveutil/attach.go).
+   */
   readonly hairpin?: boolean;
   /** Add addresses to the link where it exists, instead of refusing. */
   readonly extend?: boolean;
@@ -82,11 +95,28 @@ export class AlreadyAttachedError extends Error {
 
 const MULTICAST = parseCidr("224.0.0.0/4");
 
+/** A link that another program is making is waited for this often, so long. */
+const ATTEMPTS = 50;
+const PAUSE_MS = 20;
+
 /**
  * Attach a container. Throws NetnsError, AlreadyAttachedError, NoGatewayError or NetlinkError, and leaves nothing behind
- * then.
+ * then. A link that others make at the same moment (a command, and the router once a container is started) is extended, where
+ * that is wished for.
  */
 export function attach(attachment: Attachment): Attached {
+  for (let i = 1; ; i++) {
+    try {
+      return attachOnce(attachment);
+    } catch (error) {
+      const meanwhile = isErrno(error, EEXIST) || (i > 1 && error instanceof AlreadyAttachedError);
+      if (!attachment.extend || !meanwhile || i === ATTEMPTS) throw error;
+      Bun.sleepSync(PAUSE_MS);
+    }
+  }
+}
+
+function attachOnce(attachment: Attachment): Attached {
   const { netns, ifName } = attachment;
   refuseOwnNetns(netns);
   using host = new NetlinkSocket(NETLINK_ROUTE);
@@ -166,9 +196,9 @@ function addVeth(
   netnsFd: number,
   mtu: number,
 ): Omit<LinkEnd, "index"> {
-  const { containerId, ifName, ends } = attachment;
+  const { containerId, ifName, ends, mac } = attachment;
   const add = (name: string) => {
-    const peer = { ...ends?.inner, name: ifName, mtu, netnsFd };
+    const peer = { ...(mac !== undefined && { address: mac }), ...ends?.inner, name: ifName, mtu, netnsFd };
     const index = ends?.outer.index;
     // Given here, it need not be asked for; and udev leaves it.
     const address = ends?.outer.address || randomMac();
@@ -185,7 +215,7 @@ function addVeth(
 }
 
 /** Return a random unicast address, locally administered. */
-function randomMac(): string {
+export function randomMac(): string {
   const octets = crypto.getRandomValues(new Uint8Array(6));
   octets[0] = ((octets[0] ?? 0) & 0xfe) | 2;
   return formatMac(octets);
@@ -196,9 +226,18 @@ function randomMac(): string {
  * is complete.
  */
 function join(host: NetlinkSocket, outer: LinkEnd, bridge: Link, attachment: Attachment): void {
-  const { hairpin = false, ends } = attachment;
-  const alias = ends ? (ends.outer.alias ?? "") : vethAlias(attachment);
-  const { name, index } = outer;
+  const { hairpin = true, ends } = attachment;
+  joinBridge(host, outer, bridge, ends ? (ends.outer.alias ?? "") : vethAlias(attachment), hairpin);
+}
+
+/** Put the host's end of a link on the bridge, with its alias. Throws NetlinkError. */
+export function joinBridge(
+  host: NetlinkSocket,
+  { name, index }: Pick<LinkEnd, "name" | "index">,
+  bridge: Link,
+  alias: string,
+  hairpin = false,
+): void {
   host.requests([
     linkChange(name, index, { master: bridge.index }),
     ...(hairpin ? [bridgePortChange(name, index, { hairpin })] : []),
@@ -219,11 +258,13 @@ function configure(
   if (multicastRoute) routeAdd(inside, { destination: MULTICAST, link: link.index });
   const onLink = (ip: IPv4) => addresses.some((cidr) => cidrContains(cidr, ip));
   for (const route of routes) {
-    const via = route.gateway ?? gateway;
+    // One whose scope is the link has no gateway.
+    const via = route.gateway ?? (route.scope === RT_SCOPE_LINK ? undefined : gateway);
+    const { table } = route;
     if (via !== undefined && !onLink(via)) {
-      routeAdd(inside, { destination: { address: via, prefix: 32 }, link: link.index });
+      routeAdd(inside, { destination: { address: via, prefix: 32 }, link: link.index, table });
     }
-    routeAdd(inside, { destination: route.destination, gateway: via, link: link.index });
+    routeAdd(inside, { ...route, gateway: via, link: link.index });
   }
   return fresh;
 }

@@ -1,11 +1,10 @@
 // br_netfilter: hands frames that a bridge forwards from port to port to the filter of IP packets. Network policy and
 // kube-proxy depend on it, between the pods of a host and between hosts.
 import { reasonOf } from "../sys/reason.ts";
-import { loadModule } from "./modules.ts";
+import { loadModule, BR_NETFILTER as MODULE } from "./modules.ts";
 import { type Change, keeper, type Resource } from "./reconcile/resource.ts";
 import { type Sysctl, sysctlGet, sysctlSet } from "./sysctl.ts";
 
-const MODULE = "br_netfilter";
 const SWITCHES = ["iptables", "ip6tables"].map((name) => `net/bridge/bridge-nf-call-${name}`);
 const UNENFORCED = "policies are not enforced between pods";
 

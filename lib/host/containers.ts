@@ -85,7 +85,8 @@ export function attachedAddresses(host: NetlinkSocket): Sighting {
     addresses: [...found.values()].flatMap((container) =>
       (container?.addresses ?? []).map((cidr) => ({ ...cidr, owner: container?.owner })),
     ),
-    complete: ports.every(({ index }) => found.has(index)),
+    // The other end in this namespace: Docker has not moved it into the container yet, or never does.
+    complete: ports.every(({ index, peerNetns }) => peerNetns === undefined || found.has(index)),
   };
 }
 

@@ -5,6 +5,7 @@ import type { Netns } from "../sys/netns.ts";
 import { type Attached, type Attachment, attach } from "./attach.ts";
 import { attachedAddresses, inspectPorts, type PortToInspect, type Sighting } from "./containers.ts";
 import { detach } from "./detach.ts";
+import { addEndpoint, type MadeEndpoint, type NewEndpoint, tuneEndpoint } from "./endpoint.ts";
 import type { ContainerLink } from "./hostend.ts";
 import { inspect } from "./inspect.ts";
 import { applyMtu, type MtuChange } from "./mtu.ts";
@@ -14,6 +15,10 @@ export interface ContainerWork {
   attach(attachment: Attachment): Promise<Attached>;
   /** Resolve to true if the link is gone for certain; see detach(). */
   detach(link: ContainerLink): Promise<boolean>;
+  /** See addEndpoint(). */
+  addEndpoint(endpoint: NewEndpoint): Promise<MadeEndpoint>;
+  /** See tuneEndpoint(). */
+  tuneEndpoint(outer: string): Promise<string | undefined>;
   inspect(netns: Netns, ifName: string): Promise<ReturnType<typeof inspect>>;
   /** See attachedAddresses(). */
   attached(): Promise<Sighting>;
@@ -31,6 +36,8 @@ export const workHere: ContainerWork = {
     if (detached instanceof Error) throw detached;
     return detached ?? false;
   },
+  addEndpoint: async (endpoint) => addEndpoint(endpoint),
+  tuneEndpoint: async (outer) => tuneEndpoint(outer),
   inspect: async (netns, ifName) => inspect(netns, ifName),
   async attached() {
     using nl = new NetlinkSocket(NETLINK_ROUTE);

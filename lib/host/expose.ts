@@ -63,8 +63,12 @@ export class Exposure {
     this.#exposed = exposed;
   }
 
-  /** Expose the host by an address; changes nothing where that fails. */
+  /**
+   * Expose the host by an address; changes nothing where that fails. Many containers that are the first to need it ask at
+   * once: one of them has it done.
+   */
   expose(cidr: Cidr, masquerade: boolean): void {
+    if (this.#has({ cidr, masquerade })) return;
     this.#change(withExposed(this.#exposed, { cidr, masquerade }), []);
   }
 
@@ -80,6 +84,11 @@ export class Exposure {
     this.reconciler.check();
     this.#local = local;
     this.reconciler.apply();
+  }
+
+  #has({ cidr, masquerade }: Exposed): boolean {
+    const known = this.#exposed.some((other) => isSame(other.cidr, cidr) && other.masquerade === masquerade);
+    return known && bridgeAddresses(this.route).some((other) => isSame(other, cidr));
   }
 
   #change(exposed: readonly Exposed[], unwanted: readonly Cidr[]): void {

@@ -15,6 +15,7 @@ import { matchTcpPort } from "../netlink/nftables/transport.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import type { Exposed } from "./expose.ts";
 import { removeForwarding } from "./forwarding/forwarding.ts";
+import { HOST_PORTS } from "./hostports/table.ts";
 import { BRIDGE, TABLE } from "./names.ts";
 import type { Change, Resource } from "./reconcile/resource.ts";
 
@@ -161,5 +162,6 @@ export class FirewallResource implements Resource<Contents, TableState | undefin
 /** Remove everything of ours from the packet filter. */
 export function removeFirewall(nf: NetlinkSocket): void {
   tableDelete(nf, FIREWALL);
+  tableDelete(nf, HOST_PORTS);
   removeForwarding(nf);
 }

@@ -11,7 +11,7 @@ import { hostEnd } from "./hostend.ts";
 export interface Inspected {
   readonly link: Link;
   readonly addresses: readonly Cidr[];
-  /** Those of the namespace's main table. */
+  /** Those of all tables of the namespace: plugins behind ours may move them. */
   readonly routes: readonly Route[];
   /** The other end and its bridge, where these are in the host's namespace. */
   readonly port: Link | undefined;
@@ -27,7 +27,7 @@ export function inspect(netns: Netns, ifName: string): Inspected | undefined {
     const link = linkByName(inside, ifName);
     if (!link) return undefined;
     const addresses = addressList(inside, link.index).map(({ cidr }) => cidr);
-    return { link, addresses, routes: routeList(inside) };
+    return { link, addresses, routes: routeList(inside, "all") };
   });
   if (!found) return undefined;
   const port = hostEnd(host, { netns, ifName });

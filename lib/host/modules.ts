@@ -6,6 +6,8 @@ import { basename, join } from "node:path";
 import { EEXIST } from "../sys/errno.ts";
 import { SysError, trySyscall } from "../sys/syscall.ts";
 
+export const BR_NETFILTER = "br_netfilter";
+
 const COMPRESSED = 4;
 const plain = (name: string) => name.replace(/\.ko(\.\w+)?$/, "").replaceAll("-", "_");
 
@@ -28,6 +30,15 @@ export function loadModule(name: string): void {
 /** Whether the kernel has loaded a module, or has it built in and shows it in /sys/module. */
 export function isLoaded(name: string): boolean {
   return existsSync(`/sys/module/${name.replaceAll("-", "_")}`);
+}
+
+/** Load br_netfilter, if there is one. */
+export function loadBridgeNetfilter(): void {
+  try {
+    loadModule(BR_NETFILTER);
+  } catch {
+    // Whoever needs it says that it is missing.
+  }
 }
 
 function moduleLine(name: string): { file: string; needs: string[] } | undefined {

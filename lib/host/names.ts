@@ -9,6 +9,8 @@ export const LINK = "ethwe";
 export const EXPOSE_ID = "weave:expose";
 /** Our table of nftables. */
 export const TABLE = "weave";
+/** Our table of nftables for host ports. */
+export const HOST_PORT_TABLE = "weave-hostports";
 /** Our chain in the filter table of iptables. */
 export const FORWARDING_CHAIN = "WEAVE-FORWARD";
 /** The tables of weave-npc. */

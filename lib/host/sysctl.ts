@@ -1,10 +1,22 @@
-// Kernel settings under /proc/sys, in the network namespace of the calling thread.
-import { readFileSync, writeFileSync } from "node:fs";
+// Kernel settings under /proc/sys, in the network namespace of the calling thread. In a container /proc/sys is read-only; there,
+// our manifests mount the part of networks elsewhere, writable.
+import { existsSync, writeFileSync } from "node:fs";
+import { readText } from "../sys/textfile.ts";
+
+/** Where /proc/sys/net is writable in a container that is not privileged. */
+export const CONTAINER_SYSCTLS = "/host/proc/sys/net";
+
+let written = "/proc/sys/net";
+
+/** Return the path to write a setting to. */
+function writable(name: string): string {
+  return name.startsWith("net/") ? `${written}${name.slice(3)}` : `/proc/sys/${name}`;
+}
 
 /** Return a value; undefined where the kernel does not have it. */
 export function sysctlGet(name: string): string | undefined {
   try {
-    return readFileSync(`/proc/sys/${name}`, "utf8").trim();
+    return readText(`/proc/sys/${name}`).trim();
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
@@ -14,10 +26,14 @@ export function sysctlGet(name: string): string | undefined {
 /** Set a value; false where the kernel does not have it (IPv6 switched off) or /proc/sys is read-only. */
 export function sysctlSet(name: string, value: string): boolean {
   try {
-    writeFileSync(`/proc/sys/${name}`, value);
+    writeFileSync(writable(name), value);
     return true;
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "EROFS" && written !== CONTAINER_SYSCTLS && existsSync(CONTAINER_SYSCTLS)) {
+      written = CONTAINER_SYSCTLS;
+      return sysctlSet(name, value);
+    }
     if (code === "ENOENT" || code === "EROFS" || code === "EACCES" || code === "EINVAL") return false;
     throw error;
   }

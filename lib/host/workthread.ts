@@ -3,6 +3,8 @@
 import { Worker } from "node:worker_threads";
 import { systemClock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
+import { noteFailure } from "../log/unexpected.ts";
+import type { Limit } from "../sys/limit.ts";
 import type { ContainerWork } from "./containerwork.ts";
 import { errorOf, type Operation, type WorkAnswer, type WorkRequest } from "./workmessages.ts";
 
@@ -43,11 +45,22 @@ export class WorkThread implements ContainerWork {
 
   readonly attach: ContainerWork["attach"] = (attachment) => this.#call("attach", attachment);
   readonly detach: ContainerWork["detach"] = (link) => this.#call("detach", link);
+  readonly addEndpoint: ContainerWork["addEndpoint"] = (endpoint) => this.#call("addEndpoint", endpoint);
+  readonly tuneEndpoint: ContainerWork["tuneEndpoint"] = (outer) => this.#call("tuneEndpoint", outer);
   readonly inspect: ContainerWork["inspect"] = (netns, ifName) => this.#call("inspect", netns, ifName);
   readonly attached: ContainerWork["attached"] = () => this.#call("attached");
   readonly inspectPorts: ContainerWork["inspectPorts"] = (ports) => this.#call("inspectPorts", ports);
 
   readonly applyMtu: ContainerWork["applyMtu"] = (change) => this.#call("applyMtu", change);
+
+  limits(): Limit[] {
+    return [{ name: "container-work", value: this.#waiting.size, max: MAX_WAITING }];
+  }
+
+  /** Start the thread unless it runs: the next call need not wait for that. */
+  warm(): void {
+    if (!this.#stopped && this.#rate.wait(systemClock.now()) === 0) this.#running();
+  }
 
   /** What status says. */
   notes(): string[] {
@@ -89,7 +102,10 @@ export class WorkThread implements ContainerWork {
       if (this.#worker === worker) this.#abandon(why);
     };
     worker.on("message", (answer: WorkAnswer) => this.#answered(answer));
-    worker.on("error", (error: Error) => ended(error.message));
+    worker.on("error", (error: Error) => {
+      noteFailure("the container work thread", error);
+      ended(error.message);
+    });
     worker.on("exit", (code) => ended(`container work: the thread has ended (exit code ${code})`));
     worker.unref();
     this.#worker = worker;

@@ -1,5 +1,6 @@
 // The policy controller of one node: follows the API server, keeps the kernel's rules, and tells of what they block.
 import { every, systemClock, type Timer } from "../clock/clock.ts";
+import { atQuietTimes } from "../clock/quiet.ts";
 import { systemRandom } from "../clock/random.ts";
 import { BridgeNetfilter } from "../host/bridgenetfilter.ts";
 import { Reconciler } from "../host/reconcile/reconciler.ts";
@@ -12,10 +13,9 @@ import type { Log } from "../log/log.ts";
 import { type LoggedPacket, watchPackets } from "../netlink/nflog.ts";
 import { watchTables } from "../netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
-import { generationRaiser } from "../overlay/flowcache/generation.ts";
 import type { Watch } from "../sys/readable.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { releaseStartMemory, STARTED_MS } from "../sys/runtime.ts";
+import { RELEASE_MS, releaseMemory, STARTED_MS } from "../sys/runtime.ts";
 import { isolating } from "./compiler.ts";
 import { type Drop, Drops, dropLine } from "./drops.ts";
 import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
@@ -60,8 +60,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
   const clock = systemClock;
   const metrics = createMetrics();
   const nf = new NetlinkSocket(NETLINK_NETFILTER);
-  const changed = generationRaiser(() => clock.now());
-  const enforcer = new Enforcer({ ...config, changed }, nf, clock, metrics, log);
+  const enforcer = new Enforcer(config, nf, clock, metrics, log);
 
   const reconciler = new Reconciler(clock, log);
   const bridged = (trouble: string | undefined) => metrics.bridgedFiltered.set(trouble === undefined ? 1 : 0);
@@ -124,7 +123,10 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
     lost: () => enforcer.touchedByOthers(undefined),
     failed: failed("cannot watch nftables for changes by others; trying again"),
   });
-  const timers = [clock.after(STARTED_MS, releaseStartMemory), every(clock, TICK_MS, () => drops.tick())];
+  const timers = [
+    atQuietTimes(clock, [STARTED_MS], RELEASE_MS, releaseMemory),
+    every(clock, TICK_MS, () => drops.tick()),
+  ];
 
   /** What cannot be told from others is no reason to forget those. */
   const read = (kind: Kind, json: unknown): KubeObject | undefined => {

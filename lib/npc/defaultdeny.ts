@@ -14,7 +14,7 @@ import { wholeTable } from "./difference.ts";
 import { NO_RULES } from "./ruleset.ts";
 import { TABLE } from "./tables.ts";
 import { BRIDGE_TABLE, wholeBridgeTable } from "./unknown.ts";
-import { refusesBridge } from "./writer.ts";
+import { lacksBridge } from "./writer.ts";
 
 const MARK = "default-deny";
 
@@ -27,11 +27,11 @@ interface Part {
 const part = (table: TableName, requests: readonly Request[]): Part => {
   return { table, requests, state: stateOf(requests) };
 };
-const POLICIES = part(TABLE, [
-  ...wholeTable(NO_RULES, { allowMulticast: true }),
-  addChain(TABLE, { name: MARK }),
-]);
-const FRAMES = part(BRIDGE_TABLE, wholeBridgeTable(NO_RULES, true));
+/** Make the parts, which takes a good part of a router's start: only where they are wanted. */
+const makeParts = () => ({
+  policies: part(TABLE, [...wholeTable(NO_RULES, { allowMulticast: true }), addChain(TABLE, { name: MARK })]),
+  frames: part(BRIDGE_TABLE, wholeBridgeTable(NO_RULES, true)),
+});
 
 /** What the kernel has of either table; where policies are in force, nothing but that is looked at. */
 type Found =
@@ -50,20 +50,25 @@ interface Put extends Change {
 export class DefaultDeny implements Resource<readonly Part[], Found, Put> {
   readonly name = "default deny";
   readonly sources = ["nftables"] as const;
+  readonly #policies: Part;
   /** Undefined where the kernel has no nftables for bridges. */
-  #frames: Part | undefined = FRAMES;
+  #frames: Part | undefined;
 
-  constructor(private readonly nf: NetlinkSocket) {}
+  constructor(private readonly nf: NetlinkSocket) {
+    const { policies, frames } = makeParts();
+    this.#policies = policies;
+    this.#frames = frames;
+  }
 
   desired(): readonly Part[] {
-    return this.#frames ? [POLICIES, this.#frames] : [POLICIES];
+    return this.#frames ? [this.#policies, this.#frames] : [this.#policies];
   }
 
   observe(): Found {
     if (!hasDefaultDeny(this.nf) && tableList(this.nf, TABLE.family).includes(TABLE.name)) return "policies";
     return {
-      policies: readTable(this.nf, TABLE, POLICIES.state),
-      frames: this.#frames && readTable(this.nf, BRIDGE_TABLE, FRAMES.state),
+      policies: readTable(this.nf, TABLE, this.#policies.state),
+      frames: this.#frames && readTable(this.nf, BRIDGE_TABLE, this.#frames.state),
     };
   }
 
@@ -96,9 +101,9 @@ export class DefaultDeny implements Resource<readonly Part[], Found, Put> {
     try {
       commitUnless(unless.errno, this.nf, [...unless.requests, ...requests]);
     } catch (error) {
-      if (!this.#frames || !refusesBridge(error)) throw error;
+      if (!this.#frames || !lacksBridge(error)) throw error;
       this.#frames = undefined;
-      commitUnless(unless.errno, this.nf, [...unless.requests, ...POLICIES.requests]);
+      commitUnless(unless.errno, this.nf, [...unless.requests, ...this.#policies.requests]);
     }
   }
 }

@@ -16,7 +16,7 @@ import { TABLE } from "./tables.ts";
 import {
   admitConnections,
   type InForce,
-  refusesBridge,
+  lacksBridge,
   type WriterSettings,
   withoutBridge,
   write,
@@ -32,8 +32,6 @@ const REPAIR_INTERVAL_MS = 1_000;
 export interface EnforcerConfig extends WriterSettings {
   readonly node: string;
   readonly legacy: boolean;
-  /** Called after each change of the rules in force. */
-  readonly changed?: () => void;
 }
 
 export class Enforcer {
@@ -133,14 +131,13 @@ export class Enforcer {
       const rules = this.#compiler.update(touched);
       const settings = { ...this.config, bridge: this.#bridge };
       const written = write(this.nf, this.#inForce, rules, settings);
-      this.config.changed?.();
       if (!this.#inForce) this.log.info("policies are in force", { addresses: rules.local.size });
       const renewed = this.#inForce?.generation !== written.generation && written.generation === 0;
       this.#inForce = written;
       if (renewed) this.#admit();
       this.#measure(rules, (performance.now() - began) / 1000);
     } catch (error) {
-      this.#refused(error);
+      this.#refused(error, this.#inForce === undefined);
       // What was to be looked at is to be looked at again.
       for (const pod of touched.pods) this.#pods.add(pod);
       for (const namespace of touched.policies) this.#policies.add(namespace);
@@ -163,10 +160,11 @@ export class Enforcer {
     });
   }
 
-  #refused(error: unknown): void {
+  /** `whole`: not a change of what was in force. */
+  #refused(error: unknown, whole: boolean): void {
     this.metrics.errors.inc();
     this.#inForce = undefined;
-    if (this.#bridge && refusesBridge(error)) {
+    if (whole && this.#bridge && lacksBridge(error)) {
       this.#bridge = false;
       this.log.warning(`${withoutBridge(error)}`);
     } else {

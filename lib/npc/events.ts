@@ -62,7 +62,7 @@ export class EventWriter {
   /** Creates a warning about an object, in the background. */
   warn(object: KubeObject, reason: string, text: string): void {
     if (!this.#events.take(this.clock.now())) return;
-    const { path, body } = eventFor(object, reason, text, this.node, new Date());
+    const { path, body } = eventFor(object, reason, text, this.node, new Date(this.clock.wall()));
     this.client.write("create", path, body).catch((error: unknown) => {
       // Another node was first.
       if (error instanceof KubeError && error.status === CONFLICT) return;

@@ -3,11 +3,15 @@ import type { Work } from "../clock/slices.ts";
 import { NetlinkError } from "../netlink/message.ts";
 import { commit } from "../netlink/nftables/message.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import { EAFNOSUPPORT, EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT } from "../sys/errno.ts";
 import type { Settings } from "./basechain.ts";
 import { changes, generationChanges, restricts, wholeTable } from "./difference.ts";
 import { FIRST, following, forgetAdmitted } from "./generation.ts";
 import type { Ruleset } from "./ruleset.ts";
 import { bridgeChanges, wholeBridgeTable } from "./unknown.ts";
+
+/** The family, a type of chain, or an expression in it is none that the kernel knows. */
+const LACKING = new Set([ENOENT, EINVAL, EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT]);
 
 export interface WriterSettings extends Settings {
   /** Pods that the rules do not know are kept apart; else they are nobody's concern. */
@@ -16,9 +20,12 @@ export interface WriterSettings extends Settings {
   readonly bridge?: boolean;
 }
 
-/** Whether the kernel refused the table of the bridge alone, so that policies can be put in force without it. */
-export function refusesBridge(error: unknown): error is NetlinkError {
-  return error instanceof NetlinkError && error.operation.includes(" bridge ");
+/**
+ * Whether the kernel has no nftables for bridges, by the error of a whole write: policies can be put in force without.
+ * Changes are refused for want of the table, too, where others have just deleted it.
+ */
+export function lacksBridge(error: unknown): error is NetlinkError {
+  return error instanceof NetlinkError && error.operation.includes(" bridge ") && LACKING.has(error.errno);
 }
 
 /** What that means, as a warning. */

@@ -7,7 +7,7 @@ import { rulesDifference } from "../../netlink/nftables/state.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { BRIDGE, FORWARDING_CHAIN } from "../names.ts";
 import type { Change, Resource } from "../reconcile/resource.ts";
-import { legacyForwarding } from "./legacy.ts";
+import { legacyForwarding, legacyState } from "./legacy.ts";
 import { FIREWALLD, IPTABLES_NFT, nftForwarding } from "./nft.ts";
 import type { Forwarding, ForwardingTable, Variant } from "./table.ts";
 
@@ -57,6 +57,10 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
   /** The tables that dropped forwarded packets at the last check. */
   get dropping(): readonly Variant[] {
     return this.#dropping;
+  }
+
+  glance(): string {
+    return legacyState();
   }
 
   desired(): readonly IptablesMatch[] {

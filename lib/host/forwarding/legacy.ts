@@ -1,7 +1,13 @@
 // Our chain in the filter table of iptables-legacy, where that is in use: looking at a table would create it.
 import { withIptablesLock } from "../../netlink/iptables/lock.ts";
-import { legacyTables, readLegacyTable, replaceLegacyTable } from "../../netlink/iptables/socket.ts";
 import {
+  legacyTables,
+  readLegacyEntries,
+  readLegacyTable,
+  replaceLegacyTable,
+} from "../../netlink/iptables/socket.ts";
+import {
+  clearCounters,
   dropsAll,
   dropsByPolicy,
   type IptablesMatch,
@@ -37,6 +43,14 @@ export function legacyForwarding(): ForwardingTable {
       }),
     remove: () => change(() => {}),
   };
+}
+
+/** Return what the table is now, as text, without its counters; "" where it is not in use. Throws SysError. */
+export function legacyState(): string {
+  if (!legacyTables().includes(TABLE)) return "";
+  const { entries } = readLegacyEntries(TABLE);
+  clearCounters(entries);
+  return Bun.hash(entries).toString(36);
 }
 
 const forwardOf = (table: LegacyTable | undefined) => table?.hooks.find(({ name }) => name === FORWARD);

@@ -10,7 +10,7 @@ import {
   clsactEnsure,
   type Direction,
 } from "../../netlink/trafficcontrol.ts";
-import { ENOENT, isErrno } from "../../sys/errno.ts";
+import { EEXIST, ENOENT, isErrno } from "../../sys/errno.ts";
 import { PROGRAM_NAMES } from "./program.ts";
 
 /** A link of the namespace that both this thread and the socket are in. */
@@ -82,9 +82,20 @@ export function hook(
     bpfFilterReplace(nl, link.name, link.index, direction, program);
     return;
   }
-  const before = findBy("tcx", nl, link, direction);
+  // The process that attached the container may have attached it, and be doing so now.
+  if (!replaceTcx(nl, link, direction, program)) replaceTcx(nl, link, direction, program);
+}
+
+/** Attach a program by TCX in place of ours, unless it is there; false if another one was attached meanwhile. */
+function replaceTcx(nl: NetlinkSocket, link: HookLink, direction: Direction, program: Program): boolean {
+  const before = findBy("tcx", nl, link, direction, program);
+  if (before === program) return true;
   try {
     tcxAttach(link.index, direction, program, before);
+    return true;
+  } catch (error) {
+    if (isErrno(error, EEXIST)) return false;
+    throw error;
   } finally {
     before?.close();
   }

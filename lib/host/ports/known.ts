@@ -27,7 +27,7 @@ export function desiredPort({ bridgePort }: Link): BridgePort {
 export interface KnownLink {
   /** The host's end as desired; the reference to its other end as it is. */
   port: Link;
-  readonly owner: AttachmentName | undefined;
+  owner: AttachmentName | undefined;
   /** The container's end; undefined before an inspection, or where its namespace cannot be seen. */
   inside: AttachedContainer | undefined;
   /** Holders of its addresses, as far as the router knows them. */
@@ -71,15 +71,21 @@ export class KnownLinks {
 
   /**
    * Add links that are complete: those with an alias, and all that have existed for a while (from an original or an older
-   * version). With `atStart`, none is under construction. Return the new ones.
+   * version) while this router attaches nothing. With `atStart`, none is under construction. Return the new ones.
    */
-  learn(links: Iterable<Link>, bridge: number, now: number, atStart = false): KnownLink[] {
+  learn(
+    links: Iterable<Link>,
+    bridge: number,
+    now: number,
+    { atStart = false, attaching = false } = {},
+  ): KnownLink[] {
     const making = new Map<number, number>();
     const fresh: KnownLink[] = [];
     for (const link of links) {
       if (this.#known.has(link.index) || !isPort(link, bridge)) continue;
       const since = this.#making.get(link.index) ?? now;
-      if (link.alias === undefined && !atStart && now - since < MAKING_MS) making.set(link.index, since);
+      if (link.alias === undefined && !atStart && (attaching || now - since < MAKING_MS))
+        making.set(link.index, since);
       else fresh.push(newLink(link));
     }
     for (const known of fresh) this.#known.set(known.port.index, known);

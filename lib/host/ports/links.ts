@@ -5,7 +5,7 @@ import type { Clock, Timer } from "../../clock/clock.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { linksDelete } from "../../netlink/link/delete.ts";
-import { type Link, linkList } from "../../netlink/link.ts";
+import { type Link, linkList, linkSet } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { ENODEV, isErrno } from "../../sys/errno.ts";
 import { netnsPath } from "../../sys/netns.ts";
@@ -13,7 +13,7 @@ import { netnsInode } from "../../sys/netnsinode.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { type AttachedContainer, findNetns } from "../containers.ts";
 import type { ContainerWork } from "../containerwork.ts";
-import { BRIDGE, isContainerVeth } from "../names.ts";
+import { type AttachmentName, BRIDGE, isContainerVeth, vethAlias } from "../names.ts";
 import type { Change, Keeper, Source } from "../reconcile/resource.ts";
 import { type Books, Inspection } from "./inspection.ts";
 import { isGivenBack, type KnownLink, KnownLinks, portProblems } from "./known.ts";
@@ -48,6 +48,8 @@ export class ContainerLinks implements Keeper {
   readonly sources: readonly Source[] = ["ports", "trafficcontrol"];
   readonly #known = new KnownLinks();
   readonly #warn: LimitedWarning;
+  /** Attachments in flight: many at once take longer than one may. */
+  #attaching = 0;
   /** ifindex of our bridge. */
   #bridge: number | undefined;
   #books: Books | undefined;
@@ -75,7 +77,8 @@ export class ContainerLinks implements Keeper {
     const bridge = links.find(({ name }) => name === BRIDGE);
     if (!bridge) return;
     const asBefore = links.map((link) => kept.known(link));
-    for (const { port } of this.#known.learn(asBefore, bridge.index, clock.now(), true)) kept.save(port);
+    for (const { port } of this.#known.learn(asBefore, bridge.index, clock.now(), { atStart: true }))
+      kept.save(port);
     kept.keepOnly(new Set(this.#known.all().map(({ port }) => port.index)));
   }
 
@@ -116,16 +119,42 @@ export class ContainerLinks implements Keeper {
     }
   }
 
+  /**
+   * Let a container own the link with this alias, which was made before the container was known; returns its alias from now
+   * on. Throws NetlinkError.
+   */
+  assign(alias: string, owner: AttachmentName): string {
+    const link = linkList(this.route).find((each) => each.alias === alias);
+    const owned = vethAlias(owner);
+    if (!link || owned === alias) return alias;
+    const known = this.#known.get(link.index);
+    if (known) {
+      known.port = { ...known.port, alias: owned };
+      known.owner = owner;
+      this.kept.save(known.port);
+    }
+    linkSet(this.route, link.name, link.index, { alias: owned });
+    return owned;
+  }
+
   /** Note that a container has ended, or runs again. */
   ended(id: string, ended: boolean): void {
     for (const known of this.#known.all())
       if (known.owner?.containerId === id || [...known.holders.values()].includes(id)) known.ended = ended;
   }
 
-  /** Return container work that forgets links before they are detached. */
+  /** Return container work that forgets links before they are detached, and learns none that is being attached. */
   forgetOnDetach(work: ContainerWork): ContainerWork {
     return {
       ...work,
+      attach: async (attachment) => {
+        this.#attaching++;
+        try {
+          return await work.attach(attachment);
+        } finally {
+          this.#attaching--;
+        }
+      },
       detach: (link) => {
         const inode = netnsInode(link.netns === undefined ? undefined : netnsPath(link.netns));
         for (const { port, inside } of this.#known.all()) {
@@ -188,7 +217,7 @@ export class ContainerLinks implements Keeper {
     if (!bridge) return [];
     this.#bridge = bridge.index;
     const present = new Map(links.map((link) => [link.index, link]));
-    const fresh = this.#known.learn(links, bridge.index, now);
+    const fresh = this.#known.learn(links, bridge.index, now, { attaching: this.#attaching > 0 });
     for (const { port } of fresh) this.kept.save(port);
     if (fresh.length > 0) this.#inspection.soon();
     const changes: PortChange[] = [];

@@ -28,8 +28,6 @@ import {
 } from "./maps.ts";
 import { portProgram, type RemoteMacs } from "./program.ts";
 
-/** Interval of checking whether policies are in force. */
-const MODE_MS = 1_000;
 /** Interval of reading counters for the log. */
 const LOG_MS = 5_000;
 /** Ports whose program is checked at a time, beside suspects: 0.03 ms each. */
@@ -107,10 +105,12 @@ export class Ports {
       closePortMaps(this.#maps);
       throw error;
     }
-    this.#timers = [
-      every(clock, MODE_MS, () => this.#try("look for policies", () => this.#followPolicies())),
-      every(clock, LOG_MS, () => this.#try("read counters", () => this.#logDrops())),
-    ];
+    this.#timers = [every(clock, LOG_MS, () => this.#try("read counters", () => this.#logDrops()))];
+  }
+
+  /** Be strict where policies are in force. */
+  followPolicies(): void {
+    this.#try("look for policies", () => this.#followPolicies());
   }
 
   /** Set our short id. */
@@ -140,14 +140,20 @@ export class Ports {
     }
     this.#names = new Map(ports.map(({ index, name }) => [index, name]));
     this.#bindUnknown(ports.filter(({ name }) => isContainerVeth(name)));
-    const id = programId(this.#program);
+    const [id, confirm] = [this.#program, this.config.flowCache?.confirm].map(
+      (program) => program && programId(program),
+    );
     const unhooked = [
-      { link: bridge, direction: "egress" } as const,
-      ...this.#toLookAt(ports).map((link) => ({ link, direction: "ingress" }) as const),
+      { link: bridge, direction: "egress", program: id } as const,
+      ...this.#toLookAt(ports).flatMap((link) => [
+        { link, direction: "ingress", program: id } as const,
+        ...(confirm === undefined ? [] : [{ link, direction: "egress", program: confirm } as const]),
+      ]),
     ].filter(
-      ({ link, direction }) =>
+      ({ link, direction, program }) =>
         this.#hooked.has(link.index) &&
-        !hookedPrograms(this.#how(link), this.route, link, direction).includes(id) &&
+        program !== undefined &&
+        !hookedPrograms(this.#how(link), this.route, link, direction).includes(program) &&
         // Unless the link is being removed.
         linkByIndex(this.route, link.index)?.leaving === false,
     );
@@ -197,10 +203,10 @@ export class Ports {
     return all;
   }
 
-  /** Attach the program again. */
-  rehook({ link, direction }: Unhooked): void {
+  /** Attach the programs of a link again. */
+  rehook({ link }: Unhooked): void {
     this.#hooked.delete(link.index);
-    this.#hook(link, direction);
+    this.#hook(link, link.name === BRIDGE ? "egress" : "ingress");
   }
 
   /** Stop; the programs stay attached. */

@@ -56,7 +56,9 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
   apply([change]: readonly LinkChange[]): void {
     if (change?.index === undefined) {
       const { address, mtu } = this.settings;
-      linkAdd(this.nl, { kind: "bridge", name: BRIDGE, address, mtu });
+      // Made with another MTU, so that it is set below: one that a bridge is made with follows the least of its ports
+      // (br_mtu_auto_adjust).
+      linkAdd(this.nl, { kind: "bridge", name: BRIDGE, address, mtu: mtu - 1 });
       applyLinkSysctls(BRIDGE);
     }
     alignLink(this.nl, this.desired(), change?.index);

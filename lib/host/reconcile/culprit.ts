@@ -12,16 +12,19 @@ const CAP_NET_ADMIN = 12n;
 /** libnl puts the number of the socket into the bits above the pid. */
 const PID_BITS = 22;
 
+/** The pid that a netlink port may stand for; undefined for further sockets of a process, which get negative numbers. */
+export function pidOf(port: number): number | undefined {
+  return port === 0 || port >= 2 ** 31 ? undefined : port & ((1 << PID_BITS) - 1);
+}
+
 /**
  * Return the process that has this netlink port: most programs bind their first socket to their pid, or like libnl to the pid
  * in the low bits. Undefined where that is no live process that can change this network namespace: kernel threads, programs
  * that have ended, second sockets, other pid namespaces.
  */
 export function culpritOf(port: number): Culprit | undefined {
-  // Further sockets of a process get negative numbers.
-  if (port === 0 || port >= 2 ** 31) return undefined;
-  const pid = port & ((1 << PID_BITS) - 1);
-  if (pid === process.pid) return undefined;
+  const pid = pidOf(port);
+  if (pid === undefined || pid === process.pid) return undefined;
   try {
     if (readlinkSync(`/proc/${pid}/ns/net`) !== readlinkSync("/proc/self/ns/net")) return undefined;
     const status = readFileSync(`/proc/${pid}/status`, "utf8");

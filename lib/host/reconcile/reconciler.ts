@@ -11,8 +11,9 @@ import type { Change, Keeper, Source } from "./resource.ts";
 
 /** Interval of comparing everything. */
 const CHECK_MS = 30_000;
-/** Interval of comparing what changes without a notification; it costs a few reads. */
+/** Intervals of comparing what changes without a notification; each costs a few reads. */
 const SILENT_MS = 1_000;
+const SETTINGS_MS = 5_000;
 /** Time in which notifications are coalesced. */
 const COALESCE_MS = 100;
 /** Longest time for checks in one turn of the event loop, but for the current one. */
@@ -32,6 +33,8 @@ export interface KeptResource {
 
 interface Kept {
   readonly keeper: Keeper;
+  /** What it saw at the last glance. */
+  glanced: string | undefined;
   /** The reason and number of consecutive failures. */
   failure: { readonly reason: string; readonly attempts: number } | undefined;
   failures: number;
@@ -63,7 +66,8 @@ export class Reconciler {
     this.repairs = new Repairs(log, now);
     this.#timers = [
       every(clock, CHECK_MS, () => this.#look(() => true)),
-      every(clock, SILENT_MS, () => this.#look(({ sources }) => sources.includes("silent"))),
+      every(clock, SILENT_MS, () => this.#glance()),
+      every(clock, SETTINGS_MS, () => this.#look(({ sources }) => sources.includes("settings"))),
     ];
   }
 
@@ -173,6 +177,7 @@ export class Reconciler {
   #add(keeper: Keeper): Kept {
     const kept: Kept = {
       keeper,
+      glanced: undefined,
       failure: undefined,
       failures: 0,
       due: false,
@@ -182,6 +187,17 @@ export class Reconciler {
     };
     this.#kept.push(kept);
     return kept;
+  }
+
+  /** Reconcile keepers where something has changed without a notification. */
+  #glance(): void {
+    for (const kept of this.#kept) {
+      const { keeper, glanced } = kept;
+      if (!keeper.sources.includes("silent")) continue;
+      kept.glanced = glanceAt(keeper);
+      kept.due ||= kept.glanced === undefined || kept.glanced !== glanced;
+    }
+    this.#go();
   }
 
   /** Reconcile some keepers, in this turn of the event loop and the next ones. */
@@ -292,5 +308,14 @@ export class Reconciler {
     const by = this.#fights.culprit(object);
     const fight = this.#fights.repaired(object, by);
     this.repairs.add({ at: this.clock.wall(), resource: name, object, wrong, by }, fight);
+  }
+}
+
+/** Return what a keeper sees; undefined where all has to be compared, which then reports why. */
+function glanceAt(keeper: Keeper): string | undefined {
+  try {
+    return keeper.glance?.();
+  } catch {
+    return undefined;
   }
 }

@@ -2,7 +2,8 @@
 
 /**
  * Sources of notifications. "links" are those that the router makes itself: bridge, TAP, VXLAN; "ports" are the links of
- * containers. "silent" changes without a notification (most sysctls, the older iptables).
+ * containers. What changes without a notification: "silent" (the older iptables, what policies depend on), looked at every
+ * second, and "settings" (most sysctls), every 5 s.
  */
 export type Source =
   | "links"
@@ -13,7 +14,8 @@ export type Source =
   | "trafficcontrol"
   | "nftables"
   | "xfrm"
-  | "silent";
+  | "silent"
+  | "settings";
 
 /** Something in the kernel that is not as desired, and all that is needed to repair it. */
 export interface Change {
@@ -32,6 +34,11 @@ export interface Resource<Desired, Observed, Wanted extends Change> {
   readonly name: string;
   /** What notifies of changes; all resources are compared every 30 s beside that. */
   readonly sources: readonly Source[];
+  /**
+   * Return, as text, what changes without a notification: cheap to read, every second. All is compared only where it differs
+   * from the last time.
+   */
+  glance?(): string;
   /** Pure: from options, exposures and attachments. */
   desired(): Desired;
   observe(desired: Desired): Observed;
@@ -46,6 +53,8 @@ export interface Resource<Desired, Observed, Wanted extends Change> {
 export interface Keeper {
   readonly name: string;
   readonly sources: readonly Source[];
+  /** See Resource. */
+  glance?(): string;
   /** Apply the changes that `accepts` lets through; return these. */
   reconcile(accepts: (change: Change) => boolean): Change[];
   trouble?(reason: string | undefined): void;
@@ -57,6 +66,7 @@ export function keeper<Desired, Observed, Wanted extends Change>(
   return {
     name: resource.name,
     sources: resource.sources,
+    ...(resource.glance && { glance: () => resource.glance?.() ?? "" }),
     reconcile(accepts) {
       const desired = resource.desired();
       const changes = resource.difference(desired, resource.observe(desired)).filter(accepts);

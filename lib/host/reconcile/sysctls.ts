@@ -2,7 +2,7 @@
 import { type Sysctl, sysctlGet, sysctlSet } from "../sysctl.ts";
 import type { Change, Resource, Source } from "./resource.ts";
 
-interface SysctlChange extends Change {
+export interface SysctlChange extends Change {
   readonly sysctl: Sysctl;
 }
 
