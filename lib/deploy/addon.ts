@@ -4,6 +4,7 @@ import { splitHostPort } from "../address/hostport.ts";
 import { AddressError, formatCidr, parseCidr } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import { VERSION } from "../version.ts";
+import { DISTRIBUTION_NAMES, DISTRIBUTIONS } from "./distributions.ts";
 import { CURRENT, KubeVersionError, parseKubeVersion } from "./version.ts";
 
 /** An invalid parameter; the message names it and its value. */
@@ -36,6 +37,10 @@ const host = (text: string) => {
 };
 /** The name of a variable of the environment. */
 export const variable = name("name of a variable", /^[A-Za-z_][A-Za-z0-9_]{0,254}$/);
+/** The type of privileged containers: others may not use the host's folders and namespaces. */
+const SELINUX = { type: "spc_t" };
+const NODES = "should be a number of nodes, or a percentage such as 10%";
+const PATH = /^\/[\w./-]{1,254}$/;
 const quantity = /^\d{1,9}(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi)?$/;
 
 const Schema = v.object({
@@ -50,7 +55,28 @@ const Schema = v.object({
   ),
   "disable-npc": v.optional(flag, false),
   "use-legacy-netpol": v.optional(flag, false),
-  "cni-bin-dir": v.optional(name("absolute path", /^\/[\w./-]{1,254}$/), "/opt/cni/bin"),
+  distribution: v.optional(
+    v.picklist(DISTRIBUTION_NAMES, `is not one of ${DISTRIBUTION_NAMES.join(", ")}`),
+    "kubeadm",
+  ),
+  /** By default those of the distribution. */
+  "cni-bin-dir": v.optional(name("absolute path", PATH)),
+  "cni-conf-dir": v.optional(name("absolute path", PATH)),
+  "startup-taint": v.optional(flag, false),
+  "max-unavailable": v.optional(
+    v.union(
+      [
+        v.pipe(
+          v.string(),
+          v.regex(/^[1-9]\d{0,4}$/, NODES),
+          v.transform((text) => Number(text)),
+        ),
+        v.pipe(v.string(), v.regex(/^([1-9]\d?|100)%$/, NODES)),
+      ],
+      NODES,
+    ),
+    "1",
+  ),
   guaranteed: v.optional(
     v.pipe(
       v.string(),
@@ -71,7 +97,11 @@ const Schema = v.object({
   ),
 });
 
-export type AddonSettings = v.InferOutput<typeof Schema> & { readonly image: string };
+export type AddonSettings = Omit<v.InferOutput<typeof Schema>, "cni-bin-dir" | "cni-conf-dir"> & {
+  readonly image: string;
+  readonly "cni-bin-dir": string;
+  readonly "cni-conf-dir": string;
+};
 
 /** Parameters, unchecked, by their names in the original's query; variables and SELinux options by names of their own. */
 export interface AddonParameters {
@@ -104,5 +134,12 @@ export function addonSettings({ plain, env, selinux }: AddonParameters): AddonSe
   }
   const { output } = result;
   if (output.image && output.version) throw new AddonError("image: has a tag; leave out the version");
-  return { ...output, image: output.image ?? `${IMAGE}:${output.version ?? VERSION}` };
+  const { bin, conf } = DISTRIBUTIONS[output.distribution];
+  return {
+    ...output,
+    image: output.image ?? `${IMAGE}:${output.version ?? VERSION}`,
+    "cni-bin-dir": output["cni-bin-dir"] ?? bin,
+    "cni-conf-dir": output["cni-conf-dir"] ?? conf,
+    "selinux-options": { ...SELINUX, ...output["selinux-options"] },
+  };
 }

@@ -1,6 +1,8 @@
 // The unit of systemd that runs the router from boot on, and the file of settings beside it: systemd.service(5),
 // systemd.exec(5).
 
+import { namesOf } from "../sys/privileges.ts";
+
 /** First line of files that `weave setup --systemd` may replace and remove. */
 export const OURS = "# Written by 'weave setup --systemd'.";
 
@@ -9,17 +11,7 @@ const RUNTIMES = [
   ...["docker", "containerd", "crio", "podman", "podman-restart", "kubelet", "mesos-slave"],
 ].map((name) => `${name}.service`);
 
-/** Capabilities of the router; all others are dropped. */
-const CAPABILITIES = [
-  // Links, routes, packet filters; ARP and raw packets; port 53.
-  ...["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"],
-  // setns(2) into containers' namespaces, and eBPF before Linux 5.8.
-  ...["CAP_SYS_ADMIN", "CAP_BPF", "CAP_PERFMON"],
-  // Namespaces of other users' containers, behind /proc/PID/ns and in their folders.
-  ...["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"],
-  // Memory for eBPF maps before Linux 5.11.
-  "CAP_SYS_RESOURCE",
-];
+const CAPABILITIES = namesOf("weave-router").map((name) => `CAP_${name}`);
 
 export interface UnitSettings {
   /** Path of an executable that answers to the name weave-router. */
@@ -58,14 +50,16 @@ LimitNOFILE=65536
 LimitMEMLOCK=infinity
 UMask=0077
 
-# Folders that it writes to. Another WEAVE_STATE_DIR needs ReadWritePaths= in a drop-in.
-RuntimeDirectory=weave
+# Folders that it writes to; dockerd finds its networks' driver in docker/plugins. Another WEAVE_STATE_DIR needs
+# ReadWritePaths= in a drop-in.
+RuntimeDirectory=weave docker/plugins
 RuntimeDirectoryPreserve=yes
 StateDirectory=weave
 StateDirectoryMode=0700
 ProtectSystem=strict
 ProtectHome=read-only
 PrivateTmp=yes
+PrivateMounts=yes
 
 # Not here, as the router needs it: ProtectKernelTunables= (it writes sysctls), ProtectProc= (it reads containers'
 # namespaces), PrivateDevices= (/dev/net/tun), MemoryDenyWriteExecute= (its code is compiled while it runs).
@@ -86,7 +80,8 @@ RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service setns bpf
+SystemCallFilter=@system-service setns bpf seccomp
+SystemCallFilter=~@resources @keyring
 
 [Install]
 WantedBy=multi-user.target
