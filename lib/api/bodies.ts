@@ -34,3 +34,12 @@ export const NotedAttachment = v.object({
 });
 
 export type NotedAttachment = v.InferOutput<typeof NotedAttachment>;
+
+/** A container that is to be attached before its first process runs; see parseWantedList() for its addresses. */
+export const WantedAttachment = v.object({
+  pid: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  addresses: v.pipe(v.string(), v.maxLength(4096)),
+  fqdn: v.optional(v.pipe(v.string(), v.maxLength(253))),
+});
+
+export type WantedAttachment = v.InferOutput<typeof WantedAttachment>;

@@ -1,5 +1,5 @@
 // Texts for empty parts of the status.
-import { ipamStatus } from "./health.ts";
+import { allocationStatus } from "./health.ts";
 import type { Report } from "./report.ts";
 
 /** `part` is one of `weave status`. */
@@ -13,7 +13,7 @@ export function emptyText(part: string, { DNS, IPAM }: Report): string {
       return `no names: containers with a host name in ${DNS?.Domain} get one`;
     case "ipam":
       return IPAM
-        ? `the address range is not divided among peers yet: ${ipamStatus(IPAM)}`
+        ? `the address range is not divided among peers yet: ${allocationStatus(IPAM)}`
         : "no addresses are allocated: the router was launched with an empty --ipalloc-range";
     default:
       return `no ${part}`;

@@ -11,9 +11,9 @@ const MAX_BODY = 1024 * 1024;
 
 /** Return a client without a socket, for code in the router itself; calls are cancelled when `caller` fires. */
 export function localClient(target: Api, caller?: AbortSignal): ApiClient {
-  return async (method, path, { form, accept, timeoutMs } = {}) => {
+  return async (method, path, { form, body: given, accept, timeoutMs } = {}) => {
     const headers = accept === undefined ? {} : { accept };
-    const request = new Request(`http://localhost${path}`, { method, headers, body: form ?? null });
+    const request = new Request(`http://localhost${path}`, { method, headers, body: given ?? form ?? null });
     const giveUp = new AbortController();
     const timer = timeoutMs === undefined ? undefined : setTimeout(() => giveUp.abort(), timeoutMs);
     const signal = caller ? AbortSignal.any([caller, giveUp.signal]) : giveUp.signal;

@@ -17,7 +17,8 @@ const STATES: readonly ConnectionReport["State"][] = [
   "connecting",
 ];
 
-type MakeGauge = (name: string, help: string) => Gauge;
+type MakeGauge = (name: string, help: string, ...labels: "limit"[]) => Gauge<"limit">;
+type MakeCounter = (name: string, help: string, ...labels: "limit"[]) => Counter<"limit">;
 
 /** Add metrics of unreachable owners and of pending requests. */
 function addressMetrics(gauge: MakeGauge, IPAM: IpamReport): void {
@@ -30,6 +31,18 @@ function addressMetrics(gauge: MakeGauge, IPAM: IpamReport): void {
   );
   gauge("ipam_pending_allocates", "Number of pending allocates.").set(IPAM.PendingAllocates?.length ?? 0);
   gauge("ipam_pending_claims", "Number of pending claims.").set(IPAM.PendingClaims?.length ?? 0);
+}
+
+/** Add bounded quantities, their bounds, and what was refused at them. */
+function limits({ Limits = [] }: Report, gauge: MakeGauge, counter: MakeCounter): void {
+  const value = gauge("limit_value", "What others can make grow; see 'weave help limits'.", "limit");
+  const max = gauge("limit_max", "The bound of it.", "limit");
+  const refused = counter("limit_refused_total", "Refused, dropped or ignored at the bound.", "limit");
+  for (const { Name, Value, Max, Refused } of Limits) {
+    value.set({ limit: Name }, Value);
+    max.set({ limit: Name }, Max);
+    if (Refused !== undefined) refused.inc({ limit: Name }, Refused);
+  }
 }
 
 /** The metrics of a report, in Prometheus' text format. */
@@ -72,6 +85,9 @@ export async function metricsText(report: Report): Promise<string> {
   counter("unexpected_errors_total", "Number of errors that nothing handled; see the log.").inc(
     unexpectedErrors().count,
   );
+  counter("crash_reports_total", "Number of crash reports written on this host; see weave doctor.").inc(
+    report.Crashes?.at(-1)?.Number ?? 0,
+  );
   const repairs = counter("reconcile_repairs_total", "Number of repaired changes by others.", "resource");
   const failures = counter("reconcile_failures_total", "Number of failed repairs.", "resource");
   for (const { Name, Repairs, Failures } of report.Repairs?.Resources ?? []) {
@@ -81,6 +97,7 @@ export async function metricsText(report: Report): Promise<string> {
   gauge("reconcile_fights", "Number of objects that others keep changing.").set(
     report.Repairs?.Fights.length ?? 0,
   );
+  limits(report, gauge, counter);
   gauge("ready", "1 once this host has joined the network.").set(report.Ready ? 1 : 0);
   addPeerMetrics(report, registry);
   return (

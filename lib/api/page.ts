@@ -3,6 +3,7 @@ import type { Clock } from "../clock/clock.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import type { Log } from "../log/log.ts";
 import type { Store } from "../store/store.ts";
+import type { Limit } from "../sys/limit.ts";
 import type { Report } from "./report.ts";
 import type { Route } from "./routing.ts";
 import type { TrafficSample } from "./traffic.ts";
@@ -23,5 +24,6 @@ export interface PageSources {
 
 export interface StatusPage {
   readonly routes: readonly Route[];
+  limits(): Limit[];
   stop(): void;
 }

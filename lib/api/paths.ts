@@ -20,5 +20,7 @@ export const controlSocket = () => `${runDirectory()}/weave.sock`;
 export const pidFile = () => `${runDirectory()}/weave.pid`;
 export const logFile = () => `${runDirectory()}/weave.log`;
 export const stateFile = () => `${stateDirectory()}/weave.db`;
+/** Crash reports. */
+export const crashDirectory = () => `${stateDirectory()}/crashes`;
 /** Releases of containers removed while no router ran; see ipam/releases.ts. */
 export const releaseDirectory = () => `${stateDirectory()}/releases`;

@@ -13,6 +13,7 @@ import type { Peer } from "../mesh/peer.ts";
 import { peerProblems } from "../mesh/report/problems.ts";
 import { type MeshReport, meshReport } from "../mesh/report/report.ts";
 import type { MeshRouter } from "../mesh/router.ts";
+import type { Limit } from "../sys/limit.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
 import type { CniReport } from "./cnitimes.ts";
 import type { RequestReport } from "./requesttimes.ts";
@@ -60,16 +61,43 @@ export interface Report {
   Api?: RequestReport[];
   /** Times that heartbeats of each peer were missing, since the start. */
   Silences?: { Peer: string; NickName: string; Count: number }[];
+  /** What others can make grow here, and how far. */
+  Limits?: LimitReport[];
   /** What holds the router up. */
   EventLoop?: EventLoopReport;
   /** What was put right in the kernel. */
   Repairs?: RepairsReport;
+  /** Crash reports of this host's programs, the oldest first. */
+  Crashes?: CrashSummary[];
   /** What is wrong between this host and others, as doctor shows it. */
   Problems?: ProblemReport[];
 }
 
+/** A bounded quantity, as `weave help limits` names it. */
+export interface LimitReport {
+  Name: string;
+  Value: number;
+  Max: number;
+  /** Refused, dropped or ignored at the bound since the start, where that is counted. */
+  Refused?: number;
+  /** At the bound the oldest is forgotten. */
+  Forgets?: true;
+}
+
+export interface CrashSummary {
+  /** RFC 3339. */
+  Time: string;
+  /** The count of reports on this host. */
+  Number: number;
+  Program: string;
+  Kind: string;
+  Error: string;
+  File: string;
+}
+
 /** What a report is made from. */
 export interface ReportSources {
+  readonly crashes?: readonly CrashSummary[];
   readonly version: string;
   readonly ready: boolean;
   readonly mesh: MeshRouter;
@@ -81,7 +109,7 @@ export interface ReportSources {
   readonly overlay: RouterReport["Overlay"];
   readonly mtu?: MtuReport;
   readonly trustedSubnets: readonly string[];
-  readonly macs: readonly { mac: string; peer: Peer; seenAgoMs: number }[];
+  macs(): readonly { mac: string; peer: Peer; seenAgoMs: number }[];
   /** Links of containers. */
   readonly links: readonly LinkState[];
   /** Problems other than those of mesh, addresses and links. */
@@ -89,12 +117,13 @@ export interface ReportSources {
   readonly notes: readonly string[];
   readonly repairs?: RepairsSources;
   /** Frames of containers that the programs at their ports dropped, by reason. */
-  readonly dropped: Readonly<Record<string, number>>;
+  dropped(): Readonly<Record<string, number>>;
   readonly cni: readonly CniReport[];
   readonly requests: readonly RequestReport[];
+  readonly limits: readonly Limit[];
   readonly silences: readonly { Peer: string; NickName: string; Count: number }[];
   /** Diagnostics by overlay. */
-  readonly diagnostics: Record<string, unknown>;
+  diagnostics(): Record<string, unknown>;
 }
 
 /** Return the current report. */
@@ -110,12 +139,16 @@ export function makeReport(sources: ReportSources): Report {
     ...(sources.dns && { DNS: dnsReport(sources.dns) }),
     Containers: sources.links.map(linkReport),
     Notes: [...sources.notes],
-    Dropped: { ...sources.dropped },
+    get Dropped() {
+      return { ...sources.dropped() };
+    },
     Cni: [...sources.cni],
     Api: [...sources.requests],
     Silences: [...sources.silences],
+    Limits: sources.limits.map(limitReport),
     EventLoop: eventLoopReport(),
     ...(sources.repairs && { Repairs: repairsReport(sources.repairs) }),
+    ...(sources.crashes && sources.crashes.length > 0 && { Crashes: [...sources.crashes] }),
     Problems: [
       ...peerProblems(sources.mesh, router),
       ...ipamProblems(sources.allocator.problems()),
@@ -125,22 +158,36 @@ export function makeReport(sources: ReportSources): Report {
   };
 }
 
+const limitReport = ({ name, value, max, refused, forgets }: Limit): LimitReport => ({
+  Name: name,
+  Value: value,
+  Max: max,
+  ...(refused !== undefined && { Refused: refused }),
+  ...(forgets && { Forgets: true }),
+});
+
 function routerReport(sources: ReportSources): RouterReport {
-  const { mesh, allocator, macs, overlay, trustedSubnets, diagnostics } = sources;
+  const { mesh, allocator, overlay, trustedSubnets } = sources;
   const report = meshReport(mesh, allocator.ring.peerNames());
-  // Spreading would evaluate the lazy list of peers.
-  return Object.assign(report, {
-    OverlayDiagnostics: diagnostics,
+  const more = {
+    // From maps of the kernel.
+    get OverlayDiagnostics() {
+      return sources.diagnostics();
+    },
     TrustedSubnets: [...trustedSubnets],
     Interface: `${overlay.Port} (${overlay.Kind})`,
     Overlay: overlay,
     ...(sources.mtu && { Mtu: sources.mtu }),
     CaptureStats: {},
-    MACs: macs.map(({ mac, peer, seenAgoMs }) => ({
-      Mac: mac,
-      Name: peer.name,
-      NickName: peer.nickName,
-      LastSeen: new Date(mesh.clock.wall() - seenAgoMs).toISOString(),
-    })),
-  });
+    get MACs() {
+      return sources.macs().map(({ mac, peer, seenAgoMs }) => ({
+        Mac: mac,
+        Name: peer.name,
+        NickName: peer.nickName,
+        LastSeen: new Date(mesh.clock.wall() - seenAgoMs).toISOString(),
+      }));
+    },
+  };
+  // Spreading would evaluate what is lazy.
+  return Object.defineProperties(report, Object.getOwnPropertyDescriptors(more)) as MeshReport & typeof more;
 }

@@ -6,6 +6,7 @@ import type { RequestTimes } from "./requesttimes.ts";
 import { text } from "./responses.ts";
 import { CONTAINER_ROUTES } from "./routes/containers.ts";
 import { EXPOSE_ROUTES } from "./routes/expose.ts";
+import { HOST_PORT_ROUTES } from "./routes/hostports.ts";
 import { IP_ROUTES } from "./routes/ip.ts";
 import { NAME_ROUTES } from "./routes/names.ts";
 import { PEER_ROUTES } from "./routes/peers.ts";
@@ -20,6 +21,7 @@ const ROUTES: readonly Route[] = [
   ...PEER_ROUTES,
   ...EXPOSE_ROUTES,
   ...CONTAINER_ROUTES,
+  ...HOST_PORT_ROUTES,
 ];
 
 /** A router, and routes of rooms above this one. */

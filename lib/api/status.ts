@@ -1,13 +1,16 @@
 // The status texts, laid out as the original's (weave: prog/weaver/http.go), for people and for scripts that read them.
+import { nameCount } from "../dns/report.ts";
 import { printedLines } from "../log/printable.ts";
-import { healthText, ipamStatus } from "./health.ts";
+import { countsOf } from "../mesh/report/counts.ts";
+import { allocationStatus, healthText } from "./health.ts";
 import type { MtuReport, Report } from "./report.ts";
 
 const STATES = ["established", "pending", "retrying", "failed", "connecting"] as const;
 
-function counts(values: readonly string[], keys: readonly string[]): string {
+/** Return "2 established, 1 failed". */
+function countsText(counts: Readonly<Record<string, number>>, keys: readonly string[]): string {
   return keys
-    .map((key) => [values.filter((value) => value === key).length, key] as const)
+    .map((key) => [counts[key] ?? 0, key] as const)
     .filter(([count]) => count > 0)
     .map(([count, key]) => `${count} ${key}`)
     .join(", ");
@@ -25,6 +28,7 @@ export function statusText(report: Report): string {
     ...overview(report),
     ...ipamOverview(report),
     ...dnsOverview(report),
+    ...limits(report),
     ...notes(report),
   ]);
 }
@@ -32,11 +36,10 @@ export function statusText(report: Report): string {
 function overview({ Router: router, ...report }: Report): string[] {
   const { ProtocolMinVersion: min, ProtocolMaxVersion: max } = router;
   const onOff = (on: boolean) => (on ? "enabled" : "disabled");
-  const peerConnections = router.Peers.flatMap((peer) => peer.Connections);
-  const established = peerConnections.map((connection) =>
-    connection.Established ? "established" : "pending",
-  );
-  const withConnections = counts(established, ["established", "pending"]);
+  const { Connections, Peers, PeerConnections } = router.Counts ?? countsOf(router);
+  const connections = Object.values(Connections).reduce((sum, count) => sum + count, 0);
+  const { Established: established, Pending: pending } = PeerConnections;
+  const withConnections = countsText({ established, pending }, ["established", "pending"]);
   return [
     `        Version: ${report.Version} (version check update disabled)`,
     "",
@@ -46,13 +49,8 @@ function overview({ Router: router, ...report }: Report): string[] {
     `     Encryption: ${onOff(router.Encryption)}`,
     `  PeerDiscovery: ${onOff(router.PeerDiscovery)}`,
     `        Targets: ${router.Targets.length}`,
-    `    Connections: ${router.Connections.length}${inBrackets(
-      counts(
-        router.Connections.map(({ State }) => State),
-        STATES,
-      ),
-    )}`,
-    `          Peers: ${router.Peers.length}${inBrackets(withConnections && `with ${withConnections} connections`)}`,
+    `    Connections: ${connections}${inBrackets(countsText(Connections, STATES))}`,
+    `          Peers: ${Peers}${inBrackets(withConnections && `with ${withConnections} connections`)}`,
     ...(router.Mtu ? [`            MTU: ${mtuText(router.Mtu)}`] : []),
     ` TrustedSubnets: ${router.TrustedSubnets.join(", ") || "none"}`,
   ];
@@ -66,7 +64,7 @@ function ipamOverview({ IPAM: ipam }: Report): string[] {
   return [
     "",
     "        Service: ipam",
-    `         Status: ${ipamStatus(ipam)}`,
+    `         Status: ${allocationStatus(ipam)}`,
     `          Range: ${ipam.Range}`,
     `  DefaultSubnet: ${ipam.DefaultSubnet}`,
   ];
@@ -80,7 +78,7 @@ function dnsOverview({ DNS: dns }: Report): string[] {
     `         Domain: ${dns.Domain}`,
     `       Upstream: ${dns.Upstream?.join(", ") ?? "none"}`,
     `            TTL: ${dns.TTL}`,
-    `        Entries: ${(dns.Entries ?? []).filter(({ Tombstone }) => Tombstone === 0).length}`,
+    `        Entries: ${nameCount(dns)}`,
   ];
 }
 
@@ -95,6 +93,17 @@ function health(report: Report): string[] {
     ...(more > 0 ? [`        Problem: ${more} more; 'weave report' has them all`] : []),
     "",
   ];
+}
+
+/** Bounds that are reached, but for those at which the oldest is forgotten. */
+function limits({ Limits = [] }: Report): string[] {
+  const reached = Limits.filter(({ Value, Max, Forgets }) => Value >= Max && !Forgets);
+  if (reached.length === 0) return [];
+  const lines = reached.map(({ Name, Value, Max, Refused = 0 }) => {
+    const refused = Refused > 0 ? `, ${Refused} refused` : "";
+    return `          Limit: ${Name}: ${Value} of ${Max}${refused}; see 'weave help limits'`;
+  });
+  return ["", ...lines];
 }
 
 function notes({ Notes }: Report): string[] {

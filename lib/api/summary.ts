@@ -1,13 +1,14 @@
 // The report in the shapes of `weave status --json` and its parts.
 
-import { healthText, ipamStatus } from "./health.ts";
+import { livingNames, nameCount } from "../dns/report.ts";
+import { countsOf } from "../mesh/report/counts.ts";
+import { allocationStatus, healthText } from "./health.ts";
 import type { Report } from "./report.ts";
 import type { Connections, Names, Owners, PeerList, Shape, Status, Targets } from "./shapes.ts";
 
 export function statusSummary(report: Report): Shape<typeof Status> {
   const { Router: router, IPAM: ipam, DNS: dns, Problems = [], Notes } = report;
-  const connections: Record<string, number> = {};
-  for (const { State } of router.Connections) connections[State] = (connections[State] ?? 0) + 1;
+  const { Connections: connections, Peers } = router.Counts ?? countsOf(router);
   return {
     ok: report.Ready && Problems.length === 0,
     health: healthText(report),
@@ -21,11 +22,11 @@ export function statusSummary(report: Report): Shape<typeof Status> {
     mtu: router.Mtu ? { bytes: router.Mtu.Network, auto: router.Mtu.Auto, by: router.Mtu.By } : null,
     targets: router.Targets.length,
     connections,
-    peers: router.Peers.length,
+    peers: Peers,
     trustedSubnets: router.TrustedSubnets,
     ipam: ipam
       ? {
-          status: ipamStatus(ipam),
+          status: allocationStatus(ipam),
           range: ipam.Range,
           defaultSubnet: ipam.DefaultSubnet,
           addresses: ipam.RangeNumIPs,
@@ -38,15 +39,13 @@ export function statusSummary(report: Report): Shape<typeof Status> {
           address: dns.Address,
           upstream: dns.Upstream ?? [],
           ttl: dns.TTL,
-          names: living(report).length,
+          names: nameCount(dns),
         }
       : null,
     problems: Problems.map(({ Check, Found, Advice }) => ({ check: Check, found: Found, advice: Advice })),
     notes: Notes,
   };
 }
-
-const living = ({ DNS }: Report) => (DNS?.Entries ?? []).filter(({ Tombstone }) => Tombstone === 0);
 
 export function targetsSummary({ Router }: Report): Shape<typeof Targets> {
   return Router.Targets;
@@ -152,8 +151,8 @@ export function ownersSummary({ Router, IPAM }: Report): Shape<typeof Owners> {
   return [...owners.values()].sort((a, b) => Number(b.name === Router.Name) - Number(a.name === Router.Name));
 }
 
-export function namesSummary(report: Report): Shape<typeof Names> {
-  return living(report).map(({ Hostname, Address, ContainerID, Origin }) => ({
+export function namesSummary({ DNS }: Report): Shape<typeof Names> {
+  return livingNames({ Entries: DNS?.Entries ?? null }).map(({ Hostname, Address, ContainerID, Origin }) => ({
     name: Hostname,
     address: Address,
     id: ContainerID,

@@ -1,6 +1,7 @@
 // The router as the control API sees it.
 import type { Cidr, IPv4 } from "../address/ipv4.ts";
 import type { DnsSources } from "../dns/report.ts";
+import type { HostPort } from "../host/hostports/mapping.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import type { Log } from "../log/log.ts";
 import type { PeerName } from "../mesh/name.ts";
@@ -30,6 +31,24 @@ export interface ApiTarget {
       multicastRoute: boolean,
     ): void;
     forget(id: string, addresses?: readonly IPv4[]): void;
+    /** Attach a container whose first process waits; resolve with its addresses, reject with what is wrong. */
+    attach(
+      wish: {
+        readonly id: string;
+        readonly pid: number;
+        readonly addresses: string;
+        readonly fqdn: string | undefined;
+      },
+      signal: AbortSignal,
+    ): Promise<readonly Cidr[]>;
+  };
+  /** Host ports by the alias of a container's veth; throw the kernel's error, HostPortTakenError or StoreError. */
+  readonly hostPorts: {
+    set(owner: string, ports: readonly HostPort[]): void;
+    remove(owner: string): void;
+    /** Those that the kernel has. */
+    inForce(owner: string): readonly HostPort[];
+    collect(network: string, valid: ReadonlySet<string>): void;
   };
   expose(cidr: Cidr, masquerade: boolean): Promise<void>;
   hide(cidr: Cidr): Promise<boolean>;

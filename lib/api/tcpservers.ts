@@ -2,6 +2,7 @@
 import { type Clock, every, systemClock } from "../clock/clock.ts";
 import { limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import type { Limit } from "../sys/limit.ts";
 import { openFiles, openFilesLimit } from "../sys/openfiles.ts";
 import { reasonOf } from "../sys/reason.ts";
 
@@ -15,6 +16,7 @@ type Server = Bun.Server<undefined>;
 export interface TcpServers {
   /** Lines for the status. */
   notes(): string[];
+  limits(): Limit[];
   stop(): void;
 }
 
@@ -59,8 +61,9 @@ export function startTcpServers(
   }
   const limit = Math.min(MAX_FILES, openFilesLimit() / 2);
   let closedAt: Date | undefined;
+  let count = openFiles();
   const counting = every(clock, COUNT_MS, () => {
-    const count = openFiles();
+    count = openFiles();
     if (count > limit) {
       closedAt = new Date();
       warn("open files", `${count} open files, more than ${limit}: closed all connections over HTTP`);
@@ -79,6 +82,7 @@ export function startTcpServers(
         : []),
       ...(missing === undefined ? [] : [missing]),
     ],
+    limits: () => [{ name: "open-files", value: count, max: limit }],
     stop() {
       counting.cancel();
       close();

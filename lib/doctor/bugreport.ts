@@ -3,6 +3,9 @@
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { join } from "node:path";
 import type { ApiClient } from "../api/client.ts";
+import { crashFiles } from "../api/crashes.ts";
+import { crashDirectory } from "../api/paths.ts";
+import { redact } from "../log/redact.ts";
 import { addressList } from "../netlink/address.ts";
 import { linkList } from "../netlink/link.ts";
 import { neighbourList } from "../netlink/neighbour.ts";
@@ -14,10 +17,9 @@ import { routeList, ruleList as routingRules } from "../netlink/route.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { bpfFilterList } from "../netlink/trafficcontrol.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { knownSecrets } from "../sys/secrets.ts";
 import { VERSION } from "../version.ts";
 import { diagnose } from "./doctor.ts";
-import { redact } from "./redact.ts";
-import { knownSecrets } from "./secrets.ts";
 
 /** A call of the control API. */
 const TIMEOUT_MS = 5_000;
@@ -71,6 +73,8 @@ export async function collect(sources: BugReportSources): Promise<Record<string,
   await add("doctor.json", async () => json(await diagnose(sources.api, sources.cni)));
   for (const [name, file] of Object.entries(sources.logFiles)) await add(name, () => endOf(file));
   await add("journal.txt", sources.journal);
+  for (const name of crashFiles())
+    await add(`crashes/${name}`, () => readFileSync(join(crashDirectory(), name), "utf8"));
   await add("links.json", () => route((nl) => json(linkList(nl))));
   await add("link-addresses.json", () => route((nl) => json(addressList(nl))));
   await add("routes.json", () => route((nl) => json({ routes: routeList(nl), rules: routingRules(nl) })));

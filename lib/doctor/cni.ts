@@ -6,12 +6,12 @@ import {
   existsSync,
   fstatSync,
   openSync,
-  readdirSync,
   readFileSync,
   readSync,
 } from "node:fs";
 import { join } from "node:path";
-import { LIST, PLUGIN } from "../cni/setup.ts";
+import { isGenerated, LIST, SINGLE } from "../cni/conflist.ts";
+import { configurations, PLUGIN } from "../cni/setup.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 
@@ -45,8 +45,7 @@ export function findRuntime(root = "/"): string | undefined {
   return RUNTIMES.find(([, path]) => existsSync(join(root, path)))?.[0];
 }
 
-const OURS = /^10-weave\.conf(list)?$/;
-const CONFIGURATION = /\.(conf|conflist|json)$/;
+const OURS: readonly string[] = [LIST, SINGLE];
 const ADVICE = "'weave setup' installs it";
 
 /** Nothing where no runtime would call the plugin, and it is not set up either. */
@@ -58,12 +57,8 @@ export function cniFindings({ bin, conf, executable, hairpin, runtime, named }: 
       warning("cni", found, "'weave setup' with the folders that it uses (--cni-bin-dir, --cni-conf-dir)"),
     ];
   }
-  const files = existsSync(conf)
-    ? readdirSync(conf)
-        .filter((file) => CONFIGURATION.test(file))
-        .sort()
-    : [];
-  const own = files.find((file) => OURS.test(file));
+  const files = configurations(conf);
+  const own = files.find((file) => OURS.includes(file));
   const install: readonly Fix[] = existsSync(bin)
     ? [{ action: "install-plugin", folder: bin, executable }]
     : [];
@@ -111,10 +106,13 @@ function contents(file: string, bin: string, write: readonly Fix[]): Finding[] {
     ];
   }
   if (!/"portmap"/.test(text) || isExecutable(join(bin, "portmap"))) return [];
+  const found = `${bin} has no portmap, which ${file} names: no pod starts`;
+  if (isGenerated(text))
+    return [problem("cni", found, "'weave setup' writes a list that needs no other plugin", write)];
   return [
     problem(
       "cni",
-      `${bin} has no portmap, which ${file} names: no pod starts`,
+      found,
       `install the reference plugins (Debian: containernetworking-plugins) and link portmap into ${bin}, or take portmap out of ${file}`,
     ),
   ];

@@ -5,6 +5,7 @@ import { findOriginalProcess } from "../migration/process.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { clockFinding } from "./clock.ts";
 import { type CniQuestions, cniFindings } from "./cni.ts";
+import { crashFindings } from "./crashes.ts";
 import { filterFindings } from "./filter.ts";
 import { type Finding, problem } from "./finding.ts";
 import { firewalldFindings } from "./firewalld.ts";
@@ -38,6 +39,7 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
     ...guarded("original", () => originalFindings(running)),
     ...guarded("leftovers", () => leftoverFindings(report && { link: portOf(report) })),
     ...guarded("clock", () => [clockFinding()]),
+    ...guarded("crashes", () => crashFindings()),
     ...routerFindings(router),
   ];
   // On a host of the original, fixes could get in its way.

@@ -11,6 +11,7 @@ import { tableReplace } from "../netlink/nftables/replace.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { openTap } from "../netlink/tap.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
+import { whyNoFlowCache } from "../overlay/flowcache/probe.ts";
 import { inNewNetns } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
@@ -56,6 +57,15 @@ const FEATURES: readonly Feature[] = [
     try() {
       liftMemoryLimit();
       loadProgram("doctor", new Assembler().mov(R0, { imm: 0 }).exit().assemble()).close();
+    },
+  },
+  {
+    name: "flow cache",
+    module: "",
+    without: "established flows take the ordinary path, which is slower",
+    try() {
+      const why = whyNoFlowCache();
+      if (why !== undefined) throw new Error(why);
     },
   },
   {

@@ -5,23 +5,31 @@ import compatibility from "./pages/compatibility.md" with { type: "text" };
 import docker from "./pages/docker.md" with { type: "text" };
 import howItWorks from "./pages/how-it-works.md" with { type: "text" };
 import kubernetes from "./pages/kubernetes.md" with { type: "text" };
+import limits from "./pages/limits.md" with { type: "text" };
 import mesos from "./pages/mesos.md" with { type: "text" };
 import migration from "./pages/migration.md" with { type: "text" };
 import monitoring from "./pages/monitoring.md" with { type: "text" };
+import podman from "./pages/podman.md" with { type: "text" };
 import policy from "./pages/policy.md" with { type: "text" };
 import quickstart from "./pages/quickstart.md" with { type: "text" };
+import runtimes from "./pages/runtimes.md" with { type: "text" };
+import security from "./pages/security.md" with { type: "text" };
 import troubleshooting from "./pages/troubleshooting.md" with { type: "text" };
 
 export const TOPICS: Readonly<Record<string, string>> = {
   quickstart,
   docker,
+  podman,
   kubernetes,
+  runtimes,
   mesos,
   policy,
   migration,
   compatibility,
   monitoring,
   troubleshooting,
+  limits,
+  security,
   "how-it-works": howItWorks,
 };
 

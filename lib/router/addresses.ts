@@ -1,34 +1,42 @@
 // Address allocation in a router, and what holds addresses: attached containers, and those that ended while weave did not run.
 import { releaseDirectory } from "../api/paths.ts";
-import { every, systemClock, type Timer } from "../clock/clock.ts";
+import { every, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { releaseMissed } from "../container/missed.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
-import { WorkThread } from "../host/workthread.ts";
+import { containerPorts, type Sighting } from "../host/containers.ts";
+import { vethAlias } from "../host/names.ts";
+import { BusyError, WorkThread } from "../host/workthread.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
 import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL } from "../ipam/wire.ts";
-import { detached } from "../log/unexpected.ts";
+import { detached, guarded } from "../log/unexpected.ts";
 import { MUTE } from "../mesh/gossip.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { openAttachments } from "./attaching.ts";
+import { STARTED_MS } from "../sys/runtime.ts";
+import { openAttachments, openDeclared } from "./attaching.ts";
 import type { Attachments } from "./attachments.ts";
 import type { RouterContext } from "./context.ts";
+import type { DeclaredContainers } from "./declared.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
+import type { HostPortBook } from "./hostports.ts";
 import type { NamedPeers } from "./named.ts";
 import type { ContainerPorts } from "./ports.ts";
-import { attachmentsStore } from "./savedattachments.ts";
+import { attachmentsStore, detachedStore } from "./savedattachments.ts";
 
 /** Interval of releasing the addresses of containers that were removed while weave did not answer. */
 const SETTLE_MS = 5_000;
 /** Pause before a container runtime that did not answer is asked again which containers have ended. */
 const ASK_AGAIN_MS = 5_000;
 
+const NONE: Sighting = { addresses: [], complete: true };
+
 export interface Addresses {
   readonly allocator: Allocator;
   readonly attachments: Attachments;
+  readonly declared: DeclaredContainers;
   readonly work: WorkThread;
   /** A container has ended: forget its names. */
   unname(id: string): void;
@@ -43,14 +51,15 @@ export interface AddressesParts {
   /** Undefined without DNS. */
   readonly nameserver: Nameserver | undefined;
   readonly ports: ContainerPorts;
+  readonly hostPorts: HostPortBook;
 }
 
 /** Start the allocator with the addresses that this host's containers have. Rejects if they cannot be read. */
 export async function startAddresses(
   context: RouterContext,
-  { host, mesh, named, nameserver, ports }: AddressesParts,
+  { host, mesh, named, nameserver, ports, hostPorts }: AddressesParts,
 ): Promise<Addresses> {
-  const { options, scope, store, log, warn, damaged } = context;
+  const { options, clock, scope, store, log, warn, damaged } = context;
   const work = scope.use("the thread for container work", new WorkThread());
   const sockets = options["docker-api"];
   const init = options["ipalloc-init"];
@@ -71,7 +80,7 @@ export async function startAddresses(
       reachablePeers: () => mesh.reachablePeers(),
     },
     {
-      clock: systemClock,
+      clock,
       random: systemRandom,
       log: log.with({ component: "ipam" }),
       store: allocatorStore(store),
@@ -82,17 +91,23 @@ export async function startAddresses(
       ...(options["masq-local"] ? {} : { owns: (ranges) => host.exposure.setLocalRanges(ranges) }),
     },
   );
+  const parts = {
+    clock,
+    log: log.with({ component: "containers" }),
+    sockets,
+    allocator,
+    work,
+    nameserver,
+  };
   const attachments = scope.use(
     "attachments",
-    openAttachments({
-      store: attachmentsStore(store, damaged),
-      clock: systemClock,
-      log: log.with({ component: "containers" }),
-      sockets,
-      allocator,
-      work,
-      nameserver,
-    }),
+    openAttachments({ ...parts, store: attachmentsStore(store, damaged) }),
+  );
+  const left = detachedStore(store, damaged);
+  const subnet = options.allocates ? options.defaultSubnet : undefined;
+  const declared = scope.use(
+    "containers that want addresses",
+    openDeclared(parts, attachments, left, subnet),
   );
   const unname = (id: string) => {
     attachments.died(id);
@@ -110,32 +125,47 @@ export async function startAddresses(
       warn("runtime", `cannot ask which containers have ended: ${reasonOf(error)}; trying again`);
       // Stops once no address waits for its release.
       again?.cancel();
-      again = systemClock.after(ASK_AGAIN_MS, askAgain);
+      again = clock.after(ASK_AGAIN_MS, askAgain);
     });
   };
   const askAgain = () => ask(allocator.lifecycle.departing());
   scope.use("address allocation", allocator);
   mesh.listen({ peerGone: (peer) => allocator.peerGone(peer) });
   if (options.allocates) mesh.guard(allocator.gate);
-  const sighting = await scope.wait(work.attached());
+  // Where there is nothing to look at, the thread is started once the router has its peers.
+  const sighting = containerPorts(context.route).length === 0 ? NONE : await scope.wait(work.attached());
+  const warming = clock.after(STARTED_MS, () => work.warm());
+  scope.defer("the start of the thread for container work", () => warming.cancel());
   // A router that allocates nothing relays what others say of addresses.
   allocator.start(options.allocates ? mesh.channel(CHANNEL, allocator.gossiper) : MUTE, sighting);
   ports.follow({ addresses: allocator.lifecycle, work });
-  detached("the MTU of containers", host.mtu.start(work));
-  settleRemembered(context, allocator);
-  return { allocator, attachments, work, unname, releaseMissed: askAgain };
+  const told = host.mtu.start(work).catch((error) => {
+    // Of a router that is stopped meanwhile, the next one tells it.
+    if (!(error instanceof BusyError) || scope.state !== "draining") throw error;
+  });
+  detached("the MTU of containers", told);
+  settleRemembered(context, allocator, hostPorts);
+  return { allocator, attachments, declared, work, unname, releaseMissed: askAgain };
 }
 
-/** Release the addresses of containers that were removed while weave did not answer, now and every 5 s. */
-function settleRemembered({ scope, log, warn }: RouterContext, allocator: Allocator): void {
+/** Release the addresses and host ports of containers that were removed while weave did not answer, now and every 5 s. */
+function settleRemembered(
+  { clock, scope, log, warn }: RouterContext,
+  allocator: Allocator,
+  hostPorts: HostPortBook,
+): void {
   const release = (id: string, attachment: string | undefined) => {
     log.info("releasing the addresses of a container that was removed while weave did not answer", {
       container: id,
     });
+    if (attachment !== undefined) {
+      const [network = "", ifName = ""] = attachment.split("/");
+      guarded("host ports", () => hostPorts.remove(vethAlias({ network, containerId: id, ifName })));
+    }
     detached(`releasing the addresses of ${id}`, allocator.delete(id, { attachment }));
   };
   const settle = () => settleReleases(releaseDirectory(), release, (text) => warn("release notes", text));
   settle();
-  const settling = every(systemClock, SETTLE_MS, settle);
+  const settling = every(clock, SETTLE_MS, settle);
   scope.defer("remembered releases", () => settling.cancel());
 }

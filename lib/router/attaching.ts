@@ -1,14 +1,16 @@
 // Attachments that survive a restart of their container, wired to runtimes, kernel, allocator and names.
 import { existsSync } from "node:fs";
+import type { Cidr } from "../address/ipv4.ts";
 import type { Clock } from "../clock/clock.ts";
-import { findContainer } from "../container/runtime.ts";
+import { findContainer, runningIds } from "../container/runtime.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { LINK } from "../host/names.ts";
 import type { Allocator } from "../ipam/allocator.ts";
 import type { Log } from "../log/log.ts";
 import { Attachments } from "./attachments.ts";
-import type { AttachmentsStore } from "./savedattachments.ts";
+import { DeclaredContainers } from "./declared.ts";
+import type { AttachmentsStore, DetachedStore } from "./savedattachments.ts";
 
 export interface AttachingParts {
   readonly store: AttachmentsStore;
@@ -50,5 +52,29 @@ export function openAttachments(parts: AttachingParts): Attachments {
         nameserver?.add(hostname, id, address);
       },
     },
+  });
+}
+
+/** Follow containers that declare addresses, which become attachments. */
+export function openDeclared(
+  { clock, log, sockets, allocator, work, nameserver }: Omit<AttachingParts, "store">,
+  attachments: Attachments,
+  left: DetachedStore,
+  defaultSubnet: Cidr | undefined,
+): DeclaredContainers {
+  return new DeclaredContainers({
+    clock,
+    log,
+    attachments,
+    left,
+    defaultSubnet,
+    find: (id) => findContainer(sockets, id),
+    running: () => runningIds(sockets),
+    attach: (attachment) => work.attach(attachment),
+    claim: (id, cidr, signal) => allocator.claim(id, cidr, { isContainer: true, signal }),
+    allocate: (id, subnet, signal) =>
+      allocator.allocate(id, subnet, { isContainer: true, failWhenExhausted: true, signal }),
+    release: (id, address) => allocator.free(id, address),
+    name: (hostname, id, address) => nameserver?.add(hostname, id, address),
   });
 }

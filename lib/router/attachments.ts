@@ -10,6 +10,7 @@ import { LINK } from "../host/names.ts";
 import { CancelledError } from "../ipam/errors.ts";
 import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
+import type { Limit } from "../sys/limit.ts";
 import { NetnsError } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
@@ -93,6 +94,18 @@ export class Attachments {
     this.#settled(id);
   }
 
+  /** Return whether a container is kept attached. */
+  knows(id: string): boolean {
+    return this.#kept.has(id);
+  }
+
+  /** Attach a container that is known, which has this process now, and return its addresses. Rejects with what is wrong. */
+  async attachAt(id: string, pid: number): Promise<readonly Cidr[]> {
+    if (!(await this.host.isAttached(pid))) await this.#attach(id, pid);
+    this.#name(id);
+    return this.#kept.get(id)?.addresses ?? [];
+  }
+
   /** A container has ended: save its names before they are deleted. */
   died(id: string): void {
     this.#settled(id);
@@ -114,6 +127,10 @@ export class Attachments {
   /** Events may have been missed: check all containers. */
   look(): void {
     for (const id of this.#kept.keys()) this.started(id);
+  }
+
+  limits(): Limit[] {
+    return [{ name: "attached-containers", value: this.#kept.size, max: MAX_ATTACHMENTS, forgets: true }];
   }
 
   stop(): void {

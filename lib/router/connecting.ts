@@ -1,5 +1,4 @@
 // The peers that this router connects to: those of the launch, or of the last run.
-import { systemClock } from "../clock/clock.ts";
 import { detached } from "../log/unexpected.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import type { RouterContext } from "./context.ts";
@@ -8,7 +7,7 @@ import { initialTargets, noteLaunch } from "./targets.ts";
 
 /** Count named peers for the quorum from now on; `connect` begins to dial them. */
 export function startNamedPeers(
-  { options, services, scope, log, kept }: RouterContext,
+  { options, services, clock, scope, log, kept }: RouterContext,
   mesh: MeshRouter,
 ): { readonly named: NamedPeers; connect(): void } {
   const targets = initialTargets(options, kept, services.peersAreTold ?? false);
@@ -17,7 +16,7 @@ export function startNamedPeers(
     new NamedPeers(targets.peers, {
       maker: mesh.maker,
       ourself: mesh.ourself,
-      clock: systemClock,
+      clock,
       log: log.with({ component: "mesh" }),
       kept: kept.targets,
       isReachable: (peer) => mesh.peers.get(peer) !== undefined,

@@ -1,10 +1,11 @@
 // What happens to containers, as their runtimes and the kernel's notifications tell it.
-import { systemClock, type Timer } from "../clock/clock.ts";
+import type { Timer } from "../clock/clock.ts";
 import { watchContainers } from "../container/events.ts";
 import { isContainerVeth } from "../host/names.ts";
 import { detached } from "../log/unexpected.ts";
 import type { Addresses } from "./addresses.ts";
 import type { RouterContext } from "./context.ts";
+import type { DockerEndpoints } from "./dockerendpoints.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
 import type { ContainerPorts } from "./ports.ts";
 
@@ -13,14 +14,14 @@ const LEAVING_MS = 1_000;
 
 /** Watch the links of containers: a container that ends without a DEL takes its link along. */
 export function watchLinks(
-  { scope }: RouterContext,
+  { clock, scope }: RouterContext,
   { monitor }: HostNetwork,
   ports: ContainerPorts,
   { allocator }: Addresses,
 ): void {
   let leaving: Timer | undefined;
   const containersLeft = () => {
-    leaving ??= systemClock.after(LEAVING_MS, () => {
+    leaving ??= clock.after(LEAVING_MS, () => {
       leaving = undefined;
       detached("noticing containers that have gone", allocator.lifecycle.checkGone());
     });
@@ -42,25 +43,33 @@ export function watchLinks(
 export function followContainers(
   { options, scope, log }: RouterContext,
   ports: ContainerPorts,
-  { allocator, attachments, unname, releaseMissed }: Addresses,
+  { allocator, attachments, declared, unname, releaseMissed }: Addresses,
+  docker: DockerEndpoints,
 ): void {
   const listener = {
     connected() {
       releaseMissed();
       attachments.look();
+      declared.look();
+      docker.look();
     },
     started(id: string) {
       allocator.lifecycle.started(id);
       ports.ended(id, false);
       attachments.started(id);
+      declared.started(id);
+      docker.started(id);
     },
+    connectedTo: (id: string) => docker.started(id),
     died(id: string) {
       ports.ended(id, true);
       allocator.lifecycle.died(id);
+      declared.ended(id);
       unname(id);
     },
     destroyed(id: string) {
       attachments.destroyed(id);
+      declared.ended(id);
       allocator.lifecycle.destroyed(id);
     },
   };

@@ -5,7 +5,7 @@ import type { CniCall, CniOutcome } from "../api/bodies.ts";
 import type { ApiClient } from "../api/client.ts";
 import type { PageSources, StatusPage } from "../api/page.ts";
 import { logFile, pidFile, stateFile } from "../api/paths.ts";
-import { systemClock } from "../clock/clock.ts";
+import { type Clock, systemClock } from "../clock/clock.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { overlappingRoute } from "../host/overlap.ts";
 import type { Keeper } from "../host/reconcile/resource.ts";
@@ -27,6 +27,8 @@ import { findName } from "./peername.ts";
 
 /** What a daemon does beside being a router; wired in by cmd/. */
 export interface RouterServices {
+  /** Unless given, the clock of this machine. */
+  readonly clock?: Clock;
   cni(
     call: CniCall,
     api: ApiClient,
@@ -50,6 +52,7 @@ export interface RouterServices {
 export interface RouterContext {
   readonly options: RouterOptions;
   readonly services: RouterServices;
+  readonly clock: Clock;
   readonly scope: Scope;
   readonly log: Log;
   /** Warn at most once a minute of one kind. */
@@ -73,13 +76,17 @@ export function openContext(
   log: Log,
   scope: Scope,
 ): RouterContext {
+  const { clock = systemClock } = services;
   const route = new NetlinkSocket(NETLINK_ROUTE);
   scope.defer("the netlink socket", () => route.close());
   const filter = new NetlinkSocket(NETLINK_NETFILTER);
   scope.defer("the netfilter socket", () => filter.close());
   const store = Store.open(stateFile());
   scope.defer("the state file", () => store.close());
-  const files = scope.use("the router's files", new OwnFiles(systemClock, log));
+  const files = scope.use(
+    "the router's files",
+    new OwnFiles(clock, log, () => scope.state === "starting" || scope.state === "ready"),
+  );
   // The log first: it tells of the others.
   files.keep({ what: `the log ${logFile()}`, restore: () => restoreLog(logFile()) });
   files.keep({ what: `the state file ${store.path}`, restore: () => store.restore() });
@@ -89,8 +96,8 @@ export function openContext(
   checkHost(options.host);
   checkOverlap(route, options, options.name ?? kept.name.get(), log);
   const name = findName(options.name, kept.name, route);
-  const warn = limitedWarnings(log, systemClock.now);
-  return { options, services, scope, log, warn, route, filter, store, damaged, kept, files, name };
+  const warn = limitedWarnings(log, () => clock.now());
+  return { options, services, clock, scope, log, warn, route, filter, store, damaged, kept, files, name };
 }
 
 /** Throws OptionError for a --host that is no address of this host. */

@@ -3,21 +3,23 @@ import { existsSync } from "node:fs";
 import { formatCidr } from "../address/ipv4.ts";
 import type { ApiClient } from "../api/client.ts";
 import { CniTimes } from "../api/cnitimes.ts";
+import { crashNotes, crashSummaries } from "../api/crashes.ts";
 import { localClient } from "../api/listen.ts";
 import { makeReport, type Report } from "../api/report.ts";
 import { RequestTimes } from "../api/requesttimes.ts";
 import type { ApiTarget } from "../api/target.ts";
 import type { TcpServers } from "../api/tcpservers.ts";
-import { systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { findContainer } from "../container/runtime.ts";
 import { requireBridge } from "../host/bridge.ts";
 import type { Log } from "../log/log.ts";
 import { unexpectedNotes } from "../log/unexpected.ts";
 import type { MeshRouter } from "../mesh/router.ts";
+import { unsentLimit } from "../mesh/tcp.ts";
 import { Probes } from "../overlay/probe/probes.ts";
 import { withoutFastdpText } from "../overlay/trouble.ts";
 import { EHOSTUNREACH } from "../sys/errno.ts";
+import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { VERSION } from "../version.ts";
 import type { Addresses } from "./addresses.ts";
@@ -27,6 +29,7 @@ import type { RunningDns } from "./dns.ts";
 import type { Exposing } from "./exposing.ts";
 import { warnOfMtu } from "./hostmtu.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
+import type { HostPortBook } from "./hostports.ts";
 import { meshNotes } from "./mesh.ts";
 import { mtuReport } from "./mtureport.ts";
 import type { NamedPeers } from "./named.ts";
@@ -43,6 +46,7 @@ export interface RouterParts {
   readonly addresses: Addresses;
   readonly dns: RunningDns | undefined;
   readonly exposing: Exposing;
+  readonly hostPorts: HostPortBook;
 }
 
 /** What is counted while the router runs. */
@@ -54,10 +58,10 @@ interface Measures {
 
 /** Serve the control API and answer other routers' questions. Resolves with a client that needs no socket. */
 export async function startControl(context: RouterContext, parts: RouterParts): Promise<ApiClient> {
-  const { options, services, scope, log } = context;
-  const { datapath, mesh, named, addresses, dns, exposing } = parts;
+  const { options, services, clock, scope, log } = context;
+  const { datapath, mesh, named, addresses, dns, exposing, hostPorts } = parts;
   const { ports } = datapath;
-  const { allocator, attachments, work } = addresses;
+  const { allocator, attachments, declared, work } = addresses;
   const pinger = startPinger(context, mesh, datapath);
   let servers: TcpServers | undefined;
   const cniWork = warnOfMtu(ports.forgetOnDetach(work), context.warn);
@@ -65,24 +69,41 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
   const measures = {
     cni: new CniTimes(now),
     requests: new RequestTimes(now),
-    silences: scope.use(
-      "counting missed heartbeats",
-      new Silences(systemClock, () => mesh.maker.connections),
-    ),
+    silences: scope.use("counting missed heartbeats", new Silences(clock, () => mesh.maker.connections)),
   };
+  const limits = () => [
+    ...mesh.limits(),
+    unsentLimit(),
+    ...allocator.limits(),
+    ...(dns?.limits() ?? []),
+    ...datapath.overlay.limits(),
+    ...pinger.limits(),
+    ...attachments.limits(),
+    ...work.limits(),
+    ...(page?.limits() ?? []),
+    ...(servers?.limits() ?? []),
+  ];
   const target: ApiTarget = {
     log: log.with({ component: "api" }),
     allocator,
     allocates: options.allocates,
     defaultSubnet: options.defaultSubnet,
-    report: () => report(context, parts, measures, servers),
+    report: () => report(context, parts, measures, servers, limits()),
     traffic: () => ({
       name: context.name,
       nickname: mesh.ourself.nickName,
       peers: [...mesh.maker.connections].filter(({ established }) => established).length,
       links: ports.traffic(),
     }),
-    attachments,
+    attachments: {
+      note: (...noted) => attachments.note(...noted),
+      forget(id, some) {
+        attachments.forget(id, some);
+        if (!attachments.knows(id)) declared.detached(id);
+      },
+      attach: (wish, signal) => declared.attach(wish, signal),
+    },
+    hostPorts,
     connect: (peers, replace) => named.connect(peers, replace),
     forget: (peers) => named.forget(peers),
     isRunning: (id) => isRunning(options["docker-api"], id, log),
@@ -106,7 +127,7 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
       at?.port === undefined ? [] : [{ host: at.host, port: at.port }],
     ),
     runtimes: options["docker-api"],
-    clock: systemClock,
+    clock,
     log: target.log,
   });
   if (page) scope.use("the status page", page);
@@ -115,11 +136,11 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
 }
 
 function startPinger(
-  { scope, route, log }: RouterContext,
+  { clock, scope, route, log }: RouterContext,
   mesh: MeshRouter,
   { overlay }: RouterDatapath,
 ): Pinger {
-  const shared = { clock: systemClock, random: systemRandom, mtu: () => overlay.mtu.mtu };
+  const shared = { clock, random: systemRandom, mtu: () => overlay.mtu.mtu };
   const probes = new Probes({
     ...shared,
     log,
@@ -139,8 +160,9 @@ function report(
   { host, datapath: { datapath, overlay, ports }, mesh, addresses, dns }: RouterParts,
   { cni, requests, silences }: Measures,
   servers: TcpServers | undefined,
+  limits: readonly Limit[],
 ): Report {
-  const { allocator, attachments, work } = addresses;
+  const { allocator, attachments, declared, work } = addresses;
   const { withoutFastdp } = datapath;
   return makeReport({
     version: VERSION,
@@ -155,16 +177,23 @@ function report(
       Kind: withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF",
     },
     mtu: mtuReport(overlay.mtu, mesh),
-    diagnostics: overlay.diagnostics(),
+    diagnostics: () => overlay.diagnostics(),
     trustedSubnets: options["trusted-subnets"].map(formatCidr),
-    macs: overlay.macs(),
+    macs: () => overlay.macs(),
     links: ports.states(),
-    problems: [...files.problems(), ...host.exposures.problems(), ...attachments.problems()],
+    problems: [
+      ...files.problems(),
+      ...host.exposures.problems(),
+      ...attachments.problems(),
+      ...declared.problems(),
+    ],
     repairs: host.reconciler,
-    dropped: ports.dropped(),
+    dropped: () => ports.dropped(),
     cni: cni.report(),
     requests: requests.report(),
     silences: silences.report(),
+    limits,
+    crashes: crashSummaries(),
     notes: [
       ...meshNotes(options),
       ...mesh.notes(),
@@ -182,6 +211,7 @@ function report(
       ...overlay.notes(),
       ...work.notes(),
       ...unexpectedNotes(),
+      ...crashNotes(Date.now()),
     ],
   });
 }

@@ -10,7 +10,7 @@ import { executable } from "../sys/executable.ts";
 import { requireOpenFiles } from "../sys/openfiles.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { SIGCONT, SIGKILL, SIGTERM } from "../sys/pidfd.ts";
-import { daemonEnvironment } from "../sys/runtime.ts";
+import { daemonEnvironment, limitDaemon } from "../sys/runtime.ts";
 import { AlreadyRunningError, runningPid, runningRouter } from "./instance.ts";
 import { LAUNCHER_ENV, LAUNCHER_FD, launcherWarnings, type Warning } from "./launcher.ts";
 import { LOG_FLAGS, LOG_MODE } from "./logfile.ts";
@@ -50,6 +50,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   makeOwnFolder(dirname(logFile()));
   const log = openOwnFile(logFile(), LOG_FLAGS, LOG_MODE);
   const logStart = statSync(logFile()).size;
+  limitDaemon("weave-router");
   const child = spawn(executable("weave-router"), [...args], {
     argv0: "weave-router",
     detached: true,

@@ -1,14 +1,15 @@
 // What carries frames between hosts: the overlay's links and programs, encryption in the kernel, and container ports.
-import { systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
+import { loadAegis } from "../crypto/aegis.ts";
 import { ratedLog } from "../mesh/ratedlog.ts";
 import { drawShortId } from "../mesh/shortid.ts";
 import { watchXfrm } from "../netlink/xfrm/watch.ts";
 import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
 import { espKeepers } from "../overlay/fastdp/espstate.ts";
-import { FlowCache, openFlowMaps, removeFlowCache } from "../overlay/flowcache/flowcache.ts";
-import type { FlowMaps } from "../overlay/flowcache/maps.ts";
+import { FlowCache, findFlowMaps, removeFlowCache } from "../overlay/flowcache/flowcache.ts";
+import { watchPolicies } from "../overlay/flowcache/generation.ts";
+import { closeFlowMaps, createFlowMaps, type FlowMaps } from "../overlay/flowcache/maps.ts";
 import { whyNoFlowCache } from "../overlay/flowcache/probe.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
 import type { RouterContext } from "./context.ts";
@@ -24,34 +25,56 @@ export interface RouterDatapath {
   readonly shortId: number;
 }
 
-/** Open the flow cache's maps; undefined where there is none. */
-function openFlowCache({ options, route, log }: RouterContext): FlowMaps | undefined {
+/** Open the flow cache's maps, those of the router before us if it has left some; undefined where there is no cache. */
+function openFlowCache({
+  options,
+  route,
+  log,
+  scope,
+}: RouterContext): { maps: FlowMaps; found: boolean } | undefined {
   if (!options.fastdp || !options["flow-cache"]) {
     removeFlowCache(route);
     return undefined;
   }
   const why = whyNoFlowCache();
-  if (why === undefined) return openFlowMaps(route);
-  log.info(`no flow cache: ${why}`);
-  return undefined;
+  if (why !== undefined) {
+    log.info(`no flow cache: ${why}`);
+    return undefined;
+  }
+  const found = findFlowMaps(route);
+  const maps = found ?? createFlowMaps();
+  scope.defer("the flow cache's maps", () => closeFlowMaps(maps));
+  return { maps, found: found !== undefined };
 }
 
-/** Make the overlay's links and load its programs. Throws the kernel's error. */
-export function startDatapath(context: RouterContext, { reconciler, mtu }: HostNetwork): RouterDatapath {
-  const { options, scope, route, log, name } = context;
+/** Make the overlay's links and load its programs. Rejects with the kernel's error. */
+export async function startDatapath(
+  context: RouterContext,
+  { reconciler, mtu }: HostNetwork,
+): Promise<RouterDatapath> {
+  const { options, clock, scope, route, log, name } = context;
   const { port, host } = options;
+  const aegis = options.password !== undefined && (await scope.wait(loadAegis())) !== undefined;
   // The one of the last run: frames bear it, and other peers forward by it.
   const shortId = context.kept.shortId.get() ?? drawShortId(systemRandom);
   const flow = openFlowCache(context);
-  const links = { name, port, mtu: () => mtu.link, self: shortId, fastdp: options.fastdp, flow };
+  const links = { name, port, mtu: () => mtu.link, self: shortId, fastdp: options.fastdp, flow: flow?.maps };
   const datapath = new Datapath(route, links, (keeper) => reconciler.keep(keeper));
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
   scope.defer("eBPF maps", () => datapath.closeMaps());
-  const flowCache = flow && new FlowCache(route, flow, datapath, { port: port + 1, self: shortId });
+  const flowCache = flow && new FlowCache(route, flow.maps, datapath, { port: port + 1, self: shortId });
   if (flowCache) {
+    scope.defer("the flow cache", () => flowCache.close());
+    if (!flow.found) scope.deferUnlessStarted("the flow cache's programs", () => flowCache.undo());
     for (const each of flowCache.keepers()) reconciler.keepTrying(each);
     datapath.onTable = () => flowCache.tableChanged();
-    scope.defer("the flow cache", () => flowCache.close());
+    scope.use(
+      "the watch of policies",
+      watchPolicies(
+        () => flowCache.rulesChanged(),
+        (error) => log.error(`cannot watch policies for the flow cache: ${error.message}`),
+      ),
+    );
   }
   const ports = scope.use("container ports", startPorts(context, datapath, shortId, reconciler, flowCache));
   mtu.follow({ reconcile: () => reconciler.apply(), raised: (from, to) => ports.mtuRaised(from, to) });
@@ -68,10 +91,10 @@ export function startDatapath(context: RouterContext, { reconciler, mtu }: HostN
       ),
     );
   }
-  const overlayLog = ratedLog(log.with({ component: "overlay" }), systemClock);
+  const overlayLog = ratedLog(log.with({ component: "overlay" }), clock);
   const overlay = scope.use(
     "the overlay",
-    new NetworkOverlay(datapath, esp, { name, host, port, mtu, flowCache }, systemClock, overlayLog),
+    new NetworkOverlay(datapath, esp, { name, host, port, mtu, flowCache, aegis }, clock, overlayLog),
   );
   return { datapath, ports, overlay, shortId, flowCache };
 }

@@ -1,6 +1,6 @@
 // weaveDNS in a router: names of containers, shared over the mesh, and the server that answers this host's containers.
 import { type Cidr, formatIPv4 } from "../address/ipv4.ts";
-import { systemClock, type Timer } from "../clock/clock.ts";
+import type { Clock, Timer } from "../clock/clock.ts";
 import { Forwarder } from "../dns/forwarder.ts";
 import { Nameserver } from "../dns/nameserver.ts";
 import type { DnsSources } from "../dns/report.ts";
@@ -17,6 +17,7 @@ import { addressList } from "../netlink/address.ts";
 import { linkByName } from "../netlink/link.ts";
 import type { RouteMonitor } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterContext } from "./context.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
@@ -31,11 +32,12 @@ export interface RunningDns extends DnsSources {
   bridgeHas(addresses: readonly Cidr[]): Promise<void>;
   /** Lines for the status. */
   notes(): string[];
+  limits(): Limit[];
 }
 
 /** Share names over the mesh. Undefined without DNS. */
 export function startNames(
-  { options, scope, store, log, damaged }: RouterContext,
+  { options, clock, scope, store, log, damaged }: RouterContext,
   mesh: MeshRouter,
 ): Nameserver | undefined {
   if (!options.dns) return undefined;
@@ -45,7 +47,7 @@ export function startNames(
       domain: options["dns-domain"],
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
     },
-    { clock: systemClock, log: log.with({ component: "dns" }), store: namesStore(store, damaged) },
+    { clock, log: log.with({ component: "dns" }), store: namesStore(store, damaged) },
   );
   scope.use("names", nameserver);
   mesh.listen({ peerGone: (peer) => nameserver.peerGone(peer.name) });
@@ -59,7 +61,7 @@ export async function startDns(
   { monitor }: HostNetwork,
   nameserver: Nameserver,
 ): Promise<RunningDns> {
-  const { options, scope, route } = context;
+  const { options, clock, scope, route } = context;
   const log = context.log.with({ component: "dns" });
   const fixed = options["dns-listen-address"];
   const resolvConf = new ResolvConf(options["resolv-conf"], (text) => log.warning(text));
@@ -69,14 +71,14 @@ export async function startDns(
     (server.addresses.includes(`${ANY}:${PORT}`) && local.list().includes(address));
   // Whoever asks us must not be asked by us.
   const upstream = () => resolvConf.servers.filter((address) => !isOurs(address));
-  const warn = limitedWarnings(log, systemClock.now);
+  const warn = limitedWarnings(log, () => clock.now());
   const forwarder = new Forwarder(upstream, options["dns-fallback-timeout"], PORT, (text) =>
     warn(text, text),
   );
   const config = { domain: options["dns-domain"], ttl: options["dns-ttl"] };
   const server = scope.use("DNS", new DnsServer(config, { names: nameserver, forwarder, local, log }));
   if (fixed) await scope.wait(server.listen(`${fixed.host}:${fixed.port}`));
-  const bridge = scope.use("DNS on the bridge", new BridgeListeners(server, log));
+  const bridge = scope.use("DNS on the bridge", new BridgeListeners(server, clock, log));
   let exposed: readonly Cidr[] = [];
   // Containers of Docker know its bridge before they are attached.
   const wanted = () =>
@@ -97,6 +99,7 @@ export async function startDns(
     nameserver,
     server,
     upstream,
+    limits: () => [...nameserver.limits(), ...server.limits()],
     notes: () => [...nameserver.notes(), ...forwarder.notes()],
     address: () => (fixed ? server.addresses : wanted()).find((each) => server.addresses.includes(each)),
     async bridgeHas(addresses) {
@@ -135,9 +138,10 @@ class BridgeListeners {
 
   constructor(
     private readonly server: DnsServer,
+    private readonly clock: Clock,
     log: Log,
   ) {
-    this.#warn = limitedWarnings(log, systemClock.now);
+    this.#warn = limitedWarnings(log, () => clock.now());
   }
 
   /** Listens on these addresses and no others, those that are taken as soon as they are free. */
@@ -166,7 +170,7 @@ class BridgeListeners {
       });
     }
     if (failed) {
-      this.#again = systemClock.after(LISTEN_AGAIN_MS, () => {
+      this.#again = this.clock.after(LISTEN_AGAIN_MS, () => {
         this.#settled = this.#settled.then(() => this.#settle());
       });
     }

@@ -1,5 +1,4 @@
 // The kernel state of this host that is not the overlay's: bridge, addresses, settings and packet filter, kept as desired.
-import { systemClock } from "../clock/clock.ts";
 import { findBridge } from "../host/bridge.ts";
 import { Exposure, exposedByBridge } from "../host/expose.ts";
 import { removeFirewall } from "../host/firewall.ts";
@@ -25,7 +24,7 @@ export interface HostNetwork {
 
 /** Make the host's kernel state as desired and keep it so. Throws the kernel's error. */
 export function startHostNetwork(context: RouterContext): HostNetwork {
-  const { options, services, scope, route, filter, name } = context;
+  const { options, services, clock, scope, route, filter, name } = context;
   const { port } = options;
   const log = context.log.with({ component: "host" });
   const existed = findBridge(route, name) !== undefined;
@@ -35,7 +34,7 @@ export function startHostNetwork(context: RouterContext): HostNetwork {
     "the rtnetlink monitor",
     new RouteMonitor((error) => log.error(`cannot watch links and addresses: ${error.message}`)),
   );
-  const reconciler = scope.use("the reconciler", new Reconciler(systemClock, log));
+  const reconciler = scope.use("the reconciler", new Reconciler(clock, log));
   scope.defer(
     "kernel notifications",
     followKernel(monitor, reconciler, { route, filter, port }, context.log),
@@ -46,7 +45,7 @@ export function startHostNetwork(context: RouterContext): HostNetwork {
     store: exposuresStore(context.store, context.damaged),
     kernel: exposure,
     range: options.range,
-    clock: systemClock,
+    clock,
     log,
   });
   const flowCache = options["flow-cache"] && options.fastdp;

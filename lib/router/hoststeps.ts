@@ -1,16 +1,26 @@
 // Steps of `weave reset`: remove kernel state and state on disk.
 import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { logFile, OWN_FOLDERS, pidFile, releaseDirectory, runDirectory, stateFile } from "../api/paths.ts";
+import {
+  controlSocket,
+  logFile,
+  OWN_FOLDERS,
+  pidFile,
+  releaseDirectory,
+  runDirectory,
+  stateFile,
+} from "../api/paths.ts";
 import { removeLinks } from "../host/bridge.ts";
 import { FIREWALL, removeFirewall } from "../host/firewall.ts";
 import { hasForwarding } from "../host/forwarding/forwarding.ts";
+import { HOST_PORTS } from "../host/hostports/table.ts";
 import { BRIDGE, isContainerVeth, TABLE } from "../host/names.ts";
 import { type Link, linkList } from "../netlink/link.ts";
 import { hasTable } from "../netlink/nftables/table.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { vxlanName } from "../overlay/datapath/links.ts";
 import { removeEsp } from "../overlay/fastdp/esp.ts";
+import { removeFlowCache } from "../overlay/flowcache/flowcache.ts";
 import { removeUnderlayPrograms } from "../overlay/flowcache/underlay.ts";
 import { keeping, removing, type Step } from "../sys/step.ts";
 import { isInstanceLocked } from "./instance.ts";
@@ -29,7 +39,7 @@ export function kernelSteps(route: NetlinkSocket, filter: NetlinkSocket): Step[]
   ];
   return [
     ...(found.length > 0 ? [removing(found.join(", "), () => removeAll(route))] : []),
-    ...(hasTable(filter, FIREWALL) || hasForwarding(filter)
+    ...(hasTable(filter, FIREWALL) || hasTable(filter, HOST_PORTS) || hasForwarding(filter)
       ? [removing(`our rules from the packet filter (table ${TABLE})`, () => removeFirewall(filter))]
       : []),
   ];
@@ -38,6 +48,7 @@ export function kernelSteps(route: NetlinkSocket, filter: NetlinkSocket): Step[]
 /** List the links again: a container may have been attached meanwhile. */
 function removeAll(route: NetlinkSocket): void {
   const overlays = linkList(route).filter(isOverlay);
+  removeFlowCache(route);
   removeLinks(
     route,
     overlays.map(({ name }) => name),
@@ -70,8 +81,9 @@ export const NOT_HANDED_OVER =
 
 /** Return the step that removes the files of a router's run. */
 export function runSteps(): Step[] {
-  const files = [logFile(), previousLog(logFile()), pidFile()].filter((file) => existsSync(file));
-  if (files.length === 0) return [];
+  // A router that was killed leaves its socket.
+  const files = [logFile(), previousLog(logFile()), pidFile(), controlSocket()];
+  if (!files.some((file) => existsSync(file))) return [];
   const remove = () => {
     // A running router keeps its pid file: a second one would not notice it.
     if (isInstanceLocked()) throw new Error("a router runs");

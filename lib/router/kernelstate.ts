@@ -4,6 +4,7 @@ import type { Exposure } from "../host/expose.ts";
 import { FIREWALL, FirewallResource } from "../host/firewall.ts";
 import { ForwardingResource } from "../host/forwarding/forwarding.ts";
 import { FIREWALLD, IPTABLES_NFT } from "../host/forwarding/nft.ts";
+import { HOST_PORTS } from "../host/hostports/table.ts";
 import { BRIDGE, FORWARDING_CHAIN, POLICY_TABLE } from "../host/names.ts";
 import { Addresses, ConnectedRoutes } from "../host/reconcile/addresses.ts";
 import { BridgeResource } from "../host/reconcile/bridge.ts";
@@ -24,6 +25,7 @@ import type { RouterMtu } from "./hostmtu.ts";
 /** Tables that our resources read; those of policies for the default deny. */
 const TABLES: readonly WatchedTable[] = [
   FIREWALL,
+  HOST_PORTS,
   ...[IPTABLES_NFT, FIREWALLD].map(({ table, name }) => ({ ...table, chains: [name, FORWARDING_CHAIN] })),
   { family: "inet", name: POLICY_TABLE },
   { family: "bridge", name: POLICY_TABLE },
@@ -61,7 +63,7 @@ export function keepHost(
   const firewall = () => ({ exposed: exposure.exposed, controlPort, local: exposure.local, flowCache });
   const forwarding = new ForwardingResource(filter, () => exposure.addresses);
   const found = [
-    keeper(new Sysctls("link settings", ["links", "netconf", "silent"], () => links)),
+    keeper(new Sysctls("link settings", ["links", "netconf", "settings"], () => links)),
     keeper(new Addresses(route, () => exposure.desired)),
     keeper(
       new ConnectedRoutes(

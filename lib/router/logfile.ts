@@ -5,6 +5,7 @@ import {
   existsSync,
   fstatSync,
   ftruncateSync,
+  readFileSync,
   renameSync,
   statSync,
   writeSync,
@@ -45,6 +46,16 @@ export function boundedLog(file: string, limit = LOG_LIMIT): ((line: string) => 
     write(line);
     size += Buffer.byteLength(line);
   };
+}
+
+/** Bytes of the end of a log that are read for a crash report. */
+const END_BYTES = 64 * 1024;
+
+/** Return the last lines of the log, if standard error is that file: those of the program that was there before, too. */
+export function lastLines(file: string): string[] {
+  if (!isFile(STDERR, file)) return [];
+  const text = readFileSync(file).subarray(-END_BYTES).toString();
+  return text.trimEnd().split("\n").slice(-200);
 }
 
 /** The log file that standard error is. */

@@ -1,7 +1,6 @@
 // The mesh of a router, and the overlay that follows its topology.
 import { hostname } from "node:os";
 import { cidrContains, parseIPv4 } from "../address/ipv4.ts";
-import { systemClock } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
 import { loadNacl } from "../crypto/nacl.ts";
 import { MeshRouter } from "../mesh/router.ts";
@@ -29,7 +28,7 @@ export async function startMesh(
   { reconciler }: HostNetwork,
   { overlay, ports, shortId }: RouterDatapath,
 ): Promise<MeshRouter> {
-  const { options, scope, log, name, kept } = context;
+  const { options, clock, scope, log, name, kept } = context;
   const { password } = options;
   const encryption =
     password === undefined
@@ -56,7 +55,7 @@ export async function startMesh(
         shortId,
       },
       {
-        clock: systemClock,
+        clock,
         random: systemRandom,
         transport: tcpTransport(options.host),
         overlay,
@@ -88,7 +87,7 @@ export async function startMesh(
 }
 
 /** Accept connections of peers from now on, and watch the network under the mesh. Rejects if the port is taken. */
-export async function openMesh({ options, scope, warn, route, log }: RouterContext, mesh: MeshRouter) {
+export async function openMesh({ options, clock, scope, warn, route, log }: RouterContext, mesh: MeshRouter) {
   const { port } = options;
   const listener = await listenTcp(
     options.host ?? "0.0.0.0",
@@ -106,7 +105,7 @@ export async function openMesh({ options, scope, warn, route, log }: RouterConte
   });
   scope.defer("the mesh's port", () => listener.close());
   mesh.start();
-  scope.use("watching the underlay", new Underlay(underlayKernel(route), mesh, systemClock, log));
+  scope.use("watching the underlay", new Underlay(underlayKernel(route), mesh, clock, log));
 }
 
 function trusted(subnet: Parameters<typeof cidrContains>[0], ip: string): boolean {

@@ -24,6 +24,8 @@ export class OwnFiles {
   constructor(
     clock: Clock,
     private readonly log: Pick<Log, "warning" | "error">,
+    /** Whether files are still wanted: those of a router that is ending are removed one after the other. */
+    private readonly wanted: () => boolean = () => true,
   ) {
     this.#look = every(clock, LOOK_MS, () => guarded("the router's files", () => this.look()));
   }
@@ -34,6 +36,7 @@ export class OwnFiles {
 
   /** Restore what was removed. */
   look(): void {
+    if (!this.wanted()) return;
     for (const file of this.#files) {
       try {
         if (file.restore()) this.log.warning(`${file.what} was removed by another program; restored it`);

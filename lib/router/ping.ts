@@ -1,5 +1,6 @@
 // weave ping: probes over the overlays to other peers, which echo them. A question over the mesh announces a session of probes
 // to the peer; another asks at the end what has arrived there, which tells the way there from the way back.
+
 import * as v from "valibot";
 import { PingError } from "../api/pingerror.ts";
 import { type Clock, sleep } from "../clock/clock.ts";
@@ -11,6 +12,7 @@ import type { MeshRouter } from "../mesh/router.ts";
 import type { NetworkOverlay } from "../overlay/network.ts";
 import type { Way } from "../overlay/probe/frame.ts";
 import type { Arrived, Probes } from "../overlay/probe/probes.ts";
+import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type Ping, type PingWay, unpinged, wayOf } from "./pingresult.ts";
 
@@ -84,6 +86,10 @@ export class Pinger {
         ...(await Promise.all(drawn.slice(i, i + AT_ONCE).map((peer) => this.#pingPeer(peer, count, here)))),
       );
     return [...pings, ...lost];
+  }
+
+  limits(): Limit[] {
+    return this.parts.probes.limits();
   }
 
   /** One run serves all peers that ask within 10 s: a bound on what others can make us send. */

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TrafficSample, trafficOf } from "../api/traffic.ts";
-import { systemClock } from "../clock/clock.ts";
+import type { Clock } from "../clock/clock.ts";
 import { ContainerLinks } from "../host/ports/links.ts";
 import { Ports, type PortsConfig } from "../host/ports/ports.ts";
 import { KeptSettings } from "../host/ports/settings.ts";
@@ -18,12 +18,12 @@ import type { PortTraffic } from "../overlay/flowcache/maps.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterContext } from "./context.ts";
 
-/** Folder of the runtimes' network configurations. */
-const CNI_FOLDER = "/etc/cni/net.d";
+/** Folders of the runtimes' network configurations: a host's, and the same in a pod of the Kubernetes addon. */
+const CNI_FOLDERS = ["/etc/cni/net.d", "/host/etc/cni/net.d"];
 
 /** Links of containers and the programs on their ports. */
 export interface ContainerPorts
-  extends Pick<ContainerLinks, "follow" | "forgetOnDetach" | "ended" | "states" | "mtuRaised"> {
+  extends Pick<ContainerLinks, "follow" | "forgetOnDetach" | "ended" | "assign" | "states" | "mtuRaised"> {
   renumber(self: number): void;
   changed(event: RouteEvent): void;
   /** Bytes and packets of each container. */
@@ -36,7 +36,7 @@ export interface ContainerPorts
 
 /** Look after the ports of our bridge; throws if it cannot and --anti-spoof is given. `self` is our short id. */
 export function startPorts(
-  { options, route, filter, store, damaged, log: routerLog }: RouterContext,
+  { options, clock, route, filter, store, damaged, log: routerLog }: RouterContext,
   { maps, linkNames }: Datapath,
   self: number,
   reconciler: Reconciler,
@@ -45,7 +45,7 @@ export function startPorts(
   const log = routerLog.with({ component: "ports" });
   const antiSpoof = options["anti-spoof"];
   const value = { peerAt: MAC_VALUE.peer, timeAt: MAC_VALUE.seen };
-  const leaveQdisc = hasBandwidthPlugin(CNI_FOLDER);
+  const leaveQdisc = CNI_FOLDERS.some(hasBandwidthPlugin);
   const config = {
     antiSpoof,
     leaveQdisc,
@@ -55,10 +55,18 @@ export function startPorts(
     overlayPorts: linkNames,
     flowCache: leaveQdisc ? undefined : flowCache?.ports,
   };
-  const { ports, why } = startPrograms(route, filter, config, log);
+  const { ports, why } = startPrograms(route, filter, config, clock, log);
   const again = () => reconciler.notified("ports");
-  const kept = new ContainerLinks(route, systemClock, log, ports, new KeptSettings(store, damaged), again);
+  const kept = new ContainerLinks(route, clock, log, ports, new KeptSettings(store, damaged), again);
   reconciler.keep(kept);
+  reconciler.keep({
+    name: "anti-spoofing",
+    sources: ["nftables"],
+    reconcile() {
+      ports?.followPolicies();
+      return [];
+    },
+  });
   return {
     renumber: (number) => ports?.renumber(number),
     changed({ kind, index = 0, link }) {
@@ -71,6 +79,7 @@ export function startPorts(
     follow: (books) => kept.follow(books),
     forgetOnDetach: (work) => kept.forgetOnDetach(work),
     ended: (id, ended) => kept.ended(id, ended),
+    assign: (alias, owner) => kept.assign(alias, owner),
     states: () => kept.states(),
     mtuRaised: (from, to) => kept.mtuRaised(from, to),
     traffic() {
@@ -108,10 +117,11 @@ function startPrograms(
   route: NetlinkSocket,
   filter: NetlinkSocket,
   config: PortsConfig,
+  clock: Clock,
   log: Log,
 ): { ports: Ports | undefined; why: string } {
   try {
-    return { ports: new Ports(route, filter, config, systemClock, log), why: "" };
+    return { ports: new Ports(route, filter, config, clock, log), why: "" };
   } catch (error) {
     const why = `no storm control and no anti-spoofing on container ports: ${reasonOf(error)}`;
     if (config.antiSpoof) throw new Error(`--anti-spoof: ${why}`, { cause: error });

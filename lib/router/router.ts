@@ -1,8 +1,8 @@
 // A router out of its parts, started in order and stopped in reverse: each part registers its own undo in the scope.
 import type { ApiClient } from "../api/client.ts";
-import { systemClock } from "../clock/clock.ts";
+import { atQuietTimes } from "../clock/quiet.ts";
 import type { Log } from "../log/log.ts";
-import { MESHED_MS, releaseStartMemory, STARTED_MS } from "../sys/runtime.ts";
+import { MESHED_MS, RELEASE_MS, releaseMemory, STARTED_MS } from "../sys/runtime.ts";
 import type { Scope } from "../sys/scope.ts";
 import { startAddresses } from "./addresses.ts";
 import { startNamedPeers } from "./connecting.ts";
@@ -11,8 +11,10 @@ import { openContext, type RouterServices } from "./context.ts";
 import { startControl } from "./control.ts";
 import { startDatapath } from "./datapath.ts";
 import { startDns, startNames } from "./dns.ts";
+import { startDockerNetwork } from "./dockernetwork.ts";
 import { startExposing } from "./exposing.ts";
 import { startHostNetwork } from "./hostnetwork.ts";
+import { startHostPorts } from "./hostports.ts";
 import { openMesh, startMesh } from "./mesh.ts";
 import type { RouterOptions } from "./options.ts";
 
@@ -29,23 +31,32 @@ export async function startRouter(
 ): Promise<ApiClient> {
   const context = openContext(options, services, log, scope);
   const host = startHostNetwork(context);
-  const datapath = startDatapath(context, host);
+  const datapath = await startDatapath(context, host);
   const { ports } = datapath;
   const mesh = await startMesh(context, host, datapath);
   const { named, connect } = startNamedPeers(context, mesh);
   const nameserver = startNames(context, mesh);
-  const addresses = await startAddresses(context, { host, mesh, named, nameserver, ports });
+  const hostPorts = startHostPorts(context, host);
+  const addresses = await startAddresses(context, { host, mesh, named, nameserver, ports, hostPorts });
   const dns = nameserver && (await startDns(context, host, nameserver));
   const exposing = await startExposing(context, host, addresses.allocator, dns);
   await openMesh(context, mesh);
-  const api = await startControl(context, { host, datapath, mesh, named, addresses, dns, exposing });
+  const api = await startControl(context, {
+    host,
+    datapath,
+    mesh,
+    named,
+    addresses,
+    dns,
+    exposing,
+    hostPorts,
+  });
   watchLinks(context, host, ports, addresses);
-  followContainers(context, ports, addresses);
+  const docker = startDockerNetwork(context, ports, addresses, nameserver);
+  followContainers(context, ports, addresses, docker);
   connect();
   log.info("weave is ready");
-  const settled = [STARTED_MS, MESHED_MS].map((ms) => systemClock.after(ms, releaseStartMemory));
-  scope.defer("memory release", () => {
-    for (const timer of settled) timer.cancel();
-  });
+  const release = atQuietTimes(context.clock, [STARTED_MS, MESHED_MS], RELEASE_MS, releaseMemory);
+  scope.defer("memory release", () => release.cancel());
   return api;
 }

@@ -10,6 +10,7 @@ export const MAX_ADDRESSES = 64;
 const MAX_NAMES = 1_024;
 
 const ROOM = "attachments";
+const DETACHED = "detached";
 
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1));
 const Schema = v.object({
@@ -63,5 +64,33 @@ export function attachmentsStore(store: Store, damaged: (what: string) => void):
         ...(socket !== undefined && { socket }),
       }),
     remove: (id) => rows.delete(id),
+  };
+}
+
+/** IDs of containers that were detached by hand. `add` and `delete` throw StoreError. */
+export interface DetachedStore {
+  has(id: string): boolean;
+  add(id: string): void;
+  delete(id: string): void;
+}
+
+/** Open them in a state file, likewise; the oldest are forgotten first. */
+export function detachedStore(store: Store, damaged: (what: string) => void): DetachedStore {
+  const rows = store.rows(DETACHED, v.literal(true), { damaged, limit: MAX_ATTACHMENTS });
+  const ids = new Set(rows.all().keys());
+  const remove = (id: string) => {
+    if (!ids.has(id)) return;
+    rows.delete(id);
+    ids.delete(id);
+  };
+  return {
+    has: (id) => ids.has(id),
+    add(id) {
+      const [oldest] = ids;
+      if (oldest !== undefined && ids.size >= MAX_ATTACHMENTS) remove(oldest);
+      rows.set(id, true);
+      ids.add(id);
+    },
+    delete: remove,
   };
 }

@@ -18,12 +18,12 @@ type Server = Bun.Server<undefined>;
 /** Serve the control API and metrics; rejects with the error of the server that cannot start. */
 export async function serveAll(
   target: Api,
-  { options, scope, files }: Pick<RouterContext, "options" | "scope" | "files">,
+  { options, clock, scope, files }: Pick<RouterContext, "options" | "clock" | "scope" | "files">,
 ): Promise<TcpServers> {
   const control = new ControlSocket(controlSocket(), target);
   scope.use("the control socket", control);
   files.keep(control);
-  return scope.use("the control API", startTcpServers(await tcpServers(target, options), target.log));
+  return scope.use("the control API", startTcpServers(await tcpServers(target, options), target.log, clock));
 }
 
 /** The control API on its Unix socket. */

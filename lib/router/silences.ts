@@ -3,7 +3,8 @@ import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
 import { guarded } from "../log/unexpected.ts";
 
-const LOOK_MS = 1_000;
+/** A heartbeat that is lost is missing for longer: until the next one, 10 s later. */
+const LOOK_MS = 5_000;
 /** Peers that are counted; beyond them, those whose last silence is oldest are forgotten. */
 const MAX_PEERS = 1_000;
 

@@ -18,7 +18,7 @@ const COALESCE_MS = 100;
 /** Bound on looks while routes change that are not ours. */
 const CALM_MS = 1_000;
 const TICK_MS = 1_000;
-/** Longest delay of a busy host; more is a suspension or a set clock. */
+/** Longest delay without work of a host that is awake; more is a suspension or a set clock. */
 const AWAY_MS = 3_000;
 /** Bound on path look-ups for targets without a connection. */
 const MAX_TARGETS = 64;
@@ -53,6 +53,7 @@ export class Underlay {
   #soon: Timer | undefined;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #boottime: number;
+  #busy: number;
   /** Wall clock minus time since boot, in ms. */
   #offset: number;
 
@@ -64,6 +65,7 @@ export class Underlay {
   ) {
     this.#info = limitedLines(log, () => clock.now(), LINES_PER_MINUTE);
     this.#boottime = kernel.boottime();
+    this.#busy = kernel.busy();
     this.#offset = clock.wall() - this.#boottime;
     this.#view = this.#see();
     this.#watch = kernel.watch({
@@ -114,10 +116,13 @@ export class Underlay {
   /** The host may have been suspended, this process stopped, or a virtual machine paused with its clocks. */
   #lookAtClocks(): void {
     const boottime = this.kernel.boottime();
-    const missed = boottime - this.#boottime - TICK_MS;
+    // A router that gets little of a processor lives, however late its timers are.
+    const busy = this.kernel.busy();
+    const missed = boottime - this.#boottime - TICK_MS - (busy - this.#busy);
     const offset = this.clock.wall() - boottime;
     const jump = offset - this.#offset;
     this.#boottime = boottime;
+    this.#busy = busy;
     this.#offset = offset;
     const seconds = (ms: number) => Math.round(Math.abs(ms) / 1000);
     const away = missed >= AWAY_MS ? `this router did not run for ${seconds(missed)} s` : undefined;

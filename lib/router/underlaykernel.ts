@@ -7,7 +7,7 @@ import { listen } from "../netlink/listen.ts";
 import type { Message } from "../netlink/message.ts";
 import { pathTo } from "../netlink/path.ts";
 import { NETLINK_ROUTE, type NetlinkSocket, openNetlink } from "../netlink/socket.ts";
-import { boottimeMs } from "../sys/clocks.ts";
+import { boottimeMs, busyMs } from "../sys/clocks.ts";
 import type { Watch } from "../sys/readable.ts";
 
 const RTNLGRP_LINK = 1;
@@ -34,6 +34,8 @@ export interface UnderlayKernel {
   ): { readonly link: number | undefined; readonly gateway: number | undefined } | undefined;
   /** Milliseconds since boot, suspension included. */
   boottime(): number;
+  /** Milliseconds that this router has run, or waited for a processor. */
+  busy(): number;
   watch(listener: UnderlayListener): Watch;
 }
 
@@ -42,6 +44,7 @@ export const underlayKernel = (nl: NetlinkSocket): UnderlayKernel => ({
   addresses: () => addressList(nl).map(({ cidr }) => formatIPv4(cidr.address)),
   path: (remote, local) => pathTo(nl, parseIPv4(remote), local === undefined ? undefined : parseIPv4(local)),
   boottime: boottimeMs,
+  busy: busyMs,
   watch: (listener) =>
     listen(() => openNetlink("underlay monitor", NETLINK_ROUTE, GROUPS), {
       message: (message) => heard(message, listener),
@@ -50,7 +53,8 @@ export const underlayKernel = (nl: NetlinkSocket): UnderlayKernel => ({
     }),
 });
 
-function heard(message: Message, listener: UnderlayListener): void {
+/** Tell a listener what a notification of rtnetlink means. */
+export function heard(message: Message, listener: Pick<UnderlayListener, "link" | "changed">): void {
   if (message.type !== RTM_NEWLINK && message.type !== RTM_DELLINK) return listener.changed();
   const { index, running } = linkState(message);
   listener.link(index, running || message.type === RTM_DELLINK);

@@ -1,6 +1,6 @@
 // Who the two ends are: names, ids, pods and addresses, here and on other hosts.
 import * as v from "valibot";
-import { cidrContains, formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
+import { cidrContains, formatIPv4, type IPv4, parseCidr, parseIPv4, resemblesIPv4 } from "../address/ipv4.ts";
 import { type ApiClient, ApiError } from "../api/client.ts";
 import type { Report } from "../api/report.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -55,7 +55,7 @@ export async function findDestination(lookups: Lookups, report: Report, name: st
   const text = await addressOfPod(lookups, name);
   const here = await locate(lookups.api, lookups.runtimes, text);
   if (here) return { address: parseIPv4(here.address), where: { kind: "here" } };
-  if (isAddress(text)) return { address: parseIPv4(text), where: await whereIs(lookups, report, text) };
+  if (resemblesIPv4(text)) return { address: parseIPv4(text), where: await whereIs(lookups, report, text) };
   const named = await dnsAddress(lookups.api, text);
   if (named !== undefined) {
     const local = await locate(lookups.api, lookups.runtimes, named);
@@ -69,8 +69,6 @@ export async function findDestination(lookups: Lookups, report: Report, name: st
     );
   return { address: parseIPv4(elsewhere.found.address), where: { kind: "peer", ...elsewhere } };
 }
-
-const isAddress = (text: string) => /^[\d.]+$/.test(text);
 
 async function addressOfPod({ pod }: Lookups, name: string): Promise<string> {
   return name.includes("/") ? pod(name) : name;

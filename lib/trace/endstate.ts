@@ -4,7 +4,7 @@ import { findProgram, type HookLink } from "../host/ports/hook.ts";
 import { closePortMaps, mapsOf } from "../host/ports/maps.ts";
 import { PROGRAM_NAMES } from "../host/ports/program.ts";
 import { type Link, linkByIndex } from "../netlink/link.ts";
-import { NUD_FAILED, neighbourList } from "../netlink/neighbour.ts";
+import { hasFailed, neighbourList } from "../netlink/neighbour.ts";
 import { pathTo } from "../netlink/path.ts";
 import { routeList } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
@@ -62,7 +62,7 @@ function lookFromInside({ container }: Place, other: IPv4): Pick<EndState, "insi
       ? {
           address: formatIPv4(hop),
           mac: entry.mac ?? null,
-          failed: (entry.state & NUD_FAILED) !== 0 || entry.mac === undefined,
+          failed: hasFailed(entry),
         }
       : null,
   };

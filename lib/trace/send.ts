@@ -1,6 +1,8 @@
 // Sends a probe from a container: by its own routes and ARP, as a program in it would (raw(7)).
+
 import { closeSync } from "node:fs";
 import { ipv4Octets } from "../address/ipv4.ts";
+import { closeOnce } from "../sys/closeonce.ts";
 import { strerror } from "../sys/libc.ts";
 import { inNetns } from "../sys/netns.ts";
 import {
@@ -44,7 +46,7 @@ export function sender(netns: string, probe: Probe, size = 0): Sender {
       const errno = trySendDatagram(fd, probePayload(probe, sequence, size), to);
       return errno === 0 ? undefined : strerror(errno);
     },
-    close: () => closeSync(fd),
+    close: closeOnce(fd),
   };
 }
 

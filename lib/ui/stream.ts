@@ -2,6 +2,7 @@
 // All viewers share one snapshot and one difference a tick; without viewers nothing is looked at.
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { guarded } from "../log/unexpected.ts";
+import type { Limit } from "../sys/limit.ts";
 import type { Event, Facts } from "./facts.ts";
 import { difference } from "./mergepatch.ts";
 
@@ -37,6 +38,7 @@ export class Stream {
   /** Messages to new viewers, by what they tell. */
   #first: { readonly of: unknown; readonly bytes: Uint8Array }[] = [];
   #timers: readonly Timer[] = [];
+  #refused = 0;
 
   constructor(
     private readonly sources: StreamSources,
@@ -45,11 +47,13 @@ export class Stream {
 
   /** Return the answer to a viewer: a stream without end, or 503 where there are too many. */
   open(): Response {
-    if (this.#viewers.size >= MAX_VIEWERS)
+    if (this.#viewers.size >= MAX_VIEWERS) {
+      this.#refused++;
       return new Response(`busy: ${MAX_VIEWERS} viewers already\n`, {
         status: 503,
         headers: { "retry-after": "10" },
       });
+    }
     let viewer: Viewer;
     const body = new ReadableStream<Uint8Array>(
       {
@@ -64,6 +68,10 @@ export class Stream {
     return new Response(body, {
       headers: { "content-type": "text/event-stream", "cache-control": "no-store" },
     });
+  }
+
+  limits(): Limit[] {
+    return [{ name: "viewers", value: this.#viewers.size, max: MAX_VIEWERS, refused: this.#refused }];
   }
 
   /** Ends all streams. */

@@ -63,6 +63,7 @@ export function statusPage(sources: PageSources, events: EventLog): StatusPage {
       // For `weave ui`.
       path("/ui/places", { GET: () => json(sources.places) }),
     ],
+    limits: () => stream.limits(),
     stop() {
       stream.stop();
       events.close();

@@ -1,7 +1,9 @@
 // Containers: calls of the CNI plugin, and attachments that outlive a restart.
 import * as v from "valibot";
+import { formatCidr } from "../../address/ipv4.ts";
 import { parseContainerCidr } from "../../address/subnet.ts";
-import { CniCall, NotedAttachment } from "../bodies.ts";
+import { reasonOf } from "../../sys/reason.ts";
+import { CniCall, NotedAttachment, WantedAttachment } from "../bodies.ts";
 import { decodeCniCall, encodeCniOutcome } from "../cniwire.ts";
 import { HttpError } from "../httperror.ts";
 import { containerId, form, ipv4, read } from "../request.ts";
@@ -47,6 +49,19 @@ export const CONTAINER_ROUTES = [
       const kept = noted.addresses.map(({ cidr, asked }) => ({ ...read(parseContainerCidr, cidr), asked }));
       call.target.attachments.note(containerId(call), kept, noted.multicastRoute);
       return done();
+    },
+    async POST(call) {
+      const { pid, addresses, fqdn } = await body(
+        call,
+        WantedAttachment,
+        "an attachment has pid and addresses",
+      );
+      const wish = { id: containerId(call), pid, addresses, fqdn };
+      try {
+        return text((await call.target.attachments.attach(wish, call.signal)).map(formatCidr).join(" "));
+      } catch (error) {
+        throw new HttpError(400, reasonOf(error), { cause: error });
+      }
     },
     async DELETE(call) {
       const addresses = (await form(call)).getAll("address").map(ipv4);

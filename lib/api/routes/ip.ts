@@ -1,7 +1,13 @@
 // Addresses: allocating, claiming, listing and releasing them, and taking over those of other peers.
 import { type AddressRange, type Cidr, formatCidr, hostRange } from "../../address/ipv4.ts";
 import { parseAllocationSubnet } from "../../address/subnet.ts";
-import { CancelledError, ExhaustedError, IpamError, UnknownPeerError } from "../../ipam/errors.ts";
+import {
+  CancelledError,
+  ExhaustedError,
+  IpamError,
+  NoAddressesError,
+  UnknownPeerError,
+} from "../../ipam/errors.ts";
 import { HttpError } from "../httperror.ts";
 import { cidrOf, containerId, form, ipv4, query, read, wantsJson } from "../request.ts";
 import { done, json, lines, text } from "../responses.ts";
@@ -118,8 +124,13 @@ export const IP_ROUTES = [
     GET: (call) => lookUp(call, hostRange(call.target.defaultSubnet)),
     POST: (call) => allocate(call, allocatedSubnet(call)),
     async DELETE(call) {
+      const [id, attachment] = [containerId(call), attachmentOf(call)];
       const detached = query(call, "detached") === "true";
-      await call.target.allocator.delete(containerId(call), { attachment: attachmentOf(call), detached });
+      try {
+        await call.target.allocator.delete(id, { attachment, detached });
+      } catch (error) {
+        if (!(error instanceof NoAddressesError) || query(call, "noErrorOnUnknown") !== "true") throw error;
+      }
       return done();
     },
   }),
@@ -138,14 +149,16 @@ export const IP_ROUTES = [
       const cidr = cidrOf(call);
       const isContainer = await isLiveContainer(call, id);
       const noErrorOnUnknown = query(call, "noErrorOnUnknown") === "true";
-      const { signal } = call;
-      return unableTo("claim", () => allocator.claim(id, cidr, { isContainer, noErrorOnUnknown, signal }));
+      const options = { isContainer, noErrorOnUnknown, attachment: attachmentOf(call), signal: call.signal };
+      return unableTo("claim", () => allocator.claim(id, cidr, options));
     },
   }),
   route("/gc/:network", {
     async POST(call) {
       const valid = new Set((await form(call)).getAll("valid"));
-      await call.target.allocator.lifecycle.collect(call.parameters.network, valid);
+      const { network } = call.parameters;
+      call.target.hostPorts.collect(network, valid);
+      await call.target.allocator.lifecycle.collect(network, valid);
       return done();
     },
   }),

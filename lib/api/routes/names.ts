@@ -1,5 +1,5 @@
 // Names: weaveDNS. Its paths do not exist where there is none.
-import { formatIPv4 } from "../../address/ipv4.ts";
+import { formatIPv4, resemblesIPv4 } from "../../address/ipv4.ts";
 import { DomainNameError, fullyQualified } from "../../dns/name.ts";
 import { type DnsSources, nameJson } from "../../dns/report.ts";
 import { HttpError } from "../httperror.ts";
@@ -33,7 +33,7 @@ function dnsAddress(call: Call): string {
 function lookUp(call: Call, name: string): string {
   const { nameserver, server } = dnsOf(call);
   const isFull = /\.[^.]/.test(name);
-  const answers = /^[\d.]+$/.test(name)
+  const answers = resemblesIPv4(name)
     ? [nameserver.reverse(ipv4(name)) ?? ""].filter(Boolean)
     : nameserver
         .lookup(fullyQualified(isFull ? name : `${name.replace(/\.$/, "")}.${server.config.domain}`))

@@ -56,13 +56,16 @@ export function printfText(format: string, values: readonly unknown[]): string {
     /%([-+# 0]*)(\*|\d+)?(?:\.(\*|\d*))?(.?)/gsu,
     (_, flags: string, wide: string | undefined, exact: string | undefined, verb: string) => {
       const width = star(wide);
-      const precision = star(exact);
+      const asked = star(exact);
+      const precision = asked !== undefined && asked < 0 ? undefined : asked;
+      // As Go says of an argument for the asterisk that is no precision.
+      const bad = precision === asked ? "" : "%!(BADPREC)";
       if (verb === "%") return "%";
       if (verb === "") return "%!(NOVERB)";
       if (next >= values.length) return `%!${verb}(MISSING)`;
       const left = width !== undefined && width < 0;
       const spec = { flags: left ? `${flags}-` : flags, width: width && Math.abs(width), precision, verb };
-      return formatted(values[next++], spec);
+      return bad + formatted(values[next++], spec);
     },
   );
   if (next >= values.length) return text;

@@ -1,0 +1,34 @@
+// Host ports of containers, which the CNI plugin asks for.
+import * as v from "valibot";
+import { HostPorts } from "../../host/hostports/mapping.ts";
+import { vethAlias } from "../../host/names.ts";
+import { HttpError } from "../httperror.ts";
+import { containerId, query } from "../request.ts";
+import { done } from "../responses.ts";
+import { type Call, subject } from "../routing.ts";
+
+const route = subject();
+
+/** The attachment of a request, by the alias of its veth. */
+function owner(call: Call<"id">): string {
+  const [, network = "", ifName] =
+    /^([^/\s]{0,256})\/([^/\s]{1,15})$/.exec(query(call, "attachment") ?? "") ?? [];
+  if (ifName === undefined) throw new HttpError(400, "an attachment is NETWORK/INTERFACE");
+  return vethAlias({ network, containerId: containerId(call), ifName });
+}
+
+export const HOST_PORT_ROUTES = [
+  route("/hostports/:id", {
+    GET: (call) => Response.json(call.target.hostPorts.inForce(owner(call))),
+    async PUT(call) {
+      const ports = v.safeParse(HostPorts, await call.request.json().catch(() => undefined));
+      if (!ports.success) throw new HttpError(400, "host ports have protocol, hostPort, address and port");
+      call.target.hostPorts.set(owner(call), ports.output);
+      return done();
+    },
+    DELETE(call) {
+      call.target.hostPorts.remove(owner(call));
+      return done();
+    },
+  }),
+];
