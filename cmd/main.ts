@@ -1,4 +1,4 @@
-// Help, one-line errors and exit codes of all commands. 1: failure; 2: invalid command line; 3: unusable state file.
+// Help, one-line errors and exit codes of all commands. 1: failure; 2: invalid command line; 3: unusable state file; 4: crashed too often.
 
 import type { Failure, Shape } from "../lib/api/shapes.ts";
 import { journalPrefix } from "../lib/log/log.ts";

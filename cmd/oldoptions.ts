@@ -2,7 +2,9 @@
 import type { OptionTable } from "../lib/help/spec.ts";
 
 const PROXY = "there is no Docker proxy";
-const PLUGIN = "there is no Docker network plugin";
+const PLUGIN = "Docker's networks are served where Docker is; --no-docker-plugin ends that";
+const SWARM = "Docker's networks are those of each host, for containers; swarm mode has no services on them";
+const SOCKETS = "Docker finds the plugin in /run/docker/plugins";
 const CLOUD = "Weave Cloud is gone; name the peers";
 const PACKETS = "'tcpdump -i weave' shows the packets of containers";
 const CONTAINER = "weave does not run in a container";
@@ -29,10 +31,10 @@ export const OLD_LAUNCH_OPTIONS: OptionTable = {
   profile: value("there is no profiler"),
   bufsz: value("no packets are captured"),
   "bridged-fastdp": flag("containers are always on a bridge"),
-  "plugin-v2": flag(PLUGIN),
-  "plugin-v2-multicast": flag(PLUGIN),
-  "plugin-socket": value(PLUGIN),
-  "plugin-mesh-socket": value(PLUGIN),
+  "plugin-v2": flag(SWARM),
+  "plugin-v2-multicast": flag("the option works.weave.multicast of a network routes multicast to it"),
+  "plugin-socket": value(SOCKETS),
+  "plugin-mesh-socket": value(SOCKETS),
   tls: flag(PROXY),
   tlsverify: flag(PROXY),
   tlscacert: value(PROXY),

@@ -1,9 +1,9 @@
 // Commands of Weave Net 2.x that were removed, and their replacements.
 
 const LAUNCH = "'weave launch' starts everything";
-const PROXY = "there is no Docker proxy: use 'weave attach CONTAINER', or CNI";
-const CONTAINER = "start the container with docker or podman, then 'weave attach CONTAINER'";
-const PLUGIN = "there is no Docker network plugin: use 'weave attach CONTAINER', or CNI";
+const PROXY = "there is no Docker proxy: containers with WEAVE_CIDR are attached when they start";
+const CONTAINER = "start the container with docker or podman, and -e WEAVE_CIDR=net:default";
+const PLUGIN = "Docker's networks are served where Docker is; 'weave launch --no-docker-plugin' ends that";
 
 const RETIRED: Readonly<Record<string, string>> = {
   run: CONTAINER,

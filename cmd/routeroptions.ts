@@ -184,14 +184,15 @@ export const ROUTER_OPTIONS = {
   "flow-cache": {
     group: OVERLAY,
     type: "boolean",
-    default: false,
+    default: true,
     description: "Send established flows past bridge and packet filter",
+    envOff: "WEAVE_NO_FLOW_CACHE",
   },
   mtu: {
     group: OVERLAY,
     type: "string",
     description: "MTU of the network; auto: the most that all paths carry, 1376 beside Weave Net 2.x",
-    defaultText: "1376",
+    defaultText: "auto",
     valueHint: "BYTES",
     env: "WEAVE_MTU",
   },
@@ -202,6 +203,12 @@ export const ROUTER_OPTIONS = {
     defaultText: "/var/run/docker.sock, /run/podman/podman.sock",
     valueHint: "unix:///PATH",
     env: "DOCKER_HOST",
+  },
+  "docker-plugin": {
+    group: SERVERS,
+    type: "boolean",
+    description: "Serve Docker's networks of driver weave; --no-docker-plugin: never",
+    defaultText: "where Docker is installed",
   },
   "http-addr": {
     group: SERVERS,

@@ -23,7 +23,7 @@ export const SERVICE_FILES = {
 } as const;
 
 const TABLE: OptionTable = ROUTER_OPTIONS;
-const SETTINGS = Object.entries(TABLE).flatMap(([name, { env, envOff, description }]) => [
+export const SETTINGS = Object.entries(TABLE).flatMap(([name, { env, envOff, description }]) => [
   ...(env === undefined ? [] : [{ variable: env, description }]),
   ...(envOff === undefined ? [] : [{ variable: envOff, description: `1 for --no-${name}` }]),
 ]);

@@ -1,10 +1,13 @@
 // Signals of a daemon: SIGTERM and SIGINT end it in every phase, in order, within 2 s. Signals have no
 // default action for process 1 of a container. systemd, if it started the daemon, is notified of each phase.
+import type { CrashReporter } from "../lib/api/crashes.ts";
 import { every, systemClock } from "../lib/clock/clock.ts";
 import type { Log } from "../lib/log/log.ts";
-import { detached } from "../lib/log/unexpected.ts";
+import { detached, type UnexpectedError } from "../lib/log/unexpected.ts";
+import { restartOnCrash, takeCrash } from "../lib/sys/crashsignal.ts";
+import { EXIT_CODES } from "../lib/sys/failure.ts";
 import { reasonOf } from "../lib/sys/reason.ts";
-import { mayRestart, restart } from "../lib/sys/runtime.ts";
+import { countRestart, isCompiled, MAX_RESTARTS, mayRestart, restart } from "../lib/sys/runtime.ts";
 import { Scope } from "../lib/sys/scope.ts";
 import { ServiceManager } from "../lib/sys/servicemanager.ts";
 import { LoggedError } from "./main.ts";
@@ -16,6 +19,48 @@ export async function runLoggedDaemon(log: Log, whatStays: string, start: Start)
   } catch (error) {
     log.error(reasonOf(error));
     throw new LoggedError("see the log", { cause: error });
+  }
+}
+
+/** Write a report of each unexpected error; one that nothing caught makes the daemon start again. */
+export function reportCrashes(
+  reporter: CrashReporter,
+  restart: (why: string) => void,
+): (unexpected: UnexpectedError) => void {
+  return ({ error, what, caught }) => {
+    const file = reporter.write({ kind: caught ? "failed part" : "uncaught error", what, error });
+    if (caught) return;
+    restart(
+      `uncaught error in ${what}: ${reasonOf(error)}${file === undefined ? "" : `; report in ${file}`}`,
+    );
+  };
+}
+
+/**
+ * Tell of a crash that this program was started again after, and start it again after the next one. Throws where there were
+ * too many.
+ */
+export function surviveCrashes(
+  reporter: CrashReporter,
+  log: Pick<Log, "error">,
+  logged: () => string[],
+): void {
+  const crash = takeCrash();
+  if (crash) {
+    const file = reporter.write({ kind: "signal", what: "the runtime", error: crash, log: logged() });
+    const where = file === undefined ? "" : `; report in ${file}`;
+    log.error(`started again after ${crash.name} ${crash.message}${where}`);
+    if (countRestart()) throw new CrashedError();
+  }
+  if (isCompiled()) restartOnCrash(process.argv.slice(2));
+}
+
+/** The program has crashed too often. */
+class CrashedError extends Error {
+  override readonly name = "CrashedError";
+  readonly failure = "crashed" as const;
+  constructor() {
+    super(`not starting again: ${MAX_RESTARTS} crashes within a minute are enough; see 'weave doctor'`);
   }
 }
 
@@ -47,7 +92,9 @@ export async function runDaemon(
     finish = how;
     // A restart was under way: it ends in the way of the last caller.
     if (scope.signal.aborted) return;
-    manager?.stopping();
+    // The manager would kill a service that has said it stops, and then starts again in place.
+    if (how === exit) manager?.stopping();
+    else manager?.status("starting again");
     const { state } = scope;
     scope.interrupt();
     // A start gives up by itself, and then ends the scope.
@@ -72,10 +119,15 @@ export async function runDaemon(
   }
   const again = (why: string) => {
     if (scope.signal.aborted) return;
-    log.error(`${why}; starting again`);
+    const may = mayRestart();
+    log.error(
+      may
+        ? `${why}; starting again`
+        : `${why}; not starting again: ${MAX_RESTARTS} times within a minute are enough; see 'weave doctor'`,
+    );
     stop(() => {
-      if (mayRestart()) restart();
-      process.exit(1);
+      if (may) restart();
+      process.exit(EXIT_CODES.crashed);
     });
   };
   try {

@@ -1,10 +1,15 @@
 // weave-npc: the Kubernetes NetworkPolicy controller.
+import { loadBridgeNetfilter } from "../lib/host/modules.ts";
 import { execAsDaemon } from "../lib/sys/runtime.ts";
 
 /** The executable. */
 export async function main(argv: readonly string[]): Promise<void> {
   const once = argv[0] === "apply" || argv[0] === "explain";
-  if (!once) execAsDaemon(argv);
+  if (!once) {
+    // Only now may it load modules.
+    if (process.getuid?.() === 0) loadBridgeNetfilter();
+    execAsDaemon("weave-npc", argv);
+  }
   const [{ run }, { apply }, { explainCommand }, { controller }] = await Promise.all([
     import("./main.ts"),
     import("./commands/npc/apply.ts"),

@@ -3,7 +3,7 @@ import { execAsDaemon } from "../lib/sys/runtime.ts";
 
 /** The executable. */
 export async function main(argv: readonly string[]): Promise<void> {
-  execAsDaemon(argv);
+  execAsDaemon("weave-router", argv);
   const [{ run }, { router }] = await Promise.all([import("./main.ts"), import("./commands/router.ts")]);
   await run("weave-router", router, argv);
 }

@@ -1,5 +1,5 @@
 // weave: the command; called by the name of another executable, it is that one.
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import { suggestion } from "../lib/help/nearest.ts";
 import { VERSION } from "../lib/version.ts";
 import { asksForHelp, UsageError, unknownCommand } from "./arguments.ts";
@@ -90,9 +90,14 @@ const EXECUTABLES: Record<string, () => Promise<{ main(argv: readonly string[]):
   "weave-npc": () => import("./weave-npc.ts"),
 };
 
+/** Whether podman or netavark calls: by a link in a folder of netavark's plugins, whose name is that of the driver. */
+const isNetavarkPlugin = (path: string) => basename(dirname(path)) === "netavark";
+
 async function main(): Promise<void> {
   const argv = process.argv.slice(2);
-  const other = EXECUTABLES[basename(process.argv0)];
+  const other = isNetavarkPlugin(process.argv0)
+    ? () => import("./netavark.ts")
+    : EXECUTABLES[basename(process.argv0)];
   await (other ? (await other()).main(argv) : weave(argv));
 }
 

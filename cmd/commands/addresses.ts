@@ -1,6 +1,4 @@
-// Address arguments as the original has them: "10.32.0.5/12" or "ip:10.32.0.5/12" for a certain one, "net:10.32.0.0/16"
-// or "net:default" for a free one of a subnet; none at all means net:default. And "10.32.0.5", which is in the default
-// subnet.
+// Address arguments (lib/address/wanted.ts); none at all means net:default.
 import {
   AddressError,
   type Cidr,
@@ -10,9 +8,9 @@ import {
   formatIPv4,
   type IPv4,
   parseCidr,
-  parseIPv4,
 } from "../../lib/address/ipv4.ts";
-import { parseAllocationSubnet, parseContainerCidr } from "../../lib/address/subnet.ts";
+import { parseContainerCidr } from "../../lib/address/subnet.ts";
+import { parseWanted, type WantedAddress } from "../../lib/address/wanted.ts";
 import type { ApiClient } from "../../lib/api/client.ts";
 import { Addresses } from "../../lib/api/shapes.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
@@ -28,11 +26,8 @@ export function answerAddresses(args: Arguments, id: string, cidrs: readonly Cid
   answer(args, Addresses, { id, addresses: cidrs.map(formatCidr) }, text);
 }
 
-export type AddressArgument =
-  | { readonly kind: "own"; readonly cidr: Cidr }
-  /** Of the default subnet. */
-  | { readonly kind: "bare"; readonly address: IPv4 }
-  | { readonly kind: "net"; readonly path: string };
+/** Path of the API for a subnet. */
+const subnetPath = (subnet: Cidr | undefined) => (subnet ? `/${formatCidr(subnet)}` : "");
 
 /** Kind of holder: a container of Docker or podman ("runtime"), another container, or the host and others. */
 export type HolderKind = "other" | "container" | "runtime";
@@ -48,31 +43,22 @@ const LIKE_AN_ADDRESS = /^(ip:|net:)|^\d+(\.\d+)+(\/|$)|^[\d.]+\//;
 
 /** Split address arguments from what follows them; throw UsageError for one that is malformed. */
 export function splitAddresses(args: readonly string[]): {
-  addresses: AddressArgument[];
+  addresses: WantedAddress[];
   rest: readonly string[];
 } {
   const count = args.findIndex((arg) => !LIKE_AN_ADDRESS.test(arg));
   const end = count < 0 ? args.length : count;
   const addresses = args.slice(0, end).map(readArgument);
-  const defaulted: AddressArgument[] = addresses.length > 0 ? addresses : [{ kind: "net", path: "" }];
+  const defaulted: WantedAddress[] = addresses.length > 0 ? addresses : [{ kind: "net", subnet: undefined }];
   return { addresses: defaulted, rest: args.slice(end) };
 }
 
-function readArgument(arg: string): AddressArgument {
+function readArgument(arg: string): WantedAddress {
   try {
-    return parseArgument(arg);
+    return parseWanted(arg);
   } catch (error) {
     throw error instanceof AddressError ? new UsageError(error.message, { cause: error }) : error;
   }
-}
-
-function parseArgument(arg: string): AddressArgument {
-  if (arg === "net:default") return { kind: "net", path: "" };
-  if (arg.startsWith("net:"))
-    return { kind: "net", path: `/${formatCidr(parseAllocationSubnet(arg.slice(4)))}` };
-  const text = arg.replace(/^ip:/, "");
-  if (!text.includes("/")) return { kind: "bare", address: parseIPv4(text) };
-  return { kind: "own", cidr: parseContainerCidr(text) };
 }
 
 /** An address of the default subnet with its prefix length; throws AddressError where it is not in it. */
@@ -107,7 +93,7 @@ function refuseEdges(cidr: Cidr): void {
 export async function acquire(
   api: ApiClient,
   id: string,
-  addresses: readonly AddressArgument[],
+  addresses: readonly WantedAddress[],
   kind: HolderKind,
   args: Pick<Arguments, "options">,
 ): Promise<Cidr[]> {
@@ -123,7 +109,7 @@ export async function acquire(
         await told(api("PUT", `${path}/${formatCidr(cidr)}${QUERY[kind]}`));
         got.push(cidr);
       } else {
-        const answer = (await told(api("POST", `${path}${address.path}${QUERY[kind]}`))).trim();
+        const answer = (await told(api("POST", `${path}${subnetPath(address.subnet)}${QUERY[kind]}`))).trim();
         if (answer === "cancelled") throw new Error(`container ${id} has ended`);
         got.push(parseCidr(answer));
       }
@@ -145,13 +131,13 @@ function warnOfOverlap(cidr: Cidr): void {
 export async function lookup(
   api: ApiClient,
   id: string,
-  addresses: readonly AddressArgument[],
+  addresses: readonly WantedAddress[],
 ): Promise<Cidr[]> {
   const found = await Promise.all(
     addresses.map(async (address) => {
       if (address.kind === "own") return [address.cidr];
       if (address.kind === "bare") return [await inDefaultSubnet(api, address.address)];
-      const text = await api("GET", `/ip/${encodeURIComponent(id)}${address.path}`);
+      const text = await api("GET", `/ip/${encodeURIComponent(id)}${subnetPath(address.subnet)}`);
       return text.split(" ").filter(Boolean).map(parseCidr);
     }),
   );

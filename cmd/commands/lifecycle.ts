@@ -5,6 +5,7 @@ import { runningPid } from "../../lib/router/instance.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { noteStopped } from "../../lib/router/targets.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
+import { execAsDaemon } from "../../lib/sys/runtime.ts";
 import { answer, JSON_OPTION, remark } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
@@ -69,7 +70,7 @@ export const launch: Command = {
     WEAVE_RUN_DIR: "folder of socket, log and process ID (default: /run/weave)",
     WEAVE_STATE_DIR: "folder of the state file (default: /var/lib/weave)",
   },
-  exitCodes: { 3: "the state file cannot be used" },
+  exitCodes: { 3: "the state file cannot be used", 4: "with --foreground: it has crashed too often" },
   async run(args) {
     const seconds = waitSeconds(args);
     if (args.options["foreground"] && (seconds !== undefined || args.options["json"]))
@@ -79,6 +80,7 @@ export const launch: Command = {
     const parsed = parseOptions(given, peers);
     requireRoot();
     if (args.options["foreground"]) {
+      execAsDaemon("weave-router", process.argv.slice(2));
       // It is most of the program, and loaded for this alone.
       const { runRouter } = await import("./router.ts");
       return runRouter(parsed);

@@ -1,12 +1,19 @@
-// weave manifest kubernetes, serve, marathon: what deploys weave on a cluster.
+// weave manifest kubernetes, helm, kustomize, serve, marathon: what deploys weave on a cluster.
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { Written } from "../../lib/api/shapes.ts";
 import { type AddonParameters, addonSettings, mergeParameters, PARAMETERS } from "../../lib/deploy/addon.ts";
+import { DISTRIBUTION_NAMES } from "../../lib/deploy/distributions.ts";
+import { helmChart } from "../../lib/deploy/helm/chart.ts";
 import { kubernetesManifest } from "../../lib/deploy/kubernetes.ts";
+import { kustomizeBase } from "../../lib/deploy/kustomize.ts";
 import { marathonApp } from "../../lib/deploy/marathon.ts";
 import { queryParameters } from "../../lib/deploy/query.ts";
 import { answerManifest } from "../../lib/deploy/serve.ts";
 import { manifestText } from "../../lib/deploy/yaml.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { HTTP_SERVER } from "../../lib/sys/httpserver.ts";
+import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { endpoint } from "../endpoint.ts";
 import { print, printJson, write } from "../output/output.ts";
@@ -47,11 +54,35 @@ const PARAMETER_OPTIONS = {
     default: false,
     description: "Interpret network policies as before Kubernetes 1.7",
   },
+  distribution: {
+    type: "string",
+    description: "Distribution of Kubernetes: sets the two folders and what else it needs",
+    defaultText: "kubeadm",
+    values: DISTRIBUTION_NAMES,
+    valueHint: "NAME",
+  },
   "cni-bin-dir": {
     type: "string",
-    description: "Folder of CNI plugins on the nodes; on GKE /home/kubernetes/bin",
-    defaultText: "/opt/cni/bin",
+    description: "Folder of CNI plugins on the nodes",
+    defaultText: "the distribution's, /opt/cni/bin",
     valueHint: "DIR",
+  },
+  "cni-conf-dir": {
+    type: "string",
+    description: "Folder of CNI configurations on the nodes",
+    defaultText: "the distribution's, /etc/cni/net.d",
+    valueHint: "DIR",
+  },
+  "startup-taint": {
+    type: "boolean",
+    default: false,
+    description: "Let the router remove taint weave.network/not-ready of its node when ready",
+  },
+  "max-unavailable": {
+    type: "string",
+    description: "Nodes that an update restarts the router on at a time, or a percentage",
+    defaultText: "1",
+    valueHint: "NUMBER",
   },
   guaranteed: {
     type: "string",
@@ -115,6 +146,65 @@ export const kubernetes: Command = {
     const { query } = args.options;
     const queried = typeof query === "string" ? queryParameters(query) : NONE;
     write(manifestText(kubernetesManifest(addonSettings(mergeParameters(queried, own)))));
+  },
+};
+
+const OUTPUT_DIR = {
+  "output-dir": {
+    type: "string",
+    description: "Folder to write; it must not exist",
+    valueHint: "DIR",
+    completes: "folders",
+  },
+} as const;
+
+/** Write files into a new folder, whole or not at all. */
+function writeFolder(args: Arguments, files: Readonly<Record<string, string>>): void {
+  const folder = args.options["output-dir"];
+  if (typeof folder !== "string" || folder === "")
+    throw new UsageError("name the folder with --output-dir DIR");
+  if (existsSync(folder)) throw new Error(`${folder} exists: name a new folder, or remove it`);
+  const scratch = `${folder.replace(/\/+$/, "")}.${process.pid}`;
+  try {
+    for (const [path, text] of Object.entries(files)) {
+      const file = join(scratch, path);
+      mkdirSync(dirname(file), { recursive: true });
+      writeFileSync(file, text);
+    }
+    renameSync(scratch, folder);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+  const count = Object.keys(files).length;
+  answer(args, Written, { path: folder, files: count }, `${count} files in ${folder}`);
+}
+
+export const helm: Command = {
+  name: "manifest helm",
+  group: "Kubernetes and Mesos",
+  description: "Write that YAML as a Helm chart to a folder",
+  examples: [
+    { command: "weave manifest helm --output-dir weave", does: "Write the chart" },
+    { command: "helm install weave ./weave --namespace kube-system", does: "Install it" },
+  ],
+  details: ["The options are the defaults of the chart's values, which have the same names in camel case."],
+  options: { ...PARAMETER_OPTIONS, ...OUTPUT_DIR, ...JSON_OPTION },
+  run(args) {
+    writeFolder(args, helmChart(addonSettings(parameters(args))));
+  },
+};
+
+export const kustomize: Command = {
+  name: "manifest kustomize",
+  group: "Kubernetes and Mesos",
+  description: "Write that YAML as a base of kustomize to a folder",
+  examples: [
+    { command: "weave manifest kustomize --output-dir base", does: "Write the base" },
+    { command: "kubectl apply -k base", does: "Install it" },
+  ],
+  options: { ...PARAMETER_OPTIONS, ...OUTPUT_DIR, ...JSON_OPTION },
+  run(args) {
+    writeFolder(args, kustomizeBase(addonSettings(parameters(args))));
   },
 };
 

@@ -1,6 +1,13 @@
 // weave dns-add, dns-remove, dns-lookup, dns-args: names on the network.
 import * as v from "valibot";
-import { type Cidr, formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import {
+  type Cidr,
+  formatCidr,
+  formatIPv4,
+  parseCidr,
+  parseIPv4,
+  resemblesIPv4,
+} from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, holders } from "../../lib/api/client.ts";
 import { DnsArguments, Lookup, Named } from "../../lib/api/shapes.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
@@ -81,7 +88,7 @@ export const ipsOf = (cidrs: readonly Cidr[]) => cidrs.map(({ address }) => form
 
 /** Parse "[IPS…] [CONTAINER] [-h FQDN]" into holder, name and addresses. */
 async function named({ options, positionals }: Arguments, api: ApiClient) {
-  const at = positionals.findIndex((arg) => !/^[\d.]+$/.test(arg));
+  const at = positionals.findIndex((arg) => !resemblesIPv4(arg));
   const end = at < 0 ? positionals.length : at;
   const given = positionals.slice(0, end).map(readAddress);
   const [name, extra] = positionals.slice(end);
@@ -199,7 +206,7 @@ async function dnsAddress(api: ApiClient, args: Arguments): Promise<string> {
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== NO_ADDRESS) throw error;
   }
-  const cidrs = await acquire(api, EXPOSE_ID, [{ kind: "net", path: "" }], "other", args);
+  const cidrs = await acquire(api, EXPOSE_ID, [{ kind: "net", subnet: undefined }], "other", args);
   for (const cidr of cidrs) {
     await api("POST", `/expose/${formatCidr(cidr)}?skipNAT=true`);
     warn(

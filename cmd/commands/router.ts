@@ -1,13 +1,14 @@
 // The router in the foreground: weave-router, and weave launch --foreground.
 import type { ApiClient } from "../../lib/api/client.ts";
+import { CrashReporter } from "../../lib/api/crashes.ts";
 import type { PageSources } from "../../lib/api/page.ts";
 import { logFile } from "../../lib/api/paths.ts";
 import { systemClock } from "../../lib/clock/clock.ts";
-import { joinCluster, type Membership } from "../../lib/cluster/membership.ts";
-import { type ClusterPeers, Registration } from "../../lib/cluster/registration.ts";
+import type { Membership } from "../../lib/cluster/membership.ts";
+import type { ClusterPeers, Registration } from "../../lib/cluster/registration.ts";
 import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
-import { KubeClient } from "../../lib/kube/client.ts";
+import type { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
 import {
@@ -22,7 +23,7 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import type { RouterServices } from "../../lib/router/context.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { reportToLauncher } from "../../lib/router/launcher.ts";
-import { boundedLog } from "../../lib/router/logfile.ts";
+import { boundedLog, lastLines } from "../../lib/router/logfile.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import {
   expectNoPolicies,
@@ -32,20 +33,21 @@ import {
 } from "../../lib/router/policies.ts";
 import { startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
+import { confine } from "../../lib/sys/confine.ts";
 import { requireOpenFiles } from "../../lib/sys/openfiles.ts";
-import { mayRestart } from "../../lib/sys/runtime.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
 import { EventLog } from "../../lib/ui/events.ts";
 import { statusPage } from "../../lib/ui/ui.ts";
 import { VERSION } from "../../lib/version.ts";
-import { type Addon, readAddon } from "../addon.ts";
+import type { Addon } from "../addon.ts";
 import { answerers } from "../answerers.ts";
-import type { Arguments, Command } from "../arguments.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { CNI_VERSION, runtimeConfiguration, warnOfPreceding } from "../cnifolders.ts";
 import { KUBECONFIG, kubeConfig } from "../kubeconfig.ts";
 import { requireRoot } from "../main.ts";
 import { print } from "../output/output.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { runLoggedDaemon } from "../shutdown.ts";
+import { reportCrashes, runLoggedDaemon, surviveCrashes } from "../shutdown.ts";
 
 /** Run a router in the foreground until it is told to stop. */
 export async function runRouter(options: RouterOptions): Promise<void> {
@@ -53,6 +55,7 @@ export async function runRouter(options: RouterOptions): Promise<void> {
     const original = takeOver(log);
     const keepers = options["expect-npc"] ? expectPolicies(enforces(original), log) : undefined;
     if (!keepers) expectNoPolicies(log);
+    warnOfPreceding(log);
     if (original) removeConflictingLinks(original, log);
     const services = { cni: runInRouter, page, answerers, notes: policyNotes, ...(keepers && { keepers }) };
     const api = await startRouter(options, services, log, scope);
@@ -77,8 +80,15 @@ function takeOver(log: Log): Original | undefined {
 
 /** Run as a pod of the addon: by its environment and the API server. */
 async function runInCluster(args: Arguments): Promise<void> {
+  // Loaded here: other starts need not wait for it.
+  const [{ readAddon }, { joinCluster }, { Registration }, { KubeClient }] = await Promise.all([
+    import("../addon.ts"),
+    import("../../lib/cluster/membership.ts"),
+    import("../../lib/cluster/registration.ts"),
+    import("../../lib/kube/client.ts"),
+  ]);
   const addon = readAddon(process.env, args);
-  const client = kubeClient(addon, args);
+  const client = kubeClient(addon, () => new KubeClient(kubeConfig(args.options)));
   const provisional = addon.options();
   await begin(provisional, async ({ scope, log, restart, page }) => {
     if (process.env["CHECKPOINT_DISABLE"] !== undefined)
@@ -90,7 +100,11 @@ async function runInCluster(args: Arguments): Promise<void> {
     const original = takeOver(log);
     const keepers = addon.policies ? expectPolicies(enforces(original), log) : undefined;
     if (!keepers) switchPoliciesOff(log);
-    const settings = { ...addon, peer: provisional.name };
+    const settings = {
+      ...addon,
+      peer: provisional.name,
+      configuration: runtimeConfiguration(args.options, log),
+    };
     const registration =
       client &&
       scope.use(
@@ -137,9 +151,9 @@ function migrate(
 }
 
 /** Undefined without an API server: a static pod with KUBE_PEERS needs none. */
-function kubeClient({ peers }: Addon, { options }: Arguments): KubeClient | undefined {
+function kubeClient({ peers }: Addon, make: () => KubeClient): KubeClient | undefined {
   try {
-    return new KubeClient(kubeConfig(options));
+    return make();
   } catch (error) {
     if (peers) return undefined;
     throw error;
@@ -163,9 +177,16 @@ async function begin(options: RouterOptions, start: (begun: Begun) => Promise<vo
   await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
     requireOpenFiles();
     acquireInstanceLock();
-    surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
+    const crashes = new CrashReporter("weave-router", log);
+    surviveCrashes(crashes, log, () => lastLines(logFile()));
+    surviveUnexpectedErrors(log, restart, reportCrashes(crashes, restart));
     log.info(`weave ${VERSION}`);
-    const page = (sources: PageSources) => statusPage(sources, events);
+    for (const what of confine("weave-router"))
+      log.warning(`runs with more privileges than it needs: ${what}`);
+    const page = (sources: PageSources) => {
+      crashes.state = sources.report;
+      return statusPage(sources, events);
+    };
     await start({ scope, log, restart, page });
   });
 }
@@ -175,6 +196,7 @@ export const router: Command = {
   description: "Run the daemon of a weave network in the foreground",
   details: ["'weave launch' starts it in the background."],
   positionals: "[PEER…]",
+  exitCodes: { 3: "the state file cannot be used", 4: "it has crashed too often" },
   options: {
     ...ROUTER_OPTIONS,
     kubernetes: {
@@ -182,12 +204,22 @@ export const router: Command = {
       default: false,
       description: "Join a Kubernetes cluster; reads the variables of 'weave manifest kubernetes'",
     },
+    "cni-conf-dir": {
+      type: "string",
+      description:
+        "With --kubernetes: write the CNI configuration there when ready, remove it when this node leaves",
+      valueHint: "DIR",
+      completes: "folders",
+    },
+    ...CNI_VERSION,
     ...KUBECONFIG,
     version: { type: "boolean", description: "Print the version" },
   },
   async run(args) {
     if (args.options["version"]) return print(`weave ${VERSION}`);
     if (args.options["kubernetes"]) return runInCluster(args);
+    if (args.options["cni-conf-dir"] !== undefined)
+      throw new UsageError("--cni-conf-dir goes with --kubernetes");
     await runRouter(parseOptions(givenOptions(args.options), args.positionals));
   },
 };

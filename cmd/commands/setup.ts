@@ -1,13 +1,40 @@
 // weave setup: the CNI plugin and its configuration, what of the kernel the network needs, and the service of systemd.
+import { basename } from "node:path";
 import { Steps } from "../../lib/api/shapes.ts";
+import { hookSteps, installHook, installNetavark, netavarkSteps } from "../../lib/deploy/podman.ts";
 import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
+import { executable } from "../../lib/sys/executable.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
-import { type Command, UsageError } from "../arguments.ts";
-import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
+import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import {
+  CNI_FOLDERS,
+  CNI_VERSION,
+  cniFolders,
+  cniVersion,
+  installCni,
+  installPluginAlone,
+  precedingWarning,
+} from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 import { warn } from "../output/output.ts";
 import { install, SERVICE_FILES, stepsToRemove } from "../service.ts";
 import { takeSteps } from "../steps.ts";
+
+const NOT_INSTALLED = "nothing of that is installed";
+
+/** Return the folder that an option names; undefined where it is not given. */
+function folderOf(options: Arguments["options"], option: string): string | undefined {
+  const folder = options[option];
+  if (folder === "") throw new UsageError(`--${option} is empty; name a folder`);
+  return typeof folder === "string" ? folder : undefined;
+}
+
+function netavarkFolder(options: Arguments["options"]): string | undefined {
+  const folder = folderOf(options, "netavark-dir");
+  if (folder !== undefined && basename(folder) !== "netavark")
+    throw new UsageError(`--netavark-dir ${folder}: the last part of its path has to be netavark`);
+  return folder;
+}
 
 export const setup: Command = {
   name: "setup",
@@ -23,15 +50,39 @@ export const setup: Command = {
   ],
   options: {
     ...CNI_FOLDERS,
+    ...CNI_VERSION,
+    "plugin-only": {
+      type: "boolean",
+      default: false,
+      description: "Write no configuration: weave-router --cni-conf-dir does, when it is ready",
+    },
     systemd: {
       type: "boolean",
       default: false,
       description: "Install weave.service, which starts the router at boot",
     },
+    "oci-hooks": {
+      type: "string",
+      description: "Install a hook into this folder: podman's is /etc/containers/oci/hooks.d",
+      valueHint: "DIR",
+      completes: "folders",
+    },
+    netavark: {
+      type: "boolean",
+      default: false,
+      description: "Link the plugin for podman 5 and its netavark into --netavark-dir",
+    },
+    "netavark-dir": {
+      type: "string",
+      default: "/usr/local/lib/netavark",
+      description: "Folder of netavark's plugins; its last part is netavark",
+      valueHint: "DIR",
+      completes: "folders",
+    },
     remove: {
       type: "boolean",
       default: false,
-      description: "With --systemd: remove weave.service, and nothing else",
+      description: "Remove what --systemd, --oci-hooks and --netavark install, and nothing else",
     },
     ...SERVICE_FILES,
     ...JSON_OPTION,
@@ -39,17 +90,34 @@ export const setup: Command = {
   environment: { HAIRPIN_MODE: "false: pods do not reach themselves by a service's address (default: true)" },
   async run(args) {
     const { options } = args;
-    if (options["remove"] && !options["systemd"]) throw new UsageError("--remove goes with --systemd");
+    const hooks = folderOf(options, "oci-hooks");
+    const netavark = options["netavark"] ? netavarkFolder(options) : undefined;
+    if (options["remove"] && !options["systemd"] && hooks === undefined && netavark === undefined)
+      throw new UsageError("--remove goes with --systemd, --oci-hooks or --netavark");
     requireRoot();
     if (options["remove"]) {
-      const { did, failed } = await takeSteps(stepsToRemove(options));
-      answer(args, Steps, { done: true, steps: did }, did.join("\n") || "weave.service is not installed");
+      const steps = [
+        ...(options["systemd"] ? stepsToRemove(options) : []),
+        ...(hooks === undefined ? [] : hookSteps(hooks)),
+        ...(netavark === undefined ? [] : netavarkSteps(netavark, executable("weave"))),
+      ];
+      const { did, failed } = await takeSteps(steps);
+      answer(args, Steps, { done: true, steps: did }, did.join("\n") || NOT_INSTALLED);
       if (failed.length > 0) throw new Error(failed.join("; "));
       return;
     }
-    const steps = [...(options["systemd"] ? install(options) : []), ...installCni(cniFolders(options))];
-    const warning = enableBridgeNetfilter();
-    answer(args, Steps, { done: true, steps, ...(warning && { warnings: [warning] }) }, steps.join("\n"));
-    if (warning && !options["json"]) warn(`weave setup: ${warning}`);
+    const folders = cniFolders(options);
+    const version = cniVersion(options);
+    const steps = [
+      ...(options["systemd"] ? install(options) : []),
+      ...(hooks === undefined ? [] : installHook(hooks, executable("weave"), process.env["WEAVE_RUN_DIR"])),
+      ...(netavark === undefined ? [] : installNetavark(netavark, executable("weave"))),
+      ...(options["plugin-only"] ? installPluginAlone(folders) : installCni(folders, false, version)),
+    ];
+    const warnings = [enableBridgeNetfilter(), precedingWarning(folders.conf)].filter(
+      (text) => text !== undefined,
+    );
+    answer(args, Steps, { done: true, steps, ...(warnings.length > 0 && { warnings }) }, steps.join("\n"));
+    if (!options["json"]) for (const warning of warnings) warn(`weave setup: ${warning}`);
   },
 };

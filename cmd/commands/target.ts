@@ -1,10 +1,11 @@
 // The container that a command is about: one of Docker or podman by ID or name, or any by its network namespace or a
 // process in it.
 import { basename } from "node:path";
+import type { WantedAddress } from "../../lib/address/wanted.ts";
 import { type Container, findContainer, runningContainer, socketsOf } from "../../lib/container/runtime.ts";
 import type { Netns } from "../../lib/sys/netns.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
-import { type AddressArgument, type HolderKind, splitAddresses } from "./addresses.ts";
+import { type HolderKind, splitAddresses } from "./addresses.ts";
 
 export const WHERE = {
   netns: {
@@ -23,7 +24,7 @@ export interface Target {
   readonly fqdn: string | undefined;
   /** Facts from Docker or podman. */
   readonly container?: Container;
-  readonly addresses: readonly AddressArgument[];
+  readonly addresses: readonly WantedAddress[];
 }
 
 /** Namespace of a container that does not run. */

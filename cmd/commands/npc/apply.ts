@@ -5,7 +5,7 @@ import { enableBridgeNetfilter } from "../../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
 import { problemText } from "../../../lib/npc/unreadable.ts";
-import { admitConnections, refusesBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
+import { admitConnections, lacksBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
 import { reasonOf } from "../../../lib/sys/reason.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { requireRoot } from "../../main.ts";
@@ -36,7 +36,7 @@ export const apply: Command = {
     try {
       write(nf, undefined, rules, settings);
     } catch (error) {
-      if (!refusesBridge(error)) throw error;
+      if (!lacksBridge(error)) throw error;
       write(nf, undefined, rules, { ...settings, bridge: false });
       warn(`weave-npc apply: ${withoutBridge(error)}`);
     }

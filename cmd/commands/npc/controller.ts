@@ -1,4 +1,5 @@
 // weave-npc without a command: the controller.
+import { CrashReporter } from "../../../lib/api/crashes.ts";
 import { startTcpServers } from "../../../lib/api/tcpservers.ts";
 import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_FORMATS, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
@@ -6,15 +7,15 @@ import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
 import { type Controller, startController } from "../../../lib/npc/controller.ts";
 import { EndError } from "../../../lib/npc/explain.ts";
 import { MAX_PORT, PROTOCOLS } from "../../../lib/npc/objects.ts";
+import { confine } from "../../../lib/sys/confine.ts";
 import { HTTP_SERVER, isFromThisHost, requestUrl } from "../../../lib/sys/httpserver.ts";
-import { mayRestart } from "../../../lib/sys/runtime.ts";
 import { VERSION } from "../../../lib/version.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { endpoint } from "../../endpoint.ts";
 import { KUBECONFIG, kubeConfig } from "../../kubeconfig.ts";
 import { requireRoot } from "../../main.ts";
 import { print } from "../../output/output.ts";
-import { runLoggedDaemon } from "../../shutdown.ts";
+import { reportCrashes, runLoggedDaemon, surviveCrashes } from "../../shutdown.ts";
 import { LEGACY, MULTICAST } from "./options.ts";
 
 const RETIRED = { type: "string", description: "", retired: "ipsets are not used" } as const;
@@ -24,6 +25,7 @@ const isLevel = (text: string): text is LogLevel => (LOG_LEVELS as readonly stri
 export const controller: Command = {
   name: "weave-npc",
   description: "Enforce Kubernetes NetworkPolicies on this node",
+  exitCodes: { 4: "it has crashed too often" },
   details: ["'weave-npc apply' enforces the policies of a file; 'weave-npc explain' shows what they allow."],
   options: {
     "node-name": {
@@ -40,10 +42,11 @@ export const controller: Command = {
     },
     "log-level": {
       type: "string",
-      default: "info",
       description: "Log messages of this level and above",
       values: LOG_LEVELS,
+      defaultText: "info",
       valueHint: "LEVEL",
+      env: "LOG_LEVEL",
     },
     "log-format": {
       type: "string",
@@ -65,7 +68,7 @@ export const controller: Command = {
     const node = options["node-name"] ?? process.env["HOSTNAME"];
     if (typeof node !== "string" || node === "")
       throw new UsageError("name this node with --node-name NAME or $HOSTNAME");
-    const level = String(options["log-level"]);
+    const level = String(options["log-level"] ?? (process.env["LOG_LEVEL"] || "info"));
     if (!isLevel(level)) throw new UsageError(`--log-level is one of ${LOG_LEVELS.join(", ")}`);
     const format = options["log-format"] ?? (process.env["WEAVE_LOG_FORMAT"] || "text");
     if (format !== "text" && format !== "json") throw new UsageError("--log-format is text or json");
@@ -76,8 +79,12 @@ export const controller: Command = {
     requireRoot();
     const log = createLog(level, format);
     await runLoggedDaemon(log, "policies stay in force", async (scope, restart) => {
-      surviveUnexpectedErrors(log, (why) => mayRestart() && restart(why));
+      const crashes = new CrashReporter("weave-npc", log);
+      surviveCrashes(crashes, log, () => []);
+      surviveUnexpectedErrors(log, restart, reportCrashes(crashes, restart));
       log.info(`weave-npc ${VERSION}; node name "${node}"`);
+      for (const what of confine("weave-npc"))
+        log.warning(`runs with more privileges than it needs: ${what}`);
       const npc = startController(
         {
           node,
@@ -88,6 +95,7 @@ export const controller: Command = {
         new KubeClient(config),
         log,
       );
+      crashes.state = () => npc.status();
       scope.defer("the policy controller", () => npc.stop());
       const servers = startTcpServers(address ? [{ serve: () => serve(address, npc) }] : [], log);
       scope.defer("metrics", () => servers.stop());
