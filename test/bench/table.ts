@@ -97,14 +97,17 @@ export function compareText(benches: Benches, old: Result, now: Result): string 
 /** The rows that README quotes, as Markdown. */
 export function markdownTable(benches: Benches, result: Result): string {
   const lines = ["| | ours | reference | ratio |", "| --- | --- | --- | --- |"];
+  let last = "";
   for (const { name, bench, rows } of parts(benches, result)) {
     for (const row of rows) {
       if (bench?.quoted && !bench.quoted.test(row.name)) continue;
       const label = row.name.startsWith(name) ? row.name : `${name}: ${row.name}`;
-      const reference = `${row.against ?? bench?.reference ?? ""}: ${measured(row, row.reference)}`;
-      lines.push(
-        `| ${label} | ${measured(row, row.ours)} | ${reference} | ${row.ratio?.toFixed(2) ?? "-"} |`,
-      );
+      const against = row.against ?? bench?.reference ?? "";
+      const figures = [measured(row, row.reference), row.ratio?.toFixed(2) ?? "-"];
+      // What several rows in turn are measured against is said once.
+      if (against !== last) figures[0] = `${against}: ${figures[0]}`;
+      last = against;
+      lines.push(`| ${[label, measured(row, row.ours), ...figures].join(" | ")} |`);
     }
   }
   return `${lines.join("\n")}\n\n${origin(result)}.\n`;

@@ -22,6 +22,7 @@ const PACKAGES = {
   tcpdump: "tcpdump",
   podman: "podman",
   runc: "runc",
+  crun: "crun",
   dockerd: "docker.io",
   dig: "bind9-dnsutils",
   dnsmasq: "dnsmasq-base",
@@ -36,6 +37,9 @@ const PACKAGES = {
   "chromium-headless-shell": "chromium-headless-shell",
   "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core",
   prometheus: "prometheus",
+  rpmbuild: "rpm",
+  unzip: "unzip",
+  "qemu-aarch64-static": "qemu-user-static",
 };
 
 const MACHINE = [
@@ -56,6 +60,7 @@ const TASKS = {
       "openssl",
       "podman",
       "runc",
+      "crun",
       "dockerd",
       "dig",
       "dnsmasq",
@@ -66,14 +71,26 @@ const TASKS = {
       "chromium-headless-shell",
       "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
       "prometheus",
+      "rpmbuild",
+      "unzip",
+      "qemu-aarch64-static",
     ],
     script: ["test/tools/test.ts"],
   },
+  "test:chaos": { needs: ["ip", "nft", "iptables", "curl"], script: ["test/chaos/chaos.ts"] },
+  "test:soak": { needs: ["ip", "nft", "curl"], script: ["test/soak/soak.ts"] },
+  "test:fuzz": { needs: [], script: ["test/fuzz/fuzz.ts"] },
   "test:mutation": { needs: [], script: ["test/tools/mutation.ts"] },
+  "test:flows": {
+    needs: ["ip", "nft", "iptables", "curl"],
+    script: ["test/tools/test.ts", "flowmodel"],
+    env: { STEPS: "500" },
+  },
   "test:vm": {
     needs: [...MACHINE, "iperf3", "iptables", "dbus-daemon", "firewalld", "NetworkManager"],
     script: ["test/tools/test.ts", "vm", "vm-long"],
   },
+  package: { needs: ["rpmbuild"], script: ["test/tools/package/package.ts"] },
   image: { needs: ["podman"], script: ["test/tools/image.ts"] },
   bench: {
     needs: ["ip", "nft", "iptables", "ipset", "curl", "iperf3", "/usr/lib/cni/portmap"],
@@ -150,14 +167,14 @@ function installDebianPackages(needs) {
 }
 
 const [task = "", ...args] = process.argv.slice(2);
-const { needs, script } = TASKS[task] ?? fail(`no such task: ${task}`);
+const { needs, script, env = {} } = TASKS[task] ?? fail(`no such task: ${task}`);
 installDebianPackages(needs);
 installNpmPackages();
 const path = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
 const child = spawn(bun, [...script, ...args], {
   cwd: root,
   stdio: "inherit",
-  env: { ...process.env, PATH: path },
+  env: { ...env, ...process.env, PATH: path },
 });
 // Whoever is interrupted first, the one below cleans up, and its end is ours.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));

@@ -1,11 +1,12 @@
 // npm run build [-- --target linux-arm64]: the four executables, into dist/.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { progress } from "../../cmd/waiting.ts";
 import manifest from "../../package.json" with { type: "json" };
 import { isX64, withEntry } from "./entry/elf.ts";
 import { entryProgram } from "./entry/program.ts";
 import { x64 } from "./entry/x64.ts";
+import { writeArtefacts } from "./supply/artefacts.ts";
 
 const root = join(import.meta.dir, "../..");
 export const EXECUTABLES = ["weave", "weave-net", "weave-router", "weave-npc"] as const;
@@ -40,7 +41,7 @@ function run(command: string[], cwd = root): string {
 }
 
 /** The runtime of another target: fetched from npm once, kept beside the other packages. */
-function runtimeOf(target: string): string | undefined {
+export function runtimeOf(target: string): string | undefined {
   const { runtime } = TARGETS[target] ?? fail(`unknown target ${target}: ${Object.keys(TARGETS).join(", ")}`);
   const here = `linux-${process.arch}`;
   if (target === here && !isMusl()) return undefined;
@@ -65,32 +66,57 @@ function isMusl(): boolean {
   );
 }
 
-/** Builds one executable. */
-export function build(name: string, target: string, outdir: string): void {
+/** Options of the bundler for everything that runs on other people's machines. */
+export const COMPILE = [
+  "--compile",
+  // Names are kept, for whoever reads where an error came from.
+  "--minify-whitespace",
+  "--minify-syntax",
+  "--bytecode",
+  // What is imported when it is needed is loaded when it is needed.
+  "--format=esm",
+  "--splitting",
+  // Without these an executable run by root would take code from whatever directory it is run in.
+  "--no-compile-autoload-dotenv",
+  "--no-compile-autoload-bunfig",
+  "--no-compile-autoload-tsconfig",
+  "--no-compile-autoload-package-json",
+  // Stacks name our sources; the map is read when the first one is asked for.
+  "--sourcemap",
+];
+
+/** Builds one executable; returns the paths of the sources in it, from the root. */
+export function build(name: string, target: string, outdir: string): string[] {
   const runtime = runtimeOf(target);
+  // Maps are written beside the executable, too.
+  const folder = join(outdir, `.${name}`);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
   run([
     process.execPath,
     "build",
     join(root, `cmd/${name}.ts`),
     // Threads are programs of their own.
     ...(ROUTERS.includes(name) ? THREADS.map((path) => join(root, path)) : []),
-    "--compile",
-    // Names are kept, for whoever reads where an error came from.
-    "--minify-whitespace",
-    "--minify-syntax",
-    "--bytecode",
-    // What is imported when it is needed is loaded when it is needed.
-    "--format=esm",
-    "--splitting",
-    // Without these an executable run by root would take code from whatever directory it is run in.
-    "--no-compile-autoload-dotenv",
-    "--no-compile-autoload-bunfig",
-    "--no-compile-autoload-tsconfig",
-    "--no-compile-autoload-package-json",
+    ...COMPILE,
     ...(runtime ? [`--target=${TARGETS[target]?.bun}`, `--compile-executable-path=${runtime}`] : []),
-    `--outfile=${join(outdir, name)}`,
+    `--outfile=${join(folder, name)}`,
   ]);
-  harden(join(outdir, name), HANDS_OVER[name]);
+  harden(join(folder, name), HANDS_OVER[name]);
+  renameSync(join(folder, name), join(outdir, name));
+  const sources = mappedSources(folder);
+  rmSync(folder, { recursive: true });
+  return sources;
+}
+
+/** Return the sources in the maps of a folder, from the root. */
+function mappedSources(folder: string): string[] {
+  const maps = readdirSync(folder).filter((name) => name.endsWith(".map"));
+  const sources = maps.flatMap((name) => {
+    const { sources } = JSON.parse(readFileSync(join(folder, name), "utf8")) as { sources: string[] };
+    return sources;
+  });
+  return [...new Set(sources)].sort();
 }
 
 /** Fail where the bundler has left out the root of a dynamic import, which is loaded only when it is needed. */
@@ -136,10 +162,12 @@ if (import.meta.main) {
   mkdirSync(outdir, { recursive: true });
   const started = performance.now();
   const shown = progress({ options: {} });
+  const sources: string[] = [];
   for (const [i, name] of EXECUTABLES.entries()) {
     shown.say(`building ${name} for ${target} (${i + 1} of ${EXECUTABLES.length})`);
-    build(name, target, outdir);
+    sources.push(...build(name, target, outdir));
   }
+  writeArtefacts(root, outdir, EXECUTABLES, sources);
   shown.end();
   console.log(
     `built ${EXECUTABLES.join(", ")} in ${outdir.slice(root.length + 1)}/ (${((performance.now() - started) / 1000).toFixed(1)} s)`,

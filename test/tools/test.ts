@@ -1,10 +1,13 @@
 // npm test [-- [--no-build] KIND|PATTERN|./FILE…]: lint, types, build, then the tests by kind, or only those of some kinds,
 // those whose path has a pattern in it, and files by their path. The last line sums up: "N passed, N failed, N skipped".
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { Glob } from "bun";
+import { foreignRoot } from "../support/foreign.ts";
+import { kubeTools } from "../support/kubetools.ts";
 import { fetchKernel } from "../support/vm.ts";
+import { runtimeOf } from "./build.ts";
 import { lint } from "./lint.ts";
 import { type Job, runAll } from "./run/pool.ts";
 import { killPrograms, runProgram } from "./run/process.ts";
@@ -17,7 +20,7 @@ const processors = availableParallelism();
 
 interface Kind {
   readonly about: string;
-  /** Share of one processor that a file keeps busy; undefined where one process runs all files. */
+  /** Percent of one processor that a file keeps busy, unless it is known; undefined where one process runs all files. */
   readonly weight?: number;
   readonly root?: boolean;
   readonly onRequest?: boolean;
@@ -27,20 +30,33 @@ interface Kind {
 const KINDS: Readonly<Record<string, Kind>> = {
   unit: { about: "pure rooms: tables, properties, bad input" },
   golden: { about: "bytes that the original and the kernel's own tools have sent" },
-  simulation: { about: "many routers in one process", weight: 1 },
+  simulation: { about: "many routers in one process", weight: 100 },
   namespace: {
     about: "compiled executables against the kernel, in network namespaces",
-    weight: 0.4,
+    weight: 40,
     root: true,
   },
-  vm: { about: "what this kernel may lack: a virtual machine with Debian's", weight: 1, root: true },
-  "vm-long": { about: "the same at length", weight: 1, root: true, onRequest: true },
+  "namespace-long": {
+    about: "the same at length, at random",
+    weight: 40,
+    root: true,
+    onRequest: true,
+  },
+  vm: { about: "what this kernel may lack: a virtual machine with Debian's", weight: 100, root: true },
+  "vm-long": { about: "the same at length", weight: 100, root: true, onRequest: true },
 };
 
-/** Of a file that has never run here; those that take longest begin first. */
-const EXPECTED_MS = { others: 30_000, long: 120_000 };
-const LONG =
-  /\/(addresses|containers|division|doctor|esp|fallbacks|faults|histories|kubernetes|manual|mesh|peers|ping|reboot|state|trace|underlay)\.test/;
+/** What files need of the registries, by their paths. */
+const FETCHED: readonly (readonly [RegExp, () => Promise<unknown>])[] = [
+  [/\/vm(-long)?\//, fetchKernel],
+  [/\/charts\.test/, kubeTools],
+  [/\/arm64\.test/, () => Promise.all([foreignRoot("arm64"), runtimeOf("linux-arm64")])],
+];
+
+/** Of a file that nobody has timed; those that take longest begin first. */
+const EXPECTED_MS = 5_000;
+/** What a file that mostly waits counts for, in percent of a processor: its programs start together with others'. */
+const LEAST_WEIGHT = 15;
 /** A file that hangs is ended after this. */
 const PATIENCE_MS = 15 * 60_000;
 const SHOWN = 8;
@@ -124,18 +140,29 @@ const env = { ...(process.env as Record<string, string>), FORCE_COLOR: "0", SEED
 const bunTest = (...args: string[]) => [process.execPath, "test", "--timeout", "120000", ...args];
 const enclosed = isRoot ? inOwnWorld : endsWithParent;
 
-/** Run quick files, which share nothing, by one program. */
+/** What a file imports that moves its process into another network namespace, where others' sockets are not. */
+const MOVES = /support\/(?:newnetns|routercontext)\.ts"/;
+
+/** Run quick files, which share nothing, by one program; some of them wait for the kernel more than they compute. */
 async function testTogether(kind: string, files: readonly string[]): Promise<void> {
   heading(`${kind} tests (${KINDS[kind]?.about})`);
-  const command = bunTest(`--parallel=${processors}`, ...files.map((file) => `./${file}`));
-  const write = (text: string) => void process.stdout.write(text);
-  const { code, output } = await runProgram(enclosed(command), {
-    cwd: root,
-    env,
-    timeoutMs: PATIENCE_MS,
-    write,
-  });
-  count(kind, code, output);
+  const moving = files.filter((file) => MOVES.test(readFileSync(join(root, file), "utf8")));
+  const staying = files.filter((file) => !moving.includes(file));
+  const options = { cwd: root, env, timeoutMs: PATIENCE_MS };
+  if (staying.length > 0) {
+    const command = bunTest(`--parallel=${processors + 1}`, ...staying.map((file) => `./${file}`));
+    const write = (text: string) => void process.stdout.write(text);
+    const { code, output } = await runProgram(enclosed(command), { ...options, write });
+    count(kind, code, output);
+  }
+  const lane = async () => {
+    for (let file = moving.shift(); file !== undefined; file = moving.shift()) {
+      const done = await runProgram(enclosed(bunTest(`./${file}`)), options);
+      process.stdout.write(done.output);
+      count(file, done.code, done.output);
+    }
+  };
+  await Promise.all(Array.from({ length: processors + 1 }, lane));
 }
 
 /** Run files side by side, each by a program of its own, and print of each what it has printed once it has ended. */
@@ -146,7 +173,10 @@ async function testApart(selection: ReadonlyMap<string, readonly string[]>): Pro
   const took: { file: string; wallMs: number; cpuMs: number }[] = [];
   const jobs = [...selection].flatMap(([kind, files]) =>
     files.map((file): Job => {
-      const { weight = 1 } = KINDS[kind] ?? {};
+      const timing = timings.get(file);
+      const share = timing && Math.round((100 * timing.cpuMs) / timing.wallMs);
+      const weight =
+        share === undefined ? (KINDS[kind]?.weight ?? 100) : Math.min(Math.max(share, LEAST_WEIGHT), 100);
       const run = async () => {
         const options = { cwd: root, env, timeoutMs: PATIENCE_MS };
         const done = await runProgram(enclosed(bunTest(`./${file}`)), options);
@@ -159,13 +189,13 @@ async function testApart(selection: ReadonlyMap<string, readonly string[]>): Pro
       };
       return {
         weight,
-        expectedMs: timings.get(file)?.wallMs ?? EXPECTED_MS[LONG.test(file) ? "long" : "others"],
+        expectedMs: timing?.wallMs ?? EXPECTED_MS,
         run,
       };
     }),
   );
   if (jobs.length === 0) return;
-  await runAll(jobs, processors);
+  await runAll(jobs, 100 * processors);
   writeTimings(timings);
   heading("where the time went");
   for (const { file, wallMs, cpuMs } of took.sort((a, b) => b.wallMs - a.wallMs).slice(0, SHOWN))
@@ -210,7 +240,8 @@ if (needsRoot && !process.argv.includes("--no-build")) {
   await step("build", async () => (await runProgram(endsWithParent(build), options)).code === 0);
 }
 // In a world of its own a file has no network to fetch it by.
-if ([...selection.keys()].some((kind) => kind.startsWith("vm"))) await fetchKernel();
+for (const [needs, fetch] of FETCHED)
+  if ([...selection.values()].flat().some((file) => needs.test(file))) await fetch();
 
 const together = [...selection].filter(([kind]) => KINDS[kind]?.weight === undefined);
 for (const [kind, files] of together) await testTogether(kind, files);

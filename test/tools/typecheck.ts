@@ -1,4 +1,4 @@
-// npm run typecheck: the whole project by the TypeScript compiler.
+// npm run typecheck: the whole project by the TypeScript compiler, which looks anew at what has changed since the last time.
 import { join } from "node:path";
 
 const root = join(import.meta.dir, "../..");
@@ -6,13 +6,22 @@ const root = join(import.meta.dir, "../..");
 /** The daemon's code, and the page's, which knows the browser and nothing else. */
 const PROJECTS = [".", "lib/ui/page"];
 
+/** The compiler's command line for a project, from the root of the tree. */
+export function compiler(project: string): string[] {
+  const name = project === "." ? "project" : project.replaceAll("/", "-");
+  const cache = `node_modules/.cache/types-${name}.json`;
+  const options = ["--noEmit", "--pretty", "false", "--incremental", "--tsBuildInfoFile", cache];
+  return ["node_modules/.bin/tsc", "-p", project, ...options];
+}
+
 /** True where the compiler has nothing to say. */
 export function typecheck(): boolean {
   return PROJECTS.map((project) => {
-    const { exitCode } = Bun.spawnSync(
-      [join(root, "node_modules/.bin/tsc"), "--noEmit", "--pretty", "false", "-p", project],
-      { cwd: root, stdout: "inherit", stderr: "inherit" },
-    );
+    const { exitCode } = Bun.spawnSync(compiler(project), {
+      cwd: root,
+      stdout: "inherit",
+      stderr: "inherit",
+    });
     return exitCode === 0;
   }).every(Boolean);
 }

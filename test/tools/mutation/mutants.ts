@@ -22,6 +22,7 @@ export interface Mutant {
   readonly file: string;
   readonly operator: string;
   readonly line: number;
+  readonly endLine: number;
   readonly start: number;
   readonly end: number;
   readonly text: string;
@@ -181,9 +182,10 @@ function mutantsOf(file: string, source: SourceFile): Mutant[] {
     if (isTypeNode(node) || node.kind === SyntaxKind.ImportDeclaration) return;
     for (const operator of OPERATORS) {
       for (const [name, start, end, text] of operator(node, source)) {
-        const line = source.text.slice(0, start).split("\n").length;
+        const lineOf = (at: number) => source.text.slice(0, at).split("\n").length;
         const before = source.text.slice(start, end).replace(/\s+/g, " ");
-        found.push({ file, operator: name, line, start, end, text, before });
+        const [line, endLine] = [lineOf(start), lineOf(end)];
+        found.push({ file, operator: name, line, endLine, start, end, text, before });
       }
     }
     node.forEachChild(visit);

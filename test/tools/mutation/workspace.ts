@@ -8,7 +8,7 @@ import type { Mutant } from "./mutants.ts";
 
 const FILES = ["{cmd,lib,test}/**/*", "*.{json,toml,md}", "LICENSE", "Containerfile"];
 
-/** What became of one test file. */
+/** What became of test files. */
 export type Outcome = "passed" | "failed" | "timed out";
 
 export class Workspace implements Disposable {
@@ -47,12 +47,10 @@ export class Workspace implements Disposable {
     }
   }
 
-  /** Runs one test file; gives it up after `limitS` seconds. */
-  async test(file: string, limitS: number): Promise<Outcome> {
-    const code = await this.#run(
-      [process.execPath, "test", "--timeout", "120000", "--bail", `./${file}`],
-      limitS,
-    );
+  /** Runs test files in one process, up to the first that fails; gives them up after `limitS` seconds. */
+  async test(files: readonly string[], limitS: number): Promise<Outcome> {
+    const command = [process.execPath, "test", "--timeout", "120000", "--bail"];
+    const code = await this.#run([...command, ...files.map((file) => `./${file}`)], limitS);
     return code === 0 ? "passed" : code === KILLED ? "timed out" : "failed";
   }
 

@@ -1,7 +1,7 @@
 // Jobs side by side: the longest first, as many at once as their weights fit the capacity.
 
 export interface Job {
-  /** Share of the capacity that it takes. */
+  /** Share of one processor in percent: whole numbers, which add up to the capacity without a rest. */
   readonly weight: number;
   /** Duration of the last run, or an estimate; ms. */
   readonly expectedMs: number;
@@ -9,8 +9,8 @@ export interface Job {
 }
 
 /**
- * Run all jobs; one that is heavier than the capacity runs alone. None overtakes a longer one: started last, the longest
- * would hold up the end. Resolve when all have ended.
+ * Run all jobs on so much capacity, in percent of one processor; one that is heavier runs alone. None overtakes a longer one:
+ * started last, the longest would hold up the end. Resolve when all have ended.
  */
 export async function runAll(jobs: readonly Job[], capacity: number): Promise<void> {
   const running = new Set<Promise<void>>();

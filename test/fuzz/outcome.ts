@@ -1,0 +1,115 @@
+// One input, decoded and judged.
+import { measure } from "./measure.ts";
+import { type Decoder, isRefusal, limitOf, longestOf, outputLimit } from "./target.ts";
+
+/** What a decoder must not do with an input. */
+export interface Fault {
+  readonly kind: "error" | "slow" | "super-linear" | "output";
+  /** The same for all inputs with the same fault. */
+  readonly what: string;
+}
+
+export interface Outcome {
+  /** The same for inputs that fare alike. */
+  readonly signature: string;
+  readonly accepted: boolean;
+  readonly fault: Fault | undefined;
+}
+
+const plain = (text: string) =>
+  text
+    .slice(0, 120)
+    .replace(/"[^"]*"?/g, '""')
+    .replace(/[0-9a-f]*\d[0-9a-f]*/g, "#");
+
+/** Characters of a refusal that tell it from others; what follows is mostly of the input. */
+const SIGNED = 48;
+
+/** Decode an input. */
+export async function judge(decoder: Decoder, input: Uint8Array): Promise<Outcome> {
+  const began = performance.now();
+  try {
+    let value = decoder.run(input);
+    if (value instanceof Promise) value = await value;
+    const fault = timeFault(decoder, performance.now() - began);
+    const limit = outputLimit(decoder, input.length);
+    const { shape, size } = measure(value, limit, input);
+    const signature = `${shape} ${Math.clz32(input.length)}`;
+    if (size > limit)
+      return { signature, accepted: true, fault: { kind: "output", what: "more than the limit" } };
+    return { signature, accepted: true, fault };
+  } catch (error) {
+    const [name, message] =
+      error instanceof Error ? [error.constructor.name, error.message] : [typeof error, String(error)];
+    const what = `${name}: ${plain(message)}`;
+    if (!isRefusal(decoder, error))
+      return { signature: what, accepted: false, fault: { kind: "error", what } };
+    const fault = timeFault(decoder, performance.now() - began);
+    return { signature: `${what.slice(0, SIGNED)} ${Math.clz32(input.length)}`, accepted: false, fault };
+  }
+}
+
+const timeFault = (decoder: Decoder, ms: number): Fault | undefined =>
+  ms > limitOf(decoder) ? { kind: "slow", what: "more than the limit" } : undefined;
+
+/** The fault of an input, if it has one again: what took long once may have been the machine. */
+export async function faultOf(decoder: Decoder, input: Uint8Array): Promise<Fault | undefined> {
+  let fault: Fault | undefined;
+  for (let attempt = 0; attempt < 3; attempt++) {
+    fault = (await judge(decoder, input)).fault;
+    if (fault?.kind !== "slow") return fault;
+  }
+  return fault;
+}
+
+/** Shortest of a few times, in ms. */
+async function timeOf(decoder: Decoder, input: Uint8Array): Promise<number> {
+  let best = Number.POSITIVE_INFINITY;
+  for (let attempt = 0; attempt < 3; attempt++) {
+    const began = performance.now();
+    await judge(decoder, input);
+    best = Math.min(best, performance.now() - began);
+  }
+  return best;
+}
+
+/** Times below this say nothing. */
+const TELLING_MS = 8;
+const DOUBLINGS = 3;
+/** The machine may be slow for a while: so many measurements have to agree. */
+const AGREEING = 3;
+
+/**
+ * Whether time grows faster than length: a chunk of the input is repeated, then twice and four times as often. Linear time doubles,
+ * and what takes three times as long twice in a row is not linear.
+ */
+export async function growthFault(
+  decoder: Decoder,
+  input: Uint8Array,
+  at: number,
+  length: number,
+): Promise<(Fault & { readonly input: Uint8Array }) | undefined> {
+  const longest = 8 * longestOf(decoder);
+  const chunk = input.subarray(at, at + length);
+  const steps = Array.from({ length: DOUBLINGS }, (_, step) => {
+    const count = Math.max(1, Math.floor(longest / 2 ** (DOUBLINGS - 1 - step) / chunk.length));
+    const parts = [
+      input.subarray(0, at),
+      ...Array<Uint8Array>(count).fill(chunk),
+      input.subarray(at + length),
+    ];
+    return new Uint8Array(Buffer.concat(parts));
+  });
+  const [first = input] = steps;
+  const began = performance.now();
+  await judge(decoder, first);
+  // Even quadratic time would tell nothing at four times the length.
+  if (performance.now() - began < TELLING_MS / 16) return undefined;
+  for (let attempt = 0; attempt < AGREEING; attempt++) {
+    const times: number[] = [];
+    for (const each of steps) times.push(await timeOf(decoder, each));
+    const [one = 0, two = 0, four = 0] = times;
+    if (four < TELLING_MS || two < 3 * one || four < 3 * two) return undefined;
+  }
+  return { kind: "super-linear", what: "time of repeated chunks", input: steps.at(-1) ?? input };
+}

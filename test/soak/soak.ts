@@ -1,0 +1,111 @@
+// npm run test:soak -- [--hours N] [--hosts H] [--seed N] [--interval SECONDS] [--folder DIR]: hosts with churn for hours, at a
+// low rate; what each program uses is written to DIR/samples.jsonl, and at the end whether it is flat.
+import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { containersOf, type Model } from "../chaos/model.ts";
+import { type Done, run } from "../chaos/run.ts";
+import { type Chance, chanceOf } from "../chaos/step.ts";
+import { stepNamed, type Taken } from "../chaos/table.ts";
+import type { World } from "../chaos/world.ts";
+import { inOwnWorld } from "../tools/run/world.ts";
+import { report } from "./report.ts";
+import { type Sample, sample } from "./sample.ts";
+
+const INSIDE = "WEAVE_SOAK_INSIDE";
+const HOUR_MS = 3_600_000;
+const SAMPLE_MS = 60_000;
+/** One in so many steps starts a program anew; never one of host 1, whose series goes through. */
+const RESTART = 40;
+const USUAL: readonly string[] = ["add", "add", "add", "remove", "remove", "policy"];
+const MAX_CONTAINERS = 10;
+
+const { values } = parseArgs({
+  options: {
+    hours: { type: "string", default: "2" },
+    hosts: { type: "string", default: "4" },
+    seed: { type: "string", default: "1" },
+    interval: { type: "string", default: "10" },
+    folder: { type: "string" },
+  },
+});
+
+function positive(name: "hours" | "hosts" | "interval" | "seed"): number {
+  const value = Number(values[name]);
+  if (value > 0) return value;
+  console.error(`error: --${name} ${values[name]}: not a number above 0`);
+  process.exit(2);
+}
+
+function choose(model: Model, chance: Chance): Taken {
+  for (;;) {
+    const name = chance.below(RESTART) === 0 ? "crash" : (chance.pick(USUAL) ?? "add");
+    if (name === "add" && model.containers.length >= MAX_CONTAINERS) continue;
+    const args = stepNamed(name).choose(model, chance);
+    const spared = name === "crash" && (args as { host: number } | undefined)?.host === 1;
+    if (args !== undefined && !spared) return { step: name, args };
+  }
+}
+
+async function soak(folder: string): Promise<boolean> {
+  const [hours, hosts, seed] = [positive("hours"), positive("hosts"), positive("seed")];
+  const intervalMs = positive("interval") * 1_000;
+  const chance = chanceOf(seededRandom(BigInt(seed)));
+  const files = { samples: join(folder, "samples.jsonl"), steps: join(folder, "steps.jsonl") };
+  writeFileSync(files.samples, "");
+  writeFileSync(files.steps, "");
+  console.log(`seed ${seed}, ${hosts} hosts, ${hours} h; ${files.samples}`);
+  const start = performance.now();
+  const samples: Sample[] = [];
+  let sampled = Number.NEGATIVE_INFINITY;
+  let stopped = false;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      stopped = true;
+    });
+  }
+
+  const look = async (model: Model, world: World) => {
+    if (performance.now() - sampled < SAMPLE_MS) return;
+    sampled = performance.now();
+    const seconds = Math.round((sampled - start) / 1_000);
+    const taken = await sample(world, seconds, (host) => containersOf(model, host).length);
+    samples.push(...taken);
+    appendFileSync(files.samples, taken.map((each) => `${JSON.stringify(each)}\n`).join(""));
+    writeFileSync(join(folder, "report.txt"), report(samples).text);
+  };
+  const { done, violation } = await run("soak", {
+    hosts,
+    encrypted: false,
+    roundMs: 1_000,
+    async next(model, world) {
+      await look(model, world);
+      const due = performance.now() + intervalMs;
+      while (!stopped && performance.now() < due) await Bun.sleep(500);
+      return stopped || performance.now() - start > hours * HOUR_MS ? undefined : choose(model, chance);
+    },
+    tell: (step: Done) => appendFileSync(files.steps, `${JSON.stringify(step)}\n`),
+  });
+  const { text, flat } = report(samples);
+  console.log(text);
+  console.log(`${done.length} steps`);
+  if (violation) console.log(`FAILED: ${violation.kind}\n  ${violation.lines.join("\n  ")}`);
+  return flat && !violation;
+}
+
+async function enter(): Promise<number> {
+  const folder = resolve(values.folder ?? join(tmpdir(), `weave-soak-${process.pid}`));
+  mkdirSync(folder, { recursive: true });
+  const command = [process.execPath, import.meta.path, ...process.argv.slice(2), `--folder=${folder}`];
+  const child = Bun.spawn(inOwnWorld(command), {
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, [INSIDE]: "1" },
+  });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    process.on(signal, () => child.kill("SIGKILL"));
+  return child.exited;
+}
+
+process.exitCode = process.env[INSIDE] === "1" ? ((await soak(values.folder ?? ".")) ? 0 : 1) : await enter();
