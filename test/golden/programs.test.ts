@@ -40,11 +40,24 @@ test("the datapath's programs are what they were", () => {
     tap: digest(tapProgram(maps, config)),
   }));
   expect(found).toEqual([
-    { egress: "191 6eca843918d1c6cc", ingress: "279 ac2dd7a59fd9400d", tap: "130 22c21eb5434ff4f5" },
-    { egress: "191 259d7fd12a7b3d07", ingress: "279 168173f404e20a49", tap: "130 f5d947a8e73844d6" },
-    { egress: "191 ca904817c304f3d9", ingress: "279 505cd985e16f29cc", tap: "130 5d0c7dcb4d6afa7b" },
-    { egress: "191 fd1ce906708b5089", ingress: "279 bad29c9c9356c17c", tap: "130 a9559c8fd588961e" },
+    { egress: "191 6eca843918d1c6cc", ingress: "278 73e455696ae9492d", tap: "130 22c21eb5434ff4f5" },
+    { egress: "191 259d7fd12a7b3d07", ingress: "278 6f1a61d922aba27a", tap: "130 f5d947a8e73844d6" },
+    { egress: "191 ca904817c304f3d9", ingress: "278 ae9bc203980ef9d1", tap: "130 5d0c7dcb4d6afa7b" },
+    { egress: "191 fd1ce906708b5089", ingress: "278 47a7231eeb81dd7d", tap: "130 a9559c8fd588961e" },
   ]);
+});
+
+test("the same with callbacks are what they were", () => {
+  const config = { self: 1, port: 7, tap: 6, callbacks: true };
+  expect({
+    egress: digest(egressProgram(maps, config)),
+    ingress: digest(ingressProgram(maps, config)),
+    tap: digest(tapProgram(maps, config)),
+  }).toEqual({
+    egress: "204 a1d8da8420f0ccc6",
+    ingress: "291 55d5278ceb2d3214",
+    tap: "143 820ab4b197825cfd",
+  });
 });
 
 const flow = { control: { fd: 31 }, ports: { fd: 32 }, out: { fd: 33 }, in: { fd: 34 } };
@@ -64,7 +77,7 @@ test("the flow cache's programs are what they were", () => {
     confirm: digest(confirmProgram(flow)),
   }).toEqual({
     egress: "356 7d7c77354b304dd9",
-    ingress: "282 37b3f83a453cc6c3",
+    ingress: "281 2d25bdbb2b9f212a",
     port: "432 d5796ea8ce7c57e9",
     arrival: "269 50c72fafefda6665",
     departure: "159 663bdf41c0cfd2b4",

@@ -2,11 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import fc from "fast-check";
 import { formatCidr, formatIPv4 } from "../../lib/address/ipv4.ts";
 import { boltBucket } from "../../lib/migration/bolt.ts";
 import { optionsOf } from "../../lib/migration/process.ts";
 import { readOriginalState } from "../../lib/migration/state.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const FILE = new Uint8Array(readFileSync(join(import.meta.dir, "../vectors/original/data.db")));
 

@@ -3,26 +3,9 @@
 import { afterEach, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DIST, eventually, exec, Hosts, must } from "../support/hosts.ts";
+import { compileClock } from "../chaos/clockshim.ts";
+import { DIST, eventually, exec, Hosts } from "../support/hosts.ts";
 import { addPod, ping } from "../support/pods.ts";
-
-const SHIM = `
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t id, struct timespec *ts) {
-  long result = syscall(SYS_clock_gettime, id, ts);
-  char text[32] = {0};
-  int fd = id == CLOCK_REALTIME ? syscall(SYS_openat, AT_FDCWD, getenv("CLOCK_OFFSET_FILE"), O_RDONLY) : -1;
-  if (fd < 0) return result;
-  syscall(SYS_read, fd, text, 31);
-  syscall(SYS_close, fd);
-  ts->tv_sec += atol(text);
-  return result;
-}
-`;
 
 const compiler = (await exec(["sh", "-c", "command -v cc"])).code === 0;
 
@@ -41,11 +24,10 @@ test.skipIf(!compiler)(
     const file = (name: string) => join(hosts.folder, name);
     const set = (seconds: number) => writeFileSync(file("offset"), String(seconds));
     set(0);
-    writeFileSync(file("shim.c"), SHIM);
-    await must(["cc", "-shared", "-fPIC", "-o", file("shim.so"), file("shim.c")]);
+    const shim = await compileClock(hosts.folder);
     const log = Bun.file(file("log"));
     router = Bun.spawn(a.command(join(DIST, "weave-router"), "--ipalloc-init=consensus=2"), {
-      env: { ...process.env, ...a.env, LD_PRELOAD: file("shim.so"), CLOCK_OFFSET_FILE: file("offset") },
+      env: { ...process.env, ...a.env, LD_PRELOAD: shim, CLOCK_OFFSET_FILE: file("offset") },
       stdout: log,
       stderr: log,
     });

@@ -21,7 +21,7 @@ beforeEach(async () => {
   for (const host of hosts.hosts)
     await eventually(
       `${host.name} is connected`,
-      () => host.weave("status", "connections"),
+      () => host.status("connections"),
       (text) => text.split("\n").filter((line) => /established.* fastdp/.test(line)).length === 2,
     );
 });
@@ -72,7 +72,7 @@ test("a problem on another host, one whose router is stopped, one that was kille
   await two.weave("connect", "10.99.0.77");
   await eventually(
     "it is not reached",
-    () => two.weave("status", "connections"),
+    () => two.status("connections"),
     (text) => /(failed|retrying)/.test(text),
   );
   const before = (await cluster(one)).hosts.find(({ peer }) => peer.nickname === "host2");
@@ -87,7 +87,7 @@ test("a problem on another host, one whose router is stopped, one that was kille
   await three.killRouter();
   await eventually(
     "it is lost",
-    () => one.weave("status", "connections"),
+    () => one.status("connections"),
     (text) => text.split("\n").filter((line) => line.includes("established")).length === 1,
   );
   const { code, hosts: seen } = await cluster(one);

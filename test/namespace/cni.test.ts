@@ -1,9 +1,9 @@
 // The compiled CNI plugin, called as container runtimes call it.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { conflist } from "../../lib/cni/conflist.ts";
 import { delegate } from "../../lib/cni/delegate.ts";
-import { conflist } from "../../lib/cni/setup.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { DIST, eventually, exec, type Host, Hosts, must } from "../support/hosts.ts";
 
@@ -76,8 +76,10 @@ describe("ADD and DEL", () => {
         expect(result.ips[0].version).toBe(cniVersion.startsWith("0.") ? "4" : undefined);
         expect(result.interfaces[0].mtu).toBe(cniVersion === "1.1.0" ? 1376 : undefined);
       }
-      expect((await host.cni("CHECK", { ...config, prevResult: result }, { id, netns })).code).toBe(0);
-      expect((await host.cni("DEL", config, { id, netns })).code).toBe(0);
+      expect(await host.cni("CHECK", { ...config, prevResult: result }, { id, netns })).toMatchObject({
+        code: 0,
+      });
+      expect(await host.cni("DEL", config, { id, netns })).toMatchObject({ code: 0 });
       expect(await owned()).not.toHaveProperty(id);
       await linkGone(netns);
     },
@@ -152,7 +154,7 @@ describe("ADD and DEL", () => {
       );
       await must(["ip", "netns", "del", pod]);
       expect(await links()).toContain("vethweplunnamed");
-      expect((await host.cni("DEL", CONFIG, { id: "unnamed", netns })).code).toBe(0);
+      expect(await host.cni("DEL", CONFIG, { id: "unnamed", netns })).toMatchObject({ code: 0 });
       expect(await links()).not.toContain("vethweplunnamed");
       expect(await owned()).not.toHaveProperty("unnamed");
     } finally {
@@ -164,7 +166,7 @@ describe("ADD and DEL", () => {
     const netns = await hosts.pod("half");
     await add("half", netns);
     await inPod(netns, "ip", "link", "del", "eth0");
-    expect((await host.cni("DEL", CONFIG, { id: "half", netns })).code).toBe(0);
+    expect(await host.cni("DEL", CONFIG, { id: "half", netns })).toMatchObject({ code: 0 });
     expect(await owned()).not.toHaveProperty("half");
   });
 });
@@ -206,7 +208,7 @@ describe("what is not a container's", () => {
     await must(["ip", "-n", pod, "link", "add", "eth1", "type", "veth", "peer", "name", "other1"]);
     await host.must(["ip", "link", "add", "foreign0", "type", "veth", "peer", "name", "ethwe", "netns", pod]);
     for (const ifName of ["lo", "eth0", "eth1", "ethwe"]) {
-      expect((await host.cni("DEL", CONFIG, { id: "foreign", netns, ifName })).code).toBe(0);
+      expect(await host.cni("DEL", CONFIG, { id: "foreign", netns, ifName })).toMatchObject({ code: 0 });
     }
     const detach = await host.exec([join(DIST, "weave"), "detach", "10.32.9.9/12", "--netns", netns]);
     expect(detach).toMatchObject({ code: 1, stderr: expect.stringContaining("is not on the network") });
@@ -297,6 +299,50 @@ describe("configuration", () => {
     expect((await inPod(some, "ip", "route")).stdout).toContain("10.0.0.0/8 via 10.32.0.1 dev eth0");
   });
 
+  test("routes with the fields of CNI 1.1, in the container, in the result, and in CHECK", async () => {
+    const netns = await hosts.pod("fields");
+    const routes = [
+      { dst: "0.0.0.0/0", gw: "10.32.0.1" },
+      { dst: "10.50.0.0/16", gw: "10.32.0.1", mtu: 1300, advmss: 1200, priority: 77 },
+      { dst: "10.51.0.0/16", gw: "10.32.0.1", table: 300 },
+      { dst: "10.52.0.0/16", scope: 253 },
+    ];
+    const config = { ...CONFIG, cniVersion: "1.1.0", ipam: { routes } };
+    const { result } = await add("fields", netns, config);
+    expect(result.routes).toEqual(routes);
+    const main = (await inPod(netns, "ip", "route")).stdout;
+    expect(main).toMatch(/^10\.50\.0\.0\/16 via 10\.32\.0\.1 dev eth0 metric 77 mtu 1300 advmss 1200/m);
+    expect(main).toMatch(/^10\.52\.0\.0\/16 dev eth0 scope link/m);
+    expect((await inPod(netns, "ip", "route", "show", "table", "300")).stdout).toContain(
+      "10.51.0.0/16 via 10.32.0.1",
+    );
+    const check = async () =>
+      (await host.cni("CHECK", { ...config, prevResult: result }, { id: "fields", netns })).stdout;
+    expect(await check()).toBe("");
+    await inPod(netns, "ip", "route", "del", "10.51.0.0/16", "table", "300");
+    expect(await check()).toContain("lacks the route to 10.51.0.0/16 via 10.32.0.1");
+    // Earlier versions have a destination and a gateway.
+    const old = await add("fields1", await hosts.pod("fields1"), { ...config, cniVersion: "1.0.0" });
+    expect(old.result.routes[1]).toEqual({ dst: "10.50.0.0/16", gw: "10.32.0.1" });
+  });
+
+  test("an address that is asked for is given once; what was refused leaves nothing", async () => {
+    const ask = (id: string, ips: string[], netns: string) =>
+      add(id, netns, { ...CONFIG, runtimeConfig: { ips } });
+    const first = await ask("asked", ["10.32.77.7/12", "10.32.77.8/12"], await hosts.pod("asked"));
+    expect(first.result.ips.map(({ address }: { address: string }) => address)).toEqual([
+      "10.32.77.7/12",
+      "10.32.77.8/12",
+    ]);
+    const netns = await hosts.pod("asked2");
+    const before = await links();
+    const second = await ask("asked2", ["10.32.77.9/12", "10.32.77.7/12"], netns);
+    expect([second.code, second.result.code]).toEqual([1, 100]);
+    expect(second.result.msg).toContain("10.32.77.7");
+    expect([await links(), (await owned())["asked2"]]).toEqual([before, undefined]);
+    expect((await ask("asked2", ["10.32.77.9"], netns)).result.ips[0].address).toBe("10.32.77.9/12");
+  });
+
   test("addresses of another IPAM plugin", async () => {
     const netns = await hosts.pod("hostlocal");
     const ipam = {
@@ -310,7 +356,7 @@ describe("configuration", () => {
     const files = () =>
       readdirSync(join(host.folder, "host-local/weave")).filter((name) => name.startsWith("10."));
     expect(files()).toEqual(["10.99.99.2"]);
-    expect((await host.cni("DEL", { ...CONFIG, ipam }, { id: "hostlocal", netns })).code).toBe(0);
+    expect(await host.cni("DEL", { ...CONFIG, ipam }, { id: "hostlocal", netns })).toMatchObject({ code: 0 });
     expect(files()).toEqual([]);
   });
 
@@ -435,10 +481,12 @@ echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.99.98.7/24", "gateway": "1
   const { stdout } = await host.cni("ADD", config, call);
   const checked = await host.cni("CHECK", { ...config, prevResult: JSON.parse(stdout) }, call);
   expect([checked.code, checked.stdout]).toEqual([0, ""]);
-  expect((await host.cni("GC", { ...config, "cni.dev/valid-attachments": null }, { env })).code).toBe(0);
+  expect(await host.cni("GC", { ...config, "cni.dev/valid-attachments": null }, { env })).toMatchObject({
+    code: 0,
+  });
   const ill = await host.cni("STATUS", config, { env });
   expect(JSON.parse(ill.stdout)).toMatchObject({ code: 50, msg: expect.stringContaining("it is ill") });
-  expect((await host.cni("DEL", config, call)).code).toBe(0);
+  expect(await host.cni("DEL", config, call)).toMatchObject({ code: 0 });
   expect(readFileSync(record, "utf8").trim().split("\n")).toEqual(["ADD", "CHECK", "GC", "STATUS", "DEL"]);
 });
 
@@ -452,11 +500,11 @@ describe("one container with two interfaces", () => {
     expect(other).not.toBe(first);
     const listed = await host.weave("ps");
     for (const address of [first, other]) expect(listed).toMatch(new RegExp(`^two \\S+ ${address}$`, "m"));
-    expect((await host.cni("DEL", second, { id: "two", netns, ifName: "net1" })).code).toBe(0);
+    expect(await host.cni("DEL", second, { id: "two", netns, ifName: "net1" })).toMatchObject({ code: 0 });
     expect((await owned())["two"]).toEqual([first]);
     const third = await add("third", await hosts.pod("third"));
     expect(third.result.ips[0].address).not.toBe(first);
-    expect((await host.cni("DEL", CONFIG, { id: "two", netns })).code).toBe(0);
+    expect(await host.cni("DEL", CONFIG, { id: "two", netns })).toMatchObject({ code: 0 });
     expect(await owned()).not.toHaveProperty("two");
   });
 
@@ -467,7 +515,7 @@ describe("one container with two interfaces", () => {
     // Its name begins alike, which is all that the names of links have room for.
     const alike = await hosts.pod("alike");
     await add("blind", alike, CONFIG, "eth1");
-    expect((await host.cni("DEL", second, { id: "blind", ifName: "net1" })).code).toBe(0);
+    expect(await host.cni("DEL", second, { id: "blind", ifName: "net1" })).toMatchObject({ code: 0 });
     const left = await inPod(netns, "ip", "-br", "link");
     expect([left.stdout.includes("eth0"), left.stdout.includes("net1")]).toEqual([true, false]);
     expect((await inPod(alike, "ip", "link", "show", "eth1")).code).toBe(0);
@@ -483,7 +531,7 @@ describe("one container with two interfaces", () => {
     await host.must(["ip", "link", "set", port.ifname, "down"]);
     await host.must(["ip", "link", "set", port.ifname, "name", "vethweplother", "up"]);
     await host.weave("launch");
-    expect((await host.cni("DEL", CONFIG, { id: "blind" })).code).toBe(0);
+    expect(await host.cni("DEL", CONFIG, { id: "blind" })).toMatchObject({ code: 0 });
     expect(await host.weave("status")).toContain(
       `Note: ${first.address.split("/")[0]} of blind was released, but a link on the bridge still has it`,
     );
@@ -507,11 +555,11 @@ test("GC releases what the runtime does not list and no link has, in its own net
   await inPod(elsewhere, "ip", "link", "del", "eth0");
   const config = { ...CONFIG, cniVersion: "1.1.0" };
   const valid = [{ containerID: "kept", ifname: "eth0" }];
-  expect((await host.cni("GC", { ...config, "cni.dev/valid-attachments": valid })).code).toBe(0);
+  expect(await host.cni("GC", { ...config, "cni.dev/valid-attachments": valid })).toMatchObject({ code: 0 });
   const held = await owned();
   expect(held).not.toHaveProperty("gone");
   expect([held["kept"]?.length, held["elsewhere"]?.length, held["ab"]?.length]).toEqual([1, 1, 1]);
-  expect((await host.cni("GC", { ...config, "cni.dev/valid-attachments": null })).code).toBe(0);
+  expect(await host.cni("GC", { ...config, "cni.dev/valid-attachments": null })).toMatchObject({ code: 0 });
   // Their links are there.
   expect(await owned()).toMatchObject({ kept: held["kept"], ab: held["ab"] });
 });
@@ -534,14 +582,14 @@ test("weave attach: one id is one container; what looks like an address is no id
 test("while the router is down: ADD says try again later, DEL succeeds and is made up for", async () => {
   const netns = await hosts.pod("down");
   const late = await hosts.pod("late");
-  expect((await host.cni("STATUS", CONFIG)).code).toBe(0);
+  expect(await host.cni("STATUS", CONFIG)).toMatchObject({ code: 0 });
   await add("down", netns);
   await host.weave("stop");
   expect(JSON.parse((await host.cni("STATUS", CONFIG)).stdout)).toMatchObject({ code: 50 });
   const before = await links();
   expect(await add("late", late)).toMatchObject({ code: 1, result: { code: 11 } });
   expect(await links()).toBe(before);
-  expect((await host.cni("DEL", CONFIG, { id: "down", netns })).code).toBe(0);
+  expect(await host.cni("DEL", CONFIG, { id: "down", netns })).toMatchObject({ code: 0 });
   await host.weave("launch", "--ipalloc-init=consensus=1");
   await eventually("the address is free again", owned, (holders) => !("down" in holders));
   expect((await add("late", late)).code).toBe(0);
@@ -552,7 +600,7 @@ test("right after a DEL, CHECK fails, and ADD succeeds", async () => {
   for (let i = 0; i < 5; i++) {
     const { code, result } = await add("again", netns);
     expect([i, code, result.msg]).toEqual([i, 0, undefined]);
-    expect((await host.cni("DEL", CONFIG, { id: "again", netns })).code).toBe(0);
+    expect(await host.cni("DEL", CONFIG, { id: "again", netns })).toMatchObject({ code: 0 });
     const check = await host.cni("CHECK", { ...CONFIG, prevResult: result }, { id: "again", netns });
     expect(JSON.parse(check.stdout)).toMatchObject({ code: 101 });
   }
@@ -568,7 +616,7 @@ test("links that a router left behind while it removed them are removed by the n
   await host.must(["ip", "link", "set", name, "group", String((1 << 30) + 7)]);
   await host.weave("launch", "--ipalloc-init=consensus=1");
   await linkGone(netns);
-  expect((await host.cni("DEL", CONFIG, { id: "left", netns })).code).toBe(0);
+  expect(await host.cni("DEL", CONFIG, { id: "left", netns })).toMatchObject({ code: 0 });
   expect(await owned()).not.toHaveProperty("left");
 });
 
@@ -638,6 +686,16 @@ describe("weave setup", () => {
     expect(readFileSync(file, "utf8")).toBe(conflist(true));
     expect((await host.exec([join(host.binDir, "weave-net"), "--version"])).stdout).toStartWith("weave ");
     expect(await setup()).toMatch(/is up to date\n.*is up to date\n$/s);
+    const other = join(host.confDir, "05-other.conflist");
+    writeFileSync(other, "{}");
+    const told = await host.exec([
+      ...[join(DIST, "weave"), "setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir],
+    ]);
+    expect(told).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining(`runtimes take ${other} before 10-weave`),
+    });
+    rmSync(other);
     writeFileSync(file, "{}");
     expect(await setup()).toContain("was changed by hand: kept");
     expect(readFileSync(file, "utf8")).toBe("{}");

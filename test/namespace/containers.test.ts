@@ -30,8 +30,14 @@ describe.each(RUNTIMES)("%s", (name, start) => {
       "/bin/sleep",
       "600",
     );
+  /** Removes containers; podman would let them end by themselves for 10 s. */
+  const remove = (...containers: string[]) =>
+    runtime.run("rm", "-f", ...(name === "podman" ? ["-t", "0"] : []), ...containers);
+  const api = () => apiClient(join(host.folder, "run/weave.sock"));
+  /** What `weave dns-lookup NAME` prints, asked of the router itself. */
+  const lookup = (container: string) => api()("GET", `/dns-lookup/${container}`);
   const held = async () => {
-    const byId = await holders(apiClient(join(host.folder, "run/weave.sock")));
+    const byId = await holders(api());
     return Array.from(byId, ([id, addresses]) => `${id} ${addresses.join()}`).join("\n");
   };
 
@@ -81,7 +87,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     expect(after).toContain(`${plain.padEnd(15)} written.weave.local written\n`);
     expect(after).toContain("192.0.2.1       db\n");
     expect(await runtime.run("exec", "written", "/bin/ping", "-c", "1", "written")).toContain(plain);
-    await runtime.run("rm", "-f", "written");
+    await remove("written");
   });
 
   test("an address is not given to another while somebody shares its container's namespace", async () => {
@@ -99,17 +105,17 @@ describe.each(RUNTIMES)("%s", (name, start) => {
         "/bin/sleep",
         "600",
       );
-      await runtime.run("rm", "-f", "lender");
+      await remove("lender");
       await eventually(
         "the status says why it stays",
-        () => weave("status"),
+        () => host.status(),
         (text) => text.includes(`${address} of ${id} was released, but a link on the bridge still has it`),
       );
       await run("taker");
       const claim = await tryWeave("attach", `ip:${address}/12`, "taker");
       expect([claim.code, claim.stderr]).toEqual([1, expect.stringContaining("is already owned by")]);
-      await runtime.run("rm", "-f", "borrower", "taker");
-    } else await runtime.run("rm", "-f", "-t", "0", "lender");
+      await remove("borrower", "taker");
+    } else await remove("lender");
     await eventually("its address is released", held, (text) => !text.includes(id), 20_000);
   });
 
@@ -125,7 +131,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     );
     expect(await held()).toContain(`${second} 192.168.79.7/24`);
     expect(await held()).not.toContain(first);
-    await runtime.run("rm", "-f", "away1", "away2");
+    await remove("away1", "away2");
   });
 
   test("what was removed while the router was away has no address and no name when it is back", async () => {
@@ -143,8 +149,8 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     for (const container of ["removed", "stopped"]) {
       await eventually(
         `${container} has no name`,
-        () => weave("dns-lookup", container),
-        (text) => text === "",
+        () => lookup(container),
+        (text) => text.trim() === "",
         15_000,
       );
     }
@@ -181,8 +187,8 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     await runtime.run("kill", "short");
     await eventually(
       "its name is gone",
-      () => weave("dns-lookup", "short"),
-      (text) => text === "",
+      () => lookup("short"),
+      (text) => text.trim() === "",
     );
     expect(await held()).toContain(`${id} ${address}/12`);
     await runtime.run("start", "short");
@@ -212,7 +218,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
       await eventually(what, () => inside().catch(() => []), isWhole, 15_000);
       await eventually(
         `${what}, with its names`,
-        async () => (await weave("dns-lookup", "wieder")).split("\n").sort(),
+        async () => `${(await lookup("wieder")).trim()}\n`.split("\n").sort(),
         (found) => found.join() === named.join(),
       );
       expect(await weave("dns-lookup", "again")).not.toBe("");
@@ -224,8 +230,8 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     await runtime.run("kill", "again");
     await eventually(
       "its names are gone while it does not run",
-      () => weave("dns-lookup", "wieder"),
-      (text) => text === "",
+      () => lookup("wieder"),
+      (text) => text.trim() === "",
     );
     await runtime.run("start", "again");
     await attached("after an end and a start");
@@ -247,7 +253,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     );
     expect(lines.join()).not.toContain("192.168.81.7");
 
-    await runtime.run("rm", "-f", ...(name === "podman" ? ["-t", "0"] : []), "again");
+    await remove("again");
     await eventually("its addresses are released", held, (text) => !text.includes(id));
   }, 120_000);
 
@@ -257,8 +263,8 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     await runtime.run("kill", "off");
     await eventually(
       "its name is gone",
-      () => weave("dns-lookup", "off"),
-      (text) => text === "",
+      () => lookup("off"),
+      (text) => text.trim() === "",
     );
     await weave("detach", "off");
     expect(await held()).not.toContain(id);
@@ -273,8 +279,52 @@ describe.each(RUNTIMES)("%s", (name, start) => {
       (text) => text !== "",
     );
     expect(await weave("ps", "off")).toBe("");
-    await runtime.run("rm", "-f", ...(name === "podman" ? ["-t", "0"] : []), "off", "turn");
+    await remove("off", "turn");
   }, 60_000);
+
+  test("one that asks for it is attached when it starts, and again with the same addresses", async () => {
+    const attached = async (container: string) => {
+      const text = await eventually(
+        `${container} is attached`,
+        () => weave("ps", container),
+        (seen) => seen !== "",
+        15_000,
+      );
+      return text.trim().split(" ").slice(2);
+    };
+    await run("asks", "-e", "WEAVE_CIDR=net:10.35.0.0/16 10.36.0.9/16", "--hostname=asks.weave.local");
+    const first = await attached("asks");
+    expect(first).toEqual([expect.stringMatching(/^10\.35\..*\/16$/), "10.36.0.9/16"]);
+    await eventually(
+      "it is named",
+      () => lookup("asks"),
+      (text) => text.includes("10.36.0.9"),
+    );
+    await run("labelled", "--label", "works.weave.cidr=10.36.0.10/16");
+    expect(await attached("labelled")).toEqual(["10.36.0.10/16"]);
+    await run("refuses", "-e", "WEAVE_CIDR=none", "--label", "works.weave.cidr=net:default");
+    await run("taken", "-e", "WEAVE_CIDR=10.36.0.9/16");
+    await eventually(
+      "the status says why one is not attached",
+      () => weave("doctor").catch(String),
+      (text) =>
+        text.includes("asks for the network and is not attached: address 10.36.0.9/16 is already owned by"),
+    );
+    await weave("detach", "labelled");
+
+    await host.killRouter();
+    await runtime.run("restart", "-t", "0", "asks");
+    await run("away", "-e", "WEAVE_CIDR=");
+    await weave("launch", "--ipalloc-init=consensus=1");
+    expect(await attached("asks")).toEqual(first);
+    expect(await attached("away")).toEqual([expect.stringMatching(/^10\./)]);
+    expect(await weave("ps", "refuses")).toBe("");
+    // Detached by hand, it stays off until it is started again.
+    expect(await weave("ps", "labelled")).toBe("");
+    await runtime.run("restart", "-t", "0", "labelled");
+    expect(await attached("labelled")).toEqual(["10.36.0.10/16"]);
+    for (const container of ["asks", "labelled", "refuses", "taken", "away"]) await remove(container);
+  }, 120_000);
 
   test("what is not there, does not run, or is the host's own, is refused", async () => {
     const stopped = await runtime.run("create", "--network=none", "busybox:test", "/bin/sleep", "600");

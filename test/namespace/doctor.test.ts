@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { originalConflist } from "../../lib/cni/conflist.ts";
 import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
 import { fakeKubeProxy } from "../support/processes.ts";
 
@@ -43,12 +44,11 @@ afterEach(() => hosts.disposeSync());
 
 test("a host that is well: exit code 0, before it is launched and after", async () => {
   await host.weave("setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir);
-  writeFileSync(join(host.binDir, "portmap"), "", { mode: 0o755 });
   const before = await doctor();
   expect(before.findings.filter(({ level }) => level === "problem")).toEqual([]);
   expect(before.code).toBe(0);
   expect(before.findings.find(({ check }) => check === "kernel")?.found).toBe(
-    "the kernel has bridge, veth, VXLAN, TAP, eBPF, nftables",
+    "the kernel has bridge, veth, VXLAN, TAP, eBPF, flow cache, nftables",
   );
   // Looking changes nothing.
   expect(await host.must(["ip", "-o", "link"])).not.toContain("weave");
@@ -213,7 +213,7 @@ test("a peer that is silent, and one with another password", async () => {
   await other.weave("launch", "--nickname", "two", "--ipalloc-init=consensus=2", host.ip);
   await eventually(
     "they are connected",
-    () => host.weave("status", "connections"),
+    () => host.status("connections"),
     (text) => text.includes("established"),
   );
   const { pid } = other;
@@ -251,11 +251,15 @@ test("a route of the host within the network's range", async () => {
   ]);
 }, 30_000);
 
-test("portmap is missing", async () => {
-  await host.weave("setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir);
+test("portmap is missing, which the original's list names; setup writes one that names no other plugin", async () => {
+  const setup = ["setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir];
+  await host.weave(...setup);
+  writeFileSync(join(host.confDir, "10-weave.conflist"), originalConflist(true));
   expect(await about("cni")).toEqual([
     `problem: ${host.binDir} has no portmap, which ${host.confDir}/10-weave.conflist names: no pod starts`,
   ]);
+  await host.weave(...setup);
+  expect(await about("cni")).toEqual([]);
 });
 
 test("no quorum", async () => {

@@ -12,7 +12,6 @@ beforeEach(async () => {
   hosts = await Hosts.create("fix", 1);
   host = hosts.host(1);
   await host.weave("setup", ...folders());
-  writeFileSync(join(host.binDir, "portmap"), "", { mode: 0o755 });
 });
 
 afterEach(() => hosts.disposeSync());

@@ -139,7 +139,7 @@ describe.each([
     const { pid } = a;
     const repaired = (text: string) => Number(/others changed: (\d+) in all/.exec(text)?.[1] ?? 0);
     for (const change of changes) {
-      const before = repaired(await a.weave("status"));
+      const before = repaired(await a.status());
       const [what, ...words] = change;
       await a.must(what === "tc" ? ["tc", ...words] : ["ip", ...change]);
       await eventually(

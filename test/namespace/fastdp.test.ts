@@ -192,18 +192,27 @@ describe("heartbeats", () => {
       VXLAN + 14,
       false,
     );
+    // Nobody else's are noted.
+    datapath.expectHeartbeats(uid + 1n);
     send(from, heartbeat);
+    datapath.expectHeartbeats(uid);
     const noted = await eventually(
       "the heartbeat",
-      () => datapath.heartbeat(id(from)),
+      () => {
+        send(from, heartbeat);
+        return datapath.heartbeat(uid);
+      },
       (found) => found !== undefined,
     );
     expect(noted).toMatchObject({
-      connectionUid: uid,
       size: 1390,
       length: 1390,
       sender: parseIPv4(`10.99.0.${from}`),
     });
+    expect(datapath.heartbeat(uid + 1n)).toBeUndefined();
+    datapath.forgetHeartbeats(uid);
+    send(from, heartbeat);
+    expect(datapath.heartbeat(uid)).toBeUndefined();
   });
 });
 

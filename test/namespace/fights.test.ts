@@ -86,7 +86,7 @@ test.each([
       await more(times, 25);
     });
     expect(cost).toBeLessThan(0.25);
-    expect(host.log).toMatch(told);
+    await host.logged(told);
     // What was fought over is put back once the other has given in.
     for (const child of children) child.kill();
     await eventually(

@@ -90,7 +90,7 @@ describe.each(["iptables-nft", "iptables-legacy"])("%s", (iptables) => {
       ({ stdout }) => stdout.includes("masquerade fully-random"),
     );
     await talks(one, targets);
-    expect(host.log).toMatch(/repaired table ip weave: it was missing, by nft \(pid \d+\)/);
+    await host.logged(/repaired table ip weave: it was missing, by nft \(pid \d+\)/);
     await host.weave("reset", "--force");
     expect(await host.must(["sh", "-c", `nft list ruleset; ${iptables} -S`])).not.toMatch(/weave/i);
   }, 120_000);

@@ -109,7 +109,7 @@ test("variables of 2.x count, or are answered in a line each", async () => {
   for (const line of [
     "weave launch: WEAVE_DOCKER_ARGS has no effect: weave does not run in a container; 'systemctl edit weave' limits its resources",
     "weave launch: WEAVE_NO_BRIDGED_FASTDP has no effect: containers are always on a bridge",
-    "weave launch: --plugin has no effect: there is no Docker network plugin",
+    "weave launch: --plugin has no effect: Docker's networks are served where Docker is; --no-docker-plugin ends that",
     "weave launch: --awsvpc has no effect: the AWS VPC router is gone; the overlay carries all traffic",
     "weave launch: -H has no effect: there is no Docker proxy",
     "weave launch: --no-rewrite-hosts has no effect: there is no Docker proxy",

@@ -17,8 +17,8 @@ beforeAll(async () => {
   await b.weave("launch", "--nickname=b", a.ip);
   await eventually(
     "a connection",
-    () => a.weave("status", "connections", "--json"),
-    (text) => JSON.parse(text)[0]?.state === "established",
+    () => a.connections(),
+    ([connection]) => connection?.state === "established",
   );
   netns = await hosts.pod("json-pod");
 });

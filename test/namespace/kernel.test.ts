@@ -4,7 +4,7 @@ import { closeSync, openSync, readdirSync, readlinkSync, rmSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { formatCidr, formatIPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Assembler, R0, R1, R5 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, U32, U64 } from "../../lib/bpf/map.ts";
 import { loadProgram, programMapIds, testRun, VerifierError } from "../../lib/bpf/program.ts";
@@ -439,6 +439,16 @@ describe("attach", () => {
   });
 
   test.each([
+    [true, {}],
+    [true, { hairpin: true }],
+    [false, { hairpin: false }],
+  ])("leaves hairpin mode %p with %p", (hairpin, change) => {
+    attachHere(change);
+    expect(ports().map(({ bridgePort }) => bridgePort?.hairpin)).toEqual([hairpin]);
+    expect(inNetns(host, () => detach([{ netns: pod, ifName: "eth0" }]))).toEqual([true]);
+  });
+
+  test.each([
     ["an address that cannot be", { addresses: [{ address: 0x0a200009, prefix: 40 }] }],
     ["an MTU that cannot be", { mtu: 20 }],
     ["a name that cannot be", { ifName: "a/b" }],
@@ -446,6 +456,29 @@ describe("attach", () => {
     expect(() => attachHere(change)).toThrow();
     expect(ports()).toEqual([]);
     expect(inspect(pod, "eth0")).toBeUndefined();
+  });
+
+  test("extends a link that another program makes at the same moment, once that is whole", () => {
+    const { request } = NetlinkSocket.prototype;
+    const [first, second] = ["10.32.0.10/12", "10.32.0.9/12"] as const;
+    let others = 1;
+    const racing = spyOn(NetlinkSocket.prototype, "request").mockImplementation(function (
+      this: NetlinkSocket,
+      asked,
+    ) {
+      if (asked.operation.startsWith("link add") && others-- > 0)
+        attachHere({ extend: true, addresses: [parseCidr(first)] });
+      return request.call(this, asked);
+    });
+    try {
+      attachHere({ extend: true, addresses: [parseCidr(second)] });
+      expect(() => attachHere()).toThrow(AlreadyAttachedError);
+    } finally {
+      racing.mockRestore();
+    }
+    expect(ports().length).toBe(1);
+    expect(inspect(pod, "eth0")?.addresses.map(formatCidr)).toEqual([first, second]);
+    expect(inNetns(host, () => detach([{ netns: pod, ifName: "eth0" }]))).toEqual([true]);
   });
 
   test("rolls back, whichever request the kernel refuses", () => {
@@ -473,7 +506,7 @@ describe("attach", () => {
         left = n;
         const before = refused.length;
         try {
-          attachHere({ multicastRoute: true, hairpin: true });
+          attachHere({ multicastRoute: true });
         } catch {}
         if (refused.length === before) break;
         left = 0;
@@ -504,10 +537,17 @@ describe("attach", () => {
     const bridge = linkByName(nl, "weave")?.index ?? 0;
     const held = openSync(hidden, "r");
     attachHere({ netns: hidden });
-    const sighting = () => inNetns(host, () => attachedAddresses(nl));
-    expect(sighting()).toMatchObject({ addresses: [parseCidr("10.32.0.9/12")], complete: true });
+    attachHere({ containerId: "seen", addresses: [parseCidr("10.32.0.10/12")] });
+    const sighting = () => {
+      const { addresses, complete } = inNetns(host, () => attachedAddresses(nl));
+      return [addresses.map(({ address }) => formatIPv4(address)).sort(), complete];
+    };
+    expect(sighting()).toEqual([["10.32.0.10", "10.32.0.9"], true]);
     await must(["umount", "-l", hidden]);
-    expect(sighting()).toEqual({ addresses: [], complete: false });
+    // Others can still be looked into, which says nothing of this one.
+    expect(sighting()).toEqual([["10.32.0.10"], false]);
+    expect(inNetns(host, () => detach([{ netns: pod, ifName: "eth0" }]))).toEqual([true]);
+    expect(sighting()).toEqual([[], false]);
     expect(ports().map(({ master }) => master)).toEqual([bridge]);
     closeSync(held);
     await eventually(
@@ -515,7 +555,7 @@ describe("attach", () => {
       async () => ports(),
       (left) => left.length === 0,
     );
-    expect(sighting()).toEqual({ addresses: [], complete: true });
+    expect(sighting()).toEqual([[], true]);
   });
 
   test("refuses the host's own namespace", () => {

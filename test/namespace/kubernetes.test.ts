@@ -1,7 +1,7 @@
 // The addon as a cluster has it: three nodes, each with the pod of our manifest (its commands, environment, folders and
 // capabilities taken from the YAML, its files from the image), an API server, pods that a runtime attaches, policies.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ApiServer, TOKEN } from "../support/apiserver.ts";
 import { certificates } from "../support/certificates.ts";
@@ -16,9 +16,14 @@ let hosts: Hosts;
 let api: ApiServer;
 let kubelets: Kubelet[];
 
+const OTHER_TAINT = { key: "node.example.com/gpu", effect: "NoSchedule" };
+const CONFLIST = "etc/cni/net.d/10-weave.conflist";
+const DAEMON_SET = { kind: "DaemonSet", metadata: { namespace: "kube-system", name: "weave-net" } };
+
 const node = ({ name, ip }: Host) => ({
   kind: "Node",
   metadata: { name, uid: `uid-of-${name}` },
+  spec: { taints: [{ key: "weave.network/not-ready", effect: "NoExecute" }, OTHER_TAINT] },
   status: {
     addresses: [
       { type: "Hostname", address: name },
@@ -120,12 +125,12 @@ beforeAll(async () => {
   copyFileSync(tls.ca, join(account, "ca.crt"));
   writeFileSync(join(account, "token"), TOKEN);
   api = new ApiServer(await hosts.beside(SERVER.host), SERVER.port, SERVER.host);
-  api.apply(...hosts.hosts.map(node), namespace("shop"), namespace("kube-system"));
+  api.apply(...hosts.hosts.map(node), namespace("shop"), namespace("kube-system"), DAEMON_SET);
   api.start(tls);
   const manifest = await must([
     join(DIST, "weave"),
     ...["manifest", "kubernetes", "--password-secret", "weave-passwd", "--trusted-subnets", "10.99.0.0/24"],
-    ...["--env", "WEAVE_MTU=1300", "--env", "IPALLOC_RANGE=10.40.0.0/16"],
+    ...["--startup-taint", "--env", "WEAVE_MTU=1300", "--env", "IPALLOC_RANGE=10.40.0.0/16"],
   ]);
   const secrets = { "weave-passwd/weave-passwd": "s3cr3t" };
   kubelets = hosts.hosts.map(
@@ -152,6 +157,8 @@ test("the nodes are one network: peers listed, nodes marked as usable, plugins i
     expect(api.find("Node", `/${host.name}`)?.["status"]).toMatchObject({
       conditions: [{ type: "NetworkUnavailable", status: "False", reason: "WeaveIsUp" }],
     });
+    // The startup taint goes, others stay.
+    expect(api.find("Node", `/${host.name}`)?.["spec"]).toEqual({ taints: [OTHER_TAINT] });
     expect(existsSync(onNode(host, "opt/cni/bin/weave-net"))).toBe(true);
     expect(await host.must(["ip", "-o", "link", "show", "weave"])).toContain("mtu 1300");
     expect(await host.must(["ip", "-o", "-4", "addr", "show", "weave"])).toContain("/16");
@@ -185,6 +192,8 @@ test("pods talk across nodes, a policy holds across nodes, and a restart of all 
   const text = new Response(flow.stdout).text();
   for (const each of kubelets) {
     await each.stop();
+    // A restart is no departure: the runtime may go on to start pods, which wait for the router.
+    expect(existsSync(onNode(each.host, CONFLIST))).toBe(true);
     await each.start();
     await each.ready();
     for (const number of [1, 2, 3]) await established(number, 2);
@@ -239,3 +248,29 @@ test("the addresses of a node that goes are taken over once; a node of that name
   const [client] = [await addPod(gone, "shop/again")];
   await becomes(client, { ...client, address: (await addPod(hosts.host(1), "shop/near")).address }, true);
 }, 240_000);
+
+test("the runtime's configuration is written when the router is ready, and taken away when the addon is deleted", async () => {
+  const each = kubelet(1);
+  const conflist = () => existsSync(onNode(each.host, CONFLIST));
+  await each.stop();
+  rmSync(onNode(each.host, CONFLIST));
+  writeFileSync(onNode(each.host, "etc/cni/net.d/05-other.conflist"), "{}");
+  await each.start();
+  const log = await eventually(
+    "it is written, and said to be",
+    () => each.log("weave"),
+    (text) => text.includes("wrote /host/etc/cni/net.d/10-weave.conflist"),
+  );
+  expect(log.indexOf("wrote /host/etc/cni/net.d/10-weave.conflist")).toBeGreaterThan(
+    log.indexOf("weave is ready"),
+  );
+  expect(log.indexOf("weave is ready")).toBeGreaterThan(0);
+  expect(JSON.parse(readFileSync(onNode(each.host, CONFLIST), "utf8")).cniVersion).toBe("1.0.0");
+  expect(log).toContain("runtimes take /host/etc/cni/net.d/05-other.conflist before 10-weave.conflist");
+  await each.ready();
+  api.delete(DAEMON_SET);
+  await each.stop();
+  expect(conflist()).toBe(false);
+  // Pods go on, and can be removed.
+  expect(await each.host.must(["ip", "-br", "link"])).toContain("vethwepl");
+}, 60_000);

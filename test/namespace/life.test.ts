@@ -250,8 +250,12 @@ function disturb(pid: number): void {
   }
   for (const ends of pipes.values()) {
     const [writing] = [...ends].filter((end) => end !== "read");
-    if (ends.size > 1 && writing !== undefined)
+    if (ends.size < 2 || writing === undefined) continue;
+    try {
       writeFileSync(`/proc/${pid}/fd/${writing}`, new Uint8Array([4, 0, 0, 0, 255, 255, 255, 255]));
+    } catch {
+      // Likewise.
+    }
   }
 }
 

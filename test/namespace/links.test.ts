@@ -137,7 +137,7 @@ describe("a container's link", () => {
     await must(["ip", "-n", a.name, "link", "del", "eth0"]);
     await isAsBefore(a, before);
     await reaches(a, b);
-    expect(host.log).toMatch(/repaired link vethweplv4-link: it was deleted/);
+    await host.logged(/repaired link vethweplv4-link: it was deleted/);
   });
 
   const lines = async (a: Pod) =>

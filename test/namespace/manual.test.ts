@@ -26,6 +26,9 @@ const NOT_A_COMMAND: readonly RegExp[] = [
   /^(http:\/\/127\.0\.0\.1:6784\/ui\/|from another machine: )/, // what ui says
   /^(weave is running|name |range |overlay |peers )/, // what launch says
   /^unmanaged-devices=/, // a setting of NetworkManager
+  /^(services:|networks:|default:|driver: |ipam: |web: |db: )/, // a compose file
+  /^("hooks"|"createRuntime"|"args"|"poststop"|}$)/, // a bundle's configuration
+  /^(group "|network {|mode = |port "|"environment": )/, // jobs of Nomad and ECS
 ];
 
 /** What runs elsewhere, and where. */
@@ -34,7 +37,13 @@ const ELSEWHERE: readonly (readonly [RegExp, string])[] = [
   [/^npm run image$/, "test/namespace/image.test.ts"],
   [/^weave manifest monitoring \| /, "test/namespace/monitoring.test.ts"],
   [/^kubectl port-forward /, "test/namespace/statuspage.test.ts"],
-  [/kubectl (apply|exec) /, "test/namespace/kubernetes.test.ts"],
+  [/kubectl (apply|exec|label) /, "test/namespace/kubernetes.test.ts"],
+  [/^(helm install |kubectl apply -k )/, "test/namespace/charts.test.ts"],
+  [/^nerdctl /, "test/namespace/containerd.test.ts"],
+  [/^docker run --net app /, "test/namespace/dockernetwork.test.ts"],
+  [/^(docker|podman) run .*(WEAVE_CIDR|works\.weave\.cidr)=/, "test/namespace/containers.test.ts"],
+  [/^weave setup --oci-hooks /, "test/namespace/ocihook.test.ts"],
+  [/^(weave setup --netavark|podman network |podman run --network )/, "test/namespace/netavark.test.ts"],
   [/^curl -X POST http:\/\/MARATHON/, "test/namespace/mesos.test.ts"],
   [/^mesos-agent /, "test/namespace/mesos.test.ts"],
   [/^weave-npc --node-name /, "test/namespace/npc.test.ts"],
@@ -75,13 +84,17 @@ const ADAPTED: Readonly<Record<string, Adapted>> = {
   "weave doctor --fix": { run: "weave doctor --fix < /dev/null", codes: [0, 1] },
   "weave status connections --watch": { run: "timeout 2 weave status connections --watch", codes: [124] },
   "weave logs -f": { run: "timeout 2 weave logs -f", codes: [124] },
+  "weave launch HOST1 HOST2": { run: "weave launch 10.99.0.2 10.99.0.3" },
   "weave attach --pid 1234": { run: "weave attach --pid $(docker inspect -f '{{.State.Pid}}' db)" },
 };
 
 /** Namespaces and a network that are there before a page begins. */
 const BEFORE: Readonly<Record<string, readonly string[]>> = {
   "docker.md": ["ip netns add blue", "weave launch"],
+  "limits.md": ["weave launch"],
   "policy.md": ["weave launch"],
+  "runtimes.md": ["mkdir -p /opt/cni/bin /etc/cni/net.d /opt/cni/config"],
+  "security.md": ["weave launch"],
   "kubernetes.md": ["weave launch"],
   "monitoring.md": ["weave launch"],
   "troubleshooting.md": ["weave launch"],

@@ -40,8 +40,9 @@ beforeAll(async () => {
     (text) => (text.match(/established fastdp/g) ?? []).length === 2,
     60_000,
   );
-  const [one, two] = [await addPod(hosts, a, "one"), await addPod(hosts, hosts.host(2), "two")];
-  await ping(one, two.address);
+  const one = await addPod(hosts, a, "one");
+  for (const other of [2, 3])
+    await ping(one, (await addPod(hosts, hosts.host(other), `on-${other}`)).address);
   api = new ApiServer(await hosts.beside(SERVER), 6443, SERVER);
   api.start();
   const [token, config] = [join(hosts.folder, "token"), join(hosts.folder, "kubeconfig")];
@@ -94,13 +95,15 @@ test("promtool finds nothing wrong with the metrics", async () => {
 }, 60_000);
 
 test("bytes of peers are those of the status", async () => {
-  const connections = async (): Promise<{ peer: { name: string }; receivedBytes: number }[]> =>
-    JSON.parse(await a.weave("status", "connections", "--json"));
-  await eventually("each peer has sent a frame", connections, (all) =>
-    all.every(({ receivedBytes }) => receivedBytes > 0),
+  await eventually(
+    "each peer has sent a frame",
+    () => a.connections(),
+    (all) => all.length > 0 && all.every(({ receivedBytes }) => (receivedBytes ?? 0) > 0),
   );
   const metrics = await get("http://127.0.0.1:6782/metrics");
-  const status = await connections();
+  const status: { peer: { name: string }; receivedBytes: number }[] = JSON.parse(
+    await a.weave("status", "connections", "--json"),
+  );
   for (const { peer, receivedBytes } of status) {
     const lines = metrics
       .split("\n")

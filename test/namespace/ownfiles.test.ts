@@ -37,9 +37,7 @@ test("a router whose folders are removed writes its files again, and loses no st
   expect(host.pid).toBe(pid);
   expect(await host.weave("status")).toContain("all is well");
   for (const what of ["log", "state file", "pid file", "control socket"])
-    expect(host.log).toMatch(
-      new RegExp(`WARN: .* the ${what} /\\S+ was removed by another program; restored it`),
-    );
+    await host.logged(new RegExp(`WARN: .* the ${what} /\\S+ was removed by another program; restored it`));
   await host.weave("dns-add", "192.0.2.1", "-h", "printer.weave.local");
   await host.weave("stop");
   await launch();
@@ -64,14 +62,14 @@ test("another file in the place of the state file is a problem, and stays as it 
   mkdirSync(state("weave.db"));
   const status = await eventually(
     "the status says so",
-    () => host.weave("status"),
+    () => host.status(),
     (text) => text.includes("1 problem"),
   );
   expect(status).toContain(`the state file ${state("weave.db")} was replaced while the router runs`);
   rmSync(state("weave.db"), { recursive: true });
   await eventually(
     "it is restored",
-    () => host.weave("status"),
+    () => host.status(),
     (text) => text.includes("all is well"),
   );
 }, 30_000);

@@ -31,9 +31,15 @@ async function launch(overlay: RegExp, ...more: string[]): Promise<void> {
   for (const host of hosts.hosts)
     await eventually(
       `${host.name} is connected`,
-      () => host.weave("status", "connections"),
+      () => host.status("connections"),
       (text) =>
         text.split("\n").filter((line) => line.includes("established") && overlay.test(line)).length === 2,
+    );
+  for (const host of hosts.hosts)
+    await eventually(
+      `${host.name} has heard of all connections`,
+      () => host.status(),
+      (text) => text.includes("Peers: 3 (with 6 established connections)"),
     );
 }
 
@@ -128,7 +134,7 @@ test("UDP 6784 blocked: sleeve carries frames, the fast datapath gets none acros
   await nft(two, dropping("input", "udp dport 6784"));
   await eventually(
     "sleeve is used",
-    () => one.weave("status", "connections"),
+    () => one.status("connections"),
     (text) => /established.* sleeve/.test(text),
   );
   const { code, pings } = await ping(one, "host2");
@@ -168,7 +174,7 @@ test("an MTU that is too small on the way, lost frames", async () => {
   treat({ mtu: 1300 });
   await eventually(
     "sleeve is used",
-    () => one.weave("status", "connections"),
+    () => one.status("connections"),
     (text) => /established.* sleeve/.test(text),
   );
   const { pings } = await ping(one, "host2");
@@ -192,11 +198,16 @@ test("a peer that was killed, and one whose router is stopped", async () => {
   await three.killRouter();
   await eventually(
     "it is lost",
-    () => one.weave("status", "connections"),
+    () => one.status("connections"),
     (text) => text.split("\n").filter((line) => line.includes("established")).length === 1,
   );
   process.kill(two.pid, "SIGSTOP");
-  const { code, pings } = await ping(one);
+  // The topology may know it for a moment longer than the connection.
+  const { code, pings } = await eventually(
+    "it is not connected any more",
+    () => ping(one),
+    (seen) => shown(seen.pings).some((line) => line.startsWith("host3: not connected any more: ")),
+  );
   expect(shown(pings)).toEqual([
     "host2: its router does not answer over the mesh",
     expect.stringMatching(/^host3: not connected any more: /),

@@ -15,7 +15,7 @@ beforeAll(async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1");
   await host.weave("setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir);
   const list = JSON.parse(readFileSync(join(host.confDir, "10-weave.conflist"), "utf8"));
-  expect(list.plugins.map((plugin: { type: string }) => plugin.type)).toEqual(["weave-net", "portmap"]);
+  expect(list.plugins.map((plugin: { type: string }) => plugin.type)).toEqual(["weave-net"]);
   podman = await startPodman(host, false);
 }, 120_000);
 

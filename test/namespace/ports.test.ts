@@ -387,9 +387,7 @@ describe("what a container sends as", () => {
     }
     await words(b, c);
     const dropped = async () =>
-      Number(
-        /storm control dropped (\d+) frames from vethwepla-port-/.exec(await host.weave("status"))?.[1] ?? 0,
-      );
+      Number(/storm control dropped (\d+) frames from vethwepla-port-/.exec(await host.status())?.[1] ?? 0);
     const storm = await dropped();
     expect(storm).toBeGreaterThan(0);
     const elsewhere = "02:00:00:00:00:78";

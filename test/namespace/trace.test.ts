@@ -67,7 +67,7 @@ async function broken(netns: string, command: string, repair: string): Promise<v
 
 /** The host's end of a pod's link. */
 async function portOf(host: Host, pod: Pod): Promise<string> {
-  const report = await host.weave("report", "-f", "{{json .Containers}}");
+  const report = await host.report("{{json .Containers}}");
   return JSON.parse(report).find(({ Mac }: { Mac: string }) => Mac === pod.mac).Port;
 }
 
@@ -386,7 +386,7 @@ describe("the overlay", () => {
     });
     if (!maps) throw new Error("no maps");
     const own = Number(
-      JSON.parse(await a.weave("report")).Router.Peers.find(
+      JSON.parse(await a.report("{{json .Router.Peers}}")).find(
         (p: { NickName: string }) => p.NickName === "hosta",
       ).ShortID,
     );
@@ -418,7 +418,7 @@ describe("the overlay", () => {
     await broken(a.netns, "ip link set eth0 mtu 1300", "ip link set eth0 mtu 1500");
     await eventually(
       "a smaller MTU",
-      () => a.weave("status", "connections"),
+      () => a.status("connections"),
       (text) => /mtu=1[0-2]\d\d/.test(text),
     );
     const outcome = await trace(db.address);
@@ -434,7 +434,7 @@ describe("the overlay", () => {
     await broken(b.netns, `nft '${drop}'`, "nft delete table inet guard");
     await eventually(
       "sleeve",
-      () => a.weave("status", "connections"),
+      () => a.status("connections"),
       (text) => text.includes("sleeve"),
       60_000,
     );
@@ -450,7 +450,7 @@ describe("the overlay", () => {
       await b.weave("launch", "--nickname=hostb", "--ipalloc-init=consensus=2", "--mtu=1376", a.ip);
       await eventually(
         "connected again",
-        () => a.weave("status", "connections"),
+        () => a.status("connections"),
         (text) => text.includes("established"),
       );
     });

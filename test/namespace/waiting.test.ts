@@ -87,8 +87,8 @@ test("a claim names the peer whose part the address is of", async () => {
   const { token, name } = await eventually(
     "both own a part",
     async () => {
-      const entries = JSON.parse(await a.weave("report", "-f", "{{json .IPAM.Entries}}"));
-      const ours = await a.weave("report", "-f", "{{.Router.Name}}");
+      const entries = JSON.parse(await a.report("{{json .IPAM.Entries}}"));
+      const ours = await a.report("{{.Router.Name}}");
       const theirs = entries.find((entry: { Peer: string }) => entry.Peer !== ours.trim());
       return { token: theirs?.Token as string | undefined, name: theirs?.Peer as string | undefined };
     },
@@ -98,7 +98,7 @@ test("a claim names the peer whose part the address is of", async () => {
   await b.killRouter();
   await eventually(
     "it is known to be gone",
-    () => a.weave("status", "peers"),
+    () => a.status("peers"),
     (text) => !text.includes(name ?? ""),
   );
   const claim = begin(a, [WEAVE, "expose", `${address}/12`]);

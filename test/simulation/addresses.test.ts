@@ -490,6 +490,48 @@ test("a request that is called off waits no more", async () => {
   expect(a.waits()).toEqual([]);
 });
 
+test("an address in use is claimed as long as it takes: of who takes over the space of its owner, too", async () => {
+  const seed = [1n, 2n, 3n].map(nameFromNumber);
+  const { simulation, allocators } = await network(60n, 3, { seed });
+  const [a, , c] = allocators;
+  const [first, , owner] = simulation.peers;
+  if (!a || !c || !first || !owner) throw new Error("no allocators");
+  const [{ start: address } = { start: 0 }] = c.ring.ownedRanges();
+  simulation.kill(owner);
+  const peer = simulation.add(4);
+  const store = new MemoryDisk().mount();
+  const allocator = withAddresses(simulation, peer, {}, store, () => [{ address, prefix: 24 }]);
+  await simulation.connect(peer, first);
+  await settled(simulation, sleep(simulation.clock, 2 * MINUTE));
+  // Somebody asks for any address meanwhile, and is denied: that is no answer to the claim.
+  await settled(simulation, allocator.allocate("other", UNIVERSE));
+  await settled(simulation, a.takeOver("h3"));
+  await settled(simulation, sleep(simulation.clock, MINUTE));
+  expect(Array.from(allocator.holders(), ([id]) => id)).toContain(formatIPv4(address));
+  expect(allocator.waits()).toEqual([]);
+});
+
+test("an address in use is claimed once the disk has room, and nobody is given it before", async () => {
+  const disk = new MemoryDisk();
+  const simulation = new Simulation(61n);
+  const store = disk.mount();
+  const before = withAddresses(simulation, simulation.add(1), { quorum: () => 1 }, store);
+  const address = (await settled(simulation, before.allocate("first", UNIVERSE))) + 1;
+  before.stop();
+  store.unplug();
+  const [first] = simulation.peers;
+  if (first) simulation.kill(first);
+  disk.full = true;
+  const attached = () => [{ address, prefix: 24 }];
+  const allocator = withAddresses(simulation, simulation.add(1), {}, disk.mount(), attached);
+  simulation.clock.advance(1_000);
+  disk.full = false;
+  const others = Array.from({ length: 252 }, (_, i) => allocator.allocate(`c${i}`, UNIVERSE));
+  expect(await settled(simulation, Promise.all(others))).not.toContain(address);
+  await settled(simulation, sleep(simulation.clock, 10_000));
+  expect(Array.from(allocator.holders(), ([id]) => id)).toContain(formatIPv4(address));
+});
+
 test("two that take over the same peer at once get its addresses once", async () => {
   const seed = [1n, 2n, 3n, 4n].map(nameFromNumber);
   for (let run = 0n; run < 10n; run++) {

@@ -5,7 +5,7 @@ import { RawGossip } from "../../lib/mesh/gossip.ts";
 import { encodeGossip } from "../../lib/mesh/message.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer } from "../../lib/mesh/peer.ts";
-import { Simulation } from "../support/simulation.ts";
+import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;
 /** Every connection begins with the whole topology both ways: the work grows with the fourth power of this. */
@@ -86,28 +86,52 @@ test("a partition heals: both halves go on, and join again", async () => {
   simulation.until(() => simulation.converged(), 10 * MINUTE, 500);
 });
 
+/** A channel on which a peer tells of names; returns those that it knows. */
+function knownNames({ router }: SimulatedPeer): Set<PeerName> {
+  const set = new Set([router.ourself.name]);
+  const merge = (message: Uint8Array) => {
+    const names = new TextDecoder().decode(message).split(" ") as PeerName[];
+    const fresh = names.filter((name) => !set.has(name));
+    for (const name of fresh) set.add(name);
+    return fresh.length > 0 ? said(fresh) : undefined;
+  };
+  const said = (names: Iterable<PeerName>) => new RawGossip([new TextEncoder().encode([...names].join(" "))]);
+  router.channel("names", {
+    onUnicast() {},
+    onBroadcast: (_, message) => merge(message),
+    onGossip: merge,
+    gossip: () => said(set),
+  });
+  return set;
+}
+
+test("a new peer gets everything although the neighbour that others left it to lost its connection", async () => {
+  for (const seed of [1n, 2n, 3n, 4n]) {
+    const simulation = new Simulation(seed);
+    const [a, b] = [simulation.add(1), simulation.add(2)];
+    const known = [knownNames(a), knownNames(b)];
+    await simulation.connect(b, a);
+    simulation.until(() => simulation.meshed(), MINUTE);
+    simulation.clock.advance(1_000);
+    const newcomer = simulation.add(3);
+    known.push(knownNames(newcomer));
+    await simulation.connect(newcomer, a, b);
+    const connection = () => a.router.connections.get(newcomer.router.ourself.name);
+    simulation.until(() => connection() !== undefined && b.router.connections.size === 2, MINUTE, 1);
+    // Others have heard of this connection, and nothing was sent by it yet.
+    simulation.clock.advance(70);
+    connection()?.shutdown(new Error("lost"));
+    simulation.until(() => simulation.meshed(), MINUTE);
+    simulation.clock.advance(4_000);
+    expect(known.map((set) => set.size)).toEqual([3, 3, 3]);
+  }
+});
+
 test("halves that meet send each other what they know on all channels, before they repeat it", async () => {
   for (const seed of [1n, 2n, 3n, 4n]) {
     const simulation = new Simulation(seed);
     await grow(simulation, 10, 100);
-    const known = simulation.peers.map(({ router }) => {
-      const set = new Set([router.ourself.name]);
-      const merge = (message: Uint8Array) => {
-        const names = new TextDecoder().decode(message).split(" ") as PeerName[];
-        const fresh = names.filter((name) => !set.has(name));
-        for (const name of fresh) set.add(name);
-        return fresh.length > 0 ? said(fresh) : undefined;
-      };
-      const said = (names: Iterable<PeerName>) =>
-        new RawGossip([new TextEncoder().encode([...names].join(" "))]);
-      router.channel("names", {
-        onUnicast() {},
-        onBroadcast: (_, message) => merge(message),
-        onGossip: merge,
-        gossip: () => said(set),
-      });
-      return set;
-    });
+    const known = simulation.peers.map(knownNames);
     const halves = [simulation.peers.slice(0, 5), simulation.peers.slice(5)] as const;
     const cut = (on: boolean) => {
       for (const a of halves[0]) for (const b of halves[1]) simulation.network.cut(a.ip, b.ip, on);
@@ -248,6 +272,18 @@ test("a silent peer is given up", async () => {
   simulation.network.mute(b.ip);
   simulation.clock.advance(3 * MINUTE);
   expect(a.router.connections.size).toBe(0);
+});
+
+test("a neighbour whose path is cut is given up soon after its heartbeat is missing", async () => {
+  const simulation = new Simulation(11n);
+  const [a, b] = [simulation.add(1), simulation.add(2)];
+  await simulation.connect(b, a);
+  simulation.clock.advance(1_000);
+  expect(a.router.connections.size).toBe(1);
+  // Nothing arrives any more, and nothing is acknowledged.
+  for (const { ip } of [a, b]) simulation.network.mute(ip);
+  // Missed after 32.5 s; asked within 5 s to acknowledge something, which takes 4 s at most.
+  simulation.until(() => a.router.connections.size === 0, 42_500);
 });
 
 test("a router that hears of an earlier life of its own with a greater version tells all at once that it has another", async () => {

@@ -1,54 +1,93 @@
 // Real allocators over a simulated mesh, with disks in memory.
-import { type Cidr, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
+import { type Cidr, parseCidr } from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import type { Sighting } from "../../lib/host/containers.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
 import type { AllocatorConfig } from "../../lib/ipam/config.ts";
-import type { AllocatorStore, Holder, SavedRing, Vote } from "../../lib/ipam/saved.ts";
+import type { AllocatorStore } from "../../lib/ipam/saved.ts";
 import { CHANNEL } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
 import { NamedPeers } from "../../lib/router/named.ts";
+import { StoreError } from "../../lib/store/store.ts";
 import type { SimulatedPeer, Simulation } from "./simulation.ts";
 
 export const UNIVERSE = parseCidr("10.32.0.0/24");
 
-/** A disk in memory, which survives its router. */
+const HOLDER = "holder ";
+
+/**
+ * A disk in memory, which survives its router: rows, as the state file has them. A power cut loses the last writes, back to
+ * the last one that was waited for; a full disk refuses all.
+ */
 export class MemoryDisk {
-  #ring: SavedRing | undefined;
-  #vote: Vote | undefined;
-  #gateways: IPv4[] = [];
-  readonly #holders = new Map<string, Holder>();
+  #rows = new Map<string, unknown>();
+  #synced: ReadonlyMap<string, unknown> = new Map();
+  /** Writes since then, in order. */
+  #unsynced: (readonly [key: string, value: unknown])[] = [];
+  full = false;
 
   /** Return the disk for one router, until it is unplugged: later writes are lost. */
   mount(): AllocatorStore & { unplug(): void } {
     let plugged = true;
+    const read = <T>(key: string) => this.#rows.get(key) as T | undefined;
+    const write = (key: string, value: unknown, durably = false) => {
+      if (!plugged) return;
+      if (this.full) throw new StoreError("disk", "cannot save: the disk is full");
+      const row = [key, structuredClone(value)] as const;
+      this.#put(row);
+      this.#unsynced.push(row);
+      if (!durably) return;
+      this.#synced = new Map(this.#rows);
+      this.#unsynced = [];
+    };
+    const holders = () => [...this.#rows.keys()].filter((key) => key.startsWith(HOLDER));
     return {
       path: "memory",
-      loadRing: () => this.#ring,
-      saveRing: (ring) => {
-        if (plugged) this.#ring = structuredClone(ring);
-      },
-      loadVote: () => this.#vote,
-      saveVote: (vote) => {
-        if (plugged) this.#vote = structuredClone(vote);
-      },
-      loadHolders: () => structuredClone(this.#holders),
-      saveHolder: (id, owned) => {
-        if (plugged && owned) this.#holders.set(id, owned);
-        else if (plugged) this.#holders.delete(id);
-      },
+      loadRing: () => read("ring"),
+      saveRing: (ring) => write("ring", ring, true),
+      loadVote: () => read("vote"),
+      saveVote: (vote) => write("vote", vote, true),
+      loadHolders: () =>
+        new Map(
+          holders().map((key) => [key.slice(HOLDER.length), read(key) ?? { isContainer: true, cidrs: [] }]),
+        ),
+      saveHolder: (id, owned) => write(`${HOLDER}${id}`, owned),
       forgetHolders: () => {
-        if (plugged) this.#holders.clear();
+        for (const key of holders()) write(key, undefined);
       },
-      loadGateways: () => structuredClone(this.#gateways),
-      saveGateways: (addresses) => {
-        if (plugged) this.#gateways = [...addresses];
-      },
+      loadGateways: () => read("gateways") ?? [],
+      saveGateways: (addresses) => write("gateways", addresses),
       unplug: () => {
         plugged = false;
       },
     };
+  }
+
+  /** Cut the power; `below` returns how many of so many writes are kept, in order. */
+  cut(below: (bound: number) => number): void {
+    const kept = this.#unsynced.slice(0, below(this.#unsynced.length + 1));
+    this.#rows = new Map(this.#synced);
+    this.#unsynced = [];
+    for (const row of kept) this.#put(row);
+  }
+
+  copy(): MemoryDisk {
+    const copy = new MemoryDisk();
+    copy.become(this);
+    return copy;
+  }
+
+  /** Take what is on another disk. */
+  become(other: MemoryDisk): void {
+    this.#rows = new Map(other.#rows);
+    this.#synced = new Map(other.#rows);
+    this.#unsynced = [];
+  }
+
+  #put([key, value]: readonly [key: string, value: unknown]): void {
+    if (value === undefined) this.#rows.delete(key);
+    else this.#rows.set(key, value);
   }
 }
 

@@ -31,6 +31,7 @@ export class ApiServer {
     ["/api/v1/nodes", collection("Node")],
     ["/api/v1/configmaps", collection("ConfigMap")],
     ["/api/v1/events", collection("Event")],
+    ["/apis/apps/v1/daemonsets", collection("DaemonSet")],
   ]);
   #version = 100;
   /** Versions before this one are forgotten. */
@@ -39,6 +40,8 @@ export class ApiServer {
   /** How many lists and watches have been answered. */
   readonly asked = { list: 0, watch: 0, refused: 0 };
   token = TOKEN;
+  /** What it does instead of answering, if anything: it may take its time, or lie. */
+  interfere: ((request: Request) => Promise<Response | undefined>) | undefined;
   /** Objects on a page of a list. */
   pageSize = 5;
 
@@ -118,6 +121,11 @@ export class ApiServer {
     return [...this.#of(kind).objects.values()];
   }
 
+  /** How many watch objects of a kind. */
+  watching(kind: string): number {
+    return this.#of(kind).watchers.size;
+  }
+
   /** Ends all watches; clients go on where they were. */
   endWatches(): void {
     this.#end("end");
@@ -155,9 +163,11 @@ export class ApiServer {
   }
 
   async #answer(request: Request): Promise<Response> {
+    const instead = await this.interfere?.(request);
+    if (instead) return instead;
     const url = new URL(request.url);
     const [, base, namespace, plural, name, part] =
-      /^(\/api\/v1|\/apis\/[^/]+\/v1)(?:\/namespaces\/([^/]+))?\/(nodes|pods|configmaps|namespaces|networkpolicies|events)(?:\/([^/]+))?(?:\/(status))?$/.exec(
+      /^(\/api\/v1|\/apis\/[^/]+\/v1)(?:\/namespaces\/([^/]+))?\/(nodes|pods|configmaps|namespaces|networkpolicies|events|daemonsets)(?:\/([^/]+))?(?:\/(status))?$/.exec(
         url.pathname,
       ) ?? [];
     const collection = this.#collections.get(`${base}/${plural}`);
@@ -172,7 +182,10 @@ export class ApiServer {
     return this.#watch(collection, Number(url.searchParams.get("resourceVersion")));
   }
 
-  /** One object: read, made, replaced (by who knows its version), or its status patched, conditions by their type. */
+  /**
+   * One object: read, made, replaced (by who knows its version), its specification merged with a patch of that version, or its
+   * status patched, conditions by their type.
+   */
   async #object(
     { kind, objects }: Collection,
     request: Request,
@@ -195,6 +208,9 @@ export class ApiServer {
       if (version(body) !== undefined && version(body) !== version(stored))
         return status(409, "the object has been modified; please apply your changes to the latest version");
       this.apply({ ...body, kind });
+    } else if (request.headers.get("content-type") === "application/merge-patch+json") {
+      if (version(body) !== version(stored)) return status(409, "the object has been modified");
+      this.apply({ ...stored, spec: { ...(stored["spec"] as object), ...(body["spec"] as object) } });
     } else {
       if (part !== "status") return status(405, "only the status is patched here");
       type Status = { conditions?: { type: string }[] };

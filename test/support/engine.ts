@@ -1,4 +1,5 @@
 // A sleeve engine without a kernel: what it sends, writes and tells is kept.
+import { type Aegis, loadAegis } from "../../lib/crypto/aegis.ts";
 import { loadSecretbox, type Secretbox } from "../../lib/crypto/secretbox.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
 import { nameToBytes } from "../../lib/mesh/name.ts";
@@ -41,6 +42,7 @@ export class EngineHarness {
     readonly arena: Arena,
     secretbox: Secretbox,
     name: PeerName,
+    aegis: Aegis | undefined,
   ) {
     this.engine = new Engine(
       arena,
@@ -65,6 +67,7 @@ export class EngineHarness {
           this.specials.push({ link: link.params.index, length, uid, zeros }),
       },
       this.counters,
+      aegis,
     );
     this.#input = arena.reserve(140_000);
   }
@@ -72,9 +75,10 @@ export class EngineHarness {
   static async create(
     name: PeerName,
     box: (arena: Arena) => Promise<Secretbox> = loadSecretbox,
+    aegis: (arena: Arena) => Promise<Aegis | undefined> = loadAegis,
   ): Promise<EngineHarness> {
     const arena = new Arena(2 << 20);
-    return new EngineHarness(arena, await box(arena), name);
+    return new EngineHarness(arena, await box(arena), name, await aegis(arena));
   }
 
   configure(tables: Partial<ForwardingTables> & Pick<ForwardingTables, "self" | "names">): void {

@@ -1,33 +1,118 @@
-// A container that talks to others all the time: sends each a datagram every few milliseconds, answers all, and tells by how many it
-// was reached from each address. Arguments: addresses. Each line of input is answered by a line, {"address": count}, of what came
-// since the start; "+ADDRESS" adds one to talk to.
-export {};
+// A program in a container that talks to others all the time: every few milliseconds it sends to each target a datagram, or a line on a
+// TCP connection, that says who sends, by what label, and when (CLOCK_MONOTONIC, ms, read before the call). It notes the latest such
+// time of what has come, by sender and label. Its argument is its name; a line of input sets the targets, [[label, address, port], …],
+// or is "?"; it is answered by {at, seen: {"sender label": [count, latest]}}.
+import { monotonicNow } from "../../lib/sys/clocks.ts";
+import { EVERY_MS, FLOW_PORT, type Seen, type Target, TCP_LABEL } from "./flowprobe.ts";
 
-const PORT = 7_000;
-const EVERY_MS = 3;
+/** A connection that nothing comes back by for this long begins anew. */
+const SILENT_MS = 1_500;
 
-const counts: Record<string, number> = {};
-const others = new Set(process.argv.slice(2));
-const socket = await Bun.udpSocket({
+const [name = ""] = process.argv.slice(2);
+const now = () => Number(monotonicNow()) / 1e6;
+const seen: Record<string, [count: number, latest: number]> = {};
+let targets: Target[] = [];
+
+function note(text: string): void {
+  const [sender = "", label = "", at = ""] = text.split(" ");
+  const key = `${sender} ${label}`;
+  const [count, latest] = seen[key] ?? [0, 0];
+  seen[key] = [count + 1, Math.max(latest, Number(at))];
+}
+
+const datagrams = { error() {}, data() {} };
+const udp = { hostname: "0.0.0.0", socket: datagrams };
+// Datagrams are answered, or their flows would not be established.
+const answering = {
+  error() {},
+  data(socket: Bun.udp.Socket<"buffer">, data: Buffer, port: number, address: string) {
+    note(data.toString());
+    socket.send(".", port, address);
+  },
+};
+await Bun.udpSocket({ hostname: "0.0.0.0", port: FLOW_PORT, socket: answering });
+// Each sends from another port than it is sent to: what others open is no answer to what it opens. New targets are sent to from new
+// ports: where conntrack has been flushed, an answer may have made the answering end the opener of a connection.
+const open = () => Promise.all([Bun.udpSocket(udp), Bun.udpSocket(udp)]);
+let [plain, asking] = await open();
+
+/** Lines of a TCP connection, which come in pieces; what came is sent back. */
+Bun.listen<{ rest: string }>({
   hostname: "0.0.0.0",
-  port: PORT,
+  port: FLOW_PORT,
   socket: {
-    error() {},
-    data(_socket, _data, _port, address) {
-      counts[address] = (counts[address] ?? 0) + 1;
+    open: (connection) => {
+      connection.data = { rest: "" };
     },
+    data(connection, chunk) {
+      const lines = (connection.data.rest + chunk.toString()).split("\n");
+      connection.data.rest = lines.pop() ?? "";
+      for (const line of lines) note(line);
+      connection.write(".");
+    },
+    error() {},
   },
 });
+
+class Client {
+  #connection: Bun.Socket | undefined;
+  #heard = Number.NEGATIVE_INFINITY;
+
+  constructor(readonly address: string) {}
+
+  tick(): void {
+    if (now() - this.#heard > SILENT_MS) this.#connect();
+    else this.#connection?.write(`${name} ${TCP_LABEL} ${now()}\n`);
+  }
+
+  close(): void {
+    this.#connection?.terminate();
+    this.#connection = undefined;
+  }
+
+  #connect(): void {
+    this.close();
+    this.#heard = now();
+    const socket = {
+      open: (connection: Bun.Socket) => {
+        this.close();
+        this.#connection = connection;
+      },
+      data: () => {
+        this.#heard = now();
+      },
+      error() {},
+      connectError() {},
+    };
+    Bun.connect({ hostname: this.address, port: FLOW_PORT, socket }).catch(() => {});
+  }
+}
+const clients = new Map<string, Client>();
+
 setInterval(() => {
-  for (const other of others) {
+  for (const [label, address, port] of targets) {
+    if (label === TCP_LABEL) continue;
     try {
-      socket.send("x".repeat(200), PORT, other);
+      (port === FLOW_PORT ? plain : asking).send(`${name} ${label} ${now()}`, port, address);
     } catch {
       // Nobody listens there yet.
     }
   }
+  for (const client of clients.values()) client.tick();
 }, EVERY_MS);
+
 for await (const line of console) {
-  if (line.startsWith("+")) others.add(line.slice(1));
-  console.log(JSON.stringify(counts));
+  if (line.startsWith("[")) {
+    targets = JSON.parse(line);
+    for (const socket of [plain, asking]) socket.close();
+    [plain, asking] = await open();
+    const wanted = new Set(targets.filter(([label]) => label === TCP_LABEL).map(([, address]) => address));
+    for (const [address, client] of clients)
+      if (!wanted.has(address)) {
+        client.close();
+        clients.delete(address);
+      }
+    for (const address of wanted) if (!clients.has(address)) clients.set(address, new Client(address));
+  }
+  console.log(JSON.stringify({ at: now(), seen } satisfies Seen));
 }

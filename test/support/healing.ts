@@ -51,6 +51,14 @@ export class HealingBed {
   /** Waits until the state no longer changes by itself, and remembers it. */
   async settle(): Promise<void> {
     await Promise.all(this.streams.map((stream) => stream.flows()));
+    // The MTU of a new network rises once all paths are measured, and the state with it.
+    for (const host of this.hosts.hosts)
+      await eventually(
+        `${host.name} has the MTU of its paths`,
+        () => host.status(),
+        (text) => / MTU: \d+ .*the path from /.test(text) && !text.includes(" soon"),
+        30_000,
+      );
     this.#before = await this.#read();
     await eventually(
       "the kernel's state is at rest",

@@ -1,9 +1,10 @@
 // "Hosts" on one machine: network namespaces with an address each, on a bridge in a namespace of its own. Everything
 // made here is taken away again by `dispose`, whatever happened in between; also when the process is interrupted.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ApiClient, apiClient } from "../../lib/api/client.ts";
+import { connectionsSummary } from "../../lib/api/summary.ts";
 import type { Treatment } from "./relay.ts";
 
 export const DIST = join(import.meta.dir, "../../dist");
@@ -17,7 +18,7 @@ export interface Output {
 /** Runs a program to its end. */
 export async function exec(
   command: readonly string[],
-  options: { env?: Record<string, string>; stdin?: string; timeoutMs?: number } = {},
+  options: { env?: Record<string, string>; stdin?: string; timeoutMs?: number; cwd?: string } = {},
 ): Promise<Output> {
   const child = Bun.spawn([...command], {
     env: { ...process.env, ...options.env } as Record<string, string>,
@@ -25,6 +26,7 @@ export async function exec(
     stdout: "pipe",
     stderr: "pipe",
     timeout: options.timeoutMs ?? 60_000,
+    ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
   const [stdout, stderr, code] = await Promise.all([
     new Response(child.stdout).text(),
@@ -42,6 +44,13 @@ export async function must(
   const { code, stdout, stderr } = await exec(command, options);
   if (code !== 0) throw new Error(`${command.join(" ")}: exit code ${code}\n${stdout}${stderr}`);
   return stdout;
+}
+
+/** Runs lines of ip(8), in a namespace where one is named, by one process: it costs more than what it does for a line. */
+export async function ipLines(netns: string | undefined, ...lines: readonly string[]): Promise<void> {
+  const command = ["ip", ...(netns === undefined ? [] : ["-n", netns]), "-batch", "-"];
+  const { code, stderr } = await exec(command, { stdin: lines.join("\n") });
+  if (code !== 0) throw new Error(`${command.join(" ")}: exit code ${code}\n${lines.join("\n")}\n${stderr}`);
 }
 
 /** Makes a veth where the `ip` command line says, its other end as eth0 in a namespace (by name); MTU in bytes. */
@@ -110,6 +119,11 @@ export class Host {
     return this.#api("GET", part === "" ? "/status" : `/status/${part}`);
   }
 
+  /** What `weave status connections --json` shows, asked likewise. */
+  async connections(): Promise<ReturnType<typeof connectionsSummary>> {
+    return connectionsSummary(JSON.parse(await this.#api("GET", "/report", { accept: "application/json" })));
+  }
+
   /** What `weave report -f FORMAT` shows, asked likewise. */
   report(format: string): Promise<string> {
     return this.#api("GET", `/report?format=${encodeURIComponent(format)}`);
@@ -162,6 +176,15 @@ export class Host {
     const file = join(this.folder, "run/weave.log");
     return existsSync(file) ? readFileSync(file, "utf8") : "";
   }
+
+  /** Wait until the router's log says this: an effect may be seen before its line is written. */
+  async logged(what: string | RegExp): Promise<void> {
+    await eventually(
+      `the log of ${this.name} says ${what}`,
+      () => this.log,
+      (log) => (typeof what === "string" ? log.includes(what) : what.test(log)),
+    );
+  }
 }
 
 /** Hosts on one switch, and the namespaces of their pods. */
@@ -170,6 +193,8 @@ export class Hosts {
   readonly folder = mkdtempSync(join(tmpdir(), "weave-"));
   readonly #prefix: string;
   readonly #namespaces: string[] = [];
+  /** Bridges of hosts behind a bad network. */
+  readonly #bridges = new Map<number, string>();
   readonly #onSignal = () => {
     this.disposeSync();
     process.exit(130);
@@ -193,37 +218,45 @@ export class Hosts {
   }
 
   async #build(count: number, mtu: number): Promise<void> {
-    const hub = await this.#namespace("switch");
-    await must(["ip", "-n", hub, "link", "add", "br0", "type", "bridge"]);
-    await must(["ip", "-n", hub, "link", "set", "br0", "up", "mtu", String(mtu)]);
-    await must(["ip", "-n", hub, "link", "set", "lo", "up"]);
-    for (let i = 1; i <= count; i++) {
-      const netns = await this.#namespace(`host${i}`);
-      const ip = `10.99.0.${i}`;
-      await this.#connect(i, netns, ip, mtu);
-      const host = new Host(`host${i}`, ip, netns, join(this.folder, `host${i}`));
+    const numbers = Array.from({ length: count }, (_, i) => i + 1);
+    const [hub = "", ...namespaces] = await this.#addNamespaces("switch", ...numbers.map((i) => `host${i}`));
+    await ipLines(
+      hub,
+      "link add br0 type bridge",
+      `link set br0 up mtu ${mtu}`,
+      "link set lo up",
+      ...namespaces.flatMap((netns, i) => this.#portLines(i + 1, netns, mtu)),
+    );
+    for (const [i, netns] of namespaces.entries()) {
+      const ip = `10.99.0.${i + 1}`;
+      await ipLines(netns, ...hostLines(ip));
+      const host = new Host(`host${i + 1}`, ip, netns, join(this.folder, `host${i + 1}`));
       mkdirSync(host.binDir, { recursive: true });
       mkdirSync(host.confDir, { recursive: true });
       this.hosts.push(host);
     }
   }
 
-  /** Connects a host to the switch. */
-  async #connect(i: number, netns: string, ip: string, mtu: number): Promise<void> {
-    const hub = `${this.#prefix}-switch`;
-    await addVeth(["ip", "-n", hub], `h${i}`, netns, mtu);
-    await must(["ip", "-n", hub, "link", "set", `h${i}`, "up", "master", "br0"]);
-    await must(["ip", "-n", netns, "addr", "add", `${ip}/24`, "dev", "eth0"]);
-    await must(["ip", "-n", netns, "link", "set", "eth0", "up"]);
-    await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
+  /** Name of the namespace of the switch; the port of host 1 is h1. */
+  get hub(): string {
+    return `${this.#prefix}-switch`;
+  }
+
+  /** Lines that connect host `i` to the switch, whose namespace they are for. */
+  #portLines(i: number, netns: string, mtu: number): string[] {
+    return [
+      `link add h${i} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${netns}`,
+      `link set h${i} up master ${this.#bridges.get(i) ?? "br0"}`,
+    ];
   }
 
   /** Ends all that runs on a host, as suddenly as can be, and gives it a new kernel state; what is on disk stays. */
   async reboot(host: Host, mtu = 1500): Promise<void> {
     const i = this.hosts.indexOf(host) + 1;
     if (existsSync(join(host.folder, "run/weave.pid"))) await host.killRouter();
-    const pids = await must(["ip", "netns", "pids", host.netns]);
-    for (const pid of pids.split("\n").filter(Boolean)) kill(Number(pid));
+    for (const pid of pidsIn(host.netns)) kill(pid);
+    // A connection that cannot say good-bye keeps its namespace for minutes, and what is in it.
+    await exec(["ip", "-n", host.netns, "link", "del", "eth0"]);
     await must(["ip", "netns", "del", host.netns]);
     rmSync(join(host.folder, "run"), { recursive: true, force: true });
     await eventually(
@@ -232,14 +265,16 @@ export class Hosts {
       ({ code }) => code !== 0,
     );
     await must(["ip", "netns", "add", host.netns]);
-    await this.#connect(i, host.netns, host.ip, mtu);
+    await ipLines(this.hub, ...this.#portLines(i, host.netns, mtu));
+    await ipLines(host.netns, ...hostLines(host.ip));
   }
 
-  async #namespace(name: string): Promise<string> {
-    const netns = `${this.#prefix}-${name}`;
-    await must(["ip", "netns", "add", netns]);
-    this.#namespaces.push(netns);
-    return netns;
+  /** Makes namespaces of these names, which get a prefix. */
+  async #addNamespaces(...names: readonly string[]): Promise<string[]> {
+    const namespaces = names.map((name) => `${this.#prefix}-${name}`);
+    this.#namespaces.push(...namespaces);
+    await ipLines(undefined, ...namespaces.map((netns) => `netns add ${netns}`));
+    return namespaces;
   }
 
   /** The host of this number, from 1. */
@@ -249,9 +284,16 @@ export class Hosts {
     return host;
   }
 
+  /** Removes a namespace that `pod` has made, with all processes in it. */
+  async removePod(netns: string): Promise<void> {
+    for (const pid of pidsIn(netns)) kill(pid);
+    await must(["ip", "netns", "del", netns]);
+    this.#namespaces.splice(this.#namespaces.indexOf(netns), 1);
+  }
+
   /** An empty network namespace for a pod; returns its path. */
   async pod(name: string): Promise<string> {
-    const netns = await this.#namespace(name);
+    const [netns = ""] = await this.#addNamespaces(name);
     await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
     return `/run/netns/${netns}`;
   }
@@ -260,11 +302,12 @@ export class Hosts {
   async addLink(host: Host, link: string, cidr: string): Promise<void> {
     const hub = `${this.#prefix}-switch`;
     const name = `${link}-${host.name.replace("host", "")}`;
-    const peer = ["type", "veth", "peer", "name", link, "netns", host.netns];
-    await must(["ip", "-n", hub, "link", "add", name, ...peer]);
-    await must(["ip", "-n", hub, "link", "set", name, "up", "master", "br0"]);
-    await must(["ip", "-n", host.netns, "addr", "add", cidr, "dev", link]);
-    await must(["ip", "-n", host.netns, "link", "set", link, "up"]);
+    await ipLines(
+      hub,
+      `link add ${name} type veth peer name ${link} netns ${host.netns}`,
+      `link set ${name} up master br0`,
+    );
+    await ipLines(host.netns, `addr add ${cidr} dev ${link}`, `link set ${link} up`);
   }
 
   /** Sets the MTU of the switch's port to a host: larger frames to it are dropped without a word. */
@@ -304,6 +347,7 @@ export class Hosts {
     const ip = (...args: string[]) => must(["ip", "-n", hub, ...args]);
     await ip("link", "add", `bad${name}`, "type", "bridge");
     await ip("link", "set", `bad${name}`, "up");
+    this.#bridges.set(Number(name), `bad${name}`);
     for (const [link, bridge] of [
       [near, `bad${name}`],
       [far, "br0"],
@@ -321,17 +365,37 @@ export class Hosts {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
       process.removeListener(signal, this.#onSignal);
     for (const host of this.hosts) endRouter(host);
-    for (const netns of this.#namespaces) {
-      const { stdout } = Bun.spawnSync(["ip", "netns", "pids", netns]);
-      for (const pid of stdout.toString().split("\n").filter(Boolean)) kill(Number(pid));
-      Bun.spawnSync(["ip", "netns", "del", netns]);
-    }
+    for (const netns of this.#namespaces) for (const pid of pidsIn(netns)) kill(pid);
+    const lines = this.#namespaces.map((netns) => `netns del ${netns}`).join("\n");
+    if (lines !== "") Bun.spawnSync(["ip", "-force", "-batch", "-"], { stdin: Buffer.from(lines) });
     this.#namespaces.length = 0;
     rmSync(this.folder, { recursive: true, force: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.disposeSync();
+  }
+}
+
+/** Lines that give a host its address, for its namespace. */
+const hostLines = (ip: string) => [`addr add ${ip}/24 dev eth0`, "link set eth0 up", "link set lo up"];
+
+/** Processes in a namespace of that name, none if it is gone. */
+function pidsIn(netns: string): number[] {
+  const inode = inodeOf(`/run/netns/${netns}`);
+  if (inode === undefined) return [];
+  const pids = readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => pid > 0);
+  return pids.filter((pid) => inodeOf(`/proc/${pid}/ns/net`) === inode);
+}
+
+/** The number of a namespace; undefined where there is none, or no more. */
+function inodeOf(path: string): bigint | undefined {
+  try {
+    return statSync(path, { bigint: true }).ino;
+  } catch {
+    return undefined;
   }
 }
 
@@ -354,6 +418,13 @@ const PATIENCE_MS = 10_000;
 /** A bound on a quiet machine, as a bound on this one: a machine with more to do than processors is slower by that. */
 const patience = (ms: number) => ms * Math.max(1, (loadavg()[0] ?? 1) / availableParallelism());
 
+/**
+ * A look is often a program, and one after the other would keep a processor busy: the longer it takes already, the longer
+ * until the next.
+ */
+const FIRST_LOOK_MS = 25;
+const LONGEST_LOOK_MS = 300;
+
 /** Tries until it holds; throws after `timeoutMs` (of a quiet machine) with what was last seen. */
 export async function eventually<T>(
   what: string,
@@ -370,6 +441,6 @@ export async function eventually<T>(
       throw new Error(
         `${what}: not within ${waited / 1000} s, ${timeoutMs / 1000} s on a quiet machine; last seen: ${String(seen)}`,
       );
-    await Bun.sleep(25);
+    await Bun.sleep(Math.min(Math.max(FIRST_LOOK_MS, waited / 8), LONGEST_LOOK_MS));
   }
 }

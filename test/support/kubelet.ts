@@ -1,6 +1,6 @@
 // What a kubelet does with the pod of our DaemonSet, as far as that goes by the manifest: its containers run from the
-// image's files, in a mount and a process namespace each, with the folders of their host, the environment, the commands
-// and the capabilities that the manifest says; and are asked by its probes.
+// image's files, in a mount and a process namespace each, with the folders and the few devices of a container, the
+// environment, the commands and the capabilities that the manifest says; and are asked by its probes.
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
@@ -30,6 +30,7 @@ const Container = v.object({
   securityContext: v.object({
     privileged: v.optional(v.boolean(), false),
     readOnlyRootFilesystem: v.optional(v.boolean(), false),
+    allowPrivilegeEscalation: v.optional(v.boolean(), true),
     capabilities: v.optional(v.object({ drop: v.tuple([v.literal("ALL")]), add: v.array(v.string()) })),
   }),
   volumeMounts: v.optional(
@@ -167,7 +168,7 @@ export class Kubelet {
       `mkdir -p ${image}/proc ${image}/sys ${image}/dev`,
       `mount -t proc proc ${image}/proc`,
       `mount -t sysfs sysfs ${image}/sys`,
-      `mount --rbind /dev ${image}/dev`,
+      ...(container.securityContext.privileged ? [`mount --rbind /dev ${image}/dev`] : unprivileged(image)),
       ...container.volumeMounts.flatMap((mount) => this.#mount(mount)),
       ...this.#bind(this.cluster.account, "/var/run/secrets/kubernetes.io/serviceaccount", true),
       ...(container.securityContext.readOnlyRootFilesystem ? [`mount -o remount,bind,ro ${image}`] : []),
@@ -195,7 +196,7 @@ export class Kubelet {
     if (!volume) throw new Error(`the manifest has no volume ${name}`);
     const { path } = volume.hostPath;
     // What the kernel has is there for all hosts.
-    const shared = path === "/run/netns" || path === "/lib/modules";
+    const shared = ["/run/netns", "/lib/modules", "/proc/sys/net", "/dev/net"].includes(path);
     const from = shared ? path : join(this.host.folder, "root", path);
     mkdirSync(from, { recursive: true });
     return this.#bind(from, mountPath, readOnly, mountPropagation !== undefined);
@@ -221,13 +222,27 @@ export class Kubelet {
   }
 }
 
+/** What a runtime gives containers that are not privileged: few devices, and settings of the kernel to read. */
+function unprivileged(image: string): string[] {
+  const devices = ["null", "zero", "full", "random", "urandom"];
+  return [
+    `mount -t tmpfs dev ${image}/dev`,
+    ...devices.map((name) => `touch ${image}/dev/${name}; mount --bind /dev/${name} ${image}/dev/${name}`),
+    ...["proc/sys", "sys"].flatMap((path) => [
+      `mount --bind ${image}/${path} ${image}/${path}`,
+      `mount -o remount,bind,ro ${image}/${path}`,
+    ]),
+  ];
+}
+
 /** setpriv(1) takes away all capabilities but those that the container has (and that to get into its files). */
 function capabilities({ securityContext }: Container): string {
   if (securityContext.privileged) return "";
   const kept = ["SYS_CHROOT", ...(securityContext.capabilities?.add ?? [])].map(
     (name) => `+${name.toLowerCase()}`,
   );
-  return `setpriv --bounding-set=-all,${kept.join(",")} --inh-caps=-all`;
+  const escalation = securityContext.allowPrivilegeEscalation ? "" : " --no-new-privs";
+  return `setpriv${escalation} --bounding-set=-all,${kept.join(",")} --inh-caps=-all`;
 }
 
 const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;

@@ -52,9 +52,10 @@ export class SimulatedNetwork {
     }
   }
 
-  /** Lose what a host sends from now on; no stream ends. */
-  mute(ip: string): void {
-    this.#muted.add(ip);
+  /** Lose what a host sends from now on, or no longer; no stream ends. */
+  mute(ip: string, muted = true): void {
+    if (muted) this.#muted.add(ip);
+    else this.#muted.delete(ip);
   }
 
   /** Power off a host: its streams are gone, as others notice when they write to them. */

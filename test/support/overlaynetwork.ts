@@ -14,7 +14,8 @@ import type { Datapath } from "../../lib/overlay/datapath/datapath.ts";
 import { type MacEntry, NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
 import type { Esp } from "../../lib/overlay/fastdp/esp.ts";
 import { CONTROL } from "../../lib/overlay/fastdp/protocol.ts";
-import { NetworkOverlay } from "../../lib/overlay/network.ts";
+import type { FlowCache } from "../../lib/overlay/flowcache/flowcache.ts";
+import { type NetworkConfig, NetworkOverlay } from "../../lib/overlay/network.ts";
 import type { FromEngine, ToEngine } from "../../lib/overlay/sleeve/messages.ts";
 import type { makeEngineThread } from "../../lib/overlay/sleeve/thread.ts";
 import type { OverlayTrouble } from "../../lib/overlay/trouble.ts";
@@ -29,7 +30,10 @@ afterEach(async () => {
 });
 
 /** A network of this router and one other, 2. */
-export function overlayNetwork(withoutFastdp?: OverlayTrouble) {
+export function overlayNetwork(
+  withoutFastdp?: OverlayTrouble,
+  options: { aegis?: boolean; flowCache?: FlowCache; mtu?: NetworkConfig["mtu"] } = {},
+) {
   const clock = new SimulatedClock(1_000);
   const peer = (n: number) => {
     const made = Peer.placeholder(nameFromNumber(BigInt(n)));
@@ -86,6 +90,8 @@ export function overlayNetwork(withoutFastdp?: OverlayTrouble) {
     forgetMacs: (before: bigint) => told.forgotten.push(before),
     renumberMacs: (changes: ReadonlyMap<number, number | undefined>) => told.renumbered.push([...changes]),
     heartbeat: () => kernel.heartbeat,
+    expectHeartbeats: () => {},
+    forgetHeartbeats: () => {},
     neighbour: () => NEW_NEIGHBOUR,
     macs: () => kernel.macs,
   } as unknown as Datapath;
@@ -103,7 +109,7 @@ export function overlayNetwork(withoutFastdp?: OverlayTrouble) {
     return { post: (message) => messages.push(message), stop: async () => true };
   };
   const mtu = { fixed: 1_376, agreed: 1_376, accept: async () => {}, changed() {} };
-  const config = { name: ourself.name, host: "127.0.0.1", port: 0, mtu };
+  const config = { name: ourself.name, host: "127.0.0.1", port: 0, mtu, ...options };
   const overlay = new NetworkOverlay(datapath, esp, config, clock, log, makeEngine);
   overlay.start(mesh);
   ends.push(async () => {
@@ -114,8 +120,14 @@ export function overlayNetwork(withoutFastdp?: OverlayTrouble) {
     for (const listener of listeners) listener.routesChanged?.();
     clock.advance(10);
   };
-  /** A connection of the fast datapath to the other peer, established. */
-  const connect = () => {
+  /** A connection to the other peer, established by the fast datapath where that is common. */
+  const connect = ({
+    sessionKey,
+    features = [["Overlays", "fastdp sleeve"]],
+  }: {
+    sessionKey?: Uint8Array | undefined;
+    features?: (readonly [string, string])[];
+  } = {}) => {
     const connection = overlay.prepare({
       remotePeer: other,
       localIp: "127.0.0.1",
@@ -123,8 +135,8 @@ export function overlayNetwork(withoutFastdp?: OverlayTrouble) {
       remotePort: 0,
       outbound: true,
       connectionUid: 7n,
-      sessionKey: undefined,
-      features: new Map([["Overlays", "fastdp sleeve"]]),
+      sessionKey,
+      features: new Map(features),
       sendControl() {},
       established() {},
       restart() {},
@@ -132,7 +144,7 @@ export function overlayNetwork(withoutFastdp?: OverlayTrouble) {
     });
     connection.confirm();
     const at = BigInt(clock.now()) * 1_000_000n;
-    kernel.heartbeat = { connectionUid: 7n, size: 1_390, length: 1_390, sender: THERE, at };
+    kernel.heartbeat = { size: 1_390, length: 1_390, sender: THERE, at };
     connection.control(TAG.overlayControl, Uint8Array.of(0, CONTROL.heartbeatAck));
     unicast.set(other.name, other.name);
     clock.advance(20);

@@ -15,6 +15,10 @@ export interface Treatment {
   readonly duplicate?: number;
   /** Held back until a few others have passed. */
   readonly reorder?: number;
+  /** A bit of it is flipped, behind the Ethernet header. */
+  readonly corrupt?: number;
+  /** Every frame takes this long. */
+  readonly delayMs?: number;
   /** IP packets longer than this are dropped … */
   readonly mtu?: number;
   /** … and their senders told so. */
@@ -29,6 +33,8 @@ const ETHERNET = 14;
 const UDP = 17;
 const TCP = 6;
 const HELD = 4;
+/** More than wait are lost. */
+const MAX_WAITING = 10_000;
 
 const address = (text: string) => text.split(".").reduce((number, octet) => number * 256 + Number(octet), 0);
 
@@ -39,6 +45,7 @@ function main(near: string, far: string): void {
   const buffer = arena.reserve(70_000) + 2;
   const scratch = arena.reserve(4096) + 2;
   const polled = arena.reserve(24);
+  const timeout = arena.reserve(16);
   [0, ...taps].forEach((fd, i) => {
     view.setInt32(polled + 8 * i, fd, true);
     view.setInt16(polled + 8 * i + 4, 1, true);
@@ -46,12 +53,32 @@ function main(near: string, far: string): void {
   const [read, write, ppoll] = (["read", "write", "ppoll"] as const).map(syscallNumber);
   let treatment: Treatment = {};
   let held: { fd: number; frame: Uint8Array; after: number }[] = [];
+  const waiting: { fd: number; frame: Uint8Array; due: number }[] = [];
   const input = new Uint8Array(65_536);
   const random = seededRandom(BigInt(process.env["SEED"] ?? 1));
   const chance = (probability = 0) => probability > 0 && random.float() < probability;
 
-  const send = (fd: number, at: number, length: number) =>
+  const put = (fd: number, at: number, length: number) =>
     rawSyscall(write ?? 0, fd, arena.address + at, length, 0, 0, 0);
+
+  const send = (fd: number, at: number, length: number) => {
+    const due = performance.now() + (treatment.delayMs ?? 0);
+    if (treatment.delayMs === undefined && waiting.length === 0) put(fd, at, length);
+    else if (waiting.length < MAX_WAITING) waiting.push({ fd, frame: bytes.slice(at, at + length), due });
+  };
+
+  /** Sends what has waited long enough; returns for how many ms the next has to wait. */
+  const release = (): number | undefined => {
+    for (;;) {
+      const [first] = waiting;
+      if (!first) return undefined;
+      const left = first.due - performance.now();
+      if (left > 0) return left;
+      waiting.shift();
+      bytes.set(first.frame, buffer);
+      put(first.fd, buffer, first.frame.length);
+    }
+  };
 
   /** Rewrites a packet as a router with NAT does; UDP checksums are left out, as they may be. */
   const translate = (at: number, outward: boolean) => {
@@ -71,7 +98,7 @@ function main(near: string, far: string): void {
   };
 
   const pass = (from: 0 | 1, at: number, length: number) => {
-    const { loss, duplicate, reorder, mtu, tell, oneWay } = treatment;
+    const { loss, duplicate, reorder, corrupt, mtu, tell, oneWay } = treatment;
     const [back, onward] = from === 0 ? taps : [taps[1], taps[0]];
     const isIp = view.getUint16(at + 12) === 0x0800;
     if (oneWay && from === 1 && isIp && bytes[at + ETHERNET + 9] !== TCP) return;
@@ -81,23 +108,32 @@ function main(near: string, far: string): void {
     }
     if (chance(loss)) return;
     translate(at, from === 0);
+    if (chance(corrupt)) {
+      const place = at + ETHERNET + Math.floor(random.float() * (length - ETHERNET));
+      bytes[place] = (bytes[place] ?? 0) ^ (1 << Math.floor(random.float() * 8));
+    }
     if (chance(reorder)) {
       held.push({ fd: onward, frame: bytes.slice(at, at + length), after: HELD });
       return;
     }
     send(onward, at, length);
     if (chance(duplicate)) send(onward, at, length);
-    held = held.filter((waiting) => {
-      if (--waiting.after > 0) return true;
-      bytes.set(waiting.frame, buffer);
-      send(waiting.fd, buffer, waiting.frame.length);
+    held = held.filter((one) => {
+      if (--one.after > 0) return true;
+      bytes.set(one.frame, buffer);
+      send(one.fd, buffer, one.frame.length);
       return false;
     });
   };
 
   console.log("ready");
   for (;;) {
-    rawSyscall(ppoll ?? 0, arena.address + polled, 3, 0, 0, 8, 0);
+    const wait = release();
+    // struct timespec of ppoll(2)
+    view.setBigInt64(timeout, 0n, true);
+    view.setBigInt64(timeout + 8, BigInt(Math.ceil(Math.min(wait ?? 0, 900) * 1e6)), true);
+    const until = wait === undefined ? 0 : arena.address + timeout;
+    rawSyscall(ppoll ?? 0, arena.address + polled, 3, until, 0, 8, 0);
     if (view.getInt16(polled + 6, true) !== 0) {
       const count = readSync(0, input);
       if (count === 0) return;

@@ -45,6 +45,10 @@ export async function unmountBelow(folder: string): Promise<void> {
 
 /** podman on a host, with the configurations of CNI there, and its API where `api` says so. */
 export async function startPodman(host: Host, api: boolean): Promise<Runtime> {
+  // A container's monitor runs the CNI plugin once more when it ends.
+  const variables = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"].concat(
+    Object.entries(host.env).map(([name, value]) => `${name}=${value}`),
+  );
   const conf = join(host.folder, "containers.conf");
   const socket = join(host.folder, "podman.sock");
   writeFileSync(
@@ -55,6 +59,7 @@ default_ulimits = []
 cgroup_manager = "cgroupfs"
 runtime = "runc"
 events_logger = "file"
+conmon_env_vars = ${JSON.stringify(variables)}
 [network]
 network_backend = "cni"
 cni_plugin_dirs = [${JSON.stringify(host.binDir)}, "/usr/lib/cni"]

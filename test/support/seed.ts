@@ -1,13 +1,11 @@
 // The seed of a run: every random test draws from it. It is printed once, and taken from $SEED to repeat a run.
 // bunfig.toml loads this before any test.
-import fc from "fast-check";
 import { below, type Random, seededRandom } from "../../lib/clock/random.ts";
 
 /** 31 bits, as fast-check takes them. */
 export const SEED = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 if (!Number.isSafeInteger(SEED)) throw new Error(`SEED has to be an integer, not ${process.env["SEED"]}`);
 
-fc.configureGlobal({ ...fc.readConfigureGlobal(), seed: SEED });
 if (process.env["SEED"] === undefined) console.error(`# SEED=${SEED} repeats the random tests of this run`);
 // Processes that tests start draw from it, too.
 process.env["SEED"] = String(SEED);

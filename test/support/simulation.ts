@@ -20,6 +20,8 @@ export class Simulation {
   readonly random: Random;
   readonly network: SimulatedNetwork;
   readonly peers: SimulatedPeer[] = [];
+  /** The longest time that bytes are on their way. */
+  slowMs = 5;
 
   /** `seenAs` returns the clock that routers see. */
   constructor(
@@ -27,7 +29,7 @@ export class Simulation {
     private readonly seenAs: (clock: Clock) => Clock = (clock) => clock,
   ) {
     this.random = seededRandom(seed);
-    this.network = new SimulatedNetwork(this.clock, () => 1 + below(this.random, 5));
+    this.network = new SimulatedNetwork(this.clock, () => 1 + below(this.random, this.slowMs));
   }
 
   /** Add a peer with number `i` (from 1), which decides its name, address and nickname. */

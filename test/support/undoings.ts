@@ -139,6 +139,8 @@ function filterChanges({ iptables, network }: Target): Table {
   const chains = ["postrouting", "forward", "input"];
   const drop = `${iptables} -P FORWARD DROP`;
   // iptables-nft takes empty chains of its own away, too.
+  // The router may have taken a chain away in between.
+  const deleteChains = `{ ${iptables} -X || ${iptables} -X; }`;
   const whole = iptables === "iptables-nft" ? IPTABLES_NFT : drop;
   const save = `${iptables}-save -t filter`;
   return {
@@ -159,14 +161,14 @@ function filterChanges({ iptables, network }: Target): Table {
     iptables: [
       `${iptables} -F`,
       `${iptables} -F FORWARD`,
-      [`${iptables} -F FORWARD; ${iptables} -F WEAVE-FORWARD; ${iptables} -X`, whole],
+      [`${iptables} -F FORWARD; ${iptables} -F WEAVE-FORWARD; ${deleteChains}`, whole],
       `${iptables} -F WEAVE-FORWARD`,
       `${iptables} -D FORWARD -j WEAVE-FORWARD`,
       `${iptables} -D WEAVE-FORWARD 1`,
       `${iptables} -I WEAVE-FORWARD -j DROP`,
       `${iptables} -Z`,
       `${save} | grep -v WEAVE | ${iptables}-restore`,
-      [`${iptables} -P FORWARD ACCEPT; ${iptables} -F; ${iptables} -X; ${drop}`, whole],
+      [`${iptables} -P FORWARD ACCEPT; ${iptables} -F; ${deleteChains}; ${drop}`, whole],
       [
         `${iptables} -I FORWARD -s 192.0.2.1 -j DROP; ${save} | grep -v WEAVE | ${iptables}-restore`,
         `${iptables} -D FORWARD -s 192.0.2.1 -j DROP`,

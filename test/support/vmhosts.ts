@@ -50,11 +50,14 @@ pod() {
 }
 # ready N...: wait for the routers of these hosts, longer than launch does; under emulation they may take a minute
 ready() {
-  for n in "$@"; do until_ 150 on $n wget -q -O /dev/null http://127.0.0.1:6784/readyz; done
+  for n in "$@"; do until_ 150 ask $n readyz; done
 }
-# connections N: what \`weave status connections\` shows; under emulation that program takes seconds to start
+# ask N PATH: what the router of host N answers; under emulation \`weave status\` takes seconds to start
+ask() {
+  nsenter -n/run/netns/h$1 wget -q -O - http://127.0.0.1:6784/$2
+}
 connections() {
-  on $1 wget -q -O - http://127.0.0.1:6784/status/connections
+  ask $1 status/connections
 }
 # established A B TEXT: the connections of both, each to the other, say so
 established() {
@@ -64,11 +67,16 @@ inpod() {
   n=$1; shift
   $IP netns exec p$n "$@"
 }
-# until SECONDS COMMAND…: tries until it succeeds
+# until SECONDS COMMAND…: tries until it succeeds, for three times as long where the machine is busy; a look is expensive under
+# emulation, so the first ones follow each other quickly, and later ones do not
 until_() {
-  left=$(($1 * 5)); shift
-  while [ $left -gt 0 ]; do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; left=$((left - 1)); done
-  return 1
+  end=$(($(date +%s) + 3 * $1)); shift; pause=0.1
+  while :; do
+    "$@" > /dev/null 2>&1 && return 0
+    [ $(date +%s) -ge $end ] && return 1
+    sleep $pause
+    case $pause in 0.1) pause=0.3 ;; *) pause=1 ;; esac
+  done
 }
 section() { echo "### $1"; }
 `;

@@ -60,6 +60,18 @@ test("in all too many, the oldest of the address with most goes, and honest ones
   expect(strangers.notes().join()).toContain(`${MAX_HANDSHAKES - 1} unfinished handshakes`);
 });
 
+test("a handshake that has failed makes room, and is told once", () => {
+  const { closed, strangers, open, warnings } = gate();
+  const [failed] = Array.from({ length: MAX_HANDSHAKES_PER_ADDRESS }, () => open("10.0.0.1"));
+  if (failed) strangers.failed(failed, new Error("not a router"));
+  expect(strangers.all()).toHaveLength(MAX_HANDSHAKES_PER_ADDRESS - 1);
+  open("10.0.0.1");
+  expect(closed).toEqual([]);
+  open("10.0.0.1");
+  expect(closed.length).toBe(1);
+  expect(warnings.filter((line) => line.includes("not a router")).length).toBe(1);
+});
+
 test("an address opens a burst of connections, then so many a second", () => {
   const { clock, strangers } = gate();
   const admitted = (ip: string, tries: number) =>
@@ -74,7 +86,7 @@ test("an address opens a burst of connections, then so many a second", () => {
 
 describe("a limit that many share", () => {
   test("who has held something for longest gives way", () => {
-    const limit = new SharedLimit<string>(100);
+    const limit = new SharedLimit<string>("bytes", 100);
     expect(limit.set("slow", 10)).toBeUndefined();
     expect(limit.set("honest", 60)).toBeUndefined();
     expect(limit.set("slow", 30)).toBeUndefined();

@@ -24,7 +24,7 @@ test("without any variable: what the original's launch script says", () => {
     "expect-npc": true,
     "masq-local": false,
     fastdp: true,
-    mtu: 1376,
+    mtu: "auto",
     "ipalloc-init": { kind: "consensus", count: 3 },
     peers: ["10.0.0.2", "10.0.0.3"],
   });

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import {
   AddressError,
   cidrRange,
@@ -22,6 +21,7 @@ import {
   PeerNameError,
   parsePeerName,
 } from "../../lib/mesh/name.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const ipv4 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
 

@@ -26,6 +26,31 @@ test.each([1, 2, 3])(
   },
 );
 
+test.each([
+  ["10.0.0.0/30", "network address of its subnet; use one from 10.0.0.1 to 10.0.0.2"],
+  ["10.0.0.3/30", "broadcast address of its subnet; use one from 10.0.0.1 to 10.0.0.2"],
+  ["10.0.0.1/30", undefined],
+  ["10.0.0.2/30", undefined],
+  ["10.0.0.0/31", undefined],
+  ["10.0.0.1/31", undefined],
+  ["10.0.0.0/32", undefined],
+  ["10.0.1.0/24", "network address of its subnet; use one from 10.0.1.1 to 10.0.1.254"],
+  ["10.0.1.255/24", "broadcast address of its subnet; use one from 10.0.1.1 to 10.0.1.254"],
+  ["10.0.1.255/16", undefined],
+])("%s is refused as %s, before anything is claimed", async (cidr, refused) => {
+  const calls: string[] = [];
+  const api: ApiClient = async (method, path) => {
+    calls.push(`${method} ${path}`);
+    return "";
+  };
+  const { addresses } = splitAddresses([cidr]);
+  const got = await acquire(api, "c1", addresses, "other", { options: {} }).catch(
+    (error: Error) => error.message,
+  );
+  if (refused === undefined) expect(calls).toEqual([`PUT /ip/c1/${cidr}`]);
+  else expect([got, calls]).toEqual([`${cidr} is the ${refused}`, []]);
+});
+
 test("migrate forgets the neighbours that it found, but none that was named", () => {
   const found = ["10.0.0.1:6783", "10.0.0.2:6783", "10.0.0.3:6999"];
   expect(unnamedNeighbours(found, ["10.0.0.2:6783", "host4", "10.0.0.3"])).toEqual([

@@ -1,5 +1,5 @@
 // The control API over sockets: calls that take long, callers that go, and ports that are served once.
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ import type { Api } from "../../lib/api/server.ts";
 import { startTcpServers } from "../../lib/api/tcpservers.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { logTo, silentLog } from "../../lib/log/log.ts";
+import * as openfiles from "../../lib/sys/openfiles.ts";
 
 let folder: string;
 let socket: string;
@@ -94,4 +95,50 @@ test("a port is served once, and one that was taken as soon as it is free", () =
   expect(calls).toEqual({ good: 1, taken: 5 });
   expect(servers.notes()).toEqual([]);
   servers.stop();
+});
+
+test("too many open files close all connections, and the ports are served again at once, as long as it lasts", () => {
+  const clock = new SimulatedClock();
+  const lines: string[] = [];
+  const calls = { served: 0, stopped: 0 };
+  const service = {
+    serve() {
+      calls.served++;
+      const stop = async () => void calls.stopped++;
+      return { stop } as unknown as Bun.Server<undefined>;
+    },
+  };
+  let open = 10;
+  const spies = [
+    spyOn(openfiles, "openFiles").mockImplementation(() => open),
+    spyOn(openfiles, "openFilesLimit").mockImplementation(() => 1_000),
+  ];
+  const servers = startTcpServers(
+    [service],
+    logTo((_level, line) => lines.push(line)),
+    clock,
+  );
+  try {
+    open = 500;
+    clock.advance(2_000);
+    expect([calls, servers.notes()]).toEqual([{ served: 1, stopped: 0 }, []]);
+    open = 501;
+    clock.advance(1_999);
+    expect(calls.stopped).toBe(0);
+    clock.advance(1);
+    expect(calls).toEqual({ served: 2, stopped: 1 });
+    clock.advance(2_000);
+    expect(calls).toEqual({ served: 3, stopped: 2 });
+    expect(lines).toEqual(["501 open files, more than 500: closed all connections over HTTP"]);
+    open = 10;
+    clock.advance(10_000);
+    expect(calls).toEqual({ served: 3, stopped: 2 });
+    expect(servers.notes()).toEqual([
+      expect.stringMatching(/^too many open files: closed connections to the HTTP ports \(\d{4}-/),
+    ]);
+  } finally {
+    servers.stop();
+    for (const spy of spies) spy.mockRestore();
+  }
+  expect(calls.stopped).toBe(3);
 });

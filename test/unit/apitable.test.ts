@@ -17,6 +17,8 @@ import { PeerAddressError } from "../../lib/mesh/dial/named.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 
 const METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"] as const;
+const PORT = { protocol: "tcp", hostPort: 8080, address: 169_869_319, port: 80 } as const;
+
 type Step = (...args: never[]) => unknown;
 
 /** A router that records what it is asked for; `does` takes the place of single steps. */
@@ -54,7 +56,13 @@ function target(does: Record<string, Step> = {}, more: Record<string, unknown> =
     connect: step("connect", async () => ["no h9"]),
     forget: step("forget", () => ["h9"]),
     traffic: () => ({ name: "n", links: [] }),
-    attachments: { note: step("note"), forget: step("forget attachment") },
+    attachments: { note: step("note"), forget: step("forget attachment"), attach: step("attach", () => []) },
+    hostPorts: {
+      set: step("set host ports"),
+      remove: step("remove host ports"),
+      inForce: step("host ports in force", () => [PORT]),
+      collect: step("collect host ports"),
+    },
     expose: step("expose", async () => {}),
     hide: step("hide", async () => true),
     isRunning: step("isRunning", async () => true),
@@ -148,7 +156,8 @@ test("each path has its methods, and no other", async () => {
     "/expose/10.32.0.7/12": ["POST", "DELETE"],
     "/cni": ["POST"],
     "/cni/raw": ["POST"],
-    "/attachment/c1": ["PUT", "DELETE"],
+    "/attachment/c1": ["PUT", "POST", "DELETE"],
+    "/hostports/c1": ["GET", "PUT", "DELETE"],
   };
   for (const [path, methods] of Object.entries(paths)) {
     for (const method of METHODS) {
@@ -292,8 +301,20 @@ describe("a request does", () => {
     ],
     [
       ...(["POST", "/gc/net", { body: form(["valid", "a/eth0"], ["valid", "b/eth0"]) }, 204, ""] as const),
-      [["collect", "net", new Set(["a/eth0", "b/eth0"])]],
+      [
+        ["collect host ports", "net", new Set(["a/eth0", "b/eth0"])],
+        ["collect", "net", new Set(["a/eth0", "b/eth0"])],
+      ],
     ],
+    [
+      ...(["PUT", "/hostports/c1?attachment=n/eth0", { body: JSON.stringify([PORT]) }, 204, ""] as const),
+      [["set host ports", "n/c1/eth0", [PORT]]],
+    ],
+    [
+      ...(["GET", "/hostports/c1?attachment=n/eth0", {}, 200, JSON.stringify([PORT])] as const),
+      [["host ports in force", "n/c1/eth0"]],
+    ],
+    ["DELETE", "/hostports/c1?attachment=/eth0", {}, 204, "", [["remove host ports", "/c1/eth0"]]],
     ["DELETE", "/peer", {}, 204, "", [["shutdown"]]],
     ["DELETE", "/peer", { json: true }, 200, `{"heir":{"name":"${peer}","nickname":"h2"}}`, [["shutdown"]]],
     [
@@ -313,6 +334,7 @@ describe("a request does", () => {
     ["GET", "/dns-address-port", {}, 200, "10.32.0.1:53", []],
     ["GET", "/dns-lookup/a", {}, 200, "10.32.0.7\n10.32.0.8\n", [["dns lookup", "a.weave.local."]]],
     ["GET", "/dns-lookup/a.", {}, 200, /^10/, [["dns lookup", "a.weave.local."]]],
+    ["GET", "/dns-lookup/12", {}, 200, /^10/, [["dns lookup", "12.weave.local."]]],
     ["GET", "/dns-lookup/a.b.c", {}, 200, /^10/, [["dns lookup", "a.b.c."]]],
     ["GET", "/dns-lookup/10.32.0.7", {}, 200, "a.weave.local.\n", [["dns reverse", parseIPv4("10.32.0.7")]]],
     [
@@ -392,6 +414,13 @@ describe("a request does", () => {
       "",
       [["note", "c1", [{ ...cidr("10.32.0.7/12"), asked: true }], true]],
     ],
+    [
+      ...(["POST", "/attachment/c1"] as const),
+      { body: JSON.stringify({ pid: 7, addresses: "net:default", fqdn: "a.weave.local" }) },
+      200,
+      "",
+      [["attach", { id: "c1", pid: 7, addresses: "net:default", fqdn: "a.weave.local" }, SIGNAL]],
+    ],
     ["DELETE", "/attachment/c1", {}, 204, "", [["forget attachment", "c1", undefined]]],
     [
       ...(["DELETE", "/attachment/c1?address=10.32.0.7&address=10.32.0.8", {}, 204, ""] as const),
@@ -441,6 +470,9 @@ describe("a request is refused", () => {
     ["POST", "/ip/c1?attachment=eth0", {}, 400, "an attachment is NETWORK/INTERFACE"],
     ["POST", `/ip/c1?attachment=a/${"e".repeat(16)}`, {}, 400, "an attachment is"],
     ["POST", `/ip/c1?attachment=${"a".repeat(257)}/e`, {}, 400, "an attachment is"],
+    ["DELETE", "/hostports/c1?attachment=eth0", {}, 400, "an attachment is NETWORK/INTERFACE"],
+    ["PUT", "/hostports/c1?attachment=n/eth0", { body: "[{}]" }, 400, "host ports have protocol"],
+    ["PUT", "/hostports/c1?attachment=n/eth0", { body: "[" }, 400, "host ports have protocol"],
     ["POST", "/ip/c1?gateway=10.0.0.256", {}, 400, "256 is more than 255"],
     ["POST", "/ip/c1/10.32.0.1/24", {}, 400, "bits after network prefix"],
     ["POST", "/ip/c1/10.32.0.0/31", {}, 400, "smaller than minimum size"],
@@ -548,6 +580,13 @@ describe("a request is refused", () => {
     ["POST", "/cni/raw", { body: "12345678PATH=x\0\0" }, 400, "a CNI call has"],
     ["POST", "/cni", { body: "{" }, 400, "a CNI call has variables and input"],
     ["POST", "/cni", { body: '{"variables":{"PATH":"x"},"input":""}' }, 400, "a CNI call has"],
+    [
+      "POST",
+      "/attachment/c1",
+      { body: '{"pid":0,"addresses":""}' },
+      400,
+      "an attachment has pid and addresses",
+    ],
     [
       "PUT",
       "/attachment/c1",

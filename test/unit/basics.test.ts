@@ -152,6 +152,19 @@ describe("time", () => {
     expect(started).toHaveLength(4);
   });
 
+  test("a part that fails again as soon as it has been restarted restarts every 20 s, not sooner", () => {
+    const clock = new SimulatedClock();
+    const restarts = new Restarts("the engine", clock);
+    const started: number[] = [];
+    const start = () => {
+      started.push(clock.now() / 1_000);
+      restarts.after("it broke", start);
+    };
+    start();
+    clock.advance(100_000);
+    expect(started).toEqual([0, 0, 0, 0, 20, 40, 60, 80, 100]);
+  });
+
   test("a bucket gives its burst, then by the second; a clock that goes back takes nothing", () => {
     const bucket = new TokenBucket(3, 2, 1_000);
     expect([bucket.take(1_000), bucket.take(1_000), bucket.take(1_000), bucket.take(1_000)]).toEqual([

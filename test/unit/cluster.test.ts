@@ -1,7 +1,6 @@
 // Peers of a cluster: the list that they share with the original, entering it, and taking over from who is gone, in every
 // order of steps and with crashes between them.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import type { ApiClient } from "../../lib/api/client.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { type Annotations, type SharedAnnotations, update } from "../../lib/cluster/annotations.ts";
@@ -12,6 +11,7 @@ import { RouterTargets } from "../../lib/cluster/targets.ts";
 import { peerAddresses, readNode } from "../../lib/kube/nodes.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { hurry } from "../support/clocks.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const KEY = "kube-peers.weave.works/";
 const random = seededRandom(1n);

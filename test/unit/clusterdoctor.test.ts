@@ -1,5 +1,5 @@
 // What other routers say of their hosts is a stranger's word: bounded, printable, and never more than text.
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { type ApiClient, ApiError } from "../../lib/api/client.ts";
 import { diagnoseCluster } from "../../lib/doctor/cluster.ts";
 import { clusterText, hasClusterProblem } from "../../lib/doctor/clustertext.ts";
@@ -47,6 +47,45 @@ test.each<[string, unknown, string]>([
     "answers",
     state,
   ] as (typeof found.hosts)[number]["state"][]);
+});
+
+describe("a peer that was lost", () => {
+  const NAMED = { Name: OTHER, NickName: "two" };
+  const lost = (health: unknown, listed: boolean): ApiClient => {
+    const asked = api(health);
+    return async (method, path, options) => {
+      if (path !== "/report") return asked(method, path, options);
+      const Peers = [{ Name: ME, NickName: "one" }, ...(listed ? [NAMED] : [])];
+      const Lost = [{ ...NAMED, Address: "10.0.0.2:6783", Reason: "connection reset" }];
+      return JSON.stringify({ Router: { Name: ME, NickName: "one", Peers, Lost } });
+    };
+  };
+  const states = async (health: unknown, listed: boolean) =>
+    (await diagnoseCluster(lost(health, listed))).hosts.map(({ state }) => state);
+
+  test("is that, also while another one lists it and it is silent", async () => {
+    const silent = new ApiError(504, "no answer within 8 s");
+    expect(await states(silent, false)).toEqual(["answers", "lost"]);
+    expect(await states(silent, true)).toEqual(["answers", "lost"]);
+    const [, host] = (await diagnoseCluster(lost(silent, true))).hosts;
+    expect(host).toEqual({
+      ...{ peer: { name: OTHER, nickname: "two" }, state: "lost", version: null, more: 0 },
+      problems: [
+        {
+          level: "problem",
+          check: "peers",
+          found: "not connected any more: connection reset",
+          advice: `start weave at 10.0.0.2 again, or 'weave rmpeer ${OTHER}' if it is gone for good`,
+        },
+      ],
+    });
+  });
+
+  test("and answers is well", async () => {
+    expect(await states(WELL, true)).toEqual(["answers", "answers"]);
+    expect(await states(new ApiError(501, ""), true)).toEqual(["answers", "older"]);
+    expect(await states(new ApiError(502, ""), true)).toEqual(["answers", "refused"]);
+  });
 });
 
 test("what cannot be asked is no problem; what does not answer is one", async () => {

@@ -404,7 +404,7 @@ describe("joining", () => {
         [],
         "info: joined the network",
       ]);
-      membership.stop();
+      void membership.stop();
     }
   });
 
@@ -423,7 +423,7 @@ describe("joining", () => {
     expect(membership.notes()).toEqual([
       "not in the list of peers of the cluster yet; using the peers of the last run: away",
     ]);
-    membership.stop();
+    void membership.stop();
     const late = joinCluster(
       api,
       { ...never, early: false } as Registration,
@@ -433,7 +433,7 @@ describe("joining", () => {
     );
     await system.pass(500);
     expect(late.ready).toBe(false);
-    late.stop();
+    void late.stop();
   });
 
   test("without a cluster exposes alone; a node that cannot be marked is tried again", async () => {
@@ -444,7 +444,7 @@ describe("joining", () => {
       true,
       ["GET /ring", "POST /ip/weave:expose", "POST /expose/10.32.0.1/12"],
     ]);
-    alone.stop();
+    void alone.stop();
     const { client, state } = cluster({ n1: "198.51.100.1" });
     state.fails = (what) => {
       if (what.startsWith("patch")) throw new KubeError("no", 500);
@@ -465,7 +465,7 @@ describe("joining", () => {
     state.fails = () => {};
     await system.pass(2_000);
     expect(membership.ready).toBe(true);
-    membership.stop();
+    void membership.stop();
   });
 
   test("tells of a take-over, once, and joins nothing more after its end", async () => {
@@ -476,7 +476,7 @@ describe("joining", () => {
     );
     await system.pass(1_000);
     expect([told, taken.ready]).toEqual([["taken"], false]);
-    taken.stop();
+    void taken.stop();
     said();
     const { client, asked } = cluster({ n1: "198.51.100.1" });
     const gate = Promise.withResolvers<Cluster>();
@@ -489,7 +489,7 @@ describe("joining", () => {
     } as unknown as Registration;
     const membership = joinCluster(api, stopping, settings(), logged().log, expect.unreachable);
     await system.pass(200);
-    membership.stop();
+    void membership.stop();
     gate.resolve({ client, peer: OWN, peers: [] });
     await system.pass(5_000);
     expect([asked, membership.ready]).toEqual([[], false]);

@@ -18,7 +18,7 @@ import { MemoryDisk } from "../support/allocators.ts";
 
 const SUBNET = parseCidr("10.32.0.0/24");
 const INPUT = JSON.stringify({ cniVersion: "1.0.0", name: "weave", type: "weave-net" });
-const ENVIRONMENT = { containerId: "c1", netns: "/run/netns/c1", ifName: "eth0", path: [] };
+const ENVIRONMENT = { containerId: "c1", netns: "/run/netns/c1", ifName: "eth0", path: [], args: new Map() };
 
 let state: string;
 const before = process.env["WEAVE_STATE_DIR"];
@@ -75,7 +75,7 @@ function host() {
       const url = new URL(path, "http://x");
       const [, room, id = ""] = url.pathname.split("/").map(decodeURIComponent);
       const attachment = url.searchParams.get("attachment") ?? undefined;
-      if (room === "expose") return "";
+      if (room === "expose" || room === "hostports") return "";
       if (room !== "ip") throw new Error(`unexpected ${method} ${path}`);
       if (method === "GET") return texts(id, attachment).join(" ");
       if (method === "POST") {

@@ -25,6 +25,7 @@ import {
 } from "../../lib/api/client.ts";
 import { checkAttachment } from "../../lib/cni/check.ts";
 import { parseConfig, SUPPORTED_VERSIONS } from "../../lib/cni/config.ts";
+import { conf, conflist, originalConflist } from "../../lib/cni/conflist.ts";
 import { delegate } from "../../lib/cni/delegate.ts";
 import { readEnvironment } from "../../lib/cni/environment.ts";
 import { CniError } from "../../lib/cni/error.ts";
@@ -33,7 +34,14 @@ import { runInRouter, runPlugin } from "../../lib/cni/main.ts";
 import { toCniError } from "../../lib/cni/plugin.ts";
 import { cniSteps } from "../../lib/cni/remove.ts";
 import { type AddResult, formatResult, parseAddressing } from "../../lib/cni/result.ts";
-import { conf, conflist, installConfig, installPlugin, sameFile, setup } from "../../lib/cni/setup.ts";
+import {
+  installConfig,
+  installPlugin,
+  precedingConfig,
+  removeConfig,
+  sameFile,
+  setup,
+} from "../../lib/cni/setup.ts";
 import { AlreadyAttachedError } from "../../lib/host/attach.ts";
 import type { ContainerWork } from "../../lib/host/containerwork.ts";
 import type { Inspected } from "../../lib/host/inspect.ts";
@@ -70,7 +78,14 @@ describe("variables", () => {
   };
   test("are read", () => {
     expect(readEnvironment(ADD)).toEqual({
-      ...{ command: "ADD", containerId: "c1", netns: "/n", ifName: "eth0", path: ["/a", "/b"] },
+      ...{
+        command: "ADD",
+        containerId: "c1",
+        netns: "/n",
+        ifName: "eth0",
+        path: ["/a", "/b"],
+        args: new Map(),
+      },
     });
     expect(readEnvironment({ CNI_COMMAND: "GC" })).toEqual({
       command: "GC",
@@ -78,6 +93,7 @@ describe("variables", () => {
       netns: "",
       ifName: "",
       path: [],
+      args: new Map(),
     });
   });
 
@@ -134,7 +150,8 @@ describe("configurations", () => {
   test("have defaults", () => {
     expect(parseConfig("{}")).toEqual({
       ...{ cniVersion: "0.1.0", bridge: "weave", mtu: 0, allowedAddresses: [], hairpinMode: true },
-      ...{ isGateway: false, ipMasq: false, ipam: { type: "" } },
+      ...{ isGateway: false, ipMasq: false, ipam: { type: "" }, args: {} },
+      runtimeConfig: { portMappings: [], ips: [] },
     } as never);
   });
 
@@ -379,7 +396,14 @@ function router(answers: (method: string, path: string) => string | Error = () =
   };
   return { api, calls };
 }
-const ENV = { command: "ADD", containerId: "c1", netns: "/n", ifName: "eth0", path: [] } as const;
+const ENV = {
+  command: "ADD",
+  containerId: "c1",
+  netns: "/n",
+  ifName: "eth0",
+  path: [],
+  args: new Map(),
+} as const;
 const source = (api: ApiClient, config: object = {}) => {
   const text = JSON.stringify({ name: "net", ...config });
   return ipamSource(parseConfig(text), text, ENV, api);
@@ -410,7 +434,16 @@ describe("addresses of the router", () => {
 
   test("are given back after a failure where they are new alone", async () => {
     for (const [held, undone] of [
-      ["", [["DELETE", "/ip/c1?attachment=net%2Feth0&detached=true", { timeoutMs: 5_000 }]]],
+      [
+        "",
+        [
+          [
+            "DELETE",
+            "/ip/c1?attachment=net%2Feth0&detached=true&noErrorOnUnknown=true",
+            { timeoutMs: 5_000 },
+          ],
+        ],
+      ],
       ["10.32.0.7/12", []],
     ] as const) {
       const { api, calls } = router((method) => (method === "GET" ? held : "10.32.0.7/12"));
@@ -458,7 +491,11 @@ describe("addresses of the router", () => {
       const noted = existsSync(notes) ? readdirSync(notes) : [];
       rmSync(notes, { recursive: true, force: true });
       expect(calls).toEqual([
-        ["DELETE", `/ip/c1?attachment=net%2Feth0&detached=${detached}`, { timeoutMs: 5_000 }],
+        [
+          "DELETE",
+          `/ip/c1?attachment=net%2Feth0&detached=${detached}&noErrorOnUnknown=true`,
+          { timeoutMs: 5_000 },
+        ],
       ]);
       return [error, noted];
     };
@@ -609,6 +646,10 @@ describe("delegation", () => {
       7,
       expect.stringContaining('ipam.type: no plugin "missing" in CNI_PATH ('),
     ]);
+    // One that cannot be executed does not hide that of a later folder.
+    mkdirSync(join(folder, "none"));
+    writeFileSync(join(folder, "none/echo"), "#!/bin/sh\n");
+    expect(await run("echo")).toBe('{"a":1} ADD c1\n');
     chmodSync(join(folder, "bin/echo"), 0o644);
     if (process.getuid?.() !== 0) expect(await run("echo")).toEqual([7, expect.any(String)]);
   });
@@ -692,9 +733,19 @@ describe("installation", () => {
     const install = (hairpin: boolean, alone = false) => installConfig({ confDir, hairpin, single: alone });
     expect(install(true)).toEqual([`wrote ${list}`]);
     expect(readFileSync(list, "utf8")).toBe(conflist(true));
-    expect(JSON.parse(conflist(true)).plugins.map(({ type }: { type: string }) => type)).toEqual([
-      "weave-net",
-      "portmap",
+    const { plugins, ...rest } = JSON.parse(conflist(true));
+    expect(rest).toEqual({
+      cniVersion: "1.0.0",
+      cniVersions: ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+      name: "weave",
+    });
+    // Host ports are our own: no other plugin is needed.
+    expect(plugins).toEqual([
+      {
+        type: "weave-net",
+        hairpinMode: true,
+        capabilities: { portMappings: true, ips: true, mac: true },
+      },
     ]);
     expect(install(true)).toEqual([`${list} is up to date`]);
     expect(install(false)).toEqual([`wrote ${list}`]);
@@ -713,6 +764,41 @@ describe("installation", () => {
     expect(installConfig({ confDir: join(confDir, "none"), hairpin: true })).toEqual([
       `${join(confDir, "none")} does not exist: CNI configuration not written`,
     ]);
+  });
+
+  test("in place of the original's list, the version stays, unless another is asked for", () => {
+    const { confDir } = place("versions");
+    const list = join(confDir, "10-weave.conflist");
+    const version = () => JSON.parse(readFileSync(list, "utf8")).cniVersion;
+    for (const hairpin of [true, false]) {
+      writeFileSync(list, originalConflist(hairpin));
+      expect(installConfig({ confDir, hairpin: true })).toEqual([`wrote ${list}`]);
+      expect(version()).toBe("0.3.0");
+    }
+    expect(installConfig({ confDir, hairpin: true })).toEqual([`${list} is up to date`]);
+    expect(installConfig({ confDir, hairpin: true, version: "1.0.0" })).toEqual([`wrote ${list}`]);
+    expect(version()).toBe("1.0.0");
+    installConfig({ confDir, hairpin: true, version: "0.4.0" });
+    expect(version()).toBe("0.4.0");
+    expect(readFileSync(list, "utf8")).not.toContain("portmap");
+  });
+
+  test("a configuration that goes before ours is found; removal takes ours alone, unless it was changed", () => {
+    const { confDir } = place("order");
+    expect(precedingConfig(confDir)).toBeUndefined();
+    writeFileSync(join(confDir, "05-cilium.conflist"), "{}");
+    // Ours is not there: others may well be.
+    expect(precedingConfig(confDir)).toBeUndefined();
+    installConfig({ confDir, hairpin: true });
+    expect(precedingConfig(confDir)).toBe(join(confDir, "05-cilium.conflist"));
+    expect(removeConfig(confDir)).toEqual([`removed ${join(confDir, "10-weave.conflist")}`]);
+    installConfig({ confDir, hairpin: true });
+    rmSync(join(confDir, "05-cilium.conflist"));
+    writeFileSync(join(confDir, "99-other.conf"), "{}");
+    expect(precedingConfig(confDir)).toBeUndefined();
+    writeFileSync(join(confDir, "10-weave.conflist"), "{}");
+    expect(removeConfig(confDir)).toEqual([]);
+    expect(readdirSync(confDir).sort()).toEqual(["10-weave.conflist", "99-other.conf"]);
   });
 
   test("says where folders are missing, and removes what is its own alone", () => {

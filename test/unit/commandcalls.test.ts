@@ -66,6 +66,26 @@ describe("connect and forget", () => {
 describe("names", () => {
   const PUT = '{"added":true,"domain":"weave.local"}';
 
+  test("dns-add: the name that is given, else the container's own; an ID stands for what it is called", async () => {
+    const id = "a".repeat(64);
+    const container = (Domainname: string) => ({
+      web: {
+        ...{ Id: id, HostsPath: "", Image: "", State: { Running: true, Pid: 7 } },
+        Config: { Hostname: "web", Domainname, Env: [], Labels: {} },
+      },
+    });
+    const add = async (domain: string, ...argv: string[]) => {
+      const answers = { "PUT /name/": PUT, "GET /ip": IP([id, ["10.32.0.1/12"]]) };
+      const { asked, error } = await ask(dnsAdd, ["web", ...argv], answers, container(domain));
+      return error?.message ?? asked.at(-1);
+    };
+    const put = `PUT /name/${id}/10.32.0.1 fqdn=`;
+    expect(await add("weave.local")).toBe(`${put}web.weave.local`);
+    expect(await add("weave.local", "-h", "db.weave.local")).toBe(`${put}db.weave.local`);
+    expect(await add("", "-h", "db.weave.local")).toBe(`${put}db.weave.local`);
+    expect(await add("")).toBe("no name given, and the container has none; add -h FQDN");
+  });
+
   test("dns-add: of given addresses, or of all that the container has", async () => {
     const given = await ask(dnsAdd, ["10.0.0.7", "10.0.0.8", "-h", "p.weave.local"], { "PUT /name/": PUT });
     expect(given.asked).toEqual([
@@ -82,6 +102,9 @@ describe("names", () => {
       "PUT /name/c1/10.32.0.1 fqdn=p.weave.local",
       "PUT /name/c1/10.32.0.2 fqdn=p.weave.local",
     ]);
+    const digits = { "PUT /name/": PUT, "GET /ip": IP(["123456789012", ["10.32.0.1/12"]]) };
+    const called = await ask(dnsAdd, ["123456789012", "-h", "p.weave.local"], digits);
+    expect(called.asked.at(-1)).toBe("PUT /name/123456789012/10.32.0.1 fqdn=p.weave.local");
     const both = await ask(dnsAdd, ["10.32.0.7", C1, "-h", "p.weave.local"], answers);
     expect(both.asked).toEqual(["PUT /name/c1/10.32.0.7 fqdn=p.weave.local"]);
   });

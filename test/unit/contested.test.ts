@@ -1,8 +1,10 @@
 // Contested ranges: until their former owner confirms or cannot object any more; and how often disputes are reasserted.
 import { expect, test } from "bun:test";
+import { parseCidr } from "../../lib/address/ipv4.ts";
 import { Disputes } from "../../lib/ipam/disputes.ts";
 import { UnconfirmedRanges } from "../../lib/ipam/unconfirmed.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { ONE, onePeer, TWO } from "../support/onepeer.ts";
 
 const RANGE = { start: 100, end: 200 };
 const OWNER = nameFromNumber(2n);
@@ -39,4 +41,41 @@ test("a dispute that is heard every 2 s is reasserted every 10 s, as long as it 
   expect(disputes.contested).toEqual([RANGE]);
   disputes.expire(60_001 + 5 * 60_000);
   expect(disputes.contested).toEqual([]);
+});
+
+test("of many peers whose ranges a liar gives us, a few are asked at a time, and in the end all", async () => {
+  const many = Array.from({ length: 64 }, (_, i) => nameFromNumber(BigInt(100 + i)));
+  const peer = onePeer({ reachable: [TWO, ...many], config: { universe: parseCidr("10.32.0.0/20") } });
+  const [start, end] = [0x0a200000, 0x0a201000];
+  const theirs = peer.allocator.ring.entries.findIndex((entry) => entry.peer === TWO);
+  const token = (peer.allocator.ring.entries[theirs]?.token ?? start) + 8;
+  const cut = (owner: (i: number) => typeof TWO, version: number) => ({
+    ...{ start, end, seeds: peer.allocator.ring.seeds, peer: TWO },
+    entries: [
+      ...peer.allocator.ring.entries.filter((entry) => entry.token < token),
+      ...many.map((_, i) => ({ token: token + 8 * i, peer: owner(i), version, free: 0 })),
+      ...peer.allocator.ring.entries.filter((entry) => entry.token > token + 8 * 63),
+    ].map((entry) => ({ ...entry, free: 0 })),
+  });
+  peer.passOn(
+    TWO,
+    TWO,
+    cut((i) => many[i] ?? TWO, 5),
+  );
+  peer.said();
+  peer.passOn(
+    TWO,
+    TWO,
+    cut(() => ONE, 9),
+  );
+  const asked = () => peer.said().flatMap((what) => /^question (.*)/.exec(what)?.[1] ?? []);
+  const first = asked();
+  expect(first).toHaveLength(16);
+  expect(peer.allocator.problems().ring).toHaveLength(17);
+  const all = new Set(first);
+  for (let tick = 0; tick < 8; tick++) {
+    await peer.pass(5_000, 5_000);
+    for (const name of asked()) all.add(name);
+  }
+  expect(all.size).toBe(64);
 });

@@ -41,13 +41,13 @@ function sleeveLink() {
     const forwarder: SleeveForwarder = new SleeveForwarder({
       clock,
       connectionUid: 7n,
-      encrypted: false,
+      cipher: undefined,
       remote,
       local: local.address,
       port: 6783,
       sendSpecial(df, size, uid) {
         state.specials++;
-        const packet = size - 14 + overhead(false);
+        const packet = size - 14 + overhead();
         // Of its own link the kernel tells; of the rest of the path nobody does.
         if (df && packet > LINK_MTU) return void clock.after(0, () => forwarder.tooBig(LINK_MTU));
         if (df && packet > path.mtu) return;
@@ -158,6 +158,8 @@ function fastdpLink() {
     {
       links: { withoutFastdp: undefined },
       heartbeat: () => kernel.heartbeat,
+      expectHeartbeats: () => {},
+      forgetHeartbeats: () => {},
       neighbour: () => ({ seen: kernel.frame, received: 0n, sent: 0n }),
     } as unknown as Datapath,
     { unavailable: undefined, settle() {}, allowClear() {}, end() {} } as unknown as Esp,
@@ -185,7 +187,7 @@ function fastdpLink() {
   });
   const at = () => BigInt(clock.now() + 1) * 1_000_000n;
   const heartbeat = () => {
-    kernel.heartbeat = { connectionUid: 7n, size: 1_390, length: 1_390, sender: 0x0a630002, at: at() };
+    kernel.heartbeat = { size: 1_390, length: 1_390, sender: 0x0a630002, at: at() };
   };
   const frame = () => {
     kernel.frame = at();

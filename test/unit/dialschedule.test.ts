@@ -2,11 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { LatestMap } from "../../lib/clock/latestmap.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { atOnce, Slices } from "../../lib/clock/slices.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { ConnectionMaker } from "../../lib/mesh/dial/maker.ts";
 import { DialSchedule } from "../../lib/mesh/dial/schedule.ts";
 import type { Reason } from "../../lib/mesh/dial/target.ts";
-import { wantedAddresses } from "../../lib/mesh/dial/wanted.ts";
+import { gossipedAddresses, type Known, type Topology, wantedAddresses } from "../../lib/mesh/dial/wanted.ts";
 import { CollisionError, DialError, RefusedError, SelfConnectionError } from "../../lib/mesh/errors.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer, type PeerConnection } from "../../lib/mesh/peer.ts";
@@ -101,8 +102,10 @@ function maker(options: { discovery?: boolean; limit?: number; name?: number } =
   const peers: Peer[] = [];
   const ourself = peer(options.name ?? 5);
   const lines: string[] = [];
+  /** When the topology was looked through. */
+  const looks: number[] = [];
   const subject = new ConnectionMaker({
-    host: {} as never,
+    host: { slices: new Slices(clock) } as never,
     clock,
     random: at(0.5),
     log: { ...silentLog, info: (text) => lines.push(text) },
@@ -121,7 +124,10 @@ function maker(options: { discovery?: boolean; limit?: number; name?: number } =
     port: 6783,
     discovery: options.discovery ?? true,
     limit: options.limit ?? 200,
-    peers: () => peers,
+    peers: () => {
+      looks.push(clock.now());
+      return peers;
+    },
     ourself,
   });
   const fail = (address: string, error: Error = failure) => {
@@ -140,7 +146,7 @@ function maker(options: { discovery?: boolean; limit?: number; name?: number } =
       remoteIp: address.split(":")[0],
     }) as unknown as Parameters<ConnectionMaker["created"]>[0];
   return {
-    ...{ clock, subject, attempts, cancelled, addresses, peers, ourself, fail, connection, lines },
+    ...{ clock, subject, attempts, cancelled, addresses, peers, ourself, fail, connection, lines, looks },
     dialled: () => dialled.splice(0),
   };
 }
@@ -290,6 +296,25 @@ describe("the maker", () => {
     expect([second >= 19, second <= 21]).toEqual([true, true]);
   });
 
+  test("looks through the topology once for all of these attempts, and the later the larger it is", () => {
+    const { subject, clock, dialled, peers, looks } = maker({ limit: 2_000, name: 99 });
+    for (let i = 0; i < 1_000; i++) peers.push(known(i, `10.0.${i >> 8}.${i & 255}:6783`));
+    subject.refresh();
+    const due = clock.now() + 10;
+    clock.advance(30_000);
+    expect([dialled().length > 600, looks]).toEqual([true, [due]]);
+    const [crowded] = peers;
+    for (let i = 0; i < 100_000; i++)
+      crowded?.connections.set(nameFromNumber(BigInt(i)), {
+        ...{ remote: peers[0] as Peer, address: "10.9.9.9:1", outbound: true, established: true },
+      });
+    for (let i = 0; i < 20; i++) {
+      subject.refresh();
+      clock.advance(100);
+    }
+    expect(looks.length).toBeLessThan(8);
+  });
+
   test("seeks no more peers without discovery", () => {
     const { subject, clock, dialled, peers, connection } = maker({ discovery: false, name: 99 });
     peers.push(known(1, "10.0.0.1:6783"));
@@ -387,22 +412,20 @@ describe("the maker", () => {
 test("wanted addresses: each once, by the first reason, none that is connected", () => {
   const ourself = peer(5);
   const open = (remote: Peer, address: string, outbound: boolean) =>
-    ({ remote, address, outbound }) as unknown as Parameters<
-      typeof wantedAddresses
-    >[0]["connections"] extends Iterable<infer C>
-      ? C
-      : never;
+    ({ remote, address, outbound }) as unknown as Known["connections"] extends Iterable<infer C> ? C : never;
   const announce = (by: Peer, remote: Peer, address: string, outbound = true) => {
     by.connections.set(remote.name, { remote, address, outbound, established: true });
     return by;
   };
   const [one, six, eight, nine] = [peer(1), peer(6), peer(8), peer(9)];
-  const wanted = (known: Partial<Parameters<typeof wantedAddresses>[0]>): [string, Reason][] => [
-    ...wantedAddresses({
-      ...{ ourself, connections: [], named: [], lost: [], peers: [], port: 6783, random: at(0.5) },
-      ...{ targets: { has: () => false }, dials: new LatestMap<string, string | undefined>(100), ...known },
-    }).wanted,
-  ];
+  const wanted = (known: Partial<Omit<Known, "gossiped"> & Topology>): [string, Reason][] => {
+    const topology = {
+      ...{ ourself, connections: [], peers: [], port: 6783, random: at(0.5), ...known },
+      ...{ targets: { has: () => false }, dials: new LatestMap<string, string | undefined>(100) },
+    };
+    const { targets } = atOnce(gossipedAddresses(topology));
+    return [...wantedAddresses({ connections: [], named: [], lost: [], ...known, gossiped: targets })];
+  };
   const named = (address: string, anyPort = true) => ({ address, ip: address.split(":")[0] ?? "", anyPort });
   expect(
     wanted({
@@ -437,6 +460,18 @@ test("wanted addresses: each once, by the first reason, none that is connected",
     ["10.0.0.1:7001", "ours to call"],
     ["10.0.0.6:6783", "theirs to call"],
   ]);
+  // In steps, so that others have their turns.
+  const large = Array.from({ length: 100 }, (_, i) => peer(1_000 + i));
+  for (const each of large)
+    for (const other of large) if (each !== other) announce(each, other, "10.9.9.9:1");
+  const none = { has: () => false };
+  const dials = new LatestMap<string, string | undefined>(100);
+  const work = gossipedAddresses({
+    ...{ ourself, connections: [], peers: large, port: 6783, random: at(0.5), targets: none, dials },
+  });
+  let steps = 0;
+  while (!work.next().done) steps++;
+  expect(steps).toBeGreaterThan(9_900 / 300);
   // Whether connections are looked through by those who have them, or by those who are missed.
   for (const others of [1, 40]) {
     const crowd = Array.from({ length: others }, (_, i) => peer(100 + i));

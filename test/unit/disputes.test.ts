@@ -242,6 +242,34 @@ describe("a range that a third peer says to be ours", () => {
   });
 });
 
+describe("a range that its owner gives us", () => {
+  const given = (ringOf: ReturnType<typeof onePeer>["ringOf"]) =>
+    ringOf(TWO, (entry) => (entry.peer === TWO ? { ...entry, peer: ONE, version: 9 } : entry));
+
+  test.each([
+    ["itself", TWO],
+    ["by a third peer, which passes on its ring", THREE],
+  ])("%s, is ours at once, and nobody is asked", (_how, by) => {
+    const { allocator, said, passOn, ringOf } = onePeer({ reachable: [TWO, THREE] });
+    const [theirs] = allocator.ring.ownedRanges(TWO);
+    said();
+    passOn(by, TWO, given(ringOf));
+    expect(allocator.ring.owner(theirs?.start ?? 0)).toBe(ONE);
+    expect([allocator.contested, said()]).toEqual([[], []]);
+    allocator.stop();
+  });
+
+  test("and says to be a third one's, is ours only once the third one says so", () => {
+    const { allocator, said, passOn, ringOf } = onePeer({ reachable: [TWO, THREE] });
+    const theirs = allocator.ring.ownedRanges(TWO);
+    said();
+    passOn(TWO, THREE, given(ringOf));
+    expect(allocator.contested).toEqual(theirs);
+    expect(said()).toEqual([`ring ${TWO}`, `question ${TWO}`]);
+    allocator.stop();
+  });
+});
+
 describe("a range in use here that another claims", () => {
   test("stays ours, with a higher version; the claimer is asked, all are told, and the log says so", async () => {
     const { allocator, said, lines, passOn, ringOf } = onePeer({ reachable: [TWO, THREE] });

@@ -1,11 +1,11 @@
 // Entries of the names of containers: merged, found, bounded, as they cross the wire.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { atOnce } from "../../lib/clock/slices.ts";
 import { Entries } from "../../lib/dns/entries.ts";
 import { type Entry, entryKey, tombstoned } from "../../lib/dns/entry.ts";
 import { decodeNames, encodeNames } from "../../lib/dns/wire.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const peer = (i: number) => nameFromNumber(BigInt(i));
 

@@ -61,6 +61,23 @@ describe("a reply is taken for the answer", () => {
     expect(answers(reply, query)).toBe(taken);
   });
 
+  test("in any case of each of the 26 letters, and with no other byte changed in that bit", () => {
+    const bytes = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte)).filter(
+      (char) => char !== ".",
+    );
+    const taken = bytes.filter((char) => {
+      const flipped = String.fromCharCode(char.charCodeAt(0) ^ 0x20);
+      if (flipped === ".") return false;
+      const named = (name: string, flags: number) => {
+        const encoded = message({ name: "x", flags });
+        encoded[13] = name.charCodeAt(0);
+        return encoded;
+      };
+      return answers(named(flipped, REPLY), named(char, 0x0100));
+    });
+    expect(taken.join("")).toBe("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+  });
+
   test("only whole: cut anywhere before the question's end it is none", () => {
     const reply = message({ flags: REPLY });
     for (let length = 0; length < reply.length; length++)

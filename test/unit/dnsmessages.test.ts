@@ -1,11 +1,11 @@
 // DNS messages as they come and go: what is a query, what belongs to it, what a reply repeats.
 import { describe, expect, test } from "bun:test";
 import packet from "dns-packet";
-import fc from "fast-check";
 import { answers } from "../../lib/dns/exchange.ts";
 import { Frames, frame } from "../../lib/dns/frames.ts";
 import { inTurn } from "../../lib/dns/inturn.ts";
 import { errorReply, questionEnd, RCODE, readQuery, writeReply } from "../../lib/dns/message.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const RD = packet.RECURSION_DESIRED;
 const query = (name: string, extra: object = {}) =>
@@ -56,6 +56,14 @@ describe("a query", () => {
     ] as const) {
       expect(rcode(changed(plain, [at, value]))).toBe(RCODE.formatError);
     }
+    const txt = { type: "TXT" as const, name: "x", data: "1" };
+    const beside = (count: number) => ({
+      additionals: [...opt(0).additionals, ...Array.from({ length: count }, () => txt)],
+    });
+    expect([rcode(query("a.b", beside(2))), rcode(query("a.b", beside(3)))]).toEqual([
+      "query",
+      RCODE.formatError,
+    ]);
     const two = { additionals: [...opt(0).additionals, ...opt(0).additionals] };
     expect(rcode(query("a.b", two))).toBe(RCODE.formatError);
   });

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseSubnet } from "../../lib/address/ipv4.ts";
+import { originalConflist } from "../../lib/cni/conflist.ts";
 import { addressFindings } from "../../lib/doctor/addresses.ts";
 import { clockFinding } from "../../lib/doctor/clock.ts";
 import { cniFindings, findRuntime } from "../../lib/doctor/cni.ts";
@@ -313,6 +314,10 @@ describe("CNI's folders", () => {
       "problem: /bin has no portmap, which /conf/10-weave.conflist names: no pod starts",
     ]);
     expect(fixes()).toEqual([install]);
+    // The original's list may be written anew.
+    writeFileSync(at("conf/10-weave.conflist"), originalConflist(true));
+    expect(fixes()).toEqual([install, write]);
+    writeFileSync(at("conf/10-weave.conflist"), LIST);
     rmSync(at("bin/weave-net"));
     plugin("weave-net");
     plugin("portmap");

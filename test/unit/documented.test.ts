@@ -26,7 +26,10 @@ const ALL = [...COMMANDS, router, controller, apply, explainCommand];
 const OF_OTHERS = new Set(
   (
     "--target --no-build --masquerade-all --cluster-cidr --networks --isolation --network_cni_plugins_dir " +
-    "--network_cni_config_dir --net --local --permanent --zone --add-interface --reload"
+    "--network_cni_config_dir --net --local --permanent --zone --add-interface --reload " +
+    "--subnet --ip --mac-address --gateway --aux-address --internal --live-restore --dns-search " +
+    "--hooks-dir --annotation --network --flannel-backend --disable-network-policy --network-plugin " +
+    "--register-with-taints"
   ).split(" "),
 );
 
@@ -57,7 +60,9 @@ const code = (page: string) => [
 describe.each(PAGES)("%s", (_name, page) => {
   test("names options that a command has", () => {
     const named = code(page)
-      .filter((text) => !/^(npm|docker|podman|kubectl|firewall-cmd|mesos|ssh|curl|systemctl) /.test(text))
+      .filter(
+        (text) => !/^(npm|docker|podman|kubectl|helm|firewall-cmd|mesos|ssh|curl|systemctl) /.test(text),
+      )
       .flatMap((text) => text.match(/(?<![\w-])--[a-z][\w-]*/g) ?? []);
     expect(named.filter((option) => !OPTIONS.has(option) && !OF_OTHERS.has(option))).toEqual([]);
   });

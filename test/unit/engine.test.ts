@@ -102,12 +102,13 @@ describe("super-frames", () => {
   });
 
   /** Segments of a super-frame with all flags set. */
-  function segmentsOf(payload: number, size: number): Uint8Array[] {
+  function segmentsOf(payload: number, size: number, id: number): Uint8Array[] {
     const arena = new Arena(1 << 18);
     const segmenter = new Segmenter(arena);
     const frame = tcpFrame(random.bytes(payload), {
       flags: 0x80 | 0x40 | 0x10 | 0x08 | 0x01,
       sequence: 0xffff_ff00,
+      id,
     });
     const at = arena.reserve(70_000);
     const to = arena.reserve(70_000);
@@ -121,19 +122,22 @@ describe("super-frames", () => {
     return segments;
   }
 
-  test("are cut so that each segment has the header bits that are its own (Linux: tcp_gso_segment)", () => {
-    for (const payload of [1_000, 1_001, 3_999, 4_000, 4_001]) {
-      const segments = segmentsOf(payload, 1_000);
-      const last = segments.length - 1;
-      expect(segments.length).toBe(Math.ceil(payload / 1_000));
-      for (const [i, segment] of segments.entries()) {
-        const view = new DataView(segment.buffer);
-        const [cwr, end] = [i === 0 ? 0x80 : 0, i === last ? 0x08 | 0x01 : 0];
-        expect(`${payload} ${i}: ${segment[47]}`).toBe(`${payload} ${i}: ${cwr | 0x40 | 0x10 | end}`);
-        expect(view.getUint32(38)).toBe((0xffff_ff00 + i * 1_000) % 2 ** 32);
-        expect(view.getUint16(18)).toBe(7 + i);
-        expect(isSound(segment)).toBe(true);
+  test.each([0, 7, 0x00ff, 0x7fff, 0xfffc, 0xfffe, 0xffff])(
+    "with the IP id %d are cut so that each segment has the header bits that are its own (Linux: tcp_gso_segment)",
+    (id) => {
+      for (const payload of [1_000, 1_001, 3_999, 4_000, 4_001]) {
+        const segments = segmentsOf(payload, 1_000, id);
+        const last = segments.length - 1;
+        expect(segments.length).toBe(Math.ceil(payload / 1_000));
+        for (const [i, segment] of segments.entries()) {
+          const view = new DataView(segment.buffer);
+          const [cwr, end] = [i === 0 ? 0x80 : 0, i === last ? 0x08 | 0x01 : 0];
+          expect(`${payload} ${i}: ${segment[47]}`).toBe(`${payload} ${i}: ${cwr | 0x40 | 0x10 | end}`);
+          expect(view.getUint32(38)).toBe((0xffff_ff00 + i * 1_000) % 2 ** 32);
+          expect(view.getUint16(18)).toBe((id + i) % 2 ** 16);
+          expect(isSound(segment)).toBe(true);
+        }
       }
-    }
-  });
+    },
+  );
 });

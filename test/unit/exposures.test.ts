@@ -1,5 +1,5 @@
 // What is kept of exposures and targets is what was acknowledged, whichever write fails.
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,8 +7,9 @@ import * as v from "valibot";
 import { type Cidr, formatCidr, parseCidr } from "../../lib/address/ipv4.ts";
 import { systemClock } from "../../lib/clock/clock.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import type { Exposed } from "../../lib/host/expose.ts";
-import { silentLog } from "../../lib/log/log.ts";
+import { logTo, silentLog } from "../../lib/log/log.ts";
 import { Exposures } from "../../lib/router/exposures.ts";
 import { identity } from "../../lib/router/identity.ts";
 import { type ExposuresStore, exposuresStore, MAX_EXPOSURES } from "../../lib/router/savedexposures.ts";
@@ -175,6 +176,122 @@ test.each<[string, (exposures: Exposures, cidr: Cidr) => unknown, string[]]>([
     }
   },
 );
+
+describe("an address that is refused", () => {
+  /** A router that claims what it has saved: refused so often, then granted. */
+  async function claiming(refusals: number) {
+    const cidr = parseCidr("10.32.0.2/12");
+    saved().save({ cidr, masquerade: true, range: undefined });
+    const clock = new SimulatedClock();
+    const kernel = memoryKernel();
+    const lines: string[] = [];
+    const log = logTo((level, text) => lines.push(`${level}: ${text}`));
+    const exposures = new Exposures({ store: saved(), kernel, range: RANGE, clock, log });
+    exposures.start([]);
+    const told = { claims: 0, changes: 0 };
+    await exposures.claim(
+      async () => {
+        if (++told.claims <= refusals) throw new Error("owned by host2");
+      },
+      async () => void told.changes++,
+    );
+    const pass = async (ms: number) => {
+      clock.advance(ms);
+      await Bun.sleep(0);
+    };
+    await pass(0);
+    return { cidr, kernel, exposures, told, lines, pass };
+  }
+  const refused = (cidr: string) => ({
+    Check: "expose",
+    Found: `exposed address ${cidr} is not in force: owned by host2`,
+    Advice: `'weave hide ${cidr}' forgets it`,
+  });
+
+  test("is claimed again every 10 s until it is granted, and the reason is told once", async () => {
+    const { cidr, kernel, exposures, told, lines, pass } = await claiming(2);
+    expect(exposures.problems()).toEqual([refused("10.32.0.2/12")]);
+    expect([exposures.stateOf(cidr.address), told]).toEqual(["refused", { claims: 1, changes: 1 }]);
+    await pass(9_999);
+    expect(told.claims).toBe(1);
+    await pass(1);
+    expect(told).toEqual({ claims: 2, changes: 1 });
+    await pass(10_000);
+    expect([exposures.stateOf(cidr.address), exposures.problems(), told]).toEqual([
+      "in force",
+      [],
+      { claims: 3, changes: 2 },
+    ]);
+    expect(kernel.exposed).toEqual(new Map([["10.32.0.2/12", true]]));
+    await pass(60_000);
+    expect(told.claims).toBe(3);
+    expect(lines).toEqual(["warning: cannot claim an exposed address: owned by host2; trying again"]);
+    exposures.stop();
+  });
+
+  test("and then exposed is in force, and no problem any more", async () => {
+    const { cidr, exposures, told, pass } = await claiming(9);
+    exposures.expose(cidr, false);
+    expect([exposures.stateOf(cidr.address), exposures.problems()]).toEqual(["in force", []]);
+    await pass(60_000);
+    expect(told.claims).toBe(1);
+    exposures.stop();
+  });
+
+  test("and then hidden is unknown, and not claimed again", async () => {
+    const { cidr, exposures, told, pass } = await claiming(9);
+    expect(exposures.hide(cidr)).toBe(true);
+    expect([exposures.stateOf(cidr.address), exposures.problems()]).toEqual([undefined, []]);
+    // A later exposure is claimed by its own request, and has no old reason.
+    await pass(60_000);
+    expect(told.claims).toBe(1);
+    expect(exposures.hide(cidr)).toBe(false);
+    exposures.stop();
+  });
+
+  test("is not claimed again after the end", async () => {
+    const { exposures, told, pass } = await claiming(9);
+    exposures.stop();
+    await pass(60_000);
+    expect(told.claims).toBe(1);
+  });
+
+  test("on the bridge already stays in force, and the reason is told", async () => {
+    const cidr = parseCidr("10.32.0.2/12");
+    const exposures = new Exposures({
+      ...{ store: saved(), kernel: memoryKernel(), range: RANGE },
+      ...{ clock: new SimulatedClock(), log: silentLog },
+    });
+    exposures.start([{ cidr, masquerade: true }]);
+    await exposures.claim(
+      () => Promise.reject(new Error("owned by host2")),
+      async () => {},
+    );
+    expect(exposures.stateOf(cidr.address)).toBe("in force");
+    expect(exposures.problems().map(({ Found }) => Found)).toEqual([
+      "exposed address 10.32.0.2/12 is in force nevertheless: owned by host2",
+    ]);
+    exposures.stop();
+  });
+
+  test("of the range of another network is not claimed", async () => {
+    const cidr = parseCidr("10.40.0.2/16");
+    saved().save({ cidr, masquerade: true, range: parseCidr("10.40.0.0/16") });
+    const exposures = new Exposures({
+      ...{ store: saved(), kernel: memoryKernel(), range: parseCidr("10.32.0.0/13") },
+      ...{ clock: new SimulatedClock(), log: silentLog },
+    });
+    exposures.start([]);
+    await exposures.claim(
+      () => expect.unreachable(),
+      async () => {},
+    );
+    expect(exposures.problems().map(({ Found }) => Found)).toEqual([
+      "exposed address 10.40.0.2/16 is not in force: it belongs to range 10.40.0.0/16; the range of the network is now 10.32.0.0/13",
+    ]);
+    exposures.stop();
+  });
+});
 
 test("damaged rows are reported and skipped, and no more are taken than a host may have", () => {
   const rows = store.rows("exposures", v.any());

@@ -1,6 +1,5 @@
 // What the path of a fast-datapath connection carries, tested between two ends that see only the last test that came.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { FastdpPath } from "../../lib/overlay/fastdp/path.ts";
@@ -12,6 +11,7 @@ import {
   FIRST_TEST,
   TESTS,
 } from "../../lib/overlay/fastdp/protocol.ts";
+import { fc } from "../support/fastcheck.ts";
 
 /** A path with a link of 1500 bytes here, and `real` on the way; frames take 10 ms, control messages `control`. */
 function path(more: Partial<typeof DEFAULTS> = {}) {
@@ -42,12 +42,17 @@ function path(more: Partial<typeof DEFAULTS> = {}) {
     changed: () => seen.changes.push(subject.mtu),
   });
   every(clock, 1_000, () => subject.tick());
+  /** A heartbeat comes instead of a test, as the last thing that the peer has seen. */
+  const heartbeat = () => {
+    last = { mark: 0, mtu: 0 };
+    subject.covered();
+  };
   const until = (done: () => boolean, ms = 120_000) => {
     const started = clock.now();
     while (!done() && clock.now() - started < ms) clock.advance(10);
     return clock.now() - started;
   };
-  return { clock, world, seen, subject, until };
+  return { clock, world, seen, subject, until, heartbeat };
 }
 
 const DEFAULTS = { link: 1450, told: 65_000, real: 1450, up: true, control: 12, loses: () => false };
@@ -93,6 +98,21 @@ describe("a path", () => {
       if (subject.mtu === 1300) found.exact++;
     }
     expect(found.exact).toBeGreaterThan(rounds / 2);
+  });
+
+  test("of a busy peer carries what it did, also where heartbeats hide the tests that the peer would tell of", () => {
+    for (const control of [100, 200, 400, 700, 900]) {
+      const { clock, subject, seen, heartbeat } = path({ control });
+      subject.start();
+      clock.advance(5_000);
+      for (let i = 0; i < 20; i++) {
+        subject.suspect();
+        clock.advance(control - 20);
+        heartbeat();
+        clock.advance(10_000);
+      }
+      expect([control, subject.mtu, seen.changes]).toEqual([control, 1450, [1450]]);
+    }
   });
 
   test("that nothing passes has no MTU, and is tested again", () => {

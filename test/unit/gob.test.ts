@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { GobError } from "../../lib/gob/cursor.ts";
 import { GobDecoder, GobReader } from "../../lib/gob/decoder.ts";
-import { GobEncoder } from "../../lib/gob/encoder.ts";
+import { bytesPrefix, GobEncoder, gobEncode } from "../../lib/gob/encoder.ts";
 import { bool, bytes, int64, map, pointer, slice, string, struct, uint, uint64 } from "../../lib/gob/type.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const Inner = struct("Inner", { Name: string, Flag: bool });
 const Everything = struct("Everything", {
@@ -189,4 +189,9 @@ describe("malformed input", () => {
   ])("%s", (_what, stream, type) => {
     expect(() => new GobReader(stream).read(type as typeof bytes)).toThrow(GobError);
   });
+});
+
+test.each([0, 1, 127, 128, 255, 256, 70_000])("the prefix of %d bytes is that of their message", (length) => {
+  const value = new Uint8Array(length).fill(7);
+  expect(Buffer.concat([bytesPrefix(length), value]).equals(gobEncode([bytes, value]))).toBe(true);
 });

@@ -1,11 +1,11 @@
 // Handshakes between two routers, in both versions of the protocol, and messages after them.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { loadNacl, wasmNacl } from "../../lib/crypto/nacl.ts";
 import { GobEncoder } from "../../lib/gob/encoder.ts";
 import { map, string } from "../../lib/gob/type.ts";
 import { type Agreement, type Encryption, Handshake } from "../../lib/mesh/handshake.ts";
 import { ReceiveBuffer } from "../../lib/mesh/receivebuffer.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const nacl = await loadNacl();
 const withPassword = (text: string): Encryption => ({ nacl, password: new TextEncoder().encode(text) });
@@ -98,7 +98,7 @@ describe("protocol version 1 with a password", () => {
       toOurs.push(bytes),
     );
     const turn = () => ours.receive(Buffer.concat(toOurs.splice(0)));
-    return { other, turn, toTheirs };
+    return { ours, other, turn, toOurs, toTheirs };
   }
 
   test("features prove nothing; the first message that opens does", () => {
@@ -114,6 +114,19 @@ describe("protocol version 1 with a password", () => {
     expect(turn()).toBeUndefined();
     other.receive(Buffer.concat(toTheirs.splice(0, 2)));
     expect(turn).toThrow("Unable to decrypt TCP msg");
+  });
+
+  test("the first message may be a topology of 200 KiB, which arrives in pieces", () => {
+    const topology = new Uint8Array(200 * 1024).fill(3);
+    const seal: typeof nacl.seal = (_heartbeat, nonce, key) => nacl.seal(topology, nonce, key);
+    const { other, toTheirs, toOurs, ours } = meet({ ...encryption, nacl: { ...nacl, seal } });
+    ours.receive(Buffer.concat(toOurs.splice(0)));
+    other.receive(Buffer.concat(toTheirs.splice(0, 2)));
+    const wire = Buffer.concat(toOurs.splice(0));
+    for (let at = 0; at + 4_096 < wire.length; at += 4_096)
+      expect(ours.receive(wire.subarray(at, at + 4_096))).toBeUndefined();
+    const last = wire.subarray(wire.length - (wire.length % 4_096));
+    expect(ours.receive(last)?.first?.length).toBe(topology.length);
   });
 
   test("a first message without end is refused", () => {

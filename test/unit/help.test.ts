@@ -52,6 +52,19 @@ describe.each(ALL)("%s", (program, command) => {
     expect(text).not.toMatch(/Default: (true|false)/);
   });
 
+  test("lists the options that have an effect, and no others, in help and manual page", () => {
+    const all = Object.entries(command.options ?? {});
+    const namesOf = (isRetired: boolean) =>
+      all.filter(([, { retired }]) => (retired !== undefined) === isRetired).map(([name]) => name);
+    const help = usage(program, command, PLAIN).replaceAll("[no-]", "");
+    const manual = commandPage(command, "1").replaceAll("\\-", "-").replaceAll("[no-]", "");
+    for (const text of [help, manual]) {
+      const listed = [...text.matchAll(/^(?: *|\\fB)(?:-\w, )?--([\w-]+)/gm)].map(([, name = ""]) => name);
+      expect(listed).toEqual(expect.arrayContaining(namesOf(false)));
+      expect(namesOf(true).filter((name) => listed.includes(name))).toEqual([]);
+    }
+  });
+
   test("has examples that it understands", () => {
     for (const { command: line } of command.examples ?? []) {
       const words = line.replace(/ [|>] .*$/, "").split(/\s+/);
@@ -171,7 +184,7 @@ test.each<[readonly string[], boolean, Record<string, string>, boolean]>([
 });
 
 test("commands of Weave Net 2.x say what takes their place; others are unknown", () => {
-  expect(retired("run")).toContain("weave attach CONTAINER");
+  expect(retired("run")).toContain("-e WEAVE_CIDR=net:default");
   expect(retired("constructor")).toBeUndefined();
 });
 
@@ -192,9 +205,12 @@ describe("completion", () => {
     [["man"], ["manual", "manifest"]],
     [
       ["manifest", ""],
-      ["kubernetes", "serve", "marathon", "monitoring"],
+      ["kubernetes", "helm", "kustomize", "serve", "marathon", "monitoring"],
     ],
-    [["manifest", "k"], ["kubernetes"]],
+    [
+      ["manifest", "k"],
+      ["kubernetes", "kustomize"],
+    ],
     [["status", "p"], ["peers"]],
     [
       ["connect", ""],

@@ -51,3 +51,41 @@ test("by holder, by address and on disk they are the same, also where a write fa
     }
   }
 });
+
+test("a transfer leaves an address with one holder, also after a write that fails and a start", () => {
+  const disk = new MemoryDisk().mount();
+  let writes = Number.POSITIVE_INFINITY;
+  const store = {
+    ...disk,
+    saveHolder(id: string, held: Parameters<typeof disk.saveHolder>[1]) {
+      if (writes-- <= 0) throw new StoreError("disk", "the disk is full");
+      disk.saveHolder(id, held);
+    },
+  };
+  const holders = new Holders(store);
+  const all = (of: Holders) =>
+    [...of.entries()].flatMap(([id, { cidrs }]) =>
+      cidrs.map(({ address, attachment }) => `${id} ${address - FIRST} ${attachment ?? ""}`),
+    );
+  expect(holders.transfer(FIRST, "container", undefined)).toBe(false);
+  for (const each of [0, 1]) holders.add("endpoint", { address: FIRST + each, prefix: 24 }, true);
+  expect(holders.transfer(FIRST, "container", "docker:net/ethwe0")).toBe(true);
+  expect(all(holders)).toEqual(["endpoint 1 ", "container 0 docker:net/ethwe0"]);
+  expect(holders.transfer(FIRST, "container", "docker:other/ethwe1")).toBe(true);
+  expect(holders.holderOf(FIRST)).toBe("container");
+  writes = 0;
+  expect(() => holders.transfer(FIRST + 1, "container", "docker:net/ethwe1")).toThrow(StoreError);
+  expect(holders.holderOf(FIRST + 1)).toBe("endpoint");
+  writes = 1;
+  expect(holders.transfer(FIRST + 1, "container", "docker:net/ethwe1")).toBe(true);
+  expect(all(holders)).toEqual(["container 0 docker:other/ethwe1", "container 1 docker:net/ethwe1"]);
+  writes = Number.POSITIVE_INFINITY;
+  const again = new Holders(disk);
+  again.load();
+  expect(all(again).length).toBe(2);
+  again.remove(again.holderOf(FIRST + 1) ?? "", [FIRST + 1]);
+  expect(again.holderOf(FIRST + 1)).toBeUndefined();
+  const third = new Holders(disk);
+  third.load();
+  expect(all(third).length).toBe(1);
+});

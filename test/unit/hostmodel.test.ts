@@ -429,6 +429,21 @@ describe("inspections", () => {
     subject.stop();
   });
 
+  test("those inspected longest ago come first, so that none of many is left out", async () => {
+    const { clock, known, subject, books, calls } = inspecting(6);
+    subject.start(books as never);
+    await calls[0]?.answer(container());
+    const ages = [13, 16, 11, 15, 12, 14];
+    for (const [i, each] of known.all().entries()) each.inspectedAt = clock.now() - 1_000 * (ages[i] ?? 0);
+    subject.soon();
+    expect(calls.at(-1)?.ports).toEqual([11, 13, 15, 10]);
+    await calls.at(-1)?.answer();
+    subject.soon();
+    expect(calls.at(-1)?.ports).toEqual([14, 12]);
+    await calls.at(-1)?.answer();
+    subject.stop();
+  });
+
   test("one that fails is warned of, and tried again", async () => {
     const { clock, subject, books, calls, warned } = inspecting(1);
     subject.start(books as never);

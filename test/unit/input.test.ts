@@ -141,7 +141,7 @@ describe("router options", () => {
 
   test("defaults", () => {
     const options = parseOptions({}, ["10.0.0.1", "host:7000"]);
-    expect(options).toMatchObject({ port: 6783, mtu: 1376, "conn-limit": 200, discovery: true });
+    expect(options).toMatchObject({ port: 6783, mtu: "auto", "conn-limit": 200, discovery: true });
     expect(options.password).toBeUndefined();
     expect(options["http-addr"]).toEqual({ host: "127.0.0.1", port: 6784 });
   });

@@ -37,7 +37,7 @@ const link = (index: number, change: Partial<Link> = {}): Link =>
 
 describe("a link is known", () => {
   const learn = (known: KnownLinks, now: number, links: Link[], atStart = false) =>
-    known.learn(links, BRIDGE, now, atStart).map(({ port }) => port.index);
+    known.learn(links, BRIDGE, now, { atStart }).map(({ port }) => port.index);
 
   test("at once where it has an alias; else 2 s after it was first seen, or at the start", () => {
     const known = new KnownLinks();
@@ -56,6 +56,11 @@ describe("a link is known", () => {
     expect(learn(known, 8_500, [link(4, { alias: undefined })])).toEqual([]);
     expect(learn(known, 10_499, [link(4, { alias: undefined })])).toEqual([]);
     expect(learn(known, 10_500, [link(4, { alias: undefined })])).toEqual([4]);
+    // Of many that this router attaches at once, one may take longer.
+    const slow = [link(5, { alias: undefined })];
+    expect(learn(known, 11_000, slow)).toEqual([]);
+    expect(known.learn(slow, BRIDGE, 14_000, { attaching: true })).toEqual([]);
+    expect(learn(known, 14_001, slow)).toEqual([5]);
   });
 
   test.each<[string, Partial<Link>, boolean]>([
@@ -70,7 +75,9 @@ describe("a link is known", () => {
 
   test("with its owner, its carrier, and nothing inspected", () => {
     const known = new KnownLinks();
-    const [first, second] = known.learn([link(1), link(2, { carrier: false, alias: "x" })], BRIDGE, 0, true);
+    const [first, second] = known.learn([link(1), link(2, { carrier: false, alias: "x" })], BRIDGE, 0, {
+      atStart: true,
+    });
     expect(first?.owner).toEqual({ network: "net", containerId: "c1", ifName: "eth0" });
     expect([first?.carrier, second?.carrier, second?.owner]).toEqual([true, false, undefined]);
     expect(first).toMatchObject({ inside: undefined, ended: false, removed: false, retryAt: 0 });

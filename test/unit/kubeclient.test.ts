@@ -1,5 +1,5 @@
 // An API server that contradicts, refuses, and falls silent.
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, spyOn, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { configMapAnnotations, update } from "../../lib/cluster/annotations.ts";
 import { KubeClient, KubeError } from "../../lib/kube/client.ts";
@@ -108,6 +108,35 @@ test("a watch on which nothing comes any more ends by itself", async () => {
   await watched.catch(() => {});
   expect(events).toEqual(["ADDED"]);
 }, 10_000);
+
+test("each request has the time that its answer may take; a watch also the seconds for which it was asked", async () => {
+  const queries: (string | null)[] = [];
+  const client = clientOf(({ url }) => {
+    queries.push(new URL(url).searchParams.get("timeoutSeconds"));
+    return Response.json({ metadata: {}, items: [] });
+  }, 30_000);
+  const limits: number[] = [];
+  const { signal } = new AbortController();
+  const spy = spyOn(AbortSignal, "timeout").mockImplementation((ms) => {
+    limits.push(ms);
+    return signal;
+  });
+  const watch = (seconds: number) => client.watch("/x", "1", seconds, signal).next();
+  const asked = async (request: () => Promise<unknown>) => {
+    await request().catch(() => {});
+    return [queries.splice(0), limits.splice(0)];
+  };
+  try {
+    expect(await asked(() => client.get("/x"))).toEqual([[null], [30_000]]);
+    expect(await asked(() => client.list("/x"))).toEqual([[null], [30_000]]);
+    expect(await asked(() => client.write("merge", "/x", {}))).toEqual([[null], [30_000]]);
+    expect(await asked(() => watch(1))).toEqual([["1"], [31_000]]);
+    expect(await asked(() => watch(300))).toEqual([["300"], [330_000]]);
+    expect(await asked(() => watch(3_600))).toEqual([["3600"], [3_630_000]]);
+  } finally {
+    spy.mockRestore();
+  }
+});
 
 test("a server that never answers is given up", async () => {
   const client = clientOf(() => new Promise<Response>(() => {}), 100);

@@ -1,6 +1,5 @@
 // Views that are drawn again and again: what is marked as a change, and what rates are.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { readArguments } from "../../cmd/arguments.ts";
 import { Changes } from "../../cmd/live/changes.ts";
 import { intervalOf, WATCH_OPTION } from "../../cmd/live/interval.ts";
@@ -8,6 +7,7 @@ import { topLines, topSummary } from "../../cmd/live/toptable.ts";
 import { columnsOf, fit, shown, wrapped } from "../../cmd/output/fitting.ts";
 import { topOf } from "../../lib/api/rates.ts";
 import type { TrafficSample } from "../../lib/api/traffic.ts";
+import { fc } from "../support/fastcheck.ts";
 
 describe("changes", () => {
   /** The words marked at each look. */

@@ -76,7 +76,11 @@ const EVERYTHING = {
   "trusted-subnets": "10.0.0.0/8,192.168.0.0/16",
   "use-legacy-netpol": "true",
   "cni-bin-dir": "/home/kubernetes/bin",
+  "cni-conf-dir": "/var/lib/cni",
   guaranteed: "200m,300Mi",
+  distribution: "openshift",
+  "startup-taint": "true",
+  "max-unavailable": "10%",
 };
 
 const pod = (items: readonly object[]) => {
@@ -124,17 +128,23 @@ describe("parameters", () => {
     ]);
     const { containers, volumes } = pod(items);
     expect(containers.map(({ name }) => name)).toEqual(["weave", "weave-npc"]);
-    for (const container of containers) expect(container["resources"]).toEqual({ requests: { cpu: "10m" } });
+    for (const container of containers)
+      expect(container["resources"]).toEqual({ requests: { cpu: "10m", memory: "80Mi" } });
     expect(volumes.map(({ hostPath }) => hostPath.path)).toEqual([
       "/opt/cni/bin",
       "/etc/cni/net.d",
       "/lib/modules",
       "/var/lib/weave",
       "/run/weave",
+      "/proc/sys/net",
+      "/dev/net",
       "/run/netns",
     ]);
     expect(items.at(-1)).toMatchObject({
-      spec: { updateStrategy: { type: "RollingUpdate" }, minReadySeconds: 5 },
+      spec: {
+        updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 1 } },
+        minReadySeconds: 5,
+      },
     });
     expect(pod(items)).toMatchObject({ hostNetwork: true, priorityClassName: "system-node-critical" });
   });
@@ -152,8 +162,11 @@ describe("parameters", () => {
       [
         "weave",
         [
+          { name: "cni-conf", mountPath: "/host/etc/cni/net.d" },
           { name: "weavedb", mountPath: "/var/lib/weave" },
           { name: "run-weave", mountPath: "/run/weave" },
+          { name: "proc-sys-net", mountPath: "/host/proc/sys/net" },
+          { name: "dev-net", mountPath: "/dev/net" },
           {
             name: "run-netns",
             mountPath: "/run/netns",
@@ -162,8 +175,57 @@ describe("parameters", () => {
           },
         ],
       ],
-      ["weave-npc", []],
+      ["weave-npc", [{ name: "proc-sys-net", mountPath: "/host/proc/sys/net" }]],
     ]);
+  });
+
+  test("no container is privileged; each has the capabilities that it uses, and a read-only root", () => {
+    const { containers, initContainers } = pod(manifest({}));
+    const contexts = [...initContainers, ...containers].map(({ name, securityContext }) => [
+      name,
+      securityContext,
+    ]);
+    const common = {
+      readOnlyRootFilesystem: true,
+      seccompProfile: { type: "RuntimeDefault" },
+    };
+    const capabilities = (...add: string[]) => ({ drop: ["ALL"], add });
+    expect(contexts).toEqual([
+      [
+        "weave-init",
+        {
+          ...common,
+          allowPrivilegeEscalation: false,
+          capabilities: capabilities("DAC_OVERRIDE", "NET_ADMIN", "SYS_MODULE"),
+        },
+      ],
+      [
+        "weave",
+        {
+          ...common,
+          capabilities: capabilities(
+            "DAC_OVERRIDE",
+            "NET_ADMIN",
+            "NET_BIND_SERVICE",
+            "NET_RAW",
+            "SYS_ADMIN",
+            "SYS_RESOURCE",
+          ),
+        },
+      ],
+      [
+        "weave-npc",
+        { ...common, allowPrivilegeEscalation: false, capabilities: capabilities("NET_ADMIN", "NET_RAW") },
+      ],
+    ]);
+    // Talos refuses workloads that may load modules.
+    expect(JSON.stringify(manifest({ distribution: "talos" }))).not.toContain("SYS_MODULE");
+    const options = (selinux: Json) => pod(manifest({}, {}, selinux)).securityContext["seLinuxOptions"];
+    expect(options({})).toEqual({ type: "spc_t" });
+    expect(options({ level: "s0" })).toEqual({ type: "spc_t", level: "s0" });
+    expect(options({ type: "weave_t" })).toEqual({ type: "weave_t" });
+    // Older API servers know no profiles.
+    expect(JSON.stringify(manifest({ "k8s-version": "1.18" }))).not.toContain("seccompProfile");
   });
 
   test("Services set no variables of ours, where Kubernetes can be told so", () => {
@@ -179,6 +241,7 @@ describe("parameters", () => {
     expect(weave?.command).toEqual([
       "/home/weave/weave-router",
       "--kubernetes",
+      "--cni-conf-dir=/host/etc/cni/net.d",
       "--trusted-subnets=10.0.0.0/8,192.168.0.0/16",
     ]);
     expect(weave?.env).toEqual([
@@ -198,6 +261,73 @@ describe("parameters", () => {
     for (const container of [...containers, ...initContainers])
       expect(container["resources"]).toEqual({ requests: resources, limits: resources });
     expect(JSON.stringify(initContainers)).not.toContain("WEAVE_PASSWORD");
+  });
+
+  test("Windows nodes are left alone", () => {
+    const selector = (version: string) =>
+      (pod(manifest({ "k8s-version": version })) as unknown as Json)["nodeSelector"];
+    expect(selector("1.35")).toEqual({ "kubernetes.io/os": "linux" });
+    expect(selector("1.13")).toEqual({ "beta.kubernetes.io/os": "linux" });
+  });
+
+  test("weave-npc gets the router's variables: where the API server is, and how to log", () => {
+    const env = { LOG_LEVEL: "debug", KUBERNETES_SERVICE_HOST: "localhost", KUBERNETES_SERVICE_PORT: "7445" };
+    const [weave, npc] = pod(manifest({ "password-secret": "s" }, env)).containers;
+    const given = Object.entries(env).map(([name, value]) => ({ name, value }));
+    expect(npc?.env.slice(1)).toEqual(given);
+    expect(JSON.stringify(weave?.env)).toContain("secretKeyRef");
+  });
+
+  test("the router writes the CNI configuration: for runtimes of old clusters, of an old version", () => {
+    const commands = (version: string) => {
+      const { containers, initContainers } = pod(manifest({ "k8s-version": version }));
+      return [initContainers[0]?.["command"], containers[0]?.command];
+    };
+    const setup = [
+      "/home/weave/weave",
+      "--local",
+      "setup",
+      "--cni-bin-dir",
+      "/host/opt/cni/bin",
+      "--plugin-only",
+    ];
+    const router = ["/home/weave/weave-router", "--kubernetes", "--cni-conf-dir=/host/etc/cni/net.d"];
+    expect(commands("1.24")).toEqual([setup, router]);
+    expect(commands("1.23")).toEqual([setup, [...router, "--cni-version=0.3.0"]]);
+  });
+
+  test.each<[string, string, string]>([
+    ["aks", "/opt/cni/bin", "/etc/cni/net.d"],
+    ["eks", "/opt/cni/bin", "/etc/cni/net.d"],
+    ["gke", "/home/kubernetes/bin", "/etc/cni/net.d"],
+    ["k3s", "/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/agent/etc/cni/net.d"],
+    ["kubeadm", "/opt/cni/bin", "/etc/cni/net.d"],
+    ["microk8s", "/var/snap/microk8s/current/opt/cni/bin", "/var/snap/microk8s/current/args/cni-network"],
+    ["openshift", "/var/lib/cni/bin", "/var/run/multus/cni/net.d"],
+    ["rke2", "/opt/cni/bin", "/etc/cni/net.d"],
+    ["talos", "/opt/cni/bin", "/etc/cni/net.d"],
+  ])("the folders of %s, unless others are named", (distribution, bin, conf) => {
+    const folders = (more: Json) => {
+      const { volumes } = pod(manifest({ distribution, ...more }));
+      return volumes.slice(0, 2).map(({ hostPath }) => hostPath.path);
+    };
+    expect(folders({})).toEqual([bin, conf]);
+    expect(folders({ "cni-bin-dir": "/b", "cni-conf-dir": "/c" })).toEqual(["/b", "/c"]);
+  });
+
+  test("on OpenShift the service account may use the privileged constraint", () => {
+    const items = manifest({ distribution: "openshift" }) as {
+      kind: string;
+      metadata: Json;
+      roleRef?: Json;
+    }[];
+    const [binding] = items.filter(({ metadata }) => metadata["name"] === "weave-net-scc");
+    expect(binding).toMatchObject({
+      kind: "RoleBinding",
+      metadata: { namespace: "kube-system" },
+      roleRef: { kind: "ClusterRole", name: "system:openshift:scc:privileged" },
+      subjects: [{ kind: "ServiceAccount", name: "weave-net", namespace: "kube-system" }],
+    });
   });
 
   test("without weave-npc the router does not wait for it", () => {
@@ -224,6 +354,10 @@ describe("parameters", () => {
     [{ "disable-npc": "yes" }, 'disable-npc: "yes" should be true or false'],
     [{ guaranteed: "1" }, "guaranteed: "],
     [{ "cni-bin-dir": "opt" }, 'cni-bin-dir: "opt" is not a valid absolute path'],
+    [{ "cni-conf-dir": "/a b" }, 'cni-conf-dir: "/a b" is not a valid absolute path'],
+    [{ distribution: "minikube" }, 'distribution: "minikube" is not one of aks, eks, gke, k3s, kubeadm, '],
+    [{ "max-unavailable": "0" }, 'max-unavailable: "0" should be a number of nodes, or a percentage'],
+    [{ "max-unavailable": "101%" }, "max-unavailable: "],
   ])("%o: %s", (plain, message) => {
     expect(() => manifest(plain)).toThrow(message);
   });

@@ -93,21 +93,71 @@ describe("the limit of connections", () => {
 
   test("turns away whom others reach, and makes room for whom only we reach, up to 4,096", () => {
     const below = limited(hub(9), 10);
-    below.limit.admit(true);
-    below.limit.admit(false);
+    below.limit.admit(true, "10.9.0.1");
+    below.limit.admit(false, "10.9.0.1");
     expect(below.closed).toEqual([]);
     const at = limited(hub(10), 10);
-    expect(() => at.limit.admit(true)).toThrow(new ConnectionLimitError(10));
+    expect(() => at.limit.admit(true, "10.9.0.1")).toThrow(new ConnectionLimitError(10));
     expect(at.closed).toEqual([]);
-    at.limit.admit(false);
+    at.limit.admit(false, "10.9.0.1");
     expect(at.closed).toHaveLength(1);
     const needed = limited(hub(10, 0), 10);
-    needed.limit.admit(false);
+    needed.limit.admit(false, "10.9.0.1");
     expect(needed.closed).toEqual([]);
     const full = limited(hub(4_095, 0), 10);
-    full.limit.admit(false);
+    full.limit.admit(false, "10.9.0.1");
     connect(full.limit["ourself"], peer(5_000));
-    expect(() => full.limit.admit(false)).toThrow(new ConnectionLimitError(4_096));
+    expect(() => full.limit.admit(false, "10.9.0.1")).toThrow(new ConnectionLimitError(4_096));
+  });
+
+  test("lets an address that is many peers displace its own alone, and be 128 at most", () => {
+    const ourself = hub(200, 200);
+    let i = 0;
+    for (const [key, connection] of ourself.connections)
+      ourself.connections.set(key, { ...connection, address: `10.1.${i++}.1:6783` });
+    const { limit, closed } = limited(ourself, 200);
+    const sybil = (number: number) => {
+      limit.admit(false, "10.9.0.1");
+      const made = peer(number);
+      connect(ourself, made);
+      ourself.connections.set(made.name, {
+        remote: made,
+        address: "10.9.0.1:1000",
+        outbound: false,
+        established: true,
+      });
+      // It says that it is connected to all, so that all others seem to be spare.
+      for (const other of ourself.connections.values())
+        made.connections.set(other.remote.name, { ...other, remote: other.remote });
+    };
+    let refused = 0;
+    for (let number = 10_000; number < 10_500; number++) {
+      try {
+        sybil(number);
+      } catch (error) {
+        expect(error).toBeInstanceOf(ConnectionLimitError);
+        refused++;
+      }
+    }
+    const honest = [...ourself.connections.values()].filter(({ address }) => address.startsWith("10.1."));
+    // The first of an address is as good as any other peer.
+    expect(honest.length).toBe(199);
+    expect(refused + closed.length).toBe(500);
+    expect(limit.limits()[0]).toMatchObject({ name: "connections", value: 200, max: 200 });
+    const few = limited(hub(9), Number.POSITIVE_INFINITY);
+    for (let number = 20_000; number < 20_128; number++) {
+      few.limit.admit(true, "10.9.0.2");
+      const made = peer(number);
+      connect(few.limit["ourself"], made);
+      few.limit["ourself"].connections.set(made.name, {
+        remote: made,
+        address: "10.9.0.2:7",
+        outbound: false,
+        established: true,
+      });
+    }
+    expect(() => few.limit.admit(true, "10.9.0.2")).toThrow(new ConnectionLimitError(128));
+    few.limit.admit(true, "10.9.0.3");
   });
 
   test("finds the connection to spare as a search without it does, in any topology", () => {
@@ -133,7 +183,7 @@ describe("the limit of connections", () => {
 });
 
 test("a shared limit: within it nobody gives way, above it the one that holds bytes for longest", () => {
-  const limit = new SharedLimit<string>(100);
+  const limit = new SharedLimit<string>("bytes", 100);
   expect([limit.set("a", 60), limit.set("b", 40), limit.total]).toEqual([undefined, undefined, 100]);
   expect(limit.set("b", 41)).toBe("a");
   limit.set("a", 0);
@@ -203,7 +253,7 @@ test("changes of routes are told together: 10 ms after the first, and 100 ms apa
 
 describe("a surrogate of unknown channels", () => {
   const gossip = (clock: SimulatedClock) => {
-    const relays = surrogate(clock, 1_000);
+    const relays = surrogate(clock, 1_000).gossiper;
     return (channel: string, ...bytes: number[]) =>
       relays(channel).onGossip(Uint8Array.from(bytes), name(1)) as
         | { encode(): Iterable<Uint8Array> }
@@ -219,7 +269,7 @@ describe("a surrogate of unknown channels", () => {
     expect(on("a", 1)).toBeUndefined();
     clock.advance(1);
     expect(on("a", 1)).toBeDefined();
-    const relay = surrogate(clock, 1_000)("a");
+    const relay = surrogate(clock, 1_000).gossiper("a");
     for (let i = 0; i < 2; i++)
       expect(atOnce(finish(relay.onBroadcast(name(1), Uint8Array.of(9))))).toBeDefined();
     expect(relay.gossip()).toBeUndefined();

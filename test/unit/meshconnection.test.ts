@@ -13,6 +13,7 @@ import { TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import type { OverlayParams, OverlayVitals } from "../../lib/mesh/overlay.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
+import { WaitingBytes } from "../../lib/mesh/pending.ts";
 import type { Stream } from "../../lib/mesh/transport.ts";
 
 const peer = (i: number) =>
@@ -65,6 +66,7 @@ function end(i: number, clock: SimulatedClock, outbound: boolean, options: EndOp
       random: { u64: () => BigInt(100 * i + draws++), float: () => 0 },
       log: silentLog,
       slices: new Slices(clock),
+      waiting: new WaitingBytes(),
       overlay: {
         features: () => ({}),
         prepare(params) {

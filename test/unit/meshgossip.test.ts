@@ -17,8 +17,9 @@ import { GossipSender } from "../../lib/mesh/gossipsender.ts";
 import { decodeGossip, encodeGossip, TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
 import { Pace } from "../../lib/mesh/pace.ts";
-import { encodeTopology, Peer, readTopology, topologyMessages } from "../../lib/mesh/peer.ts";
+import { decodeTopology, encodeTopology, Peer, topologyMessages } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
+import { WaitingBytes } from "../../lib/mesh/pending.ts";
 import { Routes } from "../../lib/mesh/routes.ts";
 import { TopologyGossip } from "../../lib/mesh/topology.ts";
 import { TopologyBroadcaster } from "../../lib/mesh/topologybroadcaster.ts";
@@ -164,7 +165,7 @@ describe("broadcasts of our connections", () => {
     const pace = { wait: 0, sent: [] as number[] };
     const namesOf = (data: GossipData) =>
       [...data.encode()]
-        .flatMap((message) => [...readTopology(message, () => false)].map(({ summary }) => summary.nickName))
+        .flatMap((message) => decodeTopology(message, () => false).map(({ summary }) => summary.nickName))
         .sort();
     const subject = new TopologyBroadcaster(
       {
@@ -336,9 +337,7 @@ describe("topology gossip", () => {
     const names = (data: GossipData | undefined) =>
       data &&
       [...data.encode()]
-        .flatMap((message) =>
-          [...readTopology(message, () => false)].map(({ summary }) => Number(summary.uid)),
-        )
+        .flatMap((message) => decodeTopology(message, () => false).map(({ summary }) => Number(summary.uid)))
         .sort((a, b) => a - b);
     const subject = new TopologyGossip(
       peers,
@@ -462,7 +461,7 @@ describe("topology gossip", () => {
       expect(message.length).toBeGreaterThanOrEqual(256 * 1024);
       expect(message.length).toBeLessThan(256 * 1024 + 40_000);
     }
-    const all = messages.flatMap((message) => [...readTopology(message, () => true)]);
+    const all = messages.flatMap((message) => decodeTopology(message, () => true));
     expect(all).toHaveLength(40);
     expect(all.every(({ connections }) => connections.length === 700)).toBe(true);
     expect([...topologyMessages([])]).toEqual([]);
@@ -914,7 +913,7 @@ test("a gossip sender sends one flush at a time, and none that is stopped, block
     },
   };
   const sender = new GossipSender(
-    { clock, slices: slices as never, ourself: { name: name(1) } },
+    { clock, slices: slices as never, ourself: { name: name(1) }, waiting: new WaitingBytes() },
     (message) => sent.push(message[0] ?? 0),
     (error) => failures.push(error.message),
   );

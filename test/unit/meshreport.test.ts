@@ -14,6 +14,7 @@ import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { nullOverlay } from "../../lib/mesh/overlay.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { type ConnectionReport, connectionReport, targetReport } from "../../lib/mesh/report/connections.ts";
+import { countsOf, meshCounts } from "../../lib/mesh/report/counts.ts";
 import { lostReports, refusedReports, vitalsReport } from "../../lib/mesh/report/peers.ts";
 import { peerProblems } from "../../lib/mesh/report/problems.ts";
 import { type MeshReport, meshReport } from "../../lib/mesh/report/report.ts";
@@ -160,6 +161,10 @@ describe("a network of three", () => {
         Encryption: false,
         PeerDiscovery: true,
       },
+      Counts: {
+        ...{ Connections: { established: 1 }, Slow: 0, Peers: 2 },
+        PeerConnections: { Established: 2, Pending: 0 },
+      },
       ...{ Name: name(1), NickName: "h1", Port: 6783, TerminationCount: 0, Targets: ["10.0.0.2"] },
       Peers: [
         own(router, [link(b.router, true, "10.0.0.2:6783")]),
@@ -205,6 +210,7 @@ describe("a network of three", () => {
     expect([router.gossipBytes.received > 50, router.gossipBytes.sent > 50]).toEqual([true, true]);
     expect(meshReport(b.router, new Set()).PeerDiscovery).toBe(false);
     expect(peerProblems(router, report)).toEqual([]);
+    expect(countsOf(report)).toEqual(meshCounts(router));
   });
 
   test("a peer that goes is lost: reachable or not, missed where it owns addresses; and back when it comes again", async () => {

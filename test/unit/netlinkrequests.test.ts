@@ -26,7 +26,7 @@ import {
 } from "../../lib/netlink/link.ts";
 import { linkCounters } from "../../lib/netlink/linkstats.ts";
 import { decodeEvent } from "../../lib/netlink/monitor.ts";
-import { encodeNeighbour, neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
+import { encodeNeighbour, hasFailed, neighbourList, neighbourSet } from "../../lib/netlink/neighbour.ts";
 import { netnsId } from "../../lib/netlink/netnsid.ts";
 import { decodePacket, groupMessages } from "../../lib/netlink/nflog.ts";
 import { pathTo } from "../../lib/netlink/path.ts";
@@ -113,6 +113,12 @@ const CASES: readonly Case[] = [
     "16 5 [4]0500000081000000810000000a00010002[4]0100000800040060050000060003007900000008000d00e80300000e0014006e65742f632f65746830000008000a000700000008001c0008000000",
   ],
   ["link set down", (nl) => linkSet(nl, "x", 5, { up: false, arp: true }), "16 5 [4]05[7]81000000"],
+  // 0 and nothing are settings, too: no bridge, no queue, no alias.
+  [
+    "link set, none",
+    (nl) => linkSet(nl, "x", 5, { mtu: 0, queue: 0, alias: "", master: 0, netnsFd: 0 }),
+    "16 5 [4]05[11]080004[5]08000d[5]0400140008000a[5]08001c[5]",
+  ],
   ["link set name", (nl) => linkSet(nl, "x", 5, { name: "z" }), "16 5 [4]05[11]060003007a000000"],
   [
     "bridge set",
@@ -392,6 +398,23 @@ describe("answers", () => {
     expect([0, 7, 0xffff_ffff].map((value) => netnsId(listing(id(value)), 9))).toEqual([0, 7, undefined]);
   });
 
+  // linux/neighbour.h
+  test.each<[string, number, boolean]>([
+    ["NUD_INCOMPLETE", 0x01, false],
+    ["NUD_REACHABLE", 0x02, false],
+    ["NUD_STALE", 0x04, false],
+    ["NUD_DELAY", 0x08, false],
+    ["NUD_PROBE", 0x10, false],
+    ["NUD_FAILED", 0x20, true],
+    ["NUD_NOARP", 0x40, false],
+    ["NUD_PERMANENT", 0x80, false],
+  ])("neighbours of the state %s: %d has failed: %p; without an address each has", (_name, state, failed) => {
+    const body = encodeNeighbour(5, A, "02:00:00:00:00:01");
+    new DataView(body.buffer, body.byteOffset).setUint16(8, state, true);
+    expect(neighbourList(listing(body)).map(hasFailed)).toEqual([failed]);
+    expect(hasFailed({ mac: undefined, state })).toBe(true);
+  });
+
   test("links, with all that is read of them", () => {
     const flags = (body: Uint8Array, value: number) => {
       new DataView(body.buffer).setUint32(8, value, true);
@@ -438,7 +461,15 @@ describe("answers", () => {
       [false, false, false, false, 9],
     ]);
     // A port without a carrier is blocked by the kernel itself.
-    expect(decodeLink({ body: flags(body, 1) }).bridgePort?.blocked).toBe(false);
+    const port = (state: number, carrier: boolean) => {
+      const encoder = new AttributeEncoder().raw(ifinfomsg(9));
+      encoder
+        .u32(10, 5)
+        .nested(18, (info) => info.string(4, "bridge").nested(5, (data) => data.u8(1, state)));
+      return decodeLink({ body: flags(encoder.done(), carrier ? 0x41 : 1) }).bridgePort?.blocked;
+    };
+    expect([0, 1, 2, 3, 4].map((state) => port(state, true))).toEqual([true, true, true, false, true]);
+    expect([0, 3, 4].map((state) => port(state, false))).toEqual([false, false, false]);
     const kind = (name: string, fill: (data: AttributeEncoder) => void) =>
       decodeLink({ body: encodeKind(new AttributeEncoder().raw(ifinfomsg(9)), name, fill).done() });
     const vxlan = kind("vxlan", (data) => data.u8(7, 1).u16be(15, 6784).u8(25, 1));

@@ -1,6 +1,5 @@
 // The MTU of the network: records of peers, and what follows from them.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
@@ -23,6 +22,7 @@ import {
   RECORD_MS,
   RISE_MS,
 } from "../../lib/overlay/networkmtu.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const peer = (n: number) => nameFromNumber(BigInt(n));
 const record = (mtu: number, more: Partial<MtuRecord> = {}): MtuRecord => ({

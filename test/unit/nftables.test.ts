@@ -2,7 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { ipv4Octets } from "../../lib/address/ipv4.ts";
 import { decodeAttributes } from "../../lib/netlink/attributes.ts";
-import { addElements, deleteElements, type Element } from "../../lib/netlink/nftables/element.ts";
+import {
+  addElements,
+  deleteElements,
+  type Element,
+  elementTexts,
+} from "../../lib/netlink/nftables/element.ts";
 import { NFT_MSG, nftMessage, tableMessage } from "../../lib/netlink/nftables/message.ts";
 import type { SetDefinition } from "../../lib/netlink/nftables/set.ts";
 import { addSet } from "../../lib/netlink/nftables/set.ts";
@@ -32,6 +37,24 @@ describe("5,000 elements", () => {
     }
     const state = stateOf([addSet(TABLE, set), ...addElements(TABLE, set, elements)]);
     expect(new Set(state.sets.get("s")?.elements).size).toBe(set.interval ? 10_000 : 5_000);
+  });
+
+  test.each([
+    ["10.0.0.0", "10.0.0.255", "10.0.1.0"],
+    ["10.0.0.0", "10.0.255.255", "10.1.0.0"],
+    ["10.0.0.0", "10.255.255.255", "11.0.0.0"],
+    ["10.0.0.7", undefined, "10.0.0.8"],
+    ["240.0.0.0", "255.255.255.255", undefined],
+  ])("the interval from %s to %s ends before %s", (first, last, end) => {
+    const octets = (text: string) => Uint8Array.from(text.split(".").map(Number));
+    const set: SetDefinition = { name: "s", key: ["ipv4"], interval: true };
+    const element = { key: octets(first), last: last === undefined ? undefined : octets(last) };
+    const [message] = addElements(TABLE, set, [element]);
+    const texts = elementTexts(decodeAttributes((message?.body ?? new Uint8Array()).subarray(4)));
+    expect(texts).toEqual([
+      octets(first).toHex(),
+      ...(end === undefined ? [] : [`end ${octets(end).toHex()}`]),
+    ]);
   });
 
   test("no element but the last of a message is lost where one more fills it", () => {

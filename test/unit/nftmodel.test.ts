@@ -222,6 +222,23 @@ describe("the enforcer", () => {
     ]);
     expect(await value(metrics.errors)).toBe(1);
   });
+
+  test("a table of the bridge that others delete comes back, also where a change comes before its repair", () => {
+    const kernel = new NftKernel();
+    const { subject, clock, list, logged, objects } = enforcer(kernel);
+    for (const kind of KINDS) list(kind);
+    clock.advance(10);
+    const whole = [...kernel.tables.keys()].sort();
+    const pod = objects.find(({ kind }) => kind === "Pod") ?? expect.unreachable();
+    kernel.tables.delete("7 weave-npc");
+    subject.changed({ type: "delete", object: pod });
+    clock.advance(10);
+    expect(subject.inSync).toBe(false);
+    clock.advance(1_000);
+    expect(subject.inSync).toBe(true);
+    expect([...kernel.tables.keys()].sort()).toEqual(whole);
+    expect(logged.join()).not.toContain("nf_tables_bridge");
+  });
 });
 
 describe("default deny", () => {

@@ -54,6 +54,7 @@ function forwarder(acknowledges = false, encrypted = false) {
       return seen.refusal;
     },
     look: () => seen.looked++,
+    stopped: () => {},
     heartbeatMs: () => undefined,
     neighbour: () => NEW_NEIGHBOUR,
     ageMs: () => 0,
@@ -72,7 +73,7 @@ function forwarder(acknowledges = false, encrypted = false) {
     changed: () => {},
   });
   every(clock, 100, () => subject.tick());
-  const heartbeat = { connectionUid: 7n, size: 1390, length: 1390, sender: REMOTE, at: 1n };
+  const heartbeat = { size: 1390, length: 1390, sender: REMOTE, at: 1n };
   return { clock, seen, subject, heartbeat };
 }
 
@@ -98,10 +99,7 @@ describe("a forwarder of the fast datapath", () => {
     expect(seen.heartbeats).toBe(16);
   });
 
-  test.each([
-    ["another connection's", { connectionUid: 8n }],
-    ["one that was cut short", { length: 1000 }],
-  ])("ignores heartbeats: %s", (_what, change) => {
+  test.each([["one that was cut short", { length: 1000 }]])("ignores heartbeats: %s", (_what, change) => {
     const { subject, seen, heartbeat } = forwarder();
     subject.confirm();
     subject.heartbeat({ ...heartbeat, ...change });
@@ -344,7 +342,7 @@ describe("a forwarder of the fast datapath", () => {
 describe("the switch between overlays", () => {
   const peer = Peer.placeholder(nameFromNumber(2n));
 
-  function prepare(theirs: string | undefined, overlays: readonly string[]) {
+  function prepare(theirs: string | undefined, overlays: readonly string[], clock?: SimulatedClock) {
     const params = new Map<string, CandidateParams>();
     const sent: string[] = [];
     const events: string[] = [];
@@ -382,6 +380,7 @@ describe("the switch between overlays", () => {
         overlays: named,
         compatible: named.at(-1) ?? { name: "none", port: 0, prepare: () => expect.unreachable() },
         log,
+        ...(clock && { clock }),
         confirmed() {},
         stopped() {},
         changed: () => events.push("changed"),
@@ -402,6 +401,44 @@ describe("the switch between overlays", () => {
     expect(connection.attributes()).toEqual({ name: "fastdp" });
     expect(events.filter((event) => event === "established").length).toBe(1);
     expect(events.filter((event) => event === "changed").length).toBe(3);
+  });
+
+  test("waits 1 s for the best one, that frames change their way once", () => {
+    const clock = new SimulatedClock();
+    const { connection, params, events } = prepare("fastdp sleeve", ["fastdp", "sleeve"], clock);
+    connection.confirm();
+    params.get("sleeve")?.established();
+    clock.advance(999);
+    expect(connection.attributes()).toEqual({ name: "fastdp" });
+    expect(events).not.toContain("established");
+    params.get("fastdp")?.established();
+    expect(events.filter((event) => event === "established" || event === "changed")).toEqual([
+      "changed",
+      "established",
+    ]);
+  });
+
+  test.each([
+    ["after 1 s", (_: CandidateParams | undefined, clock: SimulatedClock) => clock.advance(1_000)],
+    [
+      "at once if the best one is in trouble",
+      (fastdp: CandidateParams | undefined) => fastdp?.health(overlayTrouble("blocked", "blocked", 6_784)),
+    ],
+    [
+      "at once if the best one fails",
+      (fastdp: CandidateParams | undefined) => fastdp?.failed(new Error("no VXLAN")),
+    ],
+  ])("uses the next one %s", (_what, happens) => {
+    const clock = new SimulatedClock();
+    const { connection, params, events } = prepare("fastdp sleeve", ["fastdp", "sleeve"], clock);
+    connection.confirm();
+    params.get("sleeve")?.established();
+    happens(params.get("fastdp"), clock);
+    expect(connection.attributes()["name"]).toBe("sleeve");
+    expect(events.filter((event) => event === "established").length).toBe(1);
+    connection.stop();
+    clock.advance(2_000);
+    expect(events.filter((event) => event === "established").length).toBe(1);
   });
 
   test("leaves an overlay in trouble and comes back to it; each switch is logged with its reason", () => {

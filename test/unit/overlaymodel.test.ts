@@ -284,6 +284,7 @@ describe("updates of the tables", () => {
       applied: [] as number[][],
       hops: [] as [number, Hops][],
       engine: 0,
+      order: [] as string[],
       warnings: [] as string[],
       refuse: false,
     };
@@ -295,6 +296,7 @@ describe("updates of the tables", () => {
         table: { routes: new Map(), hops: new Map(), neighbours: new Set() },
         apply(table) {
           if (seen.refuse) throw new Error("ENOMEM");
+          seen.order.push("kernel");
           seen.applied.push([...table.routes.keys()]);
           seen.hops = [...table.hops];
         },
@@ -307,7 +309,10 @@ describe("updates of the tables", () => {
           sleeve: undefined,
         })),
       vxlanSources: () => new Set(),
-      configure: () => seen.engine++,
+      configure() {
+        seen.engine++;
+        seen.order.push("engine");
+      },
     });
     const finish = () => {
       const job = jobs.at(-1);
@@ -333,6 +338,13 @@ describe("updates of the tables", () => {
     expect(jobs.length).toBe(1);
     clock.advance(60_000);
     expect(jobs.length).toBe(1);
+  });
+
+  test("the sleeve engine knows the ways of frames before the kernel hands it any", () => {
+    const { clock, seen, finish } = updates();
+    clock.advance(1);
+    finish();
+    expect(seen.order).toEqual(["engine", "kernel"]);
   });
 
   test("a change during an update makes another after it, later by three times what that took", () => {
@@ -368,7 +380,7 @@ describe("updates of the tables", () => {
     subject.schedule();
     finish();
     expect(subject.behind).toBe("ENOMEM");
-    expect(seen.engine).toBe(0);
+    expect(seen.engine).toBe(1);
     expect(seen.warnings).toEqual([
       expect.stringContaining("forwarding tables are out of date: ENOMEM; retrying"),
     ]);
@@ -378,7 +390,7 @@ describe("updates of the tables", () => {
     expect(jobs.length).toBe(2);
     seen.refuse = false;
     finish();
-    expect([subject.behind, seen.applied.length, seen.engine]).toEqual([undefined, 1, 1]);
+    expect([subject.behind, seen.applied.length, seen.engine]).toEqual([undefined, 1, 2]);
   });
 
   test("broadcasts go along the trees, to peers that have a number, from where they come", () => {

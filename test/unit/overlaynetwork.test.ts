@@ -150,6 +150,19 @@ describe("the engine of sleeve", () => {
     expect(relays()).toEqual(["remove 0", "remove 1"]);
   });
 
+  test("is told of an MTU that changes, for each link; frames to VXLAN may be as long as that, no longer", async () => {
+    const mtu = { fixed: undefined, agreed: 1_400, accept: async () => {}, changed() {} };
+    const { connect, engines, overlay, other } = overlayNetwork(undefined, { mtu });
+    connect();
+    const sizes = () =>
+      (engines[0]?.told.splice(0) ?? []).flatMap((each) =>
+        each.type === "set" && each.settings.remote?.port === 1 ? [[each.index, each.settings.mtu]] : [],
+      );
+    expect(sizes()).toEqual([[1, 1_400]]);
+    overlay.mtu.measured({ mtu: 1_300, by: other.name });
+    expect([overlay.mtu.mtu, sizes()]).toEqual([1_300, [[1, 1_300]]]);
+  });
+
   test("is given tables with the way to each neighbour by sleeve and by VXLAN", () => {
     const { connect, engines } = overlayNetwork();
     connect();

@@ -6,6 +6,7 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Forwarder } from "../../lib/overlay/fastdp/forwarder.ts";
 import { CONTROL } from "../../lib/overlay/fastdp/protocol.ts";
 import { PathMtu } from "../../lib/overlay/pathmtu.ts";
+import type { Cipher } from "../../lib/overlay/sleeve/format.ts";
 import { SleeveForwarder } from "../../lib/overlay/sleeve/forwarder.ts";
 import { Path } from "../../lib/overlay/sleeve/path.ts";
 import { OverlayError, overlayTrouble } from "../../lib/overlay/trouble.ts";
@@ -33,9 +34,16 @@ function runs(times: readonly number[]): string {
 }
 
 function fastdp(
-  change: { acknowledges?: boolean; encrypted?: boolean; failing?: "start" | "offered" | "end" } = {},
+  change: {
+    acknowledges?: boolean;
+    encrypted?: boolean;
+    measures?: boolean;
+    failing?: "start" | "offered" | "end";
+    /** What the kernel has when it is looked at. */
+    look?: (subject: Forwarder) => void;
+  } = {},
 ) {
-  const { acknowledges = false, encrypted = false, failing } = change;
+  const { acknowledges = false, encrypted = false, measures = false, failing, look } = change;
   const clock = new SimulatedClock();
   const events: string[] = [];
   const beats: { at: number; whole: boolean; to: number }[] = [];
@@ -50,6 +58,7 @@ function fastdp(
   const subject: Forwarder = new Forwarder({
     clock,
     connectionUid: 7n,
+    stopped: () => {},
     remoteAddress: REMOTE,
     security: {
       encrypted,
@@ -58,7 +67,15 @@ function fastdp(
       end: () => step("end"),
     },
     acknowledges,
-    tests: undefined,
+    tests: measures
+      ? {
+          limit: () => 1450,
+          send: (_to, _mark, mtu) => note(`test ${mtu}`),
+          last: () => undefined,
+          outgrown() {},
+          changed() {},
+        }
+      : undefined,
     mtu: () => 1376,
     port: 6784,
     sendHeartbeat(to, whole) {
@@ -66,7 +83,10 @@ function fastdp(
       if (world.errno === 0 && world.answers) clock.after(5, () => subject.control(CONTROL.heartbeatAck));
       return world.errno;
     },
-    look: () => note("look"),
+    look: () => {
+      note("look");
+      look?.(subject);
+    },
     heartbeatMs: () => 42,
     neighbour: () => ({ seen: world.seen, received: 1_000n, sent: 2_000n }),
     ageMs: (at) => Number(at),
@@ -82,7 +102,7 @@ function fastdp(
     changed: () => note("changed"),
   });
   every(clock, 100, () => subject.tick());
-  const beat = { connectionUid: 7n, size: 1390, length: 1390, sender: REMOTE, at: 1n };
+  const beat = { size: 1390, length: 1390, sender: REMOTE, at: 1n };
   const take = () => events.splice(0);
   const sent = () => {
     const all = beats.splice(0);
@@ -102,6 +122,57 @@ describe("the fast datapath", () => {
     expect(take()).toEqual(["0 start", "0 changed", "5100 health: heartbeats do not get through"]);
     expect(sent()).toEqual({ all: "0..20000/500", whole: "0..20000/500" });
     expect([subject.usable, subject.established, subject.watched]).toEqual([true, false, true]);
+  });
+
+  test("a path that never works, to a peer that acknowledges: it is asked first, and may be busy", () => {
+    const { clock, world, subject, take } = fastdp({ acknowledges: true });
+    world.busy = true;
+    subject.confirm();
+    clock.advance(20_000);
+    expect(take()).toEqual(["0 start", "0 changed", `5100 control ${CONTROL.anyHeartbeats}`]);
+    subject.control(CONTROL.noMoreHeartbeats);
+    expect(take()).toEqual(["20000 look", "20000 health: heartbeats do not get through"]);
+    clock.advance(20_000);
+    expect(take()).toEqual([]);
+  });
+
+  test("the answer of a busy peer comes with its acknowledgement, and heartbeats of it may wait here", () => {
+    const { clock, world, subject, take } = fastdp({
+      acknowledges: true,
+      look: (looking) => looking.heartbeat({ size: 1390, length: 1390, sender: REMOTE, at: 1n }),
+    });
+    world.busy = true;
+    subject.confirm();
+    clock.advance(6_000);
+    subject.control(CONTROL.heartbeatAck);
+    subject.control(CONTROL.noMoreHeartbeats);
+    expect(take()).toEqual([
+      "0 start",
+      "0 changed",
+      `5100 control ${CONTROL.anyHeartbeats}`,
+      "6000 look",
+      `6000 control ${CONTROL.heartbeatAck}`,
+      "6000 established",
+    ]);
+  });
+
+  test("tests of the path wait until the first heartbeats are acknowledged, which they would hide", () => {
+    const { clock, subject, take, beat } = fastdp({ measures: true, acknowledges: true });
+    subject.confirm();
+    clock.advance(400);
+    expect(take()).toEqual(["0 start", "0 changed"]);
+    subject.heartbeat(beat);
+    subject.control(CONTROL.heartbeatAck);
+    expect(take()).toEqual(["400 control 0", "400 established", "400 test 1450"]);
+  });
+
+  test("tests of the path begin after 700 ms where no heartbeat gets through", () => {
+    const { clock, subject, take } = fastdp({ measures: true, acknowledges: true });
+    subject.confirm();
+    clock.advance(699);
+    expect(take()).toEqual(["0 start", "0 changed"]);
+    clock.advance(1);
+    expect(take()[0]).toBe("700 test 1450");
   });
 
   test("an original: beats every 10 s, all whole; silent after more than 35 s", () => {
@@ -302,11 +373,10 @@ describe("the fast datapath", () => {
     expect(subject.vitals().beatMs).toBeUndefined();
   });
 
-  test("a heartbeat of another connection, a cut one, or after the end is none; another address is followed in clear", () => {
+  test("a cut heartbeat, or one after the end, is none; another address is followed in clear", () => {
     const { subject, beat, take } = fastdp();
     subject.confirm();
     take();
-    subject.heartbeat({ ...beat, connectionUid: 8n });
     subject.heartbeat({ ...beat, length: 1389 });
     expect(take()).toEqual([]);
     subject.heartbeat({ ...beat, sender: REMOTE + 1 });
@@ -344,7 +414,7 @@ describe("the fast datapath", () => {
 
 describe("sleeve", () => {
   const HEARTBEAT = 22;
-  function sleeve(outbound = true, encrypted = false) {
+  function sleeve(outbound = true, cipher?: Cipher) {
     const clock = new SimulatedClock(1_000);
     const events: string[] = [];
     const specials: string[] = [];
@@ -354,7 +424,7 @@ describe("sleeve", () => {
     const subject = new SleeveForwarder({
       clock,
       connectionUid: 7n,
-      encrypted,
+      cipher,
       remote: outbound ? remote : undefined,
       local: 1,
       port: 6783,
@@ -553,7 +623,10 @@ describe("the search for the path MTU", () => {
     expect(sent.slice(0, 6)).toEqual(["0 560", "20 560", "60 560", "140 560", "300 560", "620 553"]);
     expect(sent.slice(5)).toEqual([553, 554, 555, 556, 557, 558, 559].map((size) => `620 ${size}`));
     clock.advance(620);
-    expect(found).toEqual(["1240 552"]);
+    // The least that is lost is tested once more.
+    expect([found, sent.at(-1)]).toEqual([[], "1240 553"]);
+    clock.advance(620);
+    expect([found, sent.at(-1)]).toEqual([["1860 552"], "1540 553"]);
     subject.search(600);
     subject.stop();
     expect(subject.searching).toBe(false);
@@ -591,14 +664,14 @@ describe("the search for the path MTU", () => {
 });
 
 describe("a path", () => {
-  function path(encrypted = false) {
+  function path(cipher?: Cipher) {
     const clock = new SimulatedClock();
     const events: string[] = [];
     const note = (what: string) => events.push(`${clock.now()} ${what}`);
     const world = { real: 1_438, kernel: 1_500 };
     const subject: Path = new Path({
       clock,
-      encrypted,
+      cipher,
       test(mtu, probe) {
         note(`${probe ? "probe" : "test"} ${mtu}`);
         if (mtu <= world.real) clock.after(1, () => subject.verified(mtu));
@@ -710,9 +783,12 @@ describe("a path", () => {
     expect(events.filter((each) => each === "outgrown").length).toBeGreaterThan(0);
   });
 
-  test("encrypted, a packet has 24 bytes more around it", () => {
-    const { subject } = path(true);
+  test.each([
+    ["secretbox", 24],
+    ["aegis-256", 40],
+  ] as const)("sealed by %s, a packet has %d bytes more around it", (cipher, bytes) => {
+    const { subject } = path(cipher);
     subject.start();
-    expect(subject.mtu).toBe(1_500 - 62 - 24);
+    expect(subject.mtu).toBe(1_500 - 62 - bytes);
   });
 });

@@ -2,6 +2,8 @@
 import { afterAll, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { configMapAnnotations } from "../../lib/cluster/annotations.ts";
+import { findBelongings, isLeaving } from "../../lib/cluster/leaving.ts";
+import { removeStartupTaint, STARTUP_TAINT } from "../../lib/cluster/startuptaint.ts";
 import { addonSettings } from "../../lib/deploy/addon.ts";
 import { kubernetesManifest } from "../../lib/deploy/kubernetes.ts";
 import { KubeClient } from "../../lib/kube/client.ts";
@@ -17,12 +19,14 @@ interface Rule {
   readonly verbs: readonly string[];
 }
 
-const RULES = (
-  kubernetesManifest(addonSettings({ plain: {}, env: {}, selinux: {} })) as { rules?: Rule[] }[]
-).flatMap(({ rules }) => rules ?? []);
+const rulesOf = (plain: Record<string, unknown>) =>
+  (kubernetesManifest(addonSettings({ plain, env: {}, selinux: {} })) as { rules?: Rule[] }[]).flatMap(
+    ({ rules }) => rules ?? [],
+  );
+const RULES = rulesOf({});
 
 /** Whether the rules allow a request, as the API server's RBAC authorizer decides. */
-function allowed(method: string, url: URL): boolean {
+function allowed(method: string, url: URL, granted = RULES): boolean {
   const parts = url.pathname.split("/").slice(1);
   const group = parts[0] === "api" ? "" : (parts[1] ?? "");
   const rest = parts.slice(parts[0] === "api" ? 2 : 3);
@@ -31,7 +35,7 @@ function allowed(method: string, url: URL): boolean {
   const reads = url.searchParams.has("watch") ? "watch" : name === undefined ? "list" : "get";
   const verb = { POST: "create", PUT: "update", PATCH: "patch" }[method] ?? reads;
   const wanted = subresource === undefined ? resource : `${resource}/${subresource}`;
-  return RULES.some(
+  return granted.some(
     ({ apiGroups, resources, resourceNames, verbs }) =>
       apiGroups.includes(group) &&
       resources.includes(wanted) &&
@@ -56,6 +60,8 @@ const server = Bun.serve({
     }
     if (url.searchParams.has("watch")) return new Response("");
     const metadata = { name: "x", resourceVersion: "1" };
+    if (url.pathname === `${NODES}/tainted` && request.method === "GET")
+      return Response.json({ metadata, spec: { taints: [{ key: STARTUP_TAINT, effect: "NoExecute" }] } });
     return Response.json(request.method === "GET" ? { metadata, items: [] } : await request.json());
   },
 });
@@ -69,6 +75,10 @@ test("each request of the router and of weave-npc is allowed", async () => {
   await shared.read();
   await listNodes(client);
   await client.write("patch", `${NODES}/n1/status`, networkAvailable("2026-01-01T00:00:00Z"));
+  const belongings = await findBelongings(client, "n1");
+  expect(belongings).toHaveLength(2);
+  expect(await isLeaving(client, belongings, 5_000)).toBe(false);
+  expect(await removeStartupTaint(client, "n1")).toBe(false);
   for (const path of [NODES, ...Object.values(COLLECTIONS)]) {
     await client.list(path, new AbortController().signal);
     for await (const _ of client.watch(path, "1", 1, new AbortController().signal)) expect(path).toBe("");
@@ -85,4 +95,16 @@ test("each request of the router and of weave-npc is allowed", async () => {
 test("other ConfigMaps are not", () => {
   const other = new URL("http://x/api/v1/namespaces/kube-system/configmaps/other");
   expect([allowed("GET", other), allowed("PUT", other)]).toEqual([false, false]);
+});
+
+test("the right to change nodes is given with --startup-taint alone", async () => {
+  const node = new URL("http://x/api/v1/nodes/n1");
+  expect(allowed("PATCH", node)).toBe(false);
+  expect(allowed("PATCH", node, rulesOf({ "startup-taint": true }))).toBe(true);
+  const client = new KubeClient({
+    server: `http://127.0.0.1:${server.port}`,
+    credentials: () => ({ headers: {}, tls: {} }),
+  });
+  await removeStartupTaint(client, "tainted");
+  expect(refused).toEqual(["PATCH /api/v1/nodes/tainted"]);
 });

@@ -19,6 +19,27 @@ test("dear answers are refused once the time is used up, and given again when th
   expect((await time.spend(dear)).status).toBe(200);
 });
 
+test("2 s at once, then 250 ms a second: Retry-After is in seconds, rounded up", async () => {
+  let now = 0;
+  const time = new ReadBudget(() => now);
+  const taking = (ms: number) => () => {
+    now += ms;
+    return new Response("x");
+  };
+  expect((await time.spend(taking(3_000))).status).toBe(200);
+  // 1 s more than there was takes 4 s, and the length of the answer counts, too.
+  const refused = await time.spend(taking(0));
+  expect([refused.status, refused.headers.get("retry-after"), await refused.text()]).toEqual([
+    503,
+    "5",
+    "busy: requests over TCP may take 250 ms a second; try again in 5 s, or use the Unix socket\n",
+  ]);
+  now += 1_000;
+  expect((await time.spend(taking(0))).headers.get("retry-after")).toBe("4");
+  now += 3_010;
+  expect((await time.spend(taking(0))).status).toBe(200);
+});
+
 test("what an answer throws has taken time, too", async () => {
   let now = 0;
   const time = new ReadBudget(() => now);

@@ -144,14 +144,35 @@ describe("notifications", () => {
     expect(made).toEqual(["link a", "route b", "map c"]);
   });
 
-  test("without any, silent changes are repaired within 1 s, all others within 30 s", () => {
-    keep(wants("sysctl a", ["silent"]), wants("map b", []));
+  test("without any, silent changes are repaired within 1 s, settings within 5 s, all others within 30 s", () => {
+    keep(wants("sysctl a", ["silent"]), wants("sysctl b", ["settings"]), wants("map c", []));
     kernel.delete("sysctl a");
     clock.advance(1_000);
     expect(made).toEqual(["sysctl a"]);
-    kernel.delete("map b");
+    kernel.delete("sysctl b");
+    clock.advance(5_000);
+    expect(made).toEqual(["sysctl a", "sysctl b"]);
+    kernel.delete("map c");
     clock.advance(30_000);
-    expect(made).toEqual(["sysctl a", "map b"]);
+    expect(made).toEqual(["sysctl a", "sysctl b", "map c"]);
+  });
+
+  test("where a glance shows no silent change, no look follows", () => {
+    let seen: string | undefined = "first";
+    const glance = () => {
+      if (seen === undefined) throw new Error("cannot be read");
+      return seen;
+    };
+    keep({ ...wants("table a", ["silent"]), glance });
+    clock.advance(20_000);
+    expect(looks).toEqual(["table a"]);
+    kernel.delete("table a");
+    seen = "second";
+    clock.advance(1_000);
+    expect([looks, made]).toEqual([["table a", "table a"], ["table a"]]);
+    seen = undefined;
+    clock.advance(2_000);
+    expect(looks).toHaveLength(4);
   });
 
   test("after the end nothing is done any more", () => {

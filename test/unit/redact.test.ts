@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { redact } from "../../lib/doctor/redact.ts";
-import { secretsOf } from "../../lib/doctor/secrets.ts";
+import { redact } from "../../lib/log/redact.ts";
+import { secretsOf } from "../../lib/sys/secrets.ts";
 
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 
@@ -24,6 +24,12 @@ test.each<[string, string, string]>([
   ["nothing", "peers 2, encryption enabled", "peers 2, encryption enabled"],
 ])("%s", (_what, text, expected) => {
   expect(redact(text, ["s3cr%t&x"])).toBe(expected);
+});
+
+test("a password with quotes and backslashes, in clear and in JSON", () => {
+  const secret = 'ab"c\\d';
+  const text = `${secret} ${JSON.stringify({ message: `not ${secret}` })}`;
+  expect(redact(text, [secret])).toBe('[redacted] {"message":"not [redacted]"}');
 });
 
 test("a password that is part of every word is not looked for", () => {

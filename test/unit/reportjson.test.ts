@@ -1,8 +1,8 @@
 // The report as JSON: peers choose their nicknames, and no text of theirs changes what is around it.
 import { expect, test } from "bun:test";
-import fc from "fast-check";
 import { reportJson } from "../../lib/api/reportjson.ts";
 import { printableLines } from "../../lib/log/printable.ts";
+import { fc } from "../support/fastcheck.ts";
 import { SEED } from "../support/seed.ts";
 
 test("numbers of 64 bits are written in full", () => {

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { rangeSize } from "../../lib/address/ipv4.ts";
 import { MAX_ENTRIES, RingError, type RingState } from "../../lib/ipam/ring/entry.ts";
 import { Ring } from "../../lib/ipam/ring/ring.ts";
 import { biggestAligned, Space } from "../../lib/ipam/space.ts";
 import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const START = 0x0a200000;
 const SIZE = 256;
@@ -287,6 +287,39 @@ describe("space", () => {
     space.update([{ start: 0, end: 48 }]);
     expect(space.freeCount()).toBe(47);
     expect(() => space.update([{ start: 16, end: 48 }])).toThrow("no longer ours");
+  });
+
+  test("of any ranges, all but what is in use is free", () => {
+    const ranges = fc.array(fc.tuple(fc.nat(60), fc.nat(8)), { maxLength: 12 });
+    fc.assert(
+      fc.property(ranges, fc.array(fc.nat(70), { maxLength: 20 }), (list, used) => {
+        const owned = list.map(([start, size]) => ({ start, end: start + size }));
+        const isOurs = (address: number) => owned.some(({ start, end }) => address >= start && address < end);
+        const space = new Space();
+        space.update([{ start: 0, end: 80 }]);
+        const held = new Set(used.filter((address) => isOurs(address) && space.claim(address)));
+        space.update(owned);
+        for (let at = 0; at < 80; at++)
+          expect([at, space.freeCount({ start: at, end: at + 1 })]).toEqual([
+            at,
+            Number(isOurs(at) && !held.has(at)),
+          ]);
+      }),
+    );
+  });
+
+  test("a ring that a liar cuts to pieces, every other one ours, is taken in at once and not in a minute", () => {
+    const [start, end] = [0x0a000000, 0x0b000000];
+    const ring = new Ring(start, end, name(1));
+    ring.claimForPeers([name(1)]);
+    const size = (end - start) / MAX_ENTRIES;
+    const entries = Array.from({ length: MAX_ENTRIES }, (_, i) => ({
+      ...{ token: start + i * size, peer: name(1 + (i % 2)), version: 50, free: 1 },
+    }));
+    ring.merge({ start, end, entries, seeds: [name(1)] }, nothingInUse);
+    const space = new Space();
+    space.update(ring.ownedRanges());
+    expect(space.freeCount()).toBe((end - start) / 2);
   });
 
   test("the biggest aligned run of a range", () => {

@@ -4,7 +4,6 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
 import * as v from "valibot";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -24,6 +23,7 @@ import { decodeTopology, encodeTopology, Peer } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
 import { TopologyGossip } from "../../lib/mesh/topology.ts";
 import { Store, StoreError } from "../../lib/store/store.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const NOW_S = 1_700_000_000;
 const RUNS = { numRuns: 200 };

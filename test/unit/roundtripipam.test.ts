@@ -4,7 +4,6 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
 import { type Claims, Consensus, type NodeId, nodeKey } from "../../lib/ipam/consensus.ts";
 import type { RingState } from "../../lib/ipam/ring/entry.ts";
 import { Ring } from "../../lib/ipam/ring/ring.ts";
@@ -18,6 +17,7 @@ import {
 } from "../../lib/ipam/wire.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Store } from "../../lib/store/store.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const RUNS = { numRuns: 100 };
 const START = 0x0a200000;

@@ -35,8 +35,8 @@ describe("options", () => {
       },
       ...{
         "resolv-conf": "/etc/resolv.conf",
-        mtu: 1_376,
-        "flow-cache": false,
+        mtu: "auto",
+        "flow-cache": true,
         "http-addr": { host: "127.0.0.1", port: 6784 },
       },
       ...{

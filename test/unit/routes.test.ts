@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
 import { prunable } from "../../lib/mesh/limit.ts";
@@ -7,6 +6,7 @@ import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name
 import { Peer } from "../../lib/mesh/peer.ts";
 import { Routes, randomNeighbours } from "../../lib/mesh/routes.ts";
 import { isShortId, PeerIds } from "../../lib/overlay/peerid.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const name = (i: number) => nameFromNumber(BigInt(i + 1));
 

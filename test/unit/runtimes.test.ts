@@ -47,6 +47,24 @@ function runtime(name: string, answers: Record<string, unknown>, asked: string[]
   return unix;
 }
 
+test("what a container declares counts, unless its image does or its network is borrowed", async () => {
+  const env = (text: string) => ({ Env: ["PATH=/bin", `WEAVE_CIDR=${text}`] });
+  const image = (config: object | null) => ({ "/images/sha256%3Ai/json": { Config: config } });
+  const of = async (answers: object, change: object = {}) => {
+    const socket = runtime(`d${servers.length}`, {
+      "/containers/web/json": container({ Image: "sha256:i", ...change }, env("net:default")),
+      ...answers,
+    });
+    return (await findContainer([socket], "web"))?.declared;
+  };
+  expect(await of({})).toBe("net:default");
+  expect(await of(image(null))).toBe("net:default");
+  expect(await of(image(env("10.32.0.1/12")))).toBe("net:default");
+  expect(await of(image(env("net:default")))).toBeUndefined();
+  for (const NetworkMode of ["host", "container:x", "ns:/run/netns/x"])
+    expect(await of({}, { HostConfig: { NetworkMode } })).toBeUndefined();
+});
+
 test("endpoints: the default sockets, none, or one by its path", () => {
   expect(socketsOf(undefined)).toEqual(["/run/docker.sock", "/run/podman/podman.sock"]);
   expect(socketsOf("")).toEqual([]);
@@ -149,4 +167,7 @@ test("what ended unheard: unknown ones are gone, stopped ones lose their names, 
   expect(told.splice(0)).toEqual(["unname stopped", "destroyed gone"]);
   await releaseMissed(["/no/such"], new Set(["gone"]), on);
   expect(told).toEqual([]);
+  // One of two runtimes that there may be is enough.
+  await releaseMissed(["/no/such", socket], new Set(["gone"]), on);
+  expect(told).toEqual(["destroyed gone"]);
 });

@@ -3,7 +3,6 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
 import * as v from "valibot";
 import { Consensus, NO_PROPOSAL, nodeKey, type ProposalId } from "../../lib/ipam/consensus.ts";
 import { Ring } from "../../lib/ipam/ring/ring.ts";
@@ -11,6 +10,7 @@ import { allocatorStore } from "../../lib/ipam/saved.ts";
 import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { Store } from "../../lib/store/store.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const [START, END] = [0x0a200000, 0x0a200100];
 const LAST = 2 ** 32 - 1;
@@ -78,6 +78,21 @@ test("a version beyond 32 bits, saved by an earlier release, is read as the last
     const entry = { token: START, peer, version: 2 ** 32 + 5, free: 0 };
     store.rows("ipam", v.any()).set("ring", { peer, start: START, end: END, entries: [entry], seeds: [] });
     expect(allocatorStore(store).loadRing()?.entries[0]?.version).toBe(LAST);
+  });
+});
+
+test("a ring that no router could load is damage: the file is moved aside, and is not saved in the first place", () => {
+  withStore((open) => {
+    const store = open();
+    const peer = nameFromNumber(1n);
+    const at = (token: number) => ({ token, peer, version: 1, free: 0 });
+    const ring = { peer, start: START, end: END, entries: [at(START + 8), at(START)], seeds: [] };
+    expect(() => allocatorStore(store).saveRing(ring)).toThrow("Ring not sorted");
+    store.rows("ipam", v.any()).set("ring", ring);
+    expect(() => allocatorStore(store).loadRing()).toThrow(
+      /"ring" of "ipam" is invalid: Ring not sorted; moved to/,
+    );
+    expect(allocatorStore(open()).loadRing()).toBeUndefined();
   });
 });
 

@@ -112,6 +112,14 @@ describe("the unit", () => {
     }
   });
 
+  test.skipIf(Bun.which("systemd-analyze") === null)("has a sandbox that systemd rates below 4", () => {
+    const file = join(folder, "weave.service");
+    writeFileSync(file, unitFile({ executable: "/bin/true", environmentFile: join(folder, "env") }));
+    const { stdout } = Bun.spawnSync(["systemd-analyze", "security", "--offline=true", "--no-pager", file]);
+    const [, exposure] = /Overall exposure level for weave.service: ([\d.]+)/.exec(stdout.toString()) ?? [];
+    expect(Number(exposure)).toBeLessThan(4);
+  });
+
   test("is installed, enabled, and installed again with a new path; settings stay as people left them", async () => {
     installService(files(), "/usr/local/bin/weave", settings);
     expect(readFileSync(unit(), "utf8")).toContain(

@@ -16,15 +16,15 @@ test("each silence of a connection counts once, and all of a peer together", () 
   const silences = new Silences(clock, () => [first, second, pending]);
   const counted = () => silences.report().map(({ Count }) => Count);
   pending.silent = true;
-  clock.advance(1_000);
+  clock.advance(5_000);
   expect(counted()).toEqual([]);
   first.silent = true;
   clock.advance(5_000);
   expect(counted()).toEqual([1]);
   first.silent = false;
-  clock.advance(1_000);
+  clock.advance(5_000);
   first.silent = second.silent = true;
-  clock.advance(3_000);
+  clock.advance(10_000);
   expect(silences.report()).toEqual([{ Peer: remote.name, NickName: "one", Count: 3 }]);
   silences.stop();
 });

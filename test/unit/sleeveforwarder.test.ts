@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { MINIMUM_MTU } from "../../lib/overlay/pathmtu.ts";
 import {
   CONTROL,
   FRAGMENT_TEST_SIZE,
@@ -22,7 +23,7 @@ import { bytesOf } from "../support/sleevepair.ts";
 describe("a forwarder of sleeve", () => {
   const REMOTE = { address: 0x0a630002, port: 6783 };
 
-  function forwarder(outbound = true) {
+  function forwarder(outbound = true, uid = 7n) {
     const clock = new SimulatedClock(1000);
     const seen = {
       specials: [] as [boolean, number, bigint | undefined][],
@@ -32,13 +33,14 @@ describe("a forwarder of sleeve", () => {
       established: 0,
       heard: 0,
       carried: 0,
+      preferred: true,
       /** Errno. */
       refusal: 0,
     };
     const subject = new SleeveForwarder({
       clock,
-      connectionUid: 7n,
-      encrypted: false,
+      connectionUid: uid,
+      cipher: undefined,
       remote: outbound ? REMOTE : undefined,
       local: 0x0a630001,
       port: 6783,
@@ -48,7 +50,7 @@ describe("a forwarder of sleeve", () => {
       health: (trouble) => seen.health.push(trouble?.reason),
       changed: (settings) => seen.settings.push(settings),
       log: () => {},
-      preferred: () => true,
+      preferred: () => seen.preferred,
       outgrown: () => {},
       heard: () => seen.heard,
       carried: () => seen.carried,
@@ -85,15 +87,75 @@ describe("a forwarder of sleeve", () => {
     subject.control(CONTROL.established, new Uint8Array());
     subject.control(CONTROL.established, new Uint8Array());
     expect(seen.established).toBe(1);
+    expect(sizes()).toEqual([60_000]);
+    clock.advance(300);
     expect(sizes()).toEqual([FRAGMENT_TEST_SIZE, 60_000]);
     subject.control(CONTROL.fragmentsReceived, new Uint8Array());
     expect(seen.settings.at(-1)?.fragments).toBe(true);
     subject.tooBig(1500);
-    expect(subject.attributes()).toMatchObject({ mtu: 1500 - overhead(false) });
+    expect(subject.attributes()).toMatchObject({ mtu: 1500 - overhead() });
     expect(sizes()).toEqual([mtuTestSize(1438)]);
     subject.control(CONTROL.mtuVerified, Uint8Array.of(1438 >> 8, 1438 & 0xff));
     subject.control(CONTROL.mtuVerified, Uint8Array.of(5));
     expect(subject.attributes()).toEqual({ name: "sleeve", mtu: 1438 });
+  });
+
+  test("a path that no frames take is tested later; at once when they do, or the other path is in doubt", () => {
+    const [quiet, used, doubted] = [
+      forwarder(true, 12_000n),
+      forwarder(true, 12_000n),
+      forwarder(true, 12_000n),
+    ];
+    for (const { subject, seen, sizes, clock } of [quiet, used, doubted]) {
+      seen.preferred = false;
+      subject.confirm();
+      subject.control(CONTROL.established, new Uint8Array());
+      clock.advance(2_000);
+      expect(sizes()).not.toContain(FRAGMENT_TEST_SIZE);
+    }
+    used.seen.carried++;
+    used.clock.advance(500);
+    expect(used.sizes()).toContain(FRAGMENT_TEST_SIZE);
+    doubted.subject.suspect();
+    expect(doubted.sizes()).toContain(FRAGMENT_TEST_SIZE);
+    quiet.clock.advance(10_000);
+    expect(quiet.sizes()).not.toContain(FRAGMENT_TEST_SIZE);
+    quiet.clock.advance(500);
+    expect(quiet.sizes()).toContain(FRAGMENT_TEST_SIZE);
+  });
+
+  test("a path that takes less before it is tested is known to have taken more, and tried for that", () => {
+    const { subject, seen, sizes, clock } = forwarder(true, 20_000n);
+    seen.preferred = false;
+    subject.confirm();
+    subject.control(CONTROL.established, new Uint8Array());
+    subject.tooBig(1500);
+    clock.advance(5_000);
+    expect(sizes()).not.toContain(mtuTestSize(1438));
+    subject.suspect();
+    subject.tooBig(1400);
+    subject.control(CONTROL.mtuVerified, Uint8Array.of(1338 >> 8, 1338 & 0xff));
+    expect(subject.attributes()).toEqual({ name: "sleeve", mtu: 1338 });
+    sizes();
+    clock.advance(60_000);
+    expect(sizes()).toContain(mtuTestSize(1438));
+  });
+
+  test("a peer that says nothing is busy: it is asked, at intervals that grow, and its answers count late", () => {
+    const { subject, seen, clock, sizes } = forwarder();
+    subject.confirm();
+    clock.advance(1_100);
+    subject.control(CONTROL.established, new Uint8Array());
+    clock.advance(400);
+    sizes();
+    subject.tooBig(1500);
+    clock.advance(15_000);
+    const tests = sizes().filter((size) => size !== HEARTBEAT_SIZE);
+    expect(tests).toEqual([mtuTestSize(1438), ...Array(9).fill(mtuTestSize(MINIMUM_MTU - 1))]);
+    subject.control(CONTROL.mtuVerified, Uint8Array.of(1438 >> 8, 1438 & 0xff));
+    expect(seen.settings.at(-1)?.mtu).toBe(1438);
+    clock.advance(2_000);
+    expect(sizes().filter((size) => size !== HEARTBEAT_SIZE)).toEqual([]);
   });
 
   test("answers the tests of the peer", () => {

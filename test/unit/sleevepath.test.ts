@@ -1,17 +1,18 @@
 // The path of a sleeve connection: its MTU, and what else it carries.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import type { Timer } from "../../lib/clock/clock.ts";
 import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { MINIMUM_MTU, PathMtu } from "../../lib/overlay/pathmtu.ts";
 import { MODE } from "../../lib/overlay/sleeve/batch.ts";
 import { overhead } from "../../lib/overlay/sleeve/format.ts";
 import { Path } from "../../lib/overlay/sleeve/path.ts";
+import { fc } from "../support/fastcheck.ts";
 import { ipv4Frame } from "../support/frames.ts";
 import { chance, pair, random } from "../support/sleevepair.ts";
 
 test("a probe alone is sent whatever the kernel remembers of the path, not what comes after it", async () => {
-  const [a] = await pair(false);
+  const [a] = await pair(undefined);
   const link = a.engine.link(0);
   if (!link) throw new Error("no link");
   for (const probe of [true, false, true]) a.engine.sendSpecial(link, true, 600, undefined, probe);
@@ -22,23 +23,78 @@ test("a probe alone is sent whatever the kernel remembers of the path, not what 
 });
 
 describe("the search for the path's MTU", () => {
-  function search(real: number, limit: number, loses: () => boolean = () => false) {
+  /** Against a peer that answers after `delay` ms, and where `asks` is set, tells what it has received. */
+  function search(
+    real: number,
+    limit: number,
+    {
+      loses = () => false,
+      delay = 5,
+      asks = false,
+    }: { loses?: () => boolean; delay?: number; asks?: boolean } = {},
+  ) {
     const clock = new SimulatedClock();
     const found: number[] = [];
-    let tests = 0;
+    const sent = { tests: 0, questions: 0 };
     const path: PathMtu = new PathMtu({
       clock,
       test(mtu) {
-        tests++;
-        if (mtu <= real && !loses()) clock.after(5, () => path.verified(mtu));
+        sent.tests++;
+        if (mtu <= real && !loses()) clock.after(delay, () => path.verified(mtu));
       },
+      ...(asks && {
+        ask(round) {
+          sent.questions++;
+          if (!loses()) clock.after(delay, () => path.answered(round));
+        },
+      }),
       found: (mtu) => found.push(mtu),
     });
     path.search(limit);
     const started = clock.now();
-    while (found.length === 0 && clock.now() - started < 60_000) clock.advance(10);
-    return { found, tests, took: clock.now() - started, path };
+    while (found.length === 0 && clock.now() - started < 120_000) clock.advance(10);
+    return { found, ...sent, took: clock.now() - started };
   }
+
+  test("finds what the path carries where the one test is lost that was sent before the peer fell silent for a while", () => {
+    for (const silentMs of [700, 1_500, 4_000, 9_000]) {
+      const clock = new SimulatedClock();
+      const found: number[] = [];
+      const hears = () => clock.now() >= silentMs;
+      const path: PathMtu = new PathMtu({
+        clock,
+        test: (mtu) => hears() && mtu <= 1438 && clock.after(5, () => path.verified(mtu)),
+        ask: (round) => hears() && clock.after(5, () => path.answered(round)),
+        found: (mtu) => found.push(mtu),
+      });
+      path.search(1438);
+      clock.advance(60_000);
+      expect([silentMs, found]).toEqual([silentMs, [1438]]);
+    }
+  });
+
+  test("finds what the path carries where questions overtake tests, which then come late", () => {
+    for (const [late, limit] of [
+      [70, 1438],
+      [250, 1438],
+      [250, 9000],
+    ] as const) {
+      const clock = new SimulatedClock();
+      const found: number[] = [];
+      let busy = true;
+      const path: PathMtu = new PathMtu({
+        clock,
+        test: (mtu) => mtu <= limit && clock.after(busy ? late : 1, () => path.verified(mtu)),
+        ask: (round) => clock.after(1, () => path.answered(round)),
+        found: (mtu) => found.push(mtu),
+      });
+      path.search(limit);
+      clock.advance(late);
+      busy = false;
+      clock.advance(10_000);
+      expect([late, found]).toEqual([late, [limit]]);
+    }
+  });
 
   test("finds any MTU, and quickly where the first guess is right", () => {
     expect(search(1438, 1438)).toMatchObject({ found: [1438], tests: 1 });
@@ -55,19 +111,72 @@ describe("the search for the path's MTU", () => {
     );
   });
 
-  test("never finds too much where tests are lost, and rarely too little", () => {
-    let exact = 0;
-    for (let i = 0; i < 200; i++) {
-      const { found } = search(1218, 1438, () => chance.float() < 0.3);
-      expect(found[0]).toBeLessThanOrEqual(1218);
-      if (found[0] === 1218) exact++;
+  test.each([false, true])(
+    "never finds too much where tests are lost, and rarely too little; asking: %p",
+    (asks) => {
+      const loses = () => chance.float() < 0.3;
+      let exact = 0;
+      for (let i = 0; i < 200; i++) {
+        const { found } = search(1218, 1438, { loses, asks });
+        expect(found[0]).toBeLessThanOrEqual(1218);
+        if (found[0] === 1218) exact++;
+      }
+      expect(exact).toBeGreaterThan(190);
+    },
+  );
+
+  test("a peer that answers after seconds is busy, and the path is as wide as it is", () => {
+    for (const delay of [700, 3_000, 10_000]) {
+      const { found, tests, questions } = search(1438, 1438, { delay, asks: true });
+      expect(found).toEqual([1438]);
+      expect(tests).toBe(1);
+      expect(questions).toBeLessThan(12);
+      expect(search(1218, 1438, { delay, asks: true }).found).toEqual([1218]);
     }
-    expect(exact).toBeGreaterThan(150);
+    // Without a question silence cannot be told from loss.
+    expect(search(1438, 1438, { delay: 10_000 }).found).not.toEqual([1438]);
+  });
+
+  test("where questions are answered and tests are not, they count as lost soon; where nothing is, after 20 s", () => {
+    expect(search(1218, 1438, { asks: true }).took).toBeLessThan(search(1218, 1438).took);
+    const { found, tests, took } = search(1438, 1438, { loses: () => true, asks: true });
+    expect(found).toEqual([MINIMUM_MTU]);
+    expect(took).toBeLessThan(40_000);
+    expect(tests).toBe(1);
+  });
+
+  /** A clock whose timers fire as late as a busy event loop has them. */
+  class LateClock extends SimulatedClock {
+    lateMs = 0;
+
+    override after(ms: number, fn: () => void): Timer {
+      return super.after(ms + this.lateMs, fn);
+    }
+  }
+
+  test("a timer that fires late leaves answers as much time again, once: they may not have been read", () => {
+    const clock = new LateClock();
+    const found: number[] = [];
+    let tests = 0;
+    const path = new PathMtu({
+      clock,
+      test: () => tests++,
+      found: (mtu) => found.push(mtu),
+    });
+    clock.lateMs = 400;
+    path.search(1438);
+    // Due after 20 ms, it fires after 420 ms: no test is repeated before another 400 ms (and 400 ms late) are over.
+    clock.advance(1_219);
+    expect(tests).toBe(1);
+    clock.advance(1);
+    expect(tests).toBe(2);
+    path.verified(1438);
+    expect(found).toEqual([1438]);
   });
 });
 
 describe("what a path carries", () => {
-  const OVERHEAD = overhead(false);
+  const OVERHEAD = overhead();
 
   /** A path with a link of 1500 bytes at our end, and `real` on the way; the kernel remembers what ICMP told. */
   function path() {
@@ -87,7 +196,7 @@ describe("what a path carries", () => {
     };
     const subject: Path = new Path({
       clock,
-      encrypted: false,
+      cipher: undefined,
       test(mtu, probe) {
         const size = mtu + OVERHEAD;
         if (probe) world.probes++;
@@ -152,6 +261,18 @@ describe("what a path carries", () => {
       expect(until(() => subject.mtu === 1400 - OVERHEAD)).toBeLessThan(4_000);
     },
   );
+
+  test("says nothing while the peer does: what is known stays, and is tested again in use", () => {
+    const { subject, world, until, clock } = path();
+    world.real = 0;
+    world.tells = false;
+    subject.suspect();
+    clock.advance(60_000);
+    expect(subject.mtu).toBe(1500 - OVERHEAD);
+    world.real = 1400;
+    world.carrying = true;
+    expect(until(() => subject.mtu === 1400 - OVERHEAD)).toBeLessThan(25_000);
+  });
 
   test("that stays less costs little, and one that is not used nothing", () => {
     const { clock, subject, world } = path();

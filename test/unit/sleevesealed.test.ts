@@ -1,10 +1,12 @@
-// What sleeve seals: nonces that are used once, replays, both builds of libsodium.
+// What sleeve seals, by each cipher: nonces that are used once, replays, both builds of libsodium.
+import { type Pointer, toArrayBuffer } from "bun:ffi";
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import { viewOf } from "../../lib/bytes/view.ts";
+import { AEGIS_NONCE, type Aegis } from "../../lib/crypto/aegis.ts";
 import { type Secretbox, wasmSecretbox } from "../../lib/crypto/secretbox.ts";
 import { ReplayWindow, WINDOW } from "../../lib/overlay/sleeve/replay.ts";
-import type { Arena } from "../../lib/sys/arena.ts";
 import { EngineHarness } from "../support/engine.ts";
+import { fc } from "../support/fastcheck.ts";
 import { ipv4Frame } from "../support/frames.ts";
 import { bytesOf, KEY, name, pair, random } from "../support/sleevepair.ts";
 
@@ -48,24 +50,28 @@ test("a window takes at each edge what a set would, and refuses what it can no l
   }
 });
 
-test("replayed datagrams are counted and dropped, late ones are not", async () => {
-  const [a, b] = await pair(true);
-  for (let i = 0; i < 50; i++) a.capture(1, 2, ipv4Frame(random(50), { id: i }));
-  const datagrams = a.sent.map(({ bytes }) => bytes).reverse();
-  for (const datagram of datagrams) b.receive(datagram.slice());
-  expect(b.frames.length).toBe(50);
-  for (const datagram of datagrams) b.receive(datagram.slice());
-  expect(b.frames.length).toBe(50);
-  expect(b.counters.all()["replayed"]).toBe(50);
-});
+const CIPHERS = ["secretbox", "aegis-256"] as const;
 
-test("what another end of the same connection sealed is not taken for the peer's: each direction has its own nonces", async () => {
-  const [a] = await pair(true);
-  a.capture(1, 2, ipv4Frame(random(50)));
-  const own = a.sent[0]?.bytes.slice() ?? new Uint8Array();
-  own.set(bytesOf(2), 0);
-  a.receive(own);
-  expect(a.counters.all()).toMatchObject({ undecryptable: 1, received: 0 });
+describe.each(CIPHERS)("sealed by %s", (cipher) => {
+  test("replayed datagrams are counted and dropped, late ones are not", async () => {
+    const [a, b] = await pair(cipher);
+    for (let i = 0; i < 50; i++) a.capture(1, 2, ipv4Frame(random(50), { id: i }));
+    const datagrams = a.sent.map(({ bytes }) => bytes).reverse();
+    for (const datagram of datagrams) b.receive(datagram.slice());
+    expect(b.frames.length).toBe(50);
+    for (const datagram of datagrams) b.receive(datagram.slice());
+    expect(b.frames.length).toBe(50);
+    expect(b.counters.all()["replayed"]).toBe(50);
+  });
+
+  test("what another end of the same connection sealed is not taken for the peer's: each direction has its own nonces", async () => {
+    const [a] = await pair(cipher);
+    a.capture(1, 2, ipv4Frame(random(50)));
+    const own = a.sent[0]?.bytes.slice() ?? new Uint8Array();
+    own.set(bytesOf(2), 0);
+    a.receive(own);
+    expect(a.counters.all()).toMatchObject({ undecryptable: 1, received: 0 });
+  });
 });
 
 test("both builds of libsodium seal alike", async () => {
@@ -86,41 +92,51 @@ test("both builds of libsodium seal alike", async () => {
 /** A million frames and a half; the numbers of nonces do not depend on how many came before. */
 const GIGABYTES = Number(process.env["GIGABYTES"] ?? 2);
 
-test(`${GIGABYTES} gigabytes through one connection use no nonce twice`, async () => {
-  const last = new Map<string, number>();
-  let repeated = 0;
-  const recording = async (arena: Arena): Promise<Secretbox> => ({
-    kind: "none",
-    seal(_at, _length, nonce) {
-      const stream = (nonce[16] ?? 0) & 0x80 ? "df" : "fragmentable";
-      const view = new DataView(nonce.buffer, nonce.byteOffset);
-      const sequence = (view.getUint32(16) & 0x7fff_ffff) * 2 ** 32 + view.getUint32(20);
+test.each(CIPHERS)(
+  `${GIGABYTES} gigabytes through one connection use no nonce of %s twice`,
+  async (cipher) => {
+    const last = new Map<string, number>();
+    let repeated = 0;
+    /** Take the last 8 bytes of a nonce. */
+    const note = (view: DataView, at: number) => {
+      const stream = view.getUint8(at) & 0x80 ? "df" : "fragmentable";
+      const sequence = (view.getUint32(at) & 0x7fff_ffff) * 2 ** 32 + view.getUint32(at + 4);
       if (sequence <= (last.get(stream) ?? -1)) repeated++;
       last.set(stream, sequence);
-    },
-    open: () => arena.size > 0,
-  });
-  const harness = await EngineHarness.create(name(1), recording);
-  harness.configure({
-    self: 1,
-    names: new Map([1, 2].map((peer) => [peer, bytesOf(peer)])),
-    next: new Map([[2, 0]]),
-  });
-  const link = harness.link({ index: 0, peer: 2, name: bytesOf(2), key: KEY });
-  // A number that does not fit into 32 bits comes along, too.
-  link.df.sequence = 2 ** 32 - 1000;
-  const { batch } = harness.engine;
-  const names = harness.arena.reserve(64);
-  let bytes = 0;
-  for (let i = 0; bytes < GIGABYTES * 2 ** 30; i++) {
-    batch.frame(i % 8 === 0 ? link.fragmentable : link.df, names, names, 1400);
-    bytes += 1400;
-    if (i % 400 === 0) {
-      batch.flush();
-      harness.sent.length = 0;
+    };
+    const box = async (): Promise<Secretbox> => ({
+      kind: "none",
+      seal: (_at, _length, nonce) => note(viewOf(nonce), nonce.length - 8),
+      open: () => false,
+    });
+    const aegis = async (): Promise<Aegis> => ({
+      seal: (_text, _length, _tag, _head, _headLength, nonce) =>
+        note(new DataView(toArrayBuffer(nonce as Pointer, 0, AEGIS_NONCE)), AEGIS_NONCE - 8),
+      open: () => false,
+    });
+    const harness = await EngineHarness.create(name(1), box, aegis);
+    harness.configure({
+      self: 1,
+      names: new Map([1, 2].map((peer) => [peer, bytesOf(peer)])),
+      next: new Map([[2, 0]]),
+    });
+    const link = harness.link({ index: 0, peer: 2, name: bytesOf(2), key: KEY, cipher });
+    // A number that does not fit into 32 bits comes along, too.
+    link.df.sequence = 2 ** 32 - 1000;
+    const { batch } = harness.engine;
+    const names = harness.arena.reserve(64);
+    let bytes = 0;
+    for (let i = 0; bytes < GIGABYTES * 2 ** 30; i++) {
+      batch.frame(i % 8 === 0 ? link.fragmentable : link.df, names, names, 1400);
+      bytes += 1400;
+      if (i % 400 === 0) {
+        batch.flush();
+        harness.sent.length = 0;
+      }
     }
-  }
-  batch.flush();
-  expect(repeated).toBe(0);
-  expect((last.get("df") ?? 0) + (last.get("fragmentable") ?? 0)).toBeGreaterThan(700_000 * GIGABYTES);
-}, 60_000);
+    batch.flush();
+    expect(repeated).toBe(0);
+    expect((last.get("df") ?? 0) + (last.get("fragmentable") ?? 0)).toBeGreaterThan(700_000 * GIGABYTES);
+  },
+  60_000,
+);

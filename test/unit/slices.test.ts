@@ -46,6 +46,50 @@ test("what was done within one turn of the loop counts together", () => {
   expect(done.length).toBe(10);
 });
 
+test("short work does not wait for a turn of the loop each", () => {
+  const { inner, clock } = busyClock();
+  let turns = 0;
+  const slices = new Slices({
+    ...clock,
+    worked: () => worked,
+    after: (ms, fn) => {
+      turns++;
+      return clock.after(ms, fn);
+    },
+  });
+  let worked = 0;
+  const ended: number[] = [];
+  slices.run(
+    (function* () {
+      for (let i = 0; i < 4; i++) {
+        worked++;
+        yield;
+      }
+    })(),
+    () => {},
+  );
+  turns = 0;
+  for (let i = 0; i < 50; i++) slices.run(steps(1, [], ""), () => ended.push(i));
+  expect(ended).toEqual([]);
+  inner.advance(0);
+  expect(ended).toEqual(Array.from({ length: 50 }, (_, i) => i));
+  expect(turns).toBe(1);
+});
+
+test("a slice is so much work: the time in which the thread waits for a processor does not count", () => {
+  const inner = new SimulatedClock();
+  let now = 0;
+  const slices = new Slices({
+    now: () => (now += 100),
+    wall: () => 0,
+    worked: () => 0,
+    after: inner.after.bind(inner),
+  });
+  const done: string[] = [];
+  slices.run(steps(1000, done, "a"), () => {});
+  expect(done).toEqual(["a"]);
+});
+
 test("work that is given up ends where it is; what it throws reaches whoever has begun it", () => {
   const { inner, clock } = busyClock();
   const slices = new Slices(clock);

@@ -1,21 +1,24 @@
 // The status page but for its pictures: differences, the stream, events, and where things are drawn.
 import { Database } from "bun:sqlite";
-import { describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { logTo, silentLog } from "../../lib/log/log.ts";
-import { LatestBlocked } from "../../lib/npc/view.ts";
+import * as isolatings from "../../lib/npc/compiler.ts";
+import { isolation, LatestBlocked } from "../../lib/npc/view.ts";
 import { Store } from "../../lib/store/store.ts";
+import * as localhttp from "../../lib/sys/localhttp.ts";
 import { EVENT_BOUNDS, EventLog, EventSchema } from "../../lib/ui/events.ts";
 import type { Event, Facts } from "../../lib/ui/facts.ts";
 import { difference, type JsonObject, merge, type Patch } from "../../lib/ui/mergepatch.ts";
 import { placePeers } from "../../lib/ui/page/maplayout.ts";
 import { parseMessage } from "../../lib/ui/page/message.ts";
 import { standings } from "../../lib/ui/page/standing.ts";
+import { explained, PolicyWatch } from "../../lib/ui/policy.ts";
 import { Stream } from "../../lib/ui/stream.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const name = fc.constantFrom("a", "b", "c", "__proto__", "constructor");
 const { object } = fc.letrec<{ value: unknown; object: JsonObject }>((tie) => ({
@@ -100,6 +103,21 @@ describe("the stream", () => {
     await viewer.leave();
     clock.advance(60_000);
     expect(seen.looks).toBe(looks);
+  });
+
+  test("who comes after a time without viewers sees the state as it is then", async () => {
+    const clock = new SimulatedClock();
+    const { set, stream } = streamed(clock);
+    await (await read(stream.open())).leave();
+    set(1);
+    clock.advance(999);
+    const soon = await read(stream.open());
+    expect(told(soon.lines)[0]).toBe('state {"resting":0}');
+    await soon.leave();
+    clock.advance(1);
+    const later = await read(stream.open());
+    expect(told(later.lines)[0]).toBe('state {"resting":1}');
+    await later.leave();
   });
 
   test("a hundred viewers share one look a second", async () => {
@@ -218,6 +236,61 @@ test("peers have the same places each time, apart from each other, on the stage"
   }
 });
 
+test("peers on a ring, also on the innermost of several, are as far apart as each other", () => {
+  for (const [width, height] of [
+    [900, 500],
+    [360, 480],
+  ] as const)
+    for (let count = 3; count <= 260; count += count < 90 ? 1 : 17) {
+      const keys = Array.from({ length: count }, (_, i) => `peer ${i}`);
+      const [rx, ry] = [width / 2 - 62, height / 2 - 40];
+      const rings = new Map<string, number[]>();
+      for (const { x, y } of placePeers(["me", ...keys], "me", width, height).values()) {
+        const [dx, dy] = [(x - width / 2) / rx, (y - height / 2) / ry];
+        const scale = Math.hypot(dx, dy).toFixed(6);
+        if (scale !== "0.000000") rings.set(scale, [...(rings.get(scale) ?? []), Math.atan2(dy, dx)]);
+      }
+      for (const [scale, angles] of rings) {
+        angles.sort((a, b) => a - b);
+        const share = (2 * Math.PI) / angles.length;
+        const gaps = angles.map((angle, i) => (angles[i + 1] ?? (angles[0] ?? 0) + 2 * Math.PI) - angle);
+        const uneven = gaps.filter((gap) => Math.abs(gap - share) > 1e-6);
+        expect({ count, scale, uneven }).toEqual({ count, scale, uneven: [] });
+      }
+    }
+});
+
+test("this host is in the middle; two others are not in line with it, nor is one beside it", () => {
+  const places = (...keys: string[]) =>
+    [...placePeers(["me", ...keys], "me", 800, 600)].map(([key, { x, y }]) => [
+      key,
+      Math.round(x),
+      Math.round(y),
+    ]);
+  expect(places()).toEqual([["me", 400, 300]]);
+  expect(places("a")).toEqual([
+    ["me", 400, 300],
+    ["a", 400, 40],
+  ]);
+  expect(places("a", "b")).toEqual([
+    ["me", 400, 300],
+    ["a", 112, 436],
+    ["b", 688, 436],
+  ]);
+  expect(places("a", "b", "c", "d")).toEqual([
+    ["me", 400, 300],
+    ["a", 400, 40],
+    ["b", 738, 300],
+    ["c", 400, 560],
+    ["d", 62, 300],
+  ]);
+  // Of two rings the inner one is half a step on.
+  const many = placePeers(["me", ...Array.from({ length: 40 }, (_, i) => `p${i}`)], "me", 800, 600);
+  const [first, inner] = [many.get("p0"), many.get("p25")];
+  expect([first?.x, first?.y]).toEqual([400, 40]);
+  expect(inner?.x).not.toBeCloseTo(400, 0);
+});
+
 test("a peer stands as its best connection, and an address of a known host is no other peer", () => {
   const connection = { outbound: true, encrypted: false, silent: false };
   const lost = { ...connection, address: "10.0.0.2:6783", state: "lost", peer: { name: "b", nickname: "B" } };
@@ -256,6 +329,13 @@ test("events are kept in the state file over a restart, within their bounds", ()
     first.store.close();
     const second = opened();
     expect(second.log.all().map(({ text }) => text)).toEqual(["one"]);
+    clock.advance(1_000);
+    // What was heard before the file could be opened comes behind what the file has.
+    const early = new EventLog(clock);
+    early.heard(silentLog).info("two");
+    early.flush();
+    early.keep(second.store.journal(EventSchema, EVENT_BOUNDS, () => clock.wall()));
+    expect(early.all().map(({ text }) => text)).toEqual(["one", "two"]);
     for (let round = 0; round < 15; round++) {
       for (let i = 0; i < 199; i++) second.heard.info(`more ${round} ${i}`);
       clock.advance(1_000);
@@ -287,6 +367,120 @@ test("weave-npc remembers the latest blocked connections, by the fields of their
   const all = latest.all();
   expect(Object.keys(all).length).toBe(200);
   expect(all["300"]).toMatchObject({ at: 300, cut: false, destinationPod: "a/b", isolatedBy: ["a/deny"] });
+});
+
+test("what is no blocked connection is not remembered; a cut one is that", () => {
+  const latest = new LatestBlocked();
+  latest.add(1, { event: "blocked", protocol: "TCP" });
+  const fields = {
+    ...{ event: "cut", protocol: "TCP", source: "10.32.0.1", sourcePort: 4000, isolatedBy: [] },
+    ...{ destination: "10.32.0.2", destinationPort: 80, direction: "egress" },
+  };
+  latest.add(2, fields);
+  expect(Object.values(latest.all())).toMatchObject([{ at: 2, cut: true, direction: "egress" }]);
+});
+
+test("what isolates the pods of a node is looked up again after 5 s, or when a policy comes or goes", () => {
+  const pod = (name: string, change: object = {}) => ({
+    ...{ namespace: "n", name, node: "here", hostNetwork: false, ended: false, labels: new Map(), ...change },
+  });
+  const pods = [
+    pod("a"),
+    pod("b", { node: "there" }),
+    pod("c", { hostNetwork: true }),
+    pod("d", { ended: true }),
+  ];
+  let asked = 0;
+  const model = {
+    policyCount: 0,
+    get pods() {
+      asked++;
+      return new Map(pods.map((each) => [each.name, each]));
+    },
+    policies: new Map(),
+    policiesOf: () => [],
+    addressesOf: ({ name }: { name: string }) => [`10.32.0.${name}`],
+  };
+  const spy = spyOn(isolatings, "isolating").mockImplementation((_model, _pod, direction) =>
+    direction === "ingress" ? ([{ namespace: "n", name: "deny" }] as never) : undefined,
+  );
+  try {
+    const clock = new SimulatedClock();
+    const look = isolation(model as never, "here", false, () => clock.now());
+    expect(look()).toEqual({ "10.32.0.a": { pod: "n/a", ingress: ["n/deny"], egress: [] } });
+    clock.advance(4_999);
+    const known = look();
+    expect([look() === known, asked]).toEqual([true, 1]);
+    clock.advance(1);
+    look();
+    expect(asked).toBe(2);
+    model.policyCount = 1;
+    look();
+    expect(asked).toBe(3);
+  } finally {
+    spy.mockRestore();
+  }
+});
+
+describe("weave-npc of this host", () => {
+  const VIEW = { node: "n", inSync: true, policies: 1, blocked: {}, pods: {} };
+  const settle = async () => {
+    for (let i = 0; i < 20; i++) await Promise.resolve();
+  };
+  let answer: () => Promise<{ status: number; body: string }>;
+  let asked: string[];
+  let restore: () => void;
+  beforeEach(() => {
+    asked = [];
+    const spy = spyOn(localhttp, "askLocally").mockImplementation((url) => {
+      asked.push(url);
+      return answer();
+    });
+    restore = () => spy.mockRestore();
+  });
+  afterEach(() => restore());
+
+  test("is asked each time one looks, one question at a time, and shown as it was last", async () => {
+    answer = async () => ({ status: 200, body: JSON.stringify(VIEW) });
+    const watch = new PolicyWatch(new SimulatedClock());
+    expect([watch.latest(), watch.latest(), asked]).toEqual([
+      undefined,
+      undefined,
+      ["http://127.0.0.1:6781/view"],
+    ]);
+    await settle();
+    expect([watch.latest(), asked.length]).toEqual([VIEW, 2]);
+  });
+
+  test("that does not answer is shown no more, and asked again after 5 s", async () => {
+    answer = async () => ({ status: 200, body: JSON.stringify(VIEW) });
+    const clock = new SimulatedClock();
+    const watch = new PolicyWatch(clock);
+    watch.latest();
+    await settle();
+    answer = () => Promise.reject(new Error("refused"));
+    watch.latest();
+    await settle();
+    expect([watch.latest(), asked.length]).toEqual([undefined, 2]);
+    clock.advance(4_999);
+    watch.latest();
+    expect(asked.length).toBe(2);
+    clock.advance(1);
+    watch.latest();
+    expect(asked.length).toBe(3);
+  });
+
+  test("explains: an answer, a question about what is not there, and silence", async () => {
+    const query = new URLSearchParams({ from: "a", to: "b" });
+    answer = async () => ({ status: 200, body: "{}" });
+    expect((await explained(query)).status).toBe(200);
+    expect(asked).toEqual(["http://127.0.0.1:6781/explain?from=a&to=b"]);
+    answer = async () => ({ status: 400, body: "no such pod\n" });
+    const wrong = await explained(query);
+    expect([wrong.status, await wrong.json()]).toEqual([200, { error: "no such pod" }]);
+    answer = () => Promise.reject(new Error("refused"));
+    expect((await explained(query)).status).toBe(503);
+  });
 });
 
 test("no text that the page shows reverses the direction of others", () => {

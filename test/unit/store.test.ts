@@ -93,6 +93,10 @@ test("a change that cannot be saved is noted until one can", () => {
   expect(store.notes()).toEqual([]);
   expect(codeOf(() => rows.set("bad", "1"))).toBe("disk");
   expect(store.notes()).toEqual([expect.stringContaining(`cannot save to ${path}: `)]);
+  // Nothing is written for these, which says nothing of the disk.
+  rows.delete("none");
+  rows.clear();
+  expect(store.notes().length).toBe(1);
   rows.set("good", "1");
   expect([store.notes(), rows.get("bad"), rows.get("good")]).toEqual([[], undefined, "1"]);
   store.close();
@@ -137,3 +141,29 @@ test("a file that was removed is written again with all rows and the journal; an
   });
   store.close();
 });
+
+test.each([
+  ["half written", () => writeFileSync(`${path}.new`, "SQLite format 3\0".padEnd(4_096, "x"))],
+  ["of nothing", () => writeFileSync(`${path}.new`, "")],
+  ["that is whole, of earlier rows", () => earlierCopy(`${path}.new`)],
+])("beside a copy %s, which an attempt before left, a removed file is written again", (_what, leave) => {
+  const store = Store.open(path);
+  store.rows("room", v.string()).set("a", "1");
+  for (const value of ["2", "3"]) {
+    rmSync(path);
+    leave();
+    store.rows("room", v.string()).set("a", value);
+    expect(store.restore()).toBe(true);
+    expect([existsSync(path), existsSync(`${path}.new`)]).toEqual([true, false]);
+  }
+  store.close();
+  const again = Store.open(path);
+  expect([...again.rows("room", v.string()).all()]).toEqual([["a", "3"]]);
+  again.close();
+});
+
+function earlierCopy(at: string): void {
+  const earlier = Store.open(at);
+  earlier.rows("room", v.string()).set("old", "0");
+  earlier.close();
+}

@@ -1,9 +1,9 @@
 // Formats of "weave report -f": what is wrong with one, said with its place, and how much one may ask for.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import { reportJson } from "../../lib/api/reportjson.ts";
 import { fillTemplate } from "../../lib/api/template/evaluate.ts";
 import { TemplateError } from "../../lib/api/template/lexer.ts";
+import { fc } from "../support/fastcheck.ts";
 
 const DATA = {
   Router: { Name: "n", Peers: [{ NickName: "a" }, { NickName: "b" }], UID: 16838757112233728000n },
@@ -43,6 +43,27 @@ test("a report without a part of it", () => {
   );
 });
 
+// Go (strconv.FormatFloat): with an exponent that is less than -4, or 6 and more.
+test.each<[number, string]>([
+  [0.5, "0.5"],
+  [0.01, "0.01"],
+  [0.001, "0.001"],
+  [0.00099, "0.00099"],
+  [0.0001, "0.0001"],
+  [0.00015, "0.00015"],
+  [0.000099, "9.9e-05"],
+  [0.00001, "1e-05"],
+  [0.00000125, "1.25e-06"],
+  [1e-10, "1e-10"],
+  [1e-100, "1e-100"],
+  [99_999.5, "99999.5"],
+  [999_999.5, "999999.5"],
+  [1_000_000.5, "1.0000005e+06"],
+])("the number %d is printed as Go does, %s", (number, text) => {
+  expect(fill('{{.}}|{{printf "%v|%g" . .}}', number)).toBe(`${text}|${text}|${text}`);
+  expect(fill('{{.}}|{{printf "%v|%g" . .}}', -number)).toBe(`-${text}|-${text}|-${text}`);
+});
+
 describe("is bounded", () => {
   const many = Array.from({ length: 2_000 }, (_, i) => i);
   test.each<[string, string, string]>([
@@ -65,6 +86,7 @@ describe("is bounded", () => {
     expect(fill('{{printf "%.999999999d" 1}}').length).toBe(1_000);
     expect(fill('{{printf "%*d" 999999999 1}}').length).toBe(1_000);
     expect(fill('{{printf "%.999999999f" 1.5}}').length).toBeLessThan(200);
+    expect(fill('{{printf "%.*f|%.*s" -1 1.5 -1 "ab"}}')).toBe("%!(BADPREC)1.500000|%!(BADPREC)ab");
   });
 
   test("what is like a report, with room", () => {

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
-import { MAX_CONNECTIONS } from "../../lib/mesh/bounds.ts";
+import { MAX_CONNECTIONS, SHORT_IDS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
@@ -55,6 +55,19 @@ describe("of two words on one peer the newer is taken, as the original does", ()
     expect(apply(peer(2, summary))).toEqual(newer ? [nameFromNumber(2n)] : []);
     expect(peers.get(nameFromNumber(2n))).toMatchObject({ uid: 7n, version: 5, ...(newer && summary) });
   });
+});
+
+test.each([
+  [0, 0, true],
+  [SHORT_IDS - 1, SHORT_IDS - 1, true],
+  [SHORT_IDS, 0, false],
+  [2 ** 32, 0, false],
+])("a short id of %d is taken as %d, has one: %p", (shortId, taken, hasShortId) => {
+  const { apply, peers } = topology();
+  apply(peer(2, { shortId }));
+  expect(peers.get(nameFromNumber(2n))).toMatchObject({ shortId: taken, hasShortId });
+  apply(peer(3, { shortId: 5, hasShortId: false }));
+  expect(peers.get(nameFromNumber(3n))).toMatchObject({ shortId: 0, hasShortId: false });
 });
 
 test("a short id that its owner leaves passes to the next claimant, and everybody is told once", () => {

@@ -1,108 +1,30 @@
 // What a trace makes of what was seen: each fault names its own hop, and only that one. Frames of strangers do no harm.
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
 import * as v from "valibot";
-import { ipv4Octets, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { ipv4Octets } from "../../lib/address/ipv4.ts";
 import { commentIn } from "../../lib/netlink/nftables/rule.ts";
-import type { Evidence, Tunnel } from "../../lib/trace/hops/hop.ts";
+import type { Evidence } from "../../lib/trace/hops/hop.ts";
 import { pathOf, reached } from "../../lib/trace/hops/path.ts";
 import { type Probe, probePayload, signOf } from "../../lib/trace/probe.ts";
 import { MAX_LOOKS, traceAnswerer } from "../../lib/trace/question.ts";
 import { type EndState, type Seen, Side } from "../../lib/trace/side.ts";
 import { traceText } from "../../lib/trace/text.ts";
+import { fc } from "../support/fastcheck.ts";
+import {
+  DB,
+  END,
+  FAR,
+  FAR_END,
+  far,
+  GOOD,
+  NEAR,
+  near,
+  PROBE,
+  seen,
+  TUNNEL,
+  WEB,
+} from "../support/traceevidence.ts";
 
-const WEB = "10.32.0.1";
-const DB = "10.40.0.3";
-const MAC = "5e:00:00:00:00:03";
-const PROBE: Probe = {
-  source: parseIPv4(WEB),
-  destination: parseIPv4(DB),
-  protocol: "icmp",
-  port: 0,
-  id: 77,
-};
-
-const seen = (text: string): Seen[] =>
-  text
-    .split(" ")
-    .filter(Boolean)
-    .map((each) => {
-      const [point, sign, way] = each.split("-");
-      return { point, sign, out: way === "out", link: "l" } as Seen;
-    });
-
-const END: EndState = {
-  id: "web",
-  inside: {
-    name: "eth0",
-    up: true,
-    carrier: true,
-    mtu: 1376,
-    mac: "5e:00:00:00:00:01",
-    addresses: [`${WEB}/12`],
-  },
-  port: { name: "vethweplweb", up: true, carrier: true, mtu: 1376, bridge: "weave", bound: false },
-  route: { link: "eth0", gateway: null, source: WEB },
-  neighbour: { address: DB, mac: MAC, failed: false },
-  dropped: { spoofed: 0, protocol: 0, flood: 0 },
-};
-const FAR_END: EndState = {
-  ...END,
-  id: "db",
-  inside: { ...END.inside, mac: MAC, addresses: [`${DB}/12`] },
-  port: { ...END.port, name: "vethwepldb" },
-  route: { link: "eth0", gateway: null, source: DB },
-  neighbour: { address: WEB, mac: "5e:00:00:00:00:01", failed: false },
-};
-const NEAR: Side = {
-  end: END,
-  exposed: false,
-  seen: seen(
-    "inside-probe-out port-probe-in overlay-probe-out overlay-answer-in port-answer-out inside-answer-in",
-  ),
-  drops: [],
-  unfiltered: null,
-  policies: null,
-  forward: { peer: 2, hop: "10.99.0.2" },
-};
-const FAR: Side = {
-  ...NEAR,
-  end: FAR_END,
-  seen: seen(
-    "overlay-probe-in port-probe-out inside-probe-in inside-answer-out port-answer-in overlay-answer-out",
-  ),
-};
-const TUNNEL: Tunnel = {
-  neighbour: "hostb",
-  state: "established",
-  overlay: "fastdp",
-  mtu: 1376,
-  encrypted: false,
-  reason: null,
-  remedy: null,
-};
-const GOOD: Evidence = {
-  probe: PROBE,
-  here: "hosta",
-  near: NEAR,
-  far: FAR,
-  target: { kind: "peer", nickname: "hostb", shortId: 2, tunnel: TUNNEL },
-  nicknames: new Map([
-    [1, "hosta"],
-    [2, "hostb"],
-    [3, "hostc"],
-  ]),
-  refused: undefined,
-  large: { bytes: 1376, outcome: "passed" },
-  policy: undefined,
-};
-
-const near = (change: Partial<Side>, end: Partial<EndState> = {}): Partial<Evidence> => ({
-  near: { ...NEAR, end: { ...END, ...end }, ...change },
-});
-const far = (change: Partial<Side>, end: Partial<EndState> = {}): Partial<Evidence> => ({
-  far: { ...FAR, end: { ...FAR_END, ...end }, ...change },
-});
 const drop = (forth: boolean, table = "guard", chain = "c", handle: string | null = "7") => ({
   drops: [{ family: "inet", table, chain, handle, comment: null, forth }],
 });
@@ -440,6 +362,34 @@ describe("questions of other routers", () => {
     const next = answerer(look);
     pending[0]?.(new Error("still stopping"));
     await expect(next).rejects.toThrow("still stopping");
+  });
+
+  test("the longest that a host can have is taken", () => {
+    const [ADDRESS, LINK] = ["255.255.255.255", "l".repeat(15)];
+    const longest: EndState = {
+      id: "c".repeat(256),
+      inside: {
+        ...{ name: LINK, up: true, carrier: true, mtu: 0xffff_ffff, mac: "ff:ff:ff:ff:ff:ff" },
+        addresses: Array(256).fill(`${ADDRESS}/32`),
+      },
+      port: { name: LINK, up: true, carrier: true, mtu: 0xffff_ffff, bridge: LINK, bound: true },
+      route: { link: LINK, gateway: ADDRESS, source: ADDRESS },
+      neighbour: { address: ADDRESS, mac: "ff:ff:ff:ff:ff:ff", failed: true },
+      dropped: { spoofed: 2 ** 53, protocol: 2 ** 53, flood: 2 ** 53 },
+    };
+    const rule = {
+      ...{ family: "netdev", table: "t".repeat(256), chain: "c".repeat(256), forth: true },
+      ...{ handle: String(2n ** 64n - 1n), comment: "x".repeat(256) },
+    };
+    const side: Side = {
+      ...FAR,
+      end: longest,
+      seen: Array.from({ length: 64 }, () => ({ ...(FAR.seen[0] as Seen), link: LINK })),
+      drops: Array.from({ length: 16 }, () => rule),
+      unfiltered: "x".repeat(256),
+      forward: { peer: 4_095, hop: ADDRESS },
+    };
+    expect(v.parse(Side, JSON.parse(JSON.stringify(side)))).toEqual(side);
   });
 
   test("answers beyond their bounds are not taken", () => {

@@ -5,7 +5,7 @@ import { silentLog } from "../../lib/log/log.ts";
 import type { LocalConnection } from "../../lib/mesh/connection.ts";
 import type { MeshRouter } from "../../lib/mesh/router.ts";
 import { Underlay, type UnderlayView, underlayChange } from "../../lib/router/underlay.ts";
-import type { UnderlayKernel, UnderlayListener } from "../../lib/router/underlaykernel.ts";
+import { heard, type UnderlayKernel, type UnderlayListener } from "../../lib/router/underlaykernel.ts";
 
 const view = (addresses: string[], paths: [string, string][] = []): UnderlayView => ({
   addresses: new Set(addresses),
@@ -42,12 +42,14 @@ function simulated() {
       ["10.1.0.2", 3],
     ]),
     asleepMs: 0,
+    busyMs: 0,
   };
   let listener: UnderlayListener | undefined;
   const kernel: UnderlayKernel = {
     addresses: () => world.addresses,
     path: (remote) => ({ link: world.links.get(remote), gateway: undefined }),
     boottime: () => clock.now() + world.asleepMs,
+    busy: () => world.busyMs,
     watch(heard) {
       listener = heard;
       return { stop: () => (listener = undefined) };
@@ -81,6 +83,51 @@ test("a link that loses its carrier, and gets it back, makes the connections ove
   expect(hear((kernel) => kernel.link(2, true))).toEqual([[CHANGED, undefined]]);
 });
 
+// linux/rtnetlink.h, linux/if.h
+const [NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, NEWRULE, DELRULE] = [
+  16, 17, 20, 21, 24, 25, 32, 33,
+];
+const [UP, RUNNING] = [0x01, 0x40];
+
+test.each<[string, number, number, string]>([
+  ["a link with a carrier", NEWLINK, UP | RUNNING, "link 5 true"],
+  ["a link without one", NEWLINK, UP, "link 5 false"],
+  ["a link that is set down", NEWLINK, 0, "link 5 false"],
+  ["a link that is down, with a carrier", NEWLINK, RUNNING, "link 5 false"],
+  ["a link that is removed", DELLINK, 0, "link 5 true"],
+  ["a link that is removed while it is up", DELLINK, UP, "link 5 true"],
+  ["a link that is removed while it has a carrier", DELLINK, UP | RUNNING, "link 5 true"],
+  ...[NEWADDR, DELADDR, NEWROUTE, DELROUTE, NEWRULE, DELRULE].map(
+    (type) => [`a message ${type} on something else`, type, UP | RUNNING, "changed"] as const,
+  ),
+] as [string, number, number, string][])(
+  "of %s (%d, flags %d) the kernel tells: %s",
+  (_what, type, flags, told) => {
+    const body = new Uint8Array(16);
+    const view = new DataView(body.buffer);
+    view.setInt32(4, 5, true);
+    view.setUint32(8, flags, true);
+    const said: string[] = [];
+    heard(
+      { type, flags: 0, sequence: 0, port: 0, body },
+      {
+        link: (index, running) => said.push(`link ${index} ${running}`),
+        changed: () => said.push("changed"),
+      },
+    );
+    expect(said).toEqual([told]);
+  },
+);
+
+test("a link that is removed while it is dark is dark no more: its number may be another's", () => {
+  const { hear } = simulated();
+  const body = Uint8Array.of(0, 0, 0, 0, 2, 0, 0, 0, UP, 0, 0, 0, 0, 0, 0, 0);
+  const message = (type: number) => ({ type, flags: 0, sequence: 0, port: 0, body });
+  expect(hear((kernel) => heard(message(NEWLINK), kernel))).toEqual([[CHANGED, undefined]]);
+  expect(hear((kernel) => heard(message(DELLINK), kernel))).toEqual([[CHANGED, undefined]]);
+  expect(hear((kernel) => heard(message(NEWLINK), kernel))).toEqual([[CHANGED, undefined]]);
+});
+
 test("a route that moves makes its connections doubtful; an address that goes ends them", () => {
   const { world, hear } = simulated();
   world.links.set("10.1.0.2", 2);
@@ -103,6 +150,18 @@ test("time that this router did not live through makes all connections doubtful,
   expect(hear(nothing)).toEqual([Array(2).fill("the clock of this host jumped by 10 s")]);
   clock.wallOffset += 1_000;
   expect(hear(nothing)).toEqual([]);
+});
+
+test("time for which this router worked, or waited for a processor, is no absence", () => {
+  const { world, hear, clock } = simulated();
+  world.asleepMs += 60_000;
+  world.busyMs += 58_500;
+  clock.wallOffset += 60_000;
+  expect(hear(() => {})).toEqual([]);
+  world.asleepMs += 60_000;
+  world.busyMs += 50_000;
+  clock.wallOffset += 60_000;
+  expect(hear(() => {})).toEqual([Array(2).fill("this router did not run for 10 s")]);
 });
 
 test("nothing is looked at after the end", () => {

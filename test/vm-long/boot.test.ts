@@ -1,6 +1,8 @@
 // A host that boots under systemd with nobody logged in: router, exposure and containers are back before the container
 // runtime needs them, without DNS and without peers; a router that crashes or hangs is started again.
 import { expect, test } from "bun:test";
+import { privilegesIn } from "../../lib/sys/confine.ts";
+import { capabilityBits, namesOf } from "../../lib/sys/privileges.ts";
 import { sections } from "../support/vmhosts.ts";
 import { bootSystemd } from "../support/vmsystemd.ts";
 
@@ -57,8 +59,18 @@ section pods
 cat /run/cni1 | head -c 300
 /usr/sbin/ip netns exec p1 /usr/bin/ping -n -c 2 -W 5 $(cat /run/pod2) | grep received
 /usr/sbin/ip netns exec p2 /usr/bin/ping -n -c 2 -W 5 $(cat /var/lib/first) | grep received
-section killed
 main() { systemctl show -P MainPID weave; }
+section privileges
+grep -E '^(Cap|NoNew|Seccomp:)' /proc/$(main)/status
+section crashed
+before=$(main)
+kill -SEGV $before
+until_ 30 grep -q SIGSEGV /var/lib/weave/crashes/*.json
+until_ 30 weave status
+sleep 7
+[ "$(main)" = $before ] && systemctl is-active weave
+systemctl show -P NRestarts weave
+section killed
 before=$(main)
 /usr/sbin/ip netns exec p1 /usr/bin/ping -n -i 0.2 $(cat /run/pod2) > /run/flow &
 flow=$!
@@ -104,6 +116,14 @@ test("everything is back after a reboot, a crash and a hang", async () => {
   expect(exposed).toMatch(/^10\./);
   expect(found).toBe(exposed);
   expect(of.get("pods")?.match(/2 received/g)).toHaveLength(2);
+  expect(privilegesIn(of.get("privileges") ?? "")).toMatchObject({
+    effective: capabilityBits(namesOf("weave-router")),
+    bounding: capabilityBits(namesOf("weave-router")),
+    noNewPrivileges: true,
+    filtered: true,
+  });
+  // In place: longer than TimeoutStopSec, the same process.
+  expect(of.get("crashed")?.trim()).toBe("active\n0");
   expect(of.get("killed")?.trim()).toBe("active");
   expect(of.get("hung")).toStartWith("active\n");
   const [, sent = 0, received = 1] =
@@ -114,5 +134,5 @@ test("everything is back after a reboot, a crash and a hang", async () => {
     expect.stringContaining("cannot resolve peer"),
     "0",
   ]);
-  expect(of.get("stopped")?.trim()).toBe("inactive");
+  expect(of.get("stopped")?.trim()).toBe("stopped the router; containers keep talking\ninactive");
 }, 960_000);

@@ -1,0 +1,64 @@
+// The executables for arm64, run by qemu: they start, read their command line, and carry all their parts.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { VERSION } from "../../lib/version.ts";
+import { arm64 } from "../support/foreign.ts";
+import { DIST, exec, must } from "../support/hosts.ts";
+import { build } from "../tools/build.ts";
+import type { About } from "../tools/package/about.ts";
+import { makeDeb } from "../tools/package/deb.ts";
+import { SETTINGS_FILE } from "../tools/package/payload.ts";
+import { makeRpm } from "../tools/package/rpm.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "weave-arm64-"));
+let qemu: string[];
+
+beforeAll(async () => {
+  qemu = await arm64();
+  build("weave", "linux-arm64", folder);
+}, 240_000);
+
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test.each(["weave", "weave-router", "weave-npc"])(
+  "%s answers by its name",
+  async (name) => {
+    const path = join(folder, name);
+    if (name !== "weave") symlinkSync("weave", path);
+    expect(await must([...qemu, "-0", path, path, "--version"])).toContain(VERSION);
+  },
+  60_000,
+);
+
+test("it prints the manifest that this machine's executable prints", async () => {
+  const manifest = ["manifest", "kubernetes"];
+  const [theirs, ours] = [
+    await must([...qemu, join(folder, "weave"), ...manifest]),
+    await must([join(DIST, "weave"), ...manifest]),
+  ];
+  expect(theirs).toBe(ours);
+}, 60_000);
+
+test("the plugin answers as CNI asks", async () => {
+  const { code, stdout } = await exec([...qemu, "-0", "weave-net", join(folder, "weave")], {
+    env: { CNI_COMMAND: "VERSION" },
+    stdin: '{"cniVersion":"1.0.0"}',
+  });
+  expect(code).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ supportedVersions: expect.arrayContaining(["1.0.0"]) });
+}, 60_000);
+
+test("packages are marked for the processor", async () => {
+  const payload = join(folder, "payload");
+  mkdirSync(join(payload, "etc/default"), { recursive: true });
+  writeFileSync(join(payload, SETTINGS_FILE), "");
+  const about: About = {
+    ...{ version: VERSION, arch: "arm64", compression: 0, seconds: "0" },
+    ...{ summary: "network", description: ["Network."], license: "Apache-2.0", maintainer: "Nobody" },
+  };
+  const [deb, rpm] = [makeDeb(about, payload, folder), makeRpm(about, payload, folder, folder)];
+  expect(await must(["dpkg-deb", "-f", deb, "Architecture"])).toBe("arm64\n");
+  expect(await must(["rpm", "-qp", "--qf", "%{ARCH}", rpm])).toBe("aarch64");
+});

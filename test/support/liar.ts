@@ -1,0 +1,237 @@
+// A peer that lies, over real sockets; tests run it in a host's namespace. It prints "connected", then attacks until it is
+// killed or its connections have ended.
+// usage: bun liar.ts IP PASSWORD ATTACK
+import { connect, type Socket } from "node:net";
+import { loadNacl } from "../../lib/crypto/nacl.ts";
+import { CHANNEL as DNS, encodeNames } from "../../lib/dns/wire.ts";
+import { encodeRangeMessage, encodeState, CHANNEL as IPAM, MESSAGE } from "../../lib/ipam/wire.ts";
+import type { Framing } from "../../lib/mesh/framing.ts";
+import { Handshake } from "../../lib/mesh/handshake.ts";
+import { encodeGossip, encodeTagged, TAG } from "../../lib/mesh/message.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { encodeTopology, Peer } from "../../lib/mesh/peer.ts";
+
+const [ip = "", password = "", attack = ""] = process.argv.slice(2);
+const encryption =
+  password === "" ? undefined : { nacl: await loadNacl(), password: new TextEncoder().encode(password) };
+
+/** An admitted connection under a name of its choice. */
+class Liar {
+  /** Names of the peers that it was told of. */
+  closed = false;
+  #drained: (() => void) | undefined;
+
+  private constructor(
+    readonly socket: Socket,
+    readonly name: PeerName,
+    readonly framing: Framing,
+  ) {
+    socket.on("drain", () => this.#drained?.());
+    socket.on("close", () => {
+      this.closed = true;
+      this.#drained?.();
+    });
+    socket.resume();
+  }
+
+  static join(number: number): Promise<Liar | undefined> {
+    return new Promise((resolve) => {
+      const name = nameFromNumber(BigInt(number));
+      const features = new Map(
+        Object.entries({
+          PeerNameFlavour: "mac",
+          Name: name,
+          NickName: `liar${number}`,
+          UID: String(number),
+          ConnID: String(number),
+          Overlays: "sleeve",
+        }),
+      );
+      const socket = connect(6783, ip);
+      socket.on("error", () => resolve(undefined));
+      socket.on("close", () => resolve(undefined));
+      socket.once("connect", () => {
+        const handshake = new Handshake({ outbound: true, features, encryption }, (bytes) =>
+          socket.write(bytes),
+        );
+        const data = (bytes: Buffer) => {
+          const agreement = handshake.receive(new Uint8Array(bytes));
+          if (!agreement) return;
+          socket.off("data", data);
+          resolve(new Liar(socket, name, agreement.framing));
+        };
+        socket.on("data", data);
+      });
+    });
+  }
+
+  /** Write bytes; resolves when there is room for more. */
+  write(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.closed || this.socket.write(bytes)) return void setImmediate(resolve);
+      this.#drained = resolve;
+    });
+  }
+
+  send(message: Uint8Array): Promise<void> {
+    return this.write(this.framing.frame(message));
+  }
+
+  gossip(channel: string, payload: Uint8Array, kind: "gossip" | "broadcast" = "gossip"): Promise<void> {
+    return this.send(encodeGossip({ kind, channel, source: this.name, payload }));
+  }
+}
+
+const BASE = 0x020000000000;
+let version = 10;
+
+/** `count` peers that nobody else has heard of, in a circle, each connected to the liar as well. */
+function crowd(liar: Liar, count: number): Peer[] {
+  version++;
+  const make = (name: PeerName) =>
+    new Peer({ name, nickName: "x", uid: 7n, version, shortId: Number(version % 4096), hasShortId: true });
+  const all = Array.from({ length: count }, (_, i) => make(nameFromNumber(BigInt(BASE + 1_000_000 + i))));
+  const own = make(liar.name);
+  const link = (from: Peer, remote: Peer, i: number) =>
+    from.connections.set(remote.name, {
+      remote,
+      address: `198.51.100.${i % 250}:${1_000 + i}`,
+      outbound: true,
+      established: true,
+    });
+  all.forEach((peer, i) => {
+    link(own, peer, i);
+    link(peer, own, i);
+    for (let far = 1; far < Math.min(60, count); far *= 3) {
+      const other = all[(i + far) % count];
+      if (other) link(peer, other, i);
+    }
+  });
+  return [own, ...all];
+}
+
+/** Names of addresses of others, many of them. */
+function names(liar: Liar, from: number, count: number): Uint8Array {
+  const entries = Array.from({ length: count }, (_, i) => ({
+    hostname: `n${from + i}.weave.local.`,
+    origin: liar.name,
+    containerId: `c${from + i}`,
+    address: 0x0a200001 + i,
+    version: 1,
+    tombstone: 0,
+  }));
+  return encodeNames({ timestamp: Math.floor(Date.now() / 1000), entries });
+}
+
+/** A ring of 4,096 entries of peers that there are not, with the greatest versions. */
+function ring(liar: Liar): Uint8Array {
+  const [start, end] = [0x0a200000, 0x0a300000];
+  const entries = Array.from({ length: 4_096 }, (_, i) => ({
+    token: start + i * 256,
+    peer: i % 3 === 0 ? liar.name : nameFromNumber(BigInt(BASE + 5_000_000 + i)),
+    version: 2 ** 32 - 2 - (version++ % 1_000),
+    free: 256,
+  }));
+  return encodeState({
+    now: BigInt(Math.floor(Date.now() / 1000)),
+    nicknames: new Map(),
+    consensus: undefined,
+    ring: { start, end, peer: liar.name, entries, seeds: [liar.name] },
+  });
+}
+
+const ATTACKS: Readonly<Record<string, (liar: Liar) => Promise<void>>> = {
+  /** The smallest messages that there are, at line rate. */
+  async heartbeats(liar) {
+    const one = liar.framing.frame(encodeTagged(TAG.heartbeat));
+    const many = encryption ? undefined : Buffer.concat(Array.from({ length: 10_000 }, () => one));
+    while (!liar.closed) {
+      if (many) await liar.write(many);
+      else for (let i = 0; i < 100; i++) await liar.send(encodeTagged(TAG.heartbeat));
+    }
+  },
+  /** Small broadcasts of channels that there are not, from ever other sources. */
+  async units(liar) {
+    for (let i = 0; !liar.closed; i++) {
+      const source = nameFromNumber(BigInt(BASE + (i % 5_000)));
+      await liar.send(
+        encodeGossip({ kind: "broadcast", channel: `x${i % 999}`, source, payload: new Uint8Array(8) }),
+      );
+    }
+  },
+  /** Large messages of channels that there are not. */
+  async relays(liar) {
+    for (let i = 0; !liar.closed; i++) {
+      const payload = new Uint8Array(1 << 20);
+      new DataView(payload.buffer).setUint32(0, i);
+      await liar.gossip("x", payload, i % 2 ? "gossip" : "broadcast");
+    }
+  },
+  /** 65,535 peers, again and again with greater versions. */
+  async topology(liar) {
+    const messages = (count: number) => {
+      const all = crowd(liar, count);
+      const parts: Uint8Array[] = [];
+      for (let at = 0; at < all.length; at += 1_000) parts.push(encodeTopology(all.slice(at, at + 1_000)));
+      return parts;
+    };
+    const prepared = [...messages(65_535), ...Array.from({ length: 8 }, () => messages(4_000)).flat()];
+    console.log("prepared");
+    for (const message of prepared) await liar.gossip("topology", message, "broadcast");
+    // The rest in small pieces, without end.
+    while (!liar.closed) await liar.gossip("topology", encodeTopology(crowd(liar, 300)), "broadcast");
+  },
+  /** A few hundred peers whose versions rise all the time. */
+  async churn(liar) {
+    while (!liar.closed) await liar.gossip("topology", encodeTopology(crowd(liar, 300)), "broadcast");
+  },
+  async rings(liar) {
+    while (!liar.closed) await liar.gossip(IPAM, ring(liar), version % 2 ? "gossip" : "broadcast");
+  },
+  /** Asks for all addresses, over and over. */
+  async requests(liar) {
+    const message = encodeRangeMessage(MESSAGE.spaceRequest, { start: 0x0a200000, end: 0x0a300000 });
+    const destination = process.env["VICTIM"] as PeerName;
+    while (!liar.closed)
+      await liar.send(
+        encodeGossip({ kind: "unicast", channel: IPAM, source: liar.name, destination, payload: message }),
+      );
+  },
+  async names(liar) {
+    for (let i = 0; !liar.closed; i++) await liar.gossip(DNS, names(liar, i * 1_000, 1_000), "broadcast");
+  },
+  /** A frame of 10 MB that never ends. */
+  async sleeper(liar) {
+    const head = new Uint8Array(5_000_000);
+    new DataView(head.buffer).setUint32(0, 10_000_000);
+    await liar.write(head);
+    await new Promise((resolve) => liar.socket.once("close", resolve));
+  },
+  /** The same sealed message twice. */
+  async replay(liar) {
+    const bytes = liar.framing.frame(encodeTagged(TAG.heartbeat));
+    await liar.write(bytes);
+    await liar.write(bytes);
+    await new Promise((resolve) => liar.socket.once("close", resolve));
+  },
+  /** Half a thousand peers at one address. */
+  async many() {
+    for (let i = 1; i <= 500; i++) {
+      await Liar.join(BASE + i);
+      await Bun.sleep(30);
+    }
+    console.log("all joined");
+    await new Promise(() => {});
+  },
+};
+
+const run = ATTACKS[attack];
+const liar = run && (await Liar.join(BASE));
+if (!run || !liar) {
+  console.log("refused");
+} else {
+  console.log("connected");
+  await run(liar);
+  console.log("closed");
+}
+process.exit(0);

@@ -1,0 +1,259 @@
+// Starting a router in the background, and ending it: what the process is started with, how long is waited for it, and which
+// of its errors is told. The process, and time, are the test's.
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import * as processes from "node:child_process";
+import { EventEmitter } from "node:events";
+import { appendFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import * as client from "../../lib/api/client.ts";
+import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
+import * as instance from "../../lib/router/instance.ts";
+import * as executables from "../../lib/sys/executable.ts";
+import * as openfiles from "../../lib/sys/openfiles.ts";
+import * as runtime from "../../lib/sys/runtime.ts";
+import { useFolder } from "../support/ownfolders.ts";
+
+let folder: string;
+let setBack: () => void;
+let log: string;
+let now: number;
+let spies: { mockRestore(): void }[];
+let spawned: unknown[][];
+let asked: unknown[][];
+let readyAt: number;
+let running: number | undefined;
+let child: EventEmitter & { pid: number; stdio: unknown[]; unref(): void };
+let line: PassThrough;
+let unreferenced: number;
+let atSleep: () => void;
+let ended: boolean;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "weave-launch-"));
+  setBack = useFolder(folder);
+  log = join(folder, "weave.log");
+  [now, spawned, asked, readyAt, running, unreferenced] = [1_000, [], [], 1_000, undefined, 0];
+  atSleep = () => {};
+  ended = false;
+  line = new PassThrough();
+  const events = new EventEmitter();
+  for (const end of ["exit", "error"])
+    events.on(end, () => {
+      ended = true;
+    });
+  child = Object.assign(events, {
+    pid: 77,
+    stdio: [null, null, null, line],
+    unref: () => unreferenced++,
+  });
+  spies = [
+    spyOn(instance, "runningPid").mockImplementation(() => running),
+    spyOn(openfiles, "requireOpenFiles").mockImplementation(() => {}),
+    spyOn(executables, "executable").mockImplementation((name) => `/opt/${name}`),
+    spyOn(runtime, "limitDaemon").mockImplementation((name) => void spawned.push(["limit", name])),
+    spyOn(processes, "spawn").mockImplementation(((...args: unknown[]) => {
+      spawned.push(args);
+      return child;
+    }) as never),
+    spyOn(client, "apiClient").mockImplementation(() => async (...args: unknown[]) => {
+      asked.push(args);
+      if (now < readyAt) throw new client.RouterDownError("not yet");
+      return "";
+    }),
+    spyOn(performance, "now").mockImplementation(() => now),
+    spyOn(Bun, "sleep").mockImplementation((async (ms: number) => {
+      if (!ended) now += ms;
+      atSleep();
+      // Once the process has ended, time stands still: its log is read in however long that takes.
+      if (ended) await new Promise(() => {});
+      await new Promise(setImmediate);
+    }) as never),
+  ];
+});
+afterEach(() => {
+  for (const spy of spies) spy.mockRestore();
+  setBack();
+  rmSync(folder, { recursive: true });
+});
+
+describe("a router in the background", () => {
+  test("is started detached, with the log as its output, a pipe, the engine's options and its capabilities", async () => {
+    readyAt = 3_000;
+    const daemon = await launchDaemon(["--port=1", "h1"], { A: "1" });
+    const [limit, [program, args, options] = expect.unreachable()] = spawned;
+    expect([limit, program, args]).toEqual([
+      ["limit", "weave-router"],
+      "/opt/weave-router",
+      ["--port=1", "h1"],
+    ]);
+    const { stdio, env, ...rest } = options as { stdio: unknown[]; env: Record<string, string> };
+    expect(rest as unknown).toEqual({ argv0: "weave-router", detached: true });
+    expect([stdio[0], stdio[1] === stdio[2], typeof stdio[1], stdio[3]]).toEqual([
+      "ignore",
+      true,
+      "number",
+      "pipe",
+    ]);
+    expect(env).toMatchObject({ A: "1", WEAVE_LAUNCHER_FD: "3", BUN_GC_TIMER_INTERVAL: "30000" });
+    expect([daemon.pid, unreferenced, existsSync(log)]).toEqual([77, 1, true]);
+    // It is asked every 10 ms, each time for a second at most.
+    expect([asked.length, asked[0]]).toEqual([201, ["GET", "/status", { timeoutMs: 1_000 }]]);
+    line.write('{"warning":"one"}\n');
+    await new Promise(setImmediate);
+    expect(daemon.warnings()).toEqual([{ warning: "one" }]);
+    daemon.leave();
+    expect(line.destroyed).toBe(true);
+  });
+
+  test("is not started beside another", async () => {
+    running = 9;
+    await expect(launchDaemon([], {})).rejects.toThrow(instance.AlreadyRunningError);
+    expect(spawned).toEqual([]);
+  });
+
+  test("that is not ready within 30 s is an error, which says where its log is", async () => {
+    readyAt = 31_001;
+    const failed = await launchDaemon([], {}).catch((error) => error);
+    expect([failed.message, failed.exitCode]).toEqual([
+      `the router is not ready after 30 s and keeps trying; see ${log}`,
+      1,
+    ]);
+    expect([now, unreferenced]).toEqual([31_000, 0]);
+    readyAt = now + 29_990;
+    expect((await launchDaemon([], {})).pid).toBe(77);
+  });
+
+  const ends = (code: number | null, signal: string | null, text = "") => {
+    readyAt = Number.POSITIVE_INFINITY;
+    ended = false;
+    atSleep = () => {
+      if (text !== "") appendFileSync(log, text);
+      atSleep = () => {};
+      child.emit("exit", code, signal);
+    };
+    return launchDaemon([], {}).catch((error) => error);
+  };
+
+  test.each<[string, string]>([
+    [
+      "ERRO: 2026-11-26 12:00:00.000 the port is taken\nINFO: 2026-11-26 12:00:00.001 bye\n",
+      "the port is taken",
+    ],
+    ["ERRO: a b first\nERRO: a b last\n", "last"],
+    ["weave-router: no such option\n", "no such option"],
+    ['{"level":"error","msg":"in JSON"}\n{"level":"warning","msg":"no"}\n', "in JSON"],
+    ['{"level":"error","msg":"whole"}\n{"level":"error","ms', "whole"],
+  ])("that ends tells its last error of %j", async (text, message) => {
+    writeFileSync(log, "ERRO: a b of an earlier run\n");
+    const failed = await ends(3, null, text);
+    expect([failed.message, failed.exitCode]).toEqual([message, 3]);
+  });
+
+  test("that ends without an error tells how; errors of earlier runs are not its own", async () => {
+    writeFileSync(log, "ERRO: a b of an earlier run\n");
+    const failed = await ends(4, null);
+    expect([failed.message, failed.exitCode]).toEqual([
+      `the router ended with exit code 4 while it started; see ${log}`,
+      4,
+    ]);
+    const killed = await ends(null, "SIGKILL", "INFO: a b no error\n");
+    expect([killed.message, killed.exitCode]).toEqual([
+      `the router was ended by SIGKILL while it started; see ${log}`,
+      1,
+    ]);
+    expect((await ends(0, null)).exitCode).toBe(1);
+  });
+
+  test("whose log was rotated meanwhile tells the error of the new file", async () => {
+    writeFileSync(log, "x".repeat(1_000));
+    readyAt = Number.POSITIVE_INFINITY;
+    atSleep = () => {
+      writeFileSync(log, "ERRO: a b short\n");
+      child.emit("exit", 1, null);
+      atSleep = () => {};
+    };
+    await expect(launchDaemon([], {})).rejects.toThrow(/^short$/);
+  });
+
+  test("that cannot be executed is an error", async () => {
+    readyAt = Number.POSITIVE_INFINITY;
+    atSleep = () => {
+      atSleep = () => {};
+      child.emit("error", new Error("ENOENT"));
+    };
+    const failed = await launchDaemon([], {}).catch((error) => error);
+    expect([failed.message, failed.exitCode]).toEqual(["ENOENT", 1]);
+  });
+
+  test("that ends after it was ready tells its own error, not that its socket is closed", async () => {
+    const daemon = await launchDaemon([], {});
+    expect(await daemon.whileRunning(Promise.resolve(5))).toBe(5);
+    appendFileSync(log, "ERRO: a b died\n");
+    const ended = daemon.whileRunning(Promise.reject(new client.RouterDownError("closed")));
+    child.emit("exit", 1, null);
+    await expect(ended).rejects.toThrow(/^died$/);
+    await expect(daemon.whileRunning(new Promise(() => {}))).rejects.toThrow(/^died$/);
+    await expect(daemon.whileRunning(Promise.reject(new Error("other")))).rejects.toThrow();
+  });
+
+  test("whose process does not end is waited for 5 s where its socket is closed; one that is silent, not at all", async () => {
+    const daemon = await launchDaemon([], {});
+    const slept = spyOn(Bun, "sleep");
+    const down = new client.RouterDownError("closed");
+    slept.mockClear();
+    await expect(daemon.whileRunning(Promise.reject(down))).rejects.toBe(down);
+    expect(slept.mock.calls).toEqual([[5_000]]);
+    slept.mockClear();
+    const silent = new client.RouterSilentError("silent");
+    await expect(daemon.whileRunning(Promise.reject(silent))).rejects.toBe(silent);
+    await expect(daemon.whileRunning(Promise.reject(new Error("refused")))).rejects.toThrow("refused");
+    expect(slept.mock.calls).toEqual([]);
+  });
+});
+
+describe("ending it", () => {
+  function router(endsAfter: number, by: number) {
+    const began = now;
+    const signals: [number, number][] = [];
+    const state = { disposed: 0 };
+    const found = {
+      signal: (number: number) => signals.push([number, now - began]),
+      get ended() {
+        return signals.some(([number]) => number === by) && now - began >= endsAfter;
+      },
+      [Symbol.dispose]: () => state.disposed++,
+    };
+    spies.push(spyOn(instance, "runningRouter").mockImplementation(() => found as never));
+    return { signals, state };
+  }
+
+  test("is asked for, also of a stopped process, and waited for", async () => {
+    const { signals, state } = router(500, 15);
+    expect(await stopDaemon()).toBe(true);
+    expect([signals, now, state.disposed]).toEqual([
+      [
+        [15, 0],
+        [18, 0],
+      ],
+      1_500,
+      1,
+    ]);
+  });
+
+  test("is enforced after 10 s", async () => {
+    const { signals } = router(0, 9);
+    expect(await stopDaemon()).toBe(true);
+    expect(signals).toEqual([
+      [15, 0],
+      [18, 0],
+      [9, 10_010],
+    ]);
+  });
+
+  test("is none where none runs", async () => {
+    spies.push(spyOn(instance, "runningRouter").mockImplementation(() => undefined));
+    expect(await stopDaemon()).toBe(false);
+  });
+});

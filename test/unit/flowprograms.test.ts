@@ -1,0 +1,268 @@
+// The programs of the flow cache on frames of our own (BPF_PROG_TEST_RUN): which take the fast path, and with what bytes.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { liftMemoryLimit } from "../../lib/bpf/bpf.ts";
+import { loadProgram, type Program, testRun } from "../../lib/bpf/program.ts";
+import { closePortMaps, createPortMaps, type PortMaps } from "../../lib/host/ports/maps.ts";
+import { portProgram } from "../../lib/host/ports/program.ts";
+import { closeMaps, createMaps, type DatapathMaps, NEW_NEIGHBOUR } from "../../lib/overlay/datapath/maps.ts";
+import { arrivalProgram } from "../../lib/overlay/flowcache/arrival.ts";
+import { LIFETIME_NS } from "../../lib/overlay/flowcache/flow.ts";
+import { leaveFast } from "../../lib/overlay/flowcache/leave.ts";
+import {
+  CONTROL,
+  closeFlowMaps,
+  createFlowMaps,
+  FLOW,
+  type FlowMaps,
+  IN,
+  MODE,
+  OUT,
+  WAY,
+} from "../../lib/overlay/flowcache/maps.ts";
+import { networkIdentifier } from "../../lib/overlay/vxlan.ts";
+import { monotonicNow } from "../../lib/sys/clocks.ts";
+import { checksum } from "../support/frames.ts";
+import { isRoot } from "../support/newnetns.ts";
+
+/** Test runs have the loopback link. */
+const LINK = 1;
+const REDIRECT = 7;
+const GENERATION = 5;
+const [SELF, PEER] = [9, 300];
+const NEIGHBOUR = 0x0a63_0002;
+const OUTER = 50;
+/** The programs read the time of the last tick of the kernel. */
+const TICK_NS = 11_000_000n;
+
+let maps: FlowMaps;
+let datapath: DatapathMaps;
+let portMaps: PortMaps;
+let leave: Program;
+let arrive: Program;
+
+describe.if(isRoot)("the programs of the flow cache", () => {
+  beforeAll(() => {
+    liftMemoryLimit();
+    [maps, datapath, portMaps] = [createFlowMaps(), createMaps(), createPortMaps()];
+    const remote = { fd: datapath.macs.fd, peerAt: 0, timeAt: 8, self: SELF };
+    const { instructions } = portProgram(portMaps, remote, false, (asm) =>
+      leaveFast(asm, maps, datapath.neighbours),
+    );
+    leave = loadProgram("leave", instructions);
+    arrive = loadProgram("arrive", arrivalProgram(maps, datapath.neighbours, { port: 6784, self: SELF }));
+    maps.control.set(CONTROL.generation, GENERATION);
+    maps.control.set(CONTROL.mode, MODE.on);
+    maps.ports.set(LINK, { sentPackets: 0n, sentBytes: 0n, receivedPackets: 0n, receivedBytes: 0n });
+    datapath.neighbours.set(NEIGHBOUR, NEW_NEIGHBOUR);
+  });
+
+  afterAll(() => {
+    for (const program of [leave, arrive]) program.close();
+    closeFlowMaps(maps);
+    closeMaps(datapath);
+    closePortMaps(portMaps);
+  });
+
+  interface Changes {
+    readonly tos?: number;
+    readonly flags?: number;
+    readonly ttl?: number;
+    readonly fragment?: number;
+    readonly protocol?: number;
+    readonly ihl?: number;
+    readonly length?: number;
+    readonly mac?: number;
+  }
+
+  /** A frame of a container: TCP 10.32.0.1:1000 -> 10.40.0.1:2000. */
+  function packet(changes: Changes = {}): Uint8Array {
+    const {
+      tos = 0,
+      flags = 0x10,
+      ttl = 64,
+      fragment = 0x4000,
+      protocol = 6,
+      ihl = 5,
+      length = 20,
+      mac = 2,
+    } = changes;
+    const bytes = new Uint8Array(14 + 20 + 20 + length);
+    const view = new DataView(bytes.buffer);
+    bytes.set([mac, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x40 | ihl, tos]);
+    view.setUint16(16, bytes.length - 14);
+    view.setUint16(20, fragment);
+    bytes.set([ttl, protocol], 22);
+    bytes.set([10, 32, 0, 1, 10, 40, 0, 1], 26);
+    view.setUint16(34, 1000);
+    view.setUint16(36, 2000);
+    view.setUint8(46, 0x50);
+    view.setUint8(47, flags);
+    return bytes;
+  }
+
+  const key = (protocol = 6) => {
+    const bytes = new Uint8Array(FLOW.size);
+    bytes.set(packet().subarray(26, 38), FLOW.source);
+    bytes[FLOW.protocol] = protocol;
+    return bytes;
+  };
+
+  /** The outer headers of a packet of that length, TOS and destination peer. */
+  function outer(inner: Uint8Array, tos: number, from: number, to: number): Uint8Array {
+    const bytes = new Uint8Array(OUTER);
+    const view = new DataView(bytes.buffer);
+    // To the link's own address: other frames are not for this host.
+    bytes.set([0, 0, 0, 0, 0, 0, 6, 6, 6, 6, 6, 6, 8, 0, 0x45, tos]);
+    view.setUint16(16, 36 + inner.length);
+    view.setUint16(20, 0x4000);
+    bytes.set([64, 17], 22);
+    bytes.set(from === SELF ? [10, 99, 0, 1, 10, 99, 0, 2] : [10, 99, 0, 2, 10, 99, 0, 1], 26);
+    view.setUint16(24, ~checksum(bytes.subarray(14, 34)) & 0xffff);
+    view.setUint16(34, 40_000);
+    view.setUint16(36, 6784);
+    view.setUint16(38, 16 + inner.length);
+    view.setUint32(42, 0x0800_0000);
+    view.setUint32(46, networkIdentifier(from, to) * 256);
+    return bytes;
+  }
+
+  const encapsulated = (inner: Uint8Array, tos = 0, from = SELF, to = PEER) =>
+    new Uint8Array([...outer(inner, tos, from, to), ...inner]);
+
+  /** Cache the flow as the slow path does. */
+  function cacheOut(changes: { at?: bigint; generation?: number; limit?: number; port?: number } = {}): void {
+    const { at = monotonicNow() - TICK_NS, generation = GENERATION, limit = 60, port = LINK } = changes;
+    const bytes = new Uint8Array(OUT.size);
+    const view = new DataView(bytes.buffer);
+    const headers = encapsulated(packet()).slice(0, 64);
+    for (const i of [16, 17, 24, 25, 38, 39]) headers[i] = 0;
+    bytes.set(headers, OUT.headers);
+    let sum = 0;
+    for (let i = 14; i < 34; i += 2) sum += new DataView(headers.buffer).getUint16(i, true);
+    view.setBigUint64(OUT.at, at, true);
+    view.setUint32(OUT.generation, generation, true);
+    view.setUint32(OUT.way, WAY.direct, true);
+    view.setUint32(OUT.link, LINK, true);
+    view.setUint32(OUT.limit, limit, true);
+    view.setUint32(OUT.remote, NEIGHBOUR, true);
+    view.setUint32(OUT.identifier, networkIdentifier(SELF, PEER), true);
+    view.setUint32(OUT.sum, sum, true);
+    view.setUint32(OUT.port, port, true);
+    maps.out.set(key(), bytes);
+  }
+
+  function cacheIn(changes: { at?: bigint; generation?: number } = {}): void {
+    const { at = monotonicNow() - TICK_NS, generation = GENERATION } = changes;
+    const bytes = new Uint8Array(IN.size);
+    const view = new DataView(bytes.buffer);
+    const headers = encapsulated(packet(), 0, PEER, SELF);
+    view.setBigUint64(IN.at, at, true);
+    view.setUint32(IN.generation, generation, true);
+    view.setUint32(IN.port, LINK, true);
+    view.setUint32(IN.limit, 60, true);
+    bytes.set(headers.subarray(46, 50), IN.identifier);
+    bytes.set(headers.subarray(26, 30), IN.source);
+    bytes.set(headers.subarray(30, 34), IN.destination);
+    view.setUint32(IN.link, LINK, true);
+    bytes.set(headers.subarray(50, 64), IN.ethernet);
+    maps.in.set(key(), bytes);
+  }
+
+  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
+  const old = () => monotonicNow() - BigInt(LIFETIME_NS) - 20_000_000n;
+
+  describe("a packet of a container", () => {
+    test.each([
+      [0, 0],
+      [1, 1],
+      [2, 2],
+      [3, 2],
+      [0xb9, 1],
+    ])("with TOS %i leaves as the kernel would write it, with ECN %i outside", (tos, ecn) => {
+      cacheOut();
+      const { verdict, frame } = testRun(leave, packet({ tos }));
+      expect(verdict).toBe(REDIRECT);
+      expect(hex(frame)).toBe(hex(encapsulated(packet({ tos }), ecn)));
+    });
+
+    test("is counted for its neighbour and its port", () => {
+      cacheOut();
+      const before = [datapath.neighbours.get(NEIGHBOUR)?.sent ?? 0n, maps.ports.get(LINK)?.sentBytes ?? 0n];
+      testRun(leave, packet());
+      const after = [datapath.neighbours.get(NEIGHBOUR)?.sent ?? 0n, maps.ports.get(LINK)?.sentBytes ?? 0n];
+      expect(after.map((count, i) => count - (before[i] ?? 0n))).toEqual([74n, 74n]);
+    });
+
+    test.each<[string, Changes]>([
+      ["SYN", { flags: 0x02 }],
+      ["FIN", { flags: 0x11 }],
+      ["RST", { flags: 0x04 }],
+      ["TTL 1", { ttl: 1 }],
+      ["a first fragment", { fragment: 0x2000 }],
+      ["a later fragment", { fragment: 0x0010 }],
+      ["options", { ihl: 6 }],
+      ["ICMP", { protocol: 1 }],
+      ["UDP of the same addresses", { protocol: 17 }],
+      ["a longer packet", { length: 21 }],
+      ["another Ethernet address", { mac: 4 }],
+    ])("takes the slow path: %s", (_what, changes) => {
+      cacheOut();
+      const { verdict, frame } = testRun(leave, packet(changes));
+      expect(verdict).not.toBe(REDIRECT);
+      expect(hex(frame)).toBe(hex(packet(changes)));
+    });
+
+    test.each<[string, Parameters<typeof cacheOut>[0]]>([
+      ["an old entry", { at: 1n }],
+      ["another generation", { generation: 6 }],
+      ["another port", { port: 77 }],
+    ])("takes the slow path: %s", (_what, entry) => {
+      cacheOut(entry?.at === undefined ? entry : { at: old() });
+      expect(testRun(leave, packet()).verdict).not.toBe(REDIRECT);
+    });
+  });
+
+  describe("a VXLAN packet", () => {
+    const from = (inner = packet(), tos = 0) => encapsulated(inner, tos, PEER, SELF);
+
+    test("of a cached flow goes into the container without its outer headers", () => {
+      cacheIn();
+      const { verdict, frame } = testRun(arrive, from());
+      expect(verdict).toBe(REDIRECT);
+      expect(hex(frame)).toBe(hex(packet()));
+    });
+
+    const changed = (at: number, value: number) => {
+      const frame = from();
+      frame[at] = value;
+      return frame;
+    };
+
+    test.each<[string, () => Uint8Array]>([
+      ["congestion experienced outside", () => from(packet(), 3)],
+      ["of a host that is no neighbour", () => changed(29, 77)],
+      ["to another address", () => changed(33, 77)],
+      ["of another peer", () => encapsulated(packet(), 0, PEER + 1, SELF)],
+      ["for another peer", () => encapsulated(packet(), 0, PEER, SELF + 1)],
+      ["to another UDP port", () => changed(37, 1)],
+      ["with another flag", () => changed(42, 0x0c)],
+      ["for another Ethernet address", () => from(packet({ mac: 4 }))],
+      ["a longer packet", () => from(packet({ length: 21 }))],
+      ["RST", () => from(packet({ flags: 4 }))],
+    ])("takes the slow path: %s", (_what, make) => {
+      cacheIn();
+      const { verdict, frame } = testRun(arrive, make());
+      expect(verdict).not.toBe(REDIRECT);
+      expect(hex(frame)).toBe(hex(make()));
+    });
+
+    test("takes the slow path where the entry is old, or of another generation", () => {
+      cacheIn({ at: old() });
+      expect(testRun(arrive, from()).verdict).not.toBe(REDIRECT);
+      cacheIn({ generation: 6 });
+      expect(testRun(arrive, from()).verdict).not.toBe(REDIRECT);
+      // Nor has the packet made it valid: only what gets to the port does.
+      expect(testRun(arrive, from()).verdict).not.toBe(REDIRECT);
+    });
+  });
+});

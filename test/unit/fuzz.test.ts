@@ -1,0 +1,71 @@
+// Every decoder of the fuzzer, with some inputs by the run's seed and those that once were findings.
+import { describe, expect, test } from "bun:test";
+import type { Chance } from "../fuzz/chance.ts";
+import { fuzz } from "../fuzz/loop.ts";
+import { mutateJson } from "../fuzz/mutatejson.ts";
+import { faultOf } from "../fuzz/outcome.ts";
+import regressions from "../fuzz/regressions.json";
+import { type Decoder, encoded } from "../fuzz/target.ts";
+import { TARGETS } from "../fuzz/targets.ts";
+import { SEED } from "../support/seed.ts";
+import { unhex } from "../support/vectors.ts";
+
+const INPUTS = 300;
+const FOR_MS = 60;
+
+test.each(TARGETS.map((target) => [target.name, target] as const))("%s", async (_name, { open }) => {
+  const decoder = await open();
+  const bounds = { seed: SEED, inputs: INPUTS, forMs: FOR_MS, growth: false };
+  const { accepted, findings } = await fuzz(decoder, bounds);
+  expect(findings.map(({ kind, what, input }) => `${kind}: ${what}: ${input.toHex()}`)).toEqual([]);
+  expect(accepted).toBeGreaterThan(0);
+});
+
+test.each(regressions)("$target: $what", async ({ target, hex }) => {
+  const decoder = await TARGETS.find(({ name }) => name === target)?.open();
+  if (!decoder) throw new Error(`no target is called ${target}`);
+  expect(await faultOf(decoder, unhex(hex))).toBeUndefined();
+});
+
+describe("the fuzzer", () => {
+  const finds = async (decoder: Omit<Decoder, "seeds">, inputs = 2_000) =>
+    (await fuzz({ seeds: encoded("key=12"), ...decoder }, { seed: 7, inputs })).findings;
+
+  test("finds an error that is no refusal, and shortens its input", async () => {
+    const run = (input: Uint8Array) => {
+      if (input.includes(0x80)) throw new TypeError("no");
+      if (input.length === 0) throw new RangeError("empty");
+    };
+    const found = await finds({ run, refuses: ["RangeError"] });
+    expect(found.map(({ kind, what, input }) => [kind, what, input.toHex()])).toEqual([
+      ["error", "TypeError: no", "80"],
+    ]);
+  });
+
+  test("finds output out of proportion", async () => {
+    const [found] = await finds({ run: ([first = 0]) => "x".repeat(first === 0xff ? 2 ** 20 : 1) });
+    expect(found).toMatchObject({ kind: "output", input: Uint8Array.of(0xff) });
+  });
+
+  test("is the same for a seed", async () => {
+    const inputs = async () => {
+      const seen: string[] = [];
+      const decoder = { seeds: encoded("a=1", "b"), run: (input: Uint8Array) => input.length };
+      await fuzz(decoder, { seed: 3, inputs: 100, growth: false, next: (input) => seen.push(input.toHex()) });
+      return seen;
+    };
+    expect(await inputs()).toEqual(await inputs());
+  });
+
+  test("changes JSON into JSON", () => {
+    let count = 0;
+    const chance: Chance = {
+      below: (bound) => count++ % bound,
+      pick: (list) => list[count++ % list.length] as never,
+    };
+    const before = encoded('{"a":[1,{"b":"x"}],"c":null}')[0] ?? new Uint8Array();
+    const texts = Array.from({ length: 200 }, () => Buffer.from(mutateJson(before, chance)).toString());
+    for (const text of texts) expect(() => JSON.parse(text)).not.toThrow();
+    expect(new Set(texts).size).toBeGreaterThan(20);
+  });
+});

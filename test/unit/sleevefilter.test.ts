@@ -1,0 +1,100 @@
+// The filter on sleeve's socket: what strangers send never reaches the engine, what peers send does.
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createSocket } from "node:dgram";
+import { closeSync } from "node:fs";
+import { parseIPv4 } from "../../lib/address/ipv4.ts";
+import { nameFromNumber, nameToBytes } from "../../lib/mesh/name.ts";
+import { ELSEWHERE_PER_S, StrangerFilter } from "../../lib/overlay/sleeve/filter.ts";
+import { openSleeveSocket } from "../../lib/overlay/sleeve/socket.ts";
+import { trySyscall } from "../../lib/sys/syscall.ts";
+import { isRoot } from "../support/newnetns.ts";
+
+const PORT = 46_783;
+const [ONE, TWO] = [nameFromNumber(0x020000000001n), nameFromNumber(0x020000000002n)];
+const HOME = parseIPv4("127.0.0.1");
+
+describe.if(isRoot)("the filter", () => {
+  let fd: number;
+  let filter: StrangerFilter;
+  let sender: ReturnType<typeof createSocket>;
+  beforeEach(async () => {
+    fd = openSleeveSocket(HOME, PORT);
+    filter = new StrangerFilter(fd);
+    sender = createSocket("udp4");
+    await new Promise<void>((resolve) => sender.bind(0, "127.0.0.1", resolve));
+  });
+  afterEach(() => {
+    sender.close();
+    filter.close();
+    closeSync(fd);
+  });
+
+  const send = (bytes: Uint8Array, from = sender): Promise<void> =>
+    new Promise((resolve, reject) =>
+      from.send(bytes, PORT, "127.0.0.1", (error) => (error ? reject(error) : resolve())),
+    );
+
+  const datagram = (name: Parameters<typeof nameToBytes>[0], length = 40) => {
+    const bytes = new Uint8Array(length);
+    bytes.set(nameToBytes(name));
+    return bytes;
+  };
+
+  /** Read all that has arrived; returns how many datagrams there were. */
+  function arrived(): number {
+    const buffer = new Uint8Array(2_048);
+    for (let count = 0; ; count++)
+      if (trySyscall("recvfrom", fd, buffer, buffer.length, 0x40, 0, 0) < 0) return count;
+  }
+
+  test("drops what begins with no peer's name, and what is too short for one", async () => {
+    await send(datagram(ONE));
+    await send(new Uint8Array(3));
+    await send(new Uint8Array(0));
+    expect([arrived(), filter.dropped]).toEqual([0, 3]);
+  });
+
+  test("lets a peer through from its address, and from others a few a second", async () => {
+    filter.allow(ONE, 7, HOME);
+    for (let i = 0; i < 3 * ELSEWHERE_PER_S; i++) await send(datagram(ONE));
+    await send(datagram(TWO));
+    expect([arrived(), filter.dropped]).toEqual([3 * ELSEWHERE_PER_S, 1]);
+    filter.allow(ONE, 7, parseIPv4("127.0.0.9"));
+    for (let i = 0; i < 3 * ELSEWHERE_PER_S; i++) await send(datagram(ONE));
+    const some = arrived();
+    expect(some).toBeGreaterThanOrEqual(ELSEWHERE_PER_S);
+    expect(some).toBeLessThanOrEqual(2 * ELSEWHERE_PER_S);
+  });
+
+  test("forgets a peer with its last link", async () => {
+    filter.allow(ONE, 1, HOME);
+    filter.allow(ONE, 2);
+    filter.remove(ONE, 2);
+    await send(datagram(ONE));
+    filter.remove(ONE, 1);
+    await send(datagram(ONE));
+    filter.allow(TWO, 3, HOME);
+    filter.clear();
+    await send(datagram(TWO));
+    expect([arrived(), filter.dropped]).toEqual([1, 2]);
+  });
+
+  test("of several links the latest with an address counts, and with its end the one before", async () => {
+    const elsewhere = parseIPv4("127.0.0.9");
+    const burst = async () => {
+      for (let i = 0; i < 3 * ELSEWHERE_PER_S; i++) await send(datagram(ONE));
+      return arrived();
+    };
+    filter.allow(ONE, 1, HOME);
+    filter.allow(ONE, 2, elsewhere);
+    expect(await burst()).toBeLessThan(3 * ELSEWHERE_PER_S);
+    filter.remove(ONE, 2);
+    expect(await burst()).toBe(3 * ELSEWHERE_PER_S);
+    // A link without an address changes nothing, neither when it comes nor when it goes; nor does one that was never there.
+    filter.allow(ONE, 3);
+    filter.remove(ONE, 3);
+    filter.remove(ONE, 9);
+    filter.remove(TWO, 1);
+    expect(await burst()).toBe(3 * ELSEWHERE_PER_S);
+  });
+});

@@ -1,0 +1,176 @@
+// Commands that wait: when they say why, and how long they do.
+import { afterEach, beforeEach, describe, expect, jest, spyOn, test } from "bun:test";
+import * as launching from "../../cmd/launching.ts";
+import { noAddressReason, progress, progressClient, waitReason, withProgress } from "../../cmd/waiting.ts";
+import { type ApiClient, ApiError, type CallOptions } from "../../lib/api/client.ts";
+
+let err: string[];
+let restore: () => void;
+beforeEach(() => {
+  err = [];
+  const spy = spyOn(process.stderr, "write").mockImplementation((text) => {
+    err.push(String(text));
+    return true;
+  });
+  restore = () => spy.mockRestore();
+});
+afterEach(() => restore());
+
+/** A client that notes calls and answers by path. */
+function client(answers: Readonly<Record<string, string | Error>>) {
+  const calls: (readonly [path: string, options: CallOptions | undefined])[] = [];
+  const api: ApiClient = async (_method, path, options) => {
+    calls.push([path, options]);
+    const answer = answers[path] ?? new ApiError(404, "no such path");
+    if (answer instanceof Error) throw answer;
+    return answer;
+  };
+  return { api, calls };
+}
+
+describe("progress", () => {
+  beforeEach(() => void jest.useFakeTimers());
+  afterEach(() => void jest.useRealTimers());
+  const settle = async () => {
+    for (let i = 0; i < 10; i++) await Promise.resolve();
+  };
+  const pass = async (ms: number) => {
+    jest.advanceTimersByTime(ms);
+    await settle();
+  };
+
+  test("is shown after 1 s, each text once, until the end of the work", async () => {
+    const { promise, resolve } = Promise.withResolvers<number>();
+    const texts = ["one", "one", undefined, "two"];
+    const done = withProgress({ options: {} }, promise, async () => texts.shift());
+    await pass(999);
+    expect(err).toEqual([]);
+    await pass(1);
+    expect(err).toEqual(["one\n"]);
+    for (let i = 0; i < 3; i++) await pass(1_000);
+    expect(err).toEqual(["one\n", "two\n"]);
+    resolve(5);
+    expect(await done).toBe(5);
+    // Nothing is left that would keep the process.
+    expect(jest.getTimerCount()).toBe(0);
+    await pass(10_000);
+    expect(err.length).toBe(2);
+  });
+
+  test("is not shown where its text comes after the end of the work", async () => {
+    const [work, text] = [Promise.withResolvers<void>(), Promise.withResolvers<string>()];
+    const done = withProgress({ options: {} }, work.promise, () => text.promise);
+    await pass(1_000);
+    work.resolve();
+    await done;
+    text.resolve("late");
+    await pass(5_000);
+    expect(err).toEqual([]);
+  });
+
+  test("goes on where its text cannot be had; what the work rejects with is passed on", async () => {
+    const { promise, reject } = Promise.withResolvers<void>();
+    const texts = [new Error("no"), "later"];
+    const done = withProgress({ options: {} }, promise, async () => {
+      const next = texts.shift();
+      if (next instanceof Error) throw next;
+      return next;
+    });
+    await pass(2_000);
+    await pass(1_000);
+    expect(err).toEqual(["later\n"]);
+    reject(new Error("broken"));
+    await expect(done).rejects.toThrow("broken");
+  });
+
+  test("is quiet with --json", () => {
+    progress({ options: { json: true } }).say("x");
+    progress({ options: {} }).say("y");
+    expect(err).toEqual(["y\n"]);
+  });
+
+  test("of a call asks what that waits for", async () => {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const api: ApiClient = (_method, path) =>
+      path === "/ip/c1" ? promise : Promise.resolve("a peer to donate\nmore");
+    const call = progressClient({ options: {} }, api)("POST", "/ip/c1");
+    await pass(1_000);
+    expect(err).toEqual(["waiting: a peer to donate\n"]);
+    resolve("10.32.0.1/12");
+    expect(await call).toBe("10.32.0.1/12");
+  });
+});
+
+test("the reason of a wait is the first that the router names, of one holder or of all", async () => {
+  const { api, calls } = client({ "/ipinfo/waits": "one\ntwo\n", "/ipinfo/waits/a%2Fb": "" });
+  expect(await waitReason(api)).toBe("waiting: one");
+  expect(await waitReason(api, "a/b")).toBe("waiting for the router to answer");
+  expect(await waitReason(api, "none")).toBe("waiting for the router to answer");
+  expect(calls.map(([, options]) => options)).toEqual(Array(3).fill({ timeoutMs: 1_000 }));
+});
+
+test("why there is no address now: none where one can be had; what is no answer is an error", async () => {
+  expect(await noAddressReason(client({ "/ipinfo/available": "" }).api)).toBeUndefined();
+  expect(await noAddressReason(client({ "/ipinfo/available": new ApiError(503, "no quorum") }).api)).toBe(
+    "no quorum",
+  );
+  await expect(noAddressReason(client({ "/ipinfo/available": new Error("down") }).api)).rejects.toThrow(
+    "down",
+  );
+});
+
+describe("launch --wait", () => {
+  test.each([
+    [undefined, undefined],
+    ["1", 1],
+    ["99999", 99_999],
+  ])("%s", (given, seconds) => {
+    expect(launching.waitSeconds({ options: { wait: given } as never })).toBe(seconds as never);
+  });
+
+  test.each(["0", "", "01", "1.5", "-1", "100000", "1s"])('"%s" is no number of seconds', (wait) => {
+    expect(() => launching.waitSeconds({ options: { wait } })).toThrow(`--wait "${wait}": should be seconds`);
+  });
+
+  test("waits so many seconds for the ring, and says why there is none", async () => {
+    const { api, calls } = client({ "/ring": "" });
+    await launching.awaitQuorum({ options: {}, positionals: [] }, 30, api);
+    expect(calls).toEqual([["/ring", { timeoutMs: 30_000 }]]);
+    const late = client({
+      "/ring": new ApiError(504, "no answer"),
+      "/ipinfo/available": new ApiError(503, "1 of 3 peers"),
+    });
+    await expect(launching.awaitQuorum({ options: {}, positionals: [] }, 30, late.api)).rejects.toThrow(
+      "no quorum within 30 s: 1 of 3 peers; the router runs and keeps waiting",
+    );
+  });
+
+  test("another failure is passed on as it is", async () => {
+    const failing = client({ "/ring": new ApiError(500, "broken") });
+    await expect(launching.awaitQuorum({ options: {}, positionals: [] }, 1, failing.api)).rejects.toThrow(
+      "broken",
+    );
+    expect(failing.calls.length).toBe(1);
+  });
+});
+
+test("the router's command line has no password, and its environment nothing that loads code", () => {
+  const before = { ...process.env };
+  Object.assign(process.env, { LD_PRELOAD: "/x.so", LD_LIBRARY_PATH: "/x" });
+  try {
+    const { args, env } = launching.daemonArguments({ password: "s3cret", port: 6_783, "no-dns": true }, [
+      "host2",
+    ]);
+    expect(args).toEqual(["--port=6783", "--no-dns=true", "host2"]);
+    expect([env["WEAVE_PASSWORD"], env["LD_PRELOAD"], env["LD_LIBRARY_PATH"], env["PATH"]]).toEqual([
+      "s3cret",
+      undefined,
+      undefined,
+      before["PATH"],
+    ]);
+    expect(launching.daemonArguments({}, []).env["WEAVE_PASSWORD"]).toBe(before["WEAVE_PASSWORD"]);
+  } finally {
+    for (const name of ["LD_PRELOAD", "LD_LIBRARY_PATH"]) delete process.env[name];
+    Object.assign(process.env, before);
+  }
+});

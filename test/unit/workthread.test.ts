@@ -1,0 +1,146 @@
+// The thread for container work: its answers, its failures and hangs, and the bounds on both. Threads run a program of the test.
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { AlreadyAttachedError } from "../../lib/host/attach.ts";
+import { BusyError, WorkThread } from "../../lib/host/workthread.ts";
+import { simulateSystemClock } from "../support/systemclock.ts";
+
+/** Does what the first parameter of an operation says. */
+const PROGRAM = `
+import { appendFileSync } from "node:fs";
+import { parentPort } from "node:worker_threads";
+appendFileSync(new URL("starts", import.meta.url), "x");
+parentPort.on("message", ({ id, operation, parameters: [what] }) => {
+  const by = { attached: "answer" }[operation] ?? what?.do ?? what;
+  if (by === "answer") parentPort.postMessage({ id, result: [operation, what ?? null] });
+  if (by === "twice") for (let i = 0; i < 2; i++) parentPort.postMessage({ id, result: i });
+  if (by === "refuse") parentPort.postMessage({ id, failure: { name: "AlreadyAttachedError", message: "is attached" } });
+  if (by === "throw") throw new Error("it broke");
+  if (by === "exit") process.exit(3);
+});
+`;
+
+let folder: string;
+let program: URL;
+let threads: WorkThread[];
+let time: ReturnType<typeof simulateSystemClock>;
+beforeEach(() => {
+  time = simulateSystemClock();
+  folder = mkdtempSync(join(tmpdir(), "weave-thread-"));
+  program = pathToFileURL(join(folder, "program.ts"));
+  writeFileSync(program, PROGRAM);
+  threads = [];
+});
+afterEach(() => {
+  for (const thread of threads) thread.stop();
+  time[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
+
+function thread(timeoutMs = 60_000): WorkThread {
+  const made = new WorkThread(program, timeoutMs);
+  threads.push(made);
+  return made;
+}
+/** How a call is rejected. */
+const failure = (call: Promise<unknown>): Promise<Error> =>
+  call.then(
+    () => new Error("it was answered"),
+    (error) => error,
+  );
+const starts = () => readFileSync(join(folder, "starts"), "utf8").length;
+const ask = (of: WorkThread, what: string) => of.attach({ do: what } as never) as Promise<unknown>;
+
+describe("the work thread", () => {
+  test("answers each call by its own, whatever their order; its refusals have their class", async () => {
+    const of = thread();
+    const [refused, answered, attached] = await Promise.all([
+      failure(ask(of, "refuse")),
+      of.detach("answer" as never),
+      of.attached(),
+    ]);
+    expect(refused).toBeInstanceOf(AlreadyAttachedError);
+    expect(refused.message).toBe("is attached");
+    expect([answered as unknown, attached as unknown]).toEqual([
+      ["detach", "answer"],
+      ["attached", null],
+    ]);
+    for (const operation of ["addEndpoint", "tuneEndpoint", "inspect", "inspectPorts", "applyMtu"] as const)
+      expect(await (of[operation] as (what: string) => Promise<unknown>)("answer")).toEqual([
+        operation,
+        "answer",
+      ]);
+    // A second answer of one call is nobody's.
+    expect([await ask(of, "twice"), await ask(of, "answer")]).toEqual([0, ["attach", { do: "answer" }]]);
+    expect([of.notes(), of.limits()]).toEqual([[], [{ name: "container-work", value: 0, max: 1_024 }]]);
+  });
+
+  test.each([
+    ["throw", /it broke/],
+    ["exit", /the thread has ended \(exit code 3\)/],
+  ])("that fails (%s) rejects all that wait, is told of, and is started again", async (how, why) => {
+    const of = thread();
+    const failed = await Promise.all(["hang", how].map((what) => failure(ask(of, what))));
+    for (const error of failed) {
+      expect(error).toBeInstanceOf(BusyError);
+      expect(error.message).toMatch(why);
+    }
+    expect(of.notes()).toEqual([
+      expect.stringMatching(/^the thread for container work has failed 1 times, the last: /),
+    ]);
+    expect(of.notes()[0]).toMatch(why);
+    expect([await ask(of, "answer"), of.limits()[0]?.value]).toEqual([["attach", { do: "answer" }], 0]);
+  });
+
+  test("that hangs is given up after its time, in seconds", async () => {
+    const of = thread(100);
+    const failed = await failure(ask(of, "hang"));
+    expect([failed instanceof BusyError, failed.message]).toEqual([
+      true,
+      "container work: no answer within 0.1 s",
+    ]);
+    expect(of.notes()[0]).toEndWith("the last: container work: no answer within 0.1 s");
+  });
+
+  test("may fail 5 times, then once every 12 s", async () => {
+    const of = thread();
+    const fail = () => ask(of, "throw").catch((error: Error) => error.message);
+    for (let i = 0; i < 5; i++) expect(await fail()).toContain("it broke");
+    expect(await fail()).toContain("container work fails again and again: it broke");
+    of.warm();
+    time.clock.advance(11_999);
+    expect(await fail()).toContain("fails again and again");
+    time.clock.advance(1);
+    expect(await fail()).not.toContain("again and again");
+    expect(await fail()).toContain("fails again and again");
+    expect(starts()).toBe(6);
+  });
+
+  test("takes 1,024 calls at a time", async () => {
+    const of = thread();
+    const waiting = Array.from({ length: 1_024 }, () => failure(ask(of, "hang")));
+    expect(of.limits()[0]?.value).toBe(1_024);
+    await expect(ask(of, "answer")).rejects.toThrow("container work: 1024 calls are waiting");
+    of.stop();
+    expect((await waiting[0])?.message).toBe("container work: the router is stopping");
+    expect(of.limits()[0]?.value).toBe(0);
+  });
+
+  test("is started before it is needed, once; and never after the end", async () => {
+    const of = thread();
+    of.warm();
+    of.warm();
+    expect([await ask(of, "answer"), starts()]).toEqual([["attach", { do: "answer" }], 1]);
+    of.stop();
+    of.warm();
+    const failed = await failure(ask(of, "answer"));
+    expect([failed instanceof BusyError, failed.message]).toEqual([
+      true,
+      "container work: the router is stopping",
+    ]);
+    expect(of.notes()).toEqual([]);
+  });
+});
