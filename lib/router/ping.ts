@@ -9,7 +9,7 @@ import { AskError } from "../mesh/ask.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
-import type { NetworkOverlay } from "../overlay/network.ts";
+import type { NetworkOverlay, PathTo } from "../overlay/network.ts";
 import type { Way } from "../overlay/probe/frame.ts";
 import type { Arrived, Probes } from "../overlay/probe/probes.ts";
 import type { Limit } from "../sys/limit.ts";
@@ -24,7 +24,7 @@ const AT_ONCE = 8;
 const ASK_MS = 5_000;
 /** A path that loses probes loses questions, too: time-out of the last question. */
 const ARRIVED_MS = 10_000;
-/** Attempts at a question that a busy peer refuses. */
+/** Attempts at a question that a busy peer refuses, and looks for a path that is not known yet. */
 const TRIES = 4;
 const TRY_AGAIN_MS = 700;
 /** Time for which other peers get the same answer. */
@@ -151,10 +151,9 @@ export class Pinger {
   }
 
   async #pingPeer(peer: Peer, count: number, here: string): Promise<Ping> {
-    const { overlay } = this.parts;
     const mtu = this.parts.mtu();
     const who = { name: peer.name as string, nickname: peer.nickName };
-    const path = overlay.pathTo(peer);
+    const path = await this.#pathTo(peer);
     if (!path) {
       return unpinged(who, mtu, {
         problem: "no overlay leads there",
@@ -216,6 +215,15 @@ export class Pinger {
     } catch {
       // Only the direction at fault stays unknown.
       return undefined;
+    }
+  }
+
+  /** Resolve with the path to a peer. A new peer is known a moment before its own connections are. */
+  async #pathTo(peer: Peer): Promise<PathTo | undefined> {
+    for (let left = TRIES - 1; ; left--) {
+      const path = this.parts.overlay.pathTo(peer);
+      if (path || left === 0) return path;
+      await sleep(this.parts.clock, TRY_AGAIN_MS);
     }
   }
 

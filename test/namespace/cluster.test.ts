@@ -18,12 +18,7 @@ beforeEach(async () => {
     const others = hosts.hosts.filter((other) => other !== host).map(({ ip }) => ip);
     await host.weave("launch", "--nickname", host.name, "--ipalloc-init=consensus=3", ...others);
   }
-  for (const host of hosts.hosts)
-    await eventually(
-      `${host.name} is connected`,
-      () => host.status("connections"),
-      (text) => text.split("\n").filter((line) => /established.* fastdp/.test(line)).length === 2,
-    );
+  await hosts.meshed();
 });
 
 afterEach(() => hosts.disposeSync());

@@ -277,6 +277,25 @@ export class Hosts {
     return namespaces;
   }
 
+  /** Wait until all hosts are connected with all others by this overlay ("a|b": either), and each has heard it. */
+  async meshed(overlay = "fastdp"): Promise<void> {
+    const others = this.hosts.length - 1;
+    const carried = new RegExp(`established.* (?:${overlay}) `);
+    for (const host of this.hosts)
+      await eventually(
+        `${host.name} is connected`,
+        () => host.status("connections"),
+        (text) => text.split("\n").filter((line) => carried.test(line)).length === others,
+      );
+    const known = `Peers: ${others + 1} (with ${(others + 1) * others} established connections)`;
+    for (const host of this.hosts)
+      await eventually(
+        `${host.name} has heard of all connections`,
+        () => host.status(),
+        (text) => text.includes(known),
+      );
+  }
+
   /** The host of this number, from 1. */
   host(i: number): Host {
     const host = this.hosts[i - 1];

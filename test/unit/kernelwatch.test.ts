@@ -1,6 +1,6 @@
 // Which of the kernel's notifications concern what is kept; and what becomes of listening that fails.
 import { beforeEach, describe, expect, test } from "bun:test";
-import { writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, writeSync } from "node:fs";
 import type { Culprit } from "../../lib/host/reconcile/culprit.ts";
 import type { Source } from "../../lib/host/reconcile/resource.ts";
 import { ReconcilerWatch } from "../../lib/host/reconcile/watch.ts";
@@ -157,5 +157,20 @@ describe("listening", () => {
     writeSync(pipes[1]?.writeFd ?? -1, message);
     await is("failed", "lost", "message 1");
     watching.stop();
+  });
+
+  test("that is ended twice closes no file that was opened meanwhile", () => {
+    const before = openSync("/dev/null", "r");
+    closeSync(before);
+    const { readFd, writeFd } = openPipe();
+    const watching = listen(() => readFd, { message() {}, lost() {}, failed() {} });
+    watching.stop();
+    closeSync(writeFd);
+    // The kernel gives the lowest numbers that are free.
+    const opened = Array.from({ length: 8 }, () => openSync("/dev/null", "r"));
+    expect(opened[0]).toBe(before);
+    watching.stop();
+    expect(opened.map((fd) => fstatSync(fd).isCharacterDevice())).toEqual(opened.map(() => true));
+    for (const fd of opened) closeSync(fd);
   });
 });

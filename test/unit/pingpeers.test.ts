@@ -183,11 +183,30 @@ describe("a peer", () => {
       expect((await subject.ping([text], 5)).map(({ peer }) => peer.nickname)).toEqual(["host9"]);
   });
 
-  test("without an overlay is asked nothing", async () => {
-    const { subject, without, asked } = pinger(1);
+  test("without an overlay is asked nothing, after four looks for one, 700 ms apart", async () => {
+    const { subject, clock, without, asked } = pinger(1);
     without.add(name(2));
-    expect((await subject.ping([], 5))[0]?.problem).toBe("no overlay leads there");
+    const ping = subject.ping([], 5);
+    for (let passed = 0; passed < 3; passed++) {
+      await settle();
+      clock.advance(700);
+    }
+    expect((await ping)[0]?.problem).toBe("no overlay leads there");
     expect(asked).toEqual([]);
+  });
+
+  test("whose overlay is known a moment later is asked then", async () => {
+    const { subject, clock, without, asked } = pinger(1);
+    without.add(name(2));
+    const ping = subject.ping([], 5);
+    await settle();
+    clock.advance(699);
+    without.delete(name(2));
+    await settle();
+    expect(asked).toEqual([]);
+    clock.advance(1);
+    expect((await ping)[0]?.problem).toBe(null);
+    expect(asked).not.toEqual([]);
   });
 
   test("that is busy is asked four times, 700 ms apart", async () => {
