@@ -61,7 +61,7 @@ test("the host gets its address by itself, or the one of WEAVE_EXPOSE_IP; it goe
   await host.weave("reset", "--yes");
   await start({ WEAVE_EXPOSE_IP: "10.33.0.9", EXPECT_NPC: "0" });
   expect(await addresses()).toMatch(/ 10\.33\.0\.9\/12 /);
-}, 60_000);
+}, 300_000);
 
 test("status and metrics are served where they are wanted, to others too", async () => {
   await start({ WEAVE_STATUS_ADDR: "0.0.0.0:6785", WEAVE_METRICS_ADDR: `${host.ip}:6999` });
@@ -78,7 +78,7 @@ test("status and metrics are served where they are wanted, to others too", async
   await start();
   expect(await get(`http://${host.ip}:6782/metrics`)).toContain("weave_ready 1\n");
   expect(await get(`http://${host.ip}:6785/status`)).toBe("");
-}, 60_000);
+}, 300_000);
 
 describe("NO_MASQ_LOCAL", () => {
   /** Who a pod takes a client outside for, that comes by a port of the host. */
@@ -105,7 +105,7 @@ describe("NO_MASQ_LOCAL", () => {
     await stop();
     await start({ EXPECT_NPC: "0", NO_MASQ_LOCAL: "0" });
     expect(await seenBy(pod)).toBe("10.32.0.1");
-  }, 60_000);
+  }, 300_000);
 });
 
 describe("EXPECT_NPC", () => {
@@ -126,7 +126,7 @@ describe("EXPECT_NPC", () => {
     await start({ EXPECT_NPC: "0" });
     expect(await reaches(one, two)).toBe(true);
     expect(await host.must(["nft", "list", "tables"])).not.toContain("weave-npc");
-  }, 60_000);
+  }, 300_000);
 });
 
 test("HAIRPIN_MODE: as setup writes it, and writes it anew when it changes; by hand it stays", async () => {

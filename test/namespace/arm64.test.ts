@@ -18,7 +18,7 @@ let qemu: string[];
 beforeAll(async () => {
   qemu = await arm64();
   build("weave", "linux-arm64", folder);
-}, 240_000);
+}, 300_000);
 
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -29,7 +29,7 @@ test.each(["weave", "weave-router", "weave-npc"])(
     if (name !== "weave") symlinkSync("weave", path);
     expect(await must([...qemu, "-0", path, path, "--version"])).toContain(VERSION);
   },
-  60_000,
+  300_000,
 );
 
 test("it prints the manifest that this machine's executable prints", async () => {
@@ -39,7 +39,7 @@ test("it prints the manifest that this machine's executable prints", async () =>
     await must([join(DIST, "weave"), ...manifest]),
   ];
   expect(theirs).toBe(ours);
-}, 60_000);
+}, 300_000);
 
 test("the plugin answers as CNI asks", async () => {
   const { code, stdout } = await exec([...qemu, "-0", "weave-net", join(folder, "weave")], {
@@ -48,7 +48,7 @@ test("the plugin answers as CNI asks", async () => {
   });
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ supportedVersions: expect.arrayContaining(["1.0.0"]) });
-}, 60_000);
+}, 300_000);
 
 test("packages are marked for the processor", async () => {
   const payload = join(folder, "payload");

@@ -16,7 +16,7 @@ const WEAVE = join(DIST, "weave");
 beforeAll(async () => {
   ({ helm, kubectl } = await kubeTools());
   await must([WEAVE, "manifest", "helm", "--output-dir", chart]);
-}, 120_000);
+}, 300_000);
 
 afterAll(() => rmSync(folder, { recursive: true }));
 

@@ -61,5 +61,5 @@ test.skipIf(!compiler)(
       expect(await host.weave("status", "connections")).toMatch(/ established fastdp /);
     }
   },
-  90_000,
+  300_000,
 );

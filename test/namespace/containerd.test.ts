@@ -25,7 +25,7 @@ beforeAll(async () => {
   nodes = await Promise.all(
     hosts.hosts.map(async (host) => ({ host, runtime: await Containerd.start(host) })),
   );
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   for (const { runtime } of nodes) await runtime.end();
@@ -93,7 +93,7 @@ test("30 sandboxes at once on two hosts, each behind its own host port; deleted 
   );
   await nothingLeft();
   expect(complaints().slice(before)).toEqual([]);
-}, 120_000);
+}, 300_000);
 
 describe("the router of a host", () => {
   const away: [string, (host: Host) => Promise<void>, (host: Host) => Promise<unknown>][] = [
@@ -132,7 +132,7 @@ describe("the router of a host", () => {
       }
       await nothingLeft();
     },
-    120_000,
+    300_000,
   );
 });
 
@@ -152,7 +152,7 @@ test("containerd killed: its sandboxes and their host ports go on; the next one 
     await runtime.remove(each);
   }
   await nothingLeft();
-}, 120_000);
+}, 300_000);
 
 /** A call of the plugin as containerd/go-cni makes it for a list: the plugin's part, with name, version and capabilities. */
 function listed(host: Host, runtimeConfig: object, more: object = {}) {

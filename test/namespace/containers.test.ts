@@ -48,12 +48,12 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     env = { DOCKER_HOST: `unix://${runtime.socket}` };
     await weave("launch", "--ipalloc-init=consensus=1");
     await weave("expose");
-  }, 120_000);
+  }, 300_000);
 
   afterAll(async () => {
     await runtime.end();
     hosts.disposeSync();
-  }, 60_000);
+  }, 300_000);
 
   test("attached by name and by id, containers talk, have names and are listed", async () => {
     const one = await run("one", "--hostname=one.weave.local");
@@ -255,7 +255,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
 
     await remove("again");
     await eventually("its addresses are released", held, (text) => !text.includes(id));
-  }, 120_000);
+  }, 300_000);
 
   test("one that was detached while it did not run stays off", async () => {
     const id = await run("off", "--hostname=off.weave.local");
@@ -280,7 +280,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     );
     expect(await weave("ps", "off")).toBe("");
     await remove("off", "turn");
-  }, 60_000);
+  }, 300_000);
 
   test("one that asks for it is attached when it starts, and again with the same addresses", async () => {
     const attached = async (container: string) => {
@@ -324,7 +324,7 @@ describe.each(RUNTIMES)("%s", (name, start) => {
     await runtime.run("restart", "-t", "0", "labelled");
     expect(await attached("labelled")).toEqual(["10.36.0.10/16"]);
     for (const container of ["asks", "labelled", "refuses", "taken", "away"]) await remove(container);
-  }, 120_000);
+  }, 300_000);
 
   test("what is not there, does not run, or is the host's own, is refused", async () => {
     const stopped = await runtime.run("create", "--network=none", "busybox:test", "/bin/sleep", "600");

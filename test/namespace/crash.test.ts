@@ -82,7 +82,7 @@ test.each(["throw", "reject"])(
       rmSync(folder, { recursive: true });
     }
   },
-  60_000,
+  300_000,
 );
 
 /** Pings a second. */
@@ -136,7 +136,7 @@ test.skipIf(process.arch !== "x64")(
     await a.weave("bugreport", "-o", archive);
     expect(await a.must(["tar", "tzf", archive])).toContain(`crashes/${name}`);
   },
-  60_000,
+  300_000,
 );
 
 test.skipIf(process.arch !== "x64")(
@@ -169,5 +169,5 @@ test.skipIf(process.arch !== "x64")(
     // By hand it starts again.
     await host.weave("launch", "--ipalloc-init=consensus=1");
   },
-  60_000,
+  300_000,
 );

@@ -16,7 +16,7 @@ beforeAll(async () => {
   await host.weave("launch", "--expect-npc");
   a = await addPod(hosts, host, "a");
   b = await addPod(hosts, host, "b");
-}, 60_000);
+}, 300_000);
 
 afterAll(() => hosts?.disposeSync());
 
@@ -67,7 +67,7 @@ test("weave-npc apply replaces it by its policies, which later launches keep", a
   expect(await both()).toEqual([true, false]);
   await relaunch("--expect-npc");
   expect(await both()).toEqual([true, false]);
-}, 60_000);
+}, 300_000);
 
 test("others who change or remove it, or policies in its place, leave no gap", async () => {
   const marked = () => host.exec(["nft", "list", "chain", "inet", "weave-npc", "default-deny"]);
@@ -91,7 +91,7 @@ test("others who change or remove it, or policies in its place, leave no gap", a
   await apply([]);
   expect(await both()).toEqual([true, true]);
   expect((await marked()).code).not.toBe(0);
-}, 60_000);
+}, 300_000);
 
 test("a launch without the option removes it, a launch with it does not", async () => {
   for (const family of ["inet", "bridge"]) await host.must(["nft", "delete", "table", family, "weave-npc"]);
@@ -102,7 +102,7 @@ test("a launch without the option removes it, a launch with it does not", async 
   await relaunch();
   expect(await both()).toEqual([true, true]);
   expect(await tables()).toEqual([]);
-}, 60_000);
+}, 300_000);
 
 test("weave-npc without an API server opens nothing, and weave status shows what it says of itself", async () => {
   await relaunch("--expect-npc");
@@ -134,4 +134,4 @@ test("weave-npc without an API server opens nothing, and weave status shows what
     npc.kill("SIGKILL");
     await npc.exited;
   }
-}, 60_000);
+}, 300_000);

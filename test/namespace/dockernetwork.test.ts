@@ -57,12 +57,12 @@ beforeAll(async () => {
   await launch(b, "10.99.0.1");
   await Promise.all([a, b].map((on) => on.startDocker("--live-restore")));
   await Promise.all([a, b].map((on) => on.image()));
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await Promise.all([a, b].map((on) => on?.end()));
   hosts?.disposeSync();
-}, 60_000);
+}, 300_000);
 
 test("two services find each other by name across two hosts, as a compose file has them", async () => {
   for (const on of [a, b])
@@ -104,7 +104,7 @@ test("two services find each other by name across two hosts, as a compose file h
     ({ code }) => code === 0,
   );
   expect(await pings(a, "app-web-1", "10.99.0.2")).toBe(true);
-}, 60_000);
+}, 300_000);
 
 test("a network of another subnet is apart; a container can be on both, with an address of its choice", async () => {
   for (const on of [a, b])
@@ -135,7 +135,7 @@ test("a network of another subnet is apart; a container can be on both, with an 
     (text) => text === "",
   );
   expect(await pings(a, "both", far)).toBe(true);
-}, 60_000);
+}, 300_000);
 
 test("containers go on while dockerd or weave is away, and both know their addresses afterwards", async () => {
   const before = await held(a);
@@ -160,7 +160,7 @@ test("containers go on while dockerd or weave is away, and both know their addre
     () => held(a),
     (text) => !text.includes("10.40."),
   );
-}, 90_000);
+}, 300_000);
 
 test("endpoints of a dockerd that has lost its state are let go of, and wrong requests are answered", async () => {
   for (const name of ["weave", "weavemesh"]) expect(a.pluginMode(name)).toBe(0o600);
@@ -185,4 +185,4 @@ test("endpoints of a dockerd that has lost its state are let go of, and wrong re
     expect(await held(on)).toBe("");
     expect(await must(["ip", "-n", on.host.netns, "link", "show", "type", "veth"])).not.toContain("vethwg");
   }
-}, 60_000);
+}, 300_000);

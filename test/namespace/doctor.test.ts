@@ -64,7 +64,7 @@ test("a host that is well: exit code 0, before it is launched and after", async 
   await host.weave("stop");
   expect(await about("router")).toEqual(["problem: not running"]);
   expect((await doctor()).code).toBe(1);
-}, 60_000);
+}, 300_000);
 
 test("MTU", async () => {
   await host.must(["ip", "link", "set", "eth0", "mtu", "1400"]);
@@ -121,7 +121,7 @@ test("forwarding: a policy of iptables, and what is turned off", async () => {
   expect(await about("ip_forward")).toHaveLength(1);
   await sysctl("bridge/bridge-nf-call-iptables", "0");
   expect(await about("br_netfilter")).toEqual([expect.stringContaining("bridged packets are not filtered")]);
-}, 30_000);
+}, 300_000);
 
 test("a strict reverse path, where there are several", async () => {
   await sysctl("ipv4/conf/all/rp_filter", "1");
@@ -156,7 +156,7 @@ test("kube-proxy's settings", async () => {
     proxy.kill();
     await proxy.exited;
   }
-}, 30_000);
+}, 300_000);
 
 /** Asks for an address of the host's range, for a container that only the router knows of. */
 const allocate = (id: string, wait: boolean) =>
@@ -205,7 +205,7 @@ test("a router that was stopped is told from one that does not run, and from a l
   expect(await about("links")).toEqual([
     "problem: link vxlan-6784 is missing: containers cannot reach containers on other hosts",
   ]);
-}, 60_000);
+}, 300_000);
 
 test("a peer that is silent, and one with another password", async () => {
   const other = hosts.host(2);
@@ -240,7 +240,7 @@ test("a peer that is silent, and one with another password", async () => {
   expect(refused).toEqual([
     expect.stringMatching(/^problem: the host at 10\.99\.0\.2.* is refused since .*password/),
   ]);
-}, 60_000);
+}, 300_000);
 
 test("a route of the host within the network's range", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1", "--ipalloc-range=10.32.0.0/12");
@@ -249,7 +249,7 @@ test("a route of the host within the network's range", async () => {
   expect(await about("range")).toEqual([
     "problem: the network's range 10.32.0.0/12 overlaps with route 10.33.0.0/16 of this host",
   ]);
-}, 30_000);
+}, 300_000);
 
 test("portmap is missing, which the original's list names; setup writes one that names no other plugin", async () => {
   const setup = ["setup", "--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir];
@@ -275,7 +275,7 @@ test("no quorum", async () => {
   ).toEqual(["problem: no quorum: 1 of at least 2 peers for the division of range 10.32.0.0/12 are known"]);
   await host.weave("stop");
   await waiting;
-}, 60_000);
+}, 300_000);
 
 test("the range is exhausted", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1", "--ipalloc-range=10.40.0.0/29");
@@ -283,7 +283,7 @@ test("the range is exhausted", async () => {
   expect(await about("addresses")).toEqual([]);
   for (let i = 0; (await allocate(`c${i}`, false)).code === 0; i++) expect(i).toBeLessThan(8);
   expect(await about("addresses")).toEqual([expect.stringMatching(/^problem: .*10\.40\.0\.0\/29/)]);
-}, 60_000);
+}, 300_000);
 
 test("hosts that were divided apart, and one with another range", async () => {
   const other = hosts.host(2);
@@ -314,7 +314,7 @@ test("hosts that were divided apart, and one with another range", async () => {
     () => about("peers"),
     (list) => list.some((found) => found.includes("10.50.0.0/16")),
   );
-}, 60_000);
+}, 300_000);
 
 test("peers that are not reached", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1", "10.99.0.2");
@@ -324,7 +324,7 @@ test("peers that are not reached", async () => {
     (list) => list.length > 0,
   );
   expect(found[0]).toContain("problem: named peer 10.99.0.2 at 10.99.0.2:6783 cannot be reached: ");
-}, 30_000);
+}, 300_000);
 
 test("firewalld: the zone of the bridge, by the rules that it has made", async () => {
   // As firewalld 1.3 of Debian 12 writes them, as far as they count here.
@@ -349,7 +349,7 @@ table inet firewalld {
   expect(await about("firewalld")).toEqual([]);
   await load("goto filter_FWD_trusted;");
   expect(await about("firewalld")).toEqual([]);
-}, 30_000);
+}, 300_000);
 
 test("what others changed and the router put right, by name", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1");
@@ -365,4 +365,4 @@ test("what others changed and the router put right, by name", async () => {
       /^warning: changed by others in the last hour, and repaired: .*\bweave\b.*\bdown\b/,
     ),
   ]);
-}, 30_000);
+}, 300_000);

@@ -120,7 +120,7 @@ test("settings, CNI's folders, and leftovers of the original and of a router tha
   expect(rules).toContain("-A FORWARD -i eth9 -j ACCEPT");
   expect(await sysctls("ipv4/conf/all/rp_filter")).toEqual(["1"]);
   await host.weave("launch");
-}, 60_000);
+}, 300_000);
 
 test("the bridge's MTU and iptables' policy, while the router is stopped; a link of an earlier router, while it runs", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1");
@@ -149,7 +149,7 @@ test("the bridge's MTU and iptables' policy, while the router is stopped; a link
   await expectFixed(["ip link del vxlan-7001"], () => ip("-o", "link"));
   const links = await ip("-o", "link");
   for (const name of ["vxlan-6784", "vxlan9"]) expect(links).toContain(`${name}:`);
-}, 60_000);
+}, 300_000);
 
 test("it asks on a terminal, changes nothing without one or --yes, and needs --fix for that", async () => {
   await sysctl("ipv4/ip_forward", "0");
@@ -172,7 +172,7 @@ test("it asks on a terminal, changes nothing without one or --yes, and needs --f
   expect((await answer("y\n")).stdout).toContain("done: sysctl -w net.ipv4.ip_forward=1");
   expect(await forwarding()).toEqual(["1"]);
   expect((await doctor("--fix", "--force")).stdout).toContain("nothing that --fix can repair");
-}, 60_000);
+}, 300_000);
 
 test("what cannot be done is told, and keeps nothing else from being done", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1");
@@ -192,4 +192,4 @@ test("what cannot be done is told, and keeps nothing else from being done", asyn
   ]);
   expect(done[0]?.error).toBeUndefined();
   expect(left.some(({ check, level }) => check === "original" && level === "warning")).toBe(true);
-}, 60_000);
+}, 300_000);

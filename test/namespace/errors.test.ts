@@ -20,7 +20,7 @@ beforeAll(async () => {
   await reject(7003, "drop");
   await host.must(["ip", "route", "add", "prohibit", "10.98.0.0/24"]);
   await host.must(["ip", "route", "add", "blackhole", "10.98.1.0/24"]);
-}, 60_000);
+}, 300_000);
 
 afterAll(() => hosts.disposeSync());
 
@@ -41,7 +41,7 @@ describe("dials that fail", () => {
 
   beforeAll(async () => {
     await host.weave("launch", "--ipalloc-init=consensus=1", ...causes.map(([peer]) => peer));
-  }, 60_000);
+  }, 300_000);
 
   test("each has its own cause in status", async () => {
     const told = (text: string) => causes.filter(([peer, why]) => text.includes(`dial tcp ${peer}: ${why}`));
@@ -53,7 +53,7 @@ describe("dials that fail", () => {
     );
     expect(told(text)).toEqual([...causes]);
     await host.weave("stop");
-  }, 60_000);
+  }, 300_000);
 });
 
 /** Holds a port in the host until it is killed; `script` prints a line once it does. */

@@ -55,7 +55,7 @@ test("what this host itself refuses to send ends nothing: said in status, left, 
   }
   expect(a.pid).toBe(pid);
   expect(a.log).not.toContain("unexpected error");
-}, 180_000);
+}, 300_000);
 
 test.each([
   ["in silence, while nothing is sent", "sil", { mtu: 1400 }, false],
@@ -104,7 +104,7 @@ test.each([
       }
     }
   },
-  150_000,
+  300_000,
 );
 
 describe.each([
@@ -160,5 +160,5 @@ describe.each([
     await addPod(hosts, a, "three");
     expect(a.pid).toBe(pid);
     expect(a.log).not.toContain("unexpected error");
-  }, 120_000);
+  }, 300_000);
 });

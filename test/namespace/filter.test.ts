@@ -93,7 +93,7 @@ describe.each(["iptables-nft", "iptables-legacy"])("%s", (iptables) => {
     await host.logged(/repaired table ip weave: it was missing, by nft \(pid \d+\)/);
     await host.weave("reset", "--force");
     expect(await host.must(["sh", "-c", `nft list ruleset; ${iptables} -S`])).not.toMatch(/weave/i);
-  }, 120_000);
+  }, 300_000);
 });
 
 /** By table: one that was deleted comes back behind the others. */
@@ -128,4 +128,4 @@ test("a fight is told with who it is with, and backs off", async () => {
     ({ code }) => code === 0,
     40_000,
   );
-}, 120_000);
+}, 300_000);

@@ -21,7 +21,7 @@ beforeAll(async () => {
   world = await FlowWorld.create("flow");
   hosts = [world.a, world.b];
   await world.allTalk();
-}, 60_000);
+}, 300_000);
 afterAll(() => world?.disposeSync());
 
 /** Packets by the fast path while all talk. */

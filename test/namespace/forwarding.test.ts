@@ -58,7 +58,7 @@ beforeAll(async () => {
     );
   capture = within(4, () => openSocket("capture", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, ETH_P_IP));
   opened.push(capture, ...senders.values());
-}, 60_000);
+}, 300_000);
 
 afterAll(() => {
   for (const fd of opened) closeSync(fd);

@@ -41,7 +41,7 @@ beforeAll(async () => {
       },
     }),
   );
-}, 60_000);
+}, 300_000);
 
 afterAll(() => {
   watch?.stop();

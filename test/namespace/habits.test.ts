@@ -53,7 +53,7 @@ describe("status and metrics", () => {
     const named = ["-H", "Host: node1.example.com"];
     expect(await get("http://127.0.0.1:6782/metrics", ...named)).toContain("weave_ready 1\n");
     expect(await get("http://127.0.0.1:6782/status", ...named)).toContain("refused");
-  }, 60_000);
+  }, 300_000);
 
   test("a port that is taken is told of, and used as soon as it is free; a chosen one has to be free", async () => {
     const script = `Bun.listen({ hostname: "0.0.0.0", port: 6782, socket: { data() {} } }); console.log("ready");`;
@@ -74,7 +74,7 @@ describe("status and metrics", () => {
       (text) => text.includes("Service: router"),
     );
     expect(await get("http://127.0.0.1:6784/status")).not.toContain("cannot serve");
-  }, 60_000);
+  }, 300_000);
 
   test("WEAVE_STATUS_ADDR moves them; empty, they are nowhere", async () => {
     await launch({ WEAVE_STATUS_ADDR: "127.0.0.1:6799" });
@@ -84,7 +84,7 @@ describe("status and metrics", () => {
     await launch({ WEAVE_STATUS_ADDR: "" });
     expect(await get("http://127.0.0.1:6782/metrics")).toBe("");
     expect(await get("http://127.0.0.1:6799/metrics")).toBe("");
-  }, 60_000);
+  }, 300_000);
 });
 
 test("variables of 2.x count, or are answered in a line each", async () => {
@@ -119,7 +119,7 @@ test("variables of 2.x count, or are answered in a line each", async () => {
   expect((await host.exec(["ip", "link", "show", "type", "vxlan"])).stdout).toBe("");
   expect(await get("http://127.0.0.1:6794/report?format={{.Router.Port}}", "-g")).toBe("6793");
   expect(await get("http://127.0.0.1:6794/metrics")).not.toContain("weave_flows");
-}, 60_000);
+}, 300_000);
 
 test("WEAVE_CNI_PLUGIN_DIR and HAIRPIN_MODE count at setup; an option goes before a variable", async () => {
   const env = { WEAVE_CNI_PLUGIN_DIR: host.binDir, HAIRPIN_MODE: "false" };
@@ -133,7 +133,7 @@ test("WEAVE_CNI_PLUGIN_DIR and HAIRPIN_MODE count at setup; an option goes befor
   mkdirSync(elsewhere);
   await setup("--cni-bin-dir", elsewhere);
   expect(readdirSync(elsewhere)).toContain("weave-net");
-}, 60_000);
+}, 300_000);
 
 describe("weaveDNS", () => {
   test("answers from the start at Docker's bridge, and where that comes and goes", async () => {
@@ -157,7 +157,7 @@ describe("weaveDNS", () => {
     const exposed = (await weave("expose")).stdout.trim();
     expect(await dig(exposed, "printer.weave.local")).toBe("192.168.7.7");
     expect((await weave("dns-args")).stdout).toBe("--dns=172.18.0.1 --dns-search=weave.local.");
-  }, 60_000);
+  }, 300_000);
 
   test("DOCKER_BRIDGE names another bridge", async () => {
     await addBridge("docker0", "172.17.0.1/16");
@@ -165,7 +165,7 @@ describe("weaveDNS", () => {
     await launch({ DOCKER_BRIDGE: "mine" });
     expect((await weave("dns-args")).stdout).toBe("--dns=172.20.0.1 --dns-search=weave.local.");
     expect(await dig("172.17.0.1", "x.weave.local")).toContain("refused");
-  }, 60_000);
+  }, 300_000);
 
   test("without Docker, dns-args gives the host an address for it, once", async () => {
     await launch();
@@ -178,14 +178,14 @@ describe("weaveDNS", () => {
     const pod = await addPod(hosts, host, "asks");
     await weave("dns-add", "192.168.7.7", "-h", "printer.weave.local");
     expect((await inPod(pod, "dig", `@${address}`, "+short", "printer")).stdout.trim()).toBe("192.168.7.7");
-  }, 60_000);
+  }, 300_000);
 
   test("with --no-dns, dns-args prints nothing and succeeds", async () => {
     await addBridge("docker0", "172.17.0.1/16");
     await launch({}, "--no-dns");
     expect(await weave("dns-args", "--name=c1")).toEqual({ code: 0, stdout: "", stderr: "" });
     expect(await dig("172.17.0.1", "x.weave.local")).toContain("refused");
-  }, 60_000);
+  }, 300_000);
 });
 
 test("expose and hide twice are no errors", async () => {
@@ -197,7 +197,7 @@ test("expose and hide twice are no errors", async () => {
     expect([command, first.code, second.code, second.stderr]).toEqual([command, 0, 0, said]);
   }
   expect((await host.must(["ip", "-4", "addr", "show", "weave"])).trim()).not.toContain("inet ");
-}, 60_000);
+}, 300_000);
 
 describe("an empty --ipalloc-range", () => {
   test("allocates nothing: addresses are those that are named, and others may allocate", async () => {
@@ -252,7 +252,7 @@ describe("an empty --ipalloc-range", () => {
     expect((await weave("detach", "10.2.1.1/24", "--netns", here)).stdout).toBe("10.2.1.1\n");
     await weave("stop");
     expect((await host.exec([WEAVE, "launch", "--ipalloc-range="])).code).toBe(0);
-  }, 60_000);
+  }, 300_000);
 
   test.each(["--ipalloc-init=observer", "--ipalloc-default-subnet=10.32.0.0/16"])(
     "needs no %s",

@@ -44,7 +44,7 @@ beforeAll(async () => {
   );
   env = { CONTAINERS_CONF: conf, CONTAINERS_STORAGE_CONF: storage };
   await must([process.execPath, TOOL, "--built", "--tag", TAG], { env, timeoutMs: 120_000 });
-}, 180_000);
+}, 300_000);
 
 afterAll(async () => {
   await exec(podman("rm", "-af", "-t", "0"), { env });
@@ -95,7 +95,7 @@ test("runs the router without privileges, and answers the documented command", a
   await run("stop", "-t", "20", "weave");
   expect(await run("inspect", "-f", "{{.State.ExitCode}}", "weave")).toBe("0");
   expect(await host.must(["ip", "link", "show", "weave"])).toContain("weave");
-}, 120_000);
+}, 300_000);
 
 test("is one file under four names, and prints the manifest without being root", async () => {
   const user = ["run", "--rm", "--network", "none", "--user", "65534", "--read-only", "--cap-drop", "all"];
@@ -105,4 +105,4 @@ test("is one file under four names, and prints the manifest without being root",
   const archive = join(hosts.folder, "image.oci");
   await run("save", "-q", "--format", "oci-archive", "-o", archive, TAG);
   expect(statSync(archive).size).toBeLessThan(LIMIT);
-}, 120_000);
+}, 300_000);

@@ -94,7 +94,7 @@ describe("in a pod", () => {
     expect(names.has("later")).toBe(false);
     copyFileSync(other.ca, join(account, "ca.crt"));
     await eventually("it is trusted", () => names.has("later"), Boolean);
-  }, 60_000);
+  }, 300_000);
 
   test("outside of a pod it says what to do", () => {
     expect(() => inClusterConfig({}, account)).toThrow("use --kubeconfig FILE");

@@ -138,7 +138,7 @@ beforeAll(async () => {
   );
   await Promise.all(kubelets.map((each) => each.start()));
   await Promise.all(kubelets.map((each) => each.ready()));
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   for (const each of kubelets ?? []) await each.stop("SIGKILL");
@@ -169,7 +169,7 @@ test("the nodes are one network: peers listed, nodes marked as usable, plugins i
   expect(status).toContain("Range: 10.40.0.0/16");
   const metrics = await hosts.host(2).must(["curl", "-s", `http://${hosts.host(3).ip}:6782/metrics`]);
   expect(metrics).toContain('weave_connections{state="established",type="fastdp",encryption=""} 2');
-}, 60_000);
+}, 300_000);
 
 test("pods talk across nodes, a policy holds across nodes, and a restart of all loses no flow", async () => {
   const [first, second, third] = [hosts.host(1), hosts.host(2), hosts.host(3)];
@@ -205,7 +205,7 @@ test("pods talk across nodes, a policy holds across nodes, and a restart of all 
   expect(Number(sent)).toBeGreaterThan(100);
   expect(Number(answered)).toBeGreaterThanOrEqual(Number(sent) - 1);
   expect(listed()).toHaveLength(3);
-}, 180_000);
+}, 300_000);
 
 test("the addresses of a node that goes are taken over once; a node of that name comes back as a new peer", async () => {
   const gone = hosts.host(3);
@@ -247,7 +247,7 @@ test("the addresses of a node that goes are taken over once; a node of that name
   await established(3, 2);
   const [client] = [await addPod(gone, "shop/again")];
   await becomes(client, { ...client, address: (await addPod(hosts.host(1), "shop/near")).address }, true);
-}, 240_000);
+}, 300_000);
 
 test("the runtime's configuration is written when the router is ready, and taken away when the addon is deleted", async () => {
   const each = kubelet(1);
@@ -273,4 +273,4 @@ test("the runtime's configuration is written when the router is ready, and taken
   expect(conflist()).toBe(false);
   // Pods go on, and can be removed.
   expect(await each.host.must(["ip", "-br", "link"])).toContain("vethwepl");
-}, 60_000);
+}, 300_000);

@@ -99,7 +99,7 @@ describe("SIGTERM ends the router in order", () => {
         expect(stateDifference(before, await kernelState(host.netns))).toEqual([]);
       });
     }
-  }, 120_000);
+  }, 300_000);
 
   test("while the name of a peer is being resolved", async () => {
     const stop = await silentNameserver();
@@ -300,7 +300,7 @@ test.each([
     expect(b.pid).toBe(pid);
     expect(b.log).not.toContain("unexpected error");
   },
-  60_000,
+  300_000,
 );
 
 test("a launch whose router is killed while it starts says so", async () => {

@@ -19,7 +19,7 @@ beforeAll(async () => {
   host = hosts.host(1);
   await host.weave("launch");
   await host.weave("expose");
-}, 60_000);
+}, 300_000);
 
 afterAll(() => hosts?.disposeSync());
 

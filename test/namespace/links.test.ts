@@ -67,7 +67,7 @@ beforeAll(async () => {
   hosts = await Hosts.create("lnk", 1);
   host = hosts.host(1);
   await host.weave("launch");
-}, 60_000);
+}, 300_000);
 
 afterAll(() => hosts?.disposeSync());
 
@@ -80,7 +80,7 @@ describe("a container's link", () => {
   beforeAll(async () => {
     b = await add("b-link");
     for (let i = 0; i < 6; i++) victims.push(await add(`v${i}-link`));
-  }, 60_000);
+  }, 300_000);
 
   const ports: [string, (port: string) => string[]][] = [
     ["taken off the bridge", (port) => ["ip", "link", "set", port, "nomaster"]],

@@ -76,7 +76,7 @@ beforeAll(async () => {
     () => a.status("connections"),
     (text) => text.includes("established"),
   );
-}, 60_000);
+}, 300_000);
 
 afterEach(async () => {
   for (const child of children.splice(0)) {
@@ -120,7 +120,7 @@ test("on a terminal: in place, changes marked, over a router that goes away, unt
   terminal?.write(CTRL_C);
   expect(await child.exited).toBe(0);
   expect(raw()).toEndWith(LEAVE);
-}, 60_000);
+}, 300_000);
 
 test("without colour, changed lines have an asterisk; all parts and the overview can be watched", async () => {
   const views = [[], ["targets"], ["connections"], ["peers"], ["dns"], ["ipam"]].map((part) =>
@@ -137,7 +137,7 @@ test("without colour, changed lines have an asterisk; all parts and the overview
   );
   for (const { raw } of views) expect(raw()).not.toContain(MARK);
   await a.weave("dns-remove", "10.9.9.9");
-}, 60_000);
+}, 300_000);
 
 test("off a terminal: all of it once, then what has changed; a reader that goes ends it", async () => {
   const { child, seen, reading } = piped(a, "status", "connections", "--watch", "0.5");
@@ -181,7 +181,7 @@ test("off a terminal: all of it once, then what has changed; a reader that goes 
   const json = head.stdout.trim().split("\n");
   expect(json.length).toBe(2);
   for (const line of json) expect(JSON.parse(line)).toMatchObject({ nickname: expect.any(String) });
-}, 60_000);
+}, 300_000);
 
 test("as JSON, each look is one line of the documented shape", async () => {
   const { seen } = piped(a, "status", "connections", "--json", "--watch=0.5");
@@ -221,7 +221,7 @@ test("top counts what containers receive, send and lose, as they see it", async 
   // The other direction loses a frame where the kernel's backlog of a busy processor is full, and no more.
   expect(noisy?.sentDropped).toBeGreaterThan(1_000);
   expect(noisy?.receivedDropped).toBeLessThan(10);
-}, 60_000);
+}, 300_000);
 
 /** Bytes by the container's own counters. */
 async function insideCounters(pod: Pod): Promise<{ rx: number; tx: number }> {
@@ -253,7 +253,7 @@ test("top on a terminal sorts by rate, and is one table off it", async () => {
   const once = onTerminal(a, ["top", "--once"]);
   expect(await once.child.exited).toBe(0);
   expect(once.raw()).not.toContain(ENTER);
-}, 60_000);
+}, 300_000);
 
 test("what makes no sense is refused at once", async () => {
   for (const [args, text] of [

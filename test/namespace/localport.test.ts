@@ -12,7 +12,7 @@ beforeAll(async () => {
   hosts = await Hosts.create("local", 1);
   host = hosts.host(1);
   await host.weave("launch", "--ipalloc-init=consensus=1");
-}, 60_000);
+}, 300_000);
 
 afterAll(() => hosts.disposeSync());
 
@@ -31,7 +31,7 @@ test("a container does not get in, not even where the kernel lets it", async () 
     "refused: this port is for this host\n 403",
   );
   expect(await host.must([...curl, `${STATUS}/status`])).toEndWith(" 200");
-}, 60_000);
+}, 300_000);
 
 test("dear formats are refused after a while; the Unix socket and probes are answered meanwhile", async () => {
   const format = `{{$s := print "${"x".repeat(1_000)}"}}${"{{$s = print $s $s}}".repeat(14)}`;
@@ -46,4 +46,4 @@ test("dear formats are refused after a while; the Unix socket and probes are ans
   expect(codes).toContain("503");
   expect(await host.must(["curl", "-s", `${STATUS}/healthz`])).toBe("ok\n");
   expect(await host.status()).toContain("Service: router");
-}, 120_000);
+}, 300_000);

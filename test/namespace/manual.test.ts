@@ -106,7 +106,7 @@ beforeAll(async () => {
   world = await BareHosts.create("man", 3);
   const image = await busyboxImage(world.network.folder);
   await Promise.all([1, 2].map((i) => startDocker(world.host(i), image, ["web", "db"])));
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]();
@@ -141,7 +141,7 @@ for (const page of PAGES) {
       for (const host of world.hosts)
         await host.shell("weave reset --force; ip netns del blue; rm -f /usr/local/bin/weave");
     }
-  }, 120_000);
+  }, 300_000);
 }
 
 test("what is run elsewhere is", () => {

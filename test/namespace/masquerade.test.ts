@@ -64,7 +64,7 @@ beforeAll(async () => {
   const capture = () => openSocket("capture", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, ETH_P_IP);
   captures.set("pod", within(two, capture)).set("outside", within(path(2), capture));
   opened.push(sender, ...captures.values());
-}, 60_000);
+}, 300_000);
 
 afterAll(() => {
   for (const fd of opened) closeSync(fd);

@@ -107,7 +107,7 @@ test("each agent is connected to those beside it, and by them to all; no host ha
   const { code, stderr } = await run(1, {});
   expect(code).toBe(1);
   expect(stderr).toContain("weave is already running");
-}, 60_000);
+}, 300_000);
 
 const connected = (number: number, count: number) =>
   eventually(
@@ -181,7 +181,7 @@ test("containers get their addresses by the isolator's calls, and give them back
       (await agent(number).weave("ps")).split("\n").some((line) => line.startsWith(id.slice(0, 12))),
     ).toBe(false);
   }
-}, 60_000);
+}, 300_000);
 
 test("an agent whose task ends goes on forwarding, and the next task takes over without a reboot", async () => {
   const [path, other] = [await hosts.pod("before"), await hosts.pod("after")];
@@ -212,4 +212,4 @@ test("an agent whose task ends goes on forwarding, and the next task takes over 
     (text) => text.includes("Peers: 3"),
   );
   expect((await exec(ping)).code).toBe(0);
-}, 60_000);
+}, 300_000);

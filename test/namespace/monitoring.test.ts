@@ -50,7 +50,7 @@ beforeAll(async () => {
   writeFileSync(config, api.kubeconfig(token));
   const npc = a.command(join(DIST, "weave-npc"), "--node-name", "a", "--kubeconfig", config);
   children.push(Bun.spawn(npc, { stdout: "ignore", stderr: "ignore" }));
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   for (const child of children) {
@@ -59,7 +59,7 @@ afterAll(async () => {
   }
   await api?.stop();
   hosts?.disposeSync();
-}, 60_000);
+}, 300_000);
 
 const get = (url: string) => a.must(["curl", "-sS", "-m", "10", url]);
 
@@ -92,7 +92,7 @@ test("promtool finds nothing wrong with the metrics", async () => {
     ({ code }) => code === 0,
   );
   expect((await check(npc.stdout)).filter((line) => !ORIGINALS.includes(line))).toEqual([]);
-}, 60_000);
+}, 300_000);
 
 test("bytes of peers are those of the status", async () => {
   await eventually(
@@ -159,7 +159,7 @@ test("each alert fires, and leads to a section of the manual", async () => {
   writeFileSync(testFile, JSON.stringify({ rule_files: [file], evaluation_interval: "1m", tests }));
   const { stdout, stderr } = await exec(["promtool", "test", "rules", testFile]);
   expect(`${stdout}${stderr}`).toContain("SUCCESS");
-}, 60_000);
+}, 300_000);
 
 /** Series by which each alert fires within 40 min: healthy at first. */
 const FIRING: Readonly<Record<string, Readonly<Record<string, string>>>> = {
@@ -269,7 +269,7 @@ test("Prometheus scrapes three routers, and answers each query of the dashboard"
   }
   // A healthy network is quiet.
   expect((await query('ALERTS{alertstate="firing"}')).data.result).toEqual([]);
-}, 120_000);
+}, 300_000);
 
 test("the manifest for a cluster has what the operator and Grafana take", async () => {
   const [document] = parseAllDocuments(await weave("manifest", "monitoring"));

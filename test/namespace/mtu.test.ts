@@ -136,7 +136,7 @@ test("the least that all paths carry; a host with a smaller link is named", asyn
   // A pod that comes now is told at once.
   const late = await addPod(hosts, a, "late");
   expect(await told(late, three)).toBe(1450);
-}, 180_000);
+}, 300_000);
 
 test("an established connection outlives a smaller link, a black hole, and both gone again", async () => {
   hosts = await Hosts.create("mtb", 2, 9000);
@@ -210,7 +210,7 @@ test("1376 beside a host of Weave Net 2.x, which hears nothing of it; kept over 
   const said = await new Response(original.stdout).text();
   expect(said).toContain("running");
   expect(said).not.toContain("weave-mtu");
-}, 180_000);
+}, 300_000);
 
 test("--mtu BYTES stays, and rules those that measure; a CNI configuration gets no more", async () => {
   hosts = await Hosts.create("mtd", 2);
@@ -232,4 +232,4 @@ test("--mtu BYTES stays, and rules those that measure; a CNI configuration gets 
   const config = { cniVersion: "1.1.0", name: "weave", type: "weave-net", mtu: 9000 };
   const { stdout } = await a.cni("ADD", config, { id: crypto.randomUUID(), netns });
   expect(JSON.parse(stdout).interfaces[1].mtu).toBe(1300);
-}, 120_000);
+}, 300_000);

@@ -51,7 +51,7 @@ beforeAll(async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1", "--docker-api=");
   const cni = ["--cni-bin-dir", host.binDir, "--cni-conf-dir", host.confDir];
   await host.weave("setup", "--netavark", "--netavark-dir", folder, ...cni);
-}, 60_000);
+}, 300_000);
 
 afterAll(() => hosts?.disposeSync());
 
@@ -146,4 +146,4 @@ test("what is wrong is an error in JSON, and a teardown while no router runs is 
   expect(await host.weave("setup", "--netavark", "--netavark-dir", folder, "--remove")).toBe(
     `removed ${folder}/weave\n`,
   );
-}, 30_000);
+}, 300_000);

@@ -47,7 +47,7 @@ describe("the controller", () => {
     expect(await passes("z/a -> x/a 80")).toBe(false);
     api.delete(DENY, policy("x", "allow", {}));
     await becomes("z/a -> x/a 80", true);
-  }, 60_000);
+  }, 300_000);
 
   test("as JSON, with pods and the policies that isolate", async () => {
     api.apply(DENY);
@@ -70,7 +70,7 @@ describe("the controller", () => {
       direction: "ingress",
       isolatedBy: ["x/deny"],
     });
-  }, 60_000);
+  }, 300_000);
 
   test("events in an odd order: the policy before its namespace, pods before theirs", async () => {
     api.delete(namespace("x"), namespace("y"));
@@ -82,7 +82,7 @@ describe("the controller", () => {
     await becomes("y/a -> x/a 80", true);
     api.apply(namespace("x"));
     expect(await passes("z/a -> x/a 80")).toBe(false);
-  }, 60_000);
+  }, 300_000);
 
   test("an address that passes from one pod to another, in either order of events", async () => {
     api.apply(policy("x", "allow", { podSelector: { matchLabels: { pod: "a" } }, ingress: from("y") }));
@@ -102,7 +102,7 @@ describe("the controller", () => {
     api.delete(heir);
     api.apply(pod("y/b"));
     await becomes("y/b -> x/a 80", true);
-  }, 60_000);
+  }, 300_000);
 
   test("a pod that nobody has told of is kept apart, but for its node", async () => {
     api.delete(pod("z/c"));
@@ -128,5 +128,5 @@ describe("the controller", () => {
     expect(await unknown("x/a -> z/c 80")).toBe(false);
     api.apply(pod("z/next", "z/c"));
     await becomes("z/c -> x/a 80", true);
-  }, 60_000);
+  }, 300_000);
 });

@@ -76,7 +76,7 @@ describe("whatever happens", () => {
       expect(wrong).toBe(0);
       expect(probes).toBeGreaterThan(5);
     },
-    60_000,
+    300_000,
   );
 
   test("the API server goes away: what was known stays in force; it comes back: what was missed is made up for", async () => {
@@ -92,7 +92,7 @@ describe("whatever happens", () => {
     await becomes("y/a -> x/a 80", true);
     expect(await passes("x/a -> y/a 80")).toBe(false);
     expect(log).toContain("the last known state stays in force");
-  }, 60_000);
+  }, 300_000);
 
   test("the API server ends watches, forgets the past, changes the token", async () => {
     start();
@@ -120,7 +120,7 @@ describe("whatever happens", () => {
     writeFileSync(join(folder, "token"), "another\n");
     api.apply(DENY);
     await becomes("y/a -> x/a 80", false);
-  }, 60_000);
+  }, 300_000);
 
   test("the API server sends an event that cannot be read: all is listed anew, instead of asking for it again", async () => {
     start();
@@ -129,7 +129,7 @@ describe("whatever happens", () => {
     api.apply(DENY);
     await becomes("y/a -> x/a 80", false);
     expect(log).toContain("an object without a version");
-  }, 60_000);
+  }, 300_000);
 
   test.each([
     ["flushed", ["flush", "ruleset"]],
@@ -153,7 +153,7 @@ describe("whatever happens", () => {
       await becomes("y/a -> x/a 80", false);
       expect(await counted("weavenpc_repairs_total")).toBe(1);
     },
-    60_000,
+    300_000,
   );
 
   test("a table of that name is there already, with something else in it", async () => {
@@ -166,7 +166,7 @@ describe("whatever happens", () => {
     await inForce();
     expect(await passes("y/a -> x/a 80")).toBe(false);
     expect(await passes("x/a -> y/a 80")).toBe(true);
-  }, 60_000);
+  }, 300_000);
 
   test("the kernel refuses a change: policies are not in force until it takes all of them", async () => {
     const clock = new SimulatedClock(0);
@@ -200,5 +200,5 @@ describe("whatever happens", () => {
       enforcer.stop();
       nf.close();
     }
-  }, 60_000);
+  }, 300_000);
 });

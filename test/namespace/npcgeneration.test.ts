@@ -25,7 +25,7 @@ beforeAll(async () => {
   net = await PolicyNet.create("gen");
   nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
   expect(inNetns(net.host, enableBridgeNetfilter)).toBeUndefined();
-}, 60_000);
+}, 300_000);
 
 afterAll(() => {
   nf?.close();

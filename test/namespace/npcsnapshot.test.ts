@@ -58,7 +58,7 @@ describe("by hand", () => {
     const explained = await run(...asked);
     expect(explained.code).toBe(3);
     expect(explained.stdout).toContain("; x/allow cannot be read: spec.ingress.0.from.0.ipBlock.cidr: ");
-  }, 60_000);
+  }, 300_000);
 
   test.each([
     [

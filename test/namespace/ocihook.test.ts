@@ -18,7 +18,7 @@ beforeAll(async () => {
   hosts = await Hosts.create("oh", 1);
   host = hosts.host(1);
   await host.weave("launch", "--ipalloc-init=consensus=1", "--docker-api=");
-}, 60_000);
+}, 300_000);
 
 afterAll(() => hosts?.disposeSync());
 
@@ -94,7 +94,7 @@ describe("podman", () => {
       "--cni-conf-dir",
       host.confDir,
     );
-  }, 60_000);
+  }, 300_000);
   afterAll(() => podman?.end(), 60_000);
 
   test("one that is started again has the same addresses, without podman's API, before its first process", async () => {

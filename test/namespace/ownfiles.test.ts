@@ -43,7 +43,7 @@ test("a router whose folders are removed writes its files again, and loses no st
   await launch();
   expect(await host.weave("expose")).toBe(exposed);
   expect(await host.weave("dns-lookup", "printer")).toBe("192.0.2.1\n");
-}, 30_000);
+}, 300_000);
 
 test("a router without its pid file is found: it is not launched twice, and it is stopped", async () => {
   await launch();
@@ -54,7 +54,7 @@ test("a router without its pid file is found: it is not launched twice, and it i
   rmSync(run(), { recursive: true, force: true });
   expect(await host.weave("stop")).toContain("stopped the router");
   expect(existsSync(`/proc/${pid}/exe`)).toBe(false);
-}, 30_000);
+}, 300_000);
 
 test("another file in the place of the state file is a problem, and stays as it is", async () => {
   await launch();
@@ -72,7 +72,7 @@ test("another file in the place of the state file is a problem, and stays as it 
     () => host.status(),
     (text) => text.includes("all is well"),
   );
-}, 30_000);
+}, 300_000);
 
 test.each<[string, () => unknown, string]>([
   [

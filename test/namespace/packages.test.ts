@@ -33,7 +33,7 @@ beforeAll(async () => {
   const wanted = { target: TARGET, versions: [OLD, VERSION], compression: 0, outdir: hosts.folder };
   packages = makePackages(wanted, DIST);
   [deb, rpm] = [await PackagedHost.create(hosts.host(1)), await PackagedHost.create(hosts.host(2))];
-}, 120_000);
+}, 300_000);
 
 afterAll(() => hosts.disposeSync());
 
@@ -94,7 +94,7 @@ test("an upgrade by each of them, and the router's restart, lose no packet; sett
   expect(stream.lost).toBe(0);
   await deb.must("cmp", "/usr/bin/weave", "/opt/cni/bin/weave-net");
   expect(await deb.must("tail", "-n", "1", "/etc/default/weave")).toBe("PEERS=host9\n");
-}, 60_000);
+}, 300_000);
 
 test("removal ends the network on the host; a purge leaves nothing", async () => {
   await deb.must("dpkg", "--remove", "weave");

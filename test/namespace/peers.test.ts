@@ -97,7 +97,7 @@ test("a connection tells when the peer was heard, the round trip and the rates; 
   expect(await a.weave("status", "connections")).toMatch(
     /^<- 10\.99\.0\.2:\d+ +established fastdp [0-9a-f:]{17}\(b\) mtu=1376( path=\w+)?\n$/,
   );
-}, 120_000);
+}, 300_000);
 
 test("a blocked port: why it is no better overlay, and what to do", async () => {
   const rules =
@@ -114,7 +114,7 @@ test("a blocked port: why it is no better overlay, and what to do", async () => 
   });
   expect(health(await status(a))).toMatch(/^Health: all is well, but 1 of 1 connections by sleeve; /);
   expect(await onTerminal(a, "status", "connections")).toContain("     remedy: open UDP 6784 both ways");
-}, 60_000);
+}, 300_000);
 
 test("empty lists say so on a terminal, and are empty for scripts", async () => {
   await a.weave("launch");
@@ -161,7 +161,7 @@ test("a peer whose router hangs is silent, on the dot of a missing heartbeat, un
   }
   await isWell(a);
   expect((await connections(a)).map(({ silent }) => silent)).toEqual([false]);
-}, 120_000);
+}, 300_000);
 
 test("a peer that was lost stays listed, with when and why, until it is back", async () => {
   await connected();
@@ -187,7 +187,7 @@ test("a peer that was lost stays listed, with when and why, until it is back", a
   await seen(a, "a connection", isEstablished);
   expect((await connections(a)).map(({ state }) => state)).toEqual(["established"]);
   await isWell(a);
-}, 120_000);
+}, 300_000);
 
 /** Refused at both ends: with this cause in the problems, and this remedy. */
 async function refusedAtBothEnds(
@@ -219,7 +219,7 @@ test("another password: refused at both ends, until it is the same", async () =>
   await b.weave("stop");
   await b.weave("launch", "--password=s3cr3t", a.ip);
   for (const host of [a, b]) await isWell(host);
-}, 120_000);
+}, 300_000);
 
 test("no password at one end: each end says which", async () => {
   await a.weave("launch", "--password=s3cr3t");
@@ -267,7 +267,7 @@ test("a named peer that is away, and what is no router", async () => {
     other.kill("SIGKILL");
     await other.exited;
   }
-}, 60_000);
+}, 300_000);
 
 test("a stranger without an end has one line, and none where it speaks no protocol of ours", async () => {
   await a.weave("launch", "--password=s3cr3t");

@@ -74,7 +74,7 @@ test("all peers by both overlays", async () => {
     () => one.must(["cat", "/proc/net/packet"]),
     (text) => !/88b5/i.test(text),
   );
-}, 120_000);
+}, 300_000);
 
 test("encrypted; peers by name, nickname and address; what is no peer", async () => {
   await launch("fastdp|sleeve", "--password", "a long enough secret");
@@ -98,7 +98,7 @@ test("encrypted; peers by name, nickname and address; what is no peer", async ()
   expect(await fails("-n", "many")).toStartWith("2 ");
   expect(await fails("nobody")).toMatch(/^1 .*no peer "nobody" is known; 'weave status peers' lists all\n$/);
   expect(await fails("host1")).toMatch(/^1 .*peer "host1" is this host; name another/);
-}, 120_000);
+}, 300_000);
 
 test("VXLAN that loses frames one way while heartbeats get through", async () => {
   await launch(FASTDP);
@@ -115,7 +115,7 @@ test("VXLAN that loses frames one way while heartbeats get through", async () =>
     "host1 fastdp 0/10 null: frames by fastdp arrive at host1, and none comes back",
   ]);
   expect(await one.weave("status", "connections")).toMatch(/established.* fastdp/);
-}, 120_000);
+}, 300_000);
 
 test("UDP 6784 blocked: sleeve carries frames, the fast datapath gets none across", async () => {
   await launch(FASTDP);
@@ -131,7 +131,7 @@ test("UDP 6784 blocked: sleeve carries frames, the fast datapath gets none acros
     "host2 sleeve 10/10 1376",
   ]);
   expect(code).toBe(1);
-}, 120_000);
+}, 300_000);
 
 test("UDP 6783 blocked: the overlay that stands by is missed before it is needed", async () => {
   await launch(FASTDP);
@@ -142,7 +142,7 @@ test("UDP 6783 blocked: the overlay that stands by is missed before it is needed
     "host2 fastdp 10/10 1376",
   ]);
   expect(code).toBe(1);
-}, 120_000);
+}, 300_000);
 
 test("probes of a session that was not announced are not answered, also while another is", async () => {
   await launch(FASTDP);
@@ -154,7 +154,7 @@ test("probes of a session that was not announced are not answered, also while an
   const told = await one.must([process.execPath, script, String(link.ifindex), link.address, to]);
   expect(told).toBe("0 true\n");
   expect((await running).code).toBe(0);
-}, 120_000);
+}, 300_000);
 
 test("an MTU that is too small on the way, lost frames", async () => {
   await launch(FASTDP);
@@ -179,7 +179,7 @@ test("an MTU that is too small on the way, lost frames", async () => {
     expect(received).toBeGreaterThan(0);
     expect(problem).toMatch(/^\d+ of 100 frames are lost/);
   }
-}, 120_000);
+}, 300_000);
 
 test("a peer that was killed, and one whose router is stopped", async () => {
   await launch(FASTDP);
@@ -202,7 +202,7 @@ test("a peer that was killed, and one whose router is stopped", async () => {
   ]);
   expect(code).toBe(1);
   process.kill(two.pid, "SIGCONT");
-}, 120_000);
+}, 300_000);
 
 test("a peer that another passes frames on to; the router of the one in between is not asked", async () => {
   const name = (i: number) => `02:00:00:00:00:0${i}`;
@@ -219,4 +219,4 @@ test("a peer that another passes frames on to; the router of the one in between 
   const { pings } = await ping(one, name(3));
   expect(pings.map(({ via }) => via?.nickname)).toEqual(["host2"]);
   expect(shown(pings)).toEqual(["host3 fastdp 10/10 1376"]);
-}, 120_000);
+}, 300_000);

@@ -17,7 +17,7 @@ beforeAll(async () => {
   const list = JSON.parse(readFileSync(join(host.confDir, "10-weave.conflist"), "utf8"));
   expect(list.plugins.map((plugin: { type: string }) => plugin.type)).toEqual(["weave-net"]);
   podman = await startPodman(host, false);
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await podman.end();
@@ -43,4 +43,4 @@ test("two containers ping each other, and a published port leads to one", async 
   expect(await host.weave("ps")).toContain(`${one}/12`);
   await podman.run("rm", "-f", "-t", "0", "one");
   expect(await host.weave("ps")).not.toContain(`${one}/12`);
-}, 120_000);
+}, 300_000);

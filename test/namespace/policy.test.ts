@@ -22,7 +22,7 @@ beforeAll(async () => {
   expect(inNetns(net.host, enableBridgeNetfilter)).toBeUndefined();
   write(nf, undefined, NO_RULES, SETTINGS);
   inForce = { rules: NO_RULES, generation: atOnce(admitConnections(nf)) };
-}, 60_000);
+}, 300_000);
 
 afterAll(() => {
   nf?.close();

@@ -47,7 +47,7 @@ beforeAll(async () => {
   bridge = await net.bridgeMac();
   nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
   expect(inNetns(net.host, enableBridgeNetfilter)).toBeUndefined();
-}, 60_000);
+}, 300_000);
 
 afterAll(() => {
   nf?.close();

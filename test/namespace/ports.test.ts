@@ -64,7 +64,7 @@ async function add(id: string, config: object = CONFIG): Promise<Pod> {
 beforeAll(async () => {
   hosts = await Hosts.create("prt", 1);
   host = hosts.host(1);
-}, 60_000);
+}, 300_000);
 
 afterAll(() => {
   for (const { fd } of pods) closeSync(fd);
@@ -239,7 +239,7 @@ describe("what a container sends as", () => {
     const { own, foreign } = frames(a, b, c);
     expect(await arriving(a, b, [...own, ...foreign], c)).toEqual(anything(own, foreign));
     expect(await host.weave("status")).not.toContain("anti-spoofing");
-  }, 60_000);
+  }, 300_000);
 
   const onlyOwn = async () => {
     const { own, foreign } = frames(a, b, c);
@@ -260,7 +260,7 @@ describe("what a container sends as", () => {
       () => host.log,
       (log) => /dropped \d+ frames from vethwepla-port- that were not from its own addresses/.test(log),
     );
-  }, 60_000);
+  }, 300_000);
 
   test("stays so while no router runs, and when the next finds what it left", async () => {
     await host.killRouter();
@@ -278,7 +278,7 @@ describe("what a container sends as", () => {
     ]);
     await host.weave("launch");
     await onlyOwn();
-  }, 60_000);
+  }, 300_000);
 
   test("may be more by configuration", async () => {
     const config = { ...CONFIG, allowedAddresses: ["10.32.77.0/24", "fd00:7::/64", "00:00:5e:00:01:07"] };
@@ -310,7 +310,7 @@ describe("what a container sends as", () => {
       { id: "e", netns: a.netns },
     );
     expect([refused.code, refused.stdout]).toEqual([1, expect.stringContaining("allowedAddresses")]);
-  }, 60_000);
+  }, 300_000);
 
   test("has the addresses that attach adds, until detach takes them", async () => {
     const args = ["--netns", a.netns, "hand-0005"];
@@ -326,7 +326,7 @@ describe("what a container sends as", () => {
     expect(await arriving(ethwe, b, list, c)).toEqual(wordsOf(list));
     await host.weave("detach", "10.32.50.2/12", ...args);
     expect(await arriving(ethwe, b, list, c)).toEqual(["<10.32.50.1>"]);
-  }, 60_000);
+  }, 300_000);
 
   test("is what it has, where another program attached it", async () => {
     const netns = await hosts.pod("old");
@@ -360,7 +360,7 @@ describe("what a container sends as", () => {
     ];
     const foreign = [udp(old, b, "<as a>", { address: a.address })];
     expect(await arriving(old, b, [...own, ...foreign], c)).toEqual(wordsOf(own));
-  }, 60_000);
+  }, 300_000);
 
   test("is its own affair again without policies; and not with --anti-spoof", async () => {
     await host.must(["nft", "delete", "table", "inet", "weave-npc"]);
@@ -376,7 +376,7 @@ describe("what a container sends as", () => {
     await onlyOwn();
     await host.killRouter();
     await host.weave("launch");
-  }, 60_000);
+  }, 300_000);
 
   test("what goes to many has a rate, what goes to somebody who is there has none", async () => {
     const count = 4 * FLOOD_RATE;
@@ -397,7 +397,7 @@ describe("what a container sends as", () => {
       for (let i = 0; i < count; i++) send(a, udp(a, b, "<known>", { to }));
     expect(await dropped()).toBe(storm);
     for (const map of Object.values(maps)) map.close();
-  }, 60_000);
+  }, 300_000);
 
   test("a container that bridges two of its links hurts nobody", async () => {
     // The frames that were forged above had b believe that c's address is at a's Ethernet address.
@@ -433,5 +433,5 @@ describe("what a container sends as", () => {
     const seconds = (performance.now() - began) / 1000;
     // Two links, each with its rate, and what others send.
     expect((await received()) - before).toBeLessThan(FLOOD_RATE * 2 * seconds + 3 * FLOOD_RATE);
-  }, 60_000);
+  }, 300_000);
 });

@@ -76,7 +76,7 @@ test("exposures, their names, names of hosts elsewhere and targets come back; wh
   await a.weave("launch", "--ipalloc-init=consensus=1");
   expect(await bridge(a)).toEqual([]);
   expect(await a.weave("dns-lookup", "printer")).toBe("");
-}, 60_000);
+}, 300_000);
 
 test("one that a reboot or a crash starts again keeps what connect and forget did; one that was stopped does not", async () => {
   const launch = (...peers: string[]) => a.weave("launch", "--ipalloc-init=consensus=1", ...peers);
@@ -98,7 +98,7 @@ test("one that a reboot or a crash starts again keeps what connect and forget di
   await a.weave("stop");
   await launch("--resume");
   expect(await targets(a)).toEqual(["10.99.0.5", "10.99.0.6"]);
-}, 60_000);
+}, 300_000);
 
 test("an exposure whose address cannot be had is told of, kept, and comes back when it can; damaged ones are skipped", async () => {
   const launch = (range: string) =>
@@ -133,7 +133,7 @@ test("an exposure whose address cannot be had is told of, kept, and comes back w
   await a.weave("hide", `${address}/16`);
   expect(await bridge(a)).toEqual(["10.50.0.1/24"]);
   expect(await a.weave("status")).not.toContain("exposed address");
-}, 60_000);
+}, 300_000);
 
 test("an address of another peer is not put in force before that one gives it up", async () => {
   await a.weave("launch", "--ipalloc-init=consensus=2", "--name=02:00:00:00:00:01", "--nickname=before");
@@ -163,7 +163,7 @@ test("an address of another peer is not put in force before that one gives it up
   );
   expect(await masqueraded(a, "10.32.0.0/12")).toBe(false);
   expect(await a.weave("status")).not.toContain("exposed address");
-}, 60_000);
+}, 300_000);
 
 test("what is done of an expose that fails half way is taken back; what was there before stays", async () => {
   await a.weave("launch", "--ipalloc-init=consensus=1", "--no-dns");
@@ -182,7 +182,7 @@ test("what is done of an expose that fails half way is taken back; what was ther
     () => bridge(a),
     (list) => list.includes(`${address}/24`),
   );
-}, 60_000);
+}, 300_000);
 
 test("what a full disk cannot save is refused, and nothing of it is done; what was saved comes back", async () => {
   const state = join(a.folder, "full");
@@ -236,4 +236,4 @@ test("what a full disk cannot save is refused, and nothing of it is done; what w
     await weave("stop");
     await must(["umount", state]);
   }
-}, 60_000);
+}, 300_000);

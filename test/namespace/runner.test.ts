@@ -66,7 +66,7 @@ test.each(["passes", "fails"])(
       expect(output).toMatch(new RegExp(`^left behind: ${left}`, "m"));
     expect(await traces()).toEqual([]);
   },
-  60_000,
+  300_000,
 );
 
 test.each([
@@ -84,5 +84,5 @@ test.each([
     if (code !== undefined) expect(runner.exitCode).toBe(code);
     await eventually("all is gone", traces, (left) => left.length === 0);
   },
-  90_000,
+  300_000,
 );

@@ -127,7 +127,7 @@ test("falls back to sleeve when UDP 6784 is blocked under traffic, and comes bac
     flow.kill("SIGINT");
     await flow.exited;
   }
-}, 90_000);
+}, 300_000);
 
 describe.each([
   ["plain", [], []],
@@ -184,7 +184,7 @@ describe.each([
         for (const { heard } of captures) expect(`${target}: ${await heard}`).toBe(`${target}: 3`);
       }),
     );
-  }, 90_000);
+  }, 300_000);
 });
 
 /** Counts how often a pod hears a ping of another to a target; settles after that. */

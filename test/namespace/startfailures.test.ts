@@ -31,7 +31,7 @@ beforeAll(async () => {
     stderr: "inherit",
   });
   answers = lines(child.stdout);
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   child?.kill("SIGKILL");
   await child?.exited;

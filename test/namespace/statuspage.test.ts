@@ -99,14 +99,14 @@ beforeAll(async () => {
   for (const host of hosts.hosts) names.set(host, await host.report("{{.Router.Name}}"));
   browser = await startBrowser(a, hosts.folder);
   opened = await open(browser, URL);
-}, 180_000);
+}, 300_000);
 
 afterAll(async () => {
   await browser?.close();
   for (const child of children) child.kill("SIGKILL");
   await api?.stop();
   hosts?.disposeSync();
-}, 60_000);
+}, 300_000);
 
 test("the map has all peers; numbers are those of the command line; names are text", async () => {
   await eventually(

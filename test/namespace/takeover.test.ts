@@ -10,7 +10,7 @@ let bed: HealingBed;
 beforeAll(async () => {
   bed = await HealingBed.create("take");
   await bed.settle();
-}, 60_000);
+}, 300_000);
 afterAll(() => bed?.disposeSync());
 
 test("systemd-networkd, told to manage all links", async () => {
@@ -23,7 +23,7 @@ test("systemd-networkd, told to manage all links", async () => {
     await networkd.start();
   });
   await bed.survives("end", () => networkd.stop());
-}, 60_000);
+}, 300_000);
 
 test("dockerd, with iptables and a bridge of its own", async () => {
   const host = bed.host(1);
@@ -37,7 +37,7 @@ test("dockerd, with iptables and a bridge of its own", async () => {
   } finally {
     await docker.end();
   }
-}, 60_000);
+}, 300_000);
 
 test("nftables.service, and podman with a bridge of its own", async () => {
   const host = bed.host(2);
@@ -53,4 +53,4 @@ test("nftables.service, and podman with a bridge of its own", async () => {
   } finally {
     await podman.end();
   }
-}, 60_000);
+}, 300_000);

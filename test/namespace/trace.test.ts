@@ -30,7 +30,7 @@ beforeAll(async () => {
   web = await addPod(hosts, a, "web");
   near = await addPod(hosts, a, "near");
   db = await addPod(hosts, b, "db");
-}, 60_000);
+}, 300_000);
 
 afterEach(async () => {
   for (const each of undo.splice(0).reverse()) await each();
@@ -442,7 +442,7 @@ describe("the overlay", () => {
     expect(outcome.reached).toBe(true);
     const tunnel = outcome.hops.find(({ name }) => name === "tunnel");
     expect(tunnel?.found).toMatch(/^sleeve to hostb, MTU \d+; not faster: fastdp: /);
-  }, 90_000);
+  }, 300_000);
 
   test("the other host is away", async () => {
     await b.killRouter();

@@ -88,7 +88,7 @@ describe.each([
       expect(status).not.toContain("is refused since");
       expect(status).not.toContain("is that of two hosts");
     }
-  }, 90_000);
+  }, 300_000);
 });
 
 test("a host with two addresses loses the one in use, gets it back, and loses the other one", async () => {
@@ -122,7 +122,7 @@ test("a host with two addresses loses the one in use, gets it back, and loses th
   await ip("addr", "del", "10.99.0.101/24", "dev", "eth0");
   await uses("10.99.0.1", "10.99.0.101");
   await recovered(pods, "fastdp");
-}, 90_000);
+}, 300_000);
 
 test("the path of a host moves to another link, the link to it goes down, and is removed and made again", async () => {
   const pods = await mesh("lnk", 2);
@@ -144,7 +144,7 @@ test("the path of a host moves to another link, the link to it goes down, and is
   await ip("link", "del", "eth0");
   await recovered(pods, "fastdp");
   expect(await b.weave("status", "connections")).toContain("10.99.0.51:");
-}, 90_000);
+}, 300_000);
 
 test("a router that was stopped for longer than others wait for it is back, and so are routers that were all stopped", async () => {
   const pods = await mesh("stp", 2);
@@ -169,7 +169,7 @@ test("a router that was stopped for longer than others wait for it is back, and 
   await recovered(pods, "fastdp");
   // Nothing was wrong, and nothing was made anew.
   expect(await Promise.all([a, b].map(terminations))).toEqual(before);
-}, 90_000);
+}, 300_000);
 
 test("while the VXLAN link cannot be put back, sleeve carries the frames, and nothing is shown as fastdp", async () => {
   const pods = await mesh("nov", 2);
@@ -194,4 +194,4 @@ test("while the VXLAN link cannot be put back, sleeve carries the frames, and no
   await recovered(pods, "fastdp");
   expect(a.pid).toBe(pid);
   expect(a.log).not.toContain("unexpected error");
-}, 90_000);
+}, 300_000);

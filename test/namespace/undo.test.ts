@@ -14,7 +14,7 @@ let bed: HealingBed;
 beforeAll(async () => {
   bed = await HealingBed.create("undo");
   await bed.settle();
-}, 60_000);
+}, 300_000);
 afterAll(() => bed?.disposeSync());
 
 /** Undoings by the object that they are about. */
@@ -41,5 +41,5 @@ test(
       expect(fault && `${what}: ${fault}`).toBeUndefined();
     }
   },
-  60_000 + COUNT * 15_000,
+  300_000 + COUNT * 15_000,
 );

@@ -431,8 +431,11 @@ function kill(pid: number): void {
   }
 }
 
-/** How long is waited where nothing else is said. What takes longer by its nature says so. */
-const PATIENCE_MS = 10_000;
+/**
+ * How long is waited where nothing else is said. What takes longer by its nature says so. The load, which the bound grows
+ * with, is a mean of the last minute: it says little of a machine that has just become busy.
+ */
+const PATIENCE_MS = 30_000;
 
 /** A bound on a quiet machine, as a bound on this one: a machine with more to do than processors is slower by that. */
 const patience = (ms: number) => ms * Math.max(1, (loadavg()[0] ?? 1) / availableParallelism());

@@ -138,5 +138,5 @@ test.each(CIPHERS)(
     expect(repeated).toBe(0);
     expect((last.get("df") ?? 0) + (last.get("fragmentable") ?? 0)).toBeGreaterThan(700_000 * GIGABYTES);
   },
-  60_000,
+  300_000,
 );

@@ -290,7 +290,7 @@ describe.if(isRoot)("two routers", () => {
     // What is sent before there is a route is counted as unroutable.
     const { malformed, undecryptable, tooBig } = sleeve;
     expect({ malformed, undecryptable, tooBig }).toEqual({ malformed: 0, undecryptable: 0, tooBig: 0 });
-  }, 30_000);
+  }, 300_000);
 
   test("of which one has gone: it is lost, with a reason, and forgotten on request", async () => {
     await stopChild();

@@ -26,4 +26,4 @@ on 1 weave status
   expect(of.get("other")).toContain("100% packet loss");
   expect(of.get("status")).toMatch(/anti-spoofing is on: [^.:]* only\n/);
   expect(of.get("status")).toMatch(/anti-spoofing dropped \d+ frames from vethwepl/);
-}, 180_000);
+}, 300_000);

@@ -7,7 +7,7 @@ let bed: HealingBed;
 beforeAll(async () => {
   bed = await HealingBed.create("long");
   await bed.settle();
-}, 60_000);
+}, 300_000);
 afterAll(() => bed?.disposeSync());
 
 test("firewalld", async () => {
@@ -27,7 +27,7 @@ test("firewalld", async () => {
     await firewalld.start();
   });
   await bed.survives("end", () => firewalld.stop());
-}, 180_000);
+}, 300_000);
 
 test("NetworkManager, told to disconnect and delete links", async () => {
   const manager = await startNetworkManager(bed.host(1), "[main]\nplugins=keyfile\n");
@@ -41,4 +41,4 @@ test("NetworkManager, told to disconnect and delete links", async () => {
     await manager.start();
   });
   await bed.survives("stop", () => manager.stop());
-}, 180_000);
+}, 300_000);
