@@ -1,4 +1,5 @@
 // One input, decoded and judged.
+import { threadMs } from "../support/clocks.ts";
 import { measure } from "./measure.ts";
 import { type Decoder, isRefusal, limitOf, longestOf, outputLimit } from "./target.ts";
 
@@ -27,11 +28,11 @@ const SIGNED = 48;
 
 /** Decode an input. */
 export async function judge(decoder: Decoder, input: Uint8Array): Promise<Outcome> {
-  const began = performance.now();
+  const began = threadMs();
   try {
     let value = decoder.run(input);
     if (value instanceof Promise) value = await value;
-    const fault = timeFault(decoder, performance.now() - began);
+    const fault = timeFault(decoder, threadMs() - began);
     const limit = outputLimit(decoder, input.length);
     const { shape, size } = measure(value, limit, input);
     const signature = `${shape} ${Math.clz32(input.length)}`;
@@ -44,7 +45,7 @@ export async function judge(decoder: Decoder, input: Uint8Array): Promise<Outcom
     const what = `${name}: ${plain(message)}`;
     if (!isRefusal(decoder, error))
       return { signature: what, accepted: false, fault: { kind: "error", what } };
-    const fault = timeFault(decoder, performance.now() - began);
+    const fault = timeFault(decoder, threadMs() - began);
     return { signature: `${what.slice(0, SIGNED)} ${Math.clz32(input.length)}`, accepted: false, fault };
   }
 }
@@ -66,9 +67,9 @@ export async function faultOf(decoder: Decoder, input: Uint8Array): Promise<Faul
 async function timeOf(decoder: Decoder, input: Uint8Array): Promise<number> {
   let best = Number.POSITIVE_INFINITY;
   for (let attempt = 0; attempt < 3; attempt++) {
-    const began = performance.now();
+    const began = threadMs();
     await judge(decoder, input);
-    best = Math.min(best, performance.now() - began);
+    best = Math.min(best, threadMs() - began);
   }
   return best;
 }
@@ -101,10 +102,10 @@ export async function growthFault(
     return new Uint8Array(Buffer.concat(parts));
   });
   const [first = input] = steps;
-  const began = performance.now();
+  const began = threadMs();
   await judge(decoder, first);
   // Even quadratic time would tell nothing at four times the length.
-  if (performance.now() - began < TELLING_MS / 16) return undefined;
+  if (threadMs() - began < TELLING_MS / 16) return undefined;
   for (let attempt = 0; attempt < AGREEING; attempt++) {
     const times: number[] = [];
     for (const each of steps) times.push(await timeOf(decoder, each));

@@ -7,6 +7,7 @@ import { faultOf } from "../fuzz/outcome.ts";
 import regressions from "../fuzz/regressions.json";
 import { type Decoder, encoded } from "../fuzz/target.ts";
 import { TARGETS } from "../fuzz/targets.ts";
+import { threadMs } from "../support/clocks.ts";
 import { SEED } from "../support/seed.ts";
 import { unhex } from "../support/vectors.ts";
 
@@ -45,6 +46,17 @@ describe("the fuzzer", () => {
   test("finds output out of proportion", async () => {
     const [found] = await finds({ run: ([first = 0]) => "x".repeat(first === 0xff ? 2 ** 20 : 1) });
     expect(found).toMatchObject({ kind: "output", input: Uint8Array.of(0xff) });
+  });
+
+  test("finds what takes too long of a processor; waiting for one is no fault", async () => {
+    const busy = (ms: number) => {
+      const end = threadMs() + ms;
+      while (threadMs() < end);
+    };
+    const slow = (wait: (ms: number) => void) =>
+      finds({ limitMs: 10, run: ([first = 0]) => first > 0x7f && wait(20) }, 100);
+    expect(await slow(busy)).toMatchObject([{ kind: "slow" }]);
+    expect(await slow(Bun.sleepSync)).toEqual([]);
   });
 
   test("is the same for a seed", async () => {
