@@ -68,16 +68,22 @@ function placesOf(file: Uint8Array, strings: Section, names: readonly string[]):
   return places;
 }
 
+/** A file by its device and its inode, as of fstat(2): an inode's number alone may also be that of a file elsewhere. */
+export interface FileIdentity {
+  readonly dev: number;
+  readonly ino: number;
+}
+
 /**
- * Return the addresses of functions of a library that this process has loaded from the file of that inode, which has these
- * contents. Undefined unless all are there and their code in memory is that of the file.
+ * Return the addresses of functions of a library that this process has loaded from that file, which has these contents.
+ * Undefined unless all are there and their code in memory is that of the file.
  */
 export function functionAddresses<Name extends string>(
-  inode: number,
+  identity: FileIdentity,
   file: Uint8Array,
   names: readonly Name[],
 ): Record<Name, number> | undefined {
-  const start = loadAddress(readFileSync("/proc/self/maps", "latin1"), inode);
+  const start = loadAddress(readFileSync("/proc/self/maps", "latin1"), identity);
   const functions = elfFunctions(file, names);
   if (start === undefined || functions.size < names.length) return undefined;
   const addresses: [string, number][] = [];
@@ -89,12 +95,18 @@ export function functionAddresses<Name extends string>(
   return Object.fromEntries(addresses) as Record<Name, number>;
 }
 
-/** Return where the file of an inode begins in memory, by the text of /proc/PID/maps (proc(5)); undefined where it is not mapped. */
-export function loadAddress(maps: string, inode: number): number | undefined {
+/** Return where a file begins in memory, by the text of /proc/PID/maps (proc(5)); undefined where it is not mapped. */
+export function loadAddress(maps: string, { dev, ino }: FileIdentity): number | undefined {
   for (const line of maps.split("\n")) {
-    const [range = "", , offset = "", device, number] = line.split(/ +/);
-    if (device !== undefined && Number(number) === inode && Number.parseInt(offset, 16) === 0)
+    const [range = "", , offset = "", device = "", number] = line.split(/ +/);
+    if (Number(number) === ino && deviceNumber(device) === dev && Number.parseInt(offset, 16) === 0)
       return Number.parseInt(range, 16);
   }
   return undefined;
+}
+
+/** Return the number of a device that is written as "major:minor" in hexadecimal, as stat(2) has it (makedev(3)). */
+function deviceNumber(text: string): number {
+  const [major = 0, minor = 0] = text.split(":").map((part) => Number.parseInt(part, 16));
+  return (minor & 0xff) + (major & 0xfff) * 2 ** 8 + (minor >>> 8) * 2 ** 20;
 }

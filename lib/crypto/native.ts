@@ -51,7 +51,7 @@ async function open(): Promise<Library> {
     return {
       exports: loaded.exports as NativeSodium,
       // Read again, rather than kept: it has a megabyte.
-      addresses: (names) => functionAddresses(fstatSync(fd).ino, readFileSync(path), names),
+      addresses: (names) => functionAddresses(fstatSync(fd), readFileSync(path), names),
     };
   } catch (error) {
     closeSync(fd);

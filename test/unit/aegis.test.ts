@@ -102,25 +102,33 @@ describe("functions of a library", () => {
     expect(elfFunctions(new Uint8Array(1 << 16), FUNCTIONS).size).toBe(0);
   });
 
-  test("begin where the kernel has put the file, by its inode", () => {
+  test("begin where the kernel has put the file, by its device and inode", () => {
     const maps = [
+      "55d0b0000000-55d0b0001000 r--p 00000000 08:01 4026                       /usr/bin/with-the-same-inode",
       "55d0c0000000-55d0c0001000 r--p 00000000 08:01 77                         /usr/bin/other",
       "7f00c0023000-7f00c00ee000 r-xp 00022000 00:01 4026                       /memfd:sodium (deleted)",
       "7f00c0000000-7f00c0023000 r--p 00000000 00:01 4026                       /memfd:sodium (deleted)",
       "7ffd1a2f0000-7ffd1a311000 rw-p 00000000 00:00 0                          [stack]",
       "",
     ].join("\n");
-    expect(loadAddress(maps, 4026)).toBe(0x7f00c0000000);
-    expect(loadAddress(maps, 77)).toBe(0x55d0c0000000);
-    expect(loadAddress(maps, 5)).toBeUndefined();
+    expect(loadAddress(maps, { dev: 1, ino: 4026 })).toBe(0x7f00c0000000);
+    expect(loadAddress(maps, { dev: 0x801, ino: 77 })).toBe(0x55d0c0000000);
+    expect(loadAddress(maps, { dev: 0x801, ino: 5 })).toBeUndefined();
+    expect(loadAddress(maps, { dev: 1, ino: 77 })).toBeUndefined();
+    const many = "7f00c0000000-7f00c0023000 r--p 00000000 103:1ff05 9                          /usr/lib/x";
+    expect(loadAddress(many, { dev: 0x1ff_103_05, ino: 9 })).toBe(0x7f00c0000000);
   });
 
   test("are not called where the file in memory is another, or lacks one of them", () => {
     const whole = file(process.arch);
-    expect(functionAddresses(1, whole, FUNCTIONS)).toBeUndefined();
+    expect(functionAddresses({ dev: 1, ino: 1 }, whole, FUNCTIONS)).toBeUndefined();
     // The runtime itself, whose memory is not that of the library.
-    const inode = Number(readFileSync("/proc/self/maps", "latin1").split(/\s+/)[4]);
-    expect(functionAddresses(inode, whole, FUNCTIONS)).toBeUndefined();
-    expect(functionAddresses(inode, whole, ["crypto_aead_of_nobody"])).toBeUndefined();
+    const maps = readFileSync("/proc/self/maps", "latin1");
+    const [, , , device = "", ino] = maps.split(/\s+/);
+    const [major = 0, minor = 0] = device.split(":").map((part) => Number.parseInt(part, 16));
+    const runtime = { dev: major * 256 + minor, ino: Number(ino) };
+    expect(loadAddress(maps, runtime)).toBe(Number.parseInt(maps, 16));
+    expect(functionAddresses(runtime, whole, FUNCTIONS)).toBeUndefined();
+    expect(functionAddresses(runtime, whole, ["crypto_aead_of_nobody"])).toBeUndefined();
   });
 });
