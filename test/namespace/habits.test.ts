@@ -206,6 +206,7 @@ describe("an empty --ipalloc-range", () => {
     expect([launched.code, launched.stderr]).toEqual([0, ""]);
     expect(launched.stdout).toContain("range    none");
     await other.weave("launch", "--ipalloc-init=consensus=1", host.ip);
+    await hosts.meshed();
     const [here, there] = [await hosts.pod("here"), await hosts.pod("there")];
     expect((await weave("attach", "10.2.1.1/24", "--netns", here)).stdout).toBe("10.2.1.1\n");
     await other.weave("attach", "10.2.1.2/24", "--netns", there);
