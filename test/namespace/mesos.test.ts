@@ -109,13 +109,6 @@ test("each agent is connected to those beside it, and by them to all; no host ha
   expect(stderr).toContain("weave is already running");
 }, 300_000);
 
-const connected = (number: number, count: number) =>
-  eventually(
-    `agent ${number} is connected by the fast datapath`,
-    () => agent(number).status("connections"),
-    (text) => text.split("\n").filter((line) => / established .*fastdp /.test(line)).length === count,
-  );
-
 /** A call of the isolator for a container, with the network's configuration as the agent has read it. */
 async function isolator(
   number: number,
@@ -151,7 +144,7 @@ async function isolator(
 }
 
 test("containers get their addresses by the isolator's calls, and give them back", async () => {
-  for (const number of [0, 1, 2]) await connected(number, 2);
+  await hosts.meshed();
   const attached: { netns: string; handle: string; address: string; id: string }[] = [];
   for (const number of [0, 2]) {
     const id = crypto.randomUUID();
@@ -189,6 +182,7 @@ test("an agent whose task ends goes on forwarding, and the next task takes over 
     JSON.parse((await isolator(number, "ADD", id, "weave", netns)).stdout).ip4.ip.split("/")[0];
   await add(1, "before", path);
   const address = await add(0, "after", other);
+  await hosts.meshed();
   tasks.get(1)?.kill();
   await tasks.get(1)?.exited;
   const ping = [

@@ -34,12 +34,7 @@ beforeAll(async () => {
   hosts = await Hosts.create("watch", 3);
   a = hosts.host(1);
   for (const host of hosts.hosts) await host.weave(...LAUNCH, ...(host === a ? [] : [a.ip]));
-  await eventually(
-    "the hosts are connected",
-    () => a.status("connections"),
-    (text) => (text.match(/established fastdp/g) ?? []).length === 2,
-    60_000,
-  );
+  await hosts.meshed();
   const one = await addPod(hosts, a, "one");
   for (const other of [2, 3])
     await ping(one, (await addPod(hosts, hosts.host(other), `on-${other}`)).address);
@@ -260,12 +255,13 @@ test("Prometheus scrapes three routers, and answers each query of the dashboard"
   expect(exprs.length).toBeGreaterThan(30);
   for (const expr of exprs) {
     const asked = expr.replaceAll("$instance", ".*").replaceAll("$__rate_interval", "10s");
-    const { status, data } = await query(asked);
-    expect({ asked, status, empty: data.result.length === 0 && !MAY_BE_EMPTY.test(asked) }).toEqual({
-      asked,
-      status: "success",
-      empty: false,
-    });
+    // A scrape of a busy machine takes more than its second, and leaves a gap.
+    const { status } = await eventually(
+      `there is an answer to ${asked}`,
+      () => query(asked),
+      ({ data }) => data.result.length > 0 || MAY_BE_EMPTY.test(asked),
+    );
+    expect({ asked, status }).toEqual({ asked, status: "success" });
   }
   // A healthy network is quiet.
   expect((await query('ALERTS{alertstate="firing"}')).data.result).toEqual([]);

@@ -220,6 +220,7 @@ test("--mtu BYTES stays, and rules those that measure; a CNI configuration gets 
   await agreed(b, 1300);
   expect(await mtuOf(a)).toEqual({ mtu: 1300, by: "by --mtu" });
   expect(await mtuOf(b)).toEqual({ mtu: 1300, by: "auto: --mtu of a" });
+  await hosts.meshed();
   const one = await addPod(hosts, a, "one");
   const two = await addPod(hosts, b, "two");
   for (const [from, to] of [

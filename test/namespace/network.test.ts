@@ -19,16 +19,12 @@ beforeAll(async () => {
   await a.weave("launch", "--nickname=a", "--ipalloc-init=consensus=3");
   await b.weave("launch", "--nickname=b", "--ipalloc-init=consensus=3", a.ip);
   await c.weave("launch", "--nickname=c", "--ipalloc-init=consensus=3", b.ip);
-  await eventually(
-    "routes to all",
-    () => a.report("{{json .Router.UnicastRoutes}}"),
-    (text) => JSON.parse(text).length === 3,
-  );
-  await eventually(
-    "routes to all",
-    () => c.report("{{json .Router.UnicastRoutes}}"),
-    (text) => JSON.parse(text).length === 3,
-  );
+  for (const host of [a, b, c])
+    await eventually(
+      `${host.name} has heard of all connections`,
+      () => host.status(),
+      (text) => text.includes("Peers: 3 (with 4 established connections)"),
+    );
   pods = [];
   for (const host of [a, b, c]) pods.push(await addPod(hosts, host, `${host.name}-pod`));
 });

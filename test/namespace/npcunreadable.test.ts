@@ -48,7 +48,11 @@ describe("a policy that cannot be read", () => {
     await becomes("y/a -> x/a 80", false);
     expect(await passes("y/a -> x/b 80")).toBe(true);
     const problem = "NetworkPolicy x/broken cannot be read: spec.ingress.0.from.0.ipBlock.cidr: ";
-    expect(log).toContain(problem);
+    await eventually(
+      "it is told of",
+      () => log,
+      (text) => text.includes(problem),
+    );
     expect(await counted(named)).toBe(1);
     expect(await status()).toContain(`     Unreadable: ${problem}`);
     const [event] = await eventually(

@@ -276,7 +276,11 @@ test("a stranger without an end has one line, and none where it speaks no protoc
   expect(await connections(a)).toEqual([]);
   for (const name of ["02:00:00:00:00:66", "02:00:00:00:00:67"])
     await b.must([process.execPath, program, a.ip, "version1", name]);
-  const list = await connections(a);
+  const list = await eventually(
+    "the refusal",
+    () => connections(a),
+    ([first]) => first?.state === "refused",
+  );
   expect(list).toMatchObject([
     {
       address: b.ip,

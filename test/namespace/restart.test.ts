@@ -24,7 +24,7 @@ beforeEach(async () => {
   [a, b] = [hosts.host(1), hosts.host(2)];
   await launch(a);
   await launch(b, a.ip);
-  for (const host of [a, b]) await established(host);
+  await hosts.meshed();
   [one, two] = [await addPod(hosts, a, "one"), await addPod(hosts, b, "two")];
   expect((await ping(one, two.address)).code).toBe(0);
 });

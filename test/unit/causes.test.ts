@@ -12,6 +12,7 @@ import { reasonOf } from "../../lib/sys/reason.ts";
 import { NotRootError } from "../../lib/sys/rights.ts";
 import { SysError } from "../../lib/sys/syscall.ts";
 import { troubleText } from "../../lib/sys/trouble.ts";
+import { freePort } from "../support/freeport.ts";
 
 test("ports in use, by the kernel's lists", () => {
   const tcp = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -30,11 +31,11 @@ test("ports in use, by the kernel's lists", () => {
 
 test("an address in /proc is found by its text, and every address stands for each", async () => {
   const server = createServer();
-  server.listen({ host: "127.0.0.1", port: 0 });
+  const port = freePort();
+  server.listen({ host: "127.0.0.1", port });
   const udp = createSocket("udp4");
   try {
     await once(server, "listening");
-    const { port } = server.address() as { port: number };
     const ours = `${process.execPath.split("/").pop()?.slice(0, 15)} (pid ${process.pid})`;
     const comm = (text: string | undefined) => text?.replace(/^.* \(/, "(");
     expect(comm(portHolder("tcp", "127.0.0.1", port))).toBe(comm(ours));

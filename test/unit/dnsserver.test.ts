@@ -6,6 +6,7 @@ import { Forwarder } from "../../lib/dns/forwarder.ts";
 import type { Names } from "../../lib/dns/resolve.ts";
 import { DnsServer } from "../../lib/dns/server.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { freePort } from "../support/freeport.ts";
 
 const names = {
   version: 1,
@@ -30,14 +31,6 @@ function dnsServer(known: Names = names): DnsServer {
   });
   servers.push(server);
   return server;
-}
-
-/** A port that is free for UDP and TCP just now. */
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
 }
 
 const query = packet.encode({ id: 7, type: "query", questions: [{ name: "web.weave.local", type: "A" }] });
@@ -71,13 +64,13 @@ test("TCP clients one after the other are answered, more of them than there may 
 
 test("where TCP's port is taken, UDP's is free again, and listening succeeds once TCP's is", async () => {
   const server = dnsServer();
-  const blocker = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const address = `127.0.0.1:${blocker.port}`;
+  const port = freePort();
+  const blocker = Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } });
+  const address = `127.0.0.1:${port}`;
   await expect(server.listen(address)).rejects.toThrow(`cannot answer DNS queries on ${address}`);
   expect(server.addresses).toEqual([]);
-  const udp = await Bun.udpSocket({ hostname: "127.0.0.1", port: blocker.port });
+  const udp = await Bun.udpSocket({ hostname: "127.0.0.1", port });
   udp.close();
-  const { port } = blocker;
   blocker.stop(true);
   await server.listen(address);
   expect(await askByTcp(port)).toBe("10.32.0.1");

@@ -4,6 +4,7 @@ import { connect, type Socket } from "node:net";
 import type { Handler } from "../../lib/dns/listener.ts";
 import { listenTcp } from "../../lib/dns/tcp.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { freePort } from "../support/freeport.ts";
 import { eventually } from "../support/hosts.ts";
 
 const ends: (() => unknown)[] = [];
@@ -13,9 +14,7 @@ afterEach(() => {
 
 /** A client of a listener with this handler; it does not read before it is told to. */
 async function clientOf(handle: Handler): Promise<Socket> {
-  const free = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = free;
-  free.stop(true);
+  const port = freePort();
   const listener = listenTcp("127.0.0.1", port, handle, silentLog);
   ends.push(() => listener.close());
   const socket = connect({ host: "127.0.0.1", port });

@@ -4,6 +4,7 @@ import { createSocket } from "node:dgram";
 import type { Handler, Listener } from "../../lib/dns/listener.ts";
 import { listenUdp } from "../../lib/dns/udp.ts";
 import { logTo, silentLog } from "../../lib/log/log.ts";
+import { freePort } from "../support/freeport.ts";
 import { eventually } from "../support/hosts.ts";
 
 const ALL = "0.0.0.0";
@@ -25,15 +26,6 @@ const local = {
 beforeEach(() => {
   [addresses, watching] = [["127.0.0.1"], 0];
 });
-
-/** A port that is free on these addresses. */
-async function freePort(): Promise<number> {
-  const socket = createSocket("udp4");
-  await new Promise<void>((done) => socket.bind(0, "127.0.0.1", done));
-  const { port } = socket.address();
-  await new Promise<void>((done) => socket.close(done));
-  return port;
-}
 
 /** Whether nobody listens at an address. */
 async function isFree(address: string, port: number): Promise<boolean> {
@@ -70,7 +62,7 @@ async function listen(hostname: string, port: number, log = silentLog): Promise<
 }
 
 test("one address is listened on, and no other; nobody follows the host's", async () => {
-  const port = await freePort();
+  const port = freePort();
   const listener = await listen("127.0.0.2", port);
   expect(await ask("127.0.0.2", port)).toBe("127.0.0.1 by 127.0.0.2");
   expect([await isFree("127.0.0.1", port), watching]).toEqual([true, 0]);
@@ -79,7 +71,7 @@ test("one address is listened on, and no other; nobody follows the host's", asyn
 });
 
 test("queries that come while the thread is busy are kept, more of them for root than other programs may have", async () => {
-  const port = await freePort();
+  const port = freePort();
   let heard = 0;
   open.push(await listenUdp("127.0.0.1", port, () => heard++, local, silentLog));
   const client = await Bun.udpSocket({ connect: { hostname: "127.0.0.1", port } });
@@ -94,7 +86,7 @@ test("queries that come while the thread is busy are kept, more of them for root
 });
 
 test("on all, each replies by itself, and they come and go as the host's do", async () => {
-  const port = await freePort();
+  const port = freePort();
   addresses = ["127.0.0.1", "127.0.0.2"];
   const listener = await listen(ALL, port);
   for (const address of addresses) expect(await ask(address, port)).toEndWith(` by ${address}`);
@@ -115,7 +107,7 @@ test("on all, each replies by itself, and they come and go as the host's do", as
 });
 
 test("what is closed while it follows addresses stays closed", async () => {
-  const port = await freePort();
+  const port = freePort();
   const listener = await listen(ALL, port);
   addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
   changed();
@@ -126,7 +118,7 @@ test("what is closed while it follows addresses stays closed", async () => {
 });
 
 test("an address that is taken is warned of, and tried again with the next change; the others stay", async () => {
-  const port = await freePort();
+  const port = freePort();
   const lines: string[] = [];
   await listen(
     ALL,
@@ -150,7 +142,7 @@ test("an address that is taken is warned of, and tried again with the next chang
 });
 
 test("a start that fails at one address closes the others", async () => {
-  const port = await freePort();
+  const port = freePort();
   const taken = createSocket("udp4");
   await new Promise<void>((done) => taken.bind(port, "127.0.0.2", done));
   addresses = ["127.0.0.1", "127.0.0.2"];

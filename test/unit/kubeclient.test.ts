@@ -97,7 +97,7 @@ test("a watch on which nothing comes any more ends by itself", async () => {
   const event = `${JSON.stringify({ type: "ADDED", object: { metadata: { resourceVersion: "1" } } })}\n`;
   const client = clientOf(
     () => new Response(new ReadableStream({ start: (controller) => controller.enqueue(Buffer.from(event)) })),
-    100,
+    2_000,
   );
   const events: string[] = [];
   const watched = (async () => {

@@ -3,6 +3,8 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { createServer, type Server } from "node:net";
 import { listenTcp, tcpTransport } from "../../lib/mesh/tcp.ts";
 import type { Stream, StreamHandler } from "../../lib/mesh/transport.ts";
+import { freePort } from "../support/freeport.ts";
+import { eventually } from "../support/hosts.ts";
 
 const servers: Server[] = [];
 afterEach(() => {
@@ -18,8 +20,8 @@ function recorder() {
     closed: (reason) => void said.push(`closed ${reason.name} ${reason.message}`),
   };
   const until = async (what: string) => {
-    for (let i = 0; i < 400 && !said.some((line) => line.startsWith(what)); i++) await Bun.sleep(5);
-    return said.find((line) => line.startsWith(what));
+    const find = () => said.find((line) => line.startsWith(what));
+    return eventually(`something is said that begins with ${what}`, find, Boolean);
   };
   return { said, handler, until };
 }
@@ -143,10 +145,7 @@ describe("dialling", () => {
     );
 
   test("fails with the cause, and by what address", async () => {
-    const server = createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const address = `127.0.0.1:${(server.address() as { port: number }).port}`;
-    await new Promise((resolve) => server.close(resolve));
+    const address = `127.0.0.1:${freePort()}`;
     expect(await failure(address)).toMatchObject({
       name: "DialError",
       why: "refused",

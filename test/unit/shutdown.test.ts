@@ -6,15 +6,18 @@ import type { CrashReporter } from "../../lib/api/crashes.ts";
 
 const SHUTDOWN = join(import.meta.dir, "../../cmd/shutdown.ts");
 
-/** Run a daemon whose one part takes a moment to stop; `after` runs once it is ready. Return what it prints, and its exit code. */
-async function daemon(after: string): Promise<{ lines: string[]; code: number }> {
+/**
+ * Run a daemon whose one part, once it stops, has `stopping` run: that has it stopped by stopped(). `after` runs once it is
+ * ready. Return what it prints, and its exit code.
+ */
+async function daemon(after: string, stopping = "stopped();"): Promise<{ lines: string[]; code: number }> {
   const program = `
     import { runDaemon } from ${JSON.stringify(SHUTDOWN)};
     const say = (text) => console.log(text);
     await runDaemon({ info: say, error: say }, "the part stays", async (scope, restart) => {
       scope.defer("the part", async () => {
         say("the part is stopping");
-        await new Promise((stopped) => { globalThis.stopped = stopped; setTimeout(stopped, 200); });
+        await new Promise((stopped) => { ${stopping} });
         say("the part has stopped");
       });
       globalThis.restart = restart;
@@ -36,7 +39,9 @@ test("the first signal ends it in order", async () => {
 });
 
 test("the first signal during a restart lets the parts end, and nothing starts again", async () => {
-  expect(await daemon(`restart("it hangs"); setTimeout(() => { ${TERM} }, 20);`)).toEqual({
+  expect(
+    await daemon('restart("it hangs");', `process.once("SIGTERM", () => setTimeout(stopped, 20)); ${TERM}`),
+  ).toEqual({
     lines: [
       "it hangs; starting again",
       "the part is stopping",
@@ -48,7 +53,7 @@ test("the first signal during a restart lets the parts end, and nothing starts a
 });
 
 test("the second signal ends it at once", async () => {
-  expect((await daemon(`${TERM} setTimeout(() => { ${TERM} }, 20);`)).lines).toEqual([
+  expect((await daemon(TERM, TERM)).lines).toEqual([
     "exiting on SIGTERM; the part stays",
     "the part is stopping",
   ]);

@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -91,10 +92,20 @@ describe("files to wait for", () => {
   });
 
   test("a pipe is closed at both ends", () => {
-    const count = () => readdirSync("/proc/self/fd").length;
-    const before = count();
-    closePipe(openPipe());
-    expect(count()).toBe(before);
+    const pipe = openPipe();
+    const target = readlinkSync(`/proc/self/fd/${pipe.readFd}`);
+    // By what they lead to: other threads of this process open and close files, too.
+    const ends = () =>
+      readdirSync("/proc/self/fd").filter((fd) => {
+        try {
+          return readlinkSync(`/proc/self/fd/${fd}`) === target;
+        } catch {
+          return false;
+        }
+      });
+    expect(ends()).toHaveLength(2);
+    closePipe(pipe);
+    expect(ends()).toEqual([]);
   });
 });
 
