@@ -211,7 +211,7 @@ poweroff -f`;
 const CHEAP = "no_timer_check tsc=reliable clocksource=tsc mitigations=off";
 
 /** A machine that hangs is ended after this; emulation on a busy host takes many times what it takes on an idle one. */
-const VM_TIMEOUT_MS = 400_000;
+const VM_TIMEOUT_MS = 700_000;
 /** For the test around it, which would be ended without a word. */
 export const VM_TEST_TIMEOUT_MS = VM_TIMEOUT_MS + 60_000;
 
