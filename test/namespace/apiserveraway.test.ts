@@ -183,6 +183,11 @@ describe("the API server is away", () => {
       ...found,
       metadata: { ...found.metadata, annotations: { [PEERS]: JSON.stringify({ Peers }) } },
     });
+    await eventually(
+      "the other node is gone",
+      () => one.status(),
+      (text) => /Peers: 1\b/.test(text),
+    );
     await one.weave("rmpeer", own?.PeerName ?? "");
     start(two);
     await ready(two);

@@ -34,9 +34,9 @@ afterAll(async () => {
 
 const tcp = (port: number) => [{ protocol: 0, container_port: 80, host_port: port }];
 
-/** Who answers at a host port of a host, asked from another. */
+/** Who answers at a host port of a host, asked from another; "" at once where it is not forwarded. */
 const who = async (from: Host, host: Host, port: number) =>
-  (await from.exec(["curl", "-s", "-m", "3", `http://${host.ip}:${port}/cgi-bin/who`])).stdout.trim();
+  (await from.exec(["curl", "-s", "-m", "30", `http://${host.ip}:${port}/cgi-bin/who`])).stdout.trim();
 
 /** What is left on a host: addresses, links, rules. */
 async function left(host: Host): Promise<string> {

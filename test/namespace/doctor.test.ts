@@ -162,7 +162,7 @@ test("kube-proxy's settings", async () => {
 const allocate = (id: string, wait: boolean) =>
   host.exec([
     "curl",
-    ...["-s", "-f", "-m", "10", "-X", "POST", "--unix-socket", join(host.folder, "run/weave.sock")],
+    ...["-s", "-f", "-X", "POST", "--unix-socket", join(host.folder, "run/weave.sock")],
     `http://localhost/ip/${id}?wait=${wait}`,
   ]);
 

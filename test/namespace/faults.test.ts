@@ -59,8 +59,20 @@ describe.each([
 ] as const)("%s", (kind, options, full) => {
   const id = (what: string) => `${what}${kind[0]}`;
 
+  /** Questions of ARP that are lost hold up many packets each; what is asked here is what becomes of packets. */
+  const introduce = async ({ one, two }: Network): Promise<void> => {
+    for (const [pod, other] of [
+      [one, two],
+      [two, one],
+    ] as const) {
+      const neighbour = [other.address, "lladdr", other.mac, "nud", "permanent", "dev", "eth0"];
+      await must(["ip", "-n", pod.netns, "neigh", "replace", ...neighbour]);
+    }
+  };
+
   test("5 % of all packets lost: pods notice no more than on the bare network", async () => {
     const net = await network(id("los"), options, { loss: 0.05 });
+    await introduce(net);
     const got = await answered(net.one, net.two, 200);
     // Each ping crosses the network twice: 180 of 200 on average.
     expect(got).toBeGreaterThan(150);
@@ -69,14 +81,7 @@ describe.each([
 
   test("30 % lost: connections come up, stay, and carry", async () => {
     const net = await network(id("lot"), options);
-    // Questions of ARP that are lost hold up many packets each; what is asked here is what becomes of packets.
-    for (const [pod, other] of [
-      [net.one, net.two],
-      [net.two, net.one],
-    ] as const) {
-      const neighbour = [other.address, "lladdr", other.mac, "nud", "permanent", "dev", "eth0"];
-      await must(["ip", "-n", pod.netns, "neigh", "replace", ...neighbour]);
-    }
+    await introduce(net);
     net.treat({ loss: 0.3 });
     const got = await answered(net.one, net.two, 200);
     expect(got).toBeGreaterThan(60);
