@@ -18,7 +18,7 @@ const LONG_MS = 5_000;
 const MAX_PATIENCE = 4;
 
 /** A time in ms of a quiet machine, as one of this. */
-const patience = (ms: number) =>
+export const patience = (ms: number) =>
   ms * Math.min(MAX_PATIENCE, Math.max(1, (loadavg()[0] ?? 1) / availableParallelism()));
 
 /** What does not hold; the kind tells failures of one cause from others. */

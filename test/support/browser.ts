@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { type Browser, chromium, type Page } from "playwright-core";
 import type { Host } from "./hosts.ts";
 
+/** For what Playwright waits for; a browser takes long to start, and to draw, beside others. */
+const PATIENCE_MS = 120_000;
 const CHROMIUM = "/usr/bin/chromium-headless-shell";
 
 /** The browser ends requests when addresses of its host change, as they do when pods come; it asks again by itself. */
@@ -22,7 +24,11 @@ export async function startBrowser(host: Host | undefined, folder: string): Prom
   writeFileSync(executablePath, `#!/bin/sh\nexec ${enter} ${CHROMIUM} "$@"\n`);
   chmodSync(executablePath, 0o755);
   // As root it cannot make a sandbox of its own; what it shows is ours.
-  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  return chromium.launch({
+    executablePath,
+    args: ["--no-sandbox", "--disable-dev-shm-usage"],
+    timeout: PATIENCE_MS,
+  });
 }
 
 /** Open an address in a new page. */
@@ -38,7 +44,7 @@ export async function open(
     if (complains && !message.text().includes(NETWORK_CHANGED)) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(error.message));
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(PATIENCE_MS);
   for (let aborted = true; aborted; )
     aborted = await page.goto(url).then(
       () => false,

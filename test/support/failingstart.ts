@@ -96,7 +96,7 @@ async function run(order: Order): Promise<Run> {
   // Files are closed by the event loop, or with a worker.
   // The engine's thread, ended while it loads libsodium, leaves that file to the end of the process.
   const leaked = () => openFiles().filter((file) => !before.includes(file) && !file.includes("memfd:sodium"));
-  for (let i = 0; i < 100 && leaked().length > 0; i++) await Bun.sleep(20);
+  for (let i = 0; i < 1_000 && leaked().length > 0; i++) await Bun.sleep(20);
   const { made, undone, kept } = scope;
   return { made, undone, kept, error, failed, states: [state, scope.state], leaked: leaked() };
 }

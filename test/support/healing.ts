@@ -106,7 +106,7 @@ export class HealingBed {
       mine?: boolean;
     },
   ): Promise<Outcome> {
-    const { timeoutMs = 10_000, flowing, mine = false } = options;
+    const { timeoutMs, flowing, mine = false } = options;
     for (const stream of this.streams) stream.mark();
     await action();
     const flow = async () => {

@@ -1,7 +1,7 @@
 // Nothing is left of what has come and gone: links, routes, rules, programs, descriptors, threads, files.
 import { readdirSync, readFileSync } from "node:fs";
 import { type KernelState, kernelState, stateDifference } from "../../support/kernelstate.ts";
-import type { Violation } from "../settle.ts";
+import { patience, type Violation } from "../settle.ts";
 import type { World } from "../world.ts";
 
 /** What a host has when nothing runs on it but our own programs. */
@@ -57,8 +57,8 @@ export async function leaks(world: World, before: Remembered): Promise<Violation
     lines.push(...world.numbers.flatMap((host) => ofProcess(world, host)));
     return lines.length === 0;
   };
-  const end = performance.now() + QUIET_MS;
-  while (!(await none()) && performance.now() < end) await Bun.sleep(500);
+  const start = performance.now();
+  while (!(await none()) && performance.now() - start < patience(QUIET_MS)) await Bun.sleep(500);
   return lines.length > 0 ? { kind: "leak", lines } : undefined;
 }
 
