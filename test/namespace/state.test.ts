@@ -81,6 +81,12 @@ test(
         }
       };
       const clients = [client(), client(), client()].map((running) => running.catch(() => {}));
+      // At a random moment, in each round after some allocations: a busy machine makes few in 40 ms.
+      await eventually(
+        "addresses are handed out",
+        () => allocations,
+        (count) => count > 2 * round,
+      );
       await Bun.sleep(below(random, 40));
       child.kill("SIGKILL");
       await Promise.all([child.exited, ...clients]);

@@ -293,7 +293,11 @@ test("200 peers: searched, chosen, and drawn at more than 30 frames a second", a
     (count) => count === 1,
   );
   await page.keyboard.press("Enter");
-  expect(await page.locator("[aria-label=Peer] h2").textContent()).toBe("peer123");
+  await eventually(
+    "it is chosen",
+    () => page.locator("[aria-label=Peer] h2").textContent(),
+    (name) => name === "peer123",
+  );
   expect(page.url()).toEndWith("#map/peer123");
   await page.fill('[aria-label="Find a peer"]', "");
   // The processor's time that the page takes for a frame in which something else is hovered, not the time that goes by:

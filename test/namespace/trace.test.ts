@@ -27,6 +27,7 @@ beforeAll(async () => {
   [a, b] = [hosts.host(1), hosts.host(2)];
   await a.weave("launch", "--nickname=hosta", "--ipalloc-init=consensus=2", "--mtu=1376");
   await b.weave("launch", "--nickname=hostb", "--ipalloc-init=consensus=2", "--mtu=1376", a.ip);
+  await hosts.meshed();
   web = await addPod(hosts, a, "web");
   near = await addPod(hosts, a, "near");
   db = await addPod(hosts, b, "db");
@@ -448,11 +449,7 @@ describe("the overlay", () => {
     await b.killRouter();
     undo.push(async () => {
       await b.weave("launch", "--nickname=hostb", "--ipalloc-init=consensus=2", "--mtu=1376", a.ip);
-      await eventually(
-        "connected again",
-        () => a.status("connections"),
-        (text) => text.includes("established"),
-      );
+      await hosts.meshed();
     });
     expect(last(await trace(db.address))).toMatchObject({ name: "tunnel" });
   });

@@ -189,7 +189,11 @@ test("while the VXLAN link cannot be put back, sleeve carries the frames, and no
     (text) => line.test(text),
   );
   await recovered(pods, "sleeve");
-  expect(await b.weave("status", "connections")).toContain("(fastdp: heartbeats do not arrive any more");
+  await eventually(
+    "the other end says why",
+    () => b.status("connections"),
+    (text) => text.includes("(fastdp: heartbeats do not arrive any more"),
+  );
   await ip("link", "del", "vxlan-6784");
   await recovered(pods, "fastdp");
   expect(a.pid).toBe(pid);

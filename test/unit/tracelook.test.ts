@@ -100,6 +100,8 @@ describe.if(isRoot)("on one host", () => {
 
   test("an end is told with its link, its way to the other, its ARP entry, and its port", async () => {
     const state = () => endState(nl, place(ONE), TWO, NOTHING_DROPPED);
+    // The kernel works out a moment later that a new link runs (net/core/link_watch.c).
+    await eventually("both ends run", () => state().inside.carrier && state().port.carrier, Boolean);
     inContainer(bare[0] as BareContainer, () =>
       ip("neigh", "replace", "10.32.0.2", "lladdr", "02:00:00:00:00:99", "dev", "eth0"),
     );
