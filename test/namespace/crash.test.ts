@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EXIT_CODES } from "../../lib/sys/failure.ts";
 import { eventually, type Host, Hosts } from "../support/hosts.ts";
-import { addPod, ping, podCommand } from "../support/pods.ts";
+import { addPod, type Pod, ping, podCommand } from "../support/pods.ts";
 import { Stream } from "../support/stream.ts";
 import { COMPILE } from "../tools/build.ts";
 
@@ -43,6 +43,13 @@ const established = (host: Host) =>
     "a connection by fastdp",
     () => host.status("connections").catch(String),
     (text) => / established .*fastdp /.test(text),
+  );
+
+const talk = (from: Pod, to: Pod) =>
+  eventually(
+    `${from.netns} reaches ${to.netns}`,
+    () => ping(from, to.address),
+    ({ code }) => code === 0,
   );
 
 test.each(["throw", "reject"])(
@@ -96,7 +103,7 @@ test.skipIf(process.arch !== "x64")(
     await b.weave("launch", "--ipalloc-init=consensus=2", a.ip);
     for (const host of [a, b]) await established(host);
     const [one, two] = [await addPod(hosts, a, "one"), await addPod(hosts, b, "two")];
-    expect((await ping(one, two.address)).code).toBe(0);
+    await talk(one, two);
     const pid = pidOf(a);
     using stream = new Stream("the pods", podCommand(one), two.address, RATE);
     await stream.flows();
@@ -110,7 +117,7 @@ test.skipIf(process.arch !== "x64")(
     expect(stream.lost).toBe(0);
     expect(pidOf(a)).toBe(pid);
     const three = await addPod(hosts, b, "three");
-    expect((await ping(one, three.address)).code).toBe(0);
+    await talk(one, three);
 
     const [name = ""] = reports(a);
     const file = join(a.folder, "lib/crashes", name);

@@ -1,5 +1,5 @@
 // Pods: namespaces that the CNI plugin has attached to a host's network, and what they say to each other.
-import { exec, type Host, type Hosts, type Output } from "./hosts.ts";
+import { eventually, exec, type Host, type Hosts, type Output } from "./hosts.ts";
 
 export const CONFIG = { cniVersion: "1.0.0", name: "weave", type: "weave-net" };
 
@@ -15,13 +15,21 @@ export interface CniPod extends Pod {
   readonly id: string;
 }
 
+/** The plugin's error where peers have not agreed on addresses yet, or the router is away: a runtime tries again. */
+const TRY_AGAIN = 11;
+
 /** Attaches a namespace (a new one of that name, unless a path is given) to a host's network. */
 export async function addPod(hosts: Hosts, host: Host, name: string, netns?: string): Promise<CniPod> {
   const path = netns ?? (await hosts.pod(name));
   const id = crypto.randomUUID();
-  const { code, stdout } = await host.cni("ADD", CONFIG, { id, netns: path });
-  if (code !== 0) throw new Error(stdout);
-  const result = JSON.parse(stdout);
+  const add = async () => {
+    const { code, stdout } = await host.cni("ADD", CONFIG, { id, netns: path });
+    if (code !== 0) await host.cni("DEL", CONFIG, { id, netns: path });
+    return stdout;
+  };
+  const answer = await eventually(`${name} is attached`, add, (text) => JSON.parse(text).code !== TRY_AGAIN);
+  const result = JSON.parse(answer);
+  if (result.code !== undefined) throw new Error(answer);
   return {
     id,
     netns: path.split("/").at(-1) ?? "",

@@ -53,8 +53,10 @@ $line
   done < $list
 }
 
-# What was killed a moment ago may take a moment to end.
-for _ in 1 2 3 4 5 6 7 8 9 10; do
+# What was killed a moment ago may take a moment to end, on a busy machine some seconds.
+looks=30
+while [ $looks -gt 0 ]; do
+  looks=$((looks - 1))
   left > $found
   [ -s $found ] || exit $code
   sleep 0.2
