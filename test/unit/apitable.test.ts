@@ -336,6 +336,17 @@ describe("a request does", () => {
     ["GET", "/dns-lookup/a.", {}, 200, /^10/, [["dns lookup", "a.weave.local."]]],
     ["GET", "/dns-lookup/12", {}, 200, /^10/, [["dns lookup", "12.weave.local."]]],
     ["GET", "/dns-lookup/a.b.c", {}, 200, /^10/, [["dns lookup", "a.b.c."]]],
+    [
+      "GET",
+      "/dns-lookup/a.b",
+      { does: { "dns lookup": (name) => (name === "a.b." ? [] : [parseIPv4("10.32.0.9")]) } },
+      200,
+      "10.32.0.9\n",
+      [
+        ["dns lookup", "a.b."],
+        ["dns lookup", "a.b.weave.local."],
+      ],
+    ],
     ["GET", "/dns-lookup/10.32.0.7", {}, 200, "a.weave.local.\n", [["dns reverse", parseIPv4("10.32.0.7")]]],
     [
       ...(["GET", "/dns-lookup/10.32.0.7", { does: { "dns reverse": () => undefined } }, 200, ""] as const),

@@ -1,5 +1,5 @@
 // Names: weaveDNS. Its paths do not exist where there is none.
-import { formatIPv4, resemblesIPv4 } from "../../address/ipv4.ts";
+import { formatIPv4, type IPv4, resemblesIPv4 } from "../../address/ipv4.ts";
 import { DomainNameError, fullyQualified } from "../../dns/name.ts";
 import { type DnsSources, nameJson } from "../../dns/report.ts";
 import { HttpError } from "../httperror.ts";
@@ -29,16 +29,24 @@ function dnsAddress(call: Call): string {
   return address;
 }
 
-/** Addresses by a name, or a name by its address; a name of one label is one in our domain. */
+/** Addresses by a name, or a name by its address; one that is no full name is one in our domain, as status lists names. */
 function lookUp(call: Call, name: string): string {
   const { nameserver, server } = dnsOf(call);
-  const isFull = /\.[^.]/.test(name);
+  const inDomain = `${name.replace(/\.$/, "")}.${server.config.domain}`;
+  const names = /\.[^.]/.test(name) ? [name, inDomain] : [inDomain];
   const answers = resemblesIPv4(name)
     ? [nameserver.reverse(ipv4(name)) ?? ""].filter(Boolean)
-    : nameserver
-        .lookup(fullyQualified(isFull ? name : `${name.replace(/\.$/, "")}.${server.config.domain}`))
-        .map(formatIPv4);
+    : firstAddresses(nameserver, names).map(formatIPv4);
   return answers.map((answer) => `${answer}\n`).join("");
+}
+
+/** Addresses of the first of these names that has any. */
+function firstAddresses(nameserver: DnsSources["nameserver"], names: readonly string[]): IPv4[] {
+  for (const name of names) {
+    const found = nameserver.lookup(fullyQualified(name));
+    if (found.length > 0) return found;
+  }
+  return [];
 }
 
 async function deleteNames(call: Call, { id, ip }: { id?: string; ip?: string } = {}): Promise<Response> {
