@@ -46,8 +46,9 @@ export function setup({ binDir, executable, ...options }: SetupOptions): string[
 
 /** Throw if the path is no folder. */
 function requireFolder(path: string): void {
-  if (existsSync(path) && !statSync(path).isDirectory())
-    throw new Error(`cannot install into ${path}: not a folder`);
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found?.isDirectory())
+    throw new Error(`cannot install into ${path}: ${found ? "not a folder" : "no such folder; create it"}`);
 }
 
 /** Copy or link the plugin into a folder, unless it is there; returns what was done. */

@@ -106,6 +106,9 @@ describe("the plugin", () => {
     expect(() => installPlugin(join(folder, "file"), executable)).toThrow(
       `${join(folder, "file")}: not a folder`,
     );
+    expect(() => installPlugin(join(folder, "none"), executable)).toThrow(
+      `cannot install into ${join(folder, "none")}: no such folder; create it`,
+    );
     const done = setup({ binDir: join(folder, "none"), confDir, executable, hairpin: true });
     expect(done).toEqual([
       `${join(folder, "none")} does not exist: CNI plugin not installed`,
