@@ -24,7 +24,7 @@ type RepairsSeen = v.InferOutput<typeof RepairsSchema>;
 
 const CHECK = "repairs";
 const ADVICE =
-  "exempt it in the program that does it (NetworkManager: unmanaged-devices; systemd-networkd: Unmanaged=yes; firewalld: zone trusted)";
+  "exempt it in the program that does it (NetworkManager: unmanaged-devices; systemd-networkd: Unmanaged=yes; firewalld: zone trusted; Docker puts its rules first when it creates networks: nothing to do)";
 
 /** `now`: ms since the epoch. */
 export function repairFindings(repairs: RepairsSeen, now: number): Finding[] {
