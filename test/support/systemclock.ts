@@ -1,6 +1,6 @@
 // The machine's clock under a test's control, for rooms that read no other.
 import { spyOn } from "bun:test";
-import { systemClock } from "../../lib/clock/clock.ts";
+import { type Clock, systemClock } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 
 /** Replace the system's clock, until disposed of. `pass` advances it in steps and lets promises settle. */
@@ -9,10 +9,14 @@ export function simulateSystemClock(): Disposable & {
   pass(ms: number): Promise<void>;
 } {
   const clock = new SimulatedClock(1_700_000_000_000);
+  const whole = systemClock as Required<Clock>;
   const spies = [
     spyOn(systemClock, "now").mockImplementation(() => clock.now()),
     spyOn(systemClock, "wall").mockImplementation(() => clock.wall()),
     spyOn(systemClock, "after").mockImplementation((ms, fn) => clock.after(ms, fn)),
+    // Else these two would say what the machine's clock says.
+    spyOn(whole, "sharedWakeUp").mockImplementation((ms) => ms),
+    spyOn(whole, "worked").mockImplementation(() => clock.now()),
   ];
   return {
     clock,
