@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { type ApiClient, ApiError } from "../api/client.ts";
 import { every, systemClock, type Timer } from "../clock/clock.ts";
 import { systemRandom } from "../clock/random.ts";
+import { Soon } from "../clock/soon.ts";
 import { hostAddresses } from "../host/addresses.ts";
 import { type ClusterNode, listNodes, NODES, peerAddresses, readNode } from "../kube/nodes.ts";
 import { reflect } from "../kube/reflector.ts";
@@ -25,7 +26,7 @@ export class Follower {
   readonly #shared: SharedAnnotations;
   #reflector: { stop(): void } | undefined;
   #reclaiming = false;
-  #soon: Timer | undefined;
+  readonly #soon = new Soon(systemClock, () => this.#reclaimNow());
   #again: Timer | undefined;
   #care: Timer | undefined;
   readonly #targets: RouterTargets;
@@ -63,7 +64,8 @@ export class Follower {
 
   stop(): void {
     this.#reflector?.stop();
-    for (const timer of [this.#soon, this.#again, this.#care]) timer?.cancel();
+    this.#soon.stop();
+    for (const timer of [this.#again, this.#care]) timer?.cancel();
   }
 
   #set(item: unknown): void {
@@ -80,15 +82,16 @@ export class Follower {
   }
 
   #reclaimWithin(ms: number): void {
-    this.#soon ??= systemClock.after(ms * systemRandom.float(), () => {
-      this.#soon = undefined;
-      if (this.#reclaiming) return this.#reclaimWithin(SPREAD_MS);
-      this.#reclaiming = true;
-      const reclaimed = this.#reclaim().finally(() => {
-        this.#reclaiming = false;
-      });
-      detached("taking over addresses", reclaimed);
+    this.#soon.within(ms * systemRandom.float());
+  }
+
+  #reclaimNow(): void {
+    if (this.#reclaiming) return this.#reclaimWithin(SPREAD_MS);
+    this.#reclaiming = true;
+    const reclaimed = this.#reclaim().finally(() => {
+      this.#reclaiming = false;
     });
+    detached("taking over addresses", reclaimed);
   }
 
   async #reclaim(): Promise<void> {

@@ -3,6 +3,7 @@
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { Slices, type Work } from "../clock/slices.ts";
+import { Soon } from "../clock/soon.ts";
 import type { Fields } from "../log/fields.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
@@ -67,7 +68,7 @@ export class Nameserver implements Gossiper {
   #channel: GossipChannel | undefined;
   #sweeper: Timer | undefined;
   readonly #gone = new Set<PeerName>();
-  #forgetting: Timer | undefined;
+  readonly #forgetting: Soon;
   /** The last peer whose clock differed too much. */
   #skewed: Skew | undefined;
   /** Names that there was no room for. */
@@ -81,6 +82,11 @@ export class Nameserver implements Gossiper {
   ) {
     this.#slices = new Slices(dependencies.clock);
     this.#warn = limitedWarnings(dependencies.log, () => dependencies.clock.now());
+    this.#forgetting = new Soon(dependencies.clock, () => {
+      const gone = new Set(this.#gone);
+      this.#gone.clear();
+      this.#remove(({ origin }) => gone.has(origin));
+    });
   }
 
   /** What of the network's names is not known here, and why, a line each. */
@@ -122,7 +128,7 @@ export class Nameserver implements Gossiper {
 
   stop(): void {
     this.#sweeper?.cancel();
-    this.#forgetting?.cancel();
+    this.#forgetting.stop();
     this.#slices.stop();
   }
 
@@ -177,12 +183,7 @@ export class Nameserver implements Gossiper {
     if (this.entries.countOf(name) === 0) return;
     this.#gone.add(name);
     // Many may go at once; all names are looked through once for all of them.
-    this.#forgetting ??= this.dependencies.clock.after(0, () => {
-      this.#forgetting = undefined;
-      const gone = new Set(this.#gone);
-      this.#gone.clear();
-      this.#remove(({ origin }) => gone.has(origin));
-    });
+    this.#forgetting.within(0);
   }
 
   /** Another number after each change of what is found. */

@@ -2,6 +2,7 @@
 // itself is consensus.ts.
 
 import type { Timer } from "../clock/clock.ts";
+import { Soon } from "../clock/soon.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -29,7 +30,7 @@ export class RingBootstrap {
   /** We as a participant; undefined for observers, and once there is a ring. */
   #consensus: Consensus | undefined;
   #awaited = false;
-  #counting: Timer | undefined;
+  readonly #counting: Soon;
   #round: Timer | undefined;
 
   constructor(
@@ -39,6 +40,10 @@ export class RingBootstrap {
     /** The peers have agreed to divide the range among these. */
     private readonly agreed: (peers: readonly PeerName[]) => void,
   ) {
+    this.#counting = new Soon(dependencies.clock, () => {
+      if (this.#consensus?.think()) this.#sendVote();
+      this.#conclude();
+    });
     if (!config.observer) this.#consensus = this.#participant();
   }
 
@@ -133,7 +138,7 @@ export class RingBootstrap {
 
   stop(): void {
     this.#round?.cancel();
-    this.#counting?.cancel();
+    this.#counting.stop();
   }
 
   /**
@@ -180,11 +185,7 @@ export class RingBootstrap {
   /** Count the votes that arrive at about the same time together. */
   #countSoon(): void {
     const participants = this.#consensus?.state.size ?? 0;
-    this.#counting ??= this.dependencies.clock.after(Math.min(participants, MAX_COUNTING_MS), () => {
-      this.#counting = undefined;
-      if (this.#consensus?.think()) this.#sendVote();
-      this.#conclude();
-    });
+    this.#counting.within(Math.min(participants, MAX_COUNTING_MS));
   }
 
   #conclude(): void {

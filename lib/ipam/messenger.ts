@@ -1,6 +1,6 @@
 // What one peer sends others about the ring, and how often (weave: ipam/allocator.go).
 import type { AddressRange } from "../address/ipv4.ts";
-import type { Timer } from "../clock/clock.ts";
+import { Soon } from "../clock/soon.ts";
 import type { GossipChannel, GossipData } from "../mesh/gossip.ts";
 import { encodeTagged } from "../mesh/message.ts";
 import type { PeerName } from "../mesh/name.ts";
@@ -15,7 +15,7 @@ const MAX_CORRECTED = 1_024;
 
 export class RingMessenger {
   #channel: GossipChannel | undefined;
-  #broadcasting: Timer | undefined;
+  readonly #broadcasting: Soon;
   /** Peers that were corrected, and when. */
   readonly #corrected = new Map<PeerName, number>();
 
@@ -23,14 +23,16 @@ export class RingMessenger {
   constructor(
     private readonly dependencies: Pick<AllocatorDependencies, "clock" | "random">,
     private readonly state: () => Omit<IpamState, "now">,
-  ) {}
+  ) {
+    this.#broadcasting = new Soon(dependencies.clock, () => this.broadcast());
+  }
 
   open(channel: GossipChannel): void {
     this.#channel = channel;
   }
 
   stop(): void {
-    this.#broadcasting?.cancel();
+    this.#broadcasting.stop();
   }
 
   /** Return the state as gossip, encoded when it is sent. */
@@ -71,11 +73,7 @@ export class RingMessenger {
 
   /** Broadcast within BROADCAST_DELAY_MS: several changes together. */
   broadcastSoon(): void {
-    const { clock, random } = this.dependencies;
-    this.#broadcasting ??= clock.after(BROADCAST_DELAY_MS * random.float(), () => {
-      this.#broadcasting = undefined;
-      this.broadcast();
-    });
+    this.#broadcasting.within(BROADCAST_DELAY_MS * this.dependencies.random.float());
   }
 
   /** Ask a peer for space in a range; false where no route leads to it. */

@@ -1,8 +1,9 @@
 // All peers of the network, as gossip has told. What a peer says of itself wins by its version, then by its uid (mesh:
 // peers.go).
-import type { Clock, Timer } from "../clock/clock.ts";
+import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Work } from "../clock/slices.ts";
+import { Soon } from "../clock/soon.ts";
 import type { Limit } from "../sys/limit.ts";
 import { MAX_CONNECTIONS, MAX_PEERS, MAX_VERSION, SHORT_IDS } from "./bounds.ts";
 import type { PeerName } from "./name.ts";
@@ -39,8 +40,8 @@ export interface Applied {
 export class Peers {
   readonly #byName = new Map<PeerName, Peer>();
   readonly #shortIds: ShortIds;
-  #collection: Timer | undefined;
-  #collectingSoon: Timer | undefined;
+  readonly #collection: Soon;
+  readonly #collectingSoon: Soon;
   /** Updates that are being applied. */
   #applying = 0;
   /** Connections of other peers, each counted at both ends. */
@@ -56,6 +57,8 @@ export class Peers {
     private readonly random: Random,
     private readonly listener: PeersListener,
   ) {
+    this.#collection = new Soon(clock, () => this.collectGarbage());
+    this.#collectingSoon = new Soon(clock, () => this.collectGarbage());
     this.#shortIds = new ShortIds(ourself);
     this.#byName.set(ourself.name, ourself);
     ourself.references++;
@@ -117,10 +120,7 @@ export class Peers {
       return yield* this.#applyAll(updates);
     } finally {
       this.#applying--;
-      this.#collection ??= this.clock.after(GARBAGE_COLLECTION_MS, () => {
-        this.#collection = undefined;
-        this.collectGarbage();
-      });
+      this.#collection.within(GARBAGE_COLLECTION_MS);
     }
   }
 
@@ -159,10 +159,7 @@ export class Peers {
 
   /** Forget unreachable peers in the next turn: many connections may end at once. */
   collectSoon(): void {
-    this.#collectingSoon ??= this.clock.after(0, () => {
-      this.#collectingSoon = undefined;
-      this.collectGarbage();
-    });
+    this.#collectingSoon.within(0);
   }
 
   collectGarbage(): void {
@@ -216,8 +213,8 @@ export class Peers {
   }
 
   stop(): void {
-    this.#collection?.cancel();
-    this.#collectingSoon?.cancel();
+    this.#collection.stop();
+    this.#collectingSoon.stop();
   }
 
   #add(peer: Peer): Peer | undefined {

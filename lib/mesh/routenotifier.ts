@@ -1,29 +1,30 @@
 // Changes of the topology, told to the overlay together: it derives forwarding tables from them.
-import type { Clock, Timer } from "../clock/clock.ts";
+import type { Clock } from "../clock/clock.ts";
+import { Soon } from "../clock/soon.ts";
 
 /** Changes are told together within this, and at most this often. */
 const DELAY_MS = 10;
 const INTERVAL_MS = 100;
 
 export class RouteNotifier {
-  #timer: Timer | undefined;
+  readonly #soon: Soon;
   #toldAt = Number.NEGATIVE_INFINITY;
 
   constructor(
     private readonly clock: Clock,
-    private readonly tell: () => void,
-  ) {}
-
-  schedule(): void {
-    const delay = Math.max(DELAY_MS, this.#toldAt + INTERVAL_MS - this.clock.now());
-    this.#timer ??= this.clock.after(delay, () => {
-      this.#timer = undefined;
-      this.#toldAt = this.clock.now();
-      this.tell();
+    tell: () => void,
+  ) {
+    this.#soon = new Soon(clock, () => {
+      this.#toldAt = clock.now();
+      tell();
     });
   }
 
+  schedule(): void {
+    this.#soon.within(Math.max(DELAY_MS, this.#toldAt + INTERVAL_MS - this.clock.now()));
+  }
+
   stop(): void {
-    this.#timer?.cancel();
+    this.#soon.stop();
   }
 }

@@ -2,6 +2,7 @@
 // is in the mesh that does not take part, such as one of Weave Net 2.x. It falls at once, and rises once it could be larger
 // for a while. A peer first accepts what it announces, so that peers need not rise together. Pure: takes a clock.
 import type { Clock, Timer } from "../clock/clock.ts";
+import { Soon } from "../clock/soon.ts";
 import { MAX_PEERS } from "../mesh/bounds.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
@@ -88,12 +89,13 @@ export class NetworkMtu implements Gossiper {
   #rose: number | undefined;
   #fellAt = Number.NEGATIVE_INFINITY;
   #published = false;
-  #correcting: Timer | undefined;
+  readonly #correcting: Soon;
   #strangersForgottenAt = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
   constructor(private readonly params: NetworkMtuParams) {
-    const { fixed, agreed, self } = params;
+    const { fixed, agreed, self, clock } = params;
+    this.#correcting = new Soon(clock, () => this.#publish());
     this.mtu = fixed ?? agreed ?? ORIGINAL_MTU;
     this.#own = { version: 1, mtu: this.mtu, fixed: fixed !== undefined, by: self };
     this.#limit = { peer: self, why: fixed === undefined ? "path" : "option", mtu: this.mtu };
@@ -109,7 +111,7 @@ export class NetworkMtu implements Gossiper {
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
-    this.#correcting?.cancel();
+    this.#correcting.stop();
   }
 
   get isFixed(): boolean {
@@ -267,11 +269,7 @@ export class NetworkMtu implements Gossiper {
 
   /** Announce our record again, a few times a second where an impostor goes on. */
   #correct(): void {
-    if (!this.#published) return;
-    this.#correcting ??= this.params.clock.after(CORRECT_MS, () => {
-      this.#correcting = undefined;
-      this.#publish();
-    });
+    if (this.#published) this.#correcting.within(CORRECT_MS);
   }
 
   /** Send our record to new neighbours, which believe nobody else about us. */

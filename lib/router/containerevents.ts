@@ -1,5 +1,5 @@
 // What happens to containers, as their runtimes and the kernel's notifications tell it.
-import type { Timer } from "../clock/clock.ts";
+import { Soon } from "../clock/soon.ts";
 import { watchContainers } from "../container/events.ts";
 import { isContainerVeth } from "../host/names.ts";
 import { detached } from "../log/unexpected.ts";
@@ -19,13 +19,10 @@ export function watchLinks(
   ports: ContainerPorts,
   { allocator }: Addresses,
 ): void {
-  let leaving: Timer | undefined;
-  const containersLeft = () => {
-    leaving ??= clock.after(LEAVING_MS, () => {
-      leaving = undefined;
-      detached("noticing containers that have gone", allocator.lifecycle.checkGone());
-    });
-  };
+  const leaving = new Soon(clock, () =>
+    detached("noticing containers that have gone", allocator.lifecycle.checkGone()),
+  );
+  const containersLeft = () => leaving.within(LEAVING_MS);
   const watch = monitor.add({
     changed(event) {
       ports.changed(event);
@@ -35,7 +32,7 @@ export function watchLinks(
   });
   scope.defer("container removal", () => {
     watch.close();
-    leaving?.cancel();
+    leaving.stop();
   });
 }
 

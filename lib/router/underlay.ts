@@ -5,6 +5,7 @@
 import { isIP } from "node:net";
 import { splitHostPort } from "../address/hostport.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
+import { Soon } from "../clock/soon.ts";
 import { limitedLines } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
@@ -50,7 +51,7 @@ export class Underlay {
   /** Links without a carrier. */
   readonly #dark = new Set<number>();
   #view: UnderlayView;
-  #soon: Timer | undefined;
+  readonly #soon: Soon;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #boottime: number;
   #busy: number;
@@ -68,6 +69,7 @@ export class Underlay {
     this.#busy = kernel.busy();
     this.#offset = clock.wall() - this.#boottime;
     this.#view = this.#see();
+    this.#soon = new Soon(clock, () => guarded("the underlay", () => this.#look()));
     this.#watch = kernel.watch({
       link: (index, running) => this.#link(index, running),
       changed: () => this.#lookSoon(),
@@ -78,7 +80,7 @@ export class Underlay {
 
   stop(): void {
     this.#tick.cancel();
-    this.#soon?.cancel();
+    this.#soon.stop();
     this.#watch.stop();
   }
 
@@ -90,11 +92,7 @@ export class Underlay {
   }
 
   #lookSoon(): void {
-    const delay = Math.max(COALESCE_MS, this.#lookedAt + CALM_MS - this.clock.now());
-    this.#soon ??= this.clock.after(delay, () => {
-      this.#soon = undefined;
-      guarded("the underlay", () => this.#look());
-    });
+    this.#soon.within(Math.max(COALESCE_MS, this.#lookedAt + CALM_MS - this.clock.now()));
   }
 
   #look(): void {

@@ -163,6 +163,15 @@ describe.if(isRoot)("the link of a container", () => {
     clock.advance(1);
     expect(again).toBe(1);
     expect(await pass(0)).toEqual([`link ${OUTER}: deleted`]);
+    // It is looked at again 3 s later; and the next one likewise.
+    clock.advance(3_000);
+    expect(again).toBe(2);
+    await pass(0);
+    linkDelete(nl, OUTER);
+    expect(await pass(0)).toEqual([]);
+    clock.advance(2_000);
+    expect(again).toBe(3);
+    expect(await pass(0)).toEqual([`link ${OUTER}: deleted`]);
   });
 
   test.each<[string, () => void]>([

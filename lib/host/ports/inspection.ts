@@ -1,5 +1,6 @@
 // Inspects the network namespaces of containers, a few at a time, for changes inside.
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import { Soon } from "../../clock/soon.ts";
 import type { LimitedWarning } from "../../log/limited.ts";
 import { detached } from "../../log/unexpected.ts";
 import { reasonOf } from "../../sys/reason.ts";
@@ -24,15 +25,16 @@ export interface Books {
 export class Inspection {
   #books: Books | undefined;
   #timer: Timer | undefined;
-  #next: Timer | undefined;
+  readonly #next: Soon;
   #running = false;
-  #stopped = false;
 
   constructor(
     private readonly known: KnownLinks,
     private readonly clock: Clock,
     private readonly warn: LimitedWarning,
-  ) {}
+  ) {
+    this.#next = new Soon(clock, () => this.soon());
+  }
 
   /** Inspect all containers now, and again from now on. */
   start(books: Books): void {
@@ -48,9 +50,8 @@ export class Inspection {
   }
 
   stop(): void {
-    this.#stopped = true;
     this.#timer?.cancel();
-    this.#next?.cancel();
+    this.#next.stop();
   }
 
   /** Return the links to inspect: those that are new or may have changed, or else those inspected longest ago. */
@@ -59,11 +60,7 @@ export class Inspection {
     const present = this.known.all().filter(({ missingSince }) => missingSince === undefined);
     const unseen = present.filter(({ inspectedAt }) => inspectedAt === undefined);
     if (unseen.length > 0) {
-      if (unseen.length > BATCH && !this.#stopped)
-        this.#next ??= this.clock.after(NEXT_MS, () => {
-          this.#next = undefined;
-          this.soon();
-        });
+      if (unseen.length > BATCH) this.#next.within(NEXT_MS);
       return unseen.slice(0, BATCH);
     }
     return present

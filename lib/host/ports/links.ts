@@ -1,7 +1,8 @@
 // Keeps the links of containers as they were when attached. The link and the host's end are ours: what others remove or change
 // of these is repaired. What is inside belongs to the container: changes are reported, and it is restored only with a link that
 // was removed.
-import type { Clock, Timer } from "../../clock/clock.ts";
+import type { Clock } from "../../clock/clock.ts";
+import { Soon } from "../../clock/soon.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
 import { linksDelete } from "../../netlink/link/delete.ts";
@@ -54,7 +55,7 @@ export class ContainerLinks implements Keeper {
   #bridge: number | undefined;
   #books: Books | undefined;
   readonly #inspection: Inspection;
-  #again: Timer | undefined;
+  readonly #soon: Soon;
 
   /** Learn the existing links. `again` asks for another reconciliation. */
   constructor(
@@ -67,6 +68,7 @@ export class ContainerLinks implements Keeper {
   ) {
     this.#warn = limitedWarnings(log, () => clock.now());
     this.#inspection = new Inspection(this.#known, clock, this.#warn);
+    this.#soon = new Soon(clock, again);
     const links = linkList(route);
     // Of a router that ended while it removed links of containers.
     const left = links.filter(({ leaving, name }) => leaving && isContainerVeth(name));
@@ -95,7 +97,7 @@ export class ContainerLinks implements Keeper {
 
   stop(): void {
     this.#inspection.stop();
-    this.#again?.cancel();
+    this.#soon.stop();
   }
 
   /** Note the kernel's notification that a link is gone. */
@@ -286,7 +288,7 @@ export class ContainerLinks implements Keeper {
     if (!known.removed) {
       // Without a notification, a removal was not ours if the router still knows the addresses.
       if (now - known.missingSince < UNHEARD_MS) {
-        this.#soon(UNHEARD_MS);
+        this.#soon.within(UNHEARD_MS);
         return undefined;
       }
       if (known.holders.size < inside.addresses.length) return forget();
@@ -295,17 +297,9 @@ export class ContainerLinks implements Keeper {
     known.wrong = "deleted";
     const apply = () => {
       restoreLink(known, { ...inside, netns }, now);
-      this.#soon(AFTER_MS);
+      this.#soon.within(AFTER_MS);
     };
     return { object: `link ${port.name}`, wrong: "deleted", known, apply };
-  }
-
-  /** Ask for another reconciliation after a delay. */
-  #soon(ms: number): void {
-    this.#again ??= this.clock.after(ms, () => {
-      this.#again = undefined;
-      this.again();
-    });
   }
 }
 

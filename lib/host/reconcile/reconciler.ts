@@ -1,6 +1,7 @@
 // Reconciles the kernel's state with what is desired: compares at the start, on the kernel's notifications and at intervals, and
 // repairs what others have removed or changed. Each repair is logged, counted and remembered.
 import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import { Soon } from "../../clock/soon.ts";
 import type { Log } from "../../log/log.ts";
 import { guarded } from "../../log/unexpected.ts";
 import { reasonOf } from "../../sys/reason.ts";
@@ -53,7 +54,7 @@ export class Reconciler {
   readonly #fights: Fights;
   readonly #timers: readonly Timer[];
   readonly #pending = new Set<Source>();
-  #soon: Timer | undefined;
+  readonly #soon: Soon;
   #turn: Timer | undefined;
   #stopped = false;
 
@@ -64,6 +65,7 @@ export class Reconciler {
     const now = () => clock.now();
     this.#fights = new Fights(now);
     this.repairs = new Repairs(log, now);
+    this.#soon = new Soon(clock, () => this.#lookAtNotified());
     this.#timers = [
       every(clock, CHECK_MS, () => this.#look(() => true)),
       every(clock, SILENT_MS, () => this.#glance()),
@@ -120,14 +122,15 @@ export class Reconciler {
     if (this.#stopped) return;
     this.#pending.add(source);
     if (by) this.#fights.suspect(subject, by);
-    this.#soon ??= this.clock.after(COALESCE_MS, () => {
-      this.#soon = undefined;
-      const told = new Set(this.#pending);
-      this.#pending.clear();
-      const concerns = ({ sources }: Keeper) => sources.some((each) => told.has(each));
-      for (const kept of this.#kept) if (concerns(kept.keeper)) this.#hasten(kept);
-      this.#look(concerns);
-    });
+    this.#soon.within(COALESCE_MS);
+  }
+
+  #lookAtNotified(): void {
+    const told = new Set(this.#pending);
+    this.#pending.clear();
+    const concerns = ({ sources }: Keeper) => sources.some((each) => told.has(each));
+    for (const kept of this.#kept) if (concerns(kept.keeper)) this.#hasten(kept);
+    this.#look(concerns);
   }
 
   /** As notified(), without coalescing. */
@@ -142,7 +145,7 @@ export class Reconciler {
 
   stop(): void {
     this.#stopped = true;
-    this.#soon?.cancel();
+    this.#soon.stop();
     this.#turn?.cancel();
     for (const timer of this.#timers) timer.cancel();
     for (const { retry } of this.#kept) retry?.cancel();
