@@ -3,6 +3,7 @@ import { closeSync, existsSync, fstatSync, openSync, readlinkSync, readSync } fr
 import { logFile } from "../../lib/api/paths.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { previousLog } from "../../lib/router/logfile.ts";
+import { fileIdentity } from "../../lib/sys/fileidentity.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 
@@ -82,7 +83,7 @@ async function printFile(file: string, lines: number, follow: boolean): Promise<
     at = copy(fd, at);
     if (!existsSync(file)) continue;
     const next = openSync(file, "r");
-    const isNew = fstatSync(next).ino !== fstatSync(fd).ino;
+    const isNew = fileIdentity(next) !== fileIdentity(fd);
     // What was written between the copy and the rotation.
     if (isNew) copy(fd, at);
     if (isNew || fstatSync(next).size < at) at = 0;

@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { fileIdentity } from "../sys/fileidentity.ts";
 import { textOf } from "../sys/textfile.ts";
 import { conf, conflist, isGenerated, LIST, type ListVersion, SINGLE, versionAfter } from "./conflist.ts";
 
@@ -75,8 +76,7 @@ export function installPlugin(binDir: string, executable: string): string {
 /** Whether two paths are one file, or have the same contents: on another file system the plugin is a copy. */
 export function sameFile(a: string, b: string): boolean {
   const [one, other] = [statSync(a), statSync(b)];
-  if (one.dev === other.dev && one.ino === other.ino) return true;
-  return one.size === other.size && sameContents(a, b);
+  return fileIdentity(a) === fileIdentity(b) || (one.size === other.size && sameContents(a, b));
 }
 
 /** Compare in pieces: an executable has over 100 MB. */

@@ -38,7 +38,7 @@ export class ResolvConf {
       // What is no file may keep whoever reads it waiting for ever.
       if (!file.isFile() || file.size > MAX_SIZE)
         throw new Error(`not a regular file of at most ${MAX_SIZE} bytes`);
-      const seen = `${file.mtimeMs} ${file.ino} ${file.size}`;
+      const seen = `${file.mtimeMs} ${file.dev}:${file.ino} ${file.size}`;
       if (seen !== this.#seen) this.#servers = parseResolvConf(readFileSync(this.path, "utf8"));
       this.#seen = seen;
     } catch (error) {

@@ -12,6 +12,7 @@ import {
 import { join } from "node:path";
 import { isGenerated, LIST, SINGLE } from "../cni/conflist.ts";
 import { configurations, PLUGIN } from "../cni/setup.ts";
+import { fileIdentity } from "../sys/fileidentity.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 
@@ -124,9 +125,8 @@ const BLOCK = 1 << 20;
 function isSameContent(one: string, other: string): boolean {
   const fds = [openSync(one, "r"), openSync(other, "r")] as const;
   try {
-    const [a, b] = fds.map((fd) => fstatSync(fd));
-    if (a?.ino === b?.ino && a?.dev === b?.dev) return true;
-    if (a?.size !== b?.size) return false;
+    if (fileIdentity(fds[0]) === fileIdentity(fds[1])) return true;
+    if (fstatSync(fds[0]).size !== fstatSync(fds[1]).size) return false;
     const blocks = [Buffer.alloc(BLOCK), Buffer.alloc(BLOCK)] as const;
     for (let at = 0; ; at += BLOCK) {
       const read = readSync(fds[0], blocks[0], 0, BLOCK, at);

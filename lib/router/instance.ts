@@ -1,17 +1,9 @@
 // One router per host: it locks the pid file for its whole life.
-import {
-  closeSync,
-  constants,
-  existsSync,
-  fchmodSync,
-  fstatSync,
-  ftruncateSync,
-  statSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, constants, existsSync, fchmodSync, ftruncateSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { pidFile } from "../api/paths.ts";
 import { EAGAIN } from "../sys/errno.ts";
+import { fileIdentity } from "../sys/fileidentity.ts";
 import { findLockHolder, lockHolder } from "../sys/lockholder.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { Pidfd } from "../sys/pidfd.ts";
@@ -56,8 +48,7 @@ export function acquireInstanceLock(): void {
 /** Write and lock the pid file again if it was removed; return whether it was. Throws as acquireInstanceLock does. */
 export function restoreInstanceLock(): boolean {
   if (held === undefined) return false;
-  const [found, own] = [statSync(pidFile(), { throwIfNoEntry: false }), fstatSync(held)];
-  if (found && found.ino === own.ino && found.dev === own.dev) return false;
+  if (fileIdentity(pidFile()) === fileIdentity(held)) return false;
   acquireInstanceLock();
   return true;
 }

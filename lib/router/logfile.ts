@@ -7,11 +7,11 @@ import {
   ftruncateSync,
   readFileSync,
   renameSync,
-  statSync,
   writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
 import { noteUnwritten } from "../log/unexpected.ts";
+import { fileIdentity } from "../sys/fileidentity.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { syscall } from "../sys/syscall.ts";
@@ -98,19 +98,9 @@ function startAnew(file: string): string | undefined {
   }
 }
 
-function isFile(fd: number, path: string): boolean {
-  try {
-    const [ours, theirs] = [fstatSync(fd), statSync(path)];
-    return ours.isFile() && ours.ino === theirs.ino && ours.dev === theirs.dev;
-  } catch {
-    return false;
-  }
-}
+const isFile = (fd: number, path: string) => isSame(fd, path) && fstatSync(fd).isFile();
 
-function isSame(one: number, other: number): boolean {
-  try {
-    return fstatSync(one).ino === fstatSync(other).ino;
-  } catch {
-    return false;
-  }
+function isSame(one: number, other: number | string): boolean {
+  const file = fileIdentity(one);
+  return file !== undefined && file === fileIdentity(other);
 }

@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
+import { fileIdentity } from "../sys/fileidentity.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type Journal, type JournalBounds, openJournal } from "./journal.ts";
 
@@ -70,7 +71,7 @@ class DamagedError extends Error {}
 export class Store {
   #database: Database;
   /** Of the file that is open, which may have been removed. */
-  #inode: string | undefined;
+  #file: string | undefined;
   /** The first failure since the last successful save. */
   #failed: { readonly since: Date; readonly message: string; readonly full: boolean } | undefined;
 
@@ -79,7 +80,7 @@ export class Store {
     database: Database,
   ) {
     this.#database = database;
-    this.#inode = inodeOf(path);
+    this.#file = fileIdentity(path);
   }
 
   /**
@@ -182,8 +183,8 @@ export class Store {
    * its place, which stays as it is.
    */
   restore(): boolean {
-    const found = inodeOf(this.path);
-    if (found !== undefined && (found === this.#inode || isOpen(found))) return false;
+    const found = fileIdentity(this.path);
+    if (found !== undefined && (found === this.#file || isOpen(found))) return false;
     if (found !== undefined)
       throw new StoreError(
         "disk",
@@ -203,7 +204,7 @@ export class Store {
     renameSync(copy, this.path);
     const { path } = this;
     this.#database = opened(path);
-    this.#inode = inodeOf(path);
+    this.#file = fileIdentity(path);
     return true;
   }
 
@@ -258,15 +259,9 @@ function refuseObstacles(path: string): void {
   }
 }
 
-/** Device and inode of a file; undefined without one. */
-function inodeOf(path: string): string | undefined {
-  const found = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return found && `${found.dev}:${found.ino}`;
-}
-
 /** Whether this process has a file open; on overlayfs the inode of one changes with its first write. */
-const isOpen = (inode: string) =>
-  readdirSync("/proc/self/fd").some((fd) => inodeOf(`/proc/self/fd/${fd}`) === inode);
+const isOpen = (file: string) =>
+  readdirSync("/proc/self/fd").some((fd) => fileIdentity(`/proc/self/fd/${fd}`) === file);
 
 function prepare(database: Database): void {
   const pragma = (name: string) => Object.values(database.query(`PRAGMA ${name}`).get() ?? {})[0];

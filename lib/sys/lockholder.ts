@@ -1,6 +1,7 @@
 // Find the holder of a flock(2) lock without touching the lock: /proc/locks lists candidates, /proc/PID/fd tells which of
 // them has the file open.
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { fileIdentity } from "./fileidentity.ts";
 import { textOf } from "./textfile.ts";
 
 /** "1: FLOCK  ADVISORY  WRITE 4711 00:19:123 0 EOF"; waiters have "->" after the number. See proc_locks(5). */
@@ -18,11 +19,11 @@ interface LockHolder {
  */
 export function findLockHolder(path: string): LockHolder | undefined {
   const pids = Array.from(textOf("/proc/locks").matchAll(EXCLUSIVE), ([, pid = ""]) => pid);
-  const wanted = identity(path);
+  const wanted = fileIdentity(path);
   const isWanted =
     wanted === undefined
       ? (pid: string, file: string) => linkOf(file) === `${path} (deleted)` && isOfThisHost(pid)
-      : (_pid: string, file: string) => identity(file) === wanted;
+      : (_pid: string, file: string) => fileIdentity(file) === wanted;
   for (const pid of pids) {
     const file = lockedFile(pid, (candidate) => isWanted(pid, candidate));
     if (file !== undefined) return { pid: Number(pid), file };
@@ -52,15 +53,6 @@ const isOfThisHost = (pid: string) => linkOf(`/proc/${pid}/ns/net`) === linkOf("
 function linkOf(path: string): string | undefined {
   try {
     return readlinkSync(path);
-  } catch {
-    return undefined;
-  }
-}
-
-function identity(path: string): string | undefined {
-  try {
-    const { dev, ino } = statSync(path, { bigint: true });
-    return `${dev}:${ino}`;
   } catch {
     return undefined;
   }
