@@ -1,6 +1,7 @@
 // The unit of systemd that runs the router from boot on, and the file of settings beside it: systemd.service(5),
 // systemd.exec(5).
 
+import { EXIT_CODES } from "../sys/failure.ts";
 import { namesOf } from "../sys/privileges.ts";
 
 /** First line of files that `weave setup --systemd` may replace and remove. */
@@ -39,7 +40,7 @@ NotifyAccess=main
 EnvironmentFile=-${literal(environmentFile)}
 ExecStart=@${quoted(executable)} weave-router $EXTRA_ARGS $PEERS
 Restart=on-failure
-RestartPreventExitStatus=2
+RestartPreventExitStatus=${EXIT_CODES.usage}
 RestartSec=1s
 TimeoutStartSec=60s
 TimeoutStopSec=5s

@@ -7,6 +7,7 @@ import { takeSteps } from "../../cmd/steps.ts";
 import { ForeignUnitError, installService, serviceSteps } from "../../lib/deploy/service.ts";
 import { environmentFile, unitFile } from "../../lib/deploy/systemd.ts";
 import { createLog, isJournal } from "../../lib/log/log.ts";
+import { EXIT_CODES } from "../../lib/sys/failure.ts";
 import { ServiceManager } from "../../lib/sys/servicemanager.ts";
 import { NotifySocket } from "../support/notifysocket.ts";
 
@@ -118,6 +119,13 @@ describe("the unit", () => {
     const { stdout } = Bun.spawnSync(["systemd-analyze", "security", "--offline=true", "--no-pager", file]);
     const [, exposure] = /Overall exposure level for weave.service: ([\d.]+)/.exec(stdout.toString()) ?? [];
     expect(Number(exposure)).toBeLessThan(4);
+  });
+
+  test("starts again after every failure but that of a command line that makes no sense", () => {
+    const text = unitFile({ executable: "/bin/true", environmentFile: "/etc/env" });
+    const final = /^RestartPreventExitStatus=(.*)$/m.exec(text)?.[1]?.split(" ").map(Number);
+    const kinds = Object.entries(EXIT_CODES).flatMap(([kind, code]) => (final?.includes(code) ? [kind] : []));
+    expect([kinds, /^Restart=(.*)$/m.exec(text)?.[1]]).toEqual([["usage"], "on-failure"]);
   });
 
   test("is installed, enabled, and installed again with a new path; settings stay as people left them", async () => {
