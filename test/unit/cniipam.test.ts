@@ -33,7 +33,7 @@ afterAll(() => {
 });
 
 /** A router's allocator behind its API, and a host that has a bridge; each call may fail, before or after it was done. */
-function host() {
+function host(input = INPUT) {
   const name = nameFromNumber(1n);
   const allocator = new Allocator(
     {
@@ -100,17 +100,18 @@ function host() {
         const macs = { hostMac: "02:00:00:00:00:01", mac: "02:00:00:00:00:02" };
         return { hostName: "veth", ...macs, mtu: 1376, gateway: parseCidr("10.32.0.1/24").address };
       }),
-    detach: async () => {
-      const was = attached;
-      attached = false;
-      return was;
-    },
+    detach: () =>
+      step(() => {
+        const was = attached;
+        attached = false;
+        return was;
+      }),
   } as unknown as ContainerWork;
   const exposed = () => texts("weave:expose").length > 0;
   const call: Call = {
     environment: { command: "ADD", ...ENVIRONMENT },
-    config: parseConfig(INPUT),
-    input: INPUT,
+    config: parseConfig(input),
+    input,
     api,
     work,
   };
@@ -162,6 +163,31 @@ describe.each([
       }
     }
   });
+});
+
+test("an ADD that cannot forward host ports leaves no link and no address", async () => {
+  const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: "tcp" }];
+  const input = JSON.stringify({ ...JSON.parse(INPUT), runtimeConfig: { portMappings } });
+  const { calls } = await (async () => {
+    const { run, call } = host(input);
+    return run(() => add(call));
+  })();
+  // The last step of one that succeeds.
+  for (const done of [false, true]) {
+    const { call, held, run, attached } = host(input);
+    expect((await run(() => add(call), { at: calls, done })).error).toBeDefined();
+    expect([attached(), held().get("c1")]).toEqual([false, undefined]);
+  }
+});
+
+test("a DEL that cannot remove the link fails, and keeps the address", async () => {
+  const { call, held, run, attached } = host();
+  expect((await run(() => add(call))).error).toBeUndefined();
+  // After the host ports.
+  expect((await run(() => del(call), { at: 2, done: false })).error).toBeDefined();
+  expect([attached(), held().get("c1")?.length]).toEqual([true, 1]);
+  expect((await run(() => del(call))).error).toBeUndefined();
+  expect([attached(), held().get("c1")]).toEqual([false, undefined]);
 });
 
 test("an ADD whose caller has gone meanwhile makes no link and keeps no address", async () => {

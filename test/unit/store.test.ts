@@ -1,6 +1,6 @@
 // The state file: damaged, of another, opened twice.
 import { Database } from "bun:sqlite";
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -167,3 +167,33 @@ function earlierCopy(at: string): void {
   earlier.rows("room", v.string()).set("old", "0");
   earlier.close();
 }
+
+test("what is changed durably is on disk before anything after it: no other change waits for the disk", () => {
+  const store = Store.open(path);
+  const rows = store.rows("room", v.string());
+  /** What the database does, in its order: how far it waits for the disk, and writes. */
+  const done: string[] = [];
+  const { run, query } = Database.prototype;
+  using _run = spyOn(Database.prototype, "run").mockImplementation(function (this: Database, sql, ...more) {
+    const [, level] = /^PRAGMA synchronous = (\w+)$/.exec(sql) ?? [];
+    done.push(level ?? sql);
+    return run.call(this, sql, ...(more as []));
+  } as typeof run);
+  using _query = spyOn(Database.prototype, "query").mockImplementation(function (this: Database, sql) {
+    if (!sql.startsWith("SELECT")) done.push(`${sql.split(" ")[0]}`);
+    return query.call(this, sql);
+  } as typeof query);
+  store.durably(() => {
+    rows.set("a", "1");
+    rows.delete("a");
+    done.push("sent");
+  });
+  rows.set("b", "2");
+  expect(() =>
+    store.durably(() => {
+      throw new Error("no");
+    }),
+  ).toThrow("no");
+  expect(done).toEqual(["FULL", "INSERT", "DELETE", "sent", "NORMAL", "INSERT", "FULL", "NORMAL"]);
+  store.close();
+});

@@ -20,6 +20,7 @@ import { Arena } from "../../lib/sys/arena.ts";
 import { boottimeMs, monotonicNow, nanoseconds, realtimeNow } from "../../lib/sys/clocks.ts";
 import { causeOfConnect } from "../../lib/sys/connectcause.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
+import { Pidfd, SIGCONT, SIGKILL } from "../../lib/sys/pidfd.ts";
 import { closePipe, openPipe } from "../../lib/sys/pipe.ts";
 import { PolledFiles } from "../../lib/sys/poll.ts";
 import { readBounded } from "../../lib/sys/readbounded.ts";
@@ -206,5 +207,21 @@ describe.if(process.geteuid?.() === 0)("a container's /etc/hosts", () => {
     Bun.spawnSync(["ln", "-s", file(), join(folder, "soft")]);
     expect(() => rewriteHosts(join(folder, "soft"), "after")).toThrow("cannot rewrite /etc/hosts");
     expect(() => rewriteHosts("a/hosts", "after")).toThrow("the path is not absolute");
+  });
+});
+
+describe("a process by its descriptor", () => {
+  test("that has ended meanwhile gets no signal, and that is no error; an impossible signal is one", async () => {
+    const child = Bun.spawn(["sleep", "600"]);
+    using process = Pidfd.open(child.pid);
+    expect([process?.ended, process?.signal(SIGCONT)]).toEqual([false, true]);
+    expect(() => process?.signal(999)).toThrow(/sending signal 999 to process \d+: /);
+    expect(process?.signal(SIGKILL)).toBe(true);
+    await child.exited;
+    expect([process?.ended, process?.signal(SIGCONT), Pidfd.open(child.pid)]).toEqual([
+      true,
+      false,
+      undefined,
+    ]);
   });
 });

@@ -1,0 +1,149 @@
+// What is opened is closed: whatever is done again and again leaves no file descriptor behind, and no table; also where it fails.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync, readlinkSync } from "node:fs";
+import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { systemClock } from "../../lib/clock/clock.ts";
+import { exchange } from "../../lib/dns/exchange.ts";
+import { type Attachment, attach } from "../../lib/host/attach.ts";
+import { workHere } from "../../lib/host/containerwork.ts";
+import { overlappingRoute } from "../../lib/host/overlap.ts";
+import { PortGuard } from "../../lib/host/ports/guard.ts";
+import { linkAdd, linkByName } from "../../lib/netlink/link.ts";
+import { tableList } from "../../lib/netlink/nftables/table.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { findFlowMaps, removeFlowCache } from "../../lib/overlay/flowcache/flowcache.ts";
+import { lockHolder } from "../../lib/sys/lockholder.ts";
+import { OWN_NETNS } from "../../lib/sys/netns.ts";
+import { Pidfd } from "../../lib/sys/pidfd.ts";
+import { look } from "../../lib/trace/look.ts";
+import { placeOf, places } from "../../lib/trace/places.ts";
+import { eventually } from "../support/hosts.ts";
+import { type BareContainer, bareContainer, enterNewNetns, isRoot } from "../support/newnetns.ts";
+
+const TIMES = 3;
+const [ONE, NOBODY] = [parseIPv4("10.32.0.1"), parseIPv4("10.32.0.9")];
+const PROBE = { source: ONE, destination: NOBODY, protocol: "icmp", port: 0, id: 77 } as const;
+
+/** The kinds of open descriptors, "socket" or "/dev/null", sorted. */
+const openFiles = () =>
+  readdirSync("/proc/self/fd")
+    .flatMap((fd) => {
+      try {
+        return [readlinkSync(`/proc/self/fd/${fd}`).replace(/:\[\d+\]$/, "")];
+      } catch {
+        return [];
+      }
+    })
+    .sort();
+
+let nl: NetlinkSocket;
+let container: BareContainer;
+let leave: () => void;
+
+const link = (netns: number | string) => ({ netns, ifName: "eth0", bridge: "weave" }) as never;
+const attachment = (netns: number | string): Attachment => ({
+  ...{ netns, containerId: "c1", ifName: "eth0", routes: [], addresses: [parseCidr("10.32.0.1/24")] },
+});
+const aLook = (rules: boolean, begun?: () => void) =>
+  look(
+    {
+      ...{ address: ONE, place: placeOf(places(nl), ONE), probe: PROBE, rules, done: () => true },
+      ...(begun && { begun }),
+    },
+    systemClock,
+    1,
+  );
+
+/** What is done; what fails is as good. */
+const ACTS: readonly (readonly [string, () => unknown])[] = [
+  ["the addresses of containers", () => workHere.attached()],
+  ["ports inspected", () => workHere.inspectPorts([{ index: 1, netns: undefined } as never])],
+  ["the MTU of containers", () => workHere.applyMtu({ from: 1_500, link: 1_400, network: 1_400 })],
+  ["a container inspected", () => workHere.inspect(container.pid, "eth0")],
+  ["a container inspected that is gone", () => workHere.inspect("/run/netns/none", "eth0")],
+  ["a container attached that is attached", () => workHere.attach(attachment(container.pid))],
+  ["a container attached that is gone", () => workHere.attach(attachment("/run/netns/none"))],
+  ["a container detached that is gone", () => workHere.detach(link("/run/netns/none"))],
+  ["an endpoint that is there", () => workHere.addEndpoint({ id: "e1", addresses: [] })],
+  ["an endpoint tuned that is gone", () => workHere.tuneEndpoint("none")],
+  ["a trace's look", () => aLook(false)],
+  ["a trace's look, with rules", () => aLook(true)],
+  [
+    "a trace's look that fails",
+    () =>
+      aLook(true, () => {
+        throw new Error("cannot send");
+      }),
+  ],
+  ["the guard of ports", () => PortGuard.find(nl, linkByName(nl, "weave") as never)?.[Symbol.dispose]()],
+  ["flow maps that are not there", () => [findFlowMaps(nl), removeFlowCache(nl)]],
+  ["routes that overlap", () => overlappingRoute(nl, parseCidr("10.0.0.0/8"))],
+  ["the holder of a lock", () => lockHolder("/proc/self/exe")],
+  [
+    "a process",
+    () => {
+      using _ = Pidfd.open(process.pid);
+    },
+  ],
+  ...(["udp", "tcp"] as const).map((transport): [string, () => unknown] => [
+    `a nameserver that is not there, by ${transport}`,
+    () =>
+      exchange(
+        transport,
+        { hostname: "127.0.0.1", port: 9 },
+        new Uint8Array(20),
+        5,
+        new AbortController().signal,
+      ),
+  ]),
+];
+
+describe.if(isRoot)("nothing is left open by", () => {
+  beforeAll(() => {
+    leave = enterNewNetns();
+    nl = new NetlinkSocket(NETLINK_ROUTE);
+    linkAdd(nl, { kind: "bridge", name: "weave", up: true });
+    container = bareContainer();
+    attach(attachment(container.pid));
+  });
+  afterAll(() => {
+    nl.close();
+    container[Symbol.dispose]();
+    leave();
+  });
+
+  test.each(ACTS)("%s", async (_what, act) => {
+    using nf = new NetlinkSocket(NETLINK_NETFILTER);
+    const tables = () => ["inet", "ip", "bridge"].flatMap((family) => tableList(nf, family as "inet"));
+    const once = async () => {
+      try {
+        await act();
+      } catch {
+        // As after success.
+      }
+    };
+    // What is opened once, for all later ones.
+    await once();
+    const before = { files: openFiles(), tables: tables() };
+    const more = () => {
+      const known = [...before.files];
+      return openFiles().filter((file) => !(known.includes(file) && known.splice(known.indexOf(file), 1)));
+    };
+    for (let i = 0; i < TIMES; i++) await once();
+    // Some are closed a turn later.
+    await eventually("all is closed", more, (files) => files.length < TIMES, 2_000);
+    expect(tables()).toEqual(before.tables);
+  });
+});
+
+describe.if(isRoot)("what the kernel refuses is an error of", () => {
+  // That of the host is there, and is no container's.
+  const WRONG = OWN_NETNS;
+  test.each<[string, () => Promise<unknown>]>([
+    ["attach", () => workHere.attach(attachment(WRONG))],
+    ["detach", () => workHere.detach(link(WRONG))],
+    ["inspect", () => workHere.inspect(WRONG, "eth0")],
+  ])("%s", async (_what, act) => {
+    await expect(act()).rejects.toThrow();
+  });
+});
