@@ -127,6 +127,9 @@ describe.if(isRoot)("the VXLAN link", () => {
       expect([reconcile(), subject.without]).toEqual([[], undefined]);
       linkSet(nl, "vxlan-6784", link?.index ?? 0, { mtu: 1_300, name: "other" });
       expect(reconcile()).toEqual(["link vxlan-6784: renamed to other, of MTU 1300 instead of 1400"]);
+      // It was set down to be renamed.
+      expect(linkByName(nl, "vxlan-6784")).toMatchObject({ index: link?.index, up: true, mtu: 1_400 });
+      expect(reconcile()).toEqual([]);
       linkDelete(nl, "vxlan-6784");
       expect([reconcile(), reconcile()]).toEqual([["link vxlan-6784: missing"], []]);
     });

@@ -1,6 +1,6 @@
 // The log file of a router in the background: it is bounded, and the last lines are always there.
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { previousLog } from "../../lib/router/logfile.ts";
@@ -14,7 +14,7 @@ const LINES = 300;
 const SCRIPT = `
   const { boundedLog } = require("./lib/router/logfile.ts");
   const write = boundedLog(process.argv.at(-1), ${LIMIT}) ?? ((line) => process.stderr.write(line));
-  for (let i = 1; i <= ${LINES}; i++) {
+  for (let i = 1; i <= Number(process.env.LINES); i++) {
     write("line " + i + "\\n");
     if (i % 50 === 0) await Bun.sleep(1);
   }
@@ -23,11 +23,11 @@ const SCRIPT = `
 `;
 
 /** Runs it with standard error and output appended to a file; `file` is the one that it takes for its log. */
-function run(stderr: string, file: string, before = ""): void {
+function run(stderr: string, file: string, before = "", count = LINES): void {
   writeFileSync(stderr, before);
   const { exitCode } = Bun.spawnSync(
     ["sh", "-c", 'exec "$@" >>"$OUT" 2>&1', "sh", process.execPath, "-e", SCRIPT, file],
-    { cwd: join(import.meta.dir, "../.."), env: { ...process.env, OUT: stderr } },
+    { cwd: join(import.meta.dir, "../.."), env: { ...process.env, OUT: stderr, LINES: `${count}` } },
   );
   expect(exitCode).toBe(0);
 }
@@ -46,6 +46,17 @@ test("two files of bounded size have the last lines, without a gap, and all else
   expect(kept.length).toBeGreaterThan(LIMIT / "line 300\n".length);
   expect(latest).toEndWith("to standard output\ncrashed\n");
   expect(statSync(file).mode & 0o777).toBe(0o640);
+});
+
+test("what was written before counts: one that is full is begun anew at the first line, one that is not goes on", () => {
+  for (const [size, rotated] of [
+    [LIMIT, true],
+    [LIMIT - 1, false],
+  ] as const) {
+    const file = join(folder, `old-${size}.log`);
+    run(file, file, "o".repeat(size - 1).concat("\n"), 1);
+    expect([existsSync(previousLog(file)), numbers(readFileSync(file, "utf8"))]).toEqual([rotated, [1]]);
+  }
 });
 
 test("a file that somebody else made of standard error is theirs to rotate", () => {

@@ -1,12 +1,13 @@
 // The policy controller in this process, with an API server that is the test, in a network namespace of its own: what it says
 // of itself, and that it goes on after what it cannot read.
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { sysctlGet, sysctlSet } from "../../lib/host/sysctl.ts";
 import { type KubeClient, KubeError, type WatchEvent } from "../../lib/kube/client.ts";
 import { logTo } from "../../lib/log/log.ts";
 import { watchPackets } from "../../lib/netlink/nflog.ts";
 import { tableDelete, tableList } from "../../lib/netlink/nftables/table.ts";
+import * as watches from "../../lib/netlink/nftables/watch.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { COLLECTIONS, type Controller, startController } from "../../lib/npc/controller.ts";
 import { NFLOG_GROUP, TABLE } from "../../lib/npc/tables.ts";
@@ -185,6 +186,23 @@ describe.if(isRoot)("the policy controller", () => {
     expect(await metric("repairs_total")).toBe("1");
     expect(lines.some((line) => line.includes("changed our nftables table weave-npc; repairing it"))).toBe(
       true,
+    );
+  });
+
+  test("rules that are removed while notifications are lost are put back", async () => {
+    using watch = spyOn(watches, "watchTables").mockImplementation(() => ({ stop() {} }) as never);
+    const { inSync, nf } = controller([policy("a")]);
+    await inSync();
+    const [, , listener] = watch.mock.calls[0] ?? expect.unreachable();
+    tableDelete(nf(), TABLE);
+    listener.lost();
+    await eventually(
+      "the table is there again",
+      async () => {
+        await time.pass(100);
+        return tableList(nf(), "inet");
+      },
+      (tables) => tables.includes(TABLE.name),
     );
   });
 

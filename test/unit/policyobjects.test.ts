@@ -18,6 +18,16 @@ describe("objects that are not what they should be", () => {
     expect(() => readObject(kind, json)).toThrow(message);
   });
 
+  test.each([[{}], [{ namespace: "" }], [{ namespace: null }], [{ namespace: "default" }]])(
+    "%j is in the namespace default",
+    (where) => {
+      for (const kind of ["Pod", "NetworkPolicy"] as const) {
+        const { object } = readObject(kind, { metadata: { name: "n", ...where } });
+        expect([kind, "namespace" in object && object.namespace]).toEqual([kind, "default"]);
+      }
+    },
+  );
+
   const ingress = (...rules: unknown[]) => ({ metadata: { name: "p" }, spec: { ingress: rules } });
   test.each([
     ["NetworkPolicy", ingress({ from: [{}] }), "spec.ingress.0.from.0: a peer has an ipBlock, or else"],

@@ -228,6 +228,46 @@ describe.each([
     expect(d.frames.length).toBe(1);
   });
 
+  test("cuts a fragment into fragments: the last one has more behind it where the whole had", async () => {
+    for (const [more, first] of [
+      [0x2000, 0],
+      [0x2000, 100],
+      [0, 100],
+    ] as const) {
+      const [a, b] = await pair(cipher, { mtu: 1000, fragments: false });
+      const payload = random(1600);
+      const packet = ipv4Frame(payload, { df: false });
+      const view = new DataView(packet.buffer);
+      view.setUint16(20, more | first);
+      view.setUint16(24, 0);
+      view.setUint16(24, ~checksum(packet.subarray(14, 34)) & 0xffff);
+      a.capture(1, 2, packet);
+      b.receive(...a.sent.map(({ bytes }) => bytes));
+      expect(b.frames.map(isSound)).toEqual([true, true]);
+      expect(b.frames.map((frame) => new DataView(frame.buffer, frame.byteOffset).getUint16(20))).toEqual([
+        0x2000 | first,
+        more | (first + (976 >> 3)),
+      ]);
+      expect(Buffer.concat(b.frames.map((frame) => frame.subarray(34))).toString("hex")).toBe(
+        payload.toHex(),
+      );
+    }
+  });
+
+  test("lets the kernel cut the datagrams of large frames that are not IPv4, whatever gets through", async () => {
+    // IPv6, and a packet that only looks like IPv4 behind another EtherType.
+    for (const type of [0x86dd, 0x88cc])
+      for (const fragments of [true, false]) {
+        const [a, b] = await pair(cipher, { mtu: 1000, fragments });
+        const frame = ipv4Frame(random(1200), { df: false });
+        new DataView(frame.buffer).setUint16(12, type);
+        a.capture(1, 2, frame);
+        expect(a.sent.map(({ df }) => df)).toEqual([false]);
+        b.receive(...a.sent.map(({ bytes }) => bytes));
+        expect(b.frames.map((bytes) => bytes.toHex())).toEqual([frame.toHex()]);
+      }
+  });
+
   test("passes on what is for another peer, by sleeve and by VXLAN", async () => {
     const [a, b] = await pair(cipher);
     const names = new Map([1, 2, 3, 5000].map((peer) => [peer, bytesOf(peer)]));

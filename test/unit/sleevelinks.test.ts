@@ -27,13 +27,19 @@ describe("counters", () => {
     const counters = new Counters();
     for (const link of [4, 5, 6]) {
       counters.noteHeard(link, link);
-      counters.countReceived(link, link);
+      counters.countSent(link, link + 10, link + 20);
+      counters.countReceived(link, link + 30);
+      counters.noteSendResult(link, link + 40);
     }
     counters.resetLink(5);
-    expect([4, 5, 6].map((link) => [counters.lastHeard(link), counters.frames(link).received])).toEqual([
-      [4, 4],
-      [0, 0],
-      [6, 6],
+    const of = (link: number) => [
+      ...[counters.lastHeard(link), counters.lastCarried(link), counters.refusal(link)],
+      counters.frames(link),
+    ];
+    expect([4, 5, 6].map(of)).toEqual([
+      [4, 14, 44, { received: 34, sent: 24 }],
+      [0, 0, 0, { received: 0, sent: 0 }],
+      [6, 16, 46, { received: 36, sent: 26 }],
     ]);
   });
 
