@@ -63,6 +63,29 @@ test("ranges of subnets", () => {
   expect(formatRange({ start: parseIPv4("10.0.0.1"), end: parseIPv4("10.0.0.4") })).toBe("10.0.0.1-10.0.0.3");
 });
 
+test("the text of a range means that range, and is one subnet's wherever it can be", () => {
+  const meant = (text: string) => {
+    if (text.includes("/")) return cidrRange(parseSubnet(text));
+    const [first = "", last = ""] = text.split("-");
+    return { start: parseIPv4(first), end: parseIPv4(last) + 1 };
+  };
+  // Of sizes of subnets, but not at their places, and the other way round.
+  const size = fc.oneof(
+    fc.nat(32).map((bits) => 2 ** bits),
+    fc.integer({ min: 1, max: 1_000 }),
+  );
+  fc.assert(
+    fc.property(ipv4, size, fc.nat(32), (at, length, bits) => {
+      const start = Math.floor(at / 2 ** bits) * 2 ** bits;
+      const range = { start, end: Math.min(start + length, 2 ** 32) };
+      const text = formatRange(range);
+      expect(meant(text)).toEqual(range);
+      const count = range.end - range.start;
+      expect(text.includes("/")).toBe(Number.isInteger(Math.log2(count)) && start % count === 0);
+    }),
+  );
+});
+
 test("Ethernet addresses", () => {
   expect(formatMac(parseMac("5E:3a:00:00:00:01"))).toBe("5e:3a:00:00:00:01");
   expect(() => parseMac("5e:3a:00:00:00")).toThrow(AddressError);

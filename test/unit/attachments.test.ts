@@ -219,6 +219,25 @@ test.each(["whileAsking", "whileClaiming"] as const)("what is detached %s is not
   }
 });
 
+test("what is detached while it is attached stays detached, and what is attached anew meanwhile stays so", async () => {
+  for (const again of [[], [OWN]]) {
+    world.meanwhile = () => {
+      world.meanwhile = () => {};
+      attachments.forget(ID);
+      if (again.length > 0) attachments.note(ID, again, true);
+    };
+    await restarted();
+    await settled();
+    const saved = attachmentsStore(store, () => {})
+      .load()
+      .get(ID);
+    expect(saved?.addresses.map(formatCidr) ?? []).toEqual(again.map(formatCidr));
+    expect(attachments.knows(ID)).toBe(again.length > 0);
+    attachments.note(ID, [OWN, FREE], false);
+    await settled();
+  }
+});
+
 test("an end during the work is no problem", async () => {
   for (const error of [new NetnsError("/proc/1/ns/net", "no such", "missing"), new CancelledError("gone")]) {
     world.meanwhile = () => {

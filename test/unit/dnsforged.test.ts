@@ -1,7 +1,8 @@
 // Replies that are not the answer to what was asked: forged, late, or of another question (RFC 5452).
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { answers, exchange } from "../../lib/dns/exchange.ts";
 import { Forwarder } from "../../lib/dns/forwarder.ts";
+import * as causes from "../../lib/sys/connectcause.ts";
 import { randomOf } from "../support/seed.ts";
 
 const random = randomOf("forged replies");
@@ -99,8 +100,8 @@ describe("a reply is taken for the answer", () => {
 });
 
 describe.each(["udp", "tcp"] as const)("over %s", (transport) => {
-  /** A server that says what it is told to for each query. */
-  async function server(replies: (query: Uint8Array) => readonly Uint8Array[]) {
+  /** A server that says what it is told to for each query; over TCP it closes then where `closed` is given, and calls that. */
+  async function server(replies: (query: Uint8Array) => readonly Uint8Array[], closed?: () => void) {
     if (transport === "udp") {
       const socket = await Bun.udpSocket({
         hostname: "127.0.0.1",
@@ -119,11 +120,29 @@ describe.each(["udp", "tcp"] as const)("over %s", (transport) => {
         data(self, data) {
           for (const reply of replies(new Uint8Array(data).slice(2)))
             self.write(Uint8Array.from([reply.length >> 8, reply.length & 255, ...reply]));
+          if (closed) self.end();
         },
+        close: () => closed?.(),
       },
     });
     return { port: listener.port, stop: () => listener.stop(true) };
   }
+
+  test("an end of the connection is a failure before the answer, and none after it", async () => {
+    if (transport === "udp") return;
+    for (const answering of [true, false]) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const { port, stop } = await server((asked) => (answering ? [reply(asked, 1)] : []), resolve);
+      using cause = spyOn(causes, "causeOfFailedConnect");
+      const address = { hostname: "127.0.0.1", port };
+      const got = await exchange(transport, address, query, 60_000, new AbortController().signal);
+      await promise;
+      // What the end of our side leads to.
+      for (let i = 0; i < 3; i++) await new Promise((turn) => setImmediate(turn));
+      expect([got !== undefined, cause.mock.calls.length]).toEqual([answering, answering ? 0 : 1]);
+      stop();
+    }
+  });
 
   const reply = (asked: Uint8Array, last: number) => {
     const bytes = withAnswer(asked, answer.with(-1, last));

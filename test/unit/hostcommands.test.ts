@@ -31,6 +31,7 @@ import * as daemons from "../../lib/router/daemon.ts";
 import * as hoststeps from "../../lib/router/hoststeps.ts";
 import * as instance from "../../lib/router/instance.ts";
 import * as executables from "../../lib/sys/executable.ts";
+import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import type { Step } from "../../lib/sys/step.ts";
 import { ask } from "../support/fakerouter.ts";
 
@@ -470,6 +471,15 @@ describe("ps", () => {
   test("tells problems, also of those whose link is gone", async () => {
     expect((await run([], [gone, { ...gone, ContainerID: "well", Problem: undefined }])).lines).toEqual([
       "weave:expose 02:00:00:00:00:01 10.32.0.1/12",
+      "c9 02:00:00:00:00:09 10.32.0.9/12 # its link was removed",
+    ]);
+    // One whose link is there is listed once.
+    const Netns = "/proc/self/ns/net";
+    const down = { ...gone, ContainerID: "c3", Netns, Problem: "down" };
+    const found = [{ ...there(3, "10.32.0.6/12", "c3"), inode: netnsInode(Netns) }];
+    expect((await run([], [gone, down], found)).lines).toEqual([
+      "weave:expose 02:00:00:00:00:01 10.32.0.1/12",
+      "c3 02:00:00:00:00:03 10.32.0.6/12 # down",
       "c9 02:00:00:00:00:09 10.32.0.9/12 # its link was removed",
     ]);
   });

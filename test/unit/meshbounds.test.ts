@@ -391,6 +391,18 @@ test("refused handshakes: attempts of one cause are counted together, and listed
   expect(shown().map(([address]) => address)).toEqual(["10.0.0.2"]);
   clock.advance(1);
   expect(shown()).toEqual([]);
+  // One that goes on is listed for as long, since its first attempt.
+  const began = clock.now();
+  for (let i = 0; i < 3; i++) {
+    refused.note(target, password);
+    refused.note({ address: "10.0.0.3:41000", remoteIp: "10.0.0.3", outbound: false }, password);
+    clock.advance(9 * MINUTE);
+  }
+  const last = clock.now() - 9 * MINUTE;
+  expect(shown()).toEqual([
+    ["10.0.0.1:6783", began, last, 3],
+    ["10.0.0.3", began, last, 3],
+  ]);
 });
 
 test("refusals bind a start of a peer for 10 min, are shown for 5, count its attempts, and are 64", () => {

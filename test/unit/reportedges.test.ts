@@ -2,14 +2,16 @@
 import { describe, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
 import { metricsText } from "../../lib/api/metrics.ts";
-import type { Report } from "../../lib/api/report.ts";
+import { makeReport, type Report } from "../../lib/api/report.ts";
 import { connectionsSummary, namesSummary, ownersSummary } from "../../lib/api/summary.ts";
 import { eventLoopReport, noteLag, timedCall } from "../../lib/clock/eventloop.ts";
-import { ipamStatus } from "../../lib/ipam/report.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import * as ipam from "../../lib/ipam/report.ts";
 import { logfmt } from "../../lib/log/fields.ts";
 import { MUTE } from "../../lib/mesh/gossip.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { peerProblems } from "../../lib/mesh/report/problems.ts";
+import * as peers from "../../lib/mesh/report/problems.ts";
+import * as mesh from "../../lib/mesh/report/report.ts";
 import { connectionCause } from "../../lib/mesh/trouble.ts";
 
 const file = join(import.meta.dir, "../vectors/original/templates.json");
@@ -32,8 +34,8 @@ describe("the ring is", () => {
       { Entries: null, Paxos: paxos, WaitsFor: ["host2", "host3"] },
     ],
     ["awaiting consensus (quorum: 2, known: 1)", { Entries: null, Paxos: paxos }],
-  ])("%s", (text, ipam) => {
-    expect(ipamStatus(ipam as never)).toBe(text);
+  ])("%s", (text, state) => {
+    expect(ipam.ipamStatus(state as never)).toBe(text);
   });
 });
 
@@ -79,6 +81,23 @@ test("what is not known of a connection is null, not 0", () => {
     ...{ since: null, lastHeardMs: null, silent: false, roundTripMs: null },
     ...{ receivedBytes: null, sentBytes: null, receivedBytesPerS: null, sentBytesPerS: null },
   });
+});
+
+test("an Ethernet address was last seen at a date of the wall clock", () => {
+  const clock = new SimulatedClock(60_000);
+  clock.wallOffset = Date.UTC(2026, 10, 26) - 60_000;
+  using _mesh = spyOn(mesh, "meshReport").mockImplementation(() => ({}) as never);
+  using _peers = spyOn(peers, "peerProblems").mockImplementation(() => []);
+  using _ipam = spyOn(ipam, "ipamProblems").mockImplementation(() => []);
+  const none = { links: [], notes: [], cni: [], requests: [], silences: [], limits: [], problems: [] };
+  const { Router } = makeReport({
+    ...{ ...none, trustedSubnets: [], mesh: { clock }, overlay: { Port: "p", Kind: "k" }, allocates: false },
+    allocator: { ring: { peerNames: () => new Set() }, problems: () => ({}) },
+    macs: () => [{ mac: "02:00:00:00:00:02", peer: { name: "n", nickName: "h" }, seenAgoMs: 1_500 }],
+  } as never);
+  expect(Router.MACs).toEqual([
+    { Mac: "02:00:00:00:00:02", Name: "n", NickName: "h", LastSeen: "2026-11-25T23:59:58.500Z" },
+  ]);
 });
 
 test("the MTU of the network is measured where there is one", async () => {
@@ -145,7 +164,7 @@ test.each([
 });
 
 test("a peer is silent for whole seconds, and forwards frames where one came after the last heartbeat", () => {
-  const mesh = {
+  const router = {
     collisions: { problems: () => [] },
     refusals: { problems: () => [] },
     ourself: { name: nameFromNumber(1n) },
@@ -154,8 +173,8 @@ test("a peer is silent for whole seconds, and forwards frames where one came aft
   const found = (heardMs: number, framesMs: number | undefined, silent = true) => {
     const vitals = () => ({ silent, heardMs, framesMs, byOverlay: [] });
     const connections = [{ remote: "n(host2)", address: "10.0.0.2:6783", vitals }];
-    const maker = { ...mesh.maker, connections };
-    return peerProblems({ ...mesh, maker } as never, {} as never).map(({ Found }) => Found);
+    const maker = { ...router.maker, connections };
+    return peers.peerProblems({ ...router, maker } as never, {} as never).map(({ Found }) => Found);
   };
   const silent = "peer n(host2) at 10.0.0.2:6783 is silent for 12 s";
   expect(found(12_999, undefined)).toEqual([silent]);

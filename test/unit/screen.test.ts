@@ -1,5 +1,5 @@
 // What a command that refreshes writes: on a terminal in place, within its rows; elsewhere what is new.
-import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, setSystemTime, spyOn, test } from "bun:test";
 import { EventEmitter } from "node:events";
 import * as fs from "node:fs";
 import ansiEscapes from "ansi-escapes";
@@ -203,12 +203,23 @@ describe("on a terminal", () => {
     expect(rows.map(([row]) => row)).toEqual(["a 1 x", "a 1 <y>"]);
   });
 
-  test("a router that is away is said with since when, until it answers", async () => {
+  test("a router that is away is said with since when, until it answers; each time anew", async () => {
     const down = new RouterDownError("x");
-    const rows = await drawn({ look: looks(["a"], down, ["b"]) });
-    expect(rows.flat().join(" ")).toMatch(
-      /^ {2}a weave is not running.* since \d\d:\d\d:\d\d; trying again weave is .* trying again \* b/,
-    );
+    const look = looks(["a"], down, down, ["b"], down, ["c"]);
+    let minute = 0;
+    try {
+      const rows = await drawn({
+        look() {
+          setSystemTime(new Date(2026, 0, 1, 12, ++minute));
+          return look();
+        },
+      });
+      expect(rows.flat().join(" ")).toMatch(/^ {2}a +weave is not running.* \* b .* \* c/);
+      const since = rows.flat().filter((row) => row.startsWith("since"));
+      expect([...new Set(since)]).toEqual([2, 5].map((at) => `since 12:0${at}:00; trying again`));
+    } finally {
+      setSystemTime();
+    }
   });
 });
 

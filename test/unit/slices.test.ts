@@ -124,6 +124,21 @@ test("work that is given up ends where it is; what it throws reaches whoever has
   expect(ended).toEqual(["given up", "no"]);
 });
 
+test("work that has ended can be given up at any time: no other work is", () => {
+  const { inner, clock } = busyClock();
+  const slices = new Slices(clock);
+  const done: string[] = [];
+  const giveUps = [0, 1].map((i) => slices.run(steps(1, done, `short ${i}`), () => {}));
+  slices.run(steps(100, done, "long"), () => done.push("end"));
+  inner.advance(0);
+  slices.run(steps(100, done, "longer"), () => done.push("the end"));
+  expect(slices.waiting).toBeGreaterThan(0);
+  for (const giveUp of [...giveUps, ...giveUps]) giveUp();
+  inner.advance(1_000);
+  expect(done.filter((each) => !each.startsWith("short"))).toEqual(["long", "end", "longer", "the end"]);
+  expect(slices.waiting).toBe(0);
+});
+
 test("results that are there already, and those that take work", () => {
   function* seven(): Work<number> {
     yield;

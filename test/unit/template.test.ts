@@ -35,6 +35,17 @@ describe("a format that makes no sense", () => {
   });
 });
 
+test.each([
+  ["{{1}} \n a \t {{2}}", "1 \n a \t 2"],
+  ["{{1 -}} \n a \t {{2}}", "1a \t 2"],
+  ["{{1}} \n a \t {{- 2}}", "1 \n a2"],
+  ["{{1 -}} \n a \t {{- 2}}", "1a2"],
+  ["{{1 -}} \n \t {{- 2}}", "12"],
+  [" {{- /* none */ -}} \n a {{1 -}} ", "a 1"],
+])("white space is trimmed where, and only where, an action says so: %j", (format, text) => {
+  expect(fill(format)).toBe(text);
+});
+
 test("a report without a part of it", () => {
   expect(fill("{{if .DNS}}dns{{else}}none{{end}}")).toBe("none");
   expect(fill("{{len .IPAM.Entries}} {{.IPAM.Entries}} {{.IPAM.Paxos}}")).toBe("0 [] <nil>");

@@ -15,6 +15,7 @@ import { takeSteps } from "../../cmd/steps.ts";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
 import * as clusters from "../../lib/doctor/cluster.ts";
 import type { CommandSpec } from "../../lib/help/spec.ts";
+import * as walks from "../../lib/trace/trace.ts";
 import { ask } from "../support/fakerouter.ts";
 
 let restore: () => void;
@@ -118,10 +119,20 @@ describe("trace", () => {
     expect([error?.message, asked]).toEqual([message, []]);
   });
 
-  test.each(["1", "65535/TCP", "53/udp"])("asks the router where the port is %s", async (port) => {
-    const { error, asked } = await ask(trace, ["a", "b", `--port=${port}`], {});
-    expect(asked[0]).toStartWith("GET /");
-    expect(error?.message).toContain("no such path");
+  test.each<[string[], string, number]>([
+    [[], "icmp", 0],
+    [["--port=1"], "tcp", 1],
+    [["--port=80/tcp"], "tcp", 80],
+    [["--port=65535/TCP"], "tcp", 65_535],
+    [["--port=53/udp"], "udp", 53],
+    [["--port=53/UDP"], "udp", 53],
+    [["--port=53/Udp"], "udp", 53],
+  ])("with %p sends %s to port %d", async (options, protocol, port) => {
+    using walk = spyOn(walks, "trace").mockImplementation(() => Promise.reject(new Error("the end")));
+    const { error } = await ask(trace, ["a", "b", ...options], {});
+    expect([error?.message, walk.mock.calls[0]?.[0]]).toEqual([
+      ...["the end", { from: "a", to: "b", protocol, port } as never],
+    ]);
   });
 });
 
