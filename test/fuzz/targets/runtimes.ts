@@ -137,7 +137,7 @@ const EXEC = {
 const netavark = (): Decoder => ({
   seeds: jsonSeeds(NETWORK, EXEC),
   refuses: ["AddressError"],
-  says: /on standard input is invalid: |supported|unknown option|has one --subnet|is not in the subnet/,
+  says: /on standard input is invalid: |supported|unknown option|has one --subnet|is not in the subnet|published ports/,
   format: "json",
   // Ports of a range are written out.
   growth: 1_024,
