@@ -7,16 +7,20 @@ interface Entry {
   fn: (() => void) | undefined;
 }
 
-/** A simulated clock, starting at `start` milliseconds. */
+/** A time of the wall clock that is far from any of the other clock: one that is taken for the other shows. */
+const WALL = 1_700_000_000_000;
+
+/** A simulated clock, starting at `start` milliseconds, when the wall clock says `wall`. */
 export class SimulatedClock implements Clock {
   #now: number;
   /** Offset of the wall clock in ms. */
-  wallOffset = 0;
+  wallOffset: number;
   #order = 0;
   #heap: Entry[] = [];
 
-  constructor(start = 0) {
+  constructor(start = 0, wall = WALL) {
     this.#now = start;
+    this.wallOffset = wall - start;
   }
 
   now(): number {

@@ -75,7 +75,7 @@ export function onePeer({
   store = new MemoryDisk().mount(),
   withLinks = false,
 }: OnePeerOptions = {}) {
-  const clock = new SimulatedClock(1_700_000_000_000);
+  const clock = new SimulatedClock(1_000_000);
   const sent: Sent[] = [];
   const lines: string[] = [];
   const links = new Set<IPv4>();

@@ -16,7 +16,7 @@ export interface SimulatedPeer {
 }
 
 export class Simulation {
-  readonly clock = new SimulatedClock(1_700_000_000_000);
+  readonly clock = new SimulatedClock(1_000_000);
   readonly random: Random;
   readonly network: SimulatedNetwork;
   readonly peers: SimulatedPeer[] = [];

@@ -8,7 +8,7 @@ export function simulateSystemClock(): Disposable & {
   clock: SimulatedClock;
   pass(ms: number): Promise<void>;
 } {
-  const clock = new SimulatedClock(1_700_000_000_000);
+  const clock = new SimulatedClock(1_000_000);
   const whole = systemClock as Required<Clock>;
   const spies = [
     spyOn(systemClock, "now").mockImplementation(() => clock.now()),

@@ -16,7 +16,7 @@ import { ratedLog } from "../../lib/mesh/ratedlog.ts";
 import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 
 function gate() {
-  const clock = new SimulatedClock(1_700_000_000_000);
+  const clock = new SimulatedClock(1_000_000);
   const warnings: string[] = [];
   const closed: PendingHandshake[] = [];
   const strangers = new AcceptBudget(clock, (_kind, text, { address } = {}) =>

@@ -425,7 +425,7 @@ test("refusals bind a start of a peer for 10 min, are shown for 5, count its att
   expect(refusals.problems()).toEqual([
     {
       address: "10.0.0.1:6783",
-      found: `peer ${name(1)}(h1) at 10.0.0.1:6783 is refused since 1970-01-01T00:00:00Z: another ring`,
+      found: `peer ${name(1)}(h1) at 10.0.0.1:6783 is refused since 2023-11-14T22:13:20Z: another ring`,
       advice: "reset it",
     },
   ]);

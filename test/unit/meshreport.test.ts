@@ -316,7 +316,7 @@ test("a connection: encrypted or not, with the overlay's name, trouble and count
     ),
   ).toMatchObject({ State: "pending", Outbound: false, Trouble: { Cause: "c", Reason: "r", Remedy: "m" } });
   expect(vitalsReport(clock, connection({}))).toEqual({
-    ...{ Since: "1970-01-01T00:00:04.000Z", LastHeardMs: 2, Silent: true, LastFrameMs: 0, RoundTripMs: 0 },
+    ...{ Since: "2023-11-14T22:13:14.000Z", LastHeardMs: 2, Silent: true, LastFrameMs: 0, RoundTripMs: 0 },
     ...{ ReceivedBytes: 0, SentBytes: 9, ReceivedBytesPerS: 2, SentBytesPerS: 2 },
     ByOverlay: [{ Overlay: "sleeve", ReceivedBytes: 1, SentBytes: 2 }],
   });

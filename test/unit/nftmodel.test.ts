@@ -142,7 +142,7 @@ describe("the enforcer", () => {
     expect(kernel.transactions).toBe(2);
     expect(logged).toEqual(["info policies are in force"]);
     expect(await value(metrics.inSync)).toBe(1);
-    expect(await value(metrics.lastEvent)).toBe(1_060);
+    expect(await value(metrics.lastEvent)).toBe(1_700_000_060);
     expect((await metrics.objects.get()).values.map((each) => [each.labels.kind, each.value])).toEqual([
       ["pod", 9],
       ["namespace", 3],

@@ -264,7 +264,7 @@ describe("what is counted", () => {
 
 describe("events of Kubernetes", () => {
   function writer() {
-    const clock = new SimulatedClock(1_700_000_000_123);
+    const clock = new SimulatedClock(1_000_000, 1_700_000_000_123);
     const written: { how: string; path: string; body: never }[] = [];
     const failed: string[] = [];
     const state = { error: undefined as Error | undefined };

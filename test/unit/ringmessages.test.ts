@@ -14,7 +14,7 @@ const RING = { start: 0, end: 64, entries: [], seeds: [ONE], peer: ONE };
 
 /** A messenger whose channel reaches all but THREE. */
 function messenger() {
-  const clock = new SimulatedClock(1_700_000_000_999);
+  const clock = new SimulatedClock(1_000_000, 1_700_000_000_999);
   const sent: { to: PeerName | "all"; message: Uint8Array }[] = [];
   const nicknames = new Map([[ONE, "one"]]);
   const state = { nicknames, consensus: undefined, ring: RING };

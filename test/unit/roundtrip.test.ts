@@ -172,7 +172,7 @@ test("names: what others say of them does not make ours unreadable, on the wire 
       const say = (data: GossipData) => void said.push(...data.encode());
       const nameserver = new Nameserver(
         { ourName: OURS, domain: "weave.local.", isKnownPeer: () => true },
-        { clock: new SimulatedClock(NOW_S * 1000), log: silentLog, store: rows },
+        { clock: new SimulatedClock(0, NOW_S * 1000), log: silentLog, store: rows },
       );
       nameserver.start(() => ({ unicast: () => true, broadcast: say, neighbours: say }));
       for (const step of steps) {
