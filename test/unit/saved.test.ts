@@ -4,11 +4,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
+import { parseCidr } from "../../lib/address/ipv4.ts";
 import { Consensus, NO_PROPOSAL, nodeKey, type ProposalId } from "../../lib/ipam/consensus.ts";
 import { Ring } from "../../lib/ipam/ring/ring.ts";
 import { allocatorStore } from "../../lib/ipam/saved.ts";
 import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { identity } from "../../lib/router/identity.ts";
+import { exposuresStore } from "../../lib/router/savedexposures.ts";
 import { Store } from "../../lib/store/store.ts";
 import { fc } from "../support/fastcheck.ts";
 
@@ -119,7 +122,7 @@ test("a round of consensus that a liar proposes is refused where it cannot be sa
   });
 });
 
-test("what other peers go by is written through to the disk: ring and vote, with nothing saved outside of that", () => {
+test("what others go by is written through to the disk: ring and vote, and what people said; nothing else is saved with that", () => {
   withStore((open) => {
     const store = open();
     const written: string[] = [];
@@ -139,6 +142,7 @@ test("what other peers go by is written through to the disk: ring and vote, with
             ...rows,
             get: rows.get,
             set: (row: string, value: never) => written.push(`${row} ${durable}`) && rows.set(row, value),
+            delete: (row: string) => written.push(`no ${row} ${durable}`) && rows.delete(row),
           };
         };
       },
@@ -147,6 +151,15 @@ test("what other peers go by is written through to the disk: ring and vote, with
     const us = nameFromNumber(1n);
     saved.saveRing({ peer: us, start: START, end: END, entries: [], seeds: [us] });
     saved.saveVote(new Consensus({ name: us, uid: 1n }).own);
-    expect(written).toEqual(["ring true", "vote true"]);
+    expect(written.splice(0)).toEqual(["ring true", "vote true"]);
+    const damaged = (what: string) => expect.unreachable(what);
+    const exposures = exposuresStore(watched, damaged);
+    const cidr = parseCidr("10.32.0.1/12");
+    exposures.save({ cidr, masquerade: true, range: undefined });
+    exposures.remove(cidr);
+    const kept = identity(watched, damaged);
+    kept.targets.set(["host2"]);
+    kept.shortId.set(7);
+    expect(written).toEqual(["10.32.0.1/12 true", "no 10.32.0.1/12 true", "targets true", "shortid false"]);
   });
 });

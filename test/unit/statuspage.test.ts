@@ -99,6 +99,10 @@ describe("the stream", () => {
     clock.advance(1_000);
     await Bun.sleep(0);
     expect(told(viewer.lines).slice(2)).toEqual(['change {"resting":1}']);
+    clock.advance(1_000);
+    await Bun.sleep(0);
+    const beats = viewer.lines.filter((line) => line.startsWith("beat")).map((line) => Number(line.slice(5)));
+    expect(beats).toEqual([clock.wall() - 5_000, clock.wall()]);
     const { looks } = seen;
     await viewer.leave();
     clock.advance(60_000);
@@ -199,7 +203,9 @@ describe("events", () => {
     for (let i = 0; i < 1_000; i++) heard.warning(`no ${i}`);
     clock.advance(1_000);
     expect(batches.length).toBe(1);
-    expect(batches[0]?.at(-1)?.text).toBe("800 more events within a second: see the log");
+    expect(batches[0]?.at(-1)).toMatchObject({
+      ...{ at: clock.wall(), text: "800 more events within a second: see the log" },
+    });
     following.cancel();
     for (let second = 0; second < 20; second++) {
       for (let i = 0; i < 190; i++) heard.warning("again");
@@ -211,6 +217,14 @@ describe("events", () => {
     heard.info("a day later");
     clock.advance(1_000);
     expect(log.all().map(({ text }) => text)).toEqual(["a day later"]);
+  });
+
+  test("of those that were kept, the ones of the last day by the wall clock are there at the start", () => {
+    const clock = new SimulatedClock();
+    const kept = [EVENT_BOUNDS.ageMs, EVENT_BOUNDS.ageMs - 1, 0].map((age) => clock.wall() - age);
+    const log = new EventLog(clock);
+    log.keep({ all: () => kept.map((at) => ({ at })) } as never);
+    expect(log.all().map(({ at }) => at)).toEqual(kept.slice(1));
   });
 });
 
