@@ -16,8 +16,8 @@ const MAX_LINK_MTU = 9_600;
 export interface MtuParts {
   /** Reconcile the kernel state that depends on it. Throws the kernel's error. */
   reconcile(): void;
-  /** Note that links of containers with the MTU `from` get another. */
-  raised(from: number, to: number): void;
+  /** Note that links of containers with the MTU `from` get another; return a function to call once all have it. */
+  raised(from: number, to: number): () => void;
 }
 
 /** Return container work that warns where a configuration wants a larger MTU than links have. */
@@ -96,8 +96,7 @@ export class RouterMtu {
     this.#work = work;
     const from = this.#due;
     if (from === undefined) return;
-    if (from !== this.#link) this.#parts?.raised(from, this.#link);
-    await this.#apply(from);
+    await (from === this.#link ? this.#apply(from) : this.#raise(from));
   }
 
   /** Let links take packets of that size. Rejects where the kernel refuses. */
@@ -105,8 +104,7 @@ export class RouterMtu {
     if (mtu <= this.#link) return;
     const from = this.#link;
     this.#link = mtu;
-    this.#parts?.raised(from, mtu);
-    await this.#apply(from);
+    await this.#raise(from);
   }
 
   /** Tell containers and the host the MTU of the network. */
@@ -118,6 +116,17 @@ export class RouterMtu {
       this.#log.error(reasonOf(error));
     }
     this.#apply(this.#link).catch((error) => this.#log.error(`cannot set the MTU: ${reasonOf(error)}`));
+  }
+
+  async #raise(from: number): Promise<void> {
+    const done = this.#parts?.raised(from, this.#link);
+    // Before containers can be told, reconciliation raises the links.
+    if (!this.#work) done?.();
+    try {
+      await this.#apply(from);
+    } finally {
+      done?.();
+    }
   }
 
   async #apply(from: number): Promise<void> {

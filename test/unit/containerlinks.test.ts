@@ -245,11 +245,25 @@ describe.if(isRoot)("the link of a container", () => {
 
   test("that gets another MTU by the router keeps that", async () => {
     await pass();
-    links.mtuRaised(1_376, 1_450);
-    links.mtuRaised(1_300, 1_200);
+    links.mtuRaised(1_376, 1_450)();
+    links.mtuRaised(1_300, 1_200)();
     linkSet(nl, "weave", indexOf(nl, "weave"), { mtu: 1_450 });
     expect(await pass()).toEqual([`link ${OUTER}: MTU 1376 instead of 1450`]);
     expect(outer()?.mtu).toBe(1_450);
+  });
+
+  test("that is attached while the router raises the MTU is learned with the new one; no link is taken for changed", async () => {
+    await pass();
+    const done = [links.mtuRaised(1_376, 1_400), links.mtuRaised(1_400, 1_450)];
+    add("c2");
+    expect(await pass()).toEqual([]);
+    for (const name of [OUTER, "vethweplc2"]) linkSet(nl, name, indexOf(nl, name), { mtu: 1_400 });
+    done[0]?.();
+    expect(await pass()).toEqual([]);
+    for (const name of [OUTER, "vethweplc2"]) linkSet(nl, name, indexOf(nl, name), { mtu: 1_450 });
+    done[1]?.();
+    expect(await pass()).toEqual([]);
+    expect(links.states().map(({ port }) => port.mtu)).toEqual([1_450, 1_450]);
   });
 
   test("is assigned to the container that Docker tells of", async () => {

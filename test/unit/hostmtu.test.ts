@@ -47,7 +47,14 @@ function router({ fixed, kept, bridge }: Before) {
   } as unknown as RouterContext);
   mtu.follow({
     reconcile: () => said.push("reconcile"),
-    raised: (from, to) => said.push(`raised ${from} ${to}`),
+    raised(from, to) {
+      said.push(`raised ${from} ${to}`);
+      let pending = true;
+      return () => {
+        if (pending) said.push("all raised");
+        pending = false;
+      };
+    },
   });
   const work = {
     applyMtu: async ({
@@ -102,7 +109,7 @@ describe("containers are told at the start", () => {
     [
       "of links that grow",
       { kept: 8900, bridge: { mtu: 1376 } },
-      ["raised 1376 8900", "reconcile", "links 1376 -> 8900, network undefined"],
+      ["raised 1376 8900", "reconcile", "links 1376 -> 8900, network undefined", "all raised"],
     ],
     [
       "again, as the last run may not have told all",
@@ -128,7 +135,7 @@ test("links take more before the network carries it; what is no more changes not
   await mtu.accept(1376);
   expect([take(), mtu.link]).toEqual([[], 1376]);
   await mtu.accept(1450);
-  expect(take()).toEqual(["raised 1376 1450", "reconcile", "links 1376 -> 1450, network 1376"]);
+  expect(take()).toEqual(["raised 1376 1450", "reconcile", "links 1376 -> 1450, network 1376", "all raised"]);
   mtu.changed(1450);
   expect(take()).toEqual(["reconcile", "links 1450 -> 1450, network undefined"]);
   mtu.changed(1300);
@@ -140,12 +147,16 @@ test("changes before containers can be told are told at the start, from the MTU 
   await mtu.accept(1450);
   await mtu.accept(1500);
   mtu.changed(1480);
-  expect(take()).toEqual(["raised 1376 1450", "reconcile", "raised 1450 1500", "reconcile", "reconcile"]);
+  expect(take()).toEqual([
+    ...["raised 1376 1450", "all raised", "reconcile"],
+    ...["raised 1450 1500", "all raised", "reconcile"],
+    "reconcile",
+  ]);
   await start();
-  expect(take()).toEqual(["raised 1376 1500", "reconcile", "links 1376 -> 1500, network 1480"]);
+  expect(take()).toEqual(["raised 1376 1500", "reconcile", "links 1376 -> 1500, network 1480", "all raised"]);
   // That is done; the next change begins with what links have now.
   await mtu.accept(1600);
-  expect(take()).toEqual(["raised 1500 1600", "reconcile", "links 1500 -> 1600, network 1480"]);
+  expect(take()).toEqual(["raised 1500 1600", "reconcile", "links 1500 -> 1600, network 1480", "all raised"]);
 });
 
 test("the bridge bears our alias once there was something to tell, and an empty one after that", () => {

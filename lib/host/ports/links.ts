@@ -49,6 +49,8 @@ export class ContainerLinks implements Keeper {
   readonly sources: readonly Source[] = ["ports", "trafficcontrol"];
   readonly #known = new KnownLinks();
   readonly #warn: LimitedWarning;
+  /** Raises of the MTU in progress, the oldest first. */
+  readonly #raises = new Set<{ readonly from: number; readonly to: number }>();
   /** Attachments in flight: many at once take longer than one may. */
   #attaching = 0;
   /** ifindex of our bridge. */
@@ -112,13 +114,30 @@ export class ContainerLinks implements Keeper {
     return master !== undefined && master === this.#bridge && !this.ports?.has(index);
   }
 
-  /** Note that links with the MTU `from` get another. */
-  mtuRaised(from: number, to: number): void {
+  /**
+   * Note that links with the MTU `from` get another. Return a function to call once all have it: until then a link with the
+   * earlier MTU is neither learned with that nor taken for changed. The container's end would have the other one.
+   */
+  mtuRaised(from: number, to: number): () => void {
     for (const known of this.#known.all()) {
       if (known.port.mtu !== from) continue;
       known.port = { ...known.port, mtu: to };
       this.kept.save(known.port);
     }
+    const raise = { from, to };
+    this.#raises.add(raise);
+    return () => {
+      this.#raises.delete(raise);
+    };
+  }
+
+  /** Return all links; those whose MTU is being raised as if they had the new one. */
+  #links(): Link[] {
+    const links = linkList(this.route);
+    if (this.#raises.size === 0) return links;
+    const raised = (mtu: number) =>
+      [...this.#raises].reduce((now, { from, to }) => (now === from ? to : now), mtu);
+    return links.map((link) => ({ ...link, mtu: raised(link.mtu) }));
   }
 
   /**
@@ -213,7 +232,7 @@ export class ContainerLinks implements Keeper {
 
   #changes(): PortChange[] {
     const now = this.clock.now();
-    const links = linkList(this.route);
+    const links = this.#links();
     const bridge = links.find(({ name }) => name === BRIDGE);
     // The keeper of the bridge restores it, and calls again.
     if (!bridge) return [];
