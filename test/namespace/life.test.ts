@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import { lockHolder } from "../../lib/sys/lockholder.ts";
 import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
-import { kernelState, stateDifference } from "../support/kernelstate.ts";
+import { kernelState, settledState, stateDifference } from "../support/kernelstate.ts";
 import { NotifySocket } from "../support/notifysocket.ts";
 import { addPod, ping } from "../support/pods.ts";
 import { randomOf } from "../support/seed.ts";
@@ -82,13 +82,7 @@ async function silentNameserver(): Promise<() => Promise<void>> {
 describe("SIGTERM ends the router in order", () => {
   test("at random moments of its start", async () => {
     const random = randomOf("moments of a start");
-    // Duplicate address detection adds routes when it ends.
-    await eventually(
-      "addresses are settled",
-      () => host.must(["ip", "-6", "addr"]),
-      (text) => !text.includes("tentative"),
-    );
-    const before = await kernelState(host.netns);
+    const before = await settledState(host);
     for (let i = 0; i < Number(process.env["ROUNDS"] ?? 5); i++) {
       await running(foreground("--ipalloc-init=consensus=1"), async (child) => {
         await says("INFO: ");

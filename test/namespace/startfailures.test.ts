@@ -2,8 +2,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Order, Run } from "../support/failingstart.ts";
-import { eventually, type Host, Hosts } from "../support/hosts.ts";
-import { kernelState, stateDifference } from "../support/kernelstate.ts";
+import { type Host, Hosts } from "../support/hosts.ts";
+import { kernelState, settledState, stateDifference } from "../support/kernelstate.ts";
 
 let hosts: Hosts;
 let host: Host;
@@ -46,20 +46,11 @@ async function start(order: Order): Promise<Run> {
   return JSON.parse(value);
 }
 
-const settledState = async () => {
-  await eventually(
-    "addresses are settled",
-    () => host.must(["ip", "-6", "addr"]),
-    (text) => !text.includes("tentative"),
-  );
-  return kernelState(host.netns);
-};
-
 /** Less than kernelState(), and quick. */
 const linksAndTables = () => host.must(["sh", "-c", "ip -br link | cut -d' ' -f1; nft list tables"]);
 
 test("each resource of a start fails in turn: all before it are taken back, the last first, and the error is told", async () => {
-  const before = await settledState();
+  const before = await settledState(host);
   const objects = await linksAndTables();
   for (let failAt = 1; ; failAt++) {
     const run = await start({ failAt, undosThrow: failAt % 2 === 0 });

@@ -1,6 +1,6 @@
 // What the kernel has in a network namespace, by the tools that people look with, as lines that can be compared: without
 // numbers that the kernel gives out anew (ifindexes, handles, program ids), counters and timers.
-import { must } from "./hosts.ts";
+import { eventually, type Host, must } from "./hosts.ts";
 
 /** Lines about each thing, in an order of their own. */
 export type KernelState = readonly string[];
@@ -123,6 +123,19 @@ export async function kernelState(netns: string): Promise<KernelState> {
       if (!isReading(name)) throw new Error(`unexpected heading: ${name}`);
       return lines(name, rest.join("\n")).map((line) => `${name}: ${line}`);
     });
+}
+
+/**
+ * Reads that of a host whose link is up, once it changes no more by itself: a moment later the kernel gives the link an address of
+ * IPv6, and a route to it when duplicate address detection has ended.
+ */
+export async function settledState(host: Host): Promise<KernelState> {
+  await eventually(
+    `${host.name} has its address of IPv6`,
+    () => host.must(["sh", "-c", "ip -6 addr; ip -6 route show table local dev eth0"]),
+    (text) => /^local fe80:/m.test(text) && !text.includes("tentative"),
+  );
+  return kernelState(host.netns);
 }
 
 function isReading(name: string): name is Reading {
