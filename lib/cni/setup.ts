@@ -7,6 +7,7 @@ import {
   openSync,
   readdirSync,
   readSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -61,7 +62,8 @@ export function installPlugin(binDir: string, executable: string): string {
   let how = "linked";
   try {
     try {
-      linkSync(executable, temporary);
+      // A hard link to a symbolic one, as packages have for weave-net, would lead nowhere from another folder.
+      linkSync(realpathSync(executable), temporary);
     } catch {
       copyFileSync(executable, temporary);
       how = "copied";

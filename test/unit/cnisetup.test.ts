@@ -3,12 +3,14 @@ import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import {
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -84,6 +86,13 @@ describe("the plugin", () => {
     writeFileSync(target(), "PROGRAM");
     expect(installPlugin(binDir, executable)).toStartWith("linked ");
     expect([readFileSync(target(), "utf8"), readdirSync(binDir)]).toEqual(["program", [PLUGIN]]);
+  });
+
+  test("is a file also where its executable is a symbolic link, as in packages", () => {
+    writeFileSync(executable, "program");
+    symlinkSync("weave", join(folder, "weave-net"));
+    installPlugin(binDir, join(folder, "weave-net"));
+    expect([lstatSync(target()).isFile(), readFileSync(target(), "utf8")]).toEqual([true, "program"]);
   });
 
   test("is copied to another file system, and nothing is left where there is no room", () => {
