@@ -63,7 +63,7 @@ export const setup: Command = {
     },
     "oci-hooks": {
       type: "string",
-      description: "Install a hook into this folder: podman's is /etc/containers/oci/hooks.d",
+      description: "Install a hook into this folder: podman's is /usr/share/containers/oci/hooks.d",
       valueHint: "DIR",
       completes: "folders",
     },

@@ -135,4 +135,13 @@ describe("podman", () => {
     const removed = await host.weave("setup", "--oci-hooks", hooks, "--remove");
     expect(removed).toBe(`removed ${hooks}/weave.json\n`);
   });
+
+  test("the folder that the manual installs into is the one that podman reads by itself", async () => {
+    const manual = readFileSync(join(import.meta.dir, "../../lib/help/pages/podman.md"), "utf8");
+    const [, folder = ""] = /setup --oci-hooks (\S+)/.exec(manual) ?? [];
+    const started = ["run", "--rm", "--network=none", "busybox:test", "/bin/ip", "link"];
+    const { stderr } = await podman.attempt("--log-level=debug", ...started);
+    const read = Array.from(stderr.matchAll(/reading hooks from ([^"\s]+)/g), ([, path]) => path);
+    expect(read).toContain(folder);
+  });
 });

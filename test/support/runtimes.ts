@@ -1,7 +1,7 @@
 // Real container runtimes on a host of a test: podman with its API service, and dockerd.
 import { copyFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { eventually, exec, type Host, must } from "./hosts.ts";
+import { eventually, exec, type Host, must, type Output } from "./hosts.ts";
 
 /** A runtime and how it is run. */
 export interface Runtime {
@@ -10,6 +10,8 @@ export interface Runtime {
   readonly socket: string;
   /** Runs its command line, which has to succeed; returns what it prints. */
   run(...args: string[]): Promise<string>;
+  /** Runs its command line, whatever comes of it. */
+  attempt(...args: string[]): Promise<Output>;
   end(): Promise<void>;
 }
 
@@ -77,6 +79,7 @@ network_config_dir = ${JSON.stringify(host.confDir)}
   ];
   const command = (...args: string[]) => entered(host, "podman", ...stored, ...args);
   const run = async (...args: string[]) => (await must(command(...args), { env })).trim();
+  const attempt = (...args: string[]) => exec(command(...args), { env });
   await run("import", await busyboxImage(host.folder), "busybox:test");
   const service = api
     ? Bun.spawn(command("system", "service", "--time=0", `unix://${socket}`), {
@@ -90,6 +93,7 @@ network_config_dir = ${JSON.stringify(host.confDir)}
     name: "podman",
     socket,
     run,
+    attempt,
     async end() {
       await exec(command("rm", "-af", "-t", "0"), { env });
       service?.kill();
@@ -121,6 +125,7 @@ export async function startDocker(host: Host, options: readonly string[] = NO_NE
   );
   const command = (...args: string[]) => ["docker", `--host=unix://${socket}`, ...args];
   const run = async (...args: string[]) => (await must(command(...args))).trim();
+  const attempt = (...args: string[]) => exec(command(...args));
   await eventually(
     "dockerd answers",
     async () => (await exec(command("version"))).code,
@@ -131,6 +136,7 @@ export async function startDocker(host: Host, options: readonly string[] = NO_NE
     name: "docker",
     socket,
     run,
+    attempt,
     async end() {
       const { stdout } = await exec(command("ps", "-aq"));
       const ids = stdout.split("\n").filter(Boolean);
