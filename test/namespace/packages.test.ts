@@ -69,6 +69,12 @@ test("a fresh installation has its manual pages, completion and settings, and st
 
 test("an upgrade by each of them, and the router's restart, lose no packet; settings stay, the CNI plugin goes along", async () => {
   await deb.must("weave", "setup");
+  // In a folder of the same file system, the plugin is a link.
+  const beside = "/usr/share/weave-test";
+  await deb.must("mkdir", beside);
+  await deb.must("weave", "setup", "--plugin-only", "--cni-bin-dir", beside);
+  await deb.must("cmp", "/usr/bin/weave", `${beside}/weave-net`);
+  await deb.must("rm", "-r", beside);
   await deb.must("weave", "launch", "--ipalloc-init=consensus=2");
   await rpm.must("weave", "launch", "--ipalloc-init=consensus=2", deb.host.ip);
   await Promise.all([deb, rpm].map(established));
@@ -114,7 +120,12 @@ test("the archive installs by its script, under any prefix", async () => {
   const folder = join(hosts.folder, "archive");
   mkdirSync(folder);
   await deb.must("tar", "-C", folder, "-xf", fileOf(VERSION, ".tar.gz"));
-  const said = await deb.must("sh", join(folder, `weave-${VERSION}-${TARGET}/install.sh`), "/opt/weave");
+  const script = join(folder, `weave-${VERSION}-${TARGET}/install.sh`);
+  expect(await deb.exec("sh", script, "--help")).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("usage: sh install.sh [PREFIX]"),
+  });
+  const said = await deb.must("sh", script, "/opt/weave");
   expect(said).toContain("in /opt/weave/bin");
   expect(await deb.must("/opt/weave/bin/weave-npc", "--version")).toContain(VERSION);
 });

@@ -2,6 +2,13 @@
 # Install weave from this folder, or upgrade it: sh install.sh [PREFIX]  (default: /usr/local)
 set -eu
 prefix=${1:-/usr/local}
+case "$prefix" in
+/*) ;;
+*)
+  echo "usage: sh install.sh [PREFIX]: an absolute path (default: /usr/local)" >&2
+  exit 2
+  ;;
+esac
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/weave" --version >/dev/null || {
   echo "error: $here/weave does not run on this machine: take the archive for its processor and libc" >&2
