@@ -17,7 +17,7 @@ restartOnCrash([]);
 const MODULE = "0061736d0100000001060160017f017f030201000503010001070501016600000a0901070020002802000b";
 const wasm = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(MODULE, "hex")));
 const load = wasm.exports["f"] as (address: number) => number;
-for (let i = 0; i < 100_000; i++) load(i % 1000);
+load(1);
 try {
   load(-8);
   console.log("no trap");
