@@ -246,6 +246,7 @@ test("others flush the rules, the router is killed and the host port stays; a DE
     () => ask(outside.netns, host.ip, 8080, "tcp", 1),
     (text) => text.startsWith("stays"),
   );
+  await host.logged("table ip weave-hostports");
   await host.killRouter();
   expect(await ask(outside.netns, host.ip, 8080)).toMatch(/^stays/);
   expect((await del(two)).code).toBe(0);
@@ -255,7 +256,6 @@ test("others flush the rules, the router is killed and the host port stays; a DE
   expect(await table()).not.toContain("weave/ends/eth0");
   await del(one);
   await nothingLeft();
-  await host.logged("table ip weave-hostports");
   const last = await pod("last", mapping);
   await host.killRouter();
   expect((await del(last)).code).toBe(0);

@@ -80,7 +80,8 @@ describe.each(LAYOUTS)("%s", (name, layout) => {
     expect([...places].filter(([, at]) => at.length === 0)).toEqual([]);
   });
 
-  test.if(!READ_ONLY.includes(name))("is read as it was written", () => {
+  if (READ_ONLY.includes(name)) return;
+  test("is read as it was written", () => {
     const value = layout.decode(viewOf(bytes));
     const written = new DataView(new ArrayBuffer(layout.size));
     layout.encode(value, written);
