@@ -68,18 +68,12 @@ function placesOf(file: Uint8Array, strings: Section, names: readonly string[]):
   return places;
 }
 
-/** A file by its device and its inode, as of fstat(2): an inode's number alone may also be that of a file elsewhere. */
-export interface FileIdentity {
-  readonly dev: number;
-  readonly ino: number;
-}
-
 /**
- * Return the addresses of functions of a library that this process has loaded from that file, which has these contents.
- * Undefined unless all are there and their code in memory is that of the file.
+ * Return the addresses of functions of a library that this process has loaded from the file of that identity (fileIdentity),
+ * which has these contents. Undefined unless all are there and their code in memory is that of the file.
  */
 export function functionAddresses<Name extends string>(
-  identity: FileIdentity,
+  identity: string | undefined,
   file: Uint8Array,
   names: readonly Name[],
 ): Record<Name, number> | undefined {
@@ -96,10 +90,10 @@ export function functionAddresses<Name extends string>(
 }
 
 /** Return where a file begins in memory, by the text of /proc/PID/maps (proc(5)); undefined where it is not mapped. */
-export function loadAddress(maps: string, { dev, ino }: FileIdentity): number | undefined {
+export function loadAddress(maps: string, identity: string | undefined): number | undefined {
   for (const line of maps.split("\n")) {
-    const [range = "", , offset = "", device = "", number] = line.split(/ +/);
-    if (Number(number) === ino && deviceNumber(device) === dev && Number.parseInt(offset, 16) === 0)
+    const [range = "", , offset = "", device = "", inode] = line.split(/ +/);
+    if (`${deviceNumber(device)}:${inode}` === identity && Number.parseInt(offset, 16) === 0)
       return Number.parseInt(range, 16);
   }
   return undefined;

@@ -1,6 +1,7 @@
 // libsodium's native build (sodium-native), where one for this machine is embedded.
-import { closeSync, fstatSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, readFileSync, writeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { fileIdentity } from "../sys/fileidentity.ts";
 import { syscall } from "../sys/syscall.ts";
 import { functionAddresses } from "./image.ts";
 
@@ -51,7 +52,7 @@ async function open(): Promise<Library> {
     return {
       exports: loaded.exports as NativeSodium,
       // Read again, rather than kept: it has a megabyte.
-      addresses: (names) => functionAddresses(fstatSync(fd), readFileSync(path), names),
+      addresses: (names) => functionAddresses(fileIdentity(fd), readFileSync(path), names),
     };
   } catch (error) {
     closeSync(fd);

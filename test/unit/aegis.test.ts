@@ -111,22 +111,22 @@ describe("functions of a library", () => {
       "7ffd1a2f0000-7ffd1a311000 rw-p 00000000 00:00 0                          [stack]",
       "",
     ].join("\n");
-    expect(loadAddress(maps, { dev: 1, ino: 4026 })).toBe(0x7f00c0000000);
-    expect(loadAddress(maps, { dev: 0x801, ino: 77 })).toBe(0x55d0c0000000);
-    expect(loadAddress(maps, { dev: 0x801, ino: 5 })).toBeUndefined();
-    expect(loadAddress(maps, { dev: 1, ino: 77 })).toBeUndefined();
+    expect(loadAddress(maps, "1:4026")).toBe(0x7f00c0000000);
+    expect(loadAddress(maps, `${0x801}:77`)).toBe(0x55d0c0000000);
+    expect(loadAddress(maps, `${0x801}:5`)).toBeUndefined();
+    expect(loadAddress(maps, "1:77")).toBeUndefined();
     const many = "7f00c0000000-7f00c0023000 r--p 00000000 103:1ff05 9                          /usr/lib/x";
-    expect(loadAddress(many, { dev: 0x1ff_103_05, ino: 9 })).toBe(0x7f00c0000000);
+    expect(loadAddress(many, `${0x1ff_103_05}:9`)).toBe(0x7f00c0000000);
   });
 
   test("are not called where the file in memory is another, or lacks one of them", () => {
     const whole = file(process.arch);
-    expect(functionAddresses({ dev: 1, ino: 1 }, whole, FUNCTIONS)).toBeUndefined();
+    expect(functionAddresses("1:1", whole, FUNCTIONS)).toBeUndefined();
     // The runtime itself, whose memory is not that of the library.
     const maps = readFileSync("/proc/self/maps", "latin1");
     const [, , , device = "", ino] = maps.split(/\s+/);
     const [major = 0, minor = 0] = device.split(":").map((part) => Number.parseInt(part, 16));
-    const runtime = { dev: major * 256 + minor, ino: Number(ino) };
+    const runtime = `${major * 256 + minor}:${ino}`;
     expect(loadAddress(maps, runtime)).toBe(Number.parseInt(maps, 16));
     expect(functionAddresses(runtime, whole, FUNCTIONS)).toBeUndefined();
     expect(functionAddresses(runtime, whole, ["crypto_aead_of_nobody"])).toBeUndefined();
