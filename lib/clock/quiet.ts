@@ -26,3 +26,25 @@ export function atQuietTimes(clock: Clock, first: readonly number[], ms: number,
   wait(first, 0);
   return { cancel: () => timer.cancel() };
 }
+
+/** The same times, in ms since `start`, for a loop that blocks and has no timers: it asks when it has nothing to do. */
+export class QuietTimes {
+  readonly #first: number[];
+  #next: number;
+
+  constructor(
+    first: readonly number[],
+    private readonly ms: number,
+    start: number,
+  ) {
+    this.#first = first.map((time) => start + time);
+    this.#next = this.#first.shift() ?? start + ms;
+  }
+
+  /** Whether one of the times has come since the last one. */
+  due(now: number): boolean {
+    if (now < this.#next) return false;
+    this.#next = this.#first.shift() ?? now + this.ms;
+    return true;
+  }
+}

@@ -2,6 +2,7 @@
 
 import { sleepSync } from "bun";
 import { formatMac } from "../../address/mac.ts";
+import { QuietTimes } from "../../clock/quiet.ts";
 import { loadAegis } from "../../crypto/aegis.ts";
 import { loadSecretbox } from "../../crypto/secretbox.ts";
 import { Arena } from "../../sys/arena.ts";
@@ -10,6 +11,7 @@ import { rawSyscall } from "../../sys/libc.ts";
 import { MessageReader, offerMessage, readMessages } from "../../sys/pipe.ts";
 import { PolledFiles } from "../../sys/poll.ts";
 import { reasonOf } from "../../sys/reason.ts";
+import { MESHED_MS, RELEASE_MS, STARTED_MS } from "../../sys/runtime.ts";
 import { syscallNumber } from "../../sys/syscall.ts";
 import { macsFromFd } from "../datapath/maps.ts";
 import { COUNTERS, Counters } from "./counters.ts";
@@ -88,6 +90,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       }
       return busy;
     };
+    const releases = new QuietTimes([STARTED_MS, MESHED_MS], RELEASE_MS, now);
     post({ type: "ready", crypto: secretbox.kind, aegis: aegis !== undefined });
 
     for (let busy = false; ; ) {
@@ -111,6 +114,8 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
         post({ type: "error", reason: reasonOf(error).slice(0, MAX_REASON) });
         sleepSync(ERROR_PAUSE_MS);
       }
+      // This thread never returns to the event loop, where garbage is looked for: it would have up to 32 MB of it.
+      if (!busy && releases.due(now)) Bun.gc(true);
     }
   } catch (error) {
     post({ type: "failed", reason: reasonOf(error).slice(0, MAX_REASON) });
