@@ -7,8 +7,11 @@ import { isFullyQualified } from "./name.ts";
 /** Ids that are no containers' have this before them: the names of the host itself, and of hosts elsewhere. */
 const LASTING = "weave:";
 
+/** A fully qualified name; the nameserver throws on any other. */
+export const HostnameSchema = v.pipe(v.string(), v.check(isFullyQualified, "not a domain name"));
+
 const EntrySchema = v.object({
-  hostname: v.pipe(v.string(), v.check(isFullyQualified, "not a domain name")),
+  hostname: HostnameSchema,
   containerId: v.pipe(v.string(), v.maxLength(MAX_CONTAINER_ID)),
   address: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)),
   version: v.pipe(v.number(), v.integer(), v.minValue(0)),

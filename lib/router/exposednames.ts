@@ -3,6 +3,7 @@
 import * as v from "valibot";
 import type { IPv4 } from "../address/ipv4.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
+import { HostnameSchema } from "../dns/saved.ts";
 import { EXPOSE_ID } from "../host/names.ts";
 import type { Rows } from "../store/store.ts";
 
@@ -10,7 +11,7 @@ import type { Rows } from "../store/store.ts";
 export const MAX_WITHDRAWN = 1_000;
 
 export const WithdrawnSchema = v.object({
-  hostname: v.pipe(v.string(), v.maxLength(254)),
+  hostname: HostnameSchema,
   address: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)),
 });
 type Withdrawn = v.InferOutput<typeof WithdrawnSchema>;

@@ -1,6 +1,7 @@
 // Attachments in the state file: what a container gets back when it is started again.
 import * as v from "valibot";
 import type { Cidr } from "../address/ipv4.ts";
+import { HostnameSchema } from "../dns/saved.ts";
 import type { Store } from "../store/store.ts";
 
 /** More containers than a host runs. */
@@ -24,7 +25,7 @@ const Schema = v.object({
     ),
     v.maxLength(MAX_ADDRESSES),
   ),
-  names: v.pipe(v.array(v.object({ hostname: v.string(), address: Address })), v.maxLength(MAX_NAMES)),
+  names: v.pipe(v.array(v.object({ hostname: HostnameSchema, address: Address })), v.maxLength(MAX_NAMES)),
   multicastRoute: v.boolean(),
   socket: v.optional(v.string()),
 });

@@ -1,6 +1,8 @@
 // Networks of Docker that this host's driver serves, and their endpoints, in the state file: dockerd says what a network is
 // like once, when it is created.
 import * as v from "valibot";
+import { parseCidr } from "../../address/ipv4.ts";
+import { parsed } from "../../address/schema.ts";
 import type { Rows, Store } from "../../store/store.ts";
 
 /**
@@ -19,10 +21,13 @@ const Network = v.object({
   multicast: v.boolean(),
 });
 
+const Cidr = parsed(parseCidr);
+const isCidr = (text: string) => v.is(Cidr, text);
+
 const Endpoint = v.object({
   network: v.string(),
   /** With its prefix length; null where another IPAM driver gave none. */
-  address: v.nullable(v.string()),
+  address: v.nullable(v.pipe(v.string(), v.check(isCidr, "not an address with its prefix length"))),
   mac: v.string(),
   /** The end of its link on the bridge, the one for the container, and the alias of the former. */
   outer: v.string(),

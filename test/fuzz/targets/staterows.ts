@@ -4,6 +4,7 @@ import { parseCidr } from "../../../lib/address/ipv4.ts";
 import { seededRandom } from "../../../lib/clock/random.ts";
 import { SimulatedClock } from "../../../lib/clock/simulated.ts";
 import { dockerBooks } from "../../../lib/container/plugin/books.ts";
+import { fullyQualified } from "../../../lib/dns/name.ts";
 import { Nameserver } from "../../../lib/dns/nameserver.ts";
 import { namesStore } from "../../../lib/dns/saved.ts";
 import { KeptSettings } from "../../../lib/host/ports/settings.ts";
@@ -11,6 +12,7 @@ import { Allocator } from "../../../lib/ipam/allocator.ts";
 import { allocatorStore } from "../../../lib/ipam/saved.ts";
 import { silentLog } from "../../../lib/log/log.ts";
 import { nameFromNumber } from "../../../lib/mesh/name.ts";
+import { ExposedNames, MAX_WITHDRAWN, WithdrawnSchema } from "../../../lib/router/exposednames.ts";
 import { identity } from "../../../lib/router/identity.ts";
 import { attachmentsStore, detachedStore } from "../../../lib/router/savedattachments.ts";
 import { exposuresStore } from "../../../lib/router/savedexposures.ts";
@@ -159,6 +161,9 @@ function started(store: Store, damaged: (what: string) => void): unknown {
   );
   allocator.start(CHANNEL, { addresses: [{ address: address + 4, prefix: 24 }], complete: true });
   names.start(() => CHANNEL);
+  new ExposedNames(names, withdrawn(store, damaged)).follow((address) =>
+    address % 2 === 0 ? "in force" : "refused",
+  );
   allocator.allocate("new", UNIVERSE, {}).catch(() => {});
   clock.advance(31_000);
   const found = [
@@ -172,41 +177,76 @@ function started(store: Store, damaged: (what: string) => void): unknown {
   return found;
 }
 
+const withdrawn = (store: Store, damaged: (what: string) => void) =>
+  store.rows("withdrawn names", WithdrawnSchema, { damaged, limit: MAX_WITHDRAWN });
+
+type Room = keyof typeof ROOMS;
+const STARTED = ["ipam", "holders", "names", "withdrawn names"] as const;
+
+/** The rooms as an input has them; undefined where they are none. */
+function storeIn(input: Uint8Array): Store | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(textOf(input));
+  } catch {
+    return undefined;
+  }
+  const rooms = v.safeParse(Rooms, json);
+  return rooms.success ? (storeOf(rooms.output) as Store) : undefined;
+}
+
+/** Each of the rooms alone, and all of them. */
+const roomSeeds = (names: readonly Room[]) => {
+  const rooms = names.map((name) => ({ [name]: ROOMS[name] }));
+  return jsonSeeds(...rooms, Object.assign({}, ...rooms));
+};
+
+const REFUSES = ["StoreError", "ValiError"];
+
 const stateRows = (): Decoder => ({
-  seeds: jsonSeeds(
-    ROOMS,
-    { ...ROOMS, ipam: { vote: ROOMS.ipam.vote } },
-    ...Object.entries(ROOMS).map(([room, rows]) => ({ [room]: rows })),
-  ),
-  refuses: ["StoreError", "ValiError"],
+  seeds: roomSeeds(Object.keys(ROOMS) as Room[]),
+  refuses: REFUSES,
   format: "json",
   run(input) {
-    let json: unknown;
-    try {
-      json = JSON.parse(textOf(input));
-    } catch {
-      return undefined;
-    }
-    const rooms = v.safeParse(Rooms, json);
-    if (!rooms.success) return undefined;
-    const store = storeOf(rooms.output) as Store;
+    const store = storeIn(input);
+    if (!store) return undefined;
     const skipped: string[] = [];
     const damaged = (what: string) => void skipped.push(what);
     const { name, shortId, mtu, targets, launched, stopped, listed } = identity(store, damaged);
     const books = dockerBooks(store, damaged);
+    const saved = allocatorStore(store);
+    const names = namesStore(store, damaged);
     const port = { index: 7, name: "vethwepl1", address: "02:00:00:00:00:01" } as never;
     return [
       [name, shortId, mtu, targets, launched, stopped, listed].map((kept) => kept.get()),
-      attachmentsStore(store, damaged).load(),
+      [saved.loadRing(), saved.loadVote(), saved.loadHolders(), saved.loadGateways()],
+      [names.load(), withdrawn(store, damaged).all()],
+      Array.from(attachmentsStore(store, damaged).load().values(), ({ names, ...attachment }) => [
+        attachment,
+        names.map(({ hostname }) => fullyQualified(hostname)),
+      ]),
       detachedStore(store, damaged).has("c2"),
       exposuresStore(store, damaged).load(),
       hostPortStore(store, damaged).load(),
       new KeptSettings(store, damaged).known(port),
-      [books.networks.all(), books.endpoints.all(), books.reserved.all()],
-      started(store, damaged),
+      [books.networks.all(), books.reserved.all()],
+      Array.from(books.endpoints.all().values(), ({ address }) => address !== null && parseCidr(address)),
       skipped.length,
     ];
   },
 });
 
-export const STATE_TARGETS: readonly Target[] = [{ name: "state-rows", open: stateRows }];
+const stateStart = (): Decoder => ({
+  seeds: [...roomSeeds(STARTED), ...jsonSeeds({ ipam: { vote: ROOMS.ipam.vote } })],
+  refuses: REFUSES,
+  format: "json",
+  run(input) {
+    const store = storeIn(input);
+    return store && started(store, () => {});
+  },
+});
+
+export const STATE_TARGETS: readonly Target[] = [
+  { name: "state-rows", open: stateRows },
+  { name: "state-start", open: stateStart },
+];
