@@ -58,18 +58,23 @@ function optionOf(arg: string, options: OptionTable): string {
 /** "--watch 5" and "--watch" as "--watch=5" and "--watch=2", for options whose value may be left out. */
 function withOptionalValues(argv: readonly string[], options: OptionTable): string[] {
   const found: string[] = [];
+  const optionals = new Map(
+    Object.entries(options).flatMap(([name, { alias, optional }]) =>
+      optional === undefined
+        ? []
+        : [`--${name}`, `-${alias}`].map((given) => [given, { name, optional }] as const),
+    ),
+  );
   for (let i = 0; i < argv.length; i++) {
     const arg = argv[i] ?? "";
     if (arg === "--") return [...found, ...argv.slice(i)];
-    const option = Object.entries(options).find(
-      ([name, { alias }]) => arg === `--${name}` || arg === `-${alias}`,
-    );
-    if (option?.[1].optional === undefined) {
+    const option = optionals.get(arg);
+    if (option === undefined) {
       found.push(arg);
       continue;
     }
     const isGiven = /^\d/.test(argv[i + 1] ?? "");
-    found.push(`--${option[0]}=${isGiven ? argv[i + 1] : option[1].optional}`);
+    found.push(`--${option.name}=${isGiven ? argv[i + 1] : option.optional}`);
     if (isGiven) i++;
   }
   return found;
@@ -119,9 +124,10 @@ export function readArguments(
       { type, ...(alias !== undefined && { alias }), ...(preset !== undefined && { default: preset }) },
     ]),
   ) as Parameters<typeof parseArgs>[1];
-  const parsed = parseArgs(normal, definitions);
+  // citty's object takes a name that has no value for one in other letters, each time it is asked.
+  const { _: positionals, ...parsed } = parseArgs(normal, definitions);
   const read = Object.keys(options).map((name) => [name, parsed[name] as string | boolean | undefined]);
-  return { options: Object.fromEntries(read), positionals: parsed._, lists, warnings };
+  return { options: Object.fromEntries(read), positionals, lists, warnings };
 }
 
 /** Throw UsageError for arguments of a command that takes none, and for an empty one, which names nothing. */

@@ -13,7 +13,7 @@ export function chanceOf(seed: number): Chance {
     state ^= state << 13;
     state ^= state >>> 17;
     state ^= state << 5;
-    return (state >>> 0) % bound;
+    return Math.floor(((state >>> 0) / 2 ** 32) * bound);
   };
   return { below, pick: <T>(list: readonly T[]) => list[below(list.length)] as T };
 }

@@ -2,8 +2,8 @@
 // so what came of an input takes its place: the error, the shape of the value, the size.
 import { chanceOf } from "./chance.ts";
 import { minimise } from "./minimise.ts";
-import { mutate } from "./mutate.ts";
-import { type Fault, faultOf, growthFault, judge } from "./outcome.ts";
+import { mutator } from "./mutate.ts";
+import { type Fault, faultOf, growthFault, judge, type Outcome } from "./outcome.ts";
 import type { Decoder } from "./target.ts";
 
 export interface Finding extends Fault {
@@ -33,13 +33,18 @@ export interface Bounds {
 }
 
 const CORPUS = 4_000;
+/** Where there are more ways than these to fare, the next ones say nothing. */
+const SIGNATURES = 100_000;
 /** Inputs between two looks at the clock, and at memory. */
 const TURN = 64;
 const MEMORY_TURN = 4_096;
 const MEMORY = 1 << 30;
 /** New inputs are tried at greater lengths for this part of the time, beside a first 300 ms. */
-const GROWN = 0.15;
+const GROWN = 0.1;
 const GROWN_MS = 300;
+
+/** Short inputs are changed more often: they take less time, and more of their changes tell. */
+const shorter = (one: Uint8Array, other: Uint8Array) => (one.length < other.length ? one : other);
 
 /** Fuzz a decoder until a bound is reached. Its seeds come first: none of them may be refused. */
 export async function fuzz(
@@ -64,11 +69,14 @@ export async function fuzz(
     findings.push({ ...fault, input: await minimise(decoder, input, fault.what) });
   };
 
-  const look = async (input: Uint8Array) => {
-    next?.(input);
-    const { signature, accepted, fault } = await judge(decoder, input);
+  /** Counts an outcome; returns whether it is an ordinary one, that has been seen before. */
+  const isKnown = ({ signature, accepted, fault }: Outcome) => {
     summary.inputs++;
     if (accepted) summary.accepted++;
+    return fault === undefined && (signatures.has(signature) || signatures.size >= SIGNATURES);
+  };
+
+  const keep = async ({ signature, fault }: Outcome, input: Uint8Array) => {
     if (fault) await note(fault, input);
     if (signatures.has(signature)) return;
     signatures.add(signature);
@@ -82,10 +90,19 @@ export async function fuzz(
     if (grown && !findings.some(({ kind }) => kind === grown.kind)) findings.push(grown);
   };
 
+  const look = async (input: Uint8Array) => {
+    next?.(input);
+    const judged = judge(decoder, input);
+    // Most outcomes are neither promises nor new: a wait for each would take longer than many decoders.
+    const outcome = judged instanceof Promise ? await judged : judged;
+    if (!isKnown(outcome)) await keep(outcome, input);
+  };
+
   for (const each of decoder.seeds) {
     await look(each);
     corpus.push(each);
   }
+  const mutate = mutator(decoder, chance);
   while (summary.inputs < inputs) {
     if (summary.inputs % TURN === 0 && performance.now() > end) break;
     if (summary.inputs % MEMORY_TURN === 0) {
@@ -99,7 +116,7 @@ export async function fuzz(
         break;
       }
     }
-    await look(mutate(chance.pick(corpus), decoder, chance));
+    await look(mutate(shorter(chance.pick(corpus), chance.pick(corpus))));
   }
   summary.corpus = corpus.length;
   return summary;

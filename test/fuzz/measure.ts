@@ -1,6 +1,8 @@
 // What came of an input: its size, and a number for its shape, by which new kinds of outcome are told from known ones.
 
 const SHAPE_NODES = 200;
+/** Bytes of arrays that count as any other value. */
+const SMALL = 64;
 
 export interface Measured {
   readonly shape: number;
@@ -27,7 +29,8 @@ export function measure(value: unknown, limit: number, input: Uint8Array): Measu
     } else if (next === undefined || next === null || typeof next === "boolean") {
       mix(next ? 5 : next === null ? 6 : 7);
     } else if (ArrayBuffer.isView(next)) {
-      if (next.buffer !== input.buffer) size += next.byteLength;
+      // Asking for the buffer of a small array gives it one, which takes longer than most decoders.
+      if (next.byteLength > SMALL && next.buffer !== input.buffer) size += next.byteLength;
       mix(8 + 100 * bucket(next.byteLength));
     } else if (typeof next === "object") {
       const parts = Array.isArray(next)

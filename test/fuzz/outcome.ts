@@ -17,53 +17,72 @@ export interface Outcome {
   readonly fault: Fault | undefined;
 }
 
-const plain = (text: string) =>
-  text
-    .slice(0, 120)
-    .replace(/"[^"]*"?/g, '""')
-    .replace(/[0-9a-f]*\d[0-9a-f]*/g, "#");
-
 /** Characters of a refusal that tell it from others; what follows is mostly of the input. */
 const SIGNED = 48;
 
-/** Decode an input. */
-export async function judge(decoder: Decoder, input: Uint8Array): Promise<Outcome> {
-  const began = threadMs();
+/** Plain text of messages that have come before: most inputs are refused, in few ways. */
+const plainTexts = new Map<string, string>();
+const PLAIN_TEXTS = 4_096;
+
+function plain(message: string): string {
+  const known = plainTexts.get(message);
+  if (known !== undefined) return known;
+  if (plainTexts.size >= PLAIN_TEXTS) plainTexts.clear();
+  const text = message
+    .slice(0, 120)
+    .replace(/"[^"]*"?/g, '""')
+    .replace(/[0-9a-f]*\d[0-9a-f]*/g, "#");
+  plainTexts.set(message, text);
+  return text;
+}
+
+const SLOW: Fault = { kind: "slow", what: "more than the limit" };
+const LARGE: Fault = { kind: "output", what: "more than the limit" };
+
+/** Decode an input; return a promise where the decoder does. A slow one may have waited for a processor: faultOf says. */
+export function judge(decoder: Decoder, input: Uint8Array): Outcome | Promise<Outcome> {
+  const began = performance.now();
+  const slow = () => (performance.now() - began > limitOf(decoder) ? SLOW : undefined);
   try {
-    let value = decoder.run(input);
-    if (value instanceof Promise) value = await value;
-    const fault = timeFault(decoder, threadMs() - began);
-    const limit = outputLimit(decoder, input.length);
-    const { shape, size } = measure(value, limit, input);
-    const signature = `${shape} ${Math.clz32(input.length)}`;
-    if (size > limit)
-      return { signature, accepted: true, fault: { kind: "output", what: "more than the limit" } };
-    return { signature, accepted: true, fault };
+    const value = decoder.run(input);
+    if (!(value instanceof Promise)) return accepted(decoder, input, value, slow());
+    return value.then(
+      (result) => accepted(decoder, input, result, slow()),
+      (error) => refused(decoder, input, error, slow()),
+    );
   } catch (error) {
-    const [name, message] =
-      error instanceof Error ? [error.constructor.name, error.message] : [typeof error, String(error)];
-    const what = `${name}: ${plain(message)}`;
-    if (!isRefusal(decoder, error))
-      return { signature: what, accepted: false, fault: { kind: "error", what } };
-    const fault = timeFault(decoder, threadMs() - began);
-    return { signature: `${what.slice(0, SIGNED)} ${Math.clz32(input.length)}`, accepted: false, fault };
+    return refused(decoder, input, error, slow());
   }
 }
 
-const timeFault = (decoder: Decoder, ms: number): Fault | undefined =>
-  ms > limitOf(decoder) ? { kind: "slow", what: "more than the limit" } : undefined;
+function accepted(decoder: Decoder, input: Uint8Array, value: unknown, slow: Fault | undefined): Outcome {
+  const limit = outputLimit(decoder, input.length);
+  const { shape, size } = measure(value, limit, input);
+  const signature = `${shape} ${Math.clz32(input.length)}`;
+  return { signature, accepted: true, fault: size > limit ? LARGE : slow };
+}
 
-/** The fault of an input, if it has one again: what took long once may have been the machine. */
+function refused(decoder: Decoder, input: Uint8Array, error: unknown, slow: Fault | undefined): Outcome {
+  const [name, message] =
+    error instanceof Error ? [error.constructor.name, error.message] : [typeof error, String(error)];
+  const what = `${name}: ${plain(message)}`;
+  if (!isRefusal(decoder, error)) return { signature: what, accepted: false, fault: { kind: "error", what } };
+  return { signature: `${what.slice(0, SIGNED)} ${Math.clz32(input.length)}`, accepted: false, fault: slow };
+}
+
+/** The fault of an input, if it has one again. Only processor time counts: the machine may be busy. */
 export async function faultOf(decoder: Decoder, input: Uint8Array): Promise<Fault | undefined> {
   let fault: Fault | undefined;
   for (let attempt = 0; attempt < 3; attempt++) {
+    const began = threadMs();
     fault = (await judge(decoder, input)).fault;
     if (fault?.kind !== "slow") return fault;
+    if (threadMs() - began <= limitOf(decoder)) return undefined;
   }
   return fault;
 }
 
-/** Shortest of a few times, in ms. */
+/** Shortest of a few processor times, in ms. */
 async function timeOf(decoder: Decoder, input: Uint8Array): Promise<number> {
   let best = Number.POSITIVE_INFINITY;
   for (let attempt = 0; attempt < 3; attempt++) {
@@ -96,7 +115,7 @@ export async function growthFault(
     const count = Math.max(1, Math.floor(longest / 2 ** (DOUBLINGS - 1 - step) / chunk.length));
     const parts = [
       input.subarray(0, at),
-      ...Array<Uint8Array>(count).fill(chunk),
+      Buffer.alloc(count * chunk.length, chunk),
       input.subarray(at + length),
     ];
     return new Uint8Array(Buffer.concat(parts));

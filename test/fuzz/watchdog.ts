@@ -24,7 +24,7 @@ export function watchInputs(
   const worker = new Worker(new URL(import.meta.url), { workerData: { shared, path, what } satisfies Given });
   return {
     next(input) {
-      room.set(input.subarray(0, ROOM));
+      room.set(input.length > ROOM ? input.subarray(0, ROOM) : input);
       Atomics.store(numbers, 1, Math.min(input.length, ROOM));
       Atomics.add(numbers, 0, 1);
     },

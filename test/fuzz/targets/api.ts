@@ -108,55 +108,56 @@ function router(failed: (what: string) => void): Api {
 const WHOLE_REPORT = /^\/(status|report|metrics|ui|health|readyz|healthz|summary)/;
 
 /** METHOD PATH, and a body in the lines behind that. An answer of 500 is a fault: nobody has foreseen what led to it. */
-const http = (): Decoder => ({
-  seeds: encoded(...REQUESTS),
-  format: "text",
-  words: [
-    ...METHODS.map((each) => `${each} `),
-    "/",
-    "%2F",
-    "%00",
-    "%ff",
-    "?",
-    "&",
-    "=",
-    "#",
-    "..",
-    "[",
-    "{}",
-    "null",
-    "10.32.0.0/12",
-    "://",
-    "\n",
-    '"addresses":',
-    '"pid":',
-  ],
-  async run(input) {
-    const [head = "", ...lines] = textOf(input).split("\n");
-    const [method = "GET", path = "/"] = head.split(/ (.*)/s);
-    if (!METHODS.includes(method)) return undefined;
-    const body = method === "GET" || method === "HEAD" ? null : lines.join("\n");
-    let request: Request;
-    try {
-      request = new Request(`http://localhost${path.startsWith("/") ? "" : "/"}${path}`, { method, body });
-    } catch {
-      return undefined;
-    }
-    if (WHOLE_REPORT.test(new URL(request.url).pathname)) return undefined;
-    const errors: string[] = [];
-    const response = await answer(
-      request,
-      router((what) => errors.push(what)),
-    );
-    if (response.status === 500 || errors.length > 0)
-      throw new TypeError(`${new URL(request.url).pathname.split("/")[1]}: ${errors.join()}`);
-    // Streams have no end.
-    return [
-      response.status,
-      response.headers.get("content-type")?.includes("event-stream") ? "" : await response.text(),
-    ];
-  },
-});
+function http(): Decoder {
+  const errors: string[] = [];
+  const api = router((what) => errors.push(what));
+  return {
+    seeds: encoded(...REQUESTS),
+    format: "text",
+    words: [
+      ...METHODS.map((each) => `${each} `),
+      "/",
+      "%2F",
+      "%00",
+      "%ff",
+      "?",
+      "&",
+      "=",
+      "#",
+      "..",
+      "[",
+      "{}",
+      "null",
+      "10.32.0.0/12",
+      "://",
+      "\n",
+      '"addresses":',
+      '"pid":',
+    ],
+    async run(input) {
+      const [head = "", ...lines] = textOf(input).split("\n");
+      const [method = "GET", path = "/"] = head.split(/ (.*)/s);
+      if (!METHODS.includes(method)) return undefined;
+      const body = method === "GET" || method === "HEAD" ? null : lines.join("\n");
+      let request: Request;
+      try {
+        request = new Request(`http://localhost${path.startsWith("/") ? "" : "/"}${path}`, { method, body });
+      } catch {
+        return undefined;
+      }
+      if (WHOLE_REPORT.test(new URL(request.url).pathname)) return undefined;
+      errors.length = 0;
+      const response = await answer(request, api);
+      if (response.status === 500 || errors.length > 0)
+        throw new TypeError(`${new URL(request.url).pathname.split("/")[1]}: ${errors.join()}`);
+      // Streams have no end.
+      return [
+        response.status,
+        response.headers.get("content-type")?.includes("event-stream") ? "" : await response.text(),
+      ];
+    },
+  };
+}
 
 async function templates(): Promise<Decoder> {
   const file = join(import.meta.dir, "../../vectors/original/templates.json");

@@ -89,7 +89,7 @@ const frames = (): Decoder => ({
   run(input) {
     const messages: Uint8Array[] = [];
     const frames = new Frames((bytes) => messages.push(bytes));
-    const piece = 1 + ((input[0] ?? 0) % 7);
+    const piece = 1 + ((input[0] ?? 0) % 64);
     for (let at = 0; at < input.length; at += piece) frames.push(input.subarray(at, at + piece));
     return messages;
   },

@@ -1,6 +1,5 @@
 // Files of others: the original's state, kubeconfig; and objects, lists and watches of the Kubernetes API.
-import { rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { listedPeers, withoutPeer, withPeers } from "../../../lib/cluster/peerlist.ts";
 import { KubeClient } from "../../../lib/kube/client.ts";
@@ -14,15 +13,21 @@ import { type Decoder, encoded, inWays, jsonSeeds, type Target, textOf, wayOf } 
 
 const META_PAGES = [0, 4096];
 
-/** Right checksums (FNV-1a) of both meta pages, without which nothing behind them is read. */
+/** Right checksums (FNV-1a, in halves of 32 bits) of both meta pages, without which nothing behind them is read. */
 function sealed(file: Uint8Array): Uint8Array {
   const copy = file.slice();
   for (const page of META_PAGES) {
     if (page + 80 > copy.length) break;
-    let hash = 0xcbf29ce484222325n;
-    for (const byte of copy.subarray(page + 16, page + 72))
-      hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
-    new DataView(copy.buffer).setBigUint64(page + 72, hash, true);
+    let [high, low] = [0xcbf29ce4, 0x84222325];
+    for (let at = page + 16; at < page + 72; at++) {
+      // Times 2^40 + 0x1b3.
+      low = (low ^ (copy[at] ?? 0)) >>> 0;
+      high = (high * 0x1b3 + Math.floor((low * 0x1b3) / 2 ** 32) + low * 2 ** 8) % 2 ** 32;
+      low = (low * 0x1b3) % 2 ** 32;
+    }
+    const view = new DataView(copy.buffer);
+    view.setUint32(page + 72, low, true);
+    view.setUint32(page + 76, high, true);
   }
   return copy;
 }
@@ -35,7 +40,7 @@ async function bolt(): Promise<Decoder> {
     longest: file.length + 4_096,
     run(input) {
       const [way, bytes] = wayOf(input, 2);
-      return readOriginalState(way === 0 ? sealed(bytes) : bytes.slice());
+      return readOriginalState(way === 0 ? sealed(bytes) : bytes);
     },
   };
 }
@@ -58,49 +63,61 @@ users:
     client-key-data: *a
 `;
 
-const kubeconfig = (): Decoder => ({
-  seeds: encoded(
-    KUBECONFIG,
-    JSON.stringify({
-      "current-context": "c",
-      contexts: [{ name: "c", context: { cluster: "k" } }],
-      clusters: [{ name: "k", cluster: { server: "https://h" } }],
-    }),
-  ),
-  refuses: ["KubeConfigError"],
-  format: "text",
-  words: [
-    "- ",
-    ": ",
-    "\n",
-    "&a ",
-    "*a",
-    "{",
-    "}",
-    "[",
-    "]",
-    "|",
-    ">-",
-    "!!binary ",
-    "<<: *a",
-    "---\n",
-    "? ",
-    "null",
-    "'",
-    '"',
-  ],
-  longest: 2_048,
-  run(input) {
-    const path = join(tmpdir(), `weave-fuzz-${process.pid}.yaml`);
-    writeFileSync(path, input);
-    try {
+/** A file in memory, which can be written without being made each time. */
+function memoryFile(name: string): { readonly path: string; write(bytes: Uint8Array): void } {
+  const path = `/dev/shm/${name}-${process.pid}`;
+  const file = openSync(path, "w", 0o600);
+  process.once("exit", () => rmSync(path, { force: true }));
+  return {
+    path,
+    write(bytes) {
+      ftruncateSync(file);
+      writeSync(file, bytes, 0, bytes.length, 0);
+    },
+  };
+}
+
+function kubeconfig(): Decoder {
+  const { path, write } = memoryFile("weave-fuzz-kubeconfig");
+  return {
+    seeds: encoded(
+      KUBECONFIG,
+      JSON.stringify({
+        "current-context": "c",
+        contexts: [{ name: "c", context: { cluster: "k" } }],
+        clusters: [{ name: "k", cluster: { server: "https://h" } }],
+      }),
+    ),
+    refuses: ["KubeConfigError"],
+    format: "text",
+    words: [
+      "- ",
+      ": ",
+      "\n",
+      "&a ",
+      "*a",
+      "{",
+      "}",
+      "[",
+      "]",
+      "|",
+      ">-",
+      "!!binary ",
+      "<<: *a",
+      "---\n",
+      "? ",
+      "null",
+      "'",
+      '"',
+    ],
+    longest: 2_048,
+    run(input) {
+      write(input);
       const config = fileConfig(path);
       return [config.server, config.credentials()];
-    } finally {
-      rmSync(path);
-    }
-  },
-});
+    },
+  };
+}
 
 const metadata = {
   name: "a",

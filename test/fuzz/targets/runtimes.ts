@@ -307,7 +307,7 @@ const events = (): Decoder => ({
       destroyed: note("destroyed"),
       connectedTo: note("connected"),
     };
-    const size = 1 + ((input[0] ?? 0) % 97);
+    const size = 1 + 8 * ((input[0] ?? 0) % 64);
     async function* pieces() {
       for (let at = 0; at < input.length; at += size) yield input.subarray(at, at + size);
     }

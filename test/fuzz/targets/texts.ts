@@ -64,6 +64,7 @@ const addresses = (): Decoder => ({
 
 /** An argument a line. */
 const argumentsOf = (input: Uint8Array) => textOf(input).split("\n");
+const LONGEST = 2_048;
 const REFUSED = ["UsageError", "OptionError", "AddressError", "PeerNameError"];
 
 const options = (): Decoder => ({
@@ -73,6 +74,7 @@ const options = (): Decoder => ({
     "--name=02:00:00:00:00:01\n--nickname\nn\n--password\nsecret\n--ipalloc-init=consensus=3\n--http-addr=127.0.0.1:6784",
   ),
   refuses: REFUSED,
+  longest: LONGEST,
   format: "text",
   words: [
     ...Object.keys(ROUTER_OPTIONS)
@@ -102,6 +104,7 @@ async function commandLines(): Promise<Decoder> {
       encoded("a\n--watch\n5\n-f\n{{.}}\n--\n--x", "--help\n--no-x=false\n-\n"),
     ),
     refuses: REFUSED,
+    longest: LONGEST,
     format: "text",
     words: [...new Set(names)]
       .map((name) => `\n--${name}`)
