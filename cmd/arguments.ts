@@ -1,5 +1,4 @@
 // Strict parsing of command lines: an unknown option is an error that suggests the nearest known one.
-import { parseArgs } from "citty";
 import type { Style } from "../lib/help/layout.ts";
 import { suggestion } from "../lib/help/nearest.ts";
 import type { CommandSpec, OptionTable } from "../lib/help/spec.ts";
@@ -34,17 +33,17 @@ export interface Command extends CommandSpec {
   run(args: Arguments): void | Promise<void>;
 }
 
-/** The option that an argument names; throws UsageError where there is none. */
-function optionOf(arg: string, options: OptionTable): string {
+/** The option that an argument names, and whether it is its `--no-` form; throws UsageError where there is none. */
+function optionOf(arg: string, options: OptionTable): readonly [name: string, negated: boolean] {
   const [given = ""] = arg.split("=");
   const word = given.replace(/^--?/, "");
   if (given.startsWith("--")) {
-    if (Object.hasOwn(options, word)) return word;
+    if (Object.hasOwn(options, word)) return [word, false];
     const negated = word.startsWith("no-") ? word.slice(3) : "";
-    if (Object.hasOwn(options, negated) && options[negated]?.type === "boolean") return negated;
+    if (Object.hasOwn(options, negated) && options[negated]?.type === "boolean") return [negated, true];
   }
   const [name] = Object.entries(options).find(([, { alias }]) => given === `-${alias}`) ?? [];
-  if (name !== undefined) return name;
+  if (name !== undefined) return [name, false];
   const [renamed] = Object.entries(options).find(([, { formerly }]) => formerly === word) ?? [];
   if (renamed !== undefined) throw new UsageError(`option ${given} is called --${renamed}`);
   const known = Object.entries(options)
@@ -92,42 +91,41 @@ export function readArguments(
   }
   const argv = withOptionalValues(given, options);
   const warnings: string[] = [];
+  const positionals: string[] = [];
+  const values: Record<string, string | boolean | undefined> = {};
   const lists: Record<string, string[]> = {};
-  for (const [name, { repeatable }] of Object.entries(options)) if (repeatable) lists[name] = [];
+  for (const [name, { default: preset, repeatable }] of Object.entries(options)) {
+    values[name] = preset;
+    if (repeatable) lists[name] = [];
+  }
   for (let i = 0; i < argv.length; i++) {
     const arg = argv[i] ?? "";
-    if (arg === "--") break;
-    if (!arg.startsWith("-") || arg === "-") continue;
-    const name = optionOf(arg, options);
-    const retired = options[name]?.retired;
-    if (retired !== undefined) warnings.push(`${arg.replace(/=.*/s, "")} has no effect: ${retired}`);
-    const [, value] = arg.split(/=(.*)/s);
-    if (options[name]?.type === "boolean") {
-      if (value !== undefined && value !== "true" && value !== "false") {
-        throw new UsageError(`option --${name} is true or false, not "${value}"`);
-      }
+    if (arg === "--") {
+      positionals.push(...argv.slice(i + 1));
+      break;
+    }
+    if (!arg.startsWith("-") || arg === "-") {
+      positionals.push(arg);
       continue;
     }
-    if (value === undefined) {
-      i++;
-      if (argv[i] === undefined || argv[i]?.startsWith("--"))
-        throw new UsageError(`option --${name} needs a value`);
+    const [name, negated] = optionOf(arg, options);
+    const retired = options[name]?.retired;
+    if (retired !== undefined) warnings.push(`${arg.replace(/=.*/s, "")} has no effect: ${retired}`);
+    const [, inline] = arg.split(/=(.*)/s);
+    if (options[name]?.type === "boolean") {
+      if (inline !== undefined && inline !== "true" && inline !== "false") {
+        throw new UsageError(`option --${name} is true or false, not "${inline}"`);
+      }
+      values[name] = (inline !== "false") !== negated;
+      continue;
     }
-    lists[name]?.push(value ?? argv[i] ?? "");
+    const value = inline ?? argv[++i];
+    if (value === undefined || (inline === undefined && value.startsWith("--")))
+      throw new UsageError(`option --${name} needs a value`);
+    values[name] = value;
+    lists[name]?.push(value);
   }
-  const normal = argv.map((arg) =>
-    arg.replace(/^--([\w-]+)=true$/, "--$1").replace(/^--([\w-]+)=false$/, "--no-$1"),
-  );
-  const definitions = Object.fromEntries(
-    Object.entries(options).map(([name, { type, default: preset, alias }]) => [
-      name,
-      { type, ...(alias !== undefined && { alias }), ...(preset !== undefined && { default: preset }) },
-    ]),
-  ) as Parameters<typeof parseArgs>[1];
-  // citty's object takes a name that has no value for one in other letters, each time it is asked.
-  const { _: positionals, ...parsed } = parseArgs(normal, definitions);
-  const read = Object.keys(options).map((name) => [name, parsed[name] as string | boolean | undefined]);
-  return { options: Object.fromEntries(read), positionals, lists, warnings };
+  return { options: values, positionals, lists, warnings };
 }
 
 /** Throw UsageError for arguments of a command that takes none, and for an empty one, which names nothing. */
