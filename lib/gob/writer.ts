@@ -37,9 +37,10 @@ export class Writer {
       return this.byte(Number(value));
     }
     // Bigints are slow to shift; two halves of 32 bits are not.
-    const wide = typeof value === "bigint" || value > 0xffffffff ? BigInt(value) : undefined;
-    const high = wide === undefined ? 0 : Number(wide >> 32n);
-    const low = wide === undefined ? Number(value) : Number(wide & 0xffffffffn);
+    const number = Number(value);
+    const wide = number > Number.MAX_SAFE_INTEGER ? BigInt(value) : undefined;
+    const high = wide === undefined ? Math.floor(number / 2 ** 32) : Number(wide >> 32n);
+    const low = wide === undefined ? number : Number(wide & 0xffffffffn);
     const length = high === 0 ? octets(low) : 4 + octets(high);
     this.byte(256 - length);
     for (let i = length - 1; i >= 0; i--) this.byte(((i < 4 ? low : high) >>> (8 * (i % 4))) & 255);

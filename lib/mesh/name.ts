@@ -42,22 +42,23 @@ export function parsePeerName(text: string): PeerName {
 
 /** Names by their numbers: gossip names the same peers again and again. */
 const known = new Map<number, PeerName>();
-/** Numbers and octets by their names. */
-const forms = new Map<PeerName, { readonly number: bigint; readonly octets: Uint8Array }>();
+/** Octets by names. */
+const octets = new Map<PeerName, Uint8Array>();
 /** More than a network has peers. Who makes names up only makes this slow. */
 const MAX_KNOWN = 4_096;
 
-function formsOf(name: PeerName) {
-  let found = forms.get(name);
+function octetsOf(name: PeerName): Uint8Array {
+  let found = octets.get(name);
   if (!found) {
-    const octets = parseMac(name);
-    // 48 bits fit a number, which is faster to parse.
-    found = { number: BigInt(Number.parseInt(name.replaceAll(":", ""), 16)), octets };
-    if (forms.size >= MAX_KNOWN) forms.clear();
-    forms.set(name, found);
+    found = parseMac(name);
+    if (octets.size >= MAX_KNOWN) octets.clear();
+    octets.set(name, found);
   }
   return found;
 }
+
+/** Value of a digit of a name. */
+const digit = (code: number) => (code < 58 ? code - 48 : code - 87);
 
 /** Return the name of a number of 48 bits. */
 function named(number: number): PeerName {
@@ -78,7 +79,10 @@ function named(number: number): PeerName {
 
 /** Return the name as a number, first octet highest, as gob carries it. */
 export function nameToNumber(name: PeerName): bigint {
-  return formsOf(name).number;
+  let number = 0;
+  for (let i = 0; i < 3 * NAME_LENGTH; i += 3)
+    number = number * 256 + digit(name.charCodeAt(i)) * 16 + digit(name.charCodeAt(i + 1));
+  return BigInt(number);
 }
 
 /** Return the name of a number; throws PeerNameError for more than 48 bits. */
@@ -89,7 +93,7 @@ export function nameFromNumber(value: bigint): PeerName {
 
 /** Return the six octets of a name. */
 export function nameToBytes(name: PeerName): Uint8Array {
-  return formsOf(name).octets.slice();
+  return octetsOf(name).slice();
 }
 
 /** Return the name of six octets (fewer are the lower ones, as in the original); throws PeerNameError for more. */
