@@ -458,6 +458,34 @@ describe("a request does", () => {
   });
 });
 
+describe.each([
+  ["GET", "/ip/c1"],
+  ["POST", "/ip/c1"],
+  ["DELETE", "/ip/c1"],
+  ["PUT", "/ip/c1/10.32.0.9/12"],
+  ["GET", "/hostports/c1"],
+  ["PUT", "/hostports/c1"],
+  ["DELETE", "/hostports/c1"],
+])("%s %s", (method, path) => {
+  const body = method === "PUT" ? { body: JSON.stringify([PORT]) } : {};
+  test.each([
+    ["an interface and no network", "/e", true],
+    ["the longest of both", `${"n".repeat(256)}/${"e".repeat(15)}`, true],
+    ["a longer interface", `n/${"e".repeat(16)}`, false],
+    ["a longer network", `${"n".repeat(257)}/e`, false],
+    ["a network and no interface", "n/", false],
+    ["no network", "e", false],
+    ["an interface in parts", "n/e/f", false],
+    ["a space", "n/e f", false],
+    ["nothing", "", false],
+  ])("takes an attachment of %s or refuses it", async (_what, attachment, taken) => {
+    const got = await call(method, `${path}?attachment=${encodeURIComponent(attachment)}`, body);
+    if (taken) expect(got.status).toBeOneOf([200, 204]);
+    else expect([got.status, got.body]).toEqual([400, "an attachment is NETWORK/INTERFACE\n"]);
+    expect(got.asked.length).toBe(taken ? 1 : 0);
+  });
+});
+
 describe("a request is refused", () => {
   const long = "c".repeat(257);
   const none = { more: { allocates: false } };
@@ -478,10 +506,7 @@ describe("a request is refused", () => {
       400,
       "container id",
     ],
-    ["POST", "/ip/c1?attachment=eth0", {}, 400, "an attachment is NETWORK/INTERFACE"],
-    ["POST", `/ip/c1?attachment=a/${"e".repeat(16)}`, {}, 400, "an attachment is"],
-    ["POST", `/ip/c1?attachment=${"a".repeat(257)}/e`, {}, 400, "an attachment is"],
-    ["DELETE", "/hostports/c1?attachment=eth0", {}, 400, "an attachment is NETWORK/INTERFACE"],
+    ["DELETE", "/hostports/c1", {}, 400, "host ports need an attachment: NETWORK/INTERFACE"],
     ["PUT", "/hostports/c1?attachment=n/eth0", { body: "[{}]" }, 400, "host ports have protocol"],
     ["PUT", "/hostports/c1?attachment=n/eth0", { body: "[" }, 400, "host ports have protocol"],
     ["POST", "/ip/c1?gateway=10.0.0.256", {}, 400, "256 is more than 255"],

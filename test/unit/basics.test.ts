@@ -347,7 +347,9 @@ describe("addresses", () => {
       internetChecksum([0xff, 0xff]),
       internetChecksum([1]),
       internetChecksum([0xff, 0xff, 0, 1]),
-    ]).toEqual([0xffff, 0, 0xfeff, 0xfffe]);
+      // A carry out of the carry.
+      internetChecksum([0xff, 0xff, 0xff, 0xff, 0, 1]),
+    ]).toEqual([0xffff, 0, 0xfeff, 0xfffe, 0xfffe]);
   });
 
   test("of both families are the same as text, number and octets", () => {

@@ -270,9 +270,9 @@ describe("policies of a snapshot", () => {
   });
 });
 
-test("steps go on after one that fails, and each is told", async () => {
+test("steps go on after one that fails, at once or later, each after the end of the one before, and each is told", async () => {
   const taken: string[] = [];
-  const step = (name: string, run?: () => void) => ({
+  const step = (name: string, run?: () => void | Promise<void>) => ({
     does: `do ${name}`,
     did: `did ${name}`,
     ...(run && { run }),
@@ -283,10 +283,21 @@ test("steps go on after one that fails, and each is told", async () => {
       throw new Error("busy");
     }),
     step("c"),
-    step("d", () => void taken.push("d")),
+    step("d", async () => {
+      await Promise.resolve();
+      taken.push("d");
+    }),
+    step("e", async () => {
+      await Promise.resolve();
+      throw new Error("away");
+    }),
+    step("f", () => void taken.push("f")),
   ]);
-  expect(made).toEqual({ did: ["did a", "did c", "did d"], failed: ["cannot do b: busy"] });
-  expect(taken).toEqual(["a", "d"]);
+  expect(made).toEqual({
+    did: ["did a", "did c", "did d", "did f"],
+    failed: ["cannot do b: busy", "cannot do e: away"],
+  });
+  expect(taken).toEqual(["a", "d", "f"]);
 });
 
 describe("completion", () => {

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { HostPorts } from "../../host/hostports/mapping.ts";
 import { vethAlias } from "../../host/names.ts";
 import { HttpError } from "../httperror.ts";
-import { containerId, query } from "../request.ts";
+import { attachment, containerId } from "../request.ts";
 import { done } from "../responses.ts";
 import { type Call, subject } from "../routing.ts";
 
@@ -11,10 +11,9 @@ const route = subject();
 
 /** The attachment of a request, by the alias of its veth. */
 function owner(call: Call<"id">): string {
-  const [, network = "", ifName] =
-    /^([^/\s]{0,256})\/([^/\s]{1,15})$/.exec(query(call, "attachment") ?? "") ?? [];
-  if (ifName === undefined) throw new HttpError(400, "an attachment is NETWORK/INTERFACE");
-  return vethAlias({ network, containerId: containerId(call), ifName });
+  const attached = attachment(call);
+  if (!attached) throw new HttpError(400, "host ports need an attachment: NETWORK/INTERFACE");
+  return vethAlias({ ...attached, containerId: containerId(call) });
 }
 
 export const HOST_PORT_ROUTES = [

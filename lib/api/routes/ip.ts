@@ -9,7 +9,16 @@ import {
   UnknownPeerError,
 } from "../../ipam/errors.ts";
 import { HttpError } from "../httperror.ts";
-import { cidrOf, containerId, form, ipv4, query, read, wantsJson } from "../request.ts";
+import {
+  attachment as attachmentIn,
+  cidrOf,
+  containerId,
+  form,
+  ipv4,
+  query,
+  read,
+  wantsJson,
+} from "../request.ts";
 import { done, json, lines, text } from "../responses.ts";
 import { type Call, subject } from "../routing.ts";
 
@@ -39,10 +48,8 @@ function subnetOf({ target: { allocates }, parameters: { ip, prefix } }: Call<"i
 
 /** "NETWORK/INTERFACE" of CNI, where an address is for one of several attachments of a container. */
 function attachmentOf(call: Call): string | undefined {
-  const attachment = query(call, "attachment") ?? undefined;
-  if (attachment !== undefined && !/^[^/\s]{0,256}\/[^/\s]{1,15}$/.test(attachment))
-    throw new HttpError(400, "an attachment is NETWORK/INTERFACE");
-  return attachment;
+  const attached = attachmentIn(call);
+  return attached && `${attached.network}/${attached.ifName}`;
 }
 
 /**
