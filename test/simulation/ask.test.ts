@@ -137,6 +137,14 @@ test("one peer occupies four places at most, and gives them back", async () => {
   expect(await ask(1, name(2), "echo", 3)).toMatchObject({ body: 3 });
 });
 
+test("questions that a neighbour passes on occupy its places no longer than they are answered", async () => {
+  const { ask, name, simulation } = await row(3);
+  for (let i = 0; i < 40; i++) {
+    expect(await ask(1, name(3), "echo", i)).toMatchObject({ body: i, source: name(1) });
+    simulation.clock.advance(100);
+  }
+});
+
 test("questions beyond 64 at once and 16 a second are refused before anything is done for them", async () => {
   const { at, name, simulation } = await row(2);
   let answered = 0;

@@ -39,6 +39,21 @@ test("what was encoded is decoded", () => {
   );
 });
 
+test("what is left out on the wire is an empty value of its own each time", () => {
+  const Parts = struct("Parts", { List: slice(string), Table: map(string, string), Inner: Everything });
+  const wire = new GobEncoder().encode(struct("Parts", { Flag: bool }), { Flag: true });
+  const read = () => new GobReader(wire).read(Parts);
+  const first = read();
+  first.List.push("x");
+  first.Table.set("k", "v");
+  first.Inner.List.push({ Name: "n", Flag: true });
+  first.Inner.Table.set("k", 1n);
+  first.Inner.Text = "changed";
+  expect(read()).toEqual(Parts.zero());
+  expect(Parts.zero()).toMatchObject({ List: [], Table: new Map(), Inner: { List: [], Text: "" } });
+  expect([read().Table.size, read().Inner.Table.size]).toEqual([0, 0]);
+});
+
 test("a stream describes its types once", () => {
   const encoder = new GobEncoder();
   const first = encoder.encode(Inner, { Name: "a", Flag: true });

@@ -8,6 +8,7 @@ import { doctor } from "../../cmd/commands/doctor.ts";
 import { launch } from "../../cmd/commands/lifecycle.ts";
 import { migrate } from "../../cmd/commands/migrate.ts";
 import * as launching from "../../cmd/launching.ts";
+import * as agents from "../../cmd/mesos.ts";
 import * as steps from "../../cmd/steps.ts";
 import * as applying from "../../lib/doctor/apply.ts";
 import * as diagnosis from "../../lib/doctor/doctor.ts";
@@ -282,6 +283,23 @@ describe("launch", () => {
     spies.push(start);
     expect((await ask(launch, argv, {})).error?.message).toBe(message);
     expect(start).not.toHaveBeenCalled();
+  });
+
+  test("on an agent of Mesos starts with what the agent's environment says, and connects to the agents beside it", async () => {
+    const started: string[][] = [];
+    spies.push(
+      spyOn(agents, "prepareAgent").mockImplementation(async (given, peers) => ({
+        options: { ...given, "ipalloc-range": "10.50.0.0/16" },
+        peers: [...peers, "agent2", "agent4"],
+      })),
+      spyOn(launching, "startDaemon").mockImplementation(async ({ args }) => {
+        started.push(args.filter((arg) => /^--ipalloc-range|^[^-]/.test(arg)));
+        return {} as never;
+      }),
+      spyOn(launching, "answerLaunched").mockImplementation(() => {}),
+    );
+    await ask(launch, ["--mesos", "host9"], {});
+    expect(started).toEqual([["--ipalloc-range=10.50.0.0/16", "host9", "agent2", "agent4"]]);
   });
 
   test("waits for the ring only where that is asked for, once the answer is printed", async () => {

@@ -26,11 +26,13 @@ test("fields stand behind the text, those of a log before those of a line, quote
   });
   child.info("turned", { peer: "\u202eevil" });
   log.info("plain");
+  log.info("of a peer: a\nERRO: b\u001b[31m\u202e");
   expect(lines.map((line) => line.replace(/(: )\S+ \S+ /, "$1"))).toEqual([
     "WARN: refused component=mesh peer=host1 port=6783 own=true list=a,b\n",
     'ERRO: odd component=mesh peer=host1 empty="" space="a b" quote="a\\"b" equals="a=b" path="C:\\\\" line="a\\nERRO: b"\n',
     'INFO: turned component=mesh peer="\\u202eevil"\n',
     "INFO: plain\n",
+    "INFO: of a peer: a\\x0aERRO: b\\x1b[31m\\u202e\n",
   ]);
   expect(lines[0]).toMatch(/^WARN: \d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d\.\d{3} refused/);
 });

@@ -1,6 +1,15 @@
 // weave logs: the last lines of the router's log, over a rotation and a truncation, without losing or repeating any.
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
-import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { logPlace, logs } from "../../cmd/commands/logs.ts";
@@ -96,11 +105,24 @@ describe("the last lines", () => {
 });
 
 describe("following", () => {
+  /** The files of the log that this process has open. */
+  const readers = () =>
+    readdirSync("/proc/self/fd").filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(log);
+      } catch {
+        // That of the listing itself.
+        return false;
+      }
+    });
+
   /** Follows the log; each step happens between two looks. */
   async function followed(...steps: (() => void)[]) {
     const waits: unknown[] = [];
+    const open: number[] = [];
     const sleep = spyOn(Bun, "sleep").mockImplementation(async (ms) => {
       waits.push(ms);
+      open.push(readers().length);
       const step = steps.shift();
       if (!step) throw new Error("enough");
       step();
@@ -110,7 +132,7 @@ describe("following", () => {
     } finally {
       sleep.mockRestore();
     }
-    expect(new Set(waits)).toEqual(new Set([250]));
+    expect([new Set(waits), new Set(open)]).toEqual([new Set([250]), new Set([1])]);
     return out;
   }
 

@@ -224,6 +224,19 @@ describe("broadcasts of our connections", () => {
     expect(sent).toEqual([]);
   });
 
+  test("are made again when a connection becomes established, and when one is no longer", () => {
+    const { clock, subject, sent, add, ourself } = broadcaster();
+    const { remote } = add(6);
+    const become = (established: boolean) => {
+      const connection = ourself.connections.get(remote.name) ?? expect.unreachable();
+      ourself.connections.set(remote.name, { ...connection, established });
+      subject.schedule();
+      clock.advance(1_000);
+      return sent.splice(0).length;
+    };
+    expect([false, false, true, true, false].map(become)).toEqual([1, 0, 1, 0, 1]);
+  });
+
   test("wait for the pace, and tell it of their bytes: 60 for a connection, to each neighbour of the tree", () => {
     const { clock, subject, sent, add, pace } = broadcaster();
     for (let i = 10; i < 14; i++) add(i);

@@ -54,6 +54,19 @@ const request = (operation: string, flags = 0): Request => ({
 const joined = (...parts: Uint8Array[]) => new Uint8Array(Buffer.concat(parts));
 const numbers = (messages: readonly Message[]) => messages.map(({ body }) => body[0]);
 
+test("messages of any length follow each other in a datagram, each at a multiple of four bytes", () => {
+  const bodies = Array.from({ length: 8 }, (_, length) => new Uint8Array(length).fill(length + 1));
+  const datagram = joined(
+    ...bodies.map((body, sequence) => encodeMessage({ type: OBJECT, flags: 0, sequence, body })),
+  );
+  const read = decodeMessages(datagram);
+  expect(read.map(({ sequence, body }) => [sequence, body])).toEqual(
+    bodies.map((body, sequence) => [sequence, body]),
+  );
+  // The last one may go without its padding.
+  expect(decodeMessages(datagram.subarray(0, -1))).toHaveLength(bodies.length);
+});
+
 describe("a dump", () => {
   const dump = (answer: Parameters<typeof scripted>[0]) => {
     const script = scripted(answer);

@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { parseCidr } from "../../lib/address/ipv4.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
-import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { nameFromNumber, parsePeerName } from "../../lib/mesh/name.ts";
 import { openAttachments } from "../../lib/router/attaching.ts";
 import { stateSteps } from "../../lib/router/hoststeps.ts";
 import { identity } from "../../lib/router/identity.ts";
@@ -193,6 +193,34 @@ describe("the first targets", () => {
     launched([], ["b"]);
     expect(run(["a"])).toEqual({ peers: ["b"], remembered: true });
   });
+});
+
+test("each thing that is kept of a router has a place of its own, and is the same after a restart", () => {
+  const values = {
+    ...{ name: parsePeerName("02:00:00:00:00:01"), shortId: 7, mtu: 1_400 },
+    ...{ targets: ["a"], launched: ["b"], stopped: false, listed: true },
+  };
+  const store = open();
+  const kept = identity(store, (what) => expect.unreachable(what));
+  const parts = Object.keys(kept) as (keyof typeof kept)[];
+  for (const part of parts) (kept[part].set as (value: unknown) => void)(values[part]);
+  store.close();
+  const again = open();
+  const found = identity(again, (what) => expect.unreachable(what));
+  expect(Object.fromEntries(parts.map((part) => [part, found[part].get()]))).toEqual(values);
+  again.close();
+});
+
+test.each([
+  ["name", "02:00"],
+  ["shortId", 4_096],
+  ["listed", "yes"],
+] as const)("a router whose %s is damaged starts as no other: the file is moved aside", (part, bad) => {
+  const store = open();
+  store.rows("router", v.unknown()).set(part.toLowerCase(), bad);
+  const kept = identity(store, (what) => expect.unreachable(what));
+  expect(() => kept[part].get()).toThrow("moved");
+  store.close();
 });
 
 test("what is kept of a router is within bounds, and written once", () => {
