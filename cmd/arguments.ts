@@ -1,4 +1,5 @@
 // Strict parsing of command lines: an unknown option is an error that suggests the nearest known one.
+import { type ArgsDef, parseArgs } from "citty";
 import type { Style } from "../lib/help/layout.ts";
 import { suggestion } from "../lib/help/nearest.ts";
 import type { CommandSpec, OptionTable } from "../lib/help/spec.ts";
@@ -91,21 +92,24 @@ export function readArguments(
   }
   const argv = withOptionalValues(given, options);
   const warnings: string[] = [];
-  const positionals: string[] = [];
-  const values: Record<string, string | boolean | undefined> = {};
+  const words: string[] = [];
   const lists: Record<string, string[]> = {};
-  for (const [name, { default: preset, repeatable }] of Object.entries(options)) {
-    values[name] = preset;
-    if (repeatable) lists[name] = [];
-  }
+  for (const [name, { repeatable }] of Object.entries(options)) if (repeatable) lists[name] = [];
+  // citty reads one form of each option; in others it takes a text for a boolean, or lets --no-dns win over a later --dns.
+  const normal: string[] = [];
+  const used: ArgsDef = {};
+  const add = (name: string, type: "string" | "boolean", value: string | boolean) => {
+    normal.push(`--${name}=${value}`);
+    used[name] = { type };
+  };
   for (let i = 0; i < argv.length; i++) {
     const arg = argv[i] ?? "";
     if (arg === "--") {
-      positionals.push(...argv.slice(i + 1));
+      words.push(...argv.slice(i + 1));
       break;
     }
     if (!arg.startsWith("-") || arg === "-") {
-      positionals.push(arg);
+      words.push(arg);
       continue;
     }
     const [name, negated] = optionOf(arg, options);
@@ -116,16 +120,24 @@ export function readArguments(
       if (inline !== undefined && inline !== "true" && inline !== "false") {
         throw new UsageError(`option --${name} is true or false, not "${inline}"`);
       }
-      values[name] = (inline !== "false") !== negated;
+      add(name, "boolean", (inline !== "false") !== negated);
       continue;
     }
     const value = inline ?? argv[++i];
     if (value === undefined || (inline === undefined && value.startsWith("--")))
       throw new UsageError(`option --${name} needs a value`);
-    values[name] = value;
+    add(name, "string", value);
     lists[name]?.push(value);
   }
-  return { options: values, positionals, lists, warnings };
+  const { _: positionals, ...parsed }: Record<string, unknown> & { _: string[] } = parseArgs(
+    [...normal, "--", ...words],
+    used,
+  );
+  const values = Object.entries(options).map(([name, { default: preset }]) => {
+    const value = Object.hasOwn(used, name) ? (parsed[name] as string | boolean) : preset;
+    return [name, value] as const;
+  });
+  return { options: Object.fromEntries(values), positionals, lists, warnings };
 }
 
 /** Throw UsageError for arguments of a command that takes none, and for an empty one, which names nothing. */
