@@ -78,21 +78,27 @@ function includes(list: string, range: Cidr): boolean {
   });
 }
 
+/** The findings about kube-proxy on this host, if it runs. Throws where its configuration cannot be read. */
 export function kubeProxyFindings(range: Cidr | undefined): Finding[] {
   for (const pid of processIds()) {
-    try {
-      const of = (file: string) => readFileSync(`/proc/${pid}/${file}`, "utf8");
-      const args = of("cmdline").split("\0").slice(0, -1);
-      if (!/(^|\/)(kube-proxy|hyperkube)$/.test(args[0] ?? "") && of("comm").trim() !== "kube-proxy")
-        continue;
-      const problems = kubeProxyProblems(
-        readKubeProxy(args, (file) => of(`root${file}`)),
-        range,
-      );
-      return problems.length > 0 ? problems : [ok("kube-proxy", "kube-proxy fits the network")];
-    } catch {
-      // It has ended since.
-    }
+    const args = commandLine(pid);
+    if (!args) continue;
+    // Its paths are those of its container.
+    const settings = readKubeProxy(args, (file) => readFileSync(`/proc/${pid}/root${file}`, "utf8"));
+    const problems = kubeProxyProblems(settings, range);
+    return problems.length > 0 ? problems : [ok("kube-proxy", "kube-proxy fits the network")];
   }
   return [];
+}
+
+/** The command line of a process, if that is kube-proxy. */
+function commandLine(pid: string): string[] | undefined {
+  try {
+    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
+    const named = /(^|\/)(kube-proxy|hyperkube)$/.test(args[0] ?? "");
+    return named || readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "kube-proxy" ? args : undefined;
+  } catch {
+    // It has ended since.
+    return undefined;
+  }
 }

@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { firewallTable } from "../../lib/host/firewall.ts";
 import { FIREWALLD, IPTABLES_NFT } from "../../lib/host/forwarding/nft.ts";
+import type { HostPort } from "../../lib/host/hostports/mapping.ts";
+import { hostPortTable } from "../../lib/host/hostports/table.ts";
 import { NFT_MSG } from "../../lib/netlink/nftables/message.ts";
 import { fillTable } from "../../lib/netlink/nftables/replace.ts";
 import { addRule } from "../../lib/netlink/nftables/rule.ts";
@@ -25,6 +27,16 @@ const exposed = [
   { cidr: parseCidr("10.50.0.1/24"), masquerade: false },
 ];
 const local = [{ start: parseIPv4("10.32.0.0"), end: parseIPv4("10.32.1.0") }];
+const hostPorts: HostPort[] = [
+  { protocol: "tcp", hostPort: 8080, address: parseIPv4("10.32.0.1"), port: 80 },
+  {
+    protocol: "udp",
+    hostIp: parseIPv4("10.0.0.1"),
+    hostPort: 53,
+    address: parseIPv4("10.32.0.2"),
+    port: 5353,
+  },
+];
 const [source, destination] = [parseIPv4("10.32.0.1"), parseIPv4("10.32.0.2")];
 const flow = {
   source,
@@ -53,6 +65,11 @@ const CASES: readonly [string, readonly Request[]][] = [
     "packet filter of a host without anything",
     fillTable(firewallTable({ exposed: [], controlPort: undefined, local: [] })),
   ],
+  [
+    "packet filter of a host that caches flows",
+    fillTable(firewallTable({ exposed: [], controlPort: undefined, local: [], flowCache: true })),
+  ],
+  ["host ports", fillTable(hostPortTable([{ owner: "net/c1/eth0", ports: hostPorts }]))],
   ["policies: none", wholeTable(NO_RULES, { allowMulticast: true })],
   ["policies: none, without multicast", wholeTable(NO_RULES, { allowMulticast: false })],
   ["policies: a range of ports", wholeTable(ports, { allowMulticast: true })],

@@ -2,19 +2,26 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, readlinkSync } from "node:fs";
 import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { liftMemoryLimit } from "../../lib/bpf/bpf.ts";
+import { loadProgram } from "../../lib/bpf/program.ts";
 import { systemClock } from "../../lib/clock/clock.ts";
 import { exchange } from "../../lib/dns/exchange.ts";
 import { type Attachment, attach } from "../../lib/host/attach.ts";
 import { workHere } from "../../lib/host/containerwork.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { PortGuard } from "../../lib/host/ports/guard.ts";
+import { hook } from "../../lib/host/ports/hook.ts";
+import { closePortMaps, createPortMaps } from "../../lib/host/ports/maps.ts";
+import { portProgram } from "../../lib/host/ports/program.ts";
 import { linkAdd, linkByName } from "../../lib/netlink/link.ts";
 import { tableList } from "../../lib/netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { closeMaps, createMaps } from "../../lib/overlay/datapath/maps.ts";
 import { findFlowMaps, removeFlowCache } from "../../lib/overlay/flowcache/flowcache.ts";
 import { lockHolder } from "../../lib/sys/lockholder.ts";
 import { OWN_NETNS } from "../../lib/sys/netns.ts";
 import { Pidfd } from "../../lib/sys/pidfd.ts";
+import { guardAt } from "../../lib/trace/endstate.ts";
 import { look } from "../../lib/trace/look.ts";
 import { placeOf, places } from "../../lib/trace/places.ts";
 import { eventually } from "../support/hosts.ts";
@@ -40,6 +47,20 @@ let nl: NetlinkSocket;
 let container: BareContainer;
 let leave: () => void;
 
+/** The host's end of the container's link. */
+const portOf = () => placeOf(places(nl), ONE)?.port ?? expect.unreachable();
+/** Put the program at a port that drops what is not from the port's addresses. */
+function guard(): void {
+  liftMemoryLimit();
+  const [ports, datapath] = [createPortMaps(), createMaps()];
+  const remote = { fd: datapath.macs.fd, peerAt: 0, timeAt: 8, self: 1 };
+  const { name, instructions } = portProgram(ports, remote, true);
+  const program = loadProgram(name, instructions);
+  hook("tc", nl, portOf(), "ingress", program);
+  program.close();
+  closePortMaps(ports);
+  closeMaps(datapath);
+}
 const link = (netns: number | string) => ({ netns, ifName: "eth0", bridge: "weave" }) as never;
 const attachment = (netns: number | string): Attachment => ({
   ...{ netns, containerId: "c1", ifName: "eth0", routes: [], addresses: [parseCidr("10.32.0.1/24")] },
@@ -75,6 +96,7 @@ const ACTS: readonly (readonly [string, () => unknown])[] = [
         throw new Error("cannot send");
       }),
   ],
+  ["what a port has dropped", () => guardAt(nl, portOf())],
   ["the guard of ports", () => PortGuard.find(nl, linkByName(nl, "weave") as never)?.[Symbol.dispose]()],
   ["flow maps that are not there", () => [findFlowMaps(nl), removeFlowCache(nl)]],
   ["routes that overlap", () => overlappingRoute(nl, parseCidr("10.0.0.0/8"))],
@@ -105,6 +127,7 @@ describe.if(isRoot)("nothing is left open by", () => {
     linkAdd(nl, { kind: "bridge", name: "weave", up: true });
     container = bareContainer();
     attach(attachment(container.pid));
+    guard();
   });
   afterAll(() => {
     nl.close();

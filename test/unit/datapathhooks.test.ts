@@ -33,6 +33,7 @@ function withHooks(
     nl: NetlinkSocket,
     reconcile: () => string[],
     named: (link: string, at: Direction) => string[],
+    hooks: Hooks,
   ) => void,
 ): void {
   inHost((nl) => {
@@ -53,7 +54,12 @@ function withHooks(
     try {
       expect(reconcile().length).toBe(HOOKS.length);
       expect(reconcile()).toEqual([]);
-      act(nl, reconcile, (link, at) => bpfFilterList(nl, indexOf(nl, link), at).map(({ name }) => name));
+      act(
+        nl,
+        reconcile,
+        (link, at) => bpfFilterList(nl, indexOf(nl, link), at).map(({ name }) => name),
+        hooks,
+      );
     } finally {
       hooks.close();
       closeMaps(maps);
@@ -83,6 +89,22 @@ describe.if(isRoot)("programs of the overlay", () => {
       });
     },
   );
+
+  test("are built anew for another short id, which frames carry", () => {
+    withHooks((nl, reconcile, _named, hooks) => {
+      const ids = () =>
+        HOOKS.flatMap(([link, at]) => bpfFilterList(nl, indexOf(nl, link), at).map(({ id }) => id));
+      const before = ids();
+      hooks.self = 8;
+      expect(reconcile()).toEqual(
+        HOOKS.map(
+          ([link, at, name]) => `program ${name} at ${at} of ${link}: built for other links`,
+        ),
+      );
+      expect(ids().filter((id) => before.includes(id))).toEqual([]);
+      expect(reconcile()).toEqual([]);
+    });
+  });
 
   test("all come back with the place for programs, and one at another priority stays", () => {
     withHooks((nl, reconcile, named) => {

@@ -1,5 +1,6 @@
 // What the doctor makes of files: ports, kube-proxy's settings, CNI's folders.
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import * as fs from "node:fs";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,12 +11,13 @@ import { clockFinding } from "../../lib/doctor/clock.ts";
 import { cniFindings, findRuntime } from "../../lib/doctor/cni.ts";
 import { findingsText, ok, problem } from "../../lib/doctor/finding.ts";
 import { describeFix, type Fix, planFixes } from "../../lib/doctor/fix.ts";
-import { kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts";
+import { kubeProxyFindings, kubeProxyProblems, readKubeProxy } from "../../lib/doctor/kubeproxy.ts";
 import { linkProblems } from "../../lib/doctor/links.ts";
 import { repairFindings } from "../../lib/doctor/repairs.ts";
 import { reportFindings } from "../../lib/doctor/router.ts";
 import { addressObstacle } from "../../lib/ipam/obstacle.ts";
 import type { Link } from "../../lib/netlink/link.ts";
+import * as processes from "../../lib/sys/processes.ts";
 import type { Trouble } from "../../lib/sys/trouble.ts";
 
 test("findings read as a table", () => {
@@ -235,6 +237,52 @@ describe("kube-proxy", () => {
     [["kube-proxy", "--config=/c", "--masquerade-all"], "iptables: { masqueradeAll: null }", false, ""],
   ])("%j", (args, config, masqueradeAll, clusterCidr) => {
     expect(readKubeProxy(args, file(config))).toEqual({ masqueradeAll, clusterCidr });
+  });
+
+  describe("on this host", () => {
+    let spies: { mockRestore(): void }[];
+    afterEach(() => {
+      for (const spy of spies) spy.mockRestore();
+    });
+    /** Look at processes 7 and 8; `files` by their paths in /proc. */
+    const look = (files: Record<string, string>) => {
+      spies = [
+        spyOn(processes, "processIds").mockImplementation(() => ["7", "8"]),
+        spyOn(fs, "readFileSync").mockImplementation(((path: string) => {
+          const text = files[path];
+          if (text === undefined) throw Object.assign(new Error(`ENOENT ${path}`), { code: "ENOENT" });
+          return text;
+        }) as never),
+      ];
+      return kubeProxyFindings(RANGE).map(({ level }) => level);
+    };
+    const ITS = "/proc/8/root/var/lib/kube-proxy/config.conf";
+    const RUNS = {
+      "/proc/8/cmdline": "/usr/local/bin/kube-proxy\0--config=/var/lib/kube-proxy/config.conf\0",
+      "/proc/8/comm": "kube-proxy\n",
+    };
+    const OTHER = { "/proc/7/cmdline": "sh\0", "/proc/7/comm": "sh\n" };
+
+    test("its configuration is read where it has it, in its container", () => {
+      expect(look({ ...OTHER, ...RUNS, [ITS]: "iptables: { masqueradeAll: true }" })).toEqual(["problem"]);
+      expect(
+        look({
+          ...RUNS,
+          [ITS]: "{}",
+          "/var/lib/kube-proxy/config.conf": "iptables: { masqueradeAll: true }",
+        }),
+      ).toEqual(["ok"]);
+    });
+
+    test("none, and one that has just ended, are nothing", () => {
+      expect(look(OTHER)).toEqual([]);
+      expect(look({ "/proc/8/cmdline": "wrapper\0" })).toEqual([]);
+    });
+
+    test("a configuration that cannot be read is no kube-proxy that fits", () => {
+      expect(() => look(RUNS)).toThrow(`ENOENT ${ITS}`);
+      expect(() => look({ ...RUNS, [ITS]: "a: [" })).toThrow();
+    });
   });
 
   test("what does not go with the network", () => {

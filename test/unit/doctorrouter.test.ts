@@ -260,6 +260,24 @@ describe.if(isRoot)("a host as a whole", () => {
     }
   });
 
+  test("keeps the secrets of the router's process to itself, wherever that has them from", async () => {
+    const secrets = { variable: "of-the-variables", word: "of-the-words", file: "of-the-file" };
+    const [log, key] = [join(folder, "weave.log"), join(folder, "key")];
+    writeFileSync(log, Object.entries(secrets).flat().join(" "));
+    writeFileSync(key, `${secrets.file}\n`);
+    const words = [`--password=${secrets.word}`, "--password-file", key];
+    const router = Bun.spawn(["sh", "-c", "read line", "sh", ...words], {
+      env: { WEAVE_PASSWORD: secrets.variable },
+      stdin: "pipe",
+    });
+    const from = { api: answering(new RouterDownError("s")), cni: cni(), journal: () => undefined };
+    const { "weave.log": text } = await collect({ ...from, logFiles: { "weave.log": log }, pid: router.pid });
+    router.stdin.end();
+    await router.exited;
+    expect(Object.values(secrets).filter((secret) => text?.includes(secret))).toEqual([]);
+    expect(text?.split(" ").filter((_, i) => i % 2 === 0)).toEqual(Object.keys(secrets));
+  });
+
   test("has of a long log its end", async () => {
     const log = join(folder, "weave.log");
     writeFileSync(log, `${"x".repeat(5 << 20)}the end`);
