@@ -3,7 +3,8 @@
 import { ptr } from "bun:ffi";
 import { lastErrno, rawSyscall, strerror } from "./libc.ts";
 
-const NUMBERS = {
+/** Numbers by architecture. */
+export const SYSCALL_NUMBERS = {
   x64: {
     read: 0,
     write: 1,
@@ -82,13 +83,13 @@ const NUMBERS = {
   },
 } as const;
 
-export type SyscallName = keyof (typeof NUMBERS)["x64"];
+export type SyscallName = keyof (typeof SYSCALL_NUMBERS)["x64"];
 
 const arch = process.arch;
 if (arch !== "x64" && arch !== "arm64") {
   throw new Error(`processor architecture ${arch} is not supported: use x86-64 or arm64`);
 }
-const numbers: Record<SyscallName, number> = NUMBERS[arch];
+const numbers: Record<SyscallName, number> = SYSCALL_NUMBERS[arch];
 
 /** An argument of a system call: an integer, or a buffer passed by its address. */
 export type SyscallArgument = number | bigint | Uint8Array;
