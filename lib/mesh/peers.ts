@@ -31,7 +31,7 @@ export interface PeersListener {
   refused(what: string): void;
 }
 
-/** The peers of an update of which it was newer than what we knew, and older. */
+/** The peers of an update of which it was newer than what we knew, or completed it, and older. */
 export interface Applied {
   readonly fresh: Set<PeerName>;
   readonly stale: Set<PeerName>;
@@ -50,6 +50,7 @@ export class Peers {
   #established = 0;
   /** Peers and connections that there was no room for. */
   #refused = 0;
+  #stopped = false;
 
   constructor(
     readonly ourself: Peer,
@@ -110,51 +111,43 @@ export class Peers {
   }
 
   /**
-   * Apply a topology update, as far as there is room. Throws GobError or PeerNameError, with nothing changed, where it is
-   * malformed.
+   * Apply a topology update, as far as there is room, and note in `applied` what it changed. A peer is applied whole or not
+   * at all: the connection that brings the update may end between two of them, and other updates are applied meanwhile.
+   * Throws GobError or PeerNameError, with nothing changed, where it is malformed.
    */
-  *apply(bytes: Uint8Array): Work<Applied> {
-    const updates = yield* readTopology(bytes, (summary) => this.#wants(summary));
+  *apply(bytes: Uint8Array, applied: Applied): Work {
+    const changes = noChanges();
     this.#applying++;
     try {
-      return yield* this.#applyAll(updates);
+      const updates = yield* readTopology(bytes, (summary) => this.#wants(summary));
+      for (const update of updates) {
+        yield;
+        this.#applyOne(update, changes, applied);
+      }
     } finally {
       this.#applying--;
+      this.#settle(changes);
       this.#collection.within(GARBAGE_COLLECTION_MS);
     }
   }
 
-  *#applyAll(updates: readonly PeerUpdate[]): Work<Applied> {
-    const changes = noChanges();
-    const added = new Set<Peer>();
-    for (const { summary, connections } of updates) {
-      if (this.#byName.has(summary.name)) continue;
-      const usable = isValid(summary) && typeof connections !== "string";
-      const peer = usable ? this.#add(new Peer(summary)) : undefined;
-      if (peer) added.add(peer);
-      else this.#refuse(`peer ${summary.name}`);
+  #applyOne({ summary, connections }: PeerUpdate, changes: ShortIdChanges, { fresh, stale }: Applied): void {
+    const known = this.#byName.get(summary.name);
+    if (known && summary.version < known.version) stale.add(known.name);
+    if (known === this.ourself) return this.#correct(summary);
+    if (typeof connections === "string") {
+      if (!known) this.#refuse(`peer ${summary.name}`);
+      else if (connections === "too many") this.#refuse(`what peer ${known.name} says of its connections`);
+      return;
     }
-    for (const peer of added) this.#shortIds.add(peer, changes);
-    const fresh = new Set<PeerName>();
-    const stale = new Set<PeerName>();
-    for (const { summary, connections } of updates) {
-      yield;
-      const peer = this.#byName.get(summary.name);
-      if (!peer) continue;
-      if (summary.version < peer.version) stale.add(peer.name);
-      if (peer === this.ourself) {
-        this.#correct(summary);
-      } else if (typeof connections === "string") {
-        if (connections === "too many") this.#refuse(`what peer ${peer.name} says of its connections`);
-      } else if (added.delete(peer) || this.#supersede(peer, summary, changes)) {
-        fresh.add(peer.name);
-        this.#connect(peer, connections);
-      } else if (this.#canComplete(peer, summary)) {
-        this.#connect(peer, connections);
-      }
-    }
-    this.#settle(changes);
-    return { fresh, stale };
+    const peer = known ?? this.#add(new Peer(summary));
+    if (!peer) return this.#refuse(`peer ${summary.name}`);
+    if (!known) this.#shortIds.add(peer, changes);
+    const isNews = !known || this.#supersede(known, summary, changes);
+    if (!isNews && !this.#canComplete(peer, summary)) return;
+    this.#connect(peer, connections);
+    // What was cut is news once it is whole.
+    if (isNews || !peer.incomplete) fresh.add(peer.name);
   }
 
   /** Forget unreachable peers in the next turn: many connections may end at once. */
@@ -213,6 +206,7 @@ export class Peers {
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#collection.stop();
     this.#collectingSoon.stop();
   }
@@ -293,6 +287,7 @@ export class Peers {
   }
 
   #settle(changes: ShortIdChanges): void {
+    if (this.#stopped) return;
     if (changes.lost && this.#shortIds.owner(this.ourself.shortId) !== this.ourself) {
       const id = this.#shortIds.chooseFree(this.random);
       if (id !== undefined) {

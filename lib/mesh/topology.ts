@@ -1,5 +1,6 @@
 // Topology gossip: peers and their connections. Only names of peers wait to be sent; peers are encoded when they are sent.
 import type { Clock } from "../clock/clock.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import { below, type Random } from "../clock/random.ts";
 import type { Work } from "../clock/slices.ts";
 import type { GossipData, Gossiper } from "./gossip.ts";
@@ -69,8 +70,8 @@ export interface PendingUpdate {
 export class TopologyGossip implements Gossiper {
   /** Peers to broadcast, by the neighbour that they came from. */
   readonly #pending = new Map<PeerName | undefined, Set<PeerName>>();
-  /** When each peer changed last, the oldest first. */
-  readonly #recent = new Map<PeerName, number>();
+  /** The peers that changed last, and when. Any peer can make others up. */
+  readonly #recent = new LatestMap<PeerName, number>(MAX_RECENT);
 
   /** Peers that were inconsistent at the last check. */
   #inconsistent: ReadonlySet<PeerName> = new Set();
@@ -103,22 +104,27 @@ export class TopologyGossip implements Gossiper {
 
   *onBroadcast(_source: PeerName, update: Uint8Array): Work<GossipData | undefined> {
     this.listener.received(update.length);
-    const { fresh } = yield* this.#apply(update);
-    if (fresh.size === 0) return undefined;
-    for (const [from, waiting] of this.#pending) {
-      for (const name of fresh) waiting.delete(name);
-      if (waiting.size === 0) this.#pending.delete(from);
-    }
-    this.listener.changed(false);
-    return this.#of(fresh);
+    const fresh = yield* this.#apply(update, (applied, whole) => {
+      // The tree of its source takes it on; our own does where its connection ended meanwhile.
+      if (!whole) {
+        this.addPending(applied.fresh);
+        return true;
+      }
+      for (const [from, waiting] of this.#pending) {
+        for (const name of applied.fresh) waiting.delete(name);
+        if (waiting.size === 0) this.#pending.delete(from);
+      }
+      return false;
+    });
+    return fresh.size > 0 ? this.#of(fresh) : undefined;
   }
 
   *onGossip(update: Uint8Array, from: PeerName): Work<undefined> {
-    const { fresh, stale } = yield* this.#apply(update);
-    if (stale.size > 0) this.listener.reply(from, this.#of(stale));
-    if (fresh.size === 0) return;
-    this.addPending(fresh, from);
-    this.listener.changed(true);
+    yield* this.#apply(update, ({ fresh, stale }) => {
+      if (stale.size > 0) this.listener.reply(from, this.#of(stale));
+      this.addPending(fresh, from);
+      return true;
+    });
   }
 
   gossip(): GossipData {
@@ -128,7 +134,7 @@ export class TopologyGossip implements Gossiper {
   repetition(): GossipData {
     const since = this.clock.now() - RECENT_MS;
     for (const [name, at] of this.#recent) if (at < since) this.#recent.delete(name);
-    const names = new Set([this.peers.ourself.name, ...[...this.#recent.keys()].slice(-MAX_RECENT)]);
+    const names = new Set([this.peers.ourself.name, ...this.#recent.keys()]);
     const all = [...this.peers.all()];
     for (let i = 0; i < MAX_RANDOM; i++) {
       const peer = all[below(this.random, all.length)];
@@ -173,15 +179,32 @@ export class TopologyGossip implements Gossiper {
     return this.#of(new Set(names));
   }
 
-  *#apply(update: Uint8Array): Work<Applied> {
-    const { fresh, stale } = yield* this.peers.apply(update);
-    if (fresh.size > 0) this.#consistent = false;
-    const now = this.clock.now();
-    for (const name of fresh) {
-      this.#recent.delete(name);
-      this.#recent.set(name, now);
+  /**
+   * Apply an update, and `note` what it changed, also where its connection ends before the `whole` of it; that tells whether
+   * there is anything to broadcast by it. Return what was new.
+   */
+  *#apply(
+    update: Uint8Array,
+    note: (applied: Applied, whole: boolean) => boolean,
+  ): Work<ReadonlySet<PeerName>> {
+    const applied: Applied = { fresh: new Set(), stale: new Set() };
+    const { fresh } = applied;
+    let whole = false;
+    try {
+      yield* this.peers.apply(update, applied);
+      whole = true;
+    } finally {
+      const hasPending = note(applied, whole);
+      if (fresh.size > 0) this.#changed(fresh, hasPending);
     }
-    return { fresh, stale };
+    return fresh;
+  }
+
+  #changed(fresh: ReadonlySet<PeerName>, hasPending: boolean): void {
+    this.#consistent = false;
+    const now = this.clock.now();
+    for (const name of fresh) this.#recent.set(name, now);
+    this.listener.changed(hasPending);
   }
 
   #of(names: ReadonlySet<PeerName>): GossipData {

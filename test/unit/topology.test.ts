@@ -3,8 +3,8 @@ import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
-import { MAX_CONNECTIONS, SHORT_IDS } from "../../lib/mesh/bounds.ts";
-import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { MAX_CONNECTIONS, MAX_PEERS, SHORT_IDS } from "../../lib/mesh/bounds.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
 
@@ -30,7 +30,15 @@ function topology() {
     refused: (what) => events.push(what),
   });
   /** Applies an update; returns the names of peers that it told anything new of. */
-  const apply = (...updated: Peer[]) => [...atOnce(peers.apply(encodeTopology(updated))).fresh];
+  const begin = (...updated: Peer[]) => {
+    const applied = { fresh: new Set<PeerName>(), stale: new Set<PeerName>() };
+    return { applied, work: peers.apply(encodeTopology(updated), applied) };
+  };
+  const apply = (...updated: Peer[]) => {
+    const { applied, work } = begin(...updated);
+    atOnce(work);
+    return [...applied.fresh];
+  };
   const connect = (a: Peer, b: Peer) =>
     a.connections.set(b.name, { remote: b, address: "10.0.0.1:6783", outbound: true, established: true });
   /** Connects us to a peer, so that it is reached, or no more. */
@@ -39,7 +47,7 @@ function topology() {
     if (other) connect(ourself, peers.get(other.name) ?? other);
     peers.collectGarbage();
   };
-  return { peers, apply, connect, hold, events, ourself };
+  return { peers, begin, apply, connect, hold, events, ourself };
 }
 
 describe("of two words on one peer the newer is taken, as the original does", () => {
@@ -98,4 +106,73 @@ test("peers that come and go with their connections leave as much room as there 
     expect(peers.size).toBe(1);
   }
   expect(peers.notes()).toEqual([]);
+});
+
+/** Steps of an update of that many peers, as it is applied in turns with others: reading a peer, and taking it. */
+const STEPS = 2;
+
+describe("while one update is applied, and waits for its turn,", () => {
+  test.each(Array.from({ length: STEPS * 3 + 1 }, (_, step) => step))(
+    "a newer word on the same peers stays, whole, wherever the first was (step %d)",
+    (step) => {
+      const { peers, begin, apply, connect } = topology();
+      const [a, b, c] = [peer(2), peer(3), peer(4)];
+      for (const each of [b, c]) connect(a, each);
+      connect(b, a);
+      const { work } = begin(a, b, c);
+      for (let i = 0; i < step; i++) work.next();
+      const newer = peer(2, { version: 6 });
+      connect(newer, c);
+      apply(newer, b, c);
+      atOnce(work);
+      const known = peers.get(a.name);
+      expect(known?.version).toBe(6);
+      expect([...(known?.connections.keys() ?? [])]).toEqual([c.name]);
+      expect([...(peers.get(b.name)?.connections.keys() ?? [])]).toEqual([a.name]);
+    },
+  );
+
+  test.each(Array.from({ length: STEPS * 3 }, (_, step) => step))(
+    "its connection may end: each peer is known whole, or can be told again (step %d)",
+    (step) => {
+      const { peers, begin, apply, connect } = topology();
+      const [a, b, c] = [peer(2), peer(3), peer(4)];
+      for (const each of [b, c]) connect(a, each);
+      connect(b, a);
+      const { applied, work } = begin(a, b, c);
+      for (let i = 0; i < step; i++) work.next();
+      work.return();
+      for (const each of [a, b])
+        if (applied.fresh.has(each.name))
+          expect(peers.get(each.name)?.connections.size).toBe(each.connections.size);
+      apply(a, b, c);
+      expect(peers.get(a.name)?.connections.size).toBe(2);
+      expect(peers.get(b.name)?.connections.size).toBe(1);
+    },
+  );
+});
+
+test("our short id that an abandoned update gives to a lesser name is drawn anew all the same", () => {
+  const { peers, begin, ourself, events } = topology();
+  const lesser = peer(0, { shortId: 1 });
+  const { work } = begin(lesser, peer(5), peer(6));
+  while (peers.get(lesser.name) === undefined) work.next();
+  work.return();
+  expect(ourself.shortId).not.toBe(1);
+  expect(events).toEqual(["ourself", "short ids"]);
+});
+
+test("what there was no room for at first is news once it is whole", () => {
+  const { peers, apply, connect, hold } = topology();
+  const crowd = Array.from({ length: MAX_PEERS - 2 }, (_, i) => peer(3 + i));
+  const last = peer(2);
+  const stranger = peer(100_000);
+  apply(...crowd);
+  connect(last, stranger);
+  expect(apply(last)).toEqual([last.name]);
+  expect(peers.get(last.name)?.incomplete).toBe(true);
+  expect(apply(last)).toEqual([]);
+  hold(last);
+  expect(apply(last)).toEqual([last.name]);
+  expect([...(peers.get(last.name)?.connections.keys() ?? [])]).toEqual([stranger.name]);
 });

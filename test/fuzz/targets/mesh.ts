@@ -11,7 +11,7 @@ import { parseFeatures } from "../../../lib/mesh/features.ts";
 import { gobFramed, lengthPrefixed } from "../../../lib/mesh/framing.ts";
 import { Handshake } from "../../../lib/mesh/handshake.ts";
 import { decodeGossip } from "../../../lib/mesh/message.ts";
-import { nameFromNumber } from "../../../lib/mesh/name.ts";
+import { nameFromNumber, type PeerName } from "../../../lib/mesh/name.ts";
 import { decodeTopology, Peer } from "../../../lib/mesh/peer.ts";
 import { Peers } from "../../../lib/mesh/peers.ts";
 import { capture } from "../../support/vectors.ts";
@@ -178,7 +178,8 @@ async function topology(): Promise<Decoder> {
     run(input) {
       const clock = new SimulatedClock();
       const peers = new Peers(new Peer({ ...PEER, name: nameFromNumber(1n) }), clock, random, listener);
-      const applied = atOnce(peers.apply(input));
+      const applied = { fresh: new Set<PeerName>(), stale: new Set<PeerName>() };
+      atOnce(peers.apply(input, applied));
       peers.collectGarbage();
       return [decodeTopology(input, () => true), applied, peers.size];
     },
