@@ -313,6 +313,8 @@ describe("a forwarder of the fast datapath", () => {
       if (!early) subject.control(CONTROL.cryptoInitSaRemote, Uint8Array.of(1, 2));
       clock.advance(1_000);
       expect(seen.heartbeats).toBeGreaterThan(0);
+      // Further offers would each add an association.
+      subject.control(CONTROL.cryptoInitSaRemote, Uint8Array.of(3, 4));
       subject.stop();
       expect(seen.security).toEqual(["start", "offered 0102", "end"]);
     }

@@ -21,6 +21,29 @@ describe("connections to one peer", () => {
     expect(overlay.pathTo(other)).toBeUndefined();
   });
 
+  test("heartbeats are polled for as often, however often the peer's address has changed", () => {
+    const pollsAfter = (moves: number) => {
+      const { connect, kernel, datapath, clock } = overlayNetwork();
+      let polls = 0;
+      const { heartbeat } = datapath;
+      const counted = (uid: bigint) => {
+        polls++;
+        return heartbeat.call(datapath, uid);
+      };
+      Object.assign(datapath, { heartbeat: counted });
+      connect();
+      for (let i = 1; i <= 10; i++) {
+        const at = BigInt(clock.now()) * 1_000_000n;
+        kernel.heartbeat = { size: 1_390, length: 1_390, sender: THERE + Math.min(i, moves), at };
+        clock.advance(5_000);
+      }
+      polls = 0;
+      clock.advance(MINUTE);
+      return polls;
+    };
+    expect(pollsAfter(10)).toBe(pollsAfter(0));
+  });
+
   test("a path is by the next hop's overlay, with what stands by, to neighbours only", () => {
     const { connect, overlay, other, peer, peers, unicast, ourself, changed } = overlayNetwork();
     expect(overlay.pathTo(other)).toBeUndefined();

@@ -166,7 +166,8 @@ export class Forwarder implements CandidateConnection {
 
   control(tag: number, message: Uint8Array = new Uint8Array()): void {
     if (this.#stopped) return;
-    if (tag === CONTROL.cryptoInitSaRemote && this.params.security.encrypted) {
+    // One offer a connection: a peer that goes on offering would fill the kernel with associations.
+    if (tag === CONTROL.cryptoInitSaRemote && !this.#secured) {
       if (this.#confirmed) this.#secure(message);
       else this.#offer = message.slice();
     }

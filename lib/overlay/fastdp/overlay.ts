@@ -231,7 +231,6 @@ export class FastdpOverlay implements NamedOverlay {
     if (forwarder.usable) {
       this.#forwarders.set(peer, forwarder);
       this.#pollFastUntil = this.clock.now() + POLL_FAST_FOR_MS;
-      this.#poll?.cancel();
       this.#pollSoon();
     } else if (this.#forwarders.get(peer) === forwarder) {
       this.#forwarders.delete(peer);
@@ -240,8 +239,10 @@ export class FastdpOverlay implements NamedOverlay {
     this.changed();
   }
 
+  /** Set the timer of the next poll, the only one: a poll may find a changed address, which calls this, too. */
   #pollSoon(): void {
     const { clock } = this;
+    this.#poll?.cancel();
     const forwarders = [...this.#forwarders.values()];
     const fast = clock.now() < this.#pollFastUntil && forwarders.some((forwarder) => !forwarder.established);
     const watched = forwarders.some((forwarder) => forwarder.watched);
