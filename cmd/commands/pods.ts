@@ -34,12 +34,13 @@ async function addressByServer(
   namespace: string,
   pod: string,
 ): Promise<string | undefined> {
-  const [{ KubeClient }, { kubeConfig }] = await Promise.all([
+  const [{ KubeClient, objectAs }, { kubeConfig }] = await Promise.all([
     import("../../lib/kube/client.ts"),
     import("../kubeconfig.ts"),
   ]);
   const client = new KubeClient(kubeConfig(options));
-  return v.parse(Running, await client.get(`/api/v1/namespaces/${namespace}/pods/${pod}`)).status.podIP;
+  const path = `/api/v1/namespaces/${namespace}/pods/${pod}`;
+  return objectAs(Running, path, await client.get(path)).status.podIP;
 }
 
 async function addressInSnapshot(options: Options, name: string): Promise<string | undefined> {

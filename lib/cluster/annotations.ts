@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { type Clock, sleep } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
-import { CONFLICT, type KubeClient, KubeError, NOT_FOUND } from "../kube/client.ts";
+import { CONFLICT, type KubeClient, KubeError, NOT_FOUND, objectAs } from "../kube/client.ts";
 
 export type Annotations = Readonly<Record<string, string>>;
 
@@ -30,7 +30,7 @@ const ConfigMap = v.looseObject({
 export function configMapAnnotations(client: KubeClient): SharedAnnotations {
   let last: v.InferOutput<typeof ConfigMap> | undefined;
   const got = (json: unknown) => {
-    last = v.parse(ConfigMap, json);
+    last = objectAs(ConfigMap, `${COLLECTION}/${NAME}`, json);
     return last.metadata.annotations ?? {};
   };
   return {

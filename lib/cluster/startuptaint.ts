@@ -1,6 +1,6 @@
 // The startup taint: nodes may be registered with it, so that no pod starts before its network is there.
 import * as v from "valibot";
-import { CONFLICT, type KubeClient, KubeError } from "../kube/client.ts";
+import { CONFLICT, type KubeClient, KubeError, objectAs } from "../kube/client.ts";
 import { NODES } from "../kube/nodes.ts";
 
 /** Key of the taint; any value and effect. */
@@ -24,7 +24,7 @@ export async function removeStartupTaint(
   attempts = ATTEMPTS,
 ): Promise<boolean> {
   const path = `${NODES}/${encodeURIComponent(node)}`;
-  const { metadata, spec } = v.parse(Node, await client.get(path));
+  const { metadata, spec } = objectAs(Node, path, await client.get(path));
   const taints = spec?.taints ?? [];
   const others = taints.filter(({ key }) => key !== STARTUP_TAINT);
   if (others.length === taints.length) return false;

@@ -7,22 +7,27 @@ import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
 
-const isIPv6 = (text: string) => text.includes(":");
+const IPv4Of = <T>(parse: (text: string) => T) =>
+  parsed((text): T | undefined => (text.includes(":") ? undefined : parse(text)));
 
-/** The comparable parts of a result; addresses of both families. */
+/** The comparable parts of a result; addresses of both families, those of IPv6 undefined. */
 const Result = v.object({
   interfaces: v.nullish(
     v.array(v.object({ name: v.string(), mac: v.nullish(v.string()), sandbox: v.nullish(v.string()) })),
     [],
   ),
-  ips: v.nullish(v.array(v.object({ address: v.string(), interface: v.nullish(v.number()) })), []),
+  ips: v.nullish(v.array(v.object({ address: IPv4Of(parseCidr), interface: v.nullish(v.number()) })), []),
   routes: v.nullish(
-    v.array(v.object({ dst: v.string(), gw: v.nullish(v.string()), table: v.nullish(v.number()) })),
+    v.array(
+      v.object({
+        dst: IPv4Of(parseCidr),
+        gw: v.nullish(IPv4Of((text) => (text === "" ? undefined : parseIPv4(text)))),
+        table: v.nullish(v.number()),
+      }),
+    ),
     [],
   ),
 });
-const Address = parsed(parseCidr);
-const Gateway = parsed(parseIPv4);
 
 /** Throw CniError for the first difference. */
 export function checkAttachment(
@@ -46,9 +51,8 @@ export function checkAttachment(
 
 /** Return the first IPv4 address of a result; undefined where it has none. Throws CniError. */
 export function previousAddress(previous: unknown): IPv4 | undefined {
-  const first =
-    previous === undefined ? undefined : read(previous).ips?.find(({ address }) => !isIPv6(address));
-  return first && v.parse(Address, first.address).address;
+  if (previous === undefined) return undefined;
+  return read(previous).ips?.find(({ address }) => address !== undefined)?.address?.address;
 }
 
 function read(previous: unknown): v.InferOutput<typeof Result> {
@@ -71,14 +75,14 @@ function compare(
   if (mac && mac !== link.address) fail(`has Ethernet address ${link.address} instead of ${mac}`);
   for (const ip of ips ?? []) {
     // Earlier plugins of the chain may have added other interfaces.
-    if (isIPv6(ip.address) || (own >= 0 && (ip.interface ?? own) !== own)) continue;
-    const address = formatCidr(v.parse(Address, ip.address));
+    if (!ip.address || (own >= 0 && (ip.interface ?? own) !== own)) continue;
+    const address = formatCidr(ip.address);
     if (!addresses.some((cidr) => formatCidr(cidr) === address)) fail(`lacks address ${address}`);
   }
   for (const { dst, gw, table } of wanted ?? []) {
-    if (isIPv6(dst)) continue;
-    const destination = formatCidr(v.parse(Address, dst));
-    const gateway = gw ? v.parse(Gateway, gw) : undefined;
+    if (!dst) continue;
+    const destination = formatCidr(dst);
+    const gateway = gw ?? undefined;
     const there = routes.some(
       (route) =>
         formatCidr(route.destination) === destination &&

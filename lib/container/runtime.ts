@@ -102,8 +102,9 @@ export async function findContainer(
   for (const socket of sockets.filter((path) => existsSync(path))) {
     const answer = await get(socket, `/containers/${encodeURIComponent(idOrName)}/json`);
     if (answer === undefined) continue;
-    const found = v.parse(Inspected, answer);
-    const { Id, State, Config, HostsPath } = found;
+    const read = v.safeParse(Inspected, answer);
+    if (!read.success) throw unclear(socket, idOrName, read.issues[0]);
+    const { Id, State, Config, HostsPath } = read.output;
     return {
       id: Id,
       pid: State.Running ? State.Pid : 0,
@@ -111,10 +112,17 @@ export async function findContainer(
       socket,
       hostname: [Config.Hostname, Config.Domainname].filter(Boolean).join("."),
       hostsPath: HostsPath || undefined,
-      declared: await declaredBy(socket, found),
+      declared: await declaredBy(socket, read.output),
     };
   }
   return undefined;
+}
+
+function unclear(socket: string, container: string, issue: v.BaseIssue<unknown>): ContainerError {
+  const where = v.getDotPath(issue) ?? "";
+  return new ContainerError(
+    `the container runtime at ${socket} describes container "${container}" in a way that this version does not understand: ${where} ${issue.message}`,
+  );
 }
 
 /** See Container.declared. */

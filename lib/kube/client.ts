@@ -65,14 +65,14 @@ export class KubeClient {
 
   /** Get an object ("/api/v1/nodes/n1"). Rejects with KubeError. */
   async get(path: string): Promise<unknown> {
-    return (await this.#fetch(path, [AbortSignal.timeout(this.answerMs)])).json();
+    return jsonOf(path, await this.#fetch(path, [AbortSignal.timeout(this.answerMs)]));
   }
 
   /** Write an object; resolves with the result. Rejects with KubeError, of status CONFLICT if its version is outdated. */
   async write(how: keyof typeof WRITES, path: string, body: object): Promise<unknown> {
     const { method, type } = WRITES[how];
     const init = { method, body: JSON.stringify(body), headers: { "content-type": type } };
-    return (await this.#fetch(path, [AbortSignal.timeout(this.answerMs)], init)).json();
+    return jsonOf(path, await this.#fetch(path, [AbortSignal.timeout(this.answerMs)], init));
   }
 
   /** List a collection ("/api/v1/pods"), page by page. Rejects with KubeError. */
@@ -136,6 +136,29 @@ export class KubeClient {
     const message = (status.success && status.output.message) || response.statusText;
     throw new KubeError(`${this.config.server}${path}: ${response.status} ${message}`, response.status);
   }
+}
+
+async function jsonOf(path: string, response: Response): Promise<unknown> {
+  try {
+    return await response.json();
+  } catch (cause) {
+    throw new KubeError(`${path}: the server did not send JSON: ${reasonOf(cause)}`, 0, { cause });
+  }
+}
+
+/** Return an object that the server has sent as what it should be; throws KubeError. */
+export function objectAs<S extends v.GenericSchema>(
+  schema: S,
+  path: string,
+  json: unknown,
+): v.InferOutput<S> {
+  const read = v.safeParse(schema, json);
+  if (read.success) return read.output;
+  const [issue] = read.issues;
+  throw new KubeError(
+    `${path}: the server sent another object: ${v.getDotPath(issue) ?? ""} ${issue.message}`,
+    0,
+  );
 }
 
 function eventOf(line: string, path: string): WatchEvent {

@@ -1,7 +1,6 @@
 // Traffic control by rtnetlink(7): a clsact qdisc and eBPF programs on it (linux/pkt_sched.h, pkt_cls.h, tc-bpf(8)).
-import { viewOf } from "../bytes/view.ts";
 import { EEXIST, EINVAL, ENOENT, unlessErrno } from "../sys/errno.ts";
-import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
+import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
 import { attempt, type NetlinkSocket } from "./socket.ts";
 
@@ -106,11 +105,11 @@ function clsactAdd(nl: NetlinkSocket, what: string, link: number): void {
 function ingressKind(nl: NetlinkSocket, link: number): string | undefined {
   return nl
     .dump({ operation: "qdisc list", type: RTM_GETQDISC, body: header(link, 0, 0, 0) })
-    .filter(({ body }) => {
-      const view = viewOf(body);
-      return view.getInt32(4, true) === link && view.getUint32(8, true) === CLSACT_HANDLE;
-    })
-    .map(({ body }) => decodeAttributes(body.subarray(TCMSG)).get(TCA_KIND)?.string)[0];
+    .map(({ body }) => decodeBody(body, TCMSG))
+    .filter(
+      ({ header: tcmsg }) => tcmsg.getInt32(4, true) === link && tcmsg.getUint32(8, true) === CLSACT_HANDLE,
+    )
+    .map(({ attributes }) => attributes.get(TCA_KIND)?.string)[0];
 }
 
 /** Remove the clsact qdisc, with all programs on it; none is no error. */
@@ -168,13 +167,12 @@ export function bpfFilterList(nl: NetlinkSocket, link: number, direction: Direct
   return nl
     .dump({ operation: `filter list at ${direction}`, type: RTM_GETTFILTER, body })
     .flatMap(({ body: found }) => {
-      const attributes = decodeAttributes(found.subarray(TCMSG));
+      const { header: tcmsg, attributes } = decodeBody(found, TCMSG);
       if (attributes.get(TCA_KIND)?.string !== "bpf") return [];
       const options = attributes.get(TCA_OPTIONS)?.nested;
       const id = options?.get(TCA_BPF_ID)?.u32;
       if (id === undefined) return [];
-      const view = viewOf(found);
-      const ours = view.getUint32(8, true) === FILTER_HANDLE && view.getUint32(16, true) === INFO;
+      const ours = tcmsg.getUint32(8, true) === FILTER_HANDLE && tcmsg.getUint32(16, true) === INFO;
       return [{ id, name: options?.get(TCA_BPF_NAME)?.string ?? "", ours }];
     });
 }

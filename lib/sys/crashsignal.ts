@@ -24,7 +24,8 @@ const MFD_CLOEXEC = 1;
 const VARIABLE = "WEAVE_CRASH_FD";
 
 /** An executable part of memory. */
-const Part = v.object({ from: v.string(), to: v.string(), path: v.string() });
+const Address = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/));
+const Part = v.object({ from: Address, to: Address, path: v.string() });
 const Header = v.object({ started: v.number(), parts: v.array(Part) });
 type Part = v.InferOutput<typeof Part>;
 
@@ -139,14 +140,25 @@ export function readCrash(bytes: Uint8Array): SignalError | undefined {
   // What looks like a return address: the runtime keeps no frame pointers.
   for (let at = RECORD.siginfo + RECORD.registers; at + 8 <= record.length; at += 8)
     frames.push(view.getBigUint64(at, true));
-  const named = frames.flatMap((address, i) => placeOf(parts, address) ?? (i === 0 ? hex(address) : []));
+  const ranges = parts.map(({ from, to, path }) => ({
+    from: BigInt(`0x${from}`),
+    to: BigInt(`0x${to}`),
+    path,
+  }));
+  const named = frames.flatMap((address, i) => placeOf(ranges, address) ?? (i === 0 ? hex(address) : []));
   return new SignalError(name, what, named.slice(0, MAX_FRAMES), started);
 }
 
 const hex = (address: bigint) => `0x${address.toString(16)}`;
 
+interface Range {
+  readonly from: bigint;
+  readonly to: bigint;
+  readonly path: string;
+}
+
 /** "weave-router+0x1234": the address in its file's memory. */
-function placeOf(parts: readonly Part[], address: bigint): string | undefined {
-  const part = parts.find(({ from, to }) => BigInt(`0x${from}`) <= address && address < BigInt(`0x${to}`));
-  return part && `${basename(part.path)}+${hex(address - BigInt(`0x${part.from}`))}`;
+function placeOf(ranges: readonly Range[], address: bigint): string | undefined {
+  const range = ranges.find(({ from, to }) => from <= address && address < to);
+  return range && `${basename(range.path)}+${hex(address - range.from)}`;
 }

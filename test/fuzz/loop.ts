@@ -39,6 +39,8 @@ const SIGNATURES = 100_000;
 const TURN = 64;
 const MEMORY_TURN = 4_096;
 const MEMORY = 1 << 30;
+/** More findings than these tell nothing new. */
+const FINDINGS = 10;
 /** New inputs are tried at greater lengths for this part of the time, beside a first 300 ms. */
 const GROWN = 0.1;
 const GROWN_MS = 300;
@@ -103,7 +105,7 @@ export async function fuzz(
     corpus.push(each);
   }
   const mutate = mutator(decoder, chance);
-  while (summary.inputs < inputs) {
+  while (summary.inputs < inputs && findings.length < FINDINGS) {
     if (summary.inputs % TURN === 0 && performance.now() > end) break;
     if (summary.inputs % MEMORY_TURN === 0) {
       summary.memory = Math.max(summary.memory, process.memoryUsage.rss() - memoryBefore);

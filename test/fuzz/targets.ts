@@ -1,8 +1,10 @@
 // All targets.
 import type { Target } from "./target.ts";
+import { ANSWER_TARGETS } from "./targets/answers.ts";
 import { API_TARGETS } from "./targets/api.ts";
 import { DNS_TARGETS } from "./targets/dns.ts";
 import { FILE_TARGETS } from "./targets/files.ts";
+import { HOST_TARGETS } from "./targets/host.ts";
 import { MESH_TARGETS } from "./targets/mesh.ts";
 import { NETLINK_TARGETS } from "./targets/netlink.ts";
 import { OVERLAY_TARGETS } from "./targets/overlay.ts";
@@ -18,8 +20,10 @@ export const TARGETS: readonly Target[] = [
   ...OVERLAY_TARGETS,
   ...NETLINK_TARGETS,
   ...FILE_TARGETS,
+  ...HOST_TARGETS,
   ...RUNTIME_TARGETS,
   ...API_TARGETS,
+  ...ANSWER_TARGETS,
   ...STATE_TARGETS,
   ...TEXT_TARGETS,
 ];

@@ -1,15 +1,19 @@
 // Files of others: the original's state, kubeconfig; and objects, lists and watches of the Kubernetes API.
-import { ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { configMapAnnotations } from "../../../lib/cluster/annotations.ts";
 import { listedPeers, withoutPeer, withPeers } from "../../../lib/cluster/peerlist.ts";
+import { removeStartupTaint, STARTUP_TAINT } from "../../../lib/cluster/startuptaint.ts";
 import { KubeClient } from "../../../lib/kube/client.ts";
 import { fileConfig } from "../../../lib/kube/config.ts";
 import { readNode } from "../../../lib/kube/nodes.ts";
 import { readOriginalState } from "../../../lib/migration/state.ts";
+import { existingEnd, explain } from "../../../lib/npc/explain.ts";
+import { Model } from "../../../lib/npc/model.ts";
 import { KINDS } from "../../../lib/npc/objects.ts";
 import { readObject } from "../../../lib/npc/read.ts";
 import { readSnapshot } from "../../../lib/npc/snapshot.ts";
 import { type Decoder, encoded, inWays, jsonSeeds, type Target, textOf, wayOf } from "../target.ts";
+import { memoryFile } from "./memoryfile.ts";
 
 const META_PAGES = [0, 4096];
 
@@ -63,22 +67,8 @@ users:
     client-key-data: *a
 `;
 
-/** A file in memory, which can be written without being made each time. */
-function memoryFile(name: string): { readonly path: string; write(bytes: Uint8Array): void } {
-  const path = `/dev/shm/${name}-${process.pid}`;
-  const file = openSync(path, "w", 0o600);
-  process.once("exit", () => rmSync(path, { force: true }));
-  return {
-    path,
-    write(bytes) {
-      ftruncateSync(file);
-      writeSync(file, bytes, 0, bytes.length, 0);
-    },
-  };
-}
-
 function kubeconfig(): Decoder {
-  const { path, write } = memoryFile("weave-fuzz-kubeconfig");
+  const { path, write } = memoryFile("kubeconfig");
   return {
     seeds: encoded(
       KUBECONFIG,
@@ -202,6 +192,32 @@ const objects = (): Decoder => ({
   },
 });
 
+/** A question of the status page to weave-npc: from, to, protocol and port, as its query has them. */
+function explained(): Decoder {
+  const model = new Model();
+  const objects = readSnapshot(
+    JSON.stringify([POD, { ...POD, metadata: { ...metadata, name: "c" } }, POLICY]),
+  );
+  model.apply(objects.map((object) => ({ type: "set", object }) as const));
+  return {
+    seeds: encoded(
+      "from=b%2Fa&to=b%2Fc&port=80",
+      "from=b%2Fa&to=10.1.2.3&port=53&protocol=UDP",
+      "from=fd00::1&to=b/a",
+    ),
+    refuses: ["EndError"],
+    format: "text",
+    words: ["from=", "to=", "&", "%00", "b/a", "::", "0.0.0.0", "/32"],
+    run(input) {
+      const query = new URLSearchParams(textOf(input));
+      const [from = "", to = ""] = ["from", "to"].map((name) => query.get(name) ?? undefined);
+      const port = Number(query.get("port")) & 0xffff;
+      const protocol = query.get("protocol") === "UDP" ? "UDP" : "TCP";
+      return explain(model, existingEnd(model, from), existingEnd(model, to), protocol, port, false);
+    },
+  };
+}
+
 const snapshot = (): Decoder => ({
   seeds: jsonSeeds(
     [POD, POLICY],
@@ -226,26 +242,31 @@ function inPieces(bytes: Uint8Array): ReadableStream<Uint8Array> {
   });
 }
 
-/** Answers of the API: a page of a list, or lines of a watch. */
+const TAINTED = {
+  ...NODE,
+  spec: { taints: [{ key: STARTUP_TAINT, effect: "NoSchedule" }, { key: "other" }] },
+};
+
+/** Answers of the API: a page of a list, lines of a watch, a node, a ConfigMap. */
 function watch(): Decoder {
   const config = { server: "http://localhost", credentials: () => ({ headers: {}, tls: {} }) };
   const client = new KubeClient(config as never);
   const lines = [POD, POLICY].map((object) => JSON.stringify({ type: "ADDED", object }));
   const gone = JSON.stringify({ type: "ERROR", object: { code: 410, message: "too old" } });
   return {
-    seeds: inWays(2, [
+    seeds: inWays(4, [
       ...encoded(
         `${lines.join("\n")}\n`,
         `${lines[0]}\n${gone}\n`,
         `{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}\n`,
       ),
-      ...jsonSeeds({ metadata: { resourceVersion: "7" }, items: [POD] }),
+      ...jsonSeeds({ metadata: { resourceVersion: "7" }, items: [POD] }, TAINTED),
     ]),
     refuses: ["KubeError"],
     format: "text",
     words: ['"type":', '"object":', "\n", "\r\n", '"ERROR"', '"DELETED"', '"metadata":', "null", "{}", "[]"],
     async run(input) {
-      const [way, bytes] = wayOf(input, 2);
+      const [way, bytes] = wayOf(input, 4);
       const { fetch } = globalThis;
       let asked = 0;
       // A list that goes on for ever is the server's to end.
@@ -253,6 +274,8 @@ function watch(): Decoder {
       globalThis.fetch = Object.assign(async () => answer(), fetch);
       try {
         if (way === 0) return await client.list("/api/v1/pods");
+        if (way === 2) return await removeStartupTaint(client, "n");
+        if (way === 3) return await configMapAnnotations(client).read();
         return await Array.fromAsync(client.watch("/api/v1/pods", "1", 1, new AbortController().signal));
       } finally {
         globalThis.fetch = fetch;
@@ -280,6 +303,7 @@ export const FILE_TARGETS: readonly Target[] = [
   { name: "kubeconfig", open: kubeconfig },
   { name: "kube-objects", open: objects },
   { name: "kube-snapshot", open: snapshot },
+  { name: "npc-explain", open: explained },
   { name: "kube-peers", open: peerList },
   { name: "kube-answers", open: watch },
 ];

@@ -18,6 +18,7 @@ import { linkCounters } from "../../../lib/netlink/linkstats.ts";
 import { decodeError, decodeMessages, encodeMessage } from "../../../lib/netlink/message.ts";
 import { decodeEvent } from "../../../lib/netlink/monitor.ts";
 import { encodeNeighbour, neighbourList } from "../../../lib/netlink/neighbour.ts";
+import { netnsId } from "../../../lib/netlink/netnsid.ts";
 import { decodePacket } from "../../../lib/netlink/nflog.ts";
 import { decodeChain } from "../../../lib/netlink/nftables/chain.ts";
 import { nftAttributes } from "../../../lib/netlink/nftables/message.ts";
@@ -27,7 +28,9 @@ import { stateOf } from "../../../lib/netlink/nftables/state.ts";
 import { TraceReader } from "../../../lib/netlink/nftables/trace.ts";
 import { readTransactions } from "../../../lib/netlink/nftables/watch.ts";
 import { encodeRoute, encodeRule, routeList, ruleList } from "../../../lib/netlink/route.ts";
+import { routesSetMtu } from "../../../lib/netlink/routemtu.ts";
 import { NetlinkSocket } from "../../../lib/netlink/socket.ts";
+import { bpfFilterList, clsactReplace, encodeClsact } from "../../../lib/netlink/trafficcontrol.ts";
 import { encodePolicy, policyList } from "../../../lib/netlink/xfrm/policy.ts";
 import { encodeState, stateList } from "../../../lib/netlink/xfrm/state.ts";
 import { readPacket } from "../../../lib/npc/packet.ts";
@@ -85,7 +88,18 @@ const LISTS: readonly ((socket: NetlinkSocket) => unknown)[] = [
   ruleList,
   neighbourList,
   linkCounters,
+  (socket) => bpfFilterList(socket, 3, "ingress"),
+  (socket) => clsactReplace(socket, "eth0", 3),
+  (socket) => routesSetMtu(socket, 3, 1_376),
+  (socket) => netnsId(socket, 9),
 ];
+
+/** The body of RTM_NEWTFILTER, as the kernel answers: struct tcmsg, "bpf", and the program's id and name. */
+function bpfFilter(): Uint8Array {
+  const header = encodeClsact(3).slice(0, 20);
+  const options = joined(attribute(11, Uint8Array.of(9, 0, 0, 0)), attribute(7, Buffer.from("weave\0")));
+  return joined(header, attribute(1, Buffer.from("bpf\0")), attribute(2, options));
+}
 
 /** rtnetlink: dumps, and notifications. */
 async function rtnetlink(): Promise<Decoder> {
@@ -100,6 +114,8 @@ async function rtnetlink(): Promise<Decoder> {
     link,
     message(20, encodeAddress(3, CIDR, true)),
     message(24, route),
+    message(36, encodeClsact(3)),
+    message(44, bpfFilter()),
     message(32, encodeRule({ table: 9, mark: 1, priority: 7 } as never)),
   ];
   seeds.push(

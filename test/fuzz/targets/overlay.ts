@@ -1,5 +1,8 @@
 // What arrives over UDP, and control messages of overlays.
+import { SimulatedClock } from "../../../lib/clock/simulated.ts";
 import { loadNacl } from "../../../lib/crypto/nacl.ts";
+import type { GossipData } from "../../../lib/mesh/gossip.ts";
+import { nameFromNumber, type PeerName } from "../../../lib/mesh/name.ts";
 import { decodeOffer, encodeOffer } from "../../../lib/overlay/fastdp/esp.ts";
 import {
   decodeAnswer,
@@ -7,6 +10,8 @@ import {
   encodeAnswer,
   encodeQuestion,
 } from "../../../lib/overlay/fastdp/protocol.ts";
+import { encodeRecords, MtuGossip } from "../../../lib/overlay/mtu.ts";
+import { NetworkMtu } from "../../../lib/overlay/networkmtu.ts";
 import { decodeProbe } from "../../../lib/overlay/probe/frame.ts";
 import {
   type Cipher,
@@ -114,6 +119,51 @@ const control = (): Decoder => ({
   },
 });
 
+/** Gossip of MTUs, and what comes of it in the next 20 s. */
+function mtus(): Decoder {
+  const [self, other, stranger] = [1n, 2n, 3n].map(nameFromNumber) as [PeerName, PeerName, PeerName];
+  const record = { version: 2, mtu: 1_300, fixed: false, by: other };
+  return {
+    seeds: [
+      encodeRecords([[other, record]]),
+      encodeRecords([
+        [self, { ...record, version: 2 ** 31 }],
+        [other, { ...record, mtu: 0, fixed: true }],
+        [stranger, { ...record, mtu: 65_535, by: self }],
+      ]),
+    ],
+    says: /^a message on MTUs has/,
+    longest: 2_048,
+    run(input) {
+      const clock = new SimulatedClock();
+      const changes: number[] = [];
+      const network = new NetworkMtu({
+        clock,
+        self,
+        fixed: undefined,
+        agreed: 1_376,
+        peers: () => [other],
+        takesPart: () => true,
+        accept: async () => {},
+        changed: (mtu) => void changes.push(mtu),
+      });
+      const sent: Uint8Array[] = [];
+      network.start({
+        unicast: () => true,
+        broadcast: (data: GossipData) => void sent.push(...data.encode()),
+        neighbours: () => 1,
+      } as never);
+      try {
+        const fresh = network.onGossip(input, other);
+        clock.advance(20_000);
+        return [fresh instanceof MtuGossip && [...fresh.encode()], changes, sent, network.mtu];
+      } finally {
+        network.stop();
+      }
+    },
+  };
+}
+
 export const OVERLAY_TARGETS: readonly Target[] = [
   { name: "sleeve", open: () => sleeve() },
   { name: "sleeve-encrypted", open: () => sleeve("secretbox") },
@@ -121,4 +171,5 @@ export const OVERLAY_TARGETS: readonly Target[] = [
   { name: "sleeve-sealed", open: sealedFrames },
   { name: "sleeve-capture", open: capturedFrames },
   { name: "overlay-control", open: control },
+  { name: "mtu-gossip", open: mtus },
 ];

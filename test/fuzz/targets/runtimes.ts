@@ -3,6 +3,7 @@ import { parseCidr } from "../../../lib/address/ipv4.ts";
 import { parseWantedList } from "../../../lib/address/wanted.ts";
 import { decodeCniAnswer, decodeCniCall } from "../../../lib/api/cniwire.ts";
 import { linesOf } from "../../../lib/bytes/lines.ts";
+import { checkAttachment, previousAddress } from "../../../lib/cni/check.ts";
 import { checkVersion, parseConfig } from "../../../lib/cni/config.ts";
 import { readEnvironment } from "../../../lib/cni/environment.ts";
 import { cniCall, createdNetwork } from "../../../lib/cni/netavark.ts";
@@ -53,6 +54,40 @@ const cniConfig = (): Decoder => ({
   run(input) {
     const config = parseConfig(textOf(input));
     return [config, checkVersion(config.cniVersion)];
+  },
+});
+
+const CHECKED = {
+  link: { index: 3, name: "eth0", up: true, address: "02:00:00:00:00:01" },
+  addresses: [parseCidr("10.1.1.1/12")],
+  routes: [{ destination: parseCidr("0.0.0.0/0"), gateway: parseCidr("10.0.0.1/32").address, table: 254 }],
+  port: { index: 4, name: "vethwepl1", up: true },
+  bridge: "weave",
+};
+
+/** The result of an ADD, which a runtime has kept, compared with what is there. */
+const cniCheck = (): Decoder => ({
+  seeds: jsonSeeds(
+    {
+      interfaces: [{ name: "eth0", mac: "02:00:00:00:00:01", sandbox: "/run/netns/x" }],
+      ips: [{ address: "10.1.1.1/12", interface: 0, gateway: "10.0.0.1" }, { address: "fd00::1/64" }],
+      routes: [{ dst: "0.0.0.0/0", gw: "10.0.0.1", table: 254 }],
+    },
+    { ips: [{ address: "10.1.1.1/12" }], routes: null },
+  ),
+  refuses: ["CniError"],
+  format: "json",
+  run(input) {
+    let prevResult: unknown;
+    try {
+      prevResult = JSON.parse(textOf(input));
+    } catch {
+      return undefined;
+    }
+    const environment = { netns: "/run/netns/x", ifName: "eth0" };
+    const config = { bridge: "weave", prevResult };
+    checkAttachment(config as never, environment as never, CHECKED as never);
+    return previousAddress(prevResult);
   },
 });
 
@@ -319,6 +354,7 @@ const events = (): Decoder => ({
 
 export const RUNTIME_TARGETS: readonly Target[] = [
   { name: "cni-config", open: cniConfig },
+  { name: "cni-check", open: cniCheck },
   { name: "cni-environment", open: cniEnvironment },
   { name: "cni-wire", open: cniWire },
   { name: "cni-ipam-result", open: ipamResult },

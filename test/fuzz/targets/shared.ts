@@ -1,6 +1,7 @@
 // The gossip of addresses and names: decoded, and merged with what this host has.
 import { Entries } from "../../../lib/dns/entries.ts";
 import { decodeNames, encodeNames } from "../../../lib/dns/wire.ts";
+import { Consensus } from "../../../lib/ipam/consensus.ts";
 import { Ring } from "../../../lib/ipam/ring/ring.ts";
 import { decodeRange, decodeState, encodeState } from "../../../lib/ipam/wire.ts";
 import { nameFromNumber } from "../../../lib/mesh/name.ts";
@@ -23,17 +24,39 @@ function state(): Uint8Array {
   });
 }
 
+/** A vote of two peers on the first ring. */
+function vote(): Uint8Array {
+  const [one, two] = [1, 2].map((number) => new Consensus({ name: peer(number), uid: BigInt(number) }));
+  for (const each of [one, two]) if (each) each.quorum = 2;
+  one?.propose();
+  if (one) two?.update(one.state);
+  return encodeState({
+    now: 1_700_000_000n,
+    nicknames: new Map([[peer(1), "one"]]),
+    consensus: two?.state,
+    ring: undefined,
+  });
+}
+
 async function ring(): Promise<Decoder> {
   const recorded = (await recordedGossip("IPallocation")).map(({ kind, payload }) =>
     kind === "unicast" ? payload.subarray(1) : payload,
   );
   return {
-    seeds: inWays(2, different([state(), ...recorded])),
+    seeds: inWays(2, different([state(), vote(), ...recorded])),
     refuses: ["GobError", "PeerNameError", "IpamError", "RingError"],
     run(input) {
       const [way, bytes] = wayOf(input, 2);
       if (way === 1) return decodeRange(bytes);
       const sent = decodeState(bytes);
+      if (sent.consensus) {
+        const consensus = new Consensus({ name: peer(1), uid: 1n });
+        consensus.quorum = 2;
+        const changed = consensus.update(sent.consensus);
+        consensus.propose();
+        consensus.update(sent.consensus);
+        return [changed, consensus.own, consensus.agreed(), consensus.rivals, consensus.state.size];
+      }
       if (!sent.ring) return sent;
       const own = new Ring(sent.ring.start, sent.ring.end, peer(1));
       const merged = own.merge(sent.ring, () => false);

@@ -1,4 +1,5 @@
 // What people type: addresses, options, command lines, queries of the manifest service.
+import { readAddon } from "../../../cmd/addon.ts";
 import { readArguments } from "../../../cmd/arguments.ts";
 import { loadCommands } from "../../../cmd/commands.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../../../cmd/routeroptions.ts";
@@ -94,6 +95,40 @@ const options = (): Decoder => ({
   },
 });
 
+/** The environment of a pod of the addon, a variable a line. */
+const addonEnvironment = (): Decoder => ({
+  seeds: encoded(
+    "HOSTNAME=n\nKUBE_PEERS=a b,c\nIPALLOC_RANGE=10.32.0.0/12\nEXPECT_NPC=1\nEXTRA_ARGS=--log-level=debug --no-dns x",
+    "HOSTNAME=n\nWEAVE_EXPOSE_IP=10.32.0.9\nCONN_LIMIT=200\nNO_MASQ_LOCAL=0\nIPALLOC_INIT=seed=02:00:00:00:00:01",
+    "HOSTNAME=n\nWEAVE_MTU=1337\nWEAVE_PASSWORD=secret\nWEAVE_STATUS_ADDR=0.0.0.0:6782\nLOG_LEVEL=info",
+  ),
+  refuses: REFUSED,
+  longest: LONGEST,
+  format: "text",
+  words: [
+    "\nEXTRA_ARGS=",
+    "\nKUBE_PEERS=",
+    "\nIPALLOC_INIT=",
+    "\nWEAVE_",
+    "\nHOSTNAME=",
+    "=",
+    " --",
+    "consensus=",
+    "/",
+  ],
+  run(input) {
+    const lines = textOf(input).split("\n");
+    const env = Object.fromEntries(lines.map((line) => line.split(/=(.*)/s)));
+    const addon = readAddon(env, { options: {}, positionals: [] });
+    return [
+      addon.node,
+      addon.peers,
+      addon.exposeAddress,
+      addon.options({ name: "02:00:00:00:00:01", peers: ["h"] }),
+    ];
+  },
+});
+
 /** The arguments of every command, by the first argument. */
 async function commandLines(): Promise<Decoder> {
   const commands = await loadCommands();
@@ -145,6 +180,7 @@ const manifest = (): Decoder => ({
 export const TEXT_TARGETS: readonly Target[] = [
   { name: "addresses", open: addresses },
   { name: "options", open: options },
+  { name: "addon-environment", open: addonEnvironment },
   { name: "command-lines", open: commandLines },
   { name: "manifest-query", open: manifest },
 ];
