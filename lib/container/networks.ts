@@ -1,6 +1,7 @@
 // Networks of Docker and the containers on them, by its HTTP API (https://docs.docker.com/engine/api/).
 import { existsSync } from "node:fs";
 import * as v from "valibot";
+import { recordOf } from "../sys/record.ts";
 import { get } from "./runtime.ts";
 
 /** A container's place on a network. */
@@ -31,8 +32,7 @@ const Inspected = v.object({
   }),
   NetworkSettings: v.object({
     Networks: v.nullish(
-      v.record(
-        v.string(),
+      recordOf(
         v.object({
           EndpointID: v.optional(v.string(), ""),
           Aliases: v.nullish(v.array(v.string()), []),

@@ -3,6 +3,7 @@
 import * as v from "valibot";
 import { parseLenientIp, parseLenientSubnet } from "../address/lenient.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { recordOf } from "../sys/record.ts";
 import { MAX_PORT, PROTOCOLS } from "./objects.ts";
 import type { Selector } from "./selector.ts";
 
@@ -57,7 +58,7 @@ export function exactly<T extends v.ObjectEntries>(entries: T) {
   return v.pipe(AnyObject, v.strictObject(entries));
 }
 
-export const StringMap = v.nullish(v.pipe(AnyObject, v.record(v.string(), v.string())), {});
+export const StringMap = v.nullish(recordOf(v.string()), {});
 export const PortNumber = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_PORT));
 export const ProtocolName = v.nullish(v.picklist(PROTOCOLS), "TCP");
 

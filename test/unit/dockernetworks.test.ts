@@ -88,6 +88,13 @@ describe("a container on networks", () => {
     });
   });
 
+  test.each(["prototype", "constructor"])("may be on a network that is called %s", async (name) => {
+    const Networks = { [name]: { EndpointID: "e1" } };
+    expect((await look(inspected({ NetworkSettings: { Networks } })))?.endpoints).toEqual([
+      { network: name, endpoint: "e1", aliases: [] },
+    ]);
+  });
+
   test("may have a domain, none of them, or have ended", async () => {
     const Config = { Hostname: "web", Domainname: "weave.local" };
     const State = { Running: false };
