@@ -89,15 +89,30 @@ function refuseEdges(cidr: Cidr): void {
   );
 }
 
-/** Claim or allocate each address for `id`, showing progress. Release all of them if one fails. */
+/** Who is to hold addresses. */
+interface Holder {
+  readonly id: string;
+  readonly kind: HolderKind;
+  /** Those that it has already, with their prefix lengths. */
+  readonly held: readonly string[];
+}
+
+/** Addresses of a holder, in the order of the arguments. */
+interface Acquired {
+  readonly cidrs: readonly Cidr[];
+  /** Those that it did not hold before: they alone are released where what follows fails. */
+  readonly fresh: readonly Cidr[];
+}
+
+/** Claim or allocate each address for a holder, showing progress. If one fails, release those that are new. */
 export async function acquire(
   api: ApiClient,
-  id: string,
+  { id, kind, held }: Holder,
   addresses: readonly WantedAddress[],
-  kind: HolderKind,
   args: Pick<Arguments, "options">,
-): Promise<Cidr[]> {
+): Promise<Acquired> {
   const path = `/ip/${encodeURIComponent(id)}`;
+  const fresh = () => got.filter((cidr) => !held.includes(formatCidr(cidr)));
   const told = (answer: Promise<string>) => withProgress(args, answer, () => waitReason(api, id));
   const got: Cidr[] = [];
   try {
@@ -114,9 +129,9 @@ export async function acquire(
         got.push(parseCidr(answer));
       }
     }
-    return got;
+    return { cidrs: got, fresh: fresh() };
   } catch (error) {
-    await release(api, id, got);
+    await release(api, id, fresh());
     throw error;
   }
 }

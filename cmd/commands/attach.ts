@@ -65,8 +65,9 @@ export const attach: Command = {
       throw new UsageError(`"${id}" is neither the id of a container nor an address such as 10.32.0.5/12`);
     }
     const api = apiClient();
-    await refuseSharedId(api, id, where);
-    const cidrs = await acquire(api, id, addresses, kind, args);
+    const held = (await holders(api)).get(id) ?? [];
+    refuseSharedId(held, id, where);
+    const { cidrs, fresh } = await acquire(api, { id, kind, held }, addresses, args);
     const multicastRoute = args.options["multicast-route"] !== false;
     try {
       rewrite?.(ipsOf(cidrs));
@@ -80,7 +81,7 @@ export const attach: Command = {
         extend: true,
       });
     } catch (error) {
-      await release(api, id, cidrs);
+      await release(api, id, fresh);
       throw error;
     }
     if (fqdn !== undefined && !args.options["without-dns"]) {
@@ -169,8 +170,7 @@ export const detach: Command = {
 };
 
 /** Throw if a container in another namespace holds the addresses of this ID. */
-async function refuseSharedId(api: ApiClient, id: string, where: Netns): Promise<void> {
-  const held = (await holders(api)).get(id) ?? [];
+function refuseSharedId(held: readonly string[], id: string, where: Netns): void {
   if (held.length === 0) return;
   const here = netnsInode(netnsPath(where));
   using nl = new NetlinkSocket(NETLINK_ROUTE);

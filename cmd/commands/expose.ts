@@ -40,8 +40,8 @@ export const expose: Command = {
     const { addresses, rest } = splitAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
     const api = apiClient();
-    const before = (await holders(api)).get(EXPOSE_ID) ?? [];
-    const cidrs = await acquire(api, EXPOSE_ID, addresses, "other", args);
+    const held = (await holders(api)).get(EXPOSE_ID) ?? [];
+    const { cidrs, fresh } = await acquire(api, { id: EXPOSE_ID, kind: "other", held }, addresses, args);
     const skip = options["without-masquerade"] || options["masquerade"] === false ? "?skipNAT=true" : "";
     const fqdn = options["hostname"];
     try {
@@ -49,10 +49,7 @@ export const expose: Command = {
       if (typeof fqdn === "string")
         remarkIgnored(args, "weave expose", fqdn, await addName(api, EXPOSE_ID, fqdn, ipsOf(cidrs)));
     } catch (error) {
-      const left = await takeBack(
-        api,
-        cidrs.filter((cidr) => !before.includes(formatCidr(cidr))),
-      );
+      const left = await takeBack(api, fresh);
       throw left.length === 0
         ? error
         : new Error(`${reasonOf(error)}; and then: ${left.join("; ")}`, { cause: error });

@@ -206,7 +206,12 @@ async function dnsAddress(api: ApiClient, args: Arguments): Promise<string> {
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== NO_ADDRESS) throw error;
   }
-  const cidrs = await acquire(api, EXPOSE_ID, [{ kind: "net", subnet: undefined }], "other", args);
+  const { cidrs } = await acquire(
+    api,
+    { id: EXPOSE_ID, kind: "other", held: [] },
+    [{ kind: "net", subnet: undefined }],
+    args,
+  );
   for (const cidr of cidrs) {
     await api("POST", `/expose/${formatCidr(cidr)}?skipNAT=true`);
     warn(

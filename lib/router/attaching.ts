@@ -74,6 +74,7 @@ export function openDeclared(
     claim: (id, cidr, signal) => allocator.claim(id, cidr, { isContainer: true, signal }),
     allocate: (id, subnet, signal) =>
       allocator.allocate(id, subnet, { isContainer: true, failWhenExhausted: true, signal }),
+    held: (id) => allocator.leases(id),
     release: (id, address) => allocator.free(id, address),
     name: (hostname, id, address) => nameserver?.add(hostname, id, address),
   });

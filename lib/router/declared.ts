@@ -43,6 +43,8 @@ export interface DeclaredHost {
   attach(attachment: Attachment): Promise<unknown>;
   claim(id: string, cidr: Cidr, signal?: AbortSignal): Promise<void>;
   allocate(id: string, subnet: Cidr, signal?: AbortSignal): Promise<IPv4>;
+  /** Addresses that a container has already. */
+  held(id: string): readonly Cidr[];
   release(id: string, address: IPv4): Promise<void>;
   /** Without DNS, or for a name outside of its domain, nothing. */
   name(hostname: string, id: string, address: IPv4): void;
@@ -100,6 +102,7 @@ export class DeclaredContainers {
     const { host } = this;
     if (host.attachments.knows(id)) return host.attachments.attachAt(id, pid);
     const got: KeptAddress[] = [];
+    const held = new Set(host.held(id).map(({ address }) => address));
     try {
       for (const wanted of parseWantedList(addresses)) got.push(await this.#acquire(id, wanted, signal));
       await host.attach({
@@ -112,7 +115,8 @@ export class DeclaredContainers {
         extend: true,
       });
     } catch (error) {
-      for (const { address } of got) await host.release(id, address);
+      // An attempt before this one may have attached it with the others.
+      for (const { address } of got) if (!held.has(address)) await host.release(id, address);
       throw error;
     }
     if (fqdn !== undefined) for (const { address } of got) host.name(fqdn, id, address);

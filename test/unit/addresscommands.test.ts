@@ -2,7 +2,10 @@
 import { expect, test } from "bun:test";
 import { acquire, splitAddresses } from "../../cmd/commands/addresses.ts";
 import { unnamedNeighbours } from "../../cmd/commands/migrate.ts";
+import { formatCidr } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError } from "../../lib/api/client.ts";
+
+const C1 = { id: "c1", kind: "container", held: [] } as const;
 
 test.each([1, 2, 3])(
   "where number %d of three cannot be had, those before it are given back",
@@ -17,7 +20,7 @@ test.each([1, 2, 3])(
     };
     const { addresses, rest } = splitAddresses(["net:10.32.0.0/24", "ip:192.0.2.5/32", "net:default", "c1"]);
     expect(rest).toEqual(["c1"]);
-    const failed: unknown = await acquire(api, "c1", addresses, "container", { options: {} }).catch(
+    const failed: unknown = await acquire(api, C1, addresses, { options: {} }).catch(
       (error: unknown) => error,
     );
     expect(failed).toBeInstanceOf(ApiError);
@@ -25,6 +28,26 @@ test.each([1, 2, 3])(
     expect(calls.filter((call) => call.startsWith("DELETE"))).toEqual(got.map((path) => `DELETE ${path}`));
   },
 );
+
+test("addresses that the holder had before are neither given back nor new", async () => {
+  const calls: string[] = [];
+  let refuses = true;
+  const api: ApiClient = async (method, path) => {
+    calls.push(`${method} ${path}`);
+    if (method === "PUT" && path.startsWith("/ip/c1/10.32.0.9/12") && refuses)
+      throw new ApiError(400, "taken");
+    return method === "POST" ? "10.32.0.1/12\n" : "";
+  };
+  const { addresses } = splitAddresses(["net:10.32.0.0/12", "192.0.2.5/32", "10.32.0.8/12", "10.32.0.9/12"]);
+  const attempt = () =>
+    acquire(api, { ...C1, held: ["10.32.0.1/12", "192.0.2.5/32"] }, addresses, { options: {} });
+  expect(await attempt().catch((error: Error) => error.message)).toBe("taken");
+  expect(calls.filter((call) => call.startsWith("DELETE"))).toEqual(["DELETE /ip/c1/10.32.0.8"]);
+  refuses = false;
+  const { cidrs, fresh } = await attempt();
+  expect(cidrs.map(formatCidr)).toEqual(["10.32.0.1/12", "192.0.2.5/32", "10.32.0.8/12", "10.32.0.9/12"]);
+  expect(fresh.map(formatCidr)).toEqual(["10.32.0.8/12", "10.32.0.9/12"]);
+});
 
 test.each([
   ["10.0.0.0/30", "network address of its subnet; use one from 10.0.0.1 to 10.0.0.2"],
@@ -44,7 +67,7 @@ test.each([
     return "";
   };
   const { addresses } = splitAddresses([cidr]);
-  const got = await acquire(api, "c1", addresses, "other", { options: {} }).catch(
+  const got = await acquire(api, { ...C1, kind: "other" }, addresses, { options: {} }).catch(
     (error: Error) => error.message,
   );
   if (refused === undefined) expect(calls).toEqual([`PUT /ip/c1/${cidr}`]);

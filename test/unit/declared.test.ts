@@ -19,6 +19,9 @@ let found: Container | undefined;
 let taken: Set<IPv4>;
 let known: boolean;
 let held: string[];
+/** What the allocator says that it has before an attempt. */
+let before: string[];
+let refused: boolean;
 let attached: Attachment[];
 let names: string[];
 let left: Set<string>;
@@ -30,6 +33,7 @@ beforeEach(() => {
   clock = new SimulatedClock();
   [found, taken, known, held, attached, names] = [undefined, new Set(), false, [], [], []];
   left = new Set();
+  [before, refused] = [[], false];
   [noted, asked] = [[], 0];
   let next = parseCidr("10.32.0.1/12").address;
   declared = new DeclaredContainers({
@@ -54,8 +58,10 @@ beforeEach(() => {
     },
     running: async () => (found ? [ID] : []),
     async attach(attachment) {
+      if (refused) throw new Error("busy");
       attached.push(attachment);
     },
+    held: () => before.map(parseCidr),
     async claim(_, cidr) {
       if (taken.has(cidr.address)) throw new IpamError(`address ${formatCidr(cidr)} is already owned`);
       held.push(formatCidr(cidr));
@@ -213,4 +219,14 @@ test("a look asks for no container that is known, or that was detached by hand",
   declared.look();
   await settle();
   expect([asked, attached.length]).toEqual([1, 1]);
+});
+
+test("a failed attempt releases no address that an earlier one attached the container with", async () => {
+  found = container("10.32.0.5/12 10.32.0.6/12");
+  before = ["10.32.0.5/12"];
+  refused = true;
+  declared.started(ID);
+  await settle();
+  expect(declared.problems().length).toBe(1);
+  expect(held).toEqual(["10.32.0.5/12"]);
 });
