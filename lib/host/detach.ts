@@ -6,8 +6,10 @@ import { linkByName, linkList } from "../netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns, type Netns, NetnsError, netnsPath } from "../sys/netns.ts";
 import { type ContainerLink, hostEnd } from "./hostend.ts";
+import { networkMtuOf, tellMtu } from "./mtu.ts";
 import { BRIDGE, isContainerVeth, isVethAlias } from "./names.ts";
 import { PortGuard } from "./ports/guard.ts";
+import { applyLinkSysctls } from "./sysctl.ts";
 
 /** Links of containers that are to be removed. */
 export interface Detaching {
@@ -76,9 +78,14 @@ export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Ci
     const link = linkByName(inside, ifName);
     if (!link) return [];
     if (!outer) throw new Error(`interface ${ifName} in ${netnsPath(netns)} is not on the network`);
+    // Links of older versions lack some: there, others would go with the first address of their subnet.
+    applyLinkSysctls(ifName);
     const removed = cidrs.filter((cidr) => addressDelete(inside, ifName, link.index, cidr));
     const gone = removed.map(({ address }) => formatIPv4(address));
     guard?.removeAddresses(outer.index, gone);
+    const network = bridge && networkMtuOf(bridge);
+    // The kernel makes the route of a subnet anew for the next of its addresses.
+    if (network !== undefined) tellMtu(inside, link, network);
     if (addressList(inside, link.index).length === 0) linksDelete(host, [outer.index]);
     return removed;
   });

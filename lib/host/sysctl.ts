@@ -48,7 +48,8 @@ export interface Sysctl {
 /**
  * Return the settings of a link on the network. It notices within 5 s instead of 30 that an address has moved to another host.
  * It takes no routes from IPv6 router advertisements, and solicits none: that would go to every host. It drops unicast packets
- * in multicast frames (RFC 1122, 3.3.6): policies judge by the frame who a packet is for.
+ * in multicast frames (RFC 1122, 3.3.6): policies judge by the frame who a packet is for. Its addresses of a subnet do not go with
+ * the first of them, as is the kernel's default.
  */
 export function linkSysctls(link: string): Sysctl[] {
   return [
@@ -59,6 +60,7 @@ export function linkSysctls(link: string): Sysctl[] {
     { name: `net/ipv6/conf/${link}/router_solicitations`, value: "0" },
     { name: `net/ipv4/conf/${link}/drop_unicast_in_l2_multicast`, value: "1" },
     { name: `net/ipv6/conf/${link}/drop_unicast_in_l2_multicast`, value: "1" },
+    { name: `net/ipv4/conf/${link}/promote_secondaries`, value: "1" },
   ];
 }
 

@@ -20,6 +20,7 @@ import { closePortMaps, mapsOf } from "../../lib/host/ports/maps.ts";
 import { Ports } from "../../lib/host/ports/ports.ts";
 import { BridgeResource } from "../../lib/host/reconcile/bridge.ts";
 import { keeper } from "../../lib/host/reconcile/resource.ts";
+import { sysctlSet } from "../../lib/host/sysctl.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { addressAdd, addressList } from "../../lib/netlink/address.ts";
 import { linkDelete } from "../../lib/netlink/link/delete.ts";
@@ -291,6 +292,32 @@ describe.if(isRoot)("detaching", () => {
       expect(() => detachAddresses(two.pid, "eth0", cidrs("10.32.0.5/12"))).toThrow(
         `interface eth0 in /proc/${two.pid}/ns/net is not on the network`,
       );
+    });
+  });
+});
+
+describe.if(isRoot)("the first address of a subnet", () => {
+  test("leaves the link without the others, and routes are told the MTU still", () => {
+    onHost(
+      ({ give, one, addresses, routes }) => {
+        give({ addresses: cidrs("10.32.0.5/12", "10.32.0.6/12", "10.32.0.7/12") });
+        // As links have it that an older version attached.
+        inContainer(one, () => sysctlSet("net/ipv4/conf/eth0/promote_secondaries", "0"));
+        expect(detachAddresses(one.pid, "eth0", cidrs("10.32.0.5/12"))).toEqual(cidrs("10.32.0.5/12"));
+        expect(addresses()).toEqual(cidrs("10.32.0.6/12", "10.32.0.7/12"));
+        expect(routes()).toEqual(["10.32.0.0/12 dev eth0 mtu 1300"]);
+        const both = cidrs("10.32.0.6/12", "10.32.0.7/12");
+        expect(detachAddresses(one.pid, "eth0", both)).toEqual(both);
+      },
+      { alias: "network mtu 1300" },
+    );
+  });
+
+  test("may be removed by the container itself, too", () => {
+    onHost(({ give, one, addresses }) => {
+      give({ addresses: cidrs("10.32.0.5/12", "10.32.0.6/12") });
+      inContainer(one, () => ip("address", "delete", "10.32.0.5/12", "dev", "eth0"));
+      expect(addresses()).toEqual(cidrs("10.32.0.6/12"));
     });
   });
 });

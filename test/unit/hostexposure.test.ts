@@ -2,11 +2,17 @@
 import { describe, expect, test } from "bun:test";
 import { formatCidr, parseCidr } from "../../lib/address/ipv4.ts";
 import { Exposure, exposedByBridge, withExposed, withoutExposed } from "../../lib/host/expose.ts";
+import { Addresses, ConnectedRoutes } from "../../lib/host/reconcile/addresses.ts";
+import { keeper } from "../../lib/host/reconcile/resource.ts";
+import { Sysctls } from "../../lib/host/reconcile/sysctls.ts";
+import { linkSysctls } from "../../lib/host/sysctl.ts";
 import { addressAdd, addressDelete, addressList } from "../../lib/netlink/address.ts";
 import { linkAdd } from "../../lib/netlink/link.ts";
+import { routeList } from "../../lib/netlink/route.ts";
 import type { NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { indexOf, inHost, isRoot } from "../support/newnetns.ts";
 
+const [SECOND, THIRD] = [parseCidr("10.32.0.2/12"), parseCidr("10.32.0.3/12")];
 const [ONE, TWO] = [parseCidr("10.32.0.1/12"), parseCidr("10.99.0.1/24")];
 
 test("a list of exposures has each address and prefix once, in its place", () => {
@@ -67,6 +73,32 @@ describe.if(isRoot)("exposures", () => {
       addressDelete(nl, "weave", bridge, ONE);
       exposure.expose(ONE, false);
       expect([state.applied, there()]).toEqual([3, ["10.32.0.1/12"]]);
+    });
+  });
+
+  test("of one subnet do not go with the first of it", () => {
+    inHost((nl) => {
+      linkAdd(nl, { kind: "bridge", name: "weave", up: true });
+      const keepers = [
+        keeper(new Sysctls("link settings", ["links"], () => linkSysctls("weave"))),
+        keeper(new Addresses(nl, () => exposure.desired)),
+        keeper(
+          new ConnectedRoutes(
+            nl,
+            () => exposure.addresses,
+            () => 1_300,
+          ),
+        ),
+      ];
+      const all = () => keepers.flatMap((each) => each.reconcile(() => true));
+      const exposure: Exposure = new Exposure(nl, { check: all, apply: all });
+      for (const cidr of [ONE, SECOND, THIRD]) exposure.expose(cidr, true);
+      expect(exposure.hide(ONE)).toBe(true);
+      expect(exposedByBridge(nl).map(({ cidr }) => cidr)).toEqual([SECOND, THIRD]);
+      expect(all()).toEqual([]);
+      expect(routeList(nl).map(({ destination, mtu }) => [formatCidr(destination), mtu])).toEqual([
+        ["10.32.0.0/12", 1_300],
+      ]);
     });
   });
 

@@ -143,6 +143,7 @@ test("sysctls: those that the kernel lacks are left out, others differ by their 
     "net/ipv6/conf/v/router_solicitations=0",
     "net/ipv4/conf/v/drop_unicast_in_l2_multicast=1",
     "net/ipv6/conf/v/drop_unicast_in_l2_multicast=1",
+    "net/ipv4/conf/v/promote_secondaries=1",
   ]);
   expect(silentSysctls("v")).toEqual([{ name: "net/ipv6/conf/v/disable_ipv6", value: "1" }]);
 });
