@@ -1,4 +1,5 @@
 // What a peer, or anybody who connects, sends on a control connection.
+import * as v from "valibot";
 import { SimulatedClock } from "../../../lib/clock/simulated.ts";
 import { atOnce } from "../../../lib/clock/slices.ts";
 import { loadNacl } from "../../../lib/crypto/nacl.ts";
@@ -6,6 +7,8 @@ import { GobReader } from "../../../lib/gob/decoder.ts";
 import { GobEncoder } from "../../../lib/gob/encoder.ts";
 import { bool, bytes as byteSlice, map, slice, string, struct, uint64 } from "../../../lib/gob/type.ts";
 import { RingType } from "../../../lib/ipam/wire.ts";
+import { silentLog } from "../../../lib/log/log.ts";
+import { Ask } from "../../../lib/mesh/ask.ts";
 import { decodeAsk, encodeAsk, parseBody } from "../../../lib/mesh/askwire.ts";
 import { parseFeatures } from "../../../lib/mesh/features.ts";
 import { gobFramed, lengthPrefixed } from "../../../lib/mesh/framing.ts";
@@ -14,6 +17,7 @@ import { decodeGossip } from "../../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName } from "../../../lib/mesh/name.ts";
 import { decodeTopology, Peer } from "../../../lib/mesh/peer.ts";
 import { Peers } from "../../../lib/mesh/peers.ts";
+import { TraceQuestion, traceAnswerer } from "../../../lib/trace/question.ts";
 import { capture } from "../../support/vectors.ts";
 import { type Decoder, inWays, type Target, wayOf } from "../target.ts";
 import { captures, different, recordedGossip, recordedMessages } from "./recorded.ts";
@@ -159,6 +163,64 @@ const ask = (): Decoder => ({
   },
 });
 
+/** Microtasks until a question is answered. */
+const SETTLED = 12;
+
+/** Questions of a peer, that routers answer, and its answer to one of ours. Whatever it says, it gets an answer that can be read. */
+function questions(): Decoder {
+  const [self, other] = [nameFromNumber(1n), nameFromNumber(2n)];
+  const id = 7n;
+  const host = {
+    random: { u64: () => id, float: () => 0.5 },
+    log: silentLog,
+    ourself: { name: self },
+  };
+  const api = async () => JSON.stringify({ owned: { c1: { cidrs: ["10.32.0.1/12"] } } });
+  const look = {
+    kind: "look",
+    source: "10.32.0.1",
+    destination: "10.32.0.2",
+    protocol: "tcp",
+    port: 80,
+    id: 7,
+    ms: 1,
+  };
+  return {
+    seeds: [
+      encodeAsk({ kind: "question", id, subject: "trace", body: { kind: "locate", name: "10.32.0.1" } }),
+      encodeAsk({ kind: "question", id, subject: "trace", body: { ...look, kind: "other" } }),
+      encodeAsk({ kind: "question", id, subject: "echo", body: [null, "text"] }),
+      encodeAsk({ kind: "answer", id, body: [{ a: null }, "text"] }),
+      encodeAsk({ kind: "refusal", id, code: "busy", reason: "too much to do" }),
+    ],
+    refuses: ["ProtocolError"],
+    // An answer names what it cannot read.
+    growth: 128,
+    async run(input) {
+      const sent: Uint8Array[] = [];
+      const channel = { unicast: (_to: unknown, bytes: Uint8Array) => sent.push(bytes) > 0 };
+      const ask = new Ask({ ...host, clock: new SimulatedClock() }, () => channel as never);
+      const trace = traceAnswerer(api, []);
+      ask.answer("trace", async (body) => {
+        // A look is one into the kernel.
+        if (v.is(v.object({ kind: v.literal("look") }), body)) return v.is(TraceQuestion, body);
+        return trace(body);
+      });
+      ask.answer("echo", async (body) => body);
+      let came: unknown;
+      const note = (what: unknown) => {
+        came = what;
+      };
+      ask.ask(other, "echo", {}, 1_000).then(note, note);
+      sent.length = 0;
+      ask.onUnicast(other, input, other);
+      for (let i = 0; i < SETTLED; i++) await null;
+      ask.stop();
+      return [came instanceof Error ? came.message : came, sent.map((bytes) => decodeAsk(bytes))];
+    },
+  };
+}
+
 const PEER = { nickName: "n", uid: 5n, version: 0, shortId: 1, hasShortId: true };
 
 /** Topology is decoded, and applied to a network of one. */
@@ -193,4 +255,5 @@ export const MESH_TARGETS: readonly Target[] = [
   { name: "gossip", open: gossip },
   { name: "topology", open: topology },
   { name: "ask", open: ask },
+  { name: "ask-questions", open: questions },
 ];

@@ -12,6 +12,7 @@ import { parseAllocationSubnet, parseContainerCidr } from "../../../lib/address/
 import { parseWantedList } from "../../../lib/address/wanted.ts";
 import { addonSettings } from "../../../lib/deploy/addon.ts";
 import { kubernetesManifest } from "../../../lib/deploy/kubernetes.ts";
+import { marathonApp } from "../../../lib/deploy/marathon.ts";
 import { queryParameters } from "../../../lib/deploy/query.ts";
 import { parseKubeVersion } from "../../../lib/deploy/version.ts";
 import { fullyQualified } from "../../../lib/dns/name.ts";
@@ -177,10 +178,38 @@ const manifest = (): Decoder => ({
   run: (input) => kubernetesManifest(addonSettings(queryParameters(textOf(input)))),
 });
 
+/** Options of `weave manifest marathon`, as a query. */
+const marathon = (): Decoder => ({
+  seeds: encoded(
+    "host-prefix=node&ipalloc-range=10.32.0.0/12&instances=5&env=WEAVE_MTU",
+    "host-prefix=a&ipalloc-range=10.0.0.0/8&instances=1&uri=https://x/weave&command=/opt/weave",
+  ),
+  refuses: ["AddonError"],
+  format: "text",
+  words: [
+    "&",
+    "=",
+    "%",
+    "env=",
+    "host-prefix=",
+    "instances=",
+    "uri=",
+    "command=",
+    "__proto__",
+    "constructor",
+  ],
+  longest: 1_024,
+  run(input) {
+    const { env = "WEAVE_MTU", ...given } = Object.fromEntries(new URLSearchParams(textOf(input)));
+    return marathonApp({ ...given, env: { [env]: "1337" } });
+  },
+});
+
 export const TEXT_TARGETS: readonly Target[] = [
   { name: "addresses", open: addresses },
   { name: "options", open: options },
   { name: "addon-environment", open: addonEnvironment },
   { name: "command-lines", open: commandLines },
   { name: "manifest-query", open: manifest },
+  { name: "marathon", open: marathon },
 ];
