@@ -54,7 +54,7 @@ describe("the fuzzer", () => {
       while (threadMs() < end);
     };
     const slow = (wait: (ms: number) => void) =>
-      finds({ limitMs: 10, run: ([first = 0]) => first > 0x7f && wait(20) }, 100);
+      finds({ limitMs: 10, run: ([first = 0]) => first > 0x7f && wait(20) }, 50);
     expect(await slow(busy)).toMatchObject([{ kind: "slow" }]);
     expect(await slow(Bun.sleepSync)).toEqual([]);
   });
