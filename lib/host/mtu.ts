@@ -4,6 +4,7 @@
 import { type Link, linkByIndex, linkSet } from "../netlink/link.ts";
 import { routesSetMtu } from "../netlink/routemtu.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { ENODEV, unlessErrno } from "../sys/errno.ts";
 import { inNetns } from "../sys/netns.ts";
 import { containerPorts, inspectPorts } from "./containers.ts";
 
@@ -35,8 +36,10 @@ export function tellMtu(inside: NetlinkSocket, link: Link, network: number | und
 /** Apply a change to all containers that can be seen from here; takes about 1 ms for each. */
 export function applyMtu(host: NetlinkSocket, { from, link: mtu, network }: MtuChange): void {
   const ports = containerPorts(host);
+  // The container may have ended since.
   for (const port of ports)
-    if (port.mtu === from && from !== mtu) linkSet(host, port.name, port.index, { mtu });
+    if (port.mtu === from && from !== mtu)
+      unlessErrno([ENODEV], () => linkSet(host, port.name, port.index, { mtu }));
   for (const container of inspectPorts(host, ports).values()) {
     if (!container) continue;
     try {

@@ -1,6 +1,7 @@
 // The MTU of the network applied to this host: to the bridge, to the overlay's links and to containers; kept in the state file,
 // so that a restart changes nothing.
 
+import { Soon } from "../clock/soon.ts";
 import { DEFAULT_MTU, findBridge } from "../host/bridge.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { mtuAlias, networkMtuOf } from "../host/mtu.ts";
@@ -11,6 +12,8 @@ import type { RouterContext } from "./context.ts";
 
 /** The bridge of another version may have any MTU. */
 const MAX_LINK_MTU = 9_600;
+/** Pause after a change that containers could not be told. */
+const RETRY_MS = 5_000;
 
 /** What it acts on; known once these parts have started. */
 export interface MtuParts {
@@ -49,13 +52,15 @@ export class RouterMtu {
   #work: Pick<ContainerWork, "applyMtu"> | undefined;
   readonly #log: Log;
   readonly #keep: (mtu: number) => void;
-  /** Containers may not have been told yet: their links may have this MTU. */
-  #due: number | undefined;
+  /** Containers may not have been told yet: their links may have one of these MTUs. */
+  readonly #due = new Set<number>();
+  readonly #again: Soon;
   /** The bridge has borne our alias. */
   #hasTold: boolean;
 
-  constructor({ options, route, kept, name, log }: RouterContext) {
+  constructor({ options, route, kept, name, log, clock, scope }: RouterContext) {
     this.#log = log.with({ component: "mtu" });
+    this.#again = scope.use("telling containers the MTU again", new Soon(clock, () => this.#retry()));
     this.fixed = options.mtu === "auto" ? undefined : options.mtu;
     this.agreed = this.fixed ?? kept.mtu.get();
     this.#keep = (mtu) => kept.mtu.set(mtu);
@@ -66,9 +71,9 @@ export class RouterMtu {
     const told = bridge && networkMtuOf(bridge);
     this.#hasTold = told !== undefined;
     const grows = this.fixed === undefined && before > 0 && before < this.#link;
-    if (grows) this.#due = before;
+    if (grows) this.#due.add(before);
     // A router that is killed may have told the bridge, and not all containers.
-    else if (bridge && (this.fixed === undefined || told !== this.told)) this.#due = this.#link;
+    else if (bridge && (this.fixed === undefined || told !== this.told)) this.#due.add(this.#link);
   }
 
   /** MTU of links, in bytes. */
@@ -94,14 +99,14 @@ export class RouterMtu {
   /** Containers can be told from now on. */
   async start(work: Pick<ContainerWork, "applyMtu">): Promise<void> {
     this.#work = work;
-    const from = this.#due;
+    const [from] = this.#due;
     if (from === undefined) return;
     await (from === this.#link ? this.#apply(from) : this.#raise(from));
   }
 
-  /** Let links take packets of that size. Rejects where the kernel refuses. */
+  /** Let links take packets of that size. Rejects where the kernel refuses; a later call tries again. */
   async accept(mtu: number): Promise<void> {
-    if (mtu <= this.#link) return;
+    if (mtu <= this.#link) return this.#work && this.#applyDue();
     const from = this.#link;
     this.#link = mtu;
     await this.#raise(from);
@@ -115,7 +120,9 @@ export class RouterMtu {
     } catch (error) {
       this.#log.error(reasonOf(error));
     }
-    this.#apply(this.#link).catch((error) => this.#log.error(`cannot set the MTU: ${reasonOf(error)}`));
+    this.#apply(this.#link).catch((error) =>
+      this.#log.error(`cannot set the MTU: ${reasonOf(error)}; trying again`),
+    );
   }
 
   async #raise(from: number): Promise<void> {
@@ -130,11 +137,30 @@ export class RouterMtu {
   }
 
   async #apply(from: number): Promise<void> {
-    this.#due ??= from;
-    // Before containers are looked at: new ones are told by the bridge.
-    this.#parts?.reconcile();
-    if (!this.#work) return;
-    this.#due = undefined;
-    await this.#work.applyMtu({ from, link: this.#link, network: this.told });
+    // Before there is anybody to tell, links have the MTU of the first change.
+    if (this.#work || this.#due.size === 0) this.#due.add(from);
+    await this.#applyDue();
+  }
+
+  async #applyDue(): Promise<void> {
+    const due = [...this.#due];
+    if (due.length === 0) return;
+    try {
+      // Before containers are looked at: new ones are told by the bridge.
+      this.#parts?.reconcile();
+      if (!this.#work) return;
+      this.#due.clear();
+      for (const from of due) await this.#work.applyMtu({ from, link: this.#link, network: this.told });
+    } catch (error) {
+      for (const from of due) this.#due.add(from);
+      this.#again.within(RETRY_MS);
+      throw error;
+    }
+  }
+
+  #retry(): void {
+    this.#applyDue().catch((error) =>
+      this.#log.error(`cannot set the MTU: ${reasonOf(error)}; trying again`),
+    );
   }
 }

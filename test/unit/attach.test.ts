@@ -26,7 +26,7 @@ import { addressAdd, addressList } from "../../lib/netlink/address.ts";
 import { linkDelete } from "../../lib/netlink/link/delete.ts";
 import { linkAdd, linkByName, linkList, linkSet } from "../../lib/netlink/link.ts";
 import { routeList } from "../../lib/netlink/route.ts";
-import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { bpfFilterList } from "../../lib/netlink/trafficcontrol.ts";
 import { closeMaps, createMaps, MAC_VALUE } from "../../lib/overlay/datapath/maps.ts";
 import {
@@ -410,6 +410,27 @@ describe.if(isRoot)("the MTU of the network", () => {
       ]);
       applyMtu(nl, { from: 1_450, link: 1_450, network: undefined });
       expect([outer()?.mtu, routes(one)]).toEqual([1_450, ["10.32.0.0/12 dev eth0"]]);
+    });
+  });
+});
+
+describe.if(isRoot)("a link that goes while the MTU is raised", () => {
+  /** Removes the first link that it is to change. */
+  class Racing extends NetlinkSocket {
+    override request(request: Parameters<NetlinkSocket["request"]>[0]) {
+      if (request.operation === `link set ${OUTER}`) linkDelete(this, OUTER);
+      return super.request(request);
+    }
+  }
+
+  test("is none of the others' concern", () => {
+    onHost(({ nl, give, two, outer, inner }) => {
+      give();
+      give({ netns: two.pid, containerId: "c2" });
+      linkSet(nl, "weave", indexOf(nl, "weave"), { mtu: 1_450 });
+      using racing = new Racing(NETLINK_ROUTE);
+      applyMtu(racing, { from: 1_400, link: 1_450, network: undefined });
+      expect([outer(), outer(vethName("c2"))?.mtu, inner(two)?.mtu]).toEqual([undefined, 1_450, 1_450]);
     });
   });
 });

@@ -1,10 +1,12 @@
 // The MTU of the network on this host: what links get, what containers are told, and when.
 import { describe, expect, test } from "bun:test";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { AttributeEncoder } from "../../lib/netlink/attributes.ts";
 import { encodeKind, encodeSettings, ifinfomsg } from "../../lib/netlink/link/message.ts";
 import type { RouterContext } from "../../lib/router/context.ts";
 import { RouterMtu, warnOfMtu } from "../../lib/router/hostmtu.ts";
+import { Scope } from "../../lib/sys/scope.ts";
 import { scriptedSocket } from "../support/rtsocket.ts";
 
 interface Before {
@@ -28,9 +30,13 @@ function router({ fixed, kept, bridge }: Before) {
   };
   const { nl } = scriptedSocket(() => (bridge ? [encoded()] : []));
   const said: string[] = [];
-  const state = { kept, refuses: false };
+  const state = { kept, refuses: false, busy: false };
   const errors: string[] = [];
+  const clock = new SimulatedClock();
+  const scope = new Scope(() => {});
   const mtu = new RouterMtu({
+    clock,
+    scope,
     options: { mtu: fixed ?? "auto" },
     route: nl,
     kept: {
@@ -66,11 +72,17 @@ function router({ fixed, kept, bridge }: Before) {
       link: number;
       network: number | undefined;
     }) => {
+      if (state.busy) throw new Error("busy");
       said.push(`links ${from} -> ${link}, network ${network}`);
     },
   };
-  return { mtu, said, state, errors, start: () => mtu.start(work), take: () => said.splice(0) };
+  return { mtu, clock, scope, said, state, errors, start: () => mtu.start(work), take: () => said.splice(0) };
 }
+
+/** Let what is under way come to its end. */
+const settled = async () => {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+};
 
 describe("a router", () => {
   test.each<[string, Before, { link: number; told?: number; agreed?: number }]>([
@@ -157,6 +169,45 @@ test("changes before containers can be told are told at the start, from the MTU 
   // That is done; the next change begins with what links have now.
   await mtu.accept(1600);
   expect(take()).toEqual(["raised 1500 1600", "reconcile", "links 1500 -> 1600, network 1480", "all raised"]);
+});
+
+test("containers that could not be told are told later, from each MTU that their links may have", async () => {
+  const { mtu, clock, state, errors, start, take } = router({});
+  await start();
+  state.busy = true;
+  expect(await mtu.accept(1450).catch((error: Error) => error.message)).toBe("busy");
+  expect(await mtu.accept(1500).catch((error: Error) => error.message)).toBe("busy");
+  // Links do not accept it before it was applied.
+  expect(await mtu.accept(1500).catch((error: Error) => error.message)).toBe("busy");
+  mtu.changed(1400);
+  await settled();
+  expect(errors).toEqual(["cannot set the MTU: busy; trying again"]);
+  take();
+  state.busy = false;
+  clock.advance(5_000);
+  await settled();
+  expect(take()).toEqual([
+    "reconcile",
+    ...["links 1376 -> 1500, network 1400", "links 1450 -> 1500, network 1400"],
+    "links 1500 -> 1500, network 1400",
+  ]);
+  clock.advance(60_000);
+  await mtu.accept(1500);
+  expect([take(), errors.length]).toEqual([[], 1]);
+});
+
+test("a router that has ended tells nobody any more", async () => {
+  const { mtu, clock, scope, state, start, take } = router({});
+  await start();
+  state.busy = true;
+  mtu.changed(1300);
+  await settled();
+  await scope.end();
+  take();
+  state.busy = false;
+  clock.advance(60_000);
+  await settled();
+  expect(take()).toEqual([]);
 });
 
 test("the bridge bears our alias once there was something to tell, and an empty one after that", () => {
