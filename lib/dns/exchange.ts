@@ -1,6 +1,6 @@
 // One question to one nameserver, and the answer that belongs to it (RFC 5452: a forger has to guess the id, the port
 // and the question; a socket of its own for each question draws the port anew).
-import { isIPv6 } from "node:net";
+import { connect, isIPv6 } from "node:net";
 import { readBe16 } from "../bytes/bigendian.ts";
 import { detached } from "../log/unexpected.ts";
 import { causeOfFailedConnect } from "../sys/connectcause.ts";
@@ -115,20 +115,15 @@ const overUdp: Opening = async (server, query, received, failed) => {
   return close;
 };
 
-const overTcp: Opening = async (server, query, received, failed) => {
+// Not Bun.connect: what that opens cannot be closed before it is connected, which the kernel tries for 2 min, with a file
+// for each question, where a firewall drops TCP port 53.
+const overTcp: Opening = async ({ hostname, port }, query, received, failed) => {
   const frames = new Frames(received);
-  const socket = await Bun.connect({
-    ...server,
-    socket: {
-      open(opened) {
-        // Nothing was sent on it before, so a query of at most 64 kB either fits or the connection is no good.
-        if (opened.write(frame(query)) < query.length + 2) failed(CLOSED);
-      },
-      data: (_socket, chunk) => frames.push(chunk),
-      close: () => failed(CLOSED),
-      end: () => failed(CLOSED),
-      error: (_socket, error) => failed(error),
-    },
-  });
-  return () => socket.terminate();
+  const socket = connect({ host: hostname, port });
+  socket.on("connect", () => socket.write(frame(query)));
+  socket.on("data", (chunk: Buffer) => frames.push(chunk));
+  socket.on("end", () => failed(CLOSED));
+  socket.on("close", () => failed(CLOSED));
+  socket.on("error", failed);
+  return () => socket.destroy();
 };

@@ -1,8 +1,14 @@
 // Replies that are not the answer to what was asked: forged, late, or of another question (RFC 5452).
+
+import { dlopen, FFIType } from "bun:ffi";
 import { describe, expect, spyOn, test } from "bun:test";
+import { closeSync, readFileSync } from "node:fs";
+import { connect } from "node:net";
 import { answers, exchange } from "../../lib/dns/exchange.ts";
 import { Forwarder } from "../../lib/dns/forwarder.ts";
 import * as causes from "../../lib/sys/connectcause.ts";
+import { AF_INET, bindSocket, openSocket, sockaddrIn } from "../../lib/sys/socket.ts";
+import { freePort } from "../support/freeport.ts";
 import { randomOf } from "../support/seed.ts";
 
 const random = randomOf("forged replies");
@@ -175,4 +181,38 @@ describe.each(["udp", "tcp"] as const)("over %s", (transport) => {
       stop();
     }
   });
+});
+
+test("a server that answers no SYN takes no file any more, once it is given up", async () => {
+  const SOCK_STREAM = 1;
+  const { symbols, close } = dlopen("libc.so.6", {
+    listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  });
+  const port = freePort();
+  const listener = openSocket("a full listener", AF_INET, SOCK_STREAM, 0);
+  bindSocket("a full listener", listener, sockaddrIn(Uint8Array.of(127, 0, 0, 1), port));
+  symbols.listen(listener, 0);
+  const SYN_SENT = "02";
+  const waiting = () =>
+    readFileSync("/proc/net/tcp", "latin1")
+      .split("\n")
+      .filter((line) => line.includes(`:${port.toString(16).toUpperCase().padStart(4, "0")} ${SYN_SENT} `))
+      .length;
+  const until = async (count: number) => {
+    while (waiting() !== count) await Bun.sleep(5);
+  };
+  // There is room for one, which nobody accepts.
+  const fillers = [0, 1].map(() => connect(port, "127.0.0.1").on("error", () => {}));
+  await until(1);
+  const giveUp = new AbortController();
+  const asked = [0, 1, 2].map(() =>
+    exchange("tcp", { hostname: "127.0.0.1", port }, query, 60_000, giveUp.signal),
+  );
+  await until(4);
+  giveUp.abort();
+  expect(await Promise.all(asked)).toEqual([undefined, undefined, undefined]);
+  await until(1);
+  for (const filler of fillers) filler.destroy();
+  closeSync(listener);
+  close();
 });
