@@ -85,7 +85,8 @@ export class Nameserver implements Gossiper {
     this.#forgetting = new Soon(dependencies.clock, () => {
       const gone = new Set(this.#gone);
       this.#gone.clear();
-      this.#remove(({ origin }) => gone.has(origin));
+      // One that is back by now has told its names anew.
+      this.#remove(({ origin }) => gone.has(origin) && !config.isKnownPeer(origin));
     });
   }
 

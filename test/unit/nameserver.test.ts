@@ -47,7 +47,8 @@ describe("a nameserver", () => {
   const clock = new SimulatedClock(1_000_000);
 
   test("tells of its names, and of their end", () => {
-    const [a, b] = [nameserver(1, clock), nameserver(2, clock)];
+    const known = new Set<string>([peer(1), peer(2)]);
+    const [a, b] = [nameserver(1, clock), nameserver(2, clock, memory(), (name) => known.has(name))];
     expect(a.server.add("web.weave.local", "c1", 7)).toBe(true);
     expect(a.server.add("web.example.com", "c1", 7)).toBe(false);
     for (const message of a.said.splice(0)) atOnce(b.server.onBroadcast(peer(1), message));
@@ -59,6 +60,7 @@ describe("a nameserver", () => {
     a.server.add("web.weave.local", "c1", 7);
     for (const message of a.said) atOnce(b.server.onBroadcast(peer(1), message));
     expect(b.server.lookup("web.weave.local.")).toEqual([7]);
+    known.delete(peer(1));
     b.server.peerGone(peer(1));
     clock.advance(0);
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
@@ -228,5 +230,39 @@ describe("a nameserver", () => {
     expect(a.server.entries.size).toBe(1);
     moving.advance(30 * 60_000);
     expect(a.server.entries.size).toBe(0);
+  });
+
+  test("forgets the names of a peer that is gone, and not those that it tells when it is back meanwhile", () => {
+    // A step of work takes 1 ms, so that a slice ends within the names.
+    class WorkingClock extends SimulatedClock {
+      #worked = 0;
+      worked = () => ++this.#worked;
+    }
+    const slow = new WorkingClock(1_000_000);
+    const known = new Set<string>([peer(1), peer(2), peer(3)]);
+    const us = nameserver(1, slow, memory(), (name) => known.has(name));
+    const [two, three] = [nameserver(2, slow), nameserver(3, slow)];
+    for (let i = 0; i < 4_000; i++) two.server.add(`n${i}.weave.local`, "c", i);
+    three.server.add("web.weave.local", "c", 7);
+    const tell = (from: number, messages: Uint8Array[]) => {
+      for (const message of messages) atOnce(us.server.onGossip(message, peer(from)));
+    };
+    tell(2, [...two.server.gossip().encode()]);
+    tell(3, three.said);
+    for (const name of [2, 3]) {
+      known.delete(peer(name));
+      us.server.peerGone(peer(name));
+    }
+    let left = 0;
+    // After the first slice, before the second.
+    slow.after(0, () => {
+      left = us.server.entries.size;
+      known.add(peer(3));
+      tell(3, three.said);
+    });
+    slow.advance(0);
+    expect(left).toBeGreaterThan(0);
+    expect(us.server.lookup("web.weave.local.")).toEqual([7]);
+    expect(us.server.entries.size).toBe(1);
   });
 });

@@ -140,7 +140,11 @@ function network(clock: SimulatedClock) {
   const start = (i: number) => {
     const ourName = PEERS[i] as PeerName;
     const server = new Nameserver(
-      { ourName, domain: "weave.local.", isKnownPeer: () => true },
+      {
+        ourName,
+        domain: "weave.local.",
+        isKnownPeer: (name) => areConnected(i, PEERS.indexOf(name)),
+      },
       { clock, log: silentLog, store: disks[i]?.store as NamesStore },
     );
     const tell = (data: GossipData) => {
