@@ -1,6 +1,7 @@
 // What the rings of other peers change in ours, and what of ours is disputed meanwhile.
 
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
 import { differentRange, differentSeeds } from "./announcement.ts";
@@ -20,7 +21,7 @@ import { gainedFrom, UnconfirmedRanges, without } from "./unconfirmed.ts";
 const GIVE_IN_MS = 5_000;
 /** Peers that rings are exchanged with at a time. */
 const MAX_EXCHANGES = 16;
-/** Peers whose rings are awaited to give in. */
+/** Peers whose rings are awaited to give in; the oldest is forgotten first. */
 const MAX_GIVING_IN = 64;
 
 export interface ReconcilerListener {
@@ -34,7 +35,7 @@ export class RingReconciler {
   readonly #disputes = new Disputes();
   readonly #unconfirmed = new UnconfirmedRanges();
   /** Peers whose ring has to give in to ours, and since when. */
-  readonly #givingIn = new Map<PeerName, number>();
+  readonly #givingIn = new LatestMap<PeerName, number>(MAX_GIVING_IN);
   /** Where the next exchange begins among too many peers. */
   #exchanges = 0;
   /** What was ours when another host was found to have our name. */
@@ -153,6 +154,7 @@ export class RingReconciler {
     try {
       const merged = this.persistent.merge(other);
       if (other.peer !== this.config.ourName) this.persistent.share();
+      this.#givingIn.delete(other.peer);
       return merged;
     } catch (error) {
       if (!(error instanceof RingError)) throw error;
@@ -176,9 +178,12 @@ export class RingReconciler {
     }
     const now = dependencies.clock.now();
     const since = this.#givingIn.get(other.peer);
-    if (survivor !== "ours" || (since !== undefined && now - since > GIVE_IN_MS))
+    if (survivor !== "ours" || (since !== undefined && now - since > GIVE_IN_MS)) {
+      // Reset or connected anew, it has time again.
+      this.#givingIn.delete(other.peer);
       throw this.#explain(error, other);
-    if (since === undefined && this.#givingIn.size < MAX_GIVING_IN) this.#givingIn.set(other.peer, now);
+    }
+    if (since === undefined) this.#givingIn.set(other.peer, now);
     messenger.send(other.peer);
     return { change: "nothing", disputes: [] };
   }

@@ -176,6 +176,24 @@ describe("a ring that does not", () => {
     allocator.stop();
   });
 
+  test("has 5 s again after it gave in, as a peer that is reset does, and after it was refused", async () => {
+    const { allocator, say, said, pass, ringOf } = onePeer({ reachable: [TWO] });
+    const theirs = ring(TWO, [TWO]);
+    const isGivenTime = () => {
+      said();
+      say(TWO, theirs);
+      expect(said()).toContain(`ring ${TWO}`);
+    };
+    isGivenTime();
+    say(TWO, ringOf(TWO));
+    await pass(60_000, 1_000);
+    isGivenTime();
+    await pass(5_001, 1_000);
+    expect(() => say(TWO, theirs)).toThrow("seeded by different peers");
+    isGivenTime();
+    allocator.stop();
+  });
+
   test("is refused at once where neither can, by another range, or for what is no ring at all", () => {
     const { allocator, say } = onePeer({ reachable: [TWO] });
     const before = allocator.ring.state();
