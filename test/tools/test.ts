@@ -151,65 +151,64 @@ const enclosed = isRoot ? inOwnWorld : endsWithParent;
 /** What a file imports that moves its process into another network namespace, where others' sockets are not. */
 const MOVES = /support\/(?:newnetns|routercontext)\.ts"/;
 
-/** Run quick files, which share nothing, by one program; some of them wait for the kernel more than they compute. */
-async function testTogether(kind: string, files: readonly string[]): Promise<void> {
-  heading(`${kind} tests (${KINDS[kind]?.about})`);
-  const moving = files.filter((file) => MOVES.test(readFileSync(join(root, file), "utf8")));
-  const staying = files.filter((file) => !moving.includes(file));
-  const options = { cwd: root, env, timeoutMs: PATIENCE_MS };
-  if (staying.length > 0) {
-    const command = bunTest(`--parallel=${processors + 1}`, ...staying.map((file) => `./${file}`));
-    const write = (text: string) => void process.stdout.write(text);
-    const { code, output } = await runProgram(enclosed(command), { ...options, write });
-    count(kind, code, output);
-  }
-  const lane = async () => {
-    for (let file = moving.shift(); file !== undefined; file = moving.shift()) {
-      const done = await runProgram(enclosed(bunTest(`./${file}`)), options);
-      process.stdout.write(done.output);
-      count(file, done.code, done.output);
-    }
-  };
-  await Promise.all(Array.from({ length: processors + 1 }, lane));
+/** Tests that one program runs. */
+interface Program {
+  /** Path of its file; of the files that share a program, their kind. */
+  readonly name: string;
+  readonly args: readonly string[];
+  /** As of a kind. */
+  readonly weight: number;
 }
 
-/** Run files side by side, each by a program of its own, and print of each what it has printed once it has ended. */
-async function testApart(selection: ReadonlyMap<string, readonly string[]>): Promise<void> {
+/** Return the programs for files of a kind: quick ones, which share nothing, have one together. */
+function programsOf(kind: string, files: readonly string[]): Program[] {
+  const weight = KINDS[kind]?.weight;
+  const isApart = (file: string) =>
+    weight !== undefined || MOVES.test(readFileSync(join(root, file), "utf8"));
+  const together = files.filter((file) => !isApart(file)).map((file) => `./${file}`);
+  const apart = files.filter(isApart);
+  // Some of them wait for the kernel more than they compute. The slowest begin first, where they have run before.
+  const timings = ["--update-timings", `--timings=node_modules/.cache/test-durations-${kind}.json`];
+  const parallel = [`--parallel=${processors + 1}`, ...timings, ...together];
+  return [
+    ...(together.length > 0 ? [{ name: `${kind} tests`, args: parallel, weight: 100 }] : []),
+    ...apart.map((file) => ({ name: file, args: [`./${file}`], weight: weight ?? 100 })),
+  ];
+}
+
+/** Run programs side by side, and print of each what it has printed once it has ended. */
+async function testAll(selection: ReadonlyMap<string, readonly string[]>): Promise<void> {
   const timings = readTimings();
   const start = performance.now();
   let cpuMs = 0;
-  const took: { file: string; wallMs: number; cpuMs: number }[] = [];
-  const jobs = [...selection].flatMap(([kind, files]) =>
-    files.map((file): Job => {
-      const timing = timings.get(file);
-      const share = timing && Math.round((100 * timing.cpuMs) / timing.wallMs);
-      const weight =
-        share === undefined ? (KINDS[kind]?.weight ?? 100) : Math.min(Math.max(share, LEAST_WEIGHT), 100);
-      const run = async () => {
-        const options = { cwd: root, env, timeoutMs: PATIENCE_MS };
-        const done = await runProgram(enclosed(bunTest(`./${file}`)), options);
-        heading(`${file}: ${seconds(done.wallMs)}, of processors ${seconds(done.cpuMs)}`);
-        process.stdout.write(done.output);
-        count(file, done.code, done.output);
-        took.push({ file, ...done });
-        cpuMs += done.cpuMs;
-        if (done.code === 0) timings.set(file, { wallMs: done.wallMs, cpuMs: done.cpuMs });
-      };
-      return {
-        weight,
-        expectedMs: timing?.wallMs ?? EXPECTED_MS,
-        run,
-      };
-    }),
-  );
-  if (jobs.length === 0) return;
+  const took: { name: string; wallMs: number; cpuMs: number }[] = [];
+  const programs = [...selection].flatMap(([kind, files]) => programsOf(kind, files));
+  const jobs = programs.map(({ name, args, weight }): Job => {
+    const timing = timings.get(name);
+    const share = timing && Math.round((100 * timing.cpuMs) / timing.wallMs);
+    const run = async () => {
+      const options = { cwd: root, env, timeoutMs: PATIENCE_MS };
+      const done = await runProgram(enclosed(bunTest(...args)), options);
+      heading(`${name}: ${seconds(done.wallMs)}, of processors ${seconds(done.cpuMs)}`);
+      process.stdout.write(done.output);
+      count(name, done.code, done.output);
+      took.push({ name, ...done });
+      cpuMs += done.cpuMs;
+      if (done.code === 0) timings.set(name, { wallMs: done.wallMs, cpuMs: done.cpuMs });
+    };
+    return {
+      weight: share === undefined ? weight : Math.min(Math.max(share, LEAST_WEIGHT), 100),
+      expectedMs: timing?.wallMs ?? EXPECTED_MS,
+      run,
+    };
+  });
   await runAll(jobs, 100 * processors);
   writeTimings(timings);
   heading("where the time went");
-  for (const { file, wallMs, cpuMs } of took.sort((a, b) => b.wallMs - a.wallMs).slice(0, SHOWN))
-    console.log(`${seconds(wallMs).padStart(8)}, of processors ${seconds(cpuMs).padStart(8)}: ${file}`);
+  for (const { name, wallMs, cpuMs } of took.sort((a, b) => b.wallMs - a.wallMs).slice(0, SHOWN))
+    console.log(`${seconds(wallMs).padStart(8)}, of processors ${seconds(cpuMs).padStart(8)}: ${name}`);
   const wallMs = performance.now() - start;
-  console.log(`${took.length} files in ${seconds(wallMs)}, of ${processors} processors ${seconds(cpuMs)}`);
+  console.log(`${took.length} programs in ${seconds(wallMs)}, of ${processors} processors ${seconds(cpuMs)}`);
 }
 
 const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
@@ -251,9 +250,7 @@ if (needsRoot && !process.argv.includes("--no-build")) {
 for (const [needs, fetch] of FETCHED)
   if ([...selection.values()].flat().some((file) => needs.test(file))) await fetch();
 
-const together = [...selection].filter(([kind]) => KINDS[kind]?.weight === undefined);
-for (const [kind, files] of together) await testTogether(kind, files);
-await testApart(new Map([...selection].filter(([kind]) => KINDS[kind]?.weight !== undefined)));
+await testAll(selection);
 
 for (const [name, lines] of failures) console.log([`FAILED: ${name}`, ...lines].join("\n  "));
 console.log(`\n${total.pass} passed, ${total.fail} failed, ${total.skip} skipped`);

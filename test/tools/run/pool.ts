@@ -1,7 +1,7 @@
 // Jobs side by side: the longest first, as many at once as their weights fit the capacity.
 
 export interface Job {
-  /** Share of one processor in percent: whole numbers, which add up to the capacity without a rest. */
+  /** Mean share of one processor in percent: whole numbers, which add up to the capacity without a rest. */
   readonly weight: number;
   /** Duration of the last run, or an estimate; ms. */
   readonly expectedMs: number;
@@ -9,14 +9,15 @@ export interface Job {
 }
 
 /**
- * Run all jobs on so much capacity, in percent of one processor; one that is heavier runs alone. None overtakes a longer one:
+ * Run all jobs on so much capacity, in percent of one processor: the next one starts while any is free, and not only where
+ * all of its weight is, since a job that mostly waits would leave a processor idle meanwhile. None overtakes a longer one:
  * started last, the longest would hold up the end. Resolve when all have ended.
  */
 export async function runAll(jobs: readonly Job[], capacity: number): Promise<void> {
   const running = new Set<Promise<void>>();
   let free = capacity;
   for (const job of [...jobs].sort((a, b) => b.expectedMs - a.expectedMs)) {
-    while (running.size > 0 && job.weight > free) await Promise.race(running);
+    while (free <= 0) await Promise.race(running);
     free -= job.weight;
     const done = job.run().finally(() => {
       free += job.weight;
