@@ -83,6 +83,9 @@ describe("checksums", () => {
   });
 });
 
+/** For each cipher; others each time, and far more by `npm run test:fuzz -- sleeve`. */
+const DAMAGED = 2_500;
+
 describe.each([
   ["plain", undefined],
   ["secretbox", "secretbox"],
@@ -379,7 +382,7 @@ describe.each([
     expect(b.frames.length).toBe(1);
   });
 
-  test("10,000 damaged datagrams and as many of nonsense are counted and dropped", async () => {
+  test(`${DAMAGED} damaged datagrams and as many of nonsense are counted and dropped`, async () => {
     const [a, b] = await pair(cipher);
     const make = () => {
       a.sent.length = 0;
@@ -389,7 +392,7 @@ describe.each([
       return a.sent[0]?.bytes ?? new Uint8Array();
     };
     let tried = 0;
-    for (let i = 0; i < 10_000; i++) {
+    for (let i = 0; i < DAMAGED; i++) {
       const datagram = make();
       const place = chance.below(datagram.length);
       if (i % 2 === 0) datagram[place] = (datagram[place] ?? 0) ^ (1 << (i % 8));
@@ -403,17 +406,17 @@ describe.each([
     const { received = 0, malformed = 0, foreign = 0, undecryptable = 0, unroutable = 0 } = b.counters.all();
     expect(received + foreign + undecryptable + malformed).toBeGreaterThanOrEqual(tried);
     if (cipher) expect(received).toBe(0);
-    else expect(malformed + unroutable).toBeGreaterThan(5000);
+    else expect(malformed + unroutable).toBeGreaterThan(DAMAGED / 2);
     // And it still works.
     b.written.length = 0;
     b.receive(make());
     expect(b.written.length).toBeGreaterThan(0);
   });
 
-  test("10,000 damaged frames from the kernel do no harm", async () => {
+  test(`${DAMAGED} damaged frames from the kernel do no harm`, async () => {
     const [a] = await pair(cipher);
     const whole = tcpFrame(random(3000));
-    for (let i = 0; i < 10_000; i++) {
+    for (let i = 0; i < DAMAGED; i++) {
       const frame = whole.slice(0, chance.below(whole.length));
       for (let k = 0; k < 3; k++) frame[chance.below(66)] = chance.below(256);
       const header =
