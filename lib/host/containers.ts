@@ -157,7 +157,6 @@ function inside(
   inNetns(netns, () => {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
     const cookie = nl.netnsCookie;
-    const routes = routeList(nl);
     for (const { index, alias, peerIndex = 0 } of ports) {
       const link = linkByIndex(nl, peerIndex);
       const container = link && {
@@ -168,7 +167,7 @@ function inside(
         mac: link.address ?? "",
         addresses: addressList(nl, link.index).map(({ cidr }) => cidr),
         addresses6: address6List(nl, link.index),
-        routes: routes.filter((route) => route.link === link.index && route.protocol === RTPROT_BOOT),
+        routes: routeList(nl, undefined, link.index, RTPROT_BOOT),
         owner: ownerOf(alias),
       };
       found.set(index, container);

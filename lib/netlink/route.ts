@@ -23,6 +23,7 @@ const RTM_GETRULE = 34;
 
 export const RTMSG = 12;
 const RT_TABLE_MAIN = 254;
+const RTPROT_UNSPEC = 0;
 const RTPROT_KERNEL = 2;
 /** The protocol of routes whose program does not say who it is; of ours, too. */
 export const RTPROT_BOOT = 3;
@@ -140,10 +141,19 @@ export function routeDelete(nl: NetlinkSocket, route: Route): boolean {
   return attempt(nl, { operation, type: RTM_DELROUTE, body: encodeRoute(route) }, ESRCH);
 }
 
-/** Return the unicast IPv4 routes of the namespace's main table (another, or all), or of one link in it. */
-export function routeList(nl: NetlinkSocket, table: number | "all" = RT_TABLE_MAIN, link?: number): Route[] {
+/**
+ * Return the unicast IPv4 routes of the namespace's main table (another, or all), or of one link in it; of one protocol
+ * (RTPROT_…) where that is given: routing daemons may add a million.
+ */
+export function routeList(
+  nl: NetlinkSocket,
+  table: number | "all" = RT_TABLE_MAIN,
+  link?: number,
+  protocol?: number,
+): Route[] {
   const header = new Uint8Array(RTMSG);
   header[0] = AF_INET;
+  header[5] = protocol ?? RTPROT_UNSPEC;
   const encoder = new AttributeEncoder().raw(header);
   // Filtered by the kernel: hosts may have very many others.
   if (link !== undefined) encoder.u32(RTA_OIF, link);
@@ -165,7 +175,10 @@ export function routeList(nl: NetlinkSocket, table: number | "all" = RT_TABLE_MA
       };
     })
     .filter(
-      (route) => (table === "all" || route.table === table) && (link === undefined || route.link === link),
+      (route) =>
+        (table === "all" || route.table === table) &&
+        (link === undefined || route.link === link) &&
+        (protocol === undefined || route.protocol === protocol),
     );
 }
 

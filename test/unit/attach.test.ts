@@ -1,5 +1,8 @@
 // Containers on the bridge, in namespaces of this process: attached, given more addresses, told the MTU, detached again.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import {
@@ -410,6 +413,32 @@ describe.if(isRoot)("the MTU of the network", () => {
       ]);
       applyMtu(nl, { from: 1_450, link: 1_450, network: undefined });
       expect([outer()?.mtu, routes(one)]).toEqual([1_450, ["10.32.0.0/12 dev eth0"]]);
+    });
+  });
+});
+
+describe.if(isRoot)("routes of a routing daemon in a container", () => {
+  test("are not read, however many there are", () => {
+    onHost(({ nl, give, one, outer }) => {
+      give({ routes: [{ destination: parseCidr("0.0.0.0/0"), gateway: parseIPv4("10.32.0.1") }] });
+      const daemon = Array.from(
+        { length: 5_000 },
+        (_, i) => `route add 198.51.${i >> 8}.${i & 255}/32 via 10.32.0.9 proto bird\n`,
+      );
+      const file = join(mkdtempSync(join(tmpdir(), "weave-routes-")), "batch");
+      writeFileSync(file, daemon.join(""));
+      inContainer(one, () => ip("-batch", file));
+      rmSync(dirname(file), { recursive: true });
+      const messages = spyOn(NetlinkSocket.prototype, "dump");
+      try {
+        const port = outer();
+        const found = inspectPorts(nl, port ? [port] : []).get(port?.index ?? 0);
+        expect(found?.routes.map(({ destination }) => destination.prefix)).toEqual([0]);
+        const read = messages.mock.results.map(({ value }) => (value as readonly unknown[]).length);
+        expect(Math.max(...read)).toBeLessThan(100);
+      } finally {
+        messages.mockRestore();
+      }
     });
   });
 });

@@ -188,6 +188,11 @@ const CASES: readonly Case[] = [
   ],
   ["route list", (nl) => routeList(nl), "26 301 02[11]"],
   ["route list of a link", (nl) => routeList(nl, 254, 5), "26 301 02[11]0800040005000000"],
+  [
+    "route list of a link and protocol",
+    (nl) => routeList(nl, 254, 5, 3),
+    "26 301 02[4]03[6]0800040005000000",
+  ],
   ["rule add", (nl) => ruleAdd(nl, RULE), "32 605 02000000c8000001[4]080006006400000008000a0007000000"],
   [
     "rule add to a far table",
@@ -368,6 +373,7 @@ describe("answers", () => {
     };
     expect(routeList(listing(...bodies))).toEqual([own, all]);
     expect(routeList(listing(...bodies), 254, 5)).toEqual([own]);
+    expect(routeList(listing(...bodies), 254, 5, 2)).toEqual([]);
     expect(routeList(listing(...bodies), 200)).toEqual([{ ...own, table: 200 }]);
     expect(routeList(listing(...bodies), 1_000)).toEqual([{ ...own, table: 1_000 }]);
     const connected = encodeRoute({ destination: CIDR, link: 5, connected: A });
