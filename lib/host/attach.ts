@@ -6,7 +6,7 @@ import { addressAdd } from "../netlink/address.ts";
 import { bridgePortChange } from "../netlink/link/bridgeport.ts";
 import { linkDelete } from "../netlink/link/delete.ts";
 import { type Link, linkAdd, linkByName, linkChange, linkSet } from "../netlink/link.ts";
-import { RT_SCOPE_LINK, routeAdd } from "../netlink/route.ts";
+import { RT_SCOPE_LINK, RT_TABLE_MAIN, routeAdd } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { EEXIST, isErrno } from "../sys/errno.ts";
 import { inNetns, type Netns, netnsPath, refuseOwnNetns } from "../sys/netns.ts";
@@ -256,15 +256,17 @@ function configure(
   const fresh = addresses.filter((cidr) => addressAdd(inside, ifName, link.index, cidr));
   linkSet(inside, ifName, link.index, { up: true });
   if (multicastRoute) routeAdd(inside, { destination: MULTICAST, link: link.index });
-  const onLink = (ip: IPv4) => addresses.some((cidr) => cidrContains(cidr, ip));
+  // What can be reached without a gateway so far: a route by one needs that.
+  const onLink = [...addresses];
   for (const route of routes) {
     // One whose scope is the link has no gateway.
     const via = route.gateway ?? (route.scope === RT_SCOPE_LINK ? undefined : gateway);
     const { table } = route;
-    if (via !== undefined && !onLink(via)) {
+    if (via !== undefined && !onLink.some((cidr) => cidrContains(cidr, via))) {
       routeAdd(inside, { destination: { address: via, prefix: 32 }, link: link.index, table });
     }
     routeAdd(inside, { ...route, gateway: via, link: link.index });
+    if (via === undefined && (table ?? RT_TABLE_MAIN) === RT_TABLE_MAIN) onLink.push(route.destination);
   }
   return fresh;
 }

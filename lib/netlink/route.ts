@@ -22,7 +22,7 @@ const RTM_DELRULE = 33;
 const RTM_GETRULE = 34;
 
 export const RTMSG = 12;
-const RT_TABLE_MAIN = 254;
+export const RT_TABLE_MAIN = 254;
 const RTPROT_UNSPEC = 0;
 const RTPROT_KERNEL = 2;
 /** The protocol of routes whose program does not say who it is; of ours, too. */

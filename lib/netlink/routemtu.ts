@@ -2,12 +2,20 @@
 import { AF_INET } from "../sys/socket.ts";
 import { type Attribute, AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_REPLACE } from "./message.ts";
-import { encodeRoute, RTA_METRICS, RTA_OIF, RTAX_MTU, RTM_GETROUTE, RTM_NEWROUTE, RTMSG } from "./route.ts";
+import {
+  encodeRoute,
+  RT_TABLE_MAIN,
+  RTA_METRICS,
+  RTA_OIF,
+  RTAX_MTU,
+  RTM_GETROUTE,
+  RTM_NEWROUTE,
+  RTMSG,
+} from "./route.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
 const RTN_UNICAST = 1;
 const RTN_MULTICAST = 5;
-const RT_TABLE_MAIN = 254;
 const RTA_CACHEINFO = 12;
 const RTA_MULTIPATH = 9;
 const RTAX_LOCK = 1;

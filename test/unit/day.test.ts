@@ -1,5 +1,6 @@
 // A day of single links on a simulated clock.
 import { expect, test } from "bun:test";
+import { formatIPv4 } from "../../lib/address/ipv4.ts";
 import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
@@ -147,6 +148,9 @@ test("a path that is down for an hour is trouble after a minute, once, and over 
   ]);
 });
 
+/** Of the connection whose heartbeats come. */
+const UID = 7n;
+
 /** The fast datapath to a peer of the original: it acknowledges only the first heartbeat. */
 function fastdpLink() {
   const clock = new SimulatedClock();
@@ -157,7 +161,7 @@ function fastdpLink() {
   const overlay = new FastdpOverlay(
     {
       links: { withoutFastdp: undefined },
-      heartbeat: () => kernel.heartbeat,
+      heartbeat: (uid: bigint) => (uid === UID ? kernel.heartbeat : undefined),
       expectHeartbeats: () => {},
       forgetHeartbeats: () => {},
       neighbour: () => ({ seen: kernel.frame, received: 0n, sent: 0n }),
@@ -169,22 +173,25 @@ function fastdpLink() {
     () => {},
     () => {},
   );
-  const connection = overlay.prepare({
-    remotePeer: peer,
-    localIp: "10.99.0.1",
-    remoteIp: "10.99.0.2",
-    remotePort: 6_783,
-    outbound: true,
-    connectionUid: 7n,
-    sessionKey: undefined,
-    features: new Map(),
-    sendControl() {},
-    established: () => seen.established++,
-    failed: (error: Error) => health.push(error.message),
-    restart: () => {},
-    health: (trouble: { reason: string } | undefined) => health.push(trouble?.reason),
-    preferred: () => true,
-  });
+  /** Another connection to that peer, from `remoteIp`. */
+  const connect = (remoteIp: string, connectionUid: bigint) =>
+    overlay.prepare({
+      remotePeer: peer,
+      localIp: "10.99.0.1",
+      remoteIp,
+      remotePort: 6_783,
+      outbound: true,
+      connectionUid,
+      sessionKey: undefined,
+      features: new Map(),
+      sendControl() {},
+      established: () => seen.established++,
+      failed: (error: Error) => health.push(error.message),
+      restart: () => {},
+      health: (trouble: { reason: string } | undefined) => health.push(trouble?.reason),
+      preferred: () => true,
+    });
+  const connection = connect("10.99.0.2", UID);
   const at = () => BigInt(clock.now() + 1) * 1_000_000n;
   const heartbeat = () => {
     kernel.heartbeat = { size: 1_390, length: 1_390, sender: 0x0a630002, at: at() };
@@ -198,7 +205,7 @@ function fastdpLink() {
   connection.control(FASTDP.heartbeatAck, new Uint8Array());
   clock.advance(1_000);
   expect(seen.established).toBe(1);
-  return { clock, overlay, connection, health, heartbeat, frame };
+  return { clock, overlay, connect, connection, health, heartbeat, frame };
 }
 
 test("24 hours of the fast datapath with frames alone: each is a sign of life, and without any it falls back within 40 s", () => {
@@ -216,5 +223,22 @@ test("24 hours of the fast datapath with frames alone: each is a sign of life, a
   clock.advance(2_000);
   expect(health).toEqual([expect.anything(), undefined]);
   connection.stop();
+  overlay.stop();
+});
+
+test("the end of a connection leaves what the peer's next one is given, and that one's end nothing", () => {
+  const { overlay, connect, connection, clock } = fastdpLink();
+  const from = () => [...overlay.sources()].map(formatIPv4);
+  expect(from()).toEqual(["10.99.0.2"]);
+  const next = connect("10.99.0.3", 8n);
+  expect(from()).toEqual(["10.99.0.2"]);
+  next.confirm();
+  expect(from()).toEqual(["10.99.0.3"]);
+  connection.stop();
+  expect(from()).toEqual(["10.99.0.3"]);
+  clock.advance(1_000);
+  expect(from()).toEqual(["10.99.0.3"]);
+  next.stop();
+  expect(from()).toEqual([]);
   overlay.stop();
 });
