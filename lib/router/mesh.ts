@@ -87,7 +87,11 @@ export async function startMesh(
 }
 
 /** Accept connections of peers from now on, and watch the network under the mesh. Rejects if the port is taken. */
-export async function openMesh({ options, clock, scope, warn, route, log }: RouterContext, mesh: MeshRouter) {
+export async function openMesh(
+  { options, clock, scope, warn, route, log }: RouterContext,
+  { reconciler }: Pick<HostNetwork, "reconciler">,
+  mesh: MeshRouter,
+) {
   const { port } = options;
   const listener = await listenTcp(
     options.host ?? "0.0.0.0",
@@ -105,7 +109,10 @@ export async function openMesh({ options, clock, scope, warn, route, log }: Rout
   });
   scope.defer("the mesh's port", () => listener.close());
   mesh.start();
-  scope.use("watching the underlay", new Underlay(underlayKernel(route), mesh, clock, log));
+  scope.use(
+    "watching the underlay",
+    new Underlay(underlayKernel(route), mesh, clock, log, () => reconciler.notified("underlay")),
+  );
 }
 
 function trusted(subnet: Parameters<typeof cidrContains>[0], ip: string): boolean {

@@ -40,7 +40,7 @@ export async function startRouter(
   const addresses = await startAddresses(context, { host, mesh, named, nameserver, ports, hostPorts });
   const dns = nameserver && (await startDns(context, host, nameserver));
   const exposing = await startExposing(context, host, addresses.allocator, dns);
-  await openMesh(context, mesh);
+  await openMesh(context, host, mesh);
   const api = await startControl(context, {
     host,
     datapath,

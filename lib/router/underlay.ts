@@ -63,6 +63,8 @@ export class Underlay {
     private readonly mesh: Pick<MeshRouter, "maker" | "underlayChanged">,
     private readonly clock: Clock,
     log: Log,
+    /** Called when the addresses of this host, or paths to its peers, have changed. */
+    private readonly changed: () => void,
   ) {
     this.#info = limitedLines(log, () => clock.now(), LINES_PER_MINUTE);
     this.#boottime = kernel.boottime();
@@ -109,6 +111,7 @@ export class Underlay {
         ? undefined
         : "the path to the peer has changed",
     );
+    this.changed();
   }
 
   /** The host may have been suspended, this process stopped, or a virtual machine paused with its clocks. */

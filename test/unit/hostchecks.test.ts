@@ -8,23 +8,30 @@ import { type IPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Assembler, R0 } from "../../lib/bpf/assembler.ts";
 import { liftMemoryLimit } from "../../lib/bpf/bpf.ts";
 import { loadProgram, type Program } from "../../lib/bpf/program.ts";
+import { tcxPrograms } from "../../lib/bpf/tcx.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import type { Finding } from "../../lib/doctor/finding.ts";
 import { leftoverFindings } from "../../lib/doctor/leftovers.ts";
 import { networkFindings } from "../../lib/doctor/network.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
+import { Reconciler } from "../../lib/host/reconcile/reconciler.ts";
 import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { sysctlGet, sysctlSet } from "../../lib/host/sysctl.ts";
+import { silentLog } from "../../lib/log/log.ts";
 import { addressAdd } from "../../lib/netlink/address.ts";
 import { linkAdd, linkSet } from "../../lib/netlink/link.ts";
 import { routeAdd, routeDelete } from "../../lib/netlink/route.ts";
-import type { NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import { bpfFilterList } from "../../lib/netlink/trafficcontrol.ts";
 import {
   removeUnderlayPrograms,
   UNDERLAY_PROGRAMS,
   UnderlayHooks,
 } from "../../lib/overlay/flowcache/underlay.ts";
+import { Underlay } from "../../lib/router/underlay.ts";
+import { type UnderlayListener, underlayKernel } from "../../lib/router/underlaykernel.ts";
 import { trySyscall } from "../../lib/sys/syscall.ts";
-import { indexOf, inHost, isRoot } from "../support/newnetns.ts";
+import { enterNewNetns, indexOf, inHost, isRoot } from "../support/newnetns.ts";
 
 /** flock(2) */
 const LOCK_EX = 2;
@@ -310,6 +317,57 @@ describe.if(isRoot)("the flow cache's programs on links", () => {
       routeDelete(nl, route);
       expect(reconcile("10.9.0.1")).toEqual(both("eth0", "not needed"));
     });
+  });
+
+  test("follow the route to a neighbour once the kernel tells of it, not at the next look", async () => {
+    const leave = enterNewNetns();
+    using nl = new NetlinkSocket(NETLINK_ROUTE);
+    const links = [uplink(nl, "eth0", 1_500, "10.0.0.1/24"), uplink(nl, "eth1", 1_500, "10.0.1.1/24")];
+    const remote = parseIPv4("10.0.0.2");
+    const clock = new SimulatedClock();
+    const reconciler = new Reconciler(clock, silentLog);
+    reconciler.keepTrying(
+      keeper(
+        new UnderlayHooks(
+          nl,
+          () => [remote],
+          () => programs,
+          () => {},
+        ),
+      ),
+    );
+    const told = Promise.withResolvers<void>();
+    const kernel = underlayKernel(nl);
+    const mesh = {
+      maker: { connections: [{ localIp: "10.0.0.1", remoteIp: "10.0.0.2" }], targets: new Map() },
+      underlayChanged() {},
+    };
+    const watch = (listener: UnderlayListener) =>
+      kernel.watch({
+        ...listener,
+        changed() {
+          listener.changed();
+          told.resolve();
+        },
+      });
+    const underlay = new Underlay({ ...kernel, watch }, mesh as never, clock, silentLog, () =>
+      reconciler.notified("underlay"),
+    );
+    try {
+      // By either way of attaching.
+      const hooked = () =>
+        links.map((link) => (tcxPrograms(link, "egress") ?? bpfFilterList(nl, link, "egress")).length > 0);
+      expect(hooked()).toEqual([true, false]);
+      routeAdd(nl, { destination: parseCidr("10.0.0.2/32"), link: links[1] ?? 0 });
+      await told.promise;
+      clock.advance(2_000);
+      expect(hooked()).toEqual([false, true]);
+    } finally {
+      underlay.stop();
+      reconciler.stop();
+      removeUnderlayPrograms(nl);
+      leave();
+    }
   });
 
   test("of another router are replaced, and all are found by their names", () => {

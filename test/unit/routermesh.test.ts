@@ -3,9 +3,12 @@ import { describe, expect, spyOn, test } from "bun:test";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { hostname } from "node:os";
+import { parseCidr } from "../../lib/address/ipv4.ts";
 import type { MeshListener } from "../../lib/mesh/config.ts";
 import { MeshRouter } from "../../lib/mesh/router.ts";
+import { addressAdd } from "../../lib/netlink/address.ts";
 import { meshNotes, openMesh, startMesh } from "../../lib/router/mesh.ts";
+import { eventually } from "../support/hosts.ts";
 import { isRoot } from "../support/newnetns.ts";
 import { OURS, RouterBench, type TestContext } from "../support/routercontext.ts";
 
@@ -111,6 +114,7 @@ describe.if(isRoot)("the mesh of a router", () => {
 });
 
 describe.if(isRoot)("the mesh's port", () => {
+  const NOBODY = { reconciler: { notified() {} } } as never;
   const dial = async (port: number, host = "127.0.0.1") => {
     const socket = connect(port, host);
     try {
@@ -131,7 +135,7 @@ describe.if(isRoot)("the mesh's port", () => {
     mesh.accept = (stream) => void resolve(stream.remoteAddress);
     expect(await dial(7_001)).toBe(false);
     expect(begun).toHaveBeenCalledTimes(0);
-    await openMesh(context, mesh);
+    await openMesh(context, NOBODY, mesh);
     expect(begun).toHaveBeenCalledTimes(1);
     expect(await dial(7_001)).toBe(true);
     expect(await promise).toStartWith("127.0.0.1:");
@@ -139,10 +143,24 @@ describe.if(isRoot)("the mesh's port", () => {
     expect(await dial(7_001)).toBe(false);
   });
 
+  test("comes with a watch of the host's network, which tells what is kept by that", async () => {
+    await using bench = new RouterBench();
+    const { context, mesh, clock } = await meshOf(bench.open({ port: "7001" }));
+    const told = new Set<string>();
+    const reconciler = { notified: (source: string) => told.add(source) };
+    await openMesh(context, { reconciler } as never, mesh);
+    addressAdd(context.route, "lo", 1, parseCidr("10.9.9.9/32"));
+    const looked = () => {
+      clock.advance(1_000);
+      return [...told];
+    };
+    expect(await eventually("a change is told", looked, ({ length }) => length > 0)).toEqual(["underlay"]);
+  });
+
   test("is at the address of --host alone", async () => {
     await using bench = new RouterBench();
     const { context, mesh } = await meshOf(bench.open({ port: "7001", host: "127.0.0.2" }));
-    await openMesh(context, mesh);
+    await openMesh(context, NOBODY, mesh);
     expect([await dial(7_001, "127.0.0.1"), await dial(7_001, "127.0.0.2")]).toEqual([false, true]);
   });
 
@@ -155,7 +173,7 @@ describe.if(isRoot)("the mesh's port", () => {
     const begun = spyOn(mesh, "start");
     const taken = createServer().listen(7_001, "127.0.0.1");
     await once(taken, "listening");
-    const failed = await openMesh(context, mesh).catch((error: Error) => error);
+    const failed = await openMesh(context, NOBODY, mesh).catch((error: Error) => error);
     expect(failed?.message).toStartWith(`cannot listen for peers on ${shown}:7001: `);
     expect([failed?.cause instanceof Error, begun.mock.calls.length]).toEqual([true, 0]);
     expect(failed?.message).toContain("--port");

@@ -64,13 +64,16 @@ function simulated() {
         connections.map((each) => reasons.map((why) => why(each as LocalConnection)).find((why) => why)),
       ),
   };
-  const underlay = new Underlay(kernel, mesh as unknown as MeshRouter, clock, silentLog);
+  const moved: number[] = [];
+  const underlay = new Underlay(kernel, mesh as unknown as MeshRouter, clock, silentLog, () =>
+    moved.push(clock.now()),
+  );
   const hear = (act: (listener: UnderlayListener) => void) => {
     if (listener) act(listener);
     clock.advance(5_000);
     return told.splice(0);
   };
-  return { world, underlay, hear, clock };
+  return { world, underlay, hear, clock, moved };
 }
 
 const CHANGED = "the path to the peer has changed";
@@ -129,14 +132,18 @@ test("a link that is removed while it is dark is dark no more: its number may be
 });
 
 test("a route that moves makes its connections doubtful; an address that goes ends them", () => {
-  const { world, hear } = simulated();
+  const { world, hear, moved } = simulated();
+  expect(hear((kernel) => kernel.changed())).toEqual([]);
+  expect(moved).toEqual([]);
   world.links.set("10.1.0.2", 2);
   expect(hear((kernel) => kernel.changed())).toEqual([[undefined, CHANGED]]);
+  expect(moved.length).toBe(1);
   world.addresses = ["10.0.0.1"];
   expect(hear((kernel) => kernel.changed())).toEqual([
     [undefined, "this host has no address 10.1.0.1 any more"],
   ]);
   expect(hear((kernel) => kernel.changed())).toEqual([]);
+  expect(moved.length).toBe(2);
 });
 
 test("time that this router did not live through makes all connections doubtful, once", () => {

@@ -2,7 +2,7 @@
 
 /**
  * Sources of notifications. "links" are those that the router makes itself: bridge, TAP, VXLAN; "ports" are the links of
- * containers. What changes without a notification: "silent" (the older iptables, what policies depend on), looked at every
+ * containers; what else the kernel tells is about these. "underlay" are addresses of this host and paths to its peers. What changes without a notification: "silent" (the older iptables, what policies depend on), looked at every
  * second, and "settings" (most sysctls), every 5 s.
  */
 export type Source =
@@ -14,6 +14,7 @@ export type Source =
   | "trafficcontrol"
   | "nftables"
   | "xfrm"
+  | "underlay"
   | "silent"
   | "settings";
 
