@@ -5,17 +5,22 @@ import { eventually, type Host, must } from "./hosts.ts";
 /** Lines about each thing, in an order of their own. */
 export type KernelState = readonly string[];
 
-const SYSCTLS = `cd /proc/sys/net
+// Few processes: tests look again and again.
+const SYSCTLS = `cd /proc/sys/net; set --
 for family in ipv4 ipv6; do
   for kind in conf neigh; do
     for path in $family/$kind/*; do
-      case "\${path##*/}" in weave|vxlan-*|sleeve-*|vethwe*|eth0|all)
-        grep -s . "$path"/* | grep -v -e stable_secret -e base_reachable_time_ms;;
-      esac
+      case "\${path##*/}" in weave|vxlan-*|sleeve-*|vethwe*|eth0|all) set -- "$@" "$path"/*;; esac
     done
   done
 done
+grep -s . "$@" | grep -v -e stable_secret -e base_reachable_time_ms
 grep -s . ipv4/ip_forward ipv6/conf/default/forwarding bridge/bridge-nf-call-ip*`;
+
+/** What tc(8) shows of each link and way, with both before each line. */
+const FILTERS = `for link in $(ls /sys/class/net); do
+  for way in ingress egress; do echo "@ $link $way"; tc filter show dev "$link" "$way" 2>/dev/null; done
+done | sed -n '/^@ /{h;d}; G; s/\\(.*\\)\\n@ \\(.*\\)/\\2 \\1/p'`;
 
 /** Commands by what they print. */
 const READINGS = {
@@ -26,8 +31,7 @@ const READINGS = {
   routes6: "ip -6 -j -N -d route show table all",
   rules: "ip -j -N rule show",
   qdiscs: "tc qdisc show",
-  filters:
-    'for link in $(ls /sys/class/net); do for way in ingress egress; do tc filter show dev "$link" "$way" 2>/dev/null | sed "s/^/$link $way /"; done; done',
+  filters: FILTERS,
   nftables: "nft list ruleset 2>/dev/null",
   legacy: "grep -q . /proc/net/ip_tables_names && iptables-legacy-save | grep -v '^#'",
   xfrm: "ip xfrm policy 2>/dev/null",
