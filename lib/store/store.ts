@@ -72,6 +72,8 @@ export class Store {
   #database: Database;
   /** Of the file that is open, which may have been removed. */
   #file: string | undefined;
+  /** False while a copy waits to take the place of the removed file. */
+  #isOpen = true;
   /** The first failure since the last successful save. */
   #failed: { readonly since: Date; readonly message: string; readonly full: boolean } | undefined;
 
@@ -81,6 +83,10 @@ export class Store {
   ) {
     this.#database = database;
     this.#file = fileIdentity(path);
+  }
+
+  get #copy(): string {
+    return `${this.path}.new`;
   }
 
   /**
@@ -183,6 +189,10 @@ export class Store {
    * its place, which stays as it is.
    */
   restore(): boolean {
+    if (!this.#isOpen) {
+      this.#reopen();
+      return true;
+    }
     const found = fileIdentity(this.path);
     if (found !== undefined && (found === this.#file || isOpen(found))) return false;
     if (found !== undefined)
@@ -191,21 +201,26 @@ export class Store {
         `the state file ${this.path} was replaced while the router runs, which saves its changes to the removed one; ` +
           "remove the file that is there, or 'weave stop' and 'weave launch' to use it",
       );
-    const copy = `${this.path}.new`;
     try {
       mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
-      rmSync(copy, { force: true });
-      this.#database.query("VACUUM INTO ?").run(copy);
+      rmSync(this.#copy, { force: true });
+      this.#database.query("VACUUM INTO ?").run(this.#copy);
     } catch (error) {
       throw this.#saveError(error);
     }
     // SQLite removes the log by its name when it closes: first the old file, then the new one in its place.
     this.#database.close();
-    renameSync(copy, this.path);
-    const { path } = this;
-    this.#database = opened(path);
-    this.#file = fileIdentity(path);
+    this.#isOpen = false;
+    this.#reopen();
     return true;
+  }
+
+  /** Open the copy in the file's place; again where that failed half way. Throws StoreError, and what the file system does. */
+  #reopen(): void {
+    if (existsSync(this.#copy)) renameSync(this.#copy, this.path);
+    this.#database = opened(this.path);
+    this.#file = fileIdentity(this.path);
+    this.#isOpen = true;
   }
 
   close(): void {

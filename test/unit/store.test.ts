@@ -1,7 +1,15 @@
 // The state file: damaged, of another, opened twice.
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
@@ -196,4 +204,24 @@ test("what is changed durably is on disk before anything after it: no other chan
   ).toThrow("no");
   expect(done).toEqual(["FULL", "INSERT", "DELETE", "sent", "NORMAL", "INSERT", "FULL", "NORMAL"]);
   store.close();
+});
+
+test("a file that could not be opened in place of a removed one is opened later, with all that was saved", () => {
+  const store = Store.open(path);
+  const rows = store.rows("room", v.string());
+  rows.set("key", "value");
+  rmSync(path);
+  // In the way of the new file's log.
+  rmSync(`${path}-wal`, { force: true });
+  mkdirSync(`${path}-wal`);
+  for (let i = 0; i < 2; i++) expect(codeOf(() => store.restore())).toBe("disk");
+  rmSync(`${path}-wal`, { recursive: true });
+  expect([store.restore(), rows.get("key")]).toEqual([true, "value"]);
+  rows.set("key", "later");
+  expect(store.restore()).toBe(false);
+  store.close();
+  const next = Store.open(path);
+  expect(next.rows("room", v.string()).get("key")).toBe("later");
+  next.close();
+  expect(readdirSync(folder)).toEqual(["weave.db"]);
 });
