@@ -1,8 +1,8 @@
 // What a kubelet does with the pod of our DaemonSet, as far as that goes by the manifest: its containers run from the
 // image's files, in a mount and a process namespace each, with the folders and the few devices of a container, the
 // environment, the commands and the capabilities that the manifest says; and are asked by its probes.
-import { mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { detached } from "../../lib/log/unexpected.ts";
 import { eventually, exec, type Host, type Output } from "./hosts.ts";
@@ -57,7 +57,12 @@ const DaemonSet = v.object({
         hostNetwork: v.literal(true),
         initContainers: v.array(Container),
         containers: v.array(Container),
-        volumes: v.array(v.object({ name: v.string(), hostPath: v.object({ path: v.string() }) })),
+        volumes: v.array(
+          v.object({
+            name: v.string(),
+            hostPath: v.object({ path: v.string(), type: v.picklist(["DirectoryOrCreate", "FileOrCreate"]) }),
+          }),
+        ),
       }),
     }),
   }),
@@ -194,18 +199,22 @@ export class Kubelet {
   #mount({ name, mountPath, readOnly, mountPropagation }: Container["volumeMounts"][number]): string[] {
     const volume = this.#spec.volumes.find((each) => each.name === name);
     if (!volume) throw new Error(`the manifest has no volume ${name}`);
-    const { path } = volume.hostPath;
+    const { path, type } = volume.hostPath;
     // What the kernel has is there for all hosts.
     const shared = ["/run/netns", "/lib/modules", "/proc/sys/net", "/dev/net"].includes(path);
     const from = shared ? path : join(this.host.folder, "root", path);
-    mkdirSync(from, { recursive: true });
+    if (type === "DirectoryOrCreate") mkdirSync(from, { recursive: true });
+    else {
+      mkdirSync(dirname(from), { recursive: true });
+      closeSync(openSync(from, "a"));
+    }
     return this.#bind(from, mountPath, readOnly, mountPropagation !== undefined);
   }
 
   #bind(from: string, at: string, readOnly: boolean, follow = false): string[] {
     const target = join(this.cluster.image, at);
     return [
-      `mkdir -p ${target}`,
+      statSync(from).isDirectory() ? `mkdir -p ${target}` : `mkdir -p ${dirname(target)}; touch ${target}`,
       `mount ${follow ? "--rbind" : "--bind"} ${from} ${target}`,
       ...(readOnly && !follow ? [`mount -o remount,bind,ro ${target}`] : []),
     ];

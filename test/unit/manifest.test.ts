@@ -9,6 +9,7 @@ import { queryParameters } from "../../lib/deploy/query.ts";
 import { answerManifest } from "../../lib/deploy/serve.ts";
 import { parseKubeVersion } from "../../lib/deploy/version.ts";
 import { manifestText, yamlText } from "../../lib/deploy/yaml.ts";
+import { LOCK_FILE } from "../../lib/netlink/iptables/lock.ts";
 
 interface Json {
   [key: string]: unknown;
@@ -138,6 +139,7 @@ describe("parameters", () => {
       "/run/weave",
       "/proc/sys/net",
       "/dev/net",
+      "/run/xtables.lock",
       "/run/netns",
     ]);
     expect(items.at(-1)).toMatchObject({
@@ -167,6 +169,7 @@ describe("parameters", () => {
           { name: "run-weave", mountPath: "/run/weave" },
           { name: "proc-sys-net", mountPath: "/host/proc/sys/net" },
           { name: "dev-net", mountPath: "/dev/net" },
+          { name: "xtables-lock", mountPath: "/run/xtables.lock", readOnly: true },
           {
             name: "run-netns",
             mountPath: "/run/netns",
@@ -177,6 +180,15 @@ describe("parameters", () => {
       ],
       ["weave-npc", [{ name: "proc-sys-net", mountPath: "/host/proc/sys/net" }]],
     ]);
+  });
+
+  test("the lock of iptables is the host's, as a file; where the runtime would make a folder of it, there is none", () => {
+    const locks = (version: string) =>
+      pod(read(manifest({ "k8s-version": version })))
+        .volumes.filter(({ hostPath }) => hostPath.path === LOCK_FILE)
+        .map(({ hostPath }) => hostPath);
+    expect(locks("1.8")).toEqual([{ path: LOCK_FILE, type: "FileOrCreate" }] as never);
+    expect(locks("1.7")).toEqual([]);
   });
 
   test("no container is privileged; each has the capabilities that it uses, and a read-only root", () => {

@@ -1,14 +1,17 @@
 // Folders of the host in the addon's containers.
 import { CONTAINER_SYSCTLS as SYSCTLS } from "../../host/sysctl.ts";
+import { LOCK_FILE } from "../../netlink/iptables/lock.ts";
 import type { AddonSettings } from "../addon.ts";
 import type { KubeMinor } from "../version.ts";
 import { has } from "./features.ts";
 
-/** A host folder, created if absent, and its mount in containers. */
+/** A folder of the host, or a file, created if absent, and its mount in containers. */
 export interface Mount {
   readonly name: string;
   readonly host: string;
   readonly at: string;
+  /** It is a file; before Kubernetes 1.8 the runtime would make a folder of it. */
+  readonly file?: boolean;
   readonly readOnly?: boolean;
   /** Propagate later mounts of the host. */
   readonly follow?: boolean;
@@ -27,13 +30,18 @@ export const mounts = (settings: AddonSettings) =>
     sysctls: { name: "proc-sys-net", host: "/proc/sys/net", at: SYSCTLS },
     // TAP links, where the runtime gives its containers no /dev/net/tun.
     tun: { name: "dev-net", host: "/dev/net", at: "/dev/net" },
+    // kube-proxy and others change the same tables of iptables-legacy.
+    iptables: { name: "xtables-lock", host: LOCK_FILE, at: LOCK_FILE, readOnly: true, file: true },
     // Network namespaces of pods.
     netns: { name: "run-netns", host: "/run/netns", at: "/run/netns", readOnly: true, follow: true },
   }) satisfies Record<string, Mount>;
 
-export const volume = (minor: KubeMinor, { name, host }: Mount) => ({
+export const volume = (minor: KubeMinor, { name, host, file = false }: Mount) => ({
   name,
-  hostPath: { path: host, ...(has(minor, "hostPathType") && { type: "DirectoryOrCreate" }) },
+  hostPath: {
+    path: host,
+    ...(has(minor, "hostPathType") && { type: file ? "FileOrCreate" : "DirectoryOrCreate" }),
+  },
 });
 
 export const volumeMount = (minor: KubeMinor, { name, at, readOnly, follow }: Mount) => ({

@@ -29,7 +29,8 @@ function resources({ guaranteed }: AddonSettings): object {
 /** Return the specification of the addon's pods. */
 export function podSpec(settings: AddonSettings): object {
   const minor = settings["k8s-version"];
-  const { cniBin, cniConf, modules, state, run, sysctls, tun, netns } = mounts(settings);
+  const { cniBin, cniConf, modules, state, run, sysctls, tun, iptables, netns } = mounts(settings);
+  const locks = has(minor, "hostPathType") ? [iptables] : [];
   const image = { image: settings.image, imagePullPolicy: "IfNotPresent" };
   const trusted = settings["trusted-subnets"];
   const container = (name: string, command: string[], used: Mount[], rest: object) => ({
@@ -79,7 +80,7 @@ export function podSpec(settings: AddonSettings): object {
           ...configuration,
           ...(trusted.length > 0 ? [`--trusted-subnets=${trusted.join(",")}`] : []),
         ],
-        [cniConf, state, run, sysctls, tun, netns],
+        [cniConf, state, run, sysctls, tun, ...locks, netns],
         {
           env: environment(settings),
           securityContext: confined(settings, "router"),
@@ -97,6 +98,8 @@ export function podSpec(settings: AddonSettings): object {
             }),
           ]),
     ],
-    volumes: [cniBin, cniConf, modules, state, run, sysctls, tun, netns].map((mount) => volume(minor, mount)),
+    volumes: [cniBin, cniConf, modules, state, run, sysctls, tun, ...locks, netns].map((mount) =>
+      volume(minor, mount),
+    ),
   };
 }

@@ -3,7 +3,7 @@ import { closeSync, constants, openSync } from "node:fs";
 import { EAGAIN } from "../../sys/errno.ts";
 import { SysError, trySyscall } from "../../sys/syscall.ts";
 
-const FILE = "/run/xtables.lock";
+export const LOCK_FILE = "/run/xtables.lock";
 const LOCK_EX_NB = 2 | 4;
 /** Programs mostly hold it for milliseconds; this thread is blocked meanwhile. */
 const ATTEMPTS = 20;
@@ -24,7 +24,7 @@ export function withIptablesLock<T>(act: () => T): T {
 /** Open the lock; undefined where the file cannot exist, so that nobody locks it. */
 function openLock(): number | undefined {
   try {
-    return openSync(FILE, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+    return openSync(LOCK_FILE, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   } catch {
     return undefined;
   }
@@ -35,7 +35,7 @@ function takeLock(fd: number): void {
     const result = trySyscall("flock", fd, LOCK_EX_NB);
     if (result >= 0) return;
     if (result !== -EAGAIN || attempt === ATTEMPTS)
-      throw new SysError(`cannot lock ${FILE}, which another iptables holds`, -result);
+      throw new SysError(`cannot lock ${LOCK_FILE}, which another iptables holds`, -result);
     Bun.sleepSync(PAUSE_MS);
   }
 }
