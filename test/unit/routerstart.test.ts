@@ -185,7 +185,7 @@ describe("the parts of a router", () => {
         ...[
           "dns: context host nameserver",
           "exposing: context host allocator dns",
-          "open mesh: context mesh",
+          "open mesh: context host mesh",
         ],
         "control: context host+datapath+mesh+named+addresses+dns+exposing+book",
         ...["links: context host ports addresses", "docker: context ports addresses nameserver"],
