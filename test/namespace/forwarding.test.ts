@@ -2,6 +2,7 @@
 // packets that are not to be fragmented; by tables that change.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
+import { internetChecksum } from "../../lib/address/checksum.ts";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Assembler, R0, R1 } from "../../lib/bpf/assembler.ts";
 import { BpfMap, type MapDefinition, U32, U64 } from "../../lib/bpf/map.ts";
@@ -207,6 +208,46 @@ test("a frame that is larger than the kernel knows the path to be is answered, f
     "10.32.0.4",
   ]);
   expect(stdout).toContain("From 10.32.0.4 icmp_seq=1 Frag needed and DF set (mtu = 1150)");
+});
+
+test("an answer of that kind is taken from the kernel itself and neighbours, and from no stranger", async () => {
+  datapath.apply({ ...EMPTY, neighbours: new Set([address(2)]) });
+  const bridged = within(1, () => openSocket("bridged", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, ETH_P_IP));
+  opened.push(bridged);
+  const answer = (host: number, mark: number) => {
+    const bytes = new Uint8Array(VXLAN_HEADER + 60);
+    putVxlanHeader(new DataView(bytes.buffer), 0, networkIdentifier(SELF, FAR));
+    bytes.fill(0xff, VXLAN_HEADER, VXLAN_HEADER + 6);
+    bytes.set([2, 0, 0, 0, 0, 9], VXLAN_HEADER + 6);
+    // IP without options, for br_netfilter with lengths and checksum; ICMP of type 3, code 4, and the mark.
+    const ip = bytes.subarray(VXLAN_HEADER + 14, VXLAN_HEADER + 34);
+    bytes.set([8, 0], VXLAN_HEADER + 12);
+    ip.set([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 1, 0, 0, 10, 32, 0, 4, 10, 32, 0, 1]);
+    new DataView(ip.buffer, ip.byteOffset).setUint16(10, internetChecksum(ip));
+    bytes.set([3, 4, mark], VXLAN_HEADER + 34);
+    const to = Uint8Array.from(hosts.host(1).ip.split(".").map(Number));
+    sendDatagram("answer", senders.get(host) ?? -1, bytes, sockaddrIn(to, PORT));
+  };
+  const marks: number[] = [];
+  for (const [host, mark] of [
+    [3, 1],
+    [2, 2],
+    [3, 3],
+    [2, 4],
+  ] as const)
+    answer(host, mark);
+  await eventually(
+    "the neighbour's answers arrive",
+    () => {
+      for (;;) {
+        const packet = receiveDatagram("bridged", bridged, BUFFER, false);
+        if (!packet) return marks.at(-1);
+        if (packet[0] === 0xff && packet[34] === 3 && packet[35] === 4) marks.push(packet[36] ?? 0);
+      }
+    },
+    (mark) => mark === 4,
+  );
+  expect(marks).toEqual([2, 4]);
 });
 
 test("maps are taken over where name, type, sizes and number of entries are the same, and else not", () => {

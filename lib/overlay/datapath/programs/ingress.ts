@@ -74,6 +74,8 @@ export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8A
 
   asm.label("own");
   requireTooBig(asm);
+  // The kernel answers in the name of the neighbour that the frame was for; strangers may not.
+  lookupNeighbour(asm, maps);
   verdict(asm, TC_ACT.OK);
   hopCallback(asm, maps, config);
   return asm.assemble();
@@ -114,15 +116,20 @@ function loadPeers(asm: Assembler): void {
 
 /** Drop frames of hosts that are no neighbours; count those of others, which are signs of life. Clobbers r9. */
 function requireNeighbour(asm: Assembler, maps: ProgramMaps): void {
-  asm.load("u32", R9, FP, STACK.tunnel + TUNNEL_KEY.remote_ipv4).store("u32", FP, STACK.key, R9);
-  lookup(asm, maps.neighbours.fd, STACK.key);
+  lookupNeighbour(asm, maps);
   asm
-    .jumpIf(R0, "eq", { imm: 0 }, "drop")
     .mov(R9, R0)
     .call("ktime_get_ns")
     .store("u64", R9, NEIGHBOUR_VALUE.seen, R0)
     .load("u32", R1, R6, SKB.len)
     .atomicAdd(R9, NEIGHBOUR_VALUE.received, R1);
+}
+
+/** r0 = the neighbour that the frame came from; drop frames of other hosts. */
+function lookupNeighbour(asm: Assembler, maps: ProgramMaps): void {
+  asm.load("u32", R1, FP, STACK.tunnel + TUNNEL_KEY.remote_ipv4).store("u32", FP, STACK.key, R1);
+  lookup(asm, maps.neighbours.fd, STACK.key);
+  asm.jumpIf(R0, "eq", { imm: 0 }, "drop");
 }
 
 /** Note a heartbeat of a connection that we have; drop others, whose senders cannot know a uid. */
