@@ -8,6 +8,7 @@ import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { Sysctls } from "../../lib/host/reconcile/sysctls.ts";
 import { sysctlGet } from "../../lib/host/sysctl.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { linkDelete } from "../../lib/netlink/link/delete.ts";
 import { linkAdd } from "../../lib/netlink/link.ts";
 import { deriveName, findName } from "../../lib/router/peername.ts";
 import { inNewNetns } from "../../lib/sys/netns.ts";
@@ -54,6 +55,23 @@ describe.if(isRoot)("settings of the kernel", () => {
         "2",
       ]);
       expect(wrong(kept("net/ipv4/conf/lo/none", "1"))).toEqual([]);
+    });
+  });
+
+  test("of a link that goes while they are put right come back with the link", () => {
+    inHost((nl) => {
+      const name = "net/ipv4/conf/weave/promote_secondaries";
+      const one = kept(name, "1");
+      const make = () => linkAdd(nl, { kind: "bridge", name: "weave" });
+      make();
+      // Between the comparison and the repair.
+      const seen = one.reconcile((change) => {
+        linkDelete(nl, "weave");
+        return change.object.endsWith("promote_secondaries");
+      });
+      expect(seen.length).toBe(1);
+      make();
+      expect([wrong(one).length, sysctlGet(name)]).toEqual([1, "1"]);
     });
   });
 

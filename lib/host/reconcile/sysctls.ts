@@ -38,8 +38,11 @@ export class Sysctls implements Resource<readonly Sysctl[], ReadonlyMap<string, 
   }
 
   apply(changes: readonly SysctlChange[]): void {
-    for (const { sysctl } of changes) {
-      if (!sysctlSet(sysctl.name, sysctl.value)) this.#refused.add(sysctl.name);
+    for (const {
+      sysctl: { name, value },
+    } of changes) {
+      // That of a link that has just gone comes back with the link.
+      if (!sysctlSet(name, value) && sysctlGet(name) !== undefined) this.#refused.add(name);
     }
   }
 }
