@@ -118,10 +118,13 @@ const overUdp: Opening = async (server, query, received, failed) => {
 // Not Bun.connect: what that opens cannot be closed before it is connected, which the kernel tries for 2 min, with a file
 // for each question, where a firewall drops TCP port 53.
 const overTcp: Opening = async ({ hostname, port }, query, received, failed) => {
-  const frames = new Frames(received);
+  const frames = new Frames();
   const socket = connect({ host: hostname, port });
   socket.on("connect", () => socket.write(frame(query)));
-  socket.on("data", (chunk: Buffer) => frames.push(chunk));
+  socket.on("data", (chunk: Buffer) => {
+    frames.push(chunk);
+    for (const reply of frames) received(reply);
+  });
   socket.on("end", () => failed(CLOSED));
   socket.on("close", () => failed(CLOSED));
   socket.on("error", failed);

@@ -10,20 +10,39 @@ export function frame(message: Uint8Array): Uint8Array {
   return concat([be16(message.length), message]);
 }
 
-/** Puts messages together that come over TCP in pieces. */
+/**
+ * Puts messages together that come over TCP in pieces. Each is made when it is taken: as an object, a message of two bytes
+ * has fifty times as many.
+ */
 export class Frames {
   readonly #received = new ReceiveBuffer();
 
-  constructor(private readonly message: (bytes: Uint8Array) => void) {}
-
   push(chunk: Uint8Array): void {
     this.#received.push(chunk);
-    for (;;) {
-      const { waiting } = this.#received;
-      const end = LENGTH + readBe16(waiting, 0);
-      if (waiting.length < LENGTH || waiting.length < end) return;
-      this.#received.take(end);
-      this.message(waiting.slice(LENGTH, end));
-    }
+  }
+
+  /** A whole message waits to be taken. */
+  get waits(): boolean {
+    return this.#received.length >= this.#end;
+  }
+
+  /** Take the next message; undefined where none is whole. */
+  next(): Uint8Array | undefined {
+    if (!this.waits) return undefined;
+    const end = this.#end;
+    const message = this.#received.waiting.slice(LENGTH, end);
+    this.#received.take(end);
+    return message;
+  }
+
+  /** Take all messages that are whole. */
+  *[Symbol.iterator](): Generator<Uint8Array, void, void> {
+    for (let message = this.next(); message; message = this.next()) yield message;
+  }
+
+  /** Bytes up to the end of the next message. */
+  get #end(): number {
+    const { length, waiting } = this.#received;
+    return length < LENGTH ? LENGTH : LENGTH + readBe16(waiting, 0);
   }
 }

@@ -25,11 +25,10 @@ const MAX_WAITING = 256 * 1024;
 const MAX_AT_ONCE = 4;
 
 interface Client {
+  /** Questions that have come and were not taken up yet. */
   readonly frames: Frames;
   /** As it was at the start: a socket that has closed has none. */
   readonly address: string;
-  /** Questions that have come and were not taken up yet. */
-  readonly asked: Uint8Array[];
   open: number;
   /** Framed replies that the socket has not taken yet. */
   readonly waiting: Uint8Array[];
@@ -53,11 +52,9 @@ export function listenTcp(hostname: string, port: number, handle: Handler, log: 
       open(socket) {
         const address = socket.remoteAddress;
         const own = clients.add(address, 1);
-        const asked: Uint8Array[] = [];
         socket.data = {
-          frames: new Frames((bytes) => asked.push(bytes)),
+          frames: new Frames(),
           address,
-          asked,
           open: 0,
           waiting: [],
           waitingBytes: 0,
@@ -116,20 +113,20 @@ function takeUp(socket: Socket, handle: Handler): void {
     }
     ask(socket, handle);
   }
-  const pause = client.asked.length > 0;
+  const pause = client.frames.waits;
   if (client.closed || pause === client.paused) return;
   client.paused = pause;
   if (pause) socket.pause();
   else socket.resume();
 }
 
-function mayTakeUp({ closed, asked, open, waitingBytes }: Client): boolean {
-  return !closed && asked.length > 0 && open < MAX_PIPELINED && waitingBytes < MAX_WAITING;
+function mayTakeUp({ closed, frames, open, waitingBytes }: Client): boolean {
+  return !closed && frames.waits && open < MAX_PIPELINED && waitingBytes < MAX_WAITING;
 }
 
 function ask(socket: Socket, handle: Handler): void {
   const client = socket.data;
-  const bytes = client.asked.shift();
+  const bytes = client.frames.next();
   if (!bytes) return;
   client.open++;
   let later = false;

@@ -31,18 +31,20 @@ await Bun.udpSocket({
     },
   },
 });
-Bun.listen<{ frames: Frames }>({
+Bun.listen<Frames>({
   hostname: address,
   port: 53,
   socket: {
     open(socket) {
-      const answerTo = (bytes: Uint8Array) => {
+      socket.data = new Frames();
+    },
+    data(socket, chunk) {
+      socket.data.push(chunk);
+      for (const bytes of socket.data) {
         const out = reply(bytes, false);
         if (out) later(() => socket.write(frame(out)));
-      };
-      socket.data = { frames: new Frames(answerTo) };
+      }
     },
-    data: (socket, chunk) => socket.data.frames.push(chunk),
   },
 });
 console.log("ready");

@@ -1,4 +1,5 @@
 // DNS over TCP, on loopback: a client that does not keep up has all of its questions answered in the end.
+import { heapStats } from "bun:jsc";
 import { afterEach, expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import type { Handler } from "../../lib/dns/listener.ts";
@@ -73,4 +74,35 @@ test("a client that asks much, and reads only after its replies have piled up, g
     (found) => found >= whole,
   );
   expect(numbersIn(Buffer.concat(chunks))).toEqual(Array.from({ length: QUESTIONS }, (_, i) => i));
+}, 300_000);
+
+test("questions that wait are the bytes that they came in: a container that sends empty ones takes no more memory", async () => {
+  const EMPTY = 20_000;
+  const held: (() => void)[] = [];
+  let asked = 0;
+  let holding = true;
+  const client = await clientOf((_bytes, _transport, _from, answer) => {
+    asked++;
+    if (holding) held.push(() => answer(undefined));
+    else answer(undefined);
+  });
+  const arrays = () => {
+    Bun.gc(true);
+    return heapStats().objectTypeCounts["Uint8Array"] ?? 0;
+  };
+  const before = arrays();
+  client.write(Buffer.alloc(2 * EMPTY));
+  await eventually(
+    "as many as may be open are",
+    () => held.length,
+    (open) => open === 32,
+  );
+  expect(arrays() - before).toBeLessThan(1_000);
+  holding = false;
+  for (const answer of held) answer();
+  await eventually(
+    "all are taken up in the end",
+    () => asked,
+    (all) => all === EMPTY,
+  );
 }, 300_000);

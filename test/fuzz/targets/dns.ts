@@ -88,9 +88,12 @@ const frames = (): Decoder => ({
   seeds: seeds().map(frame),
   run(input) {
     const messages: Uint8Array[] = [];
-    const frames = new Frames((bytes) => messages.push(bytes));
+    const frames = new Frames();
     const piece = 1 + ((input[0] ?? 0) % 64);
-    for (let at = 0; at < input.length; at += piece) frames.push(input.subarray(at, at + piece));
+    for (let at = 0; at < input.length; at += piece) {
+      frames.push(input.subarray(at, at + piece));
+      messages.push(...frames);
+    }
     return messages;
   },
 });
