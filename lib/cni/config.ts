@@ -144,8 +144,14 @@ const Config = v.object({
 
 export type CniConfig = v.InferOutput<typeof Config>;
 
-/** Read a configuration (undefined: it was too long). Throws CniError. */
-export function parseConfig(text: string | undefined): CniConfig {
+/**
+ * What users ask for, for a container. A DEL reads none of it: an ADD that was refused for it is followed by a DEL, which the
+ * runtime repeats until it succeeds.
+ */
+const WISHES: readonly string[] = ["runtimeConfig", "args"];
+
+/** Read a configuration (undefined: it was too long) for a command. Throws CniError. */
+export function parseConfig(text: string | undefined, command = ""): CniConfig {
   if (text === undefined || text.length > MAX_CONFIG_BYTES)
     throw new CniError(CODE.decode, "network configuration longer than 1 MiB");
   let json: unknown;
@@ -157,7 +163,7 @@ export function parseConfig(text: string | undefined): CniConfig {
   }
   if (Array.isArray(json))
     throw new CniError(CODE.invalidConfig, "network configuration: a list, not an object");
-  const result = v.safeParse(Config, json);
+  const result = v.safeParse(Config, command === "DEL" ? withoutWishes(json) : json);
   if (!result.success) {
     const [issue] = result.issues;
     const path = issue.path?.map((part) => String(part.key)).join(".");
@@ -172,6 +178,11 @@ export function parseConfig(text: string | undefined): CniConfig {
   if (config.ipMasq)
     throw new CniError(CODE.unsupportedField, "ipMasq: IP Masquerading functionality not supported");
   return config;
+}
+
+function withoutWishes(json: unknown): unknown {
+  if (typeof json !== "object" || json === null) return json;
+  return Object.fromEntries(Object.entries(json).filter(([key]) => !WISHES.includes(key)));
 }
 
 /** Return the cniVersion to answer in; throws CniError for an unsupported one. */

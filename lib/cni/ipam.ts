@@ -98,11 +98,11 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
     }
     return addressing(cidrs);
   };
-  const asked = wanted(config, environment);
   let fresh = false;
   return {
     async add(id) {
       const isContainer = id === containerId;
+      const { addresses } = wanted(config, environment);
       if (isContainer) {
         const held = await api("GET", `${path(id)}${query({ attachment })}`, {
           timeoutMs: RELEASE_TIMEOUT_MS,
@@ -110,7 +110,7 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
         fresh = held.trim() === "";
         forgetRelease(releaseDirectory(), id, attachment);
       }
-      if (isContainer && asked.addresses.length > 0) return named(asked.addresses);
+      if (isContainer && addresses.length > 0) return named(addresses);
       const terms = {
         wait: "false",
         ...(isContainer ? { container: "true", attachment } : {}),

@@ -29,7 +29,7 @@ export async function runPlugin(
     if (environment.command === "VERSION") {
       return { output: JSON.stringify({ cniVersion, supportedVersions: SUPPORTED_VERSIONS }), code: 0 };
     }
-    const config = parseConfig(input);
+    const config = parseConfig(input, environment.command);
     cniVersion = checkVersion(config.cniVersion);
     const call: Call = { environment, config, input: input ?? "", api, work, caller };
     const result = await VERBS[environment.command](call);
@@ -56,7 +56,7 @@ export async function runInRouter(
   // In a container, the same path may be another namespace.
   if (netnsInode(variables["CNI_NETNS"]) !== namespace) return undefined;
   try {
-    if (!isOurs(parseConfig(input))) return undefined;
+    if (!isOurs(parseConfig(input, variables["CNI_COMMAND"]))) return undefined;
   } catch {
     // Invalid: running it reports how.
   }

@@ -603,6 +603,34 @@ describe("a call of the plugin", () => {
     expect(await run("{}", { CNI_COMMAND: "GC" })).toEqual([0, null]);
   });
 
+  test.each<[string, { readonly CNI_ARGS?: string; readonly [key: string]: unknown }]>([
+    ["an address", { runtimeConfig: { ips: ["10.32.0.300"] } }],
+    ["an address of IPv6", { args: { cni: { ips: ["fd00::1/64"] } } }],
+    ["an address in a variable", { CNI_ARGS: "IP=10.32.0.300" }],
+    ["an Ethernet address", { runtimeConfig: { mac: "01:00:5e:00:00:01" } }],
+    ["a port", { runtimeConfig: { portMappings: [{ hostPort: 0, containerPort: 80 }] } }],
+    [
+      "a protocol",
+      { runtimeConfig: { portMappings: [{ hostPort: 1, containerPort: 80, protocol: "icmp" }] } },
+    ],
+    ["something else", { args: 7 }],
+  ])(
+    "that asks for %s that it cannot have is refused, and detached all the same",
+    async (_what, { CNI_ARGS, ...wish }) => {
+      const input = JSON.stringify({ cniVersion: "1.0.0", name: "net", ...wish });
+      const namespace = String((await Bun.file("/proc/self/ns/net").stat()).ino);
+      const codes = async (command: string) => {
+        const given = { ...variables, CNI_COMMAND: command, ...(CNI_ARGS !== undefined && { CNI_ARGS }) };
+        const inside = { ...given, CNI_NETNS: "/proc/self/ns/net" };
+        const own = await runPlugin(given, input, router().api, work);
+        const call = { variables: inside, input, namespace };
+        return [own.code, (await runInRouter(call, router().api, work, new AbortController().signal))?.code];
+      };
+      expect(await codes("ADD")).toEqual([1, 1]);
+      expect(await codes("DEL")).toEqual([0, 0]);
+    },
+  );
+
   test("is run by the router where it sees the same namespace, and allocates itself", async () => {
     const { api } = router();
     const signal = new AbortController().signal;
