@@ -49,16 +49,23 @@ const PortMapping = v.object({
   range: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_HOST_PORTS)), 1),
 });
 
-const Exec = v.object({
+const ExecToRemove = v.object({
   container_id: v.pipe(
     v.string(),
     v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/, "not the ID of a container"),
   ),
   container_name: v.optional(Text, ""),
-  port_mappings: v.nullish(v.pipe(v.array(PortMapping), v.maxLength(MAX_HOST_PORTS))),
   network: Network,
   network_options: v.object({
     interface_name: v.pipe(v.string(), v.regex(/^[^/:\s]+$/), v.maxLength(LINK_NAME_MAX)),
+  }),
+});
+
+const Exec = v.object({
+  ...ExecToRemove.entries,
+  port_mappings: v.nullish(v.pipe(v.array(PortMapping), v.maxLength(MAX_HOST_PORTS))),
+  network_options: v.object({
+    ...ExecToRemove.entries.network_options.entries,
     aliases: v.nullish(v.pipe(v.array(Text), v.maxLength(MAX_ALIASES))),
     static_ips: v.nullish(v.array(parsed(parseIPv4))),
     static_mac: v.nullish(v.string()),
@@ -109,7 +116,8 @@ export interface NetavarkCall {
 
 /** Return setup or teardown of a container in the namespace at `netns` as a call of CNI. Throws an Error likewise. */
 export function cniCall(command: "ADD" | "DEL", netns: string, text: string): NetavarkCall {
-  const exec = read(Exec, text, "the container");
+  // What a setup was refused for must not keep the container from being removed.
+  const exec: NetavarkExec = read(command === "ADD" ? Exec : ExecToRemove, text, "the container");
   const { network, network_options: wanted } = exec;
   const given = network.options?.[SUBNET];
   const subnet = given === undefined ? undefined : parseAllocationSubnet(given);

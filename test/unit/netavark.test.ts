@@ -73,7 +73,8 @@ describe("setup and teardown", () => {
         type: "weave-net",
         ipam: { subnet: "10.40.1.0/24" },
         runtimeConfig: {
-          portMappings: [{ hostPort: 8080, containerPort: 80, protocol: "tcp", hostIP: "" }],
+          portMappings:
+            command === "ADD" ? [{ hostPort: 8080, containerPort: 80, protocol: "tcp", hostIP: "" }] : [],
           ips: [],
         },
       });
@@ -115,9 +116,19 @@ describe("setup and teardown", () => {
     expect(() => call("ADD", { network_options })).toThrow(why);
   });
 
-  test("of a container with wishes that are refused now are torn down all the same", () => {
-    const network_options = { ...EXEC.network_options, static_ips: ["10.41.1.5"] };
-    expect(call("DEL", { network_options }).variables["CNI_COMMAND"]).toBe("DEL");
+  test("of a container with wishes that are refused are torn down all the same", () => {
+    const options = (given: object) => ({ network_options: { ...EXEC.network_options, ...given } });
+    const [mapping] = EXEC.port_mappings;
+    for (const wish of [
+      ...["10.41.1.5", "fd00::1"].map((ip) => options({ static_ips: [ip] })),
+      options({ static_mac: 5 }),
+      { port_mappings: Array.from({ length: 300 }, () => mapping) },
+      { port_mappings: [{ ...mapping, range: 257 }] },
+      { port_mappings: [{ ...mapping, host_port: 0 }] },
+    ]) {
+      expect(() => call("ADD", wish)).toThrow();
+      expect(call("DEL", wish)).toMatchObject(call("DEL"));
+    }
   });
 
   test("answer with a status block", () => {
