@@ -486,6 +486,17 @@ describe.each([
   });
 });
 
+test.each([
+  ["GET", (id: string) => `/ip/${id}`],
+  ["DELETE", (id: string) => `/hostports/${id}?attachment=/e`],
+  ["DELETE", (id: string) => `/attachment/${id}`],
+  ["GET", (id: string) => `/ipinfo/waits/${id}`],
+])("%s of a container with an ID of 256 characters is done, and of no longer one", async (method, path) => {
+  const [longest, longer] = [256, 257].map((length) => path("c".repeat(length)));
+  expect((await call(method, longest ?? "", {})).status).toBeOneOf([200, 204]);
+  expect((await call(method, longer ?? "", {})).status).toBe(400);
+});
+
 describe("a request is refused", () => {
   const long = "c".repeat(257);
   const none = { more: { allocates: false } };

@@ -1,7 +1,8 @@
 // What is opened is closed: whatever is done again and again leaves no file descriptor behind, and no table; also where it fails.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, readlinkSync } from "node:fs";
-import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { type IPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { Assembler, R0 } from "../../lib/bpf/assembler.ts";
 import { liftMemoryLimit } from "../../lib/bpf/bpf.ts";
 import { loadProgram } from "../../lib/bpf/program.ts";
 import { systemClock } from "../../lib/clock/clock.ts";
@@ -10,14 +11,20 @@ import { type Attachment, attach } from "../../lib/host/attach.ts";
 import { workHere } from "../../lib/host/containerwork.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { PortGuard } from "../../lib/host/ports/guard.ts";
-import { hook } from "../../lib/host/ports/hook.ts";
+import { findProgram, hook } from "../../lib/host/ports/hook.ts";
 import { closePortMaps, createPortMaps } from "../../lib/host/ports/maps.ts";
 import { portProgram } from "../../lib/host/ports/program.ts";
+import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { linkAdd, linkByName } from "../../lib/netlink/link.ts";
 import { tableList } from "../../lib/netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { closeMaps, createMaps } from "../../lib/overlay/datapath/maps.ts";
 import { findFlowMaps, removeFlowCache } from "../../lib/overlay/flowcache/flowcache.ts";
+import {
+  UNDERLAY_PROGRAMS,
+  UnderlayHooks,
+  type UnderlayPrograms,
+} from "../../lib/overlay/flowcache/underlay.ts";
 import { lockHolder } from "../../lib/sys/lockholder.ts";
 import { OWN_NETNS } from "../../lib/sys/netns.ts";
 import { Pidfd } from "../../lib/sys/pidfd.ts";
@@ -25,10 +32,10 @@ import { guardAt } from "../../lib/trace/endstate.ts";
 import { look } from "../../lib/trace/look.ts";
 import { placeOf, places } from "../../lib/trace/places.ts";
 import { eventually } from "../support/hosts.ts";
-import { type BareContainer, bareContainer, enterNewNetns, isRoot } from "../support/newnetns.ts";
+import { type BareContainer, bareContainer, enterNewNetns, isRoot, veth } from "../support/newnetns.ts";
 
 const TIMES = 3;
-const [ONE, NOBODY] = [parseIPv4("10.32.0.1"), parseIPv4("10.32.0.9")];
+const [ONE, NOBODY, NEIGHBOUR] = ["10.32.0.1", "10.32.0.9", "10.9.0.2"].map(parseIPv4) as [IPv4, IPv4, IPv4];
 const PROBE = { source: ONE, destination: NOBODY, protocol: "icmp", port: 0, id: 77 } as const;
 
 /** The kinds of open descriptors, "socket" or "/dev/null", sorted. */
@@ -49,6 +56,10 @@ let leave: () => void;
 
 /** The host's end of the container's link. */
 const portOf = () => placeOf(places(nl), ONE)?.port ?? expect.unreachable();
+const uplink = () => linkByName(nl, "eth9") ?? expect.unreachable();
+/** Load programs of these names, which let all pass. */
+const load = (...names: string[]) =>
+  names.map((name) => loadProgram(name, new Assembler().mov(R0, { imm: -1 }).exit().assemble()));
 /** Put the program at a port that drops what is not from the port's addresses. */
 function guard(): void {
   liftMemoryLimit();
@@ -96,6 +107,41 @@ const ACTS: readonly (readonly [string, () => unknown])[] = [
         throw new Error("cannot send");
       }),
   ],
+  ...(["tc", "tcx"] as const).map((how): [string, () => unknown] => [
+    `a program in place of another, by ${how}`,
+    () => {
+      for (const program of load("weave_port", "weave_port")) {
+        hook(how, nl, uplink(), "ingress", program);
+        program.close();
+      }
+    },
+  ]),
+  [
+    "a program that is looked for among those of others",
+    () => {
+      for (const program of load("other")) {
+        hook("tc", nl, uplink(), "egress", program);
+        program.close();
+      }
+      findProgram(nl, uplink(), "egress")?.program.close();
+    },
+  ],
+  [
+    "programs on the underlay, in place of those of another router",
+    () => {
+      const [ingress, egress] = load(UNDERLAY_PROGRAMS.ingress, UNDERLAY_PROGRAMS.egress);
+      const programs = { ingress, egress } as UnderlayPrograms;
+      keeper(
+        new UnderlayHooks(
+          nl,
+          () => [NEIGHBOUR],
+          () => programs,
+          () => {},
+        ),
+      ).reconcile(() => true);
+      for (const program of Object.values(programs)) program.close();
+    },
+  ],
   ["what a port has dropped", () => guardAt(nl, portOf())],
   ["the guard of ports", () => PortGuard.find(nl, linkByName(nl, "weave") as never)?.[Symbol.dispose]()],
   ["flow maps that are not there", () => [findFlowMaps(nl), removeFlowCache(nl)]],
@@ -125,6 +171,7 @@ describe.if(isRoot)("nothing is left open by", () => {
     leave = enterNewNetns();
     nl = new NetlinkSocket(NETLINK_ROUTE);
     linkAdd(nl, { kind: "bridge", name: "weave", up: true });
+    veth(nl, "eth9", "10.9.0.1/24");
     container = bareContainer();
     attach(attachment(container.pid));
     guard();

@@ -89,6 +89,21 @@ test("a listener is closed once it is not wanted any more, also while it is bein
   await server.listen(address);
 });
 
+test("a listener waits for the end of those before it, however far that is", async () => {
+  for (let turns = 0; turns < 20; turns++) {
+    const server = dnsServer();
+    const address = `127.0.0.1:${freePort()}`;
+    await server.listen(address);
+    server.unlisten(address);
+    const second = server.listen(address);
+    server.unlisten(address);
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    await Promise.all([second, server.listen(address)]);
+    expect(server.addresses).toEqual([address]);
+    server.stop();
+  }
+});
+
 test("one address has 32 connections over TCP at a time; another is answered all the same", async () => {
   const port = freePort();
   await dnsServer().listen(`127.0.0.1:${port}`);

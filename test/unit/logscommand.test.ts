@@ -52,6 +52,17 @@ const printed = async (count: number | string, follow = false) => {
   return out;
 };
 
+/** The files of the log that this process has open. */
+const readers = () =>
+  readdirSync("/proc/self/fd").filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith(log);
+    } catch {
+      // That of the listing itself.
+      return false;
+    }
+  });
+
 describe("the last lines", () => {
   test.each([
     [1, lines(9, 9)],
@@ -89,6 +100,7 @@ describe("the last lines", () => {
     expect(await printed(3)).toBe(lines(10, 12));
     expect(await printed(5)).toBe(lines(8, 12));
     expect(await printed(100)).toBe(lines(1, 12));
+    expect(readers()).toEqual([]);
     writeFileSync(log, "");
     expect(await printed(2)).toBe(lines(8, 9));
   });
@@ -105,17 +117,6 @@ describe("the last lines", () => {
 });
 
 describe("following", () => {
-  /** The files of the log that this process has open. */
-  const readers = () =>
-    readdirSync("/proc/self/fd").filter((fd) => {
-      try {
-        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(log);
-      } catch {
-        // That of the listing itself.
-        return false;
-      }
-    });
-
   /** Follows the log; each step happens between two looks. */
   async function followed(...steps: (() => void)[]) {
     const waits: unknown[] = [];
