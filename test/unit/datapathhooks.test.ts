@@ -97,9 +97,7 @@ describe.if(isRoot)("programs of the overlay", () => {
       const before = ids();
       hooks.self = 8;
       expect(reconcile()).toEqual(
-        HOOKS.map(
-          ([link, at, name]) => `program ${name} at ${at} of ${link}: built for other links`,
-        ),
+        HOOKS.map(([link, at, name]) => `program ${name} at ${at} of ${link}: built for other links`),
       );
       expect(ids().filter((id) => before.includes(id))).toEqual([]);
       expect(reconcile()).toEqual([]);
