@@ -19,6 +19,8 @@ export const GOSSIP_INTERVAL_MS = 30_000;
 /** Repetitions go to few neighbours, as every peer should know the state already, and the longer, the more rarely. */
 const PERIODIC_SHARE = 0.3;
 const PERIODIC_BYTES_PER_S = 100;
+/** Longest time until the next, also where a peer makes up a state of megabytes. */
+const MAX_QUIET_MS = 600_000;
 /** Characters of an unknown channel name in the log. */
 const SHOWN_CHANNEL = 64;
 
@@ -122,7 +124,7 @@ export class Channels {
         bytes += told * message.length;
         yield;
       }
-      channel.quietUntil = now + (bytes / PERIODIC_BYTES_PER_S) * 1000;
+      channel.quietUntil = now + Math.min((bytes / PERIODIC_BYTES_PER_S) * 1000, MAX_QUIET_MS);
     }
   }
 

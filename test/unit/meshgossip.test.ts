@@ -650,6 +650,25 @@ describe("channels", () => {
     atOnce(subject.repeat());
     expect(sent.splice(0)).toHaveLength(1);
   });
+
+  test("repeat what is long each ten minutes all the same", () => {
+    const { subject, sent, clock } = channels();
+    subject.open("long", {
+      onUnicast() {},
+      onBroadcast: () => undefined,
+      onGossip: () => undefined,
+      gossip: () => new RawGossip([new Uint8Array(1 << 20)]),
+    });
+    const ofLong = () => {
+      atOnce(subject.repeat());
+      return sent.splice(0).filter((each) => each.includes(" long ")).length;
+    };
+    expect(ofLong()).toBe(1);
+    clock.advance(599_999);
+    expect(ofLong()).toBe(0);
+    clock.advance(1);
+    expect(ofLong()).toBe(1);
+  });
 });
 
 describe("questions", () => {
