@@ -121,6 +121,18 @@ describe("iptables, the older kind", () => {
     expect(read.hooks.map(dropsByPolicy)).toEqual([false, false, false]);
   });
 
+  test("a table is written as it was read, whatever bytes names of chains have", () => {
+    // UTF-8, and what is none.
+    for (const name of [Buffer.from("é".repeat(15)), Uint8Array.of(0x80, 0xff, 0x9f)]) {
+      const bytes = entries.slice();
+      const [chain] = chains;
+      const at = Buffer.from(bytes).indexOf(`${chain?.name}\0`);
+      bytes.fill(0, at, at + 32);
+      bytes.set(name, at);
+      expect(encodeTable(decodeTable(info, bytes)).entries.toHex()).toBe(bytes.toHex());
+    }
+  });
+
   test("a table without its counters is the same after packets, and another after a change", () => {
     const seen = (change: (bytes: Uint8Array) => void) => {
       const bytes = entries.slice();

@@ -271,16 +271,15 @@ function errorEntry(name: string): Uint8Array {
   return bytes;
 }
 
+// A character for each byte, whatever it is: names of others' chains are written back as they were.
 export function putText(bytes: Uint8Array, at: number, text: string): void {
-  bytes.set(new TextEncoder().encode(text), at);
+  for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
 }
-
-const latin1 = new TextDecoder("latin1");
 
 function textAt(bytes: Uint8Array, at: number, length: number): string {
   // Most targets have no name, and a table may have thousands of them.
   if (bytes[at] === 0) return "";
   const part = bytes.subarray(at, at + length);
   const end = part.indexOf(0);
-  return latin1.decode(end < 0 ? part : part.subarray(0, end));
+  return String.fromCharCode(...(end < 0 ? part : part.subarray(0, end)));
 }
