@@ -165,7 +165,7 @@ function started(store: Store, damaged: (what: string) => void): unknown {
     address % 2 === 0 ? "in force" : "refused",
   );
   allocator.allocate("new", UNIVERSE, {}).catch(() => {});
-  clock.advance(5_000);
+  clock.advance(2_000);
   const found = [
     allocator.report(UNIVERSE),
     [...allocator.holders()],

@@ -121,12 +121,7 @@ const addonEnvironment = (): Decoder => ({
     const lines = textOf(input).split("\n");
     const env = Object.fromEntries(lines.map((line) => line.split(/=(.*)/s)));
     const addon = readAddon(env, { options: {}, positionals: [] });
-    return [
-      addon.node,
-      addon.peers,
-      addon.exposeAddress,
-      addon.options({ name: "02:00:00:00:00:01", peers: ["h"] }),
-    ];
+    return [addon.node, addon.peers, addon.exposeAddress, addon.policies];
   },
 });
 
