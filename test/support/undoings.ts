@@ -138,9 +138,9 @@ const lastHandle = (chain: string) =>
 function filterChanges({ iptables, network }: Target): Table {
   const chains = ["postrouting", "forward", "input"];
   const drop = `${iptables} -P FORWARD DROP`;
-  // iptables-nft takes empty chains of its own away, too.
   // The router may have taken a chain away in between.
-  const deleteChains = `{ ${iptables} -X || ${iptables} -X; }`;
+  // Again where a rule was put back meanwhile that leads to one of them; iptables-nft takes empty chains of its own away, too.
+  const deleteChains = `until ${iptables} -X; do ${iptables} -F; done`;
   const whole = iptables === "iptables-nft" ? IPTABLES_NFT : drop;
   const save = `${iptables}-save -t filter`;
   return {
