@@ -36,7 +36,14 @@ const wanted = TARGETS.filter(({ name }) => positionals.length === 0 || position
 
 if (values.input !== undefined) {
   const bytes = await Bun.file(values.input).bytes();
-  for (const { name, open } of wanted) console.log(name, Bun.inspect(await (await open()).run(bytes)));
+  for (const { name, open } of wanted) {
+    const decoder = await open();
+    try {
+      console.log(name, Bun.inspect(await decoder.run(bytes)));
+    } finally {
+      decoder.close?.();
+    }
+  }
   process.exit(0);
 }
 
@@ -73,6 +80,7 @@ for (const { name, open } of wanted) {
       console.log(error instanceof Error ? error.stack : error);
     }
   }
+  decoder.close?.();
   faults += findings.length;
 }
 process.exit(faults > 0 ? 1 : 0);

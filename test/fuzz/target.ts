@@ -14,6 +14,8 @@ export interface Decoder {
    * is repeated by its input.
    */
   run(input: Uint8Array): unknown;
+  /** Remove what was made for it. */
+  close?(): void;
   /** Names of the errors that refuse an input. */
   readonly refuses?: readonly string[];
   /** Messages of plain errors that do so. */

@@ -17,7 +17,7 @@ const FOR_MS = 60;
 test.each(TARGETS.map((target) => [target.name, target] as const))("%s", async (_name, { open }) => {
   const decoder = await open();
   const bounds = { seed: SEED, inputs: INPUTS, forMs: FOR_MS, growth: false };
-  const { accepted, findings } = await fuzz(decoder, bounds);
+  const { accepted, findings } = await fuzz(decoder, bounds).finally(() => decoder.close?.());
   expect(findings.map(({ kind, what, input }) => `${kind}: ${what}: ${input.toHex()}`)).toEqual([]);
   expect(accepted).toBeGreaterThan(0);
 });
@@ -25,7 +25,9 @@ test.each(TARGETS.map((target) => [target.name, target] as const))("%s", async (
 test.each(regressions)("$target: $what", async ({ target, hex }) => {
   const decoder = await TARGETS.find(({ name }) => name === target)?.open();
   if (!decoder) throw new Error(`no target is called ${target}`);
-  expect(await faultOf(decoder, unhex(hex))).toBeUndefined();
+  const fault = await faultOf(decoder, unhex(hex));
+  decoder.close?.();
+  expect(fault).toBeUndefined();
 });
 
 describe("the fuzzer", () => {

@@ -68,8 +68,9 @@ users:
 `;
 
 function kubeconfig(): Decoder {
-  const { path, write } = memoryFile("kubeconfig");
+  const { path, write, remove } = memoryFile("kubeconfig");
   return {
+    close: remove,
     seeds: encoded(
       KUBECONFIG,
       JSON.stringify({

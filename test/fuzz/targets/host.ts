@@ -91,10 +91,11 @@ const crash = (): Decoder => ({
 });
 
 function ociConfig(): Decoder {
-  const { path, write } = memoryFile("config.json");
+  const { path, write, remove } = memoryFile("config.json");
   const bundle = dirname(path);
   const annotations = { "works.weave.cidr": "net:default" };
   return {
+    close: remove,
     seeds: jsonSeeds(
       {
         hostname: "web.weave.local",
