@@ -40,10 +40,10 @@ test("the datapath's programs are what they were", () => {
     tap: digest(tapProgram(maps, config)),
   }));
   expect(found).toEqual([
-    { egress: "191 6eca843918d1c6cc", ingress: "278 73e455696ae9492d", tap: "130 22c21eb5434ff4f5" },
-    { egress: "191 259d7fd12a7b3d07", ingress: "278 6f1a61d922aba27a", tap: "130 f5d947a8e73844d6" },
-    { egress: "191 ca904817c304f3d9", ingress: "278 ae9bc203980ef9d1", tap: "130 5d0c7dcb4d6afa7b" },
-    { egress: "191 fd1ce906708b5089", ingress: "278 47a7231eeb81dd7d", tap: "130 a9559c8fd588961e" },
+    { egress: "191 6eca843918d1c6cc", ingress: "286 9dcc7091c539e202", tap: "130 22c21eb5434ff4f5" },
+    { egress: "191 259d7fd12a7b3d07", ingress: "286 9374077e9daa65cc", tap: "130 f5d947a8e73844d6" },
+    { egress: "191 ca904817c304f3d9", ingress: "286 b031bc862b66bdf8", tap: "130 5d0c7dcb4d6afa7b" },
+    { egress: "191 fd1ce906708b5089", ingress: "286 385b7197251102bb", tap: "130 a9559c8fd588961e" },
   ]);
 });
 
@@ -55,7 +55,7 @@ test("the same with callbacks are what they were", () => {
     tap: digest(tapProgram(maps, config)),
   }).toEqual({
     egress: "204 a1d8da8420f0ccc6",
-    ingress: "291 55d5278ceb2d3214",
+    ingress: "299 a348de1d284f8d2d",
     tap: "143 820ab4b197825cfd",
   });
 });
@@ -77,7 +77,7 @@ test("the flow cache's programs are what they were", () => {
     confirm: digest(confirmProgram(flow)),
   }).toEqual({
     egress: "356 7d7c77354b304dd9",
-    ingress: "281 2d25bdbb2b9f212a",
+    ingress: "289 6cf1554e84f95ffe",
     port: "432 d5796ea8ce7c57e9",
     arrival: "269 50c72fafefda6665",
     departure: "159 663bdf41c0cfd2b4",
