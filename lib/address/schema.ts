@@ -1,6 +1,10 @@
-// A parser as a valibot schema, for options and configurations.
+// Addresses as valibot schemas, for options, configurations and saved rows.
 import * as v from "valibot";
 import { AddressError } from "./ipv4.ts";
+
+/** An IPv4 address as a number. */
+export const AddressNumber = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1));
+export const PrefixLength = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(32));
 
 /** Return the schema of strings that `parse` accepts; its errors of the given class become issues. */
 export function parsed<T>(

@@ -1,5 +1,6 @@
 // The names of this host's containers, as they are kept on disk.
 import * as v from "valibot";
+import { AddressNumber } from "../address/schema.ts";
 import type { Store } from "../store/store.ts";
 import { type EntryId, entryKey, MAX_CONTAINER_ID, MAX_ENTRIES_PER_PEER } from "./entry.ts";
 import { isFullyQualified } from "./name.ts";
@@ -13,7 +14,7 @@ export const HostnameSchema = v.pipe(v.string(), v.check(isFullyQualified, "not 
 const EntrySchema = v.object({
   hostname: HostnameSchema,
   containerId: v.pipe(v.string(), v.maxLength(MAX_CONTAINER_ID)),
-  address: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)),
+  address: AddressNumber,
   version: v.pipe(v.number(), v.integer(), v.minValue(0)),
 });
 

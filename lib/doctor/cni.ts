@@ -1,18 +1,8 @@
 // CNI folders: whether a runtime finds our plugin and selects our configuration.
-import {
-  accessSync,
-  closeSync,
-  constants,
-  existsSync,
-  fstatSync,
-  openSync,
-  readFileSync,
-  readSync,
-} from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { isGenerated, LIST, SINGLE } from "../cni/conflist.ts";
-import { configurations, PLUGIN } from "../cni/setup.ts";
-import { fileIdentity } from "../sys/fileidentity.ts";
+import { configurations, PLUGIN, sameFile } from "../cni/setup.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 
@@ -75,7 +65,7 @@ export function cniFindings({ bin, conf, executable, hairpin, runtime, named }: 
   }
   const findings: Finding[] = [];
   if (!installed) findings.push(problem("cni", `${bin} has no executable ${PLUGIN}`, ADVICE, install));
-  else if (!isSameContent(plugin, executable))
+  else if (!sameFile(plugin, executable))
     findings.push(warning("cni", `${plugin} is of another version`, ADVICE, install));
   if (!own) findings.push(problem("cni", `${conf} has no configuration of weave`, ADVICE, write));
   else {
@@ -117,26 +107,6 @@ function contents(file: string, bin: string, write: readonly Fix[]): Finding[] {
       `install the reference plugins (Debian: containernetworking-plugins) and link portmap into ${bin}, or take portmap out of ${file}`,
     ),
   ];
-}
-
-const BLOCK = 1 << 20;
-
-/** Whether two files have the same in them. */
-function isSameContent(one: string, other: string): boolean {
-  const fds = [openSync(one, "r"), openSync(other, "r")] as const;
-  try {
-    if (fileIdentity(fds[0]) === fileIdentity(fds[1])) return true;
-    if (fstatSync(fds[0]).size !== fstatSync(fds[1]).size) return false;
-    const blocks = [Buffer.alloc(BLOCK), Buffer.alloc(BLOCK)] as const;
-    for (let at = 0; ; at += BLOCK) {
-      const read = readSync(fds[0], blocks[0], 0, BLOCK, at);
-      readSync(fds[1], blocks[1], 0, BLOCK, at);
-      if (!blocks[0].equals(blocks[1])) return false;
-      if (read === 0) return true;
-    }
-  } finally {
-    for (const fd of fds) closeSync(fd);
-  }
 }
 
 function isExecutable(path: string): boolean {

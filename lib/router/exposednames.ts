@@ -2,6 +2,7 @@
 // with it, also after restarts.
 import * as v from "valibot";
 import type { IPv4 } from "../address/ipv4.ts";
+import { AddressNumber } from "../address/schema.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
 import { HostnameSchema } from "../dns/saved.ts";
 import { EXPOSE_ID } from "../host/names.ts";
@@ -12,7 +13,7 @@ export const MAX_WITHDRAWN = 1_000;
 
 export const WithdrawnSchema = v.object({
   hostname: HostnameSchema,
-  address: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)),
+  address: AddressNumber,
 });
 type Withdrawn = v.InferOutput<typeof WithdrawnSchema>;
 

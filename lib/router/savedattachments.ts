@@ -1,6 +1,7 @@
 // Attachments in the state file: what a container gets back when it is started again.
 import * as v from "valibot";
 import type { Cidr } from "../address/ipv4.ts";
+import { AddressNumber, PrefixLength } from "../address/schema.ts";
 import { HostnameSchema } from "../dns/saved.ts";
 import type { Store } from "../store/store.ts";
 
@@ -13,19 +14,21 @@ const MAX_NAMES = 1_024;
 const ROOM = "attachments";
 const DETACHED = "detached";
 
-const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1));
 const Schema = v.object({
   addresses: v.pipe(
     v.array(
       v.object({
-        address: Address,
-        prefix: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(32)),
+        address: AddressNumber,
+        prefix: PrefixLength,
         asked: v.boolean(),
       }),
     ),
     v.maxLength(MAX_ADDRESSES),
   ),
-  names: v.pipe(v.array(v.object({ hostname: HostnameSchema, address: Address })), v.maxLength(MAX_NAMES)),
+  names: v.pipe(
+    v.array(v.object({ hostname: HostnameSchema, address: AddressNumber })),
+    v.maxLength(MAX_NAMES),
+  ),
   multicastRoute: v.boolean(),
   socket: v.optional(v.string()),
 });

@@ -1,6 +1,7 @@
 // The exposures of this host in the state file.
 import * as v from "valibot";
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
+import { AddressNumber, PrefixLength } from "../address/schema.ts";
 import type { Exposed } from "../host/expose.ts";
 import type { Store } from "../store/store.ts";
 
@@ -10,8 +11,8 @@ export const MAX_EXPOSURES = 256;
 const ROOM = "exposures";
 
 const CidrSchema = v.object({
-  address: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)),
-  prefix: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(32)),
+  address: AddressNumber,
+  prefix: PrefixLength,
 });
 const Schema = v.object({ cidr: CidrSchema, masquerade: v.boolean(), range: v.optional(CidrSchema) });
 

@@ -1,11 +1,11 @@
 // Host ports: connections to a port of this host go to a container's port.
 import * as v from "valibot";
 import { formatIPv4 } from "../../address/ipv4.ts";
+import { AddressNumber } from "../../address/schema.ts";
 
 /** Protocols, and their numbers (IANA). */
 export const PROTOCOLS = { tcp: 6, udp: 17, sctp: 132 } as const;
 
-const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1));
 const Port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
 
 /** Host ports of one attachment. */
@@ -16,10 +16,10 @@ export const HostPorts = v.pipe(
     v.object({
       protocol: v.picklist(["tcp", "udp", "sctp"]),
       /** The address of this host that it is for; absent for all. */
-      hostIp: v.optional(Address),
+      hostIp: v.optional(AddressNumber),
       hostPort: Port,
       /** The container's. */
-      address: Address,
+      address: AddressNumber,
       port: Port,
     }),
   ),
