@@ -21,6 +21,8 @@ export interface NetworkedContainer {
   readonly endpoints: readonly ContainerEndpoint[];
 }
 
+const SHORT_ID = 12;
+
 const Id = v.pipe(v.string(), v.regex(/^[0-9a-f]{12,64}$/));
 const Inspected = v.object({
   Id,
@@ -61,14 +63,14 @@ export async function networkedContainer(
       isRunning: State.Running,
       endpoints: Object.entries(NetworkSettings.Networks ?? {}).flatMap(
         ([network, { EndpointID, Aliases }]) =>
-          // Docker adds the short ID.
+          // Docker and podman add the short ID; "db" may be the beginning of one, and is a name.
           EndpointID === ""
             ? []
             : [
                 {
                   network,
                   endpoint: EndpointID,
-                  aliases: (Aliases ?? []).filter((alias) => !full.startsWith(alias)),
+                  aliases: (Aliases ?? []).filter((alias) => alias !== full.slice(0, SHORT_ID)),
                 },
               ],
       ),

@@ -112,3 +112,17 @@ describe("a container on networks", () => {
     );
   });
 });
+
+test("an alias is a name, however its container's ID begins; the short ID is none", async () => {
+  const id = "db12cafe0000".padEnd(64, "0");
+  const docker = runtime("docker", {
+    [`/containers/${id}/json`]: {
+      ...{ Id: id, Name: "/p-db-1", State: { Running: true }, Config: { Hostname: "h" } },
+      NetworkSettings: {
+        Networks: { n: { EndpointID: "e", Aliases: ["db", "db12cafe0000", "d", "p-db-1"] } },
+      },
+    },
+  });
+  const found = await networkedContainer([docker], id);
+  expect(found?.endpoints).toEqual([{ network: "n", endpoint: "e", aliases: ["db", "d", "p-db-1"] }]);
+});
