@@ -194,3 +194,41 @@ describe("work of a format is charged before it is done", () => {
     expect(read).toBe(0);
   });
 });
+
+// Go: utf8.RuneError stands for what is no character.
+test.each([
+  ["%c", "-1", "\ufffd"],
+  ["%c", "0x110000", "\ufffd"],
+  ["%c", "0xd800", "\ufffd"],
+  ["%c", "1e0", "%!c(float64=1)"],
+  ["%c", ".Router.UID", "\ufffd"],
+  ["%c", "0x1f600", "\u{1f600}"],
+  ["%q", "0x1fffff", "'\ufffd'"],
+  ["%q", "-1", "'\ufffd'"],
+  ["%q", "65", "'A'"],
+])("a number as a character: printf %j %s", (verb, value, text) => {
+  expect(fill(`{{printf "${verb}" ${value}}}`)).toBe(text);
+});
+
+test("no number and no verb is a fault of the router's", () => {
+  const number = fc.oneof(
+    fc.integer().map(String),
+    fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => value.toExponential()),
+    fc.constantFrom("0x110000", "-1", "1e308", "1e999", "-1e999", "'x'", ".Router.UID", ".Router.Peers"),
+  );
+  const verb = fc.tuple(
+    fc.constantFrom("", "-", "+", "#", "0", " ", "+0#- "),
+    fc.constantFrom("", "0", "7", "999999", "*"),
+    fc.constantFrom("", ".", ".0", ".3", ".999999", ".*"),
+    fc.constantFrom(..."TvsqtcdobxXUfFegGpz"),
+  );
+  fc.assert(
+    fc.property(verb, fc.array(number, { minLength: 1, maxLength: 3 }), ([...parts], values) => {
+      try {
+        expect(fill(`{{printf "%${parts.join("")}" ${values.join(" ")}}}`)).toBeString();
+      } catch (error) {
+        if (!(error instanceof TemplateError)) throw error;
+      }
+    }),
+  );
+});

@@ -102,13 +102,11 @@ function verbText(value: unknown, spec: Spec): string | undefined {
       return isString ? padded(cut(value, precision), spec, false) : undefined;
     case "q":
       if (isString) return padded(quoted(cut(value, precision)), spec, false);
-      return isInt ? padded(`'${String.fromCodePoint(Number(number) & 0x1fffff)}'`, spec, false) : undefined;
+      return isInt ? padded(`'${character(Number(number))}'`, spec, false) : undefined;
     case "t":
       return typeof value === "boolean" ? padded(String(value), spec, false) : undefined;
     case "c":
-      return isInt
-        ? padded(String.fromCodePoint(Math.min(Number(number), 0x10ffff)), spec, false)
-        : undefined;
+      return isInt ? padded(character(Number(number)), spec, false) : undefined;
     case "d":
       return isInt ? padded(whole(number as number, 10, spec), spec, true) : undefined;
     case "o":
@@ -139,6 +137,12 @@ function verbText(value: unknown, spec: Spec): string | undefined {
       return undefined;
   }
 }
+
+/** A character by its number; as in Go, U+FFFD where there is none of that number. */
+const character = (number: number) =>
+  String.fromCodePoint(
+    (number >= 0 && number < 0xd800) || (number > 0xdfff && number <= 0x10ffff) ? number : 0xfffd,
+  );
 
 const cut = (text: string, precision: number | undefined) =>
   precision === undefined ? text : Array.from(text).slice(0, precision).join("");
