@@ -1,6 +1,7 @@
 // weave ui: where the status page is.
 import { hostname } from "node:os";
 import * as v from "valibot";
+import { joinHostPort } from "../../lib/address/hostport.ts";
 import { apiClient } from "../../lib/api/client.ts";
 import { Page } from "../../lib/api/shapes.ts";
 import { printable } from "../../lib/log/printable.ts";
@@ -28,7 +29,7 @@ export const ui: Command = {
         "the status page is served nowhere: launch without an empty --http-addr, or with --status-addr",
       );
     const host = UNSPECIFIED.includes(place.host) ? "127.0.0.1" : place.host;
-    const at = `${host}:${place.port}`;
+    const at = joinHostPort(host, place.port);
     const tunnel = `ssh -L ${place.port}:${at} root@${reachedAt()}`;
     const url = `http://${at}/ui/`;
     answer(

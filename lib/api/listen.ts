@@ -64,7 +64,10 @@ export interface TcpAccess {
   readonly statusOnly?: boolean;
 }
 
-const LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"];
+const LOCAL_NAMES = ["localhost", "127.0.0.1", "::1"];
+
+/** Return the name or address in a Host header, without its port and the brackets of IPv6. */
+const hostIn = (header: string) => header.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
 
 const isLoopback = (address: string) => /^(?:::ffff:)?127\.|^::1$|^localhost$/.test(address);
 
@@ -75,9 +78,9 @@ const isLoopback = (address: string) => /^(?:::ffff:)?127\.|^::1$|^localhost$/.t
  */
 export function serveTcp(access: TcpAccess, target: Api): Bun.Server<undefined> {
   const names = [...LOCAL_NAMES, access.hostname];
-  const foreign = (host: string | null) => host !== null && !names.includes(host.replace(/:\d+$/, ""));
+  const foreign = (host: string | null) => host !== null && !names.includes(hostIn(host));
   // DNS rebinding needs a name, so addresses are safe.
-  const isAddress = (host: string | null) => isIP(host?.replace(/:\d+$/, "") ?? "") !== 0;
+  const isAddress = (host: string | null) => isIP(hostIn(host ?? "")) !== 0;
   const local = isLoopback(access.hostname);
   const time = new ReadBudget(systemClock.now);
   return Bun.serve({

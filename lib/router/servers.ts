@@ -1,6 +1,7 @@
 // Where the control API and metrics are served: a Unix socket, and TCP as far as that is wanted.
 import { lstatSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
+import { joinHostPort } from "../address/hostport.ts";
 import { serveTcp, serveUnix } from "../api/listen.ts";
 import { controlSocket } from "../api/paths.ts";
 import type { Api } from "../api/server.ts";
@@ -139,6 +140,8 @@ function listening<T>(
     return serve();
   } catch (error) {
     const reason = troubleText(listenTrouble(error, { protocol: "tcp", ...at, option }));
-    throw new Error(`cannot serve ${what} on ${at.hostname}:${at.port}: ${reason}`, { cause: error });
+    throw new Error(`cannot serve ${what} on ${joinHostPort(at.hostname, at.port)}: ${reason}`, {
+      cause: error,
+    });
   }
 }

@@ -77,6 +77,8 @@ describe("over TCP", () => {
       "[::1]:6784",
       "192.0.2.7",
       "192.0.2.7:80",
+      "[2001:db8::7]",
+      "[2001:db8::7]:6782",
     ])
       expect([host, ...(await ask("/plain", { host }))]).toEqual([host, 200, "read"]);
     for (const host of [
