@@ -19,6 +19,29 @@ test("dear answers are refused once the time is used up, and given again when th
   expect((await time.spend(dear)).status).toBe(200);
 });
 
+test("of answers that are made at a time, the time is charged, and once", async () => {
+  for (const [count, ms, refused] of [
+    [3, 2_000, true],
+    [1_000, 1, false],
+  ] as const) {
+    let now = 0;
+    const time = new ReadBudget(() => now);
+    const wait = Promise.withResolvers<void>();
+    const asked = Array.from({ length: count }, () =>
+      time.spend(async () => {
+        await wait.promise;
+        now += ms;
+        return new Response("x");
+      }),
+    );
+    wait.resolve();
+    for (const each of await Promise.all(asked)) expect(each.status).toBe(200);
+    // 6 s are more than the 2 s that there are and what comes meanwhile; 1 s is less, however many have waited for it.
+    const next = await time.spend(() => new Response("x"));
+    expect(next.status === 503).toBe(refused);
+  }
+});
+
 test("2 s at once, then 250 ms a second: Retry-After is in seconds, rounded up", async () => {
   let now = 0;
   const time = new ReadBudget(() => now);
