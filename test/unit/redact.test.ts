@@ -1,6 +1,10 @@
-import { expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { redact } from "../../lib/log/redact.ts";
-import { secretsOf } from "../../lib/sys/secrets.ts";
+import { knownSecrets, secretsOf } from "../../lib/sys/secrets.ts";
+import { readRegularFile } from "../../lib/sys/textfile.ts";
 
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 
@@ -53,4 +57,41 @@ test.each([
 ])("a process with %j, started by %j, knows %j", (environment, words, expected) => {
   const read = (file: string) => (file === "/etc/key" ? "four\n" : "");
   expect(secretsOf(environment, words, read)).toEqual(expected);
+});
+
+describe("a file that is named for a password", () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "weave-redact-"));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  /** The secrets of a process that was started with a file. */
+  function secretsWith(file: string): string[] {
+    const child = Bun.spawn(["sh", "-c", "read line", "x", "--password-file", file], { stdin: "pipe" });
+    try {
+      return knownSecrets(child.pid);
+    } finally {
+      child.kill();
+    }
+  }
+
+  test("is read where it is one; nobody waits for a FIFO, and a device has no end", () => {
+    const [key, fifo] = [join(folder, "key"), join(folder, "fifo")];
+    writeFileSync(key, "sesame-1\n");
+    Bun.spawnSync(["mkfifo", fifo]);
+    expect(readRegularFile(key, 9)).toBe("sesame-1\n");
+    for (const [path, limit] of [
+      [key, 8],
+      [fifo, 100],
+      ["/dev/zero", 100],
+      [folder, 100],
+    ] as const)
+      expect(() => readRegularFile(path, limit)).toThrow(
+        `${path} is not a regular file of at most ${limit} bytes`,
+      );
+    expect(secretsWith(key)).toContain("sesame-1");
+    for (const path of [fifo, "/dev/zero", join(folder, "none")])
+      expect(secretsWith(path)).not.toContain("sesame-1");
+  });
 });
