@@ -3,8 +3,12 @@
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { AddressError, type Cidr, formatCidr, parseCidr } from "../address/ipv4.ts";
-import { processIds } from "../sys/processes.ts";
+import { managesNetwork, processIds } from "../sys/processes.ts";
+import { readRegularFile } from "../sys/textfile.ts";
 import { type Finding, ok, problem } from "./finding.ts";
+
+/** Bytes of a configuration file. */
+const MAX_FILE = 1 << 20;
 
 /** Settings of kube-proxy. */
 export interface KubeProxy {
@@ -84,7 +88,7 @@ export function kubeProxyFindings(range: Cidr | undefined): Finding[] {
     const args = commandLine(pid);
     if (!args) continue;
     // Its paths are those of its container.
-    const settings = readKubeProxy(args, (file) => readFileSync(`/proc/${pid}/root${file}`, "utf8"));
+    const settings = readKubeProxy(args, (file) => readRegularFile(`/proc/${pid}/root${file}`, MAX_FILE));
     const problems = kubeProxyProblems(settings, range);
     return problems.length > 0 ? problems : [ok("kube-proxy", "kube-proxy fits the network")];
   }
@@ -96,7 +100,8 @@ function commandLine(pid: string): string[] | undefined {
   try {
     const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
     const named = /(^|\/)(kube-proxy|hyperkube)$/.test(args[0] ?? "");
-    return named || readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "kube-proxy" ? args : undefined;
+    const isProxy = named || readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "kube-proxy";
+    return isProxy && managesNetwork(pid) ? args : undefined;
   } catch {
     // It has ended since.
     return undefined;

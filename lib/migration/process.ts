@@ -1,8 +1,7 @@
 // The running router of the original, in a container or not: its process tells its options and its state file.
-import { readFileSync, readlinkSync } from "node:fs";
-import { OWN_NETNS } from "../sys/netns.ts";
+import { readFileSync } from "node:fs";
 import { Pidfd, SIGTERM } from "../sys/pidfd.ts";
-import { processIds } from "../sys/processes.ts";
+import { managesNetwork, processIds } from "../sys/processes.ts";
 
 const PROGRAM = "weaver";
 const STOP_TIMEOUT_MS = 20_000;
@@ -20,11 +19,10 @@ export interface OriginalProcess {
 
 /** Find the original's router in this network namespace; undefined if none runs, or none is visible from here. */
 export function findOriginalProcess(): OriginalProcess | undefined {
-  const namespace = readlinkSync(OWN_NETNS);
   for (const entry of processIds()) {
     try {
       const read = (file: string) => readFileSync(`/proc/${entry}/${file}`, "utf8");
-      if (read("comm").trim() !== PROGRAM || readlinkSync(`/proc/${entry}/ns/net`) !== namespace) continue;
+      if (read("comm").trim() !== PROGRAM || !managesNetwork(entry)) continue;
       const args = read("cmdline").split("\0").slice(1, -1);
       const prefix = option(args, "db-prefix");
       return {

@@ -1,7 +1,7 @@
 // Processes by file descriptor (pidfd_open(2), Linux 5.3): unlike a pid, a pidfd is never reused for another process.
 import { closeSync } from "node:fs";
 import { ESRCH } from "./errno.ts";
-import { SysError, syscall, trySyscall } from "./syscall.ts";
+import { SysError, trySyscall } from "./syscall.ts";
 
 export const SIGKILL = 9;
 export const SIGTERM = 15;
@@ -36,7 +36,8 @@ export class Pidfd implements Disposable {
     const poll = new Int32Array([this.fd, POLLIN]);
     const timeout = new BigInt64Array(2);
     const bytes = new Uint8Array(poll.buffer);
-    return syscall("polling a process", "ppoll", bytes, 1, new Uint8Array(timeout.buffer), 0, 0) > 0;
+    // A signal may interrupt it: then nothing is known yet.
+    return trySyscall("ppoll", bytes, 1, new Uint8Array(timeout.buffer), 0, 0) > 0;
   }
 
   [Symbol.dispose](): void {

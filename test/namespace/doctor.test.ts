@@ -146,6 +146,7 @@ test("kube-proxy's settings", async () => {
   const proxy = await fakeKubeProxy(
     hosts.folder,
     "clusterCIDR: 10.244.0.0/16\niptables:\n  masqueradeAll: true\n",
+    host.command(),
   );
   try {
     expect(await about("kube-proxy")).toEqual([

@@ -22,9 +22,9 @@ export async function lookalike(
   return child;
 }
 
-/** kube-proxy with a configuration file. */
-export function fakeKubeProxy(folder: string, configuration: string) {
+/** kube-proxy with a configuration file, on a host, which `within` enters. */
+export function fakeKubeProxy(folder: string, configuration: string, within: readonly string[]) {
   const file = join(folder, "kube-proxy.conf");
   writeFileSync(file, configuration);
-  return lookalike(folder, "kube-proxy", [`--config=${file}`]);
+  return lookalike(folder, "kube-proxy", [`--config=${file}`], within);
 }

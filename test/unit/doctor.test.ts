@@ -18,6 +18,7 @@ import { reportFindings } from "../../lib/doctor/router.ts";
 import { addressObstacle } from "../../lib/ipam/obstacle.ts";
 import type { Link } from "../../lib/netlink/link.ts";
 import * as processes from "../../lib/sys/processes.ts";
+import * as textfiles from "../../lib/sys/textfile.ts";
 import type { Trouble } from "../../lib/sys/trouble.ts";
 
 test("findings read as a table", () => {
@@ -245,9 +246,13 @@ describe("kube-proxy", () => {
       for (const spy of spies) spy.mockRestore();
     });
     /** Look at processes 7 and 8; `files` by their paths in /proc. */
-    const look = (files: Record<string, string>) => {
+    const look = (files: Record<string, string>, strangers: readonly string[] = []) => {
       spies = [
         spyOn(processes, "processIds").mockImplementation(() => ["7", "8"]),
+        spyOn(processes, "managesNetwork").mockImplementation(
+          (pid) => strangers.includes(String(pid)) === false,
+        ),
+        spyOn(textfiles, "readRegularFile").mockImplementation((path) => fs.readFileSync(path, "utf8")),
         spyOn(fs, "readFileSync").mockImplementation(((path: string) => {
           const text = files[path];
           if (text === undefined) throw Object.assign(new Error(`ENOENT ${path}`), { code: "ENOENT" });
@@ -272,6 +277,15 @@ describe("kube-proxy", () => {
           "/var/lib/kube-proxy/config.conf": "iptables: { masqueradeAll: true }",
         }),
       ).toEqual(["ok"]);
+    });
+
+    test("a process of a container that calls itself so says nothing", () => {
+      const stranger = {
+        "/proc/7/cmdline": "kube-proxy\0--masquerade-all\0",
+        "/proc/7/comm": "kube-proxy\n",
+      };
+      expect(look(stranger, ["7"])).toEqual([]);
+      expect(look({ ...stranger, ...RUNS, [ITS]: "{}" }, ["7"])).toEqual(["ok"]);
     });
 
     test("none, and one that has just ended, are nothing", () => {

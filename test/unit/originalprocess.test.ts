@@ -9,7 +9,8 @@ interface Process {
   comm: string;
   cmdline?: string;
   environ?: string;
-  netns?: string;
+  /** Of a container or a user, that is. */
+  foreign?: true;
 }
 
 let table: Record<string, Process>;
@@ -20,7 +21,7 @@ beforeEach(() => {
   table = {};
   now = 1_000;
   const gone = () => Object.assign(new Error("ENOENT"), { code: "ENOENT" });
-  const { readFileSync, readlinkSync } = fs;
+  const { readFileSync } = fs;
   const of = (path: string) => /^\/proc\/(\d+)\/(.*)$/.exec(path) ?? [];
   spies = [
     spyOn(processes, "processIds").mockImplementation((() => Object.keys(table)) as never),
@@ -31,12 +32,7 @@ beforeEach(() => {
       if (value === undefined) throw gone();
       return value;
     }) as never),
-    spyOn(fs, "readlinkSync").mockImplementation(((path: string, ...more: never[]) => {
-      const [, pid = ""] = of(String(path));
-      if (pid === "" && !String(path).endsWith("/ns/net")) return readlinkSync(path, ...more);
-      if (pid === "") return "net:[1]";
-      return table[pid]?.netns ?? "net:[1]";
-    }) as never),
+    spyOn(processes, "managesNetwork").mockImplementation((pid) => table[pid]?.foreign !== true),
     spyOn(performance, "now").mockImplementation(() => now),
     spyOn(Bun, "sleep").mockImplementation((async (ms: number) => {
       now += ms;
@@ -61,7 +57,7 @@ const WEAVER = {
 describe("the original's router", () => {
   test("is the process of that name in our network namespace, with its arguments, password and state", () => {
     table = {
-      "7": { ...WEAVER, netns: "net:[2]" },
+      "7": { ...WEAVER, foreign: true },
       "8": { ...WEAVER, comm: "weave-router" },
       "9": WEAVER,
       "10": { ...WEAVER, environ: "" },

@@ -1,6 +1,7 @@
 // Who changed kernel state, as far as a notification tells.
-import { readFileSync, readlinkSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { printable } from "../../log/printable.ts";
+import { managesNetwork } from "../../sys/processes.ts";
 
 /** A process that changed kernel state. */
 export interface Culprit {
@@ -8,7 +9,6 @@ export interface Culprit {
   readonly name: string;
 }
 
-const CAP_NET_ADMIN = 12n;
 /** libnl puts the number of the socket into the bits above the pid. */
 const PID_BITS = 22;
 
@@ -24,12 +24,8 @@ export function pidOf(port: number): number | undefined {
  */
 export function culpritOf(port: number): Culprit | undefined {
   const pid = pidOf(port);
-  if (pid === undefined || pid === process.pid) return undefined;
+  if (pid === undefined || pid === process.pid || !managesNetwork(pid)) return undefined;
   try {
-    if (readlinkSync(`/proc/${pid}/ns/net`) !== readlinkSync("/proc/self/ns/net")) return undefined;
-    const status = readFileSync(`/proc/${pid}/status`, "utf8");
-    const capabilities = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
-    if (!((capabilities >> CAP_NET_ADMIN) & 1n)) return undefined;
     return { pid, name: printable(readFileSync(`/proc/${pid}/comm`, "utf8").trim()) };
   } catch {
     return undefined;
