@@ -12,6 +12,7 @@ import { datapathDelete } from "../migration/openvswitch.ts";
 import { linkDelete } from "../netlink/link/delete.ts";
 import { linkByName, linkSet } from "../netlink/link.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { isInstanceLocked } from "../router/instance.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { Fix, PlannedFix } from "./fix.ts";
 
@@ -60,6 +61,7 @@ function applyFix(fix: Fix): void {
       return;
     }
     case "remove-filter": {
+      requireNoRouter();
       using nf = new NetlinkSocket(NETLINK_NETFILTER);
       return removeFirewall(nf);
     }
@@ -76,8 +78,14 @@ function applyFix(fix: Fix): void {
       installConfig({ confDir: fix.folder, hairpin: fix.hairpin });
       return;
     case "remove-file":
+      if (fix.whileNoRouter) requireNoRouter();
       return rmSync(fix.file, { force: true });
   }
+}
+
+/** What a router has left is that of the next one as soon as it is launched. */
+function requireNoRouter(): void {
+  if (isInstanceLocked()) throw new Error("a router was launched meanwhile");
 }
 
 function requireSame(

@@ -26,14 +26,15 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
   const running = router.state !== "down";
   const encrypted = report?.Router.Encryption ?? (process.env["WEAVE_PASSWORD"] ?? "") !== "";
   const range = rangeOf(report);
+  const port = report?.Router.Port;
   const kubernetes = existsSync(KUBELET);
   const findings = [
     ...guarded("kernel", () => kernelFindings(encrypted)),
     ...guarded("network", () => networkFindings({ encrypted, range, kubernetes, running })),
     ...guarded("links", () => linkFindings(running, report && portOf(report))),
     ...guarded("forward", () => filterFindings(running)),
-    ...guarded("firewalld", firewalldFindings),
-    ...guarded("ports", () => portFindings(running)),
+    ...guarded("firewalld", () => firewalldFindings(port)),
+    ...guarded("ports", () => portFindings(running, port)),
     ...guarded("cni", () => cniFindings(cni)),
     ...guarded("kube-proxy", () => kubeProxyFindings(range)),
     ...guarded("original", () => originalFindings(running)),

@@ -29,7 +29,12 @@ export function forwardPolicy(
 ): Finding {
   if (dropping.length === 0) return ok("forward", "no FORWARD policy drops packets");
   const names = dropping.map(({ variant }) => variant).join(", ");
-  if (!launched || dropping.every(({ accepts }) => accepts))
+  if (!launched)
+    return ok(
+      "forward",
+      `${names} drops forwarded packets by policy; 'weave launch' has those of weave accepted`,
+    );
+  if (dropping.every(({ accepts }) => accepts))
     return ok(
       "forward",
       `${names} drops forwarded packets by policy; chain WEAVE-FORWARD accepts those of weave`,
@@ -37,7 +42,9 @@ export function forwardPolicy(
   return problem(
     "forward",
     `${names} drops forwarded packets by policy, and no rule accepts those of weave`,
-    "'weave launch' adds that rule; or 'iptables -P FORWARD ACCEPT'",
+    running
+      ? "'weave status' shows why the router does not add that rule"
+      : "'weave launch' adds that rule; or 'iptables -P FORWARD ACCEPT'",
     running ? [] : [{ action: "accept-forwarded", variants: dropping.map(({ variant }) => variant) }],
   );
 }

@@ -3,6 +3,7 @@
 // zone.
 import { FIREWALLD } from "../host/forwarding/nft.ts";
 import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
+import { DEFAULT_PORT } from "../mesh/config.ts";
 import { ruleList } from "../netlink/nftables/rule.ts";
 import { tableList } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
@@ -14,9 +15,9 @@ const ZONE = "filter_FWD_";
 /** Zones that drop without an expression of their own for it. */
 const DROPPING = ["drop", "block"];
 
-const COMMANDS = [
+const commands = (port: number) => [
   `firewall-cmd --permanent --zone=trusted --add-interface=${BRIDGE}`,
-  "firewall-cmd --permanent --add-port=6783/tcp --add-port=6783/udp --add-port=6784/udp",
+  `firewall-cmd --permanent --add-port=${port}/tcp --add-port=${port}/udp --add-port=${port + 1}/udp`,
   "firewall-cmd --reload",
 ];
 
@@ -24,8 +25,8 @@ const text = new TextDecoder("latin1");
 /** The name of our bridge, and no longer one that ends alike. */
 const ABOUT_BRIDGE = new RegExp(`(^|[^\\w.-])${BRIDGE}\0`);
 
-/** Nothing where firewalld does not run, or has iptables do its work. */
-export function firewalldFindings(): Finding[] {
+/** Nothing where firewalld does not run, or has iptables do its work. `port`: that of the mesh. */
+export function firewalldFindings(port = DEFAULT_PORT): Finding[] {
   using nf = new NetlinkSocket(NETLINK_NETFILTER);
   if (!tableList(nf, TABLE.family).includes(TABLE.name)) return [];
   const rules = ruleList(nf, TABLE, ZONES);
@@ -41,7 +42,9 @@ export function firewalldFindings(): Finding[] {
     problem(
       "firewalld",
       `link ${BRIDGE} is in zone ${zone}, which rejects what containers send to ${accepted ? "" : "and by "}this host`,
-      COMMANDS.map((command) => `'${command}'`).join(", "),
+      commands(port)
+        .map((command) => `'${command}'`)
+        .join(", "),
     ),
   ];
 }

@@ -31,7 +31,8 @@ export type Fix =
       readonly file: string;
       readonly hairpin: boolean;
     }
-  | { readonly action: "remove-file"; readonly file: string };
+  /** `whileNoRouter`: a router that was launched meanwhile has one of that name. */
+  | { readonly action: "remove-file"; readonly file: string; readonly whileNoRouter?: true };
 
 /** A fix and the finding that it is for. */
 export interface PlannedFix {

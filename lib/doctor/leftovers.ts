@@ -79,7 +79,9 @@ function staleFiles(): Finding[] {
       "leftovers",
       `${controlSocket()} is a leftover of a router that was killed`,
       "'weave launch' replaces it",
-      files.filter((file) => existsSync(file)).map((file) => ({ action: "remove-file", file })),
+      files
+        .filter((file) => existsSync(file))
+        .map((file) => ({ action: "remove-file", file, whileNoRouter: true })),
     ),
   ];
 }

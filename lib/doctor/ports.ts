@@ -1,25 +1,37 @@
 // Programs that occupy the network's ports.
+import { DEFAULT_PORT } from "../mesh/config.ts";
+import { linkList } from "../netlink/link.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { vxlanName } from "../overlay/datapath/links.ts";
 import { type Protocol, programOf, takenPorts } from "../sys/portholder.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 
-/** The network's ports and what they are for. */
-const PORTS: readonly [Protocol, number, string][] = [
-  ["tcp", 6783, "connections between peers"],
-  ["udp", 6783, "sleeve"],
-  ["udp", 6784, "the fast datapath"],
-  ["tcp", 6784, "the control API"],
+/** Ports and what they are for. */
+type Purposes = readonly (readonly [Protocol, number, string])[];
+
+const ofMesh = (port: number): Purposes => [
+  ["tcp", port, "connections between peers"],
+  ["udp", port, "sleeve"],
+  ["udp", port + 1, "the fast datapath"],
 ];
+
+const BY_DEFAULT: Purposes = [...ofMesh(DEFAULT_PORT), ["tcp", 6784, "the control API"]];
 
 const OURS = /^weave(-|$)/;
 
-/** Whether the ports are free, or ours. `running`: our router has them. */
-export function portFindings(running: boolean): Finding[] {
+/** Whether the ports are free, or ours. `running`: our router has them; `mesh`: the port of its mesh, where it tells. */
+export function portFindings(running: boolean, mesh?: number): Finding[] {
   const taken = takenPorts();
-  const conflicts = PORTS.flatMap(([protocol, port, purpose]) => {
+  // A router that answers has its control API, wherever it was told to serve that.
+  const ports: Purposes = mesh === undefined ? BY_DEFAULT : ofMesh(mesh);
+  const conflicts = ports.flatMap(([protocol, port, purpose]) => {
     const found = taken.find((each) => each.protocol === protocol && each.port === port);
     if (!found) return [];
     const owner = programOf(found.inode);
-    if (running && (owner === undefined || OURS.test(owner.name))) return [];
+    const isOurs = running
+      ? owner === undefined || OURS.test(owner.name)
+      : owner === undefined && isKept(port);
+    if (isOurs) return [];
     const who = owner ? `${owner.name} (pid ${owner.pid})` : "another program or link";
     return [
       problem(
@@ -33,4 +45,12 @@ export function portFindings(running: boolean): Finding[] {
   return [
     ok("ports", running ? "the router has its ports" : "TCP 6783 and 6784, UDP 6783 and 6784 are free"),
   ];
+}
+
+/** Whether the link of a router that ended has the port: containers talk by it until the next router takes it over. */
+function isKept(port: number): boolean {
+  using route = new NetlinkSocket(NETLINK_ROUTE);
+  return linkList(route).some(
+    ({ name, vxlan }) => vxlan?.port === port && vxlan.external && name === vxlanName(port),
+  );
 }

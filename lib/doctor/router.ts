@@ -25,6 +25,7 @@ const Report = v.object({
   Router: v.object({
     Encryption: v.boolean(),
     Interface: v.string(),
+    Port: v.optional(v.number()),
     Connections: v.array(ConnectionSchema),
   }),
   /** Missing where no addresses are allocated. */

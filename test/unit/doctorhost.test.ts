@@ -1,5 +1,5 @@
 // What the doctor finds in a host's kernel, and what its fixes change there: in namespaces of this process.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -18,7 +18,9 @@ import { addressAdd } from "../../lib/netlink/address.ts";
 import { linkAdd, linkByName } from "../../lib/netlink/link.ts";
 import { tableReplace } from "../../lib/netlink/nftables/replace.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
+import * as instances from "../../lib/router/instance.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
+import { takenPorts } from "../../lib/sys/portholder.ts";
 import { bareContainer, indexOf, inHost, isRoot, nft } from "../support/newnetns.ts";
 
 let folder: string;
@@ -31,6 +33,11 @@ afterAll(() => {
   if (before === undefined) delete process.env["WEAVE_RUN_DIR"];
   else process.env["WEAVE_RUN_DIR"] = before;
   rmSync(folder, { recursive: true });
+});
+
+const spies: { mockRestore(): void }[] = [];
+afterEach(() => {
+  for (const spy of spies.splice(0)) spy.mockRestore();
 });
 
 const EXPOSED = parseCidr("10.32.0.1/12");
@@ -262,6 +269,30 @@ describe.if(isRoot)("fixes", () => {
     });
   });
 
+  test("leave what a router has that was launched since: its files, and its table", () => {
+    inHost(() => {
+      firewall(true);
+      const socket = join(folder, "weave.sock");
+      writeFileSync(socket, "");
+      spies.push(spyOn(instances, "isInstanceLocked").mockImplementation(() => true));
+      const file = join(folder, "conflist");
+      writeFileSync(file, "");
+      expect(
+        apply(
+          { action: "remove-file", file: socket, whileNoRouter: true },
+          { action: "remove-filter", table: true, variants: [] },
+          { action: "remove-file", file },
+        ),
+      ).toEqual(["a router was launched meanwhile", "a router was launched meanwhile", undefined]);
+      expect([existsSync(socket), existsSync(file), nft("list", "tables")]).toEqual([
+        true,
+        false,
+        "table ip weave\n",
+      ]);
+      rmSync(socket);
+    });
+  });
+
   test("write the plugin and its configuration", () => {
     const bin = mkdtempSync(join(folder, "bin-"));
     const executable = join(folder, "weave");
@@ -300,8 +331,8 @@ describe.if(isRoot)("fixes", () => {
 describe.if(isRoot)("the network's ports", () => {
   test("are free, or another program's, which is named", async () => {
     using host = bareContainer();
-    const look = (running: boolean) =>
-      inNetns(host.pid, () => portFindings(running)).map(({ level, found }) => `${level}: ${found}`);
+    const look = (running: boolean, mesh?: number) =>
+      inNetns(host.pid, () => portFindings(running, mesh)).map(({ level, found }) => `${level}: ${found}`);
     expect(look(false)).toEqual(["ok: TCP 6783 and 6784, UDP 6783 and 6784 are free"]);
     expect(look(true)).toEqual(["ok: the router has its ports"]);
     const server = inNetns(host.pid, () => createServer().listen(6_784, "127.0.0.1"));
@@ -309,9 +340,38 @@ describe.if(isRoot)("the network's ports", () => {
       const name = /^Name:\s+(.*)$/m.exec(await Bun.file("/proc/self/status").text())?.[1];
       const taken = `problem: TCP port 6784, for the control API, is in use by ${name} (pid ${process.pid})`;
       expect([look(false), look(true)]).toEqual([[taken], [taken]]);
+      // It serves the control API elsewhere, or it would not run.
+      expect(look(true, 7_000)).toEqual(["ok: the router has its ports"]);
     } finally {
       server.close();
     }
+  });
+
+  test("are those that a router was launched with", () => {
+    using host = bareContainer();
+    inNetns(host.pid, () => {
+      const sockets = [Bun.listen({ hostname: "127.0.0.1", port: 7_000, socket: { data() {} } })];
+      try {
+        const look = (mesh?: number) => portFindings(true, mesh).map(({ level }) => level);
+        expect([look(), look(7_000)]).toEqual([["ok"], ["problem"]]);
+      } finally {
+        for (const socket of sockets) socket.stop(true);
+      }
+    });
+  });
+
+  test("are no problem where the link of a router that ended has one: containers talk by it", () => {
+    inHost((nl) => {
+      linkAdd(nl, { kind: "vxlan", name: "vxlan-6784", port: 6_784, up: true });
+      expect(takenPorts().map(({ protocol, port }) => `${protocol} ${port}`)).toContain("udp 6784");
+      expect(portFindings(false).map(({ level }) => level)).toEqual(["ok"]);
+    });
+    inHost((nl) => {
+      linkAdd(nl, { kind: "vxlan", name: "other", port: 6_784, up: true });
+      expect(portFindings(false).map(({ found }) => found)).toEqual([
+        "UDP port 6784, for the fast datapath, is in use by another program or link",
+      ]);
+    });
   });
 });
 

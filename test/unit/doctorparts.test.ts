@@ -34,7 +34,7 @@ afterEach(() => {
 describe("all checks of a host", () => {
   const REPORT = {
     ...{ Ready: true, Problems: [] },
-    Router: { Encryption: true, Interface: "vxlan-6784 (fast datapath)", Connections: [] },
+    Router: { Encryption: true, Port: 6_783, Interface: "vxlan-6784 (fast datapath)", Connections: [] },
     IPAM: { Range: "10.40.0.0/16" },
   };
   let told: Record<string, unknown[]>;
@@ -105,7 +105,7 @@ describe("all checks of a host", () => {
       ...{
         links: [true, "vxlan-6784"],
         forward: [true],
-        ports: [true],
+        ports: [true, 6_783],
         cni: ["questions"],
         original: [true],
       },
