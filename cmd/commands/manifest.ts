@@ -165,6 +165,9 @@ function writeFolder(args: Arguments, files: Readonly<Record<string, string>>): 
     throw new UsageError("name the folder with --output-dir DIR");
   if (existsSync(folder)) throw new Error(`${folder} exists: name a new folder, or remove it`);
   const scratch = `${folder.replace(/\/+$/, "")}.${process.pid}`;
+  mkdirSync(dirname(scratch), { recursive: true });
+  // Not one that another user has put there, where everybody may.
+  mkdirSync(scratch);
   try {
     for (const [path, text] of Object.entries(files)) {
       const file = join(scratch, path);

@@ -3,9 +3,10 @@
 import { hostname } from "node:os";
 import { RouterDownError } from "../../lib/api/client.ts";
 import type { Style } from "../../lib/help/layout.ts";
+import { printableLines } from "../../lib/log/printable.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import type { MarkedLine } from "../output/fitting.ts";
-import { warn, write } from "../output/output.ts";
+import { printJson, warn, write } from "../output/output.ts";
 import { Changes } from "./changes.ts";
 import { openScreen } from "./screen.ts";
 
@@ -28,7 +29,7 @@ export function watch(watched: Watched): Promise<void> {
 /** Return the lines, or why there are none from a router that may come back. */
 async function lookOnce(watched: Watched): Promise<{ lines: readonly string[] } | { away: string }> {
   try {
-    return { lines: await watched.look() };
+    return { lines: (await watched.look()).map(printableLines) };
   } catch (error) {
     if (error instanceof RouterDownError) return { away: reasonOf(error) };
     throw error;
@@ -111,7 +112,7 @@ export async function watchJson(
   try {
     for (;;) {
       try {
-        write(`${JSON.stringify(await look())}\n`);
+        printJson(await look(), 0);
         away = "";
       } catch (error) {
         if (!(error instanceof RouterDownError)) throw error;

@@ -1,6 +1,7 @@
 // Standard output and standard error of our commands.
 import { writeSync } from "node:fs";
 import { journalPrefix } from "../../lib/log/log.ts";
+import { escapeUnprintable, printableLines } from "../../lib/log/printable.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { columnsOf, fit } from "./fitting.ts";
 
@@ -11,18 +12,20 @@ export function write(text: string): void {
 
 export const print = (line: string): void => write(`${line}\n`);
 
-/** Write text for people, wrapped to a terminal; scripts get lines as they are. */
+/** Write text for people, wrapped to a terminal; scripts get whole lines. Others choose the names in it. */
 export function show(text: string): void {
-  write(process.stdout.isTTY ? fit(text, columnsOf(process.stdout)) : text);
+  const safe = printableLines(text);
+  write(process.stdout.isTTY ? fit(safe, columnsOf(process.stdout)) : safe);
 }
 
-/** Print JSON as a person can read it. */
-export const printJson = (value: unknown): void => print(JSON.stringify(value, null, 2));
+/** Print JSON as a person can read it, or on one line. */
+export const printJson = (value: unknown, indent = 2): void =>
+  print(escapeUnprintable(JSON.stringify(value, null, indent)));
 
 /** Print a line on standard error; written when this returns. Bun's console would make it red, whatever NO_COLOR says. */
 export function warn(line: string): void {
   try {
-    writeSync(2, `${line}\n`);
+    writeSync(2, `${printableLines(line)}\n`);
   } catch {
     // Standard error is closed.
   }

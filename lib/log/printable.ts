@@ -14,9 +14,12 @@ export function printable(text: string): string {
   });
 }
 
-/** Return JSON with unprintable characters escaped; JSON.stringify escapes only those below U+0020. */
+/** Return JSON, indented or not, with unprintable characters escaped; JSON.stringify escapes only those below U+0020. */
 export function escapeUnprintable(json: string): string {
-  return json.replace(UNPRINTABLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return json.replace(UNPRINTABLE, (c) =>
+    // Between values: within one it is escaped already.
+    c === "\n" ? c : `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** Return lines, each printable and ended by "\n". */

@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -18,6 +19,7 @@ import { monitoring } from "../../cmd/commands/monitoring.ts";
 import { connect } from "../../cmd/commands/peers.ts";
 import { report, status } from "../../cmd/commands/status.ts";
 import * as reports from "../../lib/doctor/bugreport.ts";
+import * as locals from "../../lib/sys/localhttp.ts";
 import { ask, runCommand } from "../support/fakerouter.ts";
 
 let folder: string;
@@ -77,6 +79,13 @@ test("a folder that exists is not written, nor a part of one that cannot be", as
     `${folder}/there exists: name a new folder, or remove it`,
   );
   expect((await runCommand(kustomize, [])).error?.message).toBe("name the folder with --output-dir DIR");
+  // What others have put where it would be written first is none of ours.
+  mkdirSync(join(folder, `x.${process.pid}`));
+  expect((await runCommand(kustomize, ["--output-dir", join(folder, "x")])).error?.message).toContain(
+    "EEXIST",
+  );
+  expect(readdirSync(folder).sort()).toEqual(["there", `x.${process.pid}`]);
+  rmdirSync(join(folder, `x.${process.pid}`));
   writeFileSync(join(folder, "file"), "");
   expect((await runCommand(kustomize, ["--output-dir", join(folder, "file/x")])).error).toBeDefined();
   expect(readdirSync(folder).sort()).toEqual(["file", "there"]);
@@ -149,6 +158,10 @@ describe("bugreport", () => {
   });
 });
 
+/** No control characters but line ends, and nothing that reverses text. */
+const SAFE =
+  /^[^\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]*(?:\n[^\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]*)*$/u;
+
 describe("on a terminal", () => {
   const REPORT = JSON.stringify({
     Router: { Name: "a", NickName: "one", Connections: [], Targets: [], Peers: [], Lost: [], Refused: [] },
@@ -176,6 +189,26 @@ describe("on a terminal", () => {
     const evil = { "GET /report": "one\u001b[2Jtwo" };
     expect((await ask(report, ["-f", "x"], evil)).out).toBe("one\u001b[2Jtwo\n");
     expect((await onTerminal(() => ask(report, ["-f", "x"], evil))).out).not.toContain("\u001b");
+  });
+
+  test("no command shows escape sequences of others, as text, as JSON, or refreshed", async () => {
+    const nickname = "\u001b[2J\u009b31m\u202etxt\nroot#";
+    const evil = JSON.stringify({
+      ...JSON.parse(REPORT),
+      Router: { ...JSON.parse(REPORT).Router, Peers: [] },
+    });
+    const named = JSON.parse(evil);
+    named.Router.Peers = [{ Name: "p", NickName: nickname, Connections: [] }];
+    const { out } = await ask(status, ["peers", "--json"], { "GET /report": JSON.stringify(named) });
+    expect(out).toMatch(SAFE);
+    expect(JSON.parse(out)).toEqual([{ name: "p", nickname, connections: [] }]);
+    // Whoever has the port of weave-npc first.
+    spies.push(
+      spyOn(locals, "askLocally").mockImplementation(async () => ({ status: 200, body: `${nickname}\n` })),
+    );
+    const shown = await ask(status, [], { "GET /status": "fine\n" });
+    expect(shown.out).toMatch(SAFE);
+    expect(shown.out).toContain("\\x1b[2J\\x9b31m\\u202etxt");
   });
 
   test("a template that makes no sense is a fault of the command line; other refusals are not", async () => {

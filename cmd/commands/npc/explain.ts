@@ -1,10 +1,11 @@
 // weave-npc explain: who may talk to whom, and why.
+import { printableLines } from "../../../lib/log/printable.ts";
 import { endOf, explain, explanationText } from "../../../lib/npc/explain.ts";
 import { MAX_PORT, PROTOCOLS, type Protocol } from "../../../lib/npc/objects.ts";
 import { JSON_OPTION } from "../../answer.ts";
 import { type Command, UsageError } from "../../arguments.ts";
 import { KUBECONFIG } from "../../kubeconfig.ts";
-import { print, write } from "../../output/output.ts";
+import { printJson, write } from "../../output/output.ts";
 import { LEGACY, SNAPSHOT } from "./options.ts";
 import { modelOf } from "./snapshot.ts";
 
@@ -44,8 +45,8 @@ export const explainCommand: Command = {
     const model = await modelOf(options);
     const ends = [endOf(model, from), endOf(model, to)] as const;
     const explanation = explain(model, ...ends, protocol, number, options["use-legacy-netpol"] === true);
-    if (options["json"]) print(JSON.stringify(explanation));
-    else write(explanationText(...ends, protocol, number, explanation));
+    if (options["json"]) printJson(explanation, 0);
+    else write(printableLines(explanationText(...ends, protocol, number, explanation)));
     if (explanation.verdict === "deny") process.exitCode = DENIED;
   },
 };
