@@ -1,21 +1,17 @@
 // Arithmetic of address ranges: what is left of blocks without their exceptions, put together.
 import type { Family, IpRange } from "../address/ip.ts";
 
-/** A block without its exceptions. */
-export function without(block: IpRange, except: readonly IpRange[]): IpRange[] {
-  const { family } = block;
-  let left: IpRange[] = [block];
-  for (const { family: other, first, last } of except) {
-    if (other !== family) continue;
-    left = left.flatMap((range) => {
-      if (last < range.first || first > range.last) return [range];
-      return [
-        ...(range.first < first ? [{ family, first: range.first, last: first - 1n }] : []),
-        ...(range.last > last ? [{ family, first: last + 1n, last: range.last }] : []),
-      ];
-    });
+/** A block without its exceptions, in order. */
+export function without({ family, first, last }: IpRange, except: readonly IpRange[]): IpRange[] {
+  const left: IpRange[] = [];
+  let from = first;
+  for (const gap of merged(except.filter((range) => range.family === family))) {
+    if (gap.last < from) continue;
+    if (gap.first > last) break;
+    if (gap.first > from) left.push({ family, first: from, last: gap.first - 1n });
+    from = gap.last + 1n;
   }
-  return left;
+  return from > last ? left : [...left, { family, first: from, last }];
 }
 
 /** The same addresses in as few ranges as there can be, in order; those of IPv4 first. */
@@ -33,6 +29,15 @@ export function merged(ranges: readonly IpRange[]): IpRange[] {
   return result;
 }
 
+/** Whether an address is in one of these ranges, which are as merged() returns them. */
 export function rangesContain(ranges: readonly IpRange[], family: Family, address: bigint): boolean {
-  return ranges.some((range) => range.family === family && range.first <= address && address <= range.last);
+  let [low, high] = [0, ranges.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const range = ranges[middle];
+    if (!range || range.family > family || (range.family === family && range.first > address)) high = middle;
+    else low = middle + 1;
+  }
+  const before = ranges[low - 1];
+  return before?.family === family && address <= before.last;
 }

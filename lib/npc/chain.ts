@@ -16,7 +16,7 @@ export interface SetBuilder {
 
 /** A port by its name, at one of the destinations. */
 export interface NamedTerm {
-  readonly selecting: Selecting;
+  readonly selecting: readonly Selecting[];
   /** Of the pods that are selected, those with an address in these. */
   readonly within?: readonly IpRange[];
   readonly protocol: Protocol;
@@ -37,6 +37,27 @@ interface Group {
 }
 
 /**
+ * What a chain may cost: ranges that overlap are split, and each part has a set of all who may use it, which can make of a
+ * policy of a megabyte more than a host has room for. A set of pods counts for those that it may come to have.
+ */
+export const MAX_COST = 500_000;
+const SELECTION_COST = 100;
+
+/** Spends up to a bound; nothing more once something did not fit. */
+class Budget {
+  #left = MAX_COST;
+
+  get exhausted(): boolean {
+    return this.#left < 0;
+  }
+
+  spend(cost: number): boolean {
+    if (!this.exhausted) this.#left -= cost;
+    return !this.exhausted;
+  }
+}
+
+/**
  * The chain of these rules for a pod. `ports` are the pod's own: what rules of ingress mean by names.
  */
 export function buildChain(
@@ -48,6 +69,7 @@ export function buildChain(
   const any: Group[] = [];
   const spans: Span[] = [];
   const named: NamedTerm[] = [];
+  const budget = new Budget();
   for (const scoped of rules) {
     const group = groupOf(scoped);
     for (const port of scoped.rule.ports ?? []) {
@@ -59,13 +81,13 @@ export function buildChain(
           if (own.name === name && own.protocol === protocol)
             spans.push({ protocol, first: own.port, last: own.port, group });
         }
-      } else {
+      } else if (budget.spend(costOf([group]))) {
         const selecting = group.everybody ? [ALL_PODS] : group.selecting;
         const { name } = port.ports;
-        named.push(...selecting.map((each) => ({ selecting: each, protocol, name })));
+        if (selecting.length > 0) named.push({ selecting, protocol, name });
         // Pods have names for ports wherever a rule finds them.
         if (group.ranges.length > 0)
-          named.push({ selecting: ALL_PODS, within: merged(group.ranges), protocol, name });
+          named.push({ selecting: [ALL_PODS], within: merged(group.ranges), protocol, name });
       }
     }
     if (!scoped.rule.ports) any.push(group);
@@ -73,10 +95,17 @@ export function buildChain(
   const chain = {
     direction,
     any: any.length > 0 ? peers(any, sets) : undefined,
-    ports: splitPortRanges(spans, sets),
+    ports: splitPortRanges(spans, sets, budget),
     named: named.length > 0 ? sets.endpoints(named) : undefined,
+    ...(budget.exhausted && { incomplete: true as const }),
   };
   return { key: digest(JSON.stringify(chain)), ...chain };
+}
+
+function costOf(groups: readonly Group[]): number {
+  const selectors = groups.reduce((sum, { selecting }) => sum + selecting.length, 0);
+  const ranges = groups.reduce((sum, group) => sum + group.ranges.length, 0);
+  return 1 + ranges + selectors + (selectors > 0 ? SELECTION_COST : 0);
 }
 
 function groupOf({ namespace, rule }: ScopedRule): Group {
@@ -110,43 +139,48 @@ interface Span {
   readonly group: Group;
 }
 
-/** Ranges without overlap, each with the groups of all spans over it. */
-function splitPortRanges(spans: readonly Span[], sets: SetBuilder): PortRange[] {
+/** Ranges without overlap, each with the groups of all spans over it; those that the budget does not allow are nobody's. */
+function splitPortRanges(spans: readonly Span[], sets: SetBuilder, budget: Budget): PortRange[] {
   const ranges: PortRange[] = [];
+  const numbers = new Map([...new Set(spans.map(({ group }) => group))].map((group, i) => [group, i]));
   const known = new Map<string, Peers>();
+  const peersOf = (groups: readonly Group[]): Peers | undefined => {
+    const id = groups.map((group) => numbers.get(group)).join();
+    const before = known.get(id);
+    if (before || !budget.spend(costOf(groups))) return before;
+    const made = peers(groups, sets);
+    known.set(id, made);
+    return made;
+  };
   for (const protocol of new Set(spans.map((span) => span.protocol))) {
-    const edges = spans.flatMap((span, i) =>
-      span.protocol === protocol
+    const edges = spans.flatMap(({ protocol: own, first, last, group }) =>
+      own === protocol
         ? [
-            { at: span.first, i, begins: true },
-            { at: span.last + 1, i, begins: false },
+            { at: first, group, spans: 1 },
+            { at: last + 1, group, spans: -1 },
           ]
         : [],
     );
     edges.sort((a, b) => a.at - b.at);
-    const over = new Set<number>();
+    /** How many spans of each group there are. */
+    const over = new Map<Group, number>();
     let from = 0;
     const close = (to: number) => {
-      if (over.size === 0 || to < from) return;
-      const groups = [...over].sort((a, b) => a - b);
-      const id = groups.join();
-      const who =
-        known.get(id) ??
-        peers(
-          groups.flatMap((i) => spans[i]?.group ?? []),
-          sets,
-        );
-      known.set(id, who);
+      if (over.size === 0 || to < from || !budget.spend(over.size)) return;
+      const order = (group: Group) => numbers.get(group) ?? 0;
+      const who = peersOf([...over.keys()].sort((a, b) => order(a) - order(b)));
+      if (!who) return;
       const before = ranges.at(-1);
       if (before?.protocol === protocol && before.last + 1 === from && before.peers.key === who.key) {
         ranges[ranges.length - 1] = { ...before, last: to };
       } else ranges.push({ protocol, first: from, last: to, peers: who });
     };
-    for (const { at, i, begins } of edges) {
+    for (const { at, group, spans: more } of edges) {
       if (at > from) close(at - 1);
       from = at;
-      if (begins) over.add(i);
-      else over.delete(i);
+      const count = (over.get(group) ?? 0) + more;
+      if (count > 0) over.set(group, count);
+      else over.delete(group);
     }
   }
   return ranges;

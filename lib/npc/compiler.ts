@@ -21,7 +21,7 @@ export interface CompilerOptions {
 
 /** How a set follows from selections. */
 type Definition =
-  | { readonly kind: "pods"; readonly selections: readonly Selection[] }
+  | { readonly kind: "pods"; readonly selection: Selection }
   | { readonly kind: "endpoints"; readonly terms: readonly { selection: Selection; term: NamedTerm }[] };
 
 /** A pod of our node as it is enforced. */
@@ -74,17 +74,14 @@ export class Compiler implements SetBuilder {
   }
 
   pods(selecting: readonly Selecting[]): string {
-    const selections = selecting
-      .map((each) => this.#selection(each))
-      .sort((a, b) => (a.key < b.key ? -1 : 1));
-    const key = digest(`pods ${selections.map((selection) => selection.key).join()}`);
-    return this.#define(key, { kind: "pods", selections });
+    const { key, selection } = this.#selection(selecting);
+    return this.#define(digest(`pods ${key}`), { kind: "pods", selection });
   }
 
   endpoints(named: readonly NamedTerm[]): string {
-    const terms = named.map((term) => ({ selection: this.#selection(term.selecting), term }));
-    const texts = terms.map(({ selection, term: { protocol, name, within = [] } }) =>
-      [selection.key, protocol, name, rangesText(within)].join(" "),
+    const terms = named.map((term) => ({ ...this.#selection(term.selecting), term }));
+    const texts = terms.map(({ key, term: { protocol, name, within = [] } }) =>
+      [key, protocol, name, rangesText(within)].join(" "),
     );
     const key = digest(`endpoints ${[...new Set(texts)].sort().join()}`);
     return this.#define(key, { kind: "endpoints", terms });
@@ -96,20 +93,21 @@ export class Compiler implements SetBuilder {
     return key;
   }
 
-  #selection(selecting: Selecting): Selection {
-    const key = selectionKey(selecting);
+  #selection(selecting: readonly Selecting[]): { readonly key: string; readonly selection: Selection } {
+    const distinct = new Map(selecting.map((each) => [selectionKey(each), each]));
+    const key = [...distinct.keys()].sort().join();
     let selection = this.#selections.get(key);
     if (!selection) {
-      selection = new Selection(selecting, this.model);
+      selection = new Selection([...distinct.values()], this.model);
       this.#selections.set(key, selection);
     }
-    return selection;
+    return { key, selection };
   }
 
   #define(key: string, definition: Definition): string {
     if (!this.#definitions.has(key)) {
       this.#definitions.set(key, definition);
-      this.#sets.set(key, fill(key, definition));
+      this.#sets.set(key, fill(key, definition, this.model));
     }
     return key;
   }
@@ -118,7 +116,7 @@ export class Compiler implements SetBuilder {
     if (changed.size === 0) return;
     for (const [key, definition] of this.#definitions) {
       if (selectionsOf(definition).some((selection) => changed.has(selection)))
-        this.#sets.set(key, fill(key, definition));
+        this.#sets.set(key, fill(key, definition, this.model));
     }
   }
 
@@ -221,23 +219,19 @@ function setsOf({ any, ports, named }: Chain): string[] {
 
 function selectionsOf(definition: Definition): readonly Selection[] {
   return definition.kind === "pods"
-    ? definition.selections
+    ? [definition.selection]
     : definition.terms.map(({ selection }) => selection);
 }
 
-function fill(key: string, definition: Definition): RuleSet {
-  if (definition.kind === "pods") {
-    const addresses = new Set<Ip>();
-    for (const selection of definition.selections)
-      for (const address of selection.addresses) addresses.add(address);
-    return { kind: "pods", key, addresses };
-  }
+function fill(key: string, definition: Definition, model: Model): RuleSet {
+  if (definition.kind === "pods")
+    return { kind: "pods", key, addresses: new Set([...definition.selection.members.values()].flat()) };
   const endpoints = new Map<string, Endpoint>();
   for (const { selection, term } of definition.terms) {
-    for (const [member, pod] of selection.members) {
-      for (const { name, protocol, port } of pod.ports) {
+    for (const [member, addresses] of selection.members) {
+      for (const { name, protocol, port } of model.pods.get(member)?.ports ?? []) {
         if (name !== term.name || protocol !== term.protocol) continue;
-        for (const ip of selection.addressesOf(member)) {
+        for (const ip of addresses) {
           if (term.within && !rangesContain(term.within, familyOf(ip), ipNumber(ip))) continue;
           const endpoint = { ip, protocol, port };
           endpoints.set(endpointKey(endpoint), endpoint);

@@ -10,8 +10,8 @@ import { reasonOf } from "../sys/reason.ts";
 import { Compiler } from "./compiler.ts";
 import type { Metrics } from "./metrics.ts";
 import { type Change, Model, type Touched } from "./model.ts";
-import { KINDS, type Kind, type KubeObject } from "./objects.ts";
-import type { Ruleset } from "./ruleset.ts";
+import { DIRECTIONS, KINDS, type Kind, type KubeObject } from "./objects.ts";
+import { type Ruleset, TOO_LARGE } from "./ruleset.ts";
 import { TABLE } from "./tables.ts";
 import {
   admitConnections,
@@ -135,6 +135,7 @@ export class Enforcer {
       const renewed = this.#inForce?.generation !== written.generation && written.generation === 0;
       this.#inForce = written;
       if (renewed) this.#admit();
+      this.#tellIncomplete(rules);
       this.#measure(rules, (performance.now() - began) / 1000);
     } catch (error) {
       this.#refused(error, this.#inForce === undefined);
@@ -172,6 +173,18 @@ export class Enforcer {
     }
   }
 
+  #tellIncomplete({ chains, isolated, local }: Ruleset): void {
+    for (const direction of DIRECTIONS)
+      for (const [address, key] of isolated[direction]) {
+        if (!chains.get(key)?.incomplete) continue;
+        const pod = local.get(address) ?? address;
+        this.#warn(`incomplete ${pod} ${direction}`, `${TOO_LARGE}: some of what they allow is denied`, {
+          pod,
+          direction,
+        });
+      }
+  }
+
   #measure(rules: Ruleset, seconds: number): void {
     const { metrics } = this;
     metrics.syncSeconds.observe(seconds);
@@ -186,5 +199,9 @@ export class Enforcer {
     metrics.rules.set({ kind: "isolated_egress" }, rules.isolated.egress.size);
     metrics.rules.set({ kind: "chain" }, rules.chains.size);
     metrics.rules.set({ kind: "set" }, rules.sets.size);
+    metrics.rules.set(
+      { kind: "incomplete_chain" },
+      rules.chains.values().reduce((count, { incomplete }) => count + Number(incomplete ?? false), 0),
+    );
   }
 }

@@ -5,7 +5,7 @@ import { AddressError } from "../address/ipv4.ts";
 import { Compiler, isolating } from "./compiler.ts";
 import { keyOf, type Model } from "./model.ts";
 import type { Direction, Pod, Policy, Protocol } from "./objects.ts";
-import { allows, chainAllows, type Packet } from "./ruleset.ts";
+import { allows, chainAllows, type Packet, TOO_LARGE } from "./ruleset.ts";
 
 /** One end of a connection: a pod of the cluster, or an address. */
 export interface End {
@@ -153,6 +153,7 @@ function why(
   pod: Pod,
 ): string {
   const [decision] = allowedBy;
+  if (!allowed && decision) return `${TOO_LARGE}: this part of ${decision.policy} is not in force`;
   if (allowed && decision) return `${direction} rule ${decision.rule} of ${decision.policy} allows it`;
   if (allowed && source === destination) return "a pod may always talk to itself";
   if (allowed) return "a pod and its node may always talk to each other";

@@ -6,6 +6,9 @@ import { familyOf, type Ip, type IpRange, ipNumber } from "../address/ip.ts";
 import { rangesContain } from "./blocks.ts";
 import type { Direction, Protocol } from "./objects.ts";
 
+/** What is wrong with rules of which a chain has only a part (see chain.ts). */
+export const TOO_LARGE = "policies combine too many overlapping port ranges and peers";
+
 /** Somebody at the other end. Sets by their keys. */
 export interface Peers {
   readonly key: string;
@@ -32,6 +35,8 @@ export interface Chain {
   readonly ports: readonly PortRange[];
   /** Destinations with a port by its name: a set of endpoints. */
   readonly named: string | undefined;
+  /** Some of what its rules allow is denied, as it would take too much room (see chain.ts). */
+  readonly incomplete?: true;
 }
 
 export interface Endpoint {

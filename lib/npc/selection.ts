@@ -1,7 +1,7 @@
-// The pods that a peer of a rule selects, kept as the model changes: for each pod that has changed it is asked again.
+// The pods that peers of rules select, kept as the model changes: for each pod that has changed they are asked again.
+// What one set needs is one selection: memory grows with the pods of a set, not with the selectors that it is made of.
 import type { Ip } from "../address/ip.ts";
-import { keyOf, type Model } from "./model.ts";
-import type { Pod } from "./objects.ts";
+import type { Model } from "./model.ts";
 import { EVERYTHING, type Labels, type Selector, selects } from "./selector.ts";
 
 /** What selects pods: by their labels, and by their namespace's name or its labels. */
@@ -25,78 +25,64 @@ function canonical({ labels, requirements }: Selector): unknown {
   ];
 }
 
+const NONE: readonly Ip[] = [];
+
+/** The pods that any of some selectors selects. */
 export class Selection {
-  readonly key: string;
-  /** The selected pods that have addresses, by key. */
-  readonly members = new Map<string, Pod>();
-  /** Their addresses. */
-  readonly addresses = new Set<Ip>();
-  readonly #held = new Map<string, readonly Ip[]>();
+  /** Addresses of the selected pods that have some, by the pods' keys. */
+  readonly members = new Map<string, readonly Ip[]>();
 
   constructor(
-    private readonly selecting: Selecting,
+    private readonly selecting: readonly Selecting[],
     private readonly model: Model,
   ) {
-    this.key = selectionKey(selecting);
-    const { namespaces } = selecting;
-    const names =
-      "name" in namespaces
-        ? [namespaces.name]
-        : new Set(model.pods.values().map(({ namespace }) => namespace));
-    for (const name of names) {
-      if (this.#takes(name)) for (const key of model.podsIn(name).keys()) this.#take(key);
+    for (const namespace of new Set(model.pods.values().map((pod) => pod.namespace))) {
+      const selectors = this.#selectorsFor(namespace);
+      if (selectors.length > 0)
+        for (const key of model.podsIn(namespace).keys()) this.#set(key, this.#addressesOf(key, selectors));
     }
-  }
-
-  /** The addresses of one of its members. */
-  addressesOf(key: string): readonly Ip[] {
-    return this.#held.get(key) ?? [];
   }
 
   /** Looks at pods again; true when any of their addresses has come or gone, or they are others. */
   update(touched: ReadonlySet<string>): boolean {
+    const selectors = new Map<string, readonly Selector[]>();
     let changed = false;
-    // An address may pass from one to the other: first who gives up, then who takes.
     for (const key of touched) {
-      const addresses = this.#held.get(key);
-      if (!addresses) continue;
-      const pod = this.model.pods.get(key);
-      if (
-        pod &&
-        pod === this.members.get(key) &&
-        this.#selects(pod) &&
-        same(addresses, this.model.addressesOf(pod))
-      )
-        continue;
-      for (const address of addresses) this.addresses.delete(address);
-      this.#held.delete(key);
-      this.members.delete(key);
+      const namespace = this.model.pods.get(key)?.namespace;
+      const own = namespace === undefined ? [] : (selectors.get(namespace) ?? this.#selectorsFor(namespace));
+      if (namespace !== undefined) selectors.set(namespace, own);
+      const addresses = this.#addressesOf(key, own);
+      // Another pod of that name has another list, be it of the same addresses.
+      if (addresses === (this.members.get(key) ?? NONE)) continue;
+      this.#set(key, addresses);
       changed = true;
     }
-    for (const key of touched) if (!this.#held.has(key) && this.#take(key)) changed = true;
     return changed;
   }
 
-  #take(key: string): boolean {
+  #set(key: string, addresses: readonly Ip[]): void {
+    if (addresses.length > 0) this.members.set(key, addresses);
+    else this.members.delete(key);
+  }
+
+  #addressesOf(key: string, selectors: readonly Selector[]): readonly Ip[] {
     const pod = this.model.pods.get(key);
-    if (!pod || !this.#selects(pod)) return false;
+    const labels = pod?.labels;
+    if (!pod || !labels || !selectors.some((selector) => selects(selector, labels))) return NONE;
     const addresses = this.model.addressesOf(pod);
-    if (addresses.length === 0) return false;
-    this.#held.set(keyOf(pod), addresses);
-    this.members.set(keyOf(pod), pod);
-    for (const address of addresses) this.addresses.add(address);
-    return true;
+    return addresses.length > 0 ? addresses : NONE;
   }
 
-  #selects(pod: Pod): boolean {
-    return pod.labels !== undefined && selects(this.selecting.pods, pod.labels) && this.#takes(pod.namespace);
-  }
-
-  #takes(namespace: string): boolean {
-    const { namespaces } = this.selecting;
-    if ("name" in namespaces) return namespaces.name === namespace;
+  /** The selectors that are about pods of a namespace. */
+  #selectorsFor(namespace: string): Selector[] {
     const labels = namespaceLabels(this.model, namespace);
-    return labels !== undefined && selects(namespaces, labels);
+    return this.selecting
+      .filter(({ namespaces }) =>
+        "name" in namespaces
+          ? namespaces.name === namespace
+          : labels !== undefined && selects(namespaces, labels),
+      )
+      .map(({ pods }) => pods);
   }
 }
 
@@ -105,5 +91,3 @@ function namespaceLabels(model: Model, name: string): Labels | undefined {
   const namespace = model.namespaces.get(name);
   return namespace ? namespace.labels : { "kubernetes.io/metadata.name": name };
 }
-
-const same = (a: readonly Ip[], b: readonly Ip[]) => a.length === b.length && a.every((ip, i) => ip === b[i]);

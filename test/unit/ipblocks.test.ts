@@ -12,6 +12,9 @@ const range = (first: number, last: number, family: 4 | 6 = 4): IpRange => ({
 const drawn = fc
   .tuple(fc.nat(20), fc.nat(20), fc.constantFrom(4 as const, 4 as const, 6 as const))
   .map(([a, b, family]) => range(Math.min(a, b), Math.max(a, b), family));
+/** Whether an address is in one of these, looked at one by one. */
+const contain = (ranges: readonly IpRange[], family: 4 | 6, address: bigint) =>
+  ranges.some((each) => each.family === family && each.first <= address && address <= each.last);
 const ALL = ([4, 6] as const).flatMap((family) =>
   Array.from({ length: 22 }, (_, i) => [family, BigInt(i)] as const),
 );
@@ -37,8 +40,8 @@ describe("a block without exceptions", () => {
       fc.property(drawn, fc.array(drawn, { maxLength: 5 }), (block, except) => {
         const left = without(block, except);
         for (const [family, address] of ALL)
-          expect(rangesContain(left, family, address)).toBe(
-            rangesContain([block], family, address) && !rangesContain(except, family, address),
+          expect(contain(left, family, address)).toBe(
+            contain([block], family, address) && !contain(except, family, address),
           );
       }),
     );
@@ -50,7 +53,10 @@ test("ranges that are put together have the same addresses, in order and apart f
     fc.property(fc.array(drawn, { maxLength: 6 }), (ranges) => {
       const together = merged(ranges);
       for (const [family, address] of ALL)
-        expect(rangesContain(together, family, address)).toBe(rangesContain(ranges, family, address));
+        expect([contain(together, family, address), rangesContain(together, family, address)]).toEqual([
+          contain(ranges, family, address),
+          contain(ranges, family, address),
+        ]);
       for (const [i, { family, first }] of together.entries()) {
         const before = together[i - 1];
         if (before) expect(before.family < family || before.last + 1n < first).toBe(true);
