@@ -28,8 +28,12 @@ export class Model {
   readonly pods = new Map<string, Pod>();
   readonly #podsIn = new Map<string, Map<string, Pod>>();
   readonly #policiesIn = new Map<string, Map<string, Policy>>();
-  /** Keys of the pods that say they have an address: more than one, where one has gone and we do not know it yet. */
-  readonly #byAddress = new Map<Ip, Set<string>>();
+  /**
+   * Keys of the pods that say they have an address, and since which change: more than one, where one has gone and we do not
+   * know it yet.
+   */
+  readonly #byAddress = new Map<Ip, Map<string, number>>();
+  #changes = 0;
 
   /** The pods of a namespace, by key. */
   podsIn(namespace: string): ReadonlyMap<string, Pod> {
@@ -45,18 +49,21 @@ export class Model {
     return this.#policiesIn.values().reduce((sum, policies) => sum + policies.size, 0);
   }
 
-  /** The pod that an address belongs to: of several that claim it, the one made last. */
+  /**
+   * The pod that an address belongs to. Of several that claim it, the one that has said so last: a pod whose sandbox is made
+   * anew gets an address that one made later than itself may have had. Of those of one list, the one made last.
+   */
   owner(address: Ip): Pod | undefined {
-    let owner: Pod | undefined;
-    for (const key of this.#byAddress.get(address) ?? []) {
+    let owner: { readonly pod: Pod; readonly since: number } | undefined;
+    for (const [key, since] of this.#byAddress.get(address) ?? []) {
       const pod = this.pods.get(key);
       if (
         pod &&
-        (!owner || pod.created > owner.created || (pod.created === owner.created && pod.uid > owner.uid))
+        (!owner || isLater([since, pod.created, pod.uid], [owner.since, owner.pod.created, owner.pod.uid]))
       )
-        owner = pod;
+        owner = { pod, since };
     }
-    return owner;
+    return owner?.pod;
   }
 
   /** The addresses that are a pod's, and no later one's. */
@@ -75,6 +82,7 @@ export class Model {
   apply(changes: Iterable<Change>): Touched {
     const pods = new Set<string>();
     const policies = new Set<string>();
+    this.#changes++;
     for (const { type, object } of changes) {
       const set = type === "set";
       switch (object.kind) {
@@ -131,11 +139,13 @@ export class Model {
     const key = keyOf(pod);
     const before = this.pods.get(key);
     touched.add(key);
+    const since = new Map<Ip, number>();
     for (const address of before?.addresses ?? []) {
       const claims = this.#byAddress.get(address);
+      if (before?.uid === pod.uid) since.set(address, claims?.get(key) ?? this.#changes);
       claims?.delete(key);
       if (claims?.size === 0) this.#byAddress.delete(address);
-      for (const other of claims ?? []) touched.add(other);
+      for (const other of claims?.keys() ?? []) touched.add(other);
     }
     put(this.#podsIn, pod.namespace, key, set ? pod : undefined);
     if (!set) {
@@ -144,9 +154,9 @@ export class Model {
     }
     this.pods.set(key, pod);
     for (const address of pod.addresses) {
-      const claims = this.#byAddress.get(address) ?? new Set();
-      for (const other of claims) touched.add(other);
-      this.#byAddress.set(address, claims.add(key));
+      const claims = this.#byAddress.get(address) ?? new Map<string, number>();
+      for (const other of claims.keys()) touched.add(other);
+      this.#byAddress.set(address, claims.set(key, since.get(address) ?? this.#changes));
     }
   }
 }
@@ -154,6 +164,12 @@ export class Model {
 /** "namespace/name", or the name of a namespace. */
 export function identify({ kind, object }: KubeObject): string {
   return kind === "Namespace" ? object.name : keyOf(object);
+}
+
+/** Compares element by element, the first that differs decides. */
+function isLater(one: readonly (number | string)[], other: readonly (number | string)[]): boolean {
+  const at = one.findIndex((value, i) => value !== other[i]);
+  return (one[at] ?? 0) > (other[at] ?? 0);
 }
 
 function put<T>(maps: Map<string, Map<string, T>>, name: string, key: string, value: T | undefined): void {

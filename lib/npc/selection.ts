@@ -2,7 +2,7 @@
 // What one set needs is one selection: memory grows with the pods of a set, not with the selectors that it is made of.
 import type { Ip } from "../address/ip.ts";
 import type { Model } from "./model.ts";
-import { EVERYTHING, type Labels, type Selector, selects } from "./selector.ts";
+import { EVERYTHING, type Selector, selects, selectsKnown } from "./selector.ts";
 
 /** What selects pods: by their labels, and by their namespace's name or its labels. */
 export interface Selecting {
@@ -75,19 +75,17 @@ export class Selection {
 
   /** The selectors that are about pods of a namespace. */
   #selectorsFor(namespace: string): Selector[] {
-    const labels = namespaceLabels(this.model, namespace);
+    const takes = namespaceTest(this.model, namespace);
     return this.selecting
-      .filter(({ namespaces }) =>
-        "name" in namespaces
-          ? namespaces.name === namespace
-          : labels !== undefined && selects(namespaces, labels),
-      )
+      .filter(({ namespaces }) => ("name" in namespaces ? namespaces.name === namespace : takes(namespaces)))
       .map(({ pods }) => pods);
   }
 }
 
-/** Of a namespace that we have not heard of yet, the name is known. */
-function namespaceLabels(model: Model, name: string): Labels | undefined {
+/** Whether a selector takes a namespace. Of one that we have not heard of yet, its name is known and no more. */
+function namespaceTest(model: Model, name: string): (selector: Selector) => boolean {
   const namespace = model.namespaces.get(name);
-  return namespace ? namespace.labels : { "kubernetes.io/metadata.name": name };
+  if (!namespace) return (selector) => selectsKnown(selector, { "kubernetes.io/metadata.name": name });
+  const { labels } = namespace;
+  return (selector) => labels !== undefined && selects(selector, labels);
 }

@@ -15,21 +15,30 @@ export interface Selector {
 
 export const EVERYTHING: Selector = { labels: {}, requirements: [] };
 
-export function selects({ labels: wanted, requirements }: Selector, labels: Labels): boolean {
-  for (const key in wanted) if (labels[key] !== wanted[key]) return false;
-  return requirements.every((requirement) => holds(requirement, labels));
+/** Labels of which some are known: an expression about another one's absence, such as NotIn, does not hold. */
+export function selectsKnown(selector: Selector, known: Labels): boolean {
+  return selects(selector, known, false);
 }
 
-function holds({ key, operator, values }: Requirement, labels: Labels): boolean {
+export function selects(
+  { labels: wanted, requirements }: Selector,
+  labels: Labels,
+  complete = true,
+): boolean {
+  for (const key in wanted) if (labels[key] !== wanted[key]) return false;
+  return requirements.every((requirement) => holds(requirement, labels, complete));
+}
+
+function holds({ key, operator, values }: Requirement, labels: Labels, complete: boolean): boolean {
   const value = Object.hasOwn(labels, key) ? labels[key] : undefined;
   switch (operator) {
     case "Exists":
       return value !== undefined;
     case "DoesNotExist":
-      return value === undefined;
+      return value === undefined && complete;
     case "In":
       return value !== undefined && values.includes(value);
     case "NotIn":
-      return value === undefined || !values.includes(value);
+      return value === undefined ? complete : !values.includes(value);
   }
 }

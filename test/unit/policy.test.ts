@@ -140,3 +140,84 @@ test("what is to be is explained, too: pods without a node or an address; what i
   expect(() => verdict("x/old", "x/a")).toThrow("pod x/old has ended");
   expect(() => verdict("x/h", "x/a")).toThrow("the node of pod x/h has no known address");
 });
+
+describe("an address that two pods say they have", () => {
+  const pod = (name: string, created: string, podIP: string, more: object = {}) =>
+    readObject("Pod", {
+      metadata: { namespace: "x", name, uid: name, creationTimestamp: created, labels: { name }, ...more },
+      spec: { nodeName: NODE },
+      status: { podIP },
+    });
+  const [OLD, NEW] = ["2026-01-01T00:00:00Z", "2026-02-02T00:00:00Z"];
+  const set = (...objects: ReturnType<typeof pod>[]) =>
+    objects.map((object): Change => ({ type: "set", object }));
+  const owner = (model: Model) => model.owner("10.32.0.9")?.name;
+
+  test("is that of the one that has said so last: the sandbox of an old pod is made anew, a new one is not yet", () => {
+    const model = new Model();
+    model.apply(set(pod("old", OLD, "10.32.0.1"), pod("new", NEW, "10.32.0.9")));
+    model.apply(set(pod("old", OLD, "10.32.0.9")));
+    expect(owner(model)).toBe("old");
+    // Another word of the new one, whose status is of before, takes nothing back.
+    model.apply(set(pod("new", NEW, "10.32.0.9", { labels: { changed: "yes" } })));
+    expect(owner(model)).toBe("old");
+    model.replace("Pod", [pod("old", OLD, "10.32.0.9"), pod("new", NEW, "10.32.0.9")]);
+    expect(owner(model)).toBe("old");
+    // Another pod of its name is no other word of it.
+    model.apply(set(pod("new", NEW, "10.32.0.9", { uid: "other" })));
+    expect(owner(model)).toBe("new");
+    model.apply([{ type: "delete", object: pod("new", NEW, "10.32.0.9") }]);
+    expect(owner(model)).toBe("old");
+  });
+
+  test("is that of the one made last, where both are heard of at once", () => {
+    for (const order of [0, 1]) {
+      const model = new Model();
+      const objects = [pod("old", OLD, "10.32.0.9"), pod("new", NEW, "10.32.0.9")];
+      model.replace("Pod", order ? objects.reverse() : objects);
+      expect(owner(model)).toBe("new");
+    }
+  });
+});
+
+test("a namespace that was not heard of yet is selected by its name, and by no label that it may lack", () => {
+  const selected = (namespaceSelector: object, known: boolean) => {
+    const model = new Model();
+    const policy = readObject("NetworkPolicy", {
+      metadata: { namespace: "x", name: "p" },
+      spec: { podSelector: {}, ingress: [{ from: [{ namespaceSelector }] }] },
+    });
+    const pods = [
+      ["x", "10.32.0.1"],
+      ["new", "10.32.0.2"],
+    ].map(([namespace, podIP]) =>
+      readObject("Pod", { metadata: { namespace, name: "a" }, spec: { nodeName: NODE }, status: { podIP } }),
+    );
+    const namespace = readObject("Namespace", { metadata: { name: "new" } });
+    const objects = [policy, ...pods, ...(known ? [namespace] : [])];
+    const compiler = new Compiler(model, { node: NODE });
+    const rules = compiler.update(model.apply(objects.map((object): Change => ({ type: "set", object }))));
+    return allows(rules, "ingress", {
+      source: "10.32.0.2",
+      destination: "10.32.0.1",
+      protocol: "TCP",
+      port: 80,
+    });
+  };
+  const expression = (key: string, operator: string, ...values: string[]) => ({
+    matchExpressions: [{ key, operator, values }],
+  });
+  const NAME = "kubernetes.io/metadata.name";
+  for (const [selector, whileUnknown] of [
+    [{}, true],
+    [expression(NAME, "In", "new"), true],
+    [expression(NAME, "NotIn", "other"), true],
+    [expression("tenant", "DoesNotExist"), false],
+    [expression("tenant", "NotIn", "b"), false],
+  ] as const)
+    expect([selector, selected(selector, false), selected(selector, true)]).toEqual([
+      selector,
+      whileUnknown,
+      true,
+    ]);
+});

@@ -64,11 +64,31 @@ class World {
   readonly policies = new Map<string, { readonly namespace: string; readonly spec: RawPolicy }>();
   readonly namespaces = new Map<string, Labels>();
 
-  /** Of several pods that say that they have an address, it is that of the one made last. */
+  /** The address of each pod that says it has one, and since which change. */
+  readonly #claims = new Map<string, { readonly uid: string; readonly ip: string; readonly since: number }>();
+  #changes = 0;
+
+  setPod(pod: RawPod): void {
+    const key = `${pod.namespace}/${pod.name}`;
+    this.pods.set(key, pod);
+    const before = this.#claims.get(key);
+    const { uid, ip } = pod;
+    if (pod.hostNetwork || pod.phase !== "Running") this.#claims.delete(key);
+    else if (before?.uid !== uid || before.ip !== ip)
+      this.#claims.set(key, { uid, ip, since: ++this.#changes });
+  }
+
+  deletePod(key: string): void {
+    this.pods.delete(key);
+    this.#claims.delete(key);
+  }
+
+  /** Of several pods that say that they have an address, it is that of the one that said so last. */
   owner(ip: string): RawPod | undefined {
-    return [...this.pods.values()]
-      .filter((pod) => pod.ip === ip && !pod.hostNetwork && pod.phase === "Running")
-      .sort((a, b) => compare(b.created, a.created) || compare(b.uid, a.uid))[0];
+    const [last] = [...this.#claims]
+      .filter(([, claim]) => claim.ip === ip)
+      .sort(([, a], [, b]) => b.since - a.since);
+    return last && this.pods.get(last[0]);
   }
 
   isolating(pod: RawPod, direction: Direction): readonly RawPolicy[] {
@@ -133,7 +153,6 @@ class World {
   }
 }
 
-const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 const contains = (cidr: string, ip: string) => cidrContains(parseCidr(cidr), parseIPv4(ip));
 
 function matches({ matchLabels = {}, matchExpressions = [] }: Selector, labels: Labels): boolean {
@@ -273,7 +292,7 @@ test.each([1, 2, 3, 4, 5, 6])("world %d: who may talk to whom, after every chang
         case 1: {
           const before = world.pods.get(key);
           if (!before) return setNamespace(namespace);
-          world.pods.delete(key);
+          world.deletePod(key);
           return apply("delete", "Pod", before);
         }
         case 2: {
@@ -300,7 +319,7 @@ test.each([1, 2, 3, 4, 5, 6])("world %d: who may talk to whom, after every chang
           const before = world.pods.get(`${made.namespace}/${made.name}`);
           // The pod there was, with other labels or another address, or another pod of its name.
           const now = before && chance(2) ? { ...before, labels: made.labels, ip: made.ip } : made;
-          world.pods.set(`${made.namespace}/${made.name}`, now);
+          world.setPod(now);
           return apply("set", "Pod", now);
         }
       }
