@@ -5,6 +5,8 @@ import { reasonOf } from "../sys/reason.ts";
 import type { KubeConfig } from "./config.ts";
 
 const ANSWER_TIMEOUT_MS = 30_000;
+/** An idle watch gets a bookmark about once a minute. One that is silent for longer is begun anew. */
+const SILENCE_MS = 150_000;
 const PAGE = 500;
 /** Bytes of an event; etcd limits objects to 1.5 MB. */
 const MAX_LINE = 8 << 20;
@@ -61,6 +63,7 @@ export class KubeClient {
   constructor(
     private readonly config: KubeConfig,
     private readonly answerMs = ANSWER_TIMEOUT_MS,
+    private readonly silenceMs = SILENCE_MS,
   ) {}
 
   /** Get an object ("/api/v1/nodes/n1"). Rejects with KubeError. */
@@ -91,7 +94,7 @@ export class KubeClient {
   }
 
   /**
-   * Watch a collection from `resourceVersion` on, for `seconds` at most. Rejects with KubeError, of status GONE if that
+   * Watch a collection from `resourceVersion` on, for `seconds` at most, and until the server falls silent. Rejects with KubeError, of status GONE if that
    * version is too old or an event is unreadable: the server would send it again.
    */
   async *watch(
@@ -108,10 +111,23 @@ export class KubeClient {
     });
     // A server that vanishes does not end the stream.
     const limit = AbortSignal.timeout(seconds * 1000 + this.answerMs);
-    const response = await this.#fetch(`${path}?${query}`, [limit, signal]);
-    const tooLong = () => new KubeError(`${path}: a line of more than ${MAX_LINE} characters`, GONE);
-    for await (const line of linesOf(response.body ?? new ReadableStream(), MAX_LINE, tooLong))
-      if (line.trim() !== "") yield eventOf(line, path);
+    const silence = new AbortController();
+    let timer = setTimeout(() => silence.abort(), this.answerMs);
+    try {
+      const response = await this.#fetch(`${path}?${query}`, [limit, silence.signal, signal]);
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), this.silenceMs);
+      const tooLong = () => new KubeError(`${path}: a line of more than ${MAX_LINE} characters`, GONE);
+      for await (const line of linesOf(response.body ?? new ReadableStream(), MAX_LINE, tooLong)) {
+        timer.refresh();
+        if (line.trim() !== "") yield eventOf(line, path);
+      }
+    } catch (error) {
+      // Before an answer it is none; after it, the next watch tells whether the server is there.
+      if (error instanceof KubeError || !silence.signal.aborted) throw error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async #fetch(

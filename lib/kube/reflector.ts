@@ -16,6 +16,8 @@ export interface ReflectorListener {
   /** All objects of the collection. */
   listed(items: readonly unknown[]): void;
   changed(type: "set" | "delete", object: unknown): void;
+  /** Whether the server lets us follow; told again and again. */
+  following?(follows: boolean): void;
 }
 
 export interface Reflector {
@@ -40,6 +42,7 @@ export function reflect(
       if (abort.signal.aborted) return;
       listener.listed(list.items);
       version = list.resourceVersion;
+      listener.following?.(true);
     }
     const seconds = Math.round(WATCH_S * (1 + random.float()));
     for await (const { type, object, resourceVersion } of client.watch(
@@ -50,6 +53,7 @@ export function reflect(
     )) {
       if (abort.signal.aborted) return;
       pause = FIRST_PAUSE_MS;
+      listener.following?.(true);
       if (type !== "BOOKMARK") listener.changed(type === "DELETED" ? "delete" : "set", object);
       version = resourceVersion;
     }
@@ -60,6 +64,7 @@ export function reflect(
       const began = clock.now();
       try {
         await follow();
+        listener.following?.(true);
         // Back off from a server that ends watches at once.
         if (clock.now() - began >= LONGEST_PAUSE_MS) continue;
       } catch (error) {
@@ -67,10 +72,12 @@ export function reflect(
         if (error instanceof KubeError && error.status === GONE) {
           log.info(`listing objects again: ${reasonOf(error)}`, { path });
           version = undefined;
-        } else
+        } else {
+          listener.following?.(false);
           log.warning(`cannot watch objects: ${reasonOf(error)}; the last known state stays in force`, {
             path,
           });
+        }
       }
       await sleep(pause * (0.5 + random.float()));
       pause = Math.min(2 * pause, LONGEST_PAUSE_MS);

@@ -1,5 +1,5 @@
 // An API server that contradicts, refuses, and falls silent.
-import { afterEach, expect, spyOn, test } from "bun:test";
+import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { configMapAnnotations, update } from "../../lib/cluster/annotations.ts";
 import { KubeClient, KubeError } from "../../lib/kube/client.ts";
@@ -10,11 +10,15 @@ afterEach(async () => {
   for (const stop of stops.splice(0)) await stop();
 });
 
-function clientOf(fetch: (request: Request) => Response | Promise<Response>, answerMs?: number): KubeClient {
+function clientOf(
+  fetch: (request: Request) => Response | Promise<Response>,
+  answerMs?: number,
+  silenceMs?: number,
+): KubeClient {
   const server = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch });
   stops.push(() => server.stop(true));
   const config = { server: `http://127.0.0.1:${server.port}`, credentials: () => ({ headers: {}, tls: {} }) };
-  return new KubeClient(config, answerMs);
+  return new KubeClient(config, answerMs, silenceMs);
 }
 
 const status = (code: number) => Response.json({ code, message: "no" }, { status: code });
@@ -108,6 +112,39 @@ test("a watch on which nothing comes any more ends by itself", async () => {
   await watched.catch(() => {});
   expect(events).toEqual(["ADDED"]);
 }, 300_000);
+
+describe("a watch of a server that has vanished", () => {
+  const line = (version: number) =>
+    Buffer.from(
+      `${JSON.stringify({ type: "BOOKMARK", object: { metadata: { resourceVersion: `${version}` } } })}\n`,
+    );
+  const watch = (client: KubeClient) =>
+    client.watch("/api/v1/pods", "0", 3_600, new AbortController().signal);
+
+  test("ends once it is silent for longer than between bookmarks, long before its time", async () => {
+    const versions: string[] = [];
+    const stream = new ReadableStream({
+      async start(controller) {
+        for (let i = 1; i <= 40; i++) {
+          controller.enqueue(line(i));
+          await Bun.sleep(100);
+        }
+      },
+    });
+    const client = clientOf(() => new Response(stream), 60_000, 3_000);
+    for await (const { resourceVersion } of watch(client)) versions.push(resourceVersion);
+    // In all it took longer than a silence may.
+    expect(versions).toEqual(Array.from({ length: 40 }, (_, i) => `${i + 1}`));
+  }, 300_000);
+
+  test("fails where not even an answer comes", async () => {
+    const client = clientOf(() => new Promise<Response>(() => {}), 100);
+    const failed: unknown = await watch(client)
+      .next()
+      .catch((error: unknown) => error);
+    expect((failed as KubeError).status).toBe(0);
+  }, 300_000);
+});
 
 test("each request has the time that its answer may take; a watch also the seconds for which it was asked", async () => {
   const queries: (string | null)[] = [];
