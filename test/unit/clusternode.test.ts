@@ -30,9 +30,11 @@ describe("a node stays as long as what it belonged to", () => {
     expect(await findBelongings(server({ [NODE]: THERE }), "a/b")).toEqual([NODE]);
     expect(await findBelongings(server({ [DAEMONSET]: DELETED, [NODE]: THERE }), "a/b")).toEqual([NODE]);
     // What cannot be read may exist.
-    expect(await findBelongings(server({ [DAEMONSET]: new KubeError("forbidden", 403) }), "a/b")).toEqual([
+    expect(await findBelongings(server({ [DAEMONSET]: new KubeError("busy", 500) }), "a/b")).toEqual([
       DAEMONSET,
     ]);
+    // What may not be seen from the start says nothing by that later.
+    expect(await findBelongings(server({ [DAEMONSET]: new KubeError("forbidden", 403) }), "a/b")).toEqual([]);
   });
 
   test.each<[string, Record<string, unknown>, boolean]>([

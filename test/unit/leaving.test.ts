@@ -36,6 +36,9 @@ describe("a node leaves", () => {
     ["when it is being deleted, its pods first", { [DAEMONSET]: deleting }, true],
     ["when the node is deleted", { [NODE]: status(404) }, true],
     ["not when nobody may say", { [DAEMONSET]: status(403), [NODE]: status(500) }, false],
+    ["not when one of the two is refused", { [DAEMONSET]: status(403) }, false],
+    ["when its roles are deleted first", { [DAEMONSET]: status(403), [NODE]: status(403) }, true],
+    ["when its service account is", { [DAEMONSET]: status(401), [NODE]: status(401) }, true],
     ["not when the answer makes no sense", { [DAEMONSET]: () => Response.json([]) }, false],
     ["not when there is no answer in time", { [DAEMONSET]: () => new Promise(() => {}) }, false],
   ])("%s", async (_what, now, leaves) => {
@@ -43,6 +46,13 @@ describe("a node leaves", () => {
     expect(belongings).toEqual([DAEMONSET, NODE]);
     answers = now;
     expect(await isLeaving(client, belongings, 200)).toBe(leaves);
+  });
+
+  test("not for want of a right that there never was", async () => {
+    answers = { [DAEMONSET]: status(403), [NODE]: status(403) };
+    const belongings = await findBelongings(client, "n1");
+    expect(belongings).toEqual([]);
+    expect(await isLeaving(client, belongings, 5_000)).toBe(false);
   });
 
   test("not for want of a DaemonSet that there never was", async () => {
