@@ -9,11 +9,17 @@ export interface CniReport {
   Times: HistogramCounts;
 }
 
+/** What is no command is counted together. */
+const OTHER = "other";
+
 export class CniTimes {
   readonly #times = new Map<string, { command: string; outcome: CniReport["Outcome"]; times: Histogram }>();
 
   /** `now` is in ms. */
-  constructor(private readonly now: () => number) {}
+  constructor(private readonly now: () => number) {
+    // There before the first failure: Prometheus sees no increase in a series that begins with 1.
+    for (const command of [...CNI_COMMANDS, OTHER]) this.#histogram(command, "failure");
+  }
 
   /** Run a call, and count how long it takes. */
   async measure(
@@ -21,8 +27,7 @@ export class CniTimes {
     run: () => Promise<CniOutcome | undefined>,
   ): Promise<CniOutcome | undefined> {
     const started = this.now();
-    // What is no command is counted together.
-    const command = CNI_COMMANDS.find((known) => known === variables["CNI_COMMAND"]) ?? "other";
+    const command = CNI_COMMANDS.find((known) => known === variables["CNI_COMMAND"]) ?? OTHER;
     const count = (outcome: CniReport["Outcome"]) =>
       this.#add(command, outcome, (this.now() - started) / 1_000);
     try {
@@ -45,9 +50,13 @@ export class CniTimes {
   }
 
   #add(command: string, outcome: CniReport["Outcome"], seconds: number): void {
+    this.#histogram(command, outcome).add(seconds);
+  }
+
+  #histogram(command: string, outcome: CniReport["Outcome"]): Histogram {
     const key = `${command} ${outcome}`;
     const entry = this.#times.get(key) ?? { command, outcome, times: new Histogram() };
     this.#times.set(key, entry);
-    entry.times.add(seconds);
+    return entry.times;
   }
 }

@@ -22,7 +22,7 @@ import { Enforcer, type EnforcerConfig } from "./enforcer.ts";
 import { EventWriter } from "./events.ts";
 import { type Explanation, existingEnd, explain } from "./explain.ts";
 import { FRAME, frameLine, protocolName } from "./frames.ts";
-import { createMetrics, type Metrics, portLabel } from "./metrics.ts";
+import { createMetrics, type Metrics, PortLabels } from "./metrics.ts";
 import { identify, keyOf, type Model } from "./model.ts";
 import type { Kind, KubeObject, Protocol } from "./objects.ts";
 import type { PolicyView } from "./policyview.ts";
@@ -67,10 +67,11 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
   reconciler.keepTrying(keeper(new BridgeNetfilter(bridged)));
 
   const latest = new LatestBlocked();
+  const labels = new PortLabels();
   const drops = new Drops(clock, {
     blocked({ protocol, port, cut }) {
       if (cut) metrics.cut.inc();
-      else metrics.blocked.inc({ protocol: protocol.toLowerCase(), dport: portLabel(port) });
+      else metrics.blocked.inc({ protocol: protocol.toLowerCase(), dport: labels.label(protocol, port) });
     },
     write(drop) {
       const fields = dropFields(drop, enforcer.model, config.legacy);
@@ -164,6 +165,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
           enforcer.changed({ type, object });
           unreadable.changed(type, object);
         },
+        following: (follows) => metrics.following.set({ kind: kind.toLowerCase() }, Number(follows)),
       },
     ),
   );

@@ -14,6 +14,7 @@ export interface Metrics {
   readonly lagSeconds: Histogram;
   readonly lastEvent: Gauge;
   readonly inSync: Gauge;
+  readonly following: Gauge<"kind">;
   readonly bridgedFiltered: Gauge;
   readonly objects: Gauge<"kind">;
   readonly unreadable: Gauge<"kind" | "namespace" | "name">;
@@ -56,6 +57,10 @@ export function createMetrics(): Metrics {
     }),
     lastEvent: new Gauge(of("last_event_timestamp_seconds", "Time of the last change from the API server.")),
     inSync: new Gauge(of("in_sync", "1 once the rules in force are those of the API server's objects.")),
+    following: new Gauge({
+      ...of("following", "1 while the API server tells of changes of these objects."),
+      labelNames: ["kind"],
+    }),
     bridgedFiltered: new Gauge(
       of("bridged_traffic_filtered", "1 if the kernel passes bridged packets to the packet filter."),
     ),
@@ -73,8 +78,17 @@ export function createMetrics(): Metrics {
 
 /** Ports above this are counted together: labels have to be few. */
 const FIRST_EPHEMERAL = 32_768;
+/** Ports that are counted by themselves, those met first: a pod can try all. */
+export const MAX_PORTS = 500;
 
-/** The label of a port. */
-export function portLabel(port: number): string {
-  return port < FIRST_EPHEMERAL ? String(port) : "ephemeral";
+/** The labels of ports. */
+export class PortLabels {
+  readonly #known = new Set<string>();
+
+  label(protocol: string, port: number): string {
+    if (port >= FIRST_EPHEMERAL) return "ephemeral";
+    const key = `${protocol} ${port}`;
+    if (this.#known.size < MAX_PORTS) this.#known.add(key);
+    return this.#known.has(key) ? String(port) : "other";
+  }
 }

@@ -185,9 +185,14 @@ const FIRING: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
   WeaveRepairsFail: { 'weave_reconcile_failures_total{instance="a", resource="links"}': "0+1x60" },
   WeaveRepairFight: { 'weave_reconcile_fights{instance="a"}': "0x5 1x60" },
-  WeaveUnexpectedErrors: { 'weave_unexpected_errors_total{instance="a"}': "0x30 1x60" },
+  // It starts again before anybody has read the number of its errors.
+  WeaveUnexpectedErrors: {
+    'weave_unexpected_errors_total{instance="a"}': "0x60",
+    'weave_crash_reports_total{instance="a"}': "0x30 1x60",
+  },
   WeaveNpcDown: { 'up{job="weave-npc", instance="a"}': "1x5 0x60" },
   WeaveNpcNotInSync: { 'weavenpc_in_sync{instance="a"}': "1x5 0x60" },
+  WeaveNpcNotFollowing: { 'weavenpc_following{instance="a", kind="pod"}': "1x5 0x60" },
   WeaveNpcErrors: { 'weavenpc_policy_enforcement_errors{instance="a"}': "0+1x60" },
   WeaveNpcUnreadable: { 'weavenpc_unreadable_objects{instance="a", kind="Pod"}': "0x5 1x60" },
   WeaveNpcSlow: {

@@ -15,7 +15,8 @@ import * as controllers from "../../lib/npc/controller.ts";
 import { EventWriter } from "../../lib/npc/events.ts";
 import { EndError } from "../../lib/npc/explain.ts";
 import { frameLine, protocolName } from "../../lib/npc/frames.ts";
-import { createMetrics, portLabel } from "../../lib/npc/metrics.ts";
+import { createMetrics, MAX_PORTS, PortLabels } from "../../lib/npc/metrics.ts";
+import { MAX_PORT } from "../../lib/npc/objects.ts";
 import * as confinement from "../../lib/sys/confine.ts";
 import { Scope } from "../../lib/sys/scope.ts";
 import { VERSION } from "../../lib/version.ts";
@@ -213,13 +214,20 @@ describe("the policy controller as a daemon", () => {
 
 describe("what is counted", () => {
   test("has few labels: ports from 32,768 on are one, types of frames that nobody knows, too", () => {
-    expect([0, 80, 32_767, 32_768, 65_535].map(portLabel)).toEqual([
+    const labels = new PortLabels();
+    expect([0, 80, 32_767, 32_768, 65_535].map((port) => labels.label("TCP", port))).toEqual([
       "0",
       "80",
       "32767",
       "ephemeral",
       "ephemeral",
     ]);
+    // A pod tries all ports: those met first keep their labels, the others share one.
+    const scanned = new Set<string>();
+    for (const protocol of ["TCP", "UDP", "SCTP"])
+      for (let port = 0; port <= MAX_PORT; port++) scanned.add(`${protocol} ${labels.label(protocol, port)}`);
+    expect(scanned.size).toBeLessThanOrEqual(MAX_PORTS + 6);
+    expect([labels.label("TCP", 80), labels.label("UDP", 32_767)]).toEqual(["80", "other"]);
     const names = [
       0, 0x5ff, 0x600, 0x8100, 0x88a8, 0x8847, 0x8848, 0x8863, 0x8864, 0x88cc, 0x88e5, 0x88e6,
     ].map(protocolName);

@@ -156,10 +156,12 @@ const ALERTS: readonly Alert[] = [
   },
   {
     name: "WeaveUnexpectedErrors",
-    expr: "increase(weave_unexpected_errors_total[15m]) > 0",
+    // A router that crashes starts again at once, and counts errors from 0: only the number of reports outlives it.
+    expr: "increase(weave_unexpected_errors_total[15m]) > 0 or increase(weave_crash_reports_total[15m]) > 0",
     for: "0m",
     severity: "warning",
-    summary: "the router on {{ $labels.instance }} had an unexpected error; see its log",
+    summary:
+      "the router on {{ $labels.instance }} had an unexpected error, or crashed; see its log, and 'weave doctor' for reports",
     topic: TROUBLE,
     section: "the-log",
   },
@@ -179,6 +181,16 @@ const ALERTS: readonly Alert[] = [
     for: "5m",
     severity: "critical",
     summary: "policies are not in force yet on {{ $labels.instance }}",
+    topic: "policy",
+    section: "how-it-works",
+  },
+  {
+    name: "WeaveNpcNotFollowing",
+    expr: "weavenpc_following == 0",
+    for: "10m",
+    severity: "critical",
+    summary:
+      "weave-npc on {{ $labels.instance }} cannot follow each {{ $labels.kind }} at the API server: changes are not in force",
     topic: "policy",
     section: "how-it-works",
   },
