@@ -1,5 +1,5 @@
-// The entry program of weave-net, and of weave under that name: what it asks a router, which a server plays, and what it leaves
-// to the runtime.
+// The entry program: what that of weave-net, and of weave under that name, asks a router, which a server plays, and what it leaves to
+// the runtime; all executables in a directory that was deleted.
 import { afterAll, beforeEach, expect, test } from "bun:test";
 import { copyFileSync, linkSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { constants, open } from "node:fs/promises";
@@ -262,3 +262,16 @@ test("weave hands calls over only where it is called weave-net", async () => {
   expect((await call("ADD", { file: join(folder, "not-weave-net") })).stdout).toContain("LIFE CYCLE");
   expect(asked).toHaveLength(1);
 });
+
+test.each(["weave", "weave-net", "weave-router", "weave-npc"])(
+  "%s starts in a directory that was deleted",
+  async (name) => {
+    const gone = mkdtempSync(join(tmpdir(), "weave-gone-"));
+    const [inHere, inGone] = await Promise.all([
+      exec([join(DIST, name), "--version"]),
+      exec(["sh", "-c", `cd ${gone} && rmdir ${gone} && exec ${join(DIST, name)} --version`]),
+    ]);
+    expect(inHere.code).toBe(0);
+    expect(inGone).toEqual(inHere);
+  },
+);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { progress } from "../../cmd/waiting.ts";
 import manifest from "../../package.json" with { type: "json" };
 import { isX64, withEntry } from "./entry/elf.ts";
-import { entryProgram } from "./entry/program.ts";
+import { entryProgram, type HandsOver } from "./entry/program.ts";
 import { x64 } from "./entry/x64.ts";
 import { writeArtefacts } from "./supply/artefacts.ts";
 
@@ -15,7 +15,7 @@ export const EXECUTABLES = ["weave", "weave-net", "weave-router", "weave-npc"] a
 const ROUTERS: readonly string[] = ["weave", "weave-router"];
 
 /** Those that run as the CNI plugin: always, or where they are called weave-net. */
-const HANDS_OVER: Record<string, "always" | "by name"> = { "weave-net": "always", weave: "by name" };
+const HANDS_OVER: Record<string, HandsOver> = { "weave-net": "always", weave: "by name" };
 
 /** What its threads run. */
 const THREADS = ["lib/overlay/sleeve/worker.ts", "lib/host/workworker.ts"];
@@ -102,7 +102,7 @@ export function build(name: string, target: string, outdir: string): string[] {
     ...(runtime ? [`--target=${TARGETS[target]?.bun}`, `--compile-executable-path=${runtime}`] : []),
     `--outfile=${join(folder, name)}`,
   ]);
-  harden(join(folder, name), HANDS_OVER[name]);
+  harden(join(folder, name), HANDS_OVER[name] ?? "never");
   renameSync(join(folder, name), join(outdir, name));
   const sources = mappedSources(folder);
   rmSync(folder, { recursive: true });
@@ -130,7 +130,7 @@ function requireRoots(name: string, bytes: Buffer): void {
 const SWITCHES = ["BUN_OPTIONS", "BUN_BE_BUN", "BUN_INSPECT", "BUN_INSPECT_PRELOAD"];
 
 /** Takes those switches out of an executable: their names become empty, and nothing in the environment has that name. */
-function harden(file: string, handsOver: "always" | "by name" | undefined): void {
+function harden(file: string, handsOver: HandsOver): void {
   const bytes = readFileSync(file);
   requireRoots(file, bytes);
   for (const name of SWITCHES) {
@@ -142,13 +142,13 @@ function harden(file: string, handsOver: "always" | "by name" | undefined): void
       fail(`${file}: ${name} is there ${found.length} times, not once: look anew`);
     bytes[at] = 0;
   }
-  writeFileSync(file, handsOver ? handingOver(bytes, handsOver) : bytes);
+  writeFileSync(file, entered(bytes, handsOver));
 }
 
-/** Let an executable hand calls of the CNI plugin to the router before its runtime starts, where we know the processor's code. */
-function handingOver(elf: Buffer, when: "always" | "by name"): Buffer {
+/** Let an executable begin with the entry program, where we know the processor's code. */
+function entered(elf: Buffer, handsOver: HandsOver): Buffer {
   if (!isX64(elf)) return elf;
-  return withEntry(elf, (entry, here) => entryProgram(x64(), entry, here, when === "by name"));
+  return withEntry(elf, (entry, here) => entryProgram(x64(), entry, here, handsOver));
 }
 
 if (import.meta.main) {

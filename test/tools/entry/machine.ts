@@ -16,6 +16,8 @@ export type SystemCall =
   | "sendto"
   | "connect"
   | "fcntl"
+  | "getcwd"
+  | "chdir"
   | "exit_group"
   | "newfstatat"
   | "ppoll"

@@ -32,6 +32,8 @@ const CALLS = {
   connect: 42,
   sendto: 44,
   fcntl: 72,
+  getcwd: 79,
+  chdir: 80,
   exit_group: 231,
   newfstatat: 262,
   ppoll: 271,
