@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { type Clock, sleep } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { CONFLICT, type KubeClient, KubeError, NOT_FOUND, objectAs } from "../kube/client.ts";
+import { recordOf } from "../sys/record.ts";
 
 export type Annotations = Readonly<Record<string, string>>;
 
@@ -23,7 +24,7 @@ const COLLECTION = `/api/v1/namespaces/${NAMESPACE}/configmaps`;
 export const CONFIGMAP = `${NAMESPACE}/${NAME}`;
 
 const ConfigMap = v.looseObject({
-  metadata: v.looseObject({ annotations: v.nullish(v.record(v.string(), v.string()), {}) }),
+  metadata: v.looseObject({ annotations: v.nullish(recordOf(v.string()), {}) }),
 });
 
 /** Return the annotations of the ConfigMap that the original uses, kube-system/weave-net, created if absent. */

@@ -212,6 +212,14 @@ describe("annotations", () => {
     await expect(written.write({ a: "1" })).rejects.toThrow("broken");
   });
 
+  test("keep those of others, whatever they are called", async () => {
+    const { client, state } = cluster({});
+    state.annotations = { constructor: "theirs" };
+    const shared = configMapAnnotations(client);
+    await shared.write({ ...(await shared.read()), ours: "1" });
+    expect(state.annotations).toEqual({ constructor: "theirs", ours: "1" });
+  });
+
   test("that need no change are not written", async () => {
     const { client, asked } = cluster({});
     const by = { clock: system.clock, random: { float: () => 0, u64: () => 0n } };
