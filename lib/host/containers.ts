@@ -167,7 +167,7 @@ function inside(
         mac: link.address ?? "",
         addresses: addressList(nl, link.index).map(({ cidr }) => cidr),
         addresses6: address6List(nl, link.index),
-        routes: routeList(nl, undefined, link.index, RTPROT_BOOT),
+        routes: routeList(nl, { link: link.index, protocol: RTPROT_BOOT }),
         owner: ownerOf(alias),
       };
       found.set(index, container);

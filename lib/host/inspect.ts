@@ -27,7 +27,7 @@ export function inspect(netns: Netns, ifName: string): Inspected | undefined {
     const link = linkByName(inside, ifName);
     if (!link) return undefined;
     const addresses = addressList(inside, link.index).map(({ cidr }) => cidr);
-    return { link, addresses, routes: routeList(inside, "all") };
+    return { link, addresses, routes: routeList(inside, { table: "all" }) };
   });
   if (!found) return undefined;
   const port = hostEnd(host, { netns, ifName });

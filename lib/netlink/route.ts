@@ -141,15 +141,18 @@ export function routeDelete(nl: NetlinkSocket, route: Route): boolean {
   return attempt(nl, { operation, type: RTM_DELROUTE, body: encodeRoute(route) }, ESRCH);
 }
 
-/**
- * Return the unicast IPv4 routes of the namespace's main table (another, or all), or of one link in it; of one protocol
- * (RTPROT_…) where that is given: routing daemons may add a million.
- */
+/** Which routes to list: of the main table unless another is given, of all links and protocols unless one is. */
+export interface RouteFilter {
+  readonly table?: number | "all";
+  readonly link?: number;
+  /** RTPROT_…: routing daemons may add a million routes. */
+  readonly protocol?: number;
+}
+
+/** Return unicast IPv4 routes of the namespace. */
 export function routeList(
   nl: NetlinkSocket,
-  table: number | "all" = RT_TABLE_MAIN,
-  link?: number,
-  protocol?: number,
+  { table = RT_TABLE_MAIN, link, protocol }: RouteFilter = {},
 ): Route[] {
   const header = new Uint8Array(RTMSG);
   header[0] = AF_INET;

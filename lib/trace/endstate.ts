@@ -53,7 +53,7 @@ function lookFromInside({ container }: Place, other: IPv4): Pick<EndState, "insi
   return {
     inside: {
       ...linkState(link),
-      mtu: Math.min(link.mtu, ...routeList(nl, undefined, link.index).flatMap(({ mtu }) => mtu ?? [])),
+      mtu: Math.min(link.mtu, ...routeList(nl, { link: link.index }).flatMap(({ mtu }) => mtu ?? [])),
       mac: link.address ?? null,
       addresses: container.addresses.map(formatCidr),
     },

@@ -104,7 +104,7 @@ describe.if(isRoot)("a container's link", () => {
       linkByName(nl, "vethweplc1")?.mtu,
       ...inContainer(container, (inside) => [
         linkByName(inside, "eth0")?.mtu,
-        ...routeList(inside, undefined, indexOf(inside, "eth0")).map(({ mtu }) => mtu),
+        ...routeList(inside, { link: indexOf(inside, "eth0") }).map(({ mtu }) => mtu),
       ]),
     ];
     const [was = 0] = mtus();
@@ -125,7 +125,7 @@ describe.if(isRoot)("a container's link", () => {
         [undefined, undefined],
       ] as const) {
         tellMtu(inside, link, told);
-        expect(routeList(inside, undefined, link.index).map((route) => route.mtu)).toEqual([mtu]);
+        expect(routeList(inside, { link: link.index }).map((route) => route.mtu)).toEqual([mtu]);
       }
     });
   });

@@ -187,10 +187,10 @@ const CASES: readonly Case[] = [
     "25 5 02100000fe030001[4]080001000a280000080005000a2000090800040005000000",
   ],
   ["route list", (nl) => routeList(nl), "26 301 02[11]"],
-  ["route list of a link", (nl) => routeList(nl, 254, 5), "26 301 02[11]0800040005000000"],
+  ["route list of a link", (nl) => routeList(nl, { table: 254, link: 5 }), "26 301 02[11]0800040005000000"],
   [
     "route list of a link and protocol",
-    (nl) => routeList(nl, 254, 5, 3),
+    (nl) => routeList(nl, { table: 254, link: 5, protocol: 3 }),
     "26 301 02[4]03[6]0800040005000000",
   ],
   ["rule add", (nl) => ruleAdd(nl, RULE), "32 605 02000000c8000001[4]080006006400000008000a0007000000"],
@@ -372,10 +372,10 @@ describe("answers", () => {
       protocol: 3,
     };
     expect(routeList(listing(...bodies))).toEqual([own, all]);
-    expect(routeList(listing(...bodies), 254, 5)).toEqual([own]);
-    expect(routeList(listing(...bodies), 254, 5, 2)).toEqual([]);
-    expect(routeList(listing(...bodies), 200)).toEqual([{ ...own, table: 200 }]);
-    expect(routeList(listing(...bodies), 1_000)).toEqual([{ ...own, table: 1_000 }]);
+    expect(routeList(listing(...bodies), { table: 254, link: 5 })).toEqual([own]);
+    expect(routeList(listing(...bodies), { link: 5, protocol: 2 })).toEqual([]);
+    expect(routeList(listing(...bodies), { table: 200 })).toEqual([{ ...own, table: 200 }]);
+    expect(routeList(listing(...bodies), { table: 1_000 })).toEqual([{ ...own, table: 1_000 }]);
     const connected = encodeRoute({ destination: CIDR, link: 5, connected: A });
     expect(routeList(listing(connected))).toMatchObject([{ protocol: 2, gateway: undefined }]);
     expect(ruleList(listing(encodeRule(RULE), encodeRule({ priority: 7, table: 300 })))).toEqual([

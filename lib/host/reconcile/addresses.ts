@@ -82,7 +82,7 @@ export class ConnectedRoutes implements Resource<readonly Cidr[], Found<Route> |
 
   observe(addresses: readonly Cidr[]): Found<Route> | undefined {
     const bridge = addresses.length === 0 ? undefined : linkByName(this.nl, BRIDGE);
-    return bridge && { bridge, present: routeList(this.nl, undefined, bridge.index) };
+    return bridge && { bridge, present: routeList(this.nl, { link: bridge.index }) };
   }
 
   difference(addresses: readonly Cidr[], found: Found<Route> | undefined): RouteChange[] {

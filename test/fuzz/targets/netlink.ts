@@ -84,7 +84,7 @@ const LISTS: readonly ((socket: NetlinkSocket) => unknown)[] = [
   linkList,
   (socket) => addressList(socket),
   (socket) => address6List(socket, 3),
-  (socket) => routeList(socket, "all"),
+  (socket) => routeList(socket, { table: "all" }),
   ruleList,
   neighbourList,
   linkCounters,
