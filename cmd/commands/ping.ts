@@ -18,7 +18,7 @@ export const ping: Command = {
   positionalsComplete: "peers",
   details: [
     "PEER is a name, a nickname or an address of a peer; all peers without one. Probes go from bridge to bridge, the way of containers' frames: by the eBPF programs, VXLAN, ESP or sleeve. They need no address on the bridge, and pass no packet filter of IP. An overlay in brackets is ready, and not in use.",
-    "MTU is the size of the largest packet that got there and back, up to the MTU of the network.",
+    "MTU is the size of the largest packet that got there and back, up to the MTU of the network. Sleeve fragments larger ones.",
     "Weave Net 2.x and older versions do not answer probes; that is not a problem.",
     "Exit code 1: a peer or an overlay has a problem, or no peer is connected.",
   ],

@@ -11,7 +11,7 @@ import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import type { NetworkOverlay, PathTo } from "../overlay/network.ts";
 import type { Way } from "../overlay/probe/frame.ts";
-import type { Arrived, Probes } from "../overlay/probe/probes.ts";
+import type { Probes } from "../overlay/probe/probes.ts";
 import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type Ping, type PingWay, unpinged, wayOf } from "./pingresult.ts";
@@ -41,6 +41,8 @@ const ArrivedSchema = v.object({
   route: v.optional(arrivedSchema),
   fastdp: v.optional(arrivedSchema),
   sleeve: v.optional(arrivedSchema),
+  /** The overlay of the peer's way back. */
+  by: v.optional(v.string()),
 });
 
 export interface PingParts {
@@ -65,7 +67,8 @@ export class Pinger {
     });
     questions.answer("probed", async (body, source) => {
       const arrived = parts.probes.settle(BigInt(`0x${v.parse(SessionSchema, body).session}`), source);
-      return Object.fromEntries(arrived ?? []);
+      const peer = parts.mesh.peers.get(source);
+      return { ...Object.fromEntries(arrived ?? []), by: peer && parts.overlay.pathTo(peer)?.overlay };
     });
     questions.answer("ping", async () => this.#pingForOthers());
   }
@@ -188,9 +191,11 @@ export class Pinger {
     const arrived = await this.#arrived(peer.name, question);
     const overlays = results.map(({ way, name, inUse, result }): PingWay => {
       const port = name === "fastdp" ? this.parts.mesh.port + 1 : this.parts.mesh.port;
-      const there = arrived && (arrived.get(way) ?? { probes: 0, largest: 0 });
+      const there = arrived && (arrived[way] ?? { probes: 0, largest: 0 });
       return wayOf({
         overlay: name,
+        // An overlay that stands by is answered by itself.
+        back: inUse ? arrived?.by : name,
         inUse,
         peer: peer.nickName || peer.name,
         here,
@@ -206,12 +211,9 @@ export class Pinger {
   }
 
   /** Ask a peer what has arrived there; undefined if it does not answer. */
-  async #arrived(peer: PeerName, question: object): Promise<ReadonlyMap<Way, Arrived> | undefined> {
+  async #arrived(peer: PeerName, question: object): Promise<v.InferOutput<typeof ArrivedSchema> | undefined> {
     try {
-      const answer = v.parse(ArrivedSchema, await this.#ask(peer, "probed", question, ARRIVED_MS));
-      return new Map(
-        Object.entries(answer).flatMap(([way, arrived]) => (arrived ? [[way as Way, arrived]] : [])),
-      );
+      return v.parse(ArrivedSchema, await this.#ask(peer, "probed", question, ARRIVED_MS));
     } catch {
       // Only the direction at fault stays unknown.
       return undefined;

@@ -10,6 +10,8 @@ export type PingWay = Ping["overlays"][number];
 
 export interface RunFacts {
   readonly overlay: string;
+  /** The overlay that carries the echoes; undefined if the peer does not say. */
+  readonly back: string | undefined;
   readonly inUse: boolean;
   /** Names of the peer and of this host in texts. */
   readonly peer: string;
@@ -102,10 +104,12 @@ function loss({ peer, result, arrived }: RunFacts): Trouble {
   };
 }
 
-function small({ peer, arrived, mtu }: RunFacts, passes: number): Trouble {
-  const back = arrived !== undefined && arrived.largest >= mtu + ETHERNET_HEADER;
+function small({ overlay, back, peer, arrived, mtu }: RunFacts, passes: number): Trouble | undefined {
+  const isBack = arrived !== undefined && arrived.largest >= mtu + ETHERNET_HEADER;
+  // Sleeve loses no larger packet: it fragments it, or answers 'fragmentation needed'.
+  if ((isBack ? (back ?? overlay) : overlay) === "sleeve") return undefined;
   return {
-    problem: `packets over ${passes} bytes are lost on the way ${back ? "back from" : "to"} ${peer}; the network's MTU is ${mtu}`,
+    problem: `packets over ${passes} bytes are lost on the way ${isBack ? "back from" : "to"} ${peer}; the network's MTU is ${mtu}`,
     remedy: `launch all hosts with --mtu ${passes}, or raise the MTU of the links between them`,
   };
 }

@@ -143,9 +143,15 @@ describe("what is made of it", () => {
     errno: 0,
     ...given,
   });
-  const way = (given: Partial<RunResult>, arrived?: { probes: number; largest: number }, via?: string) =>
+  const way = (
+    given: Partial<RunResult>,
+    arrived?: { probes: number; largest: number },
+    via?: string,
+    by: { overlay: string; back?: string } = { overlay: "fastdp" },
+  ) =>
     wayOf({
-      overlay: "fastdp",
+      back: undefined,
+      ...by,
       inUse: true,
       peer: "h2",
       here: "this host",
@@ -190,6 +196,23 @@ describe("what is made of it", () => {
     expect(way(none, { probes: 0, largest: 0 }).remedy).toStartWith("open UDP 6784 from this host to h2");
     expect(way(none, { probes: 9, largest: 60 }).remedy).toStartWith("open UDP 6784 from h2 to this host");
     expect(way(none, { probes: 0, largest: 0 }, "h3").remedy).toStartWith("'weave ping' on h3");
+  });
+
+  test("sleeve loses no larger packets, there or back", () => {
+    const [here, there] = [
+      { probes: 10, largest: 1264 },
+      { probes: 10, largest: 1390 },
+    ];
+    const problemOf = (arrived: typeof here, overlay: string, back?: string) =>
+      way({ mtu: 1250 }, arrived, undefined, { overlay, ...(back !== undefined && { back }) }).problem;
+    expect(problemOf(here, "sleeve", "sleeve")).toBeNull();
+    expect(problemOf(there, "fastdp", "sleeve")).toBeNull();
+    // A peer of an older version does not say by which overlay it answers.
+    expect(problemOf(there, "sleeve")).toBeNull();
+    expect(problemOf(here, "fastdp", "sleeve")).toStartWith("packets over 1250 bytes are lost on the way to");
+    expect(problemOf(there, "sleeve", "fastdp")).toStartWith(
+      "packets over 1250 bytes are lost on the way back",
+    );
   });
 
   test("times", () => {
