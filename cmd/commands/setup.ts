@@ -45,7 +45,7 @@ export const setup: Command = {
     { command: "weave setup --systemd", does: "Start weave at boot, too" },
   ],
   details: [
-    "Installs into each of the two folders that exists, and loads br_netfilter. Keeps a configuration that you have changed.",
+    "Installs the plugin, its configuration if --cni-conf-dir exists, and loads br_netfilter. Without --cni-bin-dir it installs neither: create it, or name the folder of the container runtime. Keeps a configuration that you have changed.",
     "With --systemd, also installs weave.service, which starts the router at boot, and a file with its settings.",
   ],
   options: {

@@ -40,10 +40,10 @@ const OURS: readonly string[] = [LIST, SINGLE];
 
 /** Install what is missing; returns what was done, a line each. */
 export function setup({ binDir, executable, ...options }: SetupOptions): string[] {
-  const plugin = existsSync(binDir)
-    ? installPlugin(binDir, executable)
-    : `${binDir} does not exist: CNI plugin not installed`;
-  return [plugin, ...installConfig(options)];
+  // Runtimes that read a configuration without its plugin start no container.
+  if (!existsSync(binDir))
+    return [`${binDir} does not exist: neither CNI plugin nor configuration installed`];
+  return [installPlugin(binDir, executable), ...installConfig(options)];
 }
 
 /** Throw if the path is no folder. */

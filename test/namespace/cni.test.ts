@@ -711,7 +711,7 @@ describe("weave setup", () => {
   test("says where the folders are missing", async () => {
     const missing = join(host.folder, "missing");
     const text = await host.weave("setup", "--cni-bin-dir", missing, "--cni-conf-dir", missing);
-    expect(text).toContain("does not exist: CNI plugin not installed");
+    expect(text).toContain("does not exist: neither CNI plugin nor configuration installed");
     expect(existsSync(missing)).toBe(false);
     mkdirSync(missing);
     chmodSync(missing, 0o755);

@@ -120,9 +120,10 @@ describe("the plugin", () => {
     );
     const done = setup({ binDir: join(folder, "none"), confDir, executable, hairpin: true });
     expect(done).toEqual([
-      `${join(folder, "none")} does not exist: CNI plugin not installed`,
-      `wrote ${join(confDir, LIST)}`,
+      `${join(folder, "none")} does not exist: neither CNI plugin nor configuration installed`,
     ]);
+    // A runtime that reads it would start no container.
+    expect(readdirSync(confDir)).toEqual([]);
   });
 
   test.each<[string, string, boolean]>([

@@ -831,9 +831,9 @@ describe("installation", () => {
 
   test("says where folders are missing, and removes what is its own alone", () => {
     const places = place("remove");
-    expect(setup({ ...places, binDir: join(folder, "no"), hairpin: true })[0]).toBe(
-      `${join(folder, "no")} does not exist: CNI plugin not installed`,
-    );
+    expect(setup({ ...places, binDir: join(folder, "no"), hairpin: true })).toEqual([
+      `${join(folder, "no")} does not exist: neither CNI plugin nor configuration installed`,
+    ]);
     const texts = () => cniSteps(places).map(({ does }) => does);
     setup({ ...places, hairpin: false });
     const steps = cniSteps(places);
