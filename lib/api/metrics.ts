@@ -1,6 +1,7 @@
 // Router metrics for Prometheus; names and labels are the original's (weave: prog/weaver/metrics.go).
 import { Counter, Gauge, Registry } from "prom-client";
 import { systemClock } from "../clock/clock.ts";
+import { ownNameCount } from "../dns/report.ts";
 import type { IpamReport } from "../ipam/report.ts";
 import { unexpectedErrors } from "../log/unexpected.ts";
 import type { ConnectionReport } from "../mesh/report/connections.ts";
@@ -78,10 +79,7 @@ export async function metricsText(report: Report): Promise<string> {
     gauge("max_ips", "Size of IP address space used by allocator.").set(IPAM.RangeNumIPs);
     addressMetrics(gauge, IPAM);
   }
-  if (DNS) {
-    const own = (DNS.Entries ?? []).filter(({ Origin, Tombstone }) => Origin === Router.Name && !Tombstone);
-    gauge("dns_entries", "Number of DNS entries.").set(own.length);
-  }
+  if (DNS) gauge("dns_entries", "Number of DNS entries.").set(ownNameCount(DNS, Router.Name));
   counter("unexpected_errors_total", "Number of errors that nothing handled; see the log.").inc(
     unexpectedErrors().count,
   );

@@ -25,8 +25,17 @@ export class Entries {
   /** Another number after each change of what is found. */
   version = 0;
 
+  readonly #livingOf = new Tally<PeerName>();
+
   /** Entries that were not deleted. */
-  living = 0;
+  get living(): number {
+    return this.#livingOf.total;
+  }
+
+  /** Those of a peer. */
+  livingOf(origin: PeerName): number {
+    return this.#livingOf.of(origin);
+  }
 
   /** How much room all entries take. */
   get room(): number {
@@ -115,19 +124,19 @@ export class Entries {
     return found;
   }
 
-  #index(key: string, { hostname, address }: Entry): void {
+  #index(key: string, { hostname, address, origin }: Entry): void {
     const name = hostname.toLowerCase();
     this.version++;
-    this.living++;
+    this.#livingOf.add(origin, 1);
     index(this.#byName, name, key);
     index(this.#byAddress, address, key);
     for (const parent of parentsOf(name)) this.#below.add(parent, 1);
   }
 
-  #unindex(key: string, { hostname, address }: Entry): void {
+  #unindex(key: string, { hostname, address, origin }: Entry): void {
     const name = hostname.toLowerCase();
     this.version++;
-    this.living--;
+    this.#livingOf.add(origin, -1);
     unindex(this.#byName, name, key);
     unindex(this.#byAddress, address, key);
     for (const parent of parentsOf(name)) this.#below.add(parent, -1);

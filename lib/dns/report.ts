@@ -12,6 +12,8 @@ export interface DnsReport {
   TTL: number;
   /** Names that exist. */
   Names?: number;
+  /** Those of this peer. */
+  OwnNames?: number;
   Entries:
     | {
         Hostname: string;
@@ -45,6 +47,7 @@ export function dnsReport({ nameserver, server, upstream }: DnsSources): DnsRepo
     Address: server.addresses.join(", "),
     TTL: server.config.ttl,
     Names: entries.living,
+    OwnNames: entries.livingOf(nameserver.config.ourName),
     get Entries() {
       list ??= listOf(entries.all());
       return list;
@@ -67,6 +70,10 @@ function listOf(entries: Iterable<Entry>): DnsReport["Entries"] {
 
 /** Return how many names exist; those of a report that does not say it, from its list. */
 export const nameCount = (report: DnsReport): number => report.Names ?? livingNames(report).length;
+
+/** Return how many names of the peer itself exist; those of a report that does not say it, from its list. */
+export const ownNameCount = (report: DnsReport, own: string): number =>
+  report.OwnNames ?? livingNames(report).filter(({ Origin }) => Origin === own).length;
 
 /** Return the names of a report that exist. */
 export const livingNames = ({ Entries }: Pick<DnsReport, "Entries">) =>

@@ -389,6 +389,14 @@ test("metrics: each figure of a report under its name, with its labels", async (
   expect(lines.some((line) => line.includes('nickname="h3"'))).toBe(false);
   for (const reason of ["sent", "captured", "crypto", "text"])
     expect(lines.some((line) => line.includes(`reason="${reason}"`))).toBe(false);
+  // All names of a large network are many: their number needs no list.
+  const DNS = {
+    OwnNames: 12,
+    get Entries(): never {
+      throw new Error("a list of all names");
+    },
+  };
+  expect(await metricsText({ ...report, DNS } as unknown as Report)).toContain("\nweave_dns_entries 12\n");
   const bare = {
     ...report,
     Ready: false,

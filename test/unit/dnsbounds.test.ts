@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
+import { Entries } from "../../lib/dns/entries.ts";
 import {
   compareByName,
   compareEntries,
@@ -332,21 +333,29 @@ describe("a nameserver", () => {
 });
 
 test("the report lists names in order, with the original's fields; nothing is null", () => {
-  const entries = [entry({ hostname: "B." }), entry({ hostname: "a.", tombstone: 4, address: 0x0a000001 })];
-  const sources = (list: Entry[], upstream: string[]) =>
-    ({
-      nameserver: { entries: { all: () => list } },
+  const names = [entry({ hostname: "B." }), entry({ hostname: "a.", tombstone: 4, address: 0x0a000001 })];
+  const sources = (list: Entry[], upstream: string[], ourName = US) => {
+    const entries = new Entries();
+    for (const each of list) entries.set(each);
+    return {
+      nameserver: { entries, config: { ourName } },
       server: { config: { domain: "weave.local.", ttl: 30 }, addresses: ["10.0.0.1:53", "10.0.0.2:53"] },
       upstream: () => upstream,
       address: () => undefined,
-    }) as unknown as DnsSources;
-  expect(dnsReport(sources(entries, ["8.8.8.8"]))).toEqual({
+    } as unknown as DnsSources;
+  };
+  expect(dnsReport(sources(names, ["8.8.8.8"]))).toEqual({
     ...{ Domain: "weave.local.", Upstream: ["8.8.8.8"], Address: "10.0.0.1:53, 10.0.0.2:53", TTL: 30 },
+    ...{ Names: 1, OwnNames: 0 },
     Entries: [
       { Hostname: "a.", Origin: TWO, ContainerID: "c", Address: "10.0.0.1", Version: 3, Tombstone: 4 },
       { Hostname: "B.", Origin: TWO, ContainerID: "c", Address: "0.0.0.7", Version: 3, Tombstone: 0 },
     ],
   });
+  // A name that is buried, or made anew, counts once.
+  const again = [...names, entry({ hostname: "a.", address: 0x0a000001, version: 5 }), ...names];
+  expect(dnsReport(sources(again, [], TWO))).toMatchObject({ Names: 1, OwnNames: 1 });
+  expect(dnsReport(sources(again.slice(0, -1), [], TWO))).toMatchObject({ Names: 2, OwnNames: 2 });
   expect(dnsReport(sources([], []))).toMatchObject({ Upstream: null, Entries: null });
   expect(nameJson(entry())).toEqual({
     ContainerID: "c",
