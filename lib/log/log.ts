@@ -4,6 +4,7 @@ import { fstatSync } from "node:fs";
 import { type Fields, logfmt } from "./fields.ts";
 import { escapeUnprintable, printable } from "./printable.ts";
 import { remember } from "./recent.ts";
+import { noteUnwritten } from "./unwritten.ts";
 
 const LEVELS = ["debug", "info", "warning", "error"] as const;
 export type LogLevel = (typeof LEVELS)[number];
@@ -90,8 +91,16 @@ function jsonLine(level: LogLevel, text: string, fields: Fields, journal: boolea
 /** A log that drops all lines. */
 export const silentLog: Log = logTo(() => {});
 
+/** Characters of lines that wait for the reader of a pipe, beyond which lines are lost: it may have stopped for good. */
+const MAX_WAITING = 1 << 20;
+let waiting = 0;
+
 function writeStderr(line: string): void {
-  process.stderr.write(line);
+  if (waiting > MAX_WAITING) return noteUnwritten(new Error("its reader does not keep up"));
+  waiting += line.length;
+  process.stderr.write(line, () => {
+    waiting -= line.length;
+  });
 }
 
 function timestamp(date: Date): string {

@@ -3,6 +3,7 @@
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { limitedWarnings } from "./limited.ts";
 import type { Log } from "./log.ts";
+import { noteUnwritten, unwrittenNotes } from "./unwritten.ts";
 
 /** Uncaught errors since the start of this process. */
 export interface UnexpectedErrors {
@@ -13,8 +14,6 @@ export interface UnexpectedErrors {
 
 let count = 0;
 let last: string | undefined;
-let unwritten = 0;
-let whyUnwritten = "";
 let report: ((error: unknown, what: string, caught?: boolean) => void) | undefined;
 
 /** Burst, and number a minute, above which the state of the process must be wrong. */
@@ -59,12 +58,6 @@ export function surviveUnexpectedErrors(
   process.on("unhandledRejection", (error) => report?.(error, "a detached promise", false));
 }
 
-/** Count a line that could not be written to the log. */
-export function noteUnwritten(error: unknown): void {
-  unwritten++;
-  whyUnwritten = textOf(error);
-}
-
 export function unexpectedErrors(): UnexpectedErrors {
   return { count, last };
 }
@@ -73,7 +66,7 @@ export function unexpectedErrors(): UnexpectedErrors {
 export function unexpectedNotes(): string[] {
   return [
     ...(count > 0 ? [`${count} unexpected errors since the start, the last in ${last}; see the log`] : []),
-    ...(unwritten > 0 ? [`cannot write to the log, lost ${unwritten} lines: ${whyUnwritten}`] : []),
+    ...unwrittenNotes(),
   ];
 }
 

@@ -10,7 +10,7 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
-import { noteUnwritten } from "../log/unexpected.ts";
+import { noteUnwritten } from "../log/unwritten.ts";
 import { fileIdentity } from "../sys/fileidentity.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { reasonOf } from "../sys/reason.ts";

@@ -1,5 +1,8 @@
 // Logs: what is repeated without end is written once a minute.
 import { expect, test } from "bun:test";
+import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { LOG_BURST } from "../../lib/log/allowance.ts";
 import { logfmt } from "../../lib/log/fields.ts";
@@ -7,6 +10,7 @@ import { limitedLines, limitedWarnings } from "../../lib/log/limited.ts";
 import { createLog, logTo } from "../../lib/log/log.ts";
 import { printable, printedLines } from "../../lib/log/printable.ts";
 import { STORM } from "../../lib/log/unexpected.ts";
+import { eventually } from "../support/hosts.ts";
 
 const linesTo = (lines: string[]) => logTo((_level, text, fields) => lines.push(text + logfmt(fields)));
 
@@ -171,6 +175,55 @@ test("a log on a full disk is lost, and said to be; nothing else happens", () =>
     0,
     [expect.stringMatching(/^cannot write to the log, lost 3 lines: ENOSPC/)],
   ]);
+});
+
+const UNREAD = `
+  import { createLog } from "./lib/log/log.ts";
+  import { unexpectedNotes } from "./lib/log/unexpected.ts";
+  const log = createLog("info");
+  for (let i = 0; i < 3_000; i++) log.info("x".repeat(1_000));
+  console.log(JSON.stringify(unexpectedNotes()));
+  await console[Symbol.asyncIterator]().next();
+  log.info("the last");
+`;
+
+test("a log whose reader stops does not fill the memory: lines are lost, and said to be, until it goes on", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "weave-log-"));
+  const fifo = join(folder, "log");
+  Bun.spawnSync(["mkfifo", fifo]);
+  const reader = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
+  const writer = openSync(fifo, constants.O_WRONLY);
+  rmSync(folder, { recursive: true });
+  const child = Bun.spawn([process.execPath, "-e", UNREAD], {
+    cwd: `${import.meta.dir}/../..`,
+    stdio: ["pipe", "pipe", writer],
+  });
+  closeSync(writer);
+  try {
+    const said = new TextDecoder().decode((await child.stdout.getReader().read()).value);
+    const lost = Number(/"cannot write to the log, lost (\d+) lines: its reader/.exec(said)?.[1]);
+    // 1 MiB waits, and the pipe has room for some.
+    expect(lost).toBeGreaterThan(1_500);
+    const room = Buffer.alloc(1 << 16);
+    let text = "";
+    const lines = () => text.split("\n").length - 1;
+    const read = () => {
+      try {
+        text += room.toString("latin1", 0, readSync(reader, room));
+      } catch {
+        // Nothing is there yet.
+      }
+      return lines();
+    };
+    await eventually("what waits is read", read, (count) => count === 3_000 - lost);
+    child.stdin.write("\n");
+    child.stdin.end();
+    await eventually("lines are written again", read, (count) => count === 3_000 - lost + 1);
+    expect(text).toEndWith("the last\n");
+  } finally {
+    closeSync(reader);
+    child.kill();
+  }
 });
 
 test("lines that a fault could repeat without end are counted instead", () => {
