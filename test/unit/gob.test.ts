@@ -130,7 +130,7 @@ describe("what a message may cost", () => {
   });
 
   test("millions of empty structs are refused, where they are read and where they are skipped", () => {
-    const stream = blownUp(9_000_000);
+    const stream = blownUp(2_000_000);
     expect(() => new GobReader(stream).read(List)).toThrow("more values than its length allows");
     const None = struct("List", { Other: bool });
     expect(new GobReader(blownUp(100)).read(None)).toEqual({ Other: false });

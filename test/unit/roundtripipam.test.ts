@@ -19,7 +19,7 @@ import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Store } from "../../lib/store/store.ts";
 import { fc } from "../support/fastcheck.ts";
 
-const RUNS = { numRuns: 100 };
+const RUNS = { numRuns: 40 };
 const START = 0x0a200000;
 const SIZE = 16;
 const END = START + SIZE;

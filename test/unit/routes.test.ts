@@ -68,7 +68,7 @@ describe("routes over any connected topology", () => {
           expect(reached.toSorted()).toEqual([...routes.keys()].toSorted());
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 
@@ -154,7 +154,7 @@ describe("the connection that can best be spared", () => {
           expect(chosen?.connections.size).toBe(most);
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 });

@@ -75,6 +75,16 @@ test.each<[number, string]>([
   expect(fill('{{.}}|{{printf "%v|%g" . .}}', -number)).toBe(`-${text}|-${text}|-${text}`);
 });
 
+/** What a function throws; called once, where a call takes long. */
+function errorOf(fn: () => unknown): unknown {
+  try {
+    fn();
+  } catch (error) {
+    return error;
+  }
+  return undefined;
+}
+
 describe("is bounded", () => {
   const many = Array.from({ length: 2_000 }, (_, i) => i);
   test.each<[string, string, string]>([
@@ -88,8 +98,9 @@ describe("is bounded", () => {
     ["variables", "{{$x := 1}}".repeat(300), "more than 256 variables"],
     ["json", "{{range .}}{{$x := json $}}{{end}}", "steps"],
   ])("%s", (_what, format, message) => {
-    expect(() => fill(format, many)).toThrow(TemplateError);
-    expect(() => fill(format, many)).toThrow(message);
+    const error = errorOf(() => fill(format, many));
+    expect(error).toBeInstanceOf(TemplateError);
+    expect((error as TemplateError).message).toContain(message);
   });
 
   test("width", () => {
@@ -155,7 +166,7 @@ test("any text is a format, or an error that names the place", () => {
         if (!(error instanceof TemplateError)) throw error;
       }
     }),
-    { numRuns: 2_000 },
+    { numRuns: 500 },
   );
 });
 
