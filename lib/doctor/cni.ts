@@ -64,7 +64,10 @@ export function cniFindings({ bin, conf, executable, hairpin, runtime, named }: 
     return [warning("cni", found, ADVICE, [...install, ...write])];
   }
   const findings: Finding[] = [];
-  if (!installed) findings.push(problem("cni", `${bin} has no executable ${PLUGIN}`, ADVICE, install));
+  const advice = existsSync(bin)
+    ? ADVICE
+    : `create ${bin}, or name the runtime's folder by --cni-bin-dir; ${ADVICE}`;
+  if (!installed) findings.push(problem("cni", `${bin} has no executable ${PLUGIN}`, advice, install));
   else if (!sameFile(plugin, executable))
     findings.push(warning("cni", `${plugin} is of another version`, ADVICE, install));
   if (!own) findings.push(problem("cni", `${conf} has no configuration of weave`, ADVICE, write));

@@ -376,6 +376,12 @@ describe("CNI's folders", () => {
       "problem: /bin has no portmap, which /conf/10-weave.conflist names: no pod starts",
     ]);
     expect(fixes()).toEqual([install]);
+    rmSync(at("bin"), { recursive: true });
+    expect(look()[0]?.advice?.replaceAll(folder, "")).toBe(
+      "create /bin, or name the runtime's folder by --cni-bin-dir; 'weave setup' installs it",
+    );
+    mkdirSync(at("bin"));
+    writeFileSync(at("bin/weave-net"), "");
     // The original's list may be written anew.
     writeFileSync(at("conf/10-weave.conflist"), originalConflist(true));
     expect(fixes()).toEqual([install, write]);
