@@ -233,5 +233,6 @@ function tunnelTo(report: Report, name: string): Tunnel | undefined {
   const connection = connectionsSummary(report).find(({ peer }) => peer?.name === name);
   if (!connection?.peer) return undefined;
   const { peer, state, overlay, mtu, encrypted, reason, remedy } = connection;
-  return { neighbour: peer.nickname, state, overlay, mtu, encrypted, reason, remedy };
+  const { Port: port } = report.Router;
+  return { neighbour: peer.nickname, port, state, overlay, mtu, encrypted, reason, remedy };
 }

@@ -67,6 +67,7 @@ export const FAR: Side = {
 };
 export const TUNNEL: Tunnel = {
   neighbour: "hostb",
+  port: 7000,
   state: "established",
   overlay: "fastdp",
   mtu: 1376,

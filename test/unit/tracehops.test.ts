@@ -142,8 +142,8 @@ describe("between hosts", () => {
   });
 
   test.each([
-    ["fastdp", 6784],
-    ["sleeve", 6783],
+    ["fastdp", 7001],
+    ["sleeve", 7000],
   ])("a loss by %s names UDP port %d", (overlay, port) => {
     const on = {
       ...tunnel({ overlay }),
@@ -163,7 +163,7 @@ describe("between hosts", () => {
     ]);
     expect(hop(tunnel({ state: "pending" }), "tunnel")).toEqual([
       "connection to hostb is pending: no answer yet",
-      "let TCP and UDP port 6783 pass between the hosts, and UDP 6784 for speed",
+      "let TCP and UDP port 7000 pass between the hosts, and UDP 7001 for speed",
     ]);
   });
 });

@@ -53,7 +53,7 @@ function unconnected({ nickname, tunnel }: Peer): Hop {
     return fail("", "tunnel", `host ${nickname} is not connected, nor reached through another one`, advice);
   }
   const found = `connection to ${tunnel.neighbour} is ${tunnel.state}: ${tunnel.reason ?? "no answer yet"}`;
-  const ports = "let TCP and UDP port 6783 pass between the hosts, and UDP 6784 for speed";
+  const ports = `let TCP and UDP port ${tunnel.port} pass between the hosts, and UDP ${tunnel.port + 1} for speed`;
   return fail("", "tunnel", found, tunnel.remedy ?? ports);
 }
 
@@ -71,8 +71,8 @@ function tunnelHop(evidence: Evidence, { nickname, unseen }: Peer, tunnel: Tunne
   return ok("", "tunnel", tunnelText(tunnel, nickname));
 }
 
-const lossAdvice = ({ overlay }: Tunnel) =>
-  `let UDP port ${overlay === "sleeve" ? 6783 : 6784} pass between the hosts; 'weave status connections'`;
+const lossAdvice = ({ overlay, port }: Tunnel) =>
+  `let UDP port ${overlay === "sleeve" ? port : port + 1} pass between the hosts; 'weave status connections'`;
 
 function tunnelText({ overlay, neighbour, mtu, encrypted, reason }: Tunnel, nickname: string): string {
   const by = neighbour === nickname ? `to ${nickname}` : `to ${neighbour}, which passes it on to ${nickname}`;

@@ -98,6 +98,7 @@ const SIDE: Side = {
 const PROBE = { source: 0x0a200001, destination: 0x0a280001, protocol: "icmp", port: 0, id: 7 } as const;
 const TUNNEL = {
   neighbour: "h2",
+  port: 6783,
   state: "established",
   overlay: "fastdp",
   mtu: 1376,
