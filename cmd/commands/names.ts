@@ -171,7 +171,10 @@ export const dnsLookup: Command = {
     if (name === undefined || more.length > 0) throw new UsageError("expected one name or address");
     const text = (await progressClient(args)("GET", `/dns-lookup/${encodeURIComponent(name)}`)).trimEnd();
     if (text === "")
-      remark(args, `weave dns-lookup: nothing is known of "${name}"; 'weave status dns' lists all names`);
+      remark(
+        args,
+        `weave dns-lookup: no name or address "${name}" is known; 'weave status dns' lists all names`,
+      );
     answer(args, Lookup, { query: name, answers: text.split("\n").filter(Boolean) }, text);
   },
 };

@@ -128,7 +128,9 @@ export function joinCluster(
       registration?.stop();
       follower?.stop();
       if (!configuration || !(await leaving())) return;
-      log.info("this node leaves the network: the runtime is to start no more pods on it");
+      log.info(
+        "leaving the network: removing the CNI configuration, so that no more pods start on this node",
+      );
       tell(configuration.remove());
     },
   };

@@ -61,7 +61,7 @@ export async function reclaim(reclaimer: Reclaimer): Promise<number> {
 async function reclaimFrom(reclaimer: Reclaimer, peer: string): Promise<boolean> {
   const { shared, log } = reclaimer;
   if (await reclaimer.isReachable(peer)) {
-    log.info("leaving a peer its addresses: its node is gone, but the peer is not", { peer });
+    log.info("keeping the addresses of a peer: its node is gone, but the peer is still reachable", { peer });
     return false;
   }
   const annotations = await shared.read();

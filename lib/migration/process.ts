@@ -133,6 +133,6 @@ export async function stopOriginal({ pid }: OriginalProcess): Promise<void> {
   const again = findOriginalProcess();
   if (!again) return;
   throw new Error(
-    `the original's router is started again as soon as it ends (pid ${again.pid} now): stop it where that is decided ('docker rm -f weave', 'kubectl apply' of our manifest, its unit of systemd), and try again`,
+    `a supervisor restarted the original's router (pid ${again.pid}); stop it there ('docker rm -f weave', 'kubectl apply' of our manifest, 'systemctl stop' of its unit), and try again`,
   );
 }

@@ -157,7 +157,10 @@ export class Enforcer {
     };
     this.#giveUpAdmitting?.();
     this.#giveUpAdmitting = this.#slices.run(work(), (error) => {
-      if (error) this.log.warning(`each packet is judged by itself, which costs time: ${reasonOf(error)}`);
+      if (error)
+        this.log.warning(
+          `cannot clear the marks of earlier policies, so each packet is evaluated, which is slower: ${reasonOf(error)}`,
+        );
     });
   }
 

@@ -220,7 +220,7 @@ test("the addresses of a node that goes are taken over once; a node of that name
   await eventually(
     "the node is missed",
     () => `${kubelet(1).log("weave")}${kubelet(2).log("weave")}`,
-    (log) => log.includes("leaving a peer its addresses"),
+    (log) => log.includes("keeping the addresses of a peer"),
   );
   expect(listed()).toHaveLength(3);
   await kubelet(3).stop("SIGKILL");

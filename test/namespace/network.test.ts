@@ -211,7 +211,7 @@ describe("words that name nothing are said to, and are no failure, as with the o
     [["forget", "nosuch"], "weave forget: \"nosuch\" is not a target; 'weave status targets' lists all"],
     [["hide", "10.32.9.9/12"], "weave hide: 10.32.9.9/12 is not exposed"],
     [["ps", "nosuch"], "weave ps: no container \"nosuch\" is attached; 'weave ps' lists all"],
-    [["dns-lookup", "nosuch"], 'weave dns-lookup: nothing is known of "nosuch"'],
+    [["dns-lookup", "nosuch"], 'weave dns-lookup: no name or address "nosuch" is known'],
     [["dns-add", "10.1.1.3", "-h", "a.example.com"], 'weave dns-add: "a.example.com" was ignored'],
   ])("%j", async (args, said) => {
     const { code, stderr } = await a.exec([join(DIST, "weave"), ...args]);

@@ -146,7 +146,7 @@ describe("names", () => {
     const none = await ask(dnsLookup, ["w"], { "GET /dns-lookup/w": "\n" });
     expect([none.out, none.err]).toEqual([
       "",
-      `weave dns-lookup: nothing is known of "w"; 'weave status dns' lists all names\n`,
+      `weave dns-lookup: no name or address "w" is known; 'weave status dns' lists all names\n`,
     ]);
     for (const argv of [[], ["a", "b"]])
       expect((await ask(dnsLookup, argv, {})).error?.message).toBe("expected one name or address");

@@ -116,7 +116,7 @@ describe.if(isRoot)("apply", () => {
     const { out, err, error, exitCode } = await run([namespace, ...PODS]);
     expect([error, exitCode || 0, out.split(" ")[0]]).toEqual([undefined, 0, "2"]);
     expect(err.trim().split("\n")).toEqual([
-      "weave-npc apply: each packet is judged by itself, which costs time: no room",
+      "weave-npc apply: cannot clear the marks of earlier policies, so each packet is evaluated, which is slower: no room",
       "weave-npc apply: policies are not enforced between pods: no module",
     ]);
   });

@@ -141,7 +141,9 @@ describe("its end", () => {
       state.ended = true;
       table = { "11": WEAVER };
     };
-    await expect(stopOriginal(original)).rejects.toThrow("is started again as soon as it ends (pid 11 now)");
+    await expect(stopOriginal(original)).rejects.toThrow(
+      "a supervisor restarted the original's router (pid 11)",
+    );
   });
 
   test("is nobody else's: a pid that another process has by now gets no signal", async () => {

@@ -43,7 +43,9 @@ export const apply: Command = {
     try {
       atOnce(admitConnections(nf));
     } catch (error) {
-      warn(`weave-npc apply: each packet is judged by itself, which costs time: ${reasonOf(error)}`);
+      warn(
+        `weave-npc apply: cannot clear the marks of earlier policies, so each packet is evaluated, which is slower: ${reasonOf(error)}`,
+      );
     }
     if (warning) warn(`weave-npc apply: ${warning}`);
     const isolated = new Set([...rules.isolated.ingress.keys(), ...rules.isolated.egress.keys()]);

@@ -107,7 +107,9 @@ export class SleeveOverlay implements NamedOverlay {
     try {
       return new StrangerFilter(this.#udpFd);
     } catch (error) {
-      this.log.warning(`datagrams of strangers wake the sleeve engine: ${reasonOf(error)}`);
+      this.log.warning(
+        `cannot filter datagrams of unknown peers, so they wake the sleeve engine: ${reasonOf(error)}`,
+      );
       return undefined;
     }
   }
