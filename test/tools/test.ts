@@ -1,4 +1,4 @@
-// npm test [-- [--no-build] KIND|PATTERN|./FILE…]: lint, types, build, then the tests by kind, or only those of some kinds,
+// npm test [-- [--no-build] KIND|PATTERN|./FILE…]: lint, types and build, and the tests by kind beside them, or only those of some kinds,
 // those whose path has a pattern in it, and files by their path. The last line sums up: "N passed, N failed, N skipped".
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -8,12 +8,10 @@ import { foreignRoot } from "../support/foreign.ts";
 import { kubeTools } from "../support/kubetools.ts";
 import { fetchKernel } from "../support/vm.ts";
 import { runtimeOf } from "./build.ts";
-import { lint } from "./lint.ts";
 import { type Job, runAll } from "./run/pool.ts";
-import { killPrograms, runProgram } from "./run/process.ts";
+import { type Finished, killPrograms, runProgram } from "./run/process.ts";
 import { readTimings, writeTimings } from "./run/timings.ts";
 import { endsWithParent, inOwnWorld } from "./run/world.ts";
-import { typecheck } from "./typecheck.ts";
 
 const root = join(import.meta.dir, "../..");
 const processors = availableParallelism();
@@ -105,17 +103,6 @@ function heading(text: string): void {
   console.log(`\n## ${text}`);
 }
 
-async function step(name: string, run: () => boolean | Promise<boolean>): Promise<void> {
-  heading(name);
-  const ok = await run();
-  console.log(ok ? `${name}: ok` : `${name}: FAILED`);
-  if (ok) total.pass++;
-  else {
-    total.fail++;
-    failures.set(name, []);
-  }
-}
-
 function skip(kind: string, reason: string): void {
   heading(`${kind} tests`);
   console.log(`SKIPPED: ${reason}`);
@@ -158,11 +145,13 @@ interface Program {
   readonly args: readonly string[];
   /** As of a kind. */
   readonly weight: number;
+  /** Of a kind that runs the executables. */
+  readonly needsBuild: boolean;
 }
 
 /** Return the programs for files of a kind: quick ones, which share nothing, have one together. */
 function programsOf(kind: string, files: readonly string[]): Program[] {
-  const weight = KINDS[kind]?.weight;
+  const { weight, root: needsBuild = false } = KINDS[kind] ?? {};
   const isApart = (file: string) =>
     weight !== undefined || MOVES.test(readFileSync(join(root, file), "utf8"));
   const together = files.filter((file) => !isApart(file)).map((file) => `./${file}`);
@@ -171,26 +160,51 @@ function programsOf(kind: string, files: readonly string[]): Program[] {
   const timings = ["--update-timings", `--timings=node_modules/.cache/test-durations-${kind}.json`];
   const parallel = [`--parallel=${processors + 1}`, ...timings, ...together];
   return [
-    ...(together.length > 0 ? [{ name: `${kind} tests`, args: parallel, weight: 100 }] : []),
-    ...apart.map((file) => ({ name: file, args: [`./${file}`], weight: weight ?? 100 })),
+    ...(together.length > 0 ? [{ name: `${kind} tests`, args: parallel, weight: 100, needsBuild }] : []),
+    ...apart.map((file) => ({ name: file, args: [`./${file}`], weight: weight ?? 100, needsBuild })),
   ];
 }
 
-/** Run programs side by side, and print of each what it has printed once it has ended. */
-async function testAll(selection: ReadonlyMap<string, readonly string[]>): Promise<void> {
+/** Print what a program has printed, once it has ended: what runs beside it prints, too. */
+function show(name: string, { wallMs, cpuMs, output }: Finished): void {
+  heading(`${name}: ${seconds(wallMs)}, of processors ${seconds(cpuMs)}`);
+  process.stdout.write(output);
+}
+
+/** A program of test/tools that goes before the tests: what it finds is seen first. */
+function step(name: string, script: string): Job {
+  const run = async () => {
+    const command = endsWithParent([process.execPath, join(root, "test/tools", script)]);
+    const done = await runProgram(command, { cwd: root, env, timeoutMs: PATIENCE_MS });
+    show(name, done);
+    console.log(done.code === 0 ? `${name}: ok` : `${name}: FAILED`);
+    if (done.code === 0) total.pass++;
+    else {
+      total.fail++;
+      failures.set(name, done.output.trimEnd().split("\n").slice(-SHOWN_OF_A_FAILURE));
+    }
+  };
+  return { weight: 100, expectedMs: Number.POSITIVE_INFINITY, run };
+}
+
+/** Run steps and programs side by side; those that need the build, after it. */
+async function testAll(
+  selection: ReadonlyMap<string, readonly string[]>,
+  steps: readonly Job[],
+  build: Job | undefined,
+): Promise<void> {
   const timings = readTimings();
   const start = performance.now();
   let cpuMs = 0;
   const took: { name: string; wallMs: number; cpuMs: number }[] = [];
   const programs = [...selection].flatMap(([kind, files]) => programsOf(kind, files));
-  const jobs = programs.map(({ name, args, weight }): Job => {
+  const jobs = programs.map(({ name, args, weight, needsBuild }): Job => {
     const timing = timings.get(name);
     const share = timing && Math.round((100 * timing.cpuMs) / timing.wallMs);
     const run = async () => {
       const options = { cwd: root, env, timeoutMs: PATIENCE_MS };
       const done = await runProgram(enclosed(bunTest(...args)), options);
-      heading(`${name}: ${seconds(done.wallMs)}, of processors ${seconds(done.cpuMs)}`);
-      process.stdout.write(done.output);
+      show(name, done);
       count(name, done.code, done.output);
       took.push({ name, ...done });
       cpuMs += done.cpuMs;
@@ -200,10 +214,11 @@ async function testAll(selection: ReadonlyMap<string, readonly string[]>): Promi
     return {
       weight: share === undefined ? weight : Math.min(Math.max(share, LEAST_WEIGHT), 100),
       expectedMs: timing?.wallMs ?? EXPECTED_MS,
+      after: needsBuild ? build : undefined,
       run,
     };
   });
-  await runAll(jobs, 100 * processors);
+  await runAll([...(build ? [build] : []), ...steps, ...jobs], 100 * processors);
   writeTimings(timings);
   heading("where the time went");
   for (const { name, wallMs, cpuMs } of took.sort((a, b) => b.wallMs - a.wallMs).slice(0, SHOWN))
@@ -227,10 +242,6 @@ for (const [signal, number] of [
 }
 
 const selection = chosen(wanted);
-if (wanted.length === 0) {
-  await step("lint", lint);
-  await step("types", typecheck);
-}
 for (const [kind] of [...selection]) {
   if (KINDS[kind]?.root && !isRoot) {
     skip(kind, "they make network namespaces, which needs root");
@@ -241,17 +252,13 @@ for (const [kind] of [...selection]) {
   }
 }
 const needsRoot = [...selection.keys()].some((kind) => KINDS[kind]?.root);
-if (needsRoot && !process.argv.includes("--no-build")) {
-  const build = [process.execPath, join(root, "test/tools/build.ts")];
-  const write = (text: string) => void process.stdout.write(text);
-  const options = { cwd: root, env, timeoutMs: PATIENCE_MS, write };
-  await step("build", async () => (await runProgram(endsWithParent(build), options)).code === 0);
-}
+const build = needsRoot && !process.argv.includes("--no-build") ? step("build", "build.ts") : undefined;
+const steps = wanted.length === 0 ? [step("lint", "lint.ts"), step("types", "typecheck.ts")] : [];
 // In a world of its own a file has no network to fetch it by.
 for (const [needs, fetch] of FETCHED)
   if ([...selection.values()].flat().some((file) => needs.test(file))) await fetch();
 
-await testAll(selection);
+await testAll(selection, steps, build);
 
 for (const [name, lines] of failures) console.log([`FAILED: ${name}`, ...lines].join("\n  "));
 console.log(`\n${total.pass} passed, ${total.fail} failed, ${total.skip} skipped`);

@@ -5,9 +5,10 @@ import { type Job, runAll } from "../tools/run/pool.ts";
 function stage() {
   const started: string[] = [];
   const ends = new Map<string, () => void>();
-  const job = (name: string, weight: number, expectedMs: number): Job => ({
+  const job = (name: string, weight: number, expectedMs: number, after?: Job): Job => ({
     weight,
     expectedMs,
+    after,
     run: () => {
       started.push(name);
       const { promise, resolve } = Promise.withResolvers<void>();
@@ -50,5 +51,22 @@ test("capacity that is used up starts nothing, however light", async () => {
   await end("whole");
   expect(started).toEqual(["whole", "light"]);
   await end("light");
+  await all;
+});
+
+test("what needs another waits until it has ended, and shorter ones start meanwhile", async () => {
+  const { started, job, end } = stage();
+  const build = job("build", 100, 5);
+  const all = runAll(
+    [job("needs it", 40, 9, build), job("needs it, too", 40, 8, build), build, job("needs nothing", 60, 1)],
+    200,
+  );
+  expect(started).toEqual(["build", "needs nothing"]);
+  await end("needs nothing");
+  expect(started).toEqual(["build", "needs nothing"]);
+  await end("build");
+  expect(started).toEqual(["build", "needs nothing", "needs it", "needs it, too"]);
+  await end("needs it");
+  await end("needs it, too");
   await all;
 });

@@ -10,28 +10,26 @@ export interface Finished {
 
 const children = new Set<Bun.Subprocess>();
 
-/** Run a program to its end, or kill it after `timeoutMs`; `write` gets what it prints, as it comes. */
+/** Run a program to its end, or kill it after `timeoutMs`. */
 export async function runProgram(
   command: readonly string[],
-  options: { cwd: string; env: Record<string, string>; timeoutMs: number; write?: (text: string) => void },
+  options: { cwd: string; env: Record<string, string>; timeoutMs: number },
 ): Promise<Finished> {
   const start = performance.now();
-  const { write = () => {}, ...rest } = options;
   const child = Bun.spawn([...command], {
-    cwd: rest.cwd,
-    env: rest.env,
+    cwd: options.cwd,
+    env: options.env,
     stdio: ["ignore", "pipe", "pipe"],
   });
   children.add(child);
   let output = "";
   const add = (text: string) => {
     output += text;
-    write(text);
   };
   const timer = setTimeout(() => {
-    add(`error: not done within ${rest.timeoutMs / 1000} s\n`);
+    add(`error: not done within ${options.timeoutMs / 1000} s\n`);
     child.kill("SIGKILL");
-  }, rest.timeoutMs);
+  }, options.timeoutMs);
   const read = async (stream: ReadableStream<Uint8Array>) => {
     const decoder = new TextDecoder();
     for await (const chunk of stream) add(decoder.decode(chunk, { stream: true }));
