@@ -224,8 +224,12 @@ function selectionsOf(definition: Definition): readonly Selection[] {
 }
 
 function fill(key: string, definition: Definition, model: Model): RuleSet {
-  if (definition.kind === "pods")
-    return { kind: "pods", key, addresses: new Set([...definition.selection.members.values()].flat()) };
+  if (definition.kind === "pods") {
+    const addresses = new Set<Ip>();
+    for (const own of definition.selection.members.values())
+      for (const address of own) addresses.add(address);
+    return { kind: "pods", key, addresses };
+  }
   const endpoints = new Map<string, Endpoint>();
   for (const { selection, term } of definition.terms) {
     for (const [member, addresses] of selection.members) {
