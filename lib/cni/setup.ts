@@ -13,7 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileIdentity } from "../sys/fileidentity.ts";
 import { textOf } from "../sys/textfile.ts";
 import { conf, conflist, isGenerated, LIST, type ListVersion, SINGLE, versionAfter } from "./conflist.ts";
@@ -21,6 +21,8 @@ import { conf, conflist, isGenerated, LIST, type ListVersion, SINGLE, versionAft
 export const PLUGIN = "weave-net";
 /** Bytes per comparison. */
 const PIECE = 1 << 20;
+/** A temporary file that has not changed for this long is of a setup that was interrupted. */
+const ABANDONED_MS = 60_000;
 
 export interface SetupOptions {
   readonly binDir: string;
@@ -58,9 +60,8 @@ export function installPlugin(binDir: string, executable: string): string {
   requireFolder(binDir);
   const target = join(binDir, PLUGIN);
   if (existsSync(target) && sameFile(target, executable)) return `${target} is up to date`;
-  const temporary = `${target}.tmp${process.pid}`;
   let how = "linked";
-  try {
+  replaceFile(target, (temporary) => {
     try {
       // A hard link to a symbolic one, as packages have for weave-net, would lead nowhere from another folder.
       linkSync(realpathSync(executable), temporary);
@@ -68,11 +69,34 @@ export function installPlugin(binDir: string, executable: string): string {
       copyFileSync(executable, temporary);
       how = "copied";
     }
+  });
+  return `${how} ${executable} to ${target}`;
+}
+
+/** Write a temporary file beside the target, and put it in its place; others see the old or the new one. */
+function replaceFile(target: string, write: (temporary: string) => void): void {
+  for (const file of temporaries(target)) {
+    // Of a link, only the change time is of now.
+    const changedMs = statSync(file, { throwIfNoEntry: false })?.ctimeMs ?? Number.POSITIVE_INFINITY;
+    if (Date.now() - changedMs > ABANDONED_MS) rmSync(file, { force: true });
+  }
+  const temporary = `${target}.tmp${process.pid}`;
+  try {
+    write(temporary);
     renameSync(temporary, target);
   } finally {
     rmSync(temporary, { force: true });
   }
-  return `${how} ${executable} to ${target}`;
+}
+
+/** Return the temporary files of setups of a target, which may be interrupted. */
+export function temporaries(target: string): string[] {
+  const folder = dirname(target);
+  if (!existsSync(folder)) return [];
+  const prefix = `${basename(target)}.tmp`;
+  return readdirSync(folder)
+    .filter((name) => name.startsWith(prefix) && /^\d+$/.test(name.slice(prefix.length)))
+    .map((name) => join(folder, name));
 }
 
 /** Whether two paths are one file, or have the same contents: on another file system the plugin is a copy. */
@@ -123,13 +147,7 @@ export function installConfig({
   const text = single ? conf(hairpin) : conflist(hairpin, version ?? versionAfter(present));
   if (present === text) return [...done, `${target} is up to date`];
   if (present !== "" && !isGenerated(present)) return [...done, `${target} was changed by hand: kept`];
-  const temporary = `${target}.tmp${process.pid}`;
-  try {
-    writeFileSync(temporary, text);
-    renameSync(temporary, target);
-  } finally {
-    rmSync(temporary, { force: true });
-  }
+  replaceFile(target, (temporary) => writeFileSync(temporary, text));
   return [...done, `wrote ${target}`];
 }
 

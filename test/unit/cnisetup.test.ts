@@ -110,6 +110,24 @@ describe("the plugin", () => {
     expect(readdirSync(binDir)).toEqual([]);
   });
 
+  test("what an interrupted setup left goes after a minute; that of another that runs stays", () => {
+    const left = [`${PLUGIN}.tmp1`, `${PLUGIN}.tmp22`];
+    const other = [`${PLUGIN}.tmp`, `${PLUGIN}.tmpx`, "portmap.tmp1"];
+    for (const name of [...left, ...other]) writeFileSync(join(binDir, name), "part");
+    writeFileSync(join(confDir, `${LIST}.tmp1`), "{");
+    const places = { binDir, confDir, executable, hairpin: true };
+    setup(places);
+    expect(readdirSync(binDir).sort()).toEqual([PLUGIN, ...left, ...other].sort());
+    const later = Date.now() + 61_000;
+    using _ = spyOn(Date, "now").mockImplementation(() => later);
+    writeFileSync(executable, "another version");
+    rmSync(target());
+    rmSync(join(confDir, LIST));
+    setup(places);
+    expect(readdirSync(binDir).sort()).toEqual([PLUGIN, ...other].sort());
+    expect(readdirSync(confDir)).toEqual([LIST]);
+  });
+
   test("is not installed into what is no folder, or where there is none", () => {
     writeFileSync(join(folder, "file"), "");
     expect(() => installPlugin(join(folder, "file"), executable)).toThrow(

@@ -842,6 +842,11 @@ describe("installation", () => {
     expect(texts()[0]).toContain("10-weave.conflist");
     for (const step of steps) void step.run?.();
     expect([readdirSync(places.confDir), readdirSync(places.binDir)]).toEqual([[], []]);
+    // A setup that was interrupted has left parts.
+    const parts = [join(places.confDir, "10-weave.conflist.tmp1"), join(places.binDir, "weave-net.tmp22")];
+    for (const part of parts) writeFileSync(part, "part");
+    for (const step of cniSteps(places)) void step.run?.();
+    expect(parts.map(existsSync)).toEqual([false, false]);
     writeFileSync(join(places.confDir, "10-weave.conflist"), "{}");
     rmSync(join(places.binDir, "weave-net"), { force: true });
     symlinkSync(places.executable, join(places.binDir, "weave-net"));
