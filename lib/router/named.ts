@@ -98,12 +98,21 @@ export class NamedPeers {
     return (await this.host.maker.connect(peers, replace)).map(({ problem }) => problem);
   }
 
-  /** Gives peers up; returns those that were not named. Throws StoreError, with nothing changed. */
+  /**
+   * Give peers up, by the names that were given or the addresses ("ip:port") that they have, as remedies name them. Return
+   * those that are neither. Throws StoreError, with nothing changed.
+   */
   forget(peers: readonly string[]): string[] {
-    const unknown = peers.filter((peer) => !this.#names.has(peer));
-    this.#keep(new Set([...this.#names].filter((name) => !peers.includes(name))));
-    this.host.maker.forget(peers);
-    return unknown;
+    const targets = this.host.maker.namedTargets();
+    const namesOf = (peer: string) =>
+      this.#names.has(peer)
+        ? [peer]
+        : targets.flatMap(({ name, address }) => (address === peer ? [name] : []));
+    const found = peers.map((peer) => ({ peer, names: namesOf(peer) }));
+    const given = new Set(found.flatMap(({ names }) => names));
+    this.#keep(this.#names.difference(given));
+    this.host.maker.forget([...given]);
+    return found.flatMap(({ peer, names }) => (names.length === 0 ? [peer] : []));
   }
 
   /** A saved name may be of a version that accepted more. */

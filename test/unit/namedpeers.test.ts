@@ -14,8 +14,10 @@ const OTHER = { name: nameFromNumber(2n) } as Peer;
 function routerTo(...names: string[]) {
   const clock = new SimulatedClock();
   const answering = new Map<string, Peer>();
-  const told: { saved: string[][]; resolutions: number; unresolved: string[] } = {
+  const addresses = new Map<string, string | undefined>();
+  const told: { saved: string[][]; forgotten: string[]; resolutions: number; unresolved: string[] } = {
     saved: [],
+    forgotten: [],
     resolutions: 0,
     unresolved: [],
   };
@@ -23,7 +25,8 @@ function routerTo(...names: string[]) {
     named: () => answering,
     unresolved: () => told.unresolved,
     connect: async () => [],
-    forget() {},
+    namedTargets: () => [...addresses].map(([name, address]) => ({ name, address })),
+    forget: (peers: readonly string[]) => void told.forgotten.push(...peers),
     async resolveAgain() {
       told.resolutions++;
       return [];
@@ -40,7 +43,7 @@ function routerTo(...names: string[]) {
   });
   const spoken = new Set<PeerName>();
   const unheard = () => named.unheard((peer) => spoken.has(peer));
-  return { clock, answering, told, reachable, named, spoken, unheard };
+  return { clock, answering, addresses, told, reachable, named, spoken, unheard };
 }
 
 test("a peer is unheard until it has told of its ring, or has been connected for 1.5 s", () => {
@@ -90,6 +93,16 @@ test("connect and forget are saved before they are done; what makes no sense cha
   expect(named.connect(["d", ":"], false)).rejects.toThrow();
   named.forget(["c"]);
   expect(told.saved).toEqual([["a", "b"], ["c"], []]);
+});
+
+test("a peer is forgotten by the address that a remedy names, too", () => {
+  const { told, named, addresses } = routerTo("host2", "10.0.0.3", "host4");
+  addresses.set("host2", "10.0.0.2:6783").set("10.0.0.3", "10.0.0.3:6783").set("host4", undefined);
+  const unknown = named.forget(["10.0.0.2:6783", "10.0.0.3:6783", "10.0.0.4:6783", "host9"]);
+  expect(unknown).toEqual(["10.0.0.4:6783", "host9"]);
+  expect(told.forgotten).toEqual(["host2", "10.0.0.3"]);
+  expect(told.saved.at(-1)).toEqual(["host4"]);
+  expect(named.forget(["host4"])).toEqual([]);
 });
 
 test("names that do not resolve are looked up after 1 s, then half as often each time; others every 30 s", () => {
