@@ -258,7 +258,8 @@ describe.if(isRoot)("the control API of a router", () => {
     expect(await target.cni(call, caller)).toEqual({ output: "", code: 0 });
     const [[given, , work, signal] = expect.unreachable()] = calls;
     expect([given, (work as { by: string }).by, signal]).toEqual([call, "ports", caller]);
-    expect(made(target).cni).toMatchObject([{ Command: "ADD", Outcome: "success" }]);
+    const counted = made(target).cni.filter(({ Times }: { Times: { count: number } }) => Times.count > 0);
+    expect(counted).toMatchObject([{ Command: "ADD", Outcome: "success" }]);
   });
 
   test("asks the runtimes whether a container runs; without one, and where none answers, it does", async () => {

@@ -247,7 +247,8 @@ describe.if(isRoot)("a router", () => {
       `c1 ${inside?.address} ${address}`,
     ]);
     const { IPAM, Cni } = await asJson();
-    expect([IPAM.ActiveIPs, Cni.map(({ Command, Outcome }: never) => `${Command} ${Outcome}`)]).toEqual([
+    const calls = Cni.filter(({ Times }: { Times: { count: number } }) => Times.count > 0);
+    expect([IPAM.ActiveIPs, calls.map(({ Command, Outcome }: never) => `${Command} ${Outcome}`)]).toEqual([
       2,
       ["ADD success", "CHECK success"],
     ]);
