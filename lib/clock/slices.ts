@@ -77,6 +77,8 @@ export class Slices {
   stop(): void {
     this.#timer?.cancel();
     this.#turn?.cancel();
+    // It may be one of them that stops them all.
+    if (this.#running) this.#giveUp(this.#running);
     for (const job of [...this.#jobs]) this.#giveUp(job);
   }
 

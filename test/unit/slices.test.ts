@@ -112,16 +112,26 @@ test("work that is given up ends where it is; what it throws reaches whoever has
   inner.advance(0);
   expect(ended).toEqual(["given up", "no"]);
   // Work may be given up by its own doing.
+  let giveUpItself = () => {};
   let stop = () => {};
   function* selfish(): Work {
     for (let i = 0; i < 20; i++) yield;
     stop();
-    for (;;) yield;
+    ended.push("up to its next step");
+    try {
+      for (;;) yield;
+    } finally {
+      ended.push("and no further");
+    }
   }
-  stop = slices.run(selfish(), () => ended.push("never"));
-  inner.advance(0);
-  expect(slices.waiting).toBe(0);
-  expect(ended).toEqual(["given up", "no"]);
+  for (const how of [() => giveUpItself(), () => slices.stop()]) {
+    stop = how;
+    ended.length = 0;
+    giveUpItself = slices.run(selfish(), () => ended.push("never"));
+    inner.advance(0);
+    expect(slices.waiting).toBe(0);
+    expect(ended).toEqual(["up to its next step", "and no further"]);
+  }
 });
 
 test("work that has ended can be given up at any time: no other work is", () => {
