@@ -1,22 +1,28 @@
 // What is opened is closed: whatever is done again and again leaves no file descriptor behind, and no table; also where it fails.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { readdirSync, readlinkSync } from "node:fs";
 import { type IPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Assembler, R0 } from "../../lib/bpf/assembler.ts";
 import { liftMemoryLimit } from "../../lib/bpf/bpf.ts";
 import { loadProgram } from "../../lib/bpf/program.ts";
 import { systemClock } from "../../lib/clock/clock.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { exchange } from "../../lib/dns/exchange.ts";
 import { type Attachment, attach } from "../../lib/host/attach.ts";
 import { workHere } from "../../lib/host/containerwork.ts";
+import { POLICY_TABLE } from "../../lib/host/names.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { PortGuard } from "../../lib/host/ports/guard.ts";
 import { findProgram, hook } from "../../lib/host/ports/hook.ts";
 import { closePortMaps, createPortMaps } from "../../lib/host/ports/maps.ts";
+import { Ports } from "../../lib/host/ports/ports.ts";
 import { portProgram } from "../../lib/host/ports/program.ts";
 import { keeper } from "../../lib/host/reconcile/resource.ts";
-import { linkAdd, linkByName } from "../../lib/netlink/link.ts";
-import { tableList } from "../../lib/netlink/nftables/table.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { linkAdd, linkByName, linkList } from "../../lib/netlink/link.ts";
+import { NetlinkError } from "../../lib/netlink/message.ts";
+import { tableReplace } from "../../lib/netlink/nftables/replace.ts";
+import { tableDelete, tableList } from "../../lib/netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { closeMaps, createMaps } from "../../lib/overlay/datapath/maps.ts";
 import { findFlowMaps, removeFlowCache } from "../../lib/overlay/flowcache/flowcache.ts";
@@ -25,12 +31,14 @@ import {
   UnderlayHooks,
   type UnderlayPrograms,
 } from "../../lib/overlay/flowcache/underlay.ts";
+import { EPERM } from "../../lib/sys/errno.ts";
 import { lockHolder } from "../../lib/sys/lockholder.ts";
-import { OWN_NETNS } from "../../lib/sys/netns.ts";
+import { inNetns, OWN_NETNS } from "../../lib/sys/netns.ts";
 import { Pidfd } from "../../lib/sys/pidfd.ts";
 import { guardAt } from "../../lib/trace/endstate.ts";
 import { look } from "../../lib/trace/look.ts";
 import { placeOf, places } from "../../lib/trace/places.ts";
+import { sender } from "../../lib/trace/send.ts";
 import { eventually } from "../support/hosts.ts";
 import { type BareContainer, bareContainer, enterNewNetns, isRoot, veth } from "../support/newnetns.ts";
 
@@ -71,6 +79,33 @@ function guard(): void {
   program.close();
   closePortMaps(ports);
   closeMaps(datapath);
+}
+/** Look after the ports of the bridge as a router does; where that is `refused`, at the first of them. */
+function ports(refused: boolean, act: (subject: Ports) => unknown = () => {}): void {
+  liftMemoryLimit();
+  const datapath = createMaps();
+  using nf = new NetlinkSocket(NETLINK_NETFILTER);
+  const { request } = NetlinkSocket.prototype;
+  const refusing = spyOn(NetlinkSocket.prototype, "request").mockImplementation(function (
+    this: NetlinkSocket,
+    asked,
+  ) {
+    if (refused && asked.operation.startsWith("filter replace"))
+      throw new NetlinkError(asked.operation, EPERM, "no");
+    return request.call(this, asked);
+  });
+  try {
+    const config = {
+      ...{ antiSpoof: false, macs: datapath.macs, self: 1, leaveQdisc: false, overlayPorts: [] },
+      value: { peerAt: 0, timeAt: 8 },
+    };
+    const subject = new Ports(nl, nf, config, new SimulatedClock(1_000_000), silentLog);
+    act(subject);
+    subject.stop();
+  } finally {
+    refusing.mockRestore();
+    closeMaps(datapath);
+  }
 }
 const link = (netns: number | string) => ({ netns, ifName: "eth0", bridge: "weave" }) as never;
 const attachment = (netns: number | string): Attachment => ({
@@ -142,6 +177,35 @@ const ACTS: readonly (readonly [string, () => unknown])[] = [
       for (const program of Object.values(programs)) program.close();
     },
   ],
+  [
+    "programs of all ports",
+    () => ports(false, (subject) => subject.follow(linkList(nl), uplink(), () => false)),
+  ],
+  [
+    "programs of all ports, made for another short id",
+    () => ports(false, (subject) => [2, 3, 4].map((self) => subject.renumber(self))),
+  ],
+  [
+    "programs of all ports, while policies come and go",
+    () =>
+      ports(false, (subject) => {
+        using nf = new NetlinkSocket(NETLINK_NETFILTER);
+        const table = { family: "inet", name: POLICY_TABLE, chains: [] } as const;
+        tableReplace(nf, table);
+        subject.followPolicies();
+        tableDelete(nf, table);
+        subject.followPolicies();
+      }),
+  ],
+  ["programs of all ports, where the kernel refuses them", () => ports(true)],
+  ...["/proc/self/ns/uts", "/proc/self/status", "/run/netns/none", "/dev/null"].map(
+    (path): [string, () => unknown] => [
+      `${path}, which is no network namespace`,
+      () => inNetns(path, () => {}),
+    ],
+  ),
+  ["a sender of probes", () => sender(OWN_NETNS, { ...PROBE, source: parseIPv4("10.9.0.1") }).close()],
+  ["a sender of probes from an address that is not there", () => sender(OWN_NETNS, PROBE).close()],
   ["what a port has dropped", () => guardAt(nl, portOf())],
   ["the guard of ports", () => PortGuard.find(nl, linkByName(nl, "weave") as never)?.[Symbol.dispose]()],
   ["flow maps that are not there", () => [findFlowMaps(nl), removeFlowCache(nl)]],

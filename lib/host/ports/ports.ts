@@ -97,14 +97,13 @@ export class Ports {
     this.#self = config.self;
     this.#warn = limitedWarnings(log, () => clock.now());
     this.#maps = this.#adopt() ?? createPortMaps();
-    try {
-      this.#strict = this.#enforced();
-      this.#program = this.#load(this.#strict);
-      this.#hookEverything();
-    } catch (error) {
-      closePortMaps(this.#maps);
-      throw error;
-    }
+    using undo = new DisposableStack();
+    undo.defer(() => closePortMaps(this.#maps));
+    this.#strict = this.#enforced();
+    this.#program = this.#load(this.#strict);
+    undo.defer(() => this.#program.close());
+    this.#hookEverything();
+    undo.move();
     this.#timers = [every(clock, LOG_MS, () => this.#try("read counters", () => this.#logDrops()))];
   }
 
