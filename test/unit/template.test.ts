@@ -46,6 +46,71 @@ test.each([
   expect(fill(format)).toBe(text);
 });
 
+// Go's fmt: a width is of characters; text is padded as well as numbers, left with "-", with zeros where those are asked for.
+test.each<[string, string, string]>([
+  ["t", "true", "true"],
+  ["v", "true", "true"],
+  ["s", '"é!"', "é!"],
+  ["v", '"é!"', "é!"],
+  ["q", '"é"', '"é"'],
+  ["q", "65", "'A'"],
+  ["c", "233", "é"],
+  ["d", "-12", "-12"],
+  ["v", "-12", "-12"],
+  ["o", "8", "10"],
+  ["b", "5", "101"],
+  ["x", "255", "ff"],
+  ["X", "255", "FF"],
+  ["x", '"AB"', "4142"],
+  ["X", '"J"', "4A"],
+  ["U", "65", "U+0041"],
+  ["f", "1.5", "1.500000"],
+  ["F", "1.5", "1.500000"],
+  ["e", "1.5", "1.500000e+00"],
+  ["g", "1.5", "1.5"],
+  ["v", "1.5", "1.5"],
+])("%%%s of %s has the width that is asked for", (verb, value, text) => {
+  const printed = (spec: string) => fill(`{{printf "%${spec}${verb}" ${value}}}`);
+  const missing = 14 - Array.from(text).length;
+  expect(printed("")).toBe(text);
+  expect(printed("14")).toBe(" ".repeat(missing) + text);
+  expect(printed("-14")).toBe(text + " ".repeat(missing));
+  expect(printed("1")).toBe(text);
+  const zeros = "0".repeat(missing);
+  // A code point alone has spaces nevertheless.
+  if (verb === "U") return void expect(printed("014")).toBe(" ".repeat(missing) + text);
+  const signed = text.startsWith("-") ? `-${zeros}${text.slice(1)}` : zeros + text;
+  expect(printed("014")).toBe(signed);
+});
+
+describe("a variable", () => {
+  const declared = "{{$x := 1}}";
+  test.each([
+    ["if 0", "else"],
+    ["if 1", "else"],
+    ["with 0", "else"],
+    ["range .None", "else"],
+    ["if 0", "else if 1"],
+  ])("of the body of {{%s}} is not known in its {{%s}}, nor behind it", (head, other) => {
+    const data = { None: [] };
+    const unknown = "there is no variable $x";
+    expect(() => fill(`{{${head}}}${declared}{{${other}}}{{$x}}{{end}}`, data)).toThrow(unknown);
+    expect(() => fill(`{{${head}}}${declared}{{end}}{{$x}}`, data)).toThrow(unknown);
+    expect(() => fill(`{{${head}}}{{${other}}}${declared}{{end}}{{$x}}`, data)).toThrow(unknown);
+    expect(fill(`${declared}{{${head}}}{{$x}}{{${other}}}{{$x}}{{end}}{{$x}}`, data)).toBe("11");
+  });
+
+  test.each([
+    ["if $x := 1", "1"],
+    ["with $x := 1", "1"],
+    ["range $x := .Two", "78"],
+  ])("of {{%s}} is known in its body, and not behind it", (head, text) => {
+    const data = { Two: [7, 8] };
+    expect(fill(`{{${head}}}{{$x}}{{end}}`, data)).toBe(text);
+    expect(() => fill(`{{${head}}}{{end}}{{$x}}`, data)).toThrow("there is no variable $x");
+  });
+});
+
 test("a report without a part of it", () => {
   expect(fill("{{if .DNS}}dns{{else}}none{{end}}")).toBe("none");
   expect(fill("{{len .IPAM.Entries}} {{.IPAM.Entries}} {{.IPAM.Paxos}}")).toBe("0 [] <nil>");

@@ -1,5 +1,5 @@
 // Values as Go's fmt package prints them (https://pkg.go.dev/fmt): %v, and printf with its verbs.
-import { Float, isFields, isNil, isStruct, Nil, NO_VALUE, namesOf, typeOf } from "./values.ts";
+import { Float, isFields, isStruct, Nil, NO_VALUE, namesOf, typeOf } from "./values.ts";
 
 /** Characters that a width or precision may ask for. */
 const MAX_WIDTH = 1_000;
@@ -95,7 +95,7 @@ function verbText(value: unknown, spec: Spec): string | undefined {
       if (isString) return padded(cut(value, precision), spec, false);
       if (isInt) return padded(whole(number as number, 10, spec), spec, true);
       if (isFloat) return padded(signed(general(Number(number), precision ?? -1), spec), spec, true);
-      return isFields(value) && !isNil(value)
+      return isFields(value)
         ? valueText(value, flags.includes("+"))
         : padded(valueText(value, flags.includes("+")), spec, false);
     case "s":
@@ -122,10 +122,11 @@ function verbText(value: unknown, spec: Spec): string | undefined {
           : undefined;
       return hex === undefined ? undefined : padded(verb === "X" ? hex.toUpperCase() : hex, spec, isInt);
     }
-    case "U":
-      return isInt
-        ? padded(`U+${Number(number).toString(16).toUpperCase().padStart(4, "0")}`, spec, false)
-        : undefined;
+    case "U": {
+      if (!isInt) return undefined;
+      const point = `U+${Number(number).toString(16).toUpperCase().padStart(4, "0")}`;
+      return padded(point, { ...spec, flags: flags.replaceAll("0", "") }, false);
+    }
     case "f":
     case "F":
       return isFloat ? padded(signed(fixed(Number(number), precision ?? 6), spec), spec, true) : undefined;
