@@ -2,7 +2,7 @@
 // systemd.exec(5).
 
 import { EXIT_CODES } from "../sys/failure.ts";
-import { namesOf } from "../sys/privileges.ts";
+import { namesOf, SOCKET_FAMILIES } from "../sys/privileges.ts";
 
 /** First line of files that `weave setup --systemd` may replace and remove. */
 export const OURS = "# Written by 'weave setup --systemd'.";
@@ -75,7 +75,7 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 RemoveIPC=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
+RestrictAddressFamilies=${Object.keys(SOCKET_FAMILIES).join(" ")}
 RestrictNamespaces=net
 RestrictRealtime=yes
 RestrictSUIDSGID=yes

@@ -98,5 +98,11 @@ export const DENIED_CALLS = {
 /** Of x86 alone. */
 export const DENIED_CALLS_X86 = { modify_ldt: 154, iopl: 172, ioperm: 173 } as const;
 
-/** AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET: linux/socket.h */
-export const SOCKET_FAMILIES: readonly number[] = [1, 2, 10, 16, 17];
+/** Families of sockets that may be opened: linux/socket.h. */
+export const SOCKET_FAMILIES = {
+  AF_UNIX: 1,
+  AF_INET: 2,
+  AF_INET6: 10,
+  AF_NETLINK: 16,
+  AF_PACKET: 17,
+} as const;

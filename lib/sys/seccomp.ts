@@ -75,7 +75,7 @@ function tree(cases: readonly (readonly [number, readonly Instruction[]])[]): In
 export function filterOf(arch: Architecture, { denied, socket, prctl }: Calls): Instruction[] {
   const cases: [number, Instruction[]][] = [
     ...denied.map((number): [number, Instruction[]] => [number, [answer(DENY)]]),
-    [socket, byArgument(SOCKET_FAMILIES, ALLOW, DENY)],
+    [socket, byArgument(Object.values(SOCKET_FAMILIES), ALLOW, DENY)],
     [prctl, byArgument([PROBE], ERRNO | ENOMSG, ALLOW)],
   ];
   cases.sort(([a], [b]) => a - b);

@@ -1,5 +1,5 @@
-// What is written for other programs to deploy, whole: Kubernetes YAML, the chart, Marathon's JSON, rules and a dashboard for
-// monitoring. What it does is proved by the namespace tests, and a change of it has to be meant. RECORD=1 writes
+// What is written for other programs to deploy, whole: Kubernetes YAML, the chart, Marathon's JSON, units of systemd, rules and a
+// dashboard for monitoring. What it does is proved by the namespace tests, and a change of it has to be meant. RECORD=1 writes
 // test/vectors/deploy.txt anew.
 import { expect, test } from "bun:test";
 import { createHash } from "node:crypto";
@@ -12,6 +12,7 @@ import { marathonApp } from "../../lib/deploy/marathon.ts";
 import { alertRules } from "../../lib/deploy/monitoring/alerts.ts";
 import { dashboard } from "../../lib/deploy/monitoring/dashboard.ts";
 import { monitoringManifest } from "../../lib/deploy/monitoring/manifest.ts";
+import { environmentFile, unitFile } from "../../lib/deploy/systemd.ts";
 import { manifestText } from "../../lib/deploy/yaml.ts";
 import { VERSION } from "../../lib/version.ts";
 
@@ -55,6 +56,17 @@ const CASES: readonly (readonly [string, () => readonly string[]])[] = [
   ["alerts", () => [JSON.stringify(alertRules(undefined), null, 1)]],
   ["alerts with runbooks", () => [digest(alertRules("https://runbooks.example/"))]],
   ["dashboard", () => [digest(dashboard())]],
+  [
+    "systemd",
+    () => [
+      unitFile({ executable: "/usr/local/bin/weave", environmentFile: "/etc/default/weave" }),
+      unitFile({ executable: '/opt/100%/50%/a "b"\\c', environmentFile: "/etc/50%/off 50%" })
+        .split("\n")
+        .filter((line) => line.includes("%"))
+        .join("\n"),
+      environmentFile([{ variable: "WEAVE_MTU", description: "the MTU" }]),
+    ],
+  ],
 ];
 
 test("all that is deployed is what it was", async () => {
