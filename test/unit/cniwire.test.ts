@@ -41,6 +41,27 @@ test("an answer without its beginning is incomplete: it is no refusal", () => {
     expect(decodeCniAnswer(whole.subarray(from))).toBe("incomplete");
 });
 
+// A plugin prints its output, and the runtime reads it: not a byte less may arrive.
+test.each([
+  "",
+  " ",
+  "{}",
+  " {} ",
+  "\n",
+  "{}\n",
+  "\n\n{}\n\n",
+  "\t{}\r",
+  "\ufeff{}",
+  "{}\ufeff",
+  "\u00a0",
+  "1{}",
+])("the output %j arrives as it was", (output) => {
+  for (const code of [0, 1, 9]) {
+    const whole = `HTTP/1.1 200 OK\r\nA: b\r\n\r\n${encodeCniOutcome({ output, code })}`;
+    expect(decodeCniAnswer(Buffer.from(whole))).toEqual({ output, code });
+  }
+});
+
 test("a byte order mark stays, as where the plugin runs", () => {
   expect(decodeCniCall(body(0n, "\0\ufeff{}"))).toMatchObject({ input: "\ufeff{}" });
 });

@@ -379,6 +379,24 @@ describe("the journal", () => {
     ).toBe(2);
   });
 
+  test("that an earlier version left longer than it may be is read up to its bounds, the latest first of all", () => {
+    const database = new Database(":memory:");
+    const open = (entries: number) =>
+      openJournal(
+        () => database,
+        Entry,
+        { entries, ageMs: 100 },
+        () => 1_000,
+      );
+    open(9).add(Array.from({ length: 9 }, (_, i) => entry(991 + i)));
+    for (const entries of [0, 1, 3, 8, 9, 10])
+      expect(
+        open(entries)
+          .all()
+          .map(({ at }) => at),
+      ).toEqual(Array.from({ length: 9 }, (_, i) => 991 + i).slice(9 - Math.min(entries, 9)));
+  });
+
   test("is written whole or not at all", () => {
     const database = new Database(":memory:");
     const journal = openJournal(

@@ -1,8 +1,55 @@
 // Attributes at the bound of their length field: 16 bits, the header of four bytes included.
 import { describe, expect, test } from "bun:test";
-import { AttributeEncoder, AttributeSizeError, decodeAttributes } from "../../lib/netlink/attributes.ts";
+import {
+  AttributeEncoder,
+  AttributeError,
+  AttributeSizeError,
+  decodeAttributes,
+} from "../../lib/netlink/attributes.ts";
 
 const BOUND = 65_531;
+
+/** Attributes of these types and values, back to back, and where each begins. */
+function run(...values: readonly Uint8Array[]): { bytes: Uint8Array; starts: number[] } {
+  const encoder = new AttributeEncoder();
+  const starts = values.map((value, i) => {
+    const at = encoder.done().length;
+    encoder.bytes(i + 1, value);
+    return at;
+  });
+  return { bytes: encoder.done(), starts };
+}
+
+test("attributes that are cut anywhere but between two of them are refused", () => {
+  const values = [0, 1, 2, 3, 4, 5, 9].map((length) => new Uint8Array(length).fill(length));
+  const { bytes, starts } = run(...values);
+  for (let length = 0; length < bytes.length; length++) {
+    // The padding of the last one is not needed.
+    const whole = starts.filter((at, i) => at + 4 + (values[i]?.length ?? 0) <= length).length;
+    const next = starts[whole] ?? bytes.length;
+    const cut = bytes.slice(0, length);
+    if (length <= next)
+      expect(decodeAttributes(cut).list.map(({ type }) => type)).toEqual(
+        Array.from({ length: whole }, (_, i) => i + 1),
+      );
+    else expect([length, () => decodeAttributes(cut)][1]).toThrow(AttributeError);
+  }
+});
+
+test("a length that is not that of the attribute's bytes is refused, wherever it stands", () => {
+  const values = [4, 4, 4].map((length) => new Uint8Array(length));
+  const { bytes, starts } = run(...values);
+  for (const at of starts) {
+    for (const length of [0, 1, 2, 3, bytes.length - at + 1, bytes.length, bytes.length + 1, 65_535]) {
+      if (length >= 4 && length <= bytes.length - at) continue;
+      const lying = bytes.slice();
+      new DataView(lying.buffer).setUint16(at, length, true);
+      expect(() => decodeAttributes(lying)).toThrow(
+        `attribute of ${length} bytes where ${bytes.length - at} are left`,
+      );
+    }
+  }
+});
 
 describe("an attribute", () => {
   test("of the longest value is read as it was written", () => {

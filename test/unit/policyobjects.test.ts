@@ -28,6 +28,26 @@ describe("objects that are not what they should be", () => {
     },
   );
 
+  // Kubernetes 1.6: the annotation isolates by this text alone.
+  test.each<[string | null, boolean]>([
+    [null, false],
+    ['{"ingress":{"isolation":"DefaultDeny"}}', true],
+    ['{"ingress":{"isolation":"DefaultDeny"},"egress":{}}', true],
+    ['{"ingress":{"isolation":null}}', false],
+    ['{"ingress":{"isolation":""}}', false],
+    ['{"ingress":{"isolation":"Other"}}', false],
+    ['{"ingress":{}}', false],
+    ['{"ingress":null}', false],
+    ['{"egress":{"isolation":"DefaultDeny"}}', false],
+    ["{}", false],
+    ["DefaultDeny", false],
+    ["", false],
+  ])("the annotation %j of a namespace isolates its pods: %j", (annotation, isolates) => {
+    const annotations = { "net.beta.kubernetes.io/network-policy": annotation };
+    const { object } = readObject("Namespace", { metadata: { name: "n", annotations } });
+    expect(object).toMatchObject({ isolated: isolates });
+  });
+
   const ingress = (...rules: unknown[]) => ({ metadata: { name: "p" }, spec: { ingress: rules } });
   test.each([
     ["NetworkPolicy", ingress({ from: [{}] }), "spec.ingress.0.from.0: a peer has an ipBlock, or else"],

@@ -7,7 +7,7 @@ import { KeptSettings } from "../../lib/host/ports/settings.ts";
 import { allocatorStore } from "../../lib/ipam/saved.ts";
 import { nameFromNumber, parsePeerName } from "../../lib/mesh/name.ts";
 import { identity } from "../../lib/router/identity.ts";
-import { attachmentsStore, detachedStore } from "../../lib/router/savedattachments.ts";
+import { attachmentsStore, detachedStore, MAX_ATTACHMENTS } from "../../lib/router/savedattachments.ts";
 import { exposuresStore } from "../../lib/router/savedexposures.ts";
 import { hostPortStore } from "../../lib/router/savedhostports.ts";
 import type { Store } from "../../lib/store/store.ts";
@@ -65,6 +65,30 @@ const SAVED: Readonly<Record<string, readonly [part: string, save: (store: Store
   endpoints: ["docker endpoints", (store) => dockerBooks(store, damaged).endpoints.set("x", {} as never)],
   reserved: ["docker reserved", (store) => dockerBooks(store, damaged).reserved.set("x", 1)],
 };
+
+test("as many containers as may be attached are known to be detached, and no more: the oldest is forgotten", () => {
+  const rows = new Map<string, unknown>();
+  const store = detachedStore(
+    {
+      rows: () => ({
+        all: () => new Map(rows),
+        set: (key: string, value: unknown) => rows.set(key, value),
+        delete: (key: string) => rows.delete(key),
+      }),
+    } as never,
+    damaged,
+  );
+  for (let i = 0; i < MAX_ATTACHMENTS; i++) store.add(`c${i}`);
+  expect([rows.size, store.has("c0")]).toEqual([MAX_ATTACHMENTS, true]);
+  store.add("one more");
+  expect([rows.size, store.has("c0"), rows.has("c0"), store.has("c1"), store.has("one more")]).toEqual([
+    ...[MAX_ATTACHMENTS, false, false, true, true],
+  ]);
+  store.delete("c1");
+  store.delete("c1");
+  store.add("another");
+  expect([rows.size, store.has("c1"), store.has("c2")]).toEqual([MAX_ATTACHMENTS, false, true]);
+});
 
 test("each thing that is kept has a room of its own, or a row of its own in its part's", () => {
   const parts = new Map<string, string>();

@@ -18,6 +18,7 @@ import { helm, kubernetes, kustomize, marathon } from "../../cmd/commands/manife
 import { monitoring } from "../../cmd/commands/monitoring.ts";
 import { connect } from "../../cmd/commands/peers.ts";
 import { report, status } from "../../cmd/commands/status.ts";
+import { PARAMETERS } from "../../lib/deploy/addon.ts";
 import * as reports from "../../lib/doctor/bugreport.ts";
 import * as locals from "../../lib/sys/localhttp.ts";
 import { ask, runCommand } from "../support/fakerouter.ts";
@@ -47,6 +48,33 @@ describe("manifest kubernetes", () => {
     expect([both.includes("1200"), both.includes("1337")]).toEqual([true, false]);
     expect(await run("--disable-npc")).not.toContain("weave-npc");
     expect(await run()).toContain("weave-npc");
+  });
+
+  test("has what the query says where the command line says nothing, as if that had said it", async () => {
+    const said: Record<string, string> = {
+      "k8s-version": "1.20",
+      version: "9.9",
+      image: "registry.example/weave",
+      "password-secret": "theirs",
+      "known-peers": "192.0.2.1",
+      "trusted-subnets": "192.0.2.0/24",
+      "disable-npc": "true",
+      "use-legacy-netpol": "true",
+      distribution: "k3s",
+      "cni-bin-dir": "/opt/there",
+      "cni-conf-dir": "/etc/there",
+      "startup-taint": "true",
+      "max-unavailable": "7",
+      guaranteed: "100m,200Mi",
+    };
+    expect(Object.keys(said).sort()).toEqual([...PARAMETERS].sort());
+    const plain = await run();
+    for (const [name, value] of Object.entries(said)) {
+      const queried = await run("--query", `${name}=${value}`);
+      expect([name, queried === plain]).toEqual([name, false]);
+      const option = value === "true" ? [`--${name}`] : [`--${name}`, value];
+      expect([name, queried]).toEqual([name, await run(...option)]);
+    }
   });
 
   test("may have = in a value, but needs one", async () => {
