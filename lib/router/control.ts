@@ -182,6 +182,7 @@ function report(
     macs: () => overlay.macs(),
     links: ports.states(),
     problems: [
+      ...store.problems(),
       ...files.problems(),
       ...host.exposures.problems(),
       ...attachments.problems(),
@@ -202,7 +203,6 @@ function report(
         (program) => `${program} drops forwarded packets by policy; chain WEAVE-FORWARD accepts ours`,
       ),
       ...(dns?.notes() ?? []),
-      ...store.notes(),
       ...allocator.notes(),
       ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdpText(withoutFastdp)}`] : []),
       ...ports.notes(),

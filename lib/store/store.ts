@@ -18,6 +18,7 @@ import { dirname } from "node:path";
 import * as v from "valibot";
 import { fileIdentity } from "../sys/fileidentity.ts";
 import { reasonOf } from "../sys/reason.ts";
+import type { ProblemReport } from "../sys/trouble.ts";
 import { type Journal, type JournalBounds, openJournal } from "./journal.ts";
 
 /** application_id of the file's header: "WEAV". */
@@ -75,7 +76,9 @@ export class Store {
   /** False while a copy waits to take the place of the removed file. */
   #isOpen = true;
   /** The first failure since the last successful save. */
-  #failed: { readonly since: Date; readonly message: string; readonly full: boolean } | undefined;
+  #failed:
+    | { readonly since: Date; readonly message: string; readonly remedy: string; readonly full: boolean }
+    | undefined;
 
   private constructor(
     readonly path: string,
@@ -172,16 +175,15 @@ export class Store {
     }
   }
 
-  /** Notes on the disk, for the status. */
-  notes(): string[] {
+  /** Problems of the disk, for the status. */
+  problems(): ProblemReport[] {
     if (!this.#failed) return [];
-    const { since, message, full } = this.#failed;
+    const { since, message, remedy, full } = this.#failed;
     // There may be room again, with no save since.
     if (full && !hasNoRoom(this.path)) return [];
     const when = since.toISOString().replace(/\.\d+/, "");
-    return [
-      `${message}; since ${when}: existing containers keep working, new addresses and names are refused`,
-    ];
+    const effect = "existing containers keep working, new addresses and names are refused";
+    return [{ Check: "state", Found: `${message}, since ${when}: ${effect}`, Advice: remedy }];
   }
 
   /**
@@ -241,9 +243,9 @@ export class Store {
     if (!(error instanceof SQLiteError)) return error;
     const full = isFull(this.path, error);
     const remedy = full ? "free space on that disk" : (folderRemedy(this.path) ?? "check that disk");
-    const message = `cannot save to ${this.path}: ${reasonOf(error)}; ${remedy}`;
-    this.#failed ??= { since: new Date(), message, full };
-    return new StoreError("disk", `${message} and try again`);
+    const message = `cannot save to ${this.path}: ${reasonOf(error)}`;
+    this.#failed ??= { since: new Date(), message, remedy, full };
+    return new StoreError("disk", `${message}; ${remedy} and try again`);
   }
 }
 

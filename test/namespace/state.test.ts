@@ -137,7 +137,8 @@ test("a full disk is an error of the request; the router goes on, and so do its 
     expect((await host.cni("CHECK", CONFIG, { id: "before", netns: before.netns, env })).code).toBe(0);
     expect((await host.cni("DEL", CONFIG, { id: "before", netns: before.netns, env })).code).toBe(0);
     const notes = await host.must([join(DIST, "weave"), "status"], { env });
-    expect(notes).toContain("free space on that disk; since");
+    expect(notes).toContain("new addresses and names are refused; free space on that disk");
+    expect(notes).not.toContain("all is well");
     expect(notes).toContain("of before was released, but the disk cannot save that");
     for (const file of ["ballast", "rest"]) rmSync(join(state, file));
     await eventually("the DEL is settled", held, (found) => !found.has("before"));

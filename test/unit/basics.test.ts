@@ -565,7 +565,7 @@ describe("the state file", () => {
     );
     expect(said).toHaveLength(1);
     a.clear();
-    expect([a.all().size, store.notes()]).toEqual([0, []]);
+    expect([a.all().size, store.problems()]).toEqual([0, []]);
     a.set("x", 1);
     b.set("y", "z");
     a.clear();

@@ -89,7 +89,7 @@ test("one of somebody else is never written to", () => {
   expect(readFileSync(join(folder, kept), "utf8")).toBe(text);
 });
 
-test("a change that cannot be saved is noted until one can", () => {
+test("a change that cannot be saved is a problem until one can", () => {
   Store.open(path).close();
   const database = new Database(path);
   database.run(
@@ -98,15 +98,21 @@ test("a change that cannot be saved is noted until one can", () => {
   database.close();
   const store = Store.open(path);
   const rows = store.rows("room", v.string());
-  expect(store.notes()).toEqual([]);
+  expect(store.problems()).toEqual([]);
   expect(codeOf(() => rows.set("bad", "1"))).toBe("disk");
-  expect(store.notes()).toEqual([expect.stringContaining(`cannot save to ${path}: `)]);
+  expect(store.problems()).toEqual([
+    {
+      Check: "state",
+      Found: expect.stringContaining(`cannot save to ${path}: no, since `),
+      Advice: "check that disk",
+    },
+  ]);
   // Nothing is written for these, which says nothing of the disk.
   rows.delete("none");
   rows.clear();
-  expect(store.notes().length).toBe(1);
+  expect(store.problems().length).toBe(1);
   rows.set("good", "1");
-  expect([store.notes(), rows.get("bad"), rows.get("good")]).toEqual([[], undefined, "1"]);
+  expect([store.problems(), rows.get("bad"), rows.get("good")]).toEqual([[], undefined, "1"]);
   store.close();
 });
 
