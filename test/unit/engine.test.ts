@@ -67,6 +67,31 @@ describe("where an Ethernet address is", () => {
   });
 });
 
+test("of several connections of a peer the latest takes its datagrams, until it ends, whatever ends before", async () => {
+  const harness = await EngineHarness.create(nameFromNumber(2n));
+  harness.configure({ self: 2, names: new Map([1, 2].map((peer) => [peer, bytesOf(peer)])) });
+  const datagram = Uint8Array.from([...bytesOf(1), ...bytesOf(1), ...bytesOf(2), 0, 0]);
+  /** The connection that the next datagram of the peer counts for. */
+  const heard = () => {
+    harness.now++;
+    harness.receive(datagram);
+    return [0, 1, 2, 3].filter((index) => harness.counters.lastHeard(index) === harness.now);
+  };
+  for (const index of [0, 1, 2, 3]) {
+    harness.link({ index, peer: 1, name: bytesOf(1) });
+    expect(heard()).toEqual([index]);
+  }
+  for (const [ends, left] of [
+    [1, [3]],
+    [0, [3]],
+    [3, [2]],
+    [2, []],
+  ] as const) {
+    harness.engine.remove(ends);
+    expect([ends, heard()]).toEqual([ends, [...left]]);
+  }
+});
+
 describe("super-frames", () => {
   /** Bytes behind the Ethernet header of each frame that these segments of one flow are written as. */
   function written(sizes: readonly number[]): number[] {

@@ -3,6 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { Peer } from "../../lib/mesh/peer.ts";
 import { MAX_LINKS } from "../../lib/overlay/sleeve/counters.ts";
 import type { ToEngine } from "../../lib/overlay/sleeve/messages.ts";
 import { SleeveOverlay } from "../../lib/overlay/sleeve/overlay.ts";
@@ -11,6 +12,54 @@ const MINUTE = 60_000;
 const name = nameFromNumber(1n);
 let overlay: SleeveOverlay | undefined;
 afterEach(() => overlay?.stop());
+
+test("connections are told of the end of the engine once; those that have stopped are not", async () => {
+  const clock = new SimulatedClock(1_000);
+  let fail: ((reason: string) => void) | undefined;
+  const nothing = () => {};
+  overlay = new SleeveOverlay(
+    { name, host: "127.0.0.1", port: 0, tapFd: -1, macsFd: -1 },
+    clock,
+    silentLog,
+    nothing,
+    nothing,
+    nothing,
+    (_setup, _clock, listener) => {
+      fail = listener.failed;
+      return { post: nothing, stop: async () => true };
+    },
+  );
+  overlay.start(() => 2);
+  const told: string[] = [];
+  const [first, , third] = ["first", "second", "third"].map((connection) =>
+    overlay?.prepare({
+      ...{
+        remotePeer: new Peer({ name: nameFromNumber(2n) } as never),
+        localIp: "10.99.0.1",
+        remoteIp: "10.99.0.2",
+      },
+      ...{ remotePort: 6_783, outbound: true, connectionUid: 1n, sessionKey: undefined, features: new Map() },
+      ...{
+        sendControl: nothing,
+        established: nothing,
+        restart: nothing,
+        health: nothing,
+        preferred: () => true,
+      },
+      failed: ({ message }) => told.push(`${connection}: ${message}`),
+    }),
+  );
+  first?.stop();
+  fail?.("out of memory");
+  expect(told).toEqual(
+    ["second", "third"].map((each) => `${each}: the sleeve engine has ended: out of memory`),
+  );
+  third?.stop();
+  await Bun.sleep(0);
+  clock.advance(MINUTE);
+  fail?.("again");
+  expect(told.length).toBe(2);
+});
 
 test("after each end of the engine all link numbers are free, and those of before are not told to the next one", async () => {
   const clock = new SimulatedClock(1_000);

@@ -93,6 +93,8 @@ export class Engine {
     this.remove(link.params.index);
     link.sealing = this.#sealing(link);
     this.#links[link.params.index] = link;
+    // It may be of another connection of that peer.
+    this.#forgetLast();
     if (link.params.kind === "sleeve") this.#byName.set(nameNumber(link.params.name), link);
   }
 
@@ -101,8 +103,7 @@ export class Engine {
     if (!link) return;
     this.batch.flush();
     this.#links[index] = undefined;
-    this.#lastName = NONE;
-    this.#lastLink = undefined;
+    this.#forgetLast();
     if (link.params.kind !== "sleeve") return;
     const name = nameNumber(link.params.name);
     if (this.#byName.get(name) !== link) return;
@@ -112,6 +113,11 @@ export class Engine {
       (left) => left?.params.kind === "sleeve" && nameNumber(left.params.name) === name,
     );
     if (other) this.#byName.set(name, other);
+  }
+
+  #forgetLast(): void {
+    this.#lastName = NONE;
+    this.#lastLink = undefined;
   }
 
   link(index: number): Link | undefined {
