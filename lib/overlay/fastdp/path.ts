@@ -82,7 +82,7 @@ export class FastdpPath {
     if (this.mtu !== undefined && this.#limit < this.mtu) return this.refused();
     const age = now - this.#searchedAt;
     if (this.mtu === undefined) {
-      if (age >= AGAIN_MS || this.#limit > before) this.#searchAll();
+      if (age >= AGAIN_MS) this.#searchAll();
     } else if (this.#limit > before || (this.mtu < this.#largest && age >= GROW_MS)) {
       this.#begin(this.mtu);
       this.#search.grow(this.mtu, Math.max(this.#limit, this.#largest));
