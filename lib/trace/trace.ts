@@ -2,7 +2,6 @@
 import * as v from "valibot";
 import { formatIPv4 } from "../address/ipv4.ts";
 import type { Report } from "../api/report.ts";
-import { connectionsSummary } from "../api/summary.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
 import { POLICY_TABLE } from "../host/names.ts";
@@ -19,7 +18,7 @@ import {
   unseenReason,
 } from "./ends.ts";
 import { endState, NOTHING_DROPPED } from "./endstate.ts";
-import { type Evidence, fail, type Hop, type PolicyOpinion, type Target, type Tunnel } from "./hops/hop.ts";
+import { type Evidence, fail, type Hop, type PolicyOpinion } from "./hops/hop.ts";
 import { pathOf, reached } from "./hops/path.ts";
 import { look } from "./look.ts";
 import { type Place, placeOf, places } from "./places.ts";
@@ -27,6 +26,7 @@ import type { Probe, ProbeProtocol } from "./probe.ts";
 import { LOOK_MS, lookQuestion } from "./question.ts";
 import { sender } from "./send.ts";
 import { hasAnswer, hasSeen, type Seen, Side, saw } from "./side.ts";
+import { targetOf } from "./target.ts";
 
 const SEND_MS = 100;
 /** The other host may begin later. */
@@ -216,23 +216,4 @@ async function sendLarge(
   const { near } = await watch(tools, place, probe, LARGE_MS - MARGIN_MS, nobody, bytes);
   if (saw(near, "inside", "answer", false)) return "passed";
   return saw(near, "inside", "too-large", false) ? "told" : "lost";
-}
-
-function targetOf(
-  report: Report,
-  { name, nickname }: { name: string; nickname: string },
-  unseen: string | undefined,
-): Target {
-  const { Router } = report;
-  const peer = Router.Peers.find(({ Name }) => Name === name);
-  const via = Router.UnicastRoutes.find(({ Dest }) => Dest === name)?.Via ?? name;
-  return { kind: "peer", nickname, shortId: peer?.ShortID ?? -1, unseen, tunnel: tunnelTo(report, via) };
-}
-
-function tunnelTo(report: Report, name: string): Tunnel | undefined {
-  const connection = connectionsSummary(report).find(({ peer }) => peer?.name === name);
-  if (!connection?.peer) return undefined;
-  const { peer, state, overlay, mtu, encrypted, reason, remedy } = connection;
-  const { Port: port } = report.Router;
-  return { neighbour: peer.nickname, port, state, overlay, mtu, encrypted, reason, remedy };
 }
