@@ -38,6 +38,12 @@ export function executableParts(maps: string): Part[] {
 
 const size = ({ from, to }: Part) => BigInt(`0x${to}`) - BigInt(`0x${from}`);
 
+/** Return the part of the code that was compiled while the program runs: the engine reserves one, larger than any other. */
+export function compiledPart(parts: readonly Part[]): Part | undefined {
+  const [largest] = parts.filter(({ path }) => path === "").sort((a, b) => Number(size(b) - size(a)));
+  return largest;
+}
+
 /** What the handler reads must not be freed. */
 const kept: Uint8Array[] = [];
 
@@ -45,8 +51,7 @@ const kept: Uint8Array[] = [];
 export function restartOnCrash(argv: readonly string[]): boolean {
   if (process.arch !== "x64" || kept.length > 0) return false;
   const parts = executableParts(readFileSync("/proc/self/maps", "utf8"));
-  // The engine reserves one part for all that it compiles.
-  const [compiled] = parts.filter(({ path }) => path === "").sort((a, b) => Number(size(b) - size(a)));
+  const compiled = compiledPart(parts);
   const fd = syscall("crash record", "memfd_create", new TextEncoder().encode("weave-crash\0"), MFD_CLOEXEC);
   const named = parts.filter(({ path }) => path.startsWith("/"));
   writeSync(fd, `${JSON.stringify({ started: Date.now(), parts: named })}\n`);

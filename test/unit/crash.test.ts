@@ -15,7 +15,7 @@ import { crashFindings } from "../../lib/doctor/crashes.ts";
 import { crashError, crashText } from "../../lib/log/crash.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { recentLines, remember } from "../../lib/log/recent.ts";
-import { executableParts, readCrash } from "../../lib/sys/crashsignal.ts";
+import { compiledPart, executableParts, readCrash } from "../../lib/sys/crashsignal.ts";
 
 const FACTS = {
   time: "2026-11-26T14:00:00.000Z",
@@ -218,5 +218,21 @@ describe.skipIf(process.arch !== "x64")("a fault that the kernel ends programs f
       { from: "00400000", to: "00500000", path: "/x y" },
       { from: "7f00", to: "7f10", path: "" },
     ]);
+  });
+
+  test("has compiled what lies in the largest part without a file, wherever that is in the list", () => {
+    const part = (from: string, to: string, path = "") => ({ from, to, path });
+    const [small, large, file] = [
+      part("1000", "3000"),
+      part("7f0000000000", "7f0040000000"),
+      part("0", "ff000000", "/x"),
+    ];
+    for (const parts of [
+      [small, large, file],
+      [large, file, small],
+      [file, small, large],
+    ])
+      expect(compiledPart(parts)).toEqual(large);
+    expect([compiledPart([file]), compiledPart([])]).toEqual([undefined, undefined]);
   });
 });
