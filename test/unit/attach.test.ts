@@ -1,6 +1,6 @@
 // Containers on the bridge, in namespaces of this process: attached, given more addresses, told the MTU, detached again.
 import { describe, expect, spyOn, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
@@ -33,6 +33,15 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../lib/netli
 import { bpfFilterList } from "../../lib/netlink/trafficcontrol.ts";
 import { closeMaps, createMaps, MAC_VALUE } from "../../lib/overlay/datapath/maps.ts";
 import {
+  AF_PACKET,
+  bindSocket,
+  openSocket,
+  receiveDatagram,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  sockaddrLinkLayer,
+} from "../../lib/sys/socket.ts";
+import {
   type BareContainer,
   bareContainer,
   inContainer,
@@ -42,6 +51,8 @@ import {
   isRoot,
 } from "../support/newnetns.ts";
 
+/** linux/if_ether.h */
+const ETH_P_ARP = 0x0806;
 const ID = "c0ffee0123456789";
 const OUTER = vethName(ID);
 const cidrs = (...texts: string[]) => texts.map(parseCidr);
@@ -128,6 +139,37 @@ describe.if(isRoot)("attaching", () => {
         ...{ hostName: OUTER, hostMac: there?.address ?? "", mac: here?.address ?? "" },
         ...{ mtu: 1_400, gateway: undefined },
       });
+    });
+  });
+
+  test("announces new addresses to the network, at once, and none that were there", () => {
+    onHost(({ give, bridge }) => {
+      const fd = openSocket("packets", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
+      try {
+        bindSocket("packets", fd, sockaddrLinkLayer(bridge(), ETH_P_ARP));
+        const buffer = new Uint8Array(100);
+        /** Addresses that are announced until there are so many, or for 20 ms. */
+        const announced = (count: number) => {
+          const found = new Set<string>();
+          for (let i = 0; i < (count > 0 ? 2_000 : 20) && (count === 0 || found.size < count); i++) {
+            const frame = receiveDatagram("ARP", fd, buffer, false);
+            if (!frame) Bun.sleepSync(1);
+            // RFC 826: the sender's address is the target's, too.
+            else if (frame.subarray(28, 32).toHex() === frame.subarray(38, 42).toHex())
+              found.add(frame.subarray(28, 32).join("."));
+          }
+          return [...found].sort();
+        };
+        give({ addresses: cidrs("10.32.0.5/12", "10.99.0.5/24") });
+        expect(announced(2)).toEqual(["10.32.0.5", "10.99.0.5"]);
+        announced(0);
+        give({ addresses: cidrs("10.32.0.5/12"), extend: true });
+        expect(announced(0)).toEqual([]);
+        give({ addresses: cidrs("10.32.0.6/12"), extend: true });
+        expect(announced(1)).not.toEqual([]);
+      } finally {
+        closeSync(fd);
+      }
     });
   });
 

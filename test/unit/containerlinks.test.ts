@@ -216,6 +216,18 @@ describe.if(isRoot)("the link of a container", () => {
     expect([outer(), links.states()]).toEqual([undefined, []]);
   });
 
+  test("that was restored a minute ago was met by no detach: it stays, whatever became of its address", async () => {
+    await pass();
+    const index = outer()?.index ?? 0;
+    linkDelete(nl, OUTER);
+    links.removed(index, false);
+    await pass();
+    await pass(60_000);
+    givenBack.add(ADDRESS);
+    await pass(3_000);
+    expect(outer()).toBeDefined();
+  });
+
   test("that cannot be made anew is told, and tried again after 10 s", async () => {
     await pass();
     const index = outer()?.index ?? 0;

@@ -56,6 +56,8 @@ const links: DockerLinks = {
     return { outer: "outer", inner: "inner", alias: "alias", mac };
   },
   async remove({ outer }) {
+    // The kernel has finished only then.
+    await Bun.sleep(0);
     done.push(`remove ${outer}`);
   },
   hold: (id, mac, { address }) => void done.push(`hold ${id.slice(0, 3)} ${mac} ${formatIPv4(address)}`),

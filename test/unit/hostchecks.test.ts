@@ -31,7 +31,7 @@ import {
 import { Underlay } from "../../lib/router/underlay.ts";
 import { type UnderlayListener, underlayKernel } from "../../lib/router/underlaykernel.ts";
 import { trySyscall } from "../../lib/sys/syscall.ts";
-import { enterNewNetns, indexOf, inHost, isRoot } from "../support/newnetns.ts";
+import { enterNewNetns, indexOf, inHost, isRoot, veth } from "../support/newnetns.ts";
 
 /** flock(2) */
 const LOCK_EX = 2;
@@ -387,3 +387,17 @@ describe.if(isRoot)("the flow cache's programs on links", () => {
     });
   });
 });
+
+test.if(isRoot)(
+  "a link that has gone has no programs by TCX where the kernel knows of that; its queueing disciplines are not tried",
+  () => {
+    inHost((nl) => {
+      const link = veth(nl, "gone");
+      for (const direction of ["ingress", "egress"] as const) {
+        const here = tcxPrograms(link, direction);
+        expect(here ?? []).toEqual([]);
+        expect(tcxPrograms(link + 1_000, direction)).toEqual(here);
+      }
+    });
+  },
+);

@@ -133,6 +133,8 @@ describe("containers are told at the start", () => {
       { fixed: 1450, bridge: { mtu: 1450, alias: "network mtu 1300" } },
       ["reconcile", "links 1450 -> 1450, network undefined"],
     ],
+    ["nothing of a fixed MTU above that of their links", { fixed: 1450, bridge: { mtu: 1376 } }, []],
+    ["nothing of a fixed MTU below that of their links", { fixed: 1300, bridge: { mtu: 1376 } }, []],
     ["nothing of a fixed MTU that nobody was told of", { fixed: 1450, bridge: { mtu: 1450 } }, []],
   ])("%s", async (_what, before, expected) => {
     const { start, said } = router(before);

@@ -1,8 +1,10 @@
 // Who holds a lock: found without touching it, also when its file is gone, and never a process of another host.
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { runningRouter } from "../../lib/router/instance.ts";
+import * as lockholder from "../../lib/sys/lockholder.ts";
 import { findLockHolder, lockHolder } from "../../lib/sys/lockholder.ts";
 import { inNewNetns } from "../../lib/sys/netns.ts";
 import { trySyscall } from "../../lib/sys/syscall.ts";
@@ -69,4 +71,18 @@ describe.if(isRoot && Bun.which("flock") !== null)("a process of another network
       await child.exited;
     }
   });
+});
+
+test("a process that has the lock when it is opened, and no more a moment later, is no router: its pid may be another's", () => {
+  writeFileSync(path, `${process.pid}\n`);
+  const holder = { pid: process.pid, file: path };
+  for (const [after, isRunning] of [
+    [holder, true],
+    [undefined, false],
+    [{ ...holder, pid: process.ppid }, false],
+  ] as const) {
+    using find = spyOn(lockholder, "findLockHolder").mockReturnValueOnce(holder).mockReturnValue(after);
+    using router = runningRouter();
+    expect([router !== undefined, find.mock.calls.length]).toEqual([isRunning, 2]);
+  }
 });
