@@ -1,8 +1,8 @@
 // weave connect, forget, prime, rmpeer.
 import * as v from "valibot";
-import { splitHostPort } from "../../lib/address/hostport.ts";
 import { apiClient } from "../../lib/api/client.ts";
 import { Peers, Primed } from "../../lib/api/shapes.ts";
+import { peerFault } from "../../lib/mesh/dial/named.ts";
 import { answer, JSON_OPTION, remark } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { write } from "../output/output.ts";
@@ -35,8 +35,8 @@ export const connect: Command = {
   async run(args) {
     const { options, positionals } = args;
     if (positionals.length === 0 && !options["replace"]) throw new UsageError("name at least one peer");
-    for (const peer of positionals)
-      if (!splitHostPort(peer)) throw new UsageError(`peer "${peer}": should be HOST or HOST:PORT`);
+    const fault = positionals.map(peerFault).find((text) => text !== undefined);
+    if (fault !== undefined) throw new UsageError(fault);
     const form = peersForm(positionals);
     if (options["replace"]) form.set("replace", "true");
     const told = await withProgress(

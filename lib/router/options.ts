@@ -1,7 +1,7 @@
 // The options of a router, parsed and checked.
 
 import * as v from "valibot";
-import { listenAddress, splitHostPort } from "../address/hostport.ts";
+import { listenAddress } from "../address/hostport.ts";
 import {
   AddressError,
   type Cidr,
@@ -17,6 +17,7 @@ import { ContainerError, socketsOf } from "../container/runtime.ts";
 import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../log/log.ts";
 import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/config.ts";
+import { peerFault } from "../mesh/dial/named.ts";
 import { nameToBytes, type PeerName, parsePeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 
 export const DEFAULT_RANGE = "10.32.0.0/12";
@@ -175,7 +176,8 @@ export function parseOptions(raw: Record<string, unknown>, peers: readonly strin
   }
   const options = result.output;
   for (const peer of peers) {
-    if (!splitHostPort(peer)) throw new OptionError(`peer "${peer}": should be HOST or HOST:PORT`);
+    const fault = peerFault(peer);
+    if (fault !== undefined) throw new OptionError(fault);
   }
   if (options.resume && peers.length > 0) {
     throw new OptionError("--resume: uses the peers of the last launch; name no others");

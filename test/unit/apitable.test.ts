@@ -583,9 +583,9 @@ describe("a request is refused", () => {
     [
       "POST",
       "/connect?peer=:",
-      { does: { connect: throwing(new PeerAddressError(":")) } },
+      { does: { connect: throwing(new PeerAddressError("peer of no form")) } },
       400,
-      "should be HOST or HOST:PORT",
+      "peer of no form",
     ],
     ["POST", `/ask/${peer}/echo`, { body: "{" }, 400, "a question is JSON"],
     [

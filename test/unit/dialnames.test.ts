@@ -100,7 +100,6 @@ test.each([
   ["host", undefined],
   ["host:1", 1],
   ["10.0.0.1:65535", 65_535],
-  ["[fd00::1]:7", 7],
 ] as const)("the port of %s is %p", (name, port) => {
   expect(portOf(name)).toBe(port as never);
 });

@@ -133,6 +133,8 @@ describe("router options", () => {
     [{ "log-format": "xml" }, [], "--log-format"],
     [{}, ["host:port"], 'peer "host:port": should be HOST or HOST:PORT'],
     [{}, ["1.2.3.4:99999"], "should be HOST or HOST:PORT"],
+    [{}, ["[fd00::1]:7"], 'peer "[fd00::1]:7": hosts connect over IPv4; give an IPv4 address'],
+    [{}, ["fd00::1"], 'peer "fd00::1": hosts connect over IPv4; give an IPv4 address'],
   ])("%p %p", (raw, peers, text) => {
     const parse = () => parseOptions(raw, peers);
     expect(parse).toThrow(OptionError);

@@ -1,4 +1,5 @@
 // The peers that the user named, and the addresses that their names resolve to.
+import { isIPv6 } from "node:net";
 import { joinHostPort, splitHostPort } from "../../address/hostport.ts";
 import { codeOf } from "../../sys/cause.ts";
 import { reasonOf } from "../../sys/reason.ts";
@@ -11,19 +12,24 @@ export interface UnresolvedPeer {
   readonly problem: string;
 }
 
-/** A peer name that is no HOST or HOST:PORT. */
+/** A peer name that cannot be dialled. */
 export class PeerAddressError extends Error {
   override readonly name = "PeerAddressError";
-  constructor(peer: string) {
-    super(`peer "${peer}": should be HOST or HOST:PORT`);
-  }
+}
+
+/** Return why a peer name cannot be dialled: no HOST or HOST:PORT, or an IPv6 address; undefined where it can. */
+export function peerFault(peer: string): string | undefined {
+  const address = splitHostPort(peer);
+  // Routers listen on IPv4, and both overlays send over it.
+  if (isIPv6(address?.host ?? peer)) return `peer "${peer}": hosts connect over IPv4; give an IPv4 address`;
+  return address ? undefined : `peer "${peer}": should be HOST or HOST:PORT`;
 }
 
 /** Return the port in the name of a peer, undefined where it has none; throws PeerAddressError. */
 export function portOf(peer: string): number | undefined {
-  const address = splitHostPort(peer);
-  if (!address) throw new PeerAddressError(peer);
-  return address.port;
+  const fault = peerFault(peer);
+  if (fault !== undefined) throw new PeerAddressError(fault);
+  return splitHostPort(peer)?.port;
 }
 
 interface NamedPeer {
