@@ -83,9 +83,11 @@ export function apiClient(socket = controlSocket()): ApiClient {
         unix: socket,
         method,
         signal,
+        // Bun's own time-out of 5 min would end a wait for other hosts.
+        timeout: false,
         ...(accept === undefined ? {} : { headers: { accept } }),
         ...(form === undefined && body === undefined ? {} : { body: form ?? body }),
-      });
+      } as RequestInit);
       const answer = await response.text();
       if (!response.ok) throw new ApiError(response.status, answer.trim() || `HTTP ${response.status}`);
       return answer;

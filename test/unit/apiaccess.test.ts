@@ -1,6 +1,6 @@
 // The control API at its doors: which Host, Origin, address and method each listener takes; what its client makes of
 // answers; and the metrics of a report.
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -168,6 +168,15 @@ describe("the client", () => {
       ["POST", "/form", "*/*", "application/x-www-form-urlencoded", "x=1"],
       ["PUT", "/body", "*/*", undefined, "{}"],
     ]);
+  });
+
+  test("waits longer than Bun does by itself, 5 min: an address may have to come from a host that is down", async () => {
+    const path = socket();
+    const server = Bun.serve({ unix: path, fetch: () => new Response("10.32.0.1/12") });
+    stops.push(() => server.stop(true));
+    using request = spyOn(globalThis, "fetch");
+    expect(await apiClient(path)("POST", "/ip/c1")).toBe("10.32.0.1/12");
+    expect(request.mock.calls.map(([, init]) => init)).toEqual([expect.objectContaining({ timeout: false })]);
   });
 
   test("makes errors of refusals, and of a router that is not there", async () => {
