@@ -35,6 +35,11 @@ export class Model {
   readonly #byAddress = new Map<Ip, Map<string, number>>();
   #changes = 0;
 
+  /** The namespaces that pods are in. */
+  get podNamespaces(): Iterable<string> {
+    return this.#podsIn.keys();
+  }
+
   /** The pods of a namespace, by key. */
   podsIn(namespace: string): ReadonlyMap<string, Pod> {
     return this.#podsIn.get(namespace) ?? none;

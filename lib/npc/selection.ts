@@ -36,7 +36,7 @@ export class Selection {
     private readonly selecting: readonly Selecting[],
     private readonly model: Model,
   ) {
-    for (const namespace of new Set(model.pods.values().map((pod) => pod.namespace))) {
+    for (const namespace of model.podNamespaces) {
       const selectors = this.#selectorsFor(namespace);
       if (selectors.length > 0)
         for (const key of model.podsIn(namespace).keys()) this.#set(key, this.#addressesOf(key, selectors));
