@@ -30,7 +30,7 @@ export function portFindings(running: boolean, mesh?: number): Finding[] {
     const owner = programOf(found.inode);
     const isOurs = running
       ? owner === undefined || OURS.test(owner.name)
-      : owner === undefined && isKept(port);
+      : owner === undefined && protocol === "udp" && isKept(port);
     if (isOurs) return [];
     const who = owner ? `${owner.name} (pid ${owner.pid})` : "another program or link";
     return [
@@ -47,7 +47,7 @@ export function portFindings(running: boolean, mesh?: number): Finding[] {
   ];
 }
 
-/** Whether the link of a router that ended has the port: containers talk by it until the next router takes it over. */
+/** Whether the link of a router that ended has the UDP port: containers talk by it until the next router takes it over. */
 function isKept(port: number): boolean {
   using route = new NetlinkSocket(NETLINK_ROUTE);
   return linkList(route).some(

@@ -20,6 +20,7 @@ import { tableReplace } from "../../lib/netlink/nftables/replace.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import * as instances from "../../lib/router/instance.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
+import * as holders from "../../lib/sys/portholder.ts";
 import { takenPorts } from "../../lib/sys/portholder.ts";
 import { bareContainer, indexOf, inHost, isRoot, nft } from "../support/newnetns.ts";
 
@@ -365,6 +366,16 @@ describe.if(isRoot)("the network's ports", () => {
       linkAdd(nl, { kind: "vxlan", name: "vxlan-6784", port: 6_784, up: true });
       expect(takenPorts().map(({ protocol, port }) => `${protocol} ${port}`)).toContain("udp 6784");
       expect(portFindings(false).map(({ level }) => level)).toEqual(["ok"]);
+      // A link has no TCP port, whoever has that.
+      spies.push(spyOn(holders, "programOf").mockImplementation(() => undefined));
+      const other = Bun.listen({ hostname: "127.0.0.1", port: 6_784, socket: { data() {} } });
+      try {
+        expect(portFindings(false).map(({ found }) => found)).toEqual([
+          "TCP port 6784, for the control API, is in use by another program or link",
+        ]);
+      } finally {
+        other.stop(true);
+      }
     });
     inHost((nl) => {
       linkAdd(nl, { kind: "vxlan", name: "other", port: 6_784, up: true });
