@@ -29,7 +29,7 @@ export class CniTimes {
     const started = this.now();
     const command = CNI_COMMANDS.find((known) => known === variables["CNI_COMMAND"]) ?? OTHER;
     const count = (outcome: CniReport["Outcome"]) =>
-      this.#add(command, outcome, (this.now() - started) / 1_000);
+      this.#histogram(command, outcome).add((this.now() - started) / 1_000);
     try {
       const outcome = await run();
       // What the plugin runs by itself is not known here.
@@ -47,10 +47,6 @@ export class CniTimes {
       Outcome: outcome,
       Times: times.counts,
     }));
-  }
-
-  #add(command: string, outcome: CniReport["Outcome"], seconds: number): void {
-    this.#histogram(command, outcome).add(seconds);
   }
 
   #histogram(command: string, outcome: CniReport["Outcome"]): Histogram {

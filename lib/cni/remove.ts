@@ -16,27 +16,20 @@ export function cniSteps({
   const configurations = [LIST, SINGLE].flatMap((name) => {
     const path = join(confDir, name);
     const text = textOf(path);
-    const interrupted = temporaries(path).map(removingFile);
-    if (text === "") return interrupted;
-    return [
-      ...interrupted,
-      isGenerated(text) ? removingFile(path) : keeping(`${path}, which was changed by hand`),
-    ];
+    if (text === "") return [];
+    return [isGenerated(text) ? removingFile(path) : keeping(`${path}, which was changed by hand`)];
   });
+  const interrupted = [join(confDir, LIST), join(confDir, SINGLE), plugin].flatMap(temporaries);
   // Remove the configuration first: a runtime without it starts no more pods.
-  return [...configurations, ...pluginSteps(plugin, executable)];
+  return [...configurations, ...pluginSteps(plugin, executable), ...interrupted.map(removingFile)];
 }
 
 const removingFile = (path: string) => removing(path, () => rmSync(path, { force: true }));
 
 function pluginSteps(plugin: string, executable: string): Step[] {
-  const interrupted = temporaries(plugin).map(removingFile);
   const found = lstatSync(plugin, { throwIfNoEntry: false });
-  if (!found) return interrupted;
+  if (!found) return [];
   // The original's is a symbolic link.
   const ours = found.isFile() && sameFile(plugin, executable);
-  return [
-    ...interrupted,
-    ours ? removingFile(plugin) : keeping(`${plugin}, which is of another version or program`),
-  ];
+  return [ours ? removingFile(plugin) : keeping(`${plugin}, which is of another version or program`)];
 }

@@ -94,8 +94,8 @@ export class KubeClient {
   }
 
   /**
-   * Watch a collection from `resourceVersion` on, for `seconds` at most, and until the server falls silent. Rejects with KubeError, of status GONE if that
-   * version is too old or an event is unreadable: the server would send it again.
+   * Watch a collection from `resourceVersion` on, for `seconds` at most, and until the server falls silent. Rejects with
+   * KubeError, of status GONE if that version is too old or an event is unreadable: the server would send it again.
    */
   async *watch(
     path: string,

@@ -1,5 +1,5 @@
-// npm test [-- [--no-build] KIND|PATTERN|./FILE…]: lint, types and build, and the tests by kind beside them, or only those of some kinds,
-// those whose path has a pattern in it, and files by their path. The last line sums up: "N passed, N failed, N skipped".
+// npm test [-- [--no-build] KIND|PATTERN|./FILE…]: lint, types and build, and the tests by kind beside them, or only those of some
+// kinds, those whose path has a pattern in it, and files by their path. The last line sums up: "N passed, N failed, N skipped".
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
