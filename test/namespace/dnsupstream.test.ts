@@ -175,7 +175,9 @@ test("clients that are gone before the answer comes do not end the router, nor c
   const others = Array.from({ length: 12 }, (_, i) =>
     dig(host, `@${gateway}`, `o${i}.example.com`, "+short", "+tries=20", "+time=4"),
   );
-  expect(await Promise.all(others)).toEqual(others.map(() => "192.0.2.3"));
+  // dig prints a remark for each try that failed, or that met a late answer to a client that is gone.
+  const answers = (await Promise.all(others)).map((text) => text.replace(/^(;;.*)?\n/gm, ""));
+  expect(answers).toEqual(others.map(() => "192.0.2.3"));
   await gone;
   // A question that is answered after all of those above have been.
   expect((await inPod(pod, "dig", `@${gateway}`, "+short", "after.example.com")).stdout.trim()).toBe(
