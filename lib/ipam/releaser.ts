@@ -39,7 +39,9 @@ const NO_SIGHTING: Sighting = { addresses: [], complete: false };
 
 export class Releaser {
   readonly #grace = new ReleaseGrace();
-  #looking = Promise.resolve();
+  #searching = Promise.resolve();
+  /** The search that has not begun yet. */
+  #nextSearch: Promise<void> | undefined;
   #checkingGone = false;
   /** Incomplete looks in a row. */
   #incomplete = 0;
@@ -201,7 +203,7 @@ export class Releaser {
 
   /**
    * Search the links, one search at a time, and release what was due before it began. Resolves when the search for what
-   * was due at the time of the call has ended.
+   * was due at the time of the call has ended: all calls until it begins share one.
    */
   #settle(checkGone = false): Promise<void> {
     const { attached } = this.dependencies;
@@ -210,22 +212,29 @@ export class Releaser {
       return Promise.resolve();
     }
     this.#checkingGone ||= checkGone;
-    const next = this.#looking.then(async () => {
-      const due = this.#due();
-      const checkingGone = this.#checkingGone;
-      this.#checkingGone = false;
-      // An earlier search has done it.
-      if (due.length === 0 && !checkingGone) return;
-      const sighting = await attached().catch((error) => {
-        this.#warn("look", `cannot list the addresses in use: ${reasonOf(error)}`);
-      });
-      if (!sighting) return;
-      const gone = checkingGone ? this.noteGone(sighting) : undefined;
-      if (gone && gone.size > 0) this.dependencies.gone?.(gone);
-      this.#releaseUnless(due, new Set(sighting.addresses.map(({ address }) => address)));
+    if (this.#nextSearch !== undefined) return this.#nextSearch;
+    const search = this.#searching.then(() => {
+      this.#nextSearch = undefined;
+      return this.#search(attached);
     });
-    this.#looking = next.catch(() => {});
-    return next;
+    this.#nextSearch = search;
+    this.#searching = search.catch(() => {});
+    return search;
+  }
+
+  async #search(attached: NonNullable<ReleaserDependencies["attached"]>): Promise<void> {
+    const due = this.#due();
+    const checkingGone = this.#checkingGone;
+    this.#checkingGone = false;
+    // An earlier search has done it.
+    if (due.length === 0 && !checkingGone) return;
+    const sighting = await attached().catch((error) => {
+      this.#warn("look", `cannot list the addresses in use: ${reasonOf(error)}`);
+    });
+    if (!sighting) return;
+    const gone = checkingGone ? this.noteGone(sighting) : undefined;
+    if (gone && gone.size > 0) this.dependencies.gone?.(gone);
+    this.#releaseUnless(due, new Set(sighting.addresses.map(({ address }) => address)));
   }
 
   #due(): Departure[] {

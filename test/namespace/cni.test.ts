@@ -563,9 +563,10 @@ test("GC releases what the runtime does not list and no link has, in its own net
   const config = { ...CONFIG, cniVersion: "1.1.0" };
   const valid = [{ containerID: "kept", ifname: "eth0" }];
   expect(await host.cni("GC", { ...config, "cni.dev/valid-attachments": valid })).toMatchObject({ code: 0 });
+  // The router may have put back a link before it heard of GC; it removes that now.
+  await eventually("both are released", owned, (held) => !held["gone"] && held["kept"]?.length === 1);
   const held = await owned();
-  expect(held).not.toHaveProperty("gone");
-  expect([held["kept"]?.length, held["elsewhere"]?.length, held["ab"]?.length]).toEqual([1, 1, 1]);
+  expect([held["elsewhere"]?.length, held["ab"]?.length]).toEqual([1, 1]);
   expect(await host.cni("GC", { ...config, "cni.dev/valid-attachments": null })).toMatchObject({ code: 0 });
   // Their links are there.
   expect(await owned()).toMatchObject({ kept: held["kept"], ab: held["ab"] });

@@ -27,6 +27,7 @@ function alone(holders: Record<string, Holder> = {}) {
   const clock = new SimulatedClock();
   const links = new Set<IPv4>();
   const released: string[] = [];
+  const searches = { begun: 0 };
   const memory = new MemoryDisk().mount();
   const disk = { full: false, store: memory };
   const name = nameFromNumber(1n);
@@ -48,7 +49,10 @@ function alone(holders: Record<string, Holder> = {}) {
           memory.saveHolder(id, owned);
         },
       },
-      attached: async () => seen(Array.from(links, (address) => ({ address, prefix: 28 }))),
+      async attached() {
+        searches.begun++;
+        return seen(Array.from(links, (address) => ({ address, prefix: 28 })));
+      },
       released: (id) => released.push(id),
     },
   );
@@ -59,8 +63,23 @@ function alone(holders: Record<string, Holder> = {}) {
     return address;
   };
   const held = (id: string) => allocator.leases(id).map(({ address }) => address);
-  return { allocator, clock, links, disk, released, add, held, lifecycle: allocator.lifecycle };
+  return { allocator, clock, links, disk, released, searches, add, held, lifecycle: allocator.lifecycle };
 }
+
+test("links are searched once for all that is released until the search begins", async () => {
+  const { allocator, links, searches, add, held, lifecycle } = alone();
+  const ids = Array.from({ length: 9 }, (_, i) => `c${i}`);
+  for (const id of ids) await add(id, ETH0);
+  // The links of all are there: what was found on one is due again at once.
+  await lifecycle.collect("weave", new Set());
+  expect(searches.begun).toBe(1);
+  links.clear();
+  const first = allocator.delete("c0", { attachment: ETH0 });
+  await Promise.resolve();
+  await Promise.all([first, ...ids.slice(1).map((id) => allocator.delete(id, { attachment: ETH0 }))]);
+  expect(searches.begun).toBe(3);
+  expect(ids.flatMap(held)).toEqual([]);
+});
 
 describe("attachments of one container", () => {
   test("each has its own address, the same one again, and gives back its own alone", async () => {
